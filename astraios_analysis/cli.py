@@ -1,0 +1,257 @@
+"""The ``astraios`` command: its arguments, its help and its exit codes; what it does is in `commands`."""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from astraios_analysis.schema import METHODS
+
+DESCRIPTION = """\
+Scaling laws for tuned code language models: from measured runs to figures,
+ranks and predictions for sizes nobody has tried.
+
+The data folder (default: ./data) holds the scores of the 28 released Astraios
+models (data/released) and any records of runs you trained (data/runs/**.json).
+Where it holds several grids, rank and predict want to know which: --grid NAME.
+"""
+
+EXAMPLES = """\
+examples:
+  astraios figures                       render every notebook, figure and the report
+  astraios figures --only scale_transfer --jobs 1
+  astraios records check data            validate everything, exit 1 if anything is wrong
+  astraios records show --method lora --size 7b --dataset humanevalfix_python
+  astraios records show --format csv > scores.csv
+  astraios rank --dataset humanevalsynthesize_java
+  astraios predict --method lora --size 34b --dataset recode_format
+  astraios predict --method all --size 34b --json
+
+results go to standard output, progress and notes to standard error.
+exit codes: 0 done, 1 something is wrong with the data or a notebook,
+2 the command or its arguments, or a prediction that the data cannot support.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command."""
+    parser = _parser(argparse.ArgumentParser, prog="astraios", description=DESCRIPTION, epilog=EXAMPLES)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_figures(commands)
+    _add_records(commands)
+    _add_rank(commands)
+    _add_predict(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Print the installed version; looked up only when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"astraios {importlib.metadata.version('astraios')}")
+        parser.exit()
+
+
+def _parser(make, *args: str, **kwargs: str) -> argparse.ArgumentParser:
+    return make(*args, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+
+def _command(commands, name: str, summary: str, description: str, examples: str) -> argparse.ArgumentParser:
+    epilog = f"examples:\n{examples}"
+    return _parser(commands.add_parser, name, help=summary, description=description, epilog=epilog)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: ./data)")
+    parser.add_argument("--grid", metavar="NAME", help="use this grid, for example released")
+    parser.add_argument("--run-seed", type=_seed, metavar="N", help="use runs trained with this seed")
+
+
+def _add_figures(commands) -> None:
+    figures = _command(
+        commands,
+        "figures",
+        "render the notebooks: figures, tables, report",
+        "Execute the notebooks with papermill, each in its own process, and write\n"
+        "figures/NAME.{pdf,png,csv}, build/notebooks/*.ipynb, build/report.html and\n"
+        "build/manifest.json. The same inputs give the same bytes.",
+        "  astraios figures\n"
+        "  astraios figures --only task_performance --only model_suite\n"
+        "  astraios figures --data my_data --out my_figures -p level=0.9\n",
+    )
+    figures.add_argument("--only", action="append", metavar="NOTEBOOK", help="render this notebook (repeatable)")
+    figures.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: ./data)")
+    figures.add_argument("--notebooks", type=Path, metavar="DIR", help="notebooks to run (default: ./notebooks)")
+    figures.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR", help="where figures go (figures)")
+    figures.add_argument(
+        "--build", type=Path, default=Path("build"), metavar="DIR", help="notebooks and report (build)"
+    )
+    figures.add_argument("--jobs", type=_positive, metavar="N", help="notebooks at a time (default: one a core)")
+    figures.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        type=_assignment,
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a notebook parameter (repeatable)",
+    )
+    figures.add_argument("--quiet", action="store_true", help="no progress bar")
+    figures.set_defaults(run="run_figures")
+
+
+def _add_records(commands) -> None:
+    records = _command(
+        commands,
+        "records",
+        "validate records, or print them as a table",
+        "Validate record files and folders, or print scores as a table.",
+        "  astraios records check data\n  astraios records show --dataset recode_format --format csv\n",
+    )
+    actions = records.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = _command(
+        actions,
+        "check",
+        "validate files and folders; exit 1 if anything is wrong",
+        "Validate record files (*.json), folders of them, and folders of released tables.\n"
+        "Everything that is wrong is printed with file, field, value and remedy.",
+        "  astraios records check data\n  astraios records check data/runs/mini my_run.json\n",
+    )
+    check.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="record file or folder")
+    check.set_defaults(run="run_check")
+    show = _command(
+        actions,
+        "show",
+        "print scores, one row a score",
+        "Print scores of released and trained runs, one row a score. The table has\n"
+        "four digits of every number; CSV and JSON have all digits and all columns.\n"
+        "Different filters must all hold; of one filter given twice, either.",
+        "  astraios records show --method lora --size 7b\n"
+        "  astraios records show --dataset humanevalfix_python --metric pass@1 --format json\n"
+        "  astraios records show --runs --grid released --format csv > runs.csv\n",
+    )
+    _add_data(show)
+    for name in ("method", "size", "dataset", "metric", "setting"):
+        show.add_argument(f"--{name}", action="append", metavar="NAME", help=f"keep this {name} (repeatable)")
+    show.add_argument("--runs", action="store_true", help="one row a run instead of one a score")
+    show.add_argument("--format", choices=("table", "csv", "json"), default="table", help="default: table")
+    show.set_defaults(run="run_show")
+
+
+def _add_rank(commands) -> None:
+    rank = _command(
+        commands,
+        "rank",
+        "rank methods at each size; does the order carry over to larger ones?",
+        "Rank methods at each measured size with the probability of being best, and\n"
+        "correlate each smaller size's order with the largest's (Spearman, Kendall,\n"
+        "exact permutation p-values, bootstrap intervals over problems). JSON has two\n"
+        "lists, ranks and transfer, with all digits and all columns.",
+        "  astraios rank\n"
+        "  astraios rank --dataset humanevalsynthesize_java\n"
+        "  astraios rank --dataset recode_format --json\n",
+    )
+    _add_data(rank)
+    rank.add_argument("--dataset", action="append", metavar="NAME", help="data set (repeatable; default: all)")
+    rank.add_argument("--level", type=_level, default=0.95, metavar="P", help="coverage of the intervals (0.95)")
+    rank.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of the bootstrap (0)")
+    rank.add_argument("--json", action="store_true", help="print JSON")
+    rank.set_defaults(run="run_rank")
+
+
+def _add_predict(commands) -> None:
+    predict = _command(
+        commands,
+        "predict",
+        "predict scores at a size nobody has measured",
+        "Fit scores against base-model size and predict another size, with intervals.\n"
+        "A method with four sizes has its own line; otherwise methods are pooled with\n"
+        "one slope. The back-test of the same procedure is printed beside it.\n\n"
+        "With `all`, what cannot be predicted is named on standard error and left out;\n"
+        "what you name yourself must work, or the command ends with code 2.\n\n"
+        "JSON is a list of {size, n_params, method, quantity, value, intervals, reach,\n"
+        "weights}; each interval has level, kind, lower and upper. Kind observation is\n"
+        "where a new run falls, kind mean where the fitted line is.",
+        "  astraios predict --method lora --size 34b --dataset recode_format\n"
+        "  astraios predict --method all --size 34b --dataset humanevalfix_java --json\n"
+        "  astraios predict --method fft --size 300b --dataset recode_syntax --force\n",
+    )
+    _add_data(predict)
+    predict.add_argument(
+        "--method", required=True, action="append", metavar="NAME", help=f"all, or {', '.join(METHODS)} (repeatable)"
+    )
+    predict.add_argument("--size", required=True, metavar="N", help="34b, 350m, 3.4e10, or a measured size")
+    predict.add_argument("--dataset", action="append", metavar="NAME", help="data set (repeatable; default: all)")
+    predict.add_argument("--force", action="store_true", help="allow sizes beyond ten times the fitted range")
+    predict.add_argument("--json", action="store_true", help="print JSON")
+    predict.set_defaults(run="run_predict")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
+
+
+def _level(text: str) -> float:
+    try:
+        level = float(text)
+    except ValueError:
+        level = float("nan")
+    if not 0 < level < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a coverage between 0 and 1, such as 0.95")
+    return level
+
+
+def _assignment(text: str) -> tuple[str, object]:
+    name, sign, value = text.partition("=")
+    if not sign or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for example level=0.9")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = build_parser().parse_args(argv)
+    # Imported after parsing: help and wrong arguments answer at once, and a command pays for what it uses.
+    from astraios_analysis import commands
+    from astraios_analysis.record_files import RecordError
+
+    try:
+        code = getattr(commands, arguments.run)(arguments)
+        sys.stdout.flush()
+    except commands.CommandError as error:
+        return _fail(str(error), 2)
+    except RecordError as error:
+        return _fail(str(error), 1)
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has seen enough. What is left in the buffer must go somewhere at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(f"{error.filename or 'a file'}: cannot be read or written ({error.strerror})", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    return code
+
+
+def _fail(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

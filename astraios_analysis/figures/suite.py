@@ -1,0 +1,101 @@
+"""The model suite: how many parameters each method updates at each size."""
+
+from itertools import pairwise
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from astraios_analysis.figures.spec import require_rows, round_table
+from astraios_analysis.style import METHOD_STYLES, describe_models, note, size_axis, size_label, small_multiples
+
+COLUMNS = [
+    "size",
+    "method",
+    "n_params",
+    "n_params_base",
+    "n_params_base_nonembedding",
+    "n_params_updated",
+]
+
+
+def updated_parameters(runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw updated parameters by base size and method, as a count and as a share of the tuned model.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        One row a run (`records.to_frame` with ``per="run"``).
+
+    Returns
+    -------
+    Figure
+    DataFrame
+        Exact counts and ``percent_updated``, added parameters counted in the total.
+    """
+    table = (
+        runs[COLUMNS]
+        .drop_duplicates()
+        .assign(
+            percent_updated=lambda rows: 100 * rows["n_params_updated"].astype(float) / rows["n_params"].astype(float)
+        )
+    )
+    require_rows(table, "updated_parameters", "runs")
+    table = round_table(table)
+    figure, (count, share) = small_multiples(2, 2, row_height=3.0)
+    for axes, column in ((count, "n_params_updated"), (share, "percent_updated")):
+        _draw(axes, table, column)
+    count.set_title("Updated parameters", loc="left")
+    count.set_ylabel("updated parameters")
+    # Plain numbers: the exponents of powers of ten would be too small to read in print.
+    count.yaxis.set_major_formatter(lambda number, _: size_label(number))
+    share.yaxis.set_major_formatter(lambda percent, _: f"{percent:g}")
+    share.set_title("Share of the tuned model", loc="left")
+    share.set_ylabel("updated, % of all parameters")
+    models = list(zip(table["size"], table["method"], strict=True))
+    for axes in (count, share):
+        note(axes, f"exact counts, {describe_models(models, models)}")
+    return figure, table
+
+
+def _draw(axes: Axes, table: pd.DataFrame, column: str) -> None:
+    axes.set_yscale("log")
+    ends = {}
+    for method, rows in table.groupby("method", sort=False):
+        style, rows = METHOD_STYLES[method], rows.sort_values("n_params_base")
+        x, y = rows["n_params_base"].astype(float), rows[column].astype(float)
+        axes.plot(x, y, color=style.colour, marker=style.marker, markeredgecolor="white", markeredgewidth=0.3)
+        ends[method] = (float(x.iloc[-1]), float(y.iloc[-1]))
+    size_axis(axes, table["n_params_base"])
+    _label_ends(axes, ends)
+
+
+def _label_ends(axes: Axes, ends: dict[str, tuple[float, float]]) -> None:
+    """Name each line at its right end, with names moved apart where lines end close together."""
+    to_axes = axes.transScale + axes.transLimits
+    heights = {method: float(to_axes.transform(end)[1]) for method, end in ends.items()}
+    for method, height in _spread(heights).items():
+        style = METHOD_STYLES[method]
+        axes.annotate(
+            style.label,
+            ends[method],
+            xytext=(1.05, height),
+            textcoords="axes fraction",
+            color=style.colour,
+            va="center",
+            fontsize=7,
+            arrowprops={"arrowstyle": "-", "color": style.colour, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 3},
+        )
+
+
+def _spread(heights: dict[str, float], gap: float = 0.055) -> dict[str, float]:
+    """Move heights apart, each as little as it must, until neighbours are ``gap`` of the axis apart."""
+    order = sorted(heights, key=lambda name: heights[name])
+    placed = dict(heights)
+    for _ in range(200):
+        for lower, upper in pairwise(order):
+            overlap = gap - (placed[upper] - placed[lower])
+            if overlap > 0:
+                placed[lower] -= overlap / 2
+                placed[upper] += overlap / 2
+    return placed

@@ -1,0 +1,247 @@
+"""Task performance: each data set by size and method, means, zero- against one-shot, and which method is best."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from astraios_analysis.figures.spec import require_rows, round_table
+from astraios_analysis.metrics import DATASETS, METRICS, STUDY_DATASETS
+from astraios_analysis.schema import METHODS
+from astraios_analysis.scores import primary_frame
+from astraios_analysis.style import (
+    GREY,
+    METHOD_STYLES,
+    describe_models,
+    draw_methods,
+    interval_handle,
+    method_legend,
+    note,
+    size_axis,
+    size_label,
+    small_multiples,
+    start_at_zero,
+)
+
+COLUMNS = [
+    "dataset",
+    "setting",
+    "metric",
+    "size",
+    "method",
+    "n_params_base",
+    "value",
+    "lower",
+    "upper",
+    "level",
+    "interval",
+    "n_items",
+    "source",
+]
+Model = tuple[str, str]
+
+
+def models_in(table: pd.DataFrame) -> list[Model]:
+    """Return the distinct (size, method) pairs of a table in increasing order of size."""
+    ordered = table.sort_values("n_params_base", kind="stable")
+    return list(dict.fromkeys(zip(ordered["size"], ordered["method"], strict=True)))
+
+
+def task_performance(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw the primary score of the study's eight data sets by size and method.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        `scores.score_intervals` of one grid.
+
+    Returns
+    -------
+    Figure
+    DataFrame
+        One row for each point drawn.
+    """
+    table = round_table(primary_rows(scores, STUDY_DATASETS))
+    require_rows(table, "task_performance", "a primary score on one of the study's data sets")
+    shown = [name for name in STUDY_DATASETS if name in set(table["dataset"])]
+    figure, axes = small_multiples(len(shown), 4)
+    for position, (panel, name) in enumerate(zip(axes, shown, strict=True)):
+        rows = table[table["dataset"] == name]
+        _panel(panel, rows, name, models_in(scores))
+        size_axis(panel, scores["n_params_base"], label=position + 4 >= len(shown))
+    start_at_zero(axes)
+    bars = interval_handle(table["level"].iloc[0], table["interval"])
+    method_legend(figure, table["method"], [bars, *_reference_handles()])
+    return figure, table
+
+
+def primary_rows(scores: pd.DataFrame, datasets: Sequence[str]) -> pd.DataFrame:
+    """Return the primary scores of data sets, in their order, with the columns of a CSV twin."""
+    primary = primary_frame(scores)
+    return pd.concat([primary.loc[primary["dataset"] == name, COLUMNS] for name in datasets], ignore_index=True)
+
+
+def _panel(panel: Axes, rows: pd.DataFrame, name: str, suite: list[Model]) -> None:
+    known = DATASETS[name]
+    draw_methods(panel, rows)
+    if known.majority is not None:
+        panel.axhline(known.majority, color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
+    if known.chance:
+        panel.axhline(known.chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
+    panel.set_title(known.title, loc="left")
+    n_items, source = rows["n_items"].iloc[0], rows["source"].iloc[0]
+    items = "problems" if known.kind == "generation" else "items"
+    note(panel, f"{describe_models(models_in(rows), suite)}\n{n_items} {items}, {source}", width=31, reserve=3)
+    panel.set_ylabel(METRICS[known.primary_metric or ""].label)
+
+
+def _reference_handles() -> list[Line2D]:
+    return [
+        Line2D([], [], color=GREY, linestyle=(0, (1, 1.5)), label="always the commonest answer"),
+        Line2D([], [], color=GREY, linestyle=(0, (4, 2)), label="random guess"),
+    ]
+
+
+def mean_performance(means: dict[str, pd.DataFrame], suite: list[Model]) -> tuple[Figure, pd.DataFrame]:
+    """Draw mean scores over named sets of data sets, one panel a set.
+
+    Parameters
+    ----------
+    means : dict of str to DataFrame
+        Title of each panel and its `scores.mean_performance`.
+    suite : list of (size, method)
+        All models there are.
+
+    Returns
+    -------
+    Figure
+    DataFrame
+        One row for each point, with the panel it is in and the data sets averaged.
+    """
+    parts = [frame.assign(panel=title) for title, frame in means.items()]
+    table = round_table(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
+    require_rows(table, "mean_performance", "runs with primary scores on two data sets of one kind")
+    figure, axes = small_multiples(len(means), len(means), row_height=2.6, sharey=False)
+    for panel, title in zip(axes, means, strict=True):
+        rows = table[table["panel"] == title]
+        draw_methods(panel, rows)
+        size_axis(panel, table["n_params_base"])
+        panel.set_ylabel("mean of primary scores")
+        panel.set_title(title, loc="left")
+        names = [DATASETS[name].title for name in rows["datasets"].iloc[0].split()]
+        note(panel, f"{describe_models(models_in(rows), suite)}\nmean of {', '.join(names)}", width=42, reserve=5)
+    method_legend(figure, table["method"], [interval_handle(table["level"].iloc[0], table["interval"])])
+    return figure, table
+
+
+def zero_against_one_shot(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw accuracy with no and with one example in the prompt, for clone and defect detection.
+
+    Returns
+    -------
+    Figure
+        One row of panels for each data set, one column for each size; hollow is zero-shot, filled one-shot.
+    DataFrame
+    """
+    parts = [_shots(scores, name) for name in ("clone_detection", "defect_detection")]
+    table = round_table(pd.concat(parts, ignore_index=True))
+    require_rows(table, "zero_against_one_shot", "an accuracy on clone_detection or defect_detection")
+    names, sizes = list(dict.fromkeys(table["dataset"])), sorted(set(table["n_params_base"]))
+    figure, axes = small_multiples(len(names) * len(sizes), len(sizes), row_height=2.1, sharey=True, sharex="row")
+    suite = models_in(scores)
+    for position, panel in enumerate(axes):
+        name, n_params = names[position // len(sizes)], sizes[position % len(sizes)]
+        rows = table[(table["dataset"] == name) & (table["n_params_base"] == n_params)]
+        _dumbbells(panel, rows)
+        panel.set_title(f"{DATASETS[name].title}, {size_label(n_params)}", loc="left")
+        both = rows.groupby(["size", "method"])["shots"].nunique()
+        size = table.loc[table["n_params_base"] == n_params, "size"].iloc[0]
+        here = [model for model in suite if model[0] == size]
+        note(panel, f"both: {describe_models(list(both[both == 2].index), here)}")
+        panel.axvline(DATASETS[name].majority or 0, color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
+        panel.set_xlim(-0.02, 1)
+        panel.set_xlabel("accuracy" if position >= len(axes) - len(sizes) else "")
+    handles = [
+        Line2D([], [], color=GREY, marker="o", linestyle="", markerfacecolor="white", label="zero-shot"),
+        Line2D([], [], color=GREY, marker="o", linestyle="", label="one-shot"),
+        interval_handle(table["level"].iloc[0], table["interval"]),
+        _reference_handles()[0],
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    return figure, table
+
+
+def _shots(scores: pd.DataFrame, name: str) -> pd.DataFrame:
+    known = DATASETS[name]
+    zero = known.primary_setting or ""
+    settings = {zero: "zero_shot", zero.replace("zero_shot", "one_shot"): "one_shot"}
+    is_accuracy = (scores["dataset"] == name) & (scores["metric"] == known.primary_metric)
+    rows = scores.loc[is_accuracy & scores["setting"].isin(list(settings)), COLUMNS]
+    return rows.assign(shots=rows["setting"].map(settings))
+
+
+def _dumbbells(panel: Axes, rows: pd.DataFrame) -> None:
+    for position, method in enumerate(METHODS):
+        style, own = METHOD_STYLES[method], rows[rows["method"] == method].set_index("shots")
+        if len(own) == 2:
+            panel.plot(own["value"], [position, position], color=style.colour, linewidth=0.8, alpha=0.5)
+        for shots in ("zero_shot", "one_shot"):
+            if shots not in own.index:
+                continue
+            row = own.loc[shots]
+            panel.plot([row["lower"], row["upper"]], [position, position], color=style.colour, linewidth=2.2)
+            face = "white" if shots == "zero_shot" else style.colour
+            panel.plot(row["value"], position, style.marker, color=style.colour, markerfacecolor=face, zorder=3)
+    panel.set_yticks(range(len(METHODS)), [METHOD_STYLES[method].label for method in METHODS])
+    panel.set_ylim(len(METHODS) - 0.4, -0.6)
+
+
+def best_method(ranks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw, for each data set, the probability that each method is the best of those measured at one size.
+
+    The size is the largest of those at which most methods were measured.
+
+    Parameters
+    ----------
+    ranks : DataFrame
+        `regressions.rank_methods` of several data sets, one below the other.
+
+    Returns
+    -------
+    Figure
+        A heat map; an empty cell is a method not measured at that size.
+    DataFrame
+        All sizes, the one drawn marked ``is_drawn``.
+    """
+    require_rows(ranks, "best_method", "primary scores")
+    fullest = ranks[ranks["n_methods"] == ranks.groupby("dataset")["n_methods"].transform("max")]
+    chosen = fullest.groupby("dataset")["n_params_base"].max()
+    table = round_table(ranks.assign(is_drawn=ranks["n_params_base"] == ranks["dataset"].map(chosen)))
+    drawn = table[table["is_drawn"]]
+    labels = {
+        name: f"{DATASETS[name].title} at {rows['size'].iloc[0]} ({len(rows)} methods)"
+        for name, rows in drawn.groupby("dataset", sort=False)
+    }
+    grid = drawn.pivot(index="dataset", columns="method", values="p_best")
+    grid = grid.reindex(index=list(labels), columns=[m for m in METHODS if m in grid.columns])
+    figure, (axes,) = small_multiples(1, 1, row_height=max(0.3 * len(grid) + 0.5, 1.9))
+    grid.index, grid.columns = list(labels.values()), [METHOD_STYLES[m].label for m in grid.columns]
+    seaborn.heatmap(
+        grid.astype(float),
+        vmin=0,
+        vmax=1,
+        cmap="Blues",
+        annot=True,
+        fmt=".2f",
+        linewidths=0.5,
+        ax=axes,
+        cbar_kws={"label": "P(best) over resampled problems"},
+    )
+    axes.grid(False)
+    axes.set(xlabel="", ylabel="")
+    axes.tick_params(left=False, bottom=False)
+    axes.set_title("Probability of being the best method, largest size at which most methods were measured", loc="left")
+    return figure, table

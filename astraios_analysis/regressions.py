@@ -1,0 +1,330 @@
+"""Does the order of methods at a small size hold at a large one? Rank correlation with honest uncertainty."""
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from astraios_analysis.metrics import DATASETS, METRICS
+from astraios_analysis.records import RunRecord
+from astraios_analysis.scores import ProblemBootstrap, percentile_interval, primary_score
+
+# Up to eight methods all orders are enumerated (40,320); beyond that they are sampled.
+MAX_EXACT = 8
+N_PERMUTATIONS = 20_000
+MIN_METHODS = 4
+
+
+class RankError(ValueError):
+    """Ranks that cannot be compared; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """A rank correlation with its permutation p-value.
+
+    Attributes
+    ----------
+    statistic : {"spearman", "kendall"}
+    value : float
+        Spearman's rho or Kendall's tau-b, in [-1, 1].
+    p_value : float
+        Two-sided: share of orders whose statistic is at least as far from 0.
+    p_kind : {"exact permutation", "sampled permutation"}
+    n_methods : int
+    """
+
+    statistic: str
+    value: float
+    p_value: float
+    p_kind: str
+    n_methods: int
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return Spearman's rho along the last axis (average ranks for ties), NaN where one side is constant.
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (..., n)
+    """
+    rank_x, rank_y = stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1)
+    return _correlation(rank_x - rank_x.mean(axis=-1, keepdims=True), rank_y - rank_y.mean(axis=-1, keepdims=True))
+
+
+def kendall(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return Kendall's tau-b along the last axis, NaN where one side is constant.
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (..., n)
+    """
+    upper = np.triu_indices(x.shape[-1], k=1)
+    sign_x = np.sign(x[..., :, None] - x[..., None, :])[..., upper[0], upper[1]]
+    sign_y = np.sign(y[..., :, None] - y[..., None, :])[..., upper[0], upper[1]]
+    return _correlation(sign_x, sign_y)
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(norm > 0, (x * y).sum(axis=-1) / norm, np.nan)
+
+
+STATISTICS = {"spearman": spearman, "kendall": kendall}
+
+
+def rank_correlation(small: np.ndarray, large: np.ndarray, statistic: str, seed: int = 0) -> RankCorrelation:
+    """Correlate two rankings of the same methods and test against all orders being equally likely.
+
+    Parameters
+    ----------
+    small, large : ndarray, shape (n_methods,)
+        Scores of the methods at the two sizes.
+    statistic : {"spearman", "kendall"}
+    seed : int
+        For more than eight methods, whose orders are sampled.
+
+    Raises
+    ------
+    RankError
+        If there are fewer than four methods, or all scores at one size are equal.
+    """
+    small, large = np.asarray(small, dtype=float), np.asarray(large, dtype=float)
+    n = len(small)
+    if n < MIN_METHODS:
+        raise RankError(f"{n} methods have scores at both sizes; a rank correlation needs at least {MIN_METHODS}")
+    value = float(STATISTICS[statistic](small, large))
+    if np.isnan(value):
+        raise RankError("all methods score the same at one of the sizes; there is no order to compare")
+    if n <= MAX_EXACT:
+        orders, kind = np.array(list(permutations(range(n)))), "exact permutation"
+    else:
+        rng = np.random.default_rng(seed)
+        orders, kind = rng.permuted(np.tile(np.arange(n), (N_PERMUTATIONS, 1)), axis=1), "sampled permutation"
+    null = STATISTICS[statistic](np.broadcast_to(small, orders.shape), large[orders])
+    at_least = np.abs(null) >= abs(value) - 1e-12
+    p = at_least.mean() if n <= MAX_EXACT else (at_least.sum() + 1) / (len(orders) + 1)
+    return RankCorrelation(statistic, value, float(p), kind, n)
+
+
+def _by_size(records: list[RunRecord], dataset: str) -> dict[int, dict[str, RunRecord]]:
+    """Return runs with the data set's primary score by base size and method, sizes in increasing order.
+
+    Held-out runs are left out: a ranking is what a method is chosen by.
+    """
+    runs: dict[int, dict[str, RunRecord]] = {}
+    for record in sorted(records, key=lambda r: r.n_params_base):
+        if record.held_out or primary_score(record, dataset) is None:
+            continue
+        at_size = runs.setdefault(record.n_params_base, {})
+        if record.method in at_size:
+            raise RankError(
+                f"{record.size} {record.method} has two runs with a score on {dataset}; choose one grid and one seed"
+            )
+        at_size[record.method] = record
+    return runs
+
+
+def rank_transfer(
+    records: list[RunRecord], dataset: str, *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
+) -> pd.DataFrame:
+    """Correlate the ranking of methods at every smaller size with that at the largest size measured for all of them.
+
+    Parameters
+    ----------
+    records : list of RunRecord
+        One run for each size and method.
+    dataset : str
+        A data set with a primary score.
+    level : float
+        Coverage of the bootstrap intervals.
+    bootstrap : ProblemBootstrap, optional
+        Resamples; problems are resampled jointly for all methods and both sizes.
+
+    Returns
+    -------
+    DataFrame
+        One row for each smaller size and statistic: ``dataset, size_small, size_large, n_params_small,
+        n_params_large, statistic, value, lower, upper, level, p_value, p_kind, n_methods, methods, ceiling,
+        interval``.
+
+    Notes
+    -----
+    The percentile interval says how much the observed correlation depends on which problems were asked. It is not a
+    confidence interval for the order of noise-free scores: noise in ranks pulls every resample towards 0. ``ceiling``
+    shows how much: the product, over the two sizes, of the mean correlation between the observed and a resampled
+    ranking. If the true order were the same at both sizes, about that much would be seen, and less where noise is
+    larger than the differences between methods. Runs of held-out sizes take no part. A smaller size at which all
+    methods score the same has no order and no row.
+
+    Raises
+    ------
+    RankError
+        If no two sizes share four methods.
+    """
+    _require_primary(dataset)
+    bootstrap = bootstrap or ProblemBootstrap()
+    runs = _by_size(records, dataset)
+    usable = [n for n, at_size in runs.items() if len(at_size) >= MIN_METHODS]
+    if len(usable) < 2:
+        raise RankError(
+            f"{dataset}: {len(usable)} size(s) have scores of {MIN_METHODS} or more methods; two are needed to compare"
+        )
+    large = usable[-1]
+    rows = []
+    for small in usable[:-1]:
+        methods = [method for method in runs[small] if method in runs[large]]
+        if len(methods) < MIN_METHODS:
+            continue
+        pairs = [[runs[n][method] for method in methods] for n in (small, large)]
+        if _is_constant(pairs[0], dataset):
+            continue
+        rows.extend(_compare(pairs, dataset, level, bootstrap))
+    if not rows:
+        raise RankError(
+            f"{dataset}: no smaller size shares {MIN_METHODS} methods with the largest that differ in score; add runs"
+        )
+    return pd.DataFrame(rows)
+
+
+def _is_constant(records: list[RunRecord], dataset: str) -> bool:
+    return len({score.value for record in records if (score := primary_score(record, dataset)) is not None}) == 1
+
+
+def _require_primary(dataset: str) -> None:
+    if dataset not in DATASETS or DATASETS[dataset].primary_metric is None:
+        known = ", ".join(d.name for d in DATASETS.values() if d.primary_metric)
+        raise RankError(f"unknown data set {dataset!r}; choose from {known}")
+
+
+def _draws(
+    records: list[RunRecord], dataset: str, bootstrap: ProblemBootstrap
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return values, draws of shape (n_draws, n_records), and how each record's draws were made."""
+    scores = [primary_score(record, dataset) for record in records]
+    values = np.array([score.value for score in scores if score is not None])
+    drawn = [bootstrap.draws(record, s) for record, s in zip(records, scores, strict=True) if s is not None]
+    # Resampled pass rates tie often; sums in floating point must not decide which of two equal ones is larger.
+    draws = np.round(np.stack([draws for draws, _ in drawn], axis=-1), 9)
+    return values, draws, [kind for _, kind in drawn]
+
+
+def _compare(pairs: list[list[RunRecord]], dataset: str, level: float, bootstrap: ProblemBootstrap) -> list[dict]:
+    (small, draws_small, kinds), (large, draws_large, more) = (_draws(side, dataset, bootstrap) for side in pairs)
+    rows = []
+    for statistic, function in STATISTICS.items():
+        found = rank_correlation(small, large, statistic)
+        lower, upper = percentile_interval(function(draws_small, draws_large), level)
+        repeatability = [
+            np.nanmean(function(np.broadcast_to(values, draws.shape), draws))
+            for values, draws in ((small, draws_small), (large, draws_large))
+        ]
+        rows.append(
+            {
+                "dataset": dataset,
+                "size_small": pairs[0][0].size,
+                "size_large": pairs[1][0].size,
+                "n_params_small": pairs[0][0].n_params_base,
+                "n_params_large": pairs[1][0].n_params_base,
+                "statistic": statistic,
+                "value": found.value,
+                "lower": lower,
+                "upper": upper,
+                "level": level,
+                "p_value": found.p_value,
+                "p_kind": found.p_kind,
+                "n_methods": found.n_methods,
+                "methods": " ".join(record.method for record in pairs[0]),
+                "ceiling": float(np.prod(repeatability)),
+                "interval": f"percentile, {'; '.join(dict.fromkeys(kinds + more))}",
+            }
+        )
+    return rows
+
+
+def rank_methods(
+    records: list[RunRecord], dataset: str, *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
+) -> pd.DataFrame:
+    """Rank methods at each measured size, with the probability that each is the best of those measured there.
+
+    Returns
+    -------
+    DataFrame
+        ``dataset, metric, size, n_params_base, method, rank, value, lower, upper, level, p_best, n_methods,
+        interval``. ``rank`` 1 is the best; ties share the smaller rank. ``p_best`` is the share of bootstrap resamples
+        of problems in which the method is first (a tie is shared equally); it says nothing about other training runs.
+
+    Raises
+    ------
+    RankError
+        If the data set is unknown or not measured.
+    """
+    _require_primary(dataset)
+    bootstrap = bootstrap or ProblemBootstrap()
+    runs = _by_size(records, dataset)
+    if not runs:
+        raise RankError(f"no run has a primary score on {dataset}; choose another data set or add runs")
+    sign = 1.0 if METRICS[DATASETS[dataset].primary_metric or ""].higher_is_better else -1.0
+    rows = []
+    for n_params, at_size in runs.items():
+        chosen = list(at_size.values())
+        values, draws, kinds = _draws(chosen, dataset, bootstrap)
+        is_first = sign * draws == (sign * draws).max(axis=-1, keepdims=True)
+        p_best = (is_first / is_first.sum(axis=-1, keepdims=True)).mean(axis=0)
+        ranks = stats.rankdata(-sign * values, method="min").astype(int)
+        for position, record in enumerate(chosen):
+            lower, upper = percentile_interval(draws[:, position], level)
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "metric": DATASETS[dataset].primary_metric,
+                    "size": record.size,
+                    "n_params_base": n_params,
+                    "method": record.method,
+                    "rank": int(ranks[position]),
+                    "value": values[position],
+                    "lower": lower,
+                    "upper": upper,
+                    "level": level,
+                    "p_best": float(p_best[position]),
+                    "n_methods": len(chosen),
+                    "interval": kinds[position],
+                }
+            )
+    return pd.DataFrame(rows).sort_values(["n_params_base", "rank"], kind="stable").reset_index(drop=True)
+
+
+def measured_datasets(records: list[RunRecord]) -> list[str]:
+    """Return the data sets on which a run that is not held out has a primary score, in the order of `DATASETS`."""
+    fitted = [record for record in records if not record.held_out]
+    return [name for name in DATASETS if any(primary_score(record, name) is not None for record in fitted)]
+
+
+def rank_all(
+    records: list[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
+) -> pd.DataFrame:
+    """Run `rank_methods` for every measured data set, one below the other."""
+    bootstrap = bootstrap or ProblemBootstrap()
+    parts = [rank_methods(records, name, level=level, bootstrap=bootstrap) for name in measured_datasets(records)]
+    if not parts:
+        raise RankError("no run has a primary score to rank by; add runs with scores")
+    return pd.concat(parts, ignore_index=True)
+
+
+def transfer_all(
+    records: list[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
+) -> pd.DataFrame:
+    """Run `rank_transfer` for every data set that has two sizes to compare, one below the other."""
+    bootstrap = bootstrap or ProblemBootstrap()
+    parts = []
+    for name in measured_datasets(records):
+        try:
+            parts.append(rank_transfer(records, name, level=level, bootstrap=bootstrap))
+        except RankError:
+            continue
+    if not parts:
+        raise RankError("no data set has scores of four or more methods at two sizes; add runs")
+    return pd.concat(parts, ignore_index=True)

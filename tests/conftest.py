@@ -1,0 +1,92 @@
+"""Records to test with, and the reference data that the project does not carry, for tests marked `reference`."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from astraios_analysis.records import Cost, ProblemCounts, Provenance, RunRecord, Score, ValidationPoint
+from astraios_analysis.released import load_released
+
+VARIABLE = "ASTRAIOS_REFERENCE"
+
+
+def pytest_collection_modifyitems(items):
+    """Skip the tests that need reference data where there is none; a wrong path is an error, not a skip."""
+    folder = os.environ.get(VARIABLE)
+    if folder and not Path(folder).is_dir():
+        raise pytest.UsageError(f"{VARIABLE} names no folder: {folder!r}; correct it or unset it")
+    if not folder:
+        skip = pytest.mark.skip(reason=f"needs reference data: set {VARIABLE} to the folder that holds it")
+        for item in items:
+            if item.get_closest_marker("reference"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def reference_folder():
+    """Folder of the reference data; only for tests marked `reference`."""
+    return Path(os.environ[VARIABLE])
+
+
+@pytest.fixture(scope="session")
+def make_record():
+    """Factory of a full, valid record of a trained run; keyword arguments replace fields."""
+
+    def make(**changes):
+        problems = ProblemCounts(problem_ids=(0, 1, 2, 3), n_samples=(20, 20, 20, 20), n_passed=(20, 5, 0, 3))
+        passed = {"dataset": "humanevalsynthesize_python", "language": "python", "source": "measured", "n_items": 4}
+        fields = {
+            "run_id": "mini-1b-lora-s0",
+            "grid": "mini",
+            "method": "lora",
+            "size": "1b",
+            "seed": 0,
+            "held_out": False,
+            "n_params": 1_100,
+            "n_params_base": 1_000,
+            "n_params_base_nonembedding": 800,
+            "n_params_updated": 100,
+            "n_tokens": 4_096,
+            "base_val_loss": 3.25,
+            "val_loss": 2.5,
+            "val_loss_se": 0.01,
+            "val_curve": (ValidationPoint(step=0, loss=3.25), ValidationPoint(step=10, loss=2.5, stderr=0.01)),
+            "scores": (
+                Score(**passed, setting="t0.2,n20", metric="pass@1", value=0.35, problems=problems),
+                Score(**passed, setting="t0.2,n20", metric="timeout_rate", value=0.0, stderr=0.0),
+            ),
+            "cost": Cost(seconds=12.5, flop=1e12, peak_memory_bytes=2**30),
+            "provenance": Provenance(spec={"size": "1b", "learning_rate": 1e-4}, commit="abc", dirty=False),
+        }
+        return RunRecord(**(fields | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_score():
+    """Factory of a measured score from passes by problem, its value their mean; keyword arguments replace fields."""
+
+    def make(passed, n=20, dataset="humanevalfix_python", metric="pass@1", setting="t0.2,n20", **changes):
+        n = np.broadcast_to(n, len(passed)).tolist()
+        passed = [int(count) for count in passed]
+        fields = {"dataset": dataset, "language": "python", "setting": setting, "metric": metric, "source": "measured"}
+        fields |= {"value": float(np.mean(np.divide(passed, n))), "n_items": len(passed)}
+        fields["problems"] = ProblemCounts(problem_ids=tuple(range(len(n))), n_samples=tuple(n), n_passed=tuple(passed))
+        return Score(**(fields | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def released_folder():
+    """Folder of the released tables in this checkout."""
+    return Path(__file__).parents[1] / "data" / "released"
+
+
+@pytest.fixture(scope="session")
+def released_records(released_folder):
+    """Records of the 28 released models."""
+    return load_released(released_folder)

@@ -1,0 +1,175 @@
+"""Attacks in Java: the body of a method `attack`, and the statuses that are right for it.
+
+`attack` returns true only if the attack succeeded, and the test holds only then: a verdict of `passed` is an escape.
+"""
+
+FORBIDDEN = {
+    "read_passwd": 'return java.nio.file.Files.readString(java.nio.file.Path.of("/etc/passwd")).length() > 0;',
+    "read_canary": 'return new java.io.FileReader("CANARY_FILE").read() >= 0;',
+    "read_environment": 'return new java.io.FileInputStream("/proc/1/environ").read() >= 0;',
+    "read_memory": 'return new java.io.RandomAccessFile("/proc/self/mem", "rw").read() >= 0;',
+    "list_outside": 'return new java.io.File("OUTSIDE").list() != null;',
+    "list_root": 'return new java.io.File("/root").list() != null && new java.io.File("/root/.ssh").list() != null;',
+    "link_to_canary": (
+        'java.nio.file.Path p = java.nio.file.Path.of("link");'
+        'java.nio.file.Files.createSymbolicLink(p, java.nio.file.Path.of("CANARY_FILE"));'
+        "return java.nio.file.Files.readString(p).length() > 0;"
+    ),
+    "write_canary": 'new java.io.FileWriter("CANARY_FILE").close(); return true;',
+    "delete_canary": 'return new java.io.File("CANARY_FILE").delete();',
+    "write_outside": 'return new java.io.File("/tmp/new").createNewFile();',
+    "write_above": 'return new java.io.File("../new").createNewFile();',
+    "delete_own_folder": 'return new java.io.File(new java.io.File("").getAbsolutePath()).delete();',
+    "chmod_own_folder": 'return new java.io.File(new java.io.File("").getAbsolutePath()).setWritable(false);',
+    "tcp": 'new java.net.Socket("127.0.0.1", TCP); return true;',
+    "tcp_listen": "new java.net.ServerSocket(0); return true;",
+    "udp": "new java.net.DatagramSocket(); return true;",
+    "unix": ('java.nio.channels.SocketChannel.open(java.net.UnixDomainSocketAddress.of("UNIX")); return true;'),
+    "http": 'new java.net.URL("http://127.0.0.1:TCP/").openStream(); return true;',
+    "process": 'new ProcessBuilder("/bin/true").start(); return true;',
+    "runtime_exec": 'Runtime.getRuntime().exec("/bin/sh -c true"); return true;',
+    "signal_victim": "return ProcessHandle.of(VICTIMl).map(ProcessHandle::destroyForcibly).orElse(false);",
+    "signal_parent": "return ProcessHandle.current().parent().map(ProcessHandle::destroyForcibly).orElse(false);",
+    "environment": 'return System.getenv().toString().contains("CANARY");',
+    "harness_main": (
+        'Class.forName("astraios.sandbox.Runner").getMethod("main", '
+        "String[].class).invoke(null, (Object) null); return true;"
+    ),
+    "harness_by_loader": (
+        'Class<?> c = ClassLoader.getSystemClassLoader().loadClass("astraios.sandbox.Trial");'
+        "c.getDeclaredFields()[0].setAccessible(true); return true;"
+    ),
+    "harness_answers": (
+        'Class<?> c = ClassLoader.getSystemClassLoader().loadClass("astraios.sandbox.Runner");'
+        'var m = c.getDeclaredMethod("bytes", String.class); m.setAccessible(true); m.invoke(null, ""); return true;'
+    ),
+    "unsafe_memory": 'Class.forName("sun.misc.Unsafe").getDeclaredField("theUnsafe").setAccessible(true); return true;',
+    "platform_internals": (
+        'var f = Integer.class.getDeclaredField("value"); f.setAccessible(true); f.set(1, 2); return true;'
+    ),
+    "attach": 'Class.forName("com.sun.tools.attach.VirtualMachine"); return true;',
+    "native_library": 'System.load("/lib/x86_64-linux-gnu/libc.so.6"); return false;',
+}
+
+ENDS = {
+    "exit": "System.exit(0); return true;",
+    "halt": "Runtime.getRuntime().halt(0); return true;",
+    "exit_in_thread": "new Thread(() -> System.exit(0)).start(); Thread.sleep(1000000); return true;",
+    "exit_in_hook": (
+        "Runtime.getRuntime().addShutdownHook(new Thread(() -> "
+        "Runtime.getRuntime().halt(0))); System.exit(1); return true;"
+    ),
+    "forged_answer": (
+        "var out = new java.io.DataOutputStream(new java.io.FileOutputStream(java.io.FileDescriptor.out));"
+        'out.writeInt(34); out.writeBytes("P+"); out.write(new '
+        "byte[32]); out.flush(); Thread.sleep(1000000); return true;"
+    ),
+    "forged_long_answer": (
+        "var out = new java.io.DataOutputStream(new java.io.FileOutputStream(java.io.FileDescriptor.out));"
+        "while (true) out.writeInt(-1);"
+    ),
+    "stolen_request": (
+        "var in = new java.io.FileInputStream(java.io.FileDescriptor.in);"
+        "new java.io.FileOutputStream(java.io.FileDescriptor.out).write(in.read()); return true;"
+    ),
+    "thrown": "throw new ThreadDeath();",
+    "hostile_message": "throw new Hostile();",
+    "stopped_machine": (
+        "for (Thread t : Thread.getAllStackTraces().keySet()) if "
+        "(t != Thread.currentThread()) t.interrupt(); return false;"
+    ),
+}
+
+EXITS = {name: ({"failed", "timeout"} if name == "stolen_request" else {"failed"}, body) for name, body in ENDS.items()}
+
+BOMBS = {
+    "endless_loop": ({"timeout"}, "int x = 0; while (x >= 0 || x < 0) x++; return true;"),
+    "sleep": ({"timeout"}, "Thread.sleep(1000000); return true;"),
+    "deadlock": (
+        {"timeout"},
+        "Object a = new Object(); synchronized (a) { Thread t = new "
+        "Thread(() -> { synchronized (a) { } }); t.start(); t.join(); }"
+        " return true;",
+    ),
+    "wait": ({"timeout"}, "Object a = new Object(); synchronized (a) { a.wait(); } return true;"),
+    "memory": (
+        {"memory"},
+        "java.util.List<byte[]> x = new java.util.ArrayList<>(); while (true) x.add(new byte[1 << 24]);",
+    ),
+    "direct_memory": (
+        {"memory"},
+        "java.util.List<Object> x = new java.util.ArrayList<>();"
+        "while (true) x.add(java.nio.ByteBuffer.allocateDirect(1 << 24));",
+    ),
+    "memory_caught": (
+        {"memory", "timeout"},
+        "java.util.List<byte[]> x = new java.util.ArrayList<>();"
+        "while (true) try { x.add(new byte[1 << 24]); } catch (OutOfMemoryError e) { }",
+    ),
+    "strings": ({"memory", "timeout"}, 'String s = "x"; while (true) s = s + s;'),
+    "threads": (
+        {"memory", "timeout", "failed"},
+        "while (true) new Thread(() -> { while (true) { try { "
+        "Thread.sleep(100000); } catch (Exception e) { } } }).start();",
+    ),
+    "threads_that_never_end": (
+        {"failed", "timeout"},
+        "for (int i = 0; i < 8; i++) { Thread t = new Thread(() "
+        "-> { while (true) { } }); t.setDaemon(true); t.start(); }"
+        "return false;",
+    ),
+    "recursion": ({"failed"}, "return attack();"),
+    "output": ({"timeout"}, 'while (true) System.out.println("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");'),
+    "raw_output": (
+        {"failed"},
+        "var out = new java.io.FileOutputStream(java.io.FileDescriptor.out); while (true) out.write(new byte[65536]);",
+    ),
+    "many_files": (
+        {"failed", "timeout"},
+        'for (int i = 0; ; i++) new java.io.File("f" + i).createNewFile();',
+    ),
+    "disk": (
+        {"failed"},
+        'for (int i = 0; ; i++) try (var f = new java.io.FileOutputStream("f" + i)) { f.write(new byte[1 << 22]); }',
+    ),
+    "finalizer": (
+        {"failed"},
+        "for (int i = 0; i < 100; i++) new Stubborn(); System.gc(); Thread.sleep(100); return false;",
+    ),
+    "class_initialiser": ({"timeout"}, "return Endless.x == 1;"),
+}
+
+_PROGRAM = """
+import java.util.*;
+
+class Solution {
+    boolean attack() throws Throwable {
+        %s
+    }
+}
+class Hostile extends RuntimeException {
+    @Override public String getMessage() { while (true) { } }
+    @Override public StackTraceElement[] getStackTrace() { while (true) { } }
+    @Override public String toString() { while (true) { } }
+}
+class Stubborn {
+    @Override protected void finalize() { while (true) { } }
+}
+class Endless {
+    static int x = 0;
+    static { while (x == 0) { } }
+}
+"""
+
+TEST = """
+public class Main {
+    public static void main(String[] arguments) throws Throwable {
+        if (!new Solution().attack()) throw new AssertionError("not passed");
+    }
+}
+"""
+
+
+def make_program(body):
+    """Source of an attack."""
+    return _PROGRAM.replace("%s", body)

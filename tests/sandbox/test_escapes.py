@@ -1,0 +1,147 @@
+"""Every escape we can think of, against the real sandbox: none gets out, none passes, none disturbs the others."""
+
+import os
+import runpy
+import socket
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from training.sandbox.programs import Limits, Program
+
+pytestmark = pytest.mark.sandbox
+
+java_escapes, python_bombs, python_escapes = (
+    SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name(f"{name}.py"))))
+    for name in ("java_escapes", "python_bombs", "python_escapes")
+)
+
+LIMITS = Limits(cpu_seconds=1, wall_seconds=2, memory_bytes=2**29)
+GOOD = {
+    "python": Program("python", "def f(x):\n    return x + 1", "assert f(1) == 2"),
+    "java": Program("java", java_escapes.make_program("return true;"), java_escapes.TEST),
+}
+BAD = {
+    "python": Program("python", "def f(x):\n    return x + 2", "assert f(1) == 2"),
+    "java": Program("java", java_escapes.make_program("return false;"), java_escapes.TEST),
+}
+
+
+def replace_words(text, values):
+    """Text with the words in capitals replaced by what they stand for."""
+    for word, value in values.items():
+        text = text.replace(word, value)
+    return text
+
+
+def list_python_attacks(values):
+    """(name, right statuses, program) of each attack in Python."""
+    forbidden = [*python_escapes.FORBIDDEN_READS, *python_escapes.FORBIDDEN_CALLS]
+    attacks = [(name, {"failed"}, python_escapes.make_attack(name), python_escapes.SUCCESS) for name in forbidden]
+    test = python_bombs.FAILING_TEST
+    attacks += [(name, statuses, text, test) for name, (statuses, text) in python_bombs.BOMBS.items()]
+    attacks += [(name, {"failed"}, text, test) for name, text in python_bombs.FORGERIES.items()]
+    return [
+        (name, statuses, Program("python", replace_words(text, values), test, LIMITS))
+        for name, statuses, text, test in attacks
+    ]
+
+
+def list_java_attacks(values):
+    """(name, right statuses, program) of each attack in Java."""
+    attacks = [(name, {"failed"}, body) for name, body in java_escapes.FORBIDDEN.items()]
+    attacks += [(name, statuses, body) for name, (statuses, body) in (java_escapes.EXITS | java_escapes.BOMBS).items()]
+    return [
+        (
+            name,
+            statuses,
+            Program("java", java_escapes.make_program(replace_words(body, values)), java_escapes.TEST, LIMITS),
+        )
+        for name, statuses, body in attacks
+    ]
+
+
+def mix(attacks, good, bad):
+    """Attacks with a good and a bad program after each, so that each has an attack before it on its worker."""
+    return [program for _, _, attack in attacks for program in (attack, good, bad)]
+
+
+def find_wrong(attacks, verdicts):
+    """What attacks got that they should not have got."""
+    return {
+        name: (verdict.status, verdict.message)
+        for (name, statuses, _), verdict in zip(attacks, verdicts, strict=True)
+        if verdict.status not in statuses
+    }
+
+
+@pytest.fixture(scope="module", params=["python", "java"])
+def outcome(request, sandbox, outside):
+    """Attacks in one language, run among good and bad programs, with what they got and what was left."""
+    language = request.param
+    if language == "java":
+        request.getfixturevalue("java")
+    attacks = (list_python_attacks if language == "python" else list_java_attacks)(outside.values)
+    verdicts = dict(sandbox.run_each(mix(attacks, GOOD[language], BAD[language])))
+    return attacks, [verdicts[index] for index in range(len(verdicts))]
+
+
+def test_no_attack_succeeds(outcome):
+    attacks, verdicts = outcome
+    assert find_wrong(attacks, verdicts[0::3]) == {}
+
+
+def test_every_other_verdict_is_unchanged(outcome):
+    attacks, verdicts = outcome
+    good = [name for (name, *_), verdict in zip(attacks, verdicts[1::3], strict=True) if verdict.status != "passed"]
+    bad = [name for (name, *_), verdict in zip(attacks, verdicts[2::3], strict=True) if verdict.status != "failed"]
+    assert (good, bad) == ([], [])
+
+
+def test_limits_are_kept(outcome):
+    attacks, verdicts = outcome
+    # A second for the machine's own business, on top of what a process can use until it is seen.
+    late = {
+        n: v for (n, *_), v in zip(attacks, verdicts[0::3], strict=True) if v.wall_seconds > LIMITS.wall_seconds + 1
+    }
+    greedy = {
+        n: v for (n, *_), v in zip(attacks, verdicts[0::3], strict=True) if v.cpu_seconds > LIMITS.cpu_seconds + 1
+    }
+    assert (late, greedy) == ({}, {})
+
+
+def test_nothing_outside_was_touched(outcome, outside):
+    assert outside.canary.read_text() == "CANARY"
+    assert outside.canary.stat().st_mode & 0o777 == 0o666
+    assert outside.victim.poll() is None
+    assert outside.listeners.visits == []
+    assert sorted(path.name for path in outside.folder.iterdir()) == ["canary.txt", "socket"]
+    assert [path for path in ("/tmp/new", "/new", "/dev/shm/new", "../new") if os.path.exists(path)] == []
+
+
+def test_every_folder_is_empty_again(sandbox, backend):
+    look = Program("python", "import os\nfound = os.listdir('.')", "assert found == [], found")
+    assert [verdict.message for _, verdict in sandbox.run_each([look] * 8)] == [""] * 8
+
+
+def test_the_listeners_would_have_noticed(outside, tmp_path):
+    listeners = type(outside.listeners)(tmp_path, f"{outside.listeners.abstract}-2")
+    addresses = [
+        (socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", listeners.ports["tcp"])),
+        (socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", listeners.ports["udp"])),
+        (socket.AF_UNIX, socket.SOCK_STREAM, str(tmp_path / "socket")),
+        (socket.AF_UNIX, socket.SOCK_DGRAM, f"\0{listeners.abstract}"),
+    ]
+    for family, kind, address in addresses:
+        with socket.socket(family, kind) as visitor:
+            visitor.connect(address)
+            # A stream is counted when it is opened, and closed at once.
+            if kind == socket.SOCK_DGRAM:
+                visitor.send(b"x")
+    deadline = time.monotonic() + 5
+    while len(listeners.visits) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    listeners.close()
+    assert sorted(listeners.visits) == ["abstract", "tcp", "udp", "unix"]

@@ -1,0 +1,125 @@
+"""The filter, run by an interpreter of BPF that is written here: what it allows on each machine."""
+
+import errno
+import struct
+
+import pytest
+
+from training.sandbox.seccomp import build_filter
+from training.sandbox.syscalls import ARCHITECTURES, NUMBERS, find_numbers
+
+ALLOWED, KILLED = 0x7FFF0000, 0x80000000
+UNKNOWN, REFUSED = 0x00050000 | errno.ENOSYS, 0x00050000 | errno.EPERM
+PID = 4242
+
+
+def run_filter(code, machine, number, arguments=()):
+    """Answer of a filter to one system call."""
+    words = [*arguments, *[0] * (6 - len(arguments))]
+    data = struct.pack("<IIQ6Q", number, ARCHITECTURES[machine], 0, *(word % 2**64 for word in words))
+    position, value = 0, 0
+    while True:
+        operation, if_true, if_false, operand = struct.unpack_from("=HBBI", code, 8 * position)
+        position += 1
+        if operation == 0x20:
+            (value,) = struct.unpack_from("<I", data, operand)
+        elif operation == 0x54:
+            value &= operand
+        elif operation == 0x15:
+            position += if_true if value == operand else if_false
+        else:
+            assert operation == 0x06
+            return operand
+
+
+@pytest.fixture(params=list(ARCHITECTURES))
+def machine(request):
+    return request.param
+
+
+@pytest.fixture
+def answer(machine):
+    """Function from the name of an allowed call and its arguments to the filter's answer."""
+    code = build_filter(machine).fill(PID)
+    numbers = find_numbers(machine)
+    return lambda name, *arguments: run_filter(code, machine, numbers[name], arguments)
+
+
+def test_ordinary_calls_are_allowed(answer):
+    for name in ("read", "write", "openat", "mmap", "futex", "exit_group", "wait4"):
+        assert answer(name) == ALLOWED
+
+
+def test_calls_that_are_not_listed_are_unknown(machine):
+    code = build_filter(machine).fill(PID)
+    listed = set(find_numbers(machine).values())
+    for number in set(range(600)) - listed:
+        assert run_filter(code, machine, number) == UNKNOWN
+
+
+def test_other_modes_of_the_processor_are_killed(machine):
+    code = build_filter(machine).fill(PID)
+    other = next(name for name in ARCHITECTURES if name != machine)
+    assert run_filter(code, other, 0) == KILLED
+
+
+def test_x32_calls_are_unknown():
+    code = build_filter("x86_64").fill(PID)
+    assert run_filter(code, "x86_64", 0x40000000 | NUMBERS["read"][0]) == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("kill", (PID, 9), ALLOWED),
+        ("kill", (PID - 1, 9), REFUSED),
+        ("kill", (0, 9), REFUSED),
+        ("kill", (-1, 9), REFUSED),
+        ("tgkill", (PID, 1, 9), ALLOWED),
+        ("tgkill", (1, 1, 9), REFUSED),
+        ("clone", (0x3D0F00,), ALLOWED),
+        ("clone", (17,), REFUSED),
+        ("clone", (0x4111,), REFUSED),
+        ("clone", (0x10000 | 0x10000000,), REFUSED),
+        ("prlimit64", (0,), ALLOWED),
+        ("prlimit64", (1,), REFUSED),
+        ("fcntl", (3, 3), ALLOWED),
+        ("fcntl", (3, 8), REFUSED),
+        ("fcntl", (3, 10), REFUSED),
+        ("ioctl", (3, 0x5401), ALLOWED),
+        ("ioctl", (3, 0x8901), REFUSED),
+        ("ioctl", (3, 0x5412), REFUSED),
+        ("socketpair", (1, 0x80001), ALLOWED),
+        ("socketpair", (1, 2), REFUSED),
+        ("socketpair", (2, 1), REFUSED),
+        ("sendto", (3, 7, 1, 0, 0), ALLOWED),
+        ("sendto", (3, 7, 1, 0, 7), REFUSED),
+        ("sendto", (3, 7, 1, 0, 7 << 32), REFUSED),
+        ("prctl", (15,), ALLOWED),
+        ("prctl", (1,), REFUSED),
+        ("prctl", (4,), REFUSED),
+    ],
+)
+def test_arguments_decide(answer, name, arguments, expected):
+    assert answer(name, *arguments) == expected
+
+
+def test_only_what_has_to_may_become_another_program(machine):
+    number = find_numbers(machine)["execve"]
+    assert run_filter(build_filter(machine).fill(PID), machine, number) == UNKNOWN
+    assert run_filter(build_filter(machine, may_exec=True).fill(PID), machine, number) == ALLOWED
+
+
+def test_dangerous_calls_are_not_listed():
+    dangerous = """
+        socket connect bind listen accept sendmsg ptrace process_vm_readv process_vm_writev keyctl add_key bpf mount
+        umount2 pivot_root chroot setns unshare clone3 fork vfork io_uring_setup userfaultfd perf_event_open
+        memfd_create shmget chmod fchmodat chown setxattr utimensat mknodat open_by_handle_at setuid setgid
+        kexec_load init_module
+    """
+    assert NUMBERS.keys().isdisjoint(dangerous.split())
+
+
+def test_unknown_machine_is_refused():
+    with pytest.raises(ValueError, match="machine 'sparc'; choose from x86_64, aarch64"):
+        build_filter("sparc")

@@ -1,0 +1,258 @@
+"""What may import what, and how large and how named the modules are."""
+
+import ast
+import graphlib
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("astraios_analysis", "training")
+BRIDGE = "astraios_analysis.records"
+TORCH_SIDE = {"training", "torch", "transformers", "peft", "accelerate"}
+
+# The design says about 300 and about 40 lines; beyond these it is no longer "about".
+MAX_MODULE_LINES = 330
+MAX_FUNCTION_LINES = 50
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "misc", "manager"}
+
+# Distributions that are imported under another name, or under a second one that is part of their interface.
+IMPORTED_AS = {"pyyaml": ["yaml"], "py-rattler": ["rattler"], "pydantic": ["pydantic", "pydantic_core"]}
+
+
+def python_files(*folders):
+    """All Python files below the named folders of the project."""
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def module_name(path, root):
+    """Dotted name of the module in a file."""
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def find_imports(tree, modules=()):
+    """Dotted names that a syntax tree imports, at any depth; relative ones start with a dot.
+
+    `from a import b` counts as `a.b` where that is one of `modules`, and as `a` elsewhere.
+    """
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            inner = [f"{base}.{alias.name}" for alias in node.names]
+            found += [name if name in modules else base for name in inner]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {
+            "import_module",
+            "__import__",
+        }:
+            found += [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)]
+    return sorted(set(found))
+
+
+def imports_by_module(root, package):
+    """What each module of a package imports: {dotted name: [dotted names]}."""
+    paths = {module_name(path, root): path for path in sorted((root / package).rglob("*.py"))}
+    known = {module_name(path, root) for path in root.glob("*/**/*.py") if path.parts[len(root.parts)] in PACKAGES}
+    known |= paths.keys()
+    return {name: find_imports(ast.parse(path.read_text("utf-8")), known) for name, path in paths.items()}
+
+
+def find_torch_side_imports(imports):
+    """Imports of training or of the libraries that only training may use."""
+    return [f"{module}: {name}" for module, names in imports.items() for name in names if top(name) in TORCH_SIDE]
+
+
+def find_back_doors(imports):
+    """Imports of the analysis other than through its one bridge to training."""
+    return [
+        f"{module}: {name}"
+        for module, names in imports.items()
+        for name in names
+        if top(name) == "astraios_analysis" and name != BRIDGE
+    ]
+
+
+def find_relative_imports(imports):
+    """Imports that do not name their package."""
+    return [f"{module}: {name}" for module, names in imports.items() for name in names if name.startswith(".")]
+
+
+def find_undeclared_imports(imports, declared):
+    """Imports from outside the standard library that no declared distribution provides."""
+    allowed = sys.stdlib_module_names | set(declared) | set(PACKAGES)
+    return [f"{module}: {name}" for module, names in imports.items() for name in names if top(name) not in allowed]
+
+
+def find_cycle(imports):
+    """Modules that import each other in a circle; empty where there is none."""
+    graph = {module: [name for name in names if name in imports] for module, names in imports.items()}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def top(name):
+    """First part of a dotted name."""
+    return name.split(".")[0]
+
+
+def declared_imports(*extras):
+    """Import names of the base dependencies and those of the named extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    lines = project["dependencies"] + [x for extra in extras for x in project["optional-dependencies"][extra]]
+    names = [canonicalize_name(Requirement(line).name) for line in lines]
+    return {module for name in names for module in IMPORTED_AS.get(name, [name.replace("-", "_")])}
+
+
+def modules_loaded_with(package, folder):
+    """Top-level modules in memory after a new interpreter has imported every module of a package."""
+    script = (
+        "import importlib, json, pkgutil, sys\n"
+        f"package = importlib.import_module({package!r})\n"
+        f"for module in pkgutil.walk_packages(package.__path__, {package + '.'!r}):\n"
+        "    if not module.name.endswith('__main__'):\n"
+        "        importlib.import_module(module.name)\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def find_long_functions(tree, limit=MAX_FUNCTION_LINES):
+    """Functions with more lines than the limit, their docstring not counted."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = node.body[0] if ast.get_docstring(node, clean=False) is not None else None
+            n_lines = node.end_lineno - node.lineno + 1
+            n_lines -= docstring.end_lineno - docstring.lineno + 1 if docstring else 0
+            if n_lines > limit:
+                found.append(f"{node.name}: {n_lines} lines")
+    return found
+
+
+def is_vague(path):
+    """Whether a file's name says nothing of what is in it."""
+    return any(part in VAGUE_NAMES or re.fullmatch(r"v\d+", part) for part in path.stem.lower().split("_"))
+
+
+@pytest.fixture(scope="module", params=PACKAGES)
+def imports(request):
+    return imports_by_module(ROOT, request.param)
+
+
+def test_analysis_never_imports_the_torch_side():
+    assert find_torch_side_imports(imports_by_module(ROOT, "astraios_analysis")) == []
+
+
+def test_training_uses_the_analysis_through_records_only():
+    assert find_back_doors(imports_by_module(ROOT, "training")) == []
+
+
+def test_imports_are_absolute(imports):
+    assert find_relative_imports(imports) == []
+
+
+def test_imports_have_no_cycle(imports):
+    assert find_cycle(imports) == []
+
+
+@pytest.mark.parametrize(("package", "extras"), [("astraios_analysis", ()), ("training", ("train", "cluster"))])
+def test_imports_are_declared(package, extras):
+    assert find_undeclared_imports(imports_by_module(ROOT, package), declared_imports(*extras)) == []
+
+
+def test_importing_the_analysis_leaves_torch_out():
+    loaded = modules_loaded_with("astraios_analysis", ROOT)
+    assert "astraios_analysis" in loaded
+    assert loaded.isdisjoint(TORCH_SIDE)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_import_the_analysis_only(path):
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    trees = [ast.parse("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+    assert {top(name) for tree in trees for name in find_imports(tree)} <= {"astraios_analysis"}
+
+
+def test_modules_are_short():
+    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in python_files(*PACKAGES, "tests")}
+    assert {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > MAX_MODULE_LINES} == {}
+
+
+@pytest.mark.parametrize("folder", [*PACKAGES, "tests"])
+def test_functions_are_short(folder):
+    trees = {path: ast.parse(path.read_text("utf-8")) for path in python_files(folder)}
+    assert {path.name: long for path, tree in trees.items() if (long := find_long_functions(tree))} == {}
+
+
+def test_names_say_what_is_inside():
+    assert [str(path) for path in python_files(*PACKAGES, "tests") if is_vague(path)] == []
+
+
+def test_installed_distribution_holds_the_two_packages_only():
+    entries = importlib.metadata.distribution("astraios").read_text("top_level.txt").split()
+    assert sorted(entries) == sorted(PACKAGES)
+
+
+class TestCheckersCanFail:
+    def test_imports_are_found_at_any_depth(self):
+        text = "import a.b\nfrom c import d, e\nfrom . import j\n"
+        text += "def f():\n    from g import h\n    import_module('i')\n"
+        assert find_imports(ast.parse(text), {"c.d"}) == [".", "a.b", "c", "c.d", "g", "i"]
+
+    def test_torch_in_the_analysis(self):
+        assert find_torch_side_imports({"m": ["numpy", "torch.nn"]}) == ["m: torch.nn"]
+
+    def test_analysis_in_training(self):
+        imports = {"training.run": [BRIDGE, "astraios_analysis.fits", "astraios_analysis"]}
+        assert find_back_doors(imports) == [
+            "training.run: astraios_analysis.fits",
+            "training.run: astraios_analysis",
+        ]
+
+    def test_relative_import(self):
+        assert find_relative_imports({"m": [".n", "os"]}) == ["m: .n"]
+
+    def test_undeclared_import(self):
+        assert find_undeclared_imports({"m": ["os", "numpy.linalg", "requests"]}, {"numpy"}) == ["m: requests"]
+
+    def test_cycle(self, tmp_path):
+        package = tmp_path / "ring"
+        package.mkdir()
+        (package / "__init__.py").write_text("")
+        (package / "a.py").write_text("from ring import b\n")
+        (package / "b.py").write_text("def late():\n    from ring.a import x\n")
+        assert set(find_cycle(imports_by_module(tmp_path, "ring"))) == {"ring.a", "ring.b"}
+
+    def test_torch_in_memory(self, tmp_path):
+        (tmp_path / "torch.py").write_text("")
+        (tmp_path / "heavy").mkdir()
+        (tmp_path / "heavy" / "__init__.py").write_text("")
+        (tmp_path / "heavy" / "inner.py").write_text("import torch\n")
+        assert "torch" in modules_loaded_with("heavy", tmp_path)
+
+    def test_long_function(self):
+        text = 'def f():\n    """One.\n\n    Two.\n    """\n' + "    x = 1\n" * 3
+        assert find_long_functions(ast.parse(text), limit=3) == ["f: 4 lines"]
+        assert find_long_functions(ast.parse(text), limit=4) == []
+
+    @pytest.mark.parametrize("name", ["utils.py", "fit_helpers.py", "manager.py", "laws_v2.py"])
+    def test_vague_name(self, name):
+        assert is_vague(Path(name))
+        assert not is_vague(Path("laws.py"))

@@ -1,0 +1,45 @@
+"""The documentation's tables name what exists: figures, notebooks, targets."""
+
+import re
+from pathlib import Path
+
+from astraios_analysis.figures import FIGURES
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def figure_rows(text: str) -> list[tuple[str, str, str]]:
+    """Return (figure, notebook, data) of the rows of the table in docs/figures.md, without back-ticks."""
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    return [tuple(cell.strip(" `") for cell in row[1:4]) for row in rows[1:]]
+
+
+def test_figure_table_names_every_figure_with_its_notebook():
+    rows = [row for row in figure_rows((ROOT / "docs" / "figures.md").read_text()) if row[0]]
+    assert {(name, notebook) for name, notebook, _ in rows} == {(s.name, s.notebook) for s in FIGURES.values()}
+
+
+def test_figure_table_says_why_where_there_is_no_figure():
+    text = (ROOT / "docs" / "figures.md").read_text()
+    empty = [line for line in text.splitlines() if re.match(r"\|[^|]+\|\s*\|\s*\|\s*\|", line)]
+    assert empty
+    assert all(re.search(r"needs a trained grid", line) for line in empty)
+
+
+def test_each_figure_is_saved_by_the_notebook_it_names():
+    for spec in FIGURES.values():
+        notebook = (ROOT / "notebooks" / f"{spec.notebook}.ipynb").read_text()
+        assert f'\\"{spec.name}\\", figures_dir' in notebook
+
+
+def test_links_in_the_documentation_lead_somewhere():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
+
+
+def test_readme_names_targets_that_the_makefile_has():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z]+)\b", (ROOT / "README.md").read_text()))
+    assert named
+    assert named <= targets

@@ -1,0 +1,241 @@
+"""pyproject.toml, environment.yml and constraints.txt name the same packages in versions that agree.
+
+The lines of environment.yml are read with conda's own grammar, those of the other two with pip's.
+"""
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+from rattler import MatchSpec, VersionSpec
+from rattler import Version as CondaVersion
+
+ROOT = Path(__file__).parents[1]
+
+# conda-forge's names where they differ from the distributions'.
+CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
+
+# What a conda environment has to name and pip takes for granted.
+CONDA_ONLY = {"python", "pip"}
+
+# Come with the build of torch that a user chooses, so they are not pinned.
+BUILD_SPECIFIC = re.compile(r"nvidia-|cuda-|triton|pytorch-triton")
+
+
+def read_declared(text):
+    """Requirements of the base and of all extras of a pyproject file: {distribution: Requirement}."""
+    project = tomllib.loads(text)["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = [Requirement(line) for group in groups for line in group]
+    names = [canonicalize_name(requirement.name) for requirement in declared]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"declared more than once: {', '.join(repeated)}")
+    return dict(zip(names, declared, strict=True))
+
+
+def read_conda(text):
+    """Dependencies of an environment file: {distribution: MatchSpec}."""
+    specs = {}
+    for line in yaml.safe_load(text)["dependencies"]:
+        if not isinstance(line, str):
+            raise ValueError(f"not a conda package: {line!r}; a pip section would hide packages from conda")
+        spec = MatchSpec(line, strict=True)
+        if spec.build or spec.channel:
+            raise ValueError(f"only a name and a range may be given: {line!r}")
+        name = CONDA_NAMES.get(spec.name.normalized, spec.name.normalized)
+        if name in specs:
+            raise ValueError(f"named more than once: {name}")
+        specs[name] = spec
+    return specs
+
+
+def read_pins(text):
+    """Exact versions of a constraints file: {distribution: version}."""
+    pins = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        found = re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9][0-9A-Za-z.]*)", line)
+        if not found:
+            raise ValueError(f"not an exact public version: {line!r}")
+        name = canonicalize_name(found[1])
+        if name in pins:
+            raise ValueError(f"pinned more than once: {name}")
+        pins[name] = found[2]
+    return pins
+
+
+def find_range_differences(declared, conda):
+    """Packages whose range in the environment file is not the declared one."""
+    ranges = {name: set(filter(None, (conda[name].version or "").split(","))) for name in declared}
+    return [name for name in declared if ranges[name] != {str(part) for part in declared[name].specifier}]
+
+
+def is_satisfied(version, requirement, spec):
+    """Whether a version lies in pip's range and in conda's; a build label such as +cpu does not count."""
+    public = Version(version).public
+    in_conda = spec.version is None or VersionSpec(spec.version).matches(CondaVersion(public))
+    return requirement.specifier.contains(public) and in_conda
+
+
+def find_unpinned(roots, pins):
+    """Distributions reachable from the roots, as installed here, that have no pin."""
+    missing, seen, queue = set(), set(), [(name, "") for name in roots]
+    while queue:
+        name, extra = queue.pop()
+        if (name, extra) in seen or BUILD_SPECIFIC.match(name):
+            continue
+        seen.add((name, extra))
+        if name not in pins:
+            missing.add(name)
+        try:
+            lines = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for needed in map(Requirement, lines):
+            if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                queue += [(canonicalize_name(needed.name), wanted) for wanted in ("", *needed.extras)]
+    return sorted(missing)
+
+
+def find_differing(pins):
+    """Pinned distributions that are installed here in another version; build labels do not count."""
+    installed = {canonicalize_name(d.name): Version(d.version).public for d in importlib.metadata.distributions()}
+    return [name for name, pin in pins.items() if name in installed and Version(pin) != Version(installed[name])]
+
+
+def find_too_new(pins, python):
+    """Distributions that are installed here in their pinned version and do not support a Python version."""
+    metadata = {canonicalize_name(d.name): d.metadata for d in importlib.metadata.distributions()}
+    candidates = (pins.keys() & metadata.keys()) - set(find_differing(pins))
+    ranges = {name: SpecifierSet(metadata[name]["Requires-Python"] or "") for name in candidates}
+    return sorted(name for name, supported in ranges.items() if not supported.contains(python))
+
+
+DECLARED = read_declared((ROOT / "pyproject.toml").read_text("utf-8"))
+CONDA = read_conda((ROOT / "environment.yml").read_text("utf-8"))
+PINS = read_pins((ROOT / "constraints.txt").read_text("utf-8"))
+
+
+def test_environment_names_what_pyproject_declares():
+    assert CONDA.keys() == DECLARED.keys() | CONDA_ONLY
+
+
+def test_environment_comes_from_conda_forge_alone():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    assert (environment["name"], environment["channels"]) == ("astraios", ["conda-forge"])
+
+
+def test_ranges_agree():
+    assert find_range_differences(DECLARED, CONDA) == []
+
+
+def test_python_of_the_environment_is_supported():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert VersionSpec(CONDA["python"].version).matches(CondaVersion("3.11.7"))
+    assert SpecifierSet(project["requires-python"]).contains("3.11.0")
+
+
+@pytest.mark.parametrize("name", sorted(DECLARED))
+def test_installed_version_satisfies_both(name):
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"{name} is not installed here; its pinned version is checked all the same")
+    assert is_satisfied(version, DECLARED[name], CONDA[name])
+
+
+@pytest.mark.parametrize("name", sorted(DECLARED))
+def test_pinned_version_satisfies_both(name):
+    assert is_satisfied(PINS[name], DECLARED[name], CONDA[name])
+
+
+def test_everything_that_gets_installed_is_pinned():
+    if find_differing(PINS):
+        pytest.skip("other versions than the pinned ones are installed here, and they may need other packages")
+    assert find_unpinned(DECLARED, PINS) == []
+
+
+def test_every_pin_installs_on_the_oldest_python():
+    assert find_too_new(PINS, "3.11.0") == []
+
+
+def environment_with(line):
+    return f"dependencies:\n  - python 3.11.*\n  - {line}\n"
+
+
+def test_names_are_mapped():
+    text = environment_with("pytorch-cpu >=2.11,<3") + "  - matplotlib-base\n"
+    assert read_conda(text).keys() == {"python", "torch", "matplotlib"}
+
+
+@pytest.mark.parametrize("line", ["numpy =>2", "numpy ==", "numpy >=2,,<3", "numpy >=2.4 <3", "num py >=2", "numpy*"])
+def test_malformed_line_is_rejected(line):
+    # The grammar's own error, whose class goes by two names within py-rattler's range.
+    with pytest.raises(Exception) as caught:
+        read_conda(environment_with(f"'{line}'"))
+    assert type(caught.value).__name__.startswith("InvalidMatchSpec")
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("pip: [numpy]", "not a conda package"),
+        ("numpy 2.4.* py311_0", "only a name and a range"),
+        ("main::numpy >=2", "only a name and a range"),
+        ("python", "named more than once: python"),
+    ],
+)
+def test_line_against_the_rules_is_rejected(line, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        read_conda(environment_with(line))
+
+
+@pytest.mark.parametrize("line", ["numpy", "numpy>=2", "torch==2.13.0+cpu", "numpy @ file:///numpy.whl"])
+def test_pin_that_is_not_exact_is_rejected(line):
+    with pytest.raises(ValueError, match="not an exact public version"):
+        read_pins(line)
+
+
+def test_repetitions_are_rejected():
+    with pytest.raises(ValueError, match="pinned more than once: a-b"):
+        read_pins("a-b==1\nA_B==2")
+    with pytest.raises(ValueError, match="declared more than once: numpy"):
+        read_declared('[project]\ndependencies = ["numpy"]\n[project.optional-dependencies]\ndev = ["NumPy>2"]')
+
+
+def test_range_difference_is_found():
+    declared = {"a": Requirement("a>=1,<2"), "b": Requirement("b>=1")}
+    conda = {"a": MatchSpec("a >=1,<2"), "b": MatchSpec("b >=2")}
+    assert find_range_differences(declared, conda) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [("2.13.0+cpu", True), ("2.10.0", False), ("3.0", False), ("2.12.1", False)]
+)
+def test_both_ranges_count(version, expected):
+    requirement, spec = Requirement("torch>=2.11,<3"), MatchSpec("pytorch-cpu >=2.11,!=2.12.1,<4")
+    assert is_satisfied(version, requirement, spec) is expected
+
+
+def test_missing_pin_is_found():
+    everything = PINS.keys() - {"iniconfig"}
+    assert find_unpinned(["pytest"], everything) == ["iniconfig"]
+
+
+def test_pin_for_a_later_python_is_found():
+    installed = importlib.metadata.version("numpy")
+    assert find_too_new({"numpy": installed}, "3.8.0") == ["numpy"]
+    assert find_too_new({"numpy": "0.1"}, "3.8.0") == []
+
+
+def test_differing_version_is_found():
+    assert find_differing({"numpy": "0.1", "pytest": importlib.metadata.version("pytest")}) == ["numpy"]

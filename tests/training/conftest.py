@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    GPT2Config,
+    GPTBigCodeConfig,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+# More threads than one only slow models this small down, by far where cores are shared.
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    # Notices of the pinned libraries about each other, raised by every call: nothing here can act on them.
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("ignore::FutureWarning:transformers"))
+            item.add_marker(pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft"))
+
+
+VOCABULARY, POSITIONS, WIDTH, LAYERS, HEADS, KEY_VALUE_HEADS, GATED_FFN = 80, 96, 32, 2, 4, 2, 48
+
+_GPT = {
+    "vocab_size": VOCABULARY,
+    "n_positions": POSITIONS,
+    "n_embd": WIDTH,
+    "n_layer": LAYERS,
+    "n_head": HEADS,
+    "resid_pdrop": 0.0,
+    "embd_pdrop": 0.0,
+    "attn_pdrop": 0.0,
+}
+_GATED = {
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": POSITIONS,
+    "hidden_size": WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KEY_VALUE_HEADS,
+    "intermediate_size": GATED_FFN,
+}
+# A spread wider than the library's 0.02: else a model this small has nearly equal logits, and greedy ties.
+_COMMON = {"initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+
+
+def make_config(model_type):
+    if model_type == "gpt_bigcode":
+        return GPTBigCodeConfig(**_GPT, **_COMMON)
+    if model_type == "gpt2":
+        return GPT2Config(**_GPT, **_COMMON)
+    if model_type == "gpt_neox":
+        shape = {name: value for name, value in _GATED.items() if name != "num_key_value_heads"}
+        return GPTNeoXConfig(**shape, hidden_dropout=0.0, attention_dropout=0.0, **_COMMON)
+    gated = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
+    heads = {"head_dim": WIDTH // HEADS} if model_type in ("mistral", "qwen3") else {}
+    return gated[model_type](**_GATED, **heads, tie_word_embeddings=False, **_COMMON)
+
+
+@pytest.fixture
+def config_of():
+    """Return a function from model type to a small configuration."""
+    return make_config
+
+
+@pytest.fixture
+def base_of():
+    """Return a function from model type to a small base model, the same one each time."""
+    from transformers import AutoModelForCausalLM
+
+    def make(model_type):
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            return AutoModelForCausalLM.from_config(make_config(model_type)).eval()
+
+    return make
+
+
+@pytest.fixture
+def tokens():
+    """Return a batch of 3 sequences of 12 tokens."""
+    generator = torch.Generator().manual_seed(2)
+    return torch.randint(1, VOCABULARY, (3, 12), generator=generator)
+
+
+@pytest.fixture
+def train():
+    """Return a function that takes optimiser steps and returns the largest gradient of every updated tensor."""
+
+    def steps(model, tokens, n_steps=5):
+        model.train()
+        updated = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        optimizer = torch.optim.AdamW(updated.values(), lr=1e-2)
+        largest = dict.fromkeys(updated, 0.0)
+        for _ in range(n_steps):
+            optimizer.zero_grad()
+            model(input_ids=tokens, labels=tokens).loss.backward()
+            for name, weight in updated.items():
+                if weight.grad is not None:
+                    largest[name] = max(largest[name], weight.grad.abs().max().item())
+            optimizer.step()
+        model.eval()
+        return largest
+
+    return steps

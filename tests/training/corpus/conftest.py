@@ -1,0 +1,18 @@
+"""The default corpus and one with every option, built once."""
+
+import pytest
+
+from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.settings import CorpusSettings
+
+
+@pytest.fixture(scope="session")
+def corpus():
+    """Corpus of the default settings."""
+    return EmbeddedCorpus()
+
+
+@pytest.fixture(scope="session")
+def wide_corpus():
+    """Corpus with lists, numbers and strings, three phrasings, and half of the code in Java."""
+    return EmbeddedCorpus(CorpusSettings(kinds=("list", "number", "string"), phrasings=3, java_share=0.5))

@@ -1,0 +1,96 @@
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from training.corpus.cases import (
+    Case,
+    discriminating_cases,
+    java_assertions,
+    java_literal,
+    python_assertions,
+    telling_input,
+)
+from training.corpus.inputs import draw_input
+from training.corpus.programs import OPERATIONS, Program, Step
+from training.corpus.rendering import java_class, render_java, render_python
+from training.corpus.sampling import draw_program, neighbours
+
+N_SAMPLED = 60
+
+
+def sample(space, n, split, seed=0):
+    rng = np.random.default_rng(seed)
+    return [(draw_program(space, n_ops, split, rng), rng) for n_ops in (1, 2, 3, 4) for _ in range(n // 4)]
+
+
+@pytest.mark.parametrize("which", ["corpus", "wide_corpus"])
+def test_every_different_neighbour_fails_an_assertion(which, request):
+    space = request.getfixturevalue(which).space
+    for program, rng in sample(space, N_SAMPLED, "test"):
+        cases = discriminating_cases(space, program, rng)
+        assert len(cases) >= 3
+        assert all(case.holds(program) for case in cases)
+        survivors = [other for other in neighbours(space, program) if all(case.holds(other) for case in cases)]
+        assert {space.fingerprint(other) for other in survivors} <= {space.fingerprint(program)}
+
+
+def test_what_the_cases_let_pass_is_the_same_on_new_inputs_too(corpus):
+    n_neighbours = n_wrong = 0
+    for program, rng in sample(corpus.space, N_SAMPLED, "validation"):
+        cases = discriminating_cases(corpus.space, program, rng)
+        inputs = [draw_input("list", rng) for _ in range(20)]
+        for other in neighbours(corpus.space, program):
+            n_neighbours += 1
+            if all(case.holds(other) for case in cases):
+                n_wrong += any(other.run(value) != program.run(value) for value in inputs)
+    assert n_neighbours > 2000
+    assert n_wrong == 0
+
+
+def test_assertions_in_python_pass_for_the_program_and_fail_for_another(corpus):
+    for program, rng in sample(corpus.space, 20, "test"):
+        tests = python_assertions("solve", discriminating_cases(corpus.space, program, rng))
+        exec(render_python(program, "solve") + "\n" + tests, {})
+        other = next(
+            n for n in neighbours(corpus.space, program) if corpus.space.split(n) != corpus.space.split(program)
+        )
+        with pytest.raises(AssertionError):
+            exec(render_python(other, "solve") + "\n" + tests, {})
+
+
+def test_telling_input_tells():
+    up, down = Program("list", (Step("sort_up"),)), Program("list", (Step("sort_down"),))
+    value = telling_input(up, down, np.random.default_rng(0))
+    assert up.run(value) != down.run(value)
+    with pytest.raises(ValueError, match=r"'list \| sort_up' and 'list \| sort_up' give the same on every input tried"):
+        telling_input(up, up, np.random.default_rng(0))
+
+
+def test_literals_of_java():
+    assert java_literal([1, -2], "list") == "List.of(1, -2)"
+    assert java_literal([], "list") == "List.of()"
+    assert java_literal("a b", "string") == '"a b"'
+    assert java_literal(-3, "number") == "-3"
+    lines = java_assertions("solve", ("list", "number"), [Case([1], 1)])
+    assert lines == "if (!Objects.equals(solve(List.of(1)), 1)) throw new AssertionError();\n"
+
+
+@pytest.mark.skipif(shutil.which("javac") is None, reason="needs a JDK: install one to test the Java rendering")
+def test_java_gives_what_the_interpreter_gives(wide_corpus, tmp_path):
+    space = wide_corpus.space
+    single = [Program(op.takes, (Step(op.name, k),)) for op in OPERATIONS.values() for k in op.constants or (0,)]
+    chains = [program for program, _ in sample(space, 40, "train", seed=5)]
+    rng = np.random.default_rng(6)
+    methods, body = [], ""
+    for number, program in enumerate([*single, *chains]):
+        methods.append(render_java(program, f"solve{number}"))
+        cases = discriminating_cases(space, program, rng)
+        body += java_assertions(f"solve{number}", (program.kind, program.kinds[-1]), cases)
+    body += 'System.out.println("passed");\n'
+    (tmp_path / "Check.java").write_text(java_class("Check", "\n\n".join(methods), body))
+    compiled = subprocess.run(["javac", "Check.java"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert compiled.returncode == 0, compiled.stderr
+    done = subprocess.run(["java", "-cp", ".", "Check"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "passed\n", done.stderr

@@ -1,0 +1,222 @@
+import inspect
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.corpus.inputs import PROBES, draw_input
+from training.corpus.operations import CONSTANTS, INPUT_BOUNDS, MAX_LENGTH, MAX_MAGNITUDE
+from training.corpus.programs import OPERATIONS, Program, Step, canonical
+from training.corpus.rendering import VARIABLES, Style, describe, render_python
+from training.corpus.sampling import draw_program, neighbours, reorder
+from training.corpus.settings import CorpusSettings
+from training.corpus.space import ProgramSpace
+
+INPUTS = {
+    "list": st.lists(st.integers(-20, 20), max_size=12),
+    "number": st.integers(-60, 60),
+    "string": st.text("abeiouxyABEIO 19-", max_size=12),
+}
+SPACE = ProgramSpace(CorpusSettings(kinds=("list", "number", "string")))
+
+
+@st.composite
+def programs(draw, max_ops=4):
+    kind = draw(st.sampled_from(sorted(INPUTS)))
+    steps = []
+    gives = kind
+    for _ in range(draw(st.integers(0, max_ops))):
+        steps.append(draw(st.sampled_from(SPACE.steps[gives])))
+        gives = steps[-1].operation.gives
+    return Program(kind, tuple(steps))
+
+
+def run_rendered(code, value):
+    # Text of our own generator, made of known operations on bounded values: nothing a model wrote.
+    scope = {}
+    exec(code, scope)
+    return scope["solve"](value)
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_every_operation_is_written_as_it_is_computed(name):
+    operation = OPERATIONS[name]
+    for constant, (style, alternative) in product(operation.constants or (0,), [(0, False), (1, True)]):
+        program = Program(operation.takes, (Step(name, constant),))
+        code = render_python(program, "solve", Style(style, (alternative,)))
+        for probe in PROBES[operation.takes]:
+            assert run_rendered(code, probe) == program.run(probe), code
+
+
+def test_rendered_programs_give_what_the_interpreter_gives(corpus, wide_corpus):
+    for source in (corpus, wide_corpus):
+        rng = np.random.default_rng(1)
+        for n_ops in (1, 2, 3, 4) * 50:
+            program = draw_program(source.space, n_ops, "train", rng)
+            style = Style(int(rng.integers(3)), tuple(rng.random(n_ops) < 0.5))
+            values = [draw_input(program.kind, rng) for _ in range(3)]
+            for code in (render_python(program, "solve"), render_python(program, "solve", style)):
+                assert [run_rendered(code, value) for value in values] == [program.run(value) for value in values]
+
+
+@settings(max_examples=300, deadline=None)
+@given(program=programs(), data=st.data())
+def test_values_stay_within_the_declared_bounds(program, data):
+    bound = INPUT_BOUNDS[program.kind]
+    value = data.draw(INPUTS[program.kind])
+    for step in program.steps:
+        bound = step.operation.grow(bound, step.constant)
+        if not bound.is_allowed:
+            assert not program.is_bounded
+            return
+        value = step.operation.apply(value, step.constant)
+        numbers = value if isinstance(value, list) else [value] if isinstance(value, int) else [0]
+        assert all(abs(number) <= bound.magnitude <= MAX_MAGNITUDE for number in numbers)
+        assert (1 if isinstance(value, int) else len(value)) <= bound.length <= MAX_LENGTH
+    assert program.is_bounded
+
+
+def test_towers_of_squares_are_not_bounded():
+    squares = Program("list", (Step("square"),) * 4)
+    assert not squares.is_bounded
+    assert Program("list", (Step("square"),) * 2).is_bounded
+    assert not Program("list", (Step("running_total"), Step("running_total"), Step("square"))).is_bounded
+
+
+@settings(max_examples=200, deadline=None)
+@given(program=programs(), data=st.data())
+def test_programs_leave_their_argument_as_it_was(program, data):
+    value = data.draw(INPUTS[program.kind])
+    before = list(value) if isinstance(value, list) else value
+    if program.is_bounded:
+        program.run(value)
+    assert value == before
+
+
+@settings(max_examples=200, deadline=None)
+@given(program=programs(), data=st.data())
+def test_exchanging_steps_that_commute_changes_neither_key_nor_meaning(program, data):
+    if not program.is_bounded:
+        return
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    other = reorder(SPACE, program, rng)
+    assert SPACE.key(other) == SPACE.key(program)
+    assert SPACE.fingerprint(other) == SPACE.fingerprint(program)
+    value = data.draw(INPUTS[program.kind])
+    assert other.run(value) == program.run(value)
+
+
+def test_canonical_form_is_one_for_all_orders():
+    commute = SPACE.commute
+    steps = [Step("keep_even"), Step("keep_positive"), Step("sort_up")]
+    forms = {
+        canonical(Program("list", tuple(steps[i] for i in order)), commute)
+        for order in [(0, 1, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)]
+    }
+    assert len(forms) == 1
+    assert not commute(Step("reverse"), Step("sort_up"))
+    assert commute(Step("add", 2), Step("add", 3))
+    assert not commute(Step("add", 2), Step("multiply", 3))
+
+
+def all_programs(space, n_ops):
+    def chains(kind, n):
+        if n == 0:
+            yield ()
+            return
+        for step in space.steps[kind]:
+            for rest in chains(step.operation.gives, n - 1):
+                yield (step, *rest)
+
+    return [
+        program for kind in space.steps for steps in chains(kind, n_ops) if (program := Program(kind, steps)).is_bounded
+    ]
+
+
+def test_same_key_means_same_outputs_for_all_programs_of_two(corpus):
+    for space in (corpus.space, SPACE):
+        for program in all_programs(space, 2):
+            outputs = [program.run(probe) for probe in PROBES[program.kind]]
+            same = space.canonical(program)
+            assert outputs == [same.run(probe) for probe in PROBES[program.kind]]
+
+
+def test_probes_tell_all_programs_of_two_operations_apart(corpus):
+    rng = np.random.default_rng(2)
+    inputs = [rng.integers(-20, 21, size=rng.integers(0, 13)).tolist() for _ in range(60)]
+    inputs += [rng.integers(1, 9, size=rng.integers(5, 13)).tolist() for _ in range(20)]
+    outputs = {}
+    for program in all_programs(corpus.space, 2):
+        found = [program.run(value) for value in inputs]
+        first = outputs.setdefault(corpus.space.fingerprint(program), (program.label, found))
+        assert first[1] == found, (first[0], program.label)
+
+
+def test_a_program_that_fewer_operations_make_is_not_needed(corpus):
+    space = corpus.space
+    redundant = [
+        ("sort_up", "sort_up"),
+        ("sort_up", "reverse"),
+        ("negate", "negate"),
+        ("reverse", "sort_down"),
+        ("square", "absolute"),
+        ("keep_even", "keep_odd"),
+        ("sort_up", "unique", "reverse"),
+    ]
+    for names in redundant:
+        assert not space.is_needed(Program("list", tuple(Step(name) for name in names))), names
+    for names in [("sort_up",), ("keep_even", "reverse"), ("differences", "negate", "sort_up")]:
+        assert space.is_needed(Program("list", tuple(Step(name) for name in names))), names
+
+
+def test_drawn_programs_need_all_their_operations(corpus):
+    space = corpus.space
+    shorter = {n: {space.fingerprint(p) for p in all_programs(space, n)} for n in (1, 2)}
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        assert space.fingerprint(draw_program(space, 2, "train", rng)) not in shorter[1]
+        assert space.fingerprint(draw_program(space, 3, "train", rng)) not in shorter[1] | shorter[2]
+
+
+def test_neighbours_are_one_mutation_away(corpus):
+    program = Program("list", (Step("add", 2), Step("sort_up")))
+    found = {other.label for other in neighbours(corpus.space, program)}
+    assert {"list | add:3 | sort_up", "list | add:2", "list | sort_up", "list | sort_up | add:2"} <= found
+    # 23 other operations in either place, two dropped, one exchanged.
+    assert len(found) == 2 * 23 + 2 + 1
+    assert program.label not in found
+
+
+@pytest.mark.parametrize("phrasing", range(3))
+def test_each_operation_has_its_own_words(phrasing):
+    programs_ = all_programs(SPACE, 1)
+    assert len({describe(program, phrasing) for program in programs_}) == len(programs_)
+
+
+def test_names_do_not_collide():
+    names = [name for kind in VARIABLES.values() for name in kind]
+    assert len(set(names)) == len(names)
+    assert len({operation.name for operation in OPERATIONS.values()}) == len(OPERATIONS)
+    assert all(set(operation.constants) <= set(CONSTANTS) for operation in OPERATIONS.values())
+
+
+def test_grades_follow_their_definition():
+    for operation in OPERATIONS.values():
+        if operation.takes != operation.gives:
+            assert operation.grade == 3, operation.name
+        elif operation.constants:
+            assert operation.grade == 2, operation.name
+
+
+def test_no_operation_runs_a_random_generator_or_the_clock():
+    # What a program gives depends on its argument alone: apply is a lambda of value and constant.
+    for operation in OPERATIONS.values():
+        assert list(inspect.signature(operation.apply).parameters)[1:] == ["k"]
+
+
+def test_a_split_without_programs_says_so():
+    space = ProgramSpace(CorpusSettings(test_share=1e-9))
+    with pytest.raises(ValueError, match=r"no program of 2 operations for split 'test' in \d+ tries; allow more kinds"):
+        draw_program(space, 2, "test", np.random.default_rng(0))

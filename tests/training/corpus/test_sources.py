@@ -1,0 +1,121 @@
+import gzip
+import json
+import sys
+import types
+
+import pytest
+
+from training.corpus.layout import Example
+from training.corpus.sources import load_hub, load_jsonl
+from training.corpus.tokenizer import encode
+
+GOOD = {"prompt": "Say hé", "completion": "hé"}
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write lines to a file and return its path."""
+
+    def write(*lines, name="examples.jsonl"):
+        path = tmp_path / name
+        text = "".join(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["examples.jsonl", "examples.jsonl.gz"])
+def test_examples_come_in_the_order_of_the_file(written, name):
+    path = written(GOOD, "\n", {"completion": "b", "prompt": "", "extra": 1}, name=name)
+    assert load_jsonl(path) == [Example("Say hé", "hé"), Example("", "b")]
+    assert load_jsonl(str(path)) == load_jsonl(path)
+
+
+def test_columns_may_have_other_names(written):
+    path = written({"instruction": "a", "output": "b"})
+    assert load_jsonl(path, "instruction", "output") == [Example("a", "b")]
+
+
+def test_a_byte_order_mark_is_passed_over(written):
+    assert load_jsonl(written("\ufeff", GOOD)) == [Example("Say hé", "hé")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([GOOD, '{"prompt": "a", "comp\n'], r"examples\.jsonl, line 2: not valid JSON .*; each line holds one whole"),
+        ([GOOD, "\n", {"prompt": "a"}], r"line 3: no column 'completion'; its columns are prompt"),
+        ([{}], r"line 1: no column 'prompt'; its columns are none"),
+        ([["a", "b"]], r"line 1: holds list, not an object; write one with 'prompt' and 'completion'"),
+        ([{"prompt": 3, "completion": "b"}], r"line 1: column 'prompt' holds int; it must be text"),
+        ([{"prompt": "a", "completion": None}], r"line 1: column 'completion' holds NoneType; it must be text"),
+        ([{"prompt": "a", "completion": ""}], r"line 1: column 'completion' is empty; .* leave the line out"),
+        ([], r"examples\.jsonl: no examples in it; write one JSON object with 'prompt' and 'completion' a line"),
+        (["\n", "  \n"], r"no examples in it"),
+    ],
+)
+def test_wrong_lines_are_named(written, lines, message):
+    with pytest.raises(ValueError, match=message):
+        load_jsonl(written(*lines))
+
+
+def test_files_that_cannot_be_read_are_named(written, tmp_path):
+    with pytest.raises(ValueError, match=r"missing\.jsonl: no such file; give a JSONL file, plain or with \.gz"):
+        load_jsonl(tmp_path / "missing.jsonl")
+    with pytest.raises(ValueError, match="no such file"):
+        load_jsonl(tmp_path)
+    latin = tmp_path / "latin.jsonl"
+    latin.write_bytes(json.dumps(GOOD, ensure_ascii=False).encode("latin-1"))
+    with pytest.raises(ValueError, match=r"latin\.jsonl, after line 0: not UTF-8"):
+        load_jsonl(latin)
+    plain = tmp_path / "plain.jsonl.gz"
+    plain.write_text(json.dumps(GOOD))
+    with pytest.raises(ValueError, match=r"plain\.jsonl\.gz, after line 0: cannot be read \(Not a gzipped file"):
+        load_jsonl(plain)
+    whole = written(*[{"prompt": str(i), "completion": str(i * i)} for i in range(500)], name="cut.jsonl.gz")
+    whole.write_bytes(whole.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"cut\.jsonl\.gz, after line \d+: cannot be read \(Compressed file ended"):
+        load_jsonl(whole)
+
+
+def test_the_hub_needs_a_package_that_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(
+        ValueError, match=r"reading 'a/b' from the hub needs the package 'datasets'.*pip install datasets"
+    ):
+        load_hub("a/b")
+
+
+def test_hub_data_sets_come_in_the_same_form(monkeypatch):
+    asked = []
+
+    def load_dataset(name, split):
+        asked.append((name, split))
+        if name == "broken":
+            raise ConnectionError("offline")
+        return {"a/b": [GOOD], "a/empty": [], "a/other": [{"text": "x"}]}[name]
+
+    library = types.ModuleType("datasets")
+    library.load_dataset = load_dataset
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    assert load_hub("a/b", "test") == [Example("Say hé", "hé")]
+    assert asked == [("a/b", "test")]
+    with pytest.raises(ValueError, match="cannot read data set 'broken', split 'train', from the hub: offline"):
+        load_hub("broken")
+    with pytest.raises(ValueError, match="'a/empty' has no rows in split 'train'; choose another split"):
+        load_hub("a/empty")
+    with pytest.raises(ValueError, match="a/other, split 'train', row 0: no column 'prompt'; its columns are text"):
+        load_hub("a/other")
+
+
+@pytest.mark.reference
+def test_a_real_instruction_set_enters_by_the_same_interface(reference_folder, corpus):
+    examples = load_jsonl(reference_folder / "instructions" / "oasst_commitpackft_sample.jsonl.gz")
+    assert len(examples) == 1178
+    from training.corpus.layout import lay_out
+
+    documents = [lay_out(example) for example in examples[:100]]
+    rows = encode(corpus.tokenizer, documents)
+    for document, row in zip(documents, rows, strict=True):
+        assert corpus.tokenizer.decode(list(row.tokens[:-1]), skip_special_tokens=False) == document.text

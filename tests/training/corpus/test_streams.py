@@ -1,0 +1,180 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from itertools import islice
+
+import pytest
+
+from training.corpus.embedded import N_PROBLEMS, N_SEEN, EmbeddedCorpus
+from training.corpus.items import NO, YES
+from training.corpus.settings import COMPLETION, SPLITS, TASKS, CorpusSettings
+from training.corpus.statistics import count_overlap
+
+PROGRAM_ANSWERS = (COMPLETION, "synthesis", "fix", "explain")
+
+DIGEST_SCRIPT = """
+import hashlib, json
+from itertools import islice
+from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.settings import CorpusSettings
+from training.corpus.tokenizer import tokenizer_bytes
+corpus = EmbeddedCorpus(CorpusSettings(tokenizer_documents=300))
+items = [*islice(corpus.pretraining(3), 200), *islice(corpus.instructions(3), 200), *corpus.problems("fix", n=20)]
+text = json.dumps([item.to_json() for item in items]).encode()
+print(hashlib.sha256(text).hexdigest(), hashlib.sha256(tokenizer_bytes(corpus.tokenizer)).hexdigest())
+"""
+
+# Of the texts below. When it changes, the same settings make other text: raise settings.CORPUS_VERSION with it.
+GOLDEN = "918909a0fe53c2f9"
+
+
+def take(stream, n):
+    return list(islice(stream, n))
+
+
+@pytest.fixture(scope="module")
+def items(corpus):
+    """A sample of everything in each split."""
+    return {
+        split: take(corpus.pretraining(0, split), 600)
+        + take(corpus.instructions(0, split), 600)
+        + [item for task in TASKS if split != "train" for item in corpus.problems(task, split)]
+        for split in SPLITS
+    }
+
+
+def test_no_two_splits_share_a_program_or_a_text(corpus, items):
+    overlap = count_overlap(corpus.space, items)
+    assert set(overlap) == {"train-validation", "train-test", "validation-test"}
+    assert all(count == 0 for pair in overlap.values() for count in pair.values())
+
+
+def test_overlap_is_found_where_there_is_one(corpus, items):
+    train = items["train"]
+    overlap = count_overlap(corpus.space, {"train": train, "test": train[:50]})["train-test"]
+    assert min(overlap.values()) > 10
+
+
+def test_every_program_in_a_text_belongs_to_its_split_or_is_seen(corpus, items):
+    for split, found in items.items():
+        for item in found:
+            assert all(corpus.space.is_allowed(program, split) for program in item.programs)
+            assert all(program.is_typed and program.is_bounded for program in item.programs)
+
+
+def test_programs_of_one_operation_are_seen_and_no_others(items):
+    for found in items.values():
+        for item in found:
+            assert item.seen == (item.n_ops == 1)
+
+
+def test_splits_have_the_shares_of_the_settings(corpus):
+    space = corpus.space
+    programs = {item.programs[0] for item in take(EmbeddedCorpus().pretraining(9), 400) if not item.seen}
+    assert {space.split(program) for program in programs} == {"train"}
+    other = EmbeddedCorpus(CorpusSettings(split_seed=1)).space
+    shares = Counter(other.split(program) for program in programs)
+    assert shares["test"] / len(programs) == pytest.approx(0.2, abs=0.07)
+    assert shares["validation"] / len(programs) == pytest.approx(0.2, abs=0.07)
+
+
+def test_constants_are_in_at_most_a_quarter_of_the_operations(items):
+    steps = [step for item in items["train"] if item.programs for step in item.programs[0].steps]
+    assert 0.15 < sum(step.constant > 0 for step in steps) / len(steps) <= 0.25
+    assert {step.constant for step in steps} == {0, 2, 3, 5}
+
+
+def test_mixture_of_the_stream_is_that_of_the_settings(corpus):
+    found = take(corpus.instructions(1), 2000)
+    shares = Counter(item.task for item in found)
+    for task in TASKS:
+        wanted = getattr(corpus.settings.mixture, task)
+        assert shares[task] / len(found) == pytest.approx(wanted, abs=0.035), task
+    for task in ("clone", "defect"):
+        answers = Counter(item.reference for item in found if item.task == task)
+        assert abs(answers[YES] - answers[NO]) <= 1
+
+
+@pytest.mark.parametrize("task", [COMPLETION, *TASKS])
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_problem_sets(corpus, task, split):
+    problems = corpus.problems(task, split)
+    headline = [item for item in problems if not item.seen]
+    assert len(headline) == N_PROBLEMS
+    assert len({item.id for item in problems}) == len(problems)
+    assert {item.split for item in problems} == {split}
+    assert {item.task for item in problems} == {task}
+    if task == "security":
+        assert Counter(item.details["origin"] for item in problems) == {"trusted": 100, "untrusted": 100}
+        return
+    assert len(problems) == N_PROBLEMS + N_SEEN
+    assert Counter(item.n_ops for item in headline) == {2: 50, 3: 75, 4: 75}
+    subjects = [(corpus.space.fingerprint(item.programs[0]), item.reference == NO) for item in problems]
+    assert len(set(subjects)) == len(subjects)
+    if task in PROGRAM_ANSWERS:
+        assert all(len(item.cases) >= 3 for item in problems)
+    else:
+        assert Counter(item.reference for item in headline) == {YES: 100, NO: 100}
+        assert Counter(item.reference for item in problems if item.seen) == {YES: 12, NO: 12}
+
+
+def test_problem_sets_are_the_same_for_every_run(corpus):
+    again = EmbeddedCorpus()
+    take(again.instructions(7), 50)
+    assert [item.to_json() for item in again.problems("clone", n=30)] == [
+        item.to_json() for item in corpus.problems("clone", n=30)
+    ]
+
+
+def test_an_item_is_a_line_of_json(corpus, wide_corpus):
+    for item in [*corpus.problems("fix", n=8), *take(wide_corpus.instructions(0), 50)]:
+        line = json.loads(json.dumps(item.to_json()))
+        assert {"task", "id", "prompt", "reference", "tests", "n_ops", "seen", "split"} <= line.keys()
+        assert line["tests"] == [{"input": case.input, "output": case.output} for case in item.cases]
+
+
+def test_unknown_task_and_too_small_splits_are_refused(corpus):
+    with pytest.raises(ValueError, match="unknown task 'poem'; choose from completion, synthesis, fix"):
+        corpus.problems("poem")
+    with pytest.raises(ValueError, match="'synthesis' has too few different problems of 2 operations in split 'test'"):
+        corpus.problems("synthesis", n=2000)
+    with pytest.raises(ValueError, match="'security' has fewer than 5000 different problems in split 'test'"):
+        corpus.problems("security", n=5000)
+
+
+def test_seeds_and_streams_differ(corpus):
+    texts = [
+        [item.document.text for item in take(stream, 20)]
+        for stream in (
+            corpus.pretraining(0),
+            corpus.pretraining(1),
+            corpus.instructions(0),
+            corpus.instructions(1),
+            corpus.instructions(0, "validation"),
+        )
+    ]
+    assert len({tuple(text) for text in texts}) == len(texts)
+
+
+def test_the_same_bytes_in_processes_with_different_hash_seeds():
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", DIGEST_SCRIPT],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+            env={**os.environ, "PYTHONHASHSEED": seed, "RAYON_NUM_THREADS": threads},
+        ).stdout
+        for seed, threads in (("0", "1"), ("12345", "2"))
+    }
+    assert len(digests) == 1
+
+
+def test_text_is_that_of_the_corpus_version(corpus):
+    found = [*take(corpus.pretraining(0), 100), *take(corpus.instructions(0), 300), *corpus.problems("fix", n=8)]
+    text = json.dumps([item.to_json() for item in found]).encode()
+    assert hashlib.sha256(text).hexdigest()[:16] == GOLDEN

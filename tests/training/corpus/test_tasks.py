@@ -1,0 +1,135 @@
+import ast
+import re
+from itertools import islice
+
+import pytest
+
+from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.inputs import PROBES
+from training.corpus.items import NO, YES
+from training.corpus.rendering import describe, render_python
+from training.corpus.settings import COMPLETION, CorpusSettings, Mixture
+from training.corpus.space import ProgramSpace
+
+N_ITEMS = 1500
+
+
+@pytest.fixture(scope="module")
+def by_task(corpus):
+    """Items of the training streams by task."""
+    found = {COMPLETION: list(islice(corpus.pretraining(4), 200))}
+    for item in islice(corpus.instructions(4), N_ITEMS):
+        found.setdefault(item.task, []).append(item)
+    return found
+
+
+def outputs(program):
+    return [program.run(probe) for probe in PROBES[program.kind]]
+
+
+def test_documented_functions_are_python_with_their_description(by_task):
+    for item in by_task[COMPLETION]:
+        (function,) = ast.parse(item.document.text).body
+        assert function.name == "solve"
+        assert ast.get_docstring(function) == describe(item.programs[0], item.details["phrasing"])
+        assert item.document.text == item.prompt + item.reference
+        assert len(function.body) == item.n_ops + 2
+
+
+def test_layout_of_synthesis(by_task):
+    for item in by_task["synthesis"]:
+        program = item.programs[0]
+        description = describe(program, item.details["phrasing"])
+        code = render_python(program, "solve")
+        prompt = f"Write a Python function solve that takes a list of numbers. {description}"
+        assert item.document.text == f"Question: {prompt}\n\nAnswer: {code}"
+
+
+def test_layout_and_truth_of_fixes(by_task):
+    mutations = set()
+    for item in by_task["fix"]:
+        right, wrong = item.programs
+        mutations.add(item.details["mutation"])
+        lines = item.prompt.splitlines()
+        assert lines[0] == f"Fix solve. {describe(right, item.details['phrasing'])}"
+        assert "\n".join(lines[1:-1]) == render_python(wrong, "solve")
+        value, given, wanted = re.fullmatch(r"solve\((.*)\) is (.*) but should be (.*)\.", lines[-1]).groups()
+        value = ast.literal_eval(value)
+        assert (wrong.run(value), right.run(value)) == (ast.literal_eval(given), ast.literal_eval(wanted))
+        assert given != wanted
+        assert item.reference == render_python(right, "solve")
+    assert mutations == {"replaced", "dropped", "exchanged"}
+
+
+def test_layout_of_explanations(by_task):
+    for item in by_task["explain"]:
+        code = render_python(item.programs[0], "solve")
+        assert item.prompt == f"Explain what this function does.\n{code}"
+        assert item.reference == describe(item.programs[0], item.details["phrasing"])
+
+
+def test_clone_questions_are_answered_rightly(by_task):
+    pairs = set()
+    for item in by_task["clone"]:
+        first, second = item.programs
+        assert (outputs(first) == outputs(second)) == (item.reference == YES)
+        assert item.choices == (YES, NO)
+        pairs.add(item.details["pair"])
+        head, codes, tail = re.fullmatch(r"(.*?)\n(def .*)\n(Answer .*)", item.prompt, re.DOTALL).groups()
+        assert (head, tail) == ("Do these two functions always return the same?", "Answer Yes or No.")
+        one, two = codes.split("\n\n")
+        assert one.splitlines()[0] != two.splitlines()[0]
+        for code, program in ((one, first), (two, second)):
+            scope = {}
+            exec(code, scope)
+            assert scope["solve"]([3, -1, 4, 4]) == program.run([3, -1, 4, 4])
+    assert pairs == {"same", "replaced", "dropped", "exchanged", "unrelated"}
+
+
+def test_defect_questions_are_answered_rightly(by_task):
+    for item in by_task["defect"]:
+        wanted, shown = item.programs
+        assert (outputs(wanted) == outputs(shown)) == (item.reference == YES)
+        first, *code, last = item.prompt.splitlines()
+        assert first == f"Does the function do this? {describe(wanted, item.details['phrasing'])}"
+        assert "\n".join(code) == render_python(shown, "solve")
+        assert last == "Answer Yes or No."
+
+
+def test_share_of_near_misses(by_task):
+    wrong = [item.details["pair"] for task in ("clone", "defect") for item in by_task[task] if item.reference == NO]
+    assert wrong.count("unrelated") / len(wrong) == pytest.approx(0.5, abs=0.12)
+    near = EmbeddedCorpus(CorpusSettings(near_miss_share=1.0, mixture=_only("clone")))
+    assert all(item.details["pair"] != "unrelated" for item in islice(near.instructions(0), 60))
+
+
+def _only(task):
+    return Mixture(**{name: float(name == task) for name in Mixture.model_fields})
+
+
+def test_fixes_can_go_without_a_description():
+    bare = EmbeddedCorpus(CorpusSettings(fix_shows_description=False, mixture=_only("fix")))
+    for item in islice(bare.instructions(0), 20):
+        assert item.prompt.startswith("Fix solve.\ndef solve(xs):\n")
+
+
+def test_java_as_an_option(wide_corpus):
+    found = [item for item in islice(wide_corpus.instructions(2), 400) if item.task == "synthesis"]
+    java = [item for item in found if item.language == "java"]
+    assert len(java) / len(found) == pytest.approx(0.5, abs=0.15)
+    for item in java:
+        assert item.prompt.startswith("Write a Java function solve that takes ")
+        assert re.match(r"static (List<Integer>|int|String) solve\(", item.reference)
+
+
+def test_both_phrasings_are_as_frequent(by_task):
+    drawn = [item.details["phrasing"] for item in by_task["synthesis"]]
+    assert set(drawn) == {0, 1}
+    assert sum(drawn) / len(drawn) == pytest.approx(0.5, abs=0.1)
+
+
+def test_options_keep_the_default_lists(corpus):
+    # The wide space holds the default one: a list program keeps its fingerprint, and so its split.
+    wide = ProgramSpace(CorpusSettings(kinds=("list", "number", "string")))
+    for item in islice(corpus.pretraining(5), 100):
+        assert wide.fingerprint(item.programs[0]) == corpus.space.fingerprint(item.programs[0])

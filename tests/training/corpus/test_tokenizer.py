@@ -1,0 +1,109 @@
+from itertools import islice
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.layout import Document, Example, lay_out
+from training.corpus.settings import COMPLETION, TASKS
+from training.corpus.tokenizer import (
+    END_ID,
+    END_OF_TEXT,
+    PADDING,
+    PADDING_ID,
+    encode,
+    encode_context,
+    load_tokenizer,
+    save_tokenizer,
+    tokenizer_bytes,
+    train_tokenizer,
+)
+
+SMALL = train_tokenizer(["def solve(xs):\n    xs = xs[::-1]\n    return xs"] * 3, 300)
+
+
+def test_the_tokenizer_is_rebuilt_to_the_byte(corpus, tmp_path):
+    # Other processes and numbers of threads are tried with the streams (test_streams).
+    again = EmbeddedCorpus().tokenizer
+    assert tokenizer_bytes(again) == tokenizer_bytes(corpus.tokenizer)
+    path = save_tokenizer(again, tmp_path / "new")
+    assert path.read_bytes() == tokenizer_bytes(corpus.tokenizer)
+    assert tokenizer_bytes(load_tokenizer(path)) == tokenizer_bytes(corpus.tokenizer)
+
+
+def test_special_tokens_have_their_ids(corpus):
+    for tokenizer in (corpus.tokenizer, SMALL):
+        assert tokenizer.token_to_id(END_OF_TEXT) == END_ID == 0
+        assert tokenizer.token_to_id(PADDING) == PADDING_ID == 1
+
+
+def test_size_is_at_most_that_of_the_settings(corpus):
+    assert 300 < corpus.tokenizer.get_vocab_size() <= corpus.settings.vocab_size
+
+
+def test_words_of_every_split_are_single_tokens(corpus):
+    # What the tokenizer was trained on is the training split; problems are made of the same words.
+    texts = [item.document.text for task in TASKS for item in corpus.problems(task, n=40)]
+    for text in texts:
+        words = [word for word, _ in corpus.tokenizer.pre_tokenizer.pre_tokenize_str(text)]
+        assert len(corpus.tokenizer.encode(text).ids) <= 1.02 * len(words), text
+
+
+def test_digits_are_cut_one_by_one(corpus):
+    assert corpus.tokenizer.encode("[10, -42]").tokens[1:3] == ["1", "0"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text())
+def test_no_text_is_unknown(text):
+    assert SMALL.decode(SMALL.encode(text).ids, skip_special_tokens=False) == text
+
+
+def documents(corpus):
+    yield from (item.document for item in islice(corpus.pretraining(6), 300))
+    yield from (item.document for item in islice(corpus.instructions(6), 300))
+    for task in (COMPLETION, *TASKS):
+        yield from (item.document for item in corpus.problems(task, n=20))
+
+
+def test_context_and_target_meet_where_a_token_ends(corpus, wide_corpus):
+    for source in (corpus, wide_corpus):
+        found = list(documents(source))
+        for document, row in zip(found, encode(source.tokenizer, found), strict=True):
+            assert row.tokens == (*source.tokenizer.encode(document.text).ids, END_ID)
+            assert list(row.tokens[: row.n_context]) == encode_context(source.tokenizer, document.context)
+
+
+def test_a_context_that_ends_in_a_line_end_would_meet_inside_a_token(corpus):
+    # The trap: in running text, a line end and the indentation after it are one token.
+    header, body = "def solve(xs):\n", "    return xs"
+    tokenizer = corpus.tokenizer
+    joint = tokenizer.encode(header + body).ids
+    assert joint != tokenizer.encode(header).ids + tokenizer.encode(body).ids
+    # Encoded in two parts, training and generation agree all the same.
+    (row,) = encode(tokenizer, [Document(header, body)])
+    assert list(row.tokens[: row.n_context]) == encode_context(tokenizer, header)
+
+
+def test_no_context_of_the_corpus_ends_in_white_space(corpus, wide_corpus):
+    for source in (corpus, wide_corpus):
+        for document in documents(source):
+            assert document.context == document.context.rstrip()
+
+
+def test_layout_is_the_study_s():
+    document = lay_out(Example("What?\n", "That.\n"))
+    assert document.text == "Question: What?\n\n\nAnswer: That.\n"
+    assert (document.context[-7:], document.target[:1]) == ("Answer:", " ")
+
+
+def test_too_small_a_vocabulary_and_a_missing_file_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="vocab_size 100 is too small; bytes and special tokens alone are 258"):
+        train_tokenizer(["a"], 100)
+    with pytest.raises(ValueError, match=r"no tokenizer at .*tokenizer\.json'; save one there"):
+        load_tokenizer(tmp_path / "tokenizer.json")
+    path = save_tokenizer(SMALL, tmp_path)
+    path.write_text(path.read_text().replace(END_OF_TEXT, "<|other|>"))
+    with pytest.raises(ValueError, match=r"has no token '<\|endoftext\|>'; train it"):
+        load_tokenizer(path)

@@ -1,0 +1,256 @@
+"""Small runs for the tests of the training loop, and a script that runs them in processes of their own.
+
+`python loop_runs.py kill JOBS OUT` trains each job whole, then again in a process that is killed, then resumed in
+another. `torchrun loop_runs.py distributed OUT` trains on several processes. `probe` only starts accelerate.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+VOCABULARY, POSITIONS, LENGTH = 64, 40, 20
+OPTIONS = {
+    "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.05},
+    "ptuning": {"virtual_tokens": 5},
+    "adapterh": {"bottleneck": 8},
+    "adapterp": {"bottleneck": 8},
+    "parallel": {"bottleneck": 8},
+}
+SCHEDULE = {
+    "steps": 12,
+    "global_batch": 8,
+    "sequence_length": LENGTH,
+    "learning_rate": 0.02,
+    "warmup_steps": 2,
+    "validate_every": 3,
+}
+
+
+def tuned_model(method, base_dropout=0.0, **options):
+    """A small GPTBigCode model, always the same, tuned by a method."""
+    import torch
+    from transformers import AutoModelForCausalLM, GPTBigCodeConfig
+
+    from training.config import Tuning
+    from training.tuning import apply_tuning
+
+    names = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
+    config = GPTBigCodeConfig(
+        vocab_size=VOCABULARY,
+        n_positions=POSITIONS,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.2,
+        bos_token_id=0,
+        eos_token_id=0,
+        **dict.fromkeys(names, base_dropout),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        base = AutoModelForCausalLM.from_config(config)
+    tuning = Tuning(method=method, **{**OPTIONS.get(method, {}), **options})
+    return apply_tuning(base, tuning, seed=3)
+
+
+def token_rows(n, seed, length=None):
+    """Rows of 6 to 20 tokens, or of one length: most tokens follow from the one before, so there is much to learn."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(n):
+        n_tokens = length or int(rng.integers(6, LENGTH + 1))
+        tokens = (rng.integers(1, VOCABULARY) + 3 * np.arange(n_tokens)) % VOCABULARY
+        noise = rng.random(n_tokens) < 0.2
+        tokens[noise] = rng.integers(0, VOCABULARY, noise.sum())
+        rows.append((tokens.tolist(), [True] * n_tokens))
+    return rows
+
+
+def run(method="fft", *, model=None, rows=None, schedule=(), settings=(), seed=0, **arguments):
+    """Train a small model; returns (model, result). Mappings replace single values of schedule and settings."""
+    from training.batches import TokenRows
+    from training.config import Schedule
+    from training.loop import train
+    from training.loop_settings import LoopSettings
+
+    model = tuned_model(method) if model is None else model
+    rows = TokenRows(token_rows(60, 5), token_rows(13, 6)) if rows is None else rows
+    settings = LoopSettings(**{"layout": "documents", "micro_batch": 2, **dict(settings)})
+    result = train(model, Schedule(**{**SCHEDULE, **dict(schedule)}), rows, seed=seed, settings=settings, **arguments)
+    return model, result
+
+
+def numbers(model, result):
+    """What must not depend on interruptions, as JSON values."""
+    weights = hashlib.sha256(
+        b"".join(weight.detach().cpu().numpy().tobytes() for weight in model.parameters())
+    ).hexdigest()
+    return {
+        "base": result.base_validation.model_dump(),
+        "curve": [point.model_dump() for point in result.curve],
+        "train_losses": list(result.train_losses),
+        "n_tokens": result.n_tokens,
+        "weights": weights,
+    }
+
+
+def make_tracker(act, at_step):
+    """A tracker that does something after a step's training values have come in."""
+    from accelerate.tracking import GeneralTracker
+
+    class Tracker(GeneralTracker):
+        name = "acting"
+        requires_logging_directory = False
+        tracker = None
+
+        def log(self, values, step=None, **kwargs):
+            if step == at_step and "train/loss" in values:
+                act()
+
+    return Tracker()
+
+
+def kill_this_process():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_while_saving(at_call):
+    import torch
+
+    original, calls = torch.save, []
+
+    def save(*arguments, **options):
+        calls.append(None)
+        original(*arguments, **options)
+        if len(calls) == at_call:
+            kill_this_process()
+
+    torch.save = save
+
+
+def _kill_at_rename(name):
+    original = Path.rename
+
+    def rename(self, target):
+        if Path(target).name == name:
+            kill_this_process()
+        return original(self, target)
+
+    Path.rename = rename
+
+
+def _train_job(job, folder, out, is_killed):
+    from training.reporting import Reporting
+
+    log_with = ()
+    if is_killed and "at_step" in job:
+        log_with = (make_tracker(kill_this_process, job["at_step"]),)
+    elif is_killed and "at_torch_save" in job:
+        _kill_while_saving(job["at_torch_save"])
+    elif is_killed:
+        _kill_at_rename(job["at_rename"])
+    model, result = run(
+        model=tuned_model(job["method"], base_dropout=0.1),
+        settings={"checkpoint_every": 3},
+        folder=folder,
+        reporting=Reporting(log_with=log_with),
+    )
+    out.write_text(json.dumps({"status": result.status, **numbers(model, result)}))
+
+
+def _in_a_process(*arguments):
+    process = os.fork()
+    if not process:
+        try:
+            _train_job(*arguments)
+        finally:
+            sys.stderr.flush()
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def kill_and_resume(jobs, out):
+    """Train each job whole, killed, and resumed, each time in a process of its own."""
+    # Imported once, before the forks; no tensor is computed here.
+    import training.loop  # noqa: F401
+
+    for name, job in jobs.items():
+        _in_a_process(job, out / f"{name}-whole", out / f"{name}-whole.json", False)
+        folder = out / f"{name}-killed"
+        exit_code = _in_a_process(job, folder, out / f"{name}-killed.json", True)
+        left = sorted(path.name for path in folder.iterdir())
+        _in_a_process(job, folder, out / f"{name}-resumed.json", False)
+        after = sorted(path.name for path in folder.iterdir())
+        (out / f"{name}.json").write_text(json.dumps({"exit_code": exit_code, "left": left, "after": after}))
+
+
+class Interruption(Exception):
+    """Stands for whatever interrupts a run."""
+
+
+def _interrupted_run(folder, at_step):
+    import training.loop
+
+    original = training.loop.learning_rate
+
+    def rate(schedule, step):
+        if step == at_step:
+            raise Interruption
+        return original(schedule, step)
+
+    # On every process: a tracker would act on the first one only, and the others would wait for it.
+    training.loop.learning_rate = rate
+    try:
+        run("lora", folder=folder, settings={"checkpoint_every": 3})
+    except Interruption:
+        return
+    finally:
+        training.loop.learning_rate = original
+
+
+def train_distributed(out):
+    """Train on all processes: every method, an interrupted run, and one whose processes have different rows."""
+    from training.batches import TokenRows
+
+    found = {}
+    for method in ("fft", "lora", "ptuning", "adapterh"):
+        model = tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
+        found[method] = numbers(*run(model=model))
+    found["dropout"] = numbers(*run("lora", folder=out / "whole"))
+    _interrupted_run(out / "resumed", 8)
+    model, result = run("lora", folder=out / "resumed", settings={"checkpoint_every": 3})
+    found["resumed"] = {"status": result.status, **numbers(model, result)}
+    rank = int(os.environ["RANK"])
+    try:
+        run("fft", rows=TokenRows(token_rows(60, rank), token_rows(13, 6)))
+    except ValueError as error:
+        found["disagreement"] = str(error)
+    (out / f"rank{rank}.json").write_text(json.dumps(found))
+
+
+def main():
+    import torch
+
+    torch.set_num_threads(1)
+    command, *arguments = sys.argv[1:]
+    if command == "kill":
+        kill_and_resume(json.loads(arguments[0]), Path(arguments[1]))
+    elif command == "distributed":
+        train_distributed(Path(arguments[0]))
+        # A process that ends with its group still open may be aborted by threads of the group that still run.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+    else:
+        from training.processes import make_accelerator
+
+        make_accelerator("fp32")
+        print("started")
+
+
+if __name__ == "__main__":
+    main()

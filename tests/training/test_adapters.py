@@ -1,0 +1,299 @@
+import copy
+import json
+import pickle
+
+import pytest
+import torch
+from peft import PeftConfig, PeftModel, PeftType, TaskType, get_peft_model
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from torch import nn
+from transformers import AutoModelForCausalLM, OPTConfig
+
+from training.adapters import PEFT_TYPE, BottleneckConfig, BottleneckLayer, BottleneckModel
+from training.adapters.config import VARIANTS, add_peft_type
+
+WIDTH, BOTTLENECK = 32, 8
+
+
+def config(variant=None, **options):
+    return BottleneckConfig(variant=variant, task_type=TaskType.CAUSAL_LM, bottleneck_size=BOTTLENECK, **options)
+
+
+def adapted(base, *arguments, **options):
+    torch.manual_seed(3)
+    return get_peft_model(base, config(*arguments, **options)).eval()
+
+
+def logits(model, tokens):
+    with torch.no_grad():
+        return model(input_ids=tokens).logits
+
+
+def weights(layer, position, adapter="default"):
+    bottleneck = getattr(layer, f"bottleneck_{position}")[adapter]
+    return bottleneck.down.weight.detach(), bottleneck.up.weight.detach()
+
+
+def update(matrices, z):
+    down, up = matrices
+    return torch.tanh(z @ down.T) @ up.T
+
+
+# The registry
+
+
+def test_peft_version_still_lets_the_method_in():
+    assert PeftType(PEFT_TYPE) is PeftType.__members__[PEFT_TYPE] is getattr(PeftType, PEFT_TYPE)
+    assert PEFT_TYPE in list(PeftType)
+    assert PeftType(PEFT_TYPE) == PEFT_TYPE
+    assert len(set(PeftType)) == len(list(PeftType))
+    assert PEFT_TYPE_TO_CONFIG_MAPPING[PEFT_TYPE] is BottleneckConfig
+    assert PEFT_TYPE_TO_TUNER_MAPPING[PEFT_TYPE] is BottleneckModel
+    assert PEFT_TYPE_TO_PREFIX_MAPPING[PEFT_TYPE] == BottleneckModel.prefix
+
+
+def test_adding_the_method_again_changes_nothing():
+    before = list(PeftType)
+    add_peft_type()
+    assert list(PeftType) == before
+
+
+def test_configurations_can_be_copied_and_pickled():
+    original = config("adapterh")
+    assert copy.deepcopy(original) == original
+    assert pickle.loads(pickle.dumps(original)) == original
+
+
+# The configuration
+
+
+def test_configuration_defaults_are_the_published_ones():
+    published = BottleneckConfig(variant="adapterh")
+    assert (published.bottleneck_size, published.scaling, published.init_std) == (256, 1.0, 0.02)
+    assert published.init_identity is False
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"variant": "adapterx"}, "unknown adapter variant 'adapterx'; choose from adapterh, adapterp, parallel"),
+        ({}, r"need a place: give variant \(adapterh, adapterp, parallel\) or at least one of input_modules"),
+        ({"variant": "adapterh", "bottleneck_size": 0}, "bottleneck_size is 0; it must be at least 1"),
+        (
+            {"variant": "adapterh", "target_modules": ["mlp.c_fc"]},
+            r"target_modules=\['mlp.c_fc'\] does not say where bottlenecks go; leave it out",
+        ),
+        ({"variant": "adapterh", "init_std": 0.0}, "init_std is 0.0; it must be positive"),
+    ],
+)
+def test_configuration_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        BottleneckConfig(**options)
+
+
+def test_saved_configuration_says_where_the_adapters_are(base_of, tmp_path):
+    model = adapted(base_of("gpt_bigcode"), "adapterh")
+    model.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert saved["peft_type"] == PEFT_TYPE
+    assert (saved["variant"], saved["input_modules"], saved["output_modules"], saved["parallel_modules"]) == (
+        "adapterh",
+        ["mlp.c_fc"],
+        ["mlp.c_proj"],
+        None,
+    )
+    again = PeftConfig.from_pretrained(tmp_path)
+    assert isinstance(again, BottleneckConfig)
+    assert again.target_modules == ["mlp.c_fc", "mlp.c_proj"]
+
+
+def test_unknown_architecture_is_an_error_that_names_the_choices():
+    opt = OPTConfig(hidden_size=32, num_hidden_layers=1, ffn_dim=64, num_attention_heads=4, vocab_size=80)
+    base = AutoModelForCausalLM.from_config(opt)
+    with pytest.raises(ValueError, match=r"unknown architecture 'opt': .* gpt2, gpt_bigcode, gpt_neox, llama"):
+        get_peft_model(base, config("adapterp"))
+    model = get_peft_model(base, config(output_modules=["fc2"]))
+    assert [name for name, weight in model.named_parameters() if weight.requires_grad]
+
+
+# The formulas
+
+
+def test_weights_are_drawn_as_published(base_of):
+    torch.manual_seed(0)
+    published = BottleneckConfig(variant="adapterh", task_type=TaskType.CAUSAL_LM)
+    model = get_peft_model(base_of("gpt_bigcode"), published)
+    down, up = weights(model.get_submodule("base_model.model.transformer.h.0.mlp.c_fc"), "input")
+    assert (down.shape, up.shape) == ((256, WIDTH), (WIDTH, 256))
+    for matrix in (down, up):
+        assert matrix.mean().item() == pytest.approx(0.0, abs=1e-3)
+        assert matrix.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not [name for name, _ in model.named_parameters() if "bottleneck" in name and "bias" in name]
+
+
+def test_adapterh_adapts_the_input_and_output_of_the_feed_forward_network(base_of, tokens):
+    base = base_of("gpt_bigcode")
+    x = torch.randn(2, 5, WIDTH, generator=torch.Generator().manual_seed(1))
+    mlp = copy.deepcopy(base.transformer.h[0].mlp)
+    model = adapted(base, "adapterh", init_std=0.3)
+    layers = model.base_model.model.transformer.h[0].mlp
+    with torch.no_grad():
+        h = x + update(weights(layers.c_fc, "input"), x)
+        y = mlp.c_proj(mlp.act(mlp.c_fc(h)))
+        expected = y + update(weights(layers.c_proj, "output"), y)
+        torch.testing.assert_close(layers(x), expected)
+
+
+def test_adapterh_adapts_a_gated_network_once_at_each_end(base_of):
+    base = base_of("llama")
+    x = torch.randn(2, 5, WIDTH, generator=torch.Generator().manual_seed(1))
+    mlp = copy.deepcopy(base.model.layers[0].mlp)
+    model = adapted(base, "adapterh", init_std=0.3)
+    layer = model.base_model.model.model.layers[0].mlp
+    with torch.no_grad():
+        y = mlp(x + update(weights(layer, "input"), x))
+        torch.testing.assert_close(layer(x), y + update(weights(layer, "output"), y))
+
+
+def test_adapterp_adapts_the_output_of_the_feed_forward_network(base_of):
+    base = base_of("gpt_bigcode")
+    x = torch.randn(2, 5, WIDTH, generator=torch.Generator().manual_seed(1))
+    mlp = copy.deepcopy(base.transformer.h[0].mlp)
+    model = adapted(base, "adapterp", init_std=0.3, scaling=0.5)
+    layers = model.base_model.model.transformer.h[0].mlp
+    assert not isinstance(layers.c_fc, BottleneckLayer)
+    with torch.no_grad():
+        y = mlp(x)
+        torch.testing.assert_close(layers(x), y + 0.5 * update(weights(layers.c_proj, "output"), y))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "block", "projections"),
+    [
+        ("gpt_bigcode", "transformer.h.0.attn", ["c_attn"]),
+        ("gpt2", "transformer.h.0.attn", ["c_attn"]),
+        ("llama", "model.layers.0.self_attn", ["q_proj", "k_proj", "v_proj"]),
+    ],
+)
+def test_parallel_adds_to_the_output_of_the_attention_projections(base_of, model_type, block, projections):
+    base = base_of(model_type)
+    x = torch.randn(2, 5, WIDTH, generator=torch.Generator().manual_seed(1))
+    frozen = copy.deepcopy(base.get_submodule(block))
+    model = adapted(base, "parallel", init_std=0.3)
+    for name in projections:
+        layer = model.get_submodule(f"base_model.model.{block}.{name}")
+        with torch.no_grad():
+            expected = getattr(frozen, name)(x) + update(weights(layer, "parallel"), x)
+            torch.testing.assert_close(layer(x), expected)
+
+
+def test_explicit_modules_overrule_the_variant(base_of):
+    model = adapted(base_of("gpt_bigcode"), "adapterp", parallel_modules=["attn.c_proj"])
+    names = [name for name, module in model.named_modules() if isinstance(module, BottleneckLayer)]
+    assert [name.rsplit("h.", 1)[1] for name in names] == ["0.attn.c_proj", "1.attn.c_proj"]
+
+
+def test_modules_of_unknown_width_are_refused():
+    with pytest.raises(TypeError, match="cannot tell the widths of a LayerNorm; target a projection"):
+        BottleneckLayer(nn.LayerNorm(4))
+
+
+# What PEFT offers for any method
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama"])
+def test_merging_is_refused_by_every_way_in(base_of, tokens, model_type, variant):
+    base = logits(base_of(model_type), tokens)
+    model = adapted(base_of(model_type), variant)
+    before = logits(model, tokens)
+    layer = next(module for module in model.modules() if isinstance(module, BottleneckLayer))
+    ways = (model.merge_and_unload, model.merge_adapter, model.unmerge_adapter, layer.merge, layer.unmerge)
+    for merge in ways:
+        with pytest.raises(ValueError, match="bottleneck adapter default cannot be merged into the base weights"):
+            merge()
+    assert torch.equal(logits(model, tokens), before)
+    assert torch.equal(logits(model.unload(), tokens), base)
+
+
+def test_different_variants_live_side_by_side(base_of, tokens):
+    base = base_of("gpt_bigcode")
+    model = adapted(base, "adapterp")
+    first = logits(model, tokens)
+    model.add_adapter("second", config("adapterh"))
+    model.add_adapter("third", config("parallel"))
+    assert torch.equal(logits(model, tokens), first)
+    for name, variant in (("second", "adapterh"), ("third", "parallel")):
+        model.set_adapter(name)
+        updated = [weight for weight in model.parameters() if weight.requires_grad]
+        assert all(f".{name}." in key for key, weight in model.named_parameters() if weight.requires_grad)
+        alone = get_peft_model(base_of("gpt_bigcode"), config(variant))
+        assert len(updated) == len([weight for weight in alone.parameters() if weight.requires_grad])
+    model.delete_adapter("second")
+    model.set_adapter("default")
+    assert torch.equal(logits(model, tokens), first)
+    assert not [key for key in model.state_dict() if ".second." in key]
+
+
+def test_added_adapters_are_not_trained_until_chosen(base_of):
+    model = adapted(base_of("llama"), "adapterh")
+    model.add_adapter("second", config("parallel"))
+    assert not [key for key, weight in model.named_parameters() if ".second." in key and weight.requires_grad]
+
+
+def test_saving_keeps_adapters_apart(base_of, tokens, tmp_path):
+    model = adapted(base_of("llama"), "adapterh")
+    model.add_adapter("second", config("parallel"))
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(base_of("llama"), tmp_path)
+    loaded.load_adapter(tmp_path / "second", adapter_name="second")
+    for name in ("default", "second"):
+        model.set_adapter(name)
+        loaded.set_adapter(name)
+        assert torch.equal(logits(loaded.eval(), tokens), logits(model, tokens))
+
+
+def test_low_memory_loading_gives_the_same_model(base_of, tokens, tmp_path):
+    model = adapted(base_of("gpt_bigcode"), "adapterh")
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(base_of("gpt_bigcode"), tmp_path, low_cpu_mem_usage=True)
+    assert torch.equal(logits(loaded.eval(), tokens), logits(model, tokens))
+
+
+def test_loaded_adapters_are_frozen_unless_asked(base_of, tmp_path):
+    adapted(base_of("gpt_bigcode"), "adapterp").save_pretrained(tmp_path)
+    frozen = PeftModel.from_pretrained(base_of("gpt_bigcode"), tmp_path)
+    assert not [weight for weight in frozen.parameters() if weight.requires_grad]
+    trainable = PeftModel.from_pretrained(base_of("gpt_bigcode"), tmp_path, is_trainable=True)
+    assert [weight for weight in trainable.parameters() if weight.requires_grad]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_adapters_stay_in_float32_around_a_bf16_model(base_of, tokens, variant):
+    exact = logits(adapted(base_of("gpt_bigcode"), variant), tokens)
+    model = adapted(base_of("gpt_bigcode").to(torch.bfloat16), variant)
+    assert {weight.dtype for weight in model.parameters() if weight.requires_grad} == {torch.float32}
+    rounded = logits(model, tokens)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), exact, atol=0.5, rtol=0.05)
+
+
+def test_left_padded_batches_generate_as_single_prompts_do(base_of, tokens):
+    model = adapted(base_of("gpt_bigcode"), "adapterh")
+    short = tokens[:1, :7]
+    padding = torch.zeros(1, 5, dtype=torch.long)
+    mask = torch.cat([torch.cat([padding, torch.ones_like(short)], 1), torch.ones_like(tokens[1:2])])
+    batch = torch.cat([torch.cat([padding, short], 1), tokens[1:2]])
+    options = {"do_sample": False, "min_new_tokens": 6, "max_new_tokens": 6, "pad_token_id": 0}
+    together = model.generate(input_ids=batch, attention_mask=mask, **options)[:, -6:]
+    alone = model.generate(input_ids=short, attention_mask=torch.ones_like(short), **options)[:, -6:]
+    assert torch.equal(together[:1], alone)
+
+
+def test_peft_reports_the_adapters_as_any_method(base_of, capsys):
+    model = adapted(base_of("llama"), "adapterh")
+    model.print_trainable_parameters()
+    assert "trainable params: 2,048 ||" in capsys.readouterr().out
+    status = model.get_model_status()
+    assert (status.peft_types, status.num_adapter_layers) == ({"default": PEFT_TYPE}, 2)
+    assert (status.enabled, status.active_adapters, status.merged_adapters) == (True, ["default"], [])

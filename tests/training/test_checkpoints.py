@@ -1,0 +1,180 @@
+import json
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+
+from astraios_analysis.records import ValidationPoint
+from training.checkpoints import (
+    KEPT,
+    Progress,
+    RunFolder,
+    describe_differences,
+    keep_updated_weights_only,
+)
+
+IDENTITY = {"spec": {"grid": "smoke"}, "schedule": {"steps": 200, "warmup_steps": 12}, "seed": 0}
+POINT = ValidationPoint(step=0, loss=1 / 3, stderr=0.1, n_tokens=0)
+
+
+@pytest.fixture
+def prepared():
+    accelerator = Accelerator(cpu=True)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=0.1)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    keep_updated_weights_only(accelerator)
+    return accelerator, model, optimizer
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path / "run", IDENTITY)
+
+
+def progress_at(step):
+    return Progress(step=step, n_tokens=7 * step, base=POINT, curve=[POINT], train_losses=[0.1 + 0.2], seconds=1.5)
+
+
+def take_step(model, optimizer):
+    model(torch.ones(4, 2)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def names(folder):
+    return sorted(
+        path.name for path in folder.path.iterdir() if path.name.startswith(("step", ".writing", ".removing"))
+    )
+
+
+def test_progress_survives_json_to_the_last_digit():
+    progress = progress_at(3)
+    assert Progress.from_json(json.loads(json.dumps(progress.to_json()))) == progress
+
+
+class TestSaveAndLoad:
+    def test_give_back_weights_optimiser_random_numbers_and_progress(self, folder, prepared):
+        accelerator, model, optimizer = prepared
+        with folder.locked():
+            take_step(model, optimizer)
+            folder.save(accelerator, progress_at(1))
+            drawn = torch.rand(3)
+            take_step(model, optimizer)
+            expected = [weight.detach().clone() for weight in model.parameters()]
+            take_step(model, optimizer)
+            assert folder.load(accelerator, folder.latest()) == progress_at(1)
+            assert torch.equal(torch.rand(3), drawn)
+            take_step(model, optimizer)
+        for weight, before in zip(model.parameters(), expected, strict=True):
+            assert torch.equal(weight, before)
+
+    def test_leave_frozen_weights_out(self, folder, prepared):
+        folder.save(prepared[0], progress_at(1))
+        assert set(load_file(folder.latest() / "model.safetensors")) == {"1.weight", "1.bias"}
+
+    def test_a_weight_that_is_not_there_is_missed(self, folder, prepared):
+        folder.save(prepared[0], progress_at(1))
+        path = folder.latest() / "model.safetensors"
+        save_file({"1.weight": load_file(path)["1.weight"]}, path)
+        with pytest.raises(ValueError, match=r"does not hold the updated parameters, such as 1\.bias; delete it to"):
+            folder.load(prepared[0], folder.latest())
+
+    def test_keep_the_last_two(self, folder, prepared):
+        for step in (2, 4, 10, 100):
+            folder.save(prepared[0], progress_at(step))
+        assert KEPT == 2
+        assert names(folder) == ["step-000010", "step-000100"]
+        assert folder.latest().name == "step-000100"
+
+    def test_steps_sort_by_number(self, folder, prepared):
+        for step in (999_999, 1_000_000):
+            folder.save(prepared[0], progress_at(step))
+        assert folder.latest().name == "step-1000000"
+
+    def test_nothing_unfinished_is_taken_for_a_checkpoint(self, folder, prepared, monkeypatch):
+        accelerator, *_ = prepared
+        folder.save(accelerator, progress_at(1))
+        original = accelerator.save_state
+
+        def fail(path):
+            original(path)
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(accelerator, "save_state", fail)
+        with pytest.raises(OSError, match="no space"):
+            folder.save(accelerator, progress_at(2))
+        assert names(folder) == [".writing-step-000002", "step-000001"]
+        assert folder.latest().name == "step-000001"
+        with folder.locked():
+            assert names(folder) == ["step-000001"]
+
+    @pytest.mark.parametrize("name", ["progress.json", "model.safetensors", "optimizer.bin", "random_states_0.pkl"])
+    def test_a_damaged_checkpoint_is_named(self, folder, prepared, name):
+        folder.save(prepared[0], progress_at(1))
+        (folder.latest() / name).write_bytes(b"damaged")
+        if name == "random_states_0.pkl":
+            (folder.latest() / name).unlink()
+        with pytest.raises(
+            ValueError, match=r"step-000001 cannot be read: .*; delete it to resume from the one before"
+        ):
+            folder.load(prepared[0], folder.latest())
+
+    def test_there_is_none_at_first(self, folder):
+        assert folder.latest() is None
+
+
+class TestAnotherRun:
+    def test_is_refused_with_what_differs(self, folder, prepared):
+        folder.save(prepared[0], progress_at(1))
+        other = RunFolder(folder.path, {**IDENTITY, "schedule": {"steps": 100, "warmup_steps": 12}})
+        with pytest.raises(
+            ValueError, match=r"of another run: schedule\.steps is 200 there and 100 here; give this run"
+        ):
+            other.read(other.latest())
+
+    def test_many_differences_are_counted(self, folder, prepared):
+        folder.save(prepared[0], progress_at(1))
+        other = RunFolder(folder.path, {"spec": {"grid": "mini"}, "schedule": {"steps": 1, "decay": "x"}, "seed": 1})
+        with pytest.raises(ValueError, match=r'spec\.grid is "smoke" there and "mini" here; .*; and 2 more; give'):
+            other.read(other.latest())
+
+    def test_tuples_are_not_a_difference(self, folder, prepared):
+        folder = RunFolder(folder.path, {"spec": {"sizes": (1, 2)}})
+        folder.save(prepared[0], progress_at(1))
+        assert folder.read(folder.latest()) == progress_at(1)
+
+    def test_an_older_format_is_refused(self, folder, prepared):
+        folder.save(prepared[0], progress_at(1))
+        path = folder.latest() / "progress.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "format": 0}))
+        with pytest.raises(ValueError, match="has format 0, and this version reads 1"):
+            folder.read(folder.latest())
+
+    def test_long_values_are_cut_in_messages(self):
+        (text,) = describe_differences({"rows": "a" * 64}, {"rows": "b" * 64})
+        assert text == f'rows is "{"a" * 11}… there and "{"b" * 11}… here'
+
+
+def test_a_folder_is_for_one_process_at_a_time(folder):
+    # Locks belong to the open file: a second handle is refused in this process as it is in another.
+    second = RunFolder(folder.path, IDENTITY).locked()
+    with folder.locked(), pytest.raises(ValueError, match="in use by another process; wait for it, or give another"):
+        second.__enter__()
+    with folder.locked():
+        pass
+
+
+class TestFailure:
+    def test_is_told_again_for_the_same_run(self, folder):
+        folder.check_not_failed()
+        folder.mark_failed(17, "the training loss of step 18 is nan")
+        assert json.loads(folder.failure_path.read_text())["step"] == 17
+        with pytest.raises(ValueError, match=r"failed before: the training loss of step 18 is nan \(.*failed\.json\)"):
+            folder.check_not_failed()
+
+    def test_of_another_run_says_nothing_about_this_one(self, folder):
+        folder.mark_failed(17, "the training loss of step 18 is nan")
+        RunFolder(folder.path, {**IDENTITY, "seed": 1}).check_not_failed()

@@ -1,0 +1,191 @@
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from astraios_analysis.records import METHODS
+from training.config import (
+    REFERENCE_OPTIONS,
+    STARCODERBASE_SIZES,
+    ModelSize,
+    RunSpec,
+    Schedule,
+    Tuning,
+    known_method,
+)
+from training.loop_settings import LoopSettings
+
+
+def small(**changes):
+    shape = {"name": "s", "d_model": 32, "n_layers": 2, "n_heads": 4, "vocab_size": 64, "n_positions": 16}
+    return ModelSize(**{**shape, **changes})
+
+
+def spec(**changes):
+    parts = {
+        "grid": "g",
+        "size": small(),
+        "tuning": Tuning(method="lora"),
+        "schedule": Schedule(),
+        "data": "text",
+        "seed": 0,
+    }
+    return RunSpec(**{**parts, **changes})
+
+
+def test_published_options_cover_every_method():
+    assert set(REFERENCE_OPTIONS) == set(METHODS)
+
+
+@pytest.mark.parametrize("module", ["training.config", "training.grid", "training.architectures", "training.__main__"])
+def test_specifications_need_no_torch(module):
+    code = f"import sys, {module}; assert not {{'torch', 'transformers', 'peft'}} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_published_sizes_are_ordered_and_multi_query_shapes():
+    assert [size.name for size in STARCODERBASE_SIZES] == ["1b", "3b", "7b", "16b"]
+    assert all(size.d_model // size.n_heads == 128 for size in STARCODERBASE_SIZES)
+    assert all(size.d_ff == 4 * size.d_model for size in STARCODERBASE_SIZES)
+
+
+def test_specifications_are_frozen_and_closed():
+    size = small()
+    with pytest.raises(ValidationError, match="frozen"):
+        size.d_model = 64
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        small(width=3)
+
+
+def test_size_refuses_heads_that_do_not_divide_its_width():
+    with pytest.raises(ValidationError, match="n_heads 5 does not divide d_model 32"):
+        small(n_heads=5)
+
+
+@pytest.mark.parametrize("field", ["d_model", "n_layers", "n_heads", "vocab_size", "n_positions", "d_ff"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, "8"])
+def test_size_refuses_what_is_no_positive_integer(field, value):
+    with pytest.raises(ValidationError, match=field):
+        small(**{field: value})
+
+
+def test_size_keeps_a_given_feed_forward_width():
+    assert small().d_ff == 128
+    assert small(d_ff=48).d_ff == 48
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_tuning_fills_published_options_and_no_others(method):
+    options = Tuning(method=method).model_dump(exclude_none=True)
+    assert options == {"method": method, **REFERENCE_OPTIONS[method]}
+
+
+def test_tuning_refuses_an_unknown_method():
+    message = "unknown tuning method 'lora2'; choose from adapterh, adapterp, fft, ia3, lora, parallel, ptuning"
+    with pytest.raises(ValidationError, match=message):
+        Tuning(method="lora2")
+    with pytest.raises(ValueError, match=message):
+        known_method("lora2")
+
+
+def test_tuning_refuses_an_option_of_another_method():
+    with pytest.raises(
+        ValidationError, match="bottleneck=4 does not belong to tuning method 'lora'; its options are rank"
+    ):
+        Tuning(method="lora", bottleneck=4)
+    with pytest.raises(ValidationError, match="rank=4 does not belong to tuning method 'fft'; it has no options"):
+        Tuning(method="fft", rank=4)
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value"),
+    [
+        ("lora", "rank", 0),
+        ("lora", "alpha", 0.0),
+        ("lora", "dropout", 1.0),
+        ("lora", "dropout", float("nan")),
+        ("ptuning", "virtual_tokens", 0),
+        ("adapterh", "bottleneck", -1),
+        ("adapterp", "scaling", 0.0),
+        ("parallel", "init_std", 0.0),
+        ("parallel", "init_identity", 1),
+    ],
+)
+def test_tuning_refuses_options_out_of_range(method, option, value):
+    with pytest.raises(ValidationError, match=option):
+        Tuning(method=method, **{option: value})
+
+
+@pytest.mark.parametrize("width", [2048, 2816, 4096, 6144])
+@pytest.mark.parametrize("method", METHODS)
+def test_published_widths_keep_published_options(method, width):
+    assert Tuning.for_width(method, width) == Tuning(method=method)
+
+
+@pytest.mark.parametrize(
+    ("width", "bottleneck", "rank"), [(1024, 128, 4), (512, 64, 2), (128, 16, 1), (64, 8, 1), (20, 2, 1), (1, 1, 1)]
+)
+def test_narrow_models_keep_the_smallest_published_ratio(width, bottleneck, rank):
+    assert Tuning.for_width("adapterh", width).bottleneck == bottleneck
+    lora = Tuning.for_width("lora", width)
+    assert (lora.rank, lora.alpha) == (rank, 2.0 * rank)
+    assert Tuning.for_width("ptuning", width).virtual_tokens == 30
+
+
+def test_rescaling_refuses_a_width_that_is_none():
+    with pytest.raises(ValueError, match="d_model is 0"):
+        Tuning.for_width("lora", 0)
+
+
+def test_schedule_defaults_are_the_published_ones():
+    assert Schedule().model_dump() == {
+        "steps": 200,
+        "global_batch": 32,
+        "sequence_length": 2048,
+        "learning_rate": 1e-4,
+        "decay": "cosine",
+        "warmup_steps": 12,
+        "weight_decay": 0.05,
+        "validate_every": 10,
+    }
+
+
+def test_schedule_refuses_a_warmup_longer_than_the_run():
+    with pytest.raises(ValidationError, match="warmup_steps 12 exceeds steps 10"):
+        Schedule(steps=10)
+
+
+def test_run_id_changes_with_anything_in_the_specification():
+    variants = [
+        spec(),
+        spec(seed=1),
+        spec(data="other"),
+        spec(held_out=True),
+        spec(grid="h"),
+        spec(size=small(n_layers=3)),
+        spec(tuning=Tuning(method="lora", rank=4)),
+        spec(schedule=Schedule(learning_rate=2e-4)),
+        spec(pretraining=Schedule()),
+        spec(loop=LoopSettings(layout="documents")),
+        spec(n_validation=64),
+    ]
+    assert len({variant.run_id for variant in variants}) == len(variants)
+    assert spec().run_id == spec().run_id
+    assert spec().run_id.startswith("g-s-lora-s0-")
+
+
+def test_run_spec_survives_json():
+    again = RunSpec.model_validate_json(spec().model_dump_json())
+    assert again == spec()
+    assert again.run_id == spec().run_id
+
+
+def test_run_spec_leaves_out_when_to_write_checkpoints():
+    with pytest.raises(ValidationError, match=r"loop\.checkpoint_every is 5, and is no part of a specification"):
+        spec(loop=LoopSettings(checkpoint_every=5))
+
+
+def test_run_spec_refuses_a_negative_seed():
+    with pytest.raises(ValidationError, match="seed"):
+        spec(seed=-1)

@@ -1,0 +1,102 @@
+import pytest
+from pydantic import ValidationError
+
+from astraios_analysis.records import METHODS, RunRecord
+from training.config import ModelSize, Schedule, Tuning
+from training.grid import PRESETS, Grid, corpus_settings, preset
+
+
+def size(name, d_model=32):
+    return ModelSize(name=name, d_model=d_model, n_layers=2, n_heads=4, vocab_size=64, n_positions=16)
+
+
+def test_published_grid_has_every_size_with_every_method_once():
+    runs = preset("starcoderbase").runs()
+    assert [(run.size.name, run.tuning.method) for run in runs] == [
+        (name, method) for name in ("1b", "3b", "7b", "16b") for method in METHODS
+    ]
+    assert len({run.run_id for run in runs}) == 28
+    assert all(run.tuning == Tuning(method=run.tuning.method) for run in runs)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_run_ids_and_labels_fit_a_record(name):
+    for run in preset(name).runs():
+        RunRecord(
+            run_id=run.run_id,
+            grid=run.grid,
+            method=run.tuning.method,
+            size=run.size.name,
+            seed=run.seed,
+            held_out=run.held_out,
+            n_params=2,
+            n_params_base=1,
+            n_params_updated=1,
+        )
+
+
+def test_runs_follow_the_grid_not_the_order_asked():
+    runs = preset("starcoderbase").runs(sizes=["7b", "1b"], methods=["lora", "fft"])
+    assert [(run.size.name, run.tuning.method) for run in runs] == [
+        ("1b", "fft"),
+        ("1b", "lora"),
+        ("7b", "fft"),
+        ("7b", "lora"),
+    ]
+
+
+def test_seeds_and_held_out_sizes_reach_the_runs():
+    grid = Grid(
+        name="g", sizes=(size("a"), size("b", 64)), methods=("lora",), seeds=(0, 1), data="text", held_out_sizes=("b",)
+    )
+    assert [(run.size.name, run.seed, run.held_out) for run in grid.runs()] == [
+        ("a", 0, False),
+        ("a", 1, False),
+        ("b", 0, True),
+        ("b", 1, True),
+    ]
+
+
+def test_smoke_is_two_sizes_with_every_method_and_its_own_learning_rate():
+    grid = preset("smoke")
+    runs = grid.runs()
+    assert [(run.size.name, run.tuning.method) for run in runs] == [
+        (name, method) for name in ("16x2", "32x2") for method in METHODS
+    ]
+    rates = {run.tuning.method: run.schedule.learning_rate for run in runs}
+    assert rates == {**dict.fromkeys(METHODS, grid.schedule.learning_rate), **grid.learning_rates}
+    assert corpus_settings(grid.data).label == grid.data
+
+
+def test_pretraining_is_for_sizes_without_weights_only():
+    pretrained = ModelSize(**{**size("b").model_dump(), "pretrained": "some/model"})
+    grid = Grid(name="g", sizes=(size("a"), pretrained), methods=("fft",), data="text", pretraining=Schedule())
+    assert [run.pretraining for run in grid.runs()] == [Schedule(), None]
+
+
+def test_unknown_names_are_errors_that_list_the_choices():
+    grid = preset("starcoderbase")
+    with pytest.raises(ValueError, match="unknown preset 'mega'; choose from smoke, starcoderbase"):
+        preset("mega")
+    with pytest.raises(ValueError, match="unknown size '34b' in grid 'starcoderbase'; choose from 1b, 3b, 7b, 16b"):
+        grid.runs(sizes=["34b"])
+    with pytest.raises(ValueError, match="unknown tuning method 'lora2'; choose from adapterh, adapterp, fft"):
+        grid.runs(methods=["lora2"])
+    with pytest.raises(ValueError, match="unknown corpus 'text'; runs are trained here on embedded-"):
+        corpus_settings("text")
+    narrow = Grid(name="g", sizes=(size("a"),), methods=("lora",), data="text")
+    with pytest.raises(ValueError, match="unknown tuning method 'fft' in grid 'g'; choose from lora"):
+        narrow.runs(methods=["fft"])
+
+
+def test_grid_refuses_what_does_not_fit_together():
+    with pytest.raises(ValidationError, match="size 'a' is in grid 'g' twice"):
+        Grid(name="g", sizes=(size("a"), size("a", 64)), data="text")
+    with pytest.raises(ValidationError, match="unknown held-out size 'c' in grid 'g'; choose from a"):
+        Grid(name="g", sizes=(size("a"),), data="text", held_out_sizes=("c",))
+    with pytest.raises(ValidationError, match="unknown tuning method 'lora2'"):
+        Grid(name="g", sizes=(size("a"),), methods=("lora2",), data="text")
+    with pytest.raises(ValidationError, match="unknown tuning method 'lora2'"):
+        Grid(name="g", sizes=(size("a"),), learning_rates={"lora2": 1e-3}, data="text")
+    with pytest.raises(ValidationError, match=r"learning_rates\.lora"):
+        Grid(name="g", sizes=(size("a"),), learning_rates={"lora": 0.0}, data="text")

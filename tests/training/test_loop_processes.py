@@ -1,0 +1,156 @@
+"""Several processes: the same curve as one, and launches that start copies which do not know of each other."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from training.processes import check_launch
+
+SCRIPT = Path(__file__).with_name("loop_runs.py")
+RUNS = SimpleNamespace(**runpy.run_path(str(SCRIPT)))
+BIN = Path(sys.executable).parent
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "MASTER_"))},
+    "PYTHONPATH": str(SCRIPT.parents[2]),
+    "PYTHONWARNINGS": "ignore",
+    "OMP_NUM_THREADS": "1",
+}
+on_cpus = pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU, these launches connect their processes")
+
+FSDP = """\
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+fsdp_config:
+  fsdp_version: 2
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_transformer_layer_cls_to_wrap: GPTBigCodeBlock
+machine_rank: 0
+mixed_precision: 'no'
+num_machines: 1
+num_processes: 2
+use_cpu: true
+"""
+
+
+def launch(*command, **environment):
+    return subprocess.run(
+        [str(part) for part in command],
+        env={**ENVIRONMENT, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    out = tmp_path_factory.mktemp("distributed")
+    # A free port: torchrun's own fixed one may be taken by another run of these tests.
+    command = (BIN / "torchrun", "--standalone", "--nproc_per_node", 2, SCRIPT, "distributed", out)
+    done = launch(*command, ACCELERATE_USE_CPU="true")
+    assert done.returncode == 0, done.stderr
+    return [json.loads((out / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+
+
+class TestTwoProcesses:
+    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
+    def test_give_the_curve_of_one(self, found, method):
+        model = RUNS.tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
+        one = RUNS.numbers(*RUNS.run(model=model))
+        two = found[0][method]
+        for key in ("loss", "stderr"):
+            expected = [point[key] for point in one["curve"]]
+            assert [point[key] for point in two["curve"]] == pytest.approx(expected, rel=1e-4)
+        assert two["base"]["loss"] == pytest.approx(one["base"]["loss"], rel=1e-6)
+        assert two["train_losses"] == pytest.approx(one["train_losses"], rel=1e-4)
+        assert two["n_tokens"] == one["n_tokens"]
+
+    def test_hold_the_same_weights_and_numbers(self, found):
+        assert found[0] == found[1]
+
+    def test_resume_to_the_same_numbers(self, found):
+        resumed = dict(found[0]["resumed"])
+        assert resumed.pop("status") == "resumed"
+        assert resumed == found[0]["dropout"]
+
+    def test_with_different_rows_are_refused(self, found):
+        assert "the 2 processes of this run do not agree on its model, rows or settings" in found[0]["disagreement"]
+
+
+@on_cpus
+class TestLaunchesThatDoNotConnect:
+    def test_accelerate_launch_on_cpus_is_refused(self):
+        done = launch(BIN / "accelerate", "launch", "--cpu", "--num_processes", 2, SCRIPT, "probe")
+        assert done.returncode != 0
+        assert "started" not in done.stdout
+        assert "accelerate launch was told to start more than one (it set MASTER_ADDR)" in done.stderr
+        assert "start several processes with torchrun --nproc_per_node N" in done.stderr
+
+    def test_fsdp_on_cpus_is_refused(self, tmp_path):
+        config = tmp_path / "fsdp.yaml"
+        config.write_text(FSDP)
+        options = ("--config_file", config, "--main_process_port", 0)
+        done = launch(BIN / "accelerate", "launch", *options, SCRIPT, "probe")
+        assert done.returncode != 0
+        assert "started" not in done.stdout
+        assert "WORLD_SIZE announces 2 processes, but accelerate connected 1 process" in done.stderr
+
+    def test_the_loop_itself_refuses(self, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(ValueError, match="WORLD_SIZE announces 2 processes, but accelerate connected 1 process"):
+            RUNS.run("fft")
+
+    def test_a_launch_of_one_process_is_not_refused(self):
+        done = launch(BIN / "accelerate", "launch", "--cpu", "--num_processes", 1, SCRIPT, "probe")
+        assert (done.returncode, done.stdout) == (0, "started\n"), done.stderr
+
+
+class TestCheckLaunch:
+    @pytest.mark.parametrize(
+        ("environment", "n_processes", "distributed_type"),
+        [
+            ({}, 1, "NO"),
+            ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}, 1, "MULTI_GPU"),
+            ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_WORLD_SIZE": "2"}, 2, "MULTI_CPU"),
+            ({"WORLD_SIZE": "8", "RANK": "5", "LOCAL_WORLD_SIZE": "4"}, 8, "MULTI_GPU"),
+            (
+                {"PMI_SIZE": "2", "PMI_RANK": "1", "MASTER_ADDR": "node", "ACCELERATE_MIXED_PRECISION": "no"},
+                2,
+                "MULTI_CPU",
+            ),
+            # Cluster scripts set an address for later; only accelerate's launcher says with it that it was told more.
+            ({"MASTER_ADDR": "node"}, 1, "NO"),
+            ({"WORLD_SIZE": "", "ACCELERATE_USE_FSDP": "false"}, 1, "NO"),
+        ],
+    )
+    def test_lets_sound_launches_pass(self, environment, n_processes, distributed_type):
+        check_launch(environment, n_processes, distributed_type)
+
+    @pytest.mark.parametrize(
+        ("environment", "n_processes", "distributed_type", "message"),
+        [
+            ({"OMPI_COMM_WORLD_SIZE": "4"}, 1, "NO", "OMPI_COMM_WORLD_SIZE announces 4 processes"),
+            ({"LOCAL_WORLD_SIZE": "2"}, 1, "NO", "LOCAL_WORLD_SIZE announces 2 processes"),
+            ({"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, 4, "MULTI_GPU", "accelerate connected 4 processes"),
+            ({"LOCAL_RANK": "1"}, 1, "NO", "LOCAL_RANK is 1, so this is not the only one"),
+            (
+                {"ACCELERATE_USE_FSDP": "true", "WORLD_SIZE": "2"},
+                2,
+                "MULTI_CPU",
+                r"ACCELERATE_USE_FSDP asks for FSDP, but accelerate connected 2 processes \(.* type MULTI_CPU\)",
+            ),
+            ({"ACCELERATE_USE_FSDP": "true"}, 1, "FSDP", "the training loop does not support FSDP"),
+            ({}, 1, "DEEPSPEED", "the training loop does not support DEEPSPEED"),
+        ],
+    )
+    def test_refuses_the_rest(self, environment, n_processes, distributed_type, message):
+        with pytest.raises(ValueError, match=message):
+            check_launch(environment, n_processes, distributed_type)

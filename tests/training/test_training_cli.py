@@ -1,0 +1,123 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from astraios_analysis.records import METHODS
+from training.__main__ import main
+from training.config import Tuning
+from training.parameters import count_parameters
+
+KEYS = ["size", "method", "n_params", "n_params_base", "n_params_embedding", "n_params_updated", "percent_updated"]
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "training", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    captured = capsys.readouterr()
+    assert (exit_.value.code, captured.out) == (2, "")
+    return captured.err
+
+
+def test_json_of_the_published_grid_is_all_there_is_on_standard_output():
+    rows = json.loads(run("params", "--preset", "starcoderbase", "--json").stdout)
+    assert [list(row) for row in rows] == [KEYS] * 28
+    assert [(row["size"], row["method"]) for row in rows[::6][:2]] == [("1b", "fft"), ("1b", "parallel")]
+    lora = rows[1]
+    assert lora["n_params_updated"] == 3588096
+    assert lora["percent_updated"] == 100 * 3588096 / 1140795392
+    assert lora["n_params_embedding"] == (49152 + 8192) * 2048
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from Linux's /proc")
+def test_all_published_models_are_counted_in_less_than_one_gibibyte():
+    # Read by the process itself: the peak that its parent is told includes the parent's own, from before the exec.
+    code = (
+        "from pathlib import Path; from training.__main__ import main\n"
+        "main(['params', '--json'])\n"
+        "print(Path('/proc/self/status').read_text())"
+    )
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
+    (peak_kib,) = re.findall(r"^VmHWM:\s+(\d+) kB", text, re.MULTILINE)
+    assert int(peak_kib) < 2**20
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["params", "--help"]])
+def test_help_needs_no_torch_and_shows_examples(arguments):
+    code = (
+        "import sys; from training.__main__ import main\n"
+        f"try: main({arguments!r})\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
+    assert "examples:\n  python -m training params" in text
+
+
+def test_size_and_method_choose_rows(capsys):
+    assert main(["params", "--size", "3b", "1b", "--method", "lora", "--method", "fft", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["size"], row["method"]) for row in rows] == [
+        ("1b", "fft"),
+        ("1b", "lora"),
+        ("3b", "fft"),
+        ("3b", "lora"),
+    ]
+
+
+def test_table_has_a_line_for_each_model(capsys):
+    main(["params", "--size", "1b"])
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == KEYS
+    assert lines[1].split() == ["1b", "lora", "1,140,795,392", "1,137,207,296", "117,440,512", "3,588,096", "0.3145"]
+    assert len(lines) == len(METHODS)
+
+
+@pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama"])
+def test_a_model_folder_is_counted_without_weights(capsys, tmp_path, config_of, model_type):
+    config = config_of(model_type)
+    config.save_pretrained(tmp_path / "small-model")
+    main(["params", "--model", str(tmp_path / "small-model"), "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["size"], row["method"]) for row in rows] == [("small-model", method) for method in METHODS]
+    for row in rows:
+        count = count_parameters(config, Tuning.for_width(row["method"], config.hidden_size))
+        assert {name: getattr(count, name) for name in KEYS[2:]} == {name: row[name] for name in KEYS[2:]}
+
+
+def test_a_folder_of_unknown_architecture_is_counted_where_that_is_possible(capsys, tmp_path):
+    from transformers import OPTConfig
+
+    OPTConfig(hidden_size=32, num_hidden_layers=1, ffn_dim=64, num_attention_heads=4, vocab_size=80).save_pretrained(
+        tmp_path
+    )
+    assert "unknown architecture 'opt'" in refused(capsys, "params", "--model", str(tmp_path))
+    main(["params", "--model", str(tmp_path), "--method", "fft", "ptuning", "--json"])
+    assert [row["method"] for row in json.loads(capsys.readouterr().out)] == ["fft", "ptuning"]
+
+
+def test_wrong_arguments_say_what_is_allowed(capsys, tmp_path):
+    assert "unknown preset 'mega'; choose from smoke, starcoderbase" in refused(capsys, "params", "--preset", "mega")
+    assert "unknown size '34b' in grid 'starcoderbase'; choose from 1b" in refused(capsys, "params", "--size", "34b")
+    message = "unknown tuning method 'lora2'; choose from adapterh, adapterp, fft"
+    assert message in refused(capsys, "params", "--method", "lora2")
+    assert message in refused(capsys, "params", "--model", str(tmp_path), "--method", "lora2")
+    assert "leave it out with --model" in refused(capsys, "params", "--model", str(tmp_path), "--size", "1b")
+    assert "not allowed with argument" in refused(capsys, "params", "--model", ".", "--preset", "starcoderbase")
+    assert "has no config.json" in refused(capsys, "params", "--model", str(tmp_path))
+    assert "COMMAND" in refused(capsys)

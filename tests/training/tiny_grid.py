@@ -1,0 +1,40 @@
+"""The smallest grid that goes through the whole chain: what the tests of bases, runs and launches train."""
+
+from training.config import Schedule
+from training.corpus.settings import CorpusSettings
+from training.grid import Grid, embedded_size
+from training.loop_settings import LoopSettings
+
+STEPS = 6
+
+
+def tiny_grid(**changes):
+    """A grid of one 16-wide model with a handful of steps; keyword arguments replace fields."""
+    schedule = Schedule(
+        steps=STEPS, global_batch=4, sequence_length=290, learning_rate=5e-3, warmup_steps=1, validate_every=3
+    )
+    fields = {
+        "name": "tiny",
+        "sizes": (embedded_size(16, 1, 2),),
+        "methods": ("fft", "lora", "ptuning", "adapterh"),
+        "schedule": schedule,
+        "data": CorpusSettings().label,
+        "pretraining": schedule,
+        "loop": LoopSettings(layout="documents"),
+        "n_validation": 8,
+    }
+    return Grid(**{**fields, **changes})
+
+
+def stop_at(patch, step, stop):
+    """Let every training of this process call `stop` when it has taken so many steps."""
+    from training.loop import _Loop
+
+    take = _Loop._step
+
+    def take_or_stop(loop, report):
+        if loop.progress.step == step:
+            stop()
+        take(loop, report)
+
+    patch.setattr(_Loop, "_step", take_or_stop)

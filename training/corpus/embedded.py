@@ -1,0 +1,214 @@
+"""The embedded corpus: endless streams for training, fixed problem sets for validation and test."""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import cache, cached_property
+from itertools import islice
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from training.corpus.cases import discriminating_cases
+from training.corpus.idioms import draw_idiom
+from training.corpus.items import Item
+from training.corpus.sampling import draw_program, pick_weighted
+from training.corpus.settings import COMPLETION, TASKS, CorpusSettings, Split
+from training.corpus.space import ProgramSpace
+from training.corpus.tasks import PROGRAM_TASKS, Maker
+from training.corpus.tokenizer import train_tokenizer
+
+N_PROBLEMS = 200
+"""Problems of a set that count for the headline score."""
+
+N_SEEN = 24
+"""Further problems of a set whose program is one operation; marked `seen`, kept out of the headline score."""
+
+# Of the headline problems: those of two operations are fewer, because there are few such programs.
+_OPS_SHARES = {2: 0.25, 3: 0.375, 4: 0.375}
+
+_MOST_REPETITIONS = 300
+
+
+class EmbeddedCorpus:
+    """The corpus of some settings. The same settings and seed give the same bytes, in any process.
+
+    Parameters
+    ----------
+    settings : CorpusSettings, optional
+        Which text; the project's default without it.
+    """
+
+    def __init__(self, settings: CorpusSettings | None = None) -> None:
+        self.settings = settings or CorpusSettings()
+        self.space = ProgramSpace(self.settings)
+
+    def pretraining(self, seed: int, split: Split = "train") -> Iterator[Item]:
+        """Yield documented functions, one a document, without end.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the stream.
+        split : {"train", "validation", "test"}
+            Programs of this split, and those of one operation.
+
+        Yields
+        ------
+        Item
+            Task `COMPLETION`.
+        """
+        maker = Maker(self.space, split, self._generator(seed, "pretraining", split))
+        while True:
+            yield self._program_item(maker, COMPLETION, answer=True)
+
+    def instructions(self, seed: int, split: Split = "train") -> Iterator[Item]:
+        """Yield items of the instruction tasks in the mixture's shares, without end.
+
+        Answers to yes/no questions, and origins of security items, come in pairs of both values: every stream is
+        balanced, whatever its length, up to one item a task.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the stream.
+        split : {"train", "validation", "test"}
+            Programs of this split, and those of one operation.
+
+        Yields
+        ------
+        Item
+            One of `TASKS`.
+        """
+        rng = self._generator(seed, "instructions", split)
+        maker = Maker(self.space, split, rng)
+        weights = [getattr(self.settings.mixture, task) for task in TASKS]
+        answers = {task: _balanced_answers(rng) for task in TASKS}
+        while True:
+            task = pick_weighted(TASKS, weights, rng)
+            answer = next(answers[task])
+            if task == "security":
+                yield draw_idiom(self.settings, split, answer, rng)
+            else:
+                yield self._program_item(maker, task, answer)
+
+    def problems(self, task: str, split: Split = "test", n: int = N_PROBLEMS) -> tuple[Item, ...]:
+        """Return the problem set of a task: the same for every run, whatever its seed.
+
+        Headline problems have two to four operations; `N_SEEN` more of one operation, marked seen, come last. No two
+        are about the same program, except that yes/no questions ask about one at most once for either answer.
+
+        Parameters
+        ----------
+        task : str
+            One of `TASKS`, or `COMPLETION` for a base model.
+        split : {"train", "validation", "test"}
+            Split of the programs.
+        n : int
+            Headline problems.
+
+        Returns
+        -------
+        tuple of Item
+            The problems, with cases where a program is the answer; yes/no answers and origins are balanced.
+
+        Raises
+        ------
+        ValueError
+            If there is no such task, or the split has too few different programs.
+        """
+        if task not in (COMPLETION, *TASKS):
+            raise ValueError(f"unknown task {task!r}; choose from {', '.join((COMPLETION, *TASKS))}")
+        rng = self._generator(self.settings.split_seed, f"problems {task}", split)
+        if task == "security":
+            return tuple(self._distinct_idioms(split, n, rng))
+        maker = Maker(self.space, split, rng)
+        # One sequence of answers for all sizes keeps the headline problems balanced as a whole.
+        answers = _balanced_answers(rng)
+        counts = self._counts(n).items()
+        return tuple(
+            item for n_ops, count in counts for item in self._distinct(maker, task, n_ops, islice(answers, count))
+        )
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the corpus, trained on its training split; the same for every run."""
+        documents = self.settings.tokenizer_documents
+        seed = self.settings.split_seed
+        streams = (self.pretraining(seed), self.instructions(seed))
+        texts = (item.document.text for stream in streams for item in islice(stream, documents))
+        return train_tokenizer(texts, self.settings.vocab_size)
+
+    def _program_item(self, maker: Maker, task: str, answer: bool) -> Item:
+        sizes = range(1, self.settings.max_ops + 1)
+        weights = self.settings.ops_weights[: self.settings.max_ops]
+        while True:
+            program = draw_program(self.space, pick_weighted(sizes, weights, maker.rng), maker.split, maker.rng)
+            item = PROGRAM_TASKS[task](maker, program, answer)
+            # A program without a near miss in its split is passed over; that happens in the small splits only.
+            if item is not None:
+                return item
+
+    def _counts(self, n: int) -> dict[int, int]:
+        shares = {n_ops: share for n_ops, share in _OPS_SHARES.items() if n_ops <= self.settings.max_ops}
+        marks = np.floor(np.cumsum([0, *shares.values()]) / sum(shares.values()) * n + 1e-9)
+        return {**dict(zip(shares, np.diff(marks).astype(int).tolist(), strict=True)), 1: N_SEEN}
+
+    def _distinct(self, maker: Maker, task: str, n_ops: int, answers: Iterable[bool]) -> Iterator[Item]:
+        is_question = task in ("clone", "defect")
+        used: set[tuple[str, bool]] = set()
+        for answer in answers:
+            for _ in range(_MOST_REPETITIONS):
+                program = draw_program(self.space, n_ops, maker.split, maker.rng)
+                name = (self.space.fingerprint(program), answer and is_question)
+                item = None if name in used else PROGRAM_TASKS[task](maker, program, answer)
+                if item is not None:
+                    break
+            else:
+                raise ValueError(
+                    f"{task!r} has too few different problems of {n_ops} operations in split {maker.split!r}: "
+                    f"found {len(used)}; ask for fewer, or raise the share of the split"
+                )
+            used.add(name)
+            yield self._with_cases(item, maker.rng)
+
+    def _with_cases(self, item: Item, rng: np.random.Generator) -> Item:
+        if item.choices:
+            return item
+        return replace(item, cases=discriminating_cases(self.space, item.programs[0], rng))
+
+    def _distinct_idioms(self, split: Split, n: int, rng: np.random.Generator) -> Iterator[Item]:
+        used: set[str] = set()
+        trusted = _balanced_answers(rng)
+        for _ in range(n):
+            wanted = next(trusted)
+            for _ in range(_MOST_REPETITIONS):
+                item = draw_idiom(self.settings, split, wanted, rng)
+                if item.prompt not in used:
+                    break
+            else:
+                raise ValueError(
+                    f"'security' has fewer than {n} different problems in split {split!r}: found {len(used)}; "
+                    "ask for fewer, or raise the share of the split"
+                )
+            used.add(item.prompt)
+            details = {key: value for key, value in item.details.items() if key != "is_unsafe"}
+            yield replace(item, reference=item.choices[0], details=details)
+
+    @staticmethod
+    def _generator(seed: int, stream: str, split: Split) -> np.random.Generator:
+        # A checksum, not hash(): that one differs from process to process.
+        return np.random.default_rng([seed, zlib.crc32(f"{stream}/{split}".encode())])
+
+
+def _balanced_answers(rng: np.random.Generator) -> Iterator[bool]:
+    while True:
+        first = bool(rng.random() < 0.5)
+        yield first
+        yield not first
+
+
+@cache
+def default_corpus() -> EmbeddedCorpus:
+    """Return the corpus of the default settings, built once a process."""
+    return EmbeddedCorpus()

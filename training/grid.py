@@ -1,0 +1,247 @@
+"""Grids of runs by name: sizes x methods x seeds -> RunSpecs. Importable without torch."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from astraios_analysis.records import METHODS, known_method
+from training.config import STARCODERBASE_SIZES, ModelSize, RunSpec, Schedule, Tuning
+from training.corpus.settings import CorpusSettings
+from training.loop_settings import LoopSettings
+
+
+class Grid(BaseModel):
+    """A grid of runs: every size with every method and every seed, on one corpus with one schedule.
+
+    Attributes
+    ----------
+    name : str
+        Name of the grid.
+    sizes : tuple of ModelSize
+        Base models, smallest first.
+    methods : tuple of str
+        Tuning methods.
+    seeds : tuple of int
+        One run for each seed.
+    schedule : Schedule
+        Optimisation schedule of every run.
+    learning_rates : mapping of str to float
+        Peak learning rates by method; a method that is not named has the schedule's.
+    data : str
+        Label of the corpus.
+    held_out_sizes : tuple of str
+        Names of the sizes kept out of every fit and every choice.
+    pretraining : Schedule, optional
+        Schedule of base models that are trained from scratch.
+    loop : LoopSettings
+        Layout, batch sizes and precision.
+    n_validation : int
+        Rows of the fixed validation sets.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If a method is unknown, a size name repeats, a held-out size is not in the grid, or a learning rate is not
+        positive.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    sizes: Annotated[tuple[ModelSize, ...], Field(min_length=1)]
+    methods: Annotated[tuple[str, ...], Field(min_length=1)] = METHODS
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    schedule: Schedule = Schedule()
+    learning_rates: Mapping[str, Annotated[float, Field(gt=0)]] = {}
+    data: str
+    held_out_sizes: tuple[str, ...] = ()
+    pretraining: Schedule | None = None
+    loop: LoopSettings = LoopSettings()
+    n_validation: PositiveInt = 512
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        names = [size.name for size in self.sizes]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"size {repeated[0]!r} is in grid {self.name!r} twice; give every size its own name")
+        for method in (*self.methods, *self.learning_rates):
+            known_method(method)
+        self._known(self.held_out_sizes, names, "held-out size")
+        return self
+
+    def runs(self, sizes: Iterable[str] | None = None, methods: Iterable[str] | None = None) -> tuple[RunSpec, ...]:
+        """Return the grid's runs, size by size, then method by method, then seed by seed.
+
+        Parameters
+        ----------
+        sizes, methods : iterable of str, optional
+            Keep these only; all without it. The order is the grid's, whatever the order here.
+
+        Returns
+        -------
+        tuple of RunSpec
+            One specification for each run.
+
+        Raises
+        ------
+        ValueError
+            If a size or method is not in the grid; the message names the choices.
+        """
+        size_names = self._known(sizes, [size.name for size in self.sizes], "size")
+        methods = None if methods is None else [known_method(method) for method in methods]
+        method_names = self._known(methods, self.methods, "tuning method")
+        return tuple(
+            RunSpec(
+                grid=self.name,
+                size=size,
+                tuning=Tuning.for_width(method, size.d_model),
+                schedule=self._schedule_of(method),
+                data=self.data,
+                seed=seed,
+                held_out=size.name in self.held_out_sizes,
+                pretraining=None if size.pretrained else self.pretraining,
+                loop=self.loop,
+                n_validation=self.n_validation,
+            )
+            for size in self.sizes
+            if size.name in size_names
+            for method in self.methods
+            if method in method_names
+            for seed in self.seeds
+        )
+
+    def _schedule_of(self, method: str) -> Schedule:
+        rate = self.learning_rates.get(method, self.schedule.learning_rate)
+        return Schedule(**{**self.schedule.model_dump(), "learning_rate": rate})
+
+    def _known(self, names: Iterable[str] | None, choices: Sequence[str], what: str) -> set[str]:
+        if names is None:
+            return set(choices)
+        chosen = list(names)
+        for name in chosen:
+            if name not in choices:
+                raise ValueError(f"unknown {what} {name!r} in grid {self.name!r}; choose from {', '.join(choices)}")
+        return set(chosen)
+
+
+def starcoderbase() -> Grid:
+    """Return the published grid: four StarCoderBase models x seven methods on CommitPackFT + OASST.
+
+    References
+    ----------
+    Zhuo et al. 2024, arXiv 2401.00788.
+    """
+    return Grid(name="starcoderbase", sizes=STARCODERBASE_SIZES, data="commitpackft+oasst")
+
+
+EMBEDDED_VOCABULARY = 899
+"""Tokens of the embedded corpus' tokenizer at its default settings (docs/corpus.md), which a test holds to it."""
+
+EMBEDDED_POSITIONS = 320
+"""Positions of models for the embedded corpus: its longest rows (271 tokens in 20,000) and 30 virtual tokens."""
+
+_EMBEDDED_LENGTH = EMBEDDED_POSITIONS - 30
+
+
+def embedded_size(d_model: int, n_layers: int, n_heads: int) -> ModelSize:
+    """Return a base model for the embedded corpus, trained from scratch and named by its shape: ``32x2``.
+
+    Parameters
+    ----------
+    d_model, n_layers, n_heads : int
+        Width, blocks, and attention heads in each.
+
+    Returns
+    -------
+    ModelSize
+        With the vocabulary and the positions of that corpus.
+    """
+    return ModelSize(
+        name=f"{d_model}x{n_layers}",
+        d_model=d_model,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        vocab_size=EMBEDDED_VOCABULARY,
+        n_positions=EMBEDDED_POSITIONS,
+    )
+
+
+def smoke() -> Grid:
+    """Return the smallest whole grid: two tiny models x seven methods on the embedded corpus, in a minute or two.
+
+    It shows that the chain works and that methods learn, not how they compare: the models are far too small and too
+    briefly trained, and the learning rates are set by hand, not searched. They follow a first grid on this corpus
+    (fft 2e-3, lora 5e-3, ptuning 1e-2, ia3 2e-2, adapters 3e-3).
+    """
+    return Grid(
+        name="smoke",
+        sizes=(embedded_size(16, 2, 2), embedded_size(32, 2, 4)),
+        schedule=Schedule(
+            steps=60,
+            global_batch=32,
+            sequence_length=_EMBEDDED_LENGTH,
+            learning_rate=3e-3,
+            warmup_steps=6,
+            validate_every=20,
+        ),
+        learning_rates={"fft": 2e-3, "lora": 5e-3, "ptuning": 1e-2, "ia3": 2e-2},
+        data=CorpusSettings().label,
+        pretraining=Schedule(
+            steps=300,
+            global_batch=32,
+            sequence_length=_EMBEDDED_LENGTH,
+            learning_rate=5e-3,
+            warmup_steps=20,
+            validate_every=100,
+        ),
+        loop=LoopSettings(layout="documents"),
+        n_validation=256,
+    )
+
+
+CORPORA: dict[str, CorpusSettings] = {CorpusSettings().label: CorpusSettings()}
+"""Corpora that a run can be trained on, by label."""
+
+
+def corpus_settings(label: str) -> CorpusSettings:
+    """Return the settings of a corpus by its label.
+
+    Raises
+    ------
+    ValueError
+        If no corpus of this version has that label; the message names the choices.
+    """
+    if label not in CORPORA:
+        raise ValueError(
+            f"unknown corpus {label!r}; runs are trained here on {', '.join(CORPORA)}: choose a preset that names it"
+        )
+    return CORPORA[label]
+
+
+PRESETS: dict[str, Callable[[], Grid]] = {"smoke": smoke, "starcoderbase": starcoderbase}
+"""Grids by name."""
+
+
+def preset(name: str) -> Grid:
+    """Return a preset grid by name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `PRESETS`.
+
+    Returns
+    -------
+    Grid
+        The grid.
+
+    Raises
+    ------
+    ValueError
+        If there is no such preset; the message names the choices.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; choose from {', '.join(sorted(PRESETS))}")
+    return PRESETS[name]()

@@ -1,0 +1,128 @@
+"""What a run shows while it trains: a progress bar on standard error, and accelerate's trackers."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """Where a run reports.
+
+    Attributes
+    ----------
+    name : str
+        Label of the progress bar, and the trackers' name for the run.
+    log_with : tuple of str or GeneralTracker
+        Trackers, by accelerate's names ("tensorboard", "wandb", ...) or made.
+    show_progress : bool, optional
+        Whether there is a progress bar; without it, where standard error is a terminal.
+    """
+
+    name: str = "astraios"
+    log_with: tuple[str | GeneralTracker, ...] = ()
+    show_progress: bool | None = None
+
+
+class Reporter:
+    """A run's progress bar and trackers, in use.
+
+    Parameters
+    ----------
+    accelerator : Accelerator
+        Its first process shows the bar.
+    bar : tqdm
+        The bar.
+    """
+
+    def __init__(self, accelerator: Accelerator, bar: tqdm) -> None:
+        self._accelerator = accelerator
+        self._bar = bar
+        self._started = time.perf_counter()
+        self._n_tokens = 0
+        self._shown: dict[str, str] = {}
+
+    def step(self, step: int, loss: float, gradient_norm: float, learning_rate: float, n_tokens: int) -> None:
+        """Report a training step: loss in nats per scored token, and tokens of the step."""
+        self._n_tokens += n_tokens
+        speed = self._n_tokens / max(time.perf_counter() - self._started, 1e-9)
+        self._show(loss=f"{loss:.3f}", **{"tokens/s": f"{speed:,.0f}"})
+        self._bar.update()
+        self._log(
+            {
+                "train/loss": loss,
+                "train/gradient_norm": gradient_norm,
+                "train/learning_rate": learning_rate,
+                "train/tokens_per_second": speed,
+            },
+            step,
+        )
+
+    def validation(self, step: int, loss: float, stderr: float | None) -> None:
+        """Report a validation point, nats per token."""
+        self._show(validation=f"{loss:.3f}")
+        self._log({"validation/loss": loss, **({} if stderr is None else {"validation/stderr": stderr})}, step)
+
+    def _show(self, **values: str) -> None:
+        self._shown |= values
+        self._bar.set_postfix(self._shown, refresh=False)
+
+    def _log(self, values: Mapping[str, float], step: int) -> None:
+        if self._accelerator.trackers:
+            self._accelerator.log(dict(values), step=step)
+
+
+@contextmanager
+def reporter(
+    accelerator: Accelerator, reporting: Reporting, *, first_step: int, n_steps: int, config: Mapping[str, Any]
+) -> Iterator[Reporter]:
+    """Open a run's progress bar and trackers, and close them however the run ends.
+
+    Parameters
+    ----------
+    accelerator : Accelerator
+        Made with the trackers of ``reporting``.
+    reporting : Reporting
+        Where to report.
+    first_step, n_steps : int
+        Steps taken before, and in all.
+    config : mapping
+        The run's settings for the trackers; nested ones are named ``schedule.steps`` and absent ones left out.
+
+    Yields
+    ------
+    Reporter
+        What to report to.
+    """
+    if reporting.log_with:
+        accelerator.init_trackers(reporting.name, config=_flat(config))
+    hidden = not accelerator.is_main_process or reporting.show_progress is False
+    # tqdm reads None as: where standard error is a terminal.
+    disable = True if hidden else None if reporting.show_progress is None else False
+    bar = tqdm(desc=reporting.name, total=n_steps, initial=first_step, unit="step", file=sys.stderr, disable=disable)
+    try:
+        with bar:
+            yield Reporter(accelerator, bar)
+    finally:
+        # Not accelerate's end_training: it also ends the process group, and the next run of a grid needs it.
+        for tracker in accelerator.trackers:
+            tracker.finish()
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
+    flat: dict[str, int | float | str | bool] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            flat[f"{prefix}{name}"] = ", ".join(str(item) for item in value)
+        elif value is not None:
+            flat[f"{prefix}{name}"] = value
+    return flat

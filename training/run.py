@@ -1,0 +1,171 @@
+"""One run, from its specification to its record: base -> tuning -> training -> record. The only orchestrator.
+
+The record is written last, in one step: where it exists, the run finished. Scores of executed programs are no part of
+it yet, and absent.
+"""
+
+import importlib.metadata
+import platform
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from astraios_analysis.records import Cost, Provenance, RunRecord, load, save
+from training.bases import CHECKPOINT_EVERY, Base, load_base, run_corpus, stream_rows
+from training.config import RunSpec
+from training.loop import train
+from training.loop_result import LoopResult
+from training.parameters import ParameterCounts, count_parameters
+from training.reporting import Reporting
+from training.run_files import clear_error, clear_work, exclusive, record_path, run_lock, work_folder
+from training.tuning import apply_tuning
+
+_PACKAGES = ("astraios", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
+
+
+class BusyError(ValueError):
+    """The run is being trained by another process."""
+
+
+def run(
+    spec: RunSpec,
+    runs_dir: str | Path,
+    cache_dir: str | Path,
+    *,
+    checkpoint_every: int = CHECKPOINT_EVERY,
+    reporting: Reporting | None = None,
+) -> RunRecord:
+    """Train what a specification says and write its record; a run whose record exists is not trained again.
+
+    The base model comes from the cache, where it is trained first if need be. Tuning is on the corpus' instruction
+    stream, with the loss on all tokens as in the study; the validation rows are the same for every method and seed.
+    An interrupted run goes on from its last checkpoint and gives the record that it would have given.
+
+    Parameters
+    ----------
+    spec : RunSpec
+        The run.
+    runs_dir : str or Path
+        Folder of the records; made if need be.
+    cache_dir : str or Path
+        Folder of base models.
+    checkpoint_every : int
+        Steps between two checkpoints. No number depends on it.
+    reporting : Reporting, optional
+        Progress bar and trackers.
+
+    Returns
+    -------
+    RunRecord
+        The record, as it is in ``runs_dir/<run_id>.json``.
+
+    Raises
+    ------
+    BusyError
+        If another process is at the same run.
+    ValueError
+        If the specification cannot be trained here.
+    DivergedError
+        If training diverges; there is no record then.
+    """
+    path, work = record_path(runs_dir, spec.run_id), work_folder(runs_dir, spec.run_id)
+    with exclusive(run_lock(runs_dir, spec.run_id), wait=False) as is_mine:
+        if not is_mine:
+            raise BusyError(f"run {spec.run_id} is being trained by another process; wait for it")
+        if not path.exists():
+            clear_error(runs_dir, spec.run_id)
+            save(_train(spec, work, cache_dir, checkpoint_every, reporting), runs_dir)
+        # Also what was left behind where the process was stopped between the two.
+        clear_work(runs_dir, spec.run_id)
+        return load(path)
+
+
+def _train(
+    spec: RunSpec, work: Path, cache_dir: str | Path, checkpoint_every: int, reporting: Reporting | None
+) -> RunRecord:
+    base = load_base(spec, cache_dir, reporting=reporting)
+    counts = count_parameters(base.model.config, spec.tuning)
+    rows = stream_rows(spec, spec.schedule, "instructions", base.tokenizer)
+    result = train(
+        apply_tuning(base.model, spec.tuning, seed=spec.seed),
+        spec.schedule,
+        rows,
+        seed=spec.seed,
+        settings=spec.loop.model_copy(update={"checkpoint_every": checkpoint_every}),
+        spec=spec.model_dump(mode="json"),
+        folder=work,
+        reporting=reporting or Reporting(name=spec.run_id),
+    )
+    return _record(spec, base, counts, result)
+
+
+def _record(spec: RunSpec, base: Base, counts: ParameterCounts, result: LoopResult) -> RunRecord:
+    return RunRecord(
+        run_id=spec.run_id,
+        grid=spec.grid,
+        method=spec.tuning.method,
+        size=spec.size.name,
+        seed=spec.seed,
+        held_out=spec.held_out,
+        n_params=counts.n_params,
+        n_params_base=counts.n_params_base,
+        n_params_base_nonembedding=counts.n_params_base_nonembedding,
+        n_params_updated=counts.n_params_updated,
+        n_tokens=result.n_tokens,
+        base_val_loss=result.base_validation.loss,
+        val_loss=result.final.loss,
+        val_loss_se=result.final.stderr,
+        val_curve=result.curve,
+        cost=Cost(seconds=result.seconds, flop=result.flop, peak_memory_bytes=result.peak_memory_bytes),
+        provenance=_provenance(spec, base, result),
+    )
+
+
+def _provenance(spec: RunSpec, base: Base, result: LoopResult) -> Provenance:
+    commit, dirty = _commit()
+    described: dict[str, Any] = {
+        "run": spec.model_dump(mode="json", exclude_none=True),
+        "corpus": run_corpus(spec.data).settings.model_dump(mode="json"),
+        # With the batch sizes that were used; when checkpoints were written changes nothing.
+        "loop": result.settings.model_dump(mode="json", exclude={"checkpoint_every"}, exclude_none=True),
+        "n_processes": result.n_processes,
+        # Sums in another order round differently: equal to the last bit only with as many threads.
+        "n_threads": torch.get_num_threads(),
+        "base": base.note,
+    }
+    return Provenance(
+        spec=described,
+        commit=commit,
+        dirty=dirty,
+        versions={
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+        device=torch.cuda.get_device_name() if result.device == "cuda" else result.device,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+# Once a process: the code in memory is that of its start.
+@cache
+def _commit() -> tuple[str | None, bool | None]:
+    package = Path(__file__).resolve().parent
+    root = _git(package, "rev-parse", "--show-toplevel")
+    # Installed into an environment that lies within some other project, the package has no commit.
+    if root is None or Path(root).resolve() != package.parent:
+        return None, None
+    commit, changes = _git(package, "rev-parse", "HEAD"), _git(package.parent, "status", "--porcelain")
+    return commit, None if commit is None or changes is None else bool(changes)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,168 @@
+"""Where the files of a run lie, and what they tell about it. Importable without torch.
+
+Records lie in the folder of their grid; what a run needs to go on lies in the hidden folder ``.work/<run_id>`` beside
+them, which readers of records pass over, and goes away with the record.
+"""
+
+import fcntl
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+State = Literal["done", "running", "failed", "partial", "missing"]
+
+STATES: tuple[State, ...] = ("done", "running", "failed", "partial", "missing")
+"""States of a run. A partial one was interrupted after a checkpoint, and goes on from there."""
+
+# Written by the training loop when a run diverges.
+_DIVERGED_FILE = "failed.json"
+_ERROR_FILE = "error.txt"
+# `run_state` holds a lock for an instant: who does not want to wait for a run still waits that long.
+_ATTEMPTS, _PAUSE = 5, 0.05
+
+
+@dataclass(frozen=True)
+class RunState:
+    """State of a run, and in words what more is known: steps taken, or why it failed."""
+
+    state: State
+    detail: str = ""
+
+
+def record_path(runs_dir: str | Path, run_id: str) -> Path:
+    """Return the file of a run's record."""
+    return Path(runs_dir) / f"{run_id}.json"
+
+
+def work_folder(runs_dir: str | Path, run_id: str) -> Path:
+    """Return the folder of a run's checkpoints while it is not finished."""
+    return Path(runs_dir) / ".work" / run_id
+
+
+def run_lock(runs_dir: str | Path, run_id: str) -> Path:
+    """Return the lock file that a run holds while it goes on."""
+    return Path(runs_dir) / ".work" / f"{run_id}.lock"
+
+
+@contextmanager
+def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file against all other processes; the system lifts the lock however this one ends.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; made with its folder. It stays behind, empty: without it a third process could get in beside a
+        second that waits.
+    wait : bool
+        Whether to wait until it is free.
+
+    Yields
+    ------
+    bool
+        Whether the lock is held; always True after waiting.
+    """
+    with _opened(path) as file:
+        if wait:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield True
+        else:
+            yield _lock_soon(file.fileno())
+
+
+def clear_work(runs_dir: str | Path, run_id: str) -> None:
+    """Remove what a finished run kept to go on; also its lock file, which guards nothing once the record is there."""
+    shutil.rmtree(work_folder(runs_dir, run_id), ignore_errors=True)
+    lock = run_lock(runs_dir, run_id)
+    lock.unlink(missing_ok=True)
+    # Other runs of the grid may have something there.
+    with suppress(OSError):
+        lock.parent.rmdir()
+
+
+def mark_error(runs_dir: str | Path, run_id: str, text: str) -> None:
+    """Write down why a run stopped; the last line is what `run_state` shows."""
+    folder = work_folder(runs_dir, run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _ERROR_FILE).write_text(text, "utf-8")
+
+
+def clear_error(runs_dir: str | Path, run_id: str) -> None:
+    """Remove what `mark_error` wrote: the run is tried again."""
+    (work_folder(runs_dir, run_id) / _ERROR_FILE).unlink(missing_ok=True)
+
+
+def run_state(runs_dir: str | Path, run_id: str) -> RunState:
+    """Return the state of a run as its files tell it.
+
+    Parameters
+    ----------
+    runs_dir : str or Path
+        Folder of the records.
+    run_id : str
+        The run.
+
+    Returns
+    -------
+    RunState
+        One of `STATES`, with the steps of the last checkpoint or the last line of the failure.
+    """
+    if record_path(runs_dir, run_id).exists():
+        return RunState("done")
+    folder = work_folder(runs_dir, run_id)
+    n_steps = _last_step(folder)
+    reached = f"{n_steps} steps saved" if n_steps else ""
+    if _is_held(run_lock(runs_dir, run_id)):
+        return RunState("running", reached)
+    error, diverged = folder / _ERROR_FILE, folder / _DIVERGED_FILE
+    if error.exists():
+        return RunState("failed", last_line(error.read_text("utf-8")))
+    if diverged.exists():
+        return RunState("failed", str(json.loads(diverged.read_text("utf-8"))["reason"]))
+    return RunState("partial", reached) if n_steps else RunState("missing")
+
+
+def last_line(text: str) -> str:
+    """Return the last line of a text that is not empty."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def _opened(path: Path) -> IO[str]:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The last run of another process may remove the folder at this very moment.
+        with suppress(FileNotFoundError):
+            return path.open("w")
+
+
+def _lock_soon(descriptor: int) -> bool:
+    for _ in range(_ATTEMPTS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE)
+        else:
+            return True
+    return False
+
+
+def _last_step(folder: Path) -> int:
+    steps = [re.fullmatch(r"step-(\d+)", path.name) for path in folder.glob("step-*")]
+    return max((int(match[1]) for match in steps if match), default=0)
+
+
+def _is_held(path: Path) -> bool:
+    # Shared, and given back at once: a run that starts this very moment asks again.
+    try:
+        with path.open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

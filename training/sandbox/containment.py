@@ -1,0 +1,207 @@
+"""Which containment works on this machine, and how a worker is started in it.
+
+Tried in this order; the first that starts a worker is taken:
+
+* ``bubblewrap``: `bwrap` gives the worker name spaces of its own (files, processes, network, IPC) with the files of
+  the interpreter, four devices and one small file system in memory; the worker adds Landlock, where the kernel has
+  it, and seccomp;
+* ``landlock+seccomp``: no `bwrap`, or none that works: the kernel's own limits, without root (Linux 6.2 or newer).
+
+Started by root, workers become a user that nobody else is, one for each worker.
+"""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from training.sandbox.interpreters import Python, find_source_root
+from training.sandbox.programs import MAX_FOLDER_BYTES
+
+BUBBLEWRAP, LANDLOCK, UNSAFE = "bubblewrap", "landlock+seccomp", "unsafe"
+
+# Above every range that systemd's "Users, Groups, UIDs and GIDs" assigns to anything.
+_FIRST_USER = 1_879_048_192
+# A program that is being killed may write for a moment longer.
+_REMOVAL_ATTEMPTS = 5
+_INNER_FOLDER = "/folder"
+_ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "LC_ALL": "C.UTF-8",
+    "TZ": "UTC",
+    "OPENBLAS_NUM_THREADS": "1",
+    # Each further arena would take 64 MiB of the address space that a program may use.
+    "MALLOC_ARENA_MAX": "2",
+}
+_START = "import sys; sys.path.insert(0, {root!r}); from training.sandbox.worker import main; main(sys.argv[1])"
+
+
+@dataclass
+class Place:
+    """Where one worker runs.
+
+    Attributes
+    ----------
+    backend : str
+        What contains it.
+    slot : int
+        Number of the worker in its sandbox.
+    folder : str or None
+        Folder of its programs outside; None where it has a file system of its own.
+    """
+
+    backend: str
+    slot: int
+    folder: str | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.backend != BUBBLEWRAP:
+            self.folder = tempfile.mkdtemp(prefix="astraios-sandbox-")
+            user = self.user
+            if user is not None:
+                os.chown(self.folder, user, user)
+
+    @property
+    def user(self) -> int | None:
+        """Whom the worker becomes where this process is root's."""
+        if os.geteuid() != 0 or self.backend == UNSAFE:
+            return None
+        return _FIRST_USER + (os.getpid() * 128 + self.slot) % 2**27
+
+    def make_command(self, python: Python, language: str, readable: tuple[str, ...], settings: dict) -> list[str]:
+        """Command line of the worker.
+
+        Parameters
+        ----------
+        python : Python
+            The interpreter that runs it.
+        language : str
+            Language of its programs.
+        readable : tuple of str
+            What it has to read.
+        settings : dict
+            `packages` or `jvm`.
+
+        Returns
+        -------
+        list of str
+        """
+        walls = {
+            "backend": self.backend,
+            "readable": [os.path.realpath(path) for path in readable],
+            "folder": self.folder or _INNER_FOLDER,
+            "user": self.user,
+            # A user of its own has no other processes.
+            "processes": 1 if self.user is not None else 1 + count_tasks(os.geteuid()),
+        }
+        arguments = json.dumps({"language": language, "walls": walls, **settings})
+        code = _START.format(root=find_source_root())
+        command = [python.executable, "-s", "-S", "-P", "-B", "-X", "utf8", "-c", code, arguments]
+        return [*_wrap(readable, self.user), *command] if self.backend == BUBBLEWRAP else command
+
+    def make_environment(self) -> dict[str, str]:
+        """Everything that a program finds in its environment.
+
+        Returns
+        -------
+        dict of str to str
+        """
+        folder = self.folder or _INNER_FOLDER
+        return {**_ENVIRONMENT, "HOME": folder, "TMPDIR": folder}
+
+    def remove(self) -> None:
+        """Remove the folder outside, whatever was built in it."""
+        if self.folder is not None and os.path.isdir(self.folder):
+            empty = "import sys; from training.sandbox.folders import empty_folder; empty_folder(sys.argv[1])"
+            command = [sys.executable, "-c", empty, self.folder]
+            # In a process of its own: whatever it meets there ends it and not the sandbox.
+            for _ in range(_REMOVAL_ATTEMPTS):
+                subprocess.run(command, cwd=find_source_root(), check=False, capture_output=True)
+                with suppress(OSError):
+                    os.rmdir(self.folder)
+                    return
+
+
+def _wrap(readable: tuple[str, ...], user: int | None) -> list[str]:
+    """Command line of `bwrap` up to the command that it contains."""
+    command = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--as-pid-1", "--new-session"]
+    command += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    command += ["--hostname", "sandbox"]
+    if user is None:
+        command += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
+    else:
+        # Only to become that user; dropped with it.
+        command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    # Made by bwrap on its own, they would be closed to everybody else.
+    for parent in sorted(
+        {parent for path in (*readable, "/dev/null") for parent in Path(os.path.realpath(path)).parents}
+    ):
+        command += ["--perms", "0755", "--dir", str(parent)] if parent != Path("/") else []
+    for path in dict.fromkeys(readable):
+        command += _show(path)
+    for device in ("null", "zero", "random", "urandom"):
+        command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+    command += ["--perms", "0777", "--size", str(MAX_FOLDER_BYTES), "--tmpfs", _INNER_FOLDER]
+    return [*command, "--remount-ro", "/", "--chdir", "/", "--"]
+
+
+def _show(path: str) -> list[str]:
+    """Options that show a path read-only; a link of the top level, such as /lib, as that link."""
+    real = os.path.realpath(path)
+    if not os.path.exists(real):
+        return []
+    shown = ["--ro-bind", real, real]
+    if os.path.islink(path) and Path(path).parent == Path("/"):
+        return [*shown, "--symlink", os.readlink(path), path]
+    return shown
+
+
+def count_tasks(user: int) -> int:
+    """Number of threads that a user has: what a limit on new ones has to leave room for.
+
+    Parameters
+    ----------
+    user : int
+        Its number.
+
+    Returns
+    -------
+    int
+    """
+    total = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.stat().st_uid == user:
+                total += process.joinpath("task").stat().st_nlink - 2
+        except OSError:
+            # Ended meanwhile.
+            continue
+    return total
+
+
+def find_unreadable(python: Python) -> str | None:
+    """A folder that keeps other users from reading the interpreter; None if there is none.
+
+    Parameters
+    ----------
+    python : Python
+        The interpreter.
+
+    Returns
+    -------
+    str or None
+    """
+    # The worker's own code is imported before it changes its user.
+    needed = [path for path in python.readable if not path.startswith(find_source_root()) and os.path.exists(path)]
+    for path in (Path(text).resolve() for text in needed):
+        for part in (path, *path.parents):
+            mode = part.stat().st_mode
+            if not mode & stat.S_IROTH or (part.is_dir() and not mode & stat.S_IXOTH):
+                return str(part)
+    return None

@@ -1,0 +1,297 @@
+"""The sandbox: programs in, verdicts out, with as many workers as wanted, whatever the programs do."""
+
+import os
+import queue
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Self
+
+from training.sandbox.containment import BUBBLEWRAP, LANDLOCK, UNSAFE, find_unreadable
+from training.sandbox.interpreters import compile_runner, describe_java, describe_python
+from training.sandbox.launching import Recipe, Worker, WorkerLost
+from training.sandbox.programs import JavaUnavailable, Program, SandboxUnavailable, Verdict
+
+BACKENDS = (BUBBLEWRAP, LANDLOCK)
+_ATTEMPTS = 3
+_TRIAL_SLOT = 127
+_JAVA_TRIAL = Program("java", "", "public class Main { public static void main(String[] arguments) {} }")
+_ADVICE = "install bubblewrap (package `bubblewrap`), or use Linux 6.2 or newer with Landlock, or allow --unsafe"
+
+
+@dataclass
+class _Batch:
+    """Programs that are being run together, and where their verdicts go."""
+
+    verdicts: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
+    is_wanted: bool = True
+
+
+class Sandbox:
+    """Runs programs that cannot be trusted. Use it as a context manager.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Programs at a time; as many as processors by default.
+    unsafe : bool
+        Run programs without any containment. Only ever for programs that you trust as your own.
+    backend : {"bubblewrap", "landlock+seccomp"}, optional
+        Take this containment or none; by default the first one that works.
+    python : str, optional
+        Interpreter that runs Python programs; this one by default.
+    javac : str, optional
+        Java compiler; the one on the search path by default.
+
+    Attributes
+    ----------
+    backend_name : str
+        What contains the programs, for the record: `bubblewrap`, `landlock+seccomp` or `unsafe`.
+
+    Raises
+    ------
+    SandboxUnavailable
+        If no containment works here.
+
+    Examples
+    --------
+    >>> with Sandbox() as sandbox:
+    ...     [verdict] = sandbox.run_many([Program("python", "x = 1", "assert x == 1")])
+    >>> verdict.status
+    'passed'
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        unsafe: bool = False,
+        backend: str | None = None,
+        python: str | None = None,
+        javac: str | None = None,
+    ) -> None:
+        self._n_workers = workers or os.cpu_count() or 1
+        if self._n_workers < 0:
+            raise ValueError(f"the number of workers must be positive, got {workers}")
+        if backend is not None and backend not in BACKENDS:
+            raise ValueError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
+        self._python = describe_python(python)
+        self._javac = javac
+        self._lock = threading.Lock()
+        self._recipes: dict[str, Recipe] = {}
+        self._jobs: queue.SimpleQueue = queue.SimpleQueue()
+        self._slots: list[threading.Thread] = []
+        self._running: set[Worker] = set()
+        self._is_closed = False
+        self._scratch = tempfile.TemporaryDirectory(prefix="astraios-sandbox-")
+        try:
+            self.backend_name = UNSAFE if unsafe else self._find_backend(backend)
+        except BaseException:
+            self._scratch.cleanup()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every worker at once; nothing of the sandbox is left."""
+        with self._lock:
+            self._is_closed = True
+            workers = list(self._running)
+        # Only killed here: each slot gives back what is its own.
+        for worker in workers:
+            worker.kill()
+        for _ in self._slots:
+            self._jobs.put(None)
+        for slot in self._slots:
+            slot.join()
+        self._slots.clear()
+        self._scratch.cleanup()
+
+    def require(self, language: str) -> None:
+        """Make sure that programs in a language can be run.
+
+        Parameters
+        ----------
+        language : {"python", "java"}
+            The language.
+
+        Raises
+        ------
+        JavaUnavailable
+            If there is no Java development kit.
+        """
+        with self._lock:
+            if language in self._recipes:
+                return
+            recipe = self._make_recipe(self.backend_name, language)
+            if language == "java":
+                self._try_java(recipe)
+            self._recipes[language] = recipe
+
+    def run_each(self, programs: Sequence[Program]) -> Iterator[tuple[int, Verdict]]:
+        """Run programs, and give each verdict as soon as it is there.
+
+        Every program is run, equal ones too.
+
+        Parameters
+        ----------
+        programs : sequence of Program
+            What to run.
+
+        Yields
+        ------
+        index : int
+            Place of the program in the sequence.
+        verdict : Verdict
+
+        Raises
+        ------
+        JavaUnavailable
+            Before anything is run, if a program is in Java and there is no development kit.
+        """
+        if self._is_closed:
+            raise RuntimeError("the sandbox is closed; make a new one")
+        for language in sorted({program.language for program in programs}):
+            self.require(language)
+        self._start_slots(len(programs))
+        batch = _Batch()
+        for index, program in enumerate(programs):
+            self._jobs.put((batch, index, program))
+        try:
+            for _ in programs:
+                yield batch.verdicts.get()
+        finally:
+            # Whoever stops asking stops the programs that have not begun.
+            batch.is_wanted = False
+
+    def run_many(
+        self, programs: Iterable[Program], *, progress: Callable[[int, int], None] | None = None
+    ) -> list[Verdict]:
+        """Run programs; identical ones (language, text, test and limits) are run once.
+
+        Parameters
+        ----------
+        programs : iterable of Program
+            What to run.
+        progress : callable, optional
+            Called with the number of programs that have a verdict, and of all.
+
+        Returns
+        -------
+        list of Verdict
+            In the order of the programs.
+        """
+        wanted = list(programs)
+        places: dict[Program, list[int]] = {}
+        for place, program in enumerate(wanted):
+            places.setdefault(program, []).append(place)
+        distinct = list(places)
+        verdicts: list[Verdict | None] = [None] * len(wanted)
+        n_done = 0
+        for index, verdict in self.run_each(distinct):
+            for place in places[distinct[index]]:
+                verdicts[place] = verdict
+            n_done += len(places[distinct[index]])
+            if progress is not None:
+                progress(n_done, len(wanted))
+        return verdicts
+
+    def _find_backend(self, wanted: str | None) -> str:
+        """The first containment that a worker starts in."""
+        reasons = []
+        for backend in BACKENDS if wanted is None else (wanted,):
+            try:
+                self._check_user(backend)
+                Worker(self._make_recipe(backend, "python"), _TRIAL_SLOT).close()
+                return backend
+            except WorkerLost as error:
+                reasons.append(f"{backend}: {error}")
+        raise SandboxUnavailable(f"no containment works here ({'; '.join(reasons)}); {_ADVICE}")
+
+    def _check_user(self, backend: str) -> None:
+        # bubblewrap shows the interpreter's files elsewhere; Landlock leaves them where they are.
+        if backend == LANDLOCK and os.geteuid() == 0 and (folder := find_unreadable(self._python)):
+            raise WorkerLost(
+                f"only root can read {folder}, which the interpreter needs; use one that every user can read"
+            )
+
+    def _try_java(self, recipe: Recipe) -> None:
+        """Whether the machine starts in its containment is found out once, and not once for each program."""
+        try:
+            worker = Worker(recipe, _TRIAL_SLOT)
+            try:
+                verdict, _ = worker.ask(_JAVA_TRIAL)
+            finally:
+                worker.close()
+        except WorkerLost as error:
+            raise JavaUnavailable(f"Java programs cannot be run: the Java machine does not start ({error}).") from error
+        if not verdict.passed:
+            raise JavaUnavailable(f"Java programs cannot be run: a first program failed ({verdict.message}).")
+
+    def _make_recipe(self, backend: str, language: str) -> Recipe:
+        if language == "python":
+            packages = {"packages": list(self._python.packages)}
+            return Recipe(backend, language, self._python, self._python.readable, packages)
+        java = describe_java(self._javac)
+        jvm = compile_runner(java, self._scratch.name)
+        os.chmod(self._scratch.name, 0o755)
+        readable = (*self._python.readable, *java.readable, self._scratch.name)
+        return Recipe(backend, language, self._python, readable, {"jvm": jvm})
+
+    def _start_slots(self, n_programs: int) -> None:
+        while len(self._slots) < min(self._n_workers, n_programs):
+            number = len(self._slots)
+            slot = threading.Thread(target=self._serve, args=(number,), name=f"sandbox-{number}", daemon=True)
+            self._slots.append(slot)
+            slot.start()
+
+    def _serve(self, slot: int) -> None:
+        """What the thread of one slot does: it owns one worker for each language."""
+        workers: dict[str, Worker] = {}
+        while (job := self._jobs.get()) is not None:
+            batch, index, program = job
+            # In a sandbox that was closed `_run` says so; nobody may wait for ever.
+            if batch.is_wanted:
+                batch.verdicts.put((index, self._run(program, slot, workers)))
+        for worker in workers.values():
+            self._drop(worker)
+
+    def _run(self, program: Program, slot: int, workers: dict[str, Worker]) -> Verdict:
+        reason = ""
+        for _ in range(_ATTEMPTS):
+            if self._is_closed:
+                return Verdict("error", "the sandbox was closed")
+            try:
+                worker = workers.get(program.language) or self._hire(program.language, slot)
+                workers[program.language] = worker
+                verdict, is_reusable = worker.ask(program)
+            except Exception as error:
+                # Somebody ended the worker, or it broke: the program is run again, in a new one.
+                reason = str(error)
+                is_reusable, verdict = False, None
+            if not is_reusable and (lost := workers.pop(program.language, None)):
+                self._drop(lost)
+            if verdict is not None:
+                return verdict
+        return Verdict("error", f"no worker could run it, {_ATTEMPTS} were tried: {reason}"[:500])
+
+    def _hire(self, language: str, slot: int) -> Worker:
+        worker = Worker(self._recipes[language], slot)
+        with self._lock:
+            self._running.add(worker)
+            if not self._is_closed:
+                return worker
+        self._drop(worker)
+        raise WorkerLost("the sandbox was closed")
+
+    def _drop(self, worker: Worker) -> None:
+        with self._lock:
+            self._running.discard(worker)
+        with suppress(OSError):
+            worker.close()

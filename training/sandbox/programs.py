@@ -1,0 +1,125 @@
+"""What is run and what comes of it: programs, their limits, verdicts, and why the sandbox may refuse."""
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Literal, get_args
+
+Language = Literal["python", "java"]
+Status = Literal["passed", "failed", "timeout", "memory", "error"]
+
+LANGUAGES: tuple[str, ...] = get_args(Language)
+
+MAX_FOLDER_BYTES = 64 * 2**20
+"""Size of the file system that holds a program's folder where it has one of its own: no limit can be above it."""
+
+
+class SandboxUnavailable(RuntimeError):
+    """No containment works on this machine; the message says what was tried and what to do."""
+
+
+class JavaUnavailable(RuntimeError):
+    """Java programs cannot be run on this machine; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one program may use.
+
+    Attributes
+    ----------
+    cpu_seconds : float
+        Processor time of all its threads. For Java it includes compiling.
+    wall_seconds : float
+        Time on the clock: what ends a program that sleeps. Keep it well above `cpu_seconds`, or a busy machine
+        decides verdicts.
+    memory_bytes : int
+        Address space in Python, heap in Java.
+    output_bytes : int
+        What it may send to the harness's channel; whatever it prints is thrown away.
+    file_bytes : int
+        Size of any one file.
+    folder_bytes : int
+        Size of all files in its folder together, at most `MAX_FOLDER_BYTES`.
+    files : int
+        Files and folders that it may leave in its folder at any time.
+    open_files : int
+        Descriptors open at a time (Python; a JVM has a fixed number for itself and its program).
+    threads : int
+        Threads at a time beyond what the interpreter itself needs. Processes: always one.
+    """
+
+    cpu_seconds: float = 5.0
+    wall_seconds: float = 15.0
+    memory_bytes: int = 2**30
+    output_bytes: int = 2**16
+    file_bytes: int = 8 * 2**20
+    folder_bytes: int = 16 * 2**20
+    files: int = 256
+    open_files: int = 64
+    threads: int = 32
+
+    def __post_init__(self) -> None:
+        for name in (item.name for item in fields(self)):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+                raise ValueError(f"limit {name} must be a positive number, got {value!r}")
+        if self.folder_bytes > MAX_FOLDER_BYTES:
+            raise ValueError(f"limit folder_bytes is at most {MAX_FOLDER_BYTES}, got {self.folder_bytes}")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that a model wrote, with the test that decides whether it passes.
+
+    Equal programs have equal verdicts as far as the machine allows: `Sandbox.run_many` runs them once.
+
+    Attributes
+    ----------
+    language : {"python", "java"}
+        What it is written in.
+    source : str
+        The program. In Python it is executed as a module, before the test and in the test's name space.
+    test : str
+        What is executed after it: it passes by reaching its end. In Java source and test are one file, with a class
+        `Main` whose `main` is called.
+    limits : Limits
+        What the two together may use.
+    """
+
+    language: Language
+    source: str
+    test: str = ""
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.language not in LANGUAGES:
+            raise ValueError(f"unknown language {self.language!r}; choose from {', '.join(LANGUAGES)}")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a program.
+
+    Attributes
+    ----------
+    status : {"passed", "failed", "timeout", "memory", "error"}
+        `passed`: the end of the test was reached. `failed`: it was not (exception, early exit, crash, forged output).
+        `timeout` and `memory`: stopped at a limit. `error`: the sandbox could not run it, which says nothing about the
+        program and must not be counted as a failure.
+    message : str
+        Why, at most 500 printable characters. It may quote the program: it is never evidence of anything.
+    cpu_seconds : float
+        Processor time used.
+    wall_seconds : float
+        Time that it took on the clock.
+    """
+
+    status: Status
+    message: str = ""
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether the end of the test was reached."""
+        return self.status == "passed"

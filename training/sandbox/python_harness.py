@@ -1,0 +1,98 @@
+"""What surrounds a Python program in its own process: run it, run its test, and only then show the secret.
+
+Everything that is used after the program has run is looked up before it, so that a program which replaces functions of
+`os`, `sys` or `builtins` replaces nothing here. What the guarantee cannot cover is in `training.sandbox`.
+"""
+
+import builtins
+import gc
+import os
+import sys
+import types
+from collections.abc import Callable
+from typing import NoReturn
+
+PASSED, FAILED, OUT_OF_MEMORY = b"P", b"F", b"M"
+
+_MAX_MESSAGE = 300
+
+
+def run_program(source: str, test: str, descriptor: int, secret: bytes) -> NoReturn:
+    """Execute a program and its test, report, and end the process without any clean-up of the program's making.
+
+    Parameters
+    ----------
+    source, test : str
+        The program and its test, executed one after the other in one name space.
+    descriptor : int
+        Pipe to report on.
+    secret : bytes
+        What proves that the end of the test was reached.
+    """
+    # Bound before the program can touch them; end first, because nothing may run after it.
+    end, write, own_pid, pid = os._exit, os.write, os.getpid, os.getpid()
+    report = _execute(source, test, _describe)
+    # A program that could fork would come here twice.
+    if own_pid() == pid:
+        write(descriptor, PASSED + secret if report is None else report)
+    end(0)
+
+
+def _execute(source: str, test: str, describe: Callable[[BaseException], bytes]) -> bytes | None:
+    run, restore = exec, _remember_builtins()
+    settrace, setprofile = sys.settrace, sys.setprofile
+    try:
+        parts = [
+            compile(text, name, "exec", dont_inherit=True) for text, name in ((source, "<program>"), (test, "<test>"))
+        ]
+        names = _make_name_space()
+        gc.enable()
+        run(parts[0], names)
+        settrace(None)
+        setprofile(None)
+        restore()
+        run(parts[1], names)
+    except BaseException as error:
+        return describe(error)
+    return None
+
+
+def _make_name_space() -> dict:
+    """Globals of a module that is not the main one, so that `if __name__ == "__main__"` stays out as under `exec`."""
+    module = types.ModuleType("program")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "training"]:
+        del sys.modules[name]
+    main = sys.modules.pop("__main__", None)
+    sys.modules["program"] = module
+    if main is not None:
+        sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.argv[:] = ["program"]
+    return module.__dict__
+
+
+def _remember_builtins() -> Callable[[], None]:
+    """A function that puts the built-in names back, so that a test means what it says by `all` or `abs`."""
+    names, original = builtins.__dict__, dict(builtins.__dict__)
+    clear, update = names.clear, names.update
+
+    def restore() -> None:
+        clear()
+        update(original)
+
+    return restore
+
+
+def _describe(error: BaseException, isinstance=isinstance, memory_error=MemoryError) -> bytes:
+    kind = OUT_OF_MEMORY if isinstance(error, memory_error) else FAILED
+    try:
+        line = error.__traceback__
+        place = ""
+        while line is not None:
+            name = line.tb_frame.f_code.co_filename
+            place = f" ({name[1:-1]}, line {line.tb_lineno})" if name in ("<program>", "<test>") else place
+            line = line.tb_next
+        # An exception of the program's making can do anything here, within the limits.
+        text = f"{type(error).__name__}: {error}"[:_MAX_MESSAGE] + place
+        return kind + text.encode("utf-8", "replace")
+    except BaseException:
+        return kind + b"an exception that cannot be printed"

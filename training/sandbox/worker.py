@@ -1,0 +1,68 @@
+"""The process inside the containment: takes programs one at a time, and answers with verdicts.
+
+Its command line is one JSON object, see `main`. It is started by `training.sandbox.launching` and by nothing else.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+from training.sandbox.confinement import Walls, confine_worker
+from training.sandbox.folders import empty_folder
+from training.sandbox.frames import ChannelClosed, read_frame, write_frame
+from training.sandbox.java_runner import JavaRunner
+from training.sandbox.python_runner import PythonRunner
+from training.sandbox.supervision import HostGone
+
+
+def main(arguments: str) -> None:
+    """Answer until the other side hangs up.
+
+    Parameters
+    ----------
+    arguments : str
+        JSON object with `language`, `walls` (fields of `Walls`), and `packages` or `jvm`.
+    """
+    settings = json.loads(arguments)
+    walls = Walls(**settings["walls"] | {"readable": tuple(settings["walls"]["readable"])})
+    # A stray print must not end up between the verdicts.
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    confine_worker(walls)
+    runner = PythonRunner(walls, settings["packages"]) if settings["language"] == "python" else None
+    runner = runner or JavaRunner(walls, settings["jvm"])
+    try:
+        write_frame(answers, {"ready": walls.backend, "user": os.getuid()})
+        _serve(runner, walls, answers)
+    except (HostGone, ChannelClosed):
+        # Nobody waits for an answer any more: not a failure of the worker.
+        pass
+    finally:
+        runner.close()
+
+
+def _serve(runner: PythonRunner | JavaRunner, walls: Walls, answers: int) -> None:
+    while True:
+        request: dict[str, Any] = read_frame(0)
+        verdict, is_reusable = runner.run(request["source"], request["test"], request["limits"])
+        # A folder that cannot be emptied costs the worker: the next one has a new folder.
+        is_reusable = empty_folder(walls.folder) and _has_no_children(runner) and is_reusable
+        write_frame(answers, {"verdict": verdict, "is_reusable": is_reusable})
+        if not is_reusable:
+            return
+
+
+def _has_no_children(runner: PythonRunner | JavaRunner) -> bool:
+    """Whether nothing that a program started is left: the filter allows no process, and this looks again."""
+    if isinstance(runner, JavaRunner):
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
