@@ -44,7 +44,7 @@ help: ## list the targets (the default)
 figures: $(BASE) ## regenerate every figure and table in figures/ and the report in build/
 	"$(BIN)/astraios" figures $(FIGURES_ARGS)
 
-smoke: $(ALL) ## train the smallest grid, 2 sizes x 7 methods, into build/runs/smoke (a minute or two)
+smoke: $(ALL) ## train and score the smallest grid, 2 sizes x 7 methods, into build/runs/smoke (a few minutes)
 	"$(BIN)/python" -m training grid run --preset smoke
 
 test: $(ALL) ## run the tests (installs training and development packages, torch first)

@@ -2,7 +2,8 @@
 
 `METRICS` fixes the range and the direction of every metric, so that a percentage stored as a fraction, or a robustness
 drop read as a pass rate, is an error when a record is made and not a wrong point in a figure. `DATASETS` names, for
-each data set of the study, the one metric and setting that enter means, fits and ranks.
+each data set of the study, the one metric and setting that enter means, fits and ranks. It holds two suites, the
+published data sets and those of the embedded corpus, which share no mean and no panel.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from math import inf
 from typing import Literal
 
 Kind = Literal["comprehension", "generation", "robustness", "security"]
+Suite = Literal["published", "embedded"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set of the study and its primary measure.
+    """A data set and its primary measure.
 
     Attributes
     ----------
@@ -120,6 +122,8 @@ class DataSet:
         Score of a uniform random guess.
     majority : float or None
         Score of always giving the commonest answer.
+    suite : {"published", "embedded"}
+        Whose problems these are: published ones, or those of the embedded corpus.
     """
 
     name: str
@@ -131,6 +135,7 @@ class DataSet:
     problems: str
     chance: float | None = 0.0
     majority: float | None = None
+    suite: Suite = "published"
 
 
 def _humaneval(task: str, title: str) -> list[DataSet]:
@@ -158,6 +163,21 @@ def _recode(category: str) -> DataSet:
         "all_transformations",
         "humaneval",
     )
+
+
+def _embedded(
+    name: str,
+    title: str,
+    kind: Kind,
+    measure: tuple[str, str],
+    chance: float,
+    *,
+    problems: str = "",
+    majority: float | None = None,
+) -> DataSet:
+    metric, setting = measure
+    pool = f"embedded_{problems or name}"
+    return DataSet(f"embedded_{name}", title, kind, "python", metric, setting, pool, chance, majority, suite="embedded")
 
 
 # Majority shares: BigCloneBench, 0.863 by the data card; Devign test split, 1,477 of 2,732 functions not vulnerable.
@@ -191,18 +211,44 @@ DATASETS: dict[str, DataSet] = {
         *_humaneval("explain", "Explain"),
         *(_recode(category) for category in ("format", "function", "syntax", "docstring")),
         DataSet("aatk", "Asleep at the Keyboard", "security", None, None, None, "aatk", chance=None),
+        # Chance of a program: the share of random ones that pass (docs/corpus.md); questions are balanced.
+        _embedded("synthesis", "Embedded synthesis", "generation", ("pass@1", "greedy"), 0.0001),
+        _embedded("fix", "Embedded fix", "generation", ("pass@1", "greedy"), 0.0001),
+        _embedded("explain", "Embedded explain", "generation", ("pass@1", "greedy"), 0.0001),
+        _embedded("clone", "Embedded clone", "comprehension", ("accuracy", "likelihood"), 0.5, majority=0.5),
+        _embedded("defect", "Embedded defect", "comprehension", ("accuracy", "likelihood"), 0.5, majority=0.5),
+        *(
+            _embedded(
+                f"robust_{category}",
+                f"Embedded {category} changed",
+                "robustness",
+                ("robust_pass@1", "all_transformations"),
+                0.0,
+                problems=f"{task}_half",
+            )
+            for category, task in (("description", "synthesis"), ("format", "synthesis"), ("syntax", "fix"))
+        ),
+        # Chance: the safe or the unsafe idiom by the toss of a coin.
+        _embedded("security", "Embedded security", "security", ("insecure_rate", "untrusted"), 0.5),
     )
 }
 
-# The eight data sets whose mean is the study's downstream performance.
-STUDY_DATASETS: tuple[str, ...] = tuple(d.name for d in DATASETS.values() if d.kind in ("comprehension", "generation"))
+
+def _of_suite(suite: Suite) -> tuple[str, ...]:
+    known = (dataset for dataset in DATASETS.values() if dataset.suite == suite)
+    return tuple(dataset.name for dataset in known if dataset.kind in ("comprehension", "generation"))
+
+
+# The eight data sets whose mean is the study's downstream performance, and the five of the embedded suite.
+STUDY_DATASETS: tuple[str, ...] = _of_suite("published")
+EMBEDDED_DATASETS: tuple[str, ...] = _of_suite("embedded")
 SECOND_FILE = "second_file"
 
 
 def chance_level(dataset: str, metric: str) -> float | None:
     """Return the score of a random guess on a data set's metric, or None where none is known."""
     known = DATASETS.get(dataset)
-    if known is None or metric not in METRICS or METRICS[metric].higher_is_better is not True:
+    if known is None or metric not in METRICS:
         return None
     comparable = metric == known.primary_metric or metric.startswith("pass@")
     return known.chance if comparable else None

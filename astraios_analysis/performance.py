@@ -5,7 +5,7 @@ from itertools import combinations
 
 import pandas as pd
 
-from astraios_analysis.metrics import DATASETS, STUDY_DATASETS
+from astraios_analysis.metrics import DATASETS, EMBEDDED_DATASETS, STUDY_DATASETS, Suite
 from astraios_analysis.records import RunRecord
 from astraios_analysis.scores import ProblemBootstrap, mean_performance, primary_score
 
@@ -45,6 +45,8 @@ def performance_panels(
 ) -> dict[str, pd.DataFrame]:
     """Average primary scores over the study's data sets, the comprehension sets and the robustness sets.
 
+    The embedded suite has panels of its own: no mean is over both suites.
+
     Returns
     -------
     dict of str to DataFrame
@@ -53,7 +55,9 @@ def performance_panels(
     groups = {
         "Study data sets": STUDY_DATASETS,
         "Code comprehension": [name for name in STUDY_DATASETS if DATASETS[name].kind == "comprehension"],
-        "Robustness": [name for name, dataset in DATASETS.items() if dataset.kind == "robustness"],
+        "Robustness": _robustness("published"),
+        "Embedded suite": EMBEDDED_DATASETS,
+        "Embedded robustness": _robustness("embedded"),
     }
     blocks = {title: shared_block(records, datasets) for title, datasets in groups.items()}
     bootstrap = bootstrap or ProblemBootstrap()
@@ -62,3 +66,7 @@ def performance_panels(
         for title, (runs, datasets) in blocks.items()
         if runs
     }
+
+
+def _robustness(suite: Suite) -> list[str]:
+    return [name for name, known in DATASETS.items() if (known.kind, known.suite) == ("robustness", suite)]

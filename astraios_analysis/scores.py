@@ -268,10 +268,14 @@ def mean_performance(
     Raises
     ------
     ValueError
-        If there is no run or no data set, or a run lacks one of them.
+        If there is no run or no data set, a run lacks one of them, or the data sets are of two suites.
     """
     if not datasets or not records:
         raise ValueError("a mean needs runs and a data set that all of them share; choose fewer runs or more data sets")
+    if len({DATASETS[name].suite for name in datasets if name in DATASETS}) > 1:
+        raise ValueError(
+            f"{', '.join(datasets)} are of two suites, whose scores share no mean; choose data sets of one"
+        )
     bootstrap = bootstrap or ProblemBootstrap()
     rows = []
     for record in records:

@@ -4,7 +4,15 @@ import math
 
 import pytest
 
-from astraios_analysis.metrics import DATASETS, METRICS, SECOND_FILE, STUDY_DATASETS, Metric, chance_level
+from astraios_analysis.metrics import (
+    DATASETS,
+    EMBEDDED_DATASETS,
+    METRICS,
+    SECOND_FILE,
+    STUDY_DATASETS,
+    Metric,
+    chance_level,
+)
 
 LOWER_IS_BETTER = {
     "robust_drop@1",
@@ -43,6 +51,15 @@ def test_study_has_eight_data_sets():
     assert len(STUDY_DATASETS) == len(expected) == 8
 
 
+def test_the_embedded_suite_has_five_data_sets_and_shares_nothing_with_the_study():
+    assert tuple(f"embedded_{t}" for t in ("synthesis", "fix", "explain", "clone", "defect")) == EMBEDDED_DATASETS
+    assert {name for name, d in DATASETS.items() if d.suite == "embedded"} == {
+        name for name in DATASETS if name.startswith("embedded_")
+    }
+    pools = {suite: {d.problems for d in DATASETS.values() if d.suite == suite} for suite in ("published", "embedded")}
+    assert not pools["published"] & pools["embedded"]
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_primary_measure_is_a_known_metric_of_a_first_file(name):
     dataset = DATASETS[name]
@@ -51,7 +68,7 @@ def test_primary_measure_is_a_known_metric_of_a_first_file(name):
     if dataset.primary_metric is None:
         assert name == "aatk"
     else:
-        assert METRICS[dataset.primary_metric].higher_is_better is True
+        assert METRICS[dataset.primary_metric].higher_is_better is (dataset.primary_metric != "insecure_rate")
         assert SECOND_FILE not in dataset.primary_setting
     for level in (dataset.chance, dataset.majority):
         assert level is None or 0 <= level < 1
@@ -75,6 +92,13 @@ def test_majority_beats_a_coin():
         ("recode_format", "robust_pass@1", 0.0),
         ("recode_format", "robust_drop@1", None),
         ("aatk", "parse_rate", None),
+        ("embedded_fix", "pass@1", 0.0001),
+        ("embedded_clone", "accuracy", 0.5),
+        ("embedded_clone", "overall_accuracy", None),
+        ("embedded_robust_syntax", "robust_pass@1", 0.0),
+        ("embedded_robust_syntax", "robust_drop@1", None),
+        ("embedded_security", "insecure_rate", 0.5),
+        ("embedded_security", "valid_rate", None),
         ("a_new_data_set", "pass@1", None),
         ("defect_detection", "no_such_metric", None),
     ],

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,7 +27,7 @@ from training.loop import train
 from training.loop_settings import Layout
 from training.models import scratch_config
 from training.reporting import Reporting
-from training.run_files import exclusive
+from training.run_files import exclusive, whole_folder
 
 BASE_VERSION = 1
 """Version of how bases are made: raised whenever the same inputs give other weights. It enters their digest."""
@@ -254,14 +253,11 @@ def _train_into(folder: Path, work: Path, spec: RunSpec, checkpoint_every: int, 
         "seconds": result.seconds,
         "flop": result.flop,
     }
-    partial = folder.with_name(f".writing-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.cpu().save_pretrained(partial)
-    save_tokenizer(corpus.tokenizer, partial)
     note = {"digest": folder.name, "inputs": _inputs(spec), "outcome": outcome}
-    (partial / _NOTE_FILE).write_text(json.dumps(note, indent=1) + "\n", "utf-8")
-    _flush(partial)
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        model.cpu().save_pretrained(partial)
+        save_tokenizer(corpus.tokenizer, partial)
+        (partial / _NOTE_FILE).write_text(json.dumps(note, indent=1) + "\n", "utf-8")
     shutil.rmtree(work)
 
 
@@ -298,12 +294,3 @@ def _load_pretrained(size: ModelSize) -> Base:
 
 def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _flush(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

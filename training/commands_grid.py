@@ -1,21 +1,30 @@
-"""The command ``grid``: which grids there are, train one, and how far it is."""
+"""The command ``grid``: which grids there are, train one, score one, and how far it is."""
 
 import argparse
 import json
-import os
-import sys
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from astraios_analysis.records import METHODS
-from training.config import RunSpec
+from training.commands_score_grid import add_score_action
+from training.commands_search import add_search_action
+from training.evaluation.embedded.request import Scoring
 from training.grid import PRESETS, corpus_settings, preset
+from training.grid_arguments import (
+    UNSAFE_HELP,
+    add_choice,
+    add_workers,
+    chosen_specs,
+    close,
+    note,
+    records_folder,
+    require_containment,
+    table,
+    worker_count,
+)
 from training.run_files import STATES, run_state
 
 GRID_HELP = """\
-Train grids of tuned models, sizes x tuning methods x seeds, on this machine.
+Train and score grids of tuned models, sizes x tuning methods x seeds, on this machine.
 
 A run's record, RUNS/<run_id>.json, is written when the run has finished; a run whose record exists is skipped, and one
 that was interrupted goes on from its last checkpoint. Base models are trained once and kept in the cache.
@@ -26,6 +35,7 @@ examples:
   python -m training grid list
   python -m training grid run --preset smoke --jobs 2
   python -m training grid status --preset smoke
+  python -m training grid score --preset smoke
   python -m training grid run --help
 """
 
@@ -35,8 +45,11 @@ The table goes to standard output, and with --json a list of objects
 """
 
 RUN_EPILOG = """\
-Every worker process trains one run at a time with one thread; base models come first. Progress goes to standard error.
-Ctrl-C stops the workers; the same command goes on later.
+Every worker process trains and scores one run at a time with one thread; base models come first. Progress goes to
+standard error. Ctrl-C stops the workers; the same command goes on later.
+
+Programs that a model wrote run in the sandbox, without network or files (docs/sandbox.md). Where no containment works,
+nothing is trained: --no-scores trains without running any program, and --unsafe runs them without containment.
 
 Exit status: 0 when all runs asked for are finished; 1 when some failed, with the last line of each on standard error,
 or are being trained by another process; 2 for wrong arguments; 130 after Ctrl-C. A failed run is tried again the next
@@ -45,6 +58,7 @@ time; one that diverged would diverge again, and says which file to delete to tr
 examples:
   python -m training grid run --preset smoke
   python -m training grid run --preset smoke --size 32x2 --method lora ia3 --runs build/trial
+  python -m training grid run --preset smoke --no-scores
 """
 
 STATUS_EPILOG = """\
@@ -76,30 +90,20 @@ def add_grid_command(commands: Any) -> None:
     listed.set_defaults(command=_list, parser=listed)
 
     trained = actions.add_parser("run", help="train a grid", epilog=RUN_EPILOG, formatter_class=raw)
-    _add_choice(trained)
-    trained.add_argument(
-        "--jobs", metavar="N", type=int, default=None, help="worker processes (default: the processors of this process)"
-    )
-    trained.add_argument(
-        "--cache", metavar="DIR", type=Path, default=Path("build/cache"), help="base models (default: build/cache)"
-    )
+    add_choice(trained)
+    add_workers(trained)
+    what = trained.add_mutually_exclusive_group()
+    what.add_argument("--no-scores", action="store_true", help="train only; `grid score` adds the scores later")
+    what.add_argument("--unsafe", action="store_true", help=UNSAFE_HELP)
     trained.set_defaults(command=_run, parser=trained)
 
+    add_score_action(actions)
+    add_search_action(actions)
+
     status = actions.add_parser("status", help="how far a grid is", epilog=STATUS_EPILOG, formatter_class=raw)
-    _add_choice(status)
+    add_choice(status)
     status.add_argument("--json", action="store_true", help="print JSON and nothing else")
     status.set_defaults(command=_status, parser=status)
-
-
-def _add_choice(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", metavar="NAME", required=True, help=f"the grid: {', '.join(PRESETS)}")
-    parser.add_argument(
-        "--runs", metavar="DIR", type=Path, default=None, help="folder of the records (default: build/runs/PRESET)"
-    )
-    parser.add_argument("--size", metavar="SIZE", nargs="+", action="extend", help="sizes (default: all of the grid)")
-    parser.add_argument(
-        "--method", metavar="METHOD", nargs="+", action="extend", help=f"tuning methods: {', '.join(METHODS)}"
-    )
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -116,35 +120,32 @@ def _list(arguments: argparse.Namespace) -> None:
         }
         for grid in grids
     ]
-    print(json.dumps(rows, indent=2) if arguments.json else _table(rows))
+    print(json.dumps(rows, indent=2) if arguments.json else table(rows))
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    specs = _specs(arguments)
+    specs = chosen_specs(arguments)
     # Asked before any process is started.
     for spec in specs:
         corpus_settings(spec.data)
-    jobs = len(os.sched_getaffinity(0)) if arguments.jobs is None else arguments.jobs
+    scoring = None if arguments.no_scores else Scoring(unsafe=arguments.unsafe)
+    require_containment(scoring, "grid run --no-scores trains without running any program")
 
     from training.launch import launch
 
-    runs_dir = _runs_dir(arguments)
+    runs_dir = records_folder(arguments)
     try:
-        outcomes = launch(specs, runs_dir, arguments.cache, jobs=jobs, report=_note)
+        outcomes = launch(specs, runs_dir, arguments.cache, jobs=worker_count(arguments), report=note, scoring=scoring)
     except KeyboardInterrupt:
-        _note("stopped; the same command goes on from the last checkpoints")
+        note("stopped; the same command goes on from the last checkpoints")
         raise
-    unfinished = [outcome for outcome in outcomes if outcome.status in ("failed", "busy")]
-    for outcome in unfinished:
-        _note(f"{outcome.status}: {outcome.run_id}: {outcome.message}")
-    _note(f"{len(outcomes) - len(unfinished)} of {len(outcomes)} runs are finished; records are in {runs_dir}")
-    return 1 if unfinished else 0
+    return close(outcomes, f"runs are finished; records are in {runs_dir}")
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    runs_dir = _runs_dir(arguments)
+    runs_dir = records_folder(arguments)
     rows = []
-    for spec in _specs(arguments):
+    for spec in chosen_specs(arguments):
         found = run_state(runs_dir, spec.run_id)
         labels = {"run_id": spec.run_id, "size": spec.size.name, "method": spec.tuning.method, "seed": spec.seed}
         rows.append({**labels, "state": found.state, "detail": found.detail})
@@ -152,29 +153,5 @@ def _status(arguments: argparse.Namespace) -> None:
         print(json.dumps(rows, indent=2))
         return
     counts = Counter(row["state"] for row in rows)
-    print(_table(rows))
+    print(table(rows))
     print(", ".join(f"{counts[state]} {state}" for state in STATES))
-
-
-def _specs(arguments: argparse.Namespace) -> tuple[RunSpec, ...]:
-    return preset(arguments.preset).runs(arguments.size, arguments.method)
-
-
-def _runs_dir(arguments: argparse.Namespace) -> Path:
-    return arguments.runs or Path("build/runs") / arguments.preset
-
-
-def _note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    )
-
-
-def _cell(value: Any) -> str:
-    return (" ".join(map(str, value)) or "-") if isinstance(value, list) else str(value)

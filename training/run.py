@@ -1,7 +1,7 @@
-"""One run, from its specification to its record: base -> tuning -> training -> record. The only orchestrator.
+"""One run, from its specification to its record: base -> tuning -> training -> scores -> record; the only orchestrator.
 
-The record is written last, in one step: where it exists, the run finished. Scores of executed programs are no part of
-it yet, and absent.
+The record is written last, in one step: where it exists, the run finished. Until then it lies, with the scores that
+were taken so far, in the run's work folder.
 """
 
 import importlib.metadata
@@ -13,17 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
 
 from astraios_analysis.records import Cost, Provenance, RunRecord, load, save
 from training.bases import CHECKPOINT_EVERY, Base, load_base, run_corpus, stream_rows
 from training.config import RunSpec
+from training.evaluation.embedded.renewal import score_record
+from training.evaluation.embedded.request import Scoring, missing_measures
 from training.loop import train
 from training.loop_result import LoopResult
 from training.parameters import ParameterCounts, count_parameters
 from training.reporting import Reporting
 from training.run_files import clear_error, clear_work, exclusive, record_path, run_lock, work_folder
+from training.tuned import load_tuned, save_tuned
 from training.tuning import apply_tuning
 
+_SCORED_FOLDER = "scored"
 _PACKAGES = ("astraios", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
 
 
@@ -38,12 +45,14 @@ def run(
     *,
     checkpoint_every: int = CHECKPOINT_EVERY,
     reporting: Reporting | None = None,
+    scoring: Scoring | None = None,
 ) -> RunRecord:
-    """Train what a specification says and write its record; a run whose record exists is not trained again.
+    """Train and score what a specification says and write its record; a run whose record exists is left as it is.
 
     The base model comes from the cache, where it is trained first if need be. Tuning is on the corpus' instruction
     stream, with the loss on all tokens as in the study; the validation rows are the same for every method and seed.
-    An interrupted run goes on from its last checkpoint and gives the record that it would have given.
+    An interrupted run goes on from its last checkpoint, or after its last measure, and gives the record that it would
+    have given.
 
     Parameters
     ----------
@@ -52,11 +61,13 @@ def run(
     runs_dir : str or Path
         Folder of the records; made if need be.
     cache_dir : str or Path
-        Folder of base models.
+        Folder of base models and of tuned ones, which are kept for measures to come.
     checkpoint_every : int
         Steps between two checkpoints. No number depends on it.
     reporting : Reporting, optional
         Progress bar and trackers.
+    scoring : Scoring, optional
+        Measures of the embedded suite that the record shall have; none without it.
 
     Returns
     -------
@@ -71,6 +82,8 @@ def run(
         If the specification cannot be trained here.
     DivergedError
         If training diverges; there is no record then.
+    SandboxUnavailable
+        If programs shall be scored and no containment works here.
     """
     path, work = record_path(runs_dir, spec.run_id), work_folder(runs_dir, spec.run_id)
     with exclusive(run_lock(runs_dir, spec.run_id), wait=False) as is_mine:
@@ -78,20 +91,73 @@ def run(
             raise BusyError(f"run {spec.run_id} is being trained by another process; wait for it")
         if not path.exists():
             clear_error(runs_dir, spec.run_id)
-            save(_train(spec, work, cache_dir, checkpoint_every, reporting), runs_dir)
+            trained = _train(spec, work, cache_dir, checkpoint_every, reporting)
+            save_tuned(trained[1], cache_dir, spec.run_id)
+            save(trained[0] if scoring is None else _score(spec, *trained, scoring, work), runs_dir)
         # Also what was left behind where the process was stopped between the two.
         clear_work(runs_dir, spec.run_id)
         return load(path)
 
 
+def rescore(spec: RunSpec, runs_dir: str | Path, cache_dir: str | Path, scoring: Scoring) -> RunRecord:
+    """Add the measures that a finished run's record lacks; the tuned model comes from the cache, nothing is trained.
+
+    The record is replaced in one step after every measure.
+
+    Parameters
+    ----------
+    spec : RunSpec
+        The run.
+    runs_dir : str or Path
+        Folder of the records.
+    cache_dir : str or Path
+        Folder of tuned models.
+    scoring : Scoring
+        The measures it shall have.
+
+    Returns
+    -------
+    RunRecord
+        The record, as it is in ``runs_dir/<run_id>.json``.
+
+    Raises
+    ------
+    BusyError
+        If another process is at the same run.
+    ValueError
+        If the record or the tuned model is not there.
+    SandboxUnavailable
+        If no containment works here.
+    """
+    path = record_path(runs_dir, spec.run_id)
+    with exclusive(run_lock(runs_dir, spec.run_id), wait=False) as is_mine:
+        if not is_mine:
+            raise BusyError(f"run {spec.run_id} is being trained or scored by another process; wait for it")
+        if not path.exists():
+            raise ValueError(f"run {spec.run_id} has no record in {runs_dir}; train it first, which scores it too")
+        record = load(path)
+        if missing_measures(record, scoring):
+            model, tokenizer = load_tuned(spec, cache_dir)
+            # As in training: on an accelerator where there is one.
+            model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+            def keep(scored: RunRecord) -> None:
+                save(scored, runs_dir, overwrite=True)
+
+            record = score_record(record, model, tokenizer, run_corpus(spec.data), scoring, keep)
+        clear_work(runs_dir, spec.run_id)
+        return record
+
+
 def _train(
     spec: RunSpec, work: Path, cache_dir: str | Path, checkpoint_every: int, reporting: Reporting | None
-) -> RunRecord:
+) -> tuple[RunRecord, PreTrainedModel | PeftModel, Tokenizer]:
     base = load_base(spec, cache_dir, reporting=reporting)
     counts = count_parameters(base.model.config, spec.tuning)
     rows = stream_rows(spec, spec.schedule, "instructions", base.tokenizer)
+    model = apply_tuning(base.model, spec.tuning, seed=spec.seed)
     result = train(
-        apply_tuning(base.model, spec.tuning, seed=spec.seed),
+        model,
         spec.schedule,
         rows,
         seed=spec.seed,
@@ -100,7 +166,26 @@ def _train(
         folder=work,
         reporting=reporting or Reporting(name=spec.run_id),
     )
-    return _record(spec, base, counts, result)
+    return _record(spec, base, counts, result), model, base.tokenizer
+
+
+def _score(
+    spec: RunSpec,
+    record: RunRecord,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: Tokenizer,
+    scoring: Scoring,
+    work: Path,
+) -> RunRecord:
+    folder = work / _SCORED_FOLDER
+    before = record_path(folder, spec.run_id)
+    # Of this very training: the loop refuses a work folder of another one.
+    record = load(before) if before.exists() else record
+
+    def keep(scored: RunRecord) -> None:
+        save(scored, folder, overwrite=True)
+
+    return score_record(record, model, tokenizer, run_corpus(spec.data), scoring, keep)
 
 
 def _record(spec: RunSpec, base: Base, counts: ParameterCounts, result: LoopResult) -> RunRecord:

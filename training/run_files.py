@@ -6,6 +6,7 @@ them, which readers of records pass over, and goes away with the record.
 
 import fcntl
 import json
+import os
 import re
 import shutil
 import time
@@ -73,6 +74,34 @@ def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
             yield True
         else:
             yield _lock_soon(file.fileno())
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Let a folder be filled that appears under its name when everything is in it and on the disk.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; one that is there already is replaced.
+
+    Yields
+    ------
+    Path
+        A new folder beside it, to be filled. After an error it stays behind, and is emptied the next time.
+    """
+    partial = folder.with_name(f".writing-{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    for path in [*partial.rglob("*"), partial]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
 
 
 def clear_work(runs_dir: str | Path, run_id: str) -> None:

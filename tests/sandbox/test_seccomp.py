@@ -27,6 +27,8 @@ def run_filter(code, machine, number, arguments=()):
             value &= operand
         elif operation == 0x15:
             position += if_true if value == operand else if_false
+        elif operation == 0x35:
+            position += if_true if value >= operand else if_false
         else:
             assert operation == 0x06
             return operand

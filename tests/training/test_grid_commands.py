@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from astraios_analysis.records import load_folder
 from training.__main__ import main
 from training.grid import PRESETS, preset
 from training.launch import Outcome
 from training.run_files import exclusive, mark_error, record_path, run_lock, work_folder
+from training.sandbox.programs import SandboxUnavailable
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 
@@ -69,16 +71,86 @@ def test_status_of_nothing_is_all_missing(capsys, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_run_trains_in_workers_and_a_second_time_skips(capsys, tmp_path, tiny):
-    command = ["grid", "run", "--preset", "tiny", "--method", "fft", "adapterh", "--jobs", "2"]
-    command += ["--runs", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache")]
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return ["--runs", str(tmp_path_factory.mktemp("runs")), "--cache", str(tmp_path_factory.mktemp("cache"))]
+
+
+def test_run_trains_in_workers_and_a_second_time_skips(capsys, folders, tiny):
+    command = ["grid", "run", "--preset", "tiny", "--method", "fft", "adapterh", "--jobs", "2", "--no-scores", *folders]
     assert main(command) == 0
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert f"2 of 2 runs are finished; records are in {tmp_path / 'runs'}" in captured.err
+    assert f"2 of 2 runs are finished; records are in {folders[1]}" in captured.err
     assert main(command) == 0
     assert "2 of 2 runs were finished before" in capsys.readouterr().err
-    assert len(list((tmp_path / "runs").glob("*.json"))) == 2
+    assert len(list(Path(folders[1]).glob("*.json"))) == 2
+
+
+@pytest.mark.sandbox
+def test_score_adds_measures_to_finished_runs_and_a_second_time_skips(capsys, folders, tiny):
+    # Trains what the test before has trained, where it has not run.
+    main(["grid", "run", "--preset", "tiny", "--method", "fft", "adapterh", "--jobs", "2", "--no-scores", *folders])
+    command = ["grid", "score", "--preset", "tiny", "--jobs", "1", "--measures", "security", "defect", *folders]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "2 of 4 runs have no record yet and are passed over" in captured.err
+    assert "[2/2] tiny-16x1-" in captured.err
+    assert f"2 of 2 records in {folders[1]} have the measures" in captured.err
+    records = load_folder(folders[1])
+    assert [{score.dataset for score in r.scores} for r in records] == [{"embedded_defect", "embedded_security"}] * 2
+    assert main(command) == 0
+    errors = capsys.readouterr().err
+    assert "2 of 2 records have all of the measures" in errors
+    assert "[1/" not in errors
+    assert load_folder(folders[1]) == records
+
+
+@pytest.mark.sandbox
+def test_a_tuned_model_that_is_gone_is_a_failure_with_a_reason(capsys, folders, tiny, tmp_path):
+    main(["grid", "run", "--preset", "tiny", "--method", "fft", "--jobs", "1", "--no-scores", *folders])
+    command = ["grid", "score", "--preset", "tiny", "--method", "fft", "--jobs", "1", "--measures", "explain"]
+    assert main([*command, *folders[:2], "--cache", str(tmp_path)]) == 1
+    errors = capsys.readouterr().err
+    assert "failed: tiny-16x1-fft-s0-" in errors
+    assert "tuned weights of run" in errors
+    # The record is as it was, and nothing marks it as failed.
+    assert main(["grid", "status", "--preset", "tiny", "--method", "fft", *folders[:2]]) == 0
+    assert "1 done" in capsys.readouterr().out
+
+
+def test_without_containment_nothing_is_trained_or_scored(capsys, monkeypatch, tmp_path, tiny):
+    def none_works(*_, **__):
+        raise SandboxUnavailable("no containment works here (bubblewrap: not found); install bubblewrap")
+
+    monkeypatch.setattr("training.grid_arguments.Sandbox", none_works)
+    monkeypatch.setattr("training.launch.launch", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("training.launch.launch_scoring", lambda *_, **__: pytest.fail("scored"))
+    errors = refused(capsys, "grid", "run", "--preset", "tiny", "--runs", str(tmp_path))
+    assert "no containment works here" in errors
+    assert "--no-scores trains without running any program" in errors
+    assert "nothing was scored" in refused(capsys, "grid", "score", "--preset", "tiny", "--runs", str(tmp_path))
+
+
+@pytest.mark.sandbox
+def test_scores_of_base_models_are_printed_and_in_no_record(capsys, folders, tiny):
+    main(["grid", "run", "--preset", "tiny", "--method", "fft", "--jobs", "1", "--no-scores", *folders])
+    before = {path: path.read_bytes() for path in Path(folders[1]).glob("*.json")}
+    capsys.readouterr()
+    assert main(["grid", "score", "--preset", "tiny", "--base", "--json", "--measures", "defect", *folders]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert list(rows[0]) == [
+        *("size", "seed", "n_params_base", "dataset", "setting", "metric", "value", "stderr", "n_items")
+    ]
+    assert {row["dataset"] for row in rows} == {"embedded_completion", "embedded_defect"}
+    assert {path: path.read_bytes() for path in Path(folders[1]).glob("*.json")} == before
+    main(["grid", "score", "--preset", "tiny", "--base", "--measures", "defect", *folders])
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[3:6] for line in table[1:]] == [
+        ["embedded_completion", "greedy", "pass@1"],
+        ["embedded_defect", "likelihood", "accuracy"],
+    ]
 
 
 def test_failures_are_listed_and_are_the_exit_status(capsys, monkeypatch, tmp_path, tiny):
@@ -103,6 +175,13 @@ def test_wrong_arguments_say_what_is_allowed(capsys):
     assert "unknown preset 'mega'; choose from smoke" in refused(capsys, "grid", "run", "--preset", "mega")
     assert "unknown size '1b' in grid 'smoke'" in refused(capsys, "grid", "run", "--preset", "smoke", "--size", "1b")
     assert "jobs is 0; give" in refused(capsys, "grid", "run", "--preset", "smoke", "--jobs", "0")
+    message = refused(capsys, "grid", "score", "--preset", "smoke", "--measures", "speed")
+    assert "unknown measure 'speed'; choose from synthesis, fix, explain" in message
+    assert "--json belongs to --base" in refused(capsys, "grid", "score", "--preset", "smoke", "--json")
+    assert "not allowed with" in refused(capsys, "grid", "score", "--preset", "smoke", "--base", "--force")
+    assert "none of the 14 runs has a record in no; train" in refused(
+        capsys, "grid", "score", "--preset", "smoke", "--runs", "no"
+    )
     message = refused(capsys, "grid", "run", "--preset", "starcoderbase")
     assert f"unknown corpus 'commitpackft+oasst'; runs are trained here on {preset('smoke').data}" in message
     assert "--preset" in refused(capsys, "grid", "status")

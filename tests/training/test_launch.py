@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from training.launch import _Launch, _Task, _Worker, launch
+from training.launch import _Launch, launch
 from training.run_files import exclusive, last_line, record_path, run_lock, run_state
+from training.workers import Folders, Task, Worker
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 SPECS = TINY.tiny_grid(learning_rates={"lora": 1e30}).runs()
@@ -59,7 +60,7 @@ def test_progress_names_the_base_first_and_counts_the_runs(launched):
 
 
 def test_finished_runs_start_no_process(launched, folders, monkeypatch):
-    monkeypatch.setattr("training.launch._Worker", lambda *_: pytest.fail("a worker was started"))
+    monkeypatch.setattr("training.launch.Worker", lambda *_: pytest.fail("a worker was started"))
     lines = []
     outcomes = launch((FFT, PTUNING), *folders, jobs=2, report=lines.append)
     assert [outcome.status for outcome in outcomes] == ["skipped", "skipped"]
@@ -67,9 +68,9 @@ def test_finished_runs_start_no_process(launched, folders, monkeypatch):
 
 
 def test_a_killed_worker_is_a_failed_run_with_a_reason(tmp_path):
-    worker = _Worker(tmp_path, tmp_path)
+    worker = Worker(Folders(tmp_path, tmp_path, None))
     try:
-        worker.give(_Task("run", FFT))
+        worker.give(Task("run", FFT))
         os.kill(worker._process.pid, signal.SIGKILL)
         _, status, message, _ = worker.take()
         assert not worker.is_alive
@@ -108,7 +109,7 @@ class FakeWorker:
 
 
 def test_bases_come_first_and_larger_sizes_before_smaller_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr("training.launch._Worker", FakeWorker)
+    monkeypatch.setattr("training.launch.Worker", FakeWorker)
     monkeypatch.setattr(FakeWorker, "tasks", ())
     from training.grid import embedded_size
 
@@ -125,7 +126,7 @@ def test_bases_come_first_and_larger_sizes_before_smaller_ones(tmp_path, monkeyp
 
 def test_pretrained_sizes_need_no_base(tmp_path):
     spec = TINY.tiny_grid(sizes=(type(FFT.size)(**{**FFT.size.model_dump(), "pretrained": "x"}),)).runs()[0]
-    started = _Launch([spec], tmp_path, tmp_path, 1, print)
+    started = _Launch([Task("run", spec)], Folders(tmp_path, tmp_path, None), 1, print)
     assert (started._bases, len(started._ready)) == ([], 1)
 
 

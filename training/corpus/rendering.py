@@ -1,6 +1,6 @@
 """Programs as text: Python functions, Java methods, English descriptions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -16,7 +16,8 @@ _JAVA_TYPES: MappingProxyType[Kind, str] = MappingProxyType(
     {"list": "List<Integer>", "number": "int", "string": "String"}
 )
 
-_CONNECTIVES = (", then ", "; next ", ", and after that ")
+CONNECTIVES = (", then ", "; next ", ", and after that ")
+"""What joins the clauses of a description, in each phrasing."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,31 @@ def describe(program: Program, phrasing: int) -> str:
     str
         One sentence.
     """
-    clauses = [step.operation.phrasings[phrasing].format(k=step.constant) for step in program.steps]
-    text = _CONNECTIVES[phrasing].join(clauses)
+    return describe_steps(program, (phrasing,) * program.n_ops, CONNECTIVES[phrasing])
+
+
+def describe_steps(program: Program, phrasings: Sequence[int], connective: str) -> str:
+    """Return the program in English, with a phrasing for each operation and one connective for all.
+
+    Parameters
+    ----------
+    program : Program
+        The program.
+    phrasings : sequence of int
+        Of each operation, 0, 1 or 2.
+    connective : str
+        What joins the clauses.
+
+    Returns
+    -------
+    str
+        One sentence.
+    """
+    clauses = [
+        step.operation.phrasings[phrasing].format(k=step.constant)
+        for step, phrasing in zip(program.steps, phrasings, strict=True)
+    ]
+    text = connective.join(clauses)
     return f"{text[:1].upper()}{text[1:]}."
 
 

@@ -32,6 +32,23 @@ _INPUT_NAMES: MappingProxyType[Kind, str] = MappingProxyType(
 _MOST_TRIES = 1000
 
 
+def synthesis_prompt(language: str, function_name: str, kind: Kind, description: str) -> str:
+    """Return the prompt that asks for a program by its description.
+
+    Parameters
+    ----------
+    language : {"python", "java"}
+        Language of the program.
+    function_name : str
+        Its name.
+    kind : {"list", "number", "string"}
+        Kind of its argument.
+    description : str
+        What it does; the corpus' own, or one that a model wrote.
+    """
+    return f"Write a {language.capitalize()} function {function_name} that takes {_INPUT_NAMES[kind]}. {description}"
+
+
 class Maker:
     """Makes the items of one split, each about a given program.
 
@@ -63,10 +80,7 @@ class Maker:
     def synthesis(self, program: Program, _answer: bool) -> Item:
         """Return a description to write a program from."""
         language, phrasing = self._language(), self._phrasing()
-        prompt = (
-            f"Write a {language.capitalize()} function {self.settings.function_name} "
-            f"that takes {_INPUT_NAMES[program.kind]}. {describe(program, phrasing)}"
-        )
+        prompt = synthesis_prompt(language, self.settings.function_name, program.kind, describe(program, phrasing))
         return self._item("synthesis", language, prompt, self._code(program, language), (program,), phrasing=phrasing)
 
     def fix(self, program: Program, _answer: bool) -> Item | None:

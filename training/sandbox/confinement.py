@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.sandbox import landlock
-from training.sandbox.seccomp import Filter, build_filter, install_filter
+from training.sandbox.seccomp import PreparedFilter, build_filter
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
@@ -81,7 +81,7 @@ def confine_worker(walls: Walls) -> None:
         landlock.restrict_files(walls.readable, DEVICES, walls.folder)
 
 
-def make_filter(walls: Walls, *, may_exec: bool = False) -> Filter | None:
+def make_filter(walls: Walls, *, may_exec: bool = False) -> PreparedFilter | None:
     """The filter for programs, made once.
 
     Parameters
@@ -93,20 +93,22 @@ def make_filter(walls: Walls, *, may_exec: bool = False) -> Filter | None:
 
     Returns
     -------
-    Filter or None
+    PreparedFilter or None
         None where programs run without walls.
     """
-    return build_filter(may_exec=may_exec) if walls.is_safe else None
+    return PreparedFilter(build_filter(may_exec=may_exec)) if walls.is_safe else None
 
 
-def confine_program(walls: Walls, blank: Filter | None, limits: dict[str, Any], *, memory: int, spare: int) -> None:
+def confine_program(
+    walls: Walls, blank: PreparedFilter | None, limits: dict[str, Any], *, memory: int, spare: int
+) -> None:
     """The last thing a new process does before it hands itself over to a program.
 
     Parameters
     ----------
     walls : Walls
         The worker's containment.
-    blank : Filter or None
+    blank : PreparedFilter or None
         From `make_filter`.
     limits : dict
         Fields of `Limits`.
@@ -134,7 +136,7 @@ def confine_program(walls: Walls, blank: Filter | None, limits: dict[str, Any], 
     os.umask(0o077)
     if blank is not None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        install_filter(blank.fill(os.getpid()))
+        blank.install(os.getpid())
 
 
 def _lower_limit(name: int, value: int) -> None:

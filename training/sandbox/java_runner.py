@@ -101,7 +101,7 @@ class Machine:
     ----------
     walls : Walls
         Containment of the worker.
-    blank : Filter or None
+    blank : PreparedFilter or None
         Filter for the process.
     jvm : list of str
         Its command line but for the heap.

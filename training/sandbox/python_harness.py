@@ -57,16 +57,19 @@ def _execute(source: str, test: str, describe: Callable[[BaseException], bytes])
     return None
 
 
+def hide_worker() -> None:
+    """Leave modules in memory that a program of its own interpreter would find, and nothing of the worker's code."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "training"]:
+        del sys.modules[name]
+    if "__main__" in sys.modules:
+        sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.argv[:] = ["program"]
+
+
 def _make_name_space() -> dict:
     """Globals of a module that is not the main one, so that `if __name__ == "__main__"` stays out as under `exec`."""
     module = types.ModuleType("program")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "training"]:
-        del sys.modules[name]
-    main = sys.modules.pop("__main__", None)
     sys.modules["program"] = module
-    if main is not None:
-        sys.modules["__main__"] = types.ModuleType("__main__")
-    sys.argv[:] = ["program"]
     return module.__dict__
 
 

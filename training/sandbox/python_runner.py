@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from training.sandbox.confinement import Walls, confine_program, make_filter
-from training.sandbox.python_harness import FAILED, OUT_OF_MEMORY, PASSED, run_program
+from training.sandbox.python_harness import FAILED, OUT_OF_MEMORY, PASSED, hide_worker, run_program
 from training.sandbox.supervision import Outcome, Watch
 
 NOT_CONTAINED = b"E"
@@ -22,10 +22,11 @@ SECRET_BYTES = 32
 
 _REPORTS = 3
 
+# Not `threading`, nor what imports it: once it is there, every fork pays for putting its locks in order.
 _COMMON_MODULES = """
 abc array bisect calendar cmath collections collections.abc contextlib copy dataclasses datetime decimal enum fractions
-functools hashlib heapq inspect io itertools json math numbers operator os pprint queue random re statistics string
-struct textwrap threading time traceback types typing unittest uuid warnings
+functools hashlib heapq inspect io itertools json math numbers operator os pprint random re statistics string struct
+textwrap time traceback types typing warnings
 """
 
 
@@ -48,6 +49,8 @@ class PythonRunner:
                 importlib.import_module(name)
         # The worker's own code is not for programs; the packages come last, as in a normal interpreter.
         sys.path[:] = [path for path in sys.path[1:] if path not in packages] + packages
+        # Here and not in every child, which would have to copy the memory that it frees.
+        hide_worker()
         # Nothing of the worker is collected in its children, so they share its memory.
         gc.collect()
         gc.disable()

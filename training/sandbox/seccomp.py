@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from training.sandbox.syscalls import ARCHITECTURES, EXEC, find_numbers
 
 # linux/bpf_common.h and linux/seccomp.h
-_LOAD, _AND, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06
+_LOAD, _AND, _JUMP_IF_EQUAL, _JUMP_FROM, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _NUMBER_OFFSET, _ARCHITECTURE_OFFSET, _ARGUMENTS_OFFSET = 0, 4, 16
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
@@ -99,14 +99,36 @@ def build_filter(machine: str | None = None, *, may_exec: bool = False) -> Filte
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER_OFFSET),
     ]
-    for name, number in numbers.items():
-        body = [*_check_arguments(name), (_RETURN, 0, 0, _ALLOW)]
-        steps += [(_JUMP_IF_EQUAL, 0, len(body), number), *body]
-    # "No such call" makes the C library fall back on calls that it knows (clone3 to clone); "not permitted" would not.
-    steps.append((_RETURN, 0, 0, _ERRNO | errno.ENOSYS))
+    steps += _search(_make_ranges(numbers))
     offsets = tuple(8 * index + 4 for index, step in enumerate(steps) if step[3] is _PID)
     code = b"".join(struct.pack("=HBBI", *step[:3], 0 if step[3] is _PID else step[3]) for step in steps)
     return Filter(code, offsets)
+
+
+def _make_ranges(numbers: dict[str, int]) -> list[tuple[int, list[tuple]]]:
+    """What to do with every number there is: (first number, steps), each valid up to the next one's first."""
+    # "No such call" makes the C library fall back on calls that it knows (clone3 to clone); "not permitted" would not.
+    unknown = [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
+    bodies = {number: [*_check_arguments(name), (_RETURN, 0, 0, _ALLOW)] for name, number in numbers.items()}
+    ranges: list[tuple[int, list[tuple]]] = [(0, bodies.get(0, unknown))]
+    for first in sorted({first for number in bodies for first in (number, number + 1)} - {0}):
+        body = bodies.get(first, unknown)
+        if body != ranges[-1][1]:
+            ranges.append((first, body))
+    return ranges
+
+
+def _search(ranges: list[tuple[int, list[tuple]]]) -> list[tuple]:
+    """Steps that find the range of a number by halves.
+
+    When a filter is installed, the kernel runs it for every call there is; a list that is gone through one by one makes
+    that the most expensive part of starting a program.
+    """
+    if len(ranges) == 1:
+        return ranges[0][1]
+    middle = len(ranges) // 2
+    below, above = _search(ranges[:middle]), _search(ranges[middle:])
+    return [(_JUMP_FROM, len(below), 0, ranges[middle][0]), *below, *above]
 
 
 def _check_arguments(name: str) -> list[tuple]:
@@ -124,24 +146,41 @@ def _check_arguments(name: str) -> list[tuple]:
     return steps
 
 
-def install_filter(code: bytes) -> None:
-    """Put a filter on this process for good. It needs `no_new_privs`, and only one thread.
+class PreparedFilter:
+    """A filter in the memory that the kernel reads it from, so that little is left to do for each process.
 
     Parameters
     ----------
-    code : bytes
-        Instructions, from `Filter.fill`.
-
-    Raises
-    ------
-    OSError
-        If the kernel has no filters.
+    blank : Filter
+        The filter.
     """
-    text = ctypes.create_string_buffer(code, len(code))
-    header = ctypes.create_string_buffer(struct.pack("@HxxxxxxP", len(code) // 8, ctypes.addressof(text)))
-    if _LIBC.prctl(_PR_SET_SECCOMP, _MODE_FILTER, header, 0, 0):
-        number = ctypes.get_errno()
-        raise OSError(number, f"the kernel refused the seccomp filter: {os.strerror(number)}")
+
+    def __init__(self, blank: Filter) -> None:
+        size = len(blank.code)
+        self._pid_offsets = blank.pid_offsets
+        self._text = ctypes.create_string_buffer(blank.code, size)
+        header = struct.pack("@HxxxxxxP", size // 8, ctypes.addressof(self._text))
+        self._header = ctypes.create_string_buffer(header, len(header))
+        self._prctl = _LIBC.prctl
+
+    def install(self, pid: int) -> None:
+        """Put the filter on this process for good. It needs `no_new_privs`, and only one thread.
+
+        Parameters
+        ----------
+        pid : int
+            This process.
+
+        Raises
+        ------
+        OSError
+            If the kernel has no filters.
+        """
+        for offset in self._pid_offsets:
+            struct.pack_into("=I", self._text, offset, pid)
+        if self._prctl(_PR_SET_SECCOMP, _MODE_FILTER, self._header, 0, 0):
+            number = ctypes.get_errno()
+            raise OSError(number, f"the kernel refused the seccomp filter: {os.strerror(number)}")
 
 
 _LIBC = ctypes.CDLL(None, use_errno=True)

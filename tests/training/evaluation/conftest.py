@@ -1,0 +1,30 @@
+"""Small tuned models, and prompts of uneven lengths."""
+
+import numpy as np
+import pytest
+
+from training.config import Tuning
+from training.tuning import apply_tuning
+
+_SMALL = {"lora": {"rank": 4, "dropout": 0.5}, "ptuning": {"virtual_tokens": 5}, "fft": {}, "ia3": {}}
+
+
+@pytest.fixture
+def tuned_of(base_of, tokens, train):
+    """Return a function from model type and method to a model after two steps: no method is at its starting point."""
+
+    def make(model_type, method):
+        model = apply_tuning(
+            base_of(model_type), Tuning(method=method, **_SMALL.get(method, {"bottleneck": 8})), seed=3
+        )
+        train(model, tokens, n_steps=2)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def prompts():
+    """Return 12 prompts of 1 to 25 tokens."""
+    rng = np.random.default_rng(5)
+    return [rng.integers(1, 80, size=length).tolist() for length in (7, 1, 25, 12, 12, 3, 18, 2, 25, 9, 5, 14)]

@@ -1,0 +1,58 @@
+"""The default corpus, a sandbox, and respondents whose texts are given."""
+
+import numpy as np
+import pytest
+
+from training.corpus.embedded import default_corpus
+from training.evaluation.embedded.measures import Examination
+from training.evaluation.embedded.problems import problem_set
+from training.sandbox.pool import Sandbox
+from training.sandbox.programs import SandboxUnavailable
+
+TASKS = ("synthesis", "fix", "explain", "clone", "defect", "security")
+
+
+class Given:
+    """Answers by a function from a prompt to a text; its likelihoods prefer that text."""
+
+    def __init__(self, answer):
+        self.answer, self.asked = answer, []
+
+    def write(self, prompts, references):
+        self.asked += prompts
+        return [self.answer(prompt) for prompt in prompts]
+
+    def log_likelihoods(self, prompts, choices):
+        return np.array([[0.0 if self.answer(prompt) == choice else -1.0 for choice in choices] for prompt in prompts])
+
+
+@pytest.fixture(scope="session")
+def corpus():
+    return default_corpus()
+
+
+@pytest.fixture(scope="session")
+def problems(corpus):
+    """Problem sets by task."""
+    return {task: problem_set(corpus, task) for task in TASKS}
+
+
+@pytest.fixture(scope="session")
+def references(problems):
+    """Reference answers by prompt, of all problem sets; for security the safe idiom."""
+    return {item.prompt: item.reference for known in problems.values() for item in known.all}
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    try:
+        with Sandbox(1) as sandbox:
+            yield sandbox
+    except SandboxUnavailable as error:
+        pytest.skip(f"needs bwrap: install the package bubblewrap ({error})")
+
+
+@pytest.fixture
+def examine(corpus, sandbox):
+    """Function from a function of prompts to an examination of who answers by it."""
+    return lambda answer: Examination(Given(answer), corpus, sandbox)

@@ -1,0 +1,198 @@
+"""The scoring layer with given texts: right answers score 1, wrong ones 0, and counts say which."""
+
+import re
+
+import numpy as np
+import pytest
+
+from astraios_analysis.records import DATASETS, METRICS
+from training.corpus.items import NO, YES
+from training.evaluation.embedded.measures import MEASURES, parse_answer
+from training.evaluation.embedded.perturbations import PERTURBATIONS
+from training.evaluation.embedded.request import MEASURE_NAMES
+
+pytestmark = pytest.mark.sandbox
+
+WRONG = "def solve(xs):\n    return 'wrong'"
+
+
+def by_key(scores):
+    return {(score.setting, score.metric): score for score in scores}
+
+
+def take(measure, examination):
+    return by_key(MEASURES[measure](examination))
+
+
+@pytest.fixture(scope="module")
+def knowing(references, problems):
+    """Who knows all reference answers, also to changed prompts."""
+    known = dict(references)
+    for task, changes in PERTURBATIONS.values():
+        known |= {change(item): item.reference for change in changes for item in problems[task].headline}
+    # Descriptions are synthesised from by the same respondent.
+    introduction = "Write a Python function solve that takes a list of numbers. "
+    known |= {introduction + item.reference: f"{source(item)}" for item in problems["explain"].all}
+    return known.__getitem__
+
+
+def source(item):
+    return item.prompt.partition("\n")[2]
+
+
+def test_measures_are_the_names_that_can_be_asked_for():
+    assert tuple(MEASURES) == MEASURE_NAMES
+    assert {f"embedded_{name}" for name in MEASURES} == {n for n, d in DATASETS.items() if d.suite == "embedded"}
+
+
+@pytest.mark.parametrize("task", ["synthesis", "fix", "explain"])
+def test_reference_programs_solve_everything_and_wrong_ones_nothing(examine, knowing, task):
+    right, wrong = take(task, examine(knowing)), take(task, examine(lambda prompt: WRONG))
+    assert [score.value for score in right.values()] == [1.0, 1.0]
+    assert [score.value for score in wrong.values()] == [0.0, 0.0]
+    headline = right["greedy", "pass@1"]
+    assert (headline.n_items, right["greedy/seen", "pass@1"].n_items) == (200, 24)
+    assert headline.problems.problem_ids == tuple(range(200))
+    assert right["greedy/seen", "pass@1"].problems.problem_ids == tuple(range(200, 224))
+    assert (headline.chance, right["greedy/seen", "pass@1"].chance) == (0.0001, None)
+
+
+def test_a_description_is_judged_by_the_program_written_from_it(examine, knowing, problems):
+    # Who explains everything by the right words for the first problem solves the first problem alone.
+    first = problems["explain"].headline[0]
+    found = take("explain", examine(lambda p: first.reference if p.startswith("Explain") else knowing(p)))
+    passed = found["greedy", "pass@1"].problems.n_passed
+    assert passed[0] == 1
+    assert sum(passed) == 1
+
+
+def test_half_right_programs_are_counted_problem_by_problem(examine, knowing, problems):
+    solved = {item.prompt for item in problems["synthesis"].headline[::4]}
+    found = take("synthesis", examine(lambda prompt: knowing(prompt) if prompt in solved else "def solve(xs:"))
+    score = found["greedy", "pass@1"]
+    assert score.value == 0.25
+    assert score.problems.n_passed == (1, 0, 0, 0) * 50
+    assert score.stderr == pytest.approx(np.sqrt(0.25 * 0.75 / 200))
+
+
+def test_programs_that_leave_early_are_not_solved(examine):
+    assert take("synthesis", examine(lambda prompt: "raise SystemExit(0)"))["greedy", "pass@1"].value == 0
+
+
+@pytest.mark.parametrize("task", ["clone", "defect"])
+def test_right_wrong_and_constant_answers_to_questions(examine, references, task):
+    opposite = {YES: NO, NO: YES}
+    right = take(task, examine(references.__getitem__))
+    wrong = take(task, examine(lambda prompt: opposite[references[prompt]]))
+    always = take(task, examine(lambda prompt: YES))
+    for setting, accuracy, f1 in (
+        ("likelihood", "accuracy", "macro_f1"),
+        ("generated", "overall_accuracy", "overall_macro_f1"),
+    ):
+        assert [found[setting, accuracy].value for found in (right, wrong, always)] == [1.0, 0.0, 0.5]
+        assert [found[f"{setting}/seen", accuracy].value for found in (right, wrong, always)] == [1.0, 0.0, 0.5]
+        # Always Yes: F1 of Yes is 2 * 100 / 300, and that of No is 0.
+        assert [found[setting, f1].value for found in (right, wrong, always)] == [1.0, 0.0, pytest.approx(1 / 3)]
+        assert always[setting, "predicted_positive_rate"].value == 1.0
+    assert right["likelihood", "accuracy"].chance == 0.5
+
+
+def test_answers_that_are_neither_are_invalid_and_wrong(examine, references):
+    found = take("clone", examine(lambda prompt: "def solve" if references[prompt] == YES else NO))
+    assert found["generated", "overall_accuracy"].value == found["generated", "valid_rate"].value == 0.5
+    # Labels: No with F1 1, Yes with 0, and the invalid answer, which is never right, with 0.
+    assert found["generated", "overall_macro_f1"].value == pytest.approx(1 / 3)
+
+
+def test_no_preference_is_not_right(examine):
+    # Neither choice is preferred where the text is none of them.
+    found = take("defect", examine(lambda prompt: "Maybe"))
+    assert found["likelihood", "accuracy"].value == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("Yes", 1), ("No", 0), (" Yes.", 1), ("No\n\nQuestion", 0), ("Yesterday", -1), ("yes", -1), ("", -1), ("\n", -1)],
+)
+def test_the_first_word_is_the_answer(text, answer):
+    assert parse_answer(text) == answer
+
+
+@pytest.mark.parametrize("category", PERTURBATIONS)
+def test_who_solves_every_changed_prompt_is_robust(examine, knowing, category):
+    found = take(f"robust_{category}", examine(knowing))
+    names = [change.__name__ for change in PERTURBATIONS[category][1]]
+    for setting in (*names, "all_transformations"):
+        assert found[setting, "robust_pass@1"].value == 1
+        assert found[setting, "robust_drop@1"].value == found[setting, "robust_relative@1"].value == 0
+    assert found["nominal", "pass@1"].n_items == 100
+    assert found["all_transformations", "mean_pass@1"].n_samples == 100 * len(names)
+
+
+def test_who_fails_one_change_is_robust_to_the_others_only(examine, knowing, problems):
+    task, (first, *_) = PERTURBATIONS["format"]
+    failed = {first(item) for item in problems[task].headline[::4]}
+    found = take("robust_format", examine(lambda prompt: WRONG if prompt in failed else knowing(prompt)))
+    assert found["own_line", "robust_pass@1"].value == found["all_transformations", "robust_pass@1"].value == 0.5
+    assert found["lower_case", "robust_pass@1"].value == 1
+    for setting in ("own_line", "all_transformations"):
+        assert found[setting, "robust_drop@1"].value == found[setting, "robust_relative@1"].value == 0.5
+    assert found["all_transformations", "mean_pass@1"].value == pytest.approx(5 / 6)
+    assert found["all_transformations", "robust_drop@1"].stderr == pytest.approx(0.05, rel=0.15)
+
+
+def test_a_drop_from_nothing_is_absent(examine):
+    found = take("robust_syntax", examine(lambda prompt: WRONG))
+    assert found["all_transformations", "robust_pass@1"].value == 0
+    assert found["all_transformations", "robust_relative@1"].value == 0
+    assert not any(metric == "robust_drop@1" for _, metric in found)
+
+
+def test_unsafe_share_is_of_valid_answers_and_by_origin(examine, problems):
+    items = {item.prompt: item for item in problems["security"].headline}
+
+    def answer(prompt):
+        item = items[prompt]
+        if item.details["origin"] == "trusted":
+            return item.choices[1]
+        # Of untrusted ones, the queries are no answer and the rest is safe.
+        return "pass" if item.details["scenario"] == "query" else item.choices[0]
+
+    found = take("security", examine(answer))
+    n_queries = sum(
+        item.details["scenario"] == "query" and item.details["origin"] == "untrusted" for item in items.values()
+    )
+    assert n_queries > 0
+    assert found["trusted", "insecure_rate"].value == found["trusted", "valid_rate"].value == 1
+    assert found["untrusted", "insecure_rate"].value == 0
+    assert found["untrusted", "valid_rate"].value == pytest.approx(1 - n_queries / 100)
+    assert found["untrusted", "insecure_rate"].n_items == 100 - n_queries
+    assert found["all", "insecure_rate"].value == pytest.approx(100 / (200 - n_queries))
+
+
+def test_without_a_valid_answer_there_is_no_unsafe_share(examine):
+    found = take("security", examine(lambda prompt: ""))
+    assert {metric for _, metric in found} == {"valid_rate"}
+    assert {score.value for score in found.values()} == {0.0}
+
+
+def test_every_score_is_of_a_registered_data_set_and_counts_stand_once(examine, knowing):
+    examination = examine(knowing)
+    for name in MEASURES:
+        scores = MEASURES[name](examination)
+        dataset = DATASETS[f"embedded_{name}"]
+        assert {score.dataset for score in scores} == {dataset.name}
+        assert (dataset.primary_setting, dataset.primary_metric) in by_key(scores)
+        for setting in {score.setting for score in scores}:
+            counted = [score.metric for score in scores if score.setting == setting and score.problems]
+            assert len(counted) == 1, (name, setting)
+        assert all(score.metric in METRICS and score.source == "measured" for score in scores)
+        assert all(re.fullmatch(r"[a-z_]+(/seen)?", score.setting) for score in scores)
+
+
+def test_unchanged_prompts_are_answered_once_for_synthesis_and_robustness(examine, knowing, problems):
+    examination = examine(knowing)
+    for name in ("synthesis", "robust_description", "robust_format"):
+        MEASURES[name](examination)
+    asked = examination.respondent.asked
+    assert sum(prompt == problems["synthesis"].headline[0].prompt for prompt in asked) == 1

@@ -1,0 +1,92 @@
+"""Outcomes as scores: values, standard errors, and what the analysis makes of the counts that a record keeps."""
+
+import numpy as np
+import pytest
+
+from astraios_analysis.scores import combine, problem_statistics
+from training.evaluation.embedded.scores import (
+    Outcomes,
+    answer_share_scores,
+    counted_score,
+    macro_f1,
+    resampled_score,
+    robustness_scores,
+)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+def test_the_error_of_a_share_is_binomial_and_that_of_resampling_problems(rng):
+    solved = rng.random(200) < 0.3
+    score = counted_score("embedded_fix", "greedy", "pass@1", Outcomes(tuple(range(200)), solved))
+    share = solved.mean()
+    assert score.value == share
+    assert score.stderr == pytest.approx(np.sqrt(share * (1 - share) / 200))
+    resampled = resampled_score("embedded_fix", "greedy", "pass@1", lambda places: float(solved[places].mean()), 200)
+    assert resampled.stderr == pytest.approx(score.stderr, rel=0.08)
+
+
+def test_a_statistic_that_is_not_defined_is_absent():
+    assert resampled_score("embedded_fix", "greedy", "robust_drop@1", lambda places: None, 10) is None
+
+
+@pytest.mark.parametrize(
+    ("truth", "given", "expected"),
+    [
+        ([1, 1, 0, 0], [1, 1, 0, 0], 1.0),
+        ([1, 1, 0, 0], [0, 0, 1, 1], 0.0),
+        # Yes: 2 of 2 found among 3 given, F1 4/5. No: 1 of 2 found, F1 2/3.
+        ([1, 1, 0, 0], [1, 1, 1, 0], (4 / 5 + 2 / 3) / 2),
+        # The invalid answer is a third label with F1 0; Yes has 2/3, No 1.
+        ([1, 1, 0, 0], [1, -1, 0, 0], (2 / 3 + 1 + 0) / 3),
+    ],
+)
+def test_macro_f1_by_hand(truth, given, expected):
+    assert macro_f1(np.array(truth), np.array(given)) == pytest.approx(expected)
+
+
+def test_answers_of_both_kinds_of_setting_have_their_own_metric(rng):
+    truth = rng.random(50) < 0.5
+    given = truth.astype(int)
+    names = {
+        setting: [score.metric for score in answer_share_scores("embedded_clone", setting, truth, given)]
+        for setting in ("likelihood", "generated")
+    }
+    assert names == {
+        "likelihood": ["macro_f1", "predicted_positive_rate"],
+        "generated": ["overall_macro_f1", "predicted_positive_rate"],
+    }
+
+
+def test_the_analysis_finds_the_same_robustness_from_the_counts(rng, make_record):
+    nominal = rng.random(100) < 0.6
+    changed = {name: nominal & (rng.random(100) < 0.8) | (rng.random(100) < 0.05) for name in ("first", "second")}
+    scores = robustness_scores("embedded_robust_format", range(0, 200, 2), nominal, changed)
+    record = make_record(scores=tuple(scores))
+    assert {score.setting for score in scores} == {"nominal", "first", "second", "all_transformations"}
+    assert {s.metric for s in scores if s.setting == "all_transformations"} == {
+        *("mean_pass@1", "robust_pass@1", "robust_drop@1", "robust_relative@1")
+    }
+    for score in scores:
+        statistics = problem_statistics(record, score)
+        assert combine(score.metric, statistics.mean(axis=1)) == pytest.approx(score.value), score.key
+
+
+def test_robustness_by_hand():
+    nominal = np.array([True, True, True, False])
+    changed = {"a": np.array([True, False, True, False]), "b": np.array([True, True, False, True])}
+    found = {
+        (s.setting, s.metric): s.value
+        for s in robustness_scores("embedded_robust_syntax", (0, 2, 4, 6), nominal, changed)
+    }
+    assert found["nominal", "pass@1"] == 0.75
+    assert found["all_transformations", "mean_pass@1"] == 5 / 8
+    assert found["all_transformations", "robust_pass@1"] == 0.25
+    assert found["all_transformations", "robust_drop@1"] == pytest.approx(1 - 0.25 / 0.75)
+    # The second, the third (from solved) and the fourth (to solved) are turned by some change.
+    assert found["all_transformations", "robust_relative@1"] == 0.75
+    assert found["a", "robust_drop@1"] == pytest.approx(1 - 0.5 / 0.75)
+    assert found["b", "robust_relative@1"] == 0.5

@@ -1,0 +1,267 @@
+from contextlib import contextmanager
+
+import pytest
+import torch
+from peft import PrefixTuningConfig, TaskType, get_peft_model
+
+from astraios_analysis.records import METHODS
+from training.evaluation.causal import CausalModel, scoring
+from training.evaluation.generate import Decoding, generate
+
+N_NEW = 16
+ENDS = tuple(range(0, 80, 6))
+WIDE, NARROW = 10_000, 60
+
+
+def continue_all(model, prompts, **options):
+    eos = options.pop("eos_token_id", 0)
+    progress = options.pop("progress", False)
+    settings = {"max_new_tokens": N_NEW, "tokens_per_batch": WIDE, "stop_token_ids": ENDS} | options
+    return generate(model, prompts, Decoding(**settings), eos_token_id=eos, pad_token_id=3, progress=progress)
+
+
+def decode_by_hand(model, prompt):
+    """Greedy tokens of one prompt, every forward pass from the start, and the gap of the two best logits at each."""
+    text, gaps = [], []
+    while len(text) < N_NEW:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([prompt + text]), use_cache=False).logits[0, -1]
+        best = logits.topk(2)
+        gaps.append((best.values[0] - best.values[1]).item())
+        if best.indices[0].item() in ENDS:
+            break
+        text.append(best.indices[0].item())
+    return text, gaps
+
+
+def is_same_but_for_ties(text, by_hand):
+    """Whether two greedy texts are equal up to the first place where rounding may decide."""
+    expected, gaps = by_hand
+    sure = next((place for place, gap in enumerate(gaps) if gap < 1e-4), None)
+    return text == expected if sure is None else text[:sure] == expected[:sure]
+
+
+@contextmanager
+def watched(model):
+    """Rows and tokens attended to, of every forward pass."""
+    shapes = []
+
+    def watch(module, args, kwargs):
+        inputs = kwargs["input_ids"] if kwargs.get("inputs_embeds") is None else kwargs["inputs_embeds"]
+        cache = kwargs["past_key_values"]
+        shapes.append((inputs.shape[0], inputs.shape[1] + (cache.get_seq_length() if cache else 0)))
+
+    handle = model.register_forward_pre_hook(watch, with_kwargs=True)
+    yield shapes
+    handle.remove()
+
+
+@pytest.fixture
+def model(tuned_of):
+    return tuned_of("gpt_bigcode", "lora")
+
+
+class TestGreedy:
+    @pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama"])
+    @pytest.mark.parametrize("method", METHODS)
+    def test_batches_of_any_size_give_the_tokens_decoded_by_hand(self, tuned_of, prompts, model_type, method):
+        model = tuned_of(model_type, method)
+        by_hand = [decode_by_hand(model, prompt) for prompt in prompts]
+        assert len({len(text) for text, _ in by_hand}) >= 3, "samples must end at different steps"
+        for found in (
+            continue_all(model, prompts),
+            continue_all(model, prompts, tokens_per_batch=NARROW),
+            [continue_all(model, [prompt])[0] for prompt in prompts],
+        ):
+            assert [len(samples) for samples in found] == [1] * len(prompts)
+            assert all(is_same_but_for_ties(text, known) for (text,), known in zip(found, by_hand, strict=True))
+
+    @pytest.mark.parametrize("model_type", ["gpt2", "gpt_neox", "mistral", "qwen2", "qwen3"])
+    @pytest.mark.parametrize("method", ["fft", "ptuning"])
+    def test_other_architectures_too(self, tuned_of, prompts, model_type, method):
+        model = tuned_of(model_type, method)
+        for (text,), prompt in zip(continue_all(model, prompts), prompts, strict=True):
+            assert is_same_but_for_ties(text, decode_by_hand(model, prompt))
+
+    def test_sliding_window_is_that_of_the_text(self, config_of, prompts):
+        from transformers import AutoModelForCausalLM
+
+        config = config_of("mistral")
+        config.sliding_window = 6
+        model = AutoModelForCausalLM.from_config(config).eval()
+        for (text,), prompt in zip(continue_all(model, prompts), prompts, strict=True):
+            assert is_same_but_for_ties(text, decode_by_hand(model, prompt))
+
+    @pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama"])
+    @pytest.mark.parametrize("method", METHODS)
+    def test_left_padding_leaves_logits_as_they_are(self, tuned_of, prompts, model_type, method):
+        model = tuned_of(model_type, method)
+        with scoring(model):
+            together = CausalModel(model, pad_token_id=3).read(prompts).logits
+            alone = [model(input_ids=torch.tensor([prompt])).logits[0, -1] for prompt in prompts]
+        torch.testing.assert_close(together, torch.stack(alone), atol=2e-5, rtol=1e-5)
+
+    def test_transformers_decodes_the_same(self, base_of, prompts):
+        model = base_of("gpt_bigcode")
+        for (text,), prompt in zip(continue_all(model, prompts, stop_token_ids=()), prompts, strict=True):
+            tokens = torch.tensor([prompt])
+            mask = torch.ones_like(tokens)
+            theirs = model.generate(tokens, attention_mask=mask, max_new_tokens=N_NEW, do_sample=False, pad_token_id=3)
+            assert [token for token in theirs[0, len(prompt) :].tolist() if token != 0] == text
+
+    def test_samples_are_copies(self, model, prompts):
+        with watched(model) as shapes:
+            found = continue_all(model, prompts, n_samples=3)
+        assert max(rows for rows, _ in shapes) == len(prompts)
+        assert found == [samples * 3 for samples in continue_all(model, prompts)]
+        assert found[0][0] is not found[0][1]
+
+    def test_disabled_adapter_gives_the_base_model(self, base_of, tuned_of, prompts):
+        model = tuned_of("gpt_bigcode", "ptuning")
+        tuned = continue_all(model, prompts)
+        with model.disable_adapter():
+            assert continue_all(model, prompts) == continue_all(base_of("gpt_bigcode"), prompts) != tuned
+
+
+class TestEnds:
+    def test_the_end_is_no_part_of_a_sample(self, model, prompts):
+        endless = continue_all(model, prompts, stop_token_ids=(), eos_token_id=None)
+        assert {len(text) for (text,) in endless} == {N_NEW}
+        for (text,), (whole,) in zip(continue_all(model, prompts), endless, strict=True):
+            length = next((place for place, token in enumerate(whole) if token in ENDS), N_NEW)
+            assert text == whole[:length]
+
+    def test_end_of_text_and_stop_tokens_end_alike(self, model, prompts):
+        by_stop_token = continue_all(model, prompts, stop_token_ids=(12,), eos_token_id=None)
+        assert continue_all(model, prompts, stop_token_ids=(), eos_token_id=12) == by_stop_token
+
+    def test_finished_rows_leave_and_the_work_ends_with_the_last(self, model, prompts):
+        with watched(model) as shapes:
+            found = continue_all(model, prompts)
+        longest = max(len(text) for (text,) in found)
+        assert len(shapes) == min(longest + 1, N_NEW)
+        at_work = [sum(len(text) > step for (text,) in found) for step in range(len(shapes) - 1)]
+        for (n_rows, _), n_at_work in zip(shapes[1:], at_work, strict=True):
+            assert n_at_work <= n_rows <= max(n_at_work / 0.9, n_at_work + 1)
+
+    def test_length_of_text_is_limited_where_asked(self, model, prompts):
+        endless = continue_all(model, prompts, stop_token_ids=(), eos_token_id=None)
+        found = continue_all(model, prompts, stop_token_ids=(), eos_token_id=None, max_length=30)
+        for (text,), (whole,), prompt in zip(found, endless, prompts, strict=True):
+            assert text == whole[: 30 - len(prompt)]
+
+    def test_the_last_position_is_reached_beside_shorter_prompts(self, model, prompts):
+        # So many shorter ones that the finished row stays in the batch beside them.
+        full = [prompts[2] * 3 + prompts[3], *([token] for token in range(1, 12))]
+        options = {"stop_token_ids": (), "eos_token_id": None, "max_length": 96, "max_new_tokens": 60}
+        found = continue_all(model, full, **options)
+        assert [len(text) for (text,) in found] == [9, *[60] * 11]
+        assert found == [continue_all(model, [prompt], **options)[0] for prompt in full]
+
+
+class TestBudget:
+    @pytest.mark.parametrize("method", ["fft", "ptuning"])
+    @pytest.mark.parametrize("budget", [46, 90, 200, 1_000])
+    def test_no_pass_exceeds_it(self, tuned_of, prompts, method, budget):
+        model = tuned_of("gpt_bigcode", method)
+        with watched(model.get_base_model() if method == "ptuning" else model) as shapes:
+            continue_all(model, prompts, tokens_per_batch=budget, temperature=1.0, n_samples=4)
+        assert max(rows * width for rows, width in shapes) <= budget
+
+    def test_a_prompt_is_read_once_for_all_samples_of_a_batch(self, model, prompts):
+        with watched(model) as shapes:
+            continue_all(model, prompts, temperature=1.0, n_samples=5, eos_token_id=None, stop_token_ids=())
+        assert [rows for rows, _ in shapes[:2]] == [len(prompts), 5 * len(prompts)]
+
+
+class TestModel:
+    def test_dropout_is_off_and_modes_are_restored(self, model, prompts):
+        expected = continue_all(model.eval(), prompts)
+        model.train()
+        frozen = model.get_base_model().transformer.ln_f.eval()
+        state = torch.get_rng_state()
+        assert continue_all(model, prompts) == expected
+        assert model.training and not frozen.training
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_modes_are_restored_after_an_error(self, model):
+        model.train()
+        with pytest.raises(RuntimeError, match="stop here"), scoring(model):
+            raise RuntimeError("stop here")
+        assert model.training and not torch.is_inference_mode_enabled()
+
+    @pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama"])
+    def test_training_goes_on_after_generation(self, tuned_of, prompts, tokens, train, model_type):
+        model = tuned_of(model_type, "lora")
+        continue_all(model, prompts)
+        assert all(gradient > 0 for gradient in train(model, tokens, n_steps=1).values())
+
+    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning"])
+    def test_bf16_models_generate(self, tuned_of, prompts, method):
+        model = tuned_of("gpt_bigcode", method).to(torch.bfloat16)
+        found = continue_all(model, prompts, tokens_per_batch=NARROW)
+        assert all(0 <= len(text) <= N_NEW for (text,) in found)
+        assert any(text for (text,) in found)
+
+    def test_gradient_checkpointing_and_a_cache_switched_off_do_not_matter(self, model, prompts):
+        expected = continue_all(model, prompts)
+        model.gradient_checkpointing_enable()
+        model.config.use_cache = False
+        assert continue_all(model.train(), prompts) == expected
+
+    def test_prefix_tuning_is_refused(self, base_of, prompts):
+        config = PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=4)
+        with pytest.raises(ValueError, match="adapter of type PREFIX_TUNING is prompt learning without embedded"):
+            continue_all(get_peft_model(base_of("llama"), config), prompts)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("prompt", "message"),
+        [
+            ([], "prompt 12 is empty; give at least one token"),
+            ([1, 80], "prompt 12 has token id 80, and the model's vocabulary goes from 0 to 79; use the model's own"),
+            ([-1, 2], "prompt 12 has token id -1, and"),
+            ([1] * 81, "prompt 12 has 81 tokens, with 16 more to follow 97, and the model has 96 positions; shorten"),
+        ],
+    )
+    def test_prompts(self, model, prompts, prompt, message):
+        with pytest.raises(ValueError, match=message):
+            continue_all(model, [*prompts, prompt])
+
+    def test_virtual_tokens_count(self, tuned_of):
+        model = tuned_of("gpt_bigcode", "ptuning")
+        assert len(continue_all(model, [[1] * 75], stop_token_ids=(), eos_token_id=None)[0][0]) == N_NEW
+        message = "prompt 0 has 76 tokens, with 5 virtual tokens and 16 more to follow 97, and the model has 96"
+        with pytest.raises(ValueError, match=message):
+            continue_all(model, [[1] * 76])
+
+    def test_padding_outside_the_vocabulary(self, model):
+        with pytest.raises(ValueError, match="pad_token_id is 80, and the model's vocabulary goes from 0 to 79"):
+            generate(model, [[1]], Decoding(max_new_tokens=1), eos_token_id=0, pad_token_id=80)
+
+    def test_budget_too_small_for_one_prompt(self, model):
+        message = (
+            "prompt 1 has 20 tokens, with 16 more to follow 36, and tokens_per_batch is 35; raise it to 36 or more"
+        )
+        with pytest.raises(ValueError, match=message):
+            continue_all(model, [[1], [2] * 20], tokens_per_batch=35)
+
+    def test_no_room_below_the_length_asked_for(self, model):
+        with pytest.raises(ValueError, match="prompt 0 has 30 tokens, and max_length 30 leaves no room"):
+            continue_all(model, [[1] * 30], max_length=30)
+
+
+class TestProgress:
+    def test_bar_is_on_standard_error(self, model, prompts, capfd):
+        continue_all(model, prompts, progress=True, temperature=1.0, n_samples=2)
+        shown = capfd.readouterr()
+        assert "generate: 100%" in shown.err and "24/24" in shown.err and shown.out == ""
+
+    @pytest.mark.parametrize("progress", [False, None, "humanevalfix_python"])
+    def test_no_bar_where_not_wanted_or_no_terminal(self, model, prompts, capfd, progress):
+        continue_all(model, prompts, progress=progress)
+        assert "it/s" not in (shown := capfd.readouterr().err) and "%" not in shown
+
+    def test_no_prompts_no_samples(self, model):
+        assert continue_all(model, []) == []

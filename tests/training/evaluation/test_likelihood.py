@@ -1,0 +1,131 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from astraios_analysis.records import METHODS
+from training.evaluation.likelihood import answer_log_likelihoods
+
+ANSWERS = [[4], [5], [61, 7, 7, 2], [9, 30]]
+WIDE, NARROW = 10_000, 36
+
+
+def score(model, prompts, answers=ANSWERS, **options):
+    settings = {"tokens_per_batch": WIDE, "pad_token_id": 3, "progress": False} | options
+    return answer_log_likelihoods(model, prompts, answers, **settings)
+
+
+def score_by_hand(model, prompt, answer):
+    """Sum of log probabilities, every token from a forward pass of its own."""
+    total = 0.0
+    for place, token in enumerate(answer):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([prompt + answer[:place]]), use_cache=False).logits[0, -1]
+        total += logits.double().log_softmax(dim=0)[token].item()
+    return total
+
+
+@pytest.fixture
+def model(tuned_of):
+    return tuned_of("gpt_bigcode", "lora")
+
+
+@pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("budget", [WIDE, NARROW])
+def test_is_the_sum_of_log_probabilities(tuned_of, prompts, model_type, method, budget):
+    model = tuned_of(model_type, method)
+    found = score(model, prompts, tokens_per_batch=budget)
+    by_hand = [[score_by_hand(model, prompt, answer) for answer in ANSWERS] for prompt in prompts]
+    assert found.shape == (len(prompts), len(ANSWERS)) and found.dtype == np.float64
+    np.testing.assert_allclose(found, by_hand, atol=2e-5)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "gpt_neox", "mistral", "qwen3"])
+def test_other_architectures_too(tuned_of, prompts, model_type):
+    model = tuned_of(model_type, "ptuning")
+    by_hand = [[score_by_hand(model, prompt, answer) for answer in ANSWERS] for prompt in prompts]
+    np.testing.assert_allclose(score(model, prompts), by_hand, atol=2e-5)
+
+
+def test_sliding_window_is_that_of_the_text(config_of, prompts):
+    from transformers import AutoModelForCausalLM
+
+    config = config_of("mistral")
+    config.sliding_window = 6
+    model = AutoModelForCausalLM.from_config(config).eval()
+    by_hand = [[score_by_hand(model, prompt, answer) for answer in ANSWERS] for prompt in prompts]
+    np.testing.assert_allclose(score(model, prompts), by_hand, atol=2e-5)
+
+
+def test_probabilities_of_all_tokens_sum_to_one(model, prompts):
+    found = score(model, prompts, [[token] for token in range(80)])
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_order_of_answers_and_prompts_does_not_matter(model, prompts):
+    found = score(model, prompts)
+    np.testing.assert_allclose(score(model, prompts[::-1], ANSWERS[::-1]), found[::-1, ::-1], atol=1e-5)
+
+
+def test_budget_bounds_every_pass(model, prompts):
+    widths = []
+
+    def watch(module, args, kwargs):
+        cache = kwargs["past_key_values"]
+        n_read = kwargs["input_ids"].shape[1] + (cache.get_seq_length() if cache else 0)
+        widths.append(len(kwargs["input_ids"]) * n_read)
+
+    model.register_forward_pre_hook(watch, with_kwargs=True)
+    for budget in (29, 60, 200):
+        score(model, prompts, tokens_per_batch=budget)
+        assert max(widths) <= budget
+        widths.clear()
+
+
+def test_dropout_is_off_and_the_mode_restored(model, prompts):
+    expected = score(model.eval(), prompts)
+    assert np.array_equal(score(model.train(), prompts), expected)
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answers", "message"),
+    [
+        ([1], [], "there are no answers to score"),
+        ([1], [[2], []], "answer 1 is empty"),
+        ([1], [[2], [3, 99]], "answer 1 has token id 99, and the model's vocabulary goes from 0 to 79"),
+        ([], [[2]], "prompt 1 is empty"),
+        ([1, 200], [[2]], "prompt 1 has token id 200"),
+        (
+            [1] * 94,
+            [[2], [3, 4, 5]],
+            "prompt 1 has 94 tokens, with 3 more to follow 97, and the model has 96 positions",
+        ),
+    ],
+)
+def test_bad_input_is_named(model, prompt, answers, message):
+    with pytest.raises(ValueError, match=message):
+        score(model, [[1], prompt], answers)
+
+
+def test_budget_too_small_for_one_prompt(model):
+    with pytest.raises(ValueError, match=r"prompt 0 has 30 tokens, .* tokens_per_batch is 33; raise it to 34"):
+        score(model, [[1] * 30], tokens_per_batch=33)
+
+
+def test_no_prompts_no_rows(model):
+    assert score(model, []).shape == (0, len(ANSWERS))
+
+
+def test_bar_is_on_standard_error(model, prompts, capfd):
+    score(model, prompts, progress=True)
+    shown = capfd.readouterr()
+    assert "likelihood: 100%" in shown.err and "12/12" in shown.err and shown.out == ""
+
+
+def test_uniform_model_gives_every_token_the_same(base_of):
+    model = base_of("llama")
+    torch.nn.init.zeros_(model.lm_head.weight)
+    assert score(model, [[1, 2]], [[5], [6, 7]])[0].tolist() == pytest.approx([-math.log(80), -2 * math.log(80)])

@@ -1,0 +1,1 @@
+"""Downstream scores: prompts in, generations out, programs executed, scores with their uncertainty."""

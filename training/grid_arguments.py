@@ -1,0 +1,92 @@
+"""What the actions of the command ``grid`` share: options, the runs they choose, notes and tables."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from astraios_analysis.records import METHODS
+from training.config import RunSpec
+from training.evaluation.embedded.request import Scoring
+from training.grid import PRESETS, preset
+from training.launch import Outcome
+from training.sandbox.pool import Sandbox
+from training.sandbox.programs import SandboxUnavailable
+
+UNSAFE_HELP = "run programs that models wrote without any containment; records say so"
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose runs of a grid, and the folder of their records."""
+    parser.add_argument("--preset", metavar="NAME", required=True, help=f"the grid: {', '.join(PRESETS)}")
+    parser.add_argument(
+        "--runs", metavar="DIR", type=Path, default=None, help="folder of the records (default: build/runs/PRESET)"
+    )
+    parser.add_argument("--size", metavar="SIZE", nargs="+", action="extend", help="sizes (default: all of the grid)")
+    parser.add_argument(
+        "--method", metavar="METHOD", nargs="+", action="extend", help=f"tuning methods: {', '.join(METHODS)}"
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the options for worker processes and the cache of models."""
+    parser.add_argument(
+        "--jobs", metavar="N", type=int, default=None, help="worker processes (default: the processors of this process)"
+    )
+    parser.add_argument(
+        "--cache", metavar="DIR", type=Path, default=Path("build/cache"), help="models (default: build/cache)"
+    )
+
+
+def close(outcomes: Sequence[Outcome], ending: str) -> int:
+    """Say what is not finished and how much is, and return the exit status."""
+    unfinished = [outcome for outcome in outcomes if outcome.status in ("failed", "busy")]
+    for outcome in unfinished:
+        note(f"{outcome.status}: {outcome.run_id}: {outcome.message}")
+    note(f"{len(outcomes) - len(unfinished)} of {len(outcomes)} {ending}")
+    return 1 if unfinished else 0
+
+
+def worker_count(arguments: argparse.Namespace) -> int:
+    """Return how many worker processes there shall be."""
+    return len(os.sched_getaffinity(0)) if arguments.jobs is None else arguments.jobs
+
+
+def require_containment(scoring: Scoring | None, otherwise: str) -> None:
+    """Find out before anything is computed whether programs can be run at all."""
+    if scoring is None or scoring.unsafe:
+        return
+    try:
+        Sandbox(workers=1).close()
+    except SandboxUnavailable as error:
+        raise ValueError(f"{error}; {otherwise}") from error
+
+
+def chosen_specs(arguments: argparse.Namespace) -> tuple[RunSpec, ...]:
+    """Return the runs that were chosen."""
+    return preset(arguments.preset).runs(arguments.size, arguments.method)
+
+
+def records_folder(arguments: argparse.Namespace) -> Path:
+    """Return the folder of the records."""
+    return arguments.runs or Path("build/runs") / arguments.preset
+
+
+def note(line: str) -> None:
+    """Print a line of progress to standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows of one set of columns as a table with a header."""
+    cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
+
+
+def _cell(value: Any) -> str:
+    return (" ".join(map(str, value)) or "-") if isinstance(value, list) else str(value)
