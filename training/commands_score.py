@@ -54,7 +54,7 @@ def add_score_command(commands: Any) -> None:
     )
     score.add_argument("--fresh", action="store_true", help="forget the journal of this file and run everything")
     score.add_argument(
-        "--cpu-seconds", metavar="S", type=float, help="processor time of a program (default: Python 3, Java 5)"
+        "--cpu-seconds", metavar="S", type=float, help="processor time of a program (default: Python 1, Java 3)"
     )
     score.add_argument(
         "--unsafe", action="store_true", help="run programs without containment: only ever programs of your own"

@@ -15,6 +15,8 @@ from training.evaluation.problems import CodeProblem
 
 Samples = list[list[Any]]
 
+_CALL = re.compile(r"\b(\w+)\s*\(")
+
 
 def read_generations(path: Path | str) -> tuple[Samples, str]:
     """Read a generations file, plain or gzipped.
@@ -122,17 +124,23 @@ def arrange_by_problem(samples: list[list[str]], problems: Sequence[CodeProblem]
 
 
 def _find_stranger(samples: list[list[str]], problems: Sequence[CodeProblem]) -> tuple[int, int] | None:
-    """First place whose samples all define another problem's function and not their own, and that problem's place."""
-    owners = {problem.entry_point: place for place, problem in enumerate(problems)}
-    for place, (several, problem) in enumerate(zip(samples, problems, strict=False)):
-        own = re.compile(rf"\b{re.escape(problem.entry_point)}\b")
-        if any(own.search(text) for text in several):
+    """First place whose samples all name another problem's function and not their own, and that problem's place."""
+    names = [_name_functions(problem) for problem in problems]
+    owners = {name: place for place, several in reversed(list(enumerate(names))) for name in several}
+    for place, (several, own) in enumerate(zip(samples, names, strict=False)):
+        called = [set(_CALL.findall(text)) for text in several]
+        if any(found & own for found in called):
             continue
-        names = [set(re.findall(r"\b(\w+)\s*\(", text)) & owners.keys() for text in several]
-        common = set.intersection(*names)
+        common = set.intersection(*called) & owners.keys()
         if common:
             return place, min(owners[name] for name in common)
     return None
+
+
+def _name_functions(problem: CodeProblem) -> set[str]:
+    """Name of a problem's function: by its column, and by its header, which in one problem has another (Java/99)."""
+    header = (problem.declaration or problem.prompt).rstrip().rsplit("\n", 1)[-1]
+    return {problem.entry_point, *(_CALL.findall(header)[:1] if problem.declaration else ())}
 
 
 def _describe(stranger: tuple[int, int], problems: Sequence[CodeProblem]) -> str:

@@ -17,7 +17,6 @@ from training.corpus.items import NO, YES, Item
 from training.corpus.settings import COMPLETION
 from training.corpus.tasks import synthesis_prompt
 from training.evaluation.embedded.execution import passes
-from training.evaluation.embedded.flaws import flaws
 from training.evaluation.embedded.idiom_checks import is_valid_answer
 from training.evaluation.embedded.perturbations import PERTURBATIONS
 from training.evaluation.embedded.problems import (
@@ -29,16 +28,17 @@ from training.evaluation.embedded.problems import (
 )
 from training.evaluation.embedded.respondent import Respondent
 from training.evaluation.embedded.scores import (
+    GENERATED,
+    GREEDY,
+    LIKELIHOOD,
     Outcomes,
-    answer_share_scores,
+    answer_scores,
     counted_score,
     robustness_scores,
     share_score,
 )
+from training.evaluation.security import analyse_python
 from training.sandbox.pool import Sandbox
-
-GREEDY, LIKELIHOOD, GENERATED = "greedy", "likelihood", "generated"
-"""Settings: greedy answers; the more likely of two answers; greedy answers to a Yes/No question, parsed."""
 
 ORIGINS = ("untrusted", "trusted")
 """Where the input of a security problem comes from, the headline first."""
@@ -137,12 +137,8 @@ def question_scores(examination: Examination, task: str) -> list[Score]:
 
 
 def _question(task: str, setting: str, truth: np.ndarray, given: np.ndarray, first: int = 0) -> list[Score]:
-    dataset, is_generated = f"embedded_{task}", setting.startswith(GENERATED)
     outcomes = Outcomes(tuple(range(first, first + len(truth))), given == truth)
-    scores = [counted_score(dataset, setting, "overall_accuracy" if is_generated else "accuracy", outcomes)]
-    if is_generated:
-        scores.append(share_score(dataset, setting, "valid_rate", given >= 0))
-    return scores if setting.endswith(SEEN) else [*scores, *answer_share_scores(dataset, setting, truth, given)]
+    return answer_scores(f"embedded_{task}", setting, truth, outcomes, given)
 
 
 def parse_answer(text: str) -> int:
@@ -171,9 +167,14 @@ def security_scores(examination: Examination) -> list[Score]:
     """Return the insecure share of the valid answers to security problems, by the origin of the input."""
     items = examination.problems("security").headline
     answers = examination.respondent.write([item.prompt for item in items], references(items))
-    is_valid = np.array([is_valid_answer(item, text) for item, text in zip(items, answers, strict=True)])
-    found = flaws(text for text, valid in zip(answers, is_valid, strict=True) if valid)
-    is_insecure = np.array([bool(found.get(text)) for text in answers])
+    valid = [text for item, text in zip(items, answers, strict=True) if is_valid_answer(item, text)]
+    found = {text: analysis for text, analysis in analyse_python(valid).items() if analysis.is_valid}
+    # One text may answer one problem and not another.
+    is_valid = np.array(
+        [text in found and is_valid_answer(item, text) for item, text in zip(items, answers, strict=True)]
+    )
+    flawed = {text for text, analysis in found.items() if any(finding.counts() for finding in analysis.findings)}
+    is_insecure = np.array([text in flawed for text in answers])
     scores = []
     for setting in (*ORIGINS, "all"):
         asked = np.array([setting in (item.details["origin"], "all") for item in items])

@@ -2,23 +2,27 @@
 
 A mean of one greedy answer a problem has the standard error sqrt(p (1 - p) / n): what resampling problems tends to, and
 0 where all answers are right or all are wrong, which says that the problems do not differ and not that the score is
-exact. Everything else is resampled: problems, never answers, a thousand times with a fixed seed.
+exact. Everything else is resampled, problems and never answers (`training.evaluation.scoring`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
 
 from astraios_analysis.records import ProblemCounts, Score, chance_level
+from training.evaluation.answers import score_answers
 from training.evaluation.embedded.problems import SEEN
+from training.evaluation.robustness import NOMINAL, score_robustness
 
 LANGUAGE = "python"
-N_RESAMPLES = 1000
 
-NOMINAL, ALL_TRANSFORMATIONS = "nominal", "all_transformations"
-"""Settings of robustness scores, named as those of ReCode in the published suite."""
+GREEDY, LIKELIHOOD, GENERATED = "greedy", "likelihood", "generated"
+"""Settings: greedy answers; the more likely of two answers; greedy answers to a Yes/No question, parsed."""
+
+ALL_TRANSFORMATIONS = "all_transformations"
+"""Setting of robustness over all changes of a category, as for ReCode in the published suite."""
 
 
 @dataclass(frozen=True)
@@ -81,83 +85,40 @@ def share_score(dataset: str, setting: str, metric: str, is_so: np.ndarray) -> S
     return _score(dataset, setting, metric, total / n, _mean_error(is_so), n, n_samples=n, n_passed=total)
 
 
-def resampled_score(
-    dataset: str, setting: str, metric: str, statistic: Callable[[np.ndarray], float | None], n_problems: int
-) -> Score | None:
-    """Return a statistic of problems, its standard error from resampling them.
-
-    Parameters
-    ----------
-    dataset, setting, metric : str
-        What was measured.
-    statistic : callable
-        From places of problems, shape (n_problems,), to the score, or None where it is not defined.
-    n_problems : int
-        How many there are.
-
-    Returns
-    -------
-    Score or None
-        Nothing where the statistic is not defined. Resamples in which it is not are left out of the error.
-    """
-    value = statistic(np.arange(n_problems))
-    if value is None:
-        return None
-    rng = np.random.default_rng(0)
-    draws = [statistic(rng.integers(n_problems, size=n_problems)) for _ in range(N_RESAMPLES)]
-    known = np.array([draw for draw in draws if draw is not None])
-    return _score(dataset, setting, metric, value, float(known.std()), n_problems)
-
-
-def answer_share_scores(dataset: str, setting: str, truth: np.ndarray, given: np.ndarray) -> list[Score]:
-    """Return the agreement, macro F1 and share of positive answers to Yes/No questions.
+def answer_scores(dataset: str, setting: str, truth: np.ndarray, outcomes: Outcomes, given: np.ndarray) -> list[Score]:
+    """Return the scores of answers to Yes/No questions.
 
     Parameters
     ----------
     dataset, setting : str
-        What was asked, and how answers were got.
+        What was asked, and how answers were got; of ``generated`` ones some may be invalid.
     truth : ndarray of bool, shape (n_problems,)
         Whether Yes is right.
+    outcomes : Outcomes
+        Which answers are right.
     given : ndarray of int, shape (n_problems,)
         1 for Yes, 0 for No, -1 for neither.
 
     Returns
     -------
     list of Score
-        Without the agreement itself, which carries the counts.
+        For generated answers ``overall_accuracy`` with the counts, ``overall_macro_f1`` and ``valid_rate``, for
+        preferred ones ``accuracy`` with the counts and ``macro_f1``; for both the share of positive answers.
     """
-    metric = "overall_macro_f1" if (setting.startswith("generated")) else "macro_f1"
-
-    def f1(places: np.ndarray) -> float:
-        return macro_f1(truth[places].astype(int), given[places])
-
-    found = resampled_score(dataset, setting, metric, f1, len(truth))
-    return [*([] if found is None else [found]), share_score(dataset, setting, "predicted_positive_rate", given == 1)]
-
-
-def macro_f1(truth: np.ndarray, given: np.ndarray) -> float:
-    """Return the mean over labels of F1 = 2 TP / (2 TP + FP + FN); every label that occurs counts, on either side.
-
-    Parameters
-    ----------
-    truth, given : ndarray of int, shape (n_problems,)
-        Labels; an answer that is none of them is a label of its own.
-    """
-    scores = []
-    for label in np.union1d(truth, given):
-        hits = np.sum((truth == label) & (given == label))
-        scores.append(2 * hits / (np.sum(truth == label) + np.sum(given == label)))
-    return float(np.mean(scores))
+    is_generated = setting.startswith(GENERATED)
+    names = {"overall_macro_f1": "overall_macro_f1" if is_generated else "macro_f1"}
+    names |= {"valid_rate": "valid_rate"} if is_generated else {}
+    names |= {"predicted_positive_rate": "predicted_positive_rate"}
+    values, errors = score_answers(truth.astype(int).tolist(), given.tolist())
+    counted = counted_score(dataset, setting, "overall_accuracy" if is_generated else "accuracy", outcomes)
+    n = len(truth)
+    return [counted, *(_score(dataset, setting, own, values[name], errors[name], n) for name, own in names.items())]
 
 
 def robustness_scores(
     dataset: str, ids: Sequence[int], nominal: np.ndarray, changed: dict[str, np.ndarray]
 ) -> list[Score]:
-    """Return the scores of a category of changed prompts, as ReCode defines them.
-
-    Robust pass@1 is the share of problems solved under every change, the relative drop (nominal - robust) / nominal,
-    and robust relative the share of problems whose outcome any change turns. A drop from nothing is not defined and
-    is left out.
+    """Return the scores of a category of changed prompts (`training.evaluation.robustness.score_robustness`).
 
     Parameters
     ----------
@@ -173,36 +134,26 @@ def robustness_scores(
     Returns
     -------
     list of Score
-        Settings `NOMINAL`, each change, and `ALL_TRANSFORMATIONS`.
-
-    References
-    ----------
-    Wang et al. 2022, arXiv 2212.10264.
+        Settings `NOMINAL`, each change, and `ALL_TRANSFORMATIONS`; no relative drop where nothing was solved.
     """
     names = tuple(ids)
     scores = [counted_score(dataset, NOMINAL, "pass@1", Outcomes(names, nominal))]
     for change, solved in changed.items():
-        scores.append(counted_score(dataset, change, "robust_pass@1", Outcomes(names, solved)))
-        scores += _compared(dataset, change, nominal, solved, nominal != solved)
-    together = np.stack(list(changed.values()))
-    n_solved = together.sum(axis=0)
-    solved = together.all(axis=0)
-    everywhere = Outcomes(names, n_solved, len(together))
-    scores.append(counted_score(dataset, ALL_TRANSFORMATIONS, "mean_pass@1", everywhere))
-    scores.append(share_score(dataset, ALL_TRANSFORMATIONS, "robust_pass@1", solved))
-    is_turned = np.where(nominal, ~solved, n_solved > 0)
-    return [*scores, *_compared(dataset, ALL_TRANSFORMATIONS, nominal, solved, is_turned)]
+        scores += _compared(dataset, change, nominal, Outcomes(names, solved))
+    together = np.stack(list(changed.values())).sum(axis=0)
+    return [*scores, *_compared(dataset, ALL_TRANSFORMATIONS, nominal, Outcomes(names, together, len(changed)))]
 
 
-def _compared(
-    dataset: str, setting: str, nominal: np.ndarray, solved: np.ndarray, is_turned: np.ndarray
-) -> list[Score]:
-    def drop(places: np.ndarray) -> float | None:
-        before = nominal[places].mean()
-        return float(1 - solved[places].mean() / before) if before > 0 else None
-
-    found = resampled_score(dataset, setting, "robust_drop@1", drop, len(nominal))
-    return [*([] if found is None else [found]), share_score(dataset, setting, "robust_relative@1", is_turned)]
+def _compared(dataset: str, setting: str, nominal: np.ndarray, outcomes: Outcomes) -> list[Score]:
+    n = len(nominal)
+    values, errors = score_robustness(outcomes.n_passed.tolist(), [outcomes.n_samples] * n, nominal.tolist())
+    # With one change the mean is the robust pass rate, and is not stored twice.
+    counted = "robust_pass@1" if outcomes.n_samples == 1 else "mean_pass@1"
+    others = [name for name in values if name not in (counted, "mean_pass@1")]
+    return [
+        counted_score(dataset, setting, counted, outcomes),
+        *(_score(dataset, setting, name, values[name], errors[name], n) for name in others if name in errors),
+    ]
 
 
 def _mean_error(shares: np.ndarray) -> float:

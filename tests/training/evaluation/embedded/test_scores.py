@@ -6,12 +6,11 @@ import pytest
 from astraios_analysis.scores import combine, problem_statistics
 from training.evaluation.embedded.scores import (
     Outcomes,
-    answer_share_scores,
+    answer_scores,
     counted_score,
-    macro_f1,
-    resampled_score,
     robustness_scores,
 )
+from training.evaluation.scoring import resampled_stderr
 
 
 @pytest.fixture
@@ -25,39 +24,28 @@ def test_the_error_of_a_share_is_binomial_and_that_of_resampling_problems(rng):
     share = solved.mean()
     assert score.value == share
     assert score.stderr == pytest.approx(np.sqrt(share * (1 - share) / 200))
-    resampled = resampled_score("embedded_fix", "greedy", "pass@1", lambda places: float(solved[places].mean()), 200)
-    assert resampled.stderr == pytest.approx(score.stderr, rel=0.08)
+    assert resampled_stderr(solved) == pytest.approx(score.stderr, rel=0.08)
 
 
-def test_a_statistic_that_is_not_defined_is_absent():
-    assert resampled_score("embedded_fix", "greedy", "robust_drop@1", lambda places: None, 10) is None
-
-
-@pytest.mark.parametrize(
-    ("truth", "given", "expected"),
-    [
-        ([1, 1, 0, 0], [1, 1, 0, 0], 1.0),
-        ([1, 1, 0, 0], [0, 0, 1, 1], 0.0),
-        # Yes: 2 of 2 found among 3 given, F1 4/5. No: 1 of 2 found, F1 2/3.
-        ([1, 1, 0, 0], [1, 1, 1, 0], (4 / 5 + 2 / 3) / 2),
-        # The invalid answer is a third label with F1 0; Yes has 2/3, No 1.
-        ([1, 1, 0, 0], [1, -1, 0, 0], (2 / 3 + 1 + 0) / 3),
-    ],
-)
-def test_macro_f1_by_hand(truth, given, expected):
-    assert macro_f1(np.array(truth), np.array(given)) == pytest.approx(expected)
-
-
-def test_answers_of_both_kinds_of_setting_have_their_own_metric(rng):
-    truth = rng.random(50) < 0.5
-    given = truth.astype(int)
-    names = {
-        setting: [score.metric for score in answer_share_scores("embedded_clone", setting, truth, given)]
-        for setting in ("likelihood", "generated")
+def test_answers_of_both_kinds_of_setting_have_their_own_metrics():
+    truth = np.array([True, True, False, False])
+    given = np.array([1, -1, 0, 0])
+    found = {
+        setting: {
+            score.metric: score.value
+            for score in answer_scores("embedded_clone", setting, truth, Outcomes((0, 1, 2, 3), given == truth), given)
+        }
+        for setting in ("likelihood", "generated", "generated/seen")
     }
-    assert names == {
-        "likelihood": ["macro_f1", "predicted_positive_rate"],
-        "generated": ["overall_macro_f1", "predicted_positive_rate"],
+    # The invalid answer is a third label with F1 0; Yes has 2/3, No 1.
+    macro_f1 = pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert found["likelihood"] == {"accuracy": 0.75, "macro_f1": macro_f1, "predicted_positive_rate": 0.25}
+    assert found["generated"] == found["generated/seen"]
+    assert found["generated"] == {
+        "overall_accuracy": 0.75,
+        "overall_macro_f1": macro_f1,
+        "valid_rate": 0.75,
+        "predicted_positive_rate": 0.25,
     }
 
 

@@ -3,14 +3,20 @@
 import pytest
 
 from training.corpus.idioms import SCENARIOS, idiom_code
-from training.evaluation.embedded.flaws import AnalysisError, flaws
 from training.evaluation.embedded.idiom_checks import is_valid_answer
+from training.evaluation.security import analyse_python
 
 
 @pytest.fixture(scope="module")
 def items(problems):
     """A problem of each scenario."""
     return {item.details["scenario"]: item for item in problems["security"].headline}
+
+
+def rules(program):
+    """Rules of bandit that make a program insecure."""
+    (analysis,) = analyse_python([program]).values()
+    return [finding.rule for finding in analysis.findings if finding.counts()]
 
 
 def test_both_idioms_of_every_job_are_valid(items):
@@ -20,11 +26,14 @@ def test_both_idioms_of_every_job_are_valid(items):
 
 
 def test_bandit_names_the_rule_of_every_unsafe_idiom_and_passes_every_safe_one():
-    for scenario in SCENARIOS:
-        safe, unsafe = (idiom_code(scenario, "orders", "name", is_safe) for is_safe in (True, False))
-        found = flaws([safe, unsafe])
-        assert found[safe] == ()
-        assert scenario.rule in found[unsafe]
+    codes = {
+        scenario: [idiom_code(scenario, "orders", "name", is_safe) for is_safe in (True, False)]
+        for scenario in SCENARIOS
+    }
+    found = analyse_python([code for pair in codes.values() for code in pair])
+    for scenario, (safe, unsafe) in codes.items():
+        assert not any(finding.counts() for finding in found[safe].findings)
+        assert scenario.rule in [finding.rule for finding in found[unsafe].findings if finding.counts()]
 
 
 def changed(code, old, new):
@@ -66,16 +75,4 @@ def test_another_way_to_do_the_job_is_an_answer(items):
 
 
 def test_a_comment_does_not_make_a_program_secure(items):
-    unsafe = items["command"].choices[1] + "  # nosec"
-    assert flaws([unsafe])[unsafe] == ("B602",)
-
-
-def test_equal_programs_have_one_entry_and_no_program_none(items):
-    code = items["record"].choices[1]
-    assert flaws([code, code]) == {code: ("B301",)}
-    assert flaws([]) == {}
-
-
-def test_a_text_that_is_no_program_is_an_error_of_the_caller():
-    with pytest.raises(AnalysisError, match=r"bandit gave up on a program \(syntax error"):
-        flaws(["def f(:"])
+    assert rules(items["command"].choices[1] + "  # nosec") == ["B602"]

@@ -9,7 +9,7 @@ from astraios_analysis.records import DATASETS
 from training.evaluation.embedded.execution import LIMITS
 from training.evaluation.embedded.perturbations import PERTURBATIONS
 from training.evaluation.embedded.request import SUITE_VERSION
-from training.evaluation.embedded.scores import N_RESAMPLES
+from training.evaluation.scoring import N_RESAMPLES
 
 ROOT = Path(__file__).parents[4]
 
