@@ -259,6 +259,8 @@ class RunSpec(_Spec):
         Whether the size is kept out of every fit and every choice.
     pretraining : Schedule, optional
         Schedule on which a base model without pre-trained weights is trained from scratch.
+    pretraining_instructions : float, optional
+        Share of that training's documents that are documents of the instruction stream, in (0, 1); none without it.
     loop : LoopSettings
         Layout, batch sizes and precision of both trainings.
     n_validation : int
@@ -279,6 +281,7 @@ class RunSpec(_Spec):
     seed: Annotated[int, Field(ge=0)]
     held_out: bool = False
     pretraining: Schedule | None = None
+    pretraining_instructions: Annotated[float, Field(gt=0, lt=1)] | None = None
     loop: LoopSettings = LoopSettings()
     n_validation: PositiveInt = 512
 

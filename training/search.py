@@ -29,7 +29,7 @@ FACTOR = 2.0
 
 START_RATES: Mapping[str, tuple[float, ...]] = MappingProxyType(
     {
-        "fft": (1e-3, 2e-3, 4e-3, 8e-3),
+        "fft": (4e-3, 8e-3, 1.6e-2, 3.2e-2),
         "lora": (5e-3, 1e-2, 2e-2, 4e-2),
         "ptuning": (5e-3, 1e-2, 2e-2, 4e-2),
         "ia3": (2e-2, 4e-2, 8e-2, 1.6e-1),

@@ -56,7 +56,7 @@ class Task:
     @property
     def base(self) -> str:
         """What the runs of one base have in common."""
-        shared = {"size", "pretraining", "loop", "data", "seed", "n_validation"}
+        shared = {"size", "pretraining", "pretraining_instructions", "loop", "data", "seed", "n_validation"}
         return self.spec.model_dump_json(include=shared)
 
     @property

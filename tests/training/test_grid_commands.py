@@ -36,12 +36,12 @@ def refused(capsys, *arguments):
 def test_list_shows_every_preset(capsys):
     assert main(["grid", "list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [(row["preset"], row["n_runs"]) for row in rows] == [("smoke", 14), ("starcoderbase", 28)]
+    assert [(row["preset"], row["n_runs"]) for row in rows] == [("smoke", 14), ("mini", 105), ("starcoderbase", 28)]
     assert rows[0]["sizes"] == ["16x2", "32x2"]
     main(["grid", "list"])
     header, smoke, *_ = capsys.readouterr().out.splitlines()
     assert header.split() == ["preset", "sizes", "held_out_sizes", "methods", "seeds", "n_runs", "data"]
-    assert smoke.startswith("smoke          16x2 32x2     -  ")
+    assert smoke.split()[:5] == ["smoke", "16x2", "32x2", "-", "fft"]
 
 
 def test_status_tells_the_five_states_apart(capsys, tmp_path, tiny):
