@@ -274,7 +274,7 @@ def mini() -> Grid:
             warmup_steps=40,
             validate_every=175,
         ),
-        pretraining_instructions=0.05,
+        pretraining_instructions=0.02,
         loop=LoopSettings(layout="documents"),
         n_validation=256,
     )
