@@ -14,16 +14,19 @@ from training.grid import PRESETS
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 
 
-def record(run_id="tiny-run", loss=1.0, curve=(3.0, 2.0, 1.0), value=0.5):
-    score = Score(
-        dataset="embedded_fix",
-        language="python",
-        setting="greedy",
-        metric="pass@1",
-        value=value,
-        n_items=2,
-        source="measured",
-    )
+def record(run_id="tiny-run", loss=1.0, curve=(3.0, 2.0, 1.0), values=(0.5,)):
+    scores = [
+        Score(
+            dataset="embedded_fix",
+            language="python",
+            setting="greedy",
+            metric="pass@1",
+            value=value,
+            n_items=2,
+            source="measured",
+        )
+        for value in values
+    ]
     return RunRecord(
         run_id=run_id,
         grid="tiny",
@@ -36,7 +39,7 @@ def record(run_id="tiny-run", loss=1.0, curve=(3.0, 2.0, 1.0), value=0.5):
         base_val_loss=3.0,
         val_loss=loss,
         val_curve=tuple(ValidationPoint(step=step, loss=each) for step, each in enumerate(curve)),
-        scores=() if value is None else (score,),
+        scores=tuple(scores),
     )
 
 
@@ -47,8 +50,8 @@ def record(run_id="tiny-run", loss=1.0, curve=(3.0, 2.0, 1.0), value=0.5):
         ({"loss": 1.25}, 0.25, 0.0),
         ({"curve": (3.0, 2.5, 1.0)}, 0.5, 0.0),
         ({"curve": (3.0, 2.0)}, float("inf"), 0.0),
-        ({"value": 1.0}, 0.0, 0.5),
-        ({"value": None}, 0.0, None),
+        ({"values": (1.0,)}, 0.0, 0.5),
+        ({"values": ()}, 0.0, None),
     ],
 )
 def test_difference_is_the_largest_of_losses_and_of_scores(changes, loss, score):
