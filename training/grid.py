@@ -37,6 +37,8 @@ class Grid(BaseModel):
         (w / d) ** width_exponent. Without it every size has the same rates, as in the study.
     width_exponent : float
         How fast rates fall with the width.
+    width_exponents : mapping of str to float
+        The same by method, for those whose rates fall otherwise.
     held_out_sizes : tuple of str
         Names of the sizes kept out of every fit and every choice.
     pretraining : Schedule, optional
@@ -73,6 +75,7 @@ class Grid(BaseModel):
     learning_rates: Mapping[str, Annotated[float, Field(gt=0)]] = {}
     reference_width: PositiveInt | None = None
     width_exponent: Annotated[float, Field(ge=0)] = 0.5
+    width_exponents: Mapping[str, Annotated[float, Field(ge=0)]] = {}
     data: str
     held_out_sizes: tuple[str, ...] = ()
     pretraining: Schedule | None = None
@@ -86,7 +89,7 @@ class Grid(BaseModel):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"size {repeated[0]!r} is in grid {self.name!r} twice; give every size its own name")
-        for method in (*self.methods, *self.learning_rates):
+        for method in (*self.methods, *self.learning_rates, *self.width_exponents):
             known_method(method)
         self._known(self.held_out_sizes, names, "held-out size")
         return self
@@ -125,7 +128,7 @@ class Grid(BaseModel):
                 grid=self.name,
                 size=size,
                 tuning=Tuning.for_width(method, size.d_model),
-                schedule=self._at_width(self._schedule_of(method), size),
+                schedule=self._at_width(self._schedule_of(method), size, self.width_exponents.get(method)),
                 data=self.data,
                 seed=seed,
                 held_out=size.name in self.held_out_sizes,
@@ -146,10 +149,11 @@ class Grid(BaseModel):
         rate = self.learning_rates.get(method, self.schedule.learning_rate)
         return self.schedule.model_copy(update={"learning_rate": rate})
 
-    def _at_width(self, schedule: Schedule | None, size: ModelSize) -> Schedule | None:
+    def _at_width(self, schedule: Schedule | None, size: ModelSize, exponent: float | None = None) -> Schedule | None:
         if schedule is None or self.reference_width is None:
             return schedule
-        shrink = (self.reference_width / size.d_model) ** self.width_exponent
+        exponent = self.width_exponent if exponent is None else exponent
+        shrink = (self.reference_width / size.d_model) ** exponent
         return schedule.model_copy(update={"learning_rate": schedule.learning_rate * shrink})
 
     def _known(self, names: Iterable[_Name] | None, choices: Sequence[_Name], what: str) -> set[_Name]:
@@ -260,11 +264,21 @@ def mini() -> Grid:
             steps=200,
             global_batch=16,
             sequence_length=_EMBEDDED_LENGTH,
-            learning_rate=2e-2,
+            learning_rate=4e-2,
             warmup_steps=12,
             validate_every=25,
         ),
+        learning_rates={
+            "fft": 3.2e-2,
+            "lora": 4e-2,
+            "ptuning": 1.6e-1,
+            "ia3": 4e-2,
+            "adapterh": 1.6e-1,
+            "adapterp": 8e-2,
+            "parallel": 1.6e-1,
+        },
         reference_width=sizes[0].d_model,
+        width_exponents={"fft": 1.0, "adapterh": 1.0, "parallel": 1.0},
         data=CorpusSettings().label,
         pretraining=Schedule(
             steps=700,

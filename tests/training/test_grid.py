@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
@@ -93,6 +96,19 @@ def test_rates_fall_with_the_width_from_the_reference_on():
     )
     rates = [(run.schedule.learning_rate, run.pretraining.learning_rate) for run in grid.runs()]
     assert rates == [(1e-2, 8e-3), (4e-2, 8e-3), (5e-3, 4e-3), (2e-2, 4e-3)]
+    same_lora = Grid(**{**dict(grid), "width_exponents": {"lora": 0.0}})
+    assert [run.schedule.learning_rate for run in same_lora.runs()] == [1e-2, 4e-2, 5e-3, 4e-2]
+    with pytest.raises(ValidationError, match="unknown tuning method 'lora2'"):
+        Grid(**{**dict(grid), "width_exponents": {"lora2": 1.0}})
+
+
+def test_mini_has_the_rates_that_the_search_found():
+    trials = pd.read_csv(Path(__file__).parents[2] / "data" / "pilots" / "mini_learning_rates.csv")
+    chosen = trials[trials["chosen"]]
+    assert dict(zip(chosen["method"], chosen["learning_rate"], strict=True)) == preset("mini").learning_rates
+    for _, tried in trials.groupby("method"):
+        best = tried.loc[tried["val_loss"].idxmin(), "learning_rate"]
+        assert tried["learning_rate"].min() < best < tried["learning_rate"].max()
 
 
 def test_mini_has_the_studys_shape_and_a_larger_size_held_out():
