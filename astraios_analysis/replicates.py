@@ -1,0 +1,158 @@
+"""Runs of one model with several seeds are replicates: one row for each model, and how far its seeds scatter.
+
+A size and a method make a model; seeds repeat its training. Seeds of one model share what is peculiar to the model, so
+regressions see the mean over seeds once and not each seed as news; what seeds scatter is added where a single new run
+is predicted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from astraios_analysis.metrics import DATASETS, METRICS
+from astraios_analysis.records import RunRecord
+from astraios_analysis.scores import ProblemBootstrap, primary_score
+
+MODEL_COLUMNS = ["grid", "size", "n_params_base", "method", "held_out"]
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """A data set's primary scores, model by model.
+
+    Attributes
+    ----------
+    dataset, metric : str
+    table : DataFrame
+        One row for each model, by size and method: ``grid, size, n_params_base, n_params_updated, method, held_out,
+        value`` (mean over seeds), ``n_items`` (problems; the mean where runs differ), ``n_seeds, seed_variance`` (of
+        one run's score; NaN with one seed), ``val_loss`` (mean over seeds, NaN where not measured),
+        ``loss_seed_variance``.
+    draws : ndarray, shape (n_draws, n_models)
+        The means for resampled problems; one resample serves all models.
+    interval : str
+        How the draws were made.
+    """
+
+    dataset: str
+    metric: str
+    table: pd.DataFrame
+    draws: np.ndarray
+    interval: str
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger value is a better model."""
+        return METRICS[self.metric].higher_is_better is not False
+
+    def goodness(self, values: np.ndarray) -> np.ndarray:
+        """Turn a share that is better when lower into its complement, so that more is better."""
+        return values if self.higher_is_better else 1.0 - values
+
+    def keep(self, rows: np.ndarray) -> "ModelScores":
+        """Return the models that a boolean array keeps."""
+        table = self.table[rows].reset_index(drop=True)
+        return ModelScores(self.dataset, self.metric, table, self.draws[:, rows], self.interval)
+
+
+def model_scores(records: Sequence[RunRecord], dataset: str, bootstrap: ProblemBootstrap | None = None) -> ModelScores:
+    """Average a data set's primary scores over the seeds of each model.
+
+    Parameters
+    ----------
+    records : sequence of RunRecord
+        Runs of one grid; those without a primary score on the data set are left out. Held-out ones keep their mark.
+    dataset : str
+        A data set with a primary metric.
+    bootstrap : ProblemBootstrap, optional
+        Resamples of problems.
+
+    Raises
+    ------
+    ValueError
+        If the data set is unknown or has no primary metric, or the records are of several grids.
+    """
+    known = DATASETS.get(dataset)
+    if known is None or known.primary_metric is None:
+        choices = ", ".join(d.name for d in DATASETS.values() if d.primary_metric)
+        raise ValueError(f"no primary score is defined on {dataset!r}; choose from {choices}")
+    require_one_grid(records)
+    bootstrap = bootstrap or ProblemBootstrap()
+    models: dict[tuple, list[tuple[RunRecord, float, np.ndarray, int]]] = {}
+    kinds: list[str] = []
+    for record in sorted(records, key=lambda r: (r.n_params_base, r.method, r.seed or 0)):
+        score = primary_score(record, dataset)
+        if score is None:
+            continue
+        draws, kind = bootstrap.draws(record, score)
+        kinds.append(kind)
+        key = tuple(getattr(record, name) for name in MODEL_COLUMNS)
+        models.setdefault(key, []).append((record, score.value, draws, score.n_items or 1))
+    rows = [_row(key, runs) for key, runs in models.items()]
+    drawn = [np.mean([draws for _, _, draws, _ in runs], axis=0) for runs in models.values()]
+    draws = np.stack(drawn, axis=-1) if drawn else np.empty((bootstrap.n_draws, 0))
+    # Sums in floating point must not decide which of two equal scores is larger.
+    return ModelScores(
+        dataset, known.primary_metric, pd.DataFrame(rows), np.round(draws, 9), "; ".join(dict.fromkeys(kinds))
+    )
+
+
+def _row(key: tuple, runs: list[tuple[RunRecord, float, np.ndarray, int]]) -> dict:
+    values = np.array([value for _, value, _, _ in runs])
+    losses = np.array([np.nan if record.val_loss is None else record.val_loss for record, _, _, _ in runs])
+    return {
+        **dict(zip(MODEL_COLUMNS, key, strict=True)),
+        "n_params_updated": runs[0][0].n_params_updated,
+        "value": float(values.mean()),
+        "n_items": float(np.mean([n for _, _, _, n in runs])),
+        "n_seeds": len(runs),
+        "seed_variance": _variance(values),
+        "val_loss": float(losses.mean()),
+        "loss_seed_variance": _variance(losses),
+    }
+
+
+def _variance(values: np.ndarray) -> float:
+    return float(values.var(ddof=1)) if len(values) > 1 else float("nan")
+
+
+def require_one_grid(records: Sequence[RunRecord]) -> None:
+    """Refuse runs of several grids, whose scores do not compare.
+
+    Raises
+    ------
+    ValueError
+    """
+    grids = sorted({record.grid for record in records})
+    if len(grids) > 1:
+        raise ValueError(
+            f"scores of different grids do not compare, and there are {len(grids)}: {', '.join(grids)}; give one"
+        )
+
+
+def average_seeds(primary: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of primary scores with one row for each model and data set, its value the mean over seeds.
+
+    Parameters
+    ----------
+    primary : DataFrame
+        `scores.primary_frame`; rows of several seeds may repeat a model.
+
+    Returns
+    -------
+    DataFrame
+        The columns of the first run of each model, with ``value``, ``val_loss`` and ``n_items`` averaged (items
+        rounded down), ``n_seeds`` and ``seed_variance`` (of one run's value, NaN with one seed) added.
+    """
+    keys = ["dataset", "setting", "metric", *MODEL_COLUMNS]
+    if primary.empty:
+        return primary.assign(n_seeds=pd.Series(dtype="Int64"), seed_variance=pd.Series(dtype=float))
+    grouped = primary.groupby(keys, sort=False, dropna=False)
+    first = grouped.head(1).set_index(keys)
+    means = grouped[["value", "val_loss"]].mean()
+    items = grouped["n_items"].mean().astype(float) // 1
+    added = {"n_seeds": grouped.size(), "seed_variance": grouped["value"].var(ddof=1)}
+    merged = first.assign(**means, n_items=items.astype("Int64"), **added).reset_index()
+    return merged[[*primary.columns, *added]]
