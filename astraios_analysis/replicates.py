@@ -5,6 +5,7 @@ regressions see the mean over seeds once and not each seed as news; what seeds s
 is predicted.
 """
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from astraios_analysis.metrics import DATASETS, METRICS
 from astraios_analysis.records import RunRecord
-from astraios_analysis.scores import ProblemBootstrap, primary_score
+from astraios_analysis.scores import ProblemBootstrap
 
 MODEL_COLUMNS = ["grid", "size", "n_params_base", "method", "held_out"]
 
@@ -51,14 +52,39 @@ class ModelScores:
         """Turn a share that is better when lower into its complement, so that more is better."""
         return values if self.higher_is_better else 1.0 - values
 
+    def draws_of_runs(self, seed: int) -> np.ndarray:
+        """Return goodness for resampled problems and for other seeds, shape (n_draws, n_models).
+
+        The variance over seeds, pooled over models, enters by its share of the mean over a model's seeds; with one seed
+        a model it is not known and left out (`covers_seeds`).
+        """
+        drawn = self.goodness(self.draws)
+        if not self.covers_seeds:
+            return drawn
+        more = self.table["n_seeds"].to_numpy(dtype=float)
+        known = more > 1
+        variance = np.sum(((more - 1) * self.table["seed_variance"].fillna(0))[known]) / np.sum((more - 1)[known])
+        noise = np.random.default_rng([seed, zlib.crc32(self.dataset.encode())]).standard_normal(drawn.shape)
+        return drawn + np.sqrt(variance / more) * noise
+
+    @property
+    def covers_seeds(self) -> bool:
+        """Whether any model has two seeds, so that draws can cover other training runs."""
+        return bool((self.table["n_seeds"] > 1).any()) if len(self.table) else False
+
     def keep(self, rows: np.ndarray) -> "ModelScores":
         """Return the models that a boolean array keeps."""
         table = self.table[rows].reset_index(drop=True)
         return ModelScores(self.dataset, self.metric, table, self.draws[:, rows], self.interval)
 
 
-def model_scores(records: Sequence[RunRecord], dataset: str, bootstrap: ProblemBootstrap | None = None) -> ModelScores:
-    """Average a data set's primary scores over the seeds of each model.
+def model_scores(
+    records: Sequence[RunRecord],
+    dataset: str,
+    bootstrap: ProblemBootstrap | None = None,
+    measure: tuple[str, str] | None = None,
+) -> ModelScores:
+    """Average a data set's scores over the seeds of each model: the primary ones unless told otherwise.
 
     Parameters
     ----------
@@ -68,22 +94,22 @@ def model_scores(records: Sequence[RunRecord], dataset: str, bootstrap: ProblemB
         A data set with a primary metric.
     bootstrap : ProblemBootstrap, optional
         Resamples of problems.
+    measure : tuple of str, optional
+        Another metric and setting.
 
     Raises
     ------
     ValueError
         If the data set is unknown or has no primary metric, or the records are of several grids.
     """
-    known = DATASETS.get(dataset)
-    if known is None or known.primary_metric is None:
-        choices = ", ".join(d.name for d in DATASETS.values() if d.primary_metric)
-        raise ValueError(f"no primary score is defined on {dataset!r}; choose from {choices}")
+    metric, setting = measure or _primary_measure(dataset)
     require_one_grid(records)
     bootstrap = bootstrap or ProblemBootstrap()
     models: dict[tuple, list[tuple[RunRecord, float, np.ndarray, int]]] = {}
     kinds: list[str] = []
     for record in sorted(records, key=lambda r: (r.n_params_base, r.method, r.seed or 0)):
-        score = primary_score(record, dataset)
+        wanted = (dataset, metric, setting)
+        score = next((s for s in record.scores if (s.dataset, s.metric, s.setting) == wanted), None)
         if score is None:
             continue
         draws, kind = bootstrap.draws(record, score)
@@ -94,9 +120,15 @@ def model_scores(records: Sequence[RunRecord], dataset: str, bootstrap: ProblemB
     drawn = [np.mean([draws for _, _, draws, _ in runs], axis=0) for runs in models.values()]
     draws = np.stack(drawn, axis=-1) if drawn else np.empty((bootstrap.n_draws, 0))
     # Sums in floating point must not decide which of two equal scores is larger.
-    return ModelScores(
-        dataset, known.primary_metric, pd.DataFrame(rows), np.round(draws, 9), "; ".join(dict.fromkeys(kinds))
-    )
+    return ModelScores(dataset, metric, pd.DataFrame(rows), np.round(draws, 9), "; ".join(dict.fromkeys(kinds)))
+
+
+def _primary_measure(dataset: str) -> tuple[str, str]:
+    known = DATASETS.get(dataset)
+    if known is None or known.primary_metric is None:
+        choices = ", ".join(d.name for d in DATASETS.values() if d.primary_metric)
+        raise ValueError(f"no primary score is defined on {dataset!r}; choose from {choices}")
+    return known.primary_metric, known.primary_setting or ""
 
 
 def _row(key: tuple, runs: list[tuple[RunRecord, float, np.ndarray, int]]) -> dict:
