@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from astraios_analysis import commands_claims
+from astraios_analysis import commands_claims, commands_predict
 from astraios_analysis.arguments import add_command, add_data, level, make_parser, positive, seed
-from astraios_analysis.schema import METHODS
 
 DESCRIPTION = """\
 Scaling laws for tuned code language models: from measured runs to figures,
@@ -48,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_figures(commands)
     _add_records(commands)
     _add_rank(commands)
-    _add_predict(commands)
+    commands_predict.add_parser(commands)
     commands_claims.add_parser(commands)
     return parser
 
@@ -151,34 +150,6 @@ def _add_rank(commands) -> None:
     rank.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of the bootstrap (0)")
     rank.add_argument("--json", action="store_true", help="print JSON")
     rank.set_defaults(run="run_rank")
-
-
-def _add_predict(commands) -> None:
-    predict = add_command(
-        commands,
-        "predict",
-        "predict scores at a size nobody has measured",
-        "Fit scores against base-model size and predict another size, with intervals.\n"
-        "A method with four sizes has its own line; otherwise methods are pooled with\n"
-        "one slope. The back-test of the same procedure is printed beside it.\n\n"
-        "With `all`, what cannot be predicted is named on standard error and left out;\n"
-        "what you name yourself must work, or the command ends with code 2.\n\n"
-        "JSON is a list of {size, n_params, method, quantity, value, intervals, reach,\n"
-        "weights}; each interval has level, kind, lower and upper. Kind observation is\n"
-        "where a new run falls, kind mean where the fitted line is.",
-        "  astraios predict --method lora --size 34b --dataset recode_format\n"
-        "  astraios predict --method all --size 34b --dataset humanevalfix_java --json\n"
-        "  astraios predict --method fft --size 300b --dataset recode_syntax --force\n",
-    )
-    add_data(predict)
-    predict.add_argument(
-        "--method", required=True, action="append", metavar="NAME", help=f"all, or {', '.join(METHODS)} (repeatable)"
-    )
-    predict.add_argument("--size", required=True, metavar="N", help="34b, 350m, 3.4e10, or a measured size")
-    predict.add_argument("--dataset", action="append", metavar="NAME", help="data set (repeatable; default: all)")
-    predict.add_argument("--force", action="store_true", help="allow sizes beyond ten times the fitted range")
-    predict.add_argument("--json", action="store_true", help="print JSON")
-    predict.set_defaults(run="run_predict")
 
 
 def _assignment(text: str) -> tuple[str, object]:

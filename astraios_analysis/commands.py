@@ -12,9 +12,7 @@ from astraios_analysis.records import METHODS, RunRecord, to_frame
 from astraios_analysis.released import GRID
 from astraios_analysis.sources import check_sources, find_data_dir, find_notebooks_dir, load_records
 
-ALL = "all"
 FILTERS = ("method", "size", "dataset", "metric", "setting")
-PREDICTION_KEYS = ("size", "n_params", "method", "quantity", "value", "intervals", "reach", "weights")
 TRANSFER_COLUMNS = (
     "dataset",
     "size_small",
@@ -27,10 +25,6 @@ TRANSFER_COLUMNS = (
     "p_value",
     "ceiling",
 )
-_ABOUT_PREDICTIONS = """
-PI: prediction interval for a new run on the same problems, from logit-linear fits against n_params_base.
-Reach: how many times the size lies beyond the sizes fitted; 1 is within them.
-Back-test of the same kind of fit: the largest measured size held out and predicted from the smaller ones"""
 
 
 def run_figures(arguments: argparse.Namespace) -> int:
@@ -169,88 +163,3 @@ def run_rank(arguments: argparse.Namespace) -> int:
         "corrected for their number;\nceiling: about the most that rank noise lets one see"
     )
     return 0
-
-
-def run_predict(arguments: argparse.Namespace) -> int:
-    """Predict scores at a size."""
-    from astraios_analysis.predictions import PredictionError, parse_size
-    from astraios_analysis.replicates import average_seeds
-    from astraios_analysis.scores import primary_frame
-
-    require_known("tuning method", arguments.method, [ALL, *METHODS])
-    records = load_grid(arguments)
-    frame = average_seeds(primary_frame(to_frame(records)))
-    try:
-        n_params = parse_size(arguments.size, {record.size.lower(): record.n_params_base for record in records})
-    except PredictionError as error:
-        raise CommandError(str(error)) from error
-    found = _predict(arguments, frame, n_params)
-    if arguments.json:
-        print(json_text([{key: prediction[key] for key in PREDICTION_KEYS} for prediction in found]))
-    else:
-        _print_predictions(found, frame)
-    if any(prediction["reach"] > 1 for prediction in found):
-        say("this is an extrapolation; the intervals trust the law beyond the sizes it was fitted to")
-    return 0
-
-
-def _predict(arguments: argparse.Namespace, frame: pd.DataFrame, n_params: float) -> list[dict]:
-    """Predict every data set and method asked for; what `all` stands for may be refused, what was named may not."""
-    from astraios_analysis.fits import FitError
-    from astraios_analysis.predictions import PredictionError, predict_scores, predictable_datasets, require_predictable
-
-    every_method, every_dataset = ALL in arguments.method, ALL in (arguments.dataset or [ALL])
-    present = set(frame["method"])
-    methods = [name for name in METHODS if name in present] if every_method else arguments.method
-    datasets = predictable_datasets(frame) if every_dataset else arguments.dataset
-    for dataset in [] if every_dataset else datasets:
-        try:
-            require_predictable(frame, dataset)
-        except PredictionError as error:
-            raise CommandError(str(error)) from error
-    found, refusals = [], {}
-    for dataset in dict.fromkeys(datasets):
-        for method in dict.fromkeys(methods):
-            try:
-                found += predict_scores(frame, dataset, [method], arguments.size, n_params, force=arguments.force)
-            except (PredictionError, FitError) as error:
-                if not (every_method or every_dataset):
-                    raise CommandError(str(error)) from error
-                refusals.setdefault(str(error), []).append(dataset)
-    lines = [f"not predicted: {', '.join(dict.fromkeys(names))}: {text}" for text, names in refusals.items()]
-    if not found:
-        raise CommandError("\n".join(lines) or "no data set here has primary scores at three sizes; add runs")
-    for line in lines:
-        say(line)
-    return [prediction | {"n_params": round(prediction["n_params"])} for prediction in found]
-
-
-def _print_predictions(found: list[dict], frame: pd.DataFrame) -> None:
-    rows = []
-    for prediction in found:
-        row = {name: prediction[name] for name in ("quantity", "metric", "method", "value")}
-        for interval in prediction["intervals"]:
-            if interval["kind"] == "observation" and interval["level"] in (0.5, 0.95):
-                row[f"{100 * interval['level']:g} % PI"] = f"[{interval['lower']:.3f}, {interval['upper']:.3f}]"
-        fitted = ", ".join(prediction["sizes_fitted"])
-        row |= {"fit": prediction["pooling"], "sizes": fitted, "dof": prediction["dof"], "reach": prediction["reach"]}
-        rows.append(row)
-    print(f"Predicted at {found[0]['n_params']:.4g} base parameters\n")
-    print(table_text(pd.DataFrame(rows)))
-    print(_ABOUT_PREDICTIONS)
-    for dataset, pooling in dict.fromkeys((prediction["quantity"], prediction["pooling"]) for prediction in found):
-        print(f"  {dataset}, {pooling}: {_say_backtest(frame, dataset, pooling)}")
-
-
-def _say_backtest(frame: pd.DataFrame, dataset: str, pooling: str) -> str:
-    from astraios_analysis.backtests import backtest, summarise_backtest
-
-    tested = backtest(frame, dataset, pooling=pooling)
-    if tested.empty:
-        return "none; no method of the largest size has two smaller ones"
-    row = summarise_backtest(tested).iloc[0]
-    covered = f"95 % PI covered {row['n_covered']} of {row['n_intervals']}" if row["n_intervals"] else "no interval"
-    return (
-        f"{row['n']} methods at {row['size']}, mean error {row['mean_abs_error']:.3f} (no change: "
-        f"{row['persistence_mean_abs_error']:.3f}), {covered}, {row['n_train_sizes']} training sizes"
-    )
