@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from astraios_analysis import commands_claims, commands_predict
-from astraios_analysis.arguments import add_command, add_data, level, make_parser, positive, seed
+from astraios_analysis import commands_claims, commands_plan, commands_predict, commands_rank
+from astraios_analysis.arguments import add_command, add_data, make_parser, positive
 
 DESCRIPTION = """\
 Scaling laws for tuned code language models: from measured runs to figures,
@@ -32,6 +32,7 @@ examples:
   astraios predict --method lora --size 34b --dataset recode_format
   astraios predict --method all --size 34b --json
   astraios claims
+  astraios plan --size 34b --dataset recode_format
 
 results go to standard output, progress and notes to standard error.
 exit codes: 0 done, 1 something is wrong with the data or a notebook,
@@ -46,9 +47,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_figures(commands)
     _add_records(commands)
-    _add_rank(commands)
+    commands_rank.add_parser(commands)
     commands_predict.add_parser(commands)
     commands_claims.add_parser(commands)
+    commands_plan.add_parser(commands)
     return parser
 
 
@@ -129,27 +131,6 @@ def _add_records(commands) -> None:
     show.add_argument("--runs", action="store_true", help="one row a run instead of one a score")
     show.add_argument("--format", choices=("table", "csv", "json"), default="table", help="default: table")
     show.set_defaults(run="run_show")
-
-
-def _add_rank(commands) -> None:
-    rank = add_command(
-        commands,
-        "rank",
-        "rank methods at each size; does the order carry over to larger ones?",
-        "Rank methods at each measured size with the probability of being best, and\n"
-        "correlate each smaller size's order with the largest's (Spearman, Kendall,\n"
-        "exact permutation p-values, bootstrap intervals over problems). JSON has two\n"
-        "lists, ranks and transfer, with all digits and all columns.",
-        "  astraios rank\n"
-        "  astraios rank --dataset humanevalsynthesize_java\n"
-        "  astraios rank --dataset recode_format --json\n",
-    )
-    add_data(rank)
-    rank.add_argument("--dataset", action="append", metavar="NAME", help="data set (repeatable; default: all)")
-    rank.add_argument("--level", type=level, default=0.95, metavar="P", help="coverage of the intervals (0.95)")
-    rank.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of the bootstrap (0)")
-    rank.add_argument("--json", action="store_true", help="print JSON")
-    rank.set_defaults(run="run_rank")
 
 
 def _assignment(text: str) -> tuple[str, object]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from astraios_analysis.command_records import CommandError, load_grid, load_runs, require_known
+from astraios_analysis.command_records import CommandError, load_runs, require_known
 from astraios_analysis.metrics import DATASETS
 from astraios_analysis.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records import METHODS, RunRecord, to_frame
@@ -13,18 +13,6 @@ from astraios_analysis.released import GRID
 from astraios_analysis.sources import check_sources, find_data_dir, find_notebooks_dir, load_records
 
 FILTERS = ("method", "size", "dataset", "metric", "setting")
-TRANSFER_COLUMNS = (
-    "dataset",
-    "size_small",
-    "size_large",
-    "n_methods",
-    "statistic",
-    "value",
-    "lower",
-    "upper",
-    "p_value",
-    "ceiling",
-)
 
 
 def run_figures(arguments: argparse.Namespace) -> int:
@@ -127,39 +115,3 @@ def _filter(frame: pd.DataFrame, filters: dict[str, list[str]]) -> pd.DataFrame:
         require_known(column, wanted, known)
         keep &= frame[column].isin(wanted)
     return frame[keep]
-
-
-def run_rank(arguments: argparse.Namespace) -> int:
-    """Rank methods by size and correlate the orders."""
-    from astraios_analysis.regressions import RankError, measured_datasets, rank_methods, rank_transfer
-    from astraios_analysis.scores import ProblemBootstrap
-
-    records = load_grid(arguments)
-    options = {"level": arguments.level, "bootstrap": ProblemBootstrap(seed=arguments.seed)}
-    ranks, transfers = [], []
-    for name in arguments.dataset or measured_datasets(records):
-        try:
-            ranks.append(rank_methods(records, name, **options))
-        except RankError as error:
-            raise CommandError(str(error)) from error
-        try:
-            transfers.append(rank_transfer(records, name, **options))
-        except RankError as error:
-            say(f"no transfer: {error}")
-    if not ranks:
-        raise CommandError("no run here has a primary score to rank by; add runs with scores, or choose another --grid")
-    rank = pd.concat(ranks, ignore_index=True)
-    transfer = pd.concat(transfers, ignore_index=True) if transfers else pd.DataFrame(columns=[*TRANSFER_COLUMNS])
-    if arguments.json:
-        print(json_text({"ranks": rows_of(rank), "transfer": rows_of(transfer)}))
-        return 0
-    print("Methods by size (p_best: share of resampled problem sets in which the method is first)\n")
-    print(table_text(rank.drop(columns=["level", "n_params_base"])))
-    if transfers:
-        print("\nOrder of methods at a smaller size against the largest\n")
-        print(table_text(transfer[[*TRANSFER_COLUMNS]]))
-    say(
-        f"\n{100 * arguments.level:g} % percentile intervals over problems; p-values: two-sided permutation, not "
-        "corrected for their number;\nceiling: about the most that rank noise lets one see"
-    )
-    return 0
