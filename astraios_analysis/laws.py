@@ -1,7 +1,8 @@
 """The registry of laws: every form that can be fitted, by name."""
 
+from astraios_analysis.curve_laws import CURVE_LAWS
 from astraios_analysis.law_types import Law, Parameter
-from astraios_analysis.power_laws import CHINCHILLA, LOSS_LAWS, POWER, POWER_FLOOR
+from astraios_analysis.power_laws import CHINCHILLA, POWER, POWER_FLOOR, SIZE_LAWS
 from astraios_analysis.score_laws import LOGIT_LINEAR, REFERENCE_SIZE, SCORE_LAWS, decades
 
 __all__ = [
@@ -17,7 +18,7 @@ __all__ = [
     "find_law",
 ]
 
-LAWS: dict[str, Law] = {law.name: law for law in (*LOSS_LAWS, *SCORE_LAWS)}
+LAWS: dict[str, Law] = {law.name: law for law in (*SIZE_LAWS, *CURVE_LAWS, *SCORE_LAWS)}
 
 
 def find_law(name: str) -> Law:
