@@ -1,0 +1,212 @@
+"""Damped Newton on the true objective, for many problems at once.
+
+For residuals r with derivatives J, weights w and Huber's loss, gradient and Hessian are ``J w psi(r)`` and
+``J w 1[|r| <= delta] J' + sum w psi(r) r''``. Only the few points within delta carry the first part of the Hessian, so
+that it says little far from the solution. It is damped with the matrix of iteratively re-weighted least squares,
+``M = J w min(1, delta / |r|) J'``: with much damping a step is a short one of that safe, slow method, with none it is
+Newton's. Both are invariant to how parameters are scaled, and so is the damped step. For least squares it is
+Levenberg and Marquardt's method with full second derivatives.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from astraios_analysis.objectives import losses
+from astraios_analysis.residuals import LawResiduals
+
+# Problems solved side by side: large enough that Python's cost is spread, small enough to stay in the cache.
+CHUNK = 48
+MAX_STEPS = 200
+# A step that would gain less than this share of the objective is the last one.
+_GAIN_TOLERANCE = 1e-14
+# Below this size per unit of weight, residuals are rounding errors and the fit is exact.
+_EXACT = 1e-13
+# Gradients are stated relative to the sum of their terms' sizes.
+GRADIENT_TOLERANCE = 1e-6
+_MAX_DAMPING = 1e10
+# Second derivatives change slowly; they are taken anew only every so many steps.
+_CURVATURE_EVERY = 4
+_MAX_MOVE = 4.0
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Minima of a batch of problems.
+
+    Attributes
+    ----------
+    phi : ndarray, shape (b, q)
+        Free parameters in unbounded coordinates.
+    objective : ndarray, shape (b,)
+    gradient_norm : ndarray, shape (b,)
+        Largest component of the gradient relative to the sum of its terms' sizes: 0 at a minimum, at most 1.
+    has_converged : ndarray of bool, shape (b,)
+    n_steps : ndarray of int, shape (b,)
+    """
+
+    phi: np.ndarray
+    objective: np.ndarray
+    gradient_norm: np.ndarray
+    has_converged: np.ndarray
+    n_steps: np.ndarray
+
+
+def minimise(
+    residuals: LawResiduals,
+    start: np.ndarray,
+    weights: np.ndarray,
+    delta: np.ndarray | float = np.inf,
+    *,
+    curvature_at: np.ndarray | None = None,
+    max_steps: int = MAX_STEPS,
+    damping: float = 1.0,
+) -> Solution:
+    """Minimise the weighted loss of residuals from given starts.
+
+    Parameters
+    ----------
+    residuals : LawResiduals
+    start : ndarray, shape (b, q)
+    weights : ndarray, shape (n,) or (b, n)
+    delta : float or ndarray of shape (b,)
+    curvature_at : ndarray, shape (q,), optional
+        Take second derivatives here for all problems, which saves most of the work when problems are resamples of
+        one fit and start from it. It changes the path and not the minimum: gradients stay exact.
+    max_steps : int
+    damping : float
+        Share of re-weighted least squares in the first step's matrix.
+    """
+    n_problems = len(start)
+    delta = np.broadcast_to(np.asarray(delta, dtype=float), (n_problems,))
+    shared = None if curvature_at is None else residuals.curvature(curvature_at)
+    parts = []
+    for first in range(0, n_problems, CHUNK):
+        rows = np.arange(first, min(first + CHUNK, n_problems))
+        own_weights = weights[rows] if np.ndim(weights) == 2 else np.broadcast_to(weights, (len(rows), len(weights)))
+        descent = _Descent(residuals.take(rows), start[rows], own_weights, delta[rows, None], shared)
+        parts.append(descent.run(max_steps, damping))
+    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Solution(*columns)
+
+
+class _Descent:
+    """The state of one chunk of problems on their way down; problems that have arrived are put aside."""
+
+    def __init__(self, residuals, start, weights, delta, shared):
+        self.residuals, self.phi, self.weights, self.delta, self.shared = (
+            residuals,
+            start.copy(),
+            weights,
+            delta,
+            shared,
+        )
+        self.rows = np.arange(len(start))
+        n = len(start)
+        self.out = (start.copy(), np.full(n, np.inf), np.full(n, np.inf), np.zeros(n, bool), np.zeros(n, int))
+        self.exact = _EXACT**2 * weights.sum(axis=1)
+        self.r, self.jacobian = residuals.evaluate(self.phi)
+        self.value = self._loss(self.r)
+        self.tensor = shared
+
+    def _loss(self, r):
+        with np.errstate(invalid="ignore"):
+            total = np.sum(self.weights * losses(r, self.delta), axis=1)
+        return np.where(np.isfinite(total), total, np.inf)
+
+    def run(self, max_steps, damping):
+        lam = np.full(len(self.phi), damping)
+        for step in range(1, max_steps + 1):
+            if self.shared is None and (step - 1) % _CURVATURE_EVERY == 0:
+                self.tensor = self.residuals.curvature(self.phi)
+            slope, newton, damper, relative = self._derivatives()
+            move, gain = self._propose(slope, newton, damper, lam)
+            old = self.value
+            accepted = self._try(move)
+            lam = np.where(accepted, np.maximum(lam * np.where(self.good(old, gain), 0.1, 0.5), 1e-12), lam * 6)
+            done = (gain <= _GAIN_TOLERANCE * old) & (lam < 1e-2)
+            done |= (old <= self.exact) | (lam > _MAX_DAMPING) | (step == max_steps)
+            if np.any(done):
+                self._put_aside(done, step)
+                lam = lam[~done]
+                if not len(self.rows):
+                    break
+        return self.out
+
+    def good(self, old, gain):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (old - self.value) > 0.5 * gain
+
+    def _derivatives(self):
+        size = np.abs(self.r)
+        inside = size <= self.delta
+        share = np.where(inside, 1.0, self.delta / np.maximum(size, 1e-300))
+        pull = self.weights * share * self.r
+        slope = np.matmul(self.jacobian, pull[:, :, None])[:, :, 0]
+        transposed = np.swapaxes(self.jacobian, 1, 2)
+        newton = np.matmul(self.jacobian * (self.weights * inside)[:, None, :], transposed)
+        damper = newton
+        if not np.all(inside):
+            damper = np.matmul(self.jacobian * (self.weights * share)[:, None, :], transposed)
+        newton = newton + self._bend(pull)
+        relative = np.abs(slope) / np.maximum(
+            np.matmul(np.abs(self.jacobian), np.abs(pull)[:, :, None])[:, :, 0], 1e-300
+        )
+        return slope, newton, damper, relative
+
+    def _bend(self, pull):
+        q = self.phi.shape[1]
+        if self.tensor.ndim == 3:
+            return (pull @ self.tensor.reshape(q * q, -1).T).reshape(-1, q, q)
+        return np.einsum("bkln,bn->bkl", self.tensor, pull)
+
+    def _propose(self, slope, newton, damper, lam):
+        diagonal = np.einsum("bkk->bk", damper)
+        ridge = 1e-12 * np.maximum(diagonal, 1e-12 * diagonal.max(axis=1, keepdims=True)) + 1e-300
+        matrix = (
+            newton + lam[:, None, None] * damper + ((1 + lam)[:, None] * ridge)[:, :, None] * np.eye(ridge.shape[1])
+        )
+        move = -_solve(matrix, slope)
+        longest = np.abs(move).max(axis=1, keepdims=True)
+        move *= np.minimum(1, _MAX_MOVE / np.maximum(longest, 1e-300))
+        gain = -np.sum(slope * move, axis=1) - 0.5 * np.einsum("bk,bkl,bl->b", move, newton, move)
+        uphill = ~(np.sum(slope * move, axis=1) < 0)
+        move[uphill] = 0.0
+        return move, np.where(uphill, np.inf, np.maximum(gain, 0))
+
+    def _try(self, move):
+        phi = self.phi + move
+        r, jacobian = self.residuals.evaluate(phi)
+        value = self._loss(r)
+        accepted = (value < self.value) & np.isfinite(jacobian).all(axis=(1, 2))
+        if np.all(accepted):
+            self.phi, self.r, self.jacobian, self.value = phi, r, jacobian, value
+        else:
+            self.phi = np.where(accepted[:, None], phi, self.phi)
+            self.r = np.where(accepted[:, None], r, self.r)
+            self.jacobian = np.where(accepted[:, None, None], jacobian, self.jacobian)
+            self.value = np.where(accepted, value, self.value)
+        return accepted
+
+    def _put_aside(self, done, step):
+        relative = self._derivatives()[3].max(axis=1)
+        rows = self.rows[done]
+        phi, objective, gradient, converged, n_steps = self.out
+        phi[rows], objective[rows], n_steps[rows] = self.phi[done], self.value[done], step
+        is_exact = self.value[done] <= self.exact[done]
+        gradient[rows] = np.where(is_exact, 0.0, relative[done])
+        converged[rows] = is_exact | (relative[done] <= GRADIENT_TOLERANCE)
+        keep = ~done
+        self.rows, self.residuals = self.rows[keep], self.residuals.take(keep)
+        for name in ("phi", "r", "jacobian", "value", "weights", "delta", "exact"):
+            setattr(self, name, getattr(self, name)[keep])
+        if self.tensor.ndim == 4:
+            self.tensor = self.tensor[keep]
+
+
+def _solve(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve a batch of small systems; a singular one falls back to least squares."""
+    try:
+        return np.linalg.solve(matrix, right[..., None])[..., 0]
+    except np.linalg.LinAlgError:
+        return np.stack([np.linalg.lstsq(m, v, rcond=None)[0] for m, v in zip(matrix, right, strict=True)])
