@@ -4,22 +4,23 @@ The parameters are found from the data alone. Each fit carries its objective, it
 its degrees of freedom; whether the data identify each parameter is `profiles.certify`'s to say.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from astraios_analysis.fit_inputs import check_count, check_fixed, check_inputs, check_points
+from astraios_analysis.huber_scale import solve
 from astraios_analysis.law_types import Law
-from astraios_analysis.objectives import FitError, Objective, log_normaliser, losses
+from astraios_analysis.objectives import FitError, Objective
 from astraios_analysis.residuals import LawResiduals, to_coordinates
-from astraios_analysis.solver import Solution, minimise
+from astraios_analysis.solver import Solution
 from astraios_analysis.starts import find_starts
 
-N_STARTS = 3
+N_STARTS = 2
 # Starts whose objectives differ by less than this share ended at the same minimum.
 _SAME_MINIMUM = 1e-7
-_MAX_SCALE_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -138,19 +139,38 @@ def fit_law(
         If values are not usable, no degree of freedom is left, or the solver did not arrive.
     """
     objective = objective or Objective(residual=law.residual)
-    x, y, weights = _check_points(law, objective, x, y, weights)
-    held = _check_fixed(law, fixed or {})
-    _check_count(law, x, weights, held)
+    x, y, weights = check_points(law, objective, x, y, weights)
+    held = check_fixed(law, fixed or {})
+    check_count(law, x, weights, held)
     problem = make_problem(law, x, y, objective, held)
     starts = find_starts(problem, weights, n_starts)
     solution, sigma = solve(problem, starts, weights, objective)
+    return choose(problem, solution, sigma, weights, objective, must_converge=must_converge)
+
+
+def choose(
+    problem: LawResiduals,
+    solution: Solution,
+    sigma: np.ndarray,
+    weights: np.ndarray,
+    objective: Objective,
+    *,
+    must_converge: bool,
+) -> LawFit:
+    """Return the best of several minima of one problem as a fit.
+
+    Raises
+    ------
+    FitError
+        If it has not converged and ``must_converge``.
+    """
     best = int(np.argmin(solution.objective))
-    floor = solution.objective[best] + _SAME_MINIMUM * abs(solution.objective[best]) + 1e-24
+    value = solution.objective[best]
     found = finish(problem, solution, best, weights, objective, sigma[best])
-    agreeing = int(np.sum(solution.objective <= floor))
-    found = LawFit(**(found | {"n_starts": len(starts), "n_agreeing": agreeing}))
+    agreeing = int(np.sum(solution.objective <= value + _SAME_MINIMUM * abs(value) + 1e-24))
+    found = LawFit(**(found | {"n_starts": len(solution.objective), "n_agreeing": agreeing}))
     if found.status == "failed" and must_converge:
-        raise FitError(f"{law.name}: {found.message}")
+        raise FitError(f"{problem.law.name}: the solver stopped short of a minimum ({found.message})")
     return found
 
 
@@ -170,56 +190,6 @@ def _held_survive(law: Law, held: Mapping[int, float], scale: np.ndarray) -> boo
     probe = np.array([1.1 if np.isinf(p.upper) else 0.5 * (p.lower + p.upper) for p in law.parameters])
     moved = law.rescale(probe, scale)
     return all(moved[j] == probe[j] for j in held)
-
-
-def solve(
-    problem: LawResiduals, starts: np.ndarray, weights: np.ndarray, objective: Objective
-) -> tuple[Solution, np.ndarray]:
-    """Minimise an objective from starts (b, q); return the minima and Huber's scale of each."""
-    if objective.scale == "fixed":
-        return minimise(problem, starts, weights, objective.delta), np.ones(len(starts))
-    return _solve_with_scale(problem, starts, weights, objective)
-
-
-def _solve_with_scale(problem, starts, weights, objective):
-    """Alternate between parameters and scale, from a smooth objective to the sharp one.
-
-    Given the scale, parameters minimise Huber's loss with threshold ``delta sigma``; given them, the scale solves
-    ``sigma = mean(psi(r / sigma) r)``. A threshold far below the residuals makes the objective that of least absolute
-    deviations, whose minimum has as many exact points as parameters; lowering it tenfold at a time leads there.
-    """
-    total = weights.sum() if weights.ndim == 1 else weights.sum(axis=1)
-    solution = minimise(problem, starts, weights, np.inf)
-    residual = problem.evaluate(solution.phi)[0]
-    # Huber's own choice for a first threshold: 1.345 robust standard deviations.
-    threshold = 1.345 * 1.4826 * np.median(np.abs(residual), axis=1)
-    sigma = np.full(len(starts), np.nan)
-    for _ in range(_MAX_SCALE_STEPS):
-        solution = minimise(problem, solution.phi, weights, threshold, damping=1e-2)
-        residual = problem.evaluate(solution.phi)[0]
-        old, sigma = sigma, _solve_scale(residual, weights, total, objective.delta)
-        if np.any(sigma <= 0):
-            raise FitError("residuals are zero, so that their scale cannot be estimated; keep the scale fixed")
-        target = objective.delta * sigma
-        arrived = np.abs(target - threshold) <= 1e-12 * target
-        if np.all(arrived | (np.abs(sigma - old) <= 1e-14 * sigma) & (target >= threshold)):
-            break
-        threshold = np.maximum(target, 0.1 * threshold)
-    value = np.sum(weights * losses(residual, threshold[:, None]), axis=1) / sigma**2
-    value = value + total * (np.log(sigma) + log_normaliser(objective.delta))
-    return Solution(solution.phi, value, solution.gradient_norm, solution.has_converged, solution.n_steps), sigma
-
-
-def _solve_scale(residual: np.ndarray, weights: np.ndarray, total: np.ndarray, delta: float) -> np.ndarray:
-    size = np.abs(residual)
-    sigma = np.sum(weights * size, axis=1) / total * min(delta, 1.0)
-    for _ in range(1000):
-        # sigma^2 = mean(min(|r|, delta sigma) |r|): increasing and concave in sigma^2, so that iterating converges.
-        new = np.sqrt(np.sum(weights * np.minimum(size, delta * sigma[:, None]) * size, axis=1) / total)
-        if np.all(np.abs(new - sigma) <= 1e-15 * new):
-            break
-        sigma = new
-    return sigma
 
 
 def finish(
@@ -283,69 +253,6 @@ def _theta_by_phi(problem: LawResiduals, phi: np.ndarray) -> np.ndarray:
     step = 1e-6
     steps = step * np.eye(len(phi))
     return (problem.raw_theta(phi + steps) - problem.raw_theta(phi - steps)).T / (2 * step)
-
-
-def check_inputs(law: Law, x: np.ndarray) -> np.ndarray:
-    """Return inputs as an array of shape (n,) or (n, d).
-
-    Raises
-    ------
-    FitError
-        If the law takes another number of inputs, or one is not positive and finite.
-    """
-    x = np.asarray(x, dtype=float)
-    d = len(law.inputs)
-    if x.ndim == 2 and x.shape[1] == 1 and d == 1:
-        x = x[:, 0]
-    given = 1 if x.ndim <= 1 else x.shape[-1]
-    if given != d or x.ndim > 2:
-        raise FitError(f"{law.name} takes {d} input{'s' if d > 1 else ''} ({', '.join(law.inputs)}), not {given}")
-    wrong = ~(np.isfinite(x) & (x > 0))
-    if np.any(wrong):
-        raise FitError(f"inputs of {law.name} must be positive and finite; one is {x[wrong][0]:g}: leave it out")
-    return np.atleast_1d(x)
-
-
-def _check_points(law, objective, x, y, weights):
-    x, y = check_inputs(law, x), np.asarray(y, dtype=float)
-    weights = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
-    if not len(x) == len(y) == len(weights):
-        raise FitError(f"x, y and weights must have one length; they have {len(x)}, {len(y)} and {len(weights)}")
-    if not np.all(np.isfinite(y)):
-        raise FitError(f"an outcome is {y[~np.isfinite(y)][0]:g}; leave missing points out before fitting")
-    if objective.residual == "log" and np.any(y <= 0):
-        raise FitError(f"an outcome is {y[y <= 0][0]:g} and has no log; use linear residuals, or leave it out")
-    if not (np.all(np.isfinite(weights)) and np.all(weights >= 0)):
-        raise FitError("weights must be finite and not negative")
-    return x, y, weights
-
-
-def _check_fixed(law: Law, fixed: Mapping[str, float]) -> dict[int, float]:
-    held = {}
-    for name, value in fixed.items():
-        if name not in law.names:
-            raise FitError(f"{law.name} has no parameter {name!r}; it has {', '.join(law.names)}")
-        parameter = law.parameters[law.index(name)]
-        if not parameter.lower <= value <= parameter.upper:
-            raise FitError(f"{name} is held at {value:g}, outside {parameter.lower:g} to {parameter.upper:g}")
-        held[law.index(name)] = float(value)
-    return held
-
-
-def _check_count(law: Law, x: np.ndarray, weights: np.ndarray, held: Sequence[int]) -> None:
-    used = weights > 0
-    n_free, n_obs = len(law.parameters) - len(held), int(used.sum())
-    if n_obs - n_free < 1:
-        raise FitError(
-            f"{n_obs} points leave no degree of freedom for the {n_free} parameters of {law.name}; "
-            f"give at least {n_free + 1} points, a law with fewer parameters, or hold some"
-        )
-    n_distinct = len(np.unique(x[used], axis=0))
-    if n_distinct < n_free:
-        raise FitError(
-            f"{n_distinct} distinct value{'s' if n_distinct != 1 else ''} of {', '.join(law.inputs)} cannot identify "
-            f"the {n_free} parameters of {law.name}; measure more, or choose a law with fewer parameters"
-        )
 
 
 def start_at(law: Law, theta: np.ndarray, problem: LawResiduals) -> np.ndarray:

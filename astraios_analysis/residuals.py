@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import expit, logit
@@ -14,31 +15,37 @@ _STEP = 1e-5
 _COORDINATE_LIMIT = 300.0
 
 
+@lru_cache(maxsize=256)
+def _kinds(law: Law) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return which parameters have two bounds and which a lower one only, the lower bounds and the widths."""
+    lower = np.array([parameter.lower for parameter in law.parameters])
+    upper = np.array([parameter.upper for parameter in law.parameters])
+    between = np.isfinite(upper)
+    above = np.isfinite(lower) & ~between
+    return between, above, np.where(np.isfinite(lower), lower, 0.0), np.where(between, upper - lower, 1.0)
+
+
 def to_coordinates(law: Law, theta: np.ndarray) -> np.ndarray:
     """Return parameters (..., k) without bounds: log above a lower bound, logit between two, unchanged without."""
-    theta = np.asarray(theta, dtype=float)
-    phi = np.empty_like(theta)
-    for j, parameter in enumerate(law.parameters):
-        if np.isfinite(parameter.upper):
-            phi[..., j] = logit((theta[..., j] - parameter.lower) / (parameter.upper - parameter.lower))
-        elif np.isfinite(parameter.lower):
-            phi[..., j] = np.log(theta[..., j] - parameter.lower)
-        else:
-            phi[..., j] = theta[..., j]
+    between, above, lower, width = _kinds(law)
+    phi = np.array(theta, dtype=float)
+    phi[..., above] = np.log(phi[..., above] - lower[above])
+    phi[..., between] = logit((phi[..., between] - lower[between]) / width[between])
     return phi
 
 
 def from_coordinates(law: Law, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return parameters and their derivatives, each in its own coordinate, both of shape (..., k)."""
-    theta, slope = np.array(phi, dtype=float), np.ones(np.shape(phi))
-    for j, parameter in enumerate(law.parameters):
-        if np.isfinite(parameter.upper):
-            share = expit(phi[..., j])
-            width = parameter.upper - parameter.lower
-            theta[..., j], slope[..., j] = parameter.lower + width * share, width * share * (1 - share)
-        elif np.isfinite(parameter.lower):
-            slope[..., j] = np.exp(np.clip(phi[..., j], -_COORDINATE_LIMIT, _COORDINATE_LIMIT))
-            theta[..., j] = parameter.lower + slope[..., j]
+    between, above, lower, width = _kinds(law)
+    slope = np.exp(np.minimum(np.maximum(phi, -_COORDINATE_LIMIT), _COORDINATE_LIMIT))
+    theta = lower + slope
+    if above.all():
+        return theta, slope
+    free = ~(between | above)
+    theta[..., free], slope[..., free] = phi[..., free], 1.0
+    share = expit(phi[..., between])
+    theta[..., between] = lower[between] + width[between] * share
+    slope[..., between] = width[between] * share * (1 - share)
     return theta, slope
 
 
@@ -108,16 +115,22 @@ class LawResiduals:
         theta, slope = self._spread(phi)
         with np.errstate(all="ignore"):
             derivative = np.swapaxes(self.law.gradient(self.x, theta), -1, -2)
-            if self.law.linear:
-                positions = [self.law.index(name) for name in self.law.linear]
-                value = sum(theta[..., j, None] * derivative[..., j, :] for j in positions)
-            else:
-                value = self.law.function(self.x, theta)
+            value = self._value(theta, derivative)
             derivative = derivative * slope[..., None] if not self.held else self._free_part(derivative, slope)
             if self.residual == "linear":
                 return value - self.target, derivative
             derivative /= value[..., None, :]
             return np.log(value) - self.target, derivative
+
+    def _value(self, theta: np.ndarray, derivative: np.ndarray) -> np.ndarray:
+        """Return the law, from the derivatives in its linear parameters where it has some: they are there already."""
+        if not self.law.linear:
+            return self.law.function(self.x, theta)
+        first, *others = (self.law.index(name) for name in self.law.linear)
+        value = theta[..., first, None] * derivative[..., first, :]
+        for j in others:
+            value += theta[..., j, None] * derivative[..., j, :]
+        return value
 
     def _free_part(self, derivative: np.ndarray, slope: np.ndarray) -> np.ndarray:
         return derivative[..., self.free, :] * slope[..., self.free, None]
@@ -126,6 +139,6 @@ class LawResiduals:
         """Return second derivatives of the residuals, shape (..., q, q, n), as differences of first ones."""
         q = phi.shape[-1]
         steps = _STEP * np.eye(q).reshape(q, *([1] * (phi.ndim - 1)), q)
-        up, down = (self.evaluate(phi + sign * steps)[1] for sign in (1, -1))
+        up, down = self.evaluate(phi + np.stack([steps, -steps]))[1]
         second = np.moveaxis((up - down) / (2 * _STEP), 0, -3)
         return 0.5 * (second + np.swapaxes(second, -2, -3))

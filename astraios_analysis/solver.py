@@ -16,7 +16,7 @@ from astraios_analysis.objectives import losses
 from astraios_analysis.residuals import LawResiduals
 
 # Problems solved side by side: large enough that Python's cost is spread, small enough to stay in the cache.
-CHUNK = 48
+CHUNK = 128
 MAX_STEPS = 200
 # A step that would gain less than this share of the objective is the last one.
 _GAIN_TOLERANCE = 1e-14
@@ -119,11 +119,13 @@ class _Descent:
         for step in range(1, max_steps + 1):
             if self.shared is None and (step - 1) % _CURVATURE_EVERY == 0:
                 self.tensor = self.residuals.curvature(self.phi)
-            slope, newton, damper, relative = self._derivatives()
-            move, gain = self._propose(slope, newton, damper, lam)
+            slope, matrix = self._model(lam)
+            move, gain = _propose(slope, matrix)
             old = self.value
             accepted = self._try(move)
-            lam = np.where(accepted, np.maximum(lam * np.where(self.good(old, gain), 0.1, 0.5), 1e-12), lam * 6)
+            with np.errstate(invalid="ignore"):
+                is_good = old - self.value > 0.5 * gain
+            lam = np.where(accepted, np.maximum(lam * np.where(is_good, 0.1, 0.5), 1e-12), lam * 6)
             done = (gain <= _GAIN_TOLERANCE * old) & (lam < 1e-2)
             done |= (old <= self.exact) | (lam > _MAX_DAMPING) | (step == max_steps)
             if np.any(done):
@@ -133,46 +135,27 @@ class _Descent:
                     break
         return self.out
 
-    def good(self, old, gain):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (old - self.value) > 0.5 * gain
-
-    def _derivatives(self):
+    def _model(self, lam):
+        """Return the gradient and the damped Hessian."""
         size = np.abs(self.r)
         inside = size <= self.delta
         share = np.where(inside, 1.0, self.delta / np.maximum(size, 1e-300))
-        pull = self.weights * share * self.r
+        pull = self.weights * share
+        stiffness = (inside + lam[:, None] * share) * self.weights
+        pull *= self.r
         slope = np.matmul(self.jacobian, pull[:, :, None])[:, :, 0]
-        transposed = np.swapaxes(self.jacobian, 1, 2)
-        newton = np.matmul(self.jacobian * (self.weights * inside)[:, None, :], transposed)
-        damper = newton
-        if not np.all(inside):
-            damper = np.matmul(self.jacobian * (self.weights * share)[:, None, :], transposed)
-        newton = newton + self._bend(pull)
-        relative = np.abs(slope) / np.maximum(
-            np.matmul(np.abs(self.jacobian), np.abs(pull)[:, :, None])[:, :, 0], 1e-300
-        )
-        return slope, newton, damper, relative
+        matrix = np.matmul(self.jacobian * stiffness[:, None, :], np.swapaxes(self.jacobian, 1, 2))
+        diagonal = np.einsum("bkk->bk", matrix)
+        # Keeps the system solvable where a column is zero or the columns are collinear to rounding.
+        ridge = 1e-12 * diagonal + 1e-24 * diagonal.max(axis=1, keepdims=True) + 1e-300
+        matrix += self._bend(pull) + ridge[:, :, None] * np.eye(ridge.shape[1])
+        return slope, matrix
 
     def _bend(self, pull):
         q = self.phi.shape[1]
         if self.tensor.ndim == 3:
             return (pull @ self.tensor.reshape(q * q, -1).T).reshape(-1, q, q)
         return np.einsum("bkln,bn->bkl", self.tensor, pull)
-
-    def _propose(self, slope, newton, damper, lam):
-        diagonal = np.einsum("bkk->bk", damper)
-        ridge = 1e-12 * np.maximum(diagonal, 1e-12 * diagonal.max(axis=1, keepdims=True)) + 1e-300
-        matrix = (
-            newton + lam[:, None, None] * damper + ((1 + lam)[:, None] * ridge)[:, :, None] * np.eye(ridge.shape[1])
-        )
-        move = -_solve(matrix, slope)
-        longest = np.abs(move).max(axis=1, keepdims=True)
-        move *= np.minimum(1, _MAX_MOVE / np.maximum(longest, 1e-300))
-        gain = -np.sum(slope * move, axis=1) - 0.5 * np.einsum("bk,bkl,bl->b", move, newton, move)
-        uphill = ~(np.sum(slope * move, axis=1) < 0)
-        move[uphill] = 0.0
-        return move, np.where(uphill, np.inf, np.maximum(gain, 0))
 
     def _try(self, move):
         phi = self.phi + move
@@ -189,7 +172,7 @@ class _Descent:
         return accepted
 
     def _put_aside(self, done, step):
-        relative = self._derivatives()[3].max(axis=1)
+        relative = self._relative_gradient()
         rows = self.rows[done]
         phi, objective, gradient, converged, n_steps = self.out
         phi[rows], objective[rows], n_steps[rows] = self.phi[done], self.value[done], step
@@ -202,6 +185,22 @@ class _Descent:
             setattr(self, name, getattr(self, name)[keep])
         if self.tensor.ndim == 4:
             self.tensor = self.tensor[keep]
+
+    def _relative_gradient(self):
+        pull = self.weights * np.clip(self.r, -self.delta, self.delta)
+        slope = np.abs(np.matmul(self.jacobian, pull[:, :, None])[:, :, 0])
+        terms = np.matmul(np.abs(self.jacobian), np.abs(pull)[:, :, None])[:, :, 0]
+        return np.max(slope / np.maximum(terms, 1e-300), axis=1)
+
+
+def _propose(slope: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the step of each problem and the gain it promises at least; uphill ones stay and promise infinity."""
+    move = -_solve(matrix, slope)
+    move *= np.minimum(1, _MAX_MOVE / np.maximum(np.abs(move).max(axis=1, keepdims=True), 1e-300))
+    descent = -np.sum(slope * move, axis=1)
+    uphill = ~(descent > 0) & np.any(slope != 0, axis=1)
+    move[uphill] = 0.0
+    return move, np.where(uphill, np.inf, 0.5 * descent)
 
 
 def _solve(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:

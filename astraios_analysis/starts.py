@@ -66,7 +66,7 @@ def find_starts(residuals: LawResiduals, weights: np.ndarray, n_starts: int) -> 
 def _solve_linear(law: Law, residuals, theta, linear, outcome, weights):
     """Solve for the linear parameters at each point of the search, shape (g, k), and return the squares left."""
     columns = np.swapaxes(law.gradient(residuals.x, theta), -1, -2)
-    basis = np.ascontiguousarray(columns[:, linear, :])
+    basis = columns[:, linear, :]
     rest = np.broadcast_to(outcome, (len(theta), len(outcome)))
     for j in residuals.held:
         if law.names[j] in law.linear:
@@ -75,22 +75,48 @@ def _solve_linear(law: Law, residuals, theta, linear, outcome, weights):
     matrix = np.matmul(weighted, np.swapaxes(basis, 1, 2))
     right = np.matmul(weighted, rest[:, :, None])[:, :, 0]
     total = np.sum(weights * rest**2, axis=-1)
-    best, coefficients = np.full(len(theta), np.inf), np.zeros((len(theta), len(linear)))
-    # Non-negative least squares exactly: the best of all sets of positive coefficients, at most 2^3 - 1 of them.
-    for size in range(1, len(linear) + 1):
-        for members in map(list, combinations(range(len(linear)), size)):
-            inner = matrix[:, members][:, :, members]
-            inner = inner + 1e-13 * np.einsum("gii->gi", inner)[:, :, None] * np.eye(size)
-            solved = np.linalg.solve(inner + 1e-300 * np.eye(size), right[:, members][:, :, None])[:, :, 0]
-            left = total - np.sum(solved * right[:, members], axis=1)
-            better = (left < best) & np.all(solved >= 0, axis=1)
-            best = np.where(better, left, best)
-            for position in range(len(linear)):
-                value = solved[:, members.index(position)] if position in members else 0.0
-                coefficients[:, position] = np.where(better, value, coefficients[:, position])
     theta = theta.copy()
-    theta[:, linear] = coefficients
-    return theta, best
+    theta[:, linear], gained = non_negative_least_squares(matrix, right)
+    return theta, total - gained
+
+
+def non_negative_least_squares(matrix: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Solve small non-negative least squares exactly, many at once, from their normal equations.
+
+    The best of all sets of positive coefficients, at most 2^m - 1 of them.
+
+    Parameters
+    ----------
+    matrix, right : ndarray, shape (g, m, m) and (g, m)
+        ``X' W X`` and ``X' W y``.
+
+    Returns
+    -------
+    coefficients : ndarray, shape (g, m)
+    gained : ndarray, shape (g,)
+        By how much the squares are less than ``y' W y``.
+    """
+    n_columns = right.shape[1]
+    coefficients, gained = np.zeros(right.shape), np.full(len(right), -np.inf)
+    rows = np.arange(len(right))
+    for size in range(n_columns, 0, -1):
+        for members in map(list, combinations(range(n_columns), size)):
+            inner = matrix[np.ix_(rows, members, members)]
+            # Collinear columns, as of a tiny exponent, stay solvable.
+            inner += (1e-13 * np.einsum("gii->gi", inner) + 1e-300)[:, :, None] * np.eye(size)
+            target = right[np.ix_(rows, members)]
+            solved = np.linalg.solve(inner, target[:, :, None])[:, :, 0]
+            gain = np.sum(solved * target, axis=1)
+            better = (gain > gained[rows]) & np.all(solved >= 0, axis=1)
+            chosen = rows[better]
+            gained[chosen], coefficients[chosen] = gain[better], 0.0
+            coefficients[np.ix_(chosen, members)] = solved[better]
+        if size == n_columns:
+            # Where all coefficients are positive no smaller set can fit better.
+            rows = rows[~np.isfinite(gained)]
+            if not len(rows):
+                break
+    return coefficients, gained
 
 
 def _promising(squares: np.ndarray, n_starts: int) -> np.ndarray:
