@@ -22,11 +22,13 @@ MAX_STEPS = 200
 _GAIN_TOLERANCE = 1e-14
 # Below this size per unit of weight, residuals are rounding errors and the fit is exact.
 _EXACT = 1e-13
-# Gradients are stated relative to the sum of their terms' sizes.
 GRADIENT_TOLERANCE = 1e-6
 _MAX_DAMPING = 1e10
 # Second derivatives change slowly; they are taken anew only every so many steps.
 _CURVATURE_EVERY = 4
+# A problem that takes longer than this lies in a bent valley, where old second derivatives mislead.
+_EASY_STEPS = 20
+_DAMPING_IN_VALLEYS = 1e-4
 _MAX_MOVE = 4.0
 
 
@@ -40,7 +42,8 @@ class Solution:
         Free parameters in unbounded coordinates.
     objective : ndarray, shape (b,)
     gradient_norm : ndarray, shape (b,)
-        Largest component of the gradient relative to the sum of its terms' sizes: 0 at a minimum, at most 1.
+        Largest component of the gradient relative to the sum of its terms' sizes, or to the objective where that is
+        larger: 0 at a minimum, at most 1.
     has_converged : ndarray of bool, shape (b,)
     n_steps : ndarray of int, shape (b,)
     """
@@ -107,6 +110,9 @@ class _Descent:
         self.exact = _EXACT**2 * weights.sum(axis=1)
         self.r, self.jacobian = residuals.evaluate(self.phi)
         self.value = self._loss(self.r)
+        # A start without a finite value has no way down; it ends where it is, as not converged.
+        lost = ~(np.isfinite(self.value) & np.isfinite(self.jacobian).all(axis=(1, 2)))
+        self.value[lost], self.r[lost], self.jacobian[lost] = np.inf, 0.0, 0.0
         self.tensor = shared
 
     def _loss(self, r):
@@ -117,10 +123,16 @@ class _Descent:
     def run(self, max_steps, damping):
         lam = np.full(len(self.phi), damping)
         for step in range(1, max_steps + 1):
-            if self.shared is None and (step - 1) % _CURVATURE_EVERY == 0:
+            if step > _EASY_STEPS or (self.shared is None and (step - 1) % _CURVATURE_EVERY == 0):
                 self.tensor = self.residuals.curvature(self.phi)
-            slope, matrix = self._model(lam)
-            move, gain = _propose(slope, matrix)
+            if step <= _EASY_STEPS:
+                slope, matrix = self._model(lam)
+                move = -_solve(matrix, slope)
+            else:
+                lam = np.minimum(lam, _DAMPING_IN_VALLEYS) if step == _EASY_STEPS + 1 else lam
+                slope, matrix = self._model(np.zeros_like(lam))
+                move = _leave_saddle(slope, matrix, lam)
+            move, gain = _limit(slope, move)
             old = self.value
             accepted = self._try(move)
             with np.errstate(invalid="ignore"):
@@ -178,7 +190,7 @@ class _Descent:
         phi[rows], objective[rows], n_steps[rows] = self.phi[done], self.value[done], step
         is_exact = self.value[done] <= self.exact[done]
         gradient[rows] = np.where(is_exact, 0.0, relative[done])
-        converged[rows] = is_exact | (relative[done] <= GRADIENT_TOLERANCE)
+        converged[rows] = is_exact | ((relative[done] <= GRADIENT_TOLERANCE) & np.isfinite(objective[rows]))
         keep = ~done
         self.rows, self.residuals = self.rows[keep], self.residuals.take(keep)
         for name in ("phi", "r", "jacobian", "value", "weights", "delta", "exact"):
@@ -190,17 +202,29 @@ class _Descent:
         pull = self.weights * np.clip(self.r, -self.delta, self.delta)
         slope = np.abs(np.matmul(self.jacobian, pull[:, :, None])[:, :, 0])
         terms = np.matmul(np.abs(self.jacobian), np.abs(pull)[:, :, None])[:, :, 0]
-        return np.max(slope / np.maximum(terms, 1e-300), axis=1)
+        # Where a parameter has gone to its bound all terms have one sign, and are as small as the objective is flat.
+        against = np.maximum(terms, self.value[:, None])
+        return np.max(slope / np.maximum(against, 1e-300), axis=1)
 
 
-def _propose(slope: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the step of each problem and the gain it promises at least; uphill ones stay and promise infinity."""
-    move = -_solve(matrix, slope)
+def _limit(slope: np.ndarray, move: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps of bounded length and the gain each promises at least; an uphill one stays and promises infinity."""
     move *= np.minimum(1, _MAX_MOVE / np.maximum(np.abs(move).max(axis=1, keepdims=True), 1e-300))
     descent = -np.sum(slope * move, axis=1)
     uphill = ~(descent > 0) & np.any(slope != 0, axis=1)
     move[uphill] = 0.0
     return move, np.where(uphill, np.inf, 0.5 * descent)
+
+
+def _leave_saddle(slope: np.ndarray, matrix: np.ndarray, lam: np.ndarray) -> np.ndarray:
+    """Return damped Newton steps with negative curvatures turned positive: down a ridge, where Newton's climbs it."""
+    scale = np.sqrt(np.abs(np.einsum("bkk->bk", matrix)))
+    scale = np.maximum(scale, 1e-12 * scale.max(axis=1, keepdims=True) + 1e-150)
+    curvature, axes = np.linalg.eigh(matrix / (scale[:, :, None] * scale[:, None, :]))
+    largest = np.abs(curvature).max(axis=1, keepdims=True)
+    curvature = np.maximum(np.abs(curvature), 1e-12 * largest + 1e-150) + lam[:, None] * 1e-3 * largest
+    along = np.einsum("bkj,bk->bj", axes, slope / scale) / curvature
+    return -np.einsum("bkj,bj->bk", axes, along) / scale
 
 
 def _solve(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
