@@ -1,10 +1,11 @@
 """What each ``astraios`` command does with its parsed arguments."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
+from astraios_analysis.command_records import CommandError, load_grid, load_runs, require_known
 from astraios_analysis.metrics import DATASETS
 from astraios_analysis.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records import METHODS, RunRecord, to_frame
@@ -30,10 +31,6 @@ _ABOUT_PREDICTIONS = """
 PI: prediction interval for a new run on the same problems, from logit-linear fits against n_params_base.
 Reach: how many times the size lies beyond the sizes fitted; 1 is within them.
 Back-test of the same kind of fit: the largest measured size held out and predicted from the smaller ones"""
-
-
-class CommandError(ValueError):
-    """Arguments that cannot be followed with these records; the message gives the reason and the choices."""
 
 
 def run_figures(arguments: argparse.Namespace) -> int:
@@ -108,7 +105,7 @@ def _count(n: int, noun: str) -> str:
 
 def run_show(arguments: argparse.Namespace) -> int:
     """Print records as a table."""
-    records = _load(arguments)
+    records = load_runs(arguments)
     frame = to_frame(records, per="run" if arguments.runs else "score")
     filters = {name: values for name in FILTERS if (values := getattr(arguments, name))}
     shown = _filter(frame, filters)
@@ -133,56 +130,9 @@ def _filter(frame: pd.DataFrame, filters: dict[str, list[str]]) -> pd.DataFrame:
         if column not in frame:
             raise CommandError(f"--{column} chooses scores and --runs shows one row a run; leave one of the two out")
         known = list(dict.fromkeys(frame[column]))
-        _require_known(column, wanted, known)
+        require_known(column, wanted, known)
         keep &= frame[column].isin(wanted)
     return frame[keep]
-
-
-def _require_known(what: str, wanted: Iterable[str], known: Sequence[str]) -> None:
-    for value in wanted:
-        if value not in known:
-            raise CommandError(f"unknown {what} {value!r}; choose from {', '.join(map(str, known))}")
-
-
-def _load(arguments: argparse.Namespace) -> list[RunRecord]:
-    """Read the records of the data folder that are of the grid and the seed asked for."""
-    records = load_records(arguments.data)
-    if arguments.grid is not None:
-        _require_known("grid", [arguments.grid], sorted({record.grid for record in records}))
-        records = [record for record in records if record.grid == arguments.grid]
-    if arguments.run_seed is not None:
-        seeds = sorted({record.seed for record in records if record.seed is not None})
-        if arguments.run_seed not in seeds:
-            known = f"choose from {', '.join(map(str, seeds))}" if seeds else "no run here records its seed"
-            raise CommandError(f"no run with seed {arguments.run_seed}; {known}")
-        records = [record for record in records if record.seed == arguments.run_seed]
-    return records
-
-
-def _load_grid(arguments: argparse.Namespace) -> list[RunRecord]:
-    """Read one grid with one run for each size and method: what ranks and fits compare."""
-    records = _load(arguments)
-    grids = sorted({record.grid for record in records})
-    if len(grids) > 1:
-        raise CommandError(
-            f"scores of different grids do not compare, and there are {len(grids)}: {', '.join(grids)}; "
-            "choose one with --grid"
-        )
-    models: dict[tuple[int, str], list[RunRecord]] = {}
-    for record in records:
-        models.setdefault((record.n_params_base, record.method), []).append(record)
-    for runs in models.values():
-        if len(runs) > 1:
-            raise CommandError(_say_repeated(runs))
-    return records
-
-
-def _say_repeated(runs: list[RunRecord]) -> str:
-    model = f"{runs[0].size} {runs[0].method} of grid {runs[0].grid} has {len(runs)} runs"
-    seeds = [run.seed for run in runs]
-    if len(set(seeds)) == len(seeds):
-        return f"{model}, with seeds {', '.join(map(str, seeds))}; choose one with --run-seed"
-    return f"{model} of one seed: {', '.join(run.run_id for run in runs)}; keep one, or give them their own grids"
 
 
 def run_rank(arguments: argparse.Namespace) -> int:
@@ -190,7 +140,7 @@ def run_rank(arguments: argparse.Namespace) -> int:
     from astraios_analysis.regressions import RankError, measured_datasets, rank_methods, rank_transfer
     from astraios_analysis.scores import ProblemBootstrap
 
-    records = _load_grid(arguments)
+    records = load_grid(arguments)
     options = {"level": arguments.level, "bootstrap": ProblemBootstrap(seed=arguments.seed)}
     ranks, transfers = [], []
     for name in arguments.dataset or measured_datasets(records):
@@ -224,11 +174,12 @@ def run_rank(arguments: argparse.Namespace) -> int:
 def run_predict(arguments: argparse.Namespace) -> int:
     """Predict scores at a size."""
     from astraios_analysis.predictions import PredictionError, parse_size
+    from astraios_analysis.replicates import average_seeds
     from astraios_analysis.scores import primary_frame
 
-    _require_known("tuning method", arguments.method, [ALL, *METHODS])
-    records = _load_grid(arguments)
-    frame = primary_frame(to_frame(records))
+    require_known("tuning method", arguments.method, [ALL, *METHODS])
+    records = load_grid(arguments)
+    frame = average_seeds(primary_frame(to_frame(records)))
     try:
         n_params = parse_size(arguments.size, {record.size.lower(): record.n_params_base for record in records})
     except PredictionError as error:
