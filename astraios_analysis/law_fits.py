@@ -12,7 +12,7 @@ import numpy as np
 
 from astraios_analysis.fit_inputs import check_count, check_fixed, check_inputs, check_points
 from astraios_analysis.huber_scale import solve
-from astraios_analysis.law_types import Law
+from astraios_analysis.law_types import GROUP, Law
 from astraios_analysis.objectives import FitError, Objective
 from astraios_analysis.residuals import LawResiduals, to_coordinates
 from astraios_analysis.solver import Solution
@@ -177,6 +177,8 @@ def choose(
 def make_problem(law: Law, x: np.ndarray, y: np.ndarray, objective: Objective, held: Mapping[int, float]):
     """Return the residuals of a law on points, with inputs divided by their geometric mean where that is free to do."""
     scale = np.exp(np.log(x).mean(axis=0)).reshape(len(law.inputs))
+    # The number of a group is a label and has no unit.
+    scale[[name == GROUP for name in law.inputs]] = 1.0
     if law.rescale is None or not _held_survive(law, held, scale):
         scale = np.ones(len(law.inputs))
     target = np.log(y) if objective.residual == "log" else y

@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 
 Residual = Literal["log", "linear"]
+# The input that numbers groups, in a law over several.
+GROUP = "group"
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,15 @@ each point of the search costs one small least-squares problem with non-negative
 from itertools import combinations, product
 
 import numpy as np
+from scipy.optimize import nnls
 
 from astraios_analysis.law_types import Law
 from astraios_analysis.residuals import LawResiduals, to_coordinates
 
 # Of a parameter that least squares puts at its bound of zero: a start inside, this share of the outcome's size.
 _INSIDE = 1e-3
+# With more columns than this there are too many sets of them.
+_MAX_SETS_OF = 4
 
 
 def search_grid(residuals: LawResiduals) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -99,6 +102,8 @@ def non_negative_least_squares(matrix: np.ndarray, right: np.ndarray) -> tuple[n
     n_columns = right.shape[1]
     coefficients, gained = np.zeros(right.shape), np.full(len(right), -np.inf)
     rows = np.arange(len(right))
+    if n_columns > _MAX_SETS_OF:
+        return _solve_one_by_one(matrix, right)
     for size in range(n_columns, 0, -1):
         for members in map(list, combinations(range(n_columns), size)):
             inner = matrix[np.ix_(rows, members, members)]
@@ -117,6 +122,18 @@ def non_negative_least_squares(matrix: np.ndarray, right: np.ndarray) -> tuple[n
             if not len(rows):
                 break
     return coefficients, gained
+
+
+def _solve_one_by_one(matrix: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Solve non-negative least squares with many columns by the active-set method of Lawson and Hanson (1974)."""
+    coefficients = np.zeros(right.shape)
+    for row, (square, target) in enumerate(zip(matrix, right, strict=True)):
+        if np.all(np.isfinite(square)) and np.all(np.isfinite(target)):
+            values, axes = np.linalg.eigh(square)
+            values = np.sqrt(np.maximum(values, 1e-14 * values[-1] + 1e-300))
+            coefficients[row] = nnls((axes * values).T, (axes.T @ target) / values)[0]
+    gained = 2 * np.sum(coefficients * right, axis=1)
+    return coefficients, gained - np.einsum("gk,gkl,gl->g", coefficients, matrix, coefficients)
 
 
 def _promising(squares: np.ndarray, n_starts: int) -> np.ndarray:
