@@ -85,9 +85,10 @@ def _refuse_held(text: str):
 def run_fit(arguments: argparse.Namespace) -> int:
     """Fit a law and print what was found."""
     from astraios_analysis.command_records import CommandError
-    from astraios_analysis.fit_reports import fit_json, fit_reports, fit_text
+    from astraios_analysis.fit_reports import fit_reports
     from astraios_analysis.laws import LAWS, find_law
     from astraios_analysis.objectives import FitError, Objective
+    from astraios_analysis.partial_reports import partial_report
     from astraios_analysis.points import PointsError
     from astraios_analysis.printing import json_text, say, table_text
 
@@ -100,7 +101,11 @@ def run_fit(arguments: argparse.Namespace) -> int:
         law = find_law(arguments.law)
         points = load_points(arguments, law)
         objective = Objective(arguments.residual or law.residual, arguments.huber or float("inf"), arguments.scale)
-        reports = fit_reports(law, points, objective, choose_pooling(arguments, points), arguments)
+        pooling = choose_pooling(arguments, points)
+        if pooling == "partial":
+            reports = [partial_report(law, points, objective, level=arguments.level, seed=arguments.seed)]
+        else:
+            reports = fit_reports(law, points, objective, pooling, arguments)
     except KeyError as error:
         raise CommandError(error.args[0]) from error
     except (FitError, PointsError) as error:
@@ -108,10 +113,10 @@ def run_fit(arguments: argparse.Namespace) -> int:
     for note in points.notes:
         say(note)
     if arguments.json:
-        found = [fit_json(report) for report in reports]
+        found = [report.as_json() for report in reports]
         print(json_text(found if reports[0].group is not None else found[0]))
     else:
-        print("\n\n".join(fit_text(report) for report in reports))
+        print("\n\n".join(report.as_text() for report in reports))
     return 0
 
 

@@ -40,8 +40,6 @@ class FitReport:
         The group fitted; None where there is one fit only.
     checklist : mapping of str to str
         Form, objective, starts, window, N convention, intervals.
-    extra : mapping of str to object
-        What the way of pooling adds.
     """
 
     law: Law
@@ -50,7 +48,85 @@ class FitReport:
     certificate: Certificate
     group: str | None
     checklist: Mapping[str, str]
-    extra: Mapping[str, object]
+
+    def as_json(self) -> dict[str, object]:
+        """Return a report as plain values in the form that other programs build on."""
+        fit, certificate = self.fit, self.certificate
+        params = {}
+        for name, value in fit.params.items():
+            interval = self.intervals.get(name)
+            params[name] = {
+                "value": _finite(value),
+                "lower": value if interval is None else _finite(interval.lower),
+                "upper": value if interval is None else _finite(interval.upper),
+                "level": None if interval is None else interval.level,
+                "identified": None if interval is None else bool(certificate.identified[name]),
+            }
+        found: dict[str, object] = {} if self.group is None else {"group": self.group}
+        return found | {
+            "law": self.law.name,
+            "formula": fit.law.formula,
+            "params": params,
+            "objective": _finite(fit.value),
+            "n_obs": fit.n_obs,
+            "dof": fit.dof,
+            "certificate": {
+                "converged": fit.status == "converged",
+                "gradient_norm": _finite(fit.gradient_norm),
+                "condition_number": _finite(fit.condition_number),
+                "dof": fit.dof,
+                "identified": {name: bool(known) for name, known in certificate.identified.items()},
+                "is_lowest": bool(certificate.is_lowest),
+                "n_starts": fit.n_starts,
+                "n_agreeing": fit.n_agreeing,
+                "residual_scale": _finite(fit.residual_scale),
+                "sigma": _finite(fit.sigma),
+                "warnings": self.warnings(),
+                "checklist": dict(self.checklist),
+            },
+        }
+
+    def warnings(self) -> list[str]:
+        """Return what a reader must know before using the parameters."""
+        found = self.certificate.warnings()
+        if self.fit.status != "converged":
+            found.insert(0, f"the solver stopped short of a minimum ({self.fit.message})")
+        return found
+
+    def as_text(self) -> str:
+        """Return a report as text for people."""
+        fit, certificate = self.fit, self.certificate
+        percent = f"{100 * certificate.level:g} %"
+        rows = []
+        for name, value in fit.params.items():
+            interval = self.intervals.get(name)
+            held = interval is None
+            rows.append(
+                {
+                    "parameter": name,
+                    "value": value,
+                    f"lower {percent}": np.nan if held else interval.lower,
+                    f"upper {percent}": np.nan if held else interval.upper,
+                    "identified": "held" if held else ("yes" if certificate.identified[name] else "NO"),
+                    "unit": fit.law.parameters[fit.law.index(name)].unit,
+                }
+            )
+        title = f"{self.law.name}: {fit.law.formula}" + (f", group {self.group}" if self.group else "")
+        lines = [title, "", table_text(pd.DataFrame(rows)), ""]
+        lines += [f"warning: {text}" for text in self.warnings()]
+        lines += [
+            f"objective {fit.value!r}, {fit.n_obs} points, {fit.dof} degrees of freedom, residual scale "
+            f"{fit.residual_scale:.4g}",
+            f"certificate: {fit.status}, relative gradient {fit.gradient_norm:.1e}, condition number "
+            f"{fit.condition_number:.3g}, {fit.n_agreeing} of {fit.n_starts} starts at this minimum",
+            "",
+            "a report of this fit states",
+        ]
+        return "\n".join(lines + [f"  {item}: {text}" for item, text in self.checklist.items()])
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def fit_reports(law: Law, points: Points, objective: Objective, pooling: str | None, options) -> list[FitReport]:
@@ -61,7 +137,7 @@ def fit_reports(law: Law, points: Points, objective: Objective, pooling: str | N
     law : Law
     points : Points
     objective : Objective
-    pooling : {None, "none", "shared", "partial"}
+    pooling : {None, "none", "shared"}
         None for points without groups.
     options : object
         With attributes ``fix, starts, level, intervals, resamples, seed``, as the command has them.
@@ -79,11 +155,7 @@ def fit_reports(law: Law, points: Points, objective: Objective, pooling: str | N
                 raise FitError(f"{label}: {error}") from error
         return reports
     x, names = number_groups(points.x, points.group)
-    if pooling == "shared":
-        return [_report(law, pool_law(law, names), x, points, objective, options, None)]
-    from astraios_analysis.partial_pooling import partial_report
-
-    return [partial_report(law, points, objective, options)]
+    return [_report(law, pool_law(law, names), x, points, objective, options, None)]
 
 
 def _report(law, fitted_law, x, points, objective, options, group) -> FitReport:
@@ -105,7 +177,7 @@ def _report(law, fitted_law, x, points, objective, options, group) -> FitReport:
         intervals = bootstrap_intervals(fit, refits, options.level, certificate.identified)
         how = f"percentiles of {options.resamples} bootstrap refits of pairs, {100 * options.level:g} %"
         how += f" ({refits.n_failed} without a fit)" if refits.n_failed else ""
-    return FitReport(law, fit, intervals, certificate, group, checklist(fit, law, points, how), {})
+    return FitReport(law, fit, intervals, certificate, group, checklist(fit, law, points, how))
 
 
 def checklist(fit: LawFit, law: Law, points: Points, intervals: str) -> dict[str, str]:
@@ -126,86 +198,3 @@ def checklist(fit: LawFit, law: Law, points: Points, intervals: str) -> dict[str
         "N convention": "; ".join(sizes) or "no size among the inputs",
         "intervals": intervals,
     }
-
-
-def fit_json(report: FitReport) -> dict[str, object]:
-    """Return a report as plain values in the form that other programs build on."""
-    fit, certificate = report.fit, report.certificate
-    params = {}
-    for name, value in fit.params.items():
-        interval = report.intervals.get(name)
-        params[name] = {
-            "value": _finite(value),
-            "lower": value if interval is None else _finite(interval.lower),
-            "upper": value if interval is None else _finite(interval.upper),
-            "level": None if interval is None else interval.level,
-            "identified": None if interval is None else bool(certificate.identified[name]),
-        }
-    found: dict[str, object] = {} if report.group is None else {"group": report.group}
-    return found | {
-        "law": report.law.name,
-        "formula": fit.law.formula,
-        "params": params,
-        "objective": _finite(fit.value),
-        "n_obs": fit.n_obs,
-        "dof": fit.dof,
-        "certificate": {
-            "converged": fit.status == "converged",
-            "gradient_norm": _finite(fit.gradient_norm),
-            "condition_number": _finite(fit.condition_number),
-            "dof": fit.dof,
-            "identified": {name: bool(known) for name, known in certificate.identified.items()},
-            "is_lowest": bool(certificate.is_lowest),
-            "n_starts": fit.n_starts,
-            "n_agreeing": fit.n_agreeing,
-            "residual_scale": _finite(fit.residual_scale),
-            "sigma": _finite(fit.sigma),
-            "warnings": warnings(report),
-            "checklist": dict(report.checklist),
-            **report.extra,
-        },
-    }
-
-
-def warnings(report: FitReport) -> list[str]:
-    """Return what a reader must know before using the parameters."""
-    found = report.certificate.warnings()
-    if report.fit.status != "converged":
-        found.insert(0, f"the solver stopped short of a minimum ({report.fit.message})")
-    return found
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def fit_text(report: FitReport) -> str:
-    """Return a report as text for people."""
-    fit, certificate = report.fit, report.certificate
-    percent = f"{100 * certificate.level:g} %"
-    rows = []
-    for name, value in fit.params.items():
-        interval = report.intervals.get(name)
-        held = interval is None
-        rows.append(
-            {
-                "parameter": name,
-                "value": value,
-                f"lower {percent}": np.nan if held else interval.lower,
-                f"upper {percent}": np.nan if held else interval.upper,
-                "identified": "held" if held else ("yes" if certificate.identified[name] else "NO"),
-                "unit": fit.law.parameters[fit.law.index(name)].unit,
-            }
-        )
-    title = f"{report.law.name}: {fit.law.formula}" + (f", group {report.group}" if report.group else "")
-    lines = [title, "", table_text(pd.DataFrame(rows)), ""]
-    lines += [f"warning: {text}" for text in warnings(report)]
-    lines += [
-        f"objective {fit.value!r}, {fit.n_obs} points, {fit.dof} degrees of freedom, residual scale "
-        f"{fit.residual_scale:.4g}",
-        f"certificate: {fit.status}, relative gradient {fit.gradient_norm:.1e}, condition number "
-        f"{fit.condition_number:.3g}, {fit.n_agreeing} of {fit.n_starts} starts at this minimum",
-        "",
-        "a report of this fit states",
-    ]
-    return "\n".join(lines + [f"  {item}: {text}" for item, text in report.checklist.items()])

@@ -8,7 +8,8 @@ E is common; ``a`` and ``alpha`` have flat priors, E a uniform one from 0 to jus
 ratios tau_a / sigma and tau / sigma log-uniform ones over a grid. At each node of the grid the effects are found by
 Gauss-Newton steps and integrated by Laplace's approximation, exact where the model is linear, and sigma exactly
 (empirical Bayes in the sense of Morris 1983, with what the variances leave open integrated and not plugged in). With
-``exponents="shared"`` tau is 0. Everything that follows from the fit is computed from draws.
+``exponents="shared"`` tau is 0 and each ``a_g`` has a flat prior of its own. Everything that follows from the fit is
+computed from draws.
 """
 
 from collections.abc import Sequence
@@ -22,13 +23,15 @@ from astraios_analysis.objectives import FitError
 
 LAWS_TO_POOL = ("power", "power_floor", "updated_floor")
 # Ratios of a random effect's standard deviation to the noise, in units of log loss at one standard deviation of t.
-AMPLITUDE_RATIOS = (1.0, 8.0, 64.0)
-EXPONENT_RATIOS = (0.05, 0.3, 0.8, 2.0, 5.0, 20.0)
+AMPLITUDE_RATIOS = tuple(np.geomspace(0.3, 300, 13))
+EXPONENT_RATIOS = tuple(np.geomspace(0.06, 15, 9))
 _LARGEST_FLOOR = 0.995
-_N_FLOORS = 20
+_N_FLOORS = 14
 # Nodes of the floor whose weight is below e^-12 of the largest lie outside the range that is refined.
 _NEGLIGIBLE = 12.0
 _GAUSS_NEWTON_STEPS = 12
+# Penalty that holds an effect at 0, far above any information in the data.
+_HELD = 1e14
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class PartialPool:
         return PoolDraws(
             self.groups,
             self.floor[node],
-            effects[:, 0],
+            effects[:, 0] if self.exponents == "partial" else effects[:, 2 : 2 + g].mean(axis=1),
             effects[:, 1],
             effects[:, :1] + effects[:, 2 : 2 + g],
             effects[:, 1:2] + effects[:, 2 + g :],
@@ -179,13 +182,19 @@ def pool_partially(
         floors = y.min() * np.linspace(0, _LARGEST_FLOOR, _N_FLOORS)
         for _ in range(3):
             log_weight = _solve_nodes(design, y, floors, ratios, len(groups))[0].reshape(len(floors), -1)
+            ratios = ratios[_matter(logsumexp(log_weight, axis=0))]
             floors = _refine(floors, logsumexp(log_weight, axis=1))
     log_weight, effects, factor, squares = _solve_nodes(design, y, floors, ratios, len(groups))
     nodes = np.column_stack([np.repeat(floors, len(ratios)), np.tile(ratios, (len(floors), 1))])
     return PartialPool(
         groups, *nodes.T, np.exp(log_weight - logsumexp(log_weight)), effects, factor, squares,
-        len(y) - 2, len(y), centre, (float(x.min()), float(x.max())), exponents
+        _dof(len(y), ratios, len(groups)), len(y), centre, (float(x.min()), float(x.max())), exponents
     )  # fmt: skip
+
+
+def _dof(n: int, ratios: np.ndarray, n_groups: int) -> int:
+    """Return the degrees of freedom of sigma: flat effects cost one each, random ones bring their own term."""
+    return n - (1 + n_groups if np.all(np.isinf(ratios[:, 0])) else 2)
 
 
 def _check(x: np.ndarray, y: np.ndarray, labels: np.ndarray) -> None:
@@ -210,8 +219,14 @@ def _design(t: np.ndarray, member: np.ndarray, n_groups: int) -> np.ndarray:
 
 def _ratios(spread: float, exponents: str) -> np.ndarray:
     """Return the grid of tau_a / sigma and tau / sigma, shape (r, 2)."""
-    own = np.array(EXPONENT_RATIOS) / max(spread, 1e-12) if exponents == "partial" else np.zeros(1)
-    return np.array([(a, b) for a in AMPLITUDE_RATIOS for b in own])
+    if exponents == "shared":
+        return np.array([[np.inf, 0.0]])
+    return np.array([(a, b) for a in AMPLITUDE_RATIOS for b in np.array(EXPONENT_RATIOS) / max(spread, 1e-12)])
+
+
+def _matter(log_weight: np.ndarray) -> np.ndarray:
+    """Return whether each pair of ratios has weight that could be seen in the results."""
+    return log_weight > log_weight.max() - _NEGLIGIBLE / 2
 
 
 def _solve_nodes(design, y, floors, ratios, n_groups):
@@ -220,9 +235,11 @@ def _solve_nodes(design, y, floors, ratios, n_groups):
     floor = np.repeat(floors, len(ratios))[:, None]
     ratio = np.tile(ratios, (len(floors), 1))
     deviations = np.repeat(ratio, n_groups, axis=1)
-    # An effect of deviation 0 is held at 0 by a penalty far above any information in the data.
     penalty = np.zeros((len(ratio), k))
-    penalty[:, 2:] = 1 / np.where(deviations > 0, deviations, 1e-7) ** 2
+    penalty[:, 2:] = np.where(deviations > 0, 1 / np.maximum(deviations, 1e-7) ** 2, _HELD)
+    # With flat amplitudes of the groups there is no common one.
+    penalty[:, 0] = np.where(np.isinf(ratio[:, 0]), _HELD, 0.0)
+    dof = _dof(n, ratios, n_groups)
     log_y = np.log(y)
     z = np.log(np.maximum(y - floor, 1e-300))
     share = (y - floor) / y
@@ -240,8 +257,8 @@ def _solve_nodes(design, y, floors, ratios, n_groups):
     squares = np.sum((log_y - np.log(floor + fall)) ** 2, axis=1) + np.sum(penalty * effects**2, axis=1)
     squares = np.maximum(squares, 1e-24)
     lower = np.linalg.cholesky(precision)
-    log_weight = -0.5 * (n - 2) * np.log(squares) - np.sum(np.log(np.diagonal(lower, axis1=1, axis2=2)), axis=1)
-    log_weight += 0.5 * np.sum(np.log(penalty[:, 2:]), axis=1)
+    log_weight = -0.5 * dof * np.log(squares) - np.sum(np.log(np.diagonal(lower, axis1=1, axis2=2)), axis=1)
+    log_weight += 0.5 * np.sum(np.log(np.where(penalty[:, 2:] > 0, penalty[:, 2:], 1.0)), axis=1)
     return log_weight, effects, np.linalg.inv(lower).swapaxes(1, 2), squares
 
 
