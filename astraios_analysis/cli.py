@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from astraios_analysis import commands_claims, commands_plan, commands_predict, commands_rank
+from astraios_analysis import commands_claims, commands_fit, commands_plan, commands_predict, commands_rank
 from astraios_analysis.arguments import add_command, add_data, make_parser, positive
 
 DESCRIPTION = """\
@@ -33,6 +33,7 @@ examples:
   astraios predict --method all --size 34b --json
   astraios claims
   astraios plan --size 34b --dataset recode_format
+  astraios fit --law chinchilla --x N,D --y loss --huber 1e-3 --data runs.csv
 
 results go to standard output, progress and notes to standard error.
 exit codes: 0 done, 1 something is wrong with the data or a notebook,
@@ -51,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands_predict.add_parser(commands)
     commands_claims.add_parser(commands)
     commands_plan.add_parser(commands)
+    commands_fit.add_parser(commands)
     return parser
 
 

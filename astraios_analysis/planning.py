@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.pooled_predictions import forecast_score
-from astraios_analysis.pools import Link, Points, PoolError, fit_pool
+from astraios_analysis.pools import Link, PooledPoints, PoolError, fit_pool
 from astraios_analysis.predictions import PredictionError
 from astraios_analysis.records import RunRecord
 from astraios_analysis.replicates import ModelScores, model_scores
@@ -43,7 +43,7 @@ def run_cost(records: Sequence[RunRecord], method: str, n_params: float) -> tupl
 
 
 def plan_runs(
-    points: Points,
+    points: PooledPoints,
     link: Link,
     target: tuple[Sequence[str], float],
     candidates: Sequence[tuple[str, float]],
@@ -55,7 +55,7 @@ def plan_runs(
 
     Parameters
     ----------
-    points : Points
+    points : PooledPoints
         What has been measured.
     link : {"log", "logit"}
     target : tuple of (methods, size)

@@ -12,7 +12,7 @@ import numpy as np
 
 from astraios_analysis.loss_scores import LossScoreError, choose_pooling, fit_loss_score
 from astraios_analysis.metrics import DATASETS
-from astraios_analysis.pools import Link, Points, Pool, PoolError, fit_pool
+from astraios_analysis.pools import Link, PooledPoints, Pool, PoolError, fit_pool
 from astraios_analysis.predictions import KINDS, LEVELS, MAX_REACH, PredictionError, reach
 from astraios_analysis.records import RunRecord
 from astraios_analysis.replicates import ModelScores, model_scores
@@ -53,7 +53,7 @@ class Forecast:
 
 
 def forecast_points(
-    points: Points, link: Link, methods: Sequence[str], n_params: float, *, name: str, metric: str, seed: int = 0
+    points: PooledPoints, link: Link, methods: Sequence[str], n_params: float, *, name: str, metric: str, seed: int = 0
 ) -> Forecast:
     """Predict an outcome of methods at a size by the pooled law of the size.
 
@@ -81,13 +81,13 @@ def _pool_draws(pool: Pool, methods: Sequence[str], n_params: float, seed: int) 
     return found
 
 
-def _test_draws(train: Points, link: Link, methods: Sequence[str], n_params: float, seed: int) -> Draws:
+def _test_draws(train: PooledPoints, link: Link, methods: Sequence[str], n_params: float, seed: int) -> Draws:
     pool = fit_pool(train, link, seed=seed)
     known = [method for method in methods if method in pool.methods]
     return _pool_draws(pool, known, n_params, seed)["observation"]
 
 
-def _backtest(points: Points, predict) -> dict[str, float] | None:
+def _backtest(points: PooledPoints, predict) -> dict[str, float] | None:
     """Predict the largest fitted size from the smaller ones; None where these are fewer than three."""
     train, test = without_largest(points)
     try:
@@ -162,7 +162,7 @@ def _turn(forecast: Forecast, scores: ModelScores) -> Forecast:
 
 
 def _chain(
-    scores: ModelScores, losses: Points, methods: Sequence[str], n_params: float, seed: int
+    scores: ModelScores, losses: PooledPoints, methods: Sequence[str], n_params: float, seed: int
 ) -> tuple[dict[str, Draws], str]:
     """Draw losses at a size, and goodness at each of them."""
     pooling, _ = choose_pooling(scores)
@@ -193,7 +193,7 @@ def _mix(scores, points, losses, candidates, methods, seed):
     try:
         smaller = scores.keep((scores.table["n_params_base"] < size).to_numpy())
         known = [m for m in test.method.tolist() if m in set(train.method)]
-        loss_train = Points(*(a[losses.n_params < size] for a in _arrays(losses)), losses.seed_variance, losses.n_seeds)
+        loss_train = PooledPoints(*(a[losses.n_params < size] for a in _arrays(losses)), losses.seed_variance, losses.n_seeds)
         tried = [_test_draws(train, "logit", known, size, seed)]
         tried.append(_chain(smaller, loss_train, known, size, seed)[0]["observation"])
         fits = [np.mean([_log_density(d[m], float(test.y[test.method == m][0])) for m in known]) for d in tried]
@@ -209,7 +209,7 @@ def _mix(scores, points, losses, candidates, methods, seed):
     return mixed, share, tested
 
 
-def _arrays(points: Points) -> tuple[np.ndarray, ...]:
+def _arrays(points: PooledPoints) -> tuple[np.ndarray, ...]:
     return points.n_params, points.y, points.method, points.noise
 
 

@@ -30,11 +30,11 @@ _SPREAD_OF_FLOORS = 0.98
 
 
 class PoolError(ValueError):
-    """Points that no pooled law can be fitted to; the message says why and what to do."""
+    """PooledPoints that no pooled law can be fitted to; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
-class Points:
+class PooledPoints:
     """Measured points of several methods.
 
     Attributes
@@ -67,7 +67,7 @@ class Pool:
     Attributes
     ----------
     link : {"log", "logit"}
-    points : Points
+    points : PooledPoints
     methods : tuple of str
     centre, scale : float
         Mean and standard deviation of log10 of the sizes.
@@ -78,7 +78,7 @@ class Pool:
     """
 
     link: Link
-    points: Points
+    points: PooledPoints
     methods: tuple[str, ...]
     centre: float
     scale: float
@@ -204,7 +204,7 @@ def _covariance(group, x, size, noise, stretch, versions) -> np.ndarray:
     return tau**2 * (same_method * np.outer(x, x)) + stretch[:, :, None] * stretch[:, None, :] * scatter
 
 
-def _link_values(link: Link, points: Points, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _link_values(link: Link, points: PooledPoints, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return points on the link scale of each version, and how many times scatter is larger there, both (h, n).
 
     A loss scatters by a share of itself, which is a larger share of what lies above the floor. The share is taken at
@@ -242,12 +242,12 @@ def _condition(matrix, design, z, points, targets, tau, n_methods):
     return mean, (covariance + np.swapaxes(covariance, 1, 2)) / 2
 
 
-def fit_pool(points: Points, link: Link, *, seed: int = 0) -> Pool:
+def fit_pool(points: PooledPoints, link: Link, *, seed: int = 0) -> Pool:
     """Fit the pooled law of this module.
 
     Parameters
     ----------
-    points : Points
+    points : PooledPoints
     link : {"log", "logit"}
         ``log`` for a loss, with a floor; ``logit`` for a rate.
     seed : int
@@ -325,7 +325,7 @@ def _form_weights(weight, has_own_slopes, has_floor, link) -> dict[str, float]:
     return {f"{law}/{kind}": float(weight[a & b].sum()) for law, a in laws for kind, b in slopes}
 
 
-def _require_usable(points: Points, link: Link) -> None:
+def _require_usable(points: PooledPoints, link: Link) -> None:
     for name, values in (("size", points.n_params), ("value", points.y), ("noise", points.noise)):
         if not np.all(np.isfinite(values)):
             raise PoolError(f"a {name} is missing or not finite; leave such points out")

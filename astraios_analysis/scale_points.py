@@ -1,4 +1,4 @@
-"""Points of outcome against size, from records or from a user's table, as `pools` fits them."""
+"""PooledPoints of outcome against size, from records or from a user's table, as `pools` fits them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.fits import inside_unit_interval
-from astraios_analysis.pools import Link, Points, PoolError
+from astraios_analysis.points import PointsError, read_table
+from astraios_analysis.pools import Link, PooledPoints, PoolError
 from astraios_analysis.records import RunRecord
 from astraios_analysis.replicates import ModelScores, require_one_grid
 
 
-def loss_points(records: Sequence[RunRecord]) -> Points:
+def loss_points(records: Sequence[RunRecord]) -> PooledPoints:
     """Return the final validation losses of the runs that are not held out, averaged over seeds.
 
     Raises
@@ -28,7 +29,7 @@ def loss_points(records: Sequence[RunRecord]) -> Points:
     return _average(frame, "log")
 
 
-def score_points(scores: ModelScores) -> Points:
+def score_points(scores: ModelScores) -> PooledPoints:
     """Return the scores of models that are not held out as shares in which more is better, inside (0, 1).
 
     Raises
@@ -51,10 +52,10 @@ def score_points(scores: ModelScores) -> Points:
         seed_variance = float(np.median(own))
     noise = 1 / (n_items * variance)
     size = table["n_params_base"].to_numpy(dtype=float)
-    return Points(size, p, table["method"].to_numpy(dtype=str), noise, seed_variance, float(n_seeds.mean()))
+    return PooledPoints(size, p, table["method"].to_numpy(dtype=str), noise, seed_variance, float(n_seeds.mean()))
 
 
-def read_points(path: Path, x: str, y: str, group: str | None, link: Link) -> Points:
+def read_points(path: Path, x: str, y: str, group: str | None, link: Link) -> PooledPoints:
     """Read points from a CSV file with named columns; lines that begin with # are comments.
 
     Parameters
@@ -72,9 +73,9 @@ def read_points(path: Path, x: str, y: str, group: str | None, link: Link) -> Po
         If the file has no such column or a value is not a number.
     """
     try:
-        table = pd.read_csv(path, comment="#", skipinitialspace=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise PoolError(f"{path}: not a table of comma-separated values ({error})") from error
+        table = read_table(path)
+    except PointsError as error:
+        raise PoolError(str(error)) from error
     for column in (x, y, *([group] if group else [])):
         if column not in table:
             raise PoolError(f"{path} has no column {column!r}; choose from {', '.join(map(str, table.columns))}")
@@ -94,7 +95,7 @@ def read_points(path: Path, x: str, y: str, group: str | None, link: Link) -> Po
     return _average(frame, link)
 
 
-def _average(frame: pd.DataFrame, link: Link) -> Points:
+def _average(frame: pd.DataFrame, link: Link) -> PooledPoints:
     """Average replicates, and pool their variance on the link scale."""
     grouped = frame.groupby(["x", "group"], sort=True)["y"]
     means = grouped.mean().reset_index()
@@ -104,14 +105,14 @@ def _average(frame: pd.DataFrame, link: Link) -> Points:
     seed_variance = float((squares["var"] * dof).sum() / dof.sum()) if dof.sum() else 0.0
     size, y = means["x"].to_numpy(dtype=float), means["y"].to_numpy(dtype=float)
     methods, n_seeds = means["group"].to_numpy(dtype=str), float(squares["size"].mean())
-    return Points(size, y, methods, np.zeros(len(y)), seed_variance, n_seeds)
+    return PooledPoints(size, y, methods, np.zeros(len(y)), seed_variance, n_seeds)
 
 
-def without_largest(points: Points) -> tuple[Points, Points]:
+def without_largest(points: PooledPoints) -> tuple[PooledPoints, PooledPoints]:
     """Split points into those of smaller sizes and those of the largest."""
     is_last = points.n_params == points.n_params.max()
     parts = []
     for rows in (~is_last, is_last):
         arrays = (points.n_params[rows], points.y[rows], points.method[rows], points.noise[rows])
-        parts.append(Points(*arrays, points.seed_variance, points.n_seeds))
+        parts.append(PooledPoints(*arrays, points.seed_variance, points.n_seeds))
     return parts[0], parts[1]
