@@ -12,7 +12,7 @@ import numpy as np
 
 from astraios_analysis.loss_scores import LossScoreError, choose_pooling, fit_loss_score
 from astraios_analysis.metrics import DATASETS
-from astraios_analysis.pools import Link, PooledPoints, Pool, PoolError, fit_pool
+from astraios_analysis.pools import Link, Pool, PooledPoints, PoolError, fit_pool
 from astraios_analysis.predictions import KINDS, LEVELS, MAX_REACH, PredictionError, reach
 from astraios_analysis.records import RunRecord
 from astraios_analysis.replicates import ModelScores, model_scores
@@ -193,7 +193,9 @@ def _mix(scores, points, losses, candidates, methods, seed):
     try:
         smaller = scores.keep((scores.table["n_params_base"] < size).to_numpy())
         known = [m for m in test.method.tolist() if m in set(train.method)]
-        loss_train = PooledPoints(*(a[losses.n_params < size] for a in _arrays(losses)), losses.seed_variance, losses.n_seeds)
+        loss_train = PooledPoints(
+            *(a[losses.n_params < size] for a in _arrays(losses)), losses.seed_variance, losses.n_seeds
+        )
         tried = [_test_draws(train, "logit", known, size, seed)]
         tried.append(_chain(smaller, loss_train, known, size, seed)[0]["observation"])
         fits = [np.mean([_log_density(d[m], float(test.y[test.method == m][0])) for m in known]) for d in tried]
