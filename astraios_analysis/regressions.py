@@ -10,6 +10,7 @@ from scipy import stats
 from astraios_analysis.metrics import DATASETS, METRICS
 from astraios_analysis.records import RunRecord
 from astraios_analysis.scores import ProblemBootstrap, percentile_interval, primary_score
+from astraios_analysis.seeds import mean_primary_score
 
 # Up to eight methods all orders are enumerated (40,320); beyond that they are sampled.
 MAX_EXACT = 8
@@ -110,21 +111,21 @@ def rank_correlation(small: np.ndarray, large: np.ndarray, statistic: str, seed:
     return RankCorrelation(statistic, value, float(p), kind, n)
 
 
-def _by_size(records: list[RunRecord], dataset: str) -> dict[int, dict[str, RunRecord]]:
+def _by_size(records: list[RunRecord], dataset: str) -> dict[int, dict[str, list[RunRecord]]]:
     """Return runs with the data set's primary score by base size and method, sizes in increasing order.
 
-    Held-out runs are left out: a ranking is what a method is chosen by.
+    Held-out runs are left out: a ranking is what a method is chosen by. Several runs of a model are seeds of it.
     """
-    runs: dict[int, dict[str, RunRecord]] = {}
-    for record in sorted(records, key=lambda r: r.n_params_base):
+    runs: dict[int, dict[str, list[RunRecord]]] = {}
+    for record in sorted(records, key=lambda r: (r.n_params_base, r.seed or 0)):
         if record.held_out or primary_score(record, dataset) is None:
             continue
-        at_size = runs.setdefault(record.n_params_base, {})
-        if record.method in at_size:
+        own = runs.setdefault(record.n_params_base, {}).setdefault(record.method, [])
+        if any(other.grid != record.grid or other.seed == record.seed for other in own):
             raise RankError(
-                f"{record.size} {record.method} has two runs with a score on {dataset}; choose one grid and one seed"
+                f"{record.size} {record.method} has two runs of one seed or of two grids on {dataset}; keep one of each"
             )
-        at_size[record.method] = record
+        own.append(record)
     return runs
 
 
@@ -136,7 +137,7 @@ def rank_transfer(
     Parameters
     ----------
     records : list of RunRecord
-        One run for each size and method.
+        Runs of one grid; several seeds of a model are averaged.
     dataset : str
         A data set with a primary score.
     level : float
@@ -180,7 +181,7 @@ def rank_transfer(
         if len(methods) < MIN_METHODS:
             continue
         pairs = [[runs[n][method] for method in methods] for n in (small, large)]
-        if _is_constant(pairs[0], dataset):
+        if len({mean_primary_score(own, dataset) for own in pairs[0]}) == 1:
             continue
         rows.extend(_compare(pairs, dataset, level, bootstrap))
     if not rows:
@@ -190,10 +191,6 @@ def rank_transfer(
     return pd.DataFrame(rows)
 
 
-def _is_constant(records: list[RunRecord], dataset: str) -> bool:
-    return len({score.value for record in records if (score := primary_score(record, dataset)) is not None}) == 1
-
-
 def _require_primary(dataset: str) -> None:
     if dataset not in DATASETS or DATASETS[dataset].primary_metric is None:
         known = ", ".join(d.name for d in DATASETS.values() if d.primary_metric)
@@ -201,18 +198,20 @@ def _require_primary(dataset: str) -> None:
 
 
 def _draws(
-    records: list[RunRecord], dataset: str, bootstrap: ProblemBootstrap
+    models: list[list[RunRecord]], dataset: str, bootstrap: ProblemBootstrap
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return values, draws of shape (n_draws, n_records), and how each record's draws were made."""
-    scores = [primary_score(record, dataset) for record in records]
-    values = np.array([score.value for score in scores if score is not None])
-    drawn = [bootstrap.draws(record, s) for record, s in zip(records, scores, strict=True) if s is not None]
+    """Return values, draws of shape (n_draws, n_models), and how each model's draws were made; means over seeds."""
+    values = np.array([mean_primary_score(runs, dataset) for runs in models])
+    drawn, kinds = [], []
+    for runs in models:
+        own = [bootstrap.draws(record, s) for record in runs if (s := primary_score(record, dataset)) is not None]
+        drawn.append(np.mean([draws for draws, _ in own], axis=0))
+        kinds.append("; ".join(dict.fromkeys(kind for _, kind in own)))
     # Resampled pass rates tie often; sums in floating point must not decide which of two equal ones is larger.
-    draws = np.round(np.stack([draws for draws, _ in drawn], axis=-1), 9)
-    return values, draws, [kind for _, kind in drawn]
+    return values, np.round(np.stack(drawn, axis=-1), 9), kinds
 
 
-def _compare(pairs: list[list[RunRecord]], dataset: str, level: float, bootstrap: ProblemBootstrap) -> list[dict]:
+def _compare(pairs: list[list[list[RunRecord]]], dataset: str, level: float, bootstrap: ProblemBootstrap) -> list[dict]:
     (small, draws_small, kinds), (large, draws_large, more) = (_draws(side, dataset, bootstrap) for side in pairs)
     rows = []
     for statistic, function in STATISTICS.items():
@@ -225,10 +224,10 @@ def _compare(pairs: list[list[RunRecord]], dataset: str, level: float, bootstrap
         rows.append(
             {
                 "dataset": dataset,
-                "size_small": pairs[0][0].size,
-                "size_large": pairs[1][0].size,
-                "n_params_small": pairs[0][0].n_params_base,
-                "n_params_large": pairs[1][0].n_params_base,
+                "size_small": pairs[0][0][0].size,
+                "size_large": pairs[1][0][0].size,
+                "n_params_small": pairs[0][0][0].n_params_base,
+                "n_params_large": pairs[1][0][0].n_params_base,
                 "statistic": statistic,
                 "value": found.value,
                 "lower": lower,
@@ -237,7 +236,7 @@ def _compare(pairs: list[list[RunRecord]], dataset: str, level: float, bootstrap
                 "p_value": found.p_value,
                 "p_kind": found.p_kind,
                 "n_methods": found.n_methods,
-                "methods": " ".join(record.method for record in pairs[0]),
+                "methods": " ".join(runs[0].method for runs in pairs[0]),
                 "ceiling": float(np.prod(repeatability)),
                 "interval": f"percentile, {'; '.join(dict.fromkeys(kinds + more))}",
             }
@@ -256,6 +255,7 @@ def rank_methods(
         ``dataset, metric, size, n_params_base, method, rank, value, lower, upper, level, p_best, n_methods,
         interval``. ``rank`` 1 is the best; ties share the smaller rank. ``p_best`` is the share of bootstrap resamples
         of problems in which the method is first (a tie is shared equally); it says nothing about other training runs.
+        Of several seeds the mean is ranked.
 
     Raises
     ------
@@ -275,15 +275,15 @@ def rank_methods(
         is_first = sign * draws == (sign * draws).max(axis=-1, keepdims=True)
         p_best = (is_first / is_first.sum(axis=-1, keepdims=True)).mean(axis=0)
         ranks = stats.rankdata(-sign * values, method="min").astype(int)
-        for position, record in enumerate(chosen):
+        for position, own in enumerate(chosen):
             lower, upper = percentile_interval(draws[:, position], level)
             rows.append(
                 {
                     "dataset": dataset,
                     "metric": DATASETS[dataset].primary_metric,
-                    "size": record.size,
+                    "size": own[0].size,
                     "n_params_base": n_params,
-                    "method": record.method,
+                    "method": own[0].method,
                     "rank": int(ranks[position]),
                     "value": values[position],
                     "lower": lower,

@@ -205,7 +205,7 @@ class TestRankMethods:
     def test_two_runs_of_one_cell(self, two_sizes, make_run):
         twice = [*two_sizes, make_run("fft", 1_000, np.arange(10) < 3, run_id="again")]
         for function in (rank_methods, rank_transfer):
-            with pytest.raises(RankError, match="1000b fft has two runs"):
+            with pytest.raises(RankError, match="1000b fft has two runs of one seed"):
                 function(twice, DATASET)
 
 
