@@ -1,7 +1,7 @@
 """What each ``astraios`` command does with its parsed arguments."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -9,7 +9,6 @@ from astraios_analysis.command_records import CommandError, load_runs, require_k
 from astraios_analysis.metrics import DATASETS
 from astraios_analysis.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records import METHODS, RunRecord, to_frame
-from astraios_analysis.released import GRID
 from astraios_analysis.sources import check_sources, find_data_dir, find_notebooks_dir, load_records
 
 FILTERS = ("method", "size", "dataset", "metric", "setting")
@@ -23,7 +22,7 @@ def run_figures(arguments: argparse.Namespace) -> int:
     notebooks, data = arguments.notebooks or find_notebooks_dir(), arguments.data or find_data_dir()
     records = load_records(data)
     parameters = dict(arguments.parameters)
-    parameters.setdefault("grid", _grid_to_draw(records))
+    _require_drawable(records, parameters)
     try:
         result = render(
             notebooks,
@@ -45,14 +44,11 @@ def run_figures(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _grid_to_draw(records: Sequence[RunRecord]) -> str:
-    """Return the grid that figures show when none is named: the released models, or else the only grid there is."""
-    grids = sorted({record.grid for record in records})
-    if GRID in grids:
-        return GRID
-    if len(grids) != 1:
-        raise CommandError(f"name the grid to draw with -p grid=NAME; these records have {', '.join(grids)}")
-    return grids[0]
+def _require_drawable(records: Sequence[RunRecord], parameters: Mapping[str, object]) -> None:
+    """Refuse a name of a grid that no record has before any notebook runs."""
+    grids = [ALL, *sorted({record.grid for record in records})]
+    if "grid" in parameters:
+        _require_known("grid", [str(parameters["grid"])], grids)
 
 
 def describe_records(records: Sequence[RunRecord]) -> dict[str, str]:

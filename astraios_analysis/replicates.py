@@ -106,7 +106,8 @@ def model_scores(
     Raises
     ------
     ValueError
-        If the data set is unknown or has no primary metric, or the records are of several grids.
+        If the data set is unknown or has no primary metric, the records are of several grids, or
+        two runs are of one seed.
     """
     metric, setting = measure or _primary_measure(dataset)
     require_one_grid(records)
@@ -121,7 +122,10 @@ def model_scores(
         draws, kind = bootstrap.draws(record, score)
         key = tuple(getattr(record, name) for name in MODEL_COLUMNS)
         kinds.setdefault(key, kind)
-        models.setdefault(key, []).append((record, score.value, draws, score.n_items or 1))
+        own = models.setdefault(key, [])
+        if any(record.seed == other.seed for other, _, _, _ in own):
+            raise ValueError(f"{record.size} {record.method} has two runs of one seed on {dataset}; keep one of them")
+        own.append((record, score.value, draws, score.n_items or 1))
     rows = [_row(key, runs) for key, runs in models.items()]
     drawn = [np.mean([draws for _, _, draws, _ in runs], axis=0) for runs in models.values()]
     draws = np.stack(drawn, axis=-1) if drawn else np.empty((bootstrap.n_draws, 0))

@@ -222,6 +222,12 @@ class TestRankMethods:
         assert added.mean() == pytest.approx(0.005, rel=0.2)
         assert 0.5 < table["p_best"]["fft"] < alone["p_best"]["fft"]
 
+    def test_two_runs_of_one_seed(self, two_sizes, make_run):
+        twice = [*two_sizes, make_run("fft", 1_000, np.arange(10) < 3, run_id="again")]
+        for function in (rank_methods, rank_transfer):
+            with pytest.raises(RankError, match="1000b fft has two runs of one seed"):
+                function(twice, DATASET)
+
     def test_two_grids(self, two_sizes, make_run):
         again = make_run("fft", 1_000, np.arange(10) < 3, run_id="again")
         mixed = [*two_sizes, again.model_copy(update={"grid": "other"})]
