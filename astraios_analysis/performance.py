@@ -3,11 +3,19 @@
 from collections.abc import Sequence
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 
 from astraios_analysis.metrics import DATASETS, EMBEDDED_DATASETS, STUDY_DATASETS, Suite
 from astraios_analysis.records import RunRecord
-from astraios_analysis.scores import ProblemBootstrap, mean_performance, primary_score
+from astraios_analysis.scores import (
+    ProblemBootstrap,
+    mean_draws,
+    mean_performance,
+    percentile_interval,
+    primary_score,
+)
+from astraios_analysis.seeds import average, group_models, has_several_seeds, with_means
 
 MIN_DATASETS = 2
 
@@ -50,7 +58,8 @@ def performance_panels(
     Returns
     -------
     dict of str to DataFrame
-        Title of a panel and its `scores.mean_performance`; a group with nothing to average is left out.
+        Title of a panel and its `scores.mean_performance`, with held-out sizes marked and, where models have several
+        seeds, a row for each model below those of its runs (`seeds`); a group with nothing to average is left out.
     """
     groups = {
         "Study data sets": STUDY_DATASETS,
@@ -62,11 +71,29 @@ def performance_panels(
     blocks = {title: shared_block(records, datasets) for title, datasets in groups.items()}
     bootstrap = bootstrap or ProblemBootstrap()
     return {
-        title: mean_performance(runs, datasets, level=level, bootstrap=bootstrap)
-        for title, (runs, datasets) in blocks.items()
-        if runs
+        title: _mean_over_seeds(runs, datasets, level, bootstrap) for title, (runs, datasets) in blocks.items() if runs
     }
 
 
 def _robustness(suite: Suite) -> list[str]:
     return [name for name, known in DATASETS.items() if (known.kind, known.suite) == ("robustness", suite)]
+
+
+def _mean_over_seeds(
+    records: Sequence[RunRecord], datasets: Sequence[str], level: float, bootstrap: ProblemBootstrap
+) -> pd.DataFrame:
+    runs = mean_performance(records, datasets, level=level, bootstrap=bootstrap)
+    if any(record.held_out for record in records):
+        runs["held_out"] = [record.held_out for record in records]
+    if not has_several_seeds(records):
+        return runs
+    runs = runs.assign(seed=pd.array([record.seed for record in records], dtype="Int64"))
+    runs["held_out"] = [record.held_out for record in records]
+    intervals = []
+    for own in group_models(records).values():
+        scored = [[score for name in datasets if (score := primary_score(record, name))] for record in own]
+        drawn = [mean_draws(record, scores, bootstrap)[0] for record, scores in zip(own, scored, strict=True)]
+        intervals.append((own[0].size, own[0].method, *percentile_interval(np.mean(drawn, axis=0), level)))
+    bounds = pd.DataFrame(intervals, columns=["size", "method", "lower", "upper"])
+    means = average(runs.drop(columns=["lower", "upper"]), [], ["value"])
+    return with_means(runs, means.merge(bounds, on=["size", "method"], validate="one_to_one"))

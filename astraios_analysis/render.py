@@ -11,11 +11,18 @@ import nbformat
 from tqdm import tqdm
 
 from astraios_analysis.execution import Job, run_jobs
-from astraios_analysis.figures import FIGURES
+from astraios_analysis.figures import FIGURES, drawn_figures
 from astraios_analysis.manifest import figure_files, update_manifest
 
 # The order in which the study's questions build on each other: of the report and of execution.
-NOTEBOOKS = ("model_suite", "task_performance", "robustness_security", "scale_transfer")
+NOTEBOOKS = (
+    "model_suite",
+    "cross_entropy",
+    "task_performance",
+    "robustness_security",
+    "loss_performance",
+    "scale_transfer",
+)
 FOLDER_PARAMETERS = ("data_dir", "figures_dir")
 REPORT = "report.html"
 
@@ -234,10 +241,10 @@ def _run(jobs: Sequence[Job], *, n_parallel: int, progress: bool) -> dict[str, s
 
 def _outputs(figures_dir: Path) -> dict[str, list[Path]]:
     """Return the figure files that exist, by the notebook that draws them."""
-    names: dict[str, list[str]] = {}
-    for spec in FIGURES.values():
-        names.setdefault(spec.notebook, []).append(spec.name)
-    return {notebook: figure_files(figures_dir, of_notebook) for notebook, of_notebook in names.items()}
+    return {
+        notebook: figure_files(figures_dir, [stem for stem, _, _ in drawn_figures(figures_dir, notebook, FIGURES)])
+        for notebook in dict.fromkeys(spec.notebook for spec in FIGURES.values())
+    }
 
 
 def _raise_failures(outcomes: Mapping[str, str | None], chosen: Sequence[str]) -> None:

@@ -16,8 +16,9 @@ import mistune
 import nbformat
 import pandas as pd
 
-from astraios_analysis.figures import FIGURES, FigureSpec
+from astraios_analysis.figures import FIGURES, FigureSpec, drawn_figures
 from astraios_analysis.manifest import MANIFEST, figure_files, file_hash, read_manifest, write_text
+from astraios_analysis.released import GRID
 from astraios_analysis.render import REPORT, RenderError, find_notebooks, order_notebooks
 
 TITLE = "Astraios: figures and tables"
@@ -113,16 +114,24 @@ def _section(
         "introduction": _to_html(text),
         "executed": _link(executed, build_dir),
         "figures": [
-            _figure(spec, figures_dir, build_dir, spec.describe(**parameters))
-            for spec in FIGURES.values()
-            if spec.notebook == name
+            _figure(stem, spec, grid, figures_dir, build_dir, spec.describe(**parameters))
+            for stem, spec, grid in _figures_of(name, figures_dir)
         ],
     }
 
 
+def _figures_of(notebook: str, figures_dir: Path) -> list[tuple[str, FigureSpec, str]]:
+    """Return a notebook's figures, grid by grid; one that no grid has stands once, to be named as not rendered."""
+    drawn = drawn_figures(figures_dir, notebook, FIGURES)
+    known = {spec.name for _, spec, _ in drawn}
+    missing = [(name, spec, "") for name, spec in FIGURES.items() if spec.notebook == notebook and name not in known]
+    order = list(FIGURES)
+    return sorted([*drawn, *missing], key=lambda item: order.index(item[1].name))
+
+
 def _notice(manifest: Mapping | None, name: str, figures_dir: Path) -> str | None:
     """Return a warning if a notebook's figures are not those that the manifest describes."""
-    figures = [spec.name for spec in FIGURES.values() if spec.notebook == name]
+    figures = [stem for stem, _, _ in drawn_figures(figures_dir, name, FIGURES)]
     files = {path.name: file_hash(path) for path in figure_files(figures_dir, figures)}
     if not manifest or not files or manifest["notebooks"].get(name, {}).get("outputs") == files:
         return None
@@ -134,12 +143,14 @@ def _to_html(markdown: str) -> str:
     return str(mistune.create_markdown(escape=True, plugins=["table", "strikethrough"])(markdown))
 
 
-def _figure(spec: FigureSpec, figures_dir: Path, build_dir: Path, caption: str) -> dict[str, object]:
-    picture, twin = (figures_dir / f"{spec.name}.{kind}" for kind in ("png", "csv"))
-    links = [(kind.upper(), _link(figures_dir / f"{spec.name}.{kind}", build_dir)) for kind in ("pdf", "png", "csv")]
+def _figure(
+    stem: str, spec: FigureSpec, grid: str, figures_dir: Path, build_dir: Path, caption: str
+) -> dict[str, object]:
+    picture, twin = (figures_dir / f"{stem}.{kind}" for kind in ("png", "csv"))
+    links = [(kind.upper(), _link(figures_dir / f"{stem}.{kind}", build_dir)) for kind in ("pdf", "png", "csv")]
     return {
-        "name": spec.name,
-        "title": spec.title,
+        "name": stem,
+        "title": f"{spec.title}: grid {grid}" if grid not in ("", GRID) else spec.title,
         "caption": caption,
         "picture": base64.b64encode(picture.read_bytes()).decode("ascii") if picture.is_file() else None,
         "links": [(kind, link) for kind, link in links if link],

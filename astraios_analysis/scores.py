@@ -286,8 +286,8 @@ def mean_performance(
                 f"{record.run_id} has no primary score on {', '.join(missing)}; leave the run or the set out"
             )
         scores = [score for score in found.values() if score is not None]
-        draws, kinds = zip(*(bootstrap.draws(record, score) for score in scores), strict=True)
-        lower, upper = percentile_interval(np.mean(draws, axis=0), level)
+        draws, kinds = mean_draws(record, scores, bootstrap)
+        lower, upper = percentile_interval(draws, level)
         rows.append(
             {
                 "grid": record.grid,
@@ -299,9 +299,15 @@ def mean_performance(
                 "lower": lower,
                 "upper": upper,
                 "level": level,
-                "interval": "; ".join(dict.fromkeys(kinds)),
+                "interval": kinds,
                 "n_datasets": len(datasets),
                 "datasets": " ".join(datasets),
             }
         )
     return pd.DataFrame(rows)
+
+
+def mean_draws(record: RunRecord, scores: Sequence[Score], bootstrap: ProblemBootstrap) -> tuple[np.ndarray, str]:
+    """Return draws of the mean of a run's scores, shape (n_draws,), and how they were made."""
+    draws, kinds = zip(*(bootstrap.draws(record, score) for score in scores), strict=True)
+    return np.mean(draws, axis=0), "; ".join(dict.fromkeys(kinds))

@@ -122,7 +122,7 @@ def draw_methods(axes: Axes, table: pd.DataFrame, *, line: bool = True, hollow: 
 
 
 def size_axis(
-    axes: Axes, sizes: Iterable[int], *, label: bool = True, margin: float = 1.35, label_width: float = 0.2
+    axes: Axes, sizes: Iterable[int], *, label: bool = True, margin: float = 1.35, label_width: float = 0.165
 ) -> None:
     """Make the horizontal axis a log axis of base size with a tick at each measured size.
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from astraios_analysis.figures import FIGURES
+from astraios_analysis.figures import FIGURES, find_spec
 
 # Fits and resampling go through linear algebra, which differs in the last digits between machines.
 RELATIVE, ABSOLUTE = 1e-4, 1e-6
@@ -50,8 +50,8 @@ def compare(committed_dir: str | Path, new_dir: str | Path) -> list[str]:
     differences = [f"{name}: is in {committed_dir} only" for name in sorted(committed.keys() - new.keys())]
     differences += [f"{name}: is in {new_dir} only" for name in sorted(new.keys() - committed.keys())]
     for name in sorted(committed.keys() & new.keys()):
-        spec = FIGURES.get(Path(name).stem)
-        fitted = spec.fitted_columns if spec else ()
+        named = find_spec(Path(name).stem, FIGURES)
+        fitted = named[0].fitted_columns if named else ()
         differences += [f"{name}: {text}" for text in _compare_files(committed[name], new[name], fitted)]
     return differences
 

@@ -29,7 +29,7 @@ def test_figure_table_says_why_where_there_is_no_figure():
 def test_each_figure_is_saved_by_the_notebook_it_names():
     for spec in FIGURES.values():
         notebook = (ROOT / "notebooks" / f"{spec.notebook}.ipynb").read_text()
-        assert f'\\"{spec.name}\\", figures_dir' in notebook
+        assert f'\\"{spec.name}\\", figures.' in notebook
 
 
 def test_links_in_the_documentation_lead_somewhere():

@@ -155,7 +155,7 @@ def test_specs_are_complete(name):
     spec = figures.FIGURES[name]
     assert spec.name == name and spec.title and spec.caption.endswith(".")
     notebook = ROOT / "notebooks" / f"{spec.notebook}.ipynb"
-    assert f'\\"{name}\\", figures_dir' in notebook.read_text()
+    assert f'\\"{name}\\", figures.' in notebook.read_text()
 
 
 def test_caption_names_the_level_and_the_target_that_a_notebook_ran_with():

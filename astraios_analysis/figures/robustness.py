@@ -1,17 +1,20 @@
 """Robustness and security: ReCode by category and transformation, and how many security completions parse."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
+from astraios_analysis.figures.models import draw_models, model_handles, twin_columns
 from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.figures.tasks import COLUMNS, models_in
 from astraios_analysis.metrics import DATASETS, METRICS
+from astraios_analysis.seeds import keep_means, seed_words
 from astraios_analysis.style import (
     METHOD_STYLES,
     describe_models,
-    draw_methods,
     interval_handle,
     method_legend,
     note,
@@ -44,26 +47,33 @@ def recode_categories(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         One row of panels a measure, one column a category.
     DataFrame
     """
+    return draw_categories(scores, CATEGORIES, "recode_categories")
+
+
+def draw_categories(scores: pd.DataFrame, categories: Sequence[str], name: str) -> tuple[Figure, pd.DataFrame]:
+    """Draw `MEASURES` by size for categories of changed prompts; ``name`` is the figure's, for errors."""
     parts = []
     for setting, metric, measure in MEASURES:
-        chosen = scores["dataset"].isin(CATEGORIES) & (scores["setting"] == setting) & (scores["metric"] == metric)
-        parts.append(scores.loc[chosen, COLUMNS].assign(measure=measure))
+        chosen = scores["dataset"].isin(categories) & (scores["setting"] == setting) & (scores["metric"] == metric)
+        parts.append(scores.loc[chosen, twin_columns(scores, COLUMNS)].assign(measure=measure))
     table = round_table(pd.concat(parts, ignore_index=True))
-    require_rows(table, "recode_categories", f"scores on {', '.join(CATEGORIES)}")
-    shown = [name for name in CATEGORIES if name in set(table["dataset"])]
+    require_rows(table, name, f"scores on {', '.join(categories)}")
+    shown = [dataset for dataset in categories if dataset in set(table["dataset"])]
     figure, axes = small_multiples(len(MEASURES) * len(shown), len(shown), row_height=1.8, sharey="row")
     suite = models_in(scores)
     for position, panel in enumerate(axes):
-        (_, _, measure), name = MEASURES[position // len(shown)], shown[position % len(shown)]
-        rows = table[(table["measure"] == measure) & (table["dataset"] == name)]
-        draw_methods(panel, rows)
+        (_, _, measure), dataset = MEASURES[position // len(shown)], shown[position % len(shown)]
+        rows = table[(table["measure"] == measure) & (table["dataset"] == dataset)]
+        draw_models(panel, rows)
         size_axis(panel, scores["n_params_base"], label=position >= len(axes) - len(shown))
-        panel.set_title(DATASETS[name].title, loc="left")
+        panel.set_title(DATASETS[dataset].title, loc="left")
         problems = f"\n{rows['n_items'].iloc[0]} problems" if len(rows) else ""
+        problems += f", {seed_words(rows)}" if seed_words(rows) else ""
         note(panel, f"{describe_models(models_in(rows), suite)}{problems}", width=54, reserve=2)
         panel.set_ylabel(measure if position % len(shown) == 0 else "")
     start_at_zero(axes)
-    method_legend(figure, table["method"], [interval_handle(table["level"].iloc[0], table["interval"])])
+    bars = interval_handle(table["level"].iloc[0], table["interval"])
+    method_legend(figure, table["method"], [bars, *model_handles(table)])
     return figure, table
 
 
@@ -77,11 +87,24 @@ def recode_transformations(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     DataFrame
         ``dataset, setting, size, n_params_base, value`` (mean over methods), ``lowest``, ``highest``, ``n_methods``.
     """
-    chosen = (
-        scores["dataset"].isin(CATEGORIES) & (scores["metric"] == "robust_drop@1") & ~scores["setting"].isin(_SUMMARIES)
+    return draw_transformations(
+        scores,
+        CATEGORIES,
+        "recode_transformations",
+        "worst of 5 seeds where random; negative: the change helps",
     )
-    require_rows(scores[chosen], "recode_transformations", f"relative drops on {', '.join(CATEGORIES)}")
-    groups = scores[chosen].groupby(["dataset", "setting", "size", "n_params_base"], sort=False)["value"]
+
+
+def draw_transformations(
+    scores: pd.DataFrame, categories: Sequence[str], name: str, words: str
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw the relative drop of each change by size; ``name`` is the figure's, ``words`` go below its title."""
+    models = keep_means(scores)
+    chosen = (
+        models["dataset"].isin(categories) & (models["metric"] == "robust_drop@1") & ~models["setting"].isin(_SUMMARIES)
+    )
+    require_rows(models[chosen], name, f"relative drops on {', '.join(categories)}")
+    groups = models[chosen].groupby(["dataset", "setting", "size", "n_params_base"], sort=False)["value"]
     table = groups.agg(value="mean", lowest="min", highest="max", n_methods="count").reset_index()
     table = round_table(table.sort_values(["dataset", "setting", "n_params_base"]))
     table["label"] = table["dataset"].map(lambda name: DATASETS[name].title) + ": " + table["setting"]
@@ -109,8 +132,8 @@ def recode_transformations(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     axes.set(xlabel="base model parameters", ylabel="")
     axes.tick_params(left=False, bottom=False)
     axes.set_title("Relative drop by transformation", loc="left")
-    words = f"mean over {most} methods unless said; worst of 5 seeds where random; negative: the change helps"
-    note(axes, words, width=110)
+    runs = f" ({seed_words(scores)} each)" if seed_words(scores) else ""
+    note(axes, f"mean over {most} methods{runs} unless said; {words}", width=110)
     return figure, table.drop(columns="label")
 
 

@@ -9,10 +9,12 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from astraios_analysis.records import FileProblem, RecordError
+from astraios_analysis.released import GRID
 from astraios_analysis.style import size_label
 
 # Figures are drawn from their rounded twin: the last bits of a sum differ between machines, a figure should not.
 SIGNIFICANT_DIGITS = 8
+SUFFIXES = ("csv", "pdf", "png")
 
 
 class FigureError(ValueError):
@@ -26,7 +28,7 @@ class FigureSpec:
     Attributes
     ----------
     name : str
-        File stem.
+        Stem of the files for the released models; `figure_stem` has those for other grids.
     title, caption : str
         In words. The caption names the intervals; ``{level}`` and ``{target}`` in it stand for the notebook's
         parameters (see `describe`).
@@ -53,6 +55,11 @@ class FigureSpec:
             Size that is predicted, in base parameters.
         """
         return self.caption.replace("{level}", f"{100 * level:g} %").replace("{target}", size_label(target_size))
+
+
+def figure_stem(name: str, grid: str) -> str:
+    """Return the file stem of a grid's figure: the figure's name for the released models, else with the grid's."""
+    return name if grid == GRID else f"{name}_{grid}"
 
 
 def require_rows(table: pd.DataFrame, figure: str, needs: str) -> None:

@@ -1,4 +1,4 @@
-"""The model suite: how many parameters each method updates at each size."""
+"""The model suite: how many parameters each method updates at each size, and what tuning costs."""
 
 from itertools import pairwise
 
@@ -6,8 +6,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from astraios_analysis.figures.models import draw_seeds, model_handles, plain_log, split_held_out, twin_columns
 from astraios_analysis.figures.spec import require_rows, round_table
-from astraios_analysis.style import METHOD_STYLES, describe_models, note, size_axis, size_label, small_multiples
+from astraios_analysis.style import (
+    METHOD_STYLES,
+    describe_models,
+    dodge,
+    method_legend,
+    note,
+    size_axis,
+    size_label,
+    small_multiples,
+)
 
 COLUMNS = [
     "size",
@@ -17,6 +27,12 @@ COLUMNS = [
     "n_params_base_nonembedding",
     "n_params_updated",
 ]
+# Columns of a run's cost: title, label and unit of the axis.
+_COSTS = {
+    "flop": ("Operations", "FLOP of tuning, 1e12", 1e12),
+    "seconds": ("Time", "seconds of tuning", 1.0),
+    "peak_memory_bytes": ("Memory", "peak memory, GiB", 2.0**30),
+}
 
 
 def updated_parameters(runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
@@ -34,7 +50,7 @@ def updated_parameters(runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         Exact counts and ``percent_updated``, added parameters counted in the total.
     """
     table = (
-        runs[COLUMNS]
+        runs[twin_columns(runs, COLUMNS)]
         .drop_duplicates()
         .assign(
             percent_updated=lambda rows: 100 * rows["n_params_updated"].astype(float) / rows["n_params"].astype(float)
@@ -55,6 +71,8 @@ def updated_parameters(runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     models = list(zip(table["size"], table["method"], strict=True))
     for axes in (count, share):
         note(axes, f"exact counts, {describe_models(models, models)}")
+    if handles := model_handles(table):
+        figure.legend(handles=handles, loc="outside upper center", frameon=False)
     return figure, table
 
 
@@ -65,6 +83,11 @@ def _draw(axes: Axes, table: pd.DataFrame, column: str) -> None:
         style, rows = METHOD_STYLES[method], rows.sort_values("n_params_base")
         x, y = rows["n_params_base"].astype(float), rows[column].astype(float)
         axes.plot(x, y, color=style.colour, marker=style.marker, markeredgecolor="white", markeredgewidth=0.3)
+        held_out = split_held_out(rows)[1]
+        hollow = {"markerfacecolor": "white", "markeredgecolor": style.colour, "markeredgewidth": 0.8}
+        axes.plot(
+            held_out["n_params_base"].astype(float), held_out[column].astype(float), style.marker, **hollow, zorder=3
+        )
         ends[method] = (float(x.iloc[-1]), float(y.iloc[-1]))
     size_axis(axes, table["n_params_base"])
     _label_ends(axes, ends)
@@ -99,3 +122,54 @@ def _spread(heights: dict[str, float], gap: float = 0.055) -> dict[str, float]:
                 placed[lower] -= overlap / 2
                 placed[upper] += overlap / 2
     return placed
+
+
+def training_cost(runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw floating-point operations, seconds and peak memory of tuning by base size and method.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        One row a run (`records.to_frame` with ``per="run"``).
+
+    Returns
+    -------
+    Figure
+        Means over seeds, with single runs as small points; vertical axes logarithmic.
+    DataFrame
+        One row a run and measure: ``value`` in FLOP, seconds, or bytes.
+    """
+    parts = [
+        runs.assign(measure=measure, value=runs[measure].astype(float))[runs[measure].notna()] for measure in _COSTS
+    ]
+    own = pd.concat(parts, ignore_index=True)
+    require_rows(own, "training_cost", "runs whose cost was recorded")
+    table = round_table(own[[*twin_columns(own, ["size", "method", "n_params_base"]), "seed", "measure", "value"]])
+    shown = [measure for measure in _COSTS if measure in set(table["measure"])]
+    figure, axes = small_multiples(len(shown), len(shown), row_height=2.5)
+    models = list(dict.fromkeys(zip(runs["size"], runs["method"], strict=True)))
+    for panel, measure in zip(axes, shown, strict=True):
+        rows = table[table["measure"] == measure]
+        title, label, unit = _COSTS[measure]
+        _draw_costs(panel, rows, unit)
+        size_axis(panel, rows["n_params_base"])
+        panel.set_title(title, loc="left")
+        panel.set_ylabel(label)
+        here = list(dict.fromkeys(zip(rows["size"], rows["method"], strict=True)))
+        n_seeds = rows.groupby(["size", "method"]).size().max()
+        note(panel, f"{describe_models(here, models)}, {n_seeds} run{'s' if n_seeds > 1 else ''} each", width=40)
+    method_legend(figure, table["method"])
+    return figure, table
+
+
+def _draw_costs(panel: Axes, rows: pd.DataFrame, unit: float) -> None:
+    panel.set_yscale("log")
+    for method, own in rows.groupby("method", sort=False):
+        x, y = dodge(own["n_params_base"], method), own["value"] / unit
+        mean = own.groupby("n_params_base")["value"].mean() / unit
+        style = METHOD_STYLES[method]
+        if len(mean) < len(own):
+            draw_seeds(panel, x, y, method)
+        looks = {"markeredgecolor": "white", "markeredgewidth": 0.3, "linewidth": 0.7}
+        panel.plot(dodge(mean.index, method), mean, color=style.colour, marker=style.marker, **looks)
+    plain_log(panel)

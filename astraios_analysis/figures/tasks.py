@@ -8,15 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from astraios_analysis.figures.models import draw_models, model_handles, twin_columns
 from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.metrics import DATASETS, METRICS, STUDY_DATASETS
 from astraios_analysis.schema import METHODS
 from astraios_analysis.scores import primary_frame
+from astraios_analysis.seeds import seed_words
 from astraios_analysis.style import (
     GREY,
     METHOD_STYLES,
     describe_models,
-    draw_methods,
     interval_handle,
     method_legend,
     note,
@@ -42,6 +43,9 @@ COLUMNS = [
     "source",
 ]
 Model = tuple[str, str]
+# Chance levels below this lie on the axis.
+_VISIBLE = 0.01
+_LONG_LABEL = 40
 
 
 def models_in(table: pd.DataFrame) -> list[Model]:
@@ -64,37 +68,66 @@ def task_performance(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     DataFrame
         One row for each point drawn.
     """
-    table = round_table(primary_rows(scores, STUDY_DATASETS))
-    require_rows(table, "task_performance", "a primary score on one of the study's data sets")
-    shown = [name for name in STUDY_DATASETS if name in set(table["dataset"])]
-    figure, axes = small_multiples(len(shown), 4)
-    for position, (panel, name) in enumerate(zip(axes, shown, strict=True)):
-        rows = table[table["dataset"] == name]
-        _panel(panel, rows, name, models_in(scores))
-        size_axis(panel, scores["n_params_base"], label=position + 4 >= len(shown))
+    return draw_tasks(scores, STUDY_DATASETS, "task_performance", "the study's")
+
+
+def draw_tasks(
+    scores: pd.DataFrame, datasets: Sequence[str], name: str, whose: str, n_columns: int = 4
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw the primary scores of data sets by size and method, one panel a data set.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Scores with intervals of one grid.
+    datasets : sequence of str
+        In the order of the panels; those without a score have none.
+    name : str
+        The figure's, for errors.
+    whose : str
+        Whose data sets these are, in words.
+    n_columns : int
+
+    Raises
+    ------
+    FigureError
+        If there is no such score.
+    """
+    table = round_table(primary_rows(scores, datasets))
+    require_rows(table, name, f"a primary score on one of {whose} data sets")
+    shown = [dataset for dataset in datasets if dataset in set(table["dataset"])]
+    figure, axes = small_multiples(len(shown), n_columns)
+    for position, (panel, dataset) in enumerate(zip(axes, shown, strict=True)):
+        rows = table[table["dataset"] == dataset]
+        _panel(panel, rows, dataset, models_in(scores))
+        size_axis(panel, scores["n_params_base"], label=position + n_columns >= len(shown))
     start_at_zero(axes)
     bars = interval_handle(table["level"].iloc[0], table["interval"])
-    method_legend(figure, table["method"], [bars, *_reference_handles()])
+    has_commonest = any(DATASETS[dataset].majority not in (None, DATASETS[dataset].chance) for dataset in shown)
+    references = _reference_handles() if has_commonest else _reference_handles()[1:]
+    method_legend(figure, table["method"], [bars, *references, *model_handles(table)])
     return figure, table
 
 
 def primary_rows(scores: pd.DataFrame, datasets: Sequence[str]) -> pd.DataFrame:
     """Return the primary scores of data sets, in their order, with the columns of a CSV twin."""
     primary = primary_frame(scores)
-    return pd.concat([primary.loc[primary["dataset"] == name, COLUMNS] for name in datasets], ignore_index=True)
+    columns = twin_columns(scores, COLUMNS)
+    return pd.concat([primary.loc[primary["dataset"] == name, columns] for name in datasets], ignore_index=True)
 
 
 def _panel(panel: Axes, rows: pd.DataFrame, name: str, suite: list[Model]) -> None:
     known = DATASETS[name]
-    draw_methods(panel, rows)
-    if known.majority is not None:
+    draw_models(panel, rows)
+    if known.majority is not None and known.majority != known.chance:
         panel.axhline(known.majority, color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
-    if known.chance:
+    if known.chance and known.chance >= _VISIBLE:
         panel.axhline(known.chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
     panel.set_title(known.title, loc="left")
     n_items, source = rows["n_items"].iloc[0], rows["source"].iloc[0]
     items = "problems" if known.kind == "generation" else "items"
-    note(panel, f"{describe_models(models_in(rows), suite)}\n{n_items} {items}, {source}", width=31, reserve=3)
+    words = seed_words(rows) or source
+    note(panel, f"{describe_models(models_in(rows), suite)}\n{n_items} {items}, {words}", width=31, reserve=3)
     panel.set_ylabel(METRICS[known.primary_metric or ""].label)
 
 
@@ -127,13 +160,17 @@ def mean_performance(means: dict[str, pd.DataFrame], suite: list[Model]) -> tupl
     figure, axes = small_multiples(len(means), len(means), row_height=2.6, sharey=False)
     for panel, title in zip(axes, means, strict=True):
         rows = table[table["panel"] == title]
-        draw_methods(panel, rows)
+        draw_models(panel, rows)
         size_axis(panel, table["n_params_base"])
         panel.set_ylabel("mean of primary scores")
         panel.set_title(title, loc="left")
         names = [DATASETS[name].title for name in rows["datasets"].iloc[0].split()]
-        note(panel, f"{describe_models(models_in(rows), suite)}\nmean of {', '.join(names)}", width=42, reserve=5)
-    method_legend(figure, table["method"], [interval_handle(table["level"].iloc[0], table["interval"])])
+        names = [name.removeprefix("Embedded ") if title.startswith("Embedded") else name for name in names]
+        words = f", {seed_words(rows)}" if seed_words(rows) else ""
+        shown = describe_models(models_in(rows), suite)
+        note(panel, f"{shown}{words}\nmean of {', '.join(names)}", width=42, reserve=5)
+    bars = interval_handle(table["level"].iloc[0], table["interval"])
+    method_legend(figure, table["method"], [bars, *model_handles(table)])
     return figure, table
 
 
@@ -243,5 +280,8 @@ def best_method(ranks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     axes.grid(False)
     axes.set(xlabel="", ylabel="")
     axes.tick_params(left=False, bottom=False)
-    axes.set_title("Probability of being the best method, largest size at which most methods were measured", loc="left")
+    # Beside long names there is less room for a title.
+    comma = ",\n" if max(map(len, labels.values())) > _LONG_LABEL else ", "
+    words = f"Probability of being the best method{comma}largest size at which most methods were measured"
+    axes.set_title(words, loc="left")
     return figure, table

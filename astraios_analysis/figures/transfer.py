@@ -9,13 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from astraios_analysis.backtests import backtest, summarise_backtest
+from astraios_analysis.figures.models import columns_for, draw_seeds, model_handles, split_held_out
 from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.figures.tasks import models_in
 from astraios_analysis.fits import Fit, fit_by
 from astraios_analysis.laws import Law
 from astraios_analysis.metrics import DATASETS, METRICS
-from astraios_analysis.predictions import predict
+from astraios_analysis.predictions import MAX_REACH, predict
 from astraios_analysis.schema import METHODS
+from astraios_analysis.seeds import keep_means, keep_seeds, seed_words
 from astraios_analysis.style import (
     GREY,
     METHOD_STYLES,
@@ -29,11 +31,37 @@ from astraios_analysis.style import (
     small_multiples,
 )
 
+_MEASURED = ["dataset", "metric", "size", "method", "n_params_base", "value", "lower", "upper", "level", "n_items"]
 POOLING_WORDS = {
     ("per_method",): "own slope for each method",
     ("pooled",): "one slope for all methods",
     ("per_method", "pooled"): "own or shared slopes",
 }
+
+
+def choose_target(primary: pd.DataFrame, target: float) -> float:
+    """Return a size to predict at that a grid's sizes support.
+
+    Parameters
+    ----------
+    primary : DataFrame
+        Primary scores.
+    target : float
+        The size wished for, in base parameters.
+
+    Returns
+    -------
+    float
+        ``target`` if it lies within `MAX_REACH` of the fitted sizes; else the largest held-out size, where prediction
+        and measurement can be compared, or twice the largest size.
+    """
+    if primary.empty:
+        return target
+    fitted, held_out = split_held_out(primary)
+    largest = float((fitted if len(fitted) else primary)["n_params_base"].max())
+    if largest / MAX_REACH <= target <= largest * MAX_REACH:
+        return target
+    return float(held_out["n_params_base"].max()) if len(held_out) else 2 * largest
 
 
 def score_scaling(
@@ -57,12 +85,17 @@ def score_scaling(
         Lines are solid over the fitted sizes and dashed beyond; bars at the target are 50 % (thick) and 95 % (thin)
         prediction intervals for a new run.
     DataFrame
-        Measured rows (``kind`` measured), lines (line) and predictions (prediction).
+        Measured rows (``kind`` measured, or held_out; of several seeds means, and rows of kind seed), lines (line)
+        and predictions (prediction).
     """
     parts = [_scaling_rows(primary[primary["dataset"] == name], law, target) for name in datasets]
+    seeds = keep_seeds(primary)
+    seeds = seeds.loc[seeds["dataset"].isin(datasets), _MEASURED].assign(kind="seed")
+    parts += [seeds] if len(seeds) else []
     table = round_table(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
     require_rows(table, "score_scaling", "a data set with primary scores at three sizes")
-    figure, axes = small_multiples(len(datasets), 4, row_height=1.85)
+    n_columns = columns_for(datasets)
+    figure, axes = small_multiples(len(datasets), n_columns, row_height=1.85)
     suite = models_in(primary)
     for position, (panel, name) in enumerate(zip(axes, datasets, strict=True)):
         rows = table[table["dataset"] == name]
@@ -71,9 +104,10 @@ def score_scaling(
         panel.set_title(DATASETS[name].title, loc="left")
         poolings = tuple(sorted(set(rows.loc[rows["kind"] == "prediction", "pooling"])))
         shown = describe_models(models_in(measured), suite)
+        shown += f", {seed_words(own)}" if seed_words(own := primary[primary["dataset"] == name]) else ""
         note(panel, f"{shown}\n{POOLING_WORDS[poolings]}", width=33, reserve=3)
         panel.set_ylabel(METRICS[DATASETS[name].primary_metric or ""].label)
-        panel.set_xlabel("base model parameters" if position + 4 >= len(datasets) else "")
+        panel.set_xlabel("base model parameters" if position + n_columns >= len(datasets) else "")
     measured = primary[primary["dataset"].isin(datasets)]
     handles = [
         interval_handle(measured["level"].iloc[0], measured["interval"]),
@@ -81,16 +115,17 @@ def score_scaling(
         Line2D([], [], color=GREY, linewidth=1.1, linestyle="--", label="extrapolated"),
         Line2D([], [], color=GREY, linewidth=2.2, label="50 %"),
         Line2D([], [], color=GREY, linewidth=0.7, label="95 % prediction interval"),
+        *model_handles(measured),
     ]
     method_legend(figure, table["method"], handles)
     return figure, table
 
 
 def _scaling_rows(own: pd.DataFrame, law: Law, target: float) -> pd.DataFrame:
+    own = keep_means(own)
     fits = fit_by(own, law)
-    keep = ["dataset", "metric", "size", "method", "n_params_base", "value", "lower", "upper", "level", "n_items"]
     is_held_out = own["held_out"].astype(bool)
-    measured = own[keep].assign(kind=np.where(is_held_out, "held_out", "measured"), pooling="", dof=pd.NA)
+    measured = own[_MEASURED].assign(kind=np.where(is_held_out, "held_out", "measured"), pooling="", dof=pd.NA)
     rows = []
     for method, fitted in fits.items():
         shared = {"dataset": own["dataset"].iloc[0], "metric": own["metric"].iloc[0], "method": method}
@@ -136,103 +171,8 @@ def _scaling_panel(panel: Axes, rows: pd.DataFrame, target: float) -> None:
     size_axis(panel, sizes, label=False, margin=1.45, label_width=0.18)
     panel.tick_params(axis="x", labelsize=6)
     panel.set_ylim(0, 1)
-
-
-def small_against_large(primary: pd.DataFrame, transfers: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw each method's score at the smallest size against its score at the largest, for each data set.
-
-    Parameters
-    ----------
-    primary : DataFrame
-        Primary scores with intervals.
-    transfers : DataFrame
-        `regressions.rank_transfer` of several data sets; gives the pairs of sizes and the correlations.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        One row for each method of each data set: ``small, small_lower, small_upper, large, ...``.
-    """
-    require_rows(transfers, "small_against_large", "scores of four methods at two sizes")
-    smallest = transfers["n_params_small"] == transfers.groupby("dataset")["n_params_small"].transform("min")
-    pairs = transfers[smallest & (transfers["statistic"] == "spearman")]
-    parts = []
-    for pair in pairs.to_dict("records"):
-        sides = [_side(primary, pair, side) for side in ("small", "large")]
-        parts.append(sides[0].merge(sides[1], on=["dataset", "metric", "method"], validate="one_to_one"))
-    table = round_table(pd.concat(parts, ignore_index=True))
-    figure, axes = small_multiples(len(pairs), 4)
-    for panel, pair in zip(axes, pairs.to_dict("records"), strict=True):
-        rows = table[table["dataset"] == pair["dataset"]]
-        for row in rows.to_dict("records"):
-            style = METHOD_STYLES[row["method"]]
-            panel.plot([row["small_lower"], row["small_upper"]], [row["large"]] * 2, color=style.colour, linewidth=0.6)
-            panel.plot([row["small"]] * 2, [row["large_lower"], row["large_upper"]], color=style.colour, linewidth=0.6)
-            panel.plot(row["small"], row["large"], style.marker, color=style.colour, markeredgewidth=0, zorder=3)
-        panel.set_title(DATASETS[pair["dataset"]].title, loc="left")
-        who = _describe_methods(pair["methods"], transfers)
-        note(panel, f"{who}\nSpearman {pair['value']:.2f}, p = {pair['p_value']:.2g}", width=36, reserve=2)
-        panel.set_xlabel(f"{METRICS[rows['metric'].iloc[0]].label}, {pair['size_small']}")
-        panel.set_ylabel(f"{METRICS[rows['metric'].iloc[0]].label}, {pair['size_large']}")
-    drawn = primary[primary["dataset"].isin(pairs["dataset"])]
-    method_legend(figure, table["method"], [interval_handle(drawn["level"].iloc[0], drawn["interval"])])
-    return figure, table
-
-
-def _describe_methods(compared: str, transfers: pd.DataFrame) -> str:
-    """Say how many methods are compared, and which of those measured anywhere are not."""
-    methods, everyone = compared.split(), {method for names in transfers["methods"] for method in names.split()}
-    missing = [METHOD_STYLES[method].label for method in METHODS if method in everyone.difference(methods)]
-    return f"{len(methods)} methods" + (f" (not {' '.join(missing)})" if missing else "")
-
-
-def _side(primary: pd.DataFrame, pair: dict, side: str) -> pd.DataFrame:
-    chosen = (primary["dataset"] == pair["dataset"]) & (primary["n_params_base"] == pair[f"n_params_{side}"])
-    columns = {"size": f"size_{side}", "value": side, "lower": f"{side}_lower", "upper": f"{side}_upper"}
-    return primary.loc[chosen, ["dataset", "metric", "method", *columns]].rename(columns=columns)
-
-
-def rank_transfer(transfers: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the rank correlation of methods between each smaller size and the largest, for each data set.
-
-    Parameters
-    ----------
-    transfers : DataFrame
-        `regressions.rank_transfer` of several data sets.
-
-    Returns
-    -------
-    Figure
-        Bars are percentile intervals over problems; a tick marks about the most that rank noise lets one see.
-    DataFrame
-    """
-    require_rows(transfers, "rank_transfer", "scores of four methods at two sizes")
-    table = round_table(transfers)
-    labels = [
-        f"{DATASETS[row['dataset']].title}, {row['size_small']} to {row['size_large']}, "
-        f"{_describe_methods(row['methods'], table)}"
-        for row in table[table["statistic"] == "spearman"].to_dict("records")
-    ]
-    figure, axes = small_multiples(2, 2, row_height=0.155 * len(labels) + 0.5, sharey=True)
-    for panel, statistic in zip(axes, ("spearman", "kendall"), strict=True):
-        for position, row in enumerate(table[table["statistic"] == statistic].to_dict("records")):
-            panel.plot([row["lower"], row["upper"]], [position, position], color="#0072B2", linewidth=1.0)
-            panel.plot(row["value"], position, "o", color="#0072B2")
-            panel.plot(row["ceiling"], position, "|", color=GREY, markersize=6)
-        panel.axvline(0, color="0.3", linewidth=0.8)
-        panel.set_xlim(-1.05, 1.05)
-        panel.set_xlabel("rank correlation")
-        panel.set_yticks(range(len(labels)), labels)
-        panel.set_ylim(len(labels) - 0.4, -0.6)
-        panel.set_title({"spearman": "Spearman's rho", "kendall": "Kendall's tau-b"}[statistic], loc="left")
-    observed = f"observed, {100 * table['level'].iloc[0]:g} % percentile interval over problems"
-    handles = [
-        Line2D([], [], color="#0072B2", marker="o", label=observed),
-        Line2D([], [], color=GREY, marker="|", linestyle="", label="about the most that rank noise lets one see"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    return figure, table
+    for method, own in rows[rows["kind"] == "seed"].groupby("method", sort=False):
+        draw_seeds(panel, dodge(own["n_params_base"], method), own["value"], method)
 
 
 def backtest_panels(
@@ -248,12 +188,13 @@ def backtest_panels(
         Both poolings (``is_drawn`` marks the pooled one).
     """
     poolings = ("pooled", "per_method")
+    primary = keep_means(primary)
     parts = [backtest(primary, name, pooling=p, level=level, law=law) for name in datasets for p in poolings]
     table = round_table(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
     require_rows(table, "backtest", "methods with primary scores at three sizes")
     table["is_drawn"] = table["pooling"] == "pooled"
     summary = summarise_backtest(table[table["is_drawn"]]).set_index("dataset")
-    figure, axes = small_multiples(len(datasets), 4, row_height=2.05, sharey=True)
+    figure, axes = small_multiples(len(datasets), columns_for(datasets), row_height=2.05, sharey=True)
     for panel, name in zip(axes, datasets, strict=True):
         _backtest_panel(panel, table[(table["dataset"] == name) & table["is_drawn"]])
         panel.set_title(DATASETS[name].title, loc="left")
