@@ -7,6 +7,8 @@ from astraios_analysis.residuals import LawResiduals
 from astraios_analysis.solver import Solution, minimise
 
 _MAX_SCALE_STEPS = 200
+# Residuals below this, relative to the outcome, are the solver's and not the data's.
+_EXACT = 1e-9
 
 
 def solve(
@@ -28,6 +30,7 @@ def _solve_with_scale(problem, starts, weights, objective):
     total = weights.sum() if weights.ndim == 1 else weights.sum(axis=1)
     solution = minimise(problem, starts, weights, np.inf)
     residual = problem.evaluate(solution.phi)[0]
+    _require_scatter(problem, residual, weights)
     # Huber's own choice for a first threshold: 1.345 robust standard deviations.
     threshold = 1.345 * 1.4826 * np.median(np.abs(residual), axis=1)
     sigma = np.full(len(starts), np.nan)
@@ -35,8 +38,6 @@ def _solve_with_scale(problem, starts, weights, objective):
         solution = minimise(problem, solution.phi, weights, threshold, damping=1e-2)
         residual = problem.evaluate(solution.phi)[0]
         old, sigma = sigma, _solve_scale(residual, weights, total, objective.delta)
-        if np.any(sigma <= 0):
-            raise FitError("residuals are zero, so that their scale cannot be estimated; keep the scale fixed")
         target = objective.delta * sigma
         arrived = np.abs(target - threshold) <= 1e-12 * target
         if np.all(arrived | (np.abs(sigma - old) <= 1e-14 * sigma) & (target >= threshold)):
@@ -45,6 +46,13 @@ def _solve_with_scale(problem, starts, weights, objective):
     value = np.sum(weights * losses(residual, threshold[:, None]), axis=1) / sigma**2
     value = value + total * (np.log(sigma) + log_normaliser(objective.delta))
     return Solution(solution.phi, value, solution.gradient_norm, solution.has_converged, solution.n_steps), sigma
+
+
+def _require_scatter(problem: LawResiduals, residual: np.ndarray, weights: np.ndarray) -> None:
+    """Refuse data that the law passes through: they have no scale."""
+    size = 1.0 if problem.residual == "log" else float(np.abs(problem.target).max())
+    if np.any(np.max(np.abs(residual) * (weights > 0), axis=1) < _EXACT * size):
+        raise FitError("residuals are zero, so that their scale cannot be estimated; keep the scale fixed")
 
 
 def _solve_scale(residual: np.ndarray, weights: np.ndarray, total: np.ndarray, delta: float) -> np.ndarray:
