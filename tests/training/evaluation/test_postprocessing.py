@@ -57,7 +57,7 @@ def test_complete_functions_are_known():
 def test_a_description_is_no_longer_than_the_docstring_and_quotes_no_code():
     solution = "    return sorted(values)[len(values) // 2]\n    x = 1\n"
     said = "  It takes x = 1 and return sorted(values)[len(values) // 2] of them. And more"
-    assert cut_description(said, "d" * 65, solution, "python") == "It takes x = 1 and  of them."
+    assert cut_description(said, "d" * 67, solution, "python") == "It takes x = 1 and  of them."
     assert cut_description("Adds.\ndef f", "d" * 99, "", "python") == "Adds."
     assert cut_description("Adds.\ndef f", "d" * 99, "", "java") == "Adds.\ndef f"
 
