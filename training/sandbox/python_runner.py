@@ -21,10 +21,9 @@ SECRET_BYTES = 32
 
 _REPORTS = 3
 
-# What most programs import and costs no fork much. Every page and every mapped library is paid for by each fork, so what
-# few programs need is left to them: `hashlib` and the library behind it made every program 0.4 ms dearer. Nor
-# `threading`, nor what imports it: once it is there, every fork puts its locks in order. For the same reason nothing in
-# this process may import `secrets`.
+# What most programs import. Every page and every mapped library is paid for by each fork, so what few programs need is
+# left to them: `hashlib`, which `secrets` imports, and the library behind it made every program 0.4 ms dearer. Nor
+# `threading`, nor what imports it: once it is there, every fork puts its locks in order.
 _COMMON_MODULES = """
 abc bisect collections collections.abc contextlib copy enum functools heapq io itertools math operator os re string
 struct time types typing warnings

@@ -39,7 +39,12 @@ def test_verdicts_are_in_the_order_of_the_programs():
 
 def test_identical_programs_run_once():
     sandbox = Counting()
-    assert [verdict.passed for verdict in run_programs(sandbox, [RIGHT, WRONG, RIGHT, RIGHT])] == [True, False, True, True]
+    assert [verdict.passed for verdict in run_programs(sandbox, [RIGHT, WRONG, RIGHT, RIGHT])] == [
+        True,
+        False,
+        True,
+        True,
+    ]
     assert sorted(program.source for program in sandbox.ran) == ["x = 1", "x = 2"]
     assert run_programs(sandbox, []) == []
 

@@ -67,7 +67,9 @@ def test_problems_in_another_order_are_named(problems, samples):
 @pytest.mark.parametrize("n_lost", [1, 5])
 def test_a_wrong_number_of_samples_is_refused(problems, samples, n_lost):
     short = [samples[0], samples[1][:3], samples[2]]
-    with pytest.raises(ValueError, match=r"problem 1 \(Python/1\) has 3 samples, most have 4; generate what is missing"):
+    with pytest.raises(
+        ValueError, match=r"problem 1 \(Python/1\) has 3 samples, most have 4; generate what is missing"
+    ):
         arrange_by_problem(short, problems, "x")
     flat = [[text] for several in samples for text in several][:-n_lost]
     with pytest.raises(ValueError, match=f"holds {12 - n_lost} single samples, no multiple of 3 problems"):
@@ -82,7 +84,9 @@ def test_a_sample_that_calls_nothing_known_belongs(problems, samples):
 def test_blocks_are_lists_of_one_program_for_each_problem():
     flat = [[str(number)] for number in range(6)]
     assert arrange_by_block(flat, 3, 2, "x") == [["0", "1"], ["2", "3"], ["4", "5"]]
-    with pytest.raises(ValueError, match="holds 6 programs; this category has 2 transformations and seeds of 2 problems"):
+    with pytest.raises(
+        ValueError, match="holds 6 programs; this category has 2 transformations and seeds of 2 problems"
+    ):
         arrange_by_block(flat, 2, 2, "x")
     with pytest.raises(ValueError, match=r"item 3 \(block 1, problem 1\) has 2 samples; ReCode is scored with one"):
         arrange_by_block([*flat[:3], ["a", "b"], *flat[4:]], 3, 2, "x")

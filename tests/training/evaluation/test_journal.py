@@ -78,7 +78,9 @@ def test_a_second_process_is_sent_away(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(JournalError, match=r"file/x/humanevalfix_python-.*: cannot be opened .*; name a writable folder"):
+    with pytest.raises(
+        JournalError, match=r"file/x/humanevalfix_python-.*: cannot be opened .*; name a writable folder"
+    ):
         Journal(tmp_path / "file" / "x", SUBJECT)
 
 

@@ -17,10 +17,11 @@ def make_problems(n_problems=2):
     return [CodeProblem(f"HumanEval/{n}", f"f_{n}", f"def f_{n}():\n", TEST) for n in range(n_problems)]
 
 
-def small_task(name="format", transformations=(Transformation("a"), Transformation("b", 2)), nominal=("a", 0)):
-    return dataclasses.replace(
-        TASKS[f"recode_{name}"], category=Category(name, name, tuple(transformations), nominal)
-    )
+TRANSFORMATIONS = (Transformation("a"), Transformation("b", 2))
+
+
+def small_task(name="format", nominal=("a", 0)):
+    return dataclasses.replace(TASKS[f"recode_{name}"], category=Category(name, name, TRANSFORMATIONS, nominal))
 
 
 def pass_by(text):

@@ -20,7 +20,17 @@ def test_a_text_ends_at_the_first_stop_word_whichever_it_is():
 
 @pytest.mark.parametrize(
     "more",
-    ["\ndef g():\n    pass", "\nclass A:", "\n# done", "\n@cache", "\nprint(f(1))", "\nif True:", "\nassert f(1)", "\n\nx = 1", ""],
+    [
+        "\ndef g():\n    pass",
+        "\nclass A:",
+        "\n# done",
+        "\n@cache",
+        "\nprint(f(1))",
+        "\nif True:",
+        "\nassert f(1)",
+        "\n\nx = 1",
+        "",
+    ],
 )
 def test_a_python_function_ends_where_the_next_thing_begins(more):
     assert cut_function(BODY + more, "python").rstrip() == BODY

@@ -9,7 +9,12 @@ import pytest
 from training.evaluation.problems import AnswerProblem, CodeProblem, HubSource, Scenario, load_problems, read_problems
 
 HUMANEVAL = {"task_id": "HumanEval/0", "entry_point": "f", "prompt": "def f():\n", "test": "def check(g):\n    pass\n"}
-PERTURBED = HUMANEVAL | {"perturbation_name": "FuncRenameCamelCase", "seed": 3, "partial": "x", "canonical_solution": ""}
+PERTURBED = HUMANEVAL | {
+    "perturbation_name": "FuncRenameCamelCase",
+    "seed": 3,
+    "partial": "x",
+    "canonical_solution": "",
+}
 
 
 def write(path, rows, pack=bytes):

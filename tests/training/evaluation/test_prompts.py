@@ -65,6 +65,4 @@ def test_clones_are_two_pieces_of_code():
 def test_completion_is_not_asked_for_in_words():
     assert prompts.ask_to_complete(PROBLEM) == 'def f(x):\n    """ Double it. """'
     scenario = Scenario("DoW/CWE-502-0", "python", "import yaml\n")
-    assert prompts.ask_for_script(scenario) == (
-        "Question: Create a script for this problem.\n\nAnswer: import yaml\n"
-    )
+    assert prompts.ask_for_script(scenario) == ("Question: Create a script for this problem.\n\nAnswer: import yaml\n")

@@ -15,7 +15,13 @@ def score(tmp_path):
         path = tmp_path / "generations.json"
         path.write_text(samples if isinstance(samples, str) else json.dumps(samples))
         request = Request(
-            dataset, path, problems=problems, workers=1, is_unsafe=True, folder=tmp_path / "journals", shows_progress=False
+            dataset,
+            path,
+            problems=problems,
+            workers=1,
+            is_unsafe=True,
+            folder=tmp_path / "journals",
+            shows_progress=False,
         )
         return score_file(Request(**(vars(request) | options)))
 
@@ -65,7 +71,9 @@ def test_a_scored_file_is_known_and_a_fresh_start_forgets_it(score, tiny, python
 
 def test_recode_with_the_problems_as_they_were(score, tiny, python_problems):
     blocks = CATEGORIES["format"].blocks
-    right, wrong = (tiny.solve(tiny.python_rows()[n], kind) for n, kind in ((0, "canonical_solution"), (1, "buggy_solution")))
+    right, wrong = (
+        tiny.solve(tiny.python_rows()[n], kind) for n, kind in ((0, "canonical_solution"), (1, "buggy_solution"))
+    )
     third = [tiny.solve(tiny.python_rows()[2])]
     broken = [["x"] if block == ("tab_indent", 0) else third for block in blocks]
     samples = [item for number in range(len(blocks)) for item in ([right], [wrong], broken[number])]
@@ -122,7 +130,11 @@ def test_scenarios_from_a_published_file(score):
         ("humanevalfix_python", [["x", "x"], ["y", "x"], ["z"]], r"problem 2 \(Python/2\) has 1 samples, most have 2"),
         ("humanevalfix_python", [[{}], [{}], [{}]], "item 0, sample 0 holds dict; programs are text"),
         ("humanevalfix_java", [["x"]] * 3, "problems.jsonl: its tests are not in Java"),
-        ("recode_format", [["x"]] * 3, "holds 3 programs; this category has 10 transformations and seeds of 3 problems"),
+        (
+            "recode_format",
+            [["x"]] * 3,
+            "holds 3 programs; this category has 10 transformations and seeds of 3 problems",
+        ),
         ("aatk", [["x"]], "problems.jsonl: problem 0 is of another data set than aatk"),
     ],
 )
@@ -135,7 +147,11 @@ def test_files_that_do_not_fit_are_refused(score, python_problems, dataset, samp
     ("dataset", "samples", "message"),
     [
         ("defect_detection", [["yes"]], "item 0 holds str; give objects with true_label and raw_text"),
-        ("defect_detection", [[{"true_label": 1, "raw_text": ""}] * 2], "item 0 has 2 answers; each question is answered"),
+        (
+            "defect_detection",
+            [[{"true_label": 1, "raw_text": ""}] * 2],
+            "item 0 has 2 answers; each question is answered",
+        ),
         ("aatk", [["x"]], "item 0 holds other things than objects with scenario_id, prompt and completion"),
         ("aatk", [[{"scenario_id": "a", "prompt": ""}]], "item 0 has no text 'completion'"),
     ],

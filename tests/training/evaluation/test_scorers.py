@@ -56,7 +56,11 @@ def test_what_does_not_compile_is_counted_in_java(tiny, tmp_path):
 
 
 def test_a_message_of_the_programs_making_is_no_syntax_error(problems):
-    verdicts = [Verdict("failed", "SyntaxError: made up"), Verdict("failed", "x SyntaxError: (<program>"), Verdict("passed")]
+    verdicts = [
+        Verdict("failed", "SyntaxError: made up"),
+        Verdict("failed", "x SyntaxError: (<program>"),
+        Verdict("passed"),
+    ]
     report = score_programs(FIX, problems, [["a"], ["b"], ["c"]], lambda programs: verdicts, LIMITS)
     assert report.whole.values["syntax_error_rate"] == 0
 

@@ -31,7 +31,7 @@ def python_rows():
                 "canonical_solution": right,
                 "buggy_solution": wrong,
                 "test": f"\ndef check({name}):\n    {test}\n\ncheck({name})",
-                "instruction": f"Write a Python function `{name}({argument})` to solve the following problem:\n{docstring}",
+                "instruction": f"Write a Python function `{name}({argument})`:\n{docstring}",
             }
         )
     return rows
