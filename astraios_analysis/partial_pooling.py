@@ -4,12 +4,12 @@ For group g at size x, with t = log(x / x0) and x0 the geometric mean of the siz
 
     log y = log(E + exp(a_g - alpha_g t)) + e,   a_g ~ N(a, tau_a^2),  alpha_g ~ N(alpha, tau^2),  e ~ N(0, sigma^2)
 
-E is common; ``a`` and ``alpha`` have flat priors, E a uniform one from 0 to just below the smallest loss, and the
-ratios tau_a / sigma and tau / sigma log-uniform ones over a grid. At each node of the grid the effects are found by
-Gauss-Newton steps and integrated by Laplace's approximation, exact where the model is linear, and sigma exactly
-(empirical Bayes in the sense of Morris 1983, with what the variances leave open integrated and not plugged in). With
-``exponents="shared"`` tau is 0 and each ``a_g`` has a flat prior of its own. Everything that follows from the fit is
-computed from draws.
+E is common. ``a`` and ``alpha`` have flat priors, or, with E between 0 and just below the smallest loss, Jeffreys'
+joint one; the ratios tau_a / sigma and tau / sigma have log-uniform ones over a grid. At each node of the grid the
+effects are found by Gauss-Newton steps and integrated by Laplace's approximation, exact where the model is linear, and
+sigma exactly (empirical Bayes in the sense of Morris 1983, with what the variances leave open integrated and not
+plugged in). With ``exponents="shared"`` tau is 0 and each ``a_g`` has a flat prior of its own. Everything that follows
+from the fit is computed from draws.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ from astraios_analysis.points import Points
 from astraios_analysis.printing import table_text
 
 N_DRAWS = 20_000
-# A floor whose posterior is more than half as wide as its uniform prior has been told little by the data.
+# A floor whose posterior is more than half as wide as the range it may lie in has been told little by the data.
 _TOLD_LITTLE = 0.5
 
 
@@ -115,8 +115,9 @@ def partial_report(law: Law, points: Points, objective: Objective, *, level: flo
     for g, group in enumerate(pool.groups):
         draws |= {f"A[{group}]": amplitudes[:, g], f"alpha[{group}]": drawn.exponent[:, g]}
     draws |= {"sigma": drawn.sigma, "tau": drawn.exponent_deviation}
+    # Standard deviation of a uniform distribution over that range.
     prior = float(np.min(points.y)) / np.sqrt(12)
-    identified = not has_floor or float(drawn.floor.std()) < _TOLD_LITTLE * prior
+    identified = not has_floor or bool(drawn.floor.std() < _TOLD_LITTLE * prior)
     low, high = pool.x_range
     checklist = {
         "form": f"{points.y_name} = {law.formula} ({law.source}); A[g] and alpha[g] random over groups, E common",
