@@ -1,6 +1,7 @@
 """The ``astraios`` command: its arguments, its help and its exit codes; what it does is in `commands`."""
 
 import argparse
+import importlib
 import importlib.metadata
 import json
 import os
@@ -8,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from astraios_analysis.schema import METHODS
+from astraios_analysis import commands_claims, commands_fit, commands_plan, commands_predict, commands_rank
+from astraios_analysis.arguments import add_command, add_data, make_parser, positive
 
 DESCRIPTION = """\
 Scaling laws for tuned code language models: from measured runs to figures,
@@ -29,6 +31,9 @@ examples:
   astraios rank --dataset humanevalsynthesize_java
   astraios predict --method lora --size 34b --dataset recode_format
   astraios predict --method all --size 34b --json
+  astraios claims
+  astraios plan --size 34b --dataset recode_format
+  astraios fit --law chinchilla --x N,D --y loss --huber 1e-3 --data runs.csv
 
 results go to standard output, progress and notes to standard error.
 exit codes: 0 done, 1 something is wrong with the data or a notebook,
@@ -38,13 +43,16 @@ exit codes: 0 done, 1 something is wrong with the data or a notebook,
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
-    parser = _parser(argparse.ArgumentParser, prog="astraios", description=DESCRIPTION, epilog=EXAMPLES)
+    parser = make_parser(argparse.ArgumentParser, prog="astraios", description=DESCRIPTION, epilog=EXAMPLES)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_figures(commands)
     _add_records(commands)
-    _add_rank(commands)
-    _add_predict(commands)
+    commands_rank.add_parser(commands)
+    commands_predict.add_parser(commands)
+    commands_claims.add_parser(commands)
+    commands_plan.add_parser(commands)
+    commands_fit.add_parser(commands)
     return parser
 
 
@@ -56,23 +64,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser(make, *args: str, **kwargs: str) -> argparse.ArgumentParser:
-    return make(*args, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
-
-
-def _command(commands, name: str, summary: str, description: str, examples: str) -> argparse.ArgumentParser:
-    epilog = f"examples:\n{examples}"
-    return _parser(commands.add_parser, name, help=summary, description=description, epilog=epilog)
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: ./data)")
-    parser.add_argument("--grid", metavar="NAME", help="use this grid, for example released")
-    parser.add_argument("--run-seed", type=_seed, metavar="N", help="use runs trained with this seed")
-
-
 def _add_figures(commands) -> None:
-    figures = _command(
+    figures = add_command(
         commands,
         "figures",
         "render the notebooks: figures, tables, report",
@@ -90,7 +83,7 @@ def _add_figures(commands) -> None:
     figures.add_argument(
         "--build", type=Path, default=Path("build"), metavar="DIR", help="notebooks and report (build)"
     )
-    figures.add_argument("--jobs", type=_positive, metavar="N", help="notebooks at a time (default: one a core)")
+    figures.add_argument("--jobs", type=positive, metavar="N", help="notebooks at a time (default: one a core)")
     figures.add_argument(
         "-p",
         dest="parameters",
@@ -105,7 +98,7 @@ def _add_figures(commands) -> None:
 
 
 def _add_records(commands) -> None:
-    records = _command(
+    records = add_command(
         commands,
         "records",
         "validate records, or print them as a table",
@@ -113,7 +106,7 @@ def _add_records(commands) -> None:
         "  astraios records check data\n  astraios records show --dataset recode_format --format csv\n",
     )
     actions = records.add_subparsers(dest="action", required=True, metavar="ACTION")
-    check = _command(
+    check = add_command(
         actions,
         "check",
         "validate files and folders; exit 1 if anything is wrong",
@@ -123,7 +116,7 @@ def _add_records(commands) -> None:
     )
     check.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="record file or folder")
     check.set_defaults(run="run_check")
-    show = _command(
+    show = add_command(
         actions,
         "show",
         "print scores, one row a score",
@@ -134,83 +127,12 @@ def _add_records(commands) -> None:
         "  astraios records show --dataset humanevalfix_python --metric pass@1 --format json\n"
         "  astraios records show --runs --grid released --format csv > runs.csv\n",
     )
-    _add_data(show)
+    add_data(show)
     for name in ("method", "size", "dataset", "metric", "setting"):
         show.add_argument(f"--{name}", action="append", metavar="NAME", help=f"keep this {name} (repeatable)")
     show.add_argument("--runs", action="store_true", help="one row a run instead of one a score")
     show.add_argument("--format", choices=("table", "csv", "json"), default="table", help="default: table")
     show.set_defaults(run="run_show")
-
-
-def _add_rank(commands) -> None:
-    rank = _command(
-        commands,
-        "rank",
-        "rank methods at each size; does the order carry over to larger ones?",
-        "Rank methods at each measured size with the probability of being best, and\n"
-        "correlate each smaller size's order with the largest's (Spearman, Kendall,\n"
-        "exact permutation p-values, bootstrap intervals over problems). JSON has two\n"
-        "lists, ranks and transfer, with all digits and all columns.",
-        "  astraios rank\n"
-        "  astraios rank --dataset humanevalsynthesize_java\n"
-        "  astraios rank --dataset recode_format --json\n",
-    )
-    _add_data(rank)
-    rank.add_argument("--dataset", action="append", metavar="NAME", help="data set (repeatable; default: all)")
-    rank.add_argument("--level", type=_level, default=0.95, metavar="P", help="coverage of the intervals (0.95)")
-    rank.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of the bootstrap (0)")
-    rank.add_argument("--json", action="store_true", help="print JSON")
-    rank.set_defaults(run="run_rank")
-
-
-def _add_predict(commands) -> None:
-    predict = _command(
-        commands,
-        "predict",
-        "predict scores at a size nobody has measured",
-        "Fit scores against base-model size and predict another size, with intervals.\n"
-        "A method with four sizes has its own line; otherwise methods are pooled with\n"
-        "one slope. The back-test of the same procedure is printed beside it.\n\n"
-        "With `all`, what cannot be predicted is named on standard error and left out;\n"
-        "what you name yourself must work, or the command ends with code 2.\n\n"
-        "JSON is a list of {size, n_params, method, quantity, value, intervals, reach,\n"
-        "weights}; each interval has level, kind, lower and upper. Kind observation is\n"
-        "where a new run falls, kind mean where the fitted line is.",
-        "  astraios predict --method lora --size 34b --dataset recode_format\n"
-        "  astraios predict --method all --size 34b --dataset humanevalfix_java --json\n"
-        "  astraios predict --method fft --size 300b --dataset recode_syntax --force\n",
-    )
-    _add_data(predict)
-    predict.add_argument(
-        "--method", required=True, action="append", metavar="NAME", help=f"all, or {', '.join(METHODS)} (repeatable)"
-    )
-    predict.add_argument("--size", required=True, metavar="N", help="34b, 350m, 3.4e10, or a measured size")
-    predict.add_argument("--dataset", action="append", metavar="NAME", help="data set (repeatable; default: all)")
-    predict.add_argument("--force", action="store_true", help="allow sizes beyond ten times the fitted range")
-    predict.add_argument("--json", action="store_true", help="print JSON")
-    predict.set_defaults(run="run_predict")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
-    return int(text)
-
-
-def _level(text: str) -> float:
-    try:
-        level = float(text)
-    except ValueError:
-        level = float("nan")
-    if not 0 < level < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a coverage between 0 and 1, such as 0.95")
-    return level
 
 
 def _assignment(text: str) -> tuple[str, object]:
@@ -227,13 +149,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = build_parser().parse_args(argv)
     # Imported after parsing: help and wrong arguments answer at once, and a command pays for what it uses.
-    from astraios_analysis import commands
+    from astraios_analysis.command_records import CommandError
     from astraios_analysis.record_files import RecordError
 
     try:
-        code = getattr(commands, arguments.run)(arguments)
+        module = importlib.import_module(f"astraios_analysis.{getattr(arguments, 'module', 'commands')}")
+        code = getattr(module, arguments.run)(arguments)
         sys.stdout.flush()
-    except commands.CommandError as error:
+    except CommandError as error:
         return _fail(str(error), 2)
     except RecordError as error:
         return _fail(str(error), 1)

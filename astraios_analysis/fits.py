@@ -20,15 +20,12 @@ import pandas as pd
 from scipy import stats
 
 from astraios_analysis.laws import Law
+from astraios_analysis.objectives import FitError
 
 Pooling = Literal["per_method", "pooled"]
 # A per-method line with one degree of freedom has a 95 % t quantile of 12.7; below two, methods are pooled.
 MIN_DOF_PER_METHOD = 2
 MIN_SIZES = 3
-
-
-class FitError(ValueError):
-    """Data that a law cannot be fitted to; the message says why and what to do."""
 
 
 @dataclass(frozen=True)

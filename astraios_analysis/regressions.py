@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from astraios_analysis.metrics import DATASETS, METRICS
+from astraios_analysis.metrics import DATASETS
 from astraios_analysis.records import RunRecord
+from astraios_analysis.replicates import ModelScores, model_scores
 from astraios_analysis.scores import ProblemBootstrap, percentile_interval, primary_score
-from astraios_analysis.seeds import mean_primary_score
 
 # Up to eight methods all orders are enumerated (40,320); beyond that they are sampled.
 MAX_EXACT = 8
@@ -111,22 +111,24 @@ def rank_correlation(small: np.ndarray, large: np.ndarray, statistic: str, seed:
     return RankCorrelation(statistic, value, float(p), kind, n)
 
 
-def _by_size(records: list[RunRecord], dataset: str) -> dict[int, dict[str, list[RunRecord]]]:
-    """Return runs with the data set's primary score by base size and method, sizes in increasing order.
+def _by_size(scores: ModelScores) -> dict[int, dict[str, int]]:
+    """Return the places of models by base size and method, sizes in increasing order."""
+    places: dict[int, dict[str, int]] = {}
+    for place, row in enumerate(scores.table.itertuples()):
+        places.setdefault(row.n_params_base, {})[row.method] = place
+    return places
 
-    Held-out runs are left out: a ranking is what a method is chosen by. Several runs of a model are seeds of it.
-    """
-    runs: dict[int, dict[str, list[RunRecord]]] = {}
-    for record in sorted(records, key=lambda r: (r.n_params_base, r.seed or 0)):
-        if record.held_out or primary_score(record, dataset) is None:
-            continue
-        own = runs.setdefault(record.n_params_base, {}).setdefault(record.method, [])
-        if any(other.grid != record.grid or other.seed == record.seed for other in own):
-            raise RankError(
-                f"{record.size} {record.method} has two runs of one seed or of two grids on {dataset}; keep one of each"
-            )
-        own.append(record)
-    return runs
+
+def _measured(records: list[RunRecord], dataset: str, bootstrap: ProblemBootstrap | None) -> ModelScores:
+    """Return the primary scores of the runs that are not held out: a ranking is what a method is chosen by."""
+    _require_primary(dataset)
+    try:
+        scores = model_scores([record for record in records if not record.held_out], dataset, bootstrap)
+    except ValueError as error:
+        raise RankError(str(error)) from error
+    if scores.table.empty:
+        raise RankError(f"no run has a primary score on {dataset}; choose another data set or add runs")
+    return scores
 
 
 def rank_transfer(
@@ -137,7 +139,7 @@ def rank_transfer(
     Parameters
     ----------
     records : list of RunRecord
-        Runs of one grid; several seeds of a model are averaged.
+        Runs of one grid; several seeds of a size and method are replicates, of which the mean is ranked.
     dataset : str
         A data set with a primary score.
     level : float
@@ -166,24 +168,19 @@ def rank_transfer(
     RankError
         If no two sizes share four methods.
     """
-    _require_primary(dataset)
-    bootstrap = bootstrap or ProblemBootstrap()
-    runs = _by_size(records, dataset)
-    usable = [n for n, at_size in runs.items() if len(at_size) >= MIN_METHODS]
+    scores = _measured(records, dataset, bootstrap)
+    places = _by_size(scores)
+    usable = [n for n, at_size in places.items() if len(at_size) >= MIN_METHODS]
     if len(usable) < 2:
         raise RankError(
             f"{dataset}: {len(usable)} size(s) have scores of {MIN_METHODS} or more methods; two are needed to compare"
         )
-    large = usable[-1]
-    rows = []
-    for small in usable[:-1]:
-        methods = [method for method in runs[small] if method in runs[large]]
-        if len(methods) < MIN_METHODS:
-            continue
-        pairs = [[runs[n][method] for method in methods] for n in (small, large)]
-        if len({mean_primary_score(own, dataset) for own in pairs[0]}) == 1:
-            continue
-        rows.extend(_compare(pairs, dataset, level, bootstrap))
+    large, rows = places[usable[-1]], []
+    for small in (places[n] for n in usable[:-1]):
+        methods = [method for method in small if method in large]
+        pair = ([small[method] for method in methods], [large[method] for method in methods])
+        if len(methods) >= MIN_METHODS and scores.table["value"].iloc[pair[0]].nunique() > 1:
+            rows.extend(_compare(scores, *pair, level))
     if not rows:
         raise RankError(
             f"{dataset}: no smaller size shares {MIN_METHODS} methods with the largest that differ in score; add runs"
@@ -197,37 +194,23 @@ def _require_primary(dataset: str) -> None:
         raise RankError(f"unknown data set {dataset!r}; choose from {known}")
 
 
-def _draws(
-    models: list[list[RunRecord]], dataset: str, bootstrap: ProblemBootstrap
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return values, draws of shape (n_draws, n_models), and how each model's draws were made; means over seeds."""
-    values = np.array([mean_primary_score(runs, dataset) for runs in models])
-    drawn, kinds = [], []
-    for runs in models:
-        own = [bootstrap.draws(record, s) for record in runs if (s := primary_score(record, dataset)) is not None]
-        drawn.append(np.mean([draws for draws, _ in own], axis=0))
-        kinds.append("; ".join(dict.fromkeys(kind for _, kind in own)))
-    # Resampled pass rates tie often; sums in floating point must not decide which of two equal ones is larger.
-    return values, np.round(np.stack(drawn, axis=-1), 9), kinds
-
-
-def _compare(pairs: list[list[list[RunRecord]]], dataset: str, level: float, bootstrap: ProblemBootstrap) -> list[dict]:
-    (small, draws_small, kinds), (large, draws_large, more) = (_draws(side, dataset, bootstrap) for side in pairs)
+def _compare(scores: ModelScores, small: list[int], large: list[int], level: float) -> list[dict]:
+    table, values, draws = scores.table, scores.goodness(scores.table["value"].to_numpy()), scores.draws_of_runs()
     rows = []
     for statistic, function in STATISTICS.items():
-        found = rank_correlation(small, large, statistic)
-        lower, upper = percentile_interval(function(draws_small, draws_large), level)
+        found = rank_correlation(values[small], values[large], statistic)
+        lower, upper = percentile_interval(function(draws[:, small], draws[:, large]), level)
         repeatability = [
-            np.nanmean(function(np.broadcast_to(values, draws.shape), draws))
-            for values, draws in ((small, draws_small), (large, draws_large))
+            np.nanmean(function(np.broadcast_to(values[side], draws[:, side].shape), draws[:, side]))
+            for side in (small, large)
         ]
         rows.append(
             {
-                "dataset": dataset,
-                "size_small": pairs[0][0][0].size,
-                "size_large": pairs[1][0][0].size,
-                "n_params_small": pairs[0][0][0].n_params_base,
-                "n_params_large": pairs[1][0][0].n_params_base,
+                "dataset": scores.dataset,
+                "size_small": table["size"].iloc[small[0]],
+                "size_large": table["size"].iloc[large[0]],
+                "n_params_small": int(table["n_params_base"].iloc[small[0]]),
+                "n_params_large": int(table["n_params_base"].iloc[large[0]]),
                 "statistic": statistic,
                 "value": found.value,
                 "lower": lower,
@@ -236,9 +219,9 @@ def _compare(pairs: list[list[list[RunRecord]]], dataset: str, level: float, boo
                 "p_value": found.p_value,
                 "p_kind": found.p_kind,
                 "n_methods": found.n_methods,
-                "methods": " ".join(runs[0].method for runs in pairs[0]),
+                "methods": " ".join(table["method"].iloc[small]),
                 "ceiling": float(np.prod(repeatability)),
-                "interval": f"percentile, {'; '.join(dict.fromkeys(kinds + more))}",
+                "interval": f"percentile, {scores.interval_of([*small, *large])}",
             }
         )
     return rows
@@ -252,46 +235,43 @@ def rank_methods(
     Returns
     -------
     DataFrame
-        ``dataset, metric, size, n_params_base, method, rank, value, lower, upper, level, p_best, n_methods,
+        ``dataset, metric, size, n_params_base, method, rank, value, lower, upper, level, p_best, n_methods, n_seeds,
         interval``. ``rank`` 1 is the best; ties share the smaller rank. ``p_best`` is the share of bootstrap resamples
-        of problems in which the method is first (a tie is shared equally); it says nothing about other training runs.
-        Of several seeds the mean is ranked.
+        of problems in which the method is first (a tie is shared equally). With several seeds the variance of their
+        mean is in the draws; with one, they say nothing about other training runs.
 
     Raises
     ------
     RankError
         If the data set is unknown or not measured.
     """
-    _require_primary(dataset)
-    bootstrap = bootstrap or ProblemBootstrap()
-    runs = _by_size(records, dataset)
-    if not runs:
-        raise RankError(f"no run has a primary score on {dataset}; choose another data set or add runs")
-    sign = 1.0 if METRICS[DATASETS[dataset].primary_metric or ""].higher_is_better else -1.0
+    scores = _measured(records, dataset, bootstrap)
+    table, values, draws = scores.table, scores.goodness(scores.table["value"].to_numpy()), scores.draws_of_runs()
     rows = []
-    for n_params, at_size in runs.items():
+    for n_params, at_size in _by_size(scores).items():
         chosen = list(at_size.values())
-        values, draws, kinds = _draws(chosen, dataset, bootstrap)
-        is_first = sign * draws == (sign * draws).max(axis=-1, keepdims=True)
+        is_first = draws[:, chosen] == draws[:, chosen].max(axis=-1, keepdims=True)
         p_best = (is_first / is_first.sum(axis=-1, keepdims=True)).mean(axis=0)
-        ranks = stats.rankdata(-sign * values, method="min").astype(int)
-        for position, own in enumerate(chosen):
-            lower, upper = percentile_interval(draws[:, position], level)
+        ranks = stats.rankdata(-values[chosen], method="min").astype(int)
+        for position, (method, place) in enumerate(at_size.items()):
+            bounds = percentile_interval(draws[:, place], level)
+            lower, upper = sorted(float(scores.goodness(np.float64(bound))) for bound in bounds)
             rows.append(
                 {
                     "dataset": dataset,
-                    "metric": DATASETS[dataset].primary_metric,
-                    "size": own[0].size,
+                    "metric": scores.metric,
+                    "size": table["size"].iloc[place],
                     "n_params_base": n_params,
-                    "method": own[0].method,
+                    "method": method,
                     "rank": int(ranks[position]),
-                    "value": values[position],
+                    "value": table["value"].iloc[place],
                     "lower": lower,
                     "upper": upper,
                     "level": level,
                     "p_best": float(p_best[position]),
                     "n_methods": len(chosen),
-                    "interval": kinds[position],
+                    "n_seeds": int(table["n_seeds"].iloc[place]),
+                    "interval": scores.interval_of([place]),
                 }
             )
     return pd.DataFrame(rows).sort_values(["n_params_base", "rank"], kind="stable").reset_index(drop=True)

@@ -27,21 +27,21 @@ class ModelScores:
     ----------
     dataset, metric : str
     table : DataFrame
-        One row for each model, by size and method: ``grid, size, n_params_base, n_params_updated, method, held_out,
+        One row for each model, sizes increasing: ``grid, size, n_params_base, n_params_updated, method, held_out,
         value`` (mean over seeds), ``n_items`` (problems; the mean where runs differ), ``n_seeds, seed_variance`` (of
         one run's score; NaN with one seed), ``val_loss`` (mean over seeds, NaN where not measured),
         ``loss_seed_variance``.
     draws : ndarray, shape (n_draws, n_models)
         The means for resampled problems; one resample serves all models.
-    interval : str
-        How the draws were made.
+    kinds : tuple of str
+        How the draws of each model were made.
     """
 
     dataset: str
     metric: str
     table: pd.DataFrame
     draws: np.ndarray
-    interval: str
+    kinds: tuple[str, ...]
 
     @property
     def higher_is_better(self) -> bool:
@@ -52,7 +52,7 @@ class ModelScores:
         """Turn a share that is better when lower into its complement, so that more is better."""
         return values if self.higher_is_better else 1.0 - values
 
-    def draws_of_runs(self, seed: int) -> np.ndarray:
+    def draws_of_runs(self, seed: int = 0) -> np.ndarray:
         """Return goodness for resampled problems and for other seeds, shape (n_draws, n_models).
 
         The variance over seeds, pooled over models, enters by its share of the mean over a model's seeds; with one seed
@@ -75,7 +75,13 @@ class ModelScores:
     def keep(self, rows: np.ndarray) -> "ModelScores":
         """Return the models that a boolean array keeps."""
         table = self.table[rows].reset_index(drop=True)
-        return ModelScores(self.dataset, self.metric, table, self.draws[:, rows], self.interval)
+        kinds = tuple(kind for kind, kept in zip(self.kinds, rows, strict=True) if kept)
+        return ModelScores(self.dataset, self.metric, table, self.draws[:, rows], kinds)
+
+    def interval_of(self, places: Sequence[int]) -> str:
+        """Say how the draws of some models were made, by their places in the table."""
+        ways = "; ".join(dict.fromkeys(self.kinds[place] for place in places))
+        return f"{ways} and seeds" if self.covers_seeds else ways
 
 
 def model_scores(
@@ -100,27 +106,31 @@ def model_scores(
     Raises
     ------
     ValueError
-        If the data set is unknown or has no primary metric, or the records are of several grids.
+        If the data set is unknown or has no primary metric, the records are of several grids, or
+        two runs are of one seed.
     """
     metric, setting = measure or _primary_measure(dataset)
     require_one_grid(records)
     bootstrap = bootstrap or ProblemBootstrap()
     models: dict[tuple, list[tuple[RunRecord, float, np.ndarray, int]]] = {}
-    kinds: list[str] = []
-    for record in sorted(records, key=lambda r: (r.n_params_base, r.method, r.seed or 0)):
+    kinds: dict[tuple, str] = {}
+    for record in sorted(records, key=lambda r: r.n_params_base):
         wanted = (dataset, metric, setting)
         score = next((s for s in record.scores if (s.dataset, s.metric, s.setting) == wanted), None)
         if score is None:
             continue
         draws, kind = bootstrap.draws(record, score)
-        kinds.append(kind)
         key = tuple(getattr(record, name) for name in MODEL_COLUMNS)
-        models.setdefault(key, []).append((record, score.value, draws, score.n_items or 1))
+        kinds.setdefault(key, kind)
+        own = models.setdefault(key, [])
+        if any(record.seed == other.seed for other, _, _, _ in own):
+            raise ValueError(f"{record.size} {record.method} has two runs of one seed on {dataset}; keep one of them")
+        own.append((record, score.value, draws, score.n_items or 1))
     rows = [_row(key, runs) for key, runs in models.items()]
     drawn = [np.mean([draws for _, _, draws, _ in runs], axis=0) for runs in models.values()]
     draws = np.stack(drawn, axis=-1) if drawn else np.empty((bootstrap.n_draws, 0))
     # Sums in floating point must not decide which of two equal scores is larger.
-    return ModelScores(dataset, metric, pd.DataFrame(rows), np.round(draws, 9), "; ".join(dict.fromkeys(kinds)))
+    return ModelScores(dataset, metric, pd.DataFrame(rows), np.round(draws, 9), tuple(kinds.values()))
 
 
 def _primary_measure(dataset: str) -> tuple[str, str]:

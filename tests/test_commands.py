@@ -283,12 +283,16 @@ class TestSeveralGrids:
 
 class TestSeveralSeeds:
     @pytest.mark.parametrize("command", [["rank"], ["predict", "--method", "all", "--size", "60m"]])
-    def test_one_must_be_chosen(self, refusal, run, own_grid, command):
+    def test_are_replicates_unless_one_is_chosen(self, refusal, run, own_grid, command):
         folder = own_grid(seeds=(3, 4))
-        message = "0.3m fft of grid own has 2 runs, with seeds 3, 4; choose one with --run-seed"
-        assert refusal(*command, data=folder) == message
-        assert run(*command, "--run-seed", "4", data=folder)[0] == 0
+        assert run(*command, data=folder)[0] == run(*command, "--run-seed", "4", data=folder)[0] == 0
         assert refusal(*command, "--run-seed", "5", data=folder) == "no run with seed 5; choose from 3, 4"
+
+    def test_equal_seeds_change_no_value(self, as_json, own_grid):
+        folder = own_grid(seeds=(3, 4))
+        both, one = (as_json("rank", *option, data=folder)[0]["ranks"] for option in ([], ["--run-seed", "3"]))
+        assert [row["value"] for row in both] == pytest.approx([row["value"] for row in one])
+        assert {row["n_seeds"] for row in both} == {2} and {row["n_seeds"] for row in one} == {1}
 
     def test_show_filters_by_seed(self, run, own_grid):
         out = run("records", "show", "--run-seed", "3", "--format", "json", data=own_grid(seeds=(3, 4)))[1]

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from astraios_analysis import regressions
+from astraios_analysis import metrics
 from astraios_analysis.metrics import DATASETS
 from astraios_analysis.records import ProblemCounts, Score
 from astraios_analysis.regressions import (
+    N_PERMUTATIONS,
     RankError,
     kendall,
     measured_datasets,
@@ -22,7 +23,8 @@ from astraios_analysis.regressions import (
     spearman,
     transfer_all,
 )
-from astraios_analysis.scores import PROBLEM_BOOTSTRAP, ProblemBootstrap
+from astraios_analysis.replicates import model_scores
+from astraios_analysis.scores import PROBLEM_BOOTSTRAP, ProblemBootstrap, primary_score
 
 BOOTSTRAP = ProblemBootstrap(n_draws=300)
 METHODS = ("fft", "lora", "ptuning", "ia3", "adapterh", "adapterp", "parallel")
@@ -122,11 +124,11 @@ class TestStatistics:
         found = rank_correlation(x, y, "kendall", seed=1)
         exact = stats.kendalltau(x, y, method="exact").pvalue
         assert found.p_kind == "sampled permutation"
-        assert found.p_value == pytest.approx(exact, abs=5 * np.sqrt(exact / regressions.N_PERMUTATIONS))
+        assert found.p_value == pytest.approx(exact, abs=5 * np.sqrt(exact / N_PERMUTATIONS))
         assert found == rank_correlation(x, y, "kendall", seed=1)
         assert found.p_value != rank_correlation(x, y, "kendall", seed=2).p_value
         never_drawn = rank_correlation(np.arange(14), np.arange(14), "kendall")
-        assert never_drawn.p_value == pytest.approx(1 / (regressions.N_PERMUTATIONS + 1))
+        assert never_drawn.p_value == pytest.approx(1 / (N_PERMUTATIONS + 1))
 
     def test_too_few_methods(self):
         with pytest.raises(RankError, match=r"3 methods have scores at both sizes.*at least 4"):
@@ -170,8 +172,8 @@ class TestRankMethods:
 
     def test_fewest_failures_are_best_where_lower_is_better(self, two_sizes, monkeypatch):
         before = rank_methods(two_sizes, DATASET, bootstrap=BOOTSTRAP)
-        known = regressions.METRICS["robust_pass@1"]
-        monkeypatch.setitem(regressions.METRICS, "robust_pass@1", replace(known, higher_is_better=False))
+        known = metrics.METRICS["robust_pass@1"]
+        monkeypatch.setitem(metrics.METRICS, "robust_pass@1", replace(known, higher_is_better=False))
         after = rank_methods(two_sizes, DATASET, bootstrap=BOOTSTRAP)
         best = {
             name: t[t["rank"] == 1].set_index("size")["method"].to_dict()
@@ -202,11 +204,36 @@ class TestRankMethods:
         with pytest.raises(RankError, match="no run has a primary score on recode_docstring"):
             rank_methods(released_records, "recode_docstring")
 
-    def test_two_runs_of_one_cell(self, two_sizes, make_run):
+    def test_seeds_are_averaged_and_their_scatter_is_in_the_draws(self, make_run):
+        outcomes = {"fft": (4, 6), "lora": (3, 5), "ia3": (2, 2), "parallel": (1, 1)}
+        records = [
+            make_run(method, 1_000, np.arange(10) < n, run_id=f"{method}-{seed}").model_copy(update={"seed": seed})
+            for method, passes in outcomes.items()
+            for seed, n in enumerate(passes)
+        ]
+        table = rank_methods(records, DATASET, bootstrap=BOOTSTRAP).set_index("method")
+        assert table["value"].to_dict() == pytest.approx({"fft": 0.5, "lora": 0.4, "ia3": 0.2, "parallel": 0.1})
+        assert set(table["n_seeds"]) == {2} and set(table["interval"]) == {f"{PROBLEM_BOOTSTRAP} and seeds"}
+        alone = rank_methods([r for r in records if r.seed == 0], DATASET, bootstrap=BOOTSTRAP).set_index("method")
+        scores = model_scores(records, DATASET, BOOTSTRAP)
+        # Two of four models have a seed variance of 0.02, the others none: pooled 0.01, and half of it for a mean.
+        added = scores.draws_of_runs().var(axis=0) - scores.draws.var(axis=0)
+        np.testing.assert_allclose(added, 0.005, rtol=0.6)
+        assert added.mean() == pytest.approx(0.005, rel=0.2)
+        assert 0.5 < table["p_best"]["fft"] < alone["p_best"]["fft"]
+
+    def test_two_runs_of_one_seed(self, two_sizes, make_run):
         twice = [*two_sizes, make_run("fft", 1_000, np.arange(10) < 3, run_id="again")]
         for function in (rank_methods, rank_transfer):
             with pytest.raises(RankError, match="1000b fft has two runs of one seed"):
                 function(twice, DATASET)
+
+    def test_two_grids(self, two_sizes, make_run):
+        again = make_run("fft", 1_000, np.arange(10) < 3, run_id="again")
+        mixed = [*two_sizes, again.model_copy(update={"grid": "other"})]
+        for function in (rank_methods, rank_transfer):
+            with pytest.raises(RankError, match="scores of different grids do not compare, and there are 2"):
+                function(mixed, DATASET)
 
 
 class TestRankTransfer:
@@ -244,7 +271,7 @@ class TestRankTransfer:
 
     def test_values_are_those_of_scipy_on_the_released_scores(self, released_records):
         row = rank_transfer(released_records, "recode_syntax", bootstrap=BOOTSTRAP).iloc[0]
-        score = {(r.size, r.method): regressions.primary_score(r, "recode_syntax").value for r in released_records}
+        score = {(r.size, r.method): primary_score(r, "recode_syntax").value for r in released_records}
         small, large = ([score[size, method] for method in METHODS] for size in ("1b", "16b"))
         assert row["value"] == pytest.approx(stats.spearmanr(small, large).statistic)
 

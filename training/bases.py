@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -18,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from training.batches import Row, TokenRows
 from training.config import ModelSize, RunSpec, Schedule
 from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.items import Item
 from training.corpus.rows import document_rows, packed_rows
 from training.corpus.settings import Split
 from training.corpus.tokenizer import END_OF_TEXT, encode, load_tokenizer, save_tokenizer
@@ -40,6 +42,8 @@ Stream = Literal["pretraining", "instructions"]
 _NOTE_FILE = "base.json"
 _TOKENIZER_FILE = "tokenizer.json"
 _DRAWN_AT_ONCE = 1000
+# Seeds of the instructions in pre-training text lie this far from those of the runs, whose tuning draws others.
+_APART = 1_000_000
 # Libraries whose other versions may give other weights from the same inputs.
 _VERSIONS = ("numpy", "torch", "transformers", "accelerate", "tokenizers")
 
@@ -178,9 +182,10 @@ def stream_rows(spec: RunSpec, schedule: Schedule, stream: Stream, tokenizer: To
     """
     corpus, length, layout = run_corpus(spec.data), schedule.sequence_length, spec.loop.layout
     shared, n_rows = corpus.settings.split_seed, schedule.steps * schedule.global_batch
+    share = (spec.pretraining_instructions or 0.0) if stream == "pretraining" else 1.0
     return TokenRows(
-        training=_rows(corpus, tokenizer, stream, spec.seed, "train", n_rows, length, layout),
-        validation=_rows(corpus, tokenizer, stream, shared, "validation", spec.n_validation, length, layout),
+        training=_rows(corpus, tokenizer, share, spec.seed, "train", n_rows, length, layout),
+        validation=_rows(corpus, tokenizer, share, shared, "validation", spec.n_validation, length, layout),
     )
 
 
@@ -201,14 +206,14 @@ def run_corpus(label: str) -> EmbeddedCorpus:
 def _rows(
     corpus: EmbeddedCorpus,
     tokenizer: Tokenizer,
-    stream: Stream,
+    share: float,
     seed: int,
     split: Split,
     n: int,
     length: int,
     layout: Layout,
 ) -> list[Row]:
-    items = corpus.pretraining(seed, split) if stream == "pretraining" else corpus.instructions(seed, split)
+    items = corpus.instructions(seed, split) if share == 1 else _mixed(corpus, share, seed, split)
     if layout == "documents":
         documents = [item.document for item in islice(items, n)]
         return [Row(*row) for row in document_rows(encode(tokenizer, documents), length)]
@@ -218,6 +223,14 @@ def _rows(
     return [Row(*row) for row in packed_rows(rows, length)[:n]]
 
 
+def _mixed(corpus: EmbeddedCorpus, share: float, seed: int, split: Split) -> Iterator[Item]:
+    """Yield documented functions, and in their midst a share of instructions that no tuning of this seed sees."""
+    documented, instructions = corpus.pretraining(seed, split), corpus.instructions(seed + _APART, split)
+    rng = np.random.default_rng([seed, _APART])
+    while True:
+        yield next(instructions if share and rng.random() < share else documented)
+
+
 def _inputs(spec: RunSpec) -> dict[str, Any]:
     return {
         "version": BASE_VERSION,
@@ -225,6 +238,7 @@ def _inputs(spec: RunSpec) -> dict[str, Any]:
         "size": spec.size.model_dump(mode="json", exclude={"name"}, exclude_none=True),
         "pretraining": None if spec.pretraining is None else spec.pretraining.model_dump(mode="json"),
         "loop": spec.loop.model_dump(mode="json", exclude_none=True),
+        **({} if spec.pretraining_instructions is None else {"instructions": spec.pretraining_instructions}),
         "data": spec.data,
         "seed": spec.seed,
         "n_validation": spec.n_validation,

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from typing import Any
 
+from training.commands_compare import add_compare_action
 from training.commands_score_grid import add_score_action
 from training.commands_search import add_search_action
 from training.evaluation.embedded.request import Scoring
@@ -36,6 +37,7 @@ examples:
   python -m training grid run --preset smoke --jobs 2
   python -m training grid status --preset smoke
   python -m training grid score --preset smoke
+  python -m training grid compare --preset mini --runs build/runs/mini
   python -m training grid run --help
 """
 
@@ -58,6 +60,7 @@ time; one that diverged would diverge again, and says which file to delete to tr
 examples:
   python -m training grid run --preset smoke
   python -m training grid run --preset smoke --size 32x2 --method lora ia3 --runs build/trial
+  python -m training grid run --preset mini --seed 0
   python -m training grid run --preset smoke --no-scores
 """
 
@@ -99,6 +102,7 @@ def add_grid_command(commands: Any) -> None:
 
     add_score_action(actions)
     add_search_action(actions)
+    add_compare_action(actions)
 
     status = actions.add_parser("status", help="how far a grid is", epilog=STATUS_EPILOG, formatter_class=raw)
     add_choice(status)

@@ -40,7 +40,10 @@ REFERENCE_OPTIONS: Mapping[str, Mapping[str, int | float | bool]] = MappingProxy
 """Options of each tuning method with their values in Astraios (arXiv 2401.00788), the same at every published size."""
 
 REFERENCE_WIDTH = 2048
-"""Width of the smallest published model (StarCoderBase-1B): below it, rank and bottleneck shrink with the width."""
+"""Width of the smallest published model (StarCoderBase-1B): below it, the bottleneck shrinks with the width."""
+
+SMALLEST_BOTTLENECK = 16
+"""Width of a bottleneck below which it does not shrink."""
 
 
 class _Spec(BaseModel):
@@ -155,14 +158,12 @@ class Tuning(_Spec):
 
     @classmethod
     def for_width(cls, method: str, d_model: int) -> "Tuning":
-        """Return the published options of a method, rank and bottleneck rescaled where the model is narrow.
+        """Return the published options of a method, the bottleneck rescaled where the model is narrow.
 
         From the width of StarCoderBase-1B (2048) on, options are those of the study. A narrower model keeps the 1B
-        model's ratio of rank and bottleneck to the width: bottleneck = max(1, round(256 d / 2048)) and
-        rank = max(1, round(8 d / 2048)), with alpha = 2 rank as published. The number of updated parameters of these
-        methods grows as rank or bottleneck times d in each block, the base model's as d^2: a constant ratio keeps the
-        share of updated parameters, and the order of the methods by it, near that of the published 1B models.
-        Everything else (virtual tokens, dropout, scaling, initialisation) keeps its published value.
+        model's ratio of the bottleneck to the width down to 16, bottleneck = max(16, round(256 d / 2048)): narrower
+        ones change so little of a small model that its loss hardly moves (docs/grid.md). Everything else (rank, virtual
+        tokens, dropout, scaling, initialisation) keeps its published value, the rank 8 as far as the width allows it.
 
         Parameters
         ----------
@@ -186,10 +187,10 @@ class Tuning(_Spec):
         options = dict(REFERENCE_OPTIONS[known_method(method)])
         shrink = min(1.0, d_model / REFERENCE_WIDTH)
         if "bottleneck" in options:
-            options["bottleneck"] = max(1, round(options["bottleneck"] * shrink))
+            options["bottleneck"] = max(SMALLEST_BOTTLENECK, round(options["bottleneck"] * shrink))
         if "rank" in options:
             alpha_over_rank = options["alpha"] / options["rank"]
-            options["rank"] = max(1, round(options["rank"] * shrink))
+            options["rank"] = min(options["rank"], d_model)
             options["alpha"] = alpha_over_rank * options["rank"]
         return cls(method=method, **options)
 
@@ -259,6 +260,8 @@ class RunSpec(_Spec):
         Whether the size is kept out of every fit and every choice.
     pretraining : Schedule, optional
         Schedule on which a base model without pre-trained weights is trained from scratch.
+    pretraining_instructions : float, optional
+        Share of that training's documents that are documents of the instruction stream, in (0, 1); none without it.
     loop : LoopSettings
         Layout, batch sizes and precision of both trainings.
     n_validation : int
@@ -279,6 +282,7 @@ class RunSpec(_Spec):
     seed: Annotated[int, Field(ge=0)]
     held_out: bool = False
     pretraining: Schedule | None = None
+    pretraining_instructions: Annotated[float, Field(gt=0, lt=1)] | None = None
     loop: LoopSettings = LoopSettings()
     n_validation: PositiveInt = 512
 

@@ -1,7 +1,7 @@
 """Grids of runs by name: sizes x methods x seeds -> RunSpecs. Importable without torch."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -9,6 +9,8 @@ from astraios_analysis.records import METHODS, known_method
 from training.config import STARCODERBASE_SIZES, ModelSize, RunSpec, Schedule, Tuning
 from training.corpus.settings import CorpusSettings
 from training.loop_settings import LoopSettings
+
+_Name = TypeVar("_Name", str, int)
 
 
 class Grid(BaseModel):
@@ -30,10 +32,22 @@ class Grid(BaseModel):
         Peak learning rates by method; a method that is not named has the schedule's.
     data : str
         Label of the corpus.
+    reference_width : int, optional
+        Width w at which the learning rates hold, those of pre-training and of tuning: a model of width d has them times
+        (w / d) ** width_exponent. Without it every size has the same rates, as in the study.
+    width_exponent : float
+        How fast rates fall with the width.
+    width_exponents : mapping of str to float
+        The same by method, for those whose rates fall otherwise.
     held_out_sizes : tuple of str
         Names of the sizes kept out of every fit and every choice.
     pretraining : Schedule, optional
         Schedule of base models that are trained from scratch.
+    pretraining_instructions : float, optional
+        Share of instruction documents among those a base model is trained on, in (0, 1); none without it. A tokenizer
+        shared by both streams has tokens that documented functions never show: a base that has only seen such functions
+        gives the instructions' words a probability near zero, and no method that leaves the embedding as it is can
+        raise it. The published base models had seen issues and commit messages (Li et al. 2023, arXiv 2305.06161).
     loop : LoopSettings
         Layout, batch sizes and precision.
     n_validation : int
@@ -44,6 +58,11 @@ class Grid(BaseModel):
     pydantic.ValidationError
         If a method is unknown, a size name repeats, a held-out size is not in the grid, or a learning rate is not
         positive.
+
+    References
+    ----------
+    Yang et al. 2022, Tensor Programs V, arXiv 2203.03466: under Adam the best rate of matrices between layers falls as
+    1 / width when models are wide, and that of embeddings not at all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -54,9 +73,13 @@ class Grid(BaseModel):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     schedule: Schedule = Schedule()
     learning_rates: Mapping[str, Annotated[float, Field(gt=0)]] = {}
+    reference_width: PositiveInt | None = None
+    width_exponent: Annotated[float, Field(ge=0)] = 0.5
+    width_exponents: Mapping[str, Annotated[float, Field(ge=0)]] = {}
     data: str
     held_out_sizes: tuple[str, ...] = ()
     pretraining: Schedule | None = None
+    pretraining_instructions: Annotated[float, Field(gt=0, lt=1)] | None = None
     loop: LoopSettings = LoopSettings()
     n_validation: PositiveInt = 512
 
@@ -66,18 +89,25 @@ class Grid(BaseModel):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"size {repeated[0]!r} is in grid {self.name!r} twice; give every size its own name")
-        for method in (*self.methods, *self.learning_rates):
+        for method in (*self.methods, *self.learning_rates, *self.width_exponents):
             known_method(method)
         self._known(self.held_out_sizes, names, "held-out size")
         return self
 
-    def runs(self, sizes: Iterable[str] | None = None, methods: Iterable[str] | None = None) -> tuple[RunSpec, ...]:
+    def runs(
+        self,
+        sizes: Iterable[str] | None = None,
+        methods: Iterable[str] | None = None,
+        seeds: Iterable[int] | None = None,
+    ) -> tuple[RunSpec, ...]:
         """Return the grid's runs, size by size, then method by method, then seed by seed.
 
         Parameters
         ----------
         sizes, methods : iterable of str, optional
             Keep these only; all without it. The order is the grid's, whatever the order here.
+        seeds : iterable of int, optional
+            Likewise.
 
         Returns
         -------
@@ -87,21 +117,23 @@ class Grid(BaseModel):
         Raises
         ------
         ValueError
-            If a size or method is not in the grid; the message names the choices.
+            If a size, method or seed is not in the grid; the message names the choices.
         """
         size_names = self._known(sizes, [size.name for size in self.sizes], "size")
         methods = None if methods is None else [known_method(method) for method in methods]
         method_names = self._known(methods, self.methods, "tuning method")
+        chosen_seeds = self._known(seeds, self.seeds, "seed")
         return tuple(
             RunSpec(
                 grid=self.name,
                 size=size,
                 tuning=Tuning.for_width(method, size.d_model),
-                schedule=self._schedule_of(method),
+                schedule=self._at_width(self._schedule_of(method), size, self.width_exponents.get(method)),
                 data=self.data,
                 seed=seed,
                 held_out=size.name in self.held_out_sizes,
-                pretraining=None if size.pretrained else self.pretraining,
+                pretraining=None if size.pretrained else self._at_width(self.pretraining, size),
+                pretraining_instructions=None if size.pretrained else self.pretraining_instructions,
                 loop=self.loop,
                 n_validation=self.n_validation,
             )
@@ -110,19 +142,28 @@ class Grid(BaseModel):
             for method in self.methods
             if method in method_names
             for seed in self.seeds
+            if seed in chosen_seeds
         )
 
     def _schedule_of(self, method: str) -> Schedule:
         rate = self.learning_rates.get(method, self.schedule.learning_rate)
-        return Schedule(**{**self.schedule.model_dump(), "learning_rate": rate})
+        return self.schedule.model_copy(update={"learning_rate": rate})
 
-    def _known(self, names: Iterable[str] | None, choices: Sequence[str], what: str) -> set[str]:
+    def _at_width(self, schedule: Schedule | None, size: ModelSize, exponent: float | None = None) -> Schedule | None:
+        if schedule is None or self.reference_width is None:
+            return schedule
+        exponent = self.width_exponent if exponent is None else exponent
+        shrink = (self.reference_width / size.d_model) ** exponent
+        return schedule.model_copy(update={"learning_rate": schedule.learning_rate * shrink})
+
+    def _known(self, names: Iterable[_Name] | None, choices: Sequence[_Name], what: str) -> set[_Name]:
         if names is None:
             return set(choices)
         chosen = list(names)
         for name in chosen:
             if name not in choices:
-                raise ValueError(f"unknown {what} {name!r} in grid {self.name!r}; choose from {', '.join(choices)}")
+                allowed = ", ".join(map(str, choices))
+                raise ValueError(f"unknown {what} {name!r} in grid {self.name!r}; choose from {allowed}")
         return set(chosen)
 
 
@@ -201,6 +242,58 @@ def smoke() -> Grid:
     )
 
 
+def mini() -> Grid:
+    """Return the project's own grid: the study's seven methods at four sizes, a fifth one held out, three seeds.
+
+    Non-embedding parameters span a factor of 101. What was tried, and why the grid is what it is, is in docs/grid.md;
+    the learning rates are those that `grid search` found.
+    """
+    sizes = (
+        embedded_size(16, 2, 2),
+        embedded_size(32, 2, 4),
+        embedded_size(56, 3, 4),
+        embedded_size(88, 4, 4),
+        embedded_size(120, 4, 4),
+    )
+    return Grid(
+        name="mini",
+        sizes=sizes,
+        held_out_sizes=(sizes[-1].name,),
+        seeds=(0, 1, 2),
+        schedule=Schedule(
+            steps=200,
+            global_batch=16,
+            sequence_length=_EMBEDDED_LENGTH,
+            learning_rate=4e-2,
+            warmup_steps=12,
+            validate_every=25,
+        ),
+        learning_rates={
+            "fft": 3.2e-2,
+            "lora": 4e-2,
+            "ptuning": 1.6e-1,
+            "ia3": 4e-2,
+            "adapterh": 1.6e-1,
+            "adapterp": 8e-2,
+            "parallel": 1.6e-1,
+        },
+        reference_width=sizes[0].d_model,
+        width_exponents={"fft": 1.0, "adapterh": 1.0, "parallel": 1.0},
+        data=CorpusSettings().label,
+        pretraining=Schedule(
+            steps=700,
+            global_batch=32,
+            sequence_length=_EMBEDDED_LENGTH,
+            learning_rate=1.35e-2,
+            warmup_steps=40,
+            validate_every=175,
+        ),
+        pretraining_instructions=0.02,
+        loop=LoopSettings(layout="documents"),
+        n_validation=256,
+    )
+
+
 CORPORA: dict[str, CorpusSettings] = {CorpusSettings().label: CorpusSettings()}
 """Corpora that a run can be trained on, by label."""
 
@@ -220,7 +313,7 @@ def corpus_settings(label: str) -> CorpusSettings:
     return CORPORA[label]
 
 
-PRESETS: dict[str, Callable[[], Grid]] = {"smoke": smoke, "starcoderbase": starcoderbase}
+PRESETS: dict[str, Callable[[], Grid]] = {"smoke": smoke, "mini": mini, "starcoderbase": starcoderbase}
 """Grids by name."""
 
 

@@ -28,6 +28,7 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", metavar="METHOD", nargs="+", action="extend", help=f"tuning methods: {', '.join(METHODS)}"
     )
+    parser.add_argument("--seed", metavar="SEED", type=int, nargs="+", action="extend", help="seeds (default: all)")
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +67,7 @@ def require_containment(scoring: Scoring | None, otherwise: str) -> None:
 
 def chosen_specs(arguments: argparse.Namespace) -> tuple[RunSpec, ...]:
     """Return the runs that were chosen."""
-    return preset(arguments.preset).runs(arguments.size, arguments.method)
+    return preset(arguments.preset).runs(arguments.size, arguments.method, arguments.seed)
 
 
 def records_folder(arguments: argparse.Namespace) -> Path:

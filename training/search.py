@@ -29,13 +29,13 @@ FACTOR = 2.0
 
 START_RATES: Mapping[str, tuple[float, ...]] = MappingProxyType(
     {
-        "fft": (1e-3, 2e-3, 4e-3, 8e-3),
-        "lora": (5e-3, 1e-2, 2e-2, 4e-2),
-        "ptuning": (5e-3, 1e-2, 2e-2, 4e-2),
-        "ia3": (2e-2, 4e-2, 8e-2, 1.6e-1),
-        "adapterh": (5e-3, 1e-2, 2e-2, 4e-2),
-        "adapterp": (5e-3, 1e-2, 2e-2, 4e-2),
-        "parallel": (5e-3, 1e-2, 2e-2, 4e-2),
+        "fft": (1.6e-2, 3.2e-2, 6.4e-2),
+        "lora": (1e-2, 2e-2, 4e-2),
+        "ptuning": (5e-3, 1e-2, 2e-2),
+        "ia3": (2e-2, 4e-2, 8e-2),
+        "adapterh": (1e-2, 2e-2, 4e-2),
+        "adapterp": (1e-2, 2e-2, 4e-2),
+        "parallel": (1e-2, 2e-2, 4e-2),
     }
 )
 """Rates tried first; the range grows until the best rate lies inside it."""

@@ -70,6 +70,7 @@ def test_digest_covers_what_decides_the_weights_and_nothing_else():
         changed(spec, seed=1),
         changed(spec, data="text"),
         changed(spec, n_validation=9),
+        changed(spec, pretraining_instructions=0.2),
         resized(spec, d_ff=32),
         tiny(loop=type(spec.loop)(layout="documents", micro_batch=2)),
     ]
@@ -199,3 +200,26 @@ def test_packed_rows_are_blocks_of_the_schedules_length():
     rows = stream_rows(spec, spec.schedule, "pretraining", run_corpus(spec.data).tokenizer)
     assert {len(row.tokens) for row in (*rows.training, *rows.validation)} == {290}
     assert (len(rows.training), len(rows.validation)) == (24, 8)
+
+
+def test_a_share_of_the_pretraining_documents_are_instructions_that_no_tuning_of_the_seed_sees():
+    spec = tiny(pretraining_instructions=0.25, pretraining=tiny().pretraining.model_copy(update={"steps": 100}))
+    tokenizer = run_corpus(spec.data).tokenizer
+    texts = [
+        tokenizer.decode(row.tokens) for row in stream_rows(spec, spec.pretraining, "pretraining", tokenizer).training
+    ]
+    instructions = {text for text in texts if text.startswith("Question: ")}
+    assert len(texts) == 400
+    # Four standard deviations of a binomial share.
+    assert abs(sum(text.startswith("Question: ") for text in texts) / 400 - 0.25) < 4 * (0.25 * 0.75 / 400) ** 0.5
+    tuning = stream_rows(spec, spec.pretraining, "instructions", tokenizer).training
+    repeated = instructions & {tokenizer.decode(row.tokens) for row in tuning}
+    # Short security items are few, and come twice by chance.
+    assert len(repeated) < 0.1 * len(instructions)
+
+
+def test_without_a_share_the_pretraining_documents_are_documented_functions():
+    spec = tiny()
+    tokenizer = run_corpus(spec.data).tokenizer
+    rows = stream_rows(spec, spec.pretraining, "pretraining", tokenizer).training
+    assert all(tokenizer.decode(row.tokens).startswith("def solve(") for row in rows)

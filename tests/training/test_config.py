@@ -124,9 +124,9 @@ def test_published_widths_keep_published_options(method, width):
 
 
 @pytest.mark.parametrize(
-    ("width", "bottleneck", "rank"), [(1024, 128, 4), (512, 64, 2), (128, 16, 1), (64, 8, 1), (20, 2, 1), (1, 1, 1)]
+    ("width", "bottleneck", "rank"), [(1024, 128, 8), (512, 64, 8), (128, 16, 8), (64, 16, 8), (8, 16, 8), (1, 16, 1)]
 )
-def test_narrow_models_keep_the_smallest_published_ratio(width, bottleneck, rank):
+def test_narrow_models_keep_the_smallest_published_ratio_down_to_a_bottleneck_of_16(width, bottleneck, rank):
     assert Tuning.for_width("adapterh", width).bottleneck == bottleneck
     lora = Tuning.for_width("lora", width)
     assert (lora.rank, lora.alpha) == (rank, 2.0 * rank)

@@ -1,9 +1,13 @@
+from pathlib import Path
+
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
 from astraios_analysis.records import METHODS, RunRecord
 from training.config import ModelSize, Schedule, Tuning
 from training.grid import PRESETS, Grid, corpus_settings, preset
+from training.search import PILOT_SEED
 
 
 def size(name, d_model=32):
@@ -72,11 +76,65 @@ def test_pretraining_is_for_sizes_without_weights_only():
     pretrained = ModelSize(**{**size("b").model_dump(), "pretrained": "some/model"})
     grid = Grid(name="g", sizes=(size("a"), pretrained), methods=("fft",), data="text", pretraining=Schedule())
     assert [run.pretraining for run in grid.runs()] == [Schedule(), None]
+    assert [run.pretraining_instructions for run in Grid(**{**dict(grid), "pretraining_instructions": 0.2}).runs()] == [
+        0.2,
+        None,
+    ]
+
+
+def test_rates_fall_with_the_width_from_the_reference_on():
+    grid = Grid(
+        name="g",
+        sizes=(size("a"), size("b", 64)),
+        methods=("fft", "lora"),
+        data="text",
+        schedule=Schedule(learning_rate=1e-2),
+        learning_rates={"lora": 4e-2},
+        pretraining=Schedule(learning_rate=8e-3),
+        reference_width=32,
+        width_exponent=1.0,
+    )
+    rates = [(run.schedule.learning_rate, run.pretraining.learning_rate) for run in grid.runs()]
+    assert rates == [(1e-2, 8e-3), (4e-2, 8e-3), (5e-3, 4e-3), (2e-2, 4e-3)]
+    same_lora = Grid(**{**dict(grid), "width_exponents": {"lora": 0.0}})
+    assert [run.schedule.learning_rate for run in same_lora.runs()] == [1e-2, 4e-2, 5e-3, 4e-2]
+    with pytest.raises(ValidationError, match="unknown tuning method 'lora2'"):
+        Grid(**{**dict(grid), "width_exponents": {"lora2": 1.0}})
+
+
+def test_mini_has_the_rates_that_the_search_found():
+    trials = pd.read_csv(Path(__file__).parents[2] / "data" / "pilots" / "mini_learning_rates.csv")
+    chosen = trials[trials["chosen"]]
+    assert dict(zip(chosen["method"], chosen["learning_rate"], strict=True)) == preset("mini").learning_rates
+    for _, tried in trials.groupby("method"):
+        best = tried.loc[tried["val_loss"].idxmin(), "learning_rate"]
+        assert tried["learning_rate"].min() < best < tried["learning_rate"].max()
+
+
+def test_mini_has_the_studys_shape_and_a_larger_size_held_out():
+    grid = preset("mini")
+    runs = grid.runs()
+    assert len(runs) == 105
+    assert len({run.run_id for run in runs}) == 105
+    sizes = [size.n_layers * size.d_model**2 for size in grid.sizes]
+    assert sizes == sorted(sizes)
+    assert grid.held_out_sizes == (grid.sizes[-1].name,)
+    assert [run.held_out for run in runs] == [run.size is grid.sizes[-1] for run in runs]
+    assert set(grid.learning_rates) == set(METHODS)
+    # The pilot has a seed that the grid has not.
+    assert PILOT_SEED not in grid.seeds
+
+
+def test_seeds_can_be_chosen():
+    runs = preset("mini").runs(sizes=["16x2"], methods=["fft"], seeds=[2, 0])
+    assert [run.seed for run in runs] == [0, 2]
+    with pytest.raises(ValueError, match="unknown seed 7 in grid 'mini'; choose from 0, 1, 2"):
+        preset("mini").runs(seeds=[7])
 
 
 def test_unknown_names_are_errors_that_list_the_choices():
     grid = preset("starcoderbase")
-    with pytest.raises(ValueError, match="unknown preset 'mega'; choose from smoke, starcoderbase"):
+    with pytest.raises(ValueError, match="unknown preset 'mega'; choose from mini, smoke, starcoderbase"):
         preset("mega")
     with pytest.raises(ValueError, match="unknown size '34b' in grid 'starcoderbase'; choose from 1b, 3b, 7b, 16b"):
         grid.runs(sizes=["34b"])

@@ -36,12 +36,12 @@ def refused(capsys, *arguments):
 def test_list_shows_every_preset(capsys):
     assert main(["grid", "list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [(row["preset"], row["n_runs"]) for row in rows] == [("smoke", 14), ("starcoderbase", 28)]
+    assert [(row["preset"], row["n_runs"]) for row in rows] == [("smoke", 14), ("mini", 105), ("starcoderbase", 28)]
     assert rows[0]["sizes"] == ["16x2", "32x2"]
     main(["grid", "list"])
     header, smoke, *_ = capsys.readouterr().out.splitlines()
     assert header.split() == ["preset", "sizes", "held_out_sizes", "methods", "seeds", "n_runs", "data"]
-    assert smoke.startswith("smoke          16x2 32x2     -  ")
+    assert smoke.split()[:5] == ["smoke", "16x2", "32x2", "-", "fft"]
 
 
 def test_status_tells_the_five_states_apart(capsys, tmp_path, tiny):
@@ -172,7 +172,7 @@ def test_failures_are_listed_and_are_the_exit_status(capsys, monkeypatch, tmp_pa
 
 
 def test_wrong_arguments_say_what_is_allowed(capsys):
-    assert "unknown preset 'mega'; choose from smoke" in refused(capsys, "grid", "run", "--preset", "mega")
+    assert "unknown preset 'mega'; choose from mini, smoke" in refused(capsys, "grid", "run", "--preset", "mega")
     assert "unknown size '1b' in grid 'smoke'" in refused(capsys, "grid", "run", "--preset", "smoke", "--size", "1b")
     assert "jobs is 0; give" in refused(capsys, "grid", "run", "--preset", "smoke", "--jobs", "0")
     message = refused(capsys, "grid", "score", "--preset", "smoke", "--measures", "speed")

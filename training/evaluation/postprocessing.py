@@ -35,6 +35,9 @@ from collections import *
 """
 """What HumanEvalPack's harness imports before a Python program."""
 
+# What a program must name for these imports of the header to matter to it.
+_COSTLY_MODULES = {"numpy": r"\bnp\b|numpy", "datetime": "datetime", "statistics": "statistics", "hashlib": "hashlib"}
+
 _JAVA_EMPTY_MAIN = "public class Main {\n    }"
 
 
@@ -145,7 +148,7 @@ def cut_recode(completion: str) -> str:
     return cut_at_stops(completion, RECODE_STOPS)
 
 
-def clean_program(text: str, language: str, *, has_header: bool) -> str:
+def clean_program(text: str, language: str, *, has_header: bool, test: str = "") -> str:
     """Return the program that is executed: with the harness's imports, or without an empty `Main`.
 
     Parameters
@@ -155,8 +158,10 @@ def clean_program(text: str, language: str, *, has_header: bool) -> str:
     language : {"python", "java"}
         Its language.
     has_header : bool
-        Whether Python programs get `PYTHON_HEADER`. Of it, numpy is left out where its name does not occur: importing
-        it costs more than most programs.
+        Whether Python programs get `PYTHON_HEADER`. Of it, what costs more than most programs is left out where its
+        name does not occur: numpy, datetime, statistics, hashlib.
+    test : str
+        The program's test, whose names count, too.
 
     Returns
     -------
@@ -164,10 +169,10 @@ def clean_program(text: str, language: str, *, has_header: bool) -> str:
     """
     if language == "java":
         return text.replace(_JAVA_EMPTY_MAIN, "").strip()
-    return (_header_for(text) + text).strip() if has_header else text
+    return (_header_for(text + test) + text).strip() if has_header else text
 
 
 def _header_for(text: str) -> str:
-    names_numpy = re.search(r"\bnp\b|numpy", text) is not None
+    unnamed = [module for module, name in _COSTLY_MODULES.items() if re.search(name, text) is None]
     lines = PYTHON_HEADER.splitlines(keepends=True)
-    return "".join(line for line in lines if "numpy" not in line or names_numpy)
+    return "".join(line for line in lines if not any(module in line for module in unnamed))

@@ -48,8 +48,8 @@ def make_program(task: EvaluationTask, problem: CodeProblem, text: str, limits: 
     -------
     Program
     """
-    source = clean_program(text, task.language, has_header=task.has_header)
     test = problem.make_test() if task.language == "python" else f"\n{problem.test}"
+    source = clean_program(text, task.language, has_header=task.has_header, test=test)
     return Program(task.language, source, test, limits)
 
 

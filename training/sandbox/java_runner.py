@@ -6,7 +6,6 @@ reached a limit, that ended it, or whose classes name anything but what is known
 """
 
 import os
-import secrets
 import signal
 import struct
 import time
@@ -157,7 +156,7 @@ class Machine:
         secret : bytes
             What it must have answered.
         """
-        secret = secrets.token_bytes(SECRET_BYTES)
+        secret = os.urandom(SECRET_BYTES)
         before, begin = self._watch.read_cpu(), time.monotonic()
         try:
             write_all(self._requests, struct.pack(">I", SECRET_BYTES + len(text)) + secret + text)
@@ -199,7 +198,7 @@ def judge_machine(outcome: Outcome, secret: bytes) -> tuple[str, str, bool]:
     report = outcome.data[4:]
     kind, is_reusable, text = report[:1], report[1:2] == _REUSABLE, report[2:]
     if len(outcome.data) == 4 + _length(outcome.data):
-        if kind == _PASSED and secrets.compare_digest(text, secret):
+        if kind == _PASSED and text == secret:
             return "passed", "", is_reusable
         if kind in (_FAILED, _OUT_OF_MEMORY):
             status = "memory" if kind == _OUT_OF_MEMORY else "failed"

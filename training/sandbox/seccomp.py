@@ -3,7 +3,6 @@
 import ctypes
 import errno
 import os
-import platform
 import struct
 from dataclasses import dataclass
 
@@ -81,7 +80,7 @@ def build_filter(machine: str | None = None, *, may_exec: bool = False) -> Filte
     Parameters
     ----------
     machine : str, optional
-        As `platform.machine()` names it; this one by default.
+        As `os.uname()` names it; this one by default.
     may_exec : bool
         Whether the process may still become another program (never: start one).
 
@@ -89,7 +88,7 @@ def build_filter(machine: str | None = None, *, may_exec: bool = False) -> Filte
     -------
     Filter
     """
-    machine = machine or platform.machine()
+    machine = machine or os.uname().machine
     numbers = find_numbers(machine)
     if not may_exec:
         numbers.pop(EXEC)

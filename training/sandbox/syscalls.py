@@ -70,7 +70,7 @@ def find_numbers(machine: str) -> dict[str, int]:
     Parameters
     ----------
     machine : str
-        As `platform.machine()` names it.
+        As `os.uname()` names it.
 
     Returns
     -------

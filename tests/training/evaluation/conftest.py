@@ -1,5 +1,9 @@
 """Small tuned models, and prompts of uneven lengths."""
 
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -28,3 +32,9 @@ def prompts():
     """Return 12 prompts of 1 to 25 tokens."""
     rng = np.random.default_rng(5)
     return [rng.integers(1, 80, size=length).tolist() for length in (7, 1, 25, 12, 12, 3, 18, 2, 25, 9, 5, 14)]
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Return the module of small problems."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_problems.py"))))

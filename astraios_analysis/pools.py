@@ -1,0 +1,344 @@
+"""One law for several methods at several sizes, with partial pooling, averaged over what the data leave open.
+
+On the link scale, for the mean over seeds of method m at size s with x the log of the size::
+
+    z_ms = a_m + (b + b_m) x_s + u_s + e_ms,   b_m ~ N(0, tau^2),  u_s ~ N(0, s_u^2),  e_ms ~ N(0, s_e^2 + k v_ms)
+
+Intercepts and the common slope have flat priors; ``u_s`` is what all methods share that are tuned from one base model;
+``v_ms`` is the binomial variance of a rate on the logit scale. A loss has z = log(loss - E): a power law of the size
+with a floor E that methods share; ``u_s`` and ``e_ms`` are then relative to the loss itself.
+Slopes are either common (tau = 0) or own, the floor either 0 or free, each with prior
+probability one half; standard deviations have log-uniform priors around the scatter seen. All of it is integrated by
+importance sampling of the marginal likelihood, in which the effects are Gaussian and drop out exactly (Rasmussen &
+Williams 2006, chapter 2.7). Intervals thus carry the fit, the form, the size, and the run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.special import expit, logit
+
+Link = Literal["log", "logit"]
+N_CANDIDATES = 2500
+N_KEPT = 400
+MIN_SIZES = 3
+# Standard deviations lie between these multiples of the scatter around parallel lines.
+_SPAN = (0.1, 10.0)
+_SPREAD_OF_FLOORS = 0.98
+
+
+class PoolError(ValueError):
+    """PooledPoints that no pooled law can be fitted to; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class PooledPoints:
+    """Measured points of several methods.
+
+    Attributes
+    ----------
+    n_params : ndarray, shape (n,)
+        Sizes, positive.
+    y : ndarray, shape (n,)
+        Loss, or a rate strictly inside (0, 1); the mean over seeds.
+    method : ndarray of str, shape (n,)
+    noise : ndarray, shape (n,)
+        Known part of the variance on the link scale, up to a factor; 0 where none is known.
+    seed_variance : float
+        Variance of one run around the mean of its seeds' distribution, on the link scale; 0 where not known.
+    n_seeds : float
+        Seeds behind a point (mean).
+    """
+
+    n_params: np.ndarray
+    y: np.ndarray
+    method: np.ndarray
+    noise: np.ndarray
+    seed_variance: float = 0.0
+    n_seeds: float = 1.0
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pooled law: equally likely versions of it, and the points that each is conditioned on.
+
+    Attributes
+    ----------
+    link : {"log", "logit"}
+    points : PooledPoints
+    methods : tuple of str
+    centre, scale : float
+        Mean and standard deviation of log10 of the sizes.
+    tau, sigma_size, sigma_run, noise_factor, floor : ndarray, shape (n_kept,)
+        The versions.
+    weights : dict of str to float
+        Posterior probability of each form.
+    """
+
+    link: Link
+    points: PooledPoints
+    methods: tuple[str, ...]
+    centre: float
+    scale: float
+    tau: np.ndarray
+    sigma_size: np.ndarray
+    sigma_run: np.ndarray
+    noise_factor: np.ndarray
+    floor: np.ndarray
+    weights: dict[str, float]
+
+    @property
+    def x_range(self) -> tuple[float, float]:
+        """Smallest and largest size fitted."""
+        return float(self.points.n_params.min()), float(self.points.n_params.max())
+
+    def unlink(self, z: np.ndarray, floor: np.ndarray) -> np.ndarray:
+        """Return outcomes of link values, ``floor`` being that of each version."""
+        return floor + np.exp(z) if self.link == "log" else expit(z)
+
+    def posterior(
+        self, methods: Sequence[str], n_params: np.ndarray, extra: tuple[Sequence[str], np.ndarray] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the law at targets, for each version.
+
+        Parameters
+        ----------
+        methods : sequence of str, length t
+        n_params : ndarray, shape (t,)
+        extra : tuple of (methods, sizes), optional
+            Runs that are imagined to be measured too, with one seed each. Only the covariance makes sense then.
+
+        Returns
+        -------
+        mean : ndarray, shape (n_kept, t)
+            Link values of the lines (``u_s`` and ``e_ms`` left out).
+        covariance : ndarray, shape (n_kept, t, t)
+        """
+        group, x, size, noise = _locate(self, self.points.method, self.points.n_params, self.points.noise)
+        z, stretch = _link_values(self.link, self.points, self.floor)
+        if extra is not None:
+            stretch = np.concatenate([stretch, self._stretch(self.posterior(*extra)[0])], axis=1)
+            more = _locate(self, np.asarray(extra[0]), np.asarray(extra[1], dtype=float), np.zeros(len(extra[0])))
+            group, x = np.concatenate([group, more[0]]), np.concatenate([x, more[1]])
+            size, noise = np.concatenate([size, more[2]]), np.concatenate([noise, more[3]])
+            z = np.concatenate([z, np.zeros((len(z), len(more[0])))], axis=1)
+        n_new = 0 if extra is None else len(extra[0])
+        versions = (self.tau, self.sigma_size, self.sigma_run, self.noise_factor)
+        matrix = _covariance(group, x, size, noise, stretch, versions)
+        if n_new:
+            own = np.arange(len(x) - n_new, len(x))
+            matrix[:, own, own] += self.points.seed_variance * (1 - 1 / self.points.n_seeds)
+        design = _design(group, x, len(self.methods))
+        target_group, target_x, _, _ = _locate(self, np.asarray(methods), np.asarray(n_params, dtype=float), None)
+        return _condition(matrix, design, z, (group, x), (target_group, target_x), self.tau, len(self.methods))
+
+    def draw(
+        self, methods: Sequence[str], n_params: float, n_draws: int, rng: np.random.Generator, *, observation: bool
+    ) -> np.ndarray:
+        """Draw outcomes of methods at one size together.
+
+        Parameters
+        ----------
+        methods : sequence of str
+        n_params : float
+        n_draws : int
+        rng : Generator
+        observation : bool
+            Add one new size effect, shared by the methods, and one new run of each.
+
+        Returns
+        -------
+        ndarray, shape (n_draws, n_methods)
+        """
+        mean, covariance = self.posterior(methods, np.full(len(methods), float(n_params)))
+        root = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(methods)))
+        version = rng.integers(len(self.tau), size=n_draws)
+        z = mean[version] + np.einsum("nij,nj->ni", root[version], rng.standard_normal((n_draws, len(methods))))
+        if observation:
+            noise = self.noise_factor[version, None] * self._noise_at(z)
+            more = self.points.seed_variance * (1 - 1 / self.points.n_seeds)
+            variance = self.sigma_run[version, None] ** 2 + noise + more
+            scatter = self.sigma_size[version, None] * rng.standard_normal((n_draws, 1))
+            scatter = scatter + np.sqrt(variance) * rng.standard_normal(z.shape)
+            if self.link == "log":
+                line = self.unlink(z, self.floor[version, None])
+                return line * np.exp(scatter)
+            z = z + scatter
+        return self.unlink(z, self.floor[version, None])
+
+    def _stretch(self, z: np.ndarray) -> np.ndarray:
+        """Return how many times scatter is larger on the link scale than relative to the outcome, (n_kept, t)."""
+        return 1 + self.floor[:, None] * np.exp(-np.maximum(z, -20)) if self.link == "log" else np.ones_like(z)
+
+    def _noise_at(self, z: np.ndarray) -> np.ndarray:
+        """Return the known part of the variance at link values: that of a rate, from the problems behind a point."""
+        if self.link == "log" or not self.points.noise.any():
+            return np.zeros_like(z)
+        y = self.points.y
+        n_items = np.mean(1 / (self.points.noise * y * (1 - y)))
+        p = np.clip(expit(z), 0.5 / (n_items + 1), 1 - 0.5 / (n_items + 1))
+        return 1 / (n_items * p * (1 - p))
+
+
+def _locate(pool, method, n_params, noise):
+    """Return method numbers, centred log sizes, sizes and noise of points."""
+    unknown = [name for name in method if name not in pool.methods]
+    if unknown:
+        raise PoolError(f"{unknown[0]} was not fitted; choose from {', '.join(pool.methods)}")
+    group = np.array([pool.methods.index(name) for name in method], dtype=int)
+    x = (np.log10(n_params) - pool.centre) / pool.scale
+    return group, x, np.round(np.log10(n_params), 9), noise
+
+
+def _design(group: np.ndarray, x: np.ndarray, n_methods: int) -> np.ndarray:
+    return np.column_stack([np.eye(n_methods)[group], x])
+
+
+def _covariance(group, x, size, noise, stretch, versions) -> np.ndarray:
+    """Return the covariance of points for each version, shape (h, n, n)."""
+    tau, sigma_size, sigma_run, factor = (values[:, None, None] for values in versions)
+    same_method, same_size = group[:, None] == group, size[:, None] == size
+    scatter = sigma_size**2 * same_size + (sigma_run**2 + factor * noise) * np.eye(len(x))
+    return tau**2 * (same_method * np.outer(x, x)) + stretch[:, :, None] * stretch[:, None, :] * scatter
+
+
+def _link_values(link: Link, points: PooledPoints, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return points on the link scale of each version, and how many times scatter is larger there, both (h, n).
+
+    A loss scatters by a share of itself, which is a larger share of what lies above the floor. The share is taken at
+    the loss that levels of methods and sizes give, not at the one observed: low losses by chance would weigh less.
+    """
+    y = points.y
+    if link == "logit":
+        return np.broadcast_to(logit(y), (len(floor), len(y))), np.ones((len(floor), len(y)))
+    columns = [
+        points.method[:, None] == np.unique(points.method),
+        points.n_params[:, None] == np.unique(points.n_params),
+    ]
+    levels = np.column_stack(columns).astype(float)
+    expected = np.exp(levels @ np.linalg.lstsq(levels, np.log(y), rcond=None)[0])
+    above = np.maximum(expected - floor[:, None], (1 - _SPREAD_OF_FLOORS) * expected)
+    return np.log(y - floor[:, None]), expected / above
+
+
+def _condition(matrix, design, z, points, targets, tau, n_methods):
+    """Return mean and covariance of targets given points, the flat effects integrated out."""
+    (group, x), (target_group, target_x) = points, targets
+    shared = (tau**2)[:, None, None] * ((target_group[:, None] == group) * np.outer(target_x, x))
+    prior = (tau**2)[:, None, None] * ((target_group[:, None] == target_group) * np.outer(target_x, target_x))
+    right = np.concatenate([np.broadcast_to(design, (len(tau), *design.shape)), z[..., None]], axis=2)
+    solved = np.linalg.solve(matrix, np.concatenate([right, np.swapaxes(shared, 1, 2)], axis=2))
+    k = design.shape[1]
+    solved_design, solved_z, solved_shared = solved[..., :k], solved[..., k], solved[..., k + 1 :]
+    information = np.linalg.inv(design.T @ solved_design)
+    theta = np.einsum("hij,nj,hn->hi", information, design, solved_z)
+    residual = solved_z - np.einsum("hnk,hk->hn", solved_design, theta)
+    target_design = _design(target_group, target_x, n_methods)
+    mean = theta @ target_design.T + np.einsum("htn,hn->ht", shared, residual)
+    left = target_design - np.einsum("htn,hnk->htk", shared, solved_design)
+    covariance = prior - shared @ solved_shared + left @ information @ np.swapaxes(left, 1, 2)
+    return mean, (covariance + np.swapaxes(covariance, 1, 2)) / 2
+
+
+def fit_pool(points: PooledPoints, link: Link, *, seed: int = 0) -> Pool:
+    """Fit the pooled law of this module.
+
+    Parameters
+    ----------
+    points : PooledPoints
+    link : {"log", "logit"}
+        ``log`` for a loss, with a floor; ``logit`` for a rate.
+    seed : int
+        Of the importance sampling.
+
+    Raises
+    ------
+    PoolError
+        If values are not usable, sizes are fewer than three, or the points lie on lines exactly.
+    """
+    _require_usable(points, link)
+    methods = tuple(dict.fromkeys(points.method.tolist()))
+    log_size = np.log10(points.n_params)
+    centre, scale = float(log_size.mean()), float(log_size.std())
+    group, x = np.array([methods.index(m) for m in points.method]), (log_size - centre) / scale
+    design = _design(group, x, len(methods))
+    z = logit(points.y) if link == "logit" else np.log(points.y)
+    theta, _, rank, _ = np.linalg.lstsq(design, z, rcond=None)
+    dof = len(z) - rank
+    if rank < design.shape[1] or dof < 2:
+        raise PoolError(
+            f"{len(z)} points leave too little to judge {design.shape[1]} parameters by; measure more sizes"
+        )
+    scatter = float(np.sqrt(np.sum((z - design @ theta) ** 2) / dof))
+    if scatter < 1e-7:
+        raise PoolError("the points are equal or lie on lines exactly, so nothing shows how far a new one may fall")
+    rng = np.random.default_rng(seed)
+    versions, has_own_slopes, has_floor = _candidates(rng, scatter, points, link)
+    size = np.round(log_size, 9)
+    log_weight = np.concatenate(
+        [
+            _log_likelihood(design, (group, x, size), points, link, {name: v[part] for name, v in versions.items()})
+            for part in np.array_split(np.arange(N_CANDIDATES), 1 + N_CANDIDATES * len(z) ** 2 // 4_000_000)
+        ]
+    )
+    weight = np.exp(log_weight - log_weight.max())
+    weight /= weight.sum()
+    # Systematic resampling: each version is kept about as often as its weight says.
+    kept = np.searchsorted(np.cumsum(weight), (np.arange(N_KEPT) + rng.random()) / N_KEPT).clip(0, N_CANDIDATES - 1)
+    chosen = {name: values[kept] for name, values in versions.items()}
+    forms = _form_weights(weight, has_own_slopes, has_floor, link)
+    return Pool(link, points, methods, centre, scale, **chosen, weights=forms)
+
+
+def _candidates(rng, scatter, points, link):
+    n = N_CANDIDATES
+    low, high = np.log(_SPAN[0] * scatter), np.log(_SPAN[1] * scatter)
+    tau, sigma_size, sigma_run = (np.exp(rng.uniform(low, high, n)) for _ in range(3))
+    has_own_slopes = rng.random(n) < 0.5
+    has_floor = (rng.random(n) < 0.5) if link == "log" else np.zeros(n, dtype=bool)
+    floor = np.where(has_floor, rng.uniform(0, _SPREAD_OF_FLOORS * points.y.min(), n), 0.0)
+    factor = np.exp(rng.uniform(np.log(0.05), np.log(2.0), n))
+    versions = {"tau": np.where(has_own_slopes, tau, 0.0), "sigma_size": sigma_size, "sigma_run": sigma_run}
+    return versions | {"noise_factor": factor, "floor": floor}, has_own_slopes, has_floor
+
+
+def _log_likelihood(design, place, points, link, versions) -> np.ndarray:
+    """Return the restricted log likelihood of versions, shape (h,)."""
+    z, stretch = _link_values(link, points, versions["floor"])
+    parts = (versions["tau"], versions["sigma_size"], versions["sigma_run"], versions["noise_factor"])
+    root = np.linalg.cholesky(_covariance(*place, points.noise, stretch, parts))
+    right = np.concatenate([np.broadcast_to(design, (len(z), *design.shape)), z[..., None]], axis=2)
+    whitened = np.linalg.solve(root, right)
+    inner = np.swapaxes(whitened, 1, 2) @ whitened
+    k = design.shape[1]
+    information, cross, total = inner[:, :k, :k], inner[:, :k, k], inner[:, k, k]
+    square = total - np.einsum("hk,hk->h", cross, np.linalg.solve(information, cross[..., None])[..., 0])
+    value = -np.log(np.einsum("hnn->hn", root)).sum(axis=1) - np.linalg.slogdet(information)[1] / 2 - square / 2
+    return value - (np.log(points.y - versions["floor"][:, None]).sum(axis=1) if link == "log" else 0.0)
+
+
+def _form_weights(weight, has_own_slopes, has_floor, link) -> dict[str, float]:
+    laws = [("power", ~has_floor), ("power_floor", has_floor)] if link == "log" else [("logit_linear", ~has_floor)]
+    slopes = [("shared_slope", ~has_own_slopes), ("own_slopes", has_own_slopes)]
+    return {f"{law}/{kind}": float(weight[a & b].sum()) for law, a in laws for kind, b in slopes}
+
+
+def _require_usable(points: PooledPoints, link: Link) -> None:
+    for name, values in (("size", points.n_params), ("value", points.y), ("noise", points.noise)):
+        if not np.all(np.isfinite(values)):
+            raise PoolError(f"a {name} is missing or not finite; leave such points out")
+    if len(points.y) == 0:
+        raise PoolError("no point is left to fit; every one is held out or the selection is empty")
+    if np.any(points.n_params <= 0):
+        raise PoolError(f"sizes must be positive; the smallest is {points.n_params.min():g}")
+    upper = 1.0 if link == "logit" else np.inf
+    wrong = (points.y <= 0) | (points.y >= upper)
+    if np.any(wrong):
+        raise PoolError(f"value {points.y[wrong][0]:g} is outside (0, {upper:g}); it has no {link}")
+    n_sizes = len(np.unique(points.n_params))
+    if n_sizes < MIN_SIZES:
+        raise PoolError(
+            f"{n_sizes} size{'s' if n_sizes != 1 else ''}; a law and its error need {MIN_SIZES}: measure more"
+        )

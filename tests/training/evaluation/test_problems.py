@@ -1,0 +1,127 @@
+import gzip
+import importlib
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from training.evaluation.problems import AnswerProblem, CodeProblem, HubSource, Scenario, load_problems, read_problems
+
+HUMANEVAL = {"task_id": "HumanEval/0", "entry_point": "f", "prompt": "def f():\n", "test": "def check(g):\n    pass\n"}
+PERTURBED = HUMANEVAL | {
+    "perturbation_name": "FuncRenameCamelCase",
+    "seed": 3,
+    "partial": "x",
+    "canonical_solution": "",
+}
+
+
+def write(path, rows, pack=bytes):
+    path.write_bytes(pack("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    return path
+
+
+def test_humanevalpack_from_a_file_plain_or_gzipped(tiny, tmp_path):
+    plain = read_problems(write(tmp_path / "x.jsonl", tiny.python_rows()))
+    assert read_problems(write(tmp_path / "x.jsonl.gz", tiny.python_rows(), gzip.compress)) == plain
+    assert [problem.task_id for problem in plain] == ["Python/0", "Python/1", "Python/2"]
+    assert plain[0].buggy_solution == "    return x - 1\n"
+    assert plain[0].perturbation is None
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (HUMANEVAL, CodeProblem("HumanEval/0", "f", "def f():\n", "def check(g):\n    pass\n")),
+        ({"func": "int f;", "target": True, "id": 4}, AnswerProblem(("int f;",), 1)),
+        ({"func": "int f;", "target": "0"}, AnswerProblem(("int f;",), 0)),
+        ({"func1": "a", "func2": "b", "label": 0, "id": 1}, AnswerProblem(("a", "b"), 0)),
+        (
+            {"scenario_id": "DoW/CWE-502-0", "language": "python", "prompt": "import os\n", "detail": "x"},
+            Scenario("DoW/CWE-502-0", "python", "import os\n"),
+        ),
+    ],
+)
+def test_every_layout_is_known_by_its_columns(tmp_path, row, problem):
+    assert read_problems(write(tmp_path / "x.jsonl", [row])) == [problem]
+
+
+def test_perturbed_problems_say_how(tmp_path):
+    (problem,) = read_problems(write(tmp_path / "x.jsonl", [PERTURBED]))
+    assert problem.perturbation == ("FuncRenameCamelCase", 3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "no problems in it; give a file with one JSON object a line"),
+        ([HUMANEVAL, {"a": 1}], r"line 2: its columns \(a\) are of no known problem set; give one of HumanEvalPack"),
+        ([{}], r"its columns \(none\)"),
+        ([HUMANEVAL | {"prompt": 3}], "line 1: column 'prompt' holds int; it must be text"),
+        ([{"func": "x", "target": 2}], "column 'target' holds 2; a label is 0 or 1"),
+        ([{"func1": "x", "func2": "y", "label": None}], "column 'label' holds None"),
+        ([PERTURBED | {"seed": "a"}], "column 'seed' holds str; a perturbed problem needs a number"),
+    ],
+)
+def test_what_is_no_problem_is_refused(tmp_path, rows, message):
+    with pytest.raises(ValueError, match=message):
+        read_problems(write(tmp_path / "x.jsonl", rows))
+
+
+def test_tests_start_themselves_once_under_any_name(tiny, tmp_path):
+    problem = read_problems(write(tmp_path / "x.jsonl", tiny.python_rows()))[0]
+    assert problem.make_test().count("check(add_one)") == 2  # the definition and one call
+    assert problem.make_test().endswith("\ncheck(add_one)")
+    assert problem.make_test("addOne").endswith("\ncheck(addOne)")
+    assert "\ncheck(add_one)\n" not in problem.make_test("addOne")
+
+
+def test_a_test_that_calls_the_function_by_its_own_name_fails_for_a_renamed_one():
+    problem = CodeProblem("HumanEval/33", "sort_third", "", "def check(candidate):\n    assert candidate([1]) == [1]\n")
+    solution = "def {0}(x):\n    return x\n"
+    exec(solution.format("sort_third") + problem.make_test(), {})
+    with pytest.raises(NameError, match="sort_third"):
+        exec(solution.format("sortThird") + problem.make_test("sortThird"), {})
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """What stands in for the library that reads the hub; its answer is a list of rows or an error."""
+    asked = []
+
+    def load_dataset(*arguments, **options):
+        asked.append((arguments, options))
+        if isinstance(library.answer, Exception):
+            raise library.answer
+        return library.answer
+
+    library = SimpleNamespace(load_dataset=load_dataset, asked=asked, answer=[])
+    monkeypatch.setitem(importlib.sys.modules, "datasets", library)
+    return library
+
+
+def test_problems_from_the_hub_are_those_of_a_file(tiny, tmp_path, hub):
+    hub.answer = tiny.python_rows()
+    source = HubSource("bigcode/humanevalpack", "python")
+    assert load_problems(source) == read_problems(write(tmp_path / "x.jsonl", tiny.python_rows()))
+    assert hub.asked == [(("bigcode/humanevalpack", "python"), {"split": "test"})]
+
+
+def test_a_row_of_the_hub_that_is_no_problem_is_named(hub):
+    hub.answer = [HUMANEVAL, {"x": 1}]
+    with pytest.raises(ValueError, match=r"a/b, row 1: its columns \(x\)"):
+        load_problems(HubSource("a/b"))
+
+
+def test_a_hub_out_of_reach_is_said_with_what_to_do(hub):
+    hub.answer = ConnectionError("no route")
+    message = "cannot read data set 'a/b' from the hub (ConnectionError: no route); give the problems as a JSONL file"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_problems(HubSource("a/b"))
+
+
+def test_a_missing_library_is_said_with_what_to_do(monkeypatch):
+    monkeypatch.setitem(importlib.sys.modules, "datasets", None)
+    with pytest.raises(ValueError, match=r"needs the package 'datasets', which is not installed; run `pip install"):
+        load_problems(HubSource("a/b"))

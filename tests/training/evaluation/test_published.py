@@ -1,0 +1,166 @@
+import gzip
+import json
+
+import pytest
+
+from training.evaluation.published import Request, score_file
+from training.evaluation.robustness import CATEGORIES
+
+
+@pytest.fixture
+def score(tmp_path):
+    """Function that scores a list of samples for a data set, without containment: all programs are ours."""
+
+    def run(dataset, samples, problems=None, **options):
+        path = tmp_path / "generations.json"
+        path.write_text(samples if isinstance(samples, str) else json.dumps(samples))
+        request = Request(
+            dataset,
+            path,
+            problems=problems,
+            workers=1,
+            is_unsafe=True,
+            folder=tmp_path / "journals",
+            shows_progress=False,
+        )
+        return score_file(Request(**(vars(request) | options)))
+
+    return run
+
+
+@pytest.fixture
+def python_problems(tiny, tmp_path):
+    return tiny.write_problems(tmp_path / "problems.jsonl", tiny.python_rows())
+
+
+def counts(report):
+    return [(count.problem_id, count.n_samples, count.n_passed) for count in report.whole.per_problem]
+
+
+@pytest.mark.parametrize("name", ["humanevalsynthesize_python", "humanevalfix_python", "humanevalexplain_python"])
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_python_programs_in_both_layouts(score, tiny, python_problems, name, is_flat):
+    samples = tiny.make_samples(tiny.python_rows(), [2, 1, 0], 2)
+    if is_flat:
+        samples = [[text] for several in samples for text in several]
+    report = score(name, samples, python_problems)
+    assert counts(report) == [(0, 2, 2), (1, 2, 1), (2, 2, 0)]
+    assert (report.sandbox, report.dataset) == ("unsafe", name)
+    assert report.whole.values["pass@1"] == 0.5
+    assert report.details["source_file"] == "generations.json"
+
+
+def test_gzipped_generations_have_the_same_journal(score, tiny, python_problems, tmp_path):
+    samples = tiny.make_samples(tiny.python_rows(), [1, 1, 0], 1)
+    plain = score("humanevalfix_python", samples, python_problems)
+    packed = tmp_path / "packed"
+    packed.write_bytes(gzip.compress((tmp_path / "generations.json").read_bytes()))
+    assert counts(score("humanevalfix_python", samples, python_problems, generations=packed)) == counts(plain)
+    assert len(list((tmp_path / "journals").iterdir())) == 1
+
+
+def test_a_scored_file_is_known_and_a_fresh_start_forgets_it(score, tiny, python_problems, tmp_path):
+    samples = tiny.make_samples(tiny.python_rows(), [1, 1, 0], 1)
+    score("humanevalfix_python", samples, python_problems)
+    (journal,) = (tmp_path / "journals").iterdir()
+    # What the journal says counts, so a lie in it shows that nothing is run.
+    journal.write_text(journal.read_text().replace('"failed"', '"passed"'))
+    assert counts(score("humanevalfix_python", samples, python_problems))[2] == (2, 1, 1)
+    assert counts(score("humanevalfix_python", samples, python_problems, is_fresh=True))[2] == (2, 1, 0)
+
+
+def test_recode_with_the_problems_as_they_were(score, tiny, python_problems):
+    blocks = CATEGORIES["format"].blocks
+    right, wrong = (
+        tiny.solve(tiny.python_rows()[n], kind) for n, kind in ((0, "canonical_solution"), (1, "buggy_solution"))
+    )
+    third = [tiny.solve(tiny.python_rows()[2])]
+    broken = [["x"] if block == ("tab_indent", 0) else third for block in blocks]
+    samples = [item for number in range(len(blocks)) for item in ([right], [wrong], broken[number])]
+    report = score("recode_format", samples, python_problems)
+    assert counts(report) == [(0, 10, 10), (1, 10, 0), (2, 10, 9)]
+    assert report.whole.values["robust_pass@1"] == pytest.approx(1 / 3)
+    assert report.whole.values["robust_drop@1"] == pytest.approx(0.5)
+    assert set(report.settings) >= {"nominal", "tab_indent", "new_lines", "mean_over_transformations"}
+
+
+def test_nominal_outcomes_of_recode_from_another_file(score, tiny, python_problems, tmp_path):
+    rows = tiny.python_rows()
+    samples = [[tiny.solve(row)] for _ in CATEGORIES["syntax"].blocks for row in rows]
+    nominal = tmp_path / "nominal.json"
+    nominal.write_text(json.dumps([[tiny.solve(row)] for row in rows]))
+    one = score("recode_syntax", samples, python_problems, nominal=nominal)
+    assert one.whole.values["robust_drop@1"] == 0
+    format_file = [[tiny.solve(row, "buggy_solution")] for _ in CATEGORIES["format"].blocks for row in rows]
+    nominal.write_text(json.dumps(format_file))
+    assert score("recode_syntax", samples, python_problems, nominal=nominal).whole.values["robust_relative@1"] == 1
+
+
+@pytest.mark.parametrize("name", ["defect_detection", "clone_detection"])
+def test_yes_no_answers_need_no_problems(score, name):
+    answers = [[{"ID": 0, "true_label": "1", "raw_text": "x\nAnswer: YES"}], [{"true_label": "0", "raw_text": "yes"}]]
+    report = score(name, answers)
+    assert counts(report) == [(0, 1, 1), (1, 1, 0)]
+    assert report.sandbox is None
+
+
+def test_yes_no_answers_with_problems(score, tmp_path, tiny):
+    problems = tiny.write_problems(tmp_path / "devign.jsonl", [{"func": "a", "target": 1}, {"func": "b", "target": 0}])
+    assert counts(score("defect_detection", [["yes"], ["yes"]], problems)) == [(0, 1, 1), (1, 1, 0)]
+    with pytest.raises(ValueError, match="holds 1 answers, and there are 2 problems"):
+        score("defect_detection", [["yes"]], problems)
+    with pytest.raises(ValueError, match="item 0 has the label 0, and the problem set says 1"):
+        score("defect_detection", [[{"true_label": "0", "raw_text": ""}]] * 2, problems)
+
+
+def test_scenarios_from_a_published_file(score):
+    sample = {"scenario_id": "DoW/CWE-78-0", "prompt": "import subprocess\n"}
+    unsafe = sample | {"completion": "subprocess.call('ls ' + input(), shell=True)\n"}
+    report = score("aatk", [[unsafe, sample | {"completion": "print(1)\n"}]])
+    assert counts(report) == [(0, 2, 1)]
+    assert report.whole.values["insecure_rate"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("dataset", "samples", "message"),
+    [
+        ("humanevalfix", [["x"]], "unknown data set 'humanevalfix'; choose from"),
+        ("humanevalfix_python", '[["def add_one', r"generations.json: not valid JSON at line 1, column 3"),
+        ("humanevalfix_python", [["x"], ["y"]], "holds samples of 2 problems, and there are 3"),
+        ("humanevalfix_python", [["x", "x"], ["y", "x"], ["z"]], r"problem 2 \(Python/2\) has 1 samples, most have 2"),
+        ("humanevalfix_python", [[{}], [{}], [{}]], "item 0, sample 0 holds dict; programs are text"),
+        ("humanevalfix_java", [["x"]] * 3, "problems.jsonl: its tests are not in Java"),
+        (
+            "recode_format",
+            [["x"]] * 3,
+            "holds 3 programs; this category has 10 transformations and seeds of 3 problems",
+        ),
+        ("aatk", [["x"]], "problems.jsonl: problem 0 is of another data set than aatk"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(score, python_problems, dataset, samples, message):
+    with pytest.raises(ValueError, match=message):
+        score(dataset, samples, python_problems)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "samples", "message"),
+    [
+        ("defect_detection", [["yes"]], "item 0 holds str; give objects with true_label and raw_text"),
+        (
+            "defect_detection",
+            [[{"true_label": 1, "raw_text": ""}] * 2],
+            "item 0 has 2 answers; each question is answered",
+        ),
+        ("aatk", [["x"]], "item 0 holds other things than objects with scenario_id, prompt and completion"),
+        ("aatk", [[{"scenario_id": "a", "prompt": ""}]], "item 0 has no text 'completion'"),
+    ],
+)
+def test_items_of_another_kind_are_refused(score, dataset, samples, message):
+    with pytest.raises(ValueError, match=message):
+        score(dataset, samples)
+
+
+def test_nominal_generations_are_for_recode_only(score, python_problems, tmp_path):
+    with pytest.raises(ValueError, match="--nominal is for ReCode's data sets, and humanevalfix_python is none"):
+        score("humanevalfix_python", [["x"]] * 3, python_problems, nominal=tmp_path / "x")

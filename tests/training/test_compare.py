@@ -1,0 +1,89 @@
+"""Records of one grid, trained twice, held against each other."""
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from astraios_analysis.records import RunRecord, Score, ValidationPoint, save
+from training.__main__ import main
+from training.commands_compare import difference
+from training.grid import PRESETS
+
+TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
+
+
+def record(run_id="tiny-run", loss=1.0, curve=(3.0, 2.0, 1.0), values=(0.5,)):
+    scores = [
+        Score(
+            dataset="embedded_fix",
+            language="python",
+            setting="greedy",
+            metric="pass@1",
+            value=value,
+            n_items=2,
+            source="measured",
+        )
+        for value in values
+    ]
+    return RunRecord(
+        run_id=run_id,
+        grid="tiny",
+        method="fft",
+        size="16x1",
+        held_out=False,
+        n_params=2,
+        n_params_base=1,
+        n_params_updated=1,
+        base_val_loss=3.0,
+        val_loss=loss,
+        val_curve=tuple(ValidationPoint(step=step, loss=each) for step, each in enumerate(curve)),
+        scores=tuple(scores),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "loss", "score"),
+    [
+        ({}, 0.0, 0.0),
+        ({"loss": 1.25}, 0.25, 0.0),
+        ({"curve": (3.0, 2.5, 1.0)}, 0.5, 0.0),
+        ({"curve": (3.0, 2.0)}, float("inf"), 0.0),
+        ({"values": (1.0,)}, 0.0, 0.5),
+        ({"values": ()}, 0.0, None),
+    ],
+)
+def test_difference_is_the_largest_of_losses_and_of_scores(changes, loss, score):
+    found = difference(record(), record(**changes))
+    assert (found.loss, found.score) == (loss, score)
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    grid = TINY.tiny_grid()
+    monkeypatch.setitem(PRESETS, "tiny", lambda: grid)
+    fft, lora, *_ = (run.run_id for run in grid.runs())
+    for name, losses in (("one", (1.0, 2.0)), ("other", (1.0005, 2.0))):
+        for run_id, loss in zip((fft, lora), losses, strict=True):
+            (tmp_path / name).mkdir(exist_ok=True)
+            save(record(run_id, loss), tmp_path / name)
+    return ["--preset", "tiny", "--runs", str(tmp_path / "one"), "--with", str(tmp_path / "other")]
+
+
+def test_command_says_which_runs_are_apart(folders, capsys):
+    assert main(["grid", "compare", *folders]) == 0
+    captured = capsys.readouterr()
+    assert [line.split()[1:] for line in captured.out.splitlines()] == [["loss", "score"], ["0.0005", "0"], ["0", "0"]]
+    assert "2 of 4 runs are not in both folders" in captured.err
+    assert "2 of 2 runs have losses within 0.001 nats per token; the largest difference is 0.0005" in captured.err
+    assert main(["grid", "compare", *folders, "--tolerance", "1e-4"]) == 1
+    assert "1 of 2 runs have losses within 0.0001" in capsys.readouterr().err
+
+
+def test_nothing_in_common_is_an_error_that_says_what_to_do(folders, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["grid", "compare", *folders[:-1], "nowhere"])
+    assert exit_.value.code == 2
+    assert "none of the 4 runs has a record both in" in (message := capsys.readouterr().err)
+    assert "train them with `grid run`" in message
