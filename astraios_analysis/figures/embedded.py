@@ -77,7 +77,7 @@ def embedded_security(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     Returns
     -------
     Figure
-        A rate is absent where no program is valid.
+        A rate is absent where no program is valid, and so is its panel where no model has one.
     DataFrame
     """
     parts = []
@@ -87,9 +87,11 @@ def embedded_security(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     own = pd.concat(parts, ignore_index=True)
     require_rows(own, "embedded_security", "scores on embedded_security")
     table = round_table(own[twin_columns(own, COLUMNS)])
-    figure, axes = small_multiples(len(_SECURITY), len(_SECURITY), row_height=2.3, sharey=True)
+    measured = set(zip(table["metric"], table["setting"], strict=True))
+    shown = [panel for panel in _SECURITY if panel[:2] in measured]
+    figure, axes = small_multiples(len(shown), len(shown), row_height=2.3, sharey=True)
     suite = models_in(scores)
-    for panel, (metric, setting, title) in zip(axes, _SECURITY, strict=True):
+    for panel, (metric, setting, title) in zip(axes, shown, strict=True):
         rows = table[(table["metric"] == metric) & (table["setting"] == setting)]
         draw_models(panel, rows)
         size_axis(panel, scores["n_params_base"])
@@ -106,8 +108,6 @@ def embedded_security(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 
 def _say(rows: pd.DataFrame, suite: list[tuple[str, str]], metric: str) -> str:
     models = describe_models(models_in(rows), suite)
-    if rows.empty:
-        return f"{models}: no valid program"
     n = keep_means(rows)["n_items"]
     what = "prompts" if metric == "valid_rate" else "valid programs a run"
     items = f"{n.min()} {what}" if n.min() == n.max() else f"{n.min()} to {n.max()} {what}"

@@ -78,6 +78,9 @@ def loss_performance(primary: pd.DataFrame, correlations: pd.DataFrame) -> tuple
         note(panel, f"{_say_models(rows, table)}\n{_say_correlation(correlations, name)}", width=48, reserve=3)
         metric = METRICS[known_set.primary_metric or ""]
         panel.set_ylabel(metric.label)
+        # Shares do not go below 0, and where all are 0 the axis must not magnify nothing.
+        lower, upper = panel.get_ylim()
+        panel.set_ylim(max(lower, -0.03), max(upper, 0.1))
         is_lowest = position + n_columns >= len(names)
         panel.set_xlabel(LOSS_LABEL if is_lowest else "")
         panel.tick_params(axis="x", labelbottom=is_lowest)
@@ -175,7 +178,7 @@ def loss_correlation(correlations: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         groups, models = rows["n_groups"].max(), rows["n_models"].max()
         per = "" if scope == "all" else f" in {groups} groups"
         bars = f"{100 * rows['level'].iloc[0]:g} % interval"
-        note(panel, f"{models} models{per}\n{bars}, see caption", width=40, reserve=2)
+        note(panel, f"{models} models{per}\n{bars} over models and problems", width=36, reserve=3)
     verdicts = shown.drop_duplicates("dataset").set_index("dataset")["verdict"]
     axes[0].set_yticks(range(len(names)), [f"{DATASETS[name].title}\n{verdicts[name]}" for name in names])
     axes[0].set_ylim(len(names) - 0.4, -0.6)

@@ -59,10 +59,11 @@ def draw_categories(scores: pd.DataFrame, categories: Sequence[str], name: str) 
     table = round_table(pd.concat(parts, ignore_index=True))
     require_rows(table, name, f"scores on {', '.join(categories)}")
     shown = [dataset for dataset in categories if dataset in set(table["dataset"])]
-    figure, axes = small_multiples(len(MEASURES) * len(shown), len(shown), row_height=1.8, sharey="row")
+    measures = [measure for _, _, measure in MEASURES if measure in set(table["measure"])]
+    figure, axes = small_multiples(len(measures) * len(shown), len(shown), row_height=1.8, sharey="row")
     suite = models_in(scores)
     for position, panel in enumerate(axes):
-        (_, _, measure), dataset = MEASURES[position // len(shown)], shown[position % len(shown)]
+        measure, dataset = measures[position // len(shown)], shown[position % len(shown)]
         rows = table[(table["measure"] == measure) & (table["dataset"] == dataset)]
         draw_models(panel, rows)
         size_axis(panel, scores["n_params_base"], label=position >= len(axes) - len(shown))
