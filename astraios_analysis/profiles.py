@@ -238,7 +238,7 @@ class _Search:
         self.centre, self.base, self.unit, self.limit = centre, base, unit, limit
         error = float(np.sqrt(max(covariance[place, place], 0.0)))
         if np.isfinite(parameter.lower):
-            error = min(max(error, 1e-6), _LARGEST_ERROR)
+            error = min(max(error, 1e-6), _LARGEST_ERROR) if centre == phi[place] else _LARGEST_ERROR
         else:
             error = max(error, 1e-6 * max(1.0, abs(self.centre)))
         reach = error * limit * _OFFSETS

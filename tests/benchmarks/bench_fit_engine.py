@@ -67,9 +67,7 @@ def test_global_fit(points):
         ours, seconds = timed(lambda: fit_law(CHINCHILLA, x, y, objective=OBJECTIVE))
         fast.append(seconds)
     slow_total, fast_total = slow * N_STARTS / N_STARTS_TIMED, float(np.median(fast))
-    print(
-        f"\nglobal fit: {slow_total:.1f} s for {N_STARTS} starts ({N_STARTS_TIMED} timed, {arrived} arrive within 0.1 %)"
-    )
+    print(f"\nglobal fit: {slow_total:.1f} s for {N_STARTS} starts ({N_STARTS_TIMED} timed, {arrived} within 0.1 %)")
     print(f"engine: {1e3 * fast_total:.2f} ms (median of {len(fast)}), {slow_total / fast_total:,.0f} times faster")
     print(f"objective {ours.value!r}, relative to the best known {ours.value / BEST_KNOWN - 1:.1e}; {ours.params}")
     estimated = fit_law(CHINCHILLA, x, y, objective=Objective("log", 1e-3, "estimated"))
@@ -95,9 +93,7 @@ def test_bootstrap(points):
         worse += refits.objective[row] > found.fun * (1 + 1e-9)
     slow_total = slow * N_RESAMPLES / N_RESAMPLES_TIMED
     print(f"\nbootstrap: {slow_total:.0f} s for {N_RESAMPLES} BFGS refits ({N_RESAMPLES_TIMED} timed)")
-    print(
-        f"engine: {fast:.2f} s, {slow_total / fast:,.0f} times faster; {refits.n_failed} failed; worse than BFGS: {worse}"
-    )
+    print(f"engine: {fast:.2f} s, {slow_total / fast:,.0f} times faster; {refits.n_failed} failed, {worse} above BFGS")
     print(f"standard deviations {dict(zip(CHINCHILLA.names, refits.standard_deviations().tolist(), strict=True))}")
     assert slow_total > 100 * fast
     assert worse == 0 and refits.n_failed == 0
