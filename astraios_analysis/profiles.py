@@ -134,7 +134,9 @@ def _minimise_held(fit, raw, place, held, phi, covariance, start=None):
     values = from_coordinates(fit.law, coordinates)[0][:, position]
     problem = replace(raw, held={**raw.held, position: values})
     if start is None:
-        along = covariance[others, place] / max(covariance[place, place], 1e-300)
+        variance = covariance[place, place]
+        # A parameter that has gone to its bound has no curvature left to say how the others follow it.
+        along = covariance[others, place] / variance if variance > 1e-12 else np.zeros(others.sum())
         start = phi[others] + np.clip((held - phi[place])[:, None] * along, -8, 8)
     if not others.any():
         residual = problem.evaluate(np.zeros((len(held), 0)))[0]
@@ -227,11 +229,16 @@ class _Search:
     def __init__(self, fit, raw, place, phi, covariance, base, unit, limit):
         self.context = (fit, raw, place)
         self.phi, self.covariance = phi, covariance
-        self.centre, self.base, self.unit, self.limit = phi[place], base, unit, limit
         parameter = fit.law.parameters[int(raw.free[place])]
+        centre = phi[place]
+        if parameter.name == "E":
+            # A floor that has gone to zero is as good as one of a ten-thousandth of the outcome.
+            outcome = np.exp(raw.target) if raw.residual == "log" else np.abs(raw.target)
+            centre = max(centre, np.log(1e-4 * float(outcome.mean()) + 1e-300))
+        self.centre, self.base, self.unit, self.limit = centre, base, unit, limit
         error = float(np.sqrt(max(covariance[place, place], 0.0)))
         if np.isfinite(parameter.lower):
-            error = min(max(error, 1e-6), _LARGEST_ERROR)
+            error = min(max(error, 1e-6), _LARGEST_ERROR) if centre == phi[place] else _LARGEST_ERROR
         else:
             error = max(error, 1e-6 * max(1.0, abs(self.centre)))
         reach = error * limit * _OFFSETS
@@ -249,7 +256,7 @@ class _Search:
         chosen = (
             np.flatnonzero(self.points < self.centre)[::-1] if side < 0 else np.flatnonzero(self.points > self.centre)
         )
-        beyond = np.flatnonzero(self.roots[chosen] >= self.limit)
+        beyond = np.flatnonzero((self.roots[chosen] >= self.limit) & np.isfinite(self.roots[chosen]))
         if not len(beyond):
             return np.nan
         outer = chosen[beyond[0]]

@@ -35,7 +35,7 @@ def line(x, y, group):
 
 def test_groups_apart_are_single_fits():
     x, y, group, _ = world(np.random.default_rng(0), floor=0.3, noise=0.002)
-    found = fit_groups(POWER, np.r_[x, 1e9], np.r_[y, 2.0], np.r_[group, "alone"])
+    found = fit_groups(POWER, [*x, 1e9], [*y, 2.0], [*group, "alone"])
     assert list(found.fits) == [f"m{m}" for m in range(7)]
     assert "leave no degree of freedom" in found.refused["alone"]
     for name, fit in found.fits.items():
