@@ -46,9 +46,10 @@ def run_figures(arguments: argparse.Namespace) -> int:
 
 def _require_drawable(records: Sequence[RunRecord], parameters: Mapping[str, object]) -> None:
     """Refuse a name of a grid that no record has before any notebook runs."""
-    grids = [ALL, *sorted({record.grid for record in records})]
+    from astraios_analysis.grids import ALL
+
     if "grid" in parameters:
-        _require_known("grid", [str(parameters["grid"])], grids)
+        require_known("grid", [str(parameters["grid"])], [ALL, *sorted({record.grid for record in records})])
 
 
 def describe_records(records: Sequence[RunRecord]) -> dict[str, str]:

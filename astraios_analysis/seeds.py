@@ -16,7 +16,6 @@ from astraios_analysis.scores import (
     PROBLEM_BOOTSTRAP,
     ProblemBootstrap,
     percentile_interval,
-    primary_score,
     problem_pool,
     problem_statistics,
     score_intervals,
@@ -99,15 +98,6 @@ def _mean_draws(scored: list[tuple[RunRecord, Score]], bootstrap: ProblemBootstr
         return weights @ np.mean(statistics, axis=0)[0], PROBLEM_BOOTSTRAP
     drawn, kinds = zip(*(bootstrap.draws(record, score) for record, score in scored), strict=True)
     return np.mean(drawn, axis=0), "; ".join(dict.fromkeys(kinds))
-
-
-def mean_primary_score(runs: Iterable[RunRecord], dataset: str) -> float:
-    """Return the mean of a data set's primary score over the runs that have one.
-
-    Rounded where there are several: a sum in floating point must not tell equal means apart.
-    """
-    values = [score.value for record in runs if (score := primary_score(record, dataset)) is not None]
-    return values[0] if len(values) == 1 else round(float(np.mean(values)), 9)
 
 
 def average(

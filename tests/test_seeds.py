@@ -90,5 +90,5 @@ def test_ranks_are_of_means_over_seeds(records):
 
 def test_two_runs_of_one_seed_are_refused(records):
     again = records[0].model_copy(update={"run_id": "again"})
-    with pytest.raises(RankError, match="has two runs of one seed or of two grids on embedded_synthesis; keep one"):
+    with pytest.raises(RankError, match="has two runs of one seed on embedded_synthesis; keep one"):
         rank_methods([*records, again], SCORE, bootstrap=BOOTSTRAP)

@@ -254,6 +254,8 @@ def best_method(ranks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         All sizes, the one drawn marked ``is_drawn``.
     """
     require_rows(ranks, "best_method", "primary scores")
+    if (ranks["n_seeds"] == 1).all():
+        ranks = ranks.drop(columns="n_seeds")
     fullest = ranks[ranks["n_methods"] == ranks.groupby("dataset")["n_methods"].transform("max")]
     chosen = fullest.groupby("dataset")["n_params_base"].max()
     table = round_table(ranks.assign(is_drawn=ranks["n_params_base"] == ranks["dataset"].map(chosen)))
