@@ -11,6 +11,7 @@ from astraios_analysis.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records import METHODS, RunRecord, to_frame
 from astraios_analysis.sources import check_sources, find_data_dir, find_notebooks_dir, load_records
 
+ALL = "all"
 FILTERS = ("method", "size", "dataset", "metric", "setting")
 
 
@@ -48,7 +49,7 @@ def _require_drawable(records: Sequence[RunRecord], parameters: Mapping[str, obj
     """Refuse a name of a grid that no record has before any notebook runs."""
     grids = [ALL, *sorted({record.grid for record in records})]
     if "grid" in parameters:
-        _require_known("grid", [str(parameters["grid"])], grids)
+        require_known("grid", [str(parameters["grid"])], grids)
 
 
 def describe_records(records: Sequence[RunRecord]) -> dict[str, str]:
