@@ -219,7 +219,7 @@ FIGURES: dict[str, FigureSpec] = {
             "Probability of being best at a larger size",
             "predictions",
             "Probability that a method is the best of those measured at a size that nobody has trained ({target}, or "
-            "the held-out size of a grid out of its reach): share of joint draws of one new run of each, laws averaged.",
+            "the held-out size of a grid out of its reach): share of joint draws of one new run of each method.",
             ("n_params", "p_best", "value", *_RESAMPLED, "reach", "expected_regret"),
         ),
         FigureSpec(
