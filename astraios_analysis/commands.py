@@ -11,6 +11,7 @@ from astraios_analysis.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records import METHODS, RunRecord, to_frame
 from astraios_analysis.sources import check_sources, find_data_dir, find_notebooks_dir, load_records
 
+ALL = "all"
 FILTERS = ("method", "size", "dataset", "metric", "setting")
 
 

@@ -52,7 +52,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
     import pandas as pd
 
     from astraios_analysis.command_records import CommandError, load_grid, require_known
-    from astraios_analysis.pools import PoolError
+    from astraios_analysis.pooled_points import PoolError
     from astraios_analysis.predictions import PredictionError, parse_size
     from astraios_analysis.printing import json_text, rows_of, say, table_text
 

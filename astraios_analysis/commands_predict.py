@@ -76,8 +76,8 @@ def run_predict(arguments: argparse.Namespace) -> int:
 def _from_table(arguments: argparse.Namespace) -> tuple[list[dict], None]:
     """Predict a column of a user's table."""
     from astraios_analysis.command_records import CommandError, require_known
+    from astraios_analysis.pooled_points import PoolError
     from astraios_analysis.pooled_predictions import forecast_points, forecast_rows
-    from astraios_analysis.pools import PoolError
     from astraios_analysis.predictions import PredictionError, parse_size
     from astraios_analysis.scale_points import read_points
 

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.metrics import DATASETS
+from astraios_analysis.pooled_points import PoolError
 from astraios_analysis.pooled_predictions import forecast_score
-from astraios_analysis.pools import PoolError, fit_pool
+from astraios_analysis.pools import fit_pool
 from astraios_analysis.predictions import MAX_REACH, PredictionError, reach
 from astraios_analysis.records import RunRecord
-from astraios_analysis.regressions import RankError
+from astraios_analysis.regressions import RankError, measured_datasets
 from astraios_analysis.replicates import ModelScores, model_scores
 from astraios_analysis.scale_points import score_points
 from astraios_analysis.scores import ProblemBootstrap, percentile_interval
@@ -212,3 +213,43 @@ def best_at_size(
         row |= {"upper": upper, "level": level, "interval": "prediction, one new run", "reach": beyond}
         rows.append(row | {"expected_regret": float(regret[index])})
     return pd.DataFrame(rows).sort_values("p_best", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def decisions_all(
+    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
+) -> pd.DataFrame:
+    """Run `small_model_decisions` for every data set that has two sizes, one below the other.
+
+    Raises
+    ------
+    RankError
+        If there is none.
+    """
+    bootstrap, parts = bootstrap or ProblemBootstrap(), []
+    for name in measured_datasets(list(records)):
+        try:
+            parts.append(small_model_decisions(records, name, level=level, bootstrap=bootstrap))
+        except RankError:
+            continue
+    if not parts:
+        raise RankError("no data set has scores of two methods at two sizes; add runs")
+    return pd.concat(parts, ignore_index=True)
+
+
+def best_at_size_all(records: Sequence[RunRecord], n_params: float, *, level: float = 0.95) -> pd.DataFrame:
+    """Run `best_at_size` for every data set that can be predicted, one below the other.
+
+    Raises
+    ------
+    PredictionError
+        If there is none.
+    """
+    parts, refusals = [], []
+    for name in measured_datasets(list(records)):
+        try:
+            parts.append(best_at_size(records, name, n_params, level=level))
+        except PredictionError as error:
+            refusals.append(str(error))
+    if not parts:
+        raise PredictionError("; ".join(dict.fromkeys(refusals)) or "no run has a primary score; add runs with scores")
+    return pd.concat(parts, ignore_index=True)

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import pandas as pd
 
+from astraios_analysis.claims import ClaimError
 from astraios_analysis.fits import FitError
 from astraios_analysis.loss_scores import LossScoreError
 from astraios_analysis.losses import LossError
@@ -21,7 +22,7 @@ from astraios_analysis.sources import load_records
 
 ALL = "all"
 # What functions raise when records do not suffice; anything else is a fault, and is not caught.
-REFUSALS = (FitError, LossError, LossScoreError, PredictionError, RankError)
+REFUSALS = (ClaimError, FitError, LossError, LossScoreError, PredictionError, RankError)
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from astraios_analysis.pooled_points import Link, PooledPoints, PoolError
 from astraios_analysis.pooled_predictions import forecast_score
-from astraios_analysis.pools import Link, PooledPoints, PoolError, fit_pool
+from astraios_analysis.pools import fit_pool
 from astraios_analysis.predictions import PredictionError
 from astraios_analysis.records import RunRecord
+from astraios_analysis.regressions import measured_datasets
 from astraios_analysis.replicates import ModelScores, model_scores
 from astraios_analysis.scores import ProblemBootstrap
 
@@ -182,6 +184,27 @@ def frontier(
     columns = ["dataset", "metric", "method", "n_params_base", "kind", "cost", "cost_value", "value", "lower", "upper"]
     shown = found[[*columns, "level", "on_frontier", "p_frontier"]]
     return shown.sort_values("cost_value", kind="stable").reset_index(drop=True)
+
+
+def frontier_all(
+    records: Sequence[RunRecord], cost: str, *, target: float | None = None, level: float = 0.95
+) -> pd.DataFrame:
+    """Run `frontier` for every data set whose runs have the cost, one below the other.
+
+    Raises
+    ------
+    PredictionError
+        If there is none.
+    """
+    bootstrap, parts, refusals = ProblemBootstrap(), [], []
+    for name in measured_datasets(list(records)):
+        try:
+            parts.append(frontier(records, name, cost, target=target, bootstrap=bootstrap, level=level))
+        except PredictionError as error:
+            refusals.append(str(error))
+    if not parts:
+        raise PredictionError("; ".join(dict.fromkeys(refusals)) or "no run has a primary score; add runs with scores")
+    return pd.concat(parts, ignore_index=True)
 
 
 def _models(scores: ModelScores) -> list[tuple[int, str]]:

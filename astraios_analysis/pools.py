@@ -15,49 +15,17 @@ Williams 2006, chapter 2.7). Intervals thus carry the fit, the form, the size, a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy.special import expit, logit
 
-Link = Literal["log", "logit"]
+from astraios_analysis.pooled_points import Link, PooledPoints, PoolError, require_usable
+
 N_CANDIDATES = 2500
 N_KEPT = 400
-MIN_SIZES = 3
 # Standard deviations lie between these multiples of the scatter around parallel lines.
 _SPAN = (0.1, 10.0)
 _SPREAD_OF_FLOORS = 0.98
-
-
-class PoolError(ValueError):
-    """PooledPoints that no pooled law can be fitted to; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class PooledPoints:
-    """Measured points of several methods.
-
-    Attributes
-    ----------
-    n_params : ndarray, shape (n,)
-        Sizes, positive.
-    y : ndarray, shape (n,)
-        Loss, or a rate strictly inside (0, 1); the mean over seeds.
-    method : ndarray of str, shape (n,)
-    noise : ndarray, shape (n,)
-        Known part of the variance on the link scale, up to a factor; 0 where none is known.
-    seed_variance : float
-        Variance of one run around the mean of its seeds' distribution, on the link scale; 0 where not known.
-    n_seeds : float
-        Seeds behind a point (mean).
-    """
-
-    n_params: np.ndarray
-    y: np.ndarray
-    method: np.ndarray
-    noise: np.ndarray
-    seed_variance: float = 0.0
-    n_seeds: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -258,7 +226,7 @@ def fit_pool(points: PooledPoints, link: Link, *, seed: int = 0) -> Pool:
     PoolError
         If values are not usable, sizes are fewer than three, or the points lie on lines exactly.
     """
-    _require_usable(points, link)
+    require_usable(points, link)
     methods = tuple(dict.fromkeys(points.method.tolist()))
     log_size = np.log10(points.n_params)
     centre, scale = float(log_size.mean()), float(log_size.std())
@@ -323,22 +291,3 @@ def _form_weights(weight, has_own_slopes, has_floor, link) -> dict[str, float]:
     laws = [("power", ~has_floor), ("power_floor", has_floor)] if link == "log" else [("logit_linear", ~has_floor)]
     slopes = [("shared_slope", ~has_own_slopes), ("own_slopes", has_own_slopes)]
     return {f"{law}/{kind}": float(weight[a & b].sum()) for law, a in laws for kind, b in slopes}
-
-
-def _require_usable(points: PooledPoints, link: Link) -> None:
-    for name, values in (("size", points.n_params), ("value", points.y), ("noise", points.noise)):
-        if not np.all(np.isfinite(values)):
-            raise PoolError(f"a {name} is missing or not finite; leave such points out")
-    if len(points.y) == 0:
-        raise PoolError("no point is left to fit; every one is held out or the selection is empty")
-    if np.any(points.n_params <= 0):
-        raise PoolError(f"sizes must be positive; the smallest is {points.n_params.min():g}")
-    upper = 1.0 if link == "logit" else np.inf
-    wrong = (points.y <= 0) | (points.y >= upper)
-    if np.any(wrong):
-        raise PoolError(f"value {points.y[wrong][0]:g} is outside (0, {upper:g}); it has no {link}")
-    n_sizes = len(np.unique(points.n_params))
-    if n_sizes < MIN_SIZES:
-        raise PoolError(
-            f"{n_sizes} size{'s' if n_sizes != 1 else ''}; a law and its error need {MIN_SIZES}: measure more"
-        )

@@ -22,6 +22,8 @@ NOTEBOOKS = (
     "robustness_security",
     "loss_performance",
     "scale_transfer",
+    "predictions",
+    "claims",
 )
 FOLDER_PARAMETERS = ("data_dir", "figures_dir")
 REPORT = "report.html"

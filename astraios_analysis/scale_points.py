@@ -8,7 +8,7 @@ import pandas as pd
 
 from astraios_analysis.fits import inside_unit_interval
 from astraios_analysis.points import PointsError, read_table
-from astraios_analysis.pools import Link, PooledPoints, PoolError
+from astraios_analysis.pooled_points import Link, PooledPoints, PoolError
 from astraios_analysis.records import RunRecord
 from astraios_analysis.replicates import ModelScores, require_one_grid
 

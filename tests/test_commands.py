@@ -103,14 +103,20 @@ class TestRank:
     def test_all_data_sets(self, run):
         code, out, err = run("rank")
         assert code == 0 and "nan" not in out
+        out, decisions = out.split("\nChoosing by a smaller size")
         ranks, transfer = out.split("\nOrder of methods at a smaller size against the largest\n")
+        assert "pair_accuracy" in decisions
         assert "p_best" in ranks and "p_value" in transfer
         assert all(name in part for name in ("clone_detection", "recode_syntax") for part in (ranks, transfer))
         assert "95 % percentile intervals over problems" in err
 
     def test_json(self, as_json):
         found, _ = as_json("rank", "--dataset", "humanevalsynthesize_java", "--dataset", "recode_format")
-        assert list(found) == ["ranks", "transfer"]
+        assert list(found) == ["ranks", "transfer", "decisions"]
+        assert {row["rule"] for row in found["decisions"]} == {
+            "best at the smaller size",
+            "predicted from sizes up to it",
+        }
         assert {row["dataset"] for row in found["ranks"]} == {"humanevalsynthesize_java", "recode_format"}
         best = [row for row in found["ranks"] if row["dataset"] == "recode_format" and row["size"] == "16b"]
         assert best[0]["rank"] == 1 and sum(row["p_best"] for row in best) == pytest.approx(1)

@@ -19,11 +19,17 @@ def test_figure_table_names_every_figure_with_its_notebook():
     assert {(name, notebook) for name, notebook, _ in rows} == {(s.name, s.notebook) for s in FIGURES.values()}
 
 
-def test_figure_table_says_why_where_there_is_no_figure():
-    text = (ROOT / "docs" / "figures.md").read_text()
+def rows_without_reason(text):
+    """Rows of the table that have no figure and do not say what is missing."""
     empty = [line for line in text.splitlines() if re.match(r"\|[^|]+\|\s*\|\s*\|\s*\|", line)]
-    assert empty
-    assert all(re.search(r"needs a trained grid", line) for line in empty)
+    return [line for line in empty if "needs a trained grid" not in line]
+
+
+def test_figure_table_says_why_where_there_is_no_figure():
+    assert rows_without_reason((ROOT / "docs" / "figures.md").read_text()) == []
+    assert rows_without_reason("| a question | | | | later |\n| b | | | | needs a trained grid |") == [
+        "| a question | | | | later |"
+    ]
 
 
 def test_each_figure_is_saved_by_the_notebook_it_names():

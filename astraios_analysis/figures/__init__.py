@@ -1,6 +1,8 @@
 """Figures: functions from tables to (Figure, table of what is drawn), and the registry that names them."""
 
 from astraios_analysis.figures.catalogue import FIGURES, drawn_figures, find_spec
+from astraios_analysis.figures.claims import claim_effects
+from astraios_analysis.figures.decisions import best_at_target, cost_performance, small_model_choices
 from astraios_analysis.figures.embedded import (
     embedded_performance,
     embedded_robustness,
@@ -27,8 +29,11 @@ __all__ = [
     "FigureSpec",
     "Gallery",
     "backtest_panels",
+    "best_at_target",
     "best_method",
     "choose_target",
+    "claim_effects",
+    "cost_performance",
     "cross_entropy",
     "cross_entropy_by_step",
     "cross_entropy_by_updated_parameters",
@@ -51,6 +56,7 @@ __all__ = [
     "save",
     "score_scaling",
     "small_against_large",
+    "small_model_choices",
     "task_performance",
     "training_cost",
     "updated_parameters",

@@ -214,6 +214,50 @@ FIGURES: dict[str, FigureSpec] = {
             "sizes take no part.",
             ("value", *_RESAMPLED, "p_value"),
         ),
+        FigureSpec(
+            "best_at_target",
+            "Probability of being best at a larger size",
+            "predictions",
+            "Probability that a method is the best of those measured at a size that nobody has trained ({target}, or "
+            "the held-out size of a grid out of its reach): share of joint draws of one new run of each method.",
+            ("n_params", "p_best", "value", *_RESAMPLED, "reach", "expected_regret"),
+        ),
+        FigureSpec(
+            "small_model_choices",
+            "Choosing a method by small models",
+            "predictions",
+            "Score given up at the larger size by the method chosen at a smaller one (filled: best there; hollow: "
+            "predicted best by a law of the sizes up to it), with {level} percentile intervals over problems; the dash "
+            "is what a choice by lot gives up on average.",
+            (
+                "p_right",
+                "regret",
+                "regret_lower",
+                "regret_upper",
+                "regret_random",
+                "pair_accuracy",
+                "pair_lower",
+                "pair_upper",
+            ),
+        ),
+        FigureSpec(
+            "cost_performance",
+            "Cost against performance",
+            "predictions",
+            "Primary score against cost of every model (filled) and its prediction at the target size (hollow), with "
+            "{level} intervals: over problems, and for one new run. The step joins measured models that no other beats "
+            "in both.",
+            ("n_params_base", "cost_value", "value", *_RESAMPLED, "p_frontier"),
+        ),
+        FigureSpec(
+            "claim_effects",
+            "What the study claims, judged",
+            "claims",
+            "Effect of each claim over all parts (diamond) and on each part (dots), with 95 % intervals of the kind "
+            "that docs/claims.md names; right of the dashed line speaks for the claim. The verdict follows rules "
+            "written down before; claims that the records cannot test are named in the table.",
+            ("effect", *_RESAMPLED, "p_value", "p_opposite", "p_holm"),
+        ),
     )
 }
 

@@ -1,0 +1,63 @@
+"""Claims: the effect behind each verdict, over all parts and on each."""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from astraios_analysis.claims import Judgement, judgement_frame
+from astraios_analysis.figures.spec import require_rows, round_table
+from astraios_analysis.metrics import DATASETS
+from astraios_analysis.style import GREY, note, small_multiples
+
+_COLOURS = {"supported": "#009E73", "mixed": "#E69F00", "not supported": "#D55E00"}
+_COLUMNS = 2
+
+
+def claim_effects(judgements: Sequence[Judgement]) -> tuple[Figure, pd.DataFrame]:
+    """Draw the effect of every claim that could be tested, over all parts and part by part.
+
+    Parameters
+    ----------
+    judgements : sequence of Judgement
+        Of one grid.
+
+    Returns
+    -------
+    Figure
+        One panel a claim and suite; diamond: over all parts.
+    DataFrame
+        `claims.judgement_frame` of the whole and of the parts; claims that were not tested have a row without numbers.
+    """
+    frames = [judgement_frame(judgements), judgement_frame(judgements, parts=True)]
+    table = round_table(pd.concat([frame for frame in frames if len(frame)], ignore_index=True))
+    tested = table[table["effect"].notna()]
+    require_rows(tested, "claim_effects", "a claim that can be tested")
+    panels = list(tested.groupby(["suite", "claim"], sort=False))
+    most = max(len(rows) for _, rows in panels)
+    figure, axes = small_multiples(len(panels), _COLUMNS, row_height=0.75 + 0.17 * most)
+    several = table["suite"].nunique() > 1
+    for panel, ((suite, _), rows) in zip(axes, panels, strict=True):
+        _draw(panel, rows, f"{suite} data sets. " if several else "")
+    return figure, table
+
+
+def _draw(panel: Axes, rows: pd.DataFrame, where: str) -> None:
+    verdict, colour = rows["verdict"].iloc[0], _COLOURS[rows["verdict"].iloc[0]]
+    shown = rows.to_dict("records")
+    for height, row in enumerate(shown[::-1]):
+        is_whole = row["part"] == "overall"
+        panel.plot([row["lower"], row["upper"]], [height, height], color=colour if is_whole else GREY, linewidth=1.1)
+        marker, size = ("D", 5) if is_whole else ("o", 3.5)
+        panel.plot(row["effect"], height, marker, markersize=size, color=colour if is_whole else GREY)
+    panel.axvline(0, color=GREY, linewidth=0.7, linestyle="--", zorder=0)
+    names = [DATASETS[row["part"]].title if row["part"] in DATASETS else "Overall" for row in shown[::-1]]
+    panel.set_yticks(np.arange(len(shown)), names, fontsize=6)
+    panel.set_ylim(-0.6, len(shown) - 0.4)
+    panel.set_xlabel(rows["unit"].iloc[0], fontsize=6.5)
+    panel.set_title(textwrap.fill(rows["statement"].iloc[0], 38), loc="left", fontsize=7)
+    p_holm = rows["p_holm"].iloc[0]
+    note(panel, f"{where}{verdict.capitalize()}, corrected p {p_holm:.2g}", width=50)

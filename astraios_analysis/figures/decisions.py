@@ -1,0 +1,140 @@
+"""Decisions: which method will be best, what choosing by small models gives up, and cost against performance."""
+
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from astraios_analysis.figures.spec import require_rows, round_table
+from astraios_analysis.metrics import DATASETS, METRICS
+from astraios_analysis.schema import METHODS
+from astraios_analysis.style import GREY, METHOD_STYLES, method_legend, note, size_label, small_multiples
+
+_COST_LABELS = {
+    "n_params_updated": "updated parameters",
+    "peak_memory_bytes": "peak memory in bytes",
+    "flop": "FLOP of tuning",
+    "seconds": "seconds of tuning",
+}
+
+
+def best_at_target(best: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw the probability that each method is the best at a size that nobody has trained.
+
+    Parameters
+    ----------
+    best : DataFrame
+        `decisions.best_at_size` of several data sets at one size.
+    """
+    require_rows(best, "best_at_target", "a data set with primary scores at three sizes")
+    table = round_table(best)
+    grid = table.pivot(index="dataset", columns="method", values="p_best")
+    grid = grid.reindex(index=list(dict.fromkeys(table["dataset"])), columns=[m for m in METHODS if m in grid.columns])
+    figure, (axes,) = small_multiples(1, 1, row_height=max(0.3 * len(grid) + 0.5, 1.9))
+    grid.index = [DATASETS[name].title for name in grid.index]
+    grid.columns = [METHOD_STYLES[method].label for method in grid.columns]
+    looks = {"vmin": 0, "vmax": 1, "cmap": "Blues", "annot": True, "fmt": ".2f", "linewidths": 0.5}
+    seaborn.heatmap(grid.astype(float), ax=axes, cbar_kws={"label": "P(best), one new run"}, **looks)
+    axes.grid(False)
+    axes.set(xlabel="", ylabel="")
+    axes.tick_params(left=False, bottom=False)
+    reach = table["reach"].max()
+    words = f"Probability of being best at {size_label(table['n_params'].iloc[0])} parameters"
+    axes.set_title(f"{words}, up to {reach:.1f} times beyond the sizes fitted", loc="left")
+    return figure, table
+
+
+def small_model_choices(decisions: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw what choosing a method at a smaller size gives up at the largest.
+
+    Parameters
+    ----------
+    decisions : DataFrame
+        `decisions.small_model_decisions` of several data sets.
+
+    Returns
+    -------
+    Figure
+    DataFrame
+        All pairs of sizes; those drawn are marked ``is_drawn``.
+    """
+    require_rows(decisions, "small_model_choices", "scores of two methods at two sizes")
+    largest = decisions.groupby("dataset")["n_params_large"].transform("max")
+    table = round_table(decisions.assign(is_drawn=decisions["n_params_large"] == largest))
+    drawn = table[table["is_drawn"]]
+    names = list(dict.fromkeys(drawn["dataset"]))
+    figure, axes = small_multiples(len(names), 4, row_height=1.85)
+    for panel, name in zip(axes, names, strict=True):
+        _draw_choices(panel, drawn[drawn["dataset"] == name])
+    handles = [
+        Line2D([], [], color="black", marker="o", linestyle="", label="best at the smaller size"),
+        Line2D([], [], color="black", marker="o", markerfacecolor="white", linestyle="", label="predicted best"),
+        Line2D([], [], color=GREY, marker="_", markersize=9, linestyle="", label="choice by lot"),
+    ]
+    method_legend(figure, drawn["chosen"], handles)
+    return figure, table
+
+
+def _draw_choices(panel: Axes, rows: pd.DataFrame) -> None:
+    sizes = list(dict.fromkeys(rows.sort_values("n_params_small")["size_small"]))
+    for row in rows.to_dict("records"):
+        is_measured = row["rule"].startswith("best")
+        x = sizes.index(row["size_small"]) + (-0.12 if is_measured else 0.12)
+        style = METHOD_STYLES[row["chosen"]]
+        panel.plot([x, x], [row["regret_lower"], row["regret_upper"]], color=style.colour, linewidth=0.8)
+        face = style.colour if is_measured else "white"
+        looks = {"color": style.colour, "markerfacecolor": face, "markersize": 5, "clip_on": False, "zorder": 3}
+        panel.plot(x, row["regret"], marker=style.marker, **looks)
+        panel.plot(x, row["regret_random"], marker="_", color=GREY, markersize=9)
+    panel.set_xticks(range(len(sizes)), sizes)
+    panel.set_xlim(-0.5, len(sizes) - 0.5)
+    panel.set_ylim(bottom=0)
+    panel.set_title(DATASETS[rows["dataset"].iloc[0]].title, loc="left")
+    pairs = rows[rows["rule"].str.startswith("best")]["pair_accuracy"]
+    shown = f"judged at {rows['size_large'].iloc[0]}, {rows['n_methods'].max()} methods; pairs in the same order: "
+    note(panel, shown + ", ".join(f"{value:.2f}" for value in pairs), width=28, reserve=3)
+    panel.set_ylabel(f"{METRICS[rows['metric'].iloc[0]].label} lost")
+    panel.set_xlabel("size chosen at")
+
+
+def cost_performance(frontier: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw score against cost, measured and predicted, and the models that no other beats in both.
+
+    Parameters
+    ----------
+    frontier : DataFrame
+        `planning.frontier` of several data sets and one cost.
+    """
+    require_rows(frontier, "cost_performance", "runs with a cost and a primary score")
+    table = round_table(frontier)
+    names = list(dict.fromkeys(table["dataset"]))
+    figure, axes = small_multiples(len(names), 4, row_height=1.8)
+    for panel, name in zip(axes, names, strict=True):
+        rows = table[table["dataset"] == name]
+        _draw_costs(panel, rows)
+        panel.set_title(DATASETS[name].title, loc="left")
+        panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
+        panel.set_xlabel(_COST_LABELS[rows["cost"].iloc[0]])
+    handles = [
+        Line2D([], [], color=GREY, marker="o", linestyle="", label="measured"),
+        Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="predicted at the target"),
+        Line2D([], [], color="black", linewidth=0.8, label="not beaten by a measured model"),
+    ]
+    method_legend(figure, table["method"], handles)
+    return figure, table
+
+
+def _draw_costs(panel: Axes, rows: pd.DataFrame) -> None:
+    for row in rows.to_dict("records"):
+        style, is_measured = METHOD_STYLES[row["method"]], row["kind"] == "measured"
+        panel.plot([row["cost_value"]] * 2, [row["lower"], row["upper"]], color=style.colour, linewidth=0.6, alpha=0.6)
+        face = style.colour if is_measured else "white"
+        panel.plot(
+            row["cost_value"], row["value"], style.marker, color=style.colour, markerfacecolor=face, markersize=4
+        )
+    measured = rows[rows["kind"] == "measured"].sort_values("cost_value")
+    is_lower_better = METRICS[rows["metric"].iloc[0]].higher_is_better is False
+    best = measured["value"].cummin() if is_lower_better else measured["value"].cummax()
+    panel.step(measured["cost_value"], best, where="post", color="black", linewidth=0.8, zorder=1)
+    panel.set_xscale("log")
