@@ -49,24 +49,12 @@ def pool_law(law: Law, groups: Sequence[str]) -> Law:
     shared = [j for j in range(k) if j != place]
     order = np.array([*shared, place])
 
-    def spread(x: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the law's inputs and parameters point by point, (..., n, 1[, d]) and (..., n, k), and the groups."""
-        member = np.asarray(x[..., -1], dtype=int) - 1
-        inputs = x[..., 0] if len(law.inputs) == 1 else x[..., :-1]
-        inputs = inputs[..., None] if len(law.inputs) == 1 else inputs[..., None, :]
-        n = member.shape[-1]
-        full = np.empty((*np.broadcast_shapes(theta.shape[:-1], member.shape[:-1]), n, k))
-        full[..., shared] = theta[..., None, : k - 1]
-        amplitudes = np.broadcast_to(theta[..., k - 1 :], (*full.shape[:-2], n_groups))
-        full[..., place] = np.take_along_axis(amplitudes, np.broadcast_to(member, full.shape[:-1]), axis=-1)
-        return inputs, full, member
-
     def function(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-        inputs, full, _ = spread(x, np.asarray(theta, dtype=float))
+        inputs, full, _ = _spread(law, place, n_groups, x, np.asarray(theta, dtype=float))
         return law.function(inputs, full)[..., 0]
 
     def gradient(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-        inputs, full, member = spread(x, np.asarray(theta, dtype=float))
+        inputs, full, member = _spread(law, place, n_groups, x, np.asarray(theta, dtype=float))
         base = law.gradient(inputs, full)[..., 0, :]
         found = np.zeros((*base.shape[:-2], k - 1 + n_groups, base.shape[-2]))
         found[..., : k - 1, :] = np.swapaxes(base[..., shared], -1, -2)
@@ -97,6 +85,19 @@ def pool_law(law: Law, groups: Sequence[str]) -> Law:
         linear=tuple(p.name for p in parameters if p.name in law.linear or p.name.startswith(f"{own}[")),
         rescale=rescale if law.rescale else None,
     )
+
+
+def _spread(law: Law, place: int, n_groups: int, x: np.ndarray, theta: np.ndarray):
+    """Return inputs and parameters point by point, (..., n, 1[, d]) and (..., n, k), and the points' groups."""
+    k = len(law.parameters)
+    shared = [j for j in range(k) if j != place]
+    member = np.asarray(x[..., -1], dtype=int) - 1
+    inputs = x[..., 0, None] if len(law.inputs) == 1 else x[..., None, :-1]
+    full = np.empty((*np.broadcast_shapes(theta.shape[:-1], member.shape[:-1]), member.shape[-1], k))
+    full[..., shared] = theta[..., None, : k - 1]
+    amplitudes = np.broadcast_to(theta[..., k - 1 :], (*full.shape[:-2], n_groups))
+    full[..., place] = np.take_along_axis(amplitudes, np.broadcast_to(member, full.shape[:-1]), axis=-1)
+    return inputs, full, member
 
 
 def number_groups(x: np.ndarray, group: Sequence) -> tuple[np.ndarray, tuple[str, ...]]:
