@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from astraios_analysis import commands_claims, commands_fit
+from astraios_analysis import commands_backtest, commands_claims, commands_fit
 from astraios_analysis.arguments import add_command, add_data, level, make_parser, positive, seed
 from astraios_analysis.schema import METHODS
 
@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     commands_claims.add_parser(commands)
     commands_fit.add_parser(commands)
+    commands_backtest.add_parser(commands)
     return parser
 
 
