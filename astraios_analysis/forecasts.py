@@ -11,8 +11,9 @@ points far from the end, where no law holds exactly, count little. The level is 
 noise are averaged over their posterior.
 
 Two priors (`PROFILES`) compete by evidence: curves that run into a floor, and fine-tuning curves that still speed up.
-The evidence of all curves of a call counts together; no held-out row enters it. The constants of the first are near the maximum of the marginal
-likelihood of training rows; the second was chosen among four (docs/benchmarks.md, "Forecasts").
+The evidence of all curves of a call counts together; no held-out row enters it. The constants of
+the first are near the maximum of the marginal likelihood of training rows; the second was chosen among four
+(docs/benchmarks.md, "Forecasts").
 """
 
 from collections.abc import Callable, Sequence
