@@ -9,7 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from astraios_analysis import commands_claims, commands_fit, commands_plan, commands_predict, commands_rank
+from astraios_analysis import (
+    commands_backtest,
+    commands_claims,
+    commands_fit,
+    commands_plan,
+    commands_predict,
+    commands_rank,
+)
 from astraios_analysis.arguments import add_command, add_data, make_parser, positive
 
 DESCRIPTION = """\
@@ -53,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands_claims.add_parser(commands)
     commands_plan.add_parser(commands)
     commands_fit.add_parser(commands)
+    commands_backtest.add_parser(commands)
     return parser
 
 

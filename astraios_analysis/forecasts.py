@@ -11,8 +11,9 @@ points far from the end, where no law holds exactly, count little. The level is 
 noise are averaged over their posterior.
 
 Two priors (`PROFILES`) compete by evidence: curves that run into a floor, and fine-tuning curves that still speed up.
-The evidence of all curves of a call counts together; no held-out row enters it. Their constants maximise the marginal
-likelihood of training rows alone (docs/benchmarks.md, "Forecasts").
+The evidence of all curves of a call counts together; no held-out row enters it. The constants of
+the first are near the maximum of the marginal likelihood of training rows; the second was chosen among four
+(docs/benchmarks.md, "Forecasts").
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +35,7 @@ _ROUGHNESS = 0.01 * 2.0 ** np.arange(7)
 _NOISE = 0.0004 * 2.0 ** np.arange(8)
 # Of rows that are running minima of noisy evaluations, scatter s: the curve lies 1.1 s above them, and evaluations
 # scatter 1.5 s around it (simulated with noise of twice the drift between evaluations).
-_RECORD_GAP, _RECORD_SCATTER, _RECORD_PRIOR = 1.1, 1.5, 0.2
+_RECORD_GAP, _RECORD_SCATTER, _RECORD_PRIOR = 1.1, 1.8, 0.2
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _log_normal(grid: np.ndarray, median: float, spread: float = 0.9) -> np.ndar
 
 PROFILES = (
     Profile("saturating", 0.5, 0.2, 0.02, 0.999, 0.12, 0.006, 0.8),
-    Profile("accelerating", 0.3, 0.5, 0.1, 0.2, 0.03, 0.003, 0.2),
+    Profile("accelerating", 0.3, 0.5, 0.1, 0.2, 0.012, 0.003, 0.2),
 )
 
 
@@ -222,7 +223,9 @@ def forecast_curves(
     together = np.log([p.share for p in PROFILES]) + np.sum(evidence, axis=0)
     shares = np.exp(together - logsumexp(together))
     prior = logsumexp(priors + np.log(np.maximum(shares, 1e-300))[:, None, None, None], axis=0)
-    return [_predict(likelihood, prior, np.asarray(x, dtype=float)) for likelihood, x in zip(found, targets, strict=True)]
+    return [
+        _predict(likelihood, prior, np.asarray(x, dtype=float)) for likelihood, x in zip(found, targets, strict=True)
+    ]
 
 
 def _predict(found: _Likelihood, log_prior: np.ndarray, x: np.ndarray) -> Forecast:
@@ -261,7 +264,9 @@ def _require_curve(x: np.ndarray, y: np.ndarray) -> None:
     for name, values in (("x", x), ("y", y)):
         wrong = ~(np.isfinite(values) & (values > 0))
         if np.any(wrong):
-            raise ValueError(f"{name} must be positive and finite; one value is {values[wrong][0]:g}: leave such rows out")
+            raise ValueError(
+                f"{name} must be positive and finite; one value is {values[wrong][0]:g}: leave such rows out"
+            )
     if len(np.unique(x)) < MIN_POINTS:
         raise ValueError(
             f"{len(np.unique(x))} different x to fit; a forecast needs at least {MIN_POINTS}: add training rows"

@@ -44,10 +44,8 @@ def test_plan_and_frontier(run, folder):
         "predicted",
     }
     code, out, err = run("plan", "--size", "5m", "--method", "lora", "--data", folder)
-    assert (
-        code == 0 and "narrow the prediction of val_loss" in out
+    assert code == 0 and "narrow the prediction of val_loss" in out
     assert "base models of new sizes are not counted" in err
-    )
 
 
 def test_plan_needs_something_to_predict(run, released_folder):
