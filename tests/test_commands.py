@@ -86,6 +86,7 @@ def own_grid(make_record, tmp_path):
                     counts = {"n_params": n_params + 99, "n_params_base": n_params, "n_params_base_nonembedding": 9}
                     scores = (own_score(place, step),) if scored(method, n_params) else ()
                     fields = {"method": method, "seed": seed, "n_params_updated": 99, "scores": scores}
+                    fields |= {"val_loss": None, "val_loss_se": None}
                     records.save(make_record(**(name | counts | fields | changes)), tmp_path / "runs")
         return tmp_path
 
