@@ -127,7 +127,7 @@ def _from_records(arguments: argparse.Namespace) -> tuple[list[dict], object]:
     datasets = predictable_datasets(frame) if every_dataset else arguments.dataset
     if every_dataset and has_losses:
         datasets = [LOSS, *datasets]
-    present = {record.method for record in records if not record.held_out}
+    present = {record.method for record in records if not record.held_out} if has_losses else set(frame["method"])
     wanted = [name for name in METHODS if name in present] if every_method else methods
     predictor = _Predictor(records, frame, arguments.size, n_params, arguments.force)
     found, refusals = [], {}
