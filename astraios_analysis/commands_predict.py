@@ -127,9 +127,7 @@ def _from_records(arguments: argparse.Namespace) -> tuple[list[dict], object]:
     datasets = predictable_datasets(frame) if every_dataset else arguments.dataset
     if every_dataset and has_losses:
         datasets = [LOSS, *datasets]
-    elif every_dataset:
-        say("no loss predicted: these runs have no validation loss; a grid trained here measures it")
-    present = {record.method for record in records if not record.held_out}
+    present = {record.method for record in records if not record.held_out} if has_losses else set(frame["method"])
     wanted = [name for name in METHODS if name in present] if every_method else methods
     predictor = _Predictor(records, frame, arguments.size, n_params, arguments.force)
     found, refusals = [], {}
@@ -143,6 +141,8 @@ def _from_records(arguments: argparse.Namespace) -> tuple[list[dict], object]:
     lines = [f"not predicted: {', '.join(dict.fromkeys(names))}: {text}" for text, names in refusals.items()]
     if not found:
         raise CommandError("\n".join(lines) or "no data set here has primary scores at three sizes; add runs")
+    if every_dataset and not has_losses:
+        say("no loss predicted: these runs have no validation loss; a grid trained here measures it")
     for line in lines:
         say(line)
     return [prediction | {"n_params": round(prediction["n_params"])} for prediction in found], frame
@@ -187,6 +187,8 @@ class _Predictor:
         choices = ", ".join(name for name in METHODS if name in known)
         what = "loss" if dataset == LOSS else f"score on {dataset}"
         refused = [f"{m} has no {what} to fit; choose from {choices}" for m in methods if m not in known]
+        # What all methods stand for is those with something to fit.
+        refused = refused if all_or_nothing else []
         wanted = [method for method in methods if method in known]
         if not wanted or (refused and all_or_nothing):
             return [], refused

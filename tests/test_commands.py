@@ -86,6 +86,7 @@ def own_grid(make_record, tmp_path):
                     counts = {"n_params": n_params + 99, "n_params_base": n_params, "n_params_base_nonembedding": 9}
                     scores = (own_score(place, step),) if scored(method, n_params) else ()
                     fields = {"method": method, "seed": seed, "n_params_updated": 99, "scores": scores}
+                    fields |= {"val_loss": None, "val_loss_se": None}
                     records.save(make_record(**(name | counts | fields | changes)), tmp_path / "runs")
         return tmp_path
 
@@ -245,7 +246,12 @@ class TestPredict:
     def test_all_methods_go_on_past_one_that_is_refused(self, as_json, own_grid, two_grids, make_record):
         # A method at one size of its own shares none with the others: their fit would not say where it lies.
         lone = {"run_id": "lone", "grid": "own", "size": "2m", "method": "parallel", "n_params_base": 2 * 10**6}
-        lone |= {"n_params": 2 * 10**6 + 1, "scores": (own_score(1, 1, dataset="humanevalfix_python"),)}
+        lone |= {
+            "val_loss": None,
+            "val_loss_se": None,
+            "n_params": 2 * 10**6 + 1,
+            "scores": (own_score(1, 1, dataset="humanevalfix_python"),),
+        }
         records.save(make_record(**lone), two_grids / "runs")
         found, notes = as_json("predict", "--method", "all", "--size", "60m", "--grid", "own", data=two_grids)
         assert len(found) == 5

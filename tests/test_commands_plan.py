@@ -33,16 +33,13 @@ def folder(tmp_path):
 
 
 def test_plan_and_frontier(run, folder):
-    code, out, _ = run(
-        "plan", "--size", "5m", "--dataset", "embedded_fix", "--cost", "flop", "--json", "--data", folder
-    )
+    options = ["--dataset", "embedded_fix", "--cost", "flop", "--json", "--data", folder]
+    code, out, _ = run("plan", "--size", "5m", *options)
     found = json.loads(out, parse_constant=pytest.fail)
     assert code == 0 and list(found) == ["runs", "frontier"]
     gains = [row["reduction_per_flop"] for row in found["runs"]]
-    assert gains == sorted(gains, reverse=True) and {row["kind"] for row in found["frontier"]} == {
-        "measured",
-        "predicted",
-    }
+    assert gains == sorted(gains, reverse=True)
+    assert {row["kind"] for row in found["frontier"]} == {"measured", "predicted"}
     code, out, err = run("plan", "--size", "5m", "--method", "lora", "--data", folder)
     assert code == 0 and "narrow the prediction of val_loss" in out
     assert "base models of new sizes are not counted" in err
