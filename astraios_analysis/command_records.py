@@ -3,7 +3,9 @@
 import argparse
 from collections.abc import Iterable, Sequence
 
+from astraios_analysis.printing import say
 from astraios_analysis.records import RunRecord
+from astraios_analysis.released import GRID as RELEASED
 from astraios_analysis.sources import load_records
 
 
@@ -36,20 +38,40 @@ def load_runs(arguments: argparse.Namespace) -> list[RunRecord]:
 def load_grid(arguments: argparse.Namespace) -> list[RunRecord]:
     """Read one grid: what ranks and fits compare. Several seeds of a model are replicates.
 
+    Where no grid is named and there are several, it is the only one that has scores on the data sets asked for, or else
+    that of the released models; which one it is goes to standard error.
+
     Raises
     ------
     CommandError
-        If there are several grids, or two runs of one model and seed.
+        If it is not clear which grid is meant, or there are two runs of one model and seed.
     """
     records = load_runs(arguments)
     grids = sorted({record.grid for record in records})
     if len(grids) > 1:
-        raise CommandError(
-            f"scores of different grids do not compare, and there are {len(grids)}: {', '.join(grids)}; "
-            "choose one with --grid"
-        )
+        chosen = _meant(records, grids, arguments)
+        records = [record for record in records if record.grid == chosen]
+        say(f"grid {chosen}; there {'is' if len(grids) == 2 else 'are'} also {_others(grids, chosen)} (--grid NAME)")
     require_distinct(records)
     return records
+
+
+def _meant(records: Sequence[RunRecord], grids: Sequence[str], arguments: argparse.Namespace) -> str:
+    asked = getattr(arguments, "dataset", None) or []
+    wanted = {asked} if isinstance(asked, str) else set(asked)
+    having = {record.grid for record in records if wanted & {score.dataset for score in record.scores}}
+    if len(having) == 1:
+        return having.pop()
+    if RELEASED in grids:
+        return RELEASED
+    raise CommandError(
+        f"scores of different grids do not compare, and there are {len(grids)}: {', '.join(grids)}; "
+        "choose one with --grid"
+    )
+
+
+def _others(grids: Sequence[str], chosen: str) -> str:
+    return ", ".join(grid for grid in grids if grid != chosen)
 
 
 def require_distinct(records: Iterable[RunRecord]) -> None:

@@ -87,6 +87,14 @@ def released_folder():
 
 
 @pytest.fixture(scope="session")
+def released_data(released_folder, tmp_path_factory):
+    """Data folder with the released tables and no trained run."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "released").symlink_to(released_folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def released_records(released_folder):
     """Records of the 28 released models."""
     return load_released(released_folder)

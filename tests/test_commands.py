@@ -3,13 +3,11 @@
 import functools
 import json
 
-import pandas as pd
 import pytest
 
 from astraios_analysis import records, released, sources
 from astraios_analysis.cli import main
 from astraios_analysis.commands import describe_records
-from astraios_analysis.printing import json_text, rows_of, table_text
 from astraios_analysis.records import ProblemCounts, Score
 from astraios_analysis.schema import METHODS
 
@@ -27,10 +25,10 @@ def read_tables_once(monkeypatch):
 
 
 @pytest.fixture
-def run(capsys, released_folder):
+def run(capsys, released_data):
     """Run the command, on the released data unless told otherwise: (exit code, standard output, standard error)."""
 
-    def run(*arguments, data=released_folder.parent):
+    def run(*arguments, data=released_data):
         capsys.readouterr()
         code = main([*map(str, arguments), "--data", str(data)])
         out, err = capsys.readouterr()
@@ -271,10 +269,18 @@ class TestPredict:
 
 class TestSeveralGrids:
     @pytest.mark.parametrize("command", [["rank"], ["predict", "--method", "all", "--size", "5b"]])
-    def test_are_never_mixed(self, refusal, run, two_grids, command):
-        message = "scores of different grids do not compare, and there are 2: own, released; choose one with --grid"
-        assert refusal(*command, data=two_grids) == message
-        assert run(*command, "--grid", "released", data=two_grids)[1] == run(*command)[1]
+    def test_are_never_mixed(self, run, two_grids, command):
+        code, out, err = run(*command, data=two_grids)
+        assert code == 0 and "grid released; there is also own (--grid NAME)" in err
+        assert out == run(*command, "--grid", "released", data=two_grids)[1] == run(*command)[1]
+
+    def test_without_released_models_one_must_be_named(self, refusal, two_grids):
+        (two_grids / "released").unlink()
+        one = json.loads(next((two_grids / "runs").rglob("*.json")).read_text())
+        other = {**one, "grid": "other", "run_id": "other-run"}
+        (two_grids / "runs" / "other-run.json").write_text(json.dumps(other))
+        message = "scores of different grids do not compare, and there are 2: other, own; choose one with --grid"
+        assert refusal("rank", data=two_grids) == message
 
     def test_own_grid_alone(self, as_json, two_grids):
         found, _ = as_json("rank", "--grid", "own", data=two_grids)
@@ -315,21 +321,3 @@ class TestSeveralSeeds:
         twin = {"run_id": "again", "grid": "own", "size": "1m", "n_params_base": 10**6, "n_params": 10**6 + 99}
         records.save(make_record(**twin), folder / "runs")
         assert "1m lora of grid own has 2 runs of one seed: again, own-1000000-lora-s0" in refusal("rank", data=folder)
-
-
-class TestPrinting:
-    def test_table(self):
-        frame = pd.DataFrame(
-            {"name": ["a", None], "n": pd.array([12_345_678, None], "Int64"), "x": [1 / 3, float("nan")]}
-        )
-        assert table_text(frame) == "name         n       x\na     12345678  0.3333\n-            -       -"
-        assert table_text(frame.iloc[:0]) == "name  n  x"
-
-    def test_json_has_every_digit_and_no_nan(self):
-        frame = pd.DataFrame({"x": [1 / 3, float("nan")], "n": pd.array([2**53 + 1, None], "Int64"), "held_out": True})
-        assert json.loads(json_text(rows_of(frame)), parse_constant=pytest.fail) == [
-            {"x": 1 / 3, "n": 2**53 + 1, "held_out": True},
-            {"x": None, "n": None, "held_out": True},
-        ]
-        with pytest.raises(ValueError, match="not JSON compliant"):
-            json_text([float("inf")])

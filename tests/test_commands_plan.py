@@ -45,8 +45,8 @@ def test_plan_and_frontier(run, folder):
     assert "base models of new sizes are not counted" in err
 
 
-def test_plan_needs_something_to_predict(run, released_folder):
-    code, out, err = run("plan", "--size", "34b", "--data", released_folder.parent)
+def test_plan_needs_something_to_predict(run, released_data):
+    code, out, err = run("plan", "--size", "34b", "--data", released_data)
     assert (code, out) == (2, "") and "name the data set to predict with --dataset" in err
 
 
