@@ -8,6 +8,8 @@ from matplotlib import pyplot
 from simulated_grids import LARGEST, SIZES, World, simulate
 
 from astraios_analysis import figures, grids, regressions
+from astraios_analysis.claims import judge_claims
+from astraios_analysis.decisions import best_at_size_all, decisions_all
 from astraios_analysis.figures import gallery
 from astraios_analysis.figures.tasks import models_in
 from astraios_analysis.laws import LOGIT_LINEAR
@@ -15,8 +17,10 @@ from astraios_analysis.loss_correlations import loss_correlations
 from astraios_analysis.losses import final_losses, loss_curves
 from astraios_analysis.metrics import EMBEDDED_DATASETS
 from astraios_analysis.performance import performance_panels
+from astraios_analysis.planning import frontier_all
 from astraios_analysis.predictions import predictable_datasets
 from astraios_analysis.records import METHODS, Score, ValidationPoint, to_frame
+from astraios_analysis.replicates import average_seeds
 from astraios_analysis.scores import ProblemBootstrap, primary_frame
 from astraios_analysis.seeds import intervals_over_seeds, keep_means
 
@@ -24,6 +28,7 @@ ROBUST = tuple(f"embedded_robust_{category}" for category in ("description", "fo
 LEVELS = {name: -0.5 - 0.1 * place for place, name in enumerate((*EMBEDDED_DATASETS, "embedded_security"))}
 WORLD = World(level=LEVELS, slope=dict.fromkeys(LEVELS, 3.0))
 LOSS = {"cross_entropy", "cross_entropy_by_step", "cross_entropy_by_updated_parameters"}
+DECISIONS = {"best_at_target", "small_model_choices", "cost_performance", "claim_effects"}
 LOSS_SCORE = {"loss_performance", "loss_correlation"}
 
 
@@ -52,8 +57,23 @@ def trained():
     return records
 
 
+def draw_decisions(records, folder):
+    """Draw the figures for choosing a method, whose pooled fits take seconds: {name: Gallery}."""
+    runs = grids.PerGrid({"mini": records})
+    primary = runs.map(to_frame).map(primary_frame).map(average_seeds)
+    targets = primary.map(figures.choose_target, target=34e9)
+    costs = runs.map(frontier_all, cost="n_params_updated", target=targets, level=0.95)
+    calls = {
+        "best_at_target": (figures.best_at_target, runs.map(best_at_size_all, targets, level=0.95)),
+        "small_model_choices": (figures.small_model_choices, runs.map(decisions_all, level=0.95)),
+        "cost_performance": (figures.cost_performance, costs),
+        "claim_effects": (figures.claim_effects, runs.map(judge_claims)),
+    }
+    return {name: figures.draw(name, *call, figures_dir=folder) for name, call in calls.items()}
+
+
 def draw_all(records, folder):
-    """Draw every figure of a grid: {name: Gallery}."""
+    """Draw every other figure of a grid: {name: Gallery}."""
     runs, bootstrap = grids.PerGrid({"mini": records}), ProblemBootstrap(n_draws=50)
     scores = runs.map(intervals_over_seeds, bootstrap=bootstrap)
     primary, losses = scores.map(primary_frame), runs.map(final_losses)
@@ -100,7 +120,8 @@ def drawn(trained, tmp_path_factory):
 
     gallery.save = keep
     try:
-        galleries = draw_all(trained, tmp_path_factory.mktemp("figures"))
+        folder = tmp_path_factory.mktemp("figures")
+        galleries = draw_all(trained, folder) | draw_decisions(trained, folder)
     finally:
         gallery.save = save
     return galleries, kept
@@ -128,9 +149,11 @@ class TestTrained:
     def test_fitted_columns_are_there(self, drawn, name):
         assert set(figures.FIGURES[name].fitted_columns) <= set(drawn[1][f"{name}_mini"][0])
 
-    def test_says_how_many_models(self, drawn, name):
-        words = drawn[1][f"{name}_mini"][1]
-        assert any(text in words for text in ("35 of 35 models", "28 models", "7 methods"))
+
+@pytest.mark.parametrize("name", sorted(set(TRAINED) - DECISIONS))
+def test_says_how_many_models(drawn, name):
+    words = drawn[1][f"{name}_mini"][1]
+    assert any(text in words for text in ("35 of 35 models", "28 models", "7 methods"))
 
 
 def test_published_data_sets_are_said_to_be_lacking(drawn):
@@ -212,9 +235,10 @@ class TestPartial:
 
     def test_one_run_without_scores(self, trained, tmp_path):
         one = [trained[0].model_copy(update={"scores": ()})]
-        assert self.lacking(one, tmp_path) == set(TRAINED) - LOSS - {"updated_parameters", "training_cost"} | {
-            "task_performance"
-        }
+        assert self.lacking(one, tmp_path) == set(TRAINED) - LOSS - DECISIONS - {
+            "updated_parameters",
+            "training_cost",
+        } | {"task_performance"}
 
     def test_no_losses_and_no_cost(self, trained, tmp_path):
         bare = {"val_loss": None, "val_loss_se": None, "base_val_loss": None, "val_curve": (), "cost": None}

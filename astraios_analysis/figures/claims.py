@@ -58,6 +58,6 @@ def _draw(panel: Axes, rows: pd.DataFrame, where: str) -> None:
     panel.set_yticks(np.arange(len(shown)), names, fontsize=6)
     panel.set_ylim(-0.6, len(shown) - 0.4)
     panel.set_xlabel(rows["unit"].iloc[0], fontsize=6.5)
-    panel.set_title(textwrap.fill(rows["statement"].iloc[0], 38), loc="left", fontsize=7)
+    panel.set_title(textwrap.fill(rows["statement"].iloc[0], 32), loc="left", fontsize=7)
     p_holm = rows["p_holm"].iloc[0]
     note(panel, f"{where}{verdict.capitalize()}, corrected p {p_holm:.2g}", width=50)

@@ -1,5 +1,7 @@
 """Decisions: which method will be best, what choosing by small models gives up, and cost against performance."""
 
+import textwrap
+
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
@@ -17,6 +19,9 @@ _COST_LABELS = {
     "flop": "FLOP of tuning",
     "seconds": "seconds of tuning",
 }
+
+# Four panels a row leave no room for long titles on one line.
+_TITLE_WIDTH = 18
 
 
 def best_at_target(best: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
@@ -90,7 +95,7 @@ def _draw_choices(panel: Axes, rows: pd.DataFrame) -> None:
     panel.set_xticks(range(len(sizes)), sizes)
     panel.set_xlim(-0.5, len(sizes) - 0.5)
     panel.set_ylim(bottom=0)
-    panel.set_title(DATASETS[rows["dataset"].iloc[0]].title, loc="left")
+    panel.set_title(textwrap.fill(DATASETS[rows["dataset"].iloc[0]].title, _TITLE_WIDTH), loc="left")
     pairs = rows[rows["rule"].str.startswith("best")]["pair_accuracy"]
     shown = f"judged at {rows['size_large'].iloc[0]}, {rows['n_methods'].max()} methods; pairs in the same order: "
     note(panel, shown + ", ".join(f"{value:.2f}" for value in pairs), width=28, reserve=3)
@@ -113,9 +118,10 @@ def cost_performance(frontier: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     for panel, name in zip(axes, names, strict=True):
         rows = table[table["dataset"] == name]
         _draw_costs(panel, rows)
-        panel.set_title(DATASETS[name].title, loc="left")
+        panel.set_title(textwrap.fill(DATASETS[name].title, _TITLE_WIDTH), loc="left")
         panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
         panel.set_xlabel(_COST_LABELS[rows["cost"].iloc[0]])
+        panel.xaxis.set_major_formatter(lambda number, _: size_label(number))
     handles = [
         Line2D([], [], color=GREY, marker="o", linestyle="", label="measured"),
         Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="predicted at the target"),

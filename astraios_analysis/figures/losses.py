@@ -39,6 +39,10 @@ _FINAL = [
 _LINE = ["method", "n_params_base", "value", "lower", "upper", "level", "slope", "slope_lower", "slope_upper", "dof"]
 
 
+# Log losses nearer than this give labels that touch.
+_NEAR_HEIGHTS = 0.06
+
+
 def cross_entropy(losses: pd.DataFrame, level: float) -> tuple[Figure, pd.DataFrame]:
     """Draw final validation loss by base size, one panel a method, with a line and its confidence band.
 
@@ -263,6 +267,15 @@ def cross_entropy_by_updated_parameters(losses: pd.DataFrame) -> tuple[Figure, p
     return figure, table
 
 
+def _label_shifts(heights: list[float]) -> list[float]:
+    """Return how far labels move, in points, where neighbouring lines begin at nearly one height."""
+    shifts = [0.0] * len(heights)
+    for place in range(1, len(heights)):
+        if abs(np.log(heights[place] / heights[place - 1])) < _NEAR_HEIGHTS:
+            shifts[place - 1], shifts[place] = max(shifts[place - 1], 3.5), -3.5
+    return shifts
+
+
 def _draw_sizes(panel: Axes, table: pd.DataFrame, column: str) -> None:
     means, seeds = keep_means(table), keep_seeds(table)
     sizes = sorted(set(means["n_params_base"]))
@@ -277,9 +290,9 @@ def _draw_sizes(panel: Axes, table: pd.DataFrame, column: str) -> None:
             for part, hollow in zip(split_held_out(row), (False, True), strict=True):
                 _markers(panel, part[column], part["val_loss"], method, hollow=hollow)
         labels.append((float(own[column].iloc[0]), float(own["val_loss"].iloc[0]), own["size"].iloc[0], shade))
-    for x, y, size, shade in labels:
+    for (x, y, size, shade), shift in zip(labels, _label_shifts([y for _, y, _, _ in labels]), strict=True):
         panel.annotate(
-            size, (x, y), (-5, 0), textcoords="offset points", ha="right", va="center", fontsize=6.5, color=shade
+            size, (x, y), (-5, shift), textcoords="offset points", ha="right", va="center", fontsize=6.5, color=shade
         )
     lower, upper = panel.get_xlim()
     # Room for the labels at the left ends.
