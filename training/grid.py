@@ -78,7 +78,7 @@ def smoke() -> Grid:
             warmup_steps=20,
             validate_every=100,
         ),
-        loop=LoopSettings(layout="documents"),
+        loop=LoopSettings(layout="documents", micro_batch=8),
         n_validation=256,
     )
 
