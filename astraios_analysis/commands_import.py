@@ -19,8 +19,8 @@ COLUMN_FIELDS = (
         "n_params_base_nonembedding",
     ),
     *("n_params_updated", "n_tokens", "base_val_loss", "val_loss", "val_loss_se", "seconds", "flop"),
-    *("peak_memory_bytes", "step", "dataset", "language", "setting", "metric", "value", "stderr", "n_items"),
-    *("n_samples", "n_passed"),
+    *("peak_memory_bytes", "step", "dataset", "language", "setting", "metric", "source", "value", "stderr"),
+    *("reading_error", "n_items", "n_samples", "n_passed"),
 )
 PARAMS_UNITS, LOSS_UNITS, TIME_UNITS = ("1", "k", "M", "B"), ("nats", "bits", "perplexity"), ("s", "min", "h")
 
@@ -50,8 +50,8 @@ def add_parser(commands) -> None:
     formats = parser.add_subparsers(dest="format", required=True, metavar="FORMAT")
     _add_csv(formats)
     _add_trainer(formats)
-    _add_harness(formats, "bigcode", "bigcode-evaluation-harness", "  astraios import bigcode evaluation_results.json")
-    _add_harness(formats, "lm-eval", "lm-evaluation-harness", "  astraios import lm-eval results_2026.json")
+    _add_harness(formats, "bigcode", "bigcode-evaluation-harness", "  astraios import bigcode out.json")
+    _add_harness(formats, "lm-eval", "lm-evaluation-harness", "  astraios import lm-eval out.json")
 
 
 def _add_csv(formats) -> None:
@@ -133,8 +133,7 @@ def _add_harness(formats, name: str, title: str, example: str) -> None:
         "counts of parameters are given as options.",
         f"{example} --run-id r1 --out my_data\n"
         f"{example} --run-id r1 --skip-unknown --out my_data --json\n"
-        f"{example} --run-id r2 --grid mine --method lora --size 1b \\\n"
-        "      --n-params-base 1137207296 --n-params-updated 3588096 --out my_data\n",
+        f"{example} --run-id r2 --grid g --method fft --n-params-base 124000000 --out d\n",
     )
     parser.add_argument("paths", type=Path, nargs="+", metavar="FILE", help="result file, all of one run")
     _add_run(parser)

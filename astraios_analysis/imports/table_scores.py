@@ -72,7 +72,9 @@ def row_scores(
     return scores
 
 
-LONG_FIELDS = ("dataset", "language", "setting", "metric", "value", "stderr", "n_items", "n_samples", "n_passed")
+TEXTS = ("dataset", "language", "setting", "metric", "source")
+NUMBERS, COUNTS = ("value", "stderr", "reading_error"), ("n_items", "n_samples", "n_passed")
+LONG_FIELDS = (*TEXTS, *NUMBERS, *COUNTS)
 
 
 def _score(path: Path, place: str, texts: Mapping[str, str], defaults: ScoreDefaults) -> Score:
@@ -94,23 +96,24 @@ def _score(path: Path, place: str, texts: Mapping[str, str], defaults: ScoreDefa
         raise fail(path, message, place)
     try:
         read = cells.read_percentage if defaults.percent else cells.read_number
-        numbers = {key: read(said[key]) for key in ("value", "stderr") if key in said}
-        counts = {key: cells.read_count(said[key]) for key in ("n_items", "n_samples", "n_passed") if key in said}
+        numbers = {key: read(said[key]) for key in NUMBERS if key in said}
+        counts = {key: cells.read_count(said[key]) for key in COUNTS if key in said}
     except cells.CellError as error:
         raise fail(path, str(error), place) from error
     n_items = defaults.n_items.get(name, defaults.n_items.get(""))
     if "n_items" not in counts and n_items is not None:
         counts["n_items"] = n_items
-    text = {key: said[key] for key in ("dataset", "language", "setting", "metric")}
+    text = {key: said[key] for key in TEXTS if key in said}
     return make_score(path, place, text | numbers | counts | {"source_file": path.name})
 
 
 def make_score(path: Path, place: str, fields: Mapping[str, object]) -> Score:
-    """Return a measured score with its chance level, or the error that names the file, the place and what is wrong.
+    """Return a score, measured unless its fields say otherwise, with its chance level.
 
     Raises
     ------
     RecordError
+        Naming the file, the place in it and everything wrong with the fields.
     """
     if fields.get("n_items") is None:
         message = (

@@ -8,7 +8,7 @@ from typing import Any
 
 from astraios_analysis.imports import cells
 from astraios_analysis.imports.given import COUNTS, Given, complete_counts, fail, make_record, run_name, size_label
-from astraios_analysis.imports.table_scores import ScoreColumn, ScoreDefaults, row_scores
+from astraios_analysis.imports.table_scores import LONG_FIELDS, ScoreColumn, ScoreDefaults, row_scores
 from astraios_analysis.record_files import FileProblem, RecordError
 from astraios_analysis.schema import Cost, Provenance, RunRecord, ValidationPoint
 
@@ -16,8 +16,7 @@ TEXT_FIELDS = ("grid", "run_id", "size")
 LOSS_FIELDS = ("base_val_loss", "val_loss", "val_loss_se")
 COST_FIELDS = ("seconds", "flop", "peak_memory_bytes")
 RUN_FIELDS = (*TEXT_FIELDS, "method", "seed", "held_out", *COUNTS, "n_tokens", *LOSS_FIELDS, *COST_FIELDS)
-SCORE_FIELDS = ("dataset", "language", "setting", "metric", "value", "stderr", "n_items", "n_samples", "n_passed")
-FIELDS = (*RUN_FIELDS, "step", *SCORE_FIELDS)
+FIELDS = (*RUN_FIELDS, "step", *LONG_FIELDS)
 """Everything that a column can be. A column has its field's name unless the mapping says otherwise."""
 
 ORIGIN = "imported from a CSV table"
