@@ -126,6 +126,7 @@ class TestDescribeModels:
 
     def test_none(self):
         assert style.describe_models([], SUITE) == "0 of 14 models (not 1b, 3b)"
+        assert style.describe_models(SUITE[:1], SUITE) == "1 of 14 models (only 1b FFT)"
 
     def test_repeats_count_once(self):
         assert style.describe_models(SUITE * 2, SUITE * 3) == "14 of 14 models"
