@@ -25,7 +25,9 @@ def run_import(arguments: argparse.Namespace) -> int:
     given = _given(arguments)
     readers: dict[str, Callable] = {"csv": _from_table, "trainer": _from_trainer}
     records, left_out = readers.get(arguments.format, _from_harness)(arguments, given)
-    written = write_all(records, arguments.out, replace=arguments.replace)
+    # Adding scores changes a record on purpose; the values that it has already were guarded when they were added.
+    replace = arguments.replace or arguments.format in _ORIGINS
+    written = write_all(records, arguments.out, replace=replace)
     for problem in left_out:
         say(f"left out: {problem}")
     names = {score.dataset for record in records for score in record.scores}
@@ -105,8 +107,6 @@ def _from_harness(arguments: argparse.Namespace, given: Given) -> tuple[list[Run
             problems += error.problems
     if problems:
         raise RecordError(problems)
-    # Adding scores changes a record on purpose: only values that are there already are guarded, above.
-    arguments.replace = True
     return [record], left_out
 
 
