@@ -133,7 +133,7 @@ def _add_harness(formats, name: str, title: str, example: str) -> None:
         "counts of parameters are given as options.",
         f"{example} --run-id r1 --out my_data\n"
         f"{example} --run-id r1 --skip-unknown --out my_data --json\n"
-        f"{example} --run-id b --grid g --method fft --n-params-base 124000000 --out d\n",
+        f"{example} --run-id b --grid g --method fft --n-params-base 124000 --out d\n",
     )
     parser.add_argument("paths", type=Path, nargs="+", metavar="FILE", help="result file, all of one run")
     _add_run(parser)
