@@ -38,6 +38,8 @@ class Claim:
         What is estimated; positive values speak for the claim.
     part : str
         What a part is.
+    counted : {"methods", "models", "sizes"}
+        What the test rests on: what the ``n`` of its evidence counts.
     rule : str
         The test, in full.
     """
@@ -47,6 +49,7 @@ class Claim:
     effect: str
     unit: str
     part: str
+    counted: str
     rule: str
 
 
@@ -59,6 +62,7 @@ CLAIMS: dict[str, Claim] = {
             "full fine-tuning's mean score less that of the strongest other method",
             "score",
             "data set",
+            "methods",
             "For each other method, the difference of scores from full fine-tuning, averaged over sizes and then over "
             "the suite's comprehension and generation data sets. All differences must be positive: the p-value is the "
             "largest of theirs (intersection-union). The opposite is that some method is better: the smallest p-value, "
@@ -71,6 +75,7 @@ CLAIMS: dict[str, Claim] = {
             "that of full fine-tuning",
             "score",
             "data set",
+            "methods",
             "LoRA must score above every other method that is not full fine-tuning, and above 0.9 times full "
             "fine-tuning, while it updates at most a tenth of the parameters at every size. Differences are averaged "
             "and tested as for fft_best. If it updates more than a tenth, the claim is not supported.",
@@ -81,6 +86,7 @@ CLAIMS: dict[str, Claim] = {
             "standard deviation of the methods' slopes",
             "logit per tenfold parameters",
             "data set",
+            "models",
             "F test of own slopes for each method in the logit of the score against log10 of the base parameters, "
             "beside levels of methods and of sizes; the scatter around these lines is the error. The overall test uses "
             "the mean logit over the data sets that share the most models. Nothing counts as the opposite.",
@@ -91,6 +97,7 @@ CLAIMS: dict[str, Claim] = {
             "change of the relative robust drop",
             "drop per tenfold parameters",
             "category of changed prompts",
+            "sizes",
             "The relative drop (nominal - robust) / nominal under all transformations of a category, averaged over the "
             "methods measured at every size; slope of these means against log10 of the base parameters, t test with "
             "sizes - 2 degrees of freedom. The overall test uses the mean over categories.",
@@ -101,6 +108,7 @@ CLAIMS: dict[str, Claim] = {
             "change of the insecure share",
             "share per tenfold parameters",
             "security data set",
+            "sizes",
             "The share of valid programs with a flaw, averaged over the methods measured at every size; slope against "
             "log10 of the base parameters, t test with sizes - 2 degrees of freedom.",
         ),
@@ -110,6 +118,7 @@ CLAIMS: dict[str, Claim] = {
             "mean Spearman correlation of the order of methods at each smaller size with that at the largest",
             "correlation",
             "data set",
+            "methods",
             "The correlation is averaged over the smaller sizes and then over data sets. The p-value is from permuting "
             "the methods' names at the largest size, all orders or 20,000 of them, the same order for all data sets.",
         ),
@@ -119,6 +128,7 @@ CLAIMS: dict[str, Claim] = {
             "mean Spearman correlation of validation loss with the score, sign turned",
             "correlation",
             "data set",
+            "models",
             "The correlation over all models (one value a size and method, seeds averaged), averaged over data sets. "
             "The p-value is from 5,000 permutations of models, the same for all data sets.",
         ),

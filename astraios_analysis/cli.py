@@ -13,6 +13,7 @@ from astraios_analysis import (
     commands_backtest,
     commands_claims,
     commands_fit,
+    commands_import,
     commands_plan,
     commands_predict,
     commands_rank,
@@ -41,6 +42,7 @@ examples:
   astraios claims
   astraios plan --size 34b --dataset recode_format
   astraios fit --law chinchilla --x N,D --y loss --huber 1e-3 --data runs.csv
+  astraios import csv runs.csv --grid mine --out my_data
 
 results go to standard output, progress and notes to standard error.
 exit codes: 0 done, 1 something is wrong with the data or a notebook,
@@ -61,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands_plan.add_parser(commands)
     commands_fit.add_parser(commands)
     commands_backtest.add_parser(commands)
+    commands_import.add_parser(commands)
     return parser
 
 

@@ -176,9 +176,10 @@ def best_at_size(
     Returns
     -------
     DataFrame
-        ``dataset, metric, n_params, method, p_best, value, lower, upper, level, interval, reach, expected_regret``,
-        most probable first. ``p_best``: the share of joint draws of one new run of each method in which it is first;
-        what the methods share at a size cancels. ``expected_regret``: what choosing it gives up on average.
+        ``dataset, metric, n_params, method, p_best, value, lower, upper, level, interval, reach, expected_regret,
+        n_models``, most probable first; ``n_models`` are the models fitted. ``p_best``: the share of
+        joint draws of one new run of each method in which it is first; what the methods share at a size cancels.
+        ``expected_regret``: what choosing it gives up on average.
 
     Raises
     ------
@@ -205,13 +206,13 @@ def best_at_size(
     is_best = good == good.max(axis=1, keepdims=True)
     p_best = (is_best / is_best.sum(axis=1, keepdims=True)).mean(axis=0)
     regret = (good.max(axis=1, keepdims=True) - good).mean(axis=0)
-    rows = []
+    rows, n_models = [], len(scores.table[["n_params_base", "method"]].drop_duplicates())
     for index, method in enumerate(methods):
         lower, upper = percentile_interval(drawn[:, index], level)
         row = {"dataset": dataset, "metric": scores.metric, "n_params": round(n_params), "method": method}
         row |= {"p_best": float(p_best[index]), "value": float(np.median(drawn[:, index])), "lower": lower}
         row |= {"upper": upper, "level": level, "interval": "prediction, one new run", "reach": beyond}
-        rows.append(row | {"expected_regret": float(regret[index])})
+        rows.append(row | {"expected_regret": float(regret[index]), "n_models": n_models})
     return pd.DataFrame(rows).sort_values("p_best", ascending=False, kind="stable").reset_index(drop=True)
 
 

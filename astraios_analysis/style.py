@@ -208,8 +208,12 @@ def method_legend(figure: Figure, methods: Iterable[str], extra: Sequence[Line2D
         figure.legend(handles=list(extra), loc="outside upper center", ncols=columns, **looks)
 
 
+# So few are named rather than what is missing, which is the longer list.
+_FEW_MODELS = 2
+
+
 def describe_models(shown: Iterable[tuple[str, str]], suite: Iterable[tuple[str, str]]) -> str:
-    """Say which models of a suite are shown: ``21 of 28 models (not 16b)``.
+    """Say which models of a suite are shown: ``21 of 28 models (not 16b)``, ``1 of 28 models (only 16b FFT)``.
 
     Parameters
     ----------
@@ -222,6 +226,9 @@ def describe_models(shown: Iterable[tuple[str, str]], suite: Iterable[tuple[str,
     text = f"{len(suite) - len(missing)} of {len(suite)} models"
     if not missing:
         return text
+    kept = [model for model in suite if model in present]
+    if 0 < len(kept) <= _FEW_MODELS < len(missing):
+        return f"{text} (only {', '.join(f'{size} {METHOD_STYLES[method].label}' for size, method in kept)})"
     parts = []
     for size in dict.fromkeys(size for size, _ in suite):
         here = [method for s, method in suite if s == size]

@@ -20,6 +20,7 @@ from astraios_analysis.schema import METHODS
 ROOT = Path(__file__).parents[1]
 DATA = ["--data", str(ROOT / "data" / "released")]
 COMMANDS = [[], ["figures"], ["records"], ["records", "check"], ["records", "show"], ["rank"], ["predict"], ["claims"]]
+COMMANDS += [["import"], *(["import", name] for name in ("csv", "trainer", "bigcode", "lm-eval"))]
 # What the design promises to those who build on the output.
 PROMISED = """
     grid run_id size method seed held_out n_params n_params_base n_params_base_nonembedding n_params_updated

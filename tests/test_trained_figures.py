@@ -150,10 +150,24 @@ class TestTrained:
         assert set(figures.FIGURES[name].fitted_columns) <= set(drawn[1][f"{name}_mini"][0])
 
 
-@pytest.mark.parametrize("name", sorted(set(TRAINED) - DECISIONS))
+@pytest.mark.parametrize("name", TRAINED)
 def test_says_how_many_models(drawn, name):
     words = drawn[1][f"{name}_mini"][1]
-    assert any(text in words for text in ("35 of 35 models", "28 models", "7 methods"))
+    assert any(text in words for text in ("35 of 35 models", "28 models", "35 models", "7 methods"))
+
+
+@pytest.mark.parametrize(("n_models", "n_panels"), [(1, 1), (3, 3)])
+def test_rates_of_too_few_models_are_said_in_words(drawn, n_models, n_panels):
+    table = drawn[1]["embedded_security_mini"][0]
+    first = dict.fromkeys(zip(table["size"], table["method"], strict=True))
+    kept = pd.Series(zip(table["size"], table["method"], strict=True), table.index).isin(list(first)[:n_models])
+    shown = table[kept | (table["metric"] == "valid_rate")]
+    figure, twin = figures.embedded_security(shown)
+    words = " ".join(text.get_text() for text, _ in texts_of(figure))
+    assert len(figure.axes) == n_panels and len(twin) == len(shown)
+    assert ("in 1 of 35 models (only 16x2 FFT)" in words) == (n_models == 1)
+    assert (overlapping(texts_of(figure)), running_out(figure, texts_of(figure))) == ([], [])
+    pyplot.close(figure)
 
 
 def test_published_data_sets_are_said_to_be_lacking(drawn):

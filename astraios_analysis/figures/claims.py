@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from astraios_analysis.claim_rules import CLAIMS
 from astraios_analysis.claims import Judgement, judgement_frame
 from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.metrics import DATASETS
@@ -40,12 +41,14 @@ def claim_effects(judgements: Sequence[Judgement]) -> tuple[Figure, pd.DataFrame
     most = max(len(rows) for _, rows in panels)
     figure, axes = small_multiples(len(panels), _COLUMNS, row_height=0.75 + 0.17 * most)
     several = table["suite"].nunique() > 1
-    for panel, ((suite, _), rows) in zip(axes, panels, strict=True):
-        _draw(panel, rows, f"{suite} data sets. " if several else "")
+    for panel, ((suite, name), rows) in zip(axes, panels, strict=True):
+        low, high = int(rows["n"].min()), int(rows["n"].max())
+        n = f"{low if low == high else f'{low} to {high}'} {CLAIMS[name].counted}"
+        _draw(panel, rows, n, f"{suite} data sets. " if several else "")
     return figure, table
 
 
-def _draw(panel: Axes, rows: pd.DataFrame, where: str) -> None:
+def _draw(panel: Axes, rows: pd.DataFrame, n: str, where: str) -> None:
     verdict, colour = rows["verdict"].iloc[0], _COLOURS[rows["verdict"].iloc[0]]
     shown = rows.to_dict("records")
     for height, row in enumerate(shown[::-1]):
@@ -60,4 +63,4 @@ def _draw(panel: Axes, rows: pd.DataFrame, where: str) -> None:
     panel.set_xlabel(rows["unit"].iloc[0], fontsize=6.5)
     panel.set_title(textwrap.fill(rows["statement"].iloc[0], 32), loc="left", fontsize=7)
     p_holm = rows["p_holm"].iloc[0]
-    note(panel, f"{where}{verdict.capitalize()}, corrected p {p_holm:.2g}", width=50)
+    note(panel, f"{where}{verdict.capitalize()}, corrected p {p_holm:.2g}; {n}", width=60)

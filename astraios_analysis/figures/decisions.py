@@ -47,7 +47,14 @@ def best_at_target(best: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     reach = table["reach"].max()
     words = f"Probability of being best at {size_label(table['n_params'].iloc[0])} parameters"
     axes.set_title(f"{words}, up to {reach:.1f} times beyond the sizes fitted", loc="left")
+    note(axes, f"{table['method'].nunique()} methods; fitted on each data set: {_span(table['n_models'])} models", 90)
     return figure, table
+
+
+def _span(counts: pd.Series) -> str:
+    """Say one number, or the smallest and the largest of several."""
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def small_model_choices(decisions: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
@@ -122,6 +129,8 @@ def cost_performance(frontier: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
         panel.set_xlabel(_COST_LABELS[rows["cost"].iloc[0]])
         panel.xaxis.set_major_formatter(lambda number, _: size_label(number))
+        n_measured = int((rows["kind"] == "measured").sum())
+        note(panel, f"{n_measured} models, {len(rows) - n_measured} predictions")
     handles = [
         Line2D([], [], color=GREY, marker="o", linestyle="", label="measured"),
         Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="predicted at the target"),

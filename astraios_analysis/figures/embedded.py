@@ -20,6 +20,7 @@ from astraios_analysis.style import (
 )
 
 CATEGORIES = tuple(name for name, known in DATASETS.items() if (known.kind, known.suite) == ("robustness", "embedded"))
+_MIN_MODELS = 3
 _SECURITY = (
     ("insecure_rate", "untrusted", "Insecure, input from outside"),
     ("insecure_rate", "trusted", "Insecure, input of one's own"),
@@ -77,7 +78,8 @@ def embedded_security(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     Returns
     -------
     Figure
-        A rate is absent where no program is valid, and so is its panel where no model has one.
+        A rate is absent where no program is valid. Where fewer than three models have one, it is said in words: a
+        panel of a point or two would not show more.
     DataFrame
     """
     parts = []
@@ -87,23 +89,40 @@ def embedded_security(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     own = pd.concat(parts, ignore_index=True)
     require_rows(own, "embedded_security", "scores on embedded_security")
     table = round_table(own[twin_columns(own, COLUMNS)])
-    measured = set(zip(table["metric"], table["setting"], strict=True))
-    shown = [panel for panel in _SECURITY if panel[:2] in measured]
-    figure, axes = small_multiples(len(shown), len(shown), row_height=2.3, sharey=True)
     suite = models_in(scores)
+    parts = {p: table[(table["metric"] == p[0]) & (table["setting"] == p[1])] for p in _SECURITY}
+    measured = [p for p in _SECURITY if len(parts[p])]
+    rates = [p for p in measured if p[0] == "insecure_rate"]
+    is_empty = all(len(models_in(parts[p])) < _MIN_MODELS for p in rates) and len(measured) > len(rates)
+    shown = [p for p in measured if p not in rates] if is_empty else measured
+    figure, axes = small_multiples(len(shown), len(shown), row_height=2.3 if len(shown) > 1 else 1.6, sharey=True)
+    highest = max(parts[p]["upper"].fillna(parts[p]["value"]).max() for p in shown)
     for panel, (metric, setting, title) in zip(axes, shown, strict=True):
-        rows = table[(table["metric"] == metric) & (table["setting"] == setting)]
+        rows = parts[metric, setting, title]
         draw_models(panel, rows)
         size_axis(panel, scores["n_params_base"])
         panel.set_title(title, loc="left")
         panel.set_ylabel(METRICS[metric].label)
-        panel.set_ylim(-0.04, 1.04)
+        top = 1.0 if len(shown) > 1 else min(1.0, max(1.2 * highest, 0.05))
+        panel.set_ylim(-0.04 * top, 1.04 * top)
         if setting == "untrusted":
             panel.axhline(0.5, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
-        note(panel, _say(rows, suite, metric), width=44, reserve=3)
+        if len(shown) > 1:
+            note(panel, _say(rows, suite, metric), width=44, reserve=3)
+        else:
+            words = [_say(rows, suite, metric).replace("\n", ", ")]
+            words += [_say_few(p[2], parts[p], suite, p[0]) for p in measured if p not in shown]
+            note(panel, "\n".join(words), width=130)
     bars = interval_handle(table["level"].iloc[0], table["interval"])
     method_legend(figure, table["method"], [bars, *model_handles(table)])
     return figure, table
+
+
+def _say_few(title: str, rows: pd.DataFrame, suite: list[tuple[str, str]], metric: str) -> str:
+    """Say a rate that too few models have for a panel, with its values."""
+    means = keep_means(rows)
+    values = ", ".join(f"{value:.2f}" for value in means["value"])
+    return f"{title}: {values} in {_say(rows, suite, metric)}".replace("\n", ", ")
 
 
 def _say(rows: pd.DataFrame, suite: list[tuple[str, str]], metric: str) -> str:

@@ -1,0 +1,244 @@
+"""Records from a CSV table: rows of one run are put together, its scores stand in columns or in rows of their own."""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from astraios_analysis.imports import cells
+from astraios_analysis.imports.given import COUNTS, Given, complete_counts, fail, make_record, run_name, size_label
+from astraios_analysis.imports.table_scores import LONG_FIELDS, ScoreColumn, ScoreDefaults, row_scores
+from astraios_analysis.record_files import FileProblem, RecordError
+from astraios_analysis.schema import Cost, Provenance, RunRecord, ValidationPoint
+
+TEXT_FIELDS = ("grid", "run_id", "size")
+LOSS_FIELDS = ("base_val_loss", "val_loss", "val_loss_se")
+COST_FIELDS = ("seconds", "flop", "peak_memory_bytes")
+RUN_FIELDS = (*TEXT_FIELDS, "method", "seed", "held_out", *COUNTS, "n_tokens", *LOSS_FIELDS, *COST_FIELDS)
+FIELDS = (*RUN_FIELDS, "step", *LONG_FIELDS)
+"""Everything that a column can be. A column has its field's name unless the mapping says otherwise."""
+
+ORIGIN = "imported from a CSV table"
+_MAX_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How to read a table.
+
+    Attributes
+    ----------
+    columns : mapping of str to str
+        Column of a field where it has another name than the field.
+    methods : mapping of str to str
+        The table's names of tuning methods, where they are not those of the registry.
+    scores : sequence of ScoreColumn
+        Columns that each hold one data set's score.
+    defaults : ScoreDefaults
+        Unit, number of problems and language of scores where no column says it.
+    params_unit, loss_unit, time_unit : str
+        Units of the columns.
+    delimiter : str
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    methods: Mapping[str, str] = field(default_factory=dict)
+    scores: Sequence[ScoreColumn] = ()
+    defaults: ScoreDefaults = field(default_factory=ScoreDefaults)
+    params_unit: str = "1"
+    loss_unit: str = "nats"
+    time_unit: str = "s"
+    delimiter: str = ","
+
+
+@dataclass
+class _Run:
+    """What the rows read so far say of one run."""
+
+    line: int
+    fields: dict[str, Any]
+    points: dict[int, tuple[float, float | None]] = field(default_factory=dict)
+    scores: list = field(default_factory=list)
+
+
+def read_table(path: Path, given: Given, options: TableOptions) -> list[RunRecord]:
+    """Return the runs of a CSV file in the order in which they appear.
+
+    Parameters
+    ----------
+    path : Path
+        Lines that begin with ``#`` are comments.
+    given : Given
+        Values of fields that have no column; the same for every row.
+    options : TableOptions
+
+    Raises
+    ------
+    RecordError
+        Listing everything that cannot be mapped, with its line and column.
+    """
+    rows = read_rows(path, options)
+    problems: list[FileProblem] = []
+    runs: dict[str, _Run] = {}
+    for line, row in rows:
+        try:
+            _add_row(path, line, row, runs, given, options)
+        except RecordError as error:
+            problems += error.problems
+    records = []
+    for name, run in runs.items() if not problems else ():
+        try:
+            records.append(_build(path, name, run))
+        except RecordError as error:
+            problems += error.problems
+    if problems:
+        more = len(problems) - _MAX_SHOWN
+        rest = [FileProblem(path, "", f"has {more} problems more of this kind")] if more > 0 else []
+        raise RecordError(problems[:_MAX_SHOWN] + rest)
+    return records
+
+
+def read_rows(path: Path, options: TableOptions) -> list[tuple[int, dict[str, str]]]:
+    """Return (line number, cells by column) of every row that is not empty.
+
+    Raises
+    ------
+    RecordError
+        If the file is no table, a column that an option names is not there, or a row has more cells than the header.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except OSError as error:
+        raise fail(path, f"cannot be read ({error.strerror}); check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        raise fail(path, f"is not UTF-8 text (byte {error.start}); save the table as UTF-8") from error
+    kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
+    table = list(csv.reader((line for _, line in kept), delimiter=options.delimiter))
+    if len(table) < 2 or len(table) != len(kept):
+        raise fail(path, "holds no table: a header and at least one row, each on a line of its own")
+    header = [name.strip() for name in table[0]]
+    _require_columns(path, header, options)
+    rows = []
+    for (number, _), row in zip(kept[1:], table[1:], strict=True):
+        if len(row) > len(header):
+            message = f"has {len(row)} cells and the header {len(header)}; quote cells that hold {options.delimiter!r}"
+            raise fail(path, message, f"line {number}")
+        rows.append((number, {name: cell.strip() for name, cell in zip(header, row, strict=False)}))
+    return rows
+
+
+def _require_columns(path: Path, header: list[str], options: TableOptions) -> None:
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise fail(path, f"stands twice in the header; rename one: {', '.join(header)}", f"column {twice[0]!r}")
+    wanted = [*options.columns.values(), *(score.column for score in options.scores)]
+    known = {options.columns.get(name, name) for name in FIELDS}
+    if not known & set(header):
+        example = "--size-column SIZE"
+        raise fail(path, f"no column is known: {', '.join(header)}; say what they are, for example {example}", "header")
+    for name in wanted:
+        if name not in header:
+            raise fail(path, f"is not in the table; its columns are {', '.join(header)}", f"column {name!r}")
+
+
+def unused_columns(path: Path, options: TableOptions) -> list[str]:
+    """Return the columns that nothing reads."""
+    header = list(read_rows(path, options)[0][1])
+    used = {options.columns.get(name, name) for name in FIELDS}
+    used |= {score.column + end for score in options.scores for end in ("", "_stderr", "_n_items")}
+    return [name for name in header if name not in used]
+
+
+def _readers(options: TableOptions) -> dict[str, Callable[[str], object]]:
+    """Return how to read each field of a run that is not text."""
+    readers: dict[str, Callable[[str], object]] = {"method": lambda text: cells.read_method(text, options.methods)}
+    readers |= {name: lambda text: cells.read_count(text, options.params_unit) for name in COUNTS}
+    readers |= dict.fromkeys(("seed", "n_tokens", "peak_memory_bytes", "step"), cells.read_count)
+    readers |= {name: lambda text: cells.read_loss(text, options.loss_unit) for name in LOSS_FIELDS}
+    readers |= {"seconds": lambda text: cells.read_number(text) * cells.TIME_UNITS[options.time_unit]}
+    return readers | {"flop": cells.read_number, "held_out": cells.read_truth}
+
+
+def read_fields(path: Path, line: int, row: Mapping[str, str], options: TableOptions) -> dict[str, Any]:
+    """Return a row's fields of the run; a missing cell gives none.
+
+    Raises
+    ------
+    RecordError
+        Naming line, column, value and what is allowed.
+    """
+    readers, found = _readers(options), {}
+    for name in (*RUN_FIELDS, "step"):
+        column = options.columns.get(name, name)
+        text = row.get(column)
+        if text is None or cells.is_missing(text):
+            continue
+        try:
+            found[name] = readers[name](text) if name in readers else text
+        except cells.CellError as error:
+            raise fail(path, str(error), f"line {line}, column {column!r}") from error
+    if "val_loss_se" in found and options.loss_unit == "perplexity":
+        # In bits an error scales as the loss does; that of a perplexity is relative to it.
+        column = options.columns.get("val_loss_se", "val_loss_se")
+        message = "is the error of a perplexity, which is not read; leave the column out, or give nats or bits"
+        raise fail(path, message, f"line {line}, column {column!r}")
+    return found
+
+
+def _add_row(
+    path: Path, line: int, row: Mapping[str, str], runs: dict[str, _Run], given: Given, options: TableOptions
+) -> None:
+    """Add a row to its run: a point of the curve where it has a step, scores where it has them."""
+    fields = read_fields(path, line, row, options)
+    step = fields.pop("step", None)
+    for name in ("grid", "run_id", "method", "size", "seed", "n_tokens", *COUNTS):
+        if name not in fields and getattr(given, name) is not None:
+            fields[name] = getattr(given, name)
+    fields |= complete_counts({name: fields[name] for name in COUNTS if name in fields}, fields.get("method"))
+    _require(path, line, fields, given)
+    fields.setdefault("size", size_label(fields["n_params_base"]))
+    fields["held_out"] = fields.get("held_out", False) or fields["size"] in given.held_out
+    seed = f"s{fields['seed']}" if "seed" in fields else None
+    name = fields.setdefault("run_id", run_name(fields["grid"], fields["size"], fields["method"], seed))
+    point = (fields.pop("val_loss", None), fields.pop("val_loss_se", None)) if step is not None else None
+    run = runs.setdefault(name, _Run(line, fields))
+    for key, value in fields.items():
+        if run.fields.setdefault(key, value) != value:
+            message = f"{key} is {value!r} here and {run.fields[key]!r} on line {run.line}, of the same run {name!r}"
+            raise fail(
+                path, f"{message}; correct one, or tell the runs apart with a column seed or run_id", f"line {line}"
+            )
+    if point is not None and point[0] is not None and run.points.setdefault(step, point) != point:
+        raise fail(path, f"step {step} of run {name!r} has two losses; keep one", f"line {line}")
+    run.scores += row_scores(path, line, row, options.columns, options.scores, options.defaults)
+
+
+def _require(path: Path, line: int, fields: Mapping[str, object], given: Given) -> None:
+    """Refuse a row without what every record has, saying which column or option would give it."""
+    options = {"grid": "--grid NAME", "method": "--method METHOD", "n_params_base": "--n-params-base N"}
+    options |= {"n_params_updated": "--n-params-updated N", "n_params": "--n-params N"}
+    problems = []
+    for name, option in options.items():
+        if name not in fields and not (name == "n_params" and problems):
+            column = f"--{name.replace('_', '-')}-column COLUMN"
+            message = f"is not there; every record has it: name its column with {column}, or give {option}"
+            problems.append(FileProblem(path, f"line {line}, {name}", message))
+    if problems:
+        raise RecordError(problems)
+
+
+def _build(path: Path, name: str, run: _Run) -> RunRecord:
+    """Make a run's record; where it has a curve, its last point is the loss and that of step 0 the base model's."""
+    fields = dict(run.fields)
+    cost = {key: fields.pop(key) for key in COST_FIELDS if key in fields}
+    curve = tuple(ValidationPoint(step=s, loss=p[0], stderr=p[1]) for s, p in sorted(run.points.items()))
+    if curve:
+        fields.setdefault("val_loss", curve[-1].loss)
+        if curve[-1].stderr is not None:
+            fields.setdefault("val_loss_se", curve[-1].stderr)
+        if curve[0].step == 0:
+            fields.setdefault("base_val_loss", curve[0].loss)
+    fields |= {"val_curve": curve, "scores": tuple(dict.fromkeys(run.scores)), "cost": Cost(**cost) if cost else None}
+    fields["provenance"] = Provenance(origin=f"{ORIGIN}: {path.name}")
+    return make_record(path, f"line {run.line}, run {name!r}", fields)

@@ -1,0 +1,146 @@
+"""Imported records on disk: all of them or none, and never over a different record unless told to."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from astraios_analysis.record_files import FileProblem, RecordError, files_below, load, save
+from astraios_analysis.schema import RunRecord, Score
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of each record: names of runs."""
+
+    new: tuple[str, ...]
+    replaced: tuple[str, ...]
+    unchanged: tuple[str, ...]
+
+
+def existing_records(folder: Path) -> dict[str, tuple[RunRecord, Path]]:
+    """Return the records in a folder by name of run, with their files; none where the folder holds none.
+
+    Raises
+    ------
+    RecordError
+        If a record there is not valid.
+    """
+    files = [file for file in files_below(folder) if file.suffix == ".json"] if folder.is_dir() else []
+    records = [(load(file), file) for file in files]
+    return {record.run_id: (record, file) for record, file in records}
+
+
+def add_scores(record: RunRecord, scores: Sequence[Score], path: Path, *, replace: bool) -> RunRecord:
+    """Return a record with more scores.
+
+    Raises
+    ------
+    RecordError
+        If it has another value for one of them already and may not be changed.
+    """
+    by_key = {score.key: score for score in record.scores}
+    problems = []
+    for score in scores:
+        known = by_key.setdefault(score.key, score)
+        if known != score and not replace:
+            message = f"is {known.value:g} in the record and {score.value:g} in the file; pass --replace to change it"
+            problems.append(FileProblem(path, f"run {record.run_id!r}, {', '.join(score.key)}", message))
+        by_key[score.key] = score
+    if problems:
+        raise RecordError(problems)
+    return record.model_copy(update={"scores": tuple(by_key.values())})
+
+
+def require_addable(records: Sequence[RunRecord], known: dict[str, tuple[RunRecord, Path]], *, replace: bool) -> None:
+    """Refuse runs that are there with other content, and two runs of one model and seed, before anything is written.
+
+    Raises
+    ------
+    RecordError
+        Listing every one of them.
+    """
+    problems, merged = [], {name: record for name, (record, _) in known.items()}
+    names = [record.run_id for record in records]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        problems.append(
+            FileProblem(Path(f"{name}.json"), "run_id", "two of the runs have this name; say it with --run-id")
+        )
+    for record in records:
+        if record.run_id in known and known[record.run_id][0] != record and not replace:
+            old = known[record.run_id]
+            changed = [name for name in type(record).model_fields if getattr(record, name) != getattr(old[0], name)]
+            message = f"is there already with other {', '.join(changed)}; pass --replace, or choose another name"
+            problems.append(FileProblem(old[1], "run_id", message))
+        merged[record.run_id] = record
+    models: dict[tuple, list[str]] = {}
+    for record in merged.values():
+        models.setdefault((record.grid, record.n_params_base, record.method, record.seed), []).append(record.run_id)
+    for (grid, n_base, method, seed), runs in models.items():
+        if len(runs) > 1 and set(runs) & set(names):
+            message = (
+                f"{', '.join(runs)} are all {method} of {n_base} parameters with seed {seed}, of grid {grid}; "
+                "tell them apart with --seed, or keep one"
+            )
+            problems.append(FileProblem(Path(f"{runs[-1]}.json"), "seed", message))
+    if problems:
+        raise RecordError(problems)
+
+
+def write_all(records: Sequence[RunRecord], folder: Path, *, replace: bool) -> Written:
+    """Write records to ``folder/<run_id>.json``: every one of them, or nothing.
+
+    They are written beside the folder's records first; only when all are whole are they moved into place, and what was
+    moved is taken back if one cannot be.
+
+    Raises
+    ------
+    RecordError
+        If a different record is there and may not be replaced, or the folder cannot be written.
+    """
+    known = existing_records(folder)
+    require_addable(records, known, replace=replace)
+    changed = [record for record in records if known.get(record.run_id, (None,))[0] != record]
+    if changed:
+        is_new = not folder.exists()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _move_in(changed, folder, {name: file for name, (_, file) in known.items()})
+        except OSError as error:
+            reason = error.strerror or error
+            message = f"cannot be written ({reason}), and nothing was; free space, or choose another folder with --out"
+            raise RecordError([FileProblem(folder, "", message)]) from error
+        finally:
+            if is_new and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+    new = tuple(record.run_id for record in changed if record.run_id not in known)
+    replaced = tuple(record.run_id for record in changed if record.run_id in known)
+    unchanged = tuple(record.run_id for record in records if record not in changed)
+    return Written(new, replaced, unchanged)
+
+
+def _move_in(records: Sequence[RunRecord], folder: Path, places: Mapping[str, Path]) -> None:
+    """Move records to their places, or undo every move and raise."""
+    # A hidden folder, so that nobody reads its records; inside the target, so that moving is a change of name.
+    stage = Path(tempfile.mkdtemp(prefix=".import-", dir=folder))
+    undo: list[tuple[Path, Path | None]] = []
+    try:
+        for record in records:
+            save(record, stage)
+        for record in records:
+            target = places.get(record.run_id, folder / f"{record.run_id}.json")
+            backup = stage / f"{record.run_id}.before" if target.exists() else None
+            if backup is not None:
+                shutil.copy2(target, backup)
+            undo.append((target, backup))
+            (stage / f"{record.run_id}.json").replace(target)
+    except BaseException:
+        for target, backup in undo:
+            if backup is None:
+                target.unlink(missing_ok=True)
+            else:
+                backup.replace(target)
+        raise
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)

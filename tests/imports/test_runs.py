@@ -1,0 +1,311 @@
+"""`astraios import`: what is read, what is refused and how it is said, what is written and what never is."""
+
+import json
+import re
+
+import pytest
+
+from astraios_analysis import commands_import
+from astraios_analysis.cli import main
+from astraios_analysis.imports import cells, tables
+from astraios_analysis.records import load, load_folder, save, to_frame
+
+HEADER = "size,method,seed,n_params_base,n_params_updated,val_loss,fix\n"
+TABLE = HEADER + "1b,LoRA,0,1e9,3e6,1.5,0.25\n3b,(IA)^3,0,3e9,1e5,1.25,\n"
+STATE = {"global_step": 20, "max_steps": 20, "total_flos": 0, "num_input_tokens_seen": 0}
+LOG = [{"step": 10, "eval_loss": 1.5}, {"step": 20, "eval_loss": 1.25}, {"step": 20, "train_runtime": 9.5}]
+LORA = {"peft_type": "LORA", "r": 8, "bias": "none", "target_modules": ["c_attn"]}
+COUNTS = ("--n-params-base", 1000, "--n-params-updated", 10)
+BIGCODE = {
+    "humanevalsynthesize-java": {"pass@1": 0.25, "pass@10": 0.5},
+    "config": {"temperature": 0.2, "n_samples": 20, "top_p": 0.95, "top_k": 0, "limit": None, "limit_start": 0},
+}
+LM_EVAL = {
+    "results": {"boolq": {"alias": "boolq", "acc,none": 0.75, "acc_stderr,none": 0.01}},
+    "n-shot": {"boolq": 0},
+    "n-samples": {"boolq": {"original": 3270, "effective": 100}},
+}
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Run `astraios import ... --out my` in an empty folder: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        code = main(["import", *map(str, arguments), "--out", "my"])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused(run, tmp_path):
+    """Run an import that must fail, writing nothing: (exit code, complaint)."""
+
+    def refused(*arguments):
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        code, out, err = run(*arguments)
+        assert code and out == ""
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+        return code, err
+
+    return refused
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def trainer_folder(tmp_path, log=LOG, adapter=LORA, name="out", **state):
+    write(tmp_path / name / "trainer_state.json", STATE | state | {"log_history": log})
+    if adapter:
+        write(tmp_path / name / "adapter_config.json", adapter)
+    return name
+
+
+def test_options_are_those_of_the_modules():
+    assert commands_import.COLUMN_FIELDS == tables.FIELDS
+    assert tuple(cells.COUNT_UNITS) == commands_import.PARAMS_UNITS
+    assert tuple(cells.LOSS_UNITS) == commands_import.LOSS_UNITS
+    assert tuple(cells.TIME_UNITS) == commands_import.TIME_UNITS
+
+
+class TestTable:
+    def test_summary_and_second_run(self, run, tmp_path):
+        write(tmp_path / "t.csv", TABLE)
+        options = ("csv", "t.csv", "--grid", "g", "--held-out", "3b", "--score", "fix", "humanevalfix_python", "--json")
+        code, out, _ = run(*options, "--n-items", 164)
+        done = json.loads(out)
+        assert code == 0 and done["new"] == ["g-1b-lora-s0", "g-3b-ia3-s0"] and done["records"][0]["n_scores"] == 1
+        small, large = load_folder("my")
+        assert (small.n_params, small.method, small.val_loss) == (1_003_000_000, "lora", 1.5)
+        assert (large.held_out, small.held_out, large.scores) == (True, False, ())
+        assert json.loads(run(*options, "--n-items", 164)[1])["unchanged"] == done["new"]
+
+    def test_curve_units_and_methods(self, run, tmp_path):
+        table = "size,tuning,params,step,val_loss\nb,full,1.5,0,4\nb,full,1.5,10,2\n"
+        write(tmp_path / "t.csv", table)
+        options = ("--params-unit", "k", "--loss-unit", "perplexity", "--method-name", "full", "fft")
+        columns = ("--method-column", "tuning", "--n-params-base-column", "params")
+        assert run("csv", "t.csv", "--grid", "g", *options, *columns)[0] == 0
+        record = load("my/g-b-fft.json")
+        assert [point.step for point in record.val_curve] == [0, 10] and record.n_params_updated == 1500
+        assert (record.base_val_loss, record.val_loss) == (pytest.approx(1.386294), pytest.approx(0.693147))
+
+    def test_output_of_records_show_is_read_back(self, run, capsys, tmp_path, make_record):
+        save(make_record(provenance={}, val_curve=(), cost=None), tmp_path / "mine")
+        main(["records", "show", "--format", "csv", "--data", str(tmp_path / "mine")])
+        write(tmp_path / "t.csv", capsys.readouterr().out)
+        assert run("csv", "t.csv")[0] == 0
+        # The table's name, and the chance level of a known data set, are what importing adds.
+        added = ["source_file", "chance"]
+        first, second = (to_frame(load_folder(folder)) for folder in ("mine", "my"))
+        assert first.drop(columns=added).equals(second.drop(columns=added))
+
+    @pytest.mark.parametrize(
+        ("table", "options", "message"),
+        [
+            (TABLE, (), r"line 2, grid: is not there.*--grid-column COLUMN, or give --grid NAME"),
+            (TABLE.replace("LoRA", "QLoRA"), (), r"line 2, column 'method': unknown tuning method 'QLoRA'; choose"),
+            (TABLE.replace("1e9", "about 1B"), (), r"line 2, column 'n_params_base': 'about 1B' is not a count,"),
+            (TABLE.replace("1e9", "1.2345"), (), r"'1.2345' is not a whole number; say its unit"),
+            (TABLE.replace("1.5", "-1.5"), ("--grid", "g"), r"val_loss: is -1.5; input should be greater than"),
+            (TABLE.replace("1.5", "high"), (), r"column 'val_loss': 'high' is not a finite number"),
+            (TABLE.replace("0.25", "25"), ("--grid", "g", "--score", "fix", "humanevalfix_python", "--n-items", 9),
+             r"line 2, column 'fix': value 25 is outside \[0, 1\], the range of pass@1; divide a percentage by 100"),
+            (TABLE, ("--grid", "g", "--score", "fix", "humanevalfix_python"),
+             r"say it with --n-items humanevalfix_python=N"),
+            (TABLE, ("--grid", "g", "--score", "fix", "my_tests"),
+             r"'my_tests' is not in the registry, so its metric, set"),
+            (TABLE, ("--size-column", "Size"), r"column 'Size': is not in the table; its columns are size, method"),
+            (TABLE + "1b,LoRA,0,2e9,3e6,1,\n", ("--grid", "g"), r"line 4: n_params_base is 2000000000 here and"),
+            (TABLE.replace("3b,(IA)^3,0,3e9", "1b-bis,LoRA,0,1e9"), ("--grid", "g"), r"are all lora of 1000000000 par"),
+            (TABLE + "1,2,3,4,5,6,7,8\n", (), r"line 4: has 8 cells and the header 7; quote cells that hold ','"),
+            ("a,b\n1,2\n", (), r"header: no column is known: a, b; say what they are"),
+            ("", (), r"holds no table"),
+            (TABLE, ("--grid", "released"), r"'released' is the grid of the published models"),
+        ],
+    )  # fmt: skip
+    def test_what_cannot_be_mapped(self, refused, tmp_path, table, options, message):
+        write(tmp_path / "t.csv", table)
+        assert re.search(message, refused("csv", "t.csv", *options)[1])
+
+
+class TestTrainer:
+    def test_last_checkpoint_and_seconds(self, run, tmp_path):
+        for step in (9, 20):
+            trainer_folder(tmp_path, name=f"out/checkpoint-{step}", log=LOG[:1] if step == 9 else LOG)
+        code, out, _ = run("trainer", "out", "--grid", "g", *COUNTS)
+        record = load("my/out.json")
+        assert code == 0 and "1000" in out and (record.method, record.val_loss, record.size) == ("lora", 1.25, "1k")
+        # Zeros of the trainer are what it did not count.
+        assert (record.n_tokens, record.cost.flop, record.cost.seconds, record.base_val_loss) == (None, None, 9.5, None)
+
+    def test_whole_weights_are_full_fine_tuning(self, run, tmp_path):
+        trainer_folder(tmp_path, adapter=None)
+        write(tmp_path / "out" / "pytorch_model.bin", "")
+        assert run("trainer", "out", "--grid", "g", "--n-params-base", 1000)[0] == 0
+        record = load("my/out.json")
+        assert (record.method, record.n_params_updated, record.n_params) == ("fft", 1000, 1000)
+
+    @pytest.mark.parametrize(
+        ("changes", "options", "message"),
+        [
+            ({}, (), r"n_params_base: is in no file of the folder; say it with --base-config FILE.*n_params_upd.*grid"),
+            ({"log": LOG[2:]}, COUNTS, r"trainer_state.json: log_history: has no eval_loss: nothing was validated"),
+            ({"max_steps": 40}, COUNTS, r"global_step: is 20 of max_steps 40.*pass --unfinished"),
+            (
+                {"log": [*LOG, {"step": 20, "eval_loss": 1.2}]},
+                COUNTS,
+                r"step 20 was validated twice, 1.25 and 1.2.*--rep",
+            ),
+            (
+                {"log": [{"step": 1, "eval_loss": float("nan")}]},
+                COUNTS,
+                r"log_history\[0\]: eval_loss is nan at step 1",
+            ),
+            ({"log": [{"step": 1, "eval_a_loss": 1, "eval_b_loss": 2}]}, COUNTS, r"choose one with --eval: a, b"),
+            ({"log": [{"step": 1, "eval_a_loss": 1}]}, ("--eval", "c"), r"no validation set 'c'; choose from a with"),
+            (
+                {"adapter": {"peft_type": "LOHA"}},
+                COUNTS,
+                r"adapter_config.json: peft_type 'LOHA' is none of the methods",
+            ),
+            ({}, ("--method", "fft"), r"method: is lora by its files and 'fft' by --method; leave --method out"),
+            ({"adapter": None}, COUNTS, r"method: is in no file; say it with --method"),
+        ],
+    )
+    def test_what_cannot_be_mapped(self, refused, tmp_path, changes, options, message):
+        trainer_folder(tmp_path, **changes)
+        assert re.search(message, refused("trainer", "out", *options)[1], re.DOTALL)
+
+    def test_folders_that_are_none(self, refused, tmp_path):
+        (tmp_path / "empty").mkdir()
+        assert "no checkpoint-N with one; give the output_dir" in refused("trainer", "empty", "--grid", "g")[1]
+        write(tmp_path / "cut" / "trainer_state.json", '{"log_his')
+        assert "cut/trainer_state.json: is not valid JSON" in refused("trainer", "cut", "--grid", "g")[1]
+
+
+class TestHarness:
+    @pytest.fixture(autouse=True)
+    def one_record(self, tmp_path, make_record):
+        save(make_record(run_id="r"), tmp_path / "my")
+        write(tmp_path / "b.json", BIGCODE)
+        write(tmp_path / "l.json", LM_EVAL)
+
+    def test_scores_are_added_and_the_rest_stays(self, run, tmp_path, make_record):
+        assert run("bigcode", "b.json", "--run-id", "r")[0] == 0
+        assert run("lm-eval", "l.json", "--run-id", "r", "--language", "english")[0] == 0
+        record, before = load("my/r.json"), make_record(run_id="r")
+        assert record.scores[:2] == before.scores and record.model_copy(update={"scores": before.scores}) == before
+        found = [(*score.key, score.value, score.stderr, score.n_items) for score in record.scores[2:]]
+        assert found == [
+            ("humanevalsynthesize_java", "java", "t0.2,n20", "pass@1", 0.25, None, 164),
+            ("humanevalsynthesize_java", "java", "t0.2,n20", "pass@10", 0.5, None, 164),
+            ("boolq", "english", "0shot", "accuracy", 0.75, 0.01, 100),
+        ]
+
+    def test_outcomes_by_problem(self, run, refused, tmp_path):
+        log = {str(i): [[k, {"passed": i == 0}] for k in range(2)] for i in range(4)}
+        write(tmp_path / "logs.json", log)
+        options = ("bigcode", "b.json", "--run-id", "r", "--logs", "humanevalsynthesize-java=logs.json")
+        assert "has outcomes of 4 problems, and the task has 164" in refused(*options)[1]
+        assert run(*options, "--n-items", 4)[0] == 0
+        score = load("my/r.json").scores[2]
+        assert (score.problems.n_passed, score.n_samples, score.n_passed) == ((2, 0, 0, 0), 8, 2)
+        write(tmp_path / "logs.json", log | {"1": "never"})
+        assert "logs.json: 1: is no list of [number" in refused(*options, "--n-items", 4)[1]
+
+    def test_changed_prompts(self, run, tmp_path):
+        rates = {"ButterFingers": {"robust-pass-at-1": 0.2, "alt-robust-pass-at-1": 0.3}}
+        write(tmp_path / "b.json", {"perturbed-humaneval-nlaugmenter-num_seeds_5": rates})
+        code, out, err = run("bigcode", "b.json", "--run-id", "r", "--n-items", 164, "--skip-unknown", "--json")
+        assert code == 0 and "ButterFingers.alt-robust-pass-at-1" in json.loads(out)["left_out"][0]["place"]
+        score = load("my/r.json").scores[-1]
+        assert score.key == ("recode_docstring", "python", "ButterFingers", "robust_pass@1") and "left out" in err
+
+    def test_value_that_is_there_is_not_changed_unasked(self, run, refused, tmp_path):
+        run("bigcode", "b.json", "--run-id", "r")
+        write(tmp_path / "b.json", BIGCODE | {"humanevalsynthesize-java": {"pass@1": 0.3}})
+        assert (
+            "pass@1: is 0.25 in the record and 0.3 in the file; pass --replace"
+            in refused("bigcode", "b.json", "--run-id", "r")[1]
+        )
+        assert run("bigcode", "b.json", "--run-id", "r", "--replace")[0] == 0
+        assert [score.value for score in load("my/r.json").scores[2:]] == [0.3, 0.5]
+
+    @pytest.mark.parametrize(
+        ("content", "options", "message"),
+        [
+            (BIGCODE, (), r"say with --run-id which run these scores are of; my has r"),
+            (
+                BIGCODE,
+                ("--run-id", "x"),
+                r"there is no run 'x' in my \(it has r\).*with --grid, --method, --n-params-base",
+            ),
+            (BIGCODE, ("--run-id", "r", "--grid", "g"), r"'r' is in my; leave its description out, or pass --replace"),
+            (
+                {"apps": {"pass@1": 0.5}},
+                ("--run-id", "r"),
+                r"apps: its language is not in the file; say it with --language",
+            ),
+            (
+                BIGCODE | {"config": {}},
+                ("--run-id", "r"),
+                r"its setting is not in the file; say it with --setting NAME",
+            ),
+            (
+                {"humaneval": {"pass@1": 0.5}},
+                ("--run-id", "r", "--setting", "s"),
+                r"problems of humaneval is not known",
+            ),
+            (
+                BIGCODE | {"humaneval": {"pass@100": 0.5}},
+                ("--run-id", "r"),
+                r"humaneval.pass@100: \(value 0.5\) is none of",
+            ),
+            (BIGCODE | {"humaneval": 0.5}, ("--run-id", "r"), r"humaneval: is 0.5, not the metrics of a task"),
+            (
+                BIGCODE,
+                ("--run-id", "r", "--dataset", "mbpp=x"),
+                r"mbpp: is no task of this file; it has humanevalsynth",
+            ),
+            (LM_EVAL, ("--run-id", "r"), r"results: looks like a file of lm-evaluation-harness; read it with"),
+            (
+                BIGCODE | {"humaneval": {"pass@1": 50}},
+                ("--run-id", "r"),
+                r"humaneval.pass@1: value 50 is outside \[0, 1\]",
+            ),
+            ([1], ("--run-id", "r"), r"holds a list, not a JSON object"),
+        ],
+    )
+    def test_what_cannot_be_mapped(self, refused, tmp_path, content, options, message):
+        write(tmp_path / "b.json", content)
+        assert re.search(message, refused("bigcode", "b.json", *options)[1])
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({}, r"results.boolq: its language is not in the file; say it with --language boolq=NAME"),
+            ({"results": 3}, r"results: has no object of this name; is it a result file"),
+            ({"n-shot": {}}, r"its number of examples \(n-shot\) is not in the file; say it with --setting"),
+            ({"results": {"boolq": {"f1,none": 0.5}}}, r"results.boolq.f1,none: \(value 0.5\) is none of the metrics"),
+        ],
+    )
+    def test_what_cannot_be_mapped_of_the_other(self, refused, tmp_path, changes, message):
+        write(tmp_path / "l.json", LM_EVAL | changes)
+        options = () if "language" in message else ("--language", "english")
+        assert re.search(message, refused("lm-eval", "l.json", "--run-id", "r", *options)[1])
+
+
+def test_different_record_stays_unless_told(run, refused, tmp_path):
+    write(tmp_path / "t.csv", TABLE)
+    run("csv", "t.csv", "--grid", "g")
+    write(tmp_path / "t.csv", TABLE.replace("1.25", "1.3"))
+    complaint = refused("csv", "t.csv", "--grid", "g")[1]
+    assert "my/g-3b-ia3-s0.json: run_id: is there already with other val_loss; pass --replace" in complaint
+    assert "1 replaced" in run("csv", "t.csv", "--grid", "g", "--replace")[2]
+    assert load("my/g-3b-ia3-s0.json").val_loss == 1.3
