@@ -1,6 +1,7 @@
 """What each ``astraios`` command does with its parsed arguments."""
 
 import argparse
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from astraios_analysis.command_records import CommandError, load_runs, require_k
 from astraios_analysis.metrics import DATASETS
 from astraios_analysis.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records import METHODS, RunRecord, to_frame
+from astraios_analysis.released import GRID
 from astraios_analysis.sources import check_sources, find_data_dir, find_notebooks_dir, load_records
 
 ALL = "all"
@@ -44,7 +46,7 @@ def run_figures(arguments: argparse.Namespace) -> int:
         except NotebookError as error:
             # The page is made all the same: it says of which notebooks the figures are not those of these records.
             failed = error
-        report = write_report(build, figures, notebooks, describe_records(records))
+        report = write_report(build, figures, notebooks, describe_records(records), count_seeds(records))
     except RenderArgumentError as error:
         raise CommandError(str(error)) from error
     except RenderError as error:
@@ -82,7 +84,7 @@ def _require_drawable(records: Sequence[RunRecord], parameters: Mapping[str, obj
 def describe_records(records: Sequence[RunRecord]) -> dict[str, str]:
     """Return, for each grid, what its records are: sizes, methods, and how many scores from what source."""
     described = {}
-    for grid in dict.fromkeys(record.grid for record in records):
+    for grid in count_seeds(records):
         runs = [record for record in records if record.grid == grid]
         sizes = " ".join(dict.fromkeys(record.size for record in sorted(runs, key=lambda r: r.n_params_base)))
         methods = " ".join(method for method in METHODS if any(record.method == method for record in runs))
@@ -91,6 +93,15 @@ def describe_records(records: Sequence[RunRecord]) -> dict[str, str]:
         known = f"sizes {sizes}; methods {methods}; scores: {counts or 'none'}"
         described[f"Grid {grid}"] = f"{_count(len(runs), 'run')}: {known}"
     return described
+
+
+def count_seeds(records: Sequence[RunRecord]) -> dict[str, int]:
+    """Return, for each grid in order, the most runs that any of its models has."""
+    found: dict[str, Counter] = {}
+    for record in records:
+        found.setdefault(record.grid, Counter())[record.size, record.method] += 1
+    ordered = sorted(found, key=lambda grid: (grid != GRID, grid))
+    return {grid: max(found[grid].values()) for grid in ordered}
 
 
 def run_check(arguments: argparse.Namespace) -> int:
