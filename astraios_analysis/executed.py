@@ -1,8 +1,7 @@
 """What executed notebooks say for themselves: which grids lack which figure, and why."""
 
+import json
 from pathlib import Path
-
-import nbformat
 
 from astraios_analysis.figures.gallery import MIME
 
@@ -23,14 +22,10 @@ def read_lacking(path: Path) -> list[tuple[str, str, str]]:
     if not path.is_file():
         return []
     try:
-        notebook = nbformat.read(path, as_version=4)
-    except (ValueError, AttributeError, KeyError):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+        galleries = [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
+        return [(each["figure"], grid, reason) for each in galleries for grid, reason in each["lacking"].items()]
+    except (ValueError, KeyError, TypeError, AttributeError):
         # A copy that was cut off or is not ours says nothing.
         return []
-    galleries = [
-        output.data[MIME]
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if MIME in output.get("data", {})
-    ]
-    return [(each["figure"], grid, reason) for each in galleries for grid, reason in each["lacking"].items()]

@@ -4,6 +4,7 @@ Everything is read from the CSV twins of one grid's figures. A twin that is not 
 said; nothing stands in for it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,4 +213,9 @@ def claim_board(figures_dir: Path, grids: Sequence[str]) -> list[dict[str, objec
         if table is not None:
             whole = table[table["part"] == "overall"]
             found += whole.astype(object).where(whole.notna(), None).to_dict("records")
-    return found
+    return [row | {"reason": _with_titles(row["reason"])} for row in found]
+
+
+def _with_titles(text: str) -> str:
+    """Return a sentence with the titles of data sets in place of their names."""
+    return re.sub(r"\w+", lambda word: name_dataset(word.group()), text)

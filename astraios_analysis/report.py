@@ -16,7 +16,7 @@ import jinja2
 import mistune
 import nbformat
 import pandas as pd
-from matplotlib import image, pyplot
+from matplotlib import pyplot
 
 from astraios_analysis.answers import QUESTIONS, answer
 from astraios_analysis.executed import read_lacking
@@ -25,12 +25,12 @@ from astraios_analysis.findings import choose_method, claim_board
 from astraios_analysis.manifest import MANIFEST, figure_files, file_hash, read_manifest, write_text
 from astraios_analysis.released import GRID
 from astraios_analysis.render import REPORT, RenderError, find_notebooks, order_notebooks
-from astraios_analysis.report_tables import describe_table, format_value, in_words
+from astraios_analysis.report_tables import describe_table, in_words
 
-TITLE = "Astraios: figures and tables"
+TITLE = "Astraios: findings, figures and tables"
 # Shown small at the top, of the grids that have them; each leads to the figure itself.
 HEADLINES = ("best_at_target", "small_model_choices", "task_performance", "embedded_performance", "claim_effects")
-_THUMBNAIL_WIDTH = 900  # pixels: twice what it is shown at, for dense screens
+_THUMBNAIL_WIDTH = 600  # pixels at least: about twice what it is shown at, for dense screens
 _HEADING = re.compile(r"\A\s*#\s+(.+?)\s*#*\s*(?:\n|\Z)")
 
 
@@ -105,15 +105,13 @@ def write_report(
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("astraios_analysis"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["value"] = format_value
-    return environment
 
 
 def _drawn_grids(figures_dir: Path, notebooks: Sequence[str]) -> list[str]:
@@ -135,11 +133,13 @@ def _headlines(figures_dir: Path, grids: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _shrink(picture: Path) -> str:
-    """Return a PNG at most `_THUMBNAIL_WIDTH` wide, in base64."""
+    """Return a PNG in base64, each of its pixels the mean of a square of the picture's."""
     pixels = pyplot.imread(picture)
-    scale = min(_THUMBNAIL_WIDTH / pixels.shape[1], 1.0)
+    step = max(pixels.shape[1] // _THUMBNAIL_WIDTH, 1)
+    height, width = (length // step for length in pixels.shape[:2])
+    squares = pixels[: height * step, : width * step].reshape(height, step, width, step, -1)
     small = io.BytesIO()
-    image.thumbnail(str(picture), small, scale=scale)
+    pyplot.imsave(small, squares.mean(axis=(1, 3)), format="png", metadata={"Software": None})
     return base64.b64encode(small.getvalue()).decode("ascii")
 
 

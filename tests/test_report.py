@@ -11,6 +11,7 @@ import pytest
 from astraios_analysis import manifest, report
 from astraios_analysis.figures import FIGURES, FigureSpec, find_spec
 from astraios_analysis.render import RenderError
+from astraios_analysis.report_tables import format_value
 
 ROOT = Path(__file__).parents[1]
 # A PNG of one pixel.
@@ -85,7 +86,7 @@ def read(folders, *summary):
 
 def test_pictures_are_in_the_page_and_described(folders):
     images = read(folders).all("img")
-    assert [image["alt"] for image in images] == [SPECS[1].caption, SPECS[0].caption]
+    assert [image["alt"] for image in images] == [f"{spec.title}. {spec.caption}" for spec in (SPECS[1], SPECS[0])]
     for image in images:
         kind, content = image["src"].split(",")
         assert kind == "data:image/png;base64"
@@ -213,7 +214,7 @@ def test_missing_folders_are_errors(folders):
     ],
 )
 def test_values_for_readers(value, text):
-    assert report.format_value(value) == text
+    assert format_value(value) == text
 
 
 def test_page_of_the_project_holds_every_figure(tmp_path):
@@ -224,8 +225,11 @@ def test_page_of_the_project_holds_every_figure(tmp_path):
     assert {spec.title for name, spec in FIGURES.items() if name in files} <= set(page.text("h3"))
     # A figure that no grid here has stands once, as not rendered.
     assert len(page.text("h3")) == len(files) + len(FIGURES.keys() - drawn)
-    assert len(page.all("img")) == len(files)
-    assert page.text("figcaption") and all(image["alt"] for image in page.all("img"))
+    # Small pictures at the top are named by their links.
+    described = [image for image in page.all("img") if image["alt"]]
+    assert len(described) == len(files)
+    assert len(page.all("img")) - len(described) == len([name for name in report.HEADLINES if name in files])
+    assert page.text("figcaption")
 
 
 def test_figures_of_other_grids_stand_beside_those_of_the_released_models(folders):
