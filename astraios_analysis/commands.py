@@ -56,7 +56,7 @@ def run_figures(arguments: argparse.Namespace) -> int:
         say(f"{failed}\n\nall other notebooks have their figures; the next run goes on with what is missing")
         return 1
     ran = f"{len(result.ran)} of {_count(len(result.notebooks), 'notebook')} run"
-    rest = "" if len(result.ran) == len(result.notebooks) else "; nothing has changed for the others (--force runs all)"
+    rest = "" if len(result.ran) == len(result.notebooks) else ", nothing has changed for the rest (--force runs all)"
     say(f"{ran}{rest}: {len(result.outputs)} files in {figures}, report in {report} ({result.seconds:.0f} s)")
     return 0
 
