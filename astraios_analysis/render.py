@@ -196,16 +196,15 @@ def render(
     executed = build_dir / "notebooks"
     for folder in (figures_dir, executed):
         folder.mkdir(parents=True, exist_ok=True)
-    folders = {"data_dir": str(data_dir), "figures_dir": str(figures_dir)}
     own = {stem: {name: value for name, value in given.items() if name in known[stem]} for stem in chosen}
     # Read before anything runs: what changes meanwhile is seen as changed by the next run.
     inputs = describe_inputs(data_dir)
     begun = {stem: describe_notebook(path, (), own[stem]) for stem, path in chosen.items()}
     entries = true_entries(build_dir, inputs, notebooks, _outputs(figures_dir))
-    jobs_of_all = [Job(path, executed / path.name, own[stem] | folders) for stem, path in chosen.items()]
-    todo = [job for job in jobs_of_all if force or not _is_done(job, entries.get(job.name), own[job.name])]
-    for job in todo:
-        entries.pop(job.name, None)
+    folders = {"data_dir": str(data_dir), "figures_dir": str(figures_dir)}
+    todo = [Job(path, executed / path.name, own[stem] | folders) for stem, path in chosen.items()]
+    todo = [job for job in todo if force or not _is_done(job, entries.get(job.name), own[job.name])]
+    entries = {name: entry for name, entry in entries.items() if name not in {job.name for job in todo}}
     write_manifest(build_dir, inputs, entries)
 
     def note(job: Job, failure: str | None) -> None:
@@ -214,13 +213,12 @@ def render(
             write_manifest(build_dir, inputs, entries)
 
     outcomes = _run(todo, n_parallel=min(jobs or _processors(), len(todo)), progress=progress, on_end=note)
-    failures = [outcomes[name] for name in chosen if outcomes.get(name)]
-    if failures:
+    if failures := [outcomes[name] for name in chosen if outcomes.get(name)]:
         raise NotebookError("\n\n".join(failures))
     outputs = _outputs(figures_dir)
-    files = tuple(path for name in chosen for path in outputs.get(name, []))
+    files = [path for name in chosen for path in outputs.get(name, [])]
     ran = tuple(job.name for job in todo)
-    return RenderResult(tuple(chosen), ran, files, build_dir / REPORT, time.perf_counter() - began)
+    return RenderResult(tuple(chosen), ran, tuple(files), build_dir / REPORT, time.perf_counter() - began)
 
 
 def _is_done(job: Job, entry: Mapping | None, parameters: Mapping[str, object]) -> bool:

@@ -15,7 +15,6 @@ import pytest
 
 from astraios_analysis import cli, records, released, sources
 from astraios_analysis.cli import main
-from astraios_analysis.commands import choose_outputs
 from astraios_analysis.schema import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -296,37 +295,6 @@ def test_figures_writes_figures_and_report(run, tmp_path):
         f"updated_parameters.{x}" for x in ("csv", "pdf", "png")
     ]
     assert "28 runs: sizes 1b 3b 7b 16b; methods fft lora" in report.read_text("utf-8")
-
-
-def test_own_records_go_to_a_place_of_their_own():
-    chosen = {
-        (None, None): ("figures", "build"),
-        ("my/runs", None): ("build/records-runs/figures", "build/records-runs"),
-    }
-    chosen[("my/runs", "there")] = ("there/figures", "there")
-    for (own, build), expected in chosen.items():
-        folders = choose_outputs(own and Path(own), None, build and Path(build))
-        assert folders == tuple(map(Path, expected))
-    assert choose_outputs(Path("runs"), Path("pictures"), None)[0] == Path("pictures")
-
-
-def test_failing_notebook_is_named_and_the_report_is_written_all_the_same(capsys, tmp_path, make_record):
-    from astraios_analysis.records import save
-
-    source = ROOT / "notebooks" / "model_suite.ipynb"
-    notebook = json.loads(source.read_text("utf-8"))
-    notebook["cells"][-1]["source"] = "drawn.no_such_thing"
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / "model_suite.ipynb").write_text(json.dumps(notebook))
-    save(make_record(), tmp_path / "mine")
-    places = ["--build", tmp_path / "build", "--records", tmp_path / "mine", "--notebooks", tmp_path / "notebooks"]
-    assert main(["figures", "--quiet", *map(str, places)]) == 1
-    out, complaint = capsys.readouterr()
-    assert out == ""
-    assert f"notebook 'model_suite', cell {len(notebook['cells'])} failed:\n    drawn.no_such_thing\n" in complaint
-    assert "all other notebooks have their figures; the next run goes on with what is missing" in complaint
-    assert "were made earlier" in (tmp_path / "build" / "report.html").read_text("utf-8")
-    assert (tmp_path / "build" / "figures" / "updated_parameters_mini.png").exists()
 
 
 def test_unknown_names_are_wrong_arguments(fails, tmp_path):
