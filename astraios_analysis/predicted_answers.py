@@ -88,7 +88,9 @@ def answer_backtest(table: pd.DataFrame) -> str | None:
 def answer_loss_performance(table: pd.DataFrame) -> str | None:
     """Answer for `loss_performance`."""
     found = {}
-    for dataset, rows in table[~table["held_out"].astype(bool)].groupby("dataset", sort=False):
+    # Where no size is held out the table has no such column.
+    used = table[~table["held_out"].astype(bool)] if "held_out" in table else table
+    for dataset, rows in used.groupby("dataset", sort=False):
         models = rows.groupby(["size", "method"])[["val_loss", "value"]].mean()
         if min(models["val_loss"].nunique(), models["value"].nunique()) < 2:
             continue

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from matplotlib import pyplot
 
+from astraios_analysis.answers import answer
 from astraios_analysis.cli import main
 from astraios_analysis.commands import choose_outputs
 from astraios_analysis.figures import FIGURES, Gallery
@@ -79,3 +80,6 @@ def test_six_records_fill_a_notebook_or_it_says_what_they_lack(name, six_records
         assert [*drawn.pictures, *drawn.lacking] == ["ours"]
         assert all(len(reason) > 20 for reason in drawn.lacking.values())
         assert (tmp_path / f"{figure}_ours.png").is_file() == bool(drawn.pictures)
+        for table in drawn.tables.values():
+            # A sentence, or nothing where the table has too little for one.
+            assert (answer(figure, table)[1] or "nothing.").endswith(".")
