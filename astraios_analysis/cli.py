@@ -82,18 +82,27 @@ def _add_figures(commands) -> None:
         "render the notebooks: figures, tables, report",
         "Execute the notebooks with papermill, each in its own process, and write\n"
         "figures/NAME.{pdf,png,csv}, build/notebooks/*.ipynb, build/report.html and\n"
-        "build/manifest.json. The same inputs give the same bytes.",
+        "build/manifest.json. The same inputs give the same bytes, and a notebook runs\n"
+        "again only when its inputs or its figures have changed. A notebook that fails\n"
+        "stops none of the others; after that, or Ctrl-C, the next run does the rest.",
         "  astraios figures\n"
-        "  astraios figures --only task_performance --only model_suite\n"
+        "  astraios figures --only task_performance --only model_suite --force\n"
+        "  astraios figures --records my_runs       (into build/records-my_runs)\n"
         "  astraios figures --data my_data --out my_figures -p level=0.9\n",
     )
     figures.add_argument("--only", action="append", metavar="NOTEBOOK", help="render this notebook (repeatable)")
-    figures.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: ./data)")
-    figures.add_argument("--notebooks", type=Path, metavar="DIR", help="notebooks to run (default: ./notebooks)")
-    figures.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR", help="where figures go (figures)")
-    figures.add_argument(
-        "--build", type=Path, default=Path("build"), metavar="DIR", help="notebooks and report (build)"
+    figures.add_argument("--force", action="store_true", help="run notebooks even where nothing has changed")
+    source = figures.add_mutually_exclusive_group()
+    source.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: ./data)")
+    source.add_argument(
+        "--records",
+        type=Path,
+        metavar="DIR",
+        help="folder of your own records in place of the data folder; all results go to build/records-NAME",
     )
+    figures.add_argument("--notebooks", type=Path, metavar="DIR", help="notebooks to run (default: ./notebooks)")
+    figures.add_argument("--out", type=Path, metavar="DIR", help="where figures go (default: ./figures)")
+    figures.add_argument("--build", type=Path, metavar="DIR", help="notebooks and report (default: ./build)")
     figures.add_argument("--jobs", type=positive, metavar="N", help="notebooks at a time (default: one a core)")
     figures.add_argument(
         "-p",

@@ -1,7 +1,9 @@
 """What each ``astraios`` command does with its parsed arguments."""
 
 import argparse
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -9,6 +11,7 @@ from astraios_analysis.command_records import CommandError, load_runs, require_k
 from astraios_analysis.metrics import DATASETS
 from astraios_analysis.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records import METHODS, RunRecord, to_frame
+from astraios_analysis.released import GRID
 from astraios_analysis.sources import check_sources, find_data_dir, find_notebooks_dir, load_records
 
 ALL = "all"
@@ -17,32 +20,57 @@ FILTERS = ("method", "size", "dataset", "metric", "setting")
 
 def run_figures(arguments: argparse.Namespace) -> int:
     """Render notebooks, figures and the report."""
-    from astraios_analysis.render import RenderArgumentError, RenderError, render
+    from astraios_analysis.render import NotebookError, RenderArgumentError, RenderError, render
     from astraios_analysis.report import write_report
 
-    notebooks, data = arguments.notebooks or find_notebooks_dir(), arguments.data or find_data_dir()
+    notebooks, data = arguments.notebooks or find_notebooks_dir(), arguments.records or arguments.data
+    data = data or find_data_dir()
+    figures, build = choose_outputs(arguments.records, arguments.out, arguments.build)
     records = load_records(data)
     parameters = dict(arguments.parameters)
     _require_drawable(records, parameters)
+    failed, result = None, None
     try:
-        result = render(
-            notebooks,
-            data,
-            arguments.out,
-            arguments.build,
-            only=arguments.only,
-            parameters=parameters,
-            jobs=arguments.jobs,
-            progress=not arguments.quiet,
-        )
-        report = write_report(arguments.build, arguments.out, notebooks, describe_records(records))
+        try:
+            result = render(
+                notebooks,
+                data,
+                figures,
+                build,
+                only=arguments.only,
+                parameters=parameters,
+                jobs=arguments.jobs,
+                force=arguments.force,
+                progress=not arguments.quiet,
+            )
+        except NotebookError as error:
+            # The page is made all the same: it says of which notebooks the figures are not those of these records.
+            failed = error
+        report = write_report(build, figures, notebooks, describe_records(records), count_seeds(records))
     except RenderArgumentError as error:
         raise CommandError(str(error)) from error
     except RenderError as error:
         say(str(error))
         return 1
-    say(f"{len(result.outputs)} files in {arguments.out}, report in {report} ({result.seconds:.0f} s)")
+    if failed or not result:
+        say(f"{failed}\n\nall other notebooks have their figures; the next run goes on with what is missing")
+        return 1
+    ran = f"{len(result.ran)} of {_count(len(result.notebooks), 'notebook')} run"
+    rest = "" if len(result.ran) == len(result.notebooks) else ", nothing has changed for the rest (--force runs all)"
+    say(f"{ran}{rest}: {len(result.outputs)} files in {figures}, report in {report} ({result.seconds:.0f} s)")
     return 0
+
+
+def choose_outputs(records: Path | None, out: Path | None, build: Path | None) -> tuple[Path, Path]:
+    """Return the folders of figures and of the build.
+
+    A user's own records go into a build folder of their own, figures included: they never mix with the figures of the
+    records that come with the project, which are kept in git.
+    """
+    if records is None:
+        return out or Path("figures"), build or Path("build")
+    build = build or Path("build") / f"records-{records.resolve().name}"
+    return out or build / "figures", build
 
 
 def _require_drawable(records: Sequence[RunRecord], parameters: Mapping[str, object]) -> None:
@@ -56,7 +84,7 @@ def _require_drawable(records: Sequence[RunRecord], parameters: Mapping[str, obj
 def describe_records(records: Sequence[RunRecord]) -> dict[str, str]:
     """Return, for each grid, what its records are: sizes, methods, and how many scores from what source."""
     described = {}
-    for grid in dict.fromkeys(record.grid for record in records):
+    for grid in count_seeds(records):
         runs = [record for record in records if record.grid == grid]
         sizes = " ".join(dict.fromkeys(record.size for record in sorted(runs, key=lambda r: r.n_params_base)))
         methods = " ".join(method for method in METHODS if any(record.method == method for record in runs))
@@ -65,6 +93,15 @@ def describe_records(records: Sequence[RunRecord]) -> dict[str, str]:
         known = f"sizes {sizes}; methods {methods}; scores: {counts or 'none'}"
         described[f"Grid {grid}"] = f"{_count(len(runs), 'run')}: {known}"
     return described
+
+
+def count_seeds(records: Sequence[RunRecord]) -> dict[str, int]:
+    """Return, for each grid in order, the most runs that any of its models has."""
+    found: dict[str, Counter] = {}
+    for record in records:
+        found.setdefault(record.grid, Counter())[record.size, record.method] += 1
+    ordered = sorted(found, key=lambda grid: (grid != GRID, grid))
+    return {grid: max(found[grid].values()) for grid in ordered}
 
 
 def run_check(arguments: argparse.Namespace) -> int:

@@ -58,11 +58,15 @@ class Job:
 
 
 def run_jobs(
-    jobs: Sequence[Job], *, n_parallel: int, on_cell: Callable[[Job], None] = lambda job: None
+    jobs: Sequence[Job],
+    *,
+    n_parallel: int,
+    on_cell: Callable[[Job], None] = lambda job: None,
+    on_end: Callable[[Job, str | None], None] = lambda job, failure: None,
 ) -> dict[str, str | None]:
     """Run notebooks in separate processes.
 
-    After a failure no further notebook is started; those that run come to their end. An interrupt stops all of them.
+    A failure stops none of the others. An interrupt stops all of them.
 
     Parameters
     ----------
@@ -72,11 +76,14 @@ def run_jobs(
         Notebooks that run at the same time, at least 1.
     on_cell : callable
         Called with the job each time one of its cells starts.
+    on_end : callable
+        Called with the job and what went wrong (or None) as soon as it has ended: what has ended before an interrupt
+        is known to have.
 
     Returns
     -------
     dict of str to (str or None)
-        For each notebook that was started: what went wrong, or None.
+        For each notebook what went wrong, or None.
     """
     context = multiprocessing.get_context("spawn")
     waiting, outcomes = list(jobs), {}
@@ -84,8 +91,8 @@ def run_jobs(
     # A killed process may still be writing there while the folder is removed.
     with tempfile.TemporaryDirectory(prefix="astraios-", ignore_cleanup_errors=True) as scratch:
         try:
-            while running or (waiting and not any(outcomes.values())):
-                while waiting and len(running) < n_parallel and not any(outcomes.values()):
+            while running or waiting:
+                while waiting and len(running) < n_parallel:
                     job = waiting.pop(0)
                     connection, process = _start(context, job, Path(scratch) / job.name)
                     running[connection] = process, job
@@ -97,6 +104,7 @@ def run_jobs(
                         continue
                     del running[connection]
                     outcomes[job.name] = failure and _name_executed(f"notebook {job.name!r}{failure}", job)
+                    on_end(job, outcomes[job.name])
         finally:
             _stop([process for process, _ in running.values()])
     return outcomes

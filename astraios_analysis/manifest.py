@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import platform
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 MANIFEST = "manifest.json"
@@ -32,6 +32,11 @@ def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(paths: Iterable[Path]) -> dict[str, str]:
+    """Return the hash of each file by its name."""
+    return {path.name: file_hash(path) for path in paths}
 
 
 def folder_hashes(folder: Path, pattern: str = "*") -> dict[str, str]:
@@ -61,58 +66,73 @@ def figure_files(figures_dir: Path, names: Iterable[str]) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def update_manifest(
-    build_dir: Path,
-    *,
-    notebooks: Mapping[str, Path],
-    ran: Collection[str],
-    data_dir: Path,
-    parameters: Mapping[str, object],
-    outputs: Mapping[str, Iterable[Path]],
-) -> Path:
-    """Write ``build_dir/manifest.json`` after some notebooks have run.
+def describe_inputs(data_dir: Path) -> dict[str, object]:
+    """Return what all notebooks are made from: hashes of records and of this package, and versions.
 
-    Notebooks that did not run keep their entry only if it is still true: same data, package, versions, notebook and
-    output files. So the manifest always describes figures that belong together.
+    Parameters
+    ----------
+    data_dir : Path
+        The records they read; notebooks read all of them, whichever grid they show.
+
+    Returns
+    -------
+    dict
+        ``inputs`` (``data`` and ``package``: hash by file) and ``versions``.
+    """
+    package = folder_hashes(Path(__file__).parent, "*.py")
+    return {"inputs": {"data": folder_hashes(data_dir), "package": package}, "versions": versions()}
+
+
+def describe_notebook(
+    notebook: Path, outputs: Iterable[Path], parameters: Mapping[str, object]
+) -> dict[str, str | dict[str, object]]:
+    """Return a notebook's entry: the hashes of its file and of the figures it drew, and what it was given.
+
+    Parameters
+    ----------
+    notebook : Path
+    outputs : iterable of Path
+        The files of its figures.
+    parameters : mapping of str to object
+        Folders left out: the same records give the same figures wherever they lie.
+    """
+    return {"notebook": file_hash(notebook), "outputs": hash_files(outputs), "parameters": dict(parameters)}
+
+
+def true_entries(
+    build_dir: Path,
+    inputs: Mapping[str, object],
+    notebooks: Mapping[str, Path],
+    outputs: Mapping[str, Iterable[Path]],
+) -> dict[str, dict]:
+    """Return the manifest's entries that still are as things are: same inputs, notebook and output files.
 
     Parameters
     ----------
     build_dir : Path
+    inputs : mapping
+        `describe_inputs` of now.
     notebooks : mapping of str to Path
         All notebooks of the project.
-    ran : collection of str
-        Those that have just run without failure.
-    data_dir : Path
-        The records they read.
-    parameters : mapping of str to object
-        What those were given, folders left out.
     outputs : mapping of str to iterable of Path
         The figure files of every notebook of the project that has any.
-
-    Returns
-    -------
-    Path
-        The manifest.
     """
-    shared = {
-        "inputs": {
-            "data": folder_hashes(data_dir),
-            "package": folder_hashes(Path(__file__).parent, "*.py"),
-        },
-        "versions": versions(),
-    }
-    path = build_dir / MANIFEST
-    earlier = read_manifest(path) or {}
-    kept = earlier["notebooks"] if all(earlier.get(key) == value for key, value in shared.items()) else {}
-    entries = {}
+    earlier = read_manifest(build_dir / MANIFEST) or {}
+    if any(earlier.get(key) != value for key, value in inputs.items()):
+        return {}
+    found = {}
     for name, notebook in notebooks.items():
-        made = {output.name: file_hash(output) for output in outputs.get(name, ())}
-        now = {"notebook": file_hash(notebook), "outputs": made}
-        if name in ran:
-            entries[name] = now | {"parameters": dict(parameters)}
-        elif name in kept and {key: kept[name].get(key) for key in now} == now:
-            entries[name] = kept[name]
-    return write_text(path, json.dumps(shared | {"notebooks": entries}, indent=1, sort_keys=True) + "\n")
+        entry = earlier["notebooks"].get(name)
+        if isinstance(entry, dict) and isinstance(entry.get("parameters"), dict):
+            now = describe_notebook(notebook, outputs.get(name, ()), entry["parameters"])
+            found |= {name: entry} if entry == now else {}
+    return found
+
+
+def write_manifest(build_dir: Path, inputs: Mapping[str, object], entries: Mapping[str, Mapping]) -> Path:
+    """Write ``build_dir/manifest.json`` and return its path."""
+    text = json.dumps({**inputs, "notebooks": dict(entries)}, indent=1, sort_keys=True) + "\n"
+    return write_text(build_dir / MANIFEST, text)
 
 
 def read_manifest(path: Path) -> dict | None:

@@ -1,9 +1,13 @@
-"""Every figure from every notebook in one call: parameters checked first, notebooks in parallel, then a manifest."""
+"""Every figure from every notebook in one call: parameters checked first, then what is not there yet, in parallel.
+
+A manifest says what was made from what. A notebook runs again only when that is no longer true of it, and the manifest
+is written whenever one has ended: an interrupted run goes on where it was.
+"""
 
 import ast
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +16,14 @@ from tqdm import tqdm
 
 from astraios_analysis.execution import Job, run_jobs
 from astraios_analysis.figures import FIGURES, drawn_figures
-from astraios_analysis.manifest import figure_files, update_manifest
+from astraios_analysis.manifest import (
+    describe_inputs,
+    describe_notebook,
+    figure_files,
+    hash_files,
+    true_entries,
+    write_manifest,
+)
 
 # The order in which the study's questions build on each other: of the report and of execution.
 NOTEBOOKS = (
@@ -37,6 +48,10 @@ class RenderArgumentError(RenderError):
     """A name of a notebook or parameter that does not exist; nothing has run."""
 
 
+class NotebookError(RenderError):
+    """Notebooks that failed while they ran; all others have their results."""
+
+
 @dataclass(frozen=True)
 class RenderResult:
     """What a rendering made.
@@ -44,7 +59,9 @@ class RenderResult:
     Attributes
     ----------
     notebooks : tuple of str
-        The notebooks that ran, in order.
+        The notebooks that were asked for, in order.
+    ran : tuple of str
+        Those of them that were run; nothing has changed for the others since they ran.
     outputs : tuple of Path
         Files of the figures that these notebooks draw.
     report : Path
@@ -54,6 +71,7 @@ class RenderResult:
     """
 
     notebooks: tuple[str, ...]
+    ran: tuple[str, ...]
     outputs: tuple[Path, ...]
     report: Path
     seconds: float
@@ -124,12 +142,14 @@ def render(
     only: Sequence[str] | None = None,
     parameters: Mapping[str, object] | None = None,
     jobs: int | None = None,
+    force: bool = False,
     progress: bool = True,
 ) -> RenderResult:
     """Run notebooks, which draw the figures, and write down what was made from what.
 
-    Nothing runs before names of notebooks and parameters are known to be right. A notebook that fails does not stop
-    those that run beside it, but none is started after it.
+    Nothing runs before names of notebooks and parameters are known to be right. A notebook for which nothing has
+    changed is not run: its file, the records, this package, versions and parameters are those of its last run without
+    failure, and so are its figures. One that fails stops none of the others.
 
     Parameters
     ----------
@@ -146,6 +166,8 @@ def render(
         at least one that runs must have it.
     jobs : int, optional
         Notebooks that run at the same time; by default as many as there are processors.
+    force : bool
+        Run notebooks for which nothing has changed as well.
     progress : bool
         Show a bar on standard error, counted in cells.
 
@@ -156,9 +178,9 @@ def render(
     Raises
     ------
     RenderError
-        If a name is unknown (`RenderArgumentError`), a folder is missing, or a notebook fails. The message of a failure
-        has the notebook, the number of the cell among all cells of the notebook (from 1), its first lines and the
-        cell's own error.
+        If a name is unknown (`RenderArgumentError`), a folder is missing, or a notebook fails (`NotebookError`). The
+        message of a failure has the notebook, the number of the cell among all cells of the notebook (from 1), its
+        first lines and the cell's own error.
     """
     began = time.perf_counter()
     data_dir, figures_dir, build_dir = (Path(folder).resolve() for folder in (data_dir, figures_dir, build_dir))
@@ -174,23 +196,34 @@ def render(
     executed = build_dir / "notebooks"
     for folder in (figures_dir, executed):
         folder.mkdir(parents=True, exist_ok=True)
-    folders = {"data_dir": str(data_dir), "figures_dir": str(figures_dir)}
     own = {stem: {name: value for name, value in given.items() if name in known[stem]} for stem in chosen}
+    # Read before anything runs: what changes meanwhile is seen as changed by the next run.
+    inputs = describe_inputs(data_dir)
+    begun = {stem: describe_notebook(path, (), own[stem]) for stem, path in chosen.items()}
+    entries = true_entries(build_dir, inputs, notebooks, _outputs(figures_dir))
+    folders = {"data_dir": str(data_dir), "figures_dir": str(figures_dir)}
     todo = [Job(path, executed / path.name, own[stem] | folders) for stem, path in chosen.items()]
-    outcomes = _run(todo, n_parallel=min(jobs or _processors(), len(todo)), progress=progress)
+    todo = [job for job in todo if force or not _is_done(job, entries.get(job.name), own[job.name])]
+    entries = {name: entry for name, entry in entries.items() if name not in {job.name for job in todo}}
+    write_manifest(build_dir, inputs, entries)
 
+    def note(job: Job, failure: str | None) -> None:
+        if failure is None:
+            entries[job.name] = begun[job.name] | {"outputs": hash_files(_outputs(figures_dir).get(job.name, []))}
+            write_manifest(build_dir, inputs, entries)
+
+    outcomes = _run(todo, n_parallel=min(jobs or _processors(), len(todo)), progress=progress, on_end=note)
+    if failures := [outcomes[name] for name in chosen if outcomes.get(name)]:
+        raise NotebookError("\n\n".join(failures))
     outputs = _outputs(figures_dir)
-    update_manifest(
-        build_dir,
-        notebooks=notebooks,
-        ran=[name for name, failure in outcomes.items() if failure is None],
-        data_dir=data_dir,
-        parameters=given,
-        outputs=outputs,
-    )
-    _raise_failures(outcomes, list(chosen))
-    files = tuple(path for name in chosen for path in outputs.get(name, []))
-    return RenderResult(tuple(chosen), files, build_dir / REPORT, time.perf_counter() - began)
+    files = [path for name in chosen for path in outputs.get(name, [])]
+    ran = tuple(job.name for job in todo)
+    return RenderResult(tuple(chosen), ran, tuple(files), build_dir / REPORT, time.perf_counter() - began)
+
+
+def _is_done(job: Job, entry: Mapping | None, parameters: Mapping[str, object]) -> bool:
+    """Whether a notebook's entry is there, is of a run with these parameters, and its executed copy is there too."""
+    return entry is not None and entry["parameters"] == parameters and job.target.is_file()
 
 
 def _choose(found: dict[str, Path], only: Sequence[str] | None) -> dict[str, Path]:
@@ -229,7 +262,11 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _run(jobs: Sequence[Job], *, n_parallel: int, progress: bool) -> dict[str, str | None]:
+def _run(
+    jobs: Sequence[Job], *, n_parallel: int, progress: bool, on_end: Callable[[Job, str | None], None]
+) -> dict[str, str | None]:
+    if not jobs:
+        return {}
     # One more cell in each: the one that papermill puts in to set the parameters.
     total = sum(len(_read(job.source).cells) + 1 for job in jobs)
     with tqdm(total=total, desc="notebooks", unit="cell", disable=not progress) as bar:
@@ -238,7 +275,7 @@ def _run(jobs: Sequence[Job], *, n_parallel: int, progress: bool) -> dict[str, s
             bar.set_postfix_str(job.name, refresh=False)
             bar.update()
 
-        return run_jobs(jobs, n_parallel=n_parallel, on_cell=count)
+        return run_jobs(jobs, n_parallel=n_parallel, on_cell=count, on_end=on_end)
 
 
 def _outputs(figures_dir: Path) -> dict[str, list[Path]]:
@@ -247,12 +284,3 @@ def _outputs(figures_dir: Path) -> dict[str, list[Path]]:
         notebook: figure_files(figures_dir, [stem for stem, _, _ in drawn_figures(figures_dir, notebook, FIGURES)])
         for notebook in dict.fromkeys(spec.notebook for spec in FIGURES.values())
     }
-
-
-def _raise_failures(outcomes: Mapping[str, str | None], chosen: Sequence[str]) -> None:
-    failures = [outcomes[name] for name in chosen if outcomes.get(name)]
-    if not failures:
-        return
-    missed = [name for name in chosen if name not in outcomes]
-    message = "\n\n".join(failures)
-    raise RenderError(f"{message}\n\nnot started: {', '.join(missed)}" if missed else message)

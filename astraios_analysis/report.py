@@ -1,10 +1,11 @@
-"""One self-contained HTML page with every figure, its caption, its table, and what it was made from.
+"""One self-contained HTML page: what the records support, every figure with its table, and what it was made from.
 
 The page needs no network: pictures, styles and the script that sorts tables are in it. It carries no time, so the same
-figures give the same page.
+figures give the same page. What it says in words is computed by `findings` and `answers`.
 """
 
 import base64
+import io
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -15,15 +16,21 @@ import jinja2
 import mistune
 import nbformat
 import pandas as pd
+from matplotlib import pyplot
 
-from astraios_analysis.figures import FIGURES, FigureSpec, drawn_figures
+from astraios_analysis.answers import QUESTIONS, answer
+from astraios_analysis.executed import read_lacking
+from astraios_analysis.figures import FIGURES, FigureSpec, drawn_figures, figure_stem
+from astraios_analysis.findings import choose_method, claim_board
 from astraios_analysis.manifest import MANIFEST, figure_files, file_hash, read_manifest, write_text
 from astraios_analysis.released import GRID
 from astraios_analysis.render import REPORT, RenderError, find_notebooks, order_notebooks
+from astraios_analysis.report_tables import describe_table, in_words
 
-TITLE = "Astraios: figures and tables"
-SIGNIFICANT_DIGITS = 4
-_NO_VALUE = "–"
+TITLE = "Astraios: findings, figures and tables"
+# Shown small at the top, of the grids that have them; each leads to the figure itself.
+HEADLINES = ("best_at_target", "small_model_choices", "task_performance", "embedded_performance", "claim_effects")
+_THUMBNAIL_WIDTH = 600  # pixels at least: about twice what it is shown at, for dense screens
 _HEADING = re.compile(r"\A\s*#\s+(.+?)\s*#*\s*(?:\n|\Z)")
 
 
@@ -32,19 +39,24 @@ def write_report(
     figures_dir: str | Path,
     notebooks_dir: str | Path,
     data_summary: Mapping[str, object] | None = None,
+    seeds: Mapping[str, int] | None = None,
 ) -> Path:
     """Write ``build_dir/report.html`` from the figures that are there.
 
     Parameters
     ----------
     build_dir : str or Path
-        Holds ``manifest.json``, whose versions and hash the page states, and executed notebooks.
+        Holds ``manifest.json``, whose versions and hash the page states, and executed notebooks, which say what grids
+        lack.
     figures_dir : str or Path
         Holds ``<name>.png``, ``.pdf`` and ``.csv``; a figure without its PNG is listed as not rendered.
     notebooks_dir : str or Path
         The notebooks: the first cell of each gives its section a title and an introduction.
     data_summary : mapping of str to object, optional
         What the page shows, in words to values in the order to be read: strings, numbers, lists.
+    seeds : mapping of str to int, optional
+        The grids of the records, in order, with the most runs that any of a grid's models has. Figures of other grids
+        are of earlier records and stay out; by default every grid that has figures is shown.
 
     Returns
     -------
@@ -62,23 +74,73 @@ def write_report(
     notebooks = find_notebooks(notebooks_dir)
     path, manifest = build_dir / MANIFEST, read_manifest(build_dir / MANIFEST)
     names = order_notebooks([*notebooks, *(spec.notebook for spec in FIGURES.values())])
-    loader = jinja2.PackageLoader("astraios_analysis")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template(REPORT).render(
-        title=TITLE,
-        summary=[(label, _in_words(value)) for label, value in (data_summary or {}).items()],
-        sections=[
-            _section(name, notebooks.get(name), figures_dir, build_dir, _parameters(manifest, name))
-            | {"notice": _notice(manifest, name, figures_dir)}
-            for name in names
-        ],
-        manifest=manifest,
-        manifest_hash=file_hash(path) if manifest else None,
-        manifest_link=MANIFEST,
+    grids = list(seeds) if seeds is not None else _drawn_grids(figures_dir, names)
+    sections = [
+        _section(name, notebooks.get(name), grids, (figures_dir, build_dir), _parameters(manifest, name))
+        | {"notice": _notice(manifest, name, figures_dir)}
+        for name in names
+    ]
+    choices = [choose_method(figures_dir, grid, (seeds or {}).get(grid)) for grid in grids]
+    page = (
+        _environment()
+        .get_template(REPORT)
+        .render(
+            title=TITLE,
+            summary=[(label, in_words(value)) for label, value in (data_summary or {}).items()],
+            sections=sections,
+            choices=[choice for choice in choices if choice],
+            headlines=_headlines(figures_dir, grids),
+            board=claim_board(figures_dir, grids),
+            lacking=[
+                {"section": section["name"], "figure": FIGURES[figure].title, "grid": grid, "reason": reason}
+                for section in sections
+                for figure, grid, reason in section["lacking"]
+            ],
+            manifest=manifest,
+            manifest_hash=file_hash(path) if manifest else None,
+            manifest_link=MANIFEST,
+        )
     )
     return write_text(build_dir / REPORT, page)
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("astraios_analysis"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def _drawn_grids(figures_dir: Path, notebooks: Sequence[str]) -> list[str]:
+    found = {grid for name in notebooks for _, _, grid in drawn_figures(figures_dir, name, FIGURES)}
+    return sorted(found, key=lambda grid: (grid != GRID, grid))
+
+
+def _headlines(figures_dir: Path, grids: Sequence[str]) -> list[dict[str, str]]:
+    """Return small pictures of the figures to begin with, of one grid: the first that predicts, or else the first."""
+    having = [grid for grid in grids if (figures_dir / f"{figure_stem(HEADLINES[0], grid)}.png").is_file()]
+    found = []
+    for grid in [*having, *grids][:1]:
+        for name in HEADLINES:
+            picture = figures_dir / f"{figure_stem(name, grid)}.png"
+            if name in FIGURES and picture.is_file():
+                title = FIGURES[name].title
+                found.append({"stem": picture.stem, "title": title, "grid": grid, "picture": _shrink(picture)})
+    return found
+
+
+def _shrink(picture: Path) -> str:
+    """Return a PNG in base64, each of its pixels the mean of a square of the picture's."""
+    pixels = pyplot.imread(picture)
+    step = max(pixels.shape[1] // _THUMBNAIL_WIDTH, 1)
+    height, width = (length // step for length in pixels.shape[:2])
+    squares = pixels[: height * step, : width * step].reshape(height, step, width, step, -1)
+    small = io.BytesIO()
+    pyplot.imsave(small, squares.mean(axis=(1, 3)), format="png", metadata={"Software": None})
+    return base64.b64encode(small.getvalue()).decode("ascii")
 
 
 def introduction(path: str | Path) -> tuple[str | None, str]:
@@ -104,25 +166,33 @@ def _parameters(manifest: Mapping | None, name: str) -> dict[str, float]:
 
 
 def _section(
-    name: str, notebook: Path | None, figures_dir: Path, build_dir: Path, parameters: Mapping[str, float]
+    name: str,
+    notebook: Path | None,
+    grids: Sequence[str],
+    folders: tuple[Path, Path],
+    parameters: Mapping[str, float],
 ) -> dict[str, object]:
+    figures_dir, build_dir = folders
     title, text = introduction(notebook) if notebook else (None, "")
     executed = build_dir / "notebooks" / f"{name}.ipynb"
+    lacking = [row for row in read_lacking(executed) if row[0] in FIGURES]
     return {
         "name": name,
         "title": title or name.replace("_", " ").capitalize(),
         "introduction": _to_html(text),
         "executed": _link(executed, build_dir),
+        "lacking": lacking,
         "figures": [
-            _figure(stem, spec, grid, figures_dir, build_dir, spec.describe(**parameters))
-            for stem, spec, grid in _figures_of(name, figures_dir)
+            _figure(stem, spec, grid, folders, spec.describe(**parameters))
+            | {"lacking": [(other, reason) for figure, other, reason in lacking if figure == spec.name and not grid]}
+            for stem, spec, grid in _figures_of(name, figures_dir, grids)
         ],
     }
 
 
-def _figures_of(notebook: str, figures_dir: Path) -> list[tuple[str, FigureSpec, str]]:
+def _figures_of(notebook: str, figures_dir: Path, grids: Sequence[str]) -> list[tuple[str, FigureSpec, str]]:
     """Return a notebook's figures, grid by grid; one that no grid has stands once, to be named as not rendered."""
-    drawn = drawn_figures(figures_dir, notebook, FIGURES)
+    drawn = [item for item in drawn_figures(figures_dir, notebook, FIGURES) if item[2] in grids]
     known = {spec.name for _, spec, _ in drawn}
     missing = [(name, spec, "") for name, spec in FIGURES.items() if spec.notebook == notebook and name not in known]
     order = list(FIGURES)
@@ -143,69 +213,33 @@ def _to_html(markdown: str) -> str:
     return str(mistune.create_markdown(escape=True, plugins=["table", "strikethrough"])(markdown))
 
 
-def _figure(
-    stem: str, spec: FigureSpec, grid: str, figures_dir: Path, build_dir: Path, caption: str
-) -> dict[str, object]:
+def _figure(stem: str, spec: FigureSpec, grid: str, folders: tuple[Path, Path], caption: str) -> dict[str, object]:
+    figures_dir, build_dir = folders
     picture, twin = (figures_dir / f"{stem}.{kind}" for kind in ("png", "csv"))
     links = [(kind.upper(), _link(figures_dir / f"{stem}.{kind}", build_dir)) for kind in ("pdf", "png", "csv")]
+    is_drawn = picture.is_file()
+    question, answered = _answer(spec.name, twin if is_drawn else None)
+    title = f"{spec.title}: grid {grid}" if grid not in ("", GRID) else spec.title
     return {
         "name": stem,
-        "title": f"{spec.title}: grid {grid}" if grid not in ("", GRID) else spec.title,
+        "title": title,
+        "question": question,
+        "answer": answered,
         "caption": caption,
-        "picture": base64.b64encode(picture.read_bytes()).decode("ascii") if picture.is_file() else None,
+        "alt": f"{title}. {answered}" if answered else f"{title}. {caption}",
+        "picture": base64.b64encode(picture.read_bytes()).decode("ascii") if is_drawn else None,
         "links": [(kind, link) for kind, link in links if link],
-        "table": _table(twin, spec.fitted_columns) if picture.is_file() and twin.is_file() else None,
+        "table": describe_table(twin, spec.fitted_columns) if is_drawn and twin.is_file() else None,
     }
+
+
+def _answer(name: str, twin: Path | None) -> tuple[str | None, str | None]:
+    if name not in QUESTIONS:
+        return None, None
+    table = pd.read_csv(twin) if twin is not None and twin.is_file() else pd.DataFrame()
+    return answer(name, table)
 
 
 def _link(path: Path, start: Path) -> str | None:
     """Return the address of a file relative to the page, or None where there is no such file."""
     return quote(Path(os.path.relpath(path, start)).as_posix()) if path.is_file() else None
-
-
-def _table(path: Path, fitted: Sequence[str]) -> dict[str, object]:
-    """Return a CSV twin as columns and rows of text, every row of it."""
-    try:
-        # Text that looks like a missing value to pandas ("none", "NA") is text here: only an empty cell is missing.
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""]).convert_dtypes()
-    except pd.errors.EmptyDataError:
-        frame = pd.DataFrame()
-    numeric = {name: _is_numeric(frame[name]) for name in frame.columns}
-    columns = [{"name": name, "numeric": numeric[name], "fitted": name in fitted} for name in frame.columns]
-    text = {name: [format_value(value) for value in frame[name]] for name in frame.columns}
-    return {"columns": columns, "rows": list(zip(*text.values(), strict=True))}
-
-
-def _is_numeric(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-
-
-def format_value(value: object) -> str:
-    """Return a value as a reader wants it: four significant digits, thousands separated, a dash for a missing one.
-
-    Parameters
-    ----------
-    value : object
-        Of a table's cell.
-
-    Returns
-    -------
-    str
-        ``0.1235`` for 0.123456, ``1,137,207,296`` for an integer, ``yes`` for True, ``–`` for a missing value.
-    """
-    if value is None or pd.isna(value):
-        return _NO_VALUE
-    if pd.api.types.is_bool(value):
-        return "yes" if value else "no"
-    if pd.api.types.is_integer(value):
-        return f"{value:,}"
-    if pd.api.types.is_float(value):
-        large = 10**SIGNIFICANT_DIGITS <= abs(value) < 1e15
-        return f"{value:,.0f}" if large else f"{value:.{SIGNIFICANT_DIGITS}g}"
-    return str(value)
-
-
-def _in_words(value: object) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(_in_words(item) for item in value)
-    return format_value(value)

@@ -126,6 +126,7 @@ class TestHelp:
             (["rank", "--level", "95"], "'95' is not a coverage between 0 and 1, such as 0.95"),
             (["rank", "--seed", "-1"], "'-1' is not a whole number from 0 up"),
             (["figures", "--jobs", "0"], "'0' is not a whole number from 1 up"),
+            (["figures", "--data", "a", "--records", "b"], "argument --records: not allowed with argument --data"),
             (["figures", "-p", "level"], "'level' is not NAME=VALUE, for example level=0.9"),
         ],
     )
@@ -290,7 +291,7 @@ def test_figures_writes_figures_and_report(run, tmp_path):
     code, out, err = run("figures", "--only", "model_suite", "--quiet", "-p", "grid=released", *places, *DATA)
     assert (code, out) == (0, "")
     report = tmp_path / "build" / "report.html"
-    assert err.splitlines()[-1].startswith(f"3 files in {places[1]}, report in {report} (")
+    assert err.splitlines()[-1].startswith(f"1 of 1 notebook run: 3 files in {places[1]}, report in {report} (")
     assert sorted(path.name for path in places[1].iterdir()) == [
         f"updated_parameters.{x}" for x in ("csv", "pdf", "png")
     ]

@@ -89,12 +89,16 @@ def test_failures_name_the_cell_and_its_error(job_of):
         job_of("leaves", "import sys", "sys.exit(0)", "print('never')"),
         job_of("kills", "import os, signal", "os.kill(os.getppid(), signal.SIGKILL)"),
         job_of("works", "import time; time.sleep(3)", "print('to the end')"),
-        job_of("waits", "1"),
+        job_of("waits", "print('after the failures')"),
     ]
-    outcomes = run_jobs(jobs, n_parallel=5)
+    ended = []
+    outcomes = run_jobs(jobs, n_parallel=5, on_end=lambda job, failure: ended.append((job.name, failure)))
     executed = {job.name: job.target for job in jobs}
-    assert outcomes.keys() == executed.keys() - {"waits"}
-    assert outcomes["works"] is None
+    assert dict(ended) == outcomes
+    assert len(ended) == len(jobs)
+    assert outcomes.keys() == executed.keys()
+    assert outcomes["works"] is outcomes["waits"] is None
+    assert printed(executed["waits"]) == "after the failures\n"
     assert printed(executed["works"]) == "to the end\n"
     raised = outcomes["raises"]
     assert raised.startswith(
@@ -108,7 +112,6 @@ def test_failures_name_the_cell_and_its_error(job_of):
     )
     assert outcomes["leaves"].startswith("notebook 'leaves', cell 4 failed:\n    sys.exit(0)\nSystemExit: 0")
     assert "notebook 'kills': the process that ran it ended without a word (signal 9" in outcomes["kills"]
-    assert not executed["waits"].exists()
 
 
 def test_interrupt_stops_at_once_and_leaves_no_kernel(tmp_path, job_of):

@@ -25,19 +25,18 @@ def project(tmp_path):
 
 
 def update(project, *names, **parameters):
-    figures = project / "figures"
-    path = manifest.update_manifest(
-        project / "build",
-        notebooks={path.stem: path for path in (project / "notebooks").iterdir()},
-        ran=names,
-        data_dir=project / "data",
-        parameters=parameters,
-        outputs={
-            "one": manifest.figure_files(figures, ["alpha"]),
-            "two": manifest.figure_files(figures, ["beta"]),
-        },
-    )
-    return json.loads(path.read_text())
+    """What `render` does around notebooks that run: keep what is still true, add what ran, and write."""
+    figures, build = project / "figures", project / "build"
+    notebooks = {path.stem: path for path in (project / "notebooks").iterdir()}
+    outputs = {
+        "one": manifest.figure_files(figures, ["alpha"]),
+        "two": manifest.figure_files(figures, ["beta"]),
+    }
+    inputs = manifest.describe_inputs(project / "data")
+    entries = manifest.true_entries(build, inputs, notebooks, outputs)
+    for name in names:
+        entries[name] = manifest.describe_notebook(notebooks[name], outputs[name], parameters)
+    return json.loads(manifest.write_manifest(build, inputs, entries).read_text())
 
 
 def test_contents(project):

@@ -9,8 +9,11 @@ import pandas as pd
 import pytest
 
 from astraios_analysis import manifest, report
+from astraios_analysis.executed import read_lacking
 from astraios_analysis.figures import FIGURES, FigureSpec, find_spec
+from astraios_analysis.figures.gallery import MIME
 from astraios_analysis.render import RenderError
+from astraios_analysis.report_tables import format_value
 
 ROOT = Path(__file__).parents[1]
 # A PNG of one pixel.
@@ -85,7 +88,7 @@ def read(folders, *summary):
 
 def test_pictures_are_in_the_page_and_described(folders):
     images = read(folders).all("img")
-    assert [image["alt"] for image in images] == [SPECS[1].caption, SPECS[0].caption]
+    assert [image["alt"] for image in images] == [f"{spec.title}. {spec.caption}" for spec in (SPECS[1], SPECS[0])]
     for image in images:
         kind, content = image["src"].split(",")
         assert kind == "data:image/png;base64"
@@ -148,14 +151,9 @@ def test_summary_is_in_words(folders):
 
 def write_manifest(folders):
     build, figures, notebooks = folders
-    return manifest.update_manifest(
-        build,
-        notebooks={path.stem: path for path in notebooks.iterdir()},
-        ran=["model_suite"],
-        data_dir=notebooks,
-        parameters={"level": 0.9},
-        outputs={"model_suite": manifest.figure_files(figures, ["first", "absent"])},
-    )
+    outputs = manifest.figure_files(figures, ["first", "absent"])
+    entry = manifest.describe_notebook(notebooks / "model_suite.ipynb", outputs, {"level": 0.9})
+    return manifest.write_manifest(build, manifest.describe_inputs(notebooks), {"model_suite": entry})
 
 
 def test_provenance_names_versions_and_the_manifest(folders):
@@ -213,7 +211,7 @@ def test_missing_folders_are_errors(folders):
     ],
 )
 def test_values_for_readers(value, text):
-    assert report.format_value(value) == text
+    assert format_value(value) == text
 
 
 def test_page_of_the_project_holds_every_figure(tmp_path):
@@ -223,9 +221,12 @@ def test_page_of_the_project_holds_every_figure(tmp_path):
     drawn = {find_spec(stem)[0].name for stem in files}
     assert {spec.title for name, spec in FIGURES.items() if name in files} <= set(page.text("h3"))
     # A figure that no grid here has stands once, as not rendered.
-    assert len(page.text("h3")) == len(files) + len(FIGURES.keys() - drawn)
-    assert len(page.all("img")) == len(files)
-    assert page.text("figcaption") and all(image["alt"] for image in page.all("img"))
+    assert len(page.all("figure")) == len(files) + len(FIGURES.keys() - drawn)
+    # Small pictures at the top are named by their links.
+    described = [image for image in page.all("img") if image["alt"]]
+    assert len(described) == len(files)
+    assert len(page.all("img")) - len(described) == len([name for name in report.HEADLINES if name in files])
+    assert page.text("figcaption")
 
 
 def test_figures_of_other_grids_stand_beside_those_of_the_released_models(folders):
@@ -234,3 +235,36 @@ def test_figures_of_other_grids_stand_beside_those_of_the_released_models(folder
     page = read(folders)
     titles = page.text("h3")
     assert titles[titles.index("First <figure>") + 1] == "First <figure>: grid mini"
+
+
+def executed(path, *lacking):
+    """Write an executed notebook that drew nothing of these figures and grids."""
+    cells = [
+        {"cell_type": "code", "outputs": [{"output_type": "execute_result", "data": {MIME: gallery}}]}
+        for figure, grid, reason in lacking
+        for gallery in [{"figure": figure, "drawn": {}, "lacking": {grid: reason}}]
+    ]
+    path.write_text(json.dumps({"cells": cells}))
+
+
+def test_what_a_grid_lacks_is_listed_and_said_where_the_figure_would_be(folders):
+    executed(folders[0] / "notebooks" / "model_suite.ipynb", ("absent", "mini", "it needs <two> sizes"))
+    page = read(folders)
+    assert page.text("h2")[-2:] == ["What these records lack", "Provenance"]
+    assert [words for words in page.text("td") if "needs" in words] == ["it needs <two> sizes"]
+    assert "No grid here has this figure. Grid mini: it needs <two> sizes." in page.text("p")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"cells": [1]}', '{"cells": [{"outputs": [{"data": {"' + MIME + '": {}}}]}]}']
+)
+def test_executed_copy_that_is_not_whole_says_nothing(tmp_path, text):
+    (tmp_path / "n.ipynb").write_text(text)
+    assert read_lacking(tmp_path / "n.ipynb") == read_lacking(tmp_path / "none.ipynb") == []
+
+
+def test_figures_of_earlier_records_stay_out(folders):
+    for suffix in ("png", "csv"):
+        (folders[1] / f"first_mini.{suffix}").write_bytes((folders[1] / f"first.{suffix}").read_bytes())
+    titles = read(folders, {}, {"mini": 1}).text("h3")
+    assert "First <figure>: grid mini" in titles and "First <figure>" not in titles

@@ -12,6 +12,9 @@ from matplotlib.figure import Figure
 from astraios_analysis.figures.spec import SUFFIXES, FigureError, figure_stem, save
 from astraios_analysis.grids import REFUSALS, LackingError, PerGrid, call_for_grid
 
+MIME = "application/vnd.astraios.gallery+json"
+"""Type of the output, among a cell's others, by which an executed notebook tells the report what was drawn and not."""
+
 
 @dataclass(frozen=True)
 class Gallery:
@@ -43,6 +46,11 @@ class Gallery:
         """Return one line a grid."""
         drawn = [f"{grid}: {path.name}" for grid, path in self.pictures.items()]
         return "\n".join([*drawn, *(f"{grid}: {reason}" for grid, reason in self.lacking.items())])
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, object]:
+        # Besides what people see: for the report, which reads executed notebooks.
+        drawn = {grid: path.stem for grid, path in self.pictures.items()}
+        return {MIME: {"figure": self.name, "drawn": drawn, "lacking": self.lacking}}
 
     def _repr_html_(self) -> str:
         parts = []
