@@ -13,7 +13,8 @@ import numpy as np
 from astraios_analysis.loss_scores import LossScoreError, choose_pooling, fit_loss_score
 from astraios_analysis.metrics import DATASETS
 from astraios_analysis.pooled_points import Link, PooledPoints, PoolError
-from astraios_analysis.pools import Pool, fit_pool
+from astraios_analysis.pool_fits import fit_pool
+from astraios_analysis.pools import Pool
 from astraios_analysis.predictions import KINDS, LEVELS, MAX_REACH, PredictionError, reach
 from astraios_analysis.records import RunRecord
 from astraios_analysis.replicates import ModelScores, model_scores

@@ -19,13 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
-from astraios_analysis.pooled_points import Link, PooledPoints, PoolError, require_usable
+from astraios_analysis.pooled_points import Link, PooledPoints, PoolError
 
-N_CANDIDATES = 2500
-N_KEPT = 400
-# Standard deviations lie between these multiples of the scatter around parallel lines.
-_SPAN = (0.1, 10.0)
-_SPREAD_OF_FLOORS = 0.98
+# A floor lies between 0 and this share of the smallest loss.
+SPREAD_OF_FLOORS = 0.98
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,8 @@ class Pool:
         The versions.
     weights : dict of str to float
         Posterior probability of each form.
+    has_own_lines : bool
+        Whether each method has a slope of its own with nothing shared; otherwise slopes are common up to ``tau``.
     """
 
     link: Link
@@ -56,6 +55,7 @@ class Pool:
     noise_factor: np.ndarray
     floor: np.ndarray
     weights: dict[str, float]
+    has_own_lines: bool = False
 
     @property
     def x_range(self) -> tuple[float, float]:
@@ -85,7 +85,7 @@ class Pool:
         covariance : ndarray, shape (n_kept, t, t)
         """
         group, x, size, noise = _locate(self, self.points.method, self.points.n_params, self.points.noise)
-        z, stretch = _link_values(self.link, self.points, self.floor)
+        z, stretch = link_values(self.link, self.points, self.floor)
         if extra is not None:
             stretch = np.concatenate([stretch, self._stretch(self.posterior(*extra)[0])], axis=1)
             more = _locate(self, np.asarray(extra[0]), np.asarray(extra[1], dtype=float), np.zeros(len(extra[0])))
@@ -94,16 +94,26 @@ class Pool:
             z = np.concatenate([z, np.zeros((len(z), len(more[0])))], axis=1)
         n_new = 0 if extra is None else len(extra[0])
         versions = (self.tau, self.sigma_size, self.sigma_run, self.noise_factor)
-        matrix = _covariance(group, x, size, noise, stretch, versions)
+        matrix = covariance_of_points(group, x, size, noise, stretch, versions)
         if n_new:
             own = np.arange(len(x) - n_new, len(x))
             matrix[:, own, own] += self.points.seed_variance * (1 - 1 / self.points.n_seeds)
-        design = _design(group, x, len(self.methods))
         target_group, target_x, _, _ = _locate(self, np.asarray(methods), np.asarray(n_params, dtype=float), None)
-        return _condition(matrix, design, z, (group, x), (target_group, target_x), self.tau, len(self.methods))
+        designs = [
+            design_of(*of, len(self.methods), has_own_lines=self.has_own_lines)
+            for of in ((group, x), (target_group, target_x))
+        ]
+        return _condition(matrix, designs, z, (group, x), (target_group, target_x), self.tau)
 
     def draw(
-        self, methods: Sequence[str], n_params: float, n_draws: int, rng: np.random.Generator, *, observation: bool
+        self,
+        methods: Sequence[str],
+        n_params: float,
+        n_draws: int,
+        rng: np.random.Generator,
+        *,
+        observation: bool,
+        n_seeds: float = 1.0,
     ) -> np.ndarray:
         """Draw outcomes of methods at one size together.
 
@@ -115,6 +125,8 @@ class Pool:
         rng : Generator
         observation : bool
             Add one new size effect, shared by the methods, and one new run of each.
+        n_seeds : float
+            Add the mean over so many runs instead of one.
 
         Returns
         -------
@@ -126,7 +138,7 @@ class Pool:
         z = mean[version] + np.einsum("nij,nj->ni", root[version], rng.standard_normal((n_draws, len(methods))))
         if observation:
             noise = self.noise_factor[version, None] * self._noise_at(z)
-            more = self.points.seed_variance * (1 - 1 / self.points.n_seeds)
+            more = self.points.seed_variance * max(0.0, 1 / n_seeds - 1 / self.points.n_seeds)
             variance = self.sigma_run[version, None] ** 2 + noise + more
             scatter = self.sigma_size[version, None] * rng.standard_normal((n_draws, 1))
             scatter = scatter + np.sqrt(variance) * rng.standard_normal(z.shape)
@@ -160,11 +172,13 @@ def _locate(pool, method, n_params, noise):
     return group, x, np.round(np.log10(n_params), 9), noise
 
 
-def _design(group: np.ndarray, x: np.ndarray, n_methods: int) -> np.ndarray:
-    return np.column_stack([np.eye(n_methods)[group], x])
+def design_of(group: np.ndarray, x: np.ndarray, n_methods: int, *, has_own_lines: bool) -> np.ndarray:
+    """Return what intercepts and slopes multiply at points, shape (n, n_methods + 1) or (n, 2 n_methods)."""
+    own = np.eye(n_methods)[group]
+    return np.column_stack([own, own * x[:, None] if has_own_lines else x])
 
 
-def _covariance(group, x, size, noise, stretch, versions) -> np.ndarray:
+def covariance_of_points(group, x, size, noise, stretch, versions) -> np.ndarray:
     """Return the covariance of points for each version, shape (h, n, n)."""
     tau, sigma_size, sigma_run, factor = (values[:, None, None] for values in versions)
     same_method, same_size = group[:, None] == group, size[:, None] == size
@@ -172,7 +186,7 @@ def _covariance(group, x, size, noise, stretch, versions) -> np.ndarray:
     return tau**2 * (same_method * np.outer(x, x)) + stretch[:, :, None] * stretch[:, None, :] * scatter
 
 
-def _link_values(link: Link, points: PooledPoints, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def link_values(link: Link, points: PooledPoints, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return points on the link scale of each version, and how many times scatter is larger there, both (h, n).
 
     A loss scatters by a share of itself, which is a larger share of what lies above the floor. The share is taken at
@@ -187,13 +201,13 @@ def _link_values(link: Link, points: PooledPoints, floor: np.ndarray) -> tuple[n
     ]
     levels = np.column_stack(columns).astype(float)
     expected = np.exp(levels @ np.linalg.lstsq(levels, np.log(y), rcond=None)[0])
-    above = np.maximum(expected - floor[:, None], (1 - _SPREAD_OF_FLOORS) * expected)
+    above = np.maximum(expected - floor[:, None], (1 - SPREAD_OF_FLOORS) * expected)
     return np.log(y - floor[:, None]), expected / above
 
 
-def _condition(matrix, design, z, points, targets, tau, n_methods):
+def _condition(matrix, designs, z, points, targets, tau):
     """Return mean and covariance of targets given points, the flat effects integrated out."""
-    (group, x), (target_group, target_x) = points, targets
+    (group, x), (target_group, target_x), (design, target_design) = points, targets, designs
     shared = (tau**2)[:, None, None] * ((target_group[:, None] == group) * np.outer(target_x, x))
     prior = (tau**2)[:, None, None] * ((target_group[:, None] == target_group) * np.outer(target_x, target_x))
     right = np.concatenate([np.broadcast_to(design, (len(tau), *design.shape)), z[..., None]], axis=2)
@@ -203,91 +217,7 @@ def _condition(matrix, design, z, points, targets, tau, n_methods):
     information = np.linalg.inv(design.T @ solved_design)
     theta = np.einsum("hij,nj,hn->hi", information, design, solved_z)
     residual = solved_z - np.einsum("hnk,hk->hn", solved_design, theta)
-    target_design = _design(target_group, target_x, n_methods)
     mean = theta @ target_design.T + np.einsum("htn,hn->ht", shared, residual)
     left = target_design - np.einsum("htn,hnk->htk", shared, solved_design)
     covariance = prior - shared @ solved_shared + left @ information @ np.swapaxes(left, 1, 2)
     return mean, (covariance + np.swapaxes(covariance, 1, 2)) / 2
-
-
-def fit_pool(points: PooledPoints, link: Link, *, seed: int = 0) -> Pool:
-    """Fit the pooled law of this module.
-
-    Parameters
-    ----------
-    points : PooledPoints
-    link : {"log", "logit"}
-        ``log`` for a loss, with a floor; ``logit`` for a rate.
-    seed : int
-        Of the importance sampling.
-
-    Raises
-    ------
-    PoolError
-        If values are not usable, sizes are fewer than three, or the points lie on lines exactly.
-    """
-    require_usable(points, link)
-    methods = tuple(dict.fromkeys(points.method.tolist()))
-    log_size = np.log10(points.n_params)
-    centre, scale = float(log_size.mean()), float(log_size.std())
-    group, x = np.array([methods.index(m) for m in points.method]), (log_size - centre) / scale
-    design = _design(group, x, len(methods))
-    z = logit(points.y) if link == "logit" else np.log(points.y)
-    theta, _, rank, _ = np.linalg.lstsq(design, z, rcond=None)
-    dof = len(z) - rank
-    if rank < design.shape[1] or dof < 2:
-        raise PoolError(
-            f"{len(z)} points leave too little to judge {design.shape[1]} parameters by; measure more sizes"
-        )
-    scatter = float(np.sqrt(np.sum((z - design @ theta) ** 2) / dof))
-    if scatter < 1e-7:
-        raise PoolError("the points are equal or lie on lines exactly, so nothing shows how far a new one may fall")
-    rng = np.random.default_rng(seed)
-    versions, has_own_slopes, has_floor = _candidates(rng, scatter, points, link)
-    size = np.round(log_size, 9)
-    log_weight = np.concatenate(
-        [
-            _log_likelihood(design, (group, x, size), points, link, {name: v[part] for name, v in versions.items()})
-            for part in np.array_split(np.arange(N_CANDIDATES), 1 + N_CANDIDATES * len(z) ** 2 // 4_000_000)
-        ]
-    )
-    weight = np.exp(log_weight - log_weight.max())
-    weight /= weight.sum()
-    # Systematic resampling: each version is kept about as often as its weight says.
-    kept = np.searchsorted(np.cumsum(weight), (np.arange(N_KEPT) + rng.random()) / N_KEPT).clip(0, N_CANDIDATES - 1)
-    chosen = {name: values[kept] for name, values in versions.items()}
-    forms = _form_weights(weight, has_own_slopes, has_floor, link)
-    return Pool(link, points, methods, centre, scale, **chosen, weights=forms)
-
-
-def _candidates(rng, scatter, points, link):
-    n = N_CANDIDATES
-    low, high = np.log(_SPAN[0] * scatter), np.log(_SPAN[1] * scatter)
-    tau, sigma_size, sigma_run = (np.exp(rng.uniform(low, high, n)) for _ in range(3))
-    has_own_slopes = rng.random(n) < 0.5
-    has_floor = (rng.random(n) < 0.5) if link == "log" else np.zeros(n, dtype=bool)
-    floor = np.where(has_floor, rng.uniform(0, _SPREAD_OF_FLOORS * points.y.min(), n), 0.0)
-    factor = np.exp(rng.uniform(np.log(0.05), np.log(2.0), n))
-    versions = {"tau": np.where(has_own_slopes, tau, 0.0), "sigma_size": sigma_size, "sigma_run": sigma_run}
-    return versions | {"noise_factor": factor, "floor": floor}, has_own_slopes, has_floor
-
-
-def _log_likelihood(design, place, points, link, versions) -> np.ndarray:
-    """Return the restricted log likelihood of versions, shape (h,)."""
-    z, stretch = _link_values(link, points, versions["floor"])
-    parts = (versions["tau"], versions["sigma_size"], versions["sigma_run"], versions["noise_factor"])
-    root = np.linalg.cholesky(_covariance(*place, points.noise, stretch, parts))
-    right = np.concatenate([np.broadcast_to(design, (len(z), *design.shape)), z[..., None]], axis=2)
-    whitened = np.linalg.solve(root, right)
-    inner = np.swapaxes(whitened, 1, 2) @ whitened
-    k = design.shape[1]
-    information, cross, total = inner[:, :k, :k], inner[:, :k, k], inner[:, k, k]
-    square = total - np.einsum("hk,hk->h", cross, np.linalg.solve(information, cross[..., None])[..., 0])
-    value = -np.log(np.einsum("hnn->hn", root)).sum(axis=1) - np.linalg.slogdet(information)[1] / 2 - square / 2
-    return value - (np.log(points.y - versions["floor"][:, None]).sum(axis=1) if link == "log" else 0.0)
-
-
-def _form_weights(weight, has_own_slopes, has_floor, link) -> dict[str, float]:
-    laws = [("power", ~has_floor), ("power_floor", has_floor)] if link == "log" else [("logit_linear", ~has_floor)]
-    slopes = [("shared_slope", ~has_own_slopes), ("own_slopes", has_own_slopes)]
-    return {f"{law}/{kind}": float(weight[a & b].sum()) for law, a in laws for kind, b in slopes}
