@@ -106,14 +106,7 @@ class Pool:
         return _condition(matrix, designs, z, (group, x), (target_group, target_x), self.tau)
 
     def draw(
-        self,
-        methods: Sequence[str],
-        n_params: float,
-        n_draws: int,
-        rng: np.random.Generator,
-        *,
-        observation: bool,
-        n_seeds: float = 1.0,
+        self, methods: Sequence[str], n_params: float, n_draws: int, rng: np.random.Generator, *, observation: bool
     ) -> np.ndarray:
         """Draw outcomes of methods at one size together.
 
@@ -125,8 +118,6 @@ class Pool:
         rng : Generator
         observation : bool
             Add one new size effect, shared by the methods, and one new run of each.
-        n_seeds : float
-            Add the mean over so many runs instead of one.
 
         Returns
         -------
@@ -137,8 +128,8 @@ class Pool:
         version = rng.integers(len(self.tau), size=n_draws)
         z = mean[version] + np.einsum("nij,nj->ni", root[version], rng.standard_normal((n_draws, len(methods))))
         if observation:
-            noise = self.noise_factor[version, None] * self._noise_at(z)
-            more = self.points.seed_variance * max(0.0, 1 / n_seeds - 1 / self.points.n_seeds)
+            noise = self.noise_factor[version, None] * self.noise_at(z)
+            more = self.points.seed_variance * (1 - 1 / self.points.n_seeds)
             variance = self.sigma_run[version, None] ** 2 + noise + more
             scatter = self.sigma_size[version, None] * rng.standard_normal((n_draws, 1))
             scatter = scatter + np.sqrt(variance) * rng.standard_normal(z.shape)
@@ -152,7 +143,7 @@ class Pool:
         """Return how many times scatter is larger on the link scale than relative to the outcome, (n_kept, t)."""
         return 1 + self.floor[:, None] * np.exp(-np.maximum(z, -20)) if self.link == "log" else np.ones_like(z)
 
-    def _noise_at(self, z: np.ndarray) -> np.ndarray:
+    def noise_at(self, z: np.ndarray) -> np.ndarray:
         """Return the known part of the variance at link values: that of a rate, from the problems behind a point."""
         if self.link == "log" or not self.points.noise.any():
             return np.zeros_like(z)
