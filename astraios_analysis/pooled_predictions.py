@@ -13,7 +13,7 @@ import numpy as np
 from astraios_analysis.loss_scores import LossScoreError, choose_pooling, fit_loss_score
 from astraios_analysis.metrics import DATASETS
 from astraios_analysis.pooled_points import Link, PooledPoints, PoolError
-from astraios_analysis.predictions import KINDS, LEVELS, MAX_REACH, PredictionError, reach
+from astraios_analysis.predictions import KINDS, LEVELS, PredictionError, reach, require_reach
 from astraios_analysis.records import RunRecord
 from astraios_analysis.replicates import ModelScores, model_scores
 from astraios_analysis.scale_points import loss_points, score_points, without_largest
@@ -235,17 +235,12 @@ def forecast_rows(forecast: Forecast, size: str, n_params: float, *, force: bool
     """
     if forecast.backtest is None:
         raise PredictionError(
-            f"{forecast.quantity}: measured at {forecast.sizes_fitted} sizes; a back-test holds out the largest, and "
+            f"measured at {forecast.sizes_fitted} sizes; a back-test holds out the largest, and "
             f"{forecast.sizes_fitted - 1} leave no interval to check, so the prediction's intervals would rest on "
             "nothing. Measure a fourth size, or more methods at the largest"
         )
     beyond = reach(n_params, forecast.x_range)
-    if beyond > MAX_REACH and not force:
-        raise PredictionError(
-            f"{n_params:.4g} parameters lie {beyond:.1f} times beyond the fitted range ({forecast.x_range[0]:.4g} to "
-            f"{forecast.x_range[1]:.4g}); the limit is {MAX_REACH:g} times. Add runs nearer to that size, or insist "
-            "with --force"
-        )
+    require_reach(n_params, forecast.x_range, force=force)
     weights = {name: weight for name, weight in forecast.weights.items() if weight >= 1e-6}
     return [
         {
@@ -258,9 +253,7 @@ def forecast_rows(forecast: Forecast, size: str, n_params: float, *, force: bool
             "intervals": _intervals(forecast.draws, method),
             "reach": beyond,
             "weights": weights,
-            "pooling": "averaged",
-            "sizes_fitted": [str(forecast.sizes_fitted)],
-            "dof": None,
+            "sizes_fitted": forecast.sizes_fitted,
             "backtest": forecast.backtest,
         }
         for method in forecast.draws["observation"]
