@@ -142,15 +142,29 @@ def _curve_covariance(u: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Likelihood:
-    log_likelihood: np.ndarray  # (roughness, noise, shape)
-    level: np.ndarray  # (roughness, noise, shape)
-    level_variance: np.ndarray  # (roughness, noise)
+class CurveLikelihood:
+    """What one curve's training points say, before any prior.
+
+    Attributes
+    ----------
+    log_likelihood, level : ndarray, shape (n_roughness, n_noise, n_shapes)
+        Of roughness, noise and shape, the level integrated out; and the level's mean.
+    level_variance : ndarray, shape (n_roughness, n_noise)
+    record : float
+        Probability that rows are running minima of noisy evaluations.
+    x_last : float
+        Last training point.
+    """
+
+    log_likelihood: np.ndarray
+    level: np.ndarray
+    level_variance: np.ndarray
     record: float
     x_last: float
 
 
-def _likelihood(x: np.ndarray, y: np.ndarray) -> _Likelihood:
+def curve_likelihood(x: np.ndarray, y: np.ndarray) -> CurveLikelihood:
+    """Return what training points of one curve say; x and y are positive, shape (n,)."""
     x_unique, index, counts = np.unique(x, return_inverse=True, return_counts=True)
     z = np.bincount(index, np.log(y)) / counts
     u = np.log(x_unique / x_unique[-1])
@@ -171,7 +185,7 @@ def _likelihood(x: np.ndarray, y: np.ndarray) -> _Likelihood:
             found[j + step, j] = -0.5 * squares / noise**2 - log_det - (n - 1) * np.log(noise)
             level[j + step, j], variance[j + step, j] = centre, noise**2 / precision
     record = _record_probability(z, found)
-    return _Likelihood(found, level, variance, record, float(x_unique[-1]))
+    return CurveLikelihood(found, level, variance, record, float(x_unique[-1]))
 
 
 def _record_probability(z: np.ndarray, log_likelihood: np.ndarray) -> float:
@@ -218,18 +232,20 @@ def forecast_curves(
     priors = np.stack([profile.log_prior() for profile in PROFILES])
     found, evidence = [], []
     for x, y in progress(list(curves)):
-        likelihood = _likelihood(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+        likelihood = curve_likelihood(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
         found.append(likelihood)
         evidence.append([logsumexp(likelihood.log_likelihood + prior) for prior in priors])
     together = np.log([p.share for p in PROFILES]) + np.sum(evidence, axis=0)
     shares = np.exp(together - logsumexp(together))
     prior = logsumexp(priors + np.log(np.maximum(shares, 1e-300))[:, None, None, None], axis=0)
     return [
-        _predict(likelihood, prior, np.asarray(x, dtype=float)) for likelihood, x in zip(found, targets, strict=True)
+        forecast_from(likelihood, prior, np.asarray(x, dtype=float))
+        for likelihood, x in zip(found, targets, strict=True)
     ]
 
 
-def _predict(found: _Likelihood, log_prior: np.ndarray, x: np.ndarray) -> Forecast:
+def forecast_from(found: CurveLikelihood, log_prior: np.ndarray, x: np.ndarray) -> Forecast:
+    """Forecast one curve at new points under a log prior over roughness, noise and shape (`Profile.log_prior`)."""
     posterior = found.log_likelihood + log_prior
     posterior = np.exp(posterior - posterior.max())
     posterior /= posterior.sum()
