@@ -22,10 +22,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import log_ndtr, logsumexp, ndtr
+from scipy.stats import chi2
 
 from astraios_analysis.laws import LAWS
 
 MIN_POINTS = 4
+_N_OF_STUDENT = 25
 _EXPONENTS = np.geomspace(0.06, 3.0, 18)
 _FLOOR_SHARES = np.concatenate([[0.0], 1 - np.geomspace(0.9, 0.005, 16)])
 _OFFSET_SHARES = np.array([0.0, 0.1, 0.25, 0.45, 0.65, 0.85])
@@ -125,6 +127,25 @@ class Forecast:
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the central prediction interval of y: where a new observation falls with probability ``level``."""
         return np.exp(self.log_quantile((1 - level) / 2)), np.exp(self.log_quantile((1 + level) / 2))
+
+
+def student_forecast(centre: np.ndarray, spread: np.ndarray, dof: int, name: str) -> Forecast:
+    """Return Student's t around centres, as a mixture of normals: spreads that are known as by ``dof`` looks.
+
+    Parameters
+    ----------
+    centre, spread : ndarray, shape (n,)
+        Of log y.
+    dof : int
+    name : str
+        Of the law, which has all the weight.
+    """
+    # A t is a normal whose variance is divided by chi-squared / dof; equally likely values of it stand for all.
+    chi = chi2.ppf((np.arange(_N_OF_STUDENT) + 0.5) / _N_OF_STUDENT, dof)
+    shares = np.full(_N_OF_STUDENT, 1 / _N_OF_STUDENT)
+    return Forecast(
+        np.repeat(centre[None], _N_OF_STUDENT, axis=0), np.sqrt(dof / chi)[:, None] * spread, shares, {name: 1.0}
+    )
 
 
 def _log_shapes(u: np.ndarray) -> np.ndarray:

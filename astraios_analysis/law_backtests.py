@@ -13,10 +13,9 @@ as by few looks only: predictions are Student's t with as many degrees of freedo
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from astraios_analysis.csv_backtests import Group, score_group
-from astraios_analysis.forecasts import Forecast
+from astraios_analysis.forecasts import Forecast, student_forecast
 from astraios_analysis.law_fits import LawFit, fit_law
 from astraios_analysis.law_types import Law
 from astraios_analysis.objectives import FitError, Objective
@@ -27,7 +26,6 @@ LAW_PROCEDURE = (
     "product, which grow with the distance beyond the rows fitted; Student's t"
 )
 INNER_SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
-_N_COMPONENTS = 15
 _NEAR_GRID, _GROWTH_GRID = np.geomspace(0.3, 10, 25), np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 40)])
 # Log residuals below this are rounding.
 _MIN_SCATTER = 1e-9
@@ -74,12 +72,7 @@ def forecast_law(law: Law, train: np.ndarray, y: np.ndarray, target: np.ndarray,
     errors, distances = inner_errors(law, train, y, objective)
     near, growth = fit_growth(errors, distances, scatter)
     spread = np.sqrt(variance + near**2 + (growth * distance_beyond(train, target)) ** 2)
-    dof = len(INNER_SHARES)
-    # A t is a normal whose variance is dof / chi-squared; equally likely values of it stand for its distribution.
-    chi = stats.chi2.ppf((np.arange(_N_COMPONENTS) + 0.5) / _N_COMPONENTS, dof)
-    scales = np.sqrt(dof / chi)[:, None] * spread
-    shares = np.full(_N_COMPONENTS, 1 / _N_COMPONENTS)
-    return Forecast(np.repeat(centre[None], _N_COMPONENTS, axis=0), scales, shares, {law.name: 1.0})
+    return student_forecast(centre, spread, len(INNER_SHARES), law.name)
 
 
 def _shaped(law: Law, x: np.ndarray) -> np.ndarray:

@@ -76,7 +76,9 @@ def test_a_family_of_few_sizes_borrows_its_slope():
     slopes = common_slopes(list(tables.values()))
     assert np.all((slopes > -0.06) & (slopes < 0.0))
     flat = tables["c"].iloc[-1].to_numpy()
-    predicted = predict_at(tables["c"], slopes, 5e9).to_numpy()
+    level, leverage = predict_at(tables["c"], slopes, 5e9)
+    predicted = level.to_numpy()
+    assert leverage < predict_at(tables["c"], slopes, 5e11)[1]
     assert np.all(predicted < flat) and np.all(predicted > flat - 0.06 * np.log(10))
 
 

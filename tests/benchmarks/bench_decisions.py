@@ -63,9 +63,8 @@ def test_probability_of_being_best(name):
     claimed, happened = np.array(claimed), np.array(happened)
     print(f"\n{name}: {N_WORLDS} worlds; 50, 80, 95 % intervals covered", (100 * np.mean(hits, axis=0)).round(1))
     brier = np.mean(np.sum((claimed - happened) ** 2, axis=1))
-    print(
-        f"  Brier score of P(best) {brier:.3f}; of one seventh each {np.mean(np.sum((1 / 7 - happened) ** 2, axis=1)):.3f}"
-    )
+    by_lot = np.mean(np.sum((1 / 7 - happened) ** 2, axis=1))
+    print(f"  Brier score of P(best) {brier:.3f}; of one seventh each {by_lot:.3f}")
     for low, high in ((0, 0.05), (0.05, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1.01)):
         inside = (claimed >= low) & (claimed < high)
         if inside.any():
