@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import logit
 
 from astraios_analysis.pooled_points import Link, PooledPoints, PoolError, require_usable
-from astraios_analysis.pools import SPREAD_OF_FLOORS, Pool, covariance_of_points, design_of, link_values
+from astraios_analysis.pools import SPREAD_OF_FLOORS, Pool, covariance_of_points, design_of, floor_units, link_values
 
 N_CANDIDATES = 2500
 N_KEPT = 400
@@ -15,7 +15,10 @@ N_OF_ONE_FORM = 800
 # Standard deviations lie between these multiples of the scatter around parallel lines.
 _SPAN = (0.1, 10.0)
 POOLINGS = ("shared_slope", "own_slopes", "no_pooling")
-LAWS_OF_SIZE: dict[Link, tuple[str, ...]] = {"log": ("power", "power_floor"), "logit": ("logit_linear",)}
+LAWS_OF_SIZE: dict[Link, tuple[str, ...]] = {
+    "log": ("power", "power_floor", "relative_floor"),
+    "logit": ("logit_linear",),
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,9 @@ class Form:
 
     Attributes
     ----------
-    law : {"power", "power_floor", "logit_linear"}
+    law : {"power", "power_floor", "relative_floor", "logit_linear"}
+        ``relative_floor``: floors are one share of each method's smallest loss, so that with one slope methods' curves
+        are multiples of one another.
     pooling : {"shared_slope", "own_slopes", "no_pooling"}
         One slope for all; slopes drawn towards a common one; slopes of each method by itself.
     """
@@ -41,7 +46,8 @@ class Form:
 def forms_of(link: Link, n_methods: int) -> list[Form]:
     """Return the forms that points of so many methods can take; one method has nothing to share."""
     poolings = POOLINGS if n_methods > 1 else POOLINGS[:1]
-    return [Form(law, pooling) for law in LAWS_OF_SIZE[link] for pooling in poolings]
+    laws = [law for law in LAWS_OF_SIZE[link] if n_methods > 1 or law != "relative_floor"]
+    return [Form(law, pooling) for law in laws for pooling in poolings]
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class _Setting:
     place: tuple[np.ndarray, np.ndarray, np.ndarray]
     design: np.ndarray
     scatter: float
+    floor_units: np.ndarray
 
 
 def fit_pool(points: PooledPoints, link: Link, *, seed: int = 0) -> Pool:
@@ -95,17 +102,17 @@ def fit_form(points: PooledPoints, link: Link, form: Form, *, seed: int = 0) -> 
     PoolError
         As `fit_pool`, or if each method by itself has too few sizes.
     """
-    setting = _set_up(points, link, has_own_lines=form.pooling == "no_pooling")
+    kind = {"has_own_lines": form.pooling == "no_pooling", "is_relative": form.law == "relative_floor"}
+    setting = _set_up(points, link, **kind)
     rng = np.random.default_rng(seed)
     versions, _, _ = _candidates(rng, setting.scatter, points, link, N_OF_ONE_FORM, form)
     log_weight, log_likelihood = _log_likelihoods(setting, points, link, versions)
     chosen = _resample(rng, log_weight, versions)[1]
     n_parameters = setting.design.shape[1] + 2 + (form.pooling == "own_slopes")
-    n_parameters += (form.law == "power_floor") + bool(points.noise.any())
+    n_parameters += form.law.endswith("_floor") + bool(points.noise.any())
     criterion = _aicc(float(log_likelihood.max()), n_parameters, len(points.y))
     place = (setting.methods, setting.centre, setting.scale)
-    has_own_lines = form.pooling == "no_pooling"
-    return Pool(link, points, *place, **chosen, weights={form.name: 1.0}, has_own_lines=has_own_lines), criterion
+    return Pool(link, points, *place, **chosen, weights={form.name: 1.0}, **kind), criterion
 
 
 def _aicc(log_likelihood: float, n_parameters: int, n: int) -> float:
@@ -115,7 +122,7 @@ def _aicc(log_likelihood: float, n_parameters: int, n: int) -> float:
     return -2 * log_likelihood + 2 * n_parameters + 2 * n_parameters * (n_parameters + 1) / left
 
 
-def _set_up(points: PooledPoints, link: Link, *, has_own_lines: bool) -> _Setting:
+def _set_up(points: PooledPoints, link: Link, *, has_own_lines: bool, is_relative: bool = False) -> _Setting:
     require_usable(points, link)
     methods = tuple(dict.fromkeys(points.method.tolist()))
     log_size = np.log10(points.n_params)
@@ -132,7 +139,8 @@ def _set_up(points: PooledPoints, link: Link, *, has_own_lines: bool) -> _Settin
     scatter = float(np.sqrt(np.sum((z - design @ theta) ** 2) / dof))
     if scatter < 1e-7:
         raise PoolError("the points are equal or lie on lines exactly, so nothing shows how far a new one may fall")
-    return _Setting(methods, centre, scale, (group, x, np.round(log_size, 9)), design, scatter)
+    units = floor_units(points, points.method.tolist(), is_relative=is_relative)
+    return _Setting(methods, centre, scale, (group, x, np.round(log_size, 9)), design, scatter, units)
 
 
 def _candidates(rng, scatter, points, link, n, form=None):
@@ -142,8 +150,9 @@ def _candidates(rng, scatter, points, link, n, form=None):
     has_floor = (rng.random(n) < 0.5) if link == "log" else np.zeros(n, dtype=bool)
     if form is not None:
         has_own_slopes = np.full(n, form.pooling == "own_slopes")
-        has_floor = np.full(n, form.law == "power_floor")
-    floor = np.where(has_floor, rng.uniform(0, SPREAD_OF_FLOORS * points.y.min(), n), 0.0)
+        has_floor = np.full(n, form.law.endswith("_floor"))
+    largest = 1.0 if form is not None and form.law == "relative_floor" else points.y.min()
+    floor = np.where(has_floor, rng.uniform(0, SPREAD_OF_FLOORS * largest, n), 0.0)
     factor = np.exp(rng.uniform(np.log(0.05), np.log(2.0), n))
     versions = {"tau": np.where(has_own_slopes, tau, 0.0), "sigma_size": sigma_size, "sigma_run": sigma_run}
     return versions | {"noise_factor": factor, "floor": floor}, has_own_slopes, has_floor
@@ -169,7 +178,8 @@ def _log_likelihoods(setting, points, link, versions) -> tuple[np.ndarray, np.nd
 
 
 def _log_likelihood(setting, points, link, versions) -> tuple[np.ndarray, np.ndarray]:
-    z, stretch = link_values(link, points, versions["floor"])
+    floor = versions["floor"][:, None] * setting.floor_units
+    z, stretch = link_values(link, points, floor)
     parts = (versions["tau"], versions["sigma_size"], versions["sigma_run"], versions["noise_factor"])
     root = np.linalg.cholesky(covariance_of_points(*setting.place, points.noise, stretch, parts))
     right = np.concatenate([np.broadcast_to(setting.design, (len(z), *setting.design.shape)), z[..., None]], axis=2)
@@ -180,6 +190,6 @@ def _log_likelihood(setting, points, link, versions) -> tuple[np.ndarray, np.nda
     square = total - np.einsum("hk,hk->h", cross, np.linalg.solve(information, cross[..., None])[..., 0])
     maximised = -np.log(np.einsum("hnn->hn", root)).sum(axis=1) - square / 2
     if link == "log":
-        maximised = maximised - np.log(points.y - versions["floor"][:, None]).sum(axis=1)
+        maximised = maximised - np.log(points.y - floor).sum(axis=1)
     restricted = maximised - np.linalg.slogdet(information)[1] / 2
     return restricted, maximised

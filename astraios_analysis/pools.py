@@ -6,7 +6,8 @@ On the link scale, for the mean over seeds of method m at size s with x the log 
 
 Intercepts and the common slope have flat priors; ``u_s`` is what all methods share that are tuned from one base model;
 ``v_ms`` is the binomial variance of a rate on the logit scale. A loss has z = log(loss - E): a power law of the size
-with a floor E that methods share; ``u_s`` and ``e_ms`` are then relative to the loss itself.
+with a floor E that methods share, or that is one share of each method's smallest loss, so that curves are multiples of
+one another; ``u_s`` and ``e_ms`` are then relative to the loss itself.
 Slopes are either common (tau = 0) or own, the floor either 0 or free, each with prior
 probability one half; standard deviations have log-uniform priors around the scatter seen. All of it is integrated by
 importance sampling of the marginal likelihood, in which the effects are Gaussian and drop out exactly (Rasmussen &
@@ -42,6 +43,8 @@ class Pool:
         Posterior probability of each form.
     has_own_lines : bool
         Whether each method has a slope of its own with nothing shared; otherwise slopes are common up to ``tau``.
+    is_relative : bool
+        Whether floors are shares of each method's smallest loss; otherwise methods have one floor.
     """
 
     link: Link
@@ -56,11 +59,16 @@ class Pool:
     floor: np.ndarray
     weights: dict[str, float]
     has_own_lines: bool = False
+    is_relative: bool = False
 
     @property
     def x_range(self) -> tuple[float, float]:
         """Smallest and largest size fitted."""
         return float(self.points.n_params.min()), float(self.points.n_params.max())
+
+    def floors(self, methods: Sequence[str]) -> np.ndarray:
+        """Return the floor of each version for methods of targets, shape (n_kept, t)."""
+        return self.floor[:, None] * floor_units(self.points, methods, is_relative=self.is_relative)
 
     def unlink(self, z: np.ndarray, floor: np.ndarray) -> np.ndarray:
         """Return outcomes of link values, ``floor`` being that of each version."""
@@ -85,9 +93,9 @@ class Pool:
         covariance : ndarray, shape (n_kept, t, t)
         """
         group, x, size, noise = _locate(self, self.points.method, self.points.n_params, self.points.noise)
-        z, stretch = link_values(self.link, self.points, self.floor)
+        z, stretch = link_values(self.link, self.points, self.floors(self.points.method))
         if extra is not None:
-            stretch = np.concatenate([stretch, self._stretch(self.posterior(*extra)[0])], axis=1)
+            stretch = np.concatenate([stretch, self._stretch(self.posterior(*extra)[0], extra[0])], axis=1)
             more = _locate(self, np.asarray(extra[0]), np.asarray(extra[1], dtype=float), np.zeros(len(extra[0])))
             group, x = np.concatenate([group, more[0]]), np.concatenate([x, more[1]])
             size, noise = np.concatenate([size, more[2]]), np.concatenate([noise, more[3]])
@@ -134,14 +142,14 @@ class Pool:
             scatter = self.sigma_size[version, None] * rng.standard_normal((n_draws, 1))
             scatter = scatter + np.sqrt(variance) * rng.standard_normal(z.shape)
             if self.link == "log":
-                line = self.unlink(z, self.floor[version, None])
+                line = self.unlink(z, self.floors(methods)[version])
                 return line * np.exp(scatter)
             z = z + scatter
-        return self.unlink(z, self.floor[version, None])
+        return self.unlink(z, self.floors(methods)[version])
 
-    def _stretch(self, z: np.ndarray) -> np.ndarray:
+    def _stretch(self, z: np.ndarray, methods: Sequence[str]) -> np.ndarray:
         """Return how many times scatter is larger on the link scale than relative to the outcome, (n_kept, t)."""
-        return 1 + self.floor[:, None] * np.exp(-np.maximum(z, -20)) if self.link == "log" else np.ones_like(z)
+        return 1 + self.floors(methods) * np.exp(-np.maximum(z, -20)) if self.link == "log" else np.ones_like(z)
 
     def noise_at(self, z: np.ndarray) -> np.ndarray:
         """Return the known part of the variance at link values: that of a rate, from the problems behind a point."""
@@ -177,8 +185,18 @@ def covariance_of_points(group, x, size, noise, stretch, versions) -> np.ndarray
     return tau**2 * (same_method * np.outer(x, x)) + stretch[:, :, None] * stretch[:, None, :] * scatter
 
 
+def floor_units(points: PooledPoints, methods: Sequence[str], *, is_relative: bool) -> np.ndarray:
+    """Return what a floor is counted in: 1, or each method's smallest loss, shape (t,)."""
+    if not is_relative:
+        return np.ones(len(methods))
+    smallest = {method: points.y[points.method == method].min() for method in set(methods)}
+    return np.array([smallest[method] for method in methods])
+
+
 def link_values(link: Link, points: PooledPoints, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return points on the link scale of each version, and how many times scatter is larger there, both (h, n).
+
+    ``floor``, of the same shape, is each point's.
 
     A loss scatters by a share of itself, which is a larger share of what lies above the floor. The share is taken at
     the loss that levels of methods and sizes give, not at the one observed: low losses by chance would weigh less.
@@ -192,8 +210,8 @@ def link_values(link: Link, points: PooledPoints, floor: np.ndarray) -> tuple[np
     ]
     levels = np.column_stack(columns).astype(float)
     expected = np.exp(levels @ np.linalg.lstsq(levels, np.log(y), rcond=None)[0])
-    above = np.maximum(expected - floor[:, None], (1 - SPREAD_OF_FLOORS) * expected)
-    return np.log(y - floor[:, None]), expected / above
+    above = np.maximum(expected - floor, (1 - SPREAD_OF_FLOORS) * expected)
+    return np.log(y - floor), expected / above
 
 
 def _condition(matrix, designs, z, points, targets, tau):

@@ -159,7 +159,7 @@ def log_density(pool: Pool, test: PooledPoints) -> np.ndarray:
     more = pool.points.seed_variance * max(0.0, 1 / test.n_seeds - 1 / pool.points.n_seeds)
     scatter = (pool.sigma_size**2 + pool.sigma_run**2)[:, None] + pool.noise_factor[:, None] * pool.noise_at(mean)
     if pool.link == "log":
-        line = pool.floor[:, None] + np.exp(mean)
+        line = pool.floors(test.method.tolist()) + np.exp(mean)
         variance, centre, value = variance * (np.exp(mean) / line) ** 2, np.log(line), np.log(test.y)
     else:
         centre, value = mean, logit(test.y)

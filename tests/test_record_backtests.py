@@ -58,7 +58,7 @@ class TestScores:
     def test_every_law_and_pooling_is_scored(self, found):
         poolings = ("shared_slope", "own_slopes", "no_pooling")
         names = [(law["law"], law["pooling"]) for law in found[0]["laws"]]
-        assert names == [(law, pooling) for law in ("power", "power_floor") for pooling in poolings]
+        assert names == [(law, pooling) for law in ("power", "power_floor", "relative_floor") for pooling in poolings]
         for group in found:
             assert sum(law["weight"] for law in group["laws"]) == pytest.approx(1)
             assert all(law["rmse_log"] > 0 and law["n_test"] == group["n_test"] for law in group["laws"])

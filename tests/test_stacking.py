@@ -27,7 +27,7 @@ def test_akaike_weights_by_hand():
 
 def test_one_method_has_nothing_to_pool():
     assert [form.name for form in forms_of("log", 1)] == ["power/shared_slope", "power_floor/shared_slope"]
-    assert len(forms_of("log", 4)) == 6 and len(forms_of("logit", 2)) == 3
+    assert len(forms_of("log", 4)) == 9 and len(forms_of("logit", 2)) == 3
 
 
 def test_the_law_that_holds_gets_the_weight():
@@ -38,6 +38,18 @@ def test_the_law_that_holds_gets_the_weight():
     differing = fit_stack(losses(np.random.default_rng(1), floor=0.0, exponents=(0.05, 0.2, 0.35, 0.5)), "log")
     shared = sum(w for name, w in differing.weights.items() if name.endswith("/shared_slope"))
     assert shared < 0.01
+
+
+def test_methods_whose_curves_are_multiples_share_a_relative_floor():
+    line = 0.6 + 0.4 * (SIZES / 1e4) ** -0.5
+    y = np.array([[0.4], [0.8], [1.6], [3.2]]) * line
+    y = y * np.exp(0.003 * np.random.default_rng(6).standard_normal(y.shape))
+    points = PooledPoints(np.tile(SIZES, 4), y.ravel(), np.repeat(METHODS, 5), np.zeros(20))
+    stack = fit_stack(points, "log")
+    assert stack.weights["relative_floor/shared_slope"] > 0.5
+    drawn = stack.draw(METHODS, 1e7, 1000, np.random.default_rng(0), observation=False)
+    truth = y[:, 0] / line[0] * (0.6 + 0.4 * 1000**-0.5)
+    np.testing.assert_allclose(np.median(drawn, axis=0), truth, rtol=0.02)
 
 
 def test_without_a_size_to_leave_out_aicc_stands_alone():
