@@ -205,9 +205,11 @@ class TestPredict:
         assert refusal(*far).endswith("the limit is 10 times. Add runs nearer to that size, or insist with --force")
         assert as_json(*far, "--force")[0][0]["reach"] == pytest.approx(19.33, abs=0.01)
 
-    def test_all_data_sets_too_far(self, refusal):
-        message = refusal("predict", "--method", "all", "--size", "3000b")
-        assert "beyond the fitted range" in message and len(message.splitlines()) == 2
+    def test_all_methods_too_far(self, refusal):
+        message = refusal("predict", "--method", "all", "--size", "3000b", "--dataset", "recode_format")
+        assert message.startswith(
+            "not predicted: recode_format: 3e+12 parameters lie 193.3 times beyond the fitted range"
+        )
 
     @pytest.mark.parametrize(
         ("changed", "message"),
@@ -269,7 +271,7 @@ class TestPredict:
 
 
 class TestSeveralGrids:
-    @pytest.mark.parametrize("command", [["rank"], ["predict", "--method", "all", "--size", "5b"]])
+    @pytest.mark.parametrize("command", [["rank"], [*PREDICT, "--dataset", "recode_format"]])
     def test_are_never_mixed(self, run, two_grids, command):
         code, out, err = run(*command, data=two_grids)
         assert code == 0 and "grid released; there is also own (--grid NAME)" in err
