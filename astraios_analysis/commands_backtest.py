@@ -18,19 +18,27 @@ def add_parser(commands) -> None:
         "fit, a choice or a width.\n\n"
         "Curves in one input are forecast by laws averaged by evidence. --size and\n"
         "--family predict the held-out largest model of each family from its smaller\n"
-        "ones. --law fits one law. Without a table, records are back-tested: the largest\n"
-        "size of a grid held out.\n\n"
+        "ones. --law fits one law.\n\n"
+        "Without a table, records are back-tested: the sizes marked held out (or else\n"
+        "the largest; --hold-out K: the K largest that are not marked) are predicted\n"
+        "from the others, losses and every score, as `astraios predict` would. Each law\n"
+        "and pooling that is averaged is scored beside it (laws in JSON).\n\n"
         "JSON is {mean: {rmse_log, mean_abs_pct, coverage, interval_score, weights},\n"
         "groups, procedure}; mean is the plain mean over groups.",
         "  astraios backtest --data curves.csv --x tokens --y loss --group task,model --split split\n"
         "  astraios backtest --data tuned.csv --x n_ft --y loss --group task,model \\\n"
         "      --size params --family family --split split_size --json\n"
         "  astraios backtest --data runs.csv --law chinchilla --x N,D --y loss --split split_C\n"
-        "  astraios backtest --grid released\n",
+        "  astraios backtest --grid released\n"
+        "  astraios backtest --grid mini --hold-out 2 --dataset val_loss --json\n",
     )
     backtest.add_argument("--data", type=Path, metavar="PATH", help="CSV file, or data folder (default: ./data)")
     backtest.add_argument("--grid", metavar="NAME", help="records of this grid, for example released")
     backtest.add_argument("--run-seed", type=int, metavar="N", help="records of runs trained with this seed")
+    backtest.add_argument("--hold-out", type=int, metavar="K", help="records: hold out the K largest sizes")
+    backtest.add_argument(
+        "--dataset", action="append", metavar="NAME", help="records: data set, or val_loss (repeatable; default: all)"
+    )
     backtest.add_argument("--x", metavar="A,B", help="columns of the inputs")
     backtest.add_argument("--y", metavar="NAME", help="column of the outcome, positive")
     backtest.add_argument("--group", metavar="A,B", default="", help="columns that tell curves apart")
@@ -117,28 +125,64 @@ def _print(found: list[dict], procedure: str, as_json: bool) -> None:
         print(json_text({"mean": mean, "groups": found, "procedure": procedure}))
         return
     rows = []
+    more = [name for name in ("persistence_rmse_log",) if name in found[0]]
     for row in (*found, {**mean, "group": {"": "mean"}, "n_train": None, "n_test": None}):
         coverage = {f"{100 * float(k):g} % covers": v for k, v in row["coverage"].items()}
         names = ("n_train", "n_test", "rmse_log", "mean_abs_pct")
         rows.append({"group": "/".join(row["group"].values()), **{k: row[k] for k in names}, **coverage})
-        rows[-1]["interval_score"] = row["interval_score"]
+        rows[-1] |= {"interval_score": row["interval_score"], **{name: row.get(name) for name in more}}
     print(table_text(pd.DataFrame(rows)))
     say(procedure)
 
 
 def _run_records(arguments: argparse.Namespace) -> int:
-    from astraios_analysis.backtests import backtest_all, summarise_backtest
-    from astraios_analysis.command_records import CommandError, load_grid
-    from astraios_analysis.printing import json_text, rows_of, table_text
-    from astraios_analysis.records import to_frame
-    from astraios_analysis.scores import primary_frame
+    from tqdm import tqdm
 
-    table = backtest_all(primary_frame(to_frame(load_grid(arguments))))
-    if table.empty:
-        raise CommandError("no data set has three measured sizes; a back-test holds one out and needs two to fit")
-    summary = summarise_backtest(table)
-    if arguments.json:
-        print(json_text({"summary": rows_of(summary), "predictions": rows_of(table)}))
-    else:
-        print(table_text(summary))
+    from astraios_analysis.command_records import CommandError, load_grid, require_known
+    from astraios_analysis.pooled_predictions import LOSS
+    from astraios_analysis.predictions import PredictionError
+    from astraios_analysis.printing import say
+    from astraios_analysis.record_backtests import RECORD_PROCEDURE, backtest_records
+    from astraios_analysis.regressions import measured_datasets
+
+    for name in ("x", "y", "group", "split", "size", "family", "law"):
+        if getattr(arguments, name):
+            raise CommandError(f"--{name} is for a table; give the file with --data FILE.csv, or leave it out")
+    records = load_grid(arguments)
+    known, wanted = [LOSS, *measured_datasets(records)], arguments.dataset
+    require_known("data set", wanted or [], known)
+    has_losses = any(record.val_loss is not None for record in records)
+    if not has_losses:
+        say("no loss back-tested: these runs have no validation loss; a grid trained here measures it")
+        wanted = [name for name in wanted or known if name != LOSS]
+
+    def progress(items):
+        return tqdm(items, desc="quantities", disable=None)
+
+    try:
+        found, refused = backtest_records(records, arguments.hold_out, wanted, progress=progress)
+    except PredictionError as error:
+        raise CommandError(str(error)) from error
+    if not found:
+        raise CommandError("\n".join(refused) or "no data set has scores at three fitted sizes and a held-out one")
+    for text in refused:
+        say(f"not back-tested: {text}")
+    _print(found, RECORD_PROCEDURE, arguments.json)
+    if not arguments.json:
+        _print_laws(found)
     return 0
+
+
+def _print_laws(found: list[dict]) -> None:
+    import pandas as pd
+
+    from astraios_analysis.printing import table_text
+
+    rows = []
+    for group in found:
+        for law in group["laws"]:
+            row = {"quantity": group["group"]["quantity"], "form": f"{law['law']}/{law['pooling']}"}
+            row |= {name: law[name] for name in ("weight", "aicc", "left_out", "rmse_log")}
+            rows.append(row | {"95 % covers": law["coverage"]["0.95"], "interval_score": law["interval_score"]})
+    print("\nEach law and pooling alone (left_out: log density of the largest fitted sizes)\n")
+    print(table_text(pd.DataFrame(rows)))

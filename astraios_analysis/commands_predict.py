@@ -9,9 +9,9 @@ from astraios_analysis.schema import METHODS
 ALL, LOSS = "all", "val_loss"
 PREDICTION_KEYS = ("size", "n_params", "method", "quantity", "value", "intervals", "reach", "weights")
 _ABOUT = """
-PI: prediction interval for a new run on the same problems{laws}.
+PI: prediction interval for a new run on the same problems.
 Reach: how many times the size lies beyond the sizes fitted; 1 is within them.
-Back-test of the same kind of fit: the largest {measured}size held out and predicted from the smaller ones"""
+Back-test of the same procedure: the largest fitted size held out and predicted from the smaller ones"""
 
 
 def add_parser(commands) -> None:
@@ -22,11 +22,11 @@ def add_parser(commands) -> None:
         "predict losses and scores at a size nobody has measured",
         "Predict the loss (where runs have losses) and scores of methods at a size, with\n"
         "intervals, how far the size lies beyond the data, and the laws averaged.\n\n"
-        "Without losses and with one seed, scores come from logit-linear fits against\n"
-        "base size: a method with four sizes has its own line, otherwise methods share\n"
-        "a slope. With losses or several seeds, pooled laws are averaged, and a score is\n"
-        "predicted both directly and through the loss. The back-test of the same\n"
-        "procedure is printed beside it.\n\n"
+        "Laws and ways to pool methods are averaged: weights are learnt by leaving out\n"
+        "the largest fitted sizes, with AICc as one more look. Where runs have losses a\n"
+        "score is predicted both directly and through the loss. The back-test of the\n"
+        "same procedure is printed beside it; what cannot be back-tested (fewer than\n"
+        "four sizes) is not predicted.\n\n"
         "With `all`, what cannot be predicted is named on standard error and left out;\n"
         "what you name yourself must work, or the command ends with code 2.\n\n"
         "--data FILE.csv predicts column --y of any table at another value of column\n"
@@ -35,7 +35,7 @@ def add_parser(commands) -> None:
         "weights}; each interval has level, kind, lower and upper. Kind observation is\n"
         "where a new run falls, kind mean where the fitted line is.",
         "  astraios predict --method lora --size 34b --dataset recode_format\n"
-        "  astraios predict --size 34b --dataset humanevalfix_java --json\n"
+        "  astraios predict --size 34b --dataset clone_detection --json\n"
         "  astraios predict --method fft --size 300b --dataset recode_syntax --force\n"
         "  astraios predict --data runs.csv --x params --y loss --group method --size 7b\n",
     )
@@ -136,7 +136,7 @@ def _from_records(arguments: argparse.Namespace) -> tuple[list[dict], object]:
         found += rows
         for text in refused:
             if not (every_method or every_dataset):
-                raise CommandError(text)
+                raise CommandError(text if dataset in text else f"{dataset}: {text}")
             refusals.setdefault(text, []).append(dataset)
     lines = [f"not predicted: {', '.join(dict.fromkeys(names))}: {text}" for text, names in refusals.items()]
     if not found:
@@ -153,28 +153,9 @@ class _Predictor:
 
     def __init__(self, records, frame, size, n_params, force):
         self.records, self.frame, self.size, self.n_params, self.force = records, frame, size, n_params, force
-        fitted = [record for record in records if not record.held_out]
-        repeated = len({(r.n_params_base, r.method) for r in fitted}) < len(fitted)
-        self.by_draws = repeated or any(record.val_loss is not None for record in fitted)
 
     def predict(self, dataset: str, methods: list[str], *, all_or_nothing: bool) -> tuple[list[dict], list[str]]:
         """Return predictions of a quantity, and why others were refused."""
-        from astraios_analysis.fits import FitError
-        from astraios_analysis.predictions import PredictionError, predict_scores
-
-        if self.by_draws:
-            return self._predict_by_draws(dataset, methods, all_or_nothing)
-        found, refused = [], []
-        for method in methods:
-            try:
-                if dataset == LOSS:
-                    raise PredictionError("these runs have no validation loss; a grid trained here measures it")
-                found += predict_scores(self.frame, dataset, [method], self.size, self.n_params, force=self.force)
-            except (PredictionError, FitError) as error:
-                refused.append(str(error))
-        return found, list(dict.fromkeys(refused))
-
-    def _predict_by_draws(self, dataset, methods, all_or_nothing):
         from astraios_analysis.fits import FitError
         from astraios_analysis.pooled_predictions import forecast_loss, forecast_rows, forecast_score
         from astraios_analysis.predictions import PredictionError
@@ -202,7 +183,7 @@ class _Predictor:
             return [], [*refused, str(error)]
 
 
-def _print_predictions(found: list[dict], frame) -> None:
+def _print_predictions(found: list[dict], measured) -> None:
     import pandas as pd
 
     from astraios_analysis.printing import table_text
@@ -213,44 +194,18 @@ def _print_predictions(found: list[dict], frame) -> None:
         for interval in prediction["intervals"]:
             if interval["kind"] == "observation":
                 row[f"{100 * interval['level']:g} % PI"] = f"[{interval['lower']:.3f}, {interval['upper']:.3f}]"
-        fitted = ", ".join(prediction["sizes_fitted"])
-        row |= {"fit": prediction["pooling"], "sizes": fitted, "dof": prediction["dof"], "reach": prediction["reach"]}
-        rows.append(row)
-    by_draws = any("backtest" in prediction for prediction in found)
-    what = "parameters" if frame is None else "base parameters"
+        rows.append(row | {"sizes": prediction["sizes_fitted"], "reach": prediction["reach"]})
+    what = "parameters" if measured is None else "base parameters"
     print(f"Predicted at {found[0]['n_params']:.4g} {what}\n")
-    print(table_text(pd.DataFrame(rows).dropna(axis="columns", how="all")))
-    laws = "" if by_draws else ", from logit-linear fits against n_params_base"
-    print(_ABOUT.format(laws=laws, measured="fitted " if by_draws else "measured "))
-    shown = {}
-    for prediction in found:
-        shown.setdefault((prediction["quantity"], prediction["pooling"]), prediction)
-    for (quantity, pooling), prediction in shown.items():
-        if "backtest" in prediction:
-            print(f"  {quantity}: {_say_tested(prediction['backtest'])}")
-            print(f"    laws: {', '.join(f'{name} {weight:.3f}' for name, weight in prediction['weights'].items())}")
-        else:
-            print(f"  {quantity}, {pooling}: {_say_backtest(frame, quantity, pooling)}")
+    print(table_text(pd.DataFrame(rows)))
+    print(_ABOUT)
+    for quantity, prediction in {prediction["quantity"]: prediction for prediction in found}.items():
+        print(f"  {quantity}: {_say_tested(prediction['backtest'])}")
+        print(f"    laws: {', '.join(f'{name} {weight:.3f}' for name, weight in prediction['weights'].items())}")
 
 
-def _say_tested(tested: dict | None) -> str:
-    if tested is None:
-        return "none; fewer than four sizes leave too few to fit without the largest"
+def _say_tested(tested: dict) -> str:
     return (
         f"{tested['n']} methods, mean error {tested['mean_abs_error']:.3f} (no change: "
         f"{tested['persistence_mean_abs_error']:.3f}), 95 % PI covered {tested['n_covered']} of {tested['n']}"
-    )
-
-
-def _say_backtest(frame, dataset: str, pooling: str) -> str:
-    from astraios_analysis.backtests import backtest, summarise_backtest
-
-    tested = backtest(frame, dataset, pooling=pooling)
-    if tested.empty:
-        return "none; no method of the largest size has two smaller ones"
-    row = summarise_backtest(tested).iloc[0]
-    covered = f"95 % PI covered {row['n_covered']} of {row['n_intervals']}" if row["n_intervals"] else "no interval"
-    return (
-        f"{row['n']} methods at {row['size']}, mean error {row['mean_abs_error']:.3f} (no change: "
-        f"{row['persistence_mean_abs_error']:.3f}), {covered}, {row['n_train_sizes']} training sizes"
     )

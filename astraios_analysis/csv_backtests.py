@@ -1,6 +1,6 @@
 """Back-test forecasts on tables: fit rows marked ``train``, predict rows marked ``extrapolate``, score both ways."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,19 +113,36 @@ def score_group(group: Group, forecast: Forecast, y: str) -> dict:
         ``group, n_train, n_test, rmse_log, mean_abs_pct, coverage, interval_score, weights``. The interval score
         (Gneiting and Raftery 2007) is that of the 95 % interval of log y; lower is better.
     """
-    measured = group.test[y].to_numpy()
-    error = forecast.log_mean - np.log(measured)
     bounds = {level: forecast.interval(level) for level in LEVELS}
+    scored = score_values(group.test[y].to_numpy(), forecast.log_mean, bounds)
+    return {"group": group.key, "n_train": len(group.train), **scored, "weights": forecast.weights}
+
+
+def score_values(
+    measured: np.ndarray, log_centre: np.ndarray, bounds: Mapping[float, tuple[np.ndarray, np.ndarray]]
+) -> dict:
+    """Score predictions of positive values.
+
+    Parameters
+    ----------
+    measured, log_centre : ndarray, shape (n,)
+        What was measured, and the prediction of its logarithm.
+    bounds : mapping of float to (lower, upper)
+        Prediction intervals of each of `LEVELS`.
+
+    Returns
+    -------
+    dict
+        ``n_test, rmse_log, mean_abs_pct, coverage, interval_score``.
+    """
+    error = log_centre - np.log(measured)
     low, high = (np.log(b) for b in bounds[0.95])
     return {
-        "group": group.key,
-        "n_train": len(group.train),
-        "n_test": len(group.test),
+        "n_test": len(measured),
         "rmse_log": float(np.sqrt(np.mean(error**2))),
         "mean_abs_pct": float(100 * np.mean(np.abs(np.exp(error) - 1))),
         "coverage": {f"{k:g}": float(np.mean((b[0] <= measured) & (measured <= b[1]))) for k, b in bounds.items()},
         "interval_score": interval_score(np.log(measured), low, high, 0.95),
-        "weights": forecast.weights,
     }
 
 
@@ -139,6 +156,6 @@ def summarise(groups: Sequence[dict]) -> dict:
     """Return the plain means over groups of each number that `score_group` gives."""
     mean = {name: float(np.mean([g[name] for g in groups])) for name in ("rmse_log", "mean_abs_pct", "interval_score")}
     for name in ("coverage", "weights"):
-        keys = groups[0][name]
+        keys = dict.fromkeys(key for g in groups for key in g[name])
         mean[name] = {key: float(np.mean([g[name].get(key, 0.0) for g in groups])) for key in keys}
     return mean

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.metrics import DATASETS
+from astraios_analysis.pool_fits import fit_pool
 from astraios_analysis.pooled_points import PoolError
 from astraios_analysis.pooled_predictions import forecast_score
-from astraios_analysis.pools import fit_pool
 from astraios_analysis.predictions import MAX_REACH, PredictionError, reach
 from astraios_analysis.records import RunRecord
 from astraios_analysis.regressions import RankError, measured_datasets

@@ -22,10 +22,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import log_ndtr, logsumexp, ndtr
+from scipy.stats import chi2
 
 from astraios_analysis.laws import LAWS
 
 MIN_POINTS = 4
+_N_OF_STUDENT = 25
 _EXPONENTS = np.geomspace(0.06, 3.0, 18)
 _FLOOR_SHARES = np.concatenate([[0.0], 1 - np.geomspace(0.9, 0.005, 16)])
 _OFFSET_SHARES = np.array([0.0, 0.1, 0.25, 0.45, 0.65, 0.85])
@@ -127,6 +129,25 @@ class Forecast:
         return np.exp(self.log_quantile((1 - level) / 2)), np.exp(self.log_quantile((1 + level) / 2))
 
 
+def student_forecast(centre: np.ndarray, spread: np.ndarray, dof: int, name: str) -> Forecast:
+    """Return Student's t around centres, as a mixture of normals: spreads that are known as by ``dof`` looks.
+
+    Parameters
+    ----------
+    centre, spread : ndarray, shape (n,)
+        Of log y.
+    dof : int
+    name : str
+        Of the law, which has all the weight.
+    """
+    # A t is a normal whose variance is divided by chi-squared / dof; equally likely values of it stand for all.
+    chi = chi2.ppf((np.arange(_N_OF_STUDENT) + 0.5) / _N_OF_STUDENT, dof)
+    shares = np.full(_N_OF_STUDENT, 1 / _N_OF_STUDENT)
+    return Forecast(
+        np.repeat(centre[None], _N_OF_STUDENT, axis=0), np.sqrt(dof / chi)[:, None] * spread, shares, {name: 1.0}
+    )
+
+
 def _log_shapes(u: np.ndarray) -> np.ndarray:
     """Return log law(u) - log law(0) for every shape of the grid, shape (n_shapes, n)."""
     offset = _OFFSET / (1 - _OFFSET)
@@ -142,15 +163,29 @@ def _curve_covariance(u: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Likelihood:
-    log_likelihood: np.ndarray  # (roughness, noise, shape)
-    level: np.ndarray  # (roughness, noise, shape)
-    level_variance: np.ndarray  # (roughness, noise)
+class CurveLikelihood:
+    """What one curve's training points say, before any prior.
+
+    Attributes
+    ----------
+    log_likelihood, level : ndarray, shape (n_roughness, n_noise, n_shapes)
+        Of roughness, noise and shape, the level integrated out; and the level's mean.
+    level_variance : ndarray, shape (n_roughness, n_noise)
+    record : float
+        Probability that rows are running minima of noisy evaluations.
+    x_last : float
+        Last training point.
+    """
+
+    log_likelihood: np.ndarray
+    level: np.ndarray
+    level_variance: np.ndarray
     record: float
     x_last: float
 
 
-def _likelihood(x: np.ndarray, y: np.ndarray) -> _Likelihood:
+def curve_likelihood(x: np.ndarray, y: np.ndarray) -> CurveLikelihood:
+    """Return what training points of one curve say; x and y are positive, shape (n,)."""
     x_unique, index, counts = np.unique(x, return_inverse=True, return_counts=True)
     z = np.bincount(index, np.log(y)) / counts
     u = np.log(x_unique / x_unique[-1])
@@ -171,7 +206,7 @@ def _likelihood(x: np.ndarray, y: np.ndarray) -> _Likelihood:
             found[j + step, j] = -0.5 * squares / noise**2 - log_det - (n - 1) * np.log(noise)
             level[j + step, j], variance[j + step, j] = centre, noise**2 / precision
     record = _record_probability(z, found)
-    return _Likelihood(found, level, variance, record, float(x_unique[-1]))
+    return CurveLikelihood(found, level, variance, record, float(x_unique[-1]))
 
 
 def _record_probability(z: np.ndarray, log_likelihood: np.ndarray) -> float:
@@ -218,18 +253,20 @@ def forecast_curves(
     priors = np.stack([profile.log_prior() for profile in PROFILES])
     found, evidence = [], []
     for x, y in progress(list(curves)):
-        likelihood = _likelihood(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+        likelihood = curve_likelihood(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
         found.append(likelihood)
         evidence.append([logsumexp(likelihood.log_likelihood + prior) for prior in priors])
     together = np.log([p.share for p in PROFILES]) + np.sum(evidence, axis=0)
     shares = np.exp(together - logsumexp(together))
     prior = logsumexp(priors + np.log(np.maximum(shares, 1e-300))[:, None, None, None], axis=0)
     return [
-        _predict(likelihood, prior, np.asarray(x, dtype=float)) for likelihood, x in zip(found, targets, strict=True)
+        forecast_from(likelihood, prior, np.asarray(x, dtype=float))
+        for likelihood, x in zip(found, targets, strict=True)
     ]
 
 
-def _predict(found: _Likelihood, log_prior: np.ndarray, x: np.ndarray) -> Forecast:
+def forecast_from(found: CurveLikelihood, log_prior: np.ndarray, x: np.ndarray) -> Forecast:
+    """Forecast one curve at new points under a log prior over roughness, noise and shape (`Profile.log_prior`)."""
     posterior = found.log_likelihood + log_prior
     posterior = np.exp(posterior - posterior.max())
     posterior /= posterior.sum()

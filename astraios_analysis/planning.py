@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from astraios_analysis.pool_fits import fit_pool
 from astraios_analysis.pooled_points import Link, PooledPoints, PoolError
 from astraios_analysis.pooled_predictions import forecast_score
-from astraios_analysis.pools import fit_pool
 from astraios_analysis.predictions import PredictionError
 from astraios_analysis.records import RunRecord
 from astraios_analysis.regressions import measured_datasets

@@ -39,6 +39,11 @@ class PooledPoints:
     seed_variance: float = 0.0
     n_seeds: float = 1.0
 
+    def keep(self, rows: np.ndarray) -> "PooledPoints":
+        """Return the points that a boolean array keeps."""
+        arrays = (self.n_params[rows], self.y[rows], self.method[rows], self.noise[rows])
+        return PooledPoints(*arrays, self.seed_variance, self.n_seeds)
+
 
 def require_usable(points: PooledPoints, link: Link) -> None:
     """Refuse points that no law can be fitted to.

@@ -13,12 +13,12 @@ import numpy as np
 from astraios_analysis.loss_scores import LossScoreError, choose_pooling, fit_loss_score
 from astraios_analysis.metrics import DATASETS
 from astraios_analysis.pooled_points import Link, PooledPoints, PoolError
-from astraios_analysis.pools import Pool, fit_pool
-from astraios_analysis.predictions import KINDS, LEVELS, MAX_REACH, PredictionError, reach
+from astraios_analysis.predictions import KINDS, LEVELS, PredictionError, reach, require_reach
 from astraios_analysis.records import RunRecord
 from astraios_analysis.replicates import ModelScores, model_scores
 from astraios_analysis.scale_points import loss_points, score_points, without_largest
 from astraios_analysis.scores import ProblemBootstrap
+from astraios_analysis.stacking import Stack, fit_stack
 
 N_DRAWS = 4000
 LOSS = "val_loss"
@@ -64,7 +64,7 @@ def forecast_points(
         If the points cannot support it.
     """
     try:
-        pool = fit_pool(points, link, seed=seed)
+        pool = fit_stack(points, link, seed=seed)
         draws = _pool_draws(pool, methods, n_params, seed)
     except PoolError as error:
         raise PredictionError(f"{name}: {error}") from error
@@ -73,7 +73,7 @@ def forecast_points(
     return Forecast(name, metric, draws, pool.weights, pool.x_range, n_sizes, tested)
 
 
-def _pool_draws(pool: Pool, methods: Sequence[str], n_params: float, seed: int) -> dict[str, Draws]:
+def _pool_draws(pool: Stack, methods: Sequence[str], n_params: float, seed: int) -> dict[str, Draws]:
     found = {}
     for kind in KINDS:
         rng = np.random.default_rng([seed, 11])
@@ -83,7 +83,7 @@ def _pool_draws(pool: Pool, methods: Sequence[str], n_params: float, seed: int) 
 
 
 def _test_draws(train: PooledPoints, link: Link, methods: Sequence[str], n_params: float, seed: int) -> Draws:
-    pool = fit_pool(train, link, seed=seed)
+    pool = fit_stack(train, link, seed=seed)
     known = [method for method in methods if method in pool.methods]
     return _pool_draws(pool, known, n_params, seed)["observation"]
 
@@ -168,7 +168,7 @@ def _chain(
     """Draw losses at a size, and goodness at each of them."""
     pooling, _ = choose_pooling(scores)
     curve = fit_loss_score(scores, pooling)
-    pool = fit_pool(losses, "log", seed=seed)
+    pool = fit_stack(losses, "log", seed=seed)
     found: dict[str, Draws] = {}
     for kind in KINDS:
         rng = np.random.default_rng([seed, 12])
@@ -230,15 +230,17 @@ def forecast_rows(forecast: Forecast, size: str, n_params: float, *, force: bool
     Raises
     ------
     PredictionError
-        If the size lies further than `predictions.MAX_REACH` beyond the sizes fitted and ``force`` is not set.
+        If nothing could be back-tested, or the size lies further than `predictions.MAX_REACH` beyond the sizes fitted
+        and ``force`` is not set.
     """
-    beyond = reach(n_params, forecast.x_range)
-    if beyond > MAX_REACH and not force:
+    if forecast.backtest is None:
         raise PredictionError(
-            f"{n_params:.4g} parameters lie {beyond:.1f} times beyond the fitted range ({forecast.x_range[0]:.4g} to "
-            f"{forecast.x_range[1]:.4g}); the limit is {MAX_REACH:g} times. Add runs nearer to that size, or insist "
-            "with --force"
+            f"measured at {forecast.sizes_fitted} sizes; a back-test holds out the largest, and "
+            f"{forecast.sizes_fitted - 1} leave no interval to check, so the prediction's intervals would rest on "
+            "nothing. Measure a fourth size, or more methods at the largest"
         )
+    beyond = reach(n_params, forecast.x_range)
+    require_reach(n_params, forecast.x_range, force=force)
     weights = {name: weight for name, weight in forecast.weights.items() if weight >= 1e-6}
     return [
         {
@@ -251,9 +253,7 @@ def forecast_rows(forecast: Forecast, size: str, n_params: float, *, force: bool
             "intervals": _intervals(forecast.draws, method),
             "reach": beyond,
             "weights": weights,
-            "pooling": "averaged",
-            "sizes_fitted": [str(forecast.sizes_fitted)],
-            "dof": None,
+            "sizes_fitted": forecast.sizes_fitted,
             "backtest": forecast.backtest,
         }
         for method in forecast.draws["observation"]

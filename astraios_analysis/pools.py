@@ -6,7 +6,8 @@ On the link scale, for the mean over seeds of method m at size s with x the log 
 
 Intercepts and the common slope have flat priors; ``u_s`` is what all methods share that are tuned from one base model;
 ``v_ms`` is the binomial variance of a rate on the logit scale. A loss has z = log(loss - E): a power law of the size
-with a floor E that methods share; ``u_s`` and ``e_ms`` are then relative to the loss itself.
+with a floor E that methods share, or that is one share of each method's smallest loss, so that curves are multiples of
+one another; ``u_s`` and ``e_ms`` are then relative to the loss itself.
 Slopes are either common (tau = 0) or own, the floor either 0 or free, each with prior
 probability one half; standard deviations have log-uniform priors around the scatter seen. All of it is integrated by
 importance sampling of the marginal likelihood, in which the effects are Gaussian and drop out exactly (Rasmussen &
@@ -19,13 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
-from astraios_analysis.pooled_points import Link, PooledPoints, PoolError, require_usable
+from astraios_analysis.pooled_points import Link, PooledPoints, PoolError
 
-N_CANDIDATES = 2500
-N_KEPT = 400
-# Standard deviations lie between these multiples of the scatter around parallel lines.
-_SPAN = (0.1, 10.0)
-_SPREAD_OF_FLOORS = 0.98
+# A floor lies between 0 and this share of the smallest loss.
+SPREAD_OF_FLOORS = 0.98
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,10 @@ class Pool:
         The versions.
     weights : dict of str to float
         Posterior probability of each form.
+    has_own_lines : bool
+        Whether each method has a slope of its own with nothing shared; otherwise slopes are common up to ``tau``.
+    is_relative : bool
+        Whether floors are shares of each method's smallest loss; otherwise methods have one floor.
     """
 
     link: Link
@@ -56,11 +58,17 @@ class Pool:
     noise_factor: np.ndarray
     floor: np.ndarray
     weights: dict[str, float]
+    has_own_lines: bool = False
+    is_relative: bool = False
 
     @property
     def x_range(self) -> tuple[float, float]:
         """Smallest and largest size fitted."""
         return float(self.points.n_params.min()), float(self.points.n_params.max())
+
+    def floors(self, methods: Sequence[str]) -> np.ndarray:
+        """Return the floor of each version for methods of targets, shape (n_kept, t)."""
+        return self.floor[:, None] * floor_units(self.points, methods, is_relative=self.is_relative)
 
     def unlink(self, z: np.ndarray, floor: np.ndarray) -> np.ndarray:
         """Return outcomes of link values, ``floor`` being that of each version."""
@@ -85,22 +93,25 @@ class Pool:
         covariance : ndarray, shape (n_kept, t, t)
         """
         group, x, size, noise = _locate(self, self.points.method, self.points.n_params, self.points.noise)
-        z, stretch = _link_values(self.link, self.points, self.floor)
+        z, stretch = link_values(self.link, self.points, self.floors(self.points.method))
         if extra is not None:
-            stretch = np.concatenate([stretch, self._stretch(self.posterior(*extra)[0])], axis=1)
+            stretch = np.concatenate([stretch, self._stretch(self.posterior(*extra)[0], extra[0])], axis=1)
             more = _locate(self, np.asarray(extra[0]), np.asarray(extra[1], dtype=float), np.zeros(len(extra[0])))
             group, x = np.concatenate([group, more[0]]), np.concatenate([x, more[1]])
             size, noise = np.concatenate([size, more[2]]), np.concatenate([noise, more[3]])
             z = np.concatenate([z, np.zeros((len(z), len(more[0])))], axis=1)
         n_new = 0 if extra is None else len(extra[0])
         versions = (self.tau, self.sigma_size, self.sigma_run, self.noise_factor)
-        matrix = _covariance(group, x, size, noise, stretch, versions)
+        matrix = covariance_of_points(group, x, size, noise, stretch, versions)
         if n_new:
             own = np.arange(len(x) - n_new, len(x))
             matrix[:, own, own] += self.points.seed_variance * (1 - 1 / self.points.n_seeds)
-        design = _design(group, x, len(self.methods))
         target_group, target_x, _, _ = _locate(self, np.asarray(methods), np.asarray(n_params, dtype=float), None)
-        return _condition(matrix, design, z, (group, x), (target_group, target_x), self.tau, len(self.methods))
+        designs = [
+            design_of(*of, len(self.methods), has_own_lines=self.has_own_lines)
+            for of in ((group, x), (target_group, target_x))
+        ]
+        return _condition(matrix, designs, z, (group, x), (target_group, target_x), self.tau)
 
     def draw(
         self, methods: Sequence[str], n_params: float, n_draws: int, rng: np.random.Generator, *, observation: bool
@@ -125,22 +136,22 @@ class Pool:
         version = rng.integers(len(self.tau), size=n_draws)
         z = mean[version] + np.einsum("nij,nj->ni", root[version], rng.standard_normal((n_draws, len(methods))))
         if observation:
-            noise = self.noise_factor[version, None] * self._noise_at(z)
+            noise = self.noise_factor[version, None] * self.noise_at(z)
             more = self.points.seed_variance * (1 - 1 / self.points.n_seeds)
             variance = self.sigma_run[version, None] ** 2 + noise + more
             scatter = self.sigma_size[version, None] * rng.standard_normal((n_draws, 1))
             scatter = scatter + np.sqrt(variance) * rng.standard_normal(z.shape)
             if self.link == "log":
-                line = self.unlink(z, self.floor[version, None])
+                line = self.unlink(z, self.floors(methods)[version])
                 return line * np.exp(scatter)
             z = z + scatter
-        return self.unlink(z, self.floor[version, None])
+        return self.unlink(z, self.floors(methods)[version])
 
-    def _stretch(self, z: np.ndarray) -> np.ndarray:
+    def _stretch(self, z: np.ndarray, methods: Sequence[str]) -> np.ndarray:
         """Return how many times scatter is larger on the link scale than relative to the outcome, (n_kept, t)."""
-        return 1 + self.floor[:, None] * np.exp(-np.maximum(z, -20)) if self.link == "log" else np.ones_like(z)
+        return 1 + self.floors(methods) * np.exp(-np.maximum(z, -20)) if self.link == "log" else np.ones_like(z)
 
-    def _noise_at(self, z: np.ndarray) -> np.ndarray:
+    def noise_at(self, z: np.ndarray) -> np.ndarray:
         """Return the known part of the variance at link values: that of a rate, from the problems behind a point."""
         if self.link == "log" or not self.points.noise.any():
             return np.zeros_like(z)
@@ -160,11 +171,13 @@ def _locate(pool, method, n_params, noise):
     return group, x, np.round(np.log10(n_params), 9), noise
 
 
-def _design(group: np.ndarray, x: np.ndarray, n_methods: int) -> np.ndarray:
-    return np.column_stack([np.eye(n_methods)[group], x])
+def design_of(group: np.ndarray, x: np.ndarray, n_methods: int, *, has_own_lines: bool) -> np.ndarray:
+    """Return what intercepts and slopes multiply at points, shape (n, n_methods + 1) or (n, 2 n_methods)."""
+    own = np.eye(n_methods)[group]
+    return np.column_stack([own, own * x[:, None] if has_own_lines else x])
 
 
-def _covariance(group, x, size, noise, stretch, versions) -> np.ndarray:
+def covariance_of_points(group, x, size, noise, stretch, versions) -> np.ndarray:
     """Return the covariance of points for each version, shape (h, n, n)."""
     tau, sigma_size, sigma_run, factor = (values[:, None, None] for values in versions)
     same_method, same_size = group[:, None] == group, size[:, None] == size
@@ -172,8 +185,18 @@ def _covariance(group, x, size, noise, stretch, versions) -> np.ndarray:
     return tau**2 * (same_method * np.outer(x, x)) + stretch[:, :, None] * stretch[:, None, :] * scatter
 
 
-def _link_values(link: Link, points: PooledPoints, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def floor_units(points: PooledPoints, methods: Sequence[str], *, is_relative: bool) -> np.ndarray:
+    """Return what a floor is counted in: 1, or each method's smallest loss, shape (t,)."""
+    if not is_relative:
+        return np.ones(len(methods))
+    smallest = {method: points.y[points.method == method].min() for method in set(methods)}
+    return np.array([smallest[method] for method in methods])
+
+
+def link_values(link: Link, points: PooledPoints, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return points on the link scale of each version, and how many times scatter is larger there, both (h, n).
+
+    ``floor``, of the same shape, is each point's.
 
     A loss scatters by a share of itself, which is a larger share of what lies above the floor. The share is taken at
     the loss that levels of methods and sizes give, not at the one observed: low losses by chance would weigh less.
@@ -187,13 +210,13 @@ def _link_values(link: Link, points: PooledPoints, floor: np.ndarray) -> tuple[n
     ]
     levels = np.column_stack(columns).astype(float)
     expected = np.exp(levels @ np.linalg.lstsq(levels, np.log(y), rcond=None)[0])
-    above = np.maximum(expected - floor[:, None], (1 - _SPREAD_OF_FLOORS) * expected)
-    return np.log(y - floor[:, None]), expected / above
+    above = np.maximum(expected - floor, (1 - SPREAD_OF_FLOORS) * expected)
+    return np.log(y - floor), expected / above
 
 
-def _condition(matrix, design, z, points, targets, tau, n_methods):
+def _condition(matrix, designs, z, points, targets, tau):
     """Return mean and covariance of targets given points, the flat effects integrated out."""
-    (group, x), (target_group, target_x) = points, targets
+    (group, x), (target_group, target_x), (design, target_design) = points, targets, designs
     shared = (tau**2)[:, None, None] * ((target_group[:, None] == group) * np.outer(target_x, x))
     prior = (tau**2)[:, None, None] * ((target_group[:, None] == target_group) * np.outer(target_x, target_x))
     right = np.concatenate([np.broadcast_to(design, (len(tau), *design.shape)), z[..., None]], axis=2)
@@ -203,91 +226,7 @@ def _condition(matrix, design, z, points, targets, tau, n_methods):
     information = np.linalg.inv(design.T @ solved_design)
     theta = np.einsum("hij,nj,hn->hi", information, design, solved_z)
     residual = solved_z - np.einsum("hnk,hk->hn", solved_design, theta)
-    target_design = _design(target_group, target_x, n_methods)
     mean = theta @ target_design.T + np.einsum("htn,hn->ht", shared, residual)
     left = target_design - np.einsum("htn,hnk->htk", shared, solved_design)
     covariance = prior - shared @ solved_shared + left @ information @ np.swapaxes(left, 1, 2)
     return mean, (covariance + np.swapaxes(covariance, 1, 2)) / 2
-
-
-def fit_pool(points: PooledPoints, link: Link, *, seed: int = 0) -> Pool:
-    """Fit the pooled law of this module.
-
-    Parameters
-    ----------
-    points : PooledPoints
-    link : {"log", "logit"}
-        ``log`` for a loss, with a floor; ``logit`` for a rate.
-    seed : int
-        Of the importance sampling.
-
-    Raises
-    ------
-    PoolError
-        If values are not usable, sizes are fewer than three, or the points lie on lines exactly.
-    """
-    require_usable(points, link)
-    methods = tuple(dict.fromkeys(points.method.tolist()))
-    log_size = np.log10(points.n_params)
-    centre, scale = float(log_size.mean()), float(log_size.std())
-    group, x = np.array([methods.index(m) for m in points.method]), (log_size - centre) / scale
-    design = _design(group, x, len(methods))
-    z = logit(points.y) if link == "logit" else np.log(points.y)
-    theta, _, rank, _ = np.linalg.lstsq(design, z, rcond=None)
-    dof = len(z) - rank
-    if rank < design.shape[1] or dof < 2:
-        raise PoolError(
-            f"{len(z)} points leave too little to judge {design.shape[1]} parameters by; measure more sizes"
-        )
-    scatter = float(np.sqrt(np.sum((z - design @ theta) ** 2) / dof))
-    if scatter < 1e-7:
-        raise PoolError("the points are equal or lie on lines exactly, so nothing shows how far a new one may fall")
-    rng = np.random.default_rng(seed)
-    versions, has_own_slopes, has_floor = _candidates(rng, scatter, points, link)
-    size = np.round(log_size, 9)
-    log_weight = np.concatenate(
-        [
-            _log_likelihood(design, (group, x, size), points, link, {name: v[part] for name, v in versions.items()})
-            for part in np.array_split(np.arange(N_CANDIDATES), 1 + N_CANDIDATES * len(z) ** 2 // 4_000_000)
-        ]
-    )
-    weight = np.exp(log_weight - log_weight.max())
-    weight /= weight.sum()
-    # Systematic resampling: each version is kept about as often as its weight says.
-    kept = np.searchsorted(np.cumsum(weight), (np.arange(N_KEPT) + rng.random()) / N_KEPT).clip(0, N_CANDIDATES - 1)
-    chosen = {name: values[kept] for name, values in versions.items()}
-    forms = _form_weights(weight, has_own_slopes, has_floor, link)
-    return Pool(link, points, methods, centre, scale, **chosen, weights=forms)
-
-
-def _candidates(rng, scatter, points, link):
-    n = N_CANDIDATES
-    low, high = np.log(_SPAN[0] * scatter), np.log(_SPAN[1] * scatter)
-    tau, sigma_size, sigma_run = (np.exp(rng.uniform(low, high, n)) for _ in range(3))
-    has_own_slopes = rng.random(n) < 0.5
-    has_floor = (rng.random(n) < 0.5) if link == "log" else np.zeros(n, dtype=bool)
-    floor = np.where(has_floor, rng.uniform(0, _SPREAD_OF_FLOORS * points.y.min(), n), 0.0)
-    factor = np.exp(rng.uniform(np.log(0.05), np.log(2.0), n))
-    versions = {"tau": np.where(has_own_slopes, tau, 0.0), "sigma_size": sigma_size, "sigma_run": sigma_run}
-    return versions | {"noise_factor": factor, "floor": floor}, has_own_slopes, has_floor
-
-
-def _log_likelihood(design, place, points, link, versions) -> np.ndarray:
-    """Return the restricted log likelihood of versions, shape (h,)."""
-    z, stretch = _link_values(link, points, versions["floor"])
-    parts = (versions["tau"], versions["sigma_size"], versions["sigma_run"], versions["noise_factor"])
-    root = np.linalg.cholesky(_covariance(*place, points.noise, stretch, parts))
-    right = np.concatenate([np.broadcast_to(design, (len(z), *design.shape)), z[..., None]], axis=2)
-    whitened = np.linalg.solve(root, right)
-    inner = np.swapaxes(whitened, 1, 2) @ whitened
-    k = design.shape[1]
-    information, cross, total = inner[:, :k, :k], inner[:, :k, k], inner[:, k, k]
-    square = total - np.einsum("hk,hk->h", cross, np.linalg.solve(information, cross[..., None])[..., 0])
-    value = -np.log(np.einsum("hnn->hn", root)).sum(axis=1) - np.linalg.slogdet(information)[1] / 2 - square / 2
-    return value - (np.log(points.y - versions["floor"][:, None]).sum(axis=1) if link == "log" else 0.0)
-
-
-def _form_weights(weight, has_own_slopes, has_floor, link) -> dict[str, float]:
-    laws = [("power", ~has_floor), ("power_floor", has_floor)] if link == "log" else [("logit_linear", ~has_floor)]
-    slopes = [("shared_slope", ~has_own_slopes), ("own_slopes", has_own_slopes)]
-    return {f"{law}/{kind}": float(weight[a & b].sum()) for law, a in laws for kind, b in slopes}

@@ -7,16 +7,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.fits import Fit, FitError, fit_by
-from astraios_analysis.laws import LOGIT_LINEAR, Law
+from astraios_analysis.fits import Fit
 from astraios_analysis.metrics import DATASETS
-from astraios_analysis.schema import METHODS
 
 # Beyond ten times the largest fitted size the released grid (a factor of 13.6 in all) says next to nothing.
 MAX_REACH = 10.0
 LEVELS = (0.5, 0.8, 0.95)
-# On the logit scale: no two measured scores that differ are this close.
-_NO_SCATTER = 1e-9
 Kind = Literal["mean", "observation"]
 KINDS: tuple[Kind, ...] = ("observation", "mean")
 
@@ -159,109 +155,17 @@ def predictable_datasets(frame: pd.DataFrame) -> list[str]:
     return [name for name, d in DATASETS.items() if d.primary_metric and measured.get(name, 0) >= 3]
 
 
-def require_reach(n_params: float, fit: Fit, *, force: bool) -> None:
+def require_reach(n_params: float, x_range: tuple[float, float], *, force: bool) -> None:
     """Refuse sizes further than `MAX_REACH` beyond the fitted range, unless forced.
 
     Raises
     ------
     PredictionError
     """
-    beyond = reach(n_params, fit.x_range)
+    beyond = reach(n_params, x_range)
     if beyond > MAX_REACH and not force:
         raise PredictionError(
             f"{n_params:.4g} parameters lie {beyond:.1f} times beyond the fitted range "
-            f"({fit.x_range[0]:.4g} to {fit.x_range[1]:.4g}); the limit is {MAX_REACH:g} times. "
+            f"({x_range[0]:.4g} to {x_range[1]:.4g}); the limit is {MAX_REACH:g} times. "
             "Add runs nearer to that size, or insist with --force"
         )
-
-
-def _require_scatter(fitted: Fit, dataset: str, method: str) -> None:
-    """Refuse points that lie on one line exactly: they would give an interval of no width, which nothing supports."""
-    if np.sqrt(fitted.size_variance + fitted.residual_variance) < _NO_SCATTER:
-        raise PredictionError(
-            f"{dataset}: the scores that {method} is fitted to are equal or lie on one line, so nothing shows how far "
-            "a new run may fall from it; measure more sizes or more problems"
-        )
-
-
-def predict_scores(
-    frame: pd.DataFrame,
-    dataset: str,
-    methods: list[str],
-    size: str,
-    n_params: float,
-    *,
-    law: Law = LOGIT_LINEAR,
-    force: bool = False,
-) -> list[dict]:
-    """Predict a data set's primary score for methods at one size, with every level and kind of interval.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Primary scores (`scores.primary_frame`).
-    dataset : str
-    methods : list of str
-    size : str
-        How the caller named the size; kept in the output.
-    n_params : float
-        The size in base parameters.
-    law : Law
-    force : bool
-        Allow sizes beyond `MAX_REACH`.
-
-    Returns
-    -------
-    list of dict
-        ``size, n_params, method, quantity, value, intervals, reach, weights`` and, for the reader, ``metric, pooling,
-        sizes_fitted, dof``.
-
-    Raises
-    ------
-    PredictionError
-        If the data cannot support it.
-    """
-    require_predictable(frame, dataset)
-    own = frame[(frame["dataset"] == dataset) & ~frame["held_out"].astype(bool)]
-    try:
-        fits = fit_by(own, law)
-    except FitError as error:
-        raise PredictionError(f"{dataset}: {error}") from error
-    out = []
-    for method in methods:
-        if method not in fits:
-            raise PredictionError(
-                f"{method} has no score on {dataset} to fit; choose from {', '.join(m for m in METHODS if m in fits)}"
-            )
-        fitted = fits[method]
-        require_reach(n_params, fitted, force=force)
-        _require_scatter(fitted, dataset, method)
-        central = predict(fitted, np.array([n_params]), method)[0]
-        out.append(
-            {
-                "size": size,
-                "n_params": n_params,
-                "method": method,
-                "quantity": dataset,
-                "metric": DATASETS[dataset].primary_metric,
-                "value": central.y,
-                "intervals": _intervals(fitted, n_params, method),
-                "reach": central.reach,
-                "weights": {f"{law.name}/{fitted.pooling}": 1.0},
-                "pooling": fitted.pooling,
-                "sizes_fitted": _sizes(own, fitted),
-                "dof": fitted.dof,
-            }
-        )
-    return out
-
-
-def _intervals(fitted: Fit, n_params: float, method: str) -> list[dict]:
-    wanted = [(level, kind) for kind in KINDS for level in LEVELS]
-    found = [predict(fitted, np.array([n_params]), method, level=level, kind=kind)[0] for level, kind in wanted]
-    return [{"level": p.level, "kind": p.kind, "lower": p.lower, "upper": p.upper} for p in found]
-
-
-def _sizes(frame: pd.DataFrame, fitted: Fit) -> list[str]:
-    of_groups = frame[frame["method"].isin(fitted.groups)] if fitted.pooling == "per_method" else frame
-    return of_groups.drop_duplicates("n_params_base").sort_values("n_params_base")["size"].tolist()

@@ -111,8 +111,4 @@ def _average(frame: pd.DataFrame, link: Link) -> PooledPoints:
 def without_largest(points: PooledPoints) -> tuple[PooledPoints, PooledPoints]:
     """Split points into those of smaller sizes and those of the largest."""
     is_last = points.n_params == points.n_params.max()
-    parts = []
-    for rows in (~is_last, is_last):
-        arrays = (points.n_params[rows], points.y[rows], points.method[rows], points.noise[rows])
-        parts.append(PooledPoints(*arrays, points.seed_variance, points.n_seeds))
-    return parts[0], parts[1]
+    return points.keep(~is_last), points.keep(is_last)

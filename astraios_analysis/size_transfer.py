@@ -2,8 +2,10 @@
 
 At each x the smaller models' log losses lie on a line in log size; its slope is drawn towards the common slope of all
 families of the same task, because three or four sizes alone do not bound it, and a model that lies off its family's
-line at every x (another tokenizer, another language) counts less. The width of intervals is the error of the same
-prediction one size earlier: the largest training size of every family held out.
+line at every x (another tokenizer, another language) counts less. The width of intervals comes from the errors of the
+same prediction one size earlier (the largest training size of every family held out), each in units of what the line's
+own leverage lets expect: few sizes and a long way to go make a prediction less sure than many and a short one. A scale
+from few families is itself unsure, hence Student's t.
 """
 
 from collections.abc import Sequence
@@ -12,12 +14,13 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.csv_backtests import EXTRAPOLATE, TRAIN, Group, score_group
-from astraios_analysis.forecasts import Forecast
+from astraios_analysis.forecasts import student_forecast
 from astraios_analysis.points import PointsError
 
 SIZE_PROCEDURE = (
     "a line in log size at each x, its slope drawn towards that of all families, models weighted robustly; the width "
-    "of intervals is the error of the same prediction for the largest training size of each family"
+    "of intervals is the error of the same prediction for the largest training size of each family, scaled by "
+    "leverage; Student's t with as many degrees of freedom as there are families"
 )
 # In squared log sizes: a family whose sizes spread over this much has half the say on its slope.
 _SLOPE_PRIOR = 0.5
@@ -43,8 +46,16 @@ def common_slopes(tables: Sequence[pd.DataFrame]) -> pd.Series:
     return top / bottom
 
 
-def predict_at(table: pd.DataFrame, slopes: pd.Series, n_params: float) -> pd.Series:
-    """Return the predicted log loss of a model of ``n_params`` at each x of a family's table."""
+def predict_at(table: pd.DataFrame, slopes: pd.Series, n_params: float) -> tuple[pd.Series, float]:
+    """Predict the log loss of a model of ``n_params`` at each x of a family's table.
+
+    Returns
+    -------
+    level : Series
+        By x.
+    leverage : float
+        Variance of the line there in units of a model's scatter around it.
+    """
     p = np.log(table.index.get_level_values(0).to_numpy(dtype=float) / n_params)
     z, prior = table.to_numpy(), slopes.reindex(table.columns).to_numpy()
     weights = np.ones(len(p))
@@ -54,7 +65,7 @@ def predict_at(table: pd.DataFrame, slopes: pd.Series, n_params: float) -> pd.Se
         level, slope = np.linalg.solve(left, right)
         scatter = np.sqrt(np.mean((z - level - np.outer(p, slope)) ** 2, axis=1))
         weights = np.minimum(1, max(np.median(scatter), _MIN_SCATTER) / np.maximum(scatter, 1e-12))
-    return pd.Series(level, index=table.columns)
+    return pd.Series(level, index=table.columns), float(np.linalg.inv(left)[0, 0])
 
 
 def backtest_sizes(
@@ -87,23 +98,28 @@ def _backtest_task(rows: pd.DataFrame, key: dict, columns: tuple[str, ...]) -> l
     train = {name: part[part[split] == TRAIN] for name, part in rows.groupby(family, sort=False)}
     tables = {name: _table(part, x, y, size) for name, part in train.items() if len(part)}
     slopes = common_slopes(list(tables.values()))
-    scale = _inner_scale(tables)
+    scale, n_errors = _inner_scale(tables)
     found = []
     for name, part in rows.groupby(family, sort=False):
         test = part[part[split] == EXTRAPOLATE]
         if test.empty or name not in tables:
             continue
         for n_params, own in test.groupby(size):
-            level = predict_at(tables[name], slopes, float(n_params))
+            level, leverage = predict_at(tables[name], slopes, float(n_params))
             own = own[own[x].isin(level.index)]
             centre = level.reindex(own[x]).to_numpy()
-            forecast = Forecast(centre[None], np.full((1, len(centre)), scale), np.ones(1), {"size_line": 1.0})
+            spread = np.full(len(centre), scale * np.sqrt(1 + leverage))
+            forecast = student_forecast(centre, spread, n_errors, "size_line")
             found.append(score_group(Group({**key, family: str(name)}, train[name], own), forecast, y))
     return found
 
 
-def _inner_scale(tables: dict[str, pd.DataFrame]) -> float:
-    """Return the root mean square error of predicting each family's largest training size from the smaller ones."""
+def _inner_scale(tables: dict[str, pd.DataFrame]) -> tuple[float, int]:
+    """Return the scatter of models around their lines that errors one size earlier show, and how many there are.
+
+    Each family's largest training size is predicted from the smaller ones; the error's variance is the scatter's times
+    1 + leverage.
+    """
     squares = []
     for name, table in tables.items():
         sizes = table.index.get_level_values(0)
@@ -111,8 +127,8 @@ def _inner_scale(tables: dict[str, pd.DataFrame]) -> float:
         if len(inner[name]) == 0:
             continue
         slopes = common_slopes([t for t in inner.values() if len(t)])
-        error = predict_at(inner[name], slopes, float(sizes.max())) - table[sizes == sizes.max()].mean()
-        squares.append(np.mean(error**2))
+        level, leverage = predict_at(inner[name], slopes, float(sizes.max()))
+        squares.append(np.mean((level - table[sizes == sizes.max()].mean()) ** 2) / (1 + leverage))
     if not squares:
         raise PointsError("no family has two training sizes, so nothing shows how wrong a prediction by size is")
-    return float(np.sqrt(np.mean(squares)))
+    return float(np.sqrt(np.mean(squares))), len(squares)

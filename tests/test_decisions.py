@@ -51,7 +51,7 @@ class TestForecast:
 
     def test_without_losses_a_score_has_its_own_law_only(self):
         found = forecast_score(simulate(val_loss=None), FIX, ["lora"], LARGEST)
-        assert set(found.weights) == {"logit_linear/shared_slope", "logit_linear/own_slopes"}
+        assert set(found.weights) == {f"logit_linear/{p}" for p in ("shared_slope", "own_slopes", "no_pooling")}
         with pytest.raises(PredictionError, match="these runs have no validation loss, so none is predicted"):
             forecast_loss(simulate(val_loss=None), ["lora"], LARGEST)
 

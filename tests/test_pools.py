@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
+from astraios_analysis.pool_fits import fit_pool
 from astraios_analysis.pooled_points import PooledPoints, PoolError
-from astraios_analysis.pools import fit_pool
 from astraios_analysis.scale_points import read_points, without_largest
 
 SIZES = np.array([1e4, 5e4, 2e5, 8e5])
