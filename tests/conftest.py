@@ -1,6 +1,10 @@
-"""Records to test with, and the reference data that the project does not carry, for tests marked `reference`."""
+"""Records to test with, a browser, and the reference data that the project does not carry.
+
+Tests marked `reference` need that data; tests marked `browser` need Chromium and the package that drives it.
+"""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,35 @@ from astraios_analysis.records import Cost, ProblemCounts, Provenance, RunRecord
 from astraios_analysis.released import load_released
 
 VARIABLE = "ASTRAIOS_REFERENCE"
+
+BROWSERS = "chromium", "chromium-browser", "google-chrome"
+"""Names under which distributions install Chromium or what is built from it."""
+
+BROWSER_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def pytest_configure(config):
+    """Declare the marker of what opens pages."""
+    config.addinivalue_line("markers", "browser: opens pages in headless Chromium; skipped where that is missing")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where ASTRAIOS_REQUIRE_BROWSER is set, a test marked `browser` fails instead of skipping for want of one."""
+    report = yield
+    if report.skipped and os.environ.get("ASTRAIOS_REQUIRE_BROWSER") and item.get_closest_marker("browser"):
+        reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+        if reason.startswith("needs a browser"):
+            report.outcome, report.longrepr = "failed", f"skipped, though ASTRAIOS_REQUIRE_BROWSER is set: {reason}"
+    return report
 
 
 def pytest_collection_modifyitems(items):
@@ -28,6 +61,23 @@ def pytest_collection_modifyitems(items):
 def reference_folder():
     """Folder of the reference data; only for tests marked `reference`."""
     return Path(os.environ[VARIABLE])
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium for pages; only for tests marked `browser`.
+
+    It lives as long as a test module and no longer: while it does, this thread has a running event loop, and
+    nothing that starts another one there (papermill does) works.
+    """
+    driver = pytest.importorskip("playwright.sync_api", reason="needs a browser: install the package playwright")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"needs a browser: install chromium (looked for {', '.join(BROWSERS)})")
+    with driver.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=list(BROWSER_ARGUMENTS))
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")
