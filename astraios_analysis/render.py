@@ -24,6 +24,7 @@ NOTEBOOKS = (
     "scale_transfer",
     "predictions",
     "claims",
+    "explore",
 )
 FOLDER_PARAMETERS = ("data_dir", "figures_dir")
 REPORT = "report.html"
