@@ -98,7 +98,7 @@ class Explorer:
         self._options = {grid: options_of(records) for grid, records in runs.items()}
         self._outcomes: OrderedDict = OrderedDict()
         self._explored: OrderedDict = OrderedDict()
-        self._is_updating, self._waiting = False, None
+        self._is_updating, self._waiting, self._target = False, None, 10.0
         self._make_widgets()
         self._show_grid()
         for widget in self._inputs.values():
@@ -145,6 +145,9 @@ class Explorer:
     def choice(self) -> Choice:
         """What the widgets say."""
         values = {name: widget.value for name, widget in self._inputs.items() if name != "grid"}
+        # What comes back from a page has been through logarithms; a target that was not moved stays what it was.
+        if np.isclose(values["target"], self._target, rtol=1e-6):
+            values["target"] = self._target
         return Choice(level=self.level, **{name: v or () if name == "methods" else v for name, v in values.items()})
 
     def _on_change(self, change: dict) -> None:
@@ -196,11 +199,14 @@ class Explorer:
         out = {record.size for record in self.records if record.held_out} | set(self._inputs["held_out"].value)
         fitted = inputs.loc[~inputs["size"].isin(out) & inputs["x"].notna(), "x"]
         largest = float(fitted.max()) if len(fitted) else 1.0
-        low, high = np.log10(largest), np.log10(largest * MAX_REACH)
+        wished = now.target if keep and now.target else 2 * largest
+        self._target = float(np.clip(wished, largest, largest * MAX_REACH))
+        # The slider knows whole steps from its lower end only: that end is moved so that the target is one of them.
+        steps = np.floor((np.log10(self._target) - np.log10(largest)) / slider.step + 1e-9)
+        low, high = np.log10(self._target) - steps * slider.step, np.log10(largest * MAX_REACH) + 1e-9
         slider.min = min(low, slider.min)
         slider.max, slider.min = high, low
-        wished = now.target if keep and now.target else 2 * largest
-        slider.value = float(np.clip(wished, largest, largest * MAX_REACH))
+        slider.value = self._target
 
     def _show(self) -> None:
         """Show what follows from the widgets; what cannot be answered is said in place of the plot."""

@@ -266,8 +266,8 @@ FIGURES: dict[str, FigureSpec] = {
             "against the parameters of the base model with {level} intervals; a law whose shape methods share (solid "
             "over the fitted sizes, dashed beyond) and prediction intervals for a new run at {target} parameters, or "
             "at the held-out size of a grid out of its reach. Right: the largest fitted size predicted from the "
-            "smaller ones with {level} prediction intervals; dots predict no change. Bars that leave the frame are in the "
-            "table.",
+            "smaller ones with {level} prediction intervals; dots predict no change. Bars that leave the frame are in "
+            "the table.",
             ("value", *_RESAMPLED, "predicted", "reach"),
         ),
     )
