@@ -88,16 +88,25 @@ def page(browser, lab):
     page = context.new_page()
     page.goto(lab)
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
-    # Before the kernel is there, running does nothing.
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    run_all(page)
     page.wait_for_selector(f"{PICTURE}[src^=blob]")
     wait_for_certificate(page)
     yield page
     context.close()
 
 
+def run_all(page):
+    """Run all cells; before the kernel is there and the notebook has the focus, the command does nothing."""
+    started = r"/\[(\*|\d+)\]/.test(document.querySelector('.jp-NotebookPanel').innerText)"
+    deadline = time.monotonic() + PATIENCE
+    while not page.evaluate(started) and time.monotonic() < deadline:
+        page.locator(".jp-NotebookPanel .jp-Cell").first.click()
+        page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        page.wait_for_timeout(2000)
+
+
 def wait_for_certificate(page):
+    """Wait until profile intervals are there."""
     page.wait_for_function("!document.querySelector('.jp-NotebookPanel').innerText.includes('are being computed')")
 
 
