@@ -245,7 +245,9 @@ def line_table(exploration: Exploration) -> pd.DataFrame:
         low, high = _range_of(exploration.curve, fitted, method)
         predicted = exploration.predictions.loc[exploration.predictions["method"] == method, "x"]
         ends = [low, high, *predicted, *exploration.models.loc[exploration.models["method"] == method, "x"]]
-        x = np.unique([*np.geomspace(min(ends), max(ends), N_LINE_POINTS)[1:-1], *ends])
+        # Four digits: the last bits of a power differ between machines, and a table of what is drawn should not.
+        between = [float(f"{point:.4g}") for point in np.geomspace(min(ends), max(ends), N_LINE_POINTS)[1:-1]]
+        x = np.unique([*between, *ends])
         value = exploration.curve.centre(method, x)
         beyond = (x < low * (1 - 1e-12)) | (x > high * (1 + 1e-12))
         parts.append(pd.DataFrame({"method": method, "x": x, "value": value, "is_extrapolated": beyond}))
