@@ -11,7 +11,8 @@ SEARCH_HELP = """\
 Search learning rates for the methods of a grid.
 
 Every method is trained at the grid's smallest size with a pilot seed, at rates a factor of two apart, until the rate
-with the smallest validation loss has a larger and a smaller one beside it. No test score is looked at.
+with the smallest validation loss has a larger and a smaller one beside it. No test score is looked at. With several
+prompt lengths, the rates of each are searched.
 """
 
 SEARCH_EPILOG = """\
@@ -23,6 +24,7 @@ Exit status: 0; 2 with a message when a rate cannot be found; 130 after Ctrl-C.
 examples:
   python -m training grid search --preset smoke
   python -m training grid search --preset smoke --method ptuning --out build/ptuning.csv
+  python -m training grid search --preset mini --method ptuning --virtual-tokens 1 4 10 30
 """
 
 
@@ -37,6 +39,14 @@ def add_search_action(actions: Any) -> None:
     )
     searched.add_argument("--preset", metavar="NAME", required=True, help="the grid")
     searched.add_argument("--method", metavar="METHOD", nargs="+", action="extend", help="methods (default: all)")
+    searched.add_argument(
+        "--virtual-tokens",
+        metavar="N",
+        type=int,
+        nargs="+",
+        action="extend",
+        help="P-Tuning: prompt lengths (default: the grid's)",
+    )
     searched.add_argument(
         "--runs", metavar="DIR", type=Path, help="folder of the trials' records (default: build/runs/PRESET_search)"
     )
@@ -54,7 +64,13 @@ def _search(arguments: argparse.Namespace) -> int:
 
     runs_dir = arguments.runs or Path("build/runs") / f"{grid.name}_search"
     trials = search(
-        grid, runs_dir, arguments.cache, jobs=worker_count(arguments), methods=arguments.method, report=note
+        grid,
+        runs_dir,
+        arguments.cache,
+        jobs=worker_count(arguments),
+        methods=arguments.method,
+        virtual_tokens=arguments.virtual_tokens,
+        report=note,
     )
     out = arguments.out or runs_dir / "learning_rates.csv"
     write_trials(trials, out)

@@ -78,7 +78,7 @@ def smoke() -> Grid:
             warmup_steps=20,
             validate_every=100,
         ),
-        loop=LoopSettings(layout="documents"),
+        loop=LoopSettings(layout="documents", micro_batch=8),
         n_validation=256,
     )
 
@@ -103,7 +103,7 @@ def mini() -> Grid:
         seeds=(0, 1, 2),
         schedule=Schedule(
             steps=200,
-            global_batch=16,
+            global_batch=32,
             sequence_length=_EMBEDDED_LENGTH,
             learning_rate=4e-2,
             warmup_steps=12,
@@ -112,25 +112,25 @@ def mini() -> Grid:
         learning_rates={
             "fft": 3.2e-2,
             "lora": 4e-2,
-            "ptuning": 1.6e-1,
+            "ptuning": 2e-2,
             "ia3": 4e-2,
             "adapterh": 1.6e-1,
-            "adapterp": 8e-2,
+            "adapterp": 3.2e-1,
             "parallel": 1.6e-1,
         },
         reference_width=sizes[0].d_model,
-        width_exponents={"fft": 1.0, "adapterh": 1.0, "parallel": 1.0},
+        width_exponents={"fft": 1.0, "adapterh": 1.0, "adapterp": 1.0, "parallel": 1.0},
         data=CorpusSettings().label,
         pretraining=Schedule(
-            steps=700,
+            steps=1200,
             global_batch=32,
             sequence_length=_EMBEDDED_LENGTH,
             learning_rate=1.35e-2,
             warmup_steps=40,
-            validate_every=175,
+            validate_every=300,
         ),
         pretraining_instructions=0.02,
-        loop=LoopSettings(layout="documents"),
+        loop=LoopSettings(layout="documents", micro_batch=8),
         n_validation=256,
     )
 

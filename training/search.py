@@ -56,6 +56,8 @@ class Trial(BaseModel):
         Pilot seed.
     steps : int
         Optimiser steps.
+    virtual_tokens : int or None
+        P-Tuning: length of the prompt; None for other methods.
     learning_rate : float
         Peak learning rate.
     val_loss, val_loss_se : float or None
@@ -64,7 +66,7 @@ class Trial(BaseModel):
     base_val_loss : float or None
         The same loss before the first step.
     chosen : bool
-        Whether its validation loss is the smallest of the method.
+        Whether its validation loss is the smallest of the method (of the method and the prompt length).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +75,7 @@ class Trial(BaseModel):
     size: str
     seed: NonNegativeInt
     steps: PositiveInt
+    virtual_tokens: PositiveInt | None = None
     learning_rate: PositiveFloat
     val_loss: float | None
     val_loss_se: float | None
@@ -87,6 +90,7 @@ def search(
     *,
     jobs: int,
     methods: Sequence[str] | None = None,
+    virtual_tokens: Sequence[int] | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> tuple[Trial, ...]:
     """Try learning rates for the methods of a grid, until the best of each lies inside the range that was tried.
@@ -101,6 +105,9 @@ def search(
         Worker processes.
     methods : sequence of str, optional
         Tuning methods; all of the grid without it.
+    virtual_tokens : sequence of int, optional
+        P-Tuning: lengths of the prompt, each searched for itself; the grid's alone without it. A method that stays
+        near its base at every rate of every length does so by itself, and not for want of a better setting.
     report : callable, optional
         Is given a line of progress at a time.
 
@@ -112,34 +119,60 @@ def search(
     Raises
     ------
     ValueError
-        If a method is not in the grid, no rate of a method gives a loss, or the best rate of one is still at the edge
-        after eight rounds.
+        If a method is not in the grid, prompt lengths are given without P-Tuning, no rate of a method gives a loss, or
+        the best rate of one is still at the edge after eight rounds.
     """
-    rates = {method: set(START_RATES[method]) for method in METHODS if method in (methods or grid.methods)}
+    chosen = [method for method in METHODS if method in (methods or grid.methods)]
+    if virtual_tokens and "ptuning" not in chosen:
+        raise ValueError(f"prompt lengths belong to ptuning, and the methods are {', '.join(chosen)}; add ptuning")
+    rates = {
+        (method, length): set(START_RATES[method])
+        for method in chosen
+        for length in ((virtual_tokens or (None,)) if method == "ptuning" else (None,))
+    }
     for _ in range(_MOST_ROUNDS):
-        specs = [trial_spec(grid, method, rate) for method, tried in rates.items() for rate in sorted(tried)]
-        launch(specs, runs_dir, cache_dir, jobs=jobs, report=report)
-        trials = read_trials(specs, runs_dir)
-        more = {method: grow([t for t in trials if t.method == method]) for method in rates}
+        specs = {
+            searched: [trial_spec(grid, searched[0], rate, searched[1]) for rate in sorted(tried)]
+            for searched, tried in rates.items()
+        }
+        launch([spec for of_one in specs.values() for spec in of_one], runs_dir, cache_dir, jobs=jobs, report=report)
+        trials = {searched: read_trials(of_one, runs_dir) for searched, of_one in specs.items()}
+        more = {searched: grow(of_one) for searched, of_one in trials.items()}
         if not any(more.values()):
-            return trials
-        for method, new in more.items():
-            rates[method] |= new
-    open_ends = ", ".join(method for method, new in more.items() if new)
+            return tuple(trial for of_one in trials.values() for trial in of_one)
+        for searched, new in more.items():
+            rates[searched] |= new
+    open_ends = ", ".join(method for (method, _), new in more.items() if new)
     raise ValueError(
         f"after {_MOST_ROUNDS} rounds the best learning rate of {open_ends} is still the smallest or largest tried; "
         "look at the losses, and change START_RATES in training/search.py"
     )
 
 
-def trial_spec(grid: Grid, method: str, learning_rate: float) -> RunSpec:
-    """Return the run that tries a rate: the grid's smallest size, the pilot seed, a grid name of its own."""
+def trial_spec(grid: Grid, method: str, learning_rate: float, virtual_tokens: int | None = None) -> RunSpec:
+    """Return the run that tries a rate: the grid's smallest size, the pilot seed, a grid name of its own.
+
+    Raises
+    ------
+    ValueError
+        If the prompt of so many virtual tokens and a row of the corpus are longer than the model's positions.
+    """
     changes = {
         "name": f"{grid.name}_search",
         "seeds": (PILOT_SEED,),
         "learning_rates": {method: learning_rate},
     }
-    return Grid(**{**dict(grid), **changes}).runs([grid.sizes[0].name], [method])[0]
+    spec = Grid(**{**dict(grid), **changes}).runs([grid.sizes[0].name], [method])[0]
+    if virtual_tokens is None:
+        return spec
+    most = spec.size.n_positions - spec.schedule.sequence_length
+    if virtual_tokens > most:
+        raise ValueError(
+            f"a prompt of {virtual_tokens} virtual tokens and rows of {spec.schedule.sequence_length} tokens are more "
+            f"than the {spec.size.n_positions} positions of {spec.size.name}; give at most {most}"
+        )
+    tuning = spec.tuning.model_copy(update={"virtual_tokens": virtual_tokens})
+    return spec.model_copy(update={"tuning": tuning})
 
 
 def grow(trials: Sequence[Trial]) -> set[float]:
@@ -216,6 +249,7 @@ def _trial(spec: RunSpec, record: RunRecord | None, best: Mapping[str, float]) -
         size=spec.size.name,
         seed=spec.seed,
         steps=spec.schedule.steps,
+        virtual_tokens=spec.tuning.virtual_tokens,
         learning_rate=spec.schedule.learning_rate,
         val_loss=loss,
         val_loss_se=None if record is None else record.val_loss_se,

@@ -36,8 +36,11 @@ class CrossEntropy:
 
 
 def count_virtual_tokens(model: nn.Module) -> int:
-    """Return how many virtual tokens a tuned model puts before its input: those of P-Tuning, else 0."""
-    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+    """Return how many virtual tokens a tuned model puts before its input: those of P-Tuning, else 0.
+
+    A model inside ``disable_adapter()`` puts none: PEFT calls the base model then.
+    """
+    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning and not model._adapters_disabled:
         return model.active_peft_config.num_virtual_tokens
     return 0
 

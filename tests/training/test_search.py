@@ -90,3 +90,39 @@ def test_search_ends_with_the_best_rate_inside(tmp_path, monkeypatch):
     assert list(frame["learning_rate"]) == rates
     assert list(frame["val_loss"]) == [trial.val_loss for trial in trials]
     assert not math.isnan(frame["val_loss_se"].min())
+
+
+def test_prompt_lengths_are_searched_each_for_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(search_module, "START_RATES", {"ptuning": (1e-2,)})
+    trained = []
+
+    def launch(specs, *_folders, jobs, report):
+        trained.extend(specs)
+
+    def read(specs, runs_dir):
+        # A shorter prompt has its best at a larger rate.
+        losses = [abs(math.log2(spec.schedule.learning_rate * spec.tuning.virtual_tokens / 0.08)) for spec in specs]
+        return tuple(
+            search_module._trial(spec, None, {}).model_copy(update={"val_loss": loss, "chosen": loss == min(losses)})
+            for spec, loss in zip(specs, losses, strict=True)
+        )
+
+    monkeypatch.setattr(search_module, "launch", launch)
+    monkeypatch.setattr(search_module, "read_trials", read)
+    trials = search(TINY.tiny_grid(), tmp_path, tmp_path, jobs=1, methods=["ptuning"], virtual_tokens=[2, 8])
+    best = {trial.virtual_tokens: trial.learning_rate for trial in trials if trial.chosen}
+    assert best == pytest.approx({2: 4e-2, 8: 1e-2})
+    assert len({spec.run_id for spec in trained if spec.schedule.learning_rate == 1e-2}) == 2
+
+
+def test_prompt_lengths_without_p_tuning(tmp_path):
+    with pytest.raises(ValueError, match=r"prompt lengths belong to ptuning, and the methods are lora; add ptuning"):
+        search(TINY.tiny_grid(), tmp_path, tmp_path, jobs=1, methods=["lora"], virtual_tokens=[2])
+
+
+def test_a_prompt_longer_than_the_positions_allow():
+    grid = TINY.tiny_grid()
+    most = grid.sizes[0].n_positions - grid.schedule.sequence_length
+    assert trial_spec(grid, "ptuning", 0.1, most).tuning.virtual_tokens == most
+    with pytest.raises(ValueError, match=f"a prompt of {most + 1} virtual tokens .* give at most {most}"):
+        trial_spec(grid, "ptuning", 0.1, most + 1)

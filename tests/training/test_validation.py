@@ -74,6 +74,15 @@ class TestTokenLosses:
         assert torch.equal(losses > 0, batch.targets != IGNORED)
         assert int((losses > 0).sum()) == batch.n_targets == sum(len(tokens) - 1 for tokens, _ in rows)
 
+    def test_with_the_adapter_disabled_equal_those_of_the_base_model(self, rows):
+        model = RUNS.tuned_model("ptuning").eval()
+        tuned = score(model, rows)
+        with model.disable_adapter():
+            assert count_virtual_tokens(model) == 0
+            disabled = score(model, rows)
+        assert disabled.loss == score(model.get_base_model(), rows).loss
+        assert disabled.loss != tuned.loss
+
     def test_leave_out_the_token_that_ptuning_scores_itself(self, rows):
         model = RUNS.tuned_model("ptuning").eval()
         tokens = torch.tensor([rows[0][0]])

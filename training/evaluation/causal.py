@@ -47,9 +47,7 @@ class CausalModel:
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel, pad_token_id: int) -> None:
-        # With a disabled adapter, PEFT calls the base model: there are no virtual tokens then.
-        is_enabled = not getattr(model, "_adapters_disabled", False)
-        self.n_virtual = count_virtual_tokens(model) if is_enabled else 0
+        self.n_virtual = count_virtual_tokens(model)
         if self.n_virtual and model.active_peft_config.peft_type not in _EMBEDDED_PROMPTS:
             raise ValueError(
                 f"adapter of type {model.active_peft_config.peft_type.value} is prompt learning without embedded "
