@@ -112,8 +112,8 @@ def wait_for_certificate(page):
 
 def choose(page, description, *values):
     """Choose in the list with that label."""
-    box = page.locator(".jupyter-widgets").filter(has=page.get_by_text(description, exact=True)).locator("select")
-    box.last.select_option(label=list(values))
+    box = page.locator(".widget-inline-hbox").filter(has=page.get_by_text(description, exact=True))
+    box.locator("select").select_option(label=list(values))
 
 
 def shown(page):
