@@ -94,7 +94,9 @@ class PartialReport:
         return "\n".join(lines + [f"  {item}: {text}" for item, text in self.checklist.items()])
 
 
-def partial_report(law: Law, points: Points, objective: Objective, *, level: float, seed: int) -> PartialReport:
+def partial_report(
+    law: Law, points: Points, objective: Objective, *, level: float, seed: int, n_draws: int = N_DRAWS
+) -> PartialReport:
     """Fit partly pooled laws and summarise their draws.
 
     Raises
@@ -108,7 +110,7 @@ def partial_report(law: Law, points: Points, objective: Objective, *, level: flo
         raise FitError("partial pooling has normal errors of the log: leave out --huber and --residual")
     has_floor = "E" in law.names
     pool = pool_partially(points.x, points.y, points.group, has_floor=has_floor)
-    drawn = pool.draw(N_DRAWS, np.random.default_rng(seed))
+    drawn = pool.draw(n_draws, np.random.default_rng(seed))
     amplitudes = drawn.amplitudes()
     draws = {"E": drawn.floor} if has_floor else {}
     draws |= {"alpha": drawn.common_exponent}
@@ -124,6 +126,6 @@ def partial_report(law: Law, points: Points, objective: Objective, *, level: flo
         "objective": "marginal likelihood of normal log residuals; effects integrated by Laplace's approximation",
         "starts": "none: the floor and the variance ratios are integrated over a grid",
         "window": f"{pool.n_obs} points of {len(pool.groups)} groups, {points.x_names[0]} {low:.4g} to {high:.4g}",
-        "intervals": f"{100 * level:g} % posterior, {N_DRAWS} draws, seed {seed}",
+        "intervals": f"{100 * level:g} % posterior, {n_draws} draws, seed {seed}",
     }
     return PartialReport(law, pool, draws, level, identified, checklist)

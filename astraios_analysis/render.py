@@ -35,6 +35,7 @@ NOTEBOOKS = (
     "scale_transfer",
     "predictions",
     "claims",
+    "explore",
 )
 FOLDER_PARAMETERS = ("data_dir", "figures_dir")
 REPORT = "report.html"

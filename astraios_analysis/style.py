@@ -94,16 +94,18 @@ def dodge(n_params: Iterable[float], method: str, spread: float = 1.0) -> np.nda
     return np.asarray(list(n_params), dtype=float) * 10 ** (_DODGE * spread * position)
 
 
-def draw_methods(axes: Axes, table: pd.DataFrame, *, line: bool = True, hollow: bool = False) -> None:
+def draw_methods(
+    axes: Axes, table: pd.DataFrame, *, line: bool = True, hollow: bool = False, spread: float = 1.0
+) -> None:
     """Draw measured points with their intervals, method by method.
 
     ``table`` has ``method, n_params_base, value, lower, upper``; ``line`` joins a method's points; ``hollow`` marks
-    them as held out.
+    them as held out; ``spread`` is that of `dodge`.
     """
     for method, rows in table.groupby("method", sort=False):
         style = METHOD_STYLES[method]
         rows = rows.sort_values("n_params_base")
-        x, y = dodge(rows["n_params_base"], method), rows["value"].to_numpy(dtype=float)
+        x, y = dodge(rows["n_params_base"], method, spread), rows["value"].to_numpy(dtype=float)
         error = np.vstack([y - rows["lower"].to_numpy(dtype=float), rows["upper"].to_numpy(dtype=float) - y])
         axes.errorbar(
             x,

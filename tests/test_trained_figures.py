@@ -10,6 +10,7 @@ from simulated_grids import LARGEST, SIZES, World, simulate
 from astraios_analysis import figures, grids, regressions
 from astraios_analysis.claims import judge_claims
 from astraios_analysis.decisions import best_at_size_all, decisions_all
+from astraios_analysis.explorer.results import first_view
 from astraios_analysis.figures import gallery
 from astraios_analysis.figures.tasks import models_in
 from astraios_analysis.laws import LOGIT_LINEAR
@@ -102,6 +103,7 @@ def draw_all(records, folder):
         "backtest": (figures.backtest_panels, primary, datasets, LOGIT_LINEAR, 0.95),
         "small_against_large": (figures.small_against_large, primary, transfers),
         "rank_transfer": (figures.rank_transfer, transfers),
+        "explored_fit": (figures.explored_fit, runs.map(first_view)),
     }
     return {name: figures.draw(name, *call, figures_dir=folder) for name, call in calls.items()}
 

@@ -258,6 +258,18 @@ FIGURES: dict[str, FigureSpec] = {
             "written down before; claims that the records cannot test are named in the table.",
             ("effect", *_RESAMPLED, "p_value", "p_opposite", "p_holm"),
         ),
+        FigureSpec(
+            "explored_fit",
+            "A law, its prediction and its back-test",
+            "explore",
+            "What the explorer starts with: the validation loss, or without losses the score that most models have, "
+            "against the parameters of the base model with {level} intervals; a law whose shape methods share (solid "
+            "over the fitted sizes, dashed beyond) and prediction intervals for a new run at {target} parameters, or "
+            "at the held-out size of a grid out of its reach. Right: the largest fitted size predicted from the "
+            "smaller ones with {level} prediction intervals; dots predict no change. Bars that leave the frame are in "
+            "the table.",
+            ("value", *_RESAMPLED, "predicted", "reach"),
+        ),
     )
 }
 

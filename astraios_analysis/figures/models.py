@@ -62,6 +62,20 @@ def draw_seeds(axes: Axes, x: Sequence[float], y: Sequence[float], method: str) 
     )
 
 
+def draw_law(panel: Axes, x: pd.Series, y: pd.Series, fitted: tuple[float, float], colour: str) -> None:
+    """Draw a law, solid over the inputs fitted and dashed beyond; the dashed part starts where the solid one ends."""
+    for part, style in ((x.between(*fitted), "-"), (x <= fitted[0], "--"), (x >= fitted[1], "--")):
+        panel.plot(x[part], y[part], color=colour, linewidth=0.8, linestyle=style)
+
+
+def draw_prediction(panel: Axes, x: float, rows: pd.DataFrame, level: float, colour: str) -> None:
+    """Draw the 50 % prediction interval of a table (``lower, upper, level``) thick, and that of ``level`` thin."""
+    for wanted, width in ((level, 0.7), (0.5, 2.2)):
+        own = (rows["level"] == wanted).to_numpy()
+        for ends in rows[["lower", "upper"]].to_numpy(dtype=float)[own]:
+            panel.plot([x, x], ends, color=colour, linewidth=width, solid_capstyle="butt")
+
+
 def model_handles(table: pd.DataFrame) -> list[Line2D]:
     """Return legend entries for what a table has of single seeds and held-out sizes."""
     handles = []

@@ -9,7 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from astraios_analysis.backtests import backtest, summarise_backtest
-from astraios_analysis.figures.models import columns_for, draw_seeds, model_handles, split_held_out
+from astraios_analysis.figures.models import (
+    columns_for,
+    draw_law,
+    draw_prediction,
+    draw_seeds,
+    model_handles,
+    split_held_out,
+)
 from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.figures.tasks import models_in
 from astraios_analysis.fits import Fit, fit_by
@@ -160,13 +167,9 @@ def _scaling_panel(panel: Axes, rows: pd.DataFrame, target: float) -> None:
         colour = METHOD_STYLES[method].colour
         line = own[own["kind"] == "line"].sort_values("n_params_base")
         n_params = line["n_params_base"]
-        beyond = [(n_params <= smallest, "--"), (n_params >= largest, "--")]
-        for part, style in [(n_params.between(smallest, largest), "-"), *beyond]:
-            panel.plot(n_params[part], line["value"][part], color=colour, linewidth=0.8, linestyle=style)
+        draw_law(panel, n_params, line["value"], (smallest, largest), colour)
         x = float(dodge([target], method, spread=2)[0])
-        for level, width in ((0.95, 0.7), (0.5, 2.2)):
-            for row in own[(own["kind"] == "prediction") & (own["level"] == level)].to_dict("records"):
-                panel.plot([x, x], [row["lower"], row["upper"]], color=colour, linewidth=width, solid_capstyle="butt")
+        draw_prediction(panel, x, own[own["kind"] == "prediction"], 0.95, colour)
     sizes = [*rows.loc[rows["size"].notna(), "n_params_base"], round(target)]
     size_axis(panel, sizes, label=False, margin=1.45, label_width=0.18)
     panel.tick_params(axis="x", labelsize=6)
@@ -196,7 +199,7 @@ def backtest_panels(
     summary = summarise_backtest(table[table["is_drawn"]]).set_index("dataset")
     figure, axes = small_multiples(len(datasets), columns_for(datasets), row_height=2.05, sharey=True)
     for panel, name in zip(axes, datasets, strict=True):
-        _backtest_panel(panel, table[(table["dataset"] == name) & table["is_drawn"]])
+        draw_backtest(panel, table[(table["dataset"] == name) & table["is_drawn"]])
         panel.set_title(DATASETS[name].title, loc="left")
         verdict = _verdict(summary.loc[name]) if name in summary.index else "no method here has two smaller sizes"
         note(panel, verdict, width=34, reserve=3)
@@ -210,14 +213,17 @@ def backtest_panels(
     return figure, table
 
 
-def _backtest_panel(panel: Axes, rows: pd.DataFrame) -> None:
-    for position, method in enumerate(METHODS):
-        style = METHOD_STYLES[method]
-        for row in rows[rows["method"] == method].to_dict("records"):
-            panel.plot([row["lower"], row["upper"]], [position, position], color=style.colour, linewidth=0.9)
-            panel.plot(row["predicted"], position, "|", color=style.colour, markersize=8, markeredgewidth=1.4)
-            panel.plot(row["persistence"], position, ".", color=GREY, markersize=3)
-            panel.plot(row["measured"], position, style.marker, color=style.colour, markerfacecolor="white", zorder=3)
+def draw_backtest(panel: Axes, rows: pd.DataFrame) -> None:
+    """Draw what was held out against what was predicted, one line a method, on an axis of shares.
+
+    ``rows`` has ``method, measured, predicted, lower, upper, persistence``.
+    """
+    for row in rows.to_dict("records"):
+        position, style = METHODS.index(row["method"]), METHOD_STYLES[row["method"]]
+        panel.plot([row["lower"], row["upper"]], [position, position], color=style.colour, linewidth=0.9)
+        panel.plot(row["predicted"], position, "|", color=style.colour, markersize=8, markeredgewidth=1.4)
+        panel.plot(row["persistence"], position, ".", color=GREY, markersize=3)
+        panel.plot(row["measured"], position, style.marker, color=style.colour, markerfacecolor="white", zorder=3)
     panel.set_yticks(range(len(METHODS)), [METHOD_STYLES[method].label for method in METHODS])
     panel.set_ylim(len(METHODS) - 0.4, -0.6)
     panel.set_xlim(0, 1)
