@@ -11,6 +11,7 @@ from typing import Any
 
 from astraios_analysis.records import METHODS, known_method
 from training.commands_corpus import add_corpus_command
+from training.commands_estimate import add_estimate_command
 from training.commands_grid import add_grid_command
 from training.commands_score import add_score_command
 from training.config import Tuning
@@ -39,6 +40,7 @@ examples:
   {PROG} params                     parameters of the 28 published models
   {PROG} corpus --show 5            examples of the text that models are trained on
   {PROG} grid run --preset smoke    train the smallest grid
+  {PROG} estimate --help            operations, time and memory before a grid is trained
   {PROG} score --list               data sets that generations can be scored on
   {PROG} params --help              everything about a command
 """
@@ -105,6 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
     params.set_defaults(command=_params, parser=params)
     add_corpus_command(commands)
     add_grid_command(commands)
+    add_estimate_command(commands)
     add_score_command(commands)
     return parser
 

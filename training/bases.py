@@ -237,7 +237,8 @@ def _inputs(spec: RunSpec) -> dict[str, Any]:
         # A label changes no weight: grids share the bases they have in common.
         "size": spec.size.model_dump(mode="json", exclude={"name"}, exclude_none=True),
         "pretraining": None if spec.pretraining is None else spec.pretraining.model_dump(mode="json"),
-        "loop": spec.loop.model_dump(mode="json", exclude_none=True),
+        # How a frozen base is kept belongs to tuning.
+        "loop": spec.loop.model_dump(mode="json", exclude_none=True, exclude={"base_precision"}),
         **({} if spec.pretraining_instructions is None else {"instructions": spec.pretraining_instructions}),
         "data": spec.data,
         "seed": spec.seed,
