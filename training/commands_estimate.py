@@ -39,7 +39,9 @@ they measured, each size predicted from the others. The default peak is of bfloa
 With --json a single object {{machine, cells, grid, measured}}, and nothing else: cells are objects {{run_id, size,
 method, seed, n_params, n_params_updated, n_tokens, flop, flop_spent, memory_gib, memory_parts_gib, fits, plan,
 device_seconds, seconds}}, grid {{n_runs, n_unfit, flop, device_seconds, seconds}}, measured null or {{folder, tflops,
-tokens_per_row, runs, by_size}}. Exit status: 0; 1 where a run fits on no number of GPUs that there are; 2 for wrong arguments.
+tokens_per_row, runs, by_size}}.
+
+Exit status: 0; 1 where a run fits on no number of GPUs that there are; 2 for wrong arguments.
 
 examples:
   {PROG} estimate --preset starcoderbase

@@ -270,8 +270,7 @@ class RunSpec(_Spec):
     Raises
     ------
     pydantic.ValidationError
-        If a value is out of range, or ``loop`` says when to write checkpoints (no number depends on that) or, for full
-        fine-tuning, how a frozen base is kept.
+        If a value is out of range, or ``loop`` has what is no part of the run: checkpoints, or a base it does not have.
     """
 
     grid: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]

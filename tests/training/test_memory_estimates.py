@@ -15,24 +15,25 @@ from training.models import scratch_config
 from training.tuning import apply_tuning
 from training.validation import count_virtual_tokens, token_losses
 
-ROWS, LENGTH = 2, 48
+ROWS, LENGTH = 2, 50
 PUBLISHED = {(run.size.name, run.tuning.method): run for run in preset("starcoderbase").runs()}
 
 
 def kept_bytes(n_layers, method, precision):
     """Bytes of the distinct tensors that autograd keeps for one backward pass, weights and their copies left out."""
-    size = ModelSize(name="s", d_model=64, n_layers=n_layers, n_heads=4, d_ff=256, vocab_size=80, n_positions=128)
+    size = ModelSize(name="s", d_model=64, n_layers=n_layers, n_heads=4, d_ff=256, vocab_size=90, n_positions=128)
     tuning = Tuning.for_width(method, 64)
     with torch.random.fork_rng():
         base = AutoModelForCausalLM.from_config(scratch_config(size), dtype=torch.float32)
     model = apply_tuning(base, tuning, seed=0).train()
     own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
-    kept, alive = {}, []
+    kept, alive, width = {}, [], LENGTH + (tuning.virtual_tokens or 0)
+    token_axes = {width, ROWS * width}
 
     def pack(tensor):
         storage = tensor.untyped_storage()
-        # A bfloat16 copy of a weight has no axis of rows or tokens.
-        per_token = any(extent % LENGTH == 0 or extent == LENGTH + 30 for extent in tensor.shape)
+        # A bfloat16 copy of a weight has no axis of tokens.
+        per_token = not token_axes.isdisjoint(tensor.shape)
         if storage.data_ptr() not in own and per_token:
             kept[storage.data_ptr()] = storage.nbytes()
             alive.append(tensor)
@@ -54,8 +55,8 @@ def kept_bytes(n_layers, method, precision):
         ("fft", 0.95, 1.05),
         ("lora", 0.9, 1.1),
         ("ia3", 0.95, 1.1),
-        ("ptuning", 0.95, 1.1),
         # Upper bounds: under a frozen base less is kept than the formula of full fine-tuning says.
+        ("ptuning", 1, 1.75),
         ("adapterh", 1, 1.5),
         ("adapterp", 1, 1.6),
         ("parallel", 1, 1.6),
@@ -109,7 +110,8 @@ def test_plans_prefer_few_devices_then_kept_activations_then_large_passes():
 
     assert chosen(300, 8) == (1, False, 32, False)
     assert chosen(80, 8) == (1, False, 8, False)
-    assert chosen(24, 8) == (1, False, 1, True)
+    assert chosen(24, 8) == (1, False, 1, False)
+    assert chosen(22, 8) == (1, False, 1, True)
     assert chosen(16, 1) is None
     assert chosen(16, 8) == (2, True, 1, False)
 
@@ -125,7 +127,7 @@ def test_a_micro_batch_that_was_asked_for_is_kept():
 def test_a_shortage_says_what_is_needed_and_what_would_do():
     assert shortage(PUBLISHED["1b", "lora"], 300 * GIB) is None
     text = shortage(PUBLISHED["1b", "fft"], 24 * GIB)
-    assert text == "needs 235 GiB, has 24: use --micro-batch 1 and --gradient-checkpointing"
+    assert text == "needs 235 GiB, has 24: use --micro-batch 2 and --gradient-checkpointing"
     assert shortage(PUBLISHED["16b", "fft"], 80 * GIB).endswith("has 80: use 4 such devices with FSDP2")
     assert shortage(PUBLISHED["16b", "fft"], 80 * GIB, n_devices=8).endswith(
         "use 4 devices with FSDP2 and --micro-batch 4 and --gradient-checkpointing"
