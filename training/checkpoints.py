@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,9 @@ class Progress:
         The tuned model's validations so far, the first before the first step.
     train_losses : list of float
         Loss of every step before its update, nats per scored token.
+    n_processes : list of int
+        Processes that the run had, in order, where they changed on the way; one number at least from the first
+        checkpoint on.
     seconds : float
         Time spent, work lost in interruptions left out.
     peak_memory_bytes : int, optional
@@ -57,6 +60,7 @@ class Progress:
     base: ValidationPoint | None = None
     curve: list[ValidationPoint] = field(default_factory=list)
     train_losses: list[float] = field(default_factory=list)
+    n_processes: list[int] = field(default_factory=list)
     seconds: float = 0.0
     peak_memory_bytes: int | None = None
 
@@ -166,6 +170,8 @@ class RunFolder:
     def load(self, accelerator: Accelerator, checkpoint: Path) -> Progress:
         """Put weights, optimiser and random states back as they were, and return the progress.
 
+        On another number of processes than wrote it, random states are left as they are: there is not one for each.
+
         Parameters
         ----------
         accelerator : Accelerator
@@ -185,11 +191,13 @@ class RunFolder:
         """
         progress = self.read(checkpoint)
         random_states = checkpoint / f"random_states_{accelerator.process_index}.pkl"
+        is_same_count = self._n_processes(checkpoint) == accelerator.num_processes
         try:
             # accelerate only logs when these are missing.
-            if not random_states.is_file():
+            if is_same_count and not random_states.is_file():
                 raise FileNotFoundError(random_states.name)
-            accelerator.load_state(str(checkpoint))
+            with nullcontext() if is_same_count else torch.random.fork_rng():
+                accelerator.load_state(str(checkpoint))
         except Exception as error:  # pickle, safetensors and torch each raise their own
             raise _unreadable(checkpoint, error) from error
         return progress
@@ -206,7 +214,10 @@ class RunFolder:
                 f"checkpoint {checkpoint} has format {found_format}, and this version reads {_FORMAT}; "
                 "give another folder"
             )
-        differences = describe_differences(written, self._identity)
+        identity = self._identity
+        if written.get("n_processes") != identity.get("n_processes"):
+            written, identity = _without_processes(written), _without_processes(identity)
+        differences = describe_differences(written, identity)
         if differences:
             shown = "; ".join(differences[:_SHOWN_DIFFERENCES])
             more = len(differences) - _SHOWN_DIFFERENCES
@@ -216,6 +227,9 @@ class RunFolder:
                 "the checkpoints of the other"
             )
         return Progress.from_json(values["progress"])
+
+    def _n_processes(self, checkpoint: Path) -> int:
+        return json.loads((checkpoint / _PROGRESS_FILE).read_text("utf-8"))["identity"].get("n_processes", 1)
 
     def _checkpoints(self) -> list[Path]:
         found = [path for path in self.path.glob("step-*") if re.fullmatch(r"step-\d+", path.name) and path.is_dir()]
@@ -248,6 +262,16 @@ def keep_updated_weights_only(accelerator: Accelerator) -> None:
 
     accelerator.register_save_state_pre_hook(keep)
     accelerator.register_load_state_pre_hook(load)
+
+
+def _without_processes(identity: Mapping[str, Any]) -> dict[str, Any]:
+    # How a global batch is cut into passes changes rounding only, and sizes left open follow from the processes; those
+    # that someone chose are in the specification, too.
+    kept = {name: value for name, value in identity.items() if name != "n_processes"}
+    if "settings" in kept:
+        cut = ("micro_batch", "validation_batch")
+        kept["settings"] = {name: value for name, value in kept["settings"].items() if name not in cut}
+    return kept
 
 
 def _updated_names(model: nn.Module) -> set[str]:

@@ -100,7 +100,7 @@ def train(
             run_folder.check_not_failed()
         stack.enter_context(_seeded(seed, accelerator))
         stack.enter_context(_activations(model, settings.gradient_checkpointing))
-        loop = _Loop(model, schedule, settings, sets, accelerator, run_folder)
+        loop = _Loop(model, schedule, settings, sets, accelerator, run_folder, seed)
         stack.callback(loop.close)
         loop.start()
         config = {key: identity[key] for key in ("spec", "schedule", "settings", "seed", "n_processes")}
@@ -119,8 +119,10 @@ class _Loop:
         sets: Mapping[str, RowSet],
         accelerator: Accelerator,
         folder: RunFolder | None,
+        seed: int,
     ) -> None:
-        self.progress = Progress()
+        self.progress = Progress(n_processes=[accelerator.num_processes])
+        self._seed = seed
         self._plain, self._schedule, self._settings = model, schedule, settings
         self._rows, self._accelerator, self._folder = sets["training"], accelerator, folder
         self._n_virtual = count_virtual_tokens(model)
@@ -146,8 +148,17 @@ class _Loop:
         keep_updated_weights_only(self._accelerator)
         if checkpoint is not None:
             self.progress = self._folder.load(self._accelerator, checkpoint)
+            self._meet_processes()
             self._started -= self.progress.seconds
             self._is_resumed = True
+
+    def _meet_processes(self) -> None:
+        now = self._accelerator.num_processes
+        if self.progress.n_processes and self.progress.n_processes[-1] != now:
+            # Not the noise of the first steps over again.
+            _draw_from(self._seed, self._accelerator, self.progress.step)
+        if self.progress.n_processes[-1:] != [now]:
+            self.progress.n_processes.append(now)
 
     def run(self, report: Reporter) -> None:
         progress, schedule = self.progress, self._schedule
@@ -260,6 +271,7 @@ class _Loop:
             peak_memory_bytes=progress.peak_memory_bytes,
             settings=self._settings,
             n_processes=self._accelerator.num_processes,
+            n_processes_before=tuple(progress.n_processes[:-1]),
             device=self._accelerator.device.type,
         )
 
@@ -271,13 +283,16 @@ class _Loop:
 
 @contextmanager
 def _seeded(seed: int, accelerator: Accelerator) -> Iterator[None]:
-    # Mixed, not added: the second process of one seed must not draw what the first of the next seed draws.
-    mixed = np.random.SeedSequence([seed, accelerator.process_index]).generate_state(1)[0]
     device = accelerator.device
     # The caller's random numbers go on as if there had been no training.
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(int(mixed))
+        _draw_from(seed, accelerator)
         yield
+
+
+def _draw_from(seed: int, accelerator: Accelerator, *more: int) -> None:
+    # Mixed, not added: the second process of one seed must not draw what the first of the next seed draws.
+    torch.manual_seed(int(np.random.SeedSequence([seed, accelerator.process_index, *more]).generate_state(1)[0]))
 
 
 @contextmanager

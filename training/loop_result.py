@@ -45,6 +45,8 @@ class LoopResult:
         Settings with the batch sizes that were used.
     n_processes : int
         Processes.
+    n_processes_before : tuple of int
+        Processes that wrote the checkpoints it went on from, where that were others.
     device : str
         Type of the device, such as "cpu" or "cuda".
     """
@@ -64,6 +66,7 @@ class LoopResult:
     peak_memory_bytes: int | None
     settings: LoopSettings
     n_processes: int
+    n_processes_before: tuple[int, ...]
     device: str
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from astraios_analysis.records import RunRecord, load_folder
+from astraios_analysis.records import RunRecord, load, load_folder
 from training.config import RunSpec
 from training.estimates import spent_flop, training_flop
 from training.loop_settings import LoopSettings
@@ -43,6 +43,8 @@ class MeasuredCost:
         Recorded peak: of tensors on a GPU; on a CPU of the whole process, earlier runs of it included.
     estimated_memory_bytes : float
         Estimated peak of a process.
+    scoring_seconds : float
+        Time that the record's scores took, not part of ``seconds``; 0 where it has none.
     """
 
     run_id: str
@@ -59,6 +61,7 @@ class MeasuredCost:
     device_seconds: float
     memory_bytes: float | None
     estimated_memory_bytes: float
+    scoring_seconds: float = 0.0
 
     def as_row(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -92,6 +95,14 @@ def measured_costs(folder: str | Path) -> list[MeasuredCost]:
     return found
 
 
+def cost_of_record(path: Path) -> MeasuredCost | None:
+    """Return the cost in a record's file; None where it cannot be read or lacks it."""
+    try:
+        return _cost_of(load(path))
+    except ValueError:
+        return None
+
+
 def _cost_of(record: RunRecord) -> MeasuredCost | None:
     cost, provenance = record.cost, record.provenance
     if cost is None or not cost.seconds or not cost.flop or provenance is None or "run" not in provenance.spec:
@@ -116,6 +127,7 @@ def _cost_of(record: RunRecord) -> MeasuredCost | None:
         device_seconds=cost.seconds * layout.n_processes,
         memory_bytes=cost.peak_memory_bytes,
         estimated_memory_bytes=estimate_memory(spec.size, spec.tuning, spec.schedule, loop, layout).total,
+        scoring_seconds=sum(taken.get("seconds", 0.0) for taken in described.get("scores", {}).values()),
     )
 
 

@@ -218,6 +218,7 @@ def _provenance(spec: RunSpec, base: Base, result: LoopResult) -> Provenance:
         # With the batch sizes that were used; when checkpoints were written changes nothing.
         "loop": result.settings.model_dump(mode="json", exclude={"checkpoint_every"}, exclude_none=True),
         "n_processes": result.n_processes,
+        **({"n_processes_before": list(result.n_processes_before)} if result.n_processes_before else {}),
         # Sums in another order round differently: equal to the last bit only with as many threads.
         "n_threads": torch.get_num_threads(),
         "base": base.note,

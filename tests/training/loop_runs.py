@@ -193,7 +193,8 @@ class Interruption(Exception):
     """Stands for whatever interrupts a run."""
 
 
-def _interrupted_run(folder, at_step):
+def interrupted_run(folder, at_step, method="lora"):
+    """Train until a step and stop there; the last checkpoint is that of the third step before it or so."""
     import training.loop
 
     original = training.loop.learning_rate
@@ -206,7 +207,7 @@ def _interrupted_run(folder, at_step):
     # On every process: a tracker would act on the first one only, and the others would wait for it.
     training.loop.learning_rate = rate
     try:
-        run("lora", folder=folder, settings={"checkpoint_every": 3})
+        run(method, folder=folder, settings={"checkpoint_every": 3})
     except Interruption:
         return
     finally:
@@ -222,9 +223,16 @@ def train_distributed(out):
         model = tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
         found[method] = numbers(*run(model=model))
     found["dropout"] = numbers(*run("lora", folder=out / "whole"))
-    _interrupted_run(out / "resumed", 8)
+    interrupted_run(out / "resumed", 8)
     model, result = run("lora", folder=out / "resumed", settings={"checkpoint_every": 3})
     found["resumed"] = {"status": result.status, **numbers(model, result)}
+    interrupted_run(out / "for_one", 8, "fft")
+    model, result = run("fft", folder=out / "from_one", settings={"checkpoint_every": 3})
+    found["from_one"] = {
+        "status": result.status,
+        "n_processes": [*result.n_processes_before, result.n_processes],
+        **numbers(model, result),
+    }
     rank = int(os.environ["RANK"])
     try:
         run("fft", rows=TokenRows(token_rows(60, rank), token_rows(13, 6)))

@@ -88,6 +88,8 @@ class FakeWorker:
 
     tasks = ()
 
+    gpu = None
+
     def __init__(self, *_):
         self.task, self.is_alive = None, True
         self.connection, self._other = os.pipe()

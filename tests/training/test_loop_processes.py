@@ -53,11 +53,34 @@ def launch(*command, **environment):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     out = tmp_path_factory.mktemp("distributed")
+    # What one process has begun, two go on with.
+    RUNS.interrupted_run(out / "from_one", 8, "fft")
     # A free port: torchrun's own fixed one may be taken by another run of these tests.
     command = (BIN / "torchrun", "--standalone", "--nproc_per_node", 2, SCRIPT, "distributed", out)
     done = launch(*command, ACCELERATE_USE_CPU="true")
     assert done.returncode == 0, done.stderr
-    return [json.loads((out / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    return [json.loads((out / f"rank{rank}.json").read_text()) for rank in (0, 1)], out
+
+
+class TestAnotherNumberOfProcesses:
+    """Sums in another order round differently, and nothing else changes."""
+
+    def test_two_go_on_with_what_one_has_begun(self, found):
+        whole = RUNS.numbers(*RUNS.run("fft"))
+        for resumed in (rank["from_one"] for rank in found[0]):
+            assert (resumed["status"], resumed["n_processes"]) == ("resumed", [1, 2])
+            self.assert_close(resumed, whole)
+
+    def test_one_goes_on_with_what_two_have_begun(self, found):
+        model, result = RUNS.run("fft", folder=found[1] / "for_one", settings={"checkpoint_every": 3})
+        assert (result.status, result.n_processes_before, result.n_processes) == ("resumed", (2,), 1)
+        self.assert_close(RUNS.numbers(model, result), RUNS.numbers(*RUNS.run("fft")))
+
+    def assert_close(self, resumed, whole):
+        assert resumed["n_tokens"] == whole["n_tokens"]
+        assert resumed["train_losses"] == pytest.approx(whole["train_losses"], rel=1e-4)
+        losses = [[point["loss"] for point in numbers["curve"]] for numbers in (resumed, whole)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 class TestTwoProcesses:
@@ -65,7 +88,7 @@ class TestTwoProcesses:
     def test_give_the_curve_of_one(self, found, method):
         model = RUNS.tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
         one = RUNS.numbers(*RUNS.run(model=model))
-        two = found[0][method]
+        two = found[0][0][method]
         for key in ("loss", "stderr"):
             expected = [point[key] for point in one["curve"]]
             assert [point[key] for point in two["curve"]] == pytest.approx(expected, rel=1e-4)
@@ -74,15 +97,15 @@ class TestTwoProcesses:
         assert two["n_tokens"] == one["n_tokens"]
 
     def test_hold_the_same_weights_and_numbers(self, found):
-        assert found[0] == found[1]
+        assert found[0][0] == found[0][1]
 
     def test_resume_to_the_same_numbers(self, found):
-        resumed = dict(found[0]["resumed"])
+        resumed = dict(found[0][0]["resumed"])
         assert resumed.pop("status") == "resumed"
-        assert resumed == found[0]["dropout"]
+        assert resumed == found[0][0]["dropout"]
 
     def test_with_different_rows_are_refused(self, found):
-        assert "the 2 processes of this run do not agree on its model, rows or settings" in found[0]["disagreement"]
+        assert "the 2 processes of this run do not agree on its model, rows or settings" in found[0][0]["disagreement"]
 
 
 @on_cpus
