@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from accelerate.utils import SAFE_WEIGHTS_NAME, load_state_dict
 from torch import nn
 
 from astraios_analysis.records import ValidationPoint
+from training.identity import describe_differences, without_processes
 
 KEPT = 2
 """Checkpoints kept: the last, and the one before it."""
@@ -143,10 +144,12 @@ class RunFolder:
         partial.write_text(json.dumps({"step": step, "reason": reason, "identity": self._identity}, indent=2), "utf-8")
         partial.replace(self.failure_path)
 
-    def save(self, accelerator: Accelerator, progress: Progress) -> None:
+    def save(
+        self, accelerator: Accelerator, progress: Progress, save_shards: Callable[[Path], None] | None = None
+    ) -> None:
         """Write a checkpoint under another name, rename it when all of it is on the disk, remove old ones.
 
-        All processes call it; each writes its own random states.
+        All processes call it; each writes its own random states, and with ``save_shards`` its shards.
         """
         name = _checkpoint_name(progress.step)
         partial = self.path / f".writing-{name}"
@@ -155,6 +158,8 @@ class RunFolder:
             partial.mkdir(parents=True)
         accelerator.wait_for_everyone()
         accelerator.save_state(str(partial))
+        if save_shards is not None:
+            save_shards(partial)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             values = {"format": _FORMAT, "identity": self._identity, "progress": progress.to_json()}
@@ -167,7 +172,9 @@ class RunFolder:
                 shutil.rmtree(old.rename(self.path / f".removing-{old.name}"))
         accelerator.wait_for_everyone()
 
-    def load(self, accelerator: Accelerator, checkpoint: Path) -> Progress:
+    def load(
+        self, accelerator: Accelerator, checkpoint: Path, load_shards: Callable[[Path], None] | None = None
+    ) -> Progress:
         """Put weights, optimiser and random states back as they were, and return the progress.
 
         On another number of processes than wrote it, random states are left as they are: there is not one for each.
@@ -178,6 +185,8 @@ class RunFolder:
             One that has prepared the run's model and optimiser.
         checkpoint : Path
             A checkpoint of this folder.
+        load_shards : callable, optional
+            Reads the shards of a model that is sharded.
 
         Returns
         -------
@@ -198,6 +207,8 @@ class RunFolder:
                 raise FileNotFoundError(random_states.name)
             with nullcontext() if is_same_count else torch.random.fork_rng():
                 accelerator.load_state(str(checkpoint))
+            if load_shards is not None:
+                load_shards(checkpoint)
         except Exception as error:  # pickle, safetensors and torch each raise their own
             raise _unreadable(checkpoint, error) from error
         return progress
@@ -216,7 +227,7 @@ class RunFolder:
             )
         identity = self._identity
         if written.get("n_processes") != identity.get("n_processes"):
-            written, identity = _without_processes(written), _without_processes(identity)
+            written, identity = without_processes(written), without_processes(identity)
         differences = describe_differences(written, identity)
         if differences:
             shown = "; ".join(differences[:_SHOWN_DIFFERENCES])
@@ -264,35 +275,8 @@ def keep_updated_weights_only(accelerator: Accelerator) -> None:
     accelerator.register_load_state_pre_hook(load)
 
 
-def _without_processes(identity: Mapping[str, Any]) -> dict[str, Any]:
-    # How a global batch is cut into passes changes rounding only, and sizes left open follow from the processes; those
-    # that someone chose are in the specification, too.
-    kept = {name: value for name, value in identity.items() if name != "n_processes"}
-    if "settings" in kept:
-        cut = ("micro_batch", "validation_batch")
-        kept["settings"] = {name: value for name, value in kept["settings"].items() if name not in cut}
-    return kept
-
-
 def _updated_names(model: nn.Module) -> set[str]:
     return {name for name, weight in model.named_parameters() if weight.requires_grad}
-
-
-def describe_differences(written: Any, given: Any, name: str = "") -> list[str]:
-    """Return in words where two JSON values differ: ``schedule.steps is 200 there and 100 here``."""
-    if isinstance(written, dict) and isinstance(given, dict):
-        names = [*written, *(key for key in given if key not in written)]
-        return [
-            text
-            for key in names
-            for text in describe_differences(written.get(key), given.get(key), f"{name}.{key}".removeprefix("."))
-        ]
-    return [] if written == given else [f"{name} is {_brief(written)} there and {_brief(given)} here"]
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"
 
 
 def _checkpoint_name(step: int) -> str:

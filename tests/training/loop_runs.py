@@ -193,7 +193,7 @@ class Interruption(Exception):
     """Stands for whatever interrupts a run."""
 
 
-def interrupted_run(folder, at_step, method="lora"):
+def interrupted_run(folder, at_step, method="lora", **arguments):
     """Train until a step and stop there; the last checkpoint is that of the third step before it or so."""
     import training.loop
 
@@ -207,11 +207,37 @@ def interrupted_run(folder, at_step, method="lora"):
     # On every process: a tracker would act on the first one only, and the others would wait for it.
     training.loop.learning_rate = rate
     try:
-        run(method, folder=folder, settings={"checkpoint_every": 3})
+        run(method, folder=folder, settings={"checkpoint_every": 3}, **arguments)
     except Interruption:
         return
     finally:
         training.loop.learning_rate = original
+
+
+def train_sharded(out):
+    """Train with shards: every method, an interrupted run, and one that a single process goes on with later."""
+    found = {}
+    for method in ("fft", "lora", "ptuning", "adapterh"):
+        model = tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
+        found[method] = curve(run(model=model, is_sharded=True)[1])
+    interrupted_run(out / "shards", 8, "adapterh", is_sharded=True)
+    _, result = run("adapterh", folder=out / "shards", settings={"checkpoint_every": 3}, is_sharded=True)
+    found["resumed"] = {"status": result.status, **curve(result)}
+    interrupted_run(out / "shards_for_one", 8, "adapterh", is_sharded=True)
+    found["bf16"] = curve(
+        run("fft", settings={"precision": "bf16", "gradient_checkpointing": True}, is_sharded=True)[1]
+    )
+    return found
+
+
+def curve(result):
+    """Losses of a run, and what it counts."""
+    return {
+        "base": result.base_validation.loss,
+        "curve": [point.loss for point in result.curve],
+        "train_losses": list(result.train_losses),
+        "counts": [result.n_tokens, result.flop, result.n_processes],
+    }
 
 
 def train_distributed(out):
@@ -233,6 +259,7 @@ def train_distributed(out):
         "n_processes": [*result.n_processes_before, result.n_processes],
         **numbers(model, result),
     }
+    found["sharded"] = train_sharded(out)
     rank = int(os.environ["RANK"])
     try:
         run("fft", rows=TokenRows(token_rows(60, rank), token_rows(13, 6)))
@@ -252,6 +279,14 @@ def main():
         train_distributed(Path(arguments[0]))
         # A process that ends with its group still open may be aborted by threads of the group that still run.
         torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+    elif command == "shards":
+        torch.distributed.init_process_group("gloo")
+        out = Path(arguments[0])
+        settings = {"checkpoint_every": 3}
+        _, result = run("adapterh", folder=out / "shards_for_one", settings=settings, is_sharded=True)
+        found = {"status": result.status, "before": list(result.n_processes_before), **curve(result)}
+        (out / "one_process.json").write_text(json.dumps(found))
         torch.distributed.destroy_process_group()
     else:
         from training.processes import make_accelerator

@@ -157,7 +157,7 @@ def test_a_local_folder_takes_the_place_of_pre_training(cache, folder):
 def test_weights_that_cannot_be_had_say_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     spec = resized(tiny(), pretrained="someone/some-model")
-    with pytest.raises(ValueError, match=r"base model 'someone/some-model' .* give a local folder .* hf download"):
+    with pytest.raises(ValueError, match=r"base model 'someone/some-model' .* hf download someone/some-model .*MODELS"):
         load_base(spec, tmp_path)
 
 

@@ -45,7 +45,7 @@ def launch(*command, **environment):
         env={**ENVIRONMENT, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
@@ -81,6 +81,42 @@ class TestAnotherNumberOfProcesses:
         assert resumed["train_losses"] == pytest.approx(whole["train_losses"], rel=1e-4)
         losses = [[point["loss"] for point in numbers["curve"]] for numbers in (resumed, whole)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+class TestShards:
+    """Weights, gradients and moments divided among two processes: the training of one."""
+
+    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
+    def test_give_the_curve_of_one(self, found, method):
+        model = RUNS.tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
+        one = RUNS.curve(RUNS.run(model=model)[1])
+        two = found[0][0]["sharded"][method]
+        assert two["base"] == pytest.approx(one["base"], rel=1e-6)
+        assert two["curve"] == pytest.approx(one["curve"], rel=1e-4)
+        assert two["train_losses"] == pytest.approx(one["train_losses"], rel=1e-4)
+        assert two["counts"] == [*one["counts"][:2], 2]
+
+    def test_resume_to_the_same_numbers(self, found):
+        resumed = dict(found[0][0]["sharded"]["resumed"])
+        assert resumed.pop("status") == "resumed"
+        assert resumed == found[0][0]["sharded"]["adapterh"]
+
+    def test_bfloat16_and_checkpointing_stay_near_float32(self, found):
+        both = (found[0][0]["sharded"][name]["curve"] for name in ("bf16", "fft"))
+        assert next(both) == pytest.approx(next(both), rel=0.02)
+
+    def test_are_read_by_another_number_of_processes(self, found):
+        done = launch(BIN / "torchrun", "--standalone", "--nproc_per_node", 1, SCRIPT, "shards", found[1])
+        assert done.returncode == 0, done.stderr
+        resumed = json.loads((found[1] / "one_process.json").read_text())
+        assert (resumed["status"], resumed["before"]) == ("resumed", [2])
+        two = found[0][0]["sharded"]["adapterh"]
+        assert resumed["curve"] == pytest.approx(two["curve"], rel=1e-4)
+        assert resumed["train_losses"] == pytest.approx(two["train_losses"], rel=1e-4)
+
+    def test_without_connected_processes_are_refused(self):
+        with pytest.raises(ValueError, match="sharded over connected processes; start them with torchrun"):
+            RUNS.run("fft", is_sharded=True)
 
 
 class TestTwoProcesses:
