@@ -135,9 +135,7 @@ class TestExplore:
 
     def test_too_few_sizes_are_refused_in_words(self, mini):
         choice = explore.Choice(law="power_floor", pooling="own", held_out=("56x3", "88x4"))
-        with pytest.raises(
-            explore.ExploreError, match="leave no degree of freedom for the 3 parameters"
-        ):
+        with pytest.raises(explore.ExploreError, match="leave no degree of freedom for the 3 parameters"):
             explore.explore(mini, choice)
 
 

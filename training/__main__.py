@@ -11,7 +11,9 @@ from typing import Any
 
 from astraios_analysis.records import METHODS, known_method
 from training.commands_corpus import add_corpus_command
+from training.commands_estimate import add_estimate_command
 from training.commands_grid import add_grid_command
+from training.commands_one import add_one_command
 from training.commands_score import add_score_command
 from training.config import Tuning
 from training.grid import PRESETS, preset
@@ -39,6 +41,8 @@ examples:
   {PROG} params                     parameters of the 28 published models
   {PROG} corpus --show 5            examples of the text that models are trained on
   {PROG} grid run --preset smoke    train the smallest grid
+  {PROG} run --help                 one big run on many processes
+  {PROG} estimate --help            operations, time and memory before a grid is trained
   {PROG} score --list               data sets that generations can be scored on
   {PROG} params --help              everything about a command
 """
@@ -105,6 +109,8 @@ def build_parser() -> argparse.ArgumentParser:
     params.set_defaults(command=_params, parser=params)
     add_corpus_command(commands)
     add_grid_command(commands)
+    add_estimate_command(commands)
+    add_one_command(commands)
     add_score_command(commands)
     return parser
 

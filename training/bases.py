@@ -14,22 +14,25 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from training.batches import Row, TokenRows
-from training.config import ModelSize, RunSpec, Schedule
+from training.config import RunSpec, Schedule
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import Item
 from training.corpus.rows import document_rows, packed_rows
 from training.corpus.settings import Split
-from training.corpus.tokenizer import END_OF_TEXT, encode, load_tokenizer, save_tokenizer
+from training.corpus.texts import TextCorpus, text_file
 from training.corpus.tokenizer import Row as EncodedRow
-from training.grid import corpus_settings
+from training.corpus.tokenizer import encode, save_tokenizer
+from training.grid import CORPORA, corpus_settings
 from training.loop import train
 from training.loop_settings import Layout
 from training.models import scratch_config
+from training.pretrained import load_pretrained, reason_of, weight_arguments
+from training.processes import agreed, is_first_process, locked_by_first
 from training.reporting import Reporting
-from training.run_files import exclusive, whole_folder
+from training.run_files import whole_folder
 
 BASE_VERSION = 1
 """Version of how bases are made: raised whenever the same inputs give other weights. It enters their digest."""
@@ -40,7 +43,6 @@ CHECKPOINT_EVERY = 50
 Stream = Literal["pretraining", "instructions"]
 
 _NOTE_FILE = "base.json"
-_TOKENIZER_FILE = "tokenizer.json"
 _DRAWN_AT_ONCE = 1000
 # Seeds of the instructions in pre-training text lie this far from those of the runs, whose tuning draws others.
 _APART = 1_000_000
@@ -55,7 +57,7 @@ class Base:
     Attributes
     ----------
     model : PreTrainedModel
-        Weights in float32.
+        Weights in float32, or as the run keeps a frozen base.
     tokenizer : tokenizers.Tokenizer
         Its tokenizer.
     note : dict
@@ -91,13 +93,17 @@ def load_base(spec: RunSpec, cache_dir: str | Path, *, reporting: Reporting | No
         vocabulary has no room for its tokens.
     """
     if spec.size.pretrained is not None:
-        return _load_pretrained(spec.size)
+        model, tokenizer = load_pretrained(spec.size, spec.loop.base_precision)
+        return Base(model, tokenizer, {"pretrained": spec.size.pretrained})
+    arguments = weight_arguments(spec.loop.base_precision)
     folder = pretrain(spec, cache_dir, reporting=reporting)
     try:
         note = json.loads((folder / _NOTE_FILE).read_text("utf-8"))
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **arguments)
     except Exception as error:  # json, transformers and safetensors each raise their own
-        raise ValueError(f"base model {folder} cannot be read: {_reason(error)}; delete it to train it anew") from error
+        raise ValueError(
+            f"base model {folder} cannot be read: {reason_of(error)}; delete it to train it anew"
+        ) from error
     # The one it was trained with: the digest covers the corpus. One object a process, so that rows are shared.
     return Base(model, run_corpus(spec.data).tokenizer, note)
 
@@ -151,11 +157,11 @@ def pretrain(
     digest = base_digest(spec)
     bases = Path(cache_dir) / "bases"
     folder, work = bases / digest, bases / f".training-{digest}"
-    if folder.exists():
+    if agreed(folder.exists()):
         return folder
-    with exclusive(bases / f".{digest}.lock"):
+    with locked_by_first(bases / f".{digest}.lock"):
         # Another process may have trained it while this one waited.
-        if not folder.exists():
+        if not agreed(folder.exists()):
             _train_into(folder, work, spec, checkpoint_every, reporting or Reporting(name=f"base {spec.size.name}"))
     return folder
 
@@ -190,21 +196,23 @@ def stream_rows(spec: RunSpec, schedule: Schedule, stream: Stream, tokenizer: To
 
 
 @lru_cache(maxsize=1)
-def run_corpus(label: str) -> EmbeddedCorpus:
-    """Return the corpus with a label, built once a process.
+def run_corpus(label: str) -> EmbeddedCorpus | TextCorpus:
+    """Return the corpus with a label, built once a process: an embedded one, or text from a file.
 
     Raises
     ------
     ValueError
         If there is none; the message names the choices.
     """
+    if label not in CORPORA and (path := text_file(label)) is not None:
+        return TextCorpus(label, path)
     return EmbeddedCorpus(corpus_settings(label))
 
 
 # The methods of one size and seed share their rows, and a worker trains them one after the other.
 @lru_cache(maxsize=4)
 def _rows(
-    corpus: EmbeddedCorpus,
+    corpus: EmbeddedCorpus | TextCorpus,
     tokenizer: Tokenizer,
     share: float,
     seed: int,
@@ -237,7 +245,8 @@ def _inputs(spec: RunSpec) -> dict[str, Any]:
         # A label changes no weight: grids share the bases they have in common.
         "size": spec.size.model_dump(mode="json", exclude={"name"}, exclude_none=True),
         "pretraining": None if spec.pretraining is None else spec.pretraining.model_dump(mode="json"),
-        "loop": spec.loop.model_dump(mode="json", exclude_none=True),
+        # How a frozen base is kept belongs to tuning.
+        "loop": spec.loop.model_dump(mode="json", exclude_none=True, exclude={"base_precision"}),
         **({} if spec.pretraining_instructions is None else {"instructions": spec.pretraining_instructions}),
         "data": spec.data,
         "seed": spec.seed,
@@ -248,6 +257,11 @@ def _inputs(spec: RunSpec) -> dict[str, Any]:
 
 def _train_into(folder: Path, work: Path, spec: RunSpec, checkpoint_every: int, reporting: Reporting) -> None:
     corpus = run_corpus(spec.data)
+    if isinstance(corpus, TextCorpus):
+        raise ValueError(
+            f"corpus {spec.data!r} is text for tuning, and no base is trained on it from scratch; set the "
+            f"`pretrained` of size {spec.size.name!r}"
+        )
     n_tokens = corpus.tokenizer.get_vocab_size()
     if n_tokens > spec.size.vocab_size:
         raise ValueError(
@@ -268,11 +282,18 @@ def _train_into(folder: Path, work: Path, spec: RunSpec, checkpoint_every: int, 
         "flop": result.flop,
     }
     note = {"digest": folder.name, "inputs": _inputs(spec), "outcome": outcome}
+    if is_first_process():
+        _write_base(folder, model, corpus.tokenizer, note)
+        shutil.rmtree(work)
+    # The others read it.
+    agreed(None)
+
+
+def _write_base(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, note: dict[str, Any]) -> None:
     with whole_folder(folder) as partial:
         model.cpu().save_pretrained(partial)
-        save_tokenizer(corpus.tokenizer, partial)
+        save_tokenizer(tokenizer, partial)
         (partial / _NOTE_FILE).write_text(json.dumps(note, indent=1) + "\n", "utf-8")
-    shutil.rmtree(work)
 
 
 def _initial_model(spec: RunSpec) -> PreTrainedModel:
@@ -280,31 +301,3 @@ def _initial_model(spec: RunSpec) -> PreTrainedModel:
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(int(np.random.SeedSequence([spec.seed, BASE_VERSION]).generate_state(1)[0]))
         return AutoModelForCausalLM.from_config(scratch_config(spec.size), dtype=torch.float32)
-
-
-def _load_pretrained(size: ModelSize) -> Base:
-    name = str(size.pretrained)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-        path = Path(name) / _TOKENIZER_FILE
-        tokenizer = load_tokenizer(path) if path.is_file() else AutoTokenizer.from_pretrained(name).backend_tokenizer
-    except Exception as error:  # the hub's client, transformers and safetensors each raise their own
-        raise ValueError(
-            f"base model {name!r} of size {size.name!r} cannot be loaded: {_reason(error)}; give a local folder with "
-            "weights and tokenizer as the size's `pretrained`, or fetch it where there is a network: "
-            f"hf download {name} (a gated model needs hf auth login first)"
-        ) from error
-    if tokenizer.token_to_id(END_OF_TEXT) is None:
-        raise ValueError(f"the tokenizer of base model {name!r} has no token {END_OF_TEXT!r}; give a model that has it")
-    found = {"d_model": model.config.hidden_size, "n_layers": model.config.num_hidden_layers}
-    for field, value in found.items():
-        if value != getattr(size, field):
-            raise ValueError(
-                f"base model {name!r} has {field} {value}, and size {size.name!r} says {getattr(size, field)}; "
-                "correct the size, which labels the run's record"
-            )
-    return Base(model, tokenizer, {"pretrained": name})
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

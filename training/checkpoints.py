@@ -5,8 +5,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from accelerate.utils import SAFE_WEIGHTS_NAME, load_state_dict
 from torch import nn
 
 from astraios_analysis.records import ValidationPoint
+from training.identity import describe_differences, without_processes
 
 KEPT = 2
 """Checkpoints kept: the last, and the one before it."""
@@ -44,8 +45,13 @@ class Progress:
         The tuned model's validations so far, the first before the first step.
     train_losses : list of float
         Loss of every step before its update, nats per scored token.
+    n_processes : list of int
+        Processes that the run had, in order, where they changed on the way; one number at least from the first
+        checkpoint on.
     seconds : float
         Time spent, work lost in interruptions left out.
+    step_seconds : float
+        Of it, time in training steps: without validations and checkpoints.
     peak_memory_bytes : int, optional
         Largest peak so far.
     """
@@ -57,7 +63,9 @@ class Progress:
     base: ValidationPoint | None = None
     curve: list[ValidationPoint] = field(default_factory=list)
     train_losses: list[float] = field(default_factory=list)
+    n_processes: list[int] = field(default_factory=list)
     seconds: float = 0.0
+    step_seconds: float = 0.0
     peak_memory_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -139,10 +147,12 @@ class RunFolder:
         partial.write_text(json.dumps({"step": step, "reason": reason, "identity": self._identity}, indent=2), "utf-8")
         partial.replace(self.failure_path)
 
-    def save(self, accelerator: Accelerator, progress: Progress) -> None:
+    def save(
+        self, accelerator: Accelerator, progress: Progress, save_shards: Callable[[Path], None] | None = None
+    ) -> None:
         """Write a checkpoint under another name, rename it when all of it is on the disk, remove old ones.
 
-        All processes call it; each writes its own random states.
+        All processes call it; each writes its own random states, and with ``save_shards`` its shards.
         """
         name = _checkpoint_name(progress.step)
         partial = self.path / f".writing-{name}"
@@ -151,6 +161,8 @@ class RunFolder:
             partial.mkdir(parents=True)
         accelerator.wait_for_everyone()
         accelerator.save_state(str(partial))
+        if save_shards is not None:
+            save_shards(partial)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             values = {"format": _FORMAT, "identity": self._identity, "progress": progress.to_json()}
@@ -163,8 +175,12 @@ class RunFolder:
                 shutil.rmtree(old.rename(self.path / f".removing-{old.name}"))
         accelerator.wait_for_everyone()
 
-    def load(self, accelerator: Accelerator, checkpoint: Path) -> Progress:
+    def load(
+        self, accelerator: Accelerator, checkpoint: Path, load_shards: Callable[[Path], None] | None = None
+    ) -> Progress:
         """Put weights, optimiser and random states back as they were, and return the progress.
+
+        On another number of processes than wrote it, random states are left as they are: there is not one for each.
 
         Parameters
         ----------
@@ -172,6 +188,8 @@ class RunFolder:
             One that has prepared the run's model and optimiser.
         checkpoint : Path
             A checkpoint of this folder.
+        load_shards : callable, optional
+            Reads the shards of a model that is sharded.
 
         Returns
         -------
@@ -185,11 +203,15 @@ class RunFolder:
         """
         progress = self.read(checkpoint)
         random_states = checkpoint / f"random_states_{accelerator.process_index}.pkl"
+        is_same_count = self._n_processes(checkpoint) == accelerator.num_processes
         try:
             # accelerate only logs when these are missing.
-            if not random_states.is_file():
+            if is_same_count and not random_states.is_file():
                 raise FileNotFoundError(random_states.name)
-            accelerator.load_state(str(checkpoint))
+            with nullcontext() if is_same_count else torch.random.fork_rng():
+                accelerator.load_state(str(checkpoint))
+            if load_shards is not None:
+                load_shards(checkpoint)
         except Exception as error:  # pickle, safetensors and torch each raise their own
             raise _unreadable(checkpoint, error) from error
         return progress
@@ -206,7 +228,10 @@ class RunFolder:
                 f"checkpoint {checkpoint} has format {found_format}, and this version reads {_FORMAT}; "
                 "give another folder"
             )
-        differences = describe_differences(written, self._identity)
+        identity = self._identity
+        if written.get("n_processes") != identity.get("n_processes"):
+            written, identity = without_processes(written), without_processes(identity)
+        differences = describe_differences(written, identity)
         if differences:
             shown = "; ".join(differences[:_SHOWN_DIFFERENCES])
             more = len(differences) - _SHOWN_DIFFERENCES
@@ -216,6 +241,9 @@ class RunFolder:
                 "the checkpoints of the other"
             )
         return Progress.from_json(values["progress"])
+
+    def _n_processes(self, checkpoint: Path) -> int:
+        return json.loads((checkpoint / _PROGRESS_FILE).read_text("utf-8"))["identity"].get("n_processes", 1)
 
     def _checkpoints(self) -> list[Path]:
         found = [path for path in self.path.glob("step-*") if re.fullmatch(r"step-\d+", path.name) and path.is_dir()]
@@ -252,23 +280,6 @@ def keep_updated_weights_only(accelerator: Accelerator) -> None:
 
 def _updated_names(model: nn.Module) -> set[str]:
     return {name for name, weight in model.named_parameters() if weight.requires_grad}
-
-
-def describe_differences(written: Any, given: Any, name: str = "") -> list[str]:
-    """Return in words where two JSON values differ: ``schedule.steps is 200 there and 100 here``."""
-    if isinstance(written, dict) and isinstance(given, dict):
-        names = [*written, *(key for key in given if key not in written)]
-        return [
-            text
-            for key in names
-            for text in describe_differences(written.get(key), given.get(key), f"{name}.{key}".removeprefix("."))
-        ]
-    return [] if written == given else [f"{name} is {_brief(written)} there and {_brief(given)} here"]
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"
 
 
 def _checkpoint_name(step: int) -> str:

@@ -270,8 +270,7 @@ class RunSpec(_Spec):
     Raises
     ------
     pydantic.ValidationError
-        If a value is out of range, or ``loop`` says when to write checkpoints: no number depends on that, so it is no
-        part of what a run is.
+        If a value is out of range, or ``loop`` has what is no part of the run: checkpoints, or a base it does not have.
     """
 
     grid: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
@@ -287,12 +286,14 @@ class RunSpec(_Spec):
     n_validation: PositiveInt = 512
 
     @model_validator(mode="after")
-    def _checkpoints_are_elsewhere(self) -> Self:
+    def _loop_is_of_this_run(self) -> Self:
         if self.loop.checkpoint_every is not None:
             raise ValueError(
                 f"loop.checkpoint_every is {self.loop.checkpoint_every}, and is no part of a specification; "
                 "leave it out, and give it to training.run.run"
             )
+        if self.tuning.method == "fft" and self.loop.base_precision is not None:
+            raise ValueError(f"loop.base_precision {self.loop.base_precision!r}: fft has no frozen base; leave it out")
         return self
 
     @property

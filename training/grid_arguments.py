@@ -12,6 +12,7 @@ from training.config import RunSpec
 from training.evaluation.embedded.request import Scoring
 from training.grid import PRESETS, preset
 from training.launch import Outcome
+from training.loop_settings import LoopSettings
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import SandboxUnavailable
 
@@ -24,11 +25,30 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs", metavar="DIR", type=Path, default=None, help="folder of the records (default: build/runs/PRESET)"
     )
+    add_run_choice(parser)
+    add_settings(parser)
+
+
+def add_run_choice(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose runs of a grid."""
     parser.add_argument("--size", metavar="SIZE", nargs="+", action="extend", help="sizes (default: all of the grid)")
     parser.add_argument(
         "--method", metavar="METHOD", nargs="+", action="extend", help=f"tuning methods: {', '.join(METHODS)}"
     )
     parser.add_argument("--seed", metavar="SEED", type=int, nargs="+", action="extend", help="seeds (default: all)")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change how runs are trained. They are part of what a run is: its name changes with them."""
+    settings = parser.add_argument_group("settings", "part of a run: with another setting it has another name")
+    settings.add_argument("--micro-batch", metavar="ROWS", type=int, help="rows of one forward pass on one process")
+    settings.add_argument(
+        "--gradient-checkpointing", action="store_true", help="compute activations anew instead of keeping them"
+    )
+    settings.add_argument("--precision", metavar="P", help="of the forward pass: fp32 or bf16")
+    settings.add_argument(
+        "--base-precision", metavar="P", help="of a frozen base's weights: bf16, or int8 as in the study"
+    )
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -66,8 +86,25 @@ def require_containment(scoring: Scoring | None, otherwise: str) -> None:
 
 
 def chosen_specs(arguments: argparse.Namespace) -> tuple[RunSpec, ...]:
-    """Return the runs that were chosen."""
-    return preset(arguments.preset).runs(arguments.size, arguments.method, arguments.seed)
+    """Return the runs that were chosen, with the settings that were given."""
+    given = {
+        "micro_batch": arguments.micro_batch,
+        "gradient_checkpointing": arguments.gradient_checkpointing or None,
+        "precision": arguments.precision,
+        "base_precision": arguments.base_precision,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    specs = preset(arguments.preset).runs(arguments.size, arguments.method, arguments.seed)
+    return tuple(_with_settings(spec, given) for spec in specs)
+
+
+def _with_settings(spec: RunSpec, given: dict[str, Any]) -> RunSpec:
+    # Full fine-tuning has no frozen base: it stays as it is beside methods that have one.
+    mine = {name: value for name, value in given.items() if name != "base_precision" or spec.tuning.method != "fft"}
+    if not mine:
+        return spec
+    fields = {name: getattr(spec, name) for name in RunSpec.model_fields}
+    return RunSpec(**{**fields, "loop": LoopSettings(**{**spec.loop.model_dump(), **mine})})
 
 
 def records_folder(arguments: argparse.Namespace) -> Path:

@@ -1,6 +1,7 @@
 """What makes a run that run: every input its numbers depend on, in short, so that a resumed run can be checked."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,3 +89,31 @@ def _check_agreement(identity: Mapping[str, Any], accelerator: Accelerator) -> N
             f"the {len(numbers)} processes of this run do not agree on its model, rows or settings; build all of them "
             "from the same specification and seed on every process"
         )
+
+
+def without_processes(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity without what depends on the number of processes and changes rounding only."""
+    # How a global batch is cut into passes changes rounding only, and sizes left open follow from the processes; those
+    # that someone chose are in the specification, too.
+    kept = {name: value for name, value in identity.items() if name != "n_processes"}
+    if "settings" in kept:
+        cut = ("micro_batch", "validation_batch")
+        kept["settings"] = {name: value for name, value in kept["settings"].items() if name not in cut}
+    return kept
+
+
+def describe_differences(written: Any, given: Any, name: str = "") -> list[str]:
+    """Return in words where two JSON values differ: ``schedule.steps is 200 there and 100 here``."""
+    if isinstance(written, dict) and isinstance(given, dict):
+        names = [*written, *(key for key in given if key not in written)]
+        return [
+            text
+            for key in names
+            for text in describe_differences(written.get(key), given.get(key), f"{name}.{key}".removeprefix("."))
+        ]
+    return [] if written == given else [f"{name} is {_brief(written)} there and {_brief(given)} here"]
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"

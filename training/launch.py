@@ -45,6 +45,7 @@ def launch(
     jobs: int,
     report: Callable[[str], None] = lambda line: None,
     scoring: Scoring | None = None,
+    places: Sequence[str | None] | None = None,
 ) -> tuple[Outcome, ...]:
     """Train runs in worker processes, base models first; finished runs are skipped, failures do not stop the others.
 
@@ -60,6 +61,8 @@ def launch(
         Is given a line of progress at a time.
     scoring : Scoring, optional
         Measures that every run is scored by after its training; none without it.
+    places : sequence of str or None, optional
+        For each worker process the GPU it is pinned to (`training.placement.place`); then ``jobs`` is their number.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def launch(
     if len(missing) < len(specs):
         report(f"{len(specs) - len(missing)} of {len(specs)} runs were finished before")
     folders = Folders(Path(runs_dir), Path(cache_dir), scoring)
-    return _outcomes(specs, [Task("run", spec) for spec in missing], folders, jobs, report)
+    return _outcomes(specs, [Task("run", spec) for spec in missing], folders, jobs, report, places)
 
 
 def launch_scoring(
@@ -131,19 +134,31 @@ def launch_scoring(
 
 
 def _outcomes(
-    specs: Sequence[RunSpec], tasks: "list[Task]", folders: "Folders", jobs: int, report: Callable[[str], None]
+    specs: Sequence[RunSpec],
+    tasks: list[Task],
+    folders: Folders,
+    jobs: int,
+    report: Callable[[str], None],
+    places: Sequence[str | None] | None = None,
 ) -> tuple[Outcome, ...]:
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}; give the number of worker processes, from 1 on")
     outcomes = {spec.run_id: Outcome(spec.run_id, "skipped") for spec in specs}
     if tasks:
-        for outcome in _Launch(tasks, folders, jobs, report).outcomes():
+        for outcome in _Launch(tasks, folders, jobs, report, places).outcomes():
             outcomes[outcome.run_id] = outcome
     return tuple(outcomes.values())
 
 
 class _Launch:
-    def __init__(self, tasks: list[Task], folders: Folders, jobs: int, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        tasks: list[Task],
+        folders: Folders,
+        jobs: int,
+        report: Callable[[str], None],
+        places: Sequence[str | None] | None = None,
+    ) -> None:
         # Largest first: the last task of all should be a short one.
         runs = sorted(tasks, key=_work, reverse=True)
         self._n_runs, self._n_ended = len(runs), 0
@@ -155,12 +170,13 @@ class _Launch:
             else:
                 self._waiting.setdefault(task.base, []).append(task)
         self._bases = [Task("base", tasks[0].spec) for tasks in self._waiting.values()]
-        self._folders, self._jobs, self._report = folders, min(jobs, len(runs)), report
+        self._folders, self._report = folders, report
+        self._places = (places or (None,) * jobs)[: len(runs)]
 
     def outcomes(self) -> Iterator[Outcome]:
         workers: list[Worker] = []
         try:
-            workers += [Worker(self._folders) for _ in range(self._jobs)]
+            workers += [Worker(self._folders, gpu) for gpu in self._places]
             while True:
                 self._hand_out(workers)
                 busy = {worker.connection: worker for worker in workers if worker.task is not None}
@@ -171,7 +187,7 @@ class _Launch:
                     task, status, message, seconds = worker.take()
                     yield from self._ended(task, status, message, seconds)
                     if not worker.is_alive:
-                        workers[workers.index(worker)] = Worker(self._folders)
+                        workers[workers.index(worker)] = Worker(self._folders, worker.gpu)
         finally:
             for worker in workers:
                 worker.end()

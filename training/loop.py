@@ -10,12 +10,12 @@ numbers bit for bit, also when the run was interrupted and resumed. Kernels of o
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from peft import PeftModel
@@ -27,12 +27,14 @@ from training.checkpoints import Progress, RunFolder, keep_updated_weights_only
 from training.config import Schedule
 from training.costs import PeakMemory, estimate_flop
 from training.identity import run_identity
+from training.loop_contexts import activations, draw_from, seeded
 from training.loop_inputs import check_rows, fill_batch_sizes
 from training.loop_result import DivergedError, LoopResult
 from training.loop_settings import LoopSettings
 from training.optimisation import learning_rate, make_optimizer
 from training.processes import make_accelerator
 from training.reporting import Reporter, Reporting, reporter
+from training.sharding import load_shards, save_shards, shard
 from training.validation import Validator, count_virtual_tokens, token_losses
 
 __all__ = ["DivergedError", "LoopResult", "train"]
@@ -48,6 +50,7 @@ def train(
     spec: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
     reporting: Reporting | None = None,
+    is_sharded: bool = False,
 ) -> LoopResult:
     """Train what a tuning method updates in a model.
 
@@ -71,6 +74,9 @@ def train(
         there; without a folder nothing is written.
     reporting : Reporting, optional
         Progress bar and trackers.
+    is_sharded : bool
+        Whether weights, gradients and moments are divided among the processes (FSDP2, `training.sharding`) instead of
+        whole on each. The model's parameters are shards afterwards.
 
     Returns
     -------
@@ -98,9 +104,9 @@ def train(
                 stack.enter_context(run_folder.locked())
             accelerator.wait_for_everyone()
             run_folder.check_not_failed()
-        stack.enter_context(_seeded(seed, accelerator))
-        stack.enter_context(_activations(model, settings.gradient_checkpointing))
-        loop = _Loop(model, schedule, settings, sets, accelerator, run_folder)
+        stack.enter_context(seeded(seed, accelerator))
+        stack.enter_context(activations(model, settings.gradient_checkpointing))
+        loop = _Loop(model, schedule, settings, sets, accelerator, run_folder, seed, is_sharded)
         stack.callback(loop.close)
         loop.start()
         config = {key: identity[key] for key in ("spec", "schedule", "settings", "seed", "n_processes")}
@@ -119,8 +125,11 @@ class _Loop:
         sets: Mapping[str, RowSet],
         accelerator: Accelerator,
         folder: RunFolder | None,
+        seed: int,
+        is_sharded: bool,
     ) -> None:
-        self.progress = Progress()
+        self.progress = Progress(n_processes=[accelerator.num_processes])
+        self._seed, self._is_sharded = seed, is_sharded
         self._plain, self._schedule, self._settings = model, schedule, settings
         self._rows, self._accelerator, self._folder = sets["training"], accelerator, folder
         self._n_virtual = count_virtual_tokens(model)
@@ -137,17 +146,42 @@ class _Loop:
         if checkpoint is not None:
             # Asked before anything is computed.
             self._folder.read(checkpoint)
-        elif isinstance(self._plain, PeftModel):
+        elif isinstance(self._plain, PeftModel) and not self._is_sharded:
             # Before accelerate wraps the forward pass, which disabling prompts would bypass.
             self._plain.to(self._accelerator.device)
             with self._plain.disable_adapter(), self._accelerator.autocast():
                 self.progress.base = self._validated(self._plain, 0, "the base model's validation loss")
-        self._model, self._optimizer = self._accelerator.prepare(self._plain, self._optimizer)
-        keep_updated_weights_only(self._accelerator)
+        if self._is_sharded:
+            self._shard()
+        else:
+            self._model, self._optimizer = self._accelerator.prepare(self._plain, self._optimizer)
+            keep_updated_weights_only(self._accelerator)
         if checkpoint is not None:
-            self.progress = self._folder.load(self._accelerator, checkpoint)
+            load = partial(load_shards, self._model, self._optimizer) if self._is_sharded else None
+            self.progress = self._folder.load(self._accelerator, checkpoint, load)
+            self._meet_processes()
             self._started -= self.progress.seconds
             self._is_resumed = True
+
+    def _shard(self) -> None:
+        self._model = shard(self._plain, self._accelerator.device, self._settings.precision)
+        # The parameters are others now.
+        self._optimizer = make_optimizer(self._model, self._schedule)
+        if isinstance(self._plain, PeftModel) and self._folder_is_new():
+            # Only now: whole, the model may not fit on a device.
+            with self._plain.disable_adapter():
+                self.progress.base = self._validated(self._model, 0, "the base model's validation loss")
+
+    def _folder_is_new(self) -> bool:
+        return self._folder is None or self._folder.latest() is None
+
+    def _meet_processes(self) -> None:
+        now = self._accelerator.num_processes
+        if self.progress.n_processes and self.progress.n_processes[-1] != now:
+            # Not the noise of the first steps over again.
+            draw_from(self._seed, self._accelerator, self.progress.step)
+        if self.progress.n_processes[-1:] != [now]:
+            self.progress.n_processes.append(now)
 
     def run(self, report: Reporter) -> None:
         progress, schedule = self.progress, self._schedule
@@ -156,14 +190,17 @@ class _Loop:
             self._validate(report)
             progress.base = progress.base or progress.curve[0]
         while progress.step < schedule.steps:
+            began = time.perf_counter()
             self._step(report)
+            progress.step_seconds += time.perf_counter() - began
             is_last = progress.step == schedule.steps
             if is_last or progress.step % schedule.validate_every == 0:
                 self._validate(report)
             every = self._settings.checkpoint_every
             if self._folder is not None and (is_last or (every and progress.step % every == 0)):
                 self._spent()
-                self._folder.save(self._accelerator, progress)
+                save = partial(save_shards, self._model, self._optimizer) if self._is_sharded else None
+                self._folder.save(self._accelerator, progress, save)
 
     def _step(self, report: Reporter) -> None:
         progress, accelerator = self.progress, self._accelerator
@@ -173,7 +210,8 @@ class _Loop:
         indices = step_rows(len(self._rows), self._schedule.global_batch, progress.step)
         loss = self._backward(indices)
         limit = self._settings.max_gradient_norm or math.inf
-        norm = float(accelerator.clip_grad_norm_(self._model.parameters(), limit))
+        norm = accelerator.clip_grad_norm_(self._model.parameters(), limit)
+        norm = float(norm.full_tensor() if self._is_sharded else norm)
         self._check_finite(loss, f"the training loss of step {progress.step + 1}")
         self._check_finite(norm, f"the gradient norm of step {progress.step + 1}")
         self._optimizer.step()
@@ -195,7 +233,8 @@ class _Loop:
         for place, group in enumerate(mine):
             is_last = place == len(mine) - 1
             with nullcontext() if is_last else accelerator.no_sync(model):
-                losses = token_losses(model, self._rows.batch(group).to(accelerator.device), self._n_virtual)
+                with self._precision():
+                    losses = token_losses(model, self._rows.batch(group).to(accelerator.device), self._n_virtual)
                 # Gradients are averaged over processes: times their number, so that the mean is the sum.
                 loss = losses.sum() * (accelerator.num_processes / n_targets)
                 accelerator.backward(loss)
@@ -209,11 +248,19 @@ class _Loop:
         report.validation(point.step, point.loss, point.stderr)
 
     def _validated(self, model: torch.nn.Module, n_virtual: int, what: str) -> ValidationPoint:
-        scored = self._validator.score(model, n_virtual)
+        with self._precision():
+            scored = self._validator.score(model, n_virtual)
+        if self._is_sharded:
+            # A forward pass without a backward one leaves the outermost weights gathered, in its precision.
+            self._model.reshard()
         self._check_finite(scored.loss, what)
         return ValidationPoint(
             step=self.progress.step, loss=scored.loss, stderr=scored.stderr, n_tokens=self.progress.n_tokens
         )
+
+    def _precision(self) -> AbstractContextManager:
+        # accelerate's own wrapper of the forward pass does this where it has prepared the model.
+        return self._accelerator.autocast() if self._is_sharded else nullcontext()
 
     def _check_finite(self, value: float, what: str) -> None:
         # The value is the same on every process, so all of them stop here together.
@@ -256,38 +303,19 @@ class _Loop:
             n_validation_targets=self._n_validation[0],
             n_validation_rows=self._n_validation[1],
             seconds=progress.seconds,
+            step_seconds=progress.step_seconds,
             flop=estimate_flop(self._plain, progress.n_tokens, progress.n_rows),
             peak_memory_bytes=progress.peak_memory_bytes,
             settings=self._settings,
             n_processes=self._accelerator.num_processes,
+            n_processes_before=tuple(progress.n_processes[:-1]),
             device=self._accelerator.device.type,
         )
 
     def close(self) -> None:
         self._optimizer.zero_grad()
+        if self._is_sharded:
+            self._model.eval()
+            return
         # Takes bfloat16's wrapper off the forward pass again.
         self._accelerator.unwrap_model(self._model, keep_fp32_wrapper=False).eval()
-
-
-@contextmanager
-def _seeded(seed: int, accelerator: Accelerator) -> Iterator[None]:
-    # Mixed, not added: the second process of one seed must not draw what the first of the next seed draws.
-    mixed = np.random.SeedSequence([seed, accelerator.process_index]).generate_state(1)[0]
-    device = accelerator.device
-    # The caller's random numbers go on as if there had been no training.
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(int(mixed))
-        yield
-
-
-@contextmanager
-def _activations(model: PreTrainedModel | PeftModel, recomputed: bool) -> Iterator[None]:
-    if not recomputed:
-        yield
-        return
-    # The other, reentrant kind gives no gradients where the input of a block needs none, as under a frozen base.
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    try:
-        yield
-    finally:
-        model.gradient_checkpointing_disable()

@@ -37,6 +37,9 @@ class LoopResult:
         Scored tokens and rows of the validation set.
     seconds : float
         Wall-clock time in the loop, validation and checkpoints included, work lost in interruptions not.
+    step_seconds : float
+        Of it, time in training steps alone. A step ends when its loss is known on the host, so that a device's queue
+        is empty then.
     flop : float
         Estimated floating-point operations of training (`training.costs.estimate_flop`).
     peak_memory_bytes : int, optional
@@ -45,6 +48,8 @@ class LoopResult:
         Settings with the batch sizes that were used.
     n_processes : int
         Processes.
+    n_processes_before : tuple of int
+        Processes that wrote the checkpoints it went on from, where that were others.
     device : str
         Type of the device, such as "cpu" or "cuda".
     """
@@ -60,10 +65,12 @@ class LoopResult:
     n_validation_targets: int
     n_validation_rows: int
     seconds: float
+    step_seconds: float
     flop: float
     peak_memory_bytes: int | None
     settings: LoopSettings
     n_processes: int
+    n_processes_before: tuple[int, ...]
     device: str
 
     @property

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 Layout = Literal["packed", "documents"]
 Precision = Literal["fp32", "bf16"]
+BasePrecision = Literal["bf16", "int8"]
 
 
 class LoopSettings(BaseModel):
@@ -24,6 +25,10 @@ class LoopSettings(BaseModel):
     precision : {"fp32", "bf16"}
         Precision of the forward pass: float32, or bfloat16 where torch's autocast takes it. Weights, gradients and
         the optimiser are float32 either way.
+    base_precision : {"bf16", "int8"}, optional
+        How the weights of a frozen base are kept: in bfloat16, or its projections in 8 bits (LLM.int8(), as in the
+        study); float32 without it. Full fine-tuning has no frozen base and refuses it. A base that is trained from
+        scratch is always trained in float32.
     max_gradient_norm : float, optional
         Gradients are scaled down to this Euclidean norm over all updated parameters; 1 as the study's trainer does,
         absent for no clipping.
@@ -40,7 +45,8 @@ class LoopSettings(BaseModel):
 
     References
     ----------
-    Zhuo et al. 2024, arXiv 2401.00788, trained with the Trainer of transformers and its defaults (gradient norm 1).
+    Zhuo et al. 2024, arXiv 2401.00788, trained with the Trainer of transformers and its defaults (gradient norm 1), all
+    bases but those of full fine-tuning in 8 bits; Dettmers et al. 2022, LLM.int8(), arXiv 2208.07339.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -49,6 +55,7 @@ class LoopSettings(BaseModel):
     micro_batch: PositiveInt | None = None
     validation_batch: PositiveInt | None = None
     precision: Precision = "fp32"
+    base_precision: BasePrecision | None = None
     max_gradient_norm: Annotated[float, Field(gt=0)] | None = 1.0
     gradient_checkpointing: bool = False
     checkpoint_every: PositiveInt | None = None

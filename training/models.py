@@ -1,5 +1,6 @@
 """Base models: their configurations, and empty models on the meta device."""
 
+import copy
 from pathlib import Path
 
 import torch
@@ -56,6 +57,15 @@ def scratch_config(size: ModelSize) -> GPTBigCodeConfig:
     config = size_config(size)
     config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.0
     return config
+
+
+def plain_config(config: PretrainedConfig) -> PretrainedConfig:
+    """Return a configuration without the note that weights were loaded in 8 bits: shapes do not depend on it."""
+    if getattr(config, "quantization_config", None) is None:
+        return config
+    plain = copy.deepcopy(config)
+    del plain.quantization_config
+    return plain
 
 
 def folder_config(folder: str | Path) -> PretrainedConfig:

@@ -1,7 +1,6 @@
 """Exact parameter counts of tuned models, without their weights: everything is built on the meta device."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -9,41 +8,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from training.config import Tuning
 from training.models import empty_model
+from training.parameter_counts import ParameterCounts
 from training.tuning import apply_tuning
-
-
-@dataclass(frozen=True)
-class ParameterCounts:
-    """Numbers of parameters of a tuned model; a tensor that is used twice (a tied head) is counted once.
-
-    Attributes
-    ----------
-    n_params : int
-        The tuned model, added parameters included.
-    n_params_base : int
-        The base model, embeddings included.
-    n_params_embedding : int
-        The part of the base model whose size depends on vocabulary or positions: token and position embeddings, and
-        the output head where it is not tied to the token embedding (as in the counts published with Pythia, Biderman
-        et al. 2023, arXiv 2304.01373).
-    n_params_updated : int
-        Parameters that tuning updates.
-    """
-
-    n_params: int
-    n_params_base: int
-    n_params_embedding: int
-    n_params_updated: int
-
-    @property
-    def n_params_base_nonembedding(self) -> int:
-        """Return the base model's parameters without embeddings."""
-        return self.n_params_base - self.n_params_embedding
-
-    @property
-    def percent_updated(self) -> float:
-        """Return updated parameters as a percentage of ``n_params``: added parameters count in the whole."""
-        return 100 * self.n_params_updated / self.n_params
 
 
 def count_parameters(config: PretrainedConfig, tuning: Tuning) -> ParameterCounts:

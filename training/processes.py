@@ -5,15 +5,19 @@ on GPUs ``torchrun`` or ``accelerate launch --multi_gpu``.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker
 from accelerate.utils import DistributedType, GradientAccumulationPlugin
 
 from training.loop_settings import Precision
+from training.run_files import exclusive
 
 # Numbers of processes and ranks as launchers announce them (torchrun, Intel MPI and MPICH, Open MPI, MVAPICH).
 _WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "LOCAL_WORLD_SIZE")
@@ -119,6 +123,46 @@ def make_accelerator(
             f"tracker {missing[0]!r} is not installed; install its package, or choose another for log_with"
         )
     return accelerator
+
+
+def is_first_process() -> bool:
+    """Return whether this process writes the files: the first of those that a launcher started, or the only one."""
+    return not any(_integer(os.environ.get(name), 0) for name in _RANKS if name != "LOCAL_RANK")
+
+
+def connect_processes(precision: Precision) -> None:
+    """Connect the processes of a launch, where there are several; one process is left alone."""
+    if any(_integer(os.environ.get(name), 1) > 1 for name in _WORLD_SIZES):
+        make_accelerator(precision)
+
+
+def agreed(value: Any) -> Any:
+    """Return what the first process gave, on all of them; all call it, and wait for it.
+
+    Parameters
+    ----------
+    value : object
+        What this process found; only the first one's counts. It must be picklable.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return value
+    values = [value]
+    torch.distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+@contextmanager
+def locked_by_first(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file for all processes of a launch: the first one takes it (`training.run_files.exclusive`).
+
+    Yields
+    ------
+    bool
+        Whether it is held, the same on every process.
+    """
+    with ExitStack() as stack:
+        held = stack.enter_context(exclusive(path, wait=wait)) if is_first_process() else None
+        yield agreed(held)
 
 
 def _refusal(announcement: str, n_processes: int, distributed_type: str) -> ValueError:

@@ -20,13 +20,17 @@ from transformers import PreTrainedModel
 from astraios_analysis.records import Cost, Provenance, RunRecord, load, save
 from training.bases import CHECKPOINT_EVERY, Base, load_base, run_corpus, stream_rows
 from training.config import RunSpec
+from training.costs import model_flops_utilisation
 from training.evaluation.embedded.renewal import score_record
 from training.evaluation.embedded.request import Scoring, missing_measures
 from training.loop import train
 from training.loop_result import LoopResult
+from training.models import plain_config
 from training.parameters import ParameterCounts, count_parameters
+from training.processes import agreed, connect_processes, is_first_process, locked_by_first
 from training.reporting import Reporting
 from training.run_files import clear_error, clear_work, exclusive, record_path, run_lock, work_folder
+from training.sharding import whole_weights
 from training.tuned import load_tuned, save_tuned
 from training.tuning import apply_tuning
 
@@ -46,13 +50,15 @@ def run(
     checkpoint_every: int = CHECKPOINT_EVERY,
     reporting: Reporting | None = None,
     scoring: Scoring | None = None,
+    is_sharded: bool = False,
 ) -> RunRecord:
     """Train and score what a specification says and write its record; a run whose record exists is left as it is.
 
     The base model comes from the cache, where it is trained first if need be. Tuning is on the corpus' instruction
     stream, with the loss on all tokens as in the study; the validation rows are the same for every method and seed.
-    An interrupted run goes on from its last checkpoint, or after its last measure, and gives the record that it would
-    have given.
+    Several processes that a launcher started (`training.processes`) train a run together; the first one takes the
+    locks, writes the files and scores. An interrupted run goes on from its last checkpoint, or after its last measure,
+    and gives the record that it would have given.
 
     Parameters
     ----------
@@ -68,11 +74,13 @@ def run(
         Progress bar and trackers.
     scoring : Scoring, optional
         Measures of the embedded suite that the record shall have; none without it.
+    is_sharded : bool
+        Whether the model is divided among the processes while it is tuned (`training.sharding`).
 
     Returns
     -------
     RunRecord
-        The record, as it is in ``runs_dir/<run_id>.json``.
+        The record, as it is in ``runs_dir/<run_id>.json``; on other processes than the first, without scores.
 
     Raises
     ------
@@ -86,16 +94,21 @@ def run(
         If programs shall be scored and no containment works here.
     """
     path, work = record_path(runs_dir, spec.run_id), work_folder(runs_dir, spec.run_id)
-    with exclusive(run_lock(runs_dir, spec.run_id), wait=False) as is_mine:
+    connect_processes(spec.loop.precision)
+    with locked_by_first(run_lock(runs_dir, spec.run_id), wait=False) as is_mine:
         if not is_mine:
             raise BusyError(f"run {spec.run_id} is being trained by another process; wait for it")
-        if not path.exists():
-            clear_error(runs_dir, spec.run_id)
-            trained = _train(spec, work, cache_dir, checkpoint_every, reporting)
+        if not agreed(path.exists()):
+            if is_first_process():
+                clear_error(runs_dir, spec.run_id)
+            trained = _train(spec, work, cache_dir, checkpoint_every, reporting, is_sharded)
+            if not is_first_process():
+                return trained[0]
             save_tuned(trained[1], cache_dir, spec.run_id)
             save(trained[0] if scoring is None else _score(spec, *trained, scoring, work), runs_dir)
         # Also what was left behind where the process was stopped between the two.
-        clear_work(runs_dir, spec.run_id)
+        if is_first_process():
+            clear_work(runs_dir, spec.run_id)
         return load(path)
 
 
@@ -150,10 +163,15 @@ def rescore(spec: RunSpec, runs_dir: str | Path, cache_dir: str | Path, scoring:
 
 
 def _train(
-    spec: RunSpec, work: Path, cache_dir: str | Path, checkpoint_every: int, reporting: Reporting | None
+    spec: RunSpec,
+    work: Path,
+    cache_dir: str | Path,
+    checkpoint_every: int,
+    reporting: Reporting | None,
+    is_sharded: bool,
 ) -> tuple[RunRecord, PreTrainedModel | PeftModel, Tokenizer]:
     base = load_base(spec, cache_dir, reporting=reporting)
-    counts = count_parameters(base.model.config, spec.tuning)
+    counts = count_parameters(plain_config(base.model.config), spec.tuning)
     rows = stream_rows(spec, spec.schedule, "instructions", base.tokenizer)
     model = apply_tuning(base.model, spec.tuning, seed=spec.seed)
     result = train(
@@ -165,8 +183,25 @@ def _train(
         spec=spec.model_dump(mode="json"),
         folder=work,
         reporting=reporting or Reporting(name=spec.run_id),
+        is_sharded=is_sharded,
     )
+    if is_sharded:
+        model = _whole(model, spec, cache_dir)
     return _record(spec, base, counts, result), model, base.tokenizer
+
+
+def _whole(model: PreTrainedModel | PeftModel, spec: RunSpec, cache_dir: str | Path) -> PreTrainedModel | PeftModel:
+    # The shards' own modules cannot be put together again in place: the first process loads the base once more.
+    weights = whole_weights(model)
+    # A base of our own is small, and processes agree on whether it is there: all of them ask.
+    base = load_base(spec, cache_dir) if is_first_process() or spec.size.pretrained is None else None
+    if base is None or not is_first_process():
+        return model
+    whole = apply_tuning(base.model, spec.tuning, seed=spec.seed)
+    missing = whole.load_state_dict(weights, strict=False).unexpected_keys
+    if missing:
+        raise RuntimeError(f"tuned weights {missing[:3]} have no place in the model of run {spec.run_id}")
+    return whole.eval()
 
 
 def _score(
@@ -218,6 +253,8 @@ def _provenance(spec: RunSpec, base: Base, result: LoopResult) -> Provenance:
         # With the batch sizes that were used; when checkpoints were written changes nothing.
         "loop": result.settings.model_dump(mode="json", exclude={"checkpoint_every"}, exclude_none=True),
         "n_processes": result.n_processes,
+        **({"n_processes_before": list(result.n_processes_before)} if result.n_processes_before else {}),
+        "throughput": _throughput(result),
         # Sums in another order round differently: equal to the last bit only with as many threads.
         "n_threads": torch.get_num_threads(),
         "base": base.note,
@@ -233,6 +270,14 @@ def _provenance(spec: RunSpec, base: Base, result: LoopResult) -> Provenance:
         device=torch.cuda.get_device_name() if result.device == "cuda" else result.device,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _throughput(result: LoopResult) -> dict[str, float]:
+    device = torch.cuda.get_device_name() if result.device == "cuda" else result.device
+    used = model_flops_utilisation(result.flop, result.step_seconds, result.n_processes, device)
+    # What was not measured is absent: a run that was loaded when it was finished may have no times of its steps.
+    speed = {"tokens_per_second": result.n_tokens / result.step_seconds} if result.step_seconds > 0 else {}
+    return speed if used is None else {**speed, "mfu": used}
 
 
 # Once a process: the code in memory is that of its start.

@@ -34,6 +34,7 @@ class RunState:
 
     state: State
     detail: str = ""
+    is_divergence: bool = False
 
 
 def record_path(runs_dir: str | Path, run_id: str) -> Path:
@@ -126,6 +127,12 @@ def clear_error(runs_dir: str | Path, run_id: str) -> None:
     (work_folder(runs_dir, run_id) / _ERROR_FILE).unlink(missing_ok=True)
 
 
+def clear_failure(runs_dir: str | Path, run_id: str) -> None:
+    """Forget that a run failed, and that it diverged; its checkpoints stay."""
+    clear_error(runs_dir, run_id)
+    (work_folder(runs_dir, run_id) / _DIVERGED_FILE).unlink(missing_ok=True)
+
+
 def run_state(runs_dir: str | Path, run_id: str) -> RunState:
     """Return the state of a run as its files tell it.
 
@@ -150,9 +157,9 @@ def run_state(runs_dir: str | Path, run_id: str) -> RunState:
         return RunState("running", reached)
     error, diverged = folder / _ERROR_FILE, folder / _DIVERGED_FILE
     if error.exists():
-        return RunState("failed", last_line(error.read_text("utf-8")))
+        return RunState("failed", last_line(error.read_text("utf-8")), is_divergence=diverged.exists())
     if diverged.exists():
-        return RunState("failed", str(json.loads(diverged.read_text("utf-8"))["reason"]))
+        return RunState("failed", str(json.loads(diverged.read_text("utf-8"))["reason"]), is_divergence=True)
     return RunState("partial", reached) if n_steps else RunState("missing")
 
 

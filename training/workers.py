@@ -81,6 +81,8 @@ class Worker:
     ----------
     folders : Folders
         What its tasks share.
+    gpu : str, optional
+        The GPU that the process sees, as CUDA_VISIBLE_DEVICES names it; all without it.
 
     Attributes
     ----------
@@ -90,14 +92,16 @@ class Worker:
         What it is at.
     """
 
-    def __init__(self, folders: Folders) -> None:
+    def __init__(self, folders: Folders, gpu: str | None = None) -> None:
         # Spawned, not forked: an accelerator that the parent has touched cannot be used in a forked process.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.task: Task | None = None
+        self.gpu = gpu
         self._runs_dir, self._given = folders.runs, 0.0
         self._process = context.Process(target=_work_off, args=(theirs, folders), daemon=True)
-        with _environment(_WORKER_ENVIRONMENT), _interruption_ignored():
+        pinned = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+        with _environment({**_WORKER_ENVIRONMENT, **pinned}), _interruption_ignored():
             self._process.start()
         # With this end closed here, the end of the process is the end of the connection.
         theirs.close()
@@ -150,12 +154,30 @@ def _work_off(connection: Connection, folders: Folders) -> None:
             kind, text = connection.recv()
         except (EOFError, OSError):
             return
-        answer = _answer(kind, RunSpec.model_validate_json(text), folders)
+        answer = perform(kind, RunSpec.model_validate_json(text), folders)
         with suppress(BrokenPipeError):
             connection.send(answer)
 
 
-def _answer(kind: str, spec: RunSpec, folders: Folders) -> tuple[Status, str]:
+def perform(kind: str, spec: RunSpec, folders: Folders) -> tuple[Status, str]:
+    """Do a task in this process, whatever may go wrong in it.
+
+    Parameters
+    ----------
+    kind : {"base", "run", "score"}
+        What to do.
+    spec : RunSpec
+        The run.
+    folders : Folders
+        Where its files are, and the measures that are wanted.
+
+    Returns
+    -------
+    status : {"done", "failed", "busy"}
+        What became of it.
+    message : str
+        Losses of a run, or the last line of a failure, which is also kept beside the run's checkpoints.
+    """
     from training.bases import pretrain
     from training.reporting import Reporting
     from training.run import BusyError, rescore, run

@@ -19,8 +19,9 @@ from astraios_analysis.objectives import Objective
 from astraios_analysis.partial_pooling import PoolDraws
 from astraios_analysis.partial_reports import PartialReport, partial_report
 from astraios_analysis.points import Points
+from astraios_analysis.pool_fits import fit_pool
 from astraios_analysis.pooled_points import PooledPoints, PoolError
-from astraios_analysis.pools import Pool, fit_pool
+from astraios_analysis.pools import Pool
 from astraios_analysis.predictions import predict
 
 N_DRAWS = 4000

@@ -193,7 +193,8 @@ class Interruption(Exception):
     """Stands for whatever interrupts a run."""
 
 
-def _interrupted_run(folder, at_step):
+def interrupted_run(folder, at_step, method="lora", **arguments):
+    """Train until a step and stop there; the last checkpoint is that of the third step before it or so."""
     import training.loop
 
     original = training.loop.learning_rate
@@ -206,11 +207,54 @@ def _interrupted_run(folder, at_step):
     # On every process: a tracker would act on the first one only, and the others would wait for it.
     training.loop.learning_rate = rate
     try:
-        run("lora", folder=folder, settings={"checkpoint_every": 3})
+        run(method, folder=folder, settings={"checkpoint_every": 3}, **arguments)
     except Interruption:
         return
     finally:
         training.loop.learning_rate = original
+
+
+def train_sharded(out):
+    """Train with shards: every method, an interrupted run, and one that a single process goes on with later."""
+    found = {}
+    for method in ("fft", "lora", "ptuning", "adapterh"):
+        model = tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
+        found[method] = curve(run(model=model, is_sharded=True)[1])
+    interrupted_run(out / "shards", 8, "adapterh", is_sharded=True)
+    _, result = run("adapterh", folder=out / "shards", settings={"checkpoint_every": 3}, is_sharded=True)
+    found["resumed"] = {"status": result.status, **curve(result)}
+    interrupted_run(out / "shards_for_one", 8, "adapterh", is_sharded=True)
+    found["bf16"] = curve(
+        run("fft", settings={"precision": "bf16", "gradient_checkpointing": True}, is_sharded=True)[1]
+    )
+    return found
+
+
+def curve(result):
+    """Losses of a run, and what it counts."""
+    return {
+        "base": result.base_validation.loss,
+        "curve": [point.loss for point in result.curve],
+        "train_losses": list(result.train_losses),
+        "counts": [result.n_tokens, result.flop, result.n_processes],
+    }
+
+
+def tiny_specs():
+    """Two whole runs, base and record included."""
+    import runpy
+
+    grid = runpy.run_path(str(Path(__file__).with_name("tiny_grid.py")))["tiny_grid"]
+    return grid(methods=("fft", "ia3")).runs()
+
+
+def run_together(out):
+    """Let all processes train whole runs: one with shards, one with whole weights on each."""
+    from training.run import run
+
+    fft, ia3 = tiny_specs()
+    run(fft, out / "runs", out / "cache", is_sharded=True)
+    run(ia3, out / "runs", out / "cache")
 
 
 def train_distributed(out):
@@ -222,9 +266,18 @@ def train_distributed(out):
         model = tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
         found[method] = numbers(*run(model=model))
     found["dropout"] = numbers(*run("lora", folder=out / "whole"))
-    _interrupted_run(out / "resumed", 8)
+    interrupted_run(out / "resumed", 8)
     model, result = run("lora", folder=out / "resumed", settings={"checkpoint_every": 3})
     found["resumed"] = {"status": result.status, **numbers(model, result)}
+    interrupted_run(out / "for_one", 8, "fft")
+    model, result = run("fft", folder=out / "from_one", settings={"checkpoint_every": 3})
+    found["from_one"] = {
+        "status": result.status,
+        "n_processes": [*result.n_processes_before, result.n_processes],
+        **numbers(model, result),
+    }
+    found["sharded"] = train_sharded(out)
+    run_together(out)
     rank = int(os.environ["RANK"])
     try:
         run("fft", rows=TokenRows(token_rows(60, rank), token_rows(13, 6)))
@@ -244,6 +297,14 @@ def main():
         train_distributed(Path(arguments[0]))
         # A process that ends with its group still open may be aborted by threads of the group that still run.
         torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+    elif command == "shards":
+        torch.distributed.init_process_group("gloo")
+        out = Path(arguments[0])
+        settings = {"checkpoint_every": 3}
+        _, result = run("adapterh", folder=out / "shards_for_one", settings=settings, is_sharded=True)
+        found = {"status": result.status, "before": list(result.n_processes_before), **curve(result)}
+        (out / "one_process.json").write_text(json.dumps(found))
         torch.distributed.destroy_process_group()
     else:
         from training.processes import make_accelerator

@@ -1,6 +1,8 @@
 import json
 import os
+import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,10 @@ import pytest
 
 from astraios_analysis.records import load_folder
 from training.__main__ import main
+from training.config import RunSpec
 from training.grid import PRESETS, preset
 from training.launch import Outcome
-from training.run_files import exclusive, mark_error, record_path, run_lock, work_folder
+from training.run_files import exclusive, mark_error, record_path, run_lock, run_state, work_folder
 from training.sandbox.programs import SandboxUnavailable
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
@@ -36,7 +39,12 @@ def refused(capsys, *arguments):
 def test_list_shows_every_preset(capsys):
     assert main(["grid", "list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [(row["preset"], row["n_runs"]) for row in rows] == [("smoke", 14), ("mini", 105), ("starcoderbase", 28)]
+    assert [(row["preset"], row["n_runs"]) for row in rows] == [
+        ("smoke", 14),
+        ("mini", 105),
+        ("gpu", 35),
+        ("starcoderbase", 28),
+    ]
     assert rows[0]["sizes"] == ["16x2", "32x2"]
     main(["grid", "list"])
     header, smoke, *_ = capsys.readouterr().out.splitlines()
@@ -63,6 +71,54 @@ def test_status_tells_the_five_states_apart(capsys, tmp_path, tiny):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["run_id", "size", "method", "seed", "state", "detail"]
     assert lines[-1] == "1 done, 0 running, 1 failed, 1 partial, 1 missing"
+
+
+def test_status_tells_how_long_the_rest_takes(capsys, tmp_path, monkeypatch):
+    source = Path(__file__).parents[2] / "data" / "runs" / "mini"
+    records = sorted((r for r in load_folder(source) if r.seed == 0), key=lambda record: record.n_params_base)
+    specs = [RunSpec.model_validate_json(json.dumps(record.provenance.spec["run"])) for record in records]
+    monkeypatch.setattr("training.commands_grid.chosen_specs", lambda _: specs)
+    command = ["grid", "status", "--preset", "mini", "--runs", str(tmp_path)]
+    for record in records[:-1]:
+        shutil.copy(record_path(source, record.run_id), record_path(tmp_path, record.run_id))
+    last, truth = specs[-1], records[-1].cost.seconds
+    assert main([*command, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["seconds_left"] for row in rows[:-1]] == [0] * (len(records) - 1)
+    assert truth / 3 < rows[-1]["seconds_left"] < truth * 3 + 120
+    # Half of it is saved: half of its training is left, and all of its scores.
+    (work_folder(tmp_path, last.run_id) / f"step-{last.schedule.steps // 2:06d}").mkdir(parents=True)
+    main([*command, "--json"])
+    half = json.loads(capsys.readouterr().out)[-1]["seconds_left"]
+    assert rows[-1]["seconds_left"] / 2 < half < rows[-1]["seconds_left"]
+    main(command)
+    assert re.fullmatch(r"about \d+ (min|s) left with 1 at a time", capsys.readouterr().out.splitlines()[-1])
+
+
+def test_retry_trains_failed_runs_and_no_others(capsys, monkeypatch, tmp_path, tiny):
+    fft, lora, ptuning, _ = tiny.runs()
+    record_path(tmp_path, fft.run_id).write_text("{}")
+    mark_error(tmp_path, lora.run_id, "ValueError: no\n")
+    mark_error(tmp_path, ptuning.run_id, "DivergedError: training diverged\n")
+    diverged = work_folder(tmp_path, ptuning.run_id) / "failed.json"
+    diverged.write_text('{"reason": "the loss is nan"}')
+    given = []
+
+    def launch(specs, *_, **__):
+        given.extend(specs)
+        return [Outcome(spec.run_id, "done") for spec in specs]
+
+    monkeypatch.setattr("training.launch.launch", launch)
+    command = ["grid", "retry", "--preset", "tiny", "--runs", str(tmp_path), "--no-scores"]
+    assert main(command) == 0
+    assert given == [lora]
+    assert "1 runs that diverged would diverge again and are left out; --diverged" in capsys.readouterr().err
+    assert run_state(tmp_path, lora.run_id).state == "missing"
+    assert main([*command, "--diverged"]) == 0
+    assert given == [lora, ptuning]
+    assert not diverged.exists()
+    assert main(command) == 0
+    assert f"no failed run to try again in {tmp_path}" in capsys.readouterr().err
 
 
 def test_status_of_nothing_is_all_missing(capsys, tmp_path):
@@ -172,7 +228,7 @@ def test_failures_are_listed_and_are_the_exit_status(capsys, monkeypatch, tmp_pa
 
 
 def test_wrong_arguments_say_what_is_allowed(capsys):
-    assert "unknown preset 'mega'; choose from mini, smoke" in refused(capsys, "grid", "run", "--preset", "mega")
+    assert "unknown preset 'mega'; choose from gpu, mini, smoke" in refused(capsys, "grid", "run", "--preset", "mega")
     assert "unknown size '1b' in grid 'smoke'" in refused(capsys, "grid", "run", "--preset", "smoke", "--size", "1b")
     assert "jobs is 0; give" in refused(capsys, "grid", "run", "--preset", "smoke", "--jobs", "0")
     message = refused(capsys, "grid", "score", "--preset", "smoke", "--measures", "speed")

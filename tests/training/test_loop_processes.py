@@ -11,7 +11,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from astraios_analysis.records import load_folder
 from training.processes import check_launch
+from training.run import run
+from training.tuned import load_tuned
 
 SCRIPT = Path(__file__).with_name("loop_runs.py")
 RUNS = SimpleNamespace(**runpy.run_path(str(SCRIPT)))
@@ -45,7 +48,7 @@ def launch(*command, **environment):
         env={**ENVIRONMENT, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 
@@ -53,11 +56,89 @@ def launch(*command, **environment):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     out = tmp_path_factory.mktemp("distributed")
+    # What one process has begun, two go on with.
+    RUNS.interrupted_run(out / "from_one", 8, "fft")
     # A free port: torchrun's own fixed one may be taken by another run of these tests.
     command = (BIN / "torchrun", "--standalone", "--nproc_per_node", 2, SCRIPT, "distributed", out)
     done = launch(*command, ACCELERATE_USE_CPU="true")
     assert done.returncode == 0, done.stderr
-    return [json.loads((out / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    return [json.loads((out / f"rank{rank}.json").read_text()) for rank in (0, 1)], out
+
+
+class TestAnotherNumberOfProcesses:
+    """Sums in another order round differently, and nothing else changes."""
+
+    def test_two_go_on_with_what_one_has_begun(self, found):
+        whole = RUNS.numbers(*RUNS.run("fft"))
+        for resumed in (rank["from_one"] for rank in found[0]):
+            assert (resumed["status"], resumed["n_processes"]) == ("resumed", [1, 2])
+            self.assert_close(resumed, whole)
+
+    def test_one_goes_on_with_what_two_have_begun(self, found):
+        model, result = RUNS.run("fft", folder=found[1] / "for_one", settings={"checkpoint_every": 3})
+        assert (result.status, result.n_processes_before, result.n_processes) == ("resumed", (2,), 1)
+        self.assert_close(RUNS.numbers(model, result), RUNS.numbers(*RUNS.run("fft")))
+
+    def assert_close(self, resumed, whole):
+        assert resumed["n_tokens"] == whole["n_tokens"]
+        assert resumed["train_losses"] == pytest.approx(whole["train_losses"], rel=1e-4)
+        losses = [[point["loss"] for point in numbers["curve"]] for numbers in (resumed, whole)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+class TestShards:
+    """Weights, gradients and moments divided among two processes: the training of one."""
+
+    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
+    def test_give_the_curve_of_one(self, found, method):
+        model = RUNS.tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
+        one = RUNS.curve(RUNS.run(model=model)[1])
+        two = found[0][0]["sharded"][method]
+        assert two["base"] == pytest.approx(one["base"], rel=1e-6)
+        assert two["curve"] == pytest.approx(one["curve"], rel=1e-4)
+        assert two["train_losses"] == pytest.approx(one["train_losses"], rel=1e-4)
+        assert two["counts"] == [*one["counts"][:2], 2]
+
+    def test_resume_to_the_same_numbers(self, found):
+        resumed = dict(found[0][0]["sharded"]["resumed"])
+        assert resumed.pop("status") == "resumed"
+        assert resumed == found[0][0]["sharded"]["adapterh"]
+
+    def test_bfloat16_and_checkpointing_stay_near_float32(self, found):
+        both = (found[0][0]["sharded"][name]["curve"] for name in ("bf16", "fft"))
+        assert next(both) == pytest.approx(next(both), rel=0.02)
+
+    def test_are_read_by_another_number_of_processes(self, found):
+        done = launch(BIN / "torchrun", "--standalone", "--nproc_per_node", 1, SCRIPT, "shards", found[1])
+        assert done.returncode == 0, done.stderr
+        resumed = json.loads((found[1] / "one_process.json").read_text())
+        assert (resumed["status"], resumed["before"]) == ("resumed", [2])
+        two = found[0][0]["sharded"]["adapterh"]
+        assert resumed["curve"] == pytest.approx(two["curve"], rel=1e-4)
+        assert resumed["train_losses"] == pytest.approx(two["train_losses"], rel=1e-4)
+
+    def test_without_connected_processes_are_refused(self):
+        with pytest.raises(ValueError, match="sharded over connected processes; start them with torchrun"):
+            RUNS.run("fft", is_sharded=True)
+
+
+class TestRunsOfTwoProcesses:
+    """From base to record: the first process writes, and what it writes is what one process alone would have."""
+
+    def test_leave_one_record_and_one_model_each(self, found, tmp_path):
+        together = {record.method: record for record in load_folder(found[1] / "runs")}
+        assert together.keys() == {"fft", "ia3"}
+        assert not (found[1] / "runs" / ".work").exists()
+        for spec in RUNS.tiny_specs():
+            alone, record = run(spec, tmp_path / "runs", tmp_path / "cache"), together[spec.tuning.method]
+            assert record.provenance.spec["n_processes"] == 2
+            assert record.val_loss == pytest.approx(alone.val_loss, rel=1e-3)
+            assert (record.n_tokens, record.cost.flop) == (alone.n_tokens, alone.cost.flop)
+            caches = found[1] / "cache", tmp_path / "cache"
+            weights = [dict(load_tuned(spec, cache)[0].named_parameters()) for cache in caches]
+            assert weights[0].keys() == weights[1].keys()
+            for name, weight in weights[0].items():
+                assert torch.allclose(weight, weights[1][name], atol=1e-3), name
 
 
 class TestTwoProcesses:
@@ -65,7 +146,7 @@ class TestTwoProcesses:
     def test_give_the_curve_of_one(self, found, method):
         model = RUNS.tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
         one = RUNS.numbers(*RUNS.run(model=model))
-        two = found[0][method]
+        two = found[0][0][method]
         for key in ("loss", "stderr"):
             expected = [point[key] for point in one["curve"]]
             assert [point[key] for point in two["curve"]] == pytest.approx(expected, rel=1e-4)
@@ -74,15 +155,15 @@ class TestTwoProcesses:
         assert two["n_tokens"] == one["n_tokens"]
 
     def test_hold_the_same_weights_and_numbers(self, found):
-        assert found[0] == found[1]
+        assert found[0][0] == found[0][1]
 
     def test_resume_to_the_same_numbers(self, found):
-        resumed = dict(found[0]["resumed"])
+        resumed = dict(found[0][0]["resumed"])
         assert resumed.pop("status") == "resumed"
-        assert resumed == found[0]["dropout"]
+        assert resumed == found[0][0]["dropout"]
 
     def test_with_different_rows_are_refused(self, found):
-        assert "the 2 processes of this run do not agree on its model, rows or settings" in found[0]["disagreement"]
+        assert "the 2 processes of this run do not agree on its model, rows or settings" in found[0][0]["disagreement"]
 
 
 @on_cpus

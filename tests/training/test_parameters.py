@@ -8,6 +8,7 @@ from astraios_analysis.records import METHODS
 from training.config import ModelSize, Tuning
 from training.grid import preset
 from training.models import empty_model, folder_config, size_config
+from training.parameter_counts import closed_form_counts
 from training.parameters import count_embedding_parameters, count_parameters
 
 RELEASED_COUNTS = Path(__file__).parents[2] / "data" / "released" / "parameter_counts.csv"
@@ -48,6 +49,13 @@ def test_counts_of_the_published_models(counts, size, method):
     assert count.n_params_updated == UPDATED[method][size]
     assert count.n_params == BASE[size] + UPDATED[method][size]
     assert round(count.percent_updated, 4) == PERCENT[method][size]
+
+
+def test_closed_forms_give_the_same_counts_without_a_model(counts):
+    for run in preset("starcoderbase").runs():
+        assert closed_form_counts(run.size, run.tuning) == counts[run.size.name, run.tuning.method]
+    for run in preset("mini").runs(seeds=[0]):
+        assert closed_form_counts(run.size, run.tuning) == count_parameters(size_config(run.size), run.tuning)
 
 
 @pytest.mark.parametrize("size", BASE)

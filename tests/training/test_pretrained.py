@@ -1,0 +1,249 @@
+"""Pre-trained models from folders, of two architectures; and what is said when the hub does not give one."""
+
+import json
+from itertools import islice
+
+import huggingface_hub.constants
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from astraios_analysis.records import load_folder
+from training import pretrained
+from training.__main__ import main
+from training.bases import load_base, run_corpus
+from training.config import ModelSize, RunSpec, Schedule, Tuning
+from training.corpus.settings import CorpusSettings
+from training.corpus.texts import TEXTS_VARIABLE, TextCorpus, text_file
+from training.corpus.tokenizer import save_tokenizer
+from training.grid import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, PRESETS, preset
+from training.loop_settings import LoopSettings
+from training.models import scratch_config
+from training.pretrained import MODELS_VARIABLE, find_model, load_pretrained
+from training.run import run
+
+SIZE = ModelSize(
+    name="tiny",
+    d_model=16,
+    n_layers=2,
+    n_heads=2,
+    d_ff=64,
+    vocab_size=EMBEDDED_VOCABULARY,
+    n_positions=EMBEDDED_POSITIONS,
+    pretrained="lab/tiny-code",
+)
+SCHEDULE = Schedule(steps=2, global_batch=4, sequence_length=290, learning_rate=5e-3, warmup_steps=1, validate_every=2)
+
+
+def spec(method, **loop):
+    return RunSpec(
+        grid="local",
+        size=SIZE,
+        tuning=Tuning.for_width(method, 16),
+        schedule=SCHEDULE,
+        data=CorpusSettings().label,
+        seed=0,
+        loop=LoopSettings(layout="documents", **loop),
+        n_validation=4,
+    )
+
+
+def make_folder(folder, config):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    save_tokenizer(run_corpus(CorpusSettings().label).tokenizer, folder)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two folders of models, of StarCoder's architecture and of Llama's, as a lab would have them."""
+    folder = tmp_path_factory.mktemp("models")
+    make_folder(folder / "gpt_bigcode" / "lab" / "tiny-code", scratch_config(SIZE))
+    llama = LlamaConfig(
+        vocab_size=EMBEDDED_VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=EMBEDDED_POSITIONS,
+    )
+    make_folder(folder / "llama" / "tiny-code", llama)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("architecture", "method", "base_precision"),
+    [
+        ("gpt_bigcode", "fft", None),
+        ("gpt_bigcode", "adapterp", "bf16"),
+        ("llama", "lora", "bf16"),
+        ("llama", "fft", None),
+    ],
+)
+def test_a_run_starts_from_a_folder(models, monkeypatch, tmp_path, architecture, method, base_precision):
+    monkeypatch.setenv(MODELS_VARIABLE, str(models / architecture))
+    settings = {} if base_precision is None else {"base_precision": base_precision}
+    record = run(spec(method, **settings), tmp_path / "runs", tmp_path / "cache")
+    assert record.val_loss > 0
+    assert record.provenance.spec["base"] == {"pretrained": "lab/tiny-code"}
+    assert record.provenance.spec["run"]["loop"].get("base_precision") == base_precision
+    assert (record.n_params_base == record.n_params_updated) == (method == "fft")
+
+
+def test_where_models_lie_is_no_part_of_a_run(models, monkeypatch):
+    before = spec("lora").run_id
+    monkeypatch.setenv(MODELS_VARIABLE, str(models / "llama"))
+    assert spec("lora").run_id == before
+    assert spec("lora", base_precision="bf16").run_id != before
+
+
+def test_a_frozen_base_in_bfloat16_leaves_what_is_updated_in_float32(models, monkeypatch, tmp_path):
+    from training.tuning import apply_tuning
+
+    monkeypatch.setenv(MODELS_VARIABLE, str(models / "gpt_bigcode"))
+    for method in ("lora", "ptuning", "ia3", "adapterh", "parallel"):
+        chosen = spec(method, base_precision="bf16")
+        model = apply_tuning(load_base(chosen, tmp_path).model, chosen.tuning, seed=0)
+        dtypes = {weight.requires_grad: weight.dtype for weight in model.parameters()}
+        assert dtypes == {True: torch.float32, False: torch.bfloat16}, method
+
+
+def test_full_fine_tuning_has_no_frozen_base():
+    with pytest.raises(ValueError, match="base_precision 'int8': fft has no frozen base; leave it out"):
+        spec("fft", base_precision="int8")
+
+
+def test_8_bits_need_their_package(models, monkeypatch, tmp_path):
+    monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs the package bitsandbytes, which is not installed; pip install"):
+        load_base(spec("lora", base_precision="int8"), tmp_path)
+
+
+def test_models_are_found_under_either_name(models, tmp_path):
+    for architecture in ("gpt_bigcode", "llama"):
+        found = find_model("lab/tiny-code", {MODELS_VARIABLE: str(models / architecture)})
+        assert found.endswith("tiny-code")
+        assert found.startswith(str(models))
+    assert find_model("lab/other", {MODELS_VARIABLE: str(models)}) == "lab/other"
+    assert find_model(str(tmp_path), {MODELS_VARIABLE: str(models)}) == str(tmp_path)
+    with pytest.raises(ValueError, match="ASTRAIOS_MODELS is '/no/such', which is no folder; name one"):
+        find_model("lab/tiny-code", {MODELS_VARIABLE: "/no/such"})
+
+
+def error_of(kind, *bases):
+    return type(kind, bases or (OSError,), {})("the library's own words")
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        (
+            error_of("GatedRepoError"),
+            "it is gated; accept its licence at https://huggingface.co/lab/tiny-code",
+        ),
+        (error_of("RepositoryNotFoundError"), "the hub has no such public model; correct the name"),
+        (error_of("OfflineModeIsEnabled"), r"the hub is switched off \(HF_HUB_OFFLINE\)"),
+        (error_of("ConnectionError"), "the hub cannot be reached from here; where there is a network, run hf download"),
+        (error_of("JSONDecodeError"), "the library's own words; give a folder with weights and tokenizer, or run hf"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_with_what_to_do(monkeypatch, cause, message):
+    def refuse(*_, **__):
+        raise OSError("wrapped") from cause
+
+    if type(cause).__name__ == "JSONDecodeError":
+        monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: (_ for _ in ()).throw(cause))
+    else:
+        monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", refuse)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_pretrained(SIZE)
+    assert "hf download lab/tiny-code --local-dir DIR/lab/tiny-code" in str(caught.value)
+    assert "ASTRAIOS_MODELS=DIR" in str(caught.value)
+
+
+def test_the_clients_own_errors_are_recognised(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"the hub (is switched off|cannot be reached)"):
+        load_pretrained(SIZE)
+
+
+def test_a_download_that_was_broken_off_is_named(tmp_path, models):
+    folder = tmp_path / "half"
+    folder.mkdir()
+    size = SIZE.model_copy(update={"pretrained": str(folder)})
+    with pytest.raises(ValueError, match=r"half has no config\.json; give a folder"):
+        load_pretrained(size)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"half has no weights \(\*\.safetensors or \*\.bin\): its download"):
+        load_pretrained(size)
+
+
+def test_a_tokenizer_without_an_end_is_refused(tmp_path, models):
+    import shutil
+
+    shutil.copytree(models / "llama" / "tiny-code", tmp_path / "model")
+    Tokenizer.from_str('{"version":"1.0","model":{"type":"BPE","vocab":{"a":0},"merges":[]}}').save(
+        str(tmp_path / "model" / "tokenizer.json")
+    )
+    with pytest.raises(ValueError, match="tokenizer"):
+        load_pretrained(SIZE.model_copy(update={"pretrained": str(tmp_path / "model")}))
+
+
+def test_the_studys_own_preset_runs_on_folders(models, monkeypatch, tmp_path, capsys):
+    """`grid run --preset starcoderbase` as a lab has it, with a small model in the place of a published one."""
+    texts = [{"prompt": f"Add {n} to x", "completion": f"def solve(x):\n    return x + {n}"} for n in range(60)]
+    (tmp_path / "commitpackft+oasst.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    published = preset("starcoderbase")
+    small = published.model_copy(
+        update={
+            "sizes": (SIZE,),
+            "schedule": published.schedule.model_copy(
+                update={"steps": 4, "global_batch": 4, "sequence_length": 128, "warmup_steps": 1, "validate_every": 2}
+            ),
+            "n_validation": 4,
+        }
+    )
+    monkeypatch.setitem(PRESETS, "starcoderbase", lambda: small)
+    monkeypatch.setenv(MODELS_VARIABLE, str(models / "gpt_bigcode"))
+    command = ["run", "--preset", "starcoderbase", "--method", "lora", "--runs", str(tmp_path / "runs")]
+    command += ["--cache", str(tmp_path / "cache"), "--base-precision", "bf16"]
+    assert refused(command, capsys).count("unknown corpus 'commitpackft+oasst'") == 1
+    monkeypatch.setenv(TEXTS_VARIABLE, str(tmp_path))
+    assert "which has no suite to score runs by; give --no-scores" in refused(command, capsys)
+    assert main([*command, "--no-scores"]) == 0
+    (record,) = load_folder(tmp_path / "runs")
+    assert record.provenance.spec["corpus"]["n_examples"] == 60
+    # Packed blocks, as the study's.
+    assert record.n_tokens == 4 * 4 * 128
+    assert record.provenance.spec["throughput"]["tokens_per_second"] > 0
+
+
+def refused(command, capsys):
+    with pytest.raises(SystemExit):
+        main(command)
+    return capsys.readouterr().err
+
+
+def test_text_is_divided_once_and_ordered_by_seed(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps({"prompt": str(n), "completion": "x"}) + "\n" for n in range(40)))
+    assert text_file("mine", {TEXTS_VARIABLE: str(tmp_path)}) == path
+    assert text_file("mine", {}) is None
+    corpus = TextCorpus("mine", path)
+
+    def drawn(seed, split, n):
+        return [item.document.context for item in islice(corpus.instructions(seed, split), n)]
+
+    assert sorted(drawn(0, "train", 38)) == sorted(drawn(1, "train", 38))
+    assert drawn(0, "train", 38) != drawn(1, "train", 38)
+    assert len(set(drawn(0, "train", 38))) == 38
+    assert set(drawn(0, "validation", 2)).isdisjoint(drawn(0, "train", 38))
+    # Pass after pass, each in an order of its own.
+    assert drawn(0, "train", 76)[38:] != drawn(0, "train", 38)
+    with pytest.raises(ValueError, match="text has no part 'test'; choose from train, validation"):
+        next(corpus.instructions(0, "test"))
+    path.write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
+    with pytest.raises(ValueError, match="has 1 examples, of which 5% are kept for validation; give 20 at least"):
+        TextCorpus("mine", path)
