@@ -73,5 +73,9 @@ QUESTIONS: dict[str, tuple[str, Callable[[pd.DataFrame], str | None]]] = {
     ),
     "cost_performance": ("What does performance cost?", predicted_answers.answer_cost_performance),
     "claim_effects": ("Does what the study claims hold?", predicted_answers.answer_claims),
+    "explored_fit": (
+        "What does one law say, and how far would it have been right?",
+        predicted_answers.answer_explored_fit,
+    ),
 }
 """The question of every figure, and the function that answers it from the figure's table."""

@@ -85,6 +85,21 @@ def answer_backtest(table: pd.DataFrame) -> str | None:
     )
 
 
+def answer_explored_fit(table: pd.DataFrame) -> str | None:
+    """Answer for `explored_fit`."""
+    checked = table[table["kind"] == "backtest"].dropna(subset=["value", "predicted"])
+    if checked.empty:
+        return None
+    made = checked[checked["lower"].notna()]
+    error = (checked["predicted"] - checked["value"]).abs().mean()
+    still = (checked["no_change"] - checked["value"]).abs().mean()
+    covered = int(made["covered"].astype(str).str.lower().eq("true").sum())
+    return (
+        f"Predicted from the smaller sizes, the largest fitted one is missed by {error:.2g} on average, against "
+        f"{still:.2g} for predicting no change; {covered} of {len(made)} prediction intervals cover it."
+    )
+
+
 def answer_loss_performance(table: pd.DataFrame) -> str | None:
     """Answer for `loss_performance`."""
     found = {}
