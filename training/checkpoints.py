@@ -50,6 +50,8 @@ class Progress:
         checkpoint on.
     seconds : float
         Time spent, work lost in interruptions left out.
+    step_seconds : float
+        Of it, time in training steps: without validations and checkpoints.
     peak_memory_bytes : int, optional
         Largest peak so far.
     """
@@ -63,6 +65,7 @@ class Progress:
     train_losses: list[float] = field(default_factory=list)
     n_processes: list[int] = field(default_factory=list)
     seconds: float = 0.0
+    step_seconds: float = 0.0
     peak_memory_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:

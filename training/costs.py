@@ -1,7 +1,9 @@
 """What a run costs: floating-point operations by formula, peak memory by measurement."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -51,6 +53,50 @@ def estimate_flop(model: nn.Module, n_tokens: int, n_rows: int) -> float:
     n_params = sum(weight.numel() for weight in model.parameters())
     n_updated = sum(weight.numel() for weight in updated_parameters(model).values())
     return (4.0 * n_params + 2.0 * n_updated) * n_tokens
+
+
+PEAK_FLOPS: Mapping[str, float] = MappingProxyType(
+    {
+        "A100": 312e12,
+        "H100 PCIe": 756e12,
+        "H100": 989e12,
+        "H200": 989e12,
+        "GH200": 989e12,
+        "L40S": 362e12,
+        "A10": 125e12,
+    }
+)
+"""Operations a second in bfloat16, dense, by a part of the device's name: NVIDIA's data sheets."""
+
+
+def model_flops_utilisation(flop: float, seconds: float, n_processes: int, device_name: str) -> float | None:
+    """Return the share of the devices' peak that training reached; None where the peak is not known, as on CPUs.
+
+    Parameters
+    ----------
+    flop : float
+        Operations by `estimate_flop`: attention's own and recomputed ones are not counted as use.
+    seconds : float
+        Time in training steps.
+    n_processes : int
+        Processes, one to a device.
+    device_name : str
+        The device's own name.
+
+    Returns
+    -------
+    float or None
+        Of the peak in bfloat16, whatever the precision.
+
+    References
+    ----------
+    Chowdhery et al. 2022, PaLM, arXiv 2204.02311, appendix B (model FLOPs utilisation).
+    """
+    # The longest name that fits: "H100 PCIe" before "H100".
+    known = [name for name in PEAK_FLOPS if name in device_name]
+    if not known or seconds <= 0:
+        return None
+    return flop / (seconds * n_processes * PEAK_FLOPS[max(known, key=len)])
 
 
 class PeakMemory:

@@ -190,7 +190,9 @@ class _Loop:
             self._validate(report)
             progress.base = progress.base or progress.curve[0]
         while progress.step < schedule.steps:
+            began = time.perf_counter()
             self._step(report)
+            progress.step_seconds += time.perf_counter() - began
             is_last = progress.step == schedule.steps
             if is_last or progress.step % schedule.validate_every == 0:
                 self._validate(report)
@@ -301,6 +303,7 @@ class _Loop:
             n_validation_targets=self._n_validation[0],
             n_validation_rows=self._n_validation[1],
             seconds=progress.seconds,
+            step_seconds=progress.step_seconds,
             flop=estimate_flop(self._plain, progress.n_tokens, progress.n_rows),
             peak_memory_bytes=progress.peak_memory_bytes,
             settings=self._settings,

@@ -37,6 +37,9 @@ class LoopResult:
         Scored tokens and rows of the validation set.
     seconds : float
         Wall-clock time in the loop, validation and checkpoints included, work lost in interruptions not.
+    step_seconds : float
+        Of it, time in training steps alone. A step ends when its loss is known on the host, so that a device's queue
+        is empty then.
     flop : float
         Estimated floating-point operations of training (`training.costs.estimate_flop`).
     peak_memory_bytes : int, optional
@@ -62,6 +65,7 @@ class LoopResult:
     n_validation_targets: int
     n_validation_rows: int
     seconds: float
+    step_seconds: float
     flop: float
     peak_memory_bytes: int | None
     settings: LoopSettings

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from astraios_analysis.records import Cost, Provenance, RunRecord, load, save
 from training.bases import CHECKPOINT_EVERY, Base, load_base, run_corpus, stream_rows
 from training.config import RunSpec
+from training.costs import model_flops_utilisation
 from training.evaluation.embedded.renewal import score_record
 from training.evaluation.embedded.request import Scoring, missing_measures
 from training.loop import train
@@ -251,6 +252,7 @@ def _provenance(spec: RunSpec, base: Base, result: LoopResult) -> Provenance:
         "loop": result.settings.model_dump(mode="json", exclude={"checkpoint_every"}, exclude_none=True),
         "n_processes": result.n_processes,
         **({"n_processes_before": list(result.n_processes_before)} if result.n_processes_before else {}),
+        "throughput": _throughput(result),
         # Sums in another order round differently: equal to the last bit only with as many threads.
         "n_threads": torch.get_num_threads(),
         "base": base.note,
@@ -266,6 +268,14 @@ def _provenance(spec: RunSpec, base: Base, result: LoopResult) -> Provenance:
         device=torch.cuda.get_device_name() if result.device == "cuda" else result.device,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _throughput(result: LoopResult) -> dict[str, float]:
+    device = torch.cuda.get_device_name() if result.device == "cuda" else result.device
+    used = model_flops_utilisation(result.flop, result.step_seconds, result.n_processes, device)
+    # What was not measured is absent: a run that was loaded when it was finished may have no times of its steps.
+    speed = {"tokens_per_second": result.n_tokens / result.step_seconds} if result.step_seconds > 0 else {}
+    return speed if used is None else {**speed, "mfu": used}
 
 
 # Once a process: the code in memory is that of its start.

@@ -120,7 +120,7 @@ class Here(LocalExecutor):
     """submitit's executor on this machine, given what SLURM's is given."""
 
     def update_parameters(self, **parameters):
-        super().update_parameters(timeout_min=5)
+        super().update_parameters(timeout_min=60)
 
 
 def until(condition, seconds=240):
