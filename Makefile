@@ -72,7 +72,7 @@ lab: $(BASE) ## open JupyterLab on the notebooks
 
 bench: $(ALL) ## run the timed comparisons in tests/benchmarks, where there are any
 	@if [ -d tests/benchmarks ]; then \
-	    "$(BIN)/python" -m pytest -s tests/benchmarks $(PYTEST_ARGS); \
+	    "$(BIN)/python" -m pytest -s tests/benchmarks/bench_*.py $(PYTEST_ARGS); \
 	else \
 	    echo 'nothing to run: there is no folder tests/benchmarks'; \
 	fi

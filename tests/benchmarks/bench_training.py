@@ -99,15 +99,13 @@ def theirs(size, training, validation, folder):
     )
     losses, model = Losses(), model_of(size)
     started = time.process_time()
-    trainer = InOrder(
-        model=model, args=arguments, train_dataset=parts[0], eval_dataset=parts[1], callbacks=[losses]
-    )
+    trainer = InOrder(model=model, args=arguments, train_dataset=parts[0], eval_dataset=parts[1], callbacks=[losses])
     trainer.train()
     return time.process_time() - started, losses.training, losses.validation
 
 
 @pytest.mark.parametrize("shape", SIZES, ids=lambda shape: f"{shape[0]}x{shape[1]}")
-def bench_training(shape, tmp_path, capfd):
+def test_training_is_as_fast_as_the_trainer_of_transformers(shape, tmp_path, capfd):
     d_model, n_layers, n_heads = shape
     size = ModelSize(
         name="s",
@@ -119,7 +117,10 @@ def bench_training(shape, tmp_path, capfd):
         n_positions=LENGTH,
     )
     training, validation = rows_of(SCHEDULE.steps * SCHEDULE.global_batch, 1), rows_of(32, 2)
-    sides = {"ours": lambda: ours(size, training, validation), "Trainer": lambda: theirs(size, training, validation, tmp_path)}
+    sides = {
+        "ours": lambda: ours(size, training, validation),
+        "Trainer": lambda: theirs(size, training, validation, tmp_path),
+    }
     found = {name: SimpleNamespace(seconds=[], training=None, validation=None) for name in sides}
     for round_ in range(ROUNDS + 1):
         for name, side in sides.items():
@@ -130,7 +131,10 @@ def bench_training(shape, tmp_path, capfd):
     n_tokens = SCHEDULE.steps * SCHEDULE.global_batch * LENGTH
     speed = {name: n_tokens / np.median(side.seconds) for name, side in found.items()}
     with capfd.disabled():
-        print(f"\n{d_model}x{n_layers}: " + ", ".join(f"{name} {value:,.0f} tokens/s" for name, value in speed.items()), end="")
+        print(
+            f"\n{d_model}x{n_layers}: " + ", ".join(f"{name} {value:,.0f} tokens/s" for name, value in speed.items()),
+            end="",
+        )
         print(f" (processor time, median of {ROUNDS}); ratio {speed['ours'] / speed['Trainer']:.2f}")
     assert found["ours"].training == pytest.approx(found["Trainer"].training, abs=2e-3)
     assert found["ours"].validation == pytest.approx(found["Trainer"].validation, abs=2e-3)

@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +15,10 @@ import torch
 from training import bases
 from training.bases import base_digest, load_base, pretrain, run_corpus, stream_rows
 from training.config import RunSpec
-from training.corpus.tokenizer import load_tokenizer, tokenizer_bytes
-from training.grid import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, preset
+from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.tokenizer import encode, load_tokenizer, tokenizer_bytes
+from training.grid import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, HARDER_CORPUS, HARDER_VOCABULARY, preset
+from training.parameter_counts import closed_form_counts
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 FORK = multiprocessing.get_context("fork")
@@ -182,6 +185,17 @@ def test_preset_sizes_have_room_for_the_corpus_and_virtual_tokens():
     spec = preset("smoke").runs()[0]
     assert run_corpus(spec.data).tokenizer.get_vocab_size() == EMBEDDED_VOCABULARY == spec.size.vocab_size
     assert spec.schedule.sequence_length + 30 == EMBEDDED_POSITIONS == spec.size.n_positions
+
+
+def test_the_grid_for_a_gpu_spans_a_factor_of_100_and_has_room_for_its_corpus():
+    runs = preset("gpu").runs()
+    counts = [closed_form_counts(run.size, run.tuning).n_params_base_nonembedding for run in runs]
+    assert max(counts) / min(counts) > 100
+    assert {run.loop.precision for run in runs} == {"bf16"}
+    corpus = EmbeddedCorpus(HARDER_CORPUS)
+    assert corpus.tokenizer.get_vocab_size() == HARDER_VOCABULARY == runs[0].size.vocab_size
+    rows = encode(corpus.tokenizer, [item.document for item in islice(corpus.instructions(0, "train"), 200)])
+    assert max(len(row.tokens) for row in rows) < runs[0].schedule.sequence_length
 
 
 def test_validation_rows_are_the_same_for_every_seed_and_training_rows_are_not():

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from astraios_analysis.records import load, load_folder
+from astraios_analysis.records import load_folder
 from training.__main__ import main
+from training.config import RunSpec
 from training.grid import PRESETS, preset
 from training.launch import Outcome
 from training.run_files import exclusive, mark_error, record_path, run_lock, run_state, work_folder
@@ -38,7 +39,12 @@ def refused(capsys, *arguments):
 def test_list_shows_every_preset(capsys):
     assert main(["grid", "list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [(row["preset"], row["n_runs"]) for row in rows] == [("smoke", 14), ("mini", 105), ("starcoderbase", 28)]
+    assert [(row["preset"], row["n_runs"]) for row in rows] == [
+        ("smoke", 14),
+        ("mini", 105),
+        ("gpu", 35),
+        ("starcoderbase", 28),
+    ]
     assert rows[0]["sizes"] == ["16x2", "32x2"]
     main(["grid", "list"])
     header, smoke, *_ = capsys.readouterr().out.splitlines()
@@ -67,20 +73,21 @@ def test_status_tells_the_five_states_apart(capsys, tmp_path, tiny):
     assert lines[-1] == "1 done, 0 running, 1 failed, 1 partial, 1 missing"
 
 
-def test_status_tells_how_long_the_rest_takes(capsys, tmp_path):
+def test_status_tells_how_long_the_rest_takes(capsys, tmp_path, monkeypatch):
     source = Path(__file__).parents[2] / "data" / "runs" / "mini"
-    command = ["grid", "status", "--preset", "mini", "--seed", "0", "--runs", str(tmp_path)]
-    specs = preset("mini").runs(seeds=[0])
-    for spec in specs[:-1]:
-        shutil.copy(record_path(source, spec.run_id), tmp_path)
-    last = specs[-1]
-    truth = load(record_path(source, last.run_id)).cost.seconds
+    records = sorted((r for r in load_folder(source) if r.seed == 0), key=lambda record: record.n_params_base)
+    specs = [RunSpec.model_validate_json(json.dumps(record.provenance.spec["run"])) for record in records]
+    monkeypatch.setattr("training.commands_grid.chosen_specs", lambda _: specs)
+    command = ["grid", "status", "--preset", "mini", "--runs", str(tmp_path)]
+    for record in records[:-1]:
+        shutil.copy(record_path(source, record.run_id), record_path(tmp_path, record.run_id))
+    last, truth = specs[-1], records[-1].cost.seconds
     assert main([*command, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["seconds_left"] for row in rows[:-1]] == [0] * 34
+    assert [row["seconds_left"] for row in rows[:-1]] == [0] * (len(records) - 1)
     assert truth / 3 < rows[-1]["seconds_left"] < truth * 3 + 120
     # Half of it is saved: half of its training is left, and all of its scores.
-    (work_folder(tmp_path, last.run_id) / "step-000100").mkdir(parents=True)
+    (work_folder(tmp_path, last.run_id) / f"step-{last.schedule.steps // 2:06d}").mkdir(parents=True)
     main([*command, "--json"])
     half = json.loads(capsys.readouterr().out)[-1]["seconds_left"]
     assert rows[-1]["seconds_left"] / 2 < half < rows[-1]["seconds_left"]
