@@ -22,9 +22,10 @@ from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import Item
 from training.corpus.rows import document_rows, packed_rows
 from training.corpus.settings import Split
+from training.corpus.texts import TextCorpus, text_file
 from training.corpus.tokenizer import Row as EncodedRow
 from training.corpus.tokenizer import encode, save_tokenizer
-from training.grid import corpus_settings
+from training.grid import CORPORA, corpus_settings
 from training.loop import train
 from training.loop_settings import Layout
 from training.models import scratch_config
@@ -195,21 +196,23 @@ def stream_rows(spec: RunSpec, schedule: Schedule, stream: Stream, tokenizer: To
 
 
 @lru_cache(maxsize=1)
-def run_corpus(label: str) -> EmbeddedCorpus:
-    """Return the corpus with a label, built once a process.
+def run_corpus(label: str) -> EmbeddedCorpus | TextCorpus:
+    """Return the corpus with a label, built once a process: an embedded one, or text from a file.
 
     Raises
     ------
     ValueError
         If there is none; the message names the choices.
     """
+    if label not in CORPORA and (path := text_file(label)) is not None:
+        return TextCorpus(label, path)
     return EmbeddedCorpus(corpus_settings(label))
 
 
 # The methods of one size and seed share their rows, and a worker trains them one after the other.
 @lru_cache(maxsize=4)
 def _rows(
-    corpus: EmbeddedCorpus,
+    corpus: EmbeddedCorpus | TextCorpus,
     tokenizer: Tokenizer,
     share: float,
     seed: int,
@@ -254,6 +257,11 @@ def _inputs(spec: RunSpec) -> dict[str, Any]:
 
 def _train_into(folder: Path, work: Path, spec: RunSpec, checkpoint_every: int, reporting: Reporting) -> None:
     corpus = run_corpus(spec.data)
+    if isinstance(corpus, TextCorpus):
+        raise ValueError(
+            f"corpus {spec.data!r} is text for tuning, on which no base is trained from scratch; set the `pretrained` of "
+            f"size {spec.size.name!r}"
+        )
     n_tokens = corpus.tokenizer.get_vocab_size()
     if n_tokens > spec.size.vocab_size:
         raise ValueError(

@@ -8,7 +8,7 @@ from training.config import RunSpec
 from training.devices import available_memory, gpus
 from training.estimates import shortage
 from training.evaluation.embedded.request import Scoring
-from training.grid import corpus_settings
+from training.grid import check_corpus
 from training.grid_arguments import (
     UNSAFE_HELP,
     add_choice,
@@ -68,7 +68,7 @@ def _run_one(arguments: argparse.Namespace) -> int:
         found = ", ".join(spec.run_id for spec in specs[:3])
         raise ValueError(f"{len(specs)} runs were chosen ({found}, ...); name one with --size, --method and --seed")
     (spec,) = specs
-    corpus_settings(spec.data)
+    check_corpus(spec.data, is_scored=not arguments.no_scores)
     scoring = None if arguments.no_scores else Scoring(unsafe=arguments.unsafe)
     require_containment(scoring, "--no-scores trains without running any program")
     if not arguments.no_memory_check:

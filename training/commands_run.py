@@ -9,7 +9,7 @@ from training.cluster import JobSettings, submit
 from training.config import RunSpec
 from training.devices import available_memory, gpus
 from training.evaluation.embedded.request import Scoring
-from training.grid import corpus_settings
+from training.grid import check_corpus
 from training.grid_arguments import (
     UNSAFE_HELP,
     add_choice,
@@ -160,7 +160,7 @@ def _train(specs: Sequence[RunSpec], arguments: argparse.Namespace) -> int:
         raise ValueError(f"unknown engine {arguments.engine!r}; choose from {', '.join(ENGINES)}")
     # Asked before any process is started.
     for spec in specs:
-        corpus_settings(spec.data)
+        check_corpus(spec.data, is_scored=not arguments.no_scores)
     scoring = None if arguments.no_scores else Scoring(unsafe=arguments.unsafe)
     runs_dir = records_folder(arguments)
     if arguments.engine == "slurm":

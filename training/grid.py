@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from training.config import STARCODERBASE_SIZES, ModelSize, Schedule
 from training.corpus.settings import CorpusSettings
+from training.corpus.texts import TEXTS_VARIABLE, text_file
 from training.grid_specification import Grid
 from training.loop_settings import LoopSettings
 
@@ -181,7 +182,7 @@ CORPORA: dict[str, CorpusSettings] = {settings.label: settings for settings in (
 
 
 def corpus_settings(label: str) -> CorpusSettings:
-    """Return the settings of a corpus by its label.
+    """Return the settings of an embedded corpus by its label.
 
     Raises
     ------
@@ -190,9 +191,23 @@ def corpus_settings(label: str) -> CorpusSettings:
     """
     if label not in CORPORA:
         raise ValueError(
-            f"unknown corpus {label!r}; runs are trained here on {', '.join(CORPORA)}: choose a preset that names it"
+            f"unknown corpus {label!r}; runs are trained here on {', '.join(CORPORA)}: choose a preset that names it, "
+            f"or put the text itself, objects with 'prompt' and 'completion', into DIR/{label}.jsonl and set "
+            f"{TEXTS_VARIABLE}=DIR"
         )
     return CORPORA[label]
+
+
+def check_corpus(label: str, *, is_scored: bool) -> None:
+    """Raise ValueError if a corpus is not there, or has no suite by which runs on it could be scored."""
+    if label not in CORPORA and text_file(label) is not None:
+        if is_scored:
+            raise ValueError(
+                f"corpus {label!r} is text, which has no suite to score runs by; give --no-scores, and score "
+                "generations on published data sets with `python -m training score`"
+            )
+        return
+    corpus_settings(label)
 
 
 PRESETS: dict[str, Callable[[], Grid]] = {
