@@ -259,8 +259,8 @@ def _train_into(folder: Path, work: Path, spec: RunSpec, checkpoint_every: int, 
     corpus = run_corpus(spec.data)
     if isinstance(corpus, TextCorpus):
         raise ValueError(
-            f"corpus {spec.data!r} is text for tuning, on which no base is trained from scratch; set the `pretrained` of "
-            f"size {spec.size.name!r}"
+            f"corpus {spec.data!r} is text for tuning, and no base is trained on it from scratch; set the "
+            f"`pretrained` of size {spec.size.name!r}"
         )
     n_tokens = corpus.tokenizer.get_vocab_size()
     if n_tokens > spec.size.vocab_size:
