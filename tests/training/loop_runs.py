@@ -240,6 +240,23 @@ def curve(result):
     }
 
 
+def tiny_specs():
+    """Two whole runs, base and record included."""
+    import runpy
+
+    grid = runpy.run_path(str(Path(__file__).with_name("tiny_grid.py")))["tiny_grid"]
+    return grid(methods=("fft", "ia3")).runs()
+
+
+def run_together(out):
+    """Let all processes train whole runs: one with shards, one with whole weights on each."""
+    from training.run import run
+
+    fft, ia3 = tiny_specs()
+    run(fft, out / "runs", out / "cache", is_sharded=True)
+    run(ia3, out / "runs", out / "cache")
+
+
 def train_distributed(out):
     """Train on all processes: every method, an interrupted run, and one whose processes have different rows."""
     from training.batches import TokenRows
@@ -260,6 +277,7 @@ def train_distributed(out):
         **numbers(model, result),
     }
     found["sharded"] = train_sharded(out)
+    run_together(out)
     rank = int(os.environ["RANK"])
     try:
         run("fft", rows=TokenRows(token_rows(60, rank), token_rows(13, 6)))

@@ -11,7 +11,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from astraios_analysis.records import load_folder
 from training.processes import check_launch
+from training.run import run
+from training.tuned import load_tuned
 
 SCRIPT = Path(__file__).with_name("loop_runs.py")
 RUNS = SimpleNamespace(**runpy.run_path(str(SCRIPT)))
@@ -45,7 +48,7 @@ def launch(*command, **environment):
         env={**ENVIRONMENT, **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
 
@@ -117,6 +120,25 @@ class TestShards:
     def test_without_connected_processes_are_refused(self):
         with pytest.raises(ValueError, match="sharded over connected processes; start them with torchrun"):
             RUNS.run("fft", is_sharded=True)
+
+
+class TestRunsOfTwoProcesses:
+    """From base to record: the first process writes, and what it writes is what one process alone would have."""
+
+    def test_leave_one_record_and_one_model_each(self, found, tmp_path):
+        together = {record.method: record for record in load_folder(found[1] / "runs")}
+        assert together.keys() == {"fft", "ia3"}
+        assert not (found[1] / "runs" / ".work").exists()
+        for spec in RUNS.tiny_specs():
+            alone, record = run(spec, tmp_path / "runs", tmp_path / "cache"), together[spec.tuning.method]
+            assert record.provenance.spec["n_processes"] == 2
+            assert record.val_loss == pytest.approx(alone.val_loss, rel=1e-3)
+            assert (record.n_tokens, record.cost.flop) == (alone.n_tokens, alone.cost.flop)
+            caches = found[1] / "cache", tmp_path / "cache"
+            weights = [dict(load_tuned(spec, cache)[0].named_parameters()) for cache in caches]
+            assert weights[0].keys() == weights[1].keys()
+            for name, weight in weights[0].items():
+                assert torch.allclose(weight, weights[1][name], atol=1e-3), name
 
 
 class TestTwoProcesses:
