@@ -193,9 +193,11 @@ def _train(
 def _whole(model: PreTrainedModel | PeftModel, spec: RunSpec, cache_dir: str | Path) -> PreTrainedModel | PeftModel:
     # The shards' own modules cannot be put together again in place: the first process loads the base once more.
     weights = whole_weights(model)
-    if not is_first_process():
+    # A base of our own is small, and processes agree on whether it is there: all of them ask.
+    base = load_base(spec, cache_dir) if is_first_process() or spec.size.pretrained is None else None
+    if base is None or not is_first_process():
         return model
-    whole = apply_tuning(load_base(spec, cache_dir).model, spec.tuning, seed=spec.seed)
+    whole = apply_tuning(base.model, spec.tuning, seed=spec.seed)
     missing = whole.load_state_dict(weights, strict=False).unexpected_keys
     if missing:
         raise RuntimeError(f"tuned weights {missing[:3]} have no place in the model of run {spec.run_id}")
