@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import runpy
 import signal
@@ -83,6 +84,28 @@ def test_a_killed_worker_is_a_failed_run_with_a_reason(tmp_path):
     assert run_state(tmp_path, FFT.run_id).detail == message
 
 
+def test_a_worker_sees_the_gpu_it_is_pinned_to(tmp_path, monkeypatch):
+    seen = []
+
+    class Process:
+        def start(self):
+            seen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+        def join(self, *_):
+            pass
+
+        def is_alive(self):
+            return False
+
+    context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=lambda **_: Process())
+    monkeypatch.setattr("training.workers.multiprocessing.get_context", lambda _: context)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    for gpu in ("3", None):
+        Worker(Folders(tmp_path, tmp_path, None), gpu).end()
+    assert seen == ["3", "2,3"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
 class FakeWorker:
     """Answers without a process: bases of one seed fail."""
 
@@ -124,6 +147,21 @@ def test_bases_come_first_and_larger_sizes_before_smaller_ones(tmp_path, monkeyp
     failed = [spec.run_id for spec in specs if spec.seed == 1]
     assert [outcome.run_id for outcome in outcomes if outcome.status == "failed"] == failed
     assert run_state(tmp_path, failed[0]).detail == "base 16x1, seed 1: ValueError: no"
+
+
+def test_every_place_has_a_worker_and_no_more_than_there_are_runs(tmp_path, monkeypatch):
+    given = []
+
+    class Placed(FakeWorker):
+        def __init__(self, folders, gpu):
+            super().__init__()
+            given.append(gpu)
+
+    monkeypatch.setattr("training.launch.Worker", Placed)
+    monkeypatch.setattr(FakeWorker, "tasks", ())
+    specs = TINY.tiny_grid(methods=("fft", "lora")).runs()
+    launch(specs, tmp_path, tmp_path, jobs=3, places=("0", "1", "0"))
+    assert given == ["0", "1"]
 
 
 def test_pretrained_sizes_need_no_base(tmp_path):
