@@ -63,7 +63,6 @@ PEAK_FLOPS: Mapping[str, float] = MappingProxyType(
         "H200": 989e12,
         "GH200": 989e12,
         "L40S": 362e12,
-        "A10": 125e12,
     }
 )
 """Operations a second in bfloat16, dense, by a part of the device's name: NVIDIA's data sheets."""

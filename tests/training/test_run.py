@@ -14,6 +14,7 @@ from astraios_analysis.records import load
 from astraios_analysis.sources import check_sources
 from training import run as run_module
 from training.config import RunSpec
+from training.costs import model_flops_utilisation
 from training.loop_result import DivergedError
 from training.models import scratch_config
 from training.parameters import count_parameters
@@ -158,3 +159,13 @@ def test_without_git_there_is_no_commit(monkeypatch):
     monkeypatch.setattr(run_module, "_git", lambda *_: "/")
     assert run_module._commit() == (None, None)
     run_module._commit.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [("NVIDIA H100 80GB HBM3", 0.5), ("NVIDIA H100 PCIe", 0.5 * 989 / 756), ("NVIDIA A100-SXM4-80GB", 0.5 * 989 / 312)],
+)
+def test_utilisation_is_a_share_of_the_devices_own_peak(device, expected):
+    assert model_flops_utilisation(989e12, 1.0, 2, device) == pytest.approx(expected)
+    assert model_flops_utilisation(989e12, 0.0, 2, device) is None
+    assert model_flops_utilisation(989e12, 1.0, 2, "cpu") is None
