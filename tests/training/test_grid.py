@@ -134,7 +134,7 @@ def test_seeds_can_be_chosen():
 
 def test_unknown_names_are_errors_that_list_the_choices():
     grid = preset("starcoderbase")
-    with pytest.raises(ValueError, match="unknown preset 'mega'; choose from mini, smoke, starcoderbase"):
+    with pytest.raises(ValueError, match="unknown preset 'mega'; choose from gpu, mini, smoke, starcoderbase"):
         preset("mega")
     with pytest.raises(ValueError, match="unknown size '34b' in grid 'starcoderbase'; choose from 1b, 3b, 7b, 16b"):
         grid.runs(sizes=["34b"])

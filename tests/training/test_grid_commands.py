@@ -228,7 +228,7 @@ def test_failures_are_listed_and_are_the_exit_status(capsys, monkeypatch, tmp_pa
 
 
 def test_wrong_arguments_say_what_is_allowed(capsys):
-    assert "unknown preset 'mega'; choose from mini, smoke" in refused(capsys, "grid", "run", "--preset", "mega")
+    assert "unknown preset 'mega'; choose from gpu, mini, smoke" in refused(capsys, "grid", "run", "--preset", "mega")
     assert "unknown size '1b' in grid 'smoke'" in refused(capsys, "grid", "run", "--preset", "smoke", "--size", "1b")
     assert "jobs is 0; give" in refused(capsys, "grid", "run", "--preset", "smoke", "--jobs", "0")
     message = refused(capsys, "grid", "score", "--preset", "smoke", "--measures", "speed")
