@@ -5,6 +5,7 @@
 #   VENV            where that environment lives (default: .venv)
 #   TORCH_PIP_ARGS  more arguments for `pip install torch`, to choose another build at the first set-up
 #   PYTEST_ARGS     more arguments for pytest
+#   TEST_JOBS       processes that `make test` spreads the test files over (default: 2; 0 for none beside pytest's own)
 #   FIGURES_ARGS    more arguments for `astraios figures`
 #   GRID_ARGS       more arguments for the training of the grid, such as --seed 0 or --jobs 8
 #   LAB_ARGS        more arguments for JupyterLab
@@ -13,6 +14,7 @@ PYTHON ?=
 VENV ?= .venv
 TORCH_PIP_ARGS ?=
 PYTEST_ARGS ?=
+TEST_JOBS ?= 2
 FIGURES_ARGS ?=
 GRID_ARGS ?=
 LAB_ARGS ?=
@@ -54,8 +56,9 @@ grid: $(ALL) ## train and score the grid mini anew, 105 runs, into build/runs/mi
 	"$(BIN)/python" -m training grid run --preset mini $(GRID_ARGS)
 	"$(BIN)/python" -m training grid compare --preset mini
 
+# Side by side, each process with one thread: several threads in several processes starve each other.
 test: $(ALL) ## run the tests (installs training and development packages, torch first)
-	"$(BIN)/python" -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(DEV) ## check style, formatting, and that notebooks are thin and stripped
 	"$(BIN)/ruff" check .
