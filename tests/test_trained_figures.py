@@ -167,7 +167,8 @@ def test_rates_of_too_few_models_are_said_in_words(drawn, n_models, n_panels):
     figure, twin = figures.embedded_security(shown)
     words = " ".join(text.get_text() for text, _ in texts_of(figure))
     assert len(figure.axes) == n_panels and len(twin) == len(shown)
-    assert ("in 1 of 35 models (only 16x2 FFT)" in words) == (n_models == 1)
+    alone = f"in 1 of 35 models (only {next(iter(first))[0]} FFT)"
+    assert (alone in words) == (n_models == 1)
     assert (overlapping(texts_of(figure)), running_out(figure, texts_of(figure))) == ([], [])
     pyplot.close(figure)
 
