@@ -15,7 +15,7 @@ from astraios_analysis.metrics import DATASETS
 from astraios_analysis.pool_fits import fit_pool
 from astraios_analysis.pooled_points import PoolError
 from astraios_analysis.pooled_predictions import forecast_score
-from astraios_analysis.predictions import MAX_REACH, PredictionError, reach
+from astraios_analysis.predictions import PredictionError, reach, require_reach
 from astraios_analysis.records import RunRecord
 from astraios_analysis.regressions import RankError, measured_datasets
 from astraios_analysis.replicates import ModelScores, model_scores
@@ -195,12 +195,8 @@ def best_at_size(
         raise PredictionError(f"no run has a score on {dataset} to fit")
     methods = list(dict.fromkeys(scores.table["method"]))
     forecast = forecast_score(fitted, dataset, methods, n_params, seed=seed)
+    require_reach(n_params, forecast.x_range, force=force)
     beyond = reach(n_params, forecast.x_range)
-    if beyond > MAX_REACH and not force:
-        raise PredictionError(
-            f"{n_params:.4g} parameters lie {beyond:.1f} times beyond the fitted range; the limit is {MAX_REACH:g} "
-            "times. Add runs nearer to that size, or insist with --force"
-        )
     drawn = np.column_stack([forecast.draws["observation"][method] for method in methods])
     good = scores.goodness(drawn)
     is_best = good == good.max(axis=1, keepdims=True)

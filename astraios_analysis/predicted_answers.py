@@ -77,11 +77,10 @@ def answer_backtest(table: pd.DataFrame) -> str | None:
         return None
     error, still = rows["error"].abs().mean(), rows["persistence_error"].abs().mean()
     made = rows[rows["lower"].notna()]
-    covered = int(made["covered"].astype(str).str.lower().eq("true").sum())
     width = f", {100 * (made['upper'] - made['lower']).median():.0f} points wide in the median" if len(made) else ""
     return (
         f"The held-out size is missed by {100 * error:.1f} of 100 points on average, against {100 * still:.1f} for "
-        f"predicting no change; {covered} of {len(made)} prediction intervals cover{width}."
+        f"predicting no change; {_count_covered(made)} of {len(made)} prediction intervals cover{width}."
     )
 
 
@@ -93,10 +92,9 @@ def answer_explored_fit(table: pd.DataFrame) -> str | None:
     made = checked[checked["lower"].notna()]
     error = (checked["predicted"] - checked["value"]).abs().mean()
     still = (checked["no_change"] - checked["value"]).abs().mean()
-    covered = int(made["covered"].astype(str).str.lower().eq("true").sum())
     return (
         f"Predicted from the smaller sizes, the largest fitted one is missed by {error:.2g} on average, against "
-        f"{still:.2g} for predicting no change; {covered} of {len(made)} prediction intervals cover it."
+        f"{still:.2g} for predicting no change; {_count_covered(made)} of {len(made)} prediction intervals cover it."
     )
 
 
@@ -153,3 +151,8 @@ def answer_claims(table: pd.DataFrame) -> str | None:
     """Answer for `claim_effects`."""
     counts = table[table["part"] == "overall"]["verdict"].value_counts()
     return f"{join(f'{n} {verdict}' for verdict, n in counts.items()).capitalize()}."
+
+
+def _count_covered(intervals: pd.DataFrame) -> int:
+    """Return how many prediction intervals cover what was measured; tables read from CSV hold the words."""
+    return int(intervals["covered"].astype(str).str.lower().eq("true").sum())
