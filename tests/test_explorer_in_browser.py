@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.browser
 # Cold starts of server, kernel and page on a busy machine; a test that passes does not wait for them.
-PATIENCE = 240
+PATIENCE = 120
+ATTEMPTS = 3
 PICTURE = "img.widget-image"
 CONTENT = """async () => {
     const image = document.querySelector("img.widget-image");
@@ -85,24 +86,37 @@ def page(browser, lab):
     context.route(
         "**/*", lambda route: route.continue_() if "//127.0.0.1:" in route.request.url else route.abort("failed")
     )
-    page = context.new_page()
-    page.goto(lab)
-    page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
-    run_all(page)
-    page.wait_for_selector(f"{PICTURE}[src^=blob]")
+    page = opened(context, lab)
     wait_for_certificate(page)
     yield page
     context.close()
 
 
-def run_all(page):
-    """Run all cells; before the kernel is there and the notebook has the focus, the command does nothing."""
-    started = r"/\[(\*|\d+)\]/.test(document.querySelector('.jp-NotebookPanel').innerText)"
-    deadline = time.monotonic() + PATIENCE
-    while not page.evaluate(started) and time.monotonic() < deadline:
-        page.locator(".jp-NotebookPanel .jp-Cell").first.click()
-        page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        page.wait_for_timeout(2000)
+def opened(context, lab):
+    """Return the notebook's page with the picture on it; one whose kernel gets lost is opened anew."""
+    from playwright.sync_api import TimeoutError as Late
+
+    for _ in range(ATTEMPTS):
+        page = context.new_page()
+        try:
+            run_all(page, lab)
+        except Late as error:
+            found = f"{error}\nThe page shows:\n{page.locator('body').inner_text()[-3000:]}"
+            page.close()
+        else:
+            return page
+    pytest.fail(found)
+
+
+def run_all(page, lab):
+    """Open the notebook, wait for its kernel, and run all cells until the picture is there."""
+    page.goto(lab)
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
+    # What is asked of a kernel that is only starting may be lost.
+    page.wait_for_function("window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+    page.locator(".jp-NotebookPanel .jp-Cell").first.click()
+    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.wait_for_selector(f"{PICTURE}[src^=blob]")
 
 
 def wait_for_certificate(page):

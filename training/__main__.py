@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from astraios_analysis.records import METHODS, known_method
 from training.commands_corpus import add_corpus_command
@@ -211,5 +211,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _leave(status: int) -> NoReturn:
+    """End this process; one of several ends without Python's clean-up.
+
+    The threads of a process group may let go of their last tensors while the interpreter is being taken down, which
+    aborts a process that has done all its work (seen with gloo on busy machines, pytorch/pytorch#190489).
+    """
+    torch = sys.modules.get("torch")  # Commands that score need no torch.
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

@@ -286,6 +286,16 @@ def train_distributed(out):
     (out / f"rank{rank}.json").write_text(json.dumps(found))
 
 
+def leave_group():
+    """End this process without Python's clean-up, in which threads of the group that hold tensors may abort it."""
+    import torch
+
+    torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
 def main():
     import torch
 
@@ -295,9 +305,8 @@ def main():
         kill_and_resume(json.loads(arguments[0]), Path(arguments[1]))
     elif command == "distributed":
         train_distributed(Path(arguments[0]))
-        # A process that ends with its group still open may be aborted by threads of the group that still run.
         torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+        leave_group()
     elif command == "shards":
         torch.distributed.init_process_group("gloo")
         out = Path(arguments[0])
@@ -305,7 +314,7 @@ def main():
         _, result = run("adapterh", folder=out / "shards_for_one", settings=settings, is_sharded=True)
         found = {"status": result.status, "before": list(result.n_processes_before), **curve(result)}
         (out / "one_process.json").write_text(json.dumps(found))
-        torch.distributed.destroy_process_group()
+        leave_group()
     else:
         from training.processes import make_accelerator
 

@@ -23,6 +23,7 @@ ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "MASTER_"))},
     "PYTHONPATH": str(SCRIPT.parents[2]),
     "PYTHONWARNINGS": "ignore",
+    "PYTHONFAULTHANDLER": "1",
     "OMP_NUM_THREADS": "1",
 }
 on_cpus = pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU, these launches connect their processes")
