@@ -164,7 +164,8 @@ class Provenance(_Schema):
     """Where a record comes from: enough to make it again.
 
     ``spec`` is the run's specification as written by the trainer; ``origin`` says in words where numbers that this
-    project did not train come from.
+    project did not train come from. ``processor`` is the kind of processor and the vector instructions that torch used
+    on it: on another kind the same run rounds differently.
     """
 
     origin: str | None = None
@@ -173,6 +174,7 @@ class Provenance(_Schema):
     dirty: bool | None = None
     versions: dict[str, str] | None = None
     device: str | None = None
+    processor: str | None = None
     created_at: str | None = None
     sandbox: str | None = None
 

@@ -244,3 +244,16 @@ def test_methods_look_as_style_says(drawn):
     figure, table, _ = drawn["task_performance"]
     colours = {METHOD_STYLES[method].colour for method in set(table["method"])}
     assert {line.get_color() for line in figure.axes[0].lines if line.get_marker() not in ("", "None", None)} == colours
+
+
+def test_a_data_set_with_one_method_has_no_best_one(released_records):
+    ranks = regressions.rank_all(released_records, bootstrap=ProblemBootstrap(n_draws=100))
+    names = list(ranks["dataset"].unique())[:2]
+    alone = (ranks["dataset"] != names[1]) | (ranks["method"] == "fft")
+    chosen = ranks[ranks["dataset"].isin(names) & alone]
+    chosen = chosen.assign(n_methods=chosen.groupby(["dataset", "size"])["method"].transform("count"))
+    figure, table = figures.best_method(chosen)
+    assert set(table.loc[table["is_drawn"], "dataset"]) == {names[0]}
+    assert len(figure.axes[0].get_yticklabels()) == 1
+    with pytest.raises(figures.FigureError, match="primary scores of several methods at one size"):
+        figures.best_method(chosen[chosen["dataset"] == names[1]])

@@ -45,11 +45,14 @@ class Difference:
         Largest difference of a validation loss, in nats per token; infinite where one of them lacks a point.
     score : float or None
         Largest difference of a score that both have; None where they share none.
+    processors : tuple of str or None
+        Kind of processor that each was trained on; None where the record does not say.
     """
 
     run_id: str
     loss: float
     score: float | None
+    processors: tuple[str | None, str | None]
 
 
 def add_compare_action(actions: Any) -> None:
@@ -110,7 +113,12 @@ def difference(one: RunRecord, other: RunRecord) -> Difference:
         run_id=one.run_id,
         loss=_largest(losses[0], losses[1], losses[0].keys() | losses[1].keys()),
         score=_largest(shared_scores[0], shared_scores[1], keys) if keys else None,
+        processors=(_processor(one), _processor(other)),
     )
+
+
+def _processor(record: RunRecord) -> str | None:
+    return record.provenance.processor
 
 
 def _losses(record: RunRecord) -> dict[Any, float]:
@@ -141,6 +149,9 @@ def _compare(arguments: argparse.Namespace) -> int:
         f"{len(found) - len(apart)} of {len(found)} runs have losses within {arguments.tolerance:g} nats per token; "
         f"the largest difference is {max(d.loss for d in found):.2g}"
     )
+    for pair in sorted({tuple(str(name or "an unknown kind") for name in d.processors) for d in apart}):
+        if len(set(pair)) > 1:
+            note(f"trained on {pair[0]} and on {pair[1]}: kinds of processors round differently")
     return 1 if apart else 0
 
 

@@ -4,6 +4,7 @@ A parent process that has touched a GPU through torch keeps a context on it; so 
 """
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 _MEBIBYTE = 2**20
 _MEMINFO = Path("/proc/meminfo")
+_CPUINFO = Path("/proc/cpuinfo")
 # Limit of a container or of a cluster's job, in either version of Linux' control groups.
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _USED = (Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"))
@@ -87,6 +89,25 @@ def visible_gpus(listed: str, visible: str | None) -> tuple[Gpu, ...]:
             break
         found.append(Gpu(name, free[name]))
     return tuple(found)
+
+
+def processor_name(listed: str | None = None) -> str:
+    """Return what this machine calls its kind of processor.
+
+    Parameters
+    ----------
+    listed : str, optional
+        What Linux lists of its processors; read from ``/proc/cpuinfo`` without it.
+
+    Returns
+    -------
+    str
+        The model's name, or where Linux knows none (as on aarch64), the architecture.
+    """
+    if listed is None:
+        listed = _CPUINFO.read_text(errors="replace") if _CPUINFO.exists() else ""
+    found = re.search(r"^model name\s*:\s*(\S.*)$", listed, re.MULTILINE)
+    return found[1].strip() if found else platform.machine() or "unknown"
 
 
 def available_memory() -> int | None:

@@ -21,6 +21,7 @@ from astraios_analysis.records import Cost, Provenance, RunRecord, load, save
 from training.bases import CHECKPOINT_EVERY, Base, load_base, run_corpus, stream_rows
 from training.config import RunSpec
 from training.costs import model_flops_utilisation
+from training.devices import processor_name
 from training.evaluation.embedded.renewal import score_record
 from training.evaluation.embedded.request import Scoring, missing_measures
 from training.loop import train
@@ -268,6 +269,7 @@ def _provenance(spec: RunSpec, base: Base, result: LoopResult) -> Provenance:
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
         device=torch.cuda.get_device_name() if result.device == "cuda" else result.device,
+        processor=f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

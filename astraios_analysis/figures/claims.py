@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -60,6 +61,7 @@ def _draw(panel: Axes, rows: pd.DataFrame, n: str, where: str) -> None:
     names = [DATASETS[row["part"]].title if row["part"] in DATASETS else "Overall" for row in shown[::-1]]
     panel.set_yticks(np.arange(len(shown)), names, fontsize=6)
     panel.set_ylim(-0.6, len(shown) - 0.4)
+    panel.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     panel.set_xlabel(rows["unit"].iloc[0], fontsize=6.5)
     panel.set_title(textwrap.fill(rows["statement"].iloc[0], 32), loc="left", fontsize=7)
     p_holm = rows["p_holm"].iloc[0]

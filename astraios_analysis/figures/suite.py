@@ -27,6 +27,8 @@ COLUMNS = [
     "n_params_base_nonembedding",
     "n_params_updated",
 ]
+# Costs whose largest is less than so many times the smallest have an axis from zero.
+_LITTLE = 3
 # Columns of a run's cost: title, label and unit of the axis.
 _COSTS = {
     "flop": ("Operations", "FLOP of tuning, 1e12", 1e12),
@@ -135,7 +137,7 @@ def training_cost(runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     Returns
     -------
     Figure
-        Means over seeds, with single runs as small points; vertical axes logarithmic.
+        Means over seeds, with single runs as small points; vertical axes logarithmic, but for what hardly differs.
     DataFrame
         One row a run and measure: ``value`` in FLOP, seconds, or bytes.
     """
@@ -163,7 +165,6 @@ def training_cost(runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 
 
 def _draw_costs(panel: Axes, rows: pd.DataFrame, unit: float) -> None:
-    panel.set_yscale("log")
     for method, own in rows.groupby("method", sort=False):
         x, y = dodge(own["n_params_base"], method), own["value"] / unit
         mean = own.groupby("n_params_base")["value"].mean() / unit
@@ -172,4 +173,8 @@ def _draw_costs(panel: Axes, rows: pd.DataFrame, unit: float) -> None:
             draw_seeds(panel, x, y, method)
         looks = {"markeredgecolor": "white", "markeredgewidth": 0.3, "linewidth": 0.7}
         panel.plot(dodge(mean.index, method), mean, color=style.colour, marker=style.marker, **looks)
-    plain_log(panel)
+    if rows["value"].max() < _LITTLE * rows["value"].min():
+        panel.set_ylim(bottom=0)
+    else:
+        panel.set_yscale("log")
+        plain_log(panel)

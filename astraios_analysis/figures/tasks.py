@@ -249,7 +249,7 @@ def best_method(ranks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     Returns
     -------
     Figure
-        A heat map; an empty cell is a method not measured at that size.
+        A heat map; an empty cell is a method not measured at that size. Data sets with one method are not drawn.
     DataFrame
         All sizes, the one drawn marked ``is_drawn``.
     """
@@ -258,8 +258,10 @@ def best_method(ranks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         ranks = ranks.drop(columns="n_seeds")
     fullest = ranks[ranks["n_methods"] == ranks.groupby("dataset")["n_methods"].transform("max")]
     chosen = fullest.groupby("dataset")["n_params_base"].max()
-    table = round_table(ranks.assign(is_drawn=ranks["n_params_base"] == ranks["dataset"].map(chosen)))
+    is_drawn = (ranks["n_params_base"] == ranks["dataset"].map(chosen)) & (ranks["n_methods"] > 1)
+    table = round_table(ranks.assign(is_drawn=is_drawn))
     drawn = table[table["is_drawn"]]
+    require_rows(drawn, "best_method", "primary scores of several methods at one size")
     labels = {
         name: f"{DATASETS[name].title} at {rows['size'].iloc[0]} ({len(rows)} methods)"
         for name, rows in drawn.groupby("dataset", sort=False)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from astraios_analysis.records import RunRecord, Score, ValidationPoint, save
+from astraios_analysis.records import Provenance, RunRecord, Score, ValidationPoint, save
 from training.__main__ import main
 from training.commands_compare import difference
 from training.grid import PRESETS
@@ -14,7 +14,7 @@ from training.grid import PRESETS
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 
 
-def record(run_id="tiny-run", loss=1.0, curve=(3.0, 2.0, 1.0), values=(0.5,)):
+def record(run_id="tiny-run", loss=1.0, curve=(3.0, 2.0, 1.0), values=(0.5,), processor=None):
     scores = [
         Score(
             dataset="embedded_fix",
@@ -40,6 +40,7 @@ def record(run_id="tiny-run", loss=1.0, curve=(3.0, 2.0, 1.0), values=(0.5,)):
         val_loss=loss,
         val_curve=tuple(ValidationPoint(step=step, loss=each) for step, each in enumerate(curve)),
         scores=tuple(scores),
+        provenance=Provenance(processor=processor),
     )
 
 
@@ -87,3 +88,17 @@ def test_nothing_in_common_is_an_error_that_says_what_to_do(folders, capsys):
     assert exit_.value.code == 2
     assert "none of the 4 runs has a record both in" in (message := capsys.readouterr().err)
     assert "train them with `grid run`" in message
+
+
+def test_another_kind_of_processor_is_named_where_losses_differ(tmp_path, monkeypatch, capsys):
+    grid = TINY.tiny_grid()
+    monkeypatch.setitem(PRESETS, "tiny", lambda: grid)
+    run_id = next(run.run_id for run in grid.runs())
+    for name, loss, processor in (("one", 1.0, "A, AVX2"), ("other", 1.1, None), ("same", 1.0, "B, AVX2")):
+        (tmp_path / name).mkdir()
+        save(record(run_id, loss, processor=processor), tmp_path / name)
+    command = ["grid", "compare", "--preset", "tiny", "--runs", str(tmp_path / "one"), "--with"]
+    assert main([*command, str(tmp_path / "other")]) == 1
+    assert "trained on A, AVX2 and on an unknown kind: kinds of processors round" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "same")]) == 0
+    assert "processors round" not in capsys.readouterr().err

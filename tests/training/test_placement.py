@@ -1,6 +1,8 @@
+import platform
+
 import pytest
 
-from training.devices import Gpu, available_memory, visible_gpus
+from training.devices import Gpu, available_memory, processor_name, visible_gpus
 from training.grid import preset
 from training.memory_estimates import GIB, estimate_memory
 from training.placement import needed_bytes, place, unfinished
@@ -58,3 +60,9 @@ def test_a_run_that_does_not_fit_is_named_with_what_would_do():
 def test_finished_runs_need_nothing(tmp_path):
     record_path(tmp_path, SMOKE[0].run_id).write_text("{}")
     assert unfinished(SMOKE, tmp_path) == list(SMOKE[1:])
+
+
+def test_name_of_the_processor_is_the_first_of_those_listed():
+    assert processor_name("processor\t: 0\nmodel\t\t: 17\nmodel name\t: Fast 9\nmodel name\t: Slow 1\n") == "Fast 9"
+    assert processor_name("processor\t: 0\nCPU part\t: 0xd0c\n") == platform.machine()
+    assert processor_name()

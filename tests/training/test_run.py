@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from astraios_analysis.cli import main as astraios
 from astraios_analysis.records import load
@@ -74,6 +75,7 @@ def test_record_holds_what_it_takes_to_make_it_again(runs):
         assert provenance.spec["base"]["outcome"]["n_tokens"] > 0
         assert provenance.versions["torch"] == importlib.metadata.version("torch")
         assert provenance.created_at.endswith("+00:00")
+        assert provenance.processor.endswith(torch.backends.cpu.get_cpu_capability())
 
 
 def test_base_loss_is_the_same_for_every_method(runs):
