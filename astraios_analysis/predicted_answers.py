@@ -138,7 +138,9 @@ def answer_loss_correlation(table: pd.DataFrame) -> str | None:
     parts = []
     for scope, own in rows.groupby("scope", sort=False):
         follows = own[own["upper"] < 0]
-        parts.append(f"{words.get(scope, scope)} on {len(follows)} of {len(own)} data sets")
+        unknown = int(own["interval"].str.startswith("not estimable").sum()) if "interval" in own else 0
+        left = f" ({unknown} not estimable)" if unknown else ""
+        parts.append(f"{words.get(scope, scope)} on {len(follows)} of {len(own)} data sets{left}")
     return f"Less loss comes with a better score, with an interval that leaves out 0, {'; '.join(parts)}."
 
 

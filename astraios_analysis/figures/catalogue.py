@@ -210,8 +210,9 @@ FIGURES: dict[str, FigureSpec] = {
             "loss_performance",
             "Spearman's rank correlation of validation loss with each data set's score (turned so that -1 means that "
             "less loss always comes with a better score) over all models, among the methods of one size, and among "
-            "the sizes of one method, with {level} percentile intervals from resampled models and problems. Held-out "
-            "sizes take no part.",
+            "the sizes of one method, with {level} percentile intervals from resampled models and problems. Where "
+            "scores hardly differ, as near a floor, many resamples have no correlation; those count towards both ends, "
+            "so that an interval of everything means: not estimable. Held-out sizes take no part.",
             ("value", *_RESAMPLED, "p_value"),
         ),
         FigureSpec(
