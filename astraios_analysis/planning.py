@@ -184,12 +184,17 @@ def frontier(
     )
     columns = ["dataset", "metric", "method", "n_params_base", "kind", "cost", "cost_value", "value", "lower", "upper"]
     shown = found[[*columns, "level", "on_frontier", "p_frontier"]].sort_values("cost_value", kind="stable")
+    return _with_refusal(shown.reset_index(drop=True), target, refusal)
+
+
+def _with_refusal(shown: pd.DataFrame, target: float | None, refusal: str) -> pd.DataFrame:
+    """Add the reasons of refusals, and a last row where there is one."""
     shown = shown.assign(refusal="")
-    if target is not None and refusal:
-        row = {"dataset": dataset, "metric": scores.metric, "n_params_base": round(target), "kind": "refused"}
-        row |= {"cost": cost, "level": level, "on_frontier": False, "refusal": refusal}
-        shown = pd.concat([shown, pd.DataFrame([row])])
-    return shown.reset_index(drop=True)
+    if target is None or not refusal:
+        return shown
+    row = shown.iloc[0][["dataset", "metric", "cost", "level"]].to_dict()
+    row |= {"n_params_base": round(target), "kind": "refused", "on_frontier": False, "refusal": refusal}
+    return pd.concat([shown, pd.DataFrame([row])], ignore_index=True)
 
 
 def _predicted(fitted, dataset, methods, target, seed) -> tuple[Forecast | None, str]:
