@@ -52,6 +52,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
     import pandas as pd
 
     from astraios_analysis.command_records import CommandError, load_grid, require_known
+    from astraios_analysis.planning import frontier
     from astraios_analysis.pooled_points import PoolError
     from astraios_analysis.predictions import PredictionError, parse_size
     from astraios_analysis.printing import json_text, rows_of, say, table_text
@@ -67,10 +68,16 @@ def run_plan(arguments: argparse.Namespace) -> int:
         target = parse_size(arguments.size, sizes)
         more = [parse_size(text, sizes) for text in arguments.candidate_size or []]
         runs = [_plan(records, name, arguments.method or present, target, more) for name in dict.fromkeys(names)]
-        fronts = [_frontier(records, name, arguments.cost, target) for name in dict.fromkeys(names) if name != LOSS]
+        fronts = [
+            frontier(records, name, arguments.cost, target=target) for name in dict.fromkeys(names) if name != LOSS
+        ]
     except (PredictionError, PoolError, ValueError) as error:
         raise CommandError(str(error)) from error
     plan, front = pd.concat(runs, ignore_index=True), pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame()
+    if len(front):
+        for row in front[front["kind"] == "refused"].itertuples():
+            say(f"{row.dataset} not predicted at {arguments.size}: {row.refusal}")
+        front = front[front["kind"] != "refused"].drop(columns="refusal")
     if arguments.json:
         print(json_text({"runs": rows_of(plan), "frontier": rows_of(front)}))
         return 0
@@ -108,12 +115,3 @@ def _plan(records, name: str, methods: list[str], target: float, more: list[floa
     basis = dict(zip([(m, round(n)) for m, n in candidates], [basis for _, basis in costs], strict=True))
     known = [basis[row.method, row.n_params] for row in found.itertuples()]
     return found.assign(quantity=name, flop_basis=known)
-
-
-def _frontier(records, name: str, cost: str, target: float):
-    from astraios_analysis.planning import frontier
-    from astraios_analysis.predictions import MAX_REACH, reach
-
-    sizes = [record.n_params_base for record in records]
-    near = reach(target, (min(sizes), max(sizes))) <= MAX_REACH
-    return frontier(records, name, cost, target=target if near else None)

@@ -14,8 +14,8 @@ import pandas as pd
 from astraios_analysis.metrics import DATASETS
 from astraios_analysis.pool_fits import fit_pool
 from astraios_analysis.pooled_points import PoolError
-from astraios_analysis.pooled_predictions import forecast_score
-from astraios_analysis.predictions import PredictionError, reach, require_reach
+from astraios_analysis.pooled_predictions import supported_score
+from astraios_analysis.predictions import PredictionError, reach
 from astraios_analysis.records import RunRecord
 from astraios_analysis.regressions import RankError, measured_datasets
 from astraios_analysis.replicates import ModelScores, model_scores
@@ -184,7 +184,7 @@ def best_at_size(
     Raises
     ------
     PredictionError
-        If the records cannot support a prediction, or the size is too far.
+        If the records cannot support a prediction, or the size is too far (`pooled_predictions.require_supported`).
     """
     if dataset not in DATASETS or DATASETS[dataset].primary_metric is None:
         known = ", ".join(d.name for d in DATASETS.values() if d.primary_metric)
@@ -194,8 +194,7 @@ def best_at_size(
     if scores.table.empty:
         raise PredictionError(f"no run has a score on {dataset} to fit")
     methods = list(dict.fromkeys(scores.table["method"]))
-    forecast = forecast_score(fitted, dataset, methods, n_params, seed=seed)
-    require_reach(n_params, forecast.x_range, force=force)
+    forecast = supported_score(fitted, dataset, methods, n_params, force=force, seed=seed)
     beyond = reach(n_params, forecast.x_range)
     drawn = np.column_stack([forecast.draws["observation"][method] for method in methods])
     good = scores.goodness(drawn)
@@ -234,19 +233,30 @@ def decisions_all(
 
 
 def best_at_size_all(records: Sequence[RunRecord], n_params: float, *, level: float = 0.95) -> pd.DataFrame:
-    """Run `best_at_size` for every data set that can be predicted, one below the other.
+    """Run `best_at_size` for every data set that has scores, one below the other.
+
+    Returns
+    -------
+    DataFrame
+        As `best_at_size`, and ``refusal``: a data set that must not be predicted has one row without a method, with
+        the reason.
 
     Raises
     ------
     PredictionError
-        If there is none.
+        If none can be predicted.
     """
-    parts, refusals = [], []
+    parts, refused = [], {}
     for name in measured_datasets(list(records)):
         try:
             parts.append(best_at_size(records, name, n_params, level=level))
         except PredictionError as error:
-            refusals.append(str(error))
+            refused[name] = str(error).removeprefix(f"{name}: ")
     if not parts:
-        raise PredictionError("; ".join(dict.fromkeys(refusals)) or "no run has a primary score; add runs with scores")
-    return pd.concat(parts, ignore_index=True)
+        listed = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise PredictionError(listed or "no run has a primary score; add runs with scores")
+    metrics = [DATASETS[name].primary_metric for name in refused]
+    rows = {"dataset": list(refused), "metric": metrics, "n_params": round(n_params), "level": level}
+    rows |= {"n_models": 0, "refusal": list(refused.values())}
+    found = [part.assign(refusal="") for part in parts]
+    return pd.concat([*found, pd.DataFrame(rows)] if refused else found, ignore_index=True)

@@ -14,7 +14,7 @@ import pandas as pd
 from astraios_analysis import predicted_answers
 from astraios_analysis.figures import figure_stem
 from astraios_analysis.metrics import METRICS
-from astraios_analysis.predicted_answers import CLEAR
+from astraios_analysis.predicted_answers import CLEAR, refused_rows
 from astraios_analysis.schema import METHODS
 from astraios_analysis.style import size_label
 from astraios_analysis.wording import join, name_dataset, name_method
@@ -66,9 +66,10 @@ def choose_method(figures_dir: Path, grid: str, n_seeds: int | None = None) -> C
     n_seeds : int, optional
         Most runs that any model of the grid has.
     """
-    best = read_twin(figures_dir, "best_at_target", grid)
-    if best is None:
+    table = read_twin(figures_dir, "best_at_target", grid)
+    if table is None:
         return None
+    best = table.dropna(subset=["p_best"])
     measured = read_twin(figures_dir, "score_scaling", grid)
     firsts = best.sort_values("p_best", ascending=False, kind="stable").groupby("dataset", sort=False).head(1)
     counts = read_twin(figures_dir, "updated_parameters", grid)
@@ -80,7 +81,10 @@ def choose_method(figures_dir: Path, grid: str, n_seeds: int | None = None) -> C
         target=target,
         is_beyond=bool(best["n_params"].max() > largest),
         supported=tuple(_supported(best, firsts, target)),
-        unsupported=tuple(_unsupported(firsts, read_twin(figures_dir, "claim_effects", grid), n_seeds)),
+        unsupported=(
+            *_unsupported(firsts, read_twin(figures_dir, "claim_effects", grid), n_seeds),
+            *_refusals(table, target),
+        ),
         reasons=tuple(_reasons(figures_dir, grid, best, measured)),
         methods=tuple(map(name_method, methods)),
         rows=tuple(_rows(best, firsts, methods)),
@@ -167,6 +171,14 @@ def _unsupported(firsts: pd.DataFrame, claims: pd.DataFrame | None, n_seeds: int
         for row in claims[claims["verdict"] == "not testable here"].to_dict("records"):
             found.append(f"“{row['statement'].rstrip('.')}” cannot be tested: {row['reason']}.")
     return found
+
+
+def _refusals(table: pd.DataFrame, target: str) -> list[str]:
+    """Return what must not be predicted, with the reason of each."""
+    return [
+        f"Any choice at {target} on {join(name_dataset(name) for name in own['dataset'])}: {reason}."
+        for reason, own in refused_rows(table).groupby("refusal", sort=False)
+    ]
 
 
 def _reasons(figures_dir: Path, grid: str, best: pd.DataFrame, measured: pd.DataFrame | None) -> list[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from astraios_analysis.pool_fits import fit_pool
 from astraios_analysis.pooled_points import Link, PooledPoints, PoolError
-from astraios_analysis.pooled_predictions import forecast_score
+from astraios_analysis.pooled_predictions import Forecast, supported_score
 from astraios_analysis.predictions import PredictionError
 from astraios_analysis.records import RunRecord
 from astraios_analysis.regressions import measured_datasets
@@ -127,8 +127,8 @@ def frontier(
     cost : {"n_params_updated", "peak_memory_bytes", "flop", "seconds"}
         What is paid; seeds are averaged.
     target : float, optional
-        Add every method's prediction at this size, where the cost can be carried over: measured cost per base parameter
-        of the nearest size.
+        Add every method's prediction at this size, where it may be shown (`pooled_predictions.require_supported`); the
+        cost is carried over from the method's two nearest sizes.
     bootstrap : ProblemBootstrap, optional
     level : float
     seed : int
@@ -137,8 +137,9 @@ def frontier(
     -------
     DataFrame
         ``dataset, metric, method, n_params_base, kind`` (measured or predicted)``, cost, cost_value, value, lower,
-        upper, level, on_frontier, p_frontier``, by cost. ``p_frontier``: share of draws in which no cheaper or equally
-        cheap model scores at least as well.
+        upper, level, on_frontier, p_frontier, refusal``, by cost. ``p_frontier``: share of draws in which no cheaper or
+        equally cheap model scores at least as well. Where the target must not be predicted, a last row of kind
+        ``refused`` has the reason as ``refusal``, and no method.
 
     Raises
     ------
@@ -161,9 +162,9 @@ def frontier(
         {"method": m, "n_params_base": int(n), "kind": "measured", "value": v}
         for (n, m), v in zip(_models(scores), value, strict=True)
     ]
-    if target is not None:
-        methods = list(dict.fromkeys(table["method"]))
-        forecast = forecast_score(fitted, dataset, methods, target, seed=seed)
+    methods = list(dict.fromkeys(table["method"]))
+    forecast, refusal = _predicted(fitted, dataset, methods, target, seed)
+    if target is not None and forecast is not None:
         more = np.column_stack([forecast.draws["observation"][m] for m in methods])
         rows += [
             {"method": m, "n_params_base": round(target), "kind": "predicted", "value": float(np.median(own))}
@@ -182,8 +183,28 @@ def frontier(
         p_frontier=_undominated(price, scores.goodness(drawn)).mean(axis=0),
     )
     columns = ["dataset", "metric", "method", "n_params_base", "kind", "cost", "cost_value", "value", "lower", "upper"]
-    shown = found[[*columns, "level", "on_frontier", "p_frontier"]]
-    return shown.sort_values("cost_value", kind="stable").reset_index(drop=True)
+    shown = found[[*columns, "level", "on_frontier", "p_frontier"]].sort_values("cost_value", kind="stable")
+    return _with_refusal(shown.reset_index(drop=True), target, refusal)
+
+
+def _with_refusal(shown: pd.DataFrame, target: float | None, refusal: str) -> pd.DataFrame:
+    """Add the reasons of refusals, and a last row where there is one."""
+    shown = shown.assign(refusal="")
+    if target is None or not refusal:
+        return shown
+    row = shown.iloc[0][["dataset", "metric", "cost", "level"]].to_dict()
+    row |= {"n_params_base": round(target), "kind": "refused", "on_frontier": False, "refusal": refusal}
+    return pd.concat([shown, pd.DataFrame([row])], ignore_index=True)
+
+
+def _predicted(fitted, dataset, methods, target, seed) -> tuple[Forecast | None, str]:
+    """Return the forecast at a target, or why there is none."""
+    if target is None:
+        return None, ""
+    try:
+        return supported_score(fitted, dataset, methods, target, seed=seed), ""
+    except PredictionError as error:
+        return None, str(error).removeprefix(f"{dataset}: ")
 
 
 def frontier_all(

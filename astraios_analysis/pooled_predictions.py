@@ -13,11 +13,11 @@ import numpy as np
 from astraios_analysis.loss_scores import LossScoreError, choose_pooling, fit_loss_score
 from astraios_analysis.metrics import DATASETS
 from astraios_analysis.pooled_points import Link, PooledPoints, PoolError
-from astraios_analysis.predictions import KINDS, LEVELS, PredictionError, reach, require_reach
+from astraios_analysis.predictions import KINDS, LEVELS, PredictionError, reach, require_reach, require_sizes
 from astraios_analysis.records import RunRecord
 from astraios_analysis.replicates import ModelScores, model_scores
 from astraios_analysis.scale_points import loss_points, score_points, without_largest
-from astraios_analysis.scores import ProblemBootstrap
+from astraios_analysis.scores import ProblemBootstrap, primary_score
 from astraios_analysis.stacking import Stack, fit_stack
 
 N_DRAWS = 4000
@@ -224,8 +224,8 @@ def _log_density(draws: np.ndarray, value: float) -> float:
     return -np.log(spread) - (at - float(z.mean())) ** 2 / (2 * spread**2)
 
 
-def forecast_rows(forecast: Forecast, size: str, n_params: float, *, force: bool = False) -> list[dict]:
-    """Return a forecast as the rows that ``astraios predict`` prints, one a method.
+def require_supported(forecast: Forecast, n_params: float, *, force: bool = False) -> None:
+    """Refuse a forecast that must not be shown: the one rule of commands, notebooks and answers.
 
     Raises
     ------
@@ -233,14 +233,52 @@ def forecast_rows(forecast: Forecast, size: str, n_params: float, *, force: bool
         If nothing could be back-tested, or the size lies further than `predictions.MAX_REACH` beyond the sizes fitted
         and ``force`` is not set.
     """
+    require_sizes(forecast.sizes_fitted)
     if forecast.backtest is None:
         raise PredictionError(
-            f"measured at {forecast.sizes_fitted} sizes; a back-test holds out the largest, and "
-            f"{forecast.sizes_fitted - 1} leave no interval to check, so the prediction's intervals would rest on "
-            "nothing. Measure a fourth size, or more methods at the largest"
+            f"measured at {forecast.sizes_fitted} sizes, but the smaller ones predict no method of the largest, so "
+            "nothing tests the prediction's intervals. Measure more methods at the largest"
         )
-    beyond = reach(n_params, forecast.x_range)
     require_reach(n_params, forecast.x_range, force=force)
+
+
+def supported_score(
+    records: Sequence[RunRecord],
+    dataset: str,
+    methods: Sequence[str],
+    n_params: float,
+    *,
+    force: bool = False,
+    seed: int = 0,
+) -> Forecast:
+    """Predict a data set's primary score as `forecast_score`, if the prediction may be shown.
+
+    Raises
+    ------
+    PredictionError
+        As `require_supported`; the message begins with the data set.
+    """
+    sizes = {r.n_params_base for r in records if not r.held_out and primary_score(r, dataset) is not None}
+    try:
+        # Known without a fit, which takes seconds.
+        require_sizes(len(sizes))
+        forecast = forecast_score(records, dataset, methods, n_params, seed=seed)
+        require_supported(forecast, n_params, force=force)
+    except PredictionError as error:
+        raise PredictionError(f"{dataset}: {str(error).removeprefix(f'{dataset}: ')}") from error
+    return forecast
+
+
+def forecast_rows(forecast: Forecast, size: str, n_params: float, *, force: bool = False) -> list[dict]:
+    """Return a forecast as the rows that ``astraios predict`` prints, one a method.
+
+    Raises
+    ------
+    PredictionError
+        As `require_supported`.
+    """
+    require_supported(forecast, n_params, force=force)
+    beyond = reach(n_params, forecast.x_range)
     weights = {name: weight for name, weight in forecast.weights.items() if weight >= 1e-6}
     return [
         {

@@ -17,26 +17,44 @@ def answer_best_method(table: pd.DataFrame) -> str | None:
 
 def answer_clearly_best(table: pd.DataFrame) -> str | None:
     """Answer for `best_at_target`."""
+    refused = say_refused(table)
+    table = table.dropna(subset=["p_best"])
     firsts = table.sort_values("p_best", ascending=False).groupby("dataset", sort=False).head(1)
     clear = firsts[firsts["p_best"] >= CLEAR]
     named = join(f"{name_method(row['method'])} on {name_dataset(row['dataset'])}" for row in clear.to_dict("records"))
     found = f": {named}" if named else ""
     return (
         f"On {len(clear)} of {len(firsts)} data sets one method is the best with a probability of {CLEAR:g} or "
-        f"more{found}. The highest probability is {firsts['p_best'].median():.2g} in the median."
+        f"more{found}. The highest probability is {firsts['p_best'].median():.2g} in the median.{refused}"
     )
+
+
+def say_refused(table: pd.DataFrame) -> str:
+    """Say which data sets of a figure's table are not predicted, and why; nothing where all are."""
+    listed = [
+        f" Not predicted: {join(name_dataset(name) for name in own['dataset'])} ({reason})."
+        for reason, own in refused_rows(table).groupby("refusal", sort=False)
+    ]
+    return "".join(listed)
+
+
+def refused_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a figure's table that stand for a data set that must not be predicted, with its reason."""
+    if "refusal" not in table:
+        return table.iloc[:0].assign(refusal="")
+    return table[table["refusal"].fillna("").astype(str) != ""]
 
 
 def answer_score_scaling(table: pd.DataFrame) -> str | None:
     """Answer for `score_scaling`."""
     predicted = table[(table["kind"] == "prediction") & (table["level"] > 0.9)]
     if predicted.empty:
-        return None
+        return say_refused(table).strip() or None
     width = (predicted["upper"] - predicted["lower"]).median()
     target = size_label(predicted["n_params_base"].max())
     return (
         f"A new run at {target}: 95 % prediction intervals are {100 * width:.0f} of 100 points wide in the median over "
-        f"{predicted['dataset'].nunique()} data sets and their methods."
+        f"{predicted['dataset'].nunique()} data sets and their methods.{say_refused(table)}"
     )
 
 
@@ -120,7 +138,9 @@ def answer_loss_correlation(table: pd.DataFrame) -> str | None:
     parts = []
     for scope, own in rows.groupby("scope", sort=False):
         follows = own[own["upper"] < 0]
-        parts.append(f"{words.get(scope, scope)} on {len(follows)} of {len(own)} data sets")
+        unknown = int(own["interval"].str.startswith("not estimable").sum()) if "interval" in own else 0
+        left = f" ({unknown} not estimable)" if unknown else ""
+        parts.append(f"{words.get(scope, scope)} on {len(follows)} of {len(own)} data sets{left}")
     return f"Less loss comes with a better score, with an interval that leaves out 0, {'; '.join(parts)}."
 
 
@@ -144,7 +164,8 @@ def answer_cost_performance(table: pd.DataFrame) -> str | None:
     if counts.empty:
         return None
     listed = join(f"{name_method(method)} ({n})" for method, n in counts.items())
-    return f"Methods with a model that no other beats in both, by number of data sets: {listed}."
+    refused = say_refused(table)
+    return f"Methods with a model that no other beats in both, by number of data sets: {listed}.{refused}"
 
 
 def answer_claims(table: pd.DataFrame) -> str | None:

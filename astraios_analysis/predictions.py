@@ -12,6 +12,8 @@ from astraios_analysis.metrics import DATASETS
 
 # Beyond ten times the largest fitted size the released grid (a factor of 13.6 in all) says next to nothing.
 MAX_REACH = 10.0
+# A back-test holds out the largest size; two sizes that are left give a line, and no interval to check.
+MIN_SIZES_TO_PREDICT = 4
 LEVELS = (0.5, 0.8, 0.95)
 Kind = Literal["mean", "observation"]
 KINDS: tuple[Kind, ...] = ("observation", "mean")
@@ -153,6 +155,20 @@ def predictable_datasets(frame: pd.DataFrame) -> list[str]:
     """Return the data sets with primary scores at three or more sizes, in the order of `DATASETS`."""
     measured = frame[~frame["held_out"].astype(bool)].groupby("dataset")["n_params_base"].nunique()
     return [name for name, d in DATASETS.items() if d.primary_metric and measured.get(name, 0) >= 3]
+
+
+def require_sizes(n_sizes: int) -> None:
+    """Refuse what is measured at fewer sizes than a back-test of a prediction needs: `MIN_SIZES_TO_PREDICT`.
+
+    Raises
+    ------
+    PredictionError
+    """
+    if n_sizes < MIN_SIZES_TO_PREDICT:
+        raise PredictionError(
+            f"measured at {n_sizes} sizes; a back-test holds out the largest, and {n_sizes - 1} leave no interval to "
+            "check, so the prediction's intervals would rest on nothing. Measure a fourth size"
+        )
 
 
 def require_reach(n_params: float, x_range: tuple[float, float], *, force: bool) -> None:

@@ -2,17 +2,21 @@
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from simulated_grids import LARGEST, SIZES, World, simulate
 
-from astraios_analysis.decisions import best_at_size, small_model_decisions
+from astraios_analysis.decisions import best_at_size, best_at_size_all, small_model_decisions
+from astraios_analysis.figures import best_at_target, score_scaling
+from astraios_analysis.laws import LOGIT_LINEAR
 from astraios_analysis.planning import COUNTED, MEASURED, frontier, plan_runs, run_cost
-from astraios_analysis.pooled_predictions import forecast_loss, forecast_rows, forecast_score
+from astraios_analysis.pooled_predictions import forecast_loss, forecast_rows, forecast_score, supported_score
+from astraios_analysis.predicted_answers import answer_clearly_best
 from astraios_analysis.predictions import PredictionError
 from astraios_analysis.records import METHODS, Cost
 from astraios_analysis.regressions import RankError
 from astraios_analysis.replicates import model_scores
 from astraios_analysis.scale_points import loss_points, score_points
-from astraios_analysis.scores import ProblemBootstrap, primary_score
+from astraios_analysis.scores import ProblemBootstrap, primary_frame, primary_score, score_intervals
 
 FIX, BOOTSTRAP = "embedded_fix", ProblemBootstrap(n_draws=300)
 
@@ -89,6 +93,49 @@ class TestDecisions:
         assert clear["p_best"].sum() == pytest.approx(1) and clear["expected_regret"].iloc[0] < 0.01
         even = best_at_size(simulate(World(amplitude={m: 0.6 for m in METHODS})), FIX, LARGEST)
         assert even["p_best"].max() < 0.5
+
+    def test_what_no_back_test_can_check_is_named_and_not_predicted(self):
+        both = simulate(World(level={FIX: -1.0}, slope={FIX: 3.0}), seeds=(0,))
+        more = simulate(seeds=(0,))
+        synthesis = {r.run_id: r.scores for r in more}
+        records = [
+            r.model_copy(update={"scores": r.scores if r.n_params_base == SIZES[0] else synthesis[r.run_id]})
+            for r in both
+        ]
+        found = best_at_size_all(records, LARGEST)
+        refused = found[found["refusal"] != ""]
+        assert set(found.loc[found["refusal"] == "", "dataset"]) == {FIX}
+        assert refused["dataset"].tolist() == ["embedded_synthesis"] and refused[["method", "p_best"]].isna().all(None)
+        assert refused["refusal"].iloc[0].startswith("measured at 3 sizes; a back-test holds out the largest, and 2")
+        answer = answer_clearly_best(found)
+        assert "1 data sets" in answer and answer.count("Not predicted: ") == 1 and "measured at 3 sizes" in answer
+        costs = frontier(records, "embedded_synthesis", "n_params_updated", target=LARGEST, bootstrap=BOOTSTRAP)
+        assert set(costs["kind"]) == {"measured", "refused"} and costs["refusal"].iloc[-1] == refused["refusal"].iloc[0]
+        figure, table = best_at_target(found)
+        assert len(table) == 8 and "Not predicted" in " ".join(t.get_text() for t in figure.axes[0].texts)
+        pyplot.close(figure)
+
+    @pytest.mark.parametrize("n_sizes", [3, 4])
+    def test_commands_figures_and_decisions_refuse_alike(self, n_sizes):
+        records = simulate(sizes=SIZES[:n_sizes], seeds=(0,))
+        primary = primary_frame(score_intervals(records, bootstrap=BOOTSTRAP))
+        figure, table = score_scaling(primary, [FIX], LOGIT_LINEAR, LARGEST)
+        pyplot.close(figure)
+        kinds = {"refused", "prediction"} & set(table["kind"])
+        calls = (
+            lambda: forecast_rows(forecast_score(records, FIX, ["lora", "fft"], LARGEST), "2m", LARGEST),
+            lambda: best_at_size(records, FIX, LARGEST),
+            lambda: supported_score(records, FIX, ["lora", "fft"], LARGEST),
+        )
+        for call in calls:
+            if n_sizes == 4:
+                assert call() is not None
+            else:
+                with pytest.raises(PredictionError, match=r"measured at 3 sizes; .* 2 leave no interval to check"):
+                    call()
+        assert kinds == ({"prediction"} if n_sizes == 4 else {"refused"})
+        largest_drawn = table.loc[table["kind"] == "line", "n_params_base"].max()
+        assert largest_drawn == (LARGEST if n_sizes == 4 else SIZES[n_sizes - 1])
 
     def test_released_models(self, released_records):
         found = small_model_decisions(released_records, "recode_format", bootstrap=BOOTSTRAP)

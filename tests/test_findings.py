@@ -61,6 +61,16 @@ def test_without_a_clear_choice_that_is_said(write):
     assert "predictions lie 5.0 points apart" in choice.reasons[0]
 
 
+def test_what_is_not_predicted_is_named_with_the_reason(write):
+    folder = write(*OPEN)
+    table = pd.read_csv(folder / "best_at_target.csv").assign(refusal="")
+    refused = {"dataset": "recode_format", "metric": "robust_pass@1", "n_params": 34e9, "refusal": "measured twice"}
+    pd.concat([table, pd.DataFrame([refused])]).to_csv(folder / "best_at_target.csv", index=False)
+    choice = choose_method(folder, "released")
+    assert choice.unsupported[-1] == "Any choice at 34B on ReCode format: measured twice."
+    assert len(choice.rows) == 1 and not any("nan" in word for word in (*choice.supported, *choice.reasons))
+
+
 def test_a_size_that_was_measured_is_not_beyond(write):
     folder = write(*OPEN)
     pd.DataFrame({"n_params_base": [1e9, 34e9]}).to_csv(folder / "updated_parameters.csv", index=False)

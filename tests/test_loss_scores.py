@@ -10,6 +10,10 @@ from astraios_analysis.loss_correlations import (
     AT_CHANCE,
     DOES_NOT_FOLLOW,
     FOLLOWS,
+    HARDLY_VARIES,
+    NOT_ESTIMABLE,
+    correlation_interval,
+    judge,
     loss_correlation,
     loss_correlations,
     pearson_logit,
@@ -22,6 +26,7 @@ from astraios_analysis.loss_scores import (
     usable_models,
 )
 from astraios_analysis.records import to_frame
+from astraios_analysis.regressions import spearman
 from astraios_analysis.replicates import average_seeds, model_scores
 from astraios_analysis.scores import ProblemBootstrap, primary_frame
 
@@ -122,6 +127,27 @@ class TestFit:
         assert lower < fitted.curve(np.array([1.0]), "lora") < upper
 
 
+def interval_of(loss, drawn, rng, statistic):
+    """The interval of 200 resamples of models; a draw of scores each, or one for all."""
+    index = rng.integers(len(loss), size=(200, len(loss)))
+    goodness = np.take_along_axis(np.broadcast_to(drawn, index.shape), index, axis=1)
+    resampled = (loss[index], goodness, np.full(index.shape, 100.0))
+    return correlation_interval(resampled, [np.arange(len(loss))], statistic, 0.95)
+
+
+def correlation(loss, score, statistic):
+    both = spearman(loss, score) if statistic == "spearman" else pearson_logit(loss, score, np.full(len(loss), 100.0))
+    return float(both)
+
+
+def solve_one(record):
+    """The record with one problem solved."""
+    problems = record.scores[0].problems
+    passed = problems.model_copy(update={"n_passed": (1, *problems.n_passed[1:])})
+    score = record.scores[0].model_copy(update={"problems": passed, "value": 1 / len(passed.n_passed)})
+    return record.model_copy(update={"scores": (score,)})
+
+
 def replace_loss(record, loss):
     return record.model_copy(update={"val_loss": loss})
 
@@ -191,6 +217,42 @@ class TestCorrelation:
         world = World(level={"embedded_clone": -9.0}, slope={"embedded_clone": 0.0})
         found = loss_correlation(scores_of(simulate(world), "embedded_clone"), n_draws=200)
         assert set(found["verdict"]) == {AT_CHANCE}
+
+    def test_known_correlations_are_covered(self):
+        rng, true, hits = np.random.default_rng(0), -0.6, []
+        for _ in range(100):
+            loss, noise = rng.standard_normal((2, 28))
+            score = 0.5 + 0.05 * (true * loss + np.sqrt(1 - true**2) * noise)
+            lower, upper, interval = interval_of(loss, score[None], rng, "pearson_logit")
+            assert not interval.startswith(NOT_ESTIMABLE)
+            hits.append(lower <= true <= upper)
+        assert 0.85 <= np.mean(hits) <= 0.99
+
+    @pytest.mark.parametrize("statistic", ["spearman", "pearson_logit"])
+    def test_scores_near_a_floor_claim_no_relation_that_is_not_there(self, statistic):
+        rng, claims, excluded = np.random.default_rng(1), 0, 0
+        for _ in range(100):
+            loss = rng.standard_normal(28)
+            passed = rng.random((28, 100)) < 0.0005 * np.exp(rng.standard_normal((28, 1)))
+            if not passed.any():
+                continue
+            weights = rng.multinomial(100, np.full(100, 0.01), size=200) / 100
+            lower, upper, _ = interval_of(loss, weights @ passed.T.astype(float), rng, statistic)
+            claims += upper < 0 or lower > 0
+            excluded += not lower <= correlation(loss, passed.mean(axis=1), statistic) <= upper
+        # With constant resamples left out 24 (spearman) and 28 of 87 intervals lay beside 0.
+        assert claims <= 2 and excluded == 0
+
+    def test_what_hardly_varies_is_not_estimable(self):
+        # One problem of 200 is solved, by one model alone: resampled, both are missing in every third draw.
+        records = simulate(World(level={FIX: -60.0}, slope={FIX: 0.0}), seeds=(0,))
+        scores = scores_of([solve_one(r) if i == 5 else r for i, r in enumerate(records)])
+        found = loss_correlation(scores, n_draws=200)
+        assert found["interval"].str.startswith(f"{NOT_ESTIMABLE}: scores do not differ in ").all()
+        assert (found["lower"] == -1).all() and (found["upper"] == 1).all()
+        assert set(found["n_groups"]) == {1} and set(found["verdict"]) == {AT_CHANCE}
+        varied = scores_of(simulate(n_problems=1000))
+        assert judge(varied, found) == HARDLY_VARIES
 
     def test_size_alone_is_no_relation_within_sizes(self):
         # Every method has one loss curve, so that among methods of a size only noise is left.

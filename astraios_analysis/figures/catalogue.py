@@ -90,7 +90,7 @@ FIGURES: dict[str, FigureSpec] = {
             "Measured primary scores with {level} bootstrap intervals over problems, logit-linear lines (solid over "
             "the fitted sizes, dashed beyond), and prediction intervals for a new run at {target} parameters (50 % "
             "thick, 95 % thin). Four sizes give each method its own line with 2 degrees of freedom; otherwise one "
-            "slope is shared.",
+            "slope is shared. Fewer than four sizes leave nothing to back-test with: such data sets are not predicted.",
             ("value", "lower", "upper", "reach"),
         ),
         FigureSpec(
@@ -210,8 +210,9 @@ FIGURES: dict[str, FigureSpec] = {
             "loss_performance",
             "Spearman's rank correlation of validation loss with each data set's score (turned so that -1 means that "
             "less loss always comes with a better score) over all models, among the methods of one size, and among "
-            "the sizes of one method, with {level} percentile intervals from resampled models and problems. Held-out "
-            "sizes take no part.",
+            "the sizes of one method, with {level} percentile intervals from resampled models and problems. Where "
+            "scores hardly differ, as near a floor, many resamples have no correlation; those count towards both ends, "
+            "so that an interval of everything means: not estimable. Held-out sizes take no part.",
             ("value", *_RESAMPLED, "p_value"),
         ),
         FigureSpec(
@@ -219,7 +220,8 @@ FIGURES: dict[str, FigureSpec] = {
             "Probability of being best at a larger size",
             "predictions",
             "Probability that a method is the best of those measured at a size that nobody has trained ({target}, or "
-            "the held-out size of a grid out of its reach): share of joint draws of one new run of each method.",
+            "the held-out size of a grid out of its reach): share of joint draws of one new run of each method. Data "
+            "sets that no back-test can check are named, and not predicted.",
             ("n_params", "p_best", "value", *_RESAMPLED, "reach", "expected_regret"),
         ),
         FigureSpec(

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.metrics import DATASETS, METRICS
+from astraios_analysis.predicted_answers import say_refused
 from astraios_analysis.schema import METHODS
 from astraios_analysis.style import GREY, METHOD_STYLES, method_legend, note, size_label, small_multiples
 
@@ -30,12 +31,19 @@ def best_at_target(best: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     Parameters
     ----------
     best : DataFrame
-        `decisions.best_at_size` of several data sets at one size.
+        `decisions.best_at_size_all`: several data sets at one size.
+
+    Returns
+    -------
+    Figure
+        Data sets that must not be predicted are named below the title.
+    DataFrame
+        Their reasons are in the column ``refusal``.
     """
-    require_rows(best, "best_at_target", "a data set with primary scores at three sizes")
-    table = round_table(best)
-    grid = table.pivot(index="dataset", columns="method", values="p_best")
-    grid = grid.reindex(index=list(dict.fromkeys(table["dataset"])), columns=[m for m in METHODS if m in grid.columns])
+    require_rows(best, "best_at_target", "a data set with primary scores at four sizes")
+    drawn, table = best.dropna(subset=["p_best"]), round_table(best)
+    grid = table.dropna(subset=["p_best"]).pivot(index="dataset", columns="method", values="p_best")
+    grid = grid.reindex(index=list(dict.fromkeys(drawn["dataset"])), columns=[m for m in METHODS if m in grid.columns])
     figure, (axes,) = small_multiples(1, 1, row_height=max(0.3 * len(grid) + 0.5, 1.9))
     grid.index = [DATASETS[name].title for name in grid.index]
     grid.columns = [METHOD_STYLES[method].label for method in grid.columns]
@@ -47,7 +55,8 @@ def best_at_target(best: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     reach = table["reach"].max()
     words = f"Probability of being best at {size_label(table['n_params'].iloc[0])} parameters"
     axes.set_title(f"{words}, up to {reach:.1f} times beyond the sizes fitted", loc="left")
-    note(axes, f"{table['method'].nunique()} methods; fitted on each data set: {_span(table['n_models'])} models", 90)
+    words = f"{drawn['method'].nunique()} methods; fitted on each data set: {_span(drawn['n_models'])} models"
+    note(axes, f"{words}\n{say_refused(table).strip()}", 110)
     return figure, table
 
 
@@ -129,19 +138,20 @@ def cost_performance(frontier: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
         panel.set_xlabel(_COST_LABELS[rows["cost"].iloc[0]])
         panel.xaxis.set_major_formatter(lambda number, _: size_label(number))
-        n_measured = int((rows["kind"] == "measured").sum())
-        note(panel, f"{n_measured} models, {len(rows) - n_measured} predictions")
+        counts = rows["kind"].value_counts()
+        predicted = "not predicted" if counts.get("refused", 0) else f"{counts.get('predicted', 0)} predictions"
+        note(panel, f"{counts.get('measured', 0)} models, {predicted}")
     handles = [
         Line2D([], [], color=GREY, marker="o", linestyle="", label="measured"),
         Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="predicted at the target"),
         Line2D([], [], color="black", linewidth=0.8, label="not beaten by a measured model"),
     ]
-    method_legend(figure, table["method"], handles)
+    method_legend(figure, table["method"].dropna(), handles)
     return figure, table
 
 
 def _draw_costs(panel: Axes, rows: pd.DataFrame) -> None:
-    for row in rows.to_dict("records"):
+    for row in rows[rows["kind"] != "refused"].to_dict("records"):
         style, is_measured = METHOD_STYLES[row["method"]], row["kind"] == "measured"
         panel.plot([row["cost_value"]] * 2, [row["lower"], row["upper"]], color=style.colour, linewidth=0.6, alpha=0.6)
         face = style.colour if is_measured else "white"

@@ -22,7 +22,7 @@ from astraios_analysis.figures.tasks import models_in
 from astraios_analysis.fits import Fit, fit_by
 from astraios_analysis.laws import Law
 from astraios_analysis.metrics import DATASETS, METRICS
-from astraios_analysis.predictions import MAX_REACH, predict
+from astraios_analysis.predictions import MAX_REACH, PredictionError, predict, require_reach, require_sizes
 from astraios_analysis.schema import METHODS
 from astraios_analysis.seeds import keep_means, keep_seeds, seed_words
 from astraios_analysis.style import (
@@ -90,10 +90,10 @@ def score_scaling(
     -------
     Figure
         Lines are solid over the fitted sizes and dashed beyond; bars at the target are 50 % (thick) and 95 % (thin)
-        prediction intervals for a new run.
+        prediction intervals for a new run. A data set that must not be predicted has lines over the fitted sizes only.
     DataFrame
         Measured rows (``kind`` measured, or held_out; of several seeds means, and rows of kind seed), lines (line)
-        and predictions (prediction).
+        and predictions (prediction), or why there are none (refused, with a ``refusal``).
     """
     parts = [_scaling_rows(primary[primary["dataset"] == name], law, target) for name in datasets]
     seeds = keep_seeds(primary)
@@ -109,10 +109,11 @@ def score_scaling(
         _scaling_panel(panel, rows, target)
         measured = rows[rows["kind"].isin(["measured", "held_out"])]
         panel.set_title(DATASETS[name].title, loc="left")
-        poolings = tuple(sorted(set(rows.loc[rows["kind"] == "prediction", "pooling"])))
+        poolings = tuple(sorted(set(rows.loc[rows["kind"] == "line", "pooling"])))
         shown = describe_models(models_in(measured), suite)
         shown += f", {seed_words(own)}" if seed_words(own := primary[primary["dataset"] == name]) else ""
-        note(panel, f"{shown}\n{POOLING_WORDS[poolings]}", width=33, reserve=3)
+        refused = "\nnot predicted" if (rows["kind"] == "refused").any() else ""
+        note(panel, f"{shown}\n{POOLING_WORDS[poolings]}{refused}", width=33, reserve=3)
         panel.set_ylabel(METRICS[DATASETS[name].primary_metric or ""].label)
         panel.set_xlabel("base model parameters" if position + n_columns >= len(datasets) else "")
     measured = primary[primary["dataset"].isin(datasets)]
@@ -124,7 +125,7 @@ def score_scaling(
         Line2D([], [], color=GREY, linewidth=0.7, label="95 % prediction interval"),
         *model_handles(measured),
     ]
-    method_legend(figure, table["method"], handles)
+    method_legend(figure, table["method"].dropna(), handles)
     return figure, table
 
 
@@ -133,15 +134,29 @@ def _scaling_rows(own: pd.DataFrame, law: Law, target: float) -> pd.DataFrame:
     fits = fit_by(own, law)
     is_held_out = own["held_out"].astype(bool)
     measured = own[_MEASURED].assign(kind=np.where(is_held_out, "held_out", "measured"), pooling="", dof=pd.NA)
-    rows = []
+    rows, refusal = [], _refusal(measured[~is_held_out.to_numpy()], target)
     for method, fitted in fits.items():
         shared = {"dataset": own["dataset"].iloc[0], "metric": own["metric"].iloc[0], "method": method}
         shared |= {"pooling": fitted.pooling, "dof": fitted.dof}
-        grid = _line_sizes(fitted, target)
+        grid = _line_sizes(fitted, fitted.x_range[0] if refusal else target)
         for n_params, value in zip(grid, law.unlink(fitted.design(grid, method) @ fitted.theta), strict=True):
             rows.append({**shared, "kind": "line", "n_params_base": n_params, "value": value})
-        rows.extend(shared | _prediction(fitted, target, method, level) for level in (0.5, 0.95))
-    return pd.concat([measured, pd.DataFrame(rows)], ignore_index=True)
+        rows.extend(shared | _prediction(fitted, target, method, level) for level in (() if refusal else (0.5, 0.95)))
+    if refusal:
+        row = {"dataset": own["dataset"].iloc[0], "metric": own["metric"].iloc[0], "kind": "refused"}
+        rows.append(row | {"n_params_base": round(target), "refusal": refusal})
+    return pd.concat([measured.assign(refusal=""), pd.DataFrame(rows)], ignore_index=True)
+
+
+def _refusal(fitted: pd.DataFrame, target: float) -> str:
+    """Return why the scores must not be predicted at a size; nothing where they may."""
+    sizes = fitted["n_params_base"]
+    try:
+        require_sizes(sizes.nunique())
+        require_reach(target, (float(sizes.min()), float(sizes.max())), force=False)
+    except PredictionError as error:
+        return str(error)
+    return ""
 
 
 def _line_sizes(fitted: Fit, target: float) -> np.ndarray:
@@ -170,7 +185,7 @@ def _scaling_panel(panel: Axes, rows: pd.DataFrame, target: float) -> None:
         draw_law(panel, n_params, line["value"], (smallest, largest), colour)
         x = float(dodge([target], method, spread=2)[0])
         draw_prediction(panel, x, own[own["kind"] == "prediction"], 0.95, colour)
-    sizes = [*rows.loc[rows["size"].notna(), "n_params_base"], round(target)]
+    sizes = sorted(set(rows.loc[rows["kind"] != "line", "n_params_base"]))
     size_axis(panel, sizes, label=False, margin=1.45, label_width=0.18)
     panel.tick_params(axis="x", labelsize=6)
     panel.set_ylim(0, 1)
