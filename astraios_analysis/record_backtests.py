@@ -120,28 +120,29 @@ def _backtest(train: list[RunRecord], test: list[RunRecord], quantity: str, seed
         raise PredictionError(f"{quantity}: no run of a held-out size has it, for a method that has it at a fitted one")
     stack = fit_stack(points, "log" if quantity == LOSS else "logit", seed=seed)
     drawn, by_form = [], {score.form.name: [] for score in stack.scores}
-    measured = np.array([value for _, _, value in runs])
+    measured = np.array([value for _, _, value, _ in runs])
+    n_items = None if quantity == LOSS else np.array([n for *_, n in runs], dtype=float)
     forecasts: dict[int, Forecast] = {}
-    for n_params in dict.fromkeys(n for n, _, _ in runs):
-        methods = list(dict.fromkeys(m for n, m, _ in runs if n == n_params))
-        own = [methods.index(m) for n, m, _ in runs if n == n_params]
+    for n_params in dict.fromkeys(n for n, *_ in runs):
+        methods = list(dict.fromkeys(m for n, m, *_ in runs if n == n_params))
+        own = [methods.index(m) for n, m, *_ in runs if n == n_params]
         forecasts[n_params] = forecast = _forecast(train, quantity, methods, n_params, seed)
         drawn.append(np.column_stack([forecast.draws["observation"][m] for m in methods])[:, own])
         for score, pool in zip(stack.scores, stack.pools, strict=True):
             rng = np.random.default_rng([seed, 15])
             values = pool.draw(methods, float(n_params), N_DRAWS, rng, observation=True)[:, own]
             by_form[score.form.name].append(turn(values))
-    last = np.array([_last(points, method, turn) for _, method, _ in runs])
+    last = np.array([_last(points, method, turn) for _, method, *_ in runs])
     laws = [
         {"law": s.form.law, "pooling": s.form.pooling, "weight": s.weight}
         | {"aicc": s.aicc if np.isfinite(s.aicc) else None, "left_out": None if np.isnan(s.left_out) else s.left_out}
-        | _score_draws(measured, np.hstack(by_form[s.form.name]))
+        | _score_draws(measured, np.hstack(by_form[s.form.name]), n_items)
         for s in stack.scores
     ]
     return {
         "group": {"grid": train[0].grid, "quantity": quantity},
         "n_train": len(points.y),
-        **_score_draws(measured, np.hstack(drawn)),
+        **_score_draws(measured, np.hstack(drawn), n_items),
         "weights": next(iter(forecasts.values())).weights,
         "persistence_rmse_log": float(np.sqrt(np.mean((np.log(last) - np.log(measured)) ** 2))),
         "sizes": list(dict.fromkeys(r.size for r in test if r.n_params_base in forecasts)),
@@ -163,18 +164,22 @@ def _forecast(train: list[RunRecord], quantity: str, methods: list[str], n_param
     return forecast_score(train, quantity, methods, float(n_params), seed=seed)
 
 
-def _runs(test: list[RunRecord], quantity: str, methods: set[str]) -> list[tuple[int, str, float]]:
-    """Return size, method and value of each run to predict, sizes increasing; shares lie inside (0, 1)."""
+def _runs(test: list[RunRecord], quantity: str, methods: set[str]) -> list[tuple[int, str, float, int | None]]:
+    """Return size, method, value and number of items of each run to predict, sizes increasing.
+
+    Shares lie inside (0, 1); losses have no items.
+    """
     found = []
     for record in sorted(test, key=lambda r: r.n_params_base):
-        value = record.val_loss
+        value, n_items = record.val_loss, None
         if quantity != LOSS:
             score = primary_score(record, quantity)
             if score is None:
                 continue
-            value = float(inside_unit_interval(np.array([score.value]), np.array([float(score.n_items)]))[0])
+            n_items = score.n_items
+            value = float(inside_unit_interval(np.array([score.value]), np.array([float(n_items)]))[0])
         if value is not None and record.method in methods:
-            found.append((record.n_params_base, record.method, value))
+            found.append((record.n_params_base, record.method, value, n_items))
     return found
 
 
@@ -184,6 +189,9 @@ def _last(points: PooledPoints, method: str, turn: Callable) -> float:
     return float(turn(own.y[np.argmax(own.n_params)]))
 
 
-def _score_draws(measured: np.ndarray, draws: np.ndarray) -> dict:
+def _score_draws(measured: np.ndarray, draws: np.ndarray, n_items: np.ndarray | None) -> dict:
+    if n_items is not None:
+        # Draws of a share near 0 or 1 cannot be told from it by so many items, and logarithms go to minus infinity.
+        draws = np.clip(draws, *(inside_unit_interval(np.full(n_items.shape, end), n_items) for end in (0.0, 1.0)))
     bounds = {level: tuple(np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)) for level in LEVELS}
     return score_values(measured, np.log(np.median(draws, axis=0)), bounds)
