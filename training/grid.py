@@ -6,7 +6,7 @@ from collections.abc import Callable
 from training.config import STARCODERBASE_SIZES, ModelSize, Schedule
 from training.corpus.settings import CorpusSettings
 from training.corpus.sources import TEXTS_VARIABLE
-from training.corpus.texts import check_text, fetch_text
+from training.corpus.texts import check_text, fetch_text, find_text
 from training.grid_specification import Grid
 from training.loop_settings import LoopSettings
 
@@ -202,12 +202,13 @@ def corpus_settings(label: str) -> CorpusSettings:
 
 def check_corpus(label: str, *, is_scored: bool) -> None:
     """Raise ValueError if there is no such corpus, or it has no suite by which runs on it could be scored."""
-    if label not in CORPORA and check_text(label, os.environ):
+    if label not in CORPORA and find_text(label, os.environ) is not None:
         if is_scored:
             raise ValueError(
                 f"corpus {label!r} is text, which has no suite to score runs by; give --no-scores, and score "
                 "generations on published data sets with `python -m training score`"
             )
+        check_text(label, os.environ)
         return
     corpus_settings(label)
 

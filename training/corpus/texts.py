@@ -175,12 +175,11 @@ def fetch_text(label: str, environment: Mapping[str, str]) -> None:
         TextCorpus(label, source)
 
 
-def check_text(label: str, environment: Mapping[str, str]) -> bool:
-    """Return whether there is text under a label, after the check that what reads it is installed."""
+def check_text(label: str, environment: Mapping[str, str]) -> None:
+    """Raise ValueError if what reads a text is not installed."""
     source = find_text(label, environment)
     if source is not None and not Path(source).is_file():
         require_hub_library(str(source))
-    return source is not None
 
 
 def _splits(name: str) -> tuple[list[Example], list[Example], str | None]:
