@@ -18,7 +18,7 @@ from training.grid_arguments import (
     require_containment,
 )
 from training.loop_settings import check_sharding
-from training.memory_estimates import GIB, Layout, estimate_memory
+from training.memory_estimates import Layout, estimate_memory, in_gib
 from training.run_files import record_path
 
 ONE_HELP = """\
@@ -123,6 +123,6 @@ def check_memory(spec: RunSpec, is_sharded: bool) -> None:
     if needed > free:
         advice = shortage(spec, free, n_processes) or "use fewer processes on this machine"
         raise ValueError(
-            f"run {spec.run_id} needs {needed / GIB:.3g} GiB on each of {n_processes} processes, and {free / GIB:.3g} "
+            f"run {spec.run_id} needs {in_gib(needed)} GiB on each of {n_processes} processes, and {in_gib(free)} "
             f"are free; by itself it {advice} (or --no-memory-check to try it all the same)"
         )
