@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,14 +23,15 @@ from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import Item
 from training.corpus.rows import document_rows, packed_rows
 from training.corpus.settings import Split
-from training.corpus.texts import TextCorpus, text_file
+from training.corpus.texts import TextCorpus, find_text
 from training.corpus.tokenizer import Row as EncodedRow
 from training.corpus.tokenizer import encode, save_tokenizer
 from training.grid import CORPORA, corpus_settings
+from training.hub import reason_of
 from training.loop import train
 from training.loop_settings import Layout
 from training.models import scratch_config
-from training.pretrained import load_pretrained, reason_of, weight_arguments
+from training.pretrained import load_pretrained, weight_arguments
 from training.processes import agreed, is_first_process, locked_by_first
 from training.reporting import Reporting
 from training.run_files import whole_folder
@@ -197,15 +199,15 @@ def stream_rows(spec: RunSpec, schedule: Schedule, stream: Stream, tokenizer: To
 
 @lru_cache(maxsize=1)
 def run_corpus(label: str) -> EmbeddedCorpus | TextCorpus:
-    """Return the corpus with a label, built once a process: an embedded one, or text from a file.
+    """Return the corpus with a label, built once a process: an embedded one, or text from a file, a folder or the hub.
 
     Raises
     ------
     ValueError
-        If there is none; the message names the choices.
+        If there is none, or its text cannot be had; the message names the choices, or what to do.
     """
-    if label not in CORPORA and (path := text_file(label)) is not None:
-        return TextCorpus(label, path)
+    if label not in CORPORA and (source := find_text(label, os.environ)) is not None:
+        return TextCorpus(label, source)
     return EmbeddedCorpus(corpus_settings(label))
 
 
@@ -227,7 +229,11 @@ def _rows(
         return [Row(*row) for row in document_rows(encode(tokenizer, documents), length)]
     rows: list[EncodedRow] = []
     while sum(len(row.tokens) for row in rows) < n * length:
-        rows += encode(tokenizer, [item.document for item in islice(items, _DRAWN_AT_ONCE)])
+        drawn = [item.document for item in islice(items, _DRAWN_AT_ONCE)]
+        if not drawn:
+            # The validation part of a text ends: fewer rows, and none twice, which would not be another row.
+            break
+        rows += encode(tokenizer, drawn)
     return [Row(*row) for row in packed_rows(rows, length)[:n]]
 
 

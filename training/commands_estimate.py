@@ -9,7 +9,7 @@ from training.estimates import Machine, RunEstimate, changes, estimate_run, grid
 from training.grid import PRESETS
 from training.grid_arguments import add_run_choice, add_settings, chosen_specs, note, table
 from training.measured_costs import MeasuredCost, errors_by_size, measured_costs, pace, tokens_per_row
-from training.memory_estimates import GIB
+from training.memory_estimates import GIB, in_gib
 
 PROG = "python -m training"
 
@@ -113,9 +113,9 @@ def _row(estimate: RunEstimate, n_gpus: int) -> dict[str, str]:
         "updated": f"{estimate.counts.n_params_updated:,}",
         "tokens": f"{estimate.n_tokens:,}",
         "EFLOP": f"{estimate.flop / 1e18:.3g}",
-        "as set": f"{estimate.memory.total / GIB:.3g}",
+        "as set": in_gib(estimate.memory.total),
         "GPUs": "-" if plan is None else str(plan.layout.n_processes),
-        "GiB": "-" if plan is None else f"{plan.memory.total / GIB:.3g}",
+        "GiB": "-" if plan is None else in_gib(plan.memory.total),
         "GPU h": "-" if plan is None else f"{estimate.device_seconds / 3600:.3g}",
         "hours": "-" if plan is None else f"{estimate.seconds / 3600:.3g}",
         "fits": f"not on {n_gpus}" if plan is None else ", ".join(changes(spec, plan)) or "as set",

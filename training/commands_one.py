@@ -17,7 +17,9 @@ from training.grid_arguments import (
     records_folder,
     require_containment,
 )
-from training.memory_estimates import GIB, Layout, estimate_memory
+from training.loop_settings import check_sharding
+from training.memory_estimates import Layout, estimate_memory, in_gib
+from training.run_files import record_path
 
 ONE_HELP = """\
 Train one run of a grid with all processes of this launch: one big model on many GPUs.
@@ -69,6 +71,7 @@ def _run_one(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{len(specs)} runs were chosen ({found}, ...); name one with --size, --method and --seed")
     (spec,) = specs
     check_corpus(spec.data, is_scored=not arguments.no_scores)
+    check_sharding(spec.loop, arguments.shard)
     scoring = None if arguments.no_scores else Scoring(unsafe=arguments.unsafe)
     require_containment(scoring, "--no-scores trains without running any program")
     if not arguments.no_memory_check:
@@ -79,13 +82,16 @@ def _run_one(arguments: argparse.Namespace) -> int:
     from training.run import run
 
     runs_dir = records_folder(arguments)
+    was_finished = record_path(runs_dir, spec.run_id).exists()
     try:
         record = run(spec, runs_dir, arguments.cache, scoring=scoring, is_sharded=arguments.shard)
     except DivergedError as error:
         note(str(error))
         return 1
     if is_first_process():
-        note(f"{spec.run_id}: validation loss {record.val_loss:.3f}, base {record.base_val_loss:.3f}; in {runs_dir}")
+        when = "was finished before: " if was_finished else ""
+        losses = f"validation loss {record.val_loss:.3f}, base {record.base_val_loss:.3f}"
+        note(f"{spec.run_id}: {when}{losses}; in {runs_dir}")
     return 0
 
 
@@ -117,6 +123,6 @@ def check_memory(spec: RunSpec, is_sharded: bool) -> None:
     if needed > free:
         advice = shortage(spec, free, n_processes) or "use fewer processes on this machine"
         raise ValueError(
-            f"run {spec.run_id} needs {needed / GIB:.3g} GiB on each of {n_processes} processes, and {free / GIB:.3g} "
+            f"run {spec.run_id} needs {in_gib(needed)} GiB on each of {n_processes} processes, and {in_gib(free)} "
             f"are free; by itself it {advice} (or --no-memory-check to try it all the same)"
         )

@@ -9,7 +9,7 @@ from training.cluster import JobSettings, submit
 from training.config import RunSpec
 from training.devices import available_memory, gpus
 from training.evaluation.embedded.request import Scoring
-from training.grid import check_corpus
+from training.grid import check_corpus, fetch_corpus
 from training.grid_arguments import (
     UNSAFE_HELP,
     add_choice,
@@ -163,6 +163,9 @@ def _train(specs: Sequence[RunSpec], arguments: argparse.Namespace) -> int:
         check_corpus(spec.data, is_scored=not arguments.no_scores)
     scoring = None if arguments.no_scores else Scoring(unsafe=arguments.unsafe)
     runs_dir = records_folder(arguments)
+    # Once, and here: workers of one launch do not all ask the hub, and nodes of a cluster may not reach it.
+    for data in dict.fromkeys(spec.data for spec in unfinished(specs, runs_dir)):
+        fetch_corpus(data)
     if arguments.engine == "slurm":
         return _queue(specs, runs_dir, scoring, arguments)
     require_containment(scoring, "grid run --no-scores trains without running any program")

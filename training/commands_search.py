@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from training.grid import corpus_settings, preset
+from training.grid import check_corpus, preset
 from training.grid_arguments import add_workers, note, table, worker_count
 
 SEARCH_HELP = """\
@@ -57,7 +57,7 @@ def add_search_action(actions: Any) -> None:
 
 def _search(arguments: argparse.Namespace) -> int:
     grid = preset(arguments.preset)
-    corpus_settings(grid.data)
+    check_corpus(grid.data, is_scored=False)
     grid.runs(methods=arguments.method)
 
     from training.search import search, write_trials

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from training.config import RunSpec
-from training.memory_estimates import Layout, MemoryEstimate, Plan, estimate_memory, fitting_plan
+from training.memory_estimates import Layout, MemoryEstimate, Plan, estimate_memory, fitting_plan, in_gib
 from training.parameter_counts import ParameterCounts, closed_form_counts
 
 
@@ -228,11 +228,10 @@ def shortage(spec: RunSpec, memory_bytes: float, n_devices: int = 1) -> str | No
     needed = estimate_memory(*arguments).total
     if needed <= memory_bytes:
         return None
-    gib = 2.0**30
     open_loop = spec.loop.model_copy(update={"micro_batch": None})
     plan = fitting_plan(*arguments[:3], open_loop, memory_bytes=memory_bytes, n_devices=n_devices)
     advice = "use " + " and ".join(changes(spec, plan)) if plan is not None else _without_a_plan(spec, memory_bytes)
-    return f"needs {needed / gib:.3g} GiB, has {memory_bytes / gib:.3g}: {advice}"
+    return f"needs {in_gib(needed)} GiB, has {in_gib(memory_bytes)}: {advice}"
 
 
 def changes(spec: RunSpec, plan: Plan) -> list[str]:

@@ -1,10 +1,12 @@
 """Grids by name, and their corpora. Importable without torch."""
 
+import os
 from collections.abc import Callable
 
 from training.config import STARCODERBASE_SIZES, ModelSize, Schedule
 from training.corpus.settings import CorpusSettings
-from training.corpus.texts import TEXTS_VARIABLE, text_file
+from training.corpus.sources import TEXTS_VARIABLE
+from training.corpus.texts import check_text, fetch_text, find_text
 from training.grid_specification import Grid
 from training.loop_settings import LoopSettings
 
@@ -199,15 +201,28 @@ def corpus_settings(label: str) -> CorpusSettings:
 
 
 def check_corpus(label: str, *, is_scored: bool) -> None:
-    """Raise ValueError if a corpus is not there, or has no suite by which runs on it could be scored."""
-    if label not in CORPORA and text_file(label) is not None:
+    """Raise ValueError if there is no such corpus, or it has no suite by which runs on it could be scored."""
+    if label not in CORPORA and find_text(label, os.environ) is not None:
         if is_scored:
             raise ValueError(
                 f"corpus {label!r} is text, which has no suite to score runs by; give --no-scores, and score "
                 "generations on published data sets with `python -m training score`"
             )
+        check_text(label, os.environ)
         return
     corpus_settings(label)
+
+
+def fetch_corpus(label: str) -> None:
+    """Read a corpus from the hub, where it comes from there, so that worker processes find it in the cache.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be had; the message says what to download and where to put it.
+    """
+    if label not in CORPORA:
+        fetch_text(label, os.environ)
 
 
 PRESETS: dict[str, Callable[[], Grid]] = {

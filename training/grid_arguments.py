@@ -45,6 +45,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     settings.add_argument(
         "--gradient-checkpointing", action="store_true", help="compute activations anew instead of keeping them"
     )
+    settings.add_argument("--compile", action="store_true", help="compute blocks by kernels of torch.compile")
     settings.add_argument("--precision", metavar="P", help="of the forward pass: fp32 or bf16")
     settings.add_argument(
         "--base-precision", metavar="P", help="of a frozen base's weights: bf16, or int8 as in the study"
@@ -90,6 +91,7 @@ def chosen_specs(arguments: argparse.Namespace) -> tuple[RunSpec, ...]:
     given = {
         "micro_batch": arguments.micro_batch,
         "gradient_checkpointing": arguments.gradient_checkpointing or None,
+        "compile": arguments.compile or None,
         "precision": arguments.precision,
         "base_precision": arguments.base_precision,
     }

@@ -27,10 +27,10 @@ from training.checkpoints import Progress, RunFolder, keep_updated_weights_only
 from training.config import Schedule
 from training.costs import PeakMemory, estimate_flop
 from training.identity import run_identity
-from training.loop_contexts import activations, draw_from, seeded
+from training.loop_contexts import activations, compiled, draw_from, seeded
 from training.loop_inputs import check_rows, fill_batch_sizes
 from training.loop_result import DivergedError, LoopResult
-from training.loop_settings import LoopSettings
+from training.loop_settings import LoopSettings, check_sharding
 from training.optimisation import learning_rate, make_optimizer
 from training.processes import make_accelerator
 from training.reporting import Reporter, Reporting, reporter
@@ -92,6 +92,7 @@ def train(
         If a loss or gradient norm is not finite; ``failed.json`` in the folder then says when and why.
     """
     settings, reporting = settings or LoopSettings(), reporting or Reporting()
+    check_sharding(settings, is_sharded)
     path = None if folder is None else Path(folder)
     accelerator = make_accelerator(settings.precision, reporting.log_with, path)
     settings = fill_batch_sizes(settings, schedule, accelerator.num_processes)
@@ -109,6 +110,7 @@ def train(
         loop = _Loop(model, schedule, settings, sets, accelerator, run_folder, seed, is_sharded)
         stack.callback(loop.close)
         loop.start()
+        stack.enter_context(compiled(model, bool(settings.compile), accelerator))
         config = {key: identity[key] for key in ("spec", "schedule", "settings", "seed", "n_processes")}
         first_step = loop.progress.step
         with reporter(accelerator, reporting, first_step=first_step, n_steps=schedule.steps, config=config) as report:
@@ -164,16 +166,14 @@ class _Loop:
             self._is_resumed = True
 
     def _shard(self) -> None:
+        is_new = self._folder is None or self._folder.latest() is None
         self._model = shard(self._plain, self._accelerator.device, self._settings.precision)
         # The parameters are others now.
         self._optimizer = make_optimizer(self._model, self._schedule)
-        if isinstance(self._plain, PeftModel) and self._folder_is_new():
+        if isinstance(self._plain, PeftModel) and is_new:
             # Only now: whole, the model may not fit on a device.
             with self._plain.disable_adapter():
                 self.progress.base = self._validated(self._model, 0, "the base model's validation loss")
-
-    def _folder_is_new(self) -> bool:
-        return self._folder is None or self._folder.latest() is None
 
     def _meet_processes(self) -> None:
         now = self._accelerator.num_processes

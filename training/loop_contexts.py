@@ -1,4 +1,4 @@
-"""What holds while a run is trained, and is put back afterwards: random numbers, recomputed activations."""
+"""What holds while a run is trained, and is put back afterwards: random numbers, recomputed activations, kernels."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from peft import PeftModel
+from torch import nn
 from transformers import PreTrainedModel
+
+from training.hub import reason_of
+from training.sharding import blocks_of
 
 
 @contextmanager
@@ -38,3 +42,48 @@ def activations(model: PreTrainedModel | PeftModel, recomputed: bool) -> Iterato
         yield
     finally:
         model.gradient_checkpointing_disable()
+
+
+@contextmanager
+def compiled(model: PreTrainedModel | PeftModel, is_asked: bool, accelerator: Accelerator) -> Iterator[None]:
+    """Compute a model's blocks by compiled kernels, where that is asked for; parameters and their names stay.
+
+    Parameters
+    ----------
+    model : PreTrainedModel or PeftModel
+        The tuned model, whole.
+    is_asked : bool
+        Whether it shall be so.
+    accelerator : Accelerator
+        Its device.
+
+    Raises
+    ------
+    ValueError
+        If torch cannot compile here.
+    """
+    if not is_asked:
+        yield
+        return
+    _check_compiler(accelerator.device)
+    blocks = blocks_of(model)
+    for block in blocks:
+        # Rows of any length by one kernel, and dropout's noise as without.
+        block.compile(dynamic=True, options={"fallback_random": True})
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block._compiled_call_impl = None
+        # The next model's blocks are of the same code, whose kernels torch keeps only so many of.
+        torch._dynamo.reset()
+
+
+def _check_compiler(device: torch.device) -> None:
+    try:
+        torch.compile(nn.functional.gelu)(torch.ones(2, device=device))
+    except Exception as error:  # of its own, of the C++ compiler and of triton
+        raise ValueError(
+            f"torch.compile does not work here ({reason_of(error)}); install what compiles for {device.type} (a C++ "
+            "compiler for cpu, triton for cuda), or leave out --compile"
+        ) from error

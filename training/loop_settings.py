@@ -34,6 +34,9 @@ class LoopSettings(BaseModel):
         absent for no clipping.
     gradient_checkpointing : bool
         Compute activations anew in the backward pass instead of keeping them: less memory, about a third more time.
+    compile : bool, optional
+        Compute blocks by kernels that torch.compile makes (numbers differ by rounding); absent, and not false, where
+        it is not so: specifications from before it was there keep their names.
     checkpoint_every : int, optional
         Steps between two checkpoints, where there is a folder for them; the last step is saved in any case. Without
         it, only the last step is.
@@ -58,4 +61,11 @@ class LoopSettings(BaseModel):
     base_precision: BasePrecision | None = None
     max_gradient_norm: Annotated[float, Field(gt=0)] | None = 1.0
     gradient_checkpointing: bool = False
+    compile: Literal[True] | None = None
     checkpoint_every: PositiveInt | None = None
+
+
+def check_sharding(settings: LoopSettings, is_sharded: bool) -> None:
+    """Raise ValueError if blocks shall be compiled and sharded, which together have not been tried."""
+    if is_sharded and settings.compile:
+        raise ValueError("blocks that are sharded are not compiled here; leave out --compile or --shard")

@@ -34,6 +34,13 @@ from training.parameter_counts import added_parameters, block_parameters, closed
 
 GIB = 2**30
 
+
+def in_gib(n_bytes: float) -> str:
+    """Return a number of bytes in GiB: three digits, or all of them before the point, "1,147"."""
+    gib = n_bytes / GIB
+    return f"{gib:,.0f}" if gib >= 1000 else f"{gib:.3g}"
+
+
 PROCESS_BYTES = GIB // 2
 """What a process takes before any model: the libraries on a CPU (measured 0.4 GiB), the context on a GPU (assumed)."""
 

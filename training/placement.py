@@ -6,7 +6,7 @@ from pathlib import Path
 from training.config import RunSpec, Tuning
 from training.devices import Gpu
 from training.estimates import shortage
-from training.memory_estimates import GIB, estimate_memory
+from training.memory_estimates import estimate_memory, in_gib
 from training.run_files import record_path
 
 
@@ -68,7 +68,7 @@ def _fitting(specs: Sequence[RunSpec], needs: Sequence[float], jobs: int, memory
         return n_fitting
     largest = max(specs, key=needed_bytes)
     reason = shortage(largest, memory_bytes) or (
-        f"needs {needs[0] / GIB:.3g} GiB for the training of its base, has {memory_bytes / GIB:.3g}: use --micro-batch"
+        f"needs {in_gib(needs[0])} GiB for the training of its base, has {in_gib(memory_bytes)}: use --micro-batch"
     )
     raise ValueError(f"run {largest.run_id} does not fit: {reason} (or --no-memory-check to try it all the same)")
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from training.config import ModelSize
 from training.corpus.tokenizer import END_OF_TEXT, load_tokenizer
+from training.hub import hub_advice
 from training.loop_settings import BasePrecision
 
 MODELS_VARIABLE = "ASTRAIOS_MODELS"
@@ -58,9 +59,8 @@ def load_pretrained(size: ModelSize, base_precision: BasePrecision | None = None
         path = Path(place) / _TOKENIZER_FILE
         tokenizer = load_tokenizer(path) if path.is_file() else AutoTokenizer.from_pretrained(place).backend_tokenizer
     except Exception as error:  # the hub's client, transformers and safetensors each raise their own
-        raise ValueError(
-            f"base model {name!r} of size {size.name!r} cannot be loaded: {_advice(name, error)}"
-        ) from error
+        advice = hub_advice("model", name, MODELS_VARIABLE, error)
+        raise ValueError(f"base model {name!r} of size {size.name!r} cannot be loaded: {advice}") from error
     if tokenizer.token_to_id(END_OF_TEXT) is None:
         raise ValueError(f"the tokenizer of base model {name!r} has no token {END_OF_TEXT!r}; give a model that has it")
     found = {"d_model": model.config.hidden_size, "n_layers": model.config.num_hidden_layers}
@@ -129,32 +129,3 @@ def _check_folder(folder: Path) -> None:
         raise ValueError(f"folder {folder} has no config.json")
     if not any(found for pattern in _WEIGHTS for found in folder.glob(pattern)):
         raise ValueError(f"folder {folder} has no weights ({' or '.join(_WEIGHTS)}): its download was broken off")
-
-
-def _advice(name: str, error: Exception) -> str:
-    fetch, place = f"hf download {name} --local-dir DIR/{name}", f"and set {MODELS_VARIABLE}=DIR"
-    elsewhere = f"where there is a network, run {fetch}, copy the folder to this machine {place}"
-    # By their names: the hub's client, which raises them, is no dependency of this project but of its libraries.
-    kinds = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
-    if "GatedRepoError" in kinds:
-        page = f"https://huggingface.co/{name}"
-        return f"it is gated; accept its licence at {page}, then run hf auth login and {fetch} {place}"
-    if "RepositoryNotFoundError" in kinds:
-        return f"the hub has no such public model; correct the name, or run hf auth login and {fetch} {place}"
-    if "OfflineModeIsEnabled" in kinds:
-        return f"the hub is switched off (HF_HUB_OFFLINE) and the model is not in its cache; {elsewhere}"
-    if kinds & {"LocalEntryNotFoundError", "HfHubHTTPError", "ConnectionError", "ConnectError"}:
-        return f"the hub cannot be reached from here; {elsewhere}"
-    return f"{reason_of(error)}; give a folder with weights and tokenizer, or run {fetch} {place}"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    # transformers wraps the hub's own errors, sometimes twice.
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def reason_of(error: Exception) -> str:
-    """Return the first line of an error's message, or its type where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

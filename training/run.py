@@ -250,7 +250,7 @@ def _provenance(spec: RunSpec, base: Base, result: LoopResult) -> Provenance:
     commit, dirty = _commit()
     described: dict[str, Any] = {
         "run": spec.model_dump(mode="json", exclude_none=True),
-        "corpus": run_corpus(spec.data).settings.model_dump(mode="json"),
+        "corpus": run_corpus(spec.data).settings.model_dump(mode="json", exclude_none=True),
         # With the batch sizes that were used; when checkpoints were written changes nothing.
         "loop": result.settings.model_dump(mode="json", exclude={"checkpoint_every"}, exclude_none=True),
         "n_processes": result.n_processes,

@@ -60,7 +60,7 @@ def shard(model: nn.Module, device: torch.device, precision: Precision) -> nn.Mo
             "a model is sharded over connected processes; start them with torchrun --nproc_per_node N (on CPUs with "
             "ACCELERATE_USE_CPU=true in the environment)"
         )
-    blocks = _blocks(model)
+    blocks = blocks_of(model)
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     policy = MixedPrecisionPolicy()
     if precision == "bf16":
@@ -113,12 +113,19 @@ def _updated_only() -> StateDictOptions:
     return StateDictOptions(ignore_frozen_params=True, strict=False)
 
 
-def _blocks(model: nn.Module) -> list[nn.Module]:
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """Return the modules that a model of transformers calls its blocks.
+
+    Raises
+    ------
+    ValueError
+        If it does not say which they are.
+    """
     names = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
     found = [module for module in model.modules() if type(module).__name__ in names]
     if not found:
         raise ValueError(
-            f"{type(model).__name__} does not say which modules are its blocks; shard a model of transformers that "
+            f"{type(model).__name__} does not say which modules are its blocks; give a model of transformers that "
             "names them (_no_split_modules)"
         )
     return found

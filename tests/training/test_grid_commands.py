@@ -13,7 +13,7 @@ import pytest
 from astraios_analysis.records import load_folder
 from training.__main__ import main
 from training.config import RunSpec
-from training.grid import PRESETS, preset
+from training.grid import PRESETS
 from training.launch import Outcome
 from training.run_files import exclusive, mark_error, record_path, run_lock, run_state, work_folder
 from training.sandbox.programs import SandboxUnavailable
@@ -239,7 +239,7 @@ def test_wrong_arguments_say_what_is_allowed(capsys):
         capsys, "grid", "score", "--preset", "smoke", "--runs", "no"
     )
     message = refused(capsys, "grid", "run", "--preset", "starcoderbase")
-    assert f"unknown corpus 'commitpackft+oasst'; runs are trained here on {preset('smoke').data}" in message
+    assert "corpus 'commitpackft+oasst' is text, which has no suite to score runs by; give --no-scores" in message
     assert "--preset" in refused(capsys, "grid", "status")
     assert "ACTION" in refused(capsys, "grid")
 

@@ -10,7 +10,7 @@ from training.config import ModelSize, Schedule, Tuning
 from training.estimates import shortage
 from training.grid import preset
 from training.loop_settings import LoopSettings
-from training.memory_estimates import GIB, Layout, activation_bytes, estimate_memory, fitting_plan
+from training.memory_estimates import GIB, Layout, activation_bytes, estimate_memory, fitting_plan, in_gib
 from training.models import scratch_config
 from training.tuning import apply_tuning
 from training.validation import count_virtual_tokens, token_losses
@@ -135,3 +135,8 @@ def test_a_shortage_says_what_is_needed_and_what_would_do():
     text = shortage(PUBLISHED["16b", "lora"], 40 * GIB)
     assert text.endswith("use --base-precision bf16, for all methods with a frozen base alike")
     assert shortage(PUBLISHED["16b", "fft"], 1 * GIB).endswith("use devices with more memory")
+
+
+@pytest.mark.parametrize(("gib", "shown"), [(0.104, "0.104"), (24, "24"), (999.4, "999"), (1147.3, "1,147")])
+def test_memory_is_shown_without_powers_of_ten(gib, shown):
+    assert in_gib(gib * 2**30) == shown

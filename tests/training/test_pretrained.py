@@ -1,7 +1,7 @@
 """Pre-trained models from folders, of two architectures; and what is said when the hub does not give one."""
 
 import json
-from itertools import islice
+import sys
 
 import huggingface_hub.constants
 import pytest
@@ -15,7 +15,7 @@ from training.__main__ import main
 from training.bases import load_base, run_corpus
 from training.config import ModelSize, RunSpec, Schedule, Tuning
 from training.corpus.settings import CorpusSettings
-from training.corpus.texts import TEXTS_VARIABLE, TextCorpus, text_file
+from training.corpus.sources import TEXTS_VARIABLE
 from training.corpus.tokenizer import save_tokenizer
 from training.grid import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, PRESETS, preset
 from training.loop_settings import LoopSettings
@@ -193,7 +193,7 @@ def test_a_tokenizer_without_an_end_is_refused(tmp_path, models):
 
 def test_the_studys_own_preset_runs_on_folders(models, monkeypatch, tmp_path, capsys):
     """`grid run --preset starcoderbase` as a lab has it, with a small model in the place of a published one."""
-    texts = [{"prompt": f"Add {n} to x", "completion": f"def solve(x):\n    return x + {n}"} for n in range(60)]
+    texts = [{"prompt": f"Add {n} to x", "completion": f"def solve(x):\n    return x + {n}"} for n in range(400)]
     (tmp_path / "commitpackft+oasst.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
     published = preset("starcoderbase")
     small = published.model_copy(
@@ -209,12 +209,15 @@ def test_the_studys_own_preset_runs_on_folders(models, monkeypatch, tmp_path, ca
     monkeypatch.setenv(MODELS_VARIABLE, str(models / "gpt_bigcode"))
     command = ["run", "--preset", "starcoderbase", "--method", "lora", "--runs", str(tmp_path / "runs")]
     command += ["--cache", str(tmp_path / "cache"), "--base-precision", "bf16"]
-    assert refused(command, capsys).count("unknown corpus 'commitpackft+oasst'") == 1
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    assert "reading 'bigcode/guanaco-commits' from the hub needs the package 'datasets'" in refused(
+        [*command, "--no-scores"], capsys
+    )
     monkeypatch.setenv(TEXTS_VARIABLE, str(tmp_path))
     assert "which has no suite to score runs by; give --no-scores" in refused(command, capsys)
     assert main([*command, "--no-scores"]) == 0
     (record,) = load_folder(tmp_path / "runs")
-    assert record.provenance.spec["corpus"]["n_examples"] == 60
+    assert record.provenance.spec["corpus"]["n_examples"] == 400
     # Packed blocks, as the study's.
     assert record.n_tokens == 4 * 4 * 128
     assert record.provenance.spec["throughput"]["tokens_per_second"] > 0
@@ -224,26 +227,3 @@ def refused(command, capsys):
     with pytest.raises(SystemExit):
         main(command)
     return capsys.readouterr().err
-
-
-def test_text_is_divided_once_and_ordered_by_seed(tmp_path):
-    path = tmp_path / "mine.jsonl"
-    path.write_text("".join(json.dumps({"prompt": str(n), "completion": "x"}) + "\n" for n in range(40)))
-    assert text_file("mine", {TEXTS_VARIABLE: str(tmp_path)}) == path
-    assert text_file("mine", {}) is None
-    corpus = TextCorpus("mine", path)
-
-    def drawn(seed, split, n):
-        return [item.document.context for item in islice(corpus.instructions(seed, split), n)]
-
-    assert sorted(drawn(0, "train", 38)) == sorted(drawn(1, "train", 38))
-    assert drawn(0, "train", 38) != drawn(1, "train", 38)
-    assert len(set(drawn(0, "train", 38))) == 38
-    assert set(drawn(0, "validation", 2)).isdisjoint(drawn(0, "train", 38))
-    # Pass after pass, each in an order of its own.
-    assert drawn(0, "train", 76)[38:] != drawn(0, "train", 38)
-    with pytest.raises(ValueError, match="text has no part 'test'; choose from train, validation"):
-        next(corpus.instructions(0, "test"))
-    path.write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
-    with pytest.raises(ValueError, match="has 1 examples, of which 5% are kept for validation; give 20 at least"):
-        TextCorpus("mine", path)

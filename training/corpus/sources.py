@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from training.corpus.layout import Example
+from training.hub import hub_advice, reason_of
 
 PROMPT, COMPLETION = "prompt", "completion"
 """Names of the columns, unless others are given."""
+
+TEXTS_VARIABLE = "ASTRAIOS_TEXTS"
+"""Environment variable: the folder in which text lies, files by their labels and data sets by their hub names."""
 
 # Not a dependency: the project trains on its own text and on files without it. Named here and not in an import
 # statement, so that the check of declared imports stays strict for everything else.
@@ -109,18 +113,62 @@ def load_hub(name: str, split: str = "train", prompt: str = PROMPT, completion: 
     ValueError
         If the library that reads the hub is not installed, the data set cannot be read, or a row lacks a column.
     """
+    rows = _read_data_set(name, split)
+    return _examples(rows, prompt, completion, name, split)
+
+
+def load_hub_splits(name: str, prompt: str = PROMPT, completion: str = COMPLETION) -> dict[str, list[Example]]:
+    """Return the examples of every split of a data set, by the split's name; see `load_hub`."""
+    splits = _read_data_set(name, None)
+    return {split: _examples(rows, prompt, completion, name, split) for split, rows in splits.items()}
+
+
+def require_hub_library(name: str) -> Any:
+    """Return the library that reads the hub.
+
+    Parameters
+    ----------
+    name : str
+        What shall be read, for the message.
+
+    Raises
+    ------
+    ValueError
+        If it is not installed.
+    """
     try:
-        library = importlib.import_module(_HUB_LIBRARY)
+        return importlib.import_module(_HUB_LIBRARY)
     except ImportError as error:
         raise ValueError(
             f"reading {name!r} from the hub needs the package {_HUB_LIBRARY!r}, which is not installed; "
             f"run `pip install {_HUB_LIBRARY}`, or save the data set as JSONL and give that file"
         ) from error
+
+
+def _read_data_set(name: str, split: str | None) -> Any:
+    library = require_hub_library(name)
+    is_folder = Path(name).is_dir()
     try:
-        rows: Iterable[Any] = library.load_dataset(name, split=split)
+        if is_folder:
+            _check_whole(Path(name))
+        return library.load_dataset(name, split=split)
     except Exception as error:
         # The library raises dozens of classes, for names, splits, files and connections alike.
-        raise ValueError(f"cannot read data set {name!r}, split {split!r}, from the hub: {error}") from error
+        where = "" if split is None else f", split {split!r},"
+        if is_folder:
+            advice = f"{_HUB_LIBRARY} says {type(error).__name__}: {reason_of(error)}; put all of its files there"
+            raise ValueError(f"cannot read the data set in folder {name!r}{where}: {advice}") from error
+        advice = hub_advice("data set", name, TEXTS_VARIABLE, error)
+        raise ValueError(f"cannot read data set {name!r}{where} from the hub: {advice}") from error
+
+
+def _check_whole(folder: Path) -> None:
+    # Where `hf download --local-dir` keeps what it has not finished.
+    if next(folder.glob(".cache/huggingface/download/**/*.incomplete"), None) is not None:
+        raise ValueError("its download was broken off")
+
+
+def _examples(rows: Iterable[Any], prompt: str, completion: str, name: str, split: str) -> list[Example]:
     examples = [
         _example(dict(row), prompt, completion, f"{name}, split {split!r}, row {number}")
         for number, row in enumerate(rows)

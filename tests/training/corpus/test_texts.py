@@ -1,0 +1,222 @@
+"""Text from files, folders of data sets and the hub; and what is said when the hub does not give it.
+
+The library that reads the hub is no dependency. A stand-in for it reads folders of JSONL, and raises what the library
+(datasets 5.2) was seen to raise; where the library itself is installed, it is tried too.
+"""
+
+import hashlib
+import json
+import sys
+import types
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from training.corpus.sources import TEXTS_VARIABLE
+from training.corpus.texts import HUB_TEXTS, TextCorpus, check_text, fetch_text, find_text
+from training.grid import check_corpus, fetch_corpus, preset
+
+STUDY = preset("starcoderbase").data
+HUB_NAME = HUB_TEXTS[STUDY]
+
+
+def rows(n, first=0, prompt="prompt"):
+    return [{prompt: f"Question {place}", "completion": f"answer {place}"} for place in range(first, first + n)]
+
+
+def write(path, examples):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(example) + "\n" for example in examples))
+    return path
+
+
+@pytest.fixture
+def library(monkeypatch):
+    """The stand-in: folders are read, and names on the hub raise what `error` says."""
+    module = types.ModuleType("datasets")
+    module.error, module.asked = None, []
+
+    def load_dataset(name, split=None):
+        module.asked.append(name)
+        if not Path(name).is_dir():
+            raise module.error
+        splits = {
+            path.stem: list(map(json.loads, path.read_text().splitlines())) for path in Path(name).glob("*.jsonl")
+        }
+        if not splits:
+            raise FileNotFoundError(f"The directory at {name} doesn't contain any data files")
+        return splits if split is None else splits[split]
+
+    module.load_dataset = load_dataset
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    return module
+
+
+def drawn(corpus, seed, part, n):
+    return [item.document.context for item in islice(corpus.instructions(seed, part), n)]
+
+
+def test_a_file_is_divided_once_and_ordered_by_seed(tmp_path):
+    path = write(tmp_path / "mine.jsonl", rows(40))
+    corpus = TextCorpus("mine", path)
+    assert sorted(drawn(corpus, 0, "train", 38)) == sorted(drawn(corpus, 1, "train", 38))
+    assert drawn(corpus, 0, "train", 38) != drawn(corpus, 1, "train", 38)
+    assert len(set(drawn(corpus, 0, "train", 38))) == 38
+    # Pass after pass, each in an order of its own; what is validated on comes once.
+    assert drawn(corpus, 0, "train", 76)[38:] != drawn(corpus, 0, "train", 38)
+    validation = drawn(corpus, 0, "validation", 100)
+    assert len(validation) == 2
+    assert set(validation).isdisjoint(drawn(corpus, 0, "train", 38))
+    assert corpus.settings.model_dump(exclude_none=True) == {
+        "label": "mine",
+        "source": "mine.jsonl",
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "n_examples": 40,
+        "n_validation_examples": 2,
+        "validation_share": 0.05,
+        "split_seed": 0,
+    }
+    with pytest.raises(ValueError, match="text has no part 'test'; choose from train, validation"):
+        next(corpus.instructions(0, "test"))
+    with pytest.raises(ValueError, match="has 1 examples, of which 5% are kept for validation; give 20 at least"):
+        TextCorpus("mine", write(path, rows(1)))
+
+
+def test_a_data_set_brings_the_split_it_is_validated_on(tmp_path, library):
+    folder = tmp_path / HUB_NAME
+    write(folder / "train.jsonl", rows(30))
+    write(folder / "test.jsonl", rows(3, first=30))
+    corpus = TextCorpus(STUDY, find_text(STUDY, {TEXTS_VARIABLE: str(tmp_path)}))
+    assert library.asked == [str(folder)]
+    assert set(drawn(corpus, 0, "validation", 9)) == {f"Question: Question {n}\n\nAnswer:" for n in (30, 31, 32)}
+    assert len(set(drawn(corpus, 0, "train", 30))) == 30
+    settings = corpus.settings.model_dump(exclude_none=True)
+    assert settings.pop("sha256") == corpus.settings.sha256
+    assert settings == {
+        "label": STUDY,
+        "source": HUB_NAME,
+        "n_examples": 33,
+        "n_validation_examples": 3,
+        "validation_split": "test",
+        "split_seed": 0,
+    }
+    # The same text under another division is another text.
+    write(folder / "test.jsonl", rows(3, first=40))
+    assert TextCorpus(STUDY, folder).settings.sha256 != corpus.settings.sha256
+    # Without a split of its own, a share is kept, as of a file.
+    (folder / "test.jsonl").unlink()
+    assert TextCorpus(STUDY, folder).settings.n_validation_examples == 2
+    (folder / "train.jsonl").rename(folder / "all.jsonl")
+    with pytest.raises(ValueError, match="has no split 'train'; its splits are all: save the one you mean as JSONL"):
+        TextCorpus(STUDY, folder)
+
+
+def test_what_lies_nearest_is_taken(tmp_path):
+    at = {TEXTS_VARIABLE: str(tmp_path)}
+    assert find_text(STUDY, {}) == find_text(STUDY, at) == HUB_NAME == "bigcode/guanaco-commits"
+    assert find_text("mine", {}) is find_text("mine", at) is None
+    for name in (STUDY, "guanaco-commits", HUB_NAME):
+        (tmp_path / name).mkdir(parents=True)
+        assert find_text(STUDY, at) == tmp_path / name
+    for name in (f"{STUDY}.jsonl.gz", f"{STUDY}.jsonl"):
+        (tmp_path / name).touch()
+        assert find_text(STUDY, at) == tmp_path / name
+    with pytest.raises(ValueError, match=r"ASTRAIOS_TEXTS is '/no/such', which is no folder; name one with texts"):
+        find_text(STUDY, {TEXTS_VARIABLE: "/no/such"})
+
+
+def not_found(message):
+    return type("DatasetNotFoundError", (FileNotFoundError,), {})(f"Dataset '{HUB_NAME}' {message}")
+
+
+def unreachable(why):
+    return ConnectionError(f"Couldn't reach '{HUB_NAME}' on the Hub ({why})")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            not_found("is a gated dataset on the Hub. You must be authenticated to access it."),
+            "it is gated; accept its licence at https://huggingface.co/datasets/bigcode/guanaco-commits, then run",
+        ),
+        (
+            not_found("doesn't exist on the Hub or cannot be accessed."),
+            "the hub has no such public data set; correct the name, or run hf auth login",
+        ),
+        (unreachable("OfflineModeIsEnabled"), r"the hub is switched off \(HF_HUB_OFFLINE\) and the data set is not in"),
+        (unreachable("LocalEntryNotFoundError"), "the hub cannot be reached from here; where there is a network, run"),
+        (type("ReadTimeout", (type("TransportError", (Exception,), {}),), {})(), "the hub cannot be reached from here"),
+        (RuntimeError("its own words\nand more"), "its own words; give a folder with all of its files, or run hf"),
+    ],
+    ids=["gated", "no_such_name", "offline", "unreachable", "timeout", "other"],
+)
+def test_what_the_hub_refuses_is_said_with_what_to_do(library, error, message):
+    library.error = error
+    with pytest.raises(
+        ValueError, match=f"cannot read data set 'bigcode/guanaco-commits' from the hub: {message}"
+    ) as caught:
+        TextCorpus(STUDY, HUB_NAME)
+    fetch = "hf download bigcode/guanaco-commits --repo-type dataset --local-dir DIR/bigcode/guanaco-commits"
+    assert fetch in str(caught.value)
+    assert "ASTRAIOS_TEXTS=DIR" in str(caught.value)
+
+
+def test_the_library_is_asked_for_before_anything_starts(monkeypatch, tmp_path, library):
+    monkeypatch.delenv(TEXTS_VARIABLE, raising=False)
+    library.error = unreachable("LocalEntryNotFoundError")
+    check_corpus(STUDY, is_scored=False)
+    with pytest.raises(ValueError, match="which has no suite to score runs by; give --no-scores"):
+        check_corpus(STUDY, is_scored=True)
+    with pytest.raises(ValueError, match="the hub cannot be reached"):
+        fetch_corpus(STUDY)
+    fetch_corpus(preset("smoke").data)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ValueError, match="needs the package 'datasets', which is not installed; run `pip install"):
+        check_corpus(STUDY, is_scored=False)
+    # A file needs no library, and no hub.
+    write(tmp_path / f"{STUDY}.jsonl", rows(20))
+    check_text(STUDY, {TEXTS_VARIABLE: str(tmp_path)})
+    fetch_text(STUDY, {TEXTS_VARIABLE: str(tmp_path)})
+
+
+def test_folders_that_are_not_whole_are_named(tmp_path, library):
+    folder = tmp_path / "guanaco-commits"
+    write(folder / "train.jsonl", rows(20, prompt="instruction"))
+    with pytest.raises(ValueError, match="row 0: no column 'prompt'; its columns are instruction, completion"):
+        TextCorpus(STUDY, folder)
+    part = folder / ".cache" / "huggingface" / "download" / "data" / "x.incomplete"
+    part.parent.mkdir(parents=True)
+    part.touch()
+    with pytest.raises(
+        ValueError, match=r"data set in folder '.*guanaco-commits': .* its download was broken off; put"
+    ):
+        TextCorpus(STUDY, folder)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(
+        ValueError, match=r"FileNotFoundError: The directory at .* any data files; put all of its files"
+    ):
+        TextCorpus(STUDY, empty)
+
+
+def test_the_library_itself_reads_a_folder(tmp_path, monkeypatch):
+    pytest.importorskip("datasets", reason="the library that reads the hub is not installed")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / HUB_NAME
+    write(folder / "train.jsonl", rows(30))
+    write(folder / "test.jsonl", rows(3, first=30))
+    corpus = TextCorpus(STUDY, folder)
+    assert (corpus.settings.n_examples, corpus.settings.validation_split) == (33, "test")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match=r"EmptyDatasetError: .* any data files; put all of its files there"):
+        TextCorpus(STUDY, empty)
+
+
+def test_the_library_itself_does_not_reach_the_hub(monkeypatch):
+    pytest.importorskip("datasets", reason="the library that reads the hub is not installed")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"from the hub: the hub (is switched off|cannot be reached)"):
+        TextCorpus(STUDY, "nobody/none")
