@@ -79,11 +79,12 @@ def token_losses(model: nn.Module, batch: TokenBatch, n_virtual: int = 0) -> tor
             f"the model returned logits of {logits.shape[1]} positions for {batch.tokens.shape[1]} tokens and "
             f"{n_virtual} virtual ones; expected {expected}: which logits belong to which token is not known"
         )
-    predictions = logits[:, n_virtual:-1].float()
+    # Logits of the last token have no target. They are ignored rather than cut off, which would copy all others.
+    predictions, targets = logits[:, n_virtual:].float(), functional.pad(batch.targets, (0, 1), value=IGNORED)
     losses = functional.cross_entropy(
-        predictions.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED, reduction="none"
+        predictions.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
     )
-    return losses.view(batch.targets.shape)
+    return losses.view(targets.shape)[:, :-1].contiguous()
 
 
 def mean_with_error(sums: ArrayLike, counts: ArrayLike) -> CrossEntropy:
