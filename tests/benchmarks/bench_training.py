@@ -54,7 +54,7 @@ def ours(size, training, validation):
     model = model_of(size)
     started = time.process_time()
     result = train(model, SCHEDULE, rows, seed=0, settings=LoopSettings())
-    return time.process_time() - started, list(result.train_losses), [point.loss for point in result.curve[1:]]
+    return time.process_time() - started, list(result.train_losses), [point.loss for point in result.curve]
 
 
 class Losses(TrainerCallback):
@@ -90,6 +90,8 @@ def theirs(size, training, validation, folder):
         logging_steps=1,
         eval_strategy="steps",
         eval_steps=SCHEDULE.validate_every,
+        # As here: the base's own loss is part of every curve.
+        eval_on_start=True,
         prediction_loss_only=True,
         save_strategy="no",
         report_to=[],
