@@ -75,7 +75,7 @@ def loss_performance(primary: pd.DataFrame, correlations: pd.DataFrame) -> tuple
         if known_set.chance and known_set.chance > 0.01:
             panel.axhline(known_set.chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
         panel.set_title(known_set.title, loc="left")
-        note(panel, f"{_say_models(rows, table)}\n{_say_correlation(correlations, name)}", width=44, reserve=3)
+        note(panel, f"{_say_models(rows, table)}\n{_say_correlation(correlations, name)}", width=46, reserve=3)
         metric = METRICS[known_set.primary_metric or ""]
         panel.set_ylabel(metric.label)
         # Shares do not go below 0, and where all are 0 the axis must not magnify nothing.
