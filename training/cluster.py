@@ -8,7 +8,7 @@ honour flock between them (NFS from version 4 on, Lustre mounted with ``flock``,
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,8 @@ def submit(
     ValueError
         If submitit is not installed or this machine has no SLURM.
     """
-    folders = Folders(folders.runs.resolve(), folders.cache.resolve(), folders.scoring)
+    log_dir = folders.log_dir and folders.log_dir.resolve()
+    folders = replace(folders, runs=folders.runs.resolve(), cache=folders.cache.resolve(), log_dir=log_dir)
     bases, runs = tasks_of(specs, folders.runs)
     executor = (make_executor or slurm_executor)(folders.runs / JOB_FOLDER, settings.max_timeouts)
     jobs: list[Any] = []

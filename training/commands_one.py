@@ -12,6 +12,8 @@ from training.grid import check_corpus
 from training.grid_arguments import (
     UNSAFE_HELP,
     add_choice,
+    add_trackers,
+    check_trackers,
     chosen_specs,
     note,
     records_folder,
@@ -38,6 +40,7 @@ Exit status: 0 when the record is there; 1 when training diverged; 2 with a mess
 
 examples:
   python -m training run --preset smoke --size 16x2 --method lora --no-scores
+  python -m training run --preset smoke --size 16x2 --method lora --log-with tensorboard
   torchrun --nproc_per_node 8 -m training run --preset starcoderbase --size 16b --method fft --shard \\
       --precision bf16 --micro-batch 1 --gradient-checkpointing --no-scores
   accelerate launch --config_file configs/accelerate/ddp.yaml -m training run --preset gpu --size 1024x16 --method fft
@@ -56,6 +59,7 @@ def add_one_command(commands: Any) -> None:
     )
     add_choice(parser)
     parser.add_argument("--cache", metavar="DIR", default="build/cache", help="models (default: build/cache)")
+    add_trackers(parser)
     parser.add_argument("--shard", action="store_true", help="divide the model among the processes (FSDP2)")
     parser.add_argument("--no-memory-check", action="store_true", help="start whatever the estimate says")
     what = parser.add_mutually_exclusive_group()
@@ -72,6 +76,7 @@ def _run_one(arguments: argparse.Namespace) -> int:
     (spec,) = specs
     check_corpus(spec.data, is_scored=not arguments.no_scores)
     check_sharding(spec.loop, arguments.shard)
+    check_trackers(arguments.log_with)
     scoring = None if arguments.no_scores else Scoring(unsafe=arguments.unsafe)
     require_containment(scoring, "--no-scores trains without running any program")
     if not arguments.no_memory_check:
@@ -79,12 +84,20 @@ def _run_one(arguments: argparse.Namespace) -> int:
 
     from training.loop import DivergedError
     from training.processes import is_first_process
+    from training.reporting import Reporting
     from training.run import run
 
     runs_dir = records_folder(arguments)
     was_finished = record_path(runs_dir, spec.run_id).exists()
     try:
-        record = run(spec, runs_dir, arguments.cache, scoring=scoring, is_sharded=arguments.shard)
+        record = run(
+            spec,
+            runs_dir,
+            arguments.cache,
+            reporting=Reporting(log_with=tuple(arguments.log_with), folder=arguments.log_dir),
+            scoring=scoring,
+            is_sharded=arguments.shard,
+        )
     except DivergedError as error:
         note(str(error))
         return 1

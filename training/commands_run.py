@@ -13,7 +13,9 @@ from training.grid import check_corpus, fetch_corpus
 from training.grid_arguments import (
     UNSAFE_HELP,
     add_choice,
+    add_trackers,
     add_workers,
+    check_trackers,
     chosen_specs,
     close,
     note,
@@ -91,6 +93,7 @@ def add_run_actions(actions: Any) -> None:
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--no-scores", action="store_true", help="train only; `grid score` adds the scores later")
         what.add_argument("--unsafe", action="store_true", help=UNSAFE_HELP)
+        add_trackers(parser)
         _add_engine(parser)
         parser.set_defaults(command=command, parser=parser)
 
@@ -159,6 +162,7 @@ def _train(specs: Sequence[RunSpec], arguments: argparse.Namespace) -> int:
     if arguments.engine not in ENGINES:
         raise ValueError(f"unknown engine {arguments.engine!r}; choose from {', '.join(ENGINES)}")
     # Asked before any process is started.
+    check_trackers(arguments.log_with)
     for spec in specs:
         check_corpus(spec.data, is_scored=not arguments.no_scores)
     scoring = None if arguments.no_scores else Scoring(unsafe=arguments.unsafe)
@@ -175,7 +179,15 @@ def _train(specs: Sequence[RunSpec], arguments: argparse.Namespace) -> int:
 
     try:
         outcomes = launch(
-            specs, runs_dir, arguments.cache, jobs=len(places), report=note, scoring=scoring, places=places
+            specs,
+            runs_dir,
+            arguments.cache,
+            jobs=len(places),
+            report=note,
+            scoring=scoring,
+            places=places,
+            log_with=arguments.log_with,
+            log_dir=arguments.log_dir,
         )
     except KeyboardInterrupt:
         note("stopped; the same command goes on from the last checkpoints")
@@ -212,7 +224,8 @@ def _queue(specs: Sequence[RunSpec], runs_dir: Path, scoring: Scoring | None, ar
         max_timeouts=arguments.max_timeouts,
         setup=tuple(arguments.setup),
     )
-    jobs = submit(specs, Folders(runs_dir, arguments.cache, scoring), settings)
+    folders = Folders(runs_dir, arguments.cache, scoring, tuple(arguments.log_with), arguments.log_dir)
+    jobs = submit(specs, folders, settings)
     if not jobs:
         note(f"all {len(specs)} runs were finished before")
         return 0

@@ -52,6 +52,46 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_trackers(parser: argparse.ArgumentParser) -> None:
+    """Add the options for trackers."""
+    parser.add_argument(
+        "--log-with",
+        metavar="TRACKER",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="report losses and speed to trackers of accelerate: tensorboard, wandb, mlflow, trackio, ...",
+    )
+    parser.add_argument(
+        "--log-dir",
+        metavar="DIR",
+        type=Path,
+        default=Path("build/trackers"),
+        help="where trackers that write files put them (default: build/trackers)",
+    )
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse trackers that cannot be used here, before anything is started.
+
+    Raises
+    ------
+    ValueError
+        If accelerate does not know one, or its package is not installed.
+    """
+    if not names:
+        return
+    # Imports torch, which a launch without trackers does without.
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    available = {str(name) for name in get_available_trackers()}
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise ValueError(f"unknown tracker {name!r}; choose from {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}")
+        if name not in available:
+            raise ValueError(f"tracker {name!r} is not installed; install its package (pip install {name})")
+
+
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the options for worker processes and the cache of models."""
     parser.add_argument(

@@ -46,6 +46,8 @@ def launch(
     report: Callable[[str], None] = lambda line: None,
     scoring: Scoring | None = None,
     places: Sequence[str | None] | None = None,
+    log_with: Sequence[str] = (),
+    log_dir: Path | None = None,
 ) -> tuple[Outcome, ...]:
     """Train runs in worker processes, base models first; finished runs are skipped, failures do not stop the others.
 
@@ -63,6 +65,10 @@ def launch(
         Measures that every run is scored by after its training; none without it.
     places : sequence of str or None, optional
         For each worker process the GPU it is pinned to (`training.placement.place`); then ``jobs`` is their number.
+    log_with : sequence of str, optional
+        Trackers that every run reports to, by accelerate's names.
+    log_dir : Path, optional
+        Where trackers that write files put them.
 
     Returns
     -------
@@ -79,7 +85,7 @@ def launch(
     missing = [spec for spec in specs if not record_path(runs_dir, spec.run_id).exists()]
     if len(missing) < len(specs):
         report(f"{len(specs) - len(missing)} of {len(specs)} runs were finished before")
-    folders = Folders(Path(runs_dir), Path(cache_dir), scoring)
+    folders = Folders(Path(runs_dir), Path(cache_dir), scoring, tuple(log_with), log_dir)
     return _outcomes(specs, [Task("run", spec) for spec in missing], folders, jobs, report, places)
 
 

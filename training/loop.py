@@ -94,7 +94,7 @@ def train(
     settings, reporting = settings or LoopSettings(), reporting or Reporting()
     check_sharding(settings, is_sharded)
     path = None if folder is None else Path(folder)
-    accelerator = make_accelerator(settings.precision, reporting.log_with, path)
+    accelerator = make_accelerator(settings.precision, reporting.log_with, reporting.folder or path)
     settings = fill_batch_sizes(settings, schedule, accelerator.num_processes)
     sets = check_rows(model, schedule, rows, settings)
     identity = run_identity(model, schedule, settings, sets, seed=seed, spec=spec or {}, accelerator=accelerator)

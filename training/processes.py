@@ -117,7 +117,9 @@ def make_accelerator(
         project_dir=folder,
     )
     check_launch(environment, accelerator.num_processes, accelerator.distributed_type)
-    missing = [tracker for tracker in log_with if tracker != "all" and tracker not in accelerator.log_with]
+    # accelerate turns names into members of an enumeration, which equal no name.
+    found = [*accelerator.log_with, *(str(tracker) for tracker in accelerator.log_with)]
+    missing = [tracker for tracker in log_with if tracker != "all" and tracker not in found]
     if missing:
         raise ValueError(
             f"tracker {missing[0]!r} is not installed; install its package, or choose another for log_with"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -22,12 +23,15 @@ class Reporting:
         Label of the progress bar, and the trackers' name for the run.
     log_with : tuple of str or GeneralTracker
         Trackers, by accelerate's names ("tensorboard", "wandb", ...) or made.
+    folder : Path, optional
+        Where trackers that write files put them; without it, in the run's folder, which goes when the run is finished.
     show_progress : bool, optional
         Whether there is a progress bar; without it, where standard error is a terminal.
     """
 
     name: str = "astraios"
     log_with: tuple[str | GeneralTracker, ...] = ()
+    folder: Path | None = None
     show_progress: bool | None = None
 
 

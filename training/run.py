@@ -7,6 +7,7 @@ were taken so far, in the run's work folder.
 import importlib.metadata
 import platform
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -171,7 +172,9 @@ def _train(
     reporting: Reporting | None,
     is_sharded: bool,
 ) -> tuple[RunRecord, PreTrainedModel | PeftModel, Tokenizer]:
-    base = load_base(spec, cache_dir, reporting=reporting)
+    # Trackers follow the run: a base that has to be trained first would write into the same curves.
+    quiet = reporting and replace(reporting, name=f"base {spec.size.name}", log_with=())
+    base = load_base(spec, cache_dir, reporting=quiet)
     counts = count_parameters(plain_config(base.model.config), spec.tuning)
     rows = stream_rows(spec, spec.schedule, "instructions", base.tokenizer)
     model = apply_tuning(base.model, spec.tuning, seed=spec.seed)
@@ -183,7 +186,7 @@ def _train(
         settings=spec.loop.model_copy(update={"checkpoint_every": checkpoint_every}),
         spec=spec.model_dump(mode="json"),
         folder=work,
-        reporting=reporting or Reporting(name=spec.run_id),
+        reporting=replace(reporting or Reporting(), name=spec.run_id),
         is_sharded=is_sharded,
     )
     if is_sharded:

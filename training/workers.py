@@ -13,7 +13,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
@@ -67,11 +67,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Folders:
-    """What all tasks of a launch share: folders of records and of models, and the measures that are wanted."""
+    """What all tasks of a launch share: folders of records and of models, the measures that are wanted, and trackers.
+
+    ``log_with`` are accelerate's names of trackers that every run reports to; those that write files put them into
+    ``log_dir``.
+    """
 
     runs: Path
     cache: Path
     scoring: Scoring | None
+    log_with: tuple[str, ...] = ()
+    log_dir: Path | None = None
 
 
 class Worker:
@@ -191,7 +197,8 @@ def perform(kind: str, spec: RunSpec, folders: Folders) -> tuple[Status, str]:
         if kind == "score":
             record = rescore(spec, folders.runs, folders.cache, folders.scoring or Scoring())
             return "done", f"{len(record.scores)} scores"
-        record = run(spec, folders.runs, folders.cache, reporting=quiet, scoring=folders.scoring)
+        reporting = replace(quiet, log_with=folders.log_with, folder=folders.log_dir)
+        record = run(spec, folders.runs, folders.cache, reporting=reporting, scoring=folders.scoring)
     except BusyError as error:
         return "busy", str(error)
     except Exception as error:  # whatever it is, the other runs go on, and this one says what it was

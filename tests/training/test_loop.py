@@ -8,12 +8,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import tracking
 from accelerate.tracking import GeneralTracker
+from accelerate.utils import LoggerType
 from torch import nn
 
 from astraios_analysis.records import METHODS
 from training.batches import TokenRows
 from training.costs import PeakMemory, estimate_flop
+from training.grid_arguments import check_trackers
 from training.loop import DivergedError
 from training.reporting import Reporting
 
@@ -251,6 +254,31 @@ class TestReporting:
     def test_a_missing_tracker_is_an_error(self):
         with pytest.raises(ValueError, match="tracker 'trackio' is not installed; install its package"):
             run(reporting=Reporting(log_with=("trackio",)))
+
+    def test_a_tracker_is_known_by_its_name(self, tmp_path, monkeypatch):
+        made = []
+
+        class Known(Recorder):
+            """Stands for a tracker of accelerate that is installed and writes files."""
+
+            requires_logging_directory = True
+
+            def __init__(self, run_name, logging_dir):
+                super().__init__()
+                made.append((run_name, logging_dir, self))
+
+        monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "tensorboard", Known)
+        monkeypatch.setattr(tracking, "_available_trackers", [LoggerType.TENSORBOARD])
+        reporting = Reporting(name="known", log_with=("tensorboard",), folder=tmp_path)
+        run(schedule={"steps": 2, "validate_every": 2}, reporting=reporting)
+        ((name, folder, tracker),) = made
+        assert (name, folder) == ("known", tmp_path)
+        assert {step for step, values in tracker.values if "train/loss" in values} == {1, 2}
+        check_trackers(["tensorboard"])
+        with pytest.raises(ValueError, match="unknown tracker 'paper'; choose from"):
+            check_trackers(["paper"])
+        with pytest.raises(ValueError, match=r"'wandb' is not installed; install its package \(pip install wandb\)"):
+            check_trackers(["wandb"])
 
     def test_the_bar_goes_to_standard_error_with_loss_speed_and_time_left(self, capsys):
         run(reporting=Reporting(name="smoke-fft", show_progress=True))
