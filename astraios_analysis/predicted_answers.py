@@ -30,12 +30,15 @@ def answer_clearly_best(table: pd.DataFrame) -> str | None:
 
 
 def say_refused(table: pd.DataFrame) -> str:
-    """Say which data sets of a figure's table are not predicted, and why; nothing where all are."""
+    """Say which data sets of a figure's table are not predicted, and in short why; nothing where all are."""
+    rows = refused_rows(table)
+    # What follows the first clause explains it and stands in the table.
+    reasons = rows["refusal"].astype(str).str.split(";").str[0]
     listed = [
-        f" Not predicted: {join(name_dataset(name) for name in own['dataset'])} ({reason})."
-        for reason, own in refused_rows(table).groupby("refusal", sort=False)
+        f"{join(name_dataset(name) for name in own['dataset'])} ({reason})"
+        for reason, own in rows.groupby(reasons, sort=False)
     ]
-    return "".join(listed)
+    return f" Not predicted: {'; '.join(listed)}." if listed else ""
 
 
 def refused_rows(table: pd.DataFrame) -> pd.DataFrame:
