@@ -1,0 +1,35 @@
+"""The grid for GPUs, cut to two steps of its smallest size, on a CPU: corpus, bf16, base, tuning, record."""
+
+import pytest
+
+from training.grid import preset
+from training.run import run
+
+SHORT = {"steps": 2, "warmup_steps": 1, "global_batch": 4, "validate_every": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Folder of records and of the base that all methods share."""
+    return tmp_path_factory.mktemp("gpu")
+
+
+@pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "parallel"])
+def test_smallest_size_trains_in_bf16(method, folder):
+    (spec,) = preset("gpu").runs(sizes=["160x4"], methods=[method])
+    short = spec.model_copy(
+        update={
+            "grid": "gpu_short",
+            "schedule": spec.schedule.model_copy(update=SHORT),
+            "pretraining": spec.pretraining.model_copy(update=SHORT),
+            "n_validation": 8,
+            "loop": spec.loop.model_copy(update={"micro_batch": 2}),
+        }
+    )
+    record = run(short, folder / "runs", folder / "cache")
+    assert record.provenance.spec["loop"]["precision"] == "bf16"
+    assert {"list", "number", "string"} <= {kind.rstrip("s") for kind in record.provenance.spec["corpus"]["kinds"]}
+    assert 5 < record.base_val_loss < 8
+    assert [point.step for point in record.val_curve] == [0, 2]
+    assert record.val_loss != record.base_val_loss and 0 < record.val_loss < 9
+    assert record.provenance.spec["throughput"]["tokens_per_second"] > 0
