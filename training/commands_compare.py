@@ -113,12 +113,8 @@ def difference(one: RunRecord, other: RunRecord) -> Difference:
         run_id=one.run_id,
         loss=_largest(losses[0], losses[1], losses[0].keys() | losses[1].keys()),
         score=_largest(shared_scores[0], shared_scores[1], keys) if keys else None,
-        processors=(_processor(one), _processor(other)),
+        processors=(one.provenance.processor, other.provenance.processor),
     )
-
-
-def _processor(record: RunRecord) -> str | None:
-    return record.provenance.processor
 
 
 def _losses(record: RunRecord) -> dict[Any, float]:
