@@ -9,7 +9,7 @@ from simulated_grids import LARGEST, SIZES, World, simulate
 from astraios_analysis import records as store
 from astraios_analysis.cli import main
 from astraios_analysis.predictions import PredictionError
-from astraios_analysis.record_backtests import backtest_records, hold_out_sizes
+from astraios_analysis.record_backtests import _score_draws, backtest_records, hold_out_sizes
 
 METHODS = ("fft", "lora", "ia3")
 QUANTITIES = ["val_loss", "embedded_fix"]
@@ -104,3 +104,10 @@ class TestCommand:
     def test_refusals(self, folder, capsys, options, message):
         assert main(["backtest", "--data", str(folder), *options]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_an_interval_that_ends_at_zero_is_scored_by_what_items_can_tell():
+    measured, n_items = np.array([0.5 / 51]), np.array([50.0])
+    found = _score_draws(measured, np.zeros((100, 1)), n_items)
+    # Measured and drawn both stand at half a problem of 51: no width, and nothing outside.
+    assert found["interval_score"] == pytest.approx(0.0, abs=1e-9)
