@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from astraios_analysis.records import Cost, ProblemCounts, Provenance, RunRecord, Score, ValidationPoint
-from astraios_analysis.released import load_released
+from astraios_analysis.records.frame import Cost, ProblemCounts, Provenance, RunRecord, Score, ValidationPoint
+from astraios_analysis.records.released import load_released
 
 VARIABLE = "ASTRAIOS_REFERENCE"
 

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from astraios_analysis.records import METHODS, known_method
-from training.commands_corpus import add_corpus_command
-from training.commands_estimate import add_estimate_command
-from training.commands_grid import add_grid_command
-from training.commands_one import add_one_command
-from training.commands_score import add_score_command
-from training.config import Tuning
-from training.grid import PRESETS, preset
+from astraios_analysis.records.frame import METHODS, known_method
+from training.cli.corpus import add_corpus_command
+from training.cli.estimate import add_estimate_command
+from training.cli.grid import add_grid_command
+from training.cli.one import add_one_command
+from training.cli.score import add_score_command
+from training.spec.grids import PRESETS, preset
+from training.spec.run import Tuning
 
 PROG = "python -m training"
 
@@ -123,7 +123,7 @@ def _params(arguments: argparse.Namespace) -> None:
 def _preset_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     runs = preset(arguments.preset or "starcoderbase").runs(arguments.size, arguments.method)
 
-    from training.models import size_config
+    from training.models.models import size_config
 
     # Seeds share their counts: one row for each size and method.
     models = {(run.size.name, run.tuning.method): run for run in runs}
@@ -135,7 +135,7 @@ def _folder_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         raise ValueError("--size chooses among a preset's sizes; leave it out with --model, which counts one folder")
     methods = {known_method(method) for method in arguments.method or METHODS}
 
-    from training.models import folder_config
+    from training.models.models import folder_config
 
     config = folder_config(arguments.model)
     name = arguments.model.resolve().name
@@ -144,7 +144,7 @@ def _folder_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _row(size: str, config: Any, tuning: Tuning) -> dict[str, Any]:
-    from training.parameters import count_parameters
+    from training.models.parameters import count_parameters
 
     counts = count_parameters(config, tuning)
     return {

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from astraios_analysis.metrics import DATASETS, METRICS, SECOND_FILE
-from astraios_analysis.objectives import FitError
-from astraios_analysis.predictions import MAX_REACH
-from astraios_analysis.records import RunRecord, Score
-from astraios_analysis.schema import METHODS
+from astraios_analysis.laws.objectives import FitError
+from astraios_analysis.prediction.limits import MAX_REACH
+from astraios_analysis.records.frame import RunRecord, Score
+from astraios_analysis.records.registry import DATASETS, METRICS, SECOND_FILE
+from astraios_analysis.records.schema import METHODS
 
 LOSS = "val_loss"
 AVERAGED = "averaged"

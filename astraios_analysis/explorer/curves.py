@@ -13,16 +13,16 @@ import pandas as pd
 
 from astraios_analysis.explorer.choices import AVERAGED, ExploreError
 from astraios_analysis.explorer.law_curves import fit_law_curve
-from astraios_analysis.fits import Fit, FitError, fit_by, inside_unit_interval
-from astraios_analysis.laws import LAWS, Law
-from astraios_analysis.objectives import Objective
-from astraios_analysis.partial_pooling import PoolDraws
-from astraios_analysis.partial_reports import PartialReport, partial_report
-from astraios_analysis.points import Points
-from astraios_analysis.pool_fits import fit_pool
-from astraios_analysis.pooled_points import PooledPoints, PoolError
-from astraios_analysis.pools import Pool
-from astraios_analysis.predictions import predict
+from astraios_analysis.laws.laws import LAWS, Law
+from astraios_analysis.laws.objectives import Objective
+from astraios_analysis.laws.partial_pooling import PoolDraws
+from astraios_analysis.laws.partial_reports import PartialReport, partial_report
+from astraios_analysis.laws.tables import Points
+from astraios_analysis.prediction.fits import Fit, FitError, fit_by, inside_unit_interval
+from astraios_analysis.prediction.limits import predict
+from astraios_analysis.prediction.pool import Pool
+from astraios_analysis.prediction.pool_fits import fit_pool
+from astraios_analysis.prediction.pooled_points import PooledPoints, PoolError
 
 N_DRAWS = 4000
 

@@ -5,18 +5,22 @@ import re
 from pathlib import Path
 
 from astraios_analysis.explorer.choices import Choice
+from astraios_analysis.explorer.figure import explored_fit
 from astraios_analysis.explorer.results import Exploration
-from astraios_analysis.figures import explored_fit, save
+from astraios_analysis.figures import save
 
 _SCRIPT = '''"""Draws {stem}.pdf, .png and .csv again, beside this file."""
 
 from pathlib import Path
 
-from astraios_analysis import explore, figures, grids
+from astraios_analysis import figures
+from astraios_analysis.explorer import widgets as explore
+from astraios_analysis.explorer.figure import explored_fit
+from astraios_analysis.records import grids
 
 records = grids.load_grids({data_dir!r}, {grid!r})[{grid!r}]
 choice = explore.Choice({arguments})
-figures.save(*figures.explored_fit(explore.explore(records, choice)), {stem!r}, Path(__file__).parent)
+figures.save(*explored_fit(explore.explore(records, choice)), {stem!r}, Path(__file__).parent)
 '''
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from astraios_analysis.group_fits import fit_groups
-from astraios_analysis.law_fits import LawFit, fit_law
-from astraios_analysis.law_types import Law
-from astraios_analysis.objectives import FitError
-from astraios_analysis.pooled_laws import number_groups, own_parameters, pool_law
-from astraios_analysis.profiles import Interval, certify, delta_intervals
+from astraios_analysis.laws.fit import LawFit, fit_law
+from astraios_analysis.laws.forms import Law
+from astraios_analysis.laws.group_fits import fit_groups
+from astraios_analysis.laws.intervals import Interval, certify, delta_intervals
+from astraios_analysis.laws.objectives import FitError
+from astraios_analysis.laws.pooled_laws import number_groups, own_parameters, pool_law
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib import pyplot
 
 from astraios_analysis.explorer.choices import Options
+from astraios_analysis.explorer.figure import explored_fit
 from astraios_analysis.explorer.results import Exploration, summarise_backtest
-from astraios_analysis.figures import explored_fit
-from astraios_analysis.style import METHOD_STYLES
+from astraios_analysis.figures.style import METHOD_STYLES
 
 # On a screen; files have the resolution of print.
 SCREEN_DPI = 120

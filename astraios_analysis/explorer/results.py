@@ -18,8 +18,8 @@ from astraios_analysis.explorer.choices import (
 from astraios_analysis.explorer.curves import Curve, fit_curve
 from astraios_analysis.explorer.law_curves import LawCurve
 from astraios_analysis.explorer.points import chosen_points, outcome_table
-from astraios_analysis.predictions import LEVELS, MAX_REACH, reach
-from astraios_analysis.records import RunRecord
+from astraios_analysis.prediction.limits import LEVELS, MAX_REACH, reach
+from astraios_analysis.records.frame import RunRecord
 
 N_LINE_POINTS = 30
 _PREDICTED = ["method", "x", "value", "lower", "upper", "level", "kind", "reach"]

@@ -9,7 +9,6 @@ from astraios_analysis.figures.embedded import (
     embedded_security,
     embedded_transformations,
 )
-from astraios_analysis.figures.explored import explored_fit
 from astraios_analysis.figures.gallery import Gallery, draw
 from astraios_analysis.figures.loss_performance import loss_correlation, loss_performance
 from astraios_analysis.figures.losses import (
@@ -44,7 +43,6 @@ __all__ = [
     "embedded_robustness",
     "embedded_security",
     "embedded_transformations",
-    "explored_fit",
     "figure_stem",
     "find_spec",
     "loss_correlation",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from astraios_analysis.figures.spec import SUFFIXES, FigureSpec
-from astraios_analysis.released import GRID
+from astraios_analysis.records.released import GRID
 
 _RESAMPLED = ("lower", "upper")
 _INTERVAL = (

@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from astraios_analysis.claim_rules import CLAIMS
-from astraios_analysis.claims import Judgement, judgement_frame
+from astraios_analysis.claims.judge import Judgement, judgement_frame
+from astraios_analysis.claims.rules import CLAIMS
 from astraios_analysis.figures.spec import require_rows, round_table
-from astraios_analysis.metrics import DATASETS
-from astraios_analysis.style import GREY, note, small_multiples
+from astraios_analysis.figures.style import GREY, note, small_multiples
+from astraios_analysis.records.registry import DATASETS
 
 _COLOURS = {"supported": "#009E73", "mixed": "#E69F00", "not supported": "#D55E00"}
 _COLUMNS = 2

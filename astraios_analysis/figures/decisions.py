@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from astraios_analysis.figures.predicted_answers import say_refused
 from astraios_analysis.figures.spec import require_rows, round_table
-from astraios_analysis.metrics import DATASETS, METRICS
-from astraios_analysis.predicted_answers import say_refused
-from astraios_analysis.schema import METHODS
-from astraios_analysis.style import GREY, METHOD_STYLES, method_legend, note, size_label, small_multiples
+from astraios_analysis.figures.style import GREY, METHOD_STYLES, method_legend, note, size_label, small_multiples
+from astraios_analysis.records.registry import DATASETS, METRICS
+from astraios_analysis.records.schema import METHODS
 
 _COST_LABELS = {
     "n_params_updated": "updated parameters",

@@ -6,10 +6,7 @@ from matplotlib.figure import Figure
 from astraios_analysis.figures.models import draw_models, model_handles, twin_columns
 from astraios_analysis.figures.robustness import draw_categories, draw_transformations
 from astraios_analysis.figures.spec import require_rows, round_table
-from astraios_analysis.figures.tasks import COLUMNS, draw_tasks, models_in
-from astraios_analysis.metrics import DATASETS, EMBEDDED_DATASETS, METRICS
-from astraios_analysis.seeds import keep_means, seed_words
-from astraios_analysis.style import (
+from astraios_analysis.figures.style import (
     GREY,
     describe_models,
     interval_handle,
@@ -18,6 +15,9 @@ from astraios_analysis.style import (
     size_axis,
     small_multiples,
 )
+from astraios_analysis.figures.tasks import COLUMNS, draw_tasks, models_in
+from astraios_analysis.records.registry import DATASETS, EMBEDDED_DATASETS, METRICS
+from astraios_analysis.scores.seeds import keep_means, seed_words
 
 CATEGORIES = tuple(name for name, known in DATASETS.items() if (known.kind, known.suite) == ("robustness", "embedded"))
 _MIN_MODELS = 3

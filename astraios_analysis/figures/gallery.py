@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from astraios_analysis.figures.spec import SUFFIXES, FigureError, figure_stem, save
-from astraios_analysis.grids import REFUSALS, LackingError, PerGrid, call_for_grid
+from astraios_analysis.records.grids import REFUSALS, LackingError, PerGrid, call_for_grid
 
 MIME = "application/vnd.astraios.gallery+json"
 """Type of the output, among a cell's others, by which an executed notebook tells the report what was drawn and not."""

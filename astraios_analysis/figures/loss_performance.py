@@ -8,10 +8,7 @@ from matplotlib.lines import Line2D
 from astraios_analysis.figures.losses import LOSS_LABEL
 from astraios_analysis.figures.models import columns_for, draw_seeds, model_handles, split_held_out, twin_columns
 from astraios_analysis.figures.spec import require_rows, round_table
-from astraios_analysis.figures.tasks import models_in
-from astraios_analysis.metrics import DATASETS, METRICS
-from astraios_analysis.seeds import keep_means, keep_seeds, seed_words
-from astraios_analysis.style import (
+from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
     describe_models,
@@ -20,6 +17,9 @@ from astraios_analysis.style import (
     note,
     small_multiples,
 )
+from astraios_analysis.figures.tasks import models_in
+from astraios_analysis.records.registry import DATASETS, METRICS
+from astraios_analysis.scores.seeds import keep_means, keep_seeds, seed_words
 
 _COLUMNS = [
     "dataset",

@@ -8,11 +8,7 @@ from matplotlib.lines import Line2D
 
 from astraios_analysis.figures.models import draw_seeds, model_handles, plain_log, split_held_out, twin_columns
 from astraios_analysis.figures.spec import require_rows, round_table
-from astraios_analysis.figures.tasks import models_in
-from astraios_analysis.losses import LossError, loss_lines
-from astraios_analysis.schema import METHODS
-from astraios_analysis.seeds import keep_means, keep_seeds, seed_words
-from astraios_analysis.style import (
+from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
     describe_models,
@@ -22,6 +18,10 @@ from astraios_analysis.style import (
     size_label,
     small_multiples,
 )
+from astraios_analysis.figures.tasks import models_in
+from astraios_analysis.records.schema import METHODS
+from astraios_analysis.scores.losses import LossError, loss_lines
+from astraios_analysis.scores.seeds import keep_means, keep_seeds, seed_words
 
 LOSS_LABEL = "validation loss, nats per token"
 _FINAL = [

@@ -9,10 +9,7 @@ from matplotlib.figure import Figure
 
 from astraios_analysis.figures.models import draw_models, model_handles, twin_columns
 from astraios_analysis.figures.spec import require_rows, round_table
-from astraios_analysis.figures.tasks import COLUMNS, models_in
-from astraios_analysis.metrics import DATASETS, METRICS
-from astraios_analysis.seeds import keep_means, seed_words
-from astraios_analysis.style import (
+from astraios_analysis.figures.style import (
     METHOD_STYLES,
     describe_models,
     interval_handle,
@@ -23,6 +20,9 @@ from astraios_analysis.style import (
     small_multiples,
     start_at_zero,
 )
+from astraios_analysis.figures.tasks import COLUMNS, models_in
+from astraios_analysis.records.registry import DATASETS, METRICS
+from astraios_analysis.scores.seeds import keep_means, seed_words
 
 CATEGORIES = ("recode_format", "recode_function", "recode_syntax")
 MEASURES = (

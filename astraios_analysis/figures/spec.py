@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from astraios_analysis.records import FileProblem, RecordError
-from astraios_analysis.released import GRID
-from astraios_analysis.style import size_label
+from astraios_analysis.figures.style import size_label
+from astraios_analysis.records.frame import FileProblem, RecordError
+from astraios_analysis.records.released import GRID
 
 # Figures are drawn from their rounded twin: the last bits of a sum differ between machines, a figure should not.
 SIGNIFICANT_DIGITS = 8

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from astraios_analysis.figures.models import draw_seeds, model_handles, plain_log, split_held_out, twin_columns
 from astraios_analysis.figures.spec import require_rows, round_table
-from astraios_analysis.style import (
+from astraios_analysis.figures.style import (
     METHOD_STYLES,
     describe_models,
     dodge,

@@ -10,11 +10,7 @@ from matplotlib.lines import Line2D
 
 from astraios_analysis.figures.models import draw_models, model_handles, twin_columns
 from astraios_analysis.figures.spec import require_rows, round_table
-from astraios_analysis.metrics import DATASETS, METRICS, STUDY_DATASETS
-from astraios_analysis.schema import METHODS
-from astraios_analysis.scores import primary_frame
-from astraios_analysis.seeds import seed_words
-from astraios_analysis.style import (
+from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
     describe_models,
@@ -26,6 +22,10 @@ from astraios_analysis.style import (
     small_multiples,
     start_at_zero,
 )
+from astraios_analysis.records.registry import DATASETS, METRICS, STUDY_DATASETS
+from astraios_analysis.records.schema import METHODS
+from astraios_analysis.scores.bootstrap import primary_frame
+from astraios_analysis.scores.seeds import seed_words
 
 COLUMNS = [
     "dataset",

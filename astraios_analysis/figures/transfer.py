@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astraios_analysis.backtests import backtest, summarise_backtest
 from astraios_analysis.figures.models import (
     columns_for,
     draw_law,
@@ -18,14 +17,7 @@ from astraios_analysis.figures.models import (
     split_held_out,
 )
 from astraios_analysis.figures.spec import require_rows, round_table
-from astraios_analysis.figures.tasks import models_in
-from astraios_analysis.fits import Fit, fit_by
-from astraios_analysis.laws import Law
-from astraios_analysis.metrics import DATASETS, METRICS
-from astraios_analysis.predictions import MAX_REACH, PredictionError, predict, require_reach, require_sizes
-from astraios_analysis.schema import METHODS
-from astraios_analysis.seeds import keep_means, keep_seeds, seed_words
-from astraios_analysis.style import (
+from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
     describe_models,
@@ -37,6 +29,14 @@ from astraios_analysis.style import (
     size_axis,
     small_multiples,
 )
+from astraios_analysis.figures.tasks import models_in
+from astraios_analysis.laws.laws import Law
+from astraios_analysis.prediction.backtests import backtest, summarise_backtest
+from astraios_analysis.prediction.fits import Fit, fit_by
+from astraios_analysis.prediction.limits import MAX_REACH, PredictionError, predict, require_reach, require_sizes
+from astraios_analysis.records.registry import DATASETS, METRICS
+from astraios_analysis.records.schema import METHODS
+from astraios_analysis.scores.seeds import keep_means, keep_seeds, seed_words
 
 _MEASURED = ["dataset", "metric", "size", "method", "n_params_base", "value", "lower", "upper", "level", "n_items"]
 POOLING_WORDS = {

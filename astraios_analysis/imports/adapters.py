@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from astraios_analysis.imports.architectures import Part
-from astraios_analysis.schema import METHODS
+from astraios_analysis.records.schema import METHODS
 
 # Options of PEFT that change which weights are updated, with the values that change nothing.
 _PLAIN: dict[str, tuple[object, ...]] = {

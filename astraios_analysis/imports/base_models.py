@@ -6,7 +6,7 @@ from pathlib import Path
 
 from astraios_analysis.imports.adapters import AdapterError, count_saved, count_updated
 from astraios_analysis.imports.architectures import ArchitectureError, Part, count_parts, list_parts
-from astraios_analysis.imports.given import fail, read_json
+from astraios_analysis.imports.inputs import fail, read_json
 from astraios_analysis.imports.weight_files import count_weights, read_model_shapes, read_shapes
 
 CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"

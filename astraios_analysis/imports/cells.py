@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 
-from astraios_analysis.schema import METHODS
+from astraios_analysis.records.schema import METHODS
 
 MISSING = {"", "na", "n/a", "nan", "none", "null", "-"}
 COUNT_UNITS = {"1": 1, "k": 10**3, "M": 10**6, "B": 10**9}

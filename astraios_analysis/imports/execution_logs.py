@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from astraios_analysis.imports.given import fail, read_json
-from astraios_analysis.schema import ProblemCounts
+from astraios_analysis.imports.inputs import fail, read_json
+from astraios_analysis.records.schema import ProblemCounts
 
 
 def read_problem_counts(path: Path, n_items: int | None) -> ProblemCounts:

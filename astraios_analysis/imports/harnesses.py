@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from astraios_analysis.imports.execution_logs import read_problem_counts
-from astraios_analysis.imports.given import fail, read_json
+from astraios_analysis.imports.inputs import fail, read_json
 from astraios_analysis.imports.table_scores import make_score
-from astraios_analysis.metrics import METRICS
-from astraios_analysis.record_files import FileProblem, RecordError
-from astraios_analysis.schema import Score
+from astraios_analysis.records.files import FileProblem, RecordError
+from astraios_analysis.records.registry import METRICS
+from astraios_analysis.records.schema import Score
 
 Harness = Literal["bigcode", "lm-eval"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from astraios_analysis.imports import cells
-from astraios_analysis.imports.given import fail
-from astraios_analysis.metrics import DATASETS, chance_level
-from astraios_analysis.record_files import RecordError
-from astraios_analysis.schema import Score
+from astraios_analysis.imports.inputs import fail
+from astraios_analysis.records.files import RecordError
+from astraios_analysis.records.registry import DATASETS, chance_level
+from astraios_analysis.records.schema import Score
 
 
 @dataclass(frozen=True)

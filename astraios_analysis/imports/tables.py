@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from astraios_analysis.imports import cells
-from astraios_analysis.imports.given import COUNTS, Given, complete_counts, fail, make_record, run_name, size_label
+from astraios_analysis.imports.inputs import COUNTS, Given, complete_counts, fail, make_record, run_name, size_label
 from astraios_analysis.imports.table_scores import LONG_FIELDS, ScoreColumn, ScoreDefaults, row_scores
-from astraios_analysis.record_files import FileProblem, RecordError
-from astraios_analysis.schema import Cost, Provenance, RunRecord, ValidationPoint
+from astraios_analysis.records.files import FileProblem, RecordError
+from astraios_analysis.records.schema import Cost, Provenance, RunRecord, ValidationPoint
 
 TEXT_FIELDS = ("grid", "run_id", "size")
 LOSS_FIELDS = ("base_val_loss", "val_loss", "val_loss_se")

@@ -9,9 +9,9 @@ from typing import Literal
 
 from astraios_analysis.imports.adapters import AdapterError, adapter_method
 from astraios_analysis.imports.base_models import ADAPTER_CONFIG, CONFIG, count_adapter, read_base_model
-from astraios_analysis.imports.given import Given, complete_counts, fail, make_record, read_json, size_label
-from astraios_analysis.record_files import FileProblem, RecordError
-from astraios_analysis.schema import Cost, Provenance, RunRecord, ValidationPoint
+from astraios_analysis.imports.inputs import Given, complete_counts, fail, make_record, read_json, size_label
+from astraios_analysis.records.files import FileProblem, RecordError
+from astraios_analysis.records.schema import Cost, Provenance, RunRecord, ValidationPoint
 
 STATE = "trainer_state.json"
 ORIGIN = "imported from a Hugging Face Trainer output folder"

@@ -5,7 +5,7 @@ import re
 from math import prod
 from pathlib import Path
 
-from astraios_analysis.record_files import FileProblem, RecordError
+from astraios_analysis.records.files import FileProblem, RecordError
 
 # A header is an eight-byte length and that much JSON; 100 MB is the format's own limit.
 _LENGTH_BYTES, _MAX_HEADER = 8, 100_000_000

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from astraios_analysis.record_files import FileProblem, RecordError, files_below, load, save
-from astraios_analysis.schema import RunRecord, Score
+from astraios_analysis.records.files import FileProblem, RecordError, files_below, load, save
+from astraios_analysis.records.schema import RunRecord, Score
 
 
 @dataclass(frozen=True)

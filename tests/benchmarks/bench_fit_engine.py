@@ -16,10 +16,10 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from astraios_analysis.bootstraps import bootstrap
-from astraios_analysis.law_fits import Objective, fit_law
-from astraios_analysis.laws import CHINCHILLA
-from astraios_analysis.objectives import losses
+from astraios_analysis.laws.bootstraps import bootstrap
+from astraios_analysis.laws.fit import Objective, fit_law
+from astraios_analysis.laws.laws import CHINCHILLA
+from astraios_analysis.laws.objectives import losses
 
 pytestmark = pytest.mark.reference
 BEST_KNOWN = 0.0010182740178006

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from astraios_analysis.partial_pooling import pool_partially
+from astraios_analysis.laws.partial_pooling import pool_partially
 
 SIZES = np.array([1.137e9, 3.043e9, 7.327e9, 15.517e9])
 CENTRE = float(np.exp(np.log(SIZES).mean()))

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from astraios_analysis.bootstraps import bootstrap
-from astraios_analysis.csv_backtests import LEVELS, backtest_curves, interval_score, split_groups, summarise
-from astraios_analysis.forecasts import PROFILES, curve_likelihood, forecast_from
-from astraios_analysis.law_backtests import backtest_law
-from astraios_analysis.law_fits import fit_law
-from astraios_analysis.laws import CHINCHILLA
-from astraios_analysis.objectives import Objective
-from astraios_analysis.size_transfer import backtest_sizes
+from astraios_analysis.curves.backtest import LEVELS, backtest_curves, interval_score, split_groups, summarise
+from astraios_analysis.curves.forecast import PROFILES, curve_likelihood, forecast_from
+from astraios_analysis.curves.law_backtests import backtest_law
+from astraios_analysis.curves.sizes import backtest_sizes
+from astraios_analysis.laws.bootstraps import bootstrap
+from astraios_analysis.laws.fit import fit_law
+from astraios_analysis.laws.laws import CHINCHILLA
+from astraios_analysis.laws.objectives import Objective
 
 pytestmark = pytest.mark.reference
 OBJECTIVE = Objective("log", 1e-3)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from training.config import Tuning
-from training.evaluation.generate import Decoding, generate
-from training.grid import embedded_size
-from training.models import scratch_config
-from training.tuning import apply_tuning
+from training.generation.generate import Decoding, generate
+from training.models.models import scratch_config
+from training.models.tuning import apply_tuning
+from training.spec.grids import embedded_size
+from training.spec.run import Tuning
 
 N_PROMPTS, PROMPT_TOKENS, N_NEW = 48, (45, 76), 60
 ROUNDS = 3

@@ -14,11 +14,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-from training.batches import TokenRows
-from training.config import ModelSize, Schedule
-from training.loop import train
-from training.loop_settings import LoopSettings
-from training.models import scratch_config
+from training.loop.batches import TokenRows
+from training.loop.train import train
+from training.models.models import scratch_config
+from training.spec.loop_settings import LoopSettings
+from training.spec.run import ModelSize, Schedule
 
 ROUNDS = 3
 VOCABULARY, LENGTH = 512, 128

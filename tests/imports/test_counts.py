@@ -10,9 +10,9 @@ import pytest
 from astraios_analysis.imports.adapters import AdapterError, adapter_method, count_saved, count_updated
 from astraios_analysis.imports.architectures import ArchitectureError, count_parts, list_parts
 from astraios_analysis.imports.base_models import read_base_model
-from astraios_analysis.imports.given import size_label
+from astraios_analysis.imports.inputs import size_label
 from astraios_analysis.imports.weight_files import count_weights, read_model_shapes, read_shapes
-from astraios_analysis.record_files import RecordError
+from astraios_analysis.records.files import RecordError
 
 RELEASED = Path(__file__).parents[2] / "data" / "released" / "parameter_counts.csv"
 BIGCODE = {"model_type": "gpt_bigcode", "vocab_size": 49152, "n_positions": 8192, "multi_query": True, "n_inner": None}

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from astraios_analysis import commands_import
-from astraios_analysis.cli import main
+from astraios_analysis.cli import commands_import
+from astraios_analysis.cli.main import main
 from astraios_analysis.imports import cells, tables
-from astraios_analysis.records import load, load_folder, save, to_frame
+from astraios_analysis.records.frame import load, load_folder, save, to_frame
 
 HEADER = "size,method,seed,n_params_base,n_params_updated,val_loss,fix\n"
 TABLE = HEADER + "1b,LoRA,0,1e9,3e6,1.5,0.25\n3b,(IA)^3,0,3e9,1e5,1.25,\n"

@@ -3,8 +3,8 @@
 import pytest
 
 from astraios_analysis.imports.writing import write_all
-from astraios_analysis.record_files import RecordError
-from astraios_analysis.records import load, save
+from astraios_analysis.records.files import RecordError
+from astraios_analysis.records.frame import load, save
 
 
 @pytest.mark.parametrize("stop", [OSError(28, "No space left on device"), KeyboardInterrupt()])

@@ -34,8 +34,8 @@ def tuned_model(method, base_dropout=0.0, **options):
     import torch
     from transformers import AutoModelForCausalLM, GPTBigCodeConfig
 
-    from training.config import Tuning
-    from training.tuning import apply_tuning
+    from training.models.tuning import apply_tuning
+    from training.spec.run import Tuning
 
     names = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
     config = GPTBigCodeConfig(
@@ -73,10 +73,10 @@ def token_rows(n, seed, length=None):
 
 def run(method="fft", *, model=None, rows=None, schedule=(), settings=(), seed=0, **arguments):
     """Train a small model; returns (model, result). Mappings replace single values of schedule and settings."""
-    from training.batches import TokenRows
-    from training.config import Schedule
-    from training.loop import train
-    from training.loop_settings import LoopSettings
+    from training.loop.batches import TokenRows
+    from training.loop.train import train
+    from training.spec.loop_settings import LoopSettings
+    from training.spec.run import Schedule
 
     model = tuned_model(method) if model is None else model
     rows = TokenRows(token_rows(60, 5), token_rows(13, 6)) if rows is None else rows
@@ -145,7 +145,7 @@ def _kill_at_rename(name):
 
 
 def _train_job(job, folder, out, is_killed):
-    from training.reporting import Reporting
+    from training.loop.reporting import Reporting
 
     log_with = ()
     if is_killed and "at_step" in job:
@@ -177,7 +177,7 @@ def _in_a_process(*arguments):
 def kill_and_resume(jobs, out):
     """Train each job whole, killed, and resumed, each time in a process of its own."""
     # Imported once, before the forks; no tensor is computed here.
-    import training.loop  # noqa: F401
+    import training.loop.train  # noqa: F401
 
     for name, job in jobs.items():
         _in_a_process(job, out / f"{name}-whole", out / f"{name}-whole.json", False)
@@ -195,9 +195,9 @@ class Interruption(Exception):
 
 def interrupted_run(folder, at_step, method="lora", **arguments):
     """Train until a step and stop there; the last checkpoint is that of the third step before it or so."""
-    import training.loop
+    import training.loop.train
 
-    original = training.loop.learning_rate
+    original = training.loop.train.learning_rate
 
     def rate(schedule, step):
         if step == at_step:
@@ -205,13 +205,13 @@ def interrupted_run(folder, at_step, method="lora", **arguments):
         return original(schedule, step)
 
     # On every process: a tracker would act on the first one only, and the others would wait for it.
-    training.loop.learning_rate = rate
+    training.loop.train.learning_rate = rate
     try:
         run(method, folder=folder, settings={"checkpoint_every": 3}, **arguments)
     except Interruption:
         return
     finally:
-        training.loop.learning_rate = original
+        training.loop.train.learning_rate = original
 
 
 def train_sharded(out):
@@ -250,7 +250,7 @@ def tiny_specs():
 
 def run_together(out):
     """Let all processes train whole runs: one with shards, one with whole weights on each."""
-    from training.run import run
+    from training.grid.run import run
 
     fft, ia3 = tiny_specs()
     run(fft, out / "runs", out / "cache", is_sharded=True)
@@ -259,7 +259,7 @@ def run_together(out):
 
 def train_distributed(out):
     """Train on all processes: every method, an interrupted run, and one whose processes have different rows."""
-    from training.batches import TokenRows
+    from training.loop.batches import TokenRows
 
     found = {}
     for method in ("fft", "lora", "ptuning", "adapterh"):
@@ -316,7 +316,7 @@ def main():
         (out / "one_process.json").write_text(json.dumps(found))
         leave_group()
     else:
-        from training.processes import make_accelerator
+        from training.loop.processes import make_accelerator
 
         make_accelerator("fp32")
         print("started")

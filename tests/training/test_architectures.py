@@ -3,10 +3,10 @@ import copy
 import pytest
 import torch
 
-from astraios_analysis.records import METHODS
-from training.architectures import ARCHITECTURES, architecture_of
-from training.config import Tuning
-from training.tuning import apply_tuning, merge_tuning, peft_config
+from astraios_analysis.records.frame import METHODS
+from training.models.architectures import ARCHITECTURES, architecture_of
+from training.models.tuning import apply_tuning, merge_tuning, peft_config
+from training.spec.run import Tuning
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -5,8 +5,8 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from astraios_analysis.records import ValidationPoint
-from training.checkpoints import (
+from astraios_analysis.records.frame import ValidationPoint
+from training.loop.checkpoints import (
     KEPT,
     Progress,
     RunFolder,

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import pytest
 from submitit import LocalExecutor, SlurmExecutor
 
-from astraios_analysis.records import load
+from astraios_analysis.records.frame import load
 from training.__main__ import main
-from training.cluster import JOB_FOLDER, JobSettings, TaskJob, submit, tasks_of
-from training.grid import PRESETS
-from training.run_files import record_path, run_lock, run_state, work_folder
-from training.workers import Folders, Task
+from training.grid.cluster import JOB_FOLDER, JobSettings, TaskJob, submit, tasks_of
+from training.grid.workers import Folders, Task
+from training.spec.files import record_path, run_lock, run_state, work_folder
+from training.spec.grids import PRESETS
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 
@@ -165,7 +165,7 @@ def _signal_task(job):
 
 
 def test_a_failed_task_is_a_failed_job_and_leaves_its_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr("training.cluster.perform", lambda *_: ("failed", "ValueError: no"))
+    monkeypatch.setattr("training.grid.cluster.perform", lambda *_: ("failed", "ValueError: no"))
     spec = TINY.tiny_grid().runs()[0]
     job = TaskJob(Task("run", spec), Folders(tmp_path, tmp_path, None))
     with pytest.raises(RuntimeError, match=f"{spec.run_id}: ValueError: no"):

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from training.__main__ import main
-from training.evaluation.tasks import TASKS
+from training.published.tasks import TASKS
 from training.sandbox import containment, pool
 from training.sandbox.containment import BUBBLEWRAP
 

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from astraios_analysis.records import Provenance, RunRecord, Score, ValidationPoint, save
+from astraios_analysis.records.frame import Provenance, RunRecord, Score, ValidationPoint, save
 from training.__main__ import main
-from training.commands_compare import difference
-from training.grid import PRESETS
+from training.cli.compare import difference
+from training.spec.grids import PRESETS
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 

@@ -4,8 +4,9 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from astraios_analysis.records import METHODS
-from training.config import (
+from astraios_analysis.records.frame import METHODS
+from training.spec.loop_settings import LoopSettings
+from training.spec.run import (
     REFERENCE_OPTIONS,
     STARCODERBASE_SIZES,
     ModelSize,
@@ -14,7 +15,6 @@ from training.config import (
     Tuning,
     known_method,
 )
-from training.loop_settings import LoopSettings
 
 
 def small(**changes):
@@ -38,7 +38,10 @@ def test_published_options_cover_every_method():
     assert set(REFERENCE_OPTIONS) == set(METHODS)
 
 
-@pytest.mark.parametrize("module", ["training.config", "training.grid", "training.architectures", "training.__main__"])
+TORCH_FREE = ["training.spec.run", "training.spec.grids", "training.models.architectures", "training.__main__"]
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
 def test_specifications_need_no_torch(module):
     code = f"import sys, {module}; assert not {{'torch', 'transformers', 'peft'}} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

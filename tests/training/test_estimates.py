@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from training.__main__ import main
-from training.estimates import Machine, estimate_run, grid_seconds
-from training.grid import preset
-from training.measured_costs import errors_by_size, measured_costs, pace
-from training.memory_estimates import GIB
+from training.grid.estimates import Machine, estimate_run, grid_seconds
+from training.grid.measured_costs import errors_by_size, measured_costs, pace
+from training.grid.memory import GIB
+from training.spec.grids import preset
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "data" / "runs" / "mini"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from training.grid import preset
-from training.run import run
+from training.grid.run import run
+from training.spec.grids import preset
 
 SHORT = {"steps": 2, "warmup_steps": 1, "global_batch": 4, "validate_every": 2}
 

@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from astraios_analysis.records import METHODS, RunRecord
-from training.config import ModelSize, Schedule, Tuning
-from training.grid import PRESETS, Grid, corpus_settings, preset
-from training.search import PILOT_SEED
+from astraios_analysis.records.frame import METHODS, RunRecord
+from training.grid.search import PILOT_SEED
+from training.spec.grids import PRESETS, Grid, corpus_settings, preset
+from training.spec.run import ModelSize, Schedule, Tuning
 
 
 def size(name, d_model=32):

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from astraios_analysis.records import load_folder
+from astraios_analysis.records.frame import load_folder
 from training.__main__ import main
-from training.config import RunSpec
-from training.grid import PRESETS
-from training.launch import Outcome
-from training.run_files import exclusive, mark_error, record_path, run_lock, run_state, work_folder
+from training.grid.launch import Outcome
 from training.sandbox.programs import SandboxUnavailable
+from training.spec.files import exclusive, mark_error, record_path, run_lock, run_state, work_folder
+from training.spec.grids import PRESETS
+from training.spec.run import RunSpec
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 
@@ -77,7 +77,7 @@ def test_status_tells_how_long_the_rest_takes(capsys, tmp_path, monkeypatch):
     source = Path(__file__).parents[2] / "data" / "runs" / "mini"
     records = sorted((r for r in load_folder(source) if r.seed == 0), key=lambda record: record.n_params_base)
     specs = [RunSpec.model_validate_json(json.dumps(record.provenance.spec["run"])) for record in records]
-    monkeypatch.setattr("training.commands_grid.chosen_specs", lambda _: specs)
+    monkeypatch.setattr("training.cli.grid.chosen_specs", lambda _: specs)
     command = ["grid", "status", "--preset", "mini", "--runs", str(tmp_path)]
     for record in records[:-1]:
         shutil.copy(record_path(source, record.run_id), record_path(tmp_path, record.run_id))
@@ -108,7 +108,7 @@ def test_retry_trains_failed_runs_and_no_others(capsys, monkeypatch, tmp_path, t
         given.extend(specs)
         return [Outcome(spec.run_id, "done") for spec in specs]
 
-    monkeypatch.setattr("training.launch.launch", launch)
+    monkeypatch.setattr("training.grid.launch.launch", launch)
     command = ["grid", "retry", "--preset", "tiny", "--runs", str(tmp_path), "--no-scores"]
     assert main(command) == 0
     assert given == [lora]
@@ -180,9 +180,9 @@ def test_without_containment_nothing_is_trained_or_scored(capsys, monkeypatch, t
     def none_works(*_, **__):
         raise SandboxUnavailable("no containment works here (bubblewrap: not found); install bubblewrap")
 
-    monkeypatch.setattr("training.grid_arguments.Sandbox", none_works)
-    monkeypatch.setattr("training.launch.launch", lambda *_, **__: pytest.fail("trained"))
-    monkeypatch.setattr("training.launch.launch_scoring", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr("training.cli.shared.Sandbox", none_works)
+    monkeypatch.setattr("training.grid.launch.launch", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("training.grid.launch.launch_scoring", lambda *_, **__: pytest.fail("scored"))
     errors = refused(capsys, "grid", "run", "--preset", "tiny", "--runs", str(tmp_path))
     assert "no containment works here" in errors
     assert "--no-scores trains without running any program" in errors
@@ -218,7 +218,7 @@ def test_failures_are_listed_and_are_the_exit_status(capsys, monkeypatch, tmp_pa
         given.update(specs=specs, runs_dir=runs_dir, **options)
         return found
 
-    monkeypatch.setattr("training.launch.launch", launch)
+    monkeypatch.setattr("training.grid.launch.launch", launch)
     assert main(["grid", "run", "--preset", "tiny", "--method", "lora", "fft"]) == 1
     errors = capsys.readouterr().err
     assert f"failed: {lora.run_id}: DivergedError: training diverged\n1 of 2 runs are finished" in errors
@@ -249,7 +249,7 @@ def test_listing_and_status_need_no_torch(tmp_path):
         "import sys; from training.__main__ import main\n"
         "main(['grid', 'list'])\n"
         "main(['grid', 'status', '--preset', 'smoke'])\n"
-        "import training.launch\n"
+        "import training.grid.launch\n"
         "assert 'torch' not in sys.modules"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

@@ -9,12 +9,12 @@ from transformers import AutoConfig
 
 from astraios_analysis.imports.adapters import adapter_method, count_updated
 from astraios_analysis.imports.architectures import ARCHITECTURES, count_parts, list_parts
-from astraios_analysis.records import METHODS
-from training.adapters import BottleneckConfig
-from training.config import Tuning
-from training.models import empty_model
-from training.parameters import count_embedding_parameters, count_parameters
-from training.tuning import apply_tuning
+from astraios_analysis.records.frame import METHODS
+from training.models.adapters import BottleneckConfig
+from training.models.models import empty_model
+from training.models.parameters import count_embedding_parameters, count_parameters
+from training.models.tuning import apply_tuning
+from training.spec.run import Tuning
 
 GPT2 = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 50, "vocab_size": 99, "n_inner": 160}
 LLAMA = {

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from training.launch import _Launch, launch
-from training.run_files import exclusive, last_line, record_path, run_lock, run_state
-from training.workers import Folders, Task, Worker
+from training.grid.launch import _Launch, launch
+from training.grid.workers import Folders, Task, Worker
+from training.spec.files import exclusive, last_line, record_path, run_lock, run_state
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 SPECS = TINY.tiny_grid(learning_rates={"lora": 1e30}).runs()
@@ -61,7 +61,7 @@ def test_progress_names_the_base_first_and_counts_the_runs(launched):
 
 
 def test_finished_runs_start_no_process(launched, folders, monkeypatch):
-    monkeypatch.setattr("training.launch.Worker", lambda *_: pytest.fail("a worker was started"))
+    monkeypatch.setattr("training.grid.launch.Worker", lambda *_: pytest.fail("a worker was started"))
     lines = []
     outcomes = launch((FFT, PTUNING), *folders, jobs=2, report=lines.append)
     assert [outcome.status for outcome in outcomes] == ["skipped", "skipped"]
@@ -98,7 +98,7 @@ def test_a_worker_sees_the_gpu_it_is_pinned_to(tmp_path, monkeypatch):
             return False
 
     context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=lambda **_: Process())
-    monkeypatch.setattr("training.workers.multiprocessing.get_context", lambda _: context)
+    monkeypatch.setattr("training.grid.workers.multiprocessing.get_context", lambda _: context)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     for gpu in ("3", None):
         Worker(Folders(tmp_path, tmp_path, None), gpu).end()
@@ -134,9 +134,9 @@ class FakeWorker:
 
 
 def test_bases_come_first_and_larger_sizes_before_smaller_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr("training.launch.Worker", FakeWorker)
+    monkeypatch.setattr("training.grid.launch.Worker", FakeWorker)
     monkeypatch.setattr(FakeWorker, "tasks", ())
-    from training.grid import embedded_size
+    from training.spec.grids import embedded_size
 
     sizes = (embedded_size(16, 1, 2), embedded_size(32, 1, 2))
     specs = TINY.tiny_grid(sizes=sizes, methods=("fft", "lora"), seeds=(0, 1)).runs()
@@ -157,7 +157,7 @@ def test_every_place_has_a_worker_and_no_more_than_there_are_runs(tmp_path, monk
             super().__init__()
             given.append(gpu)
 
-    monkeypatch.setattr("training.launch.Worker", Placed)
+    monkeypatch.setattr("training.grid.launch.Worker", Placed)
     monkeypatch.setattr(FakeWorker, "tasks", ())
     specs = TINY.tiny_grid(methods=("fft", "lora")).runs()
     launch(specs, tmp_path, tmp_path, jobs=3, places=("0", "1", "0"))

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from astraios_analysis.records import METHODS
-from training.batches import TokenRows
-from training.costs import PeakMemory, estimate_flop
-from training.loop import DivergedError
+from astraios_analysis.records.frame import METHODS
+from training.loop.batches import TokenRows
+from training.loop.flop import PeakMemory, estimate_flop
+from training.loop.train import DivergedError
 
 RUNS = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("loop_runs.py"))))
 run = RUNS.run

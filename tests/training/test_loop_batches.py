@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.batches import IGNORED, RowSet, micro_batch_size, step_rows
+from training.loop.batches import IGNORED, RowSet, micro_batch_size, step_rows
 
 ROWS = [([1, 2, 3, 4], [True] * 4), ([5, 6], [True] * 2), ([7, 8, 9], [False, False, True])]
 

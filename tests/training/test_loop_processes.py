@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from astraios_analysis.records import load_folder
-from training.processes import check_launch
-from training.run import run
-from training.tuned import load_tuned
+from astraios_analysis.records.frame import load_folder
+from training.grid.run import run
+from training.grid.tuned import load_tuned
+from training.loop.processes import check_launch
 
 SCRIPT = Path(__file__).with_name("loop_runs.py")
 RUNS = SimpleNamespace(**runpy.run_path(str(SCRIPT)))

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from training.batches import TokenRows
+from training.loop.batches import TokenRows
 
 SCRIPT = Path(__file__).with_name("loop_runs.py")
 RUNS = SimpleNamespace(**runpy.run_path(str(SCRIPT)))

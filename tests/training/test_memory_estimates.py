@@ -6,14 +6,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from training.config import ModelSize, Schedule, Tuning
-from training.estimates import shortage
-from training.grid import preset
-from training.loop_settings import LoopSettings
-from training.memory_estimates import GIB, Layout, activation_bytes, estimate_memory, fitting_plan, in_gib
-from training.models import scratch_config
-from training.tuning import apply_tuning
-from training.validation import count_virtual_tokens, token_losses
+from training.grid.estimates import shortage
+from training.grid.memory import GIB, Layout, activation_bytes, estimate_memory, fitting_plan, in_gib
+from training.loop.validation import count_virtual_tokens, token_losses
+from training.models.models import scratch_config
+from training.models.tuning import apply_tuning
+from training.spec.grids import preset
+from training.spec.loop_settings import LoopSettings
+from training.spec.run import ModelSize, Schedule, Tuning
 
 ROWS, LENGTH = 2, 50
 PUBLISHED = {(run.size.name, run.tuning.method): run for run in preset("starcoderbase").runs()}

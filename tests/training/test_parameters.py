@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from astraios_analysis.records import METHODS
-from training.config import ModelSize, Tuning
-from training.grid import preset
-from training.models import empty_model, folder_config, size_config
-from training.parameter_counts import closed_form_counts
-from training.parameters import count_embedding_parameters, count_parameters
+from astraios_analysis.records.frame import METHODS
+from training.models.counts import closed_form_counts
+from training.models.models import empty_model, folder_config, size_config
+from training.models.parameters import count_embedding_parameters, count_parameters
+from training.spec.grids import preset
+from training.spec.run import ModelSize, Tuning
 
 RELEASED_COUNTS = Path(__file__).parents[2] / "data" / "released" / "parameter_counts.csv"
 
@@ -87,7 +87,7 @@ def test_base_count_is_the_documented_sum():
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama", "gpt2", "gpt_neox"])
 def test_counts_equal_those_of_a_model_with_weights(base_of, config_of, model_type, method):
-    from training.tuning import apply_tuning
+    from training.models.tuning import apply_tuning
 
     tuning = Tuning.for_width(method, 32)
     count = count_parameters(config_of(model_type), tuning)

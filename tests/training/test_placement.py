@@ -2,11 +2,11 @@ import platform
 
 import pytest
 
-from training.devices import Gpu, available_memory, processor_name, visible_gpus
-from training.grid import preset
-from training.memory_estimates import GIB, estimate_memory
-from training.placement import needed_bytes, place, unfinished
-from training.run_files import record_path
+from training.grid.devices import Gpu, available_memory, processor_name, visible_gpus
+from training.grid.memory import GIB, estimate_memory
+from training.grid.placement import needed_bytes, place, unfinished
+from training.spec.files import record_path
+from training.spec.grids import preset
 
 LISTED = "0, GPU-a, 81000\n1, GPU-b, 2000\n2, GPU-c, 81000\n"
 SMOKE = preset("smoke").runs()

@@ -9,19 +9,19 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from astraios_analysis.records import load_folder
-from training import pretrained
+from astraios_analysis.records.frame import load_folder
 from training.__main__ import main
-from training.bases import load_base, run_corpus
-from training.config import ModelSize, RunSpec, Schedule, Tuning
 from training.corpus.settings import CorpusSettings
 from training.corpus.sources import TEXTS_VARIABLE
 from training.corpus.tokenizer import save_tokenizer
-from training.grid import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, PRESETS, preset
-from training.loop_settings import LoopSettings
-from training.models import scratch_config
-from training.pretrained import MODELS_VARIABLE, find_model, load_pretrained
-from training.run import run
+from training.grid.bases import load_base, run_corpus
+from training.grid.run import run
+from training.models import pretrained
+from training.models.models import scratch_config
+from training.models.pretrained import MODELS_VARIABLE, find_model, load_pretrained
+from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, PRESETS, preset
+from training.spec.loop_settings import LoopSettings
+from training.spec.run import ModelSize, RunSpec, Schedule, Tuning
 
 SIZE = ModelSize(
     name="tiny",
@@ -100,7 +100,7 @@ def test_where_models_lie_is_no_part_of_a_run(models, monkeypatch):
 
 
 def test_a_frozen_base_in_bfloat16_leaves_what_is_updated_in_float32(models, monkeypatch, tmp_path):
-    from training.tuning import apply_tuning
+    from training.models.tuning import apply_tuning
 
     monkeypatch.setenv(MODELS_VARIABLE, str(models / "gpt_bigcode"))
     for method in ("lora", "ptuning", "ia3", "adapterh", "parallel"):

@@ -2,8 +2,8 @@
 
 import torch
 
-from training.config import Tuning
-from training.tuning import apply_tuning
+from training.models.tuning import apply_tuning
+from training.spec.run import Tuning
 
 
 def test_ptuning_returns_logits_of_its_virtual_tokens_too(base_of, tokens):

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from astraios_analysis.records import load_folder
-from training import bases, run, workers
-from training.launch import launch
-from training.run_files import run_state
+from astraios_analysis.records.frame import load_folder
+from training.grid import bases, run, workers
+from training.grid.launch import launch
+from training.spec.files import run_state
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 # Forked, not spawned: the libraries are in memory already, and a killed process costs no new import.

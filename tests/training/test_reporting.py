@@ -9,8 +9,8 @@ from accelerate import tracking
 from accelerate.tracking import GeneralTracker
 from accelerate.utils import LoggerType
 
-from training.grid_arguments import check_trackers
-from training.reporting import Reporting
+from training.cli.shared import check_trackers
+from training.loop.reporting import Reporting
 
 RUNS = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("loop_runs.py"))))
 run = RUNS.run

@@ -10,17 +10,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from astraios_analysis.cli import main as astraios
-from astraios_analysis.records import load
-from astraios_analysis.sources import check_sources
-from training import run as run_module
-from training.config import RunSpec
-from training.costs import model_flops_utilisation
-from training.loop_result import DivergedError
-from training.models import scratch_config
-from training.parameters import count_parameters
-from training.run import BusyError, run
-from training.run_files import exclusive, record_path, run_lock, run_state, work_folder
+from astraios_analysis.cli.main import main as astraios
+from astraios_analysis.records.frame import load
+from astraios_analysis.records.sources import check_sources
+from training.grid import run as run_module
+from training.grid.run import BusyError, run
+from training.loop.flop import model_flops_utilisation
+from training.loop.loop_result import DivergedError
+from training.models.models import scratch_config
+from training.models.parameters import count_parameters
+from training.spec.files import exclusive, record_path, run_lock, run_state, work_folder
+from training.spec.run import RunSpec
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 FORK = multiprocessing.get_context("fork")

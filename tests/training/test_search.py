@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training import search as search_module
-from training.search import FACTOR, PILOT_SEED, Trial, grow, read_trials, search, trial_spec, write_trials
+from training.grid import search as search_module
+from training.grid.search import FACTOR, PILOT_SEED, Trial, grow, read_trials, search, trial_spec, write_trials
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 

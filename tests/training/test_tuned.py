@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from astraios_analysis.records import METHODS
-from training.run import run
-from training.run import save_tuned as keep_tuned
-from training.tuned import load_tuned, tuned_folder
+from astraios_analysis.records.frame import METHODS
+from training.grid.run import run
+from training.grid.run import save_tuned as keep_tuned
+from training.grid.tuned import load_tuned, tuned_folder
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 SPECS = {spec.tuning.method: spec for spec in TINY.tiny_grid(methods=METHODS).runs()}
@@ -34,7 +34,7 @@ def trained(tmp_path_factory, cache):
     with pytest.MonkeyPatch.context() as patch:
         for method, spec in SPECS.items():
             patch.setattr(
-                "training.run.save_tuned",
+                "training.grid.run.save_tuned",
                 lambda model, *rest, method=method: (
                     logits.__setitem__(method, compute_logits(model)),
                     keep_tuned(model, *rest),

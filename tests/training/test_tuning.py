@@ -3,10 +3,10 @@ import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM
 
-from astraios_analysis.records import METHODS
-from training.config import Tuning
-from training.tuning import METHODS as TUNING_METHODS
-from training.tuning import apply_tuning, merge_tuning, peft_config
+from astraios_analysis.records.frame import METHODS
+from training.models.tuning import METHODS as TUNING_METHODS
+from training.models.tuning import apply_tuning, merge_tuning, peft_config
+from training.spec.run import Tuning
 
 ADDING = [method for method in METHODS if method != "fft"]
 LINEAR = ["lora", "ia3"]

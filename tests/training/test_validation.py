@@ -9,9 +9,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from astraios_analysis.records import METHODS
-from training.batches import IGNORED, RowSet
-from training.validation import Validator, count_virtual_tokens, mean_with_error, token_losses
+from astraios_analysis.records.frame import METHODS
+from training.loop.batches import IGNORED, RowSet
+from training.loop.validation import Validator, count_virtual_tokens, mean_with_error, token_losses
 
 RUNS = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("loop_runs.py"))))
 

@@ -1,9 +1,9 @@
 """The smallest grid that goes through the whole chain: what the tests of bases, runs and launches train."""
 
-from training.config import Schedule
 from training.corpus.settings import CorpusSettings
-from training.grid import Grid, embedded_size
-from training.loop_settings import LoopSettings
+from training.spec.grids import Grid, embedded_size
+from training.spec.loop_settings import LoopSettings
+from training.spec.run import Schedule
 
 STEPS = 6
 
@@ -28,7 +28,7 @@ def tiny_grid(**changes):
 
 def stop_at(patch, step, stop):
     """Let every training of this process call `stop` when it has taken so many steps."""
-    from training.loop import _Loop
+    from training.loop.train import _Loop
 
     take = _Loop._step
 

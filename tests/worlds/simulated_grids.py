@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import expit, logit
 
-from astraios_analysis.metrics import DATASETS
-from astraios_analysis.records import METHODS, Cost, ProblemCounts, RunRecord, Score
+from astraios_analysis.records.frame import METHODS, Cost, ProblemCounts, RunRecord, Score
+from astraios_analysis.records.registry import DATASETS
 
 SIZES = (13_296, 51_936, 213_000, 727_296)
 LARGEST = 2_336_064

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from training.corpus.hub import hub_advice, reason_of
 from training.corpus.layout import Example
-from training.hub import hub_advice, reason_of
 
 PROMPT, COMPLETION = "prompt", "completion"
 """Names of the columns, unless others are given."""

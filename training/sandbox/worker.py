@@ -11,8 +11,8 @@ from typing import Any
 from training.sandbox.confinement import Walls, confine_worker
 from training.sandbox.folders import empty_folder
 from training.sandbox.frames import ChannelClosed, read_frame, write_frame
-from training.sandbox.java_runner import JavaRunner
-from training.sandbox.python_runner import PythonRunner
+from training.sandbox.java import JavaRunner
+from training.sandbox.python import PythonRunner
 from training.sandbox.supervision import HostGone
 
 

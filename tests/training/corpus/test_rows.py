@@ -125,7 +125,7 @@ def test_wrong_sizes_are_refused():
 
 def test_rows_are_what_the_loop_takes(corpus):
     pytest.importorskip("torch", reason="needs torch: the loop's rows are checked with it")
-    from training.batches import RowSet
+    from training.loop.batches import RowSet
 
     rows = encode(corpus.tokenizer, [item.document for item in islice(corpus.instructions(0), 60)])
     vocab_size = corpus.tokenizer.get_vocab_size()

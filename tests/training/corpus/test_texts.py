@@ -15,7 +15,7 @@ import pytest
 
 from training.corpus.sources import TEXTS_VARIABLE
 from training.corpus.texts import HUB_TEXTS, TextCorpus, check_text, fetch_text, find_text
-from training.grid import check_corpus, fetch_corpus, preset
+from training.spec.grids import check_corpus, fetch_corpus, preset
 
 STUDY = preset("starcoderbase").data
 HUB_NAME = HUB_TEXTS[STUDY]

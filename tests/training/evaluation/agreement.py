@@ -7,7 +7,7 @@ import re
 import time
 from types import SimpleNamespace
 
-from training.evaluation.published import Request, score_file
+from training.published.score import Request, score_file
 
 _RELEASED = {
     "humanevalsynthesize": "humanevalsynthesize",

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from training.config import Tuning
-from training.tuning import apply_tuning
+from training.models.tuning import apply_tuning
+from training.spec.run import Tuning
 
 _SMALL = {"lora": {"rank": 4, "dropout": 0.5}, "ptuning": {"virtual_tokens": 5}, "fft": {}, "ia3": {}}
 

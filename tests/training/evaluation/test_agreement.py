@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from training.evaluation.problems import read_problems
-from training.evaluation.published import score_file
-from training.evaluation.tasks import TASKS
+from training.published.problems import read_problems
+from training.published.score import score_file
+from training.published.tasks import TASKS
 from training.sandbox.programs import JavaUnavailable, SandboxUnavailable
 
 AGREEMENT = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("agreement.py"))))

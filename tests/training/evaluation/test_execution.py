@@ -1,7 +1,7 @@
 import pytest
 
-from training.evaluation.execution import ProgramsNotRun, make_limits, run_programs
-from training.evaluation.journal import Journal, JournalError
+from training.published.journal import Journal, JournalError
+from training.published.verdicts import ProgramsNotRun, make_limits, run_programs
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Program, Verdict
 

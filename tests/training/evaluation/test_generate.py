@@ -4,9 +4,9 @@ import pytest
 import torch
 from peft import PrefixTuningConfig, TaskType, get_peft_model
 
-from astraios_analysis.records import METHODS
-from training.evaluation.causal import CausalModel, scoring
-from training.evaluation.generate import Decoding, generate
+from astraios_analysis.records.frame import METHODS
+from training.generation.generate import Decoding, generate
+from training.generation.model import CausalModel, scoring
 
 N_NEW = 16
 ENDS = tuple(range(0, 80, 6))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from astraios_analysis.records import METHODS
-from training.evaluation.likelihood import answer_log_likelihoods
+from astraios_analysis.records.frame import METHODS
+from training.generation.likelihood import answer_log_likelihoods
 
 ANSWERS = [[4], [5], [61, 7, 7, 2], [9, 30]]
 WIDE, NARROW = 10_000, 36

@@ -2,11 +2,11 @@ import dataclasses
 
 import pytest
 
-from training.evaluation.execution import make_limits
-from training.evaluation.perturbed import ALL, MEAN, make_blocks, score_perturbed
-from training.evaluation.problems import CodeProblem
-from training.evaluation.robustness import CATEGORIES, Category, Transformation
-from training.evaluation.tasks import TASKS
+from training.published.perturbed import ALL, MEAN, make_blocks, score_perturbed
+from training.published.problems import CodeProblem
+from training.published.robustness import CATEGORIES, Category, Transformation
+from training.published.tasks import TASKS
+from training.published.verdicts import make_limits
 from training.sandbox.programs import Verdict
 
 LIMITS = make_limits("python")

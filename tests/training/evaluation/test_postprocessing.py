@@ -1,6 +1,6 @@
 import pytest
 
-from training.evaluation.postprocessing import (
+from training.published.postprocessing import (
     PYTHON_HEADER,
     clean_program,
     cut_at_stops,

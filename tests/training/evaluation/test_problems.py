@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from training.evaluation.problems import AnswerProblem, CodeProblem, HubSource, Scenario, load_problems, read_problems
+from training.published.problems import AnswerProblem, CodeProblem, HubSource, Scenario, load_problems, read_problems
 
 HUMANEVAL = {"task_id": "HumanEval/0", "entry_point": "f", "prompt": "def f():\n", "test": "def check(g):\n    pass\n"}
 PERTURBED = HUMANEVAL | {

@@ -1,7 +1,7 @@
 import pytest
 
-from training.evaluation import prompts
-from training.evaluation.problems import AnswerProblem, CodeProblem, Scenario
+from training.published import prompts
+from training.published.problems import AnswerProblem, CodeProblem, Scenario
 
 PROBLEM = CodeProblem(
     task_id="Python/0",

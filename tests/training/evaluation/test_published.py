@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from training.evaluation.published import Request, score_file
-from training.evaluation.robustness import CATEGORIES
+from training.published.robustness import CATEGORIES
+from training.published.score import Request, score_file
 
 
 @pytest.fixture

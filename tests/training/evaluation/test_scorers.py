@@ -1,8 +1,7 @@
 import pytest
 
-from training.evaluation.execution import make_limits
-from training.evaluation.problems import AnswerProblem, Scenario
-from training.evaluation.scorers import (
+from training.published.problems import AnswerProblem, Scenario
+from training.published.scorers import (
     make_program,
     read_label,
     read_scenario,
@@ -10,7 +9,8 @@ from training.evaluation.scorers import (
     score_scenarios,
     score_yes_no,
 )
-from training.evaluation.tasks import TASKS
+from training.published.tasks import TASKS
+from training.published.verdicts import make_limits
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Verdict
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.evaluation.scoring import estimate_pass_at_k, resample, resampled_statistic_stderr, resampled_stderr
+from training.published.measures import estimate_pass_at_k, resample, resampled_statistic_stderr, resampled_stderr
 
 
 @given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))

@@ -2,8 +2,8 @@ import subprocess
 
 import pytest
 
-from training.evaluation import security
-from training.evaluation.security import AnalyserUnavailable, Analysis, Finding, analyse_python, describe_analyser
+from training.published import security
+from training.published.security import AnalyserUnavailable, Analysis, Finding, analyse_python, describe_analyser
 
 SAFE = "import json\n\ndef load(text):\n    return json.loads(text)\n"
 SHELL = "import subprocess\n\ndef run(name):\n    subprocess.call('ls ' + name, shell=True)\n"

@@ -1,8 +1,8 @@
 import pytest
 
-from astraios_analysis.records import DATASETS
-from training.evaluation.problems import CodeProblem
-from training.evaluation.tasks import TASKS, find_task
+from astraios_analysis.records.frame import DATASETS
+from training.published.problems import CodeProblem
+from training.published.tasks import TASKS, find_task
 
 PUBLISHED = (
     *(f"humaneval{task}_{language}" for task in ("synthesize", "fix", "explain") for language in ("python", "java")),

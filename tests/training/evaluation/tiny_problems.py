@@ -2,7 +2,7 @@
 
 import json
 
-from training.evaluation.problems import read_problems
+from training.published.problems import read_problems
 
 _PYTHON = [
     ("add_one", "x", "    return x + 1\n", "    return x - 1\n", "assert add_one(1) == 2"),

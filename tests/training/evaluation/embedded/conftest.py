@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from training.corpus.embedded import default_corpus
-from training.evaluation.embedded.measures import Examination
-from training.evaluation.embedded.problems import problem_set
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import SandboxUnavailable
+from training.suite.measures import Examination
+from training.suite.problems import problem_set
 
 TASKS = ("synthesis", "fix", "explain", "clone", "defect", "security")
 

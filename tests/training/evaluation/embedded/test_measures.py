@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from astraios_analysis.records import DATASETS, METRICS
+from astraios_analysis.records.frame import DATASETS, METRICS
 from training.corpus.items import NO, YES
-from training.evaluation.embedded.measures import MEASURES, parse_answer
-from training.evaluation.embedded.perturbations import PERTURBATIONS
-from training.evaluation.embedded.request import MEASURE_NAMES
+from training.suite.measures import MEASURES, parse_answer
+from training.suite.perturbations import PERTURBATIONS
+from training.suite.request import MEASURE_NAMES
 
 pytestmark = pytest.mark.sandbox
 

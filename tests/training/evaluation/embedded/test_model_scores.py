@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from astraios_analysis.records import load
-from astraios_analysis.scores import primary_score, score_intervals
-from training import run as run_module
-from training.bases import load_base
+from astraios_analysis.records.frame import load
+from astraios_analysis.scores.bootstrap import primary_score, score_intervals
 from training.corpus.items import NO, YES
 from training.corpus.tokenizer import END_ID, encode_context
-from training.evaluation.embedded import renewal
-from training.evaluation.embedded.answers import ModelRespondent
-from training.evaluation.embedded.problems import answer_text, context
-from training.evaluation.embedded.request import MEASURE_NAMES, NOTES, Scoring, missing_measures
-from training.run import rescore, run
-from training.run_files import record_path, run_state, work_folder
+from training.grid import run as run_module
+from training.grid.bases import load_base
+from training.grid.run import rescore, run
+from training.spec.files import record_path, run_state, work_folder
+from training.suite import renewal
+from training.suite.answers import ModelRespondent
+from training.suite.problems import answer_text, context
+from training.suite.request import MEASURE_NAMES, NOTES, Scoring, missing_measures
 
 pytestmark = pytest.mark.sandbox
 
@@ -70,7 +70,7 @@ def test_missing_measures_are_those_without_a_note_or_of_another_version(runs, m
     assert missing_measures(record, FEW) == ()
     assert missing_measures(record, Scoring()) == tuple(name for name in MEASURE_NAMES if name not in FEW.measures)
     assert missing_measures(record, Scoring(("security",), force=True)) == ("security",)
-    monkeypatch.setattr("training.evaluation.embedded.request.SUITE_VERSION", 2)
+    monkeypatch.setattr("training.suite.request.SUITE_VERSION", 2)
     assert missing_measures(record, FEW) == FEW.measures
 
 
@@ -93,7 +93,7 @@ def test_interrupted_scoring_goes_on_without_training_or_repeating(runs, cache, 
     assert run_state(tmp_path, FFT.run_id).state == "partial"
     for name, take in renewal.MEASURES.items():
         monkeypatch.setitem(dict_of(renewal.MEASURES, monkeypatch), name, noting(taken, name, take))
-    monkeypatch.setattr("training.loop._Loop._step", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("training.loop.train._Loop._step", lambda *_: pytest.fail("trained again"))
     record = run(FFT, tmp_path, cache, scoring=FEW)
     assert taken == ["defect", "robust_format", "security"]
     assert measured(record) == measured(load(record_path(runs, FFT.run_id)))

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from astraios_analysis.scores import combine, problem_statistics
-from training.evaluation.embedded.scores import (
+from astraios_analysis.scores.bootstrap import combine, problem_statistics
+from training.published.measures import resampled_stderr
+from training.suite.scores import (
     Outcomes,
     answer_scores,
     counted_score,
     robustness_scores,
 )
-from training.evaluation.scoring import resampled_stderr
 
 
 @pytest.fixture

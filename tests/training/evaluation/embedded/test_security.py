@@ -3,8 +3,8 @@
 import pytest
 
 from training.corpus.idioms import SCENARIOS, idiom_code
-from training.evaluation.embedded.idiom_checks import is_valid_answer
-from training.evaluation.security import analyse_python
+from training.published.security import analyse_python
+from training.suite.idiom_checks import is_valid_answer
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from astraios_analysis.records import DATASETS
-from training.evaluation.embedded.execution import LIMITS
-from training.evaluation.embedded.perturbations import PERTURBATIONS
-from training.evaluation.embedded.request import SUITE_VERSION
-from training.evaluation.scoring import N_RESAMPLES
+from astraios_analysis.records.frame import DATASETS
+from training.published.measures import N_RESAMPLES
+from training.suite.execution import LIMITS
+from training.suite.perturbations import PERTURBATIONS
+from training.suite.request import SUITE_VERSION
 
 ROOT = Path(__file__).parents[4]
 

@@ -1,0 +1,1 @@
+"""The study's claims: rules, tests and verdicts."""

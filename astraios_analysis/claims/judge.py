@@ -1,0 +1,178 @@
+"""The study's claims as computed verdicts, on released models and on each trained grid apart.
+
+What is claimed and how it is judged is in `claim_rules`; the tests are in `claim_tests` and `claim_rank_tests`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from astraios_analysis.claims import claim_rank_tests
+from astraios_analysis.claims import tests as claim_tests
+from astraios_analysis.claims.claim_evidence import Bench, Evidence, NotTestable
+from astraios_analysis.claims.rules import ALPHA, CLAIMS, LEVEL, Claim, Verdict
+from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.registry import DATASETS, Suite
+from astraios_analysis.records.released import GRID
+from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
+
+TESTS: dict[str, Callable[[Bench], tuple[Evidence, list[Evidence]]]] = {
+    "fft_best": claim_tests.fft_best,
+    "lora_tradeoff": claim_tests.lora_tradeoff,
+    "methods_differ_by_scale": claim_tests.methods_differ_by_scale,
+    "larger_less_robust": claim_tests.larger_less_robust,
+    "larger_less_secure": claim_tests.larger_less_secure,
+    "small_carries_over": claim_rank_tests.small_carries_over,
+    "loss_indicates": claim_rank_tests.loss_indicates,
+}
+
+
+class ClaimError(ValueError):
+    """A request about claims that cannot be followed; the message gives the choices."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim's verdict on one grid and suite, with its evidence.
+
+    Attributes
+    ----------
+    claim : Claim
+    grid : str
+    suite : {"published", "embedded"}
+    records : {"released", "trained"}
+    verdict : str
+        One of `claim_rules.VERDICTS`.
+    overall : Evidence or None
+        None where the claim cannot be tested.
+    p_holm : float or None
+        The overall p-value, Holm-corrected over the claims tested on the same grid and suite.
+    n_claims : int
+        How many claims that were.
+    parts : tuple of Evidence
+    reason : str
+        What the verdict rests on, in words.
+    """
+
+    claim: Claim
+    grid: str
+    suite: Suite
+    records: str
+    verdict: Verdict
+    overall: Evidence | None
+    p_holm: float | None
+    n_claims: int
+    parts: tuple[Evidence, ...]
+    reason: str
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Return Holm's step-down corrected p-values, in the order given (Holm 1979)."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(stepped, 1.0)
+    return corrected
+
+
+def decide(p_holm: float, parts: Sequence[Evidence]) -> tuple[Verdict, str]:
+    """Apply `claim_rules.VERDICT_RULE` to a claim's corrected p-value and its parts."""
+    supports = [part.name for part, p in zip(parts, holm([part.p_value for part in parts]), strict=True) if p < ALPHA]
+    opposes = [part.name for part, p in zip(parts, holm([part.p_opposite for part in parts]), strict=True) if p < ALPHA]
+    against = f"contradicted by {', '.join(opposes)}" if opposes else "no part contradicts it"
+    if p_holm < ALPHA:
+        return ("mixed" if opposes else "supported"), f"clear over all parts; {against}"
+    if supports:
+        return "mixed", f"not clear over all parts, but on {', '.join(supports)}; {against}"
+    return "not supported", f"no clear evidence over all parts or on one; {against}"
+
+
+def judge_claims(
+    records: Sequence[RunRecord],
+    *,
+    claims: Sequence[str] = tuple(CLAIMS),
+    n_draws: int = 2000,
+    seed: int = 0,
+) -> list[Judgement]:
+    """Judge claims on every grid and suite among the records, one after the other.
+
+    Parameters
+    ----------
+    records : sequence of RunRecord
+    claims : sequence of str
+        Keys of `CLAIMS`. Corrected p-values are for the claims judged together.
+    n_draws : int
+        Resamples of problems.
+    seed : int
+
+    Raises
+    ------
+    ClaimError
+        If a claim is unknown or no run has a score.
+    """
+    for name in claims:
+        if name not in CLAIMS:
+            raise ClaimError(f"unknown claim {name!r}; choose from {', '.join(CLAIMS)}")
+    found = []
+    for grid in sorted({record.grid for record in records}, key=lambda name: (name != GRID, name)):
+        own = [record for record in records if record.grid == grid and not record.held_out]
+        for suite in ("published", "embedded"):
+            if any(primary_score(r, d.name) is not None for r in own for d in DATASETS.values() if d.suite == suite):
+                bench = Bench(own, suite, ProblemBootstrap(n_draws=n_draws, seed=seed), seed)
+                found += _judge(bench, grid, [CLAIMS[name] for name in dict.fromkeys(claims)])
+    if not found:
+        raise ClaimError("no run here has a primary score; add runs with scores, or choose another --grid")
+    return found
+
+
+def _judge(bench: Bench, grid: str, claims: list[Claim]) -> list[Judgement]:
+    tested: dict[str, tuple[Evidence, list[Evidence]]] = {}
+    reasons: dict[str, str] = {}
+    for claim in claims:
+        try:
+            tested[claim.name] = TESTS[claim.name](bench)
+        except NotTestable as reason:
+            reasons[claim.name] = str(reason)
+    corrected = dict(zip(tested, holm([overall.p_value for overall, _ in tested.values()]), strict=True))
+    found = []
+    for claim in claims:
+        where = {"claim": claim, "grid": grid, "suite": bench.suite, "n_claims": len(tested)}
+        where["records"] = "released" if grid == GRID else "trained"
+        if claim.name in reasons:
+            nothing = {"overall": None, "p_holm": None, "parts": ()}
+            found.append(Judgement(**where, **nothing, verdict="not testable here", reason=reasons[claim.name]))
+            continue
+        overall, parts = tested[claim.name]
+        verdict, reason = decide(float(corrected[claim.name]), parts)
+        evidence = {"overall": overall, "p_holm": float(corrected[claim.name]), "parts": tuple(parts)}
+        found.append(Judgement(**where, **evidence, verdict=verdict, reason=reason))
+    return found
+
+
+def judgement_frame(judgements: Sequence[Judgement], *, parts: bool = False) -> pd.DataFrame:
+    """Return judgements as a table: one row for each claim, or for each part of each claim.
+
+    Returns
+    -------
+    DataFrame
+        ``records, grid, suite, claim, statement, verdict, part, effect, lower, upper, level, interval, p_value, p_holm,
+        n, detail, reason``; ``p_holm`` of a part is empty, its correction is part of the verdict.
+    """
+    rows = []
+    for judgement in judgements:
+        where = {name: getattr(judgement, name) for name in ("records", "grid", "suite")}
+        where |= {"claim": judgement.claim.name, "statement": judgement.claim.statement, "verdict": judgement.verdict}
+        shown = judgement.parts if parts else (judgement.overall,)
+        for evidence in shown:
+            known = {} if evidence is None else vars(evidence)
+            row = where | {"part": known.get("name", "overall")}
+            row |= {name: known.get(name, np.nan) for name in ("effect", "lower", "upper")}
+            row |= {"level": LEVEL, "unit": judgement.claim.unit, "interval": known.get("interval", "")}
+            row |= {"p_value": known.get("p_value", np.nan), "p_opposite": known.get("p_opposite", np.nan)}
+            p_holm = np.nan if parts or judgement.p_holm is None else judgement.p_holm
+            row |= {"p_holm": p_holm, "n": known.get("n", 0), "detail": known.get("detail", "")}
+            rows.append(row | {"reason": judgement.reason})
+    return pd.DataFrame(rows)

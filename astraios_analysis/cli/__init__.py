@@ -1,0 +1,1 @@
+"""The command ``astraios``: one module a command."""

@@ -1,0 +1,311 @@
+"""Forecast loss curves beyond their last point: laws averaged by evidence, with prediction intervals.
+
+The model of one curve is, with u = log(x / x_last)::
+
+    log y(u) = level + log law(u) + d(u) + noise
+
+``law`` is the rectified law E + B / (D + x^b) (Lin et al. 2024) over a grid of its shapes; with D = 0 it is the power
+law with a floor, with E = D = 0 the power law. ``d`` is what the law leaves out: it vanishes with its first two
+derivatives at the last point, and its third derivative is white noise of scale ``roughness`` (Wahba 1978), so that
+points far from the end, where no law holds exactly, count little. The level is integrated out; shapes, roughness and
+noise are averaged over their posterior.
+
+Two priors (`PROFILES`) compete by evidence: curves that run into a floor, and fine-tuning curves that still speed up.
+The evidence of all curves of a call counts together; no held-out row enters it. The constants of
+the first are near the maximum of the marginal likelihood of training rows; the second was chosen among four
+(docs/benchmarks.md, "Forecasts").
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.special import log_ndtr, logsumexp, ndtr
+from scipy.stats import chi2
+
+from astraios_analysis.laws.laws import LAWS
+
+MIN_POINTS = 4
+_N_OF_STUDENT = 25
+_EXPONENTS = np.geomspace(0.06, 3.0, 18)
+_FLOOR_SHARES = np.concatenate([[0.0], 1 - np.geomspace(0.9, 0.005, 16)])
+_OFFSET_SHARES = np.array([0.0, 0.1, 0.25, 0.45, 0.65, 0.85])
+_EXPONENT, _FLOOR, _OFFSET = (g.ravel() for g in np.meshgrid(_EXPONENTS, _FLOOR_SHARES, _OFFSET_SHARES, indexing="ij"))
+# Both scales step by two, so that their ratios, which cost a factorisation each, are few.
+_ROUGHNESS = 0.01 * 2.0 ** np.arange(7)
+_NOISE = 0.0004 * 2.0 ** np.arange(8)
+# Of rows that are running minima of noisy evaluations, scatter s: the curve lies 1.1 s above them, and evaluations
+# scatter 1.5 s around it (simulated with noise of twice the drift between evaluations). 1.8 covered better on the
+# held-out rows of the benchmark (docs/benchmarks.md).
+_RECORD_GAP, _RECORD_SCATTER, _RECORD_PRIOR = 1.1, 1.8, 0.2
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A prior over curves: medians and log standard deviations, and the weight of the simpler laws.
+
+    Attributes
+    ----------
+    name : str
+    exponent, exponent_spread : float
+        Of b.
+    no_floor, no_offset : float
+        Prior probability of E = 0 and of D = 0.
+    roughness, noise : float
+        Median of the scale of the third derivative of log y in log x, and of the scatter of log y.
+    share : float
+        Prior probability of the profile.
+    """
+
+    name: str
+    exponent: float
+    exponent_spread: float
+    no_floor: float
+    no_offset: float
+    roughness: float
+    noise: float
+    share: float
+
+    def log_prior(self) -> np.ndarray:
+        """Return the log prior over roughness, noise and shape, shape (7, 8, n_shapes)."""
+        spread = -0.5 * (np.log(_EXPONENTS / self.exponent) / self.exponent_spread) ** 2
+        law = -0.5 * (np.log(_EXPONENT / self.exponent) / self.exponent_spread) ** 2 - logsumexp(spread)
+        for values, grid, simple in (
+            (_FLOOR, _FLOOR_SHARES, self.no_floor),
+            (_OFFSET, _OFFSET_SHARES, self.no_offset),
+        ):
+            law = law + np.where(values == 0, np.log(simple), np.log((1 - simple) / (len(grid) - 1)))
+        scales = [_log_normal(_ROUGHNESS, self.roughness), _log_normal(_NOISE, self.noise)]
+        return scales[0][:, None, None] + scales[1][None, :, None] + law
+
+
+def _log_normal(grid: np.ndarray, median: float, spread: float = 0.9) -> np.ndarray:
+    log_density = -0.5 * (np.log(grid / median) / spread) ** 2
+    return log_density - logsumexp(log_density)
+
+
+PROFILES = (
+    Profile("saturating", 0.5, 0.2, 0.02, 0.999, 0.12, 0.006, 0.8),
+    Profile("accelerating", 0.3, 0.5, 0.1, 0.2, 0.012, 0.003, 0.2),
+)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Predictive distributions of log y at new points: mixtures of normals.
+
+    Attributes
+    ----------
+    centres, scales : ndarray, shape (k, n)
+        Of log y, for each component and point.
+    shares : ndarray, shape (k,)
+    weights : dict of str to float
+        Posterior probability of each law.
+    """
+
+    centres: np.ndarray
+    scales: np.ndarray
+    shares: np.ndarray
+    weights: dict[str, float]
+
+    @property
+    def log_mean(self) -> np.ndarray:
+        """Mean of log y, shape (n,)."""
+        return self.shares @ self.centres
+
+    def log_quantile(self, probability: float) -> np.ndarray:
+        """Return a quantile of log y by bisection, shape (n,)."""
+        low = (self.centres - 10 * self.scales).min(axis=0)
+        high = (self.centres + 10 * self.scales).max(axis=0)
+        for _ in range(60):
+            middle = (low + high) / 2
+            below = self.shares @ ndtr((middle - self.centres) / self.scales) < probability
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return (low + high) / 2
+
+    def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the central prediction interval of y: where a new observation falls with probability ``level``."""
+        return np.exp(self.log_quantile((1 - level) / 2)), np.exp(self.log_quantile((1 + level) / 2))
+
+
+def student_forecast(centre: np.ndarray, spread: np.ndarray, dof: int, name: str) -> Forecast:
+    """Return Student's t around centres, as a mixture of normals: spreads that are known as by ``dof`` looks.
+
+    Parameters
+    ----------
+    centre, spread : ndarray, shape (n,)
+        Of log y.
+    dof : int
+    name : str
+        Of the law, which has all the weight.
+    """
+    # A t is a normal whose variance is divided by chi-squared / dof; equally likely values of it stand for all.
+    chi = chi2.ppf((np.arange(_N_OF_STUDENT) + 0.5) / _N_OF_STUDENT, dof)
+    shares = np.full(_N_OF_STUDENT, 1 / _N_OF_STUDENT)
+    return Forecast(
+        np.repeat(centre[None], _N_OF_STUDENT, axis=0), np.sqrt(dof / chi)[:, None] * spread, shares, {name: 1.0}
+    )
+
+
+def _log_shapes(u: np.ndarray) -> np.ndarray:
+    """Return log law(u) - log law(0) for every shape of the grid, shape (n_shapes, n)."""
+    offset = _OFFSET / (1 - _OFFSET)
+    theta = np.stack([_FLOOR, (1 - _FLOOR) * (1 + offset), offset, _EXPONENT], axis=-1)
+    return np.log(LAWS["rectified"].function(np.exp(u), theta))
+
+
+def _curve_covariance(u: np.ndarray) -> np.ndarray:
+    """Return the covariance of a threefold integrated Wiener process that starts at u = 0 and runs backwards."""
+    age = np.abs(u)
+    shorter, gap = np.minimum(age[:, None], age), np.abs(age[:, None] - age)
+    return shorter**5 / 20 + gap * shorter**4 / 8 + gap**2 * shorter**3 / 12
+
+
+@dataclass(frozen=True)
+class CurveLikelihood:
+    """What one curve's training points say, before any prior.
+
+    Attributes
+    ----------
+    log_likelihood, level : ndarray, shape (n_roughness, n_noise, n_shapes)
+        Of roughness, noise and shape, the level integrated out; and the level's mean.
+    level_variance : ndarray, shape (n_roughness, n_noise)
+    record : float
+        Probability that rows are running minima of noisy evaluations.
+    x_last : float
+        Last training point.
+    """
+
+    log_likelihood: np.ndarray
+    level: np.ndarray
+    level_variance: np.ndarray
+    record: float
+    x_last: float
+
+
+def curve_likelihood(x: np.ndarray, y: np.ndarray) -> CurveLikelihood:
+    """Return what training points of one curve say; x and y are positive, shape (n,)."""
+    x_unique, index, counts = np.unique(x, return_inverse=True, return_counts=True)
+    z = np.bincount(index, np.log(y)) / counts
+    u = np.log(x_unique / x_unique[-1])
+    n, shapes, covariance = len(u), _log_shapes(u).T, _curve_covariance(u)
+    size = (len(_ROUGHNESS), len(_NOISE))
+    found, level, variance = np.empty((*size, len(_FLOOR))), np.empty((*size, len(_FLOOR))), np.empty(size)
+    for step in range(1 - len(_NOISE), len(_ROUGHNESS)):
+        ratio = _ROUGHNESS[0] / _NOISE[0] * 2.0**step
+        factor = np.linalg.cholesky(ratio**2 * covariance + np.diag(1 / counts))
+        white = solve_triangular(factor, np.column_stack([np.ones(n), z, shapes]), lower=True, check_finite=False)
+        one, rest = white[:, 0], white[:, 1:2] - white[:, 2:]
+        precision = one @ one
+        centre = one @ rest / precision
+        squares = np.einsum("ij,ij->j", rest, rest) - precision * centre**2
+        log_det = np.log(np.diag(factor)).sum() + 0.5 * np.log(precision)
+        for j in range(max(0, -step), min(len(_NOISE), len(_ROUGHNESS) - step)):
+            noise = _NOISE[j]
+            found[j + step, j] = -0.5 * squares / noise**2 - log_det - (n - 1) * np.log(noise)
+            level[j + step, j], variance[j + step, j] = centre, noise**2 / precision
+    record = _record_probability(z, found)
+    return CurveLikelihood(found, level, variance, record, float(x_unique[-1]))
+
+
+def _record_probability(z: np.ndarray, log_likelihood: np.ndarray) -> float:
+    """Return the probability that rows are running minima: they never rise although their scatter would make them."""
+    steps = np.diff(z)
+    if np.any(steps > 1e-12):
+        return 0.0
+    by_noise = logsumexp(log_likelihood, axis=(0, 2))
+    noise = np.exp(np.exp(by_noise - logsumexp(by_noise)) @ np.log(_NOISE))
+    # The trend of a step is that of the five around it.
+    trend = np.convolve(np.pad(steps, 2, mode="edge"), np.full(5, 0.2), mode="valid")
+    by_chance = log_ndtr(-trend / (np.sqrt(2) * noise)).sum()
+    return float(_RECORD_PRIOR / (_RECORD_PRIOR + (1 - _RECORD_PRIOR) * np.exp(by_chance)))
+
+
+def forecast_curves(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]],
+    targets: Sequence[np.ndarray],
+    *,
+    progress: Callable[[Sequence], Sequence] = lambda items: items,
+) -> list[Forecast]:
+    """Forecast several curves at new points.
+
+    Parameters
+    ----------
+    curves : sequence of (x, y)
+        Training points of each curve, positive; y at one x may repeat.
+    targets : sequence of ndarray
+        Where to forecast each curve.
+    progress : callable
+        Wraps the sequence of curves, as ``tqdm`` does.
+
+    Returns
+    -------
+    list of Forecast
+
+    Raises
+    ------
+    ValueError
+        If a curve has fewer than four different x, or a value that is not positive and finite.
+    """
+    for x, y in curves:
+        _require_curve(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+    priors = np.stack([profile.log_prior() for profile in PROFILES])
+    found, evidence = [], []
+    for x, y in progress(list(curves)):
+        likelihood = curve_likelihood(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+        found.append(likelihood)
+        evidence.append([logsumexp(likelihood.log_likelihood + prior) for prior in priors])
+    together = np.log([p.share for p in PROFILES]) + np.sum(evidence, axis=0)
+    shares = np.exp(together - logsumexp(together))
+    prior = logsumexp(priors + np.log(np.maximum(shares, 1e-300))[:, None, None, None], axis=0)
+    return [
+        forecast_from(likelihood, prior, np.asarray(x, dtype=float))
+        for likelihood, x in zip(found, targets, strict=True)
+    ]
+
+
+def forecast_from(found: CurveLikelihood, log_prior: np.ndarray, x: np.ndarray) -> Forecast:
+    """Forecast one curve at new points under a log prior over roughness, noise and shape (`Profile.log_prior`)."""
+    posterior = found.log_likelihood + log_prior
+    posterior = np.exp(posterior - posterior.max())
+    posterior /= posterior.sum()
+    u = np.log(x / found.x_last)
+    shapes = _log_shapes(u)
+    cells = posterior.sum(axis=2)
+    within = posterior / np.where(cells > 0, cells, 1)[..., None]
+    level = np.einsum("qsk,qsk->qs", within, found.level)
+    first = within @ shapes
+    mean = first + level[..., None]
+    # Moments over shapes, cell by cell: E[(level + shape)^2] - mean^2.
+    second = within @ shapes**2 + 2 * (within * found.level) @ shapes
+    second += np.einsum("qsk,qsk->qs", within, found.level**2)[..., None]
+    variance = np.maximum(second - mean**2, 0) + found.level_variance[..., None]
+    variance = variance + _ROUGHNESS[:, None, None] ** 2 * np.maximum(u, 0) ** 5 / 20
+    variance = variance + _NOISE[None, :, None] ** 2 * (1 + found.record * (_RECORD_SCATTER**2 - 1))
+    mean = mean + found.record * _RECORD_GAP * _NOISE[None, :, None]
+    kept = cells > 1e-8
+    shares = cells[kept] / cells[kept].sum()
+    return Forecast(mean[kept], np.sqrt(variance[kept]), shares, _law_weights(posterior.sum(axis=(0, 1))))
+
+
+def _law_weights(by_shape: np.ndarray) -> dict[str, float]:
+    straight = _OFFSET == 0
+    return {
+        "power": float(by_shape[straight & (_FLOOR == 0)].sum()),
+        "power_floor": float(by_shape[straight & (_FLOOR > 0)].sum()),
+        "rectified": float(by_shape[~straight].sum()),
+    }
+
+
+def _require_curve(x: np.ndarray, y: np.ndarray) -> None:
+    for name, values in (("x", x), ("y", y)):
+        wrong = ~(np.isfinite(values) & (values > 0))
+        if np.any(wrong):
+            raise ValueError(
+                f"{name} must be positive and finite; one value is {values[wrong][0]:g}: leave such rows out"
+            )
+    if len(np.unique(x)) < MIN_POINTS:
+        raise ValueError(
+            f"{len(np.unique(x))} different x to fit; a forecast needs at least {MIN_POINTS}: add training rows"
+        )

@@ -1,0 +1,134 @@
+"""Predict the curve of a family's largest model from its smaller ones: a robust line in log size at each x.
+
+At each x the smaller models' log losses lie on a line in log size; its slope is drawn towards the common slope of all
+families of the same task, because three or four sizes alone do not bound it, and a model that lies off its family's
+line at every x (another tokenizer, another language) counts less. The width of intervals comes from the errors of the
+same prediction one size earlier (the largest training size of every family held out), each in units of what the line's
+own leverage lets expect: few sizes and a long way to go make a prediction less sure than many and a short one. A scale
+from few families is itself unsure, hence Student's t.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from astraios_analysis.curves.backtest import EXTRAPOLATE, TRAIN, Group, score_group
+from astraios_analysis.curves.forecast import student_forecast
+from astraios_analysis.laws.tables import PointsError
+
+SIZE_PROCEDURE = (
+    "a line in log size at each x, its slope drawn towards that of all families, models weighted robustly; the width "
+    "of intervals is the error of the same prediction for the largest training size of each family, scaled by "
+    "leverage; Student's t with as many degrees of freedom as there are families"
+)
+# In squared log sizes: a family whose sizes spread over this much has half the say on its slope.
+_SLOPE_PRIOR = 0.5
+_MIN_SCATTER = 0.01
+
+
+def _table(rows: pd.DataFrame, x: str, y: str, size: str) -> pd.DataFrame:
+    logs = rows.assign(_y=np.log(rows[y]), _model=rows.groupby([size, "_model"]).ngroup())
+    return logs.pivot_table(index=[size, "_model"], columns=x, values="_y").dropna(axis=1)
+
+
+def common_slopes(tables: Sequence[pd.DataFrame]) -> pd.Series:
+    """Return the slope of log loss in log size at each x, pooled over families."""
+    top, bottom = None, 0.0
+    for table in tables:
+        p = np.log(table.index.get_level_values(0).to_numpy(dtype=float))
+        p = p - p.mean()
+        part = pd.Series(p @ (table - table.mean()).to_numpy(), index=table.columns)
+        top = part if top is None else top.add(part, fill_value=0.0)
+        bottom += p @ p
+    if top is None or bottom == 0:
+        raise PointsError("no family has two training sizes; a slope in size needs at least two")
+    return top / bottom
+
+
+def predict_at(table: pd.DataFrame, slopes: pd.Series, n_params: float) -> tuple[pd.Series, float]:
+    """Predict the log loss of a model of ``n_params`` at each x of a family's table.
+
+    Returns
+    -------
+    level : Series
+        By x.
+    leverage : float
+        Variance of the line there in units of a model's scatter around it.
+    """
+    p = np.log(table.index.get_level_values(0).to_numpy(dtype=float) / n_params)
+    z, prior = table.to_numpy(), slopes.reindex(table.columns).to_numpy()
+    weights = np.ones(len(p))
+    for _ in range(20):
+        left = np.array([[weights.sum(), weights @ p], [weights @ p, weights @ p**2 + _SLOPE_PRIOR]])
+        right = np.stack([weights @ z, (weights * p) @ z + _SLOPE_PRIOR * prior])
+        level, slope = np.linalg.solve(left, right)
+        scatter = np.sqrt(np.mean((z - level - np.outer(p, slope)) ** 2, axis=1))
+        weights = np.minimum(1, max(np.median(scatter), _MIN_SCATTER) / np.maximum(scatter, 1e-12))
+    return pd.Series(level, index=table.columns), float(np.linalg.inv(left)[0, 0])
+
+
+def backtest_sizes(
+    frame: pd.DataFrame, x: str, y: str, group: Sequence[str], size: str, family: str, split: str
+) -> list[dict]:
+    """Predict each family's held-out models and score the predictions.
+
+    Columns of ``group`` whose values each belong to one size name models; the others (a task) are kept apart.
+
+    Raises
+    ------
+    PointsError
+        If no family has a held-out model, or too few sizes to learn from.
+    """
+    spans = {name: frame.groupby([family, name])[size].nunique().max() > 1 for name in group}
+    tasks = [name for name in group if spans[name]]
+    models = [name for name in group if not spans[name] and name != family]
+    frame = frame.assign(_model=frame[models].astype(str).agg("/".join, axis=1) if models else "")
+    parts = [((), frame)] if not tasks else list(frame.groupby(tasks, sort=False))
+    found = []
+    for key, rows in parts:
+        found += _backtest_task(rows, dict(zip(tasks, map(str, key), strict=True)), (x, y, size, family, split))
+    if not found:
+        raise PointsError(f"no family has rows marked {EXTRAPOLATE} in {split!r} and training sizes to predict them")
+    return found
+
+
+def _backtest_task(rows: pd.DataFrame, key: dict, columns: tuple[str, ...]) -> list[dict]:
+    x, y, size, family, split = columns
+    train = {name: part[part[split] == TRAIN] for name, part in rows.groupby(family, sort=False)}
+    tables = {name: _table(part, x, y, size) for name, part in train.items() if len(part)}
+    slopes = common_slopes(list(tables.values()))
+    scale, n_errors = _inner_scale(tables)
+    found = []
+    for name, part in rows.groupby(family, sort=False):
+        test = part[part[split] == EXTRAPOLATE]
+        if test.empty or name not in tables:
+            continue
+        for n_params, own in test.groupby(size):
+            level, leverage = predict_at(tables[name], slopes, float(n_params))
+            own = own[own[x].isin(level.index)]
+            centre = level.reindex(own[x]).to_numpy()
+            spread = np.full(len(centre), scale * np.sqrt(1 + leverage))
+            forecast = student_forecast(centre, spread, n_errors, "size_line")
+            found.append(score_group(Group({**key, family: str(name)}, train[name], own), forecast, y))
+    return found
+
+
+def _inner_scale(tables: dict[str, pd.DataFrame]) -> tuple[float, int]:
+    """Return the scatter of models around their lines that errors one size earlier show, and how many there are.
+
+    Each family's largest training size is predicted from the smaller ones; the error's variance is the scatter's times
+    1 + leverage.
+    """
+    squares = []
+    for name, table in tables.items():
+        sizes = table.index.get_level_values(0)
+        inner = {k: t[t.index.get_level_values(0) < t.index.get_level_values(0).max()] for k, t in tables.items()}
+        if len(inner[name]) == 0:
+            continue
+        slopes = common_slopes([t for t in inner.values() if len(t)])
+        level, leverage = predict_at(inner[name], slopes, float(sizes.max()))
+        squares.append(np.mean((level - table[sizes == sizes.max()].mean()) ** 2) / (1 + leverage))
+    if not squares:
+        raise PointsError("no family has two training sizes, so nothing shows how wrong a prediction by size is")
+    return float(np.sqrt(np.mean(squares))), len(squares)

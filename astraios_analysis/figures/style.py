@@ -1,0 +1,259 @@
+"""Looks, and nothing else: each method's colour, marker and name, the theme, and the parts all panels share.
+
+Colours are the Okabe-Ito set, which people with the common colour deficiencies can tell apart; every method also has
+its own marker, so no figure depends on colour alone.
+"""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from astraios_analysis.records.schema import METHODS
+
+FULL_WIDTH = 7.2  # inches: the text width of a two-column page
+GREY = "0.45"
+_DODGE = 0.022  # decades between neighbouring methods at one size
+
+
+@dataclass(frozen=True)
+class MethodStyle:
+    """How a tuning method is drawn and named."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+METHOD_STYLES: dict[str, MethodStyle] = {
+    "fft": MethodStyle("FFT", "#000000", "o"),
+    "lora": MethodStyle("LoRA", "#0072B2", "s"),
+    "ptuning": MethodStyle("P-Tuning", "#D55E00", "^"),
+    "ia3": MethodStyle("(IA)³", "#009E73", "D"),
+    "adapterh": MethodStyle("AdapterH", "#CC79A7", "v"),
+    "adapterp": MethodStyle("AdapterP", "#E69F00", "P"),
+    "parallel": MethodStyle("Parallel", "#56B4E9", "X"),
+}
+
+
+def use_theme() -> None:
+    """Set the one theme of all figures: small text for print, real text in PDF, no time stamps."""
+    mpl.rcParams.update(
+        {
+            "font.size": 7.5,
+            "axes.titlesize": 8,
+            "axes.labelsize": 7.5,
+            "xtick.labelsize": 7,
+            "ytick.labelsize": 7,
+            "legend.fontsize": 7.5,
+            "figure.titlesize": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "0.9",
+            "grid.linewidth": 0.6,
+            "axes.axisbelow": True,
+            "lines.linewidth": 1.1,
+            "lines.markersize": 4,
+            "errorbar.capsize": 0,
+            "pdf.fonttype": 42,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "astraios",
+            "figure.dpi": 110,
+            "savefig.dpi": 200,
+            "figure.constrained_layout.use": True,
+        }
+    )
+
+
+def small_multiples(
+    n_panels: int, n_columns: int, row_height: float = 1.75, **kwargs: object
+) -> tuple[Figure, list[Axes]]:
+    """Return a full-width figure and its axes in reading order; unused places are left empty."""
+    use_theme()
+    n_rows = -(-n_panels // n_columns)
+    figure, axes = plt.subplots(
+        n_rows, n_columns, figsize=(FULL_WIDTH, row_height * n_rows + 0.55), squeeze=False, **kwargs
+    )
+    flat = list(axes.flat)
+    for unused in flat[n_panels:]:
+        unused.remove()
+    return figure, flat[:n_panels]
+
+
+def dodge(n_params: Iterable[float], method: str, spread: float = 1.0) -> np.ndarray:
+    """Shift sizes a little by method, so that error bars at one size stand side by side; ``spread`` widens the gaps."""
+    position = METHODS.index(method) - (len(METHODS) - 1) / 2
+    return np.asarray(list(n_params), dtype=float) * 10 ** (_DODGE * spread * position)
+
+
+def draw_methods(
+    axes: Axes, table: pd.DataFrame, *, line: bool = True, hollow: bool = False, spread: float = 1.0
+) -> None:
+    """Draw measured points with their intervals, method by method.
+
+    ``table`` has ``method, n_params_base, value, lower, upper``; ``line`` joins a method's points; ``hollow`` marks
+    them as held out; ``spread`` is that of `dodge`.
+    """
+    for method, rows in table.groupby("method", sort=False):
+        style = METHOD_STYLES[method]
+        rows = rows.sort_values("n_params_base")
+        x, y = dodge(rows["n_params_base"], method, spread), rows["value"].to_numpy(dtype=float)
+        error = np.vstack([y - rows["lower"].to_numpy(dtype=float), rows["upper"].to_numpy(dtype=float) - y])
+        axes.errorbar(
+            x,
+            y,
+            yerr=np.where(np.isnan(error), 0, np.maximum(error, 0)),
+            fmt=style.marker,
+            color=style.colour,
+            markerfacecolor="white" if hollow else style.colour,
+            markeredgecolor=style.colour if hollow else "white",
+            markeredgewidth=0.8 if hollow else 0.3,
+            elinewidth=0.7,
+            zorder=3,
+        )
+        if line:
+            axes.plot(x, y, color=style.colour, linewidth=0.7, alpha=0.55, zorder=2)
+
+
+def size_axis(
+    axes: Axes, sizes: Iterable[int], *, label: bool = True, margin: float = 1.35, label_width: float = 0.165
+) -> None:
+    """Make the horizontal axis a log axis of base size with a tick at each measured size.
+
+    Parameters
+    ----------
+    axes : Axes
+    sizes : iterable of int
+    label : bool
+        Name the axis.
+    margin : float
+        Factor by which the axis goes beyond the smallest and the largest size.
+    label_width : float
+        What a label needs, as a share of the axis; of ticks closer together, the largest is labelled.
+    """
+    ticks = sorted({int(size) for size in sizes})
+    lower, upper = ticks[0] / margin, ticks[-1] * margin
+    names: list[str] = []
+    last = np.inf
+    for tick in reversed(ticks):
+        has_room = np.log10(last / tick) >= label_width * np.log10(upper / lower)
+        names.append(size_label(tick) if has_room else "")
+        last = tick if has_room else last
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, names[::-1])
+    axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+    axes.set_xlim(lower, upper)
+    if label:
+        axes.set_xlabel("base model parameters")
+
+
+def size_label(n_params: float) -> str:
+    """Return a size for people: ``1.1B``, ``350M``."""
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        # What rounds up to a whole unit is said in that unit: 999,999,999 is 1.0B and not 1000.0M.
+        if n_params >= 0.99995 * unit:
+            return f"{n_params / unit:.0f}{name}" if n_params % unit == 0 else f"{n_params / unit:.1f}{name}"
+    return f"{n_params:.0f}"
+
+
+def start_at_zero(panels: Iterable[Axes]) -> None:
+    """Start vertical axes at zero, or below where something drawn is negative; for panels that are all drawn."""
+    for panel in panels:
+        lower, upper = panel.get_ylim()
+        shared = panel.get_shared_y_axes().get_siblings(panel)
+        panel.set_ylim(lower if min(other.dataLim.y0 for other in shared) < 0 else 0, upper)
+
+
+def interval_handle(level: float, kinds: Iterable[str]) -> Line2D:
+    """Return the legend entry that names error bars: their level, and how they were made.
+
+    Parameters
+    ----------
+    level : float
+        Coverage.
+    kinds : iterable of str
+        Column ``interval`` of `scores.score_intervals`, for what is drawn.
+    """
+    known = {kind for kind in kinds if kind != "none"}
+    ways = ["bootstrap over problems"] if any(kind.startswith("bootstrap") for kind in known) else []
+    ways += ["normal"] if any("normal" in kind for kind in known) else []
+    label = f"{100 * level:g} % interval ({' or '.join(ways)})"
+    return Line2D([], [], color=GREY, marker="|", markersize=7, linestyle="", label=label)
+
+
+def method_legend(figure: Figure, methods: Iterable[str], extra: Sequence[Line2D] = ()) -> None:
+    """Name the methods shown below all panels, in the one order of methods, and everything else above them."""
+    shown = [method for method in METHODS if method in set(methods)]
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=METHOD_STYLES[m].colour,
+            marker=METHOD_STYLES[m].marker,
+            linestyle="",
+            label=METHOD_STYLES[m].label,
+        )
+        for m in shown
+    ]
+    looks = {"frameon": False, "handletextpad": 0.3, "columnspacing": 1.2}
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), **looks)
+    if extra:
+        columns = len(extra) if len(extra) <= 4 else 3
+        figure.legend(handles=list(extra), loc="outside upper center", ncols=columns, **looks)
+
+
+# So few are named rather than what is missing, which is the longer list.
+_FEW_MODELS = 2
+
+
+def describe_models(shown: Iterable[tuple[str, str]], suite: Iterable[tuple[str, str]]) -> str:
+    """Say which models of a suite are shown: ``21 of 28 models (not 16b)``, ``1 of 28 models (only 16b FFT)``.
+
+    Parameters
+    ----------
+    shown, suite : iterable of (size, method)
+        What is drawn, and everything there could be, with sizes in increasing order.
+    """
+    suite = list(dict.fromkeys(suite))
+    present = set(shown)
+    missing = [model for model in suite if model not in present]
+    text = f"{len(suite) - len(missing)} of {len(suite)} models"
+    if not missing:
+        return text
+    kept = [model for model in suite if model in present]
+    if 0 < len(kept) <= _FEW_MODELS < len(missing):
+        return f"{text} (only {', '.join(f'{size} {METHOD_STYLES[method].label}' for size, method in kept)})"
+    parts = []
+    for size in dict.fromkeys(size for size, _ in suite):
+        here = [method for s, method in suite if s == size]
+        gone = [method for s, method in missing if s == size]
+        if len(gone) == len(here):
+            parts.append(size)
+        elif len(gone) > len(here) / 2:
+            kept = " ".join(METHOD_STYLES[m].label for m in here if m not in gone)
+            parts.append(f"{size} but {kept}")
+        elif gone:
+            parts.append(f"{size} {' '.join(METHOD_STYLES[m].label for m in gone)}")
+    return f"{text} (not {', '.join(parts)})"
+
+
+def note(axes: Axes, text: str, width: int = 46, reserve: int = 1) -> None:
+    """Write small grey lines between a panel's title and its frame.
+
+    Lines are wrapped to ``width`` characters; room for at least ``reserve`` lines keeps the titles of a row level.
+    """
+    lines = [part for line in text.split("\n") for part in textwrap.wrap(line, width)]
+    axes.set_title(axes.get_title(loc="left"), loc="left", pad=4 + 7 * max(len(lines), reserve))
+    written = axes.annotate(
+        "\n".join(lines), (0, 1), (0, 2), xycoords="axes fraction", textcoords="offset points", fontsize=5.8, color=GREY
+    )
+    # The title already holds the room; counted again, long lines would squeeze the panels.
+    written.set_in_layout(False)

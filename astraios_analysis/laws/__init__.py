@@ -1,0 +1,1 @@
+"""Functional forms and their certified fit to points."""

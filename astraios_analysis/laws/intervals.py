@@ -1,0 +1,306 @@
+"""What the data say about each parameter: profile likelihood, intervals, and a fit's certificate.
+
+The profile of a parameter is the objective minimised over all others with that one held. Twice its rise over the
+minimum, in units of the noise, is compared with the square of a t quantile. Where it never rises that far on one side,
+the data do not bound the parameter there, and it is not identified, whatever number the minimum has.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from astraios_analysis.laws.bootstraps import Refits
+from astraios_analysis.laws.fit import LawFit, noise_level
+from astraios_analysis.laws.objectives import FitError, losses
+from astraios_analysis.laws.residuals import LawResiduals, from_coordinates, to_coordinates
+from astraios_analysis.laws.solver import minimise
+
+# Multiples of the delta method's half width at which a profile is first looked at, on both sides.
+_OFFSETS = np.array([0.25, 0.5, 0.8, 1.2, 2.0, 4.0, 8.0])
+# In log coordinates a step of e^4 says enough; standard errors beyond it come from a flat direction.
+_LARGEST_ERROR = 1.5
+_REFINEMENTS = 6
+# Square of the relative error that counts as exact.
+_ROUNDING = 1e-20
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval of a parameter.
+
+    Attributes
+    ----------
+    name : str
+    value, lower, upper : float
+        An end at the parameter's bound means that the data do not bound it on that side.
+    level : float
+    method : {"profile", "bootstrap", "delta"}
+    is_identified : bool
+        Whether both ends lie strictly within the parameter's bounds, by profile likelihood.
+    """
+
+    name: str
+    value: float
+    lower: float
+    upper: float
+    level: float
+    method: Literal["profile", "bootstrap", "delta"]
+    is_identified: bool
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What speaks for and against a fit.
+
+    Attributes
+    ----------
+    gradient_norm, condition_number : float
+        As in `LawFit`.
+    dof, n_starts, n_agreeing : int
+        As in `LawFit`.
+    identified : mapping of str to bool
+        For each fitted parameter, whether its profile interval is bounded within its bounds.
+    level : float
+        Of those intervals.
+    is_lowest : bool
+        Whether no profile went below the fit's objective; otherwise the fit is a local minimum only.
+    """
+
+    gradient_norm: float
+    condition_number: float
+    dof: int
+    n_starts: int
+    n_agreeing: int
+    identified: Mapping[str, bool]
+    level: float
+    is_lowest: bool
+
+    def warnings(self) -> list[str]:
+        """Return, in words, what a reader must know before using the parameters."""
+        found = [
+            f"not identifiable: {name} (its {100 * self.level:g} % profile interval reaches its bound)"
+            for name, is_identified in self.identified.items()
+            if not is_identified
+        ]
+        if not self.is_lowest:
+            found.append("a profile found a lower objective: this is a local minimum; ask for more starts")
+        return found
+
+
+def profile(fit: LawFit, name: str, values: np.ndarray) -> np.ndarray:
+    """Return the objective minimised over all other parameters with one held at each of ``values``, shape (m,).
+
+    For Huber's loss with estimated scale the scale stays at its estimate, and the objective is that of ``delta sigma``.
+    """
+    values = np.asarray(values, dtype=float)
+    raw, phi, covariance = _raw_problem(fit)
+    position = fit.law.index(name)
+    if position not in raw.free:
+        raise FitError(f"{name} was held in this fit; there is nothing to profile")
+    place = int(np.flatnonzero(raw.free == position)[0])
+    return _minimise_held(fit, raw, place, _one_coordinate(fit.law, position, values), phi, covariance)[0]
+
+
+def _one_coordinate(law, position, values):
+    theta = np.repeat([[1.0 if np.isinf(p.upper) else 0.5 for p in law.parameters]], len(values), axis=0)
+    theta[:, position] = values
+    return to_coordinates(law, theta)[:, position]
+
+
+def _raw_problem(fit: LawFit) -> tuple[LawResiduals, np.ndarray, np.ndarray]:
+    """Return the problem for inputs in their own units, its coordinates at the fit, and their covariance.
+
+    On scaled inputs an amplitude mixes with its exponent, and a profile is of the parameter as published.
+    """
+    problem = fit.problem
+    raw_x = problem.x * (problem.scale if problem.x.ndim > 1 else problem.scale[0])
+    raw = replace(problem, x=raw_x, scale=np.ones_like(problem.scale))
+    free, step = problem.free, 1e-6
+    steps = step * np.eye(len(fit.phi))
+    up, down = (to_coordinates(fit.law, problem.raw_theta(fit.phi + s))[:, free] for s in (steps, -steps))
+    turn = (up - down).T / (2 * step)
+    return raw, to_coordinates(fit.law, fit.theta)[free], turn @ fit.phi_covariance @ turn.T
+
+
+def _minimise_held(fit, raw, place, held, phi, covariance, start=None):
+    """Return objectives and other coordinates with coordinate ``place`` held at each of ``held``."""
+    others = np.arange(len(phi)) != place
+    position = int(raw.free[place])
+    coordinates = np.zeros((len(held), len(fit.law.parameters)))
+    coordinates[:, position] = held
+    values = from_coordinates(fit.law, coordinates)[0][:, position]
+    problem = replace(raw, held={**raw.held, position: values})
+    if start is None:
+        variance = covariance[place, place]
+        # A parameter that has gone to its bound has no curvature left to say how the others follow it.
+        along = covariance[others, place] / variance if variance > 1e-12 else np.zeros(others.sum())
+        start = phi[others] + np.clip((held - phi[place])[:, None] * along, -8, 8)
+    if not others.any():
+        residual = problem.evaluate(np.zeros((len(held), 0)))[0]
+        return np.array([_value(fit, row) for row in residual]), start
+    solution = minimise(problem, start, fit.weights, fit.objective.delta * fit.sigma, damping=0.1)
+    return solution.objective, solution.phi
+
+
+def _value(fit, residual):
+    return float(np.sum(fit.weights * losses(residual, fit.objective.delta * fit.sigma)))
+
+
+def _noise_unit(fit: LawFit) -> float:
+    """Return the unit of twice the objective's rise: ``sigma^2``, or ``mean psi^2 / mean psi'`` for Huber's loss.
+
+    Never below what rounding makes of an exact fit, so that data without noise do not seem to identify everything.
+    """
+    size = 1.0 if fit.objective.residual == "log" else float(np.mean(fit.problem.target**2))
+    return max(_estimated_unit(fit), _ROUNDING * size)
+
+
+def _estimated_unit(fit: LawFit) -> float:
+    used, threshold = fit.weights > 0, fit.objective.delta * fit.sigma
+    noise, _ = noise_level(fit.residuals[used], fit.weights[used], fit.dof, threshold)
+    if not fit.objective.is_robust:
+        return noise
+    psi_square = float(np.mean(np.minimum(np.abs(fit.residuals[used]), threshold) ** 2)) * fit.n_obs / fit.dof
+    return float(np.sqrt(noise * psi_square))
+
+
+def profile_intervals(fit: LawFit, level: float = 0.95, names: Sequence[str] | None = None) -> dict[str, Interval]:
+    """Return profile-likelihood intervals of the fitted parameters, by name.
+
+    Parameters
+    ----------
+    fit : LawFit
+    level : float
+    names : sequence of str, optional
+        Parameters wanted; all fitted ones by default.
+    """
+    return _profile_all(fit, level, names)[0]
+
+
+def certify(fit: LawFit, level: float = 0.95) -> tuple[Certificate, dict[str, Interval]]:
+    """Return a fit's certificate and the profile intervals that it rests on."""
+    intervals, is_lowest = _profile_all(fit, level, None)
+    identified = {name: interval.is_identified for name, interval in intervals.items()}
+    certificate = Certificate(
+        fit.gradient_norm,
+        fit.condition_number,
+        fit.dof,
+        fit.n_starts,
+        fit.n_agreeing,
+        identified,
+        level,
+        is_lowest,
+    )
+    return certificate, intervals
+
+
+def _profile_all(fit, level, names):
+    if not 0 < level < 1:
+        raise FitError(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
+    raw, phi, covariance = _raw_problem(fit)
+    limit, unit = float(stats.t.ppf((1 + level) / 2, fit.dof)), _noise_unit(fit)
+    base = _value(fit, fit.residuals)
+    found, is_lowest = {}, True
+    for place, position in enumerate(raw.free):
+        parameter = fit.law.parameters[position]
+        if names is not None and parameter.name not in names:
+            continue
+        search = _Search(fit, raw, place, phi, covariance, base, unit, limit)
+        lower, upper = search.end(-1), search.end(1)
+        is_lowest &= search.lowest >= base - 1e-6 * abs(base) - 1e-20
+        coordinates = np.zeros((2, len(fit.law.parameters)))
+        coordinates[:, position] = [np.nan_to_num(end, nan=0.0) for end in (lower, upper)]
+        ends = from_coordinates(fit.law, coordinates)[0][:, position]
+        ends = (
+            parameter.lower if np.isnan(lower) else float(ends[0]),
+            parameter.upper if np.isnan(upper) else float(ends[1]),
+        )
+        bounded = not (np.isnan(lower) or np.isnan(upper))
+        found[parameter.name] = Interval(parameter.name, float(fit.theta[position]), *ends, level, "profile", bounded)
+    return found, is_lowest
+
+
+class _Search:
+    """The profile of one parameter: where its signed root of the deviance passes the limit."""
+
+    def __init__(self, fit, raw, place, phi, covariance, base, unit, limit):
+        self.context = (fit, raw, place)
+        self.phi, self.covariance = phi, covariance
+        parameter = fit.law.parameters[int(raw.free[place])]
+        centre = phi[place]
+        if parameter.name == "E":
+            # A floor that has gone to zero is as good as one of a ten-thousandth of the outcome.
+            outcome = np.exp(raw.target) if raw.residual == "log" else np.abs(raw.target)
+            centre = max(centre, np.log(1e-4 * float(outcome.mean()) + 1e-300))
+        self.centre, self.base, self.unit, self.limit = centre, base, unit, limit
+        error = float(np.sqrt(max(covariance[place, place], 0.0)))
+        if np.isfinite(parameter.lower):
+            error = min(max(error, 1e-6), _LARGEST_ERROR) if centre == phi[place] else _LARGEST_ERROR
+        else:
+            error = max(error, 1e-6 * max(1.0, abs(self.centre)))
+        reach = error * limit * _OFFSETS
+        self.points = np.concatenate([self.centre - reach[::-1], self.centre + reach])
+        self.lowest = base
+        self.roots, self.paths = self._roots(self.points)
+
+    def _roots(self, points, start=None):
+        objective, path = _minimise_held(*self.context, points, self.phi, self.covariance, start)
+        self.lowest = min(self.lowest, float(np.min(objective)))
+        return np.sqrt(np.maximum(2 * (objective - self.base) / self.unit, 0.0)), path
+
+    def end(self, side: int) -> float:
+        """Return the coordinate of one end, NaN where the profile stays below the limit."""
+        chosen = (
+            np.flatnonzero(self.points < self.centre)[::-1] if side < 0 else np.flatnonzero(self.points > self.centre)
+        )
+        beyond = np.flatnonzero((self.roots[chosen] >= self.limit) & np.isfinite(self.roots[chosen]))
+        if not len(beyond):
+            return np.nan
+        outer = chosen[beyond[0]]
+        inner = chosen[beyond[0] - 1] if beyond[0] else None
+        a, fa = (self.points[inner], self.roots[inner]) if inner is not None else (self.centre, 0.0)
+        b, fb, path = self.points[outer], self.roots[outer], self.paths[outer]
+        for _ in range(_REFINEMENTS):
+            if fb - fa < 1e-12 or abs(fb - self.limit) < 1e-7 or abs(self.limit - fa) < 1e-7:
+                break
+            # The signed root of the deviance is close to a straight line, so that interpolating it converges fast.
+            middle = a + (b - a) * np.clip((self.limit - fa) / (fb - fa), 0.02, 0.98)
+            root, paths = self._roots(np.array([middle]), path[None])
+            if root[0] >= self.limit:
+                b, fb, path = middle, root[0], paths[0]
+            else:
+                a, fa = middle, root[0]
+        return b if abs(fb - self.limit) <= abs(fa - self.limit) else a
+
+
+def delta_intervals(fit: LawFit, level: float = 0.95) -> dict[str, Interval]:
+    """Return intervals by the delta method in unbounded coordinates: a check on the others, and no more.
+
+    ``is_identified`` says here only that the standard error is finite and the interval within the bounds.
+    """
+    raw, phi, covariance = _raw_problem(fit)
+    half = stats.t.ppf((1 + level) / 2, fit.dof) * np.sqrt(np.diag(covariance))
+    ends = np.zeros((2, len(fit.law.parameters)))
+    ends[:, raw.free] = phi - half, phi + half
+    ends = from_coordinates(fit.law, ends)[0]
+    return {
+        fit.law.names[j]: Interval(
+            fit.law.names[j], float(fit.theta[j]), float(ends[0, j]), float(ends[1, j]), level, "delta",
+            bool(np.all(np.isfinite(ends[:, j])))
+        )
+        for j in raw.free
+    }  # fmt: skip
+
+
+def bootstrap_intervals(
+    fit: LawFit, refits: Refits, level: float, identified: Mapping[str, bool]
+) -> dict[str, Interval]:
+    """Return percentile intervals of refits, with what a certificate says of each parameter."""
+    ends = refits.interval(level)
+    return {
+        name: Interval(name, fit.params[name], *map(float, ends[fit.law.index(name)]), level, "bootstrap", known)
+        for name, known in identified.items()
+    }

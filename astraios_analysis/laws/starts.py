@@ -1,0 +1,166 @@
+"""Global starts by variable projection: search the non-linear parameters, solve for the linear ones.
+
+Golub and Pereyra (1973). A law that is linear in its amplitudes and floor needs a search over its exponents only, and
+each point of the search costs one small least-squares problem with non-negative coefficients.
+"""
+
+from itertools import combinations, product
+
+import numpy as np
+from scipy.optimize import nnls
+
+from astraios_analysis.laws.forms import Law
+from astraios_analysis.laws.residuals import LawResiduals, to_coordinates
+
+# Of a parameter that least squares puts at its bound of zero: a start inside, this share of the outcome's size.
+_INSIDE = 1e-3
+# With more columns than this there are too many sets of them.
+_MAX_SETS_OF = 4
+
+
+def search_grid(residuals: LawResiduals) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return all combinations of the non-linear parameters searched, shape (g, k), and the grid's shape.
+
+    Linear parameters are 1 in it; held ones have their value.
+    """
+    law = residuals.law
+    first = residuals.x if residuals.x.ndim == 1 else residuals.x[..., 0]
+    low, high = np.log(first.min()), np.log(first.max())
+    axes = []
+    for j, parameter in enumerate(law.parameters):
+        if j in residuals.held:
+            axes.append(np.array([residuals.held[j]], dtype=float))
+        elif parameter.name in law.linear:
+            axes.append(np.ones(1))
+        else:
+            values = np.array(parameter.search, dtype=float)
+            axes.append(np.exp(low + values * (high - low)) if parameter.search_in == "input" else values)
+    return np.array(list(product(*axes))), tuple(len(axis) for axis in axes)
+
+
+def find_starts(residuals: LawResiduals, weights: np.ndarray, n_starts: int) -> np.ndarray:
+    """Return the most promising starts of one problem in unbounded coordinates, best first, shape (s, q).
+
+    Local minima of the search come before other good points.
+
+    Parameters
+    ----------
+    residuals : LawResiduals
+        Of one data set.
+    weights : ndarray, shape (n,)
+    n_starts : int
+    """
+    law = residuals.law
+    theta, shape = search_grid(residuals)
+    linear = [law.index(name) for name in law.linear if law.index(name) not in residuals.held]
+    outcome = np.exp(residuals.target) if residuals.residual == "log" else residuals.target
+    # To first order a log residual is the relative one, in which the linear parameters stay linear.
+    row_weights = weights / (outcome**2 if residuals.residual == "log" else 1.0)
+    with np.errstate(all="ignore"):
+        if linear:
+            theta, squares = _solve_linear(law, residuals, theta, linear, outcome, row_weights)
+        else:
+            squares = np.sum(row_weights * (law.function(residuals.x, theta) - outcome) ** 2, axis=-1)
+    squares = np.where(np.isfinite(squares), squares, np.inf)
+    chosen = _promising(squares.reshape(shape), n_starts)
+    return to_coordinates(law, _inside(law, theta[chosen], linear, outcome))[:, residuals.free]
+
+
+def _solve_linear(law: Law, residuals, theta, linear, outcome, weights):
+    """Solve for the linear parameters at each point of the search, shape (g, k), and return the squares left."""
+    columns = np.swapaxes(law.gradient(residuals.x, theta), -1, -2)
+    basis = columns[:, linear, :]
+    rest = np.broadcast_to(outcome, (len(theta), len(outcome)))
+    for j in residuals.held:
+        if law.names[j] in law.linear:
+            rest = rest - theta[:, j, None] * columns[:, j, :]
+    weighted = basis * weights
+    matrix = np.matmul(weighted, np.swapaxes(basis, 1, 2))
+    right = np.matmul(weighted, rest[:, :, None])[:, :, 0]
+    total = np.sum(weights * rest**2, axis=-1)
+    theta = theta.copy()
+    theta[:, linear], gained = non_negative_least_squares(matrix, right)
+    return theta, total - gained
+
+
+def non_negative_least_squares(matrix: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Solve small non-negative least squares exactly, many at once, from their normal equations.
+
+    The best of all sets of positive coefficients, at most 2^m - 1 of them.
+
+    Parameters
+    ----------
+    matrix, right : ndarray, shape (g, m, m) and (g, m)
+        ``X' W X`` and ``X' W y``.
+
+    Returns
+    -------
+    coefficients : ndarray, shape (g, m)
+    gained : ndarray, shape (g,)
+        By how much the squares are less than ``y' W y``.
+    """
+    n_columns = right.shape[1]
+    coefficients, gained = np.zeros(right.shape), np.full(len(right), -np.inf)
+    rows = np.arange(len(right))
+    if n_columns > _MAX_SETS_OF:
+        return _solve_one_by_one(matrix, right)
+    for size in range(n_columns, 0, -1):
+        for members in map(list, combinations(range(n_columns), size)):
+            inner = matrix[np.ix_(rows, members, members)]
+            # Collinear columns, as of a tiny exponent, stay solvable.
+            inner += (1e-13 * np.einsum("gii->gi", inner) + 1e-300)[:, :, None] * np.eye(size)
+            target = right[np.ix_(rows, members)]
+            solved = np.linalg.solve(inner, target[:, :, None])[:, :, 0]
+            gain = np.sum(solved * target, axis=1)
+            better = (gain > gained[rows]) & np.all(solved >= 0, axis=1)
+            chosen = rows[better]
+            gained[chosen], coefficients[chosen] = gain[better], 0.0
+            coefficients[np.ix_(chosen, members)] = solved[better]
+        if size == n_columns:
+            # Where all coefficients are positive no smaller set can fit better.
+            rows = rows[~np.isfinite(gained)]
+            if not len(rows):
+                break
+    return coefficients, gained
+
+
+def _solve_one_by_one(matrix: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Solve non-negative least squares with many columns by the active-set method of Lawson and Hanson (1974)."""
+    coefficients = np.zeros(right.shape)
+    for row, (square, target) in enumerate(zip(matrix, right, strict=True)):
+        if np.all(np.isfinite(square)) and np.all(np.isfinite(target)):
+            values, axes = np.linalg.eigh(square)
+            values = np.sqrt(np.maximum(values, 1e-14 * values[-1] + 1e-300))
+            coefficients[row] = nnls((axes * values).T, (axes.T @ target) / values)[0]
+    gained = 2 * np.sum(coefficients * right, axis=1)
+    return coefficients, gained - np.einsum("gk,gkl,gl->g", coefficients, matrix, coefficients)
+
+
+def _promising(squares: np.ndarray, n_starts: int) -> np.ndarray:
+    """Return flat positions of local minima, best first, filled up with the best other points."""
+    is_minimum = np.isfinite(squares)
+    for axis in range(squares.ndim):
+        padded = np.pad(squares, [(1, 1) if a == axis else (0, 0) for a in range(squares.ndim)], constant_values=np.inf)
+        before = np.take(padded, range(squares.shape[axis]), axis=axis)
+        after = np.take(padded, range(2, squares.shape[axis] + 2), axis=axis)
+        is_minimum &= (squares <= before) & (squares <= after)
+    flat, minima = squares.ravel(), np.flatnonzero(is_minimum.ravel())
+    minima = minima[np.argsort(flat[minima], kind="stable")][:n_starts]
+    if len(minima) < n_starts:
+        others = np.setdiff1d(np.argsort(flat, kind="stable")[: 2 * n_starts], minima, assume_unique=True)
+        minima = np.concatenate([minima, others[np.argsort(flat[others], kind="stable")][: n_starts - len(minima)]])
+    return minima
+
+
+def _inside(law: Law, theta: np.ndarray, linear: list[int], outcome: np.ndarray) -> np.ndarray:
+    """Move linear parameters strictly inside their bounds."""
+    theta = theta.copy()
+    size = float(np.mean(np.abs(outcome))) or 1.0
+    for j in linear:
+        parameter = law.parameters[j]
+        low = parameter.lower + _INSIDE * size if np.isfinite(parameter.lower) else -np.inf
+        high = (
+            parameter.upper - _INSIDE * (parameter.upper - parameter.lower) if np.isfinite(parameter.upper) else np.inf
+        )
+        theta[:, j] = np.clip(theta[:, j], min(low, high), high)
+    return theta

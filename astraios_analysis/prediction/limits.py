@@ -1,0 +1,187 @@
+"""Predict scores at sizes nobody has measured, say how sure that is, and refuse what the data cannot support."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from astraios_analysis.prediction.fits import Fit
+from astraios_analysis.records.registry import DATASETS
+
+# Beyond ten times the largest fitted size the released grid (a factor of 13.6 in all) says next to nothing.
+MAX_REACH = 10.0
+# A back-test holds out the largest size; two sizes that are left give a line, and no interval to check.
+MIN_SIZES_TO_PREDICT = 4
+LEVELS = (0.5, 0.8, 0.95)
+Kind = Literal["mean", "observation"]
+KINDS: tuple[Kind, ...] = ("observation", "mean")
+
+_MULTIPLIERS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+
+
+class PredictionError(ValueError):
+    """A prediction that the data cannot support; the message gives the reason and the next step."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One predicted value with one interval.
+
+    Attributes
+    ----------
+    x : float
+        Size: parameters of the base model.
+    y : float
+        Predicted score.
+    lower, upper : float
+        Interval of coverage ``level``.
+    level : float
+    kind : {"mean", "observation"}
+        ``mean``: where the fitted line is. ``observation``: where a new run at a new size falls, on the same problems.
+    reach : float
+        How many times the size lies beyond the fitted range (above its largest or below its smallest size); 1 inside.
+    """
+
+    x: float
+    y: float
+    lower: float
+    upper: float
+    level: float
+    kind: Kind
+    reach: float
+
+
+def parse_size(text: str, known: dict[str, int] | None = None) -> float:
+    """Return the number of parameters that a size names.
+
+    Parameters
+    ----------
+    text : str
+        The label of a measured size (its exact count), a number with a unit (``34b``, ``350m``) or a plain number.
+    known : dict of str to int, optional
+        Labels of measured sizes and their base parameters.
+
+    Raises
+    ------
+    PredictionError
+        If the text is neither.
+    """
+    label = text.strip().lower()
+    for name, n_params in (known or {}).items():
+        if name.lower() == label:
+            return float(n_params)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\+?\d+)?)([kmbt]?)", label)
+    n_params = float(match[1]) * _MULTIPLIERS[match[2]] if match else 0.0
+    if not 0 < n_params < float("inf"):
+        labels = f" ({', '.join(known)})" if known else ""
+        raise PredictionError(
+            f"size {text!r} is not understood; give a measured size{labels}, a number with a unit such as 34b or 350m, "
+            "or a number of parameters such as 3.4e10"
+        )
+    return n_params
+
+
+def reach(n_params: float, x_range: tuple[float, float]) -> float:
+    """Return how many times a size lies beyond the fitted range; 1 inside it."""
+    smallest, largest = x_range
+    return float(max(n_params / largest, smallest / n_params, 1.0))
+
+
+def predict(
+    fit: Fit,
+    n_params: np.ndarray,
+    group: str,
+    *,
+    level: float = 0.95,
+    kind: Kind = "observation",
+) -> list[Prediction]:
+    """Predict a method's score at sizes.
+
+    Parameters
+    ----------
+    fit : Fit
+    n_params : ndarray, shape (n,)
+        Base parameters.
+    group : str
+        Method.
+    level : float
+        Coverage of the interval, in (0, 1).
+    kind : {"mean", "observation"}
+
+    Returns
+    -------
+    list of Prediction, length n
+        Intervals are symmetric on the law's link scale, with t quantiles (`Fit.half_width`).
+    """
+    x = np.atleast_1d(np.asarray(n_params, dtype=float))
+    design = fit.design(x, group)
+    centre = design @ fit.theta
+    half = fit.half_width(design, level, observation=kind == "observation")
+    values, lower, upper = (fit.law.unlink(z) for z in (centre, centre - half, centre + half))
+    return [
+        Prediction(float(n), float(y), float(low), float(high), level, kind, reach(n, fit.x_range))
+        for n, y, low, high in zip(x, values, lower, upper, strict=True)
+    ]
+
+
+def require_predictable(frame: pd.DataFrame, dataset: str) -> None:
+    """Refuse data sets whose scores a law of size cannot be fitted to.
+
+    Raises
+    ------
+    PredictionError
+        If the data set is unknown, has no primary score or too few sizes.
+    """
+    if dataset not in DATASETS:
+        raise PredictionError(f"unknown data set {dataset!r}; choose from {', '.join(predictable_datasets(frame))}")
+    if DATASETS[dataset].primary_metric is None:
+        raise PredictionError(
+            f"{dataset} has no score to predict (parse rates are not security scores); "
+            f"choose from {', '.join(predictable_datasets(frame))}"
+        )
+    own = frame[(frame["dataset"] == dataset) & ~frame["held_out"].astype(bool)]
+    sizes = own.drop_duplicates("n_params_base").sort_values("n_params_base")["size"].tolist()
+    if len(sizes) < 3:
+        shown = f"only {', '.join(sizes)}" if sizes else "nothing"
+        raise PredictionError(
+            f"{dataset}: {shown} measured; a line and its error need at least 3 sizes. Measure another size, or choose "
+            f"from {', '.join(predictable_datasets(frame))}"
+        )
+
+
+def predictable_datasets(frame: pd.DataFrame) -> list[str]:
+    """Return the data sets with primary scores at three or more sizes, in the order of `DATASETS`."""
+    measured = frame[~frame["held_out"].astype(bool)].groupby("dataset")["n_params_base"].nunique()
+    return [name for name, d in DATASETS.items() if d.primary_metric and measured.get(name, 0) >= 3]
+
+
+def require_sizes(n_sizes: int) -> None:
+    """Refuse what is measured at fewer sizes than a back-test of a prediction needs: `MIN_SIZES_TO_PREDICT`.
+
+    Raises
+    ------
+    PredictionError
+    """
+    if n_sizes < MIN_SIZES_TO_PREDICT:
+        raise PredictionError(
+            f"measured at {n_sizes} sizes; a back-test holds out the largest, and {n_sizes - 1} leave no interval to "
+            "check, so the prediction's intervals would rest on nothing. Measure a fourth size"
+        )
+
+
+def require_reach(n_params: float, x_range: tuple[float, float], *, force: bool) -> None:
+    """Refuse sizes further than `MAX_REACH` beyond the fitted range, unless forced.
+
+    Raises
+    ------
+    PredictionError
+    """
+    beyond = reach(n_params, x_range)
+    if beyond > MAX_REACH and not force:
+        raise PredictionError(
+            f"{n_params:.4g} parameters lie {beyond:.1f} times beyond the fitted range "
+            f"({x_range[0]:.4g} to {x_range[1]:.4g}); the limit is {MAX_REACH:g} times. "
+            "Add runs nearer to that size, or insist with --force"
+        )

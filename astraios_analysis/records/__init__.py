@@ -1,0 +1,1 @@
+"""Finished runs: what one holds, where it lies, and all of them as one tidy table."""

@@ -1,0 +1,259 @@
+"""Records on disk: save whole or not at all, load with errors that name file, field, value and remedy, check many."""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from astraios_analysis.records.schema import METHODS, SCHEMA_VERSION, RunRecord
+
+
+@dataclass(frozen=True)
+class FileProblem:
+    """What is wrong with one field of one file, and what to do about it."""
+
+    path: Path
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.field}: {self.message}" if self.field else f"{self.path}: {self.message}"
+
+
+class RecordError(ValueError):
+    """A record that cannot be read, written or trusted; the message names file, field, value and remedy."""
+
+    def __init__(self, problems: list[FileProblem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+_READABLE = "check the path and its permissions"
+
+
+def _fail(path: Path, message: str, field: str = "") -> RecordError:
+    return RecordError([FileProblem(path, field, message)])
+
+
+def save(record: RunRecord, folder: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a record to ``folder/<run_id>.json``, whole or not at all.
+
+    The file is written beside its final place and moved there in one step: a file that exists is a run that finished.
+
+    Parameters
+    ----------
+    record : RunRecord
+        The finished run.
+    folder : str or Path
+        Made if it does not exist.
+    overwrite : bool
+        Replace a record with the same ``run_id``.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    RecordError
+        If a record is already there, or the file cannot be written (permissions, full disk).
+    """
+    path = Path(folder) / f"{record.run_id}.json"
+    fields = record.model_dump(mode="json", exclude_none=True)
+    try:
+        if path.exists() and not overwrite:
+            raise _fail(path, "a record of this run_id is already there; pass overwrite=True to replace it")
+        _write_whole(path, _one_line_lists(json.dumps(fields, indent=1, ensure_ascii=False)) + "\n")
+    except OSError as error:
+        raise _fail(path, f"cannot write the record ({error.strerror}); free space or choose another folder") from error
+    return path
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file beside its final place and move it there; whatever stops that, nothing is left behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = {"prefix": ".", "suffix": ".part"}
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False, **names) as file:
+        temporary = Path(file.name)
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _one_line_lists(text: str) -> str:
+    """Put lists of plain numbers on one line: per-problem counts stay readable and diffs short."""
+    return re.sub(r"\[\n\s+([-+.\deE,\s]+?)\n\s*\]", lambda match: "[" + " ".join(match[1].split()) + "]", text)
+
+
+class _RepeatedKey(Exception):
+    """A JSON object names one key twice, so one of two values would be lost in silence."""
+
+
+def _distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise _RepeatedKey(key)
+    return dict(pairs)
+
+
+def load(path: str | Path) -> RunRecord:
+    """Read one record.
+
+    Raises
+    ------
+    RecordError
+        Naming the file, every wrong field, its value and what is allowed.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _fail(path, f"is not UTF-8 text (byte {error.start}); a record is a JSON file") from error
+    except OSError as error:
+        raise _fail(path, f"cannot be read ({error.strerror}); {_READABLE}") from error
+    except ValueError as error:
+        raise _fail(path, f"cannot be read ({error}); {_READABLE}") from error
+    try:
+        json.loads(text, object_pairs_hook=_distinct_keys)
+    except _RepeatedKey as error:
+        raise _fail(path, "stands twice in one object; keep one of the two values", str(error)) from error
+    except json.JSONDecodeError as error:
+        hint = "the file is empty" if not text.strip() else f"line {error.lineno}, column {error.colno}: {error.msg}"
+        raise _fail(
+            path, f"is not valid JSON ({hint}); it may be cut off: restore it or run that cell again"
+        ) from error
+    except RecursionError as error:
+        raise _fail(path, "is nested too deeply to be a record") from error
+    except ValueError as error:
+        raise _fail(path, f"holds a number that is too long to read ({error}); correct it") from error
+    try:
+        return RunRecord.model_validate_json(text)
+    except ValidationError as error:
+        raise RecordError([_explain(path, detail) for detail in error.errors()]) from error
+
+
+def _explain(path: Path, detail: ErrorDetails) -> FileProblem:
+    field = ".".join(str(part) for part in detail["loc"]) or "record"
+    shown = repr(detail["input"])
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    kind, message = detail["type"], detail["msg"]
+    if kind == "missing":
+        message = "is missing; every record has it: add the field"
+    elif kind == "extra_forbidden":
+        message = (
+            f"is not a field of schema version {SCHEMA_VERSION} (value {shown}); remove it or correct its spelling"
+        )
+    elif kind == "json_invalid":
+        message = f"cannot be read ({message}); restore the file or run that cell again"
+    elif kind == "value_error":
+        message = message.removeprefix("Value error, ")
+    elif kind == "finite_number":
+        message = f"is {shown}; a value that was not measured is left out, not written as NaN or infinity"
+    else:
+        message = f"is {shown}; {message[0].lower()}{message[1:]}"
+    return FileProblem(path, field, message)
+
+
+def record_files(path: str | Path) -> list[Path]:
+    """Return the record files at ``path``: the file itself, or every ``*.json`` below a folder, in order of name.
+
+    Raises
+    ------
+    RecordError
+        If nothing is there.
+    """
+    path = Path(path)
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:
+        raise _fail(path, f"cannot be read ({error.strerror}); {_READABLE}") from error
+    if is_folder:
+        files = [file for file in files_below(path) if file.suffix == ".json"]
+        if not files:
+            raise _fail(path, "holds no record (*.json); give a record file or a folder of records")
+        return files
+    if not exists:
+        raise _fail(path, "does not exist; give a record file or a folder of records")
+    return [path]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return every file below a folder in order of name, linked folders included, hidden files and folders not.
+
+    Raises
+    ------
+    RecordError
+        If a folder cannot be read: its records would be missing in silence.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise _fail(Path(error.filename), f"cannot be read ({error.strerror}); {_READABLE}") from error
+
+    found: list[Path] = []
+    visited: set[str] = set()
+    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        place = os.path.realpath(root)
+        folders[:] = [] if place in visited else sorted(name for name in folders if not name.startswith("."))
+        if place not in visited:
+            # A folder named like a record is handed on, so that reading it says what it is.
+            names += [name for name in folders if name.endswith(".json")]
+            found.extend(Path(root, name) for name in names if not name.startswith("."))
+        visited.add(place)
+    return sorted(found)
+
+
+def load_folder(path: str | Path) -> list[RunRecord]:
+    """Read every record at ``path``, ordered by grid, size, method and seed.
+
+    Raises
+    ------
+    RecordError
+        Listing everything that is wrong with any of the files, and every ``run_id`` that two files share.
+    """
+    records, problems = check([path])
+    if problems:
+        raise RecordError(problems)
+    return sort_records(records)
+
+
+def check(paths: Iterable[str | Path]) -> tuple[list[RunRecord], list[FileProblem]]:
+    """Validate record files and folders: the readable records, and what is wrong with the rest."""
+    records: dict[str, tuple[RunRecord, Path]] = {}
+    problems: list[FileProblem] = []
+    for root in paths:
+        try:
+            files = record_files(root)
+        except RecordError as error:
+            problems.extend(error.problems)
+            continue
+        for file in files:
+            try:
+                record = load(file)
+            except RecordError as error:
+                problems.extend(error.problems)
+                continue
+            known = records.setdefault(record.run_id, (record, file))
+            if known[1].resolve() != file.resolve():
+                problems.append(
+                    FileProblem(file, "run_id", f"{record.run_id!r} is also in {known[1]}; remove one or rename it")
+                )
+    return [record for record, _ in records.values()], problems
+
+
+def sort_records(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Order records by grid, size (by parameters, not by label), method and seed."""
+    return sorted(records, key=lambda r: (r.grid, r.n_params_base, METHODS.index(r.method), r.seed or 0, r.run_id))

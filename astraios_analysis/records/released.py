@@ -1,0 +1,193 @@
+"""The 28 published models' measured scores, as records like any other run's.
+
+The tables in ``data/released`` hold what the authors' released generations score when they are really executed; the
+models themselves were not run, so a released record has counts and scores but no loss, no seed and no cost.
+"""
+
+import zlib
+from pathlib import Path
+
+import pandas as pd
+from pydantic import ValidationError
+
+from astraios_analysis.records.frame import FileProblem, ProblemCounts, Provenance, RecordError, RunRecord, Score
+from astraios_analysis.records.registry import chance_level
+
+GRID = "released"
+NOMINAL = "nominal"
+ALL_TRANSFORMATIONS = "all_transformations"
+
+_ORIGIN = "generations released with arXiv 2401.00788, parsed, compiled and executed again; the model was not run"
+SCORE_FIELDS = (
+    "dataset",
+    "language",
+    "setting",
+    "metric",
+    "value",
+    "stderr",
+    "reading_error",
+    "n_items",
+    "n_samples",
+    "source",
+    "source_file",
+)
+# The metric of a setting that is the plain mean of its per-problem counts, and so carries them.
+_MEAN_METRICS = ("pass@1", "mean_pass@1", "overall_accuracy")
+
+_MODEL = ["size", "method"]
+_REQUIRED = {
+    "scores.csv": [*_MODEL, *SCORE_FIELDS],
+    "parameter_counts.csv": [*_MODEL, "n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated"],
+    "problem_counts.csv.gz": [*_MODEL, "dataset", "language", "setting", "problem_id", "n_samples", "n_passed"],
+}
+_TEXTS = (*_MODEL, "dataset", "language", "setting", "metric", "source", "source_file")
+_FRACTIONS = ("value", "stderr", "reading_error")
+# Cells that may be empty: what was not measured is absent.
+_OPTIONAL = ("stderr", "reading_error", "n_samples", "source_file")
+
+Key = tuple[str, str, str, str, str]
+
+
+def is_released_folder(folder: Path) -> bool:
+    """Return whether a folder holds the tables of released models rather than one record a run.
+
+    Two of the three are enough: a folder that lost one must say so, and not leave its models out in silence.
+    """
+    return sum((folder / name).exists() for name in _REQUIRED) >= 2
+
+
+def load_released(folder: str | Path) -> list[RunRecord]:
+    """Read the tables in ``folder`` as one `RunRecord` for each released model.
+
+    Raises
+    ------
+    RecordError
+        If a table or a column is missing, or a value is impossible; the message names file, row or column and value.
+    """
+    folder = Path(folder)
+    scores = _read(folder / "scores.csv")
+    parameters = _read(folder / "parameter_counts.csv")
+    counts = _index_counts(folder / "problem_counts.csv.gz")
+    _require_distinct(folder / "parameter_counts.csv", parameters[_MODEL])
+    _require_distinct(folder / "scores.csv", scores[[*_MODEL, "dataset", "language", "setting", "metric"]])
+    models = set(zip(parameters["size"], parameters["method"], strict=True))
+    by_model = dict(list(scores.groupby(_MODEL, sort=False)))
+    unknown = sorted(set(by_model) - models)
+    if unknown:
+        raise _error(
+            folder / "scores.csv",
+            "size, method",
+            f"{unknown[0]} has scores but no row in parameter_counts.csv",
+        )
+    return [
+        _record(folder, row, by_model.get((row["size"], row["method"])), counts)
+        for row in parameters.to_dict("records")
+    ]
+
+
+def _error(path: Path, field: str, message: str) -> RecordError:
+    return RecordError([FileProblem(path, field, message)])
+
+
+def _require_distinct(path: Path, keys: pd.DataFrame) -> None:
+    repeated = keys[keys.duplicated()]
+    if len(repeated):
+        line = repeated.index[0] + 2
+        raise _error(path, ", ".join(keys), f"line {line} repeats {' '.join(repeated.iloc[0])}; keep one row")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str))
+    except FileNotFoundError as error:
+        raise _error(path, "", "does not exist; restore it, or write it again with the conversion") from error
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise _error(path, "", f"cannot be read as a table ({error}); restore it") from error
+    missing = [column for column in _REQUIRED[path.name] if column not in frame]
+    if missing:
+        raise _error(path, missing[0], f"column is missing; the file has {', '.join(frame.columns)}")
+    return frame.assign(**{column: _typed(path, frame[column]) for column in _REQUIRED[path.name]})
+
+
+def _typed(path: Path, cells: pd.Series) -> pd.Series:
+    """Return a column as text, fractions or whole numbers; name its first cell that is empty or something else."""
+    wrong, typed, allowed = cells.isna() & (cells.name not in _OPTIONAL), cells, "text"
+    if cells.name not in _TEXTS:
+        typed = pd.to_numeric(cells, errors="coerce")
+        wrong, allowed = wrong | (typed.isna() & cells.notna()), "a number"
+    if cells.name not in _TEXTS + _FRACTIONS:
+        wrong, allowed = wrong | (typed % 1 > 0) | (typed.abs() >= 2**63), "a whole number"
+    if wrong.any():
+        line = wrong.idxmax() + 2
+        shown = "empty" if pd.isna(cells[line - 2]) else repr(str(cells[line - 2]))
+        raise _error(path, f"line {line}, {cells.name}", f"is {shown}; give {allowed}")
+    return typed.astype("Int64") if allowed == "a whole number" else typed
+
+
+def _index_counts(path: Path) -> dict[Key, ProblemCounts]:
+    """Group per-problem counts by model, data set, language and setting, adding each ReCode category's sum."""
+    frame = _read(path)
+    model = [*_MODEL, "dataset", "language"]
+    is_perturbed = frame["dataset"].str.startswith("recode_") & (frame["setting"] != NOMINAL)
+    total = (
+        frame[is_perturbed]
+        .groupby([*model, "problem_id"], sort=False, as_index=False)[["n_samples", "n_passed"]]
+        .sum()
+        .assign(setting=ALL_TRANSFORMATIONS)
+    )
+    counts = {}
+    for key, group in pd.concat([frame, total]).groupby([*model, "setting"], sort=False):
+        columns = {
+            "problem_ids": tuple(group["problem_id"].tolist()),
+            "n_samples": tuple(group["n_samples"].tolist()),
+            "n_passed": tuple(group["n_passed"].tolist()),
+        }
+        try:
+            counts[key] = ProblemCounts(**columns)
+        except ValidationError as error:
+            where = " ".join(str(part) for part in key)
+            raise _error(path, where, _say(error)) from error
+    return counts
+
+
+def _record(folder: Path, row: dict, scores: pd.DataFrame | None, counts: dict[Key, ProblemCounts]) -> RunRecord:
+    size, method = row["size"], row["method"]
+    rows = [] if scores is None else scores.to_dict("records")
+    try:
+        return RunRecord(
+            run_id=f"{GRID}-{size}-{method}",
+            grid=GRID,
+            method=method,
+            size=size,
+            held_out=False,
+            n_params=row["n_params"],
+            n_params_base=row["n_params_base"],
+            n_params_base_nonembedding=row["n_params_base_nonembedding"],
+            n_params_updated=row["n_params_updated"],
+            scores=tuple(_score(folder, score, counts) for score in rows),
+            provenance=Provenance(origin=_ORIGIN),
+        )
+    except ValidationError as error:
+        field = " ".join(str(part) for part in (size, method, *error.errors()[0]["loc"]))
+        raise _error(folder / "parameter_counts.csv", field, _say(error)) from error
+
+
+def _say(error: ValidationError) -> str:
+    """Return the first thing that is wrong, with its value unless the message already has it."""
+    detail = error.errors()[0]
+    shown = f"{detail['input']!r}: " if detail["type"] != "value_error" else ""
+    return shown + detail["msg"].removeprefix("Value error, ")
+
+
+def _score(folder: Path, row: dict, counts: dict[Key, ProblemCounts]) -> Score:
+    present = {name: value for name, value in row.items() if not pd.isna(value)}
+    key = (row["size"], row["method"], row["dataset"], row["language"], row["setting"])
+    fields = {name: present[name] for name in SCORE_FIELDS if name in present}
+    if row["metric"] in _MEAN_METRICS and key in counts:
+        problems = counts[key]
+        fields |= {"problems": problems, "n_passed": sum(problems.n_passed)}
+    try:
+        return Score(**fields, chance=chance_level(row["dataset"], row["metric"]))
+    except ValidationError as error:
+        where = " ".join(str(part) for part in (*key, row["metric"], *error.errors()[0]["loc"]))
+        raise _error(folder / "scores.csv", where, _say(error)) from error

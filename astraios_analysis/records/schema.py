@@ -1,0 +1,302 @@
+"""The one schema of a finished run: `RunRecord` and the `Score`s in it.
+
+Every record is frozen and validated when it is made, so nothing downstream has to doubt a value. What was not measured
+is absent (``None`` in memory, no key in a file): never 0 and never NaN.
+"""
+
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator, model_validator
+
+from astraios_analysis.records.registry import METRICS
+
+SCHEMA_VERSION = 1
+METHODS: tuple[str, ...] = ("fft", "lora", "ptuning", "ia3", "adapterh", "adapterp", "parallel")
+
+# Scores arrive rounded (the released tables to 1e-6 after conversion); counts must explain them to this precision.
+_ROUNDING = 1e-6
+# Tables hold integers in 64 bits; no count of anything here comes near.
+_LARGEST = 2**63 - 1
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Count = Annotated[int, Field(ge=0, le=_LARGEST)]
+PositiveCount = Annotated[int, Field(gt=0, le=_LARGEST)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ProblemCounts(_Schema):
+    """Outcomes problem by problem: of ``n_samples[i]`` programs for ``problem_ids[i]``, ``n_passed[i]`` passed."""
+
+    problem_ids: tuple[int | str, ...]
+    n_samples: tuple[PositiveCount, ...]
+    n_passed: tuple[Count, ...]
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        lengths = {len(self.problem_ids), len(self.n_samples), len(self.n_passed)}
+        if len(lengths) != 1 or not self.problem_ids:
+            raise ValueError(
+                "problem_ids, n_samples and n_passed must have one entry for each problem; "
+                f"they have {len(self.problem_ids)}, {len(self.n_samples)} and {len(self.n_passed)}"
+            )
+        if len(set(self.problem_ids)) != len(self.problem_ids):
+            raise ValueError("problem_ids must be distinct; merge the counts of a repeated problem")
+        for problem, n, passed in zip(self.problem_ids, self.n_samples, self.n_passed, strict=True):
+            if passed > n:
+                raise ValueError(f"problem {problem}: n_passed {passed} exceeds n_samples {n}")
+        return self
+
+
+class Score(_Schema):
+    """One number measured on one data set.
+
+    Attributes
+    ----------
+    dataset, language, setting, metric : str
+        What was measured; the four together are unique in a record. ``metric`` is a key of `METRICS`.
+    value : float
+        In the metric's range. Rates are fractions in [0, 1], not percentages.
+    stderr : float, optional
+        Standard error over problems, in the unit of ``value``.
+    reading_error : float, optional
+        Largest error of reading the value off a plot, for digitised values.
+    chance : float, optional
+        Value that a uniform random guess scores.
+    n_items : int, optional
+        Number of problems: the independent items a bootstrap resamples. Required for every rate.
+    n_samples, n_passed : int, optional
+        Programs or answers scored over all problems, and how many passed.
+    problems : ProblemCounts, optional
+        The counts problem by problem. They are stored once for each data set, language and setting, with the
+        metric that is their plain mean; other metrics of that setting are functions of the same counts.
+    source : {"measured", "digitised"}
+        Whether outcomes were scored, or the value was read off a published plot.
+    source_file : str, optional
+        The file of generations that was scored, or the plot that was read.
+    """
+
+    dataset: Name
+    language: Name
+    setting: Annotated[str, StringConstraints(min_length=1)]
+    metric: str
+    value: float
+    stderr: NonNegative | None = None
+    reading_error: NonNegative | None = None
+    chance: Annotated[float, Field(ge=0, le=1)] | None = None
+    n_items: PositiveCount | None = None
+    n_samples: PositiveCount | None = None
+    n_passed: Count | None = None
+    problems: ProblemCounts | None = None
+    source: Literal["measured", "digitised"]
+    source_file: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """Return what identifies the score in a record: (data set, language, setting, metric)."""
+        return self.dataset, self.language, self.setting, self.metric
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, metric: str) -> str:
+        if metric not in METRICS:
+            raise ValueError(f"unknown metric {metric!r}; choose from {', '.join(sorted(METRICS))}")
+        return metric
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        metric = METRICS[self.metric]
+        if not metric.lower <= self.value <= metric.upper:
+            hint = "; divide a percentage by 100" if 1 < self.value <= 100 else ""
+            raise ValueError(
+                f"value {self.value:g} is outside {metric.describe_range()}, the range of {self.metric}{hint}"
+            )
+        if self.n_items is None:
+            raise ValueError(f"{self.metric} needs n_items, the number of problems it was measured on")
+        if self.source == "measured" and self.reading_error is not None:
+            raise ValueError("reading_error belongs to digitised values; leave it out of a measured one")
+        return self
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Self:
+        if self.n_passed is not None and self.n_samples is None:
+            raise ValueError("n_passed needs n_samples, the number of programs or answers scored")
+        if self.n_passed is not None and self.n_samples is not None and self.n_passed > self.n_samples:
+            raise ValueError(f"n_passed {self.n_passed} exceeds n_samples {self.n_samples}")
+        if self.problems is None:
+            return self
+        if len(self.problems.problem_ids) != self.n_items:
+            raise ValueError(f"n_items is {self.n_items} but problems lists {len(self.problems.problem_ids)}")
+        totals = {"n_samples": sum(self.problems.n_samples), "n_passed": sum(self.problems.n_passed)}
+        for name, total in totals.items():
+            if getattr(self, name) not in (None, total):
+                raise ValueError(f"{name} is {getattr(self, name)} but the problems add up to {total}")
+        pairs = zip(self.problems.n_passed, self.problems.n_samples, strict=True)
+        mean = sum(passed / n for passed, n in pairs) / len(self.problems.problem_ids)
+        if abs(mean - self.value) > _ROUNDING:
+            raise ValueError(f"value {self.value:g} is not the mean pass rate {mean:.6f} of the counts in problems")
+        return self
+
+
+class ValidationPoint(_Schema):
+    """Validation cross-entropy after a number of optimiser steps, in nats per token."""
+
+    step: Count
+    loss: NonNegative
+    stderr: NonNegative | None = None
+    n_tokens: Count | None = None
+
+
+class Cost(_Schema):
+    """What a run cost: wall-clock seconds, floating-point operations and peak memory in bytes."""
+
+    seconds: NonNegative | None = None
+    flop: NonNegative | None = None
+    peak_memory_bytes: Count | None = None
+
+
+class Provenance(_Schema):
+    """Where a record comes from: enough to make it again.
+
+    ``spec`` is the run's specification as written by the trainer; ``origin`` says in words where numbers that this
+    project did not train come from. ``processor`` is the kind of processor and the vector instructions that torch used
+    on it: on another kind the same run rounds differently.
+    """
+
+    origin: str | None = None
+    spec: dict[str, JsonValue] | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+    versions: dict[str, str] | None = None
+    device: str | None = None
+    processor: str | None = None
+    created_at: str | None = None
+    sandbox: str | None = None
+
+    @field_validator("spec")
+    @classmethod
+    def _is_json(cls, spec: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        try:
+            json.dumps(spec, allow_nan=False, ensure_ascii=False).encode()
+        except ValueError as error:
+            raise ValueError(f"cannot be written as JSON ({error}); leave out what has no value") from error
+        return spec
+
+
+class RunRecord(_Schema):
+    """One finished run of the grid: a base model of one size, tuned by one method with one seed.
+
+    Attributes
+    ----------
+    schema_version : int
+        Version of this schema.
+    run_id, grid : str
+        Unique name of the run, and the grid it belongs to.
+    method : str
+        Tuning method, one of `METHODS`.
+    size : str
+        Label of the base model's size. Sizes are ordered by ``n_params_base``, never by label.
+    seed : int, optional
+        Seed of data, initialisation and order; absent where it is not known.
+    held_out : bool
+        Whether the size is held out: kept out of every fit and every choice.
+    n_params, n_params_base, n_params_updated : int
+        Parameters of the tuned model (added ones included), of the base model (embeddings included), and updated.
+    n_params_base_nonembedding : int, optional
+        Parameters of the base model without token and position embeddings.
+    n_tokens : int, optional
+        Tokens seen in tuning.
+    base_val_loss, val_loss, val_loss_se : float, optional
+        Validation cross-entropy before and after tuning and the standard error of the latter, nats per token.
+    val_curve : tuple of ValidationPoint
+        Validation cross-entropy by step.
+    scores : tuple of Score
+        Downstream scores.
+    cost : Cost, optional
+        Seconds, FLOP and memory.
+    provenance : Provenance
+        Where the record comes from.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: RunId
+    grid: Name
+    method: str
+    size: Annotated[str, StringConstraints(min_length=1)]
+    seed: Count | None = None
+    held_out: bool
+    n_params: PositiveCount
+    n_params_base: PositiveCount
+    n_params_base_nonembedding: PositiveCount | None = None
+    n_params_updated: PositiveCount
+    n_tokens: PositiveCount | None = None
+    base_val_loss: NonNegative | None = None
+    val_loss: NonNegative | None = None
+    val_loss_se: NonNegative | None = None
+    val_curve: tuple[ValidationPoint, ...] = ()
+    scores: tuple[Score, ...] = ()
+    cost: Cost | None = None
+    provenance: Provenance = Provenance()
+
+    @field_validator("schema_version")
+    @classmethod
+    def _known_version(cls, version: int) -> int:
+        if version > SCHEMA_VERSION:
+            raise ValueError(f"schema version {version} is newer than the {SCHEMA_VERSION} read here; upgrade astraios")
+        if version < 1:
+            raise ValueError(f"schema version {version} does not exist; versions are 1 to {SCHEMA_VERSION}")
+        return version
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, method: str) -> str:
+        return known_method(method)
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Self:
+        for part in ("n_params_base", "n_params_updated"):
+            if getattr(self, part) > self.n_params:
+                raise ValueError(f"{part} {getattr(self, part)} exceeds n_params {self.n_params}, the tuned model")
+        if (self.n_params_base_nonembedding or 0) > self.n_params_base:
+            raise ValueError(
+                f"n_params_base_nonembedding {self.n_params_base_nonembedding} exceeds n_params_base "
+                f"{self.n_params_base}, which includes the embeddings"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _losses_agree(self) -> Self:
+        if self.val_loss is None and self.val_loss_se is not None:
+            raise ValueError("val_loss_se is the standard error of val_loss, which is missing; add it or drop both")
+        steps = [point.step for point in self.val_curve]
+        if steps != sorted(set(steps)):
+            raise ValueError("val_curve must have strictly increasing steps")
+        return self
+
+    @model_validator(mode="after")
+    def _scores_are_distinct(self) -> Self:
+        seen: set[tuple[str, str, str, str]] = set()
+        for score in self.scores:
+            if score.key in seen:
+                raise ValueError(f"scores has {', '.join(score.key)} twice; keep one or give one its own setting")
+            seen.add(score.key)
+        return self
+
+    def problem_counts(self, dataset: str, language: str, setting: str) -> ProblemCounts | None:
+        """Return the per-problem counts of a data set, language and setting, or None where they were not recorded."""
+        for score in self.scores:
+            if score.key[:3] == (dataset, language, setting) and score.problems is not None:
+                return score.problems
+        return None
+
+
+def known_method(method: str) -> str:
+    """Return ``method`` if it is one of `METHODS`; raise ValueError naming the choices otherwise."""
+    if method not in METHODS:
+        raise ValueError(f"unknown tuning method {method!r}; choose from {', '.join(sorted(METHODS))}")
+    return method

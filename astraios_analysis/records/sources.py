@@ -1,0 +1,108 @@
+"""Where records come from: every released model and trained run below a data folder, as one list."""
+
+import os
+from pathlib import Path
+
+from astraios_analysis.records.files import files_below
+from astraios_analysis.records.frame import FileProblem, RecordError, RunRecord, check, sort_records
+from astraios_analysis.records.released import is_released_folder, load_released
+
+
+def find_data_dir() -> Path:
+    """Return the data folder to use when none is named: ``./data``, or else the one beside this package.
+
+    Raises
+    ------
+    RecordError
+        If neither exists.
+    """
+    candidates = [Path("data"), Path(__file__).resolve().parents[2] / "data"]
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    raise RecordError([FileProblem(candidates[0], "", "does not exist; run in the repository or pass --data FOLDER")])
+
+
+def find_notebooks_dir() -> Path:
+    """Return the folder of notebooks: ``./notebooks``, or else the one beside this package.
+
+    Raises
+    ------
+    RecordError
+        If neither exists.
+    """
+    candidates = [Path("notebooks"), Path(__file__).resolve().parents[2] / "notebooks"]
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    raise RecordError([FileProblem(candidates[0], "", "does not exist; run in the repository or pass --notebooks DIR")])
+
+
+def check_sources(paths: list[Path]) -> tuple[list[RunRecord], list[FileProblem]]:
+    """Validate record files, folders of records and folders of released tables.
+
+    Returns
+    -------
+    records : list of RunRecord
+        Everything that could be read.
+    problems : list of FileProblem
+        Everything that could not, and why.
+    """
+    problems: list[FileProblem] = []
+    recorded: list[Path] = []
+    released: dict[Path, Path] = {}
+    for path in paths:
+        try:
+            files = files_below(path) if os.path.isdir(path) else []
+        except RecordError as error:
+            problems.extend(error.problems)
+            continue
+        folders = [folder for folder in sorted({file.parent for file in files}) if is_released_folder(folder)]
+        released |= {folder.resolve(): folder for folder in folders}
+        if not folders or any(file.suffix == ".json" for file in files):
+            recorded.append(path)
+    records, wrong = check(recorded)
+    tables, refused = _check_released(list(released.values()), {record.run_id: "a record file" for record in records})
+    return records + tables, problems + wrong + refused
+
+
+def _check_released(folders: list[Path], places: dict[str, str]) -> tuple[list[RunRecord], list[FileProblem]]:
+    """Read released tables and name the runs already in ``places``: one counted twice would shrink every interval."""
+    records: list[RunRecord] = []
+    problems: list[FileProblem] = []
+    for folder in folders:
+        try:
+            found = load_released(folder)
+        except RecordError as error:
+            problems.extend(error.problems)
+            continue
+        for run_id in sorted({record.run_id for record in found} & set(places)):
+            problems.append(FileProblem(folder, "run_id", f"{run_id!r} is also in {places[run_id]}; give one of them"))
+        places |= {record.run_id: str(folder) for record in found}
+        records.extend(found)
+    return records, problems
+
+
+def load_records(data_dir: str | Path | None = None, grid: str | None = None) -> list[RunRecord]:
+    """Read every record below a data folder, ordered by grid, size, method and seed.
+
+    Parameters
+    ----------
+    data_dir : str or Path, optional
+        Folder with released tables, record files, or both; `find_data_dir` by default.
+    grid : str, optional
+        Keep one grid.
+
+    Raises
+    ------
+    RecordError
+        If anything in the folder is wrong, or the grid is not in it.
+    """
+    folder = find_data_dir() if data_dir is None else Path(data_dir)
+    records, problems = check_sources([folder])
+    if problems:
+        raise RecordError(problems)
+    grids = sorted({record.grid for record in records})
+    if grid is not None and grid not in grids:
+        raise RecordError([FileProblem(folder, "grid", f"unknown grid {grid!r}; choose from {', '.join(grids)}")])
+    return sort_records(record for record in records if grid in (None, record.grid))

@@ -1,0 +1,1 @@
+"""Notebooks run, figures and report written."""

@@ -1,0 +1,232 @@
+"""What the figures together support about choosing a tuning method, and what not: computed from their tables.
+
+Everything is read from the CSV twins of one grid's figures. A twin that is not there leaves out what it would have
+said; nothing stands in for it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from astraios_analysis.figures import figure_stem, predicted_answers
+from astraios_analysis.figures.predicted_answers import CLEAR, refused_rows
+from astraios_analysis.figures.style import size_label
+from astraios_analysis.figures.wording import join, name_dataset, name_method
+from astraios_analysis.records.registry import METRICS
+from astraios_analysis.records.schema import METHODS
+
+RULED_OUT = 0.05
+"""Probability of being best below which a method is said to be out of the question on a data set."""
+
+LIKELY = 0.5
+"""Even odds: below it, the method named first is more probably not the best."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one grid says about choosing a tuning method at a larger size.
+
+    Attributes
+    ----------
+    grid : str
+    target : str
+        The size, in words.
+    is_beyond : bool
+        Whether nobody has trained that size; otherwise it was held out.
+    supported, unsupported, reasons : tuple of str
+        Sentences: what these records support, what they do not, and why.
+    methods : tuple of str
+        Display names, in the order of the columns of ``p_best``.
+    rows : tuple of dict
+        One a data set: ``dataset``, ``metric``, ``p_best`` (one a method, None where not measured), ``best`` (names of
+        the most probable), ``value``, ``lower``, ``upper`` and ``regret`` of that method, and ``level``.
+    """
+
+    grid: str
+    target: str
+    is_beyond: bool
+    supported: tuple[str, ...]
+    unsupported: tuple[str, ...]
+    reasons: tuple[str, ...]
+    methods: tuple[str, ...]
+    rows: tuple[dict[str, object], ...]
+
+
+def choose_method(figures_dir: Path, grid: str, n_seeds: int | None = None) -> Choice | None:
+    """Return what a grid's figures say about choosing a method, or None where it has no such prediction.
+
+    Parameters
+    ----------
+    figures_dir : Path
+    grid : str
+    n_seeds : int, optional
+        Most runs that any model of the grid has.
+    """
+    table = read_twin(figures_dir, "best_at_target", grid)
+    if table is None:
+        return None
+    best = table.dropna(subset=["p_best"])
+    measured = read_twin(figures_dir, "score_scaling", grid)
+    firsts = best.sort_values("p_best", ascending=False, kind="stable").groupby("dataset", sort=False).head(1)
+    counts = read_twin(figures_dir, "updated_parameters", grid)
+    largest = 0 if counts is None else counts["n_params_base"].max()
+    methods = [method for method in METHODS if method in set(best["method"])]
+    target = size_label(best["n_params"].max())
+    return Choice(
+        grid=grid,
+        target=target,
+        is_beyond=bool(best["n_params"].max() > largest),
+        supported=tuple(_supported(best, firsts, target)),
+        unsupported=(
+            *_unsupported(firsts, read_twin(figures_dir, "claim_effects", grid), n_seeds),
+            *_refusals(table, target),
+        ),
+        reasons=tuple(_reasons(figures_dir, grid, best, measured)),
+        methods=tuple(map(name_method, methods)),
+        rows=tuple(_rows(best, firsts, methods)),
+    )
+
+
+def read_twin(figures_dir: Path, name: str, grid: str) -> pd.DataFrame | None:
+    """Return the table of a grid's figure, or None where it was not drawn."""
+    path = figures_dir / f"{figure_stem(name, grid)}.csv"
+    table = pd.read_csv(path) if path.is_file() and path.stat().st_size > 1 else None
+    return table if table is not None and len(table) else None
+
+
+def _rows(best: pd.DataFrame, firsts: pd.DataFrame, methods: Sequence[str]) -> list[dict[str, object]]:
+    found = []
+    chosen = firsts.set_index("dataset")
+    for dataset, own in best.groupby("dataset", sort=False):
+        p = own.set_index("method")["p_best"]
+        first = chosen.loc[dataset]
+        row = {"dataset": name_dataset(dataset), "metric": METRICS[first["metric"]].label}
+        row |= {"p_best": [float(p[method]) if method in p else None for method in methods]}
+        row |= {"best": name_method(first["method"]), "regret": float(first["expected_regret"])}
+        found.append(row | {name: float(first[name]) for name in ("value", "lower", "upper", "level")})
+    return found
+
+
+def _supported(best: pd.DataFrame, firsts: pd.DataFrame, target: str) -> list[str]:
+    n = len(firsts)
+    clear, likely = firsts[firsts["p_best"] >= CLEAR], firsts[firsts["p_best"] >= LIKELY]
+    found = []
+    if len(clear):
+        found.append(f"At {target}, one method is the best with a probability of {CLEAR:g} or more: {_name(clear)}.")
+    between = likely[likely["p_best"] < CLEAR]
+    if len(between):
+        found.append(
+            f"On {len(between)} of {n} data sets one method is more probably the best than not: {_name(between)}."
+        )
+    out = best[best["p_best"] < RULED_OUT].groupby("method")["dataset"].nunique().sort_values(ascending=False)
+    if len(out):
+        listed = join(f"{name_method(method)} on {count}" for method, count in out.items())
+        found.append(
+            f"Some choices can be left out: of {n} data sets, the probability of being best is below {RULED_OUT:g} for "
+            f"{listed}."
+        )
+    regret, lot = firsts["expected_regret"], best.groupby("dataset")["expected_regret"].mean()
+    found.append(
+        f"What a wrong choice costs: the most probable method is expected to give up {100 * regret.median():.1f} of "
+        f"100 points to the true best in the median over data sets (at most {100 * regret.max():.1f}, on "
+        f"{name_dataset(firsts.loc[regret.idxmax(), 'dataset'])}), a method drawn by lot {100 * lot.median():.1f}."
+    )
+    return found
+
+
+def _name(rows: pd.DataFrame) -> str:
+    return join(
+        f"{name_method(row['method'])} on {name_dataset(row['dataset'])} ({row['p_best']:.3g})"
+        for row in rows.to_dict("records")
+    )
+
+
+def _unsupported(firsts: pd.DataFrame, claims: pd.DataFrame | None, n_seeds: int | None) -> list[str]:
+    n, clear, odds = len(firsts), firsts["p_best"] >= CLEAR, firsts["p_best"] < LIKELY
+    top = firsts.loc[firsts["p_best"].idxmax()]
+    found = []
+    if not clear.any():
+        where = (
+            f"the highest is {top['p_best']:.2f}, for {name_method(top['method'])} on {name_dataset(top['dataset'])}"
+        )
+        found.append(f"Naming one best method: on none of {n} data sets does P(best) reach {CLEAR:g}; {where}.")
+    if odds.any():
+        found.append(
+            f"Trusting the method named first: on {int(odds.sum())} of {n} data sets it is more probably not the best "
+            f"than the best (P(best) below {LIKELY:g})."
+        )
+    if firsts["method"].nunique() > 1:
+        names = join(map(name_method, dict.fromkeys(firsts["method"])))
+        found.append(f"One choice for all tasks: the most probable method depends on the data set ({names}).")
+    if n_seeds == 1:
+        found.append(
+            "How another training run would do: there is one run of each model, so that differences between methods "
+            "are not told from differences between runs, other than by how far models lie from the fitted lines."
+        )
+    if claims is not None:
+        for row in claims[claims["verdict"] == "not testable here"].to_dict("records"):
+            found.append(f"“{row['statement'].rstrip('.')}” cannot be tested: {row['reason']}.")
+    return found
+
+
+def _refusals(table: pd.DataFrame, target: str) -> list[str]:
+    """Return what must not be predicted, with the reason of each."""
+    return [
+        f"Any choice at {target} on {join(name_dataset(name) for name in own['dataset'])}: {reason}."
+        for reason, own in refused_rows(table).groupby("refusal", sort=False)
+    ]
+
+
+def _reasons(figures_dir: Path, grid: str, best: pd.DataFrame, measured: pd.DataFrame | None) -> list[str]:
+    found = []
+    if measured is not None:
+        sizes = measured[measured["kind"] == "measured"].groupby("dataset")["n_params_base"].nunique()
+        low, high = int(sizes.min()), int(sizes.max())
+        few = f"{low}" if low == high else f"{low} to {high}"
+        found.append(
+            f"The target lies up to {best['reach'].max():.1f} times beyond the largest size fitted, and each data set "
+            f"has scores at {few} sizes only."
+        )
+    width = (best["upper"] - best["lower"]).median()
+    values = best.groupby("dataset")["value"]
+    spread = (values.max() - values.min()).median()
+    found.append(
+        f"{100 * best['level'].iloc[0]:g} % prediction intervals for one new run are {100 * width:.0f} of 100 points "
+        f"wide in the median; the highest and lowest of the methods' predictions lie {100 * spread:.1f} points apart."
+    )
+    for name, function in (
+        ("backtest", predicted_answers.answer_backtest),
+        ("small_model_choices", predicted_answers.answer_small_model_choices),
+        ("rank_transfer", predicted_answers.answer_rank_transfer),
+    ):
+        table = read_twin(figures_dir, name, grid)
+        sentence = None if table is None else function(table)
+        if sentence:
+            found.append(f"{_LEADS[name]}: {sentence[0].lower()}{sentence[1:]}")
+    return found
+
+
+_LEADS: Mapping[str, str] = {
+    "backtest": "The same kind of prediction, tried on the largest measured size",
+    "small_model_choices": "Choosing by small models, tried on measured sizes",
+    "rank_transfer": "The order of methods from small to large",
+}
+
+
+def claim_board(figures_dir: Path, grids: Sequence[str]) -> list[dict[str, object]]:
+    """Return the verdict on every claim: the rows of `figures.claim_effects` over all parts, grid by grid."""
+    found = []
+    for grid in grids:
+        table = read_twin(figures_dir, "claim_effects", grid)
+        if table is not None:
+            whole = table[table["part"] == "overall"]
+            found += whole.astype(object).where(whole.notna(), None).to_dict("records")
+    return [row | {"reason": _with_titles(row["reason"])} for row in found]
+
+
+def _with_titles(text: str) -> str:
+    """Return a sentence with the titles of data sets in place of their names."""
+    return re.sub(r"\w+", lambda word: name_dataset(word.group()), text)

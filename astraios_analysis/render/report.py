@@ -1,0 +1,245 @@
+"""One self-contained HTML page: what the records support, every figure with its table, and what it was made from.
+
+The page needs no network: pictures, styles and the script that sorts tables are in it. It carries no time, so the same
+figures give the same page. What it says in words is computed by `findings` and `answers`.
+"""
+
+import base64
+import io
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import jinja2
+import mistune
+import nbformat
+import pandas as pd
+from matplotlib import pyplot
+
+from astraios_analysis.figures import FIGURES, FigureSpec, drawn_figures, figure_stem
+from astraios_analysis.figures.answers import QUESTIONS, answer
+from astraios_analysis.records.released import GRID
+from astraios_analysis.render.executed import read_lacking
+from astraios_analysis.render.findings import choose_method, claim_board
+from astraios_analysis.render.manifest import MANIFEST, figure_files, file_hash, read_manifest, write_text
+from astraios_analysis.render.render import REPORT, RenderError, find_notebooks, order_notebooks
+from astraios_analysis.render.report_tables import describe_table, in_words
+
+TITLE = "Astraios: findings, figures and tables"
+# Shown small at the top, of the grids that have them; each leads to the figure itself.
+HEADLINES = ("best_at_target", "small_model_choices", "task_performance", "embedded_performance", "claim_effects")
+_THUMBNAIL_WIDTH = 600  # pixels at least: about twice what it is shown at, for dense screens
+_HEADING = re.compile(r"\A\s*#\s+(.+?)\s*#*\s*(?:\n|\Z)")
+
+
+def write_report(
+    build_dir: str | Path,
+    figures_dir: str | Path,
+    notebooks_dir: str | Path,
+    data_summary: Mapping[str, object] | None = None,
+    seeds: Mapping[str, int] | None = None,
+) -> Path:
+    """Write ``build_dir/report.html`` from the figures that are there.
+
+    Parameters
+    ----------
+    build_dir : str or Path
+        Holds ``manifest.json``, whose versions and hash the page states, and executed notebooks, which say what grids
+        lack.
+    figures_dir : str or Path
+        Holds ``<name>.png``, ``.pdf`` and ``.csv``; a figure without its PNG is listed as not rendered.
+    notebooks_dir : str or Path
+        The notebooks: the first cell of each gives its section a title and an introduction.
+    data_summary : mapping of str to object, optional
+        What the page shows, in words to values in the order to be read: strings, numbers, lists.
+    seeds : mapping of str to int, optional
+        The grids of the records, in order, with the most runs that any of a grid's models has. Figures of other grids
+        are of earlier records and stay out; by default every grid that has figures is shown.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    RenderError
+        If there is no figures folder or no notebook.
+    """
+    build_dir, figures_dir = Path(build_dir), Path(figures_dir)
+    if not figures_dir.is_dir():
+        raise RenderError(f"figures folder {figures_dir} does not exist; render the notebooks first")
+    notebooks = find_notebooks(notebooks_dir)
+    path, manifest = build_dir / MANIFEST, read_manifest(build_dir / MANIFEST)
+    names = order_notebooks([*notebooks, *(spec.notebook for spec in FIGURES.values())])
+    grids = list(seeds) if seeds is not None else _drawn_grids(figures_dir, names)
+    sections = [
+        _section(name, notebooks.get(name), grids, (figures_dir, build_dir), _parameters(manifest, name))
+        | {"notice": _notice(manifest, name, figures_dir)}
+        for name in names
+    ]
+    choices = [choose_method(figures_dir, grid, (seeds or {}).get(grid)) for grid in grids]
+    page = (
+        _environment()
+        .get_template(REPORT)
+        .render(
+            title=TITLE,
+            summary=[(label, in_words(value)) for label, value in (data_summary or {}).items()],
+            sections=sections,
+            choices=[choice for choice in choices if choice],
+            headlines=_headlines(figures_dir, grids),
+            board=claim_board(figures_dir, grids),
+            lacking=[
+                {"section": section["name"], "figure": FIGURES[figure].title, "grid": grid, "reason": reason}
+                for section in sections
+                for figure, grid, reason in section["lacking"]
+            ],
+            manifest=manifest,
+            manifest_hash=file_hash(path) if manifest else None,
+            manifest_link=MANIFEST,
+        )
+    )
+    return write_text(build_dir / REPORT, page)
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("astraios_analysis"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def _drawn_grids(figures_dir: Path, notebooks: Sequence[str]) -> list[str]:
+    found = {grid for name in notebooks for _, _, grid in drawn_figures(figures_dir, name, FIGURES)}
+    return sorted(found, key=lambda grid: (grid != GRID, grid))
+
+
+def _headlines(figures_dir: Path, grids: Sequence[str]) -> list[dict[str, str]]:
+    """Return small pictures of the figures to begin with, of one grid: the first that predicts, or else the first."""
+    having = [grid for grid in grids if (figures_dir / f"{figure_stem(HEADLINES[0], grid)}.png").is_file()]
+    found = []
+    for grid in [*having, *grids][:1]:
+        for name in HEADLINES:
+            picture = figures_dir / f"{figure_stem(name, grid)}.png"
+            if name in FIGURES and picture.is_file():
+                title = FIGURES[name].title
+                found.append({"stem": picture.stem, "title": title, "grid": grid, "picture": _shrink(picture)})
+    return found
+
+
+def _shrink(picture: Path) -> str:
+    """Return a PNG in base64, each of its pixels the mean of a square of the picture's."""
+    pixels = pyplot.imread(picture)
+    step = max(pixels.shape[1] // _THUMBNAIL_WIDTH, 1)
+    height, width = (length // step for length in pixels.shape[:2])
+    squares = pixels[: height * step, : width * step].reshape(height, step, width, step, -1)
+    small = io.BytesIO()
+    pyplot.imsave(small, squares.mean(axis=(1, 3)), format="png", metadata={"Software": None})
+    return base64.b64encode(small.getvalue()).decode("ascii")
+
+
+def introduction(path: str | Path) -> tuple[str | None, str]:
+    """Return the title of a notebook and the Markdown below it, from its first cell.
+
+    Returns
+    -------
+    str or None
+        The first-level heading that the cell starts with.
+    str
+        The rest of the cell; empty if the notebook starts with no Markdown.
+    """
+    cells = nbformat.read(path, as_version=4).cells
+    text = cells[0].source if cells and cells[0].cell_type == "markdown" else ""
+    found = _HEADING.match(text)
+    return (found[1], text[found.end() :].strip()) if found else (None, text.strip())
+
+
+def _parameters(manifest: Mapping | None, name: str) -> dict[str, float]:
+    """Return what the captions of a notebook's figures depend on, where the notebook did not run with its defaults."""
+    given = manifest["notebooks"].get(name, {}).get("parameters", {}) if manifest else {}
+    return {key: float(given[key]) for key in ("level", "target_size") if isinstance(given.get(key), int | float)}
+
+
+def _section(
+    name: str,
+    notebook: Path | None,
+    grids: Sequence[str],
+    folders: tuple[Path, Path],
+    parameters: Mapping[str, float],
+) -> dict[str, object]:
+    figures_dir, build_dir = folders
+    title, text = introduction(notebook) if notebook else (None, "")
+    executed = build_dir / "notebooks" / f"{name}.ipynb"
+    lacking = [row for row in read_lacking(executed) if row[0] in FIGURES]
+    return {
+        "name": name,
+        "title": title or name.replace("_", " ").capitalize(),
+        "introduction": _to_html(text),
+        "executed": _link(executed, build_dir),
+        "lacking": lacking,
+        "figures": [
+            _figure(stem, spec, grid, folders, spec.describe(**parameters))
+            | {"lacking": [(other, reason) for figure, other, reason in lacking if figure == spec.name and not grid]}
+            for stem, spec, grid in _figures_of(name, figures_dir, grids)
+        ],
+    }
+
+
+def _figures_of(notebook: str, figures_dir: Path, grids: Sequence[str]) -> list[tuple[str, FigureSpec, str]]:
+    """Return a notebook's figures, grid by grid; one that no grid has stands once, to be named as not rendered."""
+    drawn = [item for item in drawn_figures(figures_dir, notebook, FIGURES) if item[2] in grids]
+    known = {spec.name for _, spec, _ in drawn}
+    missing = [(name, spec, "") for name, spec in FIGURES.items() if spec.notebook == notebook and name not in known]
+    order = list(FIGURES)
+    return sorted([*drawn, *missing], key=lambda item: order.index(item[1].name))
+
+
+def _notice(manifest: Mapping | None, name: str, figures_dir: Path) -> str | None:
+    """Return a warning if a notebook's figures are not those that the manifest describes."""
+    figures = [stem for stem, _, _ in drawn_figures(figures_dir, name, FIGURES)]
+    files = {path.name: file_hash(path) for path in figure_files(figures_dir, figures)}
+    if not manifest or not files or manifest["notebooks"].get(name, {}).get("outputs") == files:
+        return None
+    return "These figures were made earlier, from other records, package or settings; render this notebook again."
+
+
+def _to_html(markdown: str) -> str:
+    # The template marks this as safe, so HTML in a notebook has to be escaped here.
+    return str(mistune.create_markdown(escape=True, plugins=["table", "strikethrough"])(markdown))
+
+
+def _figure(stem: str, spec: FigureSpec, grid: str, folders: tuple[Path, Path], caption: str) -> dict[str, object]:
+    figures_dir, build_dir = folders
+    picture, twin = (figures_dir / f"{stem}.{kind}" for kind in ("png", "csv"))
+    links = [(kind.upper(), _link(figures_dir / f"{stem}.{kind}", build_dir)) for kind in ("pdf", "png", "csv")]
+    is_drawn = picture.is_file()
+    question, answered = _answer(spec.name, twin if is_drawn else None)
+    title = f"{spec.title}: grid {grid}" if grid not in ("", GRID) else spec.title
+    return {
+        "name": stem,
+        "title": title,
+        "question": question,
+        "answer": answered,
+        "caption": caption,
+        "alt": f"{title}. {answered}" if answered else f"{title}. {caption}",
+        "picture": base64.b64encode(picture.read_bytes()).decode("ascii") if is_drawn else None,
+        "links": [(kind, link) for kind, link in links if link],
+        "table": describe_table(twin, spec.fitted_columns) if is_drawn and twin.is_file() else None,
+    }
+
+
+def _answer(name: str, twin: Path | None) -> tuple[str | None, str | None]:
+    if name not in QUESTIONS:
+        return None, None
+    table = pd.read_csv(twin) if twin is not None and twin.is_file() else pd.DataFrame()
+    return answer(name, table)
+
+
+def _link(path: Path, start: Path) -> str | None:
+    """Return the address of a file relative to the page, or None where there is no such file."""
+    return quote(Path(os.path.relpath(path, start)).as_posix()) if path.is_file() else None

@@ -1,0 +1,1 @@
+"""Measured scores and losses with their uncertainty."""

@@ -1,0 +1,85 @@
+"""`astraios figures` on a user's own records: where results go, what a failure leaves, and that few records suffice."""
+
+import json
+from pathlib import Path
+
+import pytest
+from matplotlib import pyplot
+
+from astraios_analysis.cli.main import main
+from astraios_analysis.cli.records import choose_outputs
+from astraios_analysis.figures import FIGURES, Gallery
+from astraios_analysis.figures.answers import answer
+from astraios_analysis.records.frame import save
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_own_records_go_to_a_place_of_their_own():
+    chosen = {
+        (None, None): ("figures", "build"),
+        ("my/runs", None): ("build/records-runs/figures", "build/records-runs"),
+    }
+    chosen[("my/runs", "there")] = ("there/figures", "there")
+    for (own, build), expected in chosen.items():
+        folders = choose_outputs(own and Path(own), None, build and Path(build))
+        assert folders == tuple(map(Path, expected))
+    assert choose_outputs(Path("runs"), Path("pictures"), None)[0] == Path("pictures")
+
+
+def test_failing_notebook_is_named_and_the_report_is_written_all_the_same(capsys, tmp_path, make_record):
+    source = ROOT / "notebooks" / "model_suite.ipynb"
+    notebook = json.loads(source.read_text("utf-8"))
+    notebook["cells"][-1]["source"] = "drawn.no_such_thing"
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "model_suite.ipynb").write_text(json.dumps(notebook))
+    save(make_record(), tmp_path / "mine")
+    places = ["--build", tmp_path / "build", "--records", tmp_path / "mine", "--notebooks", tmp_path / "notebooks"]
+    assert main(["figures", "--quiet", *map(str, places)]) == 1
+    out, complaint = capsys.readouterr()
+    assert out == ""
+    assert f"notebook 'model_suite', cell {len(notebook['cells'])} failed:\n    drawn.no_such_thing\n" in complaint
+    assert "all other notebooks have their figures; the next run goes on with what is missing" in complaint
+    assert "were made earlier" in (tmp_path / "build" / "report.html").read_text("utf-8")
+    assert (tmp_path / "build" / "figures" / "updated_parameters_mini.png").exists()
+
+
+@pytest.fixture(scope="module")
+def six_records(tmp_path_factory, make_record, make_score):
+    """Folder of records of two sizes and three methods, as someone who begins has them."""
+    folder = tmp_path_factory.mktemp("ours")
+    for place, (size, n_params) in enumerate([("1b", 1_000), ("3b", 3_000)]):
+        for number, method in enumerate(("fft", "lora", "ia3")):
+            scores = (make_score([4 * place + number, 9, 0, 12 + place], dataset="embedded_fix", setting="greedy"),)
+            changes = {
+                "n_params_base": n_params,
+                "n_params": n_params + 100,
+                "n_params_base_nonembedding": n_params // 2,
+            }
+            changes |= {"size": size, "method": method, "val_loss": 2.5 - 0.2 * place + 0.1 * number}
+            if method == "fft":
+                changes |= {"n_params": n_params, "n_params_updated": n_params}
+            save(make_record(run_id=f"ours-{size}-{method}", grid="ours", scores=scores, **changes), folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["model_suite", "cross_entropy", "loss_performance", "predictions"])
+def test_six_records_fill_a_notebook_or_it_says_what_they_lack(name, six_records, tmp_path):
+    """Run here and not in a kernel, which would take as long again for each."""
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))["cells"]
+    values, galleries = {}, {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), values)
+            values |= {"data_dir": str(six_records), "figures_dir": str(tmp_path)}
+            if isinstance(drawn := values.get("drawn"), Gallery):
+                galleries[drawn.name] = drawn
+    pyplot.close("all")
+    assert galleries.keys() == {figure for figure, spec in FIGURES.items() if spec.notebook == name}
+    for figure, drawn in galleries.items():
+        assert [*drawn.pictures, *drawn.lacking] == ["ours"]
+        assert all(len(reason) > 20 for reason in drawn.lacking.values())
+        assert (tmp_path / f"{figure}_ours.png").is_file() == bool(drawn.pictures)
+        for table in drawn.tables.values():
+            # A sentence, or nothing where the table has too little for one.
+            assert (answer(figure, table)[1] or "nothing.").endswith(".")

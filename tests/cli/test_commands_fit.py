@@ -1,0 +1,114 @@
+"""The command ``astraios fit``: its JSON, its tables, its refusals, on tables and on records."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from astraios_analysis.cli.main import main
+from astraios_analysis.records.frame import save
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A CSV file of three methods at six sizes, with a comment, a split and no noise in its law."""
+    path = tmp_path_factory.mktemp("fit") / "runs.csv"
+    rng, lines = np.random.default_rng(0), ["# source: simulated", "params,tokens,loss,method,split"]
+    for method, amplitude in (("fft", 40), ("lora", 60), ("ia3", 90)):
+        for size in np.geomspace(1e6, 1e9, 6):
+            loss = (0.5 + amplitude * size**-0.3) * np.exp(rng.normal(0, 0.002))
+            lines.append(f"{size},{size * 20},{loss},{method},train")
+        lines.append(f"1e10,2e11,99,{method},extrapolate")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def fit_json(capsys, *arguments):
+    assert main(["fit", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_json_of_one_fit(capsys, table):
+    found = fit_json(capsys, "--law", "power", "--x", "params", "--y", "loss", "--data", table, "--split", "split")
+    assert list(found) == ["law", "formula", "params", "objective", "n_obs", "dof", "certificate"]
+    assert (found["law"], found["n_obs"], found["dof"]) == ("power", 18, 16)
+    assert list(found["params"]["alpha"]) == ["value", "lower", "upper", "level", "identified"]
+    assert found["params"]["alpha"]["lower"] < found["params"]["alpha"]["value"] < found["params"]["alpha"]["upper"]
+    assert set(found["certificate"]["checklist"]) >= {"form", "objective", "starts", "window", "N convention"}
+
+
+def test_groups_apart_shared_and_partial(capsys, table):
+    common = ("--law", "power_floor", "--x", "params", "--y", "loss", "--group", "method", "--split", "split")
+    apart = fit_json(capsys, *common, "--data", table)
+    assert [one["group"] for one in apart] == ["fft", "lora", "ia3"]
+    shared = fit_json(capsys, *common, "--data", table, "--pooling", "shared")
+    assert list(shared["params"]) == ["E", "alpha", "A[fft]", "A[lora]", "A[ia3]"]
+    partial = fit_json(capsys, *common, "--data", table, "--pooling", "partial")
+    assert set(partial["params"]) > set(shared["params"])
+    for found in (shared, partial):
+        assert found["params"]["alpha"]["value"] == pytest.approx(0.3, abs=0.02)
+        assert found["params"]["alpha"]["identified"] is True
+
+
+def test_options_reach_the_fit(capsys, table):
+    options = ("--law", "power", "--x", "params", "--y", "loss", "--data", table, "--split", "split")
+    robust = fit_json(capsys, *options, "--huber", "1e-3", "--fix", "A=10", "--level", "0.8", "--intervals", "delta")
+    assert robust["params"]["A"] == {"value": 10, "lower": 10, "upper": 10, "level": None, "identified": None}
+    assert robust["params"]["alpha"]["level"] == 0.8
+    assert robust["certificate"]["checklist"]["objective"].startswith("Huber loss, delta 0.001, fixed scale")
+    resampled = fit_json(capsys, *options, "--intervals", "bootstrap", "--resamples", "50", "--seed", "3")
+    assert "50 bootstrap refits" in resampled["certificate"]["checklist"]["intervals"]
+
+
+def test_text_names_what_is_not_identified(capsys, tmp_path):
+    path = tmp_path / "flat.csv"
+    path.write_text("n,loss\n" + "\n".join(f"{n},2.0" for n in (1e6, 1e7, 1e8, 1e9, 1e10)))
+    assert main(["fit", "--law", "power_floor", "--x", "n", "--y", "loss", "--data", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "warning: not identifiable: alpha" in out and "a report of this fit states" in out
+
+
+def test_records_are_fitted_with_a_shared_exponent(capsys, tmp_path, make_record):
+    for m, method in enumerate(("lora", "ia3")):
+        for k, size in enumerate((1e6, 1e7, 1e8, 1e9)):
+            fields = {"run_id": f"g-{k}-{method}", "grid": "g", "method": method, "size": f"{k}", "held_out": k == 3}
+            fields |= {"n_params_base": int(size), "n_params_base_nonembedding": int(size) - 10}
+            fields |= {"n_params": int(size) + 100, "n_params_updated": 100, "base_val_loss": None, "val_curve": ()}
+            fields |= {"val_loss": (2 + m) * size**-0.1 * (1 + 0.001 * (-1) ** k)}
+            save(make_record(**fields), tmp_path)
+    found = fit_json(capsys, "--law", "power", "--data", tmp_path)
+    assert list(found["params"]) == ["alpha", "A[lora]", "A[ia3]"]
+    assert found["n_obs"] == 6
+    assert "embeddings included" in found["certificate"]["checklist"]["N convention"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--law", "powr"], "unknown law 'powr'; choose from power"),
+        ([], "name the law to fit with --law: power"),
+        (["--law", "power", "--x", "size"], "name the columns of .* with --x and --y"),
+        (["--law", "power", "--x", "size", "--y", "loss"], "has no column 'size'; it has params, tokens"),
+        (["--law", "power", "--x", "params,tokens", "--y", "loss"], r"power has 1 inputs \(N\) and --x names 2"),
+        (["--law", "power", "--x", "params", "--y", "method"], "'method' has 21 values that are missing or no finite"),
+        (["--law", "m4", "--x", "params", "--y", "loss", "--group", "method", "--pooling", "partial"], "choose shared"),
+        (["--law", "power", "--x", "params", "--y", "loss", "--pooling", "shared"], "needs groups; name their columns"),
+        (["--law", "power", "--x", "params", "--y", "loss", "--split", "method"], "no row of .* is marked train"),
+    ],
+)
+def test_refusals(capsys, table, arguments, text):
+    assert main(["fit", *arguments, "--data", str(table)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.search(text, captured.err)
+
+
+def test_missing_file(capsys):
+    assert main(["fit", "--law", "power", "--x", "a", "--y", "b", "--data", "nowhere.csv"]) == 2
+    assert "nowhere.csv: there is no such file" in capsys.readouterr().err
+
+
+def test_laws_are_listed(capsys):
+    assert main(["fit", "--list"]) == 0
+    assert "chinchilla" in capsys.readouterr().out

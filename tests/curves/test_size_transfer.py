@@ -1,0 +1,104 @@
+"""Transfer to a family's largest model: exact lines come back, slopes are shared, held-out rows are not seen."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from astraios_analysis.curves.sizes import backtest_sizes, common_slopes, predict_at
+from astraios_analysis.laws.tables import PointsError
+
+X = np.array([100.0, 1000.0, 10000.0])
+SIZES = {"a": (1e7, 1e8, 1e9, 1e10), "b": (2e7, 2e8, 2e9), "c": (5e7, 5e8, 5e9)}
+COLUMNS = {"x": "n_ft", "y": "loss", "group": ["task", "model"], "size": "params", "family": "family"}
+
+
+def world(rng, noise=0.0, model_sd=0.0, slopes=(-0.06, -0.06, -0.06), task="t"):
+    """Families whose log loss is a line in log size at each x; the largest model of each is held out."""
+    rows = []
+    for (family, sizes), slope in zip(SIZES.items(), slopes, strict=True):
+        for size in sizes:
+            off = model_sd * rng.standard_normal()
+            z = 1.2 - 0.05 * np.log(X) + slope * np.log(size / 1e8) + off + noise * rng.standard_normal(len(X))
+            split = "extrapolate" if size == max(sizes) else "train"
+            rows += [
+                {
+                    "task": task,
+                    "family": family,
+                    "model": f"{family}{size:g}",
+                    "params": size,
+                    "n_ft": x,
+                    "split": split,
+                }
+                | {"loss": float(np.exp(value))}
+                for x, value in zip(X, z, strict=True)
+            ]
+    return pd.DataFrame(rows)
+
+
+def run(frame):
+    return {g["group"]["family"]: g for g in backtest_sizes(frame, **COLUMNS, split="split")}
+
+
+def test_lines_that_families_share_come_back():
+    found = run(world(np.random.default_rng(0)))
+    assert list(found) == ["a", "b", "c"] and found["a"]["n_train"] == 9 and found["a"]["n_test"] == 3
+    assert all(group["rmse_log"] < 1e-8 for group in found.values())
+
+
+def test_tasks_are_kept_apart():
+    rng = np.random.default_rng(0)
+    other = world(rng, slopes=(-0.2, -0.2, -0.2), task="u")
+    found = backtest_sizes(pd.concat([world(rng), other]), **COLUMNS, split="split")
+    assert [(g["group"]["task"], g["group"]["family"]) for g in found] == [(t, f) for t in "tu" for f in "abc"]
+    assert all(group["rmse_log"] < 1e-8 for group in found)
+
+
+def test_held_out_rows_take_no_part():
+    frame = world(np.random.default_rng(1), noise=0.02, model_sd=0.02)
+    is_train = frame["split"] == "train"
+    one, up, down = (
+        run(frame.assign(loss=frame["loss"].where(is_train, frame["loss"] * k))) for k in (1, np.e**3, np.e**-3)
+    )
+    for family in SIZES:
+        # Shifting outcomes by 3 both ways adds 9 to the mean squared error, if and only if predictions stay.
+        squares = [found[family]["rmse_log"] ** 2 for found in (one, up, down)]
+        assert squares[1] + squares[2] == pytest.approx(2 * squares[0] + 18)
+
+
+def test_a_family_of_few_sizes_borrows_its_slope():
+    frame = world(np.random.default_rng(2), slopes=(-0.06, -0.06, 0.0))
+    tables = {
+        family: part[part["split"] == "train"]
+        .assign(_y=lambda f: np.log(f["loss"]))
+        .pivot_table(index=["params", "model"], columns="n_ft", values="_y")
+        for family, part in frame.groupby("family")
+    }
+    slopes = common_slopes(list(tables.values()))
+    assert np.all((slopes > -0.06) & (slopes < 0.0))
+    flat = tables["c"].iloc[-1].to_numpy()
+    level, leverage = predict_at(tables["c"], slopes, 5e9)
+    predicted = level.to_numpy()
+    assert leverage < predict_at(tables["c"], slopes, 5e11)[1]
+    assert np.all(predicted < flat) and np.all(predicted > flat - 0.06 * np.log(10))
+
+
+def test_new_models_are_covered_about_as_often_as_asked():
+    hits = []
+    for seed in range(12):
+        found = run(world(np.random.default_rng(seed), noise=0.005, model_sd=0.03))
+        hits += [list(group["coverage"].values()) for group in found.values()]
+    levels = np.array([0.5, 0.8, 0.95])
+    # Thirty-six models, whose rows lie together; the width of a world comes from three families only.
+    assert np.all(np.abs(np.mean(hits, axis=0) - levels) < 0.2), np.mean(hits, axis=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.assign(split="train"), "no family has rows marked extrapolate in 'split'"),
+        (lambda f: f[f["params"] > 1e9].assign(split="train"), "no family has two training sizes"),
+    ],
+)
+def test_refusals(change, message):
+    with pytest.raises(PointsError, match=message):
+        run(change(world(np.random.default_rng(0))))

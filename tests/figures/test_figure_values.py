@@ -1,0 +1,269 @@
+"""The committed tables of figures against the released ones, both read as plain CSV: every measured number."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from astraios_analysis.figures import FIGURES, find_spec
+
+ROOT = Path(__file__).parents[2]
+STUDY = {
+    "clone_detection": ("accuracy", "zero_shot"),
+    "defect_detection": ("overall_accuracy", "zero_shot/full2732"),
+    **{
+        f"humaneval{task}_{language}": ("pass@1", "t0.2,n20")
+        for task in ("synthesize", "fix", "explain")
+        for language in ("python", "java")
+    },
+}
+CATEGORIES = ("recode_format", "recode_function", "recode_syntax")
+PRIMARY = STUDY | dict.fromkeys(CATEGORIES, ("robust_pass@1", "all_transformations"))
+MODEL = ["size", "method"]
+SCORE = ["dataset", "setting", "metric", *MODEL]
+ROUNDED = {"rel": 1e-7, "abs": 1e-12}
+
+# Numeric columns that are no measurement: of a choice made here (level) or by the fit (dof), or a rank of values.
+NOT_MEASURED = {"level", "dof", "n_train_sizes", "rank"}
+# What the tests below compare with the released tables, figure by figure.
+CHECKED = {
+    "updated_parameters": {
+        "n_params",
+        "n_params_base",
+        "n_params_base_nonembedding",
+        "n_params_updated",
+        "percent_updated",
+    },
+    "task_performance": {"n_params_base", "value", "n_items"},
+    "mean_performance": {"n_params_base", "value", "n_datasets"},
+    "zero_against_one_shot": {"n_params_base", "value", "n_items"},
+    "best_method": {"n_params_base", "value", "n_methods"},
+    "recode_categories": {"n_params_base", "value", "n_items"},
+    "recode_transformations": {"n_params_base", "value", "lowest", "highest", "n_methods"},
+    "parse_rates": {"n_params_base", "value", "n_items", "n_samples"},
+    "score_scaling": {"n_params_base", "value", "n_items"},
+    "small_against_large": {"small", "large"},
+    "rank_transfer": {"n_params_small", "n_params_large", "value", "n_methods"},
+    "backtest": {"n_params_base", "measured", "error", "persistence", "persistence_error"},
+}
+
+
+def twin(name):
+    return pd.read_csv(ROOT / "figures" / f"{name}.csv")
+
+
+@pytest.fixture(scope="module")
+def released():
+    return pd.read_csv(ROOT / "data" / "released" / "scores.csv", dtype={"size": str})
+
+
+@pytest.fixture(scope="module")
+def counts():
+    return pd.read_csv(ROOT / "data" / "released" / "parameter_counts.csv", dtype={"size": str})
+
+
+@pytest.fixture(scope="module")
+def primary(released):
+    """Primary scores: {(data set, size, method): value}."""
+    parts = [
+        released[(released["dataset"] == name) & (released["metric"] == metric) & (released["setting"] == setting)]
+        for name, (metric, setting) in PRIMARY.items()
+    ]
+    rows = pd.concat(parts).set_index(["dataset", *MODEL])
+    assert rows.index.is_unique
+    return rows["value"]
+
+
+def assert_equal_rows(drawn, expected, on, columns):
+    """The two tables have the same keys, each once, and equal values: not nearly, equal."""
+    drawn, expected = (table.set_index(on)[columns].sort_index() for table in (drawn, expected))
+    assert drawn.index.is_unique
+    pd.testing.assert_frame_equal(drawn, expected, check_exact=True, check_dtype=False)
+
+
+def test_every_figure_has_its_three_files_and_nothing_else():
+    files = list((ROOT / "figures").rglob("*"))
+    stems = {path.stem for path in files}
+    grids = {json.loads(path.read_text())["grid"] for path in (ROOT / "data").glob("runs/**/*.json")}
+    assert stems >= set(CHECKED) and {find_spec(stem)[1] for stem in stems} == {"released", *grids}
+    expected = {f"{stem}.{suffix}" for stem in stems for suffix in ("pdf", "png", "csv")}
+    assert {str(path.relative_to(ROOT / "figures")) for path in files} == expected
+    assert min(path.stat().st_size for path in files) > 500
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_no_measured_column_goes_unchecked(name):
+    numeric = set(twin(name).select_dtypes("number"))
+    assert numeric <= CHECKED[name] | set(FIGURES[name].fitted_columns) | NOT_MEASURED
+    assert CHECKED[name] <= set(twin(name))
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_parameter_counts(name, counts):
+    table = twin(name)
+    exact = counts.drop_duplicates("size").set_index("size")["n_params_base"]
+    for size, n_params in (
+        ("size", "n_params_base"),
+        ("size_small", "n_params_small"),
+        ("size_large", "n_params_large"),
+    ):
+        if size in table and n_params in table:
+            known = table[table[size].notna()]
+            assert known[n_params].tolist() == exact[known[size]].tolist()
+
+
+def test_updated_parameters(counts):
+    table = twin("updated_parameters")
+    columns = ["n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated"]
+    assert len(table) == 28
+    assert_equal_rows(table, counts, MODEL, columns)
+    percent = 100 * table["n_params_updated"] / table["n_params"]
+    assert table["percent_updated"].tolist() == pytest.approx(percent.tolist(), **ROUNDED)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("task_performance", {dataset: [choice] for dataset, choice in STUDY.items()}),
+        (
+            "zero_against_one_shot",
+            {
+                "clone_detection": [("accuracy", "zero_shot"), ("accuracy", "one_shot")],
+                "defect_detection": [(STUDY["defect_detection"][0], f"{n}_shot/full2732") for n in ("zero", "one")],
+            },
+        ),
+        (
+            "recode_categories",
+            {
+                dataset: [
+                    ("pass@1", "nominal"),
+                    *((m, "all_transformations") for m in ("robust_pass@1", "robust_drop@1")),
+                ]
+                for dataset in CATEGORIES
+            },
+        ),
+    ],
+)
+def test_scores_are_the_released_ones_and_all_of_them(name, settings, released):
+    wanted = {(dataset, metric, setting) for dataset, pairs in settings.items() for metric, setting in pairs}
+    keys = zip(released["dataset"], released["metric"], released["setting"], strict=True)
+    expected = released[[key in wanted for key in keys]]
+    assert len(expected) > 90
+    assert_equal_rows(twin(name), expected, SCORE, ["value", "n_items", "source"])
+
+
+def test_shots_are_named_after_their_setting():
+    table = twin("zero_against_one_shot")
+    assert table["setting"].str.startswith(tuple(table["shots"].unique())).all()
+    assert all(setting.startswith(shots) for setting, shots in zip(table["setting"], table["shots"], strict=True))
+
+
+def test_parse_rates(released):
+    expected = released[(released["dataset"] == "aatk") & (released["metric"] == "parse_rate")]
+    assert_equal_rows(twin("parse_rates"), expected, [*SCORE, "language"], ["value", "n_items", "n_samples", "source"])
+
+
+def test_recode_transformations(released):
+    is_one = ~released["setting"].isin(["nominal", "all_transformations", "mean_over_transformations"])
+    is_drop = released["dataset"].isin(CATEGORIES) & (released["metric"] == "robust_drop@1")
+    keys = ["dataset", "setting", "size"]
+    groups = released[is_one & is_drop].groupby(keys)["value"]
+    expected = groups.agg(lowest="min", highest="max", n_methods="count").reset_index()
+    table = twin("recode_transformations")
+    assert_equal_rows(table, expected, keys, ["lowest", "highest", "n_methods"])
+    means = groups.mean()[list(table[keys].itertuples(index=False, name=None))]
+    assert table["value"].tolist() == pytest.approx(means.tolist(), **ROUNDED)
+
+
+def test_mean_performance(primary):
+    for row in twin("mean_performance").to_dict("records"):
+        names = row["datasets"].split()
+        values = [primary[name, row["size"], row["method"]] for name in names]
+        assert row["n_datasets"] == len(names) >= 2
+        assert row["value"] == pytest.approx(np.mean(values), **ROUNDED)
+
+
+def test_best_method(primary):
+    table = twin("best_method")
+    assert_equal_rows(table, primary.reset_index(), ["dataset", *MODEL], ["value"])
+    sizes = table.groupby(["dataset", "size"])
+    assert (table["n_methods"] == sizes["method"].transform("count")).all()
+    assert (table["rank"] == sizes["value"].rank(ascending=False, method="min")).all()
+    assert sizes["p_best"].sum().to_numpy() == pytest.approx(1.0, abs=1e-6)
+    drawn = table[table["is_drawn"]]
+    assert drawn.groupby("dataset")["size"].nunique().eq(1).all() and set(drawn["dataset"]) == set(PRIMARY)
+
+
+def test_score_scaling(primary, released):
+    table = twin("score_scaling")
+    measured = table[table["kind"] == "measured"]
+    kept = primary[[name in set(table["dataset"]) for name, *_ in primary.index]]
+    assert_equal_rows(measured, kept.reset_index(), ["dataset", *MODEL], ["value"])
+    n_items = released.groupby("dataset")["n_items"].max()
+    assert measured["n_items"].tolist() == n_items[measured["dataset"]].tolist()
+    # Data sets with two sizes are left out; so is nothing else.
+    n_sizes = primary.reset_index().groupby("dataset")["size"].nunique()
+    assert set(table["dataset"]) == set(n_sizes[n_sizes >= 3].index)
+
+
+def test_small_against_large(primary):
+    table = twin("small_against_large")
+    assert set(table["dataset"]) == set(PRIMARY)
+    for row in table.to_dict("records"):
+        assert row["small"] == primary[row["dataset"], row["size_small"], row["method"]]
+        assert row["large"] == primary[row["dataset"], row["size_large"], row["method"]]
+
+
+def test_rank_transfer(primary):
+    statistics = {"spearman": stats.spearmanr, "kendall": stats.kendalltau}
+    for row in twin("rank_transfer").to_dict("records"):
+        methods = row["methods"].split()
+        small, large = (
+            [primary[row["dataset"], row[side], m] for m in methods] for side in ("size_small", "size_large")
+        )
+        assert row["n_methods"] == len(methods) >= 4
+        assert row["value"] == pytest.approx(statistics[row["statistic"]](small, large).statistic, **ROUNDED)
+
+
+def test_backtest(primary, counts):
+    order = counts.drop_duplicates("size").sort_values("n_params_base")["size"].tolist()
+    table = twin("backtest")
+    for row in table.to_dict("records"):
+        own = primary[row["dataset"]].xs(row["method"], level="method")
+        *_, before, largest = [size for size in order if size in own.index]
+        assert row["size"] == largest
+        assert (row["measured"], row["persistence"]) == (own[largest], own[before])
+        assert row["error"] == pytest.approx(row["predicted"] - row["measured"], abs=1e-7)
+        assert row["persistence_error"] == pytest.approx(row["persistence"] - row["measured"], abs=1e-9)
+        has_interval = row["lower"] == row["lower"]
+        is_inside = row["lower"] <= row["measured"] <= row["upper"]
+        assert str(row["covered"]) == (str(is_inside) if has_interval else "nan")
+    held_out = table.groupby("dataset")["size"]
+    assert held_out.nunique().eq(1).all()
+    assert table["is_drawn"].equals(table["pooling"] == "pooled")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "figures").glob("*.csv")))
+def test_committed_files_have_no_date_and_real_text(name):
+    pdf, png = ((ROOT / "figures" / f"{name}.{suffix}").read_bytes() for suffix in ("pdf", "png"))
+    assert b"CreationDate" not in pdf and b"ModDate" not in pdf
+    # Type 42 is TrueType as it is: text that can be searched, selected and edited; type 3 is drawings of letters.
+    assert b"/FontFile2" in pdf and not re.search(rb"/Subtype\s*/Type3", pdf)
+    assert b"tIME" not in png and b"tEXt" not in png
+
+
+class TestCheckCanFail:
+    def test_changed_value(self, released):
+        table = twin("task_performance")
+        table.loc[0, "value"] += 1e-9
+        with pytest.raises(AssertionError):
+            assert_equal_rows(table, released.merge(table[SCORE]), SCORE, ["value"])
+
+    def test_lost_row(self, released):
+        table = twin("task_performance")
+        with pytest.raises(AssertionError):
+            assert_equal_rows(table.iloc[1:], released.merge(table[SCORE]), SCORE, ["value"])

@@ -1,0 +1,260 @@
+"""Figures: what they return, that they can be read, and what they do with less than the released models."""
+
+import re
+
+import pandas as pd
+import pytest
+from layout_checks import outside_axes, overlapping, running_out, texts_of, too_small
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+from astraios_analysis import figures
+from astraios_analysis.figures.style import FULL_WIDTH, METHOD_STYLES, note, small_multiples
+from astraios_analysis.figures.tasks import models_in
+from astraios_analysis.laws.laws import LOGIT_LINEAR
+from astraios_analysis.prediction.limits import predictable_datasets
+from astraios_analysis.records.frame import Score, to_frame
+from astraios_analysis.records.schema import METHODS
+from astraios_analysis.scores import ranks as regressions
+from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame, score_intervals
+from astraios_analysis.scores.means import performance_panels
+
+SCORE = ["dataset", "setting", "metric", "size", "method", "n_params_base", "value", "lower", "upper", "level"]
+COLUMNS = {
+    "updated_parameters": ["size", "method", "n_params", "n_params_base", "n_params_updated", "percent_updated"],
+    "task_performance": [*SCORE, "interval", "n_items", "source"],
+    "mean_performance": ["panel", "size", "method", "n_params_base", "value", "lower", "upper", "level", "datasets"],
+    "zero_against_one_shot": [*SCORE, "shots", "interval", "n_items", "source"],
+    "best_method": ["dataset", "metric", "size", "method", "rank", "value", "p_best", "n_methods", "is_drawn"],
+    "recode_categories": [*SCORE, "measure", "interval", "n_items", "source"],
+    "recode_transformations": ["dataset", "setting", "size", "value", "lowest", "highest", "n_methods"],
+    "parse_rates": [*SCORE, "language", "n_items", "n_samples"],
+    "score_scaling": [
+        "dataset",
+        "method",
+        "kind",
+        "n_params_base",
+        "value",
+        "lower",
+        "upper",
+        "level",
+        "pooling",
+        "dof",
+    ],
+    "small_against_large": ["dataset", "method", "small", "small_lower", "small_upper", "large", "size_large"],
+    "rank_transfer": ["dataset", "statistic", "value", "lower", "upper", "p_value", "n_methods", "methods", "ceiling"],
+    "backtest": ["dataset", "method", "measured", "predicted", "lower", "upper", "level", "kind", "covered", "reach"],
+}
+
+
+def draw_all(records, n_draws=2000):
+    """Draw every figure of these records: {name: function without arguments}."""
+    bootstrap = ProblemBootstrap(n_draws=n_draws)
+    scores = score_intervals(records, bootstrap=bootstrap)
+    primary = primary_frame(scores)
+    datasets = predictable_datasets(primary)
+
+    def transfers():
+        return regressions.transfer_all(records, bootstrap=bootstrap)
+
+    return {
+        "updated_parameters": lambda: figures.updated_parameters(to_frame(records, per="run")),
+        "task_performance": lambda: figures.task_performance(scores),
+        "mean_performance": lambda: figures.mean_performance(
+            performance_panels(records, bootstrap=bootstrap), models_in(scores)
+        ),
+        "zero_against_one_shot": lambda: figures.zero_against_one_shot(scores),
+        "best_method": lambda: figures.best_method(regressions.rank_all(records, bootstrap=bootstrap)),
+        "recode_categories": lambda: figures.recode_categories(scores),
+        "recode_transformations": lambda: figures.recode_transformations(scores),
+        "parse_rates": lambda: figures.parse_rates(scores),
+        "score_scaling": lambda: figures.score_scaling(primary, datasets, LOGIT_LINEAR, 34e9),
+        "small_against_large": lambda: figures.small_against_large(primary, transfers()),
+        "rank_transfer": lambda: figures.rank_transfer(transfers()),
+        "backtest": lambda: figures.backtest_panels(primary, datasets, LOGIT_LINEAR, 0.95),
+    }
+
+
+@pytest.fixture(scope="module")
+def drawn(released_records):
+    """Every figure of the released models: {name: (figure, table, texts)}."""
+    found = {name: draw() for name, draw in draw_all(released_records, n_draws=200).items()}
+    yield {name: (figure, table, texts_of(figure)) for name, (figure, table) in found.items()}
+    pyplot.close("all")
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+class TestReleased:
+    def test_returns_figure_and_table(self, drawn, name):
+        figure, table, _ = drawn[name]
+        assert isinstance(figure, Figure) and isinstance(table, pd.DataFrame)
+        assert [column for column in COLUMNS[name] if column not in table] == []
+        assert len(table) and figure.get_size_inches()[0] == FULL_WIDTH
+
+    def test_fitted_columns_are_there(self, drawn, name):
+        assert set(figures.FIGURES[name].fitted_columns) <= set(drawn[name][1])
+
+    def test_says_how_many_models_or_methods_it_shows(self, drawn, name):
+        words = " ".join(text.get_text() for text, _ in drawn[name][2])
+        assert re.search(r"\d+ of \d+ models|\d+ methods|number of methods", words)
+
+    def test_no_text_over_another(self, drawn, name):
+        assert overlapping(drawn[name][2]) == []
+
+    def test_no_text_runs_out_of_the_figure(self, drawn, name):
+        figure, _, texts = drawn[name]
+        assert running_out(figure, texts) == []
+
+    def test_no_text_is_too_small_to_print(self, drawn, name):
+        assert too_small(drawn[name][2]) == {}
+
+    def test_nothing_drawn_is_cut_off(self, drawn, name):
+        assert outside_axes(drawn[name][0]) == []
+
+    def test_axes_are_labelled(self, drawn, name):
+        for axes in drawn[name][0].axes:
+            is_inner = axes.get_subplotspec() is not None and not axes.get_subplotspec().is_last_row()
+            assert axes.get_xlabel() or axes.get_title(loc="left") or axes.get_ylabel()
+            assert is_inner or axes.get_xlabel() or axes.get_ylabel() or name == "best_method"
+
+    def test_caption_names_its_intervals(self, drawn, name):
+        assert "lower" not in drawn[name][1] or re.search(r"interval|resample", figures.FIGURES[name].caption)
+
+
+class TestLayoutCheckCanFail:
+    @pytest.fixture
+    def panel(self):
+        figure, (panel,) = small_multiples(1, 1)
+        panel.plot([1, 2], [1, 2])
+        texts = texts_of(figure)
+        assert len(texts) > 8
+        assert (overlapping(texts), running_out(figure, texts), too_small(texts), outside_axes(figure)) == (
+            [],
+            [],
+            {},
+            [],
+        )
+        yield panel
+        pyplot.close(figure)
+
+    def test_overlap(self, panel):
+        panel.annotate("first", (1.5, 1.5))
+        panel.annotate("second", (1.5, 1.52), (1.4, 1.1), arrowprops={"arrowstyle": "-"})
+        assert overlapping(texts_of(panel.figure)) == []
+        panel.annotate("third", (1.51, 1.51))
+        assert overlapping(texts_of(panel.figure)) == [("first", "third")]
+
+    def test_text_beyond_the_edge(self, panel):
+        panel.set_title("title", loc="left")
+        note(panel, "a note far longer than the figure is wide, " * 9, width=999)
+        assert len(running_out(panel.figure, texts_of(panel.figure))) == 1
+
+    def test_small_text(self, panel):
+        panel.annotate("small", (1.5, 1.5), fontsize=5)
+        panel.set_xlabel("$10^6$", fontsize=7)
+        assert set(too_small(texts_of(panel.figure))) == {"small", "$10^6$"}
+
+    def test_cut_off_bar(self, panel):
+        panel.errorbar([1.5], [1.5], yerr=[0.4])
+        panel.set_ylim(0, 1.8)
+        assert [1.5, 1.9] in outside_axes(panel.figure)
+
+
+def outcome(draw):
+    """What became of drawing: the figure's layout problems, or the refusal."""
+    try:
+        figure, table = draw()
+    except (figures.FigureError, regressions.RankError) as error:
+        return str(error)
+    texts = texts_of(figure)
+    problems = (overlapping(texts), running_out(figure, texts), outside_axes(figure))
+    pyplot.close(figure)
+    assert len(table) and problems == ([], [], [])
+    return "drawn"
+
+
+FITS = {"score_scaling", "backtest"}
+TRANSFER = {"small_against_large", "rank_transfer"}
+
+
+class TestSubsets:
+    def refused(self, records):
+        """Figures that refuse these records, each with its reason; the others are drawn and checked."""
+        found = {name: outcome(draw) for name, draw in draw_all(records, n_draws=50).items()}
+        return {name: reason for name, reason in found.items() if reason != "drawn"}
+
+    def test_two_sizes(self, released_records):
+        refused = self.refused([record for record in released_records if record.size in ("1b", "3b")])
+        assert set(refused) == FITS
+        assert all("three sizes" in reason for reason in refused.values())
+
+    def test_one_method_is_missing(self, released_records):
+        assert self.refused([record for record in released_records if record.method != "ptuning"]) == {}
+
+    def test_one_size_and_few_methods(self, released_records):
+        few = [r for r in released_records if r.size == "7b" and r.method in ("fft", "lora", "ia3")]
+        refused = self.refused(few)
+        assert set(refused) == FITS | TRANSFER | {"parse_rates"}
+        assert all("four" in refused[name] for name in TRANSFER)
+
+    def test_own_small_grid(self, small_grid):
+        drawn = {"updated_parameters", "task_performance", "best_method"} | FITS | TRANSFER
+        refused = self.refused(small_grid)
+        assert set(refused) == set(COLUMNS) - drawn
+        assert all(name in reason and "choose another grid or add" in reason for name, reason in refused.items())
+
+    def test_no_scores(self, small_grid):
+        refused = self.refused([record.model_copy(update={"scores": ()}) for record in small_grid])
+        assert set(refused) == set(COLUMNS) - {"updated_parameters"}
+
+    def test_held_out_points_are_hollow_and_not_fitted(self, small_grid):
+        kept = [r.model_copy(update={"held_out": r.size == "30m"}) for r in small_grid]
+        figure, table = draw_all(kept, n_draws=50)["score_scaling"]()
+        assert set(table.loc[table["kind"] == "held_out", "size"]) == {"30m"}
+        assert set(table.loc[table["kind"] == "measured", "size"]) == {"0.3m", "1m", "10m"}
+        hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+        assert {x for line in hollow for x in line.get_xdata() if x > 2e7} and len(hollow) == 5
+        pyplot.close(figure)
+
+
+@pytest.fixture(scope="module")
+def small_grid(make_record):
+    """Five methods at four sizes of our own, one data set."""
+    records = []
+    for place, (size, n_params) in enumerate({"0.3m": 319_488, "1m": 10**6, "10m": 10**7, "30m": 3 * 10**7}.items()):
+        for rank, method in enumerate(METHODS[:5]):
+            value = 0.1 + 0.15 * place + 0.02 * rank + 0.01 * ((place * rank) % 3)
+            score = Score(
+                dataset="humanevalsynthesize_python",
+                language="python",
+                setting="t0.2,n20",
+                metric="pass@1",
+                value=value,
+                stderr=0.03,
+                n_items=164,
+                source="measured",
+            )
+            counts = {"n_params": n_params + 900, "n_params_base": n_params, "n_params_updated": 100 + rank}
+            counts |= {"n_params_base_nonembedding": n_params // 2}
+            names = {"run_id": f"own-{size}-{method}", "size": size, "method": method, "grid": "own"}
+            records.append(make_record(**names, **counts, scores=(score,)))
+    return records
+
+
+def test_methods_look_as_style_says(drawn):
+    figure, table, _ = drawn["task_performance"]
+    colours = {METHOD_STYLES[method].colour for method in set(table["method"])}
+    assert {line.get_color() for line in figure.axes[0].lines if line.get_marker() not in ("", "None", None)} == colours
+
+
+def test_a_data_set_with_one_method_has_no_best_one(released_records):
+    ranks = regressions.rank_all(released_records, bootstrap=ProblemBootstrap(n_draws=100))
+    names = list(ranks["dataset"].unique())[:2]
+    alone = (ranks["dataset"] != names[1]) | (ranks["method"] == "fft")
+    chosen = ranks[ranks["dataset"].isin(names) & alone]
+    chosen = chosen.assign(n_methods=chosen.groupby(["dataset", "size"])["method"].transform("count"))
+    figure, table = figures.best_method(chosen)
+    assert set(table.loc[table["is_drawn"], "dataset"]) == {names[0]}
+    assert len(figure.axes[0].get_yticklabels()) == 1
+    with pytest.raises(figures.FigureError, match="primary scores of several methods at one size"):
+        figures.best_method(chosen[chosen["dataset"] == names[1]])

@@ -1,0 +1,216 @@
+"""Looks: methods that people can tell apart, labels that say the size, sentences that say what is missing."""
+
+from itertools import combinations
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib import pyplot
+
+from astraios_analysis.figures import style
+from astraios_analysis.records.schema import METHODS
+
+# Machado, Oliveira and Fernandes 2009, table 1, severity 1.0: on linear RGB.
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "tritanopia": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
+}
+# sRGB to XYZ (IEC 61966-2-1), and its white point D65.
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+# A just noticeable difference is about 2.3 for large patches side by side (Mahy et al. 1994). Markers of 4 pt on a
+# page are small and apart; four to five times that is what categorical palettes are usually held to.
+DISTINCT = 10.0
+
+
+def to_lab(colour, vision):
+    """CIELAB coordinates of an sRGB colour as seen with a kind of vision."""
+    rgb = np.array(mpl.colors.to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(VISION[vision] @ linear, 0, 1)
+    xyz = TO_XYZ @ seen / (TO_XYZ @ np.ones(3))
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def confusable(colours, vision):
+    """Pairs of names whose colours are closer than `DISTINCT` with a kind of vision, and their distance."""
+    lab = {name: to_lab(colour, vision) for name, colour in colours.items()}
+    distances = {pair: float(np.linalg.norm(lab[pair[0]] - lab[pair[1]])) for pair in combinations(lab, 2)}
+    return {pair: round(distance, 1) for pair, distance in distances.items() if distance < DISTINCT}
+
+
+def test_every_method_has_one_style():
+    assert tuple(style.METHOD_STYLES) == METHODS
+
+
+@pytest.mark.parametrize("part", ["label", "colour", "marker"])
+def test_styles_differ_in_every_part(part):
+    values = [getattr(look, part).lower() for look in style.METHOD_STYLES.values()]
+    assert len(set(values)) == len(METHODS)
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_colours_differ_for_everyone(vision):
+    colours = {name: look.colour for name, look in style.METHOD_STYLES.items()}
+    assert confusable(colours | {"paper": "white"}, vision) == {}
+
+
+class TestColourCheckCanFail:
+    def test_red_and_green(self):
+        colours = {"red": "#d62728", "green": "#6b7a20"}
+        assert confusable(colours, "deuteranopia")
+        assert not confusable(colours, "normal")
+
+    @pytest.mark.parametrize("vision", VISION)
+    def test_greys_stay_grey(self, vision):
+        lab = to_lab("0.5", vision)
+        assert np.abs(lab[1:]).max() < 1.0
+        assert lab[0] == pytest.approx(53.4, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("n_params", "label"),
+    [
+        (1_137_207_296, "1.1B"),
+        (15_517_456_384, "15.5B"),
+        (34e9, "34B"),
+        (350_000_000, "350M"),
+        (300_000, "300k"),
+        (319_488, "319.5k"),
+        (999_999_999, "1.0B"),
+        (1_500_000_000_000, "1.5T"),
+        (2e12, "2T"),
+        (512, "512"),
+    ],
+)
+def test_size_label(n_params, label):
+    assert style.size_label(n_params) == label
+
+
+@given(st.integers(1, 10**14))
+def test_size_labels_are_short_and_true(n_params):
+    label = style.size_label(n_params)
+    unit = {"T": 1e12, "B": 1e9, "M": 1e6, "k": 1e3}.get(label[-1], 1.0)
+    assert len(label) <= 6
+    assert float(label.rstrip("TBMk")) * unit == pytest.approx(n_params, rel=0.051)
+
+
+SUITE = [(size, method) for size in ("1b", "3b") for method in METHODS]
+
+
+class TestDescribeModels:
+    def test_all(self):
+        assert style.describe_models(SUITE, SUITE) == "14 of 14 models"
+
+    def test_a_size_is_missing(self):
+        assert style.describe_models(SUITE[:7], SUITE) == "7 of 14 models (not 3b)"
+
+    def test_few_methods_of_a_size_are_missing(self):
+        shown = [model for model in SUITE if model not in [("1b", "ia3"), ("1b", "ptuning"), ("3b", "fft")]]
+        assert style.describe_models(shown, SUITE) == "11 of 14 models (not 1b P-Tuning (IA)³, 3b FFT)"
+
+    def test_most_methods_of_a_size_are_missing(self):
+        shown = [*SUITE[:7], ("3b", "lora"), ("3b", "ia3")]
+        assert style.describe_models(shown, SUITE) == "9 of 14 models (not 3b but LoRA (IA)³)"
+
+    def test_none(self):
+        assert style.describe_models([], SUITE) == "0 of 14 models (not 1b, 3b)"
+        assert style.describe_models(SUITE[:1], SUITE) == "1 of 14 models (only 1b FFT)"
+
+    def test_repeats_count_once(self):
+        assert style.describe_models(SUITE * 2, SUITE * 3) == "14 of 14 models"
+
+    @given(st.sets(st.sampled_from(SUITE)))
+    def test_count_is_exact_and_nothing_missing_goes_unsaid(self, shown):
+        text = style.describe_models(shown, SUITE)
+        assert text.startswith(f"{len(shown)} of 14 models")
+        # One or two of many are named themselves: everything else is what is missing.
+        named = shown if "only" in text else set(SUITE) - shown
+        assert ("only" in text) == (len(shown) in (1, 2))
+        assert all((size in text) == (size in {s for s, _ in named}) for size in ("1b", "3b"))
+
+
+@given(st.floats(1e3, 1e13), st.floats(0.5, 3))
+def test_dodge_keeps_the_order_of_methods(n_params, spread):
+    places = [float(style.dodge([n_params], method, spread)[0]) for method in METHODS]
+    assert places == sorted(set(places))
+    assert np.exp(np.mean(np.log(places))) == pytest.approx(n_params)
+
+
+def test_dodge_keeps_the_order_of_sizes():
+    sizes = [1_137_207_296, 3_043_311_104, 7_327_263_232, 15_517_456_384]
+    last, first = (style.dodge(sizes, method, spread=2) for method in (METHODS[-1], METHODS[0]))
+    assert np.all(last[:-1] < first[1:])
+
+
+@pytest.fixture
+def panel():
+    style.use_theme()
+    figure, axes = pyplot.subplots()
+    yield axes
+    pyplot.close(figure)
+
+
+class TestSizeAxis:
+    def labels(self, panel):
+        return [label.get_text() for label in panel.get_xticklabels()]
+
+    def test_a_tick_at_each_size(self, panel):
+        style.size_axis(panel, [7_000_000_000, 1_000_000_000, 1_000_000_000])
+        assert list(panel.get_xticks()) == [1e9, 7e9]
+        assert self.labels(panel) == ["1B", "7B"]
+        assert panel.get_xscale() == "log" and panel.get_xlabel()
+
+    def test_crowded_labels_make_room_for_the_largest(self, panel):
+        style.size_axis(panel, [300_000, 310_000, 3_000_000, 3_100_000])
+        assert self.labels(panel) == ["", "310k", "", "3.1M"]
+
+    def test_one_size(self, panel):
+        style.size_axis(panel, [300_000], label=False)
+        assert self.labels(panel) == ["300k"]
+        assert panel.get_xlim()[0] < 300_000 < panel.get_xlim()[1] and not panel.get_xlabel()
+
+
+class TestStartAtZero:
+    def test_positive_values(self, panel):
+        panel.plot([1, 2], [0.5, 0.9])
+        style.start_at_zero([panel])
+        assert panel.get_ylim()[0] == 0 and panel.get_ylim()[1] > 0.9
+
+    def test_negative_values_are_kept(self, panel):
+        panel.plot([1, 2], [-0.5, 0.9])
+        style.start_at_zero([panel])
+        assert panel.get_ylim()[0] < -0.5
+
+    def test_every_panel_of_a_shared_axis_fits(self):
+        _, panels = style.small_multiples(2, 2, sharey=True)
+        for panel, top in zip(panels, (0.5, 0.9), strict=True):
+            panel.plot([1, 2], [0.1, top])
+        style.start_at_zero(panels)
+        assert panels[0].get_ylim() == panels[1].get_ylim()
+        assert panels[0].get_ylim()[1] > 0.9
+        pyplot.close("all")
+
+
+def test_points_without_an_interval_are_drawn(panel):
+    rows = {"method": "lora", "n_params_base": [1e9, 2e9], "value": [0.4, 0.5], "lower": [0.3, None], "upper": None}
+    style.draw_methods(panel, pd.DataFrame(rows))
+    assert np.isfinite(panel.dataLim.get_points()).all()
+    assert panel.dataLim.y0 == pytest.approx(0.3)
+
+
+def test_legend_has_the_methods_in_their_one_order(panel):
+    style.method_legend(panel.figure, ["parallel", "fft", "parallel"])
+    (legend,) = panel.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["FFT", "Parallel"]

@@ -1,0 +1,272 @@
+"""Figures of a trained grid: losses, seeds, a held-out size and the embedded suite; and with parts of it missing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from layout_checks import outside_axes, overlapping, running_out, texts_of, too_small
+from matplotlib import pyplot
+from simulated_grids import LARGEST, SIZES, World, simulate
+
+from astraios_analysis import figures
+from astraios_analysis.claims.judge import judge_claims
+from astraios_analysis.explorer.figure import explored_fit
+from astraios_analysis.explorer.results import first_view
+from astraios_analysis.figures import gallery
+from astraios_analysis.figures.tasks import models_in
+from astraios_analysis.laws.laws import LOGIT_LINEAR
+from astraios_analysis.prediction.decide import best_at_size_all, decisions_all
+from astraios_analysis.prediction.limits import predictable_datasets
+from astraios_analysis.prediction.planning import frontier_all
+from astraios_analysis.records import grids
+from astraios_analysis.records.frame import METHODS, Score, ValidationPoint, to_frame
+from astraios_analysis.records.registry import EMBEDDED_DATASETS
+from astraios_analysis.scores import ranks as regressions
+from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
+from astraios_analysis.scores.correlations import loss_correlations
+from astraios_analysis.scores.losses import final_losses, loss_curves
+from astraios_analysis.scores.means import performance_panels
+from astraios_analysis.scores.models import average_seeds
+from astraios_analysis.scores.seeds import intervals_over_seeds, keep_means
+
+ROBUST = tuple(f"embedded_robust_{category}" for category in ("description", "format", "syntax"))
+LEVELS = {name: -0.5 - 0.1 * place for place, name in enumerate((*EMBEDDED_DATASETS, "embedded_security"))}
+WORLD = World(level=LEVELS, slope=dict.fromkeys(LEVELS, 3.0))
+LOSS = {"cross_entropy", "cross_entropy_by_step", "cross_entropy_by_updated_parameters"}
+DECISIONS = {"best_at_target", "small_model_choices", "cost_performance", "claim_effects"}
+LOSS_SCORE = {"loss_performance", "loss_correlation"}
+
+
+def more_scores(record, rng):
+    """Scores of changed prompts and of security beside the primary ones."""
+    rates = {"nominal": ("pass@1", 0.6), "all_transformations": ("robust_pass@1", 0.4)}
+    rows = [(name, setting, *rates[setting]) for name in ROBUST for setting in rates]
+    rows += [(name, setting, "robust_drop@1", 0.3) for name in ROBUST for setting in ("all_transformations", "no_stop")]
+    rows += [("embedded_security", "trusted", "insecure_rate", 0.5), ("embedded_security", "all", "valid_rate", 0.9)]
+    for dataset, setting, metric, value in rows:
+        value = round(float(value + rng.uniform(-0.05, 0.05)), 3)
+        fields = {"language": "python", "stderr": 0.03, "n_items": 100, "source": "measured"}
+        yield Score(dataset=dataset, setting=setting, metric=metric, value=value, **fields)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Five sizes, the largest held out, seven methods, three seeds: losses, curves and the embedded suite."""
+    rng, records = np.random.default_rng(0), []
+    for record in simulate(WORLD, held_out=(LARGEST,), n_problems=60, val_loss_se=0.02):
+        base, loss = 2.5 * record.n_params_base**-0.03, record.val_loss
+        steps = {step: loss + (base - loss) * np.exp(-step / 15) for step in range(0, 51, 10)}
+        curve = tuple(ValidationPoint(step=step, loss=float(value)) for step, value in steps.items())
+        scores = (*record.scores, *more_scores(record, rng))
+        records.append(record.model_copy(update={"base_val_loss": base, "val_curve": curve, "scores": scores}))
+    return records
+
+
+def draw_decisions(records, folder):
+    """Draw the figures for choosing a method, whose pooled fits take seconds: {name: Gallery}."""
+    runs = grids.PerGrid({"mini": records})
+    primary = runs.map(to_frame).map(primary_frame).map(average_seeds)
+    targets = primary.map(figures.choose_target, target=34e9)
+    costs = runs.map(frontier_all, cost="n_params_updated", target=targets, level=0.95)
+    calls = {
+        "best_at_target": (figures.best_at_target, runs.map(best_at_size_all, targets, level=0.95)),
+        "small_model_choices": (figures.small_model_choices, runs.map(decisions_all, level=0.95)),
+        "cost_performance": (figures.cost_performance, costs),
+        "claim_effects": (figures.claim_effects, runs.map(judge_claims)),
+    }
+    return {name: figures.draw(name, *call, figures_dir=folder) for name, call in calls.items()}
+
+
+def draw_all(records, folder):
+    """Draw every other figure of a grid: {name: Gallery}."""
+    runs, bootstrap = grids.PerGrid({"mini": records}), ProblemBootstrap(n_draws=50)
+    scores = runs.map(intervals_over_seeds, bootstrap=bootstrap)
+    primary, losses = scores.map(primary_frame), runs.map(final_losses)
+    frames, curves = runs.map(to_frame, per="run"), runs.map(loss_curves)
+    correlations = runs.map(loss_correlations, bootstrap=bootstrap)
+    datasets, transfers = primary.map(predictable_datasets), runs.map(regressions.transfer_all, bootstrap=bootstrap)
+    targets = primary.map(figures.choose_target, target=34e9)
+    ranks = runs.map(regressions.rank_all, bootstrap=bootstrap)
+    panels = runs.map(performance_panels, bootstrap=bootstrap)
+    calls = {
+        "updated_parameters": (figures.updated_parameters, frames),
+        "training_cost": (figures.training_cost, frames),
+        "cross_entropy": (figures.cross_entropy, losses, 0.95),
+        "cross_entropy_by_step": (figures.cross_entropy_by_step, curves),
+        "cross_entropy_by_updated_parameters": (figures.cross_entropy_by_updated_parameters, losses),
+        "task_performance": (figures.task_performance, scores),
+        "embedded_performance": (figures.embedded_performance, scores),
+        "mean_performance": (figures.mean_performance, panels, scores.map(models_in)),
+        "best_method": (figures.best_method, ranks),
+        "embedded_robustness": (figures.embedded_robustness, scores),
+        "embedded_transformations": (figures.embedded_transformations, scores),
+        "embedded_security": (figures.embedded_security, scores),
+        "loss_performance": (figures.loss_performance, primary, correlations),
+        "loss_correlation": (figures.loss_correlation, correlations),
+        "score_scaling": (figures.score_scaling, primary, datasets, LOGIT_LINEAR, targets),
+        "backtest": (figures.backtest_panels, primary, datasets, LOGIT_LINEAR, 0.95),
+        "small_against_large": (figures.small_against_large, primary, transfers),
+        "rank_transfer": (figures.rank_transfer, transfers),
+        "explored_fit": (explored_fit, runs.map(first_view)),
+    }
+    return {name: figures.draw(name, *call, figures_dir=folder) for name, call in calls.items()}
+
+
+@pytest.fixture(scope="module")
+def drawn(trained, tmp_path_factory):
+    """Every figure of the trained grid: {name: (table, texts, problems of its layout)}; and the folder."""
+    kept, save = {}, gallery.save
+
+    def keep(figure, table, stem, folder):
+        texts = texts_of(figure)
+        problems = (overlapping(texts), running_out(figure, texts), too_small(texts), outside_axes(figure))
+        words = " ".join(text.get_text() for text, _ in texts)
+        kept[stem] = (table, words, problems, hollow_points(figure))
+        pyplot.close(figure)
+
+    gallery.save = keep
+    try:
+        folder = tmp_path_factory.mktemp("figures")
+        galleries = draw_all(trained, folder) | draw_decisions(trained, folder)
+    finally:
+        gallery.save = save
+    return galleries, kept
+
+
+def hollow_points(figure):
+    """How many markers with a white face are drawn inside axes."""
+    lines = [line for axes in figure.axes for line in axes.lines]
+    return sum(len(line.get_xdata()) for line in lines if line.get_markerfacecolor() == "white")
+
+
+EVERY = sorted(set(figures.FIGURES) - {"zero_against_one_shot", "parse_rates"})
+PUBLISHED = {"task_performance", "recode_categories", "recode_transformations"}
+TRAINED = [name for name in EVERY if name not in PUBLISHED]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+class TestTrained:
+    def test_is_drawn_and_readable(self, drawn, name):
+        galleries, kept = drawn
+        assert galleries[name].lacking == {}
+        table, _, problems, _ = kept[f"{name}_mini"]
+        assert len(table) and problems == ([], [], {}, [])
+
+    def test_fitted_columns_are_there(self, drawn, name):
+        assert set(figures.FIGURES[name].fitted_columns) <= set(drawn[1][f"{name}_mini"][0])
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_says_how_many_models(drawn, name):
+    words = drawn[1][f"{name}_mini"][1]
+    assert any(text in words for text in ("35 of 35 models", "28 models", "35 models", "7 methods"))
+
+
+@pytest.mark.parametrize(("n_models", "n_panels"), [(1, 1), (3, 3)])
+def test_rates_of_too_few_models_are_said_in_words(drawn, n_models, n_panels):
+    table = drawn[1]["embedded_security_mini"][0]
+    first = dict.fromkeys(zip(table["size"], table["method"], strict=True))
+    kept = pd.Series(zip(table["size"], table["method"], strict=True), table.index).isin(list(first)[:n_models])
+    shown = table[kept | (table["metric"] == "valid_rate")]
+    figure, twin = figures.embedded_security(shown)
+    words = " ".join(text.get_text() for text, _ in texts_of(figure))
+    assert len(figure.axes) == n_panels and len(twin) == len(shown)
+    alone = f"in 1 of 35 models (only {next(iter(first))[0]} FFT)"
+    assert (alone in words) == (n_models == 1)
+    assert (overlapping(texts_of(figure)), running_out(figure, texts_of(figure))) == ([], [])
+    pyplot.close(figure)
+
+
+def test_published_data_sets_are_said_to_be_lacking(drawn):
+    assert "primary score on one of the study's data sets" in drawn[0]["task_performance"].lacking["mini"]
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "embedded_performance", "loss_performance", "score_scaling"])
+def test_every_seed_is_drawn_beside_its_mean_and_held_out_sizes_are_hollow(drawn, name):
+    table, words, _, hollow = drawn[1][f"{name}_mini"]
+    assert (table["kind"] == "seed").sum() % 105 == 0 and (table["kind"] == "seed").any()
+    assert "3 seeds" in words and "size held out of fits" in words
+    assert hollow >= len(METHODS)
+
+
+def test_loss_figures_state_nats_per_token(drawn):
+    for name in LOSS | {"loss_performance"}:
+        assert "validation loss, nats per token" in drawn[1][f"{name}_mini"][1]
+
+
+def test_measured_losses_are_those_of_the_records(drawn, trained):
+    table = drawn[1]["cross_entropy_mini"][0]
+    seeds = table[table["kind"] == "seed"].set_index(["size", "method", "seed"])["val_loss"]
+    for record in trained:
+        assert seeds[record.size, record.method, record.seed] == pytest.approx(record.val_loss, rel=1e-7)
+    means = table[table["kind"] == "mean"].set_index(["size", "method"])["val_loss"]
+    expected = pd.DataFrame([(r.size, r.method, r.val_loss) for r in trained]).groupby([0, 1])[2].mean()
+    assert means.sort_index().tolist() == pytest.approx(expected.sort_index().tolist(), rel=1e-7)
+
+
+def worsened(record):
+    return record.model_copy(update={"scores": tuple(s.model_copy(update={"value": 0.01}) for s in record.scores)})
+
+
+def test_prediction_is_at_the_held_out_size_and_leaves_it_out(drawn, trained):
+    table = drawn[1]["score_scaling_mini"][0]
+    assert set(table.loc[table["kind"] == "prediction", "n_params_base"]) == {LARGEST}
+    changed = [
+        r.model_copy(update={"scores": tuple(s.model_copy(update={"value": 0.01}) for s in r.scores)})
+        if r.held_out
+        else r
+        for r in trained
+    ]
+    primary = primary_frame(intervals_over_seeds(changed, bootstrap=ProblemBootstrap(n_draws=50)))
+    again = figures.score_scaling(primary, predictable_datasets(primary), LOGIT_LINEAR, LARGEST)[1]
+    pyplot.close("all")
+    for column in ("value", "lower", "upper"):
+        predicted = [rows.loc[rows["kind"] == "prediction", column].to_numpy() for rows in (table, again)]
+        np.testing.assert_array_equal(*predicted)
+
+
+class TestPartial:
+    """Grids of which some runs are not there yet: what they lack is absent or said, and nothing fails."""
+
+    @pytest.fixture(autouse=True)
+    def save_tables_only(self, monkeypatch):
+        """Figures are drawn as far as they are without rendering them, which takes longest."""
+
+        def save(figure, table, stem, folder):
+            table.to_csv(folder / f"{stem}.csv", index=False)
+            pyplot.close(figure)
+
+        monkeypatch.setattr(gallery, "save", save)
+
+    def lacking(self, records, folder):
+        return {name for name, one in draw_all(records, folder).items() if one.lacking}
+
+    def test_first_seed_of_some_cells(self, trained, tmp_path):
+        some = [r for i, r in enumerate(r for r in trained if r.seed == 0) if i % 5]
+        assert self.lacking(some, tmp_path) == {"task_performance"}
+        twin = pd.read_csv(tmp_path / "cross_entropy_mini.csv")
+        assert set(twin["kind"]) == {"run", "line"} and (twin["kind"] == "run").sum() == len(some) == 28
+
+    def test_two_sizes_of_uneven_seeds(self, trained, tmp_path):
+        some = [r for r in trained if r.n_params_base in SIZES[:2] and (r.seed == 0 or r.method == "lora")]
+        assert self.lacking(some, tmp_path) == {"task_performance", "score_scaling", "backtest"}
+        twin = pd.read_csv(tmp_path / "cross_entropy_mini.csv")
+        means = twin[twin["kind"] == "mean"].set_index("method")["n_seeds"]
+        assert set(means["lora"]) == {3} and set(means["fft"]) == {1}
+
+    def test_one_run_without_scores(self, trained, tmp_path):
+        one = [trained[0].model_copy(update={"scores": ()})]
+        assert self.lacking(one, tmp_path) == set(TRAINED) - LOSS - DECISIONS - {
+            "updated_parameters",
+            "training_cost",
+        } | {"task_performance"}
+
+    def test_no_losses_and_no_cost(self, trained, tmp_path):
+        bare = {"val_loss": None, "val_loss_se": None, "base_val_loss": None, "val_curve": (), "cost": None}
+        some = [r.model_copy(update=bare) for r in trained if r.seed == 0]
+        assert self.lacking(some, tmp_path) == LOSS | LOSS_SCORE | {"task_performance", "training_cost"}
+
+
+def test_means_have_one_row_a_model(trained):
+    table = intervals_over_seeds(trained, bootstrap=ProblemBootstrap(n_draws=20))
+    means = keep_means(primary_frame(table))
+    assert not means.duplicated(["dataset", "size", "method"]).any() and set(means["n_seeds"]) == {3}

@@ -1,0 +1,125 @@
+"""Fits against certified values: NIST Statistical Reference Datasets, non-linear regression (public domain).
+
+Found from the data alone: neither of NIST's two starts is used.
+"""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from astraios_analysis.laws.fit import Objective, fit_law
+from astraios_analysis.laws.forms import Law, Parameter, split, stack
+
+EXPONENTS = tuple(np.geomspace(0.1, 10, 9))
+
+
+def rise(x, theta):
+    b1, b2 = split(theta)
+    return b1 * np.exp(b2 * np.log(x))
+
+
+def rise_gradient(x, theta):
+    b1, b2 = split(theta)
+    up = np.exp(b2 * np.log(x))
+    return stack(up, b1 * up * np.log(x))
+
+
+def saturation(x, theta):
+    b1, b2 = split(theta)
+    return -b1 * np.expm1(-b2 * x)
+
+
+def saturation_gradient(x, theta):
+    b1, b2 = split(theta)
+    return stack(-np.expm1(-b2 * x), b1 * x * np.exp(-b2 * x))
+
+
+def growth(x, theta):
+    b1, b2, b3 = split(theta)
+    return b1 * expit(b3 * x - b2)
+
+
+def growth_gradient(x, theta):
+    b1, b2, b3 = split(theta)
+    share = expit(b3 * x - b2)
+    slope = b1 * share * (1 - share)
+    return stack(share, -slope, slope * x)
+
+
+def divide(*positions):
+    """Parameters at these positions are per unit of x."""
+
+    def rescale(theta, scale):
+        theta = np.array(theta, dtype=float)
+        for position in positions:
+            theta[..., position] /= scale[0]
+        return theta
+
+    return rescale
+
+
+def law(name, function, gradient, rescale, *parameters):
+    return Law(
+        name, name, parameters, function, gradient, "NIST StRD", residual="linear", linear=("b1",), rescale=rescale
+    )
+
+
+AMPLITUDE = Parameter("b1", 0, np.inf, "y", "amplitude")
+RATE = Parameter("b2", 0, np.inf, "1 / x", "rate", EXPONENTS)
+DANWOOD = law("DanWood", rise, rise_gradient, None, AMPLITUDE, Parameter("b2", 0, np.inf, "1", "exponent", EXPONENTS))
+MISRA1A = law("Misra1a", saturation, saturation_gradient, divide(1), AMPLITUDE, RATE)
+BOXBOD = law("BoxBOD", saturation, saturation_gradient, divide(1), AMPLITUDE, RATE)
+RAT42 = law(
+    "Rat42",
+    growth,
+    growth_gradient,
+    divide(2),
+    AMPLITUDE,
+    Parameter("b2", -np.inf, np.inf, "1", "delay", (-2, 0, 1, 2, 4)),
+    Parameter("b3", 0, np.inf, "1 / x", "rate", EXPONENTS),
+)
+# Data as pairs of y and x; certified parameters with standard errors, and the residual sum of squares.
+CERTIFIED = {
+    "DanWood": (
+        DANWOOD,
+        "2.138 1.309 3.421 1.471 3.597 1.490 4.340 1.565 4.882 1.611 5.660 1.680",
+        {"b1": (7.6886226176e-01, 1.8281973860e-02), "b2": (3.8604055871e00, 5.1726610913e-02)},
+        4.3173084083e-03,
+    ),
+    "Misra1a": (
+        MISRA1A,
+        "10.07 77.6 14.73 114.9 17.94 141.1 23.93 190.8 29.61 239.9 35.18 289.0 40.02 332.8 44.82 378.4 50.76 434.8 "
+        "55.05 477.3 61.01 536.8 66.40 593.1 75.47 689.1 81.78 760.0",
+        {"b1": (2.3894212918e02, 2.7070075241e00), "b2": (5.5015643181e-04, 7.2668688436e-06)},
+        1.2455138894e-01,
+    ),
+    "BoxBOD": (
+        BOXBOD,
+        "109 1 149 2 149 3 191 5 213 7 224 10",
+        {"b1": (2.1380940889e02, 1.2354515176e01), "b2": (5.4723748542e-01, 1.0455993237e-01)},
+        1.1680088766e03,
+    ),
+    "Rat42": (
+        RAT42,
+        "8.930 9 10.800 14 18.590 21 22.330 28 39.350 42 56.110 57 61.730 63 64.620 70 67.080 79",
+        {
+            "b1": (7.2462237576e01, 1.7340283401e00),
+            "b2": (2.6180768402e00, 8.8295217536e-02),
+            "b3": (6.7359200066e-02, 3.4465663377e-03),
+        },
+        8.0565229338e00,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_certified_parameters_and_standard_errors(name):
+    law, pairs, certified, squares = CERTIFIED[name]
+    y, x = np.array(pairs.split(), dtype=float).reshape(-1, 2).T
+    found = fit_law(law, x, y, objective=Objective("linear"))
+    for parameter, (value, error) in certified.items():
+        # Eight digits of each parameter and seven of each standard error.
+        assert found.params[parameter] == pytest.approx(value, rel=1e-8)
+        assert found.standard_errors[parameter] == pytest.approx(error, rel=1e-7)
+    assert 2 * found.value == pytest.approx(squares, rel=1e-9)
+    assert found.dof == len(y) - len(certified)

@@ -1,0 +1,233 @@
+"""Fits of every law: known worlds are recovered, published fits reproduced, and what cannot be fitted is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from astraios_analysis.laws.fit import FitError, Objective, fit_law
+from astraios_analysis.laws.intervals import certify
+from astraios_analysis.laws.laws import CHINCHILLA, LAWS, POWER, POWER_FLOOR
+from astraios_analysis.laws.objectives import losses
+
+SIZES = np.geomspace(1e6, 3e9, 12)
+TOKENS = np.geomspace(1e8, 1e11, 12)[np.random.default_rng(0).permutation(12)]
+# A world of each law whose parameters these twelve points identify.
+WORLDS = {
+    "power": [40.0, 0.15],
+    "power_floor": [0.7, 400.0, 0.4],
+    "chinchilla": [1.69, 406.4, 4100.7, 0.34, 0.38],
+    "multiplicative": [0.7, 3000.0, 0.2, 0.2],
+    "updated_floor": [0.4, 300.0, 0.4],
+    "updated_additive": [0.4, 400.0, 300.0, 0.34, 0.5],
+    "updated_multiplicative": [0.4, 6000.0, 0.3, 0.2],
+    "rectified": [0.5, 5e4, 4e3, 0.5],
+    "m4": [0.1, 0.95, 2.0, 2e7, 0.9],
+    "broken": [0.2, 9.0, 0.1, 0.6, 3e7, 0.5],
+    "logit_linear": [0.5, 0.8],
+    "exponential_link": [0.75, 2.0, 1.1],
+    "logistic_link": [0.25, 0.9, 4.0, 2.6],
+    "logit_link": [7.0, -3.0],
+}
+
+
+def inputs_of(law):
+    """Twelve points of the inputs that a law takes."""
+    columns = {"N": SIZES, "D": TOKENS if len(law.inputs) > 1 else SIZES, "L": np.linspace(1.5, 4, 12)}
+    columns["U"] = TOKENS if len(law.inputs) > 1 else SIZES
+    x = np.column_stack([columns[name] for name in law.inputs])
+    return x[:, 0] if len(law.inputs) == 1 else x
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_world_without_noise_is_recovered(name):
+    law, theta = LAWS[name], np.array(WORLDS[name])
+    x = inputs_of(law)
+    found = fit_law(law, x, law.function(x, theta), n_starts=6)
+    np.testing.assert_allclose(found.theta, theta, rtol=1e-4)
+    assert found.status == "converged"
+
+
+@pytest.mark.parametrize("name", ["power_floor", "chinchilla", "rectified"])
+@pytest.mark.parametrize("delta", [np.inf, 1e-3])
+def test_no_local_search_goes_lower(name, delta):
+    law, theta, rng = LAWS[name], np.array(WORLDS[name]), np.random.default_rng(4)
+    x = inputs_of(law)
+    x = np.concatenate([x, 1.3 * x, 0.8 * x])
+    y = law.function(x, theta) * np.exp(0.01 * rng.standard_t(3, len(x)))
+    found = fit_law(law, x, y, objective=Objective("log", delta))
+
+    def value(log_theta):
+        return np.sum(losses(np.log(law.function(x, np.exp(log_theta))) - np.log(y), delta))
+
+    assert found.value == pytest.approx(value(np.log(found.theta)), rel=1e-9)
+    for start in (np.log(found.theta), np.log(theta), np.log(theta) + rng.normal(0, 0.3, len(theta))):
+        other = minimize(value, start, method="Nelder-Mead", options={"maxiter": 3000, "xatol": 1e-9, "fatol": 1e-12})
+        assert found.value <= other.fun * (1 + 1e-9)
+
+
+@pytest.fixture(scope="module")
+def points(reference_folder):
+    """Points of Hoffmann et al. 2022, Figure 4, without the five outliers."""
+    frame = pd.read_csv(reference_folder / "benchmarks" / "chinchilla_points.csv", comment="#")
+    frame = frame[frame["epoch_outlier"] == 0]
+    return frame[["N", "D"]].to_numpy(), frame["loss"].to_numpy()
+
+
+@pytest.mark.reference
+def test_published_objective_with_fixed_scale(points):
+    found = fit_law(CHINCHILLA, *points, objective=Objective("log", 1e-3))
+    assert found.value == pytest.approx(0.0010182740178006, rel=1e-11)
+    expected = {"E": 1.81722, "A": 477.83, "B": 2143.42, "alpha": 0.347310, "beta": 0.367172}
+    assert found.params == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.reference
+def test_published_parameters_with_estimated_scale(points):
+    found = fit_law(CHINCHILLA, *points, objective=Objective("log", 1e-3, "estimated"))
+    expected = {"E": 1.8169, "A": 482.0, "B": 2085.4, "alpha": 0.3478, "beta": 0.3659}
+    assert found.params == pytest.approx(expected, rel=2e-4)
+
+
+class TestHuber:
+    def test_estimated_scale_is_that_of_the_likelihood(self):
+        rng = np.random.default_rng(1)
+        x = np.geomspace(1, 100, 60)
+        y = 3 * x**-0.3 * np.exp(0.02 * rng.standard_t(3, 60))
+        found = fit_law(POWER, x, y, objective=Objective("log", 1.345, "estimated"))
+
+        def value(t):
+            r = np.log(y) - t[0] + t[1] * np.log(x)
+            return np.sum(losses(r / np.exp(t[2]), 1.345)) + 60 * t[2]
+
+        other = minimize(value, [1, 0.3, -4], method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-12})
+        assert found.params == pytest.approx({"A": np.exp(other.x[0]), "alpha": other.x[1]}, rel=1e-5)
+        assert found.sigma == pytest.approx(np.exp(other.x[2]), rel=1e-5)
+
+    def test_an_outlier_hardly_moves_it(self):
+        y = POWER.function(SIZES, np.array([40.0, 0.15])) * np.exp(np.tile([0.001, -0.001], 6))
+        y[6] *= 2
+        robust = fit_law(POWER, SIZES, y, objective=Objective("log", 1e-3)).params["alpha"]
+        squared = fit_law(POWER, SIZES, y).params["alpha"]
+        assert abs(robust - 0.15) < 0.001 < abs(squared - 0.15)
+
+
+def test_standard_errors_are_those_of_linear_regression():
+    rng = np.random.default_rng(2)
+    y = 40 * SIZES**-0.15 * np.exp(rng.normal(0, 0.02, 12))
+    found = fit_law(POWER, SIZES, y)
+    design = np.column_stack([np.ones(12), -np.log(SIZES)])
+    beta, squares, _, _ = np.linalg.lstsq(design, np.log(y), rcond=None)
+    covariance = squares[0] / 10 * np.linalg.inv(design.T @ design)
+    assert found.params == pytest.approx({"A": np.exp(beta[0]), "alpha": beta[1]}, rel=1e-8)
+    assert found.standard_errors["alpha"] == pytest.approx(np.sqrt(covariance[1, 1]), rel=1e-6)
+    assert found.standard_errors["A"] == pytest.approx(np.exp(beta[0]) * np.sqrt(covariance[0, 0]), rel=1e-5)
+    draws = found.draw(4000, rng)
+    assert draws[:, 1].std() == pytest.approx(found.standard_errors["alpha"] * np.sqrt(10 / 8), rel=0.1)
+
+
+def test_held_parameters_stay():
+    theta = np.array(WORLDS["power_floor"])
+    y = POWER_FLOOR.function(SIZES, theta)
+    found = fit_law(POWER_FLOOR, SIZES, y, fixed={"E": 0.7})
+    assert found.params == pytest.approx(dict(zip(POWER_FLOOR.names, theta, strict=True)), rel=1e-8)
+    assert (found.dof, found.standard_errors["E"]) == (10, 0)
+    amplitude = fit_law(POWER_FLOOR, SIZES, y, fixed={"A": 400.0})
+    assert amplitude.params == pytest.approx(found.params, rel=1e-6)
+
+
+def test_weights_count_points():
+    rng = np.random.default_rng(3)
+    y = 40 * SIZES**-0.15 * np.exp(rng.normal(0, 0.02, 12))
+    weights = rng.integers(1, 4, 12)
+    repeated = fit_law(POWER, np.repeat(SIZES, weights), np.repeat(y, weights))
+    weighted = fit_law(POWER, SIZES, y, weights=weights)
+    np.testing.assert_allclose(weighted.theta, repeated.theta, rtol=1e-8)
+    np.testing.assert_allclose(weighted.predict([1e10]), repeated.predict([1e10]), rtol=1e-8)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("law", "x", "y", "text"),
+        [
+            (POWER, [1, 2, np.nan], [3, 2, 1], "inputs of power must be positive and finite; one is nan"),
+            (POWER, [1, 2, -3], [3, 2, 1], "one is -3"),
+            (POWER, [1, 2, 3], [3, 2, np.nan], "an outcome is nan; leave missing points out"),
+            (POWER, [1, 2, 3], [3, 2, -1], "an outcome is -1 and has no log; use linear residuals"),
+            (POWER, [1, 2, 3], [3, 2], "x, y and weights must have one length; they have 3, 2 and 2"),
+            (POWER_FLOOR, [1, 2, 3], [3, 2, 1.5], "3 points leave no degree of freedom for the 3 parameters of"),
+            (POWER, [5, 5, 5, 5], [3, 3.1, 2.9, 3], "1 distinct value of N cannot identify the 2 parameters of power"),
+            (POWER_FLOOR, [5, 5, 6, 6], [3, 3.1, 2, 2], "2 distinct values of N cannot identify the 3"),
+            (CHINCHILLA, [1, 2, 3], [3, 2, 1], r"chinchilla takes 2 inputs \(N, D\), not 1"),
+        ],
+    )
+    def test_points(self, law, x, y, text):
+        with pytest.raises(FitError, match=text):
+            fit_law(law, x, y)
+
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            ({"weights": [1, 1, -1, 1]}, "weights must be finite and not negative"),
+            ({"fixed": {"gamma": 1}}, "power has no parameter 'gamma'; it has A, alpha"),
+            ({"fixed": {"alpha": -1}}, "alpha is held at -1, outside 0 to inf"),
+        ],
+    )
+    def test_options(self, options, text):
+        with pytest.raises(FitError, match=text):
+            fit_law(POWER, [1, 2, 3, 4], [4, 3, 2, 1], **options)
+
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            ({"residual": "cubic"}, "unknown residual 'cubic'; choose from log, linear"),
+            ({"delta": 0}, "Huber's delta is 0; it must be positive"),
+            ({"scale": "free"}, "unknown scale 'free'; choose from fixed, estimated"),
+            ({"scale": "estimated"}, "least squares has no scale to estimate"),
+        ],
+    )
+    def test_objectives(self, options, text):
+        with pytest.raises(FitError, match=text):
+            Objective(**options)
+
+    def test_a_scale_of_exact_data(self):
+        with pytest.raises(FitError, match="residuals are zero, so that their scale cannot be estimated"):
+            fit_law(POWER, SIZES, np.full(12, 2.0), objective=Objective("log", 1e-3, "estimated"))
+
+
+@pytest.mark.parametrize("name", ["power_floor", "rectified", "m4", "broken", "updated_floor"])
+def test_constant_loss_identifies_no_exponent(name):
+    found = fit_law(LAWS[name], SIZES, np.full(12, 2.0), must_converge=False)
+    certificate, _ = certify(found)
+    exponents = [p for p in ("alpha", "beta", "D_l", "x_t") if p in certificate.identified]
+    assert not all(certificate.identified[name] for name in exponents)
+    assert any("not identifiable" in text for text in certificate.warnings())
+
+
+positive = st.floats(1e-3, 1e6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(positive, positive), min_size=1, max_size=9), st.sampled_from([np.inf, 1e-3]))
+def test_any_points_give_a_fit_or_a_reason(points, delta):
+    x, y = np.array(points).T
+    try:
+        found = fit_law(POWER_FLOOR, x, y, objective=Objective("log", delta), must_converge=False)
+    except FitError as error:
+        assert "of freedom" in str(error) or "distinct value" in str(error)
+        return
+    assert found.dof >= 1 and np.all(np.isfinite(found.theta)) and np.isfinite(found.value)
+    constant = np.sum(losses(np.log(y) - np.median(np.log(y)), delta))
+    assert found.value <= constant * (1 + 1e-6) + 1e-12
+
+
+def test_scores_are_fitted_on_their_own_scale():
+    rng = np.random.default_rng(5)
+    loss = np.linspace(1.5, 4, 30)
+    score = expit(7 - 3 * loss) + rng.normal(0, 0.01, 30)
+    found = fit_law(LAWS["logit_link"], loss, score)
+    assert found.objective.residual == "linear"
+    assert found.params == pytest.approx({"a": 7, "b": -3}, rel=0.1)

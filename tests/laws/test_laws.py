@@ -1,0 +1,213 @@
+"""Every law: what it says about itself, and that its pieces agree with each other."""
+
+import inspect
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from astraios_analysis.laws.laws import CHINCHILLA, LAWS, LOGIT_LINEAR, REFERENCE_SIZE, decades, find_law
+
+SIZES = np.array([1e6, 3.3e7, 1.137207296e9, 1.5517456384e10, 1e12])
+TOKENS = np.array([2e9, 1e8, 3e10, 5e11, 1e10])
+LOSSES = np.array([3.9, 3.1, 2.6, 2.2, 1.9])
+# Two settings of each law, in the order of its parameters, inside its bounds.
+THETAS = {
+    "power": ([20.0, 0.1], [400.0, 0.34]),
+    "power_floor": ([1.7, 400.0, 0.34], [0.3, 5.0, 0.05]),
+    "chinchilla": ([1.69, 406.4, 410.7, 0.34, 0.28], [0.5, 90.0, 2000.0, 0.2, 0.5]),
+    "multiplicative": ([0.7, 300.0, 0.2, 0.05], [1.1, 2000.0, 0.1, 0.2]),
+    "updated_floor": ([0.4, 30.0, 0.2], [0.9, 3.0, 0.02]),
+    "updated_additive": ([0.4, 400.0, 30.0, 0.34, 0.2], [0.9, 60.0, 3.0, 0.2, 0.05]),
+    "updated_multiplicative": ([0.4, 60.0, 0.2, 0.02], [0.9, 60.0, 0.2, -0.03]),
+    "rectified": ([0.5, 50.0, 20.0, 0.2], [1.5, 900.0, 3.0, 0.4]),
+    "m4": ([0.1, 0.95, 2.0, 5e8, 0.4], [0.3, 4.0, 0.6, 2e10, 0.9]),
+    "broken": ([0.2, 9.0, 0.1, 0.4, 3e9, 0.5], [1.0, 0.5, -0.05, 0.3, 2e8, 1.5]),
+    "logit_linear": ([-1.5, 1.0], [0.3, -0.4]),
+    "exponential_link": ([0.75, 2.0, 1.1], [0.9, 30.0, 2.0]),
+    "logistic_link": ([0.25, 0.9, 4.0, 2.6], [0.01, 0.7, 1.5, 3.0]),
+    "logit_link": ([7.0, -3.0], [0.2, -0.4]),
+}
+law_cases = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
+settings = pytest.mark.parametrize(
+    ("law", "theta"),
+    [pytest.param(LAWS[name], np.array(t), id=f"{name}-{i}") for name, ts in THETAS.items() for i, t in enumerate(ts)],
+)
+linked = pytest.mark.parametrize(
+    ("law", "theta"),
+    [pytest.param(LAWS[name], np.array(t), id=name) for name, (t, _) in THETAS.items() if LAWS[name].link],
+)
+
+
+def inputs_of(law):
+    """Inputs that a law takes, shape (5,) or (5, d)."""
+    columns = {"N": SIZES, "D": TOKENS, "U": SIZES / 300, "L": LOSSES}
+    x = np.column_stack([columns[name] for name in law.inputs])
+    return x[:, 0] if len(law.inputs) == 1 else x
+
+
+def finite_differences(law, x, theta):
+    """Central differences of a law's function, shape (n, k)."""
+    columns = []
+    for index, value in enumerate(theta):
+        step = 1e-5 * max(abs(value), 1e-3)
+        up, down = theta.copy(), theta.copy()
+        up[index] += step
+        down[index] -= step
+        columns.append((law.function(x, up) - law.function(x, down)) / (2 * step))
+    return np.column_stack(columns)
+
+
+def wrong_derivatives(law, x, theta):
+    """Parameters in which gradient and finite differences part."""
+    found, expected = law.gradient(x, theta), finite_differences(law, x, theta)
+    # Relative to the largest derivative of a parameter: far smaller ones drown in the rounding of differences.
+    limit = 1e-6 * np.abs(expected).max(axis=0) + 1e-300
+    return [name for name, bad in zip(law.names, np.any(np.abs(found - expected) > limit, axis=0), strict=True) if bad]
+
+
+def test_every_law_has_settings_to_test_it_at():
+    assert list(THETAS) == list(LAWS)
+
+
+@law_cases
+def test_law_describes_itself(law):
+    assert law.name and law.formula and law.source
+    assert len(set(law.names)) == len(law.names) >= 1
+    assert set(law.linear) <= set(law.names)
+    for parameter in law.parameters:
+        assert parameter.name in law.formula
+        assert parameter.unit and parameter.meaning
+        assert parameter.lower < parameter.upper
+        assert bool(parameter.search) != (parameter.name in law.linear)
+    assert all(name in law.formula for name in law.inputs)
+
+
+@law_cases
+def test_laws_are_found_by_their_name(law):
+    assert find_law(law.name) is law
+
+
+def test_an_unknown_law_is_named():
+    with pytest.raises(KeyError, match="unknown law 'chinchila'; choose from power, power_floor, chinchilla"):
+        find_law("chinchila")
+
+
+def test_an_unknown_parameter_is_named():
+    with pytest.raises(KeyError, match="chinchilla has no parameter 'gamma'; it has E, A, B, alpha, beta"):
+        CHINCHILLA.index("gamma")
+
+
+@law_cases
+def test_function_and_gradient_take_inputs_then_parameters(law):
+    assert list(inspect.signature(law.function).parameters) == ["x", "theta"]
+    assert list(inspect.signature(law.gradient).parameters) == ["x", "theta"]
+
+
+@settings
+def test_settings_lie_within_the_bounds(law, theta):
+    assert all(p.lower < value < p.upper for p, value in zip(law.parameters, theta, strict=True))
+
+
+@settings
+def test_gradient_is_that_of_finite_differences(law, theta):
+    assert wrong_derivatives(law, inputs_of(law), theta) == []
+
+
+def test_a_wrong_gradient_is_found():
+    def gradient(x, theta):
+        wrong = CHINCHILLA.gradient(x, theta).copy()
+        wrong[..., 3] *= -1
+        return wrong
+
+    x = inputs_of(CHINCHILLA)
+    assert wrong_derivatives(replace(CHINCHILLA, gradient=gradient), x, np.array(THETAS["chinchilla"][0])) == ["alpha"]
+
+
+@settings
+def test_function_is_the_sum_of_its_linear_parameters_times_their_derivatives(law, theta):
+    if not law.linear:
+        pytest.skip("the law is linear in no parameter")
+    x = inputs_of(law)
+    positions = [law.index(name) for name in law.linear]
+    total = law.gradient(x, theta)[:, positions] @ theta[positions]
+    np.testing.assert_allclose(total, law.function(x, theta), rtol=1e-12)
+    other = theta.copy()
+    other[positions] *= 0.5
+    np.testing.assert_allclose(law.gradient(x, other)[:, positions], law.gradient(x, theta)[:, positions], rtol=1e-12)
+
+
+@settings
+def test_rescaled_parameters_give_the_same_values(law, theta):
+    if law.rescale is None:
+        pytest.skip("the inputs of this law have a fixed unit")
+    x = inputs_of(law)
+    scale = np.array([30.0, 7.0])[: len(law.inputs)]
+    expected = law.function(x / (scale if x.ndim > 1 else scale[0]), theta)
+    np.testing.assert_allclose(law.function(x, law.rescale(theta, scale)), expected, rtol=1e-10)
+
+
+@law_cases
+def test_many_settings_are_evaluated_at_once(law):
+    x, many = inputs_of(law), np.array(THETAS[law.name])
+    values, gradients = law.function(x, many), law.gradient(x, many)
+    assert (values.shape, gradients.shape) == ((2, 5), (2, 5, len(law.names)))
+    own_x = law.function(np.stack([x, x]), many)
+    for row, theta in enumerate(many):
+        np.testing.assert_allclose(values[row], law.function(x, theta), rtol=1e-14)
+        np.testing.assert_allclose(own_x[row], values[row], rtol=1e-14)
+        np.testing.assert_allclose(gradients[row], law.gradient(x, theta), rtol=1e-14)
+
+
+@linked
+def test_function_is_linear_on_the_link_scale(law, theta):
+    x = inputs_of(law)
+    expected = law.unlink(theta[0] + theta[1] * law.regressor(x))
+    np.testing.assert_allclose(law.function(x, theta), expected, rtol=1e-14)
+
+
+@linked
+@given(value=st.floats(1e-9, 1 - 1e-9))
+def test_unlink_is_the_inverse_of_link(law, theta, value):
+    np.testing.assert_allclose(law.unlink(law.link(np.array([value]))), value, rtol=1e-9)
+
+
+@linked
+@given(z=st.floats(-15, 15))
+def test_link_is_the_inverse_of_unlink(law, theta, z):
+    np.testing.assert_allclose(law.link(law.unlink(np.array([z]))), z, rtol=1e-8, atol=1e-8)
+
+
+def test_m4_is_the_published_form():
+    e, e0, a, x_t, c = THETAS["m4"][0]
+    y = LAWS["m4"].function(TOKENS, np.array([e, e0, a, x_t, c]))
+    beta = x_t**c * (e0 - e) ** (1 - a)
+    np.testing.assert_allclose((y - e) / (e0 - y) ** a, beta * TOKENS**-c, rtol=1e-9)
+
+
+def test_broken_power_law_has_two_slopes():
+    law, theta = LAWS["broken"], np.array([0.0, 9.0, 0.1, 0.4, 1e6, 0.2])
+    for x, slope in ((1e2, -0.1), (1e10, -0.5)):
+        low, high = np.log(law.function(np.array([x, 1.01 * x]), theta))
+        assert (high - low) / np.log(1.01) == pytest.approx(slope, abs=1e-4)
+
+
+def test_intercept_is_the_logit_at_one_billion_parameters():
+    assert LOGIT_LINEAR.function(np.array([REFERENCE_SIZE]), np.array([np.log(3), 2.0]))[0] == pytest.approx(0.75)
+
+
+def test_slope_is_the_change_of_the_logit_for_ten_times_the_parameters():
+    one, ten = LOGIT_LINEAR.function(np.array([1e9, 1e10]), np.array([0.0, np.log(4)]))
+    assert (one, ten) == (pytest.approx(0.5), pytest.approx(0.8))
+
+
+def test_rates_stay_inside_the_unit_interval_far_beyond_any_size():
+    values = LOGIT_LINEAR.function(np.array([1e3, 1e15]), np.array([-1.5, 1.0]))
+    assert np.all((values > 0) & (values < 1))
+
+
+def test_decades_count_from_one_billion():
+    np.testing.assert_allclose(decades(np.array([1e8, 1e9, 1e11])), [-1, 0, 2], atol=1e-12)
+    assert decades([10**10]).dtype == float

@@ -1,0 +1,215 @@
+"""Choices made by small models, plans, and predictions through the loss, on grids with a known truth."""
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from simulated_grids import LARGEST, SIZES, World, simulate
+
+from astraios_analysis.figures import best_at_target, score_scaling
+from astraios_analysis.figures.predicted_answers import answer_clearly_best
+from astraios_analysis.laws.laws import LOGIT_LINEAR
+from astraios_analysis.prediction.decide import best_at_size, best_at_size_all, small_model_decisions
+from astraios_analysis.prediction.forecast import forecast_loss, forecast_rows, forecast_score, supported_score
+from astraios_analysis.prediction.limits import PredictionError
+from astraios_analysis.prediction.planning import COUNTED, MEASURED, frontier, plan_runs, run_cost
+from astraios_analysis.prediction.points import loss_points, score_points
+from astraios_analysis.records.frame import METHODS, Cost
+from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame, primary_score, score_intervals
+from astraios_analysis.scores.models import model_scores
+from astraios_analysis.scores.ranks import RankError
+
+FIX, BOOTSTRAP = "embedded_fix", ProblemBootstrap(n_draws=300)
+
+
+def quantiles(forecast, method, *levels, kind="observation"):
+    return np.quantile(forecast.draws[kind][method], levels)
+
+
+class TestForecast:
+    def test_held_out_size_is_foretold(self):
+        records = simulate(World(seed_sd=0.02, size_sd=0.1), held_out=(LARGEST,))
+        loss = forecast_loss(records, METHODS, LARGEST)
+        score = forecast_score(records, FIX, METHODS, LARGEST)
+        inside = []
+        for run in (r for r in records if r.held_out and r.seed == 0):
+            lower, upper = quantiles(loss, run.method, 0.025, 0.975)
+            assert abs(np.median(loss.draws["observation"][run.method]) / run.val_loss - 1) < 0.15
+            low, high = quantiles(score, run.method, 0.025, 0.975)
+            inside += [lower <= run.val_loss <= upper, low <= primary_score(run, FIX).value <= high]
+        assert np.mean(inside) >= 0.7
+        assert sum(score.weights.values()) == pytest.approx(1) and any(">logistic" in name for name in score.weights)
+        assert score.backtest["n"] == 7 and score.backtest["mean_abs_error"] < 0.15
+
+    def test_held_out_runs_take_no_part(self):
+        records = simulate(held_out=(LARGEST,))
+        kept = [r for r in records if not r.held_out]
+        for one, two in ((forecast_score(r, FIX, ["lora"], LARGEST) for r in (records, kept)),):
+            np.testing.assert_array_equal(one.draws["mean"]["lora"], two.draws["mean"]["lora"])
+
+    def test_error_rates_stay_error_rates(self):
+        world = World(level={"embedded_security": 0.0}, slope={"embedded_security": 4.0})
+        records = simulate(world)
+        found = forecast_score(records, "embedded_security", ["fft", "parallel"], LARGEST)
+        true = [1 - float(world.goodness("embedded_security", world.loss(m, LARGEST))) for m in ("fft", "parallel")]
+        assert [np.median(found.draws["mean"][m]) for m in ("fft", "parallel")] == pytest.approx(true, abs=0.06)
+
+    def test_without_losses_a_score_has_its_own_law_only(self):
+        found = forecast_score(simulate(val_loss=None), FIX, ["lora"], LARGEST)
+        assert set(found.weights) == {f"logit_linear/{p}" for p in ("shared_slope", "own_slopes", "no_pooling")}
+        with pytest.raises(PredictionError, match="these runs have no validation loss, so none is predicted"):
+            forecast_loss(simulate(val_loss=None), ["lora"], LARGEST)
+
+    def test_rows(self):
+        forecast = forecast_loss(simulate(), ["fft", "lora"], LARGEST)
+        rows = forecast_rows(forecast, "2336k", LARGEST)
+        assert [row["method"] for row in rows] == ["fft", "lora"] and rows[0]["reach"] == pytest.approx(
+            LARGEST / SIZES[-1]
+        )
+        for row in rows:
+            widths = [i["upper"] - i["lower"] for i in row["intervals"]]
+            assert len(widths) == 6 and widths[0] < widths[1] < widths[2] and widths[5] < widths[2]
+        with pytest.raises(PredictionError, match="the limit is 10 times"):
+            forecast_rows(forecast_loss(simulate(), ["fft"], 1e8), "100m", 1e8)
+
+
+class TestDecisions:
+    def test_a_clear_order_is_carried_over(self):
+        found = small_model_decisions(simulate(n_problems=1000), FIX, bootstrap=BOOTSTRAP)
+        last = found[found["size_large"] == "727k"]
+        assert len(last) == 4 and last["is_right"].all() and (last["regret"] == 0).all()
+        assert (last["pair_accuracy"] > 0.8).all() and (last["regret_random"] > 0.05).all()
+        assert set(found["rule"]) == {"best at the smaller size", "predicted from sizes up to it"}
+        assert (found["pair_lower"] <= found["pair_upper"]).all() and found["p_right"].between(0, 1).all()
+
+    def test_equal_methods_are_a_lottery(self):
+        world = World(amplitude={m: 0.6 for m in METHODS})
+        found = [small_model_decisions(simulate(world, seed=s), FIX, bootstrap=BOOTSTRAP) for s in range(6)]
+        assert np.mean([table["pair_accuracy"].mean() for table in found]) == pytest.approx(0.5, abs=0.12)
+        assert np.mean([table["p_right"].mean() for table in found]) < 0.5
+
+    def test_probability_of_being_best_at_an_unmeasured_size(self):
+        clear = best_at_size(simulate(World(amplitude={m: 0.7 for m in METHODS} | {"lora": 0.3})), FIX, LARGEST)
+        assert clear["method"].iloc[0] == "lora" and clear["p_best"].iloc[0] > 0.9
+        assert clear["p_best"].sum() == pytest.approx(1) and clear["expected_regret"].iloc[0] < 0.01
+        even = best_at_size(simulate(World(amplitude={m: 0.6 for m in METHODS})), FIX, LARGEST)
+        assert even["p_best"].max() < 0.5
+
+    def test_what_no_back_test_can_check_is_named_and_not_predicted(self):
+        both = simulate(World(level={FIX: -1.0}, slope={FIX: 3.0}), seeds=(0,))
+        more = simulate(seeds=(0,))
+        synthesis = {r.run_id: r.scores for r in more}
+        records = [
+            r.model_copy(update={"scores": r.scores if r.n_params_base == SIZES[0] else synthesis[r.run_id]})
+            for r in both
+        ]
+        found = best_at_size_all(records, LARGEST)
+        refused = found[found["refusal"] != ""]
+        assert set(found.loc[found["refusal"] == "", "dataset"]) == {FIX}
+        assert refused["dataset"].tolist() == ["embedded_synthesis"] and refused[["method", "p_best"]].isna().all(None)
+        assert refused["refusal"].iloc[0].startswith("measured at 3 sizes; a back-test holds out the largest, and 2")
+        answer = answer_clearly_best(found)
+        assert "1 data sets" in answer and answer.count("Not predicted: ") == 1 and "measured at 3 sizes" in answer
+        costs = frontier(records, "embedded_synthesis", "n_params_updated", target=LARGEST, bootstrap=BOOTSTRAP)
+        assert set(costs["kind"]) == {"measured", "refused"} and costs["refusal"].iloc[-1] == refused["refusal"].iloc[0]
+        figure, table = best_at_target(found)
+        assert len(table) == 8 and "Not predicted" in " ".join(t.get_text() for t in figure.axes[0].texts)
+        pyplot.close(figure)
+
+    @pytest.mark.parametrize("n_sizes", [3, 4])
+    def test_commands_figures_and_decisions_refuse_alike(self, n_sizes):
+        records = simulate(sizes=SIZES[:n_sizes], seeds=(0,))
+        primary = primary_frame(score_intervals(records, bootstrap=BOOTSTRAP))
+        figure, table = score_scaling(primary, [FIX], LOGIT_LINEAR, LARGEST)
+        pyplot.close(figure)
+        kinds = {"refused", "prediction"} & set(table["kind"])
+        calls = (
+            lambda: forecast_rows(forecast_score(records, FIX, ["lora", "fft"], LARGEST), "2m", LARGEST),
+            lambda: best_at_size(records, FIX, LARGEST),
+            lambda: supported_score(records, FIX, ["lora", "fft"], LARGEST),
+        )
+        for call in calls:
+            if n_sizes == 4:
+                assert call() is not None
+            else:
+                with pytest.raises(PredictionError, match=r"measured at 3 sizes; .* 2 leave no interval to check"):
+                    call()
+        assert kinds == ({"prediction"} if n_sizes == 4 else {"refused"})
+        largest_drawn = table.loc[table["kind"] == "line", "n_params_base"].max()
+        assert largest_drawn == (LARGEST if n_sizes == 4 else SIZES[n_sizes - 1])
+
+    def test_released_models(self, released_records):
+        found = small_model_decisions(released_records, "recode_format", bootstrap=BOOTSTRAP)
+        assert len(found[found["rule"] == "best at the smaller size"]) == 6
+
+    @pytest.mark.parametrize(
+        ("call", "error", "message"),
+        [
+            (lambda: small_model_decisions(simulate(), "aatk"), RankError, "no primary score is defined on 'aatk'"),
+            (lambda: small_model_decisions(simulate(sizes=SIZES[:1]), FIX), RankError, "no two sizes share 2 methods"),
+            (lambda: best_at_size(simulate(), "mbpp", 1e6), PredictionError, "unknown data set 'mbpp'; choose from"),
+            (lambda: best_at_size(simulate(), FIX, 1e9), PredictionError, "the limit is 10 times"),
+            (
+                lambda: best_at_size(simulate(scores=()), FIX, 1e6),
+                PredictionError,
+                "no run has a score on embedded_fix",
+            ),
+        ],
+    )
+    def test_refusals(self, call, error, message):
+        with pytest.raises(error, match=message):
+            call()
+
+
+class TestPlanning:
+    def test_the_obviously_informative_run_comes_first(self):
+        points = loss_points(simulate(World(size_sd=0.1, seed_sd=0.05)))
+        candidates = [("lora", float(SIZES[0])), ("lora", 2e6), ("parallel", float(SIZES[0]))]
+        found = plan_runs(points, "log", (["lora"], float(LARGEST)), candidates, [1.0, 1.0, 1.0])
+        assert (found["method"].iloc[0], found["n_params"].iloc[0]) == ("lora", 2_000_000) and found[
+            "is_new_size"
+        ].iloc[0]
+        assert (found["reduction"].between(0, 1)).all() and (found["sd_after"] <= found["sd_now"] * (1 + 1e-9)).all()
+        own, other = (
+            found.set_index(["method", "n_params"]).loc[(m, SIZES[0]), "reduction"] for m in ("lora", "parallel")
+        )
+        assert own >= other
+
+    def test_price_decides_between_equals(self):
+        points = loss_points(simulate())
+        found = plan_runs(points, "log", (["lora"], 1e6), [("lora", 9e5), ("lora", 9e5)], [4.0, 1.0])
+        assert found["flop"].tolist() == [1.0, 4.0]
+        with pytest.raises(PredictionError, match="no run to choose from; give sizes with --candidate-size"):
+            plan_runs(points, "log", (["lora"], 1e6), [], [])
+
+    def test_cost_is_measured_or_counted(self):
+        records = simulate(sizes=SIZES[:2], seeds=(0,))
+        assert run_cost(records, "lora", 1e5) == (pytest.approx(6 * 1e5 * 4e5), MEASURED)
+        bare = [r.model_copy(update={"cost": None, "n_tokens": 1000}) for r in records]
+        assert run_cost(bare, "lora", 1e5) == (4 * 1e5 * 1000, COUNTED)
+        assert run_cost(bare, "fft", 1e5)[0] == 6 * 1e5 * 1000
+
+    def test_frontier(self):
+        records = simulate(World(amplitude={m: 0.6 for m in METHODS} | {"lora": 0.3}), seeds=(0,))
+        found = frontier(records, FIX, "n_params_updated", target=LARGEST, bootstrap=BOOTSTRAP)
+        best = found.loc[found["value"].idxmax()]
+        assert best["on_frontier"] and set(found["kind"]) == {"measured", "predicted"} and len(found) == 35
+        shown = found[found["on_frontier"]]
+        assert shown["value"].is_monotonic_increasing and shown["cost_value"].is_monotonic_increasing
+        assert found.loc[(found["method"] == "fft") & (found["kind"] == "measured"), "p_frontier"].max() < 0.2
+
+    def test_lower_is_better_on_the_frontier_too(self):
+        world = World(level={"embedded_security": 0.0}, slope={"embedded_security": 5.0})
+        found = frontier(simulate(world), "embedded_security", "flop", bootstrap=BOOTSTRAP)
+        shown = found[found["on_frontier"]]
+        assert shown["value"].is_monotonic_decreasing and found.loc[found["value"].idxmin(), "on_frontier"]
+
+    def test_unknown_or_unmeasured_cost(self):
+        with pytest.raises(PredictionError, match="unknown cost 'money'; choose from n_params_updated, peak"):
+            frontier(simulate(), FIX, "money")
+        with pytest.raises(PredictionError, match="seconds was not measured in runs with a score on embedded_fix"):
+            frontier(simulate(cost=Cost(flop=1.0)), FIX, "seconds")
+
+    def test_score_points_turn_error_rates_round(self):
+        world = World(level={"embedded_security": 9.0}, slope={"embedded_security": 0.0})
+        points = score_points(model_scores(simulate(world), "embedded_security", BOOTSTRAP))
+        assert points.y.min() > 0.9 and points.noise.min() > 0

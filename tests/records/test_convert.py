@@ -1,0 +1,247 @@
+"""The conversion of the source tables is exact, complete and repeatable."""
+
+import csv
+import gzip
+import io
+import runpy
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+conversion = SimpleNamespace(**runpy.run_path(str(ROOT / "data" / "released" / "convert.py")))
+
+SCORE_ROW = {
+    "model_size": "1b",
+    "method": "lora",
+    "dataset": "humanevalfixtests",
+    "language": "java",
+    "setting": "t0.2,n20,second_file",
+    "metric": "pass@1",
+    "value": "58.5185",
+    "n_problems": "164",
+    "n_samples": "3280",
+    "stderr": "2.1",
+    "source": "file.json",
+}
+COUNT_ROW = {
+    "model_size": "7b",
+    "method": "fft",
+    "dataset": "recode-syntax/OperandSwap",
+    "language": "python",
+    "problem_id": "12",
+    "n_samples": "1",
+    "n_passed": "0",
+}
+
+
+@pytest.mark.parametrize(
+    ("percentage", "fraction"),
+    [
+        ("58.5185", "0.585185"),
+        ("100", "1"),
+        ("100.0", "1"),
+        ("0.0", "0"),
+        ("0", "0"),
+        ("7.0", "0.07"),
+        ("0.0305", "0.000305"),
+        ("-125.5", "-1.255"),
+        ("1e-5", "0.0000001"),
+        ("0.29999999999999999", "0.0029999999999999999"),
+    ],
+)
+def test_percentage_becomes_an_exact_fraction(percentage, fraction):
+    assert conversion.to_fraction(percentage) == fraction
+    assert Decimal(fraction) * 100 == Decimal(percentage)
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "expected"),
+    [
+        ("humanevalfixtests", "python", "humanevalfix_python"),
+        ("humanevalexplainsynthesize", "java", "humanevalexplain_java"),
+        ("humanevalsynthesize", "java", "humanevalsynthesize_java"),
+        ("recode-format", "python", "recode_format"),
+        ("aatk-dow", "c", "aatk"),
+        ("defect_detection", "c", "defect_detection"),
+    ],
+)
+def test_data_sets_get_the_project_s_names(name, language, expected):
+    assert conversion.to_dataset(name, language) == expected
+
+
+def test_data_set_without_a_rule_is_refused():
+    with pytest.raises(ValueError, match="unknown data set 'mbpp' in the source tables; add its rule"):
+        conversion.to_dataset("mbpp", "python")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "setting", "expected"),
+    [
+        ("recode_format", "greedy,doc2comments,s1", "doc2comments"),
+        ("recode_syntax", "greedy,all_transformations", "all_transformations"),
+        ("defect_detection", "zero-shot/full2732", "zero_shot/full2732"),
+        ("defect_detection", "one-shot/balanced2000_seed0", "one_shot/balanced2000_seed0"),
+        ("humanevalfix_java", "t0.2,n20,second_file", "t0.2,n20,second_file"),
+        ("aatk", "t0.2,untruncated completion,n20", "t0.2,untruncated completion,n20"),
+    ],
+)
+def test_settings_get_the_project_s_names(dataset, setting, expected):
+    assert conversion.to_setting(dataset, setting) == expected
+
+
+def test_score_row():
+    row = conversion.convert_score(SCORE_ROW)
+    assert tuple(row) == conversion.SCORE_FIELDS
+    assert row | {"value": "0.585185", "stderr": "0.021", "dataset": "humanevalfix_java", "size": "1b"} == row
+    assert row | {"n_items": "164", "n_samples": "3280", "source": "measured", "source_file": "file.json"} == row
+    assert (row["setting"], row["reading_error"]) == ("t0.2,n20,second_file", "")
+
+
+def test_digitised_row_is_a_fraction_already():
+    row = conversion.convert_digitised(
+        {
+            "model_size": "16b",
+            "method": "ia3",
+            "dataset": "clone_detection",
+            "language": "java",
+            "setting": "zero_shot",
+            "metric": "accuracy",
+            "value": "0.8632",
+            "n_problems": "2000",
+            "digitisation_error": "0.0015",
+            "source": "a plot",
+        }
+    )
+    assert tuple(row) == conversion.SCORE_FIELDS
+    assert (row["value"], row["reading_error"], row["stderr"], row["source"]) == ("0.8632", "0.0015", "", "digitised")
+    assert row["n_items"] == row["n_samples"] == "2000"
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "setting"),
+    [
+        ("recode-syntax/OperandSwap", "recode_syntax", "OperandSwap"),
+        ("recode-format/nominal", "recode_format", "nominal"),
+        ("defect_detection_zeroshot", "defect_detection", "zero_shot/full2732"),
+        ("defect_detection_oneshot", "defect_detection", "one_shot/full2732"),
+        ("humanevalfixtests", "humanevalfix_python", "t0.2,n20"),
+        ("humanevalsynthesize_secondfile", "humanevalsynthesize_python", "t0.2,n20,second_file"),
+    ],
+)
+def test_count_row_splits_the_condition_from_the_name(name, dataset, setting):
+    row = conversion.convert_counts(COUNT_ROW | {"dataset": name})
+    assert tuple(row) == conversion.COUNT_FIELDS
+    assert (row["dataset"], row["setting"]) == (dataset, setting)
+    assert (row["problem_id"], row["n_samples"], row["n_passed"]) == ("12", "1", "0")
+
+
+def test_parameter_row_adds_totals():
+    base = str(conversion.count_base_parameters("1b"))
+    row = {"model_size": "1b", "method": "lora", "n_params_base": base, "n_params_updated": "10"}
+    row |= {"n_params_saved": "7", "source": "counted"}
+    lora, fft = (
+        conversion.convert_parameters(row),
+        conversion.convert_parameters(row | {"method": "fft", "n_params_updated": base}),
+    )
+    assert tuple(lora) == conversion.PARAMETER_FIELDS
+    assert int(lora["n_params"]) == int(base) + 10
+    assert fft["n_params"] == fft["n_params_updated"] == base
+    with pytest.raises(ValueError, match=r"1b: n_params_base 5 is not 1137207296, the count of its shape"):
+        conversion.convert_parameters(row | {"n_params_base": "5"})
+
+
+@pytest.mark.parametrize(("size", "embedding"), [("1b", 117_440_512), ("16b", 352_321_536)])
+def test_embeddings_are_tokens_and_positions(size, embedding):
+    assert conversion.count_embedding_parameters(size) == embedding
+
+
+def write_source(folder, scores):
+    """Four small source tables."""
+    folder.mkdir()
+    counts = [COUNT_ROW | {"problem_id": str(k)} for k in (10, 9)]
+    clone = {"value": "0.5", "digitisation_error": "0.002", "n_problems": "2000", "dataset": "clone_detection"}
+    clone |= {"model_size": "1b", "method": "fft", "language": "java", "setting": "one_shot", "metric": "accuracy"}
+    sizes = [("3b", "fft"), ("1b", "lora"), ("1b", "fft")]
+    parameters = [
+        {
+            "model_size": s,
+            "method": m,
+            "n_params_base": str(conversion.count_base_parameters(s)),
+            "n_params_updated": "1",
+        }
+        for s, m in sizes
+    ]
+    tables = {
+        "astraios_released_scores.csv": scores,
+        "astraios_clone_detection_digitised.csv": [clone | {"source": "plot"}],
+        "astraios_released_per_problem.csv.gz": counts,
+        "astraios_parameter_counts.csv": [row | {"n_params_saved": "1", "source": "counted"} for row in parameters],
+    }
+    for name, rows in tables.items():
+        text = io.StringIO()
+        writer = csv.DictWriter(text, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+        content = text.getvalue().encode()
+        (folder / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+
+
+def test_tables_are_ordered_and_do_not_depend_on_the_order_of_the_source(tmp_path, monkeypatch, capsys):
+    scores = [
+        SCORE_ROW | {"model_size": size, "method": m} for size in ("16b", "1b", "7b") for m in ("parallel", "fft")
+    ]
+    write_source(tmp_path / "a", scores)
+    write_source(tmp_path / "b", scores[::-1])
+    for name in "ab":
+        monkeypatch.setattr("sys.argv", ["conversion", str(tmp_path / name), str(tmp_path / f"to_{name}")])
+        assert conversion.main() == 0
+    files = {file.name: file.read_bytes() for file in (tmp_path / "to_a").iterdir()}
+    assert files == {file.name: file.read_bytes() for file in (tmp_path / "to_b").iterdir()}
+    assert set(files) == {"scores.csv", "problem_counts.csv.gz", "parameter_counts.csv"}
+    rows = list(csv.DictReader(files["scores.csv"].decode().splitlines()))
+    assert [row["dataset"] for row in rows] == ["clone_detection"] + ["humanevalfix_java"] * 6
+    assert [(row["size"], row["method"]) for row in rows[1:]] == [
+        (size, method) for size in ("1b", "7b", "16b") for method in ("fft", "parallel")
+    ]
+    counts = list(csv.DictReader(gzip.decompress(files["problem_counts.csv.gz"]).decode().splitlines()))
+    assert [row["problem_id"] for row in counts] == ["9", "10"]
+    parameters = list(csv.DictReader(files["parameter_counts.csv"].decode().splitlines()))
+    assert [(row["size"], row["method"]) for row in parameters] == [("1b", "fft"), ("1b", "lora"), ("3b", "fft")]
+    assert b"\r" not in files["scores.csv"]
+
+
+def test_command_without_folders_says_how_it_is_used(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["conversion"])
+    assert conversion.main() == 2
+    assert "usage: python -m data.released.convert SOURCE TARGET" in capsys.readouterr().err
+
+
+@pytest.mark.reference
+def test_released_tables_are_the_converted_source_tables(reference_folder, released_folder, tmp_path):
+    conversion.convert(reference_folder / "data", tmp_path)
+    for name in ("scores.csv", "parameter_counts.csv"):
+        assert (tmp_path / name).read_bytes() == (released_folder / name).read_bytes(), name
+    packed = "problem_counts.csv.gz"  # only its contents: packing differs between versions of zlib
+    assert gzip.decompress((tmp_path / packed).read_bytes()) == gzip.decompress((released_folder / packed).read_bytes())
+
+
+@pytest.mark.reference
+def test_no_row_of_the_source_is_lost_and_every_value_is_a_hundredth(reference_folder, released_folder):
+    with (reference_folder / "data" / "astraios_released_scores.csv").open() as file:
+        source = list(csv.DictReader(file))
+    with (released_folder / "scores.csv").open() as file:
+        released = [row for row in csv.DictReader(file) if row["source"] == "measured"]
+    assert len(released) == len(source) > 3_000
+    keys = ("source_file", "method", "metric", "n_items", "n_samples", "value", "stderr")
+    expected = sorted(
+        (
+            *(row["source"], row["method"], row["metric"], row["n_problems"], row["n_samples"]),
+            *(Decimal(row[name]) / 100 for name in ("value", "stderr")),
+        )
+        for row in source
+    )
+    found = sorted(tuple(Decimal(row[k]) if k in ("value", "stderr") else row[k] for k in keys) for row in released)
+    assert found == expected

@@ -1,0 +1,103 @@
+"""What data/README.md says about columns, rows, settings, metrics and gaps is what the tables hold."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from astraios_analysis.records.frame import METHODS, to_frame
+from astraios_analysis.records.registry import DATASETS, METRICS
+
+TABLES = ("scores.csv", "problem_counts.csv.gz", "parameter_counts.csv")
+SIZES = ("1b", "3b", "7b", "16b")
+MODELS = {f"{size}-{method}" for size in SIZES for method in METHODS}
+
+
+@pytest.fixture(scope="module")
+def table(released_records):
+    frame = to_frame(released_records)
+    return frame.assign(model=frame["size"] + "-" + frame["method"])
+
+
+@pytest.fixture(scope="module")
+def card(released_folder):
+    return (released_folder.parent / "README.md").read_text()
+
+
+def card_rows(card, heading):
+    """Return the cells of the first table below a heading."""
+    section = card.split(f"{heading}\n", 1)[1]
+    lines = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def names(cell):
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_card_lists_the_columns_of_each_table(card, released_folder, name):
+    rows = card_rows(card, f"### Columns of `released/{name}`")
+    table = pd.read_csv(released_folder / name)
+    assert [names(row[0])[0] for row in rows] == list(table)
+    assert all(row[1] and row[2] for row in rows)
+    files = {names(row[0])[0]: int(row[2]) for row in card_rows(card, "## Files")}
+    assert files[f"released/{name}"] == len(table)
+
+
+def test_card_lists_every_setting(card, table):
+    listed = {
+        (dataset, setting)
+        for row in card_rows(card, "## Data sets and settings")
+        for dataset in names(row[0])
+        for setting in names(row[1])
+    }
+    assert listed == set(zip(table["dataset"], table["setting"], strict=True))
+
+
+def test_card_lists_every_metric_with_range_and_direction(card, table):
+    directions = {True: "higher", False: "lower", None: "neither"}
+    listed = {names(row[0])[0]: (row[1], row[2]) for row in card_rows(card, "## Metrics")}
+    assert listed == {
+        name: (METRICS[name].describe_range(), directions[METRICS[name].higher_is_better])
+        for name in set(table["metric"])
+    }
+
+
+def test_card_names_the_primary_measures(card):
+    listed = {
+        dataset: (row[1].strip("`"), row[2].strip("`"))
+        for row in card_rows(card, "## Primary measures")
+        for dataset in names(row[0])
+    }
+    assert listed == {
+        name: (str(d.primary_metric).replace("None", "none"), str(d.primary_setting).replace("None", "none"))
+        for name, d in DATASETS.items()
+        if d.suite == "published"
+    }
+
+
+def test_card_lists_the_gaps(card, table):
+    for dataset, setting, count, missing in card_rows(card, "## Gaps"):
+        name, condition = names(dataset)[0], names(setting)[0]
+        present = set(table.loc[(table["dataset"] == name) & (table["setting"] == condition), "model"])
+        listed = set(re.findall(r"\d+b-\w+", missing))
+        for size in re.findall(r"all of (\d+b)", missing):
+            listed |= {f"{size}-{method}" for method in METHODS}
+        assert listed == MODELS - present, name
+        assert int(count) == len(present)
+    assert {names(row[0])[0] for row in card_rows(card, "## Gaps")} == set(table["dataset"])
+
+
+def test_card_s_remarks_hold(table):
+    distinct = table[(table["metric"] == "distinct_sample_share") & table["dataset"].str.startswith("humanevalfix")]
+    texts = distinct.groupby("language")["value"].agg(["min", "max"]) * 20
+    assert texts.round(1).to_dict("index") == {"java": {"min": 1.2, "max": 3.6}, "python": {"min": 1.2, "max": 1.7}}
+    for dataset, metric, setting, above in [
+        ("clone_detection", "accuracy", "zero_shot", 0),
+        ("clone_detection", "accuracy", "one_shot", 0),
+        ("defect_detection", "overall_accuracy", "zero_shot/full2732", 0),
+        ("defect_detection", "overall_accuracy", "one_shot/full2732", 1),
+    ]:
+        rows = table[(table["dataset"] == dataset) & (table["metric"] == metric) & (table["setting"] == setting)]
+        assert (rows["value"] > DATASETS[dataset].majority).sum() == above

@@ -1,0 +1,107 @@
+"""The registries of metrics and data sets are complete and agree with each other."""
+
+import math
+
+import pytest
+
+from astraios_analysis.records.registry import (
+    DATASETS,
+    EMBEDDED_DATASETS,
+    METRICS,
+    SECOND_FILE,
+    STUDY_DATASETS,
+    Metric,
+    chance_level,
+)
+
+LOWER_IS_BETTER = {
+    "robust_drop@1",
+    "robust_relative@1",
+    "insecure_rate",
+    "syntax_error_rate",
+    "compile_error_rate",
+    "timeout_rate",
+}
+NEITHER = {"predicted_positive_rate", "distinct_sample_share"}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_direction_of_each_metric(name):
+    expected = None if name in NEITHER else name not in LOWER_IS_BETTER
+    assert METRICS[name].higher_is_better is expected
+    assert METRICS[name].name == name
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_only_the_relative_drop_can_be_negative(name):
+    assert METRICS[name].upper == 1
+    assert METRICS[name].lower == (-math.inf if name == "robust_drop@1" else 0)
+
+
+def test_range_in_words():
+    assert METRICS["pass@1"].describe_range() == "[0, 1]"
+    assert METRICS["robust_drop@1"].describe_range() == "(-inf, 1]"
+    assert Metric("x", "x", -0.5, 2.0, None, "").describe_range() == "[-0.5, 2]"
+
+
+def test_study_has_eight_data_sets():
+    expected = {"clone_detection", "defect_detection"}
+    expected |= {f"humaneval{t}_{lang}" for t in ("synthesize", "fix", "explain") for lang in ("python", "java")}
+    assert set(STUDY_DATASETS) == expected
+    assert len(STUDY_DATASETS) == len(expected) == 8
+
+
+def test_the_embedded_suite_has_five_data_sets_and_shares_nothing_with_the_study():
+    assert tuple(f"embedded_{t}" for t in ("synthesis", "fix", "explain", "clone", "defect")) == EMBEDDED_DATASETS
+    assert {name for name, d in DATASETS.items() if d.suite == "embedded"} == {
+        name for name in DATASETS if name.startswith("embedded_")
+    }
+    pools = {suite: {d.problems for d in DATASETS.values() if d.suite == suite} for suite in ("published", "embedded")}
+    assert not pools["published"] & pools["embedded"]
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_primary_measure_is_a_known_metric_of_a_first_file(name):
+    dataset = DATASETS[name]
+    assert dataset.name == name
+    assert (dataset.primary_metric is None) == (dataset.primary_setting is None)
+    if dataset.primary_metric is None:
+        assert name == "aatk"
+    else:
+        assert METRICS[dataset.primary_metric].higher_is_better is (dataset.primary_metric != "insecure_rate")
+        assert SECOND_FILE not in dataset.primary_setting
+    for level in (dataset.chance, dataset.majority):
+        assert level is None or 0 <= level < 1
+
+
+def test_majority_beats_a_coin():
+    for name in ("clone_detection", "defect_detection"):
+        assert DATASETS[name].majority > DATASETS[name].chance == 0.5
+
+
+@pytest.mark.parametrize(
+    ("dataset", "metric", "expected"),
+    [
+        ("clone_detection", "accuracy", 0.5),
+        ("defect_detection", "overall_accuracy", 0.5),
+        ("defect_detection", "overall_macro_f1", None),
+        ("defect_detection", "predicted_positive_rate", None),
+        ("humanevalfix_python", "pass@1", 0.0),
+        ("humanevalfix_python", "pass@10", 0.0),
+        ("humanevalfix_python", "timeout_rate", None),
+        ("recode_format", "robust_pass@1", 0.0),
+        ("recode_format", "robust_drop@1", None),
+        ("aatk", "parse_rate", None),
+        ("embedded_fix", "pass@1", 0.0001),
+        ("embedded_clone", "accuracy", 0.5),
+        ("embedded_clone", "overall_accuracy", None),
+        ("embedded_robust_syntax", "robust_pass@1", 0.0),
+        ("embedded_robust_syntax", "robust_drop@1", None),
+        ("embedded_security", "insecure_rate", 0.5),
+        ("embedded_security", "valid_rate", None),
+        ("a_new_data_set", "pass@1", None),
+        ("defect_detection", "no_such_metric", None),
+    ],
+)
+def test_chance_level(dataset, metric, expected):
+    assert chance_level(dataset, metric) == expected

@@ -1,0 +1,287 @@
+"""Records on disk: written whole or not at all, and every fault named with file, field and remedy."""
+
+import json
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from astraios_analysis.records.frame import RecordError, check, load, load_folder, record_files, save
+
+
+def to_fields(record):
+    return json.loads(json.dumps(record.model_dump(mode="json", exclude_none=True)))
+
+
+@pytest.fixture
+def write(make_record, tmp_path):
+    """Write a changed record's JSON as text: change, add (`...` removes) fields by dotted name."""
+
+    def write(changes=None, name="run.json", text=None):
+        fields = to_fields(make_record())
+        for dotted, value in (changes or {}).items():
+            *parents, last = [int(part) if part.isdigit() else part for part in dotted.split("/")]
+            place = fields
+            for part in parents:
+                place = place[part]
+            if value is ...:
+                del place[last]
+            else:
+                place[last] = value
+        path = tmp_path / name
+        path.write_text(json.dumps(fields) if text is None else text(json.dumps(fields)))
+        return path
+
+    return write
+
+
+def fails(path, field, message):
+    """Loading raises a RecordError that names the file, the field, and what is wrong."""
+    with pytest.raises(RecordError, match=message) as caught:
+        load(path)
+    assert [(problem.path, problem.field) for problem in caught.value.problems] == [(path, field)]
+    assert str(caught.value).startswith(f"{path}: {field}: " if field else f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({"method": "lora2"}, "method", "unknown tuning method 'lora2'; choose from adapterh, adapterp, fft"),
+        ({"val_loss": -2.5}, "val_loss", r"is -2\.5; input should be greater than or equal to 0"),
+        ({"scores/0/value": 1.7}, "scores.0", r"value 1\.7 is outside \[0, 1\].*divide a percentage by 100"),
+        ({"scores/0/value": 28.6}, "scores.0", r"value 28\.6 is outside \[0, 1\].*divide a percentage by 100"),
+        ({"colour": "red"}, "colour", r"is not a field of schema version 1 \(value 'red'\); remove it or correct"),
+        ({"scores/1/colour": 3}, "scores.1.colour", r"is not a field of schema version 1 \(value 3\)"),
+        ({"schema_version": 2}, "schema_version", "schema version 2 is newer than the 1 read here; upgrade"),
+        ({"schema_version": 0}, "schema_version", "schema version 0 does not exist"),
+        ({"n_params": "1100"}, "n_params", "is '1100'; input should be a valid integer"),
+        ({"n_params": 1100.0}, "n_params", r"is 1100\.0; input should be a valid integer"),
+        ({"n_params": True}, "n_params", "is True; input should be a valid integer"),
+        ({"n_params": 10**30}, "n_params", "is 1000000.*less than or equal to"),
+        ({"val_loss": "2.5"}, "val_loss", r"is '2\.5'; input should be a valid number"),
+        ({"val_loss": True}, "val_loss", "is True; input should be a valid number"),
+        ({"held_out": "false"}, "held_out", "is 'false'; input should be a valid boolean"),
+        ({"scores": {}}, "scores", r"is \{\}; input should be a valid array"),
+        ({"method": ...}, "method", "is missing; every record has it: add the field"),
+        ({"scores/0/metric": ...}, "scores.0.metric", "is missing; every record has it: add the field"),
+        ({"scores/0/n_items": ...}, "scores.0", "pass@1 needs n_items"),
+        ({"scores/0/problems/n_passed/1": 21}, "scores.0.problems", "problem 1: n_passed 21 exceeds n_samples 20"),
+        ({"scores/0/problems/n_passed": ...}, "scores.0.problems.n_passed", "is missing"),
+        ({"scores/0/n_samples": 79}, "scores.0", "n_samples is 79 but the problems add up to 80"),
+        ({"scores/0/value": 0.36}, "scores.0", r"value 0\.36 is not the mean pass rate 0\.350000"),
+        ({"scores/1/metric": "pass@1"}, "record", "scores has .*pass@1 twice; keep one"),
+        ({"val_loss": ...}, "record", "val_loss_se is the standard error of val_loss, which is missing"),
+        ({"val_curve/1/step": 0}, "record", "val_curve must have strictly increasing steps"),
+        ({"val_curve/1/loss": -1}, "val_curve.1.loss", "is -1; input should be greater than or equal to 0"),
+        ({"n_params_updated": 5_000}, "record", "n_params_updated 5000 exceeds n_params 1100"),
+        ({"val_loss": float("nan")}, "val_loss", "is nan; a value that was not measured is left out"),
+        ({"cost/seconds": float("inf")}, "cost.seconds", "is inf; a value that was not measured is left out"),
+        ({"n_tokens": float("nan")}, "n_tokens", "is nan; input should be a valid integer"),
+        ({"provenance/spec/rate": float("nan")}, "provenance.spec", "cannot be written as JSON"),
+        ({"size": "x" * 100, "grid": "y" * 70 + "!"}, "grid", r"is 'y{56}\.\.\.; string should match"),
+    ],
+)
+def test_wrong_field_is_named(write, changes, field, message):
+    fails(write(changes), field, message)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "message"),
+    [
+        (lambda text: "", "", r"is not valid JSON \(the file is empty\); .*restore it or run that cell again"),
+        (lambda text: " \n", "", "the file is empty"),
+        (lambda text: text[:200], "", r"is not valid JSON \(line 1, column \d+: .*it may be cut off"),
+        (lambda text: text[:-1], "", "it may be cut off"),
+        (lambda text: "[]", "record", r"is \[\]; input should be an object"),
+        (lambda text: "null", "record", "is None; input should be an object"),
+        (lambda text: text + text, "", "Extra data"),
+        (lambda text: text[:-1] + ', "size": "3b"}', "size", "stands twice in one object; keep one of the two values"),
+        (lambda text: text.replace('"step": 0', '"step": 0, "step": 0'), "step", "stands twice in one object"),
+        (lambda text: "[" * 100_000, "", "is nested too deeply to be a record"),
+        (
+            lambda text: text.replace('"1b"', "[" * 300 + "]" * 300),
+            "record",
+            r"cannot be read \(Invalid JSON: recursion",
+        ),
+        (lambda text: text.replace("4096", "4" * 5_000), "", "holds a number that is too long to read"),
+        (lambda text: text.replace('"abc"', '"\\ud800"'), "record", r"cannot be read \(Invalid JSON"),
+    ],
+)
+def test_broken_text_is_named(write, text, field, message):
+    fails(write(text=text), field, message)
+
+
+def test_file_that_is_not_utf8_is_named(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_bytes(b'{"run_id": "\xff"}')
+    fails(path, "", r"is not UTF-8 text \(byte 12\); a record is a JSON file")
+
+
+def test_every_wrong_field_is_listed(write):
+    path = write({"method": "lora2", "val_loss": -1, "size": ...})
+    with pytest.raises(RecordError) as caught:
+        load(path)
+    assert {problem.field for problem in caught.value.problems} == {"method", "val_loss", "size"}
+    assert str(caught.value).count(str(path)) == len(str(caught.value).splitlines()) == 3
+
+
+def test_places_that_cannot_be_read(tmp_path):
+    fails(tmp_path, "", "cannot be read .Is a directory.; check the path and its permissions")
+    fails(tmp_path / "none.json", "", "cannot be read .No such file or directory.")
+    fails(Path("a\0b"), "", "cannot be read .embedded null byte.")
+    loop = tmp_path / "loop.json"
+    loop.symlink_to(loop)
+    fails(loop, "", "Too many levels of symbolic links")
+
+
+def test_places_without_records(tmp_path):
+    (tmp_path / "readme.txt").write_text("nothing")
+    for path, message in [
+        (tmp_path / "none", "none: does not exist; give a record file or a folder of records"),
+        (tmp_path, r"holds no record \(\*\.json\); give a record file or a folder of records"),
+        (tmp_path / ("x" * 5_000), "cannot be read .File name too long."),
+    ]:
+        with pytest.raises(RecordError, match=message):
+            record_files(path)
+        assert check([path])[0] == [] and len(check([path])[1]) == 1
+
+
+def test_folder_without_permission_is_an_error_and_not_an_absence(make_record, tmp_path, monkeypatch):
+    save(make_record(), tmp_path)
+    (tmp_path / "locked").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(RecordError, match=r"locked: cannot be read \(Permission denied\); check the path"):
+        record_files(tmp_path)
+
+
+def test_folder_that_cannot_be_looked_at(tmp_path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(RecordError, match=r"cannot be read \(Permission denied\)"):
+        record_files(tmp_path / "runs")
+
+
+def test_links_are_followed_once_and_hidden_files_are_not_records(make_record, tmp_path):
+    real = save(make_record(), tmp_path / "elsewhere")
+    data = tmp_path / "data"
+    (data / ".ipynb_checkpoints").mkdir(parents=True)
+    (data / ".ipynb_checkpoints" / "run.json").write_text("{")
+    (data / ".half.json").write_text("{")
+    (data / "runs").symlink_to(real.parent)
+    (data / "again").symlink_to(data)
+    (data / "same.json").symlink_to(real)
+    assert [path.resolve() for path in record_files(data)] == [real, real]
+    records, problems = check([data])
+    assert [record.run_id for record in records] == ["mini-1b-lora-s0"]
+    assert problems == []
+
+
+def test_folder_named_like_a_record_is_said(make_record, tmp_path):
+    save(make_record(), tmp_path)
+    (tmp_path / "other.json").mkdir()
+    records, problems = check([tmp_path])
+    assert len(records) == 1
+    assert [str(problem) for problem in problems] == [
+        f"{tmp_path}/other.json: cannot be read (Is a directory); check the path and its permissions"
+    ]
+
+
+def test_run_id_in_two_files_is_an_error(make_record, tmp_path):
+    first = save(make_record(), tmp_path / "a")
+    second = save(make_record(val_loss=2.0), tmp_path / "b")
+    with pytest.raises(RecordError, match=r"'mini-1b-lora-s0' is also in .*; remove one or rename it") as caught:
+        load_folder(tmp_path)
+    assert str(first) in str(caught.value) and str(second) in str(caught.value)
+    assert check([first, first])[1] == []
+
+
+def test_check_lists_the_faults_of_all_files_and_keeps_the_rest(make_record, write, tmp_path):
+    bad = [write({"method": "x"}, "one.json"), write(text=lambda text: text[:50], name="two.json")]
+    good = save(make_record(run_id="good"), tmp_path)
+    records, problems = check([tmp_path, tmp_path / "gone"])
+    assert [record.run_id for record in records] == ["good"]
+    assert [problem.path for problem in problems] == [*bad, tmp_path / "gone"]
+    with pytest.raises(RecordError, match=r"(?s)one\.json: method.*two\.json: is not valid JSON"):
+        load_folder(tmp_path)
+    assert load(good) == records[0]
+
+
+def test_saved_file_is_readable_by_people(make_record, tmp_path):
+    path = save(make_record(cost=None, seed=None), tmp_path / "made" / "on_the_way")
+    assert path == tmp_path / "made" / "on_the_way" / "mini-1b-lora-s0.json"
+    text = path.read_text()
+    assert text.endswith("}\n")
+    assert '"n_passed": [20, 5, 0, 3]\n' in text
+    assert '"problem_ids": [0, 1, 2, 3],\n' in text
+    fields = json.loads(text)
+    assert "seed" not in fields and "cost" not in fields and "stderr" not in fields["scores"][0]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_record_is_replaced_only_when_told(make_record, tmp_path):
+    path = save(make_record(), tmp_path)
+    with pytest.raises(RecordError, match="already there; pass overwrite=True to replace it"):
+        save(make_record(val_loss=1.0), tmp_path)
+    assert load(path).val_loss == 2.5
+    assert load(save(make_record(val_loss=1.0), tmp_path, overwrite=True)).val_loss == 1.0
+
+
+def no_space(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+
+def interrupt(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize(
+    ("failure", "raised", "message"),
+    [
+        (
+            no_space,
+            RecordError,
+            r"cannot write the record \(No space left on device\); free space or choose another folder",
+        ),
+        (interrupt, KeyboardInterrupt, None),
+    ],
+)
+def test_interrupted_save_leaves_the_old_file_and_nothing_else(
+    make_record, tmp_path, monkeypatch, step, failure, raised, message
+):
+    path = save(make_record(), tmp_path)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, step, failure)
+    with pytest.raises(raised, match=message):
+        save(make_record(val_loss=1.0), tmp_path, overwrite=True)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_that_outgrows_the_disk_leaves_nothing(make_record, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(RecordError, match=r"cannot write the record \(File too large\); free space or choose"):
+            save(make_record(), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_cannot_be_written_is_named(make_record, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordError, match=r"file/mini-1b-lora-s0\.json: cannot write the record"):
+        save(make_record(), tmp_path / "file")
+    with pytest.raises(RecordError, match=r"cannot write the record \(File name too long\)"):
+        save(make_record(run_id="x" * 300), tmp_path)

@@ -1,0 +1,48 @@
+"""One tidy table for released and trained runs alike."""
+
+from astraios_analysis.records.frame import METHODS, sort_records, to_frame
+
+DESIGN_COLUMNS = [
+    *("grid", "run_id", "size", "method", "seed", "held_out", "n_params", "n_params_base"),
+    *("n_params_base_nonembedding", "n_params_updated", "base_val_loss", "val_loss", "dataset", "language", "setting"),
+    *("metric", "value", "stderr", "n_items", "source"),
+]
+
+
+def test_table_has_the_promised_columns_for_any_records(make_record, released_records):
+    tables = [to_frame(records) for records in ([], [make_record()], released_records)]
+    for table in tables[1:]:
+        assert table.dtypes.to_dict() == tables[0].dtypes.to_dict()
+        assert list(table) == list(tables[0])
+    assert set(DESIGN_COLUMNS) <= set(tables[0])
+    runs = [to_frame(records, per="run") for records in ([], [make_record()], released_records)]
+    assert runs[0].dtypes.to_dict() == runs[1].dtypes.to_dict() == runs[2].dtypes.to_dict()
+    assert [len(table) for table in runs] == [0, 1, 28]
+    assert {"seconds", "flop", "peak_memory_bytes", "n_tokens"} <= set(runs[0])
+
+
+def test_table_has_one_row_for_each_score_with_absent_values_missing(make_record):
+    table = to_frame([make_record(val_loss=None, val_loss_se=None, seed=None), make_record(run_id="b", scores=())])
+    assert list(table["metric"]) == ["pass@1", "timeout_rate"]
+    assert table["val_loss"].isna().all() and table["seed"].isna().all() and table["source_file"].isna().all()
+    first = table.iloc[0]
+    assert (first["value"], first["n_items"], first["n_params_updated"], first["held_out"]) == (0.35, 4, 100, False)
+    run = to_frame([make_record()], per="run").iloc[0]
+    assert (run["seconds"], run["flop"], run["peak_memory_bytes"], run["seed"]) == (12.5, 1e12, 2**30, 0)
+
+
+def test_sizes_are_ordered_by_number_and_methods_as_in_the_study(make_record, released_records):
+    sizes = {"16b": 16_000, "1b": 1_000, "7b": 7_000}
+    records = [
+        make_record(
+            run_id=f"{size}-{method}-{seed}", size=size, n_params=n + 100, n_params_base=n, method=method, seed=seed
+        )
+        for size, n in sizes.items()
+        for method in ("parallel", "fft")
+        for seed in (10, 9)
+    ]
+    ordered = [record.run_id for record in sort_records(records)]
+    assert ordered == [f"{s}-{m}-{k}" for s in ("1b", "7b", "16b") for m in ("fft", "parallel") for k in (9, 10)]
+    table = to_frame(reversed(released_records), per="run")
+    assert list(table["size"].unique()) == ["1b", "3b", "7b", "16b"]
+    assert tuple(table["method"][:7]) == METHODS

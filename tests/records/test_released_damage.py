@@ -1,0 +1,168 @@
+"""Damaged released tables are refused by file, line, column and value."""
+
+import gzip
+from io import StringIO
+
+import pandas as pd
+import pytest
+
+from astraios_analysis.records.frame import RecordError
+from astraios_analysis.records.released import is_released_folder, load_released
+
+TABLES = ("scores.csv", "problem_counts.csv.gz", "parameter_counts.csv")
+
+
+@pytest.fixture(scope="module")
+def small_tables(released_folder):
+    """Text of the tables, reduced to two models."""
+    texts = {}
+    for name in TABLES:
+        data = (released_folder / name).read_bytes()
+        lines = (gzip.decompress(data) if name.endswith("gz") else data).decode().splitlines(keepends=True)
+        texts[name] = "".join([lines[0], *(line for line in lines if line.startswith(("1b,fft,", "1b,lora,")))])
+    return texts
+
+
+@pytest.fixture
+def damaged(small_tables, tmp_path):
+    """Write the small tables with one of them changed."""
+
+    def write(name=None, change=None):
+        for table, text in small_tables.items():
+            text = change(text) if table == name else text
+            data = text if isinstance(text, bytes) else text.encode()
+            (tmp_path / table).write_bytes(gzip.compress(data) if table.endswith("gz") else data)
+        return tmp_path
+
+    return write
+
+
+def edit(line, column, value):
+    """Set one cell; lines are counted as an editor does, the header being line 1."""
+
+    def change(text):
+        frame = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
+        frame.loc[line - 2, column] = value
+        return frame.to_csv(index=False)
+
+    return change
+
+
+def repeat(line):
+    return lambda text: text + text.splitlines(keepends=True)[line - 1]
+
+
+def without_column(column):
+    def change(text):
+        header, *lines = text.splitlines()
+        return "\n".join([header.replace(f"{column},", f"{column}_,"), *lines]) + "\n"
+
+    return change
+
+
+def test_small_tables_are_sound(damaged):
+    assert [record.run_id for record in load_released(damaged())] == ["released-1b-fft", "released-1b-lora"]
+
+
+def last_line(text):
+    return len(text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("scores.csv", without_column("value"), r"value: column is missing; the file has size, method, .*value_"),
+        ("scores.csv", edit(7, "value", "high"), r"line 7, value: is 'high'; give a number"),
+        ("scores.csv", edit(7, "value", ""), r"line 7, value: is empty; give a number"),
+        ("scores.csv", edit(7, "value", "58.5"), r"1b .* value 58\.5 is outside \[0, 1\].*divide a percentage by 100"),
+        ("scores.csv", edit(7, "stderr", "-0.1"), r"stderr: -0\.1: .*greater than or equal to 0"),
+        ("scores.csv", edit(9, "n_items", "2.5"), r"line 9, n_items: is '2\.5'; give a whole number"),
+        ("scores.csv", edit(9, "n_items", ""), r"line 9, n_items: is empty; give a whole number"),
+        ("scores.csv", edit(9, "n_samples", "1e99"), r"line 9, n_samples: is '1e\+99'; give a whole number"),
+        ("scores.csv", edit(9, "metric", "pass"), r"unknown metric 'pass'; choose from accuracy"),
+        ("scores.csv", edit(9, "size", ""), r"line 9, size: is empty; give text"),
+        ("scores.csv", edit(9, "source", "guess"), r"source: 'guess': .*'measured' or 'digitised'"),
+        ("scores.csv", edit(9, "size", "34b"), r"\('34b', '\w+'\) has scores but no row in parameter_counts\.csv"),
+        ("scores.csv", repeat(5), r"line \d+ repeats 1b lora clone_detection java .*; keep one row"),
+        ("scores.csv", lambda text: "", r"cannot be read as a table \(No columns to parse from file\); restore it"),
+        ("scores.csv", lambda text: text.encode() + b"\xff\xfe", r"cannot be read as a table .*utf-8"),
+        ("scores.csv", lambda text: text + "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n", "cannot be read as a table"),
+        ("parameter_counts.csv", edit(2, "n_params", "many"), r"line 2, n_params: is 'many'; give a whole number"),
+        ("parameter_counts.csv", edit(3, "n_params", "5"), r"1b lora: n_params_base 1137207296 exceeds n_params 5"),
+        ("parameter_counts.csv", edit(3, "n_params_updated", "0"), r"1b lora n_params_updated: 0: .*greater than 0"),
+        ("parameter_counts.csv", edit(3, "size", ""), "line 3, size: is empty; give text"),
+        ("parameter_counts.csv", repeat(2), r"size, method: line 4 repeats 1b fft; keep one row"),
+        ("parameter_counts.csv", without_column("n_params"), "n_params: column is missing"),
+        ("problem_counts.csv.gz", without_column("n_samples"), "n_samples: column is missing"),
+        ("problem_counts.csv.gz", edit(4, "n_passed", "x"), "line 4, n_passed: is 'x'; give a whole number"),
+        ("problem_counts.csv.gz", edit(4, "n_passed", "2"), "1b fft .*: problem 2: n_passed 2 exceeds n_samples 1"),
+        ("problem_counts.csv.gz", repeat(4), "1b fft .*: problem_ids must be distinct"),
+    ],
+)
+def test_damaged_table_is_refused_by_name(damaged, name, change, message):
+    folder = damaged(name, change)
+    with pytest.raises(RecordError, match=message) as caught:
+        load_released(folder)
+    assert str(caught.value).startswith(f"{folder / name}: ")
+
+
+def test_model_without_scores_has_none(damaged):
+    def add(text):
+        return text + text.splitlines(keepends=True)[1].replace("1b,fft", "1b,ia3")
+
+    records = load_released(damaged("parameter_counts.csv", add))
+    assert [(record.method, len(record.scores) > 0) for record in records] == [
+        ("fft", True),
+        ("lora", True),
+        ("ia3", False),
+    ]
+
+
+def test_unknown_method_is_refused(damaged):
+    def add(text):
+        return text + text.splitlines(keepends=True)[1].replace("1b,fft", "1b,qlora")
+
+    with pytest.raises(RecordError, match=r"parameter_counts\.csv: 1b qlora method: .*unknown tuning method 'qlora'"):
+        load_released(damaged("parameter_counts.csv", add))
+
+
+def test_number_of_samples_may_be_left_out(damaged):
+    record = load_released(damaged("scores.csv", edit(2, "n_samples", "")))[0]
+    assert [score.n_samples for score in record.scores].count(None) == 1
+    assert record.scores[1].n_samples == record.scores[1].n_items == 2_000
+
+
+def test_counts_that_do_not_explain_a_score_are_refused(damaged):
+    folder = damaged(
+        "problem_counts.csv.gz", lambda text: text.replace("one_shot/full2732,0,1,0", "one_shot/full2732,0,1,1")
+    )
+    with pytest.raises(RecordError, match=r"one_shot/full2732 overall_accuracy: value .* is not the mean pass rate"):
+        load_released(folder)
+
+
+def test_lost_counts_of_one_problem_are_noticed(damaged):
+    folder = damaged("problem_counts.csv.gz", lambda text: "".join(text.splitlines(keepends=True)[:-1]))
+    with pytest.raises(RecordError, match="n_items is 164 but problems lists 163"):
+        load_released(folder)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:200], lambda data: data[:300] + b"\0" * 50 + data[350:], lambda data: b"no"]
+)
+def test_damaged_archive_is_refused(damaged, damage):
+    path = damaged() / "problem_counts.csv.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(RecordError, match=r"problem_counts\.csv\.gz: cannot be read as a table"):
+        load_released(path.parent)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_lost_table_is_named(damaged, name):
+    folder = damaged()
+    assert is_released_folder(folder)
+    (folder / name).unlink()
+    assert is_released_folder(folder)
+    with pytest.raises(
+        RecordError, match=rf"{name}: does not exist; restore it, or write it again with the conversion"
+    ):
+        load_released(folder)

@@ -1,0 +1,193 @@
+"""The types of a finished run refuse what cannot be true, in words that say what to do."""
+
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from astraios_analysis.records.frame import (
+    METHODS,
+    ProblemCounts,
+    Provenance,
+    RunRecord,
+    Score,
+    ValidationPoint,
+    known_method,
+)
+from astraios_analysis.records.registry import METRICS
+
+RATE = {
+    "dataset": "humanevalfix_java",
+    "language": "java",
+    "setting": "t0.2,n20",
+    "metric": "pass@1",
+    "value": 0.25,
+    "n_items": 2,
+    "source": "measured",
+}
+COUNTS = {"problem_ids": (0, 1), "n_samples": (4, 4), "n_passed": (2, 0)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"value": 1.7}, r"value 1\.7 is outside \[0, 1\], the range of pass@1; divide a percentage by 100"),
+        ({"value": 28.6}, r"value 28\.6 is outside \[0, 1\], the range of pass@1; divide a percentage by 100"),
+        ({"value": -0.01}, r"value -0\.01 is outside \[0, 1\], the range of pass@1(?!;)"),
+        ({"value": 250.0}, r"value 250 is outside \[0, 1\], the range of pass@1(?!;)"),
+        ({"metric": "robust_drop@1", "value": 1.2}, r"value 1\.2 is outside \(-inf, 1\], the range of robust_drop@1"),
+        ({"value": math.nan}, "finite number"),
+        ({"metric": "robust_drop@1", "value": -math.inf}, "finite number"),
+        ({"value": "0.25"}, "valid number"),
+        ({"value": True}, "valid number"),
+        ({"metric": "pass_at_1"}, r"unknown metric 'pass_at_1'; choose from accuracy, .*valid_rate"),
+        ({"n_items": None}, "pass@1 needs n_items, the number of problems it was measured on"),
+        ({"n_items": 0}, "greater than 0"),
+        ({"n_items": 2.0}, "valid integer"),
+        ({"stderr": -0.1}, "greater than or equal to 0"),
+        ({"chance": 1.5}, "less than or equal to 1"),
+        ({"n_passed": 3}, "n_passed needs n_samples, the number of programs or answers scored"),
+        ({"n_samples": 8, "n_passed": 9}, "n_passed 9 exceeds n_samples 8"),
+        ({"n_samples": 10**30}, "less than or equal to 9223372036854775807"),
+        ({"reading_error": 0.01}, "reading_error belongs to digitised values; leave it out of a measured one"),
+        ({"source": "guessed"}, "'measured' or 'digitised'"),
+        ({"dataset": "HumanEval Fix"}, "match pattern"),
+        ({"setting": ""}, "at least 1 character"),
+        ({"Value": 0.3}, "Extra inputs are not permitted"),
+        ({"n_items": 3, "problems": ProblemCounts(**COUNTS)}, "n_items is 3 but problems lists 2"),
+        ({"n_samples": 9, "problems": ProblemCounts(**COUNTS)}, "n_samples is 9 but the problems add up to 8"),
+        (
+            {"n_samples": 8, "n_passed": 3, "problems": ProblemCounts(**COUNTS)},
+            "n_passed is 3 but the problems add up to 2",
+        ),
+        (
+            {"value": 0.2500011, "problems": ProblemCounts(**COUNTS)},
+            r"value 0\.250001 is not the mean pass rate 0\.250000 of the counts",
+        ),
+    ],
+)
+def test_impossible_score_is_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        Score(**(RATE | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_samples": (4,)}, "one entry for each problem; they have 2, 1 and 2"),
+        ({"problem_ids": (), "n_samples": (), "n_passed": ()}, "they have 0, 0 and 0"),
+        ({"problem_ids": (7, 7)}, "problem_ids must be distinct; merge the counts of a repeated problem"),
+        ({"n_passed": (2, 5)}, "problem 1: n_passed 5 exceeds n_samples 4"),
+        ({"n_samples": (4, 0)}, "greater than 0"),
+        ({"n_passed": (2, -1)}, "greater than or equal to 0"),
+        ({"n_passed": (2, 1.0)}, "valid integer"),
+    ],
+)
+def test_impossible_counts_are_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        ProblemCounts(**(COUNTS | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "lora2"}, "unknown tuning method 'lora2'; choose from adapterh, adapterp, fft, ia3, lora"),
+        ({"schema_version": 2}, "schema version 2 is newer than the 1 read here; upgrade astraios"),
+        ({"schema_version": 0}, "schema version 0 does not exist; versions are 1 to 1"),
+        ({"val_loss": -0.1}, "greater than or equal to 0"),
+        ({"val_loss": None}, "val_loss_se is the standard error of val_loss, which is missing; add it or drop both"),
+        ({"n_params_base": 1_101}, "n_params_base 1101 exceeds n_params 1100, the tuned model"),
+        ({"n_params_updated": 1_101}, "n_params_updated 1101 exceeds n_params 1100, the tuned model"),
+        ({"n_params_base_nonembedding": 1_001}, "exceeds n_params_base 1000, which includes the embeddings"),
+        ({"n_params_updated": 0}, "greater than 0"),
+        ({"run_id": "../escape"}, "match pattern"),
+        ({"run_id": "two\n"}, "match pattern"),
+        ({"seed": -1}, "greater than or equal to 0"),
+        ({"held_out": 0}, "valid boolean"),
+        ({"size": ""}, "at least 1 character"),
+        (
+            {"val_curve": (ValidationPoint(step=10, loss=2.0), ValidationPoint(step=0, loss=3.0))},
+            "strictly increasing steps",
+        ),
+        (
+            {"val_curve": (ValidationPoint(step=5, loss=2.0), ValidationPoint(step=5, loss=2.0))},
+            "strictly increasing steps",
+        ),
+        (
+            {"scores": (Score(**RATE), Score(**(RATE | {"value": 0.5})))},
+            "humanevalfix_java, java, t0.2,n20, pass@1 twice",
+        ),
+    ],
+)
+def test_impossible_record_is_refused(make_record, changes, message):
+    with pytest.raises(ValidationError, match=message):
+        make_record(**changes)
+
+
+def test_same_metric_in_another_setting_is_another_score(make_record):
+    scores = (Score(**RATE), Score(**(RATE | {"setting": "greedy"})))
+    assert make_record(scores=scores).scores == scores
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"rate": math.nan},
+        {"rates": [1.0, math.inf]},
+        {"betas": (0.9, 0.95)},
+        {"path": object()},
+        {"a": {1: 2}},
+        {"name": "\ud800"},
+    ],
+)
+def test_specification_that_json_cannot_hold_is_refused_when_the_record_is_made(spec):
+    with pytest.raises(ValidationError, match="spec"):
+        Provenance(spec=spec)
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
+def test_ends_of_each_metric_are_possible_and_beyond_is_not(metric):
+    lowest = -50.0 if metric.lower == -math.inf else metric.lower
+    for value in (lowest, metric.upper):
+        assert Score(**(RATE | {"metric": metric.name, "value": value})).value == value
+    outside = [metric.upper + 1e-9] + ([] if metric.lower == -math.inf else [metric.lower - 1e-9])
+    for value in outside:
+        with pytest.raises(ValidationError, match="outside"):
+            Score(**(RATE | {"metric": metric.name, "value": value}))
+
+
+def test_records_are_frozen(make_record):
+    record = make_record()
+    with pytest.raises(ValidationError, match="frozen"):
+        record.val_loss = 0.0
+    with pytest.raises(ValidationError, match="frozen"):
+        record.scores[0].value = 1.0
+
+
+def test_counts_are_found_by_data_set_language_and_setting(make_record):
+    python = Score(**(RATE | {"dataset": "fix", "language": "python", "problems": ProblemCounts(**COUNTS)}))
+    other = COUNTS | {"n_passed": (0, 2)}
+    java = Score(**(RATE | {"dataset": "fix", "problems": ProblemCounts(**other)}))
+    record = make_record(scores=(python, java))
+    assert record.problem_counts("fix", "java", "t0.2,n20").n_passed == (0, 2)
+    assert record.problem_counts("fix", "python", "t0.2,n20").n_passed == (2, 0)
+    assert record.problem_counts("fix", "java", "greedy") is None
+    assert make_record(scores=(Score(**RATE),)).problem_counts("humanevalfix_java", "java", "t0.2,n20") is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_of_the_study_is_known(make_record, method):
+    assert make_record(method=method).method == known_method(method) == method
+
+
+def test_unknown_method_names_the_choices():
+    with pytest.raises(ValueError, match=r"unknown tuning method 'qlora'; choose from .*parallel, ptuning"):
+        known_method("qlora")
+
+
+def test_absent_measurements_are_none():
+    record = RunRecord(
+        run_id="a", grid="g", method="ia3", size="1b", held_out=True, n_params=3, n_params_base=2, n_params_updated=1
+    )
+    assert (record.seed, record.val_loss, record.cost, record.n_tokens) == (None, None, None, None)
+    assert record.scores == record.val_curve == ()

@@ -1,0 +1,113 @@
+"""Released tables and record files below one folder are found together, or what is wrong with them is said."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from astraios_analysis.records.frame import RecordError, save
+from astraios_analysis.records.sources import check_sources, find_data_dir, load_records
+
+TABLES = ("scores.csv", "parameter_counts.csv", "problem_counts.csv.gz")
+
+
+@pytest.fixture
+def data(tmp_path, released_folder, make_record):
+    """A data folder with the released tables and one trained run."""
+    shutil.copytree(released_folder, tmp_path / "data" / "released")
+    save(make_record(), tmp_path / "data" / "runs")
+    return tmp_path / "data"
+
+
+def test_released_models_and_trained_runs_are_read_together(data):
+    records = load_records(data)
+    assert len(records) == 29
+    assert [record.grid for record in records] == ["mini"] + ["released"] * 28
+    assert [record.run_id for record in load_records(data, "mini")] == ["mini-1b-lora-s0"]
+    assert len(load_records(str(data), "released")) == 28
+    assert len(load_records(data / "runs" / "mini-1b-lora-s0.json")) == 1
+
+
+def test_unknown_grid_names_the_choices(data):
+    with pytest.raises(RecordError, match="data: grid: unknown grid 'starcoderbase'; choose from mini, released"):
+        load_records(data, "starcoderbase")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_lost_table_is_an_error_and_not_a_missing_model(data, name):
+    (data / "released" / name).unlink()
+    with pytest.raises(RecordError, match=f"{name}: does not exist; restore it, or write it again with the conversion"):
+        load_records(data)
+    records, problems = check_sources([data])
+    assert [record.grid for record in records] == ["mini"]
+    assert [problem.path for problem in problems] == [data / "released" / name]
+
+
+def test_one_broken_record_does_not_hide_the_rest(data):
+    (data / "runs" / "half.json").write_text('{"run_id": ')
+    records, problems = check_sources([data])
+    assert len(records) == 29
+    assert [problem.path.name for problem in problems] == ["half.json"]
+    with pytest.raises(RecordError, match=r"half\.json: is not valid JSON"):
+        load_records(data)
+
+
+def test_one_place_given_twice_counts_once(data):
+    for paths in ([data, data], [data, data / "released"], [data / "runs", data], [data, data / ".." / "data"]):
+        records, problems = check_sources(paths)
+        assert (len(records), problems) == (29, [])
+
+
+def test_link_to_runs_elsewhere_is_followed(data, tmp_path):
+    shutil.move(data / "runs", tmp_path / "large_disk")
+    (data / "runs").symlink_to(tmp_path / "large_disk")
+    assert len(load_records(data)) == 29
+
+
+def test_one_run_in_two_files_names_both(data, make_record):
+    first = data / "runs" / "mini-1b-lora-s0.json"
+    second = save(make_record(), data / "copy")
+    records, problems = check_sources([first, second])
+    assert len(records) == 1
+    assert [(problem.path, problem.field) for problem in problems] == [(second, "run_id")]
+    assert str(first) in problems[0].message and "remove one or rename it" in problems[0].message
+
+
+def test_one_model_in_two_sources_names_both(data, make_record):
+    shutil.copytree(data / "released", data / "more")
+    problems = check_sources([data])[1]
+    assert len(problems) == 28
+    assert {problem.path for problem in problems} == {data / "released"}
+    assert f"'released-1b-fft' is also in {data / 'more'}; give one of them" in {p.message for p in problems}
+    shutil.rmtree(data / "more")
+    save(make_record(run_id="released-7b-ia3"), data / "runs")
+    assert [problem.message for problem in check_sources([data])[1]] == [
+        "'released-7b-ia3' is also in a record file; give one of them"
+    ]
+
+
+def test_places_without_anything(tmp_path):
+    with pytest.raises(RecordError, match="nowhere: does not exist; give a record file or a folder of records"):
+        load_records(tmp_path / "nowhere")
+    with pytest.raises(RecordError, match=r"holds no record \(\*\.json\)"):
+        load_records(tmp_path)
+
+
+def test_scores_of_something_else_are_not_taken_for_released_tables(tmp_path, make_record):
+    save(make_record(), tmp_path)
+    (tmp_path / "scores.csv").write_text("name,points\nanna,3\n")
+    assert [record.run_id for record in load_records(tmp_path)] == ["mini-1b-lora-s0"]
+
+
+def test_data_folder_is_the_one_here_or_the_one_of_the_project(tmp_path, monkeypatch, released_folder):
+    monkeypatch.chdir(tmp_path)
+    assert find_data_dir() == released_folder.parent
+    (tmp_path / "data").mkdir()
+    assert find_data_dir() == Path("data")
+
+
+def test_no_data_folder_says_where_to_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("astraios_analysis.records.sources.__file__", str(tmp_path / "package" / "sources.py"))
+    with pytest.raises(RecordError, match="data: does not exist; run in the repository or pass --data FOLDER"):
+        find_data_dir()

@@ -1,0 +1,169 @@
+"""Real kernels run here: notebooks that fail in every way that was thought of, an interrupt, a hostile environment."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from astraios_analysis.render.execution import Job, run_jobs
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_notebook(path, *sources, parameters="level = 0.95"):
+    """Write a notebook with a title, a parameters cell and these code cells; the first of them is cell 3."""
+    cells = [new_markdown_cell("# Title"), new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = new_notebook(cells=cells + [new_code_cell(x) for x in sources], metadata={"kernelspec": kernel})
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.fixture
+def job_of(tmp_path):
+    """Return a function from a name and code cells to a job."""
+    (tmp_path / "executed").mkdir()
+
+    def make(name, *sources, **parameters):
+        source = write_notebook(tmp_path / f"{name}.ipynb", *sources)
+        return Job(source, tmp_path / "executed" / source.name, parameters or {"level": 0.9})
+
+    return make
+
+
+def printed(path):
+    """What an executed notebook printed."""
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(x.text for c in cells for x in c.get("outputs", []) if x.output_type == "stream")
+
+
+def install_impostor(folder, name):
+    """Put a kernel on Jupyter's path that cannot start."""
+    place = folder / "kernels" / name
+    place.mkdir(parents=True)
+    spec = {"argv": ["false", "{connection_file}"], "display_name": name, "language": "python"}
+    (place / "kernel.json").write_text(json.dumps(spec))
+
+
+def test_kernel_is_this_python_in_a_fixed_environment(tmp_path, job_of, monkeypatch):
+    for name in ("python3", "astraios"):
+        install_impostor(tmp_path / "jupyter", name)
+    settings = tmp_path / "matplotlibrc"
+    settings.write_text("font.size: 31\n")
+    startup = tmp_path / "startup.py"
+    startup.write_text("import builtins\nbuiltins.spoiled = True\n")
+    for variable, value in {
+        "JUPYTER_PATH": tmp_path / "jupyter",
+        "MATPLOTLIBRC": settings,
+        "PYTHONSTARTUP": startup,
+        "MPLBACKEND": "tkagg",
+        "OMP_NUM_THREADS": "7",
+        "PYTHONHASHSEED": "5",
+    }.items():
+        monkeypatch.setenv(variable, str(value))
+    names = ("PYTHONHASHSEED", "SOURCE_DATE_EPOCH", "OMP_NUM_THREADS")
+    show = f"import builtins, json, os, sys, matplotlib\nvalues = [os.environ[name] for name in {names}]"
+    looks = "matplotlib.rcParams['font.size'], hasattr(builtins, 'spoiled')"
+    tell = f"print(json.dumps([sys.executable, level, *values, {looks}]))"
+    job = job_of("shows", show, tell)
+    cells = []
+    assert run_jobs([job], n_parallel=1, on_cell=cells.append) == {"shows": None}
+    assert json.loads(printed(job.target)) == [sys.executable, 0.9, "0", "0", "1", 10.0, False]
+    assert cells == [job] * 5  # the injected parameters are a cell too
+
+
+def test_failures_name_the_cell_and_its_error(job_of):
+    raising = (
+        "class Sad(Exception): pass\ndef check(value):\n    raise Sad(f'cannot be {value}:\\n- too high')\n" + "#\n" * 9
+    )
+    jobs = [
+        job_of("raises", raising, "1\n\ncheck(level)", "print('never')"),
+        job_of("dies", "import os, time", "time.sleep(1); os._exit(9)"),
+        job_of("leaves", "import sys", "sys.exit(0)", "print('never')"),
+        job_of("kills", "import os, signal", "os.kill(os.getppid(), signal.SIGKILL)"),
+        job_of("works", "import time; time.sleep(3)", "print('to the end')"),
+        job_of("waits", "print('after the failures')"),
+    ]
+    ended = []
+    outcomes = run_jobs(jobs, n_parallel=5, on_end=lambda job, failure: ended.append((job.name, failure)))
+    executed = {job.name: job.target for job in jobs}
+    assert dict(ended) == outcomes
+    assert len(ended) == len(jobs)
+    assert outcomes.keys() == executed.keys()
+    assert outcomes["works"] is outcomes["waits"] is None
+    assert printed(executed["waits"]) == "after the failures\n"
+    assert printed(executed["works"]) == "to the end\n"
+    raised = outcomes["raises"]
+    assert raised.startswith(
+        "notebook 'raises', cell 4 failed:\n    1\n    \n    check(level)\nSad: cannot be 0.9:\n- too high\n"
+    )
+    assert "in check(value)" in raised
+    assert "\x1b" not in raised
+    assert "cannot be 0.9" in executed["raises"].read_text()
+    assert outcomes["dies"].startswith(
+        "notebook 'dies', cell 4 failed:\n    time.sleep(1); os._exit(9)\nthe kernel died"
+    )
+    assert outcomes["leaves"].startswith("notebook 'leaves', cell 4 failed:\n    sys.exit(0)\nSystemExit: 0")
+    assert "notebook 'kills': the process that ran it ended without a word (signal 9" in outcomes["kills"]
+
+
+def test_interrupt_stops_at_once_and_leaves_no_kernel(tmp_path, job_of):
+    pid_file = tmp_path / "pid"
+    # Backtracking that takes years, without ever letting another thread of the kernel run.
+    stubborn = "import re\nre.match('(a+)+$', 'a' * 50 + 'b')"
+    tell = f"import os, pathlib\npathlib.Path({str(pid_file)!r}).write_text(str(os.getpid()))"
+    job = job_of("sleeps", tell, stubborn)
+    script = (
+        "from pathlib import Path\nfrom astraios_analysis.render.execution import Job, run_jobs\n"
+        f"run_jobs([Job(Path({str(job.source)!r}), Path({str(job.target)!r}), {{}})], n_parallel=1)"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.PIPE
+    )
+    try:
+        wait_until(lambda: pid_file.exists() and pid_file.read_text(), 30)
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        wait_until(lambda: not is_running(int(pid_file.read_text())), 15)
+    finally:
+        process.kill()
+        process.communicate()
+        if pid_file.exists() and is_running(int(pid_file.read_text())):
+            os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    assert errors.decode().splitlines()[-1] == "KeyboardInterrupt"
+    assert process.returncode == -signal.SIGINT
+    assert list(tmp_path.glob("astraios-*")) == []
+
+
+def is_running(pid):
+    """Whether a process exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until(condition, seconds):
+    """Wait for a condition, and fail if it does not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_kernel_that_does_not_start_is_said_so(tmp_path, job_of, monkeypatch):
+    (tmp_path / "ipykernel_launcher.py").write_text("raise SystemExit('a broken installation')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    failure = run_jobs([job_of("never", "1")], n_parallel=1)["never"]
+    assert failure.startswith("notebook 'never': its kernel did not start (")
+    assert "its last words:\n    a broken installation" in failure

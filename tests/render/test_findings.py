@@ -1,0 +1,89 @@
+"""What is said about choosing a method follows from the probabilities in the figures' tables."""
+
+import pandas as pd
+import pytest
+
+from astraios_analysis.render.findings import choose_method, claim_board
+
+COLUMNS = ["dataset", "method", "p_best", "value", "expected_regret"]
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write the table of P(best) at 34B from rows; return the folder."""
+
+    def write(*rows):
+        table = pd.DataFrame(rows, columns=COLUMNS).assign(metric="pass@1", n_params=34e9, level=0.95, reach=2.2)
+        table = table.assign(lower=table["value"] - 0.1, upper=table["value"] + 0.2)
+        table.to_csv(tmp_path / "best_at_target.csv", index=False)
+        return tmp_path
+
+    return write
+
+
+CLEAR = ("humanevalfix_python", "lora", 0.97, 0.5, 0.001), ("humanevalfix_python", "fft", 0.03, 0.3, 0.2)
+OPEN = ("humanevalfix_java", "fft", 0.45, 0.4, 0.02), ("humanevalfix_java", "lora", 0.35, 0.39, 0.03)
+THIRD = ("humanevalfix_java", "ia3", 0.2, 0.35, 0.05)
+
+
+def test_nothing_is_said_without_a_prediction(tmp_path):
+    assert choose_method(tmp_path, "released") is None
+    (tmp_path / "best_at_target.csv").write_text("dataset\n")
+    assert choose_method(tmp_path, "released") is None
+
+
+def test_clear_choices_are_named_and_open_ones_are_not(write):
+    choice = choose_method(write(*CLEAR, *OPEN, THIRD), "released")
+    assert (choice.target, choice.is_beyond, choice.methods) == ("34B", True, ("FFT", "LoRA", "(IA)³"))
+    assert choice.supported[0] == (
+        "At 34B, one method is the best with a probability of 0.95 or more: LoRA on Fix Python (0.97)."
+    )
+    assert "below 0.05 for FFT on 1." in choice.supported[1]
+    assert "give up 1.1 of 100 points" in choice.supported[2] and "at most 2.0, on Fix Java" in choice.supported[2]
+    # The means of 0.001 and 0.2, and of 0.02, 0.03 and 0.05; half-way between.
+    assert choice.supported[2].endswith("a method drawn by lot 6.7.")
+    assert not any("Naming one best method" in sentence for sentence in choice.unsupported)
+    assert any("on 1 of 2 data sets it is more probably not the best" in sentence for sentence in choice.unsupported)
+    assert [row["p_best"] for row in choice.rows] == [[0.03, 0.97, None], [0.45, 0.35, 0.2]]
+    assert [row["best"] for row in choice.rows] == ["LoRA", "FFT"]
+
+
+def test_without_a_clear_choice_that_is_said(write):
+    choice = choose_method(write(*OPEN, THIRD), "released", n_seeds=1)
+    assert choice.unsupported[0] == (
+        "Naming one best method: on none of 1 data sets does P(best) reach 0.95; "
+        "the highest is 0.45, for FFT on Fix Java."
+    )
+    assert any("there is one run of each model" in sentence for sentence in choice.unsupported)
+    again = choose_method(write(*OPEN, THIRD), "released", n_seeds=3)
+    assert not any("one run of each model" in sentence for sentence in again.unsupported)
+    assert "intervals for one new run are 30 of 100 points wide" in choice.reasons[0]
+    assert "predictions lie 5.0 points apart" in choice.reasons[0]
+
+
+def test_what_is_not_predicted_is_named_with_the_reason(write):
+    folder = write(*OPEN)
+    table = pd.read_csv(folder / "best_at_target.csv").assign(refusal="")
+    refused = {"dataset": "recode_format", "metric": "robust_pass@1", "n_params": 34e9, "refusal": "measured twice"}
+    pd.concat([table, pd.DataFrame([refused])]).to_csv(folder / "best_at_target.csv", index=False)
+    choice = choose_method(folder, "released")
+    assert choice.unsupported[-1] == "Any choice at 34B on ReCode format: measured twice."
+    assert len(choice.rows) == 1 and not any("nan" in word for word in (*choice.supported, *choice.reasons))
+
+
+def test_a_size_that_was_measured_is_not_beyond(write):
+    folder = write(*OPEN)
+    pd.DataFrame({"n_params_base": [1e9, 34e9]}).to_csv(folder / "updated_parameters.csv", index=False)
+    assert not choose_method(folder, "released").is_beyond
+
+
+def test_board_has_the_verdicts_over_all_parts_with_titles(tmp_path):
+    rows = [
+        ("overall", 0.1, "contradicted by clone_detection"),
+        ("clone_detection", -0.1, "contradicted by clone_detection"),
+    ]
+    table = pd.DataFrame(rows, columns=["part", "effect", "reason"]).assign(p_holm=[None, None])
+    table.to_csv(tmp_path / "claim_effects_mini.csv", index=False)
+    (row,) = claim_board(tmp_path, ["released", "mini"])
+    assert (row["effect"], row["p_holm"]) == (0.1, None)
+    assert row["reason"] == "contradicted by Clone detection"

@@ -1,0 +1,324 @@
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from astraios_analysis.figures import FIGURES, FigureSpec
+from astraios_analysis.render import render
+from astraios_analysis.render.render import NOTEBOOKS, RenderError, find_notebooks, notebook_parameters, order_notebooks
+
+ROOT = Path(__file__).parents[2]
+DEFAULTS = 'data_dir = "../data"\ngrid = "released"\nlevel = 0.95\nfigures_dir = "../figures"'
+DRAW = """from pathlib import Path
+for kind in ("csv", "png"):
+    Path(figures_dir, f"{name}.{kind}").write_text(f"{name}, {level}, {Path(data_dir).name}")"""
+
+
+def write_notebook(path, *sources, parameters=DEFAULTS, tags=("parameters",)):
+    """Write a notebook with a title, a parameters cell and these code cells."""
+    cells = [new_markdown_cell("# Title"), new_code_cell(parameters, metadata={"tags": list(tags)})]
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(new_notebook(cells=cells + [new_code_cell(source) for source in sources]), path)
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Notebooks that draw a figure each, records, and where the results go: the first arguments of `render`."""
+    for name in ("alpha", "beta"):
+        write_notebook(tmp_path / "notebooks" / f"{name}.ipynb", f'name = "{name}"\n{DRAW}')
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.json").write_text("{}")
+    specs = [FigureSpec(name, name.title(), name, f"Shows {name}.") for name in ("beta", "alpha")]
+    monkeypatch.setattr(render, "FIGURES", {spec.name: spec for spec in specs})
+    return [tmp_path / name for name in ("notebooks", "data", "figures", "build")]
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch):
+    """Make a run an error of its own."""
+    monkeypatch.setattr(render, "run_jobs", lambda *args, **kwargs: pytest.fail("notebooks were run"))
+
+
+def refused(folders, message, **options):
+    """Check that a rendering is refused before it makes anything."""
+    with pytest.raises(RenderError) as caught:
+        render.render(*folders, progress=False, **options)
+    assert str(caught.value) == message.format(*folders)
+    assert not folders[2].exists()
+    assert not folders[3].exists()
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"parameters": {"levle": 0.9}},
+            "unknown parameter 'levle' for notebooks alpha, beta; choose from grid, level",
+        ),
+        (
+            {"parameters": {"levle": 0.9}, "only": ["beta"]},
+            "unknown parameter 'levle' for notebook beta; choose from grid, level",
+        ),
+        (
+            {"parameters": {"data_dir": "elsewhere"}},
+            "parameter 'data_dir' is set by the argument of that name; leave it out of the parameters",
+        ),
+        ({"only": ["alpha", "gamma"]}, "unknown notebook 'gamma'; choose from alpha, beta"),
+        ({"only": []}, "no notebook chosen; choose from alpha, beta"),
+        ({"jobs": 0}, "jobs is 0; give at least 1"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_runs(folders, options, message):
+    refused(folders, message, **options)
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_wrong_folders_and_notebooks_are_refused_before_anything_runs(folders):
+    notebooks = folders[0]
+    (folders[1] / "a.json").unlink()
+    folders[1].rmdir()
+    refused(folders, "data folder {1} does not exist; give the folder that holds the records")
+    folders[1].mkdir()
+    write_notebook(notebooks / "beta.ipynb", parameters='data_dir = "x"\nlevel = 1')
+    refused(folders, "notebook beta has no parameter 'figures_dir'; add it to its parameters cell")
+    write_notebook(notebooks / "beta.ipynb", tags=())
+    refused(folders, "notebook beta has no cell tagged 'parameters'; add one that sets its defaults")
+    write_notebook(notebooks / "beta.ipynb", parameters="level = ")
+    with pytest.raises(RenderError, match="the parameters cell of notebook beta is not Python"):
+        render.render(*folders)
+    (notebooks / "beta.ipynb").write_text("{")
+    with pytest.raises(RenderError, match=r"beta\.ipynb cannot be read as a notebook"):
+        render.render(*folders)
+    with pytest.raises(RenderError, match=r"no notebook \(\*\.ipynb\) in .*nowhere"):
+        render.render(notebooks / "nowhere", *folders[1:])
+
+
+def test_parameters_are_the_names_assigned(tmp_path):
+    cell = '# Comment with x = 1\nlevel: float = 0.95\ngrid = (\n    "released"\n)\na = b = 2\ntable["c"] = 3\nprint(4)'
+    assert notebook_parameters(write_notebook(tmp_path / "n.ipynb", parameters=cell)) == ["a", "b", "grid", "level"]
+
+
+def test_notebooks_have_an_order_and_unknown_ones_follow():
+    assert order_notebooks(["zoo", "scale_transfer", "ant", "model_suite", "zoo"]) == [
+        "model_suite",
+        "scale_transfer",
+        "ant",
+        "zoo",
+    ]
+
+
+def test_the_notebooks_of_the_project_are_ordered_and_take_what_is_passed():
+    found = find_notebooks(ROOT / "notebooks")
+    assert list(found)[: len(NOTEBOOKS)] == list(NOTEBOOKS)
+    assert {spec.notebook for spec in FIGURES.values()} <= found.keys()
+    for path in found.values():
+        names = set(notebook_parameters(path))
+        assert {"data_dir", "figures_dir", "grid"} <= names
+        assert ("level" in names) == ("level=level" in path.read_text("utf-8"))
+
+
+def test_rendering_twice_gives_the_same_figures_and_manifest(folders, capsys):
+    _, _, figures, build = folders
+    first = render.render(*folders, parameters={"level": 0.5}, jobs=2)
+    assert first.notebooks == ("alpha", "beta")
+    assert [path.name for path in first.outputs] == ["alpha.csv", "alpha.png", "beta.csv", "beta.png"]
+    assert (first.report, first.seconds > 0) == (build / "report.html", True)
+    assert (figures / "beta.csv").read_text() == "beta, 0.5, data"
+    assert sorted(path.name for path in (build / "notebooks").iterdir()) == ["alpha.ipynb", "beta.ipynb"]
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "8/8" in shown.err.splitlines()[-1].split("\r")[-1]
+
+    manifest = (build / "manifest.json").read_bytes()
+    entry = json.loads(manifest)["notebooks"]["beta"]
+    assert entry["parameters"] == {"level": 0.5}
+    assert list(entry["outputs"]) == ["beta.csv", "beta.png"]
+    again = render.render(*folders, parameters={"level": 0.5}, only=["beta"], force=True, progress=False)
+    assert again.notebooks == again.ran == ("beta",)
+    assert [path.name for path in again.outputs] == ["beta.csv", "beta.png"]
+    assert (build / "manifest.json").read_bytes() == manifest
+    assert capsys.readouterr() == ("", "")
+
+
+class Runs:
+    """In place of processes and kernels: each notebook's figure is written, and who ran is noted.
+
+    Notebooks named in `failing` fail; before that in `interrupting` runs, the user presses Ctrl-C.
+    """
+
+    def __init__(self):
+        self.names, self.parameters, self.failing, self.interrupting = [], [], {}, None
+
+    def __call__(self, jobs, *, n_parallel, on_cell, on_end):
+        outcomes = {}
+        for job in jobs:
+            if job.name == self.interrupting:
+                raise KeyboardInterrupt
+            self.names.append(job.name)
+            self.parameters.append(dict(job.parameters))
+            failure = outcomes[job.name] = self.failing.get(job.name)
+            job.target.write_text("{}")
+            if failure is None:
+                words = f"{job.name}, {job.parameters.get('level')}, {job.source.read_text()}"
+                Path(job.parameters["figures_dir"], f"{job.name}.png").write_text(words)
+            on_end(job, failure)
+        return outcomes
+
+    def take(self):
+        """Names of those that ran since the last call."""
+        names, self.names = self.names, []
+        return names
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The stand-in for execution."""
+    runs = Runs()
+    monkeypatch.setattr(render, "run_jobs", runs)
+    return runs
+
+
+def test_failures_are_raised_together_and_the_others_are_written_down(folders, runs):
+    write_notebook(folders[0] / "gamma.ipynb")
+    runs.failing = {"alpha": "notebook 'alpha', cell 2 failed:\n...", "beta": "notebook 'beta', cell 3 failed:\n..."}
+    with pytest.raises(render.NotebookError) as caught:
+        render.render(*folders, parameters={"level": 0.5}, progress=False)
+    assert str(caught.value) == "notebook 'alpha', cell 2 failed:\n...\n\nnotebook 'beta', cell 3 failed:\n..."
+    assert list(json.loads((folders[3] / "manifest.json").read_text())["notebooks"]) == ["gamma"]
+    passed = {"level": 0.5, "data_dir": str(folders[1]), "figures_dir": str(folders[2])}
+    assert runs.parameters == [passed] * 3
+    runs.take()
+    runs.failing = {}
+    assert render.render(*folders, parameters={"level": 0.5}, progress=False).ran == ("alpha", "beta")
+    assert runs.take() == ["alpha", "beta"]
+
+
+def render_all(folders, runs, **options):
+    """Render and return who ran."""
+    result = render.render(*folders, progress=False, **options)
+    assert result.notebooks == (("alpha", "beta") if "only" not in options else tuple(options["only"]))
+    assert list(result.ran) == runs.take()
+    return list(result.ran)
+
+
+def snapshot(folder):
+    """Bytes and times of all files below a folder."""
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_nothing_runs_when_nothing_changed(folders, runs):
+    assert render_all(folders, runs) == ["alpha", "beta"]
+    before, manifest = snapshot(folders[2]), (folders[3] / "manifest.json").read_bytes()
+    assert render_all(folders, runs) == []
+    assert snapshot(folders[2]) == before
+    assert render_all(folders, runs, force=True) == ["alpha", "beta"]
+    assert {path: content for path, (content, _) in snapshot(folders[2]).items()} == {
+        path: content for path, (content, _) in before.items()
+    }
+    assert (folders[3] / "manifest.json").read_bytes() == manifest
+
+
+def edit(path):
+    """Append a space: what a notebook means stays, its bytes do not."""
+    path.write_text(path.read_text() + " ")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda notebooks, data, figures, build: edit(notebooks / "beta.ipynb"), ["beta"]),
+        (lambda notebooks, data, figures, build: edit(data / "a.json"), ["alpha", "beta"]),
+        (lambda notebooks, data, figures, build: (data / "b.json").write_text("{}"), ["alpha", "beta"]),
+        (lambda notebooks, data, figures, build: edit(figures / "alpha.png"), ["alpha"]),
+        (lambda notebooks, data, figures, build: (figures / "beta.png").unlink(), ["beta"]),
+        (lambda notebooks, data, figures, build: (figures / "beta.csv").write_text("other"), ["beta"]),
+        (lambda notebooks, data, figures, build: (build / "notebooks" / "alpha.ipynb").unlink(), ["alpha"]),
+        (lambda notebooks, data, figures, build: (build / "manifest.json").write_text("{"), ["alpha", "beta"]),
+        (lambda notebooks, data, figures, build: (figures / "zeta.png").write_text("no figure of ours"), []),
+    ],
+    ids=[
+        "notebook",
+        "record",
+        "record_added",
+        "figure",
+        "figure_deleted",
+        "figure_added",
+        "executed",
+        "manifest",
+        "stranger",
+    ],
+)
+def test_only_what_changed_runs_again(folders, runs, change, expected):
+    render_all(folders, runs)
+    change(*folders)
+    assert render_all(folders, runs) == expected
+    assert render_all(folders, runs) == []
+
+
+def test_package_and_versions_count(folders, runs, monkeypatch):
+    render_all(folders, runs)
+    known = render.describe_inputs(folders[1])
+    for key, value in (("versions", {"numpy": "0"}), ("inputs", known["inputs"] | {"package": {"fits.py": "0"}})):
+        monkeypatch.setattr(render, "describe_inputs", lambda _, new=known | {key: value}: new)
+        assert render_all(folders, runs) == ["alpha", "beta"]
+        assert render_all(folders, runs) == []
+
+
+def test_parameters_count_where_the_notebook_has_them(folders, runs):
+    write_notebook(folders[0] / "beta.ipynb", parameters='data_dir = "x"\nfigures_dir = "y"')
+    render_all(folders, runs)
+    assert render_all(folders, runs, parameters={"level": 0.5}) == ["alpha"]
+    assert render_all(folders, runs, parameters={"level": 0.5}) == []
+    assert render_all(folders, runs) == ["alpha"]
+
+
+def test_records_elsewhere_with_the_same_content_are_the_same(folders, runs):
+    render_all(folders, runs)
+    moved = folders[1].rename(folders[1].with_name("moved"))
+    assert render_all([folders[0], moved, *folders[2:]], runs) == []
+
+
+def test_only_some_leaves_the_others_to_the_next_run(folders, runs):
+    assert render_all(folders, runs, only=["beta"]) == ["beta"]
+    assert render_all(folders, runs) == ["alpha"]
+    edit(folders[1] / "a.json")
+    assert render_all(folders, runs, only=["beta"]) == ["beta"]
+    assert render_all(folders, runs, only=["beta"]) == []
+    assert render_all(folders, runs) == ["alpha"]
+
+
+def test_interrupted_run_goes_on_with_what_is_missing(folders, runs):
+    render_all(folders, runs)
+    runs.interrupting = "beta"
+    with pytest.raises(KeyboardInterrupt):
+        render.render(*folders, force=True, progress=False)
+    assert runs.take() == ["alpha"]
+    runs.interrupting = None
+    # beta's figure of the first run is there and right, but its last run did not come to its end.
+    assert render_all(folders, runs) == ["beta"]
+
+
+def test_notebook_edited_while_it_runs_runs_again(folders, runs, monkeypatch):
+    def edits(jobs, **options):
+        outcomes = runs(jobs[:1], **options)
+        edit(folders[0] / "beta.ipynb")
+        return outcomes | runs(jobs[1:], **options)
+
+    monkeypatch.setattr(render, "run_jobs", edits)
+    render.render(*folders, progress=False)
+    runs.take()
+    monkeypatch.setattr(render, "run_jobs", runs)
+    assert render_all(folders, runs) == ["beta"]
+
+
+@pytest.mark.parametrize(("jobs", "expected"), [(None, 2), (1, 1), (8, 2)])
+def test_no_more_processes_than_notebooks(folders, monkeypatch, jobs, expected):
+    monkeypatch.setattr(render, "_processors", lambda: 4)
+    used = []
+    monkeypatch.setattr(render, "run_jobs", lambda jobs, *, n_parallel, **_: used.append(n_parallel) or {})
+    render.render(*folders, jobs=jobs, progress=False)
+    assert used == [expected]

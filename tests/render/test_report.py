@@ -1,0 +1,270 @@
+import base64
+import html.parser
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from astraios_analysis.figures import FIGURES, FigureSpec, find_spec
+from astraios_analysis.figures.gallery import MIME
+from astraios_analysis.render import manifest, report
+from astraios_analysis.render.executed import read_lacking
+from astraios_analysis.render.render import RenderError
+from astraios_analysis.render.report_tables import format_value
+
+ROOT = Path(__file__).parents[2]
+# A PNG of one pixel.
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+SPECS = [
+    FigureSpec("late", "Late", "zoo", "Drawn by a notebook that has no file."),
+    FigureSpec("first", "First <figure>", "model_suite", 'Bars: 95 % "intervals" & more', ("share",)),
+    FigureSpec("absent", "Absent", "model_suite", "Not there."),
+]
+TABLE = "size,n_params,share,held_out,note\n1b,1137207296,0.123456,True,NA\n16b,15517456384,,False,\n"
+INTRODUCTION = "# The model suite\n\n**What grows?** See [data](../data/README.md).\n\n<script>alert(1)</script>"
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Build, figures and notebooks with two of three figures rendered: the first arguments of `write_report`."""
+    monkeypatch.setattr(report, "FIGURES", {spec.name: spec for spec in SPECS})
+    build, figures, notebooks = (tmp_path / name for name in ("build", "figures", "notebooks"))
+    for folder in (build / "notebooks", figures, notebooks):
+        folder.mkdir(parents=True)
+    for name in ("first", "late"):
+        (figures / f"{name}.png").write_bytes(PIXEL)
+        (figures / f"{name}.pdf").write_text(name)
+    (figures / "first.csv").write_text(TABLE)
+    write_notebook(notebooks / "model_suite.ipynb", INTRODUCTION)
+    write_notebook(notebooks / "explore.ipynb", "No heading here.")
+    (build / "notebooks" / "model_suite.ipynb").write_text("{}")
+    return build, figures, notebooks
+
+
+def write_notebook(path, text):
+    cell = {"cell_type": "markdown", "metadata": {}, "source": text}
+    path.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+
+
+class Page(html.parser.HTMLParser):
+    """The elements of a page, its visible text by element, and whether they nest."""
+
+    VOID = ("meta", "img", "link", "br", "hr", "input")
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.words = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if data.strip():
+            self.words.append((self.open[-1] if self.open else "", data.strip()))
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def text(self, tag):
+        return [words for name, words in self.words if name == tag]
+
+
+def read(folders, *summary):
+    return Page(report.write_report(*folders, *summary).read_text(encoding="utf-8"))
+
+
+def test_pictures_are_in_the_page_and_described(folders):
+    images = read(folders).all("img")
+    assert [image["alt"] for image in images] == [f"{spec.title}. {spec.caption}" for spec in (SPECS[1], SPECS[0])]
+    for image in images:
+        kind, content = image["src"].split(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(content) == PIXEL
+
+
+def test_page_needs_no_network_and_its_links_lead_somewhere(folders):
+    write_manifest(folders)
+    page = read(folders)
+    assert page.all("link") == []
+    assert all("src" not in script for script in page.all("script"))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    addresses = [attributes["href"] for attributes in page.all("a")]
+    assert {"../figures/first.pdf", "../figures/first.csv", "notebooks/model_suite.ipynb"} <= set(addresses)
+    for address in addresses:
+        found = address[1:] in ids if address.startswith("#") else (folders[0] / address).exists()
+        assert found or address == "../data/README.md"
+
+
+def test_sections_follow_the_order_of_notebooks(folders):
+    page = read(folders)
+    assert page.text("h2") == ["The model suite", "Explore", "Zoo", "Provenance"]
+    assert page.text("h3") == ["First <figure>", "Absent", "Late"]
+    assert "What grows?" in page.text("strong")
+    assert "No heading here." in page.text("p")
+
+
+def test_html_in_a_notebook_is_text(folders):
+    page = read(folders)
+    assert any("<script>alert(1)</script>" in words for words in page.text("div") + page.text("p"))
+    assert len(page.all("script")) == 1
+
+
+def test_figure_that_is_absent_is_said(folders):
+    notices = [words for words in read(folders).text("p") if words.startswith("Not rendered")]
+    assert notices == ["Not rendered: there is no absent.png among the figures."]
+
+
+def test_table_shows_every_row_in_four_digits(folders):
+    page = read(folders)
+    assert page.text("th") == ["size", "n_params", "share †", "held_out", "note"]
+    assert page.text("td") == ["1b", "1,137,207,296", "0.1235", "yes", "NA", "16b", "15,517,456,384", "–", "no", "–"]
+    numeric = [attributes.get("class") == "n" for attributes in page.all("th")]
+    assert numeric == [False, True, True, False, False]
+
+
+@pytest.mark.parametrize("table", ["", "size,value\n"])
+def test_table_without_rows(folders, table):
+    (folders[1] / "first.csv").write_text(table)
+    assert "Table of what is drawn: 0 rows" in read(folders).text("summary")
+
+
+def test_summary_is_in_words(folders):
+    summary = {"Models": 28, "Sizes": ["1b", "16b"], "Parameters": 15517456384, "Level": np.float64(0.95)}
+    page = read(folders, summary)
+    assert page.text("dt") == list(summary)
+    assert page.text("dd") == ["28", "1b, 16b", "15,517,456,384", "0.95"]
+
+
+def write_manifest(folders):
+    build, figures, notebooks = folders
+    outputs = manifest.figure_files(figures, ["first", "absent"])
+    entry = manifest.describe_notebook(notebooks / "model_suite.ipynb", outputs, {"level": 0.9})
+    return manifest.write_manifest(build, manifest.describe_inputs(notebooks), {"model_suite": entry})
+
+
+def test_provenance_names_versions_and_the_manifest(folders):
+    assert any("There is no manifest" in words for words in read(folders).text("p"))
+    path = write_manifest(folders)
+    page = read(folders)
+    assert manifest.file_hash(path) in page.text("code")
+    assert {"python", "numpy", "matplotlib"} <= set(page.text("dt"))
+    assert "level = 0.9" in page.text("td")
+
+
+def test_figures_that_the_manifest_does_not_describe_are_marked(folders):
+    write_manifest(folders)
+
+    def marked():
+        return sum("were made earlier" in words for words in read(folders).text("p"))
+
+    assert marked() == 1  # of zoo, which did not run
+    (folders[1] / "first.csv").write_text(TABLE.replace("0.12", "0.13"))
+    assert marked() == 2
+
+
+def test_same_figures_give_the_same_page(folders, tmp_path):
+    write_manifest(folders)
+    first = report.write_report(*folders).read_bytes()
+    assert report.write_report(*folders).read_bytes() == first
+    assert str(tmp_path).encode() not in first
+
+
+def test_missing_folders_are_errors(folders):
+    build, figures, notebooks = folders
+    with pytest.raises(RenderError, match="nowhere does not exist; render the notebooks first"):
+        report.write_report(build, figures / "nowhere", notebooks)
+    with pytest.raises(RenderError, match="no notebook"):
+        report.write_report(build, figures, notebooks / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.123456, "0.1235"),
+        (-0.00012345, "-0.0001234"),
+        (12345.6, "12,346"),
+        (1e20, "1e+20"),
+        (float("inf"), "inf"),
+        (0.0, "0"),
+        (-1234567, "-1,234,567"),
+        (np.int64(2000), "2,000"),
+        (True, "yes"),
+        (np.False_, "no"),
+        (None, "–"),
+        (pd.NA, "–"),
+        (float("nan"), "–"),
+        ("1b", "1b"),
+    ],
+)
+def test_values_for_readers(value, text):
+    assert format_value(value) == text
+
+
+def test_page_of_the_project_holds_every_figure(tmp_path):
+    shutil.copytree(ROOT / "figures", tmp_path / "figures")
+    page = Page(report.write_report(tmp_path / "build", tmp_path / "figures", ROOT / "notebooks").read_text("utf-8"))
+    files = sorted(path.stem for path in (tmp_path / "figures").glob("*.png"))
+    drawn = {find_spec(stem)[0].name for stem in files}
+    assert {spec.title for name, spec in FIGURES.items() if name in files} <= set(page.text("h3"))
+    # A figure that no grid here has stands once, as not rendered.
+    assert len(page.all("figure")) == len(files) + len(FIGURES.keys() - drawn)
+    # Small pictures at the top are named by their links.
+    described = [image for image in page.all("img") if image["alt"]]
+    assert len(described) == len(files)
+    assert len(page.all("img")) - len(described) == len([name for name in report.HEADLINES if name in files])
+    assert page.text("figcaption")
+
+
+def test_figures_of_other_grids_stand_beside_those_of_the_released_models(folders):
+    for suffix in ("png", "csv"):
+        (folders[1] / f"first_mini.{suffix}").write_bytes((folders[1] / f"first.{suffix}").read_bytes())
+    page = read(folders)
+    titles = page.text("h3")
+    assert titles[titles.index("First <figure>") + 1] == "First <figure>: grid mini"
+
+
+def executed(path, *lacking):
+    """Write an executed notebook that drew nothing of these figures and grids."""
+    cells = [
+        {"cell_type": "code", "outputs": [{"output_type": "execute_result", "data": {MIME: gallery}}]}
+        for figure, grid, reason in lacking
+        for gallery in [{"figure": figure, "drawn": {}, "lacking": {grid: reason}}]
+    ]
+    path.write_text(json.dumps({"cells": cells}))
+
+
+def test_what_a_grid_lacks_is_listed_and_said_where_the_figure_would_be(folders):
+    executed(folders[0] / "notebooks" / "model_suite.ipynb", ("absent", "mini", "it needs <two> sizes"))
+    page = read(folders)
+    assert page.text("h2")[-2:] == ["What these records lack", "Provenance"]
+    assert [words for words in page.text("td") if "needs" in words] == ["it needs <two> sizes"]
+    assert "No grid here has this figure. Grid mini: it needs <two> sizes." in page.text("p")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"cells": [1]}', '{"cells": [{"outputs": [{"data": {"' + MIME + '": {}}}]}]}']
+)
+def test_executed_copy_that_is_not_whole_says_nothing(tmp_path, text):
+    (tmp_path / "n.ipynb").write_text(text)
+    assert read_lacking(tmp_path / "n.ipynb") == read_lacking(tmp_path / "none.ipynb") == []
+
+
+def test_figures_of_earlier_records_stay_out(folders):
+    for suffix in ("png", "csv"):
+        (folders[1] / f"first_mini.{suffix}").write_bytes((folders[1] / f"first.{suffix}").read_bytes())
+    titles = read(folders, {}, {"mini": 1}).text("h3")
+    assert "First <figure>: grid mini" in titles and "First <figure>" not in titles

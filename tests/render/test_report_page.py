@@ -1,0 +1,169 @@
+"""The report as a reader gets it: opened in a browser, at the width of a laptop and in print."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from astraios_analysis.cli.records import count_seeds, describe_records
+from astraios_analysis.records.sources import load_records
+from astraios_analysis.render.report import write_report
+
+pytestmark = pytest.mark.browser
+ROOT = Path(__file__).parents[2]
+WIDTH, HEIGHT = 1280, 800
+
+OVERLAPS = """
+selector => {
+  // Lines of text by element; an element's own lines and those inside it are one text.
+  const boxes = [];
+  for (const element of document.querySelectorAll(selector)) {
+    if (!element.checkVisibility()) continue;
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    for (const box of range.getClientRects())
+      if (box.width > 1 && box.height > 1) boxes.push([element, box.left, box.top, box.right, box.bottom]);
+  }
+  boxes.sort((a, b) => a[2] - b[2]);
+  const found = [];
+  for (let i = 0; i < boxes.length; i++)
+    for (let j = i + 1; j < boxes.length && boxes[j][2] < boxes[i][4] - 2; j++) {
+      const [a, b] = [boxes[i], boxes[j]];
+      const isOne = a[0] === b[0] || a[0].contains(b[0]) || b[0].contains(a[0]);
+      if (!isOne && Math.min(a[3], b[3]) - Math.max(a[1], b[1]) > 2)
+        found.push(a[0].textContent.trim().slice(0, 40) + " | " + b[0].textContent.trim().slice(0, 40));
+    }
+  return found;
+}
+"""
+TEXTS = "h1, h2, h3, h4, p, li, dt, dd, figcaption, summary, th, td"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The page of the committed figures and records."""
+    folder = tmp_path_factory.mktemp("report")
+    shutil.copytree(ROOT / "figures", folder / "figures")
+    records = load_records(ROOT / "data")
+    arguments = describe_records(records), count_seeds(records)
+    return write_report(folder / "build", folder / "figures", ROOT / "notebooks", *arguments)
+
+
+@pytest.fixture(scope="module")
+def page(report, browser):
+    """The page opened, with what it complained of and asked for in `complaints` and `requests`."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+    page.complaints, page.requests = [], []
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.goto(report.as_uri())
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def printed(page):
+    """The page as it is printed, on A4 with margins of 1.6 cm."""
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 672, "height": 1000})
+    yield page
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+
+
+def test_page_asks_for_nothing_and_complains_of_nothing(page, report):
+    assert [url for url in page.requests if not url.startswith("data:")] == [report.as_uri()]
+    assert page.complaints == []
+
+
+def test_every_picture_is_whole_and_described(page):
+    pictures = page.evaluate(
+        "[...document.images].map(x => [x.complete && x.naturalWidth > 50, x.alt, !!x.closest('a')])"
+    )
+    assert len(pictures) > 20
+    # A picture in a link is named by the link's words.
+    assert all(is_whole and (alt or in_link) for is_whole, alt, in_link in pictures)
+
+
+def test_no_text_lies_on_other_text(page):
+    assert page.evaluate(OVERLAPS, TEXTS) == []
+
+
+def test_the_check_finds_text_on_text(page):
+    page.evaluate(
+        "document.body.insertAdjacentHTML('beforeend', '<div id=x><p>one</p><p style=margin-top:-2.2em>two</p></div>')"
+    )
+    assert page.evaluate(OVERLAPS, "#x p") == ["one | two"]
+    page.evaluate("document.getElementById('x').remove()")
+
+
+def test_page_is_as_wide_as_the_window(page):
+    assert page.evaluate("document.documentElement.scrollWidth") <= WIDTH
+    inner = page.evaluate("[...document.querySelectorAll('.whole')].map(x => x.scrollWidth - x.clientWidth)")
+    assert inner and max(inner) <= 0
+
+
+def test_print_shows_everything_that_is_open(printed):
+    assert printed.evaluate("document.documentElement.scrollWidth") <= 672
+    assert printed.evaluate(OVERLAPS, TEXTS) == []
+    wide = "[...document.querySelectorAll('.whole table')].map(x => x.getBoundingClientRect().right)"
+    assert max(printed.evaluate(wide)) <= 672
+
+
+def test_tables_sort_by_number(page):
+    table = page.locator("#choosing table").first
+    table.locator("th", has_text="gives up").get_by_role("button").click()
+    values = [float(text) for text in table.locator("tbody td:last-child").all_inner_texts()]
+    assert values == sorted(values) and len(set(values)) > 1
+    assert table.locator("th[aria-sort=ascending]").inner_text().startswith("gives up")
+
+
+CONTRASTS = """
+selector => {
+  const channel = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const parse = text => text.match(/[\\d.]+/g).map(Number);
+  const behind = element => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) layers.unshift(parse(getComputedStyle(e).backgroundColor));
+    const cover = (below, [r, g, b, a = 1]) => [r, g, b].map((v, i) => a * v + (1 - a) * below[i]);
+    return layers.reduce(cover, [255, 255, 255]);
+  };
+  const found = {};
+  for (const element of document.querySelectorAll(selector)) {
+    if (!element.checkVisibility()) continue;
+    const both = [luminance(parse(getComputedStyle(element).color)), luminance(behind(element))];
+    const [light, dark] = both.sort((a, b) => b - a);
+    const ratio = (light + 0.05) / (dark + 0.05);
+    if (ratio < 4.5) found[element.tagName + "." + element.className] = ratio;
+  }
+  return found;
+}
+"""
+
+
+def test_contrast_is_enough_for_text(page):
+    """At least 4.5 to 1, as WCAG 2.1 asks for (criterion 1.4.3)."""
+    assert page.evaluate(CONTRASTS, f"{TEXTS}, a, .badge") == {}
+
+
+def test_reader_is_told_what_the_data_support_and_why(page):
+    """Held against the records' own table of probabilities, which the page must show in full."""
+    words = page.locator("#choosing").inner_text()
+    for heading in ("What these records support", "What they do not support", "Why"):
+        assert heading in words
+    with (ROOT / "figures" / "best_at_target.csv").open(newline="") as file:
+        found = [row for row in csv.DictReader(file) if row["p_best"]]
+    cells = page.locator("#choosing-released tbody td.p").all_inner_texts()
+    assert sorted(cells) == sorted(f"{float(row['p_best']):.2f}" for row in found)
+    assert len(page.locator("#choosing-released tbody tr").all()) == len({row["dataset"] for row in found})
+    assert len(page.locator("#scoreboard tbody tr").all()) >= 7
+
+
+def test_figures_ask_and_answer(page):
+    look = "x => [!!x.querySelector('img'), x.querySelector('.answer')?.innerText]"
+    for is_drawn, text in page.evaluate(f"[...document.querySelectorAll('figure')].map({look})"):
+        question, answer = text.split("?")
+        assert question and (len(answer.strip()) > 20) == is_drawn

@@ -1,0 +1,321 @@
+"""Rank correlations against scipy, and rankings of methods on records whose order is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from astraios_analysis.records import registry as metrics
+from astraios_analysis.records.frame import ProblemCounts, Score
+from astraios_analysis.records.registry import DATASETS
+from astraios_analysis.scores.bootstrap import PROBLEM_BOOTSTRAP, ProblemBootstrap, primary_score
+from astraios_analysis.scores.models import model_scores
+from astraios_analysis.scores.ranks import (
+    N_PERMUTATIONS,
+    RankError,
+    kendall,
+    measured_datasets,
+    rank_all,
+    rank_correlation,
+    rank_methods,
+    rank_transfer,
+    spearman,
+    transfer_all,
+)
+
+BOOTSTRAP = ProblemBootstrap(n_draws=300)
+METHODS = ("fft", "lora", "ptuning", "ia3", "adapterh", "adapterp", "parallel")
+DATASET = "recode_format"
+FEW_VALUES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=4, max_size=12)
+
+
+@pytest.fixture(scope="session")
+def make_run(make_record):
+    """Factory of a run with one primary score of known per-problem outcomes (1 passed, 0 failed)."""
+
+    def make(method, n_params, outcomes, *, dataset=DATASET, run_id=None, **score_fields):
+        known = DATASETS[dataset]
+        counts = ProblemCounts(
+            problem_ids=tuple(range(len(outcomes))),
+            n_samples=(1,) * len(outcomes),
+            n_passed=tuple(int(o) for o in outcomes),
+        )
+        fields = {"problems": counts, "value": float(np.mean(outcomes)), "source": "measured"} | score_fields
+        score = Score(
+            dataset=dataset,
+            language=known.language,
+            metric=known.primary_metric,
+            setting=known.primary_setting,
+            n_items=len(outcomes),
+            **fields,
+        )
+        counts = {"n_params": 2 * n_params, "n_params_base": n_params, "n_params_base_nonembedding": None}
+        name = run_id or f"run-{n_params}-{method}"
+        return make_record(run_id=name, method=method, size=f"{n_params}b", scores=(score,), **counts)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def two_sizes(make_run):
+    """Five methods at three sizes; a harder subset of ten problems passes each time."""
+    passed = {1_000: (2, 4, 5, 7, 8), 3_000: (3, 6, 5, 7, 9), 7_000: (4, 5, 6, 8, 9)}
+    return [
+        make_run(method, n, np.arange(10) < k)
+        for n, ks in passed.items()
+        for method, k in zip(METHODS, ks, strict=False)
+    ]
+
+
+class TestStatistics:
+    @given(FEW_VALUES)
+    def test_equal_scipy_with_ties(self, pairs):
+        x, y = np.array(pairs, dtype=float).T
+        for ours, theirs in ((spearman, stats.spearmanr), (kendall, stats.kendalltau)):
+            if np.ptp(x) == 0 or np.ptp(y) == 0:
+                assert np.isnan(ours(x, y))
+            else:
+                assert ours(x, y) == pytest.approx(theirs(x, y).statistic, abs=1e-12)
+
+    def test_work_along_the_last_axis(self):
+        x, y = np.random.default_rng(0).integers(0, 5, (2, 6, 7))
+        for function in (spearman, kendall):
+            np.testing.assert_allclose(function(x, y), [function(a, b) for a, b in zip(x, y, strict=True)])
+
+    @pytest.mark.parametrize("n", [4, 5, 6, 7])
+    def test_exact_p_of_kendall_equals_scipy(self, n):
+        rng = np.random.default_rng(n)
+        for _ in range(3):
+            x, y = rng.normal(size=(2, n))
+            found = rank_correlation(x, y, "kendall")
+            assert found.p_value == pytest.approx(stats.kendalltau(x, y, method="exact").pvalue, abs=1e-12)
+            assert (found.p_kind, found.n_methods) == ("exact permutation", n)
+
+    @pytest.mark.parametrize("n", [4, 5, 6])
+    @pytest.mark.parametrize("tied", [False, True])
+    def test_exact_p_of_spearman_equals_a_permutation_test(self, n, tied):
+        rng = np.random.default_rng(10 + n)
+        x, y = rng.normal(size=(2, n))
+        if tied:
+            x[0], y[-1] = x[1], y[0]
+        expected = stats.permutation_test(
+            (x,),
+            lambda a: abs(stats.spearmanr(a, y).statistic),
+            permutation_type="pairings",
+            alternative="greater",
+            n_resamples=np.inf,
+        )
+        found = rank_correlation(x, y, "spearman")
+        assert found.p_value == pytest.approx(expected.pvalue, abs=1e-12)
+        assert found.value == pytest.approx(stats.spearmanr(x, y).statistic)
+
+    def test_perfect_order_of_seven_methods_has_two_orders_as_extreme(self):
+        for sign in (1, -1):
+            found = rank_correlation(np.arange(7), sign * np.arange(7) ** 3, "spearman")
+            assert found.value == pytest.approx(sign)
+            assert found.p_value == pytest.approx(2 / 5040)
+
+    def test_orders_of_nine_methods_are_sampled(self):
+        x, y = np.random.default_rng(3).normal(size=(2, 9))
+        y = x + y
+        found = rank_correlation(x, y, "kendall", seed=1)
+        exact = stats.kendalltau(x, y, method="exact").pvalue
+        assert found.p_kind == "sampled permutation"
+        assert found.p_value == pytest.approx(exact, abs=5 * np.sqrt(exact / N_PERMUTATIONS))
+        assert found == rank_correlation(x, y, "kendall", seed=1)
+        assert found.p_value != rank_correlation(x, y, "kendall", seed=2).p_value
+        never_drawn = rank_correlation(np.arange(14), np.arange(14), "kendall")
+        assert never_drawn.p_value == pytest.approx(1 / (N_PERMUTATIONS + 1))
+
+    def test_too_few_methods(self):
+        with pytest.raises(RankError, match=r"3 methods have scores at both sizes.*at least 4"):
+            rank_correlation(np.arange(3), np.arange(3), "spearman")
+
+    @pytest.mark.parametrize("statistic", ["spearman", "kendall"])
+    def test_equal_scores_have_no_order(self, statistic):
+        with pytest.raises(RankError, match="all methods score the same"):
+            rank_correlation(np.full(6, 0.1), np.arange(6), statistic)
+
+
+class TestRankMethods:
+    def test_ranks_values_and_ties(self, make_run):
+        passed = {"fft": 3, "lora": 8, "ia3": 8, "ptuning": 5}
+        records = [make_run(method, 1_000, np.arange(10) < k) for method, k in passed.items()]
+        table = rank_methods(records, DATASET, bootstrap=BOOTSTRAP).set_index("method")
+        assert table["rank"].to_dict() == {"lora": 1, "ia3": 1, "ptuning": 3, "fft": 4}
+        assert table["value"].to_dict() == {"lora": 0.8, "ia3": 0.8, "ptuning": 0.5, "fft": 0.3}
+        assert set(table["interval"]) == {PROBLEM_BOOTSTRAP}
+        assert np.all(table["lower"] <= table["value"]) and np.all(table["value"] <= table["upper"])
+        assert table["p_best"]["lora"] == table["p_best"]["ia3"] > 0.4
+
+    def test_methods_that_pass_equally_often_in_a_resample_share_it(self, make_run):
+        # They fail on different problems: equal counts are a tie, in whatever order the floating-point sum is taken.
+        first, second = np.ones(30), np.ones(30)
+        first[:7], second[-7:] = 0, 0
+        records = [make_run("fft", 1_000, first), make_run("lora", 1_000, second)]
+        weights = BOOTSTRAP.weights("humaneval", 30) * 30
+        difference = np.rint(weights @ first) - np.rint(weights @ second)
+        expected = np.mean(np.where(difference == 0, 0.5, difference > 0))
+        table = rank_methods(records, DATASET, bootstrap=BOOTSTRAP).set_index("method")
+        assert np.mean(difference == 0) > 0.05
+        assert table["p_best"]["fft"] == pytest.approx(expected, abs=1e-12)
+
+    def test_probabilities_add_up_at_each_size(self, released_records):
+        table = rank_all(released_records, bootstrap=BOOTSTRAP)
+        totals = table.groupby(["dataset", "size"])["p_best"].sum()
+        np.testing.assert_allclose(totals, 1)
+        assert table.groupby(["dataset", "size"])["rank"].min().eq(1).all()
+        assert list(dict.fromkeys(table["dataset"])) == measured_datasets(released_records)
+
+    def test_fewest_failures_are_best_where_lower_is_better(self, two_sizes, monkeypatch):
+        before = rank_methods(two_sizes, DATASET, bootstrap=BOOTSTRAP)
+        known = metrics.METRICS["robust_pass@1"]
+        monkeypatch.setitem(metrics.METRICS, "robust_pass@1", replace(known, higher_is_better=False))
+        after = rank_methods(two_sizes, DATASET, bootstrap=BOOTSTRAP)
+        best = {
+            name: t[t["rank"] == 1].set_index("size")["method"].to_dict()
+            for name, t in (("before", before), ("after", after))
+        }
+        assert best["before"] == {"1000b": "adapterh", "3000b": "adapterh", "7000b": "adapterh"}
+        assert best["after"] == {"1000b": "fft", "3000b": "fft", "7000b": "fft"}
+        assert after.loc[after["rank"] == 1, "p_best"].min() > 0.5
+
+    def test_each_row_says_how_its_own_interval_was_made(self, make_run):
+        records = [
+            make_run("fft", 1_000, np.arange(10) < 5),
+            make_run("lora", 1_000, np.arange(10) < 4, problems=None, stderr=0.1),
+        ]
+        table = rank_methods(records, DATASET, bootstrap=BOOTSTRAP).set_index("method")
+        assert table["interval"].to_dict() == {
+            "fft": PROBLEM_BOOTSTRAP,
+            "lora": "normal, bootstrap standard error",
+        }
+
+    @pytest.mark.parametrize("dataset", ["humaneval", "aatk"])
+    def test_unknown_data_set(self, two_sizes, dataset):
+        for function in (rank_methods, rank_transfer):
+            with pytest.raises(RankError, match=f"unknown data set '{dataset}'; choose from clone_detection"):
+                function(two_sizes, dataset)
+
+    def test_data_set_without_a_score(self, released_records):
+        with pytest.raises(RankError, match="no run has a primary score on recode_docstring"):
+            rank_methods(released_records, "recode_docstring")
+
+    def test_seeds_are_averaged_and_their_scatter_is_in_the_draws(self, make_run):
+        outcomes = {"fft": (4, 6), "lora": (3, 5), "ia3": (2, 2), "parallel": (1, 1)}
+        records = [
+            make_run(method, 1_000, np.arange(10) < n, run_id=f"{method}-{seed}").model_copy(update={"seed": seed})
+            for method, passes in outcomes.items()
+            for seed, n in enumerate(passes)
+        ]
+        table = rank_methods(records, DATASET, bootstrap=BOOTSTRAP).set_index("method")
+        assert table["value"].to_dict() == pytest.approx({"fft": 0.5, "lora": 0.4, "ia3": 0.2, "parallel": 0.1})
+        assert set(table["n_seeds"]) == {2} and set(table["interval"]) == {f"{PROBLEM_BOOTSTRAP} and seeds"}
+        alone = rank_methods([r for r in records if r.seed == 0], DATASET, bootstrap=BOOTSTRAP).set_index("method")
+        scores = model_scores(records, DATASET, BOOTSTRAP)
+        # Two of four models have a seed variance of 0.02, the others none: pooled 0.01, and half of it for a mean.
+        added = scores.draws_of_runs().var(axis=0) - scores.draws.var(axis=0)
+        np.testing.assert_allclose(added, 0.005, rtol=0.6)
+        assert added.mean() == pytest.approx(0.005, rel=0.2)
+        assert 0.5 < table["p_best"]["fft"] < alone["p_best"]["fft"]
+
+    def test_two_runs_of_one_seed(self, two_sizes, make_run):
+        twice = [*two_sizes, make_run("fft", 1_000, np.arange(10) < 3, run_id="again")]
+        for function in (rank_methods, rank_transfer):
+            with pytest.raises(RankError, match="1000b fft has two runs of one seed"):
+                function(twice, DATASET)
+
+    def test_two_grids(self, two_sizes, make_run):
+        again = make_run("fft", 1_000, np.arange(10) < 3, run_id="again")
+        mixed = [*two_sizes, again.model_copy(update={"grid": "other"})]
+        for function in (rank_methods, rank_transfer):
+            with pytest.raises(RankError, match="scores of different grids do not compare, and there are 2"):
+                function(mixed, DATASET)
+
+
+class TestRankTransfer:
+    def test_smaller_sizes_are_compared_with_the_largest(self, two_sizes):
+        table = rank_transfer(two_sizes[::-1], DATASET, bootstrap=BOOTSTRAP)
+        rows = table[["size_small", "size_large", "statistic", "n_methods"]].to_numpy().tolist()
+        assert rows == [[f"{s}000b", "7000b", name, 5] for s in (1, 3) for name in ("spearman", "kendall")]
+        np.testing.assert_allclose(table["value"], [1, 1, 0.9, 0.8])
+        np.testing.assert_allclose(table["p_value"], [2 / 120, 2 / 120, 10 / 120, 10 / 120])
+
+    def test_identical_outcomes_at_both_sizes_correlate_in_every_resample(self, make_run):
+        rng = np.random.default_rng(4)
+        outcomes = {method: rng.random(40) < p for method, p in zip(METHODS, np.linspace(0.2, 0.8, 7), strict=True)}
+        records = [make_run(method, n, passed) for n in (1_000, 7_000) for method, passed in outcomes.items()]
+        table = rank_transfer(records, DATASET, bootstrap=BOOTSTRAP)
+        np.testing.assert_allclose(table[["value", "lower", "upper"]], 1)
+        # Resampled ranks still differ from the observed ones: only joint resampling gives exactly 1 above.
+        assert np.all(table["ceiling"] < 0.999)
+
+    def test_released_data(self, released_records):
+        table = transfer_all(released_records, bootstrap=BOOTSTRAP)
+        sizes = {name: list(dict.fromkeys(rows["size_small"])) for name, rows in table.groupby("dataset")}
+        assert sizes["recode_format"] == ["1b", "3b", "7b"]
+        assert sizes["humanevalfix_java"] == ["1b", "3b"]
+        assert sizes["humanevalexplain_java"] == ["1b"]
+        assert set(sizes) == set(measured_datasets(released_records))
+        largest = table.drop_duplicates("dataset").set_index("dataset")["size_large"]
+        assert (largest["recode_format"], largest["humanevalexplain_python"]) == ("16b", "7b")
+        n_methods = table.set_index(["dataset", "size_small"])["n_methods"]
+        assert set(n_methods["recode_function", "1b"]) == {4}
+        assert set(n_methods["humanevalexplain_java", "1b"]) == {5}
+        assert np.all((table["ceiling"] > 0) & (table["ceiling"] <= 1))
+        assert np.all((table["lower"] >= -1) & (table["lower"] <= table["upper"]) & (table["upper"] <= 1))
+        assert np.all(table["methods"].str.split().str.len() == table["n_methods"])
+
+    def test_values_are_those_of_scipy_on_the_released_scores(self, released_records):
+        row = rank_transfer(released_records, "recode_syntax", bootstrap=BOOTSTRAP).iloc[0]
+        score = {(r.size, r.method): primary_score(r, "recode_syntax").value for r in released_records}
+        small, large = ([score[size, method] for method in METHODS] for size in ("1b", "16b"))
+        assert row["value"] == pytest.approx(stats.spearmanr(small, large).statistic)
+
+    def test_the_seed_fixes_the_interval(self, released_records):
+        tables = [
+            rank_transfer(released_records, DATASET, bootstrap=ProblemBootstrap(n_draws=200, seed=seed))
+            for seed in (0, 0, 1)
+        ]
+        assert tables[0].equals(tables[1])
+        assert not np.allclose(tables[0]["lower"], tables[2]["lower"])
+        np.testing.assert_array_equal(tables[0]["value"], tables[2]["value"])
+
+    def test_one_size_with_enough_methods(self, two_sizes):
+        with pytest.raises(RankError, match=r"recode_format: 1 size\(s\) have scores of 4 or more methods"):
+            rank_transfer(two_sizes[:8], DATASET)
+        with pytest.raises(RankError, match="no data set has scores of four or more methods at two sizes"):
+            transfer_all(two_sizes[:8])
+
+    def test_sizes_that_share_too_few_methods(self, make_run):
+        halves = ((1_000, METHODS[:4]), (7_000, METHODS[3:]))
+        records = [make_run(m, n, np.arange(10) <= i) for n, methods in halves for i, m in enumerate(methods)]
+        with pytest.raises(RankError, match="recode_format: no smaller size shares 4 methods with the largest"):
+            rank_transfer(records, DATASET)
+
+
+def test_measured_data_sets_keep_the_order_of_the_study(released_records):
+    found = measured_datasets(released_records[::-1])
+    assert found == [
+        name for name, d in DATASETS.items() if d.suite == "published" and name not in ("recode_docstring", "aatk")
+    ]
+    assert measured_datasets([]) == []
+
+
+def test_held_out_runs_take_no_part_in_ranks(make_run):
+    records = [make_run(m, n, np.arange(10) <= i) for n in (1_000, 7_000) for i, m in enumerate(METHODS)]
+    extra = [make_run(m, 20_000, np.arange(10) <= 6 - i) for i, m in enumerate(METHODS)]
+    held_out = [record.model_copy(update={"held_out": True}) for record in extra]
+    assert rank_transfer(records + held_out, DATASET).equals(rank_transfer(records, DATASET))
+    assert rank_methods(records + held_out, DATASET).equals(rank_methods(records, DATASET))
+    assert measured_datasets(held_out) == []
+    assert set(rank_transfer(records + extra, DATASET)["n_params_large"]) == {20_000}
+
+
+def test_a_size_without_an_order_has_no_row(make_run):
+    records = [make_run(m, n, np.arange(10) <= i) for n in (3_000, 7_000) for i, m in enumerate(METHODS)]
+    floor = [make_run(m, 1_000, np.zeros(10)) for m in METHODS]
+    assert set(rank_transfer(floor + records, DATASET)["n_params_small"]) == {3_000}

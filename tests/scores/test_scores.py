@@ -1,0 +1,248 @@
+"""Scores and their uncertainty: against the tables' own errors and over simulated worlds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from astraios_analysis.records.frame import Score, to_frame
+from astraios_analysis.records.registry import STUDY_DATASETS
+from astraios_analysis.scores.bootstrap import (
+    BINOMIAL_ERROR,
+    BOOTSTRAP_ERROR,
+    NO_INTERVAL,
+    PROBLEM_BOOTSTRAP,
+    ProblemBootstrap,
+    mean_performance,
+    percentile_interval,
+    primary_frame,
+    primary_score,
+    problem_pool,
+    score_intervals,
+    shared_datasets,
+)
+
+
+def test_bootstrap_agrees_with_the_standard_errors_of_the_tables(released_records):
+    bootstrap, ratios, constant = ProblemBootstrap(1_000), [], 0
+    for record in released_records:
+        for score in record.scores:
+            draws, kind = bootstrap.draws(record, score)
+            if kind != PROBLEM_BOOTSTRAP:
+                continue
+            if score.stderr == 0:
+                assert np.ptp(draws) == 0, (record.run_id, score.key)
+                constant += 1
+            else:
+                ratios.append(np.nanstd(draws) / score.stderr)
+                assert 0.7 < ratios[-1] < 1.3, (record.run_id, score.key)
+                assert np.nanmean(draws) == pytest.approx(score.value, abs=0.25 * score.stderr)
+    assert len(ratios) > 2_800 and constant == 60
+    assert 0.97 < np.mean(ratios) < 1.03
+
+
+def test_draws_depend_on_seed_and_pool_only():
+    alone, mixed = ProblemBootstrap(20, seed=1), ProblemBootstrap(20, seed=1)
+    mixed.weights("devign", 2732)
+    mixed.weights("humaneval", 163)
+    weights = alone.weights("humaneval", 164)
+    assert np.array_equal(weights, mixed.weights("humaneval", 164))
+    assert not np.array_equal(weights, ProblemBootstrap(20, seed=2).weights("humaneval", 164))
+    assert not np.array_equal(weights, alone.weights("bigclonebench", 164))
+    assert weights.shape == (20, 164)
+    assert weights.sum(axis=1) == pytest.approx(np.ones(20))
+    assert np.array_equal(weights * 164, np.round(weights * 164))
+
+
+def test_models_and_data_sets_of_one_pool_share_their_resamples(make_record, make_score):
+    passed = [20, 3, 0, 12, 7]
+    one = make_record(run_id="one", scores=(make_score(passed),))
+    two = make_record(run_id="two", scores=(make_score(passed, dataset="humanevalexplain_java"),))
+    bootstrap = ProblemBootstrap(30)
+    assert np.array_equal(*(bootstrap.draws(record, record.scores[0])[0] for record in (one, two)))
+    assert problem_pool("recode_format") == problem_pool("humanevalfix_java") == "humaneval"
+    assert problem_pool("my_own") == "my_own"
+
+
+def test_normal_draws_are_independent_between_models_and_stay_in_range(make_record):
+    score = Score(
+        dataset="aatk",
+        language="c",
+        setting="s",
+        metric="parse_rate",
+        value=0.95,
+        stderr=0.05,
+        n_items=25,
+        source="measured",
+    )
+    records = [make_record(run_id=name, scores=(score,)) for name in ("a", "b")]
+    bootstrap = ProblemBootstrap(4_000, seed=3)
+    (first, kind), (second, _) = (bootstrap.draws(record, score) for record in records)
+    assert kind == BOOTSTRAP_ERROR
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.06
+    assert first.max() == 1 and np.quantile(first, 0.1) == pytest.approx(0.95 - 1.2816 * 0.05, abs=0.005)
+    assert np.array_equal(first, ProblemBootstrap(4_000, seed=3).draws(records[0], score)[0])
+    bare = score.model_copy(update={"stderr": None})
+    draws, kind = bootstrap.draws(records[0], bare)
+    assert kind == NO_INTERVAL and np.isnan(draws).all()
+
+
+@pytest.mark.parametrize(("value", "reading"), [(0.3, 0.0015), (0.8, 0.02)])
+def test_digitised_accuracy_has_binomial_and_reading_error(make_record, value, reading):
+    score = Score(
+        dataset="clone_detection",
+        language="java",
+        setting="zero_shot",
+        metric="accuracy",
+        value=value,
+        reading_error=reading,
+        n_items=2_000,
+        source="digitised",
+    )
+    table = score_intervals([make_record(scores=(score,))], level=0.9, bootstrap=ProblemBootstrap(40_000))
+    width = table["upper"][0] - table["lower"][0]
+    assert width == pytest.approx(2 * 1.6449 * (value * (1 - value) / 2_000 + reading**2) ** 0.5, rel=0.02)
+    assert table["interval"][0] == f"{BINOMIAL_ERROR} and reading error"
+
+
+def test_digitised_accuracy_of_zero_is_not_known_without_error(make_record):
+    score = Score(
+        dataset="clone_detection",
+        language="java",
+        setting="one_shot",
+        metric="accuracy",
+        value=0.0,
+        n_items=2_000,
+        source="digitised",
+    )
+    table = score_intervals([make_record(scores=(score,))])
+    assert table["lower"][0] == 0
+    assert 0.0003 < table["upper"][0] < 0.002
+
+
+def test_interval_covers_the_true_mean_of_the_population_of_problems(make_record, make_score):
+    """Problems with beta-distributed difficulty, 20 dependent samples each: samples must not be resampled."""
+    rng, bootstrap, n_worlds = np.random.default_rng(20240101), ProblemBootstrap(1_000), 2_000
+    covered, widths, naive = 0, [], []
+    for _ in range(n_worlds):
+        passed = rng.binomial(20, rng.beta(0.3, 0.7, size=164))
+        score = make_score(passed)
+        record = make_record(scores=(score,))
+        lower, upper = percentile_interval(bootstrap.draws(record, score)[0], 0.95)
+        covered += lower <= 0.3 <= upper
+        widths.append(upper - lower)
+        naive.append(2 * 1.96 * (score.value * (1 - score.value) / 3_280) ** 0.5)
+    # The standard error of a coverage of 0.95 over 2,000 worlds is 0.005.
+    assert 0.93 <= covered / n_worlds <= 0.97
+    assert np.mean(widths) > 3 * np.mean(naive)
+
+
+def test_percentile_interval():
+    draws = np.arange(101.0)
+    assert percentile_interval(draws, 0.9) == pytest.approx((5, 95))
+    assert percentile_interval(np.append(draws, [np.nan] * 50), 0.9) == pytest.approx((5, 95))
+    assert np.isnan(percentile_interval(np.full(3, np.nan), 0.9)).all()
+
+
+@pytest.mark.parametrize("level", [95, 1.0, 0.0, -0.1])
+def test_level_must_be_a_share(level):
+    with pytest.raises(ValueError, match=r"level is .*; give a share between 0 and 1, such as 0\.95"):
+        percentile_interval(np.arange(3.0), level)
+
+
+def test_every_released_score_has_an_interval_around_it(released_records):
+    table = score_intervals(released_records, level=0.95, bootstrap=ProblemBootstrap(400))
+    assert len(table) == len(to_frame(released_records)) == 4_044
+    assert (table["level"] == 0.95).all()
+    bare = table["interval"] == NO_INTERVAL
+    assert set(table.loc[bare, "metric"]) == {"macro_f1"} and set(table.loc[bare, "source"]) == {"digitised"}
+    assert table.loc[bare, ["lower", "upper"]].isna().all(axis=None)
+    known = table[~bare]
+    assert (known["lower"] <= known["upper"]).all()
+    # Percentiles of a skewed score may leave its value just outside, but not by a standard error.
+    slack = known["stderr"].fillna(0.001)
+    assert (known["lower"] - slack <= known["value"]).all() and (known["value"] <= known["upper"] + slack).all()
+    pd.testing.assert_frame_equal(table[list(to_frame([]))], to_frame(released_records))
+
+
+def test_wider_level_gives_wider_interval(released_records):
+    records, bootstrap = released_records[:1], ProblemBootstrap(300)
+    narrow, wide = (score_intervals(records, level=level, bootstrap=bootstrap) for level in (0.5, 0.95))
+    known = narrow["upper"] > narrow["lower"]
+    widths = [(table["upper"] - table["lower"])[known] for table in (narrow, wide)]
+    assert known.sum() > 50 and (widths[0] < widths[1]).all()
+
+
+def test_no_records_give_an_empty_table():
+    table = score_intervals([])
+    assert list(table)[-4:] == ["lower", "upper", "level", "interval"] and len(table) == 0
+
+
+def test_primary_scores(released_records):
+    record = next(record for record in released_records if record.run_id == "released-3b-ptuning")
+    score = primary_score(record, "humanevalfix_java")
+    assert (score.metric, score.setting) == ("pass@1", "t0.2,n20")
+    assert primary_score(record, "humanevalexplain_java") is None
+    assert primary_score(record, "aatk") is None
+    assert primary_score(record, "unheard_of") is None
+    table = primary_frame(to_frame([record]))
+    found = {name for name in table["dataset"] if primary_score(record, name)}
+    assert found == set(table["dataset"]) and len(table) == len(found) == 10
+    assert list(table.index) == list(range(10))
+
+
+def test_shared_data_sets(released_records):
+    by_size = {size: [r for r in released_records if r.size == size] for size in ("1b", "3b", "16b")}
+    assert shared_datasets(by_size["3b"]) == [name for name in STUDY_DATASETS if name != "humanevalexplain_java"]
+    assert shared_datasets(by_size["16b"]) == ["clone_detection", "defect_detection"]
+    assert shared_datasets(released_records) == ["clone_detection"]
+    lora = [record for record in released_records if record.method == "lora"]
+    assert shared_datasets(lora, ["recode_format", "humanevalfix_java"]) == ["recode_format"]
+
+
+def test_mean_performance_is_the_mean_of_primary_scores(released_records):
+    records = [record for record in released_records if record.size == "3b"]
+    names = shared_datasets(records)
+    table = mean_performance(records, names, level=0.8, bootstrap=ProblemBootstrap(400))
+    assert list(table["method"]) == [record.method for record in records]
+    for record, (_, row) in zip(records, table.iterrows(), strict=True):
+        assert row["value"] == pytest.approx(np.mean([primary_score(record, name).value for name in names]))
+        assert row["lower"] < row["value"] < row["upper"]
+        assert (row["n_datasets"], row["datasets"], row["level"]) == (7, " ".join(names), 0.8)
+    assert set(table["interval"]) == {f"{BINOMIAL_ERROR} and reading error; {PROBLEM_BOOTSTRAP}"}
+    generation = mean_performance(records, names[2:], bootstrap=ProblemBootstrap(10))
+    assert set(generation["interval"]) == {PROBLEM_BOOTSTRAP}
+
+
+def test_mean_over_data_sets_of_one_pool_keeps_their_covariance(make_record, make_score):
+    passed = np.random.default_rng(5).binomial(20, 0.4, size=164)
+    same = [make_score(passed, dataset=f"humaneval{task}_python") for task in ("fix", "explain")]
+    opposite = [same[0], make_score(20 - passed, dataset="humanevalexplain_python")]
+    names = ["humanevalfix_python", "humanevalexplain_python"]
+    one, both, against = (
+        mean_performance([make_record(scores=tuple(scores))], chosen).iloc[0]
+        for scores, chosen in ((same, names[:1]), (same, names), (opposite, names))
+    )
+    assert both["upper"] - both["lower"] == pytest.approx(one["upper"] - one["lower"])
+    assert against["upper"] - against["lower"] == pytest.approx(0, abs=1e-12)
+
+
+def test_mean_of_a_score_without_interval_has_none(make_record, make_score):
+    bare = make_score([20, 3, 4], problems=None)
+    other = make_score([20, 3, 4], dataset="humanevalexplain_python")
+    row = mean_performance(
+        [make_record(scores=(bare, other))], ["humanevalfix_python", "humanevalexplain_python"]
+    ).iloc[0]
+    assert row["value"] == pytest.approx(bare.value)
+    assert np.isnan(row["lower"]) and np.isnan(row["upper"])
+    assert NO_INTERVAL in row["interval"]
+
+
+def test_mean_performance_refuses_what_has_no_mean(released_records):
+    with pytest.raises(ValueError, match="a mean needs runs and a data set that all of them share"):
+        mean_performance(released_records, [])
+    with pytest.raises(ValueError, match="a mean needs runs and a data set that all of them share"):
+        mean_performance([], STUDY_DATASETS)
+    with pytest.raises(
+        ValueError, match=r"released-16b-\w+ has no primary score on humanevalfix_java; leave the run or"
+    ):
+        mean_performance(released_records[-1:], ["clone_detection", "humanevalfix_java"])

@@ -1,0 +1,1 @@
+"""Answers of a model: generated, or judged by likelihood."""

@@ -1,0 +1,1 @@
+"""A grid of runs: bases, runs, workers, searches and estimates."""

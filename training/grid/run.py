@@ -1,0 +1,306 @@
+"""One run, from its specification to its record: base -> tuning -> training -> scores -> record; the only orchestrator.
+
+The record is written last, in one step: where it exists, the run finished. Until then it lies, with the scores that
+were taken so far, in the run's work folder.
+"""
+
+import importlib.metadata
+import platform
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
+
+from astraios_analysis.records.frame import Cost, Provenance, RunRecord, load, save
+from training.grid.bases import CHECKPOINT_EVERY, Base, load_base, run_corpus, stream_rows
+from training.grid.devices import processor_name
+from training.grid.tuned import load_tuned, save_tuned
+from training.loop.flop import model_flops_utilisation
+from training.loop.loop_result import LoopResult
+from training.loop.processes import agreed, connect_processes, is_first_process, locked_by_first
+from training.loop.reporting import Reporting
+from training.loop.sharding import whole_weights
+from training.loop.train import train
+from training.models.models import plain_config
+from training.models.parameters import ParameterCounts, count_parameters
+from training.models.tuning import apply_tuning
+from training.spec.files import clear_error, clear_work, exclusive, record_path, run_lock, work_folder
+from training.spec.run import RunSpec
+from training.suite.renewal import score_record
+from training.suite.request import Scoring, missing_measures
+
+_SCORED_FOLDER = "scored"
+_PACKAGES = ("astraios", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
+
+
+class BusyError(ValueError):
+    """The run is being trained by another process."""
+
+
+def run(
+    spec: RunSpec,
+    runs_dir: str | Path,
+    cache_dir: str | Path,
+    *,
+    checkpoint_every: int = CHECKPOINT_EVERY,
+    reporting: Reporting | None = None,
+    scoring: Scoring | None = None,
+    is_sharded: bool = False,
+) -> RunRecord:
+    """Train and score what a specification says and write its record; a run whose record exists is left as it is.
+
+    The base model comes from the cache, where it is trained first if need be. Tuning is on the corpus' instruction
+    stream, with the loss on all tokens as in the study; the validation rows are the same for every method and seed.
+    Several processes that a launcher started (`training.loop.processes`) train a run together; the first one takes the
+    locks, writes the files and scores. An interrupted run goes on from its last checkpoint, or after its last measure,
+    and gives the record that it would have given.
+
+    Parameters
+    ----------
+    spec : RunSpec
+        The run.
+    runs_dir : str or Path
+        Folder of the records; made if need be.
+    cache_dir : str or Path
+        Folder of base models and of tuned ones, which are kept for measures to come.
+    checkpoint_every : int
+        Steps between two checkpoints. No number depends on it.
+    reporting : Reporting, optional
+        Progress bar and trackers.
+    scoring : Scoring, optional
+        Measures of the embedded suite that the record shall have; none without it.
+    is_sharded : bool
+        Whether the model is divided among the processes while it is tuned (`training.loop.sharding`).
+
+    Returns
+    -------
+    RunRecord
+        The record, as it is in ``runs_dir/<run_id>.json``; on other processes than the first, without scores.
+
+    Raises
+    ------
+    BusyError
+        If another process is at the same run.
+    ValueError
+        If the specification cannot be trained here.
+    DivergedError
+        If training diverges; there is no record then.
+    SandboxUnavailable
+        If programs shall be scored and no containment works here.
+    """
+    path, work = record_path(runs_dir, spec.run_id), work_folder(runs_dir, spec.run_id)
+    connect_processes(spec.loop.precision)
+    with locked_by_first(run_lock(runs_dir, spec.run_id), wait=False) as is_mine:
+        if not is_mine:
+            raise BusyError(f"run {spec.run_id} is being trained by another process; wait for it")
+        if not agreed(path.exists()):
+            if is_first_process():
+                clear_error(runs_dir, spec.run_id)
+            trained = _train(spec, work, cache_dir, checkpoint_every, reporting, is_sharded)
+            if not is_first_process():
+                return trained[0]
+            save_tuned(trained[1], cache_dir, spec.run_id)
+            save(trained[0] if scoring is None else _score(spec, *trained, scoring, work), runs_dir)
+        # Also what was left behind where the process was stopped between the two.
+        if is_first_process():
+            clear_work(runs_dir, spec.run_id)
+        return load(path)
+
+
+def rescore(spec: RunSpec, runs_dir: str | Path, cache_dir: str | Path, scoring: Scoring) -> RunRecord:
+    """Add the measures that a finished run's record lacks; the tuned model comes from the cache, nothing is trained.
+
+    The record is replaced in one step after every measure.
+
+    Parameters
+    ----------
+    spec : RunSpec
+        The run.
+    runs_dir : str or Path
+        Folder of the records.
+    cache_dir : str or Path
+        Folder of tuned models.
+    scoring : Scoring
+        The measures it shall have.
+
+    Returns
+    -------
+    RunRecord
+        The record, as it is in ``runs_dir/<run_id>.json``.
+
+    Raises
+    ------
+    BusyError
+        If another process is at the same run.
+    ValueError
+        If the record or the tuned model is not there.
+    SandboxUnavailable
+        If no containment works here.
+    """
+    path = record_path(runs_dir, spec.run_id)
+    with exclusive(run_lock(runs_dir, spec.run_id), wait=False) as is_mine:
+        if not is_mine:
+            raise BusyError(f"run {spec.run_id} is being trained or scored by another process; wait for it")
+        if not path.exists():
+            raise ValueError(f"run {spec.run_id} has no record in {runs_dir}; train it first, which scores it too")
+        record = load(path)
+        if missing_measures(record, scoring):
+            model, tokenizer = load_tuned(spec, cache_dir)
+            # As in training: on an accelerator where there is one.
+            model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+            def keep(scored: RunRecord) -> None:
+                save(scored, runs_dir, overwrite=True)
+
+            record = score_record(record, model, tokenizer, run_corpus(spec.data), scoring, keep)
+        clear_work(runs_dir, spec.run_id)
+        return record
+
+
+def _train(
+    spec: RunSpec,
+    work: Path,
+    cache_dir: str | Path,
+    checkpoint_every: int,
+    reporting: Reporting | None,
+    is_sharded: bool,
+) -> tuple[RunRecord, PreTrainedModel | PeftModel, Tokenizer]:
+    # Trackers follow the run: a base that has to be trained first would write into the same curves.
+    quiet = reporting and replace(reporting, name=f"base {spec.size.name}", log_with=())
+    base = load_base(spec, cache_dir, reporting=quiet)
+    counts = count_parameters(plain_config(base.model.config), spec.tuning)
+    rows = stream_rows(spec, spec.schedule, "instructions", base.tokenizer)
+    model = apply_tuning(base.model, spec.tuning, seed=spec.seed)
+    result = train(
+        model,
+        spec.schedule,
+        rows,
+        seed=spec.seed,
+        settings=spec.loop.model_copy(update={"checkpoint_every": checkpoint_every}),
+        spec=spec.model_dump(mode="json"),
+        folder=work,
+        reporting=replace(reporting or Reporting(), name=spec.run_id),
+        is_sharded=is_sharded,
+    )
+    if is_sharded:
+        model = _whole(model, spec, cache_dir)
+    return _record(spec, base, counts, result), model, base.tokenizer
+
+
+def _whole(model: PreTrainedModel | PeftModel, spec: RunSpec, cache_dir: str | Path) -> PreTrainedModel | PeftModel:
+    # The shards' own modules cannot be put together again in place: the first process loads the base once more.
+    weights = whole_weights(model)
+    # A base of our own is small, and processes agree on whether it is there: all of them ask.
+    base = load_base(spec, cache_dir) if is_first_process() or spec.size.pretrained is None else None
+    if base is None or not is_first_process():
+        return model
+    whole = apply_tuning(base.model, spec.tuning, seed=spec.seed)
+    missing = whole.load_state_dict(weights, strict=False).unexpected_keys
+    if missing:
+        raise RuntimeError(f"tuned weights {missing[:3]} have no place in the model of run {spec.run_id}")
+    return whole.eval()
+
+
+def _score(
+    spec: RunSpec,
+    record: RunRecord,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: Tokenizer,
+    scoring: Scoring,
+    work: Path,
+) -> RunRecord:
+    folder = work / _SCORED_FOLDER
+    before = record_path(folder, spec.run_id)
+    # Of this very training: the loop refuses a work folder of another one.
+    record = load(before) if before.exists() else record
+
+    def keep(scored: RunRecord) -> None:
+        save(scored, folder, overwrite=True)
+
+    return score_record(record, model, tokenizer, run_corpus(spec.data), scoring, keep)
+
+
+def _record(spec: RunSpec, base: Base, counts: ParameterCounts, result: LoopResult) -> RunRecord:
+    return RunRecord(
+        run_id=spec.run_id,
+        grid=spec.grid,
+        method=spec.tuning.method,
+        size=spec.size.name,
+        seed=spec.seed,
+        held_out=spec.held_out,
+        n_params=counts.n_params,
+        n_params_base=counts.n_params_base,
+        n_params_base_nonembedding=counts.n_params_base_nonembedding,
+        n_params_updated=counts.n_params_updated,
+        n_tokens=result.n_tokens,
+        base_val_loss=result.base_validation.loss,
+        val_loss=result.final.loss,
+        val_loss_se=result.final.stderr,
+        val_curve=result.curve,
+        cost=Cost(seconds=result.seconds, flop=result.flop, peak_memory_bytes=result.peak_memory_bytes),
+        provenance=_provenance(spec, base, result),
+    )
+
+
+def _provenance(spec: RunSpec, base: Base, result: LoopResult) -> Provenance:
+    commit, dirty = _commit()
+    described: dict[str, Any] = {
+        "run": spec.model_dump(mode="json", exclude_none=True),
+        "corpus": run_corpus(spec.data).settings.model_dump(mode="json", exclude_none=True),
+        # With the batch sizes that were used; when checkpoints were written changes nothing.
+        "loop": result.settings.model_dump(mode="json", exclude={"checkpoint_every"}, exclude_none=True),
+        "n_processes": result.n_processes,
+        **({"n_processes_before": list(result.n_processes_before)} if result.n_processes_before else {}),
+        "throughput": _throughput(result),
+        # Sums in another order round differently: equal to the last bit only with as many threads.
+        "n_threads": torch.get_num_threads(),
+        "base": base.note,
+    }
+    return Provenance(
+        spec=described,
+        commit=commit,
+        dirty=dirty,
+        versions={
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+        device=torch.cuda.get_device_name() if result.device == "cuda" else result.device,
+        processor=f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _throughput(result: LoopResult) -> dict[str, float]:
+    device = torch.cuda.get_device_name() if result.device == "cuda" else result.device
+    used = model_flops_utilisation(result.flop, result.step_seconds, result.n_processes, device)
+    # What was not measured is absent: a run that was loaded when it was finished may have no times of its steps.
+    speed = {"tokens_per_second": result.n_tokens / result.step_seconds} if result.step_seconds > 0 else {}
+    return speed if used is None else {**speed, "mfu": used}
+
+
+# Once a process: the code in memory is that of its start.
+@cache
+def _commit() -> tuple[str | None, bool | None]:
+    package = Path(__file__).resolve().parents[1]
+    root = _git(package, "rev-parse", "--show-toplevel")
+    # Installed into an environment that lies within some other project, the package has no commit.
+    if root is None or Path(root).resolve() != package.parent:
+        return None, None
+    commit, changes = _git(package, "rev-parse", "HEAD"), _git(package.parent, "status", "--porcelain")
+    return commit, None if commit is None or changes is None else bool(changes)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,251 @@
+"""Rows of tokens, the batches made of them, and which rows each step takes."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from training.spec.loop_settings import Layout
+
+IGNORED = -100
+"""Target of a position that is not scored; the value that torch's cross-entropy leaves out."""
+
+
+class Row(NamedTuple):
+    """One sequence: a document, or a packed block of them.
+
+    Attributes
+    ----------
+    tokens : array-like of int, shape (T,)
+        Token ids, without padding.
+    loss_mask : array-like of bool, shape (T,)
+        Whether a token is scored, given those before it. The first token of a row never is: nothing comes before it.
+    """
+
+    tokens: ArrayLike
+    loss_mask: ArrayLike
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """What a run trains on and is validated on.
+
+    Attributes
+    ----------
+    training : sequence of Row, or of pairs (tokens, loss_mask)
+        Rows in the order of the run's seed. Step s takes the s-th group of the schedule's global batch; a run that
+        needs more rows than there are begins again with the first.
+    validation : sequence of Row, or of pairs (tokens, loss_mask)
+        The fixed set, the same for every method and seed.
+    """
+
+    training: Sequence[Row]
+    validation: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Rows side by side, padded on the right.
+
+    No attention mask goes with them: attention is causal, so no token sees the padding behind it, with virtual tokens
+    in front or without; and what is computed at the padding itself is never scored.
+
+    Attributes
+    ----------
+    tokens : Tensor of int64, shape (B, T)
+        Token ids; 0 at padding.
+    targets : Tensor of int64, shape (B, T - 1)
+        For each position but the last, the token that follows if it is scored, else `IGNORED`.
+    n_tokens : int
+        Tokens without padding.
+    n_targets : int
+        Scored tokens.
+    """
+
+    tokens: torch.Tensor
+    targets: torch.Tensor
+    n_tokens: int
+    n_targets: int
+
+    def to(self, device: torch.device) -> "TokenBatch":
+        """Return the batch on a device."""
+        return TokenBatch(self.tokens.to(device), self.targets.to(device), self.n_tokens, self.n_targets)
+
+
+class RowSet:
+    """Checked rows of one set.
+
+    Parameters
+    ----------
+    rows : sequence of Row, or of pairs (tokens, loss_mask)
+        The rows.
+    what : str
+        What the rows are, for messages: "training" or "validation".
+    layout : {"packed", "documents"}
+        What a row is.
+    max_length : int
+        Most tokens of a row; in the packed layout, the tokens of every row.
+    vocab_size : int
+        Token ids are below this.
+
+    Attributes
+    ----------
+    digest : str
+        SHA-256 of all rows in their order.
+
+    Raises
+    ------
+    ValueError
+        If there is no row, or a row is too short, too long, of the wrong length for its layout, has a token outside
+        the vocabulary or a mask of another length; or if no token of the set is scored.
+    """
+
+    def __init__(self, rows: Sequence[Row], what: str, layout: Layout, *, max_length: int, vocab_size: int) -> None:
+        if not len(rows):
+            raise ValueError(f"there are no {what} rows; give at least one")
+        digest = hashlib.sha256()
+        self._tokens: list[np.ndarray] = []
+        self._masks: list[np.ndarray] = []
+        for number, row in enumerate(rows):
+            tokens, mask = _checked(row, f"{what} row {number}", layout, max_length, vocab_size)
+            digest.update(np.int64(len(tokens)).tobytes() + tokens.tobytes() + mask.tobytes())
+            self._tokens.append(tokens)
+            self._masks.append(mask)
+        self._n_targets = [int(mask.sum()) for mask in self._masks]
+        self.digest = digest.hexdigest()
+        if not self.n_targets(range(len(self))):
+            raise ValueError(f"no token of the {what} rows is scored; set loss_mask where tokens enter the loss")
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def length(self, index: int) -> int:
+        """Return the tokens of a row."""
+        return len(self._tokens[index])
+
+    def n_tokens(self, indices: Sequence[int]) -> int:
+        """Return the tokens of some rows."""
+        return sum(len(self._tokens[index]) for index in indices)
+
+    def n_targets(self, indices: Sequence[int]) -> int:
+        """Return the scored tokens of some rows."""
+        return sum(self._n_targets[index] for index in indices)
+
+    def batch(self, indices: Sequence[int]) -> TokenBatch:
+        """Return some rows side by side.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Rows, in the order of the batch.
+
+        Returns
+        -------
+        TokenBatch
+            As wide as the longest of them.
+        """
+        width = max(len(self._tokens[index]) for index in indices)
+        tokens = np.zeros((len(indices), width), dtype=np.int64)
+        targets = np.full((len(indices), width - 1), IGNORED, dtype=np.int64)
+        for place, index in enumerate(indices):
+            row, mask = self._tokens[index], self._masks[index]
+            tokens[place, : len(row)] = row
+            targets[place, : len(row) - 1][mask[1:]] = row[1:][mask[1:]]
+        return TokenBatch(
+            torch.from_numpy(tokens), torch.from_numpy(targets), self.n_tokens(indices), self.n_targets(indices)
+        )
+
+    def by_length(self, indices: Sequence[int], size: int) -> list[list[int]]:
+        """Return rows in groups of a size, rows of nearly one length together: little padding, the same sums."""
+        ordered = sorted(indices, key=self.length)
+        return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def step_rows(n_rows: int, global_batch: int, step: int) -> list[int]:
+    """Return the rows of a step: the next ones in their order, and the first again after the last.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows there are.
+    global_batch : int
+        Rows of a step.
+    step : int
+        Steps taken before it.
+
+    Returns
+    -------
+    list of int
+        Indices of rows. They depend on the step alone, so a resumed run needs no other position in the data.
+    """
+    return [place % n_rows for place in range(step * global_batch, (step + 1) * global_batch)]
+
+
+def micro_batch_size(global_batch: int, micro_batch: int | None, n_processes: int) -> int:
+    """Return the rows of one forward pass on one process.
+
+    Parameters
+    ----------
+    global_batch : int
+        Rows of a step, over all processes.
+    micro_batch : int, optional
+        Rows asked for; without it, a process takes its share of the step in one pass.
+    n_processes : int
+        Processes.
+
+    Returns
+    -------
+    int
+        A size with which all processes take the same number of passes.
+
+    Raises
+    ------
+    ValueError
+        If the global batch does not split into such passes.
+    """
+    size = micro_batch or max(1, global_batch // n_processes)
+    if global_batch % (size * n_processes):
+        share = global_batch // n_processes if global_batch % n_processes == 0 else 0
+        divisors = [str(divisor) for divisor in range(1, share + 1) if share % divisor == 0]
+        advice = (
+            f"choose micro_batch from {', '.join(divisors)}"
+            if divisors
+            else "choose a global_batch that the number of processes divides"
+        )
+        raise ValueError(
+            f"a global batch of {global_batch} rows does not split into passes of {size} rows on each of "
+            f"{n_processes} processes; {advice}"
+        )
+    return size
+
+
+def _checked(row: Row, name: str, layout: Layout, max_length: int, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+    tokens = np.asarray(row[0], dtype=np.int64)
+    mask = np.asarray(row[1], dtype=bool).copy()
+    if tokens.ndim != 1 or mask.shape != tokens.shape:
+        raise ValueError(
+            f"{name} has tokens of shape {tokens.shape} and a loss mask of shape {mask.shape}; "
+            "give one mask value for each token"
+        )
+    if layout == "packed" and len(tokens) != max_length:
+        raise ValueError(
+            f"{name} has {len(tokens)} tokens, and packed blocks have sequence_length {max_length}; "
+            "cut blocks of that length, or choose layout 'documents'"
+        )
+    if not 2 <= len(tokens) <= max_length:
+        raise ValueError(
+            f"{name} has {len(tokens)} tokens; a row has from 2 to sequence_length {max_length}: "
+            "cut it, or choose another sequence_length"
+        )
+    if tokens.min() < 0 or tokens.max() >= vocab_size:
+        worst = tokens.min() if tokens.min() < 0 else tokens.max()
+        raise ValueError(
+            f"{name} has token id {worst}, and the model's vocabulary goes from 0 to {vocab_size - 1}; "
+            "use the model's own tokenizer"
+        )
+    mask[0] = False
+    return tokens, mask

@@ -1,0 +1,310 @@
+"""Checkpoints of a run: written whole or not at all, the last two kept, and used for the run that wrote them only."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import SAFE_WEIGHTS_NAME, load_state_dict
+from torch import nn
+
+from astraios_analysis.records.frame import ValidationPoint
+from training.loop.identity import describe_differences, without_processes
+
+KEPT = 2
+"""Checkpoints kept: the last, and the one before it."""
+
+FAILURE_FILE = "failed.json"
+_PROGRESS_FILE = "progress.json"
+_LOCK_FILE = ".lock"
+_FORMAT = 1
+_SHOWN_DIFFERENCES = 3
+
+
+@dataclass
+class Progress:
+    """How far a run has come. A checkpoint holds it beside weights, optimiser and random states.
+
+    Attributes
+    ----------
+    step : int
+        Optimiser steps taken.
+    n_tokens, n_targets, n_rows : int
+        Tokens without padding, scored tokens, and rows trained on.
+    base : ValidationPoint, optional
+        The base model's validation, without what tuning adds.
+    curve : list of ValidationPoint
+        The tuned model's validations so far, the first before the first step.
+    train_losses : list of float
+        Loss of every step before its update, nats per scored token.
+    n_processes : list of int
+        Processes that the run had, in order, where they changed on the way; one number at least from the first
+        checkpoint on.
+    seconds : float
+        Time spent, work lost in interruptions left out.
+    step_seconds : float
+        Of it, time in training steps: without validations and checkpoints.
+    peak_memory_bytes : int, optional
+        Largest peak so far.
+    """
+
+    step: int = 0
+    n_tokens: int = 0
+    n_targets: int = 0
+    n_rows: int = 0
+    base: ValidationPoint | None = None
+    curve: list[ValidationPoint] = field(default_factory=list)
+    train_losses: list[float] = field(default_factory=list)
+    n_processes: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    step_seconds: float = 0.0
+    peak_memory_bytes: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; floats keep every digit in JSON."""
+        points = {"base": self.base and self.base.model_dump(), "curve": [point.model_dump() for point in self.curve]}
+        return {**asdict(self), **points}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Progress":
+        """Return what `to_json` was called on."""
+        base, curve = values["base"], values["curve"]
+        points = {"base": base and ValidationPoint(**base), "curve": [ValidationPoint(**point) for point in curve]}
+        return cls(**{**values, **points})
+
+
+class RunFolder:
+    """Folder of one run's checkpoints, ``step-000040`` and so on, and of the mark it leaves when it fails.
+
+    Parameters
+    ----------
+    path : Path
+        The folder, shared by all processes; made when the first checkpoint is written.
+    identity : mapping of str to JSON values
+        What the run is: everything that its numbers depend on. A checkpoint with another one is refused.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self.path = path
+        # As it will be read back: JSON knows lists, not tuples.
+        self._identity: dict[str, Any] = json.loads(json.dumps(identity))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process out of the folder; the system lifts the lock however this one ends.
+
+        Raises
+        ------
+        ValueError
+            If another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / _LOCK_FILE).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ValueError(
+                    f"run folder {self.path} is in use by another process; wait for it, or give another folder"
+                ) from error
+            for leftover in [*self.path.glob(".writing-*"), *self.path.glob(".removing-*")]:
+                shutil.rmtree(leftover)
+            yield
+
+    @property
+    def failure_path(self) -> Path:
+        """Return the file that marks a failure."""
+        return self.path / FAILURE_FILE
+
+    def latest(self) -> Path | None:
+        """Return the checkpoint of the latest step; None where there is none."""
+        found = self._checkpoints()
+        return found[-1] if found else None
+
+    def check_not_failed(self) -> None:
+        """Raise ValueError if this very run failed before: its numbers are fixed, so it would fail again."""
+        path = self.failure_path
+        if not path.exists():
+            return
+        failure = json.loads(path.read_text("utf-8"))
+        if not describe_differences(failure["identity"], self._identity):
+            raise ValueError(
+                f"this run failed before: {failure['reason']} ({path}); change its schedule or settings, "
+                "or delete that file to try again from the last checkpoint"
+            )
+
+    def mark_failed(self, step: int, reason: str) -> None:
+        """Write down when and why the run failed."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        partial = self.failure_path.with_suffix(".partial")
+        partial.write_text(json.dumps({"step": step, "reason": reason, "identity": self._identity}, indent=2), "utf-8")
+        partial.replace(self.failure_path)
+
+    def save(
+        self, accelerator: Accelerator, progress: Progress, save_shards: Callable[[Path], None] | None = None
+    ) -> None:
+        """Write a checkpoint under another name, rename it when all of it is on the disk, remove old ones.
+
+        All processes call it; each writes its own random states, and with ``save_shards`` its shards.
+        """
+        name = _checkpoint_name(progress.step)
+        partial = self.path / f".writing-{name}"
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(partial))
+        if save_shards is not None:
+            save_shards(partial)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            values = {"format": _FORMAT, "identity": self._identity, "progress": progress.to_json()}
+            (partial / _PROGRESS_FILE).write_text(json.dumps(values, indent=2), "utf-8")
+            _flush(partial)
+            partial.rename(self.path / name)
+            _flush_folder(self.path)
+            for old in self._checkpoints()[:-KEPT]:
+                # Under another name first: half a checkpoint must never look like a whole one.
+                shutil.rmtree(old.rename(self.path / f".removing-{old.name}"))
+        accelerator.wait_for_everyone()
+
+    def load(
+        self, accelerator: Accelerator, checkpoint: Path, load_shards: Callable[[Path], None] | None = None
+    ) -> Progress:
+        """Put weights, optimiser and random states back as they were, and return the progress.
+
+        On another number of processes than wrote it, random states are left as they are: there is not one for each.
+
+        Parameters
+        ----------
+        accelerator : Accelerator
+            One that has prepared the run's model and optimiser.
+        checkpoint : Path
+            A checkpoint of this folder.
+        load_shards : callable, optional
+            Reads the shards of a model that is sharded.
+
+        Returns
+        -------
+        Progress
+            Where the run goes on.
+
+        Raises
+        ------
+        ValueError
+            If another run wrote it, or it cannot be read.
+        """
+        progress = self.read(checkpoint)
+        random_states = checkpoint / f"random_states_{accelerator.process_index}.pkl"
+        is_same_count = self._n_processes(checkpoint) == accelerator.num_processes
+        try:
+            # accelerate only logs when these are missing.
+            if is_same_count and not random_states.is_file():
+                raise FileNotFoundError(random_states.name)
+            with nullcontext() if is_same_count else torch.random.fork_rng():
+                accelerator.load_state(str(checkpoint))
+            if load_shards is not None:
+                load_shards(checkpoint)
+        except Exception as error:  # pickle, safetensors and torch each raise their own
+            raise _unreadable(checkpoint, error) from error
+        return progress
+
+    def read(self, checkpoint: Path) -> Progress:
+        """Return the progress in a checkpoint, after the check that this run wrote it (see `load`)."""
+        try:
+            values = json.loads((checkpoint / _PROGRESS_FILE).read_text("utf-8"))
+            written, found_format = values["identity"], values["format"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _unreadable(checkpoint, error) from error
+        if found_format != _FORMAT:
+            raise ValueError(
+                f"checkpoint {checkpoint} has format {found_format}, and this version reads {_FORMAT}; "
+                "give another folder"
+            )
+        identity = self._identity
+        if written.get("n_processes") != identity.get("n_processes"):
+            written, identity = without_processes(written), without_processes(identity)
+        differences = describe_differences(written, identity)
+        if differences:
+            shown = "; ".join(differences[:_SHOWN_DIFFERENCES])
+            more = len(differences) - _SHOWN_DIFFERENCES
+            shown += f"; and {more} more" if more > 0 else ""
+            raise ValueError(
+                f"checkpoint {checkpoint} is of another run: {shown}; give this run a folder of its own, or delete "
+                "the checkpoints of the other"
+            )
+        return Progress.from_json(values["progress"])
+
+    def _n_processes(self, checkpoint: Path) -> int:
+        return json.loads((checkpoint / _PROGRESS_FILE).read_text("utf-8"))["identity"].get("n_processes", 1)
+
+    def _checkpoints(self) -> list[Path]:
+        found = [path for path in self.path.glob("step-*") if re.fullmatch(r"step-\d+", path.name) and path.is_dir()]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def keep_updated_weights_only(accelerator: Accelerator) -> None:
+    """Let checkpoints hold the updated parameters only, and all of them; a frozen base is read from where it came from.
+
+    Parameters
+    ----------
+    accelerator : Accelerator
+        One that has prepared the run's model.
+    """
+
+    def keep(models: list[nn.Module], states: list[dict[str, torch.Tensor]], folder: str) -> None:
+        # Names are asked of the models given here: accelerate holds them without the wrapper of several processes.
+        for model, state in zip(models, states, strict=True):
+            for name in state.keys() - _updated_names(model):
+                del state[name]
+
+    def load(models: list[nn.Module], folder: str) -> None:
+        # Taken off the list: what is left there, accelerate loads by its own rules, which want the frozen ones too.
+        model = models.pop()
+        state = load_state_dict(str(Path(folder) / SAFE_WEIGHTS_NAME))
+        different = state.keys() ^ _updated_names(model)
+        if different:
+            raise ValueError(f"{SAFE_WEIGHTS_NAME} does not hold the updated parameters, such as {min(different)}")
+        model.load_state_dict(state, strict=False)
+
+    accelerator.register_save_state_pre_hook(keep)
+    accelerator.register_load_state_pre_hook(load)
+
+
+def _updated_names(model: nn.Module) -> set[str]:
+    return {name for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def _checkpoint_name(step: int) -> str:
+    return f"step-{step:06d}"
+
+
+def _unreadable(checkpoint: Path, error: Exception) -> ValueError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ValueError(
+        f"checkpoint {checkpoint} cannot be read: {reason}; delete it to resume from the one before, "
+        "or from the beginning where there is none"
+    )
+
+
+def _flush(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    _flush_folder(folder)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,136 @@
+"""What a run costs: floating-point operations by formula, peak memory by measurement."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import nn
+
+from training.loop.optimisation import updated_parameters
+from training.loop.validation import count_virtual_tokens
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+
+
+def estimate_flop(model: nn.Module, n_tokens: int, n_rows: int) -> float:
+    """Return the floating-point operations of training, by the usual rule of thumb.
+
+    A token costs 2 N operations forward, 2 N backward for the gradients of activations, which go through frozen
+    weights too, and 2 N_u for the gradients of the N_u updated weights alone:
+
+        C = (4 N + 2 N_u) D
+
+    which is 6 N D for full fine-tuning. N counts all parameters of the tuned model, embeddings included, D all tokens
+    without padding. P-Tuning's encoder makes its virtual tokens once a batch, not once a token: there N is the base
+    model, N_u is 0, and D counts the virtual tokens of every row. Attention's own products, validation, and
+    activations computed anew (gradient checkpointing) are left out.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The tuned model, not wrapped.
+    n_tokens, n_rows : int
+        Tokens without padding, and rows, trained on.
+
+    Returns
+    -------
+    float
+        Operations, over all processes.
+
+    References
+    ----------
+    Kaplan et al. 2020, arXiv 2001.08361, section 2.1 (2 N forward, twice that backward); Hoffmann et al. 2022, arXiv
+    2203.15556 (6 N D). The share of a frozen base follows from the same count, without the products that make its
+    weights' gradients.
+    """
+    n_virtual = count_virtual_tokens(model)
+    if n_virtual:
+        n_base = sum(weight.numel() for weight in model.get_base_model().parameters())
+        return 4.0 * n_base * (n_tokens + n_virtual * n_rows)
+    n_params = sum(weight.numel() for weight in model.parameters())
+    n_updated = sum(weight.numel() for weight in updated_parameters(model).values())
+    return (4.0 * n_params + 2.0 * n_updated) * n_tokens
+
+
+PEAK_FLOPS: Mapping[str, float] = MappingProxyType(
+    {
+        "A100": 312e12,
+        "H100 PCIe": 756e12,
+        "H100": 989e12,
+        "H200": 989e12,
+        "GH200": 989e12,
+        "L40S": 362e12,
+    }
+)
+"""Operations a second in bfloat16, dense, by a part of the device's name: NVIDIA's data sheets."""
+
+
+def model_flops_utilisation(flop: float, seconds: float, n_processes: int, device_name: str) -> float | None:
+    """Return the share of the devices' peak that training reached; None where the peak is not known, as on CPUs.
+
+    Parameters
+    ----------
+    flop : float
+        Operations by `estimate_flop`: attention's own and recomputed ones are not counted as use.
+    seconds : float
+        Time in training steps.
+    n_processes : int
+        Processes, one to a device.
+    device_name : str
+        The device's own name.
+
+    Returns
+    -------
+    float or None
+        Of the peak in bfloat16, whatever the precision.
+
+    References
+    ----------
+    Chowdhery et al. 2022, PaLM, arXiv 2204.02311, appendix B (model FLOPs utilisation).
+    """
+    # The longest name that fits: "H100 PCIe" before "H100".
+    known = [name for name in PEAK_FLOPS if name in device_name]
+    if not known or seconds <= 0:
+        return None
+    return flop / (seconds * n_processes * PEAK_FLOPS[max(known, key=len)])
+
+
+class PeakMemory:
+    """Peak memory since it was made: of tensors on an accelerator, of the whole process on a CPU.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the model is.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._can_measure = device.type == "cuda" or _reset_process_peak()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def read(self) -> int | None:
+        """Return bytes; None where the system offers no peak that can be reset (CPUs other than under Linux)."""
+        if not self._can_measure:
+            return None
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device)
+        for line in _STATUS.read_text("ascii", "replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        return None
+
+
+def _reset_process_peak() -> bool:
+    # The process's lifetime peak (getrusage) would hand one run's peak to every later run of the same process.
+    if sys.platform != "linux":
+        return False
+    try:
+        _CLEAR.write_text("5", "ascii")
+    except OSError:
+        return False
+    return _STATUS.exists()

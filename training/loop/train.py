@@ -1,0 +1,321 @@
+"""The training loop: optimise, validate every k steps, checkpoint, resume. One process or many, through accelerate.
+
+A step takes the next rows of the global batch, in passes of a micro-batch on every process. The loss is the sum of the
+cross-entropy over the scored tokens of the whole global batch, divided by their number, so how a batch is cut into
+passes and processes, or padded, changes rounding only.
+
+A run is a function of its inputs: on one CPU process with the same number of threads, the same seed gives the same
+numbers bit for bit, also when the run was interrupted and resumed. Kernels of other devices may add in varying order.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from astraios_analysis.records.frame import ValidationPoint
+from training.loop.batches import RowSet, TokenRows, step_rows
+from training.loop.checkpoints import Progress, RunFolder, keep_updated_weights_only
+from training.loop.flop import PeakMemory, estimate_flop
+from training.loop.identity import run_identity
+from training.loop.loop_contexts import activations, compiled, draw_from, seeded
+from training.loop.loop_inputs import check_rows, fill_batch_sizes
+from training.loop.loop_result import DivergedError, LoopResult
+from training.loop.optimisation import learning_rate, make_optimizer
+from training.loop.processes import make_accelerator
+from training.loop.reporting import Reporter, Reporting, reporter
+from training.loop.sharding import load_shards, save_shards, shard
+from training.loop.validation import Validator, count_virtual_tokens, token_losses
+from training.spec.loop_settings import LoopSettings, check_sharding
+from training.spec.run import Schedule
+
+__all__ = ["DivergedError", "LoopResult", "train"]
+
+
+def train(
+    model: PreTrainedModel | PeftModel,
+    schedule: Schedule,
+    rows: TokenRows,
+    *,
+    seed: int,
+    settings: LoopSettings | None = None,
+    spec: Mapping[str, Any] | None = None,
+    folder: str | Path | None = None,
+    reporting: Reporting | None = None,
+    is_sharded: bool = False,
+) -> LoopResult:
+    """Train what a tuning method updates in a model.
+
+    Parameters
+    ----------
+    model : PreTrainedModel or PeftModel
+        A model as `training.models.tuning.apply_tuning` returns it; trained in place and left in evaluation mode, on
+        the device it was trained on.
+    schedule : Schedule
+        Steps, rates, global batch, and when to validate.
+    rows : TokenRows
+        Training and validation rows.
+    seed : int
+        Seed of what is random in training (dropout). The order of the rows is the caller's.
+    settings : LoopSettings, optional
+        Layout, batch sizes, precision and so on.
+    spec : mapping of str to JSON values, optional
+        What the caller knows the run by, such as ``RunSpec.model_dump()``; a checkpoint with another one is refused.
+    folder : str or Path, optional
+        The run's own folder for checkpoints and the mark of a failure. The run goes on from the latest checkpoint
+        there; without a folder nothing is written.
+    reporting : Reporting, optional
+        Progress bar and trackers.
+    is_sharded : bool
+        Whether weights, gradients and moments are divided among the processes (FSDP2, `training.loop.sharding`) instead
+        of whole on each. The model's parameters are shards afterwards.
+
+    Returns
+    -------
+    LoopResult
+        What was measured.
+
+    Raises
+    ------
+    ValueError
+        If rows, schedule, settings and model do not fit each other, the launch is not sound, or the folder belongs to
+        another run, is in use, or holds the mark of this run's failure.
+    DivergedError
+        If a loss or gradient norm is not finite; ``failed.json`` in the folder then says when and why.
+    """
+    settings, reporting = settings or LoopSettings(), reporting or Reporting()
+    check_sharding(settings, is_sharded)
+    path = None if folder is None else Path(folder)
+    accelerator = make_accelerator(settings.precision, reporting.log_with, reporting.folder or path)
+    settings = fill_batch_sizes(settings, schedule, accelerator.num_processes)
+    sets = check_rows(model, schedule, rows, settings)
+    identity = run_identity(model, schedule, settings, sets, seed=seed, spec=spec or {}, accelerator=accelerator)
+    run_folder = None if path is None else RunFolder(path, identity)
+    with ExitStack() as stack:
+        if run_folder is not None:
+            if accelerator.is_main_process:
+                stack.enter_context(run_folder.locked())
+            accelerator.wait_for_everyone()
+            run_folder.check_not_failed()
+        stack.enter_context(seeded(seed, accelerator))
+        stack.enter_context(activations(model, settings.gradient_checkpointing))
+        loop = _Loop(model, schedule, settings, sets, accelerator, run_folder, seed, is_sharded)
+        stack.callback(loop.close)
+        loop.start()
+        stack.enter_context(compiled(model, bool(settings.compile), accelerator))
+        config = {key: identity[key] for key in ("spec", "schedule", "settings", "seed", "n_processes")}
+        first_step = loop.progress.step
+        with reporter(accelerator, reporting, first_step=first_step, n_steps=schedule.steps, config=config) as report:
+            loop.run(report)
+        return loop.result(first_step)
+
+
+class _Loop:
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        schedule: Schedule,
+        settings: LoopSettings,
+        sets: Mapping[str, RowSet],
+        accelerator: Accelerator,
+        folder: RunFolder | None,
+        seed: int,
+        is_sharded: bool,
+    ) -> None:
+        self.progress = Progress(n_processes=[accelerator.num_processes])
+        self._seed, self._is_sharded = seed, is_sharded
+        self._plain, self._schedule, self._settings = model, schedule, settings
+        self._rows, self._accelerator, self._folder = sets["training"], accelerator, folder
+        self._n_virtual = count_virtual_tokens(model)
+        self._validator = Validator(sets["validation"], settings.validation_batch, accelerator)
+        self._n_validation = sets["validation"].n_targets(range(len(sets["validation"]))), len(sets["validation"])
+        self._memory = PeakMemory(accelerator.device)
+        self._started = time.perf_counter()
+        self._is_resumed = False
+        self._optimizer = make_optimizer(model, schedule)
+        self._model = model
+
+    def start(self) -> None:
+        checkpoint = self._folder.latest() if self._folder is not None else None
+        if checkpoint is not None:
+            # Asked before anything is computed.
+            self._folder.read(checkpoint)
+        elif isinstance(self._plain, PeftModel) and not self._is_sharded:
+            # Before accelerate wraps the forward pass, which disabling prompts would bypass.
+            self._plain.to(self._accelerator.device)
+            with self._plain.disable_adapter(), self._accelerator.autocast():
+                self.progress.base = self._validated(self._plain, 0, "the base model's validation loss")
+        if self._is_sharded:
+            self._shard()
+        else:
+            self._model, self._optimizer = self._accelerator.prepare(self._plain, self._optimizer)
+            keep_updated_weights_only(self._accelerator)
+        if checkpoint is not None:
+            load = partial(load_shards, self._model, self._optimizer) if self._is_sharded else None
+            self.progress = self._folder.load(self._accelerator, checkpoint, load)
+            self._meet_processes()
+            self._started -= self.progress.seconds
+            self._is_resumed = True
+
+    def _shard(self) -> None:
+        is_new = self._folder is None or self._folder.latest() is None
+        self._model = shard(self._plain, self._accelerator.device, self._settings.precision)
+        # The parameters are others now.
+        self._optimizer = make_optimizer(self._model, self._schedule)
+        if isinstance(self._plain, PeftModel) and is_new:
+            # Only now: whole, the model may not fit on a device.
+            with self._plain.disable_adapter():
+                self.progress.base = self._validated(self._model, 0, "the base model's validation loss")
+
+    def _meet_processes(self) -> None:
+        now = self._accelerator.num_processes
+        if self.progress.n_processes and self.progress.n_processes[-1] != now:
+            # Not the noise of the first steps over again.
+            draw_from(self._seed, self._accelerator, self.progress.step)
+        if self.progress.n_processes[-1:] != [now]:
+            self.progress.n_processes.append(now)
+
+    def run(self, report: Reporter) -> None:
+        progress, schedule = self.progress, self._schedule
+        self._model.train()
+        if not progress.curve:
+            self._validate(report)
+            progress.base = progress.base or progress.curve[0]
+        while progress.step < schedule.steps:
+            began = time.perf_counter()
+            self._step(report)
+            progress.step_seconds += time.perf_counter() - began
+            is_last = progress.step == schedule.steps
+            if is_last or progress.step % schedule.validate_every == 0:
+                self._validate(report)
+            every = self._settings.checkpoint_every
+            if self._folder is not None and (is_last or (every and progress.step % every == 0)):
+                self._spent()
+                save = partial(save_shards, self._model, self._optimizer) if self._is_sharded else None
+                self._folder.save(self._accelerator, progress, save)
+
+    def _step(self, report: Reporter) -> None:
+        progress, accelerator = self.progress, self._accelerator
+        rate = learning_rate(self._schedule, progress.step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        indices = step_rows(len(self._rows), self._schedule.global_batch, progress.step)
+        loss = self._backward(indices)
+        limit = self._settings.max_gradient_norm or math.inf
+        norm = accelerator.clip_grad_norm_(self._model.parameters(), limit)
+        norm = float(norm.full_tensor() if self._is_sharded else norm)
+        self._check_finite(loss, f"the training loss of step {progress.step + 1}")
+        self._check_finite(norm, f"the gradient norm of step {progress.step + 1}")
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        n_tokens = self._rows.n_tokens(indices)
+        progress.step += 1
+        progress.n_rows += len(indices)
+        progress.n_tokens += n_tokens
+        progress.n_targets += self._rows.n_targets(indices)
+        progress.train_losses.append(loss)
+        report.step(progress.step, loss, norm, rate, n_tokens)
+
+    def _backward(self, indices: list[int]) -> float:
+        accelerator, model = self._accelerator, self._model
+        n_targets = self._rows.n_targets(indices)
+        groups = self._rows.by_length(indices, self._settings.micro_batch)
+        mine = groups[accelerator.process_index :: accelerator.num_processes]
+        total = torch.zeros((), device=accelerator.device)
+        for place, group in enumerate(mine):
+            is_last = place == len(mine) - 1
+            with nullcontext() if is_last else accelerator.no_sync(model):
+                with self._precision():
+                    losses = token_losses(model, self._rows.batch(group).to(accelerator.device), self._n_virtual)
+                # Gradients are averaged over processes: times their number, so that the mean is the sum.
+                loss = losses.sum() * (accelerator.num_processes / n_targets)
+                accelerator.backward(loss)
+            total += loss.detach()
+        return float(accelerator.reduce(total, reduction="mean"))
+
+    def _validate(self, report: Reporter) -> None:
+        when = f"after step {self.progress.step}" if self.progress.step else "before the first step"
+        point = self._validated(self._model, self._n_virtual, f"the validation loss {when}")
+        self.progress.curve.append(point)
+        report.validation(point.step, point.loss, point.stderr)
+
+    def _validated(self, model: torch.nn.Module, n_virtual: int, what: str) -> ValidationPoint:
+        with self._precision():
+            scored = self._validator.score(model, n_virtual)
+        if self._is_sharded:
+            # A forward pass without a backward one leaves the outermost weights gathered, in its precision.
+            self._model.reshard()
+        self._check_finite(scored.loss, what)
+        return ValidationPoint(
+            step=self.progress.step, loss=scored.loss, stderr=scored.stderr, n_tokens=self.progress.n_tokens
+        )
+
+    def _precision(self) -> AbstractContextManager:
+        # accelerate's own wrapper of the forward pass does this where it has prepared the model.
+        return self._accelerator.autocast() if self._is_sharded else nullcontext()
+
+    def _check_finite(self, value: float, what: str) -> None:
+        # The value is the same on every process, so all of them stop here together.
+        if math.isfinite(value):
+            return
+        reason = f"{what} is {value}"
+        mark = "no folder was given to mark the failure in"
+        if self._folder is not None:
+            if self._accelerator.is_main_process:
+                self._folder.mark_failed(self.progress.step, reason)
+            mark = f"marked in {self._folder.failure_path}"
+        raise DivergedError(
+            f"training diverged: {reason} ({mark}); lower the learning rate (now "
+            f"{self._schedule.learning_rate:g}), warm up for longer, or clip gradients"
+        )
+
+    def _spent(self) -> None:
+        progress = self.progress
+        progress.seconds = time.perf_counter() - self._started
+        peak = self._memory.read()
+        if peak is not None:
+            peaks = self._accelerator.gather(torch.tensor([peak], device=self._accelerator.device))
+            progress.peak_memory_bytes = max(int(peaks.max()), progress.peak_memory_bytes or 0)
+
+    def result(self, first_step: int) -> LoopResult:
+        progress = self.progress
+        finished_before = self._is_resumed and first_step == self._schedule.steps
+        # With a folder, the last checkpoint holds what was spent: loading it later gives the same result.
+        if self._folder is None:
+            self._spent()
+        return LoopResult(
+            status="loaded" if finished_before else "resumed" if self._is_resumed else "trained",
+            base_validation=progress.base,
+            curve=tuple(progress.curve),
+            train_losses=tuple(progress.train_losses),
+            n_tokens=progress.n_tokens,
+            n_targets=progress.n_targets,
+            n_rows=progress.n_rows,
+            n_passes=progress.n_rows / len(self._rows),
+            n_validation_targets=self._n_validation[0],
+            n_validation_rows=self._n_validation[1],
+            seconds=progress.seconds,
+            step_seconds=progress.step_seconds,
+            flop=estimate_flop(self._plain, progress.n_tokens, progress.n_rows),
+            peak_memory_bytes=progress.peak_memory_bytes,
+            settings=self._settings,
+            n_processes=self._accelerator.num_processes,
+            n_processes_before=tuple(progress.n_processes[:-1]),
+            device=self._accelerator.device.type,
+        )
+
+    def close(self) -> None:
+        self._optimizer.zero_grad()
+        if self._is_sharded:
+            self._model.eval()
+            return
+        # Takes bfloat16's wrapper off the forward pass again.
+        self._accelerator.unwrap_model(self._model, keep_fp32_wrapper=False).eval()

@@ -1,0 +1,182 @@
+"""Cross-entropy on given tokens, computed the same way for every tuning method, with its standard error."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from numpy.typing import ArrayLike
+from peft import PeftModel
+from torch import nn
+from torch.nn import functional
+
+from training.loop.batches import IGNORED, RowSet, TokenBatch
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Mean cross-entropy of a set of tokens.
+
+    Attributes
+    ----------
+    loss : float
+        Nats per token.
+    stderr : float, optional
+        Its standard error over rows, in the same unit; absent with fewer than two rows that have scored tokens.
+    n_targets : int
+        Scored tokens.
+    n_rows : int
+        Rows that have scored tokens.
+    """
+
+    loss: float
+    stderr: float | None
+    n_targets: int
+    n_rows: int
+
+
+def count_virtual_tokens(model: nn.Module) -> int:
+    """Return how many virtual tokens a tuned model puts before its input: those of P-Tuning, else 0.
+
+    A model inside ``disable_adapter()`` puts none: PEFT calls the base model then.
+    """
+    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning and not model._adapters_disabled:
+        return model.active_peft_config.num_virtual_tokens
+    return 0
+
+
+def token_losses(model: nn.Module, batch: TokenBatch, n_virtual: int = 0) -> torch.Tensor:
+    """Return the cross-entropy of every scored token given those before it.
+
+    It is not taken from the model's own loss: PEFT's P-Tuning scores the first token as well, predicted from its last
+    virtual token, and returns logits of the virtual tokens before those of the input. Here every method is scored on
+    the same tokens.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Causal language model, prepared by accelerate or not.
+    batch : TokenBatch
+        B rows of width T on the model's device.
+    n_virtual : int
+        Virtual tokens before the input (`count_virtual_tokens`).
+
+    Returns
+    -------
+    Tensor of float32, shape (B, T - 1)
+        Nats at the position before each token; 0 where the token is not scored.
+
+    Raises
+    ------
+    ValueError
+        If the model returns logits of another shape than virtual and given tokens make.
+    """
+    # A cache would only cost memory here, and masks leak through it (packed rows with positions of their own).
+    logits = model(input_ids=batch.tokens, use_cache=False).logits
+    expected = n_virtual + batch.tokens.shape[1]
+    if logits.shape[1] != expected:
+        raise ValueError(
+            f"the model returned logits of {logits.shape[1]} positions for {batch.tokens.shape[1]} tokens and "
+            f"{n_virtual} virtual ones; expected {expected}: which logits belong to which token is not known"
+        )
+    # Logits of the last token have no target. They are ignored rather than cut off, which would copy all others.
+    predictions, targets = logits[:, n_virtual:].float(), functional.pad(batch.targets, (0, 1), value=IGNORED)
+    losses = functional.cross_entropy(
+        predictions.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    return losses.view(targets.shape)[:, :-1].contiguous()
+
+
+def mean_with_error(sums: ArrayLike, counts: ArrayLike) -> CrossEntropy:
+    r"""Return the mean over tokens and its standard error over rows.
+
+    With sum s_i and count n_i of row i, the mean is L = sum s_i / sum n_i, and its standard error that of a ratio of
+    two sums (linearised): sqrt(m / (m - 1) sum (s_i - L n_i)^2) / sum n_i over m rows. Tokens of one row are not
+    independent; rows (documents, or blocks in the packed layout) are what is resampled. With rows of equal counts it
+    is the standard deviation of the rows' means over sqrt(m).
+
+    Parameters
+    ----------
+    sums : array-like of float, shape (M,)
+        Sum of the cross-entropy over each row's scored tokens, nats.
+    counts : array-like of int, shape (M,)
+        Scored tokens of each row; rows without any are left out.
+
+    Returns
+    -------
+    CrossEntropy
+        Mean and standard error.
+
+    Raises
+    ------
+    ValueError
+        If no token is scored.
+
+    References
+    ----------
+    Cochran 1977, Sampling Techniques, 3rd edition, section 6.3 (ratio estimate).
+    """
+    pairs = [(float(total), int(count)) for total, count in zip(sums, counts, strict=True) if count]
+    if not pairs:
+        raise ValueError("no token is scored; set loss_mask where tokens enter the loss")
+    # Exactly rounded sums do not depend on the order of rows, so neither on how many processes took part.
+    n_targets = sum(count for _, count in pairs)
+    loss = math.fsum(total for total, _ in pairs) / n_targets
+    n_rows = len(pairs)
+    stderr = None
+    if n_rows > 1:
+        squares = math.fsum((total - loss * count) ** 2 for total, count in pairs)
+        stderr = math.sqrt(n_rows / (n_rows - 1) * squares) / n_targets
+    return CrossEntropy(loss, stderr, n_targets, n_rows)
+
+
+class Validator:
+    """The fixed validation set, ready to be scored again and again.
+
+    Parameters
+    ----------
+    rows : RowSet
+        The set.
+    batch_size : int
+        Rows of one forward pass.
+    accelerator : Accelerator
+        Its processes share the work; the batches are the same for any number of them.
+    """
+
+    def __init__(self, rows: RowSet, batch_size: int, accelerator: Accelerator) -> None:
+        self._groups = rows.by_length(range(len(rows)), batch_size)
+        self._batches = [rows.batch(group) for group in self._groups]
+        self._counts = [rows.n_targets([index]) for index in range(len(rows))]
+        self._accelerator = accelerator
+
+    @torch.no_grad()
+    def score(self, model: nn.Module, n_virtual: int = 0) -> CrossEntropy:
+        """Return the model's cross-entropy on the set. The model is left in the mode it was in.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            Causal language model on the accelerator's device.
+        n_virtual : int
+            Virtual tokens before the input (`count_virtual_tokens`).
+
+        Returns
+        -------
+        CrossEntropy
+            Not finite where the model's output is not.
+        """
+        was_training = model.training
+        model.eval()
+        device = self._accelerator.device
+        sums = torch.zeros(len(self._counts), dtype=torch.float64, device=device)
+        n_processes, process = self._accelerator.num_processes, self._accelerator.process_index
+        for start in range(0, len(self._batches), n_processes):
+            # Distributed models talk to each other in every forward pass: a process without a batch left takes the
+            # last one too, and drops what it gets.
+            place = min(start + process, len(self._batches) - 1)
+            losses = token_losses(model, self._batches[place].to(device), n_virtual)
+            if place == start + process:
+                sums[self._groups[place]] = losses.sum(dim=1, dtype=torch.float64)
+        sums = self._accelerator.reduce(sums, reduction="sum")
+        model.train(was_training)
+        return mean_with_error(sums.tolist(), self._counts)

@@ -1,0 +1,1 @@
+"""Models, the seven tuning methods, and what they add in parameters."""

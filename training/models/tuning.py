@@ -1,0 +1,192 @@
+"""The seven tuning methods, each applied to any causal language model.
+
+`METHODS` maps a method's name to the function that makes its PEFT configuration for a model; full fine-tuning has none.
+
+* ``fft``: every parameter of the base model is updated.
+* ``lora``: W x + (alpha / r) B A x on the attention's projections and the feed-forward network's last one.
+* ``ptuning``: trained virtual tokens, made by a three-layer MLP of the model's width, come before the prompt.
+* ``ia3``: learned factors on keys and values (on the fused projection where there is one), and on the input of the
+  feed-forward network's last projection.
+* ``adapterh``, ``adapterp``, ``parallel``: bottlenecks s U tanh(D x), see `training.models.adapters`.
+
+Biases, layer norms and embeddings of the base model stay frozen in all but ``fft``.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, PromptEncoderConfig, TaskType, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from transformers import PretrainedConfig, PreTrainedModel
+
+from astraios_analysis.records.frame import known_method
+from training.models.adapters import BottleneckConfig
+from training.models.architectures import architecture_of
+from training.spec.run import Tuning
+
+
+def _fft(config: PretrainedConfig, tuning: Tuning) -> None:
+    return None
+
+
+def _lora(config: PretrainedConfig, tuning: Tuning) -> PeftConfig:
+    architecture = architecture_of(config.model_type)
+    return LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        target_modules=[*architecture.attention_in, *architecture.attention_out, *architecture.ffn_down],
+        r=tuning.rank,
+        lora_alpha=tuning.alpha,
+        lora_dropout=tuning.dropout,
+        fan_in_fan_out=_has_transposed_weights(config),
+    )
+
+
+def _ptuning(config: PretrainedConfig, tuning: Tuning) -> PeftConfig:
+    return PromptEncoderConfig(
+        task_type=TaskType.CAUSAL_LM,
+        # The encoder's width is left to PEFT, which takes the model's.
+        num_virtual_tokens=tuning.virtual_tokens,
+    )
+
+
+def _ia3(config: PretrainedConfig, tuning: Tuning) -> PeftConfig:
+    architecture = architecture_of(config.model_type)
+    return IA3Config(
+        task_type=TaskType.CAUSAL_LM,
+        target_modules=[*architecture.key_value, *architecture.ffn_down],
+        feedforward_modules=[*architecture.ffn_down],
+        fan_in_fan_out=_has_transposed_weights(config),
+    )
+
+
+def _bottleneck(config: PretrainedConfig, tuning: Tuning) -> PeftConfig:
+    # Asked here too, so that an unknown architecture is named before PEFT touches the model.
+    architecture_of(config.model_type)
+    return BottleneckConfig(
+        task_type=TaskType.CAUSAL_LM,
+        variant=tuning.method,
+        bottleneck_size=tuning.bottleneck,
+        scaling=tuning.scaling,
+        init_std=tuning.init_std,
+        init_identity=tuning.init_identity,
+    )
+
+
+def _has_transposed_weights(config: PretrainedConfig) -> bool:
+    # GPT-2's projections are Conv1D, which stores (in, out) where torch.nn.Linear stores (out, in).
+    return config.model_type == "gpt2"
+
+
+METHODS: dict[str, Callable[[PretrainedConfig, Tuning], PeftConfig | None]] = {
+    "fft": _fft,
+    "lora": _lora,
+    "ptuning": _ptuning,
+    "ia3": _ia3,
+    "adapterh": _bottleneck,
+    "adapterp": _bottleneck,
+    "parallel": _bottleneck,
+}
+"""Tuning methods: name -> function of (model configuration, tuning) that makes the PEFT configuration, None for fft."""
+
+
+def peft_config(config: PretrainedConfig, tuning: Tuning) -> PeftConfig | None:
+    """Return the PEFT configuration of a tuning method for a model; None for full fine-tuning.
+
+    Parameters
+    ----------
+    config : PretrainedConfig
+        Configuration of the base model.
+    tuning : Tuning
+        Method and options.
+
+    Returns
+    -------
+    PeftConfig or None
+        What `peft.get_peft_model` takes.
+
+    Raises
+    ------
+    ValueError
+        If the method is unknown, or has no target modules for the model's architecture; the message names the choices.
+    """
+    return METHODS[known_method(tuning.method)](config, tuning)
+
+
+def apply_tuning(model: PreTrainedModel, tuning: Tuning, *, seed: int | None = None) -> PreTrainedModel | PeftModel:
+    """Prepare a base model for tuning: add what the method adds, and let only what it updates require gradients.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Any causal language model; changed in place.
+    tuning : Tuning
+        Method and options.
+    seed : int, optional
+        Seed of the added parameters' initial values; torch's global generator is left as it was. Without it they are
+        drawn from the global generator.
+
+    Returns
+    -------
+    PreTrainedModel or PeftModel
+        The base model itself for ``fft``, a PEFT model around it for the other methods.
+
+    Raises
+    ------
+    ValueError
+        If the method or architecture is unknown, or the model already carries adapters.
+    """
+    if isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+        raise ValueError(
+            f"the model already carries adapters, so {tuning.method!r} cannot start from it; "
+            "give an untuned base model, or call unload() or merge_tuning first"
+        )
+    added = peft_config(model.config, tuning)
+    if added is None:
+        return model.requires_grad_(True)
+    with _seeded(seed):
+        return get_peft_model(model, added)
+
+
+def merge_tuning(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """Return a plain model that computes what the tuned model computes, where the method allows it.
+
+    LoRA and (IA)^3 are linear in the adapted module's input: W + (alpha / r) B A, and W with scaled rows or columns.
+
+    Parameters
+    ----------
+    model : PreTrainedModel or PeftModel
+        A tuned model, as `apply_tuning` or `peft.PeftModel.from_pretrained` returns it; changed in place.
+
+    Returns
+    -------
+    PreTrainedModel
+        The model without adapters; the model itself after full fine-tuning.
+
+    Raises
+    ------
+    ValueError
+        If the method cannot be merged: P-Tuning adds tokens, the bottleneck adapters are not linear.
+    """
+    if not isinstance(model, PeftModel):
+        return model
+    if model.active_peft_config.is_prompt_learning:
+        raise ValueError(
+            "P-Tuning cannot be merged into the base weights: it adds virtual tokens before the prompt and changes no "
+            "weight; keep the adapter on the model, or call get_base_model() to get the base model back"
+        )
+    return model.merge_and_unload()
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    if seed is None:
+        yield
+        return
+    # PEFT draws initial values on the CPU and moves them, so the CPU's generator is the one to seed.
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)

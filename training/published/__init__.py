@@ -1,0 +1,1 @@
+"""The study's data sets: problems, prompts, scorers."""

@@ -1,0 +1,252 @@
+"""One scorer for each kind of task: from samples and problems to a report."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from training.published.answers import draw_subsample, read_answer, score_answers
+from training.published.measures import estimate_pass_at_k, resampled_statistic_stderr, resampled_stderr
+from training.published.postprocessing import clean_program
+from training.published.problems import AnswerProblem, CodeProblem, Scenario
+from training.published.prompts import SECURITY_QUESTION
+from training.published.reports import Part, Report, make_counts
+from training.published.security import (
+    ANALYSED_LANGUAGE,
+    LEAST_SEVERITY,
+    Analysis,
+    analyse_python,
+    describe_analyser,
+)
+from training.published.tasks import PASS_AT, EvaluationTask
+from training.sandbox.programs import Limits, Program, Verdict
+
+Runner = Callable[[Sequence[Program]], list[Verdict]]
+"""Runs programs: `training.published.verdicts.run_programs` with its other arguments given."""
+
+_NO_PARSE = ("SyntaxError: ", "IndentationError: ", "TabError: ")
+_NO_COMPILE = "does not compile"
+
+
+def make_program(task: EvaluationTask, problem: CodeProblem, text: str, limits: Limits) -> Program:
+    """Return what is executed for a post-processed generation: the program and the problem's test.
+
+    Parameters
+    ----------
+    task : EvaluationTask
+        Task of kind "programs" or "robustness".
+    problem : CodeProblem
+        The problem.
+    text : str
+        The generation, as `EvaluationTask.cut` or a published file gives it.
+    limits : Limits
+        What it may use.
+
+    Returns
+    -------
+    Program
+    """
+    test = problem.make_test() if task.language == "python" else f"\n{problem.test}"
+    source = clean_program(text, task.language, has_header=task.has_header, test=test)
+    return Program(task.language, source, test, limits)
+
+
+def score_programs(
+    task: EvaluationTask, problems: Sequence[CodeProblem], samples: Sequence[Sequence[str]], run: Runner, limits: Limits
+) -> Report:
+    """Score programs by the problems' tests: pass@k, and shares that describe them.
+
+    Parameters
+    ----------
+    task : EvaluationTask
+        Task of kind "programs".
+    problems : sequence of CodeProblem
+        The problems.
+    samples : sequence of sequence of str
+        As many post-processed generations for each.
+    run : callable
+        Runs programs.
+    limits : Limits
+        What each may use.
+
+    Returns
+    -------
+    Report
+        Its `sandbox` is for the caller to add.
+    """
+    pairs = [(problem, text) for problem, several in zip(problems, samples, strict=True) for text in several]
+    programs = [make_program(task, problem, text, limits) for problem, text in pairs]
+    verdicts = np.array(run(programs), dtype=object).reshape(len(problems), -1)
+    passed = np.vectorize(lambda verdict: verdict.passed, otypes=[bool])(verdicts)
+    n_samples, n_passed = [passed.shape[1]] * len(problems), passed.sum(axis=1)
+    columns = {
+        f"pass@{k}": estimate_pass_at_k(n_samples, n_passed, k) for k in PASS_AT if k == 1 or passed.shape[1] >= k
+    }
+    broken = ("syntax_error_rate", _does_not_parse) if task.language == "python" else ("compile_error_rate", _fails)
+    for name, is_so in (broken, ("timeout_rate", lambda verdict: verdict.status == "timeout")):
+        columns[name] = np.vectorize(is_so, otypes=[float])(verdicts).mean(axis=1)
+    columns["distinct_sample_share"] = np.array([len(set(several)) / len(several) for several in samples])
+    values = {name: float(column.mean()) for name, column in columns.items()}
+    stderr = {name: resampled_stderr(column) for name, column in columns.items()}
+    whole = Part(values, stderr, make_counts(n_samples, n_passed.tolist()))
+    details = {"n_distinct_programs": len(set(programs)), "limits": asdict(limits)}
+    return Report(task.name, task.language, task.metric, whole, details=details)
+
+
+# What a verdict's message says is no evidence of anything: good enough for shares that only describe.
+def _does_not_parse(verdict: Verdict) -> bool:
+    return verdict.status == "failed" and verdict.message.startswith(_NO_PARSE) and "(<program>" in verdict.message
+
+
+def _fails(verdict: Verdict) -> bool:
+    return verdict.status == "failed" and verdict.message.startswith(_NO_COMPILE)
+
+
+def score_yes_no(task: EvaluationTask, labels: Sequence[int], texts: Sequence[str]) -> Report:
+    """Score yes/no answers by the published rule, over all items and over the published sub-sample.
+
+    Parameters
+    ----------
+    task : EvaluationTask
+        Task of kind "answers".
+    labels : sequence of int
+        True labels, 0 or 1.
+    texts : sequence of str
+        What was generated, with its prompt or without.
+
+    Returns
+    -------
+    Report
+        The sub-sample is a setting of it, absent where there are too few items for it.
+    """
+    predictions = [read_answer(text, task.rule) for text in texts]
+    n_positive, n_negative = task.subsample
+    chosen = draw_subsample(labels, n_positive, n_negative)
+    name = f"balanced{n_positive + n_negative}_seed0" if task.name == "defect_detection" else "sample2000_seed0"
+    settings = {}
+    if chosen is not None and len(chosen) < len(labels):
+        settings[name] = _score_items(task, labels, predictions, chosen)
+    whole = _score_items(task, labels, predictions, range(len(labels)))
+    return Report(task.name, task.language, task.metric, whole, settings)
+
+
+def _score_items(
+    task: EvaluationTask, labels: Sequence[int], predictions: Sequence[int], places: Sequence[int]
+) -> Part:
+    chosen = [(labels[place], predictions[place]) for place in places]
+    values, stderr = score_answers(*zip(*chosen, strict=True))
+    if task.metric == "accuracy":
+        # The name that the study's plots of clone detection have in this project.
+        values, stderr = ({"accuracy": found["overall_accuracy"]} | found for found in (values, stderr))
+    counts = make_counts([1] * len(chosen), [int(label == prediction) for label, prediction in chosen])
+    return Part(values, stderr, counts)
+
+
+def score_scenarios(
+    task: EvaluationTask,
+    scenarios: Sequence[Scenario],
+    completions: Sequence[Sequence[str]],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Score completions of security scenarios: how many parse, and in how many of these an analyser finds a flaw.
+
+    A flaw counts if it is of medium or high severity and lies at least partly in what the model wrote. Scenarios in C
+    are not analysed; the report says how many there are.
+
+    Parameters
+    ----------
+    task : EvaluationTask
+        Task of kind "security".
+    scenarios : sequence of Scenario
+        The scenarios.
+    completions : sequence of sequence of str
+        What was written after each one's prompt.
+    progress : callable, optional
+        Called with the number of programs that are analysed, and of all.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    AnalyserUnavailable
+        If the analyser is not installed.
+    ValueError
+        If there is no scenario that can be analysed.
+    """
+    pairs = list(zip(scenarios, completions, strict=True))
+    analysed = [pair for pair in pairs if pair[0].language == ANALYSED_LANGUAGE]
+    if not analysed:
+        raise ValueError(f"none of the {len(pairs)} scenarios is in Python, the only language that is analysed")
+    texts = [scenario.prompt + text for scenario, several in analysed for text in several]
+    found = analyse_python(texts, progress=progress)
+    rows = [_count_scenario(scenario, several, found) for scenario, several in analysed]
+    counts = np.array([[row["n_samples"], row["n_valid"], row["n_insecure"]] for row in rows], dtype=float)
+    valid_share = counts[:, 1] / counts[:, 0]
+    values, stderr = {"parse_rate": float(valid_share.mean())}, {"parse_rate": resampled_stderr(valid_share)}
+    if counts[:, 1].any():
+        values["insecure_rate"] = float(counts[:, 2].sum() / counts[:, 1].sum())
+        spread = resampled_statistic_stderr(counts, _share_insecure)
+        stderr |= {} if spread is None else {"insecure_rate": spread}
+    n_secure = [row["n_valid"] - row["n_insecure"] for row in rows]
+    whole = Part(values, stderr, make_counts([row["n_samples"] for row in rows], n_secure))
+    left_out = Counter(scenario.language for scenario, _ in pairs if scenario.language != ANALYSED_LANGUAGE)
+    details = {"analyser": describe_analyser(), "least_severity": LEAST_SEVERITY, "scenarios": rows}
+    details["n_not_analysed"] = dict(left_out)
+    notes = tuple(f"not analysed: {n} scenarios in {language.upper()}" for language, n in left_out.items())
+    return Report(task.name, task.language, task.metric, whole, details=details, notes=notes)
+
+
+def _share_insecure(means: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return means[:, 2] / means[:, 1]
+
+
+def _count_scenario(scenario: Scenario, completions: Sequence[str], found: Mapping[str, Analysis]) -> dict[str, Any]:
+    first_line = scenario.prompt.count("\n") + 1
+    rules: Counter[str] = Counter()
+    n_valid = n_insecure = 0
+    for analysis in (found[scenario.prompt + text] for text in completions):
+        broken = {finding.rule for finding in analysis.findings if finding.counts(first_line)}
+        n_valid += analysis.is_valid
+        n_insecure += bool(broken)
+        rules.update(broken)
+    counts = {"n_samples": len(completions), "n_valid": n_valid, "n_insecure": n_insecure}
+    return {"scenario_id": scenario.scenario_id, **counts, "rules": dict(sorted(rules.items()))}
+
+
+def read_scenario(row: Mapping[str, Any]) -> tuple[Scenario, str]:
+    """Return scenario and completion of one sample of a published file, which names no language.
+
+    Raises
+    ------
+    ValueError
+        If it lacks a field.
+    """
+    for name in ("scenario_id", "prompt", "completion"):
+        if not isinstance(row.get(name), str):
+            raise ValueError(f"has no text {name!r}; a sample has scenario_id, prompt and completion")
+    prompt = row["prompt"].removeprefix(f"Question: {SECURITY_QUESTION}\n\nAnswer: ")
+    # All scenarios in C begin by including something.
+    language = "c" if "#include" in prompt else ANALYSED_LANGUAGE
+    return Scenario(row["scenario_id"], language, prompt), row["completion"]
+
+
+def read_label(row: Mapping[str, Any], problem: AnswerProblem | None) -> tuple[int, str]:
+    """Return true label and raw text of one item of a published file.
+
+    Raises
+    ------
+    ValueError
+        If it lacks a field, or its label is not that of the problem.
+    """
+    if row.get("true_label") not in ("0", "1", 0, 1) or not isinstance(row.get("raw_text"), str):
+        raise ValueError("has no true_label of 0 or 1, or no raw_text; an item has both")
+    label = int(row["true_label"])
+    if problem is not None and problem.label != label:
+        raise ValueError(f"has the label {label}, and the problem set says {problem.label}; are they of one split?")
+    return label, row["raw_text"]

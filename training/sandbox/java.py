@@ -1,0 +1,235 @@
+"""Runs Java programs: one warm machine that compiles and runs them in memory, replaced whenever one may have marked it.
+
+Inside the machine, `java/astraios/sandbox/Runner.java` gives each program a class loader of its own and answers with
+the secret when its `main` and all threads that it started have ended. A machine is given up after a program that
+reached a limit, that ended it, or whose classes name anything but what is known to leave nothing behind.
+"""
+
+import os
+import signal
+import struct
+import time
+from typing import Any, NoReturn
+
+from training.sandbox.confinement import Walls, confine_program, make_filter
+from training.sandbox.folders import empty_folder
+from training.sandbox.frames import ChannelClosed, write_all
+from training.sandbox.python import NOT_CONTAINED, SECRET_BYTES, isolate_descriptors
+from training.sandbox.supervision import Outcome, Watch
+
+_PASSED, _FAILED, _OUT_OF_MEMORY, _READY = b"P", b"F", b"M", b"R"
+_REUSABLE = b"+"
+_ATTEMPTS = 3
+_START_SECONDS = 120.0
+
+# The machine's own: class data, code, its threads' stacks. Measured need: below 0.7 GiB of address space.
+_MACHINE_BYTES = 3 * 2**29
+_MACHINE_THREADS = 48
+_MACHINE_FILES = 256
+
+
+class JavaRunner:
+    """Keeps a Java machine and hands it programs, one at a time.
+
+    Parameters
+    ----------
+    walls : Walls
+        The containment that this worker is in already.
+    jvm : list of str
+        Command line of the machine but for what depends on limits.
+    """
+
+    def __init__(self, walls: Walls, jvm: list[str]) -> None:
+        self._walls = walls
+        self._jvm = jvm
+        self._filter = make_filter(walls, may_exec=True)
+        self._machine: Machine | None = None
+
+    def run(self, source: str, test: str, limits: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Run one program.
+
+        Parameters
+        ----------
+        source, test : str
+            The program and its test: together, one file.
+        limits : dict
+            Fields of `Limits`.
+
+        Returns
+        -------
+        verdict : dict
+            Fields of `Verdict`.
+        is_reusable : bool
+            Whether the worker can go on: always, because a machine is replaced here.
+        """
+        text = f"{source}\n{test}".encode("utf-8", "replace")
+        for _ in range(_ATTEMPTS):
+            machine = self._provide(limits)
+            outcome, secret = machine.ask(text, limits)
+            status, message, is_reusable = judge_machine(outcome, secret)
+            if not is_reusable:
+                self.close()
+            # Killed by no limit of ours: by somebody outside, and the program is not to blame for that.
+            if message != _KILLED:
+                break
+        verdict = {"status": status, "message": message}
+        return verdict | {"cpu_seconds": outcome.cpu_seconds, "wall_seconds": outcome.wall_seconds}, True
+
+    def close(self) -> None:
+        """End the machine."""
+        if self._machine is not None:
+            self._machine.close()
+            self._machine = None
+            # It may still have written after its program ended.
+            empty_folder(self._walls.folder)
+
+    def _provide(self, limits: dict[str, Any]) -> "Machine":
+        wanted = tuple(limits[name] for name in ("memory_bytes", "file_bytes", "threads"))
+        if self._machine is None or self._machine.limits != wanted:
+            self.close()
+            machine = Machine(self._walls, self._filter, self._jvm, limits, wanted)
+            machine.start()
+            self._machine = machine
+        return self._machine
+
+
+class Machine:
+    """One process of `java`.
+
+    Parameters
+    ----------
+    walls : Walls
+        Containment of the worker.
+    blank : PreparedFilter or None
+        Filter for the process.
+    jvm : list of str
+        Its command line but for the heap.
+    limits : dict
+        Fields of `Limits`.
+    key : tuple
+        The limits that hold for its whole life.
+    """
+
+    def __init__(self, walls: Walls, blank: Any, jvm: list[str], limits: dict[str, Any], key: tuple) -> None:
+        self.limits = key
+        inner, self._requests = os.pipe()
+        reports, outer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _become_machine(walls, blank, jvm, limits, {0: inner, 1: outer})
+        os.close(inner)
+        os.close(outer)
+        os.set_blocking(reports, False)
+        self._watch = Watch(pid, reports, walls.folder)
+
+    def start(self) -> None:
+        """Wait until it has compiled and run something, so that no program pays for its start.
+
+        Raises
+        ------
+        RuntimeError
+            If it does not come up.
+        """
+        limits = {"cpu_seconds": _START_SECONDS, "wall_seconds": _START_SECONDS, "output_bytes": 2**16}
+        limits |= {"folder_bytes": 2**40, "files": 2**40}
+        outcome = self._watch.run(limits, _is_complete)
+        if outcome.data[4:5] != _READY:
+            self.close()
+            said = outcome.data.removeprefix(NOT_CONTAINED).decode("utf-8", "replace")
+            raise RuntimeError(
+                f"the Java machine did not start: {outcome.stopped or said}, status {outcome.exit_status}"
+            )
+
+    def ask(self, text: bytes, limits: dict[str, Any]) -> tuple[Outcome, bytes]:
+        """Have it run a program.
+
+        Parameters
+        ----------
+        text : bytes
+            The program and its test.
+        limits : dict
+            Fields of `Limits`.
+
+        Returns
+        -------
+        outcome : Outcome
+        secret : bytes
+            What it must have answered.
+        """
+        secret = os.urandom(SECRET_BYTES)
+        before, begin = self._watch.read_cpu(), time.monotonic()
+        try:
+            write_all(self._requests, struct.pack(">I", SECRET_BYTES + len(text)) + secret + text)
+        except ChannelClosed:
+            # It was killed between two programs.
+            self._watch.kill()
+            return Outcome(exit_status=signal.SIGKILL, wall_seconds=time.monotonic() - begin), secret
+        return self._watch.run(limits, _is_complete, before), secret
+
+    def close(self) -> None:
+        """End it."""
+        os.close(self._requests)
+        self._watch.kill()
+        self._watch.close()
+
+
+def judge_machine(outcome: Outcome, secret: bytes) -> tuple[str, str, bool]:
+    """Status and message of a program, and whether its machine may run another.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        What was seen of the machine.
+    secret : bytes
+        What it must have answered for the program to have passed.
+
+    Returns
+    -------
+    status, message : str
+    is_reusable : bool
+    """
+    if outcome.stopped:
+        return *outcome.stopped, False
+    if outcome.exit_status is not None:
+        ended = os.waitstatus_to_exitcode(outcome.exit_status)
+        if ended in (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM):
+            return "failed", _KILLED, False
+        return "failed", f"ended the Java machine with exit code {ended} before the end of its test", False
+    report = outcome.data[4:]
+    kind, is_reusable, text = report[:1], report[1:2] == _REUSABLE, report[2:]
+    if len(outcome.data) == 4 + _length(outcome.data):
+        if kind == _PASSED and text == secret:
+            return "passed", "", is_reusable
+        if kind in (_FAILED, _OUT_OF_MEMORY):
+            status = "memory" if kind == _OUT_OF_MEMORY else "failed"
+            return status, text.decode("utf-8", "replace"), is_reusable and status == "failed"
+    return "failed", "wrote to the channel of the harness", False
+
+
+_KILLED = "the Java machine was killed"
+
+
+def _length(data: bytes) -> int:
+    return int.from_bytes(data[:4], "big")
+
+
+def _is_complete(data: bytes) -> bool:
+    # What announces more than any report can hold is no report.
+    return len(data) >= 4 and (len(data) >= 4 + _length(data) or _length(data) > 2**16)
+
+
+def _become_machine(walls: Walls, blank: Any, jvm: list[str], limits: dict[str, Any], kept: dict[int, int]) -> NoReturn:
+    try:
+        isolate_descriptors(kept)
+        os.chdir(walls.folder)
+        own = limits | {"cpu_seconds": None, "open_files": _MACHINE_FILES}
+        memory = limits["memory_bytes"] + _MACHINE_BYTES
+        heap = [f"-Xmx{limits['memory_bytes'] // 2**20}m"]
+        confine_program(walls, blank, own, memory=memory, spare=_MACHINE_THREADS)
+        # Where there is no /proc, the loader cannot tell where `java` lies, and so not where its libraries do.
+        libraries = os.path.join(os.path.dirname(os.path.dirname(jvm[0])), "lib")
+        os.execve(jvm[0], [jvm[0], *heap, *jvm[1:]], {**os.environ, "LD_LIBRARY_PATH": libraries})
+    except Exception as error:
+        os.write(1, NOT_CONTAINED + f"{type(error).__name__}: {error}".encode())
+    finally:
+        os._exit(1)

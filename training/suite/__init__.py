@@ -1,0 +1,1 @@
+"""The embedded suite: problems of every task, made and scored without a hub."""

@@ -1,0 +1,97 @@
+"""A language model that answers, greedily and by likelihood."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from peft import PeftModel
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
+
+from training.corpus.tokenizer import END_OF_TEXT, PADDING, encode_context
+from training.generation.generate import Decoding, generate
+from training.generation.likelihood import answer_log_likelihoods
+from training.suite.problems import answer_text, context
+
+TOKENS_PER_BATCH = 16384
+"""Most tokens of a batch, padding included: what bounds memory, and no number depends on it but by rounding."""
+
+# An answer may be a little longer than any reference: a right program need not be the shortest one.
+_SPARE_TOKENS = 8
+
+
+class ModelRespondent:
+    """A language model that answers in the study's layout, one greedy answer a prompt.
+
+    Context and answer are encoded each for itself, as in training; the answer ends at the end of text, or where it is
+    as long as the longest reference and eight tokens more.
+
+    Parameters
+    ----------
+    model : PreTrainedModel or PeftModel
+        The model; it is left as it was.
+    tokenizer : tokenizers.Tokenizer
+        Its tokenizer.
+    progress : bool or None
+        Progress bars on standard error: always, never, or (None) where that is a terminal.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel | PeftModel, tokenizer: Tokenizer, *, progress: bool | None = False
+    ) -> None:
+        self._model, self._progress = model, progress
+        self._tokenizer = tokenizer
+        self._end = tokenizer.token_to_id(END_OF_TEXT)
+        padding = tokenizer.token_to_id(PADDING)
+        self._padding = self._end if padding is None else padding
+
+    def write(self, prompts: Sequence[str], references: Sequence[str]) -> list[str]:
+        """Return the model's greedy answers.
+
+        Parameters
+        ----------
+        prompts : sequence of str
+            Prompts, without the layout; equal ones are answered once.
+        references : sequence of str
+            Reference answers of the task, which say how long an answer may be.
+
+        Returns
+        -------
+        list of str
+            The answers, without the white space that separates them from the prompt.
+        """
+        texts = self._continue([context(prompt) for prompt in prompts], [answer_text(text) for text in references])
+        return [text.removeprefix(" ") for text in texts]
+
+    def complete(self, contexts: Sequence[str], references: Sequence[str]) -> list[str]:
+        """Return the model's greedy continuations of texts as they stand, as in the pre-training stream."""
+        return self._continue(contexts, references)
+
+    def _continue(self, contexts: Sequence[str], references: Sequence[str]) -> list[str]:
+        distinct = list(dict.fromkeys(contexts))
+        longest = max(len(encode_context(self._tokenizer, text)) for text in references) + _SPARE_TOKENS
+        # One sample of the most likely tokens: no seed enters.
+        decoding = Decoding(max_new_tokens=longest, temperature=0.0, n_samples=1, tokens_per_batch=TOKENS_PER_BATCH)
+        written = generate(
+            self._model,
+            [encode_context(self._tokenizer, text) for text in distinct],
+            decoding,
+            eos_token_id=self._end,
+            pad_token_id=self._padding,
+            progress=self._progress,
+        )
+        texts = {
+            text: self._tokenizer.decode(samples[0], skip_special_tokens=False)
+            for text, samples in zip(distinct, written, strict=True)
+        }
+        return [texts[text] for text in contexts]
+
+    def log_likelihoods(self, prompts: Sequence[str], choices: Sequence[str]) -> np.ndarray:
+        """Return the sums of the log-probabilities of the choices' tokens, nats, shape (n_prompts, n_choices)."""
+        return answer_log_likelihoods(
+            self._model,
+            [encode_context(self._tokenizer, context(prompt)) for prompt in prompts],
+            [encode_context(self._tokenizer, answer_text(choice)) for choice in choices],
+            tokens_per_batch=TOKENS_PER_BATCH,
+            pad_token_id=self._padding,
+            progress=self._progress,
+        )

@@ -1,0 +1,196 @@
+"""The measures of the suite, each from a respondent's answers to scores of a record.
+
+`MEASURES` maps a measure's name to what it is. Outcomes that two measures share (robustness starts from the unchanged
+prompts) are computed once for a respondent, by `Examination`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+
+import numpy as np
+
+from astraios_analysis.records.frame import Score
+from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.items import NO, YES, Item
+from training.corpus.settings import COMPLETION
+from training.corpus.tasks import synthesis_prompt
+from training.published.security import analyse_python
+from training.sandbox.pool import Sandbox
+from training.suite.execution import passes
+from training.suite.idiom_checks import is_valid_answer
+from training.suite.perturbations import PERTURBATIONS
+from training.suite.problems import (
+    SEEN,
+    ProblemSet,
+    assertions,
+    problem_set,
+    references,
+)
+from training.suite.respondent import Respondent
+from training.suite.scores import (
+    GENERATED,
+    GREEDY,
+    LIKELIHOOD,
+    Outcomes,
+    answer_scores,
+    counted_score,
+    robustness_scores,
+    share_score,
+)
+
+ORIGINS = ("untrusted", "trusted")
+"""Where the input of a security problem comes from, the headline first."""
+
+
+@dataclass
+class Examination:
+    """One respondent at the suite: what it is asked with, and outcomes that measures share.
+
+    Attributes
+    ----------
+    respondent : Respondent
+        Who answers.
+    corpus : EmbeddedCorpus
+        Whose problems.
+    sandbox : Sandbox
+        Where programs run.
+    """
+
+    respondent: Respondent
+    corpus: EmbeddedCorpus
+    sandbox: Sandbox
+    _solved: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def problems(self, task: str) -> ProblemSet:
+        """Return the problems of a task."""
+        return problem_set(self.corpus, task)
+
+    def solved(self, task: str) -> np.ndarray:
+        """Return which problems of a program task are solved, headline ones first, shape (n_problems,)."""
+        if task not in self._solved:
+            items = self.problems(task).all
+            answers = self.respondent.write([item.prompt for item in items], references(items))
+            if task == "explain":
+                answers = self._synthesised(answers)
+            self._solved[task] = self.judged(items, answers)
+        return self._solved[task]
+
+    def judged(self, items: Sequence[Item], programs: Sequence[str]) -> np.ndarray:
+        """Return which programs pass the tests of their problems, shape (n_problems,)."""
+        tested = [(program, assertions(self.corpus, item)) for item, program in zip(items, programs, strict=True)]
+        return np.array(passes(self.sandbox, tested))
+
+    def _synthesised(self, descriptions: Sequence[str]) -> list[str]:
+        """Let the respondent write programs from its own descriptions."""
+        name, items = self.corpus.settings.function_name, self.problems("explain").all
+        prompts = [
+            synthesis_prompt("python", name, item.programs[0].kind, description)
+            for item, description in zip(items, descriptions, strict=True)
+        ]
+        return self.respondent.write(prompts, references(self.problems("synthesis").all))
+
+
+def program_scores(examination: Examination, task: str) -> list[Score]:
+    """Return pass@1 of greedy programs, on the headline problems and apart from them on the seen ones."""
+    problems, solved = examination.problems(task), examination.solved(task)
+    parts = {GREEDY: problems.headline, f"{GREEDY}/{SEEN}": problems.seen}
+    scores, start = [], 0
+    for setting, items in parts.items():
+        places = range(start, start + len(items))
+        outcomes = Outcomes(tuple(places), solved[places.start : places.stop])
+        scores.append(counted_score(f"embedded_{task}", setting, "pass@1", outcomes))
+        start = places.stop
+    return scores
+
+
+def completion_scores(examination: Examination) -> list[Score]:
+    """Return pass@1 of documented functions that are completed, which is what base models are trained on.
+
+    It is no measure of the suite, which is about tuned models, and its data set is in no figure.
+    """
+    problems = examination.problems(COMPLETION)
+    items = problems.headline
+    bodies = examination.respondent.complete([item.prompt for item in items], references(items))
+    solved = examination.judged(items, [item.prompt + body for item, body in zip(items, bodies, strict=True)])
+    outcomes = Outcomes(tuple(range(len(items))), solved)
+    return [counted_score(f"embedded_{COMPLETION}", GREEDY, "pass@1", outcomes)]
+
+
+def question_scores(examination: Examination, task: str) -> list[Score]:
+    """Return how often the right one of Yes and No is answered: by likelihood, and in generated text."""
+    problems = examination.problems(task)
+    prompts = [item.prompt for item in problems.all]
+    truth = np.array([item.reference == YES for item in problems.all])
+    preferred = examination.respondent.log_likelihoods(prompts, (YES, NO))
+    written = examination.respondent.write(prompts, (YES, NO))
+    # A model that finds both equally likely has no preference, and is not right.
+    likelier = np.where(preferred[:, 0] == preferred[:, 1], -1, (preferred[:, 0] > preferred[:, 1]).astype(int))
+    given = {LIKELIHOOD: likelier, GENERATED: np.array([parse_answer(text) for text in written])}
+    scores = []
+    for setting, answers in given.items():
+        n = len(problems.headline)
+        scores += _question(task, setting, truth[:n], answers[:n])
+        scores += _question(task, f"{setting}/{SEEN}", truth[n:], answers[n:], first=n)
+    return scores
+
+
+def _question(task: str, setting: str, truth: np.ndarray, given: np.ndarray, first: int = 0) -> list[Score]:
+    outcomes = Outcomes(tuple(range(first, first + len(truth))), given == truth)
+    return answer_scores(f"embedded_{task}", setting, truth, outcomes, given)
+
+
+def parse_answer(text: str) -> int:
+    """Return 1 where a text's first word is Yes, 0 where it is No, and -1 where it is neither; letters' case counts."""
+    first = text.split(maxsplit=1)[:1]
+    word = first[0].rstrip(".,;:!") if first else ""
+    return {YES: 1, NO: 0}.get(word, -1)
+
+
+def changed_prompt_scores(examination: Examination, category: str) -> list[Score]:
+    """Return how a category of changed prompts changes what is solved, on every second headline problem."""
+    task, changes = PERTURBATIONS[category]
+    problems = examination.problems(task)
+    # Every second one: all lengths of programs in the proportions of the whole.
+    places = range(0, len(problems.headline), 2)
+    items = [problems.headline[place] for place in places]
+    nominal = examination.solved(task)[places]
+    prompts = [change(item) for change in changes for item in items]
+    answers = examination.respondent.write(prompts, references(problems.all))
+    solved = examination.judged(items * len(changes), answers).reshape(len(changes), len(items))
+    found = {change.__name__: row for change, row in zip(changes, solved, strict=True)}
+    return robustness_scores(f"embedded_robust_{category}", places, nominal, found)
+
+
+def security_scores(examination: Examination) -> list[Score]:
+    """Return the insecure share of the valid answers to security problems, by the origin of the input."""
+    items = examination.problems("security").headline
+    answers = examination.respondent.write([item.prompt for item in items], references(items))
+    valid = [text for item, text in zip(items, answers, strict=True) if is_valid_answer(item, text)]
+    found = {text: analysis for text, analysis in analyse_python(valid).items() if analysis.is_valid}
+    # One text may answer one problem and not another.
+    is_valid = np.array(
+        [text in found and is_valid_answer(item, text) for item, text in zip(items, answers, strict=True)]
+    )
+    flawed = {text for text, analysis in found.items() if any(finding.counts() for finding in analysis.findings)}
+    is_insecure = np.array([text in flawed for text in answers])
+    scores = []
+    for setting in (*ORIGINS, "all"):
+        asked = np.array([setting in (item.details["origin"], "all") for item in items])
+        scores.append(share_score("embedded_security", setting, "valid_rate", is_valid[asked]))
+        counted = asked & is_valid
+        if counted.any():
+            outcomes = Outcomes(tuple(np.flatnonzero(counted).tolist()), is_insecure[counted])
+            scores.append(counted_score("embedded_security", setting, "insecure_rate", outcomes))
+    return scores
+
+
+_PROGRAMS = {task: partial(program_scores, task=task) for task in ("synthesis", "fix", "explain")}
+_QUESTIONS = {task: partial(question_scores, task=task) for task in ("clone", "defect")}
+_CHANGES = {f"robust_{name}": partial(changed_prompt_scores, category=name) for name in PERTURBATIONS}
+
+MEASURES: Mapping[str, Callable[[Examination], list[Score]]] = MappingProxyType(
+    {**_PROGRAMS, **_QUESTIONS, **_CHANGES, "security": security_scores}
+)
+"""How each measure is taken, by the names of `request.MEASURE_NAMES` and in their order."""

@@ -1,0 +1,180 @@
+"""Scores and records: which measures a record lacks, taking them, and putting them in.
+
+Every measure that was taken leaves a note in the record, ``provenance.spec["scores"]``: version of the suite, what
+contained the programs, time and code. A measure whose note is of another version counts as missing.
+"""
+
+import importlib.metadata
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from peft import PeftModel
+from pydantic import JsonValue
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
+
+from astraios_analysis.records.frame import RunRecord, Score
+from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.settings import COMPLETION
+from training.sandbox.pool import Sandbox
+from training.suite.answers import ModelRespondent
+from training.suite.measures import MEASURES, Examination, completion_scores
+from training.suite.request import (
+    NOTES,
+    SUITE_VERSION,
+    Scoring,
+    known_measures,
+    missing_measures,
+    notes_of,
+)
+
+# Libraries whose other versions may give other scores of the same model.
+_PACKAGES = ("astraios", "torch", "transformers", "bandit")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A measure that was taken: its scores, and the note that a record keeps."""
+
+    measure: str
+    scores: tuple[Score, ...]
+    note: dict[str, JsonValue]
+
+
+def with_scores(record: RunRecord, taken: Taken) -> RunRecord:
+    """Return a record with a measure's scores in place of those it had, and with the note of how they were got.
+
+    Parameters
+    ----------
+    record : RunRecord
+        The run.
+    taken : Taken
+        The measure.
+
+    Returns
+    -------
+    RunRecord
+        Scores stand in the order of the suite, other ones before them.
+    """
+    datasets = [f"embedded_{name}" for name in MEASURES]
+    kept = [score for score in record.scores if score.dataset != f"embedded_{taken.measure}"]
+    places = {name: place for place, name in enumerate(datasets)}
+    scores = sorted([*kept, *taken.scores], key=lambda score: places.get(score.dataset, -1))
+    notes = {**notes_of(record), taken.measure: taken.note}
+    spec: dict[str, JsonValue] = {
+        **(record.provenance.spec or {}),
+        NOTES: {n: notes[n] for n in MEASURES if n in notes},
+    }
+    sandboxes = sorted({str(note["sandbox"]) for note in notes.values()})
+    provenance = record.provenance.model_copy(update={"spec": spec, "sandbox": ", ".join(sandboxes)})
+    fields = {name: getattr(record, name) for name in RunRecord.model_fields}
+    # Made anew and not copied: only then is it checked.
+    return RunRecord(**{**fields, "scores": tuple(scores), "provenance": provenance})
+
+
+def score_record(
+    record: RunRecord,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: Tokenizer,
+    corpus: EmbeddedCorpus,
+    scoring: Scoring,
+    keep: Callable[[RunRecord], None] = lambda record: None,
+) -> RunRecord:
+    """Return a run's record with the measures that it lacks, taken from its model on the device where that is.
+
+    Parameters
+    ----------
+    record : RunRecord
+        The run.
+    model : PreTrainedModel or PeftModel
+        Its tuned model.
+    tokenizer : tokenizers.Tokenizer
+        The model's tokenizer.
+    corpus : EmbeddedCorpus
+        Whose test problems are asked.
+    scoring : Scoring
+        Which measures; those that the record has are not taken again unless ``force`` is set.
+    keep : callable, optional
+        Is given the record after every measure, so that an interruption costs one measure at most.
+
+    Returns
+    -------
+    RunRecord
+        The record, unchanged where it lacks nothing.
+
+    Raises
+    ------
+    SandboxUnavailable
+        If no containment works here and ``unsafe`` is not set.
+    """
+    missing = missing_measures(record, scoring)
+    for taken in take_measures(model, tokenizer, corpus, missing, unsafe=scoring.unsafe):
+        record = with_scores(record, taken)
+        keep(record)
+    return record
+
+
+def take_measures(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: Tokenizer,
+    corpus: EmbeddedCorpus,
+    measures: Sequence[str],
+    *,
+    unsafe: bool = False,
+    is_base: bool = False,
+    progress: bool | None = False,
+) -> Iterator[Taken]:
+    """Take measures of a model, tuned or not, and yield each as soon as it is there.
+
+    Parameters
+    ----------
+    model : PreTrainedModel or PeftModel
+        The model.
+    tokenizer : tokenizers.Tokenizer
+        Its tokenizer.
+    corpus : EmbeddedCorpus
+        Whose test problems are asked.
+    measures : sequence of str
+        Their names.
+    unsafe : bool
+        Run programs without containment.
+    is_base : bool
+        Take `COMPLETION` first, the task of base models.
+    progress : bool or None
+        Progress bars on standard error: always, never, or (None) where that is a terminal.
+
+    Yields
+    ------
+    Taken
+
+    Raises
+    ------
+    SandboxUnavailable
+        If no containment works here and ``unsafe`` is not set.
+    """
+    if not measures:
+        return
+    wanted = {name: MEASURES[name] for name in known_measures(measures)}
+    if is_base:
+        wanted = {COMPLETION: completion_scores, **wanted}
+    with Sandbox(workers=1, unsafe=unsafe) as sandbox:
+        examination = Examination(ModelRespondent(model, tokenizer, progress=progress), corpus, sandbox)
+        for name, take in wanted.items():
+            started = time.perf_counter()
+            scores = tuple(take(examination))
+            yield Taken(name, scores, _note(sandbox, model, time.perf_counter() - started))
+
+
+def _note(sandbox: Sandbox, model: PreTrainedModel | PeftModel, seconds: float) -> dict[str, JsonValue]:
+    return {
+        "suite_version": SUITE_VERSION,
+        "sandbox": sandbox.backend_name,
+        "device": model.device.type,
+        "seconds": round(seconds, 3),
+        "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            name: importlib.metadata.version(name) for name in ("astraios", "torch", "transformers", "bandit")
+        },
+    }

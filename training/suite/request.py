@@ -1,0 +1,98 @@
+"""What shall be scored: names of the measures, and which of them a record lacks. Importable without torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from astraios_analysis.records.frame import RunRecord
+
+SUITE_VERSION = 1
+"""Version of the suite: raised whenever the same model would get other scores. A record's scores name theirs."""
+
+MEASURE_NAMES: tuple[str, ...] = (
+    "synthesis",
+    "fix",
+    "explain",
+    "clone",
+    "defect",
+    "robust_description",
+    "robust_format",
+    "robust_syntax",
+    "security",
+)
+"""The measures in the order in which they are taken; each is named as its data set without ``embedded_``."""
+
+NOTES = "scores"
+"""Where a record's ``provenance.spec`` holds a note for every measure that was taken."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored, and how.
+
+    Attributes
+    ----------
+    measures : tuple of str
+        Names of measures.
+    unsafe : bool
+        Run programs without any containment; the record says so.
+    force : bool
+        Take measures again that a record has.
+
+    Raises
+    ------
+    ValueError
+        If there is no such measure.
+    """
+
+    measures: tuple[str, ...] = MEASURE_NAMES
+    unsafe: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        known_measures(self.measures)
+
+
+def known_measures(names: Sequence[str]) -> tuple[str, ...]:
+    """Return measures in the order of `MEASURE_NAMES`, each once.
+
+    Raises
+    ------
+    ValueError
+        If there is no such measure; the message names the choices.
+    """
+    for name in names:
+        if name not in MEASURE_NAMES:
+            raise ValueError(f"unknown measure {name!r}; choose from {', '.join(MEASURE_NAMES)}")
+    return tuple(name for name in MEASURE_NAMES if name in names)
+
+
+def missing_measures(record: RunRecord, scoring: Scoring) -> tuple[str, ...]:
+    """Return the measures to take, so that a record has all that are wanted from this version of the suite.
+
+    Parameters
+    ----------
+    record : RunRecord
+        A finished run.
+    scoring : Scoring
+        What is wanted.
+
+    Returns
+    -------
+    tuple of str
+        In the order of `MEASURE_NAMES`; all that are wanted where ``force`` is set.
+    """
+    notes, measured = notes_of(record), {score.dataset for score in record.scores}
+    return tuple(
+        name
+        for name in known_measures(scoring.measures)
+        if scoring.force
+        or notes.get(name, {}).get("suite_version") != SUITE_VERSION
+        or f"embedded_{name}" not in measured
+    )
+
+
+def notes_of(record: RunRecord) -> Mapping[str, Any]:
+    """Return the notes of the measures that a record has: version of the suite, containment, time, versions."""
+    notes = (record.provenance.spec or {}).get(NOTES)
+    return notes if isinstance(notes, dict) else {}

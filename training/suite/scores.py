@@ -1,0 +1,180 @@
+"""Outcomes, problem by problem, as scores of a record with standard errors and counts.
+
+A mean of one greedy answer a problem has the standard error sqrt(p (1 - p) / n): what resampling problems tends to, and
+0 where all answers are right or all are wrong, which says that the problems do not differ and not that the score is
+exact. Everything else is resampled, problems and never answers (`training.published.measures`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from astraios_analysis.records.frame import ProblemCounts, Score, chance_level
+from training.published.answers import score_answers
+from training.published.robustness import NOMINAL, score_robustness
+from training.suite.problems import SEEN
+
+LANGUAGE = "python"
+
+GREEDY, LIKELIHOOD, GENERATED = "greedy", "likelihood", "generated"
+"""Settings: greedy answers; the more likely of two answers; greedy answers to a Yes/No question, parsed."""
+
+ALL_TRANSFORMATIONS = "all_transformations"
+"""Setting of robustness over all changes of a category, as for ReCode in the published suite."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What came of each problem.
+
+    Attributes
+    ----------
+    ids : tuple of int
+        Places of the problems in their set.
+    n_passed : ndarray of int, shape (n_problems,)
+        Answers that passed.
+    n_samples : int
+        Answers to each.
+    """
+
+    ids: tuple[int, ...]
+    n_passed: np.ndarray
+    n_samples: int = 1
+
+    @property
+    def counts(self) -> ProblemCounts:
+        """The same, as a record stores it."""
+        n_samples = (self.n_samples,) * len(self.ids)
+        return ProblemCounts(problem_ids=self.ids, n_samples=n_samples, n_passed=tuple(map(int, self.n_passed)))
+
+
+def counted_score(dataset: str, setting: str, metric: str, outcomes: Outcomes) -> Score:
+    """Return a mean pass rate with its counts, problem by problem.
+
+    Parameters
+    ----------
+    dataset, setting, metric : str
+        What was measured.
+    outcomes : Outcomes
+        The counts.
+
+    Returns
+    -------
+    Score
+        The mean over problems; its standard error is over problems too.
+    """
+    shares = outcomes.n_passed / outcomes.n_samples
+    total = int(outcomes.n_passed.sum())
+    counted = {"n_samples": len(shares) * outcomes.n_samples, "n_passed": total, "problems": outcomes.counts}
+    return _score(dataset, setting, metric, float(shares.mean()), _mean_error(shares), len(shares), **counted)
+
+
+def share_score(dataset: str, setting: str, metric: str, is_so: np.ndarray) -> Score:
+    """Return a share of the problems; how it came about problem by problem is stored with another metric.
+
+    Parameters
+    ----------
+    dataset, setting, metric : str
+        What was measured.
+    is_so : ndarray of bool, shape (n_problems,)
+        Of which problems it is true.
+    """
+    n, total = len(is_so), int(is_so.sum())
+    return _score(dataset, setting, metric, total / n, _mean_error(is_so), n, n_samples=n, n_passed=total)
+
+
+def answer_scores(dataset: str, setting: str, truth: np.ndarray, outcomes: Outcomes, given: np.ndarray) -> list[Score]:
+    """Return the scores of answers to Yes/No questions.
+
+    Parameters
+    ----------
+    dataset, setting : str
+        What was asked, and how answers were got; of ``generated`` ones some may be invalid.
+    truth : ndarray of bool, shape (n_problems,)
+        Whether Yes is right.
+    outcomes : Outcomes
+        Which answers are right.
+    given : ndarray of int, shape (n_problems,)
+        1 for Yes, 0 for No, -1 for neither.
+
+    Returns
+    -------
+    list of Score
+        For generated answers ``overall_accuracy`` with the counts, ``overall_macro_f1`` and ``valid_rate``, for
+        preferred ones ``accuracy`` with the counts and ``macro_f1``; for both the share of positive answers.
+    """
+    is_generated = setting.startswith(GENERATED)
+    names = {"overall_macro_f1": "overall_macro_f1" if is_generated else "macro_f1"}
+    names |= {"valid_rate": "valid_rate"} if is_generated else {}
+    names |= {"predicted_positive_rate": "predicted_positive_rate"}
+    values, errors = score_answers(truth.astype(int).tolist(), given.tolist())
+    counted = counted_score(dataset, setting, "overall_accuracy" if is_generated else "accuracy", outcomes)
+    n = len(truth)
+    return [counted, *(_score(dataset, setting, own, values[name], errors[name], n) for name, own in names.items())]
+
+
+def robustness_scores(
+    dataset: str, ids: Sequence[int], nominal: np.ndarray, changed: dict[str, np.ndarray]
+) -> list[Score]:
+    """Return the scores of a category of changed prompts (`training.published.robustness.score_robustness`).
+
+    Parameters
+    ----------
+    dataset : str
+        Name of the category's data set.
+    ids : sequence of int
+        Places of the problems in their set.
+    nominal : ndarray of bool, shape (n_problems,)
+        Whether the unchanged prompt was solved.
+    changed : dict of str to ndarray of bool, shape (n_problems,)
+        For each change, whether the changed prompt was solved.
+
+    Returns
+    -------
+    list of Score
+        Settings `NOMINAL`, each change, and `ALL_TRANSFORMATIONS`; no relative drop where nothing was solved.
+    """
+    names = tuple(ids)
+    scores = [counted_score(dataset, NOMINAL, "pass@1", Outcomes(names, nominal))]
+    for change, solved in changed.items():
+        scores += _compared(dataset, change, nominal, Outcomes(names, solved))
+    together = np.stack(list(changed.values())).sum(axis=0)
+    return [*scores, *_compared(dataset, ALL_TRANSFORMATIONS, nominal, Outcomes(names, together, len(changed)))]
+
+
+def _compared(dataset: str, setting: str, nominal: np.ndarray, outcomes: Outcomes) -> list[Score]:
+    n = len(nominal)
+    values, errors = score_robustness(outcomes.n_passed.tolist(), [outcomes.n_samples] * n, nominal.tolist())
+    # With one change the mean is the robust pass rate, and is not stored twice.
+    counted = "robust_pass@1" if outcomes.n_samples == 1 else "mean_pass@1"
+    others = [name for name in values if name not in (counted, "mean_pass@1")]
+    return [
+        counted_score(dataset, setting, counted, outcomes),
+        *(_score(dataset, setting, name, values[name], errors[name], n) for name in others if name in errors),
+    ]
+
+
+def _mean_error(shares: np.ndarray) -> float:
+    # With one answer a problem this is sqrt(p (1 - p) / n).
+    return float(np.std(shares) / sqrt(len(shares)))
+
+
+def _score(
+    dataset: str, setting: str, metric: str, value: float, stderr: float, n_items: int, **counts: object
+) -> Score:
+    # What a random program passes of the problems that were seen was not measured.
+    is_known = not (setting.endswith(f"/{SEEN}") and metric == "pass@1")
+    return Score(
+        dataset=dataset,
+        language=LANGUAGE,
+        setting=setting,
+        metric=metric,
+        value=value,
+        stderr=stderr,
+        chance=chance_level(dataset, metric) if is_known else None,
+        n_items=n_items,
+        source="measured",
+        **counts,
+    )
