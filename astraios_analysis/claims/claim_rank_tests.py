@@ -8,7 +8,8 @@ import pandas as pd
 from astraios_analysis.claims.claim_evidence import Bench, Evidence, NotTestable, draws_interval, gather, two_sided
 from astraios_analysis.claims.rules import MIN_METHODS
 from astraios_analysis.claims.tests import OVERALL, PERFORMANCE
-from astraios_analysis.prediction.chain import LossScoreError, usable_models
+from astraios_analysis.prediction.chain import usable_models
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.correlations import is_at_chance
 from astraios_analysis.scores.ranks import spearman
@@ -104,7 +105,7 @@ def loss_indicates(bench: Bench) -> tuple[Evidence, list[Evidence]]:
     def test(name: str) -> Evidence:
         try:
             kept = usable_models(bench.scores(name))
-        except LossScoreError as error:
+        except Refusal as error:
             raise NotTestable(str(error)) from error
         models = list(zip(kept.table["n_params_base"], kept.table["method"], strict=True))
         goodness = pd.Series(kept.goodness(kept.table["value"].to_numpy(dtype=float)), index=models)

@@ -14,6 +14,7 @@ from astraios_analysis.claims import tests as claim_tests
 from astraios_analysis.claims.claim_evidence import Bench, Evidence, NotTestable
 from astraios_analysis.claims.rules import ALPHA, CLAIMS, LEVEL, Claim, Verdict
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, Suite
 from astraios_analysis.records.released import GRID
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
@@ -27,10 +28,6 @@ TESTS: dict[str, Callable[[Bench], tuple[Evidence, list[Evidence]]]] = {
     "small_carries_over": claim_rank_tests.small_carries_over,
     "loss_indicates": claim_rank_tests.loss_indicates,
 }
-
-
-class ClaimError(ValueError):
-    """A request about claims that cannot be followed; the message gives the choices."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +107,12 @@ def judge_claims(
 
     Raises
     ------
-    ClaimError
+    Refusal
         If a claim is unknown or no run has a score.
     """
     for name in claims:
         if name not in CLAIMS:
-            raise ClaimError(f"unknown claim {name!r}; choose from {', '.join(CLAIMS)}")
+            raise Refusal(f"unknown claim {name!r}; choose from {', '.join(CLAIMS)}")
     found = []
     for grid in sorted({record.grid for record in records}, key=lambda name: (name != GRID, name)):
         own = [record for record in records if record.grid == grid and not record.held_out]
@@ -124,7 +121,7 @@ def judge_claims(
                 bench = Bench(own, suite, ProblemBootstrap(n_draws=n_draws, seed=seed), seed)
                 found += _judge(bench, grid, [CLAIMS[name] for name in dict.fromkeys(claims)])
     if not found:
-        raise ClaimError("no run here has a primary score; add runs with scores, or choose another --grid")
+        raise Refusal("no run here has a primary score; add runs with scores, or choose another --grid")
     return found
 
 

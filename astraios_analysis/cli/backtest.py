@@ -53,23 +53,21 @@ def add_parser(commands) -> None:
 
 def run_backtest(arguments: argparse.Namespace) -> int:
     """Back-test a table or records and print the scores."""
-    from astraios_analysis.cli.shared import CommandError
-    from astraios_analysis.laws.objectives import FitError
-    from astraios_analysis.laws.tables import PointsError
+    from astraios_analysis.records.refusal import Refusal
 
     if arguments.data is None or arguments.data.is_dir():
         return _run_records(arguments)
     missing = [f"--{name}" for name in ("x", "y", "split") if getattr(arguments, name) is None]
     if missing:
-        raise CommandError(f"a table needs {', '.join(missing)}: the columns to fit, and what marks held-out rows")
+        raise Refusal(f"a table needs {', '.join(missing)}: the columns to fit, and what marks held-out rows")
     if (arguments.size is None) != (arguments.family is None):
-        raise CommandError("--size and --family go together: give both columns, or neither")
+        raise Refusal("--size and --family go together: give both columns, or neither")
     try:
         found, procedure = _backtest_table(arguments)
     except KeyError as error:
-        raise CommandError(error.args[0]) from error
-    except (FitError, PointsError, ValueError) as error:
-        raise CommandError(f"{arguments.data}: {error}") from error
+        raise Refusal(error.args[0]) from error
+    except ValueError as error:
+        raise Refusal(f"{arguments.data}: {error}") from error
     _print(found, procedure, arguments.json)
     return 0
 
@@ -83,19 +81,20 @@ def _backtest_table(arguments: argparse.Namespace) -> tuple[list[dict], str]:
     from astraios_analysis.curves.sizes import SIZE_PROCEDURE, backtest_sizes
     from astraios_analysis.laws.laws import find_law
     from astraios_analysis.laws.objectives import Objective
-    from astraios_analysis.laws.tables import PointsError, read_table
+    from astraios_analysis.laws.tables import read_table
+    from astraios_analysis.records.refusal import Refusal
 
     inputs, group = arguments.x.split(","), [name for name in arguments.group.split(",") if name]
     frame = read_table(arguments.data)
     law = find_law(arguments.law) if arguments.law else None
     if law is None and len(inputs) > 1:
-        raise PointsError(f"{len(inputs)} inputs need a law of as many: name it with --law, for example chinchilla")
+        raise Refusal(f"{len(inputs)} inputs need a law of as many: name it with --law, for example chinchilla")
     if law is not None and len(inputs) != len(law.inputs):
-        raise PointsError(f"{law.name} takes {', '.join(law.inputs)}; --x names {len(inputs)} columns")
+        raise Refusal(f"{law.name} takes {', '.join(law.inputs)}; --x names {len(inputs)} columns")
     sized = [arguments.size, arguments.family] if arguments.size else []
     for name in sized:
         if name not in frame:
-            raise PointsError(f"there is no column {name!r}; the table has {', '.join(map(str, frame.columns))}")
+            raise Refusal(f"there is no column {name!r}; the table has {', '.join(map(str, frame.columns))}")
     keys = list(dict.fromkeys([*group, *sized[1:]]))
     groups, notes = split_groups(frame, inputs, arguments.y, keys, arguments.split)
     for note in [] if sized else notes:
@@ -139,15 +138,15 @@ def _run_records(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from astraios_analysis.cli.printing import say
-    from astraios_analysis.cli.shared import CommandError, load_grid, require_known
+    from astraios_analysis.cli.shared import load_grid, require_known
     from astraios_analysis.prediction.backtest import RECORD_PROCEDURE, backtest_records
     from astraios_analysis.prediction.forecast import LOSS
-    from astraios_analysis.prediction.limits import PredictionError
+    from astraios_analysis.records.refusal import Refusal
     from astraios_analysis.scores.ranks import measured_datasets
 
     for name in ("x", "y", "group", "split", "size", "family", "law"):
         if getattr(arguments, name):
-            raise CommandError(f"--{name} is for a table; give the file with --data FILE.csv, or leave it out")
+            raise Refusal(f"--{name} is for a table; give the file with --data FILE.csv, or leave it out")
     records = load_grid(arguments)
     known, wanted = [LOSS, *measured_datasets(records)], arguments.dataset
     require_known("data set", wanted or [], known)
@@ -159,12 +158,9 @@ def _run_records(arguments: argparse.Namespace) -> int:
     def progress(items):
         return tqdm(items, desc="quantities", disable=None)
 
-    try:
-        found, refused = backtest_records(records, arguments.hold_out, wanted, progress=progress)
-    except PredictionError as error:
-        raise CommandError(str(error)) from error
+    found, refused = backtest_records(records, arguments.hold_out, wanted, progress=progress)
     if not found:
-        raise CommandError("\n".join(refused) or "no data set has scores at three fitted sizes and a held-out one")
+        raise Refusal("\n".join(refused) or "no data set has scores at three fitted sizes and a held-out one")
     for text in refused:
         say(f"not back-tested: {text}")
     _print(found, RECORD_PROCEDURE, arguments.json)

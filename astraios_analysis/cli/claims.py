@@ -39,19 +39,16 @@ def add_parser(commands) -> None:
 
 def run_claims(arguments: argparse.Namespace) -> int:
     """Judge the claims and print the verdicts."""
-    from astraios_analysis.claims.judge import ClaimError, judge_claims, judgement_frame
+    from astraios_analysis.claims.judge import judge_claims, judgement_frame
     from astraios_analysis.cli.printing import json_text, say, table_text
-    from astraios_analysis.cli.shared import CommandError, load_runs, require_distinct
+    from astraios_analysis.cli.shared import load_runs, require_distinct
 
     if arguments.rules:
         print(rules_text())
         return 0
     records = load_runs(arguments)
     require_distinct(records)
-    try:
-        found = judge_claims(records, claims=arguments.claim or list(CLAIMS), seed=arguments.seed)
-    except ClaimError as error:
-        raise CommandError(str(error)) from error
+    found = judge_claims(records, claims=arguments.claim or list(CLAIMS), seed=arguments.seed)
     if arguments.json:
         print(json_text([judgement_json(judgement) for judgement in found]))
         return 0

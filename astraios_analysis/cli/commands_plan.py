@@ -52,17 +52,17 @@ def run_plan(arguments: argparse.Namespace) -> int:
     import pandas as pd
 
     from astraios_analysis.cli.printing import json_text, rows_of, say, table_text
-    from astraios_analysis.cli.shared import CommandError, load_grid, require_known
-    from astraios_analysis.prediction.limits import PredictionError, parse_size
+    from astraios_analysis.cli.shared import load_grid, require_known
+    from astraios_analysis.prediction.limits import parse_size
     from astraios_analysis.prediction.planning import frontier
-    from astraios_analysis.prediction.pooled_points import PoolError
+    from astraios_analysis.records.refusal import Refusal
 
     records = [record for record in load_grid(arguments) if not record.held_out]
     present = list(dict.fromkeys(record.method for record in records))
     require_known("tuning method", arguments.method or [], present)
     names = arguments.dataset or ([LOSS] if any(r.val_loss is not None for r in records) else [])
     if not names:
-        raise CommandError("these runs have no validation loss; name the data set to predict with --dataset")
+        raise Refusal("these runs have no validation loss; name the data set to predict with --dataset")
     sizes = {record.size.lower(): record.n_params_base for record in records}
     try:
         target = parse_size(arguments.size, sizes)
@@ -71,8 +71,8 @@ def run_plan(arguments: argparse.Namespace) -> int:
         fronts = [
             frontier(records, name, arguments.cost, target=target) for name in dict.fromkeys(names) if name != LOSS
         ]
-    except (PredictionError, PoolError, ValueError) as error:
-        raise CommandError(str(error)) from error
+    except ValueError as error:
+        raise Refusal(str(error)) from error
     plan, front = pd.concat(runs, ignore_index=True), pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame()
     if len(front):
         for row in front[front["kind"] == "refused"].itertuples():

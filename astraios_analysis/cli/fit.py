@@ -86,17 +86,16 @@ def run_fit(arguments: argparse.Namespace) -> int:
     """Fit a law and print what was found."""
     from astraios_analysis.cli.fit_reports import fit_reports
     from astraios_analysis.cli.printing import json_text, say, table_text
-    from astraios_analysis.cli.shared import CommandError
     from astraios_analysis.laws.laws import LAWS, find_law
-    from astraios_analysis.laws.objectives import FitError, Objective
+    from astraios_analysis.laws.objectives import Objective
     from astraios_analysis.laws.partial_reports import partial_report
-    from astraios_analysis.laws.tables import PointsError
+    from astraios_analysis.records.refusal import Refusal
 
     if arguments.list:
         print(table_text(law_table(LAWS.values())))
         return 0
     if arguments.law is None:
-        raise CommandError(f"name the law to fit with --law: {', '.join(LAWS)}")
+        raise Refusal(f"name the law to fit with --law: {', '.join(LAWS)}")
     try:
         law = find_law(arguments.law)
         points = load_points(arguments, law)
@@ -107,9 +106,9 @@ def run_fit(arguments: argparse.Namespace) -> int:
         else:
             reports = fit_reports(law, points, objective, pooling, arguments)
     except KeyError as error:
-        raise CommandError(error.args[0]) from error
-    except (FitError, PointsError) as error:
-        raise CommandError(str(error)) from error
+        raise Refusal(error.args[0]) from error
+    except Refusal as error:
+        raise Refusal(str(error)) from error
     for note in points.notes:
         say(note)
     if arguments.json:
@@ -124,9 +123,9 @@ def choose_pooling(arguments: argparse.Namespace, points) -> str | None:
     """Return what groups share; None where there are no groups."""
     if points.group is None:
         if arguments.pooling not in (None, "none"):
-            from astraios_analysis.cli.shared import CommandError
+            from astraios_analysis.records.refusal import Refusal
 
-            raise CommandError(f"--pooling {arguments.pooling} needs groups; name their columns with --group")
+            raise Refusal(f"--pooling {arguments.pooling} needs groups; name their columns with --group")
         return None
     is_table = arguments.data is not None and Path(arguments.data).is_file()
     return arguments.pooling or ("none" if is_table else "shared")
@@ -135,13 +134,14 @@ def choose_pooling(arguments: argparse.Namespace, points) -> str | None:
 def load_points(arguments: argparse.Namespace, law):
     """Return the points of the table or of the records that the arguments name."""
     from astraios_analysis.cli.shared import load_runs, require_distinct
-    from astraios_analysis.laws.tables import PointsError, read_table, record_points, select_points
+    from astraios_analysis.laws.tables import read_table, record_points, select_points
     from astraios_analysis.records.frame import to_frame
+    from astraios_analysis.records.refusal import Refusal
 
     group = [] if arguments.group in (None, "none") else arguments.group.split(",")
     if arguments.data is not None and not Path(arguments.data).is_dir():
         if arguments.x is None or arguments.y is None:
-            raise PointsError(f"name the columns of {arguments.data} with --x and --y, as in --x N,D --y loss")
+            raise Refusal(f"name the columns of {arguments.data} with --x and --y, as in --x N,D --y loss")
         x = _input_columns(arguments.x, law)
         return select_points(read_table(arguments.data), x, arguments.y, group, arguments.split, str(arguments.data))
     records = load_runs(arguments)
@@ -152,12 +152,12 @@ def load_points(arguments: argparse.Namespace, law):
 
 
 def _input_columns(text: str, law) -> list[str]:
-    from astraios_analysis.laws.tables import PointsError
+    from astraios_analysis.records.refusal import Refusal
 
     names = text.split(",")
     if len(names) != len(law.inputs):
         wanted = ", ".join(law.inputs)
-        raise PointsError(f"{law.name} has {len(law.inputs)} inputs ({wanted}) and --x names {len(names)}: {text}")
+        raise Refusal(f"{law.name} has {len(law.inputs)} inputs ({wanted}) and --x names {len(names)}: {text}")
     return names
 
 

@@ -11,9 +11,10 @@ from astraios_analysis.laws.bootstraps import bootstrap
 from astraios_analysis.laws.fit import N_STARTS, LawFit, fit_law
 from astraios_analysis.laws.forms import Law
 from astraios_analysis.laws.intervals import Certificate, Interval, bootstrap_intervals, certify, delta_intervals
-from astraios_analysis.laws.objectives import FitError, Objective
+from astraios_analysis.laws.objectives import Objective
 from astraios_analysis.laws.pooled_laws import number_groups, pool_law
 from astraios_analysis.laws.tables import Points
+from astraios_analysis.records.refusal import Refusal
 
 # What a size column counts, where its name says so.
 _SIZE_CONVENTIONS = {
@@ -151,8 +152,8 @@ def fit_reports(law: Law, points: Points, objective: Objective, pooling: str | N
             part = Points(points.x[own], points.y[own], None, points.x_names, points.y_name)
             try:
                 reports.append(_report(law, law, part.x, part, objective, options, str(label)))
-            except FitError as error:
-                raise FitError(f"{label}: {error}") from error
+            except Refusal as error:
+                raise Refusal(f"{label}: {error}") from error
         return reports
     x, names = number_groups(points.x, points.group)
     return [_report(law, pool_law(law, names), x, points, objective, options, None)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from astraios_analysis.cli.printing import json_text, say
-from astraios_analysis.cli.shared import CommandError, require_known
+from astraios_analysis.cli.shared import require_known
 from astraios_analysis.imports.harnesses import HarnessOptions, read_scores
 from astraios_analysis.imports.inputs import Given, complete_counts, make_record, size_label
 from astraios_analysis.imports.table_scores import ScoreColumn, ScoreDefaults
@@ -15,6 +15,7 @@ from astraios_analysis.imports.tables import FIELDS, TableOptions, read_table, u
 from astraios_analysis.imports.trainer import TrainerOptions, read_trainer_folder
 from astraios_analysis.imports.writing import Written, add_scores, existing_records, write_all
 from astraios_analysis.records.frame import METHODS, FileProblem, Provenance, RecordError, RunRecord, to_frame
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 
 _ORIGINS = {"bigcode": "bigcode-evaluation-harness", "lm-eval": "lm-evaluation-harness"}
@@ -44,7 +45,7 @@ def _given(arguments: argparse.Namespace) -> Given:
     if arguments.method is not None:
         require_known("tuning method", [arguments.method], METHODS)
     if len(arguments.paths) > 1 and arguments.run_id is not None and arguments.format == "trainer":
-        raise CommandError(f"--run-id {arguments.run_id} names one run, and there are {len(arguments.paths)} folders")
+        raise Refusal(f"--run-id {arguments.run_id} names one run, and there are {len(arguments.paths)} folders")
     options = {name: getattr(arguments, name) for name in Given.__dataclass_fields__ if name != "held_out"}
     return Given(held_out=tuple(arguments.held_out), **options)
 
@@ -55,7 +56,7 @@ def _from_table(arguments: argparse.Namespace, given: Given) -> tuple[list[RunRe
     require_known("tuning method", methods.values(), METHODS)
     wrong = [score for score in arguments.score if not 2 <= len(score) <= 5]
     if wrong:
-        raise CommandError(f"--score {' '.join(wrong[0])}: give COLUMN DATASET, and METRIC SETTING LANGUAGE if need be")
+        raise Refusal(f"--score {' '.join(wrong[0])}: give COLUMN DATASET, and METRIC SETTING LANGUAGE if need be")
     options = TableOptions(
         columns,
         methods,
@@ -67,7 +68,7 @@ def _from_table(arguments: argparse.Namespace, given: Given) -> tuple[list[RunRe
         "\t" if arguments.delimiter == "tab" else arguments.delimiter,
     )
     if len(options.delimiter) != 1:
-        raise CommandError(f"--delimiter {arguments.delimiter!r} is not one character; for tabs give the word tab")
+        raise Refusal(f"--delimiter {arguments.delimiter!r} is not one character; for tabs give the word tab")
     path = arguments.paths[0]
     records = read_table(path, given, options)
     unused = [FileProblem(path, f"column {name!r}", "is read as nothing") for name in unused_columns(path, options)]
@@ -115,12 +116,10 @@ def _record_to_extend(arguments: argparse.Namespace, given: Given) -> RunRecord:
     known = existing_records(arguments.out)
     if given.run_id is None:
         names = ", ".join(sorted(known)) or "none yet"
-        raise CommandError(f"say with --run-id which run these scores are of; {arguments.out} has {names}")
+        raise Refusal(f"say with --run-id which run these scores are of; {arguments.out} has {names}")
     if given.run_id in known:
         if given.names_a_run() and not arguments.replace:
-            raise CommandError(
-                f"run {given.run_id!r} is in {arguments.out}; leave its description out, or pass --replace"
-            )
+            raise Refusal(f"run {given.run_id!r} is in {arguments.out}; leave its description out, or pass --replace")
         if not given.names_a_run():
             return known[given.run_id][0]
     counts = complete_counts(given.counts(), given.method)
@@ -129,7 +128,7 @@ def _record_to_extend(arguments: argparse.Namespace, given: Given) -> RunRecord:
     lacking = [f"--{name.replace('_', '-')}" for name, value in wanted.items() if value is None]
     if lacking:
         names = ", ".join(sorted(known)) or "none yet"
-        raise CommandError(
+        raise Refusal(
             f"there is no run {given.run_id!r} in {arguments.out} (it has {names}); choose one of them, or describe "
             f"a new run with {', '.join(lacking)}"
         )
@@ -143,7 +142,7 @@ def _record_to_extend(arguments: argparse.Namespace, given: Given) -> RunRecord:
 def _numbers(pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
     for name, value in pairs:
         if not value.isdecimal() or int(value) < 1:
-            raise CommandError(f"--n-items {name}={value}: the number of problems is a whole number from 1 up")
+            raise Refusal(f"--n-items {name}={value}: the number of problems is a whole number from 1 up")
     return {name: int(value) for name, value in pairs}
 
 

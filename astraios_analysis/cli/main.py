@@ -166,17 +166,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = build_parser().parse_args(argv)
     # Imported after parsing: help and wrong arguments answer at once, and a command pays for what it uses.
-    from astraios_analysis.cli.shared import CommandError
     from astraios_analysis.records.files import RecordError
+    from astraios_analysis.records.refusal import Refusal
 
     try:
         module = importlib.import_module(f"astraios_analysis.cli.{getattr(arguments, 'module', 'records')}")
         code = getattr(module, arguments.run)(arguments)
         sys.stdout.flush()
-    except CommandError as error:
-        return _fail(str(error), 2)
     except RecordError as error:
         return _fail(str(error), 1)
+    except Refusal as error:
+        return _fail(str(error), 2)
     except BrokenPipeError:
         # The reader of a pipe (head, less) has seen enough. What is left in the buffer must go somewhere at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

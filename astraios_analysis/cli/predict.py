@@ -75,60 +75,48 @@ def run_predict(arguments: argparse.Namespace) -> int:
 
 def _from_table(arguments: argparse.Namespace) -> tuple[list[dict], None]:
     """Predict a column of a user's table."""
-    from astraios_analysis.cli.shared import CommandError, require_known
+    from astraios_analysis.cli.shared import require_known
     from astraios_analysis.prediction.forecast import forecast_points, forecast_rows
-    from astraios_analysis.prediction.limits import PredictionError, parse_size
+    from astraios_analysis.prediction.limits import parse_size
     from astraios_analysis.prediction.points import read_points
-    from astraios_analysis.prediction.pooled_points import PoolError
+    from astraios_analysis.records.refusal import Refusal
 
     if not (arguments.x and arguments.y):
-        raise CommandError(f"{arguments.data} is a table: name its columns with --x and --y, and --group for methods")
+        raise Refusal(f"{arguments.data} is a table: name its columns with --x and --y, and --group for methods")
     link = "logit" if arguments.rate else "log"
-    try:
-        points = read_points(Path(arguments.data), arguments.x, arguments.y, arguments.group, link)
-        known = list(dict.fromkeys(points.method.tolist()))
-        wanted = [m for m in arguments.method or [ALL] if m != ALL] or known
-        require_known(arguments.group or "group", wanted, known)
-        n_params = parse_size(arguments.size)
-        forecast = forecast_points(points, link, wanted, n_params, name=arguments.y, metric=arguments.y)
-        rows = forecast_rows(forecast, arguments.size, n_params, force=arguments.force)
-    except (PoolError, PredictionError) as error:
-        raise CommandError(str(error)) from error
+    points = read_points(Path(arguments.data), arguments.x, arguments.y, arguments.group, link)
+    known = list(dict.fromkeys(points.method.tolist()))
+    wanted = [m for m in arguments.method or [ALL] if m != ALL] or known
+    require_known(arguments.group or "group", wanted, known)
+    n_params = parse_size(arguments.size)
+    forecast = forecast_points(points, link, wanted, n_params, name=arguments.y, metric=arguments.y)
+    rows = forecast_rows(forecast, arguments.size, n_params, force=arguments.force)
     return [row | {"n_params": round(row["n_params"])} for row in rows], None
 
 
 def _from_records(arguments: argparse.Namespace) -> tuple[list[dict], object]:
     """Predict losses and scores of a grid; what `all` stands for may be refused, what was named may not."""
     from astraios_analysis.cli.printing import say
-    from astraios_analysis.cli.shared import CommandError, load_grid, require_known
-    from astraios_analysis.prediction.limits import (
-        PredictionError,
-        parse_size,
-        predictable_datasets,
-        require_predictable,
-    )
+    from astraios_analysis.cli.shared import load_grid, require_known
+    from astraios_analysis.prediction.limits import parse_size, predictable_datasets, require_predictable
     from astraios_analysis.records.frame import to_frame
+    from astraios_analysis.records.refusal import Refusal
     from astraios_analysis.scores.bootstrap import primary_frame
     from astraios_analysis.scores.models import average_seeds
 
     for name in ("x", "y", "group"):
         if getattr(arguments, name):
-            raise CommandError(
-                f"--{name} names a column of a table; give the file with --data FILE.csv, or leave it out"
-            )
+            raise Refusal(f"--{name} names a column of a table; give the file with --data FILE.csv, or leave it out")
     methods = arguments.method or [ALL]
     require_known("tuning method", methods, [ALL, *METHODS])
     records = load_grid(arguments)
     frame = average_seeds(primary_frame(to_frame(records)))
     has_losses = any(r.val_loss is not None and not r.held_out for r in records)
     every_method, every_dataset = ALL in methods, ALL in (arguments.dataset or [ALL])
-    try:
-        n_params = parse_size(arguments.size, {record.size.lower(): record.n_params_base for record in records})
-        for dataset in [] if every_dataset else arguments.dataset:
-            if dataset != LOSS:
-                require_predictable(frame, dataset)
-    except PredictionError as error:
-        raise CommandError(str(error)) from error
+    n_params = parse_size(arguments.size, {record.size.lower(): record.n_params_base for record in records})
+    for dataset in [] if every_dataset else arguments.dataset:
+        if dataset != LOSS:
+            require_predictable(frame, dataset)
     datasets = predictable_datasets(frame) if every_dataset else arguments.dataset
     if every_dataset and has_losses:
         datasets = [LOSS, *datasets]
@@ -141,11 +129,11 @@ def _from_records(arguments: argparse.Namespace) -> tuple[list[dict], object]:
         found += rows
         for text in refused:
             if not (every_method or every_dataset):
-                raise CommandError(text if dataset in text else f"{dataset}: {text}")
+                raise Refusal(text if dataset in text else f"{dataset}: {text}")
             refusals.setdefault(text, []).append(dataset)
     lines = [f"not predicted: {', '.join(dict.fromkeys(names))}: {text}" for text, names in refusals.items()]
     if not found:
-        raise CommandError("\n".join(lines) or "no data set here has primary scores at three sizes; add runs")
+        raise Refusal("\n".join(lines) or "no data set here has primary scores at three sizes; add runs")
     if every_dataset and not has_losses:
         say("no loss predicted: these runs have no validation loss; a grid trained here measures it")
     for line in lines:
@@ -161,9 +149,8 @@ class _Predictor:
 
     def predict(self, dataset: str, methods: list[str], *, all_or_nothing: bool) -> tuple[list[dict], list[str]]:
         """Return predictions of a quantity, and why others were refused."""
-        from astraios_analysis.prediction.fits import FitError
         from astraios_analysis.prediction.forecast import forecast_loss, forecast_rows, forecast_score
-        from astraios_analysis.prediction.limits import PredictionError
+        from astraios_analysis.records.refusal import Refusal
 
         if dataset == LOSS:
             known = {r.method for r in self.records if r.val_loss is not None and not r.held_out}
@@ -184,7 +171,7 @@ class _Predictor:
             else:
                 forecast = forecast_score(self.records, dataset, wanted, self.n_params)
             return forecast_rows(forecast, self.size, self.n_params, force=self.force), refused
-        except (PredictionError, FitError) as error:
+        except Refusal as error:
             return [], [*refused, str(error)]
 
 

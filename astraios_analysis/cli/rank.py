@@ -65,27 +65,25 @@ def run_rank(arguments: argparse.Namespace) -> int:
     import pandas as pd
 
     from astraios_analysis.cli.printing import json_text, rows_of, say
-    from astraios_analysis.cli.shared import CommandError, load_grid
+    from astraios_analysis.cli.shared import load_grid
     from astraios_analysis.prediction.decide import small_model_decisions
+    from astraios_analysis.records.refusal import Refusal
     from astraios_analysis.scores.bootstrap import ProblemBootstrap
-    from astraios_analysis.scores.ranks import RankError, measured_datasets, rank_methods, rank_transfer
+    from astraios_analysis.scores.ranks import measured_datasets, rank_methods, rank_transfer
 
     records = load_grid(arguments)
     options = {"level": arguments.level, "bootstrap": ProblemBootstrap(seed=arguments.seed)}
     names = arguments.dataset or measured_datasets(records)
     tables: dict[str, list] = {"ranks": [], "transfer": [], "decisions": []}
     for name in names:
-        try:
-            tables["ranks"].append(rank_methods(records, name, **options))
-        except RankError as error:
-            raise CommandError(str(error)) from error
+        tables["ranks"].append(rank_methods(records, name, **options))
         for kind, function in (("transfer", rank_transfer), ("decisions", small_model_decisions)):
             try:
                 tables[kind].append(function(records, name, **options))
-            except RankError as error:
+            except Refusal as error:
                 say(f"no {kind}: {error}")
     if not tables["ranks"]:
-        raise CommandError("no run here has a primary score to rank by; add runs with scores, or choose another --grid")
+        raise Refusal("no run here has a primary score to rank by; add runs with scores, or choose another --grid")
     if arguments.size is not None:
         tables["best"] = _best(arguments, records, names)
     frames = {name: pd.concat(parts, ignore_index=True) if parts else None for name, parts in tables.items()}
@@ -99,21 +97,18 @@ def run_rank(arguments: argparse.Namespace) -> int:
 def _best(arguments, records, names: list[str]) -> list:
     """Return the probabilities of being best at the size asked for; what cannot be predicted is said."""
     from astraios_analysis.cli.printing import say
-    from astraios_analysis.cli.shared import CommandError
     from astraios_analysis.prediction.decide import best_at_size
-    from astraios_analysis.prediction.limits import PredictionError, parse_size
+    from astraios_analysis.prediction.limits import parse_size
+    from astraios_analysis.records.refusal import Refusal
 
     found = []
-    try:
-        n_params = parse_size(arguments.size, {record.size.lower(): record.n_params_base for record in records})
-    except PredictionError as error:
-        raise CommandError(str(error)) from error
+    n_params = parse_size(arguments.size, {record.size.lower(): record.n_params_base for record in records})
     for name in names:
         try:
             found.append(best_at_size(records, name, n_params, level=arguments.level, seed=arguments.seed))
-        except PredictionError as error:
+        except Refusal as error:
             if arguments.dataset:
-                raise CommandError(str(error)) from error
+                raise Refusal(str(error)) from error
             say(f"no best method at {arguments.size}: {error}")
     return found
 

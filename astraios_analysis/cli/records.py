@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from astraios_analysis.cli.printing import json_text, rows_of, say, table_text
-from astraios_analysis.cli.shared import CommandError, load_runs, require_known
+from astraios_analysis.cli.shared import load_runs, require_known
 from astraios_analysis.records.frame import METHODS, RunRecord, to_frame
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.records.released import GRID
 from astraios_analysis.records.sources import check_sources, find_data_dir, find_notebooks_dir, load_records
@@ -48,7 +49,7 @@ def run_figures(arguments: argparse.Namespace) -> int:
             failed = error
         report = write_report(build, figures, notebooks, describe_records(records), count_seeds(records))
     except RenderArgumentError as error:
-        raise CommandError(str(error)) from error
+        raise Refusal(str(error)) from error
     except RenderError as error:
         say(str(error))
         return 1
@@ -145,7 +146,7 @@ def _filter(frame: pd.DataFrame, filters: dict[str, list[str]]) -> pd.DataFrame:
     keep = pd.Series(True, index=frame.index)
     for column, wanted in filters.items():
         if column not in frame:
-            raise CommandError(f"--{column} chooses scores and --runs shows one row a run; leave one of the two out")
+            raise Refusal(f"--{column} chooses scores and --runs shows one row a run; leave one of the two out")
         known = list(dict.fromkeys(frame[column]))
         require_known(column, wanted, known)
         keep &= frame[column].isin(wanted)

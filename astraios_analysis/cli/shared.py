@@ -5,19 +5,16 @@ from collections.abc import Iterable, Sequence
 
 from astraios_analysis.cli.printing import say
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID as RELEASED
 from astraios_analysis.records.sources import load_records
-
-
-class CommandError(ValueError):
-    """Arguments that cannot be followed with these records; the message gives the reason and the choices."""
 
 
 def require_known(what: str, wanted: Iterable[str], known: Sequence[str]) -> None:
     """Refuse a value that is not known, naming the choices."""
     for value in wanted:
         if value not in known:
-            raise CommandError(f"unknown {what} {value!r}; choose from {', '.join(map(str, known))}")
+            raise Refusal(f"unknown {what} {value!r}; choose from {', '.join(map(str, known))}")
 
 
 def load_runs(arguments: argparse.Namespace) -> list[RunRecord]:
@@ -30,7 +27,7 @@ def load_runs(arguments: argparse.Namespace) -> list[RunRecord]:
         seeds = sorted({record.seed for record in records if record.seed is not None})
         if arguments.run_seed not in seeds:
             known = f"choose from {', '.join(map(str, seeds))}" if seeds else "no run here records its seed"
-            raise CommandError(f"no run with seed {arguments.run_seed}; {known}")
+            raise Refusal(f"no run with seed {arguments.run_seed}; {known}")
         records = [record for record in records if record.seed == arguments.run_seed]
     return records
 
@@ -43,7 +40,7 @@ def load_grid(arguments: argparse.Namespace) -> list[RunRecord]:
 
     Raises
     ------
-    CommandError
+    Refusal
         If it is not clear which grid is meant, or there are two runs of one model and seed.
     """
     records = load_runs(arguments)
@@ -64,7 +61,7 @@ def _meant(records: Sequence[RunRecord], grids: Sequence[str], arguments: argpar
         return having.pop()
     if RELEASED in grids:
         return RELEASED
-    raise CommandError(
+    raise Refusal(
         f"scores of different grids do not compare, and there are {len(grids)}: {', '.join(grids)}; "
         "choose one with --grid"
     )
@@ -79,7 +76,7 @@ def require_distinct(records: Iterable[RunRecord]) -> None:
 
     Raises
     ------
-    CommandError
+    Refusal
     """
     models: dict[tuple, list[RunRecord]] = {}
     for record in records:
@@ -88,4 +85,4 @@ def require_distinct(records: Iterable[RunRecord]) -> None:
         if len(runs) > 1:
             model = f"{runs[0].size} {runs[0].method} of grid {runs[0].grid} has {len(runs)} runs of one seed"
             names = ", ".join(run.run_id for run in runs)
-            raise CommandError(f"{model}: {names}; keep one, or give them their own grids")
+            raise Refusal(f"{model}: {names}; keep one, or give them their own grids")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.curves.forecast import MIN_POINTS, Forecast, forecast_curves
-from astraios_analysis.laws.tables import PointsError
+from astraios_analysis.records.refusal import Refusal
 
 LEVELS = (0.5, 0.8, 0.95)
 TRAIN, EXTRAPOLATE = "train", "extrapolate"
@@ -41,15 +41,15 @@ def split_groups(
 
     Raises
     ------
-    PointsError
+    Refusal
         If a column is missing or not numeric, the split has other values, or nothing is held out.
     """
     for name in (*inputs, y, *group, split):
         if name not in frame:
-            raise PointsError(f"there is no column {name!r}; the table has {', '.join(map(str, frame.columns))}")
+            raise Refusal(f"there is no column {name!r}; the table has {', '.join(map(str, frame.columns))}")
     unknown = sorted(set(frame[split].astype(str)) - {TRAIN, EXTRAPOLATE})
     if unknown:
-        raise PointsError(
+        raise Refusal(
             f"column {split!r} holds {', '.join(map(repr, unknown[:5]))}; mark rows to fit {TRAIN!r} and rows to "
             f"predict {EXTRAPOLATE!r}"
         )
@@ -63,7 +63,7 @@ def split_groups(
             continue
         groups.append(Group(dict(zip(group, map(str, key), strict=True)), train, test))
     if not groups:
-        raise PointsError(f"no row is marked {EXTRAPOLATE} in column {split!r}; mark the rows to predict")
+        raise Refusal(f"no row is marked {EXTRAPOLATE} in column {split!r}; mark the rows to predict")
     return groups, notes
 
 
@@ -73,10 +73,10 @@ def _usable(frame: pd.DataFrame, inputs: Sequence[str], y: str) -> tuple[pd.Data
         values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float)
         if not np.all(np.isfinite(values)):
             first = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise PointsError(f"column {name!r} is not a finite number in row {first + 1}: {frame[name].iloc[first]!r}")
+            raise Refusal(f"column {name!r} is not a finite number in row {first + 1}: {frame[name].iloc[first]!r}")
         frame[name] = values
     if np.any(frame[y] <= 0):
-        raise PointsError(f"column {y!r} must be positive; the smallest value is {frame[y].min():g}")
+        raise Refusal(f"column {y!r} must be positive; the smallest value is {frame[y].min():g}")
     zero = (frame[list(inputs)] <= 0).any(axis=1)
     if zero.any():
         notes.append(f"{int(zero.sum())} rows with {' or '.join(inputs)} of 0 or less have no logarithm; left out")
@@ -90,13 +90,13 @@ def backtest_curves(
 
     Raises
     ------
-    PointsError
+    Refusal
         If a group has too few training rows.
     """
     for group in groups:
         if group.train[x].nunique() < MIN_POINTS:
             name = "/".join(group.key.values()) or "the table"
-            raise PointsError(
+            raise Refusal(
                 f"{name}: {group.train[x].nunique()} different {x} are marked {TRAIN}; at least {MIN_POINTS} are needed"
             )
     curves = [(g.train[x].to_numpy(), g.train[y].to_numpy()) for g in groups]

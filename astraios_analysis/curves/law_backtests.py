@@ -18,7 +18,8 @@ from astraios_analysis.curves.backtest import Group, score_group
 from astraios_analysis.curves.forecast import Forecast, student_forecast
 from astraios_analysis.laws.fit import LawFit, fit_law
 from astraios_analysis.laws.forms import Law
-from astraios_analysis.laws.objectives import FitError, Objective
+from astraios_analysis.laws.objectives import Objective
+from astraios_analysis.records.refusal import Refusal
 
 LAW_PROCEDURE = (
     "one law fitted to the training rows with Huber's loss on log residuals; prediction intervals hold parameter "
@@ -36,7 +37,7 @@ def backtest_law(groups: Sequence[Group], law: Law, x: Sequence[str], y: str, ob
 
     Raises
     ------
-    FitError
+    Refusal
         If a group's training rows cannot be fitted.
     """
     found = []
@@ -61,7 +62,7 @@ def forecast_law(law: Law, train: np.ndarray, y: np.ndarray, target: np.ndarray,
 
     Raises
     ------
-    FitError
+    Refusal
         If the law cannot be fitted to the training rows.
     """
     fitted = fit_law(law, _shaped(law, train), y, objective=objective)
@@ -113,7 +114,7 @@ def inner_errors(law: Law, x: np.ndarray, y: np.ndarray, objective: Objective) -
             near, far = np.split(order, [int(share * len(order))])
             try:
                 inner = fit_law(law, _shaped(law, x[near]), y[near], objective=objective, must_converge=False)
-            except FitError:
+            except Refusal:
                 continue
             errors.append(_log_prediction(inner, _shaped(law, x[far]))[0] - np.log(y[far]))
             distances.append(np.maximum(along[far] - along[near].max(), 0.0))

@@ -15,7 +15,7 @@ import pandas as pd
 
 from astraios_analysis.curves.backtest import EXTRAPOLATE, TRAIN, Group, score_group
 from astraios_analysis.curves.forecast import student_forecast
-from astraios_analysis.laws.tables import PointsError
+from astraios_analysis.records.refusal import Refusal
 
 SIZE_PROCEDURE = (
     "a line in log size at each x, its slope drawn towards that of all families, models weighted robustly; the width "
@@ -42,7 +42,7 @@ def common_slopes(tables: Sequence[pd.DataFrame]) -> pd.Series:
         top = part if top is None else top.add(part, fill_value=0.0)
         bottom += p @ p
     if top is None or bottom == 0:
-        raise PointsError("no family has two training sizes; a slope in size needs at least two")
+        raise Refusal("no family has two training sizes; a slope in size needs at least two")
     return top / bottom
 
 
@@ -77,7 +77,7 @@ def backtest_sizes(
 
     Raises
     ------
-    PointsError
+    Refusal
         If no family has a held-out model, or too few sizes to learn from.
     """
     spans = {name: frame.groupby([family, name])[size].nunique().max() > 1 for name in group}
@@ -89,7 +89,7 @@ def backtest_sizes(
     for key, rows in parts:
         found += _backtest_task(rows, dict(zip(tasks, map(str, key), strict=True)), (x, y, size, family, split))
     if not found:
-        raise PointsError(f"no family has rows marked {EXTRAPOLATE} in {split!r} and training sizes to predict them")
+        raise Refusal(f"no family has rows marked {EXTRAPOLATE} in {split!r} and training sizes to predict them")
     return found
 
 
@@ -130,5 +130,5 @@ def _inner_scale(tables: dict[str, pd.DataFrame]) -> tuple[float, int]:
         level, leverage = predict_at(inner[name], slopes, float(sizes.max()))
         squares.append(np.mean((level - table[sizes == sizes.max()].mean()) ** 2) / (1 + leverage))
     if not squares:
-        raise PointsError("no family has two training sizes, so nothing shows how wrong a prediction by size is")
+        raise Refusal("no family has two training sizes, so nothing shows how wrong a prediction by size is")
     return float(np.sqrt(np.mean(squares))), len(squares)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from astraios_analysis.laws.objectives import FitError
 from astraios_analysis.prediction.limits import MAX_REACH
 from astraios_analysis.records.frame import RunRecord, Score
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, METRICS, SECOND_FILE
 from astraios_analysis.records.schema import METHODS
 
@@ -25,10 +25,6 @@ X_LABELS = {
 _SIZES_FOR_A_FLOOR = 5
 # Of these, all methods of one size have the same value.
 SIZE_COLUMNS = ("n_params_base", "n_params_base_nonembedding")
-
-
-class ExploreError(FitError):
-    """Records that cannot answer a choice; the message says why and what to choose instead."""
 
 
 @dataclass(frozen=True)
@@ -173,12 +169,12 @@ def starting_choice(records: Sequence[RunRecord], *, level: float = 0.95, target
 
     Raises
     ------
-    ExploreError
+    Refusal
         If there is neither a loss nor a rate.
     """
     found = options_of(records)
     if not found.outcomes:
-        raise ExploreError("these runs have neither losses nor rates to look at; train or score a grid")
+        raise Refusal("these runs have neither losses nor rates to look at; train or score a grid")
     largest = max((r.n_params_base for r in records if not r.held_out), default=0)
     if target is not None and largest and not largest / MAX_REACH <= target <= largest * MAX_REACH:
         target = max((float(r.n_params_base) for r in records if r.held_out), default=None)
@@ -208,7 +204,7 @@ def complete(choice: Choice, found: Options) -> Choice:
 
     Raises
     ------
-    ExploreError
+    Refusal
         Naming the value and what there is.
     """
     measures = found.measures.get(choice.y, ("",))
@@ -235,4 +231,4 @@ def complete(choice: Choice, found: Options) -> Choice:
 def _require(name: str, value: str, allowed: Sequence[str], found: Options) -> None:
     if value not in allowed:
         reasons = f" (not offered: {'; '.join(found.lacking)})" if found.lacking and name in ("x", "y") else ""
-        raise ExploreError(f"{name} {value!r} is not there; choose from {', '.join(allowed)}{reasons}")
+        raise Refusal(f"{name} {value!r} is not there; choose from {', '.join(allowed)}{reasons}")

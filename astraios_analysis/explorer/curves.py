@@ -11,18 +11,19 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.explorer.choices import AVERAGED, ExploreError
+from astraios_analysis.explorer.choices import AVERAGED
 from astraios_analysis.explorer.law_curves import fit_law_curve
 from astraios_analysis.laws.laws import LAWS, Law
 from astraios_analysis.laws.objectives import Objective
 from astraios_analysis.laws.partial_pooling import PoolDraws
 from astraios_analysis.laws.partial_reports import PartialReport, partial_report
 from astraios_analysis.laws.tables import Points
-from astraios_analysis.prediction.fits import Fit, FitError, fit_by, inside_unit_interval
+from astraios_analysis.prediction.fits import Fit, fit_by, inside_unit_interval
 from astraios_analysis.prediction.limits import predict
 from astraios_analysis.prediction.pool import Pool
 from astraios_analysis.prediction.pool_fits import fit_pool
-from astraios_analysis.prediction.pooled_points import PooledPoints, PoolError
+from astraios_analysis.prediction.pooled_points import PooledPoints
+from astraios_analysis.records.refusal import Refusal
 
 N_DRAWS = 4000
 
@@ -225,23 +226,20 @@ def fit_curve(law: str, pooling: str, train: pd.DataFrame, seeds: pd.DataFrame) 
 
     Raises
     ------
-    ExploreError
+    Refusal
         If no method can be fitted; the message is the engine's.
     """
     if train.empty:
-        raise ExploreError("no model is left to fit: every size is held out; hold out fewer")
-    try:
-        if law == AVERAGED:
-            return AveragedCurve(fit_pool(_pooled_points(train, seeds), "logit" if _are_rates(train) else "log"))
-        if law == "logit_linear":
-            return _lines(LAWS[law], pooling, train)
-        if pooling == "partial":
-            points = Points(*(train[c].to_numpy(dtype=float) for c in ("x", "value")), *_labels(train))
-            report = partial_report(LAWS[law], points, Objective("log"), level=0.95, seed=0, n_draws=N_DRAWS)
-            return PartialCurve(report, report.pool.draw(N_DRAWS, np.random.default_rng(0)))
-        return fit_law_curve(LAWS[law], pooling, train)
-    except (FitError, PoolError) as error:
-        raise ExploreError(str(error)) from error
+        raise Refusal("no model is left to fit: every size is held out; hold out fewer")
+    if law == AVERAGED:
+        return AveragedCurve(fit_pool(_pooled_points(train, seeds), "logit" if _are_rates(train) else "log"))
+    if law == "logit_linear":
+        return _lines(LAWS[law], pooling, train)
+    if pooling == "partial":
+        points = Points(*(train[c].to_numpy(dtype=float) for c in ("x", "value")), *_labels(train))
+        report = partial_report(LAWS[law], points, Objective("log"), level=0.95, seed=0, n_draws=N_DRAWS)
+        return PartialCurve(report, report.pool.draw(N_DRAWS, np.random.default_rng(0)))
+    return fit_law_curve(LAWS[law], pooling, train)
 
 
 def _labels(train: pd.DataFrame) -> tuple[np.ndarray, tuple[str, ...], str]:
@@ -260,10 +258,10 @@ def _lines(law: Law, pooling: str, train: pd.DataFrame) -> LineCurve:
     for method, own in frame.groupby("method", sort=False):
         try:
             fits |= fit_by(own, law, pooling="per_method")
-        except FitError as error:
+        except Refusal as error:
             refused[str(method)] = str(error).removeprefix(f"{method}: ")
     if not fits:
-        raise FitError("; ".join(dict.fromkeys(f"{method}: {text}" for method, text in refused.items())))
+        raise Refusal("; ".join(dict.fromkeys(f"{method}: {text}" for method, text in refused.items())))
     return LineCurve(fits, refused)
 
 

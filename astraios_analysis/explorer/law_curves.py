@@ -11,8 +11,8 @@ from astraios_analysis.laws.fit import LawFit, fit_law
 from astraios_analysis.laws.forms import Law
 from astraios_analysis.laws.group_fits import fit_groups
 from astraios_analysis.laws.intervals import Interval, certify, delta_intervals
-from astraios_analysis.laws.objectives import FitError
 from astraios_analysis.laws.pooled_laws import number_groups, own_parameters, pool_law
+from astraios_analysis.records.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def fit_law_curve(law: Law, pooling: str, train: pd.DataFrame) -> LawCurve:
 
     Raises
     ------
-    FitError
+    Refusal
         If no method can be fitted.
     """
     fits, names, refused = _fit(law, pooling, train)
@@ -148,7 +148,7 @@ def _fit(law: Law, pooling: str, train: pd.DataFrame) -> tuple[dict[str, LawFit]
         return dict.fromkeys(names, fitted), names, {}
     found = fit_groups(law, x, y, group)
     if not found.fits:
-        raise FitError("; ".join(f"{method}: {text}" for method, text in found.refused.items()))
+        raise Refusal("; ".join(f"{method}: {text}" for method, text in found.refused.items()))
     return found.fits, (), found.refused
 
 
@@ -157,7 +157,7 @@ def _inner_errors(law: Law, pooling: str, train: pd.DataFrame) -> tuple[dict[str
     is_last = train["n_params_base"] == train["n_params_base"].max()
     try:
         fits, names, _ = _fit(law, pooling, train[~is_last])
-    except FitError:
+    except Refusal:
         return {}, "the fitted sizes are too few to hold one out inside, so residuals alone say how far runs scatter"
     errors = {
         row["method"]: float(

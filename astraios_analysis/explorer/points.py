@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from astraios_analysis.explorer.choices import LOSS, Choice, ExploreError, name_measure
+from astraios_analysis.explorer.choices import LOSS, Choice, name_measure
 from astraios_analysis.records.frame import RunRecord, to_frame
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import NO_INTERVAL, ProblemBootstrap
 from astraios_analysis.scores.losses import final_losses
 from astraios_analysis.scores.seeds import intervals_over_seeds, keep_means, keep_seeds
@@ -71,7 +72,7 @@ def chosen_points(
 
     Raises
     ------
-    ExploreError
+    Refusal
         If nothing is left.
     """
     inputs = input_table(records, choice.x)
@@ -89,5 +90,5 @@ def chosen_points(
         tables.append(table[[*COLUMNS, "interval"]].assign(held_out_by=by).reset_index(drop=True))
     if tables[0].empty:
         what = "loss" if choice.y == LOSS else f"{choice.y} ({choice.measure})"
-        raise ExploreError(f"no run of {', '.join(choice.methods)} has {what} and {choice.x}; choose other methods")
+        raise Refusal(f"no run of {', '.join(choice.methods)} has {what} and {choice.x}; choose other methods")
     return tables[0], tables[1]

@@ -6,20 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.explorer.choices import (
-    LOSS,
-    X_LABELS,
-    Choice,
-    ExploreError,
-    complete,
-    options_of,
-    starting_choice,
-)
+from astraios_analysis.explorer.choices import LOSS, X_LABELS, Choice, complete, options_of, starting_choice
 from astraios_analysis.explorer.curves import Curve, fit_curve
 from astraios_analysis.explorer.law_curves import LawCurve
 from astraios_analysis.explorer.points import chosen_points, outcome_table
 from astraios_analysis.prediction.limits import LEVELS, MAX_REACH, reach
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
 
 N_LINE_POINTS = 30
 _PREDICTED = ["method", "x", "value", "lower", "upper", "level", "kind", "reach"]
@@ -92,7 +85,7 @@ def explore(records: Sequence[RunRecord], choice: Choice, *, outcomes: pd.DataFr
 
     Raises
     ------
-    ExploreError
+    Refusal
         If the grid cannot answer; the message says why.
     """
     choice = complete(choice, options_of(records))
@@ -135,7 +128,7 @@ def first_view(records: Sequence[RunRecord], *, level: float = 0.95, target: flo
 
     Raises
     ------
-    ExploreError
+    Refusal
         If the grid has nothing to fit.
     """
     return certify(explore(records, starting_choice(records, level=level, target=target)))
@@ -177,7 +170,7 @@ def _backtest(
     try:
         smaller = fit_curve(choice.law, choice.pooling, fitted[~is_last], seeds)
         rows = [*_compare(smaller, fitted[~is_last], fitted[is_last].assign(by=IN_TURN), choice), *rows]
-    except ExploreError as error:
+    except Refusal as error:
         notes = (f"the largest fitted size is not back-tested: {error}",)
     return pd.DataFrame(rows), notes
 

@@ -16,7 +16,6 @@ from astraios_analysis.explorer.choices import (
     LOSS,
     X_LABELS,
     Choice,
-    ExploreError,
     Options,
     complete,
     laws_for,
@@ -40,13 +39,12 @@ from astraios_analysis.figures.style import METHOD_STYLES
 from astraios_analysis.prediction.limits import MAX_REACH
 from astraios_analysis.records.frame import RecordError, RunRecord
 from astraios_analysis.records.grids import PerGrid
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
-from astraios_analysis.scores.losses import LossError
 
 __all__ = [
     "Choice",
     "Exploration",
-    "ExploreError",
     "Explorer",
     "backtest_table",
     "certificate_table",
@@ -163,7 +161,7 @@ class Explorer:
         """Set all widgets to the choice that a grid starts with."""
         try:
             start = starting_choice(self.records, level=self.level, target=self.start_target)
-        except ExploreError as error:
+        except Refusal as error:
             self._refuse(str(error))
             return
         found = self.options
@@ -218,7 +216,7 @@ class Explorer:
             self.exploration, page = self._remember(
                 self._explored, (self._inputs["grid"].value, choice), lambda: self._compute(choice)
             )
-        except (ExploreError, LossError) as error:
+        except Refusal as error:
             self._refuse(str(error))
             return
         self._picture.value, self._picture.layout.display = page.picture, None

@@ -18,14 +18,14 @@ from astraios_analysis.figures.losses import (
 )
 from astraios_analysis.figures.ranks import rank_transfer, small_against_large
 from astraios_analysis.figures.robustness import parse_rates, recode_categories, recode_transformations
-from astraios_analysis.figures.spec import FigureError, FigureSpec, figure_stem, round_table, save
+from astraios_analysis.figures.spec import FigureSpec, figure_stem, round_table, save
 from astraios_analysis.figures.suite import training_cost, updated_parameters
 from astraios_analysis.figures.tasks import best_method, mean_performance, task_performance, zero_against_one_shot
 from astraios_analysis.figures.transfer import backtest_panels, choose_target, score_scaling
+from astraios_analysis.records.refusal import Refusal
 
 __all__ = [
     "FIGURES",
-    "FigureError",
     "FigureSpec",
     "Gallery",
     "backtest_panels",

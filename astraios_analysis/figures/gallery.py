@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from astraios_analysis.figures.spec import SUFFIXES, FigureError, figure_stem, save
-from astraios_analysis.records.grids import REFUSALS, LackingError, PerGrid, call_for_grid
+from astraios_analysis.figures.spec import SUFFIXES, figure_stem, save
+from astraios_analysis.records.grids import PerGrid, call_for_grid
+from astraios_analysis.records.refusal import Refusal
 
 MIME = "application/vnd.astraios.gallery+json"
 """Type of the output, among a cell's others, by which an executed notebook tells the report what was drawn and not."""
@@ -97,7 +98,7 @@ def draw(
         stem = figure_stem(name, grid)
         try:
             figure, table = call_for_grid(grid, function, first, *others, **named)
-        except (FigureError, LackingError, *REFUSALS) as error:
+        except Refusal as error:
             gallery.lacking[grid] = str(error)
             for suffix in SUFFIXES:
                 (Path(figures_dir) / f"{stem}.{suffix}").unlink(missing_ok=True)

@@ -19,8 +19,9 @@ from astraios_analysis.figures.style import (
     small_multiples,
 )
 from astraios_analysis.figures.tasks import models_in
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import METHODS
-from astraios_analysis.scores.losses import LossError, loss_lines
+from astraios_analysis.scores.losses import loss_lines
 from astraios_analysis.scores.seeds import keep_means, keep_seeds, seed_words
 
 LOSS_LABEL = "validation loss, nats per token"
@@ -65,7 +66,7 @@ def cross_entropy(losses: pd.DataFrame, level: float) -> tuple[Figure, pd.DataFr
     measured = measured if "kind" in measured else measured.assign(kind="run")
     try:
         lines = loss_lines(losses, level=level)
-    except LossError:
+    except Refusal:
         lines = pd.DataFrame(columns=[*_LINE, "is_extrapolated"])
     lines = lines.rename(columns={"value": "val_loss"}).assign(kind="line")
     table = round_table(pd.concat([measured, lines], ignore_index=True) if len(lines) else measured)

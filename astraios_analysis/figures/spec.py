@@ -10,15 +10,12 @@ from matplotlib.figure import Figure
 
 from astraios_analysis.figures.style import size_label
 from astraios_analysis.records.frame import FileProblem, RecordError
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID
 
 # Figures are drawn from their rounded twin: the last bits of a sum differ between machines, a figure should not.
 SIGNIFICANT_DIGITS = 8
 SUFFIXES = ("csv", "pdf", "png")
-
-
-class FigureError(ValueError):
-    """Records that a figure has nothing to draw from; the message says what it needs."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +64,11 @@ def require_rows(table: pd.DataFrame, figure: str, needs: str) -> None:
 
     Raises
     ------
-    FigureError
+    Refusal
         Naming the figure and what it needs.
     """
     if table.empty:
-        raise FigureError(f"nothing to draw in {figure}: it needs {needs}; choose another grid or add such scores")
+        raise Refusal(f"nothing to draw in {figure}: it needs {needs}; choose another grid or add such scores")
 
 
 def round_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -90,7 +90,7 @@ def draw_tasks(
 
     Raises
     ------
-    FigureError
+    Refusal
         If there is no such score.
     """
     table = round_table(primary_rows(scores, datasets))

@@ -33,7 +33,8 @@ from astraios_analysis.figures.tasks import models_in
 from astraios_analysis.laws.laws import Law
 from astraios_analysis.prediction.backtests import backtest, summarise_backtest
 from astraios_analysis.prediction.fits import Fit, fit_by
-from astraios_analysis.prediction.limits import MAX_REACH, PredictionError, predict, require_reach, require_sizes
+from astraios_analysis.prediction.limits import MAX_REACH, predict, require_reach, require_sizes
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, METRICS
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.seeds import keep_means, keep_seeds, seed_words
@@ -154,7 +155,7 @@ def _refusal(fitted: pd.DataFrame, target: float) -> str:
     try:
         require_sizes(sizes.nunique())
         require_reach(target, (float(sizes.min()), float(sizes.max())), force=False)
-    except PredictionError as error:
+    except Refusal as error:
         return str(error)
     return ""
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from astraios_analysis.imports.architectures import Part
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import METHODS
 
 # Options of PEFT that change which weights are updated, with the values that change nothing.
@@ -22,10 +23,6 @@ _PLAIN: dict[str, tuple[object, ...]] = {
 _ADAPTER_KEYS = re.compile(r"lora_|ia3_|adapter_|bottleneck_")
 
 
-class AdapterError(ValueError):
-    """An adapter that is none of the methods, or whose parameters cannot be counted; the message says why."""
-
-
 def adapter_method(config: Mapping[str, object]) -> str:
     """Return the tuning method of an adapter.
 
@@ -34,7 +31,7 @@ def adapter_method(config: Mapping[str, object]) -> str:
 
     Raises
     ------
-    AdapterError
+    Refusal
         If the adapter is none of the methods that records know.
     """
     kind = str(config.get("peft_type"))
@@ -50,7 +47,7 @@ def adapter_method(config: Mapping[str, object]) -> str:
             return "parallel"
         return "adapterp" if config.get("use_adapterp") else "adapterh"
     shown = f"peft_type {kind!r}" + (f" with {', '.join(variants)}" if variants else "")
-    raise AdapterError(f"{shown} is none of the methods that records know: {', '.join(METHODS)}")
+    raise Refusal(f"{shown} is none of the methods that records know: {', '.join(METHODS)}")
 
 
 def count_updated(config: Mapping[str, object], parts: Sequence[Part]) -> int:
@@ -65,12 +62,12 @@ def count_updated(config: Mapping[str, object], parts: Sequence[Part]) -> int:
 
     Raises
     ------
-    AdapterError
+    Refusal
         If an option is set whose effect on the count is not known here, or nothing is adapted.
     """
     for name, plain in _PLAIN.items():
         if config.get(name) is not None and config[name] not in plain:
-            raise AdapterError(f"its parameters cannot be counted from the configuration: {name} is {config[name]!r}")
+            raise Refusal(f"its parameters cannot be counted from the configuration: {name} is {config[name]!r}")
     method = adapter_method(config)
     if method == "ptuning":
         return _count_prompt_encoder(config)
@@ -94,7 +91,7 @@ def _bottleneck_widths(config: Mapping[str, object], method: str, parts: Sequenc
             # LLM-Adapters reads the direction off the name: into the feed-forward network, or out of it.
             unknown = [name for name in targets if name.split(".")[-1] not in ("c_fc", "c_proj")]
             if unknown:
-                raise AdapterError(f"it is not known whether target_modules {unknown} are adapted before or behind")
+                raise Refusal(f"it is not known whether target_modules {unknown} are adapted before or behind")
             fields["input_modules"] = [name for name in targets if name.split(".")[-1] == "c_fc"]
             fields["output_modules"] = [name for name in targets if name.split(".")[-1] == "c_proj"]
     widths = 0
@@ -102,7 +99,7 @@ def _bottleneck_widths(config: Mapping[str, object], method: str, parts: Sequenc
         for part in _adapted({name: value}, name, parts) if value else ():
             widths += {"input": 2 * part.n_in, "output": 2 * part.n_out}.get(name[:-8], part.n_in + part.n_out)
     if not widths:
-        raise AdapterError("target_modules names nothing, so no parameter is updated")
+        raise Refusal("target_modules names nothing, so no parameter is updated")
     return widths
 
 
@@ -114,12 +111,12 @@ def _adapted(config: Mapping[str, object], field: str, parts: Sequence[Part]) ->
     elif isinstance(targets, list) and targets:
         chosen = [p for p in parts if any(p.name == t or p.name.endswith(f".{t}") for t in targets)]
     else:
-        raise AdapterError(f"{field} is {targets!r}; it must name the modules that are adapted")
+        raise Refusal(f"{field} is {targets!r}; it must name the modules that are adapted")
     if not chosen:
-        raise AdapterError(f"{field} {targets!r} names no module of the base model, such as {parts[-2].name}")
+        raise Refusal(f"{field} {targets!r} names no module of the base model, such as {parts[-2].name}")
     odd = [part.name for part in chosen if part.kind != "linear"]
     if odd:
-        raise AdapterError(f"its parameters cannot be counted from the configuration: {odd[0]} is no linear module")
+        raise Refusal(f"its parameters cannot be counted from the configuration: {odd[0]} is no linear module")
     return chosen
 
 
@@ -127,7 +124,7 @@ def _count_prompt_encoder(config: Mapping[str, object]) -> int:
     """Count virtual tokens and the encoder, a network of three layers (PEFT's PromptEncoder)."""
     kind = config.get("encoder_reparameterization_type", "MLP")
     if kind != "MLP":
-        raise AdapterError(f"its parameters cannot be counted: encoder_reparameterization_type is {kind!r}, not 'MLP'")
+        raise Refusal(f"its parameters cannot be counted: encoder_reparameterization_type is {kind!r}, not 'MLP'")
     tokens, width = _integer(config, "num_virtual_tokens"), _integer(config, "token_dim")
     hidden = _integer(config, "encoder_hidden_size")
     tokens *= _integer(config, "num_transformer_submodules")
@@ -137,7 +134,7 @@ def _count_prompt_encoder(config: Mapping[str, object]) -> int:
 def _integer(config: Mapping[str, object], key: str) -> int:
     value = config.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise AdapterError(f"{key} is {value!r}, not a whole number from 1 up")
+        raise Refusal(f"{key} is {value!r}, not a whole number from 1 up")
     return value
 
 

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-
-class ArchitectureError(ValueError):
-    """A configuration from which weights cannot be listed; the message says which key or architecture stops it."""
+from astraios_analysis.records.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -50,16 +48,16 @@ class _Config:
         value = self._values.get(key)
         value = default if value is None else value
         if value is None:
-            raise ArchitectureError(f"has no {key!r}, which the count of parameters needs")
+            raise Refusal(f"has no {key!r}, which the count of parameters needs")
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ArchitectureError(f"{key!r} is {value!r}, not a whole number from 1 up")
+            raise Refusal(f"{key!r} is {value!r}, not a whole number from 1 up")
         return value
 
     def flag(self, key: str, default: bool | None) -> bool:
         value = self._values.get(key)
         value = default if value is None else value
         if not isinstance(value, bool):
-            raise ArchitectureError(f"{key!r} is {value!r}; it must be true or false")
+            raise Refusal(f"{key!r} is {value!r}; it must be true or false")
         return value
 
 
@@ -164,12 +162,12 @@ def list_parts(config: Mapping[str, object]) -> list[Part]:
 
     Raises
     ------
-    ArchitectureError
+    Refusal
         If the architecture is not known here, or the configuration lacks a key.
     """
     model_type = config.get("model_type")
     if model_type not in ARCHITECTURES:
-        raise ArchitectureError(f"model_type {model_type!r} is not one of {', '.join(ARCHITECTURES)}")
+        raise Refusal(f"model_type {model_type!r} is not one of {', '.join(ARCHITECTURES)}")
     return list(ARCHITECTURES[model_type](_Config(config)))
 
 

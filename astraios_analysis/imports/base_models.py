@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from astraios_analysis.imports.adapters import AdapterError, count_saved, count_updated
-from astraios_analysis.imports.architectures import ArchitectureError, Part, count_parts, list_parts
+from astraios_analysis.imports.adapters import count_saved, count_updated
+from astraios_analysis.imports.architectures import Part, count_parts, list_parts
 from astraios_analysis.imports.inputs import fail, read_json
 from astraios_analysis.imports.weight_files import count_weights, read_model_shapes, read_shapes
+from astraios_analysis.records.refusal import Refusal
 
 CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
 
@@ -56,7 +57,7 @@ def read_base_model(path: Path) -> BaseModel:
         return BaseModel(counts, lacks=f"{folder} has no {CONFIG}")
     try:
         parts = list_parts(read_json(config))
-    except ArchitectureError as error:
+    except Refusal as error:
         return BaseModel(counts, lacks=f"{config} {error}")
     total, rest = count_parts(parts)
     if counts.get("n_params_base", total) != total:
@@ -86,7 +87,7 @@ def count_adapter(
     if (base is not None and base.parts) or method == "ptuning":
         try:
             computed = count_updated(config, base.parts if base else ())
-        except AdapterError as error:
+        except Refusal as error:
             reason = str(error)
     elif base is not None:
         reason = base.lacks

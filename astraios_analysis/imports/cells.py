@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import METHODS
 
 MISSING = {"", "na", "n/a", "nan", "none", "null", "-"}
@@ -19,10 +20,6 @@ LOSS_UNITS: dict[str, Callable[[float], float]] = {
 }
 _SUFFIXES = {"k": "k", "m": "M", "b": "B", "g": "B"}
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-class CellError(ValueError):
-    """A cell that is no value of its column; the message says what is allowed."""
 
 
 def is_missing(text: str | None) -> bool:
@@ -41,10 +38,10 @@ def read_count(text: str, unit: str = "1") -> int:
     except InvalidOperation:
         number = None
     if match is None or number is None:
-        raise CellError(f"{text!r} is not a count, such as 1137207296, 1.137e9 or 1.137B")
+        raise Refusal(f"{text!r} is not a count, such as 1137207296, 1.137e9 or 1.137B")
     value = number * COUNT_UNITS[_SUFFIXES[match[2].lower()] if match[2] else unit]
     if value != int(value):
-        raise CellError(f"{text!r} is not a whole number; say its unit (k, M or B) where it has one")
+        raise Refusal(f"{text!r} is not a whole number; say its unit (k, M or B) where it has one")
     return int(value)
 
 
@@ -55,7 +52,7 @@ def read_number(text: str) -> float:
     except ValueError:
         value = float("nan")
     if not math.isfinite(value):
-        raise CellError(f"{text!r} is not a finite number; leave a cell empty where nothing was measured")
+        raise Refusal(f"{text!r} is not a finite number; leave a cell empty where nothing was measured")
     return value
 
 
@@ -69,14 +66,14 @@ def read_loss(text: str, unit: str = "nats") -> float:
     """Return a cross-entropy in nats per token from nats, bits per token or perplexity."""
     value = read_number(text)
     if unit == "perplexity" and value < 1:
-        raise CellError(f"{text!r} is no perplexity, which is 1 or more; is the column a loss in nats?")
+        raise Refusal(f"{text!r} is no perplexity, which is 1 or more; is the column a loss in nats?")
     return LOSS_UNITS[unit](value)
 
 
 def read_truth(text: str) -> bool:
     """Return whether a cell says yes."""
     if text.strip().lower() not in _TRUTHS:
-        raise CellError(f"{text!r} is neither true nor false")
+        raise Refusal(f"{text!r} is neither true nor false")
     return _TRUTHS[text.strip().lower()]
 
 
@@ -86,7 +83,7 @@ def read_method(text: str, names: Mapping[str, str]) -> str:
         return names[text]
     plain = "".join(c for c in unicodedata.normalize("NFKC", text).lower() if c.isalnum())
     if plain not in METHODS:
-        raise CellError(
+        raise Refusal(
             f"unknown tuning method {text!r}; choose from {', '.join(sorted(METHODS))}, or say which it is with "
             f"--method-name {text!r} METHOD"
         )

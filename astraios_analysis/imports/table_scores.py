@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from astraios_analysis.imports import cells
 from astraios_analysis.imports.inputs import fail
 from astraios_analysis.records.files import RecordError
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, chance_level
 from astraios_analysis.records.schema import Score
 
@@ -98,7 +99,7 @@ def _score(path: Path, place: str, texts: Mapping[str, str], defaults: ScoreDefa
         read = cells.read_percentage if defaults.percent else cells.read_number
         numbers = {key: read(said[key]) for key in NUMBERS if key in said}
         counts = {key: cells.read_count(said[key]) for key in COUNTS if key in said}
-    except cells.CellError as error:
+    except Refusal as error:
         raise fail(path, str(error), place) from error
     n_items = defaults.n_items.get(name, defaults.n_items.get(""))
     if "n_items" not in counts and n_items is not None:

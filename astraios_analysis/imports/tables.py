@@ -10,6 +10,7 @@ from astraios_analysis.imports import cells
 from astraios_analysis.imports.inputs import COUNTS, Given, complete_counts, fail, make_record, run_name, size_label
 from astraios_analysis.imports.table_scores import LONG_FIELDS, ScoreColumn, ScoreDefaults, row_scores
 from astraios_analysis.records.files import FileProblem, RecordError
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import Cost, Provenance, RunRecord, ValidationPoint
 
 TEXT_FIELDS = ("grid", "run_id", "size")
@@ -176,7 +177,7 @@ def read_fields(path: Path, line: int, row: Mapping[str, str], options: TableOpt
             continue
         try:
             found[name] = readers[name](text) if name in readers else text
-        except cells.CellError as error:
+        except Refusal as error:
             raise fail(path, str(error), f"line {line}, column {column!r}") from error
     if "val_loss_se" in found and options.loss_unit == "perplexity":
         # In bits an error scales as the loss does; that of a perplexity is relative to it.

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from astraios_analysis.imports.adapters import AdapterError, adapter_method
+from astraios_analysis.imports.adapters import adapter_method
 from astraios_analysis.imports.base_models import ADAPTER_CONFIG, CONFIG, count_adapter, read_base_model
 from astraios_analysis.imports.inputs import Given, complete_counts, fail, make_record, read_json, size_label
 from astraios_analysis.records.files import FileProblem, RecordError
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import Cost, Provenance, RunRecord, ValidationPoint
 
 STATE = "trainer_state.json"
@@ -166,7 +167,7 @@ def _read_method(folder: Path, place: Path, given: Given) -> str | None:
     if config is not None:
         try:
             found = adapter_method(read_json(config / ADAPTER_CONFIG))
-        except AdapterError as error:
+        except Refusal as error:
             raise fail(config / ADAPTER_CONFIG, f"{error}; a run of another method cannot be recorded") from error
     else:
         whole = any(any(where.glob(pattern)) for where in (folder, place) for pattern in _MODEL_WEIGHTS)

@@ -8,8 +8,8 @@ import numpy as np
 
 from astraios_analysis.laws.fit import LawFit
 from astraios_analysis.laws.huber_scale import solve
-from astraios_analysis.laws.objectives import FitError
 from astraios_analysis.laws.solver import minimise
+from astraios_analysis.records.refusal import Refusal
 
 Kind = Literal["pairs", "residual", "block", "parametric"]
 KINDS = ("pairs", "residual", "block", "parametric")
@@ -40,7 +40,7 @@ class Refits:
     def interval(self, level: float) -> np.ndarray:
         """Return central percentile intervals of the parameters, shape (k, 2)."""
         if not 0 < level < 1:
-            raise FitError(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
+            raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
         return np.quantile(self.theta, [(1 - level) / 2, (1 + level) / 2], axis=0).T
 
     def standard_deviations(self) -> np.ndarray:
@@ -72,13 +72,13 @@ def bootstrap(
 
     Raises
     ------
-    FitError
+    Refusal
         If the kind is unknown, blocks are missing or too few, or fewer than half of the refits arrive.
     """
     if kind not in KINDS:
-        raise FitError(f"unknown bootstrap {kind!r}; choose from {', '.join(KINDS)}")
+        raise Refusal(f"unknown bootstrap {kind!r}; choose from {', '.join(KINDS)}")
     if n_resamples < 2:
-        raise FitError(f"{n_resamples} resamples have no spread; ask for at least 2")
+        raise Refusal(f"{n_resamples} resamples have no spread; ask for at least 2")
     weights, target = _resample(fit, n_resamples, rng, kind, blocks)
     if weights.ndim == 2:
         weights = weights[_count_distinct(fit, weights) >= len(fit.phi)]
@@ -91,7 +91,7 @@ def bootstrap(
         solution = minimise(problem, start, weights, fit.objective.delta, damping=_DAMPING, **shared)
     arrived = solution.has_converged
     if arrived.sum() < max(2, n_resamples / 2):
-        raise FitError(
+        raise Refusal(
             f"{fit.law.name}: only {int(arrived.sum())} of {n_resamples} resamples have a fit; the data do not "
             "identify this law: choose one with fewer parameters"
         )
@@ -107,7 +107,7 @@ def _resample(fit, n_resamples, rng, kind, blocks):
         labels = np.arange(n) if kind == "pairs" else _check_blocks(blocks, n)
         names, member = np.unique(labels[used], return_inverse=True)
         if len(names) < 2:
-            raise FitError("a bootstrap needs at least two blocks to draw from")
+            raise Refusal("a bootstrap needs at least two blocks to draw from")
         counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
         weights = np.zeros((n_resamples, n))
         weights[:, used] = counts[:, member] * fit.weights[used]
@@ -124,10 +124,10 @@ def _resample(fit, n_resamples, rng, kind, blocks):
 
 def _check_blocks(blocks, n: int) -> np.ndarray:
     if blocks is None:
-        raise FitError("a block bootstrap needs the block of each point; give blocks, or draw pairs")
+        raise Refusal("a block bootstrap needs the block of each point; give blocks, or draw pairs")
     labels = np.asarray(blocks)
     if len(labels) != n:
-        raise FitError(f"there are {n} points and {len(labels)} block labels; give one a point")
+        raise Refusal(f"there are {n} points and {len(labels)} block labels; give one a point")
     return labels
 
 

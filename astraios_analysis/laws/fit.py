@@ -13,10 +13,11 @@ import numpy as np
 from astraios_analysis.laws.fit_inputs import check_count, check_fixed, check_inputs, check_points
 from astraios_analysis.laws.forms import GROUP, Law
 from astraios_analysis.laws.huber_scale import solve
-from astraios_analysis.laws.objectives import FitError, Objective
+from astraios_analysis.laws.objectives import Objective
 from astraios_analysis.laws.residuals import LawResiduals, to_coordinates
 from astraios_analysis.laws.solver import Solution
 from astraios_analysis.laws.starts import find_starts
+from astraios_analysis.records.refusal import Refusal
 
 N_STARTS = 2
 # Starts whose objectives differ by less than this share ended at the same minimum.
@@ -135,7 +136,7 @@ def fit_law(
 
     Raises
     ------
-    FitError
+    Refusal
         If values are not usable, no degree of freedom is left, or the solver did not arrive.
     """
     objective = objective or Objective(residual=law.residual)
@@ -161,7 +162,7 @@ def choose(
 
     Raises
     ------
-    FitError
+    Refusal
         If it has not converged and ``must_converge``.
     """
     best = int(np.argmin(solution.objective))
@@ -170,7 +171,7 @@ def choose(
     agreeing = int(np.sum(solution.objective <= value + _SAME_MINIMUM * abs(value) + 1e-24))
     found = LawFit(**(found | {"n_starts": len(solution.objective), "n_agreeing": agreeing}))
     if found.status == "failed" and must_converge:
-        raise FitError(f"{problem.law.name}: the solver stopped short of a minimum ({found.message})")
+        raise Refusal(f"{problem.law.name}: the solver stopped short of a minimum ({found.message})")
     return found
 
 

@@ -9,10 +9,11 @@ from astraios_analysis.laws.fit import N_STARTS, LawFit, choose, make_problem
 from astraios_analysis.laws.fit_inputs import check_count, check_points
 from astraios_analysis.laws.forms import Law
 from astraios_analysis.laws.huber_scale import solve
-from astraios_analysis.laws.objectives import FitError, Objective
+from astraios_analysis.laws.objectives import Objective
 from astraios_analysis.laws.residuals import LawResiduals
 from astraios_analysis.laws.solver import Solution
 from astraios_analysis.laws.starts import find_starts
+from astraios_analysis.records.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,14 @@ def fit_groups(
     objective = objective or Objective(residual=law.residual)
     x, y, labels = np.asarray(x, dtype=float), np.asarray(y, dtype=float), np.asarray(group)
     if not len(x) == len(y) == len(labels):
-        raise FitError(f"x, y and group must have one length; they have {len(x)}, {len(y)} and {len(labels)}")
+        raise Refusal(f"x, y and group must have one length; they have {len(x)}, {len(y)} and {len(labels)}")
     problems, starts, refused = {}, {}, {}
     for label in dict.fromkeys(labels.tolist()):
         own = labels == label
         try:
             own_x, own_y, weights = check_points(law, objective, x[own], y[own], None)
             check_count(law, own_x, weights, ())
-        except FitError as error:
+        except Refusal as error:
             refused[label] = str(error)
             continue
         problems[label] = make_problem(law, own_x, own_y, objective, {})
@@ -77,7 +78,7 @@ def fit_groups(
         weights = np.ones(problems[label].target.shape)
         try:
             fits[label] = choose(problems[label], solution, sigma, weights, objective, must_converge=must_converge)
-        except FitError as error:
+        except Refusal as error:
             refused[label] = str(error)
     return GroupFits(fits, refused)
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from astraios_analysis.laws.objectives import FitError, Objective, log_normaliser, losses
+from astraios_analysis.laws.objectives import Objective, log_normaliser, losses
 from astraios_analysis.laws.residuals import LawResiduals
 from astraios_analysis.laws.solver import Solution, minimise
+from astraios_analysis.records.refusal import Refusal
 
 _MAX_SCALE_STEPS = 200
 # Residuals below this, relative to the outcome, are the solver's and not the data's.
@@ -52,7 +53,7 @@ def _require_scatter(problem: LawResiduals, residual: np.ndarray, weights: np.nd
     """Refuse data that the law passes through: they have no scale."""
     size = 1.0 if problem.residual == "log" else float(np.abs(problem.target).max())
     if np.any(np.max(np.abs(residual) * (weights > 0), axis=1) < _EXACT * size):
-        raise FitError("residuals are zero, so that their scale cannot be estimated; keep the scale fixed")
+        raise Refusal("residuals are zero, so that their scale cannot be estimated; keep the scale fixed")
 
 
 def _solve_scale(residual: np.ndarray, weights: np.ndarray, total: np.ndarray, delta: float) -> np.ndarray:

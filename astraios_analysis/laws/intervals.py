@@ -14,9 +14,10 @@ from scipy import stats
 
 from astraios_analysis.laws.bootstraps import Refits
 from astraios_analysis.laws.fit import LawFit, noise_level
-from astraios_analysis.laws.objectives import FitError, losses
+from astraios_analysis.laws.objectives import losses
 from astraios_analysis.laws.residuals import LawResiduals, from_coordinates, to_coordinates
 from astraios_analysis.laws.solver import minimise
+from astraios_analysis.records.refusal import Refusal
 
 # Multiples of the delta method's half width at which a profile is first looked at, on both sides.
 _OFFSETS = np.array([0.25, 0.5, 0.8, 1.2, 2.0, 4.0, 8.0])
@@ -99,7 +100,7 @@ def profile(fit: LawFit, name: str, values: np.ndarray) -> np.ndarray:
     raw, phi, covariance = _raw_problem(fit)
     position = fit.law.index(name)
     if position not in raw.free:
-        raise FitError(f"{name} was held in this fit; there is nothing to profile")
+        raise Refusal(f"{name} was held in this fit; there is nothing to profile")
     place = int(np.flatnonzero(raw.free == position)[0])
     return _minimise_held(fit, raw, place, _one_coordinate(fit.law, position, values), phi, covariance)[0]
 
@@ -199,7 +200,7 @@ def certify(fit: LawFit, level: float = 0.95) -> tuple[Certificate, dict[str, In
 
 def _profile_all(fit, level, names):
     if not 0 < level < 1:
-        raise FitError(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
+        raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
     raw, phi, covariance = _raw_problem(fit)
     limit, unit = float(stats.t.ppf((1 + level) / 2, fit.dof)), _noise_unit(fit)
     base = _value(fit, fit.residuals)

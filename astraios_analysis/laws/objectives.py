@@ -7,10 +7,7 @@ import numpy as np
 from scipy.stats import norm
 
 from astraios_analysis.laws.forms import Residual
-
-
-class FitError(ValueError):
-    """Data that a law cannot be fitted to; the message says why and what to do."""
+from astraios_analysis.records.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,13 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.residual not in ("log", "linear"):
-            raise FitError(f"unknown residual {self.residual!r}; choose from log, linear")
+            raise Refusal(f"unknown residual {self.residual!r}; choose from log, linear")
         if self.scale not in ("fixed", "estimated"):
-            raise FitError(f"unknown scale {self.scale!r}; choose from fixed, estimated")
+            raise Refusal(f"unknown scale {self.scale!r}; choose from fixed, estimated")
         if not self.delta > 0:
-            raise FitError(f"Huber's delta is {self.delta:g}; it must be positive (inf for least squares)")
+            raise Refusal(f"Huber's delta is {self.delta:g}; it must be positive (inf for least squares)")
         if self.scale == "estimated" and not np.isfinite(self.delta):
-            raise FitError("least squares has no scale to estimate; give Huber's delta, or leave the scale fixed")
+            raise Refusal("least squares has no scale to estimate; give Huber's delta, or leave the scale fixed")
 
     @property
     def is_robust(self) -> bool:

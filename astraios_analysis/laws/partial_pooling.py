@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import logsumexp
 
-from astraios_analysis.laws.objectives import FitError
+from astraios_analysis.records.refusal import Refusal
 
 LAWS_TO_POOL = ("power", "power_floor", "updated_floor")
 # Ratios of a random effect's standard deviation to the noise, in units of log loss at one standard deviation of t.
@@ -130,11 +130,11 @@ class PoolDraws:
 
         Raises
         ------
-        FitError
+        Refusal
             If the group was not fitted.
         """
         if group not in self.groups:
-            raise FitError(f"no fit for {group!r}; it was fitted to {', '.join(self.groups)}")
+            raise Refusal(f"no fit for {group!r}; it was fitted to {', '.join(self.groups)}")
         g, t = self.groups.index(group), np.log(np.atleast_1d(np.asarray(x, dtype=float)) / self.centre)
         fall = np.exp(self.log_amplitude[:, g, None] - self.exponent[:, g, None] * t)
         return self.floor[:, None] + fall
@@ -166,7 +166,7 @@ def pool_partially(
 
     Raises
     ------
-    FitError
+    Refusal
         If there are fewer than two groups or three sizes, or a value is not positive and finite.
     """
     x, y, labels = np.asarray(x, dtype=float), np.asarray(y, dtype=float), np.array(list(map(str, group)))
@@ -199,16 +199,16 @@ def _dof(n: int, ratios: np.ndarray, n_groups: int) -> int:
 
 def _check(x: np.ndarray, y: np.ndarray, labels: np.ndarray) -> None:
     if not len(x) == len(y) == len(labels):
-        raise FitError(f"x, y and group must have one length; they have {len(x)}, {len(y)} and {len(labels)}")
+        raise Refusal(f"x, y and group must have one length; they have {len(x)}, {len(y)} and {len(labels)}")
     for name, values in (("size", x), ("loss", y)):
         wrong = ~(np.isfinite(values) & (values > 0))
         if np.any(wrong):
-            raise FitError(f"a {name} is {values[wrong][0]:g}; pooled power laws need positive, finite values")
+            raise Refusal(f"a {name} is {values[wrong][0]:g}; pooled power laws need positive, finite values")
     n_groups, n_sizes = len(set(labels)), len(np.unique(x))
     if n_groups < 2:
-        raise FitError(f"pooling needs at least two groups; there is {n_groups}")
+        raise Refusal(f"pooling needs at least two groups; there is {n_groups}")
     if n_sizes < 3 or len(y) < 5:
-        raise FitError(f"{n_sizes} sizes and {len(y)} points do not identify pooled power laws; measure more sizes")
+        raise Refusal(f"{n_sizes} sizes and {len(y)} points do not identify pooled power laws; measure more sizes")
 
 
 def _design(t: np.ndarray, member: np.ndarray, n_groups: int) -> np.ndarray:

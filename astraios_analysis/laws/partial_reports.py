@@ -8,9 +8,10 @@ import pandas as pd
 
 from astraios_analysis.cli.printing import table_text
 from astraios_analysis.laws.forms import Law
-from astraios_analysis.laws.objectives import FitError, Objective
+from astraios_analysis.laws.objectives import Objective
 from astraios_analysis.laws.partial_pooling import LAWS_TO_POOL, PartialPool, pool_partially
 from astraios_analysis.laws.tables import Points
+from astraios_analysis.records.refusal import Refusal
 
 N_DRAWS = 20_000
 # A floor whose posterior is more than half as wide as the range it may lie in has been told little by the data.
@@ -101,13 +102,13 @@ def partial_report(
 
     Raises
     ------
-    FitError
+    Refusal
         If the law is no power law of one input, or the objective is not least squares of log residuals.
     """
     if law.name not in LAWS_TO_POOL:
-        raise FitError(f"partial pooling is for {', '.join(LAWS_TO_POOL)}, not {law.name}; choose shared or none")
+        raise Refusal(f"partial pooling is for {', '.join(LAWS_TO_POOL)}, not {law.name}; choose shared or none")
     if objective.is_robust or objective.residual != "log":
-        raise FitError("partial pooling has normal errors of the log: leave out --huber and --residual")
+        raise Refusal("partial pooling has normal errors of the log: leave out --huber and --residual")
     has_floor = "E" in law.names
     pool = pool_partially(points.x, points.y, points.group, has_floor=has_floor)
     drawn = pool.draw(n_draws, np.random.default_rng(seed))

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from astraios_analysis.laws.forms import GROUP, Law
-from astraios_analysis.laws.objectives import FitError
+from astraios_analysis.records.refusal import Refusal
 
 
 def own_parameters(law: Law) -> tuple[str, ...]:
@@ -18,12 +18,12 @@ def own_parameters(law: Law) -> tuple[str, ...]:
 
     Raises
     ------
-    FitError
+    Refusal
         If the law has none.
     """
     own = tuple(name for name in law.linear if name != "E")
     if not own:
-        raise FitError(f"{law.name} has no amplitude that groups could have their own of; fit groups apart (none)")
+        raise Refusal(f"{law.name} has no amplitude that groups could have their own of; fit groups apart (none)")
     # One amplitude a group: a law with two terms in it shares the second.
     return own[:1]
 
@@ -38,7 +38,7 @@ def pool_law(law: Law, groups: Sequence[str]) -> Law:
         Names of the groups, at least two.
     """
     if len(groups) < 2:
-        raise FitError(f"pooling needs at least two groups; there is {len(groups)}")
+        raise Refusal(f"pooling needs at least two groups; there is {len(groups)}")
     (own,) = own_parameters(law)
     place, n_groups, k = law.index(own), len(groups), len(law.parameters)
     template = law.parameters[place]

@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from astraios_analysis.records.refusal import Refusal
+
 TRAIN = "train"
-
-
-class PointsError(ValueError):
-    """A table that does not hold the points asked for; the message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +41,16 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
     Raises
     ------
-    PointsError
+    Refusal
         If the file does not exist or is no table.
     """
     path = Path(path)
     if not path.is_file():
-        raise PointsError(f"{path}: there is no such file")
+        raise Refusal(f"{path}: there is no such file")
     try:
         return pd.read_csv(path, comment="#", skip_blank_lines=True)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise PointsError(f"{path}: is not a CSV table ({str(error).strip()})") from error
+        raise Refusal(f"{path}: is not a CSV table ({str(error).strip()})") from error
 
 
 def select_points(
@@ -78,22 +76,22 @@ def select_points(
 
     Raises
     ------
-    PointsError
+    Refusal
         If a column is missing, a value of an input or the outcome is missing or not a number, or no row is left.
     """
     for name in (*x, y, *group, *([split] if split else [])):
         if name not in frame:
-            raise PointsError(f"{where} has no column {name!r}; it has {', '.join(map(str, frame.columns))}")
+            raise Refusal(f"{where} has no column {name!r}; it has {', '.join(map(str, frame.columns))}")
     notes = []
     if split:
         kept = frame[split].astype(str) == TRAIN
         if not kept.any():
             found = ", ".join(map(str, frame[split].unique()[:5]))
-            raise PointsError(f"no row of {where} is marked {TRAIN} in column {split!r}; it holds {found}")
+            raise Refusal(f"no row of {where} is marked {TRAIN} in column {split!r}; it holds {found}")
         notes.append(f"{int((~kept).sum())} rows not marked {TRAIN} in {split} are held out")
         frame = frame[kept]
     if frame.empty:
-        raise PointsError(f"{where} has no row to fit")
+        raise Refusal(f"{where} has no row to fit")
     columns = [_numbers(frame, name, where) for name in (*x, y)]
     labels = None
     if group:
@@ -107,7 +105,7 @@ def _numbers(frame: pd.DataFrame, name: str, where: str) -> np.ndarray:
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         shown = frame[name].iloc[wrong[0]]
-        raise PointsError(
+        raise Refusal(
             f"{where}: column {name!r} has {len(wrong)} value{'s' if len(wrong) > 1 else ''} that are missing or no "
             f"finite number; the first is {shown} in row {int(wrong[0]) + 1}: leave such rows out"
         )
@@ -119,11 +117,11 @@ def record_points(frame: pd.DataFrame, x: Sequence[str], y: str, group: Sequence
 
     Raises
     ------
-    PointsError
+    Refusal
         If no run has the outcome, or a column is missing.
     """
     if y in frame and frame[y].isna().all():
-        raise PointsError(
+        raise Refusal(
             f"no run of these records has {y}: released models have scores and no loss. Choose another --grid, "
             "or give a table with --data FILE.csv"
         )

@@ -11,11 +11,11 @@ import numpy as np
 from astraios_analysis.curves.backtest import LEVELS, score_values
 from astraios_analysis.prediction.fits import inside_unit_interval
 from astraios_analysis.prediction.forecast import LOSS, N_DRAWS, Forecast, forecast_loss, forecast_score
-from astraios_analysis.prediction.limits import PredictionError
 from astraios_analysis.prediction.points import loss_points, score_points
-from astraios_analysis.prediction.pooled_points import PooledPoints, PoolError
+from astraios_analysis.prediction.pooled_points import PooledPoints
 from astraios_analysis.prediction.stack import fit_stack
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
 from astraios_analysis.scores.models import model_scores
 from astraios_analysis.scores.ranks import measured_datasets
@@ -47,7 +47,7 @@ def hold_out_sizes(
 
     Raises
     ------
-    PredictionError
+    Refusal
         If no size would be left to fit.
     """
     marked = [record for record in records if record.held_out]
@@ -57,7 +57,7 @@ def hold_out_sizes(
     sizes = sorted({record.n_params_base for record in kept})
     n_largest = 1 if n_largest is None else n_largest
     if not 0 < n_largest < len(sizes):
-        raise PredictionError(
+        raise Refusal(
             f"{n_largest} sizes held out of {len(sizes)} leave nothing to fit or to predict; hold out 1 to "
             f"{max(len(sizes) - 1, 1)}"
         )
@@ -98,7 +98,7 @@ def backtest_records(
 
     Raises
     ------
-    PredictionError
+    Refusal
         If sizes cannot be held out.
     """
     train, test = hold_out_sizes(records, n_largest)
@@ -107,7 +107,7 @@ def backtest_records(
     for quantity in progress(wanted):
         try:
             groups.append(_backtest(train, test, quantity, seed))
-        except (PredictionError, PoolError, ValueError) as error:
+        except ValueError as error:
             text = str(error)
             refused.append(text if text.startswith(quantity) else f"{quantity}: {text}")
     return groups, refused
@@ -117,7 +117,7 @@ def _backtest(train: list[RunRecord], test: list[RunRecord], quantity: str, seed
     points, turn = _points(train, quantity)
     runs = _runs(test, quantity, set(points.method))
     if not runs:
-        raise PredictionError(f"{quantity}: no run of a held-out size has it, for a method that has it at a fitted one")
+        raise Refusal(f"{quantity}: no run of a held-out size has it, for a method that has it at a fitted one")
     stack = fit_stack(points, "log" if quantity == LOSS else "logit", seed=seed)
     drawn, by_form = [], {score.form.name: [] for score in stack.scores}
     measured = np.array([value for _, _, value, _ in runs])

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.laws.laws import LOGIT_LINEAR, Law
-from astraios_analysis.prediction.fits import FitError, Pooling, fit_by, inside_unit_interval, solve
+from astraios_analysis.prediction.fits import Pooling, fit_by, inside_unit_interval, solve
 from astraios_analysis.prediction.limits import predict, predictable_datasets, reach, require_predictable
+from astraios_analysis.records.refusal import Refusal
 
 
 def backtest(
@@ -34,7 +35,7 @@ def backtest(
 
     Raises
     ------
-    PredictionError
+    Refusal
         If fewer than three sizes are measured.
     """
     require_predictable(frame, dataset)
@@ -79,7 +80,7 @@ def _hold_out(train: pd.DataFrame, law: Law, method: str, n_params: float, level
     shared = {"n_train_sizes": n_sizes, "dof": n_sizes - 2, "reach": beyond}
     try:
         fitted = fit_by(train, law, pooling="per_method" if train["method"].nunique() == 1 else "pooled")[method]
-    except FitError:
+    except Refusal:
         value = _line(train, law, method, n_params)
         return {"predicted": value, "lower": np.nan, "upper": np.nan, **shared, "dof": 0}
     p = predict(fitted, np.array([n_params]), method, level=level)[0]

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
+from astraios_analysis.records.refusal import Refusal
+
 # Ten logits: from one pass in twenty thousand to all but one; the information of a single solved problem outweighs it.
 PRIOR_SD = 10.0
 _MAX_STEPS = 100
@@ -22,10 +24,6 @@ _MAX_CHANGE = 3.0
 _TOLERANCE = 1e-9
 # Variances of rates are not taken smaller than those of a rate this close to 0 or 1.
 _EDGE = 1e-6
-
-
-class BinomialError(ValueError):
-    """Rates that cannot be regressed; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ def fit_rates(
 
     Raises
     ------
-    BinomialError
+    Refusal
         If a value is not usable, or nothing is left to estimate the scatter from.
     """
     _require_rates(design, rates, n_items, chance)
@@ -200,7 +198,7 @@ def fit_rates(
     if dof < 1:
         dof, size_dof, within = n - rank, 0, around
     if dof < 1:
-        raise BinomialError(f"{n} models leave no degree of freedom beside {k} parameters; measure more")
+        raise Refusal(f"{n} models leave no degree of freedom beside {k} parameters; measure more")
     explained = levels - scaled @ np.linalg.lstsq(scaled, levels, rcond=None)[0]
     replication = float(np.sum(explained**2)) / size_dof if size_dof else 0.0
     dispersion = within / dof
@@ -224,15 +222,15 @@ def fit_rates(
 
 def _require_rates(design: np.ndarray, rates: np.ndarray, n_items: np.ndarray, chance: float) -> None:
     if not len(design) == len(rates) == len(n_items):
-        raise BinomialError(
+        raise Refusal(
             f"design, rates and items have {len(design)}, {len(rates)} and {len(n_items)} rows, not one number"
         )
     for name, values in (("regressor", design), ("rate", rates), ("number of problems", n_items)):
         if not np.all(np.isfinite(values)):
-            raise BinomialError(f"a {name} is missing or not finite; leave such models out")
+            raise Refusal(f"a {name} is missing or not finite; leave such models out")
     if np.any((rates < 0) | (rates > 1)):
-        raise BinomialError(f"{rates[(rates < 0) | (rates > 1)][0]:g} is not a rate in [0, 1]")
+        raise Refusal(f"{rates[(rates < 0) | (rates > 1)][0]:g} is not a rate in [0, 1]")
     if np.any(n_items <= 0):
-        raise BinomialError(f"a rate needs problems behind it; one has {n_items.min():g}")
+        raise Refusal(f"a rate needs problems behind it; one has {n_items.min():g}")
     if not 0 <= chance < 1:
-        raise BinomialError(f"chance level {chance:g} is not in [0, 1)")
+        raise Refusal(f"chance level {chance:g} is not in [0, 1)")

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from astraios_analysis.prediction.binomial import BinomialError, BinomialFit, fit_rates, mean_rate, solve_rates
+from astraios_analysis.prediction.binomial import BinomialFit, fit_rates, mean_rate, solve_rates
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.models import ModelScores
@@ -22,10 +23,6 @@ LossPooling = Literal["pooled", "shared_slope", "per_method"]
 POOLINGS: tuple[LossPooling, ...] = ("pooled", "shared_slope", "per_method")
 MIN_MODELS = 4
 _PROBLEM_DRAWS = 400
-
-
-class LossScoreError(ValueError):
-    """Scores that cannot be related to loss; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +70,12 @@ class LossScoreFit:
 
         Raises
         ------
-        LossScoreError
+        Refusal
             If the method was not fitted and methods have their own levels.
         """
         x = (self.loss_centre - np.atleast_1d(np.asarray(loss, dtype=float))) / self.loss_scale
         if self.pooling != "pooled" and method not in self.methods:
-            raise LossScoreError(f"{method} was not fitted on {self.dataset}; choose from {', '.join(self.methods)}")
+            raise Refusal(f"{method} was not fitted on {self.dataset}; choose from {', '.join(self.methods)}")
         return _design(x, np.full(len(x), method), self.methods, self.pooling)
 
     def curve(self, loss: np.ndarray, method: str) -> np.ndarray:
@@ -154,27 +151,27 @@ def usable_models(scores: ModelScores) -> ModelScores:
 
     Raises
     ------
-    LossScoreError
+    Refusal
         If too few are left, their losses are all equal, or all or none of the problems are solved by all of them.
     """
     if scores.table.empty:
-        raise LossScoreError(f"{scores.dataset}: no run has a score; add runs or choose another data set")
+        raise Refusal(f"{scores.dataset}: no run has a score; add runs or choose another data set")
     kept = scores.keep((~scores.table["held_out"].astype(bool) & scores.table["val_loss"].notna()).to_numpy())
     if kept.table.empty:
-        raise LossScoreError(
+        raise Refusal(
             f"{scores.dataset}: these runs have scores but no validation loss, so nothing relates the two; "
             "train a grid, which measures both"
         )
     if len(kept.table) < MIN_MODELS:
-        raise LossScoreError(
+        raise Refusal(
             f"{scores.dataset}: {len(kept.table)} models have a loss and a score; {MIN_MODELS} are needed: add runs"
         )
     if np.ptp(kept.table["val_loss"]) < 1e-9:
-        raise LossScoreError(f"{scores.dataset}: all models have one loss, {kept.table['val_loss'].iloc[0]:g}")
+        raise Refusal(f"{scores.dataset}: all models have one loss, {kept.table['val_loss'].iloc[0]:g}")
     values = kept.goodness(kept.table["value"].to_numpy())
     for edge, words in ((0.0, "no model solves any problem"), (1.0, "every model solves every problem")):
         if np.all(values == edge):
-            raise LossScoreError(f"{scores.dataset}: {words}, so the score says nothing about loss; add other sizes")
+            raise Refusal(f"{scores.dataset}: {words}, so the score says nothing about loss; add other sizes")
     return kept
 
 
@@ -190,13 +187,13 @@ def fit_loss_score(scores: ModelScores, pooling: LossPooling = "pooled", method:
 
     Raises
     ------
-    LossScoreError
+    Refusal
         If the scores cannot be related to loss, or the models are too few.
     """
     kept = usable_models(scores)
     if pooling == "per_method":
         if method is None:
-            raise LossScoreError("a fit of one method needs its name; give method")
+            raise Refusal("a fit of one method needs its name; give method")
         kept = usable_models(kept.keep((kept.table["method"] == method).to_numpy()))
     table = kept.table
     methods = tuple(name for name in METHODS if name in set(table["method"]))
@@ -207,8 +204,8 @@ def fit_loss_score(scores: ModelScores, pooling: LossPooling = "pooled", method:
     rates = kept.goodness(table["value"].to_numpy(dtype=float))
     try:
         fitted = fit_rates(design, rates, n_items, table["n_params_base"].to_numpy(), chance)
-    except BinomialError as error:
-        raise LossScoreError(f"{scores.dataset}: {error}") from error
+    except Refusal as error:
+        raise Refusal(f"{scores.dataset}: {error}") from error
     drawn = kept.goodness(kept.draws[:_PROBLEM_DRAWS])
     known = ~np.isnan(drawn).any(axis=1)
     problem_draws = solve_rates(design, drawn[known], n_items, chance, fitted.theta)[0]
@@ -260,7 +257,7 @@ def choose_pooling(scores: ModelScores) -> tuple[LossPooling, dict[str, float]]:
     for pooling in ("pooled", "shared_slope") if len(sizes) >= 3 else ():
         try:
             fitted = fit_loss_score(kept.keep(~is_last), pooling)
-        except LossScoreError:
+        except Refusal:
             continue
         rows = kept.table[is_last & kept.table["method"].isin(fitted.methods).to_numpy()]
         pairs = zip(rows["val_loss"], rows["method"], strict=True)
@@ -282,7 +279,7 @@ def method_effect(scores: ModelScores) -> tuple[float, int, int]:
 
     Raises
     ------
-    LossScoreError
+    Refusal
         If the models are too few.
     """
     one, own = (fit_loss_score(scores, pooling) for pooling in ("pooled", "shared_slope"))
@@ -297,8 +294,6 @@ def method_effect(scores: ModelScores) -> tuple[float, int, int]:
         scatter = float(np.sum(n_items * (rates - p) ** 2 / (p * (1 - p))))
     more, dof = len(own.methods) - 1, len(rates) - len(own.methods) - 1
     if more < 1 or dof < 1:
-        raise LossScoreError(
-            f"{scores.dataset}: {len(rates)} models of {len(own.methods)} methods leave nothing to test"
-        )
+        raise Refusal(f"{scores.dataset}: {len(rates)} models of {len(own.methods)} methods leave nothing to test")
     statistic = max(deviances[0] - deviances[1], 0.0) / more / (scatter / dof)
     return float(stats.f.sf(statistic, more, dof)), more, dof

@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.prediction.forecast import supported_score
-from astraios_analysis.prediction.limits import PredictionError, reach
+from astraios_analysis.prediction.limits import reach
 from astraios_analysis.prediction.points import score_points
 from astraios_analysis.prediction.pool_fits import fit_pool
-from astraios_analysis.prediction.pooled_points import PoolError
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval
 from astraios_analysis.scores.models import ModelScores, model_scores
-from astraios_analysis.scores.ranks import RankError, measured_datasets
+from astraios_analysis.scores.ranks import measured_datasets
 
 MIN_METHODS = 2
 _N_DRAWS = 2000
@@ -57,15 +57,15 @@ def small_model_decisions(
 
     Raises
     ------
-    RankError
+    Refusal
         If no two sizes share two methods.
     """
     try:
         scores = model_scores([r for r in records if not r.held_out], dataset, bootstrap)
     except ValueError as error:
-        raise RankError(str(error)) from error
+        raise Refusal(str(error)) from error
     if scores.table.empty:
-        raise RankError(f"no run has a primary score on {dataset}; choose another data set or add runs")
+        raise Refusal(f"no run has a primary score on {dataset}; choose another data set or add runs")
     values, drawn = scores.goodness(scores.table["value"].to_numpy(dtype=float)), scores.draws_of_runs(seed)
     sizes = sorted(set(scores.table["n_params_base"]))
     place = {(row.n_params_base, row.method): i for i, row in enumerate(scores.table.itertuples())}
@@ -85,7 +85,7 @@ def small_model_decisions(
             if expected is not None:
                 rows.append(shared | {"rule": "predicted from sizes up to it"} | _outcome(*expected, *outcome) | ways)
     if not rows:
-        raise RankError(f"{dataset}: no two sizes share {MIN_METHODS} methods; add runs")
+        raise Refusal(f"{dataset}: no two sizes share {MIN_METHODS} methods; add runs")
     return pd.DataFrame(rows)
 
 
@@ -144,7 +144,7 @@ def _expected(
     train = scores.keep((scores.table["n_params_base"] <= small).to_numpy())
     try:
         pool = fit_pool(score_points(train), "logit", seed=seed)
-    except PoolError:
+    except Refusal:
         return None
     drawn = pool.draw(methods, float(large), _N_DRAWS, np.random.default_rng([seed, 21]), observation=False)
     return np.median(drawn, axis=0), None
@@ -183,16 +183,16 @@ def best_at_size(
 
     Raises
     ------
-    PredictionError
+    Refusal
         If the records cannot support a prediction, or the size is too far (`pooled_predictions.require_supported`).
     """
     if dataset not in DATASETS or DATASETS[dataset].primary_metric is None:
         known = ", ".join(d.name for d in DATASETS.values() if d.primary_metric)
-        raise PredictionError(f"unknown data set {dataset!r}; choose from {known}")
+        raise Refusal(f"unknown data set {dataset!r}; choose from {known}")
     fitted = [record for record in records if not record.held_out]
     scores = model_scores(fitted, dataset, ProblemBootstrap(n_draws=2, seed=seed))
     if scores.table.empty:
-        raise PredictionError(f"no run has a score on {dataset} to fit")
+        raise Refusal(f"no run has a score on {dataset} to fit")
     methods = list(dict.fromkeys(scores.table["method"]))
     forecast = supported_score(fitted, dataset, methods, n_params, force=force, seed=seed)
     beyond = reach(n_params, forecast.x_range)
@@ -218,17 +218,17 @@ def decisions_all(
 
     Raises
     ------
-    RankError
+    Refusal
         If there is none.
     """
     bootstrap, parts = bootstrap or ProblemBootstrap(), []
     for name in measured_datasets(list(records)):
         try:
             parts.append(small_model_decisions(records, name, level=level, bootstrap=bootstrap))
-        except RankError:
+        except Refusal:
             continue
     if not parts:
-        raise RankError("no data set has scores of two methods at two sizes; add runs")
+        raise Refusal("no data set has scores of two methods at two sizes; add runs")
     return pd.concat(parts, ignore_index=True)
 
 
@@ -243,18 +243,18 @@ def best_at_size_all(records: Sequence[RunRecord], n_params: float, *, level: fl
 
     Raises
     ------
-    PredictionError
+    Refusal
         If none can be predicted.
     """
     parts, refused = [], {}
     for name in measured_datasets(list(records)):
         try:
             parts.append(best_at_size(records, name, n_params, level=level))
-        except PredictionError as error:
+        except Refusal as error:
             refused[name] = str(error).removeprefix(f"{name}: ")
     if not parts:
         listed = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
-        raise PredictionError(listed or "no run has a primary score; add runs with scores")
+        raise Refusal(listed or "no run has a primary score; add runs with scores")
     metrics = [DATASETS[name].primary_metric for name in refused]
     rows = {"dataset": list(refused), "metric": metrics, "n_params": round(n_params), "level": level}
     rows |= {"n_models": 0, "refusal": list(refused.values())}

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from astraios_analysis.laws.laws import Law
-from astraios_analysis.laws.objectives import FitError
+from astraios_analysis.records.refusal import Refusal
 
 Pooling = Literal["per_method", "pooled"]
 # A per-method line with one degree of freedom has a 95 % t quantile of 12.7; below two, methods are pooled.
@@ -79,14 +79,14 @@ class Fit:
 
         Raises
         ------
-        FitError
+        Refusal
             If the group was not fitted, or a size is not positive and finite.
         """
         if group not in self.groups:
-            raise FitError(f"no fit for {group!r}; it was fitted to {', '.join(self.groups)}")
+            raise Refusal(f"no fit for {group!r}; it was fitted to {', '.join(self.groups)}")
         x = np.atleast_1d(np.asarray(x, dtype=float))
         if not np.all((x > 0) & np.isfinite(x)):
-            raise FitError(f"sizes must be positive and finite; one is {x[~((x > 0) & np.isfinite(x))][0]:g}")
+            raise Refusal(f"sizes must be positive and finite; one is {x[~((x > 0) & np.isfinite(x))][0]:g}")
         return _design(x, np.full(x.shape, self.groups.index(group)), len(self.groups), self.law)
 
     def half_width(self, design: np.ndarray, level: float, *, observation: bool) -> np.ndarray:
@@ -107,7 +107,7 @@ class Fit:
         Satterthwaite's common degrees of freedom covered 91 % where 95 % was asked; this covers 95 % or more.
         """
         if not 0 < level < 1:
-            raise FitError(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
+            raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
         between, inverse, replication = self._variance_terms
         new = 1.0 if observation else 0.0
         share_size = (np.einsum("ni,ij,nj->n", design, between, design) + new) / replication
@@ -160,7 +160,7 @@ def fit(law: Law, x: np.ndarray, y: np.ndarray, group: Sequence[str] | None = No
 
     Raises
     ------
-    FitError
+    Refusal
         If values are not usable, there are fewer than three sizes, or a method shares no size with the others.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
@@ -171,7 +171,7 @@ def fit(law: Law, x: np.ndarray, y: np.ndarray, group: Sequence[str] | None = No
     sizes, size_index = np.unique(x, return_inverse=True)
     around_line, rank = _residual_sum(design, z)
     if rank < design.shape[1]:
-        raise FitError(
+        raise Refusal(
             f"the points do not identify {design.shape[1]} parameters (rank {rank}); add sizes or drop methods"
         )
     membership = np.eye(len(sizes))[size_index]
@@ -220,18 +220,18 @@ def _replication(design: np.ndarray, membership: np.ndarray, inverse: np.ndarray
 
 def _require_usable(law: Law, x: np.ndarray, y: np.ndarray, labels: np.ndarray) -> None:
     if not len(x) == len(y) == len(labels):
-        raise FitError(f"x, y and group must have one length; they have {len(x)}, {len(y)} and {len(labels)}")
+        raise Refusal(f"x, y and group must have one length; they have {len(x)}, {len(y)} and {len(labels)}")
     for name, values in (("size", x), ("score", y)):
         if not np.all(np.isfinite(values)):
-            raise FitError(f"a {name} is missing or not finite; leave such points out before fitting")
+            raise Refusal(f"a {name} is missing or not finite; leave such points out before fitting")
     if np.any(x <= 0):
-        raise FitError(f"sizes must be positive; the smallest is {x.min():g}")
+        raise Refusal(f"sizes must be positive; the smallest is {x.min():g}")
     if not np.all(np.isfinite(law.link(y))):
         bad = y[~np.isfinite(law.link(y))][0]
-        raise FitError(f"score {bad:g} has no finite value on the scale of {law.name}; see inside_unit_interval")
+        raise Refusal(f"score {bad:g} has no finite value on the scale of {law.name}; see inside_unit_interval")
     n_sizes = len(np.unique(x))
     if n_sizes < MIN_SIZES:
-        raise FitError(
+        raise Refusal(
             f"{n_sizes} size{'s' if n_sizes != 1 else ''} leave no degree of freedom for a line and its error; "
             f"at least {MIN_SIZES} sizes are needed: measure more sizes"
         )
@@ -246,7 +246,7 @@ def _require_linked(x: np.ndarray, labels: np.ndarray) -> None:
         linked = np.isin(labels, list(set(labels[linked])))
     if not np.all(linked):
         apart = [", ".join(dict.fromkeys(labels[part])) for part in (linked, ~linked)]
-        raise FitError(f"{apart[0]} and {apart[1]} share no size; fit them apart or measure a size that they share")
+        raise Refusal(f"{apart[0]} and {apart[1]} share no size; fit them apart or measure a size that they share")
 
 
 def inside_unit_interval(value: np.ndarray, n_items: np.ndarray) -> np.ndarray:
@@ -262,13 +262,13 @@ def inside_unit_interval(value: np.ndarray, n_items: np.ndarray) -> np.ndarray:
 
     Raises
     ------
-    FitError
+    Refusal
         If a value is not a rate.
     """
     value, n_items = np.asarray(value, dtype=float), np.asarray(n_items, dtype=float)
     outside = (value < 0) | (value > 1)
     if np.any(outside):
-        raise FitError(f"{value[outside][0]:g} is not a rate in [0, 1]; a logit-linear law does not apply to it")
+        raise Refusal(f"{value[outside][0]:g} is not a rate in [0, 1]; a logit-linear law does not apply to it")
     edge = 0.5 / (n_items + 1)
     return np.clip(value, edge, 1 - edge)
 
@@ -294,12 +294,12 @@ def fit_by(
 
     Raises
     ------
-    FitError
+    Refusal
         If the data set has too few sizes for any fit.
     """
     frame = frame[~frame["held_out"].astype(bool)]
     if frame.empty:
-        raise FitError("no point is left to fit: every row is held out or the selection is empty")
+        raise Refusal("no point is left to fit: every row is held out or the selection is empty")
     x = frame["n_params_base"].to_numpy(dtype=float)
     y = inside_unit_interval(frame["value"].to_numpy(dtype=float), frame["n_items"].to_numpy(dtype=float))
     methods = frame["method"].to_numpy()
@@ -310,8 +310,8 @@ def fit_by(
         if pooling == "per_method" or (pooling == "auto" and n_sizes - 2 >= MIN_DOF_PER_METHOD):
             try:
                 alone[method] = fit(law, x[own], y[own], methods[own])
-            except FitError as error:
-                raise FitError(f"{method}: {error}") from error
+            except Refusal as error:
+                raise Refusal(f"{method}: {error}") from error
     if len(alone) == len(set(methods)):
         return alone
     pooled = fit(law, x, y, methods)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from astraios_analysis.prediction.chain import LossScoreError, choose_pooling, fit_loss_score
-from astraios_analysis.prediction.limits import KINDS, LEVELS, PredictionError, reach, require_reach, require_sizes
+from astraios_analysis.prediction.chain import choose_pooling, fit_loss_score
+from astraios_analysis.prediction.limits import KINDS, LEVELS, reach, require_reach, require_sizes
 from astraios_analysis.prediction.points import loss_points, score_points, without_largest
-from astraios_analysis.prediction.pooled_points import Link, PooledPoints, PoolError
+from astraios_analysis.prediction.pooled_points import Link, PooledPoints
 from astraios_analysis.prediction.stack import Stack, fit_stack
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
 from astraios_analysis.scores.models import ModelScores, model_scores
@@ -60,14 +61,14 @@ def forecast_points(
 
     Raises
     ------
-    PredictionError
+    Refusal
         If the points cannot support it.
     """
     try:
         pool = fit_stack(points, link, seed=seed)
         draws = _pool_draws(pool, methods, n_params, seed)
-    except PoolError as error:
-        raise PredictionError(f"{name}: {error}") from error
+    except Refusal as error:
+        raise Refusal(f"{name}: {error}") from error
     tested = _backtest(points, lambda train, known, size: _test_draws(train, link, known, size, seed))
     n_sizes = len(np.unique(points.n_params))
     return Forecast(name, metric, draws, pool.weights, pool.x_range, n_sizes, tested)
@@ -93,7 +94,7 @@ def _backtest(points: PooledPoints, predict) -> dict[str, float] | None:
     train, test = without_largest(points)
     try:
         drawn = predict(train, test.method.tolist(), float(test.n_params[0]))
-    except (PoolError, LossScoreError):
+    except Refusal:
         return None
     errors, persistence, covered = [], [], 0
     for method, value in zip(test.method, test.y, strict=True):
@@ -115,13 +116,10 @@ def forecast_loss(records: Sequence[RunRecord], methods: Sequence[str], n_params
 
     Raises
     ------
-    PredictionError
+    Refusal
         If the runs have no losses or too few sizes.
     """
-    try:
-        points = loss_points(records)
-    except PoolError as error:
-        raise PredictionError(str(error)) from error
+    points = loss_points(records)
     return forecast_points(points, "log", methods, n_params, name=LOSS, metric="nats per token", seed=seed)
 
 
@@ -132,20 +130,17 @@ def forecast_score(
 
     Raises
     ------
-    PredictionError
+    Refusal
         If the runs cannot support it.
     """
     scores = model_scores(records, dataset, ProblemBootstrap(n_draws=200, seed=seed))
     metric = DATASETS[dataset].primary_metric or ""
-    try:
-        points = score_points(scores)
-    except PoolError as error:
-        raise PredictionError(str(error)) from error
+    points = score_points(scores)
     direct = forecast_points(points, "logit", methods, n_params, name=dataset, metric=metric, seed=seed)
     try:
         losses = loss_points(records)
         chain, pooling = _chain(scores, losses, methods, n_params, seed)
-    except (PoolError, LossScoreError):
+    except Refusal:
         return _turn(direct, scores)
     mixed = _mix(scores, points, losses, (direct.draws, chain), methods, seed)
     draws, share, tested = mixed
@@ -202,7 +197,7 @@ def _mix(scores, points, losses, candidates, methods, seed):
         fits = [np.mean([_log_density(d[m], float(test.y[test.method == m][0])) for m in known]) for d in tried]
         # The methods of one size share its size effect: together they count as one look.
         share = float(1 / (1 + np.exp(np.clip(fits[0] - fits[1], -50, 50))))
-    except (PoolError, LossScoreError):
+    except Refusal:
         tried = []
     take = np.random.default_rng([seed, 14]).random(N_DRAWS) < share
     mixed = {kind: {m: np.where(take, chain[kind][m], direct[kind][m]) for m in methods} for kind in KINDS}
@@ -229,13 +224,13 @@ def require_supported(forecast: Forecast, n_params: float, *, force: bool = Fals
 
     Raises
     ------
-    PredictionError
+    Refusal
         If nothing could be back-tested, or the size lies further than `predictions.MAX_REACH` beyond the sizes fitted
         and ``force`` is not set.
     """
     require_sizes(forecast.sizes_fitted)
     if forecast.backtest is None:
-        raise PredictionError(
+        raise Refusal(
             f"measured at {forecast.sizes_fitted} sizes, but the smaller ones predict no method of the largest, so "
             "nothing tests the prediction's intervals. Measure more methods at the largest"
         )
@@ -255,7 +250,7 @@ def supported_score(
 
     Raises
     ------
-    PredictionError
+    Refusal
         As `require_supported`; the message begins with the data set.
     """
     sizes = {r.n_params_base for r in records if not r.held_out and primary_score(r, dataset) is not None}
@@ -264,8 +259,8 @@ def supported_score(
         require_sizes(len(sizes))
         forecast = forecast_score(records, dataset, methods, n_params, seed=seed)
         require_supported(forecast, n_params, force=force)
-    except PredictionError as error:
-        raise PredictionError(f"{dataset}: {str(error).removeprefix(f'{dataset}: ')}") from error
+    except Refusal as error:
+        raise Refusal(f"{dataset}: {str(error).removeprefix(f'{dataset}: ')}") from error
     return forecast
 
 
@@ -274,7 +269,7 @@ def forecast_rows(forecast: Forecast, size: str, n_params: float, *, force: bool
 
     Raises
     ------
-    PredictionError
+    Refusal
         As `require_supported`.
     """
     require_supported(forecast, n_params, force=force)

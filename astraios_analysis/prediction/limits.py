@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.prediction.fits import Fit
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 
 # Beyond ten times the largest fitted size the released grid (a factor of 13.6 in all) says next to nothing.
@@ -19,10 +20,6 @@ Kind = Literal["mean", "observation"]
 KINDS: tuple[Kind, ...] = ("observation", "mean")
 
 _MULTIPLIERS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
-
-
-class PredictionError(ValueError):
-    """A prediction that the data cannot support; the message gives the reason and the next step."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def parse_size(text: str, known: dict[str, int] | None = None) -> float:
 
     Raises
     ------
-    PredictionError
+    Refusal
         If the text is neither.
     """
     label = text.strip().lower()
@@ -76,7 +73,7 @@ def parse_size(text: str, known: dict[str, int] | None = None) -> float:
     n_params = float(match[1]) * _MULTIPLIERS[match[2]] if match else 0.0
     if not 0 < n_params < float("inf"):
         labels = f" ({', '.join(known)})" if known else ""
-        raise PredictionError(
+        raise Refusal(
             f"size {text!r} is not understood; give a measured size{labels}, a number with a unit such as 34b or 350m, "
             "or a number of parameters such as 3.4e10"
         )
@@ -131,13 +128,13 @@ def require_predictable(frame: pd.DataFrame, dataset: str) -> None:
 
     Raises
     ------
-    PredictionError
+    Refusal
         If the data set is unknown, has no primary score or too few sizes.
     """
     if dataset not in DATASETS:
-        raise PredictionError(f"unknown data set {dataset!r}; choose from {', '.join(predictable_datasets(frame))}")
+        raise Refusal(f"unknown data set {dataset!r}; choose from {', '.join(predictable_datasets(frame))}")
     if DATASETS[dataset].primary_metric is None:
-        raise PredictionError(
+        raise Refusal(
             f"{dataset} has no score to predict (parse rates are not security scores); "
             f"choose from {', '.join(predictable_datasets(frame))}"
         )
@@ -145,7 +142,7 @@ def require_predictable(frame: pd.DataFrame, dataset: str) -> None:
     sizes = own.drop_duplicates("n_params_base").sort_values("n_params_base")["size"].tolist()
     if len(sizes) < 3:
         shown = f"only {', '.join(sizes)}" if sizes else "nothing"
-        raise PredictionError(
+        raise Refusal(
             f"{dataset}: {shown} measured; a line and its error need at least 3 sizes. Measure another size, or choose "
             f"from {', '.join(predictable_datasets(frame))}"
         )
@@ -162,10 +159,10 @@ def require_sizes(n_sizes: int) -> None:
 
     Raises
     ------
-    PredictionError
+    Refusal
     """
     if n_sizes < MIN_SIZES_TO_PREDICT:
-        raise PredictionError(
+        raise Refusal(
             f"measured at {n_sizes} sizes; a back-test holds out the largest, and {n_sizes - 1} leave no interval to "
             "check, so the prediction's intervals would rest on nothing. Measure a fourth size"
         )
@@ -176,11 +173,11 @@ def require_reach(n_params: float, x_range: tuple[float, float], *, force: bool)
 
     Raises
     ------
-    PredictionError
+    Refusal
     """
     beyond = reach(n_params, x_range)
     if beyond > MAX_REACH and not force:
-        raise PredictionError(
+        raise Refusal(
             f"{n_params:.4g} parameters lie {beyond:.1f} times beyond the fitted range "
             f"({x_range[0]:.4g} to {x_range[1]:.4g}); the limit is {MAX_REACH:g} times. "
             "Add runs nearer to that size, or insist with --force"

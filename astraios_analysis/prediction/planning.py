@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.prediction.forecast import Forecast, supported_score
-from astraios_analysis.prediction.limits import PredictionError
 from astraios_analysis.prediction.pool_fits import fit_pool
-from astraios_analysis.prediction.pooled_points import Link, PooledPoints, PoolError
+from astraios_analysis.prediction.pooled_points import Link, PooledPoints
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap
 from astraios_analysis.scores.models import ModelScores, model_scores
 from astraios_analysis.scores.ranks import measured_datasets
@@ -77,21 +77,18 @@ def plan_runs(
 
     Raises
     ------
-    PredictionError
+    Refusal
         If the points support no law, or there is no candidate.
     """
     if not candidates:
-        raise PredictionError("no run to choose from; give sizes with --candidate-size, or another --method")
+        raise Refusal("no run to choose from; give sizes with --candidate-size, or another --method")
     methods, size = list(target[0]), float(target[1])
-    try:
-        pool = fit_pool(points, link, seed=seed)
-        now = _variance(pool.posterior(methods, np.full(len(methods), size))[1])
-        after = [
-            _variance(pool.posterior(methods, np.full(len(methods), size), ([m], np.array([float(n)])))[1])
-            for m, n in candidates
-        ]
-    except PoolError as error:
-        raise PredictionError(str(error)) from error
+    pool = fit_pool(points, link, seed=seed)
+    now = _variance(pool.posterior(methods, np.full(len(methods), size))[1])
+    after = [
+        _variance(pool.posterior(methods, np.full(len(methods), size), ([m], np.array([float(n)])))[1])
+        for m, n in candidates
+    ]
     rows = []
     for (method, n_params), flop, variance in zip(candidates, cost, after, strict=True):
         share = max(0.0, 1 - variance / now)
@@ -143,17 +140,17 @@ def frontier(
 
     Raises
     ------
-    PredictionError
+    Refusal
         If the cost is unknown or was not measured.
     """
     if cost not in COSTS:
-        raise PredictionError(f"unknown cost {cost!r}; choose from {', '.join(COSTS)}")
+        raise Refusal(f"unknown cost {cost!r}; choose from {', '.join(COSTS)}")
     fitted = [record for record in records if not record.held_out]
     scores = model_scores(fitted, dataset, bootstrap)
     paid = _paid(fitted, cost)
     known = np.array([(n, m) in paid for n, m in _models(scores)], dtype=bool)
     if not known.any():
-        raise PredictionError(f"{cost} was not measured in runs with a score on {dataset}; choose n_params_updated")
+        raise Refusal(f"{cost} was not measured in runs with a score on {dataset}; choose n_params_updated")
     scores = scores.keep(known)
     table = scores.table
     value, drawn = table["value"].to_numpy(dtype=float), scores.goodness(scores.draws_of_runs(seed))
@@ -203,7 +200,7 @@ def _predicted(fitted, dataset, methods, target, seed) -> tuple[Forecast | None,
         return None, ""
     try:
         return supported_score(fitted, dataset, methods, target, seed=seed), ""
-    except PredictionError as error:
+    except Refusal as error:
         return None, str(error).removeprefix(f"{dataset}: ")
 
 
@@ -214,17 +211,17 @@ def frontier_all(
 
     Raises
     ------
-    PredictionError
+    Refusal
         If there is none.
     """
     bootstrap, parts, refusals = ProblemBootstrap(), [], []
     for name in measured_datasets(list(records)):
         try:
             parts.append(frontier(records, name, cost, target=target, bootstrap=bootstrap, level=level))
-        except PredictionError as error:
+        except Refusal as error:
             refusals.append(str(error))
     if not parts:
-        raise PredictionError("; ".join(dict.fromkeys(refusals)) or "no run has a primary score; add runs with scores")
+        raise Refusal("; ".join(dict.fromkeys(refusals)) or "no run has a primary score; add runs with scores")
     return pd.concat(parts, ignore_index=True)
 
 

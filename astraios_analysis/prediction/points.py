@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.laws.tables import PointsError, read_table
+from astraios_analysis.laws.tables import read_table
 from astraios_analysis.prediction.fits import inside_unit_interval
-from astraios_analysis.prediction.pooled_points import Link, PooledPoints, PoolError
+from astraios_analysis.prediction.pooled_points import Link, PooledPoints
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.models import ModelScores, require_one_grid
 
 
@@ -18,13 +19,13 @@ def loss_points(records: Sequence[RunRecord]) -> PooledPoints:
 
     Raises
     ------
-    PoolError
+    Refusal
         If no run has a loss.
     """
     require_one_grid(records)
     known = [(r.n_params_base, r.method, r.val_loss) for r in records if not r.held_out and r.val_loss is not None]
     if not known:
-        raise PoolError("these runs have no validation loss, so none is predicted; a grid trained here measures it")
+        raise Refusal("these runs have no validation loss, so none is predicted; a grid trained here measures it")
     frame = pd.DataFrame(known, columns=["x", "group", "y"])
     return _average(frame, "log")
 
@@ -34,12 +35,12 @@ def score_points(scores: ModelScores) -> PooledPoints:
 
     Raises
     ------
-    PoolError
+    Refusal
         If there is none.
     """
     kept = scores.keep(~scores.table["held_out"].to_numpy(dtype=bool)) if len(scores.table) else scores
     if not len(kept.table):
-        raise PoolError(f"no run has a score on {scores.dataset} to fit")
+        raise Refusal(f"no run has a score on {scores.dataset} to fit")
     table, n_items = kept.table, kept.table["n_items"].to_numpy(dtype=float)
     p = inside_unit_interval(kept.goodness(table["value"].to_numpy(dtype=float)), n_items)
     variance = p * (1 - p)
@@ -69,29 +70,26 @@ def read_points(path: Path, x: str, y: str, group: str | None, link: Link) -> Po
 
     Raises
     ------
-    PoolError
+    Refusal
         If the file has no such column or a value is not a number.
     """
-    try:
-        table = read_table(path)
-    except PointsError as error:
-        raise PoolError(str(error)) from error
+    table = read_table(path)
     for column in (x, y, *([group] if group else [])):
         if column not in table:
-            raise PoolError(f"{path} has no column {column!r}; choose from {', '.join(map(str, table.columns))}")
+            raise Refusal(f"{path} has no column {column!r}; choose from {', '.join(map(str, table.columns))}")
     frame = pd.DataFrame({"x": table[x], "y": table[y], "group": table[group].astype(str) if group else "all"})
     for column, name in (("x", x), ("y", y)):
         numbers = pd.to_numeric(frame[column], errors="coerce")
         if numbers.isna().any():
             row = int(np.flatnonzero(numbers.isna())[0])
-            raise PoolError(
+            raise Refusal(
                 f"{path}: {name} is {frame[column].iloc[row]!r} in row {row + 1}; give a number or drop the row"
             )
         frame[column] = numbers.astype(float)
     wrong = frame["y"] <= 0 if link == "log" else (frame["y"] <= 0) | (frame["y"] >= 1)
     if wrong.any():
         allowed = "above 0" if link == "log" else "between 0 and 1"
-        raise PoolError(f"{path}: {y} is {frame['y'][wrong].iloc[0]:g}; values must lie {allowed} for a {link} scale")
+        raise Refusal(f"{path}: {y} is {frame['y'][wrong].iloc[0]:g}; values must lie {allowed} for a {link} scale")
     return _average(frame, link)
 
 

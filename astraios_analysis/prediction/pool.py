@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
-from astraios_analysis.prediction.pooled_points import Link, PooledPoints, PoolError
+from astraios_analysis.prediction.pooled_points import Link, PooledPoints
+from astraios_analysis.records.refusal import Refusal
 
 # A floor lies between 0 and this share of the smallest loss.
 SPREAD_OF_FLOORS = 0.98
@@ -165,7 +166,7 @@ def _locate(pool, method, n_params, noise):
     """Return method numbers, centred log sizes, sizes and noise of points."""
     unknown = [name for name in method if name not in pool.methods]
     if unknown:
-        raise PoolError(f"{unknown[0]} was not fitted; choose from {', '.join(pool.methods)}")
+        raise Refusal(f"{unknown[0]} was not fitted; choose from {', '.join(pool.methods)}")
     group = np.array([pool.methods.index(name) for name in method], dtype=int)
     x = (np.log10(n_params) - pool.centre) / pool.scale
     return group, x, np.round(np.log10(n_params), 9), noise

@@ -13,7 +13,8 @@ from astraios_analysis.prediction.pool import (
     floor_units,
     link_values,
 )
-from astraios_analysis.prediction.pooled_points import Link, PooledPoints, PoolError, require_usable
+from astraios_analysis.prediction.pooled_points import Link, PooledPoints, require_usable
+from astraios_analysis.records.refusal import Refusal
 
 N_CANDIDATES = 2500
 N_KEPT = 400
@@ -83,7 +84,7 @@ def fit_pool(points: PooledPoints, link: Link, *, seed: int = 0) -> Pool:
 
     Raises
     ------
-    PoolError
+    Refusal
         If values are not usable, sizes are fewer than three, or the points lie on lines exactly.
     """
     setting = _set_up(points, link, has_own_lines=False)
@@ -106,7 +107,7 @@ def fit_form(points: PooledPoints, link: Link, form: Form, *, seed: int = 0) -> 
 
     Raises
     ------
-    PoolError
+    Refusal
         As `fit_pool`, or if each method by itself has too few sizes.
     """
     kind = {"has_own_lines": form.pooling == "no_pooling", "is_relative": form.law == "relative_floor"}
@@ -140,12 +141,10 @@ def _set_up(points: PooledPoints, link: Link, *, has_own_lines: bool, is_relativ
     theta, _, rank, _ = np.linalg.lstsq(design, z, rcond=None)
     dof = len(z) - rank
     if rank < design.shape[1] or dof < 2:
-        raise PoolError(
-            f"{len(z)} points leave too little to judge {design.shape[1]} parameters by; measure more sizes"
-        )
+        raise Refusal(f"{len(z)} points leave too little to judge {design.shape[1]} parameters by; measure more sizes")
     scatter = float(np.sqrt(np.sum((z - design @ theta) ** 2) / dof))
     if scatter < 1e-7:
-        raise PoolError("the points are equal or lie on lines exactly, so nothing shows how far a new one may fall")
+        raise Refusal("the points are equal or lie on lines exactly, so nothing shows how far a new one may fall")
     units = floor_units(points, points.method.tolist(), is_relative=is_relative)
     return _Setting(methods, centre, scale, (group, x, np.round(log_size, 9)), design, scatter, units)
 

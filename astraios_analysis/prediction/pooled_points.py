@@ -5,12 +5,10 @@ from typing import Literal
 
 import numpy as np
 
+from astraios_analysis.records.refusal import Refusal
+
 Link = Literal["log", "logit"]
 MIN_SIZES = 3
-
-
-class PoolError(ValueError):
-    """PooledPoints that no pooled law can be fitted to; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +48,21 @@ def require_usable(points: PooledPoints, link: Link) -> None:
 
     Raises
     ------
-    PoolError
+    Refusal
     """
     for name, values in (("size", points.n_params), ("value", points.y), ("noise", points.noise)):
         if not np.all(np.isfinite(values)):
-            raise PoolError(f"a {name} is missing or not finite; leave such points out")
+            raise Refusal(f"a {name} is missing or not finite; leave such points out")
     if len(points.y) == 0:
-        raise PoolError("no point is left to fit; every one is held out or the selection is empty")
+        raise Refusal("no point is left to fit; every one is held out or the selection is empty")
     if np.any(points.n_params <= 0):
-        raise PoolError(f"sizes must be positive; the smallest is {points.n_params.min():g}")
+        raise Refusal(f"sizes must be positive; the smallest is {points.n_params.min():g}")
     upper = 1.0 if link == "logit" else np.inf
     wrong = (points.y <= 0) | (points.y >= upper)
     if np.any(wrong):
-        raise PoolError(f"value {points.y[wrong][0]:g} is outside (0, {upper:g}); it has no {link}")
+        raise Refusal(f"value {points.y[wrong][0]:g} is outside (0, {upper:g}); it has no {link}")
     n_sizes = len(np.unique(points.n_params))
     if n_sizes < MIN_SIZES:
-        raise PoolError(
+        raise Refusal(
             f"{n_sizes} size{'s' if n_sizes != 1 else ''}; a law and its error need {MIN_SIZES}: measure more"
         )

@@ -14,7 +14,8 @@ from scipy.special import logit, logsumexp
 
 from astraios_analysis.prediction.pool import Pool
 from astraios_analysis.prediction.pool_fits import Form, fit_form, forms_of
-from astraios_analysis.prediction.pooled_points import MIN_SIZES, Link, PooledPoints, PoolError
+from astraios_analysis.prediction.pooled_points import MIN_SIZES, Link, PooledPoints
+from astraios_analysis.records.refusal import Refusal
 
 MAX_LEFT_OUT = 3
 _EM_STEPS = 500
@@ -96,12 +97,12 @@ def fit_stack(points: PooledPoints, link: Link, *, seed: int = 0) -> Stack:
 
     Raises
     ------
-    PoolError
+    Refusal
         If no form can be fitted.
     """
     fitted, refusal = _fit_all(points, link, forms_of(link, len(set(points.method))), seed)
     if not fitted:
-        raise refusal or PoolError("no form can be fitted to these points")
+        raise refusal or Refusal("no form can be fitted to these points")
     criteria = np.array([criterion for _, _, criterion in fitted])
     densities = _left_out_densities(points, link, [form for form, _, _ in fitted], seed)
     weights = _weigh(akaike_weights(criteria), densities)
@@ -118,7 +119,7 @@ def _fit_all(points, link, forms, seed):
     for form in forms:
         try:
             found.append((form, *fit_form(points, link, form, seed=seed)))
-        except PoolError as error:
+        except Refusal as error:
             # What the simplest form is refused for is what the points lack.
             refusal = refusal or error
     return found, refusal

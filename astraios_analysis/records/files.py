@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import METHODS, SCHEMA_VERSION, RunRecord
 
 
@@ -26,7 +27,7 @@ class FileProblem:
         return f"{self.path}: {self.field}: {self.message}" if self.field else f"{self.path}: {self.message}"
 
 
-class RecordError(ValueError):
+class RecordError(Refusal):
     """A record that cannot be read, written or trusted; the message names file, field, value and remedy."""
 
     def __init__(self, problems: list[FileProblem]) -> None:

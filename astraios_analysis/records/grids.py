@@ -10,26 +10,15 @@ from typing import Generic, TypeVar
 
 import pandas as pd
 
-from astraios_analysis.claims.judge import ClaimError
-from astraios_analysis.prediction.chain import LossScoreError
-from astraios_analysis.prediction.fits import FitError
-from astraios_analysis.prediction.limits import PredictionError
 from astraios_analysis.records.frame import FileProblem, RecordError, RunRecord
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID
 from astraios_analysis.records.sources import load_records
-from astraios_analysis.scores.losses import LossError
-from astraios_analysis.scores.ranks import RankError
 
 ALL = "all"
-# What functions raise when records do not suffice; anything else is a fault, and is not caught.
-REFUSALS = (ClaimError, FitError, LossError, LossScoreError, PredictionError, RankError)
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class LackingError(ValueError):
-    """A grid has no such value; the message says why."""
 
 
 class PerGrid(Mapping[str, T], Generic[T]):
@@ -101,14 +90,14 @@ class PerGrid(Mapping[str, T], Generic[T]):
         -------
         PerGrid
             A grid for which an argument is lacking, or for which the function says that its records do not suffice
-            (`REFUSALS`), lacks the result for that reason.
+            (`Refusal`), lacks the result for that reason.
         """
         found: dict[str, R] = {}
         lacking: dict[str, str] = {}
         for grid in self.everything:
             try:
                 found[grid] = call_for_grid(grid, function, self, *others, **named)
-            except (LackingError, *REFUSALS) as error:
+            except Refusal as error:
                 lacking[grid] = str(error)
         return PerGrid(found, lacking, self.everything)
 
@@ -118,7 +107,7 @@ def call_for_grid(grid: str, function: Callable[..., R], *arguments: object, **n
 
     Raises
     ------
-    LackingError
+    Refusal
         If the grid has no value of one of them; the message is the reason.
     """
 
@@ -126,7 +115,7 @@ def call_for_grid(grid: str, function: Callable[..., R], *arguments: object, **n
         if not isinstance(argument, PerGrid):
             return argument
         if grid in argument.lacking:
-            raise LackingError(argument.lacking[grid])
+            raise Refusal(argument.lacking[grid])
         return argument[grid]
 
     return function(*map(own, arguments), **{name: own(value) for name, value in named.items()})

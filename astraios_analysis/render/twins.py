@@ -13,14 +13,11 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from astraios_analysis.figures import FIGURES, find_spec
+from astraios_analysis.records.refusal import Refusal
 
 # Fits and resampling go through linear algebra, which differs in the last digits between machines.
 RELATIVE, ABSOLUTE = 1e-4, 1e-6
 _MISSING = {"", "nan", "na", "<na>", "none"}
-
-
-class TwinsError(ValueError):
-    """A folder that cannot be compared."""
 
 
 def compare(committed_dir: str | Path, new_dir: str | Path) -> list[str]:
@@ -43,7 +40,7 @@ def compare(committed_dir: str | Path, new_dir: str | Path) -> list[str]:
 
     Raises
     ------
-    TwinsError
+    Refusal
         If a folder does not exist or holds no CSV file.
     """
     committed, new = _twins(committed_dir), _twins(new_dir)
@@ -59,17 +56,17 @@ def compare(committed_dir: str | Path, new_dir: str | Path) -> list[str]:
 def _twins(folder: str | Path) -> dict[str, Path]:
     folder = Path(folder)
     if not folder.is_dir():
-        raise TwinsError(f"{folder} is not a folder; give the folder that holds the figures' CSV twins")
+        raise Refusal(f"{folder} is not a folder; give the folder that holds the figures' CSV twins")
     found = {path.name: path for path in folder.glob("*.csv")}
     if not found:
-        raise TwinsError(f"{folder} holds no CSV file; there is nothing to compare")
+        raise Refusal(f"{folder} holds no CSV file; there is nothing to compare")
     return found
 
 
 def _compare_files(committed: Path, new: Path, fitted: Sequence[str]) -> list[str]:
     try:
         (header, *rows), (new_header, *new_rows) = _read(committed), _read(new)
-    except TwinsError as error:
+    except Refusal as error:
         return [str(error)]
     if header != new_header:
         gone = [name for name in header if name not in new_header]
@@ -95,12 +92,12 @@ def _read(path: Path) -> list[list[str]]:
         with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.reader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TwinsError(f"{path} cannot be read: {error}") from error
+        raise Refusal(f"{path} cannot be read: {error}") from error
     if not lines:
-        raise TwinsError(f"{path} is empty; even a table without rows has a header")
+        raise Refusal(f"{path} is empty; even a table without rows has a header")
     for number, row in enumerate(lines[1:], start=1):
         if len(row) != len(lines[0]):
-            raise TwinsError(f"{path}: row {number} has {len(row)} values for {len(lines[0])} columns")
+            raise Refusal(f"{path}: row {number} has {len(row)} values for {len(lines[0])} columns")
     return lines
 
 
@@ -147,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         differences = compare(options.committed, options.new)
-    except TwinsError as error:
+    except Refusal as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if differences:

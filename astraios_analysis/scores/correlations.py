@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
-from astraios_analysis.prediction.chain import LossScoreError, chance_of, usable_models
+from astraios_analysis.prediction.chain import chance_of, usable_models
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score
 from astraios_analysis.scores.models import ModelScores, model_scores
@@ -131,7 +132,7 @@ def loss_correlation(
 
     Raises
     ------
-    LossScoreError
+    Refusal
         If the scores cannot be related to loss.
     """
     kept = usable_models(scores)
@@ -217,7 +218,7 @@ def loss_correlations(
 
     Raises
     ------
-    LossScoreError
+    Refusal
         If no data set has both.
     """
     bootstrap = bootstrap or ProblemBootstrap(n_draws=1000)
@@ -227,8 +228,8 @@ def loss_correlations(
             continue
         try:
             parts.append(loss_correlation(model_scores(records, name, bootstrap), level=level, seed=seed))
-        except LossScoreError as error:
+        except Refusal as error:
             refusals.append(str(error))
     if not parts:
-        raise LossScoreError("\n".join(refusals) or "no run has a primary score; add runs with scores")
+        raise Refusal("\n".join(refusals) or "no run has a primary score; add runs with scores")
     return pd.concat(parts, ignore_index=True)

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from astraios_analysis.records.frame import RunRecord, to_frame
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.seeds import average, has_several_seeds, keep_means, with_means
 
 MIN_SIZES = 3
@@ -27,10 +28,6 @@ _RUN = [
     "n_params_updated",
 ]
 LOSSES = ["base_val_loss", "val_loss", "val_loss_se"]
-
-
-class LossError(ValueError):
-    """Runs whose losses cannot be shown or fitted; the message says what they lack."""
 
 
 def final_losses(records: Sequence[RunRecord], *, level: float = 0.95) -> pd.DataFrame:
@@ -53,13 +50,13 @@ def final_losses(records: Sequence[RunRecord], *, level: float = 0.95) -> pd.Dat
 
     Raises
     ------
-    LossError
+    Refusal
         If no run has a loss.
     """
     runs = to_frame(records, per="run")
     runs = runs.loc[runs["val_loss"].notna(), [*_RUN, *LOSSES]].reset_index(drop=True)
     if runs.empty:
-        raise LossError(
+        raise Refusal(
             "none of these runs has a validation loss (released models were published without); train a grid, or add "
             "records with val_loss"
         )
@@ -81,7 +78,7 @@ def loss_curves(records: Sequence[RunRecord]) -> pd.DataFrame:
 
     Raises
     ------
-    LossError
+    Refusal
         If no run has a validation curve.
     """
     rows = [
@@ -90,7 +87,7 @@ def loss_curves(records: Sequence[RunRecord]) -> pd.DataFrame:
         for p in record.val_curve
     ]
     if not rows:
-        raise LossError("none of these runs has a validation curve; train a grid, or add records with val_curve")
+        raise Refusal("none of these runs has a validation curve; train a grid, or add records with val_curve")
     table = pd.DataFrame(rows).astype({"stderr": float, "seed": "Int64"})
     if not has_several_seeds(records):
         return table
@@ -117,7 +114,7 @@ def loss_lines(losses: pd.DataFrame, *, level: float = 0.95, n_points: int = 25)
 
     Raises
     ------
-    LossError
+    Refusal
         If no method has three sizes.
 
     Notes
@@ -133,7 +130,7 @@ def loss_lines(losses: pd.DataFrame, *, level: float = 0.95, n_points: int = 25)
             continue
         parts.append(_line(own, ends, level, n_points).assign(method=method))
     if not parts:
-        raise LossError(f"no method has a loss at {MIN_SIZES} sizes; a line and its error need as many: add sizes")
+        raise Refusal(f"no method has a loss at {MIN_SIZES} sizes; a line and its error need as many: add sizes")
     return pd.concat(parts, ignore_index=True)
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score
 from astraios_analysis.scores.models import ModelScores, model_scores
@@ -16,10 +17,6 @@ from astraios_analysis.scores.models import ModelScores, model_scores
 MAX_EXACT = 8
 N_PERMUTATIONS = 20_000
 MIN_METHODS = 4
-
-
-class RankError(ValueError):
-    """Ranks that cannot be compared; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -90,16 +87,16 @@ def rank_correlation(small: np.ndarray, large: np.ndarray, statistic: str, seed:
 
     Raises
     ------
-    RankError
+    Refusal
         If there are fewer than four methods, or all scores at one size are equal.
     """
     small, large = np.asarray(small, dtype=float), np.asarray(large, dtype=float)
     n = len(small)
     if n < MIN_METHODS:
-        raise RankError(f"{n} methods have scores at both sizes; a rank correlation needs at least {MIN_METHODS}")
+        raise Refusal(f"{n} methods have scores at both sizes; a rank correlation needs at least {MIN_METHODS}")
     value = float(STATISTICS[statistic](small, large))
     if np.isnan(value):
-        raise RankError("all methods score the same at one of the sizes; there is no order to compare")
+        raise Refusal("all methods score the same at one of the sizes; there is no order to compare")
     if n <= MAX_EXACT:
         orders, kind = np.array(list(permutations(range(n)))), "exact permutation"
     else:
@@ -125,9 +122,9 @@ def _measured(records: list[RunRecord], dataset: str, bootstrap: ProblemBootstra
     try:
         scores = model_scores([record for record in records if not record.held_out], dataset, bootstrap)
     except ValueError as error:
-        raise RankError(str(error)) from error
+        raise Refusal(str(error)) from error
     if scores.table.empty:
-        raise RankError(f"no run has a primary score on {dataset}; choose another data set or add runs")
+        raise Refusal(f"no run has a primary score on {dataset}; choose another data set or add runs")
     return scores
 
 
@@ -165,14 +162,14 @@ def rank_transfer(
 
     Raises
     ------
-    RankError
+    Refusal
         If no two sizes share four methods.
     """
     scores = _measured(records, dataset, bootstrap)
     places = _by_size(scores)
     usable = [n for n, at_size in places.items() if len(at_size) >= MIN_METHODS]
     if len(usable) < 2:
-        raise RankError(
+        raise Refusal(
             f"{dataset}: {len(usable)} size(s) have scores of {MIN_METHODS} or more methods; two are needed to compare"
         )
     large, rows = places[usable[-1]], []
@@ -182,7 +179,7 @@ def rank_transfer(
         if len(methods) >= MIN_METHODS and scores.table["value"].iloc[pair[0]].nunique() > 1:
             rows.extend(_compare(scores, *pair, level))
     if not rows:
-        raise RankError(
+        raise Refusal(
             f"{dataset}: no smaller size shares {MIN_METHODS} methods with the largest that differ in score; add runs"
         )
     return pd.DataFrame(rows)
@@ -191,7 +188,7 @@ def rank_transfer(
 def _require_primary(dataset: str) -> None:
     if dataset not in DATASETS or DATASETS[dataset].primary_metric is None:
         known = ", ".join(d.name for d in DATASETS.values() if d.primary_metric)
-        raise RankError(f"unknown data set {dataset!r}; choose from {known}")
+        raise Refusal(f"unknown data set {dataset!r}; choose from {known}")
 
 
 def _compare(scores: ModelScores, small: list[int], large: list[int], level: float) -> list[dict]:
@@ -242,7 +239,7 @@ def rank_methods(
 
     Raises
     ------
-    RankError
+    Refusal
         If the data set is unknown or not measured.
     """
     scores = _measured(records, dataset, bootstrap)
@@ -290,7 +287,7 @@ def rank_all(
     bootstrap = bootstrap or ProblemBootstrap()
     parts = [rank_methods(records, name, level=level, bootstrap=bootstrap) for name in measured_datasets(records)]
     if not parts:
-        raise RankError("no run has a primary score to rank by; add runs with scores")
+        raise Refusal("no run has a primary score to rank by; add runs with scores")
     return pd.concat(parts, ignore_index=True)
 
 
@@ -303,8 +300,8 @@ def transfer_all(
     for name in measured_datasets(records):
         try:
             parts.append(rank_transfer(records, name, level=level, bootstrap=bootstrap))
-        except RankError:
+        except Refusal:
             continue
     if not parts:
-        raise RankError("no data set has scores of four or more methods at two sizes; add runs")
+        raise Refusal("no data set has scores of four or more methods at two sizes; add runs")
     return pd.concat(parts, ignore_index=True)

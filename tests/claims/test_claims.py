@@ -11,9 +11,10 @@ from simulated_grids import LARGEST, SIZES, World, simulate
 from statsmodels.stats.multitest import multipletests
 
 from astraios_analysis.claims.claim_evidence import Evidence, NotTestable, size_slope
-from astraios_analysis.claims.judge import TESTS, ClaimError, decide, holm, judge_claims, judgement_frame
+from astraios_analysis.claims.judge import TESTS, decide, holm, judge_claims, judgement_frame
 from astraios_analysis.claims.rules import CLAIMS, VERDICT_RULE, VERDICTS
 from astraios_analysis.records.frame import METHODS, Score
+from astraios_analysis.records.refusal import Refusal
 
 DOCS = (Path(__file__).parents[2] / "docs" / "claims.md").read_text("utf-8")
 SAME = {method: 0.6 for method in METHODS}
@@ -126,11 +127,11 @@ class TestNotTestable:
         assert reason in found.reason
 
     def test_unknown_claim(self):
-        with pytest.raises(ClaimError, match="unknown claim 'best'; choose from fft_best, lora_tradeoff"):
+        with pytest.raises(Refusal, match="unknown claim 'best'; choose from fft_best, lora_tradeoff"):
             judge_claims(simulate(), claims=["best"])
 
     def test_no_scores(self):
-        with pytest.raises(ClaimError, match="no run here has a primary score"):
+        with pytest.raises(Refusal, match="no run here has a primary score"):
             judge_claims(simulate(scores=()))
 
 

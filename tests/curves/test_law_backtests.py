@@ -13,7 +13,8 @@ from astraios_analysis.curves.law_backtests import (
     inner_errors,
 )
 from astraios_analysis.laws.laws import find_law
-from astraios_analysis.laws.objectives import FitError, Objective
+from astraios_analysis.laws.objectives import Objective
+from astraios_analysis.records.refusal import Refusal
 
 LAW, OBJECTIVE = find_law("power_floor"), Objective("log")
 X = np.geomspace(1e6, 1e9, 40)
@@ -93,5 +94,5 @@ def test_splits_that_cannot_be_fitted_are_left_out():
     errors, distances = inner_errors(LAW, x, 1.5 + 40 * x[:, 0] ** -0.25, OBJECTIVE)
     # Of five rows 0.8 and 0.9 both leave the last; 0.5 to 0.7 leave too few below.
     assert len(errors) == len(distances) == 2
-    with pytest.raises(FitError, match="3 parameters"):
+    with pytest.raises(Refusal, match="3 parameters"):
         forecast_law(LAW, x[:3], np.array([3.0, 2.5, 2.2]), x[3:], OBJECTIVE)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from astraios_analysis.curves.sizes import backtest_sizes, common_slopes, predict_at
-from astraios_analysis.laws.tables import PointsError
+from astraios_analysis.records.refusal import Refusal
 
 X = np.array([100.0, 1000.0, 10000.0])
 SIZES = {"a": (1e7, 1e8, 1e9, 1e10), "b": (2e7, 2e8, 2e9), "c": (5e7, 5e8, 5e9)}
@@ -100,5 +100,5 @@ def test_new_models_are_covered_about_as_often_as_asked():
     ],
 )
 def test_refusals(change, message):
-    with pytest.raises(PointsError, match=message):
+    with pytest.raises(Refusal, match=message):
         run(change(world(np.random.default_rng(0))))

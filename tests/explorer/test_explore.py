@@ -20,6 +20,7 @@ from astraios_analysis.explorer.figure import explored_fit
 from astraios_analysis.explorer.points import chosen_points, outcome_table
 from astraios_analysis.explorer.results import line_table
 from astraios_analysis.records import grids
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import METHODS
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +53,7 @@ class TestChoices:
         found = options_of(released_records)
         assert "val_loss" not in found.outcomes and "flop" not in found.inputs
         assert re.search("losses: these runs have none.*", found.lacking[0]) and len(found.lacking) == 3
-        with pytest.raises(explore.ExploreError, match=r"y 'val_loss' is not there; .*not offered: losses: these runs"):
+        with pytest.raises(Refusal, match=r"y 'val_loss' is not there; .*not offered: losses: these runs"):
             explore.explore(released_records, explore.Choice())
 
     def test_the_primary_measure_comes_first_and_second_files_and_drops_are_left_out(self, released_records):
@@ -71,7 +72,7 @@ class TestChoices:
         ],
     )
     def test_what_is_not_there_is_named_with_what_is(self, mini, wrong, complaint):
-        with pytest.raises(explore.ExploreError, match=re.escape(complaint)):
+        with pytest.raises(Refusal, match=re.escape(complaint)):
             complete(explore.Choice(**wrong), options_of(mini))
 
     def test_arguments_make_the_choice_again(self):
@@ -136,7 +137,7 @@ class TestExplore:
 
     def test_too_few_sizes_are_refused_in_words(self, mini):
         choice = explore.Choice(law="power_floor", pooling="own", held_out=("56x3", "88x4"))
-        with pytest.raises(explore.ExploreError, match="leave no degree of freedom for the 3 parameters"):
+        with pytest.raises(Refusal, match="leave no degree of freedom for the 3 parameters"):
             explore.explore(mini, choice)
 
 

@@ -20,6 +20,7 @@ from astraios_analysis.figures import FIGURES, FigureSpec
 from astraios_analysis.figures.spec import SIGNIFICANT_DIGITS, require_rows
 from astraios_analysis.figures.style import small_multiples
 from astraios_analysis.records.frame import RecordError
+from astraios_analysis.records.refusal import Refusal
 
 ROOT = Path(__file__).parents[2]
 DRAW = """
@@ -146,9 +147,7 @@ class TestRoundTable:
 
 
 def test_nothing_to_draw_names_the_figure_and_what_it_needs():
-    with pytest.raises(
-        figures.FigureError, match="nothing to draw in parse_rates: it needs parse rates on aatk; choose"
-    ):
+    with pytest.raises(Refusal, match="nothing to draw in parse_rates: it needs parse rates on aatk; choose"):
         require_rows(pd.DataFrame(), "parse_rates", "parse rates on aatk")
 
 

@@ -14,6 +14,7 @@ from astraios_analysis.figures.tasks import models_in
 from astraios_analysis.laws.laws import LOGIT_LINEAR
 from astraios_analysis.prediction.limits import predictable_datasets
 from astraios_analysis.records.frame import Score, to_frame
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores import ranks as regressions
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame, score_intervals
@@ -164,7 +165,7 @@ def outcome(draw):
     """What became of drawing: the figure's layout problems, or the refusal."""
     try:
         figure, table = draw()
-    except (figures.FigureError, regressions.RankError) as error:
+    except Refusal as error:
         return str(error)
     texts = texts_of(figure)
     problems = (overlapping(texts), running_out(figure, texts), outside_axes(figure))
@@ -256,5 +257,5 @@ def test_a_data_set_with_one_method_has_no_best_one(released_records):
     figure, table = figures.best_method(chosen)
     assert set(table.loc[table["is_drawn"], "dataset"]) == {names[0]}
     assert len(figure.axes[0].get_yticklabels()) == 1
-    with pytest.raises(figures.FigureError, match="primary scores of several methods at one size"):
+    with pytest.raises(Refusal, match="primary scores of several methods at one size"):
         figures.best_method(chosen[chosen["dataset"] == names[1]])

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from astraios_analysis.imports.adapters import AdapterError, adapter_method, count_saved, count_updated
-from astraios_analysis.imports.architectures import ArchitectureError, count_parts, list_parts
+from astraios_analysis.imports.adapters import adapter_method, count_saved, count_updated
+from astraios_analysis.imports.architectures import count_parts, list_parts
 from astraios_analysis.imports.base_models import read_base_model
 from astraios_analysis.imports.inputs import size_label
 from astraios_analysis.imports.weight_files import count_weights, read_model_shapes, read_shapes
 from astraios_analysis.records.files import RecordError
+from astraios_analysis.records.refusal import Refusal
 
 RELEASED = Path(__file__).parents[2] / "data" / "released" / "parameter_counts.csv"
 BIGCODE = {"model_type": "gpt_bigcode", "vocab_size": 49152, "n_positions": 8192, "multi_query": True, "n_inner": None}
@@ -60,7 +61,7 @@ def test_counts_of_the_published_models(size, method, row):
     ],
 )
 def test_configuration_that_cannot_be_counted(change, message):
-    with pytest.raises(ArchitectureError, match=re.escape(message)):
+    with pytest.raises(Refusal, match=re.escape(message)):
         list_parts(base_config("1b") | change)
 
 
@@ -79,7 +80,7 @@ def test_configuration_that_cannot_be_counted(change, message):
     ],
 )
 def test_adapter_that_cannot_be_counted(adapter, message):
-    with pytest.raises(AdapterError, match=re.escape(message)):
+    with pytest.raises(Refusal, match=re.escape(message)):
         count_updated(adapter, list_parts(base_config("1b")))
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from astraios_analysis.laws.bootstraps import KINDS, bootstrap
-from astraios_analysis.laws.fit import FitError, Objective, fit_law
+from astraios_analysis.laws.fit import Objective, fit_law
 from astraios_analysis.laws.laws import POWER, POWER_FLOOR
+from astraios_analysis.records.refusal import Refusal
 
 RNG = np.random.default_rng(0)
 X = np.geomspace(1e6, 1e9, 40)
@@ -56,10 +57,10 @@ def test_same_seed_same_refits():
     ],
 )
 def test_refusals(options, text):
-    with pytest.raises(FitError, match=text):
+    with pytest.raises(Refusal, match=text):
         bootstrap(fit_law(POWER, X, Y), 10, np.random.default_rng(0), **options)
 
 
 def test_one_resample_has_no_spread():
-    with pytest.raises(FitError, match="1 resamples have no spread"):
+    with pytest.raises(Refusal, match="1 resamples have no spread"):
         bootstrap(fit_law(POWER, X, Y), 1, np.random.default_rng(0))

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from astraios_analysis.laws.fit import FitError, Objective, fit_law
+from astraios_analysis.laws.fit import Objective, fit_law
 from astraios_analysis.laws.intervals import certify
 from astraios_analysis.laws.laws import CHINCHILLA, LAWS, POWER, POWER_FLOOR
 from astraios_analysis.laws.objectives import losses
+from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.geomspace(1e6, 3e9, 12)
 TOKENS = np.geomspace(1e8, 1e11, 12)[np.random.default_rng(0).permutation(12)]
@@ -165,7 +166,7 @@ class TestRefusals:
         ],
     )
     def test_points(self, law, x, y, text):
-        with pytest.raises(FitError, match=text):
+        with pytest.raises(Refusal, match=text):
             fit_law(law, x, y)
 
     @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ class TestRefusals:
         ],
     )
     def test_options(self, options, text):
-        with pytest.raises(FitError, match=text):
+        with pytest.raises(Refusal, match=text):
             fit_law(POWER, [1, 2, 3, 4], [4, 3, 2, 1], **options)
 
     @pytest.mark.parametrize(
@@ -190,11 +191,11 @@ class TestRefusals:
         ],
     )
     def test_objectives(self, options, text):
-        with pytest.raises(FitError, match=text):
+        with pytest.raises(Refusal, match=text):
             Objective(**options)
 
     def test_a_scale_of_exact_data(self):
-        with pytest.raises(FitError, match="residuals are zero, so that their scale cannot be estimated"):
+        with pytest.raises(Refusal, match="residuals are zero, so that their scale cannot be estimated"):
             fit_law(POWER, SIZES, np.full(12, 2.0), objective=Objective("log", 1e-3, "estimated"))
 
 
@@ -216,7 +217,7 @@ def test_any_points_give_a_fit_or_a_reason(points, delta):
     x, y = np.array(points).T
     try:
         found = fit_law(POWER_FLOOR, x, y, objective=Objective("log", delta), must_converge=False)
-    except FitError as error:
+    except Refusal as error:
         assert "of freedom" in str(error) or "distinct value" in str(error)
         return
     assert found.dof >= 1 and np.all(np.isfinite(found.theta)) and np.isfinite(found.value)

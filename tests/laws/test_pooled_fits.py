@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from astraios_analysis.laws.fit import FitError, fit_law
+from astraios_analysis.laws.fit import fit_law
 from astraios_analysis.laws.group_fits import fit_groups
 from astraios_analysis.laws.laws import LAWS, POWER, POWER_FLOOR
 from astraios_analysis.laws.partial_pooling import pool_partially
 from astraios_analysis.laws.pooled_laws import number_groups, pool_law
+from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.array([1.137e9, 3.043e9, 7.327e9, 15.517e9])
 N_METHODS, CENTRE = 7, float(np.exp(np.log(SIZES).mean()))
@@ -118,12 +119,12 @@ def test_coverage_in_simulated_worlds(floor, exponents):
 )
 def test_refusals(change, text):
     x, y, group, _ = world(np.random.default_rng(0))
-    with pytest.raises(FitError, match=text):
+    with pytest.raises(Refusal, match=text):
         pool_partially(*change(x, y, group))
 
 
 def test_unknown_group_is_named():
     x, y, group, _ = world(np.random.default_rng(0))
     draws = pool_partially(x, y, group, has_floor=False, exponents="shared").draw(10, np.random.default_rng(0))
-    with pytest.raises(FitError, match="no fit for 'm9'; it was fitted to m0, m1"):
+    with pytest.raises(Refusal, match="no fit for 'm9'; it was fitted to m0, m1"):
         draws.curves([1e9], "m9")

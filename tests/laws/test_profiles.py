@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from astraios_analysis.laws.fit import FitError, Objective, fit_law
+from astraios_analysis.laws.fit import Objective, fit_law
 from astraios_analysis.laws.intervals import certify, delta_intervals, profile, profile_intervals
 from astraios_analysis.laws.laws import POWER, POWER_FLOOR
+from astraios_analysis.records.refusal import Refusal
 
 X = np.geomspace(1e6, 1e9, 14)
 
@@ -58,7 +59,7 @@ def test_good_data_identify_all_and_methods_agree():
 
 def test_refusals():
     y = 40 * X**-0.3 * np.exp(np.random.default_rng(0).normal(0, 0.02, 14))
-    with pytest.raises(FitError, match="alpha was held in this fit"):
+    with pytest.raises(Refusal, match="alpha was held in this fit"):
         profile(fit_law(POWER, X, y, fixed={"alpha": 0.3}), "alpha", [0.2])
-    with pytest.raises(FitError, match="level is 95; give a share"):
+    with pytest.raises(Refusal, match="level is 95; give a share"):
         profile_intervals(fit_law(POWER, X, y), 95)

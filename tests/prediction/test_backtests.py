@@ -8,8 +8,8 @@ from scipy.special import expit, logit
 
 from astraios_analysis.laws.laws import decades
 from astraios_analysis.prediction.backtests import backtest, backtest_all, summarise_backtest
-from astraios_analysis.prediction.limits import PredictionError
 from astraios_analysis.records.frame import to_frame
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import primary_frame
 
 SIZES = (10**9, 10**10, 10**11, 10**12)
@@ -131,7 +131,7 @@ def test_methods_without_two_training_sizes_are_left_out():
 
 
 def test_too_few_sizes_are_refused(primary):
-    with pytest.raises(PredictionError, match="humanevalexplain_java: only 1b, 7b measured"):
+    with pytest.raises(Refusal, match="humanevalexplain_java: only 1b, 7b measured"):
         backtest(primary, "humanevalexplain_java", pooling="pooled")
 
 

@@ -5,7 +5,8 @@ import pytest
 import statsmodels.api as sm
 from scipy.special import expit
 
-from astraios_analysis.prediction.binomial import BinomialError, fit_rates, mean_rate, solve_rates
+from astraios_analysis.prediction.binomial import fit_rates, mean_rate, solve_rates
+from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.repeat([1.0, 2.0, 3.0, 4.0], 7)
 
@@ -103,5 +104,5 @@ def test_none_or_all_solved_in_one_group_stays_finite(edge):
 def test_unusable_rates_are_refused(change, message):
     design, rates, n = world(np.random.default_rng(7))
     arguments = {"design": design, "rates": rates, "n_items": n, "size": SIZES, "chance": 0.0}
-    with pytest.raises(BinomialError, match=message):
+    with pytest.raises(Refusal, match=message):
         fit_rates(**(arguments | change))

@@ -10,13 +10,12 @@ from astraios_analysis.figures.predicted_answers import answer_clearly_best
 from astraios_analysis.laws.laws import LOGIT_LINEAR
 from astraios_analysis.prediction.decide import best_at_size, best_at_size_all, small_model_decisions
 from astraios_analysis.prediction.forecast import forecast_loss, forecast_rows, forecast_score, supported_score
-from astraios_analysis.prediction.limits import PredictionError
 from astraios_analysis.prediction.planning import COUNTED, MEASURED, frontier, plan_runs, run_cost
 from astraios_analysis.prediction.points import loss_points, score_points
 from astraios_analysis.records.frame import METHODS, Cost
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame, primary_score, score_intervals
 from astraios_analysis.scores.models import model_scores
-from astraios_analysis.scores.ranks import RankError
 
 FIX, BOOTSTRAP = "embedded_fix", ProblemBootstrap(n_draws=300)
 
@@ -56,7 +55,7 @@ class TestForecast:
     def test_without_losses_a_score_has_its_own_law_only(self):
         found = forecast_score(simulate(val_loss=None), FIX, ["lora"], LARGEST)
         assert set(found.weights) == {f"logit_linear/{p}" for p in ("shared_slope", "own_slopes", "no_pooling")}
-        with pytest.raises(PredictionError, match="these runs have no validation loss, so none is predicted"):
+        with pytest.raises(Refusal, match="these runs have no validation loss, so none is predicted"):
             forecast_loss(simulate(val_loss=None), ["lora"], LARGEST)
 
     def test_rows(self):
@@ -68,7 +67,7 @@ class TestForecast:
         for row in rows:
             widths = [i["upper"] - i["lower"] for i in row["intervals"]]
             assert len(widths) == 6 and widths[0] < widths[1] < widths[2] and widths[5] < widths[2]
-        with pytest.raises(PredictionError, match="the limit is 10 times"):
+        with pytest.raises(Refusal, match="the limit is 10 times"):
             forecast_rows(forecast_loss(simulate(), ["fft"], 1e8), "100m", 1e8)
 
 
@@ -131,7 +130,7 @@ class TestDecisions:
             if n_sizes == 4:
                 assert call() is not None
             else:
-                with pytest.raises(PredictionError, match=r"measured at 3 sizes; .* 2 leave no interval to check"):
+                with pytest.raises(Refusal, match=r"measured at 3 sizes; .* 2 leave no interval to check"):
                     call()
         assert kinds == ({"prediction"} if n_sizes == 4 else {"refused"})
         largest_drawn = table.loc[table["kind"] == "line", "n_params_base"].max()
@@ -144,13 +143,13 @@ class TestDecisions:
     @pytest.mark.parametrize(
         ("call", "error", "message"),
         [
-            (lambda: small_model_decisions(simulate(), "aatk"), RankError, "no primary score is defined on 'aatk'"),
-            (lambda: small_model_decisions(simulate(sizes=SIZES[:1]), FIX), RankError, "no two sizes share 2 methods"),
-            (lambda: best_at_size(simulate(), "mbpp", 1e6), PredictionError, "unknown data set 'mbpp'; choose from"),
-            (lambda: best_at_size(simulate(), FIX, 1e9), PredictionError, "the limit is 10 times"),
+            (lambda: small_model_decisions(simulate(), "aatk"), Refusal, "no primary score is defined on 'aatk'"),
+            (lambda: small_model_decisions(simulate(sizes=SIZES[:1]), FIX), Refusal, "no two sizes share 2 methods"),
+            (lambda: best_at_size(simulate(), "mbpp", 1e6), Refusal, "unknown data set 'mbpp'; choose from"),
+            (lambda: best_at_size(simulate(), FIX, 1e9), Refusal, "the limit is 10 times"),
             (
                 lambda: best_at_size(simulate(scores=()), FIX, 1e6),
-                PredictionError,
+                Refusal,
                 "no run has a score on embedded_fix",
             ),
         ],
@@ -178,7 +177,7 @@ class TestPlanning:
         points = loss_points(simulate())
         found = plan_runs(points, "log", (["lora"], 1e6), [("lora", 9e5), ("lora", 9e5)], [4.0, 1.0])
         assert found["flop"].tolist() == [1.0, 4.0]
-        with pytest.raises(PredictionError, match="no run to choose from; give sizes with --candidate-size"):
+        with pytest.raises(Refusal, match="no run to choose from; give sizes with --candidate-size"):
             plan_runs(points, "log", (["lora"], 1e6), [], [])
 
     def test_cost_is_measured_or_counted(self):
@@ -204,9 +203,9 @@ class TestPlanning:
         assert shown["value"].is_monotonic_decreasing and found.loc[found["value"].idxmin(), "on_frontier"]
 
     def test_unknown_or_unmeasured_cost(self):
-        with pytest.raises(PredictionError, match="unknown cost 'money'; choose from n_params_updated, peak"):
+        with pytest.raises(Refusal, match="unknown cost 'money'; choose from n_params_updated, peak"):
             frontier(simulate(), FIX, "money")
-        with pytest.raises(PredictionError, match="seconds was not measured in runs with a score on embedded_fix"):
+        with pytest.raises(Refusal, match="seconds was not measured in runs with a score on embedded_fix"):
             frontier(simulate(cost=Cost(flop=1.0)), FIX, "seconds")
 
     def test_score_points_turn_error_rates_round(self):

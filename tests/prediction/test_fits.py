@@ -13,7 +13,8 @@ from scipy.special import expit, logit
 from statsmodels.regression.mixed_linear_model import MixedLM
 
 from astraios_analysis.laws.laws import LOGIT_LINEAR, decades
-from astraios_analysis.prediction.fits import FitError, fit, fit_by, inside_unit_interval, solve
+from astraios_analysis.prediction.fits import fit, fit_by, inside_unit_interval, solve
+from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.array([1.137e9, 3.043e9, 7.327e9, 15.517e9])
 METHODS = ("fft", "lora", "ptuning", "ia3", "adapterh", "adapterp", "parallel")
@@ -193,7 +194,7 @@ class TestRefusals:
         ],
     )
     def test_unusable_points(self, x, y, group, message):
-        with pytest.raises(FitError, match=message):
+        with pytest.raises(Refusal, match=message):
             fit(LOGIT_LINEAR, np.array(x), np.array(y), group)
 
     def test_methods_linked_by_a_chain_of_sizes_are_fitted(self):
@@ -202,18 +203,18 @@ class TestRefusals:
         assert (found.dof, found.residual_dof) == (2, 0)
 
     def test_group_that_was_not_fitted(self):
-        with pytest.raises(FitError, match="no fit for 'ia3'; it was fitted to all"):
+        with pytest.raises(Refusal, match="no fit for 'ia3'; it was fitted to all"):
             fit(LOGIT_LINEAR, SIZES, np.full(4, 0.2)).design(1e9, "ia3")
 
     @pytest.mark.parametrize("size", [0.0, -1e9, np.inf, np.nan])
     def test_size_to_predict(self, size):
-        with pytest.raises(FitError, match="sizes must be positive and finite"):
+        with pytest.raises(Refusal, match="sizes must be positive and finite"):
             fit(LOGIT_LINEAR, SIZES, np.full(4, 0.2)).design(np.array([1e9, size]), "all")
 
     @pytest.mark.parametrize("level", [0, 1, 1.5, 95, np.nan])
     def test_level(self, level):
         found = fit(LOGIT_LINEAR, SIZES, np.full(4, 0.2))
-        with pytest.raises(FitError, match=r"level is .*between 0 and 1"):
+        with pytest.raises(Refusal, match=r"level is .*between 0 and 1"):
             found.half_width(found.design(1e9, "all"), level, observation=True)
 
 
@@ -229,7 +230,7 @@ class TestInsideUnitInterval:
 
     @pytest.mark.parametrize("value", [-0.01, 1.01, -3])
     def test_other_quantities_are_refused(self, value):
-        with pytest.raises(FitError, match="is not a rate in"):
+        with pytest.raises(Refusal, match="is not a rate in"):
             inside_unit_interval([0.5, value], [10, 10])
 
 
@@ -267,11 +268,11 @@ class TestFitBy:
     @pytest.mark.parametrize("held_out", [True, False])
     def test_nothing_to_fit(self, held_out):
         frame = as_frame({"lora": SIZES}).assign(held_out=True)
-        with pytest.raises(FitError, match="no point is left to fit"):
+        with pytest.raises(Refusal, match="no point is left to fit"):
             fit_by(frame if held_out else frame.iloc[:0], LOGIT_LINEAR)
 
     def test_a_refused_method_is_named(self):
-        with pytest.raises(FitError, match="ia3: 2 sizes leave"):
+        with pytest.raises(Refusal, match="ia3: 2 sizes leave"):
             fit_by(as_frame({"lora": SIZES, "ia3": SIZES[:2]}), LOGIT_LINEAR, pooling="per_method")
 
     def test_scores_of_nothing_passed_are_fitted(self):

@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 from simulated_grids import LARGEST, World, simulate
 
-from astraios_analysis.prediction.chain import (
-    LossScoreError,
-    choose_pooling,
-    fit_loss_score,
-    method_effect,
-    usable_models,
-)
+from astraios_analysis.prediction.chain import choose_pooling, fit_loss_score, method_effect, usable_models
 from astraios_analysis.records.frame import to_frame
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
 from astraios_analysis.scores.correlations import (
     AT_CHANCE,
@@ -94,7 +89,7 @@ class TestFit:
     def test_one_method_alone(self):
         fitted = fit_loss_score(scores_of(simulate()), "per_method", "lora")
         assert fitted.methods == ("lora",) and fitted.binomial.n_obs == 4
-        with pytest.raises(LossScoreError, match="ia3 was not fitted on embedded_fix; choose from lora"):
+        with pytest.raises(Refusal, match="ia3 was not fitted on embedded_fix; choose from lora"):
             fitted.curve(np.array([1.0]), "ia3")
 
     def test_held_out_models_take_no_part(self):
@@ -184,15 +179,15 @@ class TestRefusals:
         ],
     )
     def test_what_says_nothing_about_loss(self, records, message):
-        with pytest.raises(LossScoreError, match=message):
+        with pytest.raises(Refusal, match=message):
             usable_models(scores_of(records()))
 
     def test_released_models_have_no_losses(self, released_records):
-        with pytest.raises(LossScoreError, match="no validation loss, so nothing relates the two"):
+        with pytest.raises(Refusal, match="no validation loss, so nothing relates the two"):
             loss_correlations(released_records, bootstrap=BOOTSTRAP)
 
     def test_one_method_needs_its_name(self):
-        with pytest.raises(LossScoreError, match="needs its name; give method"):
+        with pytest.raises(Refusal, match="needs its name; give method"):
             fit_loss_score(scores_of(simulate()), "per_method")
 
 

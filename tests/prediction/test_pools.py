@@ -6,7 +6,8 @@ from scipy.special import expit, logit
 
 from astraios_analysis.prediction.points import read_points, without_largest
 from astraios_analysis.prediction.pool_fits import fit_pool
-from astraios_analysis.prediction.pooled_points import PooledPoints, PoolError
+from astraios_analysis.prediction.pooled_points import PooledPoints
+from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.array([1e4, 5e4, 2e5, 8e5])
 NEXT = 3e6
@@ -102,21 +103,21 @@ def test_one_more_run_at_the_target_narrows_it_and_does_so_more_than_one_far_awa
 )
 def test_what_no_law_can_be_fitted_to(change, link, message):
     fields = {"n_params": SIZE, "y": 1 / np.log10(SIZE), "method": METHOD, "noise": np.zeros(28)}
-    with pytest.raises(PoolError, match=message):
+    with pytest.raises(Refusal, match=message):
         fit_pool(PooledPoints(**(fields | change)), link)
 
 
 def test_three_points_leave_nothing_to_judge_by():
     points = PooledPoints(SIZES[:3], np.array([3.0, 2.5, 2.4]), np.array(["a"] * 3), np.zeros(3))
-    with pytest.raises(PoolError, match="3 points leave too little to judge 2 parameters by"):
+    with pytest.raises(Refusal, match="3 points leave too little to judge 2 parameters by"):
         fit_pool(points, "log")
-    with pytest.raises(PoolError, match="no point is left to fit"):
+    with pytest.raises(Refusal, match="no point is left to fit"):
         fit_pool(PooledPoints(*(np.array([]) for _ in range(4))), "log")
 
 
 def test_unknown_method():
     pool = fit_pool(loss_world(np.random.default_rng(6))[0], "log")
-    with pytest.raises(PoolError, match="z was not fitted; choose from a, b"):
+    with pytest.raises(Refusal, match="z was not fitted; choose from a, b"):
         pool.draw(["z"], NEXT, 10, np.random.default_rng(0), observation=False)
 
 
@@ -140,7 +141,7 @@ class TestTables:
     def test_refusals(self, tmp_path, text, message):
         path = tmp_path / "runs.csv"
         path.write_text(text)
-        with pytest.raises(PoolError, match=message):
+        with pytest.raises(Refusal, match=message):
             read_points(path, "params", "loss", "method", "log")
 
     def test_split(self):

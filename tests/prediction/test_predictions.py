@@ -10,7 +10,6 @@ from astraios_analysis.laws.laws import LOGIT_LINEAR, decades
 from astraios_analysis.prediction.fits import fit
 from astraios_analysis.prediction.limits import (
     LEVELS,
-    PredictionError,
     parse_size,
     predict,
     predictable_datasets,
@@ -19,6 +18,7 @@ from astraios_analysis.prediction.limits import (
     require_reach,
 )
 from astraios_analysis.records.frame import to_frame
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import primary_frame
 
 KNOWN = {"1b": 1_137_207_296, "16B": 15_517_456_384}
@@ -66,7 +66,7 @@ class TestParseSize:
         "text", ["big", "-3b", "0", "0b", "", " ", "nanb", "nan", "inf", "1e999", "7bb", "b", "7 b"]
     )
     def test_other_text_is_refused(self, text):
-        with pytest.raises(PredictionError, match=r"is not understood; give a measured size \(1b, 16B\)") as caught:
+        with pytest.raises(Refusal, match=r"is not understood; give a measured size \(1b, 16B\)") as caught:
             parse_size(text, KNOWN)
         assert repr(text) in str(caught.value)
 
@@ -80,7 +80,7 @@ class TestReach:
 
     @pytest.mark.parametrize("size", [1.138e9 / 10.02, 15.517e9 * 10.01])
     def test_far_sizes_need_force_on_both_sides(self, pooled, size):
-        with pytest.raises(PredictionError, match=r"10\.0 times beyond the fitted range .*or insist with --force"):
+        with pytest.raises(Refusal, match=r"10\.0 times beyond the fitted range .*or insist with --force"):
             require_reach(size, pooled.x_range, force=False)
         require_reach(size, pooled.x_range, force=True)
 
@@ -143,5 +143,5 @@ class TestPredict:
 )
 def test_data_sets_that_cannot_be_predicted(primary, dataset, message):
     assert dataset not in predictable_datasets(primary) and len(predictable_datasets(primary)) == 10
-    with pytest.raises(PredictionError, match=message):
+    with pytest.raises(Refusal, match=message):
         require_predictable(primary, dataset)

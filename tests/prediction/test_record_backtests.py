@@ -8,8 +8,8 @@ from simulated_grids import LARGEST, SIZES, World, simulate
 
 from astraios_analysis.cli.main import main
 from astraios_analysis.prediction.backtest import _score_draws, backtest_records, hold_out_sizes
-from astraios_analysis.prediction.limits import PredictionError
 from astraios_analysis.records import frame as store
+from astraios_analysis.records.refusal import Refusal
 
 METHODS = ("fft", "lora", "ia3")
 QUANTITIES = ["val_loss", "embedded_fix"]
@@ -42,7 +42,7 @@ class TestWhatIsHeldOut:
 
     @pytest.mark.parametrize("n_largest", [0, 4, 9])
     def test_something_must_be_left(self, n_largest):
-        with pytest.raises(PredictionError, match=f"{n_largest} sizes held out of 4 .*; hold out 1 to 3"):
+        with pytest.raises(Refusal, match=f"{n_largest} sizes held out of 4 .*; hold out 1 to 3"):
             hold_out_sizes(grid(), n_largest)
 
 

@@ -5,8 +5,9 @@ import pytest
 from scipy.special import expit, logit
 
 from astraios_analysis.prediction.pool_fits import Form, fit_form, forms_of
-from astraios_analysis.prediction.pooled_points import PooledPoints, PoolError
+from astraios_analysis.prediction.pooled_points import PooledPoints
 from astraios_analysis.prediction.stack import akaike_weights, fit_stack, log_density
+from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.array([1e4, 5e4, 2e5, 8e5, 3e6])
 METHODS = tuple("abcd")
@@ -89,5 +90,5 @@ def test_density_is_that_of_the_draws(link):
 
 
 def test_refusals():
-    with pytest.raises(PoolError, match="2 sizes; a law and its error need 3"):
+    with pytest.raises(Refusal, match="2 sizes; a law and its error need 3"):
         fit_stack(losses(np.random.default_rng(5), sizes=SIZES[:2]), "log")

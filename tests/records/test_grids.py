@@ -9,7 +9,8 @@ from astraios_analysis.figures import find_spec
 from astraios_analysis.figures.style import small_multiples
 from astraios_analysis.records.frame import RecordError, save
 from astraios_analysis.records.grids import PerGrid, load_grids
-from astraios_analysis.scores.losses import LossError, final_losses
+from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.scores.losses import final_losses
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ class TestMap:
         def fail(value, error):
             raise error
 
-        assert PerGrid({"a": 1}).map(fail, LossError("no loss")).lacking == {"a": "no loss"}
+        assert PerGrid({"a": 1}).map(fail, Refusal("no loss")).lacking == {"a": "no loss"}
         with pytest.raises(ValueError, match="a fault"):
             PerGrid({"a": 1}).map(fail, ValueError("a fault"))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from astraios_analysis.figures import FigureSpec
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.render import twins
 
 ROOT = Path(__file__).parents[2]
@@ -128,10 +129,10 @@ def test_broken_table_is_a_difference(folders, content, problem):
 
 
 def test_missing_and_empty_folders_are_errors(folders, tmp_path):
-    with pytest.raises(twins.TwinsError, match="nowhere is not a folder"):
+    with pytest.raises(Refusal, match="nowhere is not a folder"):
         twins.compare(folders[0], tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(twins.TwinsError, match="empty holds no CSV file"):
+    with pytest.raises(Refusal, match="empty holds no CSV file"):
         twins.compare(tmp_path / "empty", tmp_path / "empty")
 
 

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 from simulated_grids import LARGEST, World, simulate
 
-from astraios_analysis.scores.losses import LossError, final_losses, loss_curves, loss_lines
+from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.scores.losses import final_losses, loss_curves, loss_lines
 from astraios_analysis.scores.seeds import keep_means, keep_seeds
 
 LINE = World(floor=0.0, seed_sd=0.0)
@@ -30,9 +31,9 @@ def test_runs_without_losses_are_left_out_or_refused():
     some = simulate(seeds=(0,))
     bare = [record.model_copy(update={"val_loss": None}) for record in some]
     assert len(final_losses([*some[:3], *bare[3:]])) == 3
-    with pytest.raises(LossError, match=r"none of these runs has a validation loss .* train a grid"):
+    with pytest.raises(Refusal, match=r"none of these runs has a validation loss .* train a grid"):
         final_losses(bare)
-    with pytest.raises(LossError, match="none of these runs has a validation curve"):
+    with pytest.raises(Refusal, match="none of these runs has a validation curve"):
         loss_curves(bare)
 
 
@@ -67,5 +68,5 @@ def test_band_covers_the_line_as_often_as_it_says():
 
 
 def test_two_sizes_are_too_few_for_a_line():
-    with pytest.raises(LossError, match="no method has a loss at 3 sizes"):
+    with pytest.raises(Refusal, match="no method has a loss at 3 sizes"):
         loss_lines(final_losses(simulate(sizes=(13_296, 51_936))))

@@ -10,12 +10,12 @@ from scipy import stats
 
 from astraios_analysis.records import registry as metrics
 from astraios_analysis.records.frame import ProblemCounts, Score
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.scores.bootstrap import PROBLEM_BOOTSTRAP, ProblemBootstrap, primary_score
 from astraios_analysis.scores.models import model_scores
 from astraios_analysis.scores.ranks import (
     N_PERMUTATIONS,
-    RankError,
     kendall,
     measured_datasets,
     rank_all,
@@ -131,12 +131,12 @@ class TestStatistics:
         assert never_drawn.p_value == pytest.approx(1 / (N_PERMUTATIONS + 1))
 
     def test_too_few_methods(self):
-        with pytest.raises(RankError, match=r"3 methods have scores at both sizes.*at least 4"):
+        with pytest.raises(Refusal, match=r"3 methods have scores at both sizes.*at least 4"):
             rank_correlation(np.arange(3), np.arange(3), "spearman")
 
     @pytest.mark.parametrize("statistic", ["spearman", "kendall"])
     def test_equal_scores_have_no_order(self, statistic):
-        with pytest.raises(RankError, match="all methods score the same"):
+        with pytest.raises(Refusal, match="all methods score the same"):
             rank_correlation(np.full(6, 0.1), np.arange(6), statistic)
 
 
@@ -197,11 +197,11 @@ class TestRankMethods:
     @pytest.mark.parametrize("dataset", ["humaneval", "aatk"])
     def test_unknown_data_set(self, two_sizes, dataset):
         for function in (rank_methods, rank_transfer):
-            with pytest.raises(RankError, match=f"unknown data set '{dataset}'; choose from clone_detection"):
+            with pytest.raises(Refusal, match=f"unknown data set '{dataset}'; choose from clone_detection"):
                 function(two_sizes, dataset)
 
     def test_data_set_without_a_score(self, released_records):
-        with pytest.raises(RankError, match="no run has a primary score on recode_docstring"):
+        with pytest.raises(Refusal, match="no run has a primary score on recode_docstring"):
             rank_methods(released_records, "recode_docstring")
 
     def test_seeds_are_averaged_and_their_scatter_is_in_the_draws(self, make_run):
@@ -225,14 +225,14 @@ class TestRankMethods:
     def test_two_runs_of_one_seed(self, two_sizes, make_run):
         twice = [*two_sizes, make_run("fft", 1_000, np.arange(10) < 3, run_id="again")]
         for function in (rank_methods, rank_transfer):
-            with pytest.raises(RankError, match="1000b fft has two runs of one seed"):
+            with pytest.raises(Refusal, match="1000b fft has two runs of one seed"):
                 function(twice, DATASET)
 
     def test_two_grids(self, two_sizes, make_run):
         again = make_run("fft", 1_000, np.arange(10) < 3, run_id="again")
         mixed = [*two_sizes, again.model_copy(update={"grid": "other"})]
         for function in (rank_methods, rank_transfer):
-            with pytest.raises(RankError, match="scores of different grids do not compare, and there are 2"):
+            with pytest.raises(Refusal, match="scores of different grids do not compare, and there are 2"):
                 function(mixed, DATASET)
 
 
@@ -285,15 +285,15 @@ class TestRankTransfer:
         np.testing.assert_array_equal(tables[0]["value"], tables[2]["value"])
 
     def test_one_size_with_enough_methods(self, two_sizes):
-        with pytest.raises(RankError, match=r"recode_format: 1 size\(s\) have scores of 4 or more methods"):
+        with pytest.raises(Refusal, match=r"recode_format: 1 size\(s\) have scores of 4 or more methods"):
             rank_transfer(two_sizes[:8], DATASET)
-        with pytest.raises(RankError, match="no data set has scores of four or more methods at two sizes"):
+        with pytest.raises(Refusal, match="no data set has scores of four or more methods at two sizes"):
             transfer_all(two_sizes[:8])
 
     def test_sizes_that_share_too_few_methods(self, make_run):
         halves = ((1_000, METHODS[:4]), (7_000, METHODS[3:]))
         records = [make_run(m, n, np.arange(10) <= i) for n, methods in halves for i, m in enumerate(methods)]
-        with pytest.raises(RankError, match="recode_format: no smaller size shares 4 methods with the largest"):
+        with pytest.raises(Refusal, match="recode_format: no smaller size shares 4 methods with the largest"):
             rank_transfer(records, DATASET)
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from simulated_grids import simulate
 
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score, score_intervals
 from astraios_analysis.scores.means import performance_panels
-from astraios_analysis.scores.ranks import RankError, rank_methods
+from astraios_analysis.scores.ranks import rank_methods
 from astraios_analysis.scores.seeds import intervals_over_seeds, keep_means, keep_seeds, seed_words
 
 BOOTSTRAP = ProblemBootstrap(n_draws=300)
@@ -90,5 +91,5 @@ def test_ranks_are_of_means_over_seeds(records):
 
 def test_two_runs_of_one_seed_are_refused(records):
     again = records[0].model_copy(update={"run_id": "again"})
-    with pytest.raises(RankError, match="has two runs of one seed on embedded_synthesis; keep one"):
+    with pytest.raises(Refusal, match="has two runs of one seed on embedded_synthesis; keep one"):
         rank_methods([*records, again], SCORE, bootstrap=BOOTSTRAP)
