@@ -22,7 +22,6 @@ from astraios_analysis.figures.spec import FigureSpec, figure_stem, round_table,
 from astraios_analysis.figures.suite import training_cost, updated_parameters
 from astraios_analysis.figures.tasks import best_method, mean_performance, task_performance, zero_against_one_shot
 from astraios_analysis.figures.transfer import backtest_panels, choose_target, score_scaling
-from astraios_analysis.records.refusal import Refusal
 
 __all__ = [
     "FIGURES",
