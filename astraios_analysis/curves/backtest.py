@@ -1,15 +1,15 @@
 """Back-test forecasts on tables: fit rows marked ``train``, predict rows marked ``extrapolate``, score both ways."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from astraios_analysis.curves.forecast import MIN_POINTS, Forecast, forecast_curves
+from astraios_analysis.prediction.limits import LEVELS, score_values
 from astraios_analysis.records.refusal import Refusal
 
-LEVELS = (0.5, 0.8, 0.95)
 TRAIN, EXTRAPOLATE = "train", "extrapolate"
 CURVE_PROCEDURE = (
     "power law, power law with floor and rectified law averaged by their posterior over exponents, floors, a rough "
@@ -116,40 +116,6 @@ def score_group(group: Group, forecast: Forecast, y: str) -> dict:
     bounds = {level: forecast.interval(level) for level in LEVELS}
     scored = score_values(group.test[y].to_numpy(), forecast.log_mean, bounds)
     return {"group": group.key, "n_train": len(group.train), **scored, "weights": forecast.weights}
-
-
-def score_values(
-    measured: np.ndarray, log_centre: np.ndarray, bounds: Mapping[float, tuple[np.ndarray, np.ndarray]]
-) -> dict:
-    """Score predictions of positive values.
-
-    Parameters
-    ----------
-    measured, log_centre : ndarray, shape (n,)
-        What was measured, and the prediction of its logarithm.
-    bounds : mapping of float to (lower, upper)
-        Prediction intervals of each of `LEVELS`.
-
-    Returns
-    -------
-    dict
-        ``n_test, rmse_log, mean_abs_pct, coverage, interval_score``.
-    """
-    error = log_centre - np.log(measured)
-    low, high = (np.log(b) for b in bounds[0.95])
-    return {
-        "n_test": len(measured),
-        "rmse_log": float(np.sqrt(np.mean(error**2))),
-        "mean_abs_pct": float(100 * np.mean(np.abs(np.exp(error) - 1))),
-        "coverage": {f"{k:g}": float(np.mean((b[0] <= measured) & (measured <= b[1]))) for k, b in bounds.items()},
-        "interval_score": interval_score(np.log(measured), low, high, 0.95),
-    }
-
-
-def interval_score(measured: np.ndarray, lower: np.ndarray, upper: np.ndarray, level: float) -> float:
-    """Return the mean interval score: width, plus 2 / (1 - level) times the distance of what falls outside."""
-    outside = np.maximum(lower - measured, 0) + np.maximum(measured - upper, 0)
-    return float(np.mean(upper - lower + 2 / (1 - level) * outside))
 
 
 def summarise(groups: Sequence[dict]) -> dict:

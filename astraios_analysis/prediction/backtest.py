@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from astraios_analysis.curves.backtest import LEVELS, score_values
 from astraios_analysis.prediction.fits import inside_unit_interval
 from astraios_analysis.prediction.forecast import LOSS, N_DRAWS, Forecast, forecast_loss, forecast_score
+from astraios_analysis.prediction.limits import LEVELS, score_values
 from astraios_analysis.prediction.points import loss_points, score_points
 from astraios_analysis.prediction.pooled_points import PooledPoints
 from astraios_analysis.prediction.stack import fit_stack

@@ -1,6 +1,7 @@
 """Predict scores at sizes nobody has measured, say how sure that is, and refuse what the data cannot support."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -182,3 +183,30 @@ def require_reach(n_params: float, x_range: tuple[float, float], *, force: bool)
             f"({x_range[0]:.4g} to {x_range[1]:.4g}); the limit is {MAX_REACH:g} times. "
             "Add runs nearer to that size, or insist with --force"
         )
+
+
+def score_values(
+    measured: np.ndarray, log_centre: np.ndarray, bounds: Mapping[float, tuple[np.ndarray, np.ndarray]]
+) -> dict:
+    """Return errors, coverage and interval score of predictions of positive values, shape (n,).
+
+    Errors and the score (of the 95 % interval) are of the logarithm; ``bounds`` holds an interval for each of `LEVELS`.
+    """
+    error = log_centre - np.log(measured)
+    low, high = (np.log(b) for b in bounds[0.95])
+    return {
+        "n_test": len(measured),
+        "rmse_log": float(np.sqrt(np.mean(error**2))),
+        "mean_abs_pct": float(100 * np.mean(np.abs(np.exp(error) - 1))),
+        "coverage": {f"{k:g}": float(np.mean((b[0] <= measured) & (measured <= b[1]))) for k, b in bounds.items()},
+        "interval_score": interval_score(np.log(measured), low, high, 0.95),
+    }
+
+
+def interval_score(measured: np.ndarray, lower: np.ndarray, upper: np.ndarray, level: float) -> float:
+    """Return the mean interval score: width, plus 2 / (1 - level) times the distance of what falls outside.
+
+    Gneiting and Raftery 2007; lower is better.
+    """
+    outside = np.maximum(lower - measured, 0) + np.maximum(measured - upper, 0)
+    return float(np.mean(upper - lower + 2 / (1 - level) * outside))
