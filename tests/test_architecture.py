@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("astraios_analysis", "training")
-BRIDGE = "astraios_analysis.records.frame"
+BRIDGE = "astraios_analysis.records."
 TORCH_SIDE = {"training", "torch", "transformers", "peft", "accelerate"}
 
 # The design says about 300 and about 40 lines; beyond these it is no longer "about".
@@ -79,7 +79,7 @@ def find_back_doors(imports):
         f"{module}: {name}"
         for module, names in imports.items()
         for name in names
-        if top(name) == "astraios_analysis" and name != BRIDGE
+        if top(name) == "astraios_analysis" and not name.startswith(BRIDGE)
     ]
 
 
@@ -220,7 +220,7 @@ class TestCheckersCanFail:
         assert find_torch_side_imports({"m": ["numpy", "torch.nn"]}) == ["m: torch.nn"]
 
     def test_analysis_in_training(self):
-        imports = {"training.grid.run": [BRIDGE, "astraios_analysis.prediction.fits", "astraios_analysis"]}
+        imports = {"training.grid.run": [f"{BRIDGE}counts", "astraios_analysis.prediction.fits", "astraios_analysis"]}
         assert find_back_doors(imports) == [
             "training.grid.run: astraios_analysis.prediction.fits",
             "training.grid.run: astraios_analysis",

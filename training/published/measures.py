@@ -1,4 +1,4 @@
-"""Scores from counts: pass@k without bias, shares, and standard errors by resampling problems.
+"""Standard errors by resampling problems.
 
 The samples of one problem are not independent of each other, so problems are what is resampled, never samples.
 """
@@ -12,45 +12,6 @@ N_RESAMPLES = 1000
 
 SEED = 0
 """Seed of the resamples: the same counts give the same standard errors."""
-
-
-def estimate_pass_at_k(n_samples: Sequence[int], n_passed: Sequence[int], k: int) -> np.ndarray:
-    """Unbiased pass@k of each problem: the chance that k of its n samples, drawn without replacement, hold a right one.
-
-    1 - C(n - c, k) / C(n, k) for c right samples of n.
-
-    Parameters
-    ----------
-    n_samples : sequence of int, shape (n_problems,)
-        Samples n of each problem.
-    n_passed : sequence of int, shape (n_problems,)
-        Right ones c among them.
-    k : int
-        Samples that may be tried.
-
-    Returns
-    -------
-    ndarray of float, shape (n_problems,)
-
-    Raises
-    ------
-    ValueError
-        If a problem has fewer than k samples, or more right ones than samples.
-
-    References
-    ----------
-    Chen et al. 2021, Evaluating Large Language Models Trained on Code, arXiv 2107.03374, equation 1.
-    """
-    n, c = np.asarray(n_samples, dtype=int), np.asarray(n_passed, dtype=int)
-    if n.shape != c.shape:
-        raise ValueError(f"{n.size} numbers of samples and {c.size} numbers of passes; give one of each for a problem")
-    if k < 1 or (n < k).any():
-        raise ValueError(f"pass@{k} needs at least {max(k, 1)} samples of every problem; the fewest are {n.min()}")
-    if (c < 0).any() or (c > n).any():
-        raise ValueError("a problem has more passes than samples, or fewer than none")
-    # C(n - c, k) / C(n, k) as a product of k factors, each at most 1.
-    steps = np.arange(k)
-    return 1.0 - np.prod(np.clip((n - c)[:, None] - steps, 0, None) / (n[:, None] - steps), axis=1)
 
 
 def resample(n_items: int, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> np.ndarray:

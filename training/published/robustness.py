@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from astraios_analysis.records.counts import robust_drop, robust_pass, robust_relative
 from training.published.measures import resampled_statistic_stderr, resampled_stderr
 
 N_SEEDS = 5
@@ -131,21 +132,15 @@ def score_robustness(
     ----------
     Wang et al. 2022, arXiv 2212.10264, section 3.
     """
-    passed, perturbed = np.asarray(n_passed, dtype=float), np.asarray(n_perturbed, dtype=float)
-    worst, best = passed == perturbed, passed > 0
-    columns = {"mean_pass@1": passed / perturbed, "robust_pass@1": worst.astype(float)}
+    robust = robust_pass(n_passed, n_perturbed)
+    columns = {"mean_pass@1": np.asarray(n_passed) / np.asarray(n_perturbed), "robust_pass@1": robust}
     if nominal is not None:
-        solved = np.asarray(nominal, dtype=bool)
-        columns["robust_relative@1"] = ((worst != solved) | (best != solved)).astype(float)
+        columns["robust_relative@1"] = robust_relative(n_passed, n_perturbed, nominal)
     values = {name: float(column.mean()) for name, column in columns.items()}
     stderr = {name: resampled_stderr(column) for name, column in columns.items()}
-    if nominal is not None and solved.any():
-        values["robust_drop@1"] = float((solved.mean() - worst.mean()) / solved.mean())
-        spread = resampled_statistic_stderr(np.stack([solved, worst], axis=1), _drop)
+    if nominal is not None and any(nominal):
+        values["robust_drop@1"] = float(robust_drop(np.mean(nominal), robust.mean()))
+        pairs = np.stack([np.asarray(nominal, dtype=float), robust], axis=1)
+        spread = resampled_statistic_stderr(pairs, lambda means: robust_drop(means[:, 0], means[:, 1]))
         stderr |= {} if spread is None else {"robust_drop@1": spread}
     return values, stderr
-
-
-def _drop(means: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (means[:, 0] - means[:, 1]) / means[:, 0]

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from astraios_analysis.records.counts import pass_at_k
 from training.published.answers import draw_subsample, read_answer, score_answers
-from training.published.measures import estimate_pass_at_k, resampled_statistic_stderr, resampled_stderr
+from training.published.measures import resampled_statistic_stderr, resampled_stderr
 from training.published.postprocessing import clean_program
 from training.published.problems import AnswerProblem, CodeProblem, Scenario
 from training.published.prompts import SECURITY_QUESTION
@@ -81,9 +82,7 @@ def score_programs(
     verdicts = np.array(run(programs), dtype=object).reshape(len(problems), -1)
     passed = np.vectorize(lambda verdict: verdict.passed, otypes=[bool])(verdicts)
     n_samples, n_passed = [passed.shape[1]] * len(problems), passed.sum(axis=1)
-    columns = {
-        f"pass@{k}": estimate_pass_at_k(n_samples, n_passed, k) for k in PASS_AT if k == 1 or passed.shape[1] >= k
-    }
+    columns = {f"pass@{k}": pass_at_k(n_samples, n_passed, k) for k in PASS_AT if k == 1 or passed.shape[1] >= k}
     broken = ("syntax_error_rate", _does_not_parse) if task.language == "python" else ("compile_error_rate", _fails)
     for name, is_so in (broken, ("timeout_rate", lambda verdict: verdict.status == "timeout")):
         columns[name] = np.vectorize(is_so, otypes=[float])(verdicts).mean(axis=1)

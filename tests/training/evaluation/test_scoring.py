@@ -1,40 +1,7 @@
-import itertools
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from training.published.measures import estimate_pass_at_k, resample, resampled_statistic_stderr, resampled_stderr
-
-
-@given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
-def test_pass_at_k_is_the_share_of_draws_that_hold_a_right_one(case):
-    n, c, k = case
-    draws = list(itertools.combinations([True] * c + [False] * (n - c), k))
-    assert estimate_pass_at_k([n], [c], k) == pytest.approx([np.mean([any(draw) for draw in draws])], abs=1e-12)
-
-
-def test_pass_at_k_without_bias():
-    # The plug-in estimate 1 - (1 - c/n)^k is not what is returned.
-    assert estimate_pass_at_k([20], [1], 10) == pytest.approx([0.5])
-    assert pytest.approx(0.4, abs=0.01) == 1 - (1 - 1 / 20) ** 10
-    assert estimate_pass_at_k([20, 20, 2000], [0, 20, 1999], 10) == pytest.approx([0, 1, 1])
-
-
-@pytest.mark.parametrize(
-    ("n", "c", "k", "message"),
-    [
-        ([20, 5], [0, 0], 10, r"pass@10 needs at least 10 samples of every problem; the fewest are 5"),
-        ([20], [0], 0, "pass@0 needs at least 1 samples"),
-        ([20], [21], 1, "more passes than samples"),
-        ([20], [-1], 1, "fewer than none"),
-        ([20, 20], [1], 1, "give one of each"),
-    ],
-)
-def test_impossible_counts_are_refused(n, c, k, message):
-    with pytest.raises(ValueError, match=message):
-        estimate_pass_at_k(n, c, k)
+from training.published.measures import resample, resampled_statistic_stderr, resampled_stderr
 
 
 def test_resamples_have_the_size_of_what_is_resampled():

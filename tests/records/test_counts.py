@@ -1,0 +1,49 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from astraios_analysis.records.counts import pass_at_k, robust_drop, robust_pass, robust_relative
+
+
+@given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+def test_pass_at_k_is_the_share_of_draws_that_hold_a_right_one(case):
+    n, c, k = case
+    draws = list(itertools.combinations([True] * c + [False] * (n - c), k))
+    assert pass_at_k([n], [c], k) == pytest.approx([np.mean([any(draw) for draw in draws])], abs=1e-12)
+
+
+def test_pass_at_k_without_bias():
+    # The plug-in estimate 1 - (1 - c/n)^k is not what is returned.
+    assert pass_at_k([20], [1], 10) == pytest.approx([0.5])
+    assert pytest.approx(0.4, abs=0.01) == 1 - (1 - 1 / 20) ** 10
+    assert pass_at_k([20, 20, 2000], [0, 20, 1999], 10) == pytest.approx([0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "k", "message"),
+    [
+        ([20, 5], [0, 0], 10, r"pass@10 needs at least 10 samples of every problem; the fewest are 5"),
+        ([20], [0], 0, "pass@0 needs at least 1 samples"),
+        ([20], [21], 1, "more passes than samples"),
+        ([20], [-1], 1, "fewer than none"),
+        ([20, 20], [1], 1, "give one of each"),
+    ],
+)
+def test_impossible_counts_are_refused(n, c, k, message):
+    with pytest.raises(ValueError, match=message):
+        pass_at_k(n, c, k)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=40))
+def test_robustness_compares_worst_and_best_with_the_nominal(problems):
+    passed, nominal = zip(*problems, strict=True)
+    expected = [(count == 5) != solved or (count > 0) != solved for count, solved in problems]
+    assert (robust_relative(passed, [5] * len(passed), nominal) == expected).all()
+    assert (robust_pass(passed, [5] * len(passed)) == [count == 5 for count in passed]).all()
+
+
+def test_drop_is_relative_to_the_nominal_share():
+    assert robust_drop([0.6, 0.5, 0.0], [0.4, 0.5, 0.0]) == pytest.approx([1 / 3, 0, np.nan], nan_ok=True)
