@@ -19,6 +19,7 @@ from astraios_analysis.claims.claim_evidence import (
     two_sided,
 )
 from astraios_analysis.claims.rules import LEVEL, MIN_METHODS, MIN_SIZES, RETAINED, UPDATED_SHARE
+from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.scores.means import shared_block
 from astraios_analysis.scores.models import ModelScores
 
@@ -127,9 +128,9 @@ def methods_differ_by_scale(bench: Bench) -> tuple[Evidence, list[Evidence]]:
 
 
 def _logits(scores: ModelScores) -> pd.DataFrame:
-    edge = 0.5 / (scores.table["n_items"].to_numpy(dtype=float) + 1)
     goodness = scores.goodness(scores.table["value"].to_numpy(dtype=float))
-    return scores.table[["n_params_base", "method"]].assign(z=logit(np.clip(goodness, edge, 1 - edge)))
+    shares = inside_unit_interval(goodness, scores.table["n_items"])
+    return scores.table[["n_params_base", "method"]].assign(z=logit(shares))
 
 
 def _slopes(name: str, table: pd.DataFrame) -> Evidence:

@@ -18,11 +18,12 @@ from astraios_analysis.laws.objectives import Objective
 from astraios_analysis.laws.partial_pooling import PoolDraws
 from astraios_analysis.laws.partial_reports import PartialReport, partial_report
 from astraios_analysis.laws.tables import Points
-from astraios_analysis.prediction.fits import Fit, fit_by, inside_unit_interval
+from astraios_analysis.prediction.fits import Fit, fit_by
 from astraios_analysis.prediction.limits import predict
 from astraios_analysis.prediction.pool import Pool
 from astraios_analysis.prediction.pool_fits import fit_pool
 from astraios_analysis.prediction.pooled_points import PooledPoints
+from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.refusal import Refusal
 
 N_DRAWS = 4000

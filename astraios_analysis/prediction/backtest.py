@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from astraios_analysis.prediction.fits import inside_unit_interval
 from astraios_analysis.prediction.forecast import LOSS, N_DRAWS, Forecast, forecast_loss, forecast_score
 from astraios_analysis.prediction.limits import LEVELS, score_values
 from astraios_analysis.prediction.points import loss_points, score_points
 from astraios_analysis.prediction.pooled_points import PooledPoints
 from astraios_analysis.prediction.stack import fit_stack
+from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score

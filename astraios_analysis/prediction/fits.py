@@ -20,6 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from astraios_analysis.laws.laws import Law
+from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.refusal import Refusal
 
 Pooling = Literal["per_method", "pooled"]
@@ -247,30 +248,6 @@ def _require_linked(x: np.ndarray, labels: np.ndarray) -> None:
     if not np.all(linked):
         apart = [", ".join(dict.fromkeys(labels[part])) for part in (linked, ~linked)]
         raise Refusal(f"{apart[0]} and {apart[1]} share no size; fit them apart or measure a size that they share")
-
-
-def inside_unit_interval(value: np.ndarray, n_items: np.ndarray) -> np.ndarray:
-    """Keep scores at least half a problem away from 0 and 1, so that their logit is finite.
-
-    The limits are ``(1/2) / (n + 1)`` and ``(n + 1/2) / (n + 1)``. Rates between 0 and the limit (a few passes of many
-    samples) move to it as well: left alone, they would rank below a score of exactly 0.
-
-    Parameters
-    ----------
-    value, n_items : ndarray, shape (n,)
-        Rates in [0, 1] and the number of problems behind each. Values within the limits are returned unchanged.
-
-    Raises
-    ------
-    Refusal
-        If a value is not a rate.
-    """
-    value, n_items = np.asarray(value, dtype=float), np.asarray(n_items, dtype=float)
-    outside = (value < 0) | (value > 1)
-    if np.any(outside):
-        raise Refusal(f"{value[outside][0]:g} is not a rate in [0, 1]; a logit-linear law does not apply to it")
-    edge = 0.5 / (n_items + 1)
-    return np.clip(value, edge, 1 - edge)
 
 
 def fit_by(

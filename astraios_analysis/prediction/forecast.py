@@ -17,12 +17,11 @@ from astraios_analysis.prediction.pooled_points import Link, PooledPoints
 from astraios_analysis.prediction.stack import Stack, fit_stack
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS
+from astraios_analysis.records.registry import DATASETS, LOSS
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
 from astraios_analysis.scores.models import ModelScores, model_scores
 
 N_DRAWS = 4000
-LOSS = "val_loss"
 Draws = dict[str, np.ndarray]
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.laws.tables import read_table
-from astraios_analysis.prediction.fits import inside_unit_interval
 from astraios_analysis.prediction.pooled_points import Link, PooledPoints
+from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.models import ModelScores, require_one_grid

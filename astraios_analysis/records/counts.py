@@ -1,4 +1,4 @@
-"""Scores from counts, problem by problem: pass@k and ReCode's robustness, one definition for training and analysis."""
+"""Shares from counts: pass@k and ReCode's robustness, one definition for training and analysis."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -39,3 +39,17 @@ def robust_drop(nominal: ArrayLike, robust: ArrayLike) -> np.ndarray:
     p, r = np.asarray(nominal, dtype=float), np.asarray(robust, dtype=float)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(p > 0, (p - r) / p, np.nan)
+
+
+def inside_unit_interval(value: np.ndarray, n_items: np.ndarray) -> np.ndarray:
+    """Keep rates half an item away from 0 and 1, in ``[0.5, n + 0.5] / (n + 1)``, so that their logit is finite.
+
+    Rates between 0 and the limit (a few passes of many samples) move to it as well: left alone, they would rank below a
+    rate of exactly 0.
+    """
+    value, n_items = np.asarray(value, dtype=float), np.asarray(n_items, dtype=float)
+    outside = (value < 0) | (value > 1)
+    if np.any(outside):
+        raise Refusal(f"{value[outside][0]:g} is not a rate in [0, 1]; a logit-linear law does not apply to it")
+    edge = 0.5 / (n_items + 1)
+    return np.clip(value, edge, 1 - edge)

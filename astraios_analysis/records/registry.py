@@ -13,6 +13,9 @@ from typing import Literal
 Kind = Literal["comprehension", "generation", "robustness", "security"]
 Suite = Literal["published", "embedded"]
 
+# The one measured quantity beside scores: validation cross-entropy, by its name in records and tables.
+LOSS = "val_loss"
+
 
 @dataclass(frozen=True)
 class Metric:

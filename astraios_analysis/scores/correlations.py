@@ -17,6 +17,7 @@ import pandas as pd
 from scipy.special import logit
 
 from astraios_analysis.prediction.chain import chance_of, usable_models
+from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
@@ -41,9 +42,8 @@ def pearson_logit(loss: np.ndarray, goodness: np.ndarray, n_items: np.ndarray) -
     ----------
     loss, goodness, n_items : ndarray, shape (..., n)
     """
-    edge = 0.5 / (n_items + 1)
     x = loss - loss.mean(axis=-1, keepdims=True)
-    y = logit(np.clip(goodness, edge, 1 - edge))
+    y = logit(inside_unit_interval(goodness, n_items))
     y = y - y.mean(axis=-1, keepdims=True)
     norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from astraios_analysis.prediction.fits import inside_unit_interval
 from astraios_analysis.prediction.pooled_points import PooledPoints
 from astraios_analysis.prediction.stack import fit_stack
+from astraios_analysis.records.counts import inside_unit_interval
 
 SIZES, TARGET = np.array([1.137e9, 3.043e9, 7.327e9, 15.517e9]), 34e9
 METHODS = tuple("abcdefg")

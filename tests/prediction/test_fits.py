@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from statsmodels.regression.mixed_linear_model import MixedLM
 
 from astraios_analysis.laws.laws import LOGIT_LINEAR, decades
-from astraios_analysis.prediction.fits import fit, fit_by, inside_unit_interval, solve
+from astraios_analysis.prediction.fits import fit, fit_by, solve
 from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.array([1.137e9, 3.043e9, 7.327e9, 15.517e9])
@@ -216,22 +216,6 @@ class TestRefusals:
         found = fit(LOGIT_LINEAR, SIZES, np.full(4, 0.2))
         with pytest.raises(Refusal, match=r"level is .*between 0 and 1"):
             found.half_width(found.design(1e9, "all"), level, observation=True)
-
-
-class TestInsideUnitInterval:
-    def test_scores_of_none_and_all_move_by_half_a_problem(self):
-        np.testing.assert_allclose(inside_unit_interval([0, 1, 0.5], [164, 9, 164]), [0.5 / 165, 9.5 / 10, 0.5])
-
-    @given(st.lists(st.floats(0, 1), min_size=2, max_size=8), st.integers(1, 3000))
-    def test_order_is_kept_and_the_logit_finite(self, values, n_items):
-        moved = inside_unit_interval(np.sort(values), np.full(len(values), n_items))
-        assert np.all(np.diff(moved) >= 0)
-        assert np.all(np.isfinite(logit(moved)))
-
-    @pytest.mark.parametrize("value", [-0.01, 1.01, -3])
-    def test_other_quantities_are_refused(self, value):
-        with pytest.raises(Refusal, match="is not a rate in"):
-            inside_unit_interval([0.5, value], [10, 10])
 
 
 class TestFitBy:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import logit
 
-from astraios_analysis.records.counts import pass_at_k, robust_drop, robust_pass, robust_relative
+from astraios_analysis.records.counts import inside_unit_interval, pass_at_k, robust_drop, robust_pass, robust_relative
+from astraios_analysis.records.refusal import Refusal
 
 
 @given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
@@ -47,3 +49,19 @@ def test_robustness_compares_worst_and_best_with_the_nominal(problems):
 
 def test_drop_is_relative_to_the_nominal_share():
     assert robust_drop([0.6, 0.5, 0.0], [0.4, 0.5, 0.0]) == pytest.approx([1 / 3, 0, np.nan], nan_ok=True)
+
+
+class TestInsideUnitInterval:
+    def test_scores_of_none_and_all_move_by_half_a_problem(self):
+        np.testing.assert_allclose(inside_unit_interval([0, 1, 0.5], [164, 9, 164]), [0.5 / 165, 9.5 / 10, 0.5])
+
+    @given(st.lists(st.floats(0, 1), min_size=2, max_size=8), st.integers(1, 3000))
+    def test_order_is_kept_and_the_logit_finite(self, values, n_items):
+        moved = inside_unit_interval(np.sort(values), np.full(len(values), n_items))
+        assert np.all(np.diff(moved) >= 0)
+        assert np.all(np.isfinite(logit(moved)))
+
+    @pytest.mark.parametrize("value", [-0.01, 1.01, -3])
+    def test_other_quantities_are_refused(self, value):
+        with pytest.raises(Refusal, match="is not a rate in"):
+            inside_unit_interval([0.5, value], [10, 10])
