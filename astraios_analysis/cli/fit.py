@@ -5,7 +5,7 @@ from pathlib import Path
 
 from astraios_analysis.cli.arguments import add_command, add_data, level, positive, seed
 
-POOLINGS = ("none", "shared", "partial")
+POOLINGS = ("none", "shared")
 DEFAULT_X, DEFAULT_Y, DEFAULT_GROUP = "n_params_base", "val_loss", "method"
 INTERVALS = ("profile", "bootstrap", "delta")
 
@@ -23,9 +23,7 @@ def add_parser(commands) -> None:
         "val_loss, the input n_params_base and the group method, unless options say\n"
         "otherwise. Held-out runs, and rows not marked train in --split, take no part.\n\n"
         "With groups, --pooling none fits each alone; shared gives all groups one floor\n"
-        "and one exponent, and each its own amplitude; partial also gives each its own\n"
-        "exponent, drawn towards the common one as far as the data say. --list prints\n"
-        "the laws.\n\n"
+        "and one exponent, and each its own amplitude. --list prints the laws.\n\n"
         "JSON is {law, formula, params: {name: {value, lower, upper, level, identified}},\n"
         "objective, n_obs, dof, certificate}; with --pooling none a list of them, each\n"
         "with its group. A parameter that the data do not bound has identified false, and\n"
@@ -46,7 +44,9 @@ def add_parser(commands) -> None:
     fit.add_argument("--y", metavar="NAME", help="column of the outcome")
     fit.add_argument("--group", metavar="A,B", help="columns that tell groups apart (none: one law for all)")
     fit.add_argument("--split", metavar="NAME", help="column that marks the rows to fit with train")
-    fit.add_argument("--pooling", choices=POOLINGS, help="what groups share (table: none; records: shared)")
+    fit.add_argument(
+        "--pooling", type=_pooling, metavar="{none,shared}", help="what groups share (table: none; records: shared)"
+    )
     fit.add_argument("--huber", type=_positive_number, metavar="DELTA", help="Huber's loss (default: least squares)")
     fit.add_argument("--scale", choices=("fixed", "estimated"), default="fixed", help="scale of Huber's loss (fixed)")
     fit.add_argument("--residual", choices=("log", "linear"), help="scale of residuals (default: the law's)")
@@ -70,6 +70,17 @@ def _positive_number(text: str) -> float:
     return value
 
 
+def _pooling(text: str) -> str:
+    if text == "partial":
+        raise argparse.ArgumentTypeError(
+            "partial pooling is `astraios predict`'s: its form own_slopes draws slopes towards a common one, with the "
+            "effects of sizes that groups share; fit with none or shared"
+        )
+    if text not in POOLINGS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a pooling; choose from {', '.join(POOLINGS)}")
+    return text
+
+
 def _held(text: str) -> tuple[str, float]:
     name, sign, value = text.partition("=")
     try:
@@ -88,7 +99,6 @@ def run_fit(arguments: argparse.Namespace) -> int:
     from astraios_analysis.cli.printing import json_text, say, table_text
     from astraios_analysis.laws.laws import LAWS, find_law
     from astraios_analysis.laws.objectives import Objective
-    from astraios_analysis.laws.partial_reports import partial_report
     from astraios_analysis.records.refusal import Refusal
 
     if arguments.list:
@@ -101,14 +111,9 @@ def run_fit(arguments: argparse.Namespace) -> int:
         points = load_points(arguments, law)
         objective = Objective(arguments.residual or law.residual, arguments.huber or float("inf"), arguments.scale)
         pooling = choose_pooling(arguments, points)
-        if pooling == "partial":
-            reports = [partial_report(law, points, objective, level=arguments.level, seed=arguments.seed)]
-        else:
-            reports = fit_reports(law, points, objective, pooling, arguments)
+        reports = fit_reports(law, points, objective, pooling, arguments)
     except KeyError as error:
         raise Refusal(error.args[0]) from error
-    except Refusal as error:
-        raise Refusal(str(error)) from error
     for note in points.notes:
         say(note)
     if arguments.json:

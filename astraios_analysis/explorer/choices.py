@@ -152,7 +152,7 @@ def poolings_for(law: str, x: str) -> tuple[str, ...]:
         return ("partial",)
     if law == "logit_linear":
         return ("own", "shared") if x in SIZE_COLUMNS else ("own",)
-    return POOLINGS
+    return POOLINGS[:2]
 
 
 def starting_choice(records: Sequence[RunRecord], *, level: float = 0.95, target: float | None = None) -> Choice:

@@ -1,4 +1,4 @@
-"""Curves through models: one interface over the fit engine, lines by size, partial pooling and averaged laws.
+"""Curves through models: one interface over the fit engine, lines by size and averaged laws.
 
 Every curve says where it is, where a new run would fall, which parameters it has, and what speaks for and against it.
 The arithmetic is that of `astraios fit`, `predict` and `backtest`; nothing is fitted here in a way of its own.
@@ -14,10 +14,6 @@ import pandas as pd
 from astraios_analysis.explorer.choices import AVERAGED
 from astraios_analysis.explorer.law_curves import fit_law_curve
 from astraios_analysis.laws.laws import LAWS, Law
-from astraios_analysis.laws.objectives import Objective
-from astraios_analysis.laws.partial_pooling import PoolDraws
-from astraios_analysis.laws.partial_reports import PartialReport, partial_report
-from astraios_analysis.laws.tables import Points
 from astraios_analysis.prediction.fits import Fit, fit_by
 from astraios_analysis.prediction.limits import predict
 from astraios_analysis.prediction.pool import Pool
@@ -107,52 +103,6 @@ class LineCurve:
 
 
 @dataclass(frozen=True)
-class PartialCurve:
-    """Partly pooled power laws (`partial_pooling`), from draws."""
-
-    report: PartialReport
-    drawn: PoolDraws
-    refused: Mapping[str, str] = field(default_factory=dict)
-
-    def methods(self) -> tuple[str, ...]:
-        """Return the methods pooled."""
-        return tuple(map(str, self.drawn.groups))
-
-    def centre(self, method: str, x: np.ndarray) -> np.ndarray:
-        """Return the median of the draws."""
-        return np.median(self.drawn.curves(x, method), axis=0)
-
-    def interval(self, method: str, x: float, level: float, kind: str) -> tuple[float, float]:
-        """Return quantiles of draws; the same noise for every call."""
-        at = np.array([x])
-        if kind == "observation":
-            values = self.drawn.observations(at, method, np.random.default_rng([0, 15]))
-        else:
-            values = self.drawn.curves(at, method)
-        lower, upper = np.quantile(values[:, 0], [(1 - level) / 2, (1 + level) / 2])
-        return float(lower), float(upper)
-
-    def parameters(self, level: float) -> pd.DataFrame:
-        """Return posterior medians and intervals."""
-        edges = [(1 - level) / 2, 0.5, (1 + level) / 2]
-        known = "yes" if self.report.floor_is_identified else "NO"
-        rows = []
-        for name, values in self.report.draws.items():
-            lower, value, upper = map(float, np.quantile(values, edges))
-            base, _, group = name.partition("[")
-            rows.append((group.rstrip("]") or "all", base, value, lower, upper, known, "posterior"))
-        return _parameter_table(rows)
-
-    def certificate(self) -> dict[str, str]:
-        """Return how the posterior was integrated, and whether it knows the floor."""
-        weights = self.report.pool.weights
-        found = {name: self.report.checklist[name] for name in ("form", "objective", "window")}
-        found["posterior"] = f"{len(weights)} nodes of floor and variances, {1 / np.sum(weights**2):.1f} effective"
-        found["dependence"] = "points are taken as independent, although methods of one size share a base model"
-        return found | {f"warning {k}": text for k, text in enumerate(self.report.warnings(), 1)}
-
-
-@dataclass(frozen=True)
 class AveragedCurve:
     """Laws averaged by their posterior weight, with effects of sizes and methods (`pools`): ``astraios predict``."""
 
@@ -236,15 +186,7 @@ def fit_curve(law: str, pooling: str, train: pd.DataFrame, seeds: pd.DataFrame) 
         return AveragedCurve(fit_pool(_pooled_points(train, seeds), "logit" if _are_rates(train) else "log"))
     if law == "logit_linear":
         return _lines(LAWS[law], pooling, train)
-    if pooling == "partial":
-        points = Points(*(train[c].to_numpy(dtype=float) for c in ("x", "value")), *_labels(train))
-        report = partial_report(LAWS[law], points, Objective("log"), level=0.95, seed=0, n_draws=N_DRAWS)
-        return PartialCurve(report, report.pool.draw(N_DRAWS, np.random.default_rng(0)))
     return fit_law_curve(LAWS[law], pooling, train)
-
-
-def _labels(train: pd.DataFrame) -> tuple[np.ndarray, tuple[str, ...], str]:
-    return train["method"].to_numpy(dtype=object), ("x",), "y"
 
 
 def _are_rates(train: pd.DataFrame) -> bool:

@@ -38,17 +38,14 @@ def test_json_of_one_fit(capsys, table):
     assert set(found["certificate"]["checklist"]) >= {"form", "objective", "starts", "window", "N convention"}
 
 
-def test_groups_apart_shared_and_partial(capsys, table):
+def test_groups_apart_and_shared(capsys, table):
     common = ("--law", "power_floor", "--x", "params", "--y", "loss", "--group", "method", "--split", "split")
     apart = fit_json(capsys, *common, "--data", table)
     assert [one["group"] for one in apart] == ["fft", "lora", "ia3"]
     shared = fit_json(capsys, *common, "--data", table, "--pooling", "shared")
     assert list(shared["params"]) == ["E", "alpha", "A[fft]", "A[lora]", "A[ia3]"]
-    partial = fit_json(capsys, *common, "--data", table, "--pooling", "partial")
-    assert set(partial["params"]) > set(shared["params"])
-    for found in (shared, partial):
-        assert found["params"]["alpha"]["value"] == pytest.approx(0.3, abs=0.02)
-        assert found["params"]["alpha"]["identified"] is True
+    assert shared["params"]["alpha"]["value"] == pytest.approx(0.3, abs=0.02)
+    assert shared["params"]["alpha"]["identified"] is True
 
 
 def test_options_reach_the_fit(capsys, table):
@@ -92,7 +89,6 @@ def test_records_are_fitted_with_a_shared_exponent(capsys, tmp_path, make_record
         (["--law", "power", "--x", "size", "--y", "loss"], "has no column 'size'; it has params, tokens"),
         (["--law", "power", "--x", "params,tokens", "--y", "loss"], r"power has 1 inputs \(N\) and --x names 2"),
         (["--law", "power", "--x", "params", "--y", "method"], "'method' has 21 values that are missing or no finite"),
-        (["--law", "m4", "--x", "params", "--y", "loss", "--group", "method", "--pooling", "partial"], "choose shared"),
         (["--law", "power", "--x", "params", "--y", "loss", "--pooling", "shared"], "needs groups; name their columns"),
         (["--law", "power", "--x", "params", "--y", "loss", "--split", "method"], "no row of .* is marked train"),
     ],
@@ -102,6 +98,12 @@ def test_refusals(capsys, table, arguments, text):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.search(text, captured.err)
+
+
+def test_partial_pooling_is_predicts(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", "--law", "power", "--pooling", "partial"])
+    assert "its form own_slopes draws slopes towards a common one" in " ".join(capsys.readouterr().err.split())
 
 
 def test_missing_file(capsys):

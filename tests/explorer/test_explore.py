@@ -183,7 +183,7 @@ class TestExplorer:
 
     def test_profiles_wait_until_nothing_moves(self, explorer):
         async def move():
-            explorer._inputs["pooling"].value = "own"
+            explorer._inputs["pooling"].value = "shared"
             assert not explorer.exploration.is_certified and "being computed" in explorer._fit.value
             deadline = time.monotonic() + 60
             while not explorer.exploration.is_certified and time.monotonic() < deadline:
