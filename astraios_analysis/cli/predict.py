@@ -102,7 +102,6 @@ def _from_records(arguments: argparse.Namespace) -> tuple[list[dict], object]:
     from astraios_analysis.records.frame import to_frame
     from astraios_analysis.records.refusal import Refusal
     from astraios_analysis.scores.bootstrap import primary_frame
-    from astraios_analysis.scores.models import average_seeds
 
     for name in ("x", "y", "group"):
         if getattr(arguments, name):
@@ -110,7 +109,7 @@ def _from_records(arguments: argparse.Namespace) -> tuple[list[dict], object]:
     methods = arguments.method or [ALL]
     require_known("tuning method", methods, [ALL, *METHODS])
     records = load_grid(arguments)
-    frame = average_seeds(primary_frame(to_frame(records)))
+    frame = primary_frame(to_frame(records))
     has_losses = any(r.val_loss is not None and not r.held_out for r in records)
     every_method, every_dataset = ALL in methods, ALL in (arguments.dataset or [ALL])
     n_params = parse_size(arguments.size, {record.size.lower(): record.n_params_base for record in records})

@@ -9,7 +9,7 @@ from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import NO_INTERVAL, ProblemBootstrap
 from astraios_analysis.scores.losses import final_losses
-from astraios_analysis.scores.seeds import intervals_over_seeds, keep_means, keep_seeds
+from astraios_analysis.scores.models import intervals_over_seeds, keep_means, keep_seeds
 
 COLUMNS = ["size", "method", "n_params_base", "x", "value", "lower", "upper", "n_items", "held_out", "n_seeds"]
 

@@ -17,7 +17,7 @@ from astraios_analysis.figures.style import (
 )
 from astraios_analysis.figures.tasks import COLUMNS, draw_tasks, models_in
 from astraios_analysis.records.registry import DATASETS, EMBEDDED_DATASETS, METRICS
-from astraios_analysis.scores.seeds import keep_means, seed_words
+from astraios_analysis.scores.models import keep_means, seed_words
 
 CATEGORIES = tuple(name for name, known in DATASETS.items() if (known.kind, known.suite) == ("robustness", "embedded"))
 _MIN_MODELS = 3

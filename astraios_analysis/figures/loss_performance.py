@@ -19,7 +19,7 @@ from astraios_analysis.figures.style import (
 )
 from astraios_analysis.figures.tasks import models_in
 from astraios_analysis.records.registry import DATASETS, METRICS
-from astraios_analysis.scores.seeds import keep_means, keep_seeds, seed_words
+from astraios_analysis.scores.models import keep_means, keep_seeds, seed_words
 
 _COLUMNS = [
     "dataset",

@@ -22,7 +22,7 @@ from astraios_analysis.figures.tasks import models_in
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.losses import loss_lines
-from astraios_analysis.scores.seeds import keep_means, keep_seeds, seed_words
+from astraios_analysis.scores.models import keep_means, keep_seeds, seed_words
 
 LOSS_LABEL = "validation loss, nats per token"
 _FINAL = [

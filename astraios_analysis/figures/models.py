@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from astraios_analysis.figures.style import GREY, METHOD_STYLES, dodge, draw_methods
 from astraios_analysis.records.registry import DATASETS
-from astraios_analysis.scores.seeds import SEED_COLUMNS, keep_means, keep_seeds
+from astraios_analysis.scores.models import SEED_COLUMNS, keep_means, keep_seeds
 
 _LONG_TITLE = 22
 

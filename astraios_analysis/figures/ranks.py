@@ -9,7 +9,7 @@ from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.figures.style import GREY, METHOD_STYLES, interval_handle, method_legend, note, small_multiples
 from astraios_analysis.records.registry import DATASETS, METRICS
 from astraios_analysis.records.schema import METHODS
-from astraios_analysis.scores.seeds import keep_means
+from astraios_analysis.scores.models import keep_means
 
 
 def small_against_large(primary: pd.DataFrame, transfers: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:

@@ -22,7 +22,7 @@ from astraios_analysis.figures.style import (
 )
 from astraios_analysis.figures.tasks import COLUMNS, models_in
 from astraios_analysis.records.registry import DATASETS, METRICS
-from astraios_analysis.scores.seeds import keep_means, seed_words
+from astraios_analysis.scores.models import keep_means, seed_words
 
 CATEGORIES = ("recode_format", "recode_function", "recode_syntax")
 MEASURES = (

@@ -25,7 +25,7 @@ from astraios_analysis.figures.style import (
 from astraios_analysis.records.registry import DATASETS, METRICS, STUDY_DATASETS
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.bootstrap import primary_frame
-from astraios_analysis.scores.seeds import seed_words
+from astraios_analysis.scores.models import seed_words
 
 COLUMNS = [
     "dataset",

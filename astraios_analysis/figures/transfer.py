@@ -37,7 +37,7 @@ from astraios_analysis.prediction.limits import MAX_REACH, predict, require_reac
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, METRICS
 from astraios_analysis.records.schema import METHODS
-from astraios_analysis.scores.seeds import keep_means, keep_seeds, seed_words
+from astraios_analysis.scores.models import keep_means, keep_seeds, seed_words
 
 _MEASURED = ["dataset", "metric", "size", "method", "n_params_base", "value", "lower", "upper", "level", "n_items"]
 POOLING_WORDS = {

@@ -1,4 +1,4 @@
-"""Scores with their uncertainty: bootstrap over problems, interval for every score, mean performance.
+"""Scores with their uncertainty: bootstrap over problems, and an interval for every score.
 
 The 20 samples of one problem are not independent, and all models answer the same problems. So problems are resampled,
 not samples, and one resample of problems serves every model and every data set built on them: differences between
@@ -8,13 +8,13 @@ models, means over data sets and ranks then carry the right covariance.
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from math import comb
 
 import numpy as np
 import pandas as pd
 
+from astraios_analysis.records.counts import pass_at_k, robust_drop, robust_pass, robust_relative
 from astraios_analysis.records.frame import ProblemCounts, RunRecord, Score, to_frame
-from astraios_analysis.records.registry import DATASETS, METRICS, SECOND_FILE, STUDY_DATASETS
+from astraios_analysis.records.registry import DATASETS, METRICS, SECOND_FILE
 from astraios_analysis.records.released import ALL_TRANSFORMATIONS, NOMINAL
 
 PROBLEM_BOOTSTRAP = "bootstrap over problems"
@@ -25,34 +25,11 @@ NO_INTERVAL = "none"
 _CATEGORY_SETTINGS = (NOMINAL, ALL_TRANSFORMATIONS, "mean_over_transformations")
 
 
-def pass_at_k(n_samples: np.ndarray, n_passed: np.ndarray, k: int) -> np.ndarray:
-    """Return the unbiased estimate, problem by problem, that one of ``k`` samples passes.
-
-    ``1 - C(n - c, k) / C(n, k)`` for ``c`` passes of ``n`` samples (Chen et al. 2021, equation 1).
-
-    Parameters
-    ----------
-    n_samples, n_passed : ndarray of int, shape (n_problems,)
-    k : int
-
-    Raises
-    ------
-    ValueError
-        If a problem has fewer than ``k`` samples.
-    """
-    if np.any(n_samples < k):
-        raise ValueError(f"pass@{k} needs at least {k} samples a problem; the smallest has {int(n_samples.min())}")
-    return np.array([1 - comb(int(n - c), k) / comb(int(n), k) for n, c in zip(n_samples, n_passed, strict=True)])
-
-
 def problem_statistics(record: RunRecord, score: Score) -> np.ndarray | None:
-    """Return the per-problem quantities whose means give a score.
+    """Return per-problem quantities whose means give a score (`combine`), shape (k, n_problems).
 
-    Returns
-    -------
-    ndarray, shape (k, n_problems), or None
-        One row for a plain mean; rows (nominal, robust) for the relative drop. None where the record has no counts that
-        determine the score.
+    One row for a plain mean; rows (nominal, robust) for the relative drop. None where the record has no counts that
+    determine the score.
     """
     if score.setting == "mean_over_transformations":
         return _mean_over_transformations(record, score)
@@ -64,20 +41,20 @@ def problem_statistics(record: RunRecord, score: Score) -> np.ndarray | None:
         return (passed / n)[None]
     if score.metric == "pass@10":
         return pass_at_k(n, passed, 10)[None] if n.min() >= 10 else None
-    robust = (passed == n).astype(float)
     if score.metric == "robust_pass@1":
-        return robust[None]
+        return robust_pass(passed, n)[None]
     nominal = _nominal(record, score, counts)
     if nominal is None:
         return None
     if score.metric == "robust_drop@1":
-        return np.stack([nominal, robust])
+        return np.stack([nominal, robust_pass(passed, n)])
     if score.metric == "robust_relative@1":
-        return np.where(nominal == 1, robust == 0, passed > 0).astype(float)[None]
+        return robust_relative(passed, n, nominal)[None]
     return None
 
 
 def _nominal(record: RunRecord, score: Score, counts: ProblemCounts) -> np.ndarray | None:
+    """Return the pass rates of the unchanged prompts, where they are of the same problems."""
     nominal = record.problem_counts(score.dataset, score.language, NOMINAL)
     if nominal is None or nominal.problem_ids != counts.problem_ids:
         return None
@@ -98,38 +75,13 @@ def _mean_over_transformations(record: RunRecord, score: Score) -> np.ndarray | 
 
 
 def combine(metric: str, means: np.ndarray) -> np.ndarray:
-    """Turn means of per-problem quantities into scores.
-
-    Parameters
-    ----------
-    metric : str
-        Key of `METRICS`.
-    means : ndarray, shape (..., k)
-        Means of the rows of `problem_statistics`.
-
-    Returns
-    -------
-    ndarray, shape (...)
-        The score; NaN where a relative drop has no nominal pass to drop from.
-    """
-    if metric != "robust_drop@1":
-        return means[..., 0]
-    nominal, robust = means[..., 0], means[..., 1]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(nominal > 0, 1 - robust / nominal, np.nan)
+    """Turn means of the rows of `problem_statistics`, shape (..., k), into scores, shape (...)."""
+    return means[..., 0] if metric != "robust_drop@1" else robust_drop(means[..., 0], means[..., 1])
 
 
 @dataclass
 class ProblemBootstrap:
-    """Resamples of problems, one stream for each pool of problems.
-
-    Attributes
-    ----------
-    n_draws : int
-        Number of resamples.
-    seed : int
-        Fixes every resample; the stream of a pool does not depend on which other pools are drawn.
-    """
+    """Resamples of problems, one stream for each pool of problems, whichever other pools are drawn."""
 
     n_draws: int = 2000
     seed: int = 0
@@ -147,9 +99,9 @@ class ProblemBootstrap:
     def draws(self, record: RunRecord, score: Score) -> tuple[np.ndarray, str]:
         """Return bootstrap draws of a score, shape (n_draws,), and the name of the interval they make.
 
-        With per-problem counts, problems are resampled. Without, draws are normal around the value: with the
-        bootstrap standard error that came with it, or for a digitised accuracy the binomial standard error and the
-        reading error in quadrature, independent between models. Where neither is known, draws are NaN.
+        With per-problem counts, problems are resampled. Without, draws are normal around the value, independent between
+        models: with the standard error that came with it, or for an accuracy the binomial one and the reading error in
+        quadrature. Where neither is known, draws are NaN.
         """
         statistics = problem_statistics(record, score)
         if statistics is not None:
@@ -162,6 +114,11 @@ class ProblemBootstrap:
         rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         metric = METRICS[score.metric]
         return np.clip(score.value + error * rng.standard_normal(self.n_draws), metric.lower, metric.upper), kind
+
+    def mean_draws(self, scored: Sequence[tuple[RunRecord, Score]]) -> tuple[np.ndarray, str]:
+        """Return draws of the mean of scores, of several runs or data sets, and how they were made."""
+        drawn, kinds = zip(*(self.draws(record, score) for record, score in scored), strict=True)
+        return np.mean(drawn, axis=0), "; ".join(dict.fromkeys(kinds))
 
 
 def problem_pool(dataset: str) -> str:
@@ -195,21 +152,9 @@ def percentile_interval(draws: np.ndarray, level: float) -> tuple[float, float]:
 def score_intervals(
     records: Iterable[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
 ) -> pd.DataFrame:
-    """Return the tidy table of scores with an interval for each.
+    """Return `to_frame` with ``lower``, ``upper``, ``level`` and ``interval`` (how it was made) for each score.
 
-    Parameters
-    ----------
-    records : iterable of RunRecord
-    level : float
-        Coverage the intervals aim at, in (0, 1).
-    bootstrap : ProblemBootstrap, optional
-        Number of resamples and seed.
-
-    Returns
-    -------
-    DataFrame
-        `to_frame` with ``lower``, ``upper``, ``level`` and ``interval`` (how it was made). An interval covers the
-        choice of problems; it does not cover the variance between training runs, of which released models have one.
+    An interval covers the choice of problems, not the variance between training runs.
     """
     records = list(records)
     bootstrap = bootstrap or ProblemBootstrap()
@@ -224,11 +169,16 @@ def score_intervals(
     return to_frame(records).merge(intervals, how="left", validate="one_to_one")
 
 
+def find_score(record: RunRecord, dataset: str, metric: str | None, setting: str | None) -> Score | None:
+    """Return a run's score on a data set by one metric and setting, or None if it was not measured."""
+    wanted = (dataset, metric, setting)
+    return next((s for s in record.scores if (s.dataset, s.metric, s.setting) == wanted), None)
+
+
 def primary_score(record: RunRecord, dataset: str) -> Score | None:
     """Return a run's score on a data set's primary metric and setting, or None if it was not measured."""
     known = DATASETS.get(dataset)
-    wanted = known and (dataset, known.primary_metric, known.primary_setting)
-    return next((s for s in record.scores if (s.dataset, s.metric, s.setting) == wanted), None)
+    return known and find_score(record, dataset, known.primary_metric, known.primary_setting)
 
 
 def primary_frame(scores: pd.DataFrame) -> pd.DataFrame:
@@ -237,77 +187,3 @@ def primary_frame(scores: pd.DataFrame) -> pd.DataFrame:
     keys = zip(scores["dataset"], scores["metric"], scores["setting"], strict=True)
     # An array, because an empty list would select columns.
     return scores[np.array([key in primary for key in keys], dtype=bool)].reset_index(drop=True)
-
-
-def shared_datasets(records: Sequence[RunRecord], datasets: Sequence[str] = STUDY_DATASETS) -> list[str]:
-    """Return the data sets whose primary score every one of these runs has."""
-    return [name for name in datasets if all(primary_score(record, name) is not None for record in records)]
-
-
-def mean_performance(
-    records: Sequence[RunRecord],
-    datasets: Sequence[str],
-    *,
-    level: float = 0.95,
-    bootstrap: ProblemBootstrap | None = None,
-) -> pd.DataFrame:
-    """Average each run's primary scores over data sets that all runs share.
-
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        Every one must have a primary score on every data set.
-    datasets : sequence of str
-        At least one; each enters with weight one.
-
-    Returns
-    -------
-    DataFrame
-        ``size, method, n_params_base, value, lower, upper, level, interval, n_datasets, datasets``, one row a run.
-
-    Raises
-    ------
-    ValueError
-        If there is no run or no data set, a run lacks one of them, or the data sets are of two suites.
-    """
-    if not datasets or not records:
-        raise ValueError("a mean needs runs and a data set that all of them share; choose fewer runs or more data sets")
-    if len({DATASETS[name].suite for name in datasets if name in DATASETS}) > 1:
-        raise ValueError(
-            f"{', '.join(datasets)} are of two suites, whose scores share no mean; choose data sets of one"
-        )
-    bootstrap = bootstrap or ProblemBootstrap()
-    rows = []
-    for record in records:
-        found = {name: primary_score(record, name) for name in datasets}
-        missing = [name for name, score in found.items() if score is None]
-        if missing:
-            raise ValueError(
-                f"{record.run_id} has no primary score on {', '.join(missing)}; leave the run or the set out"
-            )
-        scores = [score for score in found.values() if score is not None]
-        draws, kinds = mean_draws(record, scores, bootstrap)
-        lower, upper = percentile_interval(draws, level)
-        rows.append(
-            {
-                "grid": record.grid,
-                "run_id": record.run_id,
-                "size": record.size,
-                "method": record.method,
-                "n_params_base": record.n_params_base,
-                "value": float(np.mean([score.value for score in scores])),
-                "lower": lower,
-                "upper": upper,
-                "level": level,
-                "interval": kinds,
-                "n_datasets": len(datasets),
-                "datasets": " ".join(datasets),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def mean_draws(record: RunRecord, scores: Sequence[Score], bootstrap: ProblemBootstrap) -> tuple[np.ndarray, str]:
-    """Return draws of the mean of a run's scores, shape (n_draws,), and how they were made."""
-    draws, kinds = zip(*(bootstrap.draws(record, score) for score in scores), strict=True)
-    return np.mean(draws, axis=0), "; ".join(dict.fromkeys(kinds))

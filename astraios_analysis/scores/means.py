@@ -1,21 +1,15 @@
-"""Mean performance where not every run has every score: which runs and data sets to average over."""
+"""Mean performance where not every run has every score: which runs and data sets to average over, and their means."""
 
 from collections.abc import Sequence
 from itertools import combinations
 
-import numpy as np
 import pandas as pd
 
-from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.frame import RunRecord, Score
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, EMBEDDED_DATASETS, STUDY_DATASETS, Suite
-from astraios_analysis.scores.bootstrap import (
-    ProblemBootstrap,
-    mean_draws,
-    mean_performance,
-    percentile_interval,
-    primary_score,
-)
-from astraios_analysis.scores.seeds import average, group_models, has_several_seeds, with_means
+from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score
+from astraios_analysis.scores.models import group_models, has_several_seeds, with_means
 
 MIN_DATASETS = 2
 
@@ -24,18 +18,7 @@ def shared_block(records: Sequence[RunRecord], datasets: Sequence[str]) -> tuple
     """Return runs and data sets without a gap between them: the choice that averages the most scores.
 
     Of all sets of at least two of the data sets, with the runs that have primary scores on all of them, the one with
-    the largest number of runs times data sets; ties go to more data sets.
-
-    Parameters
-    ----------
-    records : sequence of RunRecord
-    datasets : sequence of str
-
-    Returns
-    -------
-    list of RunRecord
-    list of str
-        Both empty if no run has two of the data sets.
+    the largest number of runs times data sets; ties go to more data sets. Both are empty if no run has two.
     """
     has = {name: {r.run_id for r in records if primary_score(r, name) is not None} for name in datasets}
     best: tuple[int, int, tuple[str, ...]] = (0, 0, ())
@@ -51,15 +34,9 @@ def shared_block(records: Sequence[RunRecord], datasets: Sequence[str]) -> tuple
 def performance_panels(
     records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
 ) -> dict[str, pd.DataFrame]:
-    """Average primary scores over the study's data sets, the comprehension sets and the robustness sets.
+    """Average primary scores over the study's data sets, the comprehension sets and the robustness sets, by title.
 
-    The embedded suite has panels of its own: no mean is over both suites.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        Title of a panel and its `scores.mean_performance`, with held-out sizes marked and, where models have several
-        seeds, a row for each model below those of its runs (`seeds`); a group with nothing to average is left out.
+    The embedded suite has panels of its own: no mean is over both suites. A group with nothing to average is left out.
     """
     groups = {
         "Study data sets": STUDY_DATASETS,
@@ -71,7 +48,9 @@ def performance_panels(
     blocks = {title: shared_block(records, datasets) for title, datasets in groups.items()}
     bootstrap = bootstrap or ProblemBootstrap()
     return {
-        title: _mean_over_seeds(runs, datasets, level, bootstrap) for title, (runs, datasets) in blocks.items() if runs
+        title: mean_performance(runs, datasets, level=level, bootstrap=bootstrap)
+        for title, (runs, datasets) in blocks.items()
+        if runs
     }
 
 
@@ -79,21 +58,47 @@ def _robustness(suite: Suite) -> list[str]:
     return [name for name, known in DATASETS.items() if (known.kind, known.suite) == ("robustness", suite)]
 
 
-def _mean_over_seeds(
-    records: Sequence[RunRecord], datasets: Sequence[str], level: float, bootstrap: ProblemBootstrap
+def mean_performance(
+    records: Sequence[RunRecord],
+    datasets: Sequence[str],
+    *,
+    level: float = 0.95,
+    bootstrap: ProblemBootstrap | None = None,
 ) -> pd.DataFrame:
-    runs = mean_performance(records, datasets, level=level, bootstrap=bootstrap)
-    if any(record.held_out for record in records):
-        runs["held_out"] = [record.held_out for record in records]
+    """Average each run's primary scores over data sets that all runs share, each with weight one.
+
+    With several seeds, rows of models stand below those of their runs (`models`); held-out sizes are marked.
+    """
+    if not datasets or not records:
+        raise Refusal("a mean needs runs and a data set that all of them share; choose fewer runs or more data sets")
+    if len({DATASETS[name].suite for name in datasets if name in DATASETS}) > 1:
+        raise Refusal(f"{', '.join(datasets)} are of two suites, whose scores share no mean; choose data sets of one")
+    bootstrap = bootstrap or ProblemBootstrap()
+    scored = {record.run_id: _scores(record, datasets) for record in records}
+    rows = []
+    for record in records:
+        draws, kinds = bootstrap.mean_draws(scored[record.run_id])
+        lower, upper = percentile_interval(draws, level)
+        row = {name: getattr(record, name) for name in ("grid", "run_id", "size", "method", "n_params_base")}
+        row["value"] = sum(score.value for _, score in scored[record.run_id]) / len(datasets)
+        row |= {"lower": lower, "upper": upper, "level": level, "interval": kinds}
+        row |= {"n_datasets": len(datasets), "datasets": " ".join(datasets)}
+        rows.append(row | {"held_out": record.held_out, "seed": record.seed})
+    runs = pd.DataFrame(rows).astype({"seed": "Int64"})
     if not has_several_seeds(records):
-        return runs
-    runs = runs.assign(seed=pd.array([record.seed for record in records], dtype="Int64"))
-    runs["held_out"] = [record.held_out for record in records]
-    intervals = []
+        marked = any(record.held_out for record in records)
+        return runs.drop(columns=["seed"] if marked else ["seed", "held_out"])
+    found = []
     for own in group_models(records).values():
-        scored = [[score for name in datasets if (score := primary_score(record, name))] for record in own]
-        drawn = [mean_draws(record, scores, bootstrap)[0] for record, scores in zip(own, scored, strict=True)]
-        intervals.append((own[0].size, own[0].method, *percentile_interval(np.mean(drawn, axis=0), level)))
-    bounds = pd.DataFrame(intervals, columns=["size", "method", "lower", "upper"])
-    means = average(runs.drop(columns=["lower", "upper"]), [], ["value"])
-    return with_means(runs, means.merge(bounds, on=["size", "method"], validate="one_to_one"))
+        draws, _ = bootstrap.mean_draws([pair for record in own for pair in scored[record.run_id]])
+        found.append((own[0].size, own[0].method, *percentile_interval(draws, level)))
+    return with_means(runs, [], ["value"], intervals=pd.DataFrame(found, columns=["size", "method", "lower", "upper"]))
+
+
+def _scores(record: RunRecord, datasets: Sequence[str]) -> list[tuple[RunRecord, Score]]:
+    """Return a run's primary scores on data sets; each must be there."""
+    found = {name: primary_score(record, name) for name in datasets}
+    missing = [name for name, score in found.items() if score is None]
+    if missing:
+        raise Refusal(f"{record.run_id} has no primary score on {', '.join(missing)}; leave the run or the set out")
+    return [(record, score) for score in found.values() if score is not None]

@@ -1,40 +1,140 @@
-"""Runs of one model with several seeds are replicates: one row for each model, and how far its seeds scatter.
+"""Models and their seeds: a size and a method make a model, seeds repeat its training and are its replicates.
 
-A size and a method make a model; seeds repeat its training. Seeds of one model share what is peculiar to the model, so
-regressions see the mean over seeds once and not each seed as news; what seeds scatter is added where a single new run
-is predicted.
+Tables of several seeds have a column ``kind``: rows of kind ``seed`` are runs, and rows of kind ``mean`` are models.
+Tables of one run a model have no such column, and each row is both. What is peculiar to a model is shared by its seeds,
+so fits and ranks see their mean once (`ModelScores`), and how far seeds scatter is added where a new run is predicted.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.frame import RunRecord, Score, to_frame
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, METRICS
-from astraios_analysis.scores.bootstrap import ProblemBootstrap
+from astraios_analysis.scores.bootstrap import (
+    NO_INTERVAL,
+    ProblemBootstrap,
+    find_score,
+    percentile_interval,
+    score_intervals,
+)
 
-MODEL_COLUMNS = ["grid", "size", "n_params_base", "method", "held_out"]
+MODEL = ["grid", "size", "n_params_base", "method", "held_out"]
+SEED, MEAN = "seed", "mean"
+SEED_COLUMNS = ["kind", "seed", "n_seeds"]
+_KEYS = ["dataset", "language", "setting", "metric"]
+_OF_ONE_RUN = ["run_id", "seed", "stderr", "n_samples", "n_passed", "source_file"]
+
+
+def group_models(records: Iterable[RunRecord]) -> dict[tuple, list[RunRecord]]:
+    """Return the runs of each model, in the order of the first of them; the key has the fields `MODEL`."""
+    models: dict[tuple, list[RunRecord]] = {}
+    for record in records:
+        models.setdefault(tuple(getattr(record, name) for name in MODEL), []).append(record)
+    return models
+
+
+def has_several_seeds(records: Iterable[RunRecord]) -> bool:
+    """Whether any model was trained more than once."""
+    return any(len(runs) > 1 for runs in group_models(records).values())
+
+
+def require_one_grid(records: Sequence[RunRecord]) -> None:
+    """Refuse runs of several grids, whose scores do not compare."""
+    grids = sorted({record.grid for record in records})
+    if len(grids) > 1:
+        raise Refusal(
+            f"scores of different grids do not compare, and there are {len(grids)}: {', '.join(grids)}; give one"
+        )
+
+
+def with_means(
+    runs: pd.DataFrame,
+    keys: Sequence[str],
+    values: Sequence[str],
+    counts: Sequence[str] = (),
+    intervals: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Put rows of models below those of their runs, told apart by ``kind``: one for each model and key.
+
+    Models have means of ``values``, rounded means of ``counts``, ``n_seeds``, and ``intervals``, joined by the columns
+    that these share. What belongs to one run (its name, seed, counts of outcomes) is missing; the rest is the first
+    run's.
+    """
+    by = [*MODEL, *keys]
+    groups = runs.groupby(by, sort=False, dropna=False)
+    means = groups[list(values)].mean()
+    for name in counts:
+        means[name] = groups[name].mean().astype(float).round().astype("Int64")
+    means["n_seeds"] = groups.size()
+    replaced = [] if intervals is None else [name for name in intervals if name not in by]
+    first = groups.head(1).set_index(by).drop(columns=[*values, *counts, *replaced], errors="ignore")
+    means = first.join(means).reset_index().drop(columns=_OF_ONE_RUN, errors="ignore")
+    if intervals is not None:
+        means = means.merge(intervals, how="left", validate="one_to_one")
+    means = means.reindex(columns=[*runs.columns, "n_seeds"]).astype(runs.dtypes.to_dict())
+    table = pd.concat([runs.assign(n_seeds=1, kind=SEED), means.assign(kind=MEAN)], ignore_index=True)
+    return table.astype({"n_seeds": "Int64"})
+
+
+def keep_means(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table that stand for models: means over seeds, or runs where there is one a model."""
+    return table[table["kind"] == MEAN].reset_index(drop=True) if "kind" in table else table
+
+
+def keep_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of single runs beside which there is a mean; none where each model has one run."""
+    return table[table["kind"] == SEED] if "kind" in table else table.iloc[:0]
+
+
+def seed_words(table: pd.DataFrame) -> str:
+    """Say how many runs a mean is over: ``3 seeds``, ``1 to 3 seeds``, or nothing where there is one run a model."""
+    if "kind" not in table or table.empty:
+        return ""
+    n = keep_means(table)["n_seeds"]
+    few, many = int(n.min()), int(n.max())
+    return f"{many} seed{'s' if many > 1 else ''}" if few == many else f"{few} to {many} seeds"
+
+
+def intervals_over_seeds(
+    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
+) -> pd.DataFrame:
+    """Return the scores of one grid with intervals: of runs or, where models have several seeds, of their means.
+
+    With several seeds, runs come without intervals and their means below them with, over the ``n_seeds`` runs that have
+    the score. Intervals resample the problems of all seeds together: they cover the choice of problems; how far seeds
+    scatter is in the rows of kind ``seed``.
+    """
+    bootstrap = bootstrap or ProblemBootstrap()
+    if not has_several_seeds(records):
+        return score_intervals(records, level=level, bootstrap=bootstrap)
+    runs = to_frame(records).assign(level=level, interval=NO_INTERVAL, lower=np.nan, upper=np.nan)
+    found = []
+    for own in group_models(records).values():
+        scored: dict[tuple, list[tuple[RunRecord, Score]]] = {}
+        for record in own:
+            for score in record.scores:
+                scored.setdefault(score.key, []).append((record, score))
+        for key, pairs in scored.items():
+            draws, kind = bootstrap.mean_draws(pairs)
+            found.append((own[0].size, own[0].method, *key, *percentile_interval(draws, level), kind))
+    intervals = pd.DataFrame(found, columns=["size", "method", *_KEYS, "lower", "upper", "interval"])
+    values = ["value", "base_val_loss", "val_loss", "val_loss_se"]
+    return with_means(runs, _KEYS, values, ["n_items"], intervals)
 
 
 @dataclass(frozen=True)
 class ModelScores:
-    """A data set's primary scores, model by model.
+    """One data set's scores, model by model.
 
-    Attributes
-    ----------
-    dataset, metric : str
-    table : DataFrame
-        One row for each model, sizes increasing: ``grid, size, n_params_base, n_params_updated, method, held_out,
-        value`` (mean over seeds), ``n_items`` (problems; the mean where runs differ), ``n_seeds, seed_variance`` (of
-        one run's score; NaN with one seed), ``val_loss`` (mean over seeds, NaN where not measured),
-        ``loss_seed_variance``.
-    draws : ndarray, shape (n_draws, n_models)
-        The means for resampled problems; one resample serves all models.
-    kinds : tuple of str
-        How the draws of each model were made.
+    ``table`` has one row for each model, sizes increasing: `MODEL`, ``n_params_updated``, ``value`` (mean over seeds),
+    ``n_items`` (problems; the mean where runs differ), ``n_seeds``, ``seed_variance`` (of one run's score; NaN with one
+    seed), ``val_loss`` (mean over seeds, NaN where not measured) and ``loss_seed_variance``. ``draws``, shape (n_draws,
+    n_models), are the means for resampled problems, one resample for all models, and ``kinds`` how they were made.
     """
 
     dataset: str
@@ -51,6 +151,11 @@ class ModelScores:
     def goodness(self, values: np.ndarray) -> np.ndarray:
         """Turn a share that is better when lower into its complement, so that more is better."""
         return values if self.higher_is_better else 1.0 - values
+
+    @property
+    def good(self) -> np.ndarray:
+        """Goodness of the models' scores, shape (n_models,)."""
+        return self.goodness(self.table["value"].to_numpy(dtype=float))
 
     def draws_of_runs(self, seed: int = 0) -> np.ndarray:
         """Return goodness for resampled problems and for other seeds, shape (n_draws, n_models).
@@ -90,66 +195,48 @@ def model_scores(
     bootstrap: ProblemBootstrap | None = None,
     measure: tuple[str, str] | None = None,
 ) -> ModelScores:
-    """Average a data set's scores over the seeds of each model: the primary ones unless told otherwise.
+    """Average a data set's scores over the seeds of each model, by the primary metric and setting or by ``measure``.
 
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        Runs of one grid; those without a primary score on the data set are left out. Held-out ones keep their mark.
-    dataset : str
-        A data set with a primary metric.
-    bootstrap : ProblemBootstrap, optional
-        Resamples of problems.
-    measure : tuple of str, optional
-        Another metric and setting.
-
-    Raises
-    ------
-    ValueError
-        If the data set is unknown or has no primary metric, the records are of several grids, or
-        two runs are of one seed.
+    Runs without the score are left out; held-out ones keep their mark.
     """
     metric, setting = measure or _primary_measure(dataset)
     require_one_grid(records)
     bootstrap = bootstrap or ProblemBootstrap()
-    models: dict[tuple, list[tuple[RunRecord, float, np.ndarray, int]]] = {}
-    kinds: dict[tuple, str] = {}
-    for record in sorted(records, key=lambda r: r.n_params_base):
-        wanted = (dataset, metric, setting)
-        score = next((s for s in record.scores if (s.dataset, s.metric, s.setting) == wanted), None)
-        if score is None:
+    rows, drawn, kinds = [], [], []
+    for key, runs in group_models(sorted(records, key=lambda r: r.n_params_base)).items():
+        found = [(record, find_score(record, dataset, metric, setting)) for record in runs]
+        scored = [(record, score) for record, score in found if score is not None]
+        if not scored:
             continue
-        draws, kind = bootstrap.draws(record, score)
-        key = tuple(getattr(record, name) for name in MODEL_COLUMNS)
-        kinds.setdefault(key, kind)
-        own = models.setdefault(key, [])
-        if any(record.seed == other.seed for other, _, _, _ in own):
-            raise ValueError(f"{record.size} {record.method} has two runs of one seed on {dataset}; keep one of them")
-        own.append((record, score.value, draws, score.n_items or 1))
-    rows = [_row(key, runs) for key, runs in models.items()]
-    drawn = [np.mean([draws for _, _, draws, _ in runs], axis=0) for runs in models.values()]
+        if len({record.seed for record, _ in scored}) < len(scored):
+            model = dict(zip(MODEL, key, strict=True))
+            raise Refusal(f"{model['size']} {model['method']} has two runs of one seed on {dataset}; keep one of them")
+        rows.append(dict(zip(MODEL, key, strict=True)) | _summarise(scored))
+        draws, kind = bootstrap.mean_draws(scored)
+        drawn.append(draws)
+        kinds.append(kind)
     draws = np.stack(drawn, axis=-1) if drawn else np.empty((bootstrap.n_draws, 0))
     # Sums in floating point must not decide which of two equal scores is larger.
-    return ModelScores(dataset, metric, pd.DataFrame(rows), np.round(draws, 9), tuple(kinds.values()))
+    return ModelScores(dataset, metric, pd.DataFrame(rows), np.round(draws, 9), tuple(kinds))
 
 
 def _primary_measure(dataset: str) -> tuple[str, str]:
     known = DATASETS.get(dataset)
     if known is None or known.primary_metric is None:
         choices = ", ".join(d.name for d in DATASETS.values() if d.primary_metric)
-        raise ValueError(f"no primary score is defined on {dataset!r}; choose from {choices}")
+        raise Refusal(f"no primary score is defined on {dataset!r}; choose from {choices}")
     return known.primary_metric, known.primary_setting or ""
 
 
-def _row(key: tuple, runs: list[tuple[RunRecord, float, np.ndarray, int]]) -> dict:
-    values = np.array([value for _, value, _, _ in runs])
-    losses = np.array([np.nan if record.val_loss is None else record.val_loss for record, _, _, _ in runs])
+def _summarise(scored: list[tuple[RunRecord, Score]]) -> dict:
+    """Average one model's scores and losses over its seeds."""
+    values = np.array([score.value for _, score in scored])
+    losses = np.array([np.nan if record.val_loss is None else record.val_loss for record, _ in scored])
     return {
-        **dict(zip(MODEL_COLUMNS, key, strict=True)),
-        "n_params_updated": runs[0][0].n_params_updated,
+        "n_params_updated": scored[0][0].n_params_updated,
         "value": float(values.mean()),
-        "n_items": float(np.mean([n for _, _, _, n in runs])),
-        "n_seeds": len(runs),
+        "n_items": float(np.mean([score.n_items or 1 for _, score in scored])),
+        "n_seeds": len(scored),
         "seed_variance": _variance(values),
         "val_loss": float(losses.mean()),
         "loss_seed_variance": _variance(losses),
@@ -158,43 +245,3 @@ def _row(key: tuple, runs: list[tuple[RunRecord, float, np.ndarray, int]]) -> di
 
 def _variance(values: np.ndarray) -> float:
     return float(values.var(ddof=1)) if len(values) > 1 else float("nan")
-
-
-def require_one_grid(records: Sequence[RunRecord]) -> None:
-    """Refuse runs of several grids, whose scores do not compare.
-
-    Raises
-    ------
-    ValueError
-    """
-    grids = sorted({record.grid for record in records})
-    if len(grids) > 1:
-        raise ValueError(
-            f"scores of different grids do not compare, and there are {len(grids)}: {', '.join(grids)}; give one"
-        )
-
-
-def average_seeds(primary: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of primary scores with one row for each model and data set, its value the mean over seeds.
-
-    Parameters
-    ----------
-    primary : DataFrame
-        `scores.primary_frame`; rows of several seeds may repeat a model.
-
-    Returns
-    -------
-    DataFrame
-        The columns of the first run of each model, with ``value``, ``val_loss`` and ``n_items`` averaged (items
-        rounded down), ``n_seeds`` and ``seed_variance`` (of one run's value, NaN with one seed) added.
-    """
-    keys = ["dataset", "setting", "metric", *MODEL_COLUMNS]
-    if primary.empty:
-        return primary.assign(n_seeds=pd.Series(dtype="Int64"), seed_variance=pd.Series(dtype=float))
-    grouped = primary.groupby(keys, sort=False, dropna=False)
-    first = grouped.head(1).set_index(keys)
-    means = grouped[["value", "val_loss"]].mean()
-    items = grouped["n_items"].mean().astype(float) // 1
-    added = {"n_seeds": grouped.size(), "seed_variance": grouped["value"].var(ddof=1)}
-    merged = first.assign(**means, n_items=items.astype("Int64"), **added).reset_index()
-    return merged[[*primary.columns, *added]]

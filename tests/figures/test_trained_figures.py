@@ -25,8 +25,7 @@ from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
 from astraios_analysis.scores.correlations import loss_correlations
 from astraios_analysis.scores.losses import final_losses, loss_curves
 from astraios_analysis.scores.means import performance_panels
-from astraios_analysis.scores.models import average_seeds
-from astraios_analysis.scores.seeds import intervals_over_seeds, keep_means
+from astraios_analysis.scores.models import intervals_over_seeds, keep_means
 
 ROBUST = tuple(f"embedded_robust_{category}" for category in ("description", "format", "syntax"))
 LEVELS = {name: -0.5 - 0.1 * place for place, name in enumerate((*EMBEDDED_DATASETS, "embedded_security"))}
@@ -64,7 +63,7 @@ def trained():
 def draw_decisions(records, folder):
     """Draw the figures for choosing a method, whose pooled fits take seconds: {name: Gallery}."""
     runs = grids.PerGrid({"mini": records})
-    primary = runs.map(to_frame).map(primary_frame).map(average_seeds)
+    primary = runs.map(to_frame).map(primary_frame)
     targets = primary.map(figures.choose_target, target=34e9)
     costs = runs.map(frontier_all, cost="n_params_updated", target=targets, level=0.95)
     calls = {

@@ -7,9 +7,8 @@ import pytest
 from simulated_grids import LARGEST, World, simulate
 
 from astraios_analysis.prediction.chain import choose_pooling, fit_loss_score, method_effect, usable_models
-from astraios_analysis.records.frame import to_frame
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
+from astraios_analysis.scores.bootstrap import ProblemBootstrap
 from astraios_analysis.scores.correlations import (
     AT_CHANCE,
     DOES_NOT_FOLLOW,
@@ -22,7 +21,7 @@ from astraios_analysis.scores.correlations import (
     loss_correlations,
     pearson_logit,
 )
-from astraios_analysis.scores.models import average_seeds, model_scores
+from astraios_analysis.scores.models import model_scores
 from astraios_analysis.scores.ranks import spearman
 
 BOOTSTRAP = ProblemBootstrap(n_draws=300)
@@ -45,21 +44,6 @@ class TestReplicates:
             np.var(values, ddof=1)
         )
         assert row["val_loss"] == pytest.approx(np.mean([r.val_loss for r in runs]))
-
-    def test_tables_are_averaged_alike(self):
-        records = simulate(held_out=(LARGEST,))
-        primary = primary_frame(to_frame(records))
-        found = average_seeds(primary)
-        own = found[found["dataset"] == FIX].sort_values(["n_params_base", "method"])
-        theirs = scores_of(records).table.sort_values(["n_params_base", "method"])
-        np.testing.assert_allclose(own["value"], theirs["value"])
-        assert list(found.columns) == [*primary.columns, "n_seeds", "seed_variance"] and own["held_out"].sum() == 7
-
-    def test_a_table_of_one_seed_stays_as_it_is(self):
-        primary = primary_frame(to_frame(simulate(seeds=(4,))))
-        found = average_seeds(primary)
-        assert found[primary.columns].equals(primary) and found["seed_variance"].isna().all()
-        assert average_seeds(primary.iloc[:0]).empty
 
     @pytest.mark.parametrize("name", ["aatk", "mbpp"])
     def test_unknown_data_set(self, name):

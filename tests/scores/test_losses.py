@@ -7,7 +7,7 @@ from simulated_grids import LARGEST, World, simulate
 
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.losses import final_losses, loss_curves, loss_lines
-from astraios_analysis.scores.seeds import keep_means, keep_seeds
+from astraios_analysis.scores.models import keep_means, keep_seeds
 
 LINE = World(floor=0.0, seed_sd=0.0)
 

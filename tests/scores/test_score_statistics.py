@@ -1,7 +1,5 @@
 """Per-problem quantities behind each score: against enumeration and small cases worked by hand."""
 
-from itertools import combinations
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,6 @@ from astraios_analysis.scores.bootstrap import (
     PROBLEM_BOOTSTRAP,
     ProblemBootstrap,
     combine,
-    pass_at_k,
     percentile_interval,
     problem_statistics,
 )
@@ -18,20 +15,6 @@ from astraios_analysis.scores.bootstrap import (
 def derived(score, metric, value):
     """Another metric of the same setting, whose counts stand with `score`."""
     return score.model_copy(update={"metric": metric, "value": value, "problems": None})
-
-
-@pytest.mark.parametrize("n", [1, 2, 5, 7])
-def test_pass_at_k_is_the_share_of_draws_with_a_pass(n):
-    for passed in range(n + 1):
-        outcomes = [True] * passed + [False] * (n - passed)
-        for k in range(1, n + 1):
-            share = np.mean([any(chosen) for chosen in combinations(outcomes, k)])
-            assert pass_at_k(np.array([n]), np.array([passed]), k) == pytest.approx([share], abs=1e-12)
-
-
-def test_pass_at_k_needs_k_samples():
-    with pytest.raises(ValueError, match="pass@10 needs at least 10 samples a problem; the smallest has 9"):
-        pass_at_k(np.array([20, 9]), np.array([3, 3]), 10)
 
 
 def test_statistics_of_each_metric(make_record, make_score):

@@ -12,14 +12,13 @@ from astraios_analysis.scores.bootstrap import (
     NO_INTERVAL,
     PROBLEM_BOOTSTRAP,
     ProblemBootstrap,
-    mean_performance,
     percentile_interval,
     primary_frame,
     primary_score,
     problem_pool,
     score_intervals,
-    shared_datasets,
 )
+from astraios_analysis.scores.means import mean_performance
 
 
 def test_bootstrap_agrees_with_the_standard_errors_of_the_tables(released_records):
@@ -190,18 +189,9 @@ def test_primary_scores(released_records):
     assert list(table.index) == list(range(10))
 
 
-def test_shared_data_sets(released_records):
-    by_size = {size: [r for r in released_records if r.size == size] for size in ("1b", "3b", "16b")}
-    assert shared_datasets(by_size["3b"]) == [name for name in STUDY_DATASETS if name != "humanevalexplain_java"]
-    assert shared_datasets(by_size["16b"]) == ["clone_detection", "defect_detection"]
-    assert shared_datasets(released_records) == ["clone_detection"]
-    lora = [record for record in released_records if record.method == "lora"]
-    assert shared_datasets(lora, ["recode_format", "humanevalfix_java"]) == ["recode_format"]
-
-
 def test_mean_performance_is_the_mean_of_primary_scores(released_records):
     records = [record for record in released_records if record.size == "3b"]
-    names = shared_datasets(records)
+    names = [name for name in STUDY_DATASETS if name != "humanevalexplain_java"]
     table = mean_performance(records, names, level=0.8, bootstrap=ProblemBootstrap(400))
     assert list(table["method"]) == [record.method for record in records]
     for record, (_, row) in zip(records, table.iterrows(), strict=True):

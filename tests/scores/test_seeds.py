@@ -7,8 +7,8 @@ from simulated_grids import simulate
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score, score_intervals
 from astraios_analysis.scores.means import performance_panels
+from astraios_analysis.scores.models import intervals_over_seeds, keep_means, keep_seeds, seed_words
 from astraios_analysis.scores.ranks import rank_methods
-from astraios_analysis.scores.seeds import intervals_over_seeds, keep_means, keep_seeds, seed_words
 
 BOOTSTRAP = ProblemBootstrap(n_draws=300)
 SCORE = "embedded_synthesis"
