@@ -64,8 +64,6 @@ def run_backtest(arguments: argparse.Namespace) -> int:
         raise Refusal("--size and --family go together: give both columns, or neither")
     try:
         found, procedure = _backtest_table(arguments)
-    except KeyError as error:
-        raise Refusal(error.args[0]) from error
     except ValueError as error:
         raise Refusal(f"{arguments.data}: {error}") from error
     _print(found, procedure, arguments.json)
@@ -76,11 +74,16 @@ def _backtest_table(arguments: argparse.Namespace) -> tuple[list[dict], str]:
     from tqdm import tqdm
 
     from astraios_analysis.cli.printing import say
-    from astraios_analysis.curves.backtest import CURVE_PROCEDURE, backtest_curves, split_groups
-    from astraios_analysis.curves.law_backtests import LAW_PROCEDURE, backtest_law
+    from astraios_analysis.curves.backtest import (
+        CURVE_PROCEDURE,
+        LAW_PROCEDURE,
+        backtest_curves,
+        backtest_law,
+        split_groups,
+    )
     from astraios_analysis.curves.sizes import SIZE_PROCEDURE, backtest_sizes
-    from astraios_analysis.laws.laws import find_law
-    from astraios_analysis.laws.objectives import Objective
+    from astraios_analysis.laws.forms import find_law
+    from astraios_analysis.laws.residuals import Objective
     from astraios_analysis.laws.tables import read_table
     from astraios_analysis.records.refusal import Refusal
 

@@ -97,8 +97,8 @@ def run_fit(arguments: argparse.Namespace) -> int:
     """Fit a law and print what was found."""
     from astraios_analysis.cli.fit_reports import fit_reports
     from astraios_analysis.cli.printing import json_text, say, table_text
-    from astraios_analysis.laws.laws import LAWS, find_law
-    from astraios_analysis.laws.objectives import Objective
+    from astraios_analysis.laws.forms import LAWS, find_law
+    from astraios_analysis.laws.residuals import Objective
     from astraios_analysis.records.refusal import Refusal
 
     if arguments.list:
@@ -106,14 +106,10 @@ def run_fit(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.law is None:
         raise Refusal(f"name the law to fit with --law: {', '.join(LAWS)}")
-    try:
-        law = find_law(arguments.law)
-        points = load_points(arguments, law)
-        objective = Objective(arguments.residual or law.residual, arguments.huber or float("inf"), arguments.scale)
-        pooling = choose_pooling(arguments, points)
-        reports = fit_reports(law, points, objective, pooling, arguments)
-    except KeyError as error:
-        raise Refusal(error.args[0]) from error
+    law = find_law(arguments.law)
+    points = load_points(arguments, law)
+    objective = Objective(arguments.residual or law.residual, arguments.huber or float("inf"), arguments.scale)
+    reports = fit_reports(law, points, objective, choose_pooling(arguments, points), arguments)
     for note in points.notes:
         say(note)
     if arguments.json:

@@ -7,12 +7,17 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.cli.printing import table_text
-from astraios_analysis.laws.bootstraps import bootstrap
-from astraios_analysis.laws.fit import N_STARTS, LawFit, fit_law
+from astraios_analysis.laws.engine import N_STARTS, LawFit, fit_law, number_groups, pool_law
 from astraios_analysis.laws.forms import Law
-from astraios_analysis.laws.intervals import Certificate, Interval, bootstrap_intervals, certify, delta_intervals
-from astraios_analysis.laws.objectives import Objective
-from astraios_analysis.laws.pooled_laws import number_groups, pool_law
+from astraios_analysis.laws.intervals import (
+    Certificate,
+    Interval,
+    bootstrap,
+    bootstrap_intervals,
+    certify,
+    delta_intervals,
+)
+from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.tables import Points
 from astraios_analysis.records.refusal import Refusal
 

@@ -24,7 +24,8 @@ from scipy.linalg import solve_triangular
 from scipy.special import log_ndtr, logsumexp, ndtr
 from scipy.stats import chi2
 
-from astraios_analysis.laws.laws import LAWS
+from astraios_analysis.laws.forms import RECTIFIED
+from astraios_analysis.records.refusal import Refusal
 
 MIN_POINTS = 4
 _N_OF_STUDENT = 25
@@ -45,17 +46,9 @@ _RECORD_GAP, _RECORD_SCATTER, _RECORD_PRIOR = 1.1, 1.8, 0.2
 class Profile:
     """A prior over curves: medians and log standard deviations, and the weight of the simpler laws.
 
-    Attributes
-    ----------
-    name : str
-    exponent, exponent_spread : float
-        Of b.
-    no_floor, no_offset : float
-        Prior probability of E = 0 and of D = 0.
-    roughness, noise : float
-        Median of the scale of the third derivative of log y in log x, and of the scatter of log y.
-    share : float
-        Prior probability of the profile.
+    ``exponent`` and ``exponent_spread`` are of b, ``no_floor`` and ``no_offset`` the probabilities of E = 0 and D = 0,
+    ``roughness`` and ``noise`` medians of the scale of the third derivative of log y in log x and of the scatter of
+    log y; ``share`` is the prior probability of the profile.
     """
 
     name: str
@@ -93,16 +86,7 @@ PROFILES = (
 
 @dataclass(frozen=True)
 class Forecast:
-    """Predictive distributions of log y at new points: mixtures of normals.
-
-    Attributes
-    ----------
-    centres, scales : ndarray, shape (k, n)
-        Of log y, for each component and point.
-    shares : ndarray, shape (k,)
-    weights : dict of str to float
-        Posterior probability of each law.
-    """
+    """Predictive distributions of log y at n points, mixtures of k normals, and each law's posterior probability."""
 
     centres: np.ndarray
     scales: np.ndarray
@@ -130,16 +114,7 @@ class Forecast:
 
 
 def student_forecast(centre: np.ndarray, spread: np.ndarray, dof: int, name: str) -> Forecast:
-    """Return Student's t around centres, as a mixture of normals: spreads that are known as by ``dof`` looks.
-
-    Parameters
-    ----------
-    centre, spread : ndarray, shape (n,)
-        Of log y.
-    dof : int
-    name : str
-        Of the law, which has all the weight.
-    """
+    """Return Student's t of log y around centres (n,), as a mixture of normals: spreads known as by ``dof`` looks."""
     # A t is a normal whose variance is divided by chi-squared / dof; equally likely values of it stand for all.
     chi = chi2.ppf((np.arange(_N_OF_STUDENT) + 0.5) / _N_OF_STUDENT, dof)
     shares = np.full(_N_OF_STUDENT, 1 / _N_OF_STUDENT)
@@ -152,7 +127,7 @@ def _log_shapes(u: np.ndarray) -> np.ndarray:
     """Return log law(u) - log law(0) for every shape of the grid, shape (n_shapes, n)."""
     offset = _OFFSET / (1 - _OFFSET)
     theta = np.stack([_FLOOR, (1 - _FLOOR) * (1 + offset), offset, _EXPONENT], axis=-1)
-    return np.log(LAWS["rectified"].function(np.exp(u), theta))
+    return np.log(RECTIFIED.function(np.exp(u), theta))
 
 
 def _curve_covariance(u: np.ndarray) -> np.ndarray:
@@ -164,17 +139,10 @@ def _curve_covariance(u: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CurveLikelihood:
-    """What one curve's training points say, before any prior.
+    """What one curve's training points say, before any prior, over roughness, noise and shape (7, 8, n_shapes).
 
-    Attributes
-    ----------
-    log_likelihood, level : ndarray, shape (n_roughness, n_noise, n_shapes)
-        Of roughness, noise and shape, the level integrated out; and the level's mean.
-    level_variance : ndarray, shape (n_roughness, n_noise)
-    record : float
-        Probability that rows are running minima of noisy evaluations.
-    x_last : float
-        Last training point.
+    The level is integrated out of the likelihood; its mean and variance are kept. ``record`` is the probability that
+    rows are running minima of noisy evaluations, ``x_last`` the last training point.
     """
 
     log_likelihood: np.ndarray
@@ -228,25 +196,9 @@ def forecast_curves(
     *,
     progress: Callable[[Sequence], Sequence] = lambda items: items,
 ) -> list[Forecast]:
-    """Forecast several curves at new points.
+    """Forecast curves, each training points (x, y), at targets; y at one x may repeat, all values are positive.
 
-    Parameters
-    ----------
-    curves : sequence of (x, y)
-        Training points of each curve, positive; y at one x may repeat.
-    targets : sequence of ndarray
-        Where to forecast each curve.
-    progress : callable
-        Wraps the sequence of curves, as ``tqdm`` does.
-
-    Returns
-    -------
-    list of Forecast
-
-    Raises
-    ------
-    ValueError
-        If a curve has fewer than four different x, or a value that is not positive and finite.
+    ``progress`` wraps the sequence of curves, as ``tqdm`` does.
     """
     for x, y in curves:
         _require_curve(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
@@ -302,10 +254,8 @@ def _require_curve(x: np.ndarray, y: np.ndarray) -> None:
     for name, values in (("x", x), ("y", y)):
         wrong = ~(np.isfinite(values) & (values > 0))
         if np.any(wrong):
-            raise ValueError(
-                f"{name} must be positive and finite; one value is {values[wrong][0]:g}: leave such rows out"
-            )
+            raise Refusal(f"{name} must be positive and finite; one value is {values[wrong][0]:g}: leave such rows out")
     if len(np.unique(x)) < MIN_POINTS:
-        raise ValueError(
+        raise Refusal(
             f"{len(np.unique(x))} different x to fit; a forecast needs at least {MIN_POINTS}: add training rows"
         )

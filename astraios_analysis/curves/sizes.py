@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.curves.backtest import EXTRAPOLATE, TRAIN, Group, score_group
+from astraios_analysis.curves.backtest import EXTRAPOLATE, Group, score_group
 from astraios_analysis.curves.forecast import student_forecast
+from astraios_analysis.laws.tables import TRAIN
 from astraios_analysis.records.refusal import Refusal
 
 SIZE_PROCEDURE = (
@@ -47,14 +48,9 @@ def common_slopes(tables: Sequence[pd.DataFrame]) -> pd.Series:
 
 
 def predict_at(table: pd.DataFrame, slopes: pd.Series, n_params: float) -> tuple[pd.Series, float]:
-    """Predict the log loss of a model of ``n_params`` at each x of a family's table.
+    """Predict the log loss of a model of ``n_params`` at each x of a family's table, by x.
 
-    Returns
-    -------
-    level : Series
-        By x.
-    leverage : float
-        Variance of the line there in units of a model's scatter around it.
+    The second value is the leverage: the variance of the line there in units of a model's scatter around it.
     """
     p = np.log(table.index.get_level_values(0).to_numpy(dtype=float) / n_params)
     z, prior = table.to_numpy(), slopes.reindex(table.columns).to_numpy()
@@ -74,11 +70,6 @@ def backtest_sizes(
     """Predict each family's held-out models and score the predictions.
 
     Columns of ``group`` whose values each belong to one size name models; the others (a task) are kept apart.
-
-    Raises
-    ------
-    Refusal
-        If no family has a held-out model, or too few sizes to learn from.
     """
     spans = {name: frame.groupby([family, name])[size].nunique().max() > 1 for name in group}
     tasks = [name for name in group if spans[name]]

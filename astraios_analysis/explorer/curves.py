@@ -13,7 +13,7 @@ import pandas as pd
 
 from astraios_analysis.explorer.choices import AVERAGED
 from astraios_analysis.explorer.law_curves import fit_law_curve
-from astraios_analysis.laws.laws import LAWS, Law
+from astraios_analysis.laws.forms import LAWS, Law
 from astraios_analysis.prediction.fits import Fit, fit_by
 from astraios_analysis.prediction.limits import predict
 from astraios_analysis.prediction.pool import Pool

@@ -7,11 +7,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from astraios_analysis.laws.fit import LawFit, fit_law
+from astraios_analysis.laws.engine import LawFit, fit_groups, fit_law, number_groups, own_parameters, pool_law
 from astraios_analysis.laws.forms import Law
-from astraios_analysis.laws.group_fits import fit_groups
 from astraios_analysis.laws.intervals import Interval, certify, delta_intervals
-from astraios_analysis.laws.pooled_laws import number_groups, own_parameters, pool_law
 from astraios_analysis.records.refusal import Refusal
 
 

@@ -30,7 +30,7 @@ from astraios_analysis.figures.style import (
     small_multiples,
 )
 from astraios_analysis.figures.tasks import models_in
-from astraios_analysis.laws.laws import Law
+from astraios_analysis.laws.forms import Law
 from astraios_analysis.prediction.backtests import backtest, summarise_backtest
 from astraios_analysis.prediction.fits import Fit, fit_by
 from astraios_analysis.prediction.limits import MAX_REACH, predict, require_reach, require_sizes

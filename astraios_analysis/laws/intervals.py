@@ -1,4 +1,4 @@
-"""What the data say about each parameter: profile likelihood, intervals, and a fit's certificate.
+"""How sure a fit is: profile likelihood and certificate, intervals by the delta method, bootstrap refits.
 
 The profile of a parameter is the objective minimised over all others with that one held. Twice its rise over the
 minimum, in units of the noise, is compared with the square of a t quantile. Where it never rises that far on one side,
@@ -12,11 +12,9 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from astraios_analysis.laws.bootstraps import Refits
-from astraios_analysis.laws.fit import LawFit, noise_level
-from astraios_analysis.laws.objectives import losses
-from astraios_analysis.laws.residuals import LawResiduals, from_coordinates, to_coordinates
-from astraios_analysis.laws.solver import minimise
+from astraios_analysis.laws.engine import LawFit, noise_level
+from astraios_analysis.laws.residuals import LawResiduals, from_coordinates, losses, to_coordinates
+from astraios_analysis.laws.solver import minimise, solve
 from astraios_analysis.records.refusal import Refusal
 
 # Multiples of the delta method's half width at which a profile is first looked at, on both sides.
@@ -26,21 +24,18 @@ _LARGEST_ERROR = 1.5
 _REFINEMENTS = 6
 # Square of the relative error that counts as exact.
 _ROUNDING = 1e-20
+Kind = Literal["pairs", "residual", "block", "parametric"]
+KINDS = ("pairs", "residual", "block", "parametric")
+# Resamples start at the fit, which is close: little damping is needed.
+_DAMPING = 0.1
 
 
 @dataclass(frozen=True)
 class Interval:
     """A confidence interval of a parameter.
 
-    Attributes
-    ----------
-    name : str
-    value, lower, upper : float
-        An end at the parameter's bound means that the data do not bound it on that side.
-    level : float
-    method : {"profile", "bootstrap", "delta"}
-    is_identified : bool
-        Whether both ends lie strictly within the parameter's bounds, by profile likelihood.
+    An end at the parameter's bound means that the data do not bound it on that side; ``is_identified`` says that both
+    lie strictly within, by profile likelihood.
     """
 
     name: str
@@ -54,27 +49,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What speaks for and against a fit.
+    """What profiles say of a fit: which parameters have a profile interval, of a level, that ends within their bounds.
 
-    Attributes
-    ----------
-    gradient_norm, condition_number : float
-        As in `LawFit`.
-    dof, n_starts, n_agreeing : int
-        As in `LawFit`.
-    identified : mapping of str to bool
-        For each fitted parameter, whether its profile interval is bounded within its bounds.
-    level : float
-        Of those intervals.
-    is_lowest : bool
-        Whether no profile went below the fit's objective; otherwise the fit is a local minimum only.
+    ``is_lowest``: no profile went below the fit's objective; otherwise the fit is a local minimum only.
     """
 
-    gradient_norm: float
-    condition_number: float
-    dof: int
-    n_starts: int
-    n_agreeing: int
     identified: Mapping[str, bool]
     level: float
     is_lowest: bool
@@ -89,26 +68,6 @@ class Certificate:
         if not self.is_lowest:
             found.append("a profile found a lower objective: this is a local minimum; ask for more starts")
         return found
-
-
-def profile(fit: LawFit, name: str, values: np.ndarray) -> np.ndarray:
-    """Return the objective minimised over all other parameters with one held at each of ``values``, shape (m,).
-
-    For Huber's loss with estimated scale the scale stays at its estimate, and the objective is that of ``delta sigma``.
-    """
-    values = np.asarray(values, dtype=float)
-    raw, phi, covariance = _raw_problem(fit)
-    position = fit.law.index(name)
-    if position not in raw.free:
-        raise Refusal(f"{name} was held in this fit; there is nothing to profile")
-    place = int(np.flatnonzero(raw.free == position)[0])
-    return _minimise_held(fit, raw, place, _one_coordinate(fit.law, position, values), phi, covariance)[0]
-
-
-def _one_coordinate(law, position, values):
-    theta = np.repeat([[1.0 if np.isinf(p.upper) else 0.5 for p in law.parameters]], len(values), axis=0)
-    theta[:, position] = values
-    return to_coordinates(law, theta)[:, position]
 
 
 def _raw_problem(fit: LawFit) -> tuple[LawResiduals, np.ndarray, np.ndarray]:
@@ -168,37 +127,8 @@ def _estimated_unit(fit: LawFit) -> float:
     return float(np.sqrt(noise * psi_square))
 
 
-def profile_intervals(fit: LawFit, level: float = 0.95, names: Sequence[str] | None = None) -> dict[str, Interval]:
-    """Return profile-likelihood intervals of the fitted parameters, by name.
-
-    Parameters
-    ----------
-    fit : LawFit
-    level : float
-    names : sequence of str, optional
-        Parameters wanted; all fitted ones by default.
-    """
-    return _profile_all(fit, level, names)[0]
-
-
 def certify(fit: LawFit, level: float = 0.95) -> tuple[Certificate, dict[str, Interval]]:
-    """Return a fit's certificate and the profile intervals that it rests on."""
-    intervals, is_lowest = _profile_all(fit, level, None)
-    identified = {name: interval.is_identified for name, interval in intervals.items()}
-    certificate = Certificate(
-        fit.gradient_norm,
-        fit.condition_number,
-        fit.dof,
-        fit.n_starts,
-        fit.n_agreeing,
-        identified,
-        level,
-        is_lowest,
-    )
-    return certificate, intervals
-
-
-def _profile_all(fit, level, names):
+    """Return a fit's certificate and the profile intervals of the fitted parameters that it rests on."""
     if not 0 < level < 1:
         raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
     raw, phi, covariance = _raw_problem(fit)
@@ -207,8 +137,6 @@ def _profile_all(fit, level, names):
     found, is_lowest = {}, True
     for place, position in enumerate(raw.free):
         parameter = fit.law.parameters[position]
-        if names is not None and parameter.name not in names:
-            continue
         search = _Search(fit, raw, place, phi, covariance, base, unit, limit)
         lower, upper = search.end(-1), search.end(1)
         is_lowest &= search.lowest >= base - 1e-6 * abs(base) - 1e-20
@@ -221,7 +149,8 @@ def _profile_all(fit, level, names):
         )
         bounded = not (np.isnan(lower) or np.isnan(upper))
         found[parameter.name] = Interval(parameter.name, float(fit.theta[position]), *ends, level, "profile", bounded)
-    return found, is_lowest
+    identified = {name: interval.is_identified for name, interval in found.items()}
+    return Certificate(identified, level, is_lowest), found
 
 
 class _Search:
@@ -294,6 +223,103 @@ def delta_intervals(fit: LawFit, level: float = 0.95) -> dict[str, Interval]:
         )
         for j in raw.free
     }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Refits:
+    """Parameters, shape (b, k), of a law fitted to resamples of its data, and the objective of each refit.
+
+    ``n_failed`` of those drawn have no fit: the solver did not arrive, or they have too few distinct points.
+    """
+
+    theta: np.ndarray
+    objective: np.ndarray
+    n_failed: int
+
+    def interval(self, level: float) -> np.ndarray:
+        """Return central percentile intervals of the parameters, shape (k, 2)."""
+        if not 0 < level < 1:
+            raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
+        return np.quantile(self.theta, [(1 - level) / 2, (1 + level) / 2], axis=0).T
+
+
+def bootstrap(
+    fit: LawFit,
+    n_resamples: int,
+    rng: np.random.Generator,
+    kind: Kind = "pairs",
+    *,
+    blocks: Sequence | np.ndarray | None = None,
+) -> Refits:
+    """Refit a law to resamples of its points, each refit started at the fit.
+
+    ``pairs`` draws points with replacement; ``block`` whole blocks of them (runs, methods, problems), by the label of
+    each point; ``residual`` adds residuals, centred and inflated for the degrees of freedom spent, to fitted values;
+    ``parametric`` adds normal noise of the residual scale. Refuses if fewer than half of the refits arrive.
+    """
+    if kind not in KINDS:
+        raise Refusal(f"unknown bootstrap {kind!r}; choose from {', '.join(KINDS)}")
+    if n_resamples < 2:
+        raise Refusal(f"{n_resamples} resamples have no spread; ask for at least 2")
+    weights, target = _resample(fit, n_resamples, rng, kind, blocks)
+    if weights.ndim == 2:
+        weights = weights[_count_distinct(fit, weights) >= len(fit.phi)]
+    problem = replace(fit.problem, target=target)
+    start = np.repeat(fit.phi[None], len(weights) if weights.ndim == 2 else n_resamples, axis=0)
+    if fit.objective.scale == "estimated":
+        solution = solve(problem, start, weights, fit.objective)[0]
+    else:
+        shared = {"curvature_at": fit.phi} if target.ndim == 1 else {}
+        solution = minimise(problem, start, weights, fit.objective.delta, damping=_DAMPING, **shared)
+    arrived = solution.has_converged
+    if arrived.sum() < max(2, n_resamples / 2):
+        raise Refusal(
+            f"{fit.law.name}: only {int(arrived.sum())} of {n_resamples} resamples have a fit; the data do not "
+            "identify this law: choose one with fewer parameters"
+        )
+    theta = problem.raw_theta(solution.phi[arrived])
+    return Refits(theta, solution.objective[arrived], n_resamples - len(theta))
+
+
+def _resample(fit, n_resamples, rng, kind, blocks):
+    """Return weights, shape (n,) or (b, n), and targets, shape (n,) or (b, n), of the resamples."""
+    used, n = fit.weights > 0, len(fit.weights)
+    target = fit.problem.target
+    if kind in ("pairs", "block"):
+        labels = np.arange(n) if kind == "pairs" else _check_blocks(blocks, n)
+        names, member = np.unique(labels[used], return_inverse=True)
+        if len(names) < 2:
+            raise Refusal("a bootstrap needs at least two blocks to draw from")
+        counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
+        weights = np.zeros((n_resamples, n))
+        weights[:, used] = counts[:, member] * fit.weights[used]
+        return weights, target
+    fitted = target + fit.residuals
+    if kind == "parametric":
+        noise = rng.normal(0, fit.residual_scale, size=(n_resamples, n))
+    else:
+        inflation = np.sqrt(fit.n_obs / fit.dof)
+        pool = (fit.residuals[used] - fit.residuals[used].mean()) * inflation
+        noise = rng.choice(pool, size=(n_resamples, n))
+    return fit.weights, fitted - noise
+
+
+def _check_blocks(blocks, n: int) -> np.ndarray:
+    if blocks is None:
+        raise Refusal("a block bootstrap needs the block of each point; give blocks, or draw pairs")
+    labels = np.asarray(blocks)
+    if len(labels) != n:
+        raise Refusal(f"there are {n} points and {len(labels)} block labels; give one a point")
+    return labels
+
+
+def _count_distinct(fit: LawFit, weights: np.ndarray) -> np.ndarray:
+    """Return how many distinct inputs each resample holds."""
+    _, place = np.unique(fit.problem.x, axis=0, return_inverse=True)
+    held = np.zeros((len(weights), place.max() + 1), dtype=bool)
+    for point, position in enumerate(place):
+        held[:, position] |= weights[:, point] > 0
+    return held.sum(axis=1)
 
 
 def bootstrap_intervals(

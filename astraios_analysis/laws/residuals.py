@@ -1,18 +1,134 @@
-"""Residuals of a law in coordinates without bounds, with their derivatives, for many parameter vectors at once."""
+"""What a fit minimises: the objective, the points it is summed over, and the residuals of a law with derivatives.
 
-from collections.abc import Mapping
+Residuals are taken in coordinates without bounds, for many parameter vectors at once.
+"""
+
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from scipy.special import expit, logit
+from scipy.stats import norm
 
 from astraios_analysis.laws.forms import Law, Residual
+from astraios_analysis.records.refusal import Refusal
 
 # Step of central differences in unbounded coordinates, which are of order one: truncation and rounding both 1e-10.
 _STEP = 1e-5
 # Beyond this an exponential coordinate is zero or infinite for every purpose; it keeps exp from overflowing.
 _COORDINATE_LIMIT = 300.0
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The function that a fit minimises over the parameters.
+
+    ``sum_i w_i rho(r_i)`` with ``rho(r) = r^2 / 2`` where ``|r| <= delta`` and ``delta (|r| - delta / 2)`` beyond
+    (Huber 1964), a sum and not a mean; ``delta = inf`` is half the sum of squares. With the scale estimated it is
+    ``sum_i w_i (rho(r_i / sigma) + log sigma + log c)``, the negative log likelihood of Huber's density, minimised
+    over ``sigma`` as well. Residuals are ``log f - log y`` (``log``) or ``f - y`` (``linear``).
+    """
+
+    residual: Residual = "log"
+    delta: float = np.inf
+    scale: Literal["fixed", "estimated"] = "fixed"
+
+    def __post_init__(self) -> None:
+        if self.residual not in ("log", "linear"):
+            raise Refusal(f"unknown residual {self.residual!r}; choose from log, linear")
+        if self.scale not in ("fixed", "estimated"):
+            raise Refusal(f"unknown scale {self.scale!r}; choose from fixed, estimated")
+        if not self.delta > 0:
+            raise Refusal(f"Huber's delta is {self.delta:g}; it must be positive (inf for least squares)")
+        if self.scale == "estimated" and not np.isfinite(self.delta):
+            raise Refusal("least squares has no scale to estimate; give Huber's delta, or leave the scale fixed")
+
+    @property
+    def is_robust(self) -> bool:
+        """Whether large residuals count less than their square."""
+        return bool(np.isfinite(self.delta))
+
+    def describe(self) -> str:
+        """Return the objective in words."""
+        kind = f"Huber loss, delta {self.delta:g}, {self.scale} scale" if self.is_robust else "half the squares"
+        return f"{kind}, summed over points, of {'log ' if self.residual == 'log' else ''}residuals"
+
+
+def losses(residuals: np.ndarray, delta: np.ndarray | float) -> np.ndarray:
+    """Return Huber's loss of each residual; ``delta`` broadcasts, infinite for half the square."""
+    size = np.abs(residuals)
+    inner = np.minimum(size, delta)
+    return inner * (size - 0.5 * inner)
+
+
+def log_normaliser(delta: float) -> float:
+    """Return log c: Huber's density is ``exp(-rho(r / sigma)) / (c sigma)`` (Huber 1964)."""
+    centre = np.sqrt(2 * np.pi) * (1 - 2 * norm.sf(delta))
+    return float(np.log(centre + 2 * np.exp(-0.5 * delta**2) / delta))
+
+
+def check_inputs(law: Law, x: np.ndarray) -> np.ndarray:
+    """Return inputs as an array of shape (n,) or (n, d); refuse another number of them, and what is not positive."""
+    x = np.asarray(x, dtype=float)
+    d = len(law.inputs)
+    if x.ndim == 2 and x.shape[1] == 1 and d == 1:
+        x = x[:, 0]
+    given = 1 if x.ndim <= 1 else x.shape[-1]
+    if given != d or x.ndim > 2:
+        raise Refusal(f"{law.name} takes {d} input{'s' if d > 1 else ''} ({', '.join(law.inputs)}), not {given}")
+    wrong = ~(np.isfinite(x) & (x > 0))
+    if np.any(wrong):
+        raise Refusal(f"inputs of {law.name} must be positive and finite; one is {x[wrong][0]:g}: leave it out")
+    return np.atleast_1d(x)
+
+
+def check_points(
+    law: Law, objective: Objective, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return inputs, outcomes and weights as arrays; refuse what is missing, not positive, or of another length."""
+    x, y = check_inputs(law, x), np.asarray(y, dtype=float)
+    weights = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
+    if not len(x) == len(y) == len(weights):
+        raise Refusal(f"x, y and weights must have one length; they have {len(x)}, {len(y)} and {len(weights)}")
+    if not np.all(np.isfinite(y)):
+        raise Refusal(f"an outcome is {y[~np.isfinite(y)][0]:g}; leave missing points out before fitting")
+    if objective.residual == "log" and np.any(y <= 0):
+        raise Refusal(f"an outcome is {y[y <= 0][0]:g} and has no log; use linear residuals, or leave it out")
+    if not (np.all(np.isfinite(weights)) and np.all(weights >= 0)):
+        raise Refusal("weights must be finite and not negative")
+    return x, y, weights
+
+
+def check_fixed(law: Law, fixed: Mapping[str, float]) -> dict[int, float]:
+    """Return held parameters by position; refuse unknown ones and values outside the bounds."""
+    held = {}
+    for name, value in fixed.items():
+        if name not in law.names:
+            raise Refusal(f"{law.name} has no parameter {name!r}; it has {', '.join(law.names)}")
+        parameter = law.parameters[law.index(name)]
+        if not parameter.lower <= value <= parameter.upper:
+            raise Refusal(f"{name} is held at {value:g}, outside {parameter.lower:g} to {parameter.upper:g}")
+        held[law.index(name)] = float(value)
+    return held
+
+
+def check_count(law: Law, x: np.ndarray, weights: np.ndarray, held: Collection[int]) -> None:
+    """Refuse points that leave no degree of freedom, or fewer distinct inputs than parameters."""
+    used = weights > 0
+    n_free, n_obs = len(law.parameters) - len(held), int(used.sum())
+    if n_obs - n_free < 1:
+        raise Refusal(
+            f"{n_obs} points leave no degree of freedom for the {n_free} parameters of {law.name}; "
+            f"give at least {n_free + 1} points, a law with fewer parameters, or hold some"
+        )
+    n_distinct = len(np.unique(x[used], axis=0))
+    if n_distinct < n_free:
+        raise Refusal(
+            f"{n_distinct} distinct value{'s' if n_distinct != 1 else ''} of {', '.join(law.inputs)} cannot identify "
+            f"the {n_free} parameters of {law.name}; measure more, or choose a law with fewer parameters"
+        )
 
 
 @lru_cache(maxsize=256)
@@ -53,18 +169,9 @@ def from_coordinates(law: Law, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 class LawResiduals:
     """Residuals of one law on data, one set or one for each problem of a batch.
 
-    Attributes
-    ----------
-    law : Law
-    x : ndarray, shape (n,), (n, d), (b, n) or (b, n, d)
-        Inputs, divided by ``scale``.
-    target : ndarray, shape (n,) or (b, n)
-        What the law is compared with, on the residual's scale: ``log y`` or ``y``.
-    residual : {"log", "linear"}
-    scale : ndarray, shape (d,)
-        What the inputs were divided by; their geometric mean, so that amplitudes and exponents are not entangled.
-    held : mapping of int to float
-        Parameters that are held at a value, by position; a value may be an array of shape (b,).
+    Inputs x, shape (n,), (n, d), (b, n) or (b, n, d), are divided by ``scale``, shape (d,), their geometric mean, so
+    that amplitudes and exponents are not entangled. ``target``, shape (n,) or (b, n), is ``log y`` or ``y``. ``held``
+    gives parameters that are held at a value, by position; a value may be an array of shape (b,).
     """
 
     law: Law

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from astraios_analysis.laws.objectives import losses
-from astraios_analysis.laws.residuals import LawResiduals
+from astraios_analysis.laws.residuals import LawResiduals, Objective, log_normaliser, losses
+from astraios_analysis.records.refusal import Refusal
 
 # Problems solved side by side: large enough that Python's cost is spread, small enough to stay in the cache.
 CHUNK = 128
@@ -30,22 +30,17 @@ _CURVATURE_EVERY = 4
 _EASY_STEPS = 20
 _DAMPING_IN_VALLEYS = 1e-4
 _MAX_MOVE = 4.0
+_MAX_SCALE_STEPS = 200
+# Residuals below this, relative to the outcome, are the solver's and not the data's.
+_NO_SCATTER = 1e-9
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Minima of a batch of problems.
+    """Minima of a batch of b problems; ``phi``, shape (b, q), are the free parameters in unbounded coordinates.
 
-    Attributes
-    ----------
-    phi : ndarray, shape (b, q)
-        Free parameters in unbounded coordinates.
-    objective : ndarray, shape (b,)
-    gradient_norm : ndarray, shape (b,)
-        Largest component of the gradient relative to the sum of its terms' sizes, or to the objective where that is
-        larger: 0 at a minimum, at most 1.
-    has_converged : ndarray of bool, shape (b,)
-    n_steps : ndarray of int, shape (b,)
+    ``gradient_norm`` is the largest component of the gradient relative to the sum of its terms' sizes, or to the
+    objective where that is larger: 0 at a minimum, at most 1.
     """
 
     phi: np.ndarray
@@ -65,20 +60,11 @@ def minimise(
     max_steps: int = MAX_STEPS,
     damping: float = 1.0,
 ) -> Solution:
-    """Minimise the weighted loss of residuals from given starts.
+    """Minimise the weighted loss of residuals from starts (b, q), with weights (n,) or (b, n).
 
-    Parameters
-    ----------
-    residuals : LawResiduals
-    start : ndarray, shape (b, q)
-    weights : ndarray, shape (n,) or (b, n)
-    delta : float or ndarray of shape (b,)
-    curvature_at : ndarray, shape (q,), optional
-        Take second derivatives here for all problems, which saves most of the work when problems are resamples of
-        one fit and start from it. It changes the path and not the minimum: gradients stay exact.
-    max_steps : int
-    damping : float
-        Share of re-weighted least squares in the first step's matrix.
+    ``curvature_at`` (q,) takes second derivatives there for all problems, which saves most of the work when they are
+    resamples of one fit and start from it; it changes the path and not the minimum, because gradients stay exact.
+    ``damping`` is the share of re-weighted least squares in the first step's matrix.
     """
     n_problems = len(start)
     delta = np.broadcast_to(np.asarray(delta, dtype=float), (n_problems,))
@@ -127,7 +113,7 @@ class _Descent:
                 self.tensor = self.residuals.curvature(self.phi)
             if step <= _EASY_STEPS:
                 slope, matrix = self._model(lam)
-                move = -_solve(matrix, slope)
+                move = -_solve_systems(matrix, slope)
             else:
                 lam = np.minimum(lam, _DAMPING_IN_VALLEYS) if step == _EASY_STEPS + 1 else lam
                 slope, matrix = self._model(np.zeros_like(lam))
@@ -227,9 +213,65 @@ def _leave_saddle(slope: np.ndarray, matrix: np.ndarray, lam: np.ndarray) -> np.
     return -np.einsum("bkj,bj->bk", axes, along) / scale
 
 
-def _solve(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _solve_systems(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Solve a batch of small systems; a singular one falls back to least squares."""
     try:
         return np.linalg.solve(matrix, right[..., None])[..., 0]
     except np.linalg.LinAlgError:
         return np.stack([np.linalg.lstsq(m, v, rcond=None)[0] for m, v in zip(matrix, right, strict=True)])
+
+
+def solve(
+    problem: LawResiduals, starts: np.ndarray, weights: np.ndarray, objective: Objective
+) -> tuple[Solution, np.ndarray]:
+    """Minimise an objective from starts (b, q); return the minima and Huber's scale of each."""
+    if objective.scale == "fixed":
+        return minimise(problem, starts, weights, objective.delta), np.ones(len(starts))
+    return _solve_with_scale(problem, starts, weights, objective)
+
+
+def _solve_with_scale(problem, starts, weights, objective):
+    """Alternate between parameters and scale, from a smooth objective to the sharp one.
+
+    Given the scale, parameters minimise Huber's loss with threshold ``delta sigma``; given them, the scale solves
+    ``sigma = mean(psi(r / sigma) r)``. A threshold far below the residuals makes the objective that of least absolute
+    deviations, whose minimum has as many exact points as parameters; lowering it tenfold at a time leads there.
+    """
+    total = weights.sum() if weights.ndim == 1 else weights.sum(axis=1)
+    solution = minimise(problem, starts, weights, np.inf)
+    residual = problem.evaluate(solution.phi)[0]
+    _require_scatter(problem, residual, weights)
+    # Huber's own choice for a first threshold: 1.345 robust standard deviations.
+    threshold = 1.345 * 1.4826 * np.median(np.abs(residual), axis=1)
+    sigma = np.full(len(starts), np.nan)
+    for _ in range(_MAX_SCALE_STEPS):
+        solution = minimise(problem, solution.phi, weights, threshold, damping=1e-2)
+        residual = problem.evaluate(solution.phi)[0]
+        old, sigma = sigma, _solve_scale(residual, weights, total, objective.delta)
+        target = objective.delta * sigma
+        arrived = np.abs(target - threshold) <= 1e-12 * target
+        if np.all(arrived | (np.abs(sigma - old) <= 1e-14 * sigma) & (target >= threshold)):
+            break
+        threshold = np.maximum(target, 0.1 * threshold)
+    value = np.sum(weights * losses(residual, threshold[:, None]), axis=1) / sigma**2
+    value = value + total * (np.log(sigma) + log_normaliser(objective.delta))
+    return Solution(solution.phi, value, solution.gradient_norm, solution.has_converged, solution.n_steps), sigma
+
+
+def _require_scatter(problem: LawResiduals, residual: np.ndarray, weights: np.ndarray) -> None:
+    """Refuse data that the law passes through: they have no scale."""
+    size = 1.0 if problem.residual == "log" else float(np.abs(problem.target).max())
+    if np.any(np.max(np.abs(residual) * (weights > 0), axis=1) < _NO_SCATTER * size):
+        raise Refusal("residuals are zero, so that their scale cannot be estimated; keep the scale fixed")
+
+
+def _solve_scale(residual: np.ndarray, weights: np.ndarray, total: np.ndarray, delta: float) -> np.ndarray:
+    size = np.abs(residual)
+    sigma = np.sum(weights * size, axis=1) / total * min(delta, 1.0)
+    for _ in range(1000):
+        # sigma^2 = mean(min(|r|, delta sigma) |r|): increasing and concave in sigma^2, so that iterating converges.
+        new = np.sqrt(np.sum(weights * np.minimum(size, delta * sigma[:, None]) * size, axis=1) / total)
+        if np.all(np.abs(new - sigma) <= 1e-15 * new):
+            break
+        sigma = new
+    return sigma

@@ -42,13 +42,6 @@ def find_starts(residuals: LawResiduals, weights: np.ndarray, n_starts: int) -> 
     """Return the most promising starts of one problem in unbounded coordinates, best first, shape (s, q).
 
     Local minima of the search come before other good points.
-
-    Parameters
-    ----------
-    residuals : LawResiduals
-        Of one data set.
-    weights : ndarray, shape (n,)
-    n_starts : int
     """
     law = residuals.law
     theta, shape = search_grid(residuals)
@@ -86,18 +79,8 @@ def _solve_linear(law: Law, residuals, theta, linear, outcome, weights):
 def non_negative_least_squares(matrix: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Solve small non-negative least squares exactly, many at once, from their normal equations.
 
-    The best of all sets of positive coefficients, at most 2^m - 1 of them.
-
-    Parameters
-    ----------
-    matrix, right : ndarray, shape (g, m, m) and (g, m)
-        ``X' W X`` and ``X' W y``.
-
-    Returns
-    -------
-    coefficients : ndarray, shape (g, m)
-    gained : ndarray, shape (g,)
-        By how much the squares are less than ``y' W y``.
+    The best of all sets of positive coefficients, at most 2^m - 1 of them. Given ``X' W X`` (g, m, m) and ``X' W y``
+    (g, m); returns coefficients (g, m) and by how much the squares are less than ``y' W y`` (g,).
     """
     n_columns = right.shape[1]
     coefficients, gained = np.zeros(right.shape), np.full(len(right), -np.inf)

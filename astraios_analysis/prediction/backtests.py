@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.laws.laws import LOGIT_LINEAR, Law
+from astraios_analysis.laws.forms import LOGIT_LINEAR, Law
 from astraios_analysis.prediction.fits import Pooling, fit_by, solve
 from astraios_analysis.prediction.limits import predict, predictable_datasets, reach, require_predictable
 from astraios_analysis.records.counts import inside_unit_interval

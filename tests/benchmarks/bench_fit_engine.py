@@ -16,10 +16,10 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from astraios_analysis.laws.bootstraps import bootstrap
-from astraios_analysis.laws.fit import Objective, fit_law
-from astraios_analysis.laws.laws import CHINCHILLA
-from astraios_analysis.laws.objectives import losses
+from astraios_analysis.laws.engine import fit_law
+from astraios_analysis.laws.forms import CHINCHILLA
+from astraios_analysis.laws.intervals import bootstrap
+from astraios_analysis.laws.residuals import Objective, losses
 
 pytestmark = pytest.mark.reference
 BEST_KNOWN = 0.0010182740178006
@@ -94,6 +94,6 @@ def test_bootstrap(points):
     slow_total = slow * N_RESAMPLES / N_RESAMPLES_TIMED
     print(f"\nbootstrap: {slow_total:.0f} s for {N_RESAMPLES} BFGS refits ({N_RESAMPLES_TIMED} timed)")
     print(f"engine: {fast:.2f} s, {slow_total / fast:,.0f} times faster; {refits.n_failed} failed, {worse} above BFGS")
-    print(f"standard deviations {dict(zip(CHINCHILLA.names, refits.standard_deviations().tolist(), strict=True))}")
+    print(f"standard deviations {dict(zip(CHINCHILLA.names, refits.theta.std(axis=0, ddof=1).tolist(), strict=True))}")
     assert slow_total > 100 * fast
     assert worse == 0 and refits.n_failed == 0

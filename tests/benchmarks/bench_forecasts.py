@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from astraios_analysis.curves.backtest import backtest_curves, split_groups, summarise
+from astraios_analysis.curves.backtest import backtest_curves, backtest_law, split_groups, summarise
 from astraios_analysis.curves.forecast import PROFILES, curve_likelihood, forecast_from
-from astraios_analysis.curves.law_backtests import backtest_law
 from astraios_analysis.curves.sizes import backtest_sizes
-from astraios_analysis.laws.bootstraps import bootstrap
-from astraios_analysis.laws.fit import fit_law
-from astraios_analysis.laws.laws import CHINCHILLA
-from astraios_analysis.laws.objectives import Objective
+from astraios_analysis.laws.engine import fit_law
+from astraios_analysis.laws.forms import CHINCHILLA
+from astraios_analysis.laws.intervals import bootstrap
+from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.prediction.limits import LEVELS, interval_score
 
 pytestmark = pytest.mark.reference

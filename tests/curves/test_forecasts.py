@@ -7,6 +7,7 @@ import pytest
 
 from astraios_analysis.cli.main import main
 from astraios_analysis.curves.forecast import forecast_curves
+from astraios_analysis.records.refusal import Refusal
 
 REFERENCE = Path(os.environ.get("ASTRAIOS_REFERENCE", "")) / "benchmarks"
 
@@ -31,7 +32,7 @@ def test_forecast_recovers_a_known_law():
 @pytest.mark.parametrize("y, message", [([1, 1, 1, -1], "must be positive"), ([1, 1, 1], "at least 4")])
 def test_forecast_refuses(y, message):
     x = np.arange(1.0, len(y) + 1)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refusal, match=message):
         forecast_curves([(x, np.array(y, dtype=float))], [np.array([9.0])])
 
 

@@ -4,16 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from astraios_analysis.curves.backtest import Group
-from astraios_analysis.curves.law_backtests import (
+from astraios_analysis.curves.backtest import (
+    Group,
     backtest_law,
     distance_beyond,
     fit_growth,
     forecast_law,
     inner_errors,
 )
-from astraios_analysis.laws.laws import find_law
-from astraios_analysis.laws.objectives import Objective
+from astraios_analysis.laws.forms import find_law
+from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.records.refusal import Refusal
 
 LAW, OBJECTIVE = find_law("power_floor"), Objective("log")

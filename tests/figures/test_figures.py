@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from astraios_analysis import figures
 from astraios_analysis.figures.style import FULL_WIDTH, METHOD_STYLES, note, small_multiples
 from astraios_analysis.figures.tasks import models_in
-from astraios_analysis.laws.laws import LOGIT_LINEAR
+from astraios_analysis.laws.forms import LOGIT_LINEAR
 from astraios_analysis.prediction.limits import predictable_datasets
 from astraios_analysis.records.frame import Score, to_frame
 from astraios_analysis.records.refusal import Refusal

@@ -13,7 +13,7 @@ from astraios_analysis.explorer.figure import explored_fit
 from astraios_analysis.explorer.results import first_view
 from astraios_analysis.figures import gallery
 from astraios_analysis.figures.tasks import models_in
-from astraios_analysis.laws.laws import LOGIT_LINEAR
+from astraios_analysis.laws.forms import LOGIT_LINEAR
 from astraios_analysis.prediction.decide import best_at_size_all, decisions_all
 from astraios_analysis.prediction.limits import predictable_datasets
 from astraios_analysis.prediction.planning import frontier_all

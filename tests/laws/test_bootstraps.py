@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from astraios_analysis.laws.bootstraps import KINDS, bootstrap
-from astraios_analysis.laws.fit import Objective, fit_law
-from astraios_analysis.laws.laws import POWER, POWER_FLOOR
+from astraios_analysis.laws.engine import fit_law
+from astraios_analysis.laws.forms import POWER, POWER_FLOOR
+from astraios_analysis.laws.intervals import KINDS, bootstrap
+from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.records.refusal import Refusal
 
 RNG = np.random.default_rng(0)
@@ -28,7 +29,7 @@ def test_refits_are_fits_of_their_resamples(delta):
 def test_spread_is_that_of_linear_theory(kind):
     y = 40 * X**-0.3 * np.exp(np.random.default_rng(1).normal(0, 0.02, 40))
     found = fit_law(POWER, X, y)
-    spread = bootstrap(found, 800, np.random.default_rng(2), kind).standard_deviations()
+    spread = bootstrap(found, 800, np.random.default_rng(2), kind).theta.std(axis=0, ddof=1)
     assert spread[1] == pytest.approx(found.standard_errors["alpha"], rel=0.2)
 
 
@@ -36,8 +37,8 @@ def test_blocks_are_drawn_whole():
     y = 40 * X**-0.3 * np.exp(np.repeat(np.random.default_rng(3).normal(0, 0.05, 8), 5))
     found = fit_law(POWER, X, y)
     blocks = np.repeat(np.arange(8), 5)
-    apart = bootstrap(found, 400, np.random.default_rng(2)).standard_deviations()[1]
-    together = bootstrap(found, 400, np.random.default_rng(2), "block", blocks=blocks).standard_deviations()[1]
+    apart = bootstrap(found, 400, np.random.default_rng(2)).theta.std(axis=0, ddof=1)[1]
+    together = bootstrap(found, 400, np.random.default_rng(2), "block", blocks=blocks).theta.std(axis=0, ddof=1)[1]
     assert together > 1.3 * apart
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from astraios_analysis.laws.laws import LOGIT_LINEAR, decades
+from astraios_analysis.laws.forms import LOGIT_LINEAR, decades
 from astraios_analysis.prediction.fits import fit
 
 SIZES = np.array([1.137e9, 3.043e9, 7.327e9, 15.517e9, 34e9])

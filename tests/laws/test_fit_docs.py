@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from astraios_analysis.laws.laws import LAWS
+from astraios_analysis.laws.forms import LAWS
 
 PAGE = Path(__file__).parents[2] / "docs" / "fit_engine.md"
 

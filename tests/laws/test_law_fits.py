@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from astraios_analysis.laws.fit import Objective, fit_law
+from astraios_analysis.laws.engine import fit_law
+from astraios_analysis.laws.forms import CHINCHILLA, LAWS, POWER, POWER_FLOOR
 from astraios_analysis.laws.intervals import certify
-from astraios_analysis.laws.laws import CHINCHILLA, LAWS, POWER, POWER_FLOOR
-from astraios_analysis.laws.objectives import losses
+from astraios_analysis.laws.residuals import Objective, losses
 from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.geomspace(1e6, 3e9, 12)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astraios_analysis.laws.laws import CHINCHILLA, LAWS, LOGIT_LINEAR, REFERENCE_SIZE, decades, find_law
+from astraios_analysis.laws.forms import CHINCHILLA, LAWS, LOGIT_LINEAR, REFERENCE_SIZE, decades, find_law
+from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.array([1e6, 3.3e7, 1.137207296e9, 1.5517456384e10, 1e12])
 TOKENS = np.array([2e9, 1e8, 3e10, 5e11, 1e10])
@@ -91,12 +92,12 @@ def test_laws_are_found_by_their_name(law):
 
 
 def test_an_unknown_law_is_named():
-    with pytest.raises(KeyError, match="unknown law 'chinchila'; choose from power, power_floor, chinchilla"):
+    with pytest.raises(Refusal, match="unknown law 'chinchila'; choose from power, power_floor, chinchilla"):
         find_law("chinchila")
 
 
 def test_an_unknown_parameter_is_named():
-    with pytest.raises(KeyError, match="chinchilla has no parameter 'gamma'; it has E, A, B, alpha, beta"):
+    with pytest.raises(Refusal, match="chinchilla has no parameter 'gamma'; it has E, A, B, alpha, beta"):
         CHINCHILLA.index("gamma")
 
 

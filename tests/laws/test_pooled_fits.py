@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-from astraios_analysis.laws.fit import fit_law
-from astraios_analysis.laws.group_fits import fit_groups
-from astraios_analysis.laws.laws import LAWS, POWER, POWER_FLOOR
-from astraios_analysis.laws.pooled_laws import number_groups, pool_law
+from astraios_analysis.laws.engine import fit_groups, fit_law, number_groups, pool_law
+from astraios_analysis.laws.forms import LAWS, POWER, POWER_FLOOR
 
 SIZES = np.array([1.137e9, 3.043e9, 7.327e9, 15.517e9])
 N_METHODS, CENTRE = 7, float(np.exp(np.log(SIZES).mean()))

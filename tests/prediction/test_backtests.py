@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from scipy.special import expit, logit
 
-from astraios_analysis.laws.laws import decades
+from astraios_analysis.laws.forms import decades
 from astraios_analysis.prediction.backtests import backtest, backtest_all, summarise_backtest
 from astraios_analysis.records.frame import to_frame
 from astraios_analysis.records.refusal import Refusal

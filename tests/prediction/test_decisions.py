@@ -7,7 +7,7 @@ from simulated_grids import LARGEST, SIZES, World, simulate
 
 from astraios_analysis.figures import best_at_target, score_scaling
 from astraios_analysis.figures.predicted_answers import answer_clearly_best
-from astraios_analysis.laws.laws import LOGIT_LINEAR
+from astraios_analysis.laws.forms import LOGIT_LINEAR
 from astraios_analysis.prediction.decide import best_at_size, best_at_size_all, small_model_decisions
 from astraios_analysis.prediction.forecast import forecast_loss, forecast_rows, forecast_score, supported_score
 from astraios_analysis.prediction.planning import COUNTED, MEASURED, frontier, plan_runs, run_cost

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.special import expit, logit
 from statsmodels.regression.mixed_linear_model import MixedLM
 
-from astraios_analysis.laws.laws import LOGIT_LINEAR, decades
+from astraios_analysis.laws.forms import LOGIT_LINEAR, decades
 from astraios_analysis.prediction.fits import fit, fit_by, solve
 from astraios_analysis.records.refusal import Refusal
 

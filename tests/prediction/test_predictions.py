@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from astraios_analysis.laws.laws import LOGIT_LINEAR, decades
+from astraios_analysis.laws.forms import LOGIT_LINEAR, decades
 from astraios_analysis.prediction.fits import fit
 from astraios_analysis.prediction.limits import (
     LEVELS,

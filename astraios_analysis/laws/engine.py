@@ -1,0 +1,377 @@
+"""Points to parameters: one law fitted to one set of points, to each group, or to groups that share its shape.
+
+A global start from the data alone, damped Newton on the true objective, standard errors. Each fit carries its
+objective, its gradient, how many starts agree, and its degrees of freedom; whether the data identify each parameter is
+`intervals.certify`'s to say.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from astraios_analysis.laws.forms import GROUP, Law, find_law
+from astraios_analysis.laws.residuals import (
+    LawResiduals,
+    Objective,
+    check_count,
+    check_fixed,
+    check_inputs,
+    check_points,
+)
+from astraios_analysis.laws.solver import Solution, solve
+from astraios_analysis.laws.starts import find_starts
+from astraios_analysis.records.refusal import Refusal
+
+N_STARTS = 2
+# Starts whose objectives differ by less than this share ended at the same minimum.
+_SAME_MINIMUM = 1e-7
+
+
+@dataclass(frozen=True)
+class LawFit:
+    """A law fitted to points: the minimum, how it was found, and what it rests on.
+
+    ``theta`` (k,) are the parameters for inputs in their own units, ``covariance`` is theirs by the delta method, with
+    zero rows for parameters that were held; ``phi`` and ``phi_covariance`` are of the free ones in unbounded
+    coordinates of ``problem``. ``residuals`` (n,) are law minus data on the objective's scale, ``residual_scale``
+    their standard deviation with ``dof`` in the denominator, for a Huber fit a robust one (from the median size), and
+    ``sigma`` Huber's scale: estimated, or 1 where it is fixed. ``x_range`` (d, 2) holds the smallest and largest of
+    each input. ``gradient_norm`` is the largest component of the gradient relative to the sum of its terms' sizes,
+    ``condition_number`` that of the derivatives with columns of length one, in log coordinates on centred inputs.
+    """
+
+    law: Law
+    objective: Objective
+    theta: np.ndarray
+    covariance: np.ndarray
+    value: float
+    residuals: np.ndarray
+    residual_scale: float
+    sigma: float
+    n_obs: int
+    dof: int
+    x_range: np.ndarray
+    gradient_norm: float
+    condition_number: float
+    n_starts: int
+    n_agreeing: int
+    status: Literal["converged", "failed"]
+    message: str
+    problem: LawResiduals
+    phi: np.ndarray
+    phi_covariance: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def params(self) -> dict[str, float]:
+        """Parameters by name."""
+        return dict(zip(self.law.names, map(float, self.theta), strict=True))
+
+    @property
+    def standard_errors(self) -> dict[str, float]:
+        """Standard errors by name, by the delta method; 0 for held parameters."""
+        return dict(zip(self.law.names, map(float, np.sqrt(np.diag(self.covariance))), strict=True))
+
+    def predict(self, x: np.ndarray, theta: np.ndarray | None = None) -> np.ndarray:
+        """Return the law at inputs (n,) or (n, d): its value at the fit, or at each of ``theta`` (m, k)."""
+        return self.law.function(check_inputs(self.law, x), self.theta if theta is None else theta)
+
+    def draw(self, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw parameters, shape (n_draws, k), from a multivariate t distribution in unbounded coordinates."""
+        normal = rng.multivariate_normal(np.zeros(len(self.phi)), self.phi_covariance, size=n_draws, method="eigh")
+        spread = np.sqrt(rng.chisquare(self.dof, size=(n_draws, 1)) / self.dof)
+        return self.problem.raw_theta(self.phi + normal / spread)
+
+
+def fit_law(
+    law: Law | str,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    objective: Objective | None = None,
+    weights: np.ndarray | None = None,
+    fixed: Mapping[str, float] | None = None,
+    n_starts: int = N_STARTS,
+    must_converge: bool = True,
+) -> LawFit:
+    """Fit a law, or the law of a name, to points x, shape (n,) or (n, d), and y, shape (n,).
+
+    The objective is least squares on the law's own residual scale by default. ``fixed`` holds parameters at a value,
+    ``n_starts`` are polished of all those searched. Refuses points that are not usable or leave no degree of freedom,
+    and, if it ``must_converge``, a solver that ends with a gradient; otherwise the fit says so.
+    """
+    law = find_law(law)
+    objective = objective or Objective(residual=law.residual)
+    x, y, weights = check_points(law, objective, x, y, weights)
+    held = check_fixed(law, fixed or {})
+    check_count(law, x, weights, held)
+    problem = make_problem(law, x, y, objective, held)
+    starts = find_starts(problem, weights, n_starts)
+    solution, sigma = solve(problem, starts, weights, objective)
+    return choose(problem, solution, sigma, weights, objective, must_converge=must_converge)
+
+
+def choose(
+    problem: LawResiduals,
+    solution: Solution,
+    sigma: np.ndarray,
+    weights: np.ndarray,
+    objective: Objective,
+    *,
+    must_converge: bool,
+) -> LawFit:
+    """Return the best of several minima of one problem as a fit."""
+    best = int(np.argmin(solution.objective))
+    value = solution.objective[best]
+    found = finish(problem, solution, best, weights, objective, sigma[best])
+    agreeing = int(np.sum(solution.objective <= value + _SAME_MINIMUM * abs(value) + 1e-24))
+    found = LawFit(**(found | {"n_starts": len(solution.objective), "n_agreeing": agreeing}))
+    if found.status == "failed" and must_converge:
+        raise Refusal(f"{problem.law.name}: the solver stopped short of a minimum ({found.message})")
+    return found
+
+
+def make_problem(law: Law, x: np.ndarray, y: np.ndarray, objective: Objective, held: Mapping[int, float]):
+    """Return the residuals of a law on points, with inputs divided by their geometric mean where that is free to do."""
+    scale = np.exp(np.log(x).mean(axis=0)).reshape(len(law.inputs))
+    # The number of a group is a label and has no unit.
+    scale[[name == GROUP for name in law.inputs]] = 1.0
+    if law.rescale is None or not _held_survive(law, held, scale):
+        scale = np.ones(len(law.inputs))
+    target = np.log(y) if objective.residual == "log" else y
+    return LawResiduals(law, x / (scale if x.ndim > 1 else scale[0]), target, objective.residual, scale, held)
+
+
+def _held_survive(law: Law, held: Mapping[int, float], scale: np.ndarray) -> bool:
+    """Whether held parameters mean the same for scaled inputs, whatever the others are."""
+    if not held:
+        return True
+    probe = np.array([1.1 if np.isinf(p.upper) else 0.5 * (p.lower + p.upper) for p in law.parameters])
+    moved = law.rescale(probe, scale)
+    return all(moved[j] == probe[j] for j in held)
+
+
+def finish(
+    problem: LawResiduals, solution: Solution, row: int, weights: np.ndarray, objective: Objective, sigma: float
+) -> dict:
+    """Return the fields of a `LawFit` for one minimum of a solution: errors, certificate numbers and message."""
+    law, phi = problem.law, solution.phi[row]
+    residual, jacobian = problem.evaluate(phi)
+    used = weights > 0
+    n_obs, dof = int(used.sum()), int(used.sum()) - len(phi)
+    noise, spread = noise_level(residual[used], weights[used], dof, objective.delta * sigma)
+    columns = jacobian[:, used] * np.sqrt(weights[used])
+    length = np.sqrt(np.sum(columns**2, axis=1))
+    condition = np.linalg.cond((columns / np.where(length > 0, length, 1)[:, None]).T) if np.all(length > 0) else np.inf
+    phi_covariance = noise * np.linalg.pinv(columns @ columns.T, hermitian=True)
+    turn = _theta_by_phi(problem, phi)
+    converged = bool(solution.has_converged[row])
+    raw = (problem.x * (problem.scale if problem.x.ndim > 1 else problem.scale[0])).reshape(len(residual), -1)[used]
+    return {
+        "law": law,
+        "objective": objective,
+        "theta": problem.raw_theta(phi),
+        "covariance": turn @ phi_covariance @ turn.T,
+        "value": float(solution.objective[row]),
+        "residuals": residual,
+        "residual_scale": spread,
+        "sigma": float(sigma),
+        "n_obs": n_obs,
+        "dof": dof,
+        "x_range": np.column_stack([raw.min(axis=0), raw.max(axis=0)]),
+        "gradient_norm": float(solution.gradient_norm[row]),
+        "condition_number": float(condition),
+        "status": "converged" if converged else "failed",
+        "message": f"{int(solution.n_steps[row])} Newton steps; relative gradient {solution.gradient_norm[row]:.1e}",
+        "problem": problem,
+        "phi": phi,
+        "phi_covariance": phi_covariance,
+        "weights": weights,
+    }
+
+
+def noise_level(residual: np.ndarray, weights: np.ndarray, dof: int, threshold: float) -> tuple[float, float]:
+    """Return the factor of the covariance, and the standard deviation of residuals.
+
+    For least squares both come from the mean square. For Huber's loss the factor is ``mean psi^2 / (mean psi')^2``
+    (Huber 1964), with ``psi'`` counted over a window no narrower than a kernel estimate of a density needs.
+    """
+    n = len(residual)
+    if not np.isfinite(threshold):
+        square = float(np.sum(weights * residual**2) / dof)
+        return square, float(np.sqrt(square))
+    spread = float(1.4826 * np.median(np.abs(residual)))
+    window = max(threshold, 1.06 * spread * n**-0.2)
+    psi = np.minimum(np.abs(residual), threshold)
+    slope = np.mean(np.abs(residual) <= window) * threshold / window
+    return float(np.mean(psi**2) / slope**2 * n / dof), spread
+
+
+def _theta_by_phi(problem: LawResiduals, phi: np.ndarray) -> np.ndarray:
+    """Return derivatives of all parameters in the free coordinates, shape (k, q)."""
+    step = 1e-6
+    steps = step * np.eye(len(phi))
+    return (problem.raw_theta(phi + steps) - problem.raw_theta(phi - steps)).T / (2 * step)
+
+
+@dataclass(frozen=True)
+class GroupFits:
+    """One fit a group, without anything shared, in the order of the data; ``refused`` says why others have none."""
+
+    fits: dict[str, LawFit]
+    refused: dict[str, str]
+
+
+def fit_groups(
+    law: Law | str,
+    x: np.ndarray,
+    y: np.ndarray,
+    group: Sequence,
+    *,
+    objective: Objective | None = None,
+    fixed: Mapping[str, float] | None = None,
+    n_starts: int = N_STARTS,
+    must_converge: bool = True,
+) -> GroupFits:
+    """Fit a law to each group of points by itself: searched one by one, polished side by side.
+
+    ``group`` labels each point; the rest is as in `fit_law`, a group that cannot be fitted is named in ``refused``.
+    """
+    law = find_law(law)
+    objective = objective or Objective(residual=law.residual)
+    x, y, labels = np.asarray(x, dtype=float), np.asarray(y, dtype=float), np.asarray(group)
+    if not len(x) == len(y) == len(labels):
+        raise Refusal(f"x, y and group must have one length; they have {len(x)}, {len(y)} and {len(labels)}")
+    held, problems, starts, refused = check_fixed(law, fixed or {}), {}, {}, {}
+    for label in dict.fromkeys(labels.tolist()):
+        own = labels == label
+        try:
+            own_x, own_y, weights = check_points(law, objective, x[own], y[own], None)
+            check_count(law, own_x, weights, held)
+        except Refusal as error:
+            refused[label] = str(error)
+            continue
+        problems[label] = make_problem(law, own_x, own_y, objective, held)
+        starts[label] = find_starts(problems[label], weights, n_starts)
+    fits = {}
+    for label, solution, sigma in _polish(law, problems, starts, objective):
+        weights = np.ones(problems[label].target.shape)
+        try:
+            fits[label] = choose(problems[label], solution, sigma, weights, objective, must_converge=must_converge)
+        except Refusal as error:
+            refused[label] = str(error)
+    return GroupFits(fits, refused)
+
+
+def _polish(law: Law, problems: dict, starts: dict, objective: Objective):
+    """Minimise all groups' problems in one batch; yield each group's minima."""
+    if not problems:
+        return
+    n = max(len(problem.target) for problem in problems.values())
+    owner = np.concatenate([np.full(len(starts[label]), k) for k, label in enumerate(problems)])
+    # Rows that pad short groups repeat their first point with weight zero.
+    rows = [np.r_[np.arange(len(p.target)), np.zeros(n - len(p.target), int)] for p in problems.values()]
+    weights = np.stack([np.arange(n) < len(p.target) for p in problems.values()]).astype(float)
+    batch = LawResiduals(
+        law,
+        np.stack([p.x[r] for p, r in zip(problems.values(), rows, strict=True)])[owner],
+        np.stack([p.target[r] for p, r in zip(problems.values(), rows, strict=True)])[owner],
+        objective.residual,
+        np.ones(len(law.inputs)),
+        next(iter(problems.values())).held,
+    )
+    solution, sigma = solve(batch, np.concatenate(list(starts.values())), weights[owner], objective)
+    for k, label in enumerate(problems):
+        own = owner == k
+        yield (
+            label,
+            Solution(*(getattr(solution, name)[own] for name in Solution.__dataclass_fields__)),
+            sigma[own],
+        )
+
+
+def own_parameters(law: Law) -> tuple[str, ...]:
+    """Return the parameters that each group has its own of: the amplitudes, which are linear and no floor."""
+    own = tuple(name for name in law.linear if name != "E")
+    if not own:
+        raise Refusal(f"{law.name} has no amplitude that groups could have their own of; fit groups apart (none)")
+    # One amplitude a group: a law with two terms in it shares the second.
+    return own[:1]
+
+
+def pool_law(law: Law, groups: Sequence[str]) -> Law:
+    """Return a law over groups with shared exponents and floor, and one amplitude a group.
+
+    It takes one more input, the group's position counted from 1, and has the parameter ``A[lora]`` where the law has
+    ``A``. Whatever fits, profiles or resamples a law does so with a pooled one.
+    """
+    if len(groups) < 2:
+        raise Refusal(f"pooling needs at least two groups; there is {len(groups)}")
+    (own,) = own_parameters(law)
+    place, n_groups, k = law.index(own), len(groups), len(law.parameters)
+    template = law.parameters[place]
+    parameters = (
+        *(p for p in law.parameters if p.name != own),
+        *(replace(template, name=f"{own}[{group}]", meaning=f"{template.meaning}, {group}") for group in groups),
+    )
+    shared = [j for j in range(k) if j != place]
+    order = np.array([*shared, place])
+
+    def function(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        inputs, full, _ = _spread(law, place, n_groups, x, np.asarray(theta, dtype=float))
+        return law.function(inputs, full)[..., 0]
+
+    def gradient(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        inputs, full, member = _spread(law, place, n_groups, x, np.asarray(theta, dtype=float))
+        base = law.gradient(inputs, full)[..., 0, :]
+        found = np.zeros((*base.shape[:-2], k - 1 + n_groups, base.shape[-2]))
+        found[..., : k - 1, :] = np.swapaxes(base[..., shared], -1, -2)
+        belongs = member[..., None, :] == np.arange(n_groups)[:, None]
+        found[..., k - 1 :, :] = belongs * base[..., None, :, place]
+        return np.swapaxes(found, -1, -2)
+
+    def rescale(theta: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        theta = np.asarray(theta, dtype=float)
+        moved = theta.copy()
+        for g in range(n_groups):
+            one = np.empty((*theta.shape[:-1], k))
+            one[..., order] = np.concatenate([theta[..., : k - 1], theta[..., k - 1 + g, None]], axis=-1)
+            one = law.rescale(one, scale[:-1])
+            moved[..., : k - 1], moved[..., k - 1 + g] = one[..., shared], one[..., place]
+        return moved
+
+    return Law(
+        name=f"{law.name}, pooled",
+        formula=f"{law.formula}, one {own} a group",
+        parameters=parameters,
+        function=function,
+        gradient=gradient,
+        source=law.source,
+        inputs=(*law.inputs, GROUP),
+        outcome=law.outcome,
+        residual=law.residual,
+        linear=tuple(p.name for p in parameters if p.name in law.linear or p.name.startswith(f"{own}[")),
+        rescale=rescale if law.rescale else None,
+    )
+
+
+def _spread(law: Law, place: int, n_groups: int, x: np.ndarray, theta: np.ndarray):
+    """Return inputs and parameters point by point, (..., n, 1[, d]) and (..., n, k), and the points' groups."""
+    k = len(law.parameters)
+    shared = [j for j in range(k) if j != place]
+    member = np.asarray(x[..., -1], dtype=int) - 1
+    inputs = x[..., 0, None] if len(law.inputs) == 1 else x[..., None, :-1]
+    full = np.empty((*np.broadcast_shapes(theta.shape[:-1], member.shape[:-1]), member.shape[-1], k))
+    full[..., shared] = theta[..., None, : k - 1]
+    amplitudes = np.broadcast_to(theta[..., k - 1 :], (*full.shape[:-2], n_groups))
+    full[..., place] = np.take_along_axis(amplitudes, np.broadcast_to(member, full.shape[:-1]), axis=-1)
+    return inputs, full, member
+
+
+def number_groups(x: np.ndarray, group: Sequence) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return inputs with the group's number as last column, shape (n, d + 1), and the groups' names in order."""
+    names = tuple(dict.fromkeys(map(str, group)))
+    numbers = np.array([names.index(str(label)) + 1 for label in group], dtype=float)
+    return np.column_stack([np.asarray(x, dtype=float), numbers]), names
