@@ -65,6 +65,7 @@ columns:
   n_params_updated     parameters that tuning updates
   percent_updated      100 n_params_updated / n_params
 
+With --adapter a row has its folder in place of size and method; `astraios import trainer --counts` reads the JSON.
 The table goes to standard output, and with --json a list of objects with these keys and nothing else.
 Exit status: 0, or 2 with a message on standard error.
 
@@ -73,6 +74,7 @@ examples:
   {PROG} params --size 1b 7b --method lora adapterh
   {PROG} params --size 16b --json
   {PROG} params --model path/to/model --method fft lora
+  {PROG} params --adapter out/lora out/dora --config path/to/base --json > counts.json
 """
 
 
@@ -95,6 +97,14 @@ def build_parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--model", metavar="FOLDER", type=Path, help="a local folder with a config.json; weights are not needed"
     )
+    source.add_argument(
+        "--adapter",
+        metavar="FOLDER",
+        nargs="+",
+        type=Path,
+        help="folders of adapters, of any PEFT method",
+    )
+    params.add_argument("--config", metavar="PATH", type=Path, help="--adapter's base: config.json, or its folder")
     params.add_argument(
         "--size", metavar="SIZE", nargs="+", action="extend", help="sizes of the preset to count (default: all)"
     )
@@ -116,7 +126,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _params(arguments: argparse.Namespace) -> None:
-    rows = _folder_rows(arguments) if arguments.model is not None else _preset_rows(arguments)
+    if arguments.adapter is not None:
+        rows = _adapter_rows(arguments)
+    else:
+        rows = _folder_rows(arguments) if arguments.model is not None else _preset_rows(arguments)
     print(json.dumps(rows, indent=2) if arguments.json else _table(rows))
 
 
@@ -143,19 +156,35 @@ def _folder_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return [_row(name, config, Tuning.for_width(method, width)) for method in METHODS if method in methods]
 
 
+def _adapter_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    if arguments.config is None:
+        raise ValueError("--adapter counts on a base model; give its config.json, or the folder of it, with --config")
+    if arguments.size or arguments.method:
+        raise ValueError("--size and --method are those of a preset; leave them out with --adapter")
+
+    from training.models.foreign import count_adapter
+
+    counted = [(folder, count_adapter(folder, arguments.config)) for folder in arguments.adapter]
+    return [{"adapter": str(folder.resolve())} | _counts(counts) for folder, counts in counted]
+
+
 def _row(size: str, config: Any, tuning: Tuning) -> dict[str, Any]:
     from training.models.parameters import count_parameters
 
-    counts = count_parameters(config, tuning)
+    return {"size": size, "method": tuning.method} | _counts(count_parameters(config, tuning))
+
+
+def _counts(counts: Any) -> dict[str, Any]:
     return {
-        "size": size,
-        "method": tuning.method,
         "n_params": counts.n_params,
         "n_params_base": counts.n_params_base,
         "n_params_embedding": counts.n_params_embedding,
         "n_params_updated": counts.n_params_updated,
         "percent_updated": counts.percent_updated,
     }
+
+
+_NAMES = ("size", "method", "adapter")
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -165,7 +194,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(
         "  ".join(
             # Names to the left, numbers to the right.
-            text.ljust(width) if column < 2 else text.rjust(width)
+            text.ljust(width) if header[column] in _NAMES else text.rjust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in cells
