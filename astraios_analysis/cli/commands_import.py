@@ -22,7 +22,7 @@ COLUMN_FIELDS = (
     *("peak_memory_bytes", "step", "dataset", "language", "setting", "metric", "source", "value", "stderr"),
     *("reading_error", "n_items", "n_samples", "n_passed"),
 )
-PARAMS_UNITS, LOSS_UNITS, TIME_UNITS = ("1", "k", "M", "B"), ("nats", "bits", "perplexity"), ("s", "min", "h")
+PARAMS_UNITS, LOSS_UNITS, TIME_UNITS = ("1", "k", "M", "B", "T"), ("nats", "bits", "perplexity"), ("s", "min", "h")
 
 _DESCRIPTION = """\
 Make run records of what other tools left behind, or add scores to records, in a
@@ -105,18 +105,21 @@ def _add_trainer(formats) -> None:
         "output folders of the Hugging Face Trainer",
         "trainer_state.json (of the folder, or of its last checkpoint) gives the\n"
         "validation curve, the final loss, tokens, seconds and FLOP; adapter_config.json\n"
-        "the method; the headers of safetensors files and config.json the counts of\n"
-        "parameters, exactly, without loading weights. The name of the run is that of its\n"
+        "the method; the headers of safetensors files the counts of parameters, exactly,\n"
+        "without loading weights, or --counts FILE, which is made with torch:\n"
+        "python -m training params --adapter DIR... --config BASE --json > counts.json\n"
+        "The name of the run is that of its\n"
         "folder, and the size is labelled by its parameters (1.14b) unless --size says\n"
         "otherwise. The loss is taken to be what the Trainer logs for language models:\n"
         "nats per token.",
-        "  astraios import trainer out/lora --grid mine --base-config base/config.json --out my_data\n"
+        "  astraios import trainer out/lora --grid mine --base-config base --out my_data\n"
         "  astraios import trainer out/*-s1 --grid mine --seed 1 --base-config base --out my_data\n"
         "  astraios import trainer out/fft --grid mine --held-out 1.14b --out my_data --json\n",
     )
     parser.add_argument("paths", type=Path, nargs="+", metavar="DIR", help="output folder of a run")
     _add_run(parser)
-    parser.add_argument("--base-config", type=Path, metavar="PATH", help="base model: config.json, or its folder")
+    parser.add_argument("--base-config", type=Path, metavar="DIR", help="base model: folder of its weights")
+    parser.add_argument("--counts", type=Path, metavar="FILE", help="counts that `training params --adapter` printed")
     parser.add_argument("--eval", metavar="NAME", help="validation set to take, where several were logged")
     parser.add_argument("--repeated-step", choices=("first", "last"), help="loss to take of a step validated twice")
     parser.add_argument("--unfinished", action="store_true", help="take a run that stopped before max_steps")

@@ -1,20 +1,27 @@
 """What ``astraios import`` does with its parsed arguments: read, check, write all or nothing, say what was done."""
 
 import argparse
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from astraios_analysis.cli.printing import json_text, say
-from astraios_analysis.cli.shared import require_known
 from astraios_analysis.imports.harnesses import HarnessOptions, read_scores
-from astraios_analysis.imports.inputs import Given, complete_counts, make_record, size_label
-from astraios_analysis.imports.table_scores import ScoreColumn, ScoreDefaults
-from astraios_analysis.imports.tables import FIELDS, TableOptions, read_table, unused_columns
+from astraios_analysis.imports.inputs import (
+    Given,
+    complete_counts,
+    fail,
+    make_record,
+    read_items,
+    require_method,
+    size_label,
+)
+from astraios_analysis.imports.tables import FIELDS, ScoreColumn, TableOptions, read_table, unused_columns
 from astraios_analysis.imports.trainer import TrainerOptions, read_trainer_folder
 from astraios_analysis.imports.writing import Written, add_scores, existing_records, write_all
-from astraios_analysis.records.frame import METHODS, FileProblem, Provenance, RecordError, RunRecord, to_frame
+from astraios_analysis.records.frame import FileProblem, Provenance, RecordError, RunRecord, to_frame
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 
@@ -43,7 +50,7 @@ def run_import(arguments: argparse.Namespace) -> int:
 
 def _given(arguments: argparse.Namespace) -> Given:
     if arguments.method is not None:
-        require_known("tuning method", [arguments.method], METHODS)
+        require_method(arguments.method)
     if len(arguments.paths) > 1 and arguments.run_id is not None and arguments.format == "trainer":
         raise Refusal(f"--run-id {arguments.run_id} names one run, and there are {len(arguments.paths)} folders")
     options = {name: getattr(arguments, name) for name in Given.__dataclass_fields__ if name != "held_out"}
@@ -53,7 +60,8 @@ def _given(arguments: argparse.Namespace) -> Given:
 def _from_table(arguments: argparse.Namespace, given: Given) -> tuple[list[RunRecord], list[FileProblem]]:
     columns = {name: column for name in FIELDS if (column := getattr(arguments, f"{name}_column")) is not None}
     methods = dict(arguments.method_name)
-    require_known("tuning method", methods.values(), METHODS)
+    for method in methods.values():
+        require_method(method)
     wrong = [score for score in arguments.score if not 2 <= len(score) <= 5]
     if wrong:
         raise Refusal(f"--score {' '.join(wrong[0])}: give COLUMN DATASET, and METRIC SETTING LANGUAGE if need be")
@@ -61,7 +69,9 @@ def _from_table(arguments: argparse.Namespace, given: Given) -> tuple[list[RunRe
         columns,
         methods,
         [ScoreColumn(*score) for score in arguments.score],
-        ScoreDefaults(arguments.percent, _numbers(arguments.n_items), arguments.language),
+        arguments.percent,
+        read_items(dict(arguments.n_items)),
+        arguments.language,
         arguments.params_unit,
         arguments.loss_unit,
         arguments.time_unit,
@@ -76,7 +86,10 @@ def _from_table(arguments: argparse.Namespace, given: Given) -> tuple[list[RunRe
 
 
 def _from_trainer(arguments: argparse.Namespace, given: Given) -> tuple[list[RunRecord], list[FileProblem]]:
-    options = TrainerOptions(arguments.base_config, arguments.eval, arguments.repeated_step, arguments.unfinished)
+    counted = _read_counted(arguments.counts) if arguments.counts else {}
+    options = TrainerOptions(
+        arguments.base_config, arguments.eval, arguments.repeated_step, arguments.unfinished, counted
+    )
     records, problems = [], []
     for folder in _progress(arguments.paths, "folders", arguments.quiet):
         try:
@@ -92,7 +105,7 @@ def _from_harness(arguments: argparse.Namespace, given: Given) -> tuple[list[Run
     options = HarnessOptions(
         dict(arguments.dataset),
         dict(arguments.language),
-        _numbers(arguments.n_items),
+        read_items(dict(arguments.n_items)),
         arguments.setting,
         {task: Path(file) for task, file in getattr(arguments, "logs", ())},
         arguments.skip_unknown,
@@ -139,11 +152,18 @@ def _record_to_extend(arguments: argparse.Namespace, given: Given) -> RunRecord:
     return make_record(arguments.paths[0], "", fields | {"provenance": Provenance(origin=origin)})
 
 
-def _numbers(pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
-    for name, value in pairs:
-        if not value.isdecimal() or int(value) < 1:
-            raise Refusal(f"--n-items {name}={value}: the number of problems is a whole number from 1 up")
-    return {name: int(value) for name, value in pairs}
+def _read_counted(path: Path) -> dict[Path, dict[str, int]]:
+    """Return counts by adapter folder from what `python -m training params --adapter ... --json` printed."""
+    names = ("n_params", "n_params_base", "n_params_updated")
+    try:
+        rows = json.loads(path.read_text("utf-8"))
+        found = {Path(row["adapter"]).resolve(): {name: int(row[name]) for name in names} for row in rows}
+        for row, counts in zip(rows, found.values(), strict=True):
+            counts["n_params_base_nonembedding"] = counts["n_params_base"] - int(row["n_params_embedding"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        message = "is not what `python -m training params --adapter DIR --config DIR --json` prints"
+        raise fail(path, f"{message} ({error})") from error
+    return found
 
 
 def _progress(paths: Sequence[Path], unit: str, quiet: bool) -> Iterable[Path]:

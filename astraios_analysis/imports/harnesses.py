@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from astraios_analysis.imports.execution_logs import read_problem_counts
-from astraios_analysis.imports.inputs import fail, read_json
-from astraios_analysis.imports.table_scores import make_score
+from astraios_analysis.imports.inputs import fail, make_score, read_json
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.registry import METRICS
-from astraios_analysis.records.schema import Score
+from astraios_analysis.records.schema import ProblemCounts, Score
 
 Harness = Literal["bigcode", "lm-eval"]
 
@@ -38,20 +36,9 @@ _MAPPED = {"bigcode": ("pass@1", "pass@10"), "lm-eval": tuple(_METRICS)}
 class HarnessOptions:
     """What the result file does not say of its tasks.
 
-    Attributes
-    ----------
-    datasets : mapping of str to str
-        Data set of a task, where it is not the task's own name.
-    languages : mapping of str to str
-        Programming language by task; under the empty name, of all others.
-    n_items : mapping of str to int
-        Number of problems by task or data set; under the empty name, of all others.
-    setting : str, optional
-        Setting of every score, instead of the one made from the file's configuration.
-    logs : mapping of str to Path
-        The execution log of a task (``logs.json``), which has the outcomes problem by problem.
-    skip_unknown : bool
-        Leave out what cannot be mapped instead of refusing the file.
+    By task, or under the empty name for all others: ``datasets`` (names of data sets where not the task's own),
+    ``languages``, ``n_items`` (numbers of problems) and ``logs`` (its ``logs.json``, outcomes problem by problem).
+    ``setting`` is that of every score instead of the one made from the file's configuration.
     """
 
     datasets: Mapping[str, str] = field(default_factory=dict)
@@ -78,10 +65,7 @@ class _Found:
 def read_scores(path: Path, harness: Harness, options: HarnessOptions) -> tuple[list[Score], list[FileProblem]]:
     """Return the scores in a result file, and what was left out because it cannot be mapped.
 
-    Raises
-    ------
-    RecordError
-        Listing every task and metric that cannot be mapped (unless told to leave them out), with what would map it.
+    Raises RecordError listing every task and metric that cannot be mapped (unless told to leave them out).
     """
     content = read_json(path)
     found = _Found()
@@ -260,3 +244,39 @@ def _unknown(path: Path, place: str, value: object) -> FileProblem:
         "leave what cannot be mapped out with --skip-unknown"
     )
     return FileProblem(path, place, message)
+
+
+def read_problem_counts(path: Path, n_items: int | None) -> ProblemCounts:
+    """Return passes by problem from ``{"0": [[0, {"passed": true, ...}], ...], ...}``.
+
+    A multiple of ``n_items`` in the log are several descriptions a problem, in order (HumanEvalExplain), which are put
+    together. The harness writes the log for the last task that it ran.
+    """
+    outcomes: dict[int, list[bool]] = {}
+    for key, entries in read_json(path).items():
+        try:
+            outcomes[int(key)] = [_passed(entry) for entry in entries]
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            message = "is no list of [number, {passed: true or false}]; give the logs.json that the harness wrote"
+            raise fail(path, message, str(key)) from error
+    n_entries = len(outcomes)
+    n_items = n_items or n_entries
+    if not n_entries or n_entries % n_items or sorted(outcomes) != list(range(n_entries)):
+        message = f"has outcomes of {n_entries} problems, and the task has {n_items}; is it the log of this task?"
+        raise fail(path, message)
+    each = n_entries // n_items
+    by_problem = [[p for row in range(i * each, (i + 1) * each) for p in outcomes[row]] for i in range(n_items)]
+    if not all(by_problem):
+        raise fail(path, "was never run; give a whole log", str(next(i for i, p in enumerate(by_problem) if not p)))
+    return ProblemCounts(
+        problem_ids=tuple(range(n_items)),
+        n_samples=tuple(len(passed) for passed in by_problem),
+        n_passed=tuple(sum(passed) for passed in by_problem),
+    )
+
+
+def _passed(entry) -> bool:
+    passed = entry[1]["passed"]
+    if not isinstance(passed, bool):
+        raise TypeError(f"passed is {passed!r}")
+    return passed

@@ -1,33 +1,39 @@
-"""What a user says about runs that no file says: grid, method, size, seed, counts. What is missing is asked for."""
+"""What a user says about runs that no file says, and values as they stand in files; what is missing is asked for."""
 
 import json
+import math
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from astraios_analysis.records.files import FileProblem, RecordError
+from astraios_analysis.records.notation import parse_count
+from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.registry import chance_level
 from astraios_analysis.records.released import GRID as RELEASED
-from astraios_analysis.records.schema import RunRecord
+from astraios_analysis.records.schema import METHODS, RunRecord, Score
 
 COUNTS = ("n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated")
-_UNITS = ((10**9, "b"), (10**6, "m"), (10**3, "k"))
+MISSING = {"", "na", "n/a", "nan", "none", "null", "-"}
+TIME_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+# To nats per token. A loss in bits per byte or per character needs the tokenizer, so there is no factor for it.
+LOSS_UNITS: dict[str, Callable[[float], float]] = {
+    "nats": lambda loss: loss,
+    "bits": lambda loss: loss * math.log(2),
+    "perplexity": math.log,
+}
+_SIZE_UNITS = ((10**9, "b"), (10**6, "m"), (10**3, "k"))
+_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True)
 class Given:
-    """Values given as options; None where a file must say it.
-
-    Attributes
-    ----------
-    grid, run_id, method, size : str, optional
-    seed : int, optional
-    held_out : tuple of str
-        Sizes that are held out.
-    n_params, n_params_base, n_params_base_nonembedding, n_params_updated, n_tokens : int, optional
-    """
+    """Values given as options; None where a file must say it. ``held_out`` are labels of sizes."""
 
     grid: str | None = None
     run_id: str | None = None
@@ -56,13 +62,7 @@ def fail(path: Path, message: str, field: str = "") -> RecordError:
 
 
 def read_json(path: Path) -> dict:
-    """Return the object in a JSON file.
-
-    Raises
-    ------
-    RecordError
-        If the file is not there, is not JSON, or holds something else than an object.
-    """
+    """Return the object in a JSON file, or refuse a file that is missing, cut off or holds something else."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -76,7 +76,7 @@ def read_json(path: Path) -> dict:
 
 def size_label(n_params_base: int) -> str:
     """Return the label of a size that nobody named: its parameters to three digits, for example ``1.14b``."""
-    for unit, suffix in _UNITS:
+    for unit, suffix in _SIZE_UNITS:
         if n_params_base >= 0.9995 * unit:
             return f"{float(f'{n_params_base / unit:.3g}'):g}{suffix}"
     return str(n_params_base)
@@ -85,8 +85,8 @@ def size_label(n_params_base: int) -> str:
 def complete_counts(counts: Mapping[str, int], method: str | None) -> dict[str, int]:
     """Return counts with what follows from the method.
 
-    Full fine-tuning updates every parameter and adds none. Every other method updates what it adds, so a tuned model
-    has the base model's parameters and the updated ones; where that is not so, ``n_params`` must be given.
+    Full fine-tuning updates every parameter and adds none; every other method updates what it adds. Where that is not
+    so, ``n_params`` must be given.
     """
     counts = dict(counts)
     if method == "fft" and "n_params_base" in counts:
@@ -98,22 +98,96 @@ def complete_counts(counts: Mapping[str, int], method: str | None) -> dict[str, 
 
 
 def run_name(*parts: object) -> str:
-    """Return the name of a run made of what tells it apart."""
+    """Return the name of a run made of what tells it apart, with the letters that names may have."""
     text = "-".join(str(part) for part in parts if part is not None)
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-")
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")
+
+
+def require_method(method: str) -> str:
+    """Return a tuning method that records can hold: the one place where the set of methods is closed."""
+    if method not in METHODS:
+        raise Refusal(
+            f"unknown tuning method {method!r}; choose from {', '.join(sorted(METHODS))}, or say which of them it is "
+            f"with --method-name {method!r} METHOD. Runs of any other method can be predicted from a table: "
+            "astraios predict --data FILE.csv --group method"
+        )
+    return method
+
+
+def read_method(text: str, names: Mapping[str, str]) -> str:
+    """Return a tuning method from its name here, its display name (``(IA)^3``), or a name that the user maps."""
+    if text in names:
+        return names[text]
+    plain = "".join(c for c in unicodedata.normalize("NFKC", text).lower() if c.isalnum())
+    return plain if plain in METHODS else require_method(text)
+
+
+def is_missing(text: str | None) -> bool:
+    """Whether a cell says that nothing was measured."""
+    return text is None or text.strip().lower() in MISSING
+
+
+def read_number(text: str) -> float:
+    """Return a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not math.isfinite(value):
+        raise Refusal(f"{text!r} is not a finite number; leave a cell empty where nothing was measured")
+    return value
+
+
+def read_percentage(text: str) -> float:
+    """Return a share from a percentage; divided in decimals, so that 1.8 is 0.018 and not a neighbour of it."""
+    read_number(text)
+    return float(Decimal(text.strip()) / 100)
+
+
+def read_loss(text: str, unit: str = "nats") -> float:
+    """Return a cross-entropy in nats per token from nats, bits per token or perplexity."""
+    value = read_number(text)
+    if unit == "perplexity" and value < 1:
+        raise Refusal(f"{text!r} is no perplexity, which is 1 or more; is the column a loss in nats?")
+    return LOSS_UNITS[unit](value)
+
+
+def read_truth(text: str) -> bool:
+    """Return whether a cell says yes."""
+    if text.strip().lower() not in _TRUTHS:
+        raise Refusal(f"{text!r} is neither true nor false")
+    return _TRUTHS[text.strip().lower()]
+
+
+def read_items(pairs: Mapping[str, str]) -> dict[str, int]:
+    """Return the numbers of problems that ``--n-items [NAME=]N`` give."""
+    try:
+        return {name: parse_count(text) for name, text in pairs.items()}
+    except Refusal as error:
+        raise Refusal(f"--n-items: {error}") from error
 
 
 def make_record(path: Path, place: str, fields: Mapping[str, object]) -> RunRecord:
-    """Return a record, or the error that names the file, the place in it and everything wrong with the fields.
-
-    Raises
-    ------
-    RecordError
-    """
+    """Return a record, or the error that names the file, the place in it and everything wrong with the fields."""
     if fields.get("grid") == RELEASED:
         raise fail(path, f"{RELEASED!r} is the grid of the published models; choose another name with --grid", place)
     try:
+        require_method(str(fields.get("method")))
         return RunRecord(**fields)
+    except ValidationError as error:
+        raise RecordError([_explain(path, place, detail) for detail in error.errors()]) from error
+    except Refusal as error:
+        raise fail(path, str(error), ", ".join(part for part in (place, "method") if part)) from error
+
+
+def make_score(path: Path, place: str, fields: Mapping[str, object]) -> Score:
+    """Return a score, measured unless its fields say otherwise, with its chance level; or the error that names all."""
+    if fields.get("n_items") is None:
+        name = fields["dataset"]
+        raise fail(path, f"the number of problems of {name} is not known; say it with --n-items {name}=N", place)
+    chance = chance_level(str(fields["dataset"]), str(fields["metric"]))
+    try:
+        return Score(**({"chance": chance, "source": "measured"} | dict(fields)))
     except ValidationError as error:
         raise RecordError([_explain(path, place, detail) for detail in error.errors()]) from error
 
@@ -125,4 +199,6 @@ def _explain(path: Path, place: str, detail) -> FileProblem:
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] != "value_error":
         message = f"is {detail['input']!r}; {message[0].lower()}{message[1:]}"
+    if detail["type"] == "string_pattern_mismatch":
+        message = f"is {detail['input']!r}, and names have letters, digits, '_', '.' and '-'; choose another name"
     return FileProblem(path, where, message)

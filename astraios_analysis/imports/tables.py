@@ -6,18 +6,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from astraios_analysis.imports import cells
-from astraios_analysis.imports.inputs import COUNTS, Given, complete_counts, fail, make_record, run_name, size_label
-from astraios_analysis.imports.table_scores import LONG_FIELDS, ScoreColumn, ScoreDefaults, row_scores
+from astraios_analysis.imports.inputs import (
+    COUNTS,
+    TIME_UNITS,
+    Given,
+    complete_counts,
+    fail,
+    is_missing,
+    make_record,
+    make_score,
+    read_loss,
+    read_method,
+    read_number,
+    read_percentage,
+    read_truth,
+    run_name,
+    size_label,
+)
 from astraios_analysis.records.files import FileProblem, RecordError
+from astraios_analysis.records.notation import parse_count
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.schema import Cost, Provenance, RunRecord, ValidationPoint
+from astraios_analysis.records.registry import DATASETS
+from astraios_analysis.records.schema import Cost, Provenance, RunRecord, Score, ValidationPoint
 
-TEXT_FIELDS = ("grid", "run_id", "size")
 LOSS_FIELDS = ("base_val_loss", "val_loss", "val_loss_se")
 COST_FIELDS = ("seconds", "flop", "peak_memory_bytes")
-RUN_FIELDS = (*TEXT_FIELDS, "method", "seed", "held_out", *COUNTS, "n_tokens", *LOSS_FIELDS, *COST_FIELDS)
-FIELDS = (*RUN_FIELDS, "step", *LONG_FIELDS)
+RUN_FIELDS = (
+    *("grid", "run_id", "size", "method", "seed", "held_out"),
+    *COUNTS,
+    *("n_tokens", *LOSS_FIELDS, *COST_FIELDS),
+)
+SCORE_TEXTS = ("dataset", "language", "setting", "metric", "source")
+SCORE_NUMBERS, SCORE_COUNTS = ("value", "stderr", "reading_error"), ("n_items", "n_samples", "n_passed")
+SCORE_FIELDS = (*SCORE_TEXTS, *SCORE_NUMBERS, *SCORE_COUNTS)
+FIELDS = (*RUN_FIELDS, "step", *SCORE_FIELDS)
 """Everything that a column can be. A column has its field's name unless the mapping says otherwise."""
 
 ORIGIN = "imported from a CSV table"
@@ -25,28 +47,31 @@ _MAX_SHOWN = 20
 
 
 @dataclass(frozen=True)
+class ScoreColumn:
+    """A column that holds one data set's score: what it is, as far as the data set does not say it itself."""
+
+    column: str
+    dataset: str
+    metric: str | None = None
+    setting: str | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True)
 class TableOptions:
     """How to read a table.
 
-    Attributes
-    ----------
-    columns : mapping of str to str
-        Column of a field where it has another name than the field.
-    methods : mapping of str to str
-        The table's names of tuning methods, where they are not those of the registry.
-    scores : sequence of ScoreColumn
-        Columns that each hold one data set's score.
-    defaults : ScoreDefaults
-        Unit, number of problems and language of scores where no column says it.
-    params_unit, loss_unit, time_unit : str
-        Units of the columns.
-    delimiter : str
+    ``columns`` gives the column of a field where it has another name, ``methods`` the table's names of tuning methods,
+    ``n_items`` the number of problems by data set (of all others under the empty name), ``language`` the programming
+    language of data sets that are not in the registry; ``percent`` says that shares are percentages.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     methods: Mapping[str, str] = field(default_factory=dict)
     scores: Sequence[ScoreColumn] = ()
-    defaults: ScoreDefaults = field(default_factory=ScoreDefaults)
+    percent: bool = False
+    n_items: Mapping[str, int] = field(default_factory=dict)
+    language: str | None = None
     params_unit: str = "1"
     loss_unit: str = "nats"
     time_unit: str = "s"
@@ -64,20 +89,9 @@ class _Run:
 
 
 def read_table(path: Path, given: Given, options: TableOptions) -> list[RunRecord]:
-    """Return the runs of a CSV file in the order in which they appear.
+    """Return the runs of a CSV file in the order in which they appear; lines that begin with ``#`` are comments.
 
-    Parameters
-    ----------
-    path : Path
-        Lines that begin with ``#`` are comments.
-    given : Given
-        Values of fields that have no column; the same for every row.
-    options : TableOptions
-
-    Raises
-    ------
-    RecordError
-        Listing everything that cannot be mapped, with its line and column.
+    Raises RecordError listing everything that cannot be mapped, with its line and column.
     """
     rows = read_rows(path, options)
     problems: list[FileProblem] = []
@@ -101,13 +115,7 @@ def read_table(path: Path, given: Given, options: TableOptions) -> list[RunRecor
 
 
 def read_rows(path: Path, options: TableOptions) -> list[tuple[int, dict[str, str]]]:
-    """Return (line number, cells by column) of every row that is not empty.
-
-    Raises
-    ------
-    RecordError
-        If the file is no table, a column that an option names is not there, or a row has more cells than the header.
-    """
+    """Return (line number, cells by column) of every row that is not empty."""
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except OSError as error:
@@ -153,27 +161,21 @@ def unused_columns(path: Path, options: TableOptions) -> list[str]:
 
 def _readers(options: TableOptions) -> dict[str, Callable[[str], object]]:
     """Return how to read each field of a run that is not text."""
-    readers: dict[str, Callable[[str], object]] = {"method": lambda text: cells.read_method(text, options.methods)}
-    readers |= {name: lambda text: cells.read_count(text, options.params_unit) for name in COUNTS}
-    readers |= dict.fromkeys(("seed", "n_tokens", "peak_memory_bytes", "step"), cells.read_count)
-    readers |= {name: lambda text: cells.read_loss(text, options.loss_unit) for name in LOSS_FIELDS}
-    readers |= {"seconds": lambda text: cells.read_number(text) * cells.TIME_UNITS[options.time_unit]}
-    return readers | {"flop": cells.read_number, "held_out": cells.read_truth}
+    readers: dict[str, Callable[[str], object]] = {"method": lambda text: read_method(text, options.methods)}
+    readers |= {name: lambda text: parse_count(text, options.params_unit) for name in COUNTS}
+    readers |= dict.fromkeys(("seed", "n_tokens", "peak_memory_bytes", "step"), parse_count)
+    readers |= {name: lambda text: read_loss(text, options.loss_unit) for name in LOSS_FIELDS}
+    readers |= {"seconds": lambda text: read_number(text) * TIME_UNITS[options.time_unit]}
+    return readers | {"flop": read_number, "held_out": read_truth, "run_id": run_name}
 
 
-def read_fields(path: Path, line: int, row: Mapping[str, str], options: TableOptions) -> dict[str, Any]:
-    """Return a row's fields of the run; a missing cell gives none.
-
-    Raises
-    ------
-    RecordError
-        Naming line, column, value and what is allowed.
-    """
+def _read_fields(path: Path, line: int, row: Mapping[str, str], options: TableOptions) -> dict[str, Any]:
+    """Return a row's fields of the run; a missing cell gives none."""
     readers, found = _readers(options), {}
     for name in (*RUN_FIELDS, "step"):
         column = options.columns.get(name, name)
         text = row.get(column)
-        if text is None or cells.is_missing(text):
+        if is_missing(text):
             continue
         try:
             found[name] = readers[name](text) if name in readers else text
@@ -191,13 +193,13 @@ def _add_row(
     path: Path, line: int, row: Mapping[str, str], runs: dict[str, _Run], given: Given, options: TableOptions
 ) -> None:
     """Add a row to its run: a point of the curve where it has a step, scores where it has them."""
-    fields = read_fields(path, line, row, options)
+    fields = _read_fields(path, line, row, options)
     step = fields.pop("step", None)
     for name in ("grid", "run_id", "method", "size", "seed", "n_tokens", *COUNTS):
         if name not in fields and getattr(given, name) is not None:
             fields[name] = getattr(given, name)
     fields |= complete_counts({name: fields[name] for name in COUNTS if name in fields}, fields.get("method"))
-    _require(path, line, fields, given)
+    _require(path, line, fields)
     fields.setdefault("size", size_label(fields["n_params_base"]))
     fields["held_out"] = fields.get("held_out", False) or fields["size"] in given.held_out
     seed = f"s{fields['seed']}" if "seed" in fields else None
@@ -212,10 +214,10 @@ def _add_row(
             )
     if point is not None and point[0] is not None and run.points.setdefault(step, point) != point:
         raise fail(path, f"step {step} of run {name!r} has two losses; keep one", f"line {line}")
-    run.scores += row_scores(path, line, row, options.columns, options.scores, options.defaults)
+    run.scores += _row_scores(path, line, row, options)
 
 
-def _require(path: Path, line: int, fields: Mapping[str, object], given: Given) -> None:
+def _require(path: Path, line: int, fields: Mapping[str, object]) -> None:
     """Refuse a row without what every record has, saying which column or option would give it."""
     options = {"grid": "--grid NAME", "method": "--method METHOD", "n_params_base": "--n-params-base N"}
     options |= {"n_params_updated": "--n-params-updated N", "n_params": "--n-params N"}
@@ -243,3 +245,49 @@ def _build(path: Path, name: str, run: _Run) -> RunRecord:
     fields |= {"val_curve": curve, "scores": tuple(dict.fromkeys(run.scores)), "cost": Cost(**cost) if cost else None}
     fields["provenance"] = Provenance(origin=f"{ORIGIN}: {path.name}")
     return make_record(path, f"line {run.line}, run {name!r}", fields)
+
+
+def _row_scores(path: Path, line: int, row: Mapping[str, str], options: TableOptions) -> list[Score]:
+    """Return the scores that stand in a row, in columns of their own and in the columns of a row that is a score."""
+    scores = []
+    for score in options.scores:
+        if is_missing(row.get(score.column)):
+            continue
+        texts = {"value": row[score.column], "dataset": score.dataset, "metric": score.metric or ""}
+        texts |= {"setting": score.setting or "", "language": score.language or ""}
+        texts |= {name: row.get(f"{score.column}_{name}", "") for name in ("stderr", "n_items")}
+        scores.append(_score(path, f"line {line}, column {score.column!r}", texts, options))
+    texts = {name: row.get(options.columns.get(name, name)) or "" for name in SCORE_FIELDS}
+    if not is_missing(texts["dataset"]) and not is_missing(texts["value"]):
+        scores.append(_score(path, f"line {line}", texts, options))
+    return scores
+
+
+def _score(path: Path, place: str, texts: Mapping[str, str], options: TableOptions) -> Score:
+    """Make a score of texts; a data set of the registry fills in its own metric, setting and language."""
+    said = {name: text for name, text in texts.items() if not is_missing(text)}
+    name = said["dataset"]
+    known = DATASETS.get(name)
+    if known is not None:
+        own = {"metric": known.primary_metric, "setting": known.primary_setting, "language": known.language}
+        said = {key: value for key, value in own.items() if value} | said
+    elif options.language:
+        said = {"language": options.language} | said
+    lacking = [key for key in ("metric", "setting", "language") if key not in said]
+    if lacking:
+        message = (
+            f"data set {name!r} is not in the registry, so its {', '.join(lacking)} must be said: "
+            "--score COLUMN DATASET METRIC SETTING LANGUAGE, or columns of these names"
+        )
+        raise fail(path, message, place)
+    try:
+        read = read_percentage if options.percent else read_number
+        numbers = {key: read(said[key]) for key in SCORE_NUMBERS if key in said}
+        counts = {key: parse_count(said[key]) for key in SCORE_COUNTS if key in said}
+    except Refusal as error:
+        raise fail(path, str(error), place) from error
+    n_items = options.n_items.get(name, options.n_items.get(""))
+    if "n_items" not in counts and n_items is not None:
+        counts["n_items"] = n_items
+    text = {key: said[key] for key in SCORE_TEXTS if key in said}
+    return make_score(path, place, text | numbers | counts | {"source_file": path.name})

@@ -1,75 +1,99 @@
-"""One record from an output folder of the Hugging Face Trainer: its log, its adapter, its base model."""
+"""One record from an output folder of the Hugging Face Trainer: its log, its adapter, the headers of its weights.
 
+Counts of parameters are those of saved weights, or are given: `python -m training params --adapter` counts an adapter
+on its base model, which needs torch.
+"""
+
+import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Literal
 
-from astraios_analysis.imports.adapters import adapter_method
-from astraios_analysis.imports.base_models import ADAPTER_CONFIG, CONFIG, count_adapter, read_base_model
 from astraios_analysis.imports.inputs import Given, complete_counts, fail, make_record, read_json, size_label
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import Cost, Provenance, RunRecord, ValidationPoint
 
-STATE = "trainer_state.json"
+STATE, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "trainer_state.json", "adapter_config.json", "adapter_model.safetensors"
 ORIGIN = "imported from a Hugging Face Trainer output folder"
+COUNT_COMMAND = "python -m training params --adapter DIR --config DIR --json > counts.json"
 _EVAL_LOSS = re.compile(r"^eval_(?:(?P<name>.+)_)?loss$")
 _MODEL_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+
+# A header is an eight-byte length and that much JSON; 100 MB is the format's own limit.
+_LENGTH_BYTES, _MAX_HEADER = 8, 100_000_000
+_WHOLE_TYPES = {"F64", "F32", "F16", "BF16"}
+_EMBEDDINGS = re.compile(r"(^|\.)(wte|wpe|embed_tokens|embed_in|embed_out|lm_head|embed_positions)\.weight$")
+# Buffers that older versions saved beside the weights.
+_BUFFERS = re.compile(r"(^|\.)(rotary_emb\.inv_freq|(attn|attention)\.(bias|masked_bias))$")
+_ADAPTER_KEYS = re.compile(r"lora_[AB]|lora_embedding_[AB]|ia3_l|adapter_|bottleneck_")
+
+# Options of LoRA beside which nothing else is updated, or only what is saved under a name of LoRA's own.
+_LORA_PLAIN = {
+    *("task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "r"),
+    *("inference_mode", "target_modules", "exclude_modules", "lora_alpha", "lora_dropout", "fan_in_fan_out"),
+    *("use_rslora", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "megatron_core"),
+    *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size", "runtime_config"),
+    *("enable_lora", "merge_weights", "bias", "lora_bias", "init_lora_weights", "ensure_weight_tying"),
+}
+# Those that let weights be saved that are not updated, or updated that are not saved: LoRA, but not countable.
+_UNSURE = {
+    *("modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters", "megatron_config"),
+}
+_LORA_STARTS = re.compile(r"gaussian|eva|olora|pissa(_niter_\d+)?|corda|loftq|orthogonal|lora_ga")
+# Options that make LoRA another method, by the name that method goes by.
+_LORA_VARIANTS = {
+    "use_dora": "dora",
+    "kasa_config": "kasa",
+    "use_qalora": "qalora",
+    "use_bdlora": "bdlora",
+    "velora_config": "velora",
+    "monteclora_config": "monteclora",
+    "arrow_config": "arrow",
+    "alora_invocation_tokens": "alora",
+}
 
 
 @dataclass(frozen=True)
 class TrainerOptions:
     """How to read a folder.
 
-    Attributes
-    ----------
-    base : Path, optional
-        The base model's ``config.json`` or folder.
-    eval_name : str, optional
-        Which validation set, where several were logged.
-    repeated_step : {"first", "last"}, optional
-        Which loss to keep where one step was validated twice with different results.
-    unfinished : bool
-        Whether to take a run that stopped before its last step.
+    ``base`` is the base model's folder of safetensors weights, ``eval_name`` a validation set where several were
+    logged, ``repeated_step`` which loss to keep of a step validated twice; ``counted`` holds counts by adapter folder,
+    as `python -m training params --adapter` prints them.
     """
 
     base: Path | None = None
     eval_name: str | None = None
     repeated_step: Literal["first", "last"] | None = None
     unfinished: bool = False
+    counted: Mapping[Path, Mapping[str, int]] = field(default_factory=dict)
 
 
 def read_trainer_folder(folder: Path, given: Given, options: TrainerOptions) -> RunRecord:
-    """Return the record of one finished run.
+    """Return the record of one finished run, of the folder's state or of that of its last checkpoint.
 
-    Parameters
-    ----------
-    folder : Path
-        Output folder with ``trainer_state.json``, or with checkpoints, of which the last is read.
-    given : Given
-        What the folder does not say, or what is to overrule its counts.
-    options : TrainerOptions
-
-    Raises
-    ------
-    RecordError
-        Naming the file and key of everything that cannot be mapped, and the option that would say it.
+    Raises RecordError naming the file and key of everything that cannot be mapped, and the option that would say it.
     """
     place = find_state(folder)
     state = read_json(place / STATE)
     _require_finished(place / STATE, state, options.unfinished)
     curve = read_curve(place / STATE, state, options)
-    method = _read_method(folder, place, given)
-    counts, problems = _read_counts(folder, place, method, given, options.base)
+    adapter = next((where for where in (folder, place) if (where / ADAPTER_CONFIG).exists()), None)
+    config = read_json(adapter / ADAPTER_CONFIG) if adapter else None
+    method = _read_method(folder, place, config, given)
+    counts, problems = _read_counts(folder, place, adapter, config, method, given, options)
     required = {"--grid": given.grid, "--method": method}
     problems += [FileProblem(folder, o[2:], f"is in no file; say it with {o}") for o, v in required.items() if not v]
     if problems:
         raise RecordError(problems)
     size = given.size or size_label(counts["n_params_base"])
-    tokens = given.n_tokens or state.get("num_input_tokens_seen") or None
+    known = ("max_steps", "global_step", "num_train_epochs", "train_batch_size", "best_model_checkpoint")
+    spec = {name: state[name] for name in known if state.get(name) is not None}
     fields = {
         "run_id": given.run_id or folder.resolve().name,
         "grid": given.grid,
@@ -77,24 +101,18 @@ def read_trainer_folder(folder: Path, given: Given, options: TrainerOptions) -> 
         "size": size,
         "seed": given.seed,
         "held_out": size in given.held_out,
-        "n_tokens": tokens,
+        "n_tokens": given.n_tokens or state.get("num_input_tokens_seen") or None,
         "base_val_loss": curve[0].loss if curve[0].step == 0 else None,
         "val_loss": curve[-1].loss,
         "val_curve": curve,
         "cost": read_cost(state),
-        "provenance": Provenance(origin=ORIGIN, spec=_describe(folder, place, state)),
+        "provenance": Provenance(origin=ORIGIN, spec=spec | ({"adapter": config} if config else {})),
     }
     return make_record(folder, "", fields | counts)
 
 
 def find_state(folder: Path) -> Path:
-    """Return the folder itself where it has the trainer's state, or else its checkpoint of most steps.
-
-    Raises
-    ------
-    RecordError
-        If there is no state.
-    """
+    """Return the folder itself where it has the trainer's state, or else its checkpoint of most steps."""
     if not folder.is_dir():
         raise fail(folder, "is no folder; give the output folder of a Trainer")
     if (folder / STATE).exists():
@@ -119,37 +137,25 @@ def _require_finished(path: Path, state: Mapping[str, object], unfinished: bool)
         raise fail(path, message, "global_step")
 
 
-def read_curve(path: Path, state: Mapping[str, object], options: TrainerOptions) -> tuple[ValidationPoint, ...]:
-    """Return the validation cross-entropy by step, nats per token, at least one point.
-
-    Raises
-    ------
-    RecordError
-        If there is none, several sets were validated and none is named, or a step has two losses.
-    """
+def _history(state: Mapping[str, object]) -> list[dict]:
     history = state.get("log_history")
-    entries = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
-    keys = {key: match["name"] for entry in entries for key in entry if (match := _EVAL_LOSS.match(key))}
-    wanted = [key for key, name in keys.items() if options.eval_name in (None, name)]
-    names = ", ".join(sorted(name for name in keys.values() if name)) or "none"
-    if not wanted and keys:
-        raise fail(path, f"no validation set {options.eval_name!r}; choose from {names} with --eval", "log_history")
-    if not wanted:
-        message = "has no eval_loss: nothing was validated (eval_strategy was 'no'), and a training loss is no stand-in"
-        raise fail(path, message, "log_history")
-    if len(wanted) > 1:
-        message = f"several sets were validated ({', '.join(sorted(wanted))}); choose one with --eval: {names}"
-        raise fail(path, message, "log_history")
+    return [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
+
+
+def read_curve(path: Path, state: Mapping[str, object], options: TrainerOptions) -> tuple[ValidationPoint, ...]:
+    """Return the validation cross-entropy by step, nats per token, at least one point."""
+    entries = _history(state)
+    key = _chosen_loss(path, entries, options.eval_name)
     losses: dict[int, float] = {}
     for position, entry in enumerate(entries):
-        if wanted[0] not in entry:
+        if key not in entry:
             continue
-        step, loss = entry.get("step"), entry[wanted[0]]
+        step, loss = entry.get("step"), entry[key]
         place = f"log_history[{position}]"
         if isinstance(step, bool) or not isinstance(step, int):
             raise fail(path, f"step is {step!r}, not a whole number; correct the log", place)
         if isinstance(loss, bool) or not isinstance(loss, int | float) or not math.isfinite(loss):
-            raise fail(path, f"{wanted[0]} is {loss!r} at step {step}; a diverged run has no loss to record", place)
+            raise fail(path, f"{key} is {loss!r} at step {step}; a diverged run has no loss to record", place)
         if step in losses and losses[step] != loss and options.repeated_step is None:
             message = (
                 f"step {step} was validated twice, {losses[step]} and {loss}: perhaps a better checkpoint was loaded "
@@ -161,64 +167,175 @@ def read_curve(path: Path, state: Mapping[str, object], options: TrainerOptions)
     return tuple(ValidationPoint(step=step, loss=loss) for step, loss in sorted(losses.items()))
 
 
-def _read_method(folder: Path, place: Path, given: Given) -> str | None:
-    """Return the method that the adapter, or its absence beside whole weights, shows; None where nothing does."""
-    config = _adapter_folder(folder, place)
-    if config is not None:
-        try:
-            found = adapter_method(read_json(config / ADAPTER_CONFIG))
-        except Refusal as error:
-            raise fail(config / ADAPTER_CONFIG, f"{error}; a run of another method cannot be recorded") from error
-    else:
-        whole = any(any(where.glob(pattern)) for where in (folder, place) for pattern in _MODEL_WEIGHTS)
-        found = "fft" if whole else None
-    if given.method and found and given.method != found:
-        raise fail(folder, f"is {found} by its files and {given.method!r} by --method; leave --method out", "method")
-    return found or given.method
-
-
-def _adapter_folder(folder: Path, place: Path) -> Path | None:
-    return next((where for where in (folder, place) if (where / ADAPTER_CONFIG).exists()), None)
-
-
-def _read_counts(
-    folder: Path, place: Path, method: str | None, given: Given, base_path: Path | None
-) -> tuple[dict[str, int], list[FileProblem]]:
-    """Return the counts of parameters, and what must be given as an option because nothing says it."""
-    if base_path is None and method == "fft":
-        base_path = next((where for where in (folder, place) if (where / CONFIG).exists()), None)
-    base = read_base_model(base_path) if base_path is not None else None
-    counts = dict(base.counts if base else {}) | given.counts()
-    adapter = _adapter_folder(folder, place)
-    reason = "there is no adapter"
-    if adapter is not None and method is not None and "n_params_updated" not in counts:
-        updated, reason = count_adapter(adapter, read_json(adapter / ADAPTER_CONFIG), method, base)
-        counts |= {"n_params_updated": updated} if updated else {}
-    counts = complete_counts(counts, method)
-    problems = []
-    if "n_params_base" not in counts:
-        lacks = base.lacks if base else "is in no file of the folder"
-        options = "--base-config FILE (its config.json) or --n-params-base N"
-        problems.append(FileProblem(folder, "n_params_base", f"{lacks}; say it with {options}"))
-    if "n_params_updated" not in counts and method != "fft":
-        message = f"is not known: {reason}; say it with --n-params-updated N"
-        problems.append(FileProblem(folder, "n_params_updated", message))
-    return counts, problems
+def _chosen_loss(path: Path, entries: list[dict], name: str | None) -> str:
+    """Return the key of the validation loss to read."""
+    keys = {key: match["name"] for entry in entries for key in entry if (match := _EVAL_LOSS.match(key))}
+    wanted = [key for key, found in keys.items() if name in (None, found)]
+    names = ", ".join(sorted(found for found in keys.values() if found)) or "none"
+    if not wanted and keys:
+        raise fail(path, f"no validation set {name!r}; choose from {names} with --eval", "log_history")
+    if not wanted:
+        message = "has no eval_loss: nothing was validated (eval_strategy was 'no'), and a training loss is no stand-in"
+        raise fail(path, message, "log_history")
+    if len(wanted) > 1:
+        message = f"several sets were validated ({', '.join(sorted(wanted))}); choose one with --eval: {names}"
+        raise fail(path, message, "log_history")
+    return wanted[0]
 
 
 def read_cost(state: Mapping[str, object]) -> Cost | None:
     """Return the seconds and the FLOP that the trainer logged; a zero is what it writes where it did not count."""
-    history = state.get("log_history")
-    entries = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
-    seconds = [entry["train_runtime"] for entry in entries if isinstance(entry.get("train_runtime"), int | float)]
+    logged = [entry.get("train_runtime") for entry in _history(state)]
+    seconds = [value for value in logged if isinstance(value, int | float)]
     flop = state.get("total_flos")
     flop = float(flop) if isinstance(flop, int | float) and flop > 0 else None
     return Cost(seconds=float(seconds[-1]), flop=flop) if seconds else Cost(flop=flop) if flop else None
 
 
-def _describe(folder: Path, place: Path, state: Mapping[str, object]) -> dict:
-    """Return what the files say of how the run was made: steps, batch, adapter."""
-    known = ("max_steps", "global_step", "num_train_epochs", "train_batch_size", "best_model_checkpoint")
-    spec = {name: state[name] for name in known if state.get(name) is not None}
-    adapter = _adapter_folder(folder, place)
-    return spec | ({"adapter": read_json(adapter / ADAPTER_CONFIG)} if adapter else {})
+def adapter_method(config: Mapping[str, object]) -> str:
+    """Return the tuning method of an adapter by PEFT's ``peft_type`` and the options that make it another method.
+
+    Bottleneck adapters are told apart by ``variant`` (this project) or by ``use_parallel_adapter`` and
+    ``use_adapterp`` (LLM-Adapters, Hu et al. 2023, with which the study was run).
+    """
+    kind = str(config.get("peft_type"))
+    if kind == "BOTTLENECK" and config.get("variant"):
+        return str(config["variant"])
+    if kind == "BOTTLENECK" and "use_parallel_adapter" in config:
+        if config["use_parallel_adapter"]:
+            return "parallel"
+        return "adapterp" if config.get("use_adapterp") else "adapterh"
+    if kind != "LORA":
+        return {"P_TUNING": "ptuning"}.get(kind, kind.lower())
+    start = config.get("init_lora_weights")
+    variants = [name for option, name in _LORA_VARIANTS.items() if config.get(option)]
+    variants += [start] if isinstance(start, str) and not _LORA_STARTS.fullmatch(start) else []
+    known = _LORA_PLAIN | _UNSURE | _LORA_VARIANTS.keys()
+    others = [option for option in config if config[option] and option not in known]
+    if others:
+        raise Refusal(
+            f"LoRA with {', '.join(others)}, which is not known here, may be another method; say which it is with "
+            "--method, and how many parameters it updates with --n-params-updated"
+        )
+    return "_".join(variants) or "lora"
+
+
+def _read_method(folder: Path, place: Path, config: Mapping[str, object] | None, given: Given) -> str | None:
+    """Return the method that the adapter, or its absence beside whole weights, shows; None where nothing does."""
+    if config is None:
+        whole = any(any(where.glob(pattern)) for where in (folder, place) for pattern in _MODEL_WEIGHTS)
+        found = "fft" if whole else None
+    else:
+        try:
+            found = adapter_method(config)
+        except Refusal as error:
+            if given.method is None:
+                raise fail(folder / ADAPTER_CONFIG, str(error)) from error
+            return given.method
+    if given.method and found and given.method != found:
+        raise fail(folder, f"is {found} by its files and {given.method!r} by --method; leave --method out", "method")
+    return found or given.method
+
+
+def _read_counts(
+    folder: Path,
+    place: Path,
+    adapter: Path | None,
+    config: Mapping[str, object] | None,
+    method: str | None,
+    given: Given,
+    options: TrainerOptions,
+) -> tuple[dict[str, int], list[FileProblem]]:
+    """Return the counts of parameters, and what must be given as an option because nothing says it.
+
+    Whatever is known from two sides must agree.
+    """
+    known = [("options", given.counts())]
+    if adapter is not None:
+        counted = options.counted.get(adapter.resolve(), options.counted.get(folder.resolve()))
+        known += [("--counts", counted)] if counted else []
+        weights = adapter / ADAPTER_WEIGHTS
+        saved = count_saved(read_shapes(weights), config or {}) if weights.exists() else None
+        known += [(str(weights), {"n_params_updated": saved})] if saved else []
+    for where in (options.base,) if options.base else (folder, place) if method == "fft" else ():
+        shapes = read_model_shapes(where if where.is_dir() else where.parent)
+        known += [(str(where), count_weights(shapes))] if shapes else []
+    counts: dict[str, int] = {}
+    for source, values in known:
+        for name, value in values.items():
+            if counts.setdefault(name, value) != value:
+                message = f"is {value} by {source} and {counts[name]} by {known[0][0]}; correct the one that is wrong"
+                raise fail(folder, message, name)
+    counts = complete_counts({name: value for name, value in counts.items() if value}, method)
+    problems = []
+    if "n_params_base" not in counts:
+        ways = "--base-config DIR (its folder of safetensors weights), --counts FILE or --n-params-base N"
+        problems.append(FileProblem(folder, "n_params_base", f"is in no file of the folder; say it with {ways}"))
+    if "n_params_updated" not in counts and method != "fft":
+        ways = f"--n-params-updated N, or --counts FILE, which this makes: {COUNT_COMMAND}"
+        message = f"is not known: no saved weights show it for certain; say it with {ways}"
+        problems.append(FileProblem(folder, "n_params_updated", message))
+    return counts, problems
+
+
+def count_saved(shapes: Mapping[str, list[int]], config: Mapping[str, object]) -> int | None:
+    """Return the parameters in an adapter's weight file, or None where they may not be those that were updated.
+
+    Prompts are saved without their encoder; a variant may freeze what it saves; embeddings that were not trained may be
+    saved too.
+    """
+    plain = {"lora", "ia3", "adapterh", "adapterp", "parallel"}
+    try:
+        is_plain = adapter_method(config) in plain and not any(config.get(option) for option in _UNSURE)
+    except Refusal:
+        is_plain = False
+    if not is_plain or not shapes or not all(_ADAPTER_KEYS.search(name) for name in shapes):
+        return None
+    return sum(prod(shape) for shape in shapes.values())
+
+
+def read_shapes(path: Path) -> dict[str, list[int]]:
+    """Return the shape of every weight in a safetensors file from its header; the weights are never read."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        text = file.read(length) if 0 < length <= _MAX_HEADER else b""
+    try:
+        header = json.loads(text)
+        weights = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        shapes = {name: [int(n) for n in entry["shape"]] for name, entry in weights.items()}
+        kinds = {entry["dtype"] for entry in weights.values()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        message = "is no safetensors file, or is cut off; save it again, or give the counts of parameters as options"
+        raise fail(path, message) from error
+    if kinds - _WHOLE_TYPES:
+        message = (
+            f"{', '.join(sorted(kinds - _WHOLE_TYPES))} holds packed weights, whose shapes do not count parameters; "
+            f"allowed are {', '.join(sorted(_WHOLE_TYPES))}: give the counts of parameters as options"
+        )
+        raise fail(path, message, "dtype")
+    return shapes
+
+
+def read_model_shapes(folder: Path) -> dict[str, list[int]] | None:
+    """Return the shapes of a whole model's weights in a folder, or None where it has no safetensors weights."""
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        whole = folder / "model.safetensors"
+        return read_shapes(whole) if whole.exists() else None
+    named = read_json(index).get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+        raise fail(index, "is not an index of weight files; restore it", "weight_map")
+    names = sorted(set(named.values()))
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing:
+        message = f"{missing[0]} is not in {folder}; add it, or give the counts of parameters as options"
+        raise fail(index, message, "weight_map")
+    return {name: shape for part in names for name, shape in read_shapes(folder / part).items()}
+
+
+def count_weights(shapes: Mapping[str, list[int]]) -> dict[str, int]:
+    """Return a model's parameters, and those without embeddings where the embeddings can be told by name."""
+    shapes = {name: shape for name, shape in shapes.items() if not _BUFFERS.search(name)}
+    total = sum(prod(shape) for shape in shapes.values())
+    embedding = sum(prod(shape) for name, shape in shapes.items() if _EMBEDDINGS.search(name))
+    return {"n_params_base": total} | ({"n_params_base_nonembedding": total - embedding} if embedding else {})

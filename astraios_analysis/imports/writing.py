@@ -20,26 +20,14 @@ class Written:
 
 
 def existing_records(folder: Path) -> dict[str, tuple[RunRecord, Path]]:
-    """Return the records in a folder by name of run, with their files; none where the folder holds none.
-
-    Raises
-    ------
-    RecordError
-        If a record there is not valid.
-    """
+    """Return the records in a folder by name of run, with their files; none where the folder holds none."""
     files = [file for file in files_below(folder) if file.suffix == ".json"] if folder.is_dir() else []
     records = [(load(file), file) for file in files]
     return {record.run_id: (record, file) for record, file in records}
 
 
 def add_scores(record: RunRecord, scores: Sequence[Score], path: Path, *, replace: bool) -> RunRecord:
-    """Return a record with more scores.
-
-    Raises
-    ------
-    RecordError
-        If it has another value for one of them already and may not be changed.
-    """
+    """Return a record with more scores."""
     by_key = {score.key: score for score in record.scores}
     problems = []
     for score in scores:
@@ -54,13 +42,7 @@ def add_scores(record: RunRecord, scores: Sequence[Score], path: Path, *, replac
 
 
 def require_addable(records: Sequence[RunRecord], known: dict[str, tuple[RunRecord, Path]], *, replace: bool) -> None:
-    """Refuse runs that are there with other content, and two runs of one model and seed, before anything is written.
-
-    Raises
-    ------
-    RecordError
-        Listing every one of them.
-    """
+    """Refuse runs that are there with other content, and two runs of one model and seed, before anything is written."""
     problems, merged = [], {name: record for name, (record, _) in known.items()}
     names = [record.run_id for record in records]
     for name in sorted({name for name in names if names.count(name) > 1}):
@@ -93,11 +75,6 @@ def write_all(records: Sequence[RunRecord], folder: Path, *, replace: bool) -> W
 
     They are written beside the folder's records first; only when all are whole are they moved into place, and what was
     moved is taken back if one cannot be.
-
-    Raises
-    ------
-    RecordError
-        If a different record is there and may not be replaced, or the folder cannot be written.
     """
     known = existing_records(folder)
     require_addable(records, known, replace=replace)

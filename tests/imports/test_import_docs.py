@@ -1,5 +1,6 @@
 """The worked examples of docs/import.md: every file in it is written, every command in it is run."""
 
+import contextlib
 import re
 import shlex
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from astraios_analysis.cli.main import main
 from astraios_analysis.records.frame import load_folder
+from training.__main__ import main as train
 
 PAGE = Path(__file__).parents[2] / "docs" / "import.md"
 
@@ -31,8 +33,13 @@ def page_folder(tmp_path_factory):
         patch.chdir(folder)
         for command in "".join(content for language, _, content in found if language == "sh").splitlines():
             words = shlex.split(command)
-            assert words[0] == "astraios"
-            codes[command] = main(words[1:])
+            if words[0] == "astraios":
+                codes[command] = main(words[1:])
+            else:
+                # python -m training ... > FILE
+                assert words[:3] == ["python", "-m", "training"] and words[-2] == ">"
+                with (folder / words[-1]).open("w") as file, contextlib.redirect_stdout(file):
+                    codes[command] = train(words[3:-2])
     return folder, codes
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from astraios_analysis.cli import commands_import
 from astraios_analysis.cli.main import main
-from astraios_analysis.imports import cells, tables
+from astraios_analysis.imports import inputs, tables
+from astraios_analysis.records import notation
 from astraios_analysis.records.frame import load, load_folder, save, to_frame
 
 HEADER = "size,method,seed,n_params_base,n_params_updated,val_loss,fix\n"
@@ -68,9 +69,9 @@ def trainer_folder(tmp_path, log=LOG, adapter=LORA, name="out", **state):
 
 def test_options_are_those_of_the_modules():
     assert commands_import.COLUMN_FIELDS == tables.FIELDS
-    assert tuple(cells.COUNT_UNITS) == commands_import.PARAMS_UNITS
-    assert tuple(cells.LOSS_UNITS) == commands_import.LOSS_UNITS
-    assert tuple(cells.TIME_UNITS) == commands_import.TIME_UNITS
+    assert tuple(notation.COUNT_UNITS) == commands_import.PARAMS_UNITS
+    assert tuple(inputs.LOSS_UNITS) == commands_import.LOSS_UNITS
+    assert tuple(inputs.TIME_UNITS) == commands_import.TIME_UNITS
 
 
 class TestTable:
@@ -154,7 +155,7 @@ class TestTrainer:
     @pytest.mark.parametrize(
         ("changes", "options", "message"),
         [
-            ({}, (), r"n_params_base: is in no file of the folder; say it with --base-config FILE.*n_params_upd.*grid"),
+            ({}, (), r"n_params_base: is in no file of the folder; say it with --base-config DIR.*n_params_upd.*grid"),
             ({"log": LOG[2:]}, COUNTS, r"trainer_state.json: log_history: has no eval_loss: nothing was validated"),
             ({"max_steps": 40}, COUNTS, r"global_step: is 20 of max_steps 40.*pass --unfinished"),
             (
@@ -171,8 +172,8 @@ class TestTrainer:
             ({"log": [{"step": 1, "eval_a_loss": 1}]}, ("--eval", "c"), r"no validation set 'c'; choose from a with"),
             (
                 {"adapter": {"peft_type": "LOHA"}},
-                COUNTS,
-                r"adapter_config.json: peft_type 'LOHA' is none of the methods",
+                (*COUNTS, "--grid", "g"),
+                r"out: method: unknown tuning method 'loha'; choose from adapterh, .*astraios predict --data",
             ),
             ({}, ("--method", "fft"), r"method: is lora by its files and 'fft' by --method; leave --method out"),
             ({"adapter": None}, COUNTS, r"method: is in no file; say it with --method"),
