@@ -8,10 +8,10 @@ import pandas as pd
 from astraios_analysis.claims.claim_evidence import Bench, Evidence, NotTestable, draws_interval, gather, two_sided
 from astraios_analysis.claims.rules import MIN_METHODS
 from astraios_analysis.claims.tests import OVERALL, PERFORMANCE
-from astraios_analysis.prediction.chain import usable_models
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.correlations import is_at_chance
+from astraios_analysis.scores.models import usable_models
 from astraios_analysis.scores.ranks import spearman
 
 MAX_EXACT = 7

@@ -15,13 +15,11 @@ from scipy import stats
 
 from astraios_analysis.prediction.binomial import BinomialFit, fit_rates, mean_rate, solve_rates
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.records.schema import METHODS
-from astraios_analysis.scores.models import ModelScores
+from astraios_analysis.scores.models import ModelScores, usable_models
 
 LossPooling = Literal["pooled", "shared_slope", "per_method"]
 POOLINGS: tuple[LossPooling, ...] = ("pooled", "shared_slope", "per_method")
-MIN_MODELS = 4
 _PROBLEM_DRAWS = 400
 
 
@@ -141,40 +139,6 @@ def _design(x: np.ndarray, method: np.ndarray, methods: tuple[str, ...], pooling
     return np.column_stack([np.ones(len(x)), x])
 
 
-def chance_of(scores: ModelScores) -> float:
-    """Return the chance level of a data set's score, turned round where lower is better; 0 where none is known."""
-    return float(scores.goodness(np.float64(DATASETS[scores.dataset].chance or 0.0)))
-
-
-def usable_models(scores: ModelScores) -> ModelScores:
-    """Keep the models that take part in fits: not held out, with a loss.
-
-    Raises
-    ------
-    Refusal
-        If too few are left, their losses are all equal, or all or none of the problems are solved by all of them.
-    """
-    if scores.table.empty:
-        raise Refusal(f"{scores.dataset}: no run has a score; add runs or choose another data set")
-    kept = scores.keep((~scores.table["held_out"].astype(bool) & scores.table["val_loss"].notna()).to_numpy())
-    if kept.table.empty:
-        raise Refusal(
-            f"{scores.dataset}: these runs have scores but no validation loss, so nothing relates the two; "
-            "train a grid, which measures both"
-        )
-    if len(kept.table) < MIN_MODELS:
-        raise Refusal(
-            f"{scores.dataset}: {len(kept.table)} models have a loss and a score; {MIN_MODELS} are needed: add runs"
-        )
-    if np.ptp(kept.table["val_loss"]) < 1e-9:
-        raise Refusal(f"{scores.dataset}: all models have one loss, {kept.table['val_loss'].iloc[0]:g}")
-    values = kept.goodness(kept.table["value"].to_numpy())
-    for edge, words in ((0.0, "no model solves any problem"), (1.0, "every model solves every problem")):
-        if np.all(values == edge):
-            raise Refusal(f"{scores.dataset}: {words}, so the score says nothing about loss; add other sizes")
-    return kept
-
-
 def fit_loss_score(scores: ModelScores, pooling: LossPooling = "pooled", method: str | None = None) -> LossScoreFit:
     """Regress a data set's score on validation loss.
 
@@ -200,7 +164,7 @@ def fit_loss_score(scores: ModelScores, pooling: LossPooling = "pooled", method:
     loss, n_items = table["val_loss"].to_numpy(dtype=float), table["n_items"].to_numpy(dtype=float)
     centre, scale = float(loss.mean()), float(loss.std())
     design = _design((centre - loss) / scale, table["method"].to_numpy(), methods, pooling)
-    chance = chance_of(kept)
+    chance = kept.chance
     rates = kept.goodness(table["value"].to_numpy(dtype=float))
     try:
         fitted = fit_rates(design, rates, n_items, table["n_params_base"].to_numpy(), chance)

@@ -24,6 +24,8 @@ from astraios_analysis.scores.bootstrap import (
 )
 
 MODEL = ["grid", "size", "n_params_base", "method", "held_out"]
+# Fewer models than these say nothing about the relation of loss and score.
+MIN_MODELS = 4
 SEED, MEAN = "seed", "mean"
 SEED_COLUMNS = ["kind", "seed", "n_seeds"]
 _KEYS = ["dataset", "language", "setting", "metric"]
@@ -173,6 +175,11 @@ class ModelScores:
         return drawn + np.sqrt(variance / more) * noise
 
     @property
+    def chance(self) -> float:
+        """Goodness of a random guess; 0 where no chance level is known."""
+        return float(self.goodness(np.float64(DATASETS[self.dataset].chance or 0.0)))
+
+    @property
     def covers_seeds(self) -> bool:
         """Whether any model has two seeds, so that draws can cover other training runs."""
         return bool((self.table["n_seeds"] > 1).any()) if len(self.table) else False
@@ -245,3 +252,25 @@ def _summarise(scored: list[tuple[RunRecord, Score]]) -> dict:
 
 def _variance(values: np.ndarray) -> float:
     return float(values.var(ddof=1)) if len(values) > 1 else float("nan")
+
+
+def usable_models(scores: ModelScores) -> ModelScores:
+    """Keep the models whose score can be related to loss: not held out, with a loss; refuse where these say nothing."""
+    if scores.table.empty:
+        raise Refusal(f"{scores.dataset}: no run has a score; add runs or choose another data set")
+    kept = scores.keep((~scores.table["held_out"].astype(bool) & scores.table["val_loss"].notna()).to_numpy())
+    if kept.table.empty:
+        raise Refusal(
+            f"{scores.dataset}: these runs have scores but no validation loss, so nothing relates the two; "
+            "train a grid, which measures both"
+        )
+    if len(kept.table) < MIN_MODELS:
+        raise Refusal(
+            f"{scores.dataset}: {len(kept.table)} models have a loss and a score; {MIN_MODELS} are needed: add runs"
+        )
+    if np.ptp(kept.table["val_loss"]) < 1e-9:
+        raise Refusal(f"{scores.dataset}: all models have one loss, {kept.table['val_loss'].iloc[0]:g}")
+    for edge, words in ((0.0, "no model solves any problem"), (1.0, "every model solves every problem")):
+        if np.all(kept.good == edge):
+            raise Refusal(f"{scores.dataset}: {words}, so the score says nothing about loss; add other sizes")
+    return kept

@@ -1,7 +1,10 @@
-"""Does the order of methods at a small size hold at a large one? Rank correlation with honest uncertainty."""
+"""Rank correlation with honest uncertainty, and whether the order of methods at a small size holds at a large one."""
 
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -13,99 +16,114 @@ from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score
 from astraios_analysis.scores.models import ModelScores, model_scores
 
-# Up to eight methods all orders are enumerated (40,320); beyond that they are sampled.
+# Up to eight items all orders are enumerated (40,320); beyond that they are sampled.
 MAX_EXACT = 8
 N_PERMUTATIONS = 20_000
 MIN_METHODS = 4
 
 
+def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return Spearman's rho along the last axis (average ranks for ties), NaN where one side is constant."""
+    return pearson(stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1))
+
+
+def kendall(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return Kendall's tau-b along the last axis, NaN where one side is constant."""
+    upper = np.triu_indices(x.shape[-1], k=1)
+    sign_x = np.sign(x[..., :, None] - x[..., None, :])[..., upper[0], upper[1]]
+    sign_y = np.sign(y[..., :, None] - y[..., None, :])[..., upper[0], upper[1]]
+    return _cosine(sign_x, sign_y)
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation along the last axis, NaN where one side is constant."""
+    return _cosine(x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True))
+
+
+def _cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(norm > 1e-12, (x * y).sum(axis=-1) / norm, np.nan)
+
+
+Correlation = Callable[[np.ndarray, np.ndarray], np.ndarray]
+STATISTICS: dict[str, Correlation] = {"spearman": spearman, "kendall": kendall}
+
+
+def correlate_groups(
+    correlation: Correlation,
+    x: np.ndarray,
+    y: np.ndarray,
+    groups: Sequence[np.ndarray],
+    unknown: float | None = None,
+) -> np.ndarray:
+    """Average a correlation along the last axis over groups of places in it, weighted by their number less one.
+
+    Groups in which one side is constant have no correlation: they drop out, or count as ``unknown``.
+    """
+    values = np.stack([correlation(x[..., g], y[..., g]) for g in groups], axis=-1)
+    weights = np.broadcast_to(np.array([len(g) - 1.0 for g in groups]), values.shape)
+    if unknown is None:
+        weights = np.where(np.isnan(values), 0.0, weights)
+    values = np.nan_to_num(values, nan=unknown or 0.0)
+    total = weights.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(total > 0, (values * weights).sum(axis=-1) / total, np.nan)
+
+
+def draw_orders(
+    n: int, rng: np.random.Generator, *, n_sampled: int = N_PERMUTATIONS, groups: Sequence[np.ndarray] | None = None
+) -> tuple[np.ndarray, Literal["exact permutation", "sampled permutation"]]:
+    """Return orders of n items that permute them, or the items of each group, and whether these are all there are.
+
+    Shape (n_orders, n). The observed order is the first: that it is among them is what keeps a p-value from being 0.
+    """
+    groups = [np.arange(n)] if groups is None else groups
+    if len(groups) == 1 and len(groups[0]) <= MAX_EXACT:
+        within = np.array(list(permutations(groups[0])))
+        kind = "exact permutation"
+    else:
+        within = np.hstack([rng.permuted(np.tile(group, (n_sampled, 1)), axis=1) for group in groups])
+        within = np.vstack([np.hstack(groups), within])
+        kind = "sampled permutation"
+    orders = np.tile(np.arange(n), (len(within), 1))
+    orders[:, np.hstack(groups)] = within
+    return orders, kind
+
+
+def permutation_p(null: np.ndarray, side: Literal["both", "above", "below"] = "both") -> float:
+    """Return the share of statistics, one an order of `draw_orders`, that are as extreme as the observed ``null[0]``.
+
+    ``both`` compares absolute values. NaN, where an order has no correlation, is left out; an observed NaN has no p.
+    """
+    if np.isnan(null[0]):
+        return float("nan")
+    known = null[~np.isnan(null)]
+    known = {"both": np.abs(known), "above": known, "below": -known}[side]
+    return float(np.mean(known >= known[0] - 1e-12))
+
+
 @dataclass(frozen=True)
 class RankCorrelation:
-    """A rank correlation with its permutation p-value.
+    """A rank correlation with the two-sided permutation p-value that all orders are equally likely."""
 
-    Attributes
-    ----------
-    statistic : {"spearman", "kendall"}
-    value : float
-        Spearman's rho or Kendall's tau-b, in [-1, 1].
-    p_value : float
-        Two-sided: share of orders whose statistic is at least as far from 0.
-    p_kind : {"exact permutation", "sampled permutation"}
-    n_methods : int
-    """
-
-    statistic: str
     value: float
     p_value: float
     p_kind: str
     n_methods: int
 
 
-def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return Spearman's rho along the last axis (average ranks for ties), NaN where one side is constant.
-
-    Parameters
-    ----------
-    x, y : ndarray, shape (..., n)
-    """
-    rank_x, rank_y = stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1)
-    return _correlation(rank_x - rank_x.mean(axis=-1, keepdims=True), rank_y - rank_y.mean(axis=-1, keepdims=True))
-
-
-def kendall(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return Kendall's tau-b along the last axis, NaN where one side is constant.
-
-    Parameters
-    ----------
-    x, y : ndarray, shape (..., n)
-    """
-    upper = np.triu_indices(x.shape[-1], k=1)
-    sign_x = np.sign(x[..., :, None] - x[..., None, :])[..., upper[0], upper[1]]
-    sign_y = np.sign(y[..., :, None] - y[..., None, :])[..., upper[0], upper[1]]
-    return _correlation(sign_x, sign_y)
-
-
-def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(norm > 0, (x * y).sum(axis=-1) / norm, np.nan)
-
-
-STATISTICS = {"spearman": spearman, "kendall": kendall}
-
-
 def rank_correlation(small: np.ndarray, large: np.ndarray, statistic: str, seed: int = 0) -> RankCorrelation:
-    """Correlate two rankings of the same methods and test against all orders being equally likely.
-
-    Parameters
-    ----------
-    small, large : ndarray, shape (n_methods,)
-        Scores of the methods at the two sizes.
-    statistic : {"spearman", "kendall"}
-    seed : int
-        For more than eight methods, whose orders are sampled.
-
-    Raises
-    ------
-    Refusal
-        If there are fewer than four methods, or all scores at one size are equal.
-    """
+    """Correlate the scores of the same methods at two sizes, by a key of `STATISTICS`, and test the correlation."""
     small, large = np.asarray(small, dtype=float), np.asarray(large, dtype=float)
     n = len(small)
     if n < MIN_METHODS:
         raise Refusal(f"{n} methods have scores at both sizes; a rank correlation needs at least {MIN_METHODS}")
-    value = float(STATISTICS[statistic](small, large))
-    if np.isnan(value):
-        raise Refusal("all methods score the same at one of the sizes; there is no order to compare")
-    if n <= MAX_EXACT:
-        orders, kind = np.array(list(permutations(range(n)))), "exact permutation"
-    else:
-        rng = np.random.default_rng(seed)
-        orders, kind = rng.permuted(np.tile(np.arange(n), (N_PERMUTATIONS, 1)), axis=1), "sampled permutation"
+    orders, kind = draw_orders(n, np.random.default_rng(seed))
     null = STATISTICS[statistic](np.broadcast_to(small, orders.shape), large[orders])
-    at_least = np.abs(null) >= abs(value) - 1e-12
-    p = at_least.mean() if n <= MAX_EXACT else (at_least.sum() + 1) / (len(orders) + 1)
-    return RankCorrelation(statistic, value, float(p), kind, n)
+    if np.isnan(null[0]):
+        raise Refusal("all methods score the same at one of the sizes; there is no order to compare")
+    return RankCorrelation(float(null[0]), permutation_p(null), kind, n)
 
 
 def _by_size(scores: ModelScores) -> dict[int, dict[str, int]]:
@@ -118,11 +136,7 @@ def _by_size(scores: ModelScores) -> dict[int, dict[str, int]]:
 
 def _measured(records: list[RunRecord], dataset: str, bootstrap: ProblemBootstrap | None) -> ModelScores:
     """Return the primary scores of the runs that are not held out: a ranking is what a method is chosen by."""
-    _require_primary(dataset)
-    try:
-        scores = model_scores([record for record in records if not record.held_out], dataset, bootstrap)
-    except ValueError as error:
-        raise Refusal(str(error)) from error
+    scores = model_scores([record for record in records if not record.held_out], dataset, bootstrap)
     if scores.table.empty:
         raise Refusal(f"no run has a primary score on {dataset}; choose another data set or add runs")
     return scores
@@ -133,37 +147,12 @@ def rank_transfer(
 ) -> pd.DataFrame:
     """Correlate the ranking of methods at every smaller size with that at the largest size measured for all of them.
 
-    Parameters
-    ----------
-    records : list of RunRecord
-        Runs of one grid; several seeds of a size and method are replicates, of which the mean is ranked.
-    dataset : str
-        A data set with a primary score.
-    level : float
-        Coverage of the bootstrap intervals.
-    bootstrap : ProblemBootstrap, optional
-        Resamples; problems are resampled jointly for all methods and both sizes.
-
-    Returns
-    -------
-    DataFrame
-        One row for each smaller size and statistic: ``dataset, size_small, size_large, n_params_small,
-        n_params_large, statistic, value, lower, upper, level, p_value, p_kind, n_methods, methods, ceiling,
-        interval``.
-
-    Notes
-    -----
-    The percentile interval says how much the observed correlation depends on which problems were asked. It is not a
-    confidence interval for the order of noise-free scores: noise in ranks pulls every resample towards 0. ``ceiling``
-    shows how much: the product, over the two sizes, of the mean correlation between the observed and a resampled
-    ranking. If the true order were the same at both sizes, about that much would be seen, and less where noise is
-    larger than the differences between methods. Runs of held-out sizes take no part. A smaller size at which all
-    methods score the same has no order and no row.
-
-    Raises
-    ------
-    Refusal
-        If no two sizes share four methods.
+    Problems are resampled jointly for all methods and both sizes. The percentile interval says how much the observed
+    correlation depends on which problems were asked. It is not a confidence interval for the order of noise-free
+    scores: noise in ranks pulls every resample towards 0. ``ceiling`` shows how much: the product, over the two sizes,
+    of the mean correlation between the observed and a resampled ranking. If the true order were the same at both sizes,
+    about that much would be seen, and less where noise is larger than the differences between methods. A smaller size
+    at which all methods score the same has no order and no row.
     """
     scores = _measured(records, dataset, bootstrap)
     places = _by_size(scores)
@@ -185,15 +174,10 @@ def rank_transfer(
     return pd.DataFrame(rows)
 
 
-def _require_primary(dataset: str) -> None:
-    if dataset not in DATASETS or DATASETS[dataset].primary_metric is None:
-        known = ", ".join(d.name for d in DATASETS.values() if d.primary_metric)
-        raise Refusal(f"unknown data set {dataset!r}; choose from {known}")
-
-
 def _compare(scores: ModelScores, small: list[int], large: list[int], level: float) -> list[dict]:
-    table, values, draws = scores.table, scores.goodness(scores.table["value"].to_numpy()), scores.draws_of_runs()
-    rows = []
+    """Return a row for each statistic that compares the models at two lists of places."""
+    values, draws, rows = scores.good, scores.draws_of_runs(), []
+    first = {"small": scores.table.iloc[small[0]], "large": scores.table.iloc[large[0]]}
     for statistic, function in STATISTICS.items():
         found = rank_correlation(values[small], values[large], statistic)
         lower, upper = percentile_interval(function(draws[:, small], draws[:, large]), level)
@@ -201,76 +185,39 @@ def _compare(scores: ModelScores, small: list[int], large: list[int], level: flo
             np.nanmean(function(np.broadcast_to(values[side], draws[:, side].shape), draws[:, side]))
             for side in (small, large)
         ]
-        rows.append(
-            {
-                "dataset": scores.dataset,
-                "size_small": table["size"].iloc[small[0]],
-                "size_large": table["size"].iloc[large[0]],
-                "n_params_small": int(table["n_params_base"].iloc[small[0]]),
-                "n_params_large": int(table["n_params_base"].iloc[large[0]]),
-                "statistic": statistic,
-                "value": found.value,
-                "lower": lower,
-                "upper": upper,
-                "level": level,
-                "p_value": found.p_value,
-                "p_kind": found.p_kind,
-                "n_methods": found.n_methods,
-                "methods": " ".join(table["method"].iloc[small]),
-                "ceiling": float(np.prod(repeatability)),
-                "interval": f"percentile, {scores.interval_of([*small, *large])}",
-            }
-        )
+        row = {"dataset": scores.dataset} | {f"size_{name}": model["size"] for name, model in first.items()}
+        row |= {f"n_params_{name}": int(model["n_params_base"]) for name, model in first.items()}
+        row |= {"statistic": statistic, "value": found.value, "lower": lower, "upper": upper, "level": level}
+        row |= {"p_value": found.p_value, "p_kind": found.p_kind, "n_methods": found.n_methods}
+        row |= {"methods": " ".join(scores.table["method"].iloc[small]), "ceiling": float(np.prod(repeatability))}
+        rows.append(row | {"interval": f"percentile, {scores.interval_of([*small, *large])}"})
     return rows
 
 
 def rank_methods(
     records: list[RunRecord], dataset: str, *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
 ) -> pd.DataFrame:
-    """Rank methods at each measured size, with the probability that each is the best of those measured there.
+    """Rank methods at each measured size, with the probability ``p_best`` that each is the best of those measured.
 
-    Returns
-    -------
-    DataFrame
-        ``dataset, metric, size, n_params_base, method, rank, value, lower, upper, level, p_best, n_methods, n_seeds,
-        interval``. ``rank`` 1 is the best; ties share the smaller rank. ``p_best`` is the share of bootstrap resamples
-        of problems in which the method is first (a tie is shared equally). With several seeds the variance of their
-        mean is in the draws; with one, they say nothing about other training runs.
-
-    Raises
-    ------
-    Refusal
-        If the data set is unknown or not measured.
+    ``rank`` 1 is the best; ties share the smaller rank. ``p_best`` is the share of bootstrap resamples of problems in
+    which the method is first (a tie is shared equally). With several seeds the variance of their mean is in the draws;
+    with one, they say nothing about other training runs.
     """
     scores = _measured(records, dataset, bootstrap)
-    table, values, draws = scores.table, scores.goodness(scores.table["value"].to_numpy()), scores.draws_of_runs()
+    table, values, draws = scores.table, scores.good, scores.draws_of_runs()
     rows = []
     for n_params, at_size in _by_size(scores).items():
         chosen = list(at_size.values())
         is_first = draws[:, chosen] == draws[:, chosen].max(axis=-1, keepdims=True)
         p_best = (is_first / is_first.sum(axis=-1, keepdims=True)).mean(axis=0)
         ranks = stats.rankdata(-values[chosen], method="min").astype(int)
-        for position, (method, place) in enumerate(at_size.items()):
+        for (method, place), rank, p in zip(at_size.items(), ranks, p_best, strict=True):
             bounds = percentile_interval(draws[:, place], level)
             lower, upper = sorted(float(scores.goodness(np.float64(bound))) for bound in bounds)
-            rows.append(
-                {
-                    "dataset": dataset,
-                    "metric": scores.metric,
-                    "size": table["size"].iloc[place],
-                    "n_params_base": n_params,
-                    "method": method,
-                    "rank": int(ranks[position]),
-                    "value": table["value"].iloc[place],
-                    "lower": lower,
-                    "upper": upper,
-                    "level": level,
-                    "p_best": float(p_best[position]),
-                    "n_methods": len(chosen),
-                    "n_seeds": int(table["n_seeds"].iloc[place]),
-                    "interval": scores.interval_of([place]),
-                }
-            )
+            row = {"dataset": dataset, "metric": scores.metric, "size": table["size"].iloc[place]}
+            row |= {"n_params_base": n_params, "method": method, "rank": int(rank), "value": table["value"].iloc[place]}
+            row |= {"lower": lower, "upper": upper, "level": level, "p_best": float(p), "n_methods": len(chosen)}
+            rows.append(row | {"n_seeds": int(table["n_seeds"].iloc[place]), "interval": scores.interval_of([place])})
     return pd.DataFrame(rows).sort_values(["n_params_base", "rank"], kind="stable").reset_index(drop=True)
 
 
@@ -295,13 +242,10 @@ def transfer_all(
     records: list[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
 ) -> pd.DataFrame:
     """Run `rank_transfer` for every data set that has two sizes to compare, one below the other."""
-    bootstrap = bootstrap or ProblemBootstrap()
-    parts = []
+    bootstrap, parts = bootstrap or ProblemBootstrap(), []
     for name in measured_datasets(records):
-        try:
+        with suppress(Refusal):
             parts.append(rank_transfer(records, name, level=level, bootstrap=bootstrap))
-        except Refusal:
-            continue
     if not parts:
         raise Refusal("no data set has scores of four or more methods at two sizes; add runs")
     return pd.concat(parts, ignore_index=True)

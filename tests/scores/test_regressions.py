@@ -1,5 +1,6 @@
 """Rank correlations against scipy, and rankings of methods on records whose order is known."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +17,11 @@ from astraios_analysis.scores.bootstrap import PROBLEM_BOOTSTRAP, ProblemBootstr
 from astraios_analysis.scores.models import model_scores
 from astraios_analysis.scores.ranks import (
     N_PERMUTATIONS,
+    correlate_groups,
+    draw_orders,
     kendall,
     measured_datasets,
+    permutation_p,
     rank_all,
     rank_correlation,
     rank_methods,
@@ -140,6 +144,46 @@ class TestStatistics:
             rank_correlation(np.full(6, 0.1), np.arange(6), statistic)
 
 
+class TestPermutation:
+    @pytest.mark.parametrize("n", [4, 8])
+    def test_few_items_have_every_order_once(self, n):
+        orders, kind = draw_orders(n, np.random.default_rng(0))
+        assert kind == "exact permutation" and len({tuple(order) for order in orders}) == math.factorial(n)
+        assert (np.sort(orders, axis=1) == np.arange(n)).all() and (orders[0] == np.arange(n)).all()
+
+    def test_groups_keep_their_places(self):
+        groups = [np.array([0, 2, 5]), np.array([1, 4])]
+        orders, kind = draw_orders(7, np.random.default_rng(0), n_sampled=200, groups=groups)
+        assert kind == "sampled permutation" and orders.shape == (201, 7) and (orders[0] == np.arange(7)).all()
+        for group in groups:
+            assert (np.sort(orders[:, group], axis=1) == group).all() and len(np.unique(orders[:, group], axis=0)) > 1
+        assert (orders[:, [3, 6]] == [3, 6]).all()
+
+    @pytest.mark.parametrize("side", ["both", "above", "below"])
+    def test_share_of_orders_as_extreme_with_the_observed_one_among_them(self, side):
+        null = np.array([0.5, 0.5 - 1e-13, -0.5, 0.1, 0.9, np.nan])
+        assert permutation_p(null, side) == {"both": 4, "above": 3, "below": 4}[side] / 5
+        assert permutation_p(np.array([2.0, *np.zeros(99)]) * (-1 if side == "below" else 1), side) == 0.01
+        assert np.isnan(permutation_p(np.array([np.nan, 0.3]), side))
+
+    def test_no_relation_is_seldom_significant(self):
+        rng, p_values = np.random.default_rng(7), []
+        for _ in range(400):
+            x, y = rng.normal(size=(2, 10))
+            orders, _ = draw_orders(10, rng, n_sampled=199)
+            p_values.append(permutation_p(spearman(np.broadcast_to(x, orders.shape), y[orders])))
+        # Uniform from 1/200 up: the share below 0.1 has a standard error of 0.015.
+        assert 0.05 < np.mean(np.array(p_values) <= 0.1) < 0.15 and 0.45 < np.mean(p_values) < 0.55
+
+    def test_groups_are_weighted_by_their_models_less_one(self):
+        x, groups = np.arange(7.0), [np.arange(3), np.arange(3, 7)]
+        y = np.array([1, 2, 3, 9, 8, 7, 6.0])
+        assert correlate_groups(spearman, x, y, groups) == pytest.approx((2 * 1 + 3 * -1) / 5)
+        y[:3] = 4
+        assert correlate_groups(spearman, x, y, groups) == pytest.approx(-1)
+        assert correlate_groups(spearman, x, y, groups, unknown=1.0) == pytest.approx((2 - 3) / 5)
+
+
 class TestRankMethods:
     def test_ranks_values_and_ties(self, make_run):
         passed = {"fft": 3, "lora": 8, "ia3": 8, "ptuning": 5}
@@ -193,12 +237,6 @@ class TestRankMethods:
             "fft": PROBLEM_BOOTSTRAP,
             "lora": "normal, bootstrap standard error",
         }
-
-    @pytest.mark.parametrize("dataset", ["humaneval", "aatk"])
-    def test_unknown_data_set(self, two_sizes, dataset):
-        for function in (rank_methods, rank_transfer):
-            with pytest.raises(Refusal, match=f"unknown data set '{dataset}'; choose from clone_detection"):
-                function(two_sizes, dataset)
 
     def test_data_set_without_a_score(self, released_records):
         with pytest.raises(Refusal, match="no run has a primary score on recode_docstring"):

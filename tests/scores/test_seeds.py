@@ -7,8 +7,8 @@ from simulated_grids import simulate
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score, score_intervals
 from astraios_analysis.scores.means import performance_panels
-from astraios_analysis.scores.models import intervals_over_seeds, keep_means, keep_seeds, seed_words
-from astraios_analysis.scores.ranks import rank_methods
+from astraios_analysis.scores.models import intervals_over_seeds, keep_means, keep_seeds, model_scores, seed_words
+from astraios_analysis.scores.ranks import rank_methods, rank_transfer
 
 BOOTSTRAP = ProblemBootstrap(n_draws=300)
 SCORE = "embedded_synthesis"
@@ -93,3 +93,20 @@ def test_two_runs_of_one_seed_are_refused(records):
     again = records[0].model_copy(update={"run_id": "again"})
     with pytest.raises(Refusal, match="has two runs of one seed on embedded_synthesis; keep one"):
         rank_methods([*records, again], SCORE, bootstrap=BOOTSTRAP)
+
+
+def test_seeds_become_one_model(records):
+    found = model_scores(records, SCORE, BOOTSTRAP).table
+    assert len(found) == 16 and set(found["n_seeds"]) == {3}
+    runs = runs_of(records)
+    row = found[(found["method"] == "lora") & (found["size"] == records[0].size)].iloc[0]
+    values = [primary_score(run, SCORE).value for run in runs]
+    assert (row["value"], row["seed_variance"]) == pytest.approx((np.mean(values), np.var(values, ddof=1)))
+    assert row["val_loss"] == pytest.approx(np.mean([run.val_loss for run in runs]))
+
+
+@pytest.mark.parametrize("name", ["aatk", "mbpp"])
+def test_data_sets_without_a_primary_score_are_refused(records, name):
+    for function in (model_scores, rank_methods, rank_transfer):
+        with pytest.raises(Refusal, match=f"no primary score is defined on '{name}'; choose from clone_detection"):
+            function(records, name)
