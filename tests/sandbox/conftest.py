@@ -12,9 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from training.sandbox.containment import BUBBLEWRAP, LANDLOCK, find_unreadable
-from training.sandbox.interpreters import describe_java, describe_python
-from training.sandbox.landlock import LEAST_VERSION, find_version
+from training.sandbox.confinement import LEAST_VERSION, find_version
+from training.sandbox.containment import BUBBLEWRAP, LANDLOCK, describe_java, describe_python, find_unreadable
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import JavaUnavailable, SandboxUnavailable
 

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from training.sandbox.folders import empty_folder, measure_folder
+from training.sandbox.python import empty_folder, measure_folder
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def test_no_containment_is_refused(monkeypatch):
 
 
 def fail_to_contain():
-    from training.sandbox.launching import WorkerLost
+    from training.sandbox.pool import WorkerLost
 
     raise WorkerLost("not here")
 

@@ -5,8 +5,7 @@ import struct
 
 import pytest
 
-from training.sandbox.seccomp import build_filter
-from training.sandbox.syscalls import ARCHITECTURES, NUMBERS, find_numbers
+from training.sandbox.confinement import ARCHITECTURES, NUMBERS, build_filter, find_numbers
 
 ALLOWED, KILLED = 0x7FFF0000, 0x80000000
 UNKNOWN, REFUSED = 0x00050000 | errno.ENOSYS, 0x00050000 | errno.EPERM

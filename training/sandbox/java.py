@@ -12,10 +12,8 @@ import time
 from typing import Any, NoReturn
 
 from training.sandbox.confinement import Walls, confine_program, make_filter
-from training.sandbox.folders import empty_folder
-from training.sandbox.frames import ChannelClosed, write_all
-from training.sandbox.python import NOT_CONTAINED, SECRET_BYTES, isolate_descriptors
-from training.sandbox.supervision import Outcome, Watch
+from training.sandbox.programs import ChannelClosed, write_all
+from training.sandbox.python import NOT_CONTAINED, SECRET_BYTES, Outcome, Watch, empty_folder, isolate_descriptors
 
 _PASSED, _FAILED, _OUT_OF_MEMORY, _READY = b"P", b"F", b"M", b"R"
 _REUSABLE = b"+"

@@ -1,6 +1,6 @@
 """The process inside the containment: takes programs one at a time, and answers with verdicts.
 
-Its command line is one JSON object, see `main`. It is started by `training.sandbox.launching` and by nothing else.
+Its command line is one JSON object, see `main`. It is started by `training.sandbox.pool` and by nothing else.
 """
 
 import json
@@ -9,11 +9,9 @@ import sys
 from typing import Any
 
 from training.sandbox.confinement import Walls, confine_worker
-from training.sandbox.folders import empty_folder
-from training.sandbox.frames import ChannelClosed, read_frame, write_frame
 from training.sandbox.java import JavaRunner
-from training.sandbox.python import PythonRunner
-from training.sandbox.supervision import HostGone
+from training.sandbox.programs import ChannelClosed, read_frame, write_frame
+from training.sandbox.python import HostGone, PythonRunner, empty_folder
 
 
 def main(arguments: str) -> None:
