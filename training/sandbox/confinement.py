@@ -1,4 +1,8 @@
-"""Walls that a worker puts around itself before it touches any program, and those around each program."""
+"""Walls that a worker puts around itself before it touches any program, and those around each program.
+
+Three kinds: a change of user with no new privileges, Landlock's limits on files, and a filter of system calls - a BPF
+program built here and handed to the kernel, without root and without libraries. Beside them the kernel's own limits.
+"""
 
 import ctypes
 import errno
@@ -12,7 +16,25 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-# name: (x86-64, aarch64)
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.syscall.restype = ctypes.c_long
+
+# linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 22, 36, 38
+
+# What a program may open outside its folder besides the interpreter's files.
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+
+# System calls that a program may make; everything else is answered as if the kernel did not know it. An allow-list, so
+# that what later kernels add is shut out until somebody looks at it. What is deliberately absent:
+# - processes: fork, vfork, clone3, execve (allowed to a JVM at its start, see EXEC), ptrace, process_vm_*, pidfd_*,
+#   kcmp, tkill, rt_sigqueueinfo, setsid, sched_set*, setpriority;
+# - sockets: socket, bind, connect, listen, accept, sendmsg (an unconnected Unix socket could be aimed at an abstract
+#   address), io_uring_* (it would make calls unseen by the filter);
+# - memory that outlives a program or escapes its limits: memfd_create, shmget, msgget, semget, mq_open;
+# - attributes of files, which Landlock does not govern: chmod, chown, utimensat, setxattr;
+# - the kernel's own: mount, bpf, keyctl, perf_event_open, userfaultfd, unshare, setns, personality, ...
+# Numbers of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl) and aarch64 (include/uapi/asm-generic/unistd.h).
 _NUMBERS = """
 read 0 63, write 1 64, close 3 57, open 2 -, openat 257 56, creat 85 -, lseek 8 62, pread64 17 67, pwrite64 18 68,
 readv 19 65, writev 20 66, preadv 295 69, pwritev 296 70, preadv2 327 286, pwritev2 328 287, dup 32 23, dup2 33 -,
@@ -50,44 +72,14 @@ ARCHITECTURES = MappingProxyType({"x86_64": 0xC000003E, "aarch64": 0xC00000B7})
 EXEC = "execve"
 """The call that only a program which still has to become its interpreter may make."""
 
-
-def _parse() -> dict[str, tuple[int | None, ...]]:
-    entries = (entry.split() for entry in _NUMBERS.replace("\n", " ").split(","))
-    return {name: tuple(None if number == "-" else int(number) for number in numbers) for name, *numbers in entries}
-
-
-NUMBERS = MappingProxyType(_parse())
-"""Numbers by name, in the order of `ARCHITECTURES`."""
-
-
-def find_numbers(machine: str) -> dict[str, int]:
-    """Numbers of the allowed calls on a machine.
-
-    Parameters
-    ----------
-    machine : str
-        As `os.uname()` names it.
-
-    Returns
-    -------
-    dict of str to int
-
-    Raises
-    ------
-    ValueError
-        If there is no table for the machine.
-    """
-    if machine not in ARCHITECTURES:
-        raise ValueError(f"no system calls are known for machine {machine!r}; choose from {', '.join(ARCHITECTURES)}")
-    column = list(ARCHITECTURES).index(machine)
-    return {name: number for name, numbers in NUMBERS.items() if (number := numbers[column]) is not None}
-
+LEAST_VERSION = 3
+"""Of Landlock: before it (Linux 6.2) a file that may only be read could be truncated."""
 
 # linux/bpf_common.h and linux/seccomp.h
 _LOAD, _AND, _JUMP_IF_EQUAL, _JUMP_FROM, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _NUMBER_OFFSET, _ARCHITECTURE_OFFSET, _ARGUMENTS_OFFSET = 0, 4, 16
-_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
+_MODE_FILTER = 2
 
 # A new thread shares its group (CLONE_THREAD) and opens no name space (CLONE_NEW*).
 _CLONE_THREAD, _CLONE_NEW = 0x00010000, 0x7E020080
@@ -116,33 +108,39 @@ _ALLOWED_VALUES = {
 }
 
 
+# One number on every architecture (linux/landlock.h, asm-generic/unistd.h).
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_VERSION_FLAG, _PATH_BENEATH = 1, 1
+
+# Bits of access to files, in the order of linux/landlock.h.
+_BITS = """
+execute write_file read_file read_dir remove_dir remove_file make_char make_dir make_reg make_sock make_fifo make_block
+make_sym refer truncate ioctl_dev
+"""
+_BIT = {name: 1 << index for index, name in enumerate(_BITS.split())}
+_READ = _BIT["execute"] | _BIT["read_file"]
+_OWN = _BIT["read_file"] | _BIT["write_file"] | _BIT["truncate"]
+_OWN_FOLDER = _OWN | sum(_BIT[x] for x in ("read_dir", "remove_dir", "remove_file", "make_dir", "make_reg", "make_sym"))
+
+
+def find_numbers(machine: str) -> dict[str, int]:
+    """Numbers of the allowed calls on a machine, as `os.uname()` names it."""
+    if machine not in ARCHITECTURES:
+        raise ValueError(f"no system calls are known for machine {machine!r}; choose from {', '.join(ARCHITECTURES)}")
+    column = list(ARCHITECTURES).index(machine)
+    rows = (entry.split() for entry in _NUMBERS.replace("\n", " ").split(","))
+    return {name: int(numbers[column]) for name, *numbers in rows if numbers[column] != "-"}
+
+
 @dataclass(frozen=True)
 class Filter:
-    """A filter with blanks for the process that it will hold.
-
-    Attributes
-    ----------
-    code : bytes
-        Instructions of the BPF program.
-    pid_offsets : tuple of int
-        Where the identifier of the process goes.
-    """
+    """Instructions of a BPF program, with blanks for the number of the only process that it may signal: itself."""
 
     code: bytes
     pid_offsets: tuple[int, ...]
 
     def fill(self, pid: int) -> bytes:
-        """Instructions for one process.
-
-        Parameters
-        ----------
-        pid : int
-            The only process that it may signal: itself.
-
-        Returns
-        -------
-        bytes
-        """
+        """Instructions for one process."""
         code = bytearray(self.code)
         for offset in self.pid_offsets:
             struct.pack_into("=I", code, offset, pid)
@@ -150,19 +148,7 @@ class Filter:
 
 
 def build_filter(machine: str | None = None, *, may_exec: bool = False) -> Filter:
-    """The filter for a machine.
-
-    Parameters
-    ----------
-    machine : str, optional
-        As `os.uname()` names it; this one by default.
-    may_exec : bool
-        Whether the process may still become another program (never: start one).
-
-    Returns
-    -------
-    Filter
-    """
+    """The filter for a machine, this one by default; `may_exec` lets the process become (never start) a program."""
     machine = machine or os.uname().machine
     numbers = find_numbers(machine)
     if not may_exec:
@@ -221,13 +207,7 @@ def _check_arguments(name: str) -> list[tuple]:
 
 
 class PreparedFilter:
-    """A filter in the memory that the kernel reads it from, so that little is left to do for each process.
-
-    Parameters
-    ----------
-    blank : Filter
-        The filter.
-    """
+    """A filter in the memory that the kernel reads it from, so that little is left to do for each process."""
 
     def __init__(self, blank: Filter) -> None:
         size = len(blank.code)
@@ -238,18 +218,7 @@ class PreparedFilter:
         self._prctl = _LIBC.prctl
 
     def install(self, pid: int) -> None:
-        """Put the filter on this process for good. It needs `no_new_privs`, and only one thread.
-
-        Parameters
-        ----------
-        pid : int
-            This process.
-
-        Raises
-        ------
-        OSError
-            If the kernel has no filters.
-        """
+        """Put the filter on this process for good. It needs `no_new_privs`, and only one thread."""
         for offset in self._pid_offsets:
             struct.pack_into("=I", self._text, offset, pid)
         if self._prctl(_PR_SET_SECCOMP, _MODE_FILTER, self._header, 0, 0):
@@ -257,71 +226,24 @@ class PreparedFilter:
             raise OSError(number, f"the kernel refused the seccomp filter: {os.strerror(number)}")
 
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-# One number on every architecture (linux/landlock.h, asm-generic/unistd.h).
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
-_VERSION_FLAG, _PATH_BENEATH = 1, 1
-
-# Bits of access to files, in the order of linux/landlock.h.
-_BITS = """
-execute write_file read_file read_dir remove_dir remove_file make_char make_dir make_reg make_sock make_fifo make_block
-make_sym refer truncate ioctl_dev
-"""
-_BIT = {name: 1 << index for index, name in enumerate(_BITS.split())}
-_READ = _BIT["execute"] | _BIT["read_file"]
-_WRITE = _BIT["write_file"] | _BIT["truncate"]
-_OWN = _BIT["read_file"] | _WRITE
-_OWN_FOLDER = _OWN | sum(_BIT[x] for x in ("read_dir", "remove_dir", "remove_file", "make_dir", "make_reg", "make_sym"))
-
-LEAST_VERSION = 3
-"""Before it (Linux 6.2) a file that may only be read could be truncated."""
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_LIBC.syscall.restype = ctypes.c_long
-
-
 def find_version() -> int:
-    """Version of the kernel's Landlock interface: 0 without it.
-
-    Returns
-    -------
-    int
-    """
+    """Version of the kernel's Landlock: 0 without it."""
     return max(0, _LIBC.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION_FLAG)))
 
 
-def restrict_files(readable: Iterable[str], devices: Iterable[str], folder: str) -> None:
-    """Leave this process and its descendants some paths to read and one folder to write in, for good.
-
-    Where the kernel can, it also forbids TCP, signals to processes outside, and abstract sockets of others.
-
-    Parameters
-    ----------
-    readable : iterable of str
-        Files and folders that may be read and executed; those that do not exist are passed over.
-    devices : iterable of str
-        Files that may be read and written.
-    folder : str
-        The only folder to write in.
-
-    Raises
-    ------
-    OSError
-        If the kernel refuses.
-    """
+def restrict_files(readable: Iterable[str], folder: str) -> None:
+    """Leave this process and its descendants some paths to read and one folder to write in, for good."""
     version = find_version()
     if version < LEAST_VERSION:
         raise OSError(f"Landlock version {version} is below {LEAST_VERSION}: Linux 6.2 or newer is needed")
     handled = sum(list(_BIT.values())[: 16 if version >= 5 else 15])
-    # Handled and never granted: binding and connecting TCP; reaching abstract sockets and sending signals outside.
+    # Handled and never granted, where the kernel can: TCP; reaching abstract sockets and sending signals outside.
     attributes = struct.pack("=QQQ", handled, 3, 3)[: 24 if version >= 6 else 16 if version >= 4 else 8]
     ruleset = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0))
     try:
         for path in readable:
             _allow(ruleset, path, _READ | _BIT["read_dir"], _READ)
-        for path in devices:
+        for path in _DEVICES:
             _allow(ruleset, path, 0, _OWN)
         _allow(ruleset, folder, _OWN_FOLDER, _OWN)
         _call(_RESTRICT_SELF, ruleset, ctypes.c_uint32(0))
@@ -350,39 +272,17 @@ def _call(number: int, *arguments: object) -> int:
     return result
 
 
-# linux/prctl.h
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
-
-DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
-"""What a program may open outside its folder besides the interpreter's files."""
-
-UNLIMITED = resource.RLIM_INFINITY
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
 @dataclass(frozen=True)
 class Walls:
-    """What a worker is told about its containment.
-
-    Attributes
-    ----------
-    backend : {"bubblewrap", "landlock+seccomp", "unsafe"}
-        What holds it.
-    readable : tuple of str
-        Paths that the interpreter needs.
-    folder : str
-        The folder of its programs.
-    user : int or None
-        Unprivileged user to become, where it was started by root.
-    processes : int
-        Processes and threads that its user has besides the program's.
-    """
+    """What a worker is told about its containment."""
 
     backend: str
+    # Paths that the interpreter needs, and the folder of its programs.
     readable: tuple[str, ...]
     folder: str
+    # Whom to become, where it was started by root.
     user: int | None
+    # Processes and threads that its user has besides the program's.
     processes: int
 
     @property
@@ -392,18 +292,7 @@ class Walls:
 
 
 def confine_worker(walls: Walls) -> None:
-    """Drop every privilege and close the file system but for what the interpreter needs.
-
-    Parameters
-    ----------
-    walls : Walls
-        What to set up.
-
-    Raises
-    ------
-    OSError
-        If any of it cannot be had: a worker that is not contained does not start.
-    """
+    """Drop every privilege and close all files but the interpreter's; what is not contained does not start."""
     if not walls.is_safe:
         return
     if walls.user is not None:
@@ -417,45 +306,18 @@ def confine_worker(walls: Walls) -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if walls.backend != "bubblewrap" or find_version() >= LEAST_VERSION:
-        restrict_files(walls.readable, DEVICES, walls.folder)
+        restrict_files(walls.readable, walls.folder)
 
 
 def make_filter(walls: Walls, *, may_exec: bool = False) -> PreparedFilter | None:
-    """The filter for programs, made once.
-
-    Parameters
-    ----------
-    walls : Walls
-        The worker's containment.
-    may_exec : bool
-        Whether the process still has to become its interpreter.
-
-    Returns
-    -------
-    PreparedFilter or None
-        None where programs run without walls.
-    """
+    """The filter for programs, made once; None where they run without walls."""
     return PreparedFilter(build_filter(may_exec=may_exec)) if walls.is_safe else None
 
 
 def confine_program(
     walls: Walls, blank: PreparedFilter | None, limits: dict[str, Any], *, memory: int, spare: int
 ) -> None:
-    """The last thing a new process does before it hands itself over to a program.
-
-    Parameters
-    ----------
-    walls : Walls
-        The worker's containment.
-    blank : PreparedFilter or None
-        From `make_filter`.
-    limits : dict
-        Fields of `Limits`.
-    memory : int
-        Address space in bytes.
-    spare : int
-        Threads that the interpreter needs for itself.
-    """
+    """The last thing a new process does before it hands itself over: `spare` threads are the interpreter's own."""
     threads = walls.processes + spare + limits["threads"]
     kernel_limits = {
         resource.RLIMIT_CORE: 0,
@@ -480,7 +342,7 @@ def confine_program(
 
 def _lower_limit(name: int, value: int) -> None:
     ceiling = resource.getrlimit(name)[1]
-    value = value if ceiling == UNLIMITED else min(value, ceiling)
+    value = value if ceiling == resource.RLIM_INFINITY else min(value, ceiling)
     try:
         resource.setrlimit(name, (value, value))
     except (OSError, ValueError):

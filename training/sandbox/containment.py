@@ -24,6 +24,23 @@ from pathlib import Path
 
 from training.sandbox.programs import MAX_FOLDER_BYTES, JavaUnavailable, SandboxUnavailable
 
+BUBBLEWRAP, LANDLOCK, UNSAFE = "bubblewrap", "landlock+seccomp", "unsafe"
+
+# Above every range that systemd's "Users, Groups, UIDs and GIDs" assigns to anything.
+_FIRST_USER = 1_879_048_192
+# A program that is being killed may write for a moment longer.
+_REMOVAL_ATTEMPTS = 5
+_INNER_FOLDER = "/folder"
+_ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "LC_ALL": "C.UTF-8",
+    "TZ": "UTC",
+    "OPENBLAS_NUM_THREADS": "1",
+    # Each further arena would take 64 MiB of the address space that a program may use.
+    "MALLOC_ARENA_MAX": "2",
+}
+_START = "import sys; sys.path.insert(0, {root!r}); from training.sandbox.worker import main; main(sys.argv[1])"
+
 LEAST_JAVA = 17
 
 _SYSTEM_LIBRARIES = (
@@ -63,17 +80,7 @@ print(json.dumps([real, paths, list(dict.fromkeys(packages)), sys.version_info[:
 
 @dataclass(frozen=True)
 class Python:
-    """A Python interpreter.
-
-    Attributes
-    ----------
-    executable : str
-        Its file, not a link.
-    readable : tuple of str
-        Everything that it has to read.
-    packages : tuple of str
-        Folders of installed packages.
-    """
+    """A Python interpreter: its file (not a link), all that it has to read, and folders of installed packages."""
 
     executable: str
     readable: tuple[str, ...]
@@ -82,37 +89,14 @@ class Python:
 
 @dataclass(frozen=True)
 class Java:
-    """A Java development kit.
-
-    Attributes
-    ----------
-    home : str
-        Its folder, not a link.
-    readable : tuple of str
-        Everything that it has to read.
-    """
+    """A Java development kit: its folder (not a link), and all that it has to read."""
 
     home: str
     readable: tuple[str, ...]
 
 
 def describe_python(executable: str | None = None) -> Python:
-    """Find the files of an interpreter by asking it.
-
-    Parameters
-    ----------
-    executable : str, optional
-        The interpreter; this one by default.
-
-    Returns
-    -------
-    Python
-
-    Raises
-    ------
-    SandboxUnavailable
-        If it does not answer or is older than 3.11.
-    """
+    """Find the files of an interpreter, this one by default, by asking it."""
     executable = executable or sys.executable
     try:
         command = [executable, "-I", "-c", _DESCRIBE]
@@ -133,22 +117,7 @@ def find_source_root() -> str:
 
 
 def describe_java(javac: str | None = None) -> Java:
-    """Find a Java development kit.
-
-    Parameters
-    ----------
-    javac : str, optional
-        Its compiler; the one on the search path by default.
-
-    Returns
-    -------
-    Java
-
-    Raises
-    ------
-    JavaUnavailable
-        If there is none, or none that is new enough.
-    """
+    """Find a Java development kit by its compiler, the one on the search path by default."""
     found = shutil.which(javac or "javac")
     if found is None:
         raise JavaUnavailable(
@@ -183,24 +152,9 @@ def _find_outside(home: Path) -> list[str]:
 
 
 def compile_runner(java: Java, folder: str) -> list[str]:
-    """Compile the harness for Java programs, and say how to start it.
+    """Compile the harness for Java programs into a folder, and say how to start it but for the size of the heap.
 
-    Parameters
-    ----------
-    java : Java
-        The development kit.
-    folder : str
-        Where its classes go, and an archive of what a machine loads at its start, which halves the time that takes.
-
-    Returns
-    -------
-    list of str
-        Command line but for the size of the heap.
-
-    Raises
-    ------
-    JavaUnavailable
-        If it does not compile.
+    Beside the classes lies an archive of what a machine loads at its start, which halves the time that takes.
     """
     sources = sorted(str(path) for path in (Path(__file__).parent / "java").rglob("*.java"))
     classes, module, archive = (os.path.join(folder, name) for name in ("classes", "runner.jar", "runner.jsa"))
@@ -228,37 +182,9 @@ def _run_tool(command: list[str]) -> None:
         raise JavaUnavailable(f"Java programs cannot be run: {command[0]} does not make the harness: {said}")
 
 
-BUBBLEWRAP, LANDLOCK, UNSAFE = "bubblewrap", "landlock+seccomp", "unsafe"
-
-# Above every range that systemd's "Users, Groups, UIDs and GIDs" assigns to anything.
-_FIRST_USER = 1_879_048_192
-# A program that is being killed may write for a moment longer.
-_REMOVAL_ATTEMPTS = 5
-_INNER_FOLDER = "/folder"
-_ENVIRONMENT = {
-    "PYTHONHASHSEED": "0",
-    "LC_ALL": "C.UTF-8",
-    "TZ": "UTC",
-    "OPENBLAS_NUM_THREADS": "1",
-    # Each further arena would take 64 MiB of the address space that a program may use.
-    "MALLOC_ARENA_MAX": "2",
-}
-_START = "import sys; sys.path.insert(0, {root!r}); from training.sandbox.worker import main; main(sys.argv[1])"
-
-
 @dataclass
 class Place:
-    """Where one worker runs.
-
-    Attributes
-    ----------
-    backend : str
-        What contains it.
-    slot : int
-        Number of the worker in its sandbox.
-    folder : str or None
-        Folder of its programs outside; None where it has a file system of its own.
-    """
+    """Where one worker runs; `folder` is None where it has a file system of its own."""
 
     backend: str
     slot: int
@@ -279,23 +205,7 @@ class Place:
         return _FIRST_USER + (os.getpid() * 128 + self.slot) % 2**27
 
     def make_command(self, python: Python, language: str, readable: tuple[str, ...], settings: dict) -> list[str]:
-        """Command line of the worker.
-
-        Parameters
-        ----------
-        python : Python
-            The interpreter that runs it.
-        language : str
-            Language of its programs.
-        readable : tuple of str
-            What it has to read.
-        settings : dict
-            `packages` or `jvm`.
-
-        Returns
-        -------
-        list of str
-        """
+        """Command line of the worker."""
         walls = {
             "backend": self.backend,
             "readable": [os.path.realpath(path) for path in readable],
@@ -310,12 +220,7 @@ class Place:
         return [*_wrap(readable, self.user), *command] if self.backend == BUBBLEWRAP else command
 
     def make_environment(self) -> dict[str, str]:
-        """Everything that a program finds in its environment.
-
-        Returns
-        -------
-        dict of str to str
-        """
+        """Everything that a program finds in its environment."""
         folder = self.folder or _INNER_FOLDER
         return {**_ENVIRONMENT, "HOME": folder, "TMPDIR": folder}
 
@@ -367,17 +272,7 @@ def _show(path: str) -> list[str]:
 
 
 def count_tasks(user: int) -> int:
-    """Number of threads that a user has: what a limit on new ones has to leave room for.
-
-    Parameters
-    ----------
-    user : int
-        Its number.
-
-    Returns
-    -------
-    int
-    """
+    """Number of threads that a user has: what a limit on new ones has to leave room for."""
     total = 0
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -390,17 +285,7 @@ def count_tasks(user: int) -> int:
 
 
 def find_unreadable(python: Python) -> str | None:
-    """A folder that keeps other users from reading the interpreter; None if there is none.
-
-    Parameters
-    ----------
-    python : Python
-        The interpreter.
-
-    Returns
-    -------
-    str or None
-    """
+    """A folder that keeps other users from reading the interpreter; None if there is none."""
     # The worker's own code is imported before it changes its user.
     needed = [path for path in python.readable if not path.startswith(find_source_root()) and os.path.exists(path)]
     for path in (Path(text).resolve() for text in needed):

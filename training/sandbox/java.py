@@ -17,6 +17,7 @@ from training.sandbox.python import NOT_CONTAINED, SECRET_BYTES, Outcome, Watch,
 
 _PASSED, _FAILED, _OUT_OF_MEMORY, _READY = b"P", b"F", b"M", b"R"
 _REUSABLE = b"+"
+_KILLED = "the Java machine was killed"
 _ATTEMPTS = 3
 _START_SECONDS = 120.0
 
@@ -27,15 +28,7 @@ _MACHINE_FILES = 256
 
 
 class JavaRunner:
-    """Keeps a Java machine and hands it programs, one at a time.
-
-    Parameters
-    ----------
-    walls : Walls
-        The containment that this worker is in already.
-    jvm : list of str
-        Command line of the machine but for what depends on limits.
-    """
+    """Keeps a Java machine and hands it programs, one at a time."""
 
     def __init__(self, walls: Walls, jvm: list[str]) -> None:
         self._walls = walls
@@ -44,22 +37,7 @@ class JavaRunner:
         self._machine: Machine | None = None
 
     def run(self, source: str, test: str, limits: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-        """Run one program.
-
-        Parameters
-        ----------
-        source, test : str
-            The program and its test: together, one file.
-        limits : dict
-            Fields of `Limits`.
-
-        Returns
-        -------
-        verdict : dict
-            Fields of `Verdict`.
-        is_reusable : bool
-            Whether the worker can go on: always, because a machine is replaced here.
-        """
+        """Fields of the `Verdict` of a program, and whether the worker can go on: always, a machine is replaced."""
         text = f"{source}\n{test}".encode("utf-8", "replace")
         for _ in range(_ATTEMPTS):
             machine = self._provide(limits)
@@ -92,21 +70,7 @@ class JavaRunner:
 
 
 class Machine:
-    """One process of `java`.
-
-    Parameters
-    ----------
-    walls : Walls
-        Containment of the worker.
-    blank : PreparedFilter or None
-        Filter for the process.
-    jvm : list of str
-        Its command line but for the heap.
-    limits : dict
-        Fields of `Limits`.
-    key : tuple
-        The limits that hold for its whole life.
-    """
+    """One process of `java`, and the limits (`key`) that hold for its whole life."""
 
     def __init__(self, walls: Walls, blank: Any, jvm: list[str], limits: dict[str, Any], key: tuple) -> None:
         self.limits = key
@@ -121,13 +85,7 @@ class Machine:
         self._watch = Watch(pid, reports, walls.folder)
 
     def start(self) -> None:
-        """Wait until it has compiled and run something, so that no program pays for its start.
-
-        Raises
-        ------
-        RuntimeError
-            If it does not come up.
-        """
+        """Wait until it has compiled and run something, so that no program pays for its start."""
         limits = {"cpu_seconds": _START_SECONDS, "wall_seconds": _START_SECONDS, "output_bytes": 2**16}
         limits |= {"folder_bytes": 2**40, "files": 2**40}
         outcome = self._watch.run(limits, _is_complete)
@@ -139,21 +97,7 @@ class Machine:
             )
 
     def ask(self, text: bytes, limits: dict[str, Any]) -> tuple[Outcome, bytes]:
-        """Have it run a program.
-
-        Parameters
-        ----------
-        text : bytes
-            The program and its test.
-        limits : dict
-            Fields of `Limits`.
-
-        Returns
-        -------
-        outcome : Outcome
-        secret : bytes
-            What it must have answered.
-        """
+        """What was seen of it while it ran a program, and the secret that it must have answered with."""
         secret = os.urandom(SECRET_BYTES)
         before, begin = self._watch.read_cpu(), time.monotonic()
         try:
@@ -172,20 +116,7 @@ class Machine:
 
 
 def judge_machine(outcome: Outcome, secret: bytes) -> tuple[str, str, bool]:
-    """Status and message of a program, and whether its machine may run another.
-
-    Parameters
-    ----------
-    outcome : Outcome
-        What was seen of the machine.
-    secret : bytes
-        What it must have answered for the program to have passed.
-
-    Returns
-    -------
-    status, message : str
-    is_reusable : bool
-    """
+    """Status and message of a program, and whether its machine may run another."""
     if outcome.stopped:
         return *outcome.stopped, False
     if outcome.exit_status is not None:
@@ -202,9 +133,6 @@ def judge_machine(outcome: Outcome, secret: bytes) -> tuple[str, str, bool]:
             status = "memory" if kind == _OUT_OF_MEMORY else "failed"
             return status, text.decode("utf-8", "replace"), is_reusable and status == "failed"
     return "failed", "wrote to the channel of the harness", False
-
-
-_KILLED = "the Java machine was killed"
 
 
 def _length(data: bytes) -> int:

@@ -36,6 +36,12 @@ from training.sandbox.programs import (
     write_frame,
 )
 
+BACKENDS = (BUBBLEWRAP, LANDLOCK)
+_ATTEMPTS = 3
+_TRIAL_SLOT = 127
+_JAVA_TRIAL = Program("java", "", "public class Main { public static void main(String[] arguments) {} }")
+_ADVICE = "install bubblewrap (package `bubblewrap`), or use Linux 6.2 or newer with Landlock, or allow --unsafe"
+
 _START_SECONDS = 60.0
 # Beyond a program's own limit: its folder has to be emptied, a Java machine started and a killed one started again.
 _GRACE_SECONDS = 240.0
@@ -49,21 +55,7 @@ class WorkerLost(RuntimeError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a worker for a language is made.
-
-    Attributes
-    ----------
-    backend : str
-        What contains it.
-    language : str
-        Language of its programs.
-    python : Python
-        The interpreter that runs it.
-    readable : tuple of str
-        What it has to read.
-    settings : dict
-        `packages` or `jvm`.
-    """
+    """How a worker for a language is made."""
 
     backend: str
     language: str
@@ -73,22 +65,7 @@ class Recipe:
 
 
 class Worker:
-    """A worker process.
-
-    Started by a thread that lives as long as it is needed: it ends with that thread.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        How it is made.
-    slot : int
-        Its number.
-
-    Raises
-    ------
-    WorkerLost
-        If it does not start; the message quotes what it said.
-    """
+    """A worker process as seen from outside; it ends with the thread that started it."""
 
     def __init__(self, recipe: Recipe, slot: int) -> None:
         self._place = Place(recipe.backend, slot)
@@ -125,30 +102,8 @@ class Worker:
             self.close()
             raise
 
-    @property
-    def pid(self) -> int:
-        """Its process, or that of what contains it."""
-        return self._process.pid
-
     def ask(self, program: Program) -> tuple[Verdict, bool]:
-        """Have a program run.
-
-        Parameters
-        ----------
-        program : Program
-            The program.
-
-        Returns
-        -------
-        verdict : Verdict
-        is_reusable : bool
-            Whether it takes another one.
-
-        Raises
-        ------
-        WorkerLost
-            If there is no verdict.
-        """
+        """The verdict of a program, and whether this worker takes another one."""
         request = {"source": program.source, "test": program.test, "limits": asdict(program.limits)}
         try:
             write_frame(self._channel.fileno(), request)
@@ -198,13 +153,6 @@ def _make_printable(text: str) -> str:
     return shown[:_MAX_MESSAGE]
 
 
-BACKENDS = (BUBBLEWRAP, LANDLOCK)
-_ATTEMPTS = 3
-_TRIAL_SLOT = 127
-_JAVA_TRIAL = Program("java", "", "public class Main { public static void main(String[] arguments) {} }")
-_ADVICE = "install bubblewrap (package `bubblewrap`), or use Linux 6.2 or newer with Landlock, or allow --unsafe"
-
-
 @dataclass
 class _Batch:
     """Programs that are being run together, and where their verdicts go."""
@@ -216,31 +164,10 @@ class _Batch:
 class Sandbox:
     """Runs programs that cannot be trusted. Use it as a context manager.
 
-    Parameters
-    ----------
-    workers : int, optional
-        Programs at a time; as many as processors by default.
-    unsafe : bool
-        Run programs without any containment. Only ever for programs that you trust as your own.
-    backend : {"bubblewrap", "landlock+seccomp"}, optional
-        Take this containment or none; by default the first one that works.
-    python : str, optional
-        Interpreter that runs Python programs; this one by default.
-    javac : str, optional
-        Java compiler; the one on the search path by default.
+    `unsafe` runs them without any containment: only ever for programs that you trust as your own. `backend` takes one
+    containment or none, by default the first that works; `backend_name` says which it is, for the record. `python` and
+    `javac` name the interpreter (this one by default) and the compiler (the one on the search path).
 
-    Attributes
-    ----------
-    backend_name : str
-        What contains the programs, for the record: `bubblewrap`, `landlock+seccomp` or `unsafe`.
-
-    Raises
-    ------
-    SandboxUnavailable
-        If no containment works here.
-
-    Examples
-    --------
     >>> with Sandbox() as sandbox:
     ...     [verdict] = sandbox.run_many([Program("python", "x = 1", "assert x == 1")])
     >>> verdict.status
@@ -298,18 +225,7 @@ class Sandbox:
         self._scratch.cleanup()
 
     def require(self, language: str) -> None:
-        """Make sure that programs in a language can be run.
-
-        Parameters
-        ----------
-        language : {"python", "java"}
-            The language.
-
-        Raises
-        ------
-        JavaUnavailable
-            If there is no Java development kit.
-        """
+        """Make sure that programs in a language can be run."""
         with self._lock:
             if language in self._recipes:
                 return
@@ -319,26 +235,7 @@ class Sandbox:
             self._recipes[language] = recipe
 
     def run_each(self, programs: Sequence[Program]) -> Iterator[tuple[int, Verdict]]:
-        """Run programs, and give each verdict as soon as it is there.
-
-        Every program is run, equal ones too.
-
-        Parameters
-        ----------
-        programs : sequence of Program
-            What to run.
-
-        Yields
-        ------
-        index : int
-            Place of the program in the sequence.
-        verdict : Verdict
-
-        Raises
-        ------
-        JavaUnavailable
-            Before anything is run, if a program is in Java and there is no development kit.
-        """
+        """Run programs, equal ones too, and give each place and verdict as soon as it is there."""
         if self._is_closed:
             raise RuntimeError("the sandbox is closed; make a new one")
         for language in sorted({program.language for program in programs}):
@@ -357,19 +254,9 @@ class Sandbox:
     def run_many(
         self, programs: Iterable[Program], *, progress: Callable[[int, int], None] | None = None
     ) -> list[Verdict]:
-        """Run programs; identical ones (language, text, test and limits) are run once.
+        """Verdicts in the order of the programs; identical ones (text, test and limits) are run once.
 
-        Parameters
-        ----------
-        programs : iterable of Program
-            What to run.
-        progress : callable, optional
-            Called with the number of programs that have a verdict, and of all.
-
-        Returns
-        -------
-        list of Verdict
-            In the order of the programs.
+        `progress` is called with the number of programs that have a verdict, and of all.
         """
         wanted = list(programs)
         places: dict[Program, list[int]] = {}

@@ -17,24 +17,33 @@ from typing import Any, NoReturn
 from training.sandbox.confinement import Walls, confine_program, make_filter
 from training.sandbox.python_harness import FAILED, OUT_OF_MEMORY, PASSED, hide_worker, run_program
 
+NOT_CONTAINED = b"E"
+"""First byte of a report that the program was not started; only what knows the secret can say so."""
+
+SECRET_BYTES = 32
+"""Length of the secret that a program has passed."""
+
+_REPORTS = 3
+
+# What most programs import. Every page and every mapped library is paid for by each fork, so what few programs need is
+# left to them: `hashlib`, which `secrets` imports, and the library behind it made every program 0.4 ms dearer. Nor
+# `threading`, nor what imports it: once it is there, every fork puts its locks in order.
+_COMMON_MODULES = """
+abc bisect collections collections.abc contextlib copy enum functools heapq io itertools math operator os re string
+struct time types typing warnings
+"""
+
+# How often, in seconds, folders are measured and processor time is read at the least; entries that are counted.
+_FOLDER_PERIOD = 0.05
+_LONGEST_WAIT = 0.25
 _MAX_SCANNED = 4096
+_HANGUP = select.POLLHUP | select.POLLERR
 
 
 def measure_folder(folder: str) -> tuple[int, int]:
-    """Bytes and entries in a folder, counting at most some thousands of entries.
-
-    A folder that is a file system of its own is asked for its totals, which costs the same however much it holds.
-
-    Parameters
-    ----------
-    folder : str
-        The folder.
-
-    Returns
-    -------
-    n_bytes, n_entries : int
-    """
+    """Bytes and entries in a folder, counting at most some thousands of entries."""
     if os.path.ismount(folder):
+        # A file system of its own: its totals cost the same however much it holds.
         totals = os.statvfs(folder)
         used = (totals.f_blocks - totals.f_bfree) * totals.f_frsize
         return used, max(0, totals.f_files - totals.f_ffree - 1)
@@ -69,16 +78,6 @@ def empty_folder(folder: str) -> bool:
 
     Symbolic links are removed, never followed; a chain of folders deeper than a path can name is taken apart from its
     top, by moving what lies below up. Nothing may be running that could exchange a folder for a link meanwhile.
-
-    Parameters
-    ----------
-    folder : str
-        The folder, which stays.
-
-    Returns
-    -------
-    bool
-        Whether it is empty now.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -113,34 +112,19 @@ def _remove_entry(parent: int, name: str, counter: int) -> int:
     return counter
 
 
-# How often, in seconds, folders are measured and processor time is read at the least.
-_FOLDER_PERIOD = 0.05
-_LONGEST_WAIT = 0.25
-_HANGUP = select.POLLHUP | select.POLLERR
-
-
 class HostGone(Exception):
     """Whoever asked for the program is gone: stop it and end."""
 
 
 @dataclass
 class Outcome:
-    """What was seen of a process while it ran a program.
+    """What was seen of a process while it ran a program."""
 
-    Attributes
-    ----------
-    data : bytes
-        What it sent.
-    stopped : tuple of (str, str) or None
-        Status and message of the limit that it reached; it is dead then.
-    exit_status : int or None
-        As from `os.wait4`, where it ended.
-    cpu_seconds, wall_seconds : float
-        Processor time used meanwhile, and time on the clock.
-    """
-
+    # What it sent.
     data: bytes = b""
+    # Status and message of the limit that it reached; it is dead then.
     stopped: tuple[str, str] | None = None
+    # As from `os.wait4`, where it ended.
     exit_status: int | None = None
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
@@ -148,18 +132,9 @@ class Outcome:
 
 @dataclass
 class Watch:
-    """A process under watch, with the pipe that it reports on.
+    """A child of this process under watch, with the pipe (not blocking) that it reports on.
 
-    Attributes
-    ----------
-    pid : int
-        The process, a child of this one.
-    reports : int
-        Read end of its pipe, not blocking.
-    folder : str
-        The folder that it may write in.
-    host : int
-        Stream from whoever asked: when it hangs up, the process is killed.
+    `host` is the stream from whoever asked: when it hangs up, the child is killed.
     """
 
     pid: int
@@ -198,26 +173,7 @@ class Watch:
             return 0.0
 
     def run(self, limits: dict[str, Any], is_complete: Callable[[bytes], bool], cpu_before: float = 0.0) -> Outcome:
-        """Wait until the process ends, reports completely, or reaches a limit.
-
-        Parameters
-        ----------
-        limits : dict
-            Fields of `Limits`.
-        is_complete : callable
-            Whether what it sent is a complete report.
-        cpu_before : float
-            Processor time in seconds that it had used before the program.
-
-        Returns
-        -------
-        Outcome
-
-        Raises
-        ------
-        HostGone
-            If nobody waits for the outcome any more; the process is dead then.
-        """
+        """Wait until the process ends, reports completely, or reaches a limit; `cpu_before` was used before it."""
         outcome = Outcome()
         begin = time.monotonic()
         next_measure = begin + _FOLDER_PERIOD
@@ -292,33 +248,8 @@ class Watch:
         return self.read_cpu() if self._exited is None else self._usage.ru_utime + self._usage.ru_stime
 
 
-NOT_CONTAINED = b"E"
-"""First byte of a report that the program was not started; only what knows the secret can say so."""
-
-SECRET_BYTES = 32
-"""Length of the secret that a program has passed."""
-
-_REPORTS = 3
-
-# What most programs import. Every page and every mapped library is paid for by each fork, so what few programs need is
-# left to them: `hashlib`, which `secrets` imports, and the library behind it made every program 0.4 ms dearer. Nor
-# `threading`, nor what imports it: once it is there, every fork puts its locks in order.
-_COMMON_MODULES = """
-abc bisect collections collections.abc contextlib copy enum functools heapq io itertools math operator os re string
-struct time types typing warnings
-"""
-
-
 class PythonRunner:
-    """Forks a contained process for each Python program.
-
-    Parameters
-    ----------
-    walls : Walls
-        The containment that this worker is in already.
-    packages : list of str
-        Folders of installed packages that programs may import.
-    """
+    """Forks a contained process for each Python program."""
 
     def __init__(self, walls: Walls, packages: list[str]) -> None:
         self._walls = walls
@@ -336,22 +267,7 @@ class PythonRunner:
         gc.freeze()
 
     def run(self, source: str, test: str, limits: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-        """Run one program.
-
-        Parameters
-        ----------
-        source, test : str
-            The program and its test.
-        limits : dict
-            Fields of `Limits`.
-
-        Returns
-        -------
-        verdict : dict
-            Fields of `Verdict`.
-        is_reusable : bool
-            Always true: the process of a program is gone when this returns.
-        """
+        """Fields of the `Verdict` of a program, and whether the worker can go on: always, its process is gone."""
         secret = os.urandom(SECRET_BYTES)
         ours, theirs = os.pipe()
         parent = os.getpid()
@@ -394,13 +310,7 @@ class PythonRunner:
 
 
 def isolate_descriptors(kept: dict[int, int]) -> None:
-    """Close every descriptor of this process but some; standard ones that are not kept lead nowhere.
-
-    Parameters
-    ----------
-    kept : dict of int to int
-        New number of each descriptor to keep: what is 0, 1 or 2 here is not redirected.
-    """
+    """Close every descriptor but those kept, {new number: old}; standard ones among the closed lead nowhere."""
     # Out of the way of every new number first.
     moved = {new: fcntl.fcntl(old, fcntl.F_DUPFD, 16) for new, old in kept.items()}
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -412,21 +322,7 @@ def isolate_descriptors(kept: dict[int, int]) -> None:
 
 
 def judge(outcome: Outcome, secret: bytes, limits: dict[str, Any]) -> tuple[str, str]:
-    """Status and message of a program whose process has ended.
-
-    Parameters
-    ----------
-    outcome : Outcome
-        What was seen of it.
-    secret : bytes
-        What it must have sent, alone, to have passed.
-    limits : dict
-        Fields of `Limits`.
-
-    Returns
-    -------
-    status, message : str
-    """
+    """Status and message of a program whose process has ended."""
     if outcome.stopped:
         return outcome.stopped
     ended = os.waitstatus_to_exitcode(outcome.exit_status)

@@ -18,17 +18,7 @@ _MAX_MESSAGE = 300
 
 
 def run_program(source: str, test: str, descriptor: int, secret: bytes) -> NoReturn:
-    """Execute a program and its test, report, and end the process without any clean-up of the program's making.
-
-    Parameters
-    ----------
-    source, test : str
-        The program and its test, executed one after the other in one name space.
-    descriptor : int
-        Pipe to report on.
-    secret : bytes
-        What proves that the end of the test was reached.
-    """
+    """Execute a program and its test, report, and end the process without any clean-up of the program's making."""
     # Bound before the program can touch them; end first, because nothing may run after it.
     end, write, own_pid, pid = os._exit, os.write, os.getpid, os.getpid()
     report = _execute(source, test, _describe)

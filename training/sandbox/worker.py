@@ -1,6 +1,6 @@
 """The process inside the containment: takes programs one at a time, and answers with verdicts.
 
-Its command line is one JSON object, see `main`. It is started by `training.sandbox.pool` and by nothing else.
+It is started by `training.sandbox.pool` and by nothing else.
 """
 
 import json
@@ -15,13 +15,7 @@ from training.sandbox.python import HostGone, PythonRunner, empty_folder
 
 
 def main(arguments: str) -> None:
-    """Answer until the other side hangs up.
-
-    Parameters
-    ----------
-    arguments : str
-        JSON object with `language`, `walls` (fields of `Walls`), and `packages` or `jvm`.
-    """
+    """Answer until the other side hangs up; `arguments` is JSON: `language`, `walls`, and `packages` or `jvm`."""
     settings = json.loads(arguments)
     walls = Walls(**settings["walls"] | {"readable": tuple(settings["walls"]["readable"])})
     # A stray print must not end up between the verdicts.
