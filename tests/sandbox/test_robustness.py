@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from training.sandbox import containment, interpreters
-from training.sandbox.pool import Sandbox
+from training.sandbox import containment
+from training.sandbox.pool import Sandbox, WorkerLost
 from training.sandbox.programs import JavaUnavailable, Limits, Program, SandboxUnavailable
 
 ROOT = Path(__file__).parents[2]
@@ -150,8 +150,6 @@ def test_no_containment_is_refused(monkeypatch):
 
 
 def fail_to_contain():
-    from training.sandbox.pool import WorkerLost
-
     raise WorkerLost("not here")
 
 
@@ -199,7 +197,7 @@ def test_an_old_jdk_is_refused(tmp_path):
     (tmp_path / "bin" / "javac").chmod(0o755)
     (tmp_path / "release").write_text('JAVA_VERSION="11.0.2"\n')
     with pytest.raises(JavaUnavailable, match="is version 11; install a JDK, version 17 or newer"):
-        interpreters.describe_java(str(tmp_path / "bin" / "javac"))
+        containment.describe_java(str(tmp_path / "bin" / "javac"))
 
 
 def test_an_interpreter_that_does_not_work_is_refused():
