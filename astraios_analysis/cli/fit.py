@@ -95,8 +95,8 @@ def _refuse_held(text: str):
 
 def run_fit(arguments: argparse.Namespace) -> int:
     """Fit a law and print what was found."""
-    from astraios_analysis.cli.fit_reports import fit_reports
     from astraios_analysis.cli.printing import json_text, say, table_text
+    from astraios_analysis.laws.fit import IntervalOptions, fit_points
     from astraios_analysis.laws.forms import LAWS, find_law
     from astraios_analysis.laws.residuals import Objective
     from astraios_analysis.records.refusal import Refusal
@@ -109,15 +109,89 @@ def run_fit(arguments: argparse.Namespace) -> int:
     law = find_law(arguments.law)
     points = load_points(arguments, law)
     objective = Objective(arguments.residual or law.residual, arguments.huber or float("inf"), arguments.scale)
-    reports = fit_reports(law, points, objective, choose_pooling(arguments, points), arguments)
+    pooling = choose_pooling(arguments, points)
+    options = IntervalOptions(arguments.level, arguments.intervals, arguments.resamples, arguments.seed)
+    more = {"n_starts": arguments.starts} if arguments.starts else {}
+    found = fit_points(law, points, objective, pooling, fixed=dict(arguments.fix), options=options, **more)
     for note in points.notes:
         say(note)
+    for group, reason in found.refused.items():
+        say(f"{group} is not fitted: {reason}")
     if arguments.json:
-        found = [report.as_json() for report in reports]
-        print(json_text(found if reports[0].group is not None else found[0]))
+        reports = [fit_json(found, group) for group in found.fits]
+        print(json_text(reports if pooling == "none" else reports[0]))
     else:
-        print("\n\n".join(report.as_text() for report in reports))
+        print("\n\n".join(fit_text(found, group) for group in found.fits))
     return 0
+
+
+def fit_json(found, group: str) -> dict[str, object]:
+    """Return one fit as plain values in the form that other programs build on."""
+    from astraios_analysis.laws.fit import ALL
+
+    fit, (certificate, intervals, _) = found.fits[group], found.certified[group]
+    params = {}
+    for name, value in fit.params.items():
+        own = intervals.get(name)
+        lower, upper, level = (value, value, None) if own is None else (own.lower, own.upper, own.level)
+        params[name] = {"value": _finite(value), "lower": _finite(lower), "upper": _finite(upper), "level": level}
+        params[name]["identified"] = None if own is None else bool(certificate.identified[name])
+    return ({} if group == ALL else {"group": group}) | {
+        "law": found.law.name,
+        "formula": fit.law.formula,
+        "params": params,
+        "objective": _finite(fit.value),
+        "n_obs": fit.n_obs,
+        "dof": fit.dof,
+        "certificate": {
+            "converged": fit.status == "converged",
+            "gradient_norm": _finite(fit.gradient_norm),
+            "condition_number": _finite(fit.condition_number),
+            "dof": fit.dof,
+            "identified": {name: bool(known) for name, known in certificate.identified.items()},
+            "is_lowest": bool(certificate.is_lowest),
+            "n_starts": fit.n_starts,
+            "n_agreeing": fit.n_agreeing,
+            "residual_scale": _finite(fit.residual_scale),
+            "sigma": _finite(fit.sigma),
+            "warnings": found.warnings(group),
+            "checklist": found.checklist(group),
+        },
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if abs(value) < float("inf") else None
+
+
+def fit_text(found, group: str) -> str:
+    """Return one fit as text for people: parameters, warnings, certificate, and what a report of it states."""
+    import pandas as pd
+
+    from astraios_analysis.cli.printing import table_text
+    from astraios_analysis.laws.fit import ALL
+
+    fit, (certificate, intervals, _) = found.fits[group], found.certified[group]
+    percent = f"{100 * certificate.level:g} %"
+    rows = []
+    for name, value in fit.params.items():
+        own = intervals.get(name)
+        lower, upper = (None, None) if own is None else (own.lower, own.upper)
+        row = {"parameter": name, "value": value, f"lower {percent}": lower, f"upper {percent}": upper}
+        row["identified"] = "held" if own is None else ("yes" if certificate.identified[name] else "NO")
+        rows.append(row | {"unit": fit.law.parameters[fit.law.index(name)].unit})
+    title = f"{found.law.name}: {fit.law.formula}" + ("" if group == ALL else f", group {group}")
+    lines = [title, "", table_text(pd.DataFrame(rows)), ""]
+    lines += [f"warning: {text}" for text in found.warnings(group)]
+    lines += [
+        f"objective {fit.value!r}, {fit.n_obs} points, {fit.dof} degrees of freedom, residual scale "
+        f"{fit.residual_scale:.4g}",
+        f"certificate: {fit.status}, relative gradient {fit.gradient_norm:.1e}, condition number "
+        f"{fit.condition_number:.3g}, {fit.n_agreeing} of {fit.n_starts} starts at this minimum",
+        "",
+        "a report of this fit states",
+    ]
+    return "\n".join(lines + [f"  {item}: {text}" for item, text in found.checklist(group).items()])
 
 
 def choose_pooling(arguments: argparse.Namespace, points) -> str | None:

@@ -29,7 +29,7 @@ N_STARTS = 2
 _SAME_MINIMUM = 1e-7
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LawFit:
     """A law fitted to points: the minimum, how it was found, and what it rests on.
 
@@ -63,6 +63,17 @@ class LawFit:
     phi: np.ndarray
     phi_covariance: np.ndarray
     weights: np.ndarray
+
+    def __repr__(self) -> str:
+        errors = self.standard_errors
+        params = ", ".join(f"{name} = {value:.4g} ± {errors[name]:.2g}" for name, value in self.params.items())
+        return f"LawFit({self.law.name}: {params}; n = {self.n_obs}, dof = {self.dof}, {self.status})"
+
+    @property
+    def x(self) -> np.ndarray:
+        """Inputs in their own units, shape (n, d)."""
+        x = self.problem.raw_x()
+        return x.reshape(len(x), -1)
 
     @property
     def params(self) -> dict[str, float]:
@@ -122,14 +133,44 @@ def choose(
     *,
     must_converge: bool,
 ) -> LawFit:
-    """Return the best of several minima of one problem as a fit."""
-    best = int(np.argmin(solution.objective))
-    value = solution.objective[best]
-    found = finish(problem, solution, best, weights, objective, sigma[best])
-    agreeing = int(np.sum(solution.objective <= value + _SAME_MINIMUM * abs(value) + 1e-24))
-    found = LawFit(**(found | {"n_starts": len(solution.objective), "n_agreeing": agreeing}))
+    """Return the best of several minima of one problem as a fit, with its errors and what its certificate says."""
+    row = int(np.argmin(solution.objective))
+    law, phi, value = problem.law, solution.phi[row], float(solution.objective[row])
+    residual, jacobian = problem.evaluate(phi)
+    used = weights > 0
+    n_obs, dof = int(used.sum()), int(used.sum()) - len(phi)
+    noise, spread = noise_level(residual[used], weights[used], dof, objective.delta * sigma[row])
+    columns = jacobian[:, used] * np.sqrt(weights[used])
+    length = np.sqrt(np.sum(columns**2, axis=1))
+    condition = np.linalg.cond((columns / np.where(length > 0, length, 1)[:, None]).T) if np.all(length > 0) else np.inf
+    phi_covariance = noise * np.linalg.pinv(columns @ columns.T, hermitian=True)
+    turn = _theta_by_phi(problem, phi)
+    x = problem.raw_x()[used]
+    found = LawFit(
+        law=law,
+        objective=objective,
+        theta=problem.raw_theta(phi),
+        covariance=turn @ phi_covariance @ turn.T,
+        value=value,
+        residuals=residual,
+        residual_scale=spread,
+        sigma=float(sigma[row]),
+        n_obs=n_obs,
+        dof=dof,
+        x_range=np.column_stack([x.min(axis=0), x.max(axis=0)]).reshape(-1, 2),
+        gradient_norm=float(solution.gradient_norm[row]),
+        condition_number=float(condition),
+        n_starts=len(solution.objective),
+        n_agreeing=int(np.sum(solution.objective <= value + _SAME_MINIMUM * abs(value) + 1e-24)),
+        status="converged" if solution.has_converged[row] else "failed",
+        message=f"{int(solution.n_steps[row])} Newton steps; relative gradient {solution.gradient_norm[row]:.1e}",
+        problem=problem,
+        phi=phi,
+        phi_covariance=phi_covariance,
+        weights=weights,
+    )
     if found.status == "failed" and must_converge:
-        raise Refusal(f"{problem.law.name}: the solver stopped short of a minimum ({found.message})")
+        raise Refusal(f"{law.name}: the solver stopped short of a minimum ({found.message})")
     return found
 
 
@@ -151,45 +192,6 @@ def _held_survive(law: Law, held: Mapping[int, float], scale: np.ndarray) -> boo
     probe = np.array([1.1 if np.isinf(p.upper) else 0.5 * (p.lower + p.upper) for p in law.parameters])
     moved = law.rescale(probe, scale)
     return all(moved[j] == probe[j] for j in held)
-
-
-def finish(
-    problem: LawResiduals, solution: Solution, row: int, weights: np.ndarray, objective: Objective, sigma: float
-) -> dict:
-    """Return the fields of a `LawFit` for one minimum of a solution: errors, certificate numbers and message."""
-    law, phi = problem.law, solution.phi[row]
-    residual, jacobian = problem.evaluate(phi)
-    used = weights > 0
-    n_obs, dof = int(used.sum()), int(used.sum()) - len(phi)
-    noise, spread = noise_level(residual[used], weights[used], dof, objective.delta * sigma)
-    columns = jacobian[:, used] * np.sqrt(weights[used])
-    length = np.sqrt(np.sum(columns**2, axis=1))
-    condition = np.linalg.cond((columns / np.where(length > 0, length, 1)[:, None]).T) if np.all(length > 0) else np.inf
-    phi_covariance = noise * np.linalg.pinv(columns @ columns.T, hermitian=True)
-    turn = _theta_by_phi(problem, phi)
-    converged = bool(solution.has_converged[row])
-    raw = (problem.x * (problem.scale if problem.x.ndim > 1 else problem.scale[0])).reshape(len(residual), -1)[used]
-    return {
-        "law": law,
-        "objective": objective,
-        "theta": problem.raw_theta(phi),
-        "covariance": turn @ phi_covariance @ turn.T,
-        "value": float(solution.objective[row]),
-        "residuals": residual,
-        "residual_scale": spread,
-        "sigma": float(sigma),
-        "n_obs": n_obs,
-        "dof": dof,
-        "x_range": np.column_stack([raw.min(axis=0), raw.max(axis=0)]),
-        "gradient_norm": float(solution.gradient_norm[row]),
-        "condition_number": float(condition),
-        "status": "converged" if converged else "failed",
-        "message": f"{int(solution.n_steps[row])} Newton steps; relative gradient {solution.gradient_norm[row]:.1e}",
-        "problem": problem,
-        "phi": phi,
-        "phi_covariance": phi_covariance,
-        "weights": weights,
-    }
 
 
 def noise_level(residual: np.ndarray, weights: np.ndarray, dof: int, threshold: float) -> tuple[float, float]:

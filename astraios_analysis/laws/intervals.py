@@ -76,8 +76,7 @@ def _raw_problem(fit: LawFit) -> tuple[LawResiduals, np.ndarray, np.ndarray]:
     On scaled inputs an amplitude mixes with its exponent, and a profile is of the parameter as published.
     """
     problem = fit.problem
-    raw_x = problem.x * (problem.scale if problem.x.ndim > 1 else problem.scale[0])
-    raw = replace(problem, x=raw_x, scale=np.ones_like(problem.scale))
+    raw = replace(problem, x=problem.raw_x(), scale=np.ones_like(problem.scale))
     free, step = problem.free, 1e-6
     steps = step * np.eye(len(fit.phi))
     up, down = (to_coordinates(fit.law, problem.raw_theta(fit.phi + s))[:, free] for s in (steps, -steps))

@@ -198,6 +198,10 @@ class LawResiduals:
             held={j: value[rows] if np.ndim(value) else value for j, value in self.held.items()},
         )
 
+    def raw_x(self) -> np.ndarray:
+        """Return inputs in their own units."""
+        return self.x * (self.scale[0] if len(self.law.inputs) == 1 else self.scale)
+
     def theta(self, phi: np.ndarray) -> np.ndarray:
         """Return all parameters for scaled inputs from free coordinates (..., q), shape (..., k)."""
         return self._spread(phi)[0]

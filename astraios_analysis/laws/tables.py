@@ -1,7 +1,7 @@
 """Points to fit, from a table with named columns or from records: inputs, outcome and groups, checked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +10,15 @@ import pandas as pd
 from astraios_analysis.records.refusal import Refusal
 
 TRAIN = "train"
+# Under these names a table read with `read_table` remembers where it comes from and which columns are what.
+SOURCE, ROLES = "source", "roles"
 
 
 @dataclass(frozen=True)
 class Points:
-    """Points that a law can be fitted to.
+    """Points that a law can be fitted to: x, shape (n,) or (n, d), y (n,), and the label of each point's group (n,).
 
-    Attributes
-    ----------
-    x : ndarray, shape (n,) or (n, d)
-    y : ndarray, shape (n,)
-    group : ndarray of str, shape (n,), or None
-        Label of each point's group; labels of several columns are joined by ``/``.
-    x_names : tuple of str
-    y_name : str
-    notes : tuple of str
-        What was left out, and why.
+    Labels of several columns are joined by ``/``. ``notes`` say what was left out, and why.
     """
 
     x: np.ndarray
@@ -36,14 +29,46 @@ class Points:
     notes: tuple[str, ...] = ()
 
 
-def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a CSV file; lines that begin with # are comments.
+def read_table(
+    source: str | Path | pd.DataFrame,
+    x: str | Sequence[str] | None = None,
+    y: str | None = None,
+    group: str | Sequence[str] | None = None,
+    split: str | None = None,
+) -> pd.DataFrame:
+    """Read a table of points and remember which columns are what.
+
+    Parameters
+    ----------
+    source : path or DataFrame
+        A CSV file, in which lines that begin with # are comments, or a table that is there already.
+    x, group : str or sequence of str, optional
+        Columns of the inputs, in the order of the law's, and of what tells groups apart.
+    y : str, optional
+        Column of the outcome.
+    split : str, optional
+        Column that marks rows to fit with ``train``; all others are held out.
+
+    Returns
+    -------
+    DataFrame
+        The table, with the columns' roles in ``attrs``: `astraios_analysis.fit` need not be told them again.
 
     Raises
     ------
     Refusal
-        If the file does not exist or is no table.
+        If the file does not exist or is no table, or a column is missing.
     """
+    frame, where = (
+        (source.copy(), "the table") if isinstance(source, pd.DataFrame) else (_read_csv(source), str(source))
+    )
+    roles = {"x": _columns(x), "y": y, "group": _columns(group), "split": split}
+    _require_columns(frame, (*roles["x"], y, *roles["group"], split), where)
+    frame.attrs |= {SOURCE: where, ROLES: roles}
+    return frame
+
+
+def _read_csv(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise Refusal(f"{path}: there is no such file")
@@ -53,36 +78,39 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise Refusal(f"{path}: is not a CSV table ({str(error).strip()})") from error
 
 
+def _columns(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    return () if names is None else (names,) if isinstance(names, str) else tuple(names)
+
+
+def _require_columns(frame: pd.DataFrame, names: Sequence[str | None], where: str) -> None:
+    for name in names:
+        if name is not None and name not in frame:
+            raise Refusal(f"{where} has no column {name!r}; it has {', '.join(map(str, frame.columns))}")
+
+
 def select_points(
     frame: pd.DataFrame,
-    x: Sequence[str],
-    y: str,
-    group: Sequence[str] = (),
+    x: str | Sequence[str] | None = None,
+    y: str | None = None,
+    group: str | Sequence[str] | None = None,
     split: str | None = None,
-    where: str = "the table",
+    where: str | None = None,
 ) -> Points:
-    """Return the points of named columns.
+    """Return the points of named columns, or of those that `read_table` was told; ``where`` is the table's name.
 
-    Parameters
-    ----------
-    frame : DataFrame
-    x, group : sequence of str
-        Columns of the inputs, and of what tells groups apart.
-    y : str
-    split : str, optional
-        Column that says which rows take part: those marked ``train``, all others are held out.
-    where : str
-        What to call the table in messages.
-
-    Raises
-    ------
-    Refusal
-        If a column is missing, a value of an input or the outcome is missing or not a number, or no row is left.
+    Rows of a column ``held_out`` that are true, and those not marked ``train`` in ``split``, take no part.
     """
-    for name in (*x, y, *group, *([split] if split else [])):
-        if name not in frame:
-            raise Refusal(f"{where} has no column {name!r}; it has {', '.join(map(str, frame.columns))}")
+    roles, where = frame.attrs.get(ROLES, {}), where or frame.attrs.get(SOURCE, "the table")
+    x, y = _columns(roles.get("x") if x is None else x), roles.get("y") if y is None else y
+    group, split = _columns(roles.get("group") if group is None else group), split or roles.get("split")
+    if not x or y is None:
+        raise Refusal(f"name the columns of {where} with x and y; it has {', '.join(map(str, frame.columns))}")
+    _require_columns(frame, (*x, y, *group, split), where)
     notes = []
+    if "held_out" in frame and frame["held_out"].astype(bool).any():
+        is_held_out = frame["held_out"].astype(bool)
+        notes.append(f"{int(is_held_out.sum())} held-out rows take no part")
+        frame = frame[~is_held_out]
     if split:
         kept = frame[split].astype(str) == TRAIN
         if not kept.any():
@@ -93,11 +121,9 @@ def select_points(
     if frame.empty:
         raise Refusal(f"{where} has no row to fit")
     columns = [_numbers(frame, name, where) for name in (*x, y)]
-    labels = None
-    if group:
-        labels = frame[list(group)].astype(str).agg("/".join, axis=1).to_numpy(dtype=object)
+    labels = frame[list(group)].astype(str).agg("/".join, axis=1).to_numpy(dtype=object) if group else None
     inputs = columns[0] if len(x) == 1 else np.column_stack(columns[:-1])
-    return Points(inputs, columns[-1], labels, tuple(x), y, tuple(notes))
+    return Points(inputs, columns[-1], labels, x, y, tuple(notes))
 
 
 def _numbers(frame: pd.DataFrame, name: str, where: str) -> np.ndarray:
@@ -113,25 +139,13 @@ def _numbers(frame: pd.DataFrame, name: str, where: str) -> np.ndarray:
 
 
 def record_points(frame: pd.DataFrame, x: Sequence[str], y: str, group: Sequence[str]) -> Points:
-    """Return the points of runs (``to_frame(records, per="run")``); held-out runs and those without y take no part.
-
-    Raises
-    ------
-    Refusal
-        If no run has the outcome, or a column is missing.
-    """
+    """Return the points of runs (``to_frame(records, per="run")``); runs without y take no part."""
     if y in frame and frame[y].isna().all():
         raise Refusal(
             f"no run of these records has {y}: released models have scores and no loss. Choose another --grid, "
             "or give a table with --data FILE.csv"
         )
-    notes = []
-    held_out = frame["held_out"].astype(bool)
-    if held_out.any():
-        notes.append(f"{int(held_out.sum())} held-out runs take no part")
-    frame = frame[~held_out]
-    if y in frame and frame[y].isna().any():
-        notes.append(f"{int(frame[y].isna().sum())} runs without {y} take no part")
-        frame = frame[frame[y].notna()]
-    points = select_points(frame, x, y, group, where="the records")
-    return Points(points.x, points.y, points.group, points.x_names, points.y_name, tuple(notes))
+    missing = frame[y].isna() & ~frame["held_out"].astype(bool) if y in frame else np.zeros(len(frame), bool)
+    points = select_points(frame[~missing], x, y, group, where="the records")
+    notes = (f"{int(missing.sum())} runs without {y} take no part",) if missing.any() else ()
+    return replace(points, notes=(*points.notes, *notes))

@@ -1,0 +1,455 @@
+"""A law fitted to a table: parameters with intervals, predictions, a figure, and what a report of it must say."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from astraios_analysis.laws.engine import N_STARTS, LawFit, fit_groups, fit_law, number_groups, pool_law
+from astraios_analysis.laws.forms import Law, find_law
+from astraios_analysis.laws.intervals import (
+    Certificate,
+    Interval,
+    bootstrap,
+    bootstrap_intervals,
+    certify,
+    delta_intervals,
+)
+from astraios_analysis.laws.residuals import Objective, check_inputs
+from astraios_analysis.laws.tables import Points, select_points
+from astraios_analysis.records.refusal import Refusal
+
+ALL = "all"
+POOLINGS = ("none", "shared")
+INTERVALS = ("profile", "bootstrap", "delta")
+KINDS = ("mean", "observation")
+# What a size column counts, where its name says so.
+_SIZE_CONVENTIONS = {
+    "n_params_base": "base-model parameters, embeddings included",
+    "n_params_base_nonembedding": "base-model parameters without embeddings",
+    "n_params": "all parameters, those added by the method included",
+    "n_params_updated": "updated parameters",
+}
+# An inner hold-out leaves out the far sixth of distinct inputs, one at least.
+_FAR_SHARE = 6
+
+
+@dataclass(frozen=True)
+class IntervalOptions:
+    """How intervals of parameters are made: coverage, method, and refits and seed of a bootstrap."""
+
+    level: float = 0.95
+    method: Literal["profile", "bootstrap", "delta"] = "profile"
+    resamples: int = 2000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise Refusal(f"level is {self.level:g}; give a share between 0 and 1, such as 0.95")
+        if self.method not in INTERVALS:
+            raise Refusal(f"unknown intervals {self.method!r}; choose from {', '.join(INTERVALS)}")
+
+
+@dataclass(frozen=True, repr=False)
+class Fit:
+    """A law fitted to a table: one fit, one for each group, or one with groups that share its shape.
+
+    Attributes
+    ----------
+    law : Law
+    points : Points
+        What was fitted, and notes on what was left out.
+    fits : dict of str to LawFit
+        By group; one named ``all`` where there are no groups, or they share it.
+    members : tuple of str
+        Groups that share one fit, each with its own amplitude; empty otherwise.
+    options : IntervalOptions
+    refused : dict of str to str
+        Groups that could not be fitted, and why.
+    table : DataFrame
+        ``group, parameter, value, lower, upper, level, identified``: whether the data bound a parameter within its
+        bounds; for one that was held there are no interval and no answer.
+    """
+
+    law: Law
+    points: Points
+    fits: dict[str, LawFit]
+    members: tuple[str, ...] = ()
+    options: IntervalOptions = field(default_factory=IntervalOptions)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Groups that have a curve; ``all`` where there are none."""
+        return self.members or tuple(self.fits)
+
+    @cached_property
+    def certified(self) -> dict[str, tuple[Certificate, dict[str, Interval], str]]:
+        """Certificate, intervals and how these were made, of each fit; profiles take up to a second each."""
+        options, found = self.options, {}
+        percent = f"{100 * options.level:g} %"
+        for group, fit in self.fits.items():
+            certificate, intervals = certify(fit, options.level)
+            how = f"profile likelihood, {percent}"
+            if options.method == "delta":
+                intervals, how = delta_intervals(fit, options.level), f"delta method, {percent}"
+            elif options.method == "bootstrap":
+                refits = bootstrap(fit, options.resamples, np.random.default_rng(options.seed))
+                intervals = bootstrap_intervals(fit, refits, options.level, certificate.identified)
+                how = f"percentiles of {options.resamples} bootstrap refits of pairs, {percent}"
+                how += f" ({refits.n_failed} without a fit)" if refits.n_failed else ""
+            found[group] = certificate, intervals, how
+        return found
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Parameters with intervals: ``group, parameter, value, lower, upper, level, identified``."""
+        rows = []
+        for group, fit in self.fits.items():
+            certificate, intervals, _ = self.certified[group]
+            for name, value in fit.params.items():
+                base, _, member = name.partition("[")
+                own, known = intervals.get(name), certificate.identified.get(name)
+                ends = (np.nan, np.nan, np.nan) if own is None else (own.lower, own.upper, own.level)
+                rows.append((member.rstrip("]") or group, base, value, *ends, known))
+        columns = ["group", "parameter", "value", "lower", "upper", "level", "identified"]
+        return pd.DataFrame(rows, columns=columns)
+
+    @cached_property
+    def diagnostics(self) -> pd.DataFrame:
+        """What speaks for and against each fit: points, degrees of freedom, gradient, condition, starts, scatter."""
+        rows = [
+            {
+                "group": group,
+                "n_obs": fit.n_obs,
+                "dof": fit.dof,
+                "status": fit.status,
+                "objective": fit.value,
+                "residual_scale": fit.residual_scale,
+                "gradient_norm": fit.gradient_norm,
+                "condition_number": fit.condition_number,
+                "n_agreeing": fit.n_agreeing,
+                "n_starts": fit.n_starts,
+                "is_lowest": self.certified[group][0].is_lowest,
+            }
+            for group, fit in self.fits.items()
+        ]
+        return pd.DataFrame(rows)
+
+    def warnings(self, group: str = ALL) -> list[str]:
+        """Return what a reader must know before using a group's parameters."""
+        fit, found = self.fits[group], self.certified[group][0].warnings()
+        if fit.status != "converged":
+            found.insert(0, f"the solver stopped short of a minimum ({fit.message})")
+        return found
+
+    def _all_warnings(self) -> list[str]:
+        found = [text if group == ALL else f"{group}: {text}" for group in self.fits for text in self.warnings(group)]
+        return found + [f"{group} is not fitted: {reason}" for group, reason in self.refused.items()]
+
+    def predict(
+        self,
+        x: float | Sequence | np.ndarray | pd.DataFrame,
+        group: str | Sequence[str] | None = None,
+        level: float | None = None,
+    ) -> pd.DataFrame:
+        """Predict the outcome at inputs, as a mean and as a new observation.
+
+        Parameters
+        ----------
+        x : number, sequence or DataFrame
+            Inputs, shape (n,), or (n, d) in the law's order, or a table with the columns that were fitted.
+        group : str or sequence of str, optional
+            All groups by default.
+        level : float, optional
+            Of the intervals; that of the fit by default.
+
+        Returns
+        -------
+        DataFrame
+            ``group``, the inputs' columns, ``value, lower, upper, level, kind, reach``. Kind ``mean``: where the law
+            is; ``observation``: where a new point falls. Reach: how many times an input lies beyond those fitted, 1
+            within them.
+
+        Notes
+        -----
+        Delta method on the scale of the residuals, Student's t. Points at one input count as one look, in whatever
+        group; the scatter of a new point is the larger of the residuals' and the error at the far sixth of inputs
+        when the law is fitted without them, and what is known of the parameters is widened as much.
+        """
+        names = list(self.points.x_names)
+        x = x[names].to_numpy(dtype=float) if isinstance(x, pd.DataFrame) else np.asarray(x, dtype=float)
+        x = check_inputs(self.law, x if len(names) == 1 else np.atleast_2d(x))
+        groups = self.groups if group is None else (group,) if isinstance(group, str) else tuple(group)
+        options = self.options if level is None else replace(self.options, level=level)
+        parts = []
+        for name in groups:
+            if name not in self.groups:
+                raise Refusal(f"no fit for {name!r}; choose from {', '.join(self.groups)}")
+            at = np.column_stack([x, np.full(len(x), self.members.index(name) + 1.0)]) if self.members else x
+            label = ALL if self.members else name
+            for kind in KINDS:
+                value, lower, upper = self._interval(label, at, options.level, kind)
+                columns = dict(zip(names, x.reshape(len(x), -1).T, strict=True))
+                columns |= {"value": value, "lower": lower, "upper": upper, "level": options.level, "kind": kind}
+                parts.append(pd.DataFrame({"group": name} | columns | {"reach": _reach(self.fits[label], x)}))
+        return pd.concat(parts, ignore_index=True)
+
+    def _interval(
+        self, label: str, x: np.ndarray, level: float, kind: str
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        fit, (scatter, dof) = self.fits[label], self._spread[label]
+        value, slope = fit.predict(x), fit.law.gradient(x, fit.theta)
+        is_log = fit.objective.residual == "log"
+        slope = slope / value[:, None] if is_log else slope
+        # What widens the scatter of points widens what is known of the parameters as well.
+        widening = (scatter / fit.residual_scale) ** 2 if fit.residual_scale > 0 else 1.0
+        variance = np.einsum("ni,ij,nj->n", slope, fit.covariance, slope) * widening
+        variance += scatter**2 if kind == "observation" else 0.0
+        half = stats.t.ppf((1 + level) / 2, dof) * np.sqrt(variance)
+        if is_log:
+            # Beyond e^700 there are no numbers, and nothing is known there.
+            room = 700.0 - np.abs(np.log(value))
+            return value, value * np.exp(-np.minimum(half, room)), value * np.exp(np.minimum(half, room))
+        lowest, highest = (-np.inf, np.inf) if self.law.outcome == "loss" else (0.0, 1.0)
+        return value, np.maximum(value - half, lowest), np.minimum(value + half, highest)
+
+    @cached_property
+    def _spread(self) -> dict[str, tuple[float, int]]:
+        """Scatter of a new point and degrees of freedom, of each fit."""
+        found = {}
+        for label, fit in self.fits.items():
+            inputs = fit.x[:, : len(self.law.inputs)]
+            dof = len(np.unique(inputs, axis=0)) - (len(self.law.parameters) - len(fit.problem.held))
+            found[label] = max(fit.residual_scale, _far_error(fit, inputs)), max(dof, 1)
+        return found
+
+    def plot(self, to: float | None = None):
+        """Draw points, curves and the band of a new observation.
+
+        Parameters
+        ----------
+        to : float, optional
+            How far to draw the curves; beyond what was fitted they are dashed.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            For a law of several inputs: measured against fitted values.
+        """
+        import seaborn
+        from matplotlib import pyplot
+
+        figure, axes = pyplot.subplots(figsize=(6.4, 4.4), layout="constrained")
+        colours = seaborn.color_palette("colorblind", len(self.groups))
+        draw = self._draw_curve if len(self.law.inputs) == 1 else self._draw_against_fitted
+        for group, colour in zip(self.groups, colours, strict=True):
+            draw(axes, group, colour, to)
+        is_log = next(iter(self.fits.values())).objective.residual == "log"
+        axes.set(yscale="log" if is_log else "linear", ylabel=self.points.y_name, title=self._title())
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        if len(self.groups) > 1:
+            axes.legend()
+        pyplot.close(figure)
+        return figure
+
+    def _draw_curve(self, axes, group, colour, to) -> None:
+        own = self._own(group)
+        low, high = float(self.points.x[own].min()), float(self.points.x[own].max())
+        ends = (low, high) if to is None else (min(low, to), max(high, to))
+        grid = np.unique(np.concatenate([np.geomspace(*ends, 200), [low, high]]))
+        found = self.predict(grid, group)
+        found = found[found["kind"] == "observation"]
+        inside = (grid >= low) & (grid <= high)
+        axes.scatter(self.points.x[own], self.points.y[own], color=colour, s=18, label=group)
+        axes.plot(grid[inside], found["value"][inside.tolist()], color=colour)
+        for beyond in (grid <= low, grid >= high):
+            axes.plot(grid[beyond], found["value"][beyond.tolist()], color=colour, linestyle="--")
+        axes.fill_between(grid, found["lower"], found["upper"], color=colour, alpha=0.15, linewidth=0)
+        axes.set(xscale="linear" if self.law.inputs == ("L",) else "log", xlabel=self.points.x_names[0])
+
+    def _draw_against_fitted(self, axes, group, colour, to) -> None:
+        if to is not None:
+            raise Refusal(f"{self.law.name} has {len(self.law.inputs)} inputs, and no curve to draw as far as {to:g}")
+        own = self._own(group)
+        found = self.predict(self.points.x[own], group)
+        value = found.loc[found["kind"] == "mean", "value"]
+        axes.scatter(value, self.points.y[own], color=colour, s=18, label=group)
+        axes.axline((value.min(),) * 2, (value.max(),) * 2, color="grey", linewidth=1)
+        axes.set(xlabel=f"{self.points.y_name}, fitted")
+
+    def _own(self, group: str) -> np.ndarray:
+        labels = self.points.group
+        return np.ones(len(self.points.y), bool) if labels is None else labels.astype(str) == group
+
+    def _title(self) -> str:
+        return f"{self.law.name}: {self.points.y_name} = {self.law.formula}"
+
+    def checklist(self, group: str = ALL) -> dict[str, str]:
+        """Return what a report of a fit must state, item by item."""
+        fit, points = self.fits[group], self.points
+        window = [f"{n} {low:.4g} to {high:.4g}" for n, (low, high) in zip(points.x_names, fit.x_range, strict=False)]
+        sizes = [
+            f"{name} is {_SIZE_CONVENTIONS.get(name, 'as its column has it: say whether embeddings count')}"
+            for name, kind in zip(points.x_names, self.law.inputs, strict=True)
+            if kind in ("N", "U")
+        ]
+        return {
+            "form": f"{points.y_name} = {fit.law.formula} ({self.law.source})",
+            "objective": fit.objective.describe(),
+            "starts": f"{fit.n_starts} polished from a search of the data, {fit.n_agreeing} at this minimum",
+            "window": "; ".join([f"{fit.n_obs} points", *window]),
+            "N convention": "; ".join(sizes) or "no size among the inputs",
+            "intervals": self.certified[group][2],
+        }
+
+    def __repr__(self) -> str:
+        shown = self.table if len(self.groups) > 1 else self.table.drop(columns="group")
+        fits = self.fits.values()
+        n_obs, dof = sum(fit.n_obs for fit in fits), min(fit.dof for fit in fits)
+        status = "converged" if all(fit.status == "converged" for fit in fits) else "FAILED"
+        lines = [self._title(), "", shown.to_string(index=False, float_format="{:.4g}".format, na_rep="-"), ""]
+        lines.append(f"{n_obs} points, {dof} degrees of freedom{' at least' if len(fits) > 1 else ''}, {status}")
+        return "\n".join(lines + [f"warning: {text}" for text in self._all_warnings()])
+
+    def _repr_html_(self) -> str:
+        table = self.table.to_html(index=False, float_format="{:.4g}".format, na_rep="-")
+        return f"<p>{self._title()}</p>{table}" + "".join(f"<p>Warning: {text}</p>" for text in self._all_warnings())
+
+
+def _reach(fit: LawFit, x: np.ndarray) -> np.ndarray:
+    """Return how many times inputs lie beyond those fitted, the worst of them for several; 1 within."""
+    x = x.reshape(len(x), -1)
+    low, high = fit.x_range[: x.shape[1]].T
+    return np.maximum(np.maximum(x / high, low / x).max(axis=1), 1.0)
+
+
+def _far_error(fit: LawFit, inputs: np.ndarray) -> float:
+    """Return the root mean square error of the far points when the law is fitted without them; 0 if it cannot be.
+
+    Points are in order of their inputs' product; those of one input go together.
+    """
+    _, order = np.unique(np.log(inputs).sum(axis=1).round(12), return_inverse=True)
+    n_far = max((order.max() + 1) // _FAR_SHARE, 1)
+    is_far, x = order > order.max() - n_far, fit.x if fit.problem.x.ndim > 1 else fit.x[:, 0]
+    y = np.exp(fit.problem.target) if fit.objective.residual == "log" else fit.problem.target
+    pooled = x.shape[1:] and x.shape[1] > inputs.shape[1]
+    if pooled and set(x[is_far, -1]) - set(x[~is_far, -1]):
+        return 0.0
+    held = {fit.law.names[j]: value for j, value in fit.problem.held.items()}
+    try:
+        near = fit_law(
+            fit.law,
+            x[~is_far],
+            y[~is_far],
+            objective=fit.objective,
+            fixed=held,
+            n_starts=fit.n_starts,
+            must_converge=False,
+        )
+    except Refusal:
+        return 0.0
+    value = near.predict(x[is_far])
+    error = np.log(value / y[is_far]) if fit.objective.residual == "log" else value - y[is_far]
+    return float(np.sqrt(np.mean(error**2)))
+
+
+def fit_table(
+    frame: pd.DataFrame,
+    law: str | Law,
+    x: str | Sequence[str] | None = None,
+    y: str | None = None,
+    group: str | Sequence[str] | None = None,
+    *,
+    split: str | None = None,
+    pooling: Literal["none", "shared"] | None = None,
+    huber: float | None = None,
+    scale: Literal["fixed", "estimated"] = "fixed",
+    residual: Literal["log", "linear"] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    level: float = 0.95,
+    intervals: Literal["profile", "bootstrap", "delta"] = "profile",
+    resamples: int = 2000,
+    seed: int = 0,
+    n_starts: int = N_STARTS,
+) -> Fit:
+    """Fit a law to the points of a table.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row a point. Rows whose column ``held_out`` is true take no part.
+    law : str or Law
+        `astraios fit --list` prints them.
+    x, group : str or sequence of str, optional
+        Columns of the inputs, in the law's order, and of what tells groups apart. A table from `read_table` knows
+        them, and y and split.
+    y : str, optional
+        Column of the outcome.
+    split : str, optional
+        Column that marks the rows to fit with ``train``.
+    pooling : {"none", "shared"}, optional
+        Whether each group is fitted by itself, the default, or all have one floor and exponent and each its amplitude.
+    huber : float, optional
+        Where Huber's loss turns from square to straight; least squares without it.
+    scale : {"fixed", "estimated"}
+        Of Huber's loss.
+    residual : {"log", "linear"}, optional
+        Scale of the residuals; the law's own by default.
+    fixed : mapping of str to float, optional
+        Parameters to hold at a value.
+    level, intervals, resamples, seed : optional
+        Coverage of the parameters' intervals, how they are made, and refits and seed of a bootstrap.
+    n_starts : int
+        Starts to polish.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    Refusal
+        If a column is missing or holds no numbers, or the points cannot identify the law.
+    """
+    law = find_law(law)
+    objective = Objective(residual or law.residual, huber or np.inf, scale)
+    options = IntervalOptions(level, intervals, resamples, seed)
+    points = select_points(frame, x, y, group, split)
+    return fit_points(law, points, objective, pooling, fixed=fixed, options=options, n_starts=n_starts)
+
+
+def fit_points(
+    law: Law,
+    points: Points,
+    objective: Objective,
+    pooling: str | None,
+    *,
+    fixed: Mapping[str, float] | None = None,
+    options: IntervalOptions | None = None,
+    n_starts: int = N_STARTS,
+) -> Fit:
+    """Fit points that are selected already, as `fit_table` does; a group that cannot be fitted is named in the fit."""
+    if pooling not in (None, *POOLINGS):
+        raise Refusal(f"unknown pooling {pooling!r}; choose from {', '.join(POOLINGS)}")
+    if len(points.x_names) != len(law.inputs):
+        wanted, given = ", ".join(law.inputs), ", ".join(points.x_names)
+        raise Refusal(f"{law.name} has {len(law.inputs)} inputs ({wanted}) and x names {len(points.x_names)}: {given}")
+    how = {"objective": objective, "fixed": fixed, "n_starts": n_starts, "must_converge": False}
+    options = options or IntervalOptions()
+    if points.group is None:
+        if pooling == "shared":
+            raise Refusal("shared pooling needs groups; name their columns with group")
+        return Fit(law, points, {ALL: fit_law(law, points.x, points.y, **how)}, (), options)
+    if pooling == "shared":
+        x, names = number_groups(points.x, points.group)
+        return Fit(law, points, {ALL: fit_law(pool_law(law, names), x, points.y, **how)}, names, options)
+    found = fit_groups(law, points.x, points.y, points.group, **how)
+    if not found.fits:
+        raise Refusal("; ".join(f"{group}: {reason}" for group, reason in found.refused.items()))
+    return Fit(law, points, {str(k): fit for k, fit in found.fits.items()}, (), options, found.refused)

@@ -1,0 +1,213 @@
+"""A law fitted to a table: parameters and predictions against statsmodels, coverage, what takes no part, a figure."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+from astraios_analysis.laws.fit import fit_table
+from astraios_analysis.laws.forms import POWER
+from astraios_analysis.laws.tables import read_table
+from astraios_analysis.records.refusal import Refusal
+
+SIZES = np.geomspace(1e6, 1e9, 12)
+AMPLITUDES = {"fft": 40, "lora": 60, "ia3": 90}
+
+
+def power_table(rng, noise=0.02):
+    return pd.DataFrame({"n": SIZES, "loss": 40 * SIZES**-0.15 * np.exp(rng.normal(0, noise, len(SIZES)))})
+
+
+@pytest.fixture(scope="module")
+def grouped():
+    """Three methods at six sizes with one floor and exponent, and a row of each that is held out and absurd."""
+    rng, rows = np.random.default_rng(0), []
+    for method, amplitude in AMPLITUDES.items():
+        for size in SIZES[::2]:
+            loss = (0.5 + amplitude * size**-0.3) * np.exp(rng.normal(0, 0.002))
+            rows.append({"params": size, "loss": loss, "method": method, "split": "train"})
+        rows.append({"params": 1e10, "loss": 99.0, "method": method, "split": "extrapolate"})
+    return read_table(pd.DataFrame(rows), x="params", y="loss", group="method", split="split")
+
+
+@pytest.fixture(scope="module")
+def apart(grouped):
+    return fit_table(grouped, "power_floor")
+
+
+@pytest.fixture(scope="module")
+def shared(grouped):
+    return fit_table(grouped, "power_floor", pooling="shared")
+
+
+def test_parameters_and_predictions_are_those_of_linear_regression():
+    frame, target = power_table(np.random.default_rng(1)), [2e8, 1e10]
+    found = fit_table(frame, "power", x="n", y="loss", level=0.8)
+    assert found._spread["all"] == (found.fits["all"].residual_scale, 10)
+    line = sm.OLS(np.log(frame["loss"]), sm.add_constant(-np.log(frame["n"]))).fit()
+    table = found.table.set_index("parameter")
+    expected = np.array(line.conf_int(0.2))
+    assert table.loc["alpha", ["value", "lower", "upper"]].tolist() == pytest.approx([line.params["n"], *expected[1]])
+    assert table.loc["A", ["lower", "upper"]].tolist() == pytest.approx(np.exp(expected[0]), rel=1e-4)
+    assert set(table["level"]) == {0.8} and table["identified"].all()
+    oracle = line.get_prediction(sm.add_constant(-np.log(target))).summary_frame(alpha=0.2)
+    predicted = found.predict(target)
+    assert list(predicted.columns) == ["group", "n", "value", "lower", "upper", "level", "kind", "reach"]
+    for kind, ends in (("mean", ["mean_ci_lower", "mean_ci_upper"]), ("observation", ["obs_ci_lower", "obs_ci_upper"])):
+        own = predicted[predicted["kind"] == kind]
+        np.testing.assert_allclose(own["value"], np.exp(oracle["mean"]), rtol=1e-6)
+        np.testing.assert_allclose(own[["lower", "upper"]], np.exp(oracle[ends]), rtol=1e-5)
+        assert own["reach"].tolist() == pytest.approx([1, 10])
+
+
+def test_predictions_are_covered_about_as_often_as_asked():
+    n_worlds, levels = 200, np.array([0.5, 0.8, 0.95])
+    hits = np.zeros((2, 3))
+    for seed in range(n_worlds):
+        rng = np.random.default_rng(seed)
+        found = fit_table(power_table(rng), "power", x="n", y="loss")
+        mean = 40 * 8e9**-0.15
+        truth = np.array([mean, mean * np.exp(rng.normal(0, 0.02))])
+        for place, level in enumerate(levels):
+            ends = found.predict(8e9, level=level)
+            hits[:, place] += (ends["lower"] <= truth) & (truth <= ends["upper"])
+    margin = 4 * np.sqrt(levels * (1 - levels) / n_worlds)
+    # The error at the far sizes can only widen: by no more than this.
+    assert np.all(hits / n_worlds >= levels - margin) and np.all(hits / n_worlds <= levels + margin + 0.05), hits
+
+
+def test_groups_apart_and_shared(apart, shared):
+    assert (
+        list(apart.fits) == list(AMPLITUDES) and apart.table["group"].tolist() == np.repeat([*AMPLITUDES], 3).tolist()
+    )
+    assert shared.table[["group", "parameter"]].apply(tuple, axis=1).tolist() == [
+        ("all", "E"),
+        ("all", "alpha"),
+        *((name, "A") for name in AMPLITUDES),
+    ]
+    found = shared.table.set_index("parameter")
+    assert found.loc["alpha", "value"] == pytest.approx(0.3, abs=0.02) and found["identified"].all()
+    assert found.loc["A", "value"].tolist() == pytest.approx(list(AMPLITUDES.values()), rel=0.1)
+    for fit in (apart, shared):
+        near = fit.predict(1e10)
+        assert near["group"].unique().tolist() == list(AMPLITUDES) and (near["lower"] < near["value"]).all()
+        truth = near["group"].map(AMPLITUDES) * 1e10**-0.3 + 0.5
+        assert near["value"].to_numpy() == pytest.approx(truth.to_numpy(), rel=0.01)
+    # Three methods at one size are one look: six sizes and three parameters leave three degrees of freedom.
+    assert shared._spread["all"][1] == 3
+
+
+def test_what_is_held_out_takes_no_part(grouped, apart):
+    assert apart.points.notes == ("3 rows not marked train in split are held out",)
+    marked = pd.DataFrame(grouped).assign(held_out=grouped["split"] != "train", split="train")
+    again = fit_table(marked, "power_floor", "params", "loss", "method")
+    np.testing.assert_array_equal(again.table["value"], apart.table["value"])
+    assert again.points.notes[0] == "3 held-out rows take no part"
+
+
+def test_a_far_error_widens_predictions(grouped):
+    own = grouped[(grouped["method"] == "fft") & (grouped["split"] == "train")]
+    straight = fit_table(own, "power_floor")
+    bent = fit_table(
+        own.assign(loss=own["loss"] * np.where(own["params"] == own["params"].max(), 1.02, 1)), "power_floor"
+    )
+    widths = [np.log(f.predict(1e10)["upper"] / f.predict(1e10)["lower"]).to_numpy() for f in (straight, bent)]
+    assert np.all(widths[1] > 2 * widths[0])
+
+
+def test_groups_that_cannot_be_fitted_are_named(grouped):
+    few = grouped.drop(grouped.index[(grouped["method"] == "ia3") & (grouped["params"] > 1e7)])
+    found = fit_table(few, "power_floor")
+    assert list(found.fits) == ["fft", "lora"] and "leave no degree of freedom" in found.refused["ia3"]
+    assert "warning: ia3 is not fitted: 2 points leave" in repr(found)
+    with pytest.raises(Refusal, match=r"fft: 1 points leave no degree .*; lora: 1 points"):
+        fit_table(grouped[grouped["params"] == SIZES[0]], "power_floor")
+
+
+def test_it_prints_as_a_table(shared, grouped):
+    text = repr(shared)
+    assert len(text.splitlines()) == 10 and max(map(len, text.splitlines())) < 100
+    assert "lora         A" in text and "18 points, 13 degrees of freedom, converged" in text
+    assert shared._repr_html_().count("<tr>") + shared._repr_html_().count("<tr ") == 6
+    assert repr(shared.fits["all"]).startswith("LawFit(power_floor, pooled: E = 0.") and "lambda" not in repr(
+        shared.law
+    )
+    held = fit_table(grouped, POWER, group=(), fixed={"A": 40.0})
+    assert held.table["identified"].tolist() == [None, True] and held.table["lower"].isna().tolist() == [True, False]
+
+
+def test_flat_losses_identify_no_exponent():
+    found = fit_table(pd.DataFrame({"n": SIZES, "loss": 2.0}), "power_floor", x="n", y="loss")
+    assert not found.table.set_index("parameter").loc["alpha", "identified"] and "not identifiable: alpha" in repr(
+        found
+    )
+
+
+def test_figure_dashes_what_lies_beyond_the_points(apart):
+    (axes,) = apart.plot(to=1e11).axes
+    assert [collection.get_offsets().shape for collection in axes.collections[::2]] == [(6, 2)] * 3
+    solid = [line.get_xdata() for line in axes.lines if line.get_linestyle() == "-"]
+    dashed = [line.get_xdata() for line in axes.lines if line.get_linestyle() == "--" and len(line.get_xdata()) > 1]
+    assert all(x.max() == pytest.approx(SIZES[10]) for x in solid) and len(solid) == len(dashed) == 3
+    assert all(x.min() == pytest.approx(SIZES[10]) and x.max() == pytest.approx(1e11) for x in dashed)
+    assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "params", "loss")
+
+
+def test_laws_of_several_inputs():
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"N": rng.choice(SIZES, 40), "D": rng.choice(SIZES * 50, 40)})
+    frame["loss"] = (1.7 + 400 * frame["N"] ** -0.34 + 2000 * frame["D"] ** -0.37) * np.exp(rng.normal(0, 0.005, 40))
+    found = fit_table(frame, "chinchilla", x=["N", "D"], y="loss", huber=1e-3)
+    assert found.table.set_index("parameter").loc["E", "value"] == pytest.approx(1.7, abs=0.1)
+    row, again = found.predict([2e9, 1e12]), found.predict(pd.DataFrame({"D": [1e12], "N": [2e9]}))
+    pd.testing.assert_frame_equal(row, again)
+    assert row["reach"].tolist() == pytest.approx([1e12 / frame["D"].max()] * 2)
+    assert found.plot().axes[0].get_xlabel() == "loss, fitted"
+    with pytest.raises(Refusal, match="chinchilla has 2 inputs, and no curve to draw"):
+        found.plot(to=1e10)
+
+
+def test_rates_stay_within_zero_and_one():
+    loss = np.linspace(1.5, 3, 12)
+    rate = 1 / (1 + np.exp(-7 + 3 * loss)) + np.random.default_rng(0).normal(0, 0.02, 12)
+    ends = fit_table(pd.DataFrame({"L": loss, "rate": rate}), "logit_link", x="L", y="rate").predict([0.5, 2.3, 6.0])
+    assert ends["lower"].min() == 0 and ends["upper"].max() == 1
+    assert ((ends["lower"] <= ends["value"]) & (ends["value"] <= ends["upper"])).all()
+
+
+def test_a_table_is_read_once_with_its_roles(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("# source: made up\nn,loss\n" + "\n".join(f"{n:g},{40 * n**-0.15:.6f}" for n in SIZES))
+    assert fit_table(read_table(path, x="n", y="loss"), "power").fits["all"].params["alpha"] == pytest.approx(
+        0.15, abs=1e-4
+    )
+    with pytest.raises(Refusal, match=r"runs\.csv has no column 'tokens'; it has n, loss"):
+        read_table(path, x="tokens", y="loss")
+    with pytest.raises(Refusal, match=r"runs\.csv: there is no such file"):
+        read_table(tmp_path / "more" / "runs.csv")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"law": "powr"}, "unknown law 'powr'; choose from power"),
+        ({"x": ["params", "loss"]}, r"power has 1 inputs \(N\) and x names 2: params, loss"),
+        ({"x": "size"}, "the table has no column 'size'; it has params, loss"),
+        ({"y": "method"}, "'method' has 18 values that are missing or no finite number; the first is fft"),
+        ({"group": (), "pooling": "shared"}, "shared pooling needs groups"),
+        ({"pooling": "partial"}, "unknown pooling 'partial'; choose from none, shared"),
+        ({"level": 95}, "level is 95; give a share"),
+        ({"intervals": "exact"}, "unknown intervals 'exact'; choose from profile, bootstrap, delta"),
+        ({"split": "method"}, "no row of the table is marked train in column 'method'"),
+    ],
+)
+def test_refusals(grouped, options, text):
+    with pytest.raises(Refusal, match=text):
+        fit_table(grouped, **({"law": "power"} | options))
+    with pytest.raises(Refusal, match="name the columns of the table with x and y"):
+        fit_table(pd.DataFrame({"n": SIZES}), "power")
+
+
+def test_a_group_that_is_not_there(apart):
+    with pytest.raises(Refusal, match="no fit for 'lora2'; choose from fft, lora, ia3"):
+        apart.predict(1e9, "lora2")
