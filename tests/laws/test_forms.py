@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,7 +89,13 @@ def test_law_describes_itself(law):
 
 @law_cases
 def test_laws_are_found_by_their_name(law):
-    assert find_law(law.name) is law
+    assert find_law(law.name) is law and find_law(law) is law
+
+
+def test_the_page_on_the_fit_engine_has_the_table_of_laws():
+    text = (Path(__file__).parents[2] / "docs" / "fit_engine.md").read_text("utf-8")
+    rows = [f"| `{law.name}` | `{law.formula}` | {', '.join(law.inputs)} | {law.source} |" for law in LAWS.values()]
+    assert [line for line in text.splitlines() if line.startswith("| `")] == rows
 
 
 def test_an_unknown_law_is_named():
