@@ -1,6 +1,6 @@
 """The study's claims as computed verdicts, on released models and on each trained grid apart.
 
-What is claimed and how it is judged is in `claim_rules`; the tests are in `claim_tests` and `claim_rank_tests`.
+What is claimed and how it is judged is in `rules`.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,48 +9,23 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.claims import claim_rank_tests
-from astraios_analysis.claims import tests as claim_tests
-from astraios_analysis.claims.claim_evidence import Bench, Evidence, NotTestable
+from astraios_analysis.claims import tests
 from astraios_analysis.claims.rules import ALPHA, CLAIMS, LEVEL, Claim, Verdict
+from astraios_analysis.claims.tests import Bench, Evidence, Found, NotTestable
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, Suite
 from astraios_analysis.records.released import GRID
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
 
-TESTS: dict[str, Callable[[Bench], tuple[Evidence, list[Evidence]]]] = {
-    "fft_best": claim_tests.fft_best,
-    "lora_tradeoff": claim_tests.lora_tradeoff,
-    "methods_differ_by_scale": claim_tests.methods_differ_by_scale,
-    "larger_less_robust": claim_tests.larger_less_robust,
-    "larger_less_secure": claim_tests.larger_less_secure,
-    "small_carries_over": claim_rank_tests.small_carries_over,
-    "loss_indicates": claim_rank_tests.loss_indicates,
-}
+TESTS: dict[str, Callable[[Bench], Found]] = {name: getattr(tests, name) for name in CLAIMS}
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim's verdict on one grid and suite, with its evidence.
+    """A claim's verdict on one grid and suite, with its evidence (none overall where it cannot be tested).
 
-    Attributes
-    ----------
-    claim : Claim
-    grid : str
-    suite : {"published", "embedded"}
-    records : {"released", "trained"}
-    verdict : str
-        One of `claim_rules.VERDICTS`.
-    overall : Evidence or None
-        None where the claim cannot be tested.
-    p_holm : float or None
-        The overall p-value, Holm-corrected over the claims tested on the same grid and suite.
-    n_claims : int
-        How many claims that were.
-    parts : tuple of Evidence
-    reason : str
-        What the verdict rests on, in words.
+    ``p_holm`` is the overall p-value, Holm-corrected over the ``n_claims`` claims tested on the same grid and suite.
     """
 
     claim: Claim
@@ -66,19 +41,18 @@ class Judgement:
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Return Holm's step-down corrected p-values, in the order given (Holm 1979)."""
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(stepped, 1.0)
-    return corrected
+    """Return Holm's step-down corrected p-values, in the order given."""
+    from statsmodels.stats.multitest import multipletests
+
+    return multipletests(p_values, method="holm")[1] if len(p_values) else np.empty(0)
 
 
 def decide(p_holm: float, parts: Sequence[Evidence]) -> tuple[Verdict, str]:
-    """Apply `claim_rules.VERDICT_RULE` to a claim's corrected p-value and its parts."""
-    supports = [part.name for part, p in zip(parts, holm([part.p_value for part in parts]), strict=True) if p < ALPHA]
-    opposes = [part.name for part, p in zip(parts, holm([part.p_opposite for part in parts]), strict=True) if p < ALPHA]
+    """Apply `VERDICT_RULE` to a claim's corrected p-value and its parts."""
+    supports, opposes = (
+        [part.name for part, p in zip(parts, holm([getattr(part, which) for part in parts]), strict=True) if p < ALPHA]
+        for which in ("p_value", "p_opposite")
+    )
     against = f"contradicted by {', '.join(opposes)}" if opposes else "no part contradicts it"
     if p_holm < ALPHA:
         return ("mixed" if opposes else "supported"), f"clear over all parts; {against}"
@@ -94,21 +68,9 @@ def judge_claims(
     n_draws: int = 2000,
     seed: int = 0,
 ) -> list[Judgement]:
-    """Judge claims on every grid and suite among the records, one after the other.
+    """Judge claims, keys of `CLAIMS`, on every grid and suite among the records, one after the other.
 
-    Parameters
-    ----------
-    records : sequence of RunRecord
-    claims : sequence of str
-        Keys of `CLAIMS`. Corrected p-values are for the claims judged together.
-    n_draws : int
-        Resamples of problems.
-    seed : int
-
-    Raises
-    ------
-    Refusal
-        If a claim is unknown or no run has a score.
+    Corrected p-values are for the claims judged together; problems are resampled ``n_draws`` times.
     """
     for name in claims:
         if name not in CLAIMS:
@@ -126,7 +88,7 @@ def judge_claims(
 
 
 def _judge(bench: Bench, grid: str, claims: list[Claim]) -> list[Judgement]:
-    tested: dict[str, tuple[Evidence, list[Evidence]]] = {}
+    tested: dict[str, Found] = {}
     reasons: dict[str, str] = {}
     for claim in claims:
         try:
@@ -152,11 +114,7 @@ def _judge(bench: Bench, grid: str, claims: list[Claim]) -> list[Judgement]:
 def judgement_frame(judgements: Sequence[Judgement], *, parts: bool = False) -> pd.DataFrame:
     """Return judgements as a table: one row for each claim, or for each part of each claim.
 
-    Returns
-    -------
-    DataFrame
-        ``records, grid, suite, claim, statement, verdict, part, effect, lower, upper, level, interval, p_value, p_holm,
-        n, detail, reason``; ``p_holm`` of a part is empty, its correction is part of the verdict.
+    ``p_holm`` of a part is empty: its correction is part of the verdict.
     """
     rows = []
     for judgement in judgements:

@@ -29,19 +29,9 @@ VERDICT_RULE = (
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the study and how it is judged.
+    """A claim of the study: what is estimated (positive values speak for it), what a part is, and the test in full.
 
-    Attributes
-    ----------
-    name, statement : str
-    effect, unit : str
-        What is estimated; positive values speak for the claim.
-    part : str
-        What a part is.
-    counted : {"methods", "models", "sizes"}
-        What the test rests on: what the ``n`` of its evidence counts.
-    rule : str
-        The test, in full.
+    ``counted`` says what the ``n`` of its evidence counts: methods, models or sizes.
     """
 
     name: str

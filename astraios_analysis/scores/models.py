@@ -175,6 +175,14 @@ class ModelScores:
         return drawn + np.sqrt(variance / more) * noise
 
     @property
+    def places(self) -> dict[int, dict[str, int]]:
+        """Places of models in the table by base size, in increasing order, and method."""
+        found: dict[int, dict[str, int]] = {}
+        for place, row in enumerate(self.table.itertuples()):
+            found.setdefault(row.n_params_base, {})[row.method] = place
+        return found
+
+    @property
     def chance(self) -> float:
         """Goodness of a random guess; 0 where no chance level is known."""
         return float(self.goodness(np.float64(DATASETS[self.dataset].chance or 0.0)))

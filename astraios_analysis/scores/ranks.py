@@ -126,14 +126,6 @@ def rank_correlation(small: np.ndarray, large: np.ndarray, statistic: str, seed:
     return RankCorrelation(float(null[0]), permutation_p(null), kind, n)
 
 
-def _by_size(scores: ModelScores) -> dict[int, dict[str, int]]:
-    """Return the places of models by base size and method, sizes in increasing order."""
-    places: dict[int, dict[str, int]] = {}
-    for place, row in enumerate(scores.table.itertuples()):
-        places.setdefault(row.n_params_base, {})[row.method] = place
-    return places
-
-
 def _measured(records: list[RunRecord], dataset: str, bootstrap: ProblemBootstrap | None) -> ModelScores:
     """Return the primary scores of the runs that are not held out: a ranking is what a method is chosen by."""
     scores = model_scores([record for record in records if not record.held_out], dataset, bootstrap)
@@ -155,7 +147,7 @@ def rank_transfer(
     at which all methods score the same has no order and no row.
     """
     scores = _measured(records, dataset, bootstrap)
-    places = _by_size(scores)
+    places = scores.places
     usable = [n for n, at_size in places.items() if len(at_size) >= MIN_METHODS]
     if len(usable) < 2:
         raise Refusal(
@@ -206,7 +198,7 @@ def rank_methods(
     scores = _measured(records, dataset, bootstrap)
     table, values, draws = scores.table, scores.good, scores.draws_of_runs()
     rows = []
-    for n_params, at_size in _by_size(scores).items():
+    for n_params, at_size in scores.places.items():
         chosen = list(at_size.values())
         is_first = draws[:, chosen] == draws[:, chosen].max(axis=-1, keepdims=True)
         p_best = (is_first / is_first.sum(axis=-1, keepdims=True)).mean(axis=0)

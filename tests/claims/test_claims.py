@@ -1,18 +1,20 @@
 """Verdicts on grids whose truth is known, both ways; the rules as they are written down."""
 
-import functools
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from simulated_grids import LARGEST, SIZES, World, simulate
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
-from astraios_analysis.claims.claim_evidence import Evidence, NotTestable, size_slope
 from astraios_analysis.claims.judge import TESTS, decide, holm, judge_claims, judgement_frame
 from astraios_analysis.claims.rules import CLAIMS, VERDICT_RULE, VERDICTS
+from astraios_analysis.claims.tests import Evidence, NotTestable, _slopes, size_slope
 from astraios_analysis.records.frame import METHODS, Score
 from astraios_analysis.records.refusal import Refusal
 
@@ -135,16 +137,12 @@ class TestNotTestable:
             judge_claims(simulate(scores=()))
 
 
-@functools.cache
-def released_judgements(records):
-    return judge_claims(records)
+@pytest.fixture(scope="module")
+def found(released_records):
+    return judge_claims(released_records)
 
 
 class TestReleased:
-    @pytest.fixture(scope="class")
-    def found(self, released_records):
-        return released_judgements(tuple(released_records))
-
     def test_every_claim_has_a_verdict(self, found):
         assert [j.claim.name for j in found] == list(CLAIMS)
         assert {j.verdict for j in found} <= set(VERDICTS) and {(j.records, j.suite) for j in found} == {
@@ -205,9 +203,22 @@ class TestRules:
         assert decide(p_holm, parts)[0] == verdict
 
     def test_slope_agrees_with_a_regression(self):
-        sizes, means = np.array([1e3, 1e4, 1e5, 1e6]), np.array([0.1, 0.25, 0.2, 0.4])
-        found = size_slope("x", sizes, means)
-        assert found.effect == pytest.approx(np.polyfit(np.log10(sizes), means, 1)[0])
+        means = pd.Series([0.1, 0.25, 0.2, 0.4], index=[1e3, 1e4, 1e5, 1e6])
+        found = size_slope("x", means)
+        assert found.effect == pytest.approx(np.polyfit(np.log10(means.index), means, 1)[0])
         assert found.lower < found.effect < found.upper and found.p_opposite == 1.0
         with pytest.raises(NotTestable, match="2 sizes; a trend and its error need 3"):
-            size_slope("x", sizes[:2], means[:2])
+            size_slope("x", means[:2])
+
+    # The formula's common slope lies within the levels of sizes.
+    @pytest.mark.filterwarnings("ignore:The design matrix is rank-deficient")
+    def test_slopes_agree_with_an_analysis_of_variance(self):
+        rng = np.random.default_rng(2)
+        cells = [(n, m) for n in SIZES for m in METHODS[:5] if (n, m) not in ((SIZES[0], "fft"), (SIZES[3], "lora"))]
+        table = pd.DataFrame(cells, columns=["n_params_base", "method"]).assign(z=rng.normal(size=len(cells)))
+        table = table.assign(x=np.log10(table["n_params_base"]), size=table["n_params_base"].astype(str))
+        levels, slopes = (ols(f"z ~ size + method{more}", table).fit() for more in ("", " + method:x - x"))
+        peer = anova_lm(levels, slopes).iloc[1]
+        evidence = _slopes("x", table)
+        assert evidence.p_value == pytest.approx(peer["Pr(>F)"]) and evidence.n == len(cells)
+        assert evidence.interval == f"F, {int(peer['df_diff'])} and {int(peer['df_resid'])} degrees of freedom"
