@@ -122,20 +122,14 @@ class Fit:
     @cached_property
     def diagnostics(self) -> pd.DataFrame:
         """What speaks for and against each fit: points, degrees of freedom, gradient, condition, starts, scatter."""
+        names = {"n_obs": "n_obs", "dof": "dof", "status": "status", "value": "objective"}
+        names |= {
+            name: name for name in ("residual_scale", "gradient_norm", "condition_number", "n_agreeing", "n_starts")
+        }
         rows = [
-            {
-                "group": group,
-                "n_obs": fit.n_obs,
-                "dof": fit.dof,
-                "status": fit.status,
-                "objective": fit.value,
-                "residual_scale": fit.residual_scale,
-                "gradient_norm": fit.gradient_norm,
-                "condition_number": fit.condition_number,
-                "n_agreeing": fit.n_agreeing,
-                "n_starts": fit.n_starts,
-                "is_lowest": self.certified[group][0].is_lowest,
-            }
+            {"group": group}
+            | {shown: getattr(fit, name) for name, shown in names.items()}
+            | {"is_lowest": self.certified[group][0].is_lowest}
             for group, fit in self.fits.items()
         ]
         return pd.DataFrame(rows)
@@ -261,7 +255,8 @@ class Fit:
     def _draw_curve(self, axes, group, colour, to) -> None:
         own = self._own(group)
         low, high = float(self.points.x[own].min()), float(self.points.x[own].max())
-        ends = (low, high) if to is None else (min(low, to), max(high, to))
+        far = [] if to is None else check_inputs(self.law, np.array([to])).tolist()
+        ends = min([low, *far]), max([high, *far])
         grid = np.unique(np.concatenate([np.geomspace(*ends, 200), [low, high]]))
         found = self.predict(grid, group)
         found = found[found["kind"] == "observation"]

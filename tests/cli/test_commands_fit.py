@@ -48,6 +48,16 @@ def test_groups_apart_and_shared(capsys, table):
     assert shared["params"]["alpha"]["identified"] is True
 
 
+def test_a_group_that_cannot_be_fitted_is_named_beside_the_others(capsys, table, tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text(table.read_text() + "1e6,2e7,3,alone,train\n")
+    common = ("--law", "power_floor", "--x", "params", "--y", "loss", "--group", "method", "--split", "split")
+    assert main(["fit", *common, "--data", str(path), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert [one["group"] for one in json.loads(captured.out)] == ["fft", "lora", "ia3"]
+    assert "alone is not fitted: 1 points leave no degree of freedom" in captured.err
+
+
 def test_options_reach_the_fit(capsys, table):
     options = ("--law", "power", "--x", "params", "--y", "loss", "--data", table, "--split", "split")
     robust = fit_json(capsys, *options, "--huber", "1e-3", "--fix", "A=10", "--level", "0.8", "--intervals", "delta")

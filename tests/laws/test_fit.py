@@ -93,6 +93,7 @@ def test_groups_apart_and_shared(apart, shared):
         assert near["group"].unique().tolist() == list(AMPLITUDES) and (near["lower"] < near["value"]).all()
         truth = near["group"].map(AMPLITUDES) * 1e10**-0.3 + 0.5
         assert near["value"].to_numpy() == pytest.approx(truth.to_numpy(), rel=0.01)
+    assert shared.diagnostics[["n_obs", "dof", "status", "is_lowest"]].iloc[0].tolist() == [18, 13, "converged", True]
     # Three methods at one size are one look: six sizes and three parameters leave three degrees of freedom.
     assert shared._spread["all"][1] == 3
 
@@ -150,6 +151,8 @@ def test_figure_dashes_what_lies_beyond_the_points(apart):
     dashed = [line.get_xdata() for line in axes.lines if line.get_linestyle() == "--" and len(line.get_xdata()) > 1]
     assert all(x.max() == pytest.approx(SIZES[10]) for x in solid) and len(solid) == len(dashed) == 3
     assert all(x.min() == pytest.approx(SIZES[10]) and x.max() == pytest.approx(1e11) for x in dashed)
+    with pytest.raises(Refusal, match="inputs of power_floor must be positive"):
+        apart.plot(to=-1)
     assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "params", "loss")
 
 
