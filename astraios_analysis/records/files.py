@@ -43,28 +43,9 @@ def _fail(path: Path, message: str, field: str = "") -> RecordError:
 
 
 def save(record: RunRecord, folder: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a record to ``folder/<run_id>.json``, whole or not at all.
+    """Write a record to ``folder/<run_id>.json``, whole or not at all; refuse where one of this run is already there.
 
     The file is written beside its final place and moved there in one step: a file that exists is a run that finished.
-
-    Parameters
-    ----------
-    record : RunRecord
-        The finished run.
-    folder : str or Path
-        Made if it does not exist.
-    overwrite : bool
-        Replace a record with the same ``run_id``.
-
-    Returns
-    -------
-    Path
-        The file written.
-
-    Raises
-    ------
-    RecordError
-        If a record is already there, or the file cannot be written (permissions, full disk).
     """
     path = Path(folder) / f"{record.run_id}.json"
     fields = record.model_dump(mode="json", exclude_none=True)
@@ -112,13 +93,7 @@ def _distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def load(path: str | Path) -> RunRecord:
-    """Read one record.
-
-    Raises
-    ------
-    RecordError
-        Naming the file, every wrong field, its value and what is allowed.
-    """
+    """Read one record; what is wrong with it is refused, every field with its value and what is allowed."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -170,13 +145,7 @@ def _explain(path: Path, detail: ErrorDetails) -> FileProblem:
 
 
 def record_files(path: str | Path) -> list[Path]:
-    """Return the record files at ``path``: the file itself, or every ``*.json`` below a folder, in order of name.
-
-    Raises
-    ------
-    RecordError
-        If nothing is there.
-    """
+    """Return the record files at ``path``: the file itself, or every ``*.json`` below a folder, in order of name."""
     path = Path(path)
     try:
         is_folder, exists = path.is_dir(), path.exists()
@@ -195,10 +164,7 @@ def record_files(path: str | Path) -> list[Path]:
 def files_below(folder: Path) -> list[Path]:
     """Return every file below a folder in order of name, linked folders included, hidden files and folders not.
 
-    Raises
-    ------
-    RecordError
-        If a folder cannot be read: its records would be missing in silence.
+    A folder that cannot be read is refused: its records would be missing in silence.
     """
 
     def refuse(error: OSError) -> None:
@@ -218,13 +184,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def load_folder(path: str | Path) -> list[RunRecord]:
-    """Read every record at ``path``, ordered by grid, size, method and seed.
-
-    Raises
-    ------
-    RecordError
-        Listing everything that is wrong with any of the files, and every ``run_id`` that two files share.
-    """
+    """Read every record at ``path``, ordered by grid, size, method and seed; refuse if any is wrong or repeated."""
     records, problems = check([path])
     if problems:
         raise RecordError(problems)

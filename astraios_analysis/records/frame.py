@@ -56,66 +56,19 @@ __all__ = [
     "to_frame",
 ]
 
-RUN_COLUMNS = [
-    "grid",
-    "run_id",
-    "size",
-    "method",
-    "seed",
-    "held_out",
-    "n_params",
-    "n_params_base",
-    "n_params_base_nonembedding",
-    "n_params_updated",
-    "n_tokens",
-    "base_val_loss",
-    "val_loss",
-    "val_loss_se",
-]
-COST_COLUMNS = ["seconds", "flop", "peak_memory_bytes"]
-SCORE_COLUMNS = [
-    "dataset",
-    "language",
-    "setting",
-    "metric",
-    "value",
-    "stderr",
-    "reading_error",
-    "chance",
-    "n_items",
-    "n_samples",
-    "n_passed",
-    "source",
-    "source_file",
-]
-_INTEGERS = [
-    "seed",
-    "n_params",
-    "n_params_base",
-    "n_params_base_nonembedding",
-    "n_params_updated",
-    "n_tokens",
-    "peak_memory_bytes",
-    "n_items",
-    "n_samples",
-    "n_passed",
-]
 _TEXT = pd.StringDtype(na_value=np.nan)
-_FLOATS = [
-    "base_val_loss",
-    "val_loss",
-    "val_loss_se",
-    "seconds",
-    "flop",
-    "value",
-    "stderr",
-    "reading_error",
-    "chance",
-]
+# Columns and their types: the same whatever the rows, so that tables of different grids can be put together.
+RUN_COLUMNS = dict.fromkeys(("grid", "run_id", "size", "method"), _TEXT) | {"seed": "Int64", "held_out": "bool"}
+RUN_COLUMNS |= dict.fromkeys(("n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated"), "Int64")
+RUN_COLUMNS |= {"n_tokens": "Int64"} | dict.fromkeys(("base_val_loss", "val_loss", "val_loss_se"), "float64")
+COST_COLUMNS = {"seconds": "float64", "flop": "float64", "peak_memory_bytes": "Int64"}
+SCORE_COLUMNS = dict.fromkeys(("dataset", "language", "setting", "metric"), _TEXT)
+SCORE_COLUMNS |= dict.fromkeys(("value", "stderr", "reading_error", "chance"), "float64")
+SCORE_COLUMNS |= dict.fromkeys(("n_items", "n_samples", "n_passed"), "Int64") | {"source": _TEXT, "source_file": _TEXT}
 
 
 def to_frame(records: Iterable[RunRecord], per: Literal["score", "run"] = "score") -> pd.DataFrame:
-    """Return records as a tidy table.
+    """Return records as a tidy table, sorted; counts are nullable integers, absent values NA.
 
     Parameters
     ----------
@@ -126,7 +79,7 @@ def to_frame(records: Iterable[RunRecord], per: Literal["score", "run"] = "score
     Returns
     -------
     DataFrame
-        ``grid, run_id, size, method, seed, held_out, n_params, ...``; counts are nullable integers, absent values NA.
+        ``grid, run_id, size, method, seed, held_out, n_params, ...``.
     """
     rows = []
     for record in sort_records(records):
@@ -136,10 +89,5 @@ def to_frame(records: Iterable[RunRecord], per: Literal["score", "run"] = "score
             rows.append(run | {name: getattr(cost, name) for name in COST_COLUMNS})
         else:
             rows.extend(run | {name: getattr(score, name) for name in SCORE_COLUMNS} for score in record.scores)
-    columns = RUN_COLUMNS + (COST_COLUMNS if per == "run" else SCORE_COLUMNS)
-    frame = pd.DataFrame(rows, columns=columns)
-    types = {name: "Int64" for name in _INTEGERS if name in columns}
-    types |= {name: "float64" for name in _FLOATS if name in columns}
-    types |= {name: "bool" for name in columns if name == "held_out"}
-    # The same types whatever the rows, so that tables of different grids can be put together and compared.
-    return frame.astype({name: types.get(name, _TEXT) for name in columns})
+    columns = RUN_COLUMNS | (COST_COLUMNS if per == "run" else SCORE_COLUMNS)
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)

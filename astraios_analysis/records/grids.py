@@ -22,22 +22,9 @@ R = TypeVar("R")
 
 
 class PerGrid(Mapping[str, T], Generic[T]):
-    """One value for each grid that has one.
+    """One value for each grid that has one, in the order to be shown.
 
-    Parameters
-    ----------
-    found : mapping of str to object
-        Values by grid, in the order to be shown.
-    lacking : mapping of str to str, optional
-        For each grid without a value, why.
-    order : iterable of str, optional
-        All of these grids, in the order to be shown; those with a value first without it.
-
-    Attributes
-    ----------
-    lacking : dict of str to str
-    everything : list of str
-        All grids in order, with a value or without.
+    ``lacking`` holds, for each grid without a value, why; ``everything`` all grids in order, with a value or without.
     """
 
     def __init__(
@@ -77,20 +64,10 @@ class PerGrid(Mapping[str, T], Generic[T]):
         return whole[["grid", *(name for name in whole if name != "grid")]]
 
     def map(self, function: Callable[..., R], *others: object, **named: object) -> "PerGrid[R]":
-        """Apply a function grid by grid.
+        """Apply a function to each grid's value and the other arguments, of which a `PerGrid` gives the grid's value.
 
-        Parameters
-        ----------
-        function : callable
-            Called with a grid's value and the other arguments.
-        *others, **named : object
-            Further arguments: of a `PerGrid` the grid's value, of anything else itself.
-
-        Returns
-        -------
-        PerGrid
-            A grid for which an argument is lacking, or for which the function says that its records do not suffice
-            (`Refusal`), lacks the result for that reason.
+        A grid for which an argument is lacking, or whose records do not suffice (`Refusal`), lacks the result for that
+        reason.
         """
         found: dict[str, R] = {}
         lacking: dict[str, str] = {}
@@ -103,13 +80,7 @@ class PerGrid(Mapping[str, T], Generic[T]):
 
 
 def call_for_grid(grid: str, function: Callable[..., R], *arguments: object, **named: object) -> R:
-    """Call a function with one grid's values of every `PerGrid` among its arguments.
-
-    Raises
-    ------
-    Refusal
-        If the grid has no value of one of them; the message is the reason.
-    """
+    """Call a function with one grid's values of every `PerGrid` among its arguments; refuse where one is lacking."""
 
     def own(argument: object) -> object:
         if not isinstance(argument, PerGrid):
@@ -131,20 +102,7 @@ def _describe(value: object) -> str:
 
 
 def load_grids(data_dir: str | Path | None = None, grid: str = ALL) -> PerGrid[list[RunRecord]]:
-    """Read the records below a data folder, grid by grid: the released models first, others by name.
-
-    Parameters
-    ----------
-    data_dir : str or Path, optional
-        Folder with released tables, record files, or both.
-    grid : str
-        One grid, or ``all``.
-
-    Raises
-    ------
-    RecordError
-        If anything in the folder is wrong, holds no record, or the grid is not in it.
-    """
+    """Read the records below a data folder, of one grid or of all: the released models first, others by name."""
     records = load_records(data_dir, None if grid == ALL else grid)
     if not records:
         problem = "holds no record; add record files (*.json) or the released tables"

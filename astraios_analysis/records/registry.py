@@ -19,20 +19,9 @@ LOSS = "val_loss"
 
 @dataclass(frozen=True)
 class Metric:
-    """One way to turn outcomes into a number.
+    """One way to turn outcomes into a number in the closed range from ``lower`` (which may be infinite) to ``upper``.
 
-    Attributes
-    ----------
-    name : str
-        Name in records and tables.
-    label : str
-        Name on an axis.
-    lower, upper : float
-        Closed range of possible values; ``lower`` may be ``-inf``.
-    higher_is_better : bool or None
-        Direction; ``None`` for a descriptive share that is neither good nor bad.
-    meaning : str
-        One sentence for tables and error messages.
+    ``higher_is_better`` is None for a descriptive share that is neither good nor bad; ``label`` stands on an axis.
     """
 
     name: str
@@ -48,85 +37,51 @@ class Metric:
         return f"{left}, {self.upper:g}]"
 
 
-def _share(name: str, label: str, higher_is_better: bool | None, meaning: str) -> Metric:
-    return Metric(name, label, 0.0, 1.0, higher_is_better, meaning)
-
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        _share("pass@1", "pass@1", True, "mean over problems of the share of samples that pass the tests"),
-        _share("pass@10", "pass@10", True, "unbiased estimate that one of 10 samples passes (Chen et al. 2021)"),
-        _share("accuracy", "accuracy", True, "share of items answered correctly"),
-        _share("macro_f1", "macro F1", True, "F1 averaged over the labels"),
-        _share(
-            "overall_accuracy",
-            "accuracy",
-            True,
-            "share of all items answered correctly, invalid answers wrong",
-        ),
-        _share("overall_macro_f1", "macro F1", True, "F1 averaged over the labels, invalid answers a label"),
-        _share("valid_rate", "valid answers", True, "share of items with an answer the published rule can parse"),
-        _share("valid_accuracy", "accuracy of valid answers", True, "share of valid answers that are correct"),
-        _share("valid_f1", "F1 of valid answers", True, "F1 of the positive class among valid answers"),
-        _share(
-            "predicted_positive_rate",
-            "positive answers",
-            None,
-            "share of items answered with the positive label",
-        ),
-        _share("mean_pass@1", "mean pass@1", True, "mean pass rate over the perturbed prompts"),
-        _share("robust_pass@1", "robust pass@1", True, "share of problems solved under every perturbation"),
-        Metric("robust_drop@1", "relative drop", -inf, 1.0, False, "(nominal - robust pass@1) / nominal"),
-        _share(
-            "robust_relative@1",
-            "changed outcomes",
-            False,
-            "share of problems whose outcome a perturbation changes",
-        ),
-        _share(
-            "parse_rate",
-            "parse rate",
-            True,
-            "share of completions that parse as a program; not a security score",
-        ),
-        _share(
-            "insecure_rate",
-            "insecure programs",
-            False,
-            "share of valid programs in which an analyser finds a flaw",
-        ),
-        _share("syntax_error_rate", "syntax errors", False, "share of programs that do not parse"),
-        _share("compile_error_rate", "compile errors", False, "share of programs that do not compile"),
-        _share("timeout_rate", "time-outs", False, "share of programs stopped at the time limit"),
-        _share("distinct_sample_share", "distinct samples", None, "distinct texts of a problem over its samples"),
-    )
+# Shares in [0, 1], by direction: name, label and meaning.
+_SHARES: dict[bool | None, tuple[tuple[str, str, str], ...]] = {
+    True: (
+        ("pass@1", "pass@1", "mean over problems of the share of samples that pass the tests"),
+        ("pass@10", "pass@10", "unbiased estimate that one of 10 samples passes (Chen et al. 2021)"),
+        ("accuracy", "accuracy", "share of items answered correctly"),
+        ("macro_f1", "macro F1", "F1 averaged over the labels"),
+        ("overall_accuracy", "accuracy", "share of all items answered correctly, invalid answers wrong"),
+        ("overall_macro_f1", "macro F1", "F1 averaged over the labels, invalid answers a label"),
+        ("valid_rate", "valid answers", "share of items with an answer the published rule can parse"),
+        ("valid_accuracy", "accuracy of valid answers", "share of valid answers that are correct"),
+        ("valid_f1", "F1 of valid answers", "F1 of the positive class among valid answers"),
+        ("mean_pass@1", "mean pass@1", "mean pass rate over the perturbed prompts"),
+        ("robust_pass@1", "robust pass@1", "share of problems solved under every perturbation"),
+        ("parse_rate", "parse rate", "share of completions that parse as a program; not a security score"),
+    ),
+    False: (
+        ("robust_relative@1", "changed outcomes", "share of problems whose outcome a perturbation changes"),
+        ("insecure_rate", "insecure programs", "share of valid programs in which an analyser finds a flaw"),
+        ("syntax_error_rate", "syntax errors", "share of programs that do not parse"),
+        ("compile_error_rate", "compile errors", "share of programs that do not compile"),
+        ("timeout_rate", "time-outs", "share of programs stopped at the time limit"),
+    ),
+    None: (
+        ("predicted_positive_rate", "positive answers", "share of items answered with the positive label"),
+        ("distinct_sample_share", "distinct samples", "distinct texts of a problem over its samples"),
+    ),
 }
+METRICS: dict[str, Metric] = {
+    name: Metric(name, label, 0.0, 1.0, better, meaning)
+    for better, shares in _SHARES.items()
+    for name, label, meaning in shares
+}
+METRICS["robust_drop@1"] = Metric(
+    "robust_drop@1", "relative drop", -inf, 1.0, False, "(nominal - robust pass@1) / nominal"
+)
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set and its primary measure.
+    """A data set and its primary measure, the one metric and setting that enter means, fits and ranks.
 
-    Attributes
-    ----------
-    name, title : str
-        Name in records, and in words.
-    kind : {"comprehension", "generation", "robustness", "security"}
-        What the data set asks of a model.
-    language : str or None
-        Programming language of the programs; ``None`` if the data set has several.
-    primary_metric, primary_setting : str or None
-        The one metric and setting that enter means, fits and ranks; ``None`` where no measured score stands for it.
-    problems : str
-        Pool that the problems come from. Data sets with one pool ask about the same problems in the same order, so
-        they are resampled together.
-    chance : float or None
-        Score of a uniform random guess.
-    majority : float or None
-        Score of always giving the commonest answer.
-    suite : {"published", "embedded"}
-        Whose problems these are: published ones, or those of the embedded corpus.
+    Both are None where no measured score stands for it. Data sets with one pool of ``problems`` ask about the same
+    problems in the same order, so they are resampled together. ``language`` is None where there are several;
+    ``chance`` is the score of a uniform random guess, ``majority`` that of always giving the commonest answer.
     """
 
     name: str
@@ -141,98 +96,49 @@ class DataSet:
     suite: Suite = "published"
 
 
-def _humaneval(task: str, title: str) -> list[DataSet]:
-    return [
-        DataSet(
-            f"humaneval{task}_{lang}",
-            f"{title} {lang.title()}",
-            "generation",
-            lang,
-            "pass@1",
-            "t0.2,n20",
-            "humaneval",
-        )
-        for lang in ("python", "java")
-    ]
+def _comprehension(name: str, language: str, metric: str, setting: str, pool: str, majority: float) -> DataSet:
+    title = name.replace("_", " ").capitalize()
+    return DataSet(name, title, "comprehension", language, metric, setting, pool, 0.5, majority)
+
+
+def _humaneval(task: str, language: str) -> DataSet:
+    title = f"{task.title()} {language.title()}"
+    return DataSet(f"humaneval{task}_{language}", title, "generation", language, "pass@1", "t0.2,n20", "humaneval")
 
 
 def _recode(category: str) -> DataSet:
-    return DataSet(
-        f"recode_{category}",
-        f"ReCode {category}",
-        "robustness",
-        "python",
-        "robust_pass@1",
-        "all_transformations",
-        "humaneval",
-    )
+    measure = ("robust_pass@1", "all_transformations")
+    return DataSet(f"recode_{category}", f"ReCode {category}", "robustness", "python", *measure, "humaneval")
 
 
 def _embedded(
-    name: str,
-    title: str,
-    kind: Kind,
-    measure: tuple[str, str],
-    chance: float,
-    *,
-    problems: str = "",
-    majority: float | None = None,
+    name: str, kind: Kind, measure: tuple[str, str], chance: float, *, pool: str = "", majority: float | None = None
 ) -> DataSet:
-    metric, setting = measure
-    pool = f"embedded_{problems or name}"
-    return DataSet(f"embedded_{name}", title, kind, "python", metric, setting, pool, chance, majority, suite="embedded")
+    title = f"Embedded {name}"
+    if kind == "robustness":
+        name, title = f"robust_{name}", f"{title} changed"
+    pool = f"embedded_{pool or name}"
+    return DataSet(f"embedded_{name}", title, kind, "python", *measure, pool, chance, majority, suite="embedded")
 
 
+_GREEDY, _LIKELIHOOD = ("pass@1", "greedy"), ("accuracy", "likelihood")
+_ROBUST = ("robust_pass@1", "all_transformations")
+_CHANGED = {"description": "synthesis", "format": "synthesis", "syntax": "fix"}
 # Majority shares: BigCloneBench, 0.863 by the data card; Devign test split, 1,477 of 2,732 functions not vulnerable.
 DATASETS: dict[str, DataSet] = {
     dataset.name: dataset
     for dataset in (
-        DataSet(
-            "clone_detection",
-            "Clone detection",
-            "comprehension",
-            "java",
-            "accuracy",
-            "zero_shot",
-            "bigclonebench",
-            chance=0.5,
-            majority=0.863,
-        ),
-        DataSet(
-            "defect_detection",
-            "Defect detection",
-            "comprehension",
-            "c",
-            "overall_accuracy",
-            "zero_shot/full2732",
-            "devign",
-            chance=0.5,
-            majority=1477 / 2732,
-        ),
-        *_humaneval("synthesize", "Synthesize"),
-        *_humaneval("fix", "Fix"),
-        *_humaneval("explain", "Explain"),
+        _comprehension("clone_detection", "java", "accuracy", "zero_shot", "bigclonebench", 0.863),
+        _comprehension("defect_detection", "c", "overall_accuracy", "zero_shot/full2732", "devign", 1477 / 2732),
+        *(_humaneval(task, language) for task in ("synthesize", "fix", "explain") for language in ("python", "java")),
         *(_recode(category) for category in ("format", "function", "syntax", "docstring")),
         DataSet("aatk", "Asleep at the Keyboard", "security", None, None, None, "aatk", chance=None),
         # Chance of a program: the share of random ones that pass (docs/corpus.md); questions are balanced.
-        _embedded("synthesis", "Embedded synthesis", "generation", ("pass@1", "greedy"), 0.0001),
-        _embedded("fix", "Embedded fix", "generation", ("pass@1", "greedy"), 0.0001),
-        _embedded("explain", "Embedded explain", "generation", ("pass@1", "greedy"), 0.0001),
-        _embedded("clone", "Embedded clone", "comprehension", ("accuracy", "likelihood"), 0.5, majority=0.5),
-        _embedded("defect", "Embedded defect", "comprehension", ("accuracy", "likelihood"), 0.5, majority=0.5),
-        *(
-            _embedded(
-                f"robust_{category}",
-                f"Embedded {category} changed",
-                "robustness",
-                ("robust_pass@1", "all_transformations"),
-                0.0,
-                problems=f"{task}_half",
-            )
-            for category, task in (("description", "synthesis"), ("format", "synthesis"), ("syntax", "fix"))
-        ),
+        *(_embedded(task, "generation", _GREEDY, 0.0001) for task in ("synthesis", "fix", "explain")),
+        *(_embedded(task, "comprehension", _LIKELIHOOD, 0.5, majority=0.5) for task in ("clone", "defect")),
+        *(_embedded(name, "robustness", _ROBUST, 0.0, pool=f"{task}_half") for name, task in _CHANGED.items()),
         # Chance: the safe or the unsafe idiom by the toss of a coin.
-        _embedded("security", "Embedded security", "security", ("insecure_rate", "untrusted"), 0.5),
+        _embedded("security", "security", ("insecure_rate", "untrusted"), 0.5),
     )
 }
 

@@ -18,19 +18,8 @@ NOMINAL = "nominal"
 ALL_TRANSFORMATIONS = "all_transformations"
 
 _ORIGIN = "generations released with arXiv 2401.00788, parsed, compiled and executed again; the model was not run"
-SCORE_FIELDS = (
-    "dataset",
-    "language",
-    "setting",
-    "metric",
-    "value",
-    "stderr",
-    "reading_error",
-    "n_items",
-    "n_samples",
-    "source",
-    "source_file",
-)
+SCORE_FIELDS = ("dataset", "language", "setting", "metric", "value", "stderr", "reading_error")
+SCORE_FIELDS += ("n_items", "n_samples", "source", "source_file")
 # The metric of a setting that is the plain mean of its per-problem counts, and so carries them.
 _MEAN_METRICS = ("pass@1", "mean_pass@1", "overall_accuracy")
 
@@ -59,10 +48,7 @@ def is_released_folder(folder: Path) -> bool:
 def load_released(folder: str | Path) -> list[RunRecord]:
     """Read the tables in ``folder`` as one `RunRecord` for each released model.
 
-    Raises
-    ------
-    RecordError
-        If a table or a column is missing, or a value is impossible; the message names file, row or column and value.
+    What is missing or impossible is refused, with file, row or column and value.
     """
     folder = Path(folder)
     scores = _read(folder / "scores.csv")

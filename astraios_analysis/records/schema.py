@@ -96,6 +96,13 @@ class Score(_Schema):
     source: Literal["measured", "digitised"]
     source_file: str | None = None
 
+    def __repr__(self) -> str:
+        """Return one line: what was measured, and the value."""
+        error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
+        return f"Score({self.dataset}, {self.language}, {self.setting}, {self.metric}: {self.value:.6g}{error})"
+
+    __str__ = __repr__
+
     @property
     def key(self) -> tuple[str, str, str, str]:
         """Return what identifies the score in a record: (data set, language, setting, metric)."""
@@ -286,6 +293,15 @@ class RunRecord(_Schema):
                 raise ValueError(f"scores has {', '.join(score.key)} twice; keep one or give one its own setting")
             seen.add(score.key)
         return self
+
+    def __repr__(self) -> str:
+        """Return one line: which run it is, and how much was measured."""
+        loss = "" if self.val_loss is None else f", val_loss {self.val_loss:.6g}"
+        held_out = ", held out" if self.held_out else ""
+        what = f"{self.size} {self.method}{held_out}, {self.n_params_updated:,} of {self.n_params:,} parameters updated"
+        return f"RunRecord({self.run_id}: {what}{loss}, {len(self.scores)} scores)"
+
+    __str__ = __repr__
 
     def problem_counts(self, dataset: str, language: str, setting: str) -> ProblemCounts | None:
         """Return the per-problem counts of a data set, language and setting, or None where they were not recorded."""

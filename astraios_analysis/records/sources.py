@@ -9,45 +9,24 @@ from astraios_analysis.records.released import is_released_folder, load_released
 
 
 def find_data_dir() -> Path:
-    """Return the data folder to use when none is named: ``./data``, or else the one beside this package.
-
-    Raises
-    ------
-    RecordError
-        If neither exists.
-    """
-    candidates = [Path("data"), Path(__file__).resolve().parents[2] / "data"]
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
-    raise RecordError([FileProblem(candidates[0], "", "does not exist; run in the repository or pass --data FOLDER")])
+    """Return the data folder to use when none is named: ``./data``, or else the one beside this package."""
+    return _find_folder("data", "run in the repository or pass --data FOLDER")
 
 
 def find_notebooks_dir() -> Path:
-    """Return the folder of notebooks: ``./notebooks``, or else the one beside this package.
+    """Return the folder of notebooks: ``./notebooks``, or else the one beside this package."""
+    return _find_folder("notebooks", "run in the repository or pass --notebooks DIR")
 
-    Raises
-    ------
-    RecordError
-        If neither exists.
-    """
-    candidates = [Path("notebooks"), Path(__file__).resolve().parents[2] / "notebooks"]
-    for candidate in candidates:
+
+def _find_folder(name: str, remedy: str) -> Path:
+    for candidate in (Path(name), Path(__file__).resolve().parents[2] / name):
         if candidate.is_dir():
             return candidate
-    raise RecordError([FileProblem(candidates[0], "", "does not exist; run in the repository or pass --notebooks DIR")])
+    raise RecordError([FileProblem(Path(name), "", f"does not exist; {remedy}")])
 
 
 def check_sources(paths: list[Path]) -> tuple[list[RunRecord], list[FileProblem]]:
-    """Validate record files, folders of records and folders of released tables.
-
-    Returns
-    -------
-    records : list of RunRecord
-        Everything that could be read.
-    problems : list of FileProblem
-        Everything that could not, and why.
-    """
+    """Validate record files, folders of records and of released tables: what could be read, and what not and why."""
     problems: list[FileProblem] = []
     recorded: list[Path] = []
     released: dict[Path, Path] = {}
@@ -84,19 +63,9 @@ def _check_released(folders: list[Path], places: dict[str, str]) -> tuple[list[R
 
 
 def load_records(data_dir: str | Path | None = None, grid: str | None = None) -> list[RunRecord]:
-    """Read every record below a data folder, ordered by grid, size, method and seed.
+    """Read every record below a data folder (`find_data_dir` by default), of one grid or all, ordered as a table is.
 
-    Parameters
-    ----------
-    data_dir : str or Path, optional
-        Folder with released tables, record files, or both; `find_data_dir` by default.
-    grid : str, optional
-        Keep one grid.
-
-    Raises
-    ------
-    RecordError
-        If anything in the folder is wrong, or the grid is not in it.
+    The folder holds released tables, record files, or both; anything wrong in it is refused.
     """
     folder = find_data_dir() if data_dir is None else Path(data_dir)
     records, problems = check_sources([folder])

@@ -29,18 +29,11 @@ from astraios_analysis.records.registry import DATASETS
 
 SIZES: tuple[str, ...] = ("1b", "3b", "7b", "16b")
 
-SCORE_FIELDS = ("size", "method", *released.SCORE_FIELDS)
-COUNT_FIELDS = ("size", "method", "dataset", "language", "setting", "problem_id", "n_samples", "n_passed")
-PARAMETER_FIELDS = (
-    "size",
-    "method",
-    "n_params",
-    "n_params_base",
-    "n_params_base_nonembedding",
-    "n_params_updated",
-    "n_params_saved",
-    "source",
-)
+MODEL = ("size", "method")
+SCORE_FIELDS = (*MODEL, *released.SCORE_FIELDS)
+COUNT_FIELDS = (*MODEL, "dataset", "language", "setting", "problem_id", "n_samples", "n_passed")
+PARAMETER_FIELDS = (*MODEL, "n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated")
+PARAMETER_FIELDS += ("n_params_saved", "source")
 
 # Width and depth of StarCoderBase, from the models' published configurations; the other numbers are shared by all.
 _SHAPES = {"1b": (2048, 24), "3b": (2816, 36), "7b": (4096, 42), "16b": (6144, 40)}
@@ -81,13 +74,7 @@ def to_fraction(percentage: str) -> str:
 
 
 def to_dataset(name: str, language: str) -> str:
-    """Return the project's name of a data set of the source tables, without its condition.
-
-    Raises
-    ------
-    ValueError
-        If no rule covers the name.
-    """
+    """Return the project's name of a data set of the source tables, without its condition; each needs a rule."""
     if name in _HUMANEVAL:
         return f"{_HUMANEVAL[name]}_{language}"
     converted = {"aatk-dow": "aatk"}.get(name, name.replace("-", "_"))
@@ -106,40 +93,20 @@ def to_setting(dataset: str, setting: str) -> str:
 def convert_score(row: Row) -> Row:
     """Convert one row of the measured scores."""
     dataset = to_dataset(row["dataset"], row["language"])
-    return {
-        "size": row["model_size"],
-        "method": row["method"],
-        "dataset": dataset,
-        "language": row["language"],
-        "setting": to_setting(dataset, row["setting"]),
-        "metric": row["metric"],
-        "value": to_fraction(row["value"]),
-        "stderr": to_fraction(row["stderr"]),
-        "reading_error": "",
-        "n_items": row["n_problems"],
-        "n_samples": row["n_samples"],
-        "source": "measured",
-        "source_file": row["source"],
-    }
+    own = {"dataset": dataset, "setting": to_setting(dataset, row["setting"]), "source": "measured"}
+    own |= {name: to_fraction(row[name]) for name in ("value", "stderr")}
+    return _score(row, own | {"reading_error": "", "n_samples": row["n_samples"]})
 
 
 def convert_digitised(row: Row) -> Row:
     """Convert one row of the clone-detection values that were read off plots; they are fractions already."""
-    return {
-        "size": row["model_size"],
-        "method": row["method"],
-        "dataset": row["dataset"],
-        "language": row["language"],
-        "setting": row["setting"],
-        "metric": row["metric"],
-        "value": row["value"],
-        "stderr": "",
-        "reading_error": row["digitisation_error"],
-        "n_items": row["n_problems"],
-        "n_samples": row["n_problems"],
-        "source": "digitised",
-        "source_file": row["source"],
-    }
+    own = {"source": "digitised", "stderr": "", "reading_error": row["digitisation_error"]}
+    return _score(row, own | {"n_samples": row["n_problems"]})
+
+
+def _score(row: Row, own: Row) -> Row:
+    known = row | {"size": row["model_size"], "n_items": row["n_problems"], "source_file": row["source"]} | own
+    return {name: known[name] for name in SCORE_FIELDS}
 
 
 def convert_counts(row: Row) -> Row:
@@ -151,39 +118,19 @@ def convert_counts(row: Row) -> Row:
         setting = {"zeroshot": "zero_shot/full2732", "oneshot": "one_shot/full2732"}[shot]
     elif name.endswith("_secondfile"):
         name, setting = name.removesuffix("_secondfile"), "t0.2,n20,second_file"
-    return {
-        "size": row["model_size"],
-        "method": row["method"],
-        "dataset": to_dataset(name, row["language"]),
-        "language": row["language"],
-        "setting": setting,
-        "problem_id": row["problem_id"],
-        "n_samples": row["n_samples"],
-        "n_passed": row["n_passed"],
-    }
+    known = row | {"size": row["model_size"], "dataset": to_dataset(name, row["language"]), "setting": setting}
+    return {name: known[name] for name in COUNT_FIELDS}
 
 
 def convert_parameters(row: Row) -> Row:
-    """Convert one row of the parameter counts, adding the tuned model's total and the base without embeddings.
-
-    Raises
-    ------
-    ValueError
-        If the base count is not the one that the model's published shape gives.
-    """
+    """Convert one row of the parameter counts, adding the tuned model's total and the base without embeddings."""
     size, base, updated = row["model_size"], int(row["n_params_base"]), int(row["n_params_updated"])
     if base != count_base_parameters(size):
         raise ValueError(f"{size}: n_params_base {base} is not {count_base_parameters(size)}, the count of its shape")
-    return {
-        "size": size,
-        "method": row["method"],
-        "n_params": str(base if row["method"] == "fft" else base + updated),
-        "n_params_base": str(base),
-        "n_params_base_nonembedding": str(base - count_embedding_parameters(size)),
-        "n_params_updated": str(updated),
-        "n_params_saved": row["n_params_saved"],
-        "source": row["source"],
-    }
+    total = base if row["method"] == "fft" else base + updated
+    rest = base - count_embedding_parameters(size)
+    known = row | {"size": size, "n_params": str(total), "n_params_base_nonembedding": str(rest)}
+    return {name: known[name] for name in PARAMETER_FIELDS}
 
 
 def _order(row: Row) -> tuple[object, ...]:

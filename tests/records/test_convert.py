@@ -216,7 +216,7 @@ def test_tables_are_ordered_and_do_not_depend_on_the_order_of_the_source(tmp_pat
 def test_command_without_folders_says_how_it_is_used(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["conversion"])
     assert conversion.main() == 2
-    assert "usage: python -m data.released.convert SOURCE TARGET" in capsys.readouterr().err
+    assert "usage: python data/released/convert.py SOURCE TARGET" in capsys.readouterr().err
 
 
 @pytest.mark.reference

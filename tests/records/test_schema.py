@@ -191,3 +191,16 @@ def test_absent_measurements_are_none():
     )
     assert (record.seed, record.val_loss, record.cost, record.n_tokens) == (None, None, None, None)
     assert record.scores == record.val_curve == ()
+
+
+def test_a_record_prints_as_one_line(released_records):
+    record = next(r for r in released_records if (r.size, r.method) == ("1b", "lora"))
+    updated = "3,588,096 of 1,140,795,392 parameters updated"
+    assert (
+        repr(record) == str(record) == f"RunRecord(released-1b-lora: 1b lora, {updated}, {len(record.scores)} scores)"
+    )
+    held_out = record.model_copy(update={"held_out": True, "val_loss": 0.25})
+    assert ", held out, " in repr(held_out) and "updated, val_loss 0.25, " in repr(held_out)
+    score = next(s for s in record.scores if s.key[0] == "humanevalfix_python" and s.stderr)
+    measure = f"{score.setting}, {score.metric}: {score.value:.6g} ± {score.stderr:.2g}"
+    assert repr(score) == f"Score(humanevalfix_python, python, {measure})"
