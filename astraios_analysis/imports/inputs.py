@@ -5,7 +5,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
@@ -54,6 +54,21 @@ class Given:
     def names_a_run(self) -> bool:
         """Whether more than a name was given: a run is described, and not only pointed at."""
         return self.grid is not None or self.method is not None or bool(self.counts())
+
+
+@dataclass
+class Imported:
+    """What an import found: records, what it left out, and what a reader of the files may not expect."""
+
+    records: list[RunRecord] = field(default_factory=list)
+    left_out: list[FileProblem] = field(default_factory=list)
+    notes: list[FileProblem] = field(default_factory=list)
+
+    def add(self, other: "Imported") -> None:
+        """Take over what another one found."""
+        self.records += other.records
+        self.left_out += other.left_out
+        self.notes += other.notes
 
 
 def fail(path: Path, message: str, field: str = "") -> RecordError:

@@ -1,8 +1,9 @@
-"""Records from a CSV table: rows of one run are put together, its scores stand in columns or in rows of their own."""
+"""Records from a table: rows of one run are put together, its scores stand in columns or in rows of their own."""
 
 import csv
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from astraios_analysis.imports.inputs import (
     COUNTS,
     TIME_UNITS,
     Given,
+    Imported,
     complete_counts,
     fail,
     is_missing,
@@ -63,7 +65,8 @@ class TableOptions:
 
     ``columns`` gives the column of a field where it has another name, ``methods`` the table's names of tuning methods,
     ``n_items`` the number of problems by data set (of all others under the empty name), ``language`` the programming
-    language of data sets that are not in the registry; ``percent`` says that shares are percentages.
+    language of data sets that are not in the registry; ``percent`` says that shares are percentages. Fields that no
+    column gives are those of ``runs`` by name of run, or of the named groups of ``pattern`` in that name.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -76,6 +79,12 @@ class TableOptions:
     loss_unit: str = "nats"
     time_unit: str = "s"
     delimiter: str = ","
+    runs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    pattern: re.Pattern | None = None
+
+
+Rows = list[tuple[int, dict[str, str]]]
+"""Line number and cells by column, of every row."""
 
 
 @dataclass
@@ -84,16 +93,24 @@ class _Run:
 
     line: int
     fields: dict[str, Any]
+    raw_name: str | None = None
     points: dict[int, tuple[float, float | None]] = field(default_factory=dict)
     scores: list = field(default_factory=list)
 
 
-def read_table(path: Path, given: Given, options: TableOptions) -> list[RunRecord]:
-    """Return the runs of a CSV file in the order in which they appear; lines that begin with ``#`` are comments.
+def read_table(path: Path, given: Given, options: TableOptions) -> Imported:
+    """Return the runs of a CSV file in the order in which they appear; lines that begin with ``#`` are comments."""
+    rows = read_rows(path, options.delimiter)
+    found = build_records(path, rows, given, options)
+    found.left_out += [
+        FileProblem(path, f"column {name!r}", "is read as nothing") for name in unused_columns(rows, options)
+    ]
+    return found
 
-    Raises RecordError listing everything that cannot be mapped, with its line and column.
-    """
-    rows = read_rows(path, options)
+
+def build_records(path: Path, rows: Rows, given: Given, options: TableOptions) -> Imported:
+    """Return the runs of rows; raises RecordError listing everything that cannot be mapped, with line and column."""
+    _require_columns(path, list(rows[0][1]), options)
     problems: list[FileProblem] = []
     runs: dict[str, _Run] = {}
     for line, row in rows:
@@ -111,11 +128,16 @@ def read_table(path: Path, given: Given, options: TableOptions) -> list[RunRecor
         more = len(problems) - _MAX_SHOWN
         rest = [FileProblem(path, "", f"has {more} problems more of this kind")] if more > 0 else []
         raise RecordError(problems[:_MAX_SHOWN] + rest)
-    return records
+    renamed = [(run.raw_name, name) for name, run in runs.items() if run.raw_name not in (None, name)]
+    notes = []
+    if renamed:
+        old, new = renamed[0]
+        notes.append(FileProblem(path, "run_id", f"{old!r} is written {new!r}, with the letters that names may have"))
+    return Imported(records, [], notes)
 
 
-def read_rows(path: Path, options: TableOptions) -> list[tuple[int, dict[str, str]]]:
-    """Return (line number, cells by column) of every row that is not empty."""
+def read_rows(path: Path, delimiter: str = ",") -> Rows:
+    """Return every row of a CSV file that is not empty."""
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except OSError as error:
@@ -123,24 +145,24 @@ def read_rows(path: Path, options: TableOptions) -> list[tuple[int, dict[str, st
     except UnicodeDecodeError as error:
         raise fail(path, f"is not UTF-8 text (byte {error.start}); save the table as UTF-8") from error
     kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
-    table = list(csv.reader((line for _, line in kept), delimiter=options.delimiter))
+    table = list(csv.reader((line for _, line in kept), delimiter=delimiter))
     if len(table) < 2 or len(table) != len(kept):
         raise fail(path, "holds no table: a header and at least one row, each on a line of its own")
     header = [name.strip() for name in table[0]]
-    _require_columns(path, header, options)
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise fail(path, f"stands twice in the header; rename one: {', '.join(header)}", f"column {twice[0]!r}")
     rows = []
     for (number, _), row in zip(kept[1:], table[1:], strict=True):
         if len(row) > len(header):
-            message = f"has {len(row)} cells and the header {len(header)}; quote cells that hold {options.delimiter!r}"
+            message = f"has {len(row)} cells and the header {len(header)}; quote cells that hold {delimiter!r}"
             raise fail(path, message, f"line {number}")
-        rows.append((number, {name: cell.strip() for name, cell in zip(header, row, strict=False)}))
+        cells = [cell.strip() for cell in row] + [""] * (len(header) - len(row))
+        rows.append((number, dict(zip(header, cells, strict=True))))
     return rows
 
 
 def _require_columns(path: Path, header: list[str], options: TableOptions) -> None:
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise fail(path, f"stands twice in the header; rename one: {', '.join(header)}", f"column {twice[0]!r}")
     wanted = [*options.columns.values(), *(score.column for score in options.scores)]
     known = {options.columns.get(name, name) for name in FIELDS}
     if not known & set(header):
@@ -151,12 +173,11 @@ def _require_columns(path: Path, header: list[str], options: TableOptions) -> No
             raise fail(path, f"is not in the table; its columns are {', '.join(header)}", f"column {name!r}")
 
 
-def unused_columns(path: Path, options: TableOptions) -> list[str]:
+def unused_columns(rows: Rows, options: TableOptions) -> list[str]:
     """Return the columns that nothing reads."""
-    header = list(read_rows(path, options)[0][1])
     used = {options.columns.get(name, name) for name in FIELDS}
     used |= {score.column + end for score in options.scores for end in ("", "_stderr", "_n_items")}
-    return [name for name in header if name not in used]
+    return [name for name in rows[0][1] if name not in used]
 
 
 def _readers(options: TableOptions) -> dict[str, Callable[[str], object]]:
@@ -195,6 +216,8 @@ def _add_row(
     """Add a row to its run: a point of the curve where it has a step, scores where it has them."""
     fields = _read_fields(path, line, row, options)
     step = fields.pop("step", None)
+    raw_name = row.get(options.columns.get("run_id", "run_id")) or None
+    fields = _named_fields(path, line, raw_name or path.stem, options) | fields
     for name in ("grid", "run_id", "method", "size", "seed", "n_tokens", *COUNTS):
         if name not in fields and getattr(given, name) is not None:
             fields[name] = getattr(given, name)
@@ -205,7 +228,10 @@ def _add_row(
     seed = f"s{fields['seed']}" if "seed" in fields else None
     name = fields.setdefault("run_id", run_name(fields["grid"], fields["size"], fields["method"], seed))
     point = (fields.pop("val_loss", None), fields.pop("val_loss_se", None)) if step is not None else None
-    run = runs.setdefault(name, _Run(line, fields))
+    run = runs.setdefault(name, _Run(line, fields, raw_name))
+    if run.raw_name != raw_name:
+        message = f"runs {run.raw_name!r} and {raw_name!r} would both be named {name!r}; rename one"
+        raise fail(path, message, f"line {line}")
     for key, value in fields.items():
         if run.fields.setdefault(key, value) != value:
             message = f"{key} is {value!r} here and {run.fields[key]!r} on line {run.line}, of the same run {name!r}"
@@ -215,6 +241,21 @@ def _add_row(
     if point is not None and point[0] is not None and run.points.setdefault(step, point) != point:
         raise fail(path, f"step {step} of run {name!r} has two losses; keep one", f"line {line}")
     run.scores += _row_scores(path, line, row, options)
+
+
+def _named_fields(path: Path, line: int, name: str, options: TableOptions) -> dict[str, Any]:
+    """Return the fields that are said of a run by its name: one by one, or by a pattern."""
+    said = {key: str(value) for key, value in options.runs.get(name, options.runs.get(run_name(name), {})).items()}
+    if options.pattern is not None:
+        match = options.pattern.search(name)
+        if match is None:
+            message = f"{name!r} is not of the form {options.pattern.pattern!r}; correct --name-pattern"
+            raise fail(path, message, f"line {line}")
+        said = {key: text for key, text in match.groupdict().items() if text is not None} | said
+    wrong = sorted(said.keys() - set(RUN_FIELDS))
+    if wrong:
+        raise fail(path, f"{wrong[0]!r} is no field of a run; choose from {', '.join(RUN_FIELDS)}", f"run {name!r}")
+    return _read_fields(path, line, said, replace(options, columns={}))
 
 
 def _require(path: Path, line: int, fields: Mapping[str, object]) -> None:

@@ -13,10 +13,18 @@ from math import prod
 from pathlib import Path
 from typing import Literal
 
-from astraios_analysis.imports.inputs import Given, complete_counts, fail, make_record, read_json, size_label
+from astraios_analysis.imports.inputs import (
+    Given,
+    Imported,
+    complete_counts,
+    fail,
+    make_record,
+    read_json,
+    size_label,
+)
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.schema import Cost, Provenance, RunRecord, ValidationPoint
+from astraios_analysis.records.schema import Cost, Provenance, ValidationPoint
 
 STATE, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "trainer_state.json", "adapter_config.json", "adapter_model.safetensors"
 ORIGIN = "imported from a Hugging Face Trainer output folder"
@@ -63,29 +71,32 @@ class TrainerOptions:
     """How to read a folder.
 
     ``base`` is the base model's folder of safetensors weights, ``eval_name`` a validation set where several were
-    logged, ``repeated_step`` which loss to keep of a step validated twice; ``counted`` holds counts by adapter folder,
-    as `python -m training params --adapter` prints them.
+    logged, ``checkpoint`` whether the loss is that of the last step or of the checkpoint that the run names as its
+    best, ``repeated_step`` which loss to keep of a step validated twice; ``counted`` holds counts by adapter folder, as
+    `python -m training params --adapter` prints them, ``methods`` other names of methods.
     """
 
     base: Path | None = None
     eval_name: str | None = None
+    checkpoint: Literal["last", "best"] = "last"
     repeated_step: Literal["first", "last"] | None = None
     unfinished: bool = False
+    methods: Mapping[str, str] = field(default_factory=dict)
     counted: Mapping[Path, Mapping[str, int]] = field(default_factory=dict)
 
 
-def read_trainer_folder(folder: Path, given: Given, options: TrainerOptions) -> RunRecord:
-    """Return the record of one finished run, of the folder's state or of that of its last checkpoint.
+def read_trainer_folder(folder: Path, given: Given, options: TrainerOptions) -> Imported:
+    """Return the record of one finished run, of the folder's state or of that of its last checkpoint, and notes.
 
     Raises RecordError naming the file and key of everything that cannot be mapped, and the option that would say it.
     """
     place = find_state(folder)
     state = read_json(place / STATE)
     _require_finished(place / STATE, state, options.unfinished)
-    curve = read_curve(place / STATE, state, options)
+    curve, notes = read_curve(place / STATE, state, options)
     adapter = next((where for where in (folder, place) if (where / ADAPTER_CONFIG).exists()), None)
     config = read_json(adapter / ADAPTER_CONFIG) if adapter else None
-    method = _read_method(folder, place, config, given)
+    method = _read_method(folder, place, config, given, options)
     counts, problems = _read_counts(folder, place, adapter, config, method, given, options)
     required = {"--grid": given.grid, "--method": method}
     problems += [FileProblem(folder, o[2:], f"is in no file; say it with {o}") for o, v in required.items() if not v]
@@ -108,7 +119,7 @@ def read_trainer_folder(folder: Path, given: Given, options: TrainerOptions) -> 
         "cost": read_cost(state),
         "provenance": Provenance(origin=ORIGIN, spec=spec | ({"adapter": config} if config else {})),
     }
-    return make_record(folder, "", fields | counts)
+    return Imported([make_record(folder, "", fields | counts)], [], notes)
 
 
 def find_state(folder: Path) -> Path:
@@ -142,10 +153,35 @@ def _history(state: Mapping[str, object]) -> list[dict]:
     return [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
 
 
-def read_curve(path: Path, state: Mapping[str, object], options: TrainerOptions) -> tuple[ValidationPoint, ...]:
-    """Return the validation cross-entropy by step, nats per token, at least one point."""
+def read_curve(
+    path: Path, state: Mapping[str, object], options: TrainerOptions
+) -> tuple[tuple[ValidationPoint, ...], list[FileProblem]]:
+    """Return the validation cross-entropy by step, nats per token, up to the checkpoint to record, and notes."""
     entries = _history(state)
-    key = _chosen_loss(path, entries, options.eval_name)
+    key, others = _chosen_loss(path, entries, options.eval_name)
+    losses = _losses(path, entries, key, options.repeated_step)
+    notes = []
+    if others:
+        names = ", ".join(sorted(others))
+        message = f"{key} is read as the validation loss; {names} are logged too (--eval NAME chooses another)"
+        notes.append(FileProblem(path, "log_history", message))
+    best = _best_step(state)
+    if options.checkpoint == "best":
+        if best not in losses:
+            message = "names no step with a validation loss as the best; leave --checkpoint best out"
+            raise fail(path, message, "best_model_checkpoint")
+        losses = {step: loss for step, loss in losses.items() if step <= best}
+    elif best is not None and best != max(losses):
+        shown = f" ({losses[best]:g})" if best in losses else ""
+        message = (
+            f"names step {best}{shown} as the best; the loss recorded is {losses[max(losses)]:g}, of the last step "
+            f"{max(losses)}: pass --checkpoint best to record the other"
+        )
+        notes.append(FileProblem(path, "best_model_checkpoint", message))
+    return tuple(ValidationPoint(step=step, loss=loss) for step, loss in sorted(losses.items())), notes
+
+
+def _losses(path: Path, entries: list[dict], key: str, repeated_step: str | None) -> dict[int, float]:
     losses: dict[int, float] = {}
     for position, entry in enumerate(entries):
         if key not in entry:
@@ -156,31 +192,46 @@ def read_curve(path: Path, state: Mapping[str, object], options: TrainerOptions)
             raise fail(path, f"step is {step!r}, not a whole number; correct the log", place)
         if isinstance(loss, bool) or not isinstance(loss, int | float) or not math.isfinite(loss):
             raise fail(path, f"{key} is {loss!r} at step {step}; a diverged run has no loss to record", place)
-        if step in losses and losses[step] != loss and options.repeated_step is None:
+        if step in losses and losses[step] != loss and repeated_step is None:
             message = (
                 f"step {step} was validated twice, {losses[step]} and {loss}: perhaps a better checkpoint was loaded "
                 "at the end; say which to keep with --repeated-step first or last"
             )
             raise fail(path, message, place)
-        if step not in losses or options.repeated_step == "last":
+        if step not in losses or repeated_step == "last":
             losses[step] = float(loss)
-    return tuple(ValidationPoint(step=step, loss=loss) for step, loss in sorted(losses.items()))
+    return losses
 
 
-def _chosen_loss(path: Path, entries: list[dict], name: str | None) -> str:
-    """Return the key of the validation loss to read."""
+def _best_step(state: Mapping[str, object]) -> int | None:
+    """Return the step of the checkpoint that the run names as its best; older versions only name its folder."""
+    if not state.get("best_model_checkpoint"):
+        return None
+    match = re.search(r"checkpoint-(\d+)/?$", str(state["best_model_checkpoint"]))
+    step = state.get("best_global_step")
+    return step if isinstance(step, int) else int(match[1]) if match else None
+
+
+def _chosen_loss(path: Path, entries: list[dict], name: str | None) -> tuple[str, set[str]]:
+    """Return the key of the validation loss to read, and the other losses that were logged.
+
+    Plain ``eval_loss`` is the model's own loss; others beside it are parts of it, or other sets.
+    """
     keys = {key: match["name"] for entry in entries for key in entry if (match := _EVAL_LOSS.match(key))}
-    wanted = [key for key, found in keys.items() if name in (None, found)]
-    names = ", ".join(sorted(found for found in keys.values() if found)) or "none"
-    if not wanted and keys:
-        raise fail(path, f"no validation set {name!r}; choose from {names} with --eval", "log_history")
-    if not wanted:
+    if not keys:
         message = "has no eval_loss: nothing was validated (eval_strategy was 'no'), and a training loss is no stand-in"
         raise fail(path, message, "log_history")
+    names = ", ".join(sorted(found or "loss" for found in keys.values()))
+    if name is not None:
+        wanted = [key for key, found in keys.items() if name in (key, found or "loss")]
+        if not wanted:
+            raise fail(path, f"no validation set {name!r}; choose from {names} with --eval", "log_history")
+    else:
+        wanted = ["eval_loss"] if "eval_loss" in keys else list(keys)
     if len(wanted) > 1:
         message = f"several sets were validated ({', '.join(sorted(wanted))}); choose one with --eval: {names}"
         raise fail(path, message, "log_history")
-    return wanted[0]
+    return wanted[0], keys.keys() - set(wanted)
 
 
 def read_cost(state: Mapping[str, object]) -> Cost | None:
@@ -220,7 +271,9 @@ def adapter_method(config: Mapping[str, object]) -> str:
     return "_".join(variants) or "lora"
 
 
-def _read_method(folder: Path, place: Path, config: Mapping[str, object] | None, given: Given) -> str | None:
+def _read_method(
+    folder: Path, place: Path, config: Mapping[str, object] | None, given: Given, options: TrainerOptions
+) -> str | None:
     """Return the method that the adapter, or its absence beside whole weights, shows; None where nothing does."""
     if config is None:
         whole = any(any(where.glob(pattern)) for where in (folder, place) for pattern in _MODEL_WEIGHTS)
@@ -232,6 +285,7 @@ def _read_method(folder: Path, place: Path, config: Mapping[str, object] | None,
             if given.method is None:
                 raise fail(folder / ADAPTER_CONFIG, str(error)) from error
             return given.method
+        found = options.methods.get(found, found)
     if given.method and found and given.method != found:
         raise fail(folder, f"is {found} by its files and {given.method!r} by --method; leave --method out", "method")
     return found or given.method

@@ -7,16 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from astraios_analysis.records.files import FileProblem, RecordError, files_below, load, save
-from astraios_analysis.records.schema import RunRecord, Score
+from astraios_analysis.records.schema import Provenance, RunRecord, Score
 
 
 @dataclass(frozen=True)
 class Written:
-    """What became of each record: names of runs."""
+    """What became of each record, by names of runs; ``known_as`` where a run is there under another name."""
 
     new: tuple[str, ...]
     replaced: tuple[str, ...]
     unchanged: tuple[str, ...]
+    known_as: Mapping[str, str]
+
+
+def is_same(first: RunRecord, second: RunRecord) -> bool:
+    """Whether two records say the same of one run, whatever it is called and whichever files said it."""
+    return _said(first) == _said(second)
+
+
+def _said(record: RunRecord) -> RunRecord:
+    scores = tuple(score.model_copy(update={"source_file": None}) for score in record.scores)
+    return record.model_copy(update={"run_id": "", "provenance": Provenance(), "scores": scores})
 
 
 def existing_records(folder: Path) -> dict[str, tuple[RunRecord, Path]]:
@@ -32,13 +43,34 @@ def add_scores(record: RunRecord, scores: Sequence[Score], path: Path, *, replac
     problems = []
     for score in scores:
         known = by_key.setdefault(score.key, score)
-        if known != score and not replace:
+        if known.model_copy(update={"source_file": score.source_file}) == score:
+            continue
+        if not replace:
             message = f"is {known.value:g} in the record and {score.value:g} in the file; pass --replace to change it"
             problems.append(FileProblem(path, f"run {record.run_id!r}, {', '.join(score.key)}", message))
         by_key[score.key] = score
     if problems:
         raise RecordError(problems)
     return record.model_copy(update={"scores": tuple(by_key.values())})
+
+
+def recognise(
+    records: Sequence[RunRecord], known: Mapping[str, tuple[RunRecord, Path]]
+) -> tuple[list[RunRecord], dict[str, str]]:
+    """Return records with those that are there already, from other files or under another name, as they are there.
+
+    The second value is the name of a run in the folder by the name that it now came with, where these differ.
+    """
+    models = {(r.grid, r.n_params_base, r.method, r.seed): r for r, _ in known.values()}
+    kept, names = [], {}
+    for record in records:
+        old = models.get((record.grid, record.n_params_base, record.method, record.seed))
+        old = known[record.run_id][0] if record.run_id in known else old
+        if old is not None and is_same(old, record):
+            names |= {record.run_id: old.run_id} if old.run_id != record.run_id else {}
+            record = old
+        kept.append(record)
+    return kept, names
 
 
 def require_addable(records: Sequence[RunRecord], known: dict[str, tuple[RunRecord, Path]], *, replace: bool) -> None:
@@ -77,6 +109,7 @@ def write_all(records: Sequence[RunRecord], folder: Path, *, replace: bool) -> W
     moved is taken back if one cannot be.
     """
     known = existing_records(folder)
+    records, names = recognise(records, known)
     require_addable(records, known, replace=replace)
     changed = [record for record in records if known.get(record.run_id, (None,))[0] != record]
     if changed:
@@ -94,7 +127,7 @@ def write_all(records: Sequence[RunRecord], folder: Path, *, replace: bool) -> W
     new = tuple(record.run_id for record in changed if record.run_id not in known)
     replaced = tuple(record.run_id for record in changed if record.run_id in known)
     unchanged = tuple(record.run_id for record in records if record not in changed)
-    return Written(new, replaced, unchanged)
+    return Written(new, replaced, unchanged, names)
 
 
 def _move_in(records: Sequence[RunRecord], folder: Path, places: Mapping[str, Path]) -> None:

@@ -22,7 +22,6 @@ from astraios_analysis.records.schema import METHODS
 ROOT = Path(__file__).parents[2]
 DATA = ["--data", str(ROOT / "data" / "released")]
 COMMANDS = [[], ["figures"], ["records"], ["records", "check"], ["records", "show"], ["rank"], ["predict"], ["claims"]]
-COMMANDS += [["import"], *(["import", name] for name in ("csv", "trainer", "bigcode", "lm-eval"))]
 # What the design promises to those who build on the output.
 PROMISED = """
     grid run_id size method seed held_out n_params n_params_base n_params_base_nonembedding n_params_updated

@@ -1,6 +1,8 @@
 """The worked examples of docs/import.md: every file in it is written, every command in it is run."""
 
 import contextlib
+import glob
+import json
 import re
 import shlex
 from pathlib import Path
@@ -12,6 +14,22 @@ from astraios_analysis.records.frame import load_folder
 from training.__main__ import main as train
 
 PAGE = Path(__file__).parents[2] / "docs" / "import.md"
+
+
+RESULT = {
+    "run_info": {
+        "experiment_name": "lora/tiny-rank32",
+        "train_config": {"model_id": "some/tiny", "seed": 0, "optimizer_type": "AdamW"},
+        "peft_config": {"peft_type": "LORA", "r": 32},
+    },
+    "train_info": {
+        "status": "success",
+        "num_trainable_params": 1000,
+        "num_total_params": 1_001_000,
+        "metrics": [{"step": 9, "test accuracy": 605 / 1319}],
+    },
+    "meta_info": {"dataset_info": {"metamath": {}, "gsm8k": {}}},
+}
 
 
 def blocks(text):
@@ -29,10 +47,12 @@ def page_folder(tmp_path_factory):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(content)
     codes = {}
+    (folder / "results").mkdir()
+    (folder / "results" / "lora.json").write_text(json.dumps(RESULT))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for command in "".join(content for language, _, content in found if language == "sh").splitlines():
-            words = shlex.split(command)
+            words = [word for part in shlex.split(command) for word in (glob.glob(part) if "*" in part else [part])]
             if words[0] == "astraios":
                 codes[command] = main(words[1:])
             else:
@@ -50,10 +70,12 @@ def test_every_command_succeeds(page_folder):
 
 def test_records_hold_what_the_files_say(page_folder):
     runs = {record.run_id: record for record in load_folder(page_folder[0] / "my_data")}
-    assert sorted(runs) == [
-        *("mine-1.1B-lora-s0", "mine-large-fft", "mine-large-lora", "mine-small-fft", "mine-small-lora"),
-        *("starcoderbase-1b", "starcoderbase-1b-lora"),
-    ]
+    assert sorted(runs) == sorted(
+        [
+            *("mine-1.1B-lora-s0", "mine-large-fft", "mine-large-lora", "mine-small-fft", "mine-small-lora"),
+            *("lora-124m", "lora-355m", "lora-tiny-rank32", "starcoderbase-1b", "starcoderbase-1b-lora"),
+        ]
+    )
     large = runs["mine-large-lora"]
     assert (large.n_params_base, large.n_params_updated, large.n_params) == (774_000_000, 4_500_000, 778_500_000)
     assert (large.val_loss, large.cost.seconds) == (1.70, 6.5 * 3600)
@@ -70,4 +92,5 @@ def test_records_hold_what_the_files_say(page_folder):
         ("humanevalfix_python", "python", "t0.2,n20", "pass@10"): (0.2, None, 164),
         ("mbpp", "python", "3shot", "pass@1"): (0.35, 0.0213, 500),
         ("humaneval", "python", "0shot,create_test", "pass@1"): (0.25, 0.0339, 164),
+        ("humaneval_first", "python", "greedy", "pass@1"): (0.5, None, 2),
     }

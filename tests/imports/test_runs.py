@@ -5,10 +5,7 @@ import re
 
 import pytest
 
-from astraios_analysis.cli import commands_import
 from astraios_analysis.cli.main import main
-from astraios_analysis.imports import inputs, tables
-from astraios_analysis.records import notation
 from astraios_analysis.records.frame import load, load_folder, save, to_frame
 
 HEADER = "size,method,seed,n_params_base,n_params_updated,val_loss,fix\n"
@@ -65,13 +62,6 @@ def trainer_folder(tmp_path, log=LOG, adapter=LORA, name="out", **state):
     if adapter:
         write(tmp_path / name / "adapter_config.json", adapter)
     return name
-
-
-def test_options_are_those_of_the_modules():
-    assert commands_import.COLUMN_FIELDS == tables.FIELDS
-    assert tuple(notation.COUNT_UNITS) == commands_import.PARAMS_UNITS
-    assert tuple(inputs.LOSS_UNITS) == commands_import.LOSS_UNITS
-    assert tuple(inputs.TIME_UNITS) == commands_import.TIME_UNITS
 
 
 class TestTable:
@@ -247,7 +237,11 @@ class TestHarness:
                 ("--run-id", "x"),
                 r"there is no run 'x' in my \(it has r\).*with --grid, --method, --n-params-base",
             ),
-            (BIGCODE, ("--run-id", "r", "--grid", "g"), r"'r' is in my; leave its description out, or pass --replace"),
+            (
+                BIGCODE,
+                ("--run-id", "r", "--grid", "g"),
+                r"'r' is in my with another description; leave it out, or pass --replace",
+            ),
             (
                 {"apps": {"pass@1": 0.5}},
                 ("--run-id", "r"),
@@ -266,7 +260,7 @@ class TestHarness:
             (
                 BIGCODE | {"humaneval": {"pass@100": 0.5}},
                 ("--run-id", "r"),
-                r"humaneval.pass@100: \(value 0.5\) is none of",
+                r"humaneval.pass@100: is no metric that records know; leave it out with --skip-unknown",
             ),
             (BIGCODE | {"humaneval": 0.5}, ("--run-id", "r"), r"humaneval: is 0.5, not the metrics of a task"),
             (
@@ -274,7 +268,7 @@ class TestHarness:
                 ("--run-id", "r", "--dataset", "mbpp=x"),
                 r"mbpp: is no task of this file; it has humanevalsynth",
             ),
-            (LM_EVAL, ("--run-id", "r"), r"results: looks like a file of lm-evaluation-harness; read it with"),
+            (LM_EVAL, ("--run-id", "r"), r"is results of lm-evaluation-harness; read it with: astraios import lm-eval"),
             (
                 BIGCODE | {"humaneval": {"pass@1": 50}},
                 ("--run-id", "r"),
@@ -290,10 +284,13 @@ class TestHarness:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({}, r"results.boolq: its language is not in the file; say it with --language boolq=NAME"),
+            (
+                {"results": {"apps": {"pass@1,none": 0.5}}},
+                r"results.apps: its language is not in the file; say it with --language apps=NAME",
+            ),
             ({"results": 3}, r"results: has no object of this name; is it a result file"),
             ({"n-shot": {}}, r"its number of examples \(n-shot\) is not in the file; say it with --setting"),
-            ({"results": {"boolq": {"f1,none": 0.5}}}, r"results.boolq.f1,none: \(value 0.5\) is none of the metrics"),
+            ({"results": {"boolq": {"f1,none": 0.5}}}, r"boolq.f1: is no metric that records know; leave it out"),
         ],
     )
     def test_what_cannot_be_mapped_of_the_other(self, refused, tmp_path, changes, message):

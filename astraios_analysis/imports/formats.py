@@ -1,0 +1,329 @@
+"""Which importer reads a file, and what it makes of it: every format from its options to records."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from astraios_analysis.imports import harnesses, peft, trackers
+from astraios_analysis.imports.inputs import (
+    Given,
+    Imported,
+    complete_counts,
+    fail,
+    make_record,
+    require_method,
+    size_label,
+)
+from astraios_analysis.imports.tables import ScoreColumn, TableOptions, read_table
+from astraios_analysis.imports.trainer import STATE, TrainerOptions, read_trainer_folder
+from astraios_analysis.imports.writing import add_scores, existing_records
+from astraios_analysis.records.files import FileProblem, RecordError
+from astraios_analysis.records.notation import parse_count
+from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.schema import Provenance, RunRecord, Score
+
+HARNESSES = ("lm-eval", "bigcode", "human-eval")
+TABLES = ("csv", "wandb", "mlflow")
+SEPARATOR = "\x1f"
+"""Between the words of a score's column and data set, where they come as one text."""
+
+FORMATS = {
+    "csv": "a table with named columns",
+    "trainer": "an output folder of the Hugging Face Trainer",
+    "lm-eval": "results of lm-evaluation-harness",
+    "bigcode": "results of bigcode-evaluation-harness",
+    "human-eval": "samples of human-eval",
+    "peft": "a result of PEFT's method_comparison",
+    "wandb": "a run table or chart of Weights & Biases",
+    "mlflow": "runs of MLflow",
+}
+"""Importers by name, and what they read."""
+
+
+def recognise(path: Path) -> str:
+    """Return the name of the importer that reads a file or folder, by what it holds."""
+    form = _recognised(path)
+    if form is None:
+        known = "; ".join(f"{name} ({what})" for name, what in FORMATS.items())
+        raise fail(path, f"is not recognised; say what it is with astraios import FORMAT, one of {known}")
+    return form
+
+
+def require(path: Path, form: str) -> None:
+    """Refuse a file that another importer reads; any table may be read as a plain one."""
+    found = _recognised(path)
+    if found not in (None, "csv", form) and not (form == "csv" and found in ("wandb", "mlflow")):
+        raise fail(path, f"is {FORMATS[found]}; read it with: astraios import {found}")
+
+
+def _recognised(path: Path) -> str | None:
+    try:
+        if path.is_dir():
+            return _of_folder(path)
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise fail(path, f"cannot be read ({error.strerror}); check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        raise fail(path, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    return _of_json(path, text) if text.lstrip()[:1] in ("{", "[") else _of_table(text)
+
+
+def _of_folder(path: Path) -> str:
+    if not (path / STATE).exists() and not any(path.glob(f"checkpoint-*/{STATE}")):
+        raise fail(path, f"is a folder without {STATE}; give the output folder of a Trainer, or the files in it")
+    return "trainer"
+
+
+def _of_json(path: Path, text: str) -> str | None:
+    try:
+        content = json.loads(text)
+    except ValueError:
+        # One object a line.
+        try:
+            content = json.loads(text.lstrip().splitlines()[0])
+        except ValueError as error:
+            raise fail(path, f"is not valid JSON ({error}); it may be cut off: restore it") from error
+        return "human-eval" if isinstance(content, dict) and {"task_id", "completion"} <= content.keys() else None
+    if not isinstance(content, dict):
+        return None
+    if {"schema_version", "run_id"} <= content.keys():
+        raise fail(path, "is a record already; put it into the folder of records as it is")
+    if "log_history" in content:
+        raise fail(path, "is the state of a Trainer; give the folder that it is in")
+    if {"task_id", "completion"} <= content.keys():
+        return "human-eval"
+    if peft.looks_like_result(content):
+        return "peft"
+    if harnesses.looks_like_lm_eval(content):
+        return "lm-eval"
+    if isinstance((content.get("run") or content).get("info"), dict):
+        return "mlflow"
+    return "bigcode" if harnesses.looks_like_bigcode(content) else None
+
+
+def _of_table(text: str) -> str | None:
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    header = [name.strip() for name in next(csv.reader(lines[:1]), [])]
+    if len(lines) < 2 or len(header) < 2:
+        return None
+    if trackers.is_mlflow_table(header):
+        return "mlflow"
+    return "wandb" if trackers.is_wandb_table(header) or trackers.is_wandb_chart(header) else "csv"
+
+
+def read_all(
+    by_format: Mapping[str, Sequence[Path]],
+    options: Mapping[str, object],
+    out: Path,
+    *,
+    replace: bool = False,
+    quiet: bool = False,
+) -> Imported:
+    """Return what files hold, by format; ``options`` are plain values by name, ``out`` the folder of known records.
+
+    Scores come last: they may be of a run that is imported in the same call.
+    """
+    given, found = _given(options), Imported()
+    for name in sorted(by_format, key=lambda name: name in HARNESSES):
+        _read(name, by_format[name], given, options, out, found, replace=replace, quiet=quiet)
+    return found
+
+
+def _given(options: Mapping[str, object]) -> Given:
+    values = {name: options[name] for name in Given.__dataclass_fields__ if name in options and name != "held_out"}
+    for name in (options.get("method"), *(options.get("methods") or {}).values()):
+        if name is not None:
+            require_method(name)
+    return Given(held_out=tuple(options.get("held_out", ())), **values)
+
+
+def _read(
+    form: str,
+    paths: Sequence[Path],
+    given: Given,
+    options: Mapping[str, object],
+    out: Path,
+    found: Imported,
+    *,
+    replace: bool,
+    quiet: bool,
+) -> None:
+    """Add what the files of one format hold to what was found."""
+    for path in paths if form != "trainer" else ():
+        require(path, form)
+    if form in HARNESSES:
+        _add_harness(form, paths, given, options, out, found, replace=replace, quiet=quiet)
+    elif form == "peft":
+        peft_options = peft.PeftOptions(options.get("methods", {}), _items(options), "skip_unknown" in options)
+        found.add(peft.read_results(paths, given, peft_options))
+    elif form == "trainer":
+        found.add(_read_each(_trainer(paths, given, options), paths, "folders", quiet))
+    else:
+        readers = {"csv": read_table, "wandb": trackers.read_wandb, "mlflow": trackers.read_mlflow}
+        table = _table(options)
+        found.add(_read_each(lambda path: readers[form](path, given, table), paths, "tables", quiet))
+
+
+def _read_each(read: Callable[[Path], Imported], paths: Sequence[Path], unit: str, quiet: bool) -> Imported:
+    found, problems = Imported(), []
+    for path in tqdm(paths, unit=f" {unit}", desc="reading", disable=quiet or len(paths) == 1, leave=False):
+        try:
+            found.add(read(path))
+        except RecordError as error:
+            problems += error.problems
+    if problems:
+        raise RecordError(problems)
+    return found
+
+
+def _items(options: Mapping[str, object]) -> dict[str, int]:
+    try:
+        return {name: parse_count(str(text)) for name, text in options.get("n_items", {}).items()}
+    except Refusal as error:
+        raise Refusal(f"--n-items: {error}") from error
+
+
+def _table(options: Mapping[str, object]) -> TableOptions:
+    scores = [score.split(SEPARATOR) if isinstance(score, str) else score for score in options.get("scores", ())]
+    wrong = [score for score in scores if not 2 <= len(score) <= 5]
+    if wrong:
+        raise Refusal(f"--score {' '.join(wrong[0])!r}: give COLUMN DATASET, and METRIC SETTING LANGUAGE if need be")
+    delimiter = options.get("delimiter", ",")
+    delimiter = "\t" if delimiter == "tab" else delimiter
+    if len(delimiter) != 1:
+        raise Refusal(f"--delimiter {delimiter!r} is not one character; for tabs give the word tab")
+    try:
+        pattern = re.compile(options["name_pattern"]) if "name_pattern" in options else None
+    except re.error as error:
+        raise Refusal(f"--name-pattern {options['name_pattern']!r} is no regular expression: {error}") from error
+    return TableOptions(
+        columns=options.get("columns", {}),
+        methods=options.get("methods", {}),
+        scores=[ScoreColumn(*score) for score in scores],
+        percent="percent" in options,
+        n_items=_items(options),
+        language=options.get("languages", {}).get(""),
+        params_unit=options.get("params_unit", "1"),
+        loss_unit=options.get("loss_unit", "nats"),
+        time_unit=options.get("time_unit", "s"),
+        delimiter=delimiter,
+        runs=options.get("runs", {}),
+        pattern=pattern,
+    )
+
+
+def _trainer(paths: Sequence[Path], given: Given, options: Mapping[str, object]) -> Callable[[Path], Imported]:
+    if len(paths) > 1 and given.run_id is not None:
+        raise Refusal(f"--run-id {given.run_id} names one run, and there are {len(paths)} folders")
+    if len(paths) > 1 and given.n_params_updated is not None:
+        raise Refusal(f"--n-params-updated is that of one run, and there are {len(paths)} folders; give --counts FILE")
+    counts = options.get("counts")
+    trainer = TrainerOptions(
+        base=Path(options["base_config"]) if "base_config" in options else None,
+        eval_name=options.get("eval"),
+        checkpoint=options.get("checkpoint", "last"),
+        repeated_step=options.get("repeated_step"),
+        unfinished="unfinished" in options,
+        methods=options.get("methods", {}),
+        counted=_read_counted(Path(counts)) if counts else {},
+    )
+    return lambda folder: read_trainer_folder(folder, given, trainer)
+
+
+def _read_counted(path: Path) -> dict[Path, dict[str, int]]:
+    """Return counts by adapter folder from what `python -m training params --adapter ... --json` printed."""
+    names = ("n_params", "n_params_base", "n_params_updated")
+    try:
+        rows = json.loads(path.read_text("utf-8"))
+        found = {Path(row["adapter"]).resolve(): {name: int(row[name]) for name in names} for row in rows}
+        for row, counts in zip(rows, found.values(), strict=True):
+            counts["n_params_base_nonembedding"] = counts["n_params_base"] - int(row["n_params_embedding"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        message = "is not what `python -m training params --adapter DIR --config DIR --json` prints"
+        raise fail(path, f"{message} ({error})") from error
+    return found
+
+
+def _add_harness(
+    form: str,
+    paths: Sequence[Path],
+    given: Given,
+    options: Mapping[str, object],
+    out: Path,
+    found: Imported,
+    *,
+    replace: bool,
+    quiet: bool,
+) -> None:
+    """Add the scores in result files to the run that they are of; two files must not say two things of one score."""
+    harness = harnesses.HarnessOptions(
+        datasets=options.get("datasets", {}),
+        languages=options.get("languages", {}),
+        n_items=_items(options),
+        setting=options.get("setting"),
+        logs={task: Path(file) for task, file in options.get("logs", {}).items()},
+        skip_unknown="skip_unknown" in options,
+    )
+    scores: dict[tuple, tuple[Score, Path]] = {}
+    problems = []
+    for path in tqdm(paths, unit=" files", desc="reading", disable=quiet or len(paths) == 1, leave=False):
+        try:
+            some, left_out = harnesses.read_scores(path, form, harness)
+        except RecordError as error:
+            problems += error.problems
+            continue
+        found.left_out += left_out
+        for score in some:
+            known, first = scores.setdefault(score.key, (score, path))
+            if known.value != score.value:
+                message = f"is {score.value:g} here and {known.value:g} in {first}; these are two runs, or keep one"
+                problems.append(FileProblem(path, ", ".join(score.key), message))
+    if problems:
+        raise RecordError(problems)
+    record = _record_to_extend(form, paths[0], given, out, found, replace=replace)
+    record = add_scores(record, [score for score, _ in scores.values()], paths[0], replace=replace)
+    found.records = [other for other in found.records if other.run_id != record.run_id] + [record]
+
+
+def _record_to_extend(form: str, path: Path, given: Given, out: Path, found: Imported, *, replace: bool) -> RunRecord:
+    """Return the record that scores are added to: the one of that name, or a new one made of what was given."""
+    known = {name: record for name, (record, _) in existing_records(out).items()}
+    known |= {record.run_id: record for record in found.records}
+    names = ", ".join(sorted(known)) or "none yet"
+    run_id = given.run_id or (found.records[0].run_id if len(found.records) == 1 else None)
+    if run_id is None:
+        raise Refusal(f"say with --run-id which run these scores are of; {out} has {names}")
+    is_new = any(record.run_id == run_id for record in found.records)
+    if run_id in known and (is_new or not given.names_a_run()):
+        return known[run_id]
+    if run_id in known and not replace:
+        if _is_described(known[run_id], given):
+            return known[run_id]
+        raise Refusal(f"run {run_id!r} is in {out} with another description; leave it out, or pass --replace")
+    counts = complete_counts(given.counts(), given.method)
+    wanted = {"grid": given.grid, "method": given.method}
+    wanted |= {name: counts.get(name) for name in ("n_params_base", "n_params_updated")}
+    lacking = [f"--{name.replace('_', '-')}" for name, value in wanted.items() if value is None]
+    if lacking:
+        raise Refusal(
+            f"there is no run {run_id!r} in {out} (it has {names}); choose one of them, or describe a new run with "
+            f"{', '.join(lacking)}"
+        )
+    size = given.size or size_label(counts["n_params_base"])
+    fields = {"run_id": run_id, "grid": given.grid, "method": given.method, "size": size, "seed": given.seed}
+    fields |= {"held_out": size in given.held_out, "n_tokens": given.n_tokens} | counts
+    origin = f"scores imported from {FORMATS[form]}"
+    made = make_record(path, "", fields | {"provenance": Provenance(origin=origin)})
+    # Replacing a run's description keeps the scores that it has.
+    return made.model_copy(update={"scores": known[run_id].scores}) if run_id in known else made
+
+
+def _is_described(record: RunRecord, given: Given) -> bool:
+    """Whether what was given of a run is what its record says."""
+    fields = ("grid", "method", "size", "seed", "n_params_base", "n_params_updated", "n_params", "n_tokens")
+    said = {name: getattr(given, name) for name in fields if getattr(given, name) is not None}
+    return all(getattr(record, name) == value for name, value in said.items())

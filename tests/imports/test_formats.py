@@ -1,0 +1,482 @@
+"""What each tool leaves behind, in the layouts of its versions: what is read of it, and what is said of the rest."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from astraios_analysis.cli.main import main
+from astraios_analysis.imports.peft import read_experiment
+from astraios_analysis.records.frame import load, load_folder
+
+RUN = ("--grid", "g", "--run-id", "r", "--method", "fft", "--size", "1b", "--n-params-base", "1M")
+COUNTS = ("--grid", "g", "--run-id", "r", "--n-params-base", "1,000,000", "--n-params-updated", 1000)
+LORA = {"peft_type": "LORA", "r": 8, "target_modules": ["q_proj"], "bias": "none"}
+ADALORA = {"peft_type": "ADALORA", "r": 8}
+# lm-evaluation-harness before version 0.4.
+OLD = {
+    "results": {"piqa": {"acc": 0.25, "acc_stderr": 0.01, "acc_norm": 0.5, "acc_norm_stderr": 0.02}},
+    "versions": {"piqa": 0},
+    "config": {"model": "hf-causal", "num_fewshot": 3, "limit": None},
+}
+SAMPLES = [{"task_id": f"HumanEval/{i // 2}", "completion": "x", "passed": i < 3} for i in range(328)]
+LOG = [{"step": 100, "eval_loss": 0.98}, {"step": 200, "eval_loss": 1.05, "eval_router_loss": 0.01}]
+STATE = {"global_step": 200, "max_steps": 200, "log_history": LOG}
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Run `astraios import ... --out o` in an empty folder: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        code = main(["import", *map(str, arguments), "--out", "o"])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused(run, tmp_path):
+    """Run an import that must fail and write nothing, and return its complaint."""
+
+    def refused(*arguments):
+        code, out, err = run(*arguments)
+        assert code and out == "" and not (tmp_path / "o").exists()
+        return err
+
+    return refused
+
+
+@pytest.fixture
+def case(reference_folder, tmp_path):
+    """Copy one of the reference cases into the folder of the test."""
+
+    def case(name):
+        source = reference_folder / "cases" / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+        return name
+
+    return case
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path.name
+
+
+def scores(name="r"):
+    return {(s.dataset, s.setting): (s.value, s.stderr, s.n_items) for s in load(f"o/{name}.json").scores}
+
+
+def error(share, n_items):
+    """Standard error of a share of n items, as lm-evaluation-harness computes it."""
+    return (share * (1 - share) / (n_items - 1)) ** 0.5
+
+
+class TestLmEval:
+    def test_before_version_0_4(self, run, tmp_path):
+        path = write(tmp_path / "old.json", OLD)
+        assert run("lm-eval", path, *RUN, "--n-items", "piqa=1838")[0] == 0
+        assert scores() == {("piqa", "3shot"): (0.25, 0.01, 1838), ("piqa", "3shot,acc_norm"): (0.5, 0.02, 1838)}
+
+    def test_number_of_items_follows_from_exact_errors_only(self, run, refused, tmp_path):
+        values = {"acc": 40 / 99, "acc_stderr": error(40 / 99, 99), "acc_norm": 0.0, "acc_norm_stderr": 0.0}
+        rounded = {"acc": 0.404, "acc_stderr": round(error(40 / 99, 99), 4)}
+        write(tmp_path / "rounded.json", OLD | {"results": {"wsc": rounded}})
+        assert "the number of problems of wsc is not known; say it with --n-items wsc=N" in refused(
+            "lm-eval", "rounded.json", *RUN
+        )
+        write(tmp_path / "exact.json", OLD | {"results": {"wsc": values}})
+        assert run("lm-eval", "exact.json", *RUN)[0] == 0
+        assert {n for _, _, n in scores().values()} == {99}
+
+    def test_leaderboard_names_carry_the_number_of_examples(self, run, tmp_path):
+        values = {"acc": 0.5, "acc_stderr": error(0.5, 100)}
+        results = {"harness|arc:challenge|25": values, "harness|wino|5": values, "all": values}
+        write(tmp_path / "l.json", {"results": results, "config_general": {"model_name": "m"}})
+        code, _, err = run("lm-eval", "l.json", *RUN)
+        assert code == 0 and "left out: l.json: results.all: is a group" in err
+        assert set(scores()) == {("arc_challenge", "25shot"), ("wino", "5shot")}
+
+    def test_variants_and_filters_stay_apart_under_a_setting(self, run, tmp_path):
+        results = {"gsm8k": {"exact_match,strict-match": 0.25, "exact_match,flexible-extract": 0.5, "alias": "gsm8k"}}
+        content = {
+            "results": results,
+            "n-shot": {"gsm8k": 5},
+            "n-samples": {"gsm8k": {"effective": 8}},
+            "configs": None,
+        }
+        write(tmp_path / "n.json", content)
+        assert run("lm-eval", "n.json", *RUN, "--setting", "cot")[0] == 0
+        assert scores() == {
+            ("gsm8k", "cot,exact_match,strict-match"): (0.25, None, 8),
+            ("gsm8k", "cot,exact_match,flexible-extract"): (0.5, None, 8),
+        }
+        assert load("o/r.json").scores[0].language == "text"
+
+    def test_groups_are_left_out_and_said(self, run, tmp_path):
+        row = {"acc,none": 0.25, "acc_stderr,none": 0.01}
+        content = {
+            "results": {"blimp": row, "blimp_a": row, "blimp_b": row | {"acc,none": "N/A"}, "tagged": {" ": " "}},
+            "group_subtasks": {"blimp": ["blimp_a", "blimp_b"], "blimp_a": [], "blimp_b": []},
+            # The harness gives a group the number of examples of its first task.
+            "n-shot": {"blimp": 0, "blimp_a": 0, "blimp_b": 0, "tagged": 0},
+            "n-samples": {"blimp_a": {"effective": 1000}, "blimp_b": {"effective": 1000}},
+        }
+        write(tmp_path / "n.json", content)
+        code, out, _ = run("lm-eval", "n.json", *RUN, "--json")
+        assert code == 0 and scores() == {("blimp_a", "0shot"): (0.25, 0.01, 1000)}
+        places = [problem["place"] for problem in json.loads(out)["left_out"]]
+        assert places == ["results.blimp", "results.blimp_b.acc,none"]
+
+    def test_one_record_holds_no_two_scores_under_one_key(self, refused, run, tmp_path):
+        results = {"Task-A": {"acc": 0.25}, "task_a": {"acc": 0.5}}
+        write(tmp_path / "twice.json", OLD | {"results": results})
+        message = refused("lm-eval", "twice.json", *RUN, "--n-items", 4)
+        assert "results.task_a.acc: is task_a, text, 3shot, accuracy, and so is results.Task-A.acc" in message
+        for name, value in (("a.json", 0.25), ("b.json", 0.5)):
+            write(tmp_path / name, OLD | {"results": {"piqa": {"acc": value}}})
+        message = refused("lm-eval", "a.json", "b.json", *RUN, "--n-items", 4, "--replace")
+        assert "b.json: piqa, text, 3shot, accuracy: is 0.5 here and 0.25 in a.json" in message
+
+    def test_unknown_metrics_are_a_line_each(self, refused, run, tmp_path):
+        results = {name: {"acc": 0.5, "ppl": 9.5, "ppl_stderr": 0.1} for name in ("a", "b", "c")}
+        write(tmp_path / "p.json", OLD | {"results": results})
+        message = refused("lm-eval", "p.json", *RUN, "--n-items", 4)
+        assert len(message.splitlines()) == 1 and "ppl: is no metric that records know, a and 2 more tasks" in message
+        assert run("lm-eval", "p.json", *RUN, "--n-items", 4, "--skip-unknown")[0] == 0
+
+    @pytest.mark.reference
+    def test_reference_cases(self, run, case, tmp_path):
+        options = (*RUN, "--language", "english")
+        items = ("--n-items", "arc_easy=2376", "--n-items", "wsc=104")
+        assert run("lm-eval", case("a01_lm_eval_before_0.4.json"), *options, *items)[0] == 0
+        assert scores() == {
+            ("arc_easy", "5shot"): (0.4, 0.01, 2376),
+            ("arc_easy", "5shot,acc_norm"): (0.45, 0.0102, 2376),
+            ("wsc", "5shot"): (0.3654, 0.0474, 104),
+        }
+        shutil.rmtree(tmp_path / "o")
+        path = case("a02_lm_eval_acc_and_acc_norm.json")
+        for more in ((), ("--replace",)):
+            assert run("lm-eval", path, *options, "--setting", "5shot", *more)[0] == 0
+            assert {key: value for key, (value, *_) in scores().items()} == {
+                ("arc_easy", "5shot"): 0.4,
+                ("arc_easy", "5shot,acc_norm"): 0.45,
+            }
+        shutil.rmtree(tmp_path / "o")
+        code, _, err = run("lm-eval", case("a03_lm_eval_group.json"), *options)
+        assert code == 0 and "results.mmlu: is a group" in err and "results.mmlu_stem: is a group" in err
+        assert scores() == {("mmlu_anatomy", "5shot"): (0.25, 0.0375, 135)}
+
+
+class TestHumanEval:
+    def test_outcomes_by_problem(self, run, refused, tmp_path):
+        text = "\n".join(map(json.dumps, SAMPLES))
+        write(tmp_path / "s.jsonl", text)
+        assert "its setting is not in the file; say it with --setting" in refused("human-eval", "s.jsonl", *RUN)
+        assert run("human-eval", "s.jsonl", *RUN, "--setting", "t0.8,n2")[0] == 0
+        (score,) = load("o/r.json").scores
+        assert score.key == ("humaneval", "python", "t0.8,n2", "pass@1")
+        assert (score.value, score.n_passed, score.n_samples, score.n_items) == (1.5 / 164, 3, 328, 164)
+
+    def test_parts_and_other_tasks_must_be_said(self, refused, tmp_path):
+        write(tmp_path / "s.jsonl", "\n".join(map(json.dumps, SAMPLES[:20])))
+        message = refused("human-eval", "s.jsonl", *RUN, "--setting", "greedy")
+        assert "has 10 problems and the task 164; if only these were run, say --n-items N" in message
+
+    @pytest.mark.reference
+    def test_samples_that_nobody_ran_are_named(self, refused, case):
+        path = case("a15_human_eval_samples.jsonl")
+        for form in ("human-eval", "auto"):
+            assert "are samples that nobody has run" in refused(form, path, *RUN, "--setting", "greedy")
+
+
+def trainer_folder(tmp_path, **state):
+    write(tmp_path / "out" / "trainer_state.json", STATE | state)
+    write(tmp_path / "out" / "adapter_config.json", LORA)
+    return "out"
+
+
+class TestTrainer:
+    def test_plain_loss_goes_before_others(self, run, tmp_path):
+        code, _, err = run("trainer", trainer_folder(tmp_path), *COUNTS)
+        assert code == 0 and load("o/r.json").val_loss == 1.05
+        assert "eval_loss is read as the validation loss; eval_router_loss are logged too" in err
+        for name in ("router", "eval_router_loss"):
+            assert run("trainer", "out", *COUNTS, "--eval", name, "--replace")[0] == 0
+            assert load("o/r.json").val_loss == 0.01
+        assert run("trainer", "out", *COUNTS, "--eval", "eval_loss", "--replace")[0] == 0
+
+    @pytest.mark.parametrize("best", [{"best_global_step": 100}, {}])
+    def test_best_checkpoint_is_said_and_can_be_chosen(self, run, tmp_path, best):
+        folder = trainer_folder(tmp_path, best_model_checkpoint="out/checkpoint-100", **best)
+        code, _, err = run("trainer", folder, *COUNTS)
+        assert code == 0 and load("o/r.json").val_loss == 1.05
+        assert "names step 100 (0.98) as the best; the loss recorded is 1.05, of the last step 200" in err
+        assert run("trainer", folder, *COUNTS, "--checkpoint", "best", "--replace")[0] == 0
+        record = load("o/r.json")
+        assert (record.val_loss, [point.step for point in record.val_curve]) == (0.98, [100])
+
+    def test_counts_from_two_sides_must_agree(self, refused, tmp_path):
+        folder = trainer_folder(tmp_path)
+        header = json.dumps({"m.lora_A.weight": {"dtype": "F32", "shape": [8, 4], "data_offsets": [0, 0]}}).encode()
+        (tmp_path / "out" / "adapter_model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+        message = refused("trainer", folder, *COUNTS)
+        assert "n_params_updated: is 32 by out/adapter_model.safetensors and 1000 by options" in message
+
+    def test_counts_of_several_adapters_are_not_one_number(self, refused, tmp_path):
+        folder = trainer_folder(tmp_path)
+        message = refused("trainer", folder, "out/../out", "--grid", "g", "--n-params-updated", 5)
+        assert "--n-params-updated is that of one run, and there are 2 folders; give --counts FILE" in message
+
+    @pytest.mark.reference
+    def test_reference_cases(self, run, case):
+        assert run("trainer", case("a06_trainer_aux_loss"), *COUNTS)[0] == 0
+        assert load("o/r.json").val_loss == 1.02
+        assert (
+            "names step 100 (0.98) as the best" in run("trainer", case("a11_best_checkpoint"), *COUNTS, "--replace")[2]
+        )
+        assert load("o/r.json").val_loss == 1.05
+
+    @pytest.mark.reference
+    @pytest.mark.parametrize("name", ["a07_mica", "a08_kasa"])
+    def test_variants_of_lora_are_not_counted_as_lora(self, refused, case, name):
+        config = case("a07_llama32_3b_config.json")
+        message = refused("trainer", case(name), "--grid", "g", "--run-id", "m", "--base-config", config)
+        assert "n_params_updated: is not known" in message and "python -m training params --adapter" in message
+        message = refused("trainer", name, *COUNTS)
+        assert f"unknown tuning method '{name[4:]}'; choose from adapterh" in message
+
+
+def peft_result(name, config, total, updated, **changes):
+    metrics = [{"step": 10, "train loss": 0.5}, {"step": 20, "test accuracy": 605 / 1319, "train total tokens": 99}]
+    train = {"num_trainable_params": updated, "num_total_params": total, "status": "success", "train_time": 9.5}
+    return {
+        "run_info": {
+            "experiment_name": name,
+            "train_config": {"model_id": "some/Tiny-1B", "seed": 0, "optimizer_type": "AdamW"},
+            "peft_config": config,
+        },
+        "train_info": train | {"metrics": metrics, "cuda_memory_max": 77} | changes,
+        "meta_info": {"dataset_info": {"metamath": {}, "gsm8k": {}}},
+    }
+
+
+class TestPeft:
+    def test_counts_cost_and_accuracy(self, run, tmp_path):
+        write(tmp_path / "a.json", peft_result("lora/tiny-1B-rank8", LORA, 1_001_000, 1000))
+        # AdaLoRA freezes 56 of what it adds, so its own counts do not say the base model's.
+        write(tmp_path / "b.json", peft_result("adalora/tiny-1B-default", ADALORA, 1_001_056, 1000))
+        write(tmp_path / "c.json", peft_result("ia3/tiny-1B-default", {"peft_type": "IA3"}, 1, 1, status="failed"))
+        names = ("--method-name", "lora-rank8", "lora", "--method-name", "adalora", "adapterp")
+        code, _, err = run("peft", "a.json", "b.json", "c.json", "--grid", "g", *names)
+        assert code == 0 and "left out: c.json: status: is 'failed'" in err
+        first, second = load("o/lora-tiny-1B-rank8.json"), load("o/adalora-tiny-1B-default.json")
+        assert (first.n_params_base, first.n_params_updated, first.n_params) == (1_000_000, 1000, 1_001_000)
+        assert (second.n_params_base, second.n_params_updated, second.n_params) == (1_000_000, 1000, 1_001_056)
+        assert (first.seed, first.n_tokens, first.cost.seconds, first.cost.peak_memory_bytes) == (0, 99, 9.5, 77)
+        (score,) = first.scores
+        assert (score.key, score.n_items) == (("gsm8k", "text", "0shot", "accuracy"), 1319)
+
+    def test_what_does_not_follow_is_asked_for(self, run, refused, tmp_path):
+        write(tmp_path / "b.json", peft_result("adalora/tiny-1B-default", ADALORA, 1_001_056, 1000))
+        message = refused("peft", "b.json", "--grid", "g")
+        assert "unknown tuning method 'adalora'; choose from adapterh" in message and "astraios predict" in message
+        message = refused("peft", "b.json", "--grid", "g", "--method-name", "adalora", "lora")
+        assert "those of some/Tiny-1B do not follow from this file alone" in message and "--n-params-base N" in message
+        write(tmp_path / "f.json", peft_result("full-finetuning/tiny-1B-lr_1", None, 1_000_000, 1_000_000))
+        code, _, err = run("peft", "b.json", "f.json", "--grid", "g", "--skip-unknown")
+        assert code == 0 and "left out: b.json: method: unknown" in err
+        assert [record.method for record in load_folder("o")] == ["fft"]
+
+    @pytest.mark.reference
+    def test_published_results(self, reference_folder, tmp_path):
+        lines = (reference_folder / "benchmarks" / "peft_methods.csv").read_text().splitlines()
+        rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+        assert len(rows) == 63
+        methods = set()
+        for row in rows:
+            start = "mica" if row["name"].endswith("mica") else True
+            config = {"peft_type": row["method"].upper(), "init_lora_weights": start}
+            config = None if row["method"] == "full-finetuning" else config
+            content = peft_result(row["name"].replace("--", "/"), config, int(row["total"]), int(row["trainable"]))
+            settings = content["run_info"]["train_config"]
+            settings["model_id"] = "meta-llama/Llama-3.2-3B"
+            if row["name"].endswith("lorafa"):
+                settings["optimizer_type"] = "lora-fa"
+            found = read_experiment(tmp_path / "x.json", content)
+            assert (found.n_params, found.n_params_updated) == (int(row["total"]), int(row["trainable"]))
+            assert found.n_params_base in (None, 3_212_749_824)
+            methods.add(found.method)
+        # No two experiments are one method, so that none passes for a second run of another.
+        assert len(methods) == 63 and {"fft", "ia3", "lora-rank32"} <= methods
+
+
+WANDB = """"Name","State","Notes","User","Tags","Created","Runtime","Sweep","n","eval/loss","type"
+"lora/1 b","finished","-","me","","2026-01-01T00:00:00.000Z","3600","","1000000","1.5","lora"
+"crashed-1b","crashed","-","me","","2026-01-01T00:00:00.000Z","60","","1000000","7.5","fft"
+"fft-1b","finished","-","me","","2026-01-01T00:00:00.000Z","7200","","1000000","1.25","fft"
+"""
+CHART = "\n".join(
+    (
+        '"Step","lora-1m-s0 - eval/loss","lora-1m-s0 - eval/loss__MIN","lora-1m-s0 - eval/loss__MAX",'
+        '"fft-1m-s0 - eval/loss"',
+        '"0","3.5","3.5","3.5",""',
+        '"100","1.5","1.4","1.6","1.25"',
+    )
+)
+MLFLOW = """run_id,experiment_id,status,artifact_uri,start_time,metrics.eval_loss,params.method,tags.mlflow.runName
+a1,0,FINISHED,x,2026-01-01,1.5,lora,first
+b2,0,FAILED,x,2026-01-01,9.5,fft,second
+"""
+MLFLOW_UI = """"Start Time","Duration","Run ID","Name","Source Type","Source Name","User","Status","method","eval_loss"
+"2026-01-01","1min","a1","first","LOCAL","t.py","me","FINISHED","lora","1.5"
+"2026-01-01","1min","b2","first","LOCAL","t.py","me","RUNNING","fft","'-9"
+"""
+
+
+TABLE = ("--grid", "g", "--n-params-updated", 1000)
+
+
+class TestTrackers:
+    def test_wandb_run_table(self, run, tmp_path):
+        write(tmp_path / "w.csv", WANDB)
+        columns = ("--val-loss-column", "eval/loss", "--n-params-base-column", "n", "--method-column", "type")
+        code, _, err = run("wandb", "w.csv", *TABLE, *columns)
+        assert code == 0 and "line 3: its State is 'crashed': the run did not finish; left out" in err
+        assert "'lora/1 b' is written 'lora-1-b'" in err
+        first, second = load_folder("o")
+        assert {(r.run_id, r.val_loss, r.cost.seconds) for r in (first, second)} == {
+            ("lora-1-b", 1.5, 3600),
+            ("fft-1b", 1.25, 7200),
+        }
+
+    def test_wandb_chart(self, run, refused, tmp_path):
+        write(tmp_path / "c.csv", CHART)
+        pattern = ("--name-pattern", r"(?P<method>\w+)-(?P<n_params_base>[^-]+)-s(?P<seed>\d+)")
+        code, _, err = run("wandb", "c.csv", *TABLE, *pattern)
+        assert code == 0 and "is a mean over steps or runs" in err
+        record = load("o/lora-1m-s0.json")
+        assert (record.method, record.n_params_base, record.seed, record.size) == ("lora", 1_000_000, 0, "1m")
+        assert ([p.step for p in record.val_curve], record.base_val_loss, record.val_loss) == ([0, 100], 3.5, 1.5)
+        write(tmp_path / "t.csv", CHART.replace("eval/loss", "train/loss"))
+        shutil.rmtree(tmp_path / "o")
+        assert "which of train/loss is the validation loss? say it with --val-loss" in refused(
+            "wandb", "t.csv", *pattern
+        )
+        assert "'fft-1m-s0' is not of the form '^x'" in refused("wandb", "c.csv", "--name-pattern", "^x")
+
+    @pytest.mark.parametrize(
+        ("text", "columns", "name"),
+        [
+            (MLFLOW, ("--val-loss-column", "metrics.eval_loss", "--method-column", "params.method"), "first"),
+            # Two runs have one name, so they go by their ids.
+            (MLFLOW_UI, ("--val-loss-column", "eval_loss", "--method-column", "method"), "a1"),
+        ],
+    )
+    def test_mlflow_runs(self, run, tmp_path, text, columns, name):
+        write(tmp_path / "m.csv", text)
+        code, _, err = run("auto", "m.csv", *TABLE, "--n-params-base", "1m", *columns)
+        assert code == 0 and "m.csv: runs of MLflow" in err and "line 3: its" in err
+        assert [(record.run_id, record.val_loss) for record in load_folder("o")] == [(name, 1.5)]
+
+    def test_mlflow_history_and_one_run(self, run, tmp_path):
+        history = "Run,Run ID,metric,step,timestamp,value\nr,a1,eval_loss,0,1,3.5\nr,a1,eval_loss,9,2,1.5\n"
+        write(tmp_path / "h.csv", history + "r,a1,train_loss,9,2,1.0\n")
+        options = (*TABLE, "--n-params-base", "1m", "--method", "lora")
+        assert run("mlflow", "h.csv", *options)[0] == 0
+        assert [point.loss for point in load("o/r.json").val_curve] == [3.5, 1.5]
+        data = {"metrics": {"eval_loss": 1.25}, "params": {}, "tags": {"mlflow.runName": "one"}}
+        write(
+            tmp_path / "run.json", {"info": {"run_id": "a", "experiment_id": "0", "status": "FINISHED"}, "data": data}
+        )
+        assert run("auto", "run.json", *options, "--seed", 5, "--val-loss-column", "metrics.eval_loss")[0] == 0
+        assert load("o/one.json").val_loss == 1.25
+
+
+class TestAny:
+    def test_kinds_are_recognised_and_put_together(self, run, tmp_path):
+        trainer_folder(tmp_path)
+        write(tmp_path / "h.json", OLD)
+        code, _, err = run("auto", "h.json", "out", *COUNTS, "--n-items", 1838)
+        assert code == 0 and "h.json: results of lm-evaluation-harness" in err
+        record = load("o/r.json")
+        assert (record.val_loss, len(record.scores)) == (1.05, 2)
+
+    @pytest.mark.parametrize(
+        ("form", "content", "message"),
+        [
+            (
+                "lm-eval",
+                peft_result("lora/x", LORA, 2, 1),
+                "is a result of PEFT's method_comparison; read it with",
+            ),
+            ("bigcode", OLD, "is results of lm-evaluation-harness; read it with: astraios import lm-eval"),
+            ("csv", OLD, "is results of lm-evaluation-harness"),
+            ("auto", {"a": 1}, "is not recognised; say what it is with astraios import FORMAT, one of csv"),
+            ("auto", {"log_history": []}, "is the state of a Trainer; give the folder that it is in"),
+            ("auto", {"schema_version": 1, "run_id": "r"}, "is a record already; put it into the folder of records"),
+            ("auto", "", "is not recognised"),
+            ("auto", "{\n", "is not valid JSON"),
+        ],
+    )
+    def test_wrong_files_are_named(self, refused, tmp_path, form, content, message):
+        write(tmp_path / "f.json", content)
+        assert message in refused(form, "f.json", *RUN)
+
+    def test_mapping_file_makes_an_import_repeatable(self, run, refused, tmp_path):
+        write(tmp_path / "t.csv", "run,N,eval loss\nlora/a,1M,1.5\nfft b,2M,1.25\n")
+        columns = ("--run-id-column", "run", "--n-params-base-column", "N", "--val-loss-column", "eval loss")
+        runs = '[runs."lora/a"]\nmethod = "lora"\nn_params_updated = 1000\n[runs."fft b"]\nmethod = "fft"\n'
+        write(tmp_path / "m.toml", runs)
+        assert run("csv", "t.csv", "--grid", "g", *columns, "--map", "m.toml")[0] == 0
+        written = (tmp_path / "m.toml").read_text()
+        assert 'val_loss = "eval loss"' in written and "# fft-b: fft, 2000000 parameters, 2000000 updated" in written
+        before = [record.model_dump() for record in load_folder("o")]
+        assert [r["method"] for r in before] == ["lora", "fft"]
+        shutil.rmtree(tmp_path / "o")
+        assert run("csv", "t.csv", "--map", "m.toml")[0] == 0
+        assert [record.model_dump() for record in load_folder("o")] == before
+        assert (tmp_path / "m.toml").read_text() == written
+        shutil.rmtree(tmp_path / "o")
+        assert "format: is that of another import: astraios import csv" in refused("peft", "t.csv", "--map", "m.toml")
+        write(tmp_path / "w.toml", "colour = 1\n")
+        assert "w.toml: colour: is no option of this import; choose from " in refused("csv", "t.csv", "--map", "w.toml")
+
+    def test_the_same_runs_from_another_file(self, run, tmp_path):
+        table = "run_id,method,n_params_base,n_params_updated,val_loss\na,lora,1M,1000,1.5\n"
+        write(tmp_path / "one.csv", table)
+        write(tmp_path / "two.csv", table.replace("a,lora", "b,lora"))
+        assert run("csv", "one.csv", "--grid", "g")[0] == 0
+        (tmp_path / "one.csv").rename(tmp_path / "copy.csv")
+        assert "1 unchanged" in run("csv", "copy.csv", "--grid", "g")[2]
+        code, _, err = run("csv", "two.csv", "--grid", "g")
+        assert code == 0 and "run 'b' is there already as 'a'" in err and "1 unchanged" in err
+        assert [record.run_id for record in load_folder("o")] == ["a"]
+
+    def test_names_that_become_one_are_refused(self, refused, tmp_path):
+        write(tmp_path / "t.csv", "run_id,method,n_params_base\na/b,fft,1M\na b,fft,2M\n")
+        message = refused("csv", "t.csv", "--grid", "g")
+        assert "line 3: runs 'a/b' and 'a b' would both be named 'a-b'; rename one" in message
+
+    @pytest.mark.reference
+    def test_run_names_of_others(self, run, case):
+        columns = ("--run-id-column", "run", "--method-column", "type", "--n-params-updated-column", "trainable")
+        score = ("--score", "acc", "gsm8k", "accuracy", "0shot", "english", "--n-items", 1319)
+        path = case("a12_run_names.csv")
+        assert run("csv", path, "--grid", "g", *columns, "--n-params-base", 3212749824, *score)[0] == 0
+        assert {(r.run_id, r.method, r.scores[0].value) for r in load_folder("o")} == {
+            ("lora-llama-3.2-3B-rank32", "lora", 0.4784),
+            ("ptuning-llama-3.2-3B-default", "ptuning", 0.3783),
+        }
+
+    @pytest.mark.parametrize("form", ["", "auto", "csv", "trainer", "lm-eval", "wandb"])
+    def test_help_has_examples(self, capsys, form):
+        assert main(["import", *form.split(), "--help"]) == 0
+        text = capsys.readouterr().out
+        assert f"  astraios import {form}".rstrip() in text.split("examples:\n")[1]
+        assert max(map(len, text.splitlines())) <= 100
