@@ -40,7 +40,7 @@ _METRICS = {
 }
 _MAPPED = {"bigcode": ("pass@1", "pass@10"), "lm-eval": tuple(_METRICS), "human-eval": ("pass@1",)}
 # Entries of a task's results in lm-evaluation-harness that are no metrics.
-_NO_METRICS = ("alias", "samples", "sample_len", "sample_count", "name", " ")
+_NO_METRICS = ("alias", "samples", "sample_len", "sample_count", "name", " ", "prompt_original_task", "subset")
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,16 @@ class HarnessOptions:
 
 @dataclass
 class _Found:
-    """What a file holds: scores by key with their place, what is left out on purpose, what cannot be mapped."""
+    """What a file holds: scores by key with their place, what is left out on purpose, what cannot be mapped.
+
+    ``unknown`` are tasks by metric that records do not know, ``uncounted`` those whose number of problems is unknown.
+    """
 
     path: Path
     scores: dict[tuple, tuple[str, Score]] = field(default_factory=dict)
     left_out: list[FileProblem] = field(default_factory=list)
     unknown: dict[str, list[str]] = field(default_factory=dict)
+    uncounted: list[str] = field(default_factory=list)
     problems: list[FileProblem] = field(default_factory=list)
 
     def add(self, place: str, fields: Mapping[str, object]) -> None:
@@ -93,14 +97,26 @@ class _Found:
                 self.problem(place, f"its {name} is not in the file; say it with {option}")
         return any(value is None for value, _ in lacking.values())
 
-    def unknown_problems(self) -> list[FileProblem]:
-        """Return a line a metric that records do not know, however many tasks have it."""
+    def unmapped(self) -> list[FileProblem]:
+        """Return a line for each metric that records do not know, and one for the tasks without a number of problems."""
         problems = []
-        for metric, places in self.unknown.items():
-            more = f", {places[0]} and {len(places) - 1} more tasks" if len(places) > 1 else ""
-            place = f"{places[0]}.{metric}" if not more else metric
-            problems.append(FileProblem(self.path, place, f"is no metric that records know{more}"))
+        for metric, tasks in self.unknown.items():
+            place = f"{tasks[0]}.{metric}" if len(tasks) == 1 else metric
+            more = "" if len(tasks) == 1 else f", in {_list(tasks)}"
+            known = f"; the known ones are {', '.join(METRICS)}" if not problems else ""
+            problems.append(FileProblem(self.path, place, f"is no metric that records know{more}{known}"))
+        if self.uncounted:
+            tasks = list(dict.fromkeys(self.uncounted))
+            name = tasks[0] if len(tasks) == 1 else "TASK"
+            message = (
+                f"the number of problems of {_list(tasks)} is not known; say it with --n-items {name}=N, or N for all"
+            )
+            problems.append(FileProblem(self.path, "n-samples", message))
         return problems
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def read_scores(path: Path, harness: Harness, options: HarnessOptions) -> tuple[list[Score], list[FileProblem]]:
@@ -117,10 +133,10 @@ def read_scores(path: Path, harness: Harness, options: HarnessOptions) -> tuple[
         (_read_bigcode if harness == "bigcode" else _read_lm_eval)(content, options, found)
     for name in sorted((set(options.datasets) | set(options.logs)) - set(tasks)):
         found.problem(name, f"is no task of this file; it has {', '.join(tasks) or 'none'}")
-    unknown = found.unknown_problems()
+    unknown = found.unmapped()
     if found.problems or (unknown and not options.skip_unknown):
-        hint = f"leave it out with --skip-unknown; the known ones are {', '.join(METRICS)}"
-        told = [FileProblem(path, problem.field, f"{problem.message}; {hint}") for problem in unknown[:1]] + unknown[1:]
+        hint = "leave what cannot be mapped out with --skip-unknown"
+        told = [FileProblem(path, problem.field, f"{problem.message}; {hint}") for problem in unknown]
         raise RecordError(found.problems + ([] if options.skip_unknown else told))
     if not found.scores:
         message = f"has no score that can be mapped; metrics that can be are {', '.join(_MAPPED[harness])}"
@@ -129,13 +145,23 @@ def read_scores(path: Path, harness: Harness, options: HarnessOptions) -> tuple[
 
 
 def _tasks(content: Mapping[str, object], harness: Harness) -> list[str]:
-    results = content if harness == "bigcode" else content.get("results")
-    return [name for name in results if name != "config"] if isinstance(results, Mapping) else []
+    results = content if harness == "bigcode" else _lm_eval_results(content)
+    return [name for name in results if name != "config"]
 
 
 def looks_like_lm_eval(content: Mapping[str, object]) -> bool:
     """Whether a JSON object is a result file of lm-evaluation-harness, of any version."""
-    return isinstance(content.get("results"), Mapping)
+    results = content.get("results")
+    prompted = isinstance(results, list) and all(isinstance(r, Mapping) and "task_name" in r for r in results)
+    return isinstance(results, Mapping) or bool(results and prompted)
+
+
+def _lm_eval_results(content: Mapping) -> Mapping[str, object]:
+    """Return what each task has; BigScience's version has a list, an entry for each task and prompt."""
+    results = content.get("results")
+    if not isinstance(results, list):
+        return results if isinstance(results, Mapping) else {}
+    return {f"{entry.get('task_name')}+{entry.get('prompt_name')}": entry for entry in results}
 
 
 def looks_like_bigcode(content: Mapping[str, object]) -> bool:
@@ -226,11 +252,11 @@ def _read_recode(task: str, values: Mapping, options: HarnessOptions, found: _Fo
 
 
 def _read_lm_eval(content: Mapping, options: HarnessOptions, found: _Found) -> None:
-    """Read ``{"results": {task: {"metric,filter": value}}, ...}``; before version 0.4 filters had no names."""
+    """Read ``{"results": {task: {"metric,filter": value}}, ...}``; before version 0.4 there were no filters."""
     if not looks_like_lm_eval(content):
         message = "has no object of this name; is it a result file of lm-evaluation-harness?"
         raise fail(found.path, message, "results")
-    for task, values in content["results"].items():
+    for task, values in _lm_eval_results(content).items():
         if not isinstance(values, Mapping):
             found.problem(f"results.{task}", f"is {values!r}, not the metrics of a task; is it the right file?")
         elif _is_group(content, task):
@@ -253,12 +279,12 @@ def _is_group(content: Mapping, task: str) -> bool:
 def _read_lm_eval_task(content: Mapping, task: str, values: Mapping, options: HarnessOptions, found: _Found) -> None:
     # The leaderboards name a task suite|task|number of examples.
     parts = task.split("|")
-    name = parts[1] if len(parts) > 2 else task
+    name = values.get("task_name") or (parts[1] if len(parts) > 2 else task)
     shots = int(parts[2]) if len(parts) > 2 and parts[2].isdecimal() else None
     for keys in (("n-shot", task), ("configs", task, "num_fewshot"), ("config", "num_fewshot")):
         shots = _entry(content, *keys) if shots is None else shots
     dataset = options.datasets.get(task) or _plain(name)
-    metrics = {key: value for key, value in values.items() if _is_metric(key)}
+    metrics = {key: value for key, value in values.items() if _is_metric(key, value)}
     is_code = any(key.startswith(("pass@", "pass_at_")) for key in metrics)
     language = _of_task(options.languages, task, dataset) or ("python" if _PYTHON.fullmatch(dataset) else None)
     lacking = {"language": (language or (None if is_code else NO_LANGUAGE), f"--language {task}=NAME")}
@@ -272,21 +298,36 @@ def _read_lm_eval_task(content: Mapping, task: str, values: Mapping, options: Ha
     for key, value in metrics.items():
         metric_name, _, filtered = key.partition(",")
         place = f"results.{task}.{key}"
+        measured = _measured(value, values.get(_error_key(key)))
         if metric_name not in _METRICS:
             found.unknown.setdefault(metric_name, []).append(task)
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        elif measured is None:
             found.left_out.append(FileProblem(found.path, place, f"is {value!r}: nothing was measured; left out"))
+        elif (measured.get("n_items") or fields["n_items"]) is None:
+            found.uncounted.append(task)
         else:
             metric, variant = _METRICS[metric_name]
             parts = [options.setting or f"{shots}shot", variant, "" if filtered == "none" else filtered]
-            setting = ",".join(part for part in parts if part)
-            error = values.get(_error_key(key))
-            error = {"stderr": error} if isinstance(error, int | float) and math.isfinite(error) else {}
-            found.add(place, fields | {"metric": metric, "value": value, "setting": setting} | error)
+            setting = ",".join(part for part in (*parts, values.get("prompt_name")) if part)
+            found.add(place, fields | {"metric": metric, "setting": setting} | measured)
 
 
-def _is_metric(key: str) -> bool:
-    return key not in _NO_METRICS and not key.partition(",")[0].endswith("_stderr")
+def _measured(value: object, error: object) -> dict[str, object] | None:
+    """Return a value with its error; some tasks have the outcome of each item instead, 0 or 1."""
+    if isinstance(value, list) and value and set(value) <= {0, 1}:
+        n_items, share = len(value), sum(value) / len(value)
+        stderr = math.sqrt(share * (1 - share) / (n_items - 1)) if n_items > 1 else None
+        return {"value": share, "stderr": stderr, "n_items": n_items, "n_samples": n_items, "n_passed": sum(value)}
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    has_error = isinstance(error, int | float) and math.isfinite(error)
+    return {"value": value} | ({"stderr": error} if has_error else {})
+
+
+def _is_metric(key: str, value: object) -> bool:
+    is_text = isinstance(value, str) and value != "N/A"
+    name = key.partition(",")[0]
+    return not (key in _NO_METRICS or name.endswith("_stderr") or is_text or value is None or isinstance(value, dict))
 
 
 def _error_key(key: str) -> str:

@@ -101,6 +101,25 @@ class TestLmEval:
         assert code == 0 and "left out: l.json: results.all: is a group" in err
         assert set(scores()) == {("arc_challenge", "25shot"), ("wino", "5shot")}
 
+    def test_outcomes_of_items_and_shares_that_say_no_number(self, run, refused, tmp_path):
+        results = {"qa": {"acc": [0, 1, 1, 0]}} | {f"sum_{i}": {"acc": 0.0, "acc_stderr": 0.0} for i in range(5)}
+        write(tmp_path / "p.json", OLD | {"results": results})
+        message = refused("lm-eval", "p.json", *RUN)
+        assert "the number of problems of sum_0, sum_1, sum_2 and 2 more is not known; say it with --n-items" in message
+        code, _, err = run("lm-eval", "p.json", *RUN, "--skip-unknown")
+        assert code == 0 and "left out: p.json: n-samples: the number of problems of sum_0" in err
+        assert scores() == {("qa", "3shot"): (0.5, error(0.5, 4), 4)}
+        assert run("lm-eval", "p.json", *RUN, "--n-items", 50)[0] == 0
+        assert scores()["sum_4", "3shot"] == (0.0, 0.0, 50)
+
+    def test_a_list_of_tasks_and_prompts(self, run, tmp_path):
+        entry = {"task_name": "wino_type1", "em": 0.5, "em_stderr": error(0.5, 396), "comment": "", "subset": None}
+        results = [entry | {"prompt_name": name, "prompt_original_task": True} for name in ("refers_to", "stands for")]
+        write(tmp_path / "b.json", OLD | {"results": results})
+        assert run("auto", "b.json", *RUN)[0] == 0
+        assert set(scores()) == {("wino_type1", "3shot,em,refers_to"), ("wino_type1", "3shot,em,stands for")}
+        assert {n for *_, n in scores().values()} == {396}
+
     def test_variants_and_filters_stay_apart_under_a_setting(self, run, tmp_path):
         results = {"gsm8k": {"exact_match,strict-match": 0.25, "exact_match,flexible-extract": 0.5, "alias": "gsm8k"}}
         content = {
@@ -146,7 +165,10 @@ class TestLmEval:
         results = {name: {"acc": 0.5, "ppl": 9.5, "ppl_stderr": 0.1} for name in ("a", "b", "c")}
         write(tmp_path / "p.json", OLD | {"results": results})
         message = refused("lm-eval", "p.json", *RUN, "--n-items", 4)
-        assert len(message.splitlines()) == 1 and "ppl: is no metric that records know, a and 2 more tasks" in message
+        assert (
+            len(message.splitlines()) == 1
+            and "ppl: is no metric that records know, in a, b, c; the known ones are" in message
+        )
         assert run("lm-eval", "p.json", *RUN, "--n-items", 4, "--skip-unknown")[0] == 0
 
     @pytest.mark.reference

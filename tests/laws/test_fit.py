@@ -7,7 +7,7 @@ import statsmodels.api as sm
 
 from astraios_analysis.laws.fit import fit_table
 from astraios_analysis.laws.forms import POWER
-from astraios_analysis.laws.tables import read_table
+from astraios_analysis.laws.tables import read_table, select_points
 from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.geomspace(1e6, 1e9, 12)
@@ -188,6 +188,13 @@ def test_a_table_is_read_once_with_its_roles(tmp_path):
         read_table(path, x="tokens", y="loss")
     with pytest.raises(Refusal, match=r"runs\.csv: there is no such file"):
         read_table(tmp_path / "more" / "runs.csv")
+
+
+def test_sizes_in_a_table_are_written_in_any_notation(tmp_path):
+    rows = 'n,loss\n1M,3.5\n"2,000,000",3.3\n4e6,3.13\n8_000_000,2.99\n16m,2.87\n'
+    (tmp_path / "runs.csv").write_text(rows)
+    points = select_points(read_table(tmp_path / "runs.csv", x="n", y="loss"))
+    assert points.x.tolist() == [1e6, 2e6, 4e6, 8e6, 16e6]
 
 
 @pytest.mark.parametrize(
