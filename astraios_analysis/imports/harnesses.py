@@ -98,7 +98,7 @@ class _Found:
         return any(value is None for value, _ in lacking.values())
 
     def unmapped(self) -> list[FileProblem]:
-        """Return a line for each metric that records do not know, and one for the tasks without a number of problems."""
+        """Return a line a metric that records do not know, and one for tasks without a number of problems."""
         problems = []
         for metric, tasks in self.unknown.items():
             place = f"{tasks[0]}.{metric}" if len(tasks) == 1 else metric
