@@ -15,11 +15,12 @@ from astraios_analysis.imports.inputs import (
     complete_counts,
     fail,
     make_record,
+    read_json,
     require_method,
     size_label,
 )
 from astraios_analysis.imports.tables import ScoreColumn, TableOptions, read_table
-from astraios_analysis.imports.trainer import STATE, TrainerOptions, read_trainer_folder
+from astraios_analysis.imports.trainer import ADAPTER_CONFIG, STATE, TrainerOptions, read_trainer_folder
 from astraios_analysis.imports.writing import add_scores, existing_records
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.notation import parse_count
@@ -221,6 +222,8 @@ def _trainer(paths: Sequence[Path], given: Given, options: Mapping[str, object])
         raise Refusal(f"--run-id {given.run_id} names one run, and there are {len(paths)} folders")
     if len(paths) > 1 and given.n_params_updated is not None:
         raise Refusal(f"--n-params-updated is that of one run, and there are {len(paths)} folders; give --counts FILE")
+    if given.n_params_base is not None or "base_config" in options:
+        _require_one_base(paths)
     counts = options.get("counts")
     trainer = TrainerOptions(
         base=Path(options["base_config"]) if "base_config" in options else None,
@@ -232,6 +235,17 @@ def _trainer(paths: Sequence[Path], given: Given, options: Mapping[str, object])
         counted=_read_counted(Path(counts)) if counts else {},
     )
     return lambda folder: read_trainer_folder(folder, given, trainer)
+
+
+def _require_one_base(folders: Sequence[Path]) -> None:
+    """Refuse to give one number of parameters to adapters of several base models."""
+    configs = [path for folder in folders for path in sorted(folder.glob(f"**/{ADAPTER_CONFIG}"))[:1]]
+    names = {str(read_json(path).get("base_model_name_or_path") or "") for path in configs} - {""}
+    if len(names) > 1:
+        raise Refusal(
+            f"these adapters are of several base models ({', '.join(sorted(names))}), which do not have one number of "
+            "parameters; import them one base at a time, or give --counts FILE"
+        )
 
 
 def _read_counted(path: Path) -> dict[Path, dict[str, int]]:

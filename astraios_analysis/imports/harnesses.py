@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from astraios_analysis.imports.inputs import fail, make_score, read_json
+from astraios_analysis.imports.inputs import data_name, fail, make_score, read_json
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.registry import METRICS
 from astraios_analysis.records.schema import ProblemCounts, Score
@@ -186,7 +186,7 @@ def _read_bigcode(content: Mapping, options: HarnessOptions, found: _Found) -> N
 def _read_bigcode_task(task: str, values: Mapping, config: Mapping, options: HarnessOptions, found: _Found) -> None:
     match = _PACK.fullmatch(task)
     dataset = options.datasets.get(task) or (
-        f"humaneval{_PACK_NAMES.get(match['task'], match['task'])}_{match['language']}" if match else _plain(task)
+        f"humaneval{_PACK_NAMES.get(match['task'], match['task'])}_{match['language']}" if match else data_name(task)
     )
     own = match["language"] if match else "python" if _PYTHON.fullmatch(dataset) else None
     language = _of_task(options.languages, task, dataset) or own
@@ -283,7 +283,7 @@ def _read_lm_eval_task(content: Mapping, task: str, values: Mapping, options: Ha
     shots = int(parts[2]) if len(parts) > 2 and parts[2].isdecimal() else None
     for keys in (("n-shot", task), ("configs", task, "num_fewshot"), ("config", "num_fewshot")):
         shots = _entry(content, *keys) if shots is None else shots
-    dataset = options.datasets.get(task) or _plain(name)
+    dataset = options.datasets.get(task) or data_name(name)
     metrics = {key: value for key, value in values.items() if _is_metric(key, value)}
     is_code = any(key.startswith(("pass@", "pass_at_")) for key in metrics)
     language = _of_task(options.languages, task, dataset) or ("python" if _PYTHON.fullmatch(dataset) else None)
@@ -366,7 +366,7 @@ def _read_human_eval(path: Path, options: HarnessOptions, found: _Found) -> list
             raise fail(path, message)
         outcomes.setdefault(task, []).append(passed)
     task = "humaneval" if all(name.startswith("HumanEval/") for name in outcomes) else ""
-    dataset = options.datasets.get(task or "", _plain(task) or None)
+    dataset = options.datasets.get(task or "", data_name(task) or None)
     n_items = _of_task(options.n_items, task, dataset or "") or (HUMANEVAL_PROBLEMS if task else len(outcomes))
     language = _of_task(options.languages, task, dataset or "") or ("python" if task else None)
     lacking = {"data set": (dataset, "--dataset =NAME"), "language": (language, "--language NAME")}
@@ -421,11 +421,6 @@ def _entry(content: Mapping, *keys: str) -> object:
 def _of_task(values: Mapping, task: str, dataset: str):
     """Return what an option says of a task, of its data set, or of all tasks."""
     return next((values[name] for name in (task, dataset, "") if name in values), None)
-
-
-def _plain(task: str) -> str:
-    """Return a task's name as a name in records: small letters, digits and underscores."""
-    return re.sub(r"[^a-z0-9]+", "_", task.lower()).strip("_")
 
 
 def read_problem_counts(path: Path, n_items: int | None) -> ProblemCounts:

@@ -12,7 +12,6 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from astraios_analysis.records.files import FileProblem, RecordError
-from astraios_analysis.records.notation import parse_count
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import chance_level
 from astraios_analysis.records.released import GRID as RELEASED
@@ -118,6 +117,11 @@ def run_name(*parts: object) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")
 
 
+def data_name(text: str) -> str:
+    """Return the name of a data set, task or language as records write it: small letters, digits, underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
 def require_method(method: str) -> str:
     """Return a tuning method that records can hold: the one place where the set of methods is closed."""
     if method not in METHODS:
@@ -174,14 +178,6 @@ def read_truth(text: str) -> bool:
     return _TRUTHS[text.strip().lower()]
 
 
-def read_items(pairs: Mapping[str, str]) -> dict[str, int]:
-    """Return the numbers of problems that ``--n-items [NAME=]N`` give."""
-    try:
-        return {name: parse_count(text) for name, text in pairs.items()}
-    except Refusal as error:
-        raise Refusal(f"--n-items: {error}") from error
-
-
 def make_record(path: Path, place: str, fields: Mapping[str, object]) -> RunRecord:
     """Return a record, or the error that names the file, the place in it and everything wrong with the fields."""
     if fields.get("grid") == RELEASED:
@@ -215,5 +211,6 @@ def _explain(path: Path, place: str, detail) -> FileProblem:
     if detail["type"] != "value_error":
         message = f"is {detail['input']!r}; {message[0].lower()}{message[1:]}"
     if detail["type"] == "string_pattern_mismatch":
-        message = f"is {detail['input']!r}, and names have letters, digits, '_', '.' and '-'; choose another name"
+        allowed = "letters, digits, '_', '.' and '-'" if field == "run_id" else "small letters, digits and '_'"
+        message = f"is {detail['input']!r}; a name has {allowed}, and begins with a letter or digit: choose another"
     return FileProblem(path, where, message)

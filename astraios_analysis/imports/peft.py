@@ -73,6 +73,9 @@ def read_results(paths: Sequence[Path], given: Given, options: PeftOptions) -> I
             problems += error.problems
     bases, wrong = _base_counts(experiments)
     problems += wrong
+    if given.n_params_base is not None and len({experiment.base for experiment in experiments}) > 1:
+        names = ", ".join(sorted({experiment.base for experiment in experiments}))
+        raise Refusal(f"--n-params-base is that of one base model, and these are {names}; import them one at a time")
     for experiment in experiments if not problems else ():
         try:
             method = read_method(experiment.method, options.methods)

@@ -13,6 +13,7 @@ from astraios_analysis.imports.inputs import (
     Given,
     Imported,
     complete_counts,
+    data_name,
     fail,
     is_missing,
     make_record,
@@ -166,6 +167,10 @@ def _require_columns(path: Path, header: list[str], options: TableOptions) -> No
     wanted = [*options.columns.values(), *(score.column for score in options.scores)]
     known = {options.columns.get(name, name) for name in FIELDS}
     if not known & set(header):
+        other = next((char for char in ";\t|" if len(header) == 1 and char in header[0]), None)
+        if other is not None:
+            shown = "tab" if other == "\t" else repr(other)
+            raise fail(path, f"is one column, {header[0]!r}; its cells stand apart by --delimiter {shown}", "header")
         example = "--size-column SIZE"
         raise fail(path, f"no column is known: {', '.join(header)}; say what they are, for example {example}", "header")
     for name in wanted:
@@ -307,13 +312,14 @@ def _row_scores(path: Path, line: int, row: Mapping[str, str], options: TableOpt
 def _score(path: Path, place: str, texts: Mapping[str, str], options: TableOptions) -> Score:
     """Make a score of texts; a data set of the registry fills in its own metric, setting and language."""
     said = {name: text for name, text in texts.items() if not is_missing(text)}
+    said |= {key: data_name(said[key]) for key in ("dataset", "language") if key in said}
     name = said["dataset"]
     known = DATASETS.get(name)
     if known is not None:
         own = {"metric": known.primary_metric, "setting": known.primary_setting, "language": known.language}
         said = {key: value for key, value in own.items() if value} | said
     elif options.language:
-        said = {"language": options.language} | said
+        said = {"language": data_name(options.language)} | said
     lacking = [key for key in ("metric", "setting", "language") if key not in said]
     if lacking:
         message = (
@@ -327,7 +333,7 @@ def _score(path: Path, place: str, texts: Mapping[str, str], options: TableOptio
         counts = {key: parse_count(said[key]) for key in SCORE_COUNTS if key in said}
     except Refusal as error:
         raise fail(path, str(error), place) from error
-    n_items = options.n_items.get(name, options.n_items.get(""))
+    n_items = next((options.n_items[key] for key in (name, texts["dataset"], "") if key in options.n_items), None)
     if "n_items" not in counts and n_items is not None:
         counts["n_items"] = n_items
     text = {key: said[key] for key in SCORE_TEXTS if key in said}

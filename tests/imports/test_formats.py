@@ -264,6 +264,13 @@ class TestTrainer:
         )
         assert load("o/r.json").val_loss == 1.05
 
+    def test_one_number_is_not_that_of_several_base_models(self, refused, tmp_path):
+        for name in ("a", "b"):
+            write(tmp_path / name / "trainer_state.json", STATE)
+            write(tmp_path / name / "adapter_config.json", LORA | {"base_model_name_or_path": f"base-{name}"})
+        message = refused("trainer", "a", "b", "--grid", "g", "--n-params-base", "1M")
+        assert "these adapters are of several base models (base-a, base-b)" in message
+
     @pytest.mark.reference
     @pytest.mark.parametrize("name", ["a07_mica", "a08_kasa"])
     def test_variants_of_lora_are_not_counted_as_lora(self, refused, case, name):
@@ -484,6 +491,27 @@ class TestAny:
         write(tmp_path / "t.csv", "run_id,method,n_params_base\na/b,fft,1M\na b,fft,2M\n")
         message = refused("csv", "t.csv", "--grid", "g")
         assert "line 3: runs 'a/b' and 'a b' would both be named 'a-b'; rename one" in message
+
+    @pytest.mark.parametrize(
+        ("table", "options", "message"),
+        [
+            ("a;b\n1;2\n", (), "header: is one column, 'a;b'; its cells stand apart by --delimiter ';'"),
+            ("n_params_base\n1M\n", ("--grid", "My Grid", "--method", "fft"), "'My Grid'; a name has small letters"),
+            ("n_params_base\n1M\n", ("--grid", "g", "--method", "dora"), "unknown tuning method 'dora'; choose from"),
+            ("n_params_base\n1M\n", ("--name-pattern", "(x"), "'(x' is no regular expression"),
+            ("n_params_base\n1M\n", ("--n-params", "many"), "'many' is not a count, such as 1137207296"),
+            ("n_params_base\n1M\n", ("--score", "a"), "--score 'a': give COLUMN DATASET"),
+        ],
+    )
+    def test_bad_tables_and_options(self, refused, tmp_path, table, options, message):
+        write(tmp_path / "t.csv", table)
+        assert message in refused("csv", "t.csv", *options)
+
+    def test_names_of_data_sets_are_written_as_records_do(self, run, tmp_path):
+        write(tmp_path / "t.csv", "method,n_params_base,MMLU-Pro\nfft,1M,0.5\n")
+        score = ("--score", "MMLU-Pro", "MMLU-Pro", "accuracy", "5shot", "English", "--n-items", "MMLU-Pro=4")
+        assert run("csv", "t.csv", "--grid", "g", *score)[0] == 0
+        assert load_folder("o")[0].scores[0].key == ("mmlu_pro", "english", "5shot", "accuracy")
 
     @pytest.mark.reference
     def test_run_names_of_others(self, run, case):
