@@ -85,9 +85,9 @@ class LawFit:
         """Standard errors by name, by the delta method; 0 for held parameters."""
         return dict(zip(self.law.names, map(float, np.sqrt(np.diag(self.covariance))), strict=True))
 
-    def predict(self, x: np.ndarray, theta: np.ndarray | None = None) -> np.ndarray:
-        """Return the law at inputs (n,) or (n, d): its value at the fit, or at each of ``theta`` (m, k)."""
-        return self.law.function(check_inputs(self.law, x), self.theta if theta is None else theta)
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Return the law at inputs (n,) or (n, d)."""
+        return self.law.function(check_inputs(self.law, x), self.theta)
 
     def draw(self, n_draws: int, rng: np.random.Generator) -> np.ndarray:
         """Draw parameters, shape (n_draws, k), from a multivariate t distribution in unbounded coordinates."""

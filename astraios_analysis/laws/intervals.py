@@ -235,12 +235,6 @@ class Refits:
     objective: np.ndarray
     n_failed: int
 
-    def interval(self, level: float) -> np.ndarray:
-        """Return central percentile intervals of the parameters, shape (k, 2)."""
-        if not 0 < level < 1:
-            raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
-        return np.quantile(self.theta, [(1 - level) / 2, (1 + level) / 2], axis=0).T
-
 
 def bootstrap(
     fit: LawFit,
@@ -325,7 +319,7 @@ def bootstrap_intervals(
     fit: LawFit, refits: Refits, level: float, identified: Mapping[str, bool]
 ) -> dict[str, Interval]:
     """Return percentile intervals of refits, with what a certificate says of each parameter."""
-    ends = refits.interval(level)
+    ends = np.quantile(refits.theta, [(1 - level) / 2, (1 + level) / 2], axis=0).T
     return {
         name: Interval(name, fit.params[name], *map(float, ends[fit.law.index(name)]), level, "bootstrap", known)
         for name, known in identified.items()

@@ -99,7 +99,8 @@ def select_points(
 ) -> Points:
     """Return the points of named columns, or of those that `read_table` was told; ``where`` is the table's name.
 
-    Rows of a column ``held_out`` that are true, and those not marked ``train`` in ``split``, take no part.
+    Rows of a column ``held_out`` that are true, and those not marked ``train`` in ``split``, take no part. In a table
+    of records, which has a row a score, a run whose x and y are the same in all of its rows is one point.
     """
     roles, where = frame.attrs.get(ROLES, {}), where or frame.attrs.get(SOURCE, "the table")
     x, y = _columns(roles.get("x") if x is None else x), roles.get("y") if y is None else y
@@ -119,6 +120,8 @@ def select_points(
             raise Refusal(f"no row of {where} is marked {TRAIN} in column {split!r}; it holds {found}")
         notes.append(f"{int((~kept).sum())} rows not marked {TRAIN} in {split} are held out")
         frame = frame[kept]
+    if {"grid", "run_id"} <= set(frame.columns):
+        frame = frame.drop_duplicates(list(dict.fromkeys(["grid", "run_id", *x, y, *group])))
     if frame.empty:
         raise Refusal(f"{where} has no row to fit")
     columns = [_numbers(frame, name, where) for name in (*x, y)]

@@ -264,6 +264,10 @@ def test_groups_apart_are_single_fits():
     for name, fit in found.fits.items():
         own = group == name
         np.testing.assert_allclose(fit.theta, fit_law(POWER, x[own], y[own]).theta, rtol=1e-8)
+    held = fit_groups("power_floor", x, y, group, fixed={"E": 0.3}).fits["m2"]
+    alone = fit_law(POWER_FLOOR, x[group == "m2"], y[group == "m2"], fixed={"E": 0.3})
+    np.testing.assert_allclose(held.theta, alone.theta, rtol=1e-7)
+    assert (held.theta[0], held.dof) == (0.3, 2)
 
 
 @pytest.mark.parametrize("name", ["power", "power_floor", "chinchilla", "rectified"])

@@ -8,6 +8,7 @@ import statsmodels.api as sm
 from astraios_analysis.laws.fit import fit_table
 from astraios_analysis.laws.forms import POWER
 from astraios_analysis.laws.tables import read_table, select_points
+from astraios_analysis.records.frame import to_frame
 from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.geomspace(1e6, 1e9, 12)
@@ -195,6 +196,26 @@ def test_sizes_in_a_table_are_written_in_any_notation(tmp_path):
     (tmp_path / "runs.csv").write_text(rows)
     points = select_points(read_table(tmp_path / "runs.csv", x="n", y="loss"))
     assert points.x.tolist() == [1e6, 2e6, 4e6, 8e6, 16e6]
+
+
+def test_a_run_is_one_point_however_many_scores_it_has(make_record, make_score):
+    scores = (make_score([20, 5]), make_score([3, 9], dataset="humanevalsynthesize_python"))
+    sizes = {"n_params_base": 1, "n_params": 1.1, "n_params_base_nonembedding": 0.8, "n_params_updated": 0.1}
+    runs = [
+        make_record(
+            run_id=f"r{k}",
+            size=f"{k}",
+            val_loss=40 * size**-0.15 * (1 + 0.01 * (-1) ** k),
+            val_curve=(),
+            base_val_loss=None,
+            scores=scores,
+            **{name: int(share * size) for name, share in sizes.items()},
+        )
+        for k, size in enumerate(SIZES)
+    ]
+    frame = to_frame(runs)
+    found = fit_table(frame, "power", x="n_params_base", y="val_loss", group="method")
+    assert len(frame) == 24 and found.fits["lora"].n_obs == 12
 
 
 @pytest.mark.parametrize(
