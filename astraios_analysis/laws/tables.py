@@ -109,9 +109,12 @@ def select_points(
         raise Refusal(f"name the columns of {where} with x and y; it has {', '.join(map(str, frame.columns))}")
     _require_columns(frame, (*x, y, *group, split), where)
     notes = []
-    if "held_out" in frame and frame["held_out"].astype(bool).any():
+    if "held_out" in frame:
+        wrong = frame.loc[~frame["held_out"].isin([True, False]), "held_out"]
+        if len(wrong):
+            raise Refusal(f"{where}: column 'held_out' holds {wrong.iloc[0]!r}; it must be true or false in every row")
         is_held_out = frame["held_out"].astype(bool)
-        notes.append(f"{int(is_held_out.sum())} held-out rows take no part")
+        notes += [f"{int(is_held_out.sum())} held-out rows take no part"] if is_held_out.any() else []
         frame = frame[~is_held_out]
     if split:
         kept = frame[split].astype(str) == TRAIN

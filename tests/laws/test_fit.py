@@ -105,6 +105,8 @@ def test_what_is_held_out_takes_no_part(grouped, apart):
     again = fit_table(marked, "power_floor", "params", "loss", "method")
     np.testing.assert_array_equal(again.table["value"], apart.table["value"])
     assert again.points.notes[0] == "3 held-out rows take no part"
+    with pytest.raises(Refusal, match="column 'held_out' holds 'no'; it must be true or false"):
+        fit_table(marked.assign(held_out="no"), "power", "params", "loss")
 
 
 def test_a_far_error_widens_predictions(grouped):
