@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from astraios_analysis.cli.printing import json_text, say, table_text
-from astraios_analysis.imports.formats import FORMATS, HARNESSES, SEPARATOR, TABLES, read_all, recognise
+from astraios_analysis.imports.formats import FORMATS, HARNESSES, TABLES, read_all, recognise
 from astraios_analysis.imports.inputs import LOSS_UNITS, TIME_UNITS, Imported
 from astraios_analysis.imports.mapping import merge, read_mapping, write_mapping
 from astraios_analysis.imports.tables import FIELDS
@@ -16,6 +16,8 @@ from astraios_analysis.records.notation import COUNT_UNITS, parse_count
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 
+# Between the words of an option that has several, where no shell would put it.
+SEPARATOR = "\x1f"
 _COUNTS = ("n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated", "n_tokens")
 
 
@@ -62,8 +64,6 @@ def _run_options() -> list[click.Option]:
         _option("--grid", metavar="NAME", help="grid that the runs belong to"),
         _option("--run-id", metavar="NAME", help="name of the run"),
         _option("--method", metavar="NAME", help="tuning method"),
-        _option("--method-name", "methods", type=(str, str), multiple=True, metavar="NAME METHOD",
-                help="what the files call a method (repeatable)"),
         _option("--size", metavar="LABEL", help="label of the base model's size"),
         _option("--seed", type=click.IntRange(min=0), metavar="N", help="seed of the run"),
         _option("--held-out", multiple=True, metavar="LABEL", help="size that no fit uses (repeatable)"),
@@ -102,20 +102,32 @@ def _trainer_options() -> list[click.Option]:
     ]  # fmt: skip
 
 
+def _method_options() -> list[click.Option]:
+    metavar, text = "NAME METHOD", "what the files call a method (repeatable)"
+    return [_option("--method-name", "methods", type=(str, str), multiple=True, metavar=metavar, help=text)]
+
+
 def _items_options() -> list[click.Option]:
-    return [
-        _many("--n-items", "n_items", "[NAME=]N", "number of problems of a data set or task, or of all"),
-        _many("--language", "languages", "[TASK=]NAME", "programming language of a task, or of all"),
-        _option("--skip-unknown", is_flag=True, help="leave out what cannot be mapped, and say so"),
-    ]
+    return [_many("--n-items", "n_items", "[NAME=]N", "number of problems of a data set or task, or of all")]
+
+
+def _language_options() -> list[click.Option]:
+    return [_many("--language", "languages", "[TASK=]NAME", "programming language of a task, or of all")]
+
+
+def _skip_options() -> list[click.Option]:
+    return [_option("--skip-unknown", is_flag=True, help="leave out what cannot be mapped, and say so")]
 
 
 def _harness_options() -> list[click.Option]:
     return [
-        _many("--dataset", "datasets", "TASK=NAME", "data set of a task, by default its own name"),
+        _many("--dataset", "datasets", "[TASK=]NAME", "data set of a task, by default its own name"),
         _option("--setting", metavar="NAME", help="setting of the scores (default: by the file's configuration)"),
-        _many("--logs", "logs", "TASK=FILE", "bigcode's logs.json of a task: outcomes by problem"),
     ]
+
+
+def _log_options() -> list[click.Option]:
+    return [_many("--logs", "logs", "TASK=FILE", "logs.json of a task: outcomes by problem")]
 
 
 def _end_options() -> list[click.Option]:
@@ -132,13 +144,19 @@ def _end_options() -> list[click.Option]:
 
 _GROUPS: dict[str, Callable[[], list[click.Option]]] = {
     "run": _run_options,
+    "methods": _method_options,
     "items": _items_options,
+    "language": _language_options,
+    "skip": _skip_options,
     "table": _table_options,
     "trainer": _trainer_options,
     "harness": _harness_options,
+    "logs": _log_options,
 }
-_OF_FORMAT = {name: ("run", "items", "table") for name in TABLES} | {"trainer": ("run", "trainer")}
-_OF_FORMAT |= {name: ("run", "items", "harness") for name in HARNESSES} | {"peft": ("run", "items")}
+_OF_FORMAT = {name: ("run", "methods", "items", "language", "table") for name in TABLES}
+_OF_FORMAT |= {name: ("run", "items", "language", "skip", "harness") for name in HARNESSES}
+_OF_FORMAT["bigcode"] += ("logs",)
+_OF_FORMAT |= {"trainer": ("run", "methods", "trainer"), "peft": ("run", "methods", "items", "skip")}
 _OF_FORMAT["auto"] = tuple(_GROUPS)
 _KINDS = {"columns": dict, "methods": dict, "n_items": dict, "languages": dict, "datasets": dict, "logs": dict}
 _KINDS |= {"runs": dict, "scores": list, "held_out": list, "percent": bool, "skip_unknown": bool, "unfinished": bool}
@@ -162,6 +180,8 @@ def _options_of(values: Mapping[str, object]) -> dict[str, object]:
             continue
         kind = _KINDS.get(name, type(value))
         options[name] = dict(value) if kind is dict else list(value) if kind is list else value
+    if "scores" in options:
+        options["scores"] = [score.split(SEPARATOR) for score in options["scores"]]
     for name in ("base_config", "counts"):
         options |= {name: str(options[name])} if name in options else {}
     given = {name: column for name, column in columns.items() if column is not None}
@@ -193,7 +213,8 @@ def import_runs(
     # Adding scores changes a record on purpose; the values that it has already were guarded when they were added.
     written = write_all(found.records, out, replace=replace or bool(set(by_format) & set(HARNESSES)))
     if map_path is not None:
-        write_mapping(map_path, form, options, {record.run_id: _describe(record) for record in found.records})
+        read = [f"{record.run_id}: {_describe(record)}" for record in found.records]
+        write_mapping(map_path, form, options, [*read, *map(str, (*found.notes, *found.left_out))])
     _report(form, out, found, written, as_json)
     return 0
 

@@ -29,8 +29,6 @@ from astraios_analysis.records.schema import Provenance, RunRecord, Score
 
 HARNESSES = ("lm-eval", "bigcode", "human-eval")
 TABLES = ("csv", "wandb", "mlflow")
-SEPARATOR = "\x1f"
-"""Between the words of a score's column and data set, where they come as one text."""
 
 FORMATS = {
     "csv": "a table with named columns",
@@ -159,7 +157,7 @@ def _read(
     if form in HARNESSES:
         _add_harness(form, paths, given, options, out, found, replace=replace, quiet=quiet)
     elif form == "peft":
-        peft_options = peft.PeftOptions(options.get("methods", {}), _items(options), "skip_unknown" in options)
+        peft_options = peft.PeftOptions(options.get("methods", {}), _items(options), options.get("skip_unknown", False))
         found.add(peft.read_results(paths, given, peft_options))
     elif form == "trainer":
         found.add(_read_each(_trainer(paths, given, options), paths, "folders", quiet))
@@ -189,7 +187,7 @@ def _items(options: Mapping[str, object]) -> dict[str, int]:
 
 
 def _table(options: Mapping[str, object]) -> TableOptions:
-    scores = [score.split(SEPARATOR) if isinstance(score, str) else score for score in options.get("scores", ())]
+    scores = options.get("scores", ())
     wrong = [score for score in scores if not 2 <= len(score) <= 5]
     if wrong:
         raise Refusal(f"--score {' '.join(wrong[0])!r}: give COLUMN DATASET, and METRIC SETTING LANGUAGE if need be")
@@ -205,7 +203,7 @@ def _table(options: Mapping[str, object]) -> TableOptions:
         columns=options.get("columns", {}),
         methods=options.get("methods", {}),
         scores=[ScoreColumn(*score) for score in scores],
-        percent="percent" in options,
+        percent=options.get("percent", False),
         n_items=_items(options),
         language=options.get("languages", {}).get(""),
         params_unit=options.get("params_unit", "1"),
@@ -230,7 +228,7 @@ def _trainer(paths: Sequence[Path], given: Given, options: Mapping[str, object])
         eval_name=options.get("eval"),
         checkpoint=options.get("checkpoint", "last"),
         repeated_step=options.get("repeated_step"),
-        unfinished="unfinished" in options,
+        unfinished=options.get("unfinished", False),
         methods=options.get("methods", {}),
         counted=_read_counted(Path(counts)) if counts else {},
     )
@@ -280,7 +278,7 @@ def _add_harness(
         n_items=_items(options),
         setting=options.get("setting"),
         logs={task: Path(file) for task, file in options.get("logs", {}).items()},
-        skip_unknown="skip_unknown" in options,
+        skip_unknown=options.get("skip_unknown", False),
     )
     scores: dict[tuple, tuple[Score, Path]] = {}
     problems = []

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from astraios_analysis.imports.inputs import fail
@@ -46,8 +46,8 @@ def merge(first: Mapping[str, object], second: Mapping[str, object]) -> dict[str
     return merged
 
 
-def write_mapping(path: Path, form: str, options: Mapping[str, object], decided: Mapping[str, str]) -> None:
-    """Write the options, and as comments what was decided of each run."""
+def write_mapping(path: Path, form: str, options: Mapping[str, object], decided: Sequence[str]) -> None:
+    """Write the options, and as comments what was read of each run, chosen and left out."""
     lines = [_HEAD.format(name=path.name), f"format = {_value(form)}"]
     lines += [f"{_key(name)} = {_value(value)}" for name, value in options.items() if not isinstance(value, dict)]
     for name, table in options.items():
@@ -60,7 +60,7 @@ def write_mapping(path: Path, form: str, options: Mapping[str, object], decided:
         for key, inner in nested.items():
             lines += [f"\n[{_key(name)}.{_key(key)}]"]
             lines += [f"{_key(field)} = {_value(value)}" for field, value in inner.items()]
-    lines += ["\n# What was read:"] + [f"# {run}: {text}" for run, text in decided.items()]
+    lines += ["\n# What was read:"] + [f"# {line}" for line in decided]
     try:
         path.write_text("\n".join(lines) + "\n", "utf-8")
     except OSError as error:

@@ -73,12 +73,14 @@ def read_results(paths: Sequence[Path], given: Given, options: PeftOptions) -> I
             problems += error.problems
     bases, wrong = _base_counts(experiments)
     problems += wrong
+    if given.run_id is not None and len(experiments) > 1:
+        raise Refusal(f"--run-id {given.run_id} names one run, and there are {len(experiments)} results")
     if given.n_params_base is not None and len({experiment.base for experiment in experiments}) > 1:
         names = ", ".join(sorted({experiment.base for experiment in experiments}))
         raise Refusal(f"--n-params-base is that of one base model, and these are {names}; import them one at a time")
     for experiment in experiments if not problems else ():
         try:
-            method = read_method(experiment.method, options.methods)
+            method = given.method or read_method(experiment.method, options.methods)
         except Refusal as error:
             problem = FileProblem(experiment.path, "method", str(error))
             (found.left_out if options.skip_unknown else problems).append(problem)
@@ -185,16 +187,19 @@ def _make(experiment: Experiment, method: str, n_base: int | None, given: Given,
         )
         raise fail(path, message, "n_params_base")
     counts = {"n_params_base": n_base, "n_params_updated": experiment.n_params_updated, "n_params": experiment.n_params}
+    for name, value in given.counts().items():
+        if counts.setdefault(name, value) != value:
+            raise fail(path, f"is {counts[name]} in the file and {value} by --{name.replace('_', '-')}", name)
     size = given.size or size_label(n_base)
     scores = (_test_score(experiment, options),) if experiment.test else ()
     fields = {
-        "run_id": run_name(experiment.name),
+        "run_id": given.run_id or run_name(experiment.name),
         "grid": given.grid,
         "method": method,
         "size": size,
         "seed": given.seed if given.seed is not None else experiment.seed,
         "held_out": size in given.held_out,
-        "n_tokens": experiment.test.get("train total tokens"),
+        "n_tokens": given.n_tokens or experiment.test.get("train total tokens"),
         "scores": scores,
         "cost": experiment.cost,
         "provenance": Provenance(origin=ORIGIN, spec=experiment.spec),

@@ -458,15 +458,16 @@ class TestAny:
         assert message in refused(form, "f.json", *RUN)
 
     def test_mapping_file_makes_an_import_repeatable(self, run, refused, tmp_path):
-        write(tmp_path / "t.csv", "run,N,eval loss\nlora/a,1M,1.5\nfft b,2M,1.25\n")
+        write(tmp_path / "t.csv", "run,N,eval loss,acc\nlora/a,1M,1.5,25\nfft b,2M,1.25,50\n")
         columns = ("--run-id-column", "run", "--n-params-base-column", "N", "--val-loss-column", "eval loss")
+        columns += ("--percent", "--score", "acc", "qa", "accuracy", "0shot", "text", "--n-items", "qa=1k")
         runs = '[runs."lora/a"]\nmethod = "lora"\nn_params_updated = 1000\n[runs."fft b"]\nmethod = "fft"\n'
         write(tmp_path / "m.toml", runs)
         assert run("csv", "t.csv", "--grid", "g", *columns, "--map", "m.toml")[0] == 0
         written = (tmp_path / "m.toml").read_text()
         assert 'val_loss = "eval loss"' in written and "# fft-b: fft, 2000000 parameters, 2000000 updated" in written
         before = [record.model_dump() for record in load_folder("o")]
-        assert [r["method"] for r in before] == ["lora", "fft"]
+        assert [(r["method"], r["scores"][0]["value"]) for r in before] == [("lora", 0.25), ("fft", 0.5)]
         shutil.rmtree(tmp_path / "o")
         assert run("csv", "t.csv", "--map", "m.toml")[0] == 0
         assert [record.model_dump() for record in load_folder("o")] == before
