@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from astraios_analysis.cli.printing import json_text, say, table_text
-from astraios_analysis.imports.formats import FORMATS, HARNESSES, TABLES, read_all, recognise
+from astraios_analysis.imports.formats import FORMATS, HARNESSES, TABLES, Request, read_all, recognise
 from astraios_analysis.imports.inputs import LOSS_UNITS, TIME_UNITS, Imported
 from astraios_analysis.imports.mapping import merge, read_mapping, write_mapping
 from astraios_analysis.imports.tables import FIELDS
@@ -209,9 +209,8 @@ def import_runs(
     if form == "auto":
         for name, some in by_format.items():
             say(f"{', '.join(map(str, some))}: {FORMATS[name]}")
-    found = read_all(by_format, options, out, replace=replace, quiet=quiet)
-    # Adding scores changes a record on purpose; the values that it has already were guarded when they were added.
-    written = write_all(found.records, out, replace=replace or bool(set(by_format) & set(HARNESSES)))
+    found = read_all(by_format, Request(options, out, replace=replace, quiet=quiet))
+    written = write_all(found.records, out, replace=replace, extended=found.extended)
     if map_path is not None:
         read = [f"{record.run_id}: {_describe(record)}" for record in found.records]
         write_mapping(map_path, form, options, [*read, *map(str, (*found.notes, *found.left_out))])

@@ -3,7 +3,8 @@
 import csv
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,7 +22,7 @@ from astraios_analysis.imports.inputs import (
 )
 from astraios_analysis.imports.tables import ScoreColumn, TableOptions, read_table
 from astraios_analysis.imports.trainer import ADAPTER_CONFIG, STATE, TrainerOptions, read_trainer_folder
-from astraios_analysis.imports.writing import add_scores, existing_records
+from astraios_analysis.imports.writing import add_scores, existing_records, find_known, require_addable
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.notation import parse_count
 from astraios_analysis.records.refusal import Refusal
@@ -114,62 +115,61 @@ def _of_table(text: str) -> str | None:
     return "wandb" if trackers.is_wandb_table(header) or trackers.is_wandb_chart(header) else "csv"
 
 
-def read_all(
-    by_format: Mapping[str, Sequence[Path]],
-    options: Mapping[str, object],
-    out: Path,
-    *,
-    replace: bool = False,
-    quiet: bool = False,
-) -> Imported:
-    """Return what files hold, by format; ``options`` are plain values by name, ``out`` the folder of known records.
+@dataclass(frozen=True)
+class Request:
+    """What is asked of an import: options as plain values by name, the folder of records that are known."""
 
-    Scores come last: they may be of a run that is imported in the same call.
-    """
-    given, found = _given(options), Imported()
-    for name in sorted(by_format, key=lambda name: name in HARNESSES):
-        _read(name, by_format[name], given, options, out, found, replace=replace, quiet=quiet)
+    options: Mapping[str, object]
+    out: Path
+    replace: bool = False
+    quiet: bool = False
+
+    @property
+    def given(self) -> Given:
+        """What the options say of runs."""
+        names = [name for name in Given.__dataclass_fields__ if name in self.options and name != "held_out"]
+        held_out = tuple(self.options.get("held_out", ()))
+        return Given(held_out=held_out, **{name: self.options[name] for name in names})
+
+
+def read_all(by_format: Mapping[str, Sequence[Path]], request: Request) -> Imported:
+    """Return what files hold, by format; scores come last, for they may be of a run of the same call."""
+    for method in (request.options.get("method"), *request.options.get("methods", {}).values()):
+        if method is not None:
+            require_method(method)
+    found = Imported()
+    for form, paths in by_format.items():
+        for path in paths if form != "trainer" else ():
+            require(path, form)
+        if form not in HARNESSES:
+            found.add(_read_runs(form, paths, request))
+    harness = {form: paths for form, paths in by_format.items() if form in HARNESSES}
+    if harness and found.records:
+        # A run that is there already keeps what it has, and is not changed by the way.
+        known = existing_records(request.out)
+        found.records, _ = find_known(found.records, known)
+        require_addable(found.records, known, replace=request.replace)
+    for form, paths in harness.items():
+        _add_scores(form, paths, request, found)
     return found
 
 
-def _given(options: Mapping[str, object]) -> Given:
-    values = {name: options[name] for name in Given.__dataclass_fields__ if name in options and name != "held_out"}
-    for name in (options.get("method"), *(options.get("methods") or {}).values()):
-        if name is not None:
-            require_method(name)
-    return Given(held_out=tuple(options.get("held_out", ())), **values)
-
-
-def _read(
-    form: str,
-    paths: Sequence[Path],
-    given: Given,
-    options: Mapping[str, object],
-    out: Path,
-    found: Imported,
-    *,
-    replace: bool,
-    quiet: bool,
-) -> None:
-    """Add what the files of one format hold to what was found."""
-    for path in paths if form != "trainer" else ():
-        require(path, form)
-    if form in HARNESSES:
-        _add_harness(form, paths, given, options, out, found, replace=replace, quiet=quiet)
-    elif form == "peft":
+def _read_runs(form: str, paths: Sequence[Path], request: Request) -> Imported:
+    options, given = request.options, request.given
+    if form == "peft":
         peft_options = peft.PeftOptions(options.get("methods", {}), _items(options), options.get("skip_unknown", False))
-        found.add(peft.read_results(paths, given, peft_options))
-    elif form == "trainer":
-        found.add(_read_each(_trainer(paths, given, options), paths, "folders", quiet))
-    else:
-        readers = {"csv": read_table, "wandb": trackers.read_wandb, "mlflow": trackers.read_mlflow}
-        table = _table(options)
-        found.add(_read_each(lambda path: readers[form](path, given, table), paths, "tables", quiet))
+        return peft.read_results(paths, given, peft_options)
+    if form == "trainer":
+        trainer = _trainer(paths, given, options)
+        return _read_each(lambda folder: read_trainer_folder(folder, given, trainer), paths, request.quiet)
+    readers = {"csv": read_table, "wandb": trackers.read_wandb, "mlflow": trackers.read_mlflow}
+    table = _table(options)
+    return _read_each(lambda path: readers[form](path, given, table), paths, request.quiet)
 
 
-def _read_each(read: Callable[[Path], Imported], paths: Sequence[Path], unit: str, quiet: bool) -> Imported:
+def _read_each(read: Callable[[Path], Imported], paths: Sequence[Path], quiet: bool) -> Imported:
     found, problems = Imported(), []
-    for path in tqdm(paths, unit=f" {unit}", desc="reading", disable=quiet or len(paths) == 1, leave=False):
+    for path in _progress(paths, quiet):
         try:
             found.add(read(path))
         except RecordError as error:
@@ -177,6 +177,10 @@ def _read_each(read: Callable[[Path], Imported], paths: Sequence[Path], unit: st
     if problems:
         raise RecordError(problems)
     return found
+
+
+def _progress(paths: Sequence[Path], quiet: bool) -> Iterable[Path]:
+    return tqdm(paths, unit=" files", desc="reading", disable=quiet or len(paths) == 1, leave=False)
 
 
 def _items(options: Mapping[str, object]) -> dict[str, int]:
@@ -215,7 +219,7 @@ def _table(options: Mapping[str, object]) -> TableOptions:
     )
 
 
-def _trainer(paths: Sequence[Path], given: Given, options: Mapping[str, object]) -> Callable[[Path], Imported]:
+def _trainer(paths: Sequence[Path], given: Given, options: Mapping[str, object]) -> TrainerOptions:
     if len(paths) > 1 and given.run_id is not None:
         raise Refusal(f"--run-id {given.run_id} names one run, and there are {len(paths)} folders")
     if len(paths) > 1 and given.n_params_updated is not None:
@@ -223,7 +227,7 @@ def _trainer(paths: Sequence[Path], given: Given, options: Mapping[str, object])
     if given.n_params_base is not None or "base_config" in options:
         _require_one_base(paths)
     counts = options.get("counts")
-    trainer = TrainerOptions(
+    return TrainerOptions(
         base=Path(options["base_config"]) if "base_config" in options else None,
         eval_name=options.get("eval"),
         checkpoint=options.get("checkpoint", "last"),
@@ -232,7 +236,6 @@ def _trainer(paths: Sequence[Path], given: Given, options: Mapping[str, object])
         methods=options.get("methods", {}),
         counted=_read_counted(Path(counts)) if counts else {},
     )
-    return lambda folder: read_trainer_folder(folder, given, trainer)
 
 
 def _require_one_base(folders: Sequence[Path]) -> None:
@@ -260,18 +263,9 @@ def _read_counted(path: Path) -> dict[Path, dict[str, int]]:
     return found
 
 
-def _add_harness(
-    form: str,
-    paths: Sequence[Path],
-    given: Given,
-    options: Mapping[str, object],
-    out: Path,
-    found: Imported,
-    *,
-    replace: bool,
-    quiet: bool,
-) -> None:
+def _add_scores(form: str, paths: Sequence[Path], request: Request, found: Imported) -> None:
     """Add the scores in result files to the run that they are of; two files must not say two things of one score."""
+    options = request.options
     harness = harnesses.HarnessOptions(
         datasets=options.get("datasets", {}),
         languages=options.get("languages", {}),
@@ -282,7 +276,7 @@ def _add_harness(
     )
     scores: dict[tuple, tuple[Score, Path]] = {}
     problems = []
-    for path in tqdm(paths, unit=" files", desc="reading", disable=quiet or len(paths) == 1, leave=False):
+    for path in _progress(paths, request.quiet):
         try:
             some, left_out = harnesses.read_scores(path, form, harness)
         except RecordError as error:
@@ -296,25 +290,25 @@ def _add_harness(
                 problems.append(FileProblem(path, ", ".join(score.key), message))
     if problems:
         raise RecordError(problems)
-    record = _record_to_extend(form, paths[0], given, out, found, replace=replace)
-    record = add_scores(record, [score for score, _ in scores.values()], paths[0], replace=replace)
+    record = _record_to_extend(form, paths[0], request, found)
+    record = add_scores(record, [score for score, _ in scores.values()], paths[0], replace=request.replace)
     found.records = [other for other in found.records if other.run_id != record.run_id] + [record]
+    found.extended.add(record.run_id)
 
 
-def _record_to_extend(form: str, path: Path, given: Given, out: Path, found: Imported, *, replace: bool) -> RunRecord:
+def _record_to_extend(form: str, path: Path, request: Request, found: Imported) -> RunRecord:
     """Return the record that scores are added to: the one of that name, or a new one made of what was given."""
+    given, out = request.given, request.out
     known = {name: record for name, (record, _) in existing_records(out).items()}
     known |= {record.run_id: record for record in found.records}
     names = ", ".join(sorted(known)) or "none yet"
     run_id = given.run_id or (found.records[0].run_id if len(found.records) == 1 else None)
     if run_id is None:
         raise Refusal(f"say with --run-id which run these scores are of; {out} has {names}")
-    is_new = any(record.run_id == run_id for record in found.records)
-    if run_id in known and (is_new or not given.names_a_run()):
-        return known[run_id]
-    if run_id in known and not replace:
-        if _is_described(known[run_id], given):
-            return known[run_id]
+    old = known.get(run_id)
+    if old is not None and (old in found.records or _is_described(old, given)):
+        return old
+    if old is not None and not request.replace:
         raise Refusal(f"run {run_id!r} is in {out} with another description; leave it out, or pass --replace")
     counts = complete_counts(given.counts(), given.method)
     wanted = {"grid": given.grid, "method": given.method}
@@ -328,14 +322,15 @@ def _record_to_extend(form: str, path: Path, given: Given, out: Path, found: Imp
     size = given.size or size_label(counts["n_params_base"])
     fields = {"run_id": run_id, "grid": given.grid, "method": given.method, "size": size, "seed": given.seed}
     fields |= {"held_out": size in given.held_out, "n_tokens": given.n_tokens} | counts
-    origin = f"scores imported from {FORMATS[form]}"
-    made = make_record(path, "", fields | {"provenance": Provenance(origin=origin)})
-    # Replacing a run's description keeps the scores that it has.
-    return made.model_copy(update={"scores": known[run_id].scores}) if run_id in known else made
+    if old is None:
+        fields |= {"provenance": Provenance(origin=f"scores imported from {FORMATS[form]}")}
+    # Another description of a run leaves what was measured on it.
+    measured = {name: getattr(old, name) for name in type(old).model_fields} if old is not None else {}
+    return make_record(path, "", measured | fields)
 
 
 def _is_described(record: RunRecord, given: Given) -> bool:
-    """Whether what was given of a run is what its record says."""
+    """Whether what was given of a run, if anything, is what its record says."""
     fields = ("grid", "method", "size", "seed", "n_params_base", "n_params_updated", "n_params", "n_tokens")
     said = {name: getattr(given, name) for name in fields if getattr(given, name) is not None}
     return all(getattr(record, name) == value for name, value in said.items())

@@ -50,18 +50,18 @@ class Given:
         """Return the counts of parameters that were given."""
         return {name: value for name in COUNTS if (value := getattr(self, name)) is not None}
 
-    def names_a_run(self) -> bool:
-        """Whether more than a name was given: a run is described, and not only pointed at."""
-        return self.grid is not None or self.method is not None or bool(self.counts())
-
 
 @dataclass
 class Imported:
-    """What an import found: records, what it left out, and what a reader of the files may not expect."""
+    """What an import found: records, what it left out, and what a reader of the files may not expect.
+
+    ``extended`` are the names of runs that scores were added to.
+    """
 
     records: list[RunRecord] = field(default_factory=list)
     left_out: list[FileProblem] = field(default_factory=list)
     notes: list[FileProblem] = field(default_factory=list)
+    extended: set[str] = field(default_factory=set)
 
     def add(self, other: "Imported") -> None:
         """Take over what another one found."""

@@ -85,6 +85,20 @@ class TrainerOptions:
     counted: Mapping[Path, Mapping[str, int]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Folder:
+    """An output folder: where its state lies, where its adapter, and what the adapter's configuration says."""
+
+    path: Path
+    place: Path
+    adapter: Path | None
+    config: Mapping[str, object]
+
+    def places(self) -> tuple[Path, Path]:
+        """Return where files of the model may be."""
+        return self.path, self.place
+
+
 def read_trainer_folder(folder: Path, given: Given, options: TrainerOptions) -> Imported:
     """Return the record of one finished run, of the folder's state or of that of its last checkpoint, and notes.
 
@@ -95,9 +109,9 @@ def read_trainer_folder(folder: Path, given: Given, options: TrainerOptions) -> 
     _require_finished(place / STATE, state, options.unfinished)
     curve, notes = read_curve(place / STATE, state, options)
     adapter = next((where for where in (folder, place) if (where / ADAPTER_CONFIG).exists()), None)
-    config = read_json(adapter / ADAPTER_CONFIG) if adapter else None
-    method = _read_method(folder, place, config, given, options)
-    counts, problems = _read_counts(folder, place, adapter, config, method, given, options)
+    found = _Folder(folder, place, adapter, read_json(adapter / ADAPTER_CONFIG) if adapter else {})
+    method = _read_method(found, given, options)
+    counts, problems = _read_counts(found, method, given, options)
     required = {"--grid": given.grid, "--method": method}
     problems += [FileProblem(folder, o[2:], f"is in no file; say it with {o}") for o, v in required.items() if not v]
     if problems:
@@ -117,7 +131,7 @@ def read_trainer_folder(folder: Path, given: Given, options: TrainerOptions) -> 
         "val_loss": curve[-1].loss,
         "val_curve": curve,
         "cost": read_cost(state),
-        "provenance": Provenance(origin=ORIGIN, spec=spec | ({"adapter": config} if config else {})),
+        "provenance": Provenance(origin=ORIGIN, spec=spec | ({"adapter": found.config} if found.config else {})),
     }
     return Imported([make_record(folder, "", fields | counts)], [], notes)
 
@@ -271,65 +285,71 @@ def adapter_method(config: Mapping[str, object]) -> str:
     return "_".join(variants) or "lora"
 
 
-def _read_method(
-    folder: Path, place: Path, config: Mapping[str, object] | None, given: Given, options: TrainerOptions
-) -> str | None:
+def _read_method(folder: _Folder, given: Given, options: TrainerOptions) -> str | None:
     """Return the method that the adapter, or its absence beside whole weights, shows; None where nothing does."""
-    if config is None:
-        whole = any(any(where.glob(pattern)) for where in (folder, place) for pattern in _MODEL_WEIGHTS)
+    if folder.adapter is None:
+        whole = any(any(where.glob(pattern)) for where in folder.places() for pattern in _MODEL_WEIGHTS)
         found = "fft" if whole else None
     else:
         try:
-            found = adapter_method(config)
+            found = adapter_method(folder.config)
         except Refusal as error:
             if given.method is None:
-                raise fail(folder / ADAPTER_CONFIG, str(error)) from error
+                raise fail(folder.adapter / ADAPTER_CONFIG, str(error)) from error
             return given.method
         found = options.methods.get(found, found)
     if given.method and found and given.method != found:
-        raise fail(folder, f"is {found} by its files and {given.method!r} by --method; leave --method out", "method")
+        message = f"is {found} by its files and {given.method!r} by --method; leave --method out"
+        raise fail(folder.path, message, "method")
     return found or given.method
 
 
 def _read_counts(
-    folder: Path,
-    place: Path,
-    adapter: Path | None,
-    config: Mapping[str, object] | None,
-    method: str | None,
-    given: Given,
-    options: TrainerOptions,
+    folder: _Folder, method: str | None, given: Given, options: TrainerOptions
 ) -> tuple[dict[str, int], list[FileProblem]]:
     """Return the counts of parameters, and what must be given as an option because nothing says it.
 
     Whatever is known from two sides must agree.
     """
-    known = [("options", given.counts())]
-    if adapter is not None:
-        counted = options.counted.get(adapter.resolve(), options.counted.get(folder.resolve()))
-        known += [("--counts", counted)] if counted else []
-        weights = adapter / ADAPTER_WEIGHTS
-        saved = count_saved(read_shapes(weights), config or {}) if weights.exists() else None
-        known += [(str(weights), {"n_params_updated": saved})] if saved else []
-    for where in (options.base,) if options.base else (folder, place) if method == "fft" else ():
-        shapes = read_model_shapes(where if where.is_dir() else where.parent)
-        known += [(str(where), count_weights(shapes))] if shapes else []
     counts: dict[str, int] = {}
-    for source, values in known:
+    said_by: dict[str, str] = {}
+    for source, values in _said_counts(folder, method, given, options):
         for name, value in values.items():
             if counts.setdefault(name, value) != value:
-                message = f"is {value} by {source} and {counts[name]} by {known[0][0]}; correct the one that is wrong"
-                raise fail(folder, message, name)
-    counts = complete_counts({name: value for name, value in counts.items() if value}, method)
+                message = f"is {value} by {source} and {counts[name]} by {said_by[name]}; correct the one that is wrong"
+                raise fail(folder.path, message, name)
+            said_by.setdefault(name, source)
+    counts = complete_counts(counts, method)
     problems = []
     if "n_params_base" not in counts:
         ways = "--base-config DIR (its folder of safetensors weights), --counts FILE or --n-params-base N"
-        problems.append(FileProblem(folder, "n_params_base", f"is in no file of the folder; say it with {ways}"))
+        message = f"is in no file of the folder; say it with {ways}"
+        problems.append(FileProblem(folder.path, "n_params_base", message))
     if "n_params_updated" not in counts and method != "fft":
         ways = f"--n-params-updated N, or --counts FILE, which this makes: {COUNT_COMMAND}"
         message = f"is not known: no saved weights show it for certain; say it with {ways}"
-        problems.append(FileProblem(folder, "n_params_updated", message))
+        problems.append(FileProblem(folder.path, "n_params_updated", message))
     return counts, problems
+
+
+def _said_counts(
+    folder: _Folder, method: str | None, given: Given, options: TrainerOptions
+) -> list[tuple[str, Mapping[str, int]]]:
+    """Return counts by who says them: options, what PEFT counted, the headers of saved weights."""
+    said: list[tuple[str, Mapping[str, int]]] = [("options", given.counts())]
+    if folder.adapter is not None:
+        places = (folder.adapter.resolve(), folder.path.resolve())
+        said += [("--counts", options.counted[place]) for place in places if place in options.counted]
+        weights = folder.adapter / ADAPTER_WEIGHTS
+        saved = count_saved(read_shapes(weights), folder.config) if weights.exists() else None
+        said += [(str(weights), {"n_params_updated": saved})] if saved else []
+    if options.base is not None and not options.base.exists():
+        raise fail(options.base, "does not exist; give the folder of the base model's weights")
+    bases = (options.base,) if options.base else folder.places() if method == "fft" else ()
+    for where in bases:
+        shapes = read_model_shapes(where if where.is_dir() else where.parent)
+        said += [(str(where), count_weights(shapes))] if shapes else []
+    return said
 
 
 def count_saved(shapes: Mapping[str, list[int]], config: Mapping[str, object]) -> int | None:

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,12 @@ class Written:
     known_as: Mapping[str, str]
 
 
-def is_same(first: RunRecord, second: RunRecord) -> bool:
-    """Whether two records say the same of one run, whatever it is called and whichever files said it."""
-    return _said(first) == _said(second)
-
-
-def _said(record: RunRecord) -> RunRecord:
-    scores = tuple(score.model_copy(update={"source_file": None}) for score in record.scores)
-    return record.model_copy(update={"run_id": "", "provenance": Provenance(), "scores": scores})
+def says_no_more(record: RunRecord, old: RunRecord) -> bool:
+    """Whether a record says nothing of a run that an old one does not, whatever it is called and whoever said it."""
+    plain = {"run_id": "", "provenance": Provenance(), "scores": ()}
+    known = {score.model_copy(update={"source_file": None}) for score in old.scores}
+    scores = {score.model_copy(update={"source_file": None}) for score in record.scores}
+    return record.model_copy(update=plain) == old.model_copy(update=plain) and scores <= known
 
 
 def existing_records(folder: Path) -> dict[str, tuple[RunRecord, Path]]:
@@ -54,7 +52,7 @@ def add_scores(record: RunRecord, scores: Sequence[Score], path: Path, *, replac
     return record.model_copy(update={"scores": tuple(by_key.values())})
 
 
-def recognise(
+def find_known(
     records: Sequence[RunRecord], known: Mapping[str, tuple[RunRecord, Path]]
 ) -> tuple[list[RunRecord], dict[str, str]]:
     """Return records with those that are there already, from other files or under another name, as they are there.
@@ -66,14 +64,20 @@ def recognise(
     for record in records:
         old = models.get((record.grid, record.n_params_base, record.method, record.seed))
         old = known[record.run_id][0] if record.run_id in known else old
-        if old is not None and is_same(old, record):
+        if old is not None and says_no_more(record, old):
             names |= {record.run_id: old.run_id} if old.run_id != record.run_id else {}
             record = old
         kept.append(record)
     return kept, names
 
 
-def require_addable(records: Sequence[RunRecord], known: dict[str, tuple[RunRecord, Path]], *, replace: bool) -> None:
+def require_addable(
+    records: Sequence[RunRecord],
+    known: Mapping[str, tuple[RunRecord, Path]],
+    *,
+    replace: bool,
+    extended: Collection[str] = (),
+) -> None:
     """Refuse runs that are there with other content, and two runs of one model and seed, before anything is written."""
     problems, merged = [], {name: record for name, (record, _) in known.items()}
     names = [record.run_id for record in records]
@@ -82,7 +86,8 @@ def require_addable(records: Sequence[RunRecord], known: dict[str, tuple[RunReco
             FileProblem(Path(f"{name}.json"), "run_id", "two of the runs have this name; say it with --run-id")
         )
     for record in records:
-        if record.run_id in known and known[record.run_id][0] != record and not replace:
+        may_change = replace or record.run_id in extended
+        if record.run_id in known and known[record.run_id][0] != record and not may_change:
             old = known[record.run_id]
             changed = [name for name in type(record).model_fields if getattr(record, name) != getattr(old[0], name)]
             message = f"is there already with other {', '.join(changed)}; pass --replace, or choose another name"
@@ -102,15 +107,15 @@ def require_addable(records: Sequence[RunRecord], known: dict[str, tuple[RunReco
         raise RecordError(problems)
 
 
-def write_all(records: Sequence[RunRecord], folder: Path, *, replace: bool) -> Written:
+def write_all(records: Sequence[RunRecord], folder: Path, *, replace: bool, extended: Collection[str] = ()) -> Written:
     """Write records to ``folder/<run_id>.json``: every one of them, or nothing.
 
-    They are written beside the folder's records first; only when all are whole are they moved into place, and what was
-    moved is taken back if one cannot be.
+    Only with ``replace``, or where scores were added to it (``extended``), is a record changed. All are written beside
+    the folder's records first; when all are whole they are moved into place, and taken back if one cannot be.
     """
     known = existing_records(folder)
-    records, names = recognise(records, known)
-    require_addable(records, known, replace=replace)
+    records, names = find_known(records, known)
+    require_addable(records, known, replace=replace, extended=extended)
     changed = [record for record in records if known.get(record.run_id, (None,))[0] != record]
     if changed:
         is_new = not folder.exists()

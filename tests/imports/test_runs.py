@@ -167,6 +167,7 @@ class TestTrainer:
             ),
             ({}, ("--method", "fft"), r"method: is lora by its files and 'fft' by --method; leave --method out"),
             ({"adapter": None}, COUNTS, r"method: is in no file; say it with --method"),
+            ({}, ("--base-config", "nowhere"), r"nowhere: does not exist; give the folder of the base model's weights"),
         ],
     )
     def test_what_cannot_be_mapped(self, refused, tmp_path, changes, options, message):
