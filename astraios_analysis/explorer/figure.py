@@ -11,15 +11,18 @@ from matplotlib.lines import Line2D
 from astraios_analysis.explorer.choices import LOSS, SIZE_COLUMNS, X_LABELS, Choice
 from astraios_analysis.explorer.results import IN_TURN, Exploration, line_table
 from astraios_analysis.figures.losses import LOSS_LABEL
-from astraios_analysis.figures.models import draw_law, draw_prediction, draw_seeds, plain_log
 from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
     dodge,
+    draw_law,
     draw_methods,
+    draw_prediction,
+    draw_seeds,
     method_legend,
     note,
+    plain_log,
     size_axis,
     size_label,
     small_multiples,

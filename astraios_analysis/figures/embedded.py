@@ -3,17 +3,19 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from astraios_analysis.figures.models import draw_models, model_handles, twin_columns
 from astraios_analysis.figures.robustness import draw_categories, draw_transformations
 from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.figures.style import (
     GREY,
     describe_models,
+    draw_models,
     interval_handle,
     method_legend,
+    model_handles,
     note,
     size_axis,
     small_multiples,
+    twin_columns,
 )
 from astraios_analysis.figures.tasks import COLUMNS, draw_tasks, models_in
 from astraios_analysis.records.registry import DATASETS, EMBEDDED_DATASETS, METRICS

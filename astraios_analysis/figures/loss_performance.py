@@ -6,16 +6,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from astraios_analysis.figures.losses import LOSS_LABEL
-from astraios_analysis.figures.models import columns_for, draw_seeds, model_handles, split_held_out, twin_columns
 from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
+    columns_for,
     describe_models,
+    draw_seeds,
     interval_handle,
     method_legend,
+    model_handles,
     note,
     small_multiples,
+    split_held_out,
+    twin_columns,
 )
 from astraios_analysis.figures.tasks import models_in
 from astraios_analysis.records.registry import DATASETS, METRICS

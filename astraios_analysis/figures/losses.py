@@ -6,17 +6,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astraios_analysis.figures.models import draw_seeds, model_handles, plain_log, split_held_out, twin_columns
 from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
     describe_models,
+    draw_seeds,
     method_legend,
+    model_handles,
     note,
+    plain_log,
     size_axis,
     size_label,
     small_multiples,
+    split_held_out,
+    twin_columns,
 )
 from astraios_analysis.figures.tasks import models_in
 from astraios_analysis.records.refusal import Refusal

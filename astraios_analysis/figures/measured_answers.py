@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from astraios_analysis.figures.wording import join, name_dataset, name_method
+from astraios_analysis.figures.style import join, name_dataset, name_method
 
 
 def average_models(table: pd.DataFrame, value: str, *more: str) -> pd.DataFrame:

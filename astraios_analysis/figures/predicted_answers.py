@@ -2,8 +2,7 @@
 
 import pandas as pd
 
-from astraios_analysis.figures.style import size_label
-from astraios_analysis.figures.wording import join, name_dataset, name_method
+from astraios_analysis.figures.style import join, name_dataset, name_method, size_label
 
 CLEAR = 0.95
 """Probability from which a method is called clearly the best."""

@@ -4,9 +4,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astraios_analysis.figures.models import columns_for
 from astraios_analysis.figures.spec import require_rows, round_table
-from astraios_analysis.figures.style import GREY, METHOD_STYLES, interval_handle, method_legend, note, small_multiples
+from astraios_analysis.figures.style import (
+    GREY,
+    METHOD_STYLES,
+    columns_for,
+    interval_handle,
+    method_legend,
+    note,
+    small_multiples,
+)
 from astraios_analysis.records.registry import DATASETS, METRICS
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.models import keep_means

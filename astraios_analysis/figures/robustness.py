@@ -7,18 +7,20 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
-from astraios_analysis.figures.models import draw_models, model_handles, twin_columns
 from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.figures.style import (
     METHOD_STYLES,
     describe_models,
+    draw_models,
     interval_handle,
     method_legend,
+    model_handles,
     note,
     size_axis,
     size_label,
     small_multiples,
     start_at_zero,
+    twin_columns,
 )
 from astraios_analysis.figures.tasks import COLUMNS, models_in
 from astraios_analysis.records.registry import DATASETS, METRICS

@@ -6,17 +6,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from astraios_analysis.figures.models import draw_seeds, model_handles, plain_log, split_held_out, twin_columns
 from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.figures.style import (
     METHOD_STYLES,
     describe_models,
     dodge,
+    draw_seeds,
     method_legend,
+    model_handles,
     note,
+    plain_log,
     size_axis,
     size_label,
     small_multiples,
+    split_held_out,
+    twin_columns,
 )
 
 COLUMNS = [

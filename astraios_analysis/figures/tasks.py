@@ -8,19 +8,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astraios_analysis.figures.models import draw_models, model_handles, twin_columns
 from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
     describe_models,
+    draw_models,
     interval_handle,
     method_legend,
+    model_handles,
     note,
     size_axis,
     size_label,
     small_multiples,
     start_at_zero,
+    twin_columns,
 )
 from astraios_analysis.records.registry import DATASETS, METRICS, STUDY_DATASETS
 from astraios_analysis.records.schema import METHODS

@@ -8,26 +8,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astraios_analysis.figures.models import (
-    columns_for,
-    draw_law,
-    draw_prediction,
-    draw_seeds,
-    model_handles,
-    split_held_out,
-)
 from astraios_analysis.figures.spec import require_rows, round_table
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
+    columns_for,
     describe_models,
     dodge,
+    draw_law,
     draw_methods,
+    draw_prediction,
+    draw_seeds,
     interval_handle,
     method_legend,
+    model_handles,
     note,
     size_axis,
     small_multiples,
+    split_held_out,
 )
 from astraios_analysis.figures.tasks import models_in
 from astraios_analysis.laws.forms import Law

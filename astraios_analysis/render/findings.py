@@ -13,8 +13,7 @@ import pandas as pd
 
 from astraios_analysis.figures import figure_stem, predicted_answers
 from astraios_analysis.figures.predicted_answers import CLEAR, refused_rows
-from astraios_analysis.figures.style import size_label
-from astraios_analysis.figures.wording import join, name_dataset, name_method
+from astraios_analysis.figures.style import join, name_dataset, name_method, size_label
 from astraios_analysis.records.registry import METRICS
 from astraios_analysis.records.schema import METHODS
 

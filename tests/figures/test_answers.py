@@ -8,7 +8,7 @@ import pytest
 
 from astraios_analysis.figures import FIGURES, find_spec
 from astraios_analysis.figures.answers import QUESTIONS, answer
-from astraios_analysis.figures.wording import join
+from astraios_analysis.figures.style import join
 
 TWINS = sorted((Path(__file__).parents[2] / "figures").glob("*.csv"))
 
