@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from astraios_analysis.explorer.choices import LOSS, SIZE_COLUMNS, X_LABELS, Choice
-from astraios_analysis.explorer.results import IN_TURN, Exploration, line_table
+from astraios_analysis.explorer.results import IN_TURN, Exploration, first_view, line_table
 from astraios_analysis.figures.losses import LOSS_LABEL
-from astraios_analysis.figures.spec import require_rows, round_table
+from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
@@ -28,7 +28,8 @@ from astraios_analysis.figures.style import (
     small_multiples,
     start_at_zero,
 )
-from astraios_analysis.figures.transfer import draw_backtest
+from astraios_analysis.figures.transfer import count_covered, draw_backtest
+from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.registry import DATASETS, METRICS
 
 # Bars go at most this many times beyond what was measured on a logarithmic axis; the table has their ends.
@@ -53,6 +54,37 @@ _COLUMNS = [
     "no_change",
     "reach",
 ]
+
+
+def _say_explored(table: pd.DataFrame) -> str | None:
+    checked = table[table["kind"] == "backtest"].dropna(subset=["value", "predicted"])
+    if checked.empty:
+        return None
+    made = checked[checked["lower"].notna()]
+    error = (checked["predicted"] - checked["value"]).abs().mean()
+    still = (checked["no_change"] - checked["value"]).abs().mean()
+    return (
+        f"Predicted from the smaller sizes, the largest fitted one is missed by {error:.2g} on average, against "
+        f"{still:.2g} for predicting no change; {count_covered(made)} of {len(made)} prediction intervals cover it."
+    )
+
+
+@figure(
+    "explored_fit",
+    notebook="explore",
+    title="A law, its prediction and its back-test",
+    question="What does one law say, and how far would it have been right?",
+    caption="What the explorer starts with: the validation loss, or without losses the score that most models have, "
+    "against the parameters of the base model with {level} intervals; a law whose shape methods share (solid over the "
+    "fitted sizes, dashed beyond) and prediction intervals for a new run at {target} parameters, or at the held-out "
+    "size of a grid out of its reach. Right: the largest fitted size predicted from the smaller ones with {level} "
+    "prediction intervals; dots predict no change. Bars that leave the frame are in the table.",
+    answer=_say_explored,
+    fitted=("value", *BARS, "predicted", "reach"),
+)
+def first_fit(runs: Sequence[RunRecord], level: float, target: float) -> tuple[Figure, pd.DataFrame]:
+    """Draw what the explorer starts with for a grid."""
+    return explored_fit(first_view(runs, level=level, target=target))
 
 
 def explored_fit(exploration: Exploration) -> tuple[Figure, pd.DataFrame]:

@@ -7,20 +7,20 @@ from pathlib import Path
 from astraios_analysis.explorer.choices import Choice
 from astraios_analysis.explorer.figure import explored_fit
 from astraios_analysis.explorer.results import Exploration
-from astraios_analysis.figures import save
+from astraios_analysis.figures.spec import save
 
 _SCRIPT = '''"""Draws {stem}.pdf, .png and .csv again, beside this file."""
 
 from pathlib import Path
 
-from astraios_analysis import figures
 from astraios_analysis.explorer import widgets as explore
 from astraios_analysis.explorer.figure import explored_fit
+from astraios_analysis.figures.spec import save
 from astraios_analysis.records import grids
 
 records = grids.load_grids({data_dir!r}, {grid!r})[{grid!r}]
 choice = explore.Choice({arguments})
-figures.save(*explored_fit(explore.explore(records, choice)), {stem!r}, Path(__file__).parent)
+save(*explored_fit(explore.explore(records, choice)), {stem!r}, Path(__file__).parent)
 '''
 
 

@@ -11,28 +11,34 @@ from matplotlib.figure import Figure
 
 from astraios_analysis.claims.judge import Judgement, judgement_frame
 from astraios_analysis.claims.rules import CLAIMS
-from astraios_analysis.figures.spec import require_rows, round_table
-from astraios_analysis.figures.style import GREY, note, small_multiples
+from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table
+from astraios_analysis.figures.style import GREY, join, note, small_multiples
 from astraios_analysis.records.registry import DATASETS
 
 _COLOURS = {"supported": "#009E73", "mixed": "#E69F00", "not supported": "#D55E00"}
 _COLUMNS = 2
 
 
+def _say_verdicts(table: pd.DataFrame) -> str:
+    counts = table[table["part"] == "overall"]["verdict"].value_counts()
+    return f"{join(f'{n} {verdict}' for verdict, n in counts.items()).capitalize()}."
+
+
+@figure(
+    "claim_effects",
+    notebook="claims",
+    title="What the study claims, judged",
+    question="Does what the study claims hold?",
+    caption="Effect of each claim over all parts (diamond) and on each part (dots), with 95 % intervals of the kind "
+    "that docs/claims.md names; right of the dashed line speaks for the claim. The verdict follows rules written down "
+    "before; claims that the records cannot test are named in the table.",
+    answer=_say_verdicts,
+    fitted=("effect", *BARS, "p_value", "p_opposite", "p_holm"),
+)
 def claim_effects(judgements: Sequence[Judgement]) -> tuple[Figure, pd.DataFrame]:
-    """Draw the effect of every claim that could be tested, over all parts and part by part.
+    """Draw the effect of every claim that could be tested, over all parts and part by part: a panel a claim and suite.
 
-    Parameters
-    ----------
-    judgements : sequence of Judgement
-        Of one grid.
-
-    Returns
-    -------
-    Figure
-        One panel a claim and suite; diamond: over all parts.
-    DataFrame
-        `claims.judgement_frame` of the whole and of the parts; claims that were not tested have a row without numbers.
+    The twin has a row without numbers for a claim that was not tested.
     """
     frames = [judgement_frame(judgements), judgement_frame(judgements, parts=True)]
     table = round_table(pd.concat([frame for frame in frames if len(frame)], ignore_index=True))

@@ -3,14 +3,24 @@
 import textwrap
 
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astraios_analysis.figures.predicted_answers import say_refused
-from astraios_analysis.figures.spec import require_rows, round_table
-from astraios_analysis.figures.style import GREY, METHOD_STYLES, method_legend, note, size_label, small_multiples
+from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table
+from astraios_analysis.figures.style import (
+    GREY,
+    METHOD_STYLES,
+    heat_map,
+    join,
+    method_legend,
+    name_method,
+    note,
+    size_label,
+    small_multiples,
+)
+from astraios_analysis.figures.tasks import PROBABILITIES, say_clearly_best
+from astraios_analysis.figures.transfer import say_refused
 from astraios_analysis.records.registry import DATASETS, METRICS
 from astraios_analysis.records.schema import METHODS
 
@@ -21,37 +31,39 @@ _COST_LABELS = {
     "seconds": "seconds of tuning",
 }
 
+PAIRS = ("pair_accuracy", "pair_lower", "pair_upper")
 # Four panels a row leave no room for long titles on one line.
 _TITLE_WIDTH = 18
 
 
+def _say_best(table: pd.DataFrame) -> str:
+    return f"{say_clearly_best(table)}{say_refused(table)}"
+
+
+@figure(
+    "best_at_target",
+    notebook="predictions",
+    title="Probability of being best at a larger size",
+    question="Which method will be best at a size that nobody has trained?",
+    caption="Probability that a method is the best of those measured at a size that nobody has trained ({target}, or "
+    "the held-out size of a grid out of its reach): share of joint draws of one new run of each method. Data sets that "
+    "no back-test can check are named, and not predicted.",
+    answer=_say_best,
+    fitted=("n_params", "p_best", "value", *BARS, "reach", "expected_regret"),
+)
 def best_at_target(best: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw the probability that each method is the best at a size that nobody has trained.
 
-    Parameters
-    ----------
-    best : DataFrame
-        `decisions.best_at_size_all`: several data sets at one size.
-
-    Returns
-    -------
-    Figure
-        Data sets that must not be predicted are named below the title.
-    DataFrame
-        Their reasons are in the column ``refusal``.
+    Data sets that must not be predicted are named below the title; the twin has the reason (``refusal``).
     """
     require_rows(best, "best_at_target", "a data set with primary scores at four sizes")
     drawn, table = best.dropna(subset=["p_best"]), round_table(best)
     grid = table.dropna(subset=["p_best"]).pivot(index="dataset", columns="method", values="p_best")
     grid = grid.reindex(index=list(dict.fromkeys(drawn["dataset"])), columns=[m for m in METHODS if m in grid.columns])
-    figure, (axes,) = small_multiples(1, 1, row_height=max(0.3 * len(grid) + 0.5, 1.9))
     grid.index = [DATASETS[name].title for name in grid.index]
-    grid.columns = [METHOD_STYLES[method].label for method in grid.columns]
-    looks = {"vmin": 0, "vmax": 1, "cmap": "Blues", "annot": True, "fmt": ".2f", "linewidths": 0.5}
-    seaborn.heatmap(grid.astype(float), ax=axes, cbar_kws={"label": "P(best), one new run"}, **looks)
-    axes.grid(False)
-    axes.set(xlabel="", ylabel="")
-    axes.tick_params(left=False, bottom=False)
+    grid.columns = [name_method(method) for method in grid.columns]
+    bar = {"label": "P(best), one new run"}
+    figure, axes = heat_map(grid, 0.3 * len(grid) + 0.5, cbar_kws=bar, **PROBABILITIES)
     reach = table["reach"].max()
     words = f"Probability of being best at {size_label(table['n_params'].iloc[0])} parameters"
     axes.set_title(f"{words}, up to {reach:.1f} times beyond the sizes fitted", loc="left")
@@ -66,23 +78,34 @@ def _span(counts: pd.Series) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def small_model_choices(decisions: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw what choosing a method at a smaller size gives up at the largest.
+def _say_choices(table: pd.DataFrame) -> str | None:
+    rows = table[table["is_drawn"].astype(bool) & (table["rule"] == "best at the smaller size")]
+    if rows.empty:
+        return None
+    right = int(rows["is_right"].astype(bool).sum())
+    return (
+        f"The best method at a smaller size is the best at the largest in {right} of {len(rows)} cases; choosing it "
+        f"gives up {100 * rows['regret'].mean():.1f} of 100 points on average, choosing by lot "
+        f"{100 * rows['regret_random'].mean():.1f}."
+    )
 
-    Parameters
-    ----------
-    decisions : DataFrame
-        `decisions.small_model_decisions` of several data sets.
 
-    Returns
-    -------
-    Figure
-    DataFrame
-        All pairs of sizes; those drawn are marked ``is_drawn``.
-    """
-    require_rows(decisions, "small_model_choices", "scores of two methods at two sizes")
-    largest = decisions.groupby("dataset")["n_params_large"].transform("max")
-    table = round_table(decisions.assign(is_drawn=decisions["n_params_large"] == largest))
+@figure(
+    "small_model_choices",
+    notebook="predictions",
+    title="Choosing a method by small models",
+    question="What comes of choosing a method by small models?",
+    caption="Score given up at the larger size by the method chosen at a smaller one (filled: best there; hollow: "
+    "predicted best by a law of the sizes up to it), with {level} percentile intervals over problems; the dash is what "
+    "a choice by lot gives up on average.",
+    answer=_say_choices,
+    fitted=("p_right", "regret", "regret_lower", "regret_upper", "regret_random", *PAIRS),
+)
+def small_model_choices(choices: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw what choosing a method at a smaller size gives up at the largest; the twin has all pairs of sizes."""
+    require_rows(choices, "small_model_choices", "scores of two methods at two sizes")
+    largest = choices.groupby("dataset")["n_params_large"].transform("max")
+    table = round_table(choices.assign(is_drawn=choices["n_params_large"] == largest))
     drawn = table[table["is_drawn"]]
     names = list(dict.fromkeys(drawn["dataset"]))
     figure, axes = small_multiples(len(names), 4, row_height=1.85)
@@ -119,14 +142,28 @@ def _draw_choices(panel: Axes, rows: pd.DataFrame) -> None:
     panel.set_xlabel("size chosen at")
 
 
-def cost_performance(frontier: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw score against cost, measured and predicted, and the models that no other beats in both.
+def _say_frontier(table: pd.DataFrame) -> str | None:
+    measured = table[(table["kind"] == "measured") & table["on_frontier"].astype(bool)]
+    counts = measured.groupby("method")["dataset"].nunique().sort_values(ascending=False, kind="stable")
+    if counts.empty:
+        return None
+    listed = join(f"{name_method(method)} ({n})" for method, n in counts.items())
+    return f"Methods with a model that no other beats in both, by number of data sets: {listed}.{say_refused(table)}"
 
-    Parameters
-    ----------
-    frontier : DataFrame
-        `planning.frontier` of several data sets and one cost.
-    """
+
+@figure(
+    "cost_performance",
+    notebook="predictions",
+    title="Cost against performance",
+    question="What does performance cost?",
+    caption="Primary score against cost of every model (filled) and its prediction at the target size (hollow), with "
+    "{level} intervals: over problems, and for one new run. The step joins measured models that no other beats in "
+    "both.",
+    answer=_say_frontier,
+    fitted=("n_params_base", "cost_value", "value", *BARS, "p_frontier"),
+)
+def cost_performance(frontier: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw score against cost, measured and predicted, and the models that no other beats in both."""
     require_rows(frontier, "cost_performance", "runs with a cost and a primary score")
     table = round_table(frontier)
     names = list(dict.fromkeys(table["dataset"]))

@@ -1,37 +1,154 @@
-"""One figure for every grid that can answer: drawn, saved under the grid's name, and shown one below the other."""
+"""Every figure by its name: drawn from records alone, for one grid or for every grid that can answer."""
 
 import base64
 import html
-from collections.abc import Callable
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from astraios_analysis.figures.spec import SUFFIXES, figure_stem, save
-from astraios_analysis.records.grids import PerGrid, call_for_grid
+from astraios_analysis.claims.judge import Judgement, judge_claims
+from astraios_analysis.figures import claims, decisions, losses, ranks, robustness, spec, suite, tasks, transfer
+from astraios_analysis.figures.spec import SUFFIXES, FigureSpec, figure_stem, save
+from astraios_analysis.prediction.decide import best_at_size_all, decisions_all
+from astraios_analysis.prediction.limits import predictable_datasets
+from astraios_analysis.prediction.planning import frontier_all
+from astraios_analysis.records.frame import RunRecord, to_frame
+from astraios_analysis.records.grids import PerGrid
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.released import GRID
+from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
+from astraios_analysis.scores.correlations import loss_correlations
+from astraios_analysis.scores.losses import final_losses, loss_curves
+from astraios_analysis.scores.means import performance_panels
+from astraios_analysis.scores.ranks import rank_all, transfer_all
+from astraios_analysis.scores.seeds import intervals_over_seeds
 
+FIGURES = spec.FIGURES
+ROOMS = (suite, losses, tasks, robustness, transfer, ranks, decisions, claims)
+"""Modules that declare figures; importing them fills `FIGURES`."""
 MIME = "application/vnd.astraios.gallery+json"
 """Type of the output, among a cell's others, by which an executed notebook tells the report what was drawn and not."""
 
 
+@dataclass
+class Tables:
+    """What the figures of one grid are drawn from, each made when a figure first asks for it.
+
+    ``level`` is the coverage of intervals, ``target`` the size to predict at in base parameters, ``cost`` the column
+    that performance is weighed against. A figure function's arguments are called as they are here.
+    """
+
+    runs: Sequence[RunRecord]
+    level: float = 0.95
+    target: float = 34e9
+    cost: str = "n_params_updated"
+    bootstrap: ProblemBootstrap = field(default_factory=ProblemBootstrap)
+
+    def __repr__(self) -> str:
+        """Say how many runs there are."""
+        return f"{len(self.runs)} runs"
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a run."""
+        return to_frame(self.runs, per="run")
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """Every score with its interval; of several seeds the means too."""
+        return intervals_over_seeds(self.runs, level=self.level, bootstrap=self.bootstrap)
+
+    @cached_property
+    def primary(self) -> pd.DataFrame:
+        """The scores that stand for their data sets."""
+        return primary_frame(self.scores)
+
+    @cached_property
+    def models(self) -> list[tuple[str, str]]:
+        """All models (size, method) that have scores."""
+        return tasks.models_in(self.scores)
+
+    @cached_property
+    def panels(self) -> dict[str, pd.DataFrame]:
+        """Mean performance by the title of its panel."""
+        return performance_panels(self.runs, level=self.level, bootstrap=self.bootstrap)
+
+    @cached_property
+    def ranks(self) -> pd.DataFrame:
+        """How probably each method is the best of those measured."""
+        return rank_all(self.runs, level=self.level, bootstrap=self.bootstrap)
+
+    @cached_property
+    def transfers(self) -> pd.DataFrame:
+        """Rank correlations of smaller sizes with the largest."""
+        return transfer_all(self.runs, level=self.level, bootstrap=self.bootstrap)
+
+    @cached_property
+    def losses(self) -> pd.DataFrame:
+        """Final validation losses."""
+        return final_losses(self.runs, level=self.level)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Validation losses by step."""
+        return loss_curves(self.runs)
+
+    @cached_property
+    def correlations(self) -> pd.DataFrame:
+        """How each data set's score correlates with the loss."""
+        return loss_correlations(self.runs, level=self.level, bootstrap=self.bootstrap)
+
+    @cached_property
+    def datasets(self) -> list[str]:
+        """Data sets with enough sizes to fit."""
+        return predictable_datasets(self.primary)
+
+    @cached_property
+    def target_size(self) -> float:
+        """The size to predict at: the target, or what the grid's sizes support."""
+        return transfer.choose_target(primary_frame(to_frame(self.runs)), self.target)
+
+    @cached_property
+    def best(self) -> pd.DataFrame:
+        """How probably each method is the best at the target size."""
+        return best_at_size_all(self.runs, self.target_size, level=self.level)
+
+    @cached_property
+    def choices(self) -> pd.DataFrame:
+        """What methods chosen at smaller sizes give up at larger ones."""
+        return decisions_all(self.runs, level=self.level)
+
+    @cached_property
+    def frontier(self) -> pd.DataFrame:
+        """Score against cost, measured and at the target size."""
+        return frontier_all(self.runs, cost=self.cost, target=self.target_size, level=self.level)
+
+    @cached_property
+    def judgements(self) -> list[Judgement]:
+        """The verdict on each of the study's claims."""
+        return judge_claims(self.runs)
+
+
+def draw_by_name(name: str, runs: Sequence[RunRecord], **options: object) -> tuple[Figure, pd.DataFrame]:
+    """Draw a figure of one grid's records and return it with the table of what is drawn; options are of `Tables`."""
+    return _draw(name, Tables(runs, **options))
+
+
+def _draw(name: str, tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    if name not in FIGURES:
+        raise Refusal(f"unknown figure {name!r}; choose from {', '.join(sorted(FIGURES))}")
+    function = FIGURES[name].draw
+    return function(**{each: getattr(tables, each) for each in inspect.signature(function).parameters})
+
+
 @dataclass(frozen=True)
 class Gallery:
-    """What was drawn of one figure.
-
-    Attributes
-    ----------
-    name : str
-        The figure's name.
-    tables : dict of str to DataFrame
-        The table of each grid that has the figure.
-    pictures : dict of str to Path
-        Its PNG file.
-    lacking : dict of str to str
-        For each grid without it, why.
-    """
+    """One figure of several grids: tables and PNG files of those that have it, and for the others why they lack it."""
 
     name: str
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
@@ -65,45 +182,44 @@ class Gallery:
         return "\n".join(parts)
 
 
-def draw(
-    name: str,
-    function: Callable[..., tuple[Figure, pd.DataFrame]],
-    first: PerGrid,
-    *others: object,
-    figures_dir: str | Path,
-    **named: object,
-) -> Gallery:
+def draw(name: str, grids: PerGrid[Tables], figures_dir: str | Path) -> Gallery:
     """Draw a figure for each grid and save it; a grid whose records do not suffice is named with the reason.
 
     Files that an earlier run left for such a grid are removed: they would show other records.
-
-    Parameters
-    ----------
-    name : str
-        The figure's name; files are called ``name`` for the released models and ``name_grid`` for another grid.
-    function : callable
-        Returns (Figure, DataFrame).
-    first : PerGrid
-        Its first argument; says which grids there are.
-    *others, **named : object
-        Its further arguments: of a `PerGrid` the grid's value, of anything else itself.
-    figures_dir : str or Path
-
-    Returns
-    -------
-    Gallery
     """
     gallery = Gallery(name)
-    for grid in first.everything:
+    for grid in grids.everything:
         stem = figure_stem(name, grid)
         try:
-            figure, table = call_for_grid(grid, function, first, *others, **named)
+            picture, table = _draw(name, grids[grid])
         except Refusal as error:
             gallery.lacking[grid] = str(error)
             for suffix in SUFFIXES:
                 (Path(figures_dir) / f"{stem}.{suffix}").unlink(missing_ok=True)
             continue
-        save(figure, table, stem, figures_dir)
+        save(picture, table, stem, figures_dir)
         gallery.tables[grid] = table
         gallery.pictures[grid] = Path(figures_dir) / f"{stem}.png"
     return gallery
+
+
+def find_spec(stem: str, figures: Mapping[str, FigureSpec] = FIGURES) -> tuple[FigureSpec, str] | None:
+    """Return whose file a stem is: the figure and the grid; None if it is no figure's."""
+    if stem in figures:
+        return figures[stem], GRID
+    named = [name for name in figures if stem.startswith(f"{name}_")]
+    if not named:
+        return None
+    # The longest: one figure's name may begin another's.
+    name = max(named, key=len)
+    return figures[name], stem[len(name) + 1 :]
+
+
+def drawn_figures(
+    folder: str | Path, notebook: str, figures: Mapping[str, FigureSpec] = FIGURES
+) -> list[tuple[str, FigureSpec, str]]:
+    """Return (stem, figure, grid) of a notebook's figures that have files: released models first, then other grids."""
+    stems = sorted({path.stem for path in Path(folder).glob("*.*") if path.suffix.lstrip(".") in SUFFIXES})
+    found = [(stem, *named) for stem in stems if (named := find_spec(stem, figures)) and named[0].notebook == notebook]
+    order = list(figures)
+    return sorted(found, key=lambda item: (order.index(item[1].name), item[2] != GRID, item[2]))

@@ -1,4 +1,4 @@
-"""Validation cross-entropy: final loss by size, loss by step, and loss against updated parameters."""
+"""Validation cross-entropy by size, step and updated parameters, and scores against it."""
 
 import numpy as np
 import pandas as pd
@@ -6,14 +6,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astraios_analysis.figures.spec import require_rows, round_table
+from astraios_analysis.figures.spec import (
+    BARS,
+    average_models,
+    figure,
+    find_ends,
+    keep_largest,
+    require_rows,
+    round_table,
+)
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
+    columns_for,
     describe_models,
+    draw_markers,
     draw_seeds,
+    in_seeds,
+    interval_handle,
+    join,
     method_legend,
     model_handles,
+    models_in,
+    name_dataset,
+    name_method,
     note,
     plain_log,
     size_axis,
@@ -22,8 +38,8 @@ from astraios_analysis.figures.style import (
     split_held_out,
     twin_columns,
 )
-from astraios_analysis.figures.tasks import models_in
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.registry import DATASETS, METRICS
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.losses import loss_lines
 from astraios_analysis.scores.models import keep_means, keep_seeds, seed_words
@@ -43,27 +59,62 @@ _FINAL = [
 ]
 _LINE = ["method", "n_params_base", "value", "lower", "upper", "level", "slope", "slope_lower", "slope_upper", "dof"]
 
-
+_SCORED = [
+    "dataset",
+    "setting",
+    "metric",
+    "size",
+    "method",
+    "n_params_base",
+    "val_loss",
+    "val_loss_se",
+    "value",
+    "lower",
+    "upper",
+    "level",
+    "interval",
+    "n_items",
+]
+_SCOPES = {
+    "all": "all models",
+    "within_size": "methods of one size",
+    "within_method": "sizes of one method",
+}
+_SCOPE_COLOURS = {"all": "#000000", "within_size": "#0072B2", "within_method": "#D55E00"}
+_SMALLEST, _LARGEST = 2.2, 5.0
 # Log losses nearer than this give labels that touch.
 _NEAR_HEIGHTS = 0.06
 
 
+def _say_loss(table: pd.DataFrame) -> str:
+    models = average_models(table[table["kind"] != "line"], "val_loss")
+    best, worst = find_ends(keep_largest(models), "val_loss")
+    sizes = list(models.groupby("n_params_base"))
+    firsts = sum(find_ends(rows, "val_loss")[0]["method"] == best["method"] for _, rows in sizes)
+    values = [f"{row['val_loss']:.3g} ({name_method(row['method'])})" for row in (best, worst)]
+    return (
+        f"At {best['size']}, from {values[0]} to {values[1]} nats per token; {name_method(best['method'])} has the "
+        f"lowest loss at {firsts} of {len(sizes)} sizes."
+    )
+
+
+@figure(
+    "cross_entropy",
+    notebook="cross_entropy",
+    title="Validation cross-entropy by size",
+    question="How does the final loss depend on size and method?",
+    caption="Final validation loss against the parameters of the base model, embeddings included, both axes "
+    "logarithmic; dotted: the untuned base models. Large points are means over seeds with {level} normal intervals "
+    "over validation tokens, small ones single seeds. Lines are log loss against log size, one method each, fitted to "
+    "the means, with {level} confidence bands (where the line is, not where a new run falls); dashed beyond the fitted "
+    "sizes. Hollow sizes are held out and take no part.",
+    answer=_say_loss,
+    fitted=("val_loss", "base_val_loss", *BARS, "slope", "slope_lower", "slope_upper"),
+)
 def cross_entropy(losses: pd.DataFrame, level: float) -> tuple[Figure, pd.DataFrame]:
-    """Draw final validation loss by base size, one panel a method, with a line and its confidence band.
+    """Draw final loss by base size: all methods, then one panel each with its line and confidence band.
 
-    Parameters
-    ----------
-    losses : DataFrame
-        `losses.final_losses` of one grid.
-    level : float
-        Coverage of the confidence band.
-
-    Returns
-    -------
-    Figure
-        All methods in the first panel, then one panel each: base models grey, the line dashed beyond the fitted sizes.
-    DataFrame
-        Rows of kind seed, mean or run (one run a model), and line.
+    The twin has rows of kind seed, mean or run (one run a model), and line.
     """
     require_rows(losses, "cross_entropy", "validation losses")
     measured = losses[twin_columns(losses, _FINAL)]
@@ -105,27 +156,11 @@ def _all_methods(panel: Axes, models: pd.DataFrame) -> None:
         colour = METHOD_STYLES[method].colour
         panel.plot(own["n_params_base"].astype(float), own["val_loss"], color=colour, linewidth=0.9)
         for part, hollow in zip(split_held_out(own), (False, True), strict=True):
-            _markers(panel, part["n_params_base"], part["val_loss"], method, hollow=hollow)
+            draw_markers(panel, part["n_params_base"], part["val_loss"], method, hollow=hollow)
     panel.set_title("All methods", loc="left")
     models_here = models_in(models)
     words = seed_words(models.assign(kind="mean")) if "n_seeds" in models else "one run a model"
     note(panel, f"{describe_models(models_here, models_here)}\n{words}", width=36, reserve=2)
-
-
-def _markers(panel: Axes, x: pd.Series, y: pd.Series, method: str, *, hollow: bool, size: float = 4) -> None:
-    style = METHOD_STYLES[method]
-    panel.plot(
-        x.astype(float),
-        y,
-        style.marker,
-        color=style.colour,
-        markersize=size,
-        markerfacecolor="white" if hollow else style.colour,
-        markeredgecolor=style.colour if hollow else "white",
-        markeredgewidth=0.8 if hollow else 0.3,
-        linestyle="",
-        zorder=3,
-    )
 
 
 def _one_method(panel: Axes, rows: pd.DataFrame) -> None:
@@ -142,7 +177,7 @@ def _one_method(panel: Axes, rows: pd.DataFrame) -> None:
         x, known = part["n_params_base"].astype(float), part["lower"].notna()
         bars = part[known]
         panel.vlines(x[known], bars["lower"], bars["upper"], color=style.colour, linewidth=0.8, zorder=2.8)
-        _markers(panel, x, part["val_loss"], method, hollow=hollow, size=3.4)
+        draw_markers(panel, x, part["val_loss"], method, hollow=hollow, size=3.4)
     panel.set_title(style.label, loc="left")
     panel.title.set_color(style.colour)
     note(panel, _slope_words(line), width=36, reserve=2)
@@ -168,20 +203,24 @@ def _slope_words(line: pd.DataFrame) -> str:
     return f"{slope}\n{int(first['n_sizes'])} sizes, {dof} degree{'s' if dof != 1 else ''} of freedom"
 
 
+def _say_steps(table: pd.DataFrame) -> str:
+    curves = table.groupby(["size", "method", *(c for c in ("seed", "kind") if c in table)], sort=False)
+    lowest = [rows.loc[rows["loss"].idxmin(), "step"] == rows["step"].max() for _, rows in curves]
+    return f"In {sum(lowest)} of {len(lowest)} curves the last validation loss is the lowest."
+
+
+@figure(
+    "cross_entropy_by_step",
+    notebook="cross_entropy",
+    title="Validation cross-entropy by step",
+    question="Does the loss still fall at the last step?",
+    caption="Validation loss by optimiser step, one panel a size, axes shared; step 0 is the untuned base model. Thick "
+    "lines are means over seeds, thin ones single seeds.",
+    answer=_say_steps,
+    fitted=("loss",),
+)
 def cross_entropy_by_step(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw validation loss by optimiser step, one panel a size.
-
-    Parameters
-    ----------
-    curves : DataFrame
-        `losses.loss_curves` of one grid.
-
-    Returns
-    -------
-    Figure
-        Means over seeds, with single seeds as thin lines; step 0 is the untuned base model.
-    DataFrame
-    """
+    """Draw validation loss by optimiser step, one panel a size; step 0 is the untuned base model."""
     require_rows(curves, "cross_entropy_by_step", "validation curves")
     columns = twin_columns(curves, ["size", "method", "n_params_base", "step", "loss", "stderr"])
     table = round_table(curves[columns])
@@ -194,8 +233,7 @@ def cross_entropy_by_step(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             _draw_curves(panel, own, method)
         size, is_held_out = rows["size"].iloc[0], len(split_held_out(rows)[1]) > 0
         panel.set_title(f"{size}, {size_label(n_params)} parameters{', held out' if is_held_out else ''}", loc="left")
-        words = seed_words(rows)
-        note(panel, f"{rows['method'].nunique()} methods{f', {words}' if words else ', one run each'}", width=60)
+        note(panel, f"{rows['method'].nunique()} methods{in_seeds(rows) or ', one run each'}", width=60)
         plain_log(panel)
         panel.set_ylabel(LOSS_LABEL if position % n_columns == 0 else "")
         is_lowest = position + n_columns >= len(sizes)
@@ -233,20 +271,32 @@ def _draw_curves(panel: Axes, rows: pd.DataFrame, method: str) -> None:
     )
 
 
+def _say_updated(table: pd.DataFrame) -> str | None:
+    models = average_models(table, "val_loss", "n_params_updated")
+    found = [
+        (rows["size"].iloc[0], rows["n_params_updated"].corr(rows["val_loss"], method="spearman"))
+        for _, rows in models.groupby("n_params_base")
+        if len(rows) > 2
+    ]
+    if not found:
+        return None
+    listed = join(f"{value:.2f} at {size}" for size, value in found)
+    return f"Spearman's correlation of updated parameters and loss among the methods of one size is {listed}."
+
+
+@figure(
+    "cross_entropy_by_updated_parameters",
+    notebook="cross_entropy",
+    title="Validation cross-entropy against updated parameters",
+    question="Do more updated parameters mean less loss?",
+    caption="Final validation loss against the number of updated parameters and their share of the tuned model, axes "
+    "logarithmic; a line joins the methods of one size. Large points are means over seeds, small ones single seeds; "
+    "intervals over validation tokens are in the table.",
+    answer=_say_updated,
+    fitted=("val_loss", "base_val_loss", *BARS, "percent_updated"),
+)
 def cross_entropy_by_updated_parameters(losses: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw final validation loss against the number and the share of updated parameters, one line a size.
-
-    Parameters
-    ----------
-    losses : DataFrame
-        `losses.final_losses` of one grid.
-
-    Returns
-    -------
-    Figure
-        Both axes logarithmic; a size's line joins its methods in the order of their updated parameters.
-    DataFrame
-    """
+    """Draw final loss against the number and the share of updated parameters; a line joins the methods of a size."""
     require_rows(losses, "cross_entropy_by_updated_parameters", "validation losses")
     share = 100 * losses["n_params_updated"].astype(float) / losses["n_params"].astype(float)
     columns = twin_columns(losses, [*_FINAL[:4], "n_params", "percent_updated", *_FINAL[4:]])
@@ -264,10 +314,9 @@ def cross_entropy_by_updated_parameters(losses: pd.DataFrame) -> tuple[Figure, p
     count.set_ylabel(LOSS_LABEL)
     count.set_title("Number of updated parameters", loc="left")
     percent.set_title("Share of the tuned model", loc="left")
-    models = models_in(table)
-    words = seed_words(table)
+    shown = describe_models(models_in(table), models_in(table))
     for panel in panels:
-        note(panel, f"{describe_models(models, models)}{f', {words}' if words else ''}; labels: base model", width=80)
+        note(panel, f"{shown}{in_seeds(table)}; labels: base model", width=80)
     method_legend(figure, table["method"], model_handles(table))
     return figure, table
 
@@ -293,7 +342,7 @@ def _draw_sizes(panel: Axes, table: pd.DataFrame, column: str) -> None:
         panel.plot(own[column].astype(float), own["val_loss"], color=shade, linewidth=1.0, zorder=1.5)
         for method, row in own.groupby("method", sort=False):
             for part, hollow in zip(split_held_out(row), (False, True), strict=True):
-                _markers(panel, part[column], part["val_loss"], method, hollow=hollow)
+                draw_markers(panel, part[column], part["val_loss"], method, hollow=hollow)
         labels.append((float(own[column].iloc[0]), float(own["val_loss"].iloc[0]), own["size"].iloc[0], shade))
     for (x, y, size, shade), shift in zip(labels, _label_shifts([y for _, y, _, _ in labels]), strict=True):
         panel.annotate(
@@ -302,3 +351,151 @@ def _draw_sizes(panel: Axes, table: pd.DataFrame, column: str) -> None:
     lower, upper = panel.get_xlim()
     # Room for the labels at the left ends.
     panel.set_xlim(lower / np.sqrt(upper / lower) ** 0.3, upper)
+
+
+def _say_loss_performance(table: pd.DataFrame) -> str | None:
+    found = {}
+    # Where no size is held out the table has no such column.
+    used = table[~table["held_out"].astype(bool)] if "held_out" in table else table
+    for dataset, rows in used.groupby("dataset", sort=False):
+        models = rows.groupby(["size", "method"])[["val_loss", "value"]].mean()
+        if min(models["val_loss"].nunique(), models["value"].nunique()) < 2:
+            continue
+        found[dataset] = models["val_loss"].corr(models["value"], method="spearman")
+    listed = join(f"{value:.2f} ({name_dataset(name)})" for name, value in found.items() if value == value)
+    return f"Spearman's correlation of loss and score over all models: {listed}." if listed else None
+
+
+@figure(
+    "loss_performance",
+    notebook="loss_performance",
+    title="Loss against performance",
+    question="Does less loss mean a better score?",
+    caption="Primary score of each data set against validation loss (falling to the right), one point a model, larger "
+    "for larger base models; means over seeds with {level} bootstrap intervals over problems, small points single "
+    "seeds. Above each panel Spearman's rank correlation over the models that are not held out, with its {level} "
+    "interval from resampled models and problems, and the verdict that follows from it.",
+    answer=_say_loss_performance,
+    fitted=("val_loss", "value", *BARS),
+)
+def loss_performance(primary: pd.DataFrame, correlations: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw each data set's primary score against validation loss, one point a model, its marker growing with size."""
+    known = primary[primary["val_loss"].notna()]
+    require_rows(known, "loss_performance", "runs with both a validation loss and a primary score")
+    table = round_table(known[twin_columns(known, _SCORED)])
+    names = [name for name in DATASETS if name in set(table["dataset"])]
+    n_columns = columns_for(names)
+    figure, axes = small_multiples(len(names), n_columns, row_height=2.0, sharex=True)
+    for position, (panel, name) in enumerate(zip(axes, names, strict=True)):
+        rows = table[table["dataset"] == name]
+        _points(panel, rows, sorted(set(table["n_params_base"])))
+        known_set = DATASETS[name]
+        if known_set.chance and known_set.chance > 0.01:
+            panel.axhline(known_set.chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
+        panel.set_title(known_set.title, loc="left")
+        shown = f"{describe_models(models_in(rows), models_in(table))}{in_seeds(rows) or ', one run each'}"
+        note(panel, f"{shown}\n{_describe_correlation(correlations, name)}", width=46, reserve=3)
+        metric = METRICS[known_set.primary_metric or ""]
+        panel.set_ylabel(metric.label)
+        # Shares do not go below 0, and where all are 0 the axis must not magnify nothing.
+        lower, upper = panel.get_ylim()
+        panel.set_ylim(max(lower, -0.03), max(upper, 0.1))
+        is_lowest = position + n_columns >= len(names)
+        panel.set_xlabel(LOSS_LABEL if is_lowest else "")
+        panel.tick_params(axis="x", labelbottom=is_lowest)
+    axes[0].invert_xaxis()
+    handles = [
+        interval_handle(table["level"].iloc[0], table["interval"]),
+        *model_handles(table),
+        Line2D([], [], color=GREY, linestyle=(0, (4, 2)), label="random guess"),
+        *_size_handles(table),
+    ]
+    method_legend(figure, table["method"], handles)
+    return figure, table
+
+
+def _marker_size(n_params: float, sizes: list[int]) -> float:
+    place = sizes.index(n_params) / max(len(sizes) - 1, 1)
+    return _SMALLEST + (_LARGEST - _SMALLEST) * place
+
+
+def _size_handles(table: pd.DataFrame) -> list[Line2D]:
+    sizes = sorted(set(table["n_params_base"]))
+    names = table.drop_duplicates("n_params_base").set_index("n_params_base")["size"]
+    ends = list(dict.fromkeys((sizes[0], sizes[-1])))
+    looks = {"color": GREY, "marker": "o", "linestyle": ""}
+    return [Line2D([], [], markersize=_marker_size(n, sizes), label=f"base {names[n]}", **looks) for n in ends]
+
+
+def _points(panel: Axes, rows: pd.DataFrame, sizes: list[int]) -> None:
+    for method, own in keep_seeds(rows).groupby("method", sort=False):
+        draw_seeds(panel, own["val_loss"], own["value"], method)
+    for part, hollow in zip(split_held_out(keep_means(rows)), (False, True), strict=True):
+        for row in part.to_dict("records"):
+            colour = METHOD_STYLES[row["method"]].colour
+            panel.plot([row["val_loss"]] * 2, [row["lower"], row["upper"]], color=colour, linewidth=0.6)
+            size = _marker_size(row["n_params_base"], sizes)
+            draw_markers(panel, row["val_loss"], row["value"], row["method"], hollow=hollow, size=size)
+
+
+def _describe_correlation(correlations: pd.DataFrame, name: str) -> str:
+    chosen = correlations[(correlations["dataset"] == name) & (correlations["statistic"] == "spearman")]
+    overall = chosen[chosen["scope"] == "all"]
+    if overall.empty:
+        return "no correlation: scores or losses do not differ, or too few models"
+    row = overall.iloc[0]
+    rho = f"rho {row['value']:.2f} [{row['lower']:.2f}, {row['upper']:.2f}], n = {int(row['n_models'])}"
+    return f"{row['verdict']}: {rho}"
+
+
+def _say_loss_correlation(table: pd.DataFrame) -> str:
+    rows, parts = table[table["statistic"] == "spearman"], []
+    words = {"all": "over all models", "within_size": "among methods of one size"}
+    words["within_method"] = "among the sizes of one method"
+    for scope, own in rows.groupby("scope", sort=False):
+        unknown = int(own["interval"].str.startswith("not estimable").sum()) if "interval" in own else 0
+        left = f" ({unknown} not estimable)" if unknown else ""
+        parts.append(f"{words.get(scope, scope)} on {(own['upper'] < 0).sum()} of {len(own)} data sets{left}")
+    return f"Less loss comes with a better score, with an interval that leaves out 0, {'; '.join(parts)}."
+
+
+@figure(
+    "loss_correlation",
+    notebook="loss_performance",
+    title="Does the score follow the loss?",
+    question="Does the score follow the loss?",
+    caption="Spearman's rank correlation of validation loss with each data set's score (turned so that -1 means that "
+    "less loss always comes with a better score) over all models, among the methods of one size, and among the sizes "
+    "of one method, with {level} percentile intervals from resampled models and problems. Where scores hardly differ, "
+    "as near a floor, many resamples have no correlation; those count towards both ends, so that an interval of "
+    "everything means: not estimable. Held-out sizes take no part.",
+    answer=_say_loss_correlation,
+    fitted=("value", *BARS, "p_value"),
+)
+def loss_correlation(correlations: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw the rank correlation of loss with each data set's score: over all models, sizes, and methods."""
+    require_rows(correlations, "loss_correlation", "runs with both a validation loss and a primary score")
+    table = round_table(correlations)
+    shown = table[table["statistic"] == "spearman"]
+    names = [name for name in DATASETS if name in set(shown["dataset"])]
+    scopes = [scope for scope in _SCOPES if scope in set(shown["scope"])]
+    figure, axes = small_multiples(len(scopes), len(scopes), row_height=0.2 * len(names) + 0.7, sharey=True)
+    for panel, scope in zip(axes, scopes, strict=True):
+        rows = shown[shown["scope"] == scope]
+        colour = _SCOPE_COLOURS[scope]
+        for row in rows.to_dict("records"):
+            position = names.index(row["dataset"])
+            panel.plot([row["lower"], row["upper"]], [position, position], color=colour, linewidth=1.0)
+            panel.plot(row["value"], position, "o", color=colour)
+        panel.axvline(0, color="0.3", linewidth=0.8)
+        panel.set_xlim(-1.05, 1.05)
+        panel.set_xlabel("Spearman's rho, loss with score")
+        panel.set_title(_SCOPES[scope].capitalize(), loc="left")
+        groups, models = rows["n_groups"].max(), rows["n_models"].max()
+        per = "" if scope == "all" else f" in {groups} groups"
+        bars = f"{100 * rows['level'].iloc[0]:g} % interval"
+        note(panel, f"{models} models{per}\n{bars} over models and problems", width=36, reserve=3)
+    verdicts = shown.drop_duplicates("dataset").set_index("dataset")["verdict"]
+    axes[0].set_yticks(range(len(names)), [f"{DATASETS[name].title}\n{verdicts[name]}" for name in names])
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    return figure, table

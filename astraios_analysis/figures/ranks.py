@@ -4,13 +4,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astraios_analysis.figures.spec import require_rows, round_table
+from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
     columns_for,
     interval_handle,
     method_legend,
+    name_dataset,
     note,
     small_multiples,
 )
@@ -19,22 +20,35 @@ from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.models import keep_means
 
 
+def _say_small_large(table: pd.DataFrame) -> str | None:
+    found = {
+        dataset: rows["small"].corr(rows["large"], method="spearman")
+        for dataset, rows in table.groupby("dataset", sort=False)
+        if min(len(rows), rows["small"].nunique() + 1, rows["large"].nunique() + 1) > 2
+    }
+    known = pd.Series(found, dtype=float).dropna()
+    if known.empty:
+        return None
+    ends = [f"{known[name]:.2f} ({name_dataset(name)})" for name in (known.idxmin(), known.idxmax())]
+    return (
+        f"Spearman's correlation of small and large is above 0 on {int((known > 0).sum())} of {len(known)} data sets, "
+        f"from {ends[0]} to {ends[1]}."
+    )
+
+
+@figure(
+    "small_against_large",
+    notebook="scale_transfer",
+    title="Small against large",
+    question="Do methods keep their places from small to large?",
+    caption="Each method's primary score at the smallest size against its score at the largest size that has scores of "
+    "four or more methods, with {level} intervals in both directions. Spearman's rank correlation with its exact "
+    "permutation p-value.",
+    answer=_say_small_large,
+    fitted=("small_lower", "small_upper", "large_lower", "large_upper"),
+)
 def small_against_large(primary: pd.DataFrame, transfers: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw each method's score at the smallest size against its score at the largest, for each data set.
-
-    Parameters
-    ----------
-    primary : DataFrame
-        Primary scores with intervals.
-    transfers : DataFrame
-        `regressions.rank_transfer` of several data sets; gives the pairs of sizes and the correlations.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        One row for each method of each data set: ``small, small_lower, small_upper, large, ...``.
-    """
+    """Draw each method's score at the smallest size against its score at the largest, for each data set."""
     require_rows(transfers, "small_against_large", "scores of four methods at two sizes")
     smallest = transfers["n_params_small"] == transfers.groupby("dataset")["n_params_small"].transform("min")
     pairs = transfers[smallest & (transfers["statistic"] == "spearman")]
@@ -75,19 +89,35 @@ def _side(primary: pd.DataFrame, pair: dict, side: str) -> pd.DataFrame:
     return primary.loc[chosen, ["dataset", "metric", "method", *columns]].rename(columns=columns)
 
 
+def _say_ranks(table: pd.DataFrame) -> str | None:
+    rows = table[table["statistic"] == "spearman"].dropna(subset=["p_value"])
+    if rows.empty:
+        return None
+    clear = rows[rows["p_value"] < 0.05]
+    chance = 0.05 * len(rows)
+    return (
+        f"{len(clear)} of {len(rows)} pairs of data set and smaller size have p < 0.05 for rank correlation with the "
+        f"largest size, where chance alone would give about {chance:.1f}."
+    )
+
+
+@figure(
+    "rank_transfer",
+    notebook="scale_transfer",
+    title="Does the order of methods carry over?",
+    question="Does the order of methods carry over?",
+    caption="Rank correlation of methods between each smaller size and the largest, with {level} percentile intervals "
+    "over resampled problems. The grey tick is the product of both sizes' mean correlation with their own resamples: "
+    "about the most that rank noise lets one see. Noise pulls resampled ranks towards 0, so an interval can leave out "
+    "its estimate: it says how much depends on the problems, and is no confidence interval for the order of noise-free "
+    "scores.",
+    answer=_say_ranks,
+    fitted=("value", *BARS, "p_value", "ceiling"),
+)
 def rank_transfer(transfers: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw the rank correlation of methods between each smaller size and the largest, for each data set.
 
-    Parameters
-    ----------
-    transfers : DataFrame
-        `regressions.rank_transfer` of several data sets.
-
-    Returns
-    -------
-    Figure
-        Bars are percentile intervals over problems; a tick marks about the most that rank noise lets one see.
-    DataFrame
+    Bars are percentile intervals over problems; a tick marks about the most that rank noise lets one see.
     """
     require_rows(transfers, "rank_transfer", "scores of four methods at two sizes")
     table = round_table(transfers)

@@ -1,20 +1,34 @@
-"""Robustness and security: ReCode by category and transformation, and how many security completions parse."""
+"""Robustness and security: ReCode, the embedded suite's changed prompts, flaws, and what parses at all."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.figure import Figure
 
-from astraios_analysis.figures.spec import require_rows, round_table
+from astraios_analysis.figures.spec import (
+    BARS,
+    INTERVAL,
+    average_models,
+    figure,
+    find_ends,
+    keep_largest,
+    require_rows,
+    round_table,
+)
 from astraios_analysis.figures.style import (
+    GREY,
     METHOD_STYLES,
     describe_models,
     draw_models,
+    heat_map,
+    in_seeds,
     interval_handle,
+    join,
     method_legend,
     model_handles,
+    models_in,
+    name_dataset,
     note,
     size_axis,
     size_label,
@@ -22,38 +36,66 @@ from astraios_analysis.figures.style import (
     start_at_zero,
     twin_columns,
 )
-from astraios_analysis.figures.tasks import COLUMNS, models_in
+from astraios_analysis.figures.tasks import COLUMNS
 from astraios_analysis.records.registry import DATASETS, METRICS
 from astraios_analysis.scores.models import keep_means, seed_words
 
-CATEGORIES = ("recode_format", "recode_function", "recode_syntax")
+RECODE = ("recode_format", "recode_function", "recode_syntax")
+EMBEDDED = tuple(name for name, known in DATASETS.items() if (known.kind, known.suite) == ("robustness", "embedded"))
 MEASURES = (
     ("nominal", "pass@1", "nominal pass@1"),
     ("all_transformations", "robust_pass@1", "robust pass@1"),
     ("all_transformations", "robust_drop@1", "relative drop"),
 )
 _SUMMARIES = ("nominal", "all_transformations", "mean_over_transformations")
+_MIN_MODELS = 3
+_SECURITY = (
+    ("insecure_rate", "untrusted", "Insecure, input from outside"),
+    ("insecure_rate", "trusted", "Insecure, input of one's own"),
+    ("valid_rate", "all", "Valid programs"),
+)
 
 
+def _say_drops(table: pd.DataFrame) -> str | None:
+    drops, parts = table[table["measure"] == "relative drop"], []
+    for dataset, rows in average_models(drops, "value", "dataset").groupby("dataset", sort=False):
+        largest = keep_largest(rows)
+        parts.append(f"{100 * largest['value'].mean():.0f} % on {name_dataset(dataset)} ({largest['size'].iloc[0]})")
+    return f"The mean over methods loses of what it solves, at the largest size: {join(parts)}." if parts else None
+
+
+@figure(
+    "recode_categories",
+    notebook="robustness_security",
+    title="Robustness by ReCode category",
+    question="How much do changed prompts cost?",
+    caption="Nominal pass@1, robust pass@1 (solved under every transformation and seed of the category) and relative "
+    f"drop (nominal - robust) / nominal, against base size. {INTERVAL.split('; they')[0]}.",
+    answer=_say_drops,
+    fitted=BARS,
+)
 def recode_categories(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw nominal pass@1, robust pass@1 and the relative drop by size, for each ReCode category.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        `scores.score_intervals` of one grid.
-
-    Returns
-    -------
-    Figure
-        One row of panels a measure, one column a category.
-    DataFrame
-    """
-    return draw_categories(scores, CATEGORIES, "recode_categories")
+    """Draw nominal and robust pass@1 and the relative drop by size: a row a measure, a column a ReCode category."""
+    return _draw_categories(scores, RECODE, "recode_categories")
 
 
-def draw_categories(scores: pd.DataFrame, categories: Sequence[str], name: str) -> tuple[Figure, pd.DataFrame]:
-    """Draw `MEASURES` by size for categories of changed prompts; ``name`` is the figure's, for errors."""
+@figure(
+    "embedded_robustness",
+    notebook="robustness_security",
+    title="Robustness on the embedded suite",
+    question="How much do changed prompts and programs cost?",
+    caption="Nominal pass@1, robust pass@1 (solved under every change of the category) and relative drop (nominal - "
+    "robust) / nominal, absent where nothing was solved, against base size. Large points are means over seeds with "
+    "{level} bootstrap intervals over problems, small ones single seeds.",
+    answer=_say_drops,
+    fitted=("value", *BARS),
+)
+def embedded_robustness(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw nominal and robust pass@1 and the relative drop by size for the embedded suite's changed prompts."""
+    return _draw_categories(scores, EMBEDDED, "embedded_robustness")
+
+
+def _draw_categories(scores: pd.DataFrame, categories: Sequence[str], name: str) -> tuple[Figure, pd.DataFrame]:
     parts = []
     for setting, metric, measure in MEASURES:
         chosen = scores["dataset"].isin(categories) & (scores["setting"] == setting) & (scores["metric"] == metric)
@@ -71,8 +113,7 @@ def draw_categories(scores: pd.DataFrame, categories: Sequence[str], name: str) 
         size_axis(panel, scores["n_params_base"], label=position >= len(axes) - len(shown))
         panel.set_title(DATASETS[dataset].title, loc="left")
         problems = f"\n{rows['n_items'].iloc[0]} problems" if len(rows) else ""
-        problems += f", {seed_words(rows)}" if seed_words(rows) else ""
-        note(panel, f"{describe_models(models_in(rows), suite)}{problems}", width=54, reserve=2)
+        note(panel, f"{describe_models(models_in(rows), suite)}{problems}{in_seeds(rows)}", width=54, reserve=2)
         panel.set_ylabel(measure if position % len(shown) == 0 else "")
     start_at_zero(axes)
     bars = interval_handle(table["level"].iloc[0], table["interval"])
@@ -80,28 +121,47 @@ def draw_categories(scores: pd.DataFrame, categories: Sequence[str], name: str) 
     return figure, table
 
 
+def _say_changes(table: pd.DataFrame) -> str:
+    least, most = find_ends(keep_largest(table), "value")
+    ends = [f"{row['setting'].replace('_', ' ')} ({100 * row['value']:.0f} %)" for row in (most, least)]
+    return f"At {most['size']}, most by {ends[0]} and least by {ends[1]}."
+
+
+@figure(
+    "recode_transformations",
+    notebook="robustness_security",
+    title="Relative drop by ReCode transformation",
+    question="Which change hurts?",
+    caption="Relative drop of pass@1 for each transformation by base size, averaged over the methods measured (number "
+    "given where some are missing). No intervals; lowest and highest method are in the table.",
+    answer=_say_changes,
+    fitted=("value",),
+)
 def recode_transformations(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the relative drop of each ReCode transformation by size, averaged over the methods measured.
-
-    Returns
-    -------
-    Figure
-        A heat map with the number of methods in each column's label where it differs.
-    DataFrame
-        ``dataset, setting, size, n_params_base, value`` (mean over methods), ``lowest``, ``highest``, ``n_methods``.
-    """
-    return draw_transformations(
-        scores,
-        CATEGORIES,
-        "recode_transformations",
-        "worst of 5 seeds where random; negative: the change helps",
-    )
+    """Draw the relative drop of each ReCode transformation by size, averaged over the methods measured."""
+    words = "worst of 5 seeds where random; negative: the change helps"
+    return _draw_transformations(scores, RECODE, "recode_transformations", words)
 
 
-def draw_transformations(
+@figure(
+    "embedded_transformations",
+    notebook="robustness_security",
+    title="Relative drop by change of the prompt",
+    question="Which change hurts?",
+    caption="Relative drop of pass@1 for each change by base size, averaged over the methods that solved anything "
+    "(number given where some did not). No intervals; lowest and highest method are in the table.",
+    answer=_say_changes,
+    fitted=("value", "lowest", "highest"),
+)
+def embedded_transformations(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw the relative drop of each change by size, averaged over the methods that solved anything unchanged."""
+    return _draw_transformations(scores, EMBEDDED, "embedded_transformations", "negative: the change helps")
+
+
+def _draw_transformations(
     scores: pd.DataFrame, categories: Sequence[str], name: str, words: str
 ) -> tuple[Figure, pd.DataFrame]:
-    """Draw the relative drop of each change by size; ``name`` is the figure's, ``words`` go below its title."""
+    """Draw a heat map of relative drops; the twin has the mean over methods, ``lowest``, ``highest``, ``n_methods``."""
     models = keep_means(scores)
     chosen = (
         models["dataset"].isin(categories) & (models["metric"] == "robust_drop@1") & ~models["setting"].isin(_SUMMARIES)
@@ -116,39 +176,36 @@ def draw_transformations(
     most = int(np.nanmax(counts.to_numpy()))
     text = grid.map(lambda drop: f"{drop:.2f}".replace("-0.00", "0.00"))
     text += counts.map(lambda n: "" if n == most else f"  (n={n:.0f})")
-    figure, (axes,) = small_multiples(1, 1, row_height=max(0.2 * len(grid) + 0.6, 1.9))
     limit = max(float(np.nanmax(grid.abs().to_numpy())), 0.01)
     grid.columns = [size_label(size) for size in grid.columns]
-    seaborn.heatmap(
-        grid,
-        vmin=-limit,
-        vmax=limit,
-        cmap="RdBu_r",
-        annot=text,
-        fmt="",
-        annot_kws={"fontsize": 6.5},
-        linewidths=0.4,
-        ax=axes,
-        cbar_kws={"label": "relative drop of pass@1"},
-    )
-    axes.grid(False)
-    axes.set(xlabel="base model parameters", ylabel="")
-    axes.tick_params(left=False, bottom=False)
+    looks = {"vmin": -limit, "vmax": limit, "cmap": "RdBu_r", "annot": text, "fmt": "", "linewidths": 0.4}
+    bar = {"label": "relative drop of pass@1"}
+    figure, axes = heat_map(grid, 0.2 * len(grid) + 0.6, annot_kws={"fontsize": 6.5}, cbar_kws=bar, **looks)
+    axes.set_xlabel("base model parameters")
     axes.set_title("Relative drop by transformation", loc="left")
     runs = f" ({seed_words(scores)} each)" if seed_words(scores) else ""
     note(axes, f"mean over {most} methods{runs} unless said; {words}", width=110)
     return figure, table.drop(columns="label")
 
 
-def parse_rates(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the share of Asleep-at-the-Keyboard completions that parse; this is not a security score.
+def _say_parsed(table: pd.DataFrame) -> str:
+    low, high = table["value"].min(), table["value"].max()
+    return f"Between {100 * low:.0f} % and {100 * high:.0f} % of completions parse; how secure they are is not known."
 
-    Returns
-    -------
-    Figure
-        One panel a language, one line a model.
-    DataFrame
-    """
+
+@figure(
+    "parse_rates",
+    notebook="robustness_security",
+    title="Asleep at the Keyboard: completions that parse",
+    question="How many completions are programs at all?",
+    caption="Share of prompt and completion that parses, with {level} normal intervals from bootstrap standard errors "
+    "over scenarios. Completions were released uncut, so a low rate mostly reflects the length limit: this is not a "
+    "security score, and the released data allow none.",
+    answer=_say_parsed,
+    fitted=BARS,
+)
+def parse_rates(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw the share of Asleep-at-the-Keyboard completions that parse: a panel a language, a line a model."""
     chosen = (scores["dataset"] == "aatk") & (scores["metric"] == "parse_rate")
     table = round_table(scores.loc[chosen, [*COLUMNS, "language", "n_samples"]])
     require_rows(table, "parse_rates", "parse rates on aatk")
@@ -177,3 +234,87 @@ def parse_rates(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         bars = interval_handle(table["level"].iloc[0], table["interval"]).get_label()
         note(panel, f"{shown}; n scenarios; {bars}; not a security score", width=90)
     return figure, table
+
+
+def _say_flaws(table: pd.DataFrame) -> str | None:
+    flaws = table[table["metric"] == "insecure_rate"]
+    models = average_models(flaws, "value", "setting")
+    if models.empty:
+        return None
+    parts = []
+    for setting, rows in models.groupby("setting", sort=False):
+        largest = keep_largest(rows)
+        own = flaws[(flaws["setting"] == setting) & (flaws["size"] == largest["size"].iloc[0])]
+        low, high = (f"{100 * value:.0f}" for value in (largest["value"].min(), largest["value"].max()))
+        share = f"{low} %" if low == high else f"{low} to {high} %"
+        n = f"{len(largest)} {'method' if len(largest) == 1 else 'methods'}"
+        least = f"as few as {int(own['n_items'].min())} programs of a method"
+        parts.append(f"{share} where the input is {setting} ({own['size'].iloc[0]}: {n}, {least})")
+    return f"Of the valid programs of the largest models, {join(parts)} have a flaw."
+
+
+@figure(
+    "embedded_security",
+    notebook="robustness_security",
+    title="Security on the embedded suite",
+    question="How many programs have a flaw?",
+    caption="Share of valid programs in which bandit finds a flaw of medium or high severity, where the input comes "
+    "from outside and where it does not, and the share of programs that is valid. Large points are means over seeds "
+    "with {level} normal intervals from bootstrap standard errors, small ones single seeds.",
+    answer=_say_flaws,
+    fitted=("value", *BARS),
+)
+def embedded_security(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw the insecure share of valid programs by where the input comes from, and the share that is valid.
+
+    Rates that fewer than three models have (none is valid elsewhere) are said in words: a panel would not show more.
+    """
+    parts = []
+    for metric, setting, _ in _SECURITY:
+        chosen = (scores["metric"] == metric) & (scores["setting"] == setting)
+        parts.append(scores[chosen & (scores["dataset"] == "embedded_security")])
+    own = pd.concat(parts, ignore_index=True)
+    require_rows(own, "embedded_security", "scores on embedded_security")
+    table = round_table(own[twin_columns(own, COLUMNS)])
+    suite = models_in(scores)
+    parts = {p: table[(table["metric"] == p[0]) & (table["setting"] == p[1])] for p in _SECURITY}
+    measured = [p for p in _SECURITY if len(parts[p])]
+    rates = [p for p in measured if p[0] == "insecure_rate"]
+    is_empty = all(len(models_in(parts[p])) < _MIN_MODELS for p in rates) and len(measured) > len(rates)
+    shown = [p for p in measured if p not in rates] if is_empty else measured
+    figure, axes = small_multiples(len(shown), len(shown), row_height=2.3 if len(shown) > 1 else 1.6, sharey=True)
+    highest = max(parts[p]["upper"].fillna(parts[p]["value"]).max() for p in shown)
+    for panel, (metric, setting, title) in zip(axes, shown, strict=True):
+        rows = parts[metric, setting, title]
+        draw_models(panel, rows)
+        size_axis(panel, scores["n_params_base"])
+        panel.set_title(title, loc="left")
+        panel.set_ylabel(METRICS[metric].label)
+        top = 1.0 if len(shown) > 1 else min(1.0, max(1.2 * highest, 0.05))
+        panel.set_ylim(-0.04 * top, 1.04 * top)
+        if setting == "untrusted":
+            panel.axhline(0.5, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
+        if len(shown) > 1:
+            note(panel, _say(rows, suite, metric), width=44, reserve=3)
+        else:
+            words = [_say(rows, suite, metric).replace("\n", ", ")]
+            words += [_say_few(p[2], parts[p], suite, p[0]) for p in measured if p not in shown]
+            note(panel, "\n".join(words), width=130)
+    bars = interval_handle(table["level"].iloc[0], table["interval"])
+    method_legend(figure, table["method"], [bars, *model_handles(table)])
+    return figure, table
+
+
+def _say_few(title: str, rows: pd.DataFrame, suite: list[tuple[str, str]], metric: str) -> str:
+    """Say a rate that too few models have for a panel, with its values."""
+    means = keep_means(rows)
+    values = ", ".join(f"{value:.2f}" for value in means["value"])
+    return f"{title}: {values} in {_say(rows, suite, metric)}".replace("\n", ", ")
+
+
+def _say(rows: pd.DataFrame, suite: list[tuple[str, str]], metric: str) -> str:
+    models = describe_models(models_in(rows), suite)
+    n = keep_means(rows)["n_items"]
+    what = "prompts" if metric == "valid_rate" else "valid programs a run"
+    items = f"{n.min()} {what}" if n.min() == n.max() else f"{n.min()} to {n.max()} {what}"
+    return f"{models}{in_seeds(rows)}\n{items}"

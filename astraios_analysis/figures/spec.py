@@ -1,6 +1,7 @@
-"""What a figure is called, which notebook draws it, and how it is written to disk."""
+"""What a figure is: its declaration beside its code, the tables it is drawn from, and its files."""
 
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,23 +17,24 @@ from astraios_analysis.records.released import GRID
 # Figures are drawn from their rounded twin: the last bits of a sum differ between machines, a figure should not.
 SIGNIFICANT_DIGITS = 8
 SUFFIXES = ("csv", "pdf", "png")
+BARS = ("lower", "upper")
+INTERVAL = (
+    "Error bars are {level} percentile intervals from 2,000 bootstrap resamples of problems; they do not cover the "
+    "variance between training runs. Digitised clone-detection accuracy has normal intervals from binomial and "
+    "reading error."
+)
+
+Draw = Callable[..., tuple[Figure, pd.DataFrame]]
+Answer = Callable[[pd.DataFrame], str | None]
 
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """A figure's name, words and origin.
+    """A figure's name (the stem of its files), words and origin.
 
-    Attributes
-    ----------
-    name : str
-        Stem of the files for the released models; `figure_stem` has those for other grids.
-    title, caption : str
-        In words. The caption names the intervals; ``{level}`` and ``{target}`` in it stand for the notebook's
-        parameters (see `describe`).
-    notebook : str
-        Stem of the notebook that draws it.
-    fitted_columns : tuple of str
-        Columns of the CSV twin that come from a fit or a resampling. All other numbers equal the records.
+    The arguments of ``draw`` are called as in `gallery.Tables`. ``answer`` says in a sentence what the figure's table
+    answers to the question. ``fitted_columns`` of the table come from a fit or a resampling; all other numbers equal
+    the records. ``{level}`` and ``{target}`` in the caption stand for what the figure was drawn with.
     """
 
     name: str
@@ -40,18 +42,40 @@ class FigureSpec:
     notebook: str
     caption: str
     fitted_columns: tuple[str, ...] = ()
+    question: str = ""
+    draw: Draw | None = None
+    answer: Answer | None = None
 
     def describe(self, level: float = 0.95, target_size: float = 34e9) -> str:
-        """Return the caption for the parameters a notebook ran with; it is also the alt text.
-
-        Parameters
-        ----------
-        level : float
-            Coverage of the intervals.
-        target_size : float
-            Size that is predicted, in base parameters.
-        """
+        """Return the caption for the parameters a notebook ran with."""
         return self.caption.replace("{level}", f"{100 * level:g} %").replace("{target}", size_label(target_size))
+
+    def say(self, table: pd.DataFrame | None) -> str | None:
+        """Return the answer of a figure's table, or None where it has too little to answer from."""
+        return self.answer(table) if self.answer and table is not None and len(table) else None
+
+
+FIGURES: dict[str, FigureSpec] = {}
+"""Every figure that is declared, by its name, in the order of the report."""
+
+
+def figure(
+    name: str,
+    *,
+    notebook: str,
+    title: str,
+    question: str,
+    caption: str,
+    answer: Answer | None = None,
+    fitted: Sequence[str] = (),
+) -> Callable[[Draw], Draw]:
+    """Declare the function below as the figure of that name."""
+
+    def declare(draw: Draw) -> Draw:
+        FIGURES[name] = FigureSpec(name, title, notebook, caption, tuple(fitted), question, draw, answer)
+        return draw
+
+    return declare
 
 
 def figure_stem(name: str, grid: str) -> str:
@@ -60,13 +84,7 @@ def figure_stem(name: str, grid: str) -> str:
 
 
 def require_rows(table: pd.DataFrame, figure: str, needs: str) -> None:
-    """Refuse to draw a figure of nothing.
-
-    Raises
-    ------
-    Refusal
-        Naming the figure and what it needs.
-    """
+    """Refuse to draw a figure of nothing, naming it and what it needs."""
     if table.empty:
         raise Refusal(f"nothing to draw in {figure}: it needs {needs}; choose another grid or add such scores")
 
@@ -80,29 +98,28 @@ def round_table(table: pd.DataFrame) -> pd.DataFrame:
     return rounded
 
 
+def average_models(table: pd.DataFrame, value: str, *more: str) -> pd.DataFrame:
+    """Return the mean of a column for each model, seeds averaged, sizes in order; what is held out is left out."""
+    if "held_out" in table:
+        table = table[~table["held_out"].astype(bool)]
+    found = table.groupby([*more, "n_params_base", "size", "method"], sort=True, as_index=False)[value].mean()
+    return found.dropna(subset=[value])
+
+
+def keep_largest(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the largest size."""
+    return table[table["n_params_base"] == table["n_params_base"].max()]
+
+
+def find_ends(table: pd.DataFrame, value: str) -> tuple[pd.Series, pd.Series]:
+    """Return the rows with the lowest and the highest value."""
+    return table.sort_values(value).iloc[0], table.sort_values(value, ascending=False).iloc[0]
+
+
 def save(figure: Figure, table: pd.DataFrame, name: str, folder: str | Path) -> list[Path]:
-    """Write a figure as PDF and PNG, and what it draws as CSV; each file whole or not at all.
+    """Write a figure as PDF and PNG, and what it draws as CSV; each file whole or not at all; close the figure.
 
-    Parameters
-    ----------
-    figure : Figure
-        Closed afterwards.
-    table : DataFrame
-        The CSV twin.
-    name : str
-        File stem.
-    folder : str or Path
-        Made if it does not exist.
-
-    Returns
-    -------
-    list of Path
-        The three files, free of time stamps: the same figure gives the same bytes.
-
-    Raises
-    ------
-    RecordError
-        If a file cannot be written.
+    Files are free of time stamps: the same figure gives the same bytes.
     """
     folder = Path(folder)
     written = []

@@ -12,13 +12,14 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.records.schema import METHODS
-from astraios_analysis.scores.seeds import SEED_COLUMNS, keep_means, keep_seeds
+from astraios_analysis.scores.seeds import SEED_COLUMNS, keep_means, keep_seeds, seed_words
 
 FULL_WIDTH = 7.2  # inches: the text width of a two-column page
 GREY = "0.45"
@@ -89,6 +90,16 @@ def small_multiples(
     for unused in flat[n_panels:]:
         unused.remove()
     return figure, flat[:n_panels]
+
+
+def heat_map(grid: pd.DataFrame, row_height: float, **looks: object) -> tuple[Figure, Axes]:
+    """Return a figure of a table's values as coloured cells, each with its number."""
+    figure, (axes,) = small_multiples(1, 1, row_height=max(row_height, 1.9))
+    seaborn.heatmap(grid.astype(float), ax=axes, **looks)
+    axes.grid(False)
+    axes.set(xlabel="", ylabel="")
+    axes.tick_params(left=False, bottom=False)
+    return figure, axes
 
 
 def dodge(n_params: Iterable[float], method: str, spread: float = 1.0) -> np.ndarray:
@@ -245,6 +256,25 @@ def draw_models(axes: Axes, table: pd.DataFrame, *, line: bool = True) -> None:
         draw_seeds(axes, dodge(own["n_params_base"], method), own["value"], method)
 
 
+def draw_markers(
+    axes: Axes, x: Sequence[float], y: Sequence[float], method: str, *, hollow: bool = False, size: float = 4
+) -> None:
+    """Draw a method's models, hollow where they are held out."""
+    style = METHOD_STYLES[method]
+    axes.plot(
+        np.asarray(x, dtype=float),
+        np.asarray(y, dtype=float),
+        style.marker,
+        color=style.colour,
+        markersize=size,
+        markerfacecolor="white" if hollow else style.colour,
+        markeredgecolor=style.colour if hollow else "white",
+        markeredgewidth=0.8 if hollow else 0.3,
+        linestyle="",
+        zorder=3,
+    )
+
+
 def draw_seeds(axes: Axes, x: Sequence[float], y: Sequence[float], method: str) -> None:
     """Draw runs of single seeds, small and pale."""
     style = METHOD_STYLES[method]
@@ -301,6 +331,17 @@ def plain_log(panel: Axes, axis: str = "y") -> None:
 def columns_for(datasets: Sequence[str]) -> int:
     """Return how many panels with the titles of data sets stand side by side: four, or three where titles are long."""
     return 3 if any(len(DATASETS[name].title) > _LONG_TITLE for name in datasets) else 4
+
+
+def in_seeds(table: pd.DataFrame) -> str:
+    """Say after a comma how many runs a mean is over; nothing where there is one run a model."""
+    return f", {words}" if (words := seed_words(table)) else ""
+
+
+def models_in(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return the distinct (size, method) pairs of a table in increasing order of size."""
+    ordered = table.sort_values("n_params_base", kind="stable")
+    return list(dict.fromkeys(zip(ordered["size"], ordered["method"], strict=True)))
 
 
 # So few are named rather than what is missing, which is the longer list.

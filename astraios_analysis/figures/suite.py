@@ -6,14 +6,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from astraios_analysis.figures.spec import require_rows, round_table
+from astraios_analysis.figures.spec import average_models, figure, find_ends, keep_largest, require_rows, round_table
 from astraios_analysis.figures.style import (
     METHOD_STYLES,
     describe_models,
     dodge,
     draw_seeds,
+    join,
     method_legend,
     model_handles,
+    models_in,
+    name_method,
     note,
     plain_log,
     size_axis,
@@ -41,22 +44,30 @@ _COSTS = {
 }
 
 
-def updated_parameters(runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw updated parameters by base size and method, as a count and as a share of the tuned model.
+def _say_updated(table: pd.DataFrame) -> str | None:
+    tuned = table[table["method"] != "fft"]
+    if tuned.empty:
+        return None
+    ends = [
+        f"{row['percent_updated']:.2g} % ({name_method(row['method'])}, {row['size']})"
+        for row in find_ends(tuned, "percent_updated")
+    ]
+    return f"Apart from full fine-tuning, from {ends[0]} to {ends[1]} of the tuned model."
 
-    Parameters
-    ----------
-    runs : DataFrame
-        One row a run (`records.to_frame` with ``per="run"``).
 
-    Returns
-    -------
-    Figure
-    DataFrame
-        Exact counts and ``percent_updated``, added parameters counted in the total.
-    """
+@figure(
+    "updated_parameters",
+    notebook="model_suite",
+    title="Updated parameters by method and size",
+    question="How many parameters does each method update?",
+    caption="Number of parameters each method updates, and their share of the tuned model in percent, against the "
+    "parameters of the base model (embeddings included). Exact counts, both axes logarithmic.",
+    answer=_say_updated,
+)
+def updated_parameters(frame: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw updated parameters by base size and method; the twin has ``percent_updated``, of added parameters too."""
     table = (
-        runs[twin_columns(runs, COLUMNS)]
+        frame[twin_columns(frame, COLUMNS)]
         .drop_duplicates()
         .assign(
             percent_updated=lambda rows: 100 * rows["n_params_updated"].astype(float) / rows["n_params"].astype(float)
@@ -74,9 +85,8 @@ def updated_parameters(runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     share.yaxis.set_major_formatter(lambda percent, _: f"{percent:g}")
     share.set_title("Share of the tuned model", loc="left")
     share.set_ylabel("updated, % of all parameters")
-    models = list(zip(table["size"], table["method"], strict=True))
     for axes in (count, share):
-        note(axes, f"exact counts, {describe_models(models, models)}")
+        note(axes, f"exact counts, {describe_models(models_in(table), models_in(table))}")
     if handles := model_handles(table):
         figure.legend(handles=handles, loc="outside upper center", frameon=False)
     return figure, table
@@ -130,30 +140,37 @@ def _spread(heights: dict[str, float], gap: float = 0.055) -> dict[str, float]:
     return placed
 
 
-def training_cost(runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw floating-point operations, seconds and peak memory of tuning by base size and method.
+def _say_cost(table: pd.DataFrame) -> str | None:
+    words = {"flop": "operations", "seconds": "seconds", "peak_memory_bytes": "peak memory"}
+    largest, parts = keep_largest(average_models(table, "value", "measure")), []
+    for measure, rows in largest.groupby("measure", sort=False):
+        least, most = find_ends(rows, "value")
+        if len(rows) > 1 and least["value"] > 0:
+            names = f"{name_method(most['method'])} against {name_method(least['method'])}"
+            parts.append(f"{words.get(measure, measure)} by a factor of {most['value'] / least['value']:.2g} ({names})")
+    return f"At {largest['size'].iloc[0]}, methods differ in {join(parts)}." if parts else None
 
-    Parameters
-    ----------
-    runs : DataFrame
-        One row a run (`records.to_frame` with ``per="run"``).
 
-    Returns
-    -------
-    Figure
-        Means over seeds, with single runs as small points; vertical axes logarithmic, but for what hardly differs.
-    DataFrame
-        One row a run and measure: ``value`` in FLOP, seconds, or bytes.
-    """
+@figure(
+    "training_cost",
+    notebook="model_suite",
+    title="Cost of tuning",
+    question="What does tuning cost?",
+    caption="Floating-point operations, wall-clock seconds and peak memory of each tuning run against the parameters "
+    "of the base model; where a model has several seeds, large points are their means and small ones the runs. Times "
+    "are of one machine that did other work as well.",
+    answer=_say_cost,
+)
+def training_cost(frame: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw FLOP, seconds and peak memory of tuning; the twin has a row a run and measure (``value`` in bytes, ...)."""
     parts = [
-        runs.assign(measure=measure, value=runs[measure].astype(float))[runs[measure].notna()] for measure in _COSTS
+        frame.assign(measure=measure, value=frame[measure].astype(float))[frame[measure].notna()] for measure in _COSTS
     ]
     own = pd.concat(parts, ignore_index=True)
     require_rows(own, "training_cost", "runs whose cost was recorded")
     table = round_table(own[[*twin_columns(own, ["size", "method", "n_params_base"]), "seed", "measure", "value"]])
     shown = [measure for measure in _COSTS if measure in set(table["measure"])]
     figure, axes = small_multiples(len(shown), len(shown), row_height=2.5)
-    models = list(dict.fromkeys(zip(runs["size"], runs["method"], strict=True)))
     for panel, measure in zip(axes, shown, strict=True):
         rows = table[table["measure"] == measure]
         title, label, unit = _COSTS[measure]
@@ -161,9 +178,12 @@ def training_cost(runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         size_axis(panel, rows["n_params_base"])
         panel.set_title(title, loc="left")
         panel.set_ylabel(label)
-        here = list(dict.fromkeys(zip(rows["size"], rows["method"], strict=True)))
         n_seeds = rows.groupby(["size", "method"]).size().max()
-        note(panel, f"{describe_models(here, models)}, {n_seeds} run{'s' if n_seeds > 1 else ''} each", width=40)
+        note(
+            panel,
+            f"{describe_models(models_in(rows), models_in(frame))}, {n_seeds} run{'s' if n_seeds > 1 else ''} each",
+            width=40,
+        )
     method_legend(figure, table["method"])
     return figure, table
 

@@ -3,20 +3,33 @@
 from collections.abc import Sequence
 
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astraios_analysis.figures.spec import require_rows, round_table
+from astraios_analysis.figures.spec import (
+    BARS,
+    INTERVAL,
+    average_models,
+    figure,
+    keep_largest,
+    require_rows,
+    round_table,
+)
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
     describe_models,
     draw_models,
+    heat_map,
+    in_seeds,
     interval_handle,
+    join,
     method_legend,
     model_handles,
+    models_in,
+    name_dataset,
+    name_method,
     note,
     size_axis,
     size_label,
@@ -24,7 +37,7 @@ from astraios_analysis.figures.style import (
     start_at_zero,
     twin_columns,
 )
-from astraios_analysis.records.registry import DATASETS, METRICS, STUDY_DATASETS
+from astraios_analysis.records.registry import DATASETS, EMBEDDED_DATASETS, METRICS, STUDY_DATASETS
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.bootstrap import primary_frame
 from astraios_analysis.scores.models import seed_words
@@ -44,58 +57,74 @@ COLUMNS = [
     "n_items",
     "source",
 ]
-Model = tuple[str, str]
 # Chance levels below this lie on the axis.
 _VISIBLE = 0.01
 _LONG_LABEL = 40
+CLEAR = 0.95
+"""Probability from which a method is called clearly the best."""
+PROBABILITIES = {"vmin": 0, "vmax": 1, "cmap": "Blues", "annot": True, "fmt": ".2f", "linewidths": 0.5}
+"""Looks of a heat map of probabilities."""
 
 
-def models_in(table: pd.DataFrame) -> list[Model]:
-    """Return the distinct (size, method) pairs of a table in increasing order of size."""
-    ordered = table.sort_values("n_params_base", kind="stable")
-    return list(dict.fromkeys(zip(ordered["size"], ordered["method"], strict=True)))
+def say_growth(table: pd.DataFrame) -> str | None:
+    """Say on which data sets the mean over methods rises with size."""
+    rising, other = [], []
+    for dataset, rows in average_models(table, "value", "dataset").groupby("dataset", sort=False):
+        wide = rows.pivot_table(index="method", columns="n_params_base", values="value")
+        counts = wide.notna().sum()
+        full = counts[counts >= max(counts.max() / 2, 1)].index
+        pair = wide[[full.min(), full.max()]].dropna() if len(full) > 1 else pd.DataFrame()
+        if len(pair):
+            gain = float((pair.iloc[:, 1] - pair.iloc[:, 0]).mean())
+            (rising if gain > 0 else other).append(f"{name_dataset(dataset)} ({100 * gain:+.1f})")
+    if not rising + other:
+        return None
+    rest = f"; not on {join(other)}" if other else ""
+    return (
+        f"From the smallest to the largest size that most methods have, the mean over methods rises on {len(rising)} "
+        f"of {len(rising) + len(other)} data sets, in points of 100: {join(rising) or 'none'}{rest}."
+    )
 
 
+@figure(
+    "task_performance",
+    notebook="task_performance",
+    title="Eight data sets by size and method",
+    question="How good is each model on each data set?",
+    caption="Primary score of each of the study's eight data sets against the parameters of the base model. "
+    f"{INTERVAL} Methods are shifted sideways a little so that bars do not overlap; each panel names the models that "
+    "were not released.",
+    answer=say_growth,
+    fitted=BARS,
+)
 def task_performance(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the primary score of the study's eight data sets by size and method.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        `scores.score_intervals` of one grid.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        One row for each point drawn.
-    """
-    return draw_tasks(scores, STUDY_DATASETS, "task_performance", "the study's")
+    """Draw the primary score of the study's eight data sets by size and method."""
+    return _draw_tasks(scores, STUDY_DATASETS, "task_performance", "the study's")
 
 
-def draw_tasks(
+@figure(
+    "embedded_performance",
+    notebook="task_performance",
+    title="The embedded suite by size and method",
+    question="How good is each model on each embedded data set?",
+    caption="Primary score of each of the embedded suite's five data sets against the parameters of the base model: "
+    "large points are means over seeds with {level} percentile intervals from 2,000 bootstrap resamples of problems, "
+    "small ones single seeds, hollow ones sizes held out of fits. No value compares with one of a published data set.",
+    answer=say_growth,
+    fitted=("value", *BARS),
+)
+def embedded_performance(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw the primary score of the embedded suite's five data sets by size and method."""
+    return _draw_tasks(scores, EMBEDDED_DATASETS, "embedded_performance", "the embedded suite's", n_columns=3)
+
+
+def _draw_tasks(
     scores: pd.DataFrame, datasets: Sequence[str], name: str, whose: str, n_columns: int = 4
 ) -> tuple[Figure, pd.DataFrame]:
-    """Draw the primary scores of data sets by size and method, one panel a data set.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        Scores with intervals of one grid.
-    datasets : sequence of str
-        In the order of the panels; those without a score have none.
-    name : str
-        The figure's, for errors.
-    whose : str
-        Whose data sets these are, in words.
-    n_columns : int
-
-    Raises
-    ------
-    Refusal
-        If there is no such score.
-    """
-    table = round_table(primary_rows(scores, datasets))
+    """Draw primary scores, one panel a data set that has any; ``name`` and ``whose`` are for errors."""
+    primary, columns = primary_frame(scores), twin_columns(scores, COLUMNS)
+    parts = [primary.loc[primary["dataset"] == dataset, columns] for dataset in datasets]
+    table = round_table(pd.concat(parts, ignore_index=True))
     require_rows(table, name, f"a primary score on one of {whose} data sets")
     shown = [dataset for dataset in datasets if dataset in set(table["dataset"])]
     figure, axes = small_multiples(len(shown), n_columns)
@@ -111,14 +140,7 @@ def draw_tasks(
     return figure, table
 
 
-def primary_rows(scores: pd.DataFrame, datasets: Sequence[str]) -> pd.DataFrame:
-    """Return the primary scores of data sets, in their order, with the columns of a CSV twin."""
-    primary = primary_frame(scores)
-    columns = twin_columns(scores, COLUMNS)
-    return pd.concat([primary.loc[primary["dataset"] == name, columns] for name in datasets], ignore_index=True)
-
-
-def _panel(panel: Axes, rows: pd.DataFrame, name: str, suite: list[Model]) -> None:
+def _panel(panel: Axes, rows: pd.DataFrame, name: str, suite: list[tuple[str, str]]) -> None:
     known = DATASETS[name]
     draw_models(panel, rows)
     if known.majority is not None and known.majority != known.chance:
@@ -140,27 +162,36 @@ def _reference_handles() -> list[Line2D]:
     ]
 
 
-def mean_performance(means: dict[str, pd.DataFrame], suite: list[Model]) -> tuple[Figure, pd.DataFrame]:
-    """Draw mean scores over named sets of data sets, one panel a set.
+def _say_means(table: pd.DataFrame) -> str | None:
+    parts = []
+    for panel, rows in table.groupby("panel", sort=False):
+        largest = keep_largest(average_models(rows, "value"))
+        if len(largest) > 1:
+            first, second = largest.sort_values("value", ascending=False).to_dict("records")[:2]
+            parts.append(
+                f"{panel}: {name_method(first['method'])} at {first['size']} ({100 * first['value']:.1f}), then "
+                f"{name_method(second['method'])} ({100 * second['value']:.1f})"
+            )
+    return f"Highest mean at the largest size, of 100 points: {'; '.join(parts)}." if parts else None
 
-    Parameters
-    ----------
-    means : dict of str to DataFrame
-        Title of each panel and its `scores.mean_performance`.
-    suite : list of (size, method)
-        All models there are.
 
-    Returns
-    -------
-    Figure
-    DataFrame
-        One row for each point, with the panel it is in and the data sets averaged.
-    """
-    parts = [frame.assign(panel=title) for title, frame in means.items()]
+@figure(
+    "mean_performance",
+    notebook="task_performance",
+    title="Mean performance over shared data sets",
+    question="Which method is best on average?",
+    caption="Mean of the primary scores over data sets that all models of a panel have. "
+    f"{INTERVAL} All data sets built on HumanEval are resampled together.",
+    answer=_say_means,
+    fitted=("value", *BARS),
+)
+def mean_performance(panels: dict[str, pd.DataFrame], models: list[tuple[str, str]]) -> tuple[Figure, pd.DataFrame]:
+    """Draw mean scores, one panel a set of data sets; the twin names the panel and the data sets averaged."""
+    parts = [frame.assign(panel=title) for title, frame in panels.items()]
     table = round_table(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
     require_rows(table, "mean_performance", "runs with primary scores on two data sets of one kind")
-    figure, axes = small_multiples(len(means), len(means), row_height=2.6, sharey=False)
-    for panel, title in zip(axes, means, strict=True):
+    figure, axes = small_multiples(len(panels), len(panels), row_height=2.6, sharey=False)
+    for panel, title in zip(axes, panels, strict=True):
         rows = table[table["panel"] == title]
         draw_models(panel, rows)
         size_axis(panel, table["n_params_base"])
@@ -168,23 +199,36 @@ def mean_performance(means: dict[str, pd.DataFrame], suite: list[Model]) -> tupl
         panel.set_title(title, loc="left")
         names = [DATASETS[name].title for name in rows["datasets"].iloc[0].split()]
         names = [name.removeprefix("Embedded ") if title.startswith("Embedded") else name for name in names]
-        words = f", {seed_words(rows)}" if seed_words(rows) else ""
-        shown = describe_models(models_in(rows), suite)
-        note(panel, f"{shown}{words}\nmean of {', '.join(names)}", width=42, reserve=5)
+        shown = describe_models(models_in(rows), models)
+        note(panel, f"{shown}{in_seeds(rows)}\nmean of {', '.join(names)}", width=42, reserve=5)
     bars = interval_handle(table["level"].iloc[0], table["interval"])
     method_legend(figure, table["method"], [bars, *model_handles(table)])
     return figure, table
 
 
-def zero_against_one_shot(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw accuracy with no and with one example in the prompt, for clone and defect detection.
+def _say_shots(table: pd.DataFrame) -> str | None:
+    parts = []
+    for dataset, rows in table.groupby("dataset", sort=False):
+        wide = rows.pivot_table(index=["size", "method"], columns="shots", values="value").dropna()
+        if len(wide) and {"zero_shot", "one_shot"} <= set(wide.columns):
+            better = int((wide["one_shot"] > wide["zero_shot"]).sum())
+            parts.append(f"{better} of {len(wide)} models on {name_dataset(dataset)}")
+    return f"One example raises the accuracy of {join(parts)}." if parts else None
 
-    Returns
-    -------
-    Figure
-        One row of panels for each data set, one column for each size; hollow is zero-shot, filled one-shot.
-    DataFrame
-    """
+
+@figure(
+    "zero_against_one_shot",
+    notebook="task_performance",
+    title="Clone and defect detection, zero-shot against one-shot",
+    question="Does an example in the prompt help?",
+    caption="Accuracy with no example (hollow) and with one example (filled) in the prompt, by size and method. Thick "
+    "bars are {level} intervals: over problems for defect detection, binomial and reading error for clone detection. "
+    "Dotted: always giving the commonest answer.",
+    answer=_say_shots,
+    fitted=BARS,
+)
+def zero_against_one_shot(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw accuracy with no and with one example in the prompt: a row of panels a data set, a column a size."""
     parts = [_shots(scores, name) for name in ("clone_detection", "defect_detection")]
     table = round_table(pd.concat(parts, ignore_index=True))
     require_rows(table, "zero_against_one_shot", "an accuracy on clone_detection or defect_detection")
@@ -238,23 +282,36 @@ def _dumbbells(panel: Axes, rows: pd.DataFrame) -> None:
     panel.set_ylim(len(METHODS) - 0.4, -0.6)
 
 
+def say_clearly_best(table: pd.DataFrame) -> str:
+    """Say on which data sets of a table of ``p_best`` one method is clearly the best."""
+    table = table.dropna(subset=["p_best"])
+    firsts = table.sort_values("p_best", ascending=False).groupby("dataset", sort=False).head(1)
+    clear = firsts[firsts["p_best"] >= CLEAR]
+    named = join(f"{name_method(row['method'])} on {name_dataset(row['dataset'])}" for row in clear.to_dict("records"))
+    found = f": {named}" if named else ""
+    return (
+        f"On {len(clear)} of {len(firsts)} data sets one method is the best with a probability of {CLEAR:g} or "
+        f"more{found}. The highest probability is {firsts['p_best'].median():.2g} in the median."
+    )
+
+
+def _say_best(table: pd.DataFrame) -> str:
+    return say_clearly_best(table[table["is_drawn"].astype(bool)])
+
+
+@figure(
+    "best_method",
+    notebook="task_performance",
+    title="Probability of being the best method",
+    question="Which method is the best of those measured?",
+    caption="Share of 2,000 bootstrap resamples of problems in which a method has the highest primary score, at the "
+    "largest size at which most methods were measured. It covers the choice of problems, not other training runs. An "
+    "empty cell is a method that was not measured.",
+    answer=_say_best,
+    fitted=("p_best", *BARS),
+)
 def best_method(ranks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw, for each data set, the probability that each method is the best of those measured at one size.
-
-    The size is the largest of those at which most methods were measured.
-
-    Parameters
-    ----------
-    ranks : DataFrame
-        `regressions.rank_methods` of several data sets, one below the other.
-
-    Returns
-    -------
-    Figure
-        A heat map; an empty cell is a method not measured at that size. Data sets with one method are not drawn.
-    DataFrame
-        All sizes, the one drawn marked ``is_drawn``.
-    """
+    """Draw each method's probability of being the best of those measured at one size; all sizes are in the twin."""
     require_rows(ranks, "best_method", "primary scores")
     if (ranks["n_seeds"] == 1).all():
         ranks = ranks.drop(columns="n_seeds")
@@ -270,22 +327,9 @@ def best_method(ranks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     }
     grid = drawn.pivot(index="dataset", columns="method", values="p_best")
     grid = grid.reindex(index=list(labels), columns=[m for m in METHODS if m in grid.columns])
-    figure, (axes,) = small_multiples(1, 1, row_height=max(0.3 * len(grid) + 0.5, 1.9))
-    grid.index, grid.columns = list(labels.values()), [METHOD_STYLES[m].label for m in grid.columns]
-    seaborn.heatmap(
-        grid.astype(float),
-        vmin=0,
-        vmax=1,
-        cmap="Blues",
-        annot=True,
-        fmt=".2f",
-        linewidths=0.5,
-        ax=axes,
-        cbar_kws={"label": "P(best) over resampled problems"},
-    )
-    axes.grid(False)
-    axes.set(xlabel="", ylabel="")
-    axes.tick_params(left=False, bottom=False)
+    grid.index, grid.columns = list(labels.values()), [name_method(method) for method in grid.columns]
+    bar = {"label": "P(best) over resampled problems"}
+    figure, axes = heat_map(grid, 0.3 * len(grid) + 0.5, cbar_kws=bar, **PROBABILITIES)
     # Beside long names there is less room for a title.
     comma = ",\n" if max(map(len, labels.values())) > _LONG_LABEL else ", "
     words = f"Probability of being the best method{comma}largest size at which most methods were measured"

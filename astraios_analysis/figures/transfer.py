@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astraios_analysis.figures.spec import require_rows, round_table
+from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
@@ -19,23 +19,27 @@ from astraios_analysis.figures.style import (
     draw_methods,
     draw_prediction,
     draw_seeds,
+    in_seeds,
     interval_handle,
+    join,
     method_legend,
     model_handles,
+    models_in,
+    name_dataset,
     note,
     size_axis,
+    size_label,
     small_multiples,
     split_held_out,
 )
-from astraios_analysis.figures.tasks import models_in
-from astraios_analysis.laws.forms import Law
+from astraios_analysis.laws.laws import LOGIT_LINEAR, Law
 from astraios_analysis.prediction.backtests import backtest, summarise_backtest
 from astraios_analysis.prediction.fits import Fit, fit_by
 from astraios_analysis.prediction.limits import MAX_REACH, predict, require_reach, require_sizes
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, METRICS
 from astraios_analysis.records.schema import METHODS
-from astraios_analysis.scores.models import keep_means, keep_seeds, seed_words
+from astraios_analysis.scores.seeds import keep_means, keep_seeds
 
 _MEASURED = ["dataset", "metric", "size", "method", "n_params_base", "value", "lower", "upper", "level", "n_items"]
 POOLING_WORDS = {
@@ -46,20 +50,9 @@ POOLING_WORDS = {
 
 
 def choose_target(primary: pd.DataFrame, target: float) -> float:
-    """Return a size to predict at that a grid's sizes support.
+    """Return the size to predict at: the target, if a grid's sizes support it, or else what can be checked.
 
-    Parameters
-    ----------
-    primary : DataFrame
-        Primary scores.
-    target : float
-        The size wished for, in base parameters.
-
-    Returns
-    -------
-    float
-        ``target`` if it lies within `MAX_REACH` of the fitted sizes; else the largest held-out size, where prediction
-        and measurement can be compared, or twice the largest size.
+    That is the largest held-out size, where prediction and measurement can be compared, or twice the largest size.
     """
     if primary.empty:
         return target
@@ -70,30 +63,64 @@ def choose_target(primary: pd.DataFrame, target: float) -> float:
     return float(held_out["n_params_base"].max()) if len(held_out) else 2 * largest
 
 
+def refused_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a figure's table that stand for a data set that must not be predicted, with its reason."""
+    if "refusal" not in table:
+        return table.iloc[:0].assign(refusal="")
+    return table[table["refusal"].fillna("").astype(str) != ""]
+
+
+def say_refused(table: pd.DataFrame) -> str:
+    """Say which data sets of a figure's table are not predicted, and in short why; nothing where all are."""
+    rows = refused_rows(table)
+    # What follows the first clause explains it and stands in the table.
+    reasons = rows["refusal"].astype(str).str.split(";").str[0]
+    listed = [
+        f"{join(name_dataset(name) for name in own['dataset'])} ({reason})"
+        for reason, own in rows.groupby(reasons, sort=False)
+    ]
+    return f" Not predicted: {'; '.join(listed)}." if listed else ""
+
+
+def count_covered(intervals: pd.DataFrame) -> int:
+    """Return how many prediction intervals cover what was measured; tables read from CSV hold the words."""
+    return int(intervals["covered"].astype(str).str.lower().eq("true").sum())
+
+
+def _say_scaling(table: pd.DataFrame) -> str | None:
+    predicted = table[(table["kind"] == "prediction") & (table["level"] > 0.9)]
+    if predicted.empty:
+        return say_refused(table).strip() or None
+    width = (predicted["upper"] - predicted["lower"]).median()
+    target = size_label(predicted["n_params_base"].max())
+    return (
+        f"A new run at {target}: 95 % prediction intervals are {100 * width:.0f} of 100 points wide in the median over "
+        f"{predicted['dataset'].nunique()} data sets and their methods.{say_refused(table)}"
+    )
+
+
+@figure(
+    "score_scaling",
+    notebook="scale_transfer",
+    title="Scores by size, fitted and extrapolated",
+    question="What will a larger model score?",
+    caption="Measured primary scores with {level} bootstrap intervals over problems, logit-linear lines (solid over "
+    "the fitted sizes, dashed beyond), and prediction intervals for a new run at {target} parameters (50 % thick, 95 % "
+    "thin). Four sizes give each method its own line with 2 degrees of freedom; otherwise one slope is shared. Fewer "
+    "than four sizes leave nothing to back-test with: such data sets are not predicted.",
+    answer=_say_scaling,
+    fitted=("value", *BARS, "reach"),
+)
 def score_scaling(
-    primary: pd.DataFrame, datasets: Sequence[str], law: Law, target: float
+    primary: pd.DataFrame, datasets: Sequence[str], target_size: float, law: Law = LOGIT_LINEAR
 ) -> tuple[Figure, pd.DataFrame]:
-    """Draw measured scores, fitted lines and predictions at a target size, for each data set.
+    """Draw measured scores, fitted lines and predictions for a new run at a target size, for each data set.
 
-    Parameters
-    ----------
-    primary : DataFrame
-        Primary scores with intervals.
-    datasets : sequence of str
-        Data sets with three sizes or more.
-    law : Law
-    target : float
-        Base parameters to predict at.
-
-    Returns
-    -------
-    Figure
-        Lines are solid over the fitted sizes and dashed beyond; bars at the target are 50 % (thick) and 95 % (thin)
-        prediction intervals for a new run. A data set that must not be predicted has lines over the fitted sizes only.
-    DataFrame
-        Measured rows (``kind`` measured, or held_out; of several seeds means, and rows of kind seed), lines (line)
-        and predictions (prediction), or why there are none (refused, with a ``refusal``).
+    A data set that must not be predicted has lines over the fitted sizes only. The twin has measured rows (``kind``
+    measured, or held_out; of several seeds means, and rows of kind seed), lines (line) and predictions (prediction),
+    or why there are none (refused, with a ``refusal``).
     """
+    target = target_size
     parts = [_scaling_rows(primary[primary["dataset"] == name], law, target) for name in datasets]
     seeds = keep_seeds(primary)
     seeds = seeds.loc[seeds["dataset"].isin(datasets), _MEASURED].assign(kind="seed")
@@ -109,8 +136,7 @@ def score_scaling(
         measured = rows[rows["kind"].isin(["measured", "held_out"])]
         panel.set_title(DATASETS[name].title, loc="left")
         poolings = tuple(sorted(set(rows.loc[rows["kind"] == "line", "pooling"])))
-        shown = describe_models(models_in(measured), suite)
-        shown += f", {seed_words(own)}" if seed_words(own := primary[primary["dataset"] == name]) else ""
+        shown = describe_models(models_in(measured), suite) + in_seeds(primary[primary["dataset"] == name])
         refused = "\nnot predicted" if (rows["kind"] == "refused").any() else ""
         note(panel, f"{shown}\n{POOLING_WORDS[poolings]}{refused}", width=33, reserve=3)
         panel.set_ylabel(METRICS[DATASETS[name].primary_metric or ""].label)
@@ -192,17 +218,36 @@ def _scaling_panel(panel: Axes, rows: pd.DataFrame, target: float) -> None:
         draw_seeds(panel, dodge(own["n_params_base"], method), own["value"], method)
 
 
-def backtest_panels(
-    primary: pd.DataFrame, datasets: Sequence[str], law: Law, level: float
-) -> tuple[Figure, pd.DataFrame]:
-    """Draw the largest size's measured scores against what the smaller sizes predicted, for each data set.
+def _say_backtest(table: pd.DataFrame) -> str | None:
+    rows = table[table["is_drawn"].astype(bool)].dropna(subset=["error"])
+    if rows.empty:
+        return None
+    error, still = rows["error"].abs().mean(), rows["persistence_error"].abs().mean()
+    made = rows[rows["lower"].notna()]
+    width = f", {100 * (made['upper'] - made['lower']).median():.0f} points wide in the median" if len(made) else ""
+    return (
+        f"The held-out size is missed by {100 * error:.1f} of 100 points on average, against {100 * still:.1f} for "
+        f"predicting no change; {count_covered(made)} of {len(made)} prediction intervals cover{width}."
+    )
 
-    Returns
-    -------
-    Figure
-        The pooled procedure; hollow points are held out, bars are prediction intervals for a new run.
-    DataFrame
-        Both poolings (``is_drawn`` marks the pooled one).
+
+@figure(
+    "backtest",
+    notebook="scale_transfer",
+    title="Back-test: the largest size held out",
+    question="How good are such predictions?",
+    caption="Scores of the largest size, held out (hollow), and what a logit-linear fit with one shared slope "
+    "predicted from the smaller sizes, with {level} prediction intervals for a new run; dots predict no change. With "
+    "two training sizes no interval is possible.",
+    answer=_say_backtest,
+    fitted=("predicted", *BARS, "error", "persistence_error", "reach"),
+)
+def backtest_panels(
+    primary: pd.DataFrame, datasets: Sequence[str], level: float, law: Law = LOGIT_LINEAR
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw the largest size's measured scores (hollow) against what the smaller sizes predicted, for each data set.
+
+    The twin has both poolings; ``is_drawn`` marks the pooled one.
     """
     poolings = ("pooled", "per_method")
     primary = keep_means(primary)
