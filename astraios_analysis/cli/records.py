@@ -21,7 +21,7 @@ FILTERS = ("method", "size", "dataset", "metric", "setting")
 
 def run_figures(arguments: argparse.Namespace) -> int:
     """Render notebooks, figures and the report."""
-    from astraios_analysis.render.render import NotebookError, RenderArgumentError, RenderError, render
+    from astraios_analysis.render.render import NotebookError, render
     from astraios_analysis.render.report import write_report
 
     notebooks, data = arguments.notebooks or find_notebooks_dir(), arguments.records or arguments.data
@@ -32,27 +32,21 @@ def run_figures(arguments: argparse.Namespace) -> int:
     _require_drawable(records, parameters)
     failed, result = None, None
     try:
-        try:
-            result = render(
-                notebooks,
-                data,
-                figures,
-                build,
-                only=arguments.only,
-                parameters=parameters,
-                jobs=arguments.jobs,
-                force=arguments.force,
-                progress=not arguments.quiet,
-            )
-        except NotebookError as error:
-            # The page is made all the same: it says of which notebooks the figures are not those of these records.
-            failed = error
-        report = write_report(build, figures, notebooks, describe_records(records), count_seeds(records))
-    except RenderArgumentError as error:
-        raise Refusal(str(error)) from error
-    except RenderError as error:
-        say(str(error))
-        return 1
+        result = render(
+            notebooks,
+            data,
+            figures,
+            build,
+            only=arguments.only,
+            parameters=parameters,
+            jobs=arguments.jobs,
+            force=arguments.force,
+            progress=not arguments.quiet,
+        )
+    except NotebookError as error:
+        # The page is made all the same: it says of which notebooks the figures are not those of these records.
+        failed = error
+    report = write_report(build, figures, notebooks, describe_records(records), count_seeds(records))
     if failed or not result:
         say(f"{failed}\n\nall other notebooks have their figures; the next run goes on with what is missing")
         return 1

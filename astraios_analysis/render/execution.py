@@ -6,17 +6,17 @@ are installed, a user's IPython start-up files and a user's matplotlibrc do not 
 
 import json
 import logging
-import multiprocessing
 import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import nbformat
@@ -30,22 +30,13 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _SOURCE_LINES, _ERROR_LINES, _TRACEBACK_LINES, _LOG_LINES = 6, 20, 12, 10
 _START_ATTEMPTS = 2
 _STOP_SECONDS = 5.0
-_NO_WORD = "the process that ran it ended without a word"
+# Exit status of a process whose kernel did not start or died.
+_NO_KERNEL = 3
 
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook to run.
-
-    Attributes
-    ----------
-    source : Path
-        The notebook.
-    target : Path
-        Where the executed copy goes, whether it succeeds or fails.
-    parameters : Mapping of str to object
-        Values for its parameters cell.
-    """
+    """A notebook to run with values for its parameters cell, and where the executed copy goes, finished or not."""
 
     source: Path
     target: Path
@@ -58,142 +49,115 @@ class Job:
 
 
 def run_jobs(
-    jobs: Sequence[Job],
-    *,
-    n_parallel: int,
-    on_cell: Callable[[Job], None] = lambda job: None,
-    on_end: Callable[[Job, str | None], None] = lambda job, failure: None,
+    jobs: Sequence[Job], *, n_parallel: int, on_end: Callable[[Job, str | None], None] = lambda job, failure: None
 ) -> dict[str, str | None]:
-    """Run notebooks in separate processes.
+    """Run notebooks, at most so many at a time, and return for each what went wrong, or None.
 
-    A failure stops none of the others. An interrupt stops all of them.
-
-    Parameters
-    ----------
-    jobs : sequence of Job
-        Started in this order.
-    n_parallel : int
-        Notebooks that run at the same time, at least 1.
-    on_cell : callable
-        Called with the job each time one of its cells starts.
-    on_end : callable
-        Called with the job and what went wrong (or None) as soon as it has ended: what has ended before an interrupt
-        is known to have.
-
-    Returns
-    -------
-    dict of str to (str or None)
-        For each notebook what went wrong, or None.
+    A failure stops none of the others. An interrupt stops all of them; `on_end` is called with a job and its failure as
+    soon as it has ended, so that what has ended before an interrupt is known to have.
     """
-    context = multiprocessing.get_context("spawn")
-    waiting, outcomes = list(jobs), {}
-    running: dict[Connection, tuple[BaseProcess, Job]] = {}
+    outcomes: dict[str, str | None] = {}
+    # Not a process pool: if one of its processes is killed, it gives up all others and does not say by what.
+    processes: set[subprocess.Popen] = set()
     # A killed process may still be writing there while the folder is removed.
-    with tempfile.TemporaryDirectory(prefix="astraios-", ignore_cleanup_errors=True) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="astraios-", ignore_cleanup_errors=True) as scratch,
+        ThreadPoolExecutor(max(n_parallel, 1)) as threads,
+    ):
+        futures = {threads.submit(_run, job, Path(scratch) / job.name, processes): job for job in jobs}
         try:
-            while running or waiting:
-                while waiting and len(running) < n_parallel:
-                    job = waiting.pop(0)
-                    connection, process = _start(context, job, Path(scratch) / job.name)
-                    running[connection] = process, job
-                for connection in wait(list(running)):
-                    process, job = running[connection]
-                    ended, failure = _receive(connection, process)
-                    if not ended:
-                        on_cell(job)
-                        continue
-                    del running[connection]
-                    outcomes[job.name] = failure and _name_executed(f"notebook {job.name!r}{failure}", job)
-                    on_end(job, outcomes[job.name])
-        finally:
-            _stop([process for process, _ in running.values()])
+            for future in as_completed(futures):
+                job, failure = futures[future], future.result()
+                outcomes[job.name] = failure and _name_executed(f"notebook {job.name!r}{failure}", job)
+                on_end(job, outcomes[job.name])
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            _stop(processes, futures)
+            raise
     return outcomes
 
 
-def _start(context: multiprocessing.context.SpawnContext, job: Job, scratch: Path) -> tuple[Connection, BaseProcess]:
-    """Start a worker that never sees the terminal's interrupt: this process alone decides when to stop it."""
-    scratch.mkdir()
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(job, scratch, sender), name=job.name)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    # With this end open here, the end of the worker would not show as the end of the pipe.
-    sender.close()
-    return receiver, process
-
-
-def _receive(connection: Connection, process: BaseProcess) -> tuple[bool, str | None]:
-    """Return whether a notebook has ended, and what went wrong."""
-    try:
-        message = connection.recv()
-    except EOFError:
-        process.join()
-        code = process.exitcode or 0
-        how = f"signal {-code}; the machine may be out of memory" if code < 0 else f"exit status {code}"
-        return True, f": {_NO_WORD} ({how}); run it again with fewer jobs"
-    if message == "cell":
-        return False, None
-    connection.close()
-    process.join()
-    return True, message[1]
-
-
-def _stop(processes: Sequence[BaseProcess]) -> None:
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join(_STOP_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
+def _stop(processes: set[subprocess.Popen], futures: Mapping[Future, Job]) -> None:
+    """End all processes, and those that a thread was about to start."""
+    patience = time.monotonic() + _STOP_SECONDS
+    asked: set[subprocess.Popen] = set()
+    while wait(futures, timeout=0.1).not_done:
+        for process in list(processes):
+            if time.monotonic() > patience:
+                process.kill()
+            elif process not in asked:
+                asked.add(process)
+                process.terminate()
 
 
 def _name_executed(failure: str, job: Job) -> str:
     return f"{failure}\nexecuted as far as it came: {job.target}" if job.target.exists() else failure
 
 
-def _work(job: Job, scratch: Path, connection: Connection) -> None:
-    """Run one notebook and send what happens: "cell" as each starts, then ("end", failure)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    # An exception, so that the notebook client takes its kernel along.
+def _run(job: Job, scratch: Path, processes: set[subprocess.Popen]) -> str | None:
+    """Run one notebook in a process of its own and return what went wrong, or None."""
+    environment = os.environ | prepare_kernel(scratch)
+    draft, log = scratch / f"{job.name}.ipynb", scratch / "log"
+    command = [sys.executable, "-m", __spec__.name, str(job.source), str(draft), json.dumps(dict(job.parameters))]
+    # Kernels that start at the same moment can choose the same port; as long as nothing has run, try again.
+    for _ in range(_START_ATTEMPTS):
+        # What is printed outside cells would break the progress bar; it is kept for the error message. In a session of
+        # its own the process never sees the terminal's interrupt: this one alone decides when to stop it.
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
+            )
+        processes.add(process)
+        status = process.wait()
+        processes.discard(process)
+        cells = nbformat.read(draft, as_version=4).cells if draft.exists() else []
+        started = [i for i, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
+        if status != _NO_KERNEL or started:
+            break
+    if cells:
+        part = job.target.with_name(f".{job.target.name}.part")
+        shutil.copyfile(draft, part)
+        part.replace(job.target)
+    if status == 0:
+        return _find_error(cells)
+    if status == _NO_KERNEL and started:
+        death = "the kernel died while the cell ran (killed, out of memory, or ended by the cell itself)"
+        return f"{_describe_cell(cells, started[-1])}{death}{_tail(log)}"
+    if status == _NO_KERNEL:
+        return f": its kernel did not start{_tail(log)}"
+    how = f"signal {-status}; the machine may be out of memory" if status < 0 else f"exit status {status}"
+    return f": the process that ran it ended without a word ({how}); run it again with fewer jobs{_tail(log)}"
+
+
+def main(source: str, draft: str, parameters: str) -> int:
+    """Run a notebook into a draft, in the process that `_run` starts, and return its exit status."""
+    # An exit in place of sudden death, so that the notebook client takes its kernel along.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    log = scratch / "log"
-    with log.open("wb") as file:
-        # What the kernel prints outside its cells would break the progress bar; it is kept for the error message.
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
     logging.disable(logging.CRITICAL)
-    prepare_kernel(scratch)
-    draft = scratch / f"{job.name}.ipynb"
     try:
-        failure = _execute(job, draft, log, lambda: connection.send("cell"))
-    except Exception as error:
-        failure = f": {type(error).__name__}: {error}"
-    if draft.exists():
-        _put(draft, job.target)
-    connection.send(("end", failure))
+        papermill.execute_notebook(
+            nbformat.read(source, as_version=4),
+            # papermill formats paths: braces in a folder's name are meant as they are.
+            draft.replace("{", "{{").replace("}", "}}"),
+            parameters=json.loads(parameters),
+            kernel_name=KERNEL,
+            language="python",
+            progress_bar=False,
+            shutdown_kernel="immediate",
+        )
+    except PapermillExecutionError:
+        return 0  # What went wrong stands in the draft.
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return _NO_KERNEL
+    return 0
 
 
-def _put(draft: Path, target: Path) -> None:
-    part = target.with_name(f".{target.name}.part")
-    shutil.copyfile(draft, part)
-    part.replace(target)
+def prepare_kernel(folder: Path) -> dict[str, str]:
+    """Describe the kernel `KERNEL` in a folder, and return the variables by which a process finds it there.
 
-
-def prepare_kernel(folder: Path) -> None:
-    """Make the kernel `KERNEL` known to this process: this very Python, in a fixed environment.
-
-    The kernel's description goes to a folder that comes first on Jupyter's path, under a name of its own. So neither
-    another environment's ``python3`` nor one of the same name is taken.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the description, connection files and an empty IPython profile go.
+    It is this very Python in a fixed environment. The folder comes first on Jupyter's path, and the name is our own: so
+    neither another environment's ``python3`` nor one of the same name is taken.
     """
     place = folder / "kernels" / KERNEL
     place.mkdir(parents=True)
@@ -218,54 +182,20 @@ def prepare_kernel(folder: Path) -> None:
     }
     (place / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
     others = os.environ.get("JUPYTER_PATH")
-    os.environ["JUPYTER_PATH"] = f"{folder}{os.pathsep}{others}" if others else str(folder)
-    os.environ["JUPYTER_RUNTIME_DIR"] = str(folder / "runtime")
+    path = f"{folder}{os.pathsep}{others}" if others else str(folder)
+    return {"JUPYTER_PATH": path, "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
 
 
-def _execute(job: Job, draft: Path, log: Path, on_cell: Callable[[], None]) -> str | None:
-    """Run a notebook into ``draft`` and return what went wrong, or None."""
-    started: list[int] = []
-
-    def note(cell: nbformat.NotebookNode, cell_index: int) -> None:
-        started.append(cell_index)
-        on_cell()
-
-    for attempt in range(_START_ATTEMPTS):
-        try:
-            papermill.execute_notebook(
-                nbformat.read(job.source, as_version=4),
-                # papermill formats paths: braces in a folder's name are meant as they are.
-                str(draft).replace("{", "{{").replace("}", "}}"),
-                parameters=dict(job.parameters),
-                kernel_name=KERNEL,
-                language="python",
-                progress_bar=False,
-                shutdown_kernel="immediate",
-                on_cell_start=note,
-            )
-        except PapermillExecutionError:
-            break
-        except RuntimeError as error:
-            if started:
-                return _describe_dead_kernel(nbformat.read(draft, as_version=4), started[-1], log)
-            # Kernels that start at the same moment can choose the same port; nothing has run yet, so try again.
-            if attempt == _START_ATTEMPTS - 1:
-                return f": its kernel did not start ({error}){_tail(log)}"
-        else:
-            break
-    return _find_error(nbformat.read(draft, as_version=4))
-
-
-def _find_error(executed: nbformat.NotebookNode) -> str | None:
-    """Return the first error in a notebook's outputs, in words.
+def _find_error(cells: Sequence[nbformat.NotebookNode]) -> str | None:
+    """Return the first error in the outputs of cells, in words.
 
     Looked for in the outputs, because a cell that ends the program with status 0 stops a notebook half-way and
     papermill calls that a success.
     """
-    for index, cell in enumerate(executed.cells):
+    for index, cell in enumerate(cells):
         for output in cell.get("outputs", []):
             if output.output_type == "error":
-                return _describe_cell(executed.cells, index) + _describe_error(output)
+                return _describe_cell(cells, index) + _describe_error(output)
     return None
 
 
@@ -278,11 +208,6 @@ def _describe_error(output: nbformat.NotebookNode) -> str:
     if trace:
         lines += ["last lines of its traceback:", *(f"    {line}" for line in trace[-_TRACEBACK_LINES:])]
     return "\n".join(lines)
-
-
-def _describe_dead_kernel(executed: nbformat.NotebookNode, index: int, log: Path) -> str:
-    text = "the kernel died while the cell ran (killed, out of memory, or ended by the cell itself)"
-    return _describe_cell(executed.cells, index) + text + _tail(log)
 
 
 def _describe_cell(cells: Sequence[nbformat.NotebookNode], index: int) -> str:
@@ -303,3 +228,7 @@ def _tail(log: Path) -> str:
     return (
         "\nits last words:" + "".join(f"\n    {_ANSI.sub('', line)}" for line in lines[-_LOG_LINES:]) if lines else ""
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

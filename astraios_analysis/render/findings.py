@@ -5,15 +5,17 @@ said; nothing stands in for it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from astraios_analysis.figures import figure_stem, predicted_answers
-from astraios_analysis.figures.predicted_answers import CLEAR, refused_rows
+from astraios_analysis.figures.gallery import FIGURES
+from astraios_analysis.figures.spec import figure_stem
 from astraios_analysis.figures.style import join, name_dataset, name_method, size_label
+from astraios_analysis.figures.tasks import CLEAR
+from astraios_analysis.figures.transfer import refused_rows
 from astraios_analysis.records.registry import METRICS
 from astraios_analysis.records.schema import METHODS
 
@@ -23,25 +25,20 @@ RULED_OUT = 0.05
 LIKELY = 0.5
 """Even odds: below it, the method named first is more probably not the best."""
 
+# Figures that say why, and how their answers are introduced.
+_LEADS = {
+    "backtest": "The same kind of prediction, tried on the largest measured size",
+    "small_model_choices": "Choosing by small models, tried on measured sizes",
+    "rank_transfer": "The order of methods from small to large",
+}
+
 
 @dataclass(frozen=True)
 class Choice:
-    """What one grid says about choosing a tuning method at a larger size.
+    """What one grid says about choosing a tuning method at a larger size, in sentences and one row a data set.
 
-    Attributes
-    ----------
-    grid : str
-    target : str
-        The size, in words.
-    is_beyond : bool
-        Whether nobody has trained that size; otherwise it was held out.
-    supported, unsupported, reasons : tuple of str
-        Sentences: what these records support, what they do not, and why.
-    methods : tuple of str
-        Display names, in the order of the columns of ``p_best``.
-    rows : tuple of dict
-        One a data set: ``dataset``, ``metric``, ``p_best`` (one a method, None where not measured), ``best`` (names of
-        the most probable), ``value``, ``lower``, ``upper`` and ``regret`` of that method, and ``level``.
+    ``is_beyond``: nobody has trained the target size; otherwise it was held out. Rows have ``p_best`` in the order of
+    ``methods`` (None where not measured), and ``best``, ``value``, ``lower``, ``upper``, ``regret`` of the likeliest.
     """
 
     grid: str
@@ -57,12 +54,7 @@ class Choice:
 def choose_method(figures_dir: Path, grid: str, n_seeds: int | None = None) -> Choice | None:
     """Return what a grid's figures say about choosing a method, or None where it has no such prediction.
 
-    Parameters
-    ----------
-    figures_dir : Path
-    grid : str
-    n_seeds : int, optional
-        Most runs that any model of the grid has.
+    ``n_seeds`` is the most runs that any model of the grid has.
     """
     table = read_twin(figures_dir, "best_at_target", grid)
     if table is None:
@@ -196,23 +188,10 @@ def _reasons(figures_dir: Path, grid: str, best: pd.DataFrame, measured: pd.Data
         f"{100 * best['level'].iloc[0]:g} % prediction intervals for one new run are {100 * width:.0f} of 100 points "
         f"wide in the median; the highest and lowest of the methods' predictions lie {100 * spread:.1f} points apart."
     )
-    for name, function in (
-        ("backtest", predicted_answers.answer_backtest),
-        ("small_model_choices", predicted_answers.answer_small_model_choices),
-        ("rank_transfer", predicted_answers.answer_rank_transfer),
-    ):
-        table = read_twin(figures_dir, name, grid)
-        sentence = None if table is None else function(table)
-        if sentence:
-            found.append(f"{_LEADS[name]}: {sentence[0].lower()}{sentence[1:]}")
+    for name, lead in _LEADS.items():
+        if sentence := FIGURES[name].say(read_twin(figures_dir, name, grid)):
+            found.append(f"{lead}: {sentence[0].lower()}{sentence[1:]}")
     return found
-
-
-_LEADS: Mapping[str, str] = {
-    "backtest": "The same kind of prediction, tried on the largest measured size",
-    "small_model_choices": "Choosing by small models, tried on measured sizes",
-    "rank_transfer": "The order of methods from small to large",
-}
 
 
 def claim_board(figures_dir: Path, grids: Sequence[str]) -> list[dict[str, object]]:

@@ -5,25 +5,24 @@ is written whenever one has ended: an interrupted run goes on where it was.
 """
 
 import ast
+import hashlib
+import importlib.metadata
+import json
 import os
+import platform
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 from tqdm import tqdm
 
-from astraios_analysis.figures import FIGURES, drawn_figures
+from astraios_analysis.explorer.figure import explored_fit  # noqa: F401 - its figure is declared there
+from astraios_analysis.figures.gallery import FIGURES, drawn_figures
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.render.execution import Job, run_jobs
-from astraios_analysis.render.manifest import (
-    describe_inputs,
-    describe_notebook,
-    figure_files,
-    hash_files,
-    true_entries,
-    write_manifest,
-)
 
 # The order in which the study's questions build on each other: of the report and of execution.
 NOTEBOOKS = (
@@ -39,37 +38,30 @@ NOTEBOOKS = (
 )
 FOLDER_PARAMETERS = ("data_dir", "figures_dir")
 REPORT = "report.html"
+MANIFEST = "manifest.json"
+# Distributions that a figure's numbers or looks depend on.
+PACKAGES = (
+    "astraios",
+    "ipykernel",
+    "matplotlib",
+    "nbclient",
+    "numpy",
+    "pandas",
+    "papermill",
+    "pydantic",
+    "scipy",
+    "seaborn",
+    "statsmodels",
+)
 
 
-class RenderError(RuntimeError):
-    """Notebooks that cannot be rendered, or failed; the message names notebook, cell and cause."""
-
-
-class RenderArgumentError(RenderError):
-    """A name of a notebook or parameter that does not exist; nothing has run."""
-
-
-class NotebookError(RenderError):
+class NotebookError(RuntimeError):
     """Notebooks that failed while they ran; all others have their results."""
 
 
 @dataclass(frozen=True)
 class RenderResult:
-    """What a rendering made.
-
-    Attributes
-    ----------
-    notebooks : tuple of str
-        The notebooks that were asked for, in order.
-    ran : tuple of str
-        Those of them that were run; nothing has changed for the others since they ran.
-    outputs : tuple of Path
-        Files of the figures that these notebooks draw.
-    report : Path
-        Where the report of this build belongs; `astraios_analysis.render.report.write_report` puts it there.
-    seconds : float
-        Time from call to return.
-    """
+    """What a rendering made: notebooks asked for and those of them that ran, in order, and files of their figures."""
 
     notebooks: tuple[str, ...]
     ran: tuple[str, ...]
@@ -85,37 +77,25 @@ def order_notebooks(names: Iterable[str]) -> list[str]:
 
 
 def find_notebooks(folder: str | Path) -> dict[str, Path]:
-    """Return the notebooks in a folder by their stem, in order.
-
-    Raises
-    ------
-    RenderError
-        If there is none.
-    """
+    """Return the notebooks in a folder by their stem, in order."""
     paths = {path.stem: path for path in Path(folder).glob("*.ipynb") if not path.name.startswith(".")}
     if not paths:
-        raise RenderError(f"no notebook (*.ipynb) in {folder}; give the folder that holds the notebooks")
+        raise Refusal(f"no notebook (*.ipynb) in {folder}; give the folder that holds the notebooks")
     return {name: paths[name] for name in order_notebooks(paths)}
 
 
 def notebook_parameters(path: str | Path) -> list[str]:
-    """Return the names that a notebook's cell tagged ``parameters`` assigns, in alphabetical order.
-
-    Raises
-    ------
-    RenderError
-        If the file is no notebook, has no such cell, or the cell is not Python.
-    """
+    """Return the names that a notebook's cell tagged ``parameters`` assigns, in alphabetical order."""
     path = Path(path)
     for cell in _read(path).cells:
         if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", []):
             break
     else:
-        raise RenderError(f"notebook {path.stem} has no cell tagged 'parameters'; add one that sets its defaults")
+        raise Refusal(f"notebook {path.stem} has no cell tagged 'parameters'; add one that sets its defaults")
     try:
         statements = ast.parse(cell.source).body
     except SyntaxError as error:
-        raise RenderError(f"the parameters cell of notebook {path.stem} is not Python: {error}") from error
+        raise Refusal(f"the parameters cell of notebook {path.stem} is not Python: {error}") from error
     targets = []
     for statement in statements:
         if isinstance(statement, ast.Assign):
@@ -131,7 +111,7 @@ def _read(path: Path) -> nbformat.NotebookNode:
     except Exception as error:
         # nbformat raises whatever json, its schema and the file system do.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RenderError(f"{path} cannot be read as a notebook: {reason}") from error
+        raise Refusal(f"{path} cannot be read as a notebook: {reason}") from error
 
 
 def render(
@@ -152,36 +132,10 @@ def render(
     changed is not run: its file, the records, this package, versions and parameters are those of its last run without
     failure, and so are its figures. One that fails stops none of the others.
 
-    Parameters
-    ----------
-    notebooks_dir, data_dir : str or Path
-        Notebooks, and the records they read.
-    figures_dir : str or Path
-        Where notebooks put ``<name>.pdf``, ``.png`` and ``.csv``.
-    build_dir : str or Path
-        Where executed copies (``notebooks/``) and ``manifest.json`` go.
-    only : sequence of str, optional
-        Stems of the notebooks to run; all of them by default.
-    parameters : mapping of str to object, optional
-        Values in place of the defaults in the parameters cells of the notebooks that have a parameter of that name;
-        at least one that runs must have it.
-    jobs : int, optional
-        Notebooks that run at the same time; by default as many as there are processors.
-    force : bool
-        Run notebooks for which nothing has changed as well.
-    progress : bool
-        Show a bar on standard error, counted in cells.
-
-    Returns
-    -------
-    RenderResult
-
-    Raises
-    ------
-    RenderError
-        If a name is unknown (`RenderArgumentError`), a folder is missing, or a notebook fails (`NotebookError`). The
-        message of a failure has the notebook, the number of the cell among all cells of the notebook (from 1), its
-        first lines and the cell's own error.
+    Executed copies (``notebooks/``) and the manifest go to ``build_dir``. ``parameters`` stand in place of the defaults
+    of the notebooks that have a parameter of that name; at least one that runs must have it. ``jobs`` run at the same
+    time, by default as many as there are processors. The message of a `NotebookError` has the notebook, the number of
+    the cell among all cells of the notebook (from 1), its first lines and the cell's own error.
     """
     began = time.perf_counter()
     data_dir, figures_dir, build_dir = (Path(folder).resolve() for folder in (data_dir, figures_dir, build_dir))
@@ -189,9 +143,9 @@ def render(
     notebooks = find_notebooks(notebooks_dir)
     chosen = _choose(notebooks, only)
     if not data_dir.is_dir():
-        raise RenderError(f"data folder {data_dir} does not exist; give the folder that holds the records")
+        raise Refusal(f"data folder {data_dir} does not exist; give the folder that holds the records")
     if jobs is not None and jobs < 1:
-        raise RenderError(f"jobs is {jobs}; give at least 1")
+        raise Refusal(f"jobs is {jobs}; give at least 1")
     known = _check_parameters(chosen, given)
 
     executed = build_dir / "notebooks"
@@ -209,11 +163,14 @@ def render(
     write_manifest(build_dir, inputs, entries)
 
     def note(job: Job, failure: str | None) -> None:
+        bar.set_postfix_str(job.name, refresh=False)
+        bar.update()
         if failure is None:
             entries[job.name] = begun[job.name] | {"outputs": hash_files(_outputs(figures_dir).get(job.name, []))}
             write_manifest(build_dir, inputs, entries)
 
-    outcomes = _run(todo, n_parallel=min(jobs or _processors(), len(todo)), progress=progress, on_end=note)
+    with tqdm(total=len(todo), desc="notebooks", unit="notebook", disable=not (progress and todo)) as bar:
+        outcomes = run_jobs(todo, n_parallel=min(jobs or _processors(), len(todo)), on_end=note)
     if failures := [outcomes[name] for name in chosen if outcomes.get(name)]:
         raise NotebookError("\n\n".join(failures))
     outputs = _outputs(figures_dir)
@@ -234,7 +191,7 @@ def _choose(found: dict[str, Path], only: Sequence[str] | None) -> dict[str, Pat
     unknown = [name for name in wanted if name not in found]
     if unknown or not wanted:
         problem = f"unknown notebook {unknown[0]!r}" if unknown else "no notebook chosen"
-        raise RenderArgumentError(f"{problem}; choose from {', '.join(found)}")
+        raise Refusal(f"{problem}; choose from {', '.join(found)}")
     return {name: path for name, path in found.items() if name in wanted}
 
 
@@ -242,19 +199,17 @@ def _check_parameters(notebooks: Mapping[str, Path], given: Mapping[str, object]
     """Return each notebook's parameters; refuse names that none has: papermill would set them and nobody read them."""
     for name in FOLDER_PARAMETERS:
         if name in given:
-            raise RenderArgumentError(
-                f"parameter {name!r} is set by the argument of that name; leave it out of the parameters"
-            )
+            raise Refusal(f"parameter {name!r} is set by the argument of that name; leave it out of the parameters")
     known = {stem: notebook_parameters(path) for stem, path in notebooks.items()}
     for stem, names in known.items():
         for name in FOLDER_PARAMETERS:
             if name not in names:
-                raise RenderError(f"notebook {stem} has no parameter {name!r}; add it to its parameters cell")
+                raise Refusal(f"notebook {stem} has no parameter {name!r}; add it to its parameters cell")
     choices = sorted({name for names in known.values() for name in names}.difference(FOLDER_PARAMETERS))
     for name in given:
         if name not in choices:
             shown = f"notebook {next(iter(known))}" if len(known) == 1 else f"notebooks {', '.join(known)}"
-            raise RenderArgumentError(f"unknown parameter {name!r} for {shown}; choose from {', '.join(choices)}")
+            raise Refusal(f"unknown parameter {name!r} for {shown}; choose from {', '.join(choices)}")
     return known
 
 
@@ -263,25 +218,109 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _run(
-    jobs: Sequence[Job], *, n_parallel: int, progress: bool, on_end: Callable[[Job, str | None], None]
-) -> dict[str, str | None]:
-    if not jobs:
-        return {}
-    # One more cell in each: the one that papermill puts in to set the parameters.
-    total = sum(len(_read(job.source).cells) + 1 for job in jobs)
-    with tqdm(total=total, desc="notebooks", unit="cell", disable=not progress) as bar:
-
-        def count(job: Job) -> None:
-            bar.set_postfix_str(job.name, refresh=False)
-            bar.update()
-
-        return run_jobs(jobs, n_parallel=n_parallel, on_cell=count, on_end=on_end)
-
-
 def _outputs(figures_dir: Path) -> dict[str, list[Path]]:
     """Return the figure files that exist, by the notebook that draws them."""
     return {
         notebook: figure_files(figures_dir, [stem for stem, _, _ in drawn_figures(figures_dir, notebook, FIGURES)])
         for notebook in dict.fromkeys(spec.notebook for spec in FIGURES.values())
     }
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(paths: Iterable[Path]) -> dict[str, str]:
+    """Return the hash of each file by its name."""
+    return {path.name: file_hash(path) for path in paths}
+
+
+def folder_hashes(folder: Path, pattern: str = "*") -> dict[str, str]:
+    """Return the hash of every file below a folder by its path in the folder; hidden files and caches are left out."""
+    found = {}
+    for path in sorted(folder.rglob(pattern)):
+        name = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in name.parts):
+            found[name.as_posix()] = file_hash(path)
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the installed `PACKAGES`."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def figure_files(figures_dir: Path, names: Iterable[str]) -> list[Path]:
+    """Return the files of figures, whatever their kinds, in order of name."""
+    found = [path for name in names for path in figures_dir.glob(f"{name}.*") if path.stem == name]
+    return sorted(path for path in found if path.is_file())
+
+
+def describe_inputs(data_dir: Path) -> dict[str, object]:
+    """Return what all notebooks are made from: hashes of records and of this package, and versions."""
+    package = folder_hashes(Path(__file__).parents[1], "*.py")
+    return {"inputs": {"data": folder_hashes(data_dir), "package": package}, "versions": versions()}
+
+
+def describe_notebook(
+    notebook: Path, outputs: Iterable[Path], parameters: Mapping[str, object]
+) -> dict[str, str | dict[str, object]]:
+    """Return a notebook's entry: the hashes of its file and of the figures it drew, and what it was given."""
+    return {"notebook": file_hash(notebook), "outputs": hash_files(outputs), "parameters": dict(parameters)}
+
+
+def true_entries(
+    build_dir: Path,
+    inputs: Mapping[str, object],
+    notebooks: Mapping[str, Path],
+    outputs: Mapping[str, Iterable[Path]],
+) -> dict[str, dict]:
+    """Return the manifest's entries that still are as things are: same inputs, notebook and output files."""
+    earlier = read_manifest(build_dir / MANIFEST) or {}
+    if any(earlier.get(key) != value for key, value in inputs.items()):
+        return {}
+    found = {}
+    for name, notebook in notebooks.items():
+        entry = earlier["notebooks"].get(name)
+        if isinstance(entry, dict) and isinstance(entry.get("parameters"), dict):
+            now = describe_notebook(notebook, outputs.get(name, ()), entry["parameters"])
+            found |= {name: entry} if entry == now else {}
+    return found
+
+
+def write_manifest(build_dir: Path, inputs: Mapping[str, object], entries: Mapping[str, Mapping]) -> Path:
+    """Write ``build_dir/manifest.json`` and return its path."""
+    text = json.dumps({**inputs, "notebooks": dict(entries)}, indent=1, sort_keys=True) + "\n"
+    return write_text(build_dir / MANIFEST, text)
+
+
+def read_manifest(path: Path) -> dict | None:
+    """Return a manifest, or None where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("notebooks"), dict) else None
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file whole or not at all, making its folder if needed, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
+        draft = Path(file.name)
+    try:
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.chmod(0o644)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    return path

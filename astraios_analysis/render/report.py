@@ -1,11 +1,12 @@
 """One self-contained HTML page: what the records support, every figure with its table, and what it was made from.
 
 The page needs no network: pictures, styles and the script that sorts tables are in it. It carries no time, so the same
-figures give the same page. What it says in words is computed by `findings` and `answers`.
+figures give the same page. What it says in words is computed by `findings` and by what each figure answers.
 """
 
 import base64
 import io
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,19 +19,28 @@ import nbformat
 import pandas as pd
 from matplotlib import pyplot
 
-from astraios_analysis.figures import FIGURES, FigureSpec, drawn_figures, figure_stem
-from astraios_analysis.figures.answers import QUESTIONS, answer
+from astraios_analysis.figures.gallery import FIGURES, MIME, drawn_figures
+from astraios_analysis.figures.spec import FigureSpec, figure_stem
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID
-from astraios_analysis.render.executed import read_lacking
 from astraios_analysis.render.findings import choose_method, claim_board
-from astraios_analysis.render.manifest import MANIFEST, figure_files, file_hash, read_manifest, write_text
-from astraios_analysis.render.render import REPORT, RenderError, find_notebooks, order_notebooks
-from astraios_analysis.render.report_tables import describe_table, in_words
+from astraios_analysis.render.render import (
+    MANIFEST,
+    REPORT,
+    figure_files,
+    file_hash,
+    find_notebooks,
+    order_notebooks,
+    read_manifest,
+    write_text,
+)
 
 TITLE = "Astraios: findings, figures and tables"
 # Shown small at the top, of the grids that have them; each leads to the figure itself.
 HEADLINES = ("best_at_target", "small_model_choices", "task_performance", "embedded_performance", "claim_effects")
 _THUMBNAIL_WIDTH = 600  # pixels at least: about twice what it is shown at, for dense screens
+SIGNIFICANT_DIGITS = 4
+_NO_VALUE = "–"
 _HEADING = re.compile(r"\A\s*#\s+(.+?)\s*#*\s*(?:\n|\Z)")
 
 
@@ -41,36 +51,16 @@ def write_report(
     data_summary: Mapping[str, object] | None = None,
     seeds: Mapping[str, int] | None = None,
 ) -> Path:
-    """Write ``build_dir/report.html`` from the figures that are there.
+    """Write ``build_dir/report.html`` from the figures that are there, and return its path.
 
-    Parameters
-    ----------
-    build_dir : str or Path
-        Holds ``manifest.json``, whose versions and hash the page states, and executed notebooks, which say what grids
-        lack.
-    figures_dir : str or Path
-        Holds ``<name>.png``, ``.pdf`` and ``.csv``; a figure without its PNG is listed as not rendered.
-    notebooks_dir : str or Path
-        The notebooks: the first cell of each gives its section a title and an introduction.
-    data_summary : mapping of str to object, optional
-        What the page shows, in words to values in the order to be read: strings, numbers, lists.
-    seeds : mapping of str to int, optional
-        The grids of the records, in order, with the most runs that any of a grid's models has. Figures of other grids
-        are of earlier records and stay out; by default every grid that has figures is shown.
-
-    Returns
-    -------
-    Path
-        The page.
-
-    Raises
-    ------
-    RenderError
-        If there is no figures folder or no notebook.
+    The build folder's manifest says with what they were made, its executed notebooks what grids lack, and the first
+    cell of each notebook introduces its section. ``data_summary`` says in words what the page shows. ``seeds`` has the
+    grids of the records, in order, with the most runs that any of a grid's models has; figures of other grids are of
+    earlier records and stay out. By default every grid that has figures is shown.
     """
     build_dir, figures_dir = Path(build_dir), Path(figures_dir)
     if not figures_dir.is_dir():
-        raise RenderError(f"figures folder {figures_dir} does not exist; render the notebooks first")
+        raise Refusal(f"figures folder {figures_dir} does not exist; render the notebooks first")
     notebooks = find_notebooks(notebooks_dir)
     path, manifest = build_dir / MANIFEST, read_manifest(build_dir / MANIFEST)
     names = order_notebooks([*notebooks, *(spec.notebook for spec in FIGURES.values())])
@@ -144,15 +134,7 @@ def _shrink(picture: Path) -> str:
 
 
 def introduction(path: str | Path) -> tuple[str | None, str]:
-    """Return the title of a notebook and the Markdown below it, from its first cell.
-
-    Returns
-    -------
-    str or None
-        The first-level heading that the cell starts with.
-    str
-        The rest of the cell; empty if the notebook starts with no Markdown.
-    """
+    """Return the heading that a notebook's first cell starts with, if any, and the Markdown below it."""
     cells = nbformat.read(path, as_version=4).cells
     text = cells[0].source if cells and cells[0].cell_type == "markdown" else ""
     found = _HEADING.match(text)
@@ -218,12 +200,12 @@ def _figure(stem: str, spec: FigureSpec, grid: str, folders: tuple[Path, Path], 
     picture, twin = (figures_dir / f"{stem}.{kind}" for kind in ("png", "csv"))
     links = [(kind.upper(), _link(figures_dir / f"{stem}.{kind}", build_dir)) for kind in ("pdf", "png", "csv")]
     is_drawn = picture.is_file()
-    question, answered = _answer(spec.name, twin if is_drawn else None)
+    answered = spec.say(pd.read_csv(twin)) if is_drawn and twin.is_file() else None
     title = f"{spec.title}: grid {grid}" if grid not in ("", GRID) else spec.title
     return {
         "name": stem,
         "title": title,
-        "question": question,
+        "question": spec.question,
         "answer": answered,
         "caption": caption,
         "alt": f"{title}. {answered}" if answered else f"{title}. {caption}",
@@ -233,13 +215,58 @@ def _figure(stem: str, spec: FigureSpec, grid: str, folders: tuple[Path, Path], 
     }
 
 
-def _answer(name: str, twin: Path | None) -> tuple[str | None, str | None]:
-    if name not in QUESTIONS:
-        return None, None
-    table = pd.read_csv(twin) if twin is not None and twin.is_file() else pd.DataFrame()
-    return answer(name, table)
-
-
 def _link(path: Path, start: Path) -> str | None:
     """Return the address of a file relative to the page, or None where there is no such file."""
     return quote(Path(os.path.relpath(path, start)).as_posix()) if path.is_file() else None
+
+
+def read_lacking(path: Path) -> list[tuple[str, str, str]]:
+    """Return (figure, grid, reason) of what an executed notebook could not draw; none where there is no whole copy."""
+    if not path.is_file():
+        return []
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+        galleries = [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
+        return [(each["figure"], grid, reason) for each in galleries for grid, reason in each["lacking"].items()]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # A copy that was cut off or is not ours says nothing.
+        return []
+
+
+def describe_table(path: Path, fitted: Sequence[str]) -> dict[str, object]:
+    """Return a CSV twin as columns and rows of text, every row of it."""
+    try:
+        # Text that looks like a missing value to pandas ("none", "NA") is text here: only an empty cell is missing.
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""]).convert_dtypes()
+    except pd.errors.EmptyDataError:
+        frame = pd.DataFrame()
+    numeric = {name: _is_numeric(frame[name]) for name in frame.columns}
+    columns = [{"name": name, "numeric": numeric[name], "fitted": name in fitted} for name in frame.columns]
+    text = {name: [format_value(value) for value in frame[name]] for name in frame.columns}
+    return {"columns": columns, "rows": list(zip(*text.values(), strict=True))}
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+
+
+def format_value(value: object) -> str:
+    """Return a value as a reader wants it: 0.1235 for 0.123456, 1,137,207 for an integer, yes for True, – for none."""
+    if value is None or pd.isna(value):
+        return _NO_VALUE
+    if pd.api.types.is_bool(value):
+        return "yes" if value else "no"
+    if pd.api.types.is_integer(value):
+        return f"{value:,}"
+    if pd.api.types.is_float(value):
+        large = 10**SIGNIFICANT_DIGITS <= abs(value) < 1e15
+        return f"{value:,.0f}" if large else f"{value:.{SIGNIFICANT_DIGITS}g}"
+    return str(value)
+
+
+def in_words(value: object) -> str:
+    """Return a value, or several with commas between them, as `format_value` writes them."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(in_words(item) for item in value)
+    return format_value(value)
