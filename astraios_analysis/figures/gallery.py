@@ -25,8 +25,8 @@ from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
 from astraios_analysis.scores.correlations import loss_correlations
 from astraios_analysis.scores.losses import final_losses, loss_curves
 from astraios_analysis.scores.means import performance_panels
+from astraios_analysis.scores.models import intervals_over_seeds
 from astraios_analysis.scores.ranks import rank_all, transfer_all
-from astraios_analysis.scores.seeds import intervals_over_seeds
 
 FIGURES = spec.FIGURES
 ROOMS = (suite, losses, tasks, robustness, transfer, ranks, decisions, claims)

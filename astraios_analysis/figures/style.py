@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 
 from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.records.schema import METHODS
-from astraios_analysis.scores.seeds import SEED_COLUMNS, keep_means, keep_seeds, seed_words
+from astraios_analysis.scores.models import SEED_COLUMNS, keep_means, keep_seeds, seed_words
 
 FULL_WIDTH = 7.2  # inches: the text width of a two-column page
 GREY = "0.45"

@@ -32,14 +32,14 @@ from astraios_analysis.figures.style import (
     small_multiples,
     split_held_out,
 )
-from astraios_analysis.laws.laws import LOGIT_LINEAR, Law
+from astraios_analysis.laws.forms import LOGIT_LINEAR, Law
 from astraios_analysis.prediction.backtests import backtest, summarise_backtest
 from astraios_analysis.prediction.fits import Fit, fit_by
 from astraios_analysis.prediction.limits import MAX_REACH, predict, require_reach, require_sizes
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, METRICS
 from astraios_analysis.records.schema import METHODS
-from astraios_analysis.scores.seeds import keep_means, keep_seeds
+from astraios_analysis.scores.models import keep_means, keep_seeds
 
 _MEASURED = ["dataset", "metric", "size", "method", "n_params_base", "value", "lower", "upper", "level", "n_items"]
 POOLING_WORDS = {
