@@ -47,11 +47,18 @@ class Tables:
     level: float = 0.95
     target: float = 34e9
     cost: str = "n_params_updated"
-    bootstrap: ProblemBootstrap = field(default_factory=ProblemBootstrap)
+    bootstrap: ProblemBootstrap | None = None
 
     def __repr__(self) -> str:
         """Say how many runs there are."""
         return f"{len(self.runs)} runs"
+
+    def draw(self, name: str) -> tuple[Figure, pd.DataFrame]:
+        """Draw a figure from the tables that its function's arguments name."""
+        if name not in FIGURES:
+            raise Refusal(f"unknown figure {name!r}; choose from {', '.join(sorted(FIGURES))}")
+        function = FIGURES[name].draw
+        return function(**{each: getattr(self, each) for each in inspect.signature(function).parameters})
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -136,14 +143,7 @@ class Tables:
 
 def draw_by_name(name: str, runs: Sequence[RunRecord], **options: object) -> tuple[Figure, pd.DataFrame]:
     """Draw a figure of one grid's records and return it with the table of what is drawn; options are of `Tables`."""
-    return _draw(name, Tables(runs, **options))
-
-
-def _draw(name: str, tables: Tables) -> tuple[Figure, pd.DataFrame]:
-    if name not in FIGURES:
-        raise Refusal(f"unknown figure {name!r}; choose from {', '.join(sorted(FIGURES))}")
-    function = FIGURES[name].draw
-    return function(**{each: getattr(tables, each) for each in inspect.signature(function).parameters})
+    return Tables(runs, **options).draw(name)
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def draw(name: str, grids: PerGrid[Tables], figures_dir: str | Path) -> Gallery:
     for grid in grids.everything:
         stem = figure_stem(name, grid)
         try:
-            picture, table = _draw(name, grids[grid])
+            picture, table = grids[grid].draw(name)
         except Refusal as error:
             gallery.lacking[grid] = str(error)
             for suffix in SUFFIXES:

@@ -32,7 +32,7 @@ from astraios_analysis.figures.style import (
     small_multiples,
     split_held_out,
 )
-from astraios_analysis.laws.forms import LOGIT_LINEAR, Law
+from astraios_analysis.laws.forms import LOGIT_LINEAR
 from astraios_analysis.prediction.backtests import backtest, summarise_backtest
 from astraios_analysis.prediction.fits import Fit, fit_by
 from astraios_analysis.prediction.limits import MAX_REACH, predict, require_reach, require_sizes
@@ -111,17 +111,14 @@ def _say_scaling(table: pd.DataFrame) -> str | None:
     answer=_say_scaling,
     fitted=("value", *BARS, "reach"),
 )
-def score_scaling(
-    primary: pd.DataFrame, datasets: Sequence[str], target_size: float, law: Law = LOGIT_LINEAR
-) -> tuple[Figure, pd.DataFrame]:
+def score_scaling(primary: pd.DataFrame, datasets: Sequence[str], target_size: float) -> tuple[Figure, pd.DataFrame]:
     """Draw measured scores, fitted lines and predictions for a new run at a target size, for each data set.
 
     A data set that must not be predicted has lines over the fitted sizes only. The twin has measured rows (``kind``
     measured, or held_out; of several seeds means, and rows of kind seed), lines (line) and predictions (prediction),
     or why there are none (refused, with a ``refusal``).
     """
-    target = target_size
-    parts = [_scaling_rows(primary[primary["dataset"] == name], law, target) for name in datasets]
+    parts = [_scaling_rows(primary[primary["dataset"] == name], target_size) for name in datasets]
     seeds = keep_seeds(primary)
     seeds = seeds.loc[seeds["dataset"].isin(datasets), _MEASURED].assign(kind="seed")
     parts += [seeds] if len(seeds) else []
@@ -132,7 +129,7 @@ def score_scaling(
     suite = models_in(primary)
     for position, (panel, name) in enumerate(zip(axes, datasets, strict=True)):
         rows = table[table["dataset"] == name]
-        _scaling_panel(panel, rows, target)
+        _scaling_panel(panel, rows, target_size)
         measured = rows[rows["kind"].isin(["measured", "held_out"])]
         panel.set_title(DATASETS[name].title, loc="left")
         poolings = tuple(sorted(set(rows.loc[rows["kind"] == "line", "pooling"])))
@@ -154,9 +151,9 @@ def score_scaling(
     return figure, table
 
 
-def _scaling_rows(own: pd.DataFrame, law: Law, target: float) -> pd.DataFrame:
+def _scaling_rows(own: pd.DataFrame, target: float) -> pd.DataFrame:
     own = keep_means(own)
-    fits = fit_by(own, law)
+    fits = fit_by(own, LOGIT_LINEAR)
     is_held_out = own["held_out"].astype(bool)
     measured = own[_MEASURED].assign(kind=np.where(is_held_out, "held_out", "measured"), pooling="", dof=pd.NA)
     rows, refusal = [], _refusal(measured[~is_held_out.to_numpy()], target)
@@ -164,7 +161,7 @@ def _scaling_rows(own: pd.DataFrame, law: Law, target: float) -> pd.DataFrame:
         shared = {"dataset": own["dataset"].iloc[0], "metric": own["metric"].iloc[0], "method": method}
         shared |= {"pooling": fitted.pooling, "dof": fitted.dof}
         grid = _line_sizes(fitted, fitted.x_range[0] if refusal else target)
-        for n_params, value in zip(grid, law.unlink(fitted.design(grid, method) @ fitted.theta), strict=True):
+        for n_params, value in zip(grid, LOGIT_LINEAR.unlink(fitted.design(grid, method) @ fitted.theta), strict=True):
             rows.append({**shared, "kind": "line", "n_params_base": n_params, "value": value})
         rows.extend(shared | _prediction(fitted, target, method, level) for level in (() if refusal else (0.5, 0.95)))
     if refusal:
@@ -242,16 +239,14 @@ def _say_backtest(table: pd.DataFrame) -> str | None:
     answer=_say_backtest,
     fitted=("predicted", *BARS, "error", "persistence_error", "reach"),
 )
-def backtest_panels(
-    primary: pd.DataFrame, datasets: Sequence[str], level: float, law: Law = LOGIT_LINEAR
-) -> tuple[Figure, pd.DataFrame]:
+def backtest_panels(primary: pd.DataFrame, datasets: Sequence[str], level: float) -> tuple[Figure, pd.DataFrame]:
     """Draw the largest size's measured scores (hollow) against what the smaller sizes predicted, for each data set.
 
     The twin has both poolings; ``is_drawn`` marks the pooled one.
     """
     poolings = ("pooled", "per_method")
     primary = keep_means(primary)
-    parts = [backtest(primary, name, pooling=p, level=level, law=law) for name in datasets for p in poolings]
+    parts = [backtest(primary, name, pooling=p, level=level, law=LOGIT_LINEAR) for name in datasets for p in poolings]
     table = round_table(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
     require_rows(table, "backtest", "methods with primary scores at three sizes")
     table["is_drawn"] = table["pooling"] == "pooled"

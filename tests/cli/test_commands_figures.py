@@ -8,8 +8,7 @@ from matplotlib import pyplot
 
 from astraios_analysis.cli.main import main
 from astraios_analysis.cli.records import choose_outputs
-from astraios_analysis.figures import FIGURES, Gallery
-from astraios_analysis.figures.answers import answer
+from astraios_analysis.figures.gallery import FIGURES, Gallery
 from astraios_analysis.records.frame import save
 
 ROOT = Path(__file__).parents[2]
@@ -82,4 +81,4 @@ def test_six_records_fill_a_notebook_or_it_says_what_they_lack(name, six_records
         assert (tmp_path / f"{figure}_ours.png").is_file() == bool(drawn.pictures)
         for table in drawn.tables.values():
             # A sentence, or nothing where the table has too little for one.
-            assert (answer(figure, table)[1] or "nothing.").endswith(".")
+            assert (FIGURES[figure].say(table) or "nothing.").endswith(".")

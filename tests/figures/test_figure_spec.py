@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +14,7 @@ from hypothesis import strategies as st
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from astraios_analysis import figures
-from astraios_analysis.figures import FIGURES, FigureSpec
-from astraios_analysis.figures.spec import SIGNIFICANT_DIGITS, require_rows
+from astraios_analysis.figures.spec import SIGNIFICANT_DIGITS, require_rows, round_table, save
 from astraios_analysis.figures.style import small_multiples
 from astraios_analysis.records.frame import RecordError
 from astraios_analysis.records.refusal import Refusal
@@ -25,15 +22,14 @@ from astraios_analysis.records.refusal import Refusal
 ROOT = Path(__file__).parents[2]
 DRAW = """
 import sys
-from astraios_analysis import figures
-from astraios_analysis.records import frame as records
-from astraios_analysis.records import sources
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, score_intervals
+from astraios_analysis.figures.gallery import draw_by_name
+from astraios_analysis.figures.spec import save
+from astraios_analysis.records.sources import load_records
+from astraios_analysis.scores.bootstrap import ProblemBootstrap
 
-runs = sources.load_records(sys.argv[1])
-figures.save(*figures.updated_parameters(records.to_frame(runs, per="run")), "updated_parameters", sys.argv[2])
-scores = score_intervals(runs, bootstrap=ProblemBootstrap(n_draws=20))
-figures.save(*figures.recode_transformations(scores), "recode_transformations", sys.argv[2])
+runs, bootstrap = load_records(sys.argv[1], "released"), ProblemBootstrap(n_draws=20)
+for name in ("updated_parameters", "recode_transformations"):
+    save(*draw_by_name(name, runs, bootstrap=bootstrap), name, sys.argv[2])
 """
 
 
@@ -55,7 +51,7 @@ def checksums(folder):
 
 class TestSave:
     def test_writes_three_files_and_closes_the_figure(self, figure, tmp_path):
-        written = figures.save(figure, TABLE, "name", tmp_path / "new" / "folder")
+        written = save(figure, TABLE, "name", tmp_path / "new" / "folder")
         assert sorted(path.name for path in written) == ["name.csv", "name.pdf", "name.png"]
         assert sorted(written) == sorted((tmp_path / "new" / "folder").iterdir())
         assert (tmp_path / "new" / "folder" / "name.csv").read_text() == "size,n,value\n1b,3,0.1\n7b,4,\n"
@@ -63,13 +59,13 @@ class TestSave:
         assert not pyplot.fignum_exists(figure.number)
 
     def test_twice_gives_the_same_bytes(self, figure, tmp_path):
-        figures.save(figure, TABLE, "name", tmp_path)
+        save(figure, TABLE, "name", tmp_path)
         first = checksums(tmp_path)
-        figures.save(figure, TABLE, "name", tmp_path)
+        save(figure, TABLE, "name", tmp_path)
         assert checksums(tmp_path) == first
 
     def test_pdf_has_no_date_and_its_text_is_text(self, figure, tmp_path):
-        figures.save(figure, TABLE, "name", tmp_path)
+        save(figure, TABLE, "name", tmp_path)
         pdf = (tmp_path / "name.pdf").read_bytes()
         assert b"Date" not in pdf and b"/Type3" not in pdf and b"/FontFile2" in pdf
         assert not [chunk for chunk in (b"tIME", b"tEXt", b"iTXt") if chunk in (tmp_path / "name.png").read_bytes()]
@@ -77,17 +73,17 @@ class TestSave:
     def test_name_of_a_file_where_the_folder_should_be(self, figure, tmp_path):
         (tmp_path / "taken").write_text("")
         with pytest.raises(RecordError, match=r"taken/name: cannot write the figure \(File exists\); .*--out"):
-            figures.save(figure, TABLE, "name", tmp_path / "taken")
+            save(figure, TABLE, "name", tmp_path / "taken")
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
     def test_folder_without_permission(self, figure, tmp_path):
         tmp_path.chmod(0o500)
         with pytest.raises(RecordError, match="Permission denied"):
-            figures.save(figure, TABLE, "name", tmp_path)
+            save(figure, TABLE, "name", tmp_path)
 
     @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("cannot draw")])
     def test_failure_leaves_what_was_there(self, figure, tmp_path, monkeypatch, error):
-        figures.save(figure, TABLE, "name", tmp_path)
+        save(figure, TABLE, "name", tmp_path)
         before = checksums(tmp_path)
         savefig = Figure.savefig
 
@@ -98,7 +94,7 @@ class TestSave:
 
         monkeypatch.setattr(Figure, "savefig", fail_at_png)
         with pytest.raises((RecordError, ValueError), match=r"No space left|cannot draw"):
-            figures.save(figure, TABLE.assign(n=0), "name", tmp_path)
+            save(figure, TABLE.assign(n=0), "name", tmp_path)
         assert checksums(tmp_path) == before
 
     def test_other_process_other_clock_same_bytes(self, tmp_path):
@@ -121,7 +117,7 @@ floats = st.floats(allow_subnormal=False)
 class TestRoundTable:
     @given(st.lists(floats, min_size=1))
     def test_eight_digits_and_no_more(self, values):
-        rounded = figures.round_table(pd.DataFrame({"x": values}))["x"].to_numpy()
+        rounded = round_table(pd.DataFrame({"x": values}))["x"].to_numpy()
         for value, short in zip(values, rounded, strict=True):
             if np.isfinite(value):
                 assert abs(short - value) <= 0.51 * abs(value) * 10.0 ** (1 - SIGNIFICANT_DIGITS)
@@ -132,14 +128,14 @@ class TestRoundTable:
 
     @given(st.lists(floats, min_size=1))
     def test_twice_is_once(self, values):
-        once = figures.round_table(pd.DataFrame({"x": values}))
-        pd.testing.assert_frame_equal(figures.round_table(once), once, check_exact=True)
+        once = round_table(pd.DataFrame({"x": values}))
+        pd.testing.assert_frame_equal(round_table(once), once, check_exact=True)
 
     def test_other_columns_and_the_input_stay_as_they_are(self):
         columns = {"n": [15_517_456_384, 1], "name": ["a", "b"], "flag": [True, False], "x": [1 / 3, 2.0]}
         table = pd.DataFrame(columns, index=[5, 5]).astype({"n": "Int64"})
         before = table.copy()
-        rounded = figures.round_table(table)
+        rounded = round_table(table)
         pd.testing.assert_frame_equal(table, before)
         assert rounded["x"].tolist() == [0.33333333, 2.0]
         assert rounded[["n", "name", "flag"]].to_dict("list") == table[["n", "name", "flag"]].to_dict("list")
@@ -149,24 +145,6 @@ class TestRoundTable:
 def test_nothing_to_draw_names_the_figure_and_what_it_needs():
     with pytest.raises(Refusal, match="nothing to draw in parse_rates: it needs parse rates on aatk; choose"):
         require_rows(pd.DataFrame(), "parse_rates", "parse rates on aatk")
-
-
-@pytest.mark.parametrize("name", figures.FIGURES)
-def test_specs_are_complete(name):
-    spec = figures.FIGURES[name]
-    assert spec.name == name and spec.title and spec.caption.endswith(".")
-    notebook = ROOT / "notebooks" / f"{spec.notebook}.ipynb"
-    assert f'\\"{name}\\", figures.' in notebook.read_text()
-
-
-def test_caption_names_the_level_and_the_target_that_a_notebook_ran_with():
-    spec = FigureSpec("name", "Title", "notebook", "Bars: {level} intervals at {target}; 50 % thick")
-    assert spec.describe() == "Bars: 95 % intervals at 34B; 50 % thick"
-    assert spec.describe(level=0.975, target_size=7e10) == "Bars: 97.5 % intervals at 70B; 50 % thick"
-
-
-def test_every_caption_is_complete_once_described():
-    assert not [spec.name for spec in FIGURES.values() if re.search(r"[{}]", spec.describe())]
 
 
 def test_what_an_interrupt_leaves_is_a_draft_that_the_next_run_overwrites(tmp_path, monkeypatch):
@@ -181,10 +159,10 @@ def test_what_an_interrupt_leaves_is_a_draft_that_the_next_run_overwrites(tmp_pa
 
     monkeypatch.setattr(Path, "write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        figures.save(draw(), TABLE, "name", tmp_path)
+        save(draw(), TABLE, "name", tmp_path)
     (left,) = tmp_path.iterdir()
     # The name's form is in .gitignore.
     assert left.name == ".name.csv.part"
     monkeypatch.undo()
-    figures.save(draw(), TABLE, "name", tmp_path)
+    save(draw(), TABLE, "name", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"name.csv", "name.pdf", "name.png"}

@@ -8,17 +8,13 @@ from layout_checks import outside_axes, overlapping, running_out, texts_of, too_
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from astraios_analysis import figures
+from astraios_analysis.figures.gallery import FIGURES, Tables
 from astraios_analysis.figures.style import FULL_WIDTH, METHOD_STYLES, note, small_multiples
-from astraios_analysis.figures.tasks import models_in
-from astraios_analysis.laws.forms import LOGIT_LINEAR
-from astraios_analysis.prediction.limits import predictable_datasets
-from astraios_analysis.records.frame import Score, to_frame
+from astraios_analysis.figures.tasks import best_method
+from astraios_analysis.records.frame import Score
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import METHODS
-from astraios_analysis.scores import ranks as regressions
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame, score_intervals
-from astraios_analysis.scores.means import performance_panels
+from astraios_analysis.scores.bootstrap import ProblemBootstrap
 
 SCORE = ["dataset", "setting", "metric", "size", "method", "n_params_base", "value", "lower", "upper", "level"]
 COLUMNS = {
@@ -48,38 +44,15 @@ COLUMNS = {
 }
 
 
-def draw_all(records, n_draws=2000):
-    """Draw every figure of these records: {name: function without arguments}."""
-    bootstrap = ProblemBootstrap(n_draws=n_draws)
-    scores = score_intervals(records, bootstrap=bootstrap)
-    primary = primary_frame(scores)
-    datasets = predictable_datasets(primary)
-
-    def transfers():
-        return regressions.transfer_all(records, bootstrap=bootstrap)
-
-    return {
-        "updated_parameters": lambda: figures.updated_parameters(to_frame(records, per="run")),
-        "task_performance": lambda: figures.task_performance(scores),
-        "mean_performance": lambda: figures.mean_performance(
-            performance_panels(records, bootstrap=bootstrap), models_in(scores)
-        ),
-        "zero_against_one_shot": lambda: figures.zero_against_one_shot(scores),
-        "best_method": lambda: figures.best_method(regressions.rank_all(records, bootstrap=bootstrap)),
-        "recode_categories": lambda: figures.recode_categories(scores),
-        "recode_transformations": lambda: figures.recode_transformations(scores),
-        "parse_rates": lambda: figures.parse_rates(scores),
-        "score_scaling": lambda: figures.score_scaling(primary, datasets, LOGIT_LINEAR, 34e9),
-        "small_against_large": lambda: figures.small_against_large(primary, transfers()),
-        "rank_transfer": lambda: figures.rank_transfer(transfers()),
-        "backtest": lambda: figures.backtest_panels(primary, datasets, LOGIT_LINEAR, 0.95),
-    }
+def tables_of(records, n_draws=50):
+    return Tables(records, bootstrap=ProblemBootstrap(n_draws=n_draws))
 
 
 @pytest.fixture(scope="module")
 def drawn(released_records):
     """Every figure of the released models: {name: (figure, table, texts)}."""
-    found = {name: draw() for name, draw in draw_all(released_records, n_draws=200).items()}
+    tables = tables_of(released_records, n_draws=200)
+    found = {name: tables.draw(name) for name in COLUMNS}
     yield {name: (figure, table, texts_of(figure)) for name, (figure, table) in found.items()}
     pyplot.close("all")
 
@@ -93,7 +66,7 @@ class TestReleased:
         assert len(table) and figure.get_size_inches()[0] == FULL_WIDTH
 
     def test_fitted_columns_are_there(self, drawn, name):
-        assert set(figures.FIGURES[name].fitted_columns) <= set(drawn[name][1])
+        assert set(FIGURES[name].fitted_columns) <= set(drawn[name][1])
 
     def test_says_how_many_models_or_methods_it_shows(self, drawn, name):
         words = " ".join(text.get_text() for text, _ in drawn[name][2])
@@ -119,7 +92,7 @@ class TestReleased:
             assert is_inner or axes.get_xlabel() or axes.get_ylabel() or name == "best_method"
 
     def test_caption_names_its_intervals(self, drawn, name):
-        assert "lower" not in drawn[name][1] or re.search(r"interval|resample", figures.FIGURES[name].caption)
+        assert "lower" not in drawn[name][1] or re.search(r"interval|resample", FIGURES[name].caption)
 
 
 class TestLayoutCheckCanFail:
@@ -161,10 +134,10 @@ class TestLayoutCheckCanFail:
         assert [1.5, 1.9] in outside_axes(panel.figure)
 
 
-def outcome(draw):
+def outcome(tables, name):
     """What became of drawing: the figure's layout problems, or the refusal."""
     try:
-        figure, table = draw()
+        figure, table = tables.draw(name)
     except Refusal as error:
         return str(error)
     texts = texts_of(figure)
@@ -181,7 +154,8 @@ TRANSFER = {"small_against_large", "rank_transfer"}
 class TestSubsets:
     def refused(self, records):
         """Figures that refuse these records, each with its reason; the others are drawn and checked."""
-        found = {name: outcome(draw) for name, draw in draw_all(records, n_draws=50).items()}
+        tables = tables_of(records)
+        found = {name: outcome(tables, name) for name in COLUMNS}
         return {name: reason for name, reason in found.items() if reason != "drawn"}
 
     def test_two_sizes(self, released_records):
@@ -210,7 +184,7 @@ class TestSubsets:
 
     def test_held_out_points_are_hollow_and_not_fitted(self, small_grid):
         kept = [r.model_copy(update={"held_out": r.size == "30m"}) for r in small_grid]
-        figure, table = draw_all(kept, n_draws=50)["score_scaling"]()
+        figure, table = tables_of(kept).draw("score_scaling")
         assert set(table.loc[table["kind"] == "held_out", "size"]) == {"30m"}
         assert set(table.loc[table["kind"] == "measured", "size"]) == {"0.3m", "1m", "10m"}
         hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
@@ -249,13 +223,13 @@ def test_methods_look_as_style_says(drawn):
 
 
 def test_a_data_set_with_one_method_has_no_best_one(released_records):
-    ranks = regressions.rank_all(released_records, bootstrap=ProblemBootstrap(n_draws=100))
+    ranks = tables_of(released_records).ranks
     names = list(ranks["dataset"].unique())[:2]
     alone = (ranks["dataset"] != names[1]) | (ranks["method"] == "fft")
     chosen = ranks[ranks["dataset"].isin(names) & alone]
     chosen = chosen.assign(n_methods=chosen.groupby(["dataset", "size"])["method"].transform("count"))
-    figure, table = figures.best_method(chosen)
+    figure, table = best_method(chosen)
     assert set(table.loc[table["is_drawn"], "dataset"]) == {names[0]}
     assert len(figure.axes[0].get_yticklabels()) == 1
     with pytest.raises(Refusal, match="primary scores of several methods at one size"):
-        figures.best_method(chosen[chosen["dataset"] == names[1]])
+        best_method(chosen[chosen["dataset"] == names[1]])

@@ -7,24 +7,14 @@ from layout_checks import outside_axes, overlapping, running_out, texts_of, too_
 from matplotlib import pyplot
 from simulated_grids import LARGEST, SIZES, World, simulate
 
-from astraios_analysis import figures
-from astraios_analysis.claims.judge import judge_claims
-from astraios_analysis.explorer.figure import explored_fit
-from astraios_analysis.explorer.results import first_view
+from astraios_analysis.explorer.figure import explored_fit  # noqa: F401 - its figure is declared there
 from astraios_analysis.figures import gallery
-from astraios_analysis.figures.tasks import models_in
-from astraios_analysis.laws.forms import LOGIT_LINEAR
-from astraios_analysis.prediction.decide import best_at_size_all, decisions_all
-from astraios_analysis.prediction.limits import predictable_datasets
-from astraios_analysis.prediction.planning import frontier_all
-from astraios_analysis.records import grids
-from astraios_analysis.records.frame import METHODS, Score, ValidationPoint, to_frame
+from astraios_analysis.figures.gallery import FIGURES, Tables, draw_by_name
+from astraios_analysis.figures.robustness import embedded_security
+from astraios_analysis.records.frame import METHODS, Score, ValidationPoint
+from astraios_analysis.records.grids import PerGrid
 from astraios_analysis.records.registry import EMBEDDED_DATASETS
-from astraios_analysis.scores import ranks as regressions
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
-from astraios_analysis.scores.correlations import loss_correlations
-from astraios_analysis.scores.losses import final_losses, loss_curves
-from astraios_analysis.scores.means import performance_panels
 from astraios_analysis.scores.models import intervals_over_seeds, keep_means
 
 ROBUST = tuple(f"embedded_robust_{category}" for category in ("description", "format", "syntax"))
@@ -60,54 +50,10 @@ def trained():
     return records
 
 
-def draw_decisions(records, folder):
-    """Draw the figures for choosing a method, whose pooled fits take seconds: {name: Gallery}."""
-    runs = grids.PerGrid({"mini": records})
-    primary = runs.map(to_frame).map(primary_frame)
-    targets = primary.map(figures.choose_target, target=34e9)
-    costs = runs.map(frontier_all, cost="n_params_updated", target=targets, level=0.95)
-    calls = {
-        "best_at_target": (figures.best_at_target, runs.map(best_at_size_all, targets, level=0.95)),
-        "small_model_choices": (figures.small_model_choices, runs.map(decisions_all, level=0.95)),
-        "cost_performance": (figures.cost_performance, costs),
-        "claim_effects": (figures.claim_effects, runs.map(judge_claims)),
-    }
-    return {name: figures.draw(name, *call, figures_dir=folder) for name, call in calls.items()}
-
-
-def draw_all(records, folder):
-    """Draw every other figure of a grid: {name: Gallery}."""
-    runs, bootstrap = grids.PerGrid({"mini": records}), ProblemBootstrap(n_draws=50)
-    scores = runs.map(intervals_over_seeds, bootstrap=bootstrap)
-    primary, losses = scores.map(primary_frame), runs.map(final_losses)
-    frames, curves = runs.map(to_frame, per="run"), runs.map(loss_curves)
-    correlations = runs.map(loss_correlations, bootstrap=bootstrap)
-    datasets, transfers = primary.map(predictable_datasets), runs.map(regressions.transfer_all, bootstrap=bootstrap)
-    targets = primary.map(figures.choose_target, target=34e9)
-    ranks = runs.map(regressions.rank_all, bootstrap=bootstrap)
-    panels = runs.map(performance_panels, bootstrap=bootstrap)
-    calls = {
-        "updated_parameters": (figures.updated_parameters, frames),
-        "training_cost": (figures.training_cost, frames),
-        "cross_entropy": (figures.cross_entropy, losses, 0.95),
-        "cross_entropy_by_step": (figures.cross_entropy_by_step, curves),
-        "cross_entropy_by_updated_parameters": (figures.cross_entropy_by_updated_parameters, losses),
-        "task_performance": (figures.task_performance, scores),
-        "embedded_performance": (figures.embedded_performance, scores),
-        "mean_performance": (figures.mean_performance, panels, scores.map(models_in)),
-        "best_method": (figures.best_method, ranks),
-        "embedded_robustness": (figures.embedded_robustness, scores),
-        "embedded_transformations": (figures.embedded_transformations, scores),
-        "embedded_security": (figures.embedded_security, scores),
-        "loss_performance": (figures.loss_performance, primary, correlations),
-        "loss_correlation": (figures.loss_correlation, correlations),
-        "score_scaling": (figures.score_scaling, primary, datasets, LOGIT_LINEAR, targets),
-        "backtest": (figures.backtest_panels, primary, datasets, LOGIT_LINEAR, 0.95),
-        "small_against_large": (figures.small_against_large, primary, transfers),
-        "rank_transfer": (figures.rank_transfer, transfers),
-        "explored_fit": (explored_fit, runs.map(first_view)),
-    }
-    return {name: figures.draw(name, *call, figures_dir=folder) for name, call in calls.items()}
+def draw_all(records, folder, names):
+    """Draw figures of a grid: {name: Gallery}."""
+    tables = PerGrid({"mini": Tables(records, bootstrap=ProblemBootstrap(n_draws=50))})
+    return {name: gallery.draw(name, tables, folder) for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +70,7 @@ def drawn(trained, tmp_path_factory):
 
     gallery.save = keep
     try:
-        folder = tmp_path_factory.mktemp("figures")
-        galleries = draw_all(trained, folder) | draw_decisions(trained, folder)
+        galleries = draw_all(trained, tmp_path_factory.mktemp("figures"), EVERY)
     finally:
         gallery.save = save
     return galleries, kept
@@ -137,9 +82,11 @@ def hollow_points(figure):
     return sum(len(line.get_xdata()) for line in lines if line.get_markerfacecolor() == "white")
 
 
-EVERY = sorted(set(figures.FIGURES) - {"zero_against_one_shot", "parse_rates"})
+EVERY = sorted(set(FIGURES) - {"zero_against_one_shot", "parse_rates"})
 PUBLISHED = {"task_performance", "recode_categories", "recode_transformations"}
 TRAINED = [name for name in EVERY if name not in PUBLISHED]
+# The figures for choosing a method take seconds of pooled fits.
+OTHERS = [name for name in EVERY if name not in DECISIONS and not name.startswith("recode")]
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -151,7 +98,7 @@ class TestTrained:
         assert len(table) and problems == ([], [], {}, [])
 
     def test_fitted_columns_are_there(self, drawn, name):
-        assert set(figures.FIGURES[name].fitted_columns) <= set(drawn[1][f"{name}_mini"][0])
+        assert set(FIGURES[name].fitted_columns) <= set(drawn[1][f"{name}_mini"][0])
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -166,7 +113,7 @@ def test_rates_of_too_few_models_are_said_in_words(drawn, n_models, n_panels):
     first = dict.fromkeys(zip(table["size"], table["method"], strict=True))
     kept = pd.Series(zip(table["size"], table["method"], strict=True), table.index).isin(list(first)[:n_models])
     shown = table[kept | (table["metric"] == "valid_rate")]
-    figure, twin = figures.embedded_security(shown)
+    figure, twin = embedded_security(shown)
     words = " ".join(text.get_text() for text, _ in texts_of(figure))
     assert len(figure.axes) == n_panels and len(twin) == len(shown)
     alone = f"in 1 of 35 models (only {next(iter(first))[0]} FFT)"
@@ -209,14 +156,8 @@ def worsened(record):
 def test_prediction_is_at_the_held_out_size_and_leaves_it_out(drawn, trained):
     table = drawn[1]["score_scaling_mini"][0]
     assert set(table.loc[table["kind"] == "prediction", "n_params_base"]) == {LARGEST}
-    changed = [
-        r.model_copy(update={"scores": tuple(s.model_copy(update={"value": 0.01}) for s in r.scores)})
-        if r.held_out
-        else r
-        for r in trained
-    ]
-    primary = primary_frame(intervals_over_seeds(changed, bootstrap=ProblemBootstrap(n_draws=50)))
-    again = figures.score_scaling(primary, predictable_datasets(primary), LOGIT_LINEAR, LARGEST)[1]
+    changed = [worsened(r) if r.held_out else r for r in trained]
+    again = draw_by_name("score_scaling", changed, bootstrap=ProblemBootstrap(n_draws=50))[1]
     pyplot.close("all")
     for column in ("value", "lower", "upper"):
         predicted = [rows.loc[rows["kind"] == "prediction", column].to_numpy() for rows in (table, again)]
@@ -237,7 +178,7 @@ class TestPartial:
         monkeypatch.setattr(gallery, "save", save)
 
     def lacking(self, records, folder):
-        return {name for name, one in draw_all(records, folder).items() if one.lacking}
+        return {name for name, one in draw_all(records, folder, OTHERS).items() if one.lacking}
 
     def test_first_seed_of_some_cells(self, trained, tmp_path):
         some = [r for i, r in enumerate(r for r in trained if r.seed == 0) if i % 5]

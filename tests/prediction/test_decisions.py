@@ -5,9 +5,9 @@ import pytest
 from matplotlib import pyplot
 from simulated_grids import LARGEST, SIZES, World, simulate
 
-from astraios_analysis.figures import best_at_target, score_scaling
-from astraios_analysis.figures.predicted_answers import answer_clearly_best
-from astraios_analysis.laws.forms import LOGIT_LINEAR
+from astraios_analysis.figures.decisions import best_at_target
+from astraios_analysis.figures.gallery import FIGURES
+from astraios_analysis.figures.transfer import score_scaling
 from astraios_analysis.prediction.decide import best_at_size, best_at_size_all, small_model_decisions
 from astraios_analysis.prediction.forecast import forecast_loss, forecast_rows, forecast_score, supported_score
 from astraios_analysis.prediction.planning import COUNTED, MEASURED, frontier, plan_runs, run_cost
@@ -106,7 +106,7 @@ class TestDecisions:
         assert set(found.loc[found["refusal"] == "", "dataset"]) == {FIX}
         assert refused["dataset"].tolist() == ["embedded_synthesis"] and refused[["method", "p_best"]].isna().all(None)
         assert refused["refusal"].iloc[0].startswith("measured at 3 sizes; a back-test holds out the largest, and 2")
-        answer = answer_clearly_best(found)
+        answer = FIGURES["best_at_target"].say(found)
         assert "1 data sets" in answer and answer.count("Not predicted: ") == 1 and "measured at 3 sizes" in answer
         costs = frontier(records, "embedded_synthesis", "n_params_updated", target=LARGEST, bootstrap=BOOTSTRAP)
         assert set(costs["kind"]) == {"measured", "refused"} and costs["refusal"].iloc[-1] == refused["refusal"].iloc[0]
@@ -118,7 +118,7 @@ class TestDecisions:
     def test_commands_figures_and_decisions_refuse_alike(self, n_sizes):
         records = simulate(sizes=SIZES[:n_sizes], seeds=(0,))
         primary = primary_frame(score_intervals(records, bootstrap=BOOTSTRAP))
-        figure, table = score_scaling(primary, [FIX], LOGIT_LINEAR, LARGEST)
+        figure, table = score_scaling(primary, [FIX], LARGEST)
         pyplot.close(figure)
         kinds = {"refused", "prediction"} & set(table["kind"])
         calls = (

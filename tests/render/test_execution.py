@@ -73,10 +73,8 @@ def test_kernel_is_this_python_in_a_fixed_environment(tmp_path, job_of, monkeypa
     looks = "matplotlib.rcParams['font.size'], hasattr(builtins, 'spoiled')"
     tell = f"print(json.dumps([sys.executable, level, *values, {looks}]))"
     job = job_of("shows", show, tell)
-    cells = []
-    assert run_jobs([job], n_parallel=1, on_cell=cells.append) == {"shows": None}
+    assert run_jobs([job], n_parallel=1) == {"shows": None}
     assert json.loads(printed(job.target)) == [sys.executable, 0.9, "0", "0", "1", 10.0, False]
-    assert cells == [job] * 5  # the injected parameters are a cell too
 
 
 def test_failures_name_the_cell_and_its_error(job_of):
@@ -129,7 +127,7 @@ def test_interrupt_stops_at_once_and_leaves_no_kernel(tmp_path, job_of):
         [sys.executable, "-c", script], cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.PIPE
     )
     try:
-        wait_until(lambda: pid_file.exists() and pid_file.read_text(), 30)
+        wait_until(lambda: pid_file.exists() and pid_file.read_text(), 120)
         time.sleep(0.5)
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=30)
@@ -165,5 +163,5 @@ def test_kernel_that_does_not_start_is_said_so(tmp_path, job_of, monkeypatch):
     (tmp_path / "ipykernel_launcher.py").write_text("raise SystemExit('a broken installation')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     failure = run_jobs([job_of("never", "1")], n_parallel=1)["never"]
-    assert failure.startswith("notebook 'never': its kernel did not start (")
+    assert failure.startswith("notebook 'never': its kernel did not start")
     assert "its last words:\n    a broken installation" in failure

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from astraios_analysis.render import manifest
+from astraios_analysis.render import render as manifest
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def update(project, *names, **parameters):
 def test_contents(project):
     found = update(project, "one", "two", level=0.9)
     assert found["inputs"]["data"] == {"runs/a.json": manifest.file_hash(project / "data" / "runs" / "a.json")}
-    assert {"manifest.py", "figures/__init__.py"} <= found["inputs"]["package"].keys()
+    assert {"render/render.py", "figures/__init__.py"} <= found["inputs"]["package"].keys()
     assert {"python", "numpy", "pandas", "matplotlib"} <= found["versions"].keys()
     assert found["notebooks"]["one"] == {
         # SHA-256 of "1", "A" and "a", from coreutils' sha256sum.

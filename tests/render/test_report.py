@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from astraios_analysis.figures import FIGURES, FigureSpec, find_spec
-from astraios_analysis.figures.gallery import MIME
-from astraios_analysis.render import manifest, report
-from astraios_analysis.render.executed import read_lacking
-from astraios_analysis.render.render import RenderError
-from astraios_analysis.render.report_tables import format_value
+from astraios_analysis.figures.gallery import FIGURES, MIME, find_spec
+from astraios_analysis.figures.spec import FigureSpec
+from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.render import render as manifest
+from astraios_analysis.render import report
+from astraios_analysis.render.report import format_value, read_lacking
 
 ROOT = Path(__file__).parents[2]
 # A PNG of one pixel.
@@ -185,9 +185,9 @@ def test_same_figures_give_the_same_page(folders, tmp_path):
 
 def test_missing_folders_are_errors(folders):
     build, figures, notebooks = folders
-    with pytest.raises(RenderError, match="nowhere does not exist; render the notebooks first"):
+    with pytest.raises(Refusal, match="nowhere does not exist; render the notebooks first"):
         report.write_report(build, figures / "nowhere", notebooks)
-    with pytest.raises(RenderError, match="no notebook"):
+    with pytest.raises(Refusal, match="no notebook"):
         report.write_report(build, figures, notebooks / "nowhere")
 
 

@@ -1,0 +1,104 @@
+"""Figures by their names: declared whole, drawn from records alone, for one grid or for every grid that can answer."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from astraios_analysis.explorer.figure import explored_fit
+from astraios_analysis.figures import gallery
+from astraios_analysis.figures.gallery import FIGURES, Tables, draw, draw_by_name, drawn_figures, find_spec
+from astraios_analysis.figures.spec import FigureSpec, figure, figure_stem
+from astraios_analysis.figures.style import small_multiples
+from astraios_analysis.records.grids import PerGrid
+from astraios_analysis.records.refusal import Refusal
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+class TestDeclared:
+    @pytest.mark.parametrize("name", [*FIGURES])
+    def test_every_figure_is_declared_whole(self, name):
+        spec = FIGURES[name]
+        assert spec.name == name and spec.title and spec.question.endswith("?")
+        assert spec.caption.endswith(".") and not re.search(r"[{}]", spec.describe())
+        assert set(inspect.signature(spec.draw).parameters) <= set(dir(Tables([])))
+        assert f'gallery.draw(\\"{name}\\", tables' in (NOTEBOOKS / f"{spec.notebook}.ipynb").read_text()
+        assert spec.say(pd.DataFrame()) is spec.say(None) is None
+
+    def test_the_explorer_declares_its_figure(self):
+        assert explored_fit and FIGURES["explored_fit"].notebook == "explore"
+
+    def test_caption_names_the_level_and_the_target_that_a_notebook_ran_with(self):
+        spec = FigureSpec("name", "Title", "notebook", "Bars: {level} intervals at {target}; 50 % thick")
+        assert spec.describe() == "Bars: 95 % intervals at 34B; 50 % thick"
+        assert spec.describe(level=0.975, target_size=7e10) == "Bars: 97.5 % intervals at 70B; 50 % thick"
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Declare a figure that counts runs, and refuses where there is none."""
+    monkeypatch.setattr(gallery, "FIGURES", FIGURES.copy())
+    monkeypatch.setattr("astraios_analysis.figures.spec.FIGURES", gallery.FIGURES)
+
+    @figure("counted", notebook="n", title="t", caption="c", question="q?", answer=lambda table: f"{len(table)} rows.")
+    def draw_count(runs, level):
+        if not runs:
+            raise Refusal("no <runs>")
+        return small_multiples(1, 1)[0], pd.DataFrame({"n": [len(runs)], "level": level})
+
+    return PerGrid({"released": Tables(["a"]), "own": Tables(["a", "b"], level=0.5), "bare": Tables([])})
+
+
+class TestDraw:
+    def test_files_carry_the_grid_and_reasons_are_shown(self, counted, tmp_path):
+        drawn = draw("counted", counted, tmp_path)
+        assert {path.stem for path in tmp_path.iterdir()} == {"counted", "counted_own"}
+        assert len(list(tmp_path.iterdir())) == 6
+        assert drawn.table.to_dict("list") == {"grid": ["released", "own"], "n": [1, 2], "level": [0.95, 0.5]}
+        assert drawn.lacking == {"bare": "no <runs>"}
+        page = drawn._repr_html_()
+        assert page.count("<img ") == 2 and "Grid <b>bare</b> is not shown: no &lt;runs&gt;" in page
+
+    def test_files_of_other_records_are_removed(self, counted, tmp_path):
+        draw("counted", counted, tmp_path)
+        draw("counted", PerGrid({"own": Tables([])}), tmp_path)
+        assert {path.stem for path in tmp_path.iterdir()} == {"counted"}
+
+    def test_one_grid_by_name(self, counted):
+        _, table = draw_by_name("counted", ["a"] * 3, level=0.8)
+        assert table.to_dict("list") == {"n": [3], "level": [0.8]}
+        assert gallery.FIGURES["counted"].say(table) == "1 rows."
+        with pytest.raises(Refusal, match="unknown figure 'countd'; choose from backtest, best_at_target, "):
+            draw_by_name("countd", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("stem", "name", "grid"),
+    [
+        ("cross_entropy", "cross_entropy", "released"),
+        ("cross_entropy_mini", "cross_entropy", "mini"),
+        ("cross_entropy_by_step_mini", "cross_entropy_by_step", "mini"),
+    ],
+)
+def test_a_stem_names_figure_and_grid(stem, name, grid):
+    spec, found = find_spec(stem)
+    assert (spec.name, found) == (name, grid) and figure_stem(name, grid) == stem
+
+
+def test_a_stem_of_no_figure():
+    assert find_spec("budget") is None
+
+
+def test_figures_of_a_notebook_that_have_files(tmp_path):
+    for name in ("training_cost_mini.png", "updated_parameters_mini.csv", "updated_parameters.csv", "budget.csv"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "training_cost.txt").write_text("")
+    found = [(stem, grid) for stem, _, grid in drawn_figures(tmp_path, "model_suite")]
+    assert found == [
+        ("updated_parameters", "released"),
+        ("updated_parameters_mini", "mini"),
+        ("training_cost_mini", "mini"),
+    ]
