@@ -141,6 +141,11 @@ class Tables:
         return judge_claims(self.runs)
 
 
+def take(grids: PerGrid[Tables], name: str) -> PerGrid:
+    """Return one of the tables of every grid that has it."""
+    return grids.map(lambda tables: getattr(tables, name))
+
+
 def draw_by_name(name: str, runs: Sequence[RunRecord], **options: object) -> tuple[Figure, pd.DataFrame]:
     """Draw a figure of one grid's records and return it with the table of what is drawn; options are of `Tables`."""
     return Tables(runs, **options).draw(name)
