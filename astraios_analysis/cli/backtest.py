@@ -73,7 +73,6 @@ def run_backtest(arguments: argparse.Namespace) -> int:
 def _backtest_table(arguments: argparse.Namespace) -> tuple[list[dict], str]:
     from tqdm import tqdm
 
-    from astraios_analysis.cli.printing import say
     from astraios_analysis.curves.backtest import (
         CURVE_PROCEDURE,
         LAW_PROCEDURE,
@@ -85,6 +84,7 @@ def _backtest_table(arguments: argparse.Namespace) -> tuple[list[dict], str]:
     from astraios_analysis.laws.forms import find_law
     from astraios_analysis.laws.residuals import Objective
     from astraios_analysis.laws.tables import read_table
+    from astraios_analysis.records.printing import say
     from astraios_analysis.records.refusal import Refusal
 
     inputs, group = arguments.x.split(","), [name for name in arguments.group.split(",") if name]
@@ -116,15 +116,17 @@ def _backtest_table(arguments: argparse.Namespace) -> tuple[list[dict], str]:
     return backtest_curves(groups, inputs[0], arguments.y, progress), CURVE_PROCEDURE
 
 
-def _print(found: list[dict], procedure: str, as_json: bool) -> None:
+def _print(found: list[dict], procedure: str, as_json: bool, tested=None) -> None:
     import pandas as pd
 
-    from astraios_analysis.cli.printing import json_text, say, table_text
     from astraios_analysis.curves.backtest import summarise
+    from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 
     mean = summarise(found)
     if as_json:
-        print(json_text({"mean": mean, "groups": found, "procedure": procedure}))
+        groups = [{name: value for name, value in group.items() if name != "rows"} for group in found]
+        rows = {} if tested is None else {"rows": rows_of(tested)}
+        print(json_text({"mean": mean, "groups": groups, **rows, "procedure": procedure}))
         return
     rows = []
     more = [name for name in ("persistence_rmse_log",) if name in found[0]]
@@ -140,42 +142,39 @@ def _print(found: list[dict], procedure: str, as_json: bool) -> None:
 def _run_records(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from astraios_analysis.cli.printing import say
+    import astraios_analysis as aa
     from astraios_analysis.cli.shared import load_grid, require_known
-    from astraios_analysis.prediction.backtest import RECORD_PROCEDURE, backtest_records
-    from astraios_analysis.prediction.forecast import LOSS
-    from astraios_analysis.records.refusal import Refusal
+    from astraios_analysis.prediction.backtest import RECORD_PROCEDURE
+    from astraios_analysis.records.printing import say
+    from astraios_analysis.records.registry import LOSS
     from astraios_analysis.scores.ranks import measured_datasets
 
     for name in ("x", "y", "group", "split", "size", "family", "law"):
         if getattr(arguments, name):
-            raise Refusal(f"--{name} is for a table; give the file with --data FILE.csv, or leave it out")
+            raise aa.Refusal(f"--{name} is for a table; give the file with --data FILE.csv, or leave it out")
     records = load_grid(arguments)
     known, wanted = [LOSS, *measured_datasets(records)], arguments.dataset
     require_known("data set", wanted or [], known)
-    has_losses = any(record.val_loss is not None for record in records)
-    if not has_losses:
+    if not any(record.val_loss is not None for record in records):
         say("no loss back-tested: these runs have no validation loss; a grid trained here measures it")
         wanted = [name for name in wanted or known if name != LOSS]
 
     def progress(items):
         return tqdm(items, desc="quantities", disable=None)
 
-    found, refused = backtest_records(records, arguments.hold_out, wanted, progress=progress)
-    if not found:
-        raise Refusal("\n".join(refused) or "no data set has scores at three fitted sizes and a held-out one")
-    for text in refused:
+    found = aa.backtest(records, arguments.hold_out, wanted, progress=progress)
+    for text in found.refused:
         say(f"not back-tested: {text}")
-    _print(found, RECORD_PROCEDURE, arguments.json)
+    _print(found.groups, RECORD_PROCEDURE, arguments.json, found.rows)
     if not arguments.json:
-        _print_laws(found)
+        _print_laws(found.groups)
     return 0
 
 
 def _print_laws(found: list[dict]) -> None:
     import pandas as pd
 
-    from astraios_analysis.cli.printing import table_text
+    from astraios_analysis.records.printing import table_text
 
     rows = []
     for group in found:

@@ -40,8 +40,8 @@ def add_parser(commands) -> None:
 def run_claims(arguments: argparse.Namespace) -> int:
     """Judge the claims and print the verdicts."""
     from astraios_analysis.claims.judge import judge_claims, judgement_frame
-    from astraios_analysis.cli.printing import json_text, say, table_text
     from astraios_analysis.cli.shared import load_runs, require_distinct
+    from astraios_analysis.records.printing import json_text, say, table_text
 
     if arguments.rules:
         print(rules_text())

@@ -49,31 +49,17 @@ def add_parser(commands) -> None:
 
 def run_plan(arguments: argparse.Namespace) -> int:
     """Rank candidates and list the frontier."""
-    import pandas as pd
-
-    from astraios_analysis.cli.printing import json_text, rows_of, say, table_text
+    import astraios_analysis as aa
     from astraios_analysis.cli.shared import load_grid, require_known
     from astraios_analysis.prediction.limits import parse_size
-    from astraios_analysis.prediction.planning import frontier
-    from astraios_analysis.records.refusal import Refusal
+    from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 
     records = [record for record in load_grid(arguments) if not record.held_out]
-    present = list(dict.fromkeys(record.method for record in records))
-    require_known("tuning method", arguments.method or [], present)
-    names = arguments.dataset or ([LOSS] if any(r.val_loss is not None for r in records) else [])
-    if not names:
-        raise Refusal("these runs have no validation loss; name the data set to predict with --dataset")
-    sizes = {record.size.lower(): record.n_params_base for record in records}
-    try:
-        target = parse_size(arguments.size, sizes)
-        more = [parse_size(text, sizes) for text in arguments.candidate_size or []]
-        runs = [_plan(records, name, arguments.method or present, target, more) for name in dict.fromkeys(names)]
-        fronts = [
-            frontier(records, name, arguments.cost, target=target) for name in dict.fromkeys(names) if name != LOSS
-        ]
-    except ValueError as error:
-        raise Refusal(str(error)) from error
-    plan, front = pd.concat(runs, ignore_index=True), pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame()
+    require_known("tuning method", arguments.method or [], list(dict.fromkeys(record.method for record in records)))
+    options = {"candidate_sizes": arguments.candidate_size or [], "cost": arguments.cost}
+    found = aa.plan(records, arguments.size, arguments.dataset, arguments.method, **options)
+    plan, front = found.table, found.frontier
+    target = parse_size(arguments.size, {record.size: record.n_params_base for record in records})
     if len(front):
         for row in front[front["kind"] == "refused"].itertuples():
             say(f"{row.dataset} not predicted at {arguments.size}: {row.refusal}")
@@ -92,26 +78,3 @@ def run_plan(arguments: argparse.Namespace) -> int:
     if not len(front):
         say("no frontier: it needs a score; name a data set with --dataset")
     return 0
-
-
-def _plan(records, name: str, methods: list[str], target: float, more: list[float]):
-    """Rank the candidates for one quantity."""
-    from astraios_analysis.prediction.planning import plan_runs, run_cost
-    from astraios_analysis.prediction.points import loss_points, score_points
-    from astraios_analysis.scores.bootstrap import ProblemBootstrap
-    from astraios_analysis.scores.models import model_scores
-
-    points = (
-        loss_points(records) if name == LOSS else score_points(model_scores(records, name, ProblemBootstrap(n_draws=2)))
-    )
-    fitted = set(points.method.tolist())
-    methods = [method for method in methods if method in fitted]
-    measured = sorted(set(points.n_params.tolist()))
-    between = float(f"{(max(measured) * target) ** 0.5:.3g}") if target > max(measured) else None
-    sizes = sorted({*measured, *more, *([between] if between else [])})
-    candidates = [(method, size) for method in methods for size in sizes]
-    costs = [run_cost(records, method, size) for method, size in candidates]
-    found = plan_runs(points, "log" if name == LOSS else "logit", (methods, target), candidates, [c for c, _ in costs])
-    basis = dict(zip([(m, round(n)) for m, n in candidates], [basis for _, basis in costs], strict=True))
-    known = [basis[row.method, row.n_params] for row in found.itertuples()]
-    return found.assign(quantity=name, flop_basis=known)

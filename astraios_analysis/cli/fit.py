@@ -95,10 +95,10 @@ def _refuse_held(text: str):
 
 def run_fit(arguments: argparse.Namespace) -> int:
     """Fit a law and print what was found."""
-    from astraios_analysis.cli.printing import json_text, say, table_text
     from astraios_analysis.laws.fit import IntervalOptions, fit_points
     from astraios_analysis.laws.forms import LAWS, find_law
     from astraios_analysis.laws.residuals import Objective
+    from astraios_analysis.records.printing import json_text, say, table_text
     from astraios_analysis.records.refusal import Refusal
 
     if arguments.list:
@@ -168,8 +168,8 @@ def fit_text(found, group: str) -> str:
     """Return one fit as text for people: parameters, warnings, certificate, and what a report of it states."""
     import pandas as pd
 
-    from astraios_analysis.cli.printing import table_text
     from astraios_analysis.laws.fit import ALL
+    from astraios_analysis.records.printing import table_text
 
     fit, (certificate, intervals, _) = found.fits[group], found.certified[group]
     percent = f"{100 * certificate.level:g} %"

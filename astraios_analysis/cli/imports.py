@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 
-from astraios_analysis.cli.printing import json_text, say, table_text
 from astraios_analysis.imports.formats import FORMATS, HARNESSES, TABLES, Request, read_all, recognise
 from astraios_analysis.imports.inputs import LOSS_UNITS, TIME_UNITS, Imported
 from astraios_analysis.imports.mapping import merge, read_mapping, write_mapping
@@ -13,6 +12,7 @@ from astraios_analysis.imports.tables import FIELDS
 from astraios_analysis.imports.writing import Written, write_all
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.notation import COUNT_UNITS, parse_count
+from astraios_analysis.records.printing import json_text, say, table_text
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 

@@ -1,13 +1,13 @@
 """``astraios predict``: its arguments, what it predicts, and what it prints."""
 
 import argparse
-from pathlib import Path
 
 from astraios_analysis.cli.arguments import add_command, add_data
 from astraios_analysis.records.schema import METHODS
 
 ALL, LOSS = "all", "val_loss"
-PREDICTION_KEYS = ("size", "n_params", "method", "quantity", "value", "intervals", "reach", "weights")
+PREDICTION_KEYS = ("size", "n_params", "at", "group", "dataset", "method", "quantity", "value", "intervals", "reach")
+PREDICTION_KEYS = (*PREDICTION_KEYS, "weights")
 _ABOUT = """
 PI: prediction interval for a new run on the same problems.
 Reach: how many times the size lies beyond the sizes fitted; 1 is within them.
@@ -60,143 +60,70 @@ def add_parser(commands) -> None:
 
 def run_predict(arguments: argparse.Namespace) -> int:
     """Predict losses and scores at a size."""
-    from astraios_analysis.cli.printing import json_text, say
+    import astraios_analysis as aa
+    from astraios_analysis.cli.shared import load_grid
+    from astraios_analysis.records.printing import json_text, say
 
-    is_table = arguments.data is not None and arguments.data.is_file()
-    found, measured = _from_table(arguments) if is_table else _from_records(arguments)
-    if arguments.json:
-        print(json_text([{key: prediction[key] for key in PREDICTION_KEYS} for prediction in found]))
+    columns = {name: getattr(arguments, name) for name in ("x", "y", "group")}
+    options = {"force": arguments.force, "method": _named(arguments.method)}
+    if arguments.data is not None and arguments.data.is_file():
+        table = aa.read_table(arguments.data)
+        found = aa.predict(table, arguments.size.split(","), **columns, rate=arguments.rate, **options)
     else:
-        _print_predictions(found, measured)
-    if any(prediction["reach"] > 1 for prediction in found):
+        for name, value in columns.items():
+            if value:
+                raise aa.Refusal(
+                    f"--{name} names a column of a table; give the file with --data FILE.csv, or leave it out"
+                )
+        records = load_grid(arguments)
+        found = aa.predict(records, arguments.size.split(","), _named(arguments.dataset), **options)
+        if not arguments.dataset and not any(record.val_loss is not None for record in records):
+            say("no loss predicted: these runs have no validation loss; a grid trained here measures it")
+    reasons: dict[str, list[str]] = {}
+    for name, reason in found.refused.items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        say(f"not predicted: {', '.join(names)}: {reason}")
+    if arguments.json:
+        print(json_text([{key: row[key] for key in PREDICTION_KEYS} for row in found.rows]))
+    else:
+        _print_predictions(found)
+    if any(row["reach"] > 1 for row in found.rows):
         say("this is an extrapolation; the intervals trust the law beyond the sizes it was fitted to")
     return 0
 
 
-def _from_table(arguments: argparse.Namespace) -> tuple[list[dict], None]:
-    """Predict a column of a user's table."""
-    from astraios_analysis.cli.shared import require_known
-    from astraios_analysis.prediction.forecast import forecast_points, forecast_rows
-    from astraios_analysis.prediction.limits import parse_size
-    from astraios_analysis.prediction.points import read_points
-    from astraios_analysis.records.refusal import Refusal
-
-    if not (arguments.x and arguments.y):
-        raise Refusal(f"{arguments.data} is a table: name its columns with --x and --y, and --group for methods")
-    link = "logit" if arguments.rate else "log"
-    points = read_points(Path(arguments.data), arguments.x, arguments.y, arguments.group, link)
-    known = list(dict.fromkeys(points.method.tolist()))
-    wanted = [m for m in arguments.method or [ALL] if m != ALL] or known
-    require_known(arguments.group or "group", wanted, known)
-    n_params = parse_size(arguments.size)
-    forecast = forecast_points(points, link, wanted, n_params, name=arguments.y, metric=arguments.y)
-    rows = forecast_rows(forecast, arguments.size, n_params, force=arguments.force)
-    return [row | {"n_params": round(row["n_params"])} for row in rows], None
+def _named(values: list[str] | None) -> list[str] | None:
+    return None if not values or ALL in values else list(dict.fromkeys(values))
 
 
-def _from_records(arguments: argparse.Namespace) -> tuple[list[dict], object]:
-    """Predict losses and scores of a grid; what `all` stands for may be refused, what was named may not."""
-    from astraios_analysis.cli.printing import say
-    from astraios_analysis.cli.shared import load_grid, require_known
-    from astraios_analysis.prediction.limits import parse_size, predictable_datasets, require_predictable
-    from astraios_analysis.records.frame import to_frame
-    from astraios_analysis.records.refusal import Refusal
-    from astraios_analysis.scores.bootstrap import primary_frame
-
-    for name in ("x", "y", "group"):
-        if getattr(arguments, name):
-            raise Refusal(f"--{name} names a column of a table; give the file with --data FILE.csv, or leave it out")
-    methods = arguments.method or [ALL]
-    require_known("tuning method", methods, [ALL, *METHODS])
-    records = load_grid(arguments)
-    frame = primary_frame(to_frame(records))
-    has_losses = any(r.val_loss is not None and not r.held_out for r in records)
-    every_method, every_dataset = ALL in methods, ALL in (arguments.dataset or [ALL])
-    n_params = parse_size(arguments.size, {record.size.lower(): record.n_params_base for record in records})
-    for dataset in [] if every_dataset else arguments.dataset:
-        if dataset != LOSS:
-            require_predictable(frame, dataset)
-    datasets = predictable_datasets(frame) if every_dataset else arguments.dataset
-    if every_dataset and has_losses:
-        datasets = [LOSS, *datasets]
-    present = {record.method for record in records if not record.held_out} if has_losses else set(frame["method"])
-    wanted = [name for name in METHODS if name in present] if every_method else methods
-    predictor = _Predictor(records, frame, arguments.size, n_params, arguments.force)
-    found, refusals = [], {}
-    for dataset in dict.fromkeys(datasets):
-        rows, refused = predictor.predict(dataset, list(dict.fromkeys(wanted)), all_or_nothing=not every_method)
-        found += rows
-        for text in refused:
-            if not (every_method or every_dataset):
-                raise Refusal(text if dataset in text else f"{dataset}: {text}")
-            refusals.setdefault(text, []).append(dataset)
-    lines = [f"not predicted: {', '.join(dict.fromkeys(names))}: {text}" for text, names in refusals.items()]
-    if not found:
-        raise Refusal("\n".join(lines) or "no data set here has primary scores at three sizes; add runs")
-    if every_dataset and not has_losses:
-        say("no loss predicted: these runs have no validation loss; a grid trained here measures it")
-    for line in lines:
-        say(line)
-    return [prediction | {"n_params": round(prediction["n_params"])} for prediction in found], frame
-
-
-class _Predictor:
-    """Predicts one quantity after the other for one grid at one size."""
-
-    def __init__(self, records, frame, size, n_params, force):
-        self.records, self.frame, self.size, self.n_params, self.force = records, frame, size, n_params, force
-
-    def predict(self, dataset: str, methods: list[str], *, all_or_nothing: bool) -> tuple[list[dict], list[str]]:
-        """Return predictions of a quantity, and why others were refused."""
-        from astraios_analysis.prediction.forecast import forecast_loss, forecast_rows, forecast_score
-        from astraios_analysis.records.refusal import Refusal
-
-        if dataset == LOSS:
-            known = {r.method for r in self.records if r.val_loss is not None and not r.held_out}
-        else:
-            own = self.frame[(self.frame["dataset"] == dataset) & ~self.frame["held_out"].astype(bool)]
-            known = set(own["method"])
-        choices = ", ".join(name for name in METHODS if name in known)
-        what = "loss" if dataset == LOSS else f"score on {dataset}"
-        refused = [f"{m} has no {what} to fit; choose from {choices}" for m in methods if m not in known]
-        # What all methods stand for is those with something to fit.
-        refused = refused if all_or_nothing else []
-        wanted = [method for method in methods if method in known]
-        if not wanted or (refused and all_or_nothing):
-            return [], refused
-        try:
-            if dataset == LOSS:
-                forecast = forecast_loss(self.records, wanted, self.n_params)
-            else:
-                forecast = forecast_score(self.records, dataset, wanted, self.n_params)
-            return forecast_rows(forecast, self.size, self.n_params, force=self.force), refused
-        except Refusal as error:
-            return [], [*refused, str(error)]
-
-
-def _print_predictions(found: list[dict], measured) -> None:
+def _print_predictions(found) -> None:
     import pandas as pd
 
-    from astraios_analysis.cli.printing import table_text
+    from astraios_analysis.records.printing import table_text
 
-    rows = []
-    for prediction in found:
-        row = {name: prediction[name] for name in ("quantity", "metric", "method", "value")}
+    rows, several = [], len({row["size"] for row in found.rows}) > 1
+    for prediction in found.rows:
+        names = ("quantity", "metric", "method", *(["size"] if several else []), "value")
+        row = {name: prediction[name] for name in names}
         for interval in prediction["intervals"]:
             if interval["kind"] == "observation":
                 row[f"{100 * interval['level']:g} % PI"] = f"[{interval['lower']:.3f}, {interval['upper']:.3f}]"
         rows.append(row | {"sizes": prediction["sizes_fitted"], "reach": prediction["reach"]})
-    what = "parameters" if measured is None else "base parameters"
-    print(f"Predicted at {found[0]['n_params']:.4g} {what}\n")
+    what = "base parameters" if "n_params_base" in found.rows[0]["at"] else "parameters"
+    print(f"Predicted at {', '.join(f'{n:.4g}' for n in dict.fromkeys(r['n_params'] for r in found.rows))} {what}\n")
     print(table_text(pd.DataFrame(rows)))
     print(_ABOUT)
-    for quantity, prediction in {prediction["quantity"]: prediction for prediction in found}.items():
-        print(f"  {quantity}: {_say_tested(prediction['backtest'])}")
-        print(f"    laws: {', '.join(f'{name} {weight:.3f}' for name, weight in prediction['weights'].items())}")
+    weights = found.weights
+    for tested in found.backtest.to_dict("records"):
+        own = weights[weights["quantity"] == tested["quantity"]]
+        print(f"  {tested['quantity']}: {_say_tested(tested)}")
+        laws = (f"{law} {weight:.3f}" for law, weight in zip(own["law"], own["weight"], strict=True))
+        print(f"    laws: {', '.join(laws)}")
 
 
 def _say_tested(tested: dict) -> str:
     return (
-        f"{tested['n']} methods, mean error {tested['mean_abs_error']:.3f} (no change: "
+        f"{tested['n']} runs, mean error {tested['mean_abs_error']:.3f} (no change: "
         f"{tested['persistence_mean_abs_error']:.3f}), 95 % PI covered {tested['n_covered']} of {tested['n']}"
     )

@@ -62,59 +62,25 @@ def add_parser(commands) -> None:
 
 def run_rank(arguments: argparse.Namespace) -> int:
     """Rank methods by size, correlate the orders, and judge the choices that they lead to."""
-    import pandas as pd
-
-    from astraios_analysis.cli.printing import json_text, rows_of, say
+    import astraios_analysis as aa
     from astraios_analysis.cli.shared import load_grid
-    from astraios_analysis.prediction.decide import small_model_decisions
-    from astraios_analysis.records.refusal import Refusal
-    from astraios_analysis.scores.bootstrap import ProblemBootstrap
-    from astraios_analysis.scores.ranks import measured_datasets, rank_methods, rank_transfer
+    from astraios_analysis.records.printing import json_text, rows_of, say
 
     records = load_grid(arguments)
-    options = {"level": arguments.level, "bootstrap": ProblemBootstrap(seed=arguments.seed)}
-    names = arguments.dataset or measured_datasets(records)
-    tables: dict[str, list] = {"ranks": [], "transfer": [], "decisions": []}
-    for name in names:
-        tables["ranks"].append(rank_methods(records, name, **options))
-        for kind, function in (("transfer", rank_transfer), ("decisions", small_model_decisions)):
-            try:
-                tables[kind].append(function(records, name, **options))
-            except Refusal as error:
-                say(f"no {kind}: {error}")
-    if not tables["ranks"]:
-        raise Refusal("no run here has a primary score to rank by; add runs with scores, or choose another --grid")
-    if arguments.size is not None:
-        tables["best"] = _best(arguments, records, names)
-    frames = {name: pd.concat(parts, ignore_index=True) if parts else None for name, parts in tables.items()}
+    found = aa.rank(records, arguments.size, arguments.dataset, level=arguments.level, seed=arguments.seed)
+    for what, reason in found.refused.items():
+        say(f"no {what}: {reason}")
+    frames = {"ranks": found.table, "transfer": found.transfer, "decisions": found.decisions}
+    frames |= {"best": found.best} if arguments.size is not None else {}
     if arguments.json:
-        print(json_text({name: [] if frame is None else rows_of(frame) for name, frame in frames.items()}))
+        print(json_text({name: rows_of(frame) for name, frame in frames.items()}))
         return 0
-    _print(frames, arguments)
+    _print({name: frame if len(frame) else None for name, frame in frames.items()}, arguments)
     return 0
 
 
-def _best(arguments, records, names: list[str]) -> list:
-    """Return the probabilities of being best at the size asked for; what cannot be predicted is said."""
-    from astraios_analysis.cli.printing import say
-    from astraios_analysis.prediction.decide import best_at_size
-    from astraios_analysis.prediction.limits import parse_size
-    from astraios_analysis.records.refusal import Refusal
-
-    found = []
-    n_params = parse_size(arguments.size, {record.size.lower(): record.n_params_base for record in records})
-    for name in names:
-        try:
-            found.append(best_at_size(records, name, n_params, level=arguments.level, seed=arguments.seed))
-        except Refusal as error:
-            if arguments.dataset:
-                raise Refusal(str(error)) from error
-            say(f"no best method at {arguments.size}: {error}")
-    return found
-
-
 def _print(frames: dict, arguments) -> None:
-    from astraios_analysis.cli.printing import say, table_text
+    from astraios_analysis.records.printing import say, table_text
 
     print("Methods by size (p_best: share of resampled problem sets in which the method is first)\n")
     print(table_text(frames["ranks"].drop(columns=["level", "n_params_base"])))

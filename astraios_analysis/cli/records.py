@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from astraios_analysis.cli.printing import json_text, rows_of, say, table_text
 from astraios_analysis.cli.shared import load_runs, require_known
 from astraios_analysis.records.frame import METHODS, RunRecord, to_frame
+from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.records.released import GRID

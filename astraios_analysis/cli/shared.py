@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Iterable, Sequence
 
-from astraios_analysis.cli.printing import say
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.printing import say
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID as RELEASED
 from astraios_analysis.records.sources import load_records

@@ -13,12 +13,10 @@ import pandas as pd
 
 from astraios_analysis.explorer.choices import AVERAGED
 from astraios_analysis.explorer.law_curves import fit_law_curve
+from astraios_analysis.explorer.lines import Fit, fit_by, predict
 from astraios_analysis.laws.forms import LAWS, Law
-from astraios_analysis.prediction.fits import Fit, fit_by
-from astraios_analysis.prediction.limits import predict
-from astraios_analysis.prediction.pool import Pool
-from astraios_analysis.prediction.pool_fits import fit_pool
-from astraios_analysis.prediction.pooled_points import PooledPoints
+from astraios_analysis.prediction.points import PooledPoints
+from astraios_analysis.prediction.stack import Stack, fit_stack
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.refusal import Refusal
 
@@ -104,53 +102,44 @@ class LineCurve:
 
 @dataclass(frozen=True)
 class AveragedCurve:
-    """Laws averaged by their posterior weight, with effects of sizes and methods (`pools`): ``astraios predict``."""
+    """Laws averaged by left-out sizes: what ``astraios predict`` draws from."""
 
-    pool: Pool
+    stack: Stack
     refused: Mapping[str, str] = field(default_factory=dict)
     _drawn: dict = field(default_factory=dict, repr=False, compare=False)
 
     def methods(self) -> tuple[str, ...]:
         """Return the methods pooled."""
-        return self.pool.methods
+        return self.stack.methods
+
+    def _draw(self, x: float) -> dict[str, np.ndarray]:
+        if x not in self._drawn:
+            self._drawn[x] = self.stack.draw(x)
+        return self._drawn[x]
 
     def centre(self, method: str, x: np.ndarray) -> np.ndarray:
-        """Return the median over versions of the law."""
-        x = np.asarray(x, dtype=float)
-        mean, _ = self.pool.posterior([method] * len(x), x)
-        return np.median(self.pool.unlink(mean, self.pool.floor[:, None]), axis=0)
+        """Return the median of a new run."""
+        place = self.stack.methods.index(method)
+        return np.array([np.median(self._draw(float(one))["observation"][:, place]) for one in np.asarray(x)])
 
     def interval(self, method: str, x: float, level: float, kind: str) -> tuple[float, float]:
-        """Return quantiles of draws; the same random numbers for every call."""
-        key = x, kind
-        if key not in self._drawn:
-            # All methods at once: several levels of several methods are asked for at one input.
-            rng, observation = np.random.default_rng([0, 11]), kind == "observation"
-            self._drawn[key] = self.pool.draw(self.pool.methods, x, N_DRAWS, rng, observation=observation)
-        drawn = self._drawn[key][:, self.pool.methods.index(method)]
+        """Return quantiles of draws."""
+        drawn = self._draw(float(x))[kind][:, self.stack.methods.index(method)]
         lower, upper = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
         return float(lower), float(upper)
 
     def parameters(self, level: float) -> pd.DataFrame:
-        """Return what versions of the law have in common."""
-        edges, floor = [(1 - level) / 2, 0.5, (1 + level) / 2], self.pool.floor
-        named = {"sigma_size": self.pool.sigma_size, "sigma_run": self.pool.sigma_run, "tau": self.pool.tau}
-        named |= {"floor": floor} if self.pool.link == "log" else {}
-        rows = []
-        for name, values in named.items():
-            lower, value, upper = map(float, np.quantile(values, edges))
-            rows.append(("all", name, value, lower, upper, "yes", "posterior"))
+        """Return the weights of the laws."""
+        rows = [("all", name, weight, np.nan, np.nan, "yes", "weight") for name, weight in self.stack.weights.items()]
         return _parameter_table(rows)
 
     def certificate(self) -> dict[str, str]:
         """Return the weights of the laws."""
-        points = self.pool.points
-        weights = ", ".join(f"{name} {weight:.3f}" for name, weight in self.pool.weights.items())
+        points = self.stack.points
         return {
-            "form": "laws with common or own slopes" + (", with or without a floor" if self.pool.link == "log" else ""),
-            "weights": weights,
-            "points": f"{len(points.y)} of {len(self.pool.methods)} methods at {len(set(points.n_params))} inputs",
-            "posterior": f"{len(self.pool.tau)} versions kept, {len(set(self.pool.sigma_run))} of them distinct",
+            "form": "laws and poolings averaged by left-out sizes",
+            "weights": ", ".join(f"{name} {weight:.3f}" for name, weight in self.stack.weights.items()),
+            "points": f"{len(points.y)} of {len(self.stack.methods)} methods at {len(points.sizes)} inputs",
         }
 
 
@@ -183,7 +172,7 @@ def fit_curve(law: str, pooling: str, train: pd.DataFrame, seeds: pd.DataFrame) 
     if train.empty:
         raise Refusal("no model is left to fit: every size is held out; hold out fewer")
     if law == AVERAGED:
-        return AveragedCurve(fit_pool(_pooled_points(train, seeds), "logit" if _are_rates(train) else "log"))
+        return AveragedCurve(fit_stack(_pooled_points(train, seeds), "logit" if _are_rates(train) else "log"))
     if law == "logit_linear":
         return _lines(LAWS[law], pooling, train)
     return fit_law_curve(LAWS[law], pooling, train)

@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from astraios_analysis.claims.judge import Judgement, judge_claims
 from astraios_analysis.figures import claims, decisions, losses, ranks, robustness, spec, suite, tasks, transfer
 from astraios_analysis.figures.spec import SUFFIXES, FigureSpec, figure_stem, save
-from astraios_analysis.prediction.decide import best_at_size_all, decisions_all
+from astraios_analysis.prediction.decide import best_at_size_all, decisions_all, frontier_all
 from astraios_analysis.prediction.limits import predictable_datasets
-from astraios_analysis.prediction.planning import frontier_all
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.grids import PerGrid
 from astraios_analysis.records.refusal import Refusal
@@ -113,7 +112,7 @@ class Tables:
     @cached_property
     def datasets(self) -> list[str]:
         """Data sets with enough sizes to fit."""
-        return predictable_datasets(self.primary)
+        return predictable_datasets(self.runs)
 
     @cached_property
     def target_size(self) -> float:
@@ -139,11 +138,6 @@ class Tables:
     def judgements(self) -> list[Judgement]:
         """The verdict on each of the study's claims."""
         return judge_claims(self.runs)
-
-
-def take(grids: PerGrid[Tables], name: str) -> PerGrid:
-    """Return one of the tables of every grid that has it."""
-    return grids.map(lambda tables: getattr(tables, name))
 
 
 def draw_by_name(name: str, runs: Sequence[RunRecord], **options: object) -> tuple[Figure, pd.DataFrame]:

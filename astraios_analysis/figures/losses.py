@@ -1,5 +1,7 @@
 """Validation cross-entropy by size, step and updated parameters, and scores against it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -38,12 +40,15 @@ from astraios_analysis.figures.style import (
     split_held_out,
     twin_columns,
 )
+from astraios_analysis.prediction.forecast import fit_outcome, record_outcome
+from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS, METRICS
+from astraios_analysis.records.registry import DATASETS, LOSS, METRICS
 from astraios_analysis.records.schema import METHODS
-from astraios_analysis.scores.losses import loss_lines
 from astraios_analysis.scores.models import keep_means, keep_seeds, seed_words
 
+# Points that a law is drawn through, beside the sizes fitted.
+_N_POINTS = 13
 LOSS_LABEL = "validation loss, nats per token"
 _FINAL = [
     "size",
@@ -57,7 +62,6 @@ _FINAL = [
     "upper",
     "level",
 ]
-_LINE = ["method", "n_params_base", "value", "lower", "upper", "level", "slope", "slope_lower", "slope_upper", "dof"]
 
 _SCORED = [
     "dataset",
@@ -105,13 +109,13 @@ def _say_loss(table: pd.DataFrame) -> str:
     question="How does the final loss depend on size and method?",
     caption="Final validation loss against the parameters of the base model, embeddings included, both axes "
     "logarithmic; dotted: the untuned base models. Large points are means over seeds with {level} normal intervals "
-    "over validation tokens, small ones single seeds. Lines are log loss against log size, one method each, fitted to "
-    "the means, with {level} confidence bands (where the line is, not where a new run falls); dashed beyond the fitted "
-    "sizes. Hollow sizes are held out and take no part.",
+    "over validation tokens, small ones single seeds. Curves are what `astraios predict` says, laws and ways to pool "
+    "methods averaged, with {level} confidence bands (where the law is, not where a new run falls); dashed beyond the "
+    "fitted sizes. Hollow sizes are held out and take no part.",
     answer=_say_loss,
-    fitted=("val_loss", "base_val_loss", *BARS, "slope", "slope_lower", "slope_upper"),
+    fitted=("val_loss", "base_val_loss", *BARS),
 )
-def cross_entropy(losses: pd.DataFrame, level: float) -> tuple[Figure, pd.DataFrame]:
+def cross_entropy(losses: pd.DataFrame, runs: Sequence[RunRecord], level: float) -> tuple[Figure, pd.DataFrame]:
     """Draw final loss by base size: all methods, then one panel each with its line and confidence band.
 
     The twin has rows of kind seed, mean or run (one run a model), and line.
@@ -119,11 +123,7 @@ def cross_entropy(losses: pd.DataFrame, level: float) -> tuple[Figure, pd.DataFr
     require_rows(losses, "cross_entropy", "validation losses")
     measured = losses[twin_columns(losses, _FINAL)]
     measured = measured if "kind" in measured else measured.assign(kind="run")
-    try:
-        lines = loss_lines(losses, level=level)
-    except Refusal:
-        lines = pd.DataFrame(columns=[*_LINE, "is_extrapolated"])
-    lines = lines.rename(columns={"value": "val_loss"}).assign(kind="line")
+    lines = _law_rows(runs, losses, level)
     table = round_table(pd.concat([measured, lines], ignore_index=True) if len(lines) else measured)
     methods = [method for method in METHODS if method in set(measured["method"])]
     figure, axes = small_multiples(len(methods) + 1, 4, row_height=1.95, sharex=True, sharey=True)
@@ -137,11 +137,29 @@ def cross_entropy(losses: pd.DataFrame, level: float) -> tuple[Figure, pd.DataFr
         panel.set_ylabel(LOSS_LABEL if position % 4 == 0 else "")
     handles = [Line2D([], [], color=GREY, linestyle=":", label="base model, untuned"), *model_handles(losses)]
     if len(lines):
-        band = f"line and {100 * level:g} % confidence band"
+        band = f"law and {100 * level:g} % confidence band"
         handles.append(Line2D([], [], color=GREY, linewidth=1.1, label=band))
         handles.append(Line2D([], [], color=GREY, linewidth=1.1, linestyle="--", label="extrapolated"))
     method_legend(figure, methods, handles)
     return figure, table
+
+
+def _law_rows(runs: Sequence[RunRecord], losses: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Return the predicted law of each method with the band of its mean; nothing where sizes are too few."""
+    try:
+        fitted = fit_outcome(record_outcome(runs, LOSS))
+    except Refusal:
+        return pd.DataFrame()
+    ends = float(losses["n_params_base"].min()), float(losses["n_params_base"].max())
+    between = [float(f"{size:.4g}") for size in np.geomspace(*ends, _N_POINTS)[1:-1]]
+    law, parts = max(fitted.weights, key=fitted.weights.get), []
+    for size in np.unique(np.rint([*ends, *between, *fitted.outcome.points.sizes])).astype(int):
+        found = fitted.intervals(float(size), (level,))
+        bounds = dict(zip(BARS, found.bounds["mean", level], strict=True))
+        beyond = not fitted.x_range[0] <= size <= fitted.x_range[1]
+        row = {"method": found.methods, "n_params_base": size, "val_loss": found.median, **bounds}
+        parts.append(pd.DataFrame(row | {"level": level, "law": law, "is_extrapolated": beyond}))
+    return pd.concat(parts, ignore_index=True).assign(kind="line")
 
 
 def _models(points: pd.DataFrame) -> pd.DataFrame:
@@ -180,7 +198,7 @@ def _one_method(panel: Axes, rows: pd.DataFrame) -> None:
         draw_markers(panel, x, part["val_loss"], method, hollow=hollow, size=3.4)
     panel.set_title(style.label, loc="left")
     panel.title.set_color(style.colour)
-    note(panel, _slope_words(line), width=36, reserve=2)
+    note(panel, _law_words(line), width=36, reserve=2)
 
 
 def _draw_line(panel: Axes, line: pd.DataFrame, colour: str) -> None:
@@ -194,13 +212,11 @@ def _draw_line(panel: Axes, line: pd.DataFrame, colour: str) -> None:
     panel.fill_between(n_params, lower, upper, color=colour, alpha=0.15, linewidth=0)
 
 
-def _slope_words(line: pd.DataFrame) -> str:
+def _law_words(line: pd.DataFrame) -> str:
     if line.empty:
-        return "no line: fewer than three fitted sizes"
-    first = line.iloc[0]
-    slope = f"slope {first['slope']:.3f} [{first['slope_lower']:.3f}, {first['slope_upper']:.3f}]"
-    dof = int(first["dof"])
-    return f"{slope}\n{int(first['n_sizes'])} sizes, {dof} degree{'s' if dof != 1 else ''} of freedom"
+        return "no law: fewer than three fitted sizes"
+    law, pooling = line["law"].iloc[0].replace("_", " ").split("/")
+    return f"mostly {law},\n{pooling}"
 
 
 def _say_steps(table: pd.DataFrame) -> str:

@@ -47,6 +47,19 @@ METHOD_STYLES: dict[str, MethodStyle] = {
 }
 
 
+# For methods that are not the study's, in their order.
+_OTHER_COLOURS = ("#332288", "#882255", "#117733", "#999933", "#AA4499", "#44AA99", "#661100", "#6699CC")
+_OTHER_MARKERS = "osD^vPX"
+
+
+def find_style(method: str, place: int) -> MethodStyle:
+    """Return a method's style; one that the study does not know gets its own by its place among the others."""
+    if method in METHOD_STYLES:
+        return METHOD_STYLES[method]
+    colour = _OTHER_COLOURS[place % len(_OTHER_COLOURS)]
+    return MethodStyle(method, colour, _OTHER_MARKERS[place % len(_OTHER_MARKERS)])
+
+
 def use_theme() -> None:
     """Set the one theme of all figures: small text for print, real text in PDF, no time stamps."""
     mpl.rcParams.update(

@@ -1,6 +1,6 @@
 """Scale transfer: fits by size, small against large, rank transfer, and the back-test of all that."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from astraios_analysis.figures.style import (
     draw_methods,
     draw_prediction,
     draw_seeds,
+    find_style,
     in_seeds,
     interval_handle,
     join,
@@ -27,26 +28,31 @@ from astraios_analysis.figures.style import (
     models_in,
     name_dataset,
     note,
+    plain_log,
     size_axis,
     size_label,
     small_multiples,
     split_held_out,
 )
-from astraios_analysis.laws.forms import LOGIT_LINEAR
-from astraios_analysis.prediction.backtests import backtest, summarise_backtest
-from astraios_analysis.prediction.fits import Fit, fit_by
-from astraios_analysis.prediction.limits import MAX_REACH, predict, require_reach, require_sizes
+from astraios_analysis.prediction.backtest import describe, largest_from_smaller
+from astraios_analysis.prediction.forecast import (
+    Fitted,
+    fit_outcome,
+    fit_supported,
+    record_outcome,
+    require_near,
+)
+from astraios_analysis.prediction.limits import MAX_REACH
+from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, METRICS
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.models import keep_means, keep_seeds
 
+_TESTED = ["method", "size", "seed", "predicted", "error", "persistence", "n_train_sizes", "reach"]
 _MEASURED = ["dataset", "metric", "size", "method", "n_params_base", "value", "lower", "upper", "level", "n_items"]
-POOLING_WORDS = {
-    ("per_method",): "own slope for each method",
-    ("pooled",): "one slope for all methods",
-    ("per_method", "pooled"): "own or shared slopes",
-}
+# Points that a law is drawn through, beside the ends of its range and the target.
+_N_POINTS = 13
 
 
 def choose_target(primary: pd.DataFrame, target: float) -> float:
@@ -104,21 +110,23 @@ def _say_scaling(table: pd.DataFrame) -> str | None:
     notebook="scale_transfer",
     title="Scores by size, fitted and extrapolated",
     question="What will a larger model score?",
-    caption="Measured primary scores with {level} bootstrap intervals over problems, logit-linear lines (solid over "
-    "the fitted sizes, dashed beyond), and prediction intervals for a new run at {target} parameters (50 % thick, 95 % "
-    "thin). Four sizes give each method its own line with 2 degrees of freedom; otherwise one slope is shared. Fewer "
-    "than four sizes leave nothing to back-test with: such data sets are not predicted.",
+    caption="Measured primary scores with {level} bootstrap intervals over problems, the laws of size that "
+    "`astraios predict` averages (solid over the fitted sizes, dashed beyond), and its prediction intervals for a new "
+    "run at {target} parameters (50 % thick, 95 % thin). Fewer than four sizes leave nothing to back-test with: such "
+    "data sets are not predicted.",
     answer=_say_scaling,
     fitted=("value", *BARS, "reach"),
 )
-def score_scaling(primary: pd.DataFrame, datasets: Sequence[str], target_size: float) -> tuple[Figure, pd.DataFrame]:
-    """Draw measured scores, fitted lines and predictions for a new run at a target size, for each data set.
+def score_scaling(
+    primary: pd.DataFrame, runs: Sequence[RunRecord], datasets: Sequence[str], target_size: float
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw measured scores, the predicted law and predictions for a new run at a target size, for each data set.
 
-    A data set that must not be predicted has lines over the fitted sizes only. The twin has measured rows (``kind``
-    measured, or held_out; of several seeds means, and rows of kind seed), lines (line) and predictions (prediction),
-    or why there are none (refused, with a ``refusal``).
+    A data set that must not be predicted has laws over the fitted sizes only. The twin has measured rows (``kind``
+    measured, or held_out; of several seeds means, and rows of kind seed), medians of the law (line) and predictions
+    (prediction), or why there are none (refused, with a ``refusal``); ``law`` is the one with the largest weight.
     """
-    parts = [_scaling_rows(primary[primary["dataset"] == name], target_size) for name in datasets]
+    parts = [_scaling_rows(primary[primary["dataset"] == name], runs, name, target_size) for name in datasets]
     seeds = keep_seeds(primary)
     seeds = seeds.loc[seeds["dataset"].isin(datasets), _MEASURED].assign(kind="seed")
     parts += [seeds] if len(seeds) else []
@@ -132,10 +140,11 @@ def score_scaling(primary: pd.DataFrame, datasets: Sequence[str], target_size: f
         _scaling_panel(panel, rows, target_size)
         measured = rows[rows["kind"].isin(["measured", "held_out"])]
         panel.set_title(DATASETS[name].title, loc="left")
-        poolings = tuple(sorted(set(rows.loc[rows["kind"] == "line", "pooling"])))
         shown = describe_models(models_in(measured), suite) + in_seeds(primary[primary["dataset"] == name])
+        laws = rows.loc[rows["kind"] == "line", "law"]
+        law = f"mostly {laws.iloc[0]}" if len(laws) else "no law"
         refused = "\nnot predicted" if (rows["kind"] == "refused").any() else ""
-        note(panel, f"{shown}\n{POOLING_WORDS[poolings]}{refused}", width=33, reserve=3)
+        note(panel, f"{shown}\n{law}{refused}", width=33, reserve=3)
         panel.set_ylabel(METRICS[DATASETS[name].primary_metric or ""].label)
         panel.set_xlabel("base model parameters" if position + n_columns >= len(datasets) else "")
     measured = primary[primary["dataset"].isin(datasets)]
@@ -151,48 +160,54 @@ def score_scaling(primary: pd.DataFrame, datasets: Sequence[str], target_size: f
     return figure, table
 
 
-def _scaling_rows(own: pd.DataFrame, target: float) -> pd.DataFrame:
+def _scaling_rows(own: pd.DataFrame, runs: Sequence[RunRecord], name: str, target: float) -> pd.DataFrame:
     own = keep_means(own)
-    fits = fit_by(own, LOGIT_LINEAR)
     is_held_out = own["held_out"].astype(bool)
-    measured = own[_MEASURED].assign(kind=np.where(is_held_out, "held_out", "measured"), pooling="", dof=pd.NA)
-    rows, refusal = [], _refusal(measured[~is_held_out.to_numpy()], target)
-    for method, fitted in fits.items():
-        shared = {"dataset": own["dataset"].iloc[0], "metric": own["metric"].iloc[0], "method": method}
-        shared |= {"pooling": fitted.pooling, "dof": fitted.dof}
-        grid = _line_sizes(fitted, fitted.x_range[0] if refusal else target)
-        for n_params, value in zip(grid, LOGIT_LINEAR.unlink(fitted.design(grid, method) @ fitted.theta), strict=True):
-            rows.append({**shared, "kind": "line", "n_params_base": n_params, "value": value})
-        rows.extend(shared | _prediction(fitted, target, method, level) for level in (() if refusal else (0.5, 0.95)))
-    if refusal:
-        row = {"dataset": own["dataset"].iloc[0], "metric": own["metric"].iloc[0], "kind": "refused"}
-        rows.append(row | {"n_params_base": round(target), "refusal": refusal})
-    return pd.concat([measured.assign(refusal=""), pd.DataFrame(rows)], ignore_index=True)
-
-
-def _refusal(fitted: pd.DataFrame, target: float) -> str:
-    """Return why the scores must not be predicted at a size; nothing where they may."""
-    sizes = fitted["n_params_base"]
+    measured = own[_MEASURED].assign(kind=np.where(is_held_out, "held_out", "measured"), refusal="")
+    where = {"dataset": name, "metric": DATASETS[name].primary_metric}
+    outcome, rows, refusal, beyond = record_outcome(runs, name), [], "", 1.0
     try:
-        require_sizes(sizes.nunique())
-        require_reach(target, (float(sizes.min()), float(sizes.max())), force=False)
+        fitted = fit_supported(outcome)
+        beyond = require_near(fitted, target)
     except Refusal as error:
-        return str(error)
-    return ""
+        fitted, refusal = None, str(error).removeprefix(f"{name}: ")
+    try:
+        fitted = fitted or fit_outcome(outcome)
+        rows = [row | where | {"kind": "line"} for row in law_rows(fitted, fitted.x_range[0] if refusal else target)]
+    except Refusal as error:
+        refusal = refusal or str(error).removeprefix(f"{name}: ")
+    if refusal:
+        rows.append(where | {"kind": "refused", "n_params_base": round(target), "refusal": refusal})
+    else:
+        rows += [row | where | {"kind": "prediction", "reach": beyond} for row in prediction_rows(fitted, target)]
+    return pd.concat([measured, pd.DataFrame(rows)], ignore_index=True)
 
 
-def _line_sizes(fitted: Fit, target: float) -> np.ndarray:
-    """Return whole numbers of parameters that span the fitted range and the target, both ends and it among them."""
+def law_rows(fitted: Fitted, target: float) -> list[dict]:
+    """Return medians of every method over the fitted sizes and a target: ``method, n_params_base, value, law``."""
     ends = [*fitted.x_range, target]
     # Round numbers, so that no machine's last bit shows in a size.
-    between = [float(f"{size:.4g}") for size in np.geomspace(min(ends), max(ends), 25)[1:-1]]
-    return np.unique(np.rint([*ends, *between])).astype(int)
+    between = [float(f"{size:.4g}") for size in np.geomspace(min(ends), max(ends), _N_POINTS)[1:-1]]
+    law = max(fitted.weights, key=fitted.weights.get).replace("_", " ").replace("/", ", ")
+    rows = []
+    for size in np.unique(np.rint([*ends, *between])).astype(int):
+        median = fitted.intervals(float(size), ()).median
+        rows += [
+            {"method": method, "n_params_base": size, "value": value, "law": law}
+            for method, value in zip(fitted.methods, median, strict=True)
+        ]
+    return rows
 
 
-def _prediction(fitted: Fit, target: float, method: str, level: float) -> dict:
-    p = predict(fitted, np.array([target]), method, level=level)[0]
-    values = {"value": p.y, "lower": p.lower, "upper": p.upper, "level": p.level}
-    return {"kind": "prediction", "n_params_base": round(target), "reach": p.reach, **values}
+def prediction_rows(fitted: Fitted, target: float) -> list[dict]:
+    """Return predictions for a new run with 50 and 95 % intervals: ``method, n_params_base, value, lower, ...``."""
+    found = fitted.intervals(target, (0.5, 0.95))
+    return [
+        {"method": method, "n_params_base": round(target), "value": value, "level": level}
+        | {end: found.bounds["observation", level][i, place] for i, end in enumerate(BARS)}
+        for level in (0.5, 0.95)
+        for place, (method, value) in enumerate(zip(found.methods, found.median, strict=True))
+    ]
 
 
 def _scaling_panel(panel: Axes, rows: pd.DataFrame, target: float) -> None:
@@ -216,15 +231,14 @@ def _scaling_panel(panel: Axes, rows: pd.DataFrame, target: float) -> None:
 
 
 def _say_backtest(table: pd.DataFrame) -> str | None:
-    rows = table[table["is_drawn"].astype(bool)].dropna(subset=["error"])
-    if rows.empty:
+    if table.empty:
         return None
-    error, still = rows["error"].abs().mean(), rows["persistence_error"].abs().mean()
-    made = rows[rows["lower"].notna()]
-    width = f", {100 * (made['upper'] - made['lower']).median():.0f} points wide in the median" if len(made) else ""
+    error, still = table["error"].abs().mean(), table["persistence_error"].abs().mean()
+    width = 100 * (table["upper"] - table["lower"]).median()
     return (
         f"The held-out size is missed by {100 * error:.1f} of 100 points on average, against {100 * still:.1f} for "
-        f"predicting no change; {count_covered(made)} of {len(made)} prediction intervals cover{width}."
+        f"predicting no change; {count_covered(table)} of {len(table)} prediction intervals cover, {width:.0f} points "
+        "wide in the median."
     )
 
 
@@ -233,31 +247,45 @@ def _say_backtest(table: pd.DataFrame) -> str | None:
     notebook="scale_transfer",
     title="Back-test: the largest size held out",
     question="How good are such predictions?",
-    caption="Scores of the largest size, held out (hollow), and what a logit-linear fit with one shared slope "
-    "predicted from the smaller sizes, with {level} prediction intervals for a new run; dots predict no change. With "
-    "two training sizes no interval is possible.",
+    caption="Scores of the largest size, held out (hollow), and what `astraios predict` says of it from the smaller "
+    "sizes, with {level} prediction intervals for a new run; dots predict no change. Data sets with fewer than four "
+    "sizes cannot be back-tested.",
     answer=_say_backtest,
-    fitted=("predicted", *BARS, "error", "persistence_error", "reach"),
+    fitted=("predicted", *BARS, "error", "persistence", "persistence_error", "reach"),
 )
-def backtest_panels(primary: pd.DataFrame, datasets: Sequence[str], level: float) -> tuple[Figure, pd.DataFrame]:
+def backtest_panels(runs: Sequence[RunRecord], datasets: Sequence[str], level: float) -> tuple[Figure, pd.DataFrame]:
     """Draw the largest size's measured scores (hollow) against what the smaller sizes predicted, for each data set.
 
-    The twin has both poolings; ``is_drawn`` marks the pooled one.
+    The twin has one row a run: ``dataset, method, size, n_params_base, seed, measured, predicted, lower, upper, level,
+    error, covered, persistence, persistence_error, n_train_sizes, reach``.
     """
-    poolings = ("pooled", "per_method")
-    primary = keep_means(primary)
-    parts = [backtest(primary, name, pooling=p, level=level, law=LOGIT_LINEAR) for name in datasets for p in poolings]
-    table = round_table(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
-    require_rows(table, "backtest", "methods with primary scores at three sizes")
-    table["is_drawn"] = table["pooling"] == "pooled"
-    summary = summarise_backtest(table[table["is_drawn"]]).set_index("dataset")
-    figure, axes = small_multiples(len(datasets), columns_for(datasets), row_height=2.05, sharey=True)
-    for panel, name in zip(axes, datasets, strict=True):
-        draw_backtest(panel, table[(table["dataset"] == name) & table["is_drawn"]])
-        panel.set_title(DATASETS[name].title, loc="left")
-        verdict = _verdict(summary.loc[name]) if name in summary.index else "no method here has two smaller sizes"
-        note(panel, verdict, width=34, reserve=3)
-        panel.set_xlabel(METRICS[DATASETS[name].primary_metric or ""].label)
+    parts = []
+    for name in datasets:
+        rows = largest_from_smaller(record_outcome(runs, name), (level,))
+        parts += [] if rows is None else [rows.assign(quantity=name)]
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    require_rows(table, "backtest", "methods with primary scores at four sizes")
+    return backtest_rows(table, level)
+
+
+def backtest_rows(rows: pd.DataFrame, level: float = 0.95) -> tuple[Figure, pd.DataFrame]:
+    """Draw runs that were held out (`prediction.backtest.predict_runs`, with ``quantity``), one panel a quantity."""
+    name = f"{100 * level:g}"
+    renamed = {"quantity": "dataset", "n_params": "n_params_base", "value": "measured"}
+    renamed |= {f"{end}_{name}": end for end in (*BARS, "covered")}
+    table = round_table(rows.rename(columns=renamed)[[*renamed.values(), *_TESTED]].assign(level=level))
+    table["persistence_error"] = table["persistence"] - table["measured"]
+    names = list(dict.fromkeys(table["dataset"]))
+    figure, axes = small_multiples(len(names), columns_for(names), row_height=2.05, sharey=True)
+    for panel, quantity in zip(axes, names, strict=True):
+        own = table[table["dataset"] == quantity]
+        draw_backtest(panel, own)
+        data = DATASETS.get(quantity)
+        panel.set_title(data.title if data else quantity, loc="left")
+        note(panel, _verdict(rows[rows["quantity"] == quantity], level), width=34, reserve=3)
+        panel.set_xlabel(METRICS[data.primary_metric or ""].label if data else "")
+        if data is None:
+            panel.autoscale(axis="x")
     handles = [
         Line2D([], [], color=GREY, marker="o", linestyle="", markerfacecolor="white", label="measured, held out"),
         Line2D([], [], color=GREY, marker="|", markersize=7, label=f"predicted, {100 * level:g} % prediction interval"),
@@ -283,11 +311,37 @@ def draw_backtest(panel: Axes, rows: pd.DataFrame) -> None:
     panel.set_xlim(0, 1)
 
 
-def _verdict(row: pd.Series) -> str:
-    covered = (
-        f"interval covered {row['n_covered']} of {row['n_intervals']}"
-        if row["n_intervals"]
-        else "no degree of freedom, no interval"
-    )
-    error = f"error {row['mean_abs_error']:.3f}, no change {row['persistence_mean_abs_error']:.3f}"
-    return f"{row['size']} from {row['n_train_sizes']} sizes, {row['n']} methods\n{error}\n{covered}"
+def _verdict(rows: pd.DataFrame, level: float) -> str:
+    found = describe(rows, level)
+    sizes, n = f"{rows['n_train_sizes'].iloc[0]} sizes", rows["method"].nunique()
+    error = f"error {found['mean_abs_error']:.3f}, no change {found['persistence_mean_abs_error']:.3f}"
+    covered = f"interval covered {found['n_covered']} of {len(rows)}"
+    return f"{rows['size'].iloc[0]} from {sizes}, {n} methods\n{error}\n{covered}"
+
+
+def prediction_panels(fitted: Mapping[str, Fitted], targets: Sequence[float], methods: Sequence[str]) -> Figure:
+    """Draw predictions of any outcomes: single runs, laws (dashed beyond the sizes fitted) and intervals at targets."""
+    figure, axes = small_multiples(len(fitted), min(len(fitted), 3), row_height=2.3)
+    looks = {method: find_style(method, place) for place, method in enumerate(methods)}
+    for panel, (name, one) in zip(axes, fitted.items(), strict=True):
+        laws = pd.DataFrame([row for target in targets for row in law_rows(one, target)])
+        bars = pd.DataFrame([row for target in targets for row in prediction_rows(one, target)])
+        for method, style in looks.items():
+            runs = one.outcome.runs[one.outcome.runs["method"] == method]
+            panel.plot(runs["n_params"], runs["value"], style.marker, color=style.colour, markersize=3.5, linestyle="")
+            own = laws[laws["method"] == method].drop_duplicates("n_params_base").sort_values("n_params_base")
+            draw_law(panel, own["n_params_base"], own["value"], one.x_range, style.colour)
+            for target, ends in bars[bars["method"] == method].groupby("n_params_base"):
+                draw_prediction(panel, float(target), ends, 0.95, style.colour)
+                panel.plot(target, ends["value"].iloc[0], style.marker, color=style.colour, mfc="white", markersize=3.5)
+        panel.set_xscale("log")
+        if one.outcome.link == "log":
+            plain_log(panel)
+        panel.set_title(DATASETS[name].title if name in DATASETS else name, loc="left")
+        panel.set_ylabel(one.outcome.metric)
+    handles = [
+        Line2D([], [], color=style.colour, marker=style.marker, linestyle="", label=style.label)
+        for style in looks.values()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
+    return figure

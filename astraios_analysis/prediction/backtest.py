@@ -1,23 +1,26 @@
-"""Back-test predictions on records: hold out sizes, fit the rest, predict every loss and score, for every law.
+"""The back-test: hold sizes out, fit the rest, predict every run held out, and compare.
 
-What is scored is what ``astraios predict`` prints: the averaged prediction for one new run, against each run of the
-held-out sizes. Every law and pooling that is averaged is scored beside it.
+What is scored is what `forecast` gives and every command prints: the median and the intervals for one new run. Each law
+and pooling that is averaged can be scored beside it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 
-from astraios_analysis.prediction.forecast import LOSS, N_DRAWS, Forecast, forecast_loss, forecast_score
-from astraios_analysis.prediction.limits import LEVELS, score_values
-from astraios_analysis.prediction.points import loss_points, score_points
-from astraios_analysis.prediction.pooled_points import PooledPoints
-from astraios_analysis.prediction.stack import fit_stack
-from astraios_analysis.records.counts import inside_unit_interval
+from astraios_analysis.prediction.forecast import (
+    Fitted,
+    Outcome,
+    fit_outcome,
+    measured_runs,
+    record_outcome,
+    to_measured,
+)
+from astraios_analysis.prediction.limits import LEVELS, reach, score_values
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
-from astraios_analysis.scores.models import model_scores
+from astraios_analysis.records.registry import LOSS
 from astraios_analysis.scores.ranks import measured_datasets
 
 RECORD_PROCEDURE = (
@@ -30,25 +33,10 @@ RECORD_PROCEDURE = (
 def hold_out_sizes(
     records: Sequence[RunRecord], n_largest: int | None = None
 ) -> tuple[list[RunRecord], list[RunRecord]]:
-    """Split runs into those to fit and those to predict.
+    """Split runs of one grid into those to fit and those to predict, which are no longer marked held out.
 
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        Runs of one grid.
-    n_largest : int, optional
-        Predict so many of the largest sizes that are not marked held out; marked ones are then left out altogether,
-        because they take part in no fit. Without it the marked sizes are predicted, or else the largest one.
-
-    Returns
-    -------
-    train, test : list of RunRecord
-        Runs to predict are no longer marked held out.
-
-    Raises
-    ------
-    Refusal
-        If no size would be left to fit.
+    With ``n_largest``, so many of the largest sizes that are not marked are predicted, and marked ones left out
+    altogether, because they take part in no fit. Without it the marked sizes are predicted, or else the largest one.
     """
     marked = [record for record in records if record.held_out]
     if n_largest is None and marked:
@@ -65,133 +53,129 @@ def hold_out_sizes(
     return [r for r in kept if r.n_params_base < first], [r for r in kept if r.n_params_base >= first]
 
 
+def predict_runs(fitted: Fitted, runs: pd.DataFrame, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
+    """Predict each of some runs (`Outcome.runs`) of methods that were fitted, and compare.
+
+    The columns are those of the runs, and ``predicted, error`` (predicted minus measured), ``lower_L, upper_L,
+    covered_L`` for each of the levels L in percent, ``persistence`` (no change from the method's largest fitted size),
+    ``n_train_sizes`` and ``reach``.
+    """
+    points, parts = fitted.outcome.points, []
+    runs = runs[runs["method"].isin(fitted.methods)]
+    last = {m: points.keep(points.method == m) for m in fitted.methods}
+    last = {m: float(fitted.outcome.turn(own.y[np.argmax(own.n_params)])) for m, own in last.items()}
+    for n_params, own in runs.groupby("n_params", sort=True):
+        found = fitted.intervals(float(n_params), levels)
+        place = [fitted.methods.index(method) for method in own["method"]]
+        columns = {"predicted": found.median[place], "error": found.median[place] - own["value"]}
+        for level in levels:
+            lower, upper = found.bounds["observation", level][:, place]
+            name = f"{100 * level:g}"
+            covered = (lower <= own["value"]) & (own["value"] <= upper)
+            columns |= {f"lower_{name}": lower, f"upper_{name}": upper, f"covered_{name}": covered}
+        persistence = [last[method] for method in own["method"]]
+        beyond = reach(float(n_params), fitted.x_range)
+        parts.append(own.assign(**columns, persistence=persistence, n_train_sizes=fitted.n_sizes, reach=beyond))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def largest_from_smaller(outcome: Outcome, levels: Sequence[float] = LEVELS) -> pd.DataFrame | None:
+    """Predict the runs of the largest size from the smaller ones; None where these are too few to predict any."""
+    size = float(outcome.points.sizes[-1])
+    try:
+        fitted = fit_outcome(outcome.below(size))
+    except Refusal:
+        return None
+    rows = predict_runs(fitted, outcome.runs[outcome.runs["n_params"] == size], levels)
+    return rows if len(rows) else None
+
+
+def describe(rows: pd.DataFrame, level: float = 0.95) -> dict[str, float]:
+    """Return how far predictions fell: ``n, mean_abs_error, persistence_mean_abs_error, n_covered`` by intervals."""
+    return {
+        "n": len(rows),
+        "mean_abs_error": float(rows["error"].abs().mean()),
+        "persistence_mean_abs_error": float((rows["persistence"] - rows["value"]).abs().mean()),
+        "n_covered": int(rows[f"covered_{100 * level:g}"].sum()),
+    }
+
+
 def backtest_records(
     records: Sequence[RunRecord],
     n_largest: int | None = None,
     quantities: Sequence[str] | None = None,
-    *,
-    seed: int = 0,
-    progress: Callable[[Sequence], Sequence] = lambda items: items,
+    progress: Callable[[Sequence[str]], Iterable[str]] = lambda items: items,
 ) -> tuple[list[dict], list[str]]:
-    """Hold out sizes, predict the loss and every primary score at them, and score the predictions.
+    """Hold out sizes (`hold_out_sizes`), predict the loss and every primary score at them, and score the predictions.
 
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        Runs of one grid.
-    n_largest : int, optional
-        As in `hold_out_sizes`.
-    quantities : sequence of str, optional
-        ``val_loss`` and names of data sets; all that are measured by default.
-    seed : int
-    progress : callable
-        Wraps the sequence of quantities, as ``tqdm`` does.
-
-    Returns
-    -------
-    groups : list of dict
-        For each quantity what `csv_backtests.score_group` gives, on the scale of its logarithm, with
-        ``persistence_rmse_log`` (no change from the method's largest size), ``sizes`` (held out) and ``laws``: each
-        law and pooling with its ``weight``, ``aicc``, ``left_out`` log density and scores of its own.
-    refused : list of str
-        What could not be back-tested, and why.
-
-    Raises
-    ------
-    Refusal
-        If sizes cannot be held out.
+    Returns one group a quantity (``val_loss`` and names of data sets; all that are measured by default), and why others
+    could not be back-tested. A group holds what `limits.score_values` gives, on the scale of the logarithm, with
+    ``persistence_rmse_log``, ``sizes`` (held out), ``rows`` (`predict_runs`) and ``laws``: each law and pooling with
+    its ``weight``, ``aicc``, ``left_out`` log density and scores of its own.
     """
     train, test = hold_out_sizes(records, n_largest)
     wanted = list(quantities) if quantities is not None else [LOSS, *measured_datasets(list(records))]
     groups, refused = [], []
     for quantity in progress(wanted):
         try:
-            groups.append(_backtest(train, test, quantity, seed))
-        except ValueError as error:
+            groups.append(_backtest(train, test, quantity))
+        except Refusal as error:
             text = str(error)
             refused.append(text if text.startswith(quantity) else f"{quantity}: {text}")
     return groups, refused
 
 
-def _backtest(train: list[RunRecord], test: list[RunRecord], quantity: str, seed: int) -> dict:
-    points, turn = _points(train, quantity)
-    runs = _runs(test, quantity, set(points.method))
-    if not runs:
-        raise Refusal(f"{quantity}: no run of a held-out size has it, for a method that has it at a fitted one")
-    stack = fit_stack(points, "log" if quantity == LOSS else "logit", seed=seed)
-    drawn, by_form = [], {score.form.name: [] for score in stack.scores}
-    measured = np.array([value for _, _, value, _ in runs])
-    n_items = None if quantity == LOSS else np.array([n for *_, n in runs], dtype=float)
-    forecasts: dict[int, Forecast] = {}
-    for n_params in dict.fromkeys(n for n, *_ in runs):
-        methods = list(dict.fromkeys(m for n, m, *_ in runs if n == n_params))
-        own = [methods.index(m) for n, m, *_ in runs if n == n_params]
-        forecasts[n_params] = forecast = _forecast(train, quantity, methods, n_params, seed)
-        drawn.append(np.column_stack([forecast.draws["observation"][m] for m in methods])[:, own])
-        for score, pool in zip(stack.scores, stack.pools, strict=True):
-            rng = np.random.default_rng([seed, 15])
-            values = pool.draw(methods, float(n_params), N_DRAWS, rng, observation=True)[:, own]
-            by_form[score.form.name].append(turn(values))
-    last = np.array([_last(points, method, turn) for _, method, *_ in runs])
+def _backtest(train: list[RunRecord], test: list[RunRecord], quantity: str) -> dict:
+    found = _compare(record_outcome(train, quantity), measured_runs(test, quantity))
+    return {"group": {"grid": train[0].grid, "quantity": quantity}, **found}
+
+
+def backtest_outcome(outcome: Outcome, n_largest: int = 1) -> dict:
+    """Hold out the largest sizes of an outcome, such as a table's, and return a group as `backtest_records` does."""
+    sizes = outcome.points.sizes
+    if not 0 < n_largest < len(sizes):
+        raise Refusal(f"{n_largest} of {len(sizes)} values held out leave nothing to fit; hold out fewer")
+    first = float(sizes[-n_largest])
+    found = _compare(outcome.below(first), outcome.runs[outcome.runs["n_params"] >= first])
+    return {"group": {"quantity": outcome.name}, **found}
+
+
+def _compare(outcome: Outcome, test: pd.DataFrame) -> dict:
+    fitted = fit_outcome(outcome)
+    rows = predict_runs(fitted, test)
+    if not len(rows):
+        raise Refusal(f"{outcome.name}: no run of a held-out size has it, for a method that has it at a fitted one")
+    stack = fitted.stack
+    alone = [Fitted(outcome, stack.alone(score.form)) for score in stack.scores]
     laws = [
         {"law": s.form.law, "pooling": s.form.pooling, "weight": s.weight}
         | {"aicc": s.aicc if np.isfinite(s.aicc) else None, "left_out": None if np.isnan(s.left_out) else s.left_out}
-        | _score_draws(measured, np.hstack(by_form[s.form.name]), n_items)
-        for s in stack.scores
+        | score_rows(outcome, predict_runs(one, rows[list(outcome.runs)]))
+        for s, one in zip(stack.scores, alone, strict=True)
     ]
+    measured, last = (to_measured(rows[name].to_numpy(), _items(outcome, rows)) for name in ("value", "persistence"))
     return {
-        "group": {"grid": train[0].grid, "quantity": quantity},
-        "n_train": len(points.y),
-        **_score_draws(measured, np.hstack(drawn), n_items),
-        "weights": next(iter(forecasts.values())).weights,
+        "n_train": len(outcome.points.y),
+        **score_rows(outcome, rows),
+        "weights": fitted.weights,
         "persistence_rmse_log": float(np.sqrt(np.mean((np.log(last) - np.log(measured)) ** 2))),
-        "sizes": list(dict.fromkeys(r.size for r in test if r.n_params_base in forecasts)),
+        "sizes": list(dict.fromkeys(rows["size"])),
         "laws": laws,
+        "rows": rows.assign(quantity=outcome.name),
     }
 
 
-def _points(train: list[RunRecord], quantity: str) -> tuple[PooledPoints, Callable]:
-    """Return points to fit, and what turns values of theirs into values of the metric."""
-    if quantity == LOSS:
-        return loss_points(train), lambda values: values
-    scores = model_scores(train, quantity, ProblemBootstrap(n_draws=2))
-    return score_points(scores), scores.goodness
+def _items(outcome: Outcome, rows: pd.DataFrame) -> np.ndarray | None:
+    return None if outcome.n_items is None else rows["n_items"].to_numpy(dtype=float)
 
 
-def _forecast(train: list[RunRecord], quantity: str, methods: list[str], n_params: int, seed: int) -> Forecast:
-    if quantity == LOSS:
-        return forecast_loss(train, methods, float(n_params), seed=seed)
-    return forecast_score(train, quantity, methods, float(n_params), seed=seed)
+def score_rows(outcome: Outcome, rows: pd.DataFrame) -> dict:
+    """Score predicted runs on the scale of the logarithm, shares kept half a problem away from 0 and 1."""
+    n_items = _items(outcome, rows)
+    inside = {name: to_measured(rows[name].to_numpy(dtype=float), n_items) for name in rows if _is_share(name)}
+    bounds = {level: tuple(inside[f"{end}_{100 * level:g}"] for end in ("lower", "upper")) for level in LEVELS}
+    return score_values(inside["value"], np.log(inside["predicted"]), bounds)
 
 
-def _runs(test: list[RunRecord], quantity: str, methods: set[str]) -> list[tuple[int, str, float, int | None]]:
-    """Return size, method, value and number of items of each run to predict, sizes increasing.
-
-    Shares lie inside (0, 1); losses have no items.
-    """
-    found = []
-    for record in sorted(test, key=lambda r: r.n_params_base):
-        value, n_items = record.val_loss, None
-        if quantity != LOSS:
-            score = primary_score(record, quantity)
-            if score is None:
-                continue
-            n_items = score.n_items
-            value = float(inside_unit_interval(np.array([score.value]), np.array([float(n_items)]))[0])
-        if value is not None and record.method in methods:
-            found.append((record.n_params_base, record.method, value, n_items))
-    return found
-
-
-def _last(points: PooledPoints, method: str, turn: Callable) -> float:
-    """Return the method's value at its largest fitted size."""
-    own = points.keep(points.method == method)
-    return float(turn(own.y[np.argmax(own.n_params)]))
-
-
-def _score_draws(measured: np.ndarray, draws: np.ndarray, n_items: np.ndarray | None) -> dict:
-    if n_items is not None:
-        # Draws of a share near 0 or 1 cannot be told from it by so many items, and logarithms go to minus infinity.
-        draws = np.clip(draws, *(inside_unit_interval(np.full(n_items.shape, end), n_items) for end in (0.0, 1.0)))
-    bounds = {level: tuple(np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)) for level in LEVELS}
-    return score_values(measured, np.log(np.median(draws, axis=0)), bounds)
+def _is_share(column: str) -> bool:
+    return column in ("value", "predicted") or column.startswith(("lower_", "upper_"))

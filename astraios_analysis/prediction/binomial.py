@@ -13,7 +13,8 @@ whose variance comes from how much the scatter shrinks when every size gets its 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
+from scipy import stats
+from scipy.special import expit, ndtri
 
 from astraios_analysis.records.refusal import Refusal
 
@@ -28,26 +29,12 @@ _EDGE = 1e-6
 
 @dataclass(frozen=True)
 class BinomialFit:
-    """Estimates of a binomial regression.
+    """Estimates of a binomial regression of k parameters.
 
-    Attributes
-    ----------
-    theta : ndarray, shape (k,)
-    bread : ndarray, shape (k, k)
-        Inverse of the information for dispersion 1.
-    size_bread : ndarray, shape (k, k)
-        Covariance of ``theta`` that size effects of variance 1 cause.
-    dispersion : float
-        Pearson's chi-square within sizes by its degrees of freedom. 1: as scattered as independent problems.
-    size_variance : float
-        Variance of the size effect, squared logits.
-    dof, size_dof : int
-        Degrees of freedom of the two.
-    replication : float
-        Information with which a size enters the size mean square.
-    chance : float
-    n_obs : int
-    converged : bool
+    ``bread`` is the inverse of the information for dispersion 1, ``size_bread`` the covariance of ``theta`` that size
+    effects of variance 1 cause. ``dispersion`` is Pearson's chi-square within sizes by its degrees of freedom (1: as
+    scattered as independent problems), ``size_variance`` that of the size effect in squared logits, with ``dof`` and
+    ``size_dof`` degrees of freedom; ``replication`` is the information with which a size enters the size mean square.
     """
 
     theta: np.ndarray
@@ -67,25 +54,26 @@ class BinomialFit:
         """Covariance of ``theta``, with both variance components, shape (k, k)."""
         return self.dispersion * self.bread + self.size_variance * self.size_bread
 
-    def draw(self, n_draws: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draw parameters, dispersion and size variance.
+    def draw(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw parameters (n, k), dispersion and size variance (n,) at places of the unit cube, shape (n, 2 k + 2).
 
-        Returns
-        -------
-        theta : ndarray, shape (n_draws, k)
-        dispersion, size_variance : ndarray, shape (n_draws,)
-            Mean squares over chi-square draws: what few models leave open about their own scatter is in the draws.
+        Mean squares are over chi-square draws: what few models leave open about their own scatter is in the draws.
         """
-        dispersion = self.dispersion * self.dof / rng.chisquare(self.dof, n_draws)
-        size_variance = np.zeros(n_draws)
+        k = len(self.theta)
+        dispersion = self.dispersion * self.dof / stats.chi2.ppf(places[:, 0], self.dof)
+        size_variance = np.zeros(len(places))
         if self.size_dof:
             size_square = self.dispersion + self.replication * self.size_variance
-            size_square = size_square * self.size_dof / rng.chisquare(self.size_dof, n_draws)
+            size_square = size_square * self.size_dof / stats.chi2.ppf(places[:, 1], self.size_dof)
             size_variance = np.maximum(size_square - dispersion, 0.0) / self.replication
-        theta = np.broadcast_to(self.theta, (n_draws, len(self.theta)))
-        for part, variance in ((self.bread, dispersion), (self.size_bread, size_variance)):
-            normal = rng.multivariate_normal(np.zeros(len(self.theta)), part, n_draws, method="eigh")
-            theta = theta + np.sqrt(variance)[:, None] * normal
+        theta, normals = np.broadcast_to(self.theta, (len(places), k)), ndtri(places[:, 2:])
+        for part, variance, normal in (
+            (self.bread, dispersion, normals[:, :k]),
+            (self.size_bread, size_variance, normals[:, k:]),
+        ):
+            values, vectors = np.linalg.eigh(part)
+            root = vectors * np.sqrt(np.maximum(values, 0.0))
+            theta = theta + np.sqrt(variance)[:, None] * (normal @ root.T)
         return theta, dispersion, size_variance
 
 
@@ -94,54 +82,34 @@ def mean_rate(eta: np.ndarray, chance: float) -> np.ndarray:
     return chance + (1 - chance) * expit(eta)
 
 
-def solve_rates(
-    design: np.ndarray, rates: np.ndarray, n_items: np.ndarray, chance: float, start: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Maximise the penalised quasi-likelihood for many samples of rates at once.
+def solve_rates(design: np.ndarray, rates: np.ndarray, n_items: np.ndarray, chance: float) -> tuple[np.ndarray, bool]:
+    """Maximise the penalised quasi-likelihood of rates (n,) by Fisher scoring; return theta (k,), and whether it ended.
 
-    Parameters
-    ----------
-    design : ndarray, shape (n, k)
-        Regressors of about unit scale.
-    rates : ndarray, shape (b, n)
-        Observed rates, in [0, 1].
-    n_items : ndarray, shape (n,)
-    chance : float
-        In [0, 1).
-    start : ndarray, shape (k,), optional
-
-    Returns
-    -------
-    theta : ndarray, shape (b, k)
-    converged : ndarray of bool, shape (b,)
+    statsmodels has no such prior, without which rates that losses separate have no estimate.
     """
-    n_samples, k = rates.shape[0], design.shape[1]
-    theta = np.tile(np.zeros(k) if start is None else start, (n_samples, 1))
-    converged = np.zeros(n_samples, dtype=bool)
+    theta = np.zeros(design.shape[1])
     objective = _objective(design, rates, n_items, chance, theta)
     for _ in range(_MAX_STEPS):
-        open_ = np.flatnonzero(~converged)
-        if not len(open_):
-            break
-        step = _scoring_step(design, rates[open_], n_items, chance, theta[open_])
-        largest = np.abs(step @ design.T).max(axis=1, keepdims=True)
-        step *= np.minimum(1.0, _MAX_CHANGE / np.maximum(largest, 1e-300))
+        p, slope, weight = _weights(design @ theta, n_items, chance)
+        gradient = design.T @ (n_items * (rates - p) * slope / np.maximum(p * (1 - p), 1e-300)) - theta / PRIOR_SD**2
+        information = design.T @ (weight[:, None] * design) + np.eye(len(theta)) / PRIOR_SD**2
+        step = np.linalg.solve(information, gradient)
+        step *= min(1.0, _MAX_CHANGE / max(np.abs(design @ step).max(), 1e-300))
         for _ in range(30):
-            trial = theta[open_] + step
-            value = _objective(design, rates[open_], n_items, chance, trial)
-            worse = value < objective[open_] - 1e-12 * np.abs(objective[open_])
-            if not worse.any():
+            value = _objective(design, rates, n_items, chance, theta + step)
+            if value >= objective - 1e-12 * abs(objective):
                 break
-            step[worse] /= 2
-        converged[open_] = np.abs(step).max(axis=1) < _TOLERANCE * (1 + np.abs(theta[open_]).max(axis=1))
-        theta[open_], objective[open_] = trial, value
-    return theta, converged
+            step /= 2
+        theta, objective = theta + step, value
+        if np.abs(step).max() < _TOLERANCE * (1 + np.abs(theta).max()):
+            return theta, True
+    return theta, False
 
 
-def _objective(design, rates, n_items, chance, theta) -> np.ndarray:
-    p = np.clip(mean_rate(theta @ design.T, chance), 1e-300, 1 - 1e-16)
+def _objective(design, rates, n_items, chance, theta) -> float:
+    p = np.clip(mean_rate(design @ theta, chance), 1e-300, 1 - 1e-16)
     likelihood = rates * np.log(p) + (1 - rates) * np.log1p(-p)
-    return (n_items * likelihood).sum(axis=1) - (theta**2).sum(axis=1) / (2 * PRIOR_SD**2)
+    return float(n_items @ likelihood - theta @ theta / (2 * PRIOR_SD**2))
 
 
 def _weights(eta: np.ndarray, n_items: np.ndarray, chance: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -151,39 +119,14 @@ def _weights(eta: np.ndarray, n_items: np.ndarray, chance: float) -> tuple[np.nd
     return p, slope, n_items * slope**2 / np.maximum(p * (1 - p), 1e-300)
 
 
-def _scoring_step(design, rates, n_items, chance, theta) -> np.ndarray:
-    p, slope, weight = _weights(theta @ design.T, n_items, chance)
-    gradient = (n_items * (rates - p) * slope / np.maximum(p * (1 - p), 1e-300)) @ design - theta / PRIOR_SD**2
-    information = np.einsum("bn,ni,nj->bij", weight, design, design, optimize=True)
-    information += np.eye(design.shape[1]) / PRIOR_SD**2
-    return np.linalg.solve(information, gradient[..., None])[..., 0]
-
-
 def fit_rates(
     design: np.ndarray, rates: np.ndarray, n_items: np.ndarray, size: np.ndarray, chance: float
 ) -> BinomialFit:
-    """Fit the model of this module.
-
-    Parameters
-    ----------
-    design : ndarray, shape (n, k)
-        Regressors of about unit scale, the intercepts among them.
-    rates, n_items : ndarray, shape (n,)
-        Observed rates and the number of problems behind each.
-    size : ndarray, shape (n,)
-        Size of each model; those of one size share an effect.
-    chance : float
-        Score of a random guess, in [0, 1).
-
-    Raises
-    ------
-    Refusal
-        If a value is not usable, or nothing is left to estimate the scatter from.
-    """
+    """Fit the model of this module: regressors (n, k) of about unit scale, intercepts among them; the rest (n,)."""
     _require_rates(design, rates, n_items, chance)
     n, k = design.shape
-    theta, converged = solve_rates(design, rates[None], n_items, chance)
-    eta = design @ theta[0]
+    theta, converged = solve_rates(design, rates, n_items, chance)
+    eta = design @ theta
     p, _, weight = _weights(eta, n_items, chance)
     bread = np.linalg.inv(design.T @ (weight[:, None] * design) + np.eye(k) / PRIOR_SD**2)
     membership = (np.unique(size)[:, None] == size).astype(float).T
@@ -206,7 +149,7 @@ def fit_rates(
     spread = bread @ design.T @ (weight[:, None] * membership)
     has_size = size_dof > 0 and replication > 0
     return BinomialFit(
-        theta=theta[0],
+        theta=theta,
         bread=bread,
         size_bread=spread @ spread.T,
         dispersion=dispersion,
@@ -216,7 +159,7 @@ def fit_rates(
         replication=replication,
         chance=chance,
         n_obs=n,
-        converged=bool(converged[0]),
+        converged=converged,
     )
 
 

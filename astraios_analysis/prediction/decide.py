@@ -1,9 +1,11 @@
-"""What comes of choosing a method by small models: how often the choice is right, and what a wrong one gives up.
+"""Decisions: what choosing a method by small models comes to, which will be the best, what to train next, at what cost.
 
-Two rules of choice are followed: take the method that is best at a smaller measured size, and take the one that a
-pooled law, fitted to the sizes up to there, expects to be best at the larger. Decision accuracy is the share of pairs
-of methods whose order at the smaller size is that at the larger (as in Magnusson et al. 2025); regret is the score
-given up by the choice. Probabilities and intervals resample problems, and seeds where there are several.
+Two rules of choice are followed: take the method that is best at a smaller measured size, and take the one that the
+prediction from the sizes up to there (`forecast.fit_outcome`) expects to be best at the larger. Decision accuracy is
+the share of pairs of methods whose order at the smaller size is that at the larger (as in Magnusson et al. 2025);
+regret is the score given up by the choice. Probabilities and intervals resample problems, and seeds where there are
+several. The value of a run is how much it is expected to narrow the prediction at a target: in the pooled laws all
+effects are Gaussian, so that the variance after a run that has not been made is known before its outcome is.
 """
 
 from collections.abc import Sequence
@@ -11,10 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.prediction.forecast import supported_score
-from astraios_analysis.prediction.limits import reach
-from astraios_analysis.prediction.points import score_points
-from astraios_analysis.prediction.pool_fits import fit_pool
+from astraios_analysis.prediction.forecast import Fitted, fit_outcome, fit_supported, record_outcome, require_near
+from astraios_analysis.prediction.points import Link, PooledPoints
+from astraios_analysis.prediction.stack import Stack, fit_stack
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
@@ -23,7 +24,10 @@ from astraios_analysis.scores.models import ModelScores, model_scores
 from astraios_analysis.scores.ranks import measured_datasets
 
 MIN_METHODS = 2
-_N_DRAWS = 2000
+FLOP_PER_PARAMETER = {"fft": 6.0}
+FLOP_PER_FROZEN_PARAMETER = 4.0
+MEASURED, COUNTED = "measured in other runs", "counted, 6 or 4 a parameter and token"
+COSTS = ("n_params_updated", "peak_memory_bytes", "flop", "seconds")
 
 
 def small_model_decisions(
@@ -34,43 +38,24 @@ def small_model_decisions(
     bootstrap: ProblemBootstrap | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Judge the choice of a method at every smaller size by the scores at every larger one.
+    """Judge the choice of a method at every smaller size by the scores at every larger one of one grid.
 
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        Runs of one grid; held-out ones take no part.
-    dataset : str
-    level : float
-        Coverage of the intervals.
-    bootstrap : ProblemBootstrap, optional
-    seed : int
-
-    Returns
-    -------
-    DataFrame
-        One row for each pair of sizes and rule: ``dataset, metric, size_small, size_large, n_params_small,
-        n_params_large, rule, chosen, best, is_right, p_right, regret, regret_lower, regret_upper, regret_random,
-        pair_accuracy, pair_lower, pair_upper, level, n_methods, interval``. ``p_right`` is the share of resamples
-        in which the method chosen on the data is the best at the larger size; ``regret_random`` what a choice by lot
-        gives up on average. ``pair_accuracy`` is of the order that the rule goes by: measured or predicted scores.
-
-    Raises
-    ------
-    Refusal
-        If no two sizes share two methods.
+    One row for each pair of sizes and rule: ``dataset, metric, size_small, size_large, n_params_small, n_params_large,
+    rule, chosen, best, is_right, p_right, regret, regret_lower, regret_upper, regret_random, pair_accuracy, pair_lower,
+    pair_upper, level, n_methods, interval``. ``p_right`` is the share of resamples in which the method chosen on the
+    data is the best at the larger size; ``regret_random`` what a random choice gives up on average. ``pair_accuracy``
+    is of the order that the rule goes by: measured or predicted scores. Held-out runs take no part.
     """
-    try:
-        scores = model_scores([r for r in records if not r.held_out], dataset, bootstrap)
-    except ValueError as error:
-        raise Refusal(str(error)) from error
+    kept = [record for record in records if not record.held_out]
+    scores = model_scores(kept, dataset, bootstrap)
     if scores.table.empty:
         raise Refusal(f"no run has a primary score on {dataset}; choose another data set or add runs")
-    values, drawn = scores.goodness(scores.table["value"].to_numpy(dtype=float)), scores.draws_of_runs(seed)
+    values, drawn = scores.good, scores.draws_of_runs(seed)
     sizes = sorted(set(scores.table["n_params_base"]))
     place = {(row.n_params_base, row.method): i for i, row in enumerate(scores.table.itertuples())}
     rows = []
     for index, small in enumerate(sizes):
+        expected = None if small == sizes[-1] else _fit_up_to([r for r in kept if r.n_params_base <= small], dataset)
         for large in sizes[index + 1 :]:
             methods = [m for m in dict.fromkeys(scores.table["method"]) if {(small, m), (large, m)} <= place.keys()]
             if len(methods) < MIN_METHODS:
@@ -81,12 +66,23 @@ def small_model_decisions(
             measured = _outcome(values[at_small], drawn[:, at_small], *outcome)
             ways = {"interval": f"percentile, {scores.interval_of([*at_small, *at_large])}"}
             rows.append(shared | {"rule": "best at the smaller size"} | measured | ways)
-            expected = _expected(scores, small, large, methods, seed)
             if expected is not None:
-                rows.append(shared | {"rule": "predicted from sizes up to it"} | _outcome(*expected, *outcome) | ways)
+                median = expected.intervals(float(large)).median
+                choice = scores.goodness(median[[expected.methods.index(m) for m in methods]])
+                rows.append(
+                    shared | {"rule": "predicted from sizes up to it"} | _outcome(choice, None, *outcome) | ways
+                )
     if not rows:
         raise Refusal(f"{dataset}: no two sizes share {MIN_METHODS} methods; add runs")
     return pd.DataFrame(rows)
+
+
+def _fit_up_to(records: Sequence[RunRecord], dataset: str) -> Fitted | None:
+    """Return the prediction from some runs, None where they are too few."""
+    try:
+        return fit_outcome(record_outcome(records, dataset))
+    except Refusal:
+        return None
 
 
 def _sizes_row(scores: ModelScores, small: int, large: int) -> dict:
@@ -137,90 +133,56 @@ def _pair_accuracy(small: np.ndarray, large: np.ndarray) -> np.ndarray:
     return ((agreement + 1) / 2).mean(axis=-1)
 
 
-def _expected(
-    scores: ModelScores, small: int, large: int, methods: list[str], seed: int
-) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """Return the methods' scores at the larger size that a law of the sizes up to the smaller one expects."""
-    train = scores.keep((scores.table["n_params_base"] <= small).to_numpy())
-    try:
-        pool = fit_pool(score_points(train), "logit", seed=seed)
-    except Refusal:
-        return None
-    drawn = pool.draw(methods, float(large), _N_DRAWS, np.random.default_rng([seed, 21]), observation=False)
-    return np.median(drawn, axis=0), None
-
-
 def best_at_size(
-    records: Sequence[RunRecord],
-    dataset: str,
-    n_params: float,
-    *,
-    level: float = 0.95,
-    force: bool = False,
-    seed: int = 0,
+    records: Sequence[RunRecord], dataset: str, n_params: float, *, level: float = 0.95, force: bool = False
 ) -> pd.DataFrame:
-    """Return the probability that each method is the best at a size, measured or not.
+    """Return the probability that each method of a grid is the best at a size, measured or not.
 
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        Runs of one grid; held-out ones take no part.
-    dataset : str
-    n_params : float
-        Base parameters.
-    level : float
-    force : bool
-        Allow sizes beyond `predictions.MAX_REACH`.
-    seed : int
-
-    Returns
-    -------
-    DataFrame
-        ``dataset, metric, n_params, method, p_best, value, lower, upper, level, interval, reach, expected_regret,
-        n_models``, most probable first; ``n_models`` are the models fitted. ``p_best``: the share of
-        joint draws of one new run of each method in which it is first; what the methods share at a size cancels.
-        ``expected_regret``: what choosing it gives up on average.
-
-    Raises
-    ------
-    Refusal
-        If the records cannot support a prediction, or the size is too far (`pooled_predictions.require_supported`).
+    ``dataset, metric, n_params, method, p_best, value, lower, upper, level, interval, reach, expected_regret,
+    n_models``, most probable first; ``n_models`` are the models fitted. ``p_best``: the share of joint draws of one new
+    run of each method in which it is first; what the methods share at a size cancels. ``expected_regret``: what
+    choosing it gives up on average. Held-out runs take no part; `forecast.fit_supported` says what is refused.
     """
     if dataset not in DATASETS or DATASETS[dataset].primary_metric is None:
         known = ", ".join(d.name for d in DATASETS.values() if d.primary_metric)
         raise Refusal(f"unknown data set {dataset!r}; choose from {known}")
-    fitted = [record for record in records if not record.held_out]
-    scores = model_scores(fitted, dataset, ProblemBootstrap(n_draws=2, seed=seed))
-    if scores.table.empty:
-        raise Refusal(f"no run has a score on {dataset} to fit")
-    methods = list(dict.fromkeys(scores.table["method"]))
-    forecast = supported_score(fitted, dataset, methods, n_params, force=force, seed=seed)
-    beyond = reach(n_params, forecast.x_range)
-    drawn = np.column_stack([forecast.draws["observation"][method] for method in methods])
-    good = scores.goodness(drawn)
-    is_best = good == good.max(axis=1, keepdims=True)
-    p_best = (is_best / is_best.sum(axis=1, keepdims=True)).mean(axis=0)
-    regret = (good.max(axis=1, keepdims=True) - good).mean(axis=0)
-    rows, n_models = [], len(scores.table[["n_params_base", "method"]].drop_duplicates())
-    for index, method in enumerate(methods):
-        lower, upper = percentile_interval(drawn[:, index], level)
-        row = {"dataset": dataset, "metric": scores.metric, "n_params": round(n_params), "method": method}
-        row |= {"p_best": float(p_best[index]), "value": float(np.median(drawn[:, index])), "lower": lower}
-        row |= {"upper": upper, "level": level, "interval": "prediction, one new run", "reach": beyond}
-        rows.append(row | {"expected_regret": float(regret[index]), "n_models": n_models})
-    return pd.DataFrame(rows).sort_values("p_best", ascending=False, kind="stable").reset_index(drop=True)
+    fitted = fit_supported(record_outcome(records, dataset))
+    beyond = require_near(fitted, n_params, force=force)
+    found = fitted.intervals(n_params, (level,))
+    better = _goodness(fitted, fitted.draw(n_params)["observation"])
+    is_best = better == better.max(axis=1, keepdims=True)
+    table = pd.DataFrame({"method": fitted.methods}).assign(
+        dataset=dataset,
+        metric=fitted.outcome.metric,
+        n_params=round(n_params),
+        p_best=(is_best / is_best.sum(axis=1, keepdims=True)).mean(axis=0),
+        value=found.median,
+        lower=found.bounds["observation", level][0],
+        upper=found.bounds["observation", level][1],
+        level=level,
+        interval="prediction, one new run",
+        reach=beyond,
+        expected_regret=(better.max(axis=1, keepdims=True) - better).mean(axis=0),
+        n_models=len(fitted.outcome.points.y),
+    )
+    columns = [
+        "dataset",
+        "metric",
+        "n_params",
+        *(name for name in table if name not in ("dataset", "metric", "n_params")),
+    ]
+    return table[columns].sort_values("p_best", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def _goodness(fitted: Fitted, values: np.ndarray) -> np.ndarray:
+    """Turn values of the metric into shares in which more is better."""
+    return values if fitted.outcome.higher_is_better else 1.0 - values
 
 
 def decisions_all(
     records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
 ) -> pd.DataFrame:
-    """Run `small_model_decisions` for every data set that has two sizes, one below the other.
-
-    Raises
-    ------
-    Refusal
-        If there is none.
-    """
+    """Run `small_model_decisions` for every data set that has two sizes, one below the other."""
     bootstrap, parts = bootstrap or ProblemBootstrap(), []
     for name in measured_datasets(list(records)):
         try:
@@ -235,16 +197,7 @@ def decisions_all(
 def best_at_size_all(records: Sequence[RunRecord], n_params: float, *, level: float = 0.95) -> pd.DataFrame:
     """Run `best_at_size` for every data set that has scores, one below the other.
 
-    Returns
-    -------
-    DataFrame
-        As `best_at_size`, and ``refusal``: a data set that must not be predicted has one row without a method, with
-        the reason.
-
-    Raises
-    ------
-    Refusal
-        If none can be predicted.
+    A data set that must not be predicted has one row without a method, with the reason as ``refusal``.
     """
     parts, refused = [], {}
     for name in measured_datasets(list(records)):
@@ -260,3 +213,208 @@ def best_at_size_all(records: Sequence[RunRecord], n_params: float, *, level: fl
     rows |= {"n_models": 0, "refusal": list(refused.values())}
     found = [part.assign(refusal="") for part in parts]
     return pd.concat([*found, pd.DataFrame(rows)] if refused else found, ignore_index=True)
+
+
+def run_cost(records: Sequence[RunRecord], method: str, n_params: float) -> tuple[float, str]:
+    """Return the FLOP of tuning a base model of a size with a method, and how that is known.
+
+    The measured FLOP per parameter of the method's runs at the nearest size (in log) is taken where there is one.
+    Otherwise FLOP are counted for the tokens that runs of the grid saw, or for one token where that is not recorded:
+    then only ratios mean anything. Pre-training a base model of a new size is not counted.
+    """
+    own = [r for r in records if r.method == method and r.cost is not None and r.cost.flop]
+    if own:
+        distance = [abs(np.log(r.n_params_base / n_params)) for r in own]
+        nearest = [r for r, d in zip(own, distance, strict=True) if d <= min(distance) + 1e-12]
+        return float(np.mean([r.cost.flop / r.n_params_base for r in nearest if r.cost]) * n_params), MEASURED
+    tokens = [r.n_tokens for r in records if r.n_tokens]
+    per_parameter = FLOP_PER_PARAMETER.get(method, FLOP_PER_FROZEN_PARAMETER)
+    basis = COUNTED if tokens else f"{COUNTED}; tokens not recorded: FLOP of one token"
+    return per_parameter * n_params * (float(np.median(tokens)) if tokens else 1.0), basis
+
+
+def plan_runs(
+    points: PooledPoints,
+    link: Link,
+    target: tuple[Sequence[str], float],
+    candidates: Sequence[tuple[str, float]],
+    cost: Sequence[float],
+) -> pd.DataFrame:
+    """Rank runs (method and size, one seed each) by how much they narrow a prediction per FLOP of their ``cost``.
+
+    ``target`` are methods and a size, their variances averaged. ``method, n_params, is_new_size, flop, sd_now,
+    sd_after, reduction, reduction_per_flop``, best per FLOP first: ``sd_*`` is the root mean variance of the target
+    lines on the link scale (for a loss: relative to what lies above the floor), averaged over the laws by their
+    weights; ``reduction`` the share of variance that goes.
+    """
+    if not candidates:
+        raise Refusal("no run to choose from; give sizes with --candidate-size, or another --method")
+    stack = fit_stack(points, link)
+    now = _variance(stack, target)
+    rows = []
+    for (method, n_params), flop in zip(candidates, cost, strict=True):
+        variance = _variance(stack, target, ([method], np.array([float(n_params)])))
+        share = max(0.0, 1 - variance / now)
+        row = {"method": method, "n_params": round(n_params), "is_new_size": n_params not in points.n_params}
+        row |= {"flop": flop, "sd_now": float(np.sqrt(now)), "sd_after": float(np.sqrt(variance))}
+        rows.append(row | {"reduction": share, "reduction_per_flop": share / flop})
+    found = pd.DataFrame(rows).sort_values("reduction_per_flop", ascending=False, kind="stable")
+    return found.reset_index(drop=True)
+
+
+def plan_outcome(
+    records: Sequence[RunRecord],
+    name: str,
+    target: float,
+    methods: Sequence[str] | None = None,
+    more_sizes: Sequence[float] = (),
+) -> pd.DataFrame:
+    """Rank the runs of methods at measured sizes, one between them and the target, and more, by `plan_runs`.
+
+    ``quantity`` and ``flop_basis`` are added; ``name`` is ``val_loss`` or a data set.
+    """
+    outcome = record_outcome(records, name)
+    points, kept = outcome.points, [record for record in records if not record.held_out]
+    methods = [method for method in methods or points.methods if method in points.methods]
+    measured = points.sizes.tolist()
+    between = float(f"{(measured[-1] * target) ** 0.5:.3g}") if target > measured[-1] else None
+    sizes = sorted({*measured, *more_sizes, *([between] if between else [])})
+    candidates = [(method, size) for method in methods for size in sizes]
+    costs = [run_cost(kept, method, size) for method, size in candidates]
+    found = plan_runs(points, outcome.link, (methods, target), candidates, [flop for flop, _ in costs])
+    basis = {(m, round(n)): words for (m, n), (_, words) in zip(candidates, costs, strict=True)}
+    known = [basis[row.method, row.n_params] for row in found.itertuples()]
+    return found.assign(quantity=name, flop_basis=known)
+
+
+def _variance(stack: Stack, target: tuple[Sequence[str], float], extra=None) -> float:
+    """Return the mean over versions of all laws, and over targets, of the lines' variance."""
+    methods, n_params = list(target[0]), np.full(len(target[0]), float(target[1]))
+    parts = [np.einsum("hii->hi", pool.posterior(methods, n_params, extra)[1]) for pool in stack.pools]
+    return float(np.concatenate(parts).mean())
+
+
+def frontier(
+    records: Sequence[RunRecord],
+    dataset: str,
+    cost: str,
+    *,
+    target: float | None = None,
+    bootstrap: ProblemBootstrap | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return cost (one of `COSTS`, averaged over seeds) against performance, and which models no other beats in both.
+
+    With a ``target`` every method's prediction at this size is added, where it may be shown; its cost is carried over
+    from the method's two nearest sizes. ``dataset, metric, method, n_params_base, kind`` (measured or predicted)``,
+    cost, cost_value, value, lower, upper, level, on_frontier, p_frontier, refusal``, by cost. ``p_frontier``: share of
+    draws in which no cheaper or equally cheap model scores at least as well. Where the target must not be predicted, a
+    last row of kind ``refused`` has the reason as ``refusal``, and no method. Held-out runs take no part.
+    """
+    if cost not in COSTS:
+        raise Refusal(f"unknown cost {cost!r}; choose from {', '.join(COSTS)}")
+    kept = [record for record in records if not record.held_out]
+    scores = model_scores(kept, dataset, bootstrap)
+    paid = _paid(kept, cost)
+    known = np.array([(n, m) in paid for n, m in _models(scores)], dtype=bool)
+    if not known.any():
+        raise Refusal(f"{cost} was not measured in runs with a score on {dataset}; choose n_params_updated")
+    scores = scores.keep(known)
+    drawn = scores.goodness(scores.draws_of_runs(seed))
+    bounds = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    rows = [
+        {"method": m, "n_params_base": int(n), "kind": "measured", "value": v, "lower": low, "upper": high}
+        | {"cost_value": paid[n, m]}
+        for (n, m), v, low, high in zip(_models(scores), scores.table["value"], *bounds, strict=True)
+    ]
+    fitted, refusal = _predicted(kept, dataset, target)
+    if target is not None and fitted is not None:
+        found = fitted.intervals(target, (level,))
+        place = [fitted.methods.index(m) for m in dict.fromkeys(scores.table["method"])]
+        rows += [
+            {"method": fitted.methods[i], "n_params_base": round(target), "kind": "predicted", "value": found.median[i]}
+            | dict(zip(("lower", "upper"), found.bounds["observation", level][:, i], strict=True))
+            | {"cost_value": _carried(paid, fitted.methods[i], target)}
+            for i in place
+        ]
+        more = fitted.draw(target)["observation"][:, place]
+        drawn = np.column_stack([drawn, more[np.random.default_rng([seed, 31]).integers(len(more), size=len(drawn))]])
+    table = pd.DataFrame(rows).assign(dataset=dataset, metric=scores.metric, cost=cost, level=level)
+    price = table["cost_value"].to_numpy()
+    table["on_frontier"] = _undominated(price, scores.goodness(table["value"].to_numpy())[None])[0]
+    table["p_frontier"] = _undominated(price, scores.goodness(drawn)).mean(axis=0)
+    columns = ["dataset", "metric", "method", "n_params_base", "kind", "cost", "cost_value", "value", "lower", "upper"]
+    shown = table[[*columns, "level", "on_frontier", "p_frontier"]].sort_values("cost_value", kind="stable")
+    return _with_refusal(shown.reset_index(drop=True), target, refusal)
+
+
+def _with_refusal(shown: pd.DataFrame, target: float | None, refusal: str) -> pd.DataFrame:
+    """Add the reasons of refusals, and a last row where there is one."""
+    shown = shown.assign(refusal="")
+    if target is None or not refusal:
+        return shown
+    row = shown.iloc[0][["dataset", "metric", "cost", "level"]].to_dict()
+    row |= {"n_params_base": round(target), "kind": "refused", "on_frontier": False, "refusal": refusal}
+    return pd.concat([shown, pd.DataFrame([row])], ignore_index=True)
+
+
+def _predicted(records: Sequence[RunRecord], dataset: str, target: float | None) -> tuple[Fitted | None, str]:
+    """Return the prediction that may be shown at a target, or why there is none."""
+    if target is None:
+        return None, ""
+    try:
+        fitted = fit_supported(record_outcome(records, dataset))
+        require_near(fitted, target)
+    except Refusal as error:
+        return None, str(error).removeprefix(f"{dataset}: ")
+    return fitted, ""
+
+
+def frontier_all(
+    records: Sequence[RunRecord], cost: str, *, target: float | None = None, level: float = 0.95
+) -> pd.DataFrame:
+    """Run `frontier` for every data set whose runs have the cost, one below the other."""
+    bootstrap, parts, refusals = ProblemBootstrap(), [], []
+    for name in measured_datasets(list(records)):
+        try:
+            parts.append(frontier(records, name, cost, target=target, bootstrap=bootstrap, level=level))
+        except Refusal as error:
+            refusals.append(str(error))
+    if not parts:
+        raise Refusal("; ".join(dict.fromkeys(refusals)) or "no run has a primary score; add runs with scores")
+    return pd.concat(parts, ignore_index=True)
+
+
+def _models(scores: ModelScores) -> list[tuple[int, str]]:
+    return list(zip(scores.table["n_params_base"], scores.table["method"], strict=True))
+
+
+def _paid(records: Sequence[RunRecord], cost: str) -> dict[tuple[int, str], float]:
+    """Return the mean cost of each model's runs that have one."""
+    found: dict[tuple[int, str], list[float]] = {}
+    for record in records:
+        value = record.n_params_updated if cost == "n_params_updated" else getattr(record.cost, cost, None)
+        if value is not None:
+            found.setdefault((record.n_params_base, record.method), []).append(float(value))
+    return {model: float(np.mean(values)) for model, values in found.items()}
+
+
+def _carried(paid: dict[tuple[int, str], float], method: str, target: float) -> float:
+    """Return a method's cost at a size: log cost against log size through its two nearest sizes, or in proportion."""
+    own = sorted((n, value) for (n, name), value in paid.items() if name == method)
+    nearest = sorted(own, key=lambda pair: abs(np.log(pair[0] / target)))[:2]
+    if len(nearest) == 1:
+        return nearest[0][1] * target / nearest[0][0]
+    (first, low), (second, high) = sorted(nearest)
+    slope = np.log(high / low) / np.log(second / first)
+    return float(low * (target / first) ** slope)
+
+
+def _undominated(price: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Whether no other model is at most as expensive and at least as good, and better in one; shape of ``good``."""
+    cheaper = price[None, :] <= price[:, None]
+    strictly = price[None, :] < price[:, None]
+    better = good[:, None, :] >= good[:, :, None]
+    strictly_better = good[:, None, :] > good[:, :, None]
+    return ~((cheaper & better) & (strictly | strictly_better)).any(axis=2)

@@ -1,213 +1,219 @@
-"""Predict losses and scores at unmeasured sizes by draws: laws averaged, seeds included, the chain loss to score too.
+"""Outcomes at sizes that nobody has measured: one procedure, fitted once and asked for any size.
 
-A score can be had directly, from its own law of size, or through the loss: size to loss by the pooled power law, loss
-to score by binomial regression. Where a grid has losses both are drawn and mixed, with weights from how likely each
-makes the scores of the largest fitted size after being fitted to the smaller ones.
+A loss, or a column of a table, has its own laws of size (`stack`). A score has too; where its grid has losses it is
+also predicted through the loss, size to loss to score (`chain`), and the two are mixed by how likely each makes the
+scores of the largest fitted size after being fitted to the smaller ones. Whatever is said of an unmeasured size
+(commands, figures, explorer, report, plans) comes from `fit_outcome`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
-from astraios_analysis.prediction.chain import choose_pooling, fit_loss_score
+from astraios_analysis.prediction.chain import Chain, fit_chain
 from astraios_analysis.prediction.limits import KINDS, LEVELS, reach, require_reach, require_sizes
-from astraios_analysis.prediction.points import loss_points, score_points, without_largest
-from astraios_analysis.prediction.pooled_points import Link, PooledPoints
-from astraios_analysis.prediction.stack import Stack, fit_stack
+from astraios_analysis.prediction.points import Link, PooledPoints, loss_points, score_points, table_points
+from astraios_analysis.prediction.stack import N_DRAWS, Stack, fit_stack, sobol
+from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, LOSS
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
 from astraios_analysis.scores.models import ModelScores, model_scores
 
-N_DRAWS = 4000
-Draws = dict[str, np.ndarray]
+# Enough to find an average; no interval is made of these resamples.
+_FEW = ProblemBootstrap(n_draws=2)
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """Draws of one quantity at one size, method by method and kind by kind.
+class Outcome:
+    """What is predicted, and what it is predicted from.
 
-    Attributes
-    ----------
-    quantity, metric : str
-    draws : dict of str to dict
-        For each kind (``observation``, ``mean``) the draws of each method; methods of one draw belong together.
-    weights : dict of str to float
-        Laws averaged and their weights.
-    x_range : tuple of float
-        Sizes fitted.
-    sizes_fitted : int
-    backtest : dict of str to float, or None
-        The largest fitted size predicted from the smaller ones: ``n, mean_abs_error, persistence_mean_abs_error,
-        n_covered`` (95 % intervals). None where fewer than four sizes leave nothing to test with.
+    ``points`` are means over seeds in which, for a share, more is better; ``runs`` are single runs as measured, with
+    ``size, n_params, method, seed, value, n_items``. ``scores`` and ``losses`` are there where a score can be predicted
+    through the loss. ``n_items`` is the mean number of problems behind a share, None for others.
     """
 
-    quantity: str
+    name: str
     metric: str
-    draws: dict[str, Draws]
-    weights: dict[str, float]
-    x_range: tuple[float, float]
-    sizes_fitted: int
-    backtest: dict[str, float] | None
+    link: Link
+    points: PooledPoints
+    runs: pd.DataFrame
+    scores: ModelScores | None = None
+    losses: PooledPoints | None = None
+    higher_is_better: bool = True
+    n_items: float | None = None
+
+    def below(self, n_params: float) -> "Outcome":
+        """Return the same outcome as if only smaller sizes had been measured."""
+        scores, losses = self.scores, self.losses
+        if scores is not None and losses is not None:
+            scores = scores.keep((scores.table["n_params_base"] < n_params).to_numpy())
+            losses = losses.below(n_params)
+        runs = self.runs[self.runs["n_params"] < n_params]
+        return replace(self, points=self.points.below(n_params), runs=runs, scores=scores, losses=losses)
+
+    def turn(self, good: np.ndarray) -> np.ndarray:
+        """Return values of the metric for shares in which more is better."""
+        return good if self.higher_is_better else 1.0 - good
+
+    def end(self, bounds: np.ndarray) -> np.ndarray:
+        """Let ends of intervals reach 0 and 1 where so many problems cannot tell them from it."""
+        if self.n_items is None:
+            return bounds
+        edge = 0.5 / (self.n_items + 1)
+        return np.where(bounds < edge, 0.0, np.where(bounds > 1 - edge, 1.0, bounds))
 
 
-def forecast_points(
-    points: PooledPoints, link: Link, methods: Sequence[str], n_params: float, *, name: str, metric: str, seed: int = 0
-) -> Forecast:
-    """Predict an outcome of methods at a size by the pooled law of the size.
-
-    Raises
-    ------
-    Refusal
-        If the points cannot support it.
-    """
-    try:
-        pool = fit_stack(points, link, seed=seed)
-        draws = _pool_draws(pool, methods, n_params, seed)
-    except Refusal as error:
-        raise Refusal(f"{name}: {error}") from error
-    tested = _backtest(points, lambda train, known, size: _test_draws(train, link, known, size, seed))
-    n_sizes = len(np.unique(points.n_params))
-    return Forecast(name, metric, draws, pool.weights, pool.x_range, n_sizes, tested)
+def measured_runs(records: Sequence[RunRecord], name: str) -> pd.DataFrame:
+    """Return every run that has the loss or a data set's primary score, smallest size first."""
+    rows = []
+    for record in sorted(records, key=lambda r: r.n_params_base):
+        value, n_items = record.val_loss, None
+        if name != LOSS:
+            score = primary_score(record, name)
+            value, n_items = (None, None) if score is None else (score.value, score.n_items)
+        if value is not None:
+            rows.append((record.size, float(record.n_params_base), record.method, record.seed, value, n_items))
+    return pd.DataFrame(rows, columns=["size", "n_params", "method", "seed", "value", "n_items"])
 
 
-def _pool_draws(pool: Stack, methods: Sequence[str], n_params: float, seed: int) -> dict[str, Draws]:
-    found = {}
-    for kind in KINDS:
-        rng = np.random.default_rng([seed, 11])
-        drawn = pool.draw(methods, n_params, N_DRAWS, rng, observation=kind == "observation")
-        found[kind] = dict(zip(methods, drawn.T, strict=True))
-    return found
-
-
-def _test_draws(train: PooledPoints, link: Link, methods: Sequence[str], n_params: float, seed: int) -> Draws:
-    pool = fit_stack(train, link, seed=seed)
-    known = [method for method in methods if method in pool.methods]
-    return _pool_draws(pool, known, n_params, seed)["observation"]
-
-
-def _backtest(points: PooledPoints, predict) -> dict[str, float] | None:
-    """Predict the largest fitted size from the smaller ones; None where these are fewer than three."""
-    train, test = without_largest(points)
-    try:
-        drawn = predict(train, test.method.tolist(), float(test.n_params[0]))
-    except Refusal:
-        return None
-    errors, persistence, covered = [], [], 0
-    for method, value in zip(test.method, test.y, strict=True):
-        own = train.method == method
-        if method not in drawn or not own.any():
-            continue
-        lower, centre, upper = np.quantile(drawn[method], [0.025, 0.5, 0.975])
-        errors.append(abs(centre - value))
-        persistence.append(abs(train.y[own][np.argmax(train.n_params[own])] - value))
-        covered += int(lower <= value <= upper)
-    if not errors:
-        return None
-    found = {"n": len(errors), "mean_abs_error": float(np.mean(errors)), "n_covered": covered}
-    return found | {"persistence_mean_abs_error": float(np.mean(persistence))}
-
-
-def forecast_loss(records: Sequence[RunRecord], methods: Sequence[str], n_params: float, *, seed: int = 0) -> Forecast:
-    """Predict the validation loss of methods at a size.
-
-    Raises
-    ------
-    Refusal
-        If the runs have no losses or too few sizes.
-    """
-    points = loss_points(records)
-    return forecast_points(points, "log", methods, n_params, name=LOSS, metric="nats per token", seed=seed)
-
-
-def forecast_score(
-    records: Sequence[RunRecord], dataset: str, methods: Sequence[str], n_params: float, *, seed: int = 0
-) -> Forecast:
-    """Predict a data set's primary score at a size, directly and (where there are losses) through the loss.
-
-    Raises
-    ------
-    Refusal
-        If the runs cannot support it.
-    """
-    scores = model_scores(records, dataset, ProblemBootstrap(n_draws=200, seed=seed))
-    metric = DATASETS[dataset].primary_metric or ""
+def record_outcome(records: Sequence[RunRecord], name: str) -> Outcome:
+    """Return the loss (``val_loss``) or a data set's primary score of the runs of a grid that are not held out."""
+    kept = [record for record in records if not record.held_out]
+    runs = measured_runs(kept, name)
+    if name == LOSS:
+        return Outcome(LOSS, "nats per token", "log", loss_points(kept), runs)
+    scores = model_scores(kept, name, _FEW)
+    metric = DATASETS[name].primary_metric or ""
     points = score_points(scores)
-    direct = forecast_points(points, "logit", methods, n_params, name=dataset, metric=metric, seed=seed)
-    try:
-        losses = loss_points(records)
-        chain, pooling = _chain(scores, losses, methods, n_params, seed)
-    except Refusal:
-        return _turn(direct, scores)
-    mixed = _mix(scores, points, losses, (direct.draws, chain), methods, seed)
-    draws, share, tested = mixed
-    weights = {name: weight * (1 - share) for name, weight in direct.weights.items()}
-    weights |= {f"power_floor>logistic/{pooling}": share}
-    return _turn(Forecast(dataset, metric, draws, weights, direct.x_range, direct.sizes_fitted, tested), scores)
+    ways = {"higher_is_better": scores.higher_is_better, "n_items": float(scores.table["n_items"].mean())}
+    if any(record.val_loss is not None for record in kept):
+        ways |= {"scores": scores, "losses": loss_points(kept)}
+    return Outcome(name, metric, "logit", points, runs, **ways)
 
 
-def _turn(forecast: Forecast, scores: ModelScores) -> Forecast:
-    """Turn draws of a share that is better when lower back to what is measured."""
-    if scores.higher_is_better:
-        return forecast
-    draws = {kind: {m: 1 - values for m, values in own.items()} for kind, own in forecast.draws.items()}
-    return Forecast(**(vars(forecast) | {"draws": draws}))
+def table_outcome(table: pd.DataFrame, x: str, y: str, group: str | None, link: Link) -> Outcome:
+    """Return a column of a table as an outcome of another column."""
+    points = table_points(table, x, y, group, link)
+    method = table[group].astype(str) if group else "all"
+    runs = pd.DataFrame({"n_params": table[x].astype(float), "method": method, "value": table[y].astype(float)})
+    runs = runs.assign(size=runs["n_params"].map("{:g}".format), seed=None, n_items=None)
+    return Outcome(y, y, link, points, runs.sort_values("n_params", kind="stable"))
 
 
-def _chain(
-    scores: ModelScores, losses: PooledPoints, methods: Sequence[str], n_params: float, seed: int
-) -> tuple[dict[str, Draws], str]:
-    """Draw losses at a size, and goodness at each of them."""
-    pooling, _ = choose_pooling(scores)
-    curve = fit_loss_score(scores, pooling)
-    pool = fit_stack(losses, "log", seed=seed)
-    found: dict[str, Draws] = {}
+@dataclass(frozen=True)
+class Fitted:
+    """An outcome's laws, fitted; ``share`` is the weight of the way through the loss, 0 without it."""
+
+    outcome: Outcome
+    stack: Stack
+    chain: Chain | None = None
+    share: float = 0.0
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods fitted, in the order of draws."""
+        return self.stack.methods
+
+    @property
+    def x_range(self) -> tuple[float, float]:
+        """Smallest and largest size fitted."""
+        return self.stack.x_range
+
+    @property
+    def n_sizes(self) -> int:
+        """Number of sizes fitted."""
+        return len(self.outcome.points.sizes)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of the laws averaged, those through the loss by the law of the loss and the curve after it."""
+        found = {name: weight * (1 - self.share) for name, weight in self.stack.weights.items()}
+        if self.chain is not None:
+            found |= {name: weight * self.share for name, weight in self.chain.weights.items()}
+        return found
+
+    def draw(self, n_params: float) -> dict[str, np.ndarray]:
+        """Draw values of all methods together, for one new run (``observation``) and for the law (``mean``).
+
+        Each is of shape (N_DRAWS, n_methods). Draws of different sizes and kinds are the same draws.
+        """
+        drawn = self.stack.draw(n_params)
+        if self.chain is not None and self.share:
+            through = self.chain.draw(n_params)
+            take = _mixing() < self.share
+            for kind, values in drawn.items():
+                for place, method in enumerate(self.methods):
+                    if method in through[kind]:
+                        values[take, place] = through[kind][method][take]
+        return {kind: self.outcome.turn(values) for kind, values in drawn.items()}
+
+    def intervals(self, n_params: float, levels: Sequence[float] = LEVELS) -> "Intervals":
+        """Return medians and intervals of all methods at a size."""
+        return summarise(self.outcome, self.draw(n_params), self.methods, levels)
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Medians, shape (n_methods,), and intervals by kind and level, each (2, n_methods)."""
+
+    methods: tuple[str, ...]
+    median: np.ndarray
+    bounds: dict[tuple[str, float], np.ndarray]
+
+
+def summarise(
+    outcome: Outcome, drawn: dict[str, np.ndarray], methods: Sequence[str], levels: Sequence[float]
+) -> Intervals:
+    """Return what is printed and scored of draws: the median of a new run, and central intervals of both kinds."""
+    probabilities = np.array([0.5, *(p for level in levels for p in ((1 - level) / 2, (1 + level) / 2))])
+    bounds, median = {}, np.empty(0)
     for kind in KINDS:
-        rng = np.random.default_rng([seed, 12])
-        observation = kind == "observation"
-        drawn = pool.draw(methods, n_params, N_DRAWS, rng, observation=observation)
-        # One stream for all methods: the draws of the curve that methods share stay shared.
-        found[kind] = {
-            method: scores.goodness(
-                curve.draw_scores(loss, method, np.random.default_rng([seed, 13]), observation=observation)
-            )
-            for method, loss in zip(methods, drawn.T, strict=True)
-        }
-    return found, pooling
+        found = np.quantile(drawn[kind], probabilities, axis=0)
+        median = found[0] if kind == "observation" else median
+        ends = outcome.end(found[1:])
+        bounds |= {(kind, level): ends[2 * i : 2 * i + 2] for i, level in enumerate(levels)}
+    return Intervals(tuple(methods), median, bounds)
 
 
-def _mix(scores, points, losses, candidates, methods, seed):
-    """Mix direct and chained draws; return them, the share of the chain, and the back-test of the mixture."""
-    direct, chain = candidates
-    train, test = without_largest(points)
-    size = float(test.n_params[0])
-    share = 0.5
-    tried: list[Draws] = []
+def _mixing() -> np.ndarray:
+    """Return the number in (0, 1) that decides, draw by draw, which of two ways is taken."""
+    return sobol(N_DRAWS, 1)[:, 0][np.random.default_rng(0).permutation(N_DRAWS)]
+
+
+def fit_outcome(outcome: Outcome) -> Fitted:
+    """Fit an outcome's laws and, where a score has losses beside it, the way through the loss."""
     try:
-        smaller = scores.keep((scores.table["n_params_base"] < size).to_numpy())
-        known = [m for m in test.method.tolist() if m in set(train.method)]
-        loss_train = PooledPoints(
-            *(a[losses.n_params < size] for a in _arrays(losses)), losses.seed_variance, losses.n_seeds
-        )
-        tried = [_test_draws(train, "logit", known, size, seed)]
-        tried.append(_chain(smaller, loss_train, known, size, seed)[0]["observation"])
-        fits = [np.mean([_log_density(d[m], float(test.y[test.method == m][0])) for m in known]) for d in tried]
-        # The methods of one size share its size effect: together they count as one look.
-        share = float(1 / (1 + np.exp(np.clip(fits[0] - fits[1], -50, 50))))
+        stack = fit_stack(outcome.points, outcome.link)
+    except Refusal as error:
+        raise Refusal(f"{outcome.name}: {error}") from error
+    if outcome.scores is None or outcome.losses is None:
+        return Fitted(outcome, stack)
+    try:
+        chain = fit_chain(outcome.scores, outcome.losses)
     except Refusal:
-        tried = []
-    take = np.random.default_rng([seed, 14]).random(N_DRAWS) < share
-    mixed = {kind: {m: np.where(take, chain[kind][m], direct[kind][m]) for m in methods} for kind in KINDS}
-    tested = None
-    if tried:
-        tested = _backtest(points, lambda *_: {m: np.where(take, tried[1][m], tried[0][m]) for m in tried[0]})
-    return mixed, share, tested
+        return Fitted(outcome, stack)
+    return Fitted(outcome, stack, chain, _share(outcome))
 
 
-def _arrays(points: PooledPoints) -> tuple[np.ndarray, ...]:
-    return points.n_params, points.y, points.method, points.noise
+def _share(outcome: Outcome) -> float:
+    """Return how much of the mixture goes through the loss: by the largest size's densities, one half untested."""
+    size = float(outcome.points.sizes[-1])
+    smaller, test = outcome.below(size), outcome.points.keep(outcome.points.n_params == size)
+    try:
+        stack, chain = fit_stack(smaller.points, outcome.link), fit_chain(smaller.scores, smaller.losses)
+    except Refusal:
+        return 0.5
+    direct, through = stack.draw(size)["observation"], chain.draw(size)["observation"]
+    known = [(m, v) for m, v in zip(test.method.tolist(), test.y, strict=True) if m in stack.methods and m in through]
+    if not known:
+        return 0.5
+    # The methods of one size share its size effect: together they count as one look.
+    gain = [_log_density(through[m], v) - _log_density(direct[:, stack.methods.index(m)], v) for m, v in known]
+    return float(1 / (1 + np.exp(np.clip(-np.mean(gain), -50, 50))))
 
 
 def _log_density(draws: np.ndarray, value: float) -> float:
@@ -218,84 +224,32 @@ def _log_density(draws: np.ndarray, value: float) -> float:
     return -np.log(spread) - (at - float(z.mean())) ** 2 / (2 * spread**2)
 
 
-def require_supported(forecast: Forecast, n_params: float, *, force: bool = False) -> None:
-    """Refuse a forecast that must not be shown: the one rule of commands, notebooks and answers.
-
-    Raises
-    ------
-    Refusal
-        If nothing could be back-tested, or the size lies further than `predictions.MAX_REACH` beyond the sizes fitted
-        and ``force`` is not set.
-    """
-    require_sizes(forecast.sizes_fitted)
-    if forecast.backtest is None:
-        raise Refusal(
-            f"measured at {forecast.sizes_fitted} sizes, but the smaller ones predict no method of the largest, so "
-            "nothing tests the prediction's intervals. Measure more methods at the largest"
-        )
-    require_reach(n_params, forecast.x_range, force=force)
-
-
-def supported_score(
-    records: Sequence[RunRecord],
-    dataset: str,
-    methods: Sequence[str],
-    n_params: float,
-    *,
-    force: bool = False,
-    seed: int = 0,
-) -> Forecast:
-    """Predict a data set's primary score as `forecast_score`, if the prediction may be shown.
-
-    Raises
-    ------
-    Refusal
-        As `require_supported`; the message begins with the data set.
-    """
-    sizes = {r.n_params_base for r in records if not r.held_out and primary_score(r, dataset) is not None}
+def fit_supported(outcome: Outcome) -> Fitted:
+    """Fit an outcome whose predictions may be shown: sizes enough for a back-test, and a method to test."""
     try:
-        # Known without a fit, which takes seconds.
-        require_sizes(len(sizes))
-        forecast = forecast_score(records, dataset, methods, n_params, seed=seed)
-        require_supported(forecast, n_params, force=force)
+        # Known without a fit, which takes a while.
+        n_sizes, largest = len(outcome.points.sizes), outcome.points.sizes[-1]
+        require_sizes(n_sizes)
+        at_largest = set(outcome.points.method[outcome.points.n_params == largest])
+        if not at_largest & set(outcome.points.below(largest).methods):
+            raise Refusal(
+                f"measured at {n_sizes} sizes, but the smaller ones predict no method of the largest, so nothing tests "
+                "the prediction's intervals. Measure more methods at the largest"
+            )
     except Refusal as error:
-        raise Refusal(f"{dataset}: {str(error).removeprefix(f'{dataset}: ')}") from error
-    return forecast
+        raise Refusal(f"{outcome.name}: {error}") from error
+    return fit_outcome(outcome)
 
 
-def forecast_rows(forecast: Forecast, size: str, n_params: float, *, force: bool = False) -> list[dict]:
-    """Return a forecast as the rows that ``astraios predict`` prints, one a method.
-
-    Raises
-    ------
-    Refusal
-        As `require_supported`.
-    """
-    require_supported(forecast, n_params, force=force)
-    beyond = reach(n_params, forecast.x_range)
-    weights = {name: weight for name, weight in forecast.weights.items() if weight >= 1e-6}
-    return [
-        {
-            "size": size,
-            "n_params": n_params,
-            "method": method,
-            "quantity": forecast.quantity,
-            "metric": forecast.metric,
-            "value": float(np.median(forecast.draws["observation"][method])),
-            "intervals": _intervals(forecast.draws, method),
-            "reach": beyond,
-            "weights": weights,
-            "sizes_fitted": forecast.sizes_fitted,
-            "backtest": forecast.backtest,
-        }
-        for method in forecast.draws["observation"]
-    ]
+def require_near(fitted: Fitted, n_params: float, *, force: bool = False) -> float:
+    """Return how far a size lies beyond those fitted; refuse it where that is too far, unless forced."""
+    try:
+        require_reach(n_params, fitted.x_range, force=force)
+    except Refusal as error:
+        raise Refusal(f"{fitted.outcome.name}: {error}") from error
+    return reach(n_params, fitted.x_range)
 
 
-def _intervals(draws: Mapping[str, Draws], method: str) -> list[dict]:
-    found = []
-    for kind in KINDS:
-        for level in LEVELS:
-            lower, upper = np.quantile(draws[kind][method], [(1 - level) / 2, (1 + level) / 2])
-            found.append({"level": level, "kind": kind, "lower": float(lower), "upper": float(upper)})
-    return found
+def to_measured(value: np.ndarray, n_items: np.ndarray | None) -> np.ndarray:
+    """Return measured values as predictions are scored against them: shares half a problem inside (0, 1)."""
+    return value if n_items is None else inside_unit_interval(value, n_items)

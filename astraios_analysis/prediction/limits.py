@@ -1,16 +1,15 @@
 """Predict scores at sizes nobody has measured, say how sure that is, and refuse what the data cannot support."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
-from astraios_analysis.prediction.fits import Fit
+from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
+from astraios_analysis.scores.bootstrap import primary_score
 
 # Beyond ten times the largest fitted size the released grid (a factor of 13.6 in all) says next to nothing.
 MAX_REACH = 10.0
@@ -23,49 +22,8 @@ KINDS: tuple[Kind, ...] = ("observation", "mean")
 _MULTIPLIERS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """One predicted value with one interval.
-
-    Attributes
-    ----------
-    x : float
-        Size: parameters of the base model.
-    y : float
-        Predicted score.
-    lower, upper : float
-        Interval of coverage ``level``.
-    level : float
-    kind : {"mean", "observation"}
-        ``mean``: where the fitted line is. ``observation``: where a new run at a new size falls, on the same problems.
-    reach : float
-        How many times the size lies beyond the fitted range (above its largest or below its smallest size); 1 inside.
-    """
-
-    x: float
-    y: float
-    lower: float
-    upper: float
-    level: float
-    kind: Kind
-    reach: float
-
-
 def parse_size(text: str, known: dict[str, int] | None = None) -> float:
-    """Return the number of parameters that a size names.
-
-    Parameters
-    ----------
-    text : str
-        The label of a measured size (its exact count), a number with a unit (``34b``, ``350m``) or a plain number.
-    known : dict of str to int, optional
-        Labels of measured sizes and their base parameters.
-
-    Raises
-    ------
-    Refusal
-        If the text is neither.
-    """
+    """Return the number of parameters that a size names."""
     label = text.strip().lower()
     for name, n_params in (known or {}).items():
         if name.lower() == label:
@@ -87,81 +45,35 @@ def reach(n_params: float, x_range: tuple[float, float]) -> float:
     return float(max(n_params / largest, smallest / n_params, 1.0))
 
 
-def predict(
-    fit: Fit,
-    n_params: np.ndarray,
-    group: str,
-    *,
-    level: float = 0.95,
-    kind: Kind = "observation",
-) -> list[Prediction]:
-    """Predict a method's score at sizes.
-
-    Parameters
-    ----------
-    fit : Fit
-    n_params : ndarray, shape (n,)
-        Base parameters.
-    group : str
-        Method.
-    level : float
-        Coverage of the interval, in (0, 1).
-    kind : {"mean", "observation"}
-
-    Returns
-    -------
-    list of Prediction, length n
-        Intervals are symmetric on the law's link scale, with t quantiles (`Fit.half_width`).
-    """
-    x = np.atleast_1d(np.asarray(n_params, dtype=float))
-    design = fit.design(x, group)
-    centre = design @ fit.theta
-    half = fit.half_width(design, level, observation=kind == "observation")
-    values, lower, upper = (fit.law.unlink(z) for z in (centre, centre - half, centre + half))
-    return [
-        Prediction(float(n), float(y), float(low), float(high), level, kind, reach(n, fit.x_range))
-        for n, y, low, high in zip(x, values, lower, upper, strict=True)
-    ]
+def predictable_datasets(records: Sequence[RunRecord]) -> list[str]:
+    """Return the data sets with primary scores at three or more sizes that are not held out, in the usual order."""
+    return [name for name, data in DATASETS.items() if data.primary_metric and len(_sizes(records, name)) >= 3]
 
 
-def require_predictable(frame: pd.DataFrame, dataset: str) -> None:
-    """Refuse data sets whose scores a law of size cannot be fitted to.
-
-    Raises
-    ------
-    Refusal
-        If the data set is unknown, has no primary score or too few sizes.
-    """
+def require_predictable(records: Sequence[RunRecord], dataset: str) -> None:
+    """Refuse data sets whose scores a law of size cannot be fitted to."""
+    known = ", ".join(predictable_datasets(records))
     if dataset not in DATASETS:
-        raise Refusal(f"unknown data set {dataset!r}; choose from {', '.join(predictable_datasets(frame))}")
+        raise Refusal(f"unknown data set {dataset!r}; choose from {known}")
     if DATASETS[dataset].primary_metric is None:
-        raise Refusal(
-            f"{dataset} has no score to predict (parse rates are not security scores); "
-            f"choose from {', '.join(predictable_datasets(frame))}"
-        )
-    own = frame[(frame["dataset"] == dataset) & ~frame["held_out"].astype(bool)]
-    sizes = own.drop_duplicates("n_params_base").sort_values("n_params_base")["size"].tolist()
+        raise Refusal(f"{dataset} has no score to predict (parse rates are not security scores); choose from {known}")
+    sizes = _sizes(records, dataset)
     if len(sizes) < 3:
         shown = f"only {', '.join(sizes)}" if sizes else "nothing"
         raise Refusal(
             f"{dataset}: {shown} measured; a line and its error need at least 3 sizes. Measure another size, or choose "
-            f"from {', '.join(predictable_datasets(frame))}"
+            f"from {known}"
         )
 
 
-def predictable_datasets(frame: pd.DataFrame) -> list[str]:
-    """Return the data sets with primary scores at three or more sizes, in the order of `DATASETS`."""
-    measured = frame[~frame["held_out"].astype(bool)].groupby("dataset")["n_params_base"].nunique()
-    return [name for name, d in DATASETS.items() if d.primary_metric and measured.get(name, 0) >= 3]
+def _sizes(records: Sequence[RunRecord], dataset: str) -> list[str]:
+    """Return labels of the sizes at which a data set's primary score is measured and not held out."""
+    fitted = [r for r in records if not r.held_out and primary_score(r, dataset) is not None]
+    return [size for _, size in sorted({(r.n_params_base, r.size) for r in fitted})]
 
 
 def require_sizes(n_sizes: int) -> None:
-    """Refuse what is measured at fewer sizes than a back-test of a prediction needs: `MIN_SIZES_TO_PREDICT`.
-
-    Raises
-    ------
-    Refusal
-    """
+    """Refuse what is measured at fewer sizes than a back-test of a prediction needs: `MIN_SIZES_TO_PREDICT`."""
     if n_sizes < MIN_SIZES_TO_PREDICT:
         raise Refusal(
             f"measured at {n_sizes} sizes; a back-test holds out the largest, and {n_sizes - 1} leave no interval to "
@@ -170,12 +82,7 @@ def require_sizes(n_sizes: int) -> None:
 
 
 def require_reach(n_params: float, x_range: tuple[float, float], *, force: bool) -> None:
-    """Refuse sizes further than `MAX_REACH` beyond the fitted range, unless forced.
-
-    Raises
-    ------
-    Refusal
-    """
+    """Refuse sizes further than `MAX_REACH` beyond the fitted range, unless forced."""
     beyond = reach(n_params, x_range)
     if beyond > MAX_REACH and not force:
         raise Refusal(

@@ -1,112 +1,156 @@
-"""PooledPoints of outcome against size, from records or from a user's table, as `pools` fits them."""
+"""Measured points of several methods at several sizes, from records or from a table of one's own."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.laws.tables import read_table
-from astraios_analysis.prediction.pooled_points import Link, PooledPoints
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.models import ModelScores, require_one_grid
 
+Link = Literal["log", "logit"]
+MIN_SIZES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class PooledPoints:
+    """Measured points that a pooled law is conditioned on; equal where all numbers are, so that fits are remembered.
+
+    ``n_params`` (sizes, positive), ``y`` (a loss, or a share strictly inside (0, 1) in which more is better; the mean
+    over seeds), ``method`` and ``noise`` (known part of the variance on the link scale, up to a factor; 0 where none is
+    known) have shape (n,), and so have ``run_variance`` (of one run around the mean over seeds, on the link scale; NaN
+    where not known) and ``seeds`` (runs behind a point), which are those of one run a point where they are not given.
+    """
+
+    n_params: np.ndarray
+    y: np.ndarray
+    method: np.ndarray
+    noise: np.ndarray
+    run_variance: np.ndarray | None = None
+    seeds: np.ndarray | None = None
+
+    @property
+    def _key(self) -> tuple:
+        numbers = (self.n_params, self.y, self.noise, self.run_variance, self.seeds)
+        return tuple(self.method.tolist()), *(None if array is None else array.tobytes() for array in numbers)
+
+    @property
+    def n_seeds(self) -> float:
+        """Mean number of runs behind a point."""
+        return 1.0 if self.seeds is None else float(self.seeds.mean())
+
+    @property
+    def seed_variance(self) -> float:
+        """Variance of one run around the mean over seeds, from the points that have several; 0 without any."""
+        if self.run_variance is None or self.seeds is None or np.isnan(self.run_variance).all():
+            return 0.0
+        known = ~np.isnan(self.run_variance)
+        if self.noise.any():
+            # Near 0 and 1 the linearised variance of a rate explodes; the median is that of an ordinary model.
+            return float(np.median(self.run_variance[known]))
+        dof = self.seeds[known] - 1
+        return float(self.run_variance[known] @ dof / dof.sum())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all numbers are equal."""
+        return isinstance(other, PooledPoints) and self._key == other._key
+
+    def __hash__(self) -> int:
+        """Return a hash of all numbers."""
+        return hash(self._key)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods in the order in which they come."""
+        return tuple(dict.fromkeys(self.method.tolist()))
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Sizes, increasing."""
+        return np.unique(self.n_params)
+
+    def keep(self, rows: np.ndarray) -> "PooledPoints":
+        """Return the points that a boolean array keeps."""
+        arrays = (self.n_params, self.y, self.method, self.noise, self.run_variance, self.seeds)
+        return PooledPoints(*(None if array is None else array[rows] for array in arrays))
+
+    def below(self, n_params: float) -> "PooledPoints":
+        """Return the points of smaller sizes."""
+        return self.keep(self.n_params < n_params)
+
 
 def loss_points(records: Sequence[RunRecord]) -> PooledPoints:
-    """Return the final validation losses of the runs that are not held out, averaged over seeds.
-
-    Raises
-    ------
-    Refusal
-        If no run has a loss.
-    """
+    """Return the final validation losses of the runs that are not held out, averaged over seeds."""
     require_one_grid(records)
     known = [(r.n_params_base, r.method, r.val_loss) for r in records if not r.held_out and r.val_loss is not None]
     if not known:
         raise Refusal("these runs have no validation loss, so none is predicted; a grid trained here measures it")
-    frame = pd.DataFrame(known, columns=["x", "group", "y"])
-    return _average(frame, "log")
+    return _average(pd.DataFrame(known, columns=["x", "group", "y"]), "log")
 
 
 def score_points(scores: ModelScores) -> PooledPoints:
-    """Return the scores of models that are not held out as shares in which more is better, inside (0, 1).
-
-    Raises
-    ------
-    Refusal
-        If there is none.
-    """
+    """Return the scores of models that are not held out as shares in which more is better, inside (0, 1)."""
     kept = scores.keep(~scores.table["held_out"].to_numpy(dtype=bool)) if len(scores.table) else scores
     if not len(kept.table):
         raise Refusal(f"no run has a score on {scores.dataset} to fit")
     table, n_items = kept.table, kept.table["n_items"].to_numpy(dtype=float)
-    p = inside_unit_interval(kept.goodness(table["value"].to_numpy(dtype=float)), n_items)
-    variance = p * (1 - p)
-    n_seeds = table["n_seeds"].to_numpy(dtype=float)
-    repeated = n_seeds > 1
-    seed_variance = 0.0
-    if repeated.any():
-        own = (table["seed_variance"].to_numpy(dtype=float) / variance**2)[repeated]
-        # Near 0 and 1 the linearised variance explodes; the median is that of an ordinary model.
-        seed_variance = float(np.median(own))
-    noise = 1 / (n_items * variance)
-    size = table["n_params_base"].to_numpy(dtype=float)
-    return PooledPoints(size, p, table["method"].to_numpy(dtype=str), noise, seed_variance, float(n_seeds.mean()))
+    p = inside_unit_interval(kept.good, n_items)
+    variance, size = p * (1 - p), table["n_params_base"].to_numpy(dtype=float)
+    noise, run_variance = 1 / (n_items * variance), table["seed_variance"].to_numpy(dtype=float) / variance**2
+    method, seeds = table["method"].to_numpy(dtype=str), table["n_seeds"].to_numpy(dtype=float)
+    return PooledPoints(size, p, method, noise, run_variance, seeds)
 
 
-def read_points(path: Path, x: str, y: str, group: str | None, link: Link) -> PooledPoints:
-    """Read points from a CSV file with named columns; lines that begin with # are comments.
-
-    Parameters
-    ----------
-    path : Path
-    x, y : str
-        Columns of sizes and outcomes. Rows of one size and group are replicates.
-    group : str, optional
-        Column of methods; all rows are one group without it.
-    link : {"log", "logit"}
-
-    Raises
-    ------
-    Refusal
-        If the file has no such column or a value is not a number.
-    """
-    table = read_table(path)
+def table_points(table: pd.DataFrame, x: str, y: str, group: str | None, link: Link) -> PooledPoints:
+    """Return a table's points by columns of sizes, outcomes and, if any, methods; rows of one x and group are seeds."""
     for column in (x, y, *([group] if group else [])):
         if column not in table:
-            raise Refusal(f"{path} has no column {column!r}; choose from {', '.join(map(str, table.columns))}")
+            raise Refusal(f"the table has no column {column!r}; choose from {', '.join(map(str, table.columns))}")
     frame = pd.DataFrame({"x": table[x], "y": table[y], "group": table[group].astype(str) if group else "all"})
     for column, name in (("x", x), ("y", y)):
         numbers = pd.to_numeric(frame[column], errors="coerce")
         if numbers.isna().any():
             row = int(np.flatnonzero(numbers.isna())[0])
-            raise Refusal(
-                f"{path}: {name} is {frame[column].iloc[row]!r} in row {row + 1}; give a number or drop the row"
-            )
+            value = frame[column].iloc[row]
+            raise Refusal(f"{name} is {value!r} in row {row + 1}; give a number or drop the row")
         frame[column] = numbers.astype(float)
     wrong = frame["y"] <= 0 if link == "log" else (frame["y"] <= 0) | (frame["y"] >= 1)
     if wrong.any():
         allowed = "above 0" if link == "log" else "between 0 and 1"
-        raise Refusal(f"{path}: {y} is {frame['y'][wrong].iloc[0]:g}; values must lie {allowed} for a {link} scale")
+        raise Refusal(f"{y} is {frame['y'][wrong].iloc[0]:g}; values must lie {allowed} for a {link} scale")
     return _average(frame, link)
 
 
 def _average(frame: pd.DataFrame, link: Link) -> PooledPoints:
-    """Average replicates, and pool their variance on the link scale."""
+    """Average replicates, with their variance on the link scale."""
     grouped = frame.groupby(["x", "group"], sort=True)["y"]
     means = grouped.mean().reset_index()
     z = np.log(frame["y"]) if link == "log" else np.log(frame["y"] / (1 - frame["y"]))
     squares = z.groupby([frame["x"], frame["group"]]).agg(["var", "size"])
-    dof = squares["size"] - 1
-    seed_variance = float((squares["var"] * dof).sum() / dof.sum()) if dof.sum() else 0.0
     size, y = means["x"].to_numpy(dtype=float), means["y"].to_numpy(dtype=float)
-    methods, n_seeds = means["group"].to_numpy(dtype=str), float(squares["size"].mean())
-    return PooledPoints(size, y, methods, np.zeros(len(y)), seed_variance, n_seeds)
+    method, noise = means["group"].to_numpy(dtype=str), np.zeros(len(y))
+    return PooledPoints(size, y, method, noise, squares["var"].to_numpy(), squares["size"].to_numpy(dtype=float))
 
 
-def without_largest(points: PooledPoints) -> tuple[PooledPoints, PooledPoints]:
-    """Split points into those of smaller sizes and those of the largest."""
-    is_last = points.n_params == points.n_params.max()
-    return points.keep(~is_last), points.keep(is_last)
+def require_usable(points: PooledPoints, link: Link) -> None:
+    """Refuse points that no law can be fitted to."""
+    for name, values in (("size", points.n_params), ("value", points.y), ("noise", points.noise)):
+        if not np.all(np.isfinite(values)):
+            raise Refusal(f"a {name} is missing or not finite; leave such points out")
+    if len(points.y) == 0:
+        raise Refusal("no point is left to fit; every one is held out or the selection is empty")
+    if np.any(points.n_params <= 0):
+        raise Refusal(f"sizes must be positive; the smallest is {points.n_params.min():g}")
+    upper = 1.0 if link == "logit" else np.inf
+    wrong = (points.y <= 0) | (points.y >= upper)
+    if np.any(wrong):
+        raise Refusal(f"value {points.y[wrong][0]:g} is outside (0, {upper:g}); it has no {link}")
+    n_sizes = len(points.sizes)
+    if n_sizes < MIN_SIZES:
+        raise Refusal(
+            f"{n_sizes} size{'s' if n_sizes != 1 else ''}; a law and its error need {MIN_SIZES}: measure more"
+        )

@@ -8,19 +8,20 @@ Intercepts and the common slope have flat priors; ``u_s`` is what all methods sh
 ``v_ms`` is the binomial variance of a rate on the logit scale. A loss has z = log(loss - E): a power law of the size
 with a floor E that methods share, or that is one share of each method's smallest loss, so that curves are multiples of
 one another; ``u_s`` and ``e_ms`` are then relative to the loss itself.
-Slopes are either common (tau = 0) or own, the floor either 0 or free, each with prior
-probability one half; standard deviations have log-uniform priors around the scatter seen. All of it is integrated by
-importance sampling of the marginal likelihood, in which the effects are Gaussian and drop out exactly (Rasmussen &
-Williams 2006, chapter 2.7). Intervals thus carry the fit, the form, the size, and the run.
+Slopes are common (tau = 0), drawn towards a common one, or each method's own; the floor is 0 or free. Standard
+deviations have log-uniform priors around the scatter seen. All of it is integrated by importance sampling of the
+marginal likelihood (`stack.fit_form`), in which the effects are Gaussian and drop out exactly (Rasmussen & Williams
+2006, chapter 2.7). Intervals thus carry the fit, the form, the size, and the run.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.special import expit, logit
 
-from astraios_analysis.prediction.pooled_points import Link, PooledPoints
+from astraios_analysis.prediction.points import Link, PooledPoints
 from astraios_analysis.records.refusal import Refusal
 
 # A floor lies between 0 and this share of the smallest loss.
@@ -31,21 +32,10 @@ SPREAD_OF_FLOORS = 0.98
 class Pool:
     """A pooled law: equally likely versions of it, and the points that each is conditioned on.
 
-    Attributes
-    ----------
-    link : {"log", "logit"}
-    points : PooledPoints
-    methods : tuple of str
-    centre, scale : float
-        Mean and standard deviation of log10 of the sizes.
-    tau, sigma_size, sigma_run, noise_factor, floor : ndarray, shape (n_kept,)
-        The versions.
-    weights : dict of str to float
-        Posterior probability of each form.
-    has_own_lines : bool
-        Whether each method has a slope of its own with nothing shared; otherwise slopes are common up to ``tau``.
-    is_relative : bool
-        Whether floors are shares of each method's smallest loss; otherwise methods have one floor.
+    ``centre`` and ``scale`` are those of log10 of the sizes; ``tau, sigma_size, sigma_run, noise_factor, floor`` have
+    shape (h,), one value a version. ``has_own_lines``: each method has a slope of its own with nothing shared;
+    otherwise slopes are common up to ``tau``. ``is_relative``: floors are shares of each method's smallest loss;
+    otherwise methods have one floor.
     """
 
     link: Link
@@ -58,95 +48,102 @@ class Pool:
     sigma_run: np.ndarray
     noise_factor: np.ndarray
     floor: np.ndarray
-    weights: dict[str, float]
     has_own_lines: bool = False
     is_relative: bool = False
 
-    @property
-    def x_range(self) -> tuple[float, float]:
-        """Smallest and largest size fitted."""
-        return float(self.points.n_params.min()), float(self.points.n_params.max())
+    def take(self, versions: np.ndarray) -> "Pool":
+        """Return the law with some of its versions."""
+        names = ("tau", "sigma_size", "sigma_run", "noise_factor", "floor")
+        return replace(self, **{name: getattr(self, name)[versions] for name in names})
 
     def floors(self, methods: Sequence[str]) -> np.ndarray:
-        """Return the floor of each version for methods of targets, shape (n_kept, t)."""
+        """Return the floor of each version for methods of targets, shape (h, t)."""
         return self.floor[:, None] * floor_units(self.points, methods, is_relative=self.is_relative)
 
     def unlink(self, z: np.ndarray, floor: np.ndarray) -> np.ndarray:
         """Return outcomes of link values, ``floor`` being that of each version."""
         return floor + np.exp(z) if self.link == "log" else expit(z)
 
+    @cached_property
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (h, c) and covariance (h, c, c) of intercepts, slope and what each method's slope differs by."""
+        z, stretch = link_values(self.link, self.points, self.floors(self.points.method))
+        return self._condition(self.points, z, stretch, np.zeros(len(self.points.y)))
+
+    def _condition(self, points, z, stretch, more_variance) -> tuple[np.ndarray, np.ndarray]:
+        """Solve the mixed-model equations (Henderson 1975) of every version; flat effects have no prior."""
+        design, is_random = self._design(points.method, points.n_params)
+        group, size = np.array([self.methods.index(m) for m in points.method]), np.round(np.log10(points.n_params), 9)
+        versions = (np.zeros_like(self.tau), self.sigma_size, self.sigma_run, self.noise_factor)
+        matrix = covariance_of_points(group, np.zeros(len(z[0])), size, points.noise, stretch, versions)
+        matrix = matrix + np.diag(more_variance)
+        right = np.concatenate([np.broadcast_to(design, (len(z), *design.shape)), z[..., None]], axis=2)
+        product = design.T @ np.linalg.solve(matrix, right)
+        prior = is_random / np.maximum(self.tau, 1e-9)[:, None] ** 2
+        covariance = np.linalg.inv(product[..., :-1] + prior[:, None, :] * np.eye(len(is_random)))
+        return np.einsum("hij,hj->hi", covariance, product[..., -1]), (covariance + np.swapaxes(covariance, 1, 2)) / 2
+
+    def _design(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what coefficients multiply at points, and which of these have the prior of spread ``tau``."""
+        unknown = [name for name in methods if name not in self.methods]
+        if unknown:
+            raise Refusal(f"{unknown[0]} was not fitted; choose from {', '.join(self.methods)}")
+        group = np.array([self.methods.index(name) for name in methods], dtype=int)
+        x = (np.log10(np.asarray(n_params, dtype=float)) - self.centre) / self.scale
+        design = design_of(group, x, len(self.methods), has_own_lines=self.has_own_lines)
+        n_random = len(self.methods) if self.tau.any() else 0
+        own = np.eye(len(self.methods))[group, :n_random] * x[:, None]
+        is_random = np.repeat([False, True], [design.shape[1], n_random])
+        return np.column_stack([design, own]), is_random
+
     def posterior(
         self, methods: Sequence[str], n_params: np.ndarray, extra: tuple[Sequence[str], np.ndarray] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the law at targets, for each version.
+        """Return mean (h, t) and covariance (h, t, t) of the lines (without ``u_s`` and ``e_ms``) at t targets.
 
-        Parameters
-        ----------
-        methods : sequence of str, length t
-        n_params : ndarray, shape (t,)
-        extra : tuple of (methods, sizes), optional
-            Runs that are imagined to be measured too, with one seed each. Only the covariance makes sense then.
-
-        Returns
-        -------
-        mean : ndarray, shape (n_kept, t)
-            Link values of the lines (``u_s`` and ``e_ms`` left out).
-        covariance : ndarray, shape (n_kept, t, t)
+        ``extra`` are methods and sizes of runs that are imagined to be measured too, with one seed each, at what the
+        lines expect.
         """
-        group, x, size, noise = _locate(self, self.points.method, self.points.n_params, self.points.noise)
-        z, stretch = link_values(self.link, self.points, self.floors(self.points.method))
+        mean, covariance = self.coefficients
         if extra is not None:
-            stretch = np.concatenate([stretch, self._stretch(self.posterior(*extra)[0], extra[0])], axis=1)
-            more = _locate(self, np.asarray(extra[0]), np.asarray(extra[1], dtype=float), np.zeros(len(extra[0])))
-            group, x = np.concatenate([group, more[0]]), np.concatenate([x, more[1]])
-            size, noise = np.concatenate([size, more[2]]), np.concatenate([noise, more[3]])
-            z = np.concatenate([z, np.zeros((len(z), len(more[0])))], axis=1)
-        n_new = 0 if extra is None else len(extra[0])
-        versions = (self.tau, self.sigma_size, self.sigma_run, self.noise_factor)
-        matrix = covariance_of_points(group, x, size, noise, stretch, versions)
-        if n_new:
-            own = np.arange(len(x) - n_new, len(x))
-            matrix[:, own, own] += self.points.seed_variance * (1 - 1 / self.points.n_seeds)
-        target_group, target_x, _, _ = _locate(self, np.asarray(methods), np.asarray(n_params, dtype=float), None)
-        designs = [
-            design_of(*of, len(self.methods), has_own_lines=self.has_own_lines)
-            for of in ((group, x), (target_group, target_x))
-        ]
-        return _condition(matrix, designs, z, (group, x), (target_group, target_x), self.tau)
+            mean, covariance = self._with_runs(*extra)
+        target = self._design(methods, n_params)[0]
+        return mean @ target.T, target @ covariance @ target.T
 
-    def draw(
-        self, methods: Sequence[str], n_params: float, n_draws: int, rng: np.random.Generator, *, observation: bool
-    ) -> np.ndarray:
-        """Draw outcomes of methods at one size together.
+    def _with_runs(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the coefficients after runs whose outcome is the expected one."""
+        z, stretch = link_values(self.link, self.points, self.floors(self.points.method))
+        expected = self.coefficients[0] @ self._design(methods, n_params)[0].T
+        points, n = self.points, len(methods)
+        joined = replace(
+            points,
+            n_params=np.append(points.n_params, np.asarray(n_params, dtype=float)),
+            method=np.append(points.method, np.asarray(methods, dtype=str)),
+            noise=np.append(points.noise, np.zeros(n)),
+        )
+        more = np.append(np.zeros(len(points.y)), np.full(n, points.seed_variance * (1 - 1 / points.n_seeds)))
+        stretched = np.concatenate([stretch, self._stretch(expected, methods)], axis=1)
+        return self._condition(joined, np.concatenate([z, expected], axis=1), stretched, more)
 
-        Parameters
-        ----------
-        methods : sequence of str
-        n_params : float
-        n_draws : int
-        rng : Generator
-        observation : bool
-            Add one new size effect, shared by the methods, and one new run of each.
+    def draw(self, n_params: float, normals: np.ndarray) -> dict[str, np.ndarray]:
+        """Draw outcomes of all methods at one size together, for one new run (``observation``) and its line (``mean``).
 
-        Returns
-        -------
-        ndarray, shape (n_draws, n_methods)
+        ``normals`` has shape (h, i, 2 t + 1) for i draws of each version and t methods: the lines' standard normal
+        numbers, the size effect's, the runs'. They are the caller's, so that draws at different sizes, of different
+        kinds and in different calls are the same draws. Each result has shape (h i, t).
         """
-        mean, covariance = self.posterior(methods, np.full(len(methods), float(n_params)))
-        root = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(methods)))
-        version = rng.integers(len(self.tau), size=n_draws)
-        z = mean[version] + np.einsum("nij,nj->ni", root[version], rng.standard_normal((n_draws, len(methods))))
-        if observation:
-            noise = self.noise_factor[version, None] * self.noise_at(z)
-            more = self.points.seed_variance * (1 - 1 / self.points.n_seeds)
-            variance = self.sigma_run[version, None] ** 2 + noise + more
-            scatter = self.sigma_size[version, None] * rng.standard_normal((n_draws, 1))
-            scatter = scatter + np.sqrt(variance) * rng.standard_normal(z.shape)
-            if self.link == "log":
-                line = self.unlink(z, self.floors(methods)[version])
-                return line * np.exp(scatter)
-            z = z + scatter
-        return self.unlink(z, self.floors(methods)[version])
+        n = len(self.methods)
+        mean, covariance = self.posterior(self.methods, np.full(n, float(n_params)))
+        root = np.linalg.cholesky(covariance + 1e-12 * np.eye(n))
+        z = mean[:, None, :] + normals[..., :n] @ np.swapaxes(root, 1, 2)
+        floors = self.floors(self.methods)[:, None, :]
+        noise = self.noise_factor[:, None, None] * self.noise_at(z)
+        more = self.points.seed_variance * (1 - 1 / self.points.n_seeds)
+        scatter = self.sigma_size[:, None, None] * normals[..., n : n + 1]
+        scatter = scatter + np.sqrt(self.sigma_run[:, None, None] ** 2 + noise + more) * normals[..., n + 1 :]
+        line = self.unlink(z, floors)
+        run = line * np.exp(scatter) if self.link == "log" else expit(z + scatter)
+        return {"observation": run.reshape(-1, n), "mean": line.reshape(-1, n)}
 
     def _stretch(self, z: np.ndarray, methods: Sequence[str]) -> np.ndarray:
         """Return how many times scatter is larger on the link scale than relative to the outcome, (n_kept, t)."""
@@ -160,16 +157,6 @@ class Pool:
         n_items = np.mean(1 / (self.points.noise * y * (1 - y)))
         p = np.clip(expit(z), 0.5 / (n_items + 1), 1 - 0.5 / (n_items + 1))
         return 1 / (n_items * p * (1 - p))
-
-
-def _locate(pool, method, n_params, noise):
-    """Return method numbers, centred log sizes, sizes and noise of points."""
-    unknown = [name for name in method if name not in pool.methods]
-    if unknown:
-        raise Refusal(f"{unknown[0]} was not fitted; choose from {', '.join(pool.methods)}")
-    group = np.array([pool.methods.index(name) for name in method], dtype=int)
-    x = (np.log10(n_params) - pool.centre) / pool.scale
-    return group, x, np.round(np.log10(n_params), 9), noise
 
 
 def design_of(group: np.ndarray, x: np.ndarray, n_methods: int, *, has_own_lines: bool) -> np.ndarray:
@@ -213,21 +200,3 @@ def link_values(link: Link, points: PooledPoints, floor: np.ndarray) -> tuple[np
     expected = np.exp(levels @ np.linalg.lstsq(levels, np.log(y), rcond=None)[0])
     above = np.maximum(expected - floor, (1 - SPREAD_OF_FLOORS) * expected)
     return np.log(y - floor), expected / above
-
-
-def _condition(matrix, designs, z, points, targets, tau):
-    """Return mean and covariance of targets given points, the flat effects integrated out."""
-    (group, x), (target_group, target_x), (design, target_design) = points, targets, designs
-    shared = (tau**2)[:, None, None] * ((target_group[:, None] == group) * np.outer(target_x, x))
-    prior = (tau**2)[:, None, None] * ((target_group[:, None] == target_group) * np.outer(target_x, target_x))
-    right = np.concatenate([np.broadcast_to(design, (len(tau), *design.shape)), z[..., None]], axis=2)
-    solved = np.linalg.solve(matrix, np.concatenate([right, np.swapaxes(shared, 1, 2)], axis=2))
-    k = design.shape[1]
-    solved_design, solved_z, solved_shared = solved[..., :k], solved[..., k], solved[..., k + 1 :]
-    information = np.linalg.inv(design.T @ solved_design)
-    theta = np.einsum("hij,nj,hn->hi", information, design, solved_z)
-    residual = solved_z - np.einsum("hnk,hk->hn", solved_design, theta)
-    mean = theta @ target_design.T + np.einsum("htn,hn->ht", shared, residual)
-    left = target_design - np.einsum("htn,hnk->htk", shared, solved_design)
-    covariance = prior - shared @ solved_shared + left @ information @ np.swapaxes(left, 1, 2)
-    return mean, (covariance + np.swapaxes(covariance, 1, 2)) / 2

@@ -1,38 +1,89 @@
-"""Choose among laws and poolings on the points that are fitted, and average them: stacking over left-out sizes.
+"""Laws and poolings fitted to the same points, and averaged by how they predict sizes left out.
 
 Every form is fitted to the smaller sizes and predicts the largest one left, then the second largest, as long as three
 sizes remain to fit. Weights maximise the log score of the mixture on what was left out (Yao et al. 2018), each size
 counting as one look, because its methods share what is peculiar to it; and one more look is taken up by Akaike weights
 of the small-sample criterion on all points. Where no size can be left out, Akaike weights stand alone.
+
+Everything is deterministic: what is integrated over lies on scrambled Sobol points (Owen 1998) that are the same in
+every call, so that a number does not depend on what else is asked, nor on chance.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy.special import logit, logsumexp
+from scipy.special import logit, logsumexp, ndtri
+from scipy.stats import qmc
 
-from astraios_analysis.prediction.pool import Pool
-from astraios_analysis.prediction.pool_fits import Form, fit_form, forms_of
-from astraios_analysis.prediction.pooled_points import MIN_SIZES, Link, PooledPoints
+from astraios_analysis.prediction.points import MIN_SIZES, Link, PooledPoints, require_usable
+from astraios_analysis.prediction.pool import (
+    SPREAD_OF_FLOORS,
+    Pool,
+    covariance_of_points,
+    design_of,
+    floor_units,
+    link_values,
+)
 from astraios_analysis.records.refusal import Refusal
 
 MAX_LEFT_OUT = 3
+POOLINGS = ("shared_slope", "own_slopes", "no_pooling")
+LAWS_OF_SIZE: dict[Link, tuple[str, ...]] = {
+    "log": ("power", "power_floor", "relative_floor"),
+    "logit": ("logit_linear",),
+}
+# Versions of a law: candidates in each of two rounds, those kept of one form, those kept of all forms together.
+_N_CANDIDATES = 512
+_N_KEPT = 512
+_N_VERSIONS = 512
+_DRAWS_A_VERSION = 8
+N_DRAWS = _N_VERSIONS * _DRAWS_A_VERSION
+# Standard deviations lie between these multiples of the scatter around parallel lines, their prior uniform in the log.
+_SPAN = (0.1, 10.0)
+_SPAN_OF_FACTORS = (0.05, 2.0)
+# The second round's proposals are so much wider than the first round's posterior.
+_WIDER, _LEAST_SPREAD = 1.3, 0.02
 _EM_STEPS = 500
+
+
+def sobol(n: int, d: int) -> np.ndarray:
+    """Return n (a power of 2) scrambled Sobol points inside the unit cube of d dimensions: always the same ones."""
+    return np.clip(qmc.Sobol(d, scramble=True, rng=np.random.default_rng(0)).random(n), 1e-9, 1 - 1e-9)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A law of size and how methods share it.
+
+    Law ``relative_floor``: floors are one share of each method's smallest loss, so that with one slope methods' curves
+    are multiples of one another. Pooling: one slope for all (``shared_slope``), slopes drawn towards a common one
+    (``own_slopes``), slopes of each method by itself (``no_pooling``).
+    """
+
+    law: str
+    pooling: str
+
+    @property
+    def name(self) -> str:
+        """The form as weights name it."""
+        return f"{self.law}/{self.pooling}"
+
+
+def forms_of(link: Link, n_methods: int) -> list[Form]:
+    """Return the forms that points of so many methods can take; one method has nothing to share."""
+    poolings = POOLINGS if n_methods > 1 else POOLINGS[:1]
+    laws = [law for law in LAWS_OF_SIZE[link] if n_methods > 1 or law != "relative_floor"]
+    return [Form(law, pooling) for law in laws for pooling in poolings]
 
 
 @dataclass(frozen=True)
 class FormScore:
     """How one form did on the points that were fitted.
 
-    Attributes
-    ----------
-    form : Form
-    aicc : float
-        Of all points; infinite where there are too few for the form.
-    left_out : float
-        Mean log density of the sizes left out, of log loss or of a share's logit; NaN where none could be.
-    weight : float
+    ``aicc`` is of all points, infinite where there are too few for the form; ``left_out`` the mean log density of the
+    sizes left out, of log loss or of a share's logit, NaN where none could be.
     """
 
     form: Form
@@ -43,20 +94,14 @@ class FormScore:
 
 @dataclass(frozen=True)
 class Stack:
-    """Forms fitted to the same points, with weights.
+    """Forms fitted to the same points, with weights; ``pools`` hold as many versions as their form's weight gives."""
 
-    Attributes
-    ----------
-    pools : tuple of Pool
-    scores : tuple of FormScore
-        In the order of ``pools``.
-    n_left_out : int
-        Sizes that the weights were learnt from.
-    """
-
+    points: PooledPoints
+    link: Link
     pools: tuple[Pool, ...]
     scores: tuple[FormScore, ...]
     n_left_out: int
+    methods: tuple[str, ...]
 
     @property
     def weights(self) -> dict[str, float]:
@@ -64,65 +109,199 @@ class Stack:
         return {score.form.name: score.weight for score in self.scores}
 
     @property
-    def methods(self) -> tuple[str, ...]:
-        """Methods fitted."""
-        return self.pools[0].methods
-
-    @property
     def x_range(self) -> tuple[float, float]:
         """Smallest and largest size fitted."""
-        return self.pools[0].x_range
+        return float(self.points.n_params.min()), float(self.points.n_params.max())
 
-    def draw(
-        self, methods: Sequence[str], n_params: float, n_draws: int, rng: np.random.Generator, *, observation: bool
-    ) -> np.ndarray:
-        """Draw outcomes of methods at one size together, each draw from one form (`Pool.draw`)."""
-        chosen = rng.choice(len(self.pools), size=n_draws, p=[score.weight for score in self.scores])
-        drawn = np.empty((n_draws, len(methods)))
-        for index, pool in enumerate(self.pools):
-            own = np.flatnonzero(chosen == index)
-            if len(own):
-                drawn[own] = pool.draw(methods, n_params, len(own), rng, observation=observation)
-        return drawn
+    def draw(self, n_params: float) -> dict[str, np.ndarray]:
+        """Draw outcomes of all methods at one size together (`Pool.draw`), each of shape (`N_DRAWS`, n_methods)."""
+        return draw_pools(self.pools, n_params)
+
+    def alone(self, form: Form) -> "Stack":
+        """Return the stack in which one form has all the weight."""
+        scores = tuple(FormScore(s.form, s.aicc, s.left_out, float(s.form == form)) for s in self.scores)
+        pool = fit_form(self.points, self.link, form)[0]
+        return Stack(self.points, self.link, (_thin(pool, _N_VERSIONS),), scores, self.n_left_out, self.methods)
 
 
-def fit_stack(points: PooledPoints, link: Link, *, seed: int = 0) -> Stack:
-    """Fit every form to points and weigh them by how they predict sizes left out, and by AICc.
+def draw_pools(pools: Sequence[Pool], n_params: float) -> dict[str, np.ndarray]:
+    """Draw from pools that together have `_N_VERSIONS` versions."""
+    normals, start, drawn = _normals(len(pools[0].methods)), 0, []
+    for pool in pools:
+        stop = start + len(pool.tau)
+        drawn.append(pool.draw(n_params, normals[start:stop]))
+        start = stop
+    return {kind: np.concatenate([own[kind] for own in drawn]) for kind in drawn[0]}
 
-    Parameters
-    ----------
-    points : PooledPoints
-    link : {"log", "logit"}
-    seed : int
 
-    Raises
-    ------
-    Refusal
-        If no form can be fitted.
-    """
-    fitted, refusal = _fit_all(points, link, forms_of(link, len(set(points.method))), seed)
+@lru_cache(maxsize=32)
+def _normals(n_methods: int) -> np.ndarray:
+    """Return the standard normal numbers of draws, shape (versions, draws of each, 2 n_methods + 1)."""
+    points = sobol(N_DRAWS, 2 * n_methods + 2)
+    # The first coordinate is the version: Sobol points fall into each of its slices equally often.
+    order = np.argsort(points[:, 0], kind="stable")
+    return ndtri(points[order, 1:]).reshape(_N_VERSIONS, _DRAWS_A_VERSION, -1)
+
+
+@lru_cache(maxsize=256)
+def fit_stack(points: PooledPoints, link: Link) -> Stack:
+    """Fit every form to points and weigh them by how they predict sizes left out, and by AICc."""
+    fitted, refusal = _fit_all(points, link, forms_of(link, len(points.methods)))
     if not fitted:
         raise refusal or Refusal("no form can be fitted to these points")
     criteria = np.array([criterion for _, _, criterion in fitted])
-    densities = _left_out_densities(points, link, [form for form, _, _ in fitted], seed)
+    densities = _left_out_densities(points, link, [form for form, _, _ in fitted])
     weights = _weigh(akaike_weights(criteria), densities)
     mean = np.mean([d.mean(axis=1) for d in densities], axis=0) if densities else np.full(len(fitted), np.nan)
     scores = [
         FormScore(form, criterion, float(m), float(w))
         for (form, _, criterion), m, w in zip(fitted, mean, weights, strict=True)
     ]
-    return Stack(tuple(pool for _, pool, _ in fitted), tuple(scores), len(densities))
+    shares = np.bincount(_systematic(weights, _N_VERSIONS), minlength=len(weights))
+    pools = tuple(_thin(pool, n) for (_, pool, _), n in zip(fitted, shares, strict=True) if n)
+    return Stack(points, link, pools, tuple(scores), len(densities), pools[0].methods)
 
 
-def _fit_all(points, link, forms, seed):
+def _thin(pool: Pool, n: int) -> Pool:
+    """Return the law with n of its equally likely versions, evenly spread."""
+    return pool.take(((np.arange(n) + 0.5) * len(pool.tau) / n).astype(int))
+
+
+def _systematic(weight: np.ndarray, n: int) -> np.ndarray:
+    """Return n places, each about as often as its weight says (systematic resampling)."""
+    total = np.cumsum(weight)
+    return np.searchsorted(total / total[-1], (np.arange(n) + 0.5) / n).clip(0, len(weight) - 1)
+
+
+def _fit_all(points, link, forms):
     found, refusal = [], None
     for form in forms:
         try:
-            found.append((form, *fit_form(points, link, form, seed=seed)))
+            found.append((form, *fit_form(points, link, form)))
         except Refusal as error:
             # What the simplest form is refused for is what the points lack.
             refusal = refusal or error
     return found, refusal
+
+
+@lru_cache(maxsize=256)
+def fit_form(points: PooledPoints, link: Link, form: Form) -> tuple[Pool, float]:
+    """Fit one form, and return its small-sample Akaike criterion beside it.
+
+    The criterion (Hurvich and Tsai 1989) is marginal: random slopes and size effects are integrated out, and their
+    variances count as parameters. Its likelihood is the largest over the versions tried; it is infinite where the
+    points are not more than the parameters by two. Versions are integrated over by importance sampling in two rounds,
+    the second around what the first found, weighted by the mixture of both (Veach and Guibas 1995).
+    """
+    kind = {"has_own_lines": form.pooling == "no_pooling", "is_relative": form.law == "relative_floor"}
+    setting = _set_up(points, link, **kind)
+    names = ["sigma_size", "sigma_run"] + ["tau"] * (form.pooling == "own_slopes")
+    names += ["floor"] * form.law.endswith("_floor") + ["noise_factor"] * bool(points.noise.any())
+    first = sobol(_N_CANDIDATES, len(names))
+    weight = np.exp(_relative(_likelihoods(setting, points, link, form, names, first)[0]))
+    centre = weight @ first / weight.sum()
+    spread = (weight[:, None] * (first - centre)).T @ (first - centre) / weight.sum()
+    root = _WIDER * np.linalg.cholesky(spread + _LEAST_SPREAD**2 * np.eye(len(names)))
+    second = centre + ndtri(sobol(_N_CANDIDATES, len(names))) @ root.T
+    places = np.concatenate([first, second[((second > 0) & (second < 1)).all(axis=1)]])
+    restricted, maximised = _likelihoods(setting, points, link, form, names, places)
+    distance = np.sum(np.linalg.solve(root, (places - centre).T) ** 2, axis=0)
+    normal = np.exp(-distance / 2) / (np.prod(np.diag(root)) * (2 * np.pi) ** (len(names) / 2))
+    # In order of the size effect, on which intervals depend most: what is kept is then spread evenly over it.
+    order = np.argsort(places[:, 0], kind="stable")
+    kept = order[_systematic(np.exp(_relative(restricted - np.log1p(normal)))[order], _N_KEPT)]
+    versions = _versions(setting, points, form, names, places[kept])
+    n_parameters = setting.design.shape[1] + len(names)
+    criterion = _aicc(float(maximised.max()), n_parameters, len(points.y))
+    return Pool(link, points, setting.methods, setting.centre, setting.scale, **versions, **kind), criterion
+
+
+def _relative(log_weight: np.ndarray) -> np.ndarray:
+    return log_weight - log_weight.max()
+
+
+def _aicc(log_likelihood: float, n_parameters: int, n: int) -> float:
+    left = n - n_parameters - 1
+    if left <= 0:
+        return float("inf")
+    return -2 * log_likelihood + 2 * n_parameters + 2 * n_parameters * (n_parameters + 1) / left
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """Points in the coordinates of a fit."""
+
+    methods: tuple[str, ...]
+    centre: float
+    scale: float
+    place: tuple[np.ndarray, np.ndarray, np.ndarray]
+    design: np.ndarray
+    scatter: float
+    floor_units: np.ndarray
+
+
+def _set_up(points: PooledPoints, link: Link, *, has_own_lines: bool, is_relative: bool) -> _Setting:
+    require_usable(points, link)
+    methods = points.methods
+    log_size = np.log10(points.n_params)
+    centre, scale = float(log_size.mean()), float(log_size.std())
+    group, x = np.array([methods.index(m) for m in points.method]), (log_size - centre) / scale
+    design = design_of(group, x, len(methods), has_own_lines=has_own_lines)
+    z = logit(points.y) if link == "logit" else np.log(points.y)
+    theta, _, rank, _ = np.linalg.lstsq(design, z, rcond=None)
+    dof = len(z) - rank
+    if rank < design.shape[1] or dof < 2:
+        raise Refusal(f"{len(z)} points leave too little to judge {design.shape[1]} parameters by; measure more sizes")
+    scatter = float(np.sqrt(np.sum((z - design @ theta) ** 2) / dof))
+    if scatter < 1e-7:
+        raise Refusal("the points are equal or lie on lines exactly, so nothing shows how far a new one may fall")
+    units = floor_units(points, points.method.tolist(), is_relative=is_relative)
+    return _Setting(methods, centre, scale, (group, x, np.round(log_size, 9)), design, scatter, units)
+
+
+def _versions(setting, points, form, names, places) -> dict[str, np.ndarray]:
+    """Return the versions at places of the unit cube; what ``names`` lacks is 0 (noise counts as it is)."""
+    found = {name: np.zeros(len(places)) for name in ("tau", "sigma_size", "sigma_run", "floor")}
+    found["noise_factor"] = np.ones(len(places))
+    largest = 1.0 if form.law == "relative_floor" else points.y.min()
+    low, high = (np.log(end * setting.scatter) for end in _SPAN)
+    least, most = np.log(_SPAN_OF_FACTORS)
+    for name, place in zip(names, places.T, strict=True):
+        if name == "floor":
+            found[name] = SPREAD_OF_FLOORS * largest * place
+        elif name == "noise_factor":
+            found[name] = np.exp(least + (most - least) * place)
+        else:
+            found[name] = np.exp(low + (high - low) * place)
+    return found
+
+
+def _likelihoods(setting, points, link, form, names, places) -> tuple[np.ndarray, np.ndarray]:
+    """Return restricted and maximised log likelihoods of versions, each of shape (h,)."""
+    versions, n = _versions(setting, points, form, names, places), len(points.y)
+    parts = [
+        _log_likelihood(setting, points, link, {name: v[part] for name, v in versions.items()})
+        for part in np.array_split(np.arange(len(places)), 1 + len(places) * n**2 // 4_000_000)
+    ]
+    return tuple(np.concatenate(found) for found in zip(*parts, strict=True))
+
+
+def _log_likelihood(setting, points, link, versions) -> tuple[np.ndarray, np.ndarray]:
+    floor = versions["floor"][:, None] * setting.floor_units
+    z, stretch = link_values(link, points, floor)
+    parts = (versions["tau"], versions["sigma_size"], versions["sigma_run"], versions["noise_factor"])
+    root = np.linalg.cholesky(covariance_of_points(*setting.place, points.noise, stretch, parts))
+    right = np.concatenate([np.broadcast_to(setting.design, (len(z), *setting.design.shape)), z[..., None]], axis=2)
+    whitened = np.linalg.solve(root, right)
+    inner = np.swapaxes(whitened, 1, 2) @ whitened
+    k = setting.design.shape[1]
+    information, cross, total = inner[:, :k, :k], inner[:, :k, k], inner[:, k, k]
+    square = total - np.einsum("hk,hk->h", cross, np.linalg.solve(information, cross[..., None])[..., 0])
+    maximised = -np.log(np.einsum("hnn->hn", root)).sum(axis=1) - square / 2
+    if link == "log":
+        maximised = maximised - np.log(points.y - floor).sum(axis=1)
+    restricted = maximised - np.linalg.slogdet(information)[1] / 2
+    return restricted, maximised
 
 
 def akaike_weights(criteria: np.ndarray) -> np.ndarray:
@@ -134,13 +313,13 @@ def akaike_weights(criteria: np.ndarray) -> np.ndarray:
     return relative / relative.sum()
 
 
-def _left_out_densities(points, link, forms, seed) -> list[np.ndarray]:
+def _left_out_densities(points, link, forms) -> list[np.ndarray]:
     """Return log densities of points left out, one array (forms, methods) for each size."""
     found = []
-    sizes = np.unique(points.n_params)
+    sizes = points.sizes
     for place in range(len(sizes) - 1, MIN_SIZES - 1, -1)[:MAX_LEFT_OUT]:
-        train, test = points.keep(points.n_params < sizes[place]), points.keep(points.n_params == sizes[place])
-        fitted = {form: pool for form, pool, _ in _fit_all(train, link, forms, seed)[0]}
+        train, test = points.below(sizes[place]), points.keep(points.n_params == sizes[place])
+        fitted = {form: pool for form, pool, _ in _fit_all(train, link, forms)[0]}
         known = np.isin(test.method, train.method)
         if not known.any() or not fitted:
             continue
@@ -173,10 +352,12 @@ def _weigh(prior: np.ndarray, densities: Sequence[np.ndarray]) -> np.ndarray:
     """Return weights that maximise the log score of the mixture, with the prior as one more look."""
     weights = np.maximum(prior, 1e-12)
     weights = weights / weights.sum()
-    for _ in range(_EM_STEPS if densities else 0):
+    # Relative to the best form of each look: EM needs no more, and no logarithms.
+    looks = [np.exp(density - density.max(axis=0)) for density in densities]
+    for _ in range(_EM_STEPS if looks else 0):
         shares = prior.copy()
-        for density in densities:
-            joint = np.log(np.maximum(weights, 1e-300))[:, None] + density
-            shares += np.exp(joint - logsumexp(joint, axis=0)).mean(axis=1)
-        weights = shares / (1 + len(densities))
+        for look in looks:
+            joint = np.maximum(weights, 1e-300)[:, None] * look
+            shares += (joint / joint.sum(axis=0)).mean(axis=1)
+        weights = shares / (1 + len(looks))
     return weights / weights.sum()

@@ -6,6 +6,7 @@ import statsmodels.api as sm
 from scipy.special import expit
 
 from astraios_analysis.prediction.binomial import fit_rates, mean_rate, solve_rates
+from astraios_analysis.prediction.stack import sobol
 from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.repeat([1.0, 2.0, 3.0, 4.0], 7)
@@ -32,7 +33,7 @@ def test_parameters_agree_with_statsmodels():
 @pytest.mark.parametrize("chance", [0.0, 0.5])
 def test_gradient_vanishes_at_the_solution(chance):
     design, rates, n = world(np.random.default_rng(1), chance=chance)
-    theta = solve_rates(design, rates[None], n, chance)[0][0]
+    theta = solve_rates(design, rates, n, chance)[0]
 
     def objective(values):
         p = mean_rate(design @ values, chance)
@@ -41,16 +42,6 @@ def test_gradient_vanishes_at_the_solution(chance):
     for step in 1e-5 * np.eye(2):
         slope = (objective(theta + step) - objective(theta - step)) / 2e-5
         assert abs(slope) < 1e-4
-
-
-def test_many_samples_at_once_are_as_one_by_one():
-    rng = np.random.default_rng(2)
-    design, rates, n = world(rng, chance=0.3)
-    samples = np.clip(rates + 0.05 * rng.standard_normal((20, 28)), 0, 1)
-    together, converged = solve_rates(design, samples, n, 0.3)
-    alone = np.stack([solve_rates(design, sample[None], n, 0.3)[0][0] for sample in samples])
-    assert converged.all()
-    np.testing.assert_allclose(together, alone, rtol=1e-6, atol=1e-8)
 
 
 def test_variance_components_are_recovered():
@@ -74,7 +65,7 @@ def test_draws_cover_the_slope_as_often_as_asked(size_sd):
     rng = np.random.default_rng(5)
     hits = []
     for _ in range(200):
-        theta = fit_rates(*world(rng, size_sd=size_sd), SIZES, 0.0).draw(600, rng)[0][:, 1]
+        theta = fit_rates(*world(rng, size_sd=size_sd), SIZES, 0.0).draw(sobol(512, 6))[0][:, 1]
         hits.append(np.quantile(theta, 0.1) <= 1.0 <= np.quantile(theta, 0.9))
     # Four binomial standard errors below; the size variance, never below 0, makes intervals wide where there is none.
     assert 0.8 - 4 * np.sqrt(0.16 / 200) <= np.mean(hits) <= 0.95

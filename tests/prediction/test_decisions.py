@@ -7,68 +7,36 @@ from simulated_grids import LARGEST, SIZES, World, simulate
 
 from astraios_analysis.figures.decisions import best_at_target
 from astraios_analysis.figures.gallery import FIGURES
-from astraios_analysis.figures.transfer import score_scaling
-from astraios_analysis.prediction.decide import best_at_size, best_at_size_all, small_model_decisions
-from astraios_analysis.prediction.forecast import forecast_loss, forecast_rows, forecast_score, supported_score
-from astraios_analysis.prediction.planning import COUNTED, MEASURED, frontier, plan_runs, run_cost
+from astraios_analysis.prediction.decide import (
+    COUNTED,
+    MEASURED,
+    _outcome,
+    best_at_size,
+    best_at_size_all,
+    frontier,
+    plan_runs,
+    run_cost,
+    small_model_decisions,
+)
 from astraios_analysis.prediction.points import loss_points, score_points
 from astraios_analysis.records.frame import METHODS, Cost
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame, primary_score, score_intervals
+from astraios_analysis.scores.bootstrap import ProblemBootstrap
 from astraios_analysis.scores.models import model_scores
 
 FIX, BOOTSTRAP = "embedded_fix", ProblemBootstrap(n_draws=300)
 
 
-def quantiles(forecast, method, *levels, kind="observation"):
-    return np.quantile(forecast.draws[kind][method], levels)
-
-
-class TestForecast:
-    def test_held_out_size_is_foretold(self):
-        records = simulate(World(seed_sd=0.02, size_sd=0.1), held_out=(LARGEST,))
-        loss = forecast_loss(records, METHODS, LARGEST)
-        score = forecast_score(records, FIX, METHODS, LARGEST)
-        inside = []
-        for run in (r for r in records if r.held_out and r.seed == 0):
-            lower, upper = quantiles(loss, run.method, 0.025, 0.975)
-            assert abs(np.median(loss.draws["observation"][run.method]) / run.val_loss - 1) < 0.15
-            low, high = quantiles(score, run.method, 0.025, 0.975)
-            inside += [lower <= run.val_loss <= upper, low <= primary_score(run, FIX).value <= high]
-        assert np.mean(inside) >= 0.7
-        assert sum(score.weights.values()) == pytest.approx(1) and any(">logistic" in name for name in score.weights)
-        assert score.backtest["n"] == 7 and score.backtest["mean_abs_error"] < 0.15
-
-    def test_held_out_runs_take_no_part(self):
-        records = simulate(held_out=(LARGEST,))
-        kept = [r for r in records if not r.held_out]
-        for one, two in ((forecast_score(r, FIX, ["lora"], LARGEST) for r in (records, kept)),):
-            np.testing.assert_array_equal(one.draws["mean"]["lora"], two.draws["mean"]["lora"])
-
-    def test_error_rates_stay_error_rates(self):
-        world = World(level={"embedded_security": 0.0}, slope={"embedded_security": 4.0})
-        records = simulate(world)
-        found = forecast_score(records, "embedded_security", ["fft", "parallel"], LARGEST)
-        true = [1 - float(world.goodness("embedded_security", world.loss(m, LARGEST))) for m in ("fft", "parallel")]
-        assert [np.median(found.draws["mean"][m]) for m in ("fft", "parallel")] == pytest.approx(true, abs=0.06)
-
-    def test_without_losses_a_score_has_its_own_law_only(self):
-        found = forecast_score(simulate(val_loss=None), FIX, ["lora"], LARGEST)
-        assert set(found.weights) == {f"logit_linear/{p}" for p in ("shared_slope", "own_slopes", "no_pooling")}
-        with pytest.raises(Refusal, match="these runs have no validation loss, so none is predicted"):
-            forecast_loss(simulate(val_loss=None), ["lora"], LARGEST)
-
-    def test_rows(self):
-        forecast = forecast_loss(simulate(), ["fft", "lora"], LARGEST)
-        rows = forecast_rows(forecast, "2336k", LARGEST)
-        assert [row["method"] for row in rows] == ["fft", "lora"] and rows[0]["reach"] == pytest.approx(
-            LARGEST / SIZES[-1]
-        )
-        for row in rows:
-            widths = [i["upper"] - i["lower"] for i in row["intervals"]]
-            assert len(widths) == 6 and widths[0] < widths[1] < widths[2] and widths[5] < widths[2]
-        with pytest.raises(Refusal, match="the limit is 10 times"):
-            forecast_rows(forecast_loss(simulate(), ["fft"], 1e8), "100m", 1e8)
+def test_what_a_choice_gives_up_by_hand():
+    # Three methods; the first is chosen, the second is best on the data; in one of four resamples the first is best.
+    draws = np.array([[0.5, 0.6, 0.1], [0.5, 0.7, 0.1], [0.5, 0.8, 0.1], [0.9, 0.6, 0.1]])
+    found = _outcome(np.array([3.0, 2.0, 1.0]), None, np.array([0.5, 0.7, 0.1]), draws, ["a", "b", "c"], 0.5)
+    assert (found["chosen"], found["best"], found["is_right"], found["p_right"]) == ("a", "b", False, 0.25)
+    assert found["regret"] == pytest.approx(0.2) and found["regret_random"] == pytest.approx(0.7 - 1.3 / 3)
+    # Regrets of the chosen method in the resamples: 0.1, 0.2, 0.3 and 0.
+    ends = np.quantile([0.1, 0.2, 0.3, 0.0], [0.25, 0.75])
+    assert (found["regret_lower"], found["regret_upper"]) == pytest.approx(ends)
+    assert found["pair_accuracy"] == pytest.approx(2 / 3)
 
 
 class TestDecisions:
@@ -113,28 +81,6 @@ class TestDecisions:
         figure, table = best_at_target(found)
         assert len(table) == 8 and "Not predicted" in " ".join(t.get_text() for t in figure.axes[0].texts)
         pyplot.close(figure)
-
-    @pytest.mark.parametrize("n_sizes", [3, 4])
-    def test_commands_figures_and_decisions_refuse_alike(self, n_sizes):
-        records = simulate(sizes=SIZES[:n_sizes], seeds=(0,))
-        primary = primary_frame(score_intervals(records, bootstrap=BOOTSTRAP))
-        figure, table = score_scaling(primary, [FIX], LARGEST)
-        pyplot.close(figure)
-        kinds = {"refused", "prediction"} & set(table["kind"])
-        calls = (
-            lambda: forecast_rows(forecast_score(records, FIX, ["lora", "fft"], LARGEST), "2m", LARGEST),
-            lambda: best_at_size(records, FIX, LARGEST),
-            lambda: supported_score(records, FIX, ["lora", "fft"], LARGEST),
-        )
-        for call in calls:
-            if n_sizes == 4:
-                assert call() is not None
-            else:
-                with pytest.raises(Refusal, match=r"measured at 3 sizes; .* 2 leave no interval to check"):
-                    call()
-        assert kinds == ({"prediction"} if n_sizes == 4 else {"refused"})
-        largest_drawn = table.loc[table["kind"] == "line", "n_params_base"].max()
-        assert largest_drawn == (LARGEST if n_sizes == 4 else SIZES[n_sizes - 1])
 
     def test_released_models(self, released_records):
         found = small_model_decisions(released_records, "recode_format", bootstrap=BOOTSTRAP)

@@ -20,6 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from astraios_analysis.laws.forms import Law
+from astraios_analysis.prediction.limits import Kind, reach
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.refusal import Refusal
 
@@ -293,3 +294,68 @@ def fit_by(
         return alone
     pooled = fit(law, x, y, methods)
     return {method: alone.get(method, pooled) for method in dict.fromkeys(methods)}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One predicted value with one interval.
+
+    Attributes
+    ----------
+    x : float
+        Size: parameters of the base model.
+    y : float
+        Predicted score.
+    lower, upper : float
+        Interval of coverage ``level``.
+    level : float
+    kind : {"mean", "observation"}
+        ``mean``: where the fitted line is. ``observation``: where a new run at a new size falls, on the same problems.
+    reach : float
+        How many times the size lies beyond the fitted range (above its largest or below its smallest size); 1 inside.
+    """
+
+    x: float
+    y: float
+    lower: float
+    upper: float
+    level: float
+    kind: Kind
+    reach: float
+
+
+def predict(
+    fit: Fit,
+    n_params: np.ndarray,
+    group: str,
+    *,
+    level: float = 0.95,
+    kind: Kind = "observation",
+) -> list[Prediction]:
+    """Predict a method's score at sizes.
+
+    Parameters
+    ----------
+    fit : Fit
+    n_params : ndarray, shape (n,)
+        Base parameters.
+    group : str
+        Method.
+    level : float
+        Coverage of the interval, in (0, 1).
+    kind : {"mean", "observation"}
+
+    Returns
+    -------
+    list of Prediction, length n
+        Intervals are symmetric on the law's link scale, with t quantiles (`Fit.half_width`).
+    """
+    x = np.atleast_1d(np.asarray(n_params, dtype=float))
+    design = fit.design(x, group)
+    centre = design @ fit.theta
+    half = fit.half_width(design, level, observation=kind == "observation")
+    values, lower, upper = (fit.law.unlink(z) for z in (centre, centre - half, centre + half))
+    return [
+        Prediction(float(n), float(y), float(low), float(high), level, kind, reach(n, fit.x_range))
+        for n, y, low, high in zip(x, values, lower, upper, strict=True)
+    ]

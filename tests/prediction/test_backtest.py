@@ -1,4 +1,4 @@
-"""Back-tests on records: which sizes are held out, nothing seen of them, every law scored, and the command."""
+"""Back-tests: which sizes are held out, nothing seen of them, every law scored, and the command."""
 
 import json
 
@@ -7,7 +7,14 @@ import pytest
 from simulated_grids import LARGEST, SIZES, World, simulate
 
 from astraios_analysis.cli.main import main
-from astraios_analysis.prediction.backtest import _score_draws, backtest_records, hold_out_sizes
+from astraios_analysis.prediction.backtest import (
+    backtest_records,
+    describe,
+    hold_out_sizes,
+    largest_from_smaller,
+    score_rows,
+)
+from astraios_analysis.prediction.forecast import record_outcome
 from astraios_analysis.records import frame as store
 from astraios_analysis.records.refusal import Refusal
 
@@ -46,6 +53,31 @@ class TestWhatIsHeldOut:
             hold_out_sizes(grid(), n_largest)
 
 
+class TestNothingIsSeen:
+    @pytest.mark.parametrize("quantity", QUANTITIES)
+    def test_values_of_the_largest_size_do_not_move_its_prediction(self, quantity):
+        records = [run for run in grid() if not run.held_out]
+
+        def worse(run):
+            scores = tuple(s.model_copy(update={"value": s.value / 2, "problems": None}) for s in run.scores)
+            return run.model_copy(update={"val_loss": 3 * run.val_loss, "scores": scores})
+
+        changed = [worse(run) if run.n_params_base == SIZES[-1] else run for run in records]
+        one, two = (largest_from_smaller(record_outcome(runs, quantity)) for runs in (records, changed))
+        ends = ["predicted", "lower_95", "upper_95", "lower_50", "upper_50", "persistence"]
+        np.testing.assert_array_equal(one[ends], two[ends])
+        assert (one["value"] != two["value"]).all() and describe(two)["mean_abs_error"] > describe(one)[
+            "mean_abs_error"
+        ]
+
+    def test_marked_runs_take_no_part(self, found):
+        changed = [run.model_copy(update={"val_loss": run.val_loss * (9.0 if run.held_out else 1.0)}) for run in grid()]
+        (other,) = backtest_records(changed, quantities=["val_loss"])[0]
+        assert other["weights"] == found[0]["weights"]
+        np.testing.assert_array_equal(other["rows"]["predicted"], found[0]["rows"]["predicted"])
+        np.testing.assert_allclose(other["rows"]["value"], 9 * found[0]["rows"]["value"])
+
+
 class TestScores:
     def test_a_true_law_is_foretold(self, found):
         loss, score = found
@@ -63,20 +95,26 @@ class TestScores:
             assert sum(law["weight"] for law in group["laws"]) == pytest.approx(1)
             assert all(law["rmse_log"] > 0 and law["n_test"] == group["n_test"] for law in group["laws"])
 
-    def test_held_out_runs_take_no_part(self, found):
-        changed = [run.model_copy(update={"val_loss": run.val_loss * (9.0 if run.held_out else 1.0)}) for run in grid()]
-        (other,) = backtest_records(changed, quantities=["val_loss"])[0]
-        assert other["weights"] == found[0]["weights"] and other["rmse_log"] > 1
-        # A shift of all held-out losses moves the mean error by its log, and nothing else.
-        squares = found[0]["rmse_log"] ** 2, other["rmse_log"] ** 2
-        mean_error = (squares[0] + np.log(9) ** 2 - squares[1]) / (2 * np.log(9))
-        assert abs(mean_error) <= found[0]["rmse_log"] + 1e-12
+    def test_rows_say_what_the_summary_counts(self, found):
+        for group in found:
+            rows = group["rows"]
+            assert len(rows) == group["n_test"] and set(rows["method"]) == set(METHODS)
+            inside = (rows["lower_95"] <= rows["value"]) & (rows["value"] <= rows["upper_95"])
+            assert inside.tolist() == rows["covered_95"].tolist()
+            np.testing.assert_allclose(rows["error"], rows["predicted"] - rows["value"])
 
     def test_what_cannot_be_back_tested_is_named(self):
         groups, refused = backtest_records(grid(val_loss=None), quantities=["val_loss", "embedded_fix"])
         assert [group["group"]["quantity"] for group in groups] == ["embedded_fix"]
         text = "val_loss: these runs have no validation loss, so none is predicted; a grid trained here measures it"
         assert refused == [text]
+
+    def test_an_interval_that_ends_at_zero_is_scored_by_what_items_can_tell(self, found):
+        outcome = record_outcome(grid(n_problems=50), "embedded_fix")
+        nothing = {name: [0.0] for name in ("value", "predicted", "lower_50", "upper_50", "lower_80", "upper_80")}
+        rows = found[1]["rows"].iloc[:1].assign(**nothing, lower_95=0.0, upper_95=0.0, n_items=50)
+        # Measured and predicted both stand at half a problem of 51: no width, and nothing outside.
+        assert score_rows(outcome, rows)["interval_score"] == pytest.approx(0.0, abs=1e-9)
 
 
 class TestCommand:
@@ -89,9 +127,10 @@ class TestCommand:
     def test_json_has_the_shape_of_tables(self, folder, capsys):
         assert main(["backtest", "--data", str(folder), "--dataset", "val_loss", "--hold-out", "1", "--json"]) == 0
         printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-        assert set(printed) == {"mean", "groups", "procedure"} and len(printed["groups"]) == 1
+        assert set(printed) == {"mean", "groups", "rows", "procedure"} and len(printed["groups"]) == 1
         assert set(printed["mean"]) == {"rmse_log", "mean_abs_pct", "coverage", "interval_score", "weights"}
         assert set(printed["mean"]["coverage"]) == {"0.5", "0.8", "0.95"} and "AICc" in printed["procedure"]
+        assert {"size", "method", "value", "predicted", "lower_95", "upper_95"} <= printed["rows"][0].keys()
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -104,10 +143,3 @@ class TestCommand:
     def test_refusals(self, folder, capsys, options, message):
         assert main(["backtest", "--data", str(folder), *options]) == 2
         assert message in capsys.readouterr().err
-
-
-def test_an_interval_that_ends_at_zero_is_scored_by_what_items_can_tell():
-    measured, n_items = np.array([0.5 / 51]), np.array([50.0])
-    found = _score_draws(measured, np.zeros((100, 1)), n_items)
-    # Measured and drawn both stand at half a problem of 51: no width, and nothing outside.
-    assert found["interval_score"] == pytest.approx(0.0, abs=1e-9)

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from astraios_analysis.cli.printing import json_text, rows_of, table_text
+from astraios_analysis.records.printing import json_text, rows_of, table_text
 
 
 class TestPrinting:
