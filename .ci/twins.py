@@ -23,7 +23,7 @@ def compare(committed: Path, new: Path) -> None:
     tables = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in (committed, new)]
     fitted = [name for name in tables[0] if named and name in named[0].fitted_columns]
     assert_frame_equal(*(table.drop(columns=fitted) for table in tables))
-    assert_frame_equal(*(table[fitted].apply(pd.to_numeric) for table in tables), **TOLERANCE)
+    assert_frame_equal(*(table[fitted].apply(pd.to_numeric) for table in tables), check_dtype=False, **TOLERANCE)
 
 
 def differences(committed: Path, new: Path) -> list[str]:

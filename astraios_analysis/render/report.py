@@ -23,7 +23,7 @@ from astraios_analysis.figures.gallery import FIGURES, MIME, drawn_figures
 from astraios_analysis.figures.spec import FigureSpec, figure_stem
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID
-from astraios_analysis.render.findings import choose_method, claim_board
+from astraios_analysis.render.findings import choose_method, claim_board, read_twin
 from astraios_analysis.render.render import (
     MANIFEST,
     REPORT,
@@ -200,7 +200,7 @@ def _figure(stem: str, spec: FigureSpec, grid: str, folders: tuple[Path, Path], 
     picture, twin = (figures_dir / f"{stem}.{kind}" for kind in ("png", "csv"))
     links = [(kind.upper(), _link(figures_dir / f"{stem}.{kind}", build_dir)) for kind in ("pdf", "png", "csv")]
     is_drawn = picture.is_file()
-    answered = spec.say(pd.read_csv(twin)) if is_drawn and twin.is_file() else None
+    answered = spec.say(read_twin(figures_dir, spec.name, grid)) if is_drawn else None
     title = f"{spec.title}: grid {grid}" if grid not in ("", GRID) else spec.title
     return {
         "name": stem,
