@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from astraios_analysis.records.frame import METHODS
-from training.spec.loop_settings import LoopSettings
+from training.spec.run import LoopSettings
 from training.spec.run import (
     REFERENCE_OPTIONS,
     STARCODERBASE_SIZES,

@@ -12,7 +12,7 @@ from training.loop.validation import count_virtual_tokens, token_losses
 from training.models.models import scratch_config
 from training.models.tuning import apply_tuning
 from training.spec.grids import preset
-from training.spec.loop_settings import LoopSettings
+from training.spec.run import LoopSettings
 from training.spec.run import ModelSize, Schedule, Tuning
 
 ROWS, LENGTH = 2, 50

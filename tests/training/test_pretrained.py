@@ -20,7 +20,7 @@ from training.models import pretrained
 from training.models.models import scratch_config
 from training.models.pretrained import MODELS_VARIABLE, find_model, load_pretrained
 from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, PRESETS, preset
-from training.spec.loop_settings import LoopSettings
+from training.spec.run import LoopSettings
 from training.spec.run import ModelSize, RunSpec, Schedule, Tuning
 
 SIZE = ModelSize(

@@ -12,7 +12,7 @@ from training.grid.launch import Outcome
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import SandboxUnavailable
 from training.spec.grids import PRESETS, preset
-from training.spec.loop_settings import LoopSettings
+from training.spec.run import LoopSettings
 from training.spec.run import RunSpec
 from training.suite.request import Scoring
 

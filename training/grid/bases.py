@@ -33,7 +33,7 @@ from training.models.models import scratch_config
 from training.models.pretrained import load_pretrained, weight_arguments
 from training.spec.files import whole_folder
 from training.spec.grids import CORPORA, corpus_settings
-from training.spec.loop_settings import Layout
+from training.spec.run import Layout
 from training.spec.run import RunSpec, Schedule
 
 BASE_VERSION = 1

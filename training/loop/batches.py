@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from training.spec.loop_settings import Layout
+from training.spec.run import Layout
 
 IGNORED = -100
 """Target of a position that is not scored; the value that torch's cross-entropy leaves out."""

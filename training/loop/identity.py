@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from training.loop.batches import RowSet
-from training.spec.loop_settings import LoopSettings
+from training.spec.run import LoopSettings
 from training.spec.run import Schedule
 
 # Leading values of a tensor tell one draw or training from another; a digest of all would read the whole base model.

@@ -5,7 +5,7 @@ from transformers import PreTrainedModel
 
 from training.loop.batches import RowSet, TokenRows, micro_batch_size, step_rows
 from training.loop.validation import count_virtual_tokens
-from training.spec.loop_settings import LoopSettings
+from training.spec.run import LoopSettings
 from training.spec.run import Schedule
 
 

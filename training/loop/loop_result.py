@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from astraios_analysis.records.frame import ValidationPoint
-from training.spec.loop_settings import LoopSettings
+from training.spec.run import LoopSettings
 
 Status = Literal["trained", "resumed", "loaded"]
 

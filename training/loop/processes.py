@@ -17,7 +17,7 @@ from accelerate.tracking import GeneralTracker
 from accelerate.utils import DistributedType, GradientAccumulationPlugin
 
 from training.spec.files import exclusive
-from training.spec.loop_settings import Precision
+from training.spec.run import Precision
 
 # Numbers of processes and ranks as launchers announce them (torchrun, Intel MPI and MPICH, Open MPI, MVAPICH).
 _WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "LOCAL_WORLD_SIZE")

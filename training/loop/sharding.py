@@ -27,7 +27,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-from training.spec.loop_settings import Precision
+from training.spec.run import Precision
 
 SHARDS_FOLDER = "shards"
 """Folder of the tensors within a checkpoint."""

@@ -34,7 +34,7 @@ from training.loop.processes import make_accelerator
 from training.loop.reporting import Reporter, Reporting, reporter
 from training.loop.sharding import load_shards, save_shards, shard
 from training.loop.validation import Validator, count_virtual_tokens, token_losses
-from training.spec.loop_settings import LoopSettings, check_sharding
+from training.spec.run import LoopSettings, check_sharding
 from training.spec.run import Schedule
 
 __all__ = ["DivergedError", "LoopResult", "train"]

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from training.corpus.hub import hub_advice
 from training.corpus.tokenizer import END_OF_TEXT, load_tokenizer
-from training.spec.loop_settings import BasePrecision
+from training.spec.run import BasePrecision
 from training.spec.run import ModelSize
 
 MODELS_VARIABLE = "ASTRAIOS_MODELS"
