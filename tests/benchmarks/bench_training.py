@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, Trainin
 
 from training.loop.batches import TokenRows
 from training.loop.train import train
-from training.models.models import scratch_config
+from training.models.pretrained import scratch_config
 from training.spec.run import LoopSettings
 from training.spec.run import ModelSize, Schedule
 

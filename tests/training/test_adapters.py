@@ -9,7 +9,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from torch import nn
 from transformers import AutoModelForCausalLM, OPTConfig
 
-from training.models.adapter_config import VARIANTS, add_peft_type
+from training.models.adapters import VARIANTS, add_peft_type
 from training.models.adapters import PEFT_TYPE, BottleneckConfig, BottleneckLayer, BottleneckModel
 
 WIDTH, BOTTLENECK = 32, 8

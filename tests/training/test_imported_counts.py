@@ -10,7 +10,7 @@ from astraios_analysis.imports.trainer import adapter_method, count_saved, count
 from astraios_analysis.records.frame import METHODS
 from training.__main__ import main
 from training.models.foreign import count_adapter
-from training.models.parameters import count_parameters
+from training.models.counts import count_parameters
 from training.models.tuning import apply_tuning
 from training.spec.run import Tuning
 

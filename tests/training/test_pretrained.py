@@ -17,7 +17,7 @@ from training.corpus.tokenizer import save_tokenizer
 from training.grid.bases import load_base, run_corpus
 from training.grid.run import run
 from training.models import pretrained
-from training.models.models import scratch_config
+from training.models.pretrained import scratch_config
 from training.models.pretrained import MODELS_VARIABLE, find_model, load_pretrained
 from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, PRESETS, preset
 from training.spec.run import LoopSettings

@@ -29,7 +29,7 @@ from training.loop.batches import Row, TokenRows
 from training.loop.processes import agreed, is_first_process, locked_by_first
 from training.loop.reporting import Reporting
 from training.loop.train import train
-from training.models.models import scratch_config
+from training.models.pretrained import scratch_config
 from training.models.pretrained import load_pretrained, weight_arguments
 from training.spec.files import whole_folder
 from training.spec.grids import CORPORA, corpus_settings

@@ -28,8 +28,8 @@ from training.loop.processes import agreed, connect_processes, is_first_process,
 from training.loop.reporting import Reporting
 from training.loop.sharding import whole_weights
 from training.loop.train import train
-from training.models.models import plain_config
-from training.models.parameters import ParameterCounts, count_parameters
+from training.models.pretrained import plain_config
+from training.models.counts import ParameterCounts, count_parameters
 from training.models.tuning import apply_tuning
 from training.spec.files import clear_error, clear_work, exclusive, record_path, run_lock, work_folder
 from training.spec.run import RunSpec

@@ -1,12 +1,18 @@
 """Parameter counts of tuned GPTBigCode models by their closed forms. Importable without torch.
 
-`training.models.parameters` counts any architecture on the meta device; a test holds the two together. These serve
+`training.models.counts` counts any architecture on the meta device; a test holds the two together. These serve
 where a plan is made before anything is installed or loaded: `training.grid.estimates`.
 """
 
 from dataclasses import dataclass
-
 from training.spec.run import ModelSize, Tuning
+from collections.abc import Iterable
+import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+from training.models.pretrained import empty_model
+from training.models.tuning import apply_tuning
+from training.spec.run import Tuning
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ def added_parameters(size: ModelSize, tuning: Tuning) -> int:
             return 2 * depth * tuning.bottleneck * d
         case "parallel":
             return depth * tuning.bottleneck * (d + q)
-    raise ValueError(f"no closed form for tuning method {tuning.method!r}; add it, or use training.models.parameters")
+    raise ValueError(f"no closed form for tuning method {tuning.method!r}; add it, or use training.models.counts")
 
 
 def closed_form_counts(size: ModelSize, tuning: Tuning) -> ParameterCounts:
@@ -101,7 +107,7 @@ def closed_form_counts(size: ModelSize, tuning: Tuning) -> ParameterCounts:
     Returns
     -------
     ParameterCounts
-        Exact counts, those of `training.models.parameters.count_parameters`.
+        Exact counts, those of `training.models.counts.count_parameters`.
     """
     n_embedding = (size.vocab_size + size.n_positions) * size.d_model
     n_base = n_embedding + size.n_layers * block_parameters(size) + 2 * size.d_model
@@ -112,3 +118,49 @@ def closed_form_counts(size: ModelSize, tuning: Tuning) -> ParameterCounts:
         n_params_embedding=n_embedding,
         n_params_updated=n_base if tuning.method == "fft" else n_added,
     )
+
+
+def count_parameters(config: PretrainedConfig, tuning: Tuning) -> ParameterCounts:
+    """Count the parameters of a base model tuned by a method, without weights.
+
+    Parameters
+    ----------
+    config : PretrainedConfig
+        Configuration of the base model.
+    tuning : Tuning
+        Method and options.
+
+    Returns
+    -------
+    ParameterCounts
+        Exact counts.
+
+    Raises
+    ------
+    ValueError
+        If the method or architecture is unknown.
+    """
+    base = empty_model(config)
+    n_base = _numel(base.parameters())
+    n_embedding = count_embedding_parameters(base)
+    with torch.device("meta"):
+        tuned = apply_tuning(base, tuning)
+    return ParameterCounts(
+        n_params=_numel(tuned.parameters()),
+        n_params_base=n_base,
+        n_params_embedding=n_embedding,
+        n_params_updated=_numel(weight for weight in tuned.parameters() if weight.requires_grad),
+    )
+
+
+def count_embedding_parameters(model: PreTrainedModel) -> int:
+    """Return the parameters of a base model's token and position embeddings and of an untied output head."""
+    modules: list[nn.Module] = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    head = model.get_output_embeddings()
+    if head is not None:
+        modules.append(head)
+    return _numel(weight for module in modules for weight in module.parameters())
+
+
+def _numel(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(weight.numel() for weight in {id(weight): weight for weight in parameters}.values())

@@ -11,8 +11,8 @@ from transformers import AutoConfig, PretrainedConfig
 
 import training.models.adapters  # noqa: F401  (registers the bottleneck adapters)
 from training.models.counts import ParameterCounts
-from training.models.models import empty_model
-from training.models.parameters import count_embedding_parameters
+from training.models.pretrained import empty_model
+from training.models.counts import count_embedding_parameters
 
 ADAPTER_CONFIG = "adapter_config.json"
 
