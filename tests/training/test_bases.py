@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.tokenizer import encode, load_tokenizer, tokenizer_bytes
+from training.corpus.rows import encode, load_tokenizer, tokenizer_bytes
 from training.grid import bases
 from training.grid.bases import base_digest, load_base, pretrain, run_corpus, stream_rows
 from training.models.counts import closed_form_counts

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from astraios_analysis.records.frame import load_folder
 from training.__main__ import main
 from training.corpus.settings import CorpusSettings
-from training.corpus.sources import TEXTS_VARIABLE
-from training.corpus.tokenizer import save_tokenizer
+from training.corpus.texts import TEXTS_VARIABLE
+from training.corpus.rows import save_tokenizer
 from training.grid.bases import load_base, run_corpus
 from training.grid.run import run
 from training.models import pretrained

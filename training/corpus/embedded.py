@@ -9,14 +9,14 @@ from itertools import islice
 import numpy as np
 from tokenizers import Tokenizer
 
-from training.corpus.cases import discriminating_cases
+from training.corpus.space import discriminating_cases
 from training.corpus.idioms import draw_idiom
 from training.corpus.items import Item
-from training.corpus.sampling import draw_program, pick_weighted
+from training.corpus.space import draw_program, pick_weighted
 from training.corpus.settings import COMPLETION, TASKS, CorpusSettings, Split
 from training.corpus.space import ProgramSpace
-from training.corpus.tasks import PROGRAM_TASKS, Maker
-from training.corpus.tokenizer import train_tokenizer
+from training.corpus.items import PROGRAM_TASKS, Maker
+from training.corpus.rows import train_tokenizer
 
 N_PROBLEMS = 200
 """Problems of a set that count for the headline score."""

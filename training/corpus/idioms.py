@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from training.corpus.items import Item
-from training.corpus.sampling import pick
+from training.corpus.space import pick
 from training.corpus.settings import CorpusSettings, Split
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, model_validator
 
-from training.corpus.operations import CONSTANTS, Kind
+from training.corpus.programs import CONSTANTS, Kind
 
 CORPUS_VERSION = 1
 """Version of the generator: raised whenever the same settings make other text. It enters the digest."""

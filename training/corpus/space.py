@@ -5,11 +5,25 @@ from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any
-
-from training.corpus.inputs import PROBES
-from training.corpus.operations import Kind, Operation
+from training.corpus.programs import PROBES
+from training.corpus.programs import Kind, Operation
 from training.corpus.programs import OPERATIONS, Program, Step, canonical
 from training.corpus.settings import CorpusSettings, Split
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TypeVar
+import numpy as np
+from training.corpus.programs import Kind
+from training.corpus.programs import Program, Step
+from training.corpus.settings import Split
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+import numpy as np
+from training.corpus.programs import PROBES, draw_input
+from training.corpus.programs import Kind
+from training.corpus.programs import Program
+
 
 _DIGEST_SIZE = 8
 _REMEMBERED = 2**17
@@ -143,3 +157,257 @@ class ProgramSpace:
     def is_allowed(self, program: Program, split: Split) -> bool:
         """Return whether a text of a split may show the program: it belongs to the split, or is seen everywhere."""
         return self.is_seen(program) or self.split(program) == split
+
+
+_MOST_TRIES = 5000
+
+T = TypeVar("T")
+
+
+def pick(values: Sequence[T], rng: np.random.Generator) -> T:
+    """Return one of the values, each with the same chance."""
+    return values[int(rng.random() * len(values))]
+
+
+def pick_weighted(values: Sequence[T], weights: Sequence[float], rng: np.random.Generator) -> T:
+    """Return one of the values, with chances in proportion to the weights."""
+    mark = rng.random() * sum(weights)
+    for value, weight in zip(values, weights, strict=True):
+        mark -= weight
+        if mark < 0:
+            return value
+    # Rounding only: the last value that can be drawn at all.
+    return next(value for value, weight in zip(reversed(values), reversed(weights), strict=True) if weight > 0)
+
+
+def draw_steps(space: ProgramSpace, kind: Kind, n_ops: int, rng: np.random.Generator) -> tuple[Step, ...] | None:
+    """Return a chain of steps that fit each other, or nothing where the chain comes to a dead end."""
+    steps: list[Step] = []
+    for _ in range(n_ops):
+        has_constant = rng.random() < space.settings.constant_share
+        choices = space.steps_with_constant[kind] if has_constant else space.steps_without_constant[kind]
+        choices = choices or space.steps[kind]
+        if not choices:
+            return None
+        steps.append(pick(choices, rng))
+        kind = steps[-1].operation.gives
+    return tuple(steps)
+
+
+def draw_program(space: ProgramSpace, n_ops: int, split: Split, rng: np.random.Generator) -> Program:
+    """Return a program of a split that needs all its operations and keeps its values bounded.
+
+    Parameters
+    ----------
+    space : ProgramSpace
+        The programs there are.
+    n_ops : int
+        Number of operations; programs of one are the same in every split.
+    split : {"train", "validation", "test"}
+        Split of the program.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    Program
+        The program.
+
+    Raises
+    ------
+    ValueError
+        If the settings leave no such program, or hardly one.
+    """
+    for _ in range(_MOST_TRIES):
+        kind = pick(space.settings.kinds, rng)
+        steps = draw_steps(space, kind, n_ops, rng)
+        if steps is None:
+            continue
+        program = Program(kind, steps)
+        if program.is_bounded and space.is_needed(program) and space.is_allowed(program, split):
+            return program
+    raise ValueError(
+        f"found no program of {n_ops} operations for split {split!r} in {_MOST_TRIES} tries; "
+        "allow more kinds, grades or constants, or raise the share of the split"
+    )
+
+
+def neighbours(space: ProgramSpace, program: Program) -> Iterator[Program]:
+    """Yield the near misses of a program: one operation or constant replaced, one dropped, two neighbours exchanged.
+
+    Only chains of fitting kinds and bounded values are given; some may compute the same as the program.
+    """
+    steps = program.steps
+    for position, step in enumerate(steps):
+        operation = step.operation
+        before, after = steps[:position], steps[position + 1 :]
+        for other in space.steps[operation.takes]:
+            if other != step and other.operation.gives == operation.gives:
+                yield from _bounded(program.kind, (*before, other, *after))
+        if operation.takes == operation.gives:
+            yield from _bounded(program.kind, (*before, *after))
+    for position, (first, second) in enumerate(pairwise(steps)):
+        if first != second:
+            swapped = Program(program.kind, (*steps[:position], second, first, *steps[position + 2 :]))
+            if swapped.is_typed:
+                yield from _bounded(swapped.kind, swapped.steps)
+
+
+def _bounded(kind: Kind, steps: tuple[Step, ...]) -> Iterator[Program]:
+    program = Program(kind, steps)
+    if program.is_bounded:
+        yield program
+
+
+def draw_near_miss(
+    space: ProgramSpace, program: Program, split: Split, rng: np.random.Generator
+) -> tuple[Program, str] | None:
+    """Return a near miss that computes something else and may be shown in the split, and how it was made.
+
+    Parameters
+    ----------
+    space : ProgramSpace
+        The programs there are.
+    program : Program
+        The right program.
+    split : {"train", "validation", "test"}
+        Split of the text that shows it.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    Program, str
+        The wrong program, and ``replaced``, ``dropped`` or ``exchanged``; nothing where there is none, which happens
+        in the smaller splits. The identity does not count.
+    """
+    ways: dict[str, list[Program]] = {}
+    for other in neighbours(space, program):
+        if other.n_ops:
+            ways.setdefault(_way(program, other), []).append(other)
+    # First the way, then the program: there are many replacements and few of the others.
+    while ways:
+        way = pick(sorted(ways), rng)
+        candidates = ways[way]
+        other = candidates.pop(int(rng.random() * len(candidates)))
+        if not candidates:
+            del ways[way]
+        if space.fingerprint(other) != space.fingerprint(program) and space.is_allowed(other, split):
+            return other, way
+    return None
+
+
+def _way(program: Program, other: Program) -> str:
+    if other.n_ops < program.n_ops:
+        return "dropped"
+    return "exchanged" if sorted(other.steps) == sorted(program.steps) else "replaced"
+
+
+def reorder(space: ProgramSpace, program: Program, rng: np.random.Generator) -> Program:
+    """Return the same program in another order of steps that commute, where there is one; often there is not."""
+    steps = list(program.steps)
+    # As many passes as steps let every step travel from one end to the other.
+    for position in list(range(len(steps) - 1)) * len(steps):
+        if rng.random() < 0.5 and space.commute(steps[position], steps[position + 1]):
+            steps[position : position + 2] = steps[position + 1], steps[position]
+    return Program(program.kind, tuple(steps))
+
+
+_DRAWN = 24
+_FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One argument and the result it must give."""
+
+    input: Any
+    output: Any
+
+    def holds(self, program: Program) -> bool:
+        """Return whether a program gives the expected output."""
+        return program.run(self.input) == self.output
+
+
+def discriminating_cases(space: ProgramSpace, program: Program, rng: np.random.Generator) -> tuple[Case, ...]:
+    """Return cases of which every near miss fails at least one.
+
+    Short drawn inputs come first, probe inputs after them; an input is taken where it fails a near miss that all
+    before it let pass. A near miss that no drawn input and no probe tells from the program counts as the same.
+
+    Parameters
+    ----------
+    space : ProgramSpace
+        The programs there are.
+    program : Program
+        The right program.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    tuple of Case
+        At least three cases, computed by the interpreter.
+    """
+    drawn = [draw_input(program.kind, rng) for _ in range(_DRAWN)]
+    survivors = list(dict.fromkeys(neighbours(space, program)))
+    cases: list[Case] = []
+    for value in [*drawn, *PROBES[program.kind]]:
+        case = Case(value, program.run(value))
+        left = [other for other in survivors if case.holds(other)]
+        if len(left) < len(survivors) or (len(cases) < _FEWEST and case not in cases):
+            cases.append(case)
+            survivors = left
+    return tuple(cases)
+
+
+def telling_input(program: Program, other: Program, rng: np.random.Generator) -> Any:
+    """Return an input on which two programs differ, short where possible.
+
+    Raises
+    ------
+    ValueError
+        If they agree on every drawn and every probe input.
+    """
+    drawn = (draw_input(program.kind, rng) for _ in range(_DRAWN))
+    for value in (*drawn, *PROBES[program.kind]):
+        if program.run(value) != other.run(value):
+            return value
+    raise ValueError(f"{program.label!r} and {other.label!r} give the same on every input tried")
+
+
+def python_assertions(function_name: str, cases: Sequence[Case]) -> str:
+    """Return the cases as lines of Python that raise an AssertionError where one fails."""
+    return "".join(f"assert {function_name}({case.input!r}) == {case.output!r}\n" for case in cases)
+
+
+def java_literal(value: Any, kind: Kind) -> str:
+    """Return a value as a Java expression."""
+    if kind == "list":
+        return f"List.of({', '.join(str(number) for number in value)})"
+    return f'"{value}"' if kind == "string" else str(value)
+
+
+def java_assertions(function_name: str, program_kinds: tuple[Kind, Kind], cases: Sequence[Case]) -> str:
+    """Return the cases as lines of Java that throw an AssertionError where one fails.
+
+    Parameters
+    ----------
+    function_name : str
+        Name of the method.
+    program_kinds : tuple of str
+        Kind of the argument and of the result.
+    cases : sequence of Case
+        The cases.
+
+    Returns
+    -------
+    str
+        One statement a line, for the body of a method of the same class.
+    """
+    takes, gives = program_kinds
+    return "".join(
+        f"if (!Objects.equals({function_name}({java_literal(case.input, takes)}), {java_literal(case.output, gives)}))"
+        " throw new AssertionError();\n"
+        for case in cases
+    )

@@ -11,10 +11,10 @@ import numpy as np
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import YES, Item
 from training.corpus.programs import Program
-from training.corpus.sampling import draw_program, pick_weighted
+from training.corpus.space import draw_program, pick_weighted
 from training.corpus.settings import COMPLETION, SPLITS, TASKS
 from training.corpus.space import ProgramSpace
-from training.corpus.tokenizer import encode
+from training.corpus.rows import encode
 
 SAMPLE = 2000
 """Documents of each stream and split that are counted."""

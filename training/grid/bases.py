@@ -18,13 +18,13 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.hub import reason_of
+from training.corpus.texts import reason_of
 from training.corpus.items import Item
 from training.corpus.rows import document_rows, packed_rows
 from training.corpus.settings import Split
 from training.corpus.texts import TextCorpus, find_text
-from training.corpus.tokenizer import Row as EncodedRow
-from training.corpus.tokenizer import encode, save_tokenizer
+from training.corpus.rows import Row as EncodedRow
+from training.corpus.rows import encode, save_tokenizer
 from training.loop.batches import Row, TokenRows
 from training.loop.processes import agreed, is_first_process, locked_by_first
 from training.loop.reporting import Reporting

@@ -26,7 +26,7 @@ from accelerate import Accelerator
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
-from training.corpus.hub import reason_of
+from training.corpus.texts import reason_of
 from training.loop.processes import blocks_of
 import math
 import time

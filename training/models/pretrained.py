@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
-from training.corpus.hub import hub_advice
-from training.corpus.tokenizer import END_OF_TEXT, load_tokenizer
+from training.corpus.texts import hub_advice
+from training.corpus.rows import END_OF_TEXT, load_tokenizer
 from training.spec.run import BasePrecision
 from training.spec.run import ModelSize
 

@@ -9,7 +9,7 @@ from training.spec.run import ModelSize, RunSpec, Schedule, Tuning
 import os
 from collections.abc import Callable
 from training.corpus.settings import CorpusSettings
-from training.corpus.sources import TEXTS_VARIABLE
+from training.corpus.texts import TEXTS_VARIABLE
 from training.corpus.texts import check_text, fetch_text, find_text
 from training.spec.run import LoopSettings
 from training.spec.run import STARCODERBASE_SIZES, ModelSize, Schedule

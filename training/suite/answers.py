@@ -7,7 +7,7 @@ from peft import PeftModel
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
-from training.corpus.tokenizer import END_OF_TEXT, PADDING, encode_context
+from training.corpus.rows import END_OF_TEXT, PADDING, encode_context
 from training.generation.generate import Decoding, generate
 from training.generation.likelihood import answer_log_likelihoods
 from training.suite.problems import answer_text, context

@@ -4,7 +4,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from training.corpus.cases import (
+from training.corpus.space import (
     Case,
     discriminating_cases,
     java_assertions,
@@ -12,10 +12,10 @@ from training.corpus.cases import (
     python_assertions,
     telling_input,
 )
-from training.corpus.inputs import draw_input
+from training.corpus.programs import draw_input
 from training.corpus.programs import OPERATIONS, Program, Step
-from training.corpus.rendering import java_class, render_java, render_python
-from training.corpus.sampling import draw_program, neighbours
+from training.corpus.items import java_class, render_java, render_python
+from training.corpus.space import draw_program, neighbours
 
 N_SAMPLED = 60
 

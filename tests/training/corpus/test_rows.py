@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.corpus.rows import bucket, document_rows, packed_rows, shuffled, stack
-from training.corpus.tokenizer import END_ID, PADDING_ID, Row, encode
+from training.corpus.rows import END_ID, PADDING_ID, Row, encode
 
 ROWS = st.lists(
     st.tuples(st.lists(st.integers(2, 99), min_size=1, max_size=30), st.lists(st.integers(2, 99), max_size=20)).map(

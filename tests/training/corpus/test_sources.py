@@ -5,9 +5,9 @@ import types
 
 import pytest
 
-from training.corpus.layout import Example
-from training.corpus.sources import load_hub, load_jsonl
-from training.corpus.tokenizer import encode
+from training.corpus.items import Example
+from training.corpus.texts import load_hub, load_jsonl
+from training.corpus.rows import encode
 
 GOOD = {"prompt": "Say hé", "completion": "hé"}
 
@@ -115,7 +115,7 @@ def test_hub_data_sets_come_in_the_same_form(monkeypatch):
 def test_a_real_instruction_set_enters_by_the_same_interface(reference_folder, corpus):
     examples = load_jsonl(reference_folder / "instructions" / "oasst_commitpackft_sample.jsonl.gz")
     assert len(examples) == 1178
-    from training.corpus.layout import lay_out
+    from training.corpus.items import lay_out
 
     documents = [lay_out(example) for example in examples[:100]]
     rows = encode(corpus.tokenizer, documents)

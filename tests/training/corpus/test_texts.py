@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from training.corpus.sources import TEXTS_VARIABLE
+from training.corpus.texts import TEXTS_VARIABLE
 from training.corpus.texts import HUB_TEXTS, TextCorpus, check_text, fetch_text, find_text
 from training.spec.grids import check_corpus, fetch_corpus, preset
 

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.layout import Document, Example, lay_out
+from training.corpus.items import Document, Example, lay_out
 from training.corpus.settings import COMPLETION, TASKS
-from training.corpus.tokenizer import (
+from training.corpus.rows import (
     END_ID,
     END_OF_TEXT,
     PADDING,
