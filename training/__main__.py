@@ -169,7 +169,7 @@ def _adapter_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _row(size: str, config: Any, tuning: Tuning) -> dict[str, Any]:
-    from training.models.counts import count_parameters
+    from training.models.tuning import count_parameters
 
     return {"size": size, "method": tuning.method} | _counts(count_parameters(config, tuning))
 

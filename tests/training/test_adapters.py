@@ -9,8 +9,14 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from torch import nn
 from transformers import AutoModelForCausalLM, OPTConfig
 
-from training.models.adapters import VARIANTS, add_peft_type
-from training.models.adapters import PEFT_TYPE, BottleneckConfig, BottleneckLayer, BottleneckModel
+from training.models.adapters import (
+    PEFT_TYPE,
+    VARIANTS,
+    BottleneckConfig,
+    BottleneckLayer,
+    BottleneckModel,
+    add_peft_type,
+)
 
 WIDTH, BOTTLENECK = 32, 8
 

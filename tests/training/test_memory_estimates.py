@@ -12,8 +12,7 @@ from training.loop.validation import count_virtual_tokens, token_losses
 from training.models.pretrained import scratch_config
 from training.models.tuning import apply_tuning
 from training.spec.grids import preset
-from training.spec.run import LoopSettings
-from training.spec.run import ModelSize, Schedule, Tuning
+from training.spec.run import LoopSettings, ModelSize, Schedule, Tuning
 
 ROWS, LENGTH = 2, 50
 PUBLISHED = {(run.size.name, run.tuning.method): run for run in preset("starcoderbase").runs()}

@@ -1,28 +1,16 @@
-"""One item of the corpus: what a document is made from, and what a problem set lists."""
+"""Items of the corpus, which documents and problem sets are made of: programs as text, prompts, reference answers."""
 
-from dataclasses import dataclass
 import hashlib
-from dataclasses import dataclass, field
-from typing import Any
-from training.corpus.space import Case
-from training.corpus.programs import Program
-from training.corpus.settings import COMPLETION, Split
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
-from training.corpus.programs import Kind
-from training.corpus.programs import Program
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
+
 import numpy as np
-from training.corpus.space import telling_input
-from training.corpus.programs import Kind
-from training.corpus.programs import Program
-from training.corpus.space import draw_near_miss, draw_program, reorder
+
+from training.corpus.programs import Kind, Program
 from training.corpus.settings import COMPLETION, CorpusSettings, Split
-from training.corpus.space import ProgramSpace
+from training.corpus.space import Case, ProgramSpace, draw_near_miss, draw_program, reorder, telling_input
 
 
 @dataclass(frozen=True)
@@ -35,15 +23,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Document:
-    """One text in two parts, encoded each for itself: what is given, and what follows it.
-
-    Attributes
-    ----------
-    context : str
-        The part a model is given when it generates; it ends where a token ends.
-    target : str
-        The part that follows. Loss "on completions only" is loss on this part and the end of text.
-    """
+    """One text in two parts, encoded each for itself: what is given, and what follows it."""
 
     context: str
     target: str
@@ -57,23 +37,8 @@ class Document:
 def lay_out(example: Example) -> Document:
     r"""Return an example in the layout of Astraios: ``Question: {prompt}\n\nAnswer: {completion}``.
 
-    The context ends with the colon and the target starts with the space: pre-tokenisers keep a space with the word
-    after it, so a model that is given the context continues exactly as the training text does. A context that ended
-    with the space, or with a line end, would be cut into other tokens than the training text.
-
-    Parameters
-    ----------
-    example : Example
-        Prompt and completion.
-
-    Returns
-    -------
-    Document
-        The text in two parts.
-
-    References
-    ----------
-    Zhuo et al. 2024, arXiv 2401.00788.
+    The space belongs to the target: pre-tokenisers keep it with the word after it, so a context that ended with it, or
+    with a line end, would be cut into other tokens than the training text.
     """
     return Document(f"Question: {example.prompt}\n\nAnswer:", f" {example.completion}")
 
@@ -86,28 +51,7 @@ YES, NO = "Yes", "No"
 class Item:
     """A prompt with its reference answer and how to judge another answer.
 
-    Attributes
-    ----------
-    task : str
-        One of `TASKS`, or `COMPLETION` for a documented function.
-    language : {"python", "java"}
-        Language of the programs in it.
-    split : {"train", "validation", "test"}
-        Part of the corpus.
-    prompt : str
-        What a model is given; in the question layout for tasks, as it is for documented functions.
-    reference : str
-        The right answer; for security, the answer of the training text (in a problem, the safe one).
-    programs : tuple of Program
-        Every program that the text shows or describes, the one it is about first.
-    seen : bool
-        Whether that program is one operation's work, so that it occurs in every split; kept out of headline scores.
-    cases : tuple of Case
-        Inputs and outputs by which a program is judged; in problems only.
-    choices : tuple of str
-        The possible answers of a question with few; the references of both idioms for security, safe one first.
-    details : dict
-        What else is known of it, for a breakdown of scores.
+    For security the reference is the answer of the training text, in a problem the safe one.
     """
 
     task: str
@@ -115,9 +59,13 @@ class Item:
     split: Split
     prompt: str
     reference: str
+    # Every program that the text shows or describes, the one it is about first.
     programs: tuple[Program, ...] = ()
+    # Whether that program is one operation's work, so that it occurs in every split; kept out of headline scores.
     seen: bool = False
+    # By which a program is judged; in problems only.
     cases: tuple[Case, ...] = ()
+    # Possible answers of a question with few; for security both idioms, the safe one first.
     choices: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -175,15 +123,7 @@ CONNECTIVES = (", then ", "; next ", ", and after that ")
 
 @dataclass(frozen=True)
 class Style:
-    """How a Python function is written.
-
-    Attributes
-    ----------
-    names : int
-        Index into `VARIABLES`.
-    alternatives : tuple of bool
-        Of each step, whether it is written the other way; all the usual way where it is empty.
-    """
+    """How a Python function is written: index into `VARIABLES`, and which steps are written the other way."""
 
     names: int = 0
     alternatives: tuple[bool, ...] = ()
@@ -194,40 +134,12 @@ USUAL = Style()
 
 
 def describe(program: Program, phrasing: int) -> str:
-    """Return the program in English, one clause for each operation, in one of the phrasings.
-
-    Parameters
-    ----------
-    program : Program
-        The program.
-    phrasing : int
-        0, 1 or 2: words and connectives both differ.
-
-    Returns
-    -------
-    str
-        One sentence.
-    """
+    """Return the program in English, one clause for each operation, in one of the phrasings."""
     return describe_steps(program, (phrasing,) * program.n_ops, CONNECTIVES[phrasing])
 
 
 def describe_steps(program: Program, phrasings: Sequence[int], connective: str) -> str:
-    """Return the program in English, with a phrasing for each operation and one connective for all.
-
-    Parameters
-    ----------
-    program : Program
-        The program.
-    phrasings : sequence of int
-        Of each operation, 0, 1 or 2.
-    connective : str
-        What joins the clauses.
-
-    Returns
-    -------
-    str
-        One sentence.
-    """
+    """Return the program in English, with a phrasing for each operation and one connective for all."""
     clauses = [
         step.operation.phrasings[phrasing].format(k=step.constant)
         for step, phrasing in zip(program.steps, phrasings, strict=True)
@@ -300,29 +212,6 @@ def documented_java_header(program: Program, function_name: str, phrasing: int) 
     return f"// {describe(program, phrasing)}\n{java_header(program, function_name)}"
 
 
-def java_class(class_name: str, method: str, body: str) -> str:
-    """Return a Java program: a class with the method, and a main method with a body.
-
-    Parameters
-    ----------
-    class_name : str
-        Name of the class.
-    method : str
-        The method (`render_java`).
-    body : str
-        Statements that main runs, such as `cases.java_assertions`.
-
-    Returns
-    -------
-    str
-        Source of one file.
-    """
-    return (
-        "import java.util.*;\nimport java.util.stream.*;\n\n"
-        f"class {class_name} {{\n{method}\n\npublic static void main(String[] arguments) {{\n{body}}}\n}}\n"
-    )
-
-
 _INPUT_NAMES: MappingProxyType[Kind, str] = MappingProxyType(
     {"list": "a list of numbers", "number": "a number", "string": "a text"}
 )
@@ -330,34 +219,12 @@ _MOST_TRIES = 1000
 
 
 def synthesis_prompt(language: str, function_name: str, kind: Kind, description: str) -> str:
-    """Return the prompt that asks for a program by its description.
-
-    Parameters
-    ----------
-    language : {"python", "java"}
-        Language of the program.
-    function_name : str
-        Its name.
-    kind : {"list", "number", "string"}
-        Kind of its argument.
-    description : str
-        What it does; the corpus' own, or one that a model wrote.
-    """
+    """Return the prompt that asks for a program by its description."""
     return f"Write a {language.capitalize()} function {function_name} that takes {_INPUT_NAMES[kind]}. {description}"
 
 
 class Maker:
-    """Makes the items of one split, each about a given program.
-
-    Parameters
-    ----------
-    space : ProgramSpace
-        The programs there are.
-    split : {"train", "validation", "test"}
-        Split of all items: every program they show belongs to it, or is seen everywhere.
-    rng : numpy.random.Generator
-        Source of randomness.
-    """
+    """Makes the items of one split, each about a given program."""
 
     def __init__(self, space: ProgramSpace, split: Split, rng: np.random.Generator) -> None:
         self.space = space

@@ -2,16 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
 from itertools import accumulate, pairwise
 from types import MappingProxyType
-from typing import Any
-import numpy as np
-from collections.abc import Callable
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 
 Kind = Literal["list", "number", "string"]
 
@@ -51,53 +47,40 @@ def _same(bound: Bound, _constant: int) -> Bound:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation: what it computes, how it is written, and how it is said.
-
-    Attributes
-    ----------
-    name : str
-        Name, unique over all kinds.
-    takes, gives : str
-        Kind of its argument and of its result.
-    grade : int
-        Difficulty: 1 looks at each element alone or is a built-in, 2 needs a constant, 3 compares elements with each
-        other or changes the kind of value.
-    phrasings : tuple of str
-        Its descriptions, one for each phrasing, ``{k}`` for the constant.
-    python, alternative : str
-        Two ways to write it as a Python expression of ``{v}`` and ``{k}``.
-    java : str
-        The same as a Java expression.
-    apply : callable
-        What it computes, from the value and the constant (0 where it has none).
-    grow : callable
-        Bound of the result from the bound of the argument and the constant.
-    constants : tuple of int
-        Constants it can have; empty for an operation without one.
-    """
+    """One operation: how it is said and written, with ``{v}`` for its argument and ``{k}`` for its constant."""
 
     name: str
-    takes: Kind
-    gives: Kind
+    # 1 looks at each element alone or is a built-in, 2 needs a constant, 3 compares elements or changes the kind.
     grade: int
     phrasings: tuple[str, str, str]
+    # Two Python expressions, and a Java one.
     python: str
     alternative: str
     java: str
+    takes: Kind
+    gives: Kind
+    # The result, and its bound, from the value's and the constant (0 where there is none).
     apply: Callable[[Any, int], Any]
     grow: Callable[[Bound, int], Bound] = _same
     constants: tuple[int, ...] = ()
 
 
-def _endo(name: str, grade: int, phrasings: tuple[str, str, str], python: str, alternative: str, java: str, **more):
-    return Operation(name, "list", "list", grade, phrasings, python, alternative, java, **more)
+_endo = partial(Operation, takes="list", gives="list")
+_reduction = partial(Operation, takes="list", gives="number")
+_number = partial(Operation, takes="number", gives="number")
+_string = partial(Operation, takes="string", gives="string")
+
+# A number of at most MAX_MAGNITUDE (10**6) has at most seven digits.
+_MOST_DIGITS = 7
+_JOIN = "collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append).toString()"
 
 
-def _reduction(name: str, phrasings: tuple[str, str, str], python: str, alternative: str, java: str, **more):
-    return Operation(name, "list", "number", 3, phrasings, python, alternative, java, **more)
+def _to_number(bound: Bound, _constant: int) -> Bound:
+    return Bound(bound.length, 1)
 
 
-LIST_OPERATIONS: tuple[Operation, ...] = (
+# Only those of lists, without the reductions, are in the default corpus.
+_OPERATIONS: tuple[Operation, ...] = (
     _endo(
         "sort_up",
         1,
@@ -251,12 +234,9 @@ LIST_OPERATIONS: tuple[Operation, ...] = (
         apply=lambda xs, k: xs[:k],
         constants=CONSTANTS,
     ),
-)
-"""Lists to lists: the default corpus."""
-
-REDUCTIONS: tuple[Operation, ...] = (
     _reduction(
         "total",
+        3,
         ("add up the numbers", "find the sum of the list", "sum all numbers"),
         "sum({v})",
         "sum(x for x in {v})",
@@ -266,6 +246,7 @@ REDUCTIONS: tuple[Operation, ...] = (
     ),
     _reduction(
         "largest",
+        3,
         ("find the largest number or 0", "pick the maximum with 0 for an empty list", "get the biggest number or 0"),
         "max({v}, default=0)",
         "max({v}) if {v} else 0",
@@ -275,6 +256,7 @@ REDUCTIONS: tuple[Operation, ...] = (
     ),
     _reduction(
         "count",
+        3,
         ("count the numbers", "find the length of the list", "get how many numbers there are"),
         "len({v})",
         "sum(1 for x in {v})",
@@ -282,22 +264,6 @@ REDUCTIONS: tuple[Operation, ...] = (
         apply=lambda xs, k: len(xs),
         grow=lambda bound, k: Bound(bound.length, 1),
     ),
-)
-"""Lists to numbers: only where both kinds are chosen."""
-
-
-# A number of at most MAX_MAGNITUDE (10**6) has at most seven digits.
-_MOST_DIGITS = 7
-
-
-def _number(
-    name: str, grade: int, phrasings: tuple[str, str, str], python: str, alternative: str, java: str, **more
-) -> Operation:
-    gives: Kind = more.pop("gives", "number")
-    return Operation(name, "number", gives, grade, phrasings, python, alternative, java, **more)
-
-
-NUMBER_OPERATIONS: tuple[Operation, ...] = (
     _number(
         "negate_number",
         1,
@@ -379,25 +345,6 @@ NUMBER_OPERATIONS: tuple[Operation, ...] = (
         grow=lambda bound, k: Bound(9, _MOST_DIGITS),
         gives="list",
     ),
-)
-"""Numbers to numbers, and one to lists."""
-
-
-_JOIN = "collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append).toString()"
-
-
-def _string(
-    name: str, grade: int, phrasings: tuple[str, str, str], python: str, alternative: str, java: str, **more
-) -> Operation:
-    gives: Kind = more.pop("gives", "string")
-    return Operation(name, "string", gives, grade, phrasings, python, alternative, java, **more)
-
-
-def _to_number(bound: Bound, _constant: int) -> Bound:
-    return Bound(bound.length, 1)
-
-
-STRING_OPERATIONS: tuple[Operation, ...] = (
     _string(
         "to_upper",
         1,
@@ -490,10 +437,6 @@ STRING_OPERATIONS: tuple[Operation, ...] = (
         apply=lambda s, k: s[:k],
         constants=CONSTANTS,
     ),
-)
-"""Strings to strings."""
-
-STRING_COUNTS: tuple[Operation, ...] = (
     _string(
         "text_length",
         3,
@@ -517,7 +460,9 @@ STRING_COUNTS: tuple[Operation, ...] = (
         gives="number",
     ),
 )
-"""Strings to numbers: only where both kinds are chosen."""
+
+OPERATIONS = MappingProxyType({operation.name: operation for operation in _OPERATIONS})
+"""Every operation by name."""
 
 
 # Written out, not drawn: the identity of programs rests on them. The lists were picked one by one out of drawn ones as
@@ -584,34 +529,12 @@ _CHARACTERS = "abdeiknorstuAEKORS15 "
 
 
 def draw_input(kind: Kind, rng: np.random.Generator) -> Any:
-    """Return a short argument, of a size that fits a question or an assertion.
-
-    Parameters
-    ----------
-    kind : {"list", "number", "string"}
-        Kind of the argument.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    list of int, int or str
-        Three to six numbers from -6 to 9, a number from -40 to 60, or three to eight characters.
-    """
+    """Return a short argument, of a size that fits a question or an assertion."""
     if kind == "list":
         return rng.integers(-6, 10, size=rng.integers(3, 7)).tolist()
     if kind == "number":
         return int(rng.integers(-40, 61))
     return "".join(_CHARACTERS[i] for i in rng.integers(len(_CHARACTERS), size=rng.integers(3, 9)))
-
-
-OPERATIONS = MappingProxyType(
-    {
-        operation.name: operation
-        for operation in (*LIST_OPERATIONS, *REDUCTIONS, *NUMBER_OPERATIONS, *STRING_OPERATIONS, *STRING_COUNTS)
-    }
-)
-"""Every operation by name."""
 
 
 class Step(NamedTuple):
@@ -635,15 +558,7 @@ class Step(NamedTuple):
 class Program:
     """A function of one argument: steps applied one after the other.
 
-    It is the expression tree of the rendered function, in which every operation has one argument; all renderings,
-    Python and Java, come from it.
-
-    Attributes
-    ----------
-    kind : str
-        Kind of the argument.
-    steps : tuple of Step
-        The operations, first one first; none for the identity.
+    It is the expression tree, in which every operation has one argument; all renderings come from it.
     """
 
     kind: Kind
@@ -685,18 +600,7 @@ class Program:
         return True
 
     def run(self, value: Any) -> Any:
-        """Return the program's result, computed from the tree; no text is executed.
-
-        Parameters
-        ----------
-        value : list of int, int or str
-            The argument; it is not changed.
-
-        Returns
-        -------
-        list of int, int or str
-            The result.
-        """
+        """Return the program's result, computed from the tree; no text is executed."""
         for step in self.steps:
             value = step.operation.apply(value, step.constant)
         return value
@@ -709,23 +613,7 @@ def canonical(program: Program, commute: Commutes) -> Program:
     """Return the representative of all programs that differ by exchanging neighbouring steps that commute.
 
     Of the steps that can be moved to the front, the one that sorts first comes first, and so on: the lexicographic
-    normal form of a partially commutative word, the same for every order of the same program.
-
-    Parameters
-    ----------
-    program : Program
-        The program.
-    commute : callable
-        Whether two steps can be exchanged wherever they are neighbours.
-
-    Returns
-    -------
-    Program
-        The representative. It does not depend on names, which no program has.
-
-    References
-    ----------
-    Anisimov and Knuth 1979, Inhomogeneous sorting, International Journal of Computer and Information Sciences 8.
+    normal form of a partially commutative word (Anisimov and Knuth 1979, Inhomogeneous sorting).
     """
     rest = list(program.steps)
     ordered: list[Step] = []

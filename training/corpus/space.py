@@ -1,29 +1,16 @@
 """The space of programs that some settings allow: which are the same, which are needed, and which split each is in."""
 
 import hashlib
-from collections.abc import Iterator
-from functools import cached_property, lru_cache
-from itertools import product
-from typing import Any
-from training.corpus.programs import PROBES
-from training.corpus.programs import Kind, Operation
-from training.corpus.programs import OPERATIONS, Program, Step, canonical
-from training.corpus.settings import CorpusSettings, Split
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from typing import TypeVar
-import numpy as np
-from training.corpus.programs import Kind
-from training.corpus.programs import Program, Step
-from training.corpus.settings import Split
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-import numpy as np
-from training.corpus.programs import PROBES, draw_input
-from training.corpus.programs import Kind
-from training.corpus.programs import Program
+from functools import cached_property, lru_cache
+from itertools import pairwise, product
+from typing import Any, TypeVar
 
+import numpy as np
+
+from training.corpus.programs import OPERATIONS, PROBES, Kind, Operation, Program, Step, canonical, draw_input
+from training.corpus.settings import CorpusSettings, Split
 
 _DIGEST_SIZE = 8
 _REMEMBERED = 2**17
@@ -35,11 +22,6 @@ class ProgramSpace:
     Two programs are the same when they agree on every probe input (`fingerprint`); those that differ by exchanging
     steps that commute also share a `key`. The split is drawn from the fingerprint, so that no two splits share a
     fingerprint or a key.
-
-    Parameters
-    ----------
-    settings : CorpusSettings
-        Which operations, constants and splits there are.
     """
 
     def __init__(self, settings: CorpusSettings) -> None:
@@ -195,29 +177,7 @@ def draw_steps(space: ProgramSpace, kind: Kind, n_ops: int, rng: np.random.Gener
 
 
 def draw_program(space: ProgramSpace, n_ops: int, split: Split, rng: np.random.Generator) -> Program:
-    """Return a program of a split that needs all its operations and keeps its values bounded.
-
-    Parameters
-    ----------
-    space : ProgramSpace
-        The programs there are.
-    n_ops : int
-        Number of operations; programs of one are the same in every split.
-    split : {"train", "validation", "test"}
-        Split of the program.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    Program
-        The program.
-
-    Raises
-    ------
-    ValueError
-        If the settings leave no such program, or hardly one.
-    """
+    """Return a program of a split that needs all its operations and keeps its values bounded."""
     for _ in range(_MOST_TRIES):
         kind = pick(space.settings.kinds, rng)
         steps = draw_steps(space, kind, n_ops, rng)
@@ -262,25 +222,7 @@ def _bounded(kind: Kind, steps: tuple[Step, ...]) -> Iterator[Program]:
 def draw_near_miss(
     space: ProgramSpace, program: Program, split: Split, rng: np.random.Generator
 ) -> tuple[Program, str] | None:
-    """Return a near miss that computes something else and may be shown in the split, and how it was made.
-
-    Parameters
-    ----------
-    space : ProgramSpace
-        The programs there are.
-    program : Program
-        The right program.
-    split : {"train", "validation", "test"}
-        Split of the text that shows it.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    Program, str
-        The wrong program, and ``replaced``, ``dropped`` or ``exchanged``; nothing where there is none, which happens
-        in the smaller splits. The identity does not count.
-    """
+    """Return a near miss that computes something else and may be shown in the split, and how it was made."""
     ways: dict[str, list[Program]] = {}
     for other in neighbours(space, program):
         if other.n_ops:
@@ -334,20 +276,6 @@ def discriminating_cases(space: ProgramSpace, program: Program, rng: np.random.G
 
     Short drawn inputs come first, probe inputs after them; an input is taken where it fails a near miss that all
     before it let pass. A near miss that no drawn input and no probe tells from the program counts as the same.
-
-    Parameters
-    ----------
-    space : ProgramSpace
-        The programs there are.
-    program : Program
-        The right program.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    tuple of Case
-        At least three cases, computed by the interpreter.
     """
     drawn = [draw_input(program.kind, rng) for _ in range(_DRAWN)]
     survivors = list(dict.fromkeys(neighbours(space, program)))
@@ -362,13 +290,7 @@ def discriminating_cases(space: ProgramSpace, program: Program, rng: np.random.G
 
 
 def telling_input(program: Program, other: Program, rng: np.random.Generator) -> Any:
-    """Return an input on which two programs differ, short where possible.
-
-    Raises
-    ------
-    ValueError
-        If they agree on every drawn and every probe input.
-    """
+    """Return an input on which two programs differ, short where possible."""
     drawn = (draw_input(program.kind, rng) for _ in range(_DRAWN))
     for value in (*drawn, *PROBES[program.kind]):
         if program.run(value) != other.run(value):
@@ -379,35 +301,3 @@ def telling_input(program: Program, other: Program, rng: np.random.Generator) ->
 def python_assertions(function_name: str, cases: Sequence[Case]) -> str:
     """Return the cases as lines of Python that raise an AssertionError where one fails."""
     return "".join(f"assert {function_name}({case.input!r}) == {case.output!r}\n" for case in cases)
-
-
-def java_literal(value: Any, kind: Kind) -> str:
-    """Return a value as a Java expression."""
-    if kind == "list":
-        return f"List.of({', '.join(str(number) for number in value)})"
-    return f'"{value}"' if kind == "string" else str(value)
-
-
-def java_assertions(function_name: str, program_kinds: tuple[Kind, Kind], cases: Sequence[Case]) -> str:
-    """Return the cases as lines of Java that throw an AssertionError where one fails.
-
-    Parameters
-    ----------
-    function_name : str
-        Name of the method.
-    program_kinds : tuple of str
-        Kind of the argument and of the result.
-    cases : sequence of Case
-        The cases.
-
-    Returns
-    -------
-    str
-        One statement a line, for the body of a method of the same class.
-    """
-    takes, gives = program_kinds
-    return "".join(
-        f"if (!Objects.equals({function_name}({java_literal(case.input, takes)}), {java_literal(case.output, gives)}))"
-        " throw new AssertionError();\n"
-        for case in cases
-    )

@@ -1,27 +1,22 @@
 """Instruction text in the place of the embedded corpus: prompts and completions of a file, a folder or the hub."""
 
-import re
-from collections.abc import Iterator
-from typing import Literal
 import gzip
+import hashlib
 import importlib
 import json
+import re
 import zlib
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
-from training.corpus.items import Example
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, Literal
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+
 from training.corpus.items import Document, Example, lay_out
 from training.corpus.settings import Split
-
 
 Kind = Literal["model", "data set"]
 
@@ -31,24 +26,7 @@ _UNREACHABLE = {"LocalEntryNotFoundError", "HfHubHTTPError", "ConnectionError", 
 
 
 def hub_advice(kind: Kind, name: str, variable: str, error: BaseException) -> str:
-    """Return why something on the hub cannot be had, and what to do about it.
-
-    Parameters
-    ----------
-    kind : {"model", "data set"}
-        What was asked for.
-    name : str
-        Its name on the hub.
-    variable : str
-        Environment variable that names the folder in which such things lie under their hub names.
-    error : BaseException
-        What the library that reads the hub raised.
-
-    Returns
-    -------
-    str
-        The reason, the command that downloads it, and where it is looked for.
-    """
+    """Return why something on the hub cannot be had, the command that downloads it, and where it is looked for."""
     fetch = f"hf download {name}{_OPTIONS[kind]} --local-dir DIR/{name}"
     place = f"and set {variable}=DIR"
     elsewhere = f"where there is a network, run {fetch}, copy the folder to this machine {place}"
@@ -89,7 +67,7 @@ def reason_of(error: BaseException) -> str:
 
 
 PROMPT, COMPLETION = "prompt", "completion"
-"""Names of the columns, unless others are given."""
+"""Names of the columns; others are ignored."""
 
 TEXTS_VARIABLE = "ASTRAIOS_TEXTS"
 """Environment variable: the folder in which text lies, files by their labels and data sets by their hub names."""
@@ -99,32 +77,11 @@ TEXTS_VARIABLE = "ASTRAIOS_TEXTS"
 _HUB_LIBRARY = "datasets"
 
 
-def load_jsonl(path: Path | str, prompt: str = PROMPT, completion: str = COMPLETION) -> list[Example]:
-    """Return the examples of a JSONL file, one object a line; gzip where the name ends in ``.gz``.
-
-    Parameters
-    ----------
-    path : path
-        The file. Empty lines are passed over.
-    prompt, completion : str
-        Names of the two columns; others are ignored.
-
-    Returns
-    -------
-    list of Example
-        One for each line, in the file's order.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be read, is empty, or a line is not an object with both columns as text; the message names
-        file and line.
-    """
-    examples = [
-        _example(_parsed(line, where), prompt, completion, where) for where, line in _lines(Path(path)) if line.strip()
-    ]
+def load_jsonl(path: Path | str) -> list[Example]:
+    """Return the examples of a JSONL file, one object a line; gzip where the name ends in ``.gz``."""
+    examples = [_example(_parsed(line, where), where) for where, line in _lines(Path(path)) if line.strip()]
     if not examples:
-        raise ValueError(f"{path}: no examples in it; write one JSON object with {prompt!r} and {completion!r} a line")
+        raise ValueError(f"{path}: no examples in it; write one JSON object with {PROMPT!r} and {COMPLETION!r} a line")
     return examples
 
 
@@ -151,68 +108,25 @@ def _parsed(line: str, where: str) -> Any:
         raise ValueError(f"{where}: not valid JSON ({error}); each line holds one whole object") from error
 
 
-def _example(record: Any, prompt: str, completion: str, where: str) -> Example:
+def _example(record: Any, where: str) -> Example:
     if not isinstance(record, dict):
         raise ValueError(
-            f"{where}: holds {type(record).__name__}, not an object; write one with {prompt!r} and {completion!r}"
+            f"{where}: holds {type(record).__name__}, not an object; write one with {PROMPT!r} and {COMPLETION!r}"
         )
-    for name in (prompt, completion):
+    for name in (PROMPT, COMPLETION):
         if name not in record:
             raise ValueError(f"{where}: no column {name!r}; its columns are {', '.join(map(str, record)) or 'none'}")
         if not isinstance(record[name], str):
             raise ValueError(f"{where}: column {name!r} holds {type(record[name]).__name__}; it must be text")
-    if not record[completion]:
+    if not record[COMPLETION]:
         raise ValueError(
-            f"{where}: column {completion!r} is empty; there is nothing to learn from, so leave the line out"
+            f"{where}: column {COMPLETION!r} is empty; there is nothing to learn from, so leave the line out"
         )
-    return Example(record[prompt], record[completion])
-
-
-def load_hub(name: str, split: str = "train", prompt: str = PROMPT, completion: str = COMPLETION) -> list[Example]:
-    """Return the examples of a data set on the hub, or of a local folder in its layout.
-
-    Parameters
-    ----------
-    name : str
-        Name of the data set.
-    split : str
-        Split of it.
-    prompt, completion : str
-        Names of the two columns; others are ignored.
-
-    Returns
-    -------
-    list of Example
-        One for each row, in the data set's order.
-
-    Raises
-    ------
-    ValueError
-        If the library that reads the hub is not installed, the data set cannot be read, or a row lacks a column.
-    """
-    rows = _read_data_set(name, split)
-    return _examples(rows, prompt, completion, name, split)
-
-
-def load_hub_splits(name: str, prompt: str = PROMPT, completion: str = COMPLETION) -> dict[str, list[Example]]:
-    """Return the examples of every split of a data set, by the split's name; see `load_hub`."""
-    splits = _read_data_set(name, None)
-    return {split: _examples(rows, prompt, completion, name, split) for split, rows in splits.items()}
+    return Example(record[PROMPT], record[COMPLETION])
 
 
 def require_hub_library(name: str) -> Any:
-    """Return the library that reads the hub.
-
-    Parameters
-    ----------
-    name : str
-        What shall be read, for the message.
-
-    Raises
-    ------
-    ValueError
-        If it is not installed.
-    """
+    """Return the library that reads the hub."""
     try:
         return importlib.import_module(_HUB_LIBRARY)
     except ImportError as error:
@@ -222,21 +136,22 @@ def require_hub_library(name: str) -> Any:
         ) from error
 
 
-def _read_data_set(name: str, split: str | None) -> Any:
+def load_hub_splits(name: str) -> dict[str, list[Example]]:
+    """Return the examples of every split of a data set on the hub or in a local folder, in its order."""
     library = require_hub_library(name)
     is_folder = Path(name).is_dir()
     try:
         if is_folder:
             _check_whole(Path(name))
-        return library.load_dataset(name, split=split)
+        splits = library.load_dataset(name)
     except Exception as error:
         # The library raises dozens of classes, for names, splits, files and connections alike.
-        where = "" if split is None else f", split {split!r},"
         if is_folder:
             advice = f"{_HUB_LIBRARY} says {type(error).__name__}: {reason_of(error)}; put all of its files there"
-            raise ValueError(f"cannot read the data set in folder {name!r}{where}: {advice}") from error
+            raise ValueError(f"cannot read the data set in folder {name!r}: {advice}") from error
         advice = hub_advice("data set", name, TEXTS_VARIABLE, error)
-        raise ValueError(f"cannot read data set {name!r}{where} from the hub: {advice}") from error
+        raise ValueError(f"cannot read data set {name!r} from the hub: {advice}") from error
+    return {split: _examples(rows, name, split) for split, rows in splits.items()}
 
 
 def _check_whole(folder: Path) -> None:
@@ -245,11 +160,8 @@ def _check_whole(folder: Path) -> None:
         raise ValueError("its download was broken off")
 
 
-def _examples(rows: Iterable[Any], prompt: str, completion: str, name: str, split: str) -> list[Example]:
-    examples = [
-        _example(dict(row), prompt, completion, f"{name}, split {split!r}, row {number}")
-        for number, row in enumerate(rows)
-    ]
+def _examples(rows: Iterable[Any], name: str, split: str) -> list[Example]:
+    examples = [_example(dict(row), f"{name}, split {split!r}, row {number}") for number, row in enumerate(rows)]
     if not examples:
         raise ValueError(f"data set {name!r} has no rows in split {split!r}; choose another split")
     return examples
@@ -270,38 +182,21 @@ _SPLIT_SEED = 0
 
 
 class TextSettings(BaseModel):
-    """What a record says about text that the project does not carry.
-
-    Attributes
-    ----------
-    label : str
-        Name of the corpus.
-    source : str
-        Name of the file, or of the data set.
-    sha256 : str
-        Digest of the file; of a data set, that of its examples for training and then for validation, each a line
-        ``["prompt", "completion"]`` of JSON.
-    n_examples : int
-        Examples in it that are used.
-    n_validation_examples : int
-        Of these, examples kept for validation.
-    validation_split : str, optional
-        Split of the data set that is validated on.
-    validation_share : float, optional
-        Share of the examples kept for validation, where there is no such split.
-    split_seed : int
-        Seed of that division and of the order of the validation examples, which all runs share.
-    """
+    """What a record says about text that the project does not carry."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     label: str
+    # Name of the file, or of the data set.
     source: str
+    # Of the file; of a data set, of its examples, training first, each a line ["prompt", "completion"] of JSON.
     sha256: str
     n_examples: int
     n_validation_examples: int
+    # The data set's split that is validated on, or the share of the examples where there is none.
     validation_split: str | None = None
     validation_share: float | None = None
+    # Of that division and of the order of the validation examples, which all runs share.
     split_seed: int = _SPLIT_SEED
 
 
@@ -313,21 +208,7 @@ class TextItem:
 
 
 class TextCorpus:
-    """Examples laid out as the study's, in a fresh order for every seed and every pass.
-
-    Parameters
-    ----------
-    label : str
-        Name of the corpus.
-    source : Path or str
-        JSONL file with ``prompt`` and ``completion``, or a data set with these columns: its folder, or its name on the
-        hub. A data set's own split is validated on, or 5 % of the examples where there is none.
-
-    Raises
-    ------
-    ValueError
-        If the text cannot be read, or has too few examples to keep one for validation.
-    """
+    """Examples laid out as the study's, in a fresh order for every seed and every pass."""
 
     def __init__(self, label: str, source: Path | str) -> None:
         if Path(source).is_file():
@@ -351,13 +232,7 @@ class TextCorpus:
         self._parts = {part: [lay_out(example) for example in examples] for part, examples in parts.items()}
 
     def instructions(self, seed: int, split: Split) -> Iterator[TextItem]:
-        """Yield examples of training without end, each pass in an order of its own; those of validation once.
-
-        Raises
-        ------
-        ValueError
-            If the text has no such part: there are ``train`` and ``validation``.
-        """
+        """Yield examples of training without end, each pass in an order of its own; those of validation once."""
         if split not in self._parts:
             raise ValueError(f"text has no part {split!r}; choose from {', '.join(sorted(self._parts))}")
         documents = self._parts[split]
@@ -371,26 +246,7 @@ class TextCorpus:
 
 
 def find_text(label: str, environment: Mapping[str, str]) -> Path | str | None:
-    """Return where the text of a corpus is: a file or folder below ASTRAIOS_TEXTS, or a name on the hub.
-
-    Parameters
-    ----------
-    label : str
-        Name of the corpus.
-    environment : mapping of str to str
-        Environment variables.
-
-    Returns
-    -------
-    Path, str or None
-        In the folder ASTRAIOS_TEXTS, the first there is of ``LABEL.jsonl``, ``LABEL.jsonl.gz`` and the folder of a data
-        set under its hub name, the last part of that name, or the label; else its hub name. None where there is none.
-
-    Raises
-    ------
-    ValueError
-        If ASTRAIOS_TEXTS names no folder.
-    """
+    """Return where the text of a corpus is: a file or folder below ASTRAIOS_TEXTS, or a name on the hub."""
     hub_name = HUB_TEXTS.get(label)
     texts = environment.get(TEXTS_VARIABLE)
     if not texts:
@@ -404,13 +260,7 @@ def find_text(label: str, environment: Mapping[str, str]) -> Path | str | None:
 
 
 def fetch_text(label: str, environment: Mapping[str, str]) -> None:
-    """Read a text that is a data set, so that worker processes find it in the library's cache.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be had; the message says what to download and where to put it.
-    """
+    """Read a text that is a data set, so that worker processes find it in the library's cache."""
     source = find_text(label, environment)
     if source is not None and not Path(source).is_file():
         TextCorpus(label, source)

@@ -6,8 +6,16 @@ import numpy as np
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from training.generation.model import CausalModel, scoring
-from training.generation.rows import Progress, Row, batches_within, check_length, check_tokens, progress_bar
+from training.generation.model import (
+    CausalModel,
+    Progress,
+    Row,
+    batches_within,
+    check_length,
+    check_tokens,
+    progress_bar,
+    scoring,
+)
 
 
 def answer_log_likelihoods(
@@ -24,32 +32,6 @@ def answer_log_likelihoods(
     log P(a | p) = sum_t log P(a_t | p, a_1, ..., a_{t-1}), in nats, over the tokens of the answer. The prompt and,
     with P-Tuning, the virtual tokens before it are not scored. The likeliest answer of a yes/no question is its row's
     maximum; answers of different numbers of tokens have sums of different numbers of terms.
-
-    Parameters
-    ----------
-    model : PreTrainedModel or PeftModel
-        Any causal language model of transformers, tuned or not, in training mode or not; left as it was.
-    prompts : sequence of P sequences of int
-        Token ids; none is empty.
-    answers : sequence of A sequences of int
-        Token ids; none is empty. The same answers for every prompt.
-    tokens_per_batch : int
-        Budget of one batch: rows x (virtual tokens + longest prompt + longest answer).
-    pad_token_id : int
-        Fills rows up, any token of the vocabulary.
-    progress : bool, str or None
-        Progress bar on standard error: always, never, or (None, or a label for it) where that is a terminal.
-
-    Returns
-    -------
-    ndarray of float64, shape (P, A)
-        Log-likelihoods, nats.
-
-    Raises
-    ------
-    ValueError
-        If there is no answer, a prompt or an answer is empty or has tokens outside the vocabulary, or both together
-        exceed the model's positions or the budget; the message names them.
     """
     causal = CausalModel(model, pad_token_id)
     rows = _rows(causal, prompts, answers, tokens_per_batch)

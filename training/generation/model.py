@@ -2,49 +2,87 @@
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from peft import PeftModel, PeftType
 from torch import nn
+from tqdm import tqdm
 from transformers import Cache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from training.loop.validation import count_virtual_tokens
+
+Progress = bool | str | None
+"""Whether there is a progress bar: always, never, or (None, or a label for it) where standard error is a terminal."""
+
+
+class Row(NamedTuple):
+    """One row of a batch."""
+
+    index: int
+    n_given: int
+    n_more: int
+
+
+def batches_within(rows: Iterable[Row], tokens_per_batch: int) -> list[list[Row]]:
+    """Put rows into batches of similar length, longest first, each within a budget of tokens.
+
+    A batch of R rows takes R (max n_given + max n_more) tokens, padding counted.
+    """
+    batches: list[list[Row]] = []
+    given = more = 0
+    for row in sorted(rows, key=lambda row: (-row.n_given, -row.n_more)):
+        given, more = max(given, row.n_given), max(more, row.n_more)
+        if not batches or (len(batches[-1]) + 1) * (given + more) > tokens_per_batch:
+            batches.append([])
+            given, more = row.n_given, row.n_more
+        batches[-1].append(row)
+    return batches
+
+
+def check_tokens(tokens: Sequence[int], name: str, vocab_size: int) -> None:
+    """Check that a sequence has tokens, all of them in the vocabulary."""
+    if not len(tokens):
+        raise ValueError(f"{name} is empty; give at least one token, such as the end of text")
+    worst = min(tokens) if min(tokens) < 0 else max(tokens)
+    if not 0 <= worst < vocab_size:
+        raise ValueError(
+            f"{name} has token id {worst}, and the model's vocabulary goes from 0 to {vocab_size - 1}; "
+            "use the model's own tokenizer"
+        )
+
+
+def check_length(row: Row, name: str, *, n_virtual: int, n_positions: int | None, tokens_per_batch: int) -> None:
+    """Check that a row fits the model and the budget."""
+    total = row.n_given + row.n_more
+    virtual = f"{n_virtual} virtual tokens and " if n_virtual else ""
+    length = f"{name} has {row.n_given - n_virtual} tokens, with {virtual}{row.n_more} more to follow {total}"
+    if n_positions is not None and total > n_positions:
+        raise ValueError(f"{length}, and the model has {n_positions} positions; shorten it, or let fewer tokens follow")
+    if total > tokens_per_batch:
+        raise ValueError(
+            f"{length}, and tokens_per_batch is {tokens_per_batch}; raise it to {total} or more, or shorten the prompt"
+        )
+
+
+def progress_bar(progress: Progress, total: int, *, label: str, unit: str) -> tqdm:
+    """Return a progress bar on standard error."""
+    # tqdm reads None as: where standard error is a terminal.
+    disable = not progress if isinstance(progress, bool) else None
+    label = progress if isinstance(progress, str) else label
+    return tqdm(desc=label, total=total, unit=unit, file=sys.stderr, disable=disable)
+
 
 # Prompt learning whose virtual tokens are embeddings put before the prompt's.
 _EMBEDDED_PROMPTS = (PeftType.P_TUNING, PeftType.PROMPT_TUNING)
 
 
 class CausalModel:
-    """A causal language model, ready to read prompts and to continue them.
-
-    Parameters
-    ----------
-    model : PreTrainedModel or PeftModel
-        Any causal language model of transformers, tuned or not. A prompt-learning adapter that is disabled
-        (`PeftModel.disable_adapter`) adds no virtual tokens.
-    pad_token_id : int
-        Fills rows up; a token of the vocabulary, whichever. It is never attended to.
-
-    Attributes
-    ----------
-    n_virtual : int
-        Virtual tokens before every prompt.
-    n_positions : int or None
-        Most positions of the model; None where its configuration names none.
-    vocab_size : int
-        Token ids are below this.
-    device : torch.device
-        Where input goes.
-
-    Raises
-    ------
-    ValueError
-        If the adapter is prompt learning of a kind that does not put embeddings before the prompt, or the padding
-        token is outside the vocabulary.
-    """
+    """A causal language model, ready to read prompts and to continue them."""
 
     def __init__(self, model: PreTrainedModel | PeftModel, pad_token_id: int) -> None:
         self.n_virtual = count_virtual_tokens(model)
@@ -73,18 +111,7 @@ class CausalModel:
             )
 
     def read(self, prompts: Sequence[Sequence[int]]) -> "Reading":
-        """Read prompts side by side, padded on the left: [padding][virtual tokens][prompt].
-
-        Parameters
-        ----------
-        prompts : sequence of B sequences of int
-            Token ids; none is empty.
-
-        Returns
-        -------
-        Reading
-            What follows each prompt, and the cache.
-        """
+        """Read prompts side by side, padded on the left: [padding][virtual tokens][prompt]."""
         width = max(map(len, prompts))
         rows = [[self._pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         tokens = torch.tensor(rows, device=self.device)
@@ -105,26 +132,7 @@ class CausalModel:
         *,
         n_logits: int,
     ) -> CausalLMOutputWithPast:
-        """Return what the model computes for more tokens, with at least the last ``n_logits`` logits of each row.
-
-        Parameters
-        ----------
-        inputs : mapping of str to Tensor
-            ``input_ids`` of shape (B, T) or ``inputs_embeds``.
-        mask : Tensor of int64, shape (B, T so far), optional
-            0 at padding.
-        positions : Tensor of int64, shape (B, T)
-            Positions in the text.
-        cache : Cache, optional
-            What was read before; what is read now is added to it.
-        n_logits : int
-            How many are needed: all would take more memory than the rest where the vocabulary is large.
-
-        Returns
-        -------
-        CausalLMOutputWithPast
-            ``logits`` and ``past_key_values``.
-        """
+        """Return what the model computes for more tokens, with at least the last ``n_logits`` logits of each row."""
         options = {"position_ids": positions} if self._takes_positions else {}
         options |= {"logits_to_keep": n_logits} if self._takes_n_logits else {}
         return self._model(**inputs, attention_mask=mask, past_key_values=cache, use_cache=True, **options)
@@ -142,24 +150,7 @@ class CausalModel:
 
 
 class Reading:
-    """Rows that a model has read so far, side by side; made by `CausalModel.read`.
-
-    Parameters
-    ----------
-    model : CausalModel
-        Who reads.
-    inputs : mapping of str to Tensor
-        Token ids of shape (B, T), or their embeddings.
-    mask : Tensor of int64, shape (B, T), optional
-        0 at padding; without it there is none.
-    positions : Tensor of int64, shape (B, T)
-        Positions in the text.
-
-    Attributes
-    ----------
-    logits : Tensor of float32, shape (B, V)
-        Scores of the token that follows each row.
-    """
+    """Rows that a model has read so far, side by side; made by `CausalModel.read`."""
 
     def __init__(
         self,
@@ -193,18 +184,7 @@ class Reading:
         self.logits = self.logits[chosen]
 
     def log_likelihoods(self, answer: Sequence[int]) -> torch.Tensor:
-        """Return the log-likelihood, in nats, of one answer after every row; nothing more is read by it.
-
-        Parameters
-        ----------
-        answer : sequence of int
-            Token ids, at least one.
-
-        Returns
-        -------
-        Tensor of float64, shape (B,)
-            Sum over the answer's tokens.
-        """
+        """Return the log-likelihood, in nats, of one answer after every row; nothing more is read by it."""
         logits = self.logits[:, None]
         if len(answer) > 1:
             n_read = len(answer) - 1

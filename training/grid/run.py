@@ -23,14 +23,12 @@ from training.grid.bases import CHECKPOINT_EVERY, Base, load_base, run_corpus, s
 from training.grid.devices import processor_name
 from training.grid.tuned import load_tuned, save_tuned
 from training.loop.flop import model_flops_utilisation
-from training.loop.train import LoopResult
-from training.loop.processes import agreed, connect_processes, is_first_process, locked_by_first
+from training.loop.processes import agreed, connect_processes, is_first_process, locked_by_first, whole_weights
 from training.loop.reporting import Reporting
-from training.loop.processes import whole_weights
-from training.loop.train import train
+from training.loop.train import LoopResult, train
+from training.models.counts import ParameterCounts
 from training.models.pretrained import plain_config
-from training.models.counts import ParameterCounts, count_parameters
-from training.models.tuning import apply_tuning
+from training.models.tuning import apply_tuning, count_parameters
 from training.spec.files import clear_error, clear_work, exclusive, record_path, run_lock, work_folder
 from training.spec.run import RunSpec
 from training.suite.renewal import score_record

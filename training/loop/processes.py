@@ -1,26 +1,27 @@
-"""The processes of a run: set up by accelerate, refused where a launch started copies that do not know of each other.
+"""The processes of a run, and one model over many of them in shards.
 
-One process needs no launcher. Two on CPUs: ``ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m training ...``;
-on GPUs ``torchrun`` or ``accelerate launch --multi_gpu``.
+They are set up by accelerate, and refused where a launch started copies that do not know of each other. One process
+needs no launcher. Two on CPUs: ``ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m training ...``; on GPUs
+``torchrun`` or ``accelerate launch --multi_gpu``.
+
+Shards are plain torch's (FSDP2, `fully_shard` on every block and on the whole; Zhao et al. 2023, arXiv 2304.11277):
+accelerate's own way exists for accelerators only, this one is the same on CPU processes, where tests hold it to the
+training of one process. Their checkpoints hold every tensor once; any number of processes reads them.
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
 import torch
+import torch.distributed.checkpoint as sharded_files
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker
 from accelerate.utils import DistributedType, GradientAccumulationPlugin
-from training.spec.files import exclusive
-from training.spec.run import Precision
-import warnings
-from pathlib import Path
-from typing import Any
-import torch
-import torch.distributed.checkpoint as sharded_files
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -29,9 +30,10 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from training.spec.run import Precision
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+from training.spec.files import exclusive
+from training.spec.run import Precision
 
 # Numbers of processes and ranks as launchers announce them (torchrun, Intel MPI and MPICH, Open MPI, MVAPICH).
 _WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "LOCAL_WORLD_SIZE")
@@ -52,21 +54,6 @@ def check_launch(environment: Mapping[str, str], n_processes: int, distributed_t
     """Refuse a launch whose processes accelerate did not connect.
 
     Such processes would each train the whole run and overwrite each other's files.
-
-    Parameters
-    ----------
-    environment : mapping of str to str
-        Environment variables as the launcher left them.
-    n_processes : int
-        Processes that accelerate connected.
-    distributed_type : str
-        How it connected them (`accelerate.utils.DistributedType`).
-
-    Raises
-    ------
-    ValueError
-        If the launcher announced more processes than are connected, or a way of connecting them that is not in force
-        or that the loop does not support.
     """
     for name in _WORLD_SIZES:
         announced = _integer(environment.get(name), 1)
@@ -95,27 +82,7 @@ def check_launch(environment: Mapping[str, str], n_processes: int, distributed_t
 def make_accelerator(
     precision: Precision, log_with: Sequence[str | GeneralTracker] = (), folder: Path | None = None
 ) -> Accelerator:
-    """Return accelerate's handle on the processes of this run.
-
-    Parameters
-    ----------
-    precision : {"fp32", "bf16"}
-        Precision of the forward pass.
-    log_with : sequence of str or GeneralTracker
-        Trackers, by accelerate's names or made.
-    folder : Path, optional
-        Where trackers that write files put them.
-
-    Returns
-    -------
-    Accelerator
-        One that never accumulates by itself: the loop weights every pass by its tokens.
-
-    Raises
-    ------
-    ValueError
-        If the launch is not sound (`check_launch`), or a tracker is unknown or not installed.
-    """
+    """Return accelerate's handle on this run's processes; it never accumulates: the loop weights passes by tokens."""
     # Before accelerate writes its own into it.
     environment = dict(os.environ)
     mixed_precision = "bf16" if precision == "bf16" else "no"
@@ -153,13 +120,7 @@ def connect_processes(precision: Precision) -> None:
 
 
 def agreed(value: Any) -> Any:
-    """Return what the first process gave, on all of them; all call it, and wait for it.
-
-    Parameters
-    ----------
-    value : object
-        What this process found; only the first one's counts. It must be picklable.
-    """
+    """Return what the first process gave (picklable), on all of them; all call it, and wait for it."""
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return value
     values = [value]
@@ -169,13 +130,7 @@ def agreed(value: Any) -> Any:
 
 @contextmanager
 def locked_by_first(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock file for all processes of a launch: the first one takes it (`training.spec.files.exclusive`).
-
-    Yields
-    ------
-    bool
-        Whether it is held, the same on every process.
-    """
+    """Hold a lock file for all processes of a launch (`training.spec.files.exclusive`): the first one takes it."""
     with ExitStack() as stack:
         held = stack.enter_context(exclusive(path, wait=wait)) if is_first_process() else None
         yield agreed(held)
@@ -205,27 +160,7 @@ SHARDS_FOLDER = "shards"
 
 
 def shard(model: nn.Module, device: torch.device, precision: Precision) -> nn.Module:
-    """Divide a model's parameters among all processes, in place; make its optimiser afterwards.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A tuned model, the same on every process.
-    device : torch.device
-        This process' device.
-    precision : {"fp32", "bf16"}
-        Precision in which blocks are gathered and computed; gradients are summed in float32 either way.
-
-    Returns
-    -------
-    torch.nn.Module
-        The model, its parameters now shards.
-
-    Raises
-    ------
-    ValueError
-        If the processes are not connected, or the model does not say what its blocks are.
-    """
+    """Divide a model's parameters among all processes, in place; make its optimiser afterwards."""
     if not torch.distributed.is_initialized():
         raise ValueError(
             "a model is sharded over connected processes; start them with torchrun --nproc_per_node N (on CPUs with "
@@ -242,11 +177,6 @@ def shard(model: nn.Module, device: torch.device, precision: Precision) -> nn.Mo
     return fully_shard(model, mesh=mesh, mp_policy=policy)
 
 
-def is_sharded(model: nn.Module) -> bool:
-    """Return whether `shard` has divided a model."""
-    return isinstance(model, FSDPModule)
-
-
 def save_shards(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
     """Write the updated parameters and the optimiser's moments of a sharded model; every process writes its part."""
     weights, moments = get_state_dict(model, optimizer, options=_updated_only())
@@ -255,13 +185,7 @@ def save_shards(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path
 
 
 def load_shards(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
-    """Read what `save_shards` wrote, on any number of processes.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing: processes that were not sharded wrote the checkpoint.
-    """
+    """Read what `save_shards` wrote, on any number of processes."""
     if not (folder / SHARDS_FOLDER).is_dir():
         raise ValueError(f"there is no folder {SHARDS_FOLDER} in it: it was written without --shard; go on without it")
     weights, moments = get_state_dict(model, optimizer, options=_updated_only())
@@ -285,13 +209,7 @@ def _updated_only() -> StateDictOptions:
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """Return the modules that a model of transformers calls its blocks.
-
-    Raises
-    ------
-    ValueError
-        If it does not say which they are.
-    """
+    """Return the modules that a model of transformers calls its blocks."""
     names = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
     found = [module for module in model.modules() if type(module).__name__ in names]
     if not found:

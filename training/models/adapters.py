@@ -1,24 +1,21 @@
 """Bottleneck adapters (AdapterH, AdapterP, Parallel) as a PEFT tuner.
 
-Importing this package registers the tuner with PEFT: afterwards `get_peft_model`, `PeftModel.from_pretrained` and
+Importing this module registers the tuner with PEFT: afterwards `get_peft_model`, `PeftModel.from_pretrained` and
 `AutoPeftModelForCausalLM` know it as any other method. Import it before loading a saved adapter.
 """
 
 from dataclasses import dataclass, field
-from peft import PeftConfig, PeftType
 from typing import Any, NoReturn
+
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft import PeftConfig, PeftType
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils import register_peft_method
 from torch import nn
 from transformers.pytorch_utils import Conv1D
-from typing import Any
-from peft.tuners.tuners_utils import BaseTuner
-from torch import nn
-from training.models.architectures import Architecture, architecture_of
-from peft import PeftType
-from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from peft.utils import register_peft_method
 
+from training.models.architectures import Architecture, architecture_of
 
 PEFT_TYPE = "BOTTLENECK"
 """Name of the method in PEFT's registry and in a saved ``adapter_config.json``."""
@@ -30,10 +27,9 @@ _MODULE_FIELDS = ("input_modules", "output_modules", "parallel_modules")
 
 
 def add_peft_type() -> None:
-    """Add `PEFT_TYPE` to PEFT's enumeration of methods; do nothing if it is there.
+    """Add `PEFT_TYPE` to PEFT's enumeration of methods, made as the enumeration makes its own.
 
-    PEFT's registry accepts only members of that enumeration and offers no way to add one (peft 0.21), so the member is
-    made as the enumeration makes its own. A test holds this to the pinned version.
+    PEFT's registry accepts its members only and offers no way to add one (peft 0.21); a test holds this to it.
     """
     if PEFT_TYPE in PeftType.__members__:
         return
@@ -53,36 +49,8 @@ def add_peft_type() -> None:
 class BottleneckConfig(PeftConfig):
     """Configuration of bottleneck adapters: delta(z) = s U tanh(D z), D of shape (b, in), U of shape (out, b).
 
-    Parameters
-    ----------
-    variant : {"adapterh", "adapterp", "parallel"}, optional
-        Placement in a known architecture: ``adapterh`` adapts the feed-forward network's input, x + delta(x), and its
-        output, y + delta(y); ``adapterp`` its output only; ``parallel`` adds delta(x) to the output of every module
-        that projects x to queries, keys or values: one bottleneck where they are fused, three where they are split.
-    input_modules, output_modules, parallel_modules : list of str, optional
-        Modules adapted at their input, at their output, and beside them, as the ends of their dotted names. Given
-        instead of, or to overrule, the variant's placement; filled from the variant otherwise.
-    target_modules : list of str, optional
-        Union of the three lists, kept for PEFT; derived, so leave it out.
-    bottleneck_size : int
-        Width b of the bottleneck.
-    scaling : float
-        Factor s.
-    init_std : float
-        Standard deviation of the normal draw for D and U.
-    init_identity : bool
-        Start from U = 0: the adapted model begins as the base model. The study did not.
-
-    Raises
-    ------
-    ValueError
-        If the variant is unknown, neither variant nor modules are given, ``target_modules`` is given and is not the
-        union, or a number is out of range.
-
-    References
-    ----------
-    Houlsby et al. 2019, arXiv 1902.00751 (AdapterH); Pfeiffer et al. 2021, arXiv 2005.00247 (AdapterP);
-    He et al. 2022, arXiv 2110.04366 (Parallel); placements and values of Zhuo et al. 2024, arXiv 2401.00788.
+    Houlsby et al. 2019, arXiv 1902.00751 (AdapterH); Pfeiffer et al. 2021, arXiv 2005.00247 (AdapterP); He et al. 2022,
+    arXiv 2110.04366 (Parallel); placements and values of Zhuo et al. 2024, arXiv 2401.00788.
     """
 
     variant: str | None = field(default=None, metadata={"help": f"Placement: {', '.join(VARIANTS)}"})
@@ -152,15 +120,7 @@ def _as_list(names: list[str] | None) -> list[str] | None:
 
 
 class Bottleneck(nn.Module):
-    """The adapter's update delta(z) = s U tanh(D z), without biases.
-
-    Parameters
-    ----------
-    in_features, out_features : int
-        Width of z and of the update.
-    config : BottleneckConfig
-        Width of the bottleneck, scaling and initialisation.
-    """
+    """The adapter's update delta(z) = s U tanh(D z), without biases."""
 
     def __init__(self, in_features: int, out_features: int, config: BottleneckConfig) -> None:
         super().__init__()
@@ -181,21 +141,8 @@ class Bottleneck(nn.Module):
 class BottleneckLayer(nn.Module, BaseTunerLayer):
     """A frozen module f with bottlenecks before, beside and after it; each adapter uses one place or several.
 
-    An input adapter makes f(x + delta(x)), a parallel one f(x) + delta(x), an output one f(x) + delta(f(x)). Several
-    active adapters act one after the other. The sum is taken in the precision of the adapter's weights, which PEFT
-    keeps in float32, and returned in that of the frozen module.
-
-    Parameters
-    ----------
-    base_layer : torch.nn.Module
-        The frozen module: a projection, or a block that maps the residual stream to itself.
-    hidden_size : int, optional
-        Width of the residual stream; needed where the module is a block.
-
-    Raises
-    ------
-    TypeError
-        If the module is no projection and ``hidden_size`` is not given.
+    Input: f(x + delta(x)), parallel: f(x) + delta(x), output: f(x) + delta(f(x)); active adapters act one after the
+    other. Sums are taken in the adapter's precision (float32 in PEFT), and returned in that of the frozen module.
     """
 
     adapter_layer_names = ("bottleneck_input", "bottleneck_parallel", "bottleneck_output")
@@ -212,17 +159,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         self.merged_adapters = []
 
     def update_layer(self, adapter_name: str, config: BottleneckConfig, positions: tuple[str, ...]) -> None:
-        """Add an adapter at the given positions, on the device of the frozen module.
-
-        Parameters
-        ----------
-        adapter_name : str
-            Name of the adapter.
-        config : BottleneckConfig
-            Its configuration.
-        positions : tuple of str
-            Any of ``input``, ``parallel``, ``output``.
-        """
+        """Add an adapter at the given positions, on the device of the frozen module."""
         widths = {
             "input": (self.in_features, self.in_features),
             "parallel": (self.in_features, self.out_features),
@@ -286,19 +223,7 @@ def _widths(module: nn.Module, hidden_size: int | None) -> tuple[int, int]:
 
 
 class BottleneckModel(BaseTuner):
-    """A model with bottleneck adapters (AdapterH, AdapterP, Parallel) around its frozen modules.
-
-    Made by `peft.get_peft_model`, with the methods of any PEFT tuner, except merging: the adapters are not linear.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The model to adapt.
-    config : BottleneckConfig
-        Configuration of the adapter.
-    adapter_name : str
-        Name of the adapter.
-    """
+    """A model with bottleneck adapters around its frozen modules, as `peft.get_peft_model` makes it; never merged."""
 
     prefix = "bottleneck_"
     tuner_layer_cls = BottleneckLayer
@@ -349,8 +274,6 @@ def _placement(variant: str, architecture: Architecture) -> dict[str, tuple[str,
     }
     return placements[variant]
 
-
-__all__ = ["PEFT_TYPE", "Bottleneck", "BottleneckConfig", "BottleneckLayer", "BottleneckModel"]
 
 add_peft_type()
 if PEFT_TYPE_TO_CONFIG_MAPPING.get(PeftType(PEFT_TYPE)) is not BottleneckConfig:

@@ -1,37 +1,31 @@
-"""Pre-trained models from local folders or the hub, and in which precision a frozen base is kept."""
+"""Base models: configurations, empty ones on the meta device, and pre-trained ones from local folders or the hub."""
 
 import copy
-from pathlib import Path
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GPTBigCodeConfig, PretrainedConfig, PreTrainedModel
-from training.spec.run import ModelSize
 import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GPTBigCodeConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from training.corpus.rows import END_ID, END_OF_TEXT, load_tokenizer
 from training.corpus.texts import hub_advice
-from training.corpus.rows import END_OF_TEXT, load_tokenizer
-from training.spec.run import BasePrecision
-from training.spec.run import ModelSize
+from training.spec.run import BasePrecision, ModelSize
 
 
 def size_config(size: ModelSize) -> GPTBigCodeConfig:
-    """Return the transformers configuration of a GPTBigCode base model.
-
-    Parameters
-    ----------
-    size : ModelSize
-        Shape of the model.
-
-    Returns
-    -------
-    GPTBigCodeConfig
-        Multi-query attention, tied output head.
-    """
+    """Return the transformers configuration of a GPTBigCode base model."""
     return GPTBigCodeConfig(
         vocab_size=size.vocab_size,
         n_positions=size.n_positions,
@@ -42,27 +36,16 @@ def size_config(size: ModelSize) -> GPTBigCodeConfig:
         multi_query=True,
         tie_word_embeddings=True,
         # StarCoder's end-of-text token; the library's default ids (50256) lie outside these vocabularies.
-        bos_token_id=0,
-        eos_token_id=0,
+        bos_token_id=END_ID,
+        eos_token_id=END_ID,
     )
 
 
 def scratch_config(size: ModelSize) -> GPTBigCodeConfig:
     """Return the configuration of a base model that is trained from scratch: `size_config` without dropout.
 
-    Its pre-training stream never repeats a document, so there is nothing to memorise that dropout could prevent, and
-    models this small only lose by it. The library's default (0.1) would also blur every comparison of one tuning
-    method with another by noise that the study's methods do not share (LoRA keeps a dropout of its own).
-
-    Parameters
-    ----------
-    size : ModelSize
-        Shape of the model.
-
-    Returns
-    -------
-    GPTBigCodeConfig
-        Dropout 0 everywhere.
+    Its stream never repeats a document, so there is nothing to memorise; and the library's default (0.1) would blur
+    comparisons of tuning methods by noise that the study's do not share (LoRA keeps a dropout of its own).
     """
     config = size_config(size)
     config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.0
@@ -79,23 +62,7 @@ def plain_config(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def folder_config(folder: str | Path) -> PretrainedConfig:
-    """Read the configuration of a causal language model from a local folder; nothing is downloaded.
-
-    Parameters
-    ----------
-    folder : str or Path
-        A folder with a ``config.json``, as `save_pretrained` writes it. Weights are not read and need not be there.
-
-    Returns
-    -------
-    PretrainedConfig
-        The configuration.
-
-    Raises
-    ------
-    ValueError
-        If the folder or its ``config.json`` is missing or unreadable, or describes no causal language model.
-    """
+    """Read the configuration of a causal language model from a local folder; nothing is downloaded."""
     path = Path(folder)
     if not path.is_dir():
         raise ValueError(f"model folder {str(folder)!r} does not exist; give a local folder with a config.json")
@@ -120,18 +87,7 @@ def folder_config(folder: str | Path) -> PretrainedConfig:
 
 
 def empty_model(config: PretrainedConfig) -> PreTrainedModel:
-    """Build a causal language model on the meta device: every shape, no memory for any weight.
-
-    Parameters
-    ----------
-    config : PretrainedConfig
-        Configuration of the model.
-
-    Returns
-    -------
-    PreTrainedModel
-        The model, its tied weights tied.
-    """
+    """Build a causal language model on the meta device: every shape, no memory for any weight."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     # Tying by identity: a head tied to the embedding must be one tensor, or it would be counted twice.
@@ -140,10 +96,7 @@ def empty_model(config: PretrainedConfig) -> PreTrainedModel:
 
 
 MODELS_VARIABLE = "ASTRAIOS_MODELS"
-"""Environment variable: a folder in which models lie under their hub names, ``bigcode/starcoderbase-1b`` and so on.
-
-Where a model lies is no part of what a run is, so it is not in the run's specification.
-"""
+"""Environment variable: a folder in which models lie under their hub names; no part of a run's specification."""
 
 _TOKENIZER_FILE = "tokenizer.json"
 # Weights, besides their description: without any, a folder is a download that was broken off.
@@ -151,29 +104,7 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def load_pretrained(size: ModelSize, base_precision: BasePrecision | None = None) -> tuple[PreTrainedModel, Tokenizer]:
-    """Return the pre-trained model of a size and its tokenizer.
-
-    Parameters
-    ----------
-    size : ModelSize
-        With ``pretrained``: a local folder as `save_pretrained` writes it, or a name on the hub, which is looked for in
-        the folder named by ASTRAIOS_MODELS first, then in the hub's cache, then on the hub.
-    base_precision : {"bf16", "int8"}, optional
-        How the weights are kept; float32 without it.
-
-    Returns
-    -------
-    model : PreTrainedModel
-        Of any architecture that the tuning methods know.
-    tokenizer : tokenizers.Tokenizer
-        With a token for the end of a text.
-
-    Raises
-    ------
-    ValueError
-        If the model cannot be had; the message says what to download and where to put it. Also if its shape is not what
-        the size says, or its tokenizer lacks the token for the end of a text.
-    """
+    """Return the pre-trained model of a size and its tokenizer: from ASTRAIOS_MODELS, the hub's cache, or the hub."""
     name = str(size.pretrained)
     place = find_model(name, os.environ)
     arguments = weight_arguments(base_precision)
@@ -198,20 +129,7 @@ def load_pretrained(size: ModelSize, base_precision: BasePrecision | None = None
 
 
 def find_model(name: str, environment: Mapping[str, str]) -> str:
-    """Return where a model is: its folder in that named by ASTRAIOS_MODELS, or the name itself.
-
-    Parameters
-    ----------
-    name : str
-        A local folder, or a name on the hub.
-    environment : mapping of str to str
-        Environment variables.
-
-    Raises
-    ------
-    ValueError
-        If ASTRAIOS_MODELS names no folder.
-    """
+    """Return where a model is: its folder in that named by ASTRAIOS_MODELS, or the name itself."""
     models = environment.get(MODELS_VARIABLE)
     if not models or Path(name).is_dir():
         return name
@@ -227,13 +145,7 @@ def find_model(name: str, environment: Mapping[str, str]) -> str:
 
 
 def weight_arguments(base_precision: BasePrecision | None) -> dict[str, Any]:
-    """Return what `from_pretrained` is told about the precision in which weights are kept.
-
-    Raises
-    ------
-    ValueError
-        If 8 bits are asked for and the package that computes with them is not installed.
-    """
+    """Return what `from_pretrained` is told about the precision in which weights are kept."""
     if base_precision is None:
         return {"dtype": torch.float32}
     if base_precision == "bf16":

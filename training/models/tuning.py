@@ -12,17 +12,20 @@
 Biases, layer norms and embeddings of the base model stay frozen in all but ``fft``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, PromptEncoderConfig, TaskType, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from astraios_analysis.records.frame import known_method
 from training.models.adapters import BottleneckConfig
 from training.models.architectures import architecture_of
+from training.models.counts import ParameterCounts
+from training.models.pretrained import empty_model
 from training.spec.run import Tuning
 
 
@@ -91,50 +94,14 @@ METHODS: dict[str, Callable[[PretrainedConfig, Tuning], PeftConfig | None]] = {
 
 
 def peft_config(config: PretrainedConfig, tuning: Tuning) -> PeftConfig | None:
-    """Return the PEFT configuration of a tuning method for a model; None for full fine-tuning.
-
-    Parameters
-    ----------
-    config : PretrainedConfig
-        Configuration of the base model.
-    tuning : Tuning
-        Method and options.
-
-    Returns
-    -------
-    PeftConfig or None
-        What `peft.get_peft_model` takes.
-
-    Raises
-    ------
-    ValueError
-        If the method is unknown, or has no target modules for the model's architecture; the message names the choices.
-    """
+    """Return the PEFT configuration of a tuning method for a model; None for full fine-tuning."""
     return METHODS[known_method(tuning.method)](config, tuning)
 
 
 def apply_tuning(model: PreTrainedModel, tuning: Tuning, *, seed: int | None = None) -> PreTrainedModel | PeftModel:
-    """Prepare a base model for tuning: add what the method adds, and let only what it updates require gradients.
+    """Add in place what the method adds, and let only what it updates require gradients.
 
-    Parameters
-    ----------
-    model : PreTrainedModel
-        Any causal language model; changed in place.
-    tuning : Tuning
-        Method and options.
-    seed : int, optional
-        Seed of the added parameters' initial values; torch's global generator is left as it was. Without it they are
-        drawn from the global generator.
-
-    Returns
-    -------
-    PreTrainedModel or PeftModel
-        The base model itself for ``fft``, a PEFT model around it for the other methods.
-
-    Raises
-    ------
-    ValueError
-        If the method or architecture is unknown, or the model already carries adapters.
+    With a seed, torch's global generator is left as it was; without, added parameters are drawn from it.
     """
     if isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         raise ValueError(
@@ -148,25 +115,38 @@ def apply_tuning(model: PreTrainedModel, tuning: Tuning, *, seed: int | None = N
         return get_peft_model(model, added)
 
 
+def count_parameters(config: PretrainedConfig, tuning: Tuning) -> ParameterCounts:
+    """Return the exact parameter counts of a model of any architecture, built on the meta device without weights."""
+    base = empty_model(config)
+    n_base = _numel(base.parameters())
+    n_embedding = count_embedding_parameters(base)
+    with torch.device("meta"):
+        tuned = apply_tuning(base, tuning)
+    return ParameterCounts(
+        n_params=_numel(tuned.parameters()),
+        n_params_base=n_base,
+        n_params_embedding=n_embedding,
+        n_params_updated=_numel(weight for weight in tuned.parameters() if weight.requires_grad),
+    )
+
+
+def count_embedding_parameters(model: PreTrainedModel) -> int:
+    """Return the parameters of a base model's token and position embeddings and of an untied output head."""
+    modules: list[nn.Module] = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    head = model.get_output_embeddings()
+    if head is not None:
+        modules.append(head)
+    return _numel(weight for module in modules for weight in module.parameters())
+
+
+def _numel(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(weight.numel() for weight in {id(weight): weight for weight in parameters}.values())
+
+
 def merge_tuning(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """Return a plain model that computes what the tuned model computes, where the method allows it.
 
     LoRA and (IA)^3 are linear in the adapted module's input: W + (alpha / r) B A, and W with scaled rows or columns.
-
-    Parameters
-    ----------
-    model : PreTrainedModel or PeftModel
-        A tuned model, as `apply_tuning` or `peft.PeftModel.from_pretrained` returns it; changed in place.
-
-    Returns
-    -------
-    PreTrainedModel
-        The model without adapters; the model itself after full fine-tuning.
-
-    Raises
-    ------
-    ValueError
-        If the method cannot be merged: P-Tuning adds tokens, the bottleneck adapters are not linear.
     """
     if not isinstance(model, PeftModel):
         return model

@@ -1,19 +1,15 @@
 """Grids by name, and their corpora. Importable without torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Self, TypeVar
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
-from astraios_analysis.records.frame import METHODS, known_method
-from training.spec.run import LoopSettings
-from training.spec.run import ModelSize, RunSpec, Schedule, Tuning
 import os
-from collections.abc import Callable
-from training.corpus.settings import CorpusSettings
-from training.corpus.texts import TEXTS_VARIABLE
-from training.corpus.texts import check_text, fetch_text, find_text
-from training.spec.run import LoopSettings
-from training.spec.run import STARCODERBASE_SIZES, ModelSize, Schedule
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Self, TypeVar
 
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from astraios_analysis.records.frame import METHODS, known_method
+from training.corpus.settings import CorpusSettings
+from training.corpus.texts import TEXTS_VARIABLE, check_text, fetch_text, find_text
+from training.spec.run import STARCODERBASE_SIZES, LoopSettings, ModelSize, RunSpec, Schedule, Tuning
 
 _Name = TypeVar("_Name", str, int)
 
@@ -21,53 +17,8 @@ _Name = TypeVar("_Name", str, int)
 class Grid(BaseModel):
     """A grid of runs: every size with every method and every seed, on one corpus with one schedule.
 
-    Attributes
-    ----------
-    name : str
-        Name of the grid.
-    sizes : tuple of ModelSize
-        Base models, smallest first.
-    methods : tuple of str
-        Tuning methods.
-    seeds : tuple of int
-        One run for each seed.
-    schedule : Schedule
-        Optimisation schedule of every run.
-    learning_rates : mapping of str to float
-        Peak learning rates by method; a method that is not named has the schedule's.
-    data : str
-        Label of the corpus.
-    reference_width : int, optional
-        Width w at which the learning rates hold, those of pre-training and of tuning: a model of width d has them times
-        (w / d) ** width_exponent. Without it every size has the same rates, as in the study.
-    width_exponent : float
-        How fast rates fall with the width.
-    width_exponents : mapping of str to float
-        The same by method, for those whose rates fall otherwise.
-    held_out_sizes : tuple of str
-        Names of the sizes kept out of every fit and every choice.
-    pretraining : Schedule, optional
-        Schedule of base models that are trained from scratch.
-    pretraining_instructions : float, optional
-        Share of instruction documents among those a base model is trained on, in (0, 1); none without it. A tokenizer
-        shared by both streams has tokens that documented functions never show: a base that has only seen such functions
-        gives the instructions' words a probability near zero, and no method that leaves the embedding as it is can
-        raise it. The published base models had seen issues and commit messages (Li et al. 2023, arXiv 2305.06161).
-    loop : LoopSettings
-        Layout, batch sizes and precision.
-    n_validation : int
-        Rows of the fixed validation sets.
-
-    Raises
-    ------
-    pydantic.ValidationError
-        If a method is unknown, a size name repeats, a held-out size is not in the grid, or a learning rate is not
-        positive.
-
-    References
-    ----------
-    Yang et al. 2022, Tensor Programs V, arXiv 2203.03466: under Adam the best rate of matrices between layers falls as
-    1 / width when models are wide, and that of embeddings not at all.
+    At width d learning rates are those given times (reference_width / d) ** width_exponent: under Adam the best rate of
+    matrices falls as 1 / width, that of embeddings not at all (Yang et al. 2022, Tensor Programs V, arXiv 2203.03466).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -78,12 +29,16 @@ class Grid(BaseModel):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     schedule: Schedule = Schedule()
     learning_rates: Mapping[str, Annotated[float, Field(gt=0)]] = {}
+    # Without it every size has the same rates, as in the study.
     reference_width: PositiveInt | None = None
     width_exponent: Annotated[float, Field(ge=0)] = 0.5
     width_exponents: Mapping[str, Annotated[float, Field(ge=0)]] = {}
     data: str
     held_out_sizes: tuple[str, ...] = ()
     pretraining: Schedule | None = None
+    # Share of instruction documents: a base that has only seen documented functions gives the instructions' words a
+    # probability near zero, which no method can raise that leaves the embedding as it is. The published bases had seen
+    # issues and commit messages (Li et al. 2023, arXiv 2305.06161).
     pretraining_instructions: Annotated[float, Field(gt=0, lt=1)] | None = None
     loop: LoopSettings = LoopSettings()
     n_validation: PositiveInt = 512
@@ -105,25 +60,7 @@ class Grid(BaseModel):
         methods: Iterable[str] | None = None,
         seeds: Iterable[int] | None = None,
     ) -> tuple[RunSpec, ...]:
-        """Return the grid's runs, size by size, then method by method, then seed by seed.
-
-        Parameters
-        ----------
-        sizes, methods : iterable of str, optional
-            Keep these only; all without it. The order is the grid's, whatever the order here.
-        seeds : iterable of int, optional
-            Likewise.
-
-        Returns
-        -------
-        tuple of RunSpec
-            One specification for each run.
-
-        Raises
-        ------
-        ValueError
-            If a size, method or seed is not in the grid; the message names the choices.
-        """
+        """Return the grid's runs, size by size, then method by method, then seed by seed."""
         size_names = self._known(sizes, [size.name for size in self.sizes], "size")
         methods = None if methods is None else [known_method(method) for method in methods]
         method_names = self._known(methods, self.methods, "tuning method")
@@ -173,12 +110,7 @@ class Grid(BaseModel):
 
 
 def starcoderbase() -> Grid:
-    """Return the published grid: four StarCoderBase models x seven methods on CommitPackFT + OASST.
-
-    References
-    ----------
-    Zhuo et al. 2024, arXiv 2401.00788.
-    """
+    """Return the published grid: four StarCoderBase models x seven methods (Zhuo et al. 2024, arXiv 2401.00788)."""
     return Grid(name="starcoderbase", sizes=STARCODERBASE_SIZES, data="commitpackft+oasst")
 
 
@@ -192,18 +124,7 @@ _EMBEDDED_LENGTH = EMBEDDED_POSITIONS - 30
 
 
 def embedded_size(d_model: int, n_layers: int, n_heads: int) -> ModelSize:
-    """Return a base model for the embedded corpus, trained from scratch and named by its shape: ``32x2``.
-
-    Parameters
-    ----------
-    d_model, n_layers, n_heads : int
-        Width, blocks, and attention heads in each.
-
-    Returns
-    -------
-    ModelSize
-        With the vocabulary and the positions of that corpus.
-    """
+    """Return a base model for the embedded corpus, trained from scratch and named by its shape: ``32x2``."""
     return ModelSize(
         name=f"{d_model}x{n_layers}",
         d_model=d_model,
@@ -217,9 +138,7 @@ def embedded_size(d_model: int, n_layers: int, n_heads: int) -> ModelSize:
 def smoke() -> Grid:
     """Return the smallest whole grid: two tiny models x seven methods on the embedded corpus, in a minute or two.
 
-    It shows that the chain works and that methods learn, not how they compare: the models are far too small and too
-    briefly trained, and the learning rates are set by hand, not searched. They follow a first grid on this corpus
-    (fft 2e-3, lora 5e-3, ptuning 1e-2, ia3 2e-2, adapters 3e-3).
+    It shows that the chain works and that methods learn, not how they compare: rates are set by hand, not searched.
     """
     return Grid(
         name="smoke",
@@ -345,13 +264,7 @@ CORPORA: dict[str, CorpusSettings] = {settings.label: settings for settings in (
 
 
 def corpus_settings(label: str) -> CorpusSettings:
-    """Return the settings of an embedded corpus by its label.
-
-    Raises
-    ------
-    ValueError
-        If no corpus of this version has that label; the message names the choices.
-    """
+    """Return the settings of an embedded corpus by its label."""
     if label not in CORPORA:
         raise ValueError(
             f"unknown corpus {label!r}; runs are trained here on {', '.join(CORPORA)}: choose a preset that names it, "
@@ -375,13 +288,7 @@ def check_corpus(label: str, *, is_scored: bool) -> None:
 
 
 def fetch_corpus(label: str) -> None:
-    """Read a corpus from the hub, where it comes from there, so that worker processes find it in the cache.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be had; the message says what to download and where to put it.
-    """
+    """Read a corpus from the hub, where it comes from there, so that worker processes find it in the cache."""
     if label not in CORPORA:
         fetch_text(label, os.environ)
 
@@ -396,23 +303,7 @@ PRESETS: dict[str, Callable[[], Grid]] = {
 
 
 def preset(name: str) -> Grid:
-    """Return a preset grid by name.
-
-    Parameters
-    ----------
-    name : str
-        A key of `PRESETS`.
-
-    Returns
-    -------
-    Grid
-        The grid.
-
-    Raises
-    ------
-    ValueError
-        If there is no such preset; the message names the choices.
-    """
+    """Return a preset grid by name."""
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; choose from {', '.join(sorted(PRESETS))}")
     return PRESETS[name]()

@@ -6,13 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.corpus.programs import PROBES, draw_input
-from training.corpus.programs import CONSTANTS, INPUT_BOUNDS, MAX_LENGTH, MAX_MAGNITUDE
-from training.corpus.programs import OPERATIONS, Program, Step, canonical
 from training.corpus.items import VARIABLES, Style, describe, render_python
-from training.corpus.space import draw_program, neighbours, reorder
+from training.corpus.programs import (
+    CONSTANTS,
+    INPUT_BOUNDS,
+    MAX_LENGTH,
+    MAX_MAGNITUDE,
+    OPERATIONS,
+    PROBES,
+    Program,
+    Step,
+    canonical,
+    draw_input,
+)
 from training.corpus.settings import CorpusSettings
-from training.corpus.space import ProgramSpace
+from training.corpus.space import ProgramSpace, draw_program, neighbours, reorder
 
 INPUTS = {
     "list": st.lists(st.integers(-20, 20), max_size=12),

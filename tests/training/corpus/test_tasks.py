@@ -5,9 +5,8 @@ from itertools import islice
 import pytest
 
 from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.items import NO, YES, describe, render_python
 from training.corpus.programs import PROBES
-from training.corpus.items import NO, YES
-from training.corpus.items import describe, render_python
 from training.corpus.settings import COMPLETION, CorpusSettings, Mixture
 from training.corpus.space import ProgramSpace
 

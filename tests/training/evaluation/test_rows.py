@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.generation.rows import Row, batches_within
+from training.generation.model import Row, batches_within
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), max_size=40)
 

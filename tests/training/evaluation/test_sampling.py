@@ -4,8 +4,7 @@ import torch
 from pydantic import ValidationError
 from scipy.stats import chisquare
 
-from training.generation.generate import Decoding, generate
-from training.generation.sampling import Chooser, in_nucleus
+from training.generation.generate import Chooser, Decoding, generate, in_nucleus
 
 WIDE, NARROW = 10_000, 60
 PROBABILITIES = torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15], dtype=torch.float64)
