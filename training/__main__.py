@@ -162,14 +162,14 @@ def _adapter_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     if arguments.size or arguments.method:
         raise ValueError("--size and --method are those of a preset; leave them out with --adapter")
 
-    from training.models.foreign import count_adapter
+    from training.models.counts import count_adapter
 
     counted = [(folder, count_adapter(folder, arguments.config)) for folder in arguments.adapter]
     return [{"adapter": str(folder.resolve())} | _counts(counts) for folder, counts in counted]
 
 
 def _row(size: str, config: Any, tuning: Tuning) -> dict[str, Any]:
-    from training.models.tuning import count_parameters
+    from training.models.counts import count_parameters
 
     return {"size": size, "method": tuning.method} | _counts(count_parameters(config, tuning))
 

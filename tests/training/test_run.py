@@ -17,8 +17,8 @@ from training.grid import run as run_module
 from training.grid.run import BusyError, run
 from training.loop.flop import model_flops_utilisation
 from training.loop.train import DivergedError
+from training.models.counts import count_parameters
 from training.models.pretrained import scratch_config
-from training.models.tuning import count_parameters
 from training.spec.files import exclusive, record_path, run_lock, run_state, work_folder
 from training.spec.run import RunSpec
 

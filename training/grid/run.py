@@ -26,11 +26,11 @@ from training.loop.flop import model_flops_utilisation
 from training.loop.processes import agreed, connect_processes, is_first_process, locked_by_first, whole_weights
 from training.loop.reporting import Reporting
 from training.loop.train import LoopResult, train
-from training.models.counts import ParameterCounts
+from training.models.counts import count_parameters
 from training.models.pretrained import plain_config
-from training.models.tuning import apply_tuning, count_parameters
+from training.models.tuning import apply_tuning
 from training.spec.files import clear_error, clear_work, exclusive, record_path, run_lock, work_folder
-from training.spec.run import RunSpec
+from training.spec.run import ParameterCounts, RunSpec
 from training.suite.renewal import score_record
 from training.suite.request import Scoring, missing_measures
 

@@ -12,20 +12,17 @@
 Biases, layer norms and embeddings of the base model stay frozen in all but ``fft``.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, PromptEncoderConfig, TaskType, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from astraios_analysis.records.frame import known_method
 from training.models.adapters import BottleneckConfig
 from training.models.architectures import architecture_of
-from training.models.counts import ParameterCounts
-from training.models.pretrained import empty_model
 from training.spec.run import Tuning
 
 
@@ -113,34 +110,6 @@ def apply_tuning(model: PreTrainedModel, tuning: Tuning, *, seed: int | None = N
         return model.requires_grad_(True)
     with _seeded(seed):
         return get_peft_model(model, added)
-
-
-def count_parameters(config: PretrainedConfig, tuning: Tuning) -> ParameterCounts:
-    """Return the exact parameter counts of a model of any architecture, built on the meta device without weights."""
-    base = empty_model(config)
-    n_base = _numel(base.parameters())
-    n_embedding = count_embedding_parameters(base)
-    with torch.device("meta"):
-        tuned = apply_tuning(base, tuning)
-    return ParameterCounts(
-        n_params=_numel(tuned.parameters()),
-        n_params_base=n_base,
-        n_params_embedding=n_embedding,
-        n_params_updated=_numel(weight for weight in tuned.parameters() if weight.requires_grad),
-    )
-
-
-def count_embedding_parameters(model: PreTrainedModel) -> int:
-    """Return the parameters of a base model's token and position embeddings and of an untied output head."""
-    modules: list[nn.Module] = [module for module in model.modules() if isinstance(module, nn.Embedding)]
-    head = model.get_output_embeddings()
-    if head is not None:
-        modules.append(head)
-    return _numel(weight for module in modules for weight in module.parameters())
-
-
-def _numel(parameters: Iterable[nn.Parameter]) -> int:
-    return sum(weight.numel() for weight in {id(weight): weight for weight in parameters}.values())
 
 
 def merge_tuning(model: PreTrainedModel | PeftModel) -> PreTrainedModel:

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from training.corpus.items import render_java, render_python
-from training.corpus.programs import OPERATIONS, Program, Step, draw_input
+from training.corpus.programs import OPERATIONS, Program, Step
 from training.corpus.space import (
     discriminating_cases,
+    draw_input,
     draw_program,
     neighbours,
     python_assertions,

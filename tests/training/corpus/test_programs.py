@@ -13,14 +13,12 @@ from training.corpus.programs import (
     MAX_LENGTH,
     MAX_MAGNITUDE,
     OPERATIONS,
-    PROBES,
     Program,
     Step,
     canonical,
-    draw_input,
 )
 from training.corpus.settings import CorpusSettings
-from training.corpus.space import ProgramSpace, draw_program, neighbours, reorder
+from training.corpus.space import PROBES, ProgramSpace, draw_input, draw_program, neighbours, reorder
 
 INPUTS = {
     "list": st.lists(st.integers(-20, 20), max_size=12),

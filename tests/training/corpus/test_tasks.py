@@ -6,9 +6,8 @@ import pytest
 
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import NO, YES, describe, render_python
-from training.corpus.programs import PROBES
 from training.corpus.settings import COMPLETION, CorpusSettings, Mixture
-from training.corpus.space import ProgramSpace
+from training.corpus.space import PROBES, ProgramSpace
 
 N_ITEMS = 1500
 
