@@ -92,6 +92,5 @@ class ModelRespondent:
             [encode_context(self._tokenizer, context(prompt)) for prompt in prompts],
             [encode_context(self._tokenizer, answer_text(choice)) for choice in choices],
             tokens_per_batch=TOKENS_PER_BATCH,
-            pad_token_id=self._padding,
             progress=self._progress,
         )
