@@ -136,7 +136,7 @@ def _params(arguments: argparse.Namespace) -> None:
 def _preset_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     runs = preset(arguments.preset or "starcoderbase").runs(arguments.size, arguments.method)
 
-    from training.models.models import size_config
+    from training.models.pretrained import size_config
 
     # Seeds share their counts: one row for each size and method.
     models = {(run.size.name, run.tuning.method): run for run in runs}
@@ -148,7 +148,7 @@ def _folder_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         raise ValueError("--size chooses among a preset's sizes; leave it out with --model, which counts one folder")
     methods = {known_method(method) for method in arguments.method or METHODS}
 
-    from training.models.models import folder_config
+    from training.models.pretrained import folder_config
 
     config = folder_config(arguments.model)
     name = arguments.model.resolve().name
@@ -162,14 +162,14 @@ def _adapter_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     if arguments.size or arguments.method:
         raise ValueError("--size and --method are those of a preset; leave them out with --adapter")
 
-    from training.models.foreign import count_adapter
+    from training.models.counts import count_adapter
 
     counted = [(folder, count_adapter(folder, arguments.config)) for folder in arguments.adapter]
     return [{"adapter": str(folder.resolve())} | _counts(counts) for folder, counts in counted]
 
 
 def _row(size: str, config: Any, tuning: Tuning) -> dict[str, Any]:
-    from training.models.parameters import count_parameters
+    from training.models.counts import count_parameters
 
     return {"size": size, "method": tuning.method} | _counts(count_parameters(config, tuning))
 

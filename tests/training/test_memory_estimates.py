@@ -9,11 +9,10 @@ from transformers import AutoModelForCausalLM
 from training.grid.estimates import shortage
 from training.grid.memory import GIB, Layout, activation_bytes, estimate_memory, fitting_plan, in_gib
 from training.loop.validation import count_virtual_tokens, token_losses
-from training.models.models import scratch_config
+from training.models.pretrained import scratch_config
 from training.models.tuning import apply_tuning
 from training.spec.grids import preset
-from training.spec.loop_settings import LoopSettings
-from training.spec.run import ModelSize, Schedule, Tuning
+from training.spec.run import LoopSettings, ModelSize, Schedule, Tuning
 
 ROWS, LENGTH = 2, 50
 PUBLISHED = {(run.size.name, run.tuning.method): run for run in preset("starcoderbase").runs()}

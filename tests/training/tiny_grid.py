@@ -2,8 +2,7 @@
 
 from training.corpus.settings import CorpusSettings
 from training.spec.grids import Grid, embedded_size
-from training.spec.loop_settings import LoopSettings
-from training.spec.run import Schedule
+from training.spec.run import LoopSettings, Schedule
 
 STEPS = 6
 

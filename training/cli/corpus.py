@@ -94,7 +94,7 @@ def _corpus(arguments: argparse.Namespace) -> None:
 
 def _corpus_of(arguments: argparse.Namespace) -> "EmbeddedCorpus":
     from training.corpus.embedded import EmbeddedCorpus
-    from training.corpus.operations import KINDS
+    from training.corpus.programs import KINDS
     from training.corpus.settings import CorpusSettings
 
     changes: dict[str, Any] = {"java_share": 0.5} if arguments.java else {}
@@ -131,8 +131,8 @@ def _known(name: str, choices: tuple[str, ...], what: str) -> None:
 
 
 def _file_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from training.corpus.layout import lay_out
-    from training.corpus.sources import load_jsonl
+    from training.corpus.items import lay_out
+    from training.corpus.texts import load_jsonl
 
     examples = load_jsonl(arguments.file)[: arguments.show or _DEFAULT_SHOWN]
     return [

@@ -19,8 +19,7 @@ from training.grid.estimates import shortage
 from training.grid.memory import Layout, estimate_memory, in_gib
 from training.spec.files import record_path
 from training.spec.grids import check_corpus
-from training.spec.loop_settings import check_sharding
-from training.spec.run import RunSpec
+from training.spec.run import RunSpec, check_sharding
 from training.suite.request import Scoring
 
 ONE_HELP = """\

@@ -18,23 +18,19 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.hub import reason_of
 from training.corpus.items import Item
-from training.corpus.rows import document_rows, packed_rows
+from training.corpus.rows import Row as EncodedRow
+from training.corpus.rows import ScoredRow, document_rows, encode, packed_rows, save_tokenizer
 from training.corpus.settings import Split
-from training.corpus.texts import TextCorpus, find_text
-from training.corpus.tokenizer import Row as EncodedRow
-from training.corpus.tokenizer import encode, save_tokenizer
-from training.loop.batches import Row, TokenRows
+from training.corpus.texts import TextCorpus, find_text, reason_of
+from training.loop.batches import TokenRows
 from training.loop.processes import agreed, is_first_process, locked_by_first
 from training.loop.reporting import Reporting
 from training.loop.train import train
-from training.models.models import scratch_config
-from training.models.pretrained import load_pretrained, weight_arguments
+from training.models.pretrained import load_pretrained, scratch_config, weight_arguments
 from training.spec.files import whole_folder
 from training.spec.grids import CORPORA, corpus_settings
-from training.spec.loop_settings import Layout
-from training.spec.run import RunSpec, Schedule
+from training.spec.run import Layout, RunSpec, Schedule
 
 BASE_VERSION = 1
 """Version of how bases are made: raised whenever the same inputs give other weights. It enters their digest."""
@@ -222,11 +218,11 @@ def _rows(
     n: int,
     length: int,
     layout: Layout,
-) -> list[Row]:
+) -> list[ScoredRow]:
     items = corpus.instructions(seed, split) if share == 1 else _mixed(corpus, share, seed, split)
     if layout == "documents":
         documents = [item.document for item in islice(items, n)]
-        return [Row(*row) for row in document_rows(encode(tokenizer, documents), length)]
+        return document_rows(encode(tokenizer, documents), length)
     rows: list[EncodedRow] = []
     while sum(len(row.tokens) for row in rows) < n * length:
         drawn = [item.document for item in islice(items, _DRAWN_AT_ONCE)]
@@ -234,7 +230,7 @@ def _rows(
             # The validation part of a text ends: fewer rows, and none twice, which would not be another row.
             break
         rows += encode(tokenizer, drawn)
-    return [Row(*row) for row in packed_rows(rows, length)[:n]]
+    return packed_rows(rows, length)[:n]
 
 
 def _mixed(corpus: EmbeddedCorpus, share: float, seed: int, split: Split) -> Iterator[Item]:

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from training.grid.memory import Layout, MemoryEstimate, Plan, estimate_memory, fitting_plan, in_gib
-from training.models.counts import ParameterCounts, closed_form_counts
-from training.spec.run import RunSpec
+from training.spec.run import ParameterCounts, RunSpec, closed_form_counts
 
 
 @dataclass(frozen=True)

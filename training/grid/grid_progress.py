@@ -7,9 +7,8 @@ from pathlib import Path
 
 from training.grid.estimates import spent_flop
 from training.grid.measured_costs import MeasuredCost, cost_of_record, pace, tokens_per_row
-from training.models.counts import closed_form_counts
 from training.spec.files import record_path, run_state
-from training.spec.run import RunSpec
+from training.spec.run import RunSpec, closed_form_counts
 
 # One run tells nothing about sizes that differ from its own.
 _LEAST_FINISHED = 2

@@ -12,9 +12,7 @@ import numpy as np
 from astraios_analysis.records.frame import RunRecord, load, load_folder
 from training.grid.estimates import spent_flop, training_flop
 from training.grid.memory import Layout, estimate_memory
-from training.models.counts import closed_form_counts
-from training.spec.loop_settings import LoopSettings
-from training.spec.run import RunSpec
+from training.spec.run import LoopSettings, RunSpec, closed_form_counts
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,16 @@ this project's blocks are its own: a test holds them to what autograd keeps.
 
 from dataclasses import dataclass, replace
 
-from training.models.counts import added_parameters, block_parameters, closed_form_counts, qkv_width
-from training.spec.loop_settings import LoopSettings
-from training.spec.run import ModelSize, Schedule, Tuning
+from training.spec.run import (
+    LoopSettings,
+    ModelSize,
+    Schedule,
+    Tuning,
+    added_parameters,
+    block_parameters,
+    closed_form_counts,
+    qkv_width,
+)
 
 GIB = 2**30
 

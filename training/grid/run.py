@@ -23,16 +23,14 @@ from training.grid.bases import CHECKPOINT_EVERY, Base, load_base, run_corpus, s
 from training.grid.devices import processor_name
 from training.grid.tuned import load_tuned, save_tuned
 from training.loop.flop import model_flops_utilisation
-from training.loop.loop_result import LoopResult
-from training.loop.processes import agreed, connect_processes, is_first_process, locked_by_first
+from training.loop.processes import agreed, connect_processes, is_first_process, locked_by_first, whole_weights
 from training.loop.reporting import Reporting
-from training.loop.sharding import whole_weights
-from training.loop.train import train
-from training.models.models import plain_config
-from training.models.parameters import ParameterCounts, count_parameters
+from training.loop.train import LoopResult, train
+from training.models.counts import count_parameters
+from training.models.pretrained import plain_config
 from training.models.tuning import apply_tuning
 from training.spec.files import clear_error, clear_work, exclusive, record_path, run_lock, work_folder
-from training.spec.run import RunSpec
+from training.spec.run import ParameterCounts, RunSpec
 from training.suite.renewal import score_record
 from training.suite.request import Scoring, missing_measures
 
@@ -77,7 +75,7 @@ def run(
     scoring : Scoring, optional
         Measures of the embedded suite that the record shall have; none without it.
     is_sharded : bool
-        Whether the model is divided among the processes while it is tuned (`training.loop.sharding`).
+        Whether the model is divided among the processes while it is tuned (`training.loop.processes`).
 
     Returns
     -------

@@ -9,8 +9,7 @@ all functions of the corpus are called the same.
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from training.corpus.items import Item
-from training.corpus.rendering import CONNECTIVES, Style, describe, describe_steps, render_python
+from training.corpus.items import CONNECTIVES, Item, Style, describe, describe_steps, render_python
 
 Change = Callable[[Item], str]
 

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from training.corpus.cases import python_assertions
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.items import Item
-from training.corpus.layout import Example, lay_out
+from training.corpus.items import Example, Item, lay_out
+from training.corpus.space import python_assertions
 
 SEEN = "seen"
 """Name of the further problems of one operation, which occur in every split and are kept out of headline scores."""
