@@ -72,7 +72,8 @@ class TestDecisions:
         found = best_at_size_all(records, LARGEST)
         refused = found[found["refusal"] != ""]
         assert set(found.loc[found["refusal"] == "", "dataset"]) == {FIX}
-        assert refused["dataset"].tolist() == ["embedded_synthesis"] and refused[["method", "p_best"]].isna().all(axis=None)
+        assert refused["dataset"].tolist() == ["embedded_synthesis"]
+        assert refused[["method", "p_best"]].isna().all(axis=None)
         assert refused["refusal"].iloc[0].startswith("measured at 3 sizes; a back-test holds out the largest, and 2")
         answer = FIGURES["best_at_target"].say(found)
         assert "1 data sets" in answer and answer.count("Not predicted: ") == 1 and "measured at 3 sizes" in answer
