@@ -110,7 +110,7 @@ def outside(tmp_path_factory):
     canary.write_text("CANARY")
     canary.chmod(0o666)
     folder.chmod(0o777)
-    victim = subprocess.Popen(["sleep", "600"], env={**os.environ, "VICTIM": "CANARY"})
+    victim = subprocess.Popen(["sleep", "86400"], env={**os.environ, "VICTIM": "CANARY"})
     listeners = Listeners(folder, f"astraios-test-{os.getpid()}")
     yield SimpleNamespace(
         folder=folder,
@@ -120,6 +120,7 @@ def outside(tmp_path_factory):
         values={
             "CANARY_FILE": str(canary),
             "OUTSIDE": str(folder),
+            "MARK": f"escaped-{os.getpid()}",
             "VICTIM": str(victim.pid),
             "HOST": str(os.getpid()),
             "TCP": str(listeners.ports["tcp"]),
