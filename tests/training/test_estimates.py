@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from training.__main__ import main
-from training.grid.estimates import Machine, estimate_run, grid_seconds
-from training.grid.measured_costs import errors_by_size, measured_costs, pace
-from training.grid.memory import GIB
+from training.grid.estimates import GIB, Machine, errors_by_size, estimate_run, grid_seconds, measured_costs, pace
 from training.spec.grids import preset
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import pytest
 
 from astraios_analysis.records.frame import load_folder
 from training.__main__ import main
-from training.grid.launch import Outcome
+from training.grid.workers import Outcome
 from training.sandbox.programs import SandboxUnavailable
 from training.spec.files import exclusive, mark_error, record_path, run_lock, run_state, work_folder
 from training.spec.grids import PRESETS
@@ -108,7 +108,7 @@ def test_retry_trains_failed_runs_and_no_others(capsys, monkeypatch, tmp_path, t
         given.extend(specs)
         return [Outcome(spec.run_id, "done") for spec in specs]
 
-    monkeypatch.setattr("training.grid.launch.launch", launch)
+    monkeypatch.setattr("training.grid.workers.launch", launch)
     command = ["grid", "retry", "--preset", "tiny", "--runs", str(tmp_path), "--no-scores"]
     assert main(command) == 0
     assert given == [lora]
@@ -181,8 +181,8 @@ def test_without_containment_nothing_is_trained_or_scored(capsys, monkeypatch, t
         raise SandboxUnavailable("no containment works here (bubblewrap: not found); install bubblewrap")
 
     monkeypatch.setattr("training.cli.shared.Sandbox", none_works)
-    monkeypatch.setattr("training.grid.launch.launch", lambda *_, **__: pytest.fail("trained"))
-    monkeypatch.setattr("training.grid.launch.launch_scoring", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr("training.grid.workers.launch", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("training.grid.workers.launch_scoring", lambda *_, **__: pytest.fail("scored"))
     errors = refused(capsys, "grid", "run", "--preset", "tiny", "--runs", str(tmp_path))
     assert "no containment works here" in errors
     assert "--no-scores trains without running any program" in errors
@@ -218,7 +218,7 @@ def test_failures_are_listed_and_are_the_exit_status(capsys, monkeypatch, tmp_pa
         given.update(specs=specs, runs_dir=runs_dir, **options)
         return found
 
-    monkeypatch.setattr("training.grid.launch.launch", launch)
+    monkeypatch.setattr("training.grid.workers.launch", launch)
     assert main(["grid", "run", "--preset", "tiny", "--method", "lora", "fft"]) == 1
     errors = capsys.readouterr().err
     assert f"failed: {lora.run_id}: DivergedError: training diverged\n1 of 2 runs are finished" in errors
@@ -249,7 +249,7 @@ def test_listing_and_status_need_no_torch(tmp_path):
         "import sys; from training.__main__ import main\n"
         "main(['grid', 'list'])\n"
         "main(['grid', 'status', '--preset', 'smoke'])\n"
-        "import training.grid.launch\n"
+        "import training.grid.workers\n"
         "assert 'torch' not in sys.modules"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

@@ -6,8 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from training.grid.estimates import shortage
-from training.grid.memory import GIB, Layout, activation_bytes, estimate_memory, fitting_plan, in_gib
+from training.grid.estimates import GIB, Layout, activation_bytes, estimate_memory, fitting_plan, in_gib, shortage
 from training.loop.validation import count_virtual_tokens, token_losses
 from training.models.models import scratch_config
 from training.models.tuning import apply_tuning

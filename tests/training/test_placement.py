@@ -2,9 +2,17 @@ import platform
 
 import pytest
 
-from training.grid.devices import Gpu, available_memory, processor_name, visible_gpus
-from training.grid.memory import GIB, estimate_memory
-from training.grid.placement import needed_bytes, place, unfinished
+from training.grid.estimates import (
+    GIB,
+    Gpu,
+    available_memory,
+    estimate_memory,
+    needed_bytes,
+    place,
+    processor_name,
+    unfinished,
+    visible_gpus,
+)
 from training.spec.files import record_path
 from training.spec.grids import preset
 

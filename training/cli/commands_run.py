@@ -19,8 +19,7 @@ from training.cli.shared import (
     worker_count,
 )
 from training.grid.cluster import JobSettings, submit
-from training.grid.devices import available_memory, gpus
-from training.grid.placement import place, unfinished
+from training.grid.estimates import available_memory, gpus, place, unfinished
 from training.grid.workers import Folders
 from training.spec.files import clear_failure, run_state
 from training.spec.grids import check_corpus, fetch_corpus
@@ -175,7 +174,7 @@ def _train(specs: Sequence[RunSpec], arguments: argparse.Namespace) -> int:
     require_containment(scoring, "grid run --no-scores trains without running any program")
     places = _places(specs, runs_dir, arguments)
 
-    from training.grid.launch import launch
+    from training.grid.workers import launch
 
     try:
         outcomes = launch(

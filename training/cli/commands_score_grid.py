@@ -82,7 +82,7 @@ def _score(arguments: argparse.Namespace) -> int:
     if arguments.base:
         return _score_bases(specs, arguments, scoring)
 
-    from training.grid.launch import launch_scoring
+    from training.grid.workers import launch_scoring
 
     runs_dir = records_folder(arguments)
     try:
@@ -94,7 +94,7 @@ def _score(arguments: argparse.Namespace) -> int:
 
 
 def _score_bases(specs: Sequence[RunSpec], arguments: argparse.Namespace, scoring: Scoring) -> int:
-    from training.grid.base_scores import base_scores
+    from training.grid.run import base_scores
 
     bases = {(spec.size.name, spec.seed): spec for spec in specs}
     rows = []

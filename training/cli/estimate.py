@@ -6,9 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from training.cli.shared import add_run_choice, add_settings, chosen_specs, note, table
-from training.grid.estimates import Machine, RunEstimate, changes, estimate_run, grid_seconds
-from training.grid.measured_costs import MeasuredCost, errors_by_size, measured_costs, pace, tokens_per_row
-from training.grid.memory import GIB, in_gib
+from training.grid.estimates import (
+    GIB,
+    Machine,
+    MeasuredCost,
+    RunEstimate,
+    changes,
+    errors_by_size,
+    estimate_run,
+    grid_seconds,
+    in_gib,
+    measured_costs,
+    pace,
+    tokens_per_row,
+)
 from training.spec.grids import PRESETS
 
 PROG = "python -m training"

@@ -10,7 +10,7 @@ from training.cli.commands_score_grid import add_score_action
 from training.cli.commands_search import add_search_action
 from training.cli.compare import add_compare_action
 from training.cli.shared import add_choice, chosen_specs, records_folder, table
-from training.grid.grid_progress import describe_time, progress_of
+from training.grid.estimates import describe_time, progress_of
 from training.spec.files import STATES, run_state
 from training.spec.grids import PRESETS, preset
 

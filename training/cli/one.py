@@ -14,9 +14,7 @@ from training.cli.shared import (
     records_folder,
     require_containment,
 )
-from training.grid.devices import available_memory, gpus
-from training.grid.estimates import shortage
-from training.grid.memory import Layout, estimate_memory, in_gib
+from training.grid.estimates import Layout, available_memory, estimate_memory, gpus, in_gib, shortage
 from training.spec.files import record_path
 from training.spec.grids import check_corpus
 from training.spec.loop_settings import check_sharding

@@ -70,10 +70,9 @@ def _score(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is None:
             raise ValueError(f"{'--dataset' if name == 'dataset' else 'GENERATIONS'} is missing; see --help")
 
-    from training.published.journal import JournalError
     from training.published.score import score_file
     from training.published.security import AnalyserUnavailable
-    from training.published.verdicts import ProgramsNotRun
+    from training.published.verdicts import JournalError, ProgramsNotRun
     from training.sandbox.programs import JavaUnavailable, SandboxUnavailable
 
     request = _request(arguments)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from astraios_analysis.records.frame import METHODS
-from training.grid.launch import Outcome
+from training.grid.workers import Outcome
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import SandboxUnavailable
 from training.spec.grids import PRESETS, preset

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from peft import PeftModel
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -29,6 +30,9 @@ from training.loop.batches import Row, TokenRows
 from training.loop.processes import agreed, is_first_process, locked_by_first
 from training.loop.reporting import Reporting
 from training.loop.train import train
+from training.models.adapters import (
+    BottleneckConfig as BottleneckConfig,  # registers the adapters, which loading looks up
+)
 from training.models.models import scratch_config
 from training.models.pretrained import load_pretrained, weight_arguments
 from training.spec.files import whole_folder
@@ -307,3 +311,76 @@ def _initial_model(spec: RunSpec) -> PreTrainedModel:
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(int(np.random.SeedSequence([spec.seed, BASE_VERSION]).generate_state(1)[0]))
         return AutoModelForCausalLM.from_config(scratch_config(spec.size), dtype=torch.float32)
+
+
+def tuned_folder(cache_dir: str | Path, run_id: str) -> Path:
+    """Return the folder of a run's tuned weights."""
+    return Path(cache_dir) / "tuned" / run_id
+
+
+def save_tuned(model: PreTrainedModel | PeftModel, cache_dir: str | Path, run_id: str) -> Path:
+    """Keep what a run updated: all weights after full fine-tuning, the adapter alone after any other method.
+
+    Parameters
+    ----------
+    model : PreTrainedModel or PeftModel
+        The tuned model, on any device.
+    cache_dir : str or Path
+        Cache folder.
+    run_id : str
+        The run.
+
+    Returns
+    -------
+    Path
+        The folder, ``tuned/<run_id>`` in the cache, as `save_pretrained` writes it. It appears when it is complete.
+    """
+    folder = tuned_folder(cache_dir, run_id)
+    with whole_folder(folder) as partial:
+        model.save_pretrained(partial)
+    return folder
+
+
+def load_tuned(spec: RunSpec, cache_dir: str | Path) -> tuple[PreTrainedModel | PeftModel, Tokenizer]:
+    """Return a finished run's tuned model, which computes bit for bit what it did after training, and its tokenizer.
+
+    Parameters
+    ----------
+    spec : RunSpec
+        The run. The base under an adapter is trained anew if the cache lacks it.
+    cache_dir : str or Path
+        Cache folder.
+
+    Returns
+    -------
+    tuple of (PreTrainedModel or PeftModel, tokenizers.Tokenizer)
+        Weights in float32.
+
+    Raises
+    ------
+    ValueError
+        If the tuned weights are not in the cache or cannot be read.
+    """
+    folder = tuned_folder(cache_dir, spec.run_id)
+    if not folder.is_dir():
+        raise ValueError(
+            f"tuned weights of run {spec.run_id} are not in {folder.parent}; name the cache that the grid was trained "
+            "with, or delete the run's record and train it again"
+        )
+    if spec.tuning.method == "fft" and spec.size.pretrained is None:
+        return _read(spec.run_id, folder, None), run_corpus(spec.data).tokenizer
+    base = load_base(spec, cache_dir)
+    return _read(spec.run_id, folder, None if spec.tuning.method == "fft" else base.model), base.tokenizer
+
+
+def _read(run_id: str, folder: Path, base: PreTrainedModel | None) -> PreTrainedModel | PeftModel:
+    try:
+        if base is None:
+            return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        return PeftModel.from_pretrained(base, folder)
+    except Exception as error:  # json, transformers, peft and safetensors each raise their own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"tuned weights of run {run_id} in {folder} cannot be read: {reason}; delete the folder and the run's "
+            "record, and train it again"
+        ) from error

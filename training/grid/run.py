@@ -7,6 +7,7 @@ were taken so far, in the run's work folder.
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -19,9 +20,8 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
 from astraios_analysis.records.frame import Cost, Provenance, RunRecord, load, save
-from training.grid.bases import CHECKPOINT_EVERY, Base, load_base, run_corpus, stream_rows
-from training.grid.devices import processor_name
-from training.grid.tuned import load_tuned, save_tuned
+from training.grid.bases import CHECKPOINT_EVERY, Base, load_base, load_tuned, run_corpus, save_tuned, stream_rows
+from training.grid.estimates import processor_name
 from training.loop.flop import model_flops_utilisation
 from training.loop.loop_result import LoopResult
 from training.loop.processes import agreed, connect_processes, is_first_process, locked_by_first
@@ -33,7 +33,7 @@ from training.models.parameters import ParameterCounts, count_parameters
 from training.models.tuning import apply_tuning
 from training.spec.files import clear_error, clear_work, exclusive, record_path, run_lock, work_folder
 from training.spec.run import RunSpec
-from training.suite.renewal import score_record
+from training.suite.renewal import score_record, take_measures
 from training.suite.request import Scoring, missing_measures
 
 _SCORED_FOLDER = "scored"
@@ -304,3 +304,46 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def base_scores(
+    spec: RunSpec, cache_dir: str | Path, scoring: Scoring, *, progress: bool | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the scores of a run's untuned base model on the embedded suite, in no record.
+
+    Prompts are in the layout of tuning, which a base model that was trained on documented functions alone has never
+    seen; ``embedded_completion`` is its own task, the body of a function from header and docstring.
+
+    Parameters
+    ----------
+    spec : RunSpec
+        A run of the size and seed; its method does not matter.
+    cache_dir : str or Path
+        Folder of base models; one that is not there is trained first.
+    scoring : Scoring
+        Which measures.
+    progress : bool or None
+        Progress bars on standard error: always, never, or (None) where that is a terminal.
+
+    Yields
+    ------
+    dict
+        ``size, seed, n_params_base, dataset, setting, metric, value, stderr, n_items``, one for each score.
+    """
+    base = load_base(spec, cache_dir)
+    base.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    described = {"size": spec.size.name, "seed": spec.seed, "n_params_base": base.model.num_parameters()}
+    corpus = run_corpus(spec.data)
+    taken = take_measures(
+        base.model,
+        base.tokenizer,
+        corpus,
+        scoring.measures,
+        unsafe=scoring.unsafe,
+        is_base=True,
+        progress=progress,
+    )
+    names = ("dataset", "setting", "metric", "value", "stderr", "n_items")
+    for measure in taken:
+        for score in measure.scores:
+            yield described | {name: getattr(score, name) for name in names}

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 
 from astraios_analysis.records.frame import METHODS, RunRecord, load
-from training.grid.launch import launch
+from training.grid.workers import launch
 from training.spec.files import record_path
 from training.spec.grids import Grid
 from training.spec.run import RunSpec

@@ -1,17 +1,134 @@
-"""Problem sets: what is asked and how it is judged, from a JSONL file or from the hub.
+"""Reading what others wrote: JSON and JSONL files, plain or gzipped, with errors that say where they are damaged."""
 
-Every published layout is recognised by its columns: HumanEvalPack, HumanEval, ReCode's perturbed files, Devign and
-BigCloneBench of CodeXGLUE, and Asleep at the Keyboard.
-"""
-
+import gzip
+import hashlib
 import importlib
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.published.files import parse_json_lines, read_text_file
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """The content of a file.
+
+    Attributes
+    ----------
+    path : Path
+        Where it was read.
+    text : str
+        What it holds, unpacked.
+    digest : str
+        SHA-256 of the text, in hexadecimal: the same whether it was gzipped or not.
+    """
+
+    path: Path
+    text: str
+    digest: str
+
+
+def read_text_file(path: Path | str, what: str) -> TextFile:
+    """Read a file as UTF-8, gzipped or not whatever its name.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    what : str
+        What it should be, for messages.
+
+    Returns
+    -------
+    TextFile
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read; the message names the file and the reason.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; give {what}, plain or gzipped")
+    try:
+        content = path.read_bytes()
+        if content.startswith(_GZIP_MAGIC):
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: damaged or unreadable ({error}); fetch or write it anew") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; {what} is needed") from error
+    return TextFile(path, text, hashlib.sha256(content).hexdigest())
+
+
+def parse_json(file: TextFile) -> Any:
+    """Parse a whole file as one JSON value.
+
+    Parameters
+    ----------
+    file : TextFile
+        Its content.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON; the message says at which line, column and byte it stops making sense.
+    """
+    try:
+        return json.loads(file.text)
+    except json.JSONDecodeError as error:
+        is_cut = not file.text[error.pos :].strip()
+        reason = "it ends too early" if is_cut else error.msg
+        raise ValueError(
+            f"{file.path}: not valid JSON at line {error.lineno}, column {error.colno} "
+            f"(character {error.pos} of {len(file.text)}): {reason}; fetch or write it anew"
+        ) from error
+    except RecursionError as error:
+        raise ValueError(f"{file.path}: not valid JSON for this purpose: it is nested too deeply") from error
+
+
+def parse_json_lines(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Parse a file of one JSON object a line; empty lines are passed over.
+
+    Parameters
+    ----------
+    file : TextFile
+        Its content.
+
+    Yields
+    ------
+    where : str
+        File and line, for messages.
+    row : dict
+
+    Raises
+    ------
+    ValueError
+        If a line is not an object; the message names it.
+    """
+    for number, line in enumerate(file.text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{file.path}, line {number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: not valid JSON ({error}); each line holds one whole object") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{where}: holds {type(row).__name__}, not an object; each line holds one object")
+        yield where, row
+
 
 # Not a dependency; named here and not in an import statement, so that the check of declared imports stays strict.
 _HUB_LIBRARY = "datasets"
@@ -236,3 +353,178 @@ _LAYOUTS = (
     ({"func1", "func2", "label"}, _make_clone_problem),
     ({"scenario_id", "language", "prompt"}, _make_scenario),
 )
+
+
+Samples = list[list[Any]]
+
+_CALL = re.compile(r"\b(\w+)\s*\(")
+
+
+def read_generations(path: Path | str) -> tuple[Samples, str]:
+    """Read a generations file, plain or gzipped.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    samples : list of list
+        What it holds.
+    digest : str
+        SHA-256 of its text.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged or not a list of lists of samples; the message says where.
+    """
+    file = read_text_file(path, "a JSON file of generations")
+    content = parse_json(file)
+    if not isinstance(content, list) or not content:
+        kind = "an empty list" if content == [] else type(content).__name__
+        raise ValueError(f"{path}: holds {kind}; generations are a list with one list of samples for each problem")
+    for place, samples in enumerate(content):
+        if not isinstance(samples, list) or not samples:
+            kind = "no samples" if samples == [] else type(samples).__name__
+            raise ValueError(f"{path}: item {place} holds {kind}; each item is a list of samples of one problem")
+    return content, file.digest
+
+
+def check_texts(samples: Samples, path: Path | str) -> list[list[str]]:
+    """Return samples that are all text.
+
+    Parameters
+    ----------
+    samples : list of list
+        From `read_generations`.
+    path : path
+        Where they were read, for messages.
+
+    Raises
+    ------
+    ValueError
+        If one is something else; the message says which.
+    """
+    for place, several in enumerate(samples):
+        for number, sample in enumerate(several):
+            if not isinstance(sample, str):
+                kind = type(sample).__name__
+                raise ValueError(f"{path}: item {place}, sample {number} holds {kind}; programs are text")
+    return samples
+
+
+def arrange_by_problem(samples: list[list[str]], problems: Sequence[CodeProblem], path: Path | str) -> list[list[str]]:
+    """Put samples of programs problem by problem, and make sure that none is missing.
+
+    Parameters
+    ----------
+    samples : list of list of str
+        One list for each problem, or (HumanEvalExplain) one list of one for each sample of each problem in turn.
+    problems : sequence of CodeProblem
+        The problems, in the order of the samples.
+    path : path
+        Where they were read, for messages.
+
+    Returns
+    -------
+    list of list of str
+        One list of as many samples for each problem.
+
+    Raises
+    ------
+    ValueError
+        If a problem is missing, has fewer samples than others, or is answered with another one's function; the
+        message says which.
+    """
+    n_problems = len(problems)
+    if len(samples) != n_problems and len(samples) % n_problems == 0 and all(len(one) == 1 for one in samples):
+        each = len(samples) // n_problems
+        flat = [sample for one in samples for sample in one]
+        samples = [flat[each * place : each * (place + 1)] for place in range(n_problems)]
+    stranger = _find_stranger(samples, problems)
+    if len(samples) > n_problems and all(len(one) == 1 for one in samples):
+        raise ValueError(
+            f"{path}: holds {len(samples)} single samples, no multiple of {n_problems} problems; some are missing, or "
+            "the problems are other ones"
+        )
+    if len(samples) != n_problems:
+        hint = "" if stranger is None else f"; the first that does not belong is {_describe(stranger, problems)}"
+        raise ValueError(f"{path}: holds samples of {len(samples)} problems, and there are {n_problems}{hint}")
+    if stranger is not None:
+        raise ValueError(f"{path}: {_describe(stranger, problems)}; are problems missing or in another order?")
+    counts = [len(one) for one in samples]
+    usual = max(set(counts), key=counts.count)
+    for place, count in enumerate(counts):
+        if count != usual:
+            raise ValueError(
+                f"{path}: problem {place} ({problems[place].task_id}) has {count} samples, most have {usual}; "
+                "generate what is missing, or take every problem's samples to the same number"
+            )
+    return samples
+
+
+def _find_stranger(samples: list[list[str]], problems: Sequence[CodeProblem]) -> tuple[int, int] | None:
+    """First place whose samples all name another problem's function and not their own, and that problem's place."""
+    names = [_name_functions(problem) for problem in problems]
+    owners = {name: place for place, several in reversed(list(enumerate(names))) for name in several}
+    for place, (several, own) in enumerate(zip(samples, names, strict=False)):
+        called = [set(_CALL.findall(text)) for text in several]
+        if any(found & own for found in called):
+            continue
+        common = set.intersection(*called) & owners.keys()
+        if common:
+            return place, min(owners[name] for name in common)
+    return None
+
+
+def _name_functions(problem: CodeProblem) -> set[str]:
+    """Name of a problem's function: by its column, and by its header, which in one problem has another (Java/99)."""
+    header = (problem.declaration or problem.prompt).rstrip().rsplit("\n", 1)[-1]
+    return {problem.entry_point, *(_CALL.findall(header)[:1] if problem.declaration else ())}
+
+
+def _describe(stranger: tuple[int, int], problems: Sequence[CodeProblem]) -> str:
+    place, owner = stranger
+    found, wanted = problems[owner], problems[place]
+    return (
+        f"item {place}, which defines {found.entry_point} ({found.task_id}) where {wanted.entry_point} "
+        f"({wanted.task_id}) belongs"
+    )
+
+
+def arrange_by_block(samples: list[list[str]], n_blocks: int, n_problems: int, path: Path | str) -> list[list[str]]:
+    """Put ReCode's programs block by block: one list of programs, in the order of problems, for each block.
+
+    Parameters
+    ----------
+    samples : list of list of str
+        One list of one program for each problem of each block.
+    n_blocks, n_problems : int
+        Transformations and seeds of the category, and problems.
+    path : path
+        Where they were read, for messages.
+
+    Returns
+    -------
+    list of list of str, n_blocks times n_problems
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer, or more than one sample of one.
+    """
+    if len(samples) != n_blocks * n_problems:
+        raise ValueError(
+            f"{path}: holds {len(samples)} programs; this category has {n_blocks} transformations and seeds of "
+            f"{n_problems} problems each, {n_blocks * n_problems} in all"
+        )
+    for place, one in enumerate(samples):
+        if len(one) != 1:
+            raise ValueError(
+                f"{path}: item {place} (block {place // n_problems}, problem {place % n_problems}) has {len(one)} "
+                "samples; ReCode is scored with one greedy program for each prompt"
+            )
+    flat = [one[0] for one in samples]
+    return [flat[n_problems * block : n_problems * (block + 1)] for block in range(n_blocks)]

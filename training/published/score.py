@@ -6,29 +6,33 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from training.published.files import read_text_file
-from training.published.generations import (
+from training.published.measures import CATEGORIES, Report
+from training.published.problems import (
+    AnswerProblem,
+    CodeProblem,
+    Problem,
     Samples,
+    Scenario,
     arrange_by_block,
     arrange_by_problem,
     check_texts,
+    load_problems,
     read_generations,
+    read_problems,
+    read_text_file,
 )
-from training.published.journal import Journal
-from training.published.perturbed import make_blocks, score_perturbed
-from training.published.problems import AnswerProblem, CodeProblem, Problem, Scenario, load_problems, read_problems
-from training.published.reports import Report
-from training.published.robustness import CATEGORIES
 from training.published.scorers import (
     Runner,
+    make_blocks,
     read_label,
     read_scenario,
+    score_perturbed,
     score_programs,
     score_scenarios,
     score_yes_no,
 )
 from training.published.tasks import EvaluationTask, find_task
-from training.published.verdicts import make_limits, run_programs
+from training.published.verdicts import Journal, make_limits, run_programs
 from training.sandbox.pool import Sandbox
 
 DEFAULT_FOLDER = Path("build/scoring")

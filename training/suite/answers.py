@@ -1,6 +1,7 @@
-"""A language model that answers, greedily and by likelihood."""
+"""What the scoring layer asks of whoever answers; texts that are given, in a test, do as well as a model."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from peft import PeftModel
@@ -11,6 +12,23 @@ from training.corpus.tokenizer import END_OF_TEXT, PADDING, encode_context
 from training.generation.generate import Decoding, generate
 from training.generation.likelihood import answer_log_likelihoods
 from training.suite.problems import answer_text, context
+
+
+class Respondent(Protocol):
+    """What answers prompts: a model, or given texts in a test."""
+
+    def write(self, prompts: Sequence[str], references: Sequence[str]) -> list[str]:
+        """Return an answer to each prompt, a little longer than the longest reference at most."""
+        ...
+
+    def complete(self, contexts: Sequence[str], references: Sequence[str]) -> list[str]:
+        """Return what follows each text as it stands, without the layout of prompts."""
+        ...
+
+    def log_likelihoods(self, prompts: Sequence[str], choices: Sequence[str]) -> np.ndarray:
+        """Return the log-likelihood of each choice as the answer to each prompt, shape (n_prompts, n_choices)."""
+        ...
+
 
 TOKENS_PER_BATCH = 16384
 """Most tokens of a batch, padding included: what bounds memory, and no number depends on it but by rounding."""

@@ -1,13 +1,15 @@
 """What the suite asks: the corpus' problem sets for the test split, and how a problem becomes a prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 from training.corpus.cases import python_assertions
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import Item
 from training.corpus.layout import Example, lay_out
+from training.corpus.rendering import CONNECTIVES, Style, describe, describe_steps, render_python
 
 SEEN = "seen"
 """Name of the further problems of one operation, which occur in every split and are kept out of headline scores."""
@@ -76,3 +78,90 @@ def assertions(corpus: EmbeddedCorpus, item: Item) -> str:
 def references(items: Sequence[Item]) -> list[str]:
     """Return the reference answers of problems, which say how long an answer may be."""
     return [item.reference for item in items]
+
+
+Change = Callable[[Item], str]
+
+_OTHER_NAMES = 1
+
+
+def _described_anew(item: Item, words: str) -> str:
+    return _replaced(item, "description", describe(item.programs[0], item.details["phrasing"]), words)
+
+
+def _replaced(item: Item, what: str, shown: str, new: str) -> str:
+    if item.prompt.count(shown) != 1:
+        raise ValueError(f"problem {item.id} does not show its {what} once, so that it cannot be written anew")
+    return item.prompt.replace(shown, new)
+
+
+def _other(phrasing: int) -> int:
+    # The corpus' default has the first two phrasings; the third is an option that it may not know.
+    return 1 - phrasing if phrasing in (0, 1) else 0
+
+
+def other_phrasing(item: Item) -> str:
+    """Say every step in the corpus' other phrasing, with its connective."""
+    return _described_anew(item, describe(item.programs[0], _other(item.details["phrasing"])))
+
+
+def mixed_phrasing(item: Item) -> str:
+    """Say every second step in the other phrasing; the connectives stay."""
+    phrasing = item.details["phrasing"]
+    phrasings = [(phrasing, _other(phrasing))[position % 2] for position in range(item.programs[0].n_ops)]
+    return _described_anew(item, describe_steps(item.programs[0], phrasings, CONNECTIVES[phrasing]))
+
+
+def other_connective(item: Item) -> str:
+    """Keep the words of the steps, and join them by the other phrasing's connective."""
+    phrasing = item.details["phrasing"]
+    phrasings = [phrasing] * item.programs[0].n_ops
+    return _described_anew(item, describe_steps(item.programs[0], phrasings, CONNECTIVES[_other(phrasing)]))
+
+
+def own_line(item: Item) -> str:
+    """Put the description on a line of its own."""
+    usual = describe(item.programs[0], item.details["phrasing"])
+    return _replaced(item, "description", f" {usual}", f"\n{usual}")
+
+
+def lower_case(item: Item) -> str:
+    """Begin the description with a small letter."""
+    usual = describe(item.programs[0], item.details["phrasing"])
+    return _described_anew(item, f"{usual[:1].lower()}{usual[1:]}")
+
+
+def no_stop(item: Item) -> str:
+    """Leave out the full stop at the end of the description."""
+    return _described_anew(item, describe(item.programs[0], item.details["phrasing"]).removesuffix("."))
+
+
+def other_expressions(item: Item) -> str:
+    """Write every step of the shown program the other way."""
+    return _shown_anew(item, Style(0, (True,) * item.programs[1].n_ops))
+
+
+def other_names(item: Item) -> str:
+    """Give the variable of the shown program another name."""
+    return _shown_anew(item, Style(_OTHER_NAMES))
+
+
+def other_expressions_and_names(item: Item) -> str:
+    """Write every step of the shown program the other way, with another name of the variable."""
+    return _shown_anew(item, Style(_OTHER_NAMES, (True,) * item.programs[1].n_ops))
+
+
+def _shown_anew(item: Item, style: Style) -> str:
+    shown = item.programs[1]
+    name = item.reference.partition("(")[0].removeprefix("def ")
+    return _replaced(item, "program", render_python(shown, name), render_python(shown, name, style))
+
+
+PERTURBATIONS: Mapping[str, tuple[str, tuple[Change, ...]]] = MappingProxyType(
+    {
+        "description": ("synthesis", (other_phrasing, mixed_phrasing, other_connective)),
+        "format": ("synthesis", (own_line, lower_case, no_stop)),
+        "syntax": ("fix", (other_expressions, other_names, other_expressions_and_names)),
+    }
+)
+"""Category -> the task whose prompts it changes, and the changes; a change's name is its function's."""

@@ -12,8 +12,7 @@ from math import sqrt
 import numpy as np
 
 from astraios_analysis.records.frame import ProblemCounts, Score, chance_level
-from training.published.answers import score_answers
-from training.published.robustness import NOMINAL, score_robustness
+from training.published.measures import NOMINAL, score_answers, score_robustness
 from training.suite.problems import SEEN
 
 LANGUAGE = "python"
@@ -118,7 +117,7 @@ def answer_scores(dataset: str, setting: str, truth: np.ndarray, outcomes: Outco
 def robustness_scores(
     dataset: str, ids: Sequence[int], nominal: np.ndarray, changed: dict[str, np.ndarray]
 ) -> list[Score]:
-    """Return the scores of a category of changed prompts (`training.published.robustness.score_robustness`).
+    """Return the scores of a category of changed prompts (`training.published.measures.score_robustness`).
 
     Parameters
     ----------

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from training.published.perturbed import ALL, MEAN, make_blocks, score_perturbed
+from training.published.measures import CATEGORIES, Category, Transformation
 from training.published.problems import CodeProblem
-from training.published.robustness import CATEGORIES, Category, Transformation
+from training.published.scorers import ALL, MEAN, make_blocks, score_perturbed
 from training.published.tasks import TASKS
 from training.published.verdicts import make_limits
 from training.sandbox.programs import Verdict

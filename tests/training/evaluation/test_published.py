@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from training.published.robustness import CATEGORIES
+from training.published.measures import CATEGORIES
 from training.published.score import Request, score_file
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from training.published.reports import Part, Report, make_counts
+from training.published.measures import Part, Report, make_counts
 
 
 def make_report(**changes):
