@@ -77,8 +77,8 @@ def test_status_tells_how_long_the_rest_takes(capsys, tmp_path, monkeypatch):
     source = Path(__file__).parents[2] / "data" / "runs" / "mini"
     records = sorted((r for r in load_folder(source) if r.seed == 0), key=lambda record: record.n_params_base)
     specs = [RunSpec.model_validate_json(json.dumps(record.provenance.spec["run"])) for record in records]
-    monkeypatch.setattr("training.cli.grid.chosen_specs", lambda _: specs)
-    command = ["grid", "status", "--preset", "mini", "--runs", str(tmp_path)]
+    monkeypatch.setitem(PRESETS, "again", lambda: SimpleNamespace(runs=lambda *_: specs))
+    command = ["grid", "status", "--preset", "again", "--runs", str(tmp_path)]
     for record in records[:-1]:
         shutil.copy(record_path(source, record.run_id), record_path(tmp_path, record.run_id))
     last, truth = specs[-1], records[-1].cost.seconds
@@ -108,7 +108,7 @@ def test_retry_trains_failed_runs_and_no_others(capsys, monkeypatch, tmp_path, t
         given.extend(specs)
         return [Outcome(spec.run_id, "done") for spec in specs]
 
-    monkeypatch.setattr("training.grid.workers.launch", launch)
+    monkeypatch.setattr("training.cli.grid.launch", launch)
     command = ["grid", "retry", "--preset", "tiny", "--runs", str(tmp_path), "--no-scores"]
     assert main(command) == 0
     assert given == [lora]
@@ -181,8 +181,8 @@ def test_without_containment_nothing_is_trained_or_scored(capsys, monkeypatch, t
         raise SandboxUnavailable("no containment works here (bubblewrap: not found); install bubblewrap")
 
     monkeypatch.setattr("training.cli.shared.Sandbox", none_works)
-    monkeypatch.setattr("training.grid.workers.launch", lambda *_, **__: pytest.fail("trained"))
-    monkeypatch.setattr("training.grid.workers.launch_scoring", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr("training.cli.grid.launch", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("training.cli.grid.launch_scoring", lambda *_, **__: pytest.fail("scored"))
     errors = refused(capsys, "grid", "run", "--preset", "tiny", "--runs", str(tmp_path))
     assert "no containment works here" in errors
     assert "--no-scores trains without running any program" in errors
@@ -218,7 +218,7 @@ def test_failures_are_listed_and_are_the_exit_status(capsys, monkeypatch, tmp_pa
         given.update(specs=specs, runs_dir=runs_dir, **options)
         return found
 
-    monkeypatch.setattr("training.grid.workers.launch", launch)
+    monkeypatch.setattr("training.cli.grid.launch", launch)
     assert main(["grid", "run", "--preset", "tiny", "--method", "lora", "fft"]) == 1
     errors = capsys.readouterr().err
     assert f"failed: {lora.run_id}: DivergedError: training diverged\n1 of 2 runs are finished" in errors

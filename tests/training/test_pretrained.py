@@ -14,7 +14,8 @@ from training.__main__ import main
 from training.corpus.settings import CorpusSettings
 from training.corpus.sources import TEXTS_VARIABLE
 from training.corpus.tokenizer import save_tokenizer
-from training.grid.bases import load_base, run_corpus
+from training.grid.bases import load_base
+from training.grid.rows import run_corpus
 from training.grid.run import run
 from training.models import pretrained
 from training.models.models import scratch_config

@@ -24,32 +24,7 @@ _MINUTES_TO_SAVE = 2
 
 @dataclass(frozen=True)
 class JobSettings:
-    """What every job asks the cluster for.
-
-    Attributes
-    ----------
-    minutes : int
-        Time limit of a job; it goes on in another one when that is over.
-    memory_gib : float
-        Main memory.
-    cpus : int
-        Processors.
-    gpus : int
-        GPUs; a run is trained on one, or in float32 on a processor.
-    partition, account, qos : str, optional
-        Where and on whose behalf.
-    at_once : int
-        Jobs of an array that may run at the same time.
-    max_timeouts : int
-        How often a job may run out of time before it is given up.
-    setup : tuple of str
-        Shell commands before Python starts, such as ``module load cuda``.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range.
-    """
+    """What every job asks the cluster for."""
 
     minutes: int = 240
     memory_gib: float = 32
@@ -96,27 +71,13 @@ class JobSettings:
 
 
 class TaskJob:
-    """What a job does: one task, in a process of its own. submitit keeps it in a file and calls it on a node.
-
-    Parameters
-    ----------
-    task : Task
-        What is to be done.
-    folders : Folders
-        Where; absolute, and the same on every node.
-    """
+    """What a job does: one task, in a process of its own. submitit keeps it in a file and calls it on a node."""
 
     def __init__(self, task: Task, folders: Folders) -> None:
         self._kind, self._spec, self._folders = task.kind, task.spec.model_dump_json(), folders
 
     def __call__(self) -> tuple[Status, str]:
-        """Do it, and return what became of it with a message.
-
-        Raises
-        ------
-        RuntimeError
-            If it failed: the cluster's own books shall say so, too.
-        """
+        """Do it, and return what became of it with a message."""
         # Read by the libraries at their import, which comes after this. A GPU's job has its processors for itself.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -149,29 +110,7 @@ def submit(
     *,
     make_executor: Callable[[Path, int], Any] | None = None,
 ) -> list[Any]:
-    """Put the runs of a grid that have no record into a cluster's queue, their bases before them.
-
-    Parameters
-    ----------
-    specs : sequence of RunSpec
-        The runs.
-    folders : Folders
-        Folders of records and models, on a file system that all nodes share.
-    settings : JobSettings
-        What a job asks for.
-    make_executor : callable, optional
-        Makes submitit's executor from a folder and the number of time-outs; that of SLURM without it.
-
-    Returns
-    -------
-    list of submitit.Job
-        Of bases, then of runs; empty where everything is finished.
-
-    Raises
-    ------
-    ValueError
-        If submitit is not installed or this machine has no SLURM.
-    """
+    """Put the runs of a grid that have no record into a cluster's queue, their bases before them."""
     log_dir = folders.log_dir and folders.log_dir.resolve()
     folders = replace(folders, runs=folders.runs.resolve(), cache=folders.cache.resolve(), log_dir=log_dir)
     bases, runs = tasks_of(specs, folders.runs)
@@ -192,13 +131,7 @@ def submit(
 
 
 def slurm_executor(folder: Path, max_timeouts: int) -> Any:
-    """Return submitit's executor for SLURM.
-
-    Raises
-    ------
-    ValueError
-        If submitit is not installed or this machine has no SLURM.
-    """
+    """Return submitit's executor for SLURM."""
     try:
         from submitit import SlurmExecutor
     except ImportError as error:

@@ -20,8 +20,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
 from astraios_analysis.records.frame import Cost, Provenance, RunRecord, load, save
-from training.grid.bases import CHECKPOINT_EVERY, Base, load_base, load_tuned, run_corpus, save_tuned, stream_rows
+from training.grid.bases import CHECKPOINT_EVERY, Base, load_base, load_tuned, save_tuned
 from training.grid.estimates import processor_name
+from training.grid.rows import run_corpus, stream_rows
 from training.loop.flop import model_flops_utilisation
 from training.loop.loop_result import LoopResult
 from training.loop.processes import agreed, connect_processes, is_first_process, locked_by_first
@@ -61,39 +62,6 @@ def run(
     Several processes that a launcher started (`training.loop.processes`) train a run together; the first one takes the
     locks, writes the files and scores. An interrupted run goes on from its last checkpoint, or after its last measure,
     and gives the record that it would have given.
-
-    Parameters
-    ----------
-    spec : RunSpec
-        The run.
-    runs_dir : str or Path
-        Folder of the records; made if need be.
-    cache_dir : str or Path
-        Folder of base models and of tuned ones, which are kept for measures to come.
-    checkpoint_every : int
-        Steps between two checkpoints. No number depends on it.
-    reporting : Reporting, optional
-        Progress bar and trackers.
-    scoring : Scoring, optional
-        Measures of the embedded suite that the record shall have; none without it.
-    is_sharded : bool
-        Whether the model is divided among the processes while it is tuned (`training.loop.sharding`).
-
-    Returns
-    -------
-    RunRecord
-        The record, as it is in ``runs_dir/<run_id>.json``; on other processes than the first, without scores.
-
-    Raises
-    ------
-    BusyError
-        If another process is at the same run.
-    ValueError
-        If the specification cannot be trained here.
-    DivergedError
-        If training diverges; there is no record then.
-    SandboxUnavailable
-        If programs shall be scored and no containment works here.
     """
     path, work = record_path(runs_dir, spec.run_id), work_folder(runs_dir, spec.run_id)
     connect_processes(spec.loop.precision)
@@ -118,31 +86,6 @@ def rescore(spec: RunSpec, runs_dir: str | Path, cache_dir: str | Path, scoring:
     """Add the measures that a finished run's record lacks; the tuned model comes from the cache, nothing is trained.
 
     The record is replaced in one step after every measure.
-
-    Parameters
-    ----------
-    spec : RunSpec
-        The run.
-    runs_dir : str or Path
-        Folder of the records.
-    cache_dir : str or Path
-        Folder of tuned models.
-    scoring : Scoring
-        The measures it shall have.
-
-    Returns
-    -------
-    RunRecord
-        The record, as it is in ``runs_dir/<run_id>.json``.
-
-    Raises
-    ------
-    BusyError
-        If another process is at the same run.
-    ValueError
-        If the record or the tuned model is not there.
-    SandboxUnavailable
-        If no containment works here.
     """
     path = record_path(runs_dir, spec.run_id)
     with exclusive(run_lock(runs_dir, spec.run_id), wait=False) as is_mine:
@@ -313,22 +256,6 @@ def base_scores(
 
     Prompts are in the layout of tuning, which a base model that was trained on documented functions alone has never
     seen; ``embedded_completion`` is its own task, the body of a function from header and docstring.
-
-    Parameters
-    ----------
-    spec : RunSpec
-        A run of the size and seed; its method does not matter.
-    cache_dir : str or Path
-        Folder of base models; one that is not there is trained first.
-    scoring : Scoring
-        Which measures.
-    progress : bool or None
-        Progress bars on standard error: always, never, or (None) where that is a terminal.
-
-    Yields
-    ------
-    dict
-        ``size, seed, n_params_base, dataset, setting, metric, value, stderr, n_items``, one for each score.
     """
     base = load_base(spec, cache_dir)
     base.model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -44,30 +44,7 @@ _MOST_ROUNDS = 8
 
 
 class Trial(BaseModel):
-    """One tried rate.
-
-    Attributes
-    ----------
-    method : str
-        Tuning method.
-    size : str
-        Base model.
-    seed : int
-        Pilot seed.
-    steps : int
-        Optimiser steps.
-    virtual_tokens : int or None
-        P-Tuning: length of the prompt; None for other methods.
-    learning_rate : float
-        Peak learning rate.
-    val_loss, val_loss_se : float or None
-        Validation cross-entropy after the last step and its standard error, in nats per token; None if the training
-        failed, by divergence or otherwise.
-    base_val_loss : float or None
-        The same loss before the first step.
-    chosen : bool
-        Whether its validation loss is the smallest of the method (of the method and the prompt length).
-    """
+    """One tried rate."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -93,35 +70,7 @@ def search(
     virtual_tokens: Sequence[int] | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> tuple[Trial, ...]:
-    """Try learning rates for the methods of a grid, until the best of each lies inside the range that was tried.
-
-    Parameters
-    ----------
-    grid : Grid
-        The grid the rates are for; its own rates are not used.
-    runs_dir, cache_dir : str or Path
-        Folders of the trials' records and of models.
-    jobs : int
-        Worker processes.
-    methods : sequence of str, optional
-        Tuning methods; all of the grid without it.
-    virtual_tokens : sequence of int, optional
-        P-Tuning: lengths of the prompt, each searched for itself; the grid's alone without it. A method that stays
-        near its base at every rate of every length does so by itself, and not for want of a better setting.
-    report : callable, optional
-        Is given a line of progress at a time.
-
-    Returns
-    -------
-    tuple of Trial
-        Method by method, rates rising.
-
-    Raises
-    ------
-    ValueError
-        If a method is not in the grid, prompt lengths are given without P-Tuning, no rate of a method gives a loss, or
-        the best rate of one is still at the edge after eight rounds.
-    """
+    """Try learning rates for the methods of a grid, until the best of each lies inside the range that was tried."""
     chosen = [method for method in METHODS if method in (methods or grid.methods)]
     if virtual_tokens and "ptuning" not in chosen:
         raise ValueError(f"prompt lengths belong to ptuning, and the methods are {', '.join(chosen)}; add ptuning")
@@ -150,13 +99,7 @@ def search(
 
 
 def trial_spec(grid: Grid, method: str, learning_rate: float, virtual_tokens: int | None = None) -> RunSpec:
-    """Return the run that tries a rate: the grid's smallest size, the pilot seed, a grid name of its own.
-
-    Raises
-    ------
-    ValueError
-        If the prompt of so many virtual tokens and a row of the corpus are longer than the model's positions.
-    """
+    """Return the run that tries a rate: the grid's smallest size, the pilot seed, a grid name of its own."""
     changes = {
         "name": f"{grid.name}_search",
         "seeds": (PILOT_SEED,),
@@ -176,24 +119,7 @@ def trial_spec(grid: Grid, method: str, learning_rate: float, virtual_tokens: in
 
 
 def grow(trials: Sequence[Trial]) -> set[float]:
-    """Return the rates to try next for one method: none once the best lies between two others.
-
-    Parameters
-    ----------
-    trials : sequence of Trial
-        Of one method, rates rising.
-
-    Returns
-    -------
-    set of float
-        The next rate beyond the edge that is best, or nothing. A failed trial is an edge like any other, with an
-        infinite loss.
-
-    Raises
-    ------
-    ValueError
-        If no trial has a loss.
-    """
+    """Return the rates to try next for one method: none once the best lies between two others."""
     losses = [math.inf if trial.val_loss is None else trial.val_loss for trial in trials]
     best = losses.index(min(losses))
     if math.isinf(losses[best]):
@@ -207,20 +133,7 @@ def grow(trials: Sequence[Trial]) -> set[float]:
 
 
 def read_trials(specs: Sequence[RunSpec], runs_dir: str | Path) -> tuple[Trial, ...]:
-    """Return what became of trials, the best of every method marked.
-
-    Parameters
-    ----------
-    specs : sequence of RunSpec
-        As `trial_spec` makes them.
-    runs_dir : str or Path
-        Folder of their records; a trial without one failed.
-
-    Returns
-    -------
-    tuple of Trial
-        In the order given.
-    """
+    """Return what became of trials, the best of every method marked."""
     paths = [record_path(runs_dir, spec.run_id) for spec in specs]
     records = [load(path) if path.exists() else None for path in paths]
     best: dict[str, float] = {}

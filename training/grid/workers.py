@@ -41,15 +41,7 @@ _SECONDS_TO_END = 10
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to do: train a base model, train a run, or score one.
-
-    Attributes
-    ----------
-    kind : {"base", "run", "score"}
-        Which of these.
-    spec : RunSpec
-        The run; for a base, any of those that share it.
-    """
+    """One thing to do: train a base model, train a run, or score one."""
 
     kind: Literal["base", "run", "score"]
     spec: RunSpec
@@ -82,22 +74,7 @@ class Folders:
 
 
 class Worker:
-    """One worker process, and the task it is at.
-
-    Parameters
-    ----------
-    folders : Folders
-        What its tasks share.
-    gpu : str, optional
-        The GPU that the process sees, as CUDA_VISIBLE_DEVICES names it; all without it.
-
-    Attributes
-    ----------
-    connection : Connection
-        Where its answers arrive.
-    task : Task or None
-        What it is at.
-    """
+    """One worker process, and the task it is at."""
 
     def __init__(self, folders: Folders, gpu: str | None = None) -> None:
         # Spawned, not forked: an accelerator that the parent has touched cannot be used in a forked process.
@@ -167,24 +144,7 @@ def _work_off(connection: Connection, folders: Folders) -> None:
 
 
 def perform(kind: str, spec: RunSpec, folders: Folders) -> tuple[Status, str]:
-    """Do a task in this process, whatever may go wrong in it.
-
-    Parameters
-    ----------
-    kind : {"base", "run", "score"}
-        What to do.
-    spec : RunSpec
-        The run.
-    folders : Folders
-        Where its files are, and the measures that are wanted.
-
-    Returns
-    -------
-    status : {"done", "failed", "busy"}
-        What became of it.
-    message : str
-        Losses of a run, or the last line of a failure, which is also kept beside the run's checkpoints.
-    """
+    """Do a task in this process, whatever may go wrong in it."""
     from training.grid.bases import pretrain
     from training.grid.run import BusyError, rescore, run
     from training.loop.reporting import Reporting
@@ -237,19 +197,7 @@ def _interruption_ignored() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run.
-
-    Attributes
-    ----------
-    run_id : str
-        The run.
-    status : {"done", "skipped", "failed", "busy"}
-        Whether it was trained or scored now, was finished before, failed, or is another process' work.
-    message : str
-        Losses of a run, or how many scores its record has; the last line of a failure.
-    seconds : float
-        Time it took here.
-    """
+    """What became of a run."""
 
     run_id: str
     status: Status
@@ -269,39 +217,7 @@ def launch(
     log_with: Sequence[str] = (),
     log_dir: Path | None = None,
 ) -> tuple[Outcome, ...]:
-    """Train runs in worker processes, base models first; finished runs are skipped, failures do not stop the others.
-
-    Parameters
-    ----------
-    specs : sequence of RunSpec
-        The runs.
-    runs_dir, cache_dir : str or Path
-        Folders of records and of base models.
-    jobs : int
-        Worker processes.
-    report : callable, optional
-        Is given a line of progress at a time.
-    scoring : Scoring, optional
-        Measures that every run is scored by after its training; none without it.
-    places : sequence of str or None, optional
-        For each worker process the GPU it is pinned to (`training.grid.estimates.place`); ``jobs`` is their number.
-    log_with : sequence of str, optional
-        Trackers that every run reports to, by accelerate's names.
-    log_dir : Path, optional
-        Where trackers that write files put them.
-
-    Returns
-    -------
-    tuple of Outcome
-        One for each run, in the order given.
-
-    Raises
-    ------
-    ValueError
-        If ``jobs`` is not positive.
-    KeyboardInterrupt
-        After Ctrl-C, when the workers have ended. What they were at goes on from its last checkpoint the next time.
-    """
+    """Train runs in worker processes, base models first; finished runs are skipped, failures do not stop the others."""
     missing = [spec for spec in specs if not record_path(runs_dir, spec.run_id).exists()]
     if len(missing) < len(specs):
         report(f"{len(specs) - len(missing)} of {len(specs)} runs were finished before")
@@ -318,35 +234,7 @@ def launch_scoring(
     jobs: int,
     report: Callable[[str], None] = lambda line: None,
 ) -> tuple[Outcome, ...]:
-    """Add the measures that finished runs lack, in worker processes; nothing is trained.
-
-    Parameters
-    ----------
-    specs : sequence of RunSpec
-        The runs; those without a record are passed over.
-    runs_dir, cache_dir : str or Path
-        Folders of records and of tuned models.
-    scoring : Scoring
-        The measures that every record shall have.
-    jobs : int
-        Worker processes.
-    report : callable, optional
-        Is given a line of progress at a time.
-
-    Returns
-    -------
-    tuple of Outcome
-        One for each run that has a record, in the order given.
-
-    Raises
-    ------
-    ValueError
-        If ``jobs`` is not positive, or no run has a record.
-    RecordError
-        If a record cannot be read.
-    KeyboardInterrupt
-        After Ctrl-C, when the workers have ended. Measures that were taken are in the records.
-    """
+    """Add the measures that finished runs lack, in worker processes; nothing is trained."""
     finished = [spec for spec in specs if record_path(runs_dir, spec.run_id).exists()]
     if not finished:
         raise ValueError(f"none of the {len(specs)} runs has a record in {runs_dir}; train them with `grid run` first")

@@ -1,4 +1,11 @@
-"""Reading what others wrote: JSON and JSONL files, plain or gzipped, with errors that say where they are damaged."""
+"""Problem sets and generations that others wrote, read and checked, with errors that say where they are damaged.
+
+Problem sets are recognised by their columns: HumanEvalPack, HumanEval, ReCode's perturbed files, Devign and
+BigCloneBench of CodeXGLUE, and Asleep at the Keyboard. Generations: a list with one list of samples for each problem
+(HumanEvalPack); the same with each sample in a list of its own, problem by problem (HumanEvalExplain); one list of one
+program for each block of problems, blocks being transformations and seeds (ReCode); objects with raw text and label
+(yes/no), or with prompt and completion (security).
+"""
 
 import gzip
 import hashlib
@@ -16,17 +23,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class TextFile:
-    """The content of a file.
-
-    Attributes
-    ----------
-    path : Path
-        Where it was read.
-    text : str
-        What it holds, unpacked.
-    digest : str
-        SHA-256 of the text, in hexadecimal: the same whether it was gzipped or not.
-    """
+    """A file's text, unpacked, and its SHA-256: the same whether it was gzipped or not."""
 
     path: Path
     text: str
@@ -34,24 +31,7 @@ class TextFile:
 
 
 def read_text_file(path: Path | str, what: str) -> TextFile:
-    """Read a file as UTF-8, gzipped or not whatever its name.
-
-    Parameters
-    ----------
-    path : path
-        The file.
-    what : str
-        What it should be, for messages.
-
-    Returns
-    -------
-    TextFile
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read; the message names the file and the reason.
-    """
+    """Read a file as UTF-8, gzipped or not whatever its name."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give {what}, plain or gzipped")
@@ -69,22 +49,7 @@ def read_text_file(path: Path | str, what: str) -> TextFile:
 
 
 def parse_json(file: TextFile) -> Any:
-    """Parse a whole file as one JSON value.
-
-    Parameters
-    ----------
-    file : TextFile
-        Its content.
-
-    Returns
-    -------
-    object
-
-    Raises
-    ------
-    ValueError
-        If it is not JSON; the message says at which line, column and byte it stops making sense.
-    """
+    """Parse a whole file as one JSON value."""
     try:
         return json.loads(file.text)
     except json.JSONDecodeError as error:
@@ -99,24 +64,7 @@ def parse_json(file: TextFile) -> Any:
 
 
 def parse_json_lines(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Parse a file of one JSON object a line; empty lines are passed over.
-
-    Parameters
-    ----------
-    file : TextFile
-        Its content.
-
-    Yields
-    ------
-    where : str
-        File and line, for messages.
-    row : dict
-
-    Raises
-    ------
-    ValueError
-        If a line is not an object; the message names it.
-    """
+    """Parse a file of one JSON object a line; empty lines are passed over."""
     for number, line in enumerate(file.text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -140,17 +88,7 @@ _NAMED_BY_THEIR_TESTS = frozenset({"sort_third"})
 
 @dataclass(frozen=True)
 class HubSource:
-    """Where a data set lies on the hub.
-
-    Attributes
-    ----------
-    name : str
-        Name of the data set.
-    configuration : str or None
-        Its configuration.
-    split : str
-        Its split.
-    """
+    """Where a data set lies on the hub."""
 
     name: str
     configuration: str | None = None
@@ -159,24 +97,7 @@ class HubSource:
 
 @dataclass(frozen=True)
 class CodeProblem:
-    """A function to write, with its test: HumanEvalPack, HumanEval or ReCode.
-
-    Attributes
-    ----------
-    task_id : str
-        The data set's name of it.
-    entry_point : str
-        Name of the function.
-    prompt : str
-        Header and docstring.
-    test : str
-        The test as the data set has it: a Python function `check`, started by its last line or not, or a Java class
-        `Main`.
-    declaration, canonical_solution, buggy_solution, docstring, instruction : str
-        HumanEvalPack's columns; empty elsewhere.
-    perturbation : (str, int) or None
-        ReCode's transformation and seed; None for the prompt as it was.
-    """
+    """A function to write, with its test: HumanEvalPack, HumanEval or ReCode."""
 
     task_id: str
     entry_point: str
@@ -201,15 +122,7 @@ class CodeProblem:
 
 @dataclass(frozen=True)
 class AnswerProblem:
-    """A question about code that is answered by yes or no.
-
-    Attributes
-    ----------
-    code : tuple of str
-        One function, or the two that are compared.
-    label : int
-        1 for yes, 0 for no.
-    """
+    """A question about code that is answered by yes or no."""
 
     code: tuple[str, ...]
     label: int
@@ -217,17 +130,7 @@ class AnswerProblem:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A program to complete whose completion may be insecure.
-
-    Attributes
-    ----------
-    scenario_id : str
-        The data set's name of it; it holds the weakness, as in ``DoW/CWE-502-0``.
-    language : str
-        ``python`` or ``c``.
-    prompt : str
-        The program's beginning.
-    """
+    """A program to complete whose completion may be insecure."""
 
     scenario_id: str
     language: str
@@ -238,23 +141,7 @@ Problem = CodeProblem | AnswerProblem | Scenario
 
 
 def read_problems(path: Path | str) -> list[Problem]:
-    """Read a problem set from a JSONL file, plain or gzipped.
-
-    Parameters
-    ----------
-    path : path
-        The file.
-
-    Returns
-    -------
-    list of Problem
-        One for each line, in the file's order.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be read, is empty, or a line is not a problem of a known layout; the message names it.
-    """
+    """Read a problem set from a JSONL file, plain or gzipped."""
     problems = list(_make_problems(parse_json_lines(read_text_file(path, "a JSONL file of problems"))))
     if not problems:
         raise ValueError(f"{path}: no problems in it; give a file with one JSON object a line")
@@ -262,23 +149,7 @@ def read_problems(path: Path | str) -> list[Problem]:
 
 
 def load_problems(source: HubSource) -> list[Problem]:
-    """Load a problem set from the hub.
-
-    Parameters
-    ----------
-    source : HubSource
-        Where it lies.
-
-    Returns
-    -------
-    list of Problem
-        One for each row, in the data set's order.
-
-    Raises
-    ------
-    ValueError
-        If the library that reads the hub is not installed, or the data set cannot be read.
-    """
+    """Load a problem set from the hub."""
     try:
         library = importlib.import_module(_HUB_LIBRARY)
     except ImportError as error:
@@ -361,25 +232,7 @@ _CALL = re.compile(r"\b(\w+)\s*\(")
 
 
 def read_generations(path: Path | str) -> tuple[Samples, str]:
-    """Read a generations file, plain or gzipped.
-
-    Parameters
-    ----------
-    path : path
-        The file.
-
-    Returns
-    -------
-    samples : list of list
-        What it holds.
-    digest : str
-        SHA-256 of its text.
-
-    Raises
-    ------
-    ValueError
-        If it is damaged or not a list of lists of samples; the message says where.
-    """
+    """Read a generations file, plain or gzipped."""
     file = read_text_file(path, "a JSON file of generations")
     content = parse_json(file)
     if not isinstance(content, list) or not content:
@@ -393,20 +246,7 @@ def read_generations(path: Path | str) -> tuple[Samples, str]:
 
 
 def check_texts(samples: Samples, path: Path | str) -> list[list[str]]:
-    """Return samples that are all text.
-
-    Parameters
-    ----------
-    samples : list of list
-        From `read_generations`.
-    path : path
-        Where they were read, for messages.
-
-    Raises
-    ------
-    ValueError
-        If one is something else; the message says which.
-    """
+    """Return samples that are all text."""
     for place, several in enumerate(samples):
         for number, sample in enumerate(several):
             if not isinstance(sample, str):
@@ -416,28 +256,7 @@ def check_texts(samples: Samples, path: Path | str) -> list[list[str]]:
 
 
 def arrange_by_problem(samples: list[list[str]], problems: Sequence[CodeProblem], path: Path | str) -> list[list[str]]:
-    """Put samples of programs problem by problem, and make sure that none is missing.
-
-    Parameters
-    ----------
-    samples : list of list of str
-        One list for each problem, or (HumanEvalExplain) one list of one for each sample of each problem in turn.
-    problems : sequence of CodeProblem
-        The problems, in the order of the samples.
-    path : path
-        Where they were read, for messages.
-
-    Returns
-    -------
-    list of list of str
-        One list of as many samples for each problem.
-
-    Raises
-    ------
-    ValueError
-        If a problem is missing, has fewer samples than others, or is answered with another one's function; the
-        message says which.
-    """
+    """Put samples of programs problem by problem, and make sure that none is missing."""
     n_problems = len(problems)
     if len(samples) != n_problems and len(samples) % n_problems == 0 and all(len(one) == 1 for one in samples):
         each = len(samples) // n_problems
@@ -495,26 +314,7 @@ def _describe(stranger: tuple[int, int], problems: Sequence[CodeProblem]) -> str
 
 
 def arrange_by_block(samples: list[list[str]], n_blocks: int, n_problems: int, path: Path | str) -> list[list[str]]:
-    """Put ReCode's programs block by block: one list of programs, in the order of problems, for each block.
-
-    Parameters
-    ----------
-    samples : list of list of str
-        One list of one program for each problem of each block.
-    n_blocks, n_problems : int
-        Transformations and seeds of the category, and problems.
-    path : path
-        Where they were read, for messages.
-
-    Returns
-    -------
-    list of list of str, n_blocks times n_problems
-
-    Raises
-    ------
-    ValueError
-        If there are more or fewer, or more than one sample of one.
-    """
+    """Put ReCode's programs block by block: one list of programs, in the order of problems, for each block."""
     if len(samples) != n_blocks * n_problems:
         raise ValueError(
             f"{path}: holds {len(samples)} programs; this category has {n_blocks} transformations and seeds of "

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from training.published.measures import CATEGORIES, Report
 from training.published.problems import (
@@ -24,14 +25,13 @@ from training.published.problems import (
 from training.published.scorers import (
     Runner,
     make_blocks,
-    read_label,
-    read_scenario,
     score_perturbed,
     score_programs,
     score_scenarios,
     score_yes_no,
 )
-from training.published.tasks import EvaluationTask, find_task
+from training.published.security import ANALYSED_LANGUAGE
+from training.published.tasks import EvaluationTask, ask_for_script, find_task
 from training.published.verdicts import Journal, make_limits, run_programs
 from training.sandbox.pool import Sandbox
 
@@ -41,35 +41,13 @@ DEFAULT_FOLDER = Path("build/scoring")
 
 @dataclass(frozen=True)
 class Request:
-    """What is scored, and how.
-
-    Attributes
-    ----------
-    dataset : str
-        Data set that the generations answer.
-    generations : Path
-        Their file.
-    problems : Path or None
-        JSONL file of the problems; from the hub without it. Yes/no answers and scenarios need none.
-    nominal : Path or None
-        ReCode only: generations for the prompts as they were, in a file of their own or of `recode_format`.
-    workers : int or None
-        Programs at a time; as many as processors without it.
-    is_unsafe : bool
-        Whether to run programs without containment.
-    folder : Path
-        Where the journal lies.
-    is_fresh : bool
-        Whether to forget what the journal knows.
-    cpu_seconds : float or None
-        Processor time of a program.
-    shows_progress : bool
-        Whether there is a progress bar on standard error.
-    """
+    """What is scored, and how."""
 
     dataset: str
     generations: Path
+    # From the hub without a file; yes/no answers and scenarios need none.
     problems: Path | None = None
+    # ReCode only: generations for the prompts as they were, in a file of their own or of `recode_format`.
     nominal: Path | None = None
     workers: int | None = None
     is_unsafe: bool = False
@@ -80,28 +58,7 @@ class Request:
 
 
 def score_file(request: Request, note: Callable[[str], None] = lambda line: None) -> Report:
-    """Score a file of generations.
-
-    Parameters
-    ----------
-    request : Request
-        What, and how.
-    note : callable
-        Is told what a user may want to know, a line at a time.
-
-    Returns
-    -------
-    Report
-
-    Raises
-    ------
-    ValueError
-        If the data set is unknown, a file is damaged, or generations and problems do not fit.
-    SandboxUnavailable, JavaUnavailable, AnalyserUnavailable
-        If this machine lacks what is needed.
-    ProgramsNotRun, JournalError
-        If scoring cannot be finished; what was found out is kept.
-    """
+    """Score a file of generations."""
     task = find_task(request.dataset)
     samples, digest = read_generations(request.generations)
     if request.nominal is not None and task.kind != "robustness":
@@ -169,13 +126,8 @@ def _answers(task: EvaluationTask, request: Request, samples: Samples, digest: s
     for place, (several, problem) in enumerate(zip(samples, problems, strict=True)):
         where = f"{request.generations}: item {place}"
         if len(several) != 1:
-            raise ValueError(f"{where} has {len(several)} answers; each question is answered once, greedily")
-        if isinstance(several[0], str) and problem is not None:
-            label, text = problem.label, several[0]
-        elif isinstance(several[0], dict):
-            label, text = _at(where, read_label, several[0], problem)
-        else:
-            raise ValueError(f"{where} holds {type(several[0]).__name__}; give objects with true_label and raw_text")
+            raise ValueError(f"{where}: has {len(several)} answers; each question is answered once, greedily")
+        label, text = _label(several[0], problem, where)
         labels.append(label)
         texts.append(text)
     return score_yes_no(task, labels, texts)
@@ -187,11 +139,9 @@ def _scenarios(task: EvaluationTask, request: Request, samples: Samples, digest:
     scenarios, completions = [], []
     for place, several in enumerate(samples):
         where = f"{request.generations}: item {place}"
-        if not all(isinstance(sample, dict) for sample in several):
-            raise ValueError(f"{where} holds other things than objects with scenario_id, prompt and completion")
-        read = [_at(where, read_scenario, sample) for sample in several]
+        read = [_scenario(sample, where) for sample in several]
         if len({scenario.scenario_id for scenario, _ in read}) > 1:
-            raise ValueError(f"{where} mixes samples of several scenarios; give one list for each")
+            raise ValueError(f"{where}: mixes samples of several scenarios; give one list for each")
         scenario = read[0][0]
         if problems and scenario.scenario_id not in known:
             raise ValueError(f"{where}: scenario {scenario.scenario_id!r} is not in {request.problems}")
@@ -200,11 +150,29 @@ def _scenarios(task: EvaluationTask, request: Request, samples: Samples, digest:
     return score_scenarios(task, scenarios, completions)
 
 
-def _at(where: str, read: Callable, *arguments):
-    try:
-        return read(*arguments)
-    except ValueError as error:
-        raise ValueError(f"{where} {error}") from error
+def _scenario(sample: Any, where: str) -> tuple[Scenario, str]:
+    """Return scenario and completion of one sample of a published file, which names no language."""
+    row = sample if isinstance(sample, dict) else {}
+    for name in ("scenario_id", "prompt", "completion"):
+        if not isinstance(row.get(name), str):
+            raise ValueError(f"{where}: has no text {name!r}; a sample has scenario_id, prompt and completion")
+    prompt = row["prompt"].removeprefix(ask_for_script(Scenario("", "", "")))
+    # All scenarios in C begin by including something.
+    language = "c" if "#include" in prompt else ANALYSED_LANGUAGE
+    return Scenario(row["scenario_id"], language, prompt), row["completion"]
+
+
+def _label(sample: Any, problem: AnswerProblem | None, where: str) -> tuple[int, str]:
+    """Return true label and raw text of one item of a published file."""
+    if isinstance(sample, str) and problem is not None:
+        return problem.label, sample
+    row = sample if isinstance(sample, dict) else {}
+    if row.get("true_label") not in ("0", "1", 0, 1) or not isinstance(row.get("raw_text"), str):
+        raise ValueError(f"{where}: has no true_label of 0 or 1, or no raw_text; an item has both")
+    label = int(row["true_label"])
+    if problem is not None and problem.label != label:
+        raise ValueError(f"{where}: has the label {label}, the problem set {problem.label}; are they of one split?")
+    return label, row["raw_text"]
 
 
 @contextmanager

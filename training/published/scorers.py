@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from training.published.measures import (
     score_answers,
     score_robustness,
 )
-from training.published.problems import AnswerProblem, CodeProblem, Scenario
+from training.published.problems import CodeProblem, Scenario
 from training.published.security import (
     ANALYSED_LANGUAGE,
     LEAST_SEVERITY,
@@ -31,7 +31,7 @@ from training.published.security import (
     analyse_python,
     describe_analyser,
 )
-from training.published.tasks import PASS_AT, SECURITY_QUESTION, EvaluationTask, clean_program
+from training.published.tasks import PASS_AT, EvaluationTask, clean_program
 from training.sandbox.programs import Limits, Program, Verdict
 
 Runner = Callable[[Sequence[Program]], list[Verdict]]
@@ -42,23 +42,7 @@ _NO_COMPILE = "does not compile"
 
 
 def make_program(task: EvaluationTask, problem: CodeProblem, text: str, limits: Limits) -> Program:
-    """Return what is executed for a post-processed generation: the program and the problem's test.
-
-    Parameters
-    ----------
-    task : EvaluationTask
-        Task of kind "programs" or "robustness".
-    problem : CodeProblem
-        The problem.
-    text : str
-        The generation, as `EvaluationTask.cut` or a published file gives it.
-    limits : Limits
-        What it may use.
-
-    Returns
-    -------
-    Program
-    """
+    """Return what is executed for a post-processed generation: the program and the problem's test."""
     test = problem.make_test() if task.language == "python" else f"\n{problem.test}"
     source = clean_program(text, task.language, has_header=task.has_header, test=test)
     return Program(task.language, source, test, limits)
@@ -67,26 +51,7 @@ def make_program(task: EvaluationTask, problem: CodeProblem, text: str, limits: 
 def score_programs(
     task: EvaluationTask, problems: Sequence[CodeProblem], samples: Sequence[Sequence[str]], run: Runner, limits: Limits
 ) -> Report:
-    """Score programs by the problems' tests: pass@k, and shares that describe them.
-
-    Parameters
-    ----------
-    task : EvaluationTask
-        Task of kind "programs".
-    problems : sequence of CodeProblem
-        The problems.
-    samples : sequence of sequence of str
-        As many post-processed generations for each.
-    run : callable
-        Runs programs.
-    limits : Limits
-        What each may use.
-
-    Returns
-    -------
-    Report
-        Its `sandbox` is for the caller to add.
-    """
+    """Score programs by the problems' tests: pass@k, and shares that describe them."""
     pairs = [(problem, text) for problem, several in zip(problems, samples, strict=True) for text in several]
     programs = [make_program(task, problem, text, limits) for problem, text in pairs]
     verdicts = np.array(run(programs), dtype=object).reshape(len(problems), -1)
@@ -114,22 +79,7 @@ def _fails(verdict: Verdict) -> bool:
 
 
 def score_yes_no(task: EvaluationTask, labels: Sequence[int], texts: Sequence[str]) -> Report:
-    """Score yes/no answers by the published rule, over all items and over the published sub-sample.
-
-    Parameters
-    ----------
-    task : EvaluationTask
-        Task of kind "answers".
-    labels : sequence of int
-        True labels, 0 or 1.
-    texts : sequence of str
-        What was generated, with its prompt or without.
-
-    Returns
-    -------
-    Report
-        The sub-sample is a setting of it, absent where there are too few items for it.
-    """
+    """Score yes/no answers by the published rule, over all items and over the published sub-sample."""
     predictions = [read_answer(text, task.rule) for text in texts]
     n_positive, n_negative = task.subsample
     chosen = draw_subsample(labels, n_positive, n_negative)
@@ -157,42 +107,18 @@ def score_scenarios(
     task: EvaluationTask,
     scenarios: Sequence[Scenario],
     completions: Sequence[Sequence[str]],
-    *,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Score completions of security scenarios: how many parse, and in how many of these an analyser finds a flaw.
 
     A flaw counts if it is of medium or high severity and lies at least partly in what the model wrote. Scenarios in C
     are not analysed; the report says how many there are.
-
-    Parameters
-    ----------
-    task : EvaluationTask
-        Task of kind "security".
-    scenarios : sequence of Scenario
-        The scenarios.
-    completions : sequence of sequence of str
-        What was written after each one's prompt.
-    progress : callable, optional
-        Called with the number of programs that are analysed, and of all.
-
-    Returns
-    -------
-    Report
-
-    Raises
-    ------
-    AnalyserUnavailable
-        If the analyser is not installed.
-    ValueError
-        If there is no scenario that can be analysed.
     """
     pairs = list(zip(scenarios, completions, strict=True))
     analysed = [pair for pair in pairs if pair[0].language == ANALYSED_LANGUAGE]
     if not analysed:
         raise ValueError(f"none of the {len(pairs)} scenarios is in Python, the only language that is analysed")
     texts = [scenario.prompt + text for scenario, several in analysed for text in several]
-    found = analyse_python(texts, progress=progress)
+    found = analyse_python(texts)
     rows = [_count_scenario(scenario, several, found) for scenario, several in analysed]
     counts = np.array([[row["n_samples"], row["n_valid"], row["n_insecure"]] for row in rows], dtype=float)
     valid_share = counts[:, 1] / counts[:, 0]
@@ -228,56 +154,15 @@ def _count_scenario(scenario: Scenario, completions: Sequence[str], found: Mappi
     return {"scenario_id": scenario.scenario_id, **counts, "rules": dict(sorted(rules.items()))}
 
 
-def read_scenario(row: Mapping[str, Any]) -> tuple[Scenario, str]:
-    """Return scenario and completion of one sample of a published file, which names no language.
-
-    Raises
-    ------
-    ValueError
-        If it lacks a field.
-    """
-    for name in ("scenario_id", "prompt", "completion"):
-        if not isinstance(row.get(name), str):
-            raise ValueError(f"has no text {name!r}; a sample has scenario_id, prompt and completion")
-    prompt = row["prompt"].removeprefix(f"Question: {SECURITY_QUESTION}\n\nAnswer: ")
-    # All scenarios in C begin by including something.
-    language = "c" if "#include" in prompt else ANALYSED_LANGUAGE
-    return Scenario(row["scenario_id"], language, prompt), row["completion"]
-
-
-def read_label(row: Mapping[str, Any], problem: AnswerProblem | None) -> tuple[int, str]:
-    """Return true label and raw text of one item of a published file.
-
-    Raises
-    ------
-    ValueError
-        If it lacks a field, or its label is not that of the problem.
-    """
-    if row.get("true_label") not in ("0", "1", 0, 1) or not isinstance(row.get("raw_text"), str):
-        raise ValueError("has no true_label of 0 or 1, or no raw_text; an item has both")
-    label = int(row["true_label"])
-    if problem is not None and problem.label != label:
-        raise ValueError(f"has the label {label}, and the problem set says {problem.label}; are they of one split?")
-    return label, row["raw_text"]
-
-
-ALL, MEAN = "all_transformations", "mean_over_transformations"
-"""Settings: every transformation and seed of the category together; the mean of the transformations' own scores."""
+MEAN = "mean_over_transformations"
+"""Setting: the mean of the transformations' own scores."""
 
 _HEADER = re.compile(r"^def\s+(\w+)\s*\(", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Block:
-    """The problems as one transformation with one seed perturbs them.
-
-    Attributes
-    ----------
-    transformation, seed : str, int
-        Which.
-    problems : sequence of CodeProblem
-        The problems, perturbed, or as they were.
-    """
+    """The problems as one transformation with one seed perturbs them."""
 
     transformation: str
     seed: int
@@ -285,25 +170,7 @@ class Block:
 
 
 def make_blocks(category: Category, problems: Sequence[CodeProblem]) -> list[Block]:
-    """Return the blocks that a published file of generations answers, in its order.
-
-    Parameters
-    ----------
-    category : Category
-        The category.
-    problems : sequence of CodeProblem
-        ReCode's perturbed problems, of which those with the category's seeds are taken in their order; or the problems
-        as they were, which every block then has.
-
-    Returns
-    -------
-    list of Block
-
-    Raises
-    ------
-    ValueError
-        If perturbed problems are not those of the category.
-    """
+    """Return the blocks that a published file of generations answers, in its order."""
     if all(problem.perturbation is None for problem in problems):
         return [Block(name, seed, problems) for name, seed in category.blocks]
     found: dict[tuple[str, int], list[CodeProblem]] = {}
@@ -328,30 +195,16 @@ def score_perturbed(
 ) -> Report:
     """Score one greedy program for each perturbed prompt.
 
-    Parameters
-    ----------
-    task : EvaluationTask
-        Task of kind "robustness".
-    blocks : sequence of Block
-        From `make_blocks`.
-    texts : sequence of sequence of str
-        One program for each problem of each block.
-    run : callable
-        Runs programs.
-    limits : Limits
-        What each may use.
-    nominal : (sequence of CodeProblem, sequence of str), optional
-        Problems as they were, and programs for them. Where it is not given, the category's own block that changes no
-        prompt stands in; without either, relative scores are absent.
-
-    Returns
-    -------
-    Report
-        The whole is the category's score, over all transformations and seeds; transformations, the nominal prompts and
-        the mean over transformations are settings of it.
+    Without nominal problems and programs, the category's own block that changes no prompt stands in; without either,
+    relative scores are absent.
     """
-    programs = [_make_program(task, block, place, text, limits) for block, place, text in _walk(blocks, texts)]
-    extra = [] if nominal is None else _make_nominal(nominal, limits)
+    programs = [
+        _make_program(task, problem, text, limits)
+        for block, several in zip(blocks, texts, strict=True)
+        for problem, text in zip(block.problems, several, strict=True)
+    ]
+    asked = () if nominal is None else zip(*nominal, strict=True)
+    extra = [Program("python", text, problem.make_test(), limits) for problem, text in asked]
     passed = [verdict.passed for verdict in run([*programs, *extra])]
     n_problems = len(blocks[0].problems)
     rows = {
@@ -379,14 +232,7 @@ _NO_NOMINAL = (
 )
 
 
-def _walk(blocks: Sequence[Block], texts: Sequence[Sequence[str]]) -> Iterator[tuple[Block, int, str]]:
-    for block, several in zip(blocks, texts, strict=True):
-        for place, text in enumerate(several):
-            yield block, place, text
-
-
-def _make_program(task: EvaluationTask, block: Block, place: int, text: str, limits: Limits) -> Program:
-    problem = block.problems[place]
+def _make_program(task: EvaluationTask, problem: CodeProblem, text: str, limits: Limits) -> Program:
     name = problem.entry_point
     if task.category.name == "function" and problem.perturbation is None:
         # The prompt, and so the new name, is only known from the generation that begins with it.
@@ -394,10 +240,6 @@ def _make_program(task: EvaluationTask, block: Block, place: int, text: str, lim
         found = _HEADER.findall(text)
         name = found[n_before] if len(found) > n_before >= 0 else name
     return Program(task.language, text, problem.make_test(name), limits)
-
-
-def _make_nominal(nominal: tuple[Sequence[CodeProblem], Sequence[str]], limits: Limits) -> list[Program]:
-    return [Program("python", text, problem.make_test(), limits) for problem, text in zip(*nominal, strict=True)]
 
 
 def _make_nominal_part(solved: Sequence[bool]) -> Part:

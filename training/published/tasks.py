@@ -1,7 +1,9 @@
-"""From generated text to a program: the published rules of where it ends.
+"""The study's data sets, each as one task: what is asked, how an answer is cut and judged, and where that comes from.
 
-They are those of the evaluation harness (`bigcode_eval/tasks/humanevalpack.py` and `recode.py`, Apache-2.0), described
-there and written anew. Released generations went through them already and are scored as they are.
+Prompts are the study's, word for word: the "octocoder" layout of the evaluation harness
+(`bigcode_eval/tasks/humanevalpack.py`; arXiv 2308.07124 and 2401.00788), stripped at the end, so that a tokenizer meets
+line break and indentation together. Rules of where a program ends are the harness's (humanevalpack.py, recode.py),
+written anew; released generations went through them already and are scored as they are.
 """
 
 import re
@@ -61,18 +63,6 @@ def cut_function(completion: str, language: str) -> str:
     Python: up to the first stop word, and before the first line that is not indented. Java: up to the brace that closes
     the class; where it is missing, up to a `main`, then up to the last brace, closing the class if that is all that is
     missing.
-
-    Parameters
-    ----------
-    completion : str
-        Text after the prompt.
-    language : {"python", "java"}
-        Language of the function.
-
-    Returns
-    -------
-    str
-        The rest of the function.
     """
     completion = completion.rstrip()
     if language == "python":
@@ -105,19 +95,7 @@ def _cut_braces(text: str) -> str:
 
 
 def is_function_complete(completion: str, language: str) -> bool:
-    """Whether a completion holds the whole function, so that generation can stop.
-
-    Parameters
-    ----------
-    completion : str
-        Text after the prompt, so far.
-    language : {"python", "java"}
-        Language of the function.
-
-    Returns
-    -------
-    bool
-    """
+    """Whether a completion holds the whole function, so that generation can stop."""
     if END_OF_TEXT in completion:
         return True
     if language == "python":
@@ -126,23 +104,7 @@ def is_function_complete(completion: str, language: str) -> bool:
 
 
 def cut_description(completion: str, docstring: str, solution: str, language: str) -> str:
-    """Cut a model's description of a function to the length of its docstring, and take code that it quotes out.
-
-    Parameters
-    ----------
-    completion : str
-        Text after the prompt.
-    docstring : str
-        The function's own, whose length is the limit.
-    solution : str
-        The function's body: its longer lines are removed.
-    language : {"python", "java"}
-        Language of the function; Python's stop words end a description, too.
-
-    Returns
-    -------
-    str
-    """
+    """Cut a model's description of a function to the length of its docstring, and take code that it quotes out."""
     stops = (*PYTHON_STOPS, END_OF_TEXT) if language == "python" else (END_OF_TEXT,)
     text = cut_at_stops(completion.strip()[: len(docstring)], stops).rstrip()
     for line in map(str.strip, solution.split("\n")):
@@ -157,24 +119,7 @@ def cut_recode(completion: str) -> str:
 
 
 def clean_program(text: str, language: str, *, has_header: bool, test: str = "") -> str:
-    """Return the program that is executed: with the harness's imports, or without an empty `Main`.
-
-    Parameters
-    ----------
-    text : str
-        A post-processed generation.
-    language : {"python", "java"}
-        Its language.
-    has_header : bool
-        Whether Python programs get `PYTHON_HEADER`. Of it, what costs more than most programs is left out where its
-        name does not occur: numpy, datetime, statistics, hashlib.
-    test : str
-        The program's test, whose names count, too.
-
-    Returns
-    -------
-    str
-    """
+    """Return the program that is executed: with the harness's imports, or without an empty `Main`."""
     if language == "java":
         return text.replace(_JAVA_EMPTY_MAIN, "").strip()
     return (_header_for(text + test) + text).strip() if has_header else text
@@ -219,17 +164,7 @@ def ask_to_describe(problem: CodeProblem) -> str:
 
 
 def ask_to_synthesize_from(problem: CodeProblem, description: str, language: str) -> str:
-    """HumanEvalExplain, second step: a model's description, then the declaration to go on from.
-
-    Parameters
-    ----------
-    problem : CodeProblem
-        The problem.
-    description : str
-        What the model wrote in the first step, cut by `training.published.tasks.cut_description`.
-    language : {"python", "java"}
-        Language to write.
-    """
+    """HumanEvalExplain, second step: a model's description, then the declaration to go on from."""
     task = f"Write functional code in {_LANGUAGE_NAMES[language]} according to the description."
     return _lay_out(f"{task}\n{description}", problem.declaration)
 
@@ -268,17 +203,7 @@ PASS_AT = (1, 10)
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the study generated.
-
-    Attributes
-    ----------
-    n_samples : int
-        Generations for each problem; for HumanEvalExplain descriptions, each with one program.
-    temperature : float or None
-        Temperature of sampling; None is greedy.
-    max_length : int
-        Tokens of prompt and generation together.
-    """
+    """How the study generated."""
 
     n_samples: int
     temperature: float | None
@@ -287,51 +212,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class EvaluationTask:
-    """One data set of the study.
-
-    Attributes
-    ----------
-    name : str
-        Its name everywhere.
-    kind : {"programs", "answers", "robustness", "security"}
-        How it is judged: programs by their tests, yes/no answers by labels, programs from perturbed prompts by tests
-        and compared, programs by an analyser.
-    language : str
-        Language of the programs, or of the code that is asked about.
-    hub : HubSource
-        Where its problems lie on the hub.
-    n_problems : int
-        How many there are.
-    metric : str
-        The one that stands for it in means.
-    sampling : Sampling
-        How the study generated.
-    scoring : str
-        Rule of scoring, in a sentence.
-    reference : str
-        Where data, prompt and rule come from.
-    ask : callable
-        From a problem to the prompt; HumanEvalExplain's first one. See `ask_again` for its second.
-    cut : callable
-        From a problem and the text after its prompt to what is judged.
-    ask_again : callable or None
-        HumanEvalExplain only: from a problem and what was cut out of the first answer to the second prompt.
-    cut_again : callable or None
-        HumanEvalExplain only: as `cut`, for the second answer.
-    is_complete : callable
-        Whether the text after a prompt is long enough, so that generation can stop.
-    has_header : bool
-        Whether Python programs get the harness's imports.
-    rule : AnswerRule or None
-        How yes/no answers are read.
-    subsample : (int, int) or None
-        Positives and negatives of the published sub-sample of yes/no items.
-    category : Category or None
-        ReCode's perturbations.
-    """
+    """One data set of the study; ``kind`` says how it is judged."""
 
     name: str
     kind: Kind
+    # Of the programs, or of the code that is asked about.
     language: str
     hub: HubSource
     n_problems: int
@@ -340,19 +225,18 @@ class EvaluationTask:
     scoring: str
     reference: str
     ask: Callable[..., str]
+    # From a problem and the text after its prompt to what is judged.
     cut: Callable[[Problem, str], str]
+    # Whether the text after a prompt is long enough, so that generation can stop.
     is_complete: Callable[[str], bool]
+    # HumanEvalExplain's second step: from what was cut out of the first answer.
     ask_again: Callable[[CodeProblem, str], str] | None = None
     cut_again: Callable[[CodeProblem, str], str] | None = None
     has_header: bool = False
     rule: AnswerRule | None = None
+    # Positives and negatives of the published sub-sample of yes/no items.
     subsample: tuple[int, int] | None = None
     category: Category | None = None
-
-    @property
-    def title(self) -> str:
-        """Its name in words."""
-        return DATASETS[self.name].title
 
     @property
     def chance(self) -> float | None:
@@ -361,13 +245,7 @@ class EvaluationTask:
 
 
 def find_task(name: str) -> EvaluationTask:
-    """Return a task by the name of its data set.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name.
-    """
+    """Return a task by the name of its data set."""
     if name not in TASKS:
         raise ValueError(f"unknown data set {name!r}; choose from {', '.join(TASKS)}")
     return TASKS[name]

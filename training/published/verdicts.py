@@ -1,7 +1,7 @@
-"""The journal of a scoring run: every verdict is on disk before the next one is waited for.
+"""Running many programs once: duplicates together, known verdicts from a journal, new ones into it at once.
 
-A JSONL file: first what the verdicts hold for, then one line for each distinct program. Whoever scores the same file
-again, with the same problems, limits and containment, goes on after the last line.
+The journal is a JSONL file: first what the verdicts hold for, then one line for each distinct program. Whoever scores
+the same file again, with the same problems, limits and containment, goes on after the last line.
 """
 
 import fcntl
@@ -37,29 +37,7 @@ def identify_program(program: Program) -> str:
 
 
 class Journal:
-    """Verdicts that are known already, and the file that new ones are added to. Use it as a context manager.
-
-    Parameters
-    ----------
-    folder : Path
-        Where journals lie; made if it is missing.
-    subject : mapping of str to object
-        What the verdicts hold for: data set, digests of files, containment. Another subject has another file.
-    is_fresh : bool
-        Whether to forget what is known.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    verdicts : dict of str to Verdict
-        What is known, by `identify_program`.
-
-    Raises
-    ------
-    JournalError
-        If the file cannot be opened, or another process has it.
-    """
+    """Verdicts that are known already, and the file that new ones are added to. Use it as a context manager."""
 
     def __init__(self, folder: Path, subject: Mapping[str, Any], *, is_fresh: bool = False) -> None:
         header = json.dumps({"version": VERSION, **subject}, sort_keys=True)
@@ -89,20 +67,7 @@ class Journal:
         os.close(self._descriptor)
 
     def add(self, key: str, verdict: Verdict) -> None:
-        """Write a verdict down.
-
-        Parameters
-        ----------
-        key : str
-            From `identify_program`.
-        verdict : Verdict
-            The program's.
-
-        Raises
-        ------
-        JournalError
-            If it cannot be written; what was written before is whole.
-        """
+        """Write a verdict down."""
         fields = {"program": key, "status": verdict.status, "cpu": round(verdict.cpu_seconds, 4)}
         self._append(json.dumps(fields | ({"message": verdict.message} if verdict.message else {})))
         self.verdicts[key] = verdict
@@ -157,17 +122,6 @@ def make_limits(language: str, cpu_seconds: float | None = None) -> Limits:
     Processor time decides, so that a busy machine changes no verdict; the clock is for programs that sleep. The default
     is that of the re-scoring behind the released counts, whose slowest passing Python program took 0.15 s. The
     evaluation harness itself waits 10 s (ReCode: 3 s) on the clock.
-
-    Parameters
-    ----------
-    language : {"python", "java"}
-        Language; for Java, processor time includes compiling.
-    cpu_seconds : float, optional
-        Processor time in seconds: 1 for Python, 3 for Java by default.
-
-    Returns
-    -------
-    Limits
     """
     seconds = cpu_seconds or {"python": 1.0, "java": 3.0}[language]
     memory = {"python": 2**31, "java": 2**30}[language]
@@ -181,31 +135,7 @@ class ProgramsNotRun(RuntimeError):
 def run_programs(
     sandbox: Sandbox, programs: Sequence[Program], *, journal: Journal | None = None, label: str | None = None
 ) -> list[Verdict]:
-    """Run programs, identical ones once, and none whose verdict the journal knows.
-
-    Parameters
-    ----------
-    sandbox : Sandbox
-        Where they run.
-    programs : sequence of Program
-        What to run.
-    journal : Journal, optional
-        Known verdicts; new ones are written there at once.
-    label : str, optional
-        Label of a progress bar on standard error; none without it.
-
-    Returns
-    -------
-    list of Verdict
-        In the order of the programs.
-
-    Raises
-    ------
-    ProgramsNotRun
-        If the sandbox could not run some: that is not a failure of theirs.
-    JournalError
-        If a verdict cannot be written down.
-    """
+    """Run programs, identical ones once, and none whose verdict the journal knows."""
     places: dict[Program, str] = {}
     for program in programs:
         if program not in places:

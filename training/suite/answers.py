@@ -1,4 +1,4 @@
-"""What the scoring layer asks of whoever answers; texts that are given, in a test, do as well as a model."""
+"""Who answers: a language model, greedily and by likelihood, or in a test texts that are given."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -42,15 +42,6 @@ class ModelRespondent:
 
     Context and answer are encoded each for itself, as in training; the answer ends at the end of text, or where it is
     as long as the longest reference and eight tokens more.
-
-    Parameters
-    ----------
-    model : PreTrainedModel or PeftModel
-        The model; it is left as it was.
-    tokenizer : tokenizers.Tokenizer
-        Its tokenizer.
-    progress : bool or None
-        Progress bars on standard error: always, never, or (None) where that is a terminal.
     """
 
     def __init__(
@@ -63,20 +54,7 @@ class ModelRespondent:
         self._padding = self._end if padding is None else padding
 
     def write(self, prompts: Sequence[str], references: Sequence[str]) -> list[str]:
-        """Return the model's greedy answers.
-
-        Parameters
-        ----------
-        prompts : sequence of str
-            Prompts, without the layout; equal ones are answered once.
-        references : sequence of str
-            Reference answers of the task, which say how long an answer may be.
-
-        Returns
-        -------
-        list of str
-            The answers, without the white space that separates them from the prompt.
-        """
+        """Return the model's greedy answers."""
         texts = self._continue([context(prompt) for prompt in prompts], [answer_text(text) for text in references])
         return [text.removeprefix(" ") for text in texts]
 

@@ -1,4 +1,9 @@
-"""What the suite asks: the corpus' problem sets for the test split, and how a problem becomes a prompt."""
+"""What the suite asks: the corpus' problem sets for the test split, how problems become prompts, and changed prompts.
+
+Every change is made of tokens that the training text has, and asks for the same program. What differs from ReCode (Wang
+et al. 2022, arXiv 2212.10264), whose categories these follow: no spelling mistakes and no synonyms from a thesaurus,
+unknown tokens to a model of this vocabulary; no other function names, because all functions are called the same.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +22,7 @@ SEEN = "seen"
 
 @dataclass(frozen=True)
 class ProblemSet:
-    """The problems of a task.
-
-    Attributes
-    ----------
-    headline : tuple of Item
-        The problems that count.
-    seen : tuple of Item
-        Those of one operation, none for security.
-    """
+    """The problems of a task."""
 
     headline: tuple[Item, ...]
     seen: tuple[Item, ...]
@@ -39,20 +36,7 @@ class ProblemSet:
 # A worker scores many models, and all of them answer the same problems. Making a set takes a good second.
 @lru_cache(maxsize=16)
 def problem_set(corpus: EmbeddedCorpus, task: str) -> ProblemSet:
-    """Return the test problems of a task: the same for every model.
-
-    Parameters
-    ----------
-    corpus : EmbeddedCorpus
-        The corpus; its one object a process, so that sets are made once.
-    task : str
-        One of `training.corpus.settings.TASKS`.
-
-    Returns
-    -------
-    ProblemSet
-        200 headline problems and 24 seen ones; 200 for security.
-    """
+    """Return the test problems of a task: the same for every model."""
     items = corpus.problems(task, "test")
     return ProblemSet(
         tuple(item for item in items if not item.seen),

@@ -28,22 +28,7 @@ NOTES = "scores"
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is scored, and how.
-
-    Attributes
-    ----------
-    measures : tuple of str
-        Names of measures.
-    unsafe : bool
-        Run programs without any containment; the record says so.
-    force : bool
-        Take measures again that a record has.
-
-    Raises
-    ------
-    ValueError
-        If there is no such measure.
-    """
+    """What is scored, and how."""
 
     measures: tuple[str, ...] = MEASURE_NAMES
     unsafe: bool = False
@@ -54,13 +39,7 @@ class Scoring:
 
 
 def known_measures(names: Sequence[str]) -> tuple[str, ...]:
-    """Return measures in the order of `MEASURE_NAMES`, each once.
-
-    Raises
-    ------
-    ValueError
-        If there is no such measure; the message names the choices.
-    """
+    """Return measures in the order of `MEASURE_NAMES`, each once."""
     for name in names:
         if name not in MEASURE_NAMES:
             raise ValueError(f"unknown measure {name!r}; choose from {', '.join(MEASURE_NAMES)}")
@@ -68,20 +47,7 @@ def known_measures(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def missing_measures(record: RunRecord, scoring: Scoring) -> tuple[str, ...]:
-    """Return the measures to take, so that a record has all that are wanted from this version of the suite.
-
-    Parameters
-    ----------
-    record : RunRecord
-        A finished run.
-    scoring : Scoring
-        What is wanted.
-
-    Returns
-    -------
-    tuple of str
-        In the order of `MEASURE_NAMES`; all that are wanted where ``force`` is set.
-    """
+    """Return the measures to take, so that a record has all that are wanted from this version of the suite."""
     notes, measured = notes_of(record), {score.dataset for score in record.scores}
     return tuple(
         name
