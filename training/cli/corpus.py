@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import JSON, Command, at_most_one, flag, several
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import Item
@@ -80,9 +81,9 @@ def command(
     """Print examples, or statistics."""
     at_most_one(problems=problems, statistics=statistics, file=file)
     if show is not None and show < 1:
-        raise ValueError(f"--show {show}: give a positive number of examples")
+        raise Refusal(f"--show {show}: give a positive number of examples")
     if seed < 0:
-        raise ValueError(f"--seed {seed}: give a number from 0 on")
+        raise Refusal(f"--seed {seed}: give a number from 0 on")
     n = show or _DEFAULT_SHOWN
     if file is not None:
         rows = [
@@ -117,7 +118,7 @@ def _items(corpus: EmbeddedCorpus, n: int, task: str | None, split: str, seed: i
     _known(split, SPLITS, "split")
     if problems:
         if task is None:
-            raise ValueError(f"--problems needs a task; add --task with one of {', '.join((COMPLETION, *TASKS))}")
+            raise Refusal(f"--problems needs a task; add --task with one of {', '.join((COMPLETION, *TASKS))}")
         return list(corpus.problems(task, split)[:n])
     if task == COMPLETION:
         return list(islice(corpus.pretraining(seed, split), n))
@@ -127,7 +128,7 @@ def _items(corpus: EmbeddedCorpus, n: int, task: str | None, split: str, seed: i
 
 def _known(name: str, choices: tuple[str, ...], what: str) -> None:
     if name not in choices:
-        raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(choices)}")
+        raise Refusal(f"unknown {what} {name!r}; choose from {', '.join(choices)}")
 
 
 def _shown(row: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from astraios_analysis.records.frame import DATASETS, RunRecord, load
+from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import (
     CACHE,
     JOBS,
@@ -259,7 +260,7 @@ def _train(
 ) -> int:
     at_most_one(no_scores=no_scores, unsafe=unsafe)
     if engine not in ("local", "slurm"):
-        raise ValueError(f"unknown engine {engine!r}; choose from local, slurm")
+        raise Refusal(f"unknown engine {engine!r}; choose from local, slurm")
     # Asked before any process is started.
     check_trackers(log_with)
     for spec in specs:
@@ -287,7 +288,7 @@ def _places(missing: Sequence[RunSpec], jobs: int | None, no_memory_check: bool)
     found = gpus()
     asked = (len(found) or processors()) if jobs is None else jobs
     if asked < 1:
-        raise ValueError(f"jobs is {asked}; give the number of worker processes, from 1 on")
+        raise Refusal(f"jobs is {asked}; give the number of worker processes, from 1 on")
     if no_memory_check or not missing:
         return tuple(found[turn % len(found)].index if found else None for turn in range(asked))
     wanted = min(asked, len(missing))
@@ -357,7 +358,7 @@ def score(
     at_most_one(force=force, base=base)
     scoring = Scoring(tuple(measures or MEASURE_NAMES), unsafe=unsafe, force=force)
     if as_json and not base:
-        raise ValueError("--json belongs to --base; scores of runs go into their records (astraios records show)")
+        raise Refusal("--json belongs to --base; scores of runs go into their records (astraios records show)")
     require_containment(scoring, "nothing was scored")
     if base:
         _print_base_scores(choice.specs, cache, scoring, as_json)
@@ -520,7 +521,7 @@ def compare(choice: Choice, other: Path | None, tolerance: float) -> int:
     runs_dir, other = choice.runs_dir, other or Path("data/runs") / choice.preset
     found = list(differences(choice.specs, runs_dir, other))
     if not found:
-        raise ValueError(
+        raise Refusal(
             f"none of the {len(choice.specs)} runs has a record both in {runs_dir} and in {other}; "
             "train them with `grid run`, or name the folders with --runs and --with"
         )

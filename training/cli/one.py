@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import (
     CACHE,
     NO_MEMORY_CHECK,
@@ -78,9 +79,7 @@ def command(
     at_most_one(no_scores=no_scores, unsafe=unsafe)
     if len(choice.specs) != 1:
         found = ", ".join(spec.run_id for spec in choice.specs[:3])
-        raise ValueError(
-            f"{len(choice.specs)} runs were chosen ({found}, ...); name one with --size, --method and --seed"
-        )
+        raise Refusal(f"{len(choice.specs)} runs were chosen ({found}, ...); name one with --size, --method and --seed")
     (spec,) = choice.specs
     check_corpus(spec.data, is_scored=not no_scores)
     check_sharding(spec.loop, shard)
@@ -118,7 +117,7 @@ def check_memory(spec: RunSpec, is_sharded: bool) -> None:
     needed = estimate_memory(spec.size, spec.tuning, spec.schedule, spec.loop, **layout).total
     if needed > free:
         advice = shortage(spec, free, n_processes) or "use fewer processes on this machine"
-        raise ValueError(
+        raise Refusal(
             f"run {spec.run_id} needs {in_gib(needed)} GiB on each of {n_processes} processes, and {in_gib(free)} "
             f"are free; by itself it {advice} (or --no-memory-check to try it all the same)"
         )

@@ -8,6 +8,7 @@ import click
 from transformers import PretrainedConfig
 
 from astraios_analysis.records.frame import METHODS, known_method
+from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import JSON, METHOD, Command, at_most_one, folder, several, table
 from training.models.counts import ParameterCounts
 from training.models.foreign import count_adapter
@@ -70,7 +71,7 @@ def command(
     at_most_one(preset=grid, model=model, adapter=adapter)
     if adapter is not None:
         if size or method:
-            raise ValueError("--size and --method are those of a preset; leave them out with --adapter")
+            raise Refusal("--size and --method are those of a preset; leave them out with --adapter")
         rows = _adapter_rows(adapter, config)
     else:
         rows = _preset_rows(grid, size, method) if model is None else _folder_rows(model, size, method)
@@ -83,7 +84,7 @@ def command(
 
 def _adapter_rows(adapters: list[Path], config: Path | None) -> list[dict[str, Any]]:
     if config is None:
-        raise ValueError("--adapter counts on a base model; give its config.json, or the folder of it, with --config")
+        raise Refusal("--adapter counts on a base model; give its config.json, or the folder of it, with --config")
     counted = [(folder, count_adapter(folder, config)) for folder in adapters]
     return [{"adapter": str(folder.resolve()), **_counts(counts)} for folder, counts in counted]
 
@@ -97,7 +98,7 @@ def _preset_rows(grid: str | None, sizes: list[str] | None, methods: list[str] |
 
 def _folder_rows(model: Path, sizes: list[str] | None, methods: list[str] | None) -> list[dict[str, Any]]:
     if sizes:
-        raise ValueError("--size chooses among a preset's sizes; leave it out with --model, which counts one folder")
+        raise Refusal("--size chooses among a preset's sizes; leave it out with --model, which counts one folder")
     wanted = {known_method(method) for method in methods or METHODS}
     config = folder_config(model)
     width = config.get_text_config().hidden_size

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import JSON, Command, flag, folder, note, processors, table
 from training.published.measures import Report
 from training.published.score import DEFAULT_FOLDER, Request, score_file
@@ -69,11 +70,11 @@ def command(
         return _print(_list_tasks(as_json))
     for name, value in {"--dataset": dataset, "GENERATIONS": generations}.items():
         if value is None:
-            raise ValueError(f"{name} is missing; see --help")
+            raise Refusal(f"{name} is missing; see --help")
     if workers is not None and workers < 1:
-        raise ValueError(f"--workers {workers}: give a positive number")
+        raise Refusal(f"--workers {workers}: give a positive number")
     if cpu_seconds is not None and not 0 < cpu_seconds < 3600:
-        raise ValueError(f"--cpu-seconds {cpu_seconds:g}: give seconds above 0 and below 3600")
+        raise Refusal(f"--cpu-seconds {cpu_seconds:g}: give seconds above 0 and below 3600")
     request = Request(
         dataset,
         generations,
@@ -88,9 +89,9 @@ def command(
     try:
         report = score_file(request, note)
     except JavaUnavailable as error:
-        raise ValueError(f"{error} On Debian and Ubuntu: apt-get install openjdk-17-jdk-headless") from error
+        raise Refusal(f"{error} On Debian and Ubuntu: apt-get install openjdk-17-jdk-headless") from error
     except (SandboxUnavailable, AnalyserUnavailable) as error:
-        raise ValueError(str(error)) from error
+        raise Refusal(str(error)) from error
     except (JournalError, ProgramsNotRun) as error:
         note(f"error: {error}")
         return 1

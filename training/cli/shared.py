@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from astraios_analysis.records.frame import METHODS
+from astraios_analysis.records.refusal import Refusal
 from training.grid.workers import Outcome
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import SandboxUnavailable
@@ -177,9 +178,9 @@ def check_trackers(names: Sequence[str] | None) -> None:
     available = {str(name) for name in get_available_trackers()}
     for name in names:
         if name not in LOGGER_TYPE_TO_CLASS:
-            raise ValueError(f"unknown tracker {name!r}; choose from {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}")
+            raise Refusal(f"unknown tracker {name!r}; choose from {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}")
         if name not in available:
-            raise ValueError(f"tracker {name!r} is not installed; install its package (pip install {name})")
+            raise Refusal(f"tracker {name!r} is not installed; install its package (pip install {name})")
 
 
 def close(outcomes: Sequence[Outcome], ending: str) -> int:
@@ -203,7 +204,7 @@ def require_containment(scoring: Scoring | None, otherwise: str) -> None:
     try:
         Sandbox(workers=1).close()
     except SandboxUnavailable as error:
-        raise ValueError(f"{error}; {otherwise}") from error
+        raise Refusal(f"{error}; {otherwise}") from error
 
 
 def note(line: str) -> None:

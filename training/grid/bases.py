@@ -14,6 +14,7 @@ from peft import PeftModel
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from astraios_analysis.records.refusal import Refusal
 from training.corpus.hub import reason_of
 from training.corpus.texts import TextCorpus
 from training.corpus.tokenizer import save_tokenizer
@@ -60,9 +61,7 @@ def load_base(spec: RunSpec, cache_dir: str | Path, *, reporting: Reporting | No
         note = json.loads((folder / _NOTE_FILE).read_text("utf-8"))
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **arguments)
     except Exception as error:  # json, transformers and safetensors each raise their own
-        raise ValueError(
-            f"base model {folder} cannot be read: {reason_of(error)}; delete it to train it anew"
-        ) from error
+        raise Refusal(f"base model {folder} cannot be read: {reason_of(error)}; delete it to train it anew") from error
     # The one it was trained with: the digest covers the corpus. One object a process, so that rows are shared.
     return Base(model, run_corpus(spec.data).tokenizer, note)
 
@@ -86,7 +85,7 @@ def pretrain(
     trains it and the others wait. An interrupted training goes on from its last checkpoint.
     """
     if spec.pretraining is None:
-        raise ValueError(
+        raise Refusal(
             f"size {spec.size.name!r} of grid {spec.grid!r} has neither pre-trained weights nor a pre-training "
             "schedule; set the size's `pretrained` or the grid's `pretraining`"
         )
@@ -121,13 +120,13 @@ def _inputs(spec: RunSpec) -> dict[str, Any]:
 def _train_into(folder: Path, work: Path, spec: RunSpec, checkpoint_every: int, reporting: Reporting) -> None:
     corpus = run_corpus(spec.data)
     if isinstance(corpus, TextCorpus):
-        raise ValueError(
+        raise Refusal(
             f"corpus {spec.data!r} is text for tuning, and no base is trained on it from scratch; set the "
             f"`pretrained` of size {spec.size.name!r}"
         )
     n_tokens = corpus.tokenizer.get_vocab_size()
     if n_tokens > spec.size.vocab_size:
-        raise ValueError(
+        raise Refusal(
             f"size {spec.size.name!r} has vocab_size {spec.size.vocab_size}, and the tokenizer of corpus "
             f"{spec.data!r} has {n_tokens} tokens; give the size at least as many"
         )
@@ -174,7 +173,7 @@ def load_tuned(spec: RunSpec, cache_dir: str | Path) -> tuple[PreTrainedModel | 
     """Return a finished run's tuned model, which computes bit for bit what it did after training, and its tokenizer."""
     folder = tuned_folder(cache_dir, spec.run_id)
     if not folder.is_dir():
-        raise ValueError(
+        raise Refusal(
             f"tuned weights of run {spec.run_id} are not in {folder.parent}; name the cache that the grid was trained "
             "with, or delete the run's record and train it again"
         )
@@ -190,7 +189,7 @@ def _read(run_id: str, folder: Path, base: PreTrainedModel | None) -> PreTrained
             return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
         return PeftModel.from_pretrained(base, folder)
     except Exception as error:  # json, transformers, peft and safetensors each raise their own
-        raise ValueError(
+        raise Refusal(
             f"tuned weights of run {run_id} in {folder} cannot be read: {reason_of(error)}; delete the folder and the "
             "run's record, and train it again"
         ) from error

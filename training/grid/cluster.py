@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from astraios_analysis.records.refusal import Refusal
 from training.grid.workers import Folders, Status, Task, perform
 from training.spec.files import record_path
 from training.spec.run import RunSpec
@@ -40,15 +41,15 @@ class JobSettings:
     def __post_init__(self) -> None:
         for name in ("minutes", "memory_gib", "cpus", "at_once"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; give a positive number")
+                raise Refusal(f"{name} is {getattr(self, name)}; give a positive number")
         if self.minutes <= _MINUTES_TO_SAVE:
-            raise ValueError(
+            raise Refusal(
                 f"minutes is {self.minutes}; a job needs {_MINUTES_TO_SAVE} of them to be put back into the queue: "
                 "give more"
             )
         for name in ("gpus", "max_timeouts"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
+                raise Refusal(f"{name} is {getattr(self, name)}; give 0 or more")
 
     def parameters(self, name: str) -> dict[str, Any]:
         """Return submitit's parameters for an array with a name."""
@@ -135,13 +136,13 @@ def slurm_executor(folder: Path, max_timeouts: int) -> Any:
     try:
         from submitit import SlurmExecutor
     except ImportError as error:
-        raise ValueError(
+        raise Refusal(
             "the engine slurm needs the package submitit, which is not installed; pip install 'astraios[cluster]'"
         ) from error
     try:
         return SlurmExecutor(folder, max_num_timeout=max_timeouts)
     except RuntimeError as error:
-        raise ValueError(
+        raise Refusal(
             "this machine has no SLURM (there is no command srun); run this on a cluster's login node, "
             "or choose --engine local"
         ) from error

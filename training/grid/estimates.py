@@ -37,6 +37,7 @@ from pathlib import Path
 import numpy as np
 
 from astraios_analysis.records.frame import RunRecord, load, load_folder
+from astraios_analysis.records.refusal import Refusal
 from training.models.counts import ParameterCounts, added_parameters, block_parameters, closed_form_counts, qkv_width
 from training.spec.files import record_path, run_state
 from training.spec.loop_settings import LoopSettings
@@ -296,7 +297,7 @@ def place(
         reason = shortage(largest, free) or (
             f"needs {in_gib(need)} GiB for the training of its base, has {in_gib(free)}: use --micro-batch"
         )
-        raise ValueError(f"run {largest.run_id} does not fit: {reason} (or --no-memory-check to try it all the same)")
+        raise Refusal(f"run {largest.run_id} does not fit: {reason} (or --no-memory-check to try it all the same)")
     return tuple(places)
 
 
@@ -314,9 +315,9 @@ class Machine:
         for name in ("n_devices", "memory_bytes", "tflops"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; give a positive number")
+                raise Refusal(f"{name} is {value}; give a positive number")
         if not 0 < self.utilisation <= 1:
-            raise ValueError(f"utilisation is {self.utilisation}; give a share of the peak in (0, 1]")
+            raise Refusal(f"utilisation is {self.utilisation}; give a share of the peak in (0, 1]")
 
 
 @dataclass(frozen=True)
@@ -407,7 +408,7 @@ def measured_costs(folder: str | Path) -> list[MeasuredCost]:
     """Return the costs in a folder of records, of those that hold time, operations and the run's specification."""
     found = [cost for record in load_folder(folder) if (cost := _cost_of(record)) is not None]
     if not found:
-        raise ValueError(
+        raise Refusal(
             f"no record in {folder} has time, operations and the run's specification; give a folder of records that "
             "`python -m training grid run` wrote"
         )

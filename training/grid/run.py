@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
 from astraios_analysis.records.frame import Cost, Provenance, RunRecord, load, save
+from astraios_analysis.records.refusal import Refusal
 from training.grid.bases import CHECKPOINT_EVERY, Base, load_base, load_tuned, save_tuned
 from training.grid.estimates import processor_name
 from training.grid.rows import run_corpus, stream_rows
@@ -41,7 +42,7 @@ _SCORED_FOLDER = "scored"
 _PACKAGES = ("astraios", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
 
 
-class BusyError(ValueError):
+class BusyError(Refusal):
     """The run is being trained by another process."""
 
 
@@ -92,7 +93,7 @@ def rescore(spec: RunSpec, runs_dir: str | Path, cache_dir: str | Path, scoring:
         if not is_mine:
             raise BusyError(f"run {spec.run_id} is being trained or scored by another process; wait for it")
         if not path.exists():
-            raise ValueError(f"run {spec.run_id} has no record in {runs_dir}; train it first, which scores it too")
+            raise Refusal(f"run {spec.run_id} has no record in {runs_dir}; train it first, which scores it too")
         record = load(path)
         if missing_measures(record, scoring):
             model, tokenizer = load_tuned(spec, cache_dir)

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 
 from astraios_analysis.records.frame import METHODS, RunRecord, load
+from astraios_analysis.records.refusal import Refusal
 from training.grid.workers import launch
 from training.spec.files import record_path
 from training.spec.grids import Grid
@@ -73,7 +74,7 @@ def search(
     """Try learning rates for the methods of a grid, until the best of each lies inside the range that was tried."""
     chosen = [method for method in METHODS if method in (methods or grid.methods)]
     if virtual_tokens and "ptuning" not in chosen:
-        raise ValueError(f"prompt lengths belong to ptuning, and the methods are {', '.join(chosen)}; add ptuning")
+        raise Refusal(f"prompt lengths belong to ptuning, and the methods are {', '.join(chosen)}; add ptuning")
     rates = {
         (method, length): set(START_RATES[method])
         for method in chosen
@@ -92,7 +93,7 @@ def search(
         for searched, new in more.items():
             rates[searched] |= new
     open_ends = ", ".join(method for (method, _), new in more.items() if new)
-    raise ValueError(
+    raise Refusal(
         f"after {_MOST_ROUNDS} rounds the best learning rate of {open_ends} is still the smallest or largest tried; "
         "look at the losses, and change START_RATES in training/grid/search.py"
     )
@@ -110,7 +111,7 @@ def trial_spec(grid: Grid, method: str, learning_rate: float, virtual_tokens: in
         return spec
     most = spec.size.n_positions - spec.schedule.sequence_length
     if virtual_tokens > most:
-        raise ValueError(
+        raise Refusal(
             f"a prompt of {virtual_tokens} virtual tokens and rows of {spec.schedule.sequence_length} tokens are more "
             f"than the {spec.size.n_positions} positions of {spec.size.name}; give at most {most}"
         )
@@ -123,7 +124,7 @@ def grow(trials: Sequence[Trial]) -> set[float]:
     losses = [math.inf if trial.val_loss is None else trial.val_loss for trial in trials]
     best = losses.index(min(losses))
     if math.isinf(losses[best]):
-        raise ValueError(f"no trial of {trials[0].method!r} gave a validation loss; see why with `grid search` again")
+        raise Refusal(f"no trial of {trials[0].method!r} gave a validation loss; see why with `grid search` again")
     new = set()
     if best == 0:
         new.add(trials[0].learning_rate / FACTOR)

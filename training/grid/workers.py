@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from astraios_analysis.records.frame import load
+from astraios_analysis.records.refusal import Refusal
 from training.spec.files import last_line, mark_error, record_path
 from training.spec.run import RunSpec
 from training.suite.request import Scoring, missing_measures
@@ -237,7 +238,7 @@ def launch_scoring(
     """Add the measures that finished runs lack, in worker processes; nothing is trained."""
     finished = [spec for spec in specs if record_path(runs_dir, spec.run_id).exists()]
     if not finished:
-        raise ValueError(f"none of the {len(specs)} runs has a record in {runs_dir}; train them with `grid run` first")
+        raise Refusal(f"none of the {len(specs)} runs has a record in {runs_dir}; train them with `grid run` first")
     if len(finished) < len(specs):
         report(f"{len(specs) - len(finished)} of {len(specs)} runs have no record yet and are passed over")
     records = {spec.run_id: load(record_path(runs_dir, spec.run_id)) for spec in finished}
@@ -256,7 +257,7 @@ def _outcomes(
     places: Sequence[str | None] | None = None,
 ) -> tuple[Outcome, ...]:
     if jobs < 1:
-        raise ValueError(f"jobs is {jobs}; give the number of worker processes, from 1 on")
+        raise Refusal(f"jobs is {jobs}; give the number of worker processes, from 1 on")
     outcomes = {spec.run_id: Outcome(spec.run_id, "skipped") for spec in specs}
     if tasks:
         for outcome in _Launch(tasks, folders, jobs, report, places).outcomes():

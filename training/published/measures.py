@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from astraios_analysis.records.counts import robust_drop, robust_pass, robust_relative
+from astraios_analysis.records.refusal import Refusal
 
 N_RESAMPLES = 1000
 """Resamples behind a standard error, as in the released tables."""
@@ -96,7 +97,7 @@ def score_answers(labels: Sequence[int], predictions: Sequence[int]) -> tuple[di
     absent where no answer is valid), ``predicted_positive_rate``.
     """
     if len(labels) != len(predictions) or not len(labels):
-        raise ValueError(f"{len(labels)} labels and {len(predictions)} predictions; give one of each for every item")
+        raise Refusal(f"{len(labels)} labels and {len(predictions)} predictions; give one of each for every item")
     cells = np.zeros((2, len(_LABELS)))
     for label, prediction in zip(labels, predictions, strict=True):
         cells[label, _LABELS.index(prediction)] += 1

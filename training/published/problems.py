@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from astraios_analysis.records.refusal import Refusal
+
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -34,17 +36,17 @@ def read_text_file(path: Path | str, what: str) -> TextFile:
     """Read a file as UTF-8, gzipped or not whatever its name."""
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; give {what}, plain or gzipped")
+        raise Refusal(f"{path}: no such file; give {what}, plain or gzipped")
     try:
         content = path.read_bytes()
         if content.startswith(_GZIP_MAGIC):
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: damaged or unreadable ({error}); fetch or write it anew") from error
+        raise Refusal(f"{path}: damaged or unreadable ({error}); fetch or write it anew") from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; {what} is needed") from error
+        raise Refusal(f"{path}: not UTF-8 at byte {error.start}; {what} is needed") from error
     return TextFile(path, text, hashlib.sha256(content).hexdigest())
 
 
@@ -55,12 +57,12 @@ def parse_json(file: TextFile) -> Any:
     except json.JSONDecodeError as error:
         is_cut = not file.text[error.pos :].strip()
         reason = "it ends too early" if is_cut else error.msg
-        raise ValueError(
+        raise Refusal(
             f"{file.path}: not valid JSON at line {error.lineno}, column {error.colno} "
             f"(character {error.pos} of {len(file.text)}): {reason}; fetch or write it anew"
         ) from error
     except RecursionError as error:
-        raise ValueError(f"{file.path}: not valid JSON for this purpose: it is nested too deeply") from error
+        raise Refusal(f"{file.path}: not valid JSON for this purpose: it is nested too deeply") from error
 
 
 def parse_json_lines(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -72,9 +74,9 @@ def parse_json_lines(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: not valid JSON ({error}); each line holds one whole object") from error
+            raise Refusal(f"{where}: not valid JSON ({error}); each line holds one whole object") from error
         if not isinstance(row, dict):
-            raise ValueError(f"{where}: holds {type(row).__name__}, not an object; each line holds one object")
+            raise Refusal(f"{where}: holds {type(row).__name__}, not an object; each line holds one object")
         yield where, row
 
 
@@ -144,7 +146,7 @@ def read_problems(path: Path | str) -> list[Problem]:
     """Read a problem set from a JSONL file, plain or gzipped."""
     problems = list(_make_problems(parse_json_lines(read_text_file(path, "a JSONL file of problems"))))
     if not problems:
-        raise ValueError(f"{path}: no problems in it; give a file with one JSON object a line")
+        raise Refusal(f"{path}: no problems in it; give a file with one JSON object a line")
     return problems
 
 
@@ -153,7 +155,7 @@ def load_problems(source: HubSource) -> list[Problem]:
     try:
         library = importlib.import_module(_HUB_LIBRARY)
     except ImportError as error:
-        raise ValueError(
+        raise Refusal(
             f"reading {source.name!r} from the hub needs the package {_HUB_LIBRARY!r}, which is not installed; "
             f"run `pip install {_HUB_LIBRARY}`, or give the problems as a JSONL file with --problems"
         ) from error
@@ -161,7 +163,7 @@ def load_problems(source: HubSource) -> list[Problem]:
         rows = library.load_dataset(source.name, source.configuration, split=source.split)
     except Exception as error:
         # The library raises dozens of classes, for names, splits, files and connections alike.
-        raise ValueError(
+        raise Refusal(
             f"cannot read data set {source.name!r} from the hub ({type(error).__name__}: {error}); "
             "give the problems as a JSONL file with --problems"
         ) from error
@@ -173,7 +175,7 @@ def _make_problems(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Pr
     for where, row in rows:
         make = next((make for columns, make in _LAYOUTS if columns <= row.keys()), None)
         if make is None:
-            raise ValueError(
+            raise Refusal(
                 f"{where}: its columns ({', '.join(map(str, row)) or 'none'}) are of no known problem set; give one "
                 "of HumanEvalPack, HumanEval, ReCode, Devign, BigCloneBench or Asleep at the Keyboard"
             )
@@ -183,7 +185,7 @@ def _make_problems(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Pr
 def _text(row: Mapping[str, Any], name: str, where: str) -> str:
     value = row.get(name, "")
     if not isinstance(value, str):
-        raise ValueError(f"{where}: column {name!r} holds {type(value).__name__}; it must be text")
+        raise Refusal(f"{where}: column {name!r} holds {type(value).__name__}; it must be text")
     return value
 
 
@@ -194,14 +196,14 @@ def _make_code_problem(row: Mapping[str, Any], where: str) -> CodeProblem:
     if "perturbation_name" in row:
         seed = row.get("seed")
         if not isinstance(seed, int):
-            raise ValueError(f"{where}: column 'seed' holds {type(seed).__name__}; a perturbed problem needs a number")
+            raise Refusal(f"{where}: column 'seed' holds {type(seed).__name__}; a perturbed problem needs a number")
         perturbation = (_text(row, "perturbation_name", where), seed)
     return CodeProblem(**texts, perturbation=perturbation)
 
 
 def _make_label(value: Any, name: str, where: str) -> int:
     if value not in (0, 1, "0", "1"):
-        raise ValueError(f"{where}: column {name!r} holds {value!r}; a label is 0 or 1")
+        raise Refusal(f"{where}: column {name!r} holds {value!r}; a label is 0 or 1")
     return int(value)
 
 
@@ -237,11 +239,11 @@ def read_generations(path: Path | str) -> tuple[Samples, str]:
     content = parse_json(file)
     if not isinstance(content, list) or not content:
         kind = "an empty list" if content == [] else type(content).__name__
-        raise ValueError(f"{path}: holds {kind}; generations are a list with one list of samples for each problem")
+        raise Refusal(f"{path}: holds {kind}; generations are a list with one list of samples for each problem")
     for place, samples in enumerate(content):
         if not isinstance(samples, list) or not samples:
             kind = "no samples" if samples == [] else type(samples).__name__
-            raise ValueError(f"{path}: item {place} holds {kind}; each item is a list of samples of one problem")
+            raise Refusal(f"{path}: item {place} holds {kind}; each item is a list of samples of one problem")
     return content, file.digest
 
 
@@ -251,7 +253,7 @@ def check_texts(samples: Samples, path: Path | str) -> list[list[str]]:
         for number, sample in enumerate(several):
             if not isinstance(sample, str):
                 kind = type(sample).__name__
-                raise ValueError(f"{path}: item {place}, sample {number} holds {kind}; programs are text")
+                raise Refusal(f"{path}: item {place}, sample {number} holds {kind}; programs are text")
     return samples
 
 
@@ -264,20 +266,20 @@ def arrange_by_problem(samples: list[list[str]], problems: Sequence[CodeProblem]
         samples = [flat[each * place : each * (place + 1)] for place in range(n_problems)]
     stranger = _find_stranger(samples, problems)
     if len(samples) > n_problems and all(len(one) == 1 for one in samples):
-        raise ValueError(
+        raise Refusal(
             f"{path}: holds {len(samples)} single samples, no multiple of {n_problems} problems; some are missing, or "
             "the problems are other ones"
         )
     if len(samples) != n_problems:
         hint = "" if stranger is None else f"; the first that does not belong is {_describe(stranger, problems)}"
-        raise ValueError(f"{path}: holds samples of {len(samples)} problems, and there are {n_problems}{hint}")
+        raise Refusal(f"{path}: holds samples of {len(samples)} problems, and there are {n_problems}{hint}")
     if stranger is not None:
-        raise ValueError(f"{path}: {_describe(stranger, problems)}; are problems missing or in another order?")
+        raise Refusal(f"{path}: {_describe(stranger, problems)}; are problems missing or in another order?")
     counts = [len(one) for one in samples]
     usual = max(set(counts), key=counts.count)
     for place, count in enumerate(counts):
         if count != usual:
-            raise ValueError(
+            raise Refusal(
                 f"{path}: problem {place} ({problems[place].task_id}) has {count} samples, most have {usual}; "
                 "generate what is missing, or take every problem's samples to the same number"
             )
@@ -316,13 +318,13 @@ def _describe(stranger: tuple[int, int], problems: Sequence[CodeProblem]) -> str
 def arrange_by_block(samples: list[list[str]], n_blocks: int, n_problems: int, path: Path | str) -> list[list[str]]:
     """Put ReCode's programs block by block: one list of programs, in the order of problems, for each block."""
     if len(samples) != n_blocks * n_problems:
-        raise ValueError(
+        raise Refusal(
             f"{path}: holds {len(samples)} programs; this category has {n_blocks} transformations and seeds of "
             f"{n_problems} problems each, {n_blocks * n_problems} in all"
         )
     for place, one in enumerate(samples):
         if len(one) != 1:
-            raise ValueError(
+            raise Refusal(
                 f"{path}: item {place} (block {place // n_problems}, problem {place % n_problems}) has {len(one)} "
                 "samples; ReCode is scored with one greedy program for each prompt"
             )

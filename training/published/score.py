@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from astraios_analysis.records.refusal import Refusal
 from training.published.measures import CATEGORIES, Report
 from training.published.problems import (
     AnswerProblem,
@@ -62,7 +63,7 @@ def score_file(request: Request, note: Callable[[str], None] = lambda line: None
     task = find_task(request.dataset)
     samples, digest = read_generations(request.generations)
     if request.nominal is not None and task.kind != "robustness":
-        raise ValueError(f"--nominal is for ReCode's data sets, and {task.name} is none; leave it out")
+        raise Refusal(f"--nominal is for ReCode's data sets, and {task.name} is none; leave it out")
     score = {"programs": _programs, "robustness": _perturbed, "answers": _answers, "security": _scenarios}[task.kind]
     report = score(task, request, samples, digest, note)
     source = {"source_file": request.generations.name, "source_digest": digest}
@@ -73,11 +74,11 @@ def _problems(task: EvaluationTask, request: Request, kind: type) -> Sequence[Pr
     problems = load_problems(task.hub) if request.problems is None else read_problems(request.problems)
     for place, problem in enumerate(problems):
         if not isinstance(problem, kind):
-            raise ValueError(
+            raise Refusal(
                 f"{request.problems or task.hub.name}: problem {place} is of another data set than {task.name}"
             )
     if kind is CodeProblem and ("public class Main" in problems[0].test) != (task.language == "java"):
-        raise ValueError(f"{request.problems or task.hub.name}: its tests are not in {task.language.title()}")
+        raise Refusal(f"{request.problems or task.hub.name}: its tests are not in {task.language.title()}")
     return problems
 
 
@@ -104,7 +105,7 @@ def _perturbed(task: EvaluationTask, request: Request, samples: Samples, digest:
 
 def _nominal_problems(problems: Sequence[CodeProblem]) -> Sequence[CodeProblem]:
     if problems[0].perturbation is not None and problems[0].perturbation[0].startswith("FuncRename"):
-        raise ValueError("--nominal needs problems with their own names; give HumanEval's file with --problems")
+        raise Refusal("--nominal needs problems with their own names; give HumanEval's file with --problems")
     return problems
 
 
@@ -121,12 +122,12 @@ def _read_nominal(path: Path, n_problems: int) -> list[str]:
 def _answers(task: EvaluationTask, request: Request, samples: Samples, digest: str, note) -> Report:
     problems = _problems(task, request, AnswerProblem) if request.problems is not None else [None] * len(samples)
     if len(problems) != len(samples):
-        raise ValueError(f"{request.generations}: holds {len(samples)} answers, and there are {len(problems)} problems")
+        raise Refusal(f"{request.generations}: holds {len(samples)} answers, and there are {len(problems)} problems")
     labels, texts = [], []
     for place, (several, problem) in enumerate(zip(samples, problems, strict=True)):
         where = f"{request.generations}: item {place}"
         if len(several) != 1:
-            raise ValueError(f"{where}: has {len(several)} answers; each question is answered once, greedily")
+            raise Refusal(f"{where}: has {len(several)} answers; each question is answered once, greedily")
         label, text = _label(several[0], problem, where)
         labels.append(label)
         texts.append(text)
@@ -141,10 +142,10 @@ def _scenarios(task: EvaluationTask, request: Request, samples: Samples, digest:
         where = f"{request.generations}: item {place}"
         read = [_scenario(sample, where) for sample in several]
         if len({scenario.scenario_id for scenario, _ in read}) > 1:
-            raise ValueError(f"{where}: mixes samples of several scenarios; give one list for each")
+            raise Refusal(f"{where}: mixes samples of several scenarios; give one list for each")
         scenario = read[0][0]
         if problems and scenario.scenario_id not in known:
-            raise ValueError(f"{where}: scenario {scenario.scenario_id!r} is not in {request.problems}")
+            raise Refusal(f"{where}: scenario {scenario.scenario_id!r} is not in {request.problems}")
         scenarios.append(known.get(scenario.scenario_id, scenario))
         completions.append([completion for _, completion in read])
     return score_scenarios(task, scenarios, completions)
@@ -155,7 +156,7 @@ def _scenario(sample: Any, where: str) -> tuple[Scenario, str]:
     row = sample if isinstance(sample, dict) else {}
     for name in ("scenario_id", "prompt", "completion"):
         if not isinstance(row.get(name), str):
-            raise ValueError(f"{where}: has no text {name!r}; a sample has scenario_id, prompt and completion")
+            raise Refusal(f"{where}: has no text {name!r}; a sample has scenario_id, prompt and completion")
     prompt = row["prompt"].removeprefix(ask_for_script(Scenario("", "", "")))
     # All scenarios in C begin by including something.
     language = "c" if "#include" in prompt else ANALYSED_LANGUAGE
@@ -168,10 +169,10 @@ def _label(sample: Any, problem: AnswerProblem | None, where: str) -> tuple[int,
         return problem.label, sample
     row = sample if isinstance(sample, dict) else {}
     if row.get("true_label") not in ("0", "1", 0, 1) or not isinstance(row.get("raw_text"), str):
-        raise ValueError(f"{where}: has no true_label of 0 or 1, or no raw_text; an item has both")
+        raise Refusal(f"{where}: has no true_label of 0 or 1, or no raw_text; an item has both")
     label = int(row["true_label"])
     if problem is not None and problem.label != label:
-        raise ValueError(f"{where}: has the label {label}, the problem set {problem.label}; are they of one split?")
+        raise Refusal(f"{where}: has the label {label}, the problem set {problem.label}; are they of one split?")
     return label, row["raw_text"]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from astraios_analysis.records.counts import pass_at_k
+from astraios_analysis.records.refusal import Refusal
 from training.published.measures import (
     NOMINAL,
     Category,
@@ -116,7 +117,7 @@ def score_scenarios(
     pairs = list(zip(scenarios, completions, strict=True))
     analysed = [pair for pair in pairs if pair[0].language == ANALYSED_LANGUAGE]
     if not analysed:
-        raise ValueError(f"none of the {len(pairs)} scenarios is in Python, the only language that is analysed")
+        raise Refusal(f"none of the {len(pairs)} scenarios is in Python, the only language that is analysed")
     texts = [scenario.prompt + text for scenario, several in analysed for text in several]
     found = analyse_python(texts)
     rows = [_count_scenario(scenario, several, found) for scenario, several in analysed]
@@ -180,7 +181,7 @@ def make_blocks(category: Category, problems: Sequence[CodeProblem]) -> list[Blo
     sizes = {len(found[block]) for block in category.blocks if block in found}
     if missing or len(sizes) > 1:
         reason = f"lack {missing[0][0]} with seed {missing[0][1]}" if missing else f"have blocks of {sorted(sizes)}"
-        raise ValueError(f"the perturbed problems {reason}; give those of ReCode's category {category.configuration!r}")
+        raise Refusal(f"the perturbed problems {reason}; give those of ReCode's category {category.configuration!r}")
     return [Block(*block, tuple(found[block])) for block in found if block in category.blocks]
 
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from astraios_analysis.records.frame import DATASETS
+from astraios_analysis.records.refusal import Refusal
 from training.published.measures import CATEGORIES, CLONE_RULE, DEFECT_RULE, AnswerRule, Category
 from training.published.problems import AnswerProblem, CodeProblem, HubSource, Problem, Scenario
 
@@ -247,7 +248,7 @@ class EvaluationTask:
 def find_task(name: str) -> EvaluationTask:
     """Return a task by the name of its data set."""
     if name not in TASKS:
-        raise ValueError(f"unknown data set {name!r}; choose from {', '.join(TASKS)}")
+        raise Refusal(f"unknown data set {name!r}; choose from {', '.join(TASKS)}")
     return TASKS[name]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
+from astraios_analysis.records.refusal import Refusal
 from training.corpus.cases import python_assertions
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import Item
@@ -75,7 +76,7 @@ def _described_anew(item: Item, words: str) -> str:
 
 def _replaced(item: Item, what: str, shown: str, new: str) -> str:
     if item.prompt.count(shown) != 1:
-        raise ValueError(f"problem {item.id} does not show its {what} once, so that it cannot be written anew")
+        raise Refusal(f"problem {item.id} does not show its {what} once, so that it cannot be written anew")
     return item.prompt.replace(shown, new)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
 
 SUITE_VERSION = 1
 """Version of the suite: raised whenever the same model would get other scores. A record's scores name theirs."""
@@ -42,7 +43,7 @@ def known_measures(names: Sequence[str]) -> tuple[str, ...]:
     """Return measures in the order of `MEASURE_NAMES`, each once."""
     for name in names:
         if name not in MEASURE_NAMES:
-            raise ValueError(f"unknown measure {name!r}; choose from {', '.join(MEASURE_NAMES)}")
+            raise Refusal(f"unknown measure {name!r}; choose from {', '.join(MEASURE_NAMES)}")
     return tuple(name for name in MEASURE_NAMES if name in names)
 
 
