@@ -54,7 +54,7 @@ def test_list_shows_every_preset(capsys):
 
 def test_status_tells_the_five_states_apart(capsys, tmp_path, tiny):
     fft, lora, ptuning, adapterh = tiny.runs()
-    record_path(tmp_path, fft.run_id).write_text("{}")
+    TINY.write_record(tmp_path, fft)
     mark_error(tmp_path, lora.run_id, "Traceback\nValueError: no\n")
     (work_folder(tmp_path, ptuning.run_id) / "step-000002").mkdir(parents=True)
     (work_folder(tmp_path, ptuning.run_id) / "step-000004").mkdir()
@@ -70,7 +70,7 @@ def test_status_tells_the_five_states_apart(capsys, tmp_path, tiny):
     main(["grid", "status", "--preset", "tiny", "--runs", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["run_id", "size", "method", "seed", "state", "detail"]
-    assert lines[-1] == "1 done, 0 running, 1 failed, 1 partial, 1 missing"
+    assert lines[-1] == "1 done, 0 damaged, 0 running, 1 failed, 1 partial, 1 missing"
 
 
 def test_status_tells_how_long_the_rest_takes(capsys, tmp_path, monkeypatch):
@@ -97,7 +97,7 @@ def test_status_tells_how_long_the_rest_takes(capsys, tmp_path, monkeypatch):
 
 def test_retry_trains_failed_runs_and_no_others(capsys, monkeypatch, tmp_path, tiny):
     fft, lora, ptuning, _ = tiny.runs()
-    record_path(tmp_path, fft.run_id).write_text("{}")
+    TINY.write_record(tmp_path, fft)
     mark_error(tmp_path, lora.run_id, "ValueError: no\n")
     mark_error(tmp_path, ptuning.run_id, "DivergedError: training diverged\n")
     diverged = work_folder(tmp_path, ptuning.run_id) / "failed.json"
@@ -123,7 +123,7 @@ def test_retry_trains_failed_runs_and_no_others(capsys, monkeypatch, tmp_path, t
 
 def test_status_of_nothing_is_all_missing(capsys, tmp_path):
     main(["grid", "status", "--preset", "smoke", "--runs", str(tmp_path / "none"), "--size", "16x2"])
-    assert capsys.readouterr().out.endswith("0 done, 0 running, 0 failed, 0 partial, 7 missing\n")
+    assert capsys.readouterr().out.endswith("0 done, 0 damaged, 0 running, 0 failed, 0 partial, 7 missing\n")
     assert not (tmp_path / "none").exists()
 
 

@@ -103,7 +103,8 @@ def list_(as_json: bool) -> None:
 
 STATUS_EPILOG = """\
 states:
-  done       the record exists
+  done       the record exists and can be read
+  damaged    the record exists and cannot be read; what to do is shown
   running    a process is training it
   failed     it stopped with an error, whose last line is shown
   partial    it was interrupted and goes on from its last checkpoint

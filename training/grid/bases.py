@@ -37,6 +37,7 @@ CHECKPOINT_EVERY = 50
 """Steps between two checkpoints: seconds of work at most are lost where models are small."""
 
 _NOTE_FILE = "base.json"
+_DIGESTS_FILE = "digests.json"
 # Libraries whose other versions may give other weights from the same inputs.
 _VERSIONS = ("numpy", "torch", "transformers", "accelerate", "tokenizers")
 
@@ -58,6 +59,7 @@ def load_base(spec: RunSpec, cache_dir: str | Path, *, reporting: Reporting | No
     arguments = weight_arguments(spec.loop.base_precision)
     folder = pretrain(spec, cache_dir, reporting=reporting)
     try:
+        check_weights(folder)
         note = json.loads((folder / _NOTE_FILE).read_text("utf-8"))
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **arguments)
     except Exception as error:  # json, transformers and safetensors each raise their own
@@ -144,6 +146,7 @@ def _train_into(folder: Path, work: Path, spec: RunSpec, checkpoint_every: int, 
             model.cpu().save_pretrained(partial)
             save_tokenizer(corpus.tokenizer, partial)
             (partial / _NOTE_FILE).write_text(json.dumps(note, indent=1) + "\n", "utf-8")
+            _seal(partial)
         shutil.rmtree(work)
     # The others read it.
     agreed(None)
@@ -156,6 +159,25 @@ def _initial_model(spec: RunSpec) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(scratch_config(spec.size), dtype=torch.float32)
 
 
+def _seal(folder: Path) -> None:
+    """Write down the SHA-256 of every file of weights: one cached base feeds all methods of its size and seed."""
+    digests = {path.name: _digest(path) for path in sorted(folder.glob("*.safetensors"))}
+    (folder / _DIGESTS_FILE).write_text(json.dumps(digests, indent=1) + "\n", "utf-8")
+
+
+def check_weights(folder: Path) -> None:
+    """Refuse weights that are not those that were written; folders of before digests were kept have none."""
+    path = folder / _DIGESTS_FILE
+    for name, digest in json.loads(path.read_text("utf-8")).items() if path.exists() else ():
+        if _digest(folder / name) != digest:
+            raise Refusal(f"{name} has changed since it was written")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def tuned_folder(cache_dir: str | Path, run_id: str) -> Path:
     """Return the folder of a run's tuned weights."""
     return Path(cache_dir) / "tuned" / run_id
@@ -166,6 +188,7 @@ def save_tuned(model: PreTrainedModel | PeftModel, cache_dir: str | Path, run_id
     folder = tuned_folder(cache_dir, run_id)
     with whole_folder(folder) as partial:
         model.save_pretrained(partial)
+        _seal(partial)
     return folder
 
 
@@ -185,6 +208,7 @@ def load_tuned(spec: RunSpec, cache_dir: str | Path) -> tuple[PreTrainedModel | 
 
 def _read(run_id: str, folder: Path, base: PreTrainedModel | None) -> PreTrainedModel | PeftModel:
     try:
+        check_weights(folder)
         if base is None:
             return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
         return PeftModel.from_pretrained(base, folder)

@@ -14,7 +14,7 @@ from typing import Any
 
 from astraios_analysis.records.refusal import Refusal
 from training.grid.workers import Folders, Status, Task, perform
-from training.spec.files import record_path
+from training.spec.files import damage, record_path
 from training.spec.run import RunSpec
 
 JOB_FOLDER = ".jobs"
@@ -99,6 +99,9 @@ class TaskJob:
 
 def tasks_of(specs: Sequence[RunSpec], runs_dir: Path) -> tuple[list[Task], list[Task]]:
     """Return the bases to be trained from scratch, one for all runs that share it, and the runs without a record."""
+    for spec in specs:
+        if problem := damage(runs_dir, spec.run_id):
+            raise Refusal(problem)
     runs = [Task("run", spec) for spec in specs if not record_path(runs_dir, spec.run_id).exists()]
     bases = {run.base: Task("base", run.spec) for run in runs if run.spec.size.pretrained is None}
     return list(bases.values()), runs

@@ -33,7 +33,7 @@ from training.loop.train import train
 from training.models.models import plain_config
 from training.models.parameters import ParameterCounts, count_parameters
 from training.models.tuning import apply_tuning
-from training.spec.files import clear_error, clear_work, exclusive, record_path, run_lock, work_folder
+from training.spec.files import clear_error, clear_work, exclusive, record_path, require_writable, run_lock, work_folder
 from training.spec.run import RunSpec
 from training.suite.renewal import score_record, take_measures
 from training.suite.request import Scoring, missing_measures
@@ -65,6 +65,10 @@ def run(
     and gives the record that it would have given.
     """
     path, work = record_path(runs_dir, spec.run_id), work_folder(runs_dir, spec.run_id)
+    # A record that cannot be read, or a disk without room, is said before a base is trained.
+    if path.exists():
+        load(path)
+    require_writable(runs_dir)
     connect_processes(spec.loop.precision)
     with locked_by_first(run_lock(runs_dir, spec.run_id), wait=False) as is_mine:
         if not is_mine:

@@ -4,9 +4,11 @@ Importing the libraries takes as long as the smallest runs, so a worker stays fo
 one thread: several threads that share a busy machine's cores wait for each other most of the time.
 """
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -20,7 +22,7 @@ from typing import Any, Literal
 
 from astraios_analysis.records.frame import load
 from astraios_analysis.records.refusal import Refusal
-from training.spec.files import last_line, mark_error, record_path
+from training.spec.files import damage, last_line, mark_error, record_path, require_writable
 from training.spec.run import RunSpec
 from training.suite.request import Scoring, missing_measures
 
@@ -38,6 +40,8 @@ _WORKER_ENVIRONMENT = {
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
 _SECONDS_TO_END = 10
+# Of <linux/prctl.h>: the signal that a process gets when the thread that started it ends.
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,17 @@ class Worker:
             self._process.join()
 
 
+def _end_with_parent() -> None:
+    """Let the kernel end this process when its parent is gone, however that ended; else it would train on alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        sys.exit(1)
+
+
 def _work_off(connection: Connection, folders: Folders) -> None:
+    _end_with_parent()
     warnings.simplefilter("ignore", category=FutureWarning)
     from transformers.utils import logging
 
@@ -220,10 +234,12 @@ def launch(
 ) -> tuple[Outcome, ...]:
     """Train runs in worker processes, base models first; finished runs are skipped, failures do not stop the others."""
     missing = [spec for spec in specs if not record_path(runs_dir, spec.run_id).exists()]
-    if len(missing) < len(specs):
-        report(f"{len(specs) - len(missing)} of {len(specs)} runs were finished before")
+    damaged = _damaged(specs, runs_dir)
+    if n_finished := len(specs) - len(missing) - len(damaged):
+        report(f"{n_finished} of {len(specs)} runs were finished before")
     folders = Folders(Path(runs_dir), Path(cache_dir), scoring, tuple(log_with), log_dir)
-    return _outcomes(specs, [Task("run", spec) for spec in missing], folders, jobs, report, places)
+    outcomes = _outcomes(specs, [Task("run", spec) for spec in missing], folders, jobs, report, places)
+    return tuple(damaged.get(outcome.run_id, outcome) for outcome in outcomes)
 
 
 def launch_scoring(
@@ -241,11 +257,19 @@ def launch_scoring(
         raise Refusal(f"none of the {len(specs)} runs has a record in {runs_dir}; train them with `grid run` first")
     if len(finished) < len(specs):
         report(f"{len(specs) - len(finished)} of {len(specs)} runs have no record yet and are passed over")
-    records = {spec.run_id: load(record_path(runs_dir, spec.run_id)) for spec in finished}
-    tasks = [Task("score", spec) for spec in finished if missing_measures(records[spec.run_id], scoring)]
-    if len(tasks) < len(finished):
-        report(f"{len(finished) - len(tasks)} of {len(finished)} records have all of the measures")
-    return _outcomes(finished, tasks, Folders(Path(runs_dir), Path(cache_dir), scoring), jobs, report)
+    damaged = _damaged(finished, runs_dir)
+    whole = [spec for spec in finished if spec.run_id not in damaged]
+    records = {spec.run_id: load(record_path(runs_dir, spec.run_id)) for spec in whole}
+    tasks = [Task("score", spec) for spec in whole if missing_measures(records[spec.run_id], scoring)]
+    if len(tasks) < len(whole):
+        report(f"{len(whole) - len(tasks)} of {len(whole)} records have all of the measures")
+    outcomes = _outcomes(finished, tasks, Folders(Path(runs_dir), Path(cache_dir), scoring), jobs, report)
+    return tuple(damaged.get(outcome.run_id, outcome) for outcome in outcomes)
+
+
+def _damaged(specs: Sequence[RunSpec], runs_dir: str | Path) -> dict[str, Outcome]:
+    problems = {spec.run_id: damage(runs_dir, spec.run_id) for spec in specs}
+    return {run_id: Outcome(run_id, "failed", problem) for run_id, problem in problems.items() if problem}
 
 
 def _outcomes(
@@ -260,6 +284,8 @@ def _outcomes(
         raise Refusal(f"jobs is {jobs}; give the number of worker processes, from 1 on")
     outcomes = {spec.run_id: Outcome(spec.run_id, "skipped") for spec in specs}
     if tasks:
+        for folder in (folders.runs, folders.cache):
+            require_writable(folder)
         for outcome in _Launch(tasks, folders, jobs, report, places).outcomes():
             outcomes[outcome.run_id] = outcome
     return tuple(outcomes.values())
