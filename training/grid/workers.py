@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
@@ -137,7 +138,7 @@ def _end_with_parent() -> None:
     """Let the kernel end this process when its parent is gone, however that ended; else it would train on alone."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    parent = multiprocessing.parent_process()
+    parent = parent_process()
     if parent is not None and not parent.is_alive():
         sys.exit(1)
 
