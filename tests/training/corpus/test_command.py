@@ -87,7 +87,7 @@ def test_wrong_arguments_say_what_is_allowed(capsys):
     assert "--problems needs a task; add --task with one of" in refused(capsys, "--problems")
     assert "--show 0: give a positive number" in refused(capsys, "--show", "0")
     assert "--seed -1: give a number from 0 on" in refused(capsys, "--seed", "-1")
-    assert "'--phrasings': 4 is not one of 1, 2, 3" in refused(capsys, "--phrasings", "4")
+    assert "Invalid value for '--phrasings': '4' is not one of" in refused(capsys, "--phrasings", "4")
     assert "not allowed with argument" in refused(capsys, "--problems", "--statistics")
 
 
