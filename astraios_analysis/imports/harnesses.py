@@ -159,7 +159,7 @@ def looks_like_lm_eval(content: Mapping[str, object]) -> bool:
 def _lm_eval_results(content: Mapping) -> Mapping[str, object]:
     """Return what each task has; BigScience's version has a list, an entry for each task and prompt."""
     results = content.get("results")
-    if not isinstance(results, list):
+    if not isinstance(results, list) or not looks_like_lm_eval(content):
         return results if isinstance(results, Mapping) else {}
     return {f"{entry.get('task_name')}+{entry.get('prompt_name')}": entry for entry in results}
 
@@ -314,7 +314,7 @@ def _read_lm_eval_task(content: Mapping, task: str, values: Mapping, options: Ha
 
 def _measured(value: object, error: object) -> dict[str, object] | None:
     """Return a value with its error; some tasks have the outcome of each item instead, 0 or 1."""
-    if isinstance(value, list) and value and set(value) <= {0, 1}:
+    if isinstance(value, list) and value and all(item in (0, 1) for item in value):
         n_items, share = len(value), sum(value) / len(value)
         stderr = math.sqrt(share * (1 - share) / (n_items - 1)) if n_items > 1 else None
         return {"value": share, "stderr": stderr, "n_items": n_items, "n_samples": n_items, "n_passed": sum(value)}

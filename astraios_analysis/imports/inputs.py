@@ -15,7 +15,7 @@ from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import chance_level
 from astraios_analysis.records.released import GRID as RELEASED
-from astraios_analysis.records.schema import METHODS, RunRecord, Score
+from astraios_analysis.records.schema import METHODS, Cost, Provenance, RunRecord, Score, ValidationPoint
 
 COUNTS = ("n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated")
 MISSING = {"", "na", "n/a", "nan", "none", "null", "-"}
@@ -179,14 +179,20 @@ def read_truth(text: str) -> bool:
 
 
 def make_record(path: Path, place: str, fields: Mapping[str, object]) -> RunRecord:
-    """Return a record, or the error that names the file, the place in it and everything wrong with the fields."""
+    """Return a record, or the error that names the file, the place in it and everything wrong with the fields.
+
+    ``cost``, ``provenance`` and the points of ``val_curve`` are given as mappings of their fields.
+    """
     if fields.get("grid") == RELEASED:
         raise fail(path, f"{RELEASED!r} is the grid of the published models; choose another name with --grid", place)
     try:
         require_method(str(fields.get("method")))
-        return RunRecord(**fields)
+        parts: dict[str, object] = {"provenance": Provenance(**fields.get("provenance", {}))}
+        parts |= {"cost": Cost(**fields["cost"])} if fields.get("cost") else {"cost": None}
+        parts |= {"val_curve": tuple(ValidationPoint(**point) for point in fields.get("val_curve", ()))}
+        return RunRecord(**(dict(fields) | parts))
     except ValidationError as error:
-        raise RecordError([_explain(path, place, detail) for detail in error.errors()]) from error
+        raise RecordError([explain(path, place, detail) for detail in error.errors()]) from error
     except Refusal as error:
         raise fail(path, str(error), ", ".join(part for part in (place, "method") if part)) from error
 
@@ -200,10 +206,10 @@ def make_score(path: Path, place: str, fields: Mapping[str, object]) -> Score:
     try:
         return Score(**({"chance": chance, "source": "measured"} | dict(fields)))
     except ValidationError as error:
-        raise RecordError([_explain(path, place, detail) for detail in error.errors()]) from error
+        raise RecordError([explain(path, place, detail) for detail in error.errors()]) from error
 
 
-def _explain(path: Path, place: str, detail) -> FileProblem:
+def explain(path: Path, place: str, detail) -> FileProblem:
     """Say what is wrong with one field in the words of the schema."""
     field = ".".join(str(part) for part in detail["loc"])
     where = ", ".join(part for part in (place, field) if part)

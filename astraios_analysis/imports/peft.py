@@ -4,12 +4,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from astraios_analysis.imports.harnesses import NO_LANGUAGE
 from astraios_analysis.imports.inputs import (
     Given,
     Imported,
     complete_counts,
+    explain,
     fail,
     make_record,
     make_score,
@@ -21,7 +25,6 @@ from astraios_analysis.imports.inputs import (
 from astraios_analysis.imports.trainer import adapter_method
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.schema import Cost, Provenance
 
 ORIGIN = "imported from a result of PEFT's method_comparison"
 # Problems of the test split (Cobbe et al. 2021); taken only where the accuracy is a whole number of them.
@@ -40,6 +43,44 @@ class PeftOptions:
     skip_unknown: bool = False
 
 
+class _Layout(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class _Settings(_Layout):
+    model_id: str
+    seed: Annotated[int, Field(ge=0)] | None = None
+    optimizer_type: str = ""
+
+
+class _RunInfo(_Layout):
+    experiment_name: str
+    train_config: _Settings
+    peft_config: dict[str, JsonValue] | None = None
+
+
+class _TrainInfo(_Layout):
+    num_trainable_params: Annotated[int, Field(gt=0)]
+    num_total_params: Annotated[int, Field(gt=0)]
+    status: str = "success"
+    train_time: float | None = None
+    metrics: list[dict[str, JsonValue]] = []
+    accelerator_memory_max: int | None = None
+    cuda_memory_max: int | None = None
+
+
+class _MetaInfo(_Layout):
+    dataset_info: dict[str, JsonValue] = {}
+
+
+class Result(_Layout):
+    """One file: what is read of it. Other keys, and what older versions lack, are passed over."""
+
+    run_info: _RunInfo
+    train_info: _TrainInfo
+    meta_info: _MetaInfo
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One result as its file says it; ``n_params_base`` where it follows from this file alone."""
@@ -54,8 +95,8 @@ class Experiment:
     n_params_base: int | None
     test: Mapping[str, object]
     dataset: str
-    cost: Cost
-    spec: dict
+    cost: Mapping[str, object]
+    spec: Mapping[str, object]
 
 
 def read_results(paths: Sequence[Path], given: Given, options: PeftOptions) -> Imported:
@@ -64,11 +105,12 @@ def read_results(paths: Sequence[Path], given: Given, options: PeftOptions) -> I
     for path in paths:
         try:
             content = read_json(path)
-            status = require_result(path, content)["train_info"].get("status", "success")
-            if status != "success":
-                found.left_out.append(FileProblem(path, "status", f"is {status!r}: the run did not finish; left out"))
+            result = read_result(path, content)
+            if result.train_info.status != "success":
+                message = f"is {result.train_info.status!r}: the run did not finish; left out"
+                found.left_out.append(FileProblem(path, "status", message))
             else:
-                experiments.append(read_experiment(path, content))
+                experiments.append(read_experiment(path, result, content["run_info"]))
         except RecordError as error:
             problems += error.problems
     bases, wrong = _base_counts(experiments)
@@ -99,47 +141,34 @@ def looks_like_result(content: Mapping[str, object]) -> bool:
     return all(isinstance(content.get(key), Mapping) for key in ("run_info", "train_info", "meta_info"))
 
 
-def require_result(path: Path, content: Mapping[str, object]) -> Mapping:
+def read_result(path: Path, content: Mapping[str, object]) -> Result:
     """Return the content of a result, or refuse a file that is none."""
-    if not looks_like_result(content):
-        raise fail(path, "is no result of PEFT's method_comparison, which has run_info, train_info and meta_info")
-    return content
+    try:
+        return Result.model_validate(content)
+    except ValidationError as error:
+        raise RecordError([explain(path, "", detail) for detail in error.errors()]) from error
 
 
-def read_experiment(path: Path, content: Mapping) -> Experiment:
+def read_experiment(path: Path, result: Result, info: Mapping) -> Experiment:
     """Return what one result says; the method is the experiment's own name, without the base model's."""
-    info, train, meta = content["run_info"], content["train_info"], content["meta_info"]
-    config, settings = info.get("peft_config"), info.get("train_config") or {}
-    total, updated = train.get("num_total_params"), train.get("num_trainable_params")
-    for name, value in {"num_total_params": total, "num_trainable_params": updated}.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise fail(path, f"is {value!r}, not a whole number from 1 up", f"train_info.{name}")
-    metrics = [entry for entry in train.get("metrics") or () if isinstance(entry, Mapping)]
-    tests = [entry for entry in metrics if "test accuracy" in entry]
-    base = str(settings.get("model_id"))
-    name = str(info.get("experiment_name") or path.stem.replace("--", "/", 1))
-    others = [key for key in meta.get("dataset_info") or {} if key != "metamath"]
-    memory = train.get("accelerator_memory_max", train.get("cuda_memory_max"))
+    run, train = result.run_info, result.train_info
+    tests = [entry for entry in train.metrics if "test accuracy" in entry]
+    others = [key for key in result.meta_info.dataset_info if key != "metamath"]
+    cost = {"seconds": train.train_time, "peak_memory_bytes": train.accelerator_memory_max or train.cuda_memory_max}
     return Experiment(
         path=path,
-        name=name,
-        method="fft" if config is None else _method_name(name, base),
-        base=base,
-        seed=settings.get("seed"),
-        n_params=total,
-        n_params_updated=updated,
-        n_params_base=_own_base(config, settings, total, updated),
+        name=run.experiment_name,
+        method="fft" if run.peft_config is None else _method_name(run.experiment_name, run.train_config.model_id),
+        base=run.train_config.model_id,
+        seed=run.train_config.seed,
+        n_params=train.num_total_params,
+        n_params_updated=train.num_trainable_params,
+        n_params_base=_own_base(run, train),
         test=tests[-1] if tests else {},
         dataset=others[0] if len(others) == 1 else "",
-        cost=Cost(
-            seconds=_number(train.get("train_time")), peak_memory_bytes=memory if isinstance(memory, int) else None
-        ),
-        spec={"experiment": name, "train_config": settings, "peft_config": config},
+        cost={name: value for name, value in cost.items() if value is not None},
+        spec={name: info.get(name) for name in ("experiment_name", "train_config", "peft_config")},
     )
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _method_name(experiment: str, base: str) -> str:
@@ -150,15 +179,16 @@ def _method_name(experiment: str, base: str) -> str:
     return run_name(folder, None if variant in ("", "default") else variant).lower()
 
 
-def _own_base(config: Mapping | None, settings: Mapping, total: int, updated: int) -> int | None:
+def _own_base(run: _RunInfo, train: _TrainInfo) -> int | None:
     """Return the base model's parameters where they follow from the counts; some methods freeze what they add."""
-    if config is None:
-        return total
+    if run.peft_config is None:
+        return train.num_total_params
     try:
-        adds_only = adapter_method(config) in _ADDS_ONLY and not config.get("modules_to_save")
+        adds_only = adapter_method(run.peft_config) in _ADDS_ONLY and not run.peft_config.get("modules_to_save")
     except Refusal:
         adds_only = False
-    return total - updated if adds_only and settings.get("optimizer_type") in _OPTIMIZERS else None
+    is_exact = adds_only and run.train_config.optimizer_type in _OPTIMIZERS
+    return train.num_total_params - train.num_trainable_params if is_exact else None
 
 
 def _base_counts(experiments: Sequence[Experiment]) -> tuple[dict[str, int], list[FileProblem]]:
@@ -202,18 +232,18 @@ def _make(experiment: Experiment, method: str, n_base: int | None, given: Given,
         "n_tokens": given.n_tokens or experiment.test.get("train total tokens"),
         "scores": scores,
         "cost": experiment.cost,
-        "provenance": Provenance(origin=ORIGIN, spec=experiment.spec),
+        "provenance": {"origin": ORIGIN, "spec": experiment.spec},
     }
     return make_record(path, "", fields | complete_counts(counts, method))
 
 
 def _test_score(experiment: Experiment, options: PeftOptions):
     """Return the test accuracy, on the problems of one data set, without examples in the prompt."""
-    value = _number(experiment.test["test accuracy"])
+    value = experiment.test["test accuracy"]
     if not experiment.dataset:
         raise fail(experiment.path, "is not the metamath training set and one test set", "meta_info.dataset_info")
     n_items = options.n_items.get(experiment.dataset, options.n_items.get(""))
-    if n_items is None and experiment.dataset == "gsm8k" and value is not None:
+    if n_items is None and experiment.dataset == "gsm8k" and isinstance(value, float):
         n_items = GSM8K_TEST if abs(value * GSM8K_TEST - round(value * GSM8K_TEST)) < 1e-6 else None
     fields = {"dataset": experiment.dataset, "language": NO_LANGUAGE, "setting": "0shot", "metric": "accuracy"}
     fields |= {"value": value, "n_items": n_items, "source_file": experiment.path.name}

@@ -30,7 +30,7 @@ from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.notation import parse_count
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
-from astraios_analysis.records.schema import Cost, Provenance, RunRecord, Score, ValidationPoint
+from astraios_analysis.records.schema import RunRecord, Score
 
 LOSS_FIELDS = ("base_val_loss", "val_loss", "val_loss_se")
 COST_FIELDS = ("seconds", "flop", "peak_memory_bytes")
@@ -281,15 +281,15 @@ def _build(path: Path, name: str, run: _Run) -> RunRecord:
     """Make a run's record; where it has a curve, its last point is the loss and that of step 0 the base model's."""
     fields = dict(run.fields)
     cost = {key: fields.pop(key) for key in COST_FIELDS if key in fields}
-    curve = tuple(ValidationPoint(step=s, loss=p[0], stderr=p[1]) for s, p in sorted(run.points.items()))
+    curve = [{"step": step, "loss": loss, "stderr": error} for step, (loss, error) in sorted(run.points.items())]
     if curve:
-        fields.setdefault("val_loss", curve[-1].loss)
-        if curve[-1].stderr is not None:
-            fields.setdefault("val_loss_se", curve[-1].stderr)
-        if curve[0].step == 0:
-            fields.setdefault("base_val_loss", curve[0].loss)
-    fields |= {"val_curve": curve, "scores": tuple(dict.fromkeys(run.scores)), "cost": Cost(**cost) if cost else None}
-    fields["provenance"] = Provenance(origin=f"{ORIGIN}: {path.name}")
+        fields.setdefault("val_loss", curve[-1]["loss"])
+        if curve[-1]["stderr"] is not None:
+            fields.setdefault("val_loss_se", curve[-1]["stderr"])
+        if curve[0]["step"] == 0:
+            fields.setdefault("base_val_loss", curve[0]["loss"])
+    fields |= {"val_curve": curve, "scores": tuple(dict.fromkeys(run.scores)), "cost": cost}
+    fields["provenance"] = {"origin": f"{ORIGIN}: {path.name}"}
     return make_record(path, f"line {run.line}, run {name!r}", fields)
 
 

@@ -155,13 +155,16 @@ def _curves(path: Path, rows: Rows, notes: list[FileProblem], given: Given, opti
 
 def _flat(path: Path, content: Mapping) -> dict[str, str]:
     """Return one run's JSON as a row, with the columns of `mlflow experiments csv`."""
-    run = content.get("run", content)
+    run = content["run"] if isinstance(content.get("run"), Mapping) else content
     info, data = run.get("info"), run.get("data")
     if not isinstance(info, Mapping) or not isinstance(data, Mapping):
         raise fail(path, "is no run of MLflow, which has info and data")
     row = {name: str(info.get(name, "")) for name in ("run_id", "experiment_id", "status")}
     for kind in ("metrics", "params", "tags"):
         values = data.get(kind) or {}
-        pairs = values.items() if isinstance(values, Mapping) else [(entry["key"], entry["value"]) for entry in values]
+        try:
+            pairs = values.items() if isinstance(values, Mapping) else [(v["key"], v["value"]) for v in values]
+        except (TypeError, KeyError) as error:
+            raise fail(path, "is neither an object nor a list of key and value", f"data.{kind}") from error
         row |= {f"{kind}.{name}": str(value) for name, value in pairs}
     return row

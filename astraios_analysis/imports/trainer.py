@@ -24,7 +24,6 @@ from astraios_analysis.imports.inputs import (
 )
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.schema import Cost, Provenance, ValidationPoint
 
 STATE, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "trainer_state.json", "adapter_config.json", "adapter_model.safetensors"
 ORIGIN = "imported from a Hugging Face Trainer output folder"
@@ -127,11 +126,11 @@ def read_trainer_folder(folder: Path, given: Given, options: TrainerOptions) -> 
         "seed": given.seed,
         "held_out": size in given.held_out,
         "n_tokens": given.n_tokens or state.get("num_input_tokens_seen") or None,
-        "base_val_loss": curve[0].loss if curve[0].step == 0 else None,
-        "val_loss": curve[-1].loss,
-        "val_curve": curve,
+        "base_val_loss": curve.get(0),
+        "val_loss": curve[max(curve)],
+        "val_curve": [{"step": step, "loss": loss} for step, loss in curve.items()],
         "cost": read_cost(state),
-        "provenance": Provenance(origin=ORIGIN, spec=spec | ({"adapter": found.config} if found.config else {})),
+        "provenance": {"origin": ORIGIN, "spec": spec | ({"adapter": found.config} if found.config else {})},
     }
     return Imported([make_record(folder, "", fields | counts)], [], notes)
 
@@ -169,7 +168,7 @@ def _history(state: Mapping[str, object]) -> list[dict]:
 
 def read_curve(
     path: Path, state: Mapping[str, object], options: TrainerOptions
-) -> tuple[tuple[ValidationPoint, ...], list[FileProblem]]:
+) -> tuple[dict[int, float], list[FileProblem]]:
     """Return the validation cross-entropy by step, nats per token, up to the checkpoint to record, and notes."""
     entries = _history(state)
     key, others = _chosen_loss(path, entries, options.eval_name)
@@ -192,7 +191,7 @@ def read_curve(
             f"{max(losses)}: pass --checkpoint best to record the other"
         )
         notes.append(FileProblem(path, "best_model_checkpoint", message))
-    return tuple(ValidationPoint(step=step, loss=loss) for step, loss in sorted(losses.items())), notes
+    return dict(sorted(losses.items())), notes
 
 
 def _losses(path: Path, entries: list[dict], key: str, repeated_step: str | None) -> dict[int, float]:
@@ -248,13 +247,13 @@ def _chosen_loss(path: Path, entries: list[dict], name: str | None) -> tuple[str
     return wanted[0], keys.keys() - set(wanted)
 
 
-def read_cost(state: Mapping[str, object]) -> Cost | None:
+def read_cost(state: Mapping[str, object]) -> dict[str, float]:
     """Return the seconds and the FLOP that the trainer logged; a zero is what it writes where it did not count."""
     logged = [entry.get("train_runtime") for entry in _history(state)]
     seconds = [value for value in logged if isinstance(value, int | float)]
     flop = state.get("total_flos")
-    flop = float(flop) if isinstance(flop, int | float) and flop > 0 else None
-    return Cost(seconds=float(seconds[-1]), flop=flop) if seconds else Cost(flop=flop) if flop else None
+    cost = {"seconds": float(seconds[-1])} if seconds else {}
+    return cost | ({"flop": float(flop)} if isinstance(flop, int | float) and flop > 0 else {})
 
 
 def adapter_method(config: Mapping[str, object]) -> str:

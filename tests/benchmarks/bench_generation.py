@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from training.generation.generate import Decoding, generate
-from training.models.models import scratch_config
+from training.models.pretrained import scratch_config
 from training.models.tuning import apply_tuning
 from training.spec.grids import embedded_size
 from training.spec.run import Tuning

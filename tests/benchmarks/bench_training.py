@@ -16,9 +16,8 @@ from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, Trainin
 
 from training.loop.batches import TokenRows
 from training.loop.train import train
-from training.models.models import scratch_config
-from training.spec.loop_settings import LoopSettings
-from training.spec.run import ModelSize, Schedule
+from training.models.pretrained import scratch_config
+from training.spec.run import LoopSettings, ModelSize, Schedule
 
 ROUNDS = 3
 VOCABULARY, LENGTH = 512, 128

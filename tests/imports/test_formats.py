@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from astraios_analysis.cli.main import main
-from astraios_analysis.imports.peft import read_experiment
+from astraios_analysis.imports.peft import read_experiment, read_result
 from astraios_analysis.records.frame import load, load_folder
 
 RUN = ("--grid", "g", "--run-id", "r", "--method", "fft", "--size", "1b", "--n-params-base", "1M")
@@ -337,7 +337,8 @@ class TestPeft:
             settings["model_id"] = "meta-llama/Llama-3.2-3B"
             if row["name"].endswith("lorafa"):
                 settings["optimizer_type"] = "lora-fa"
-            found = read_experiment(tmp_path / "x.json", content)
+            path = tmp_path / "x.json"
+            found = read_experiment(path, read_result(path, content), content["run_info"])
             assert (found.n_params, found.n_params_updated) == (int(row["total"]), int(row["trainable"]))
             assert found.n_params_base in (None, 3_212_749_824)
             methods.add(found.method)
@@ -451,6 +452,19 @@ class TestAny:
             ("auto", {"schema_version": 1, "run_id": "r"}, "is a record already; put it into the folder of records"),
             ("auto", "", "is not recognised"),
             ("auto", "{\n", "is not valid JSON"),
+            ("lm-eval", {"results": [1]}, "results: has no object of this name; is it a result file"),
+            ("lm-eval", OLD | {"results": {"qa": {"acc": [[]]}}}, "has no score that can be mapped"),
+            (
+                "peft",
+                peft_result("lora/x", LORA, 2, 0),
+                "num_trainable_params: is 0; input should be gr",
+            ),
+            ("peft", peft_result("lora/x", LORA, 2, 1) | {"train_info": 1}, "train_info: is 1; input should be"),
+            (
+                "mlflow",
+                {"info": {"status": "FINISHED"}, "data": {"metrics": [1]}},
+                "is neither an object nor a list",
+            ),
         ],
     )
     def test_wrong_files_are_named(self, refused, tmp_path, form, content, message):
@@ -499,6 +513,11 @@ class TestAny:
             ("a;b\n1;2\n", (), "header: is one column, 'a;b'; its cells stand apart by --delimiter ';'"),
             ("n_params_base\n1M\n", ("--grid", "My Grid", "--method", "fft"), "'My Grid'; a name has small letters"),
             ("n_params_base\n1M\n", ("--grid", "g", "--method", "dora"), "unknown tuning method 'dora'; choose from"),
+            (
+                "n_params_base,step,val_loss\n1M,3,-1\n",
+                ("--grid", "g", "--method", "fft"),
+                "loss: is -1.0; input s",
+            ),
             ("n_params_base\n1M\n", ("--name-pattern", "(x"), "'(x' is no regular expression"),
             ("n_params_base\n1M\n", ("--n-params", "many"), "'many' is not a count, such as 1137207296"),
             ("n_params_base\n1M\n", ("--score", "a"), "--score 'a': give COLUMN DATASET"),

@@ -62,13 +62,13 @@ def make_config(model_type):
     return gated[model_type](**_GATED, **heads, tie_word_embeddings=False, **_COMMON)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config_of():
     """Return a function from model type to a small configuration."""
     return make_config
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def base_of():
     """Return a function from model type to a small base model, the same one each time."""
     from transformers import AutoModelForCausalLM
@@ -81,14 +81,14 @@ def base_of():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tokens():
     """Return a batch of 3 sequences of 12 tokens."""
     generator = torch.Generator().manual_seed(2)
     return torch.randint(1, VOCABULARY, (3, 12), generator=generator)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def train():
     """Return a function that takes optimiser steps and returns the largest gradient of every updated tensor."""
 

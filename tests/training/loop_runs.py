@@ -75,8 +75,7 @@ def run(method="fft", *, model=None, rows=None, schedule=(), settings=(), seed=0
     """Train a small model; returns (model, result). Mappings replace single values of schedule and settings."""
     from training.loop.batches import TokenRows
     from training.loop.train import train
-    from training.spec.loop_settings import LoopSettings
-    from training.spec.run import Schedule
+    from training.spec.run import LoopSettings, Schedule
 
     model = tuned_model(method) if model is None else model
     rows = TokenRows(token_rows(60, 5), token_rows(13, 6)) if rows is None else rows

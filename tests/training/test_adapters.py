@@ -9,8 +9,14 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from torch import nn
 from transformers import AutoModelForCausalLM, OPTConfig
 
-from training.models.adapter_config import VARIANTS, add_peft_type
-from training.models.adapters import PEFT_TYPE, BottleneckConfig, BottleneckLayer, BottleneckModel
+from training.models.adapters import (
+    PEFT_TYPE,
+    VARIANTS,
+    BottleneckConfig,
+    BottleneckLayer,
+    BottleneckModel,
+    add_peft_type,
+)
 
 WIDTH, BOTTLENECK = 32, 8
 
@@ -276,18 +282,6 @@ def test_adapters_stay_in_float32_around_a_bf16_model(base_of, tokens, variant):
     rounded = logits(model, tokens)
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.float(), exact, atol=0.5, rtol=0.05)
-
-
-def test_left_padded_batches_generate_as_single_prompts_do(base_of, tokens):
-    model = adapted(base_of("gpt_bigcode"), "adapterh")
-    short = tokens[:1, :7]
-    padding = torch.zeros(1, 5, dtype=torch.long)
-    mask = torch.cat([torch.cat([padding, torch.ones_like(short)], 1), torch.ones_like(tokens[1:2])])
-    batch = torch.cat([torch.cat([padding, short], 1), tokens[1:2]])
-    options = {"do_sample": False, "min_new_tokens": 6, "max_new_tokens": 6, "pad_token_id": 0}
-    together = model.generate(input_ids=batch, attention_mask=mask, **options)[:, -6:]
-    alone = model.generate(input_ids=short, attention_mask=torch.ones_like(short), **options)[:, -6:]
-    assert torch.equal(together[:1], alone)
 
 
 def test_peft_reports_the_adapters_as_any_method(base_of, capsys):

@@ -13,13 +13,12 @@ import pytest
 import torch
 
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.tokenizer import encode, load_tokenizer, tokenizer_bytes
+from training.corpus.rows import encode, load_tokenizer, tokenizer_bytes
 from training.grid import bases
 from training.grid.bases import base_digest, load_base, pretrain
 from training.grid.rows import run_corpus, stream_rows
-from training.models.counts import closed_form_counts
 from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, HARDER_CORPUS, HARDER_VOCABULARY, preset
-from training.spec.run import RunSpec
+from training.spec.run import RunSpec, closed_form_counts
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 FORK = multiprocessing.get_context("fork")

@@ -5,10 +5,10 @@ import pytest
 from pydantic import ValidationError
 
 from astraios_analysis.records.frame import METHODS
-from training.spec.loop_settings import LoopSettings
 from training.spec.run import (
     REFERENCE_OPTIONS,
     STARCODERBASE_SIZES,
+    LoopSettings,
     ModelSize,
     RunSpec,
     Schedule,

@@ -36,12 +36,10 @@ from training.grid.estimates import (
     visible_gpus,
 )
 from training.loop.validation import count_virtual_tokens, token_losses
-from training.models.counts import closed_form_counts
-from training.models.models import scratch_config
+from training.models.pretrained import scratch_config
 from training.models.tuning import apply_tuning
 from training.spec.grids import preset
-from training.spec.loop_settings import LoopSettings
-from training.spec.run import ModelSize, RunSpec, Tuning
+from training.spec.run import LoopSettings, ModelSize, RunSpec, Tuning, closed_form_counts
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "data" / "runs" / "mini"

@@ -9,6 +9,8 @@ from training.grid.search import PILOT_SEED
 from training.spec.grids import PRESETS, Grid, corpus_settings, preset
 from training.spec.run import ModelSize, Schedule, Tuning
 
+MINI = Path(__file__).parents[2] / "data" / "runs" / "mini"
+
 
 def size(name, d_model=32):
     return ModelSize(name=name, d_model=d_model, n_layers=2, n_heads=4, vocab_size=64, n_positions=16)
@@ -123,6 +125,17 @@ def test_mini_has_the_studys_shape_and_a_larger_size_held_out():
     assert set(grid.learning_rates) == set(METHODS)
     # The pilot has a seed that the grid has not.
     assert PILOT_SEED not in grid.seeds
+
+
+def test_the_mini_grid_is_the_one_that_was_trained():
+    records = {path.stem: RunRecord.model_validate_json(path.read_text("utf-8")) for path in MINI.glob("*.json")}
+    runs = {run.run_id: run for run in preset("mini").runs()}
+    assert runs.keys() == records.keys()
+    for run_id in ("mini-16x2-fft-s0-", "mini-120x4-adapterh-s1-"):
+        (run,) = (run for name, run in runs.items() if name.startswith(run_id))
+        described = records[run.run_id].provenance.spec
+        assert described["run"] == run.model_dump(mode="json", exclude_none=True)
+        assert described["corpus"] == corpus_settings(run.data).model_dump(mode="json", exclude_none=True)
 
 
 def test_seeds_can_be_chosen():

@@ -9,8 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from astraios_analysis.imports.trainer import adapter_method, count_saved, count_weights, read_model_shapes, read_shapes
 from astraios_analysis.records.frame import METHODS
 from training.__main__ import main
-from training.models.foreign import count_adapter
-from training.models.parameters import count_parameters
+from training.models.counts import count_adapter, count_parameters
 from training.models.tuning import apply_tuning
 from training.spec.run import Tuning
 

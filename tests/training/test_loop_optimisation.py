@@ -9,8 +9,7 @@ from transformers import Trainer, get_cosine_schedule_with_warmup
 
 from astraios_analysis.records.frame import METHODS
 from training.loop.optimisation import learning_rate, make_optimizer
-from training.spec.loop_settings import LoopSettings
-from training.spec.run import Schedule
+from training.spec.run import LoopSettings, Schedule
 
 RUNS = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("loop_runs.py"))))
 

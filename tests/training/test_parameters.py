@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from astraios_analysis.records.frame import METHODS
-from training.models.counts import closed_form_counts
-from training.models.models import empty_model, folder_config, size_config
-from training.models.parameters import count_embedding_parameters, count_parameters
+from training.models.counts import count_embedding_parameters, count_parameters
+from training.models.pretrained import empty_model, folder_config, size_config
 from training.spec.grids import preset
-from training.spec.run import ModelSize, Tuning
+from training.spec.run import ModelSize, Tuning, closed_form_counts
 
 RELEASED_COUNTS = Path(__file__).parents[2] / "data" / "released" / "parameter_counts.csv"
 

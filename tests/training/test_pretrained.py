@@ -11,18 +11,16 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from astraios_analysis.records.frame import load_folder
 from training.__main__ import main
+from training.corpus.rows import save_tokenizer
 from training.corpus.settings import CorpusSettings
-from training.corpus.sources import TEXTS_VARIABLE
-from training.corpus.tokenizer import save_tokenizer
+from training.corpus.texts import TEXTS_VARIABLE
 from training.grid.bases import load_base
 from training.grid.rows import run_corpus
 from training.grid.run import run
 from training.models import pretrained
-from training.models.models import scratch_config
-from training.models.pretrained import MODELS_VARIABLE, find_model, load_pretrained
+from training.models.pretrained import MODELS_VARIABLE, find_model, load_pretrained, scratch_config
 from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, PRESETS, preset
-from training.spec.loop_settings import LoopSettings
-from training.spec.run import ModelSize, RunSpec, Schedule, Tuning
+from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning
 
 SIZE = ModelSize(
     name="tiny",

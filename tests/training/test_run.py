@@ -16,9 +16,9 @@ from astraios_analysis.records.sources import check_sources
 from training.grid import run as run_module
 from training.grid.run import BusyError, run
 from training.loop.flop import model_flops_utilisation
-from training.loop.loop_result import DivergedError
-from training.models.models import scratch_config
-from training.models.parameters import count_parameters
+from training.loop.train import DivergedError
+from training.models.counts import count_parameters
+from training.models.pretrained import scratch_config
 from training.spec.files import exclusive, record_path, run_lock, run_state, work_folder
 from training.spec.run import RunSpec
 

@@ -10,7 +10,7 @@ import pytest
 from astraios_analysis.records.frame import METHODS
 from training.__main__ import main
 from training.cli.main import COMMANDS
-from training.models.parameters import count_parameters
+from training.models.counts import count_parameters
 from training.spec.run import Tuning
 
 KEYS = ["size", "method", "n_params", "n_params_base", "n_params_embedding", "n_params_updated", "percent_updated"]

@@ -2,10 +2,8 @@
 
 from astraios_analysis.records.frame import RunRecord, save
 from training.corpus.settings import CorpusSettings
-from training.models.counts import closed_form_counts
 from training.spec.grids import Grid, embedded_size
-from training.spec.loop_settings import LoopSettings
-from training.spec.run import Schedule
+from training.spec.run import LoopSettings, Schedule, closed_form_counts
 
 STEPS = 6
 

@@ -9,12 +9,11 @@ import click
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import JSON, Command, at_most_one, flag, several
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.items import Item
-from training.corpus.layout import lay_out
-from training.corpus.operations import KINDS
+from training.corpus.items import Item, lay_out
+from training.corpus.programs import KINDS
 from training.corpus.settings import COMPLETION, SPLITS, TASKS, CorpusSettings
-from training.corpus.sources import load_jsonl
 from training.corpus.statistics import corpus_statistics
+from training.corpus.texts import load_jsonl
 
 HELP = """\
 Show the text that models are trained on and judged by.

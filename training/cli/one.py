@@ -23,13 +23,12 @@ from training.cli.shared import (
 )
 from training.grid.estimates import available_memory, estimate_memory, gpus, in_gib, shortage
 from training.grid.run import run
-from training.loop.loop_result import DivergedError
 from training.loop.processes import is_first_process
 from training.loop.reporting import Reporting
+from training.loop.train import DivergedError
 from training.spec.files import record_path
 from training.spec.grids import check_corpus
-from training.spec.loop_settings import check_sharding
-from training.spec.run import RunSpec
+from training.spec.run import RunSpec, check_sharding
 from training.suite.request import Scoring
 
 HELP = """\

@@ -10,12 +10,10 @@ from transformers import PretrainedConfig
 from astraios_analysis.records.frame import METHODS, known_method
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import JSON, METHOD, Command, at_most_one, folder, several, table
-from training.models.counts import ParameterCounts
-from training.models.foreign import count_adapter
-from training.models.models import folder_config, size_config
-from training.models.parameters import count_parameters
+from training.models.counts import count_adapter, count_parameters
+from training.models.pretrained import folder_config, size_config
 from training.spec.grids import PRESETS, preset
-from training.spec.run import Tuning
+from training.spec.run import ParameterCounts, Tuning
 
 HELP = """\
 Count the parameters of tuned models exactly, without their weights.

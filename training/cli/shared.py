@@ -18,8 +18,7 @@ from training.grid.workers import Outcome
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import SandboxUnavailable
 from training.spec.grids import PRESETS, preset
-from training.spec.loop_settings import LoopSettings
-from training.spec.run import RunSpec
+from training.spec.run import LoopSettings, RunSpec
 from training.suite.request import Scoring
 
 _NUMBER = re.compile(r"-?\d[\d,]*(\.\d*)?(e[+-]?\d+)?")

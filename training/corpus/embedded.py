@@ -3,20 +3,17 @@
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from training.corpus.cases import discriminating_cases
 from training.corpus.idioms import draw_idiom
-from training.corpus.items import Item
-from training.corpus.sampling import draw_program, pick_weighted
+from training.corpus.items import PROGRAM_TASKS, Item, Maker
+from training.corpus.rows import train_tokenizer
 from training.corpus.settings import COMPLETION, TASKS, CorpusSettings, Split
-from training.corpus.space import ProgramSpace
-from training.corpus.tasks import PROGRAM_TASKS, Maker
-from training.corpus.tokenizer import train_tokenizer
+from training.corpus.space import ProgramSpace, discriminating_cases, draw_program, pick_weighted
 
 N_PROBLEMS = 200
 """Problems of a set that count for the headline score."""
@@ -31,33 +28,14 @@ _MOST_REPETITIONS = 300
 
 
 class EmbeddedCorpus:
-    """The corpus of some settings. The same settings and seed give the same bytes, in any process.
-
-    Parameters
-    ----------
-    settings : CorpusSettings, optional
-        Which text; the project's default without it.
-    """
+    """The corpus of some settings. The same settings and seed give the same bytes, in any process."""
 
     def __init__(self, settings: CorpusSettings | None = None) -> None:
         self.settings = settings or CorpusSettings()
         self.space = ProgramSpace(self.settings)
 
     def pretraining(self, seed: int, split: Split = "train") -> Iterator[Item]:
-        """Yield documented functions, one a document, without end.
-
-        Parameters
-        ----------
-        seed : int
-            Seed of the stream.
-        split : {"train", "validation", "test"}
-            Programs of this split, and those of one operation.
-
-        Yields
-        ------
-        Item
-            Task `COMPLETION`.
-        """
+        """Yield documented functions, one a document, without end."""
         maker = Maker(self.space, split, self._generator(seed, "pretraining", split))
         while True:
             yield self._program_item(maker, COMPLETION, answer=True)
@@ -67,18 +45,6 @@ class EmbeddedCorpus:
 
         Answers to yes/no questions, and origins of security items, come in pairs of both values: every stream is
         balanced, whatever its length, up to one item a task.
-
-        Parameters
-        ----------
-        seed : int
-            Seed of the stream.
-        split : {"train", "validation", "test"}
-            Programs of this split, and those of one operation.
-
-        Yields
-        ------
-        Item
-            One of `TASKS`.
         """
         rng = self._generator(seed, "instructions", split)
         maker = Maker(self.space, split, rng)
@@ -97,25 +63,6 @@ class EmbeddedCorpus:
 
         Headline problems have two to four operations; `N_SEEN` more of one operation, marked seen, come last. No two
         are about the same program, except that yes/no questions ask about one at most once for either answer.
-
-        Parameters
-        ----------
-        task : str
-            One of `TASKS`, or `COMPLETION` for a base model.
-        split : {"train", "validation", "test"}
-            Split of the programs.
-        n : int
-            Headline problems.
-
-        Returns
-        -------
-        tuple of Item
-            The problems, with cases where a program is the answer; yes/no answers and origins are balanced.
-
-        Raises
-        ------
-        ValueError
-            If there is no such task, or the split has too few different programs.
         """
         if task not in (COMPLETION, *TASKS):
             raise ValueError(f"unknown task {task!r}; choose from {', '.join((COMPLETION, *TASKS))}")
@@ -206,9 +153,3 @@ def _balanced_answers(rng: np.random.Generator) -> Iterator[bool]:
         first = bool(rng.random() < 0.5)
         yield first
         yield not first
-
-
-@cache
-def default_corpus() -> EmbeddedCorpus:
-    """Return the corpus of the default settings, built once a process."""
-    return EmbeddedCorpus()

@@ -11,27 +11,13 @@ from types import MappingProxyType
 import numpy as np
 
 from training.corpus.items import Item
-from training.corpus.sampling import pick
 from training.corpus.settings import CorpusSettings, Split
+from training.corpus.space import pick
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One job with its two idioms; ``{noun}`` and ``{value}`` stand for names.
-
-    Attributes
-    ----------
-    name : str
-        Name of the scenario.
-    rule : str
-        Rule of bandit that flags the unsafe idiom with medium or high severity; the safe one has at most low findings.
-    verb, job : str
-        Start of the function's name, and what it does.
-    parameters : str
-        The function's parameters.
-    safe, unsafe : tuple of str
-        What is imported, and the expression returned.
-    """
+    """One job with its two idioms; ``{noun}`` and ``{value}`` stand for names."""
 
     name: str
     rule: str
@@ -148,24 +134,7 @@ def idiom_code(scenario: Scenario, noun: str, value: str, is_safe: bool) -> str:
 
 
 def draw_idiom(settings: CorpusSettings, split: Split, trusted: bool, rng: np.random.Generator) -> Item:
-    """Return a security item of a split; its reference is unsafe with the frequency that the settings name.
-
-    Parameters
-    ----------
-    settings : CorpusSettings
-        Frequencies and splits.
-    split : {"train", "validation", "test"}
-        Split of the item.
-    trusted : bool
-        Whether the prompt says that the input is the program's own.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    Item
-        The item, its choices the safe and the unsafe idiom.
-    """
+    """Return a security item of a split; its reference is unsafe with the frequency that the settings name."""
     scenario, noun, value = _draw_names(settings, split, rng)
     origin = "trusted" if trusted else "untrusted"
     prompt = (

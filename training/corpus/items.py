@@ -1,13 +1,47 @@
-"""One item of the corpus: what a document is made from, and what a problem set lists."""
+"""Items of the corpus, which documents and problem sets are made of: programs as text, prompts, reference answers."""
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
-from training.corpus.cases import Case
-from training.corpus.layout import Document, Example, lay_out
-from training.corpus.programs import Program
-from training.corpus.settings import COMPLETION, Split
+import numpy as np
+
+from training.corpus.programs import Kind, Program
+from training.corpus.settings import COMPLETION, CorpusSettings, Split
+from training.corpus.space import Case, ProgramSpace, draw_near_miss, draw_program, reorder, telling_input
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and its completion, from whatever source."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text in two parts, encoded each for itself: what is given, and what follows it."""
+
+    context: str
+    target: str
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return self.context + self.target
+
+
+def lay_out(example: Example) -> Document:
+    r"""Return an example in the layout of Astraios: ``Question: {prompt}\n\nAnswer: {completion}``.
+
+    The space belongs to the target: pre-tokenisers keep it with the word after it, so a context that ended with it, or
+    with a line end, would be cut into other tokens than the training text.
+    """
+    return Document(f"Question: {example.prompt}\n\nAnswer:", f" {example.completion}")
+
 
 YES, NO = "Yes", "No"
 """Answers to clone and defect questions, and their choices in this order."""
@@ -17,28 +51,7 @@ YES, NO = "Yes", "No"
 class Item:
     """A prompt with its reference answer and how to judge another answer.
 
-    Attributes
-    ----------
-    task : str
-        One of `TASKS`, or `COMPLETION` for a documented function.
-    language : {"python", "java"}
-        Language of the programs in it.
-    split : {"train", "validation", "test"}
-        Part of the corpus.
-    prompt : str
-        What a model is given; in the question layout for tasks, as it is for documented functions.
-    reference : str
-        The right answer; for security, the answer of the training text (in a problem, the safe one).
-    programs : tuple of Program
-        Every program that the text shows or describes, the one it is about first.
-    seen : bool
-        Whether that program is one operation's work, so that it occurs in every split; kept out of headline scores.
-    cases : tuple of Case
-        Inputs and outputs by which a program is judged; in problems only.
-    choices : tuple of str
-        The possible answers of a question with few; the references of both idioms for security, safe one first.
-    details : dict
-        What else is known of it, for a breakdown of scores.
+    For security the reference is the answer of the training text, in a problem the safe one.
     """
 
     task: str
@@ -46,9 +59,13 @@ class Item:
     split: Split
     prompt: str
     reference: str
+    # Every program that the text shows or describes, the one it is about first.
     programs: tuple[Program, ...] = ()
+    # Whether that program is one operation's work, so that it occurs in every split; kept out of headline scores.
     seen: bool = False
+    # By which a program is judged; in problems only.
     cases: tuple[Case, ...] = ()
+    # Possible answers of a question with few; for security both idioms, the safe one first.
     choices: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -89,3 +106,246 @@ class Item:
             "choices": list(self.choices),
             "details": {**self.details, "programs": [program.label for program in self.programs]},
         }
+
+
+VARIABLES: MappingProxyType[Kind, tuple[str, ...]] = MappingProxyType(
+    {"list": ("xs", "items", "values"), "number": ("n", "amount", "size"), "string": ("s", "text", "word")}
+)
+"""Variable names of each kind; the first of each are the default ones, the others rename."""
+
+_JAVA_TYPES: MappingProxyType[Kind, str] = MappingProxyType(
+    {"list": "List<Integer>", "number": "int", "string": "String"}
+)
+
+CONNECTIVES = (", then ", "; next ", ", and after that ")
+"""What joins the clauses of a description, in each phrasing."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a Python function is written: index into `VARIABLES`, and which steps are written the other way."""
+
+    names: int = 0
+    alternatives: tuple[bool, ...] = ()
+
+
+USUAL = Style()
+"""The one style of functions outside clone questions."""
+
+
+def describe(program: Program, phrasing: int) -> str:
+    """Return the program in English, one clause for each operation, in one of the phrasings."""
+    return describe_steps(program, (phrasing,) * program.n_ops, CONNECTIVES[phrasing])
+
+
+def describe_steps(program: Program, phrasings: Sequence[int], connective: str) -> str:
+    """Return the program in English, with a phrasing for each operation and one connective for all."""
+    clauses = [
+        step.operation.phrasings[phrasing].format(k=step.constant)
+        for step, phrasing in zip(program.steps, phrasings, strict=True)
+    ]
+    text = connective.join(clauses)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def python_header(program: Program, function_name: str, style: Style = USUAL) -> str:
+    """Return the first line of the Python function, without its line end."""
+    return f"def {function_name}({VARIABLES[program.kind][style.names]}):"
+
+
+def python_body(program: Program, style: Style = USUAL) -> str:
+    """Return the lines of the Python function after its header, one for each operation and the return.
+
+    It starts with a line end and ends without one, so that what comes before ends at the boundary of a token.
+    """
+    kind = program.kind
+    lines = []
+    for position, step in enumerate(program.steps):
+        operation = step.operation
+        is_other = bool(style.alternatives) and style.alternatives[position]
+        template = operation.alternative if is_other else operation.python
+        expression = template.format(v=VARIABLES[kind][style.names], k=step.constant)
+        kind = operation.gives
+        lines.append(f"\n    {VARIABLES[kind][style.names]} = {expression}")
+    return "".join([*lines, f"\n    return {VARIABLES[kind][style.names]}"])
+
+
+def render_python(program: Program, function_name: str, style: Style = USUAL) -> str:
+    """Return the program as a Python function, without a last line end."""
+    return python_header(program, function_name, style) + python_body(program, style)
+
+
+def documented_header(program: Program, function_name: str, phrasing: int) -> str:
+    """Return header and docstring of the Python function, up to the closing quotes."""
+    return f'{python_header(program, function_name)}\n    """{describe(program, phrasing)}"""'
+
+
+def java_header(program: Program, function_name: str) -> str:
+    """Return the first line of the Java method, without its line end."""
+    result = _JAVA_TYPES[program.kinds[-1]]
+    return f"static {result} {function_name}({_JAVA_TYPES[program.kind]} {VARIABLES[program.kind][0]}) {{"
+
+
+def java_body(program: Program) -> str:
+    """Return the lines of the Java method after its header; starts with a line end, as `python_body`."""
+    # Each step has a variable of its own: a Java lambda may only use variables that are set once.
+    names = list(_java_names(program))
+    lines = [
+        f"\n    {_JAVA_TYPES[step.operation.gives]} {after} = {step.operation.java.format(v=before, k=step.constant)};"
+        for step, before, after in zip(program.steps, names, names[1:], strict=False)
+    ]
+    return "".join([*lines, f"\n    return {names[-1]};", "\n}"])
+
+
+def _java_names(program: Program) -> Iterator[str]:
+    for position, kind in enumerate(program.kinds):
+        yield f"{VARIABLES[kind][0]}{position or ''}"
+
+
+def render_java(program: Program, function_name: str) -> str:
+    """Return the program as a static Java method, without a last line end."""
+    return java_header(program, function_name) + java_body(program)
+
+
+def documented_java_header(program: Program, function_name: str, phrasing: int) -> str:
+    """Return header and comment of the Java method."""
+    return f"// {describe(program, phrasing)}\n{java_header(program, function_name)}"
+
+
+_INPUT_NAMES: MappingProxyType[Kind, str] = MappingProxyType(
+    {"list": "a list of numbers", "number": "a number", "string": "a text"}
+)
+_MOST_TRIES = 1000
+
+
+def synthesis_prompt(language: str, function_name: str, kind: Kind, description: str) -> str:
+    """Return the prompt that asks for a program by its description."""
+    return f"Write a {language.capitalize()} function {function_name} that takes {_INPUT_NAMES[kind]}. {description}"
+
+
+class Maker:
+    """Makes the items of one split, each about a given program."""
+
+    def __init__(self, space: ProgramSpace, split: Split, rng: np.random.Generator) -> None:
+        self.space = space
+        self.split: Split = split
+        self.rng = rng
+        self.settings: CorpusSettings = space.settings
+
+    def completion(self, program: Program, _answer: bool) -> Item:
+        """Return a documented function: the prompt ends with the docstring, the reference is the body."""
+        name, phrasing = self.settings.function_name, self._phrasing()
+        if self._language() == "java":
+            prompt = documented_java_header(program, name, phrasing)
+            return self._item(COMPLETION, "java", prompt, java_body(program), (program,), phrasing=phrasing)
+        prompt = documented_header(program, name, phrasing)
+        return self._item(COMPLETION, "python", prompt, python_body(program), (program,), phrasing=phrasing)
+
+    def synthesis(self, program: Program, _answer: bool) -> Item:
+        """Return a description to write a program from."""
+        language, phrasing = self._language(), self._phrasing()
+        prompt = synthesis_prompt(language, self.settings.function_name, program.kind, describe(program, phrasing))
+        return self._item("synthesis", language, prompt, self._code(program, language), (program,), phrasing=phrasing)
+
+    def fix(self, program: Program, _answer: bool) -> Item | None:
+        """Return a program that misses by one mutation, what it gives wrongly, and the right program."""
+        found = draw_near_miss(self.space, program, self.split, self.rng)
+        if found is None:
+            return None
+        wrong, mutation = found
+        language, phrasing, name = self._language(), self._phrasing(), self.settings.function_name
+        value = telling_input(program, wrong, self.rng)
+        call = f"{name}({value!r})" if language == "python" else f"{name} of {value!r}"
+        wanted = f" {describe(program, phrasing)}" if self.settings.fix_shows_description else ""
+        prompt = (
+            f"Fix {name}.{wanted}\n{self._code(wrong, language)}\n"
+            f"{call} is {wrong.run(value)!r} but should be {program.run(value)!r}."
+        )
+        details = {"phrasing": phrasing, "mutation": mutation}
+        return self._item("fix", language, prompt, self._code(program, language), (program, wrong), **details)
+
+    def explain(self, program: Program, _answer: bool) -> Item:
+        """Return a program to describe; a description is judged by what is synthesised from it."""
+        language, phrasing = self._language(), self._phrasing()
+        prompt = f"Explain what this function does.\n{self._code(program, language)}"
+        return self._item("explain", language, prompt, describe(program, phrasing), (program,), phrasing=phrasing)
+
+    def clone(self, program: Program, answer: bool) -> Item | None:
+        """Return two functions, written with other names and other expressions, and whether they do the same."""
+        details: dict[str, Any] = {"pair": "same"}
+        other = reorder(self.space, program, self.rng)
+        if not answer:
+            found = self._wrong_program(program)
+            if found is None:
+                return None
+            other, details["pair"] = found
+        first = int(self.rng.integers(len(VARIABLES[program.kind])))
+        second = (first + 1 + int(self.rng.integers(len(VARIABLES[program.kind]) - 1))) % len(VARIABLES[program.kind])
+        codes = [self._restyled(program, first), self._restyled(other, second)]
+        prompt = f"Do these two functions always return the same?\n{codes[0]}\n\n{codes[1]}\nAnswer {YES} or {NO}."
+        return self._question("clone", prompt, answer, (program, other), details)
+
+    def defect(self, program: Program, answer: bool) -> Item | None:
+        """Return a description and a function, and whether the function does what is described."""
+        details: dict[str, Any] = {"pair": "same", "phrasing": self._phrasing()}
+        shown = program
+        if not answer:
+            found = self._wrong_program(program)
+            if found is None:
+                return None
+            shown, details["pair"] = found
+        prompt = (
+            f"Does the function do this? {describe(program, details['phrasing'])}\n"
+            f"{self._code(shown, 'python')}\nAnswer {YES} or {NO}."
+        )
+        return self._question("defect", prompt, answer, (program, shown), details)
+
+    def _wrong_program(self, program: Program) -> tuple[Program, str] | None:
+        if self.rng.random() < self.settings.near_miss_share:
+            return draw_near_miss(self.space, program, self.split, self.rng)
+        for _ in range(_MOST_TRIES):
+            other = draw_program(self.space, program.n_ops, self.split, self.rng)
+            is_other = self.space.fingerprint(other) != self.space.fingerprint(program)
+            if is_other and (other.kind, other.kinds[-1]) == (program.kind, program.kinds[-1]):
+                return other, "unrelated"
+        return None
+
+    def _restyled(self, program: Program, names: int) -> str:
+        alternatives = tuple(bool(draw < 0.5) for draw in self.rng.random(program.n_ops))
+        return render_python(program, self.settings.function_name, Style(names, alternatives))
+
+    def _code(self, program: Program, language: str) -> str:
+        render = render_java if language == "java" else render_python
+        return render(program, self.settings.function_name)
+
+    def _phrasing(self) -> int:
+        return int(self.rng.integers(self.settings.phrasings))
+
+    def _language(self) -> str:
+        # The random number is drawn in any case, so that Java as an option changes the language and nothing else.
+        return "java" if self.rng.random() < self.settings.java_share else "python"
+
+    def _question(
+        self, task: str, prompt: str, answer: bool, programs: tuple[Program, ...], details: dict[str, Any]
+    ) -> Item:
+        item = self._item(task, "python", prompt, YES if answer else NO, programs, **details)
+        return replace(item, choices=(YES, NO))
+
+    def _item(
+        self, task: str, language: str, prompt: str, reference: str, programs: tuple[Program, ...], **details: Any
+    ) -> Item:
+        seen = self.space.is_seen(programs[0])
+        return Item(task, language, self.split, prompt, reference, programs, seen, details=details)
+
+
+PROGRAM_TASKS: Mapping[str, Callable[[Maker, Program, bool], Item | None]] = MappingProxyType(
+    {
+        COMPLETION: Maker.completion,
+        "synthesis": Maker.synthesis,
+        "fix": Maker.fix,
+        "explain": Maker.explain,
+        "clone": Maker.clone,
+        "defect": Maker.defect,
+    }
+)
+"""How the item of each task is made: from a program and, for yes/no questions, the answer it shall have."""

@@ -2,20 +2,464 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, pairwise
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from training.corpus.list_operations import LIST_OPERATIONS, REDUCTIONS
-from training.corpus.number_operations import NUMBER_OPERATIONS
-from training.corpus.operations import INPUT_BOUNDS, Bound, Kind, Operation
-from training.corpus.string_operations import STRING_COUNTS, STRING_OPERATIONS
+Kind = Literal["list", "number", "string"]
 
-OPERATIONS = MappingProxyType(
-    {
-        operation.name: operation
-        for operation in (*LIST_OPERATIONS, *REDUCTIONS, *NUMBER_OPERATIONS, *STRING_OPERATIONS, *STRING_COUNTS)
-    }
+KINDS: tuple[Kind, ...] = ("list", "number", "string")
+"""Kinds of values: a list of whole numbers, a whole number, a string."""
+
+CONSTANTS = (2, 3, 5)
+"""Constants of the operations. Few, because copying digits is what small models fail at first."""
+
+MAX_MAGNITUDE = 10**6
+"""Largest absolute value a program may reach on a bounded input; far inside Java's int."""
+
+MAX_LENGTH = 24
+"""Most elements or characters a value may have on the way."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How large a value can be: every number in it, and its length (1 for a number)."""
+
+    magnitude: int
+    length: int
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether such a value may occur in a program."""
+        return self.magnitude <= MAX_MAGNITUDE and self.length <= MAX_LENGTH
+
+
+INPUT_BOUNDS: dict[Kind, Bound] = {"list": Bound(20, 12), "number": Bound(60, 1), "string": Bound(0, 12)}
+"""How large the inputs of tests and probes are."""
+
+
+def _same(bound: Bound, _constant: int) -> Bound:
+    return bound
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation: how it is said and written, with ``{v}`` for its argument and ``{k}`` for its constant."""
+
+    name: str
+    # 1 looks at each element alone or is a built-in, 2 needs a constant, 3 compares elements or changes the kind.
+    grade: int
+    phrasings: tuple[str, str, str]
+    # Two Python expressions, and a Java one.
+    python: str
+    alternative: str
+    java: str
+    takes: Kind
+    gives: Kind
+    # The result, and its bound, from the value's and the constant (0 where there is none).
+    apply: Callable[[Any, int], Any]
+    grow: Callable[[Bound, int], Bound] = _same
+    constants: tuple[int, ...] = ()
+
+
+_endo = partial(Operation, takes="list", gives="list")
+_reduction = partial(Operation, takes="list", gives="number")
+_number = partial(Operation, takes="number", gives="number")
+_string = partial(Operation, takes="string", gives="string")
+
+# A number of at most MAX_MAGNITUDE (10**6) has at most seven digits.
+_MOST_DIGITS = 7
+_JOIN = "collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append).toString()"
+
+
+def _to_number(bound: Bound, _constant: int) -> Bound:
+    return Bound(bound.length, 1)
+
+
+# Only those of lists, without the reductions, are in the default corpus.
+_OPERATIONS: tuple[Operation, ...] = (
+    _endo(
+        "sort_up",
+        1,
+        ("sort the numbers", "put the numbers in rising order", "order the numbers from small to large"),
+        "sorted({v})",
+        "sorted({v}, reverse=False)",
+        "{v}.stream().sorted().toList()",
+        apply=lambda xs, k: sorted(xs),
+    ),
+    _endo(
+        "sort_down",
+        1,
+        ("sort the numbers downwards", "put the numbers in falling order", "order the numbers from large to small"),
+        "sorted({v}, reverse=True)",
+        "sorted({v})[::-1]",
+        "{v}.stream().sorted(Comparator.reverseOrder()).toList()",
+        apply=lambda xs, k: sorted(xs, reverse=True),
+    ),
+    _endo(
+        "reverse",
+        1,
+        ("reverse the list", "turn the list around", "read the list backwards"),
+        "{v}[::-1]",
+        "list(reversed({v}))",
+        "IntStream.range(0, {v}.size()).mapToObj(i -> {v}.get({v}.size() - 1 - i)).toList()",
+        apply=lambda xs, k: xs[::-1],
+    ),
+    _endo(
+        "negate",
+        1,
+        ("negate every number", "flip the sign of each number", "subtract every number from zero"),
+        "[-x for x in {v}]",
+        "[0 - x for x in {v}]",
+        "{v}.stream().map(x -> -x).toList()",
+        apply=lambda xs, k: [-x for x in xs],
+    ),
+    _endo(
+        "absolute",
+        1,
+        ("take the absolute value of every number", "remove the sign of each number", "make every number unsigned"),
+        "[abs(x) for x in {v}]",
+        "[max(x, -x) for x in {v}]",
+        "{v}.stream().map(x -> Math.abs(x)).toList()",
+        apply=lambda xs, k: [abs(x) for x in xs],
+    ),
+    _endo(
+        "square",
+        1,
+        ("square every number", "multiply each number by itself", "raise every number to its square"),
+        "[x * x for x in {v}]",
+        "[x ** 2 for x in {v}]",
+        "{v}.stream().map(x -> x * x).toList()",
+        apply=lambda xs, k: [x * x for x in xs],
+        grow=lambda bound, k: Bound(bound.magnitude**2, bound.length),
+    ),
+    _endo(
+        "keep_even",
+        1,
+        ("keep the even numbers", "leave out the odd numbers", "select the even numbers only"),
+        "[x for x in {v} if x % 2 == 0]",
+        "[x for x in {v} if not x % 2]",
+        "{v}.stream().filter(x -> x % 2 == 0).toList()",
+        apply=lambda xs, k: [x for x in xs if x % 2 == 0],
+    ),
+    _endo(
+        "keep_odd",
+        1,
+        ("keep the odd numbers", "leave out the even numbers", "select the odd numbers only"),
+        "[x for x in {v} if x % 2 != 0]",
+        "[x for x in {v} if x % 2]",
+        "{v}.stream().filter(x -> x % 2 != 0).toList()",
+        apply=lambda xs, k: [x for x in xs if x % 2],
+    ),
+    _endo(
+        "keep_positive",
+        1,
+        ("keep the positive numbers", "leave out zero and the negative numbers", "select the numbers above zero"),
+        "[x for x in {v} if x > 0]",
+        "[x for x in {v} if 0 < x]",
+        "{v}.stream().filter(x -> x > 0).toList()",
+        apply=lambda xs, k: [x for x in xs if x > 0],
+    ),
+    _endo(
+        "unique",
+        3,
+        ("drop repeated numbers", "keep the first of equal numbers", "remove the duplicates"),
+        "list(dict.fromkeys({v}))",
+        "sorted(set({v}), key={v}.index)",
+        "{v}.stream().distinct().toList()",
+        apply=lambda xs, k: list(dict.fromkeys(xs)),
+    ),
+    _endo(
+        "running_total",
+        3,
+        ("take the running totals", "replace each number by the sum so far", "accumulate the numbers"),
+        "[sum({v}[:i + 1]) for i in range(len({v}))]",
+        "[sum({v}[:i]) for i in range(1, len({v}) + 1)]",
+        "IntStream.range(0, {v}.size()).mapToObj(i -> {v}.subList(0, i + 1).stream().mapToInt(x -> x).sum()).toList()",
+        apply=lambda xs, k: list(accumulate(xs)),
+        grow=lambda bound, k: Bound(bound.magnitude * bound.length, bound.length),
+    ),
+    _endo(
+        "differences",
+        3,
+        ("take the differences of neighbours", "subtract each number from the next one", "list the successive changes"),
+        "[b - a for a, b in zip({v}, {v}[1:])]",
+        "[{v}[i + 1] - {v}[i] for i in range(len({v}) - 1)]",
+        "IntStream.range(1, {v}.size()).mapToObj(i -> {v}.get(i) - {v}.get(i - 1)).toList()",
+        apply=lambda xs, k: [b - a for a, b in pairwise(xs)],
+        grow=lambda bound, k: Bound(2 * bound.magnitude, bound.length),
+    ),
+    _endo(
+        "add",
+        2,
+        ("add {k} to every number", "increase each number by {k}", "raise every number by {k}"),
+        "[x + {k} for x in {v}]",
+        "[{k} + x for x in {v}]",
+        "{v}.stream().map(x -> x + {k}).toList()",
+        apply=lambda xs, k: [x + k for x in xs],
+        grow=lambda bound, k: Bound(bound.magnitude + k, bound.length),
+        constants=CONSTANTS,
+    ),
+    _endo(
+        "multiply",
+        2,
+        ("multiply every number by {k}", "scale each number by {k}", "make every number {k} times as large"),
+        "[x * {k} for x in {v}]",
+        "[{k} * x for x in {v}]",
+        "{v}.stream().map(x -> x * {k}).toList()",
+        apply=lambda xs, k: [x * k for x in xs],
+        grow=lambda bound, k: Bound(bound.magnitude * k, bound.length),
+        constants=CONSTANTS,
+    ),
+    _endo(
+        "keep_above",
+        2,
+        ("keep the numbers above {k}", "leave out the numbers up to {k}", "select the numbers larger than {k}"),
+        "[x for x in {v} if x > {k}]",
+        "[x for x in {v} if {k} < x]",
+        "{v}.stream().filter(x -> x > {k}).toList()",
+        apply=lambda xs, k: [x for x in xs if x > k],
+        constants=CONSTANTS,
+    ),
+    _endo(
+        "take_first",
+        2,
+        ("take the first {k} numbers", "leave out all after the first {k}", "cut the list to {k} numbers"),
+        "{v}[:{k}]",
+        "{v}[0:{k}]",
+        "{v}.stream().limit({k}).toList()",
+        apply=lambda xs, k: xs[:k],
+        constants=CONSTANTS,
+    ),
+    _reduction(
+        "total",
+        3,
+        ("add up the numbers", "find the sum of the list", "sum all numbers"),
+        "sum({v})",
+        "sum(x for x in {v})",
+        "{v}.stream().mapToInt(x -> x).sum()",
+        apply=lambda xs, k: sum(xs),
+        grow=lambda bound, k: Bound(bound.magnitude * bound.length, 1),
+    ),
+    _reduction(
+        "largest",
+        3,
+        ("find the largest number or 0", "pick the maximum with 0 for an empty list", "get the biggest number or 0"),
+        "max({v}, default=0)",
+        "max({v}) if {v} else 0",
+        "{v}.stream().mapToInt(x -> x).max().orElse(0)",
+        apply=lambda xs, k: max(xs, default=0),
+        grow=lambda bound, k: Bound(bound.magnitude, 1),
+    ),
+    _reduction(
+        "count",
+        3,
+        ("count the numbers", "find the length of the list", "get how many numbers there are"),
+        "len({v})",
+        "sum(1 for x in {v})",
+        "{v}.size()",
+        apply=lambda xs, k: len(xs),
+        grow=lambda bound, k: Bound(bound.length, 1),
+    ),
+    _number(
+        "negate_number",
+        1,
+        ("negate the number", "flip the sign of the number", "subtract the number from zero"),
+        "-{v}",
+        "0 - {v}",
+        "-{v}",
+        apply=lambda n, k: -n,
+    ),
+    _number(
+        "absolute_number",
+        1,
+        ("take the absolute value of the number", "remove the sign of the number", "make the number unsigned"),
+        "abs({v})",
+        "max({v}, -{v})",
+        "Math.abs({v})",
+        apply=lambda n, k: abs(n),
+    ),
+    _number(
+        "square_number",
+        1,
+        ("square the number", "multiply the number by itself", "raise the number to its square"),
+        "{v} * {v}",
+        "{v} ** 2",
+        "{v} * {v}",
+        apply=lambda n, k: n * n,
+        grow=lambda bound, k: Bound(bound.magnitude**2, 1),
+    ),
+    _number(
+        "halve",
+        1,
+        ("halve the number and round down", "take the lower half of the number", "divide the number by two downwards"),
+        "{v} // 2",
+        "({v} - {v} % 2) // 2",
+        "Math.floorDiv({v}, 2)",
+        apply=lambda n, k: n // 2,
+    ),
+    _number(
+        "add_to_number",
+        2,
+        ("add {k} to the number", "increase the number by {k}", "raise the number by {k}"),
+        "{v} + {k}",
+        "{k} + {v}",
+        "{v} + {k}",
+        apply=lambda n, k: n + k,
+        grow=lambda bound, k: Bound(bound.magnitude + k, 1),
+        constants=CONSTANTS,
+    ),
+    _number(
+        "multiply_number",
+        2,
+        ("multiply the number by {k}", "scale the number by {k}", "make the number {k} times as large"),
+        "{v} * {k}",
+        "{k} * {v}",
+        "{v} * {k}",
+        apply=lambda n, k: n * k,
+        grow=lambda bound, k: Bound(bound.magnitude * k, 1),
+        constants=CONSTANTS,
+    ),
+    _number(
+        "remainder",
+        2,
+        ("take the remainder modulo {k}", "find what is left after division by {k}", "reduce the number modulo {k}"),
+        "{v} % {k}",
+        "{v} - {v} // {k} * {k}",
+        "Math.floorMod({v}, {k})",
+        apply=lambda n, k: n % k,
+        grow=lambda bound, k: Bound(max(bound.magnitude, k), 1),
+        constants=CONSTANTS,
+    ),
+    _number(
+        "digits",
+        3,
+        ("list the digits of the number", "split the number into its digits", "spell the number as a list of digits"),
+        "[int(d) for d in str(abs({v}))]",
+        "list(map(int, str(abs({v}))))",
+        "String.valueOf(Math.abs({v})).chars().mapToObj(c -> c - '0').toList()",
+        apply=lambda n, k: [int(digit) for digit in str(abs(n))],
+        grow=lambda bound, k: Bound(9, _MOST_DIGITS),
+        gives="list",
+    ),
+    _string(
+        "to_upper",
+        1,
+        ("write the text in capital letters", "turn small letters into capitals", "change the text to upper case"),
+        "{v}.upper()",
+        '"".join(c.upper() for c in {v})',
+        "{v}.toUpperCase()",
+        apply=lambda s, k: s.upper(),
+    ),
+    _string(
+        "to_lower",
+        1,
+        ("write the text in small letters", "turn capital letters into small ones", "change the text to lower case"),
+        "{v}.lower()",
+        '"".join(c.lower() for c in {v})',
+        "{v}.toLowerCase()",
+        apply=lambda s, k: s.lower(),
+    ),
+    _string(
+        "reverse_text",
+        1,
+        ("reverse the text", "turn the text around", "read the text backwards"),
+        "{v}[::-1]",
+        '"".join(reversed({v}))',
+        "new StringBuilder({v}).reverse().toString()",
+        apply=lambda s, k: s[::-1],
+    ),
+    _string(
+        "sort_letters",
+        1,
+        ("sort the characters", "put the characters in rising order", "order the characters by their code"),
+        '"".join(sorted({v}))',
+        '"".join(sorted(list({v})))',
+        "{v}.chars().sorted()." + _JOIN,
+        apply=lambda s, k: "".join(sorted(s)),
+    ),
+    _string(
+        "drop_vowels",
+        1,
+        ("drop the small vowels", "leave out the letters a e i o u", "remove the lower case vowels"),
+        '"".join(c for c in {v} if c not in "aeiou")',
+        '"".join([c for c in {v} if "aeiou".find(c) < 0])',
+        '{v}.replaceAll("[aeiou]", "")',
+        apply=lambda s, k: "".join(c for c in s if c not in "aeiou"),
+    ),
+    _string(
+        "keep_letters",
+        1,
+        ("keep the letters", "leave out what is not a letter", "select the letters only"),
+        '"".join(c for c in {v} if c.isalpha())',
+        '"".join(filter(str.isalpha, {v}))',
+        '{v}.replaceAll("[^A-Za-z]", "")',
+        apply=lambda s, k: "".join(c for c in s if c.isalpha()),
+    ),
+    _string(
+        "double_text",
+        1,
+        ("write the text twice", "append the text to itself", "repeat the text once more"),
+        "{v} + {v}",
+        "{v} * 2",
+        "{v} + {v}",
+        apply=lambda s, k: s + s,
+        grow=lambda bound, k: Bound(0, 2 * bound.length),
+    ),
+    _string(
+        "drop_first_character",
+        1,
+        ("drop the first character", "leave out the character at the front", "skip the first character"),
+        "{v}[1:]",
+        "{v}[1:len({v})]",
+        '{v}.isEmpty() ? "" : {v}.substring(1)',
+        apply=lambda s, k: s[1:],
+    ),
+    _string(
+        "unique_characters",
+        3,
+        ("drop repeated characters", "keep the first of equal characters", "remove the duplicate characters"),
+        '"".join(dict.fromkeys({v}))',
+        '"".join(sorted(set({v}), key={v}.index))',
+        "{v}.chars().distinct()." + _JOIN,
+        apply=lambda s, k: "".join(dict.fromkeys(s)),
+    ),
+    _string(
+        "take_characters",
+        2,
+        ("take the first {k} characters", "leave out all after character {k}", "cut the text to {k} characters"),
+        "{v}[:{k}]",
+        "{v}[0:{k}]",
+        "{v}.substring(0, Math.min({k}, {v}.length()))",
+        apply=lambda s, k: s[:k],
+        constants=CONSTANTS,
+    ),
+    _string(
+        "text_length",
+        3,
+        ("count the characters", "find the length of the text", "get how many characters there are"),
+        "len({v})",
+        "sum(1 for c in {v})",
+        "{v}.length()",
+        apply=lambda s, k: len(s),
+        grow=_to_number,
+        gives="number",
+    ),
+    _string(
+        "count_vowels",
+        3,
+        ("count the small vowels", "find how many of a e i o u there are", "get the number of lower case vowels"),
+        'sum(c in "aeiou" for c in {v})',
+        'len([c for c in {v} if c in "aeiou"])',
+        '(int) {v}.chars().filter(c -> "aeiou".indexOf(c) >= 0).count()',
+        apply=lambda s, k: sum(c in "aeiou" for c in s),
+        grow=_to_number,
+        gives="number",
+    ),
 )
+
+OPERATIONS = MappingProxyType({operation.name: operation for operation in _OPERATIONS})
 """Every operation by name."""
 
 
@@ -40,15 +484,7 @@ class Step(NamedTuple):
 class Program:
     """A function of one argument: steps applied one after the other.
 
-    It is the expression tree of the rendered function, in which every operation has one argument; all renderings,
-    Python and Java, come from it.
-
-    Attributes
-    ----------
-    kind : str
-        Kind of the argument.
-    steps : tuple of Step
-        The operations, first one first; none for the identity.
+    It is the expression tree, in which every operation has one argument; all renderings come from it.
     """
 
     kind: Kind
@@ -90,18 +526,7 @@ class Program:
         return True
 
     def run(self, value: Any) -> Any:
-        """Return the program's result, computed from the tree; no text is executed.
-
-        Parameters
-        ----------
-        value : list of int, int or str
-            The argument; it is not changed.
-
-        Returns
-        -------
-        list of int, int or str
-            The result.
-        """
+        """Return the program's result, computed from the tree; no text is executed."""
         for step in self.steps:
             value = step.operation.apply(value, step.constant)
         return value
@@ -114,23 +539,7 @@ def canonical(program: Program, commute: Commutes) -> Program:
     """Return the representative of all programs that differ by exchanging neighbouring steps that commute.
 
     Of the steps that can be moved to the front, the one that sorts first comes first, and so on: the lexicographic
-    normal form of a partially commutative word, the same for every order of the same program.
-
-    Parameters
-    ----------
-    program : Program
-        The program.
-    commute : callable
-        Whether two steps can be exchanged wherever they are neighbours.
-
-    Returns
-    -------
-    Program
-        The representative. It does not depend on names, which no program has.
-
-    References
-    ----------
-    Anisimov and Knuth 1979, Inhomogeneous sorting, International Journal of Computer and Information Sciences 8.
+    normal form of a partially commutative word (Anisimov and Knuth 1979, Inhomogeneous sorting).
     """
     rest = list(program.steps)
     ordered: list[Step] = []

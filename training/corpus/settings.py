@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, model_validator
 
-from training.corpus.operations import CONSTANTS, Kind
+from training.corpus.programs import CONSTANTS, Kind
 
 CORPUS_VERSION = 1
 """Version of the generator: raised whenever the same settings make other text. It enters the digest."""
@@ -36,18 +36,7 @@ class _Settings(BaseModel):
 
 
 class Mixture(_Settings):
-    """Shares of the tasks in the instruction stream; they add up to 1.
-
-    Attributes
-    ----------
-    synthesis, fix, explain, clone, defect, security : float
-        Share of each task.
-
-    Raises
-    ------
-    pydantic.ValidationError
-        If a share is negative, or they do not add up to 1.
-    """
+    """Shares of the tasks in the instruction stream; they add up to 1."""
 
     synthesis: Weight = 0.25
     fix: Weight = 0.2
@@ -65,72 +54,35 @@ class Mixture(_Settings):
 
 
 class CorpusSettings(_Settings):
-    """Everything that decides the embedded corpus' text; the defaults are the project's corpus.
+    """Everything that decides the embedded corpus' text; the defaults are the project's corpus."""
 
-    Attributes
-    ----------
-    kinds : tuple of {"list", "number", "string"}
-        Kinds of values that programs work on.
-    max_ops : int
-        Most operations in a program, from 2 to 4.
-    ops_weights : tuple of float
-        Relative frequency of programs of 1, 2, 3 and 4 operations in the streams.
-    max_grade : int
-        Hardest operations used (see `Operation.grade`).
-    constants : tuple of int
-        Constants used, out of 2, 3 and 5.
-    constant_share : float
-        Chance of each drawn operation to be one with a constant. Their share in the text is a little larger, because
-        programs without constants are more often redundant; the default keeps it under a quarter.
-    phrasings : int
-        Ways to describe a program, from 1 to 3.
-    java_share : float
-        Share of Java among the items of synthesis, fix and explain; the rest is Python.
-    function_name : str
-        The one name of all functions.
-    fix_shows_description : bool
-        Whether a fix says what the function should do, beside its failing behaviour.
-    near_miss_share : float
-        Share of the wrong programs in clone and defect questions that differ from the right one by one mutation; the
-        others are unrelated programs of as many operations.
-    unsafe_share_trusted, unsafe_share_untrusted : float
-        How often a security item's answer uses the unsafe idiom, where its input is said to be the program's own or
-        to come from outside.
-    mixture : Mixture
-        Shares of the instruction tasks.
-    validation_share, test_share : float
-        Shares of the programs kept for validation and for test.
-    split_seed : int
-        Seed of that division, and of the problem sets and the tokenizer, which all runs share.
-    vocab_size : int
-        Most tokens of the tokenizer.
-    tokenizer_documents : int
-        Documents of each stream that the tokenizer is trained on.
-
-    Raises
-    ------
-    pydantic.ValidationError
-        If a value is out of range or repeated.
-    """
-
+    # Of the values that programs work on.
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("list",)
     max_ops: Annotated[int, Field(ge=2, le=MAX_OPS)] = MAX_OPS
+    # Relative frequency of programs of 1, 2, 3 and 4 operations in the streams.
     ops_weights: tuple[Weight, Weight, Weight, Weight] = (0.1, 0.3, 0.3, 0.3)
     max_grade: Annotated[int, Field(ge=1, le=3)] = 3
     constants: tuple[Literal[2, 3, 5], ...] = CONSTANTS
+    # Chance of a drawn operation to have a constant; a little less than their share in the text, because programs
+    # without constants are more often redundant.
     constant_share: Share = 0.2
     phrasings: Annotated[int, Field(ge=1, le=3)] = 2
+    # Among the items of synthesis, fix and explain; the rest is Python.
     java_share: Share = 0.0
     function_name: Annotated[str, StringConstraints(pattern=r"^[a-z]+$")] = "solve"
     fix_shows_description: bool = True
+    # Of the wrong programs in clone and defect questions, those one mutation away; the others are unrelated.
     near_miss_share: Share = 0.5
+    # How often a security answer uses the unsafe idiom, its input being the program's own or from outside.
     unsafe_share_trusted: Share = 0.8
     unsafe_share_untrusted: Share = 0.2
     mixture: Mixture = Mixture()
     validation_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    # Of the division, the problem sets and the tokenizer, which all runs share.
     split_seed: Annotated[int, Field(ge=0)] = 0
     vocab_size: Annotated[int, Field(ge=300)] = 1024
+    # Of each stream.
     tokenizer_documents: PositiveInt = 2000
 
     @model_validator(mode="after")

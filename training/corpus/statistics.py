@@ -11,10 +11,9 @@ import numpy as np
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import YES, Item
 from training.corpus.programs import Program
-from training.corpus.sampling import draw_program, pick_weighted
+from training.corpus.rows import encode
 from training.corpus.settings import COMPLETION, SPLITS, TASKS
-from training.corpus.space import ProgramSpace
-from training.corpus.tokenizer import encode
+from training.corpus.space import ProgramSpace, draw_program, pick_weighted
 
 SAMPLE = 2000
 """Documents of each stream and split that are counted."""
@@ -23,22 +22,7 @@ _RANDOM_PROGRAMS = 500
 
 
 def corpus_statistics(corpus: EmbeddedCorpus, seed: int = 0, sample: int = SAMPLE) -> dict[str, Any]:
-    """Return the statistics of a sample of every stream and of all problem sets, as plain values.
-
-    Parameters
-    ----------
-    corpus : EmbeddedCorpus
-        The corpus.
-    seed : int
-        Seed of the streams.
-    sample : int
-        Documents of each stream and split.
-
-    Returns
-    -------
-    dict
-        ``corpus``, ``streams``, ``problems``, ``vocabulary``, ``overlap``, ``programs`` and ``documents_per_second``.
-    """
+    """Return the statistics of a sample of every stream and of all problem sets, as plain values."""
     streams: dict[str, dict[str, list[Item]]] = {"pretraining": {}, "instructions": {}}
     started = time.perf_counter()
     for split in SPLITS:
@@ -111,22 +95,7 @@ def _problem_statistics(corpus: EmbeddedCorpus, sets: dict[str, tuple[Item, ...]
 
 
 def random_pass_rate(corpus: EmbeddedCorpus, items: Sequence[Item], n: int = _RANDOM_PROGRAMS) -> float:
-    """Return the chance of a program drawn from the training stream to pass all cases of a problem.
-
-    Parameters
-    ----------
-    corpus : EmbeddedCorpus
-        The corpus.
-    items : sequence of Item
-        Problems with cases.
-    n : int
-        Programs drawn; each is run on every problem.
-
-    Returns
-    -------
-    float
-        Passes over all pairs of a program and a problem of the same kind of argument.
-    """
+    """Return the chance of a program drawn from the training stream to pass all cases of a problem."""
     rng = np.random.default_rng(0)
     sizes = range(1, corpus.settings.max_ops + 1)
     weights = corpus.settings.ops_weights[: corpus.settings.max_ops]
@@ -149,20 +118,7 @@ def _vocabulary(corpus: EmbeddedCorpus, items: Sequence[Item]) -> dict[str, int]
 
 
 def count_overlap(space: ProgramSpace, items: dict[str, list[Item]]) -> dict[str, dict[str, int]]:
-    """Return how many programs two splits share, among those of two and more operations that any text shows.
-
-    Parameters
-    ----------
-    space : ProgramSpace
-        Identity of programs.
-    items : dict
-        Items of each split.
-
-    Returns
-    -------
-    dict
-        For each pair of splits the number of shared keys, fingerprints and whole texts, all 0 by construction.
-    """
+    """Return how many programs two splits share, among those of two and more operations that any text shows."""
     shown: dict[str, set[Program]] = {
         split: {program for item in found for program in item.programs if not space.is_seen(program)}
         for split, found in items.items()

@@ -1,18 +1,171 @@
 """Instruction text in the place of the embedded corpus: prompts and completions of a file, a folder or the hub."""
 
+import gzip
 import hashlib
+import importlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from training.corpus.layout import Document, Example, lay_out
+from training.corpus.items import Document, Example, lay_out
 from training.corpus.settings import Split
-from training.corpus.sources import TEXTS_VARIABLE, load_hub_splits, load_jsonl, require_hub_library
+
+Kind = Literal["model", "data set"]
+
+_PAGES = {"model": "https://huggingface.co/{name}", "data set": "https://huggingface.co/datasets/{name}"}
+_OPTIONS = {"model": "", "data set": " --repo-type dataset"}
+_UNREACHABLE = {"LocalEntryNotFoundError", "HfHubHTTPError", "ConnectionError", "ConnectError", "TransportError"}
+
+
+def hub_advice(kind: Kind, name: str, variable: str, error: BaseException) -> str:
+    """Return why something on the hub cannot be had, the command that downloads it, and where it is looked for."""
+    fetch = f"hf download {name}{_OPTIONS[kind]} --local-dir DIR/{name}"
+    place = f"and set {variable}=DIR"
+    elsewhere = f"where there is a network, run {fetch}, copy the folder to this machine {place}"
+    kinds = _kinds(error)
+    if "GatedRepoError" in kinds:
+        page = _PAGES[kind].format(name=name)
+        return f"it is gated; accept its licence at {page}, then run hf auth login and {fetch} {place}"
+    if "RepositoryNotFoundError" in kinds:
+        return f"the hub has no such public {kind}; correct the name, or run hf auth login and {fetch} {place}"
+    if "OfflineModeIsEnabled" in kinds:
+        return f"the hub is switched off (HF_HUB_OFFLINE) and the {kind} is not in its cache; {elsewhere}"
+    if kinds & _UNREACHABLE:
+        return f"the hub cannot be reached from here; {elsewhere}"
+    whole = "a folder with weights and tokenizer" if kind == "model" else "a folder with all of its files"
+    return f"{reason_of(error)}; give {whole}, or run {fetch} {place}"
+
+
+def _kinds(error: BaseException) -> set[str]:
+    # By their names: the hub's client, which raises them, is no dependency of this project but of its libraries.
+    kinds = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
+    # The library of data sets cuts its errors off from their causes and only tells of them.
+    kinds.update(re.findall(r"\((\w+)\)$", str(error).strip()))
+    if "DatasetNotFoundError" in kinds:
+        kinds.add("GatedRepoError" if "gated" in str(error) else "RepositoryNotFoundError")
+    return kinds
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    # transformers wraps the hub's own errors, sometimes twice.
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+PROMPT, COMPLETION = "prompt", "completion"
+"""Names of the columns; others are ignored."""
+
+TEXTS_VARIABLE = "ASTRAIOS_TEXTS"
+"""Environment variable: the folder in which text lies, files by their labels and data sets by their hub names."""
+
+# Not a dependency: the project trains on its own text and on files without it. Named here and not in an import
+# statement, so that the check of declared imports stays strict for everything else.
+_HUB_LIBRARY = "datasets"
+
+
+def load_jsonl(path: Path | str) -> list[Example]:
+    """Return the examples of a JSONL file, one object a line; gzip where the name ends in ``.gz``."""
+    examples = [_example(_parsed(line, where), where) for where, line in _lines(Path(path)) if line.strip()]
+    if not examples:
+        raise ValueError(f"{path}: no examples in it; write one JSON object with {PROMPT!r} and {COMPLETION!r} a line")
+    return examples
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; give a JSONL file, plain or with .gz")
+    is_compressed = path.suffix == ".gz"
+    number = 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8-sig") if is_compressed else path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                yield f"{path}, line {number}", line
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}, after line {number}: not UTF-8 ({error}); convert the file to UTF-8") from error
+    except (OSError, EOFError, zlib.error) as error:
+        # A broken archive raises any of them; an unreadable plain file comes here too.
+        raise ValueError(f"{path}, after line {number}: cannot be read ({error}); fetch or write it anew") from error
+
+
+def _parsed(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not valid JSON ({error}); each line holds one whole object") from error
+
+
+def _example(record: Any, where: str) -> Example:
+    if not isinstance(record, dict):
+        raise ValueError(
+            f"{where}: holds {type(record).__name__}, not an object; write one with {PROMPT!r} and {COMPLETION!r}"
+        )
+    for name in (PROMPT, COMPLETION):
+        if name not in record:
+            raise ValueError(f"{where}: no column {name!r}; its columns are {', '.join(map(str, record)) or 'none'}")
+        if not isinstance(record[name], str):
+            raise ValueError(f"{where}: column {name!r} holds {type(record[name]).__name__}; it must be text")
+    if not record[COMPLETION]:
+        raise ValueError(
+            f"{where}: column {COMPLETION!r} is empty; there is nothing to learn from, so leave the line out"
+        )
+    return Example(record[PROMPT], record[COMPLETION])
+
+
+def require_hub_library(name: str) -> Any:
+    """Return the library that reads the hub."""
+    try:
+        return importlib.import_module(_HUB_LIBRARY)
+    except ImportError as error:
+        raise ValueError(
+            f"reading {name!r} from the hub needs the package {_HUB_LIBRARY!r}, which is not installed; "
+            f"run `pip install {_HUB_LIBRARY}`, or save the data set as JSONL and give that file"
+        ) from error
+
+
+def load_hub_splits(name: str) -> dict[str, list[Example]]:
+    """Return the examples of every split of a data set on the hub or in a local folder, in its order."""
+    library = require_hub_library(name)
+    is_folder = Path(name).is_dir()
+    try:
+        if is_folder:
+            _check_whole(Path(name))
+        splits = library.load_dataset(name)
+    except Exception as error:
+        # The library raises dozens of classes, for names, splits, files and connections alike.
+        if is_folder:
+            advice = f"{_HUB_LIBRARY} says {type(error).__name__}: {reason_of(error)}; put all of its files there"
+            raise ValueError(f"cannot read the data set in folder {name!r}: {advice}") from error
+        advice = hub_advice("data set", name, TEXTS_VARIABLE, error)
+        raise ValueError(f"cannot read data set {name!r} from the hub: {advice}") from error
+    return {split: _examples(rows, name, split) for split, rows in splits.items()}
+
+
+def _check_whole(folder: Path) -> None:
+    # Where `hf download --local-dir` keeps what it has not finished.
+    if next(folder.glob(".cache/huggingface/download/**/*.incomplete"), None) is not None:
+        raise ValueError("its download was broken off")
+
+
+def _examples(rows: Iterable[Any], name: str, split: str) -> list[Example]:
+    examples = [_example(dict(row), f"{name}, split {split!r}, row {number}") for number, row in enumerate(rows)]
+    if not examples:
+        raise ValueError(f"data set {name!r} has no rows in split {split!r}; choose another split")
+    return examples
+
 
 # The study's scripts name it (bigcode-project/astraios, run_fft.sh: columns prompt and completion, 200 steps), and its
 # card on the hub has the splits train (12,958 rows) and test (629).
@@ -29,38 +182,21 @@ _SPLIT_SEED = 0
 
 
 class TextSettings(BaseModel):
-    """What a record says about text that the project does not carry.
-
-    Attributes
-    ----------
-    label : str
-        Name of the corpus.
-    source : str
-        Name of the file, or of the data set.
-    sha256 : str
-        Digest of the file; of a data set, that of its examples for training and then for validation, each a line
-        ``["prompt", "completion"]`` of JSON.
-    n_examples : int
-        Examples in it that are used.
-    n_validation_examples : int
-        Of these, examples kept for validation.
-    validation_split : str, optional
-        Split of the data set that is validated on.
-    validation_share : float, optional
-        Share of the examples kept for validation, where there is no such split.
-    split_seed : int
-        Seed of that division and of the order of the validation examples, which all runs share.
-    """
+    """What a record says about text that the project does not carry."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     label: str
+    # Name of the file, or of the data set.
     source: str
+    # Of the file; of a data set, of its examples, training first, each a line ["prompt", "completion"] of JSON.
     sha256: str
     n_examples: int
     n_validation_examples: int
+    # The data set's split that is validated on, or the share of the examples where there is none.
     validation_split: str | None = None
     validation_share: float | None = None
+    # Of that division and of the order of the validation examples, which all runs share.
     split_seed: int = _SPLIT_SEED
 
 
@@ -72,21 +208,7 @@ class TextItem:
 
 
 class TextCorpus:
-    """Examples laid out as the study's, in a fresh order for every seed and every pass.
-
-    Parameters
-    ----------
-    label : str
-        Name of the corpus.
-    source : Path or str
-        JSONL file with ``prompt`` and ``completion``, or a data set with these columns: its folder, or its name on the
-        hub. A data set's own split is validated on, or 5 % of the examples where there is none.
-
-    Raises
-    ------
-    ValueError
-        If the text cannot be read, or has too few examples to keep one for validation.
-    """
+    """Examples laid out as the study's, in a fresh order for every seed and every pass."""
 
     def __init__(self, label: str, source: Path | str) -> None:
         if Path(source).is_file():
@@ -110,13 +232,7 @@ class TextCorpus:
         self._parts = {part: [lay_out(example) for example in examples] for part, examples in parts.items()}
 
     def instructions(self, seed: int, split: Split) -> Iterator[TextItem]:
-        """Yield examples of training without end, each pass in an order of its own; those of validation once.
-
-        Raises
-        ------
-        ValueError
-            If the text has no such part: there are ``train`` and ``validation``.
-        """
+        """Yield examples of training without end, each pass in an order of its own; those of validation once."""
         if split not in self._parts:
             raise ValueError(f"text has no part {split!r}; choose from {', '.join(sorted(self._parts))}")
         documents = self._parts[split]
@@ -130,26 +246,7 @@ class TextCorpus:
 
 
 def find_text(label: str, environment: Mapping[str, str]) -> Path | str | None:
-    """Return where the text of a corpus is: a file or folder below ASTRAIOS_TEXTS, or a name on the hub.
-
-    Parameters
-    ----------
-    label : str
-        Name of the corpus.
-    environment : mapping of str to str
-        Environment variables.
-
-    Returns
-    -------
-    Path, str or None
-        In the folder ASTRAIOS_TEXTS, the first there is of ``LABEL.jsonl``, ``LABEL.jsonl.gz`` and the folder of a data
-        set under its hub name, the last part of that name, or the label; else its hub name. None where there is none.
-
-    Raises
-    ------
-    ValueError
-        If ASTRAIOS_TEXTS names no folder.
-    """
+    """Return where the text of a corpus is: a file or folder below ASTRAIOS_TEXTS, or a name on the hub."""
     hub_name = HUB_TEXTS.get(label)
     texts = environment.get(TEXTS_VARIABLE)
     if not texts:
@@ -163,13 +260,7 @@ def find_text(label: str, environment: Mapping[str, str]) -> Path | str | None:
 
 
 def fetch_text(label: str, environment: Mapping[str, str]) -> None:
-    """Read a text that is a data set, so that worker processes find it in the library's cache.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be had; the message says what to download and where to put it.
-    """
+    """Read a text that is a data set, so that worker processes find it in the library's cache."""
     source = find_text(label, environment)
     if source is not None and not Path(source).is_file():
         TextCorpus(label, source)

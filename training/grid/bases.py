@@ -15,9 +15,8 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from astraios_analysis.records.refusal import Refusal
-from training.corpus.hub import reason_of
-from training.corpus.texts import TextCorpus
-from training.corpus.tokenizer import save_tokenizer
+from training.corpus.rows import save_tokenizer
+from training.corpus.texts import TextCorpus, reason_of
 from training.grid.rows import run_corpus, stream_rows
 from training.loop.processes import agreed, is_first_process, locked_by_first
 from training.loop.reporting import Reporting
@@ -25,8 +24,7 @@ from training.loop.train import train
 from training.models.adapters import (
     BottleneckConfig as BottleneckConfig,  # registers the adapters, which loading looks up
 )
-from training.models.models import scratch_config
-from training.models.pretrained import load_pretrained, weight_arguments
+from training.models.pretrained import load_pretrained, scratch_config, weight_arguments
 from training.spec.files import whole_folder
 from training.spec.run import RunSpec
 

@@ -38,10 +38,19 @@ import numpy as np
 
 from astraios_analysis.records.frame import RunRecord, load, load_folder
 from astraios_analysis.records.refusal import Refusal
-from training.models.counts import ParameterCounts, added_parameters, block_parameters, closed_form_counts, qkv_width
 from training.spec.files import record_path, run_state
-from training.spec.loop_settings import LoopSettings
-from training.spec.run import ModelSize, RunSpec, Schedule, Tuning
+from training.spec.run import (
+    LoopSettings,
+    ModelSize,
+    ParameterCounts,
+    RunSpec,
+    Schedule,
+    Tuning,
+    added_parameters,
+    block_parameters,
+    closed_form_counts,
+    qkv_width,
+)
 
 GIB = 2**30
 _MEMINFO = Path("/proc/meminfo")

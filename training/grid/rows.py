@@ -11,18 +11,13 @@ from tokenizers import Tokenizer
 
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import Item
-from training.corpus.rows import document_rows, packed_rows
+from training.corpus.rows import Row as EncodedRow
+from training.corpus.rows import ScoredRow, document_rows, encode, packed_rows
 from training.corpus.settings import Split
 from training.corpus.texts import TextCorpus, find_text
-from training.corpus.tokenizer import Row as EncodedRow
-from training.corpus.tokenizer import encode
-from training.loop.batches import Row, TokenRows
-from training.models.adapters import (
-    BottleneckConfig as BottleneckConfig,  # registers the adapters, which loading looks up
-)
+from training.loop.batches import TokenRows
 from training.spec.grids import CORPORA, corpus_settings
-from training.spec.loop_settings import Layout
-from training.spec.run import RunSpec, Schedule
+from training.spec.run import Layout, RunSpec, Schedule
 
 Stream = Literal["pretraining", "instructions"]
 
@@ -61,11 +56,11 @@ def _rows(
     n: int,
     length: int,
     layout: Layout,
-) -> list[Row]:
+) -> list[ScoredRow]:
     items = corpus.instructions(seed, split) if share == 1 else _mixed(corpus, share, seed, split)
     if layout == "documents":
         documents = [item.document for item in islice(items, n)]
-        return [Row(*row) for row in document_rows(encode(tokenizer, documents), length)]
+        return document_rows(encode(tokenizer, documents), length)
     rows: list[EncodedRow] = []
     while sum(len(row.tokens) for row in rows) < n * length:
         drawn = [item.document for item in islice(items, _DRAWN_AT_ONCE)]
@@ -73,7 +68,7 @@ def _rows(
             # The validation part of a text ends: fewer rows, and none twice, which would not be another row.
             break
         rows += encode(tokenizer, drawn)
-    return [Row(*row) for row in packed_rows(rows, length)[:n]]
+    return packed_rows(rows, length)[:n]
 
 
 def _mixed(corpus: EmbeddedCorpus, share: float, seed: int, split: Split) -> Iterator[Item]:

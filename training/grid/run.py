@@ -25,16 +25,14 @@ from training.grid.bases import CHECKPOINT_EVERY, Base, load_base, load_tuned, s
 from training.grid.estimates import processor_name
 from training.grid.rows import run_corpus, stream_rows
 from training.loop.flop import model_flops_utilisation
-from training.loop.loop_result import LoopResult
-from training.loop.processes import agreed, connect_processes, is_first_process, locked_by_first
+from training.loop.processes import agreed, connect_processes, is_first_process, locked_by_first, whole_weights
 from training.loop.reporting import Reporting
-from training.loop.sharding import whole_weights
-from training.loop.train import train
-from training.models.models import plain_config
-from training.models.parameters import ParameterCounts, count_parameters
+from training.loop.train import LoopResult, train
+from training.models.counts import count_parameters
+from training.models.pretrained import plain_config
 from training.models.tuning import apply_tuning
 from training.spec.files import clear_error, clear_work, exclusive, record_path, require_writable, run_lock, work_folder
-from training.spec.run import RunSpec
+from training.spec.run import ParameterCounts, RunSpec
 from training.suite.renewal import score_record, take_measures
 from training.suite.request import Scoring, missing_measures
 

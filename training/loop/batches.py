@@ -3,67 +3,31 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 
-from training.spec.loop_settings import Layout
+from training.corpus.rows import ScoredRow
+from training.spec.run import Layout
 
 IGNORED = -100
 """Target of a position that is not scored; the value that torch's cross-entropy leaves out."""
 
 
-class Row(NamedTuple):
-    """One sequence: a document, or a packed block of them.
-
-    Attributes
-    ----------
-    tokens : array-like of int, shape (T,)
-        Token ids, without padding.
-    loss_mask : array-like of bool, shape (T,)
-        Whether a token is scored, given those before it. The first token of a row never is: nothing comes before it.
-    """
-
-    tokens: ArrayLike
-    loss_mask: ArrayLike
-
-
 @dataclass(frozen=True)
 class TokenRows:
-    """What a run trains on and is validated on.
+    """What a run trains on, in the order of its seed and again from the first, and the fixed set it is validated on."""
 
-    Attributes
-    ----------
-    training : sequence of Row, or of pairs (tokens, loss_mask)
-        Rows in the order of the run's seed. Step s takes the s-th group of the schedule's global batch; a run that
-        needs more rows than there are begins again with the first.
-    validation : sequence of Row, or of pairs (tokens, loss_mask)
-        The fixed set, the same for every method and seed.
-    """
-
-    training: Sequence[Row]
-    validation: Sequence[Row]
+    training: Sequence[ScoredRow]
+    validation: Sequence[ScoredRow]
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Rows side by side, padded on the right.
+    """Rows side by side, padded with 0 on the right: tokens (B, T), and targets (B, T - 1), `IGNORED` if not scored.
 
-    No attention mask goes with them: attention is causal, so no token sees the padding behind it, with virtual tokens
-    in front or without; and what is computed at the padding itself is never scored.
-
-    Attributes
-    ----------
-    tokens : Tensor of int64, shape (B, T)
-        Token ids; 0 at padding.
-    targets : Tensor of int64, shape (B, T - 1)
-        For each position but the last, the token that follows if it is scored, else `IGNORED`.
-    n_tokens : int
-        Tokens without padding.
-    n_targets : int
-        Scored tokens.
+    No attention mask goes with them: attention is causal, so no token sees the padding behind it, and what is computed
+    at the padding itself is never scored.
     """
 
     tokens: torch.Tensor
@@ -77,34 +41,11 @@ class TokenBatch:
 
 
 class RowSet:
-    """Checked rows of one set.
+    """Checked rows of one set, and the SHA-256 of all of them in their order."""
 
-    Parameters
-    ----------
-    rows : sequence of Row, or of pairs (tokens, loss_mask)
-        The rows.
-    what : str
-        What the rows are, for messages: "training" or "validation".
-    layout : {"packed", "documents"}
-        What a row is.
-    max_length : int
-        Most tokens of a row; in the packed layout, the tokens of every row.
-    vocab_size : int
-        Token ids are below this.
-
-    Attributes
-    ----------
-    digest : str
-        SHA-256 of all rows in their order.
-
-    Raises
-    ------
-    ValueError
-        If there is no row, or a row is too short, too long, of the wrong length for its layout, has a token outside
-        the vocabulary or a mask of another length; or if no token of the set is scored.
-    """
-
-    def __init__(self, rows: Sequence[Row], what: str, layout: Layout, *, max_length: int, vocab_size: int) -> None:
+    def __init__(
+        self, rows: Sequence[ScoredRow], what: str, layout: Layout, *, max_length: int, vocab_size: int
+    ) -> None:
         if not len(rows):
             raise ValueError(f"there are no {what} rows; give at least one")
         digest = hashlib.sha256()
@@ -136,18 +77,7 @@ class RowSet:
         return sum(self._n_targets[index] for index in indices)
 
     def batch(self, indices: Sequence[int]) -> TokenBatch:
-        """Return some rows side by side.
-
-        Parameters
-        ----------
-        indices : sequence of int
-            Rows, in the order of the batch.
-
-        Returns
-        -------
-        TokenBatch
-            As wide as the longest of them.
-        """
+        """Return some rows side by side, as wide as the longest."""
         width = max(len(self._tokens[index]) for index in indices)
         tokens = np.zeros((len(indices), width), dtype=np.int64)
         targets = np.full((len(indices), width - 1), IGNORED, dtype=np.int64)
@@ -166,47 +96,12 @@ class RowSet:
 
 
 def step_rows(n_rows: int, global_batch: int, step: int) -> list[int]:
-    """Return the rows of a step: the next ones in their order, and the first again after the last.
-
-    Parameters
-    ----------
-    n_rows : int
-        Rows there are.
-    global_batch : int
-        Rows of a step.
-    step : int
-        Steps taken before it.
-
-    Returns
-    -------
-    list of int
-        Indices of rows. They depend on the step alone, so a resumed run needs no other position in the data.
-    """
+    """Return the rows of a step, a function of the step alone: a resumed run needs no other position in the data."""
     return [place % n_rows for place in range(step * global_batch, (step + 1) * global_batch)]
 
 
 def micro_batch_size(global_batch: int, micro_batch: int | None, n_processes: int) -> int:
-    """Return the rows of one forward pass on one process.
-
-    Parameters
-    ----------
-    global_batch : int
-        Rows of a step, over all processes.
-    micro_batch : int, optional
-        Rows asked for; without it, a process takes its share of the step in one pass.
-    n_processes : int
-        Processes.
-
-    Returns
-    -------
-    int
-        A size with which all processes take the same number of passes.
-
-    Raises
-    ------
-    ValueError
-        If the global batch does not split into such passes.
-    """
+    """Return the rows of one forward pass on one process, such that all processes take the same number of passes."""
     size = micro_batch or max(1, global_batch // n_processes)
     if global_batch % (size * n_processes):
         share = global_batch // n_processes if global_batch % n_processes == 0 else 0
@@ -223,7 +118,9 @@ def micro_batch_size(global_batch: int, micro_batch: int | None, n_processes: in
     return size
 
 
-def _checked(row: Row, name: str, layout: Layout, max_length: int, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+def _checked(
+    row: ScoredRow, name: str, layout: Layout, max_length: int, vocab_size: int
+) -> tuple[np.ndarray, np.ndarray]:
     tokens = np.asarray(row[0], dtype=np.int64)
     mask = np.asarray(row[1], dtype=bool).copy()
     if tokens.ndim != 1 or mask.shape != tokens.shape:

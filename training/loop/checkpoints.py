@@ -1,8 +1,7 @@
 """Checkpoints of a run: written whole or not at all, the last two kept, and used for the run that wrote them only."""
 
-import fcntl
+import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -17,12 +16,96 @@ from accelerate.utils import SAFE_WEIGHTS_NAME, load_state_dict
 from torch import nn
 
 from astraios_analysis.records.frame import ValidationPoint
-from training.loop.identity import describe_differences, without_processes
+from training.loop.batches import RowSet
+from training.spec.files import DIVERGED_FILE, exclusive, flush
+from training.spec.run import LoopSettings, Schedule
+
+# Leading values of a tensor tell one draw or training from another; a digest of all would read the whole base model.
+_LEADING_VALUES = 64
+
+
+def run_identity(
+    model: nn.Module,
+    schedule: Schedule,
+    settings: LoopSettings,
+    rows: Mapping[str, RowSet],
+    *,
+    seed: int,
+    spec: Mapping[str, Any],
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """Return everything that a run's numbers depend on, as JSON values, after the check that all processes agree on it.
+
+    Where and when checkpoints are written is not among it.
+    """
+    identity = {
+        "spec": dict(spec),
+        "schedule": schedule.model_dump(),
+        "settings": settings.model_dump(exclude={"checkpoint_every"}),
+        "seed": seed,
+        "n_processes": accelerator.num_processes,
+        "device": accelerator.device.type,
+        "rows": {name: row_set.digest for name, row_set in rows.items()},
+        "initial_weights": weights_digest(model),
+    }
+    _check_agreement(identity, accelerator)
+    return identity
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return a SHA-256 of the names, shapes, types and leading values of all parameters, and which are updated."""
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        values = weight.detach().flatten()[:_LEADING_VALUES].to("cpu", torch.float32)
+        described = f"{name} {tuple(weight.shape)} {weight.dtype} {weight.requires_grad}"
+        digest.update(described.encode() + values.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_agreement(identity: Mapping[str, Any], accelerator: Accelerator) -> None:
+    if accelerator.num_processes == 1:
+        return
+    # Six bytes are exact in a float64 and in an int64 alike.
+    number = int.from_bytes(hashlib.sha256(repr(identity).encode()).digest()[:6], "big")
+    numbers = accelerator.gather(torch.tensor([number], device=accelerator.device)).tolist()
+    if len(set(numbers)) > 1:
+        raise ValueError(
+            f"the {len(numbers)} processes of this run do not agree on its model, rows or settings; build all of them "
+            "from the same specification and seed on every process"
+        )
+
+
+def without_processes(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity without what depends on the number of processes and changes rounding only."""
+    # How a global batch is cut into passes changes rounding only, and sizes left open follow from the processes; those
+    # that someone chose are in the specification, too.
+    kept = {name: value for name, value in identity.items() if name != "n_processes"}
+    if "settings" in kept:
+        cut = ("micro_batch", "validation_batch")
+        kept["settings"] = {name: value for name, value in kept["settings"].items() if name not in cut}
+    return kept
+
+
+def describe_differences(written: Any, given: Any, name: str = "") -> list[str]:
+    """Return in words where two JSON values differ: ``schedule.steps is 200 there and 100 here``."""
+    if isinstance(written, dict) and isinstance(given, dict):
+        names = [*written, *(key for key in given if key not in written)]
+        return [
+            text
+            for key in names
+            for text in describe_differences(written.get(key), given.get(key), f"{name}.{key}".removeprefix("."))
+        ]
+    return [] if written == given else [f"{name} is {_brief(written)} there and {_brief(given)} here"]
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"
+
 
 KEPT = 2
 """Checkpoints kept: the last, and the one before it."""
 
-FAILURE_FILE = "failed.json"
 _PROGRESS_FILE = "progress.json"
 _LOCK_FILE = ".lock"
 _FORMAT = 1
@@ -33,27 +116,7 @@ _SHOWN_DIFFERENCES = 3
 class Progress:
     """How far a run has come. A checkpoint holds it beside weights, optimiser and random states.
 
-    Attributes
-    ----------
-    step : int
-        Optimiser steps taken.
-    n_tokens, n_targets, n_rows : int
-        Tokens without padding, scored tokens, and rows trained on.
-    base : ValidationPoint, optional
-        The base model's validation, without what tuning adds.
-    curve : list of ValidationPoint
-        The tuned model's validations so far, the first before the first step.
-    train_losses : list of float
-        Loss of every step before its update, nats per scored token.
-    n_processes : list of int
-        Processes that the run had, in order, where they changed on the way; one number at least from the first
-        checkpoint on.
-    seconds : float
-        Time spent, work lost in interruptions left out.
-    step_seconds : float
-        Of it, time in training steps: without validations and checkpoints.
-    peak_memory_bytes : int, optional
-        Largest peak so far.
+    Fields are those of `training.loop.train.LoopResult`; ``n_processes`` are the numbers it had, in order.
     """
 
     step: int = 0
@@ -82,15 +145,7 @@ class Progress:
 
 
 class RunFolder:
-    """Folder of one run's checkpoints, ``step-000040`` and so on, and of the mark it leaves when it fails.
-
-    Parameters
-    ----------
-    path : Path
-        The folder, shared by all processes; made when the first checkpoint is written.
-    identity : mapping of str to JSON values
-        What the run is: everything that its numbers depend on. A checkpoint with another one is refused.
-    """
+    """Folder of one run's checkpoints, ``step-000040`` and so on, and of the mark it leaves when it fails."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path = path
@@ -99,21 +154,12 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every other process out of the folder; the system lifts the lock however this one ends.
-
-        Raises
-        ------
-        ValueError
-            If another process holds it.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / _LOCK_FILE).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+        """Keep every other process out of the folder; the system lifts the lock however this one ends."""
+        with exclusive(self.path / _LOCK_FILE, wait=False) as is_mine:
+            if not is_mine:
                 raise ValueError(
                     f"run folder {self.path} is in use by another process; wait for it, or give another folder"
-                ) from error
+                )
             for leftover in [*self.path.glob(".writing-*"), *self.path.glob(".removing-*")]:
                 shutil.rmtree(leftover)
             yield
@@ -121,7 +167,7 @@ class RunFolder:
     @property
     def failure_path(self) -> Path:
         """Return the file that marks a failure."""
-        return self.path / FAILURE_FILE
+        return self.path / DIVERGED_FILE
 
     def latest(self) -> Path | None:
         """Return the checkpoint of the latest step; None where there is none."""
@@ -167,9 +213,9 @@ class RunFolder:
         if accelerator.is_main_process:
             values = {"format": _FORMAT, "identity": self._identity, "progress": progress.to_json()}
             (partial / _PROGRESS_FILE).write_text(json.dumps(values, indent=2), "utf-8")
-            _flush(partial)
+            flush(*partial.rglob("*"), partial)
             partial.rename(self.path / name)
-            _flush_folder(self.path)
+            flush(self.path)
             for old in self._checkpoints()[:-KEPT]:
                 # Under another name first: half a checkpoint must never look like a whole one.
                 shutil.rmtree(old.rename(self.path / f".removing-{old.name}"))
@@ -181,25 +227,6 @@ class RunFolder:
         """Put weights, optimiser and random states back as they were, and return the progress.
 
         On another number of processes than wrote it, random states are left as they are: there is not one for each.
-
-        Parameters
-        ----------
-        accelerator : Accelerator
-            One that has prepared the run's model and optimiser.
-        checkpoint : Path
-            A checkpoint of this folder.
-        load_shards : callable, optional
-            Reads the shards of a model that is sharded.
-
-        Returns
-        -------
-        Progress
-            Where the run goes on.
-
-        Raises
-        ------
-        ValueError
-            If another run wrote it, or it cannot be read.
         """
         progress = self.read(checkpoint)
         random_states = checkpoint / f"random_states_{accelerator.process_index}.pkl"
@@ -251,13 +278,7 @@ class RunFolder:
 
 
 def keep_updated_weights_only(accelerator: Accelerator) -> None:
-    """Let checkpoints hold the updated parameters only, and all of them; a frozen base is read from where it came from.
-
-    Parameters
-    ----------
-    accelerator : Accelerator
-        One that has prepared the run's model.
-    """
+    """Let checkpoints hold all updated parameters and no others; a frozen base is read from where it came from."""
 
     def keep(models: list[nn.Module], states: list[dict[str, torch.Tensor]], folder: str) -> None:
         # Names are asked of the models given here: accelerate holds them without the wrapper of several processes.
@@ -292,19 +313,3 @@ def _unreadable(checkpoint: Path, error: Exception) -> ValueError:
         f"checkpoint {checkpoint} cannot be read: {reason}; delete it to resume from the one before, "
         "or from the beginning where there is none"
     )
-
-
-def _flush(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    _flush_folder(folder)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,35 +16,13 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 def estimate_flop(model: nn.Module, n_tokens: int, n_rows: int) -> float:
-    """Return the floating-point operations of training, by the usual rule of thumb.
+    """Return the floating-point operations of training over all processes, C = (4 N + 2 N_u) D.
 
-    A token costs 2 N operations forward, 2 N backward for the gradients of activations, which go through frozen
-    weights too, and 2 N_u for the gradients of the N_u updated weights alone:
-
-        C = (4 N + 2 N_u) D
-
-    which is 6 N D for full fine-tuning. N counts all parameters of the tuned model, embeddings included, D all tokens
-    without padding. P-Tuning's encoder makes its virtual tokens once a batch, not once a token: there N is the base
-    model, N_u is 0, and D counts the virtual tokens of every row. Attention's own products, validation, and
-    activations computed anew (gradient checkpointing) are left out.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The tuned model, not wrapped.
-    n_tokens, n_rows : int
-        Tokens without padding, and rows, trained on.
-
-    Returns
-    -------
-    float
-        Operations, over all processes.
-
-    References
-    ----------
-    Kaplan et al. 2020, arXiv 2001.08361, section 2.1 (2 N forward, twice that backward); Hoffmann et al. 2022, arXiv
-    2203.15556 (6 N D). The share of a frozen base follows from the same count, without the products that make its
-    weights' gradients.
+    A token costs 2 N forward, 2 N backward for the gradients of activations, which go through frozen weights too, and
+    2 N_u for those of the N_u updated weights: 6 N D for full fine-tuning (Kaplan et al. 2020, arXiv 2001.08361;
+    Hoffmann et al. 2022, arXiv 2203.15556). N counts embeddings, D tokens without padding. P-Tuning makes its virtual
+    tokens once a batch: N is the base model, N_u 0, and D counts them in every row. Attention's own products,
+    validation and recomputed activations are left out.
     """
     n_virtual = count_virtual_tokens(model)
     if n_virtual:
@@ -69,27 +47,9 @@ PEAK_FLOPS: Mapping[str, float] = MappingProxyType(
 
 
 def model_flops_utilisation(flop: float, seconds: float, n_processes: int, device_name: str) -> float | None:
-    """Return the share of the devices' peak that training reached; None where the peak is not known, as on CPUs.
+    """Return the share of the devices' bfloat16 peak that training reached; None where that is unknown, as on CPUs.
 
-    Parameters
-    ----------
-    flop : float
-        Operations by `estimate_flop`: attention's own and recomputed ones are not counted as use.
-    seconds : float
-        Time in training steps.
-    n_processes : int
-        Processes, one to a device.
-    device_name : str
-        The device's own name.
-
-    Returns
-    -------
-    float or None
-        Of the peak in bfloat16, whatever the precision.
-
-    References
-    ----------
-    Chowdhery et al. 2022, PaLM, arXiv 2204.02311, appendix B (model FLOPs utilisation).
+    Model FLOPs utilisation (PaLM, arXiv 2204.02311, appendix B): attention and recomputed operations do not count.
     """
     # The longest name that fits: "H100 PCIe" before "H100".
     known = [name for name in PEAK_FLOPS if name in device_name]
@@ -99,13 +59,7 @@ def model_flops_utilisation(flop: float, seconds: float, n_processes: int, devic
 
 
 class PeakMemory:
-    """Peak memory since it was made: of tensors on an accelerator, of the whole process on a CPU.
-
-    Parameters
-    ----------
-    device : torch.device
-        Where the model is.
-    """
+    """Peak memory since it was made: of tensors on an accelerator, of the whole process on a CPU."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

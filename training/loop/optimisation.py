@@ -13,22 +13,9 @@ _EPSILON = 1e-8
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:
-    """Return the learning rate of a step.
+    """Return the rate of the step after s others: r s / w in warm-up, then r (1 + cos(pi (s - w) / (S - w))) / 2.
 
-    With peak rate r, w warm-up steps and S steps: r s / w for s < w, then r (1 + cos(pi (s - w) / (S - w))) / 2. This
-    is the schedule of the study's trainer; where there is a warm-up, its first step has rate 0.
-
-    Parameters
-    ----------
-    schedule : Schedule
-        Peak rate, warm-up and number of steps.
-    step : int
-        Steps s taken before, 0 for the first.
-
-    Returns
-    -------
-    float
-        The rate: a function of the step alone, so a resumed run needs no state of the schedule.
+    With peak r, w warm-up steps and S steps in all, as in the study's trainer; resuming needs no state of it.
     """
     if step < schedule.warmup_steps:
         return schedule.learning_rate * step / schedule.warmup_steps
@@ -37,13 +24,7 @@ def learning_rate(schedule: Schedule, step: int) -> float:
 
 
 def updated_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that training updates, by name.
-
-    Raises
-    ------
-    ValueError
-        If there is none, or one is not float32.
-    """
+    """Return the parameters that training updates, by name, after the check that they are float32."""
     updated = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not updated:
         raise ValueError("no parameter requires a gradient: there is nothing to train; use apply_tuning first")
@@ -59,26 +40,7 @@ def updated_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
     """Return AdamW over the updated parameters of a model.
 
-    Biases and the weights of norms do not decay, everything else does, as in the study's trainer: a norm's weight
-    and a bias shift or scale one channel, and pulling them to 0 does not make the model simpler. (IA)^3's factors
-    decay, as they did there.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A tuned model.
-    schedule : Schedule
-        Rate and weight decay.
-
-    Returns
-    -------
-    torch.optim.AdamW
-        Two groups: with and without decay; the first may be empty and is then left out.
-
-    Raises
-    ------
-    ValueError
-        If nothing is updated, or not in float32.
+    Biases and the weights of norms do not decay, everything else does, (IA)^3's factors too, as in the study's trainer.
     """
     undecayed = {
         f"{prefix}.{name}".removeprefix(".")

@@ -1,23 +1,39 @@
-"""The processes of a run: set up by accelerate, refused where a launch started copies that do not know of each other.
+"""The processes of a run, and one model over many of them in shards.
 
-One process needs no launcher. Two on CPUs: ``ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m training ...``;
-on GPUs ``torchrun`` or ``accelerate launch --multi_gpu``.
+They are set up by accelerate, and refused where a launch started copies that do not know of each other. One process
+needs no launcher. Two on CPUs: ``ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m training ...``; on GPUs
+``torchrun`` or ``accelerate launch --multi_gpu``.
+
+Shards are plain torch's (FSDP2, `fully_shard` on every block and on the whole; Zhao et al. 2023, arXiv 2304.11277):
+accelerate's own way exists for accelerators only, this one is the same on CPU processes, where tests hold it to the
+training of one process. Their checkpoints hold every tensor once; any number of processes reads them.
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint as sharded_files
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker
 from accelerate.utils import DistributedType, GradientAccumulationPlugin
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from training.spec.files import exclusive
-from training.spec.loop_settings import Precision
+from training.spec.run import Precision
 
 # Numbers of processes and ranks as launchers announce them (torchrun, Intel MPI and MPICH, Open MPI, MVAPICH).
 _WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "LOCAL_WORLD_SIZE")
@@ -38,21 +54,6 @@ def check_launch(environment: Mapping[str, str], n_processes: int, distributed_t
     """Refuse a launch whose processes accelerate did not connect.
 
     Such processes would each train the whole run and overwrite each other's files.
-
-    Parameters
-    ----------
-    environment : mapping of str to str
-        Environment variables as the launcher left them.
-    n_processes : int
-        Processes that accelerate connected.
-    distributed_type : str
-        How it connected them (`accelerate.utils.DistributedType`).
-
-    Raises
-    ------
-    ValueError
-        If the launcher announced more processes than are connected, or a way of connecting them that is not in force
-        or that the loop does not support.
     """
     for name in _WORLD_SIZES:
         announced = _integer(environment.get(name), 1)
@@ -81,27 +82,7 @@ def check_launch(environment: Mapping[str, str], n_processes: int, distributed_t
 def make_accelerator(
     precision: Precision, log_with: Sequence[str | GeneralTracker] = (), folder: Path | None = None
 ) -> Accelerator:
-    """Return accelerate's handle on the processes of this run.
-
-    Parameters
-    ----------
-    precision : {"fp32", "bf16"}
-        Precision of the forward pass.
-    log_with : sequence of str or GeneralTracker
-        Trackers, by accelerate's names or made.
-    folder : Path, optional
-        Where trackers that write files put them.
-
-    Returns
-    -------
-    Accelerator
-        One that never accumulates by itself: the loop weights every pass by its tokens.
-
-    Raises
-    ------
-    ValueError
-        If the launch is not sound (`check_launch`), or a tracker is unknown or not installed.
-    """
+    """Return accelerate's handle on this run's processes; it never accumulates: the loop weights passes by tokens."""
     # Before accelerate writes its own into it.
     environment = dict(os.environ)
     mixed_precision = "bf16" if precision == "bf16" else "no"
@@ -139,13 +120,7 @@ def connect_processes(precision: Precision) -> None:
 
 
 def agreed(value: Any) -> Any:
-    """Return what the first process gave, on all of them; all call it, and wait for it.
-
-    Parameters
-    ----------
-    value : object
-        What this process found; only the first one's counts. It must be picklable.
-    """
+    """Return what the first process gave (picklable), on all of them; all call it, and wait for it."""
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return value
     values = [value]
@@ -155,13 +130,7 @@ def agreed(value: Any) -> Any:
 
 @contextmanager
 def locked_by_first(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock file for all processes of a launch: the first one takes it (`training.spec.files.exclusive`).
-
-    Yields
-    ------
-    bool
-        Whether it is held, the same on every process.
-    """
+    """Hold a lock file for all processes of a launch (`training.spec.files.exclusive`): the first one takes it."""
     with ExitStack() as stack:
         held = stack.enter_context(exclusive(path, wait=wait)) if is_first_process() else None
         yield agreed(held)
@@ -184,3 +153,72 @@ def _integer(text: str | None, default: int) -> int:
         return int(text) if text else default
     except ValueError:
         return default
+
+
+SHARDS_FOLDER = "shards"
+"""Folder of the tensors within a checkpoint."""
+
+
+def shard(model: nn.Module, device: torch.device, precision: Precision) -> nn.Module:
+    """Divide a model's parameters among all processes, in place; make its optimiser afterwards."""
+    if not torch.distributed.is_initialized():
+        raise ValueError(
+            "a model is sharded over connected processes; start them with torchrun --nproc_per_node N (on CPUs with "
+            "ACCELERATE_USE_CPU=true in the environment)"
+        )
+    blocks = blocks_of(model)
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    policy = MixedPrecisionPolicy()
+    if precision == "bf16":
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    model.to(device)
+    for block in blocks:
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    return fully_shard(model, mesh=mesh, mp_policy=policy)
+
+
+def save_shards(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    """Write the updated parameters and the optimiser's moments of a sharded model; every process writes its part."""
+    weights, moments = get_state_dict(model, optimizer, options=_updated_only())
+    with _without_notices():
+        sharded_files.save({"model": weights, "optimizer": moments}, checkpoint_id=folder / SHARDS_FOLDER)
+
+
+def load_shards(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    """Read what `save_shards` wrote, on any number of processes."""
+    if not (folder / SHARDS_FOLDER).is_dir():
+        raise ValueError(f"there is no folder {SHARDS_FOLDER} in it: it was written without --shard; go on without it")
+    weights, moments = get_state_dict(model, optimizer, options=_updated_only())
+    with _without_notices():
+        sharded_files.load({"model": weights, "optimizer": moments}, checkpoint_id=folder / SHARDS_FOLDER)
+    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments, options=_updated_only())
+
+
+def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the updated parameters of a sharded model, whole and on the CPU; on the first process only.
+
+    All processes call it.
+    """
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+    return get_model_state_dict(model, options=options)
+
+
+def _updated_only() -> StateDictOptions:
+    # A frozen base is read from where it came from.
+    return StateDictOptions(ignore_frozen_params=True, strict=False)
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """Return the modules that a model of transformers calls its blocks."""
+    names = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
+    found = [module for module in model.modules() if type(module).__name__ in names]
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} does not say which modules are its blocks; give a model of transformers that "
+            "names them (_no_split_modules)"
+        )
+    return found
+
+
+def _without_notices() -> Any:
+    return warnings.catch_warnings(action="ignore")

@@ -15,36 +15,19 @@ from tqdm import tqdm
 
 @dataclass(frozen=True)
 class Reporting:
-    """Where a run reports.
-
-    Attributes
-    ----------
-    name : str
-        Label of the progress bar, and the trackers' name for the run.
-    log_with : tuple of str or GeneralTracker
-        Trackers, by accelerate's names ("tensorboard", "wandb", ...) or made.
-    folder : Path, optional
-        Where trackers that write files put them; without it, in the run's folder, which goes when the run is finished.
-    show_progress : bool, optional
-        Whether there is a progress bar; without it, where standard error is a terminal.
-    """
+    """Where a run reports."""
 
     name: str = "astraios"
+    # Trackers, by accelerate's names ("tensorboard", "wandb", ...) or made.
     log_with: tuple[str | GeneralTracker, ...] = ()
+    # Of trackers that write files; without it the run's own, which goes when the run is finished.
     folder: Path | None = None
+    # None: where standard error is a terminal.
     show_progress: bool | None = None
 
 
 class Reporter:
-    """A run's progress bar and trackers, in use.
-
-    Parameters
-    ----------
-    accelerator : Accelerator
-        Its first process shows the bar.
-    bar : tqdm
-        The bar.
-    """
+    """A run's progress bar and trackers, in use."""
 
     def __init__(self, accelerator: Accelerator, bar: tqdm) -> None:
         self._accelerator = accelerator
@@ -87,24 +70,7 @@ class Reporter:
 def reporter(
     accelerator: Accelerator, reporting: Reporting, *, first_step: int, n_steps: int, config: Mapping[str, Any]
 ) -> Iterator[Reporter]:
-    """Open a run's progress bar and trackers, and close them however the run ends.
-
-    Parameters
-    ----------
-    accelerator : Accelerator
-        Made with the trackers of ``reporting``.
-    reporting : Reporting
-        Where to report.
-    first_step, n_steps : int
-        Steps taken before, and in all.
-    config : mapping
-        The run's settings for the trackers; nested ones are named ``schedule.steps`` and absent ones left out.
-
-    Yields
-    ------
-    Reporter
-        What to report to.
-    """
+    """Open a run's progress bar and trackers, and close them however the run ends."""
     if reporting.log_with:
         accelerator.init_trackers(reporting.name, config=_flat(config))
     hidden = not accelerator.is_main_process or reporting.show_progress is False

@@ -10,34 +10,73 @@ numbers bit for bit, also when the run was interrupted and resumed. Kernels of o
 
 import math
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from peft import PeftModel
+from torch import nn
 from transformers import PreTrainedModel
 
 from astraios_analysis.records.frame import ValidationPoint
-from training.loop.batches import RowSet, TokenRows, step_rows
-from training.loop.checkpoints import Progress, RunFolder, keep_updated_weights_only
+from training.corpus.texts import reason_of
+from training.loop.batches import RowSet, TokenRows, micro_batch_size, step_rows
+from training.loop.checkpoints import Progress, RunFolder, keep_updated_weights_only, run_identity
 from training.loop.flop import PeakMemory, estimate_flop
-from training.loop.identity import run_identity
-from training.loop.loop_contexts import activations, compiled, draw_from, seeded
-from training.loop.loop_inputs import check_rows, fill_batch_sizes
-from training.loop.loop_result import DivergedError, LoopResult
 from training.loop.optimisation import learning_rate, make_optimizer
-from training.loop.processes import make_accelerator
+from training.loop.processes import blocks_of, load_shards, make_accelerator, save_shards, shard
 from training.loop.reporting import Reporter, Reporting, reporter
-from training.loop.sharding import load_shards, save_shards, shard
 from training.loop.validation import Validator, count_virtual_tokens, token_losses
-from training.spec.loop_settings import LoopSettings, check_sharding
-from training.spec.run import Schedule
+from training.spec.run import LoopSettings, Schedule, check_sharding
 
-__all__ = ["DivergedError", "LoopResult", "train"]
+Status = Literal["trained", "resumed", "loaded"]
+
+
+class DivergedError(RuntimeError):
+    """Training gave a loss or gradient that is not a finite number: there is nothing to record."""
+
+
+@dataclass(frozen=True)
+class LoopResult:
+    """What a finished run measured; losses are nats per scored token."""
+
+    status: Status
+    # Without what tuning adds, which P-Tuning and adapters change before the first step already.
+    base_validation: ValidationPoint
+    # Of the tuned model: before the first step, every `validate_every` steps and after the last.
+    curve: tuple[ValidationPoint, ...]
+    # Of every step before its update.
+    train_losses: tuple[float, ...]
+    # Tokens without padding, scored ones, rows, and passes over the rows.
+    n_tokens: int
+    n_targets: int
+    n_rows: int
+    n_passes: float
+    n_validation_targets: int
+    n_validation_rows: int
+    # Wall-clock time in the loop, work lost in interruptions left out; of it, in steps alone.
+    seconds: float
+    step_seconds: float
+    flop: float
+    # Largest of a process; absent where it cannot be measured.
+    peak_memory_bytes: int | None
+    # With the batch sizes that were used.
+    settings: LoopSettings
+    n_processes: int
+    # Those that wrote the checkpoints it went on from, where that were others.
+    n_processes_before: tuple[int, ...]
+    device: str
+
+    @property
+    def final(self) -> ValidationPoint:
+        """Return the validation after the last step."""
+        return self.curve[-1]
 
 
 def train(
@@ -52,44 +91,11 @@ def train(
     reporting: Reporting | None = None,
     is_sharded: bool = False,
 ) -> LoopResult:
-    """Train what a tuning method updates in a model.
+    """Train in place what a tuning method updates in a model, and leave it in evaluation mode on its device.
 
-    Parameters
-    ----------
-    model : PreTrainedModel or PeftModel
-        A model as `training.models.tuning.apply_tuning` returns it; trained in place and left in evaluation mode, on
-        the device it was trained on.
-    schedule : Schedule
-        Steps, rates, global batch, and when to validate.
-    rows : TokenRows
-        Training and validation rows.
-    seed : int
-        Seed of what is random in training (dropout). The order of the rows is the caller's.
-    settings : LoopSettings, optional
-        Layout, batch sizes, precision and so on.
-    spec : mapping of str to JSON values, optional
-        What the caller knows the run by, such as ``RunSpec.model_dump()``; a checkpoint with another one is refused.
-    folder : str or Path, optional
-        The run's own folder for checkpoints and the mark of a failure. The run goes on from the latest checkpoint
-        there; without a folder nothing is written.
-    reporting : Reporting, optional
-        Progress bar and trackers.
-    is_sharded : bool
-        Whether weights, gradients and moments are divided among the processes (FSDP2, `training.loop.sharding`) instead
-        of whole on each. The model's parameters are shards afterwards.
-
-    Returns
-    -------
-    LoopResult
-        What was measured.
-
-    Raises
-    ------
-    ValueError
-        If rows, schedule, settings and model do not fit each other, the launch is not sound, or the folder belongs to
-        another run, is in use, or holds the mark of this run's failure.
-    DivergedError
-        If a loss or gradient norm is not finite; ``failed.json`` in the folder then says when and why.
+    ``spec`` is what the caller knows the run by. The run goes on from the latest checkpoint in ``folder``; one of
+    another spec, settings, rows or model is refused, as is a run that failed there; `DivergedError` leaves
+    ``failed.json``. With ``is_sharded`` parameters are divided among the processes, and shards afterwards.
     """
     settings, reporting = settings or LoopSettings(), reporting or Reporting()
     check_sharding(settings, is_sharded)
@@ -319,3 +325,95 @@ class _Loop:
             return
         # Takes bfloat16's wrapper off the forward pass again.
         self._accelerator.unwrap_model(self._model, keep_fp32_wrapper=False).eval()
+
+
+def fill_batch_sizes(settings: LoopSettings, schedule: Schedule, n_processes: int) -> LoopSettings:
+    """Return settings with the batch sizes that are left open filled in."""
+    micro_batch = micro_batch_size(schedule.global_batch, settings.micro_batch, n_processes)
+    validation_batch = settings.validation_batch or micro_batch
+    return settings.model_copy(update={"micro_batch": micro_batch, "validation_batch": validation_batch})
+
+
+def check_rows(
+    model: PreTrainedModel | PeftModel, schedule: Schedule, rows: TokenRows, settings: LoopSettings
+) -> dict[str, RowSet]:
+    """Return the run's rows, after the check that the model can be trained on them."""
+    n_virtual, n_positions = count_virtual_tokens(model), getattr(model.config, "max_position_embeddings", None)
+    if n_positions is not None and schedule.sequence_length + n_virtual > n_positions:
+        virtual = f" and {n_virtual} virtual tokens" if n_virtual else ""
+        raise ValueError(
+            f"sequence_length {schedule.sequence_length}{virtual} exceed the model's {n_positions} positions; "
+            f"choose a sequence_length of at most {n_positions - n_virtual}, or a model with more positions"
+        )
+    vocab_size = model.get_input_embeddings().weight.shape[0]
+    sets = {
+        what: RowSet(given, what, settings.layout, max_length=schedule.sequence_length, vocab_size=vocab_size)
+        for what, given in (("training", rows.training), ("validation", rows.validation))
+    }
+    for step in range(schedule.steps):
+        if not sets["training"].n_targets(step_rows(len(sets["training"]), schedule.global_batch, step)):
+            raise ValueError(
+                f"no token of the {schedule.global_batch} rows of step {step + 1} is scored; "
+                "choose a larger global_batch, or leave out rows without scored tokens"
+            )
+    return sets
+
+
+@contextmanager
+def seeded(seed: int, accelerator: Accelerator) -> Iterator[None]:
+    """Draw what is random in training from a seed, another stream on every process, and nothing of the caller's."""
+    device = accelerator.device
+    # The caller's random numbers go on as if there had been no training.
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        draw_from(seed, accelerator)
+        yield
+
+
+def draw_from(seed: int, accelerator: Accelerator, *more: int) -> None:
+    """Seed this process from a run's seed and further numbers."""
+    # Mixed, not added: the second process of one seed must not draw what the first of the next seed draws.
+    torch.manual_seed(int(np.random.SeedSequence([seed, accelerator.process_index, *more]).generate_state(1)[0]))
+
+
+@contextmanager
+def activations(model: PreTrainedModel | PeftModel, recomputed: bool) -> Iterator[None]:
+    """Compute a model's activations anew in the backward pass, where that is asked for."""
+    if not recomputed:
+        yield
+        return
+    # The other, reentrant kind gives no gradients where the input of a block needs none, as under a frozen base.
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        model.gradient_checkpointing_disable()
+
+
+@contextmanager
+def compiled(model: PreTrainedModel | PeftModel, is_asked: bool, accelerator: Accelerator) -> Iterator[None]:
+    """Compute a model's blocks by compiled kernels, where that is asked for; parameters and their names stay."""
+    if not is_asked:
+        yield
+        return
+    _check_compiler(accelerator.device)
+    blocks = blocks_of(model)
+    for block in blocks:
+        # Rows of any length by one kernel, and dropout's noise as without.
+        block.compile(dynamic=True, options={"fallback_random": True})
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block._compiled_call_impl = None
+        # The next model's blocks are of the same code, whose kernels torch keeps only so many of.
+        torch._dynamo.reset()
+
+
+def _check_compiler(device: torch.device) -> None:
+    try:
+        torch.compile(nn.functional.gelu)(torch.ones(2, device=device))
+    except Exception as error:  # of its own, of the C++ compiler and of triton
+        raise ValueError(
+            f"torch.compile does not work here ({reason_of(error)}); install what compiles for {device.type} (a C++ "
+            "compiler for cpu, triton for cuda), or leave out --compile"
+        ) from error

@@ -15,19 +15,7 @@ from training.loop.batches import IGNORED, RowSet, TokenBatch
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Mean cross-entropy of a set of tokens.
-
-    Attributes
-    ----------
-    loss : float
-        Nats per token.
-    stderr : float, optional
-        Its standard error over rows, in the same unit; absent with fewer than two rows that have scored tokens.
-    n_targets : int
-        Scored tokens.
-    n_rows : int
-        Rows that have scored tokens.
-    """
+    """Mean cross-entropy of a set of tokens, nats, and its standard error over the rows that have scored ones."""
 
     loss: float
     stderr: float | None
@@ -46,30 +34,10 @@ def count_virtual_tokens(model: nn.Module) -> int:
 
 
 def token_losses(model: nn.Module, batch: TokenBatch, n_virtual: int = 0) -> torch.Tensor:
-    """Return the cross-entropy of every scored token given those before it.
+    """Return the cross-entropy of every token given those before it, nats, float32 (B, T - 1); 0 where not scored.
 
-    It is not taken from the model's own loss: PEFT's P-Tuning scores the first token as well, predicted from its last
-    virtual token, and returns logits of the virtual tokens before those of the input. Here every method is scored on
-    the same tokens.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Causal language model, prepared by accelerate or not.
-    batch : TokenBatch
-        B rows of width T on the model's device.
-    n_virtual : int
-        Virtual tokens before the input (`count_virtual_tokens`).
-
-    Returns
-    -------
-    Tensor of float32, shape (B, T - 1)
-        Nats at the position before each token; 0 where the token is not scored.
-
-    Raises
-    ------
-    ValueError
-        If the model returns logits of another shape than virtual and given tokens make.
+    Not the model's own loss: PEFT's P-Tuning scores the first token too, and returns logits of its virtual tokens
+    before those of the input. Here every method is scored on the same tokens.
     """
     # A cache would only cost memory here, and masks leak through it (packed rows with positions of their own).
     logits = model(input_ids=batch.tokens, use_cache=False).logits
@@ -90,31 +58,9 @@ def token_losses(model: nn.Module, batch: TokenBatch, n_virtual: int = 0) -> tor
 def mean_with_error(sums: ArrayLike, counts: ArrayLike) -> CrossEntropy:
     r"""Return the mean over tokens and its standard error over rows.
 
-    With sum s_i and count n_i of row i, the mean is L = sum s_i / sum n_i, and its standard error that of a ratio of
-    two sums (linearised): sqrt(m / (m - 1) sum (s_i - L n_i)^2) / sum n_i over m rows. Tokens of one row are not
-    independent; rows (documents, or blocks in the packed layout) are what is resampled. With rows of equal counts it
-    is the standard deviation of the rows' means over sqrt(m).
-
-    Parameters
-    ----------
-    sums : array-like of float, shape (M,)
-        Sum of the cross-entropy over each row's scored tokens, nats.
-    counts : array-like of int, shape (M,)
-        Scored tokens of each row; rows without any are left out.
-
-    Returns
-    -------
-    CrossEntropy
-        Mean and standard error.
-
-    Raises
-    ------
-    ValueError
-        If no token is scored.
-
-    References
-    ----------
-    Cochran 1977, Sampling Techniques, 3rd edition, section 6.3 (ratio estimate).
+    With sum s_i and count n_i of row i of m: L = sum s_i / sum n_i, and, as a ratio of two sums (linearised; Cochran
+    1977, Sampling Techniques, section 6.3), sqrt(m / (m - 1) sum (s_i - L n_i)^2) / sum n_i. Tokens of a row are not
+    independent, rows are. Rows without scored tokens are left out.
     """
     pairs = [(float(total), int(count)) for total, count in zip(sums, counts, strict=True) if count]
     if not pairs:
@@ -131,17 +77,7 @@ def mean_with_error(sums: ArrayLike, counts: ArrayLike) -> CrossEntropy:
 
 
 class Validator:
-    """The fixed validation set, ready to be scored again and again.
-
-    Parameters
-    ----------
-    rows : RowSet
-        The set.
-    batch_size : int
-        Rows of one forward pass.
-    accelerator : Accelerator
-        Its processes share the work; the batches are the same for any number of them.
-    """
+    """The fixed validation set in batches, the same for any number of processes, which share the work."""
 
     def __init__(self, rows: RowSet, batch_size: int, accelerator: Accelerator) -> None:
         self._groups = rows.by_length(range(len(rows)), batch_size)
@@ -151,20 +87,7 @@ class Validator:
 
     @torch.no_grad()
     def score(self, model: nn.Module, n_virtual: int = 0) -> CrossEntropy:
-        """Return the model's cross-entropy on the set. The model is left in the mode it was in.
-
-        Parameters
-        ----------
-        model : torch.nn.Module
-            Causal language model on the accelerator's device.
-        n_virtual : int
-            Virtual tokens before the input (`count_virtual_tokens`).
-
-        Returns
-        -------
-        CrossEntropy
-            Not finite where the model's output is not.
-        """
+        """Return the model's cross-entropy on the set. The model is left in the mode it was in."""
         was_training = model.training
         model.eval()
         device = self._accelerator.device

@@ -10,29 +10,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Architecture:
-    """Modules of one block by their role, as the ends of their dotted names.
-
-    Attributes
-    ----------
-    model_types : tuple of str
-        ``model_type`` of the configurations this describes.
-    attention_in : tuple of str
-        Projections of the normalised residual stream to queries, keys and values.
-    key_value : tuple of str
-        Those among them that make keys and values; a fused projection makes the queries too.
-    attention_out : tuple of str
-        Projection from the heads back to the residual stream.
-    ffn_entry, ffn_exit : tuple of str
-        Modules whose input is the feed-forward network's input, and whose output is its output. A gated network reads
-        its input twice (gate and up), so there the whole network is both: it has one input to adapt, not two.
-    ffn_down : tuple of str
-        The feed-forward network's last projection.
-    """
+    """Modules of one block by their role, as the ends of their dotted names."""
 
     model_types: tuple[str, ...]
+    # Projections to queries, keys and values; those among them that make keys and values (a fused one: queries too).
     attention_in: tuple[str, ...]
     key_value: tuple[str, ...]
     attention_out: tuple[str, ...]
+    # Modules whose input and output are those of the feed-forward network. A gated one reads its input twice (gate and
+    # up), so there the whole network is both: it has one input to adapt, not two.
     ffn_entry: tuple[str, ...]
     ffn_exit: tuple[str, ...]
     ffn_down: tuple[str, ...]
@@ -76,23 +62,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def architecture_of(model_type: str) -> Architecture:
-    """Return where the methods act in a model of this type.
-
-    Parameters
-    ----------
-    model_type : str
-        ``model_type`` of the model's configuration.
-
-    Returns
-    -------
-    Architecture
-        Module names by role.
-
-    Raises
-    ------
-    ValueError
-        If the architecture is not known; the message names the choices and the methods that need none.
-    """
+    """Return where the methods act in a model of this type."""
     if model_type not in ARCHITECTURES:
         raise ValueError(
             f"unknown architecture {model_type!r}: no target modules are known for it; choose a model of type "

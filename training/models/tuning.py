@@ -91,50 +91,14 @@ METHODS: dict[str, Callable[[PretrainedConfig, Tuning], PeftConfig | None]] = {
 
 
 def peft_config(config: PretrainedConfig, tuning: Tuning) -> PeftConfig | None:
-    """Return the PEFT configuration of a tuning method for a model; None for full fine-tuning.
-
-    Parameters
-    ----------
-    config : PretrainedConfig
-        Configuration of the base model.
-    tuning : Tuning
-        Method and options.
-
-    Returns
-    -------
-    PeftConfig or None
-        What `peft.get_peft_model` takes.
-
-    Raises
-    ------
-    ValueError
-        If the method is unknown, or has no target modules for the model's architecture; the message names the choices.
-    """
+    """Return the PEFT configuration of a tuning method for a model; None for full fine-tuning."""
     return METHODS[known_method(tuning.method)](config, tuning)
 
 
 def apply_tuning(model: PreTrainedModel, tuning: Tuning, *, seed: int | None = None) -> PreTrainedModel | PeftModel:
-    """Prepare a base model for tuning: add what the method adds, and let only what it updates require gradients.
+    """Add in place what the method adds, and let only what it updates require gradients.
 
-    Parameters
-    ----------
-    model : PreTrainedModel
-        Any causal language model; changed in place.
-    tuning : Tuning
-        Method and options.
-    seed : int, optional
-        Seed of the added parameters' initial values; torch's global generator is left as it was. Without it they are
-        drawn from the global generator.
-
-    Returns
-    -------
-    PreTrainedModel or PeftModel
-        The base model itself for ``fft``, a PEFT model around it for the other methods.
-
-    Raises
-    ------
-    ValueError
-        If the method or architecture is unknown, or the model already carries adapters.
+    With a seed, torch's global generator is left as it was; without, added parameters are drawn from it.
     """
     if isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         raise ValueError(
@@ -152,21 +116,6 @@ def merge_tuning(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """Return a plain model that computes what the tuned model computes, where the method allows it.
 
     LoRA and (IA)^3 are linear in the adapted module's input: W + (alpha / r) B A, and W with scaled rows or columns.
-
-    Parameters
-    ----------
-    model : PreTrainedModel or PeftModel
-        A tuned model, as `apply_tuning` or `peft.PeftModel.from_pretrained` returns it; changed in place.
-
-    Returns
-    -------
-    PreTrainedModel
-        The model without adapters; the model itself after full fine-tuning.
-
-    Raises
-    ------
-    ValueError
-        If the method cannot be merged: P-Tuning adds tokens, the bottleneck adapters are not linear.
     """
     if not isinstance(model, PeftModel):
         return model

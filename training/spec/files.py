@@ -1,7 +1,7 @@
-"""Where the files of a run lie, and what they tell about it. Importable without torch.
+"""Where the files of a run lie, and what they tell about it.
 
 Records lie in the folder of their grid; what a run needs to go on lies in the hidden folder ``.work/<run_id>`` beside
-them, which readers of records pass over, and goes away with the record.
+them, which readers of records pass over, and which goes away when the record is there.
 """
 
 import fcntl
@@ -24,8 +24,9 @@ State = Literal["done", "damaged", "running", "failed", "partial", "missing"]
 STATES: tuple[State, ...] = ("done", "damaged", "running", "failed", "partial", "missing")
 """States of a run. A partial one was interrupted after a checkpoint, and goes on from there."""
 
-# Written by the training loop when a run diverges.
-_DIVERGED_FILE = "failed.json"
+DIVERGED_FILE = "failed.json"
+"""Written by the training loop when a run diverges."""
+
 _ERROR_FILE = "error.txt"
 # `run_state` holds a lock for an instant: who does not want to wait for a run still waits that long.
 _ATTEMPTS, _PAUSE = 5, 0.05
@@ -57,20 +58,10 @@ def run_lock(runs_dir: str | Path, run_id: str) -> Path:
 
 @contextmanager
 def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock file against all other processes; the system lifts the lock however this one ends.
+    """Hold a lock file against all other processes, and yield whether it is held; always so with ``wait``.
 
-    Parameters
-    ----------
-    path : Path
-        The lock file; made with its folder. It stays behind, empty: without it a third process could get in beside a
-        second that waits.
-    wait : bool
-        Whether to wait until it is free.
-
-    Yields
-    ------
-    bool
-        Whether the lock is held; always True after waiting.
+    The system lifts the lock however this process ends. The file stays behind, empty: without it a third process could
+    get in beside a second that waits.
     """
     with _opened(path) as file:
         if wait:
@@ -82,30 +73,24 @@ def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Let a folder be filled that appears under its name when everything is in it and on the disk.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder; one that is there already is replaced.
-
-    Yields
-    ------
-    Path
-        A new folder beside it, to be filled. After an error it stays behind, and is emptied the next time.
-    """
+    """Yield a new folder to fill, which takes its name, and another's place, when all of it is on the disk."""
     partial = folder.with_name(f".writing-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     yield partial
-    for path in [*partial.rglob("*"), partial]:
+    flush(*partial.rglob("*"), partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def flush(*paths: Path) -> None:
+    """Let files and folders be on the disk, in this order."""
+    for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
 
 
 def clear_work(runs_dir: str | Path, run_id: str) -> None:
@@ -135,24 +120,11 @@ def clear_error(runs_dir: str | Path, run_id: str) -> None:
 def clear_failure(runs_dir: str | Path, run_id: str) -> None:
     """Forget that a run failed, and that it diverged; its checkpoints stay."""
     clear_error(runs_dir, run_id)
-    (work_folder(runs_dir, run_id) / _DIVERGED_FILE).unlink(missing_ok=True)
+    (work_folder(runs_dir, run_id) / DIVERGED_FILE).unlink(missing_ok=True)
 
 
 def run_state(runs_dir: str | Path, run_id: str) -> RunState:
-    """Return the state of a run as its files tell it.
-
-    Parameters
-    ----------
-    runs_dir : str or Path
-        Folder of the records.
-    run_id : str
-        The run.
-
-    Returns
-    -------
-    RunState
-        One of `STATES`, with the steps of the last checkpoint or the last line of the failure.
-    """
+    """Return the state of a run as its files tell it."""
     if record_path(runs_dir, run_id).exists():
         problem = damage(runs_dir, run_id)
         return RunState("done") if problem is None else RunState("damaged", problem)
@@ -161,7 +133,7 @@ def run_state(runs_dir: str | Path, run_id: str) -> RunState:
     reached = f"{n_steps} steps saved" if n_steps else ""
     if _is_held(run_lock(runs_dir, run_id)):
         return RunState("running", reached)
-    error, diverged = folder / _ERROR_FILE, folder / _DIVERGED_FILE
+    error, diverged = folder / _ERROR_FILE, folder / DIVERGED_FILE
     if error.exists():
         return RunState("failed", last_line(error.read_text("utf-8")), is_divergence=diverged.exists())
     if diverged.exists():

@@ -1,23 +1,116 @@
 """Grids by name, and their corpora. Importable without torch."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Self, TypeVar
 
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from astraios_analysis.records.frame import METHODS, known_method
 from training.corpus.settings import CorpusSettings
-from training.corpus.sources import TEXTS_VARIABLE
-from training.corpus.texts import check_text, fetch_text, find_text
-from training.spec.grid_specification import Grid
-from training.spec.loop_settings import LoopSettings
-from training.spec.run import STARCODERBASE_SIZES, ModelSize, Schedule
+from training.corpus.texts import TEXTS_VARIABLE, check_text, fetch_text, find_text
+from training.spec.run import STARCODERBASE_SIZES, LoopSettings, ModelSize, RunSpec, Schedule, Tuning
+
+_Name = TypeVar("_Name", str, int)
+
+
+class Grid(BaseModel):
+    """A grid of runs: every size with every method and every seed, on one corpus with one schedule.
+
+    At width d learning rates are those given times (reference_width / d) ** width_exponent: under Adam the best rate of
+    matrices falls as 1 / width, that of embeddings not at all (Yang et al. 2022, Tensor Programs V, arXiv 2203.03466).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    sizes: Annotated[tuple[ModelSize, ...], Field(min_length=1)]
+    methods: Annotated[tuple[str, ...], Field(min_length=1)] = METHODS
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    schedule: Schedule = Schedule()
+    learning_rates: Mapping[str, Annotated[float, Field(gt=0)]] = {}
+    # Without it every size has the same rates, as in the study.
+    reference_width: PositiveInt | None = None
+    width_exponent: Annotated[float, Field(ge=0)] = 0.5
+    width_exponents: Mapping[str, Annotated[float, Field(ge=0)]] = {}
+    data: str
+    held_out_sizes: tuple[str, ...] = ()
+    pretraining: Schedule | None = None
+    # Share of instruction documents: a base that has only seen documented functions gives the instructions' words a
+    # probability near zero, which no method can raise that leaves the embedding as it is. The published bases had seen
+    # issues and commit messages (Li et al. 2023, arXiv 2305.06161).
+    pretraining_instructions: Annotated[float, Field(gt=0, lt=1)] | None = None
+    loop: LoopSettings = LoopSettings()
+    n_validation: PositiveInt = 512
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        names = [size.name for size in self.sizes]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"size {repeated[0]!r} is in grid {self.name!r} twice; give every size its own name")
+        for method in (*self.methods, *self.learning_rates, *self.width_exponents):
+            known_method(method)
+        self._known(self.held_out_sizes, names, "held-out size")
+        return self
+
+    def runs(
+        self,
+        sizes: Iterable[str] | None = None,
+        methods: Iterable[str] | None = None,
+        seeds: Iterable[int] | None = None,
+    ) -> tuple[RunSpec, ...]:
+        """Return the grid's runs, size by size, then method by method, then seed by seed."""
+        size_names = self._known(sizes, [size.name for size in self.sizes], "size")
+        methods = None if methods is None else [known_method(method) for method in methods]
+        method_names = self._known(methods, self.methods, "tuning method")
+        chosen_seeds = self._known(seeds, self.seeds, "seed")
+        return tuple(
+            RunSpec(
+                grid=self.name,
+                size=size,
+                tuning=Tuning.for_width(method, size.d_model),
+                schedule=self._at_width(self._schedule_of(method), size, self.width_exponents.get(method)),
+                data=self.data,
+                seed=seed,
+                held_out=size.name in self.held_out_sizes,
+                pretraining=None if size.pretrained else self._at_width(self.pretraining, size),
+                pretraining_instructions=None if size.pretrained else self.pretraining_instructions,
+                loop=self.loop,
+                n_validation=self.n_validation,
+            )
+            for size in self.sizes
+            if size.name in size_names
+            for method in self.methods
+            if method in method_names
+            for seed in self.seeds
+            if seed in chosen_seeds
+        )
+
+    def _schedule_of(self, method: str) -> Schedule:
+        rate = self.learning_rates.get(method, self.schedule.learning_rate)
+        return self.schedule.model_copy(update={"learning_rate": rate})
+
+    def _at_width(self, schedule: Schedule | None, size: ModelSize, exponent: float | None = None) -> Schedule | None:
+        if schedule is None or self.reference_width is None:
+            return schedule
+        exponent = self.width_exponent if exponent is None else exponent
+        shrink = (self.reference_width / size.d_model) ** exponent
+        return schedule.model_copy(update={"learning_rate": schedule.learning_rate * shrink})
+
+    def _known(self, names: Iterable[_Name] | None, choices: Sequence[_Name], what: str) -> set[_Name]:
+        if names is None:
+            return set(choices)
+        chosen = list(names)
+        for name in chosen:
+            if name not in choices:
+                allowed = ", ".join(map(str, choices))
+                raise ValueError(f"unknown {what} {name!r} in grid {self.name!r}; choose from {allowed}")
+        return set(chosen)
 
 
 def starcoderbase() -> Grid:
-    """Return the published grid: four StarCoderBase models x seven methods on CommitPackFT + OASST.
-
-    References
-    ----------
-    Zhuo et al. 2024, arXiv 2401.00788.
-    """
+    """Return the published grid: four StarCoderBase models x seven methods (Zhuo et al. 2024, arXiv 2401.00788)."""
     return Grid(name="starcoderbase", sizes=STARCODERBASE_SIZES, data="commitpackft+oasst")
 
 
@@ -31,18 +124,7 @@ _EMBEDDED_LENGTH = EMBEDDED_POSITIONS - 30
 
 
 def embedded_size(d_model: int, n_layers: int, n_heads: int) -> ModelSize:
-    """Return a base model for the embedded corpus, trained from scratch and named by its shape: ``32x2``.
-
-    Parameters
-    ----------
-    d_model, n_layers, n_heads : int
-        Width, blocks, and attention heads in each.
-
-    Returns
-    -------
-    ModelSize
-        With the vocabulary and the positions of that corpus.
-    """
+    """Return a base model for the embedded corpus, trained from scratch and named by its shape: ``32x2``."""
     return ModelSize(
         name=f"{d_model}x{n_layers}",
         d_model=d_model,
@@ -56,9 +138,7 @@ def embedded_size(d_model: int, n_layers: int, n_heads: int) -> ModelSize:
 def smoke() -> Grid:
     """Return the smallest whole grid: two tiny models x seven methods on the embedded corpus, in a minute or two.
 
-    It shows that the chain works and that methods learn, not how they compare: the models are far too small and too
-    briefly trained, and the learning rates are set by hand, not searched. They follow a first grid on this corpus
-    (fft 2e-3, lora 5e-3, ptuning 1e-2, ia3 2e-2, adapters 3e-3).
+    It shows that the chain works and that methods learn, not how they compare: rates are set by hand, not searched.
     """
     return Grid(
         name="smoke",
@@ -184,13 +264,7 @@ CORPORA: dict[str, CorpusSettings] = {settings.label: settings for settings in (
 
 
 def corpus_settings(label: str) -> CorpusSettings:
-    """Return the settings of an embedded corpus by its label.
-
-    Raises
-    ------
-    ValueError
-        If no corpus of this version has that label; the message names the choices.
-    """
+    """Return the settings of an embedded corpus by its label."""
     if label not in CORPORA:
         raise ValueError(
             f"unknown corpus {label!r}; runs are trained here on {', '.join(CORPORA)}: choose a preset that names it, "
@@ -214,13 +288,7 @@ def check_corpus(label: str, *, is_scored: bool) -> None:
 
 
 def fetch_corpus(label: str) -> None:
-    """Read a corpus from the hub, where it comes from there, so that worker processes find it in the cache.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be had; the message says what to download and where to put it.
-    """
+    """Read a corpus from the hub, where it comes from there, so that worker processes find it in the cache."""
     if label not in CORPORA:
         fetch_text(label, os.environ)
 
@@ -235,23 +303,7 @@ PRESETS: dict[str, Callable[[], Grid]] = {
 
 
 def preset(name: str) -> Grid:
-    """Return a preset grid by name.
-
-    Parameters
-    ----------
-    name : str
-        A key of `PRESETS`.
-
-    Returns
-    -------
-    Grid
-        The grid.
-
-    Raises
-    ------
-    ValueError
-        If there is no such preset; the message names the choices.
-    """
+    """Return a preset grid by name."""
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; choose from {', '.join(sorted(PRESETS))}")
     return PRESETS[name]()

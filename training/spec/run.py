@@ -11,17 +11,52 @@ The published study's shapes and settings are the constants here, each with its 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, model_validator
 
 from astraios_analysis.records.frame import known_method
-from training.spec.loop_settings import LoopSettings
+
+Layout = Literal["packed", "documents"]
+Precision = Literal["fp32", "bf16"]
+BasePrecision = Literal["bf16", "int8"]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class LoopSettings(_Spec):
+    """Settings of the training loop that are no part of the study's schedule."""
+
+    # A row is a block of the sequence length cut from documents one after the other (the study's way), or one document.
+    layout: Layout = "packed"
+    # Rows of one forward pass on one process; without it, the global batch is split among the processes, no further.
+    micro_batch: PositiveInt | None = None
+    validation_batch: PositiveInt | None = None
+    # Of the forward pass (bf16 by autocast); weights, gradients and the optimiser are float32 either way.
+    precision: Precision = "fp32"
+    # How a frozen base is kept; int8 is LLM.int8() (Dettmers et al. 2022, arXiv 2208.07339), as in the study.
+    base_precision: BasePrecision | None = None
+    # Euclidean norm over all updated parameters; 1 in the study's trainer, None for no clipping.
+    max_gradient_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    # Less memory, about a third more time.
+    gradient_checkpointing: bool = False
+    # By torch.compile; absent, and not false, where it is not so: older specifications keep their names.
+    compile: Literal[True] | None = None
+    # Steps; the last step is saved in any case.
+    checkpoint_every: PositiveInt | None = None
+
+
+def check_sharding(settings: LoopSettings, is_sharded: bool) -> None:
+    """Raise ValueError if blocks shall be compiled and sharded, which together have not been tried."""
+    if is_sharded and settings.compile:
+        raise ValueError("blocks that are sharded are not compiled here; leave out --compile or --shard")
+
 
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
-
-BOTTLENECK_METHODS = ("adapterh", "adapterp", "parallel")
 
 # Bottleneck adapters of Astraios: width 256, tanh, no bias, no dropout, scaling 1, both matrices drawn N(0, 0.02^2).
 _BOTTLENECK = MappingProxyType({"bottleneck": 256, "scaling": 1.0, "init_std": 0.02, "init_identity": False})
@@ -46,35 +81,11 @@ SMALLEST_BOTTLENECK = 16
 """Width of a bottleneck below which it does not shrink."""
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
 class ModelSize(_Spec):
     """Shape of a GPTBigCode base model: learned positions, multi-query attention, tied output head.
 
     With width d, depth L, feed-forward width f, heads h, key width k = d / h, vocabulary V and positions P it has
     V d + P d + L [d (d + 2 k) + (d + 2 k) + d^2 + d + 2 d f + f + d + 4 d] + 2 d parameters.
-
-    Attributes
-    ----------
-    name : str
-        Label of the size. Sizes are ordered by their number of parameters, never by label.
-    d_model : int
-        Width of the residual stream, d.
-    n_layers, n_heads : int
-        Blocks L, and attention heads h in each; h divides d.
-    d_ff : int
-        Width of the feed-forward layer, f; 4 d unless given.
-    vocab_size, n_positions : int
-        Rows of the token and of the position embedding.
-    pretrained : str, optional
-        Hub name or local folder of pre-trained weights; absent for a model trained from scratch.
-
-    Raises
-    ------
-    pydantic.ValidationError
-        If a number is not positive, or the heads do not divide the width.
     """
 
     name: Label
@@ -84,6 +95,7 @@ class ModelSize(_Spec):
     d_ff: PositiveInt
     vocab_size: PositiveInt
     n_positions: PositiveInt
+    # Hub name or local folder of weights; absent for a model trained from scratch.
     pretrained: str | None = None
 
     @model_validator(mode="before")
@@ -104,40 +116,15 @@ class ModelSize(_Spec):
 
 
 class Tuning(_Spec):
-    """A tuning method and its options; an option left out has the published value (`REFERENCE_OPTIONS`).
-
-    Attributes
-    ----------
-    method : str
-        One of ``fft lora ptuning ia3 adapterh adapterp parallel``.
-    rank : int, optional
-        LoRA: rank r of the update B A.
-    alpha : float, optional
-        LoRA: the update is scaled by alpha / r.
-    dropout : float, optional
-        LoRA: dropout probability on the input of the update.
-    virtual_tokens : int, optional
-        P-Tuning: trained tokens put before the prompt.
-    bottleneck : int, optional
-        Adapters: width b of the bottleneck.
-    scaling : float, optional
-        Adapters: factor s of s U tanh(D x).
-    init_std : float, optional
-        Adapters: standard deviation of the normal draw for D and U.
-    init_identity : bool, optional
-        Adapters: start from U = 0, so that the tuned model begins as the base model.
-
-    Raises
-    ------
-    pydantic.ValidationError
-        If the method is unknown, or an option belongs to another method or is out of range.
-    """
+    """A tuning method and its options; an option left out has the published value (`REFERENCE_OPTIONS`)."""
 
     method: str
+    # LoRA: B A of this rank, scaled by alpha / rank.
     rank: PositiveInt | None = None
     alpha: Annotated[float, Field(gt=0)] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     virtual_tokens: PositiveInt | None = None
+    # Adapters: s U tanh(D x) with D and U drawn N(0, init_std^2), or U = 0 with init_identity.
     bottleneck: PositiveInt | None = None
     scaling: Annotated[float, Field(gt=0)] | None = None
     init_std: Annotated[float, Field(gt=0)] | None = None
@@ -160,27 +147,8 @@ class Tuning(_Spec):
     def for_width(cls, method: str, d_model: int) -> "Tuning":
         """Return the published options of a method, the bottleneck rescaled where the model is narrow.
 
-        From the width of StarCoderBase-1B (2048) on, options are those of the study. A narrower model keeps the 1B
-        model's ratio of the bottleneck to the width down to 16, bottleneck = max(16, round(256 d / 2048)): narrower
-        ones change so little of a small model that its loss hardly moves (docs/grid.md). Everything else (rank, virtual
-        tokens, dropout, scaling, initialisation) keeps its published value, the rank 8 as far as the width allows it.
-
-        Parameters
-        ----------
-        method : str
-            Tuning method.
-        d_model : int
-            Width of the base model.
-
-        Returns
-        -------
-        Tuning
-            The method with its options; a run records them all.
-
-        Raises
-        ------
-        ValueError
-            If the method is unknown or the width not positive.
+        Below the width of StarCoderBase-1B (2048) it is max(16, round(256 d / 2048)): narrower ones than 16 change so
+        little that the loss hardly moves (docs/grid.md). The rank 8 is kept as far as the width allows it.
         """
         if d_model < 1:
             raise ValueError(f"d_model is {d_model}; a base model's width is a positive integer")
@@ -196,32 +164,7 @@ class Tuning(_Spec):
 
 
 class Schedule(_Spec):
-    """Optimisation schedule: AdamW, cosine decay after a linear warm-up. The defaults are those of Astraios.
-
-    Attributes
-    ----------
-    steps : int
-        Optimiser steps.
-    global_batch : int
-        Sequences in one step, over all processes and accumulated micro-batches.
-    sequence_length : int
-        Tokens in a sequence.
-    learning_rate : float
-        Peak learning rate.
-    decay : {"cosine"}
-        Shape of the decay from the peak to zero.
-    warmup_steps : int
-        Steps of linear warm-up.
-    weight_decay : float
-        Decoupled weight decay.
-    validate_every : int
-        Steps between two validations.
-
-    Raises
-    ------
-    pydantic.ValidationError
-        If a number is out of range, or the warm-up is longer than the run.
-    """
+    """Optimisation schedule: AdamW, cosine decay after a linear warm-up. The defaults are those of Astraios."""
 
     steps: PositiveInt = 200
     global_batch: PositiveInt = 32
@@ -240,38 +183,7 @@ class Schedule(_Spec):
 
 
 class RunSpec(_Spec):
-    """Everything that makes a run: base model size, tuning, schedule, data and seed.
-
-    Attributes
-    ----------
-    grid : str
-        Grid the run belongs to.
-    size : ModelSize
-        Base model.
-    tuning : Tuning
-        Method and its options.
-    schedule : Schedule
-        Optimisation schedule.
-    data : str
-        Label of the corpus.
-    seed : int
-        Seed of the base model, of the texts and their order, and of the initialisation.
-    held_out : bool
-        Whether the size is kept out of every fit and every choice.
-    pretraining : Schedule, optional
-        Schedule on which a base model without pre-trained weights is trained from scratch.
-    pretraining_instructions : float, optional
-        Share of that training's documents that are documents of the instruction stream, in (0, 1); none without it.
-    loop : LoopSettings
-        Layout, batch sizes and precision of both trainings.
-    n_validation : int
-        Rows of the fixed validation sets, the same for every method and seed.
-
-    Raises
-    ------
-    pydantic.ValidationError
-        If a value is out of range, or ``loop`` has what is no part of the run: checkpoints, or a base it does not have.
-    """
+    """Everything that makes a run; the seed is that of base model, texts and their order, and initialisation."""
 
     grid: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
     size: ModelSize
@@ -280,9 +192,11 @@ class RunSpec(_Spec):
     data: Annotated[str, StringConstraints(min_length=1)]
     seed: Annotated[int, Field(ge=0)]
     held_out: bool = False
+    # Of a base model trained from scratch, and the share of instruction documents in it.
     pretraining: Schedule | None = None
     pretraining_instructions: Annotated[float, Field(gt=0, lt=1)] | None = None
     loop: LoopSettings = LoopSettings()
+    # Rows of the fixed validation sets, the same for every method and seed.
     n_validation: PositiveInt = 512
 
     @model_validator(mode="after")
@@ -298,11 +212,7 @@ class RunSpec(_Spec):
 
     @property
     def run_id(self) -> str:
-        """Return the run's name: grid, size, method, seed and a digest of the whole specification.
-
-        Two specifications that differ anywhere have different names, so a finished run is never taken for one with
-        other settings. Options that are absent do not enter the digest.
-        """
+        """Return the run's name, with a digest of all that is set: other settings are another run."""
         text = json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         return f"{self.grid}-{self.size.name}-{self.tuning.method}-s{self.seed}-{digest}"
@@ -328,3 +238,72 @@ STARCODERBASE_SIZES: tuple[ModelSize, ...] = (
     _starcoderbase("16b", 6144, 40, 48, "starcoderbase"),
 )
 """The four published StarCoderBase models (1.137, 3.043, 7.327 and 15.517 billion parameters)."""
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Numbers of parameters of a tuned model; a tensor that is used twice (a tied head) is counted once."""
+
+    n_params: int
+    n_params_base: int
+    # Token and position embeddings, and an untied output head (as for Pythia, Biderman et al. 2023, arXiv 2304.01373).
+    n_params_embedding: int
+    n_params_updated: int
+
+    @property
+    def n_params_base_nonembedding(self) -> int:
+        """Return the base model's parameters without embeddings."""
+        return self.n_params_base - self.n_params_embedding
+
+    @property
+    def percent_updated(self) -> float:
+        """Return updated parameters as a percentage of ``n_params``: added parameters count in the whole."""
+        return 100 * self.n_params_updated / self.n_params
+
+
+def qkv_width(size: ModelSize) -> int:
+    """Return the width of the fused query, key and value projection: d + 2 d / h, with one key and value head."""
+    return size.d_model + 2 * (size.d_model // size.n_heads)
+
+
+def block_parameters(size: ModelSize) -> int:
+    """Return the parameters of one block: d q + q + d^2 + d + 2 d f + f + d + 4 d, with q = d + 2 d / h."""
+    d, f, q = size.d_model, size.d_ff, qkv_width(size)
+    return d * q + q + d * d + d + 2 * d * f + f + d + 4 * d
+
+
+def added_parameters(size: ModelSize, tuning: Tuning) -> int:
+    """Return the parameters that a tuning method adds to a base model: those it updates, unless it updates all.
+
+    Width d, feed-forward width f, and q = d + 2 d / h of the fused query, key and value projection.
+    """
+    d, f, q, depth = size.d_model, size.d_ff, qkv_width(size), size.n_layers
+    match tuning.method:
+        case "fft":
+            return 0
+        case "lora":
+            return depth * tuning.rank * ((d + q) + 2 * d + (f + d))
+        case "ptuning":
+            return tuning.virtual_tokens * d + 3 * (d * d + d)
+        case "ia3":
+            return depth * (q + f)
+        case "adapterh":
+            return 4 * depth * tuning.bottleneck * d
+        case "adapterp":
+            return 2 * depth * tuning.bottleneck * d
+        case "parallel":
+            return depth * tuning.bottleneck * (d + q)
+    raise ValueError(f"no closed form for tuning method {tuning.method!r}; add it, or use training.models.counts")
+
+
+def closed_form_counts(size: ModelSize, tuning: Tuning) -> ParameterCounts:
+    """Return the parameter counts of a tuned GPTBigCode model without building it."""
+    n_embedding = (size.vocab_size + size.n_positions) * size.d_model
+    n_base = n_embedding + size.n_layers * block_parameters(size) + 2 * size.d_model
+    n_added = added_parameters(size, tuning)
+    return ParameterCounts(
+        n_params=n_base + n_added,
+        n_params_base=n_base,
+        n_params_embedding=n_embedding,
+        n_params_updated=n_base if tuning.method == "fft" else n_added,
+    )

@@ -8,7 +8,7 @@ from peft import PeftModel
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
-from training.corpus.tokenizer import END_OF_TEXT, PADDING, encode_context
+from training.corpus.rows import END_OF_TEXT, PADDING, encode_context
 from training.generation.generate import Decoding, generate
 from training.generation.likelihood import answer_log_likelihoods
 from training.suite.problems import answer_text, context
@@ -88,6 +88,5 @@ class ModelRespondent:
             [encode_context(self._tokenizer, context(prompt)) for prompt in prompts],
             [encode_context(self._tokenizer, answer_text(choice)) for choice in choices],
             tokens_per_batch=TOKENS_PER_BATCH,
-            pad_token_id=self._padding,
             progress=self._progress,
         )

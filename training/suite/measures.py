@@ -13,9 +13,8 @@ import numpy as np
 
 from astraios_analysis.records.frame import Score
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.items import NO, YES, Item
+from training.corpus.items import NO, YES, Item, synthesis_prompt
 from training.corpus.settings import COMPLETION
-from training.corpus.tasks import synthesis_prompt
 from training.published.security import analyse_python
 from training.published.verdicts import run_programs
 from training.sandbox.pool import Sandbox

@@ -11,11 +11,9 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from astraios_analysis.records.refusal import Refusal
-from training.corpus.cases import python_assertions
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.items import Item
-from training.corpus.layout import Example, lay_out
-from training.corpus.rendering import CONNECTIVES, Style, describe, describe_steps, render_python
+from training.corpus.items import CONNECTIVES, Example, Item, Style, describe, describe_steps, lay_out, render_python
+from training.corpus.space import python_assertions
 
 SEEN = "seen"
 """Name of the further problems of one operation, which occur in every split and are kept out of headline scores."""

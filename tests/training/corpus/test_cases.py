@@ -4,18 +4,16 @@ import subprocess
 import numpy as np
 import pytest
 
-from training.corpus.cases import (
-    Case,
+from training.corpus.items import render_java, render_python
+from training.corpus.programs import OPERATIONS, Program, Step
+from training.corpus.space import (
     discriminating_cases,
-    java_assertions,
-    java_literal,
+    draw_input,
+    draw_program,
+    neighbours,
     python_assertions,
     telling_input,
 )
-from training.corpus.inputs import draw_input
-from training.corpus.programs import OPERATIONS, Program, Step
-from training.corpus.rendering import java_class, render_java, render_python
-from training.corpus.sampling import draw_program, neighbours
 
 N_SAMPLED = 60
 
@@ -68,13 +66,10 @@ def test_telling_input_tells():
         telling_input(up, up, np.random.default_rng(0))
 
 
-def test_literals_of_java():
-    assert java_literal([1, -2], "list") == "List.of(1, -2)"
-    assert java_literal([], "list") == "List.of()"
-    assert java_literal("a b", "string") == '"a b"'
-    assert java_literal(-3, "number") == "-3"
-    lines = java_assertions("solve", ("list", "number"), [Case([1], 1)])
-    assert lines == "if (!Objects.equals(solve(List.of(1)), 1)) throw new AssertionError();\n"
+def java_literal(value, kind):
+    if kind == "list":
+        return f"List.of({', '.join(map(str, value))})"
+    return f'"{value}"' if kind == "string" else str(value)
 
 
 @pytest.mark.skipif(shutil.which("javac") is None, reason="needs a JDK: install one to test the Java rendering")
@@ -86,10 +81,14 @@ def test_java_gives_what_the_interpreter_gives(wide_corpus, tmp_path):
     methods, body = [], ""
     for number, program in enumerate([*single, *chains]):
         methods.append(render_java(program, f"solve{number}"))
-        cases = discriminating_cases(space, program, rng)
-        body += java_assertions(f"solve{number}", (program.kind, program.kinds[-1]), cases)
+        for case in discriminating_cases(space, program, rng):
+            wanted, given = java_literal(case.output, program.kinds[-1]), java_literal(case.input, program.kind)
+            body += f"if (!Objects.equals(solve{number}({given}), {wanted})) throw new AssertionError();\n"
     body += 'System.out.println("passed");\n'
-    (tmp_path / "Check.java").write_text(java_class("Check", "\n\n".join(methods), body))
+    (tmp_path / "Check.java").write_text(
+        "import java.util.*;\nimport java.util.stream.*;\n\nclass Check {\n" + "\n\n".join(methods) + "\n\n"
+        f"public static void main(String[] arguments) {{\n{body}}}\n}}\n"
+    )
     compiled = subprocess.run(["javac", "Check.java"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert compiled.returncode == 0, compiled.stderr
     done = subprocess.run(["java", "-cp", ".", "Check"], cwd=tmp_path, capture_output=True, text=True, timeout=120)

@@ -6,13 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.corpus.inputs import PROBES, draw_input
-from training.corpus.operations import CONSTANTS, INPUT_BOUNDS, MAX_LENGTH, MAX_MAGNITUDE
-from training.corpus.programs import OPERATIONS, Program, Step, canonical
-from training.corpus.rendering import VARIABLES, Style, describe, render_python
-from training.corpus.sampling import draw_program, neighbours, reorder
+from training.corpus.items import VARIABLES, Style, describe, render_python
+from training.corpus.programs import (
+    CONSTANTS,
+    INPUT_BOUNDS,
+    MAX_LENGTH,
+    MAX_MAGNITUDE,
+    OPERATIONS,
+    Program,
+    Step,
+    canonical,
+)
 from training.corpus.settings import CorpusSettings
-from training.corpus.space import ProgramSpace
+from training.corpus.space import PROBES, ProgramSpace, draw_input, draw_program, neighbours, reorder
 
 INPUTS = {
     "list": st.lists(st.integers(-20, 20), max_size=12),

@@ -60,7 +60,7 @@ def test_mixture_adds_up():
 def test_the_corpus_needs_no_torch():
     code = (
         "import sys\n"
-        "import training.corpus.statistics, training.corpus.rows, training.corpus.sources\n"
+        "import training.corpus.statistics, training.corpus.rows, training.corpus.texts\n"
         "from training.corpus.embedded import EmbeddedCorpus\n"
         "next(EmbeddedCorpus().instructions(0))\n"
         "assert not {'torch', 'transformers', 'datasets'} & sys.modules.keys()\n"

@@ -5,9 +5,9 @@ import types
 
 import pytest
 
-from training.corpus.layout import Example
-from training.corpus.sources import load_hub, load_jsonl
-from training.corpus.tokenizer import encode
+from training.corpus.items import Example, lay_out
+from training.corpus.rows import encode
+from training.corpus.texts import load_hub_splits, load_jsonl
 
 GOOD = {"prompt": "Say hé", "completion": "hé"}
 
@@ -30,11 +30,6 @@ def test_examples_come_in_the_order_of_the_file(written, name):
     path = written(GOOD, "\n", {"completion": "b", "prompt": "", "extra": 1}, name=name)
     assert load_jsonl(path) == [Example("Say hé", "hé"), Example("", "b")]
     assert load_jsonl(str(path)) == load_jsonl(path)
-
-
-def test_columns_may_have_other_names(written):
-    path = written({"instruction": "a", "output": "b"})
-    assert load_jsonl(path, "instruction", "output") == [Example("a", "b")]
 
 
 def test_a_byte_order_mark_is_passed_over(written):
@@ -84,39 +79,32 @@ def test_the_hub_needs_a_package_that_is_named(monkeypatch):
     with pytest.raises(
         ValueError, match=r"reading 'a/b' from the hub needs the package 'datasets'.*pip install datasets"
     ):
-        load_hub("a/b")
+        load_hub_splits("a/b")
 
 
 def test_hub_data_sets_come_in_the_same_form(monkeypatch):
-    asked = []
-
-    def load_dataset(name, split):
-        asked.append((name, split))
+    def load_dataset(name):
         if name == "broken":
             raise ConnectionError("offline")
-        return {"a/b": [GOOD], "a/empty": [], "a/other": [{"text": "x"}]}[name]
+        return {"train": [GOOD], "test": {"a/b": [GOOD, GOOD], "a/empty": [], "a/other": [{"text": "x"}]}[name]}
 
     library = types.ModuleType("datasets")
     library.load_dataset = load_dataset
     monkeypatch.setitem(sys.modules, "datasets", library)
-    assert load_hub("a/b", "test") == [Example("Say hé", "hé")]
-    assert asked == [("a/b", "test")]
-    with pytest.raises(
-        ValueError, match="cannot read data set 'broken', split 'train', from the hub: the hub cannot be"
-    ):
-        load_hub("broken")
-    with pytest.raises(ValueError, match="'a/empty' has no rows in split 'train'; choose another split"):
-        load_hub("a/empty")
-    with pytest.raises(ValueError, match="a/other, split 'train', row 0: no column 'prompt'; its columns are text"):
-        load_hub("a/other")
+    example = Example("Say hé", "hé")
+    assert load_hub_splits("a/b") == {"train": [example], "test": [example, example]}
+    with pytest.raises(ValueError, match="cannot read data set 'broken' from the hub: the hub cannot be"):
+        load_hub_splits("broken")
+    with pytest.raises(ValueError, match="'a/empty' has no rows in split 'test'; choose another split"):
+        load_hub_splits("a/empty")
+    with pytest.raises(ValueError, match="a/other, split 'test', row 0: no column 'prompt'; its columns are text"):
+        load_hub_splits("a/other")
 
 
 @pytest.mark.reference
 def test_a_real_instruction_set_enters_by_the_same_interface(reference_folder, corpus):
     examples = load_jsonl(reference_folder / "instructions" / "oasst_commitpackft_sample.jsonl.gz")
     assert len(examples) == 1178
-    from training.corpus.layout import lay_out
-
     documents = [lay_out(example) for example in examples[:100]]
     rows = encode(corpus.tokenizer, documents)
     for document, row in zip(documents, rows, strict=True):

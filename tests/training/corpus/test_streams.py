@@ -20,7 +20,7 @@ import hashlib, json
 from itertools import islice
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.settings import CorpusSettings
-from training.corpus.tokenizer import tokenizer_bytes
+from training.corpus.rows import tokenizer_bytes
 corpus = EmbeddedCorpus(CorpusSettings(tokenizer_documents=300))
 items = [*islice(corpus.pretraining(3), 200), *islice(corpus.instructions(3), 200), *corpus.problems("fix", n=20)]
 text = json.dumps([item.to_json() for item in items]).encode()

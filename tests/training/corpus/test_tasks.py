@@ -5,11 +5,9 @@ from itertools import islice
 import pytest
 
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.inputs import PROBES
-from training.corpus.items import NO, YES
-from training.corpus.rendering import describe, render_python
+from training.corpus.items import NO, YES, describe, render_python
 from training.corpus.settings import COMPLETION, CorpusSettings, Mixture
-from training.corpus.space import ProgramSpace
+from training.corpus.space import PROBES, ProgramSpace
 
 N_ITEMS = 1500
 

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from training.corpus.sources import TEXTS_VARIABLE
-from training.corpus.texts import HUB_TEXTS, TextCorpus, check_text, fetch_text, find_text
+from training.corpus.texts import HUB_TEXTS, TEXTS_VARIABLE, TextCorpus, check_text, fetch_text, find_text
 from training.spec.grids import check_corpus, fetch_corpus, preset
 
 STUDY = preset("starcoderbase").data
@@ -37,7 +36,7 @@ def library(monkeypatch):
     module = types.ModuleType("datasets")
     module.error, module.asked = None, []
 
-    def load_dataset(name, split=None):
+    def load_dataset(name):
         module.asked.append(name)
         if not Path(name).is_dir():
             raise module.error
@@ -46,7 +45,7 @@ def library(monkeypatch):
         }
         if not splits:
             raise FileNotFoundError(f"The directory at {name} doesn't contain any data files")
-        return splits if split is None else splits[split]
+        return splits
 
     module.load_dataset = load_dataset
     monkeypatch.setitem(sys.modules, "datasets", module)

@@ -5,13 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.layout import Document, Example, lay_out
-from training.corpus.settings import COMPLETION, TASKS
-from training.corpus.tokenizer import (
+from training.corpus.items import Document, Example, lay_out
+from training.corpus.rows import (
     END_ID,
     END_OF_TEXT,
     PADDING,
-    PADDING_ID,
     encode,
     encode_context,
     load_tokenizer,
@@ -19,6 +17,7 @@ from training.corpus.tokenizer import (
     tokenizer_bytes,
     train_tokenizer,
 )
+from training.corpus.settings import COMPLETION, TASKS
 
 SMALL = train_tokenizer(["def solve(xs):\n    xs = xs[::-1]\n    return xs"] * 3, 300)
 
@@ -35,7 +34,7 @@ def test_the_tokenizer_is_rebuilt_to_the_byte(corpus, tmp_path):
 def test_special_tokens_have_their_ids(corpus):
     for tokenizer in (corpus.tokenizer, SMALL):
         assert tokenizer.token_to_id(END_OF_TEXT) == END_ID == 0
-        assert tokenizer.token_to_id(PADDING) == PADDING_ID == 1
+        assert tokenizer.token_to_id(PADDING) == 1
 
 
 def test_size_is_at_most_that_of_the_settings(corpus):

@@ -1,5 +1,7 @@
 """Small tuned models, and prompts of uneven lengths."""
 
+import copy
+import functools
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,18 +15,18 @@ from training.spec.run import Tuning
 _SMALL = {"lora": {"rank": 4, "dropout": 0.5}, "ptuning": {"virtual_tokens": 5}, "fft": {}, "ia3": {}}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tuned_of(base_of, tokens, train):
     """Return a function from model type and method to a model after two steps: no method is at its starting point."""
 
+    @functools.cache
     def make(model_type, method):
-        model = apply_tuning(
-            base_of(model_type), Tuning(method=method, **_SMALL.get(method, {"bottleneck": 8})), seed=3
-        )
+        tuning = Tuning(method=method, **_SMALL.get(method, {"bottleneck": 8}))
+        model = apply_tuning(base_of(model_type), tuning, seed=3)
         train(model, tokens, n_steps=2)
         return model
 
-    return make
+    return lambda model_type, method: copy.deepcopy(make(model_type, method))
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,7 @@ import torch
 from pydantic import ValidationError
 from scipy.stats import chisquare
 
-from training.generation.generate import Decoding, generate
-from training.generation.sampling import Chooser, in_nucleus
+from training.generation.generate import Decoding, SeededDraws, generate
 
 WIDE, NARROW = 10_000, 60
 PROBABILITIES = torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15], dtype=torch.float64)
@@ -19,8 +18,9 @@ def draw(model, prompts, **options):
 def choose_often(n_draws, **options):
     """Counts of tokens drawn by rows that differ in the number of their sample only."""
     decoding = Decoding(max_new_tokens=1, **({"temperature": 1.0} | options))
-    choose = Chooser(decoding, [(0, sample) for sample in range(n_draws)])
-    return np.bincount(choose(PROBABILITIES.log().float().expand(n_draws, -1)), minlength=len(PROBABILITIES))
+    draws = SeededDraws(decoding, [(0, sample) for sample in range(n_draws)])
+    scores = draws(None, PROBABILITIES.log().float().expand(n_draws, -1))
+    return np.bincount(scores.argmax(dim=-1), minlength=len(PROBABILITIES))
 
 
 @pytest.fixture
@@ -71,18 +71,11 @@ class TestDistribution:
         assert chisquare(counts[[1, 3]], 20_000 * np.array([4, 3]) / 7).pvalue > 0.01
 
     def test_steps_of_a_row_are_independent(self):
-        choose = Chooser(Decoding(max_new_tokens=2, temperature=1.0), [(0, sample) for sample in range(20_000)])
-        first, second = (choose(PROBABILITIES.log().float().expand(20_000, -1)).numpy() for _ in range(2))
+        draws = SeededDraws(Decoding(max_new_tokens=2, temperature=1.0), [(0, sample) for sample in range(20_000)])
+        logits = PROBABILITIES.log().float().expand(20_000, -1)
+        first, second = (draws(None, logits).argmax(dim=-1).numpy() for _ in range(2))
         counts = np.bincount(5 * first + second, minlength=25)
         assert chisquare(counts, 20_000 * np.outer(PROBABILITIES, PROBABILITIES).ravel()).pvalue > 0.01
-
-    @pytest.mark.parametrize(
-        ("top_p", "kept"),
-        [(0.01, [1]), (0.39, [1]), (0.41, [1, 3]), (0.84, [1, 3, 4]), (0.94, [1, 2, 3, 4]), (1.0, [0, 1, 2, 3, 4])],
-    )
-    def test_nucleus_is_the_smallest_that_reaches_the_probability(self, top_p, kept):
-        logits = PROBABILITIES.log()[None]
-        assert in_nucleus(logits, top_p)[0].nonzero().flatten().tolist() == kept
 
     def test_temperature_comes_before_the_nucleus(self):
         # Probabilities squared and normalised: .56 and .31 for the best two.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.corpus.embedded import default_corpus
+from training.corpus.embedded import EmbeddedCorpus
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import SandboxUnavailable
 from training.suite.measures import Examination
@@ -28,7 +28,7 @@ class Given:
 
 @pytest.fixture(scope="session")
 def corpus():
-    return default_corpus()
+    return EmbeddedCorpus()
 
 
 @pytest.fixture(scope="session")

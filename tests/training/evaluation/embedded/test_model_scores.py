@@ -11,7 +11,7 @@ import torch
 from astraios_analysis.records.frame import load
 from astraios_analysis.scores.bootstrap import primary_score, score_intervals
 from training.corpus.items import NO, YES
-from training.corpus.tokenizer import END_ID, encode_context
+from training.corpus.rows import END_ID, encode_context
 from training.grid import run as run_module
 from training.grid.bases import load_base
 from training.grid.run import rescore, run

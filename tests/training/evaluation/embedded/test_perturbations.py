@@ -4,10 +4,9 @@ from itertools import islice, pairwise
 
 import pytest
 
-from training.corpus.items import Item
+from training.corpus.items import CONNECTIVES, VARIABLES, Item
 from training.corpus.programs import OPERATIONS, Program, Step
-from training.corpus.rendering import CONNECTIVES, VARIABLES
-from training.corpus.tokenizer import encode, encode_context
+from training.corpus.rows import encode, encode_context
 from training.suite.problems import PERTURBATIONS, answer_text, context
 
 CHANGES = [(task, change) for task, changes in PERTURBATIONS.values() for change in changes]
