@@ -5,6 +5,8 @@ Tests marked `reference` need that data; tests marked `browser` need Chromium an
 
 import os
 import shutil
+import signal
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,9 @@ BROWSER_ARGUMENTS = (
 
 
 def pytest_configure(config):
-    """Declare the marker of what opens pages."""
+    """Declare the marker of what opens pages; let Ctrl-C reach children even where the suite runs in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "browser: opens pages in headless Chromium; skipped where that is missing")
 
 
@@ -43,6 +47,18 @@ def pytest_runtest_makereport(item, call):
         if reason.startswith("needs a browser"):
             report.outcome, report.longrepr = "failed", f"skipped, though ASTRAIOS_REQUIRE_BROWSER is set: {reason}"
     return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter):
+    """Say last, in one line, what was not tested and what to do about it: reasons are "needs WHAT: REMEDY"."""
+    yield
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
+    needs = Counter(reason.removeprefix("Skipped: ") for reason in reasons if "needs " in reason)
+    if needs:
+        parts = [f"{n} x {reason}" for reason, n in needs.most_common()]
+        terminalreporter.write_line(f"Not tested: {'; '.join(parts)}")
 
 
 def pytest_collection_modifyitems(items):

@@ -21,6 +21,21 @@ TORCH_SIDE = {"training", "torch", "transformers", "peft", "accelerate"}
 
 # The design says about 50 lines; beyond this it is no longer "about".
 MAX_FUNCTION_LINES = 55
+# Rooms from the ground up: a room imports only what lies below it.
+FLOORS = {
+    "astraios_analysis": (
+        "records",
+        "laws",
+        "scores imports",
+        "prediction claims",
+        "figures curves",
+        "api",
+        "explorer",
+        "render",
+        "cli",
+    ),
+    "training": ("sandbox corpus", "spec", "models", "loop", "generation published", "suite", "grid", "cli"),
+}
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "misc", "manager"}
 
 # Distributions that are imported under another name, or under a second one that is part of their interface.
@@ -103,6 +118,20 @@ def find_cycle(imports):
     return []
 
 
+def find_upward_imports(imports, floors):
+    """Imports of a room from one that does not lie below it; rooms are the second parts of dotted names."""
+    floor = {room: place for place, rooms in enumerate(floors) for room in rooms.split()}
+    found = []
+    for module, names in imports.items():
+        package, _, own = module.partition(".")
+        own = own.split(".")[0]
+        for name in names:
+            other = name.split(".")[1] if name.startswith(f"{package}.") else own
+            if own in floor and other in floor and own != other and floor[other] >= floor[own]:
+                found.append(f"{module}: {name}")
+    return found
+
+
 def top(name):
     """First part of a dotted name."""
     return name.split(".")[0]
@@ -171,6 +200,19 @@ def test_imports_have_no_cycle(imports):
     assert find_cycle(imports) == []
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_is_a_room_with_a_floor(package):
+    rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert rooms == {room for rooms in FLOORS[package] for room in rooms.split()} - {"api"}
+    for path in (ROOT / package).glob("*/__init__.py"):
+        assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), path
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_rooms_import_only_what_lies_below(package):
+    assert find_upward_imports(imports_by_module(ROOT, package), FLOORS[package]) == []
+
+
 @pytest.mark.parametrize(("package", "extras"), [("astraios_analysis", ()), ("training", ("train", "cluster"))])
 def test_imports_are_declared(package, extras):
     assert find_undeclared_imports(imports_by_module(ROOT, package), declared_imports(*extras)) == []
@@ -222,6 +264,10 @@ class TestCheckersCanFail:
 
     def test_relative_import(self):
         assert find_relative_imports({"m": [".n", "os"]}) == ["m: .n"]
+
+    def test_import_from_above(self):
+        imports = {"p.low.a": ["p.high.b", "os"], "p.high.b": ["p.low.a", "p.high.c"], "p.side.d": ["p.low.a"]}
+        assert find_upward_imports(imports, ("low side", "high")) == ["p.low.a: p.high.b", "p.side.d: p.low.a"]
 
     def test_undeclared_import(self):
         assert find_undeclared_imports({"m": ["os", "numpy.linalg", "requests"]}, {"numpy"}) == ["m: requests"]

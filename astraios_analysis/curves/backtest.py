@@ -23,6 +23,7 @@ from astraios_analysis.laws.forms import Law
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.tables import TRAIN
 from astraios_analysis.prediction.limits import LEVELS, score_values
+from astraios_analysis.records.notation import column_numbers
 from astraios_analysis.records.refusal import Refusal
 
 EXTRAPOLATE = "extrapolate"
@@ -81,7 +82,7 @@ def split_groups(
 def _usable(frame: pd.DataFrame, inputs: Sequence[str], y: str) -> tuple[pd.DataFrame, list[str]]:
     notes, frame = [], frame.copy()
     for name in (*inputs, y):
-        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float)
+        values = column_numbers(frame[name]).to_numpy()
         if not np.all(np.isfinite(values)):
             first = int(np.flatnonzero(~np.isfinite(values))[0])
             raise Refusal(f"column {name!r} is not a finite number in row {first + 1}: {frame[name].iloc[first]!r}")

@@ -260,7 +260,7 @@ def _read_lm_eval(content: Mapping, options: HarnessOptions, found: _Found) -> N
         if not isinstance(values, Mapping):
             found.problem(f"results.{task}", f"is {values!r}, not the metrics of a task; is it the right file?")
         elif _is_group(content, task):
-            message = "is a group, whose scores follow from those of its tasks; left out"
+            message = "is a group, whose scores follow from those of its tasks"
             found.left_out.append(FileProblem(found.path, f"results.{task}", message))
         else:
             _read_lm_eval_task(content, task, values, options, found)
@@ -302,7 +302,7 @@ def _read_lm_eval_task(content: Mapping, task: str, values: Mapping, options: Ha
         if metric_name not in _METRICS:
             found.unknown.setdefault(metric_name, []).append(task)
         elif measured is None:
-            found.left_out.append(FileProblem(found.path, place, f"is {value!r}: nothing was measured; left out"))
+            found.left_out.append(FileProblem(found.path, place, f"is {value!r}: nothing was measured"))
         elif (measured.get("n_items") or fields["n_items"]) is None:
             found.uncounted.append(task)
         else:

@@ -107,7 +107,7 @@ def read_results(paths: Sequence[Path], given: Given, options: PeftOptions) -> I
             content = read_json(path)
             result = read_result(path, content)
             if result.train_info.status != "success":
-                message = f"is {result.train_info.status!r}: the run did not finish; left out"
+                message = f"is {result.train_info.status!r}: the run did not finish"
                 found.left_out.append(FileProblem(path, "status", message))
             else:
                 experiments.append(read_experiment(path, result, content["run_info"]))

@@ -88,7 +88,7 @@ def _run_table(
     """Return the runs that finished; fields without a column of the user's take those of the tracker."""
     kept = [(line, row) for line, row in rows if row[state].lower() == _FINISHED]
     left_out = [
-        FileProblem(path, f"line {line}", f"its {state} is {row[state]!r}: the run did not finish; left out")
+        FileProblem(path, f"line {line}", f"its {state} is {row[state]!r}: the run did not finish")
         for line, row in rows
         if row[state].lower() != _FINISHED
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.records.notation import parse_number
+from astraios_analysis.records.notation import column_numbers
 from astraios_analysis.records.refusal import Refusal
 
 TRAIN = "train"
@@ -133,17 +133,8 @@ def select_points(
     return Points(inputs, columns[-1], labels, x, y, tuple(notes))
 
 
-def _plain(cell: object) -> object:
-    """Return a cell such as 350M or 1,000,000 as a number; others stay as they are."""
-    try:
-        return float(parse_number(cell)) if isinstance(cell, str) else cell
-    except Refusal:
-        return cell
-
-
 def _numbers(frame: pd.DataFrame, name: str, where: str) -> np.ndarray:
-    column = frame[name] if pd.api.types.is_numeric_dtype(frame[name]) else frame[name].map(_plain)
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+    values = column_numbers(frame[name]).to_numpy()
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         shown = frame[name].iloc[wrong[0]]

@@ -18,6 +18,7 @@ from astraios_analysis.prediction.points import Link, PooledPoints, loss_points,
 from astraios_analysis.prediction.stack import N_DRAWS, Stack, fit_stack, sobol
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.notation import column_numbers
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, LOSS
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
@@ -99,7 +100,7 @@ def table_outcome(table: pd.DataFrame, x: str, y: str, group: str | None, link: 
     """Return a column of a table as an outcome of another column."""
     points = table_points(table, x, y, group, link)
     method = table[group].astype(str) if group else "all"
-    runs = pd.DataFrame({"n_params": table[x].astype(float), "method": method, "value": table[y].astype(float)})
+    runs = pd.DataFrame({"n_params": column_numbers(table[x]), "method": method, "value": column_numbers(table[y])})
     runs = runs.assign(size=runs["n_params"].map("{:g}".format), seed=None, n_items=None)
     return Outcome(y, y, link, points, runs.sort_values("n_params", kind="stable"))
 

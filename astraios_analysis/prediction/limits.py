@@ -1,12 +1,12 @@
 """Predict scores at sizes nobody has measured, say how sure that is, and refuse what the data cannot support."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.notation import parse_number
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.scores.bootstrap import primary_score
@@ -19,8 +19,6 @@ LEVELS = (0.5, 0.8, 0.95)
 Kind = Literal["mean", "observation"]
 KINDS: tuple[Kind, ...] = ("observation", "mean")
 
-_MULTIPLIERS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
-
 
 def parse_size(text: str, known: dict[str, int] | None = None) -> float:
     """Return the number of parameters that a size names."""
@@ -28,8 +26,10 @@ def parse_size(text: str, known: dict[str, int] | None = None) -> float:
     for name, n_params in (known or {}).items():
         if name.lower() == label:
             return float(n_params)
-    match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\+?\d+)?)([kmbt]?)", label)
-    n_params = float(match[1]) * _MULTIPLIERS[match[2]] if match else 0.0
+    try:
+        n_params = float(parse_number(text))
+    except Refusal:
+        n_params = 0.0
     if not 0 < n_params < float("inf"):
         labels = f" ({', '.join(known)})" if known else ""
         raise Refusal(

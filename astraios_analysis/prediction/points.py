@@ -9,6 +9,7 @@ import pandas as pd
 
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.notation import column_numbers
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.models import ModelScores, require_one_grid
 
@@ -112,12 +113,12 @@ def table_points(table: pd.DataFrame, x: str, y: str, group: str | None, link: L
             raise Refusal(f"the table has no column {column!r}; choose from {', '.join(map(str, table.columns))}")
     frame = pd.DataFrame({"x": table[x], "y": table[y], "group": table[group].astype(str) if group else "all"})
     for column, name in (("x", x), ("y", y)):
-        numbers = pd.to_numeric(frame[column], errors="coerce")
+        numbers = column_numbers(frame[column])
         if numbers.isna().any():
             row = int(np.flatnonzero(numbers.isna())[0])
             value = frame[column].iloc[row]
             raise Refusal(f"{name} is {value!r} in row {row + 1}; give a number or drop the row")
-        frame[column] = numbers.astype(float)
+        frame[column] = numbers
     wrong = frame["y"] <= 0 if link == "log" else (frame["y"] <= 0) | (frame["y"] >= 1)
     if wrong.any():
         allowed = "above 0" if link == "log" else "between 0 and 1"

@@ -71,30 +71,19 @@ class Pool:
         return self._condition(self.points, z, stretch, np.zeros(len(self.points.y)))
 
     def _condition(self, points, z, stretch, more_variance) -> tuple[np.ndarray, np.ndarray]:
-        """Solve the mixed-model equations (Henderson 1975) of every version; flat effects have no prior."""
-        design, is_random = self._design(points.method, points.n_params)
-        group, size = np.array([self.methods.index(m) for m in points.method]), np.round(np.log10(points.n_params), 9)
-        versions = (np.zeros_like(self.tau), self.sigma_size, self.sigma_run, self.noise_factor)
-        matrix = covariance_of_points(group, np.zeros(len(z[0])), size, points.noise, stretch, versions)
-        matrix = matrix + np.diag(more_variance)
-        right = np.concatenate([np.broadcast_to(design, (len(z), *design.shape)), z[..., None]], axis=2)
-        product = design.T @ np.linalg.solve(matrix, right)
-        prior = is_random / np.maximum(self.tau, 1e-9)[:, None] ** 2
-        covariance = np.linalg.inv(product[..., :-1] + prior[:, None, :] * np.eye(len(is_random)))
-        return np.einsum("hij,hj->hi", covariance, product[..., -1]), (covariance + np.swapaxes(covariance, 1, 2)) / 2
+        """Solve the mixed-model equations of every version, and leave the effects of sizes out."""
+        design, own = self._design(points.method, points.n_params)
+        versions = (self.tau, self.sigma_size, self.sigma_run, self.noise_factor)
+        return MixedEquations.of(design, own, points, z, stretch, versions, more_variance).coefficients()
 
     def _design(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what coefficients multiply at points, and which of these have the prior of spread ``tau``."""
+        """Return what the fixed coefficients multiply at points, and what the slopes' differences do (none: 0 wide)."""
         unknown = [name for name in methods if name not in self.methods]
         if unknown:
             raise Refusal(f"{unknown[0]} was not fitted; choose from {', '.join(self.methods)}")
         group = np.array([self.methods.index(name) for name in methods], dtype=int)
         x = (np.log10(np.asarray(n_params, dtype=float)) - self.centre) / self.scale
-        design = design_of(group, x, len(self.methods), has_own_lines=self.has_own_lines)
-        n_random = len(self.methods) if self.tau.any() else 0
-        own = np.eye(len(self.methods))[group, :n_random] * x[:, None]
-        is_random = np.repeat([False, True], [design.shape[1], n_random])
-        return np.column_stack([design, own]), is_random
+        return design_of(group, x, len(self.methods), has_own_lines=self.has_own_lines, has_slopes=self.tau.any())
 
     def posterior(
         self, methods: Sequence[str], n_params: np.ndarray, extra: tuple[Sequence[str], np.ndarray] | None = None
@@ -107,13 +96,13 @@ class Pool:
         mean, covariance = self.coefficients
         if extra is not None:
             mean, covariance = self._with_runs(*extra)
-        target = self._design(methods, n_params)[0]
+        target = np.hstack(self._design(methods, n_params))
         return mean @ target.T, target @ covariance @ target.T
 
     def _with_runs(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the coefficients after runs whose outcome is the expected one."""
         z, stretch = link_values(self.link, self.points, self.floors(self.points.method))
-        expected = self.coefficients[0] @ self._design(methods, n_params)[0].T
+        expected = self.coefficients[0] @ np.hstack(self._design(methods, n_params)).T
         points, n = self.points, len(methods)
         joined = replace(
             points,
@@ -159,18 +148,70 @@ class Pool:
         return 1 / (n_items * p * (1 - p))
 
 
-def design_of(group: np.ndarray, x: np.ndarray, n_methods: int, *, has_own_lines: bool) -> np.ndarray:
-    """Return what intercepts and slopes multiply at points, shape (n, n_methods + 1) or (n, 2 n_methods)."""
+def design_of(
+    group: np.ndarray, x: np.ndarray, n_methods: int, *, has_own_lines: bool, has_slopes: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what intercepts and slopes multiply at points, and what the methods' differences in slope do (0 wide)."""
     own = np.eye(n_methods)[group]
-    return np.column_stack([own, own * x[:, None] if has_own_lines else x])
+    fixed = np.column_stack([own, own * x[:, None] if has_own_lines else x])
+    return fixed, own[:, : n_methods if has_slopes else 0] * x[:, None]
 
 
-def covariance_of_points(group, x, size, noise, stretch, versions) -> np.ndarray:
-    """Return the covariance of points for each version, shape (h, n, n)."""
-    tau, sigma_size, sigma_run, factor = (values[:, None, None] for values in versions)
-    same_method, same_size = group[:, None] == group, size[:, None] == size
-    scatter = sigma_size**2 * same_size + (sigma_run**2 + factor * noise) * np.eye(len(x))
-    return tau**2 * (same_method * np.outer(x, x)) + stretch[:, :, None] * stretch[:, None, :] * scatter
+@dataclass(frozen=True)
+class MixedEquations:
+    """The mixed-model equations (Henderson 1975) of every version: fixed effects, sizes, differences in slope.
+
+    ``matrix`` (h, c, c) and ``right`` (h, c) belong to what the least-squares fit ``start`` (h, k) of the k fixed
+    effects leaves over, so that nothing is lost to cancellation; ``square`` is its weighted sum of squares,
+    ``log_scatter`` the log determinant of the points' own variances, ``log_prior`` that of the effects'.
+    """
+
+    matrix: np.ndarray
+    right: np.ndarray
+    start: np.ndarray
+    square: np.ndarray
+    log_scatter: np.ndarray
+    log_prior: np.ndarray
+    n_sizes: int
+
+    @classmethod
+    def of(cls, design, own, points, z, stretch, versions, more_variance=0.0) -> "MixedEquations":
+        """Set up the equations of points whose link values and stretch are those of each version, both (h, n)."""
+        tau, sigma_size, sigma_run, factor = versions
+        size = np.round(np.log10(points.n_params), 9)
+        membership = (size[:, None] == np.unique(size)).astype(float)
+        parts = (np.broadcast_to(design, (len(z), *design.shape)), stretch[:, :, None] * membership)
+        columns = np.concatenate([*parts, np.broadcast_to(own, (len(z), *own.shape))], axis=2)
+        variance = stretch**2 * (sigma_run[:, None] ** 2 + factor[:, None] * points.noise) + more_variance
+        start = z @ np.linalg.pinv(design).T
+        left = z - start @ design.T
+        weighted = np.swapaxes(columns / variance[:, :, None], 1, 2)
+        n_sizes, n_own = membership.shape[1], own.shape[1]
+        spreads = [np.repeat(sigma_size[:, None], n_sizes, axis=1), np.repeat(tau[:, None], n_own, axis=1)]
+        spread = np.maximum(np.concatenate(spreads, axis=1), 1e-12)
+        precision = np.concatenate([np.zeros((len(z), design.shape[1])), spread**-2], axis=1)
+        matrix = weighted @ columns + precision[:, :, None] * np.eye(columns.shape[2])
+        right = (weighted @ left[:, :, None])[:, :, 0]
+        scatter, prior = np.log(variance).sum(axis=1), 2 * np.log(spread).sum(axis=1)
+        return cls(matrix, right, start, (left**2 / variance).sum(axis=1), scatter, prior, n_sizes)
+
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and covariance of fixed effects and differences in slope."""
+        k = self.start.shape[1]
+        kept = np.r_[:k, k + self.n_sizes : self.matrix.shape[1]]
+        covariance = np.linalg.inv(self.matrix)
+        mean = np.einsum("hij,hj->hi", covariance, self.right)
+        mean[:, :k] += self.start
+        covariance = (covariance + np.swapaxes(covariance, 1, 2))[:, kept[:, None], kept] / 2
+        return mean[:, kept], covariance
+
+    def log_likelihoods(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return restricted and maximised log likelihoods, without what is the same for all versions, each (h,)."""
+        k = self.start.shape[1]
+        explained = (self.right * np.linalg.solve(self.matrix, self.right[:, :, None])[:, :, 0]).sum(axis=1)
+        shared = self.log_scatter + self.log_prior + self.square - explained
+        whole, effects = (np.linalg.slogdet(matrix)[1] for matrix in (self.matrix, self.matrix[:, k:, k:]))
+        return -(shared + whole) / 2, -(shared + effects) / 2
 
 
 def floor_units(points: PooledPoints, methods: Sequence[str], *, is_relative: bool) -> np.ndarray:

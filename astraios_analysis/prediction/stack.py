@@ -20,8 +20,8 @@ from scipy.stats import qmc
 from astraios_analysis.prediction.points import MIN_SIZES, Link, PooledPoints, require_usable
 from astraios_analysis.prediction.pool import (
     SPREAD_OF_FLOORS,
+    MixedEquations,
     Pool,
-    covariance_of_points,
     design_of,
     floor_units,
     link_values,
@@ -48,6 +48,7 @@ _WIDER, _LEAST_SPREAD = 1.3, 0.02
 _EM_STEPS = 500
 
 
+@lru_cache(maxsize=32)
 def sobol(n: int, d: int) -> np.ndarray:
     """Return n (a power of 2) scrambled Sobol points inside the unit cube of d dimensions: always the same ones."""
     return np.clip(qmc.Sobol(d, scramble=True, rng=np.random.default_rng(0)).random(n), 1e-9, 1 - 1e-9)
@@ -234,8 +235,8 @@ class _Setting:
     methods: tuple[str, ...]
     centre: float
     scale: float
-    place: tuple[np.ndarray, np.ndarray, np.ndarray]
     design: np.ndarray
+    own: np.ndarray
     scatter: float
     floor_units: np.ndarray
 
@@ -246,7 +247,7 @@ def _set_up(points: PooledPoints, link: Link, *, has_own_lines: bool, is_relativ
     log_size = np.log10(points.n_params)
     centre, scale = float(log_size.mean()), float(log_size.std())
     group, x = np.array([methods.index(m) for m in points.method]), (log_size - centre) / scale
-    design = design_of(group, x, len(methods), has_own_lines=has_own_lines)
+    design, own = design_of(group, x, len(methods), has_own_lines=has_own_lines, has_slopes=not has_own_lines)
     z = logit(points.y) if link == "logit" else np.log(points.y)
     theta, _, rank, _ = np.linalg.lstsq(design, z, rcond=None)
     dof = len(z) - rank
@@ -256,7 +257,7 @@ def _set_up(points: PooledPoints, link: Link, *, has_own_lines: bool, is_relativ
     if scatter < 1e-7:
         raise Refusal("the points are equal or lie on lines exactly, so nothing shows how far a new one may fall")
     units = floor_units(points, points.method.tolist(), is_relative=is_relative)
-    return _Setting(methods, centre, scale, (group, x, np.round(log_size, 9)), design, scatter, units)
+    return _Setting(methods, centre, scale, design, own, scatter, units)
 
 
 def _versions(setting, points, form, names, places) -> dict[str, np.ndarray]:
@@ -290,18 +291,11 @@ def _log_likelihood(setting, points, link, versions) -> tuple[np.ndarray, np.nda
     floor = versions["floor"][:, None] * setting.floor_units
     z, stretch = link_values(link, points, floor)
     parts = (versions["tau"], versions["sigma_size"], versions["sigma_run"], versions["noise_factor"])
-    root = np.linalg.cholesky(covariance_of_points(*setting.place, points.noise, stretch, parts))
-    right = np.concatenate([np.broadcast_to(setting.design, (len(z), *setting.design.shape)), z[..., None]], axis=2)
-    whitened = np.linalg.solve(root, right)
-    inner = np.swapaxes(whitened, 1, 2) @ whitened
-    k = setting.design.shape[1]
-    information, cross, total = inner[:, :k, :k], inner[:, :k, k], inner[:, k, k]
-    square = total - np.einsum("hk,hk->h", cross, np.linalg.solve(information, cross[..., None])[..., 0])
-    maximised = -np.log(np.einsum("hnn->hn", root)).sum(axis=1) - square / 2
-    if link == "log":
-        maximised = maximised - np.log(points.y - floor).sum(axis=1)
-    restricted = maximised - np.linalg.slogdet(information)[1] / 2
-    return restricted, maximised
+    own = setting.own if versions["tau"].any() else setting.own[:, :0]
+    found = MixedEquations.of(setting.design, own, points, z, stretch, parts).log_likelihoods()
+    # Densities of losses, not of their logarithms above the floor.
+    change = np.log(points.y - floor).sum(axis=1) if link == "log" else 0.0
+    return found[0] - change, found[1] - change
 
 
 def akaike_weights(criteria: np.ndarray) -> np.ndarray:
@@ -355,9 +349,11 @@ def _weigh(prior: np.ndarray, densities: Sequence[np.ndarray]) -> np.ndarray:
     # Relative to the best form of each look: EM needs no more, and no logarithms.
     looks = [np.exp(density - density.max(axis=0)) for density in densities]
     for _ in range(_EM_STEPS if looks else 0):
-        shares = prior.copy()
+        before, weights = weights, prior.copy()
         for look in looks:
-            joint = np.maximum(weights, 1e-300)[:, None] * look
-            shares += (joint / joint.sum(axis=0)).mean(axis=1)
-        weights = shares / (1 + len(looks))
+            joint = np.maximum(before, 1e-300)[:, None] * look
+            weights += (joint / joint.sum(axis=0)).mean(axis=1)
+        weights /= 1 + len(looks)
+        if np.abs(weights - before).max() < 1e-10:
+            break
     return weights / weights.sum()

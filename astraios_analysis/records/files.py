@@ -103,6 +103,8 @@ def load(path: str | Path) -> RunRecord:
         raise _fail(path, f"cannot be read ({error.strerror}); {_READABLE}") from error
     except ValueError as error:
         raise _fail(path, f"cannot be read ({error}); {_READABLE}") from error
+    if text.startswith("\ufeff"):
+        raise _fail(path, "begins with a byte-order mark; remove it: save the file as UTF-8 without one")
     try:
         json.loads(text, object_pairs_hook=_distinct_keys)
     except _RepeatedKey as error:

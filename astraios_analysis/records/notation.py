@@ -3,6 +3,8 @@
 import re
 from decimal import Decimal, InvalidOperation
 
+import pandas as pd
+
 from astraios_analysis.records.refusal import Refusal
 
 COUNT_UNITS = {"1": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
@@ -34,3 +36,16 @@ def parse_count(text: str, unit: str = "1") -> int:
     if value != int(value):
         raise Refusal(f"{text!r} is not a whole number; say its unit (k, M or B) where it has one")
     return int(value)
+
+
+def column_numbers(column: pd.Series) -> pd.Series:
+    """Return a table's column as numbers, in the same notation where a cell is text; what is no number is NaN."""
+    column = column if pd.api.types.is_numeric_dtype(column) else column.map(_plain)
+    return pd.to_numeric(column, errors="coerce").astype(float)
+
+
+def _plain(cell: object) -> object:
+    try:
+        return float(parse_number(cell)) if isinstance(cell, str) else cell
+    except Refusal:
+        return cell

@@ -19,7 +19,8 @@ _ROUNDING = 1e-6
 # Tables hold integers in 64 bits; no count of anything here comes near.
 _LARGEST = 2**63 - 1
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+# Short enough for the names of files that they become a part of.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=100)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 PositiveCount = Annotated[int, Field(gt=0, le=_LARGEST)]

@@ -306,7 +306,7 @@ def read_manifest(path: Path) -> dict | None:
     """Return a manifest, or None where there is none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("notebooks"), dict) else None
 

@@ -229,7 +229,7 @@ def read_lacking(path: Path) -> list[tuple[str, str, str]]:
         outputs = [output for cell in cells for output in cell.get("outputs", [])]
         galleries = [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
         return [(each["figure"], grid, reason) for each in galleries for grid, reason in each["lacking"].items()]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         # A copy that was cut off or is not ours says nothing.
         return []
 

@@ -49,11 +49,11 @@ def test_held_out_sizes_take_no_part_in_answers():
     )
 
 
-def test_backtest_counts_intervals_where_there_are_any():
-    columns = ["is_drawn", "error", "persistence_error", "lower", "upper", "covered"]
-    rows = [(True, 0.1, 0.2, 0.0, 0.5, True), (True, -0.3, 0.0, 0.1, 0.2, False), (True, 0.2, 0.4, None, None, None)]
-    said = answer("backtest", pd.DataFrame([*rows, (False, 9.0, 9.0, 0, 1, True)], columns=columns))
-    assert "missed by 20.0 of 100 points on average, against 20.0" in said
+def test_backtest_counts_intervals():
+    columns = ["error", "persistence_error", "lower", "upper", "covered"]
+    rows = [(0.1, 0.2, 0.0, 0.5, True), (-0.3, 0.0, 0.1, 0.2, False)]
+    said = answer("backtest", pd.DataFrame(rows, columns=columns))
+    assert "missed by 20.0 of 100 points on average, against 10.0" in said
     assert "1 of 2 prediction intervals cover, 30 points wide" in said
 
 

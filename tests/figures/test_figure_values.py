@@ -236,16 +236,15 @@ def test_backtest(primary, counts):
     for row in table.to_dict("records"):
         own = primary[row["dataset"]].xs(row["method"], level="method")
         *_, before, largest = [size for size in order if size in own.index]
-        assert row["size"] == largest
-        assert (row["measured"], row["persistence"]) == (own[largest], own[before])
+        assert row["size"] == largest and row["measured"] == own[largest]
+        # A rate of 0 or 1 counts as half a problem inside.
+        assert row["persistence"] == pytest.approx(own[before], abs=0.01)
         assert row["error"] == pytest.approx(row["predicted"] - row["measured"], abs=1e-7)
-        assert row["persistence_error"] == pytest.approx(row["persistence"] - row["measured"], abs=1e-9)
-        has_interval = row["lower"] == row["lower"]
-        is_inside = row["lower"] <= row["measured"] <= row["upper"]
-        assert str(row["covered"]) == (str(is_inside) if has_interval else "nan")
-    held_out = table.groupby("dataset")["size"]
-    assert held_out.nunique().eq(1).all()
-    assert table["is_drawn"].equals(table["pooling"] == "pooled")
+        assert row["persistence_error"] == pytest.approx(row["persistence"] - row["measured"], abs=1e-7)
+        assert row["covered"] == (row["lower"] <= row["measured"] <= row["upper"])
+    assert table.groupby("dataset")["size"].nunique().eq(1).all()
+    n_sizes = primary.reset_index().groupby("dataset")["size"].nunique()
+    assert set(table["dataset"]) == set(n_sizes[n_sizes >= 4].index)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "figures").glob("*.csv")))

@@ -277,6 +277,7 @@ class TestTrainer:
         config = case("a07_llama32_3b_config.json")
         message = refused("trainer", case(name), "--grid", "g", "--run-id", "m", "--base-config", config)
         assert "n_params_updated: is not known" in message and "python -m training params --adapter" in message
+        assert f"method: unknown tuning method '{name[4:]}'; choose from adapterh" in message
         message = refused("trainer", name, *COUNTS)
         assert f"unknown tuning method '{name[4:]}'; choose from adapterh" in message
 
@@ -377,7 +378,7 @@ class TestTrackers:
         write(tmp_path / "w.csv", WANDB)
         columns = ("--val-loss-column", "eval/loss", "--n-params-base-column", "n", "--method-column", "type")
         code, _, err = run("wandb", "w.csv", *TABLE, *columns)
-        assert code == 0 and "line 3: its State is 'crashed': the run did not finish; left out" in err
+        assert code == 0 and "line 3: its State is 'crashed': the run did not finish" in err
         assert "'lora/1 b' is written 'lora-1-b'" in err
         first, second = load_folder("o")
         assert {(r.run_id, r.val_loss, r.cost.seconds) for r in (first, second)} == {

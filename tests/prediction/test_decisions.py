@@ -72,7 +72,8 @@ class TestDecisions:
         found = best_at_size_all(records, LARGEST)
         refused = found[found["refusal"] != ""]
         assert set(found.loc[found["refusal"] == "", "dataset"]) == {FIX}
-        assert refused["dataset"].tolist() == ["embedded_synthesis"] and refused[["method", "p_best"]].isna().all(None)
+        assert refused["dataset"].tolist() == ["embedded_synthesis"]
+        assert refused[["method", "p_best"]].isna().all(axis=None)
         assert refused["refusal"].iloc[0].startswith("measured at 3 sizes; a back-test holds out the largest, and 2")
         answer = FIGURES["best_at_target"].say(found)
         assert "1 data sets" in answer and answer.count("Not predicted: ") == 1 and "measured at 3 sizes" in answer
@@ -114,10 +115,8 @@ class TestPlanning:
             "is_new_size"
         ].iloc[0]
         assert (found["reduction"].between(0, 1)).all() and (found["sd_after"] <= found["sd_now"] * (1 + 1e-9)).all()
-        own, other = (
-            found.set_index(["method", "n_params"]).loc[(m, SIZES[0]), "reduction"] for m in ("lora", "parallel")
-        )
-        assert own >= other
+        # At the far end of what is measured, one run more tells little, whoever's it is.
+        assert found["reduction"].iloc[0] > 3 * found["reduction"].iloc[1]
 
     def test_price_decides_between_equals(self):
         points = loss_points(simulate())

@@ -38,7 +38,7 @@ def test_a_label_nobody_measured_is_a_round_number():
     assert parse_size("1b") == 1e9
 
 
-@pytest.mark.parametrize("text", ["big", "-3b", "0", "0b", "", " ", "nanb", "nan", "inf", "1e999", "7bb", "b", "7 b"])
+@pytest.mark.parametrize("text", ["big", "-3b", "0", "0b", "", " ", "nanb", "nan", "inf", "1e999", "7bb", "b"])
 def test_other_text_is_refused(text):
     with pytest.raises(Refusal, match=r"is not understood; give a measured size \(1b, 16B\)") as caught:
         parse_size(text, KNOWN)

@@ -1,8 +1,9 @@
 """Sizes and counts as people write them: one notation in tables, options and files."""
 
+import pandas as pd
 import pytest
 
-from astraios_analysis.records.notation import parse_count, parse_number
+from astraios_analysis.records.notation import column_numbers, parse_count, parse_number
 from astraios_analysis.records.refusal import Refusal
 
 
@@ -31,3 +32,9 @@ def test_what_is_no_number(text):
 def test_a_count_is_whole():
     with pytest.raises(Refusal, match=r"'1\.2345' is not a whole number; say its unit"):
         parse_count("1.2345")
+
+
+def test_columns_of_text_and_of_numbers():
+    found = column_numbers(pd.Series(["1M", "1,000", "-1.5", "2e3", "x", None]))
+    assert found[:4].tolist() == [1e6, 1000, -1.5, 2000] and found[4:].isna().all()
+    assert column_numbers(pd.Series([1, 2])).tolist() == [1, 2]

@@ -99,6 +99,8 @@ def test_wrong_field_is_named(write, changes, field, message):
         (lambda text: text[:-1] + ', "size": "3b"}', "size", "stands twice in one object; keep one of the two values"),
         (lambda text: text.replace('"step": 0', '"step": 0, "step": 0'), "step", "stands twice in one object"),
         (lambda text: "[" * 100_000, "", "is nested too deeply to be a record"),
+        (lambda text: "\ufeff" + text, "", "begins with a byte-order mark; remove it"),
+        (lambda text: text.replace('"mini"', f'"{"m" * 101}"'), "grid", "should have at most 100 characters"),
         (
             lambda text: text.replace('"1b"', "[" * 300 + "]" * 300),
             "record",

@@ -79,7 +79,7 @@ def test_entry_that_is_no_longer_true_is_dropped(project, changed):
     assert list(update(project, "two")["notebooks"]) == ["two"]
 
 
-@pytest.mark.parametrize("broken", ["", "[]", '{"notebooks": 1}', '{"inputs":'])
+@pytest.mark.parametrize("broken", ["", "[]", '{"notebooks": 1}', '{"inputs":', "[" * 100_000])
 def test_broken_manifest_is_replaced(project, broken):
     path = project / "build" / manifest.MANIFEST
     path.parent.mkdir()

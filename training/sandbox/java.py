@@ -13,7 +13,15 @@ from typing import Any, NoReturn
 
 from training.sandbox.confinement import Walls, confine_program, make_filter
 from training.sandbox.programs import ChannelClosed, write_all
-from training.sandbox.python import NOT_CONTAINED, SECRET_BYTES, Outcome, Watch, empty_folder, isolate_descriptors
+from training.sandbox.python import (
+    NOT_CONTAINED,
+    SECRET_BYTES,
+    Outcome,
+    Watch,
+    empty_folder,
+    isolate_descriptors,
+    measure_folder,
+)
 
 _PASSED, _FAILED, _OUT_OF_MEMORY, _READY = b"P", b"F", b"M", b"R"
 _REUSABLE = b"+"
@@ -35,15 +43,17 @@ class JavaRunner:
         self._jvm = jvm
         self._filter = make_filter(walls, may_exec=True)
         self._machine: Machine | None = None
+        self._empty_bytes = 0
 
     def run(self, source: str, test: str, limits: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """Fields of the `Verdict` of a program, and whether the worker can go on: always, a machine is replaced."""
-        text = f"{source}\n{test}".encode("utf-8", "replace")
+        texts = [text.encode("utf-8", "replace") for text in (source, test)]
         for _ in range(_ATTEMPTS):
             machine = self._provide(limits)
-            outcome, secret = machine.ask(text, limits)
+            outcome, secret = machine.ask(texts, limits)
             status, message, is_reusable = judge_machine(outcome, secret)
-            if not is_reusable:
+            # Files that are removed and still open would take room from the next program.
+            if not is_reusable or not empty_folder(self._walls.folder) or self._measure() > self._empty_bytes:
                 self.close()
             # Killed by no limit of ours: by somebody outside, and the program is not to blame for that.
             if message != _KILLED:
@@ -66,7 +76,11 @@ class JavaRunner:
             machine = Machine(self._walls, self._filter, self._jvm, limits, wanted)
             machine.start()
             self._machine = machine
+            self._empty_bytes = self._measure()
         return self._machine
+
+    def _measure(self) -> int:
+        return measure_folder(self._walls.folder)[0]
 
 
 class Machine:
@@ -96,12 +110,12 @@ class Machine:
                 f"the Java machine did not start: {outcome.stopped or said}, status {outcome.exit_status}"
             )
 
-    def ask(self, text: bytes, limits: dict[str, Any]) -> tuple[Outcome, bytes]:
+    def ask(self, texts: list[bytes], limits: dict[str, Any]) -> tuple[Outcome, bytes]:
         """What was seen of it while it ran a program, and the secret that it must have answered with."""
         secret = os.urandom(SECRET_BYTES)
         before, begin = self._watch.read_cpu(), time.monotonic()
         try:
-            write_all(self._requests, struct.pack(">I", SECRET_BYTES + len(text)) + secret + text)
+            write_all(self._requests, struct.pack(">II", *map(len, texts)) + secret + b"".join(texts))
         except ChannelClosed:
             # It was killed between two programs.
             self._watch.kill()

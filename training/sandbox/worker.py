@@ -5,13 +5,18 @@ It is started by `training.sandbox.pool` and by nothing else.
 
 import json
 import os
+import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 from training.sandbox.confinement import Walls, confine_worker
 from training.sandbox.java import JavaRunner
 from training.sandbox.programs import ChannelClosed, read_frame, write_frame
 from training.sandbox.python import HostGone, PythonRunner, empty_folder
+
+# A longer text leaves its mark on the memory that processes of later programs begin with.
+_MAX_TEXT = 2**20
 
 
 def main(arguments: str) -> None:
@@ -21,6 +26,7 @@ def main(arguments: str) -> None:
     # A stray print must not end up between the verdicts.
     answers = os.dup(1)
     os.dup2(2, 1)
+    _reset_signals()
     confine_worker(walls)
     runner = PythonRunner(walls, settings["packages"]) if settings["language"] == "python" else None
     runner = runner or JavaRunner(walls, settings["jvm"])
@@ -34,10 +40,21 @@ def main(arguments: str) -> None:
         runner.close()
 
 
+def _reset_signals() -> None:
+    """What an interpreter of its own would do with signals, whatever was ignored or blocked where it was started."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    ignored = (signal.SIGPIPE, signal.SIGXFSZ)
+    for number in signal.valid_signals():
+        with suppress(OSError):
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _serve(runner: PythonRunner | JavaRunner, walls: Walls, answers: int) -> None:
     while True:
         request: dict[str, Any] = read_frame(0)
         verdict, is_reusable = runner.run(request["source"], request["test"], request["limits"])
+        is_reusable = is_reusable and len(request["source"]) + len(request["test"]) <= _MAX_TEXT
         # A folder that cannot be emptied costs the worker: the next one has a new folder.
         is_reusable = empty_folder(walls.folder) and _has_no_children(runner) and is_reusable
         write_frame(answers, {"verdict": verdict, "is_reusable": is_reusable})

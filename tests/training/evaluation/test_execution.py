@@ -64,7 +64,7 @@ def test_programs_that_could_not_be_run_are_no_failures(tmp_path):
     programs = make_programs(5)
     with open_journal(tmp_path) as journal, pytest.raises(ProgramsNotRun) as raised:
         run_programs(Counting(broken=programs[1:3]), programs, journal=journal)
-    assert "could not run 2 of 5 programs (the first: no worker); nothing is scored" in str(raised.value)
+    assert "could not run 2 of 5 programs (the first, number 2 of all in order: no worker)" in str(raised.value)
     again = Counting()
     with open_journal(tmp_path) as journal:
         run_programs(again, programs, journal=journal)

@@ -49,7 +49,7 @@ def sandbox():
         with Sandbox(1) as sandbox:
             yield sandbox
     except SandboxUnavailable as error:
-        pytest.skip(f"needs bwrap: install the package bubblewrap ({error})")
+        pytest.skip(f"needs a containment: {str(error).splitlines()[0]}")
 
 
 @pytest.fixture

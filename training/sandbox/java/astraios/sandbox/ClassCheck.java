@@ -18,16 +18,18 @@ final class ClassCheck {
     private static final Pattern CLASSES = Pattern.compile(String.join("|",
             "java/lang/(Object|String|StringBuilder|StringBuffer|Math|StrictMath|Number|Integer|Long|Double|Float|Short",
             "Byte|Character|Boolean|Void|CharSequence|Comparable|Iterable|AutoCloseable|Cloneable|Enum|Record|Override",
-            "FunctionalInterface|SafeVarargs|SuppressWarnings|Deprecated|Throwable|Class|System|[A-Za-z]*Exception",
-            "[A-Za-z]*Error)(\\$.*)?",
+            "FunctionalInterface|SafeVarargs|SuppressWarnings|Deprecated|Class|System|[A-Za-z]*Exception",
+            // Of errors only those that cannot stand for the stack's or the memory's end, which may have stopped the
+            // platform in the middle of something: the last two are the compiler's own.
+            "AssertionError|IncompatibleClassChangeError|NoSuchFieldError)(\\$.*)?",
             "java/lang/invoke/(MethodHandles\\$Lookup|MethodHandles|LambdaMetafactory|StringConcatFactory|CallSite",
             "MethodType|MethodHandle|TypeDescriptor)",
             "java/lang/runtime/ObjectMethods",
             "java/util/(?!Timer|ServiceLoader|ResourceBundle|[A-Za-z]*ResourceBundle|concurrent/|logging/|prefs/|zip/|jar/)"
                     + "[A-Za-z$]+(\\$.*)?",
-            "java/util/(function|stream|regex)/.*",
+            "java/util/(function|regex|stream(?!/StreamSupport))/.*",
             "java/util/concurrent/(atomic/.*|ConcurrentHashMap|ConcurrentMap|ThreadLocalRandom|TimeUnit)(\\$.*)?",
-            "java/(math|text|time)/.*",
+            "java/(math|text|time)/(?!spi/|zone/ZoneRulesProvider).*",
             "java/nio/charset/(StandardCharsets|Charset)",
             "java/security/(MessageDigest|NoSuchAlgorithmException)",
             "java/io/(PrintStream|InputStream|Serializable|[A-Za-z]*Exception|ByteArray(In|Out)putStream|String(Reader|Writer))"));
@@ -40,6 +42,9 @@ final class ClassCheck {
     private static final Set<String> LINKAGE = Set.of("metafactory", "altMetafactory", "makeConcatWithConstants",
             "makeConcat", "bootstrap");
     private static final Pattern SHARED = Pattern.compile("parallel.*|setDefault|setUncaught.*");
+    // Constructors that open files, which stay open until they are collected.
+    private static final Set<String> OPENING = Set.of("java/io/PrintStream", "java/util/Formatter");
+    private static final Pattern TYPE = Pattern.compile("L([^;]+);");
 
     private ClassCheck() {}
 
@@ -97,7 +102,7 @@ final class ClassCheck {
         boolean isHarmless(Set<String> own) {
             for (int i = 1; i < tags.length; i++) {
                 boolean isMember = tags[i] >= 9 && tags[i] <= 11;
-                if ((tags[i] == 7 && !isKnown(texts[first[i]], own)) || (isMember && !isHarmlessMember(i))) {
+                if ((tags[i] == 7 && !isKnown(texts[first[i]], own)) || (isMember && !isHarmlessMember(i, own))) {
                     return false;
                 }
                 // Runs on a thread of the machine, whenever that likes.
@@ -108,9 +113,17 @@ final class ClassCheck {
             return true;
         }
 
-        private boolean isHarmlessMember(int i) {
+        private boolean isHarmlessMember(int i, Set<String> own) {
             String owner = texts[first[first[i]]];
             String name = texts[first[second[i]]];
+            String descriptor = texts[second[second[i]]];
+            if (OPENING.contains(owner) && name.equals("<init>") && descriptor.startsWith("(Ljava/lang/String;")) {
+                return false;
+            }
+            // What a member takes or gives need not be named anywhere else.
+            if (!TYPE.matcher(descriptor).results().allMatch(type -> isKnown(type.group(1), own))) {
+                return false;
+            }
             if (owner.startsWith("java/lang/invoke/") || owner.startsWith("java/lang/runtime/")) {
                 return LINKAGE.contains(name);
             }

@@ -13,31 +13,34 @@ final class Trial {
     record Result(char letter, String message, boolean isClean) {}
 
     private final ProgramCompiler compiler;
-    private Throwable failure;
+    private volatile Throwable failure;
+    // Set as the last thing after the test's return: however else its thread ends, it has not passed.
+    private volatile boolean isFinished;
 
     Trial(ProgramCompiler compiler) {
         this.compiler = compiler;
     }
 
-    Result run(String text) {
+    Result run(String source, String test) {
         boolean isClean = false;
         try {
-            Map<String, byte[]> classes = compiler.compile(text);
-            isClean = ClassCheck.leavesNothingBehind(classes);
+            ProgramCompiler.Compiled compiled = compiler.compile(source, test);
+            isClean = !compiled.hidesErrors() && ClassCheck.leavesNothingBehind(compiled.classes());
             int before = countThreads();
             replaceStreams();
-            execute(classes);
+            execute(compiled.classes());
             isClean &= countThreads() == before;
         } catch (ProgramCompiler.Rejected rejected) {
-            return new Result('F', rejected.getMessage(), true);
+            return new Result('F', rejected.getMessage(), rejected.isClean);
         } catch (Throwable error) {
             failure = error;
         }
         if (failure == null) {
-            return new Result('P', "", isClean);
+            return isFinished ? new Result('P', "", isClean) : new Result('F', "the thread of main was ended", false);
         }
-        boolean isMemory = failure instanceof OutOfMemoryError;
-        return new Result(isMemory ? 'M' : 'F', describe(failure), isClean && !isMemory);
+        // Any other error, a full stack or heap above all, may have left a class of the platform half initialised.
+        isClean &= failure instanceof Exception || failure instanceof AssertionError;
+        return new Result(failure instanceof OutOfMemoryError ? 'M' : 'F', describe(failure), isClean);
     }
 
     private void execute(Map<String, byte[]> classes) throws InterruptedException {
@@ -70,6 +73,7 @@ final class Trial {
             Method main = type.getMethod("main", String[].class);
             main.setAccessible(true);
             main.invoke(null, (Object) new String[0]);
+            isFinished = true;
         } catch (InvocationTargetException wrapped) {
             failure = wrapped.getCause();
         } catch (Throwable error) {
@@ -101,7 +105,8 @@ final class Trial {
             String place = "";
             for (StackTraceElement element : error.getStackTrace()) {
                 if ("Main.java".equals(element.getFileName())) {
-                    place = " (line " + element.getLineNumber() + ")";
+                    String part = element.getClassName().matches("Main(\\$.*)?") ? "test" : "program";
+                    place = " (" + part + ", line " + element.getLineNumber() + ")";
                     break;
                 }
             }

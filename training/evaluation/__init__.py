@@ -1,1 +1,0 @@
-"""Downstream scores: prompts in, generations out, programs executed, scores with their uncertainty."""
