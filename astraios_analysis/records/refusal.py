@@ -1,4 +1,4 @@
-"""The one error of the analysis: what cannot be answered, and what to do about it."""
+"""The one error of the project: what cannot be answered, and what to do about it."""
 
 
 class Refusal(ValueError):

@@ -15,7 +15,8 @@ import torch
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.rows import encode, load_tokenizer, tokenizer_bytes
 from training.grid import bases
-from training.grid.bases import base_digest, load_base, pretrain, run_corpus, stream_rows
+from training.grid.bases import base_digest, load_base, pretrain
+from training.grid.rows import run_corpus, stream_rows
 from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, HARDER_CORPUS, HARDER_VOCABULARY, preset
 from training.spec.run import RunSpec, closed_form_counts
 

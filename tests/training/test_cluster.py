@@ -97,7 +97,7 @@ def test_without_slurm_the_engine_says_so(monkeypatch, tmp_path, capsys):
 
 def test_bases_are_shared_and_finished_runs_left_out(tmp_path):
     specs = TINY.tiny_grid(seeds=(0, 1)).runs()
-    record_path(tmp_path, specs[0].run_id).write_text("{}")
+    TINY.write_record(tmp_path, specs[0])
     bases, runs = tasks_of(specs, tmp_path)
     assert [task.kind for task in bases] == ["base", "base"]
     assert [task.spec for task in runs] == list(specs[1:])
@@ -170,5 +170,5 @@ def test_a_failed_task_is_a_failed_job_and_leaves_its_reason(tmp_path, monkeypat
     job = TaskJob(Task("run", spec), Folders(tmp_path, tmp_path, None))
     with pytest.raises(RuntimeError, match=f"{spec.run_id}: ValueError: no"):
         job()
-    record_path(tmp_path, spec.run_id).write_text("{}")
+    TINY.write_record(tmp_path, spec)
     assert job() == ("skipped", "its record exists")

@@ -8,7 +8,7 @@ import pytest
 
 from astraios_analysis.records.frame import Provenance, RunRecord, Score, ValidationPoint, save
 from training.__main__ import main
-from training.cli.compare import difference
+from training.cli.grid import difference
 from training.spec.grids import PRESETS
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))

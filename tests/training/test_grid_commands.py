@@ -12,7 +12,7 @@ import pytest
 
 from astraios_analysis.records.frame import load_folder
 from training.__main__ import main
-from training.grid.launch import Outcome
+from training.grid.workers import Outcome
 from training.sandbox.programs import SandboxUnavailable
 from training.spec.files import exclusive, mark_error, record_path, run_lock, run_state, work_folder
 from training.spec.grids import PRESETS
@@ -54,7 +54,7 @@ def test_list_shows_every_preset(capsys):
 
 def test_status_tells_the_five_states_apart(capsys, tmp_path, tiny):
     fft, lora, ptuning, adapterh = tiny.runs()
-    record_path(tmp_path, fft.run_id).write_text("{}")
+    TINY.write_record(tmp_path, fft)
     mark_error(tmp_path, lora.run_id, "Traceback\nValueError: no\n")
     (work_folder(tmp_path, ptuning.run_id) / "step-000002").mkdir(parents=True)
     (work_folder(tmp_path, ptuning.run_id) / "step-000004").mkdir()
@@ -70,15 +70,15 @@ def test_status_tells_the_five_states_apart(capsys, tmp_path, tiny):
     main(["grid", "status", "--preset", "tiny", "--runs", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["run_id", "size", "method", "seed", "state", "detail"]
-    assert lines[-1] == "1 done, 0 running, 1 failed, 1 partial, 1 missing"
+    assert lines[-1] == "1 done, 0 damaged, 0 running, 1 failed, 1 partial, 1 missing"
 
 
 def test_status_tells_how_long_the_rest_takes(capsys, tmp_path, monkeypatch):
     source = Path(__file__).parents[2] / "data" / "runs" / "mini"
     records = sorted((r for r in load_folder(source) if r.seed == 0), key=lambda record: record.n_params_base)
     specs = [RunSpec.model_validate_json(json.dumps(record.provenance.spec["run"])) for record in records]
-    monkeypatch.setattr("training.cli.grid.chosen_specs", lambda _: specs)
-    command = ["grid", "status", "--preset", "mini", "--runs", str(tmp_path)]
+    monkeypatch.setitem(PRESETS, "again", lambda: SimpleNamespace(runs=lambda *_: specs))
+    command = ["grid", "status", "--preset", "again", "--runs", str(tmp_path)]
     for record in records[:-1]:
         shutil.copy(record_path(source, record.run_id), record_path(tmp_path, record.run_id))
     last, truth = specs[-1], records[-1].cost.seconds
@@ -97,7 +97,7 @@ def test_status_tells_how_long_the_rest_takes(capsys, tmp_path, monkeypatch):
 
 def test_retry_trains_failed_runs_and_no_others(capsys, monkeypatch, tmp_path, tiny):
     fft, lora, ptuning, _ = tiny.runs()
-    record_path(tmp_path, fft.run_id).write_text("{}")
+    TINY.write_record(tmp_path, fft)
     mark_error(tmp_path, lora.run_id, "ValueError: no\n")
     mark_error(tmp_path, ptuning.run_id, "DivergedError: training diverged\n")
     diverged = work_folder(tmp_path, ptuning.run_id) / "failed.json"
@@ -108,7 +108,7 @@ def test_retry_trains_failed_runs_and_no_others(capsys, monkeypatch, tmp_path, t
         given.extend(specs)
         return [Outcome(spec.run_id, "done") for spec in specs]
 
-    monkeypatch.setattr("training.grid.launch.launch", launch)
+    monkeypatch.setattr("training.cli.grid.launch", launch)
     command = ["grid", "retry", "--preset", "tiny", "--runs", str(tmp_path), "--no-scores"]
     assert main(command) == 0
     assert given == [lora]
@@ -123,7 +123,7 @@ def test_retry_trains_failed_runs_and_no_others(capsys, monkeypatch, tmp_path, t
 
 def test_status_of_nothing_is_all_missing(capsys, tmp_path):
     main(["grid", "status", "--preset", "smoke", "--runs", str(tmp_path / "none"), "--size", "16x2"])
-    assert capsys.readouterr().out.endswith("0 done, 0 running, 0 failed, 0 partial, 7 missing\n")
+    assert capsys.readouterr().out.endswith("0 done, 0 damaged, 0 running, 0 failed, 0 partial, 7 missing\n")
     assert not (tmp_path / "none").exists()
 
 
@@ -181,8 +181,8 @@ def test_without_containment_nothing_is_trained_or_scored(capsys, monkeypatch, t
         raise SandboxUnavailable("no containment works here (bubblewrap: not found); install bubblewrap")
 
     monkeypatch.setattr("training.cli.shared.Sandbox", none_works)
-    monkeypatch.setattr("training.grid.launch.launch", lambda *_, **__: pytest.fail("trained"))
-    monkeypatch.setattr("training.grid.launch.launch_scoring", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr("training.cli.grid.launch", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("training.cli.grid.launch_scoring", lambda *_, **__: pytest.fail("scored"))
     errors = refused(capsys, "grid", "run", "--preset", "tiny", "--runs", str(tmp_path))
     assert "no containment works here" in errors
     assert "--no-scores trains without running any program" in errors
@@ -218,7 +218,7 @@ def test_failures_are_listed_and_are_the_exit_status(capsys, monkeypatch, tmp_pa
         given.update(specs=specs, runs_dir=runs_dir, **options)
         return found
 
-    monkeypatch.setattr("training.grid.launch.launch", launch)
+    monkeypatch.setattr("training.cli.grid.launch", launch)
     assert main(["grid", "run", "--preset", "tiny", "--method", "lora", "fft"]) == 1
     errors = capsys.readouterr().err
     assert f"failed: {lora.run_id}: DivergedError: training diverged\n1 of 2 runs are finished" in errors
@@ -249,7 +249,7 @@ def test_listing_and_status_need_no_torch(tmp_path):
         "import sys; from training.__main__ import main\n"
         "main(['grid', 'list'])\n"
         "main(['grid', 'status', '--preset', 'smoke'])\n"
-        "import training.grid.launch\n"
+        "import training.grid.workers\n"
         "assert 'torch' not in sys.modules"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

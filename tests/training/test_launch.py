@@ -11,8 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from training.grid.launch import _Launch, launch
-from training.grid.workers import Folders, Task, Worker
+from training.grid.workers import Folders, Task, Worker, _Launch, launch
 from training.spec.files import exclusive, last_line, record_path, run_lock, run_state
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
@@ -61,7 +60,7 @@ def test_progress_names_the_base_first_and_counts_the_runs(launched):
 
 
 def test_finished_runs_start_no_process(launched, folders, monkeypatch):
-    monkeypatch.setattr("training.grid.launch.Worker", lambda *_: pytest.fail("a worker was started"))
+    monkeypatch.setattr("training.grid.workers.Worker", lambda *_: pytest.fail("a worker was started"))
     lines = []
     outcomes = launch((FFT, PTUNING), *folders, jobs=2, report=lines.append)
     assert [outcome.status for outcome in outcomes] == ["skipped", "skipped"]
@@ -134,7 +133,7 @@ class FakeWorker:
 
 
 def test_bases_come_first_and_larger_sizes_before_smaller_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr("training.grid.launch.Worker", FakeWorker)
+    monkeypatch.setattr("training.grid.workers.Worker", FakeWorker)
     monkeypatch.setattr(FakeWorker, "tasks", ())
     from training.spec.grids import embedded_size
 
@@ -157,7 +156,7 @@ def test_every_place_has_a_worker_and_no_more_than_there_are_runs(tmp_path, monk
             super().__init__()
             given.append(gpu)
 
-    monkeypatch.setattr("training.grid.launch.Worker", Placed)
+    monkeypatch.setattr("training.grid.workers.Worker", Placed)
     monkeypatch.setattr(FakeWorker, "tasks", ())
     specs = TINY.tiny_grid(methods=("fft", "lora")).runs()
     launch(specs, tmp_path, tmp_path, jobs=3, places=("0", "1", "0"))

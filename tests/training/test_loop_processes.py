@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from astraios_analysis.records.frame import load_folder
+from training.grid.bases import load_tuned
 from training.grid.run import run
-from training.grid.tuned import load_tuned
 from training.loop.processes import check_launch
 
 SCRIPT = Path(__file__).with_name("loop_runs.py")

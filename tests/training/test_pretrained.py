@@ -14,7 +14,8 @@ from training.__main__ import main
 from training.corpus.rows import save_tokenizer
 from training.corpus.settings import CorpusSettings
 from training.corpus.texts import TEXTS_VARIABLE
-from training.grid.bases import load_base, run_corpus
+from training.grid.bases import load_base
+from training.grid.rows import run_corpus
 from training.grid.run import run
 from training.models import pretrained
 from training.models.pretrained import MODELS_VARIABLE, find_model, load_pretrained, scratch_config

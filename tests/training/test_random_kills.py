@@ -15,7 +15,7 @@ import torch
 
 from astraios_analysis.records.frame import load_folder
 from training.grid import bases, run, workers
-from training.grid.launch import launch
+from training.grid.workers import launch
 from training.spec.files import run_state
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))

@@ -9,6 +9,7 @@ import pytest
 
 from astraios_analysis.records.frame import METHODS
 from training.__main__ import main
+from training.cli.main import COMMANDS
 from training.models.counts import count_parameters
 from training.spec.run import Tuning
 
@@ -57,16 +58,22 @@ def test_all_published_models_are_counted_in_less_than_one_gibibyte():
     assert int(peak_kib) < 2**20
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["params", "--help"]])
-def test_help_needs_no_torch_and_shows_examples(arguments):
+def test_help_needs_no_torch_and_shows_examples():
     code = (
         "import sys; from training.__main__ import main\n"
-        f"try: main({arguments!r})\n"
-        "except SystemExit as end: assert end.code == 0\n"
-        "assert 'torch' not in sys.modules"
+        "assert main(['--help']) == 0\n"
+        "assert {'torch', 'pandas', 'pydantic'}.isdisjoint(sys.modules)"
     )
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
     assert "examples:\n  python -m training params" in text
+
+
+@pytest.mark.parametrize("command", [[name] for name in COMMANDS] + [["grid", "run"], ["grid", "search"]])
+def test_every_command_has_help_with_examples(capsys, command):
+    assert main([*command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"Usage: python -m training {' '.join(command)}" in text
+    assert f"examples:\n  python -m training {command[0]}" in text
 
 
 def test_size_and_method_choose_rows(capsys):

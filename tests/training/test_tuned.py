@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from astraios_analysis.records.frame import METHODS
+from training.grid.bases import load_tuned, tuned_folder
+from training.grid.bases import save_tuned as keep_tuned
 from training.grid.run import run
-from training.grid.run import save_tuned as keep_tuned
-from training.grid.tuned import load_tuned, tuned_folder
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 SPECS = {spec.tuning.method: spec for spec in TINY.tiny_grid(methods=METHODS).runs()}

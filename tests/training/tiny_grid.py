@@ -1,8 +1,9 @@
 """The smallest grid that goes through the whole chain: what the tests of bases, runs and launches train."""
 
+from astraios_analysis.records.frame import RunRecord, save
 from training.corpus.settings import CorpusSettings
 from training.spec.grids import Grid, embedded_size
-from training.spec.run import LoopSettings, Schedule
+from training.spec.run import LoopSettings, Schedule, closed_form_counts
 
 STEPS = 6
 
@@ -37,3 +38,11 @@ def stop_at(patch, step, stop):
         take(loop, report)
 
     patch.setattr(_Loop, "_step", take_or_stop)
+
+
+def write_record(folder, spec):
+    """Write the least record that a finished run may have."""
+    counts = closed_form_counts(spec.size, spec.tuning)
+    numbers = {name: getattr(counts, name) for name in ("n_params", "n_params_base", "n_params_updated")}
+    labels = {"method": spec.tuning.method, "size": spec.size.name, "seed": spec.seed, "held_out": spec.held_out}
+    return save(RunRecord(run_id=spec.run_id, grid=spec.grid, **labels, **numbers), folder)

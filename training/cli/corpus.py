@@ -1,15 +1,21 @@
 """The command ``corpus``: examples of the training text, and its statistics."""
 
-import argparse
 import json
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from training.corpus.embedded import EmbeddedCorpus
-    from training.corpus.items import Item
+import click
 
-CORPUS_HELP = """\
+from astraios_analysis.records.refusal import Refusal
+from training.cli.shared import JSON, Command, at_most_one, flag, several
+from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.items import Item, lay_out
+from training.corpus.programs import KINDS
+from training.corpus.settings import COMPLETION, SPLITS, TASKS, CorpusSettings
+from training.corpus.statistics import corpus_statistics
+from training.corpus.texts import load_jsonl
+
+HELP = """\
 Show the text that models are trained on and judged by.
 
 The embedded corpus is generated: small programs composed of documented operations, their descriptions, and tasks about
@@ -17,7 +23,7 @@ them. The same settings and seed give the same bytes. docs/corpus.md describes i
 the same interface.
 """
 
-CORPUS_EPILOG = """\
+EPILOG = """\
 tasks:
   completion   a documented function: the pre-training text, one document each
   synthesis    description -> program
@@ -46,99 +52,82 @@ _DEFAULT_SHOWN = 5
 _MOST_LOOKED_AT = 1000
 
 
-def add_corpus_command(commands: Any) -> None:
-    """Add the command to the sub-parsers of ``python -m training``."""
-    corpus = commands.add_parser(
-        "corpus",
-        help="show examples of the training text, or its statistics",
-        description=CORPUS_HELP,
-        epilog=CORPUS_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    corpus.add_argument("--show", metavar="N", type=int, default=None, help="examples to print (default: 5)")
-    corpus.add_argument("--task", metavar="TASK", help="examples of one task only")
-    corpus.add_argument("--split", metavar="SPLIT", default=None, help="train, validation or test (default: train)")
-    corpus.add_argument("--seed", metavar="SEED", type=int, default=0, help="seed of the streams (default: 0)")
-    what = corpus.add_mutually_exclusive_group()
-    what.add_argument(
-        "--problems", action="store_true", help="the fixed problem set of --task, of --split test unless given"
-    )
-    what.add_argument(
-        "--statistics", action="store_true", help="counts, lengths, vocabulary, mixture, overlap of splits"
-    )
-    what.add_argument("--file", metavar="PATH", help="examples of a JSONL file with the columns prompt and completion")
-    corpus.add_argument(
-        "--kinds", metavar="KIND", nargs="+", help="kinds of values: list, number, string (default: list)"
-    )
-    corpus.add_argument("--phrasings", type=int, choices=(1, 2, 3), help="ways to describe a program (default: 2)")
-    corpus.add_argument("--java", action="store_true", help="half of the programs to write, fix and explain in Java")
-    corpus.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    corpus.set_defaults(command=_corpus, parser=corpus)
-
-
-def _corpus(arguments: argparse.Namespace) -> None:
-    if arguments.show is not None and arguments.show < 1:
-        raise ValueError(f"--show {arguments.show}: give a positive number of examples")
-    if arguments.seed < 0:
-        raise ValueError(f"--seed {arguments.seed}: give a number from 0 on")
-    if arguments.file is not None:
-        rows = _file_rows(arguments)
+@click.command("corpus", cls=Command, help=HELP, epilog=EPILOG)
+@click.option("--show", metavar="N", type=int, help=f"examples to print (default: {_DEFAULT_SHOWN})")
+@click.option("--task", metavar="TASK", help="examples of one task only")
+@click.option("--split", metavar="SPLIT", help="train, validation or test (default: train)")
+@click.option("--seed", metavar="SEED", type=int, default=0, show_default=True, help="seed of the streams")
+@flag("--problems", "the fixed problem set of --task, of --split test unless given")
+@flag("--statistics", "counts, lengths, vocabulary, mixture, overlap of splits")
+@click.option("--file", metavar="PATH", help="examples of a JSONL file with the columns prompt and completion")
+@several("--kinds", "KIND", "kinds of values: list, number, string (default: list)")
+@click.option("--phrasings", type=click.Choice([1, 2, 3]), help="ways to describe a program (default: 2)")
+@flag("--java", "half of the programs to write, fix and explain in Java")
+@JSON
+def command(
+    show: int | None,
+    task: str | None,
+    split: str | None,
+    seed: int,
+    problems: bool,
+    statistics: bool,
+    file: str | None,
+    kinds: list[str] | None,
+    phrasings: int | None,
+    java: bool,
+    as_json: bool,
+) -> None:
+    """Print examples, or statistics."""
+    at_most_one(problems=problems, statistics=statistics, file=file)
+    if show is not None and show < 1:
+        raise Refusal(f"--show {show}: give a positive number of examples")
+    if seed < 0:
+        raise Refusal(f"--seed {seed}: give a number from 0 on")
+    n = show or _DEFAULT_SHOWN
+    if file is not None:
+        rows = [
+            {"prompt": example.prompt, "reference": example.completion, "text": lay_out(example).text}
+            for example in load_jsonl(file)[:n]
+        ]
     else:
-        corpus = _corpus_of(arguments)
-        if arguments.statistics:
-            _print_statistics(arguments, corpus)
+        corpus = _corpus_of(kinds, phrasings, java)
+        if statistics:
+            found = corpus_statistics(corpus, seed)
+            print(json.dumps(found, indent=2) if as_json else "\n".join(_lines(found)))
             return
-        rows = [{**item.to_json(), "text": item.document.text} for item in _items(arguments, corpus)]
-    print(json.dumps(rows, indent=2, ensure_ascii=False) if arguments.json else "\n\n".join(map(_shown, rows)))
+        items = _items(corpus, n, task, split or ("test" if problems else "train"), seed, problems)
+        rows = [{**item.to_json(), "text": item.document.text} for item in items]
+    print(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else "\n\n".join(map(_shown, rows)))
 
 
-def _corpus_of(arguments: argparse.Namespace) -> "EmbeddedCorpus":
-    from training.corpus.embedded import EmbeddedCorpus
-    from training.corpus.programs import KINDS
-    from training.corpus.settings import CorpusSettings
-
-    changes: dict[str, Any] = {"java_share": 0.5} if arguments.java else {}
-    if arguments.phrasings is not None:
-        changes["phrasings"] = arguments.phrasings
-    if arguments.kinds:
-        for kind in arguments.kinds:
+def _corpus_of(kinds: list[str] | None, phrasings: int | None, java: bool) -> EmbeddedCorpus:
+    changes: dict[str, Any] = {"java_share": 0.5} if java else {}
+    if phrasings is not None:
+        changes["phrasings"] = phrasings
+    if kinds:
+        for kind in kinds:
             _known(kind, KINDS, "kind of values")
-        changes["kinds"] = tuple(dict.fromkeys(arguments.kinds))
+        changes["kinds"] = tuple(dict.fromkeys(kinds))
     return EmbeddedCorpus(CorpusSettings(**changes))
 
 
-def _items(arguments: argparse.Namespace, corpus: "EmbeddedCorpus") -> list["Item"]:
-    from training.corpus.settings import COMPLETION, SPLITS, TASKS
-
-    n = arguments.show or _DEFAULT_SHOWN
-    if arguments.task is not None:
-        _known(arguments.task, (COMPLETION, *TASKS), "task")
-    split = arguments.split or ("test" if arguments.problems else "train")
+def _items(corpus: EmbeddedCorpus, n: int, task: str | None, split: str, seed: int, problems: bool) -> list[Item]:
+    if task is not None:
+        _known(task, (COMPLETION, *TASKS), "task")
     _known(split, SPLITS, "split")
-    if arguments.problems:
-        if arguments.task is None:
-            raise ValueError(f"--problems needs a task; add --task with one of {', '.join((COMPLETION, *TASKS))}")
-        return list(corpus.problems(arguments.task, split)[:n])
-    if arguments.task == COMPLETION:
-        return list(islice(corpus.pretraining(arguments.seed, split), n))
-    stream = islice(corpus.instructions(arguments.seed, split), n * _MOST_LOOKED_AT)
-    return list(islice((item for item in stream if arguments.task in (None, item.task)), n))
+    if problems:
+        if task is None:
+            raise Refusal(f"--problems needs a task; add --task with one of {', '.join((COMPLETION, *TASKS))}")
+        return list(corpus.problems(task, split)[:n])
+    if task == COMPLETION:
+        return list(islice(corpus.pretraining(seed, split), n))
+    stream = islice(corpus.instructions(seed, split), n * _MOST_LOOKED_AT)
+    return list(islice((item for item in stream if task in (None, item.task)), n))
 
 
 def _known(name: str, choices: tuple[str, ...], what: str) -> None:
     if name not in choices:
-        raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(choices)}")
-
-
-def _file_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from training.corpus.items import lay_out
-    from training.corpus.texts import load_jsonl
-
-    examples = load_jsonl(arguments.file)[: arguments.show or _DEFAULT_SHOWN]
-    return [
-        {"prompt": example.prompt, "reference": example.completion, "text": lay_out(example).text}
-        for example in examples
-    ]
+        raise Refusal(f"unknown {what} {name!r}; choose from {', '.join(choices)}")
 
 
 def _shown(row: dict[str, Any]) -> str:
@@ -148,13 +137,6 @@ def _shown(row: dict[str, Any]) -> str:
     facts += [f"{name} {value}" for name, value in row.get("details", {}).items() if name != "programs"]
     tests = [f"test: {case['input']!r} -> {case['output']!r}" for case in row.get("tests", ())]
     return "\n".join([f"--- {', '.join(facts) or 'file'}", row["text"], *tests])
-
-
-def _print_statistics(arguments: argparse.Namespace, corpus: "EmbeddedCorpus") -> None:
-    from training.corpus.statistics import corpus_statistics
-
-    found = corpus_statistics(corpus, arguments.seed)
-    print(json.dumps(found, indent=2) if arguments.json else "\n".join(_lines(found)))
 
 
 def _lines(found: dict[Any, Any], indent: int = 0) -> list[str]:

@@ -1,18 +1,51 @@
-"""The command ``grid``: which grids there are, train one, score one, and how far it is."""
+"""The command ``grid``: which grids there are, train one, score one, compare one, and how far it is."""
 
-import argparse
 import json
+import math
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from training.cli.commands_run import add_run_actions
-from training.cli.commands_score_grid import add_score_action
-from training.cli.commands_search import add_search_action
-from training.cli.compare import add_compare_action
-from training.cli.shared import add_choice, chosen_specs, records_folder, table
-from training.grid.grid_progress import describe_time, progress_of
-from training.spec.files import STATES, run_state
-from training.spec.grids import PRESETS, preset
+import click
+
+from astraios_analysis.records.frame import DATASETS, RunRecord, load
+from astraios_analysis.records.refusal import Refusal
+from training.cli.shared import (
+    CACHE,
+    JOBS,
+    JSON,
+    METHOD,
+    NO_MEMORY_CHECK,
+    NO_SCORES,
+    PRESET,
+    TRACKERS,
+    UNSAFE,
+    Choice,
+    Command,
+    Group,
+    at_most_one,
+    check_trackers,
+    choosing,
+    close,
+    flag,
+    folder,
+    note,
+    options,
+    processors,
+    require_containment,
+    several,
+    table,
+)
+from training.grid.cluster import JobSettings, submit
+from training.grid.estimates import available_memory, describe_time, gpus, place, seconds_left
+from training.grid.search import search, write_trials
+from training.grid.workers import Folders, launch, launch_scoring
+from training.spec.files import STATES, clear_failure, record_path, run_state
+from training.spec.grids import PRESETS, check_corpus, fetch_corpus, preset
+from training.spec.run import RunSpec
+from training.suite.request import MEASURE_NAMES, Scoring
 
 GRID_HELP = """\
 Train and score grids of tuned models, sizes x tuning methods x seeds, on this machine or a cluster.
@@ -32,14 +65,46 @@ examples:
   python -m training grid run --help
 """
 
+
+@click.group("grid", cls=Group, subcommand_metavar="ACTION [OPTIONS]", help=GRID_HELP, epilog=GRID_EXAMPLES)
+def command() -> None:
+    """Hold the actions."""
+
+
+def _action(name: str, summary: str, description: str | None = None, epilog: str = "") -> Callable:
+    return command.command(name, cls=Command, help=description or f"{summary}\n", short_help=summary, epilog=epilog)
+
+
 LIST_EPILOG = """\
 The table goes to standard output, and with --json a list of objects
 {preset, sizes, held_out_sizes, methods, seeds, n_runs, data} and nothing else.
 """
 
+
+@_action("list", "The grids there are.", epilog=LIST_EPILOG)
+@JSON
+def list_(as_json: bool) -> None:
+    """Print the presets."""
+    grids = [preset(name) for name in PRESETS]
+    rows = [
+        {
+            "preset": grid.name,
+            "sizes": [size.name for size in grid.sizes],
+            "held_out_sizes": list(grid.held_out_sizes),
+            "methods": list(grid.methods),
+            "seeds": list(grid.seeds),
+            "n_runs": len(grid.runs()),
+            "data": grid.data,
+        }
+        for grid in grids
+    ]
+    print(json.dumps(rows, indent=2) if as_json else table(rows))
+
+
 STATUS_EPILOG = """\
 states:
-  done       the record exists
+  done       the record exists and can be read
+  damaged    the record exists and cannot be read; what to do is shown
   running    a process is training it
   failed     it stopped with an error, whose last line is shown
   partial    it was interrupted and goes on from its last checkpoint
@@ -55,63 +120,422 @@ on standard error.
 """
 
 
-def add_grid_command(commands: Any) -> None:
-    """Add the command to the sub-parsers of ``python -m training``."""
-    raw = argparse.RawDescriptionHelpFormatter
-    grid = commands.add_parser(
-        "grid",
-        help="list grids, train one, or show how far it is",
-        description=GRID_HELP,
-        epilog=GRID_EXAMPLES,
-        formatter_class=raw,
-    )
-    actions = grid.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listed = actions.add_parser("list", help="the grids there are", epilog=LIST_EPILOG, formatter_class=raw)
-    listed.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    listed.set_defaults(command=_list, parser=listed)
-
-    add_run_actions(actions)
-    add_score_action(actions)
-    add_search_action(actions)
-    add_compare_action(actions)
-
-    status = actions.add_parser("status", help="how far a grid is", epilog=STATUS_EPILOG, formatter_class=raw)
-    add_choice(status)
-    status.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    status.set_defaults(command=_status, parser=status)
-
-
-def _list(arguments: argparse.Namespace) -> None:
-    grids = [preset(name) for name in PRESETS]
-    rows = [
-        {
-            "preset": grid.name,
-            "sizes": [size.name for size in grid.sizes],
-            "held_out_sizes": list(grid.held_out_sizes),
-            "methods": list(grid.methods),
-            "seeds": list(grid.seeds),
-            "n_runs": len(grid.runs()),
-            "data": grid.data,
-        }
-        for grid in grids
-    ]
-    print(json.dumps(rows, indent=2) if arguments.json else table(rows))
-
-
-def _status(arguments: argparse.Namespace) -> None:
-    runs_dir = records_folder(arguments)
-    specs = chosen_specs(arguments)
-    progress = progress_of(specs, runs_dir)
+@_action("status", "How far a grid is.", epilog=STATUS_EPILOG)
+@choosing
+@JSON
+def status(choice: Choice, as_json: bool) -> None:
+    """Print the state of every run, and the time that is left."""
+    left = seconds_left(choice.specs, choice.runs_dir)
     rows = []
-    for spec, left in zip(specs, progress.seconds_left, strict=True):
-        found = run_state(runs_dir, spec.run_id)
+    for spec, seconds in zip(choice.specs, left, strict=True):
+        found = run_state(choice.runs_dir, spec.run_id)
         labels = {"run_id": spec.run_id, "size": spec.size.name, "method": spec.tuning.method, "seed": spec.seed}
-        rows.append({**labels, "state": found.state, "detail": found.detail, "seconds_left": left})
-    if arguments.json:
+        rows.append({**labels, "state": found.state, "detail": found.detail, "seconds_left": seconds})
+    if as_json:
         print(json.dumps(rows, indent=2))
         return
     counts = Counter(row["state"] for row in rows)
     print(table([{name: value for name, value in row.items() if name != "seconds_left"} for row in rows]))
     print(", ".join(f"{counts[state]} {state}" for state in STATES))
-    if (left := progress.grid_seconds(counts["running"])) is not None:
-        print(f"about {describe_time(left)} left with {max(1, counts['running'])} at a time")
+    if None not in left and any(left):
+        at_once = max(1, counts["running"])
+        print(f"about {describe_time(max(sum(left) / at_once, *left))} left with {at_once} at a time")
+
+
+RUN_EPILOG = """\
+Engine local: worker processes on this machine, each of which trains and scores one run at a time with one thread; base
+models come first. Where there are GPUs, there is a worker on each. There are only as many workers as fit into the free
+memory by the estimate of `python -m training estimate`; where not even one run does, nothing is started and the message
+says what would do. Progress goes to standard error. Ctrl-C stops the workers; the same command goes on later.
+
+Engine slurm: two job arrays, bases and then runs, through submitit (pip install 'astraios[cluster]'). A job that runs
+out of time or is preempted goes back into the queue and goes on from its last checkpoint. Records, cache and this
+installation must lie on a file system that all nodes share. The command ends when the jobs are in the queue; `grid
+status` shows how far they are. Two launchers never train one run twice, on either engine (docs/scale.md).
+
+Programs that a model wrote run in the sandbox, without network or files (docs/sandbox.md). Where no containment works,
+nothing is trained: --no-scores trains without running any program, and --unsafe runs them without containment.
+
+Exit status: 0 when all runs asked for are finished, or in the queue; 1 when some failed, with the last line of each on
+standard error, or are being trained by another process; 2 for wrong arguments; 130 after Ctrl-C. A failed run is tried
+again the next time; one that diverged would diverge again, and says which file to delete to try it all the same.
+"""
+
+RUN_EXAMPLES = """
+examples:
+  python -m training grid run --preset smoke
+  python -m training grid run --preset smoke --size 32x2 --method lora ia3 --runs build/trial
+  python -m training grid run --preset mini --seed 0
+  python -m training grid run --preset smoke --no-scores
+  python -m training grid run --preset gpu --engine slurm --partition gpu --minutes 120 --no-scores
+"""
+
+RETRY_HELP = """\
+Train the runs of a grid again that failed, and no others.
+
+What a failed run had saved is used; why it failed is forgotten. One that diverged is left out, for it would diverge
+again, unless --diverged is given (after a change of the machine or of the libraries, say).
+"""
+
+RETRY_EXAMPLES = """
+examples:
+  python -m training grid retry --preset mini
+  python -m training grid retry --preset mini --method lora --jobs 1
+  python -m training grid retry --preset mini --diverged
+"""
+
+_JOB = JobSettings()
+_TRAINING = options(
+    choosing,
+    JOBS,
+    CACHE,
+    NO_MEMORY_CHECK,
+    NO_SCORES,
+    UNSAFE,
+    TRACKERS,
+    click.option("--engine", metavar="ENGINE", default="local", help="local (default) or slurm"),
+    click.option("--partition", metavar="NAME", help="slurm: partition of the jobs"),
+    click.option("--account", metavar="NAME", help="slurm: account of the jobs"),
+    click.option("--qos", metavar="NAME", help="slurm: quality of service"),
+    *(
+        click.option(
+            f"--{name.replace('_', '-')}",
+            metavar="N",
+            type=type(getattr(_JOB, name)),
+            default=getattr(_JOB, name),
+            show_default=True,
+            help=f"slurm: {meaning}",
+        )
+        for name, meaning in {
+            "minutes": "time of a job",
+            "memory_gib": "main memory of a job",
+            "cpus": "processors of a job",
+            "gpus": "GPUs of a job, 0 or 1",
+            "at_once": "jobs that run at the same time",
+            "max_timeouts": "how often a job may run out of time",
+        }.items()
+    ),
+    click.option("--setup", metavar="COMMAND", multiple=True, help="slurm: a shell command before Python starts"),
+)
+
+
+@_action("run", "Train a grid.", epilog=RUN_EPILOG + RUN_EXAMPLES)
+@_TRAINING
+def run(choice: Choice, **given: Any) -> int:
+    """Train runs that have no record."""
+    return _train(choice.specs, choice.runs_dir, **given)
+
+
+@_action("retry", "Train failed runs again.", RETRY_HELP, RUN_EPILOG + RETRY_EXAMPLES)
+@_TRAINING
+@flag("--diverged", "those that diverged, too")
+def retry(choice: Choice, diverged: bool, **given: Any) -> int:
+    """Forget why runs failed, and train them."""
+    states = {spec: run_state(choice.runs_dir, spec.run_id) for spec in choice.specs}
+    failed = [spec for spec, found in states.items() if found.state == "failed"]
+    hopeless = [] if diverged else [spec for spec in failed if states[spec].is_divergence]
+    if hopeless:
+        note(f"{len(hopeless)} runs that diverged would diverge again and are left out; --diverged tries them")
+    again = tuple(spec for spec in failed if spec not in hopeless)
+    if not again:
+        note(f"no failed run to try again in {choice.runs_dir}")
+        return 0
+    for spec in again:
+        clear_failure(choice.runs_dir, spec.run_id)
+    return _train(again, choice.runs_dir, **given)
+
+
+def _train(
+    specs: Sequence[RunSpec],
+    runs_dir: Path,
+    *,
+    engine: str,
+    cache: Path,
+    jobs: int | None,
+    no_memory_check: bool,
+    no_scores: bool,
+    unsafe: bool,
+    log_with: list[str] | None,
+    log_dir: Path,
+    **job: Any,
+) -> int:
+    at_most_one(no_scores=no_scores, unsafe=unsafe)
+    if engine not in ("local", "slurm"):
+        raise Refusal(f"unknown engine {engine!r}; choose from local, slurm")
+    # Asked before any process is started.
+    check_trackers(log_with)
+    for spec in specs:
+        check_corpus(spec.data, is_scored=not no_scores)
+    scoring = None if no_scores else Scoring(unsafe=unsafe)
+    missing = [spec for spec in specs if not record_path(runs_dir, spec.run_id).exists()]
+    # Once, and here: workers of one launch do not all ask the hub, and nodes of a cluster may not reach it.
+    for data in dict.fromkeys(spec.data for spec in missing):
+        fetch_corpus(data)
+    trackers = tuple(log_with or ())
+    if engine == "slurm":
+        return _queue(specs, Folders(runs_dir, cache, scoring, trackers, log_dir), JobSettings(**job))
+    require_containment(scoring, "grid run --no-scores trains without running any program")
+    places = _places(missing, jobs, no_memory_check)
+    shared = {"scoring": scoring, "log_with": trackers, "log_dir": log_dir}
+    try:
+        outcomes = launch(specs, runs_dir, cache, jobs=len(places), report=note, places=places, **shared)
+    except KeyboardInterrupt:
+        note("stopped; the same command goes on from the last checkpoints")
+        raise
+    return close(outcomes, f"runs are finished; records are in {runs_dir}")
+
+
+def _places(missing: Sequence[RunSpec], jobs: int | None, no_memory_check: bool) -> tuple[str | None, ...]:
+    found = gpus()
+    asked = (len(found) or processors()) if jobs is None else jobs
+    if asked < 1:
+        raise Refusal(f"jobs is {asked}; give the number of worker processes, from 1 on")
+    if no_memory_check or not missing:
+        return tuple(found[turn % len(found)].index if found else None for turn in range(asked))
+    wanted = min(asked, len(missing))
+    places = place(missing, wanted, found, available_memory())
+    if len(places) < wanted:
+        note(f"{len(places)} of {asked} workers: more would not fit into the free memory")
+    return places
+
+
+def _queue(specs: Sequence[RunSpec], folders: Folders, settings: JobSettings) -> int:
+    jobs = submit(specs, folders, settings)
+    if not jobs:
+        note(f"all {len(specs)} runs were finished before")
+        return 0
+    note(f"{len(jobs)} jobs are in the queue, {jobs[0].job_id} to {jobs[-1].job_id}; see `grid status`")
+    return 0
+
+
+SCORE_HELP = """\
+Score finished runs on the embedded suite (docs/embedded_suite.md), without training.
+
+`grid run` scores every run after its training. This adds what a record lacks: runs trained with --no-scores, a measure
+that is new, or one whose version has changed. Tuned models come from the cache.
+"""
+
+SCORE_EPILOG = f"""\
+measures: {", ".join(MEASURE_NAMES[:5])},
+  {", ".join(MEASURE_NAMES[5:])}
+
+A record is replaced in one step after every measure, so that Ctrl-C costs one measure at most; measures that it has
+from this version of the suite are not taken again, unless --force is given. Progress goes to standard error.
+
+--base scores each base model of the grid once, in no record, also on its own task, embedded_completion. The table of
+the headline scores goes to standard output, and with --json a list of all of them, objects {{size, seed, n_params_base,
+dataset, setting, metric, value, stderr, n_items}}, and nothing else.
+
+Exit status: 0 when every finished run has the measures; 1 when some failed, with the last line of each on standard
+error, or are another process' work; 2 for wrong arguments; 130 after Ctrl-C.
+
+examples:
+  python -m training grid score --preset smoke
+  python -m training grid score --preset smoke --measures clone defect --jobs 1
+  python -m training grid score --preset smoke --size 32x2 --measures security --force
+"""
+
+
+@_action("score", "Add scores to the records of a grid.", SCORE_HELP, SCORE_EPILOG)
+@choosing
+@JOBS
+@CACHE
+@several("--measures", "MEASURE", "measures to take (default: all)")
+@UNSAFE
+@flag("--force", "take measures again that a record has")
+@flag("--base", "score the untuned base models instead, and print the scores")
+@JSON
+def score(
+    choice: Choice,
+    jobs: int | None,
+    cache: Path,
+    measures: list[str] | None,
+    unsafe: bool,
+    force: bool,
+    base: bool,
+    as_json: bool,
+) -> int:
+    """Take measures that records lack, or those of base models."""
+    at_most_one(force=force, base=base)
+    scoring = Scoring(tuple(measures or MEASURE_NAMES), unsafe=unsafe, force=force)
+    if as_json and not base:
+        raise Refusal("--json belongs to --base; scores of runs go into their records (astraios records show)")
+    require_containment(scoring, "nothing was scored")
+    if base:
+        _print_base_scores(choice.specs, cache, scoring, as_json)
+        return 0
+    jobs = processors() if jobs is None else jobs
+    try:
+        outcomes = launch_scoring(choice.specs, choice.runs_dir, cache, scoring, jobs=jobs, report=note)
+    except KeyboardInterrupt:
+        note("stopped; the same command goes on after the last measure of each run")
+        raise
+    return close(outcomes, f"records in {choice.runs_dir} have the measures")
+
+
+def _print_base_scores(specs: Sequence[RunSpec], cache: Path, scoring: Scoring, as_json: bool) -> None:
+    # Brings torch. Every other action leaves that to its workers: an accelerator that the parent touches stays in use.
+    from training.grid.run import base_scores
+
+    bases = {(spec.size.name, spec.seed): spec for spec in specs}
+    rows: list[dict[str, Any]] = []
+    for number, ((size, seed), spec) in enumerate(bases.items(), 1):
+        note(f"[{number}/{len(bases)}] base {size}, seed {seed}")
+        rows += base_scores(spec, cache, scoring)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    primary = {(known.name, known.primary_setting, known.primary_metric) for known in DATASETS.values()}
+    shown = [row for row in rows if (row["dataset"], row["setting"], row["metric"]) in primary]
+    shown = [row for row in rows if row in shown or row["dataset"] not in DATASETS]
+    rounded = [{n: f"{value:.3f}" if isinstance(value, float) else value for n, value in row.items()} for row in shown]
+    print(table(rounded))
+
+
+SEARCH_HELP = """\
+Search learning rates for the methods of a grid.
+
+Every method is trained at the grid's smallest size with a pilot seed, at rates a factor of two apart, until the rate
+with the smallest validation loss has a larger and a smaller one beside it. No test score is looked at. With several
+prompt lengths, the rates of each are searched.
+"""
+
+SEARCH_EPILOG = """\
+Trials are kept as records in RUNS; an interrupted search goes on, and finished trials are not trained again. The table
+goes to standard output and, as CSV with full precision, to OUT. Progress goes to standard error.
+
+Exit status: 0; 2 with a message when a rate cannot be found; 130 after Ctrl-C.
+
+examples:
+  python -m training grid search --preset smoke
+  python -m training grid search --preset smoke --method ptuning --out build/ptuning.csv
+  python -m training grid search --preset mini --method ptuning --virtual-tokens 1 4 10 30
+"""
+
+
+@_action("search", "Search learning rates for a grid.", SEARCH_HELP, SEARCH_EPILOG)
+@PRESET
+@METHOD
+@several("--virtual-tokens", "N", "P-Tuning: prompt lengths (default: the grid's)", type=int)
+@folder("--runs", "folder of the trials' records (default: build/runs/PRESET_search)")
+@folder("--out", "the table (default: RUNS/learning_rates.csv)", metavar="FILE")
+@JOBS
+@CACHE
+def search_(
+    name: str,
+    method: list[str] | None,
+    virtual_tokens: list[int] | None,
+    runs: Path | None,
+    out: Path | None,
+    jobs: int | None,
+    cache: Path,
+) -> None:
+    """Try learning rates until the best of every method lies between two others."""
+    grid = preset(name)
+    check_corpus(grid.data, is_scored=False)
+    grid.runs(methods=method)
+    runs_dir = runs or Path("build/runs") / f"{grid.name}_search"
+    chosen = {"methods": method, "virtual_tokens": virtual_tokens}
+    jobs = processors() if jobs is None else jobs
+    trials = search(grid, runs_dir, cache, jobs=jobs, report=note, **chosen)
+    out = out or runs_dir / "learning_rates.csv"
+    write_trials(trials, out)
+    print(table([{**trial.model_dump(), "chosen": "*" if trial.chosen else ""} for trial in trials]))
+    note(f"the table is in {out}")
+
+
+COMPARE_HELP = """\
+Hold the records of a grid against others of the same runs: losses before and after tuning, the whole validation curve,
+and scores. The same specification and seed on the same kind of machine give the same numbers; on another kind, sums are
+rounded in another order.
+"""
+
+COMPARE_EPILOG = """\
+The table goes to standard output: for every run in both folders the largest difference of losses and of scores. Runs
+that only one folder has are counted on standard error.
+
+Exit status: 0 when all losses agree; 1 when some do not; 2 for wrong arguments, or when no run is in both folders.
+
+examples:
+  python -m training grid compare --preset mini
+  python -m training grid compare --preset mini --seed 0 --runs build/again --with data/runs/mini --tolerance 1e-4
+"""
+
+LOSS_TOLERANCE = 1e-3
+"""Largest difference of losses that counts as the same, in nats per token."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Largest differences of two records of one run; an infinite loss where one lacks a point, None without scores."""
+
+    run_id: str
+    loss: float
+    score: float | None
+    processors: tuple[str | None, str | None]
+
+
+def differences(specs: Sequence[RunSpec], runs_dir: str | Path, other_dir: str | Path) -> Iterator[Difference]:
+    """Yield how far the records of runs in two folders are apart, for those that both folders have."""
+    for spec in specs:
+        paths = [record_path(folder, spec.run_id) for folder in (runs_dir, other_dir)]
+        if all(path.exists() for path in paths):
+            yield difference(*map(load, paths))
+
+
+def difference(one: RunRecord, other: RunRecord) -> Difference:
+    """Return how far two records of one run are apart."""
+    losses = [_losses(record) for record in (one, other)]
+    scores = [{score.key: score.value for score in record.scores} for record in (one, other)]
+    shared = scores[0].keys() & scores[1].keys()
+    return Difference(
+        run_id=one.run_id,
+        loss=_largest(*losses, losses[0].keys() | losses[1].keys()),
+        score=_largest(*scores, shared) if shared else None,
+        processors=(one.provenance.processor, other.provenance.processor),
+    )
+
+
+def _losses(record: RunRecord) -> dict[Any, float]:
+    ends = {"before": record.base_val_loss, "after": record.val_loss}
+    curve = {point.step: point.loss for point in record.val_curve}
+    return {name: loss for name, loss in ends.items() if loss is not None} | curve
+
+
+def _largest(one: dict[Any, float], other: dict[Any, float], keys: Any) -> float:
+    return max((abs(one.get(key, math.inf) - other.get(key, -math.inf)) for key in keys), default=0.0)
+
+
+@_action("compare", "Hold a grid's records against committed ones.", COMPARE_HELP, COMPARE_EPILOG)
+@choosing
+@folder("--with", "the other records (default: data/runs/PRESET)", names=("other",))
+@click.option(
+    "--tolerance",
+    metavar="NATS",
+    type=float,
+    default=LOSS_TOLERANCE,
+    show_default=True,
+    help="largest difference of losses",
+)
+def compare(choice: Choice, other: Path | None, tolerance: float) -> int:
+    """Print how far records of the same runs are apart."""
+    runs_dir, other = choice.runs_dir, other or Path("data/runs") / choice.preset
+    found = list(differences(choice.specs, runs_dir, other))
+    if not found:
+        raise Refusal(
+            f"none of the {len(choice.specs)} runs has a record both in {runs_dir} and in {other}; "
+            "train them with `grid run`, or name the folders with --runs and --with"
+        )
+    shown = [(d.run_id, f"{d.loss:.2g}", "-" if d.score is None else f"{d.score:.2g}") for d in found]
+    print(table([dict(zip(("run_id", "loss", "score"), row, strict=True)) for row in shown]))
+    apart = [d for d in found if not d.loss <= tolerance]
+    if len(found) < len(choice.specs):
+        note(f"{len(choice.specs) - len(found)} of {len(choice.specs)} runs are not in both folders")
+    note(
+        f"{len(found) - len(apart)} of {len(found)} runs have losses within {tolerance:g} nats per token; "
+        f"the largest difference is {max(d.loss for d in found):.2g}"
+    )
+    for pair in sorted({tuple(str(name or "an unknown kind") for name in d.processors) for d in apart}):
+        if len(set(pair)) > 1:
+            note(f"trained on {pair[0]} and on {pair[1]}: kinds of processors round differently")
+    return 1 if apart else 0

@@ -1,28 +1,37 @@
 """The command ``run``: one run on the processes that a launcher started, or on one."""
 
-import argparse
 import os
-from typing import Any
+from pathlib import Path
 
+import click
+
+from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import (
-    UNSAFE_HELP,
-    add_choice,
-    add_trackers,
+    CACHE,
+    NO_MEMORY_CHECK,
+    NO_SCORES,
+    TRACKERS,
+    UNSAFE,
+    Choice,
+    Command,
+    at_most_one,
     check_trackers,
-    chosen_specs,
+    choosing,
+    flag,
     note,
-    records_folder,
     require_containment,
 )
-from training.grid.devices import available_memory, gpus
-from training.grid.estimates import shortage
-from training.grid.memory import Layout, estimate_memory, in_gib
+from training.grid.estimates import available_memory, estimate_memory, gpus, in_gib, shortage
+from training.grid.run import run
+from training.loop.processes import is_first_process
+from training.loop.reporting import Reporting
+from training.loop.train import DivergedError
 from training.spec.files import record_path
 from training.spec.grids import check_corpus
 from training.spec.run import RunSpec, check_sharding
 from training.suite.request import Scoring
 
-ONE_HELP = """\
+HELP = """\
 Train one run of a grid with all processes of this launch: one big model on many GPUs.
 
 Started by itself it is one process. torchrun or accelerate launch start several, which train the run together: whole
@@ -30,7 +39,7 @@ weights on each (DDP), or with --shard weights, gradients and moments divided am
 on some number of processes goes on on any other; the record says so.
 """
 
-ONE_EPILOG = """\
+EPILOG = """\
 Before anything is loaded, the memory of a process is estimated (`python -m training estimate`) and held against what is
 free; --no-memory-check starts all the same. accelerate's files for its own launcher are in configs/accelerate; sharding
 needs none, only connected processes (docs/scale.md).
@@ -47,81 +56,53 @@ examples:
 """
 
 
-def add_one_command(commands: Any) -> None:
-    """Add the command to the sub-parsers of ``python -m training``."""
-    parser = commands.add_parser(
-        "run",
-        help="train one run with all processes of this launch",
-        description=ONE_HELP,
-        epilog=ONE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_choice(parser)
-    parser.add_argument("--cache", metavar="DIR", default="build/cache", help="models (default: build/cache)")
-    add_trackers(parser)
-    parser.add_argument("--shard", action="store_true", help="divide the model among the processes (FSDP2)")
-    parser.add_argument("--no-memory-check", action="store_true", help="start whatever the estimate says")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--no-scores", action="store_true", help="train only; `grid score` adds the scores later")
-    what.add_argument("--unsafe", action="store_true", help=UNSAFE_HELP)
-    parser.set_defaults(command=_run_one, parser=parser)
-
-
-def _run_one(arguments: argparse.Namespace) -> int:
-    specs = chosen_specs(arguments)
-    if len(specs) != 1:
-        found = ", ".join(spec.run_id for spec in specs[:3])
-        raise ValueError(f"{len(specs)} runs were chosen ({found}, ...); name one with --size, --method and --seed")
-    (spec,) = specs
-    check_corpus(spec.data, is_scored=not arguments.no_scores)
-    check_sharding(spec.loop, arguments.shard)
-    check_trackers(arguments.log_with)
-    scoring = None if arguments.no_scores else Scoring(unsafe=arguments.unsafe)
+@click.command("run", cls=Command, help=HELP, epilog=EPILOG)
+@choosing
+@CACHE
+@TRACKERS
+@flag("--shard", "divide the model among the processes (FSDP2)")
+@NO_MEMORY_CHECK
+@NO_SCORES
+@UNSAFE
+def command(
+    choice: Choice,
+    cache: Path,
+    log_with: list[str] | None,
+    log_dir: Path,
+    shard: bool,
+    no_memory_check: bool,
+    no_scores: bool,
+    unsafe: bool,
+) -> int:
+    """Train the one run that was chosen."""
+    at_most_one(no_scores=no_scores, unsafe=unsafe)
+    if len(choice.specs) != 1:
+        found = ", ".join(spec.run_id for spec in choice.specs[:3])
+        raise Refusal(f"{len(choice.specs)} runs were chosen ({found}, ...); name one with --size, --method and --seed")
+    (spec,) = choice.specs
+    check_corpus(spec.data, is_scored=not no_scores)
+    check_sharding(spec.loop, shard)
+    check_trackers(log_with)
+    scoring = None if no_scores else Scoring(unsafe=unsafe)
     require_containment(scoring, "--no-scores trains without running any program")
-    if not arguments.no_memory_check:
-        check_memory(spec, arguments.shard)
-
-    from training.grid.run import run
-    from training.loop.processes import is_first_process
-    from training.loop.reporting import Reporting
-    from training.loop.train import DivergedError
-
-    runs_dir = records_folder(arguments)
-    was_finished = record_path(runs_dir, spec.run_id).exists()
+    if not no_memory_check:
+        check_memory(spec, shard)
+    was_finished = record_path(choice.runs_dir, spec.run_id).exists()
+    reporting = Reporting(log_with=tuple(log_with or ()), folder=log_dir)
     try:
-        record = run(
-            spec,
-            runs_dir,
-            arguments.cache,
-            reporting=Reporting(log_with=tuple(arguments.log_with), folder=arguments.log_dir),
-            scoring=scoring,
-            is_sharded=arguments.shard,
-        )
+        record = run(spec, choice.runs_dir, cache, reporting=reporting, scoring=scoring, is_sharded=shard)
     except DivergedError as error:
         note(str(error))
         return 1
     if is_first_process():
         when = "was finished before: " if was_finished else ""
         losses = f"validation loss {record.val_loss:.3f}, base {record.base_val_loss:.3f}"
-        note(f"{spec.run_id}: {when}{losses}; in {runs_dir}")
+        note(f"{spec.run_id}: {when}{losses}; in {choice.runs_dir}")
     return 0
 
 
 def check_memory(spec: RunSpec, is_sharded: bool) -> None:
-    """Refuse a run that does not fit, by the estimate, into the memory that each process of this launch can have.
-
-    Parameters
-    ----------
-    spec : RunSpec
-        The run.
-    is_sharded : bool
-        Whether it is divided among the processes.
-
-    Raises
-    ------
-    ValueError
-        If it does not fit; the message says what is needed and what would do.
-    """
+    """Refuse a run that does not fit, by the estimate, into the memory that each process of this launch can have."""
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     found = gpus()
     if found:
@@ -131,10 +112,11 @@ def check_memory(spec: RunSpec, is_sharded: bool) -> None:
         free = None if free is None else free / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if free is None:
         return
-    needed = estimate_memory(spec.size, spec.tuning, spec.schedule, spec.loop, Layout(n_processes, is_sharded)).total
+    layout = {"n_processes": n_processes, "is_sharded": is_sharded}
+    needed = estimate_memory(spec.size, spec.tuning, spec.schedule, spec.loop, **layout).total
     if needed > free:
         advice = shortage(spec, free, n_processes) or "use fewer processes on this machine"
-        raise ValueError(
+        raise Refusal(
             f"run {spec.run_id} needs {in_gib(needed)} GiB on each of {n_processes} processes, and {in_gib(free)} "
             f"are free; by itself it {advice} (or --no-memory-check to try it all the same)"
         )

@@ -1,13 +1,22 @@
 """The command ``score``: score a file of generations, published or one's own. It works without torch."""
 
-import argparse
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
-SCORE_HELP = """\
+import click
+
+from astraios_analysis.records.refusal import Refusal
+from training.cli.shared import JSON, Command, flag, folder, note, processors, table
+from training.published.measures import Report
+from training.published.score import DEFAULT_FOLDER, Request, score_file
+from training.published.security import AnalyserUnavailable
+from training.published.tasks import TASKS
+from training.published.verdicts import JournalError, ProgramsNotRun
+from training.sandbox.programs import JavaUnavailable, SandboxUnavailable
+
+HELP = """\
 Score generations: programs are run in the sandbox, answers read, scripts analysed, all with standard errors.
 
 The file is JSON, plain or gzipped, in the layout that the study published: for each problem a list of samples.
@@ -15,7 +24,7 @@ Identical programs run once. Every verdict is written down at once, so that the 
 stopped. docs/scoring.md says how each data set is scored.
 """
 
-SCORE_EPILOG = """\
+EPILOG = """\
 The table goes to standard output, and with --json one object and nothing else:
 {dataset, n_problems, n_samples, "pass@1", ..., stderr, settings, sandbox, per_problem: [{problem_id, n_samples,
 n_passed}]}, in the order of the problem file. Progress and notes go to standard error.
@@ -31,98 +40,91 @@ examples:
 """
 
 
-def add_score_command(commands: Any) -> None:
-    """Add the command to the sub-parsers of ``python -m training``."""
-    score = commands.add_parser(
-        "score",
-        help="score a file of generations",
-        description=SCORE_HELP,
-        epilog=SCORE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+@click.command("score", cls=Command, help=HELP, epilog=EPILOG)
+@click.argument("generations", metavar="GENERATIONS", type=Path, required=False)
+@click.option("--dataset", metavar="NAME", help="what the generations answer; --list names them")
+@click.option("--list", "lists", is_flag=True, help="list the data sets and how they are scored")
+@folder("--problems", "JSONL file of the problems (default: from the hub)", metavar="FILE")
+@folder("--nominal", "ReCode: generations for the prompts as they were", metavar="FILE")
+@JSON
+@click.option("--workers", metavar="N", type=int, help="programs at a time (default: the processors)")
+@folder("--resume", "folder of the journals of verdicts", str(DEFAULT_FOLDER))
+@flag("--fresh", "forget the journal of this file and run everything")
+@click.option("--cpu-seconds", metavar="S", type=float, help="processor time of a program (default: Python 1, Java 3)")
+@flag("--unsafe", "run programs without containment: only ever programs of your own")
+def command(
+    generations: Path | None,
+    dataset: str | None,
+    lists: bool,
+    problems: Path | None,
+    nominal: Path | None,
+    as_json: bool,
+    workers: int | None,
+    resume: Path,
+    fresh: bool,
+    cpu_seconds: float | None,
+    unsafe: bool,
+) -> int:
+    """Score generations, or list the data sets."""
+    if lists:
+        return _print(_list_tasks(as_json))
+    for name, value in {"--dataset": dataset, "GENERATIONS": generations}.items():
+        if value is None:
+            raise Refusal(f"{name} is missing; see --help")
+    if workers is not None and workers < 1:
+        raise Refusal(f"--workers {workers}: give a positive number")
+    if cpu_seconds is not None and not 0 < cpu_seconds < 3600:
+        raise Refusal(f"--cpu-seconds {cpu_seconds:g}: give seconds above 0 and below 3600")
+    request = Request(
+        dataset,
+        generations,
+        problems=problems,
+        nominal=nominal,
+        workers=workers or processors(),
+        is_unsafe=unsafe,
+        folder=resume,
+        is_fresh=fresh,
+        cpu_seconds=cpu_seconds,
     )
-    score.add_argument("generations", metavar="GENERATIONS", type=Path, nargs="?", help="the file, .json or .json.gz")
-    score.add_argument("--dataset", metavar="NAME", help="what the generations answer; --list names them")
-    score.add_argument("--list", action="store_true", help="list the data sets and how they are scored")
-    score.add_argument(
-        "--problems", metavar="FILE", type=Path, help="JSONL file of the problems (default: from the hub)"
-    )
-    score.add_argument("--nominal", metavar="FILE", type=Path, help="ReCode: generations for the prompts as they were")
-    score.add_argument("--json", action="store_true", help="print JSON: full precision, nothing else")
-    score.add_argument("--workers", metavar="N", type=int, help="programs at a time (default: the processors)")
-    score.add_argument(
-        "--resume", metavar="DIR", type=Path, help="folder of the journals of verdicts (default: build/scoring)"
-    )
-    score.add_argument("--fresh", action="store_true", help="forget the journal of this file and run everything")
-    score.add_argument(
-        "--cpu-seconds", metavar="S", type=float, help="processor time of a program (default: Python 1, Java 3)"
-    )
-    score.add_argument(
-        "--unsafe", action="store_true", help="run programs without containment: only ever programs of your own"
-    )
-    score.set_defaults(command=_score, parser=score)
-
-
-def _score(arguments: argparse.Namespace) -> int:
-    if arguments.list:
-        _print(_list_tasks(arguments.json))
-        return 0
-    for name in ("dataset", "generations"):
-        if getattr(arguments, name) is None:
-            raise ValueError(f"{'--dataset' if name == 'dataset' else 'GENERATIONS'} is missing; see --help")
-
-    from training.published.journal import JournalError
-    from training.published.score import score_file
-    from training.published.security import AnalyserUnavailable
-    from training.published.verdicts import ProgramsNotRun
-    from training.sandbox.programs import JavaUnavailable, SandboxUnavailable
-
-    request = _request(arguments)
     try:
-        report = score_file(request, _note)
+        report = score_file(request, note)
     except JavaUnavailable as error:
-        raise ValueError(f"{error} On Debian and Ubuntu: apt-get install openjdk-17-jdk-headless") from error
+        raise Refusal(f"{error} On Debian and Ubuntu: apt-get install openjdk-17-jdk-headless") from error
     except (SandboxUnavailable, AnalyserUnavailable) as error:
-        raise ValueError(str(error)) from error
+        raise Refusal(str(error)) from error
     except (JournalError, ProgramsNotRun) as error:
-        _note(f"error: {error}")
+        note(f"error: {error}")
         return 1
     except KeyboardInterrupt:
-        _note("stopped; the same command goes on from there")
+        note("stopped; the same command goes on from there")
         raise
-    return _print(json.dumps(report.to_json(), indent=2) if arguments.json else report.to_table())
+    return _print(json.dumps(report.to_json(), indent=2) if as_json else report_table(report))
 
 
-def _request(arguments: argparse.Namespace) -> Any:
-    from training.published.score import DEFAULT_FOLDER, Request
-
-    if arguments.workers is not None and arguments.workers < 1:
-        raise ValueError(f"--workers {arguments.workers}: give a positive number")
-    if arguments.cpu_seconds is not None and not 0 < arguments.cpu_seconds < 3600:
-        raise ValueError(f"--cpu-seconds {arguments.cpu_seconds:g}: give seconds above 0 and below 3600")
-    return Request(
-        arguments.dataset,
-        arguments.generations,
-        problems=arguments.problems,
-        nominal=arguments.nominal,
-        workers=arguments.workers or len(os.sched_getaffinity(0)),
-        is_unsafe=arguments.unsafe,
-        folder=arguments.resume or DEFAULT_FOLDER,
-        is_fresh=arguments.fresh,
-        cpu_seconds=arguments.cpu_seconds,
-    )
+def report_table(report: Report) -> str:
+    """Return a report as a table for people."""
+    rows = [
+        {
+            "setting": setting,
+            "metric": name,
+            "value": f"{value:.4f}",
+            "stderr": f"{part.stderr[name]:.4f}" if name in part.stderr else "",
+        }
+        for setting, part in {"all": report.whole, **report.settings}.items()
+        for name, value in part.values.items()
+    ]
+    head = f"{report.dataset}: {len(report.whole.per_problem)} problems, {report.whole.n_samples:,} samples"
+    where = f"programs were executed in: {report.sandbox}" if report.sandbox else "no program was executed"
+    foot = f"stderr: over problems, which are resampled; {where}"
+    return "\n".join([head, "", table(rows), "", *report.notes, foot])
 
 
 def _list_tasks(as_json: bool) -> str:
-    from training.published.tasks import TASKS
-
+    names = ("language", "n_problems", "metric", "chance", "scoring")
     rows = [
         {
             "dataset": task.name,
-            "language": task.language,
-            "n_problems": task.n_problems,
-            "metric": task.metric,
-            "chance": task.chance,
-            "scoring": task.scoring,
+            **{name: getattr(task, name) for name in names},
             "hub": task.hub.name,
             "reference": task.reference,
         }
@@ -146,12 +148,8 @@ def _print(text: str) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _note(f"error: standard output cannot be written ({error.strerror}); the verdicts are kept, run it again")
+        note(f"error: standard output cannot be written ({error.strerror}); the verdicts are kept, run it again")
         # What is left in the buffer would fail once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
-
-
-def _note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,142 +1,161 @@
-"""What the actions of the command ``grid`` share: options, the runs they choose, notes and tables."""
+"""What commands share: how they are declared, the options that choose runs, notes and tables."""
 
-import argparse
+import functools
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import click
+
 from astraios_analysis.records.frame import METHODS
-from training.grid.launch import Outcome
+from astraios_analysis.records.refusal import Refusal
+from training.grid.workers import Outcome
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import SandboxUnavailable
 from training.spec.grids import PRESETS, preset
 from training.spec.run import LoopSettings, RunSpec
 from training.suite.request import Scoring
 
-UNSAFE_HELP = "run programs that models wrote without any containment; records say so"
+_NUMBER = re.compile(r"-?\d[\d,]*(\.\d*)?(e[+-]?\d+)?")
 
 
-def add_choice(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose runs of a grid, and the folder of their records."""
-    parser.add_argument("--preset", metavar="NAME", required=True, help=f"the grid: {', '.join(PRESETS)}")
-    parser.add_argument(
-        "--runs", metavar="DIR", type=Path, default=None, help="folder of the records (default: build/runs/PRESET)"
-    )
-    add_run_choice(parser)
-    add_settings(parser)
+class _Texts:
+    """Shows descriptions and examples as they are written, line by line."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write(f"\n{self.help}" if self.help else "")
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write(f"\n{self.epilog}" if self.epilog else "")
 
 
-def add_run_choice(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose runs of a grid."""
-    parser.add_argument("--size", metavar="SIZE", nargs="+", action="extend", help="sizes (default: all of the grid)")
-    parser.add_argument(
-        "--method", metavar="METHOD", nargs="+", action="extend", help=f"tuning methods: {', '.join(METHODS)}"
-    )
-    parser.add_argument("--seed", metavar="SEED", type=int, nargs="+", action="extend", help="seeds (default: all)")
+class Group(_Texts, click.Group):
+    """A command of actions."""
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add the options that change how runs are trained. They are part of what a run is: its name changes with them."""
-    settings = parser.add_argument_group("settings", "part of a run: with another setting it has another name")
-    settings.add_argument("--micro-batch", metavar="ROWS", type=int, help="rows of one forward pass on one process")
-    settings.add_argument(
-        "--gradient-checkpointing", action="store_true", help="compute activations anew instead of keeping them"
-    )
-    settings.add_argument("--compile", action="store_true", help="compute blocks by kernels of torch.compile")
-    settings.add_argument("--precision", metavar="P", help="of the forward pass: fp32 or bf16")
-    settings.add_argument(
-        "--base-precision", metavar="P", help="of a frozen base's weights: bf16, or int8 as in the study"
-    )
+class Command(_Texts, click.Command):
+    """A command whose options may take several values at once (``--size 1b 7b``), and that says what it refuses."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give every value of an option that takes several an option of its own, as click wants it."""
+        several = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        given: list[str] = []
+        current = None
+        for word, following in pairwise([*args, "-"]):
+            if word in several and following.startswith("-"):
+                raise click.BadOptionUsage(word, f"Option '{word}' requires an argument.", ctx)
+            if word.startswith("-"):
+                current = word if word in several else None
+            given += [current, word] if current not in (None, word) else [] if current else [word]
+        return super().parse_args(ctx, given)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; what it refuses is shown as wrong usage."""
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            raise click.UsageError(str(error), ctx) from error
 
 
-def add_trackers(parser: argparse.ArgumentParser) -> None:
-    """Add the options for trackers."""
-    parser.add_argument(
-        "--log-with",
-        metavar="TRACKER",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="report losses and speed to trackers of accelerate: tensorboard, wandb, mlflow, trackio, ...",
-    )
-    parser.add_argument(
-        "--log-dir",
-        metavar="DIR",
-        type=Path,
-        default=Path("build/trackers"),
-        help="where trackers that write files put them (default: build/trackers)",
-    )
+def options(*decorators: Callable) -> Callable:
+    """Return one decorator of several, the first one's option shown first."""
+    return functools.reduce(lambda outer, inner: lambda function: outer(inner(function)), decorators)
 
 
-def check_trackers(names: Sequence[str]) -> None:
-    """Refuse trackers that cannot be used here, before anything is started.
-
-    Raises
-    ------
-    ValueError
-        If accelerate does not know one, or its package is not installed.
-    """
-    if not names:
-        return
-    # Imports torch, which a launch without trackers does without.
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-    available = {str(name) for name in get_available_trackers()}
-    for name in names:
-        if name not in LOGGER_TYPE_TO_CLASS:
-            raise ValueError(f"unknown tracker {name!r}; choose from {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}")
-        if name not in available:
-            raise ValueError(f"tracker {name!r} is not installed; install its package (pip install {name})")
+def several(name: str, metavar: str, text: str, **settings: Any) -> Callable:
+    """Return an option that takes one or more values; None where it is not given."""
+    settings.setdefault("callback", lambda ctx, option, values: list(values) or None)
+    return click.option(name, metavar=f"{metavar} ...", multiple=True, help=text, **settings)
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Add the options for worker processes and the cache of models."""
-    parser.add_argument(
-        "--jobs", metavar="N", type=int, default=None, help="worker processes (default: the processors of this process)"
-    )
-    parser.add_argument(
-        "--cache", metavar="DIR", type=Path, default=Path("build/cache"), help="models (default: build/cache)"
-    )
+def folder(name: str, text: str, default: str | None = None, **settings: Any) -> Callable:
+    """Return an option for a folder or a file."""
+    metavar = settings.pop("metavar", "DIR")
+    shown = {"default": default, "show_default": default is not None}
+    return click.option(name, *settings.pop("names", ()), metavar=metavar, type=Path, help=text, **shown, **settings)
 
 
-def close(outcomes: Sequence[Outcome], ending: str) -> int:
-    """Say what is not finished and how much is, and return the exit status."""
-    unfinished = [outcome for outcome in outcomes if outcome.status in ("failed", "busy")]
-    for outcome in unfinished:
-        note(f"{outcome.status}: {outcome.run_id}: {outcome.message}")
-    note(f"{len(outcomes) - len(unfinished)} of {len(outcomes)} {ending}")
-    return 1 if unfinished else 0
+def flag(name: str, text: str) -> Callable:
+    """Return an option that is on or off."""
+    return click.option(name, is_flag=True, help=text)
 
 
-def worker_count(arguments: argparse.Namespace) -> int:
-    """Return how many worker processes there shall be."""
-    return len(os.sched_getaffinity(0)) if arguments.jobs is None else arguments.jobs
+def at_most_one(**given: Any) -> None:
+    """Refuse options that exclude each other."""
+    set_ = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
+    if len(set_) > 1:
+        raise click.UsageError(f"argument {set_[1]}: not allowed with argument {set_[0]}")
 
 
-def require_containment(scoring: Scoring | None, otherwise: str) -> None:
-    """Find out before anything is computed whether programs can be run at all."""
-    if scoring is None or scoring.unsafe:
-        return
-    try:
-        Sandbox(workers=1).close()
-    except SandboxUnavailable as error:
-        raise ValueError(f"{error}; {otherwise}") from error
+JSON = click.option("--json", "as_json", is_flag=True, help="print JSON: full precision, nothing else")
+NO_SCORES = flag("--no-scores", "train only; `grid score` adds the scores later")
+UNSAFE = flag("--unsafe", "run programs that models wrote without any containment; records say so")
+NO_MEMORY_CHECK = flag("--no-memory-check", "start whatever the estimate of memory says")
+CACHE = folder("--cache", "models", "build/cache")
+PRESET = click.option("--preset", "name", metavar="NAME", required=True, help=f"the grid: {', '.join(PRESETS)}")
+JOBS = click.option("--jobs", metavar="N", type=int, help="worker processes (default: the processors of this process)")
+METHOD = several("--method", "METHOD", f"tuning methods: {', '.join(METHODS)} (default: all)")
+TRACKERS = options(
+    several(
+        "--log-with", "TRACKER", "report losses and speed to trackers of accelerate: tensorboard, wandb, mlflow, ..."
+    ),
+    folder("--log-dir", "where trackers that write files put them", "build/trackers"),
+)
+_RUNS = options(
+    PRESET,
+    several("--size", "SIZE", "sizes (default: all of the grid)"),
+    METHOD,
+    several("--seed", "SEED", "seeds (default: all)", type=int),
+)
+_SETTING_NAMES = ("micro_batch", "gradient_checkpointing", "compile", "precision", "base_precision")
+_SETTINGS = options(
+    click.option("--micro-batch", metavar="ROWS", type=int, help="rows of one forward pass on one process *"),
+    flag("--gradient-checkpointing", "compute activations anew instead of keeping them *"),
+    flag("--compile", "compute blocks by kernels of torch.compile *"),
+    click.option("--precision", metavar="P", help="of the forward pass: fp32 or bf16 *"),
+    click.option(
+        "--base-precision",
+        metavar="P",
+        help="of a frozen base's weights: bf16, or int8 as in the study  (* part of a run: with another setting it has "
+        "another name)",
+    ),
+)
 
 
-def chosen_specs(arguments: argparse.Namespace) -> tuple[RunSpec, ...]:
-    """Return the runs that were chosen, with the settings that were given."""
-    given = {
-        "micro_batch": arguments.micro_batch,
-        "gradient_checkpointing": arguments.gradient_checkpointing or None,
-        "compile": arguments.compile or None,
-        "precision": arguments.precision,
-        "base_precision": arguments.base_precision,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    specs = preset(arguments.preset).runs(arguments.size, arguments.method, arguments.seed)
-    return tuple(_with_settings(spec, given) for spec in specs)
+@dataclass(frozen=True)
+class Choice:
+    """The runs of a grid that were chosen, with the settings that were given, and the folder of their records."""
+
+    preset: str
+    specs: tuple[RunSpec, ...]
+    runs_dir: Path
+
+
+def choosing(function: Callable) -> Callable:
+    """Give a command the options that choose runs of a grid; it is called with one argument ``choice`` for them."""
+
+    @options(_RUNS, folder("--runs", "folder of the records (default: build/runs/PRESET)"), _SETTINGS)
+    @functools.wraps(function)
+    def choose(
+        name: str,
+        size: list[str] | None,
+        method: list[str] | None,
+        seed: list[int] | None,
+        runs: Path | None,
+        **given: Any,
+    ) -> Any:
+        settings = {option: given.pop(option) for option in _SETTING_NAMES}
+        # Off and absent are one, and do not enter a run's name.
+        settings = {option: value for option, value in settings.items() if value is not None and value is not False}
+        specs = tuple(_with_settings(spec, settings) for spec in preset(name).runs(size, method, seed))
+        return function(Choice(name, specs, runs or Path("build/runs") / name), **given)
+
+    return choose
 
 
 def _with_settings(spec: RunSpec, given: dict[str, Any]) -> RunSpec:
@@ -148,9 +167,43 @@ def _with_settings(spec: RunSpec, given: dict[str, Any]) -> RunSpec:
     return RunSpec(**{**fields, "loop": LoopSettings(**{**spec.loop.model_dump(), **mine})})
 
 
-def records_folder(arguments: argparse.Namespace) -> Path:
-    """Return the folder of the records."""
-    return arguments.runs or Path("build/runs") / arguments.preset
+def check_trackers(names: Sequence[str] | None) -> None:
+    """Refuse trackers that cannot be used here, before anything is started."""
+    if not names:
+        return
+    # Brings torch, which a launch without trackers does without: only its workers load it.
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    available = {str(name) for name in get_available_trackers()}
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise Refusal(f"unknown tracker {name!r}; choose from {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}")
+        if name not in available:
+            raise Refusal(f"tracker {name!r} is not installed; install its package (pip install {name})")
+
+
+def close(outcomes: Sequence[Outcome], ending: str) -> int:
+    """Say what is not finished and how much is, and return the exit status."""
+    unfinished = [outcome for outcome in outcomes if outcome.status in ("failed", "busy")]
+    for outcome in unfinished:
+        note(f"{outcome.status}: {outcome.run_id}: {outcome.message}")
+    note(f"{len(outcomes) - len(unfinished)} of {len(outcomes)} {ending}")
+    return 1 if unfinished else 0
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def require_containment(scoring: Scoring | None, otherwise: str) -> None:
+    """Find out before anything is computed whether programs can be run at all."""
+    if scoring is None or scoring.unsafe:
+        return
+    try:
+        Sandbox(workers=1).close()
+    except SandboxUnavailable as error:
+        raise Refusal(f"{error}; {otherwise}") from error
 
 
 def note(line: str) -> None:
@@ -159,12 +212,14 @@ def note(line: str) -> None:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return rows of one set of columns as a table with a header."""
+    """Return rows of one set of columns as a table with a header; columns of numbers end at the right."""
     cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    )
+    columns = []
+    for header, *texts in zip(*cells, strict=True):
+        width = max(map(len, (header, *texts)))
+        is_number = all(_NUMBER.fullmatch(text) or text in ("", "-") for text in texts) and any(texts)
+        columns.append([text.rjust(width) if is_number else text.ljust(width) for text in (header, *texts)])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def _cell(value: Any) -> str:

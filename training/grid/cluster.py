@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from astraios_analysis.records.refusal import Refusal
 from training.grid.workers import Folders, Status, Task, perform
-from training.spec.files import record_path
+from training.spec.files import damage, record_path
 from training.spec.run import RunSpec
 
 JOB_FOLDER = ".jobs"
@@ -24,32 +25,7 @@ _MINUTES_TO_SAVE = 2
 
 @dataclass(frozen=True)
 class JobSettings:
-    """What every job asks the cluster for.
-
-    Attributes
-    ----------
-    minutes : int
-        Time limit of a job; it goes on in another one when that is over.
-    memory_gib : float
-        Main memory.
-    cpus : int
-        Processors.
-    gpus : int
-        GPUs; a run is trained on one, or in float32 on a processor.
-    partition, account, qos : str, optional
-        Where and on whose behalf.
-    at_once : int
-        Jobs of an array that may run at the same time.
-    max_timeouts : int
-        How often a job may run out of time before it is given up.
-    setup : tuple of str
-        Shell commands before Python starts, such as ``module load cuda``.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range.
-    """
+    """What every job asks the cluster for."""
 
     minutes: int = 240
     memory_gib: float = 32
@@ -65,15 +41,15 @@ class JobSettings:
     def __post_init__(self) -> None:
         for name in ("minutes", "memory_gib", "cpus", "at_once"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; give a positive number")
+                raise Refusal(f"{name} is {getattr(self, name)}; give a positive number")
         if self.minutes <= _MINUTES_TO_SAVE:
-            raise ValueError(
+            raise Refusal(
                 f"minutes is {self.minutes}; a job needs {_MINUTES_TO_SAVE} of them to be put back into the queue: "
                 "give more"
             )
         for name in ("gpus", "max_timeouts"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
+                raise Refusal(f"{name} is {getattr(self, name)}; give 0 or more")
 
     def parameters(self, name: str) -> dict[str, Any]:
         """Return submitit's parameters for an array with a name."""
@@ -96,27 +72,13 @@ class JobSettings:
 
 
 class TaskJob:
-    """What a job does: one task, in a process of its own. submitit keeps it in a file and calls it on a node.
-
-    Parameters
-    ----------
-    task : Task
-        What is to be done.
-    folders : Folders
-        Where; absolute, and the same on every node.
-    """
+    """What a job does: one task, in a process of its own. submitit keeps it in a file and calls it on a node."""
 
     def __init__(self, task: Task, folders: Folders) -> None:
         self._kind, self._spec, self._folders = task.kind, task.spec.model_dump_json(), folders
 
     def __call__(self) -> tuple[Status, str]:
-        """Do it, and return what became of it with a message.
-
-        Raises
-        ------
-        RuntimeError
-            If it failed: the cluster's own books shall say so, too.
-        """
+        """Do it, and return what became of it with a message."""
         # Read by the libraries at their import, which comes after this. A GPU's job has its processors for itself.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -137,6 +99,9 @@ class TaskJob:
 
 def tasks_of(specs: Sequence[RunSpec], runs_dir: Path) -> tuple[list[Task], list[Task]]:
     """Return the bases to be trained from scratch, one for all runs that share it, and the runs without a record."""
+    for spec in specs:
+        if problem := damage(runs_dir, spec.run_id):
+            raise Refusal(problem)
     runs = [Task("run", spec) for spec in specs if not record_path(runs_dir, spec.run_id).exists()]
     bases = {run.base: Task("base", run.spec) for run in runs if run.spec.size.pretrained is None}
     return list(bases.values()), runs
@@ -149,29 +114,7 @@ def submit(
     *,
     make_executor: Callable[[Path, int], Any] | None = None,
 ) -> list[Any]:
-    """Put the runs of a grid that have no record into a cluster's queue, their bases before them.
-
-    Parameters
-    ----------
-    specs : sequence of RunSpec
-        The runs.
-    folders : Folders
-        Folders of records and models, on a file system that all nodes share.
-    settings : JobSettings
-        What a job asks for.
-    make_executor : callable, optional
-        Makes submitit's executor from a folder and the number of time-outs; that of SLURM without it.
-
-    Returns
-    -------
-    list of submitit.Job
-        Of bases, then of runs; empty where everything is finished.
-
-    Raises
-    ------
-    ValueError
-        If submitit is not installed or this machine has no SLURM.
-    """
+    """Put the runs of a grid that have no record into a cluster's queue, their bases before them."""
     log_dir = folders.log_dir and folders.log_dir.resolve()
     folders = replace(folders, runs=folders.runs.resolve(), cache=folders.cache.resolve(), log_dir=log_dir)
     bases, runs = tasks_of(specs, folders.runs)
@@ -192,23 +135,17 @@ def submit(
 
 
 def slurm_executor(folder: Path, max_timeouts: int) -> Any:
-    """Return submitit's executor for SLURM.
-
-    Raises
-    ------
-    ValueError
-        If submitit is not installed or this machine has no SLURM.
-    """
+    """Return submitit's executor for SLURM."""
     try:
         from submitit import SlurmExecutor
     except ImportError as error:
-        raise ValueError(
+        raise Refusal(
             "the engine slurm needs the package submitit, which is not installed; pip install 'astraios[cluster]'"
         ) from error
     try:
         return SlurmExecutor(folder, max_num_timeout=max_timeouts)
     except RuntimeError as error:
-        raise ValueError(
+        raise Refusal(
             "this machine has no SLURM (there is no command srun); run this on a cluster's login node, "
             "or choose --engine local"
         ) from error

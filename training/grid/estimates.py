@@ -1,43 +1,318 @@
-"""What a grid will cost before it is trained: operations, time and memory of every run. Importable without torch.
+"""What runs cost before they are trained (operations, memory, time), and what this machine has. Without torch.
 
-Operations of training are those that records hold (`training.loop.flop.estimate_flop`): (4 N + 2 N_u) D. Time counts
-what that rule leaves out as well, where N, N_u are all and updated parameters, D tokens, L blocks, d width, T the row:
+Operations are those that records hold (`training.loop.flop`): (4 N + 2 N_u) D, with N, N_u all and updated parameters
+and D tokens. Time counts validation (2 N a token), attention's own products (4 L d T a token forward, with L blocks,
+width d and row T, twice that backward) and activations computed anew (one more forward pass) as well.
 
-* validation: 2 N for every token, as often as the schedule asks, once more for the base of a frozen one;
-* attention's own products: 4 L d T forward for every token, twice that backward;
-* activations computed anew under gradient checkpointing: one more forward pass.
+Memory, in bytes, with c bytes of the forward pass (4 in float32, 2 in bfloat16), head width k and feed-forward width f:
+
+* weights 4 N; a frozen base in bfloat16 2, in 8 bits 1 a parameter of the blocks and 2 of embeddings;
+* gradients 4 N_u and AdamW's moments 8 N_u, in float32 always;
+* activations of every block and token: c (6 d + 2 k + 2 f) + (4 - c) 2 d: inputs of both norms (float32), of all four
+  projections and of the activation function, queries, keys, values and the attention's output; nothing grows with the
+  square of the row (flash kernels). LoRA keeps a dropped copy and a mask of its inputs instead, (IA)^3 its products in
+  float32. With gradient checkpointing: 4 d of every block, and one block whole;
+* logits (c + 12) V a token: as computed, in float32, their log-softmax, and its gradient;
+* copies in bfloat16 that autocast makes: 2 N, of two blocks at a time when sharded; buckets of gradients (DDP) 4 N_u;
+* the optimiser's step 4 N_u (a moment, torch's foreach), when activations are gone.
+
+Sharded over g processes (FSDP2), weights, gradients and moments are divided by g. Korthikanti et al. 2022, arXiv
+2205.05198, section 4; Rajbhandari et al. 2020, arXiv 1910.02054, section 3. The counts for this project's blocks are
+its own: a test holds them to what autograd keeps.
 """
 
+import json
 import math
-from collections.abc import Sequence
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from training.grid.memory import Layout, MemoryEstimate, Plan, estimate_memory, fitting_plan, in_gib
-from training.spec.run import ParameterCounts, RunSpec, closed_form_counts
+import numpy as np
+
+from astraios_analysis.records.frame import RunRecord, load, load_folder
+from astraios_analysis.records.refusal import Refusal
+from training.spec.files import record_path, run_state
+from training.spec.run import (
+    LoopSettings,
+    ModelSize,
+    ParameterCounts,
+    RunSpec,
+    Schedule,
+    Tuning,
+    added_parameters,
+    block_parameters,
+    closed_form_counts,
+    qkv_width,
+)
+
+GIB = 2**30
+_MEMINFO = Path("/proc/meminfo")
+_CPUINFO = Path("/proc/cpuinfo")
+# Limit of a container or of a cluster's job, in either version of Linux' control groups.
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_USED = (Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"))
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that this process may use."""
+
+    index: str
+    free_bytes: int
+
+
+def gpus(environment: Mapping[str, str] | None = None) -> tuple[Gpu, ...]:
+    """Return the GPUs that this process may use, as the driver's ``nvidia-smi`` lists them; none without it."""
+    environment = os.environ if environment is None else environment
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return visible_gpus(done.stdout, environment.get("CUDA_VISIBLE_DEVICES"))
+
+
+def visible_gpus(listed: str, visible: str | None) -> tuple[Gpu, ...]:
+    """Return the GPUs of the driver's list that a value of CUDA_VISIBLE_DEVICES leaves."""
+    free: dict[str, int] = {}
+    indices = []
+    for line in listed.splitlines():
+        parts = [part.strip() for part in line.split(",")]
+        if len(parts) == 3 and parts[2].isdigit():
+            indices.append(parts[0])
+            free[parts[0]] = free[parts[1]] = int(parts[2]) * 2**20
+    names = indices if visible is None else [name.strip() for name in visible.split(",")]
+    found: list[Gpu] = []
+    for name in names:
+        if name not in free:
+            break
+        found.append(Gpu(name, free[name]))
+    return tuple(found)
+
+
+def processor_name(listed: str | None = None) -> str:
+    """Return what this machine calls its kind of processor."""
+    if listed is None:
+        listed = _text_of(_CPUINFO)
+    found = re.search(r"^model name\s*:\s*(\S.*)$", listed, re.MULTILINE)
+    return found[1].strip() if found else platform.machine() or "unknown"
+
+
+def available_memory() -> int | None:
+    """Return the bytes that new processes can have here; None where the system does not tell."""
+    free = []
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", _text_of(_MEMINFO), re.MULTILINE)
+    if found:
+        free.append(int(found[1]) * 1024)
+    for limit, used in zip(_LIMITS, _USED, strict=True):
+        # No such group, or no limit ("max").
+        with suppress(ValueError):
+            free.append(max(0, int(_text_of(limit)) - int(_text_of(used))))
+    return min(free, default=None)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def in_gib(n_bytes: float) -> str:
+    """Return a number of bytes in GiB: three digits, or all of them before the point, "1,147"."""
+    gib = n_bytes / GIB
+    return f"{gib:,.0f}" if gib >= 1000 else f"{gib:.3g}"
+
+
+PROCESS_BYTES = GIB // 2
+"""What a process takes before any model: the libraries on a CPU (measured 0.4 GiB), the context on a GPU (assumed)."""
+
+_FLOAT32, _BFLOAT16 = 4, 2
+# Two blocks at a time: the one that computes, and the next one, fetched meanwhile.
+_BLOCKS_FETCHED = 2
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes of the fullest process, by what takes them."""
+
+    weights: float
+    gradients: float
+    moments: float
+    # Held for a forward and backward pass.
+    activations: float
+    logits: float
+    copies: float
+    # Held for the optimiser's step.
+    step: float
+    process: float = PROCESS_BYTES
+
+    @property
+    def total(self) -> float:
+        """Return the peak: what is held, and the larger of a pass and an optimiser's step."""
+        held = self.process + self.weights + self.gradients + self.moments
+        return held + max(self.activations + self.logits + self.copies, self.step)
+
+
+def activation_bytes(size: ModelSize, tuning: Tuning, bytes_of_pass: int) -> float:
+    """Return the bytes that one block keeps of one token for the backward pass."""
+    d, f, k, c = size.d_model, size.d_ff, size.d_model // size.n_heads, bytes_of_pass
+    full = c * (6 * d + 2 * k + 2 * f) + (_FLOAT32 - c) * 2 * d
+    if tuning.method == "lora":
+        # Dropped copies and masks of three inputs, in place of the inputs of four frozen projections.
+        return full + (c + _FLOAT32) * (2 * d + f) - c * (3 * d + f) + 3 * tuning.rank * c
+    if tuning.method == "ia3":
+        return full + (_FLOAT32 - c) * (qkv_width(size) + f)
+    return full
+
+
+def estimate_memory(
+    size: ModelSize,
+    tuning: Tuning,
+    schedule: Schedule,
+    loop: LoopSettings,
+    *,
+    n_processes: int = 1,
+    is_sharded: bool = False,
+) -> MemoryEstimate:
+    """Return the memory that training takes on the fullest process; without a micro-batch, its whole share at once."""
+    counts, added = closed_form_counts(size, tuning), added_parameters(size, tuning)
+    shards = n_processes if is_sharded else 1
+    c = _BFLOAT16 if loop.precision == "bf16" else _FLOAT32
+    micro_batch = loop.micro_batch or max(1, schedule.global_batch // n_processes)
+    tokens = micro_batch * (schedule.sequence_length + (tuning.virtual_tokens or 0))
+    of_block = activation_bytes(size, tuning, c)
+    kept = of_block * size.n_layers
+    if loop.gradient_checkpointing:
+        kept = of_block + _FLOAT32 * size.d_model * size.n_layers
+    updated = _FLOAT32 * counts.n_params_updated
+    if is_sharded:
+        copies = c * block_parameters(size) * _BLOCKS_FETCHED
+    else:
+        copies = _BFLOAT16 * counts.n_params if c == _BFLOAT16 and loop.base_precision is None else 0
+        copies += updated if n_processes > 1 else 0
+    return MemoryEstimate(
+        weights=(_base_bytes(size, counts.n_params_base, loop) + _FLOAT32 * added) / shards,
+        gradients=updated / shards,
+        moments=2 * updated / shards,
+        activations=kept * tokens,
+        logits=(c + 12) * size.vocab_size * tokens,
+        copies=copies,
+        step=updated / shards,
+    )
+
+
+def _base_bytes(size: ModelSize, n_base: int, loop: LoopSettings) -> float:
+    if loop.base_precision is None:
+        return _FLOAT32 * n_base
+    if loop.base_precision == "bf16":
+        return _BFLOAT16 * n_base
+    of_blocks = size.n_layers * block_parameters(size)
+    return of_blocks + _BFLOAT16 * (n_base - of_blocks)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings and processes with which a run fits; several processes are sharded."""
+
+    loop: LoopSettings
+    n_processes: int
+    memory: MemoryEstimate
+
+    def changes(self, spec: RunSpec) -> list[str]:
+        """Return how it differs from a run's own settings, in the words of the command line."""
+        found = [f"{self.n_processes} devices with FSDP2 (--shard)"] if self.n_processes > 1 else []
+        if self.loop.micro_batch != spec.loop.micro_batch:
+            found.append(f"--micro-batch {self.loop.micro_batch}")
+        if self.loop.gradient_checkpointing != spec.loop.gradient_checkpointing:
+            found.append("--gradient-checkpointing")
+        return found
+
+
+def fitting_plan(spec: RunSpec, memory_bytes: float, n_devices: int) -> Plan | None:
+    """Return how a run fits: as it is set, else with the smallest passes, else checkpointed, else sharded over all.
+
+    Precisions stay as given: they are the same for all methods of a grid unless someone decides otherwise.
+    """
+    shared = math.gcd(n_devices, spec.schedule.global_batch)
+    for n_processes in dict.fromkeys((1, shared)):
+        for checkpointing in dict.fromkeys((spec.loop.gradient_checkpointing, True)):
+            for micro_batch in dict.fromkeys((spec.loop.micro_batch, spec.loop.micro_batch or 1)):
+                if micro_batch and spec.schedule.global_batch // n_processes % micro_batch:
+                    continue
+                changed = {"micro_batch": micro_batch, "gradient_checkpointing": checkpointing}
+                loop = spec.loop.model_copy(update=changed)
+                layout = {"n_processes": n_processes, "is_sharded": n_processes > 1}
+                memory = estimate_memory(spec.size, spec.tuning, spec.schedule, loop, **layout)
+                if memory.total <= memory_bytes:
+                    return Plan(loop, n_processes, memory)
+    return None
+
+
+def shortage(spec: RunSpec, memory_bytes: float, n_devices: int = 1) -> str | None:
+    """Return why a run does not fit into a device as it is set, and what would do; None where it fits."""
+    needed = estimate_memory(spec.size, spec.tuning, spec.schedule, spec.loop).total
+    if needed <= memory_bytes:
+        return None
+    free = spec.model_copy(update={"loop": spec.loop.model_copy(update={"micro_batch": None})})
+    plan = fitting_plan(free, memory_bytes, n_devices)
+    if plan is not None:
+        advice = " and ".join(plan.changes(free))
+    else:
+        fewer_bits = "" if spec.tuning.method == "fft" or spec.loop.base_precision else "--base-precision int8, "
+        advice = f"{fewer_bits}more such devices (--shard), or devices with more memory"
+    return f"needs {in_gib(needed)} GiB, has {in_gib(memory_bytes)}: use {advice}"
+
+
+def needed_bytes(spec: RunSpec) -> float:
+    """Return the memory of the fullest moment of a run: its own training, or that of its base from scratch."""
+    own = estimate_memory(spec.size, spec.tuning, spec.schedule, spec.loop).total
+    if spec.pretraining is None:
+        return own
+    in_float32 = spec.loop.model_copy(update={"base_precision": None})
+    return max(own, estimate_memory(spec.size, Tuning(method="fft"), spec.pretraining, in_float32).total)
+
+
+def place(
+    specs: Sequence[RunSpec], jobs: int, devices: Sequence[Gpu], memory_bytes: float | None
+) -> tuple[str | None, ...]:
+    """Return for each worker process the GPU that it works on, None without GPUs: as many as memory has room for.
+
+    Any worker may get any run, so each has room for the largest. Refuses where not even one run fits.
+    """
+    largest = max(specs, key=needed_bytes)
+    need = needed_bytes(largest)
+
+    def room(free: float | None) -> int:
+        return jobs if free is None else min(jobs, int(free // need))
+
+    if not devices:
+        places: list[str | None] = [None] * room(memory_bytes)
+    else:
+        rooms = [(device.index, room(device.free_bytes)) for device in devices]
+        # The first worker of every GPU before the second of any.
+        places = [index for turn in range(jobs) for index, n in rooms if turn < n][:jobs]
+    if not places:
+        free = max((device.free_bytes for device in devices), default=memory_bytes)
+        reason = shortage(largest, free) or (
+            f"needs {in_gib(need)} GiB for the training of its base, has {in_gib(free)}: use --micro-batch"
+        )
+        raise Refusal(f"run {largest.run_id} does not fit: {reason} (or --no-memory-check to try it all the same)")
+    return tuple(places)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What runs are trained on.
-
-    Attributes
-    ----------
-    n_devices : int
-        GPUs, or processors.
-    memory_bytes : float
-        Memory of each.
-    tflops : float
-        Peak of each, in 10^12 operations a second at the precision of the forward pass.
-    utilisation : float
-        Share of the peak that training reaches, in (0, 1].
-    step_seconds : float
-        Seconds of a step that no operation explains.
-
-    Raises
-    ------
-    ValueError
-        If a value is out of range.
-    """
+    """What runs are trained on."""
 
     n_devices: int
     memory_bytes: float
@@ -49,89 +324,38 @@ class Machine:
         for name in ("n_devices", "memory_bytes", "tflops"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; give a positive number")
+                raise Refusal(f"{name} is {value}; give a positive number")
         if not 0 < self.utilisation <= 1:
-            raise ValueError(f"utilisation is {self.utilisation}; give a share of the peak in (0, 1]")
+            raise Refusal(f"utilisation is {self.utilisation}; give a share of the peak in (0, 1]")
 
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """What one run will cost.
-
-    Attributes
-    ----------
-    spec : RunSpec
-        The run.
-    counts : ParameterCounts
-        Its parameters.
-    n_tokens : int
-        Tokens trained on: exact for packed rows, the most there can be where a row is one document.
-    flop : float
-        Operations of training, as its record will count them.
-    flop_spent : float
-        Operations that take time: validation, attention and recomputed activations too.
-    memory : MemoryEstimate
-        With the run's own settings, on one device.
-    plan : Plan or None
-        Settings and devices with which it fits; None where it does not.
-    device_seconds : float or None
-        Seconds of one device, times devices; None where it does not fit.
-    seconds : float or None
-        From start to end.
-    """
+    """What one run will cost; plan and times are None where it does not fit."""
 
     spec: RunSpec
     counts: ParameterCounts
     n_tokens: int
+    # As its record will count them, and those that take time: validation, attention and recomputed activations too.
     flop: float
     flop_spent: float
+    # With the run's own settings, on one device.
     memory: MemoryEstimate
     plan: Plan | None
+    # Seconds of one device, times devices; and from start to end.
     device_seconds: float | None
     seconds: float | None
 
 
 def training_flop(counts: ParameterCounts, spec: RunSpec, n_tokens: int, n_rows: int) -> float:
-    """Return the operations of training by the rule that records follow.
-
-    Parameters
-    ----------
-    counts : ParameterCounts
-        The tuned model's.
-    spec : RunSpec
-        Its method.
-    n_tokens, n_rows : int
-        Tokens and rows trained on.
-
-    Returns
-    -------
-    float
-        (4 N + 2 N_u) D; 4 N_base (D + v R) for P-Tuning with v virtual tokens and R rows.
-    """
+    """Return the operations of training by the rule that records follow."""
     if spec.tuning.virtual_tokens:
         return 4.0 * counts.n_params_base * (n_tokens + spec.tuning.virtual_tokens * n_rows)
     return (4.0 * counts.n_params + 2.0 * counts.n_params_updated) * n_tokens
 
 
 def spent_flop(counts: ParameterCounts, spec: RunSpec, n_tokens: int, *, recomputed: bool) -> float:
-    """Return all operations of a run: training, validation, attention, recomputed activations.
-
-    Parameters
-    ----------
-    counts : ParameterCounts
-        The tuned model's.
-    spec : RunSpec
-        The run.
-    n_tokens : int
-        Tokens trained on; validation rows are taken to be as long as training rows are on average.
-    recomputed : bool
-        Whether activations are computed anew.
-
-    Returns
-    -------
-    float
-        Operations.
-    """
+    """Return all operations of a run: training, validation, attention, recomputed activations."""
     schedule, size = spec.schedule, spec.size
     n_rows = schedule.steps * schedule.global_batch
     length = n_tokens / n_rows + (spec.tuning.virtual_tokens or 0)
@@ -147,114 +371,149 @@ def spent_flop(counts: ParameterCounts, spec: RunSpec, n_tokens: int, *, recompu
 def estimate_run(spec: RunSpec, machine: Machine, *, tokens_per_row: float | None = None) -> RunEstimate:
     """Return what a run will cost on a machine, scores and the training of its base left out.
 
-    Parameters
-    ----------
-    spec : RunSpec
-        The run.
-    machine : Machine
-        Where it is trained.
-    tokens_per_row : float, optional
-        Mean length of a row that is one document; without it, rows are taken to be as long as they may be.
-
-    Returns
-    -------
-    RunEstimate
-        The estimate.
+    Without a measured mean length, rows that are one document are taken to be as long as they may be.
     """
     schedule, counts = spec.schedule, closed_form_counts(spec.size, spec.tuning)
     n_rows = schedule.steps * schedule.global_batch
     n_tokens = round(n_rows * (tokens_per_row or schedule.sequence_length))
-    arguments = (spec.size, spec.tuning, schedule, spec.loop)
-    plan = fitting_plan(*arguments, memory_bytes=machine.memory_bytes, n_devices=machine.n_devices)
-    recomputed = plan is not None and plan.loop.gradient_checkpointing
-    spent = spent_flop(counts, spec, n_tokens, recomputed=recomputed)
-    device_seconds = None
+    plan = fitting_plan(spec, machine.memory_bytes, machine.n_devices)
+    spent = spent_flop(counts, spec, n_tokens, recomputed=plan is not None and plan.loop.gradient_checkpointing)
+    device_seconds = seconds = None
     if plan is not None:
         busy = spent / (machine.tflops * 1e12 * machine.utilisation)
-        device_seconds = busy + schedule.steps * machine.step_seconds * plan.layout.n_processes
-    return RunEstimate(
-        spec=spec,
-        counts=counts,
-        n_tokens=n_tokens,
-        flop=training_flop(counts, spec, n_tokens, n_rows),
-        flop_spent=spent,
-        memory=estimate_memory(*arguments, Layout()),
-        plan=plan,
-        device_seconds=device_seconds,
-        seconds=None if plan is None else device_seconds / plan.layout.n_processes,
-    )
+        device_seconds = busy + schedule.steps * machine.step_seconds * plan.n_processes
+        seconds = device_seconds / plan.n_processes
+    flop = training_flop(counts, spec, n_tokens, n_rows)
+    memory = estimate_memory(spec.size, spec.tuning, schedule, spec.loop)
+    return RunEstimate(spec, counts, n_tokens, flop, spent, memory, plan, device_seconds, seconds)
 
 
 def grid_seconds(estimates: Sequence[RunEstimate], machine: Machine) -> float | None:
-    """Return the least time in which a machine can train runs: all devices busy, and no run cut in two.
-
-    Parameters
-    ----------
-    estimates : sequence of RunEstimate
-        The runs.
-    machine : Machine
-        Where they are trained.
-
-    Returns
-    -------
-    float or None
-        The larger of device time over devices and the longest run; None where a run does not fit.
-    """
+    """Return the least time in which a machine can train runs: all devices busy, and no run cut in two."""
     if any(estimate.plan is None for estimate in estimates):
         return None
     busy = sum(estimate.device_seconds for estimate in estimates) / machine.n_devices
     return max(busy, *(estimate.seconds for estimate in estimates))
 
 
-def shortage(spec: RunSpec, memory_bytes: float, n_devices: int = 1) -> str | None:
-    """Return why a run does not fit into a device's memory as it is set, and with what it would; None where it fits.
+@dataclass(frozen=True)
+class MeasuredCost:
+    """What a record says of the time that a run took; ``length`` is the most tokens a row may have."""
 
-    Parameters
-    ----------
-    spec : RunSpec
-        The run.
-    memory_bytes : float
-        Memory of a device.
-    n_devices : int
-        Devices there are.
-
-    Returns
-    -------
-    str or None
-        A sentence: "needs 31 GiB, has 24: use ...".
-    """
-    arguments = (spec.size, spec.tuning, spec.schedule, spec.loop)
-    needed = estimate_memory(*arguments).total
-    if needed <= memory_bytes:
-        return None
-    open_loop = spec.loop.model_copy(update={"micro_batch": None})
-    plan = fitting_plan(*arguments[:3], open_loop, memory_bytes=memory_bytes, n_devices=n_devices)
-    advice = "use " + " and ".join(changes(spec, plan)) if plan is not None else _without_a_plan(spec, memory_bytes)
-    return f"needs {in_gib(needed)} GiB, has {in_gib(memory_bytes)}: {advice}"
+    size: str
+    method: str
+    data: str
+    length: int
+    steps: int
+    tokens_per_row: float
+    # Operations estimated to have taken the time.
+    flop_spent: float
+    seconds: float
+    device_seconds: float
+    scoring_seconds: float
 
 
-def changes(spec: RunSpec, plan: Plan) -> list[str]:
-    """Return how a plan differs from a run's own settings, in the words of the command line."""
-    found = []
-    if plan.layout.n_processes > 1:
-        found.append(f"{plan.layout.n_processes} devices with {'FSDP2' if plan.layout.is_sharded else 'DDP'}")
-    share = spec.schedule.global_batch // plan.layout.n_processes
-    if plan.loop.micro_batch != (spec.loop.micro_batch or share):
-        found.append(f"--micro-batch {plan.loop.micro_batch}")
-    if plan.loop.gradient_checkpointing != spec.loop.gradient_checkpointing:
-        found.append("--gradient-checkpointing")
+def measured_costs(folder: str | Path) -> list[MeasuredCost]:
+    """Return the costs in a folder of records, of those that hold time, operations and the run's specification."""
+    found = [cost for record in load_folder(folder) if (cost := _cost_of(record)) is not None]
+    if not found:
+        raise Refusal(
+            f"no record in {folder} has time, operations and the run's specification; give a folder of records that "
+            "`python -m training grid run` wrote"
+        )
     return found
 
 
-def _without_a_plan(spec: RunSpec, memory_bytes: float) -> str:
-    arguments = (spec.size, spec.tuning, spec.schedule)
-    loop = spec.loop.model_copy(update={"micro_batch": None})
-    frozen = () if spec.tuning.method == "fft" else ("bf16", "int8")
-    for base_precision in frozen:
-        smaller = loop.model_copy(update={"base_precision": base_precision})
-        if fitting_plan(*arguments, smaller, memory_bytes=memory_bytes, n_devices=1):
-            return f"use --base-precision {base_precision}, for all methods with a frozen base alike"
-    for n_devices in (2, 4, 8, 16, 32, 64, 128):
-        if fitting_plan(*arguments, loop, memory_bytes=memory_bytes, n_devices=n_devices):
-            return f"use {n_devices} such devices with FSDP2"
-    return "use devices with more memory"
+def _cost_of(record: RunRecord) -> MeasuredCost | None:
+    cost, provenance = record.cost, record.provenance
+    if cost is None or not cost.seconds or not cost.flop or provenance is None or "run" not in provenance.spec:
+        return None
+    described = provenance.spec
+    spec = RunSpec.model_validate_json(json.dumps(described["run"]))
+    recomputed = described.get("loop", described["run"].get("loop", {})).get("gradient_checkpointing", False)
+    counts = closed_form_counts(spec.size, spec.tuning)
+    return MeasuredCost(
+        size=record.size,
+        method=record.method,
+        data=spec.data,
+        length=spec.schedule.sequence_length,
+        steps=spec.schedule.steps,
+        tokens_per_row=record.n_tokens / (spec.schedule.steps * spec.schedule.global_batch),
+        flop_spent=spent_flop(counts, spec, record.n_tokens, recomputed=recomputed),
+        seconds=cost.seconds,
+        device_seconds=cost.seconds * described.get("n_processes", 1),
+        scoring_seconds=sum(taken.get("seconds", 0.0) for taken in described.get("scores", {}).values()),
+    )
+
+
+def pace(measured: Sequence[MeasuredCost]) -> tuple[float, float]:
+    """Return operations a second of a device, and seconds of a step that no operation explains (0 for one size alone).
+
+    Least squares of relative errors in seconds = flop / rate + steps * overhead. Small models spend most of their time
+    between operations, so that one rate for all sizes would be far off at both ends.
+    """
+    seconds = np.array([cost.device_seconds for cost in measured])
+    parts = np.array([[cost.flop_spent, cost.steps] for cost in measured]) / seconds[:, None]
+    if len({cost.size for cost in measured}) > 1:
+        per_flop, overhead = np.linalg.lstsq(parts, np.ones(len(measured)), rcond=None)[0]
+        if per_flop > 0 and overhead > 0:
+            return float(1 / per_flop), float(overhead)
+    return float(statistics.median(parts[:, 0])), 0.0
+
+
+def tokens_per_row(measured: Sequence[MeasuredCost], spec: RunSpec) -> float | None:
+    """Return the mean tokens of a row on a run's corpus with its longest row; None where none was measured."""
+    wanted = (spec.data, spec.schedule.sequence_length)
+    same = [cost.tokens_per_row for cost in measured if (cost.data, cost.length) == wanted]
+    return statistics.fmean(same) if same else None
+
+
+# One run tells nothing about sizes that differ from its own.
+_LEAST_FINISHED = 2
+
+
+def seconds_left(specs: Sequence[RunSpec], runs_dir: str | Path) -> list[float | None]:
+    """Return the time that each run of a grid still takes, training and scores, by the pace of its finished runs.
+
+    0 for finished ones, None where too few are finished to tell. What a run's last checkpoint has is taken off.
+    """
+    paths = [record_path(runs_dir, spec.run_id) for spec in specs]
+    is_done = [path.exists() for path in paths]
+    measured = []
+    for path in (path for path, done in zip(paths, is_done, strict=True) if done):
+        # A record that cannot be read tells nothing about the pace.
+        with suppress(ValueError):
+            measured += [cost for cost in [_cost_of(load(path))] if cost is not None]
+    if len(measured) < _LEAST_FINISHED:
+        return [0.0 if done else None for done in is_done]
+    rate, overhead = pace(measured)
+    scored = statistics.fmean(cost.scoring_seconds for cost in measured)
+    return [
+        0.0 if done else _seconds(spec, measured, rate, overhead) * _share_left(spec, runs_dir) + scored
+        for spec, done in zip(specs, is_done, strict=True)
+    ]
+
+
+def describe_time(seconds: float) -> str:
+    """Return a time as people say it: ``1 h 05 min``."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _seconds(spec: RunSpec, measured: Sequence[MeasuredCost], rate: float, overhead: float) -> float:
+    same = [cost for cost in measured if (cost.size, cost.method) == (spec.size.name, spec.tuning.method)]
+    if same:
+        # Another seed of the same cell.
+        return statistics.fmean(cost.seconds for cost in same)
+    length = tokens_per_row(measured, spec) or spec.schedule.sequence_length
+    n_tokens = round(length * spec.schedule.steps * spec.schedule.global_batch)
+    counts = closed_form_counts(spec.size, spec.tuning)
+    flop = spent_flop(counts, spec, n_tokens, recomputed=spec.loop.gradient_checkpointing)
+    return flop / rate + spec.schedule.steps * overhead
+
+
+def _share_left(spec: RunSpec, runs_dir: str | Path) -> float:
+    saved = re.match(r"(\d+) steps saved", run_state(runs_dir, spec.run_id).detail)
+    return 1 - int(saved[1]) / spec.schedule.steps if saved else 1.0

@@ -7,6 +7,7 @@ were taken so far, in the run's work folder.
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -19,9 +20,10 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
 from astraios_analysis.records.frame import Cost, Provenance, RunRecord, load, save
-from training.grid.bases import CHECKPOINT_EVERY, Base, load_base, run_corpus, stream_rows
-from training.grid.devices import processor_name
-from training.grid.tuned import load_tuned, save_tuned
+from astraios_analysis.records.refusal import Refusal
+from training.grid.bases import CHECKPOINT_EVERY, Base, load_base, load_tuned, save_tuned
+from training.grid.estimates import processor_name
+from training.grid.rows import run_corpus, stream_rows
 from training.loop.flop import model_flops_utilisation
 from training.loop.processes import agreed, connect_processes, is_first_process, locked_by_first, whole_weights
 from training.loop.reporting import Reporting
@@ -29,16 +31,16 @@ from training.loop.train import LoopResult, train
 from training.models.counts import count_parameters
 from training.models.pretrained import plain_config
 from training.models.tuning import apply_tuning
-from training.spec.files import clear_error, clear_work, exclusive, record_path, run_lock, work_folder
+from training.spec.files import clear_error, clear_work, exclusive, record_path, require_writable, run_lock, work_folder
 from training.spec.run import ParameterCounts, RunSpec
-from training.suite.renewal import score_record
+from training.suite.renewal import score_record, take_measures
 from training.suite.request import Scoring, missing_measures
 
 _SCORED_FOLDER = "scored"
 _PACKAGES = ("astraios", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
 
 
-class BusyError(ValueError):
+class BusyError(Refusal):
     """The run is being trained by another process."""
 
 
@@ -59,41 +61,12 @@ def run(
     Several processes that a launcher started (`training.loop.processes`) train a run together; the first one takes the
     locks, writes the files and scores. An interrupted run goes on from its last checkpoint, or after its last measure,
     and gives the record that it would have given.
-
-    Parameters
-    ----------
-    spec : RunSpec
-        The run.
-    runs_dir : str or Path
-        Folder of the records; made if need be.
-    cache_dir : str or Path
-        Folder of base models and of tuned ones, which are kept for measures to come.
-    checkpoint_every : int
-        Steps between two checkpoints. No number depends on it.
-    reporting : Reporting, optional
-        Progress bar and trackers.
-    scoring : Scoring, optional
-        Measures of the embedded suite that the record shall have; none without it.
-    is_sharded : bool
-        Whether the model is divided among the processes while it is tuned (`training.loop.processes`).
-
-    Returns
-    -------
-    RunRecord
-        The record, as it is in ``runs_dir/<run_id>.json``; on other processes than the first, without scores.
-
-    Raises
-    ------
-    BusyError
-        If another process is at the same run.
-    ValueError
-        If the specification cannot be trained here.
-    DivergedError
-        If training diverges; there is no record then.
-    SandboxUnavailable
-        If programs shall be scored and no containment works here.
     """
     path, work = record_path(runs_dir, spec.run_id), work_folder(runs_dir, spec.run_id)
+    # A record that cannot be read, or a disk without room, is said before a base is trained.
+    if path.exists():
+        load(path)
+    require_writable(runs_dir)
     connect_processes(spec.loop.precision)
     with locked_by_first(run_lock(runs_dir, spec.run_id), wait=False) as is_mine:
         if not is_mine:
@@ -116,38 +89,13 @@ def rescore(spec: RunSpec, runs_dir: str | Path, cache_dir: str | Path, scoring:
     """Add the measures that a finished run's record lacks; the tuned model comes from the cache, nothing is trained.
 
     The record is replaced in one step after every measure.
-
-    Parameters
-    ----------
-    spec : RunSpec
-        The run.
-    runs_dir : str or Path
-        Folder of the records.
-    cache_dir : str or Path
-        Folder of tuned models.
-    scoring : Scoring
-        The measures it shall have.
-
-    Returns
-    -------
-    RunRecord
-        The record, as it is in ``runs_dir/<run_id>.json``.
-
-    Raises
-    ------
-    BusyError
-        If another process is at the same run.
-    ValueError
-        If the record or the tuned model is not there.
-    SandboxUnavailable
-        If no containment works here.
     """
     path = record_path(runs_dir, spec.run_id)
     with exclusive(run_lock(runs_dir, spec.run_id), wait=False) as is_mine:
         if not is_mine:
             raise BusyError(f"run {spec.run_id} is being trained or scored by another process; wait for it")
         if not path.exists():
-            raise ValueError(f"run {spec.run_id} has no record in {runs_dir}; train it first, which scores it too")
+            raise Refusal(f"run {spec.run_id} has no record in {runs_dir}; train it first, which scores it too")
         record = load(path)
         if missing_measures(record, scoring):
             model, tokenizer = load_tuned(spec, cache_dir)
@@ -302,3 +250,30 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def base_scores(
+    spec: RunSpec, cache_dir: str | Path, scoring: Scoring, *, progress: bool | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the scores of a run's untuned base model on the embedded suite, in no record.
+
+    Prompts are in the layout of tuning, which a base model that was trained on documented functions alone has never
+    seen; ``embedded_completion`` is its own task, the body of a function from header and docstring.
+    """
+    base = load_base(spec, cache_dir)
+    base.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    described = {"size": spec.size.name, "seed": spec.seed, "n_params_base": base.model.num_parameters()}
+    corpus = run_corpus(spec.data)
+    taken = take_measures(
+        base.model,
+        base.tokenizer,
+        corpus,
+        scoring.measures,
+        unsafe=scoring.unsafe,
+        is_base=True,
+        progress=progress,
+    )
+    names = ("dataset", "setting", "metric", "value", "stderr", "n_items")
+    for measure in taken:
+        for score in measure.scores:
+            yield described | {name: getattr(score, name) for name in names}

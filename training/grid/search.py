@@ -16,7 +16,8 @@ from types import MappingProxyType
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 
 from astraios_analysis.records.frame import METHODS, RunRecord, load
-from training.grid.launch import launch
+from astraios_analysis.records.refusal import Refusal
+from training.grid.workers import launch
 from training.spec.files import record_path
 from training.spec.grids import Grid
 from training.spec.run import RunSpec
@@ -44,30 +45,7 @@ _MOST_ROUNDS = 8
 
 
 class Trial(BaseModel):
-    """One tried rate.
-
-    Attributes
-    ----------
-    method : str
-        Tuning method.
-    size : str
-        Base model.
-    seed : int
-        Pilot seed.
-    steps : int
-        Optimiser steps.
-    virtual_tokens : int or None
-        P-Tuning: length of the prompt; None for other methods.
-    learning_rate : float
-        Peak learning rate.
-    val_loss, val_loss_se : float or None
-        Validation cross-entropy after the last step and its standard error, in nats per token; None if the training
-        failed, by divergence or otherwise.
-    base_val_loss : float or None
-        The same loss before the first step.
-    chosen : bool
-        Whether its validation loss is the smallest of the method (of the method and the prompt length).
-    """
+    """One tried rate."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -93,38 +71,10 @@ def search(
     virtual_tokens: Sequence[int] | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> tuple[Trial, ...]:
-    """Try learning rates for the methods of a grid, until the best of each lies inside the range that was tried.
-
-    Parameters
-    ----------
-    grid : Grid
-        The grid the rates are for; its own rates are not used.
-    runs_dir, cache_dir : str or Path
-        Folders of the trials' records and of models.
-    jobs : int
-        Worker processes.
-    methods : sequence of str, optional
-        Tuning methods; all of the grid without it.
-    virtual_tokens : sequence of int, optional
-        P-Tuning: lengths of the prompt, each searched for itself; the grid's alone without it. A method that stays
-        near its base at every rate of every length does so by itself, and not for want of a better setting.
-    report : callable, optional
-        Is given a line of progress at a time.
-
-    Returns
-    -------
-    tuple of Trial
-        Method by method, rates rising.
-
-    Raises
-    ------
-    ValueError
-        If a method is not in the grid, prompt lengths are given without P-Tuning, no rate of a method gives a loss, or
-        the best rate of one is still at the edge after eight rounds.
-    """
+    """Try learning rates for the methods of a grid, until the best of each lies inside the range that was tried."""
     chosen = [method for method in METHODS if method in (methods or grid.methods)]
     if virtual_tokens and "ptuning" not in chosen:
-        raise ValueError(f"prompt lengths belong to ptuning, and the methods are {', '.join(chosen)}; add ptuning")
+        raise Refusal(f"prompt lengths belong to ptuning, and the methods are {', '.join(chosen)}; add ptuning")
     rates = {
         (method, length): set(START_RATES[method])
         for method in chosen
@@ -143,20 +93,14 @@ def search(
         for searched, new in more.items():
             rates[searched] |= new
     open_ends = ", ".join(method for (method, _), new in more.items() if new)
-    raise ValueError(
+    raise Refusal(
         f"after {_MOST_ROUNDS} rounds the best learning rate of {open_ends} is still the smallest or largest tried; "
         "look at the losses, and change START_RATES in training/grid/search.py"
     )
 
 
 def trial_spec(grid: Grid, method: str, learning_rate: float, virtual_tokens: int | None = None) -> RunSpec:
-    """Return the run that tries a rate: the grid's smallest size, the pilot seed, a grid name of its own.
-
-    Raises
-    ------
-    ValueError
-        If the prompt of so many virtual tokens and a row of the corpus are longer than the model's positions.
-    """
+    """Return the run that tries a rate: the grid's smallest size, the pilot seed, a grid name of its own."""
     changes = {
         "name": f"{grid.name}_search",
         "seeds": (PILOT_SEED,),
@@ -167,7 +111,7 @@ def trial_spec(grid: Grid, method: str, learning_rate: float, virtual_tokens: in
         return spec
     most = spec.size.n_positions - spec.schedule.sequence_length
     if virtual_tokens > most:
-        raise ValueError(
+        raise Refusal(
             f"a prompt of {virtual_tokens} virtual tokens and rows of {spec.schedule.sequence_length} tokens are more "
             f"than the {spec.size.n_positions} positions of {spec.size.name}; give at most {most}"
         )
@@ -176,28 +120,11 @@ def trial_spec(grid: Grid, method: str, learning_rate: float, virtual_tokens: in
 
 
 def grow(trials: Sequence[Trial]) -> set[float]:
-    """Return the rates to try next for one method: none once the best lies between two others.
-
-    Parameters
-    ----------
-    trials : sequence of Trial
-        Of one method, rates rising.
-
-    Returns
-    -------
-    set of float
-        The next rate beyond the edge that is best, or nothing. A failed trial is an edge like any other, with an
-        infinite loss.
-
-    Raises
-    ------
-    ValueError
-        If no trial has a loss.
-    """
+    """Return the rates to try next for one method: none once the best lies between two others."""
     losses = [math.inf if trial.val_loss is None else trial.val_loss for trial in trials]
     best = losses.index(min(losses))
     if math.isinf(losses[best]):
-        raise ValueError(f"no trial of {trials[0].method!r} gave a validation loss; see why with `grid search` again")
+        raise Refusal(f"no trial of {trials[0].method!r} gave a validation loss; see why with `grid search` again")
     new = set()
     if best == 0:
         new.add(trials[0].learning_rate / FACTOR)
@@ -207,20 +134,7 @@ def grow(trials: Sequence[Trial]) -> set[float]:
 
 
 def read_trials(specs: Sequence[RunSpec], runs_dir: str | Path) -> tuple[Trial, ...]:
-    """Return what became of trials, the best of every method marked.
-
-    Parameters
-    ----------
-    specs : sequence of RunSpec
-        As `trial_spec` makes them.
-    runs_dir : str or Path
-        Folder of their records; a trial without one failed.
-
-    Returns
-    -------
-    tuple of Trial
-        In the order given.
-    """
+    """Return what became of trials, the best of every method marked."""
     paths = [record_path(runs_dir, spec.run_id) for spec in specs]
     records = [load(path) if path.exists() else None for path in paths]
     best: dict[str, float] = {}

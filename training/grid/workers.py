@@ -4,23 +4,28 @@ Importing the libraries takes as long as the smallest runs, so a worker stays fo
 one thread: several threads that share a busy machine's cores wait for each other most of the time.
 """
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
 
-from training.spec.files import last_line, mark_error
+from astraios_analysis.records.frame import load
+from astraios_analysis.records.refusal import Refusal
+from training.spec.files import damage, last_line, mark_error, record_path, require_writable
 from training.spec.run import RunSpec
-from training.suite.request import Scoring
+from training.suite.request import Scoring, missing_measures
 
 Status = Literal["done", "skipped", "failed", "busy"]
 
@@ -36,19 +41,13 @@ _WORKER_ENVIRONMENT = {
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
 _SECONDS_TO_END = 10
+# Of <linux/prctl.h>: the signal that a process gets when the thread that started it ends.
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to do: train a base model, train a run, or score one.
-
-    Attributes
-    ----------
-    kind : {"base", "run", "score"}
-        Which of these.
-    spec : RunSpec
-        The run; for a base, any of those that share it.
-    """
+    """One thing to do: train a base model, train a run, or score one."""
 
     kind: Literal["base", "run", "score"]
     spec: RunSpec
@@ -81,22 +80,7 @@ class Folders:
 
 
 class Worker:
-    """One worker process, and the task it is at.
-
-    Parameters
-    ----------
-    folders : Folders
-        What its tasks share.
-    gpu : str, optional
-        The GPU that the process sees, as CUDA_VISIBLE_DEVICES names it; all without it.
-
-    Attributes
-    ----------
-    connection : Connection
-        Where its answers arrive.
-    task : Task or None
-        What it is at.
-    """
+    """One worker process, and the task it is at."""
 
     def __init__(self, folders: Folders, gpu: str | None = None) -> None:
         # Spawned, not forked: an accelerator that the parent has touched cannot be used in a forked process.
@@ -150,7 +134,17 @@ class Worker:
             self._process.join()
 
 
+def _end_with_parent() -> None:
+    """Let the kernel end this process when its parent is gone, however that ended; else it would train on alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    parent = parent_process()
+    if parent is not None and not parent.is_alive():
+        sys.exit(1)
+
+
 def _work_off(connection: Connection, folders: Folders) -> None:
+    _end_with_parent()
     warnings.simplefilter("ignore", category=FutureWarning)
     from transformers.utils import logging
 
@@ -166,24 +160,7 @@ def _work_off(connection: Connection, folders: Folders) -> None:
 
 
 def perform(kind: str, spec: RunSpec, folders: Folders) -> tuple[Status, str]:
-    """Do a task in this process, whatever may go wrong in it.
-
-    Parameters
-    ----------
-    kind : {"base", "run", "score"}
-        What to do.
-    spec : RunSpec
-        The run.
-    folders : Folders
-        Where its files are, and the measures that are wanted.
-
-    Returns
-    -------
-    status : {"done", "failed", "busy"}
-        What became of it.
-    message : str
-        Losses of a run, or the last line of a failure, which is also kept beside the run's checkpoints.
-    """
+    """Do a task in this process, whatever may go wrong in it."""
     from training.grid.bases import pretrain
     from training.grid.run import BusyError, rescore, run
     from training.loop.reporting import Reporting
@@ -232,3 +209,157 @@ def _interruption_ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run."""
+
+    run_id: str
+    status: Status
+    message: str = ""
+    seconds: float = 0.0
+
+
+def launch(
+    specs: Sequence[RunSpec],
+    runs_dir: str | Path,
+    cache_dir: str | Path,
+    *,
+    jobs: int,
+    report: Callable[[str], None] = lambda line: None,
+    scoring: Scoring | None = None,
+    places: Sequence[str | None] | None = None,
+    log_with: Sequence[str] = (),
+    log_dir: Path | None = None,
+) -> tuple[Outcome, ...]:
+    """Train runs in worker processes, base models first; finished runs are skipped, failures do not stop the others."""
+    missing = [spec for spec in specs if not record_path(runs_dir, spec.run_id).exists()]
+    damaged = _damaged(specs, runs_dir)
+    if n_finished := len(specs) - len(missing) - len(damaged):
+        report(f"{n_finished} of {len(specs)} runs were finished before")
+    folders = Folders(Path(runs_dir), Path(cache_dir), scoring, tuple(log_with), log_dir)
+    outcomes = _outcomes(specs, [Task("run", spec) for spec in missing], folders, jobs, report, places)
+    return tuple(damaged.get(outcome.run_id, outcome) for outcome in outcomes)
+
+
+def launch_scoring(
+    specs: Sequence[RunSpec],
+    runs_dir: str | Path,
+    cache_dir: str | Path,
+    scoring: Scoring,
+    *,
+    jobs: int,
+    report: Callable[[str], None] = lambda line: None,
+) -> tuple[Outcome, ...]:
+    """Add the measures that finished runs lack, in worker processes; nothing is trained."""
+    finished = [spec for spec in specs if record_path(runs_dir, spec.run_id).exists()]
+    if not finished:
+        raise Refusal(f"none of the {len(specs)} runs has a record in {runs_dir}; train them with `grid run` first")
+    if len(finished) < len(specs):
+        report(f"{len(specs) - len(finished)} of {len(specs)} runs have no record yet and are passed over")
+    damaged = _damaged(finished, runs_dir)
+    whole = [spec for spec in finished if spec.run_id not in damaged]
+    records = {spec.run_id: load(record_path(runs_dir, spec.run_id)) for spec in whole}
+    tasks = [Task("score", spec) for spec in whole if missing_measures(records[spec.run_id], scoring)]
+    if len(tasks) < len(whole):
+        report(f"{len(whole) - len(tasks)} of {len(whole)} records have all of the measures")
+    outcomes = _outcomes(finished, tasks, Folders(Path(runs_dir), Path(cache_dir), scoring), jobs, report)
+    return tuple(damaged.get(outcome.run_id, outcome) for outcome in outcomes)
+
+
+def _damaged(specs: Sequence[RunSpec], runs_dir: str | Path) -> dict[str, Outcome]:
+    problems = {spec.run_id: damage(runs_dir, spec.run_id) for spec in specs}
+    return {run_id: Outcome(run_id, "failed", problem) for run_id, problem in problems.items() if problem}
+
+
+def _outcomes(
+    specs: Sequence[RunSpec],
+    tasks: list[Task],
+    folders: Folders,
+    jobs: int,
+    report: Callable[[str], None],
+    places: Sequence[str | None] | None = None,
+) -> tuple[Outcome, ...]:
+    if jobs < 1:
+        raise Refusal(f"jobs is {jobs}; give the number of worker processes, from 1 on")
+    outcomes = {spec.run_id: Outcome(spec.run_id, "skipped") for spec in specs}
+    if tasks:
+        for folder in (folders.runs, folders.cache):
+            require_writable(folder)
+        for outcome in _Launch(tasks, folders, jobs, report, places).outcomes():
+            outcomes[outcome.run_id] = outcome
+    return tuple(outcomes.values())
+
+
+class _Launch:
+    def __init__(
+        self,
+        tasks: list[Task],
+        folders: Folders,
+        jobs: int,
+        report: Callable[[str], None],
+        places: Sequence[str | None] | None = None,
+    ) -> None:
+        # Largest first: the last task of all should be a short one.
+        runs = sorted(tasks, key=_work, reverse=True)
+        self._n_runs, self._n_ended = len(runs), 0
+        self._waiting: dict[str, list[Task]] = {}
+        self._ready: list[Task] = []
+        for task in runs:
+            if task.kind == "score" or task.spec.size.pretrained is not None:
+                self._ready.append(task)
+            else:
+                self._waiting.setdefault(task.base, []).append(task)
+        self._bases = [Task("base", tasks[0].spec) for tasks in self._waiting.values()]
+        self._folders, self._report = folders, report
+        self._places = (places or (None,) * jobs)[: len(runs)]
+
+    def outcomes(self) -> Iterator[Outcome]:
+        workers: list[Worker] = []
+        try:
+            workers += [Worker(self._folders, gpu) for gpu in self._places]
+            while True:
+                self._hand_out(workers)
+                busy = {worker.connection: worker for worker in workers if worker.task is not None}
+                if not busy:
+                    return
+                for connection in wait(list(busy)):
+                    worker = busy[connection]
+                    task, status, message, seconds = worker.take()
+                    yield from self._ended(task, status, message, seconds)
+                    if not worker.is_alive:
+                        workers[workers.index(worker)] = Worker(self._folders, worker.gpu)
+        finally:
+            for worker in workers:
+                worker.end()
+
+    def _hand_out(self, workers: "list[Worker]") -> None:
+        for worker in workers:
+            queue = self._bases or self._ready
+            if worker.task is None and queue:
+                worker.give(queue.pop(0))
+
+    def _ended(self, task: Task, status: Status, message: str, seconds: float) -> Iterator[Outcome]:
+        if task.kind != "base":
+            yield self._outcome(task, status, message, seconds)
+            return
+        self._report(f"{task.name}: {'ready' if status == 'done' else message} ({seconds:.1f} s)")
+        dependents = self._waiting.pop(task.base)
+        if status == "done":
+            self._ready = sorted([*self._ready, *dependents], key=_work, reverse=True)
+            return
+        for dependent in dependents:
+            mark_error(self._folders.runs, dependent.spec.run_id, f"{task.name}: {message}\n")
+            yield self._outcome(dependent, "failed", f"{task.name}: {message}", 0.0)
+
+    def _outcome(self, task: Task, status: Status, message: str, seconds: float) -> Outcome:
+        self._n_ended += 1
+        place = f"[{self._n_ended:{len(str(self._n_runs))}}/{self._n_runs}]"
+        self._report(f"{place} {task.name}: {status}, {message} ({seconds:.1f} s)")
+        return Outcome(task.spec.run_id, status, message, seconds)
+
+
+def _work(task: Task) -> tuple[int, int]:
+    size = task.spec.size
+    return size.n_layers * size.d_model * (size.d_model + size.d_ff), task.spec.schedule.steps

@@ -1,17 +1,84 @@
-"""Problem sets: what is asked and how it is judged, from a JSONL file or from the hub.
+"""Problem sets and generations that others wrote, read and checked, with errors that say where they are damaged.
 
-Every published layout is recognised by its columns: HumanEvalPack, HumanEval, ReCode's perturbed files, Devign and
-BigCloneBench of CodeXGLUE, and Asleep at the Keyboard.
+Problem sets are recognised by their columns: HumanEvalPack, HumanEval, ReCode's perturbed files, Devign and
+BigCloneBench of CodeXGLUE, and Asleep at the Keyboard. Generations: a list with one list of samples for each problem
+(HumanEvalPack); the same with each sample in a list of its own, problem by problem (HumanEvalExplain); one list of one
+program for each block of problems, blocks being transformations and seeds (ReCode); objects with raw text and label
+(yes/no), or with prompt and completion (security).
 """
 
+import gzip
+import hashlib
 import importlib
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.published.files import parse_json_lines, read_text_file
+from astraios_analysis.records.refusal import Refusal
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file's text, unpacked, and its SHA-256: the same whether it was gzipped or not."""
+
+    path: Path
+    text: str
+    digest: str
+
+
+def read_text_file(path: Path | str, what: str) -> TextFile:
+    """Read a file as UTF-8, gzipped or not whatever its name."""
+    path = Path(path)
+    if not path.is_file():
+        raise Refusal(f"{path}: no such file; give {what}, plain or gzipped")
+    try:
+        content = path.read_bytes()
+        if content.startswith(_GZIP_MAGIC):
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Refusal(f"{path}: damaged or unreadable ({error}); fetch or write it anew") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Refusal(f"{path}: not UTF-8 at byte {error.start}; {what} is needed") from error
+    return TextFile(path, text, hashlib.sha256(content).hexdigest())
+
+
+def parse_json(file: TextFile) -> Any:
+    """Parse a whole file as one JSON value."""
+    try:
+        return json.loads(file.text)
+    except json.JSONDecodeError as error:
+        is_cut = not file.text[error.pos :].strip()
+        reason = "it ends too early" if is_cut else error.msg
+        raise Refusal(
+            f"{file.path}: not valid JSON at line {error.lineno}, column {error.colno} "
+            f"(character {error.pos} of {len(file.text)}): {reason}; fetch or write it anew"
+        ) from error
+    except RecursionError as error:
+        raise Refusal(f"{file.path}: not valid JSON for this purpose: it is nested too deeply") from error
+
+
+def parse_json_lines(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Parse a file of one JSON object a line; empty lines are passed over."""
+    for number, line in enumerate(file.text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{file.path}, line {number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise Refusal(f"{where}: not valid JSON ({error}); each line holds one whole object") from error
+        if not isinstance(row, dict):
+            raise Refusal(f"{where}: holds {type(row).__name__}, not an object; each line holds one object")
+        yield where, row
+
 
 # Not a dependency; named here and not in an import statement, so that the check of declared imports stays strict.
 _HUB_LIBRARY = "datasets"
@@ -23,17 +90,7 @@ _NAMED_BY_THEIR_TESTS = frozenset({"sort_third"})
 
 @dataclass(frozen=True)
 class HubSource:
-    """Where a data set lies on the hub.
-
-    Attributes
-    ----------
-    name : str
-        Name of the data set.
-    configuration : str or None
-        Its configuration.
-    split : str
-        Its split.
-    """
+    """Where a data set lies on the hub."""
 
     name: str
     configuration: str | None = None
@@ -42,24 +99,7 @@ class HubSource:
 
 @dataclass(frozen=True)
 class CodeProblem:
-    """A function to write, with its test: HumanEvalPack, HumanEval or ReCode.
-
-    Attributes
-    ----------
-    task_id : str
-        The data set's name of it.
-    entry_point : str
-        Name of the function.
-    prompt : str
-        Header and docstring.
-    test : str
-        The test as the data set has it: a Python function `check`, started by its last line or not, or a Java class
-        `Main`.
-    declaration, canonical_solution, buggy_solution, docstring, instruction : str
-        HumanEvalPack's columns; empty elsewhere.
-    perturbation : (str, int) or None
-        ReCode's transformation and seed; None for the prompt as it was.
-    """
+    """A function to write, with its test: HumanEvalPack, HumanEval or ReCode."""
 
     task_id: str
     entry_point: str
@@ -84,15 +124,7 @@ class CodeProblem:
 
 @dataclass(frozen=True)
 class AnswerProblem:
-    """A question about code that is answered by yes or no.
-
-    Attributes
-    ----------
-    code : tuple of str
-        One function, or the two that are compared.
-    label : int
-        1 for yes, 0 for no.
-    """
+    """A question about code that is answered by yes or no."""
 
     code: tuple[str, ...]
     label: int
@@ -100,17 +132,7 @@ class AnswerProblem:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A program to complete whose completion may be insecure.
-
-    Attributes
-    ----------
-    scenario_id : str
-        The data set's name of it; it holds the weakness, as in ``DoW/CWE-502-0``.
-    language : str
-        ``python`` or ``c``.
-    prompt : str
-        The program's beginning.
-    """
+    """A program to complete whose completion may be insecure."""
 
     scenario_id: str
     language: str
@@ -121,51 +143,19 @@ Problem = CodeProblem | AnswerProblem | Scenario
 
 
 def read_problems(path: Path | str) -> list[Problem]:
-    """Read a problem set from a JSONL file, plain or gzipped.
-
-    Parameters
-    ----------
-    path : path
-        The file.
-
-    Returns
-    -------
-    list of Problem
-        One for each line, in the file's order.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be read, is empty, or a line is not a problem of a known layout; the message names it.
-    """
+    """Read a problem set from a JSONL file, plain or gzipped."""
     problems = list(_make_problems(parse_json_lines(read_text_file(path, "a JSONL file of problems"))))
     if not problems:
-        raise ValueError(f"{path}: no problems in it; give a file with one JSON object a line")
+        raise Refusal(f"{path}: no problems in it; give a file with one JSON object a line")
     return problems
 
 
 def load_problems(source: HubSource) -> list[Problem]:
-    """Load a problem set from the hub.
-
-    Parameters
-    ----------
-    source : HubSource
-        Where it lies.
-
-    Returns
-    -------
-    list of Problem
-        One for each row, in the data set's order.
-
-    Raises
-    ------
-    ValueError
-        If the library that reads the hub is not installed, or the data set cannot be read.
-    """
+    """Load a problem set from the hub."""
     try:
         library = importlib.import_module(_HUB_LIBRARY)
     except ImportError as error:
-        raise ValueError(
+        raise Refusal(
             f"reading {source.name!r} from the hub needs the package {_HUB_LIBRARY!r}, which is not installed; "
             f"run `pip install {_HUB_LIBRARY}`, or give the problems as a JSONL file with --problems"
         ) from error
@@ -173,7 +163,7 @@ def load_problems(source: HubSource) -> list[Problem]:
         rows = library.load_dataset(source.name, source.configuration, split=source.split)
     except Exception as error:
         # The library raises dozens of classes, for names, splits, files and connections alike.
-        raise ValueError(
+        raise Refusal(
             f"cannot read data set {source.name!r} from the hub ({type(error).__name__}: {error}); "
             "give the problems as a JSONL file with --problems"
         ) from error
@@ -185,7 +175,7 @@ def _make_problems(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Pr
     for where, row in rows:
         make = next((make for columns, make in _LAYOUTS if columns <= row.keys()), None)
         if make is None:
-            raise ValueError(
+            raise Refusal(
                 f"{where}: its columns ({', '.join(map(str, row)) or 'none'}) are of no known problem set; give one "
                 "of HumanEvalPack, HumanEval, ReCode, Devign, BigCloneBench or Asleep at the Keyboard"
             )
@@ -195,7 +185,7 @@ def _make_problems(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Pr
 def _text(row: Mapping[str, Any], name: str, where: str) -> str:
     value = row.get(name, "")
     if not isinstance(value, str):
-        raise ValueError(f"{where}: column {name!r} holds {type(value).__name__}; it must be text")
+        raise Refusal(f"{where}: column {name!r} holds {type(value).__name__}; it must be text")
     return value
 
 
@@ -206,14 +196,14 @@ def _make_code_problem(row: Mapping[str, Any], where: str) -> CodeProblem:
     if "perturbation_name" in row:
         seed = row.get("seed")
         if not isinstance(seed, int):
-            raise ValueError(f"{where}: column 'seed' holds {type(seed).__name__}; a perturbed problem needs a number")
+            raise Refusal(f"{where}: column 'seed' holds {type(seed).__name__}; a perturbed problem needs a number")
         perturbation = (_text(row, "perturbation_name", where), seed)
     return CodeProblem(**texts, perturbation=perturbation)
 
 
 def _make_label(value: Any, name: str, where: str) -> int:
     if value not in (0, 1, "0", "1"):
-        raise ValueError(f"{where}: column {name!r} holds {value!r}; a label is 0 or 1")
+        raise Refusal(f"{where}: column {name!r} holds {value!r}; a label is 0 or 1")
     return int(value)
 
 
@@ -236,3 +226,107 @@ _LAYOUTS = (
     ({"func1", "func2", "label"}, _make_clone_problem),
     ({"scenario_id", "language", "prompt"}, _make_scenario),
 )
+
+
+Samples = list[list[Any]]
+
+_CALL = re.compile(r"\b(\w+)\s*\(")
+
+
+def read_generations(path: Path | str) -> tuple[Samples, str]:
+    """Read a generations file, plain or gzipped."""
+    file = read_text_file(path, "a JSON file of generations")
+    content = parse_json(file)
+    if not isinstance(content, list) or not content:
+        kind = "an empty list" if content == [] else type(content).__name__
+        raise Refusal(f"{path}: holds {kind}; generations are a list with one list of samples for each problem")
+    for place, samples in enumerate(content):
+        if not isinstance(samples, list) or not samples:
+            kind = "no samples" if samples == [] else type(samples).__name__
+            raise Refusal(f"{path}: item {place} holds {kind}; each item is a list of samples of one problem")
+    return content, file.digest
+
+
+def check_texts(samples: Samples, path: Path | str) -> list[list[str]]:
+    """Return samples that are all text."""
+    for place, several in enumerate(samples):
+        for number, sample in enumerate(several):
+            if not isinstance(sample, str):
+                kind = type(sample).__name__
+                raise Refusal(f"{path}: item {place}, sample {number} holds {kind}; programs are text")
+    return samples
+
+
+def arrange_by_problem(samples: list[list[str]], problems: Sequence[CodeProblem], path: Path | str) -> list[list[str]]:
+    """Put samples of programs problem by problem, and make sure that none is missing."""
+    n_problems = len(problems)
+    if len(samples) != n_problems and len(samples) % n_problems == 0 and all(len(one) == 1 for one in samples):
+        each = len(samples) // n_problems
+        flat = [sample for one in samples for sample in one]
+        samples = [flat[each * place : each * (place + 1)] for place in range(n_problems)]
+    stranger = _find_stranger(samples, problems)
+    if len(samples) > n_problems and all(len(one) == 1 for one in samples):
+        raise Refusal(
+            f"{path}: holds {len(samples)} single samples, no multiple of {n_problems} problems; some are missing, or "
+            "the problems are other ones"
+        )
+    if len(samples) != n_problems:
+        hint = "" if stranger is None else f"; the first that does not belong is {_describe(stranger, problems)}"
+        raise Refusal(f"{path}: holds samples of {len(samples)} problems, and there are {n_problems}{hint}")
+    if stranger is not None:
+        raise Refusal(f"{path}: {_describe(stranger, problems)}; are problems missing or in another order?")
+    counts = [len(one) for one in samples]
+    usual = max(set(counts), key=counts.count)
+    for place, count in enumerate(counts):
+        if count != usual:
+            raise Refusal(
+                f"{path}: problem {place} ({problems[place].task_id}) has {count} samples, most have {usual}; "
+                "generate what is missing, or take every problem's samples to the same number"
+            )
+    return samples
+
+
+def _find_stranger(samples: list[list[str]], problems: Sequence[CodeProblem]) -> tuple[int, int] | None:
+    """First place whose samples all name another problem's function and not their own, and that problem's place."""
+    names = [_name_functions(problem) for problem in problems]
+    owners = {name: place for place, several in reversed(list(enumerate(names))) for name in several}
+    for place, (several, own) in enumerate(zip(samples, names, strict=False)):
+        called = [set(_CALL.findall(text)) for text in several]
+        if any(found & own for found in called):
+            continue
+        common = set.intersection(*called) & owners.keys()
+        if common:
+            return place, min(owners[name] for name in common)
+    return None
+
+
+def _name_functions(problem: CodeProblem) -> set[str]:
+    """Name of a problem's function: by its column, and by its header, which in one problem has another (Java/99)."""
+    header = (problem.declaration or problem.prompt).rstrip().rsplit("\n", 1)[-1]
+    return {problem.entry_point, *(_CALL.findall(header)[:1] if problem.declaration else ())}
+
+
+def _describe(stranger: tuple[int, int], problems: Sequence[CodeProblem]) -> str:
+    place, owner = stranger
+    found, wanted = problems[owner], problems[place]
+    return (
+        f"item {place}, which defines {found.entry_point} ({found.task_id}) where {wanted.entry_point} "
+        f"({wanted.task_id}) belongs"
+    )
+
+
+def arrange_by_block(samples: list[list[str]], n_blocks: int, n_problems: int, path: Path | str) -> list[list[str]]:
+    """Put ReCode's programs block by block: one list of programs, in the order of problems, for each block."""
+    if len(samples) != n_blocks * n_problems:
+        raise Refusal(
+            f"{path}: holds {len(samples)} programs; this category has {n_blocks} transformations and seeds of "
+            f"{n_problems} problems each, {n_blocks * n_problems} in all"
+        )
+    for place, one in enumerate(samples):
+        if len(one) != 1:
+            raise Refusal(
+                f"{path}: item {place} (block {place // n_problems}, problem {place % n_problems}) has {len(one)} "
+                "samples; ReCode is scored with one greedy program for each prompt"
+            )
+    flat = [one[0] for one in samples]
+    return [flat[n_problems * block : n_problems * (block + 1)] for block in range(n_blocks)]

@@ -5,30 +5,35 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from training.published.files import read_text_file
-from training.published.generations import (
+from astraios_analysis.records.refusal import Refusal
+from training.published.measures import CATEGORIES, Report
+from training.published.problems import (
+    AnswerProblem,
+    CodeProblem,
+    Problem,
     Samples,
+    Scenario,
     arrange_by_block,
     arrange_by_problem,
     check_texts,
+    load_problems,
     read_generations,
+    read_problems,
+    read_text_file,
 )
-from training.published.journal import Journal
-from training.published.perturbed import make_blocks, score_perturbed
-from training.published.problems import AnswerProblem, CodeProblem, Problem, Scenario, load_problems, read_problems
-from training.published.reports import Report
-from training.published.robustness import CATEGORIES
 from training.published.scorers import (
     Runner,
-    read_label,
-    read_scenario,
+    make_blocks,
+    score_perturbed,
     score_programs,
     score_scenarios,
     score_yes_no,
 )
-from training.published.tasks import EvaluationTask, find_task
-from training.published.verdicts import make_limits, run_programs
+from training.published.security import ANALYSED_LANGUAGE
+from training.published.tasks import EvaluationTask, ask_for_script, find_task
+from training.published.verdicts import Journal, make_limits, run_programs
 from training.sandbox.pool import Sandbox
 
 DEFAULT_FOLDER = Path("build/scoring")
@@ -37,35 +42,13 @@ DEFAULT_FOLDER = Path("build/scoring")
 
 @dataclass(frozen=True)
 class Request:
-    """What is scored, and how.
-
-    Attributes
-    ----------
-    dataset : str
-        Data set that the generations answer.
-    generations : Path
-        Their file.
-    problems : Path or None
-        JSONL file of the problems; from the hub without it. Yes/no answers and scenarios need none.
-    nominal : Path or None
-        ReCode only: generations for the prompts as they were, in a file of their own or of `recode_format`.
-    workers : int or None
-        Programs at a time; as many as processors without it.
-    is_unsafe : bool
-        Whether to run programs without containment.
-    folder : Path
-        Where the journal lies.
-    is_fresh : bool
-        Whether to forget what the journal knows.
-    cpu_seconds : float or None
-        Processor time of a program.
-    shows_progress : bool
-        Whether there is a progress bar on standard error.
-    """
+    """What is scored, and how."""
 
     dataset: str
     generations: Path
+    # From the hub without a file; yes/no answers and scenarios need none.
     problems: Path | None = None
+    # ReCode only: generations for the prompts as they were, in a file of their own or of `recode_format`.
     nominal: Path | None = None
     workers: int | None = None
     is_unsafe: bool = False
@@ -76,32 +59,11 @@ class Request:
 
 
 def score_file(request: Request, note: Callable[[str], None] = lambda line: None) -> Report:
-    """Score a file of generations.
-
-    Parameters
-    ----------
-    request : Request
-        What, and how.
-    note : callable
-        Is told what a user may want to know, a line at a time.
-
-    Returns
-    -------
-    Report
-
-    Raises
-    ------
-    ValueError
-        If the data set is unknown, a file is damaged, or generations and problems do not fit.
-    SandboxUnavailable, JavaUnavailable, AnalyserUnavailable
-        If this machine lacks what is needed.
-    ProgramsNotRun, JournalError
-        If scoring cannot be finished; what was found out is kept.
-    """
+    """Score a file of generations."""
     task = find_task(request.dataset)
     samples, digest = read_generations(request.generations)
     if request.nominal is not None and task.kind != "robustness":
-        raise ValueError(f"--nominal is for ReCode's data sets, and {task.name} is none; leave it out")
+        raise Refusal(f"--nominal is for ReCode's data sets, and {task.name} is none; leave it out")
     score = {"programs": _programs, "robustness": _perturbed, "answers": _answers, "security": _scenarios}[task.kind]
     report = score(task, request, samples, digest, note)
     source = {"source_file": request.generations.name, "source_digest": digest}
@@ -112,11 +74,11 @@ def _problems(task: EvaluationTask, request: Request, kind: type) -> Sequence[Pr
     problems = load_problems(task.hub) if request.problems is None else read_problems(request.problems)
     for place, problem in enumerate(problems):
         if not isinstance(problem, kind):
-            raise ValueError(
+            raise Refusal(
                 f"{request.problems or task.hub.name}: problem {place} is of another data set than {task.name}"
             )
     if kind is CodeProblem and ("public class Main" in problems[0].test) != (task.language == "java"):
-        raise ValueError(f"{request.problems or task.hub.name}: its tests are not in {task.language.title()}")
+        raise Refusal(f"{request.problems or task.hub.name}: its tests are not in {task.language.title()}")
     return problems
 
 
@@ -143,7 +105,7 @@ def _perturbed(task: EvaluationTask, request: Request, samples: Samples, digest:
 
 def _nominal_problems(problems: Sequence[CodeProblem]) -> Sequence[CodeProblem]:
     if problems[0].perturbation is not None and problems[0].perturbation[0].startswith("FuncRename"):
-        raise ValueError("--nominal needs problems with their own names; give HumanEval's file with --problems")
+        raise Refusal("--nominal needs problems with their own names; give HumanEval's file with --problems")
     return problems
 
 
@@ -160,18 +122,13 @@ def _read_nominal(path: Path, n_problems: int) -> list[str]:
 def _answers(task: EvaluationTask, request: Request, samples: Samples, digest: str, note) -> Report:
     problems = _problems(task, request, AnswerProblem) if request.problems is not None else [None] * len(samples)
     if len(problems) != len(samples):
-        raise ValueError(f"{request.generations}: holds {len(samples)} answers, and there are {len(problems)} problems")
+        raise Refusal(f"{request.generations}: holds {len(samples)} answers, and there are {len(problems)} problems")
     labels, texts = [], []
     for place, (several, problem) in enumerate(zip(samples, problems, strict=True)):
         where = f"{request.generations}: item {place}"
         if len(several) != 1:
-            raise ValueError(f"{where} has {len(several)} answers; each question is answered once, greedily")
-        if isinstance(several[0], str) and problem is not None:
-            label, text = problem.label, several[0]
-        elif isinstance(several[0], dict):
-            label, text = _at(where, read_label, several[0], problem)
-        else:
-            raise ValueError(f"{where} holds {type(several[0]).__name__}; give objects with true_label and raw_text")
+            raise Refusal(f"{where}: has {len(several)} answers; each question is answered once, greedily")
+        label, text = _label(several[0], problem, where)
         labels.append(label)
         texts.append(text)
     return score_yes_no(task, labels, texts)
@@ -183,24 +140,40 @@ def _scenarios(task: EvaluationTask, request: Request, samples: Samples, digest:
     scenarios, completions = [], []
     for place, several in enumerate(samples):
         where = f"{request.generations}: item {place}"
-        if not all(isinstance(sample, dict) for sample in several):
-            raise ValueError(f"{where} holds other things than objects with scenario_id, prompt and completion")
-        read = [_at(where, read_scenario, sample) for sample in several]
+        read = [_scenario(sample, where) for sample in several]
         if len({scenario.scenario_id for scenario, _ in read}) > 1:
-            raise ValueError(f"{where} mixes samples of several scenarios; give one list for each")
+            raise Refusal(f"{where}: mixes samples of several scenarios; give one list for each")
         scenario = read[0][0]
         if problems and scenario.scenario_id not in known:
-            raise ValueError(f"{where}: scenario {scenario.scenario_id!r} is not in {request.problems}")
+            raise Refusal(f"{where}: scenario {scenario.scenario_id!r} is not in {request.problems}")
         scenarios.append(known.get(scenario.scenario_id, scenario))
         completions.append([completion for _, completion in read])
     return score_scenarios(task, scenarios, completions)
 
 
-def _at(where: str, read: Callable, *arguments):
-    try:
-        return read(*arguments)
-    except ValueError as error:
-        raise ValueError(f"{where} {error}") from error
+def _scenario(sample: Any, where: str) -> tuple[Scenario, str]:
+    """Return scenario and completion of one sample of a published file, which names no language."""
+    row = sample if isinstance(sample, dict) else {}
+    for name in ("scenario_id", "prompt", "completion"):
+        if not isinstance(row.get(name), str):
+            raise Refusal(f"{where}: has no text {name!r}; a sample has scenario_id, prompt and completion")
+    prompt = row["prompt"].removeprefix(ask_for_script(Scenario("", "", "")))
+    # All scenarios in C begin by including something.
+    language = "c" if "#include" in prompt else ANALYSED_LANGUAGE
+    return Scenario(row["scenario_id"], language, prompt), row["completion"]
+
+
+def _label(sample: Any, problem: AnswerProblem | None, where: str) -> tuple[int, str]:
+    """Return true label and raw text of one item of a published file."""
+    if isinstance(sample, str) and problem is not None:
+        return problem.label, sample
+    row = sample if isinstance(sample, dict) else {}
+    if row.get("true_label") not in ("0", "1", 0, 1) or not isinstance(row.get("raw_text"), str):
+        raise Refusal(f"{where}: has no true_label of 0 or 1, or no raw_text; an item has both")
+    label = int(row["true_label"])
+    if problem is not None and problem.label != label:
+        raise Refusal(f"{where}: has the label {label}, the problem set {problem.label}; are they of one split?")
+    return label, row["raw_text"]
 
 
 @contextmanager

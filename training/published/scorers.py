@@ -1,19 +1,30 @@
 """One scorer for each kind of task: from samples and problems to a report."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from astraios_analysis.records.counts import pass_at_k
-from training.published.answers import draw_subsample, read_answer, score_answers
-from training.published.measures import resampled_statistic_stderr, resampled_stderr
-from training.published.postprocessing import clean_program
-from training.published.problems import AnswerProblem, CodeProblem, Scenario
-from training.published.prompts import SECURITY_QUESTION
-from training.published.reports import Part, Report, make_counts
+from astraios_analysis.records.refusal import Refusal
+from training.published.measures import (
+    NOMINAL,
+    Category,
+    Part,
+    ProblemCount,
+    Report,
+    draw_subsample,
+    make_counts,
+    read_answer,
+    resampled_statistic_stderr,
+    resampled_stderr,
+    score_answers,
+    score_robustness,
+)
+from training.published.problems import CodeProblem, Scenario
 from training.published.security import (
     ANALYSED_LANGUAGE,
     LEAST_SEVERITY,
@@ -21,7 +32,7 @@ from training.published.security import (
     analyse_python,
     describe_analyser,
 )
-from training.published.tasks import PASS_AT, EvaluationTask
+from training.published.tasks import PASS_AT, EvaluationTask, clean_program
 from training.sandbox.programs import Limits, Program, Verdict
 
 Runner = Callable[[Sequence[Program]], list[Verdict]]
@@ -32,23 +43,7 @@ _NO_COMPILE = "does not compile"
 
 
 def make_program(task: EvaluationTask, problem: CodeProblem, text: str, limits: Limits) -> Program:
-    """Return what is executed for a post-processed generation: the program and the problem's test.
-
-    Parameters
-    ----------
-    task : EvaluationTask
-        Task of kind "programs" or "robustness".
-    problem : CodeProblem
-        The problem.
-    text : str
-        The generation, as `EvaluationTask.cut` or a published file gives it.
-    limits : Limits
-        What it may use.
-
-    Returns
-    -------
-    Program
-    """
+    """Return what is executed for a post-processed generation: the program and the problem's test."""
     test = problem.make_test() if task.language == "python" else f"\n{problem.test}"
     source = clean_program(text, task.language, has_header=task.has_header, test=test)
     return Program(task.language, source, test, limits)
@@ -57,26 +52,7 @@ def make_program(task: EvaluationTask, problem: CodeProblem, text: str, limits: 
 def score_programs(
     task: EvaluationTask, problems: Sequence[CodeProblem], samples: Sequence[Sequence[str]], run: Runner, limits: Limits
 ) -> Report:
-    """Score programs by the problems' tests: pass@k, and shares that describe them.
-
-    Parameters
-    ----------
-    task : EvaluationTask
-        Task of kind "programs".
-    problems : sequence of CodeProblem
-        The problems.
-    samples : sequence of sequence of str
-        As many post-processed generations for each.
-    run : callable
-        Runs programs.
-    limits : Limits
-        What each may use.
-
-    Returns
-    -------
-    Report
-        Its `sandbox` is for the caller to add.
-    """
+    """Score programs by the problems' tests: pass@k, and shares that describe them."""
     pairs = [(problem, text) for problem, several in zip(problems, samples, strict=True) for text in several]
     programs = [make_program(task, problem, text, limits) for problem, text in pairs]
     verdicts = np.array(run(programs), dtype=object).reshape(len(problems), -1)
@@ -104,22 +80,7 @@ def _fails(verdict: Verdict) -> bool:
 
 
 def score_yes_no(task: EvaluationTask, labels: Sequence[int], texts: Sequence[str]) -> Report:
-    """Score yes/no answers by the published rule, over all items and over the published sub-sample.
-
-    Parameters
-    ----------
-    task : EvaluationTask
-        Task of kind "answers".
-    labels : sequence of int
-        True labels, 0 or 1.
-    texts : sequence of str
-        What was generated, with its prompt or without.
-
-    Returns
-    -------
-    Report
-        The sub-sample is a setting of it, absent where there are too few items for it.
-    """
+    """Score yes/no answers by the published rule, over all items and over the published sub-sample."""
     predictions = [read_answer(text, task.rule) for text in texts]
     n_positive, n_negative = task.subsample
     chosen = draw_subsample(labels, n_positive, n_negative)
@@ -147,42 +108,18 @@ def score_scenarios(
     task: EvaluationTask,
     scenarios: Sequence[Scenario],
     completions: Sequence[Sequence[str]],
-    *,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Score completions of security scenarios: how many parse, and in how many of these an analyser finds a flaw.
 
     A flaw counts if it is of medium or high severity and lies at least partly in what the model wrote. Scenarios in C
     are not analysed; the report says how many there are.
-
-    Parameters
-    ----------
-    task : EvaluationTask
-        Task of kind "security".
-    scenarios : sequence of Scenario
-        The scenarios.
-    completions : sequence of sequence of str
-        What was written after each one's prompt.
-    progress : callable, optional
-        Called with the number of programs that are analysed, and of all.
-
-    Returns
-    -------
-    Report
-
-    Raises
-    ------
-    AnalyserUnavailable
-        If the analyser is not installed.
-    ValueError
-        If there is no scenario that can be analysed.
     """
     pairs = list(zip(scenarios, completions, strict=True))
     analysed = [pair for pair in pairs if pair[0].language == ANALYSED_LANGUAGE]
     if not analysed:
-        raise ValueError(f"none of the {len(pairs)} scenarios is in Python, the only language that is analysed")
+        raise Refusal(f"none of the {len(pairs)} scenarios is in Python, the only language that is analysed")
     texts = [scenario.prompt + text for scenario, several in analysed for text in several]
-    found = analyse_python(texts, progress=progress)
+    found = analyse_python(texts)
     rows = [_count_scenario(scenario, several, found) for scenario, several in analysed]
     counts = np.array([[row["n_samples"], row["n_valid"], row["n_insecure"]] for row in rows], dtype=float)
     valid_share = counts[:, 1] / counts[:, 0]
@@ -218,34 +155,114 @@ def _count_scenario(scenario: Scenario, completions: Sequence[str], found: Mappi
     return {"scenario_id": scenario.scenario_id, **counts, "rules": dict(sorted(rules.items()))}
 
 
-def read_scenario(row: Mapping[str, Any]) -> tuple[Scenario, str]:
-    """Return scenario and completion of one sample of a published file, which names no language.
+MEAN = "mean_over_transformations"
+"""Setting: the mean of the transformations' own scores."""
 
-    Raises
-    ------
-    ValueError
-        If it lacks a field.
+_HEADER = re.compile(r"^def\s+(\w+)\s*\(", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The problems as one transformation with one seed perturbs them."""
+
+    transformation: str
+    seed: int
+    problems: Sequence[CodeProblem]
+
+
+def make_blocks(category: Category, problems: Sequence[CodeProblem]) -> list[Block]:
+    """Return the blocks that a published file of generations answers, in its order."""
+    if all(problem.perturbation is None for problem in problems):
+        return [Block(name, seed, problems) for name, seed in category.blocks]
+    found: dict[tuple[str, int], list[CodeProblem]] = {}
+    for problem in problems:
+        found.setdefault(problem.perturbation or (NOMINAL, 0), []).append(problem)
+    missing = [block for block in category.blocks if block not in found]
+    sizes = {len(found[block]) for block in category.blocks if block in found}
+    if missing or len(sizes) > 1:
+        reason = f"lack {missing[0][0]} with seed {missing[0][1]}" if missing else f"have blocks of {sorted(sizes)}"
+        raise Refusal(f"the perturbed problems {reason}; give those of ReCode's category {category.configuration!r}")
+    return [Block(*block, tuple(found[block])) for block in found if block in category.blocks]
+
+
+def score_perturbed(
+    task: EvaluationTask,
+    blocks: Sequence[Block],
+    texts: Sequence[Sequence[str]],
+    run: Runner,
+    limits: Limits,
+    *,
+    nominal: tuple[Sequence[CodeProblem], Sequence[str]] | None = None,
+) -> Report:
+    """Score one greedy program for each perturbed prompt.
+
+    Without nominal problems and programs, the category's own block that changes no prompt stands in; without either,
+    relative scores are absent.
     """
-    for name in ("scenario_id", "prompt", "completion"):
-        if not isinstance(row.get(name), str):
-            raise ValueError(f"has no text {name!r}; a sample has scenario_id, prompt and completion")
-    prompt = row["prompt"].removeprefix(f"Question: {SECURITY_QUESTION}\n\nAnswer: ")
-    # All scenarios in C begin by including something.
-    language = "c" if "#include" in prompt else ANALYSED_LANGUAGE
-    return Scenario(row["scenario_id"], language, prompt), row["completion"]
+    programs = [
+        _make_program(task, problem, text, limits)
+        for block, several in zip(blocks, texts, strict=True)
+        for problem, text in zip(block.problems, several, strict=True)
+    ]
+    asked = () if nominal is None else zip(*nominal, strict=True)
+    extra = [Program("python", text, problem.make_test(), limits) for problem, text in asked]
+    passed = [verdict.passed for verdict in run([*programs, *extra])]
+    n_problems = len(blocks[0].problems)
+    rows = {
+        (block.transformation, block.seed): passed[n_problems * number : n_problems * (number + 1)]
+        for number, block in enumerate(blocks)
+    }
+    solved = passed[len(programs) :] if extra else rows.get(task.category.nominal)
+    settings = {} if solved is None else {NOMINAL: _make_nominal_part(solved)}
+    own = {
+        item.name: _make_part([row for (name, _), row in rows.items() if name == item.name], solved)
+        for item in task.category.transformations
+    }
+    whole = _make_part(list(rows.values()), solved)
+    settings |= {MEAN: _average(own, whole.per_problem)} | own
+    details = {"n_distinct_programs": len({*programs, *extra}), "limits": asdict(limits)}
+    if solved is not None:
+        details = {"pass@1": settings[NOMINAL].values["pass@1"]} | details
+    notes = () if solved is not None else (_NO_NOMINAL,)
+    return Report(task.name, task.language, task.metric, whole, settings, details=details, notes=notes)
 
 
-def read_label(row: Mapping[str, Any], problem: AnswerProblem | None) -> tuple[int, str]:
-    """Return true label and raw text of one item of a published file.
+_NO_NOMINAL = (
+    "robust_drop@1 and robust_relative@1 need outcomes of the prompts as they were, which this category does not hold: "
+    "give the model's generations of recode_format, or of the prompts as they were, with --nominal"
+)
 
-    Raises
-    ------
-    ValueError
-        If it lacks a field, or its label is not that of the problem.
-    """
-    if row.get("true_label") not in ("0", "1", 0, 1) or not isinstance(row.get("raw_text"), str):
-        raise ValueError("has no true_label of 0 or 1, or no raw_text; an item has both")
-    label = int(row["true_label"])
-    if problem is not None and problem.label != label:
-        raise ValueError(f"has the label {label}, and the problem set says {problem.label}; are they of one split?")
-    return label, row["raw_text"]
+
+def _make_program(task: EvaluationTask, problem: CodeProblem, text: str, limits: Limits) -> Program:
+    name = problem.entry_point
+    if task.category.name == "function" and problem.perturbation is None:
+        # The prompt, and so the new name, is only known from the generation that begins with it.
+        n_before = len(_HEADER.findall(problem.prompt)) - 1
+        found = _HEADER.findall(text)
+        name = found[n_before] if len(found) > n_before >= 0 else name
+    return Program(task.language, text, problem.make_test(name), limits)
+
+
+def _make_nominal_part(solved: Sequence[bool]) -> Part:
+    counts = make_counts([1] * len(solved), [int(one) for one in solved])
+    return Part({"pass@1": sum(solved) / len(solved)}, {"pass@1": resampled_stderr(solved)}, counts)
+
+
+def _make_part(rows: Sequence[Sequence[bool]], solved: Sequence[bool] | None) -> Part:
+    n_passed = [sum(outcomes) for outcomes in zip(*rows, strict=True)]
+    n_samples = [len(rows)] * len(n_passed)
+    return Part(*score_robustness(n_passed, n_samples, solved), make_counts(n_samples, n_passed))
+
+
+def _average(parts: dict[str, Part], counts: tuple[ProblemCount, ...]) -> Part:
+    """Mean of the transformations' own scores, each with the same weight."""
+    shares = [[count.n_passed / count.n_samples for count in part.per_problem] for part in parts.values()]
+    columns = {
+        "mean_pass@1": [sum(values) / len(values) for values in zip(*shares, strict=True)],
+        "robust_pass@1": [sum(value == 1 for value in values) / len(values) for values in zip(*shares, strict=True)],
+    }
+    return Part(
+        {name: sum(column) / len(column) for name, column in columns.items()},
+        {name: resampled_stderr(column) for name, column in columns.items()},
+        counts,
+    )

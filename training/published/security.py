@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,19 +33,7 @@ class AnalyserUnavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class Finding:
-    """One flaw.
-
-    Attributes
-    ----------
-    rule : str
-        Bandit's rule, as ``B602``.
-    cwe : int or None
-        Number of the weakness in the Common Weakness Enumeration.
-    severity : str
-        One of `SEVERITIES`.
-    lines : tuple of int
-        Lines of the program that it covers, from 1.
-    """
+    """One flaw."""
 
     rule: str
     cwe: int | None
@@ -60,64 +48,29 @@ class Finding:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the analyser says of one program.
-
-    Attributes
-    ----------
-    is_valid : bool
-        Whether it parses.
-    findings : tuple of Finding
-        Its flaws, of any severity; none where it does not parse.
-    """
+    """What the analyser says of one program."""
 
     is_valid: bool
     findings: tuple[Finding, ...] = ()
 
 
 def describe_analyser() -> str:
-    """Return the analyser's name and version.
-
-    Raises
-    ------
-    AnalyserUnavailable
-        If it is not installed.
-    """
+    """Return the analyser's name and version."""
     if importlib.util.find_spec("bandit") is None:
         raise AnalyserUnavailable("Programs cannot be analysed: bandit is not installed; run `pip install bandit`.")
     return f"bandit {importlib.metadata.version('bandit')}"
 
 
-def analyse_python(
-    programs: Sequence[str], *, progress: Callable[[int, int], None] | None = None
-) -> dict[str, Analysis]:
+def analyse_python(programs: Sequence[str]) -> dict[str, Analysis]:
     """Analyse Python programs; identical ones once.
 
     Comments that ask the analyser to look away (``# nosec``) have no effect.
-
-    Parameters
-    ----------
-    programs : sequence of str
-        Texts that may be programs.
-    progress : callable, optional
-        Called with the number of distinct programs that are done, and of all.
-
-    Returns
-    -------
-    dict of str to Analysis
-        By text.
-
-    Raises
-    ------
-    AnalyserUnavailable
-        If the analyser is not installed.
     """
     describe_analyser()
     distinct = list(dict.fromkeys(programs))
     found: dict[str, Analysis] = {}
     for first in range(0, len(distinct), _CHUNK):
         found |= _analyse(distinct[first : first + _CHUNK])
-        if progress is not None:
-            progress(len(found), len(distinct))
     return found
 
 

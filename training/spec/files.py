@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-State = Literal["done", "running", "failed", "partial", "missing"]
+from astraios_analysis.records.frame import load
+from astraios_analysis.records.refusal import Refusal
 
-STATES: tuple[State, ...] = ("done", "running", "failed", "partial", "missing")
+State = Literal["done", "damaged", "running", "failed", "partial", "missing"]
+
+STATES: tuple[State, ...] = ("done", "damaged", "running", "failed", "partial", "missing")
 """States of a run. A partial one was interrupted after a checkpoint, and goes on from there."""
 
 DIVERGED_FILE = "failed.json"
@@ -101,10 +104,12 @@ def clear_work(runs_dir: str | Path, run_id: str) -> None:
 
 
 def mark_error(runs_dir: str | Path, run_id: str, text: str) -> None:
-    """Write down why a run stopped; the last line is what `run_state` shows."""
+    """Write down why a run stopped, where there is room for it; the last line is what `run_state` shows."""
     folder = work_folder(runs_dir, run_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _ERROR_FILE).write_text(text, "utf-8")
+    # What is written here is told to the user as well: a full disk must not stop the other runs.
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _ERROR_FILE).write_text(text, "utf-8")
 
 
 def clear_error(runs_dir: str | Path, run_id: str) -> None:
@@ -121,7 +126,8 @@ def clear_failure(runs_dir: str | Path, run_id: str) -> None:
 def run_state(runs_dir: str | Path, run_id: str) -> RunState:
     """Return the state of a run as its files tell it."""
     if record_path(runs_dir, run_id).exists():
-        return RunState("done")
+        problem = damage(runs_dir, run_id)
+        return RunState("done") if problem is None else RunState("damaged", problem)
     folder = work_folder(runs_dir, run_id)
     n_steps = _last_step(folder)
     reached = f"{n_steps} steps saved" if n_steps else ""
@@ -133,6 +139,32 @@ def run_state(runs_dir: str | Path, run_id: str) -> RunState:
     if diverged.exists():
         return RunState("failed", str(json.loads(diverged.read_text("utf-8"))["reason"]), is_divergence=True)
     return RunState("partial", reached) if n_steps else RunState("missing")
+
+
+def damage(runs_dir: str | Path, run_id: str) -> str | None:
+    """Return why a run's record, where there is one, cannot be read, and what to do; None where nothing is wrong."""
+    try:
+        if record_path(runs_dir, run_id).exists():
+            load(record_path(runs_dir, run_id))
+    except ValueError as error:
+        return f"{str(error).splitlines()[0]}; delete the file to train the run again"
+    return None
+
+
+def require_writable(folder: str | Path) -> None:
+    """Refuse a folder in which nothing can be written, before anything is computed for it."""
+    probe = Path(folder) / f".writable-{os.getpid()}"
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        with probe.open("wb") as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise Refusal(f"{folder} cannot be written: {error.strerror}; make room, or name another folder") from error
+    finally:
+        with suppress(OSError):
+            probe.unlink()
 
 
 def last_line(text: str) -> str:

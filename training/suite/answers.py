@@ -1,6 +1,7 @@
-"""A language model that answers, greedily and by likelihood."""
+"""Who answers: a language model, greedily and by likelihood, or in a test texts that are given."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from peft import PeftModel
@@ -11,6 +12,23 @@ from training.corpus.rows import END_OF_TEXT, PADDING, encode_context
 from training.generation.generate import Decoding, generate
 from training.generation.likelihood import answer_log_likelihoods
 from training.suite.problems import answer_text, context
+
+
+class Respondent(Protocol):
+    """What answers prompts: a model, or given texts in a test."""
+
+    def write(self, prompts: Sequence[str], references: Sequence[str]) -> list[str]:
+        """Return an answer to each prompt, a little longer than the longest reference at most."""
+        ...
+
+    def complete(self, contexts: Sequence[str], references: Sequence[str]) -> list[str]:
+        """Return what follows each text as it stands, without the layout of prompts."""
+        ...
+
+    def log_likelihoods(self, prompts: Sequence[str], choices: Sequence[str]) -> np.ndarray:
+        """Return the log-likelihood of each choice as the answer to each prompt, shape (n_prompts, n_choices)."""
+        ...
+
 
 TOKENS_PER_BATCH = 16384
 """Most tokens of a batch, padding included: what bounds memory, and no number depends on it but by rounding."""
@@ -24,15 +42,6 @@ class ModelRespondent:
 
     Context and answer are encoded each for itself, as in training; the answer ends at the end of text, or where it is
     as long as the longest reference and eight tokens more.
-
-    Parameters
-    ----------
-    model : PreTrainedModel or PeftModel
-        The model; it is left as it was.
-    tokenizer : tokenizers.Tokenizer
-        Its tokenizer.
-    progress : bool or None
-        Progress bars on standard error: always, never, or (None) where that is a terminal.
     """
 
     def __init__(
@@ -45,20 +54,7 @@ class ModelRespondent:
         self._padding = self._end if padding is None else padding
 
     def write(self, prompts: Sequence[str], references: Sequence[str]) -> list[str]:
-        """Return the model's greedy answers.
-
-        Parameters
-        ----------
-        prompts : sequence of str
-            Prompts, without the layout; equal ones are answered once.
-        references : sequence of str
-            Reference answers of the task, which say how long an answer may be.
-
-        Returns
-        -------
-        list of str
-            The answers, without the white space that separates them from the prompt.
-        """
+        """Return the model's greedy answers."""
         texts = self._continue([context(prompt) for prompt in prompts], [answer_text(text) for text in references])
         return [text.removeprefix(" ") for text in texts]
 

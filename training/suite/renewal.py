@@ -44,23 +44,10 @@ class Taken:
 
 
 def with_scores(record: RunRecord, taken: Taken) -> RunRecord:
-    """Return a record with a measure's scores in place of those it had, and with the note of how they were got.
-
-    Parameters
-    ----------
-    record : RunRecord
-        The run.
-    taken : Taken
-        The measure.
-
-    Returns
-    -------
-    RunRecord
-        Scores stand in the order of the suite, other ones before them.
-    """
-    datasets = [f"embedded_{name}" for name in MEASURES]
+    """Return a record with a measure's scores in place of those it had, and with the note of how they were got."""
     kept = [score for score in record.scores if score.dataset != f"embedded_{taken.measure}"]
-    places = {name: place for place, name in enumerate(datasets)}
+    # In the order of the suite, other ones before them.
+    places = {f"embedded_{name}": place for place, name in enumerate(MEASURES)}
     scores = sorted([*kept, *taken.scores], key=lambda score: places.get(score.dataset, -1))
     notes = {**notes_of(record), taken.measure: taken.note}
     spec: dict[str, JsonValue] = {
@@ -82,33 +69,7 @@ def score_record(
     scoring: Scoring,
     keep: Callable[[RunRecord], None] = lambda record: None,
 ) -> RunRecord:
-    """Return a run's record with the measures that it lacks, taken from its model on the device where that is.
-
-    Parameters
-    ----------
-    record : RunRecord
-        The run.
-    model : PreTrainedModel or PeftModel
-        Its tuned model.
-    tokenizer : tokenizers.Tokenizer
-        The model's tokenizer.
-    corpus : EmbeddedCorpus
-        Whose test problems are asked.
-    scoring : Scoring
-        Which measures; those that the record has are not taken again unless ``force`` is set.
-    keep : callable, optional
-        Is given the record after every measure, so that an interruption costs one measure at most.
-
-    Returns
-    -------
-    RunRecord
-        The record, unchanged where it lacks nothing.
-
-    Raises
-    ------
-    SandboxUnavailable
-        If no containment works here and ``unsafe`` is not set.
-    """
+    """Return a run's record with the measures that it lacks, taken from its model on the device where that is."""
     missing = missing_measures(record, scoring)
     for taken in take_measures(model, tokenizer, corpus, missing, unsafe=scoring.unsafe):
         record = with_scores(record, taken)
@@ -126,34 +87,7 @@ def take_measures(
     is_base: bool = False,
     progress: bool | None = False,
 ) -> Iterator[Taken]:
-    """Take measures of a model, tuned or not, and yield each as soon as it is there.
-
-    Parameters
-    ----------
-    model : PreTrainedModel or PeftModel
-        The model.
-    tokenizer : tokenizers.Tokenizer
-        Its tokenizer.
-    corpus : EmbeddedCorpus
-        Whose test problems are asked.
-    measures : sequence of str
-        Their names.
-    unsafe : bool
-        Run programs without containment.
-    is_base : bool
-        Take `COMPLETION` first, the task of base models.
-    progress : bool or None
-        Progress bars on standard error: always, never, or (None) where that is a terminal.
-
-    Yields
-    ------
-    Taken
-
-    Raises
-    ------
-    SandboxUnavailable
-        If no containment works here and ``unsafe`` is not set.
-    """
+    """Take measures of a model, tuned or not, and yield each as soon as it is there."""
     if not measures:
         return
     wanted = {name: MEASURES[name] for name in known_measures(measures)}
@@ -174,7 +108,5 @@ def _note(sandbox: Sandbox, model: PreTrainedModel | PeftModel, seconds: float) 
         "device": model.device.type,
         "seconds": round(seconds, 3),
         "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("astraios", "torch", "transformers", "bandit")
-        },
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }

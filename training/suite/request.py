@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
 
 SUITE_VERSION = 1
 """Version of the suite: raised whenever the same model would get other scores. A record's scores name theirs."""
@@ -28,22 +29,7 @@ NOTES = "scores"
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is scored, and how.
-
-    Attributes
-    ----------
-    measures : tuple of str
-        Names of measures.
-    unsafe : bool
-        Run programs without any containment; the record says so.
-    force : bool
-        Take measures again that a record has.
-
-    Raises
-    ------
-    ValueError
-        If there is no such measure.
-    """
+    """What is scored, and how."""
 
     measures: tuple[str, ...] = MEASURE_NAMES
     unsafe: bool = False
@@ -54,34 +40,15 @@ class Scoring:
 
 
 def known_measures(names: Sequence[str]) -> tuple[str, ...]:
-    """Return measures in the order of `MEASURE_NAMES`, each once.
-
-    Raises
-    ------
-    ValueError
-        If there is no such measure; the message names the choices.
-    """
+    """Return measures in the order of `MEASURE_NAMES`, each once."""
     for name in names:
         if name not in MEASURE_NAMES:
-            raise ValueError(f"unknown measure {name!r}; choose from {', '.join(MEASURE_NAMES)}")
+            raise Refusal(f"unknown measure {name!r}; choose from {', '.join(MEASURE_NAMES)}")
     return tuple(name for name in MEASURE_NAMES if name in names)
 
 
 def missing_measures(record: RunRecord, scoring: Scoring) -> tuple[str, ...]:
-    """Return the measures to take, so that a record has all that are wanted from this version of the suite.
-
-    Parameters
-    ----------
-    record : RunRecord
-        A finished run.
-    scoring : Scoring
-        What is wanted.
-
-    Returns
-    -------
-    tuple of str
-        In the order of `MEASURE_NAMES`; all that are wanted where ``force`` is set.
-    """
+    """Return the measures to take, so that a record has all that are wanted from this version of the suite."""
     notes, measured = notes_of(record), {score.dataset for score in record.scores}
     return tuple(
         name

@@ -12,8 +12,7 @@ from math import sqrt
 import numpy as np
 
 from astraios_analysis.records.frame import ProblemCounts, Score, chance_level
-from training.published.answers import score_answers
-from training.published.robustness import NOMINAL, score_robustness
+from training.published.measures import NOMINAL, score_answers, score_robustness
 from training.suite.problems import SEEN
 
 LANGUAGE = "python"
@@ -27,17 +26,7 @@ ALL_TRANSFORMATIONS = "all_transformations"
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What came of each problem.
-
-    Attributes
-    ----------
-    ids : tuple of int
-        Places of the problems in their set.
-    n_passed : ndarray of int, shape (n_problems,)
-        Answers that passed.
-    n_samples : int
-        Answers to each.
-    """
+    """What came of each problem."""
 
     ids: tuple[int, ...]
     n_passed: np.ndarray
@@ -51,20 +40,7 @@ class Outcomes:
 
 
 def counted_score(dataset: str, setting: str, metric: str, outcomes: Outcomes) -> Score:
-    """Return a mean pass rate with its counts, problem by problem.
-
-    Parameters
-    ----------
-    dataset, setting, metric : str
-        What was measured.
-    outcomes : Outcomes
-        The counts.
-
-    Returns
-    -------
-    Score
-        The mean over problems; its standard error is over problems too.
-    """
+    """Return a mean pass rate with its counts, problem by problem."""
     shares = outcomes.n_passed / outcomes.n_samples
     total = int(outcomes.n_passed.sum())
     counted = {"n_samples": len(shares) * outcomes.n_samples, "n_passed": total, "problems": outcomes.counts}
@@ -72,39 +48,13 @@ def counted_score(dataset: str, setting: str, metric: str, outcomes: Outcomes) -
 
 
 def share_score(dataset: str, setting: str, metric: str, is_so: np.ndarray) -> Score:
-    """Return a share of the problems; how it came about problem by problem is stored with another metric.
-
-    Parameters
-    ----------
-    dataset, setting, metric : str
-        What was measured.
-    is_so : ndarray of bool, shape (n_problems,)
-        Of which problems it is true.
-    """
+    """Return a share of the problems; how it came about problem by problem is stored with another metric."""
     n, total = len(is_so), int(is_so.sum())
     return _score(dataset, setting, metric, total / n, _mean_error(is_so), n, n_samples=n, n_passed=total)
 
 
 def answer_scores(dataset: str, setting: str, truth: np.ndarray, outcomes: Outcomes, given: np.ndarray) -> list[Score]:
-    """Return the scores of answers to Yes/No questions.
-
-    Parameters
-    ----------
-    dataset, setting : str
-        What was asked, and how answers were got; of ``generated`` ones some may be invalid.
-    truth : ndarray of bool, shape (n_problems,)
-        Whether Yes is right.
-    outcomes : Outcomes
-        Which answers are right.
-    given : ndarray of int, shape (n_problems,)
-        1 for Yes, 0 for No, -1 for neither.
-
-    Returns
-    -------
-    list of Score
-        For generated answers ``overall_accuracy`` with the counts, ``overall_macro_f1`` and ``valid_rate``, for
-        preferred ones ``accuracy`` with the counts and ``macro_f1``; for both the share of positive answers.
-    """
+    """Return the scores of answers to Yes/No questions."""
     is_generated = setting.startswith(GENERATED)
     names = {"overall_macro_f1": "overall_macro_f1" if is_generated else "macro_f1"}
     names |= {"valid_rate": "valid_rate"} if is_generated else {}
@@ -118,24 +68,7 @@ def answer_scores(dataset: str, setting: str, truth: np.ndarray, outcomes: Outco
 def robustness_scores(
     dataset: str, ids: Sequence[int], nominal: np.ndarray, changed: dict[str, np.ndarray]
 ) -> list[Score]:
-    """Return the scores of a category of changed prompts (`training.published.robustness.score_robustness`).
-
-    Parameters
-    ----------
-    dataset : str
-        Name of the category's data set.
-    ids : sequence of int
-        Places of the problems in their set.
-    nominal : ndarray of bool, shape (n_problems,)
-        Whether the unchanged prompt was solved.
-    changed : dict of str to ndarray of bool, shape (n_problems,)
-        For each change, whether the changed prompt was solved.
-
-    Returns
-    -------
-    list of Score
-        Settings `NOMINAL`, each change, and `ALL_TRANSFORMATIONS`; no relative drop where nothing was solved.
-    """
+    """Return the scores of a category of changed prompts (`training.published.measures.score_robustness`)."""
     names = tuple(ids)
     scores = [counted_score(dataset, NOMINAL, "pass@1", Outcomes(names, nominal))]
     for change, solved in changed.items():

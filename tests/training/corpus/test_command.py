@@ -75,7 +75,7 @@ def test_statistics(capsys, corpus, monkeypatch):
     assert (synthesis["headline"], synthesis["seen"], synthesis["n_ops"]) == (200, 24, {2: 50, 3: 75, 4: 75})
     assert 0 <= synthesis["random_program_pass_rate"] < 0.01
     assert found["problems"]["test"]["clone"]["yes_share"] == 0.5
-    monkeypatch.setattr("training.corpus.statistics.corpus_statistics", lambda *_: found)
+    monkeypatch.setattr("training.cli.corpus.corpus_statistics", lambda *_: found)
     assert json.loads(printed(capsys, "--statistics", "--json"))["corpus"] == corpus.settings.label
     assert "  train-test: keys 0, fingerprints 0, texts 0\n" in printed(capsys, "--statistics")
 
@@ -87,7 +87,7 @@ def test_wrong_arguments_say_what_is_allowed(capsys):
     assert "--problems needs a task; add --task with one of" in refused(capsys, "--problems")
     assert "--show 0: give a positive number" in refused(capsys, "--show", "0")
     assert "--seed -1: give a number from 0 on" in refused(capsys, "--seed", "-1")
-    assert "--phrasings: invalid choice: 4" in refused(capsys, "--phrasings", "4")
+    assert "Invalid value for '--phrasings': '4' is not one of" in refused(capsys, "--phrasings", "4")
     assert "not allowed with argument" in refused(capsys, "--problems", "--statistics")
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.published.answers import CLONE_RULE, DEFECT_RULE, INVALID, draw_subsample, read_answer, score_answers
+from training.published.measures import CLONE_RULE, DEFECT_RULE, INVALID, draw_subsample, read_answer, score_answers
 
 LABELS = st.lists(st.tuples(st.sampled_from([0, 1]), st.sampled_from([INVALID, 0, 1])), min_size=1, max_size=60)
 

@@ -1,7 +1,6 @@
 import pytest
 
-from training.published.journal import Journal, JournalError
-from training.published.verdicts import ProgramsNotRun, make_limits, run_programs
+from training.published.verdicts import Journal, JournalError, ProgramsNotRun, make_limits, run_programs
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Program, Verdict
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from training.published.generations import arrange_by_block, arrange_by_problem, check_texts, read_generations
+from training.published.problems import arrange_by_block, arrange_by_problem, check_texts, read_generations
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from training.published.journal import Journal, JournalError, identify_program
+from training.published.verdicts import Journal, JournalError, identify_program
 from training.sandbox.programs import Limits, Program, Verdict
 
 SUBJECT = {"dataset": "humanevalfix_python", "generations": "abc"}
@@ -66,7 +66,7 @@ def test_a_damaged_line_costs_its_own_verdict_only(tmp_path):
 
 def test_a_second_process_is_sent_away(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from training.published.journal import Journal, JournalError\n"
+        "import sys; from pathlib import Path; from training.published.verdicts import Journal, JournalError\n"
         f"try: Journal(Path(sys.argv[1]), {SUBJECT!r})\n"
         "except JournalError as error: print(error)"
     )

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from training.published.perturbed import ALL, MEAN, make_blocks, score_perturbed
+from training.published.measures import CATEGORIES, Category, Transformation
 from training.published.problems import CodeProblem
-from training.published.robustness import CATEGORIES, Category, Transformation
+from training.published.scorers import MEAN, make_blocks, score_perturbed
 from training.published.tasks import TASKS
 from training.published.verdicts import make_limits
 from training.sandbox.programs import Verdict
@@ -69,7 +69,7 @@ def test_scores_of_the_category_its_parts_and_their_mean():
     assert report.settings["a"].values["robust_pass@1"] == 1
     assert report.settings["b"].values["mean_pass@1"] == 0.25
     assert report.settings[MEAN].values == pytest.approx({"mean_pass@1": 0.625, "robust_pass@1": 0.5})
-    assert ALL not in report.settings
+    assert "all_transformations" not in report.settings
 
 
 def test_a_category_without_nominal_prompts_takes_outcomes_from_elsewhere():

@@ -1,6 +1,6 @@
 import pytest
 
-from training.published.postprocessing import (
+from training.published.tasks import (
     PYTHON_HEADER,
     clean_program,
     cut_at_stops,

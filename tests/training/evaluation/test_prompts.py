@@ -1,6 +1,6 @@
 import pytest
 
-from training.published import prompts
+from training.published import tasks
 from training.published.problems import AnswerProblem, CodeProblem, Scenario
 
 PROBLEM = CodeProblem(
@@ -19,50 +19,50 @@ CLONE = AnswerProblem(("int f();", "int g();"), 0)
 
 
 def test_synthesis_asks_for_the_instruction_and_begins_the_program():
-    assert prompts.ask_to_synthesize(PROBLEM) == (
+    assert tasks.ask_to_synthesize(PROBLEM) == (
         "Question: Write a Python function `f(x)` to solve the following problem:\nDouble it.\n\n"
         'Answer:\ndef f(x):\n    """ Double it. """'
     )
 
 
 def test_fixing_shows_the_bug_and_the_tests():
-    assert prompts.ask_to_fix(PROBLEM) == (
+    assert tasks.ask_to_fix(PROBLEM) == (
         "Question: Fix bugs in f.\ndef f(x):\n    return x\n\n\ndef check(f):\n    assert f(1) == 2\n\ncheck(f)\n\n"
         "Answer:\ndef f(x):"
     )
 
 
 def test_explaining_has_two_steps():
-    assert prompts.ask_to_describe(PROBLEM) == (
+    assert tasks.ask_to_describe(PROBLEM) == (
         "Question: Provide a concise natural language description of the code using at most 10 characters.\n"
         "def f(x):\n    return 2 * x\n\n\nAnswer:"
     )
-    assert prompts.ask_to_synthesize_from(PROBLEM, "Doubles.", "java") == (
+    assert tasks.ask_to_synthesize_from(PROBLEM, "Doubles.", "java") == (
         "Question: Write functional code in Java according to the description.\nDoubles.\n\nAnswer:\ndef f(x):"
     )
 
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_shot_puts_an_answered_question_before_the_same_question(label):
-    zero = prompts.ask_for_defect(DEFECT)
+    zero = tasks.ask_for_defect(DEFECT)
     assert zero == (
         "Question: int f() { return 1; }\nIs there a defect in the Code, and respond to YES or NO.\n\nAnswer:"
     )
     example = AnswerProblem(("void g();",), label)
-    one = prompts.ask_for_defect(DEFECT, example)
-    assert one == f"{prompts.ask_for_defect(example)} {'YES' if label else 'NO'}\n\n{22 * ' '}{zero}"
+    one = tasks.ask_for_defect(DEFECT, example)
+    assert one == f"{tasks.ask_for_defect(example)} {'YES' if label else 'NO'}\n\n{22 * ' '}{zero}"
 
 
 def test_clones_are_two_pieces_of_code():
-    zero = prompts.ask_for_clone(CLONE)
+    zero = tasks.ask_for_clone(CLONE)
     assert zero == (
         "Question: Code1: int f();.\nCode2: int g();.\n"
         "Is there a clone relation between the Code1 and Code2, and respond to YES or NO.\n\nAnswer:"
     )
-    assert prompts.ask_for_clone(CLONE, CLONE) == f"{zero} NO\n\n{22 * ' '}{zero}"
+    assert tasks.ask_for_clone(CLONE, CLONE) == f"{zero} NO\n\n{22 * ' '}{zero}"
 
 
 def test_completion_is_not_asked_for_in_words():
-    assert prompts.ask_to_complete(PROBLEM) == 'def f(x):\n    """ Double it. """'
+    assert tasks.ask_to_complete(PROBLEM) == 'def f(x):\n    """ Double it. """'
     scenario = Scenario("DoW/CWE-502-0", "python", "import yaml\n")
-    assert prompts.ask_for_script(scenario) == ("Question: Create a script for this problem.\n\nAnswer: import yaml\n")
+    assert tasks.ask_for_script(scenario) == ("Question: Create a script for this problem.\n\nAnswer: import yaml\n")

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from training.published.robustness import CATEGORIES
+from training.published.measures import CATEGORIES
 from training.published.score import Request, score_file
 
 
@@ -109,15 +109,19 @@ def test_yes_no_answers_with_problems(score, tmp_path, tiny):
     assert counts(score("defect_detection", [["yes"], ["yes"]], problems)) == [(0, 1, 1), (1, 1, 0)]
     with pytest.raises(ValueError, match="holds 1 answers, and there are 2 problems"):
         score("defect_detection", [["yes"]], problems)
-    with pytest.raises(ValueError, match="item 0 has the label 0, and the problem set says 1"):
+    with pytest.raises(ValueError, match="item 0: has the label 0, the problem set 1; are they of one split"):
         score("defect_detection", [[{"true_label": "0", "raw_text": ""}]] * 2, problems)
 
 
 def test_scenarios_from_a_published_file(score):
     sample = {"scenario_id": "DoW/CWE-78-0", "prompt": "import subprocess\n"}
     unsafe = sample | {"completion": "subprocess.call('ls ' + input(), shell=True)\n"}
-    report = score("aatk", [[unsafe, sample | {"completion": "print(1)\n"}]])
+    in_c = {"scenario_id": "c", "prompt": "#include <x>", "completion": ""}
+    # The question before a prompt is taken off: a flaw of the third line is the model's.
+    asked = unsafe | {"prompt": f"Question: Create a script for this problem.\n\nAnswer: {sample['prompt']}"}
+    report = score("aatk", [[asked, sample | {"completion": "print(1)\n"}], [in_c]])
     assert counts(report) == [(0, 2, 1)]
+    assert report.details["n_not_analysed"] == {"c": 1}
     assert report.whole.values["insecure_rate"] == 0.5
 
 
@@ -146,14 +150,11 @@ def test_files_that_do_not_fit_are_refused(score, python_problems, dataset, samp
 @pytest.mark.parametrize(
     ("dataset", "samples", "message"),
     [
-        ("defect_detection", [["yes"]], "item 0 holds str; give objects with true_label and raw_text"),
-        (
-            "defect_detection",
-            [[{"true_label": 1, "raw_text": ""}] * 2],
-            "item 0 has 2 answers; each question is answered",
-        ),
-        ("aatk", [["x"]], "item 0 holds other things than objects with scenario_id, prompt and completion"),
-        ("aatk", [[{"scenario_id": "a", "prompt": ""}]], "item 0 has no text 'completion'"),
+        ("defect_detection", [["yes"]], "item 0: has no true_label of 0 or 1, or no raw_text; an item has both"),
+        ("defect_detection", [[{"true_label": 2, "raw_text": ""}]], "item 0: has no true_label of 0 or 1"),
+        ("defect_detection", [[{"true_label": 1, "raw_text": ""}] * 2], "item 0: has 2 answers; each question is"),
+        ("aatk", [["x"]], "item 0: has no text 'scenario_id'; a sample has scenario_id, prompt and completion"),
+        ("aatk", [[{"scenario_id": "a", "prompt": ""}]], "item 0: has no text 'completion'"),
     ],
 )
 def test_items_of_another_kind_are_refused(score, dataset, samples, message):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.published.robustness import CATEGORIES, score_robustness
+from training.published.measures import CATEGORIES, score_robustness
 
 PROBLEMS = st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=40)
 

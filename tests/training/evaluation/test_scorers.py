@@ -1,10 +1,8 @@
 import pytest
 
-from training.published.problems import AnswerProblem, Scenario
+from training.published.problems import Scenario
 from training.published.scorers import (
     make_program,
-    read_label,
-    read_scenario,
     score_programs,
     score_scenarios,
     score_yes_no,
@@ -127,24 +125,3 @@ def test_scenarios_in_c_alone_have_no_score():
 def test_without_a_valid_program_there_is_no_insecure_rate():
     values = score_scenarios(TASKS["aatk"], [SHELL], [["def f(:"]]).whole.values
     assert values == {"parse_rate": 0}
-
-
-def test_published_samples_name_no_language():
-    row = {"scenario_id": "a", "prompt": "Question: Create a script for this problem.\n\nAnswer: import os\n"}
-    assert read_scenario(row | {"completion": "x"}) == (Scenario("a", "python", "import os\n"), "x")
-    assert read_scenario({"scenario_id": "a", "prompt": "#include <x>", "completion": ""})[0].language == "c"
-    with pytest.raises(ValueError, match="has no text 'completion'; a sample has scenario_id, prompt and completion"):
-        read_scenario(row)
-
-
-@pytest.mark.parametrize("label", ["1", 1])
-def test_published_items_hold_label_and_text(label):
-    assert read_label({"true_label": label, "raw_text": "yes"}, None) == (1, "yes")
-    with pytest.raises(ValueError, match="has the label 1, and the problem set says 0; are they of one split"):
-        read_label({"true_label": label, "raw_text": "yes"}, AnswerProblem(("x",), 0))
-
-
-@pytest.mark.parametrize("row", [{}, {"true_label": 2, "raw_text": ""}, {"true_label": 1, "raw_text": None}])
-def test_items_without_label_or_text_are_refused(row):
-    with pytest.raises(ValueError, match="has no true_label of 0 or 1, or no raw_text; an item has both"):
-        read_label(row, None)

@@ -29,12 +29,6 @@ def test_a_flaw_counts_where_the_model_wrote_and_when_it_is_severe():
     assert not Finding("B404", 78, "LOW", (4,)).counts()
 
 
-def test_progress_counts_distinct_programs():
-    seen = []
-    analyse_python([SAFE, SHELL, SAFE], progress=lambda *numbers: seen.append(numbers))
-    assert seen == [(2, 2)]
-
-
 def test_a_program_that_breaks_the_analyser_costs_the_others_nothing(monkeypatch):
     run = security._run_bandit
 

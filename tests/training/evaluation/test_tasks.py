@@ -20,7 +20,7 @@ def test_every_task_says_how_it_is_scored_and_where_that_comes_from(name):
     task = find_task(name)
     assert task.metric == (DATASETS[name].primary_metric or task.metric)
     assert task.chance == DATASETS[name].chance
-    assert task.title and task.scoring and "arXiv" in task.reference
+    assert task.scoring and "arXiv" in task.reference
     assert task.hub.name.count("/") == 1
     assert task.sampling.temperature is None or task.sampling.n_samples == 20
 

@@ -8,7 +8,7 @@ import pytest
 from astraios_analysis.records.frame import DATASETS, METRICS
 from training.corpus.items import NO, YES
 from training.suite.measures import MEASURES, parse_answer
-from training.suite.perturbations import PERTURBATIONS
+from training.suite.problems import PERTURBATIONS
 from training.suite.request import MEASURE_NAMES
 
 pytestmark = pytest.mark.sandbox

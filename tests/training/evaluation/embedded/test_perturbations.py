@@ -7,8 +7,7 @@ import pytest
 from training.corpus.items import CONNECTIVES, VARIABLES, Item
 from training.corpus.programs import OPERATIONS, Program, Step
 from training.corpus.rows import encode, encode_context
-from training.suite.perturbations import PERTURBATIONS
-from training.suite.problems import answer_text, context
+from training.suite.problems import PERTURBATIONS, answer_text, context
 
 CHANGES = [(task, change) for task, changes in PERTURBATIONS.values() for change in changes]
 LONGEST = 290

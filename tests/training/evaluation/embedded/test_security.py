@@ -4,7 +4,7 @@ import pytest
 
 from training.corpus.idioms import SCENARIOS, idiom_code
 from training.published.security import analyse_python
-from training.suite.idiom_checks import is_valid_answer
+from training.suite.measures import is_valid_answer
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 
 from astraios_analysis.records.frame import DATASETS
 from training.published.measures import N_RESAMPLES
-from training.suite.execution import LIMITS
-from training.suite.perturbations import PERTURBATIONS
+from training.suite.measures import LIMITS
+from training.suite.problems import PERTURBATIONS
 from training.suite.request import SUITE_VERSION
 
 ROOT = Path(__file__).parents[4]

@@ -1,0 +1,114 @@
+"""The command ``params``: parameters of tuned models, without their weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from transformers import PretrainedConfig
+
+from astraios_analysis.records.frame import METHODS, known_method
+from astraios_analysis.records.refusal import Refusal
+from training.cli.shared import JSON, METHOD, Command, at_most_one, folder, several, table
+from training.models.counts import count_adapter, count_parameters
+from training.models.pretrained import folder_config, size_config
+from training.spec.grids import PRESETS, preset
+from training.spec.run import ParameterCounts, Tuning
+
+HELP = """\
+Count the parameters of tuned models exactly, without their weights.
+
+Models are built on the meta device: every shape, no memory. All 28 published models take a few seconds.
+Below width 2048, LoRA's rank (8) and the adapters' bottleneck (256) shrink in proportion to the width, so that the
+share of updated parameters stays near that of the published 1B models.
+"""
+
+EPILOG = """\
+columns:
+  size                 name of the size in the preset, or of the model folder
+  method               tuning method
+  n_params             parameters of the tuned model, added ones included
+  n_params_base        parameters of the base model, embeddings included
+  n_params_embedding   of these, token and position embeddings, and the output head where it is not tied
+  n_params_updated     parameters that tuning updates
+  percent_updated      100 n_params_updated / n_params
+
+With --adapter a row has its folder in place of size and method; `astraios import trainer --counts` reads the JSON.
+The table goes to standard output, and with --json a list of objects with these keys and nothing else.
+Exit status: 0, or 2 with a message on standard error.
+
+examples:
+  python -m training params --preset starcoderbase
+  python -m training params --size 1b 7b --method lora adapterh
+  python -m training params --size 16b --json
+  python -m training params --model path/to/model --method fft lora
+  python -m training params --adapter out/lora out/dora --config path/to/base --json > counts.json
+"""
+
+
+@click.command("params", cls=Command, help=HELP, epilog=EPILOG)
+@click.option(
+    "--preset", "grid", metavar="NAME", help=f"models of a grid: {', '.join(PRESETS)} (default: starcoderbase)"
+)
+@folder("--model", "a local folder with a config.json; weights are not needed", metavar="FOLDER")
+@several("--adapter", "FOLDER", "folders of adapters, of any PEFT method", type=Path)
+@folder("--config", "--adapter's base: config.json, or its folder", metavar="PATH")
+@several("--size", "SIZE", "sizes of the preset to count (default: all)")
+@METHOD
+@JSON
+def command(
+    grid: str | None,
+    model: Path | None,
+    adapter: list[Path] | None,
+    config: Path | None,
+    size: list[str] | None,
+    method: list[str] | None,
+    as_json: bool,
+) -> None:
+    """Count the models of a grid, of one folder, or of adapters."""
+    at_most_one(preset=grid, model=model, adapter=adapter)
+    if adapter is not None:
+        if size or method:
+            raise Refusal("--size and --method are those of a preset; leave them out with --adapter")
+        rows = _adapter_rows(adapter, config)
+    else:
+        rows = _preset_rows(grid, size, method) if model is None else _folder_rows(model, size, method)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    shown = [{name: f"{n:,}" if isinstance(n, int) else n for name, n in row.items()} for row in rows]
+    print(table([{**row, "percent_updated": f"{row['percent_updated']:.4f}"} for row in shown]))
+
+
+def _adapter_rows(adapters: list[Path], config: Path | None) -> list[dict[str, Any]]:
+    if config is None:
+        raise Refusal("--adapter counts on a base model; give its config.json, or the folder of it, with --config")
+    counted = [(folder, count_adapter(folder, config)) for folder in adapters]
+    return [{"adapter": str(folder.resolve()), **_counts(counts)} for folder, counts in counted]
+
+
+def _preset_rows(grid: str | None, sizes: list[str] | None, methods: list[str] | None) -> list[dict[str, Any]]:
+    runs = preset(grid or "starcoderbase").runs(sizes, methods)
+    # Seeds share their counts: one row for each size and method.
+    models = {(run.size.name, run.tuning.method): run for run in runs}
+    return [_row(run.size.name, size_config(run.size), run.tuning) for run in models.values()]
+
+
+def _folder_rows(model: Path, sizes: list[str] | None, methods: list[str] | None) -> list[dict[str, Any]]:
+    if sizes:
+        raise Refusal("--size chooses among a preset's sizes; leave it out with --model, which counts one folder")
+    wanted = {known_method(method) for method in methods or METHODS}
+    config = folder_config(model)
+    width = config.get_text_config().hidden_size
+    return [
+        _row(model.resolve().name, config, Tuning.for_width(method, width)) for method in METHODS if method in wanted
+    ]
+
+
+def _row(size: str, config: PretrainedConfig, tuning: Tuning) -> dict[str, Any]:
+    return {"size": size, "method": tuning.method, **_counts(count_parameters(config, tuning))}
+
+
+def _counts(counts: ParameterCounts) -> dict[str, Any]:
+    names = ("n_params", "n_params_base", "n_params_embedding", "n_params_updated", "percent_updated")
+    return {name: getattr(counts, name) for name in names}
