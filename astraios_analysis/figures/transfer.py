@@ -262,7 +262,8 @@ def backtest_panels(runs: Sequence[RunRecord], datasets: Sequence[str], level: f
     parts = []
     for name in datasets:
         rows = largest_from_smaller(record_outcome(runs, name), (level,))
-        parts += [] if rows is None else [rows.assign(quantity=name)]
+        # Whole numbers, which rounding leaves as they are.
+        parts += [] if rows is None else [rows.assign(quantity=name, n_params=rows["n_params"].astype(int))]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     require_rows(table, "backtest", "methods with primary scores at four sizes")
     return backtest_rows(table, level)
@@ -273,8 +274,9 @@ def backtest_rows(rows: pd.DataFrame, level: float = 0.95) -> tuple[Figure, pd.D
     name = f"{100 * level:g}"
     renamed = {"quantity": "dataset", "n_params": "n_params_base", "value": "measured"}
     renamed |= {f"{end}_{name}": end for end in (*BARS, "covered")}
-    table = round_table(rows.rename(columns=renamed)[[*renamed.values(), *_TESTED]].assign(level=level))
-    table["persistence_error"] = table["persistence"] - table["measured"]
+    table = rows.rename(columns=renamed)[[*renamed.values(), *_TESTED]].assign(level=level)
+    still = table["persistence"] - table["measured"]
+    table = round_table(table.assign(persistence_error=still))
     names = list(dict.fromkeys(table["dataset"]))
     figure, axes = small_multiples(len(names), columns_for(names), row_height=2.05, sharey=True)
     for panel, quantity in zip(axes, names, strict=True):
