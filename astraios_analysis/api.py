@@ -582,14 +582,14 @@ def rank(
             try:
                 tables[kind].append(function(list(runs), name, **options))
             except Refusal as error:
-                refused[f"{kind} of {name}"] = str(error)
+                refused[f"{kind} of {name}"] = str(error).removeprefix(f"{name}: ")
         if n_params is not None:
             try:
                 tables["best"].append(best_at_size(runs, name, n_params, level=level, force=force))
             except Refusal as error:
                 if dataset is not None:
                     raise
-                refused[f"best method at {size} on {name}"] = str(error)
+                refused[f"best method at {size} on {name}"] = str(error).removeprefix(f"{name}: ")
     if not tables["ranks"]:
         raise Refusal("no run here has a primary score to rank by; add runs with scores, or choose another grid")
     found = {kind: pd.concat(parts, ignore_index=True) if parts else pd.DataFrame() for kind, parts in tables.items()}

@@ -1,155 +1,19 @@
-"""Ranks and predictions at the command line, with one grid and several, one seed and several."""
+"""``astraios predict``: records and tables, one grid and several, one seed and several."""
 
-import functools
 import json
 
+import pandas as pd
 import pytest
+from simulated_grids import LARGEST, simulate
 
-from astraios_analysis.cli.main import main
-from astraios_analysis.cli.records import describe_records
+from astraios_analysis.cli.figures import describe_records
 from astraios_analysis.records import frame as records
-from astraios_analysis.records import released, sources
-from astraios_analysis.records.frame import ProblemCounts, Score
-from astraios_analysis.records.schema import METHODS
 
-KEYS = ["size", "n_params", "method", "quantity", "value", "intervals", "reach", "weights"]
+KEYS = ["size", "n_params", "at", "group", "dataset", "method", "quantity", "value", "intervals", "reach", "weights"]
 PREDICT = ["predict", "--method", "lora", "--size", "34b"]
-
-
-load_once = functools.cache(released.load_released)
-
-
-@pytest.fixture(autouse=True)
-def read_tables_once(monkeypatch):
-    """Read the released tables, which never change here, once and not for every command."""
-    monkeypatch.setattr(sources, "load_released", load_once)
-
-
-@pytest.fixture
-def run(capsys, released_data):
-    """Run the command, on the released data unless told otherwise: (exit code, standard output, standard error)."""
-
-    def run(*arguments, data=released_data):
-        capsys.readouterr()
-        code = main([*map(str, arguments), "--data", str(data)])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
-def refusal(run):
-    """Run a command that must end with code 2 and nothing on standard output: what it says."""
-
-    def refusal(*arguments, **options):
-        code, out, err = run(*arguments, **options)
-        assert (code, out) == (2, "")
-        return err.strip()
-
-    return refusal
-
-
-@pytest.fixture
-def as_json(run):
-    """Run a command with --json: (what it printed, standard error)."""
-
-    def as_json(*arguments, **options):
-        code, out, err = run(*arguments, "--json", **options)
-        assert code == 0
-        return json.loads(out, parse_constant=pytest.fail), err
-
-    return as_json
-
-
-def own_score(place, step, dataset="humanevalsynthesize_python", **changes):
-    """A score on 30 problems of 20 samples that grows with the place of the method and the step of the size."""
-    passed = tuple((3 * problem + 2 * place + 4 * step) % 21 * (problem < 12 + 5 * step) for problem in range(30))
-    problems = ProblemCounts(problem_ids=tuple(range(30)), n_samples=(20,) * 30, n_passed=passed)
-    known = {"language": "python", "setting": "t0.2,n20", "metric": "pass@1", "source": "measured", "n_items": 30}
-    return Score(**({"dataset": dataset, "value": sum(passed) / 600, "problems": problems} | known | changes))
-
-
-@pytest.fixture
-def own_grid(make_record, tmp_path):
-    """Write a grid of our own into a folder: methods at sizes with seeds, or without scores."""
-
-    def write(
-        methods=METHODS[:5], sizes=(300_000, 10**6, 10**7, 30_000_000), seeds=(0,), scored=lambda *_: True, **changes
-    ):
-        for step, n_params in enumerate(sizes):
-            for place, method in enumerate(methods):
-                for seed in seeds:
-                    name = {"run_id": f"own-{n_params}-{method}-s{seed}", "grid": "own", "size": f"{n_params / 1e6:g}m"}
-                    counts = {"n_params": n_params + 99, "n_params_base": n_params, "n_params_base_nonembedding": 9}
-                    scores = (own_score(place, step),) if scored(method, n_params) else ()
-                    fields = {"method": method, "seed": seed, "n_params_updated": 99, "scores": scores}
-                    fields |= {"val_loss": None, "val_loss_se": None}
-                    records.save(make_record(**(name | counts | fields | changes)), tmp_path / "runs")
-        return tmp_path
-
-    return write
-
-
-@pytest.fixture
-def two_grids(own_grid, tmp_path, released_folder):
-    """The released models beside a grid of our own."""
-    (tmp_path / "released").symlink_to(released_folder)
-    return own_grid()
-
-
-class TestRank:
-    def test_all_data_sets(self, run):
-        code, out, err = run("rank")
-        assert code == 0 and "nan" not in out
-        out, decisions = out.split("\nChoosing by a smaller size")
-        ranks, transfer = out.split("\nOrder of methods at a smaller size against the largest\n")
-        assert "pair_accuracy" in decisions
-        assert "p_best" in ranks and "p_value" in transfer
-        assert all(name in part for name in ("clone_detection", "recode_syntax") for part in (ranks, transfer))
-        assert "95 % percentile intervals over problems" in err
-
-    def test_json(self, as_json):
-        found, _ = as_json("rank", "--dataset", "humanevalsynthesize_java", "--dataset", "recode_format")
-        assert list(found) == ["ranks", "transfer", "decisions"]
-        assert {row["rule"] for row in found["decisions"]} == {
-            "best at the smaller size",
-            "predicted from sizes up to it",
-        }
-        assert {row["dataset"] for row in found["ranks"]} == {"humanevalsynthesize_java", "recode_format"}
-        best = [row for row in found["ranks"] if row["dataset"] == "recode_format" and row["size"] == "16b"]
-        assert best[0]["rank"] == 1 and sum(row["p_best"] for row in best) == pytest.approx(1)
-        assert {row["size_large"] for row in found["transfer"]} == {"7b", "16b"}
-        assert all(-1 <= row["lower"] <= row["upper"] <= 1 and 0 < row["p_value"] <= 1 for row in found["transfer"])
-
-    def test_level_and_seed(self, as_json):
-        def widths(*options):
-            rows = as_json("rank", "--dataset", "recode_format", *options)[0]["ranks"]
-            return [row["upper"] - row["lower"] for row in rows], {row["level"] for row in rows}
-
-        (wide, _), (narrow, level), (other, _) = widths(), widths("--level", "0.5"), widths("--seed", "7")
-        assert level == {0.5} and all(a > b for a, b in zip(wide, narrow, strict=True))
-        assert other != wide and other == pytest.approx(wide, abs=0.03)
-
-    @pytest.mark.parametrize("name", ["mbpp", "aatk"])
-    def test_unknown_data_set(self, refusal, name):
-        assert refusal("rank", "--dataset", name).startswith(
-            f"unknown data set {name!r}; choose from clone_detection, "
-        )
-
-    def test_data_set_without_scores(self, refusal):
-        assert "no run has a primary score on recode_docstring; choose" in refusal(
-            "rank", "--dataset", "recode_docstring"
-        )
-
-    def test_one_size_is_ranked_but_not_compared(self, as_json, own_grid):
-        found, notes = as_json("rank", data=own_grid(sizes=(10**6,)))
-        assert len(found["ranks"]) == 5 and found["transfer"] == []
-        assert "no transfer: humanevalsynthesize_python: 1 size(s) have scores of 4 or more methods" in notes
-
-    def test_no_scores_at_all(self, refusal, own_grid):
-        assert "no run here has a primary score to rank by" in refusal("rank", data=own_grid(scored=lambda *_: False))
+TABLE = "# note\nparams,loss,method\n" + "".join(
+    f"{size},{2 + i + 30 * size**-0.3:.3f},{name}\n" for i, name in enumerate("ab") for size in (1e6, 1e7, 1e8, 1.1e9)
+)
 
 
 class TestPredict:
@@ -170,11 +34,17 @@ class TestPredict:
         assert intervals[0.95, "mean"]["upper"] < intervals[0.95, "observation"]["upper"]
         assert "this is an extrapolation" in notes
 
-    def test_the_back_test_and_the_weights_are_printed(self, run):
-        code, out, _ = run(*PREDICT, "--dataset", "recode_format")
-        (line,) = [line for line in out.splitlines() if line.startswith("recode_format")]
+    def test_the_back_test_and_the_weights_are_printed(self, run, released_data, tmp_path):
+        files = ["--plot", tmp_path / "p.png", "--csv", tmp_path / "p.csv"]
+        code, out, _ = run(*PREDICT[:-1], "7b,34b", "--dataset", "recode_format", *files, data=released_data)
+        _, line = [line for line in out.splitlines() if line.startswith("recode_format")]
         assert code == 0 and "95 % PI" in out and line.split()[-2:] == ["4", "2.191"]
-        assert "recode_format: 7 methods, mean error" in out and "laws: logit_linear/shared_slope" in out
+        assert "recode_format: 7 runs, mean error" in out and "laws: logit_linear/shared_slope" in out
+        table = pd.read_csv(tmp_path / "p.csv")
+        assert table["size"].tolist() == ["7b", "34b"] and table["value"].round(4).tolist()[1] == pytest.approx(
+            float(line.split()[4]), abs=1e-3
+        )
+        assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
     def test_what_cannot_be_back_tested_is_not_predicted(self, as_json, refusal):
         reason = "measured at 3 sizes; a back-test holds out the largest, and 2 leave no interval to check"
@@ -184,16 +54,11 @@ class TestPredict:
         refused = "humanevalsynthesize_python, humanevalsynthesize_java, humanevalfix_python, humanevalfix_java"
         assert f"not predicted: {refused}: {reason}" in notes
 
-    def test_repeats(self, as_json):
+    def test_repeats_count_once(self, as_json):
         options = [
             "--method",
             "ia3",
-            "--dataset",
-            "recode_format",
-            "--dataset",
-            "recode_syntax",
-            "--dataset",
-            "recode_format",
+            *(part for name in ["format", "syntax", "format"] for part in ("--dataset", f"recode_{name}")),
         ]
         assert len(as_json(*PREDICT, *options)[0]) == 4
 
@@ -206,16 +71,10 @@ class TestPredict:
         assert refusal(*far).endswith("the limit is 10 times. Add runs nearer to that size, or insist with --force")
         assert as_json(*far, "--force")[0][0]["reach"] == pytest.approx(19.33, abs=0.01)
 
-    def test_all_methods_too_far(self, refusal):
-        message = refusal("predict", "--method", "all", "--size", "3000b", "--dataset", "recode_format")
-        assert message.startswith(
-            "not predicted: recode_format: 3e+12 parameters lie 193.3 times beyond the fitted range"
-        )
-
     @pytest.mark.parametrize(
         ("changed", "message"),
         [
-            (["--method", "qlora"], "unknown tuning method 'qlora'; choose from all, fft, lora, ptuning, ia3"),
+            (["--method", "qlora"], "unknown tuning method 'qlora'; choose from fft, lora, ptuning, ia3"),
             (
                 ["--size", "huge"],
                 "size 'huge' is not understood; give a measured size (1b, 3b, 7b, 16b), a number with",
@@ -228,7 +87,6 @@ class TestPredict:
                 ["--dataset", "humanevalexplain_java"],
                 "humanevalexplain_java: only 1b, 7b measured; a line and its error",
             ),
-            (["--method", "all", "--dataset", "humanevalexplain_java"], "humanevalexplain_java: only 1b, 7b measured"),
         ],
     )
     def test_refusals(self, refusal, changed, message):
@@ -236,47 +94,69 @@ class TestPredict:
 
     def test_method_without_scores(self, as_json, refusal, own_grid):
         folder = own_grid(scored=lambda method, n_params: method != "ia3")
-        known = ["--dataset", "humanevalsynthesize_python"]
-        message = "ia3 has no score on humanevalsynthesize_python to fit; choose from fft, lora, ptuning, adapterh"
-        assert refusal("predict", "--method", "ia3", "--size", "60m", *known, data=folder) == message
-        assert message in refusal("predict", "--method", "ia3", "--size", "60m", data=folder)
-        for options in ([], known):
-            found, notes = as_json("predict", "--method", "all", "--size", "60m", *options, data=folder)
-            assert [one["method"] for one in found] == ["fft", "lora", "ptuning", "adapterh"] and message not in notes
-
-    def test_all_methods_go_on_past_one_that_is_refused(self, as_json, own_grid, two_grids, make_record):
-        # A method at one size of its own shares none with the others: their fit would not say where it lies.
-        lone = {"run_id": "lone", "grid": "own", "size": "2m", "method": "parallel", "n_params_base": 2 * 10**6}
-        lone |= {
-            "val_loss": None,
-            "val_loss_se": None,
-            "n_params": 2 * 10**6 + 1,
-            "scores": (own_score(1, 1, dataset="humanevalfix_python"),),
-        }
-        records.save(make_record(**lone), two_grids / "runs")
-        found, notes = as_json("predict", "--method", "all", "--size", "60m", "--grid", "own", data=two_grids)
-        assert len(found) == 5 and "parallel" not in notes
+        for options in ([], ["--dataset", "humanevalsynthesize_python"]):
+            message = refusal("predict", "--method", "ia3", "--size", "60m", *options, data=folder)
+            assert "ia3 has no humanevalsynthesize_python to fit; choose from fft, lora, ptuning, adapterh" in message
+            found, _ = as_json("predict", "--size", "60m", *options, data=folder)
+            assert [one["method"] for one in found] == ["fft", "lora", "ptuning", "adapterh"]
 
     def test_no_scores_at_all(self, refusal, own_grid):
         folder = own_grid(scored=lambda *_: False)
         assert "no data set here has primary scores at three sizes" in refusal(*PREDICT, data=folder)
 
-    def test_no_prediction_where_there_is_nothing_to_test(self, refusal, own_grid):
-        def scored(method, n_params):
-            return method == "lora" if n_params == 30_000_000 else method != "lora" or n_params == 300_000
 
-        folder = own_grid(sizes=(300_000, 10**6, 30_000_000), scored=scored)
-        assert "measured at 3 sizes; a back-test holds" in refusal(
-            "predict", "--method", "fft", "--size", "60m", data=folder
-        )
+@pytest.fixture
+def folder(tmp_path):
+    """Folder with a simulated grid."""
+    for record in simulate(held_out=(LARGEST,), seeds=(0, 1)):
+        records.save(record, tmp_path / "runs")
+    return tmp_path
+
+
+def test_losses_and_scores_are_predicted(run, as_json, folder):
+    found, err = as_json("predict", "--size", "2336k", "--method", "lora", data=folder)
+    found = {one["quantity"]: one for one in found}
+    assert list(found) == ["val_loss", "embedded_synthesis", "embedded_fix"] and "extrapolation" in err
+    truth = next(r for r in simulate(held_out=(LARGEST,), seeds=(0, 1)) if r.held_out and r.method == "lora")
+    assert found["val_loss"]["value"] == pytest.approx(truth.val_loss, rel=0.1)
+    assert sum(found["embedded_fix"]["weights"].values()) == pytest.approx(1)
+    code, out, _ = run("predict", "--size", "2336k", "--dataset", "val_loss", "--data", folder)
+    assert code == 0 and "Back-test" in out and "power_floor" in out
+
+
+def test_a_table_is_predicted(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text(TABLE)
+    columns = ["--data", path, "--x", "params", "--y", "loss", "--group", "method"]
+    code, out, _ = run("predict", *columns, "--size", "5b", "--json")
+    found = json.loads(out, parse_constant=pytest.fail)
+    assert code == 0 and [one["method"] for one in found] == ["a", "b"]
+    for one, level in zip(found, (2, 3), strict=True):
+        assert one["value"] == pytest.approx(level + 30 * 5e9**-0.3, rel=0.1) and len(one["intervals"]) == 6
+    code, _, err = run("predict", "--data", path, "--size", "5b")
+    assert code == 2 and "name the table's columns with x and y" in err
+    code, _, err = run("predict", *columns[:-1], "size_class", "--size", "5b")
+    assert code == 2 and "has no column 'size_class'" in err
+
+
+def test_columns_belong_to_a_table(run, folder):
+    code, _, err = run("predict", "--size", "5m", "--x", "params", "--data", folder)
+    assert code == 2 and "--x names a column of a table" in err
 
 
 class TestSeveralGrids:
-    @pytest.mark.parametrize("command", [["rank"], [*PREDICT, "--dataset", "recode_format"]])
+    @pytest.mark.parametrize("command", [["rank"], PREDICT])
     def test_are_never_mixed(self, run, two_grids, command):
-        code, out, err = run(*command, data=two_grids)
+        code, out, err = run(*command, "--dataset", "recode_format", data=two_grids)
         assert code == 0 and "grid released; there is also own (--grid NAME)" in err
-        assert out == run(*command, "--grid", "released", data=two_grids)[1] == run(*command)[1]
+        assert out == run(*command, "--dataset", "recode_format", "--grid", "released", data=two_grids)[1]
+
+    def test_a_damaged_run_of_another_grid_stops_nothing_but_its_own(self, run, two_grids):
+        damaged = next((two_grids / "runs").glob("*.json"))
+        damaged.write_text(damaged.read_text().replace('"lora"', '"lora2"').replace('"fft"', '"fft2"'))
+        assert run(*PREDICT, "--dataset", "recode_format", data=two_grids)[0] == 0
+        assert run("rank", "--grid", "own", data=two_grids)[0] == 1
+        assert run("records", "check", two_grids)[0] == 1
 
     def test_without_released_models_one_must_be_named(self, refusal, two_grids):
         (two_grids / "released").unlink()
@@ -309,12 +189,6 @@ class TestSeveralSeeds:
         folder = own_grid(seeds=(3, 4))
         assert run(*command, data=folder)[0] == run(*command, "--run-seed", "4", data=folder)[0] == 0
         assert refusal(*command, "--run-seed", "5", data=folder) == "no run with seed 5; choose from 3, 4"
-
-    def test_equal_seeds_change_no_value(self, as_json, own_grid):
-        folder = own_grid(seeds=(3, 4))
-        both, one = (as_json("rank", *option, data=folder)[0]["ranks"] for option in ([], ["--run-seed", "3"]))
-        assert [row["value"] for row in both] == pytest.approx([row["value"] for row in one])
-        assert {row["n_seeds"] for row in both} == {2} and {row["n_seeds"] for row in one} == {1}
 
     def test_show_filters_by_seed(self, run, own_grid):
         out = run("records", "show", "--run-seed", "3", "--format", "json", data=own_grid(seeds=(3, 4)))[1]

@@ -1,0 +1,170 @@
+"""``astraios records``: validate, print as table, CSV and JSON."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from astraios_analysis.records import frame as records
+from astraios_analysis.records.schema import METHODS
+
+ROOT = Path(__file__).parents[2]
+DATA = ["--data", str(ROOT / "data" / "released")]
+# What the design promises to those who build on the output.
+PROMISED = """
+    grid run_id size method seed held_out n_params n_params_base n_params_base_nonembedding n_params_updated
+    base_val_loss val_loss dataset language setting metric value stderr n_items source
+"""
+
+
+def strict_json(text):
+    """Parse JSON that has no NaN and no infinity."""
+    return json.loads(text, parse_constant=pytest.fail)
+
+
+def table_of(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture
+def own_record(make_record, tmp_path):
+    """Write a valid record of our own and return its path."""
+    return records.save(make_record(), tmp_path / "runs")
+
+
+class TestCheck:
+    def test_released_data(self, run):
+        assert run("records", "check", ROOT / "data" / "released") == (
+            0,
+            "",
+            "28 valid records in 1 grid, 0 problems\n",
+        )
+
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_own_records_however_often_named(self, run, own_record, tmp_path, times):
+        paths = [tmp_path, own_record.parent, own_record] * times
+        assert run("records", "check", *paths) == (0, "", "1 valid record in 1 grid, 0 problems\n")
+
+    @pytest.mark.parametrize(
+        ("damage", "message"),
+        [
+            (lambda text: text[:200], "is not valid JSON (line"),
+            (lambda text: "", "is not valid JSON (the file is empty); it may be cut off: restore it"),
+            (
+                lambda text: text.replace('"lora"', '"lora2"'),
+                "method: unknown tuning method 'lora2'; choose from adapterh",
+            ),
+            (
+                lambda text: text.replace('"val_loss": 2.5', '"val_loss": -2.5'),
+                "val_loss: is -2.5; input should be gre",
+            ),
+            (
+                lambda text: text.replace('"seed"', '"sede"'),
+                "sede: is not a field of schema version 1 (value 0); remove",
+            ),
+            (
+                lambda text: text.replace('"n_params_base"', '"x"'),
+                "n_params_base: is missing; every record has it: add",
+            ),
+        ],
+    )
+    def test_broken_record(self, run, own_record, tmp_path, damage, message):
+        own_record.write_text(damage(own_record.read_text()))
+        code, out, err = run("records", "check", tmp_path)
+        assert code == 1 and err.startswith("0 valid records in 0 grids, ")
+        assert any(line.startswith(f"{own_record}: {message}") for line in out.splitlines())
+
+    def test_every_problem_of_every_path_is_printed(self, run, own_record, tmp_path):
+        copy = tmp_path / "copy.json"
+        copy.write_text(own_record.read_text())
+        (tmp_path / "empty").mkdir()
+        code, out, err = run("records", "check", tmp_path, tmp_path / "nowhere", tmp_path / "empty", DATA[1])
+        assert code == 1 and err == "29 valid records in 2 grids, 3 problems\n"
+        assert f"{own_record}: run_id: {own_record.stem!r} is also in {copy}; remove one or rename it" in out
+        assert f"{tmp_path / 'nowhere'}: does not exist; give a record file or a folder" in out
+        assert f"{tmp_path / 'empty'}: holds no record (*.json)" in out
+        assert len(out.splitlines()) == 3
+
+    @pytest.mark.parametrize(
+        "command", [["rank"], ["records", "show"], ["predict", "--size", "34b"], ["rank", "--grid", "mini"]]
+    )
+    def test_other_commands_refuse_wrong_data(self, fails, tmp_path, command):
+        (tmp_path / "bad.json").write_text("{")
+        code, complaint = fails(*command, "--data", tmp_path)
+        assert code == 1 and complaint.startswith(f"{tmp_path / 'bad.json'}: is not valid JSON")
+        code, complaint = fails(*command, "--data", tmp_path / "nowhere")
+        assert code == 1 and "nowhere: does not exist" in complaint
+
+
+class TestShow:
+    def test_csv_has_what_was_promised_in_full(self, run, released_records):
+        code, out, err = run("records", "show", "--format", "csv", *DATA)
+        rows = table_of(out)
+        assert (code, err) == (0, "") and set(PROMISED.split()) <= set(rows[0])
+        scores = {(r.run_id, s.dataset, s.language, s.setting, s.metric): s for r in released_records for s in r.scores}
+        assert len(rows) == len(scores)
+        for row in rows:
+            score = scores[tuple(row[name] for name in ("run_id", "dataset", "language", "setting", "metric"))]
+            assert float(row["value"]) == score.value and row["metric"] in records.METRICS
+            assert (float(row["stderr"]) if row["stderr"] else None) == score.stderr
+        pass_rates = [float(row["value"]) for row in rows if row["metric"] == "pass@1"]
+        assert len(pass_rates) > 200 and min(pass_rates) >= 0 and max(pass_rates) <= 1
+
+    def test_json_equals_csv_and_says_null_for_what_is_missing(self, run):
+        chosen = ["--method", "lora", "--dataset", "recode_format", *DATA]
+        rows = table_of(run("records", "show", "--format", "csv", *chosen)[1])
+        objects = strict_json(run("records", "show", "--format", "json", *chosen)[1])
+        assert len(objects) == len(rows) > 50 and objects[0]["val_loss"] is None
+        for row, one in zip(rows, objects, strict=True):
+            assert list(row) == list(one)
+            assert all(row[name] == ("" if value is None else str(value)) for name, value in one.items())
+
+    def test_filters_are_all_applied_and_repeats_add(self, run):
+        chosen = {"method": {"lora", "ia3"}, "size": {"7b"}, "dataset": {"recode_format"}, "metric": {"pass@1"}}
+        chosen |= {"setting": {"nominal"}}
+        options = [part for name, values in chosen.items() for value in values for part in (f"--{name}", value)]
+        rows = table_of(run("records", "show", "--format", "csv", "--grid", "released", *options, *DATA)[1])
+        assert len(rows) == 2
+        assert all({row[name] for row in rows} == values for name, values in chosen.items())
+
+    def test_table_is_for_people(self, run):
+        code, out, err = run("records", "show", "--size", "7b", "--method", "lora", "--dataset", "recode_format", *DATA)
+        header, *lines = out.splitlines()
+        assert code == 0 and "val_loss" not in header and "<NA>" not in out and "nan" not in out
+        assert err == f"{len(lines)} rows; --format csv has every column with all digits\n"
+
+    def test_runs(self, run):
+        rows = table_of(run("records", "show", "--runs", "--size", "1b", "--format", "csv", *DATA)[1])
+        assert [row["method"] for row in rows] == list(METHODS) and "value" not in rows[0]
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--size", "99b"], "unknown size '99b'; choose from 1b, 3b, 7b, 16b"),
+            (["--method", "lora", "--method", "qlora"], "unknown method 'qlora'; choose from fft, lora, ptuning, ia3"),
+            (["--dataset", "mbpp"], "unknown dataset 'mbpp'; choose from clone_detection"),
+            (["--metric", "bleu"], "unknown metric 'bleu'; choose from accuracy"),
+            (["--grid", "mine"], "unknown grid 'mine'; choose from released"),
+            (["--run-seed", "1"], "no run with seed 1; no run here records its seed"),
+            (["--runs", "--dataset", "aatk"], "--dataset chooses scores and --runs shows one row a run; leave one"),
+        ],
+    )
+    def test_unknown_value_names_the_choices(self, fails, options, message):
+        code, complaint = fails("records", "show", *options, *DATA)
+        assert code == 2 and complaint.startswith(message)
+
+    @pytest.mark.parametrize(("form", "lines"), [("table", 1), ("csv", 1), ("json", 1)])
+    def test_nothing_to_show_is_an_answer(self, run, form, lines):
+        code, out, err = run(
+            "records", "show", "--size", "16b", "--dataset", "humanevalfix_java", "--format", form, *DATA
+        )
+        assert code == 0 and len(out.splitlines()) == lines
+        assert err.endswith("nothing is size 16b, dataset humanevalfix_java at once\n")
+
+
+def test_check_notes_data_sets_that_take_part_in_nothing(run, tmp_path, make_record, make_score):
+    records.save(make_record(scores=(make_score([20, 0], dataset="humanevalfix_pyton"),)), tmp_path)
+    code, _, notes = run("records", "check", tmp_path)
+    assert code == 0 and "note: data set 'humanevalfix_pyton' is not one of the study's" in notes
