@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from astraios_analysis.explorer.figure import explored_fit  # noqa: F401 - its figure is declared there
+from astraios_analysis.explorer.view import explored_fit  # noqa: F401 - its figure is declared there
 from astraios_analysis.figures.gallery import FIGURES
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,1 +1,1 @@
-"""From a choice of grid, axes, law and held-out sizes to a fit, its certificate, predictions and a back-test."""
+"""Choices of outcome, input, law and sizes to hold out, and what follows from them, with widgets and without."""

@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from astraios_analysis.prediction.limits import MAX_REACH
-from astraios_analysis.records.frame import RunRecord, Score
+from astraios_analysis.prediction.limits import MAX_REACH, MIN_SIZES_TO_PREDICT
+from astraios_analysis.records.frame import RunRecord, Score, to_frame
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS, METRICS, SECOND_FILE
+from astraios_analysis.records.registry import DATASETS, LOSS, METRICS, SECOND_FILE
 from astraios_analysis.records.schema import METHODS
 
-LOSS = "val_loss"
 AVERAGED = "averaged"
-LOSS_LAWS = ("power_floor", "power", AVERAGED)
-SCORE_LAWS = ("logit_linear", AVERAGED)
-POOLINGS = ("own", "shared", "partial")
+LOSS_LAWS = ("power", "power_floor", AVERAGED)
+SCORE_LAWS = (AVERAGED, "logit_linear")
+SHARED = {"shared": "all but the level", "none": "nothing (each by itself)", AVERAGED: "averaged as well"}
 X_LABELS = {
     "n_params_base": "base model parameters",
     "n_params_base_nonembedding": "base model parameters without embeddings",
@@ -21,30 +20,30 @@ X_LABELS = {
     "flop": "floating-point operations of tuning",
     "seconds": "seconds of tuning",
 }
-# Exponent, floor and level leave fewer sizes one degree of freedom, and an interval that says nothing.
-_SIZES_FOR_A_FLOOR = 5
 # Of these, all methods of one size have the same value.
 SIZE_COLUMNS = ("n_params_base", "n_params_base_nonembedding")
+# Exponent, floor and level leave fewer sizes one degree of freedom, and an interval that says nothing.
+_SIZES_FOR_A_FLOOR = 5
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What to look at.
+    """What to look at; what is left empty is filled in from what a grid has.
 
     Attributes
     ----------
     y : str
         ``val_loss``, or a data set.
     measure : str
-        Of a data set: ``setting | metric``; empty for the primary one.
+        Of a data set: ``setting | metric``; the primary one by default.
     x : str
         A key of `X_LABELS`.
     methods : tuple of str
-        Empty for all that the grid has.
+        All by default.
     law : str
-        ``power_floor``, ``power`` (losses), ``logit_linear`` (scores), or ``averaged`` (as ``astraios predict``).
-    pooling : {"own", "shared", "partial"}
-        What methods share: nothing; all but the level; or as much as the data say.
+        ``power``, ``power_floor`` (losses), ``logit_linear`` (scores), or ``averaged``: what ``predict`` says.
+    pooling : str
+        What methods share: ``none``, or ``shared`` for all but the level. Averaged laws average over that too.
     held_out : tuple of str
         Sizes that take no part in the fit, beside those that the records hold out.
     target : float or None
@@ -57,36 +56,30 @@ class Choice:
     measure: str = ""
     x: str = "n_params_base"
     methods: tuple[str, ...] = ()
-    law: str = "power_floor"
-    pooling: str = "shared"
+    law: str = ""
+    pooling: str = ""
     held_out: tuple[str, ...] = ()
     target: float | None = None
     level: float = 0.95
 
-    def as_arguments(self) -> str:
-        """Return the choice as the arguments that make it again, without those that are defaults."""
+    @property
+    def arguments(self) -> str:
+        """The arguments that make the choice again, without those that are defaults."""
         shown = [(f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default]
         return ", ".join(f"{name}={value!r}" for name, value in shown)
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether the outcome is the loss or the score that stands for its data set."""
+        return self.y == LOSS or self.measure == _primary_measure(self.y)
 
 
 @dataclass(frozen=True)
 class Options:
     """What one grid offers.
 
-    Attributes
-    ----------
-    outcomes : tuple of str
-        ``val_loss`` where there are losses, then the data sets with scores.
-    measures : dict of str to tuple of str
-        Of each data set, ``setting | metric``, the primary one first.
-    inputs : tuple of str
-        The keys of `X_LABELS` that are measured.
-    methods, sizes : tuple of str
-        In the order of methods; sizes that the records do not hold out, by number.
-    always_held_out : tuple of str
-        Sizes that the records hold out.
-    lacking : tuple of str
-        What is not offered, and why, in words.
+    ``measures`` of each data set begin with the primary one, ``inputs`` are keys of `X_LABELS`, ``sizes`` those that
+    the records do not hold out, by number; ``lacking`` says what is not offered, and why.
     """
 
     outcomes: tuple[str, ...]
@@ -103,24 +96,31 @@ def name_measure(score: Score) -> str:
     return f"{score.setting} | {score.metric}"
 
 
+def _primary_measure(dataset: str) -> str:
+    return f"{DATASETS[dataset].primary_setting} | {DATASETS[dataset].primary_metric}"
+
+
 def options_of(records: Sequence[RunRecord]) -> Options:
     """Return what a grid offers."""
-    measures: dict[str, dict[str, None]] = {}
-    for record in records:
-        for score in record.scores:
-            # Rows of a second file stay out of every analysis, and a drop is no rate that a law here could follow.
-            if SECOND_FILE not in score.setting and METRICS[score.metric].lower == 0:
-                measures.setdefault(score.dataset, {})[name_measure(score)] = None
-    ordered = {name: _primary_first(name, list(measures[name])) for name in DATASETS if name in measures}
+    found: dict[str, set[str]] = {}
+    for score in (score for record in records for score in record.scores):
+        # Rows of a second file stay out of every analysis, and a drop is no rate that a law here could follow.
+        if SECOND_FILE not in score.setting and METRICS[score.metric].lower == 0:
+            found.setdefault(score.dataset, set()).add(name_measure(score))
+    measures = {
+        dataset: tuple(sorted(found[dataset], key=lambda name: (name != _primary_measure(dataset), name)))
+        for dataset in DATASETS
+        if dataset in found
+    }
     has_loss = any(record.val_loss is not None for record in records)
-    costs = {"flop": _has_cost(records, "flop"), "seconds": _has_cost(records, "seconds")}
-    sizes = {r.size: r for r in sorted(records, key=lambda record: record.n_params_base)}
+    known = to_frame(records, per="run").notna().any()
+    sizes = {record.size: record for record in sorted(records, key=lambda record: record.n_params_base)}
     lacking = [] if has_loss else ["losses: these runs have none (released models were published without)"]
-    lacking += [f"{X_LABELS[name]}: not recorded for these runs" for name, known in costs.items() if not known]
+    lacking += [f"{label}: not recorded for these runs" for name, label in X_LABELS.items() if not known[name]]
     return Options(
-        ((LOSS,) if has_loss else ()) + tuple(ordered),
-        ordered,
-        tuple(name for name in X_LABELS if costs.get(name, True)),
+        (LOSS,) * has_loss + tuple(measures),
+        measures,
+        tuple(name for name in X_LABELS if known[name]),
         tuple(name for name in METHODS if name in {record.method for record in records}),
         tuple(size for size, record in sizes.items() if not record.held_out),
         tuple(size for size, record in sizes.items() if record.held_out),
@@ -128,107 +128,67 @@ def options_of(records: Sequence[RunRecord]) -> Options:
     )
 
 
-def _has_cost(records: Sequence[RunRecord], name: str) -> bool:
-    return any(record.cost is not None and getattr(record.cost, name) is not None for record in records)
-
-
-def _primary_first(dataset: str, found: list[str]) -> tuple[str, ...]:
-    known = DATASETS[dataset]
-    primary = f"{known.primary_setting} | {known.primary_metric}"
-    return tuple(sorted(found, key=lambda name: (name != primary, name)))
-
-
 def laws_for(y: str) -> tuple[str, ...]:
     """Return the laws that suit an outcome."""
     return LOSS_LAWS if y == LOSS else SCORE_LAWS
 
 
-def poolings_for(law: str, x: str) -> tuple[str, ...]:
-    """Return what methods can share under a law.
-
-    A logit-linear law is pooled through the sizes that methods share, so that only a size can be its input then.
-    """
-    if law == AVERAGED:
-        return ("partial",)
-    if law == "logit_linear":
-        return ("own", "shared") if x in SIZE_COLUMNS else ("own",)
-    return POOLINGS[:2]
+def poolings_for(law: str) -> tuple[str, ...]:
+    """Return what methods can share under a law; a logit-linear one has no amplitude that they could own."""
+    own = {AVERAGED: (AVERAGED,), "logit_linear": ("none",)}
+    return own.get(law, ("shared", "none"))
 
 
 def starting_choice(records: Sequence[RunRecord], *, level: float = 0.95, target: float | None = None) -> Choice:
     """Return the choice to begin with: the loss, or without losses the primary score that most models have.
 
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        Of one grid.
-    level : float
-    target : float, optional
-        Base parameters to predict at. Where a grid's sizes do not reach as far, it is the size held out by the
-        records, or twice the largest.
-
-    Raises
-    ------
-    Refusal
-        If there is neither a loss nor a rate.
+    A target in base parameters that the grid's sizes do not reach gives way to the size that the records hold out, or
+    to twice the largest.
     """
     found = options_of(records)
     if not found.outcomes:
         raise Refusal("these runs have neither losses nor rates to look at; train or score a grid")
-    largest = max((r.n_params_base for r in records if not r.held_out), default=0)
-    if target is not None and largest and not largest / MAX_REACH <= target <= largest * MAX_REACH:
-        target = max((float(r.n_params_base) for r in records if r.held_out), default=None)
-    y = found.outcomes[0]
-    if y != LOSS:
-        y = max(found.outcomes, key=lambda name: _count_models(records, name, found.measures[name][0]))
-    n_sizes = len({record.n_params_base for record in records if not record.held_out})
-    law = laws_for(y)[0]
-    if law == "power_floor" and n_sizes < _SIZES_FOR_A_FLOOR:
-        law = "power"
-    return replace(Choice(level=level, target=target), y=y, law=law)
+    fitted = {float(record.n_params_base) for record in records if not record.held_out}
+    if target is not None and fitted and not max(fitted) / MAX_REACH <= target <= max(fitted) * MAX_REACH:
+        target = max((float(record.n_params_base) for record in records if record.held_out), default=None)
+    if found.outcomes[0] == LOSS:
+        return Choice(level=level, target=target, law=LOSS_LAWS[len(fitted) >= _SIZES_FOR_A_FLOOR])
+    y = max(found.outcomes, key=lambda name: _count_models(records, name, found.measures[name][0]))
+    law = AVERAGED if len(fitted) >= MIN_SIZES_TO_PREDICT else "logit_linear"
+    return Choice(y, level=level, target=target, law=law)
 
 
 def _count_models(records: Sequence[RunRecord], dataset: str, measure: str) -> int:
     having = {
         (record.size, record.method)
         for record in records
-        for score in record.scores
-        if score.dataset == dataset and name_measure(score) == measure
+        if any(score.dataset == dataset and name_measure(score) == measure for score in record.scores)
     }
     # Of data sets with as many models, those of programs that ran say more than answers to yes-or-no questions.
     return 2 * len(having) + (DATASETS[dataset].kind == "robustness")
 
 
 def complete(choice: Choice, found: Options) -> Choice:
-    """Return a choice with its defaults filled in, or say what the grid does not have.
-
-    Raises
-    ------
-    Refusal
-        Naming the value and what there is.
-    """
-    measures = found.measures.get(choice.y, ("",))
+    """Return a choice with its defaults filled in; what the grid does not have is refused, with what there is."""
+    if not 0 < choice.level < 1:
+        raise Refusal(f"level is {choice.level:g}; give a share between 0 and 1, such as 0.95")
+    measures, law = found.measures.get(choice.y, ("",)), choice.law or laws_for(choice.y)[0]
+    filled = {"measure": choice.measure or measures[0], "law": law, "methods": choice.methods or found.methods}
+    choice = replace(choice, pooling=choice.pooling or poolings_for(law)[0], **filled)
     allowed = {
         "y": found.outcomes,
         "measure": measures,
         "x": found.inputs,
         "law": laws_for(choice.y),
-        "pooling": poolings_for(choice.law, choice.x),
+        "pooling": poolings_for(law),
+        "methods": found.methods,
+        "held_out": found.sizes,
     }
-    choice = replace(choice, measure=choice.measure or measures[0], methods=choice.methods or found.methods)
     for name, values in allowed.items():
-        _require(name, getattr(choice, name), values, found)
-    for method in choice.methods:
-        _require("method", method, found.methods, found)
-    for size in choice.held_out:
-        _require("held-out size", size, found.sizes, found)
-    ordered = {"methods": found.methods, "held_out": found.sizes}
-    return replace(
-        choice, **{name: tuple(v for v in values if v in getattr(choice, name)) for name, values in ordered.items()}
-    )
-
-
-def _require(name: str, value: str, allowed: Sequence[str], found: Options) -> None:
-    if value not in allowed:
-        reasons = f" (not offered: {'; '.join(found.lacking)})" if found.lacking and name in ("x", "y") else ""
-        raise Refusal(f"{name} {value!r} is not there; choose from {', '.join(allowed)}{reasons}")
+        chosen = getattr(choice, name)
+        for value in chosen if isinstance(chosen, tuple) else (chosen,):
+            if value not in values:
+                why = f" (not offered: {'; '.join(found.lacking)})" if found.lacking and name in ("x", "y") else ""
+                raise Refusal(f"{name} {value!r} is not there; choose from {', '.join(values)}{why}")
+    ordered = {name: tuple(v for v in allowed[name] if v in getattr(choice, name)) for name in ("methods", "held_out")}
+    return replace(choice, **ordered)

@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 from tqdm import tqdm
 
-from astraios_analysis.explorer.figure import explored_fit  # noqa: F401 - its figure is declared there
+from astraios_analysis.explorer.view import explored_fit  # noqa: F401 - its figure is declared there
 from astraios_analysis.figures.gallery import FIGURES, drawn_figures
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.render.execution import Job, run_jobs

@@ -96,7 +96,7 @@ def write_report(
 
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("astraios_analysis"),
+        loader=jinja2.PackageLoader("astraios_analysis.render"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

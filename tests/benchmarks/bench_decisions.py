@@ -2,20 +2,20 @@
 
 Seven methods at four sizes (1.1e9 to 15.5e9) score on 164 problems; the target is one new run of each method at 34e9.
 The logit of a score is linear in log size, with intercepts, slopes, size effects and run effects drawn for each world.
-What is judged is what `astraios predict` and `rank` use: forms averaged by stacking (`stacking.fit_stack`).
+What is judged is what `astraios predict` and `rank` use: forms averaged by stacking (`stack.fit_stack`).
 """
 
 import numpy as np
 import pytest
 from scipy.special import expit
 
-from astraios_analysis.prediction.pooled_points import PooledPoints
+from astraios_analysis.prediction.points import PooledPoints
 from astraios_analysis.prediction.stack import fit_stack
 from astraios_analysis.records.counts import inside_unit_interval
 
 SIZES, TARGET = np.array([1.137e9, 3.043e9, 7.327e9, 15.517e9]), 34e9
 METHODS = tuple("abcdefg")
-N_WORLDS, N_PROBLEMS, N_DRAWS = 100, 164, 2000
+N_WORLDS, N_PROBLEMS = 100, 164
 LEVELS = np.array([0.5, 0.8, 0.95])
 # Spread of intercepts, of slopes per decade, of size effects and of run effects, all on the logit scale.
 WORLDS = {
@@ -50,7 +50,7 @@ def test_probability_of_being_best(name):
     for seed in range(N_WORLDS):
         rng = np.random.default_rng([seed, 3])
         points, measured, line = draw_world(rng, *WORLDS[name])
-        drawn = fit_stack(points, "logit", seed=seed).draw(METHODS, TARGET, N_DRAWS, rng, observation=True)
+        drawn = fit_stack(points, "logit").draw(TARGET)["observation"]
         is_best = drawn == drawn.max(axis=1, keepdims=True)
         claimed.append((is_best / is_best.sum(axis=1, keepdims=True)).mean(axis=0))
         happened.append((measured == measured.max()) / np.sum(measured == measured.max()))

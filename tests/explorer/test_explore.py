@@ -13,23 +13,28 @@ import pytest
 from matplotlib import pyplot
 from simulated_grids import LARGEST, World, simulate
 
-from astraios_analysis.explorer import widgets as explore
-from astraios_analysis.explorer.choices import complete, laws_for, options_of, poolings_for, starting_choice
-from astraios_analysis.explorer.curves import fit_curve
-from astraios_analysis.explorer.figure import explored_fit
-from astraios_analysis.explorer.points import chosen_points, outcome_table
-from astraios_analysis.explorer.results import line_table
-from astraios_analysis.records import grids
+import astraios_analysis as aa
+from astraios_analysis.explorer.choices import Choice, complete, laws_for, options_of, poolings_for, starting_choice
+from astraios_analysis.explorer.view import Grid, explore
+from astraios_analysis.explorer.widgets import Explorer
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import METHODS
+from astraios_analysis.scores.bootstrap import primary_frame
+from astraios_analysis.scores.models import intervals_over_seeds
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "data" / "runs" / "mini"
+EXACT = {"rtol": 1e-12, "atol": 0}
 
 
 @pytest.fixture(scope="module")
 def mini():
-    return grids.load_grids(MINI, "mini")["mini"]
+    return aa.load(MINI, "mini")
+
+
+@pytest.fixture(scope="module")
+def grid(mini):
+    return Grid(mini)
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +43,13 @@ def seeded():
     return list(simulate(World(), held_out=(LARGEST,), n_problems=40, val_loss_se=0.01))
 
 
-def every_choice(records):
-    found = options_of(records)
-    start = starting_choice(records)
-    # One input that methods share at a size, and one that they do not.
-    for x in {"n_params_base", "seconds"} & set(found.inputs):
-        for law in laws_for(start.y):
-            for pooling in poolings_for(law, x):
-                yield replace(start, x=x, law=law, pooling=pooling, target=None)
-
-
 class TestChoices:
     def test_released_models_offer_no_loss_and_no_cost_and_say_so(self, released_records):
         found = options_of(released_records)
         assert "val_loss" not in found.outcomes and "flop" not in found.inputs
-        assert re.search("losses: these runs have none.*", found.lacking[0]) and len(found.lacking) == 3
+        assert found.lacking[0].startswith("losses: these runs have none") and len(found.lacking) == 3
         with pytest.raises(Refusal, match=r"y 'val_loss' is not there; .*not offered: losses: these runs"):
-            explore.explore(released_records, explore.Choice())
+            explore(released_records, Choice())
 
     def test_the_primary_measure_comes_first_and_second_files_and_drops_are_left_out(self, released_records):
         measures = options_of(released_records).measures
@@ -64,40 +59,91 @@ class TestChoices:
     @pytest.mark.parametrize(
         ("wrong", "complaint"),
         [
-            ({"law": "logit_linear"}, "law 'logit_linear' is not there; choose from power_floor, power, averaged"),
+            ({"law": "logit_linear"}, "law 'logit_linear' is not there; choose from power, power_floor, averaged"),
             ({"x": "tokens"}, "x 'tokens' is not there; choose from n_params_base"),
-            ({"held_out": ("120x4",)}, "held-out size '120x4' is not there; choose from 16x2, 32x2"),
-            ({"methods": ("lora2",)}, "method 'lora2' is not there; choose from fft, lora"),
-            ({"law": "averaged"}, "pooling 'shared' is not there; choose from partial"),
+            ({"held_out": ("120x4",)}, "held_out '120x4' is not there; choose from 16x2, 32x2"),
+            ({"methods": ("lora2",)}, "methods 'lora2' is not there; choose from fft, lora"),
+            ({"law": "averaged", "pooling": "shared"}, "pooling 'shared' is not there; choose from averaged"),
+            ({"level": 95}, "level is 95; give a share between 0 and 1"),
         ],
     )
-    def test_what_is_not_there_is_named_with_what_is(self, mini, wrong, complaint):
+    def test_what_is_not_there_is_named_with_what_is(self, grid, wrong, complaint):
         with pytest.raises(Refusal, match=re.escape(complaint)):
-            complete(explore.Choice(**wrong), options_of(mini))
+            complete(Choice(**wrong), grid.options)
 
     def test_arguments_make_the_choice_again(self):
-        choice = explore.Choice(law="power", held_out=("88x4",), target=1e6, methods=("lora",))
-        assert eval(f"Choice({choice.as_arguments()})", {"Choice": explore.Choice}) == choice
+        choice = Choice(law="power", held_out=("88x4",), target=1e6, methods=("lora",))
+        assert eval(f"Choice({choice.arguments})", {"Choice": Choice}) == choice
 
 
-class TestExplore:
-    def test_every_choice_of_a_grid_has_a_fit_a_prediction_and_a_certificate(self, mini):
-        outcomes = outcome_table(mini, complete(starting_choice(mini), options_of(mini)))
-        for choice in every_choice(mini):
-            found = explore.explore(mini, choice, outcomes=outcomes)
-            assert len(found.parameters) and found.certificate["form"], choice
-            assert len(found.predictions) or found.notes, choice
-            own = found.predictions
-            assert ((own["lower"] <= own["value"]) & (own["value"] <= own["upper"])).all(), choice
+class TestAveraged:
+    @pytest.mark.parametrize("y", ["val_loss", "embedded_synthesis"])
+    def test_says_what_predict_says_number_for_number(self, mini, grid, y):
+        view = grid.view(Choice(y=y, law="averaged", methods=("fft", "lora"), target=1e6))
+        expected = aa.predict(mini, 1e6, y, ["fft", "lora"])
+        ends = {
+            (row["method"], one["kind"], one["level"]): (row["value"], one["lower"], one["upper"], row["reach"])
+            for row in expected.rows
+            for one in row["intervals"]
+        }
+        own = view.predictions.set_index(["method", "kind", "level"])[["value", "lower", "upper", "reach"]]
+        assert set(own.index) == set(ends)
+        np.testing.assert_allclose(own.to_numpy(), [ends[key] for key in own.index], **EXACT)
 
-    def test_sizes_that_are_held_out_take_no_part(self, mini):
-        choice = explore.Choice(law="power", held_out=("88x4",), target=1e6)
-        found = explore.explore(mini, choice)
-        out = ("88x4", "120x4")
-        changed = [r.model_copy(update={"val_loss": 9.0}) if r.size in out else r for r in mini]
-        again = explore.explore(changed, choice)
-        np.testing.assert_array_equal(found.predictions["value"], again.predictions["value"])
-        np.testing.assert_array_equal(found.predictions["upper"], again.predictions["upper"])
+    def test_is_back_tested_as_predict_is(self, mini, grid):
+        own = grid.view(Choice(law="averaged", target=1e6)).backtest
+        own = own[own["held_out_by"] == "in turn"].sort_values(["method", "seed"])
+        expected = aa.predict(mini, 1e6, "val_loss").tested.sort_values(["method", "seed"])
+        names = {"predicted": "predicted", "lower": "lower_95", "upper": "upper_95", "no_change": "persistence"}
+        np.testing.assert_allclose(own[list(names)], expected[list(names.values())], **EXACT)
+
+    def test_a_size_held_out_here_is_no_run_to_predict(self, seeded):
+        runs = [run.model_copy(update={"held_out": False}) for run in seeded]
+        smallest = min(runs, key=lambda run: run.n_params_base).size
+        view = explore(runs, Choice(law="averaged", held_out=(smallest,), target=4e6, methods=("lora",)))
+        expected = aa.predict([run for run in runs if run.size != smallest], 4e6, "val_loss", "lora").rows[0]["value"]
+        np.testing.assert_allclose(view.predictions["value"], expected, **EXACT)
+
+    def test_another_input_is_a_table_to_predict(self, mini, grid):
+        view = grid.view(Choice(law="averaged", x="n_params_base_nonembedding", target=1e6))
+        runs = aa.frame(mini, per="run").query("not held_out")
+        expected = aa.predict(runs, 1e6, x="n_params_base_nonembedding", y="val_loss", group="method")
+        values = {row["method"]: row["value"] for row in expected.rows}
+        found = view.predictions.drop_duplicates("method")
+        np.testing.assert_allclose(found["value"], [values[method] for method in found["method"]], **EXACT)
+
+
+class TestLaws:
+    def test_every_choice_has_a_fit_a_prediction_and_a_back_test(self, grid):
+        # One input that methods share at a size, and one that they do not.
+        for x in ("n_params_base", "seconds"):
+            for law in laws_for("val_loss")[:2]:
+                for pooling in poolings_for(law):
+                    view = grid.view(Choice(x=x, law=law, pooling=pooling))
+                    own = view.predictions
+                    assert set(own["method"]) == set(METHODS) and len(view.backtest), view
+                    assert ((own["lower"] <= own["value"]) & (own["value"] <= own["upper"])).all(), view
+
+    def test_another_measure_of_a_data_set_is_fitted_too(self, released_records):
+        start = starting_choice(released_records)
+        measure = options_of(released_records).measures[start.y][-1]
+        view = explore(released_records, replace(start, law="logit_linear", measure=measure, target=3.4e10))
+        assert view.predictions["value"].between(0, 1).all() and set(view.parameters["parameter"]) == {"a", "b"}
+
+    def test_points_have_the_intervals_of_the_other_figures(self, released_records):
+        choice = Choice("recode_format", law="logit_linear", target=3.4e10)
+        own = explore(released_records, choice).models.set_index("run_id")
+        expected = primary_frame(intervals_over_seeds(released_records)).query("dataset == 'recode_format'")
+        expected = expected.set_index("run_id").loc[own.index]
+        assert set(own["interval"]) == {"bootstrap over problems"}
+        np.testing.assert_allclose(own[["lower", "upper"]], expected[["lower", "upper"]], **EXACT)
+
+    def test_sizes_that_are_held_out_take_no_part(self, mini, grid):
+        choice = Choice(law="power", held_out=("88x4",), target=1e6)
+        found, out = grid.view(choice), ("88x4", "120x4")
+        again = explore([r.model_copy(update={"val_loss": 9.0}) if r.size in out else r for r in mini], choice)
+        for name in ("value", "upper"):
+            np.testing.assert_array_equal(found.predictions[name], again.predictions[name])
         assert set(zip(found.backtest["held_out_by"], found.backtest["size"], strict=True)) == {
             ("in turn", "56x3"),
             ("choice", "88x4"),
@@ -105,71 +151,63 @@ class TestExplore:
         }
 
     def test_a_law_that_holds_is_found_and_its_extrapolation_covers(self, mini):
-        """On losses made by a power law, the fit returns it and every back-test covers."""
         noise = np.random.default_rng(0)
         level = {method: 5.0 + place for place, method in enumerate(METHODS)}
         made = [
             r.model_copy(update={"val_loss": level[r.method] * r.n_params_base**-0.2 * np.exp(0.01 * noise.normal())})
             for r in mini
         ]
-        found = explore.certify(explore.explore(made, explore.Choice(law="power", target=1e6)))
+        found = explore(made, Choice(law="power", target=1e6))
         alpha = found.parameters.set_index("parameter").loc["alpha"]
-        assert alpha["value"] == pytest.approx(0.2, abs=0.01) and alpha["identified"] == "yes"
-        assert found.backtest["covered"].all() and (found.backtest["error"].abs() < 0.1).all()
-        expected = [level[m] * 1e6**-0.2 for m in found.predictions["method"]]
-        assert found.predictions["value"].to_numpy() == pytest.approx(expected, rel=0.05)
+        assert alpha["value"] == pytest.approx(0.2, abs=0.01) and alpha["identified"]
+        assert found.backtest["covered"].mean() > 0.95 and (found.backtest["error"].abs() < 0.1).all()
+        at = found.predictions.drop_duplicates("method")
+        assert at["value"].to_numpy() == pytest.approx([level[m] * 1e6**-0.2 for m in at["method"]], rel=0.05)
 
-    def test_seeds_are_averaged_and_shown(self, seeded):
-        choice = complete(starting_choice(seeded), options_of(seeded))
-        models, seeds = chosen_points(seeded, choice, outcome_table(seeded, choice))
-        assert len(models) == 35 and len(seeds) == 105 and set(models["n_seeds"]) == {3}
-        averaged = fit_curve("averaged", "partial", models[models["held_out_by"].isna()], seeds)
-        assert averaged.pool.points.seed_variance > 0
-
-    def test_a_line_is_dashed_beyond_what_was_fitted(self, mini):
-        line = line_table(explore.explore(mini, explore.Choice(law="power", target=1e6)))
-        assert line.loc[line["x"] > 436_744, "is_extrapolated"].all()
-        assert not line.loc[line["x"] <= 436_744, "is_extrapolated"].any()
-
-    def test_a_target_out_of_reach_is_not_predicted(self, mini):
-        found = explore.explore(mini, explore.Choice(law="power", target=1e8))
+    def test_a_target_out_of_reach_is_not_predicted(self, grid):
+        found = grid.view(Choice(law="power", target=1e8))
         assert found.predictions.empty and "fft is not predicted: 1e+08 lies 229.0 times beyond" in found.notes[0]
 
-    def test_too_few_sizes_are_refused_in_words(self, mini):
-        choice = explore.Choice(law="power_floor", pooling="own", held_out=("56x3", "88x4"))
-        with pytest.raises(Refusal, match="leave no degree of freedom for the 3 parameters"):
-            explore.explore(mini, choice)
+    def test_too_few_sizes_are_refused_in_words(self, grid):
+        with pytest.raises(Refusal, match="no degree of freedom for the 3 parameters"):
+            grid.view(Choice(law="power_floor", pooling="none", held_out=("32x2", "56x3", "88x4"), methods=("fft",)))
 
 
-def test_figure_shows_what_the_table_has(mini):
-    figure, table = explored_fit(explore.explore(mini, explore.Choice(law="power", x="flop")))
-    left = figure.axes[0]
+def test_seeds_are_averaged_and_shown(seeded):
+    view = explore(seeded, starting_choice(seeded))
+    assert len(view.models) == 35 and len(view.seeds) == 105 and set(view.models["n_seeds"]) == {3}
+
+
+def test_figure_shows_what_the_table_has(grid):
+    view = grid.view(Choice(law="power", x="flop"))
+    left = (figure := view.plot()).axes[0]
     assert left.get_xlabel() == "floating-point operations of tuning" and left.get_xscale() == "log"
-    counts = table["kind"].value_counts()
-    assert counts["measured"] == 28 and counts["held_out"] == 7 and counts["backtest"] == 14
+    counts = view.table["kind"].value_counts()
+    assert counts["measured"] == 28 and counts["held_out"] == 7 and counts["backtest"] == 42
+    dashed = [line for line in left.get_lines() if line.get_linestyle() == "--" and len(line.get_xdata()) > 1]
+    assert len(dashed) == len(METHODS)
     pyplot.close(figure)
 
 
 @pytest.fixture(scope="module")
 def explorer(mini, tmp_path_factory):
-    runs, out = grids.PerGrid({"mini": mini}), tmp_path_factory.mktemp("out")
-    return explore.Explorer(runs, data_dir=MINI, out_dir=out, target=34e9)
+    return Explorer({"mini": mini}, data_dir=MINI, out_dir=tmp_path_factory.mktemp("out"), target=34e9)
 
 
 class TestExplorer:
     def test_starts_at_the_held_out_size_certified(self, explorer):
-        assert explorer.choice.target == 756_840 and explorer.exploration.is_certified
+        assert explorer.choice.target == 756_840 and explorer.view.is_certified
         assert "identified" in explorer._fit.value
 
     def test_a_widget_moved_changes_plot_prediction_and_fit(self, explorer):
         before = explorer._picture.value, explorer._prediction.value, explorer._fit.value
         explorer._inputs["law"].value = "averaged"
         after = explorer._picture.value, explorer._prediction.value, explorer._fit.value
-        assert all(a != b for a, b in zip(before, after, strict=True)) and explorer.choice.pooling == "partial"
+        assert all(a != b for a, b in zip(before, after, strict=True)) and explorer.choice.pooling == "averaged"
         explorer._inputs["law"].value = "power"
 
     def test_a_refusal_stands_in_place_of_the_plot(self, explorer):
-        explorer._inputs["held_out"].value = ("32x2", "56x3", "88x4")
+        explorer._inputs["held_out"].value = ("16x2", "32x2", "56x3", "88x4")
         assert explorer._picture.layout.display == "none" and explorer._save.disabled
         assert "This choice has no answer" in explorer._notes.value
         explorer._inputs["held_out"].value = ()
@@ -183,14 +221,14 @@ class TestExplorer:
 
     def test_profiles_wait_until_nothing_moves(self, explorer):
         async def move():
-            explorer._inputs["pooling"].value = "shared"
-            assert not explorer.exploration.is_certified and "being computed" in explorer._fit.value
+            explorer._inputs["pooling"].value = "none"
+            assert not explorer.view.is_certified and "being computed" in explorer._fit.value
             deadline = time.monotonic() + 60
-            while not explorer.exploration.is_certified and time.monotonic() < deadline:
+            while not explorer.view.is_certified and time.monotonic() < deadline:
                 await asyncio.sleep(0.1)
 
         asyncio.run(move())
-        assert explorer.exploration.is_certified and "identified" in explorer._fit.value
+        assert explorer.view.is_certified and "identified" in explorer._fit.value
 
     def test_the_script_that_the_button_writes_makes_the_same_table(self, explorer, tmp_path):
         explorer.out_dir = tmp_path

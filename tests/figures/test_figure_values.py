@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from astraios_analysis.explorer.figure import explored_fit  # noqa: F401 - its figure is declared there
+from astraios_analysis.explorer.view import explored_fit  # noqa: F401 - its figure is declared there
 from astraios_analysis.figures.gallery import FIGURES, find_spec
 
 ROOT = Path(__file__).parents[2]

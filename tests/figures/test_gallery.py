@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from astraios_analysis.explorer.figure import explored_fit
+from astraios_analysis.explorer.view import explored_fit
 from astraios_analysis.figures import gallery
 from astraios_analysis.figures.gallery import FIGURES, Tables, draw, draw_by_name, drawn_figures, find_spec
 from astraios_analysis.figures.spec import FigureSpec, figure, figure_stem
@@ -25,7 +25,7 @@ class TestDeclared:
         assert spec.name == name and spec.title and spec.question.endswith("?")
         assert spec.caption.endswith(".") and not re.search(r"[{}]", spec.describe())
         assert set(inspect.signature(spec.draw).parameters) <= set(dir(Tables([])))
-        assert f'gallery.draw(\\"{name}\\", tables' in (NOTEBOOKS / f"{spec.notebook}.ipynb").read_text()
+        assert f'aa.draw(\\"{name}\\", tables' in (NOTEBOOKS / f"{spec.notebook}.ipynb").read_text()
         assert spec.say(pd.DataFrame()) is spec.say(None) is None
 
     def test_the_explorer_declares_its_figure(self):

@@ -7,7 +7,7 @@ from layout_checks import outside_axes, overlapping, running_out, texts_of, too_
 from matplotlib import pyplot
 from simulated_grids import LARGEST, SIZES, World, simulate
 
-from astraios_analysis.explorer.figure import explored_fit  # noqa: F401 - its figure is declared there
+from astraios_analysis.explorer.view import explored_fit  # noqa: F401 - its figure is declared there
 from astraios_analysis.figures import gallery
 from astraios_analysis.figures.gallery import FIGURES, Tables, draw_by_name
 from astraios_analysis.figures.robustness import embedded_security

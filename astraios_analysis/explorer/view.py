@@ -1,0 +1,560 @@
+"""What follows from a choice: the law, its prediction and its back-test, as a figure, tables and lines of code.
+
+Laws are those of ``fit`` and ``predict``; nothing is fitted here in a way of its own.
+"""
+
+import base64
+import hashlib
+import html
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from astraios_analysis.explorer.choices import (
+    AVERAGED,
+    SHARED,
+    SIZE_COLUMNS,
+    X_LABELS,
+    Choice,
+    complete,
+    options_of,
+    starting_choice,
+)
+from astraios_analysis.figures.losses import LOSS_LABEL
+from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table, save
+from astraios_analysis.figures.style import (
+    GREY,
+    METHOD_STYLES,
+    dodge,
+    draw_law,
+    draw_methods,
+    draw_prediction,
+    draw_seeds,
+    in_seeds,
+    interval_handle,
+    method_legend,
+    name_method,
+    note,
+    plain_log,
+    size_axis,
+    size_label,
+    small_multiples,
+    start_at_zero,
+)
+from astraios_analysis.figures.transfer import count_covered, draw_backtest
+from astraios_analysis.laws.fit import Fit, fit_table
+from astraios_analysis.prediction.forecast import Fitted, fit_outcome, fit_supported, record_outcome, table_outcome
+from astraios_analysis.prediction.limits import KINDS, LEVELS, MAX_REACH, reach
+from astraios_analysis.records.counts import inside_unit_interval
+from astraios_analysis.records.frame import RunRecord, to_frame
+from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.registry import DATASETS, LOSS, METRICS
+from astraios_analysis.records.schema import METHODS
+from astraios_analysis.scores.bootstrap import NO_INTERVAL
+from astraios_analysis.scores.losses import final_losses
+from astraios_analysis.scores.models import MEAN, intervals_over_seeds, keep_means
+
+# Whose choice it was to hold a size out: the records', the user's, or the back-test's.
+RECORDS, CHOICE, IN_TURN = "records", "choice", "in turn"
+_TESTED = ["held_out_by", "size", "method", "seed", "x", "value", "predicted", "lower", "upper", "level", "covered"]
+_TESTED += ["error", "no_change", "no_change_error", "reach"]
+_N_LINE_POINTS = 16
+_SCREEN_DPI = 120
+# Bars go at most this many times beyond what was measured on a logarithmic axis; the table has their ends.
+_ROOM = 2.0
+_TWIN = ["outcome", "input", "kind", "method", "size", "x", "value", "lower", "upper", "level", "interval", "n_seeds"]
+_TWIN += ["held_out_by", "predicted", "covered", "no_change", "reach"]
+
+
+class Grid:
+    """One grid's runs, and what was computed of them: a view whose target alone has moved is not fitted anew."""
+
+    def __init__(self, records: Sequence[RunRecord]) -> None:
+        self.records, self.options = list(records), options_of(records)
+        self._measure = lru_cache(maxsize=32)(self._measured)
+        self._fit = lru_cache(maxsize=64)(self._fitted)
+
+    def view(self, choice: Choice) -> "View":
+        """Return what follows from a choice; the certificate of its fit takes longest, and waits until it is read."""
+        choice = complete(choice, self.options)
+        models, runs, curve, line, backtest, notes = self._fit(replace(choice, target=None))
+        fitted = models[models["held_out_by"] == ""]
+        choice = replace(choice, target=float(choice.target or 2 * fitted["x"].max()))
+        predictions = _at(curve, [choice.target], sorted({*LEVELS, choice.level}))
+        predictions = predictions.assign(reach=_reach(predictions, runs, choice))
+        predictions = predictions[predictions["method"].isin(choice.methods)]
+        predictions = predictions.sort_values("method", key=lambda own: own.map(METHODS.index), kind="stable")
+        beyond = predictions[predictions["reach"] > MAX_REACH].drop_duplicates("method")
+        notes += tuple(
+            f"{row.method} is not predicted: {row.x:.4g} lies {row.reach:.1f} times beyond what was fitted; the limit "
+            f"is {MAX_REACH:g} times"
+            for row in beyond.itertuples()
+        )
+        predictions = predictions[predictions["reach"] <= MAX_REACH].reset_index(drop=True)
+        # From the smallest input of a method to its largest, or the target.
+        ends = pd.concat([models, predictions]).groupby("method")["x"].agg(["min", "max"])
+        low, high = (line["method"].map(ends[end]) for end in ("min", "max"))
+        line = pd.concat([line[line["x"].between(low, high)], predictions.drop_duplicates("method")])
+        line = line.sort_values("x", kind="stable")[["method", "x", "value"]].reset_index(drop=True)
+        runs = runs[runs["method"].isin(choice.methods)] if "kind" in runs else runs.iloc[:0]
+        grid = self.records[0].grid
+        return View(choice, grid, models, runs, curve, line, predictions, backtest, notes)
+
+    def _measured(self, y: str, measure: str, level: float) -> pd.DataFrame:
+        """Return an outcome of every run, and with several seeds of every model, with intervals."""
+        if y == LOSS:
+            table = final_losses(self.records, level=level).rename(columns={LOSS: "value"})
+            return table.assign(n_items=np.nan, interval=np.where(table["lower"].notna(), "normal", NO_INTERVAL))
+        # Bootstrapping all scores takes seconds; a score's problems may be told by others of its data set.
+        own = [r.model_copy(update={"scores": tuple(s for s in r.scores if s.dataset == y)}) for r in self.records]
+        table = intervals_over_seeds(own, level=level)
+        return table[table["setting"] + " | " + table["metric"] == measure].reset_index(drop=True)
+
+    def _fitted(self, choice: Choice) -> tuple:
+        """Return models and runs of a choice, its law, where this runs, its back-test, and notes."""
+        measured = self._measure(choice.y, choice.measure, choice.level)
+        # The seeds of a model are looks at one input: the mean of theirs.
+        inputs = to_frame(self.records, per="run").groupby(["size", "method"])[choice.x].mean().rename("x")
+        table = measured.join(inputs.astype(float), on=["size", "method"]).dropna(subset=["x", "value"])
+        by = np.where(table["size"].isin(choice.held_out), CHOICE, "")
+        table = table.assign(held_out_by=np.where(table["held_out"].astype(bool), RECORDS, by))
+        models = keep_means(table)
+        models = models[models["method"].isin(choice.methods)].reset_index(drop=True)
+        if models.empty:
+            raise Refusal(f"no run of {', '.join(choice.methods)} has {choice.y} and {choice.x}; choose other methods")
+        runs = table[table["kind"] != MEAN] if "kind" in table else table
+        curve = self._curve(choice, runs)
+        backtest, notes = self._backtest(choice, runs, curve)
+        if choice.x not in SIZE_COLUMNS:
+            notes += (
+                "methods of one size share a base model; against this input the intervals do not know of it, and are "
+                "too narrow",
+            )
+        x = np.geomspace(models["x"].min(), MAX_REACH * models["x"].max(), _N_LINE_POINTS)[:-1]
+        # Four digits: the last bits of a power differ between machines, and a table of what is drawn should not.
+        x = np.unique([*models["x"], *(float(f"{one:.4g}") for one in x)])
+        line = _at(curve, x, [choice.level], KINDS[:1])
+        line = line.loc[line["method"].isin(choice.methods), ["method", "x", "value"]]
+        return models, runs, curve, line, backtest, notes
+
+    def _curve(self, choice: Choice, runs: pd.DataFrame, below: float = np.inf) -> Fit | Fitted:
+        """Fit the runs that are not held out, of base models smaller than ``below``."""
+        runs = runs[(runs["held_out_by"] == "") & (runs["n_params_base"] < below)]
+        if runs.empty:
+            raise Refusal("no run is left to fit: every size is held out; hold out fewer")
+        if choice.law == AVERAGED:
+            return self._average(choice, runs, below)
+        runs = runs[runs["method"].isin(choice.methods)]
+        pooling = choice.pooling if runs["method"].nunique() > 1 else "none"
+        return fit_table(
+            pd.DataFrame({choice.x: runs["x"], choice.y: runs["value"], "method": runs["method"]}),
+            *(choice.law, choice.x, choice.y, "method"),
+            pooling=pooling,
+            level=choice.level,
+        )
+
+    def _average(self, choice: Choice, runs: pd.DataFrame, below: float) -> Fitted:
+        """Average laws as ``predict`` does: of records, or of the table of another measure or input."""
+        if choice.is_primary and choice.x == "n_params_base":
+            kept = [record for record in self.records if record.size not in choice.held_out]
+            outcome = record_outcome(kept, choice.y)
+            return fit_supported(outcome) if np.isinf(below) else fit_outcome(outcome.below(below))
+        link, value = "log", runs["value"].to_numpy(dtype=float)
+        if choice.y != LOSS:
+            link, value = "logit", inside_unit_interval(value, runs["n_items"].astype(float).fillna(np.inf))
+        table = pd.DataFrame({choice.x: runs["x"], choice.y: value, "method": runs["method"]})
+        outcome = table_outcome(table, choice.x, choice.y, "method", link)
+        return fit_supported(outcome) if np.isinf(below) else fit_outcome(outcome)
+
+    def _backtest(self, choice: Choice, runs: pd.DataFrame, curve: Fit | Fitted) -> tuple[pd.DataFrame, tuple]:
+        """Compare the law with held-out runs, and those of the largest fitted size with the law without it."""
+        is_fitted = runs["held_out_by"] == ""
+        largest = float(runs.loc[is_fitted, "n_params_base"].max())
+        is_last, is_smaller = runs["n_params_base"] == largest, runs["n_params_base"] < largest
+        notes = tuple(f"no law for {method}: {why}" for method, why in getattr(curve, "refused", {}).items())
+        found = [_compare(curve, runs[is_fitted], runs[~is_fitted], choice)]
+        try:
+            smaller = self._curve(choice, runs, largest)
+            last = runs[is_fitted & is_last].assign(held_out_by=IN_TURN)
+            found.insert(0, _compare(smaller, runs[is_fitted & is_smaller], last, choice))
+        except Refusal as error:
+            notes += (f"the largest fitted size is not back-tested: {error}",)
+        found = [part for part in found if len(part)]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=_TESTED), notes
+
+
+def _at(curve: Fit | Fitted, x: Sequence[float], levels: Sequence[float], kinds: Sequence[str] = KINDS) -> pd.DataFrame:
+    """Return laws at inputs: ``method, x, value, lower, upper, level, kind``."""
+    if isinstance(curve, Fit):
+        found = pd.concat([curve.predict(np.asarray(x, dtype=float), level=level) for level in levels])
+        found = found.rename(columns={"group": "method", curve.points.x_names[0]: "x"}).drop(columns="reach")
+        return found[found["kind"].isin(kinds)]
+    parts = []
+    for one in map(float, x):
+        drawn = curve.intervals(one, levels)
+        for kind, level in ((kind, level) for kind in kinds for level in levels):
+            lower, upper = drawn.bounds[kind, level]
+            own = {"method": drawn.methods, "x": one, "value": drawn.median, "lower": lower, "upper": upper}
+            parts.append(pd.DataFrame(own | {"level": level, "kind": kind}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _reach(rows: pd.DataFrame, runs: pd.DataFrame, choice: Choice) -> list[float]:
+    """Return how far inputs lie beyond those fitted: any method's where they share sizes, else the method's own."""
+    fitted = runs[runs["held_out_by"] == ""]
+    own = {method: (group["x"].min(), group["x"].max()) for method, group in fitted.groupby("method")}
+    whole = fitted["x"].min(), fitted["x"].max()
+    ends = [whole if choice.x in SIZE_COLUMNS else own[method] for method in rows["method"]]
+    return [reach(x, end) for x, end in zip(rows["x"], ends, strict=True)]
+
+
+def _compare(curve: Fit | Fitted, train: pd.DataFrame, test: pd.DataFrame, choice: Choice) -> pd.DataFrame:
+    """Compare runs that took no part with the law, and with no change from their method's largest fitted size."""
+    test = test.loc[test["method"].isin(choice.methods), ["held_out_by", "size", "method", "seed", "x", "value"]]
+    if test.empty:
+        return pd.DataFrame(columns=_TESTED)
+    at = _at(curve, sorted(set(test["x"])), [choice.level], KINDS[:1]).rename(columns={"value": "predicted"})
+    found = test.merge(at, on=["method", "x"])
+    last = train[train["n_params_base"] == train.groupby("method")["n_params_base"].transform("max")]
+    found["no_change"] = found["method"].map(last.groupby("method")["value"].mean())
+    found["error"], found["no_change_error"] = (found[name] - found["value"] for name in ("predicted", "no_change"))
+    found["covered"] = found["value"].between(found["lower"], found["upper"])
+    return found.assign(reach=_reach(found, train, choice))[_TESTED]
+
+
+def explore(records: Sequence[RunRecord], choice: Choice) -> "View":
+    """Return what follows from a choice, of the runs of one grid; refuse what these cannot answer."""
+    return Grid(records).view(choice)
+
+
+@dataclass(frozen=True, repr=False)
+class View:
+    """What follows from a choice.
+
+    Attributes
+    ----------
+    choice : Choice
+        With every default filled in.
+    grid : str
+    models, seeds : DataFrame
+        What was measured, means over seeds and, where there are several, single runs; ``held_out_by`` says whether
+        the records or the choice hold a row out, and is empty where it is fitted.
+    curve : Fit or Fitted
+        What ``fit`` and ``predict`` make.
+    line : DataFrame
+        ``method, x, value``: the law from a method's smallest input to its largest, or the target.
+    predictions : DataFrame
+        At the target: ``method, x, value, lower, upper, level, kind, reach``; kind ``observation`` is where a new run
+        falls, ``mean`` where the law is.
+    backtest : DataFrame
+        Runs that took no part: ``held_out_by, size, method, seed, x, value, predicted, lower, upper, level, covered,
+        error, no_change, no_change_error, reach``; no change is that of a method's largest fitted size.
+    notes : tuple of str
+        What is left out, and why.
+    """
+
+    choice: Choice
+    grid: str
+    models: pd.DataFrame
+    seeds: pd.DataFrame
+    curve: Fit | Fitted
+    line: pd.DataFrame
+    predictions: pd.DataFrame
+    backtest: pd.DataFrame
+    notes: tuple[str, ...]
+
+    @property
+    def is_certified(self) -> bool:
+        """Whether parameters and certificate are at hand."""
+        return isinstance(self.curve, Fitted) or "table" in vars(self.curve)
+
+    @property
+    def parameters(self) -> pd.DataFrame:
+        """Parameters with intervals and whether the data bound them, or weights of the laws averaged."""
+        if isinstance(self.curve, Fit):
+            return self.curve.table
+        weights = {name: weight for name, weight in self.curve.weights.items() if weight >= 1e-3}
+        return pd.DataFrame({"law": list(weights), "weight": list(weights.values())})
+
+    @property
+    def certificate(self) -> pd.DataFrame:
+        """What speaks for and against the fit, one row a fit."""
+        if isinstance(self.curve, Fit):
+            return self.curve.diagnostics
+        n_points = len(self.curve.outcome.points.y)
+        return pd.DataFrame(
+            {"n_obs": [n_points], "n_sizes": self.curve.n_sizes, "share_through_loss": self.curve.share}
+        )
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """What the figure draws: rows of kind measured, held_out, seed, line, prediction and backtest."""
+        choice, models, predicted = self.choice, self.models, self.predictions
+        kinds = np.where(models["held_out_by"] == "", "measured", "held_out")
+        parts = [
+            models.assign(kind=kinds, level=choice.level),
+            self.seeds.assign(kind="seed", lower=np.nan, upper=np.nan),
+            self.line.assign(kind="line"),
+            predicted[predicted["kind"] == "observation"].assign(kind="prediction", interval="observation"),
+            self.backtest.assign(kind="backtest", interval="observation"),
+        ]
+        table = pd.concat([part.astype({"x": float, "value": float}) for part in parts if len(part)], ignore_index=True)
+        outcome = choice.y if choice.y == LOSS else f"{choice.y} | {choice.measure}"
+        return round_table(table.assign(outcome=outcome, input=choice.x).reindex(columns=_TWIN))
+
+    @property
+    def prediction_table(self) -> pd.DataFrame:
+        """Predictions at the target for people, one row a method."""
+        found, percent = self.predictions, f"{100 * self.choice.level:g} %"
+        shown = {("observation", 0.5): "50 %", ("observation", self.choice.level): percent}
+        shown[("mean", self.choice.level)] = f"law, {percent}"
+        rows = {}
+        for row in found.itertuples():
+            own = rows.setdefault(row.method, {"method": name_method(row.method), "predicted": row.value})
+            if (row.kind, row.level) in shown:
+                own[shown[row.kind, row.level]] = f"[{row.lower:.3g}, {row.upper:.3g}]"
+            own["reach"] = f"{row.reach:.1f} x"
+        order = ["method", "predicted", *dict.fromkeys(shown.values()), "reach"]
+        return pd.DataFrame(rows.values(), columns=order)
+
+    @property
+    def backtest_table(self) -> pd.DataFrame:
+        """The back-test for people, one row a size held out."""
+        names = ["held out", "size", "mean error", "no change", f"{100 * self.choice.level:g} % interval covered"]
+        rows = [
+            (by, size, *own[["error", "no_change_error"]].abs().mean(), f"{own['covered'].sum()} of {len(own)}")
+            for (by, size), own in self.backtest.groupby(["held_out_by", "size"], sort=False)
+        ]
+        return pd.DataFrame(rows, columns=names)
+
+    def plot(self) -> Figure:
+        """Return the figure: models, law and prediction, and beside them the back-test."""
+        return draw_view(self, self.table)
+
+    def code(self, data_dir: str | Path) -> str:
+        """Return lines of Python that draw the figure again, beside the file that they are in."""
+        data = str(Path(data_dir).resolve())
+        return (
+            "import astraios_analysis as aa\nfrom astraios_analysis.explorer.view import Choice, explore\n\n"
+            f"explore(aa.load({data!r}, {self.grid!r}), Choice({self.choice.arguments})).save(__file__)\n"
+        )
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write figure (PDF, PNG) and table (CSV) under a name whose suffix does not matter; return their paths."""
+        return save(self.plot(), self.table, Path(path).stem, Path(path).parent)
+
+    def write(self, folder: str | Path, data_dir: str | Path) -> list[Path]:
+        """Write figure, table and code into a folder, under a name that says what is shown; return their paths."""
+        choice = self.choice
+        words = re.sub(r"[^a-z0-9]+", "_", f"{self.grid} {choice.y} {choice.x} {choice.law} {choice.pooling}".lower())
+        # Different choices have different names.
+        digest = hashlib.sha256(f"{self.grid}, {choice.arguments}".encode()).hexdigest()[:6]
+        script = Path(folder) / f"{words}_{digest}.py"
+        written = self.save(script)
+        script.write_text(self.code(data_dir), encoding="utf-8")
+        return [*written, script]
+
+    @cached_property
+    def picture(self) -> bytes:
+        """The figure as PNG for a screen."""
+        drawn, file = self.plot(), io.BytesIO()
+        drawn.savefig(file, format="png", dpi=_SCREEN_DPI, metadata={"Software": None})
+        pyplot.close(drawn)
+        return file.getvalue()
+
+    def prediction_html(self) -> str:
+        """Return prediction and back-test."""
+        return _to_html(self.prediction_table, "Prediction for a new run") + _to_html(
+            self.backtest_table, "Back-test: sizes the fit has not seen"
+        )
+
+    def fit_html(self) -> str:
+        """Return parameters and certificate; it takes a second or two unless the view is certified."""
+        if isinstance(self.curve, Fitted):
+            shown = _to_html(self.parameters, "Laws averaged: weights")
+        else:
+            shown = f"<p><b>Fit</b></p>{self.curve._repr_html_()}"
+            facts = self.curve.checklist(next(iter(self.curve.fits)))
+            shown += "".join(f"<p>{html.escape(f'{item}: {words}')}</p>" for item, words in facts.items())
+        return shown + _to_html(self.certificate, "Certificate")
+
+    def notes_html(self) -> str:
+        """Return what is left out."""
+        return "".join(f"<p>{html.escape(one)}</p>" for one in dict.fromkeys(self.notes))
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode(self.picture).decode("ascii")
+        image = f'<img src="data:image/png;base64,{picture}" alt="law and back-test" style="max-width:100%">'
+        return image + self.notes_html() + self.prediction_html() + (self.fit_html() if self.is_certified else "")
+
+    def __repr__(self) -> str:
+        choice = self.choice
+        words = f"{self.grid}: {choice.y} against {X_LABELS[choice.x]}; {_law_words(choice)}"
+        return f"{words}\n{self.prediction_table.to_string(index=False)}"
+
+
+def _to_html(table: pd.DataFrame, caption: str) -> str:
+    shown = table.to_html(index=False, na_rep="", float_format="{:.4g}".format, border=0) if len(table) else "none"
+    return f"<p><b>{caption}</b></p>{shown}"
+
+
+def _say_explored(table: pd.DataFrame) -> str | None:
+    checked = table[table["kind"] == "backtest"].dropna(subset=["value", "predicted"])
+    if checked.empty:
+        return None
+    made = checked[checked["lower"].notna()]
+    error = (checked["predicted"] - checked["value"]).abs().mean()
+    still = (checked["no_change"] - checked["value"]).abs().mean()
+    return (
+        f"Predicted from the smaller sizes, the largest fitted one is missed by {error:.2g} on average, against "
+        f"{still:.2g} for predicting no change; {count_covered(made)} of {len(made)} prediction intervals cover it."
+    )
+
+
+@figure(
+    "explored_fit",
+    notebook="explore",
+    title="A law, its prediction and its back-test",
+    question="What does one law say, and how far would it have been right?",
+    caption="What the explorer starts with: the validation loss, or without losses the score that most models have, "
+    "against the parameters of the base model with {level} intervals; a law whose shape methods share, or of scores "
+    "the laws that `astraios predict` averages (solid over the fitted sizes, dashed beyond), and prediction intervals "
+    "for a new run at {target} parameters, or at the held-out size of a grid out of its reach. Right: the largest "
+    "fitted size predicted from the smaller ones with {level} prediction intervals, means over seeds; dots predict no "
+    "change. Bars that leave the frame are in the table.",
+    answer=_say_explored,
+    fitted=("value", *BARS, "predicted", "reach"),
+)
+def explored_fit(runs: Sequence[RunRecord], level: float, target: float) -> tuple[Figure, pd.DataFrame]:
+    """Draw what the explorer starts with for a grid."""
+    view = explore(runs, starting_choice(runs, level=level, target=target))
+    return view.plot(), view.table
+
+
+def draw_view(view: View, table: pd.DataFrame) -> Figure:
+    """Draw a view's table.
+
+    Left: points with error bars, hollow where held out, with a line to what was predicted of them; the law, solid over
+    what was fitted and dashed beyond; at the target 50 % (thick) and ``level`` (thin) prediction intervals for a new
+    run. Right: the largest fitted size, predicted from the smaller ones.
+    """
+    choice = view.choice
+    require_rows(table[table["kind"] == "measured"], "explored_fit", "models with an outcome")
+    # Finding a layout takes half as long as drawing, and the explorer draws at every touch: margins are fixed here.
+    ratios = {"width_ratios": [5, 3]}
+    drawn, (left, right) = small_multiples(2, 2, row_height=3.5, gridspec_kw=ratios, layout="none")
+    drawn.subplots_adjust(left=0.075, right=0.985, bottom=0.175, top=0.775, wspace=0.27)
+    _draw_fit(left, table, choice)
+    setting, _, metric = choice.measure.partition(" | ")
+    y_label = METRICS[metric].label if metric else LOSS_LABEL
+    left.set_title(f"{DATASETS[choice.y].title}: {y_label} ({setting})" if metric else "Validation loss", loc="left")
+    left.set_ylabel(y_label)
+    right.set_xlabel(y_label)
+    note(left, _words(view), width=92, reserve=2)
+    _draw_tested(right, table[table["kind"] == "backtest"], choice)
+    method_legend(drawn, choice.methods, _handles(view))
+    return drawn
+
+
+def _words(view: View) -> str:
+    choice, out = view.choice, int((view.models["held_out_by"] != "").sum())
+    target = f"{choice.target:.3g}" if choice.x in ("seconds", "flop") else size_label(float(f"{choice.target:.3g}"))
+    unit = {"flop": "FLOP", "seconds": "s"}.get(choice.x, X_LABELS[choice.x])
+    counted = f"{len(view.models) - out} models fitted, {out} held out{in_seeds(view.models)}"
+    return f"{_law_words(choice)}; {counted}\npredicted at {target} {unit}"
+
+
+def _law_words(choice: Choice) -> str:
+    return "laws averaged" if choice.law == AVERAGED else f"{choice.law}, methods share {SHARED[choice.pooling]}"
+
+
+def _draw_fit(panel: Axes, table: pd.DataFrame, choice: Choice) -> None:
+    spread = 1.0 if choice.x in SIZE_COLUMNS else 0.0
+    points = table.assign(n_params_base=table["x"])
+    draw_methods(panel, points[points["kind"] == "measured"], line=False, spread=spread)
+    draw_methods(panel, points[points["kind"] == "held_out"], line=False, hollow=True, spread=spread)
+    for method, own in table.groupby("method", sort=False):
+        colour, kinds = METHOD_STYLES[method].colour, dict(list(own.groupby("kind")))
+        none, inside = own.iloc[:0], own.loc[own["kind"] == "measured", "x"]
+        line, seeds, predicted = (kinds.get(kind, none) for kind in ("line", "seed", "prediction"))
+        draw_law(panel, line["x"], line["value"], (inside.min(), inside.max()), colour)
+        if len(predicted):
+            x = float(dodge([predicted["x"].iloc[0]], method, spread=2)[0])
+            draw_prediction(panel, x, predicted, choice.level, colour)
+        draw_seeds(panel, dodge(seeds["x"], method, spread), seeds["value"], method)
+        tested = own[(own["kind"] == "backtest") & (own["held_out_by"] != IN_TURN)]
+        x = dodge(tested["x"], method, spread)
+        panel.vlines(x, tested["value"], tested["predicted"], color=colour, linewidth=0.6, linestyle=":")
+    _set_limits(panel, table, choice)
+    panel.set_xlabel(X_LABELS[choice.x])
+    if choice.x in SIZE_COLUMNS:
+        sizes = table.loc[table["kind"].isin(["measured", "held_out"]), "x"]
+        size_axis(panel, [*sizes, choice.target], label=False, margin=1.6, label_width=0.09)
+        return
+    panel.set_xscale("log")
+    if choice.x == "seconds":
+        plain_log(panel, "x")
+    elif choice.x == "n_params_updated":
+        panel.xaxis.set_major_formatter(lambda number, _: size_label(number))
+
+
+def _set_limits(panel: Axes, table: pd.DataFrame, choice: Choice) -> None:
+    """Bound a logarithmic axis by what was measured and the law: bars without end would flatten both."""
+    if choice.y != LOSS:
+        start_at_zero([panel])
+        panel.set_ylim(top=min(panel.get_ylim()[1], 1.0))
+        return
+    panel.set_yscale("log")
+    values = table.loc[table["kind"].isin(["measured", "held_out", "line"]), "value"]
+    panel.set_ylim(_bounds(values, table[(table["kind"] == "prediction") & (table["level"] == choice.level)]))
+    plain_log(panel)
+
+
+def _bounds(values: pd.Series, bars: pd.DataFrame) -> tuple[float, float]:
+    low = max(min([values.min(), *bars["lower"]]), values.min() / _ROOM)
+    return low / 1.06, min(max([values.max(), *bars["upper"]]), values.max() * _ROOM) * 1.06
+
+
+def _draw_tested(panel: Axes, rows: pd.DataFrame, choice: Choice) -> None:
+    """Draw the largest fitted size, means over seeds, against its prediction without it."""
+    shown = rows[rows["held_out_by"] == IN_TURN]
+    if shown.empty:
+        panel.set_axis_off()
+        panel.text(0, 0.5, "No back-test: too few sizes are left\nto fit without the largest.", color=GREY, fontsize=7)
+        return
+    means = shown.groupby("method", as_index=False)[["value", "predicted", "no_change", *BARS]].mean()
+    draw_backtest(panel, means.rename(columns={"value": "measured", "no_change": "persistence"}))
+    panel.set_title(f"Back-test: {shown['size'].iloc[0]} held out", loc="left")
+    error, no_change = ((shown[name] - shown["value"]).abs().mean() for name in ("predicted", "no_change"))
+    words = f"error {error:.3f}, no change {no_change:.3f}"
+    note(panel, f"{words}\ninterval covered {int(shown['covered'].sum())} of {len(shown)}", width=44, reserve=2)
+    if choice.y == LOSS:
+        panel.set_xlim(_bounds(means[["value", "predicted", "no_change"]].stack(), means))
+        plain_log(panel, "x")
+
+
+def _handles(view: View) -> list[Line2D]:
+    hollow = {"marker": "o", "linestyle": "", "markerfacecolor": "white", "markeredgewidth": 0.8}
+    looks = {
+        "law": {"linewidth": 1.1},
+        "extrapolated": {"linewidth": 1.1, "linestyle": "--"},
+        "50 %": {"linewidth": 2.2},
+        f"{100 * view.choice.level:g} % prediction interval": {"linewidth": 0.7},
+        "held out": hollow,
+        "one seed": {"marker": "o", "markersize": 2.2, "linestyle": ""},
+    }
+    lacking = {"one seed"} if view.seeds.empty else set()
+    lacking |= {"held out"} if view.backtest.empty else set()
+    handles = [Line2D([], [], color=GREY, label=label, **look) for label, look in looks.items() if label not in lacking]
+    made = set(view.models["interval"]) - {NO_INTERVAL}
+    return [interval_handle(view.choice.level, made), *handles] if made else handles
