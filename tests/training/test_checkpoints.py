@@ -122,6 +122,18 @@ class TestSaveAndLoad:
         ):
             folder.load(prepared[0], folder.latest())
 
+    @pytest.mark.parametrize("name", ["progress.json", "model.safetensors", "optimizer.bin", "random_states_0.pkl"])
+    def test_the_one_before_a_damaged_one_is_taken(self, folder, prepared, name):
+        for step in (1, 2):
+            folder.save(prepared[0], progress_at(step))
+        damaged = folder.latest() / name
+        damaged.write_bytes(damaged.read_bytes()[:100])
+        assert folder.latest().name == "step-000001"
+        assert folder.load(prepared[0], folder.latest()).step == 1
+        folder.save(prepared[0], progress_at(2))
+        assert folder.latest().name == "step-000002"
+        assert folder.load(prepared[0], folder.latest()).step == 2
+
     def test_there_is_none_at_first(self, folder):
         assert folder.latest() is None
 

@@ -22,7 +22,7 @@ def run(*arguments):
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=240,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 

@@ -170,9 +170,9 @@ class RunFolder:
         return self.path / DIVERGED_FILE
 
     def latest(self) -> Path | None:
-        """Return the checkpoint of the latest step; None where there is none."""
+        """Return the newest whole checkpoint, or the newest of all where none is, so that its damage is said."""
         found = self._checkpoints()
-        return found[-1] if found else None
+        return next((path for path in reversed(found) if _is_whole(path)), found[-1] if found else None)
 
     def check_not_failed(self) -> None:
         """Raise ValueError if this very run failed before: its numbers are fixed, so it would fail again."""
@@ -211,9 +211,14 @@ class RunFolder:
             save_shards(partial)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            values = {"format": _FORMAT, "identity": self._identity, "progress": progress.to_json()}
+            files = {
+                str(path.relative_to(partial)): path.stat().st_size for path in partial.rglob("*") if path.is_file()
+            }
+            values = {"format": _FORMAT, "identity": self._identity, "progress": progress.to_json(), "files": files}
             (partial / _PROGRESS_FILE).write_text(json.dumps(values, indent=2), "utf-8")
             flush(*partial.rglob("*"), partial)
+            # One of that step is there only where it was damaged, and an older one taken.
+            shutil.rmtree(self.path / name, ignore_errors=True)
             partial.rename(self.path / name)
             flush(self.path)
             for old in self._checkpoints()[:-KEPT]:
@@ -301,6 +306,15 @@ def keep_updated_weights_only(accelerator: Accelerator) -> None:
 
 def _updated_names(model: nn.Module) -> set[str]:
     return {name for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether all files of a checkpoint are there with their sizes; those of before sizes were kept count as whole."""
+    try:
+        files = json.loads((checkpoint / _PROGRESS_FILE).read_text("utf-8")).get("files", {})
+        return all((checkpoint / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _checkpoint_name(step: int) -> str:
