@@ -12,6 +12,8 @@ _FROM = {
     "astraios_analysis.api": (
         "load",
         "frame",
+        "list_laws",
+        "describe_claims",
         "fit",
         "predict",
         "backtest",

@@ -11,9 +11,21 @@ from typing import Any
 
 import pandas as pd
 
-from astraios_analysis.claims.judge import Judgement, judge_claims, judgement_frame
-from astraios_analysis.claims.rules import CLAIMS
-from astraios_analysis.laws.tables import ROLES
+from astraios_analysis.claims.judge import Judgement, judge_claims, judgement_frame, judgement_rows
+from astraios_analysis.claims.rules import CLAIMS, VERDICT_RULE
+from astraios_analysis.curves.backtest import (
+    CURVE_PROCEDURE,
+    LAW_PROCEDURE,
+    backtest_curves,
+    backtest_law,
+    split_groups,
+    summarise,
+)
+from astraios_analysis.curves.sizes import SIZE_PROCEDURE, backtest_sizes
+from astraios_analysis.laws.fit import Fit, fit_table
+from astraios_analysis.laws.forms import LAWS, Law, find_law
+from astraios_analysis.laws.residuals import Objective
+from astraios_analysis.laws.tables import ROLES, record_points
 from astraios_analysis.prediction import backtest as backtests
 from astraios_analysis.prediction.decide import (
     best_at_size,
@@ -83,6 +95,68 @@ def frame(runs: Runs, per: str = "score") -> pd.DataFrame:
     per : {"score", "run"}
     """
     return to_frame(runs, per)
+
+
+def list_laws() -> pd.DataFrame:
+    """Return the laws that `fit` and `backtest` know: ``law, formula, inputs, source``."""
+    rows = [(law.name, law.formula, ", ".join(law.inputs), law.source) for law in LAWS.values()]
+    return pd.DataFrame(rows, columns=["law", "formula", "inputs", "source"])
+
+
+def fit(
+    runs: Runs | pd.DataFrame,
+    law: str | Law,
+    x: str | Sequence[str] | None = None,
+    y: str | None = None,
+    group: str | Sequence[str] | None = None,
+    **options: Any,
+) -> Fit:
+    """Fit a law to the points of a table, or to the runs of a grid.
+
+    Parameters
+    ----------
+    runs : DataFrame, or sequence of RunRecord
+        One row a point; rows whose column ``held_out`` is true, and held-out runs, take no part.
+    law : str or Law
+        `list_laws` has their names.
+    x, group : str or sequence of str, optional
+        Columns of the inputs, in the law's order, and of what tells groups apart. A table from `read_table` knows
+        them, and y and split. Of runs: ``n_params_base`` and ``method``; ``group=()`` is one law for all.
+    y : str, optional
+        Column of the outcome; of runs ``val_loss``.
+    **options
+        ``split`` : str
+            Column of a table that marks the rows to fit with ``train``.
+        ``pooling`` : {"none", "shared"}
+            Whether each group is fitted by itself (tables), or all have one floor and exponent and each its amplitude
+            (runs).
+        ``huber`` : float
+            Where Huber's loss turns from square to straight; least squares without it. ``scale`` : {"fixed",
+            "estimated"}
+        ``residual`` : {"log", "linear"}
+            Scale of the residuals; the law's own by default.
+        ``fixed`` : mapping of str to float
+            Parameters to hold at a value.
+        ``level``, ``intervals``, ``resamples``, ``seed``
+            Coverage of the parameters' intervals (0.95); ``profile``, ``bootstrap`` or ``delta``; refits and seed of a
+            bootstrap.
+        ``n_starts`` : int
+            Starts to polish.
+
+    Raises
+    ------
+    Refusal
+        If a column is missing or holds no numbers, or the points cannot identify the law.
+    """
+    if isinstance(runs, pd.DataFrame):
+        return fit_table(runs, law, x, y, group, **options)
+    if options.pop("split", None):
+        raise Refusal("split names a column of a table; runs are marked held out in their records")
+    table = to_frame(runs, per="run")
+    x, group = _several(x) or ["n_params_base"], ["method"] if group is None else _several(group)
+    points = record_points(table, x, y or LOSS, group or [])
+    pooling = options.pop("pooling", None) or ("shared" if group else None)
+    return fit_table(points, law, pooling=pooling, **options)
 
 
 @dataclass(frozen=True, repr=False)
@@ -181,7 +255,7 @@ def predict(
     methods = _several(method)
     if isinstance(runs, pd.DataFrame):
         outcomes, known = {}, {}
-        x, y, group = _roles(runs, x, y, group)
+        x, y, group = _single(_roles(runs, x, y, group))
         outcomes[y] = table_outcome(runs, x, y, group, "logit" if rate else "log")
         at = x
     else:
@@ -212,15 +286,28 @@ def _several(value: Any) -> list | None:
     return list(value)
 
 
-def _roles(table: pd.DataFrame, x: str | None, y: str | None, group: str | None) -> tuple[str, str, str | None]:
+def _require_methods(runs: Runs, methods: list[str] | None) -> None:
+    present = list(dict.fromkeys(run.method for run in runs))
+    for name in methods or []:
+        if name not in present:
+            raise Refusal(f"unknown tuning method {name!r}; choose from {', '.join(present)}")
+
+
+def _roles(table: pd.DataFrame, x: Any, y: str | None, group: Any) -> tuple[list[str], str, list[str]]:
     """Return the columns of a table: as named, or as `read_table` was told."""
     told = table.attrs.get(ROLES, {})
-    x, y = x or next(iter(told.get("x", ())), None), y or told.get("y")
-    group = group or next(iter(told.get("group", ())), None)
+    x, y = _several(x) or list(told.get("x", ())), y or told.get("y")
     if not (x and y):
         known = ", ".join(map(str, table.columns))
         raise Refusal(f"name the table's columns with x and y, and group for methods; it has {known}")
-    return x, y, group
+    return x, y, list(told.get("group", ())) if group is None else _several(group)
+
+
+def _single(columns: tuple[list[str], str, list[str]]) -> tuple[str, str, str | None]:
+    x, y, group = columns
+    if len(x) > 1 or len(group) > 1:
+        raise Refusal(f"one column is the size and one the method; x and group name {', '.join((*x, *group))}")
+    return x[0], y, group[0] if group else None
 
 
 def _record_outcomes(
@@ -235,10 +322,7 @@ def _record_outcomes(
     if names is None:
         has_losses = any(run.val_loss is not None and not run.held_out for run in runs)
         names = [LOSS] * has_losses + predictable_datasets(runs)
-    present = list(dict.fromkeys(run.method for run in runs))
-    for name in methods or []:
-        if name not in present:
-            raise Refusal(f"unknown tuning method {name!r}; choose from {', '.join(present)}")
+    _require_methods(runs, methods)
     outcomes: dict[str, Outcome | Refusal] = {}
     for name in dict.fromkeys(names):
         try:
@@ -288,39 +372,51 @@ def _rows(name: str, fitted: Fitted, label: str, n_params: float, methods: list[
 
 @dataclass(frozen=True, repr=False)
 class Backtest(Result):
-    """Sizes held out, predicted from the others, and what the predictions were worth.
+    """What was held out, predicted from the rest, and what the predictions were worth.
 
     Attributes
     ----------
     groups : list of dict
-        One a quantity, as ``astraios backtest --json`` prints them.
+        One a quantity (or a curve, or a model of a family), as ``astraios backtest --json`` prints them.
     rows : DataFrame
         Every run held out with its prediction: ``quantity, size, n_params, method, seed, value, predicted, error,
-        lower_50, ..., persistence, reach``.
+        lower_50, ..., persistence, reach``; empty for tables with a column ``split``.
     laws : DataFrame
-        Each law and pooling alone: ``quantity, law, pooling, weight, aicc, left_out, rmse_log, ...``.
+        Each law and pooling alone: ``quantity, law, pooling, weight, aicc, left_out, rmse_log, ...``; empty likewise.
     refused : list of str
+        What could not be back-tested, and why.
+    procedure : str
+        How it was predicted.
     """
 
     groups: list[dict[str, Any]]
-    rows: pd.DataFrame
-    laws: pd.DataFrame
-    refused: list[str]
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    laws: pd.DataFrame = field(default_factory=pd.DataFrame)
+    refused: list[str] = field(default_factory=list)
+    procedure: str = backtests.RECORD_PROCEDURE
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a quantity: runs, errors of the logarithm beside no change, coverage, interval score."""
+        """One row a group: runs, errors of the logarithm beside no change, coverage, interval score."""
         names = ("n_train", "n_test", "rmse_log", "persistence_rmse_log", "mean_abs_pct", "interval_score")
         rows = []
         for group in self.groups:
+            label = group["group"].get("quantity") or "/".join(group["group"].values())
             coverage = {f"covered_{100 * float(level):g}": share for level, share in group["coverage"].items()}
-            rows.append({"quantity": group["group"]["quantity"]} | {n: group[n] for n in names} | coverage)
+            rows.append({"quantity": label} | {n: group[n] for n in names if n in group} | coverage)
         return pd.DataFrame(rows)
+
+    @property
+    def mean(self) -> dict[str, Any]:
+        """Plain means over groups: ``rmse_log, mean_abs_pct, interval_score, coverage, weights``."""
+        return summarise(self.groups)
 
     def plot(self) -> Any:
         """Return a Figure: what was held out against what was predicted."""
         from astraios_analysis.figures.transfer import backtest_rows
 
+        if self.rows.empty:
+            raise Refusal("a back-test of curves has no figure; its numbers are in table and groups")
         return backtest_rows(self.rows)[0]
 
 
@@ -329,13 +425,22 @@ def backtest(
     hold_out: int | None = None,
     dataset: str | Sequence[str] | None = None,
     *,
-    x: str | None = None,
+    x: str | Sequence[str] | None = None,
     y: str | None = None,
-    group: str | None = None,
+    group: str | Sequence[str] | None = None,
     rate: bool = False,
+    split: str | None = None,
+    size: str | None = None,
+    family: str | None = None,
+    law: str | None = None,
+    huber: float = 1e-3,
     progress: Any = lambda items: items,
 ) -> Backtest:
-    """Hold sizes out, predict them from the others as `predict` does, and score the predictions.
+    """Hold sizes or rows out, predict them from the others, and score the predictions.
+
+    Sizes are predicted as `predict` does. Rows that a column ``split`` marks ``extrapolate`` are predicted from those
+    it marks ``train``: curves by laws averaged by evidence, the largest models of families from their smaller ones
+    (``size`` and ``family``), or by one law.
 
     Parameters
     ----------
@@ -346,27 +451,70 @@ def backtest(
     dataset : str or sequence of str, optional
         Data sets, or ``val_loss``; all that are measured by default.
     x, y, group, rate
-        As in `predict`; of a table the largest x is held out.
+        As in `predict`; of a table the largest x is held out. With ``split`` they may be several columns.
+    split, size, family : str, optional
+        Columns of a table.
+    law : str, optional
+        With ``split``: fit this law alone; several x need one.
+    huber : float
+        Where the Huber loss that fits ``law`` turns from square to straight.
     progress : callable
-        Wraps the sequence of quantities, as ``tqdm`` does.
+        Wraps the sequence of quantities or curves, as ``tqdm`` does.
 
     Raises
     ------
     Refusal
-        If no size can be held out, or nothing can be predicted.
+        If nothing can be held out, or nothing can be predicted.
     """
     if isinstance(runs, pd.DataFrame):
-        x, y, group = _roles(runs, x, y, group)
+        columns = _roles(runs, x, y, group)
+        split = split or runs.attrs.get(ROLES, {}).get("split")
+        if split:
+            return _backtest_split(runs, *columns, (split, size, family), law, huber, progress)
+        x, y, group = _single(columns)
         outcome = table_outcome(runs, x, y, group, "logit" if rate else "log")
         groups, refused = [backtests.backtest_outcome(outcome, hold_out or 1)], []
     else:
         require_one_grid(runs)
-        groups, refused = backtests.backtest_records(runs, hold_out, _several(dataset), progress)
+        groups, refused = backtests.backtest_records(runs, hold_out, _quantities(runs, dataset), progress)
     if not groups:
         raise Refusal("\n".join(refused) or "no data set has scores at three fitted sizes and a held-out one")
     laws = pd.concat([pd.DataFrame(g["laws"]).assign(quantity=g["group"]["quantity"]) for g in groups])
-    rows = pd.concat([group["rows"] for group in groups], ignore_index=True)
+    rows = pd.concat([group.pop("rows") for group in groups], ignore_index=True)
     return Backtest(groups, rows, laws.reset_index(drop=True), refused)
+
+
+def _quantities(runs: Runs, dataset: str | Sequence[str] | None) -> list[str]:
+    """Return what is back-tested: what was named, or the loss where it is measured and every primary score."""
+    known = measured_datasets(list(runs))
+    for name in _several(dataset) or []:
+        if name not in (LOSS, *known):
+            raise Refusal(f"unknown data set {name!r}; choose from {', '.join((LOSS, *known))}")
+    return _several(dataset) or [LOSS] * any(run.val_loss is not None for run in runs) + known
+
+
+def _backtest_split(table, x, y, group, columns, law, huber, progress) -> Backtest:
+    """Back-test a table whose column ``split`` marks rows: models of families, curves by one law, or by several."""
+    split, size, family = columns
+    if (size is None) != (family is None):
+        raise Refusal("size and family go together: give both columns, or neither")
+    found = find_law(law) if law else None
+    if found is None and len(x) > 1:
+        raise Refusal(f"{len(x)} inputs need a law of as many: name it, for example chinchilla")
+    if found is not None and len(x) != len(found.inputs):
+        raise Refusal(f"{found.name} takes {', '.join(found.inputs)}; x names {len(x)} columns")
+    sized = [size, family] if size else []
+    for name in sized:
+        if name not in table:
+            raise Refusal(f"there is no column {name!r}; the table has {', '.join(map(str, table.columns))}")
+    groups, notes = split_groups(table, x, y, list(dict.fromkeys([*group, *sized[1:]])), split)
+    if sized:
+        kept = table[(table[x] > 0).all(axis=1)]
+        return Backtest(backtest_sizes(kept, x[0], y, group, *sized, split), procedure=SIZE_PROCEDURE)
+    if found is not None:
+        tested = backtest_law(groups, found, x, y, Objective(found.residual, huber))
+        return Backtest(tested, refused=notes, procedure=LAW_PROCEDURE)
+    return Backtest(backtest_curves(groups, x[0], y, progress), refused=notes, procedure=CURVE_PROCEDURE)
 
 
 @dataclass(frozen=True, repr=False)
@@ -434,14 +582,14 @@ def rank(
             try:
                 tables[kind].append(function(list(runs), name, **options))
             except Refusal as error:
-                refused[f"{kind} of {name}"] = str(error)
+                refused[f"{kind} of {name}"] = str(error).removeprefix(f"{name}: ")
         if n_params is not None:
             try:
                 tables["best"].append(best_at_size(runs, name, n_params, level=level, force=force))
             except Refusal as error:
                 if dataset is not None:
                     raise
-                refused[f"best method at {size} on {name}"] = str(error)
+                refused[f"best method at {size} on {name}"] = str(error).removeprefix(f"{name}: ")
     if not tables["ranks"]:
         raise Refusal("no run here has a primary score to rank by; add runs with scores, or choose another grid")
     found = {kind: pd.concat(parts, ignore_index=True) if parts else pd.DataFrame() for kind, parts in tables.items()}
@@ -455,6 +603,11 @@ class Verdicts(Result):
     judgements: list[Judgement]
 
     @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Judgements as plain values, as ``astraios claims --json`` prints them."""
+        return judgement_rows(self.judgements)
+
+    @property
     def table(self) -> pd.DataFrame:
         """One row a claim: effect, interval, p-values, verdict, reason."""
         return judgement_frame(self.judgements)
@@ -463,6 +616,15 @@ class Verdicts(Result):
     def parts(self) -> pd.DataFrame:
         """One row a claim and part."""
         return judgement_frame(self.judgements, parts=True)
+
+
+def describe_claims() -> str:
+    """Return the study's claims and the rules by which `judge` judges them, as text."""
+    lines = [VERDICT_RULE]
+    for claim in CLAIMS.values():
+        effect = f"effect: {claim.effect} ({claim.unit}); part: {claim.part}"
+        lines.append(f"{claim.name}: {claim.statement}\n{effect}\n{claim.rule}")
+    return "\n\n".join(lines)
 
 
 def judge(runs: Runs, claims: str | Sequence[str] | None = None, *, seed: int = 0) -> Verdicts:
@@ -492,10 +654,13 @@ class Plan(Result):
     ----------
     frontier : DataFrame
         Cost against performance of every model and of predictions at the target (`prediction.decide.frontier`).
+    n_params : float
+        Base parameters of the target.
     """
 
     table: pd.DataFrame
     frontier: pd.DataFrame
+    n_params: float
 
 
 def plan(
@@ -533,12 +698,13 @@ def plan(
     names = _several(dataset) or ([LOSS] if any(run.val_loss is not None for run in runs) else [])
     if not names:
         raise Refusal("these runs have no validation loss; name the data set to predict with --dataset")
+    _require_methods(runs, _several(method))
     known = {run.size: run.n_params_base for run in runs}
     target, more = parse_size(str(size), known), [parse_size(str(one), known) for one in candidate_sizes]
     found = [plan_outcome(runs, name, target, _several(method), more) for name in dict.fromkeys(names)]
     fronts = [frontier(runs, name, cost, target=target) for name in dict.fromkeys(names) if name != LOSS]
     table = pd.concat(found, ignore_index=True)
-    return Plan(table, pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame())
+    return Plan(table, pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame(), target)
 
 
 @dataclass(frozen=True, repr=False)

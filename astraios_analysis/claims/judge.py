@@ -111,6 +111,29 @@ def _judge(bench: Bench, grid: str, claims: list[Claim]) -> list[Judgement]:
     return found
 
 
+def judgement_rows(judgements: Sequence[Judgement]) -> list[dict[str, object]]:
+    """Return judgements as plain values; None where nothing could be tested or a number is not known."""
+    return [
+        {name: getattr(judgement, name) for name in ("records", "grid", "suite")}
+        | {"claim": judgement.claim.name, "statement": judgement.claim.statement, "verdict": judgement.verdict}
+        | _plain(judgement.overall, judgement.claim)
+        | {name: getattr(judgement, name) for name in ("p_holm", "n_claims", "reason")}
+        | {"rule": judgement.claim.rule}
+        | {"parts": [{"part": part.name} | _plain(part, judgement.claim) for part in judgement.parts]}
+        for judgement in judgements
+    ]
+
+
+def _plain(evidence: Evidence | None, claim: Claim) -> dict[str, object]:
+    if evidence is None:
+        return dict.fromkeys(("effect", "interval", "p_value", "p_opposite", "n", "detail"))
+    lower, upper = (None if np.isnan(bound) else bound for bound in (evidence.lower, evidence.upper))
+    return {
+        "effect": {"name": claim.effect, "unit": claim.unit, "value": evidence.effect},
+        "interval": {"level": LEVEL, "kind": evidence.interval, "lower": lower, "upper": upper},
+    } | {name: getattr(evidence, name) for name in ("p_value", "p_opposite", "n", "detail")}
+
+
 def judgement_frame(judgements: Sequence[Judgement], *, parts: bool = False) -> pd.DataFrame:
     """Return judgements as a table: one row for each claim, or for each part of each claim.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from astraios_analysis.cli.shared import Command, Group
 from astraios_analysis.imports.formats import FORMATS, HARNESSES, TABLES, Request, read_all, recognise
 from astraios_analysis.imports.inputs import LOSS_UNITS, TIME_UNITS, Imported
 from astraios_analysis.imports.mapping import merge, read_mapping, write_mapping
@@ -188,7 +189,7 @@ def _options_of(values: Mapping[str, object]) -> dict[str, object]:
     return options | ({"columns": given} if given else {})
 
 
-def import_runs(
+def _import(
     form: str,
     paths: Sequence[Path],
     options: Mapping[str, object],
@@ -198,7 +199,7 @@ def import_runs(
     replace: bool = False,
     as_json: bool = False,
     quiet: bool = False,
-) -> int:
+) -> None:
     """Import runs or scores, write them and print what was done; options are those of the format, by name."""
     known = _known_options(form)
     if map_path is not None:
@@ -215,7 +216,6 @@ def import_runs(
         read = [f"{record.run_id}: {_describe(record)}" for record in found.records]
         write_mapping(map_path, form, options, [*read, *map(str, (*found.notes, *found.left_out))])
     _report(form, out, found, written, as_json)
-    return 0
 
 
 def _describe(record: RunRecord) -> str:
@@ -275,7 +275,6 @@ of the same name is never overwritten without --replace. docs/import.md has a
 worked example of each.
 """
 _EXAMPLES = """\
-examples:
   astraios import auto results/* --run-id r1 --out my_data
   astraios import csv runs.csv --grid mine --out my_data
   astraios import trainer out/* --grid mine --base-config base --out my_data
@@ -353,8 +352,8 @@ _EXAMPLE_OPTIONS = {
 }
 
 
-class _Format(click.Command):
-    """A format's command: its help keeps its lines, and its examples stand at the end."""
+class _Format(Command):
+    """A format's command."""
 
     def parse_args(self, ctx, args):
         """Put the words behind each ``--score`` together: there are two to five."""
@@ -370,24 +369,11 @@ class _Format(click.Command):
                 score.append(word)
         return super().parse_args(ctx, [SEPARATOR.join(word) if isinstance(word, list) else word for word in words])
 
-    def format_epilog(self, ctx, formatter):
-        """Write the examples as they are."""
-        formatter.write("\n" + self.epilog)
-
-
-class _Formats(click.Group, _Format):
-    """The group of the formats."""
-
-
-def _as_it_is(text: str) -> str:
-    """Return help that keeps its lines."""
-    return "\n\n".join("\b\n" + part for part in text.strip().split("\n\n"))
-
 
 def _command(form: str) -> click.Command:
     def run(paths, out, map_path, replace, as_json, quiet, **values):
         options = _options_of(values)
-        return import_runs(form, paths, options, out, map_path=map_path, replace=replace, as_json=as_json, quiet=quiet)
+        _import(form, paths, options, out, map_path=map_path, replace=replace, as_json=as_json, quiet=quiet)
 
     examples = [f"  astraios import {form} {line} --out my_data\n" for line in _EXAMPLE_OPTIONS[form]]
     argument = click.Argument(["paths"], nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
@@ -396,21 +382,12 @@ def _command(form: str) -> click.Command:
         form,
         callback=run,
         params=[argument, *options, *_end_options()],
-        help=_as_it_is(_HELPS[form]),
+        help=_HELPS[form],
         short_help=FORMATS.get(form, "any of these, recognised by what it holds"),
-        epilog="examples:\n" + "".join(examples),
+        epilog="".join(examples),
     )
 
 
-command = _Formats("import", help=_as_it_is(_HELP), epilog=_EXAMPLES)
+command = Group("import", help=_HELP, epilog=_EXAMPLES)
 for _name in ("auto", *FORMATS):
     command.add_command(_command(_name))
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run ``astraios import`` and return its exit code."""
-    try:
-        return command.main(list(arguments), prog_name="astraios import", standalone_mode=False) or 0
-    except click.ClickException as error:
-        error.show()
-        return 2

@@ -1,23 +1,29 @@
-"""The ``astraios`` command: its arguments, its help and its exit codes; what it does is in `commands`."""
+"""The command ``astraios``: its commands, its help and its exit codes. A command's module is imported when named."""
 
-import argparse
 import importlib
-import importlib.metadata
-import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from astraios_analysis.cli import backtest as commands_backtest
-from astraios_analysis.cli import claims as commands_claims
-from astraios_analysis.cli import commands_plan
-from astraios_analysis.cli import fit as commands_fit
-from astraios_analysis.cli import predict as commands_predict
-from astraios_analysis.cli import rank as commands_rank
-from astraios_analysis.cli.arguments import add_command, add_data, make_parser, positive
+import click
 
-DESCRIPTION = """\
+from astraios_analysis.records.refusal import RecordError, Refusal
+
+COMMANDS = {
+    "figures": "render the notebooks: figures, tables, report",
+    "records": "validate records, or print them as a table",
+    "rank": "rank methods at each size; does the order carry over to larger ones?",
+    "predict": "predict losses and scores at a size nobody has measured",
+    "claims": "judge what the study claims, by rules written down before",
+    "plan": "which run to make next, and what performance costs",
+    "fit": "fit a law to a table or to records: parameters, intervals, certificate",
+    "backtest": "predict held-out rows of a table, or sizes of records, and score the predictions",
+    "import": "records from tables, Trainer folders, results of harnesses",
+}
+"""Commands, and one line about each."""
+_MODULES = {"import": "imports", "plan": "rank"}
+
+HELP = """\
 Scaling laws for tuned code language models: from measured runs to figures,
 ranks and predictions for sizes nobody has tried.
 
@@ -46,139 +52,48 @@ exit codes: 0 done, 1 something is wrong with the data or a notebook,
 2 the command or its arguments, or a prediction that the data cannot support.
 """
 
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command."""
-    parser = make_parser(argparse.ArgumentParser, prog="astraios", description=DESCRIPTION, epilog=EXAMPLES)
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_figures(commands)
-    _add_records(commands)
-    commands_rank.add_parser(commands)
-    commands_predict.add_parser(commands)
-    commands_claims.add_parser(commands)
-    commands_plan.add_parser(commands)
-    commands_fit.add_parser(commands)
-    commands_backtest.add_parser(commands)
-    # Parsed by itself, in `cli.imports`; here for the list of commands.
-    add_command(commands, "import", "records from tables, Trainer folders, results of harnesses", "", "").add_argument(
-        "rest", nargs=argparse.REMAINDER
-    )
-    commands.choices["import"].set_defaults(run="main", module="imports")
-    return parser
+# What shells report for a process that SIGINT ended: 128 + 2.
+_INTERRUPTED = 130
 
 
-class _Version(argparse.Action):
-    """Print the installed version; looked up only when asked for."""
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"astraios {importlib.metadata.version('astraios')}")
-        parser.exit()
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"astraios_analysis.cli.{_MODULES.get(name, name)}")
+        return module.plan if name == "plan" else module.command
 
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write(f"\n{HELP}")
 
-def _add_figures(commands) -> None:
-    figures = add_command(
-        commands,
-        "figures",
-        "render the notebooks: figures, tables, report",
-        "Execute the notebooks with papermill, each in its own process, and write\n"
-        "figures/NAME.{pdf,png,csv}, build/notebooks/*.ipynb, build/report.html and\n"
-        "build/manifest.json. The same inputs give the same bytes, and a notebook runs\n"
-        "again only when its inputs or its figures have changed. A notebook that fails\n"
-        "stops none of the others; after that, or Ctrl-C, the next run does the rest.",
-        "  astraios figures\n"
-        "  astraios figures --only task_performance --only model_suite --force\n"
-        "  astraios figures --records my_runs       (into build/records-my_runs)\n"
-        "  astraios figures --data my_data --out my_figures -p level=0.9\n",
-    )
-    figures.add_argument("--only", action="append", metavar="NOTEBOOK", help="render this notebook (repeatable)")
-    figures.add_argument("--force", action="store_true", help="run notebooks even where nothing has changed")
-    source = figures.add_mutually_exclusive_group()
-    source.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: ./data)")
-    source.add_argument(
-        "--records",
-        type=Path,
-        metavar="DIR",
-        help="folder of your own records in place of the data folder; all results go to build/records-NAME",
-    )
-    figures.add_argument("--notebooks", type=Path, metavar="DIR", help="notebooks to run (default: ./notebooks)")
-    figures.add_argument("--out", type=Path, metavar="DIR", help="where figures go (default: ./figures)")
-    figures.add_argument("--build", type=Path, metavar="DIR", help="notebooks and report (default: ./build)")
-    figures.add_argument("--jobs", type=positive, metavar="N", help="notebooks at a time (default: one a core)")
-    figures.add_argument(
-        "-p",
-        dest="parameters",
-        action="append",
-        type=_assignment,
-        default=[],
-        metavar="NAME=VALUE",
-        help="set a notebook parameter (repeatable)",
-    )
-    figures.add_argument("--quiet", action="store_true", help="no progress bar")
-    figures.set_defaults(run="run_figures")
+    # Without an import of what is only listed.
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write(f"\n{EXAMPLES}")
 
 
-def _add_records(commands) -> None:
-    records = add_command(
-        commands,
-        "records",
-        "validate records, or print them as a table",
-        "Validate record files and folders, or print scores as a table.",
-        "  astraios records check data\n  astraios records show --dataset recode_format --format csv\n",
-    )
-    actions = records.add_subparsers(dest="action", required=True, metavar="ACTION")
-    check = add_command(
-        actions,
-        "check",
-        "validate files and folders; exit 1 if anything is wrong",
-        "Validate record files (*.json), folders of them, and folders of released tables.\n"
-        "Everything that is wrong is printed with file, field, value and remedy.",
-        "  astraios records check data\n  astraios records check data/runs/mini my_run.json\n",
-    )
-    check.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="record file or folder")
-    check.set_defaults(run="run_check")
-    show = add_command(
-        actions,
-        "show",
-        "print scores, one row a score",
-        "Print scores of released and trained runs, one row a score. The table has\n"
-        "four digits of every number; CSV and JSON have all digits and all columns.\n"
-        "Different filters must all hold; of one filter given twice, either.",
-        "  astraios records show --method lora --size 7b\n"
-        "  astraios records show --dataset humanevalfix_python --metric pass@1 --format json\n"
-        "  astraios records show --runs --grid released --format csv > runs.csv\n",
-    )
-    add_data(show)
-    for name in ("method", "size", "dataset", "metric", "setting"):
-        show.add_argument(f"--{name}", action="append", metavar="NAME", help=f"keep this {name} (repeatable)")
-    show.add_argument("--runs", action="store_true", help="one row a run instead of one a score")
-    show.add_argument("--format", choices=("table", "csv", "json"), default="table", help="default: table")
-    show.set_defaults(run="run_show")
-
-
-def _assignment(text: str) -> tuple[str, object]:
-    name, sign, value = text.partition("=")
-    if not sign or not name.isidentifier():
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for example level=0.9")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
+commands = _Commands("astraios", context_settings={"max_content_width": 100})
+commands = click.version_option(package_name="astraios", message="astraios %(version)s")(commands)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    is_import = argv[:1] == ["import"]
-    arguments = build_parser().parse_args(argv) if not is_import else argparse.Namespace(module="imports", run="main")
-    # Imported after parsing: help and wrong arguments answer at once, and a command pays for what it uses.
-    from astraios_analysis.records.files import RecordError
-    from astraios_analysis.records.refusal import Refusal
-
+    arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        module = importlib.import_module(f"astraios_analysis.cli.{getattr(arguments, 'module', 'records')}")
-        code = getattr(module, arguments.run)(argv[1:] if is_import else arguments)
+        with commands.make_context("astraios", arguments) as context:
+            code = commands.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
     except RecordError as error:
         return _fail(str(error), 1)
     except Refusal as error:
@@ -190,8 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: cannot be read or written ({error.strerror})", 1)
     except KeyboardInterrupt:
-        return _fail("interrupted", 130)
-    return code
+        return _fail("interrupted", _INTERRUPTED)
+    return code or 0
 
 
 def _fail(text: str, code: int) -> int:

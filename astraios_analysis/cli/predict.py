@@ -1,110 +1,127 @@
-"""``astraios predict``: its arguments, what it predicts, and what it prints."""
+"""``astraios predict``: losses and scores at sizes nobody has measured."""
 
-import argparse
+from pathlib import Path
+from typing import Any
 
-from astraios_analysis.cli.arguments import add_command, add_data
+import click
+import pandas as pd
+
+import astraios_analysis as aa
+from astraios_analysis.cli.shared import JSON, RUNS_OR_TABLE, Command, flag, load_grid, option, several
+from astraios_analysis.records.printing import json_text, say, table_text
 from astraios_analysis.records.schema import METHODS
 
-ALL, LOSS = "all", "val_loss"
-PREDICTION_KEYS = ("size", "n_params", "at", "group", "dataset", "method", "quantity", "value", "intervals", "reach")
-PREDICTION_KEYS = (*PREDICTION_KEYS, "weights")
+ALL = "all"
+KEYS = ["size", "n_params", "at", "group", "dataset", "method", "quantity", "value", "intervals", "reach", "weights"]
+# Files of figures, and what keeps the time of day out of them.
+PICTURES: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+
+HELP = """\
+Predict the loss (where runs have losses) and scores of methods at a size, with
+intervals, how far the size lies beyond the data, and the laws averaged.
+
+Laws and ways to pool methods are averaged: weights are learnt by leaving out
+the largest fitted sizes, with AICc as one more look. Where runs have losses a
+score is predicted both directly and through the loss. The back-test of the
+same procedure is printed beside it; what cannot be back-tested (fewer than
+four sizes) is not predicted.
+
+With `all`, what cannot be predicted is named on standard error and left out;
+what you name yourself must work, or the command ends with code 2.
+
+--data FILE.csv predicts column --y of any table at another value of column
+--x, pooled over --group; rows of one x and group are replicates.
+
+JSON is a list of {size, n_params, at, group, dataset, method, quantity, value,
+intervals, reach, weights}; each interval has level, kind, lower and upper. Kind
+observation is where a new run falls, kind mean where the fitted line is.
+"""
+EXAMPLES = """\
+  astraios predict --method lora --size 34b --dataset recode_format
+  astraios predict --size 7b,34b --dataset clone_detection --json
+  astraios predict --size 34b --dataset recode_format --plot scores.png --csv scores.csv
+  astraios predict --method fft --size 300b --dataset recode_syntax --force
+  astraios predict --data runs.csv --x params --y loss --group method --size 7b
+"""
 _ABOUT = """
 PI: prediction interval for a new run on the same problems.
 Reach: how many times the size lies beyond the sizes fitted; 1 is within them.
 Back-test of the same procedure: the largest fitted size held out and predicted from the smaller ones"""
 
 
-def add_parser(commands) -> None:
-    """Add the command to the parser of all commands."""
-    predict = add_command(
-        commands,
-        "predict",
-        "predict losses and scores at a size nobody has measured",
-        "Predict the loss (where runs have losses) and scores of methods at a size, with\n"
-        "intervals, how far the size lies beyond the data, and the laws averaged.\n\n"
-        "Laws and ways to pool methods are averaged: weights are learnt by leaving out\n"
-        "the largest fitted sizes, with AICc as one more look. Where runs have losses a\n"
-        "score is predicted both directly and through the loss. The back-test of the\n"
-        "same procedure is printed beside it; what cannot be back-tested (fewer than\n"
-        "four sizes) is not predicted.\n\n"
-        "With `all`, what cannot be predicted is named on standard error and left out;\n"
-        "what you name yourself must work, or the command ends with code 2.\n\n"
-        "--data FILE.csv predicts column --y of any table at another value of column\n"
-        "--x, pooled over --group; rows of one x and group are replicates.\n\n"
-        "JSON is a list of {size, n_params, method, quantity, value, intervals, reach,\n"
-        "weights}; each interval has level, kind, lower and upper. Kind observation is\n"
-        "where a new run falls, kind mean where the fitted line is.",
-        "  astraios predict --method lora --size 34b --dataset recode_format\n"
-        "  astraios predict --size 34b --dataset clone_detection --json\n"
-        "  astraios predict --method fft --size 300b --dataset recode_syntax --force\n"
-        "  astraios predict --data runs.csv --x params --y loss --group method --size 7b\n",
-    )
-    add_data(predict)
-    predict.add_argument(
-        "--method", action="append", metavar="NAME", help=f"all (default), or {', '.join(METHODS)} (repeatable)"
-    )
-    predict.add_argument("--size", required=True, metavar="N", help="34b, 350m, 3.4e10, or a measured size")
-    predict.add_argument(
-        "--dataset", action="append", metavar="NAME", help=f"data set, or {LOSS} (repeatable; default: all)"
-    )
-    predict.add_argument("--force", action="store_true", help="allow sizes beyond ten times the fitted range")
-    predict.add_argument("--x", metavar="COLUMN", help="with a CSV file: column of sizes")
-    predict.add_argument("--y", metavar="COLUMN", help="with a CSV file: column to predict")
-    predict.add_argument("--group", metavar="COLUMN", help="with a CSV file: column of methods")
-    predict.add_argument(
-        "--rate", action="store_true", help="with a CSV file: y is a rate in (0, 1), not a loss with a floor"
-    )
-    predict.add_argument("--json", action="store_true", help="print JSON")
-    predict.set_defaults(run="run_predict", module="predict")
+def _picture(text: str) -> Path:
+    if Path(text).suffix not in PICTURES:
+        raise click.BadParameter(f"{text!r} is no picture; name a file that ends in {', '.join(PICTURES)}")
+    return Path(text)
 
 
-def run_predict(arguments: argparse.Namespace) -> int:
-    """Predict losses and scores at a size."""
-    import astraios_analysis as aa
-    from astraios_analysis.cli.shared import load_grid
-    from astraios_analysis.records.printing import json_text, say
-
-    columns = {name: getattr(arguments, name) for name in ("x", "y", "group")}
-    options = {"force": arguments.force, "method": _named(arguments.method)}
-    if arguments.data is not None and arguments.data.is_file():
-        table = aa.read_table(arguments.data)
-        found = aa.predict(table, arguments.size.split(","), **columns, rate=arguments.rate, **options)
+@click.command("predict", cls=Command, help=HELP, epilog=EXAMPLES)
+@RUNS_OR_TABLE
+@several("--method", "NAME", f"all (default), or {', '.join(METHODS)} (repeatable)")
+@option("--size", "A,B", "sizes: 34b, 350m, 3.4e10, or measured ones", required=True)
+@several("--dataset", "NAME", "data set, or val_loss (repeatable; default: all)")
+@flag("--force", "allow sizes beyond ten times the fitted range")
+@option("--x", "COLUMN", "with a CSV file: column of sizes")
+@option("--y", "COLUMN", "with a CSV file: column to predict")
+@option("--group", "COLUMN", "with a CSV file: column of methods")
+@flag("--rate", "with a CSV file: y is a rate in (0, 1), not a loss with a floor")
+@option("--plot", "FILE", "write a figure: measured points, laws, predictions (.png, .pdf, .svg)", type=_picture)
+@option("--csv", "FILE", "write the predictions as a table", type=Path)
+@JSON
+def command(
+    data: Path | None,
+    grid: str | None,
+    run_seed: int | None,
+    method: tuple[str, ...],
+    size: str,
+    dataset: tuple[str, ...],
+    force: bool,
+    rate: bool,
+    plot: Path | None,
+    csv: Path | None,
+    as_json: bool,
+    **columns: str | None,
+) -> None:
+    """Predict losses and scores at sizes."""
+    asked: dict[str, Any] = {"size": size.split(","), "method": _named(method), "force": force}
+    if data is not None and data.is_file():
+        found = aa.predict(aa.read_table(data), **asked, **columns, rate=rate)
     else:
-        for name, value in columns.items():
-            if value:
-                raise aa.Refusal(
-                    f"--{name} names a column of a table; give the file with --data FILE.csv, or leave it out"
-                )
-        records = load_grid(arguments)
-        found = aa.predict(records, arguments.size.split(","), _named(arguments.dataset), **options)
-        if not arguments.dataset and not any(record.val_loss is not None for record in records):
+        for name in (name for name, value in columns.items() if value):
+            raise aa.Refusal(f"--{name} names a column of a table; give the file with --data FILE.csv, or leave it out")
+        runs = load_grid(data, grid, run_seed, dataset)
+        found = aa.predict(runs, dataset=_named(dataset), **asked)
+        if not dataset and not any(run.val_loss is not None for run in runs):
             say("no loss predicted: these runs have no validation loss; a grid trained here measures it")
+    _say_refused(found)
+    if plot is not None:
+        found.plot().savefig(plot, metadata=PICTURES[plot.suffix])
+    if csv is not None:
+        found.table.to_csv(csv, index=False, lineterminator="\n")
+    if as_json:
+        print(json_text([{key: row[key] for key in KEYS} for row in found.rows]))
+    else:
+        _print(found)
+    if any(row["reach"] > 1 for row in found.rows):
+        say("this is an extrapolation; the intervals trust the law beyond the sizes it was fitted to")
+
+
+def _named(values: tuple[str, ...]) -> list[str] | None:
+    return None if not values or ALL in values else list(dict.fromkeys(values))
+
+
+def _say_refused(found: aa.Prediction) -> None:
     reasons: dict[str, list[str]] = {}
     for name, reason in found.refused.items():
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
         say(f"not predicted: {', '.join(names)}: {reason}")
-    if arguments.json:
-        print(json_text([{key: row[key] for key in PREDICTION_KEYS} for row in found.rows]))
-    else:
-        _print_predictions(found)
-    if any(row["reach"] > 1 for row in found.rows):
-        say("this is an extrapolation; the intervals trust the law beyond the sizes it was fitted to")
-    return 0
 
 
-def _named(values: list[str] | None) -> list[str] | None:
-    return None if not values or ALL in values else list(dict.fromkeys(values))
-
-
-def _print_predictions(found) -> None:
-    import pandas as pd
-
-    from astraios_analysis.records.printing import table_text
-
-    rows, several = [], len({row["size"] for row in found.rows}) > 1
+def _print(found: aa.Prediction) -> None:
+    rows, several_sizes = [], len({row["size"] for row in found.rows}) > 1
     for prediction in found.rows:
-        names = ("quantity", "metric", "method", *(["size"] if several else []), "value")
+        names = ("quantity", "metric", "method", *(["size"] if several_sizes else []), "value")
         row = {name: prediction[name] for name in names}
         for interval in prediction["intervals"]:
             if interval["kind"] == "observation":
@@ -114,16 +131,11 @@ def _print_predictions(found) -> None:
     print(f"Predicted at {', '.join(f'{n:.4g}' for n in dict.fromkeys(r['n_params'] for r in found.rows))} {what}\n")
     print(table_text(pd.DataFrame(rows)))
     print(_ABOUT)
-    weights = found.weights
-    for tested in found.backtest.to_dict("records"):
-        own = weights[weights["quantity"] == tested["quantity"]]
-        print(f"  {tested['quantity']}: {_say_tested(tested)}")
+    for tested in found.backtest.itertuples():
+        own = found.weights[found.weights["quantity"] == tested.quantity]
+        print(
+            f"  {tested.quantity}: {tested.n} runs, mean error {tested.mean_abs_error:.3f} (no change: "
+            f"{tested.persistence_mean_abs_error:.3f}), 95 % PI covered {tested.n_covered} of {tested.n}"
+        )
         laws = (f"{law} {weight:.3f}" for law, weight in zip(own["law"], own["weight"], strict=True))
         print(f"    laws: {', '.join(laws)}")
-
-
-def _say_tested(tested: dict) -> str:
-    return (
-        f"{tested['n']} runs, mean error {tested['mean_abs_error']:.3f} (no change: "
-        f"{tested['persistence_mean_abs_error']:.3f}), 95 % PI covered {tested['n_covered']} of {tested['n']}"
-    )

@@ -1,10 +1,14 @@
-"""``astraios rank``: its arguments and what it prints."""
+"""``astraios rank`` and ``astraios plan``: which method, and which run next."""
 
-import argparse
+from typing import Any
 
-from astraios_analysis.cli.arguments import add_command, add_data, level, seed
+import click
 
-TRANSFER_COLUMNS = (
+import astraios_analysis as aa
+from astraios_analysis.cli.shared import JSON, LEVEL, POSITIVE, RUNS, SEED, Command, load_grid, option, several
+from astraios_analysis.records.printing import json_text, rows_of, say, table_text
+
+TRANSFER = [
     "dataset",
     "size_small",
     "size_large",
@@ -15,85 +19,125 @@ TRANSFER_COLUMNS = (
     "upper",
     "p_value",
     "ceiling",
-)
-DECISION_COLUMNS = (
-    "dataset",
-    "size_small",
-    "size_large",
-    "rule",
-    "chosen",
-    "best",
-    "p_right",
-    "regret",
-    "regret_lower",
-    "regret_upper",
-    "regret_random",
-    "pair_accuracy",
-)
+]
+DECISIONS = ["dataset", "size_small", "size_large", "rule", "chosen", "best", "p_right"]
+DECISIONS += ["regret", "regret_lower", "regret_upper", "regret_random", "pair_accuracy"]
+
+HELP = """\
+Rank methods at each measured size with the probability of being best, and
+correlate each smaller size's order with the largest's (Spearman, Kendall,
+exact permutation p-values, bootstrap intervals over problems). Say what comes
+of choosing by a smaller size: whether the choice is right at the larger, what
+it gives up, and the share of pairs in the same order. With --size, give the
+probability of being best at a size that nobody has measured. Several seeds of
+a model are replicates. JSON has the lists ranks, transfer and decisions (and
+best with --size), with all digits and all columns.
+"""
+EXAMPLES = """\
+  astraios rank
+  astraios rank --dataset humanevalsynthesize_java
+  astraios rank --dataset recode_format --size 34b
+  astraios rank --dataset recode_format --json
+"""
+PLAN_HELP = """\
+Rank runs that could be made next by how much each is expected to narrow the
+prediction at a target size per FLOP, and list which models (measured, and
+predicted at the target) no other beats in both cost and performance.
+
+Candidates are one more run of each method at each measured size, at the
+geometric mean of the largest and the target, and at --candidate-size. FLOP of
+pre-training a base model of a new size are not counted. The variance is that
+of the law at the target, on its link scale, averaged over what is open.
+
+JSON has two lists, runs and frontier, with all digits and all columns.
+"""
+PLAN_EXAMPLES = """\
+  astraios plan --size 34b --dataset recode_format
+  astraios plan --size 34b --dataset recode_format --method lora --cost n_params_updated
+  astraios plan --size 5m --grid mini --cost flop --json
+"""
 
 
-def add_parser(commands) -> None:
-    """Add the command to the parser of all commands."""
-    rank = add_command(
-        commands,
-        "rank",
-        "rank methods at each size; does the order carry over to larger ones?",
-        "Rank methods at each measured size with the probability of being best, and\n"
-        "correlate each smaller size's order with the largest's (Spearman, Kendall,\n"
-        "exact permutation p-values, bootstrap intervals over problems). Say what comes\n"
-        "of choosing by a smaller size: whether the choice is right at the larger, what\n"
-        "it gives up, and the share of pairs in the same order. With --size, give the\n"
-        "probability of being best at a size that nobody has measured. Several seeds of\n"
-        "a model are replicates. JSON has the lists ranks, transfer and decisions (and\n"
-        "best with --size), with all digits and all columns.",
-        "  astraios rank\n"
-        "  astraios rank --dataset humanevalsynthesize_java\n"
-        "  astraios rank --dataset recode_format --size 34b\n"
-        "  astraios rank --dataset recode_format --json\n",
-    )
-    add_data(rank)
-    rank.add_argument("--dataset", action="append", metavar="NAME", help="data set (repeatable; default: all)")
-    rank.add_argument("--size", metavar="N", help="also rank at this size: 34b, 350m, 3.4e10")
-    rank.add_argument("--level", type=level, default=0.95, metavar="P", help="coverage of the intervals (0.95)")
-    rank.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of the bootstrap (0)")
-    rank.add_argument("--json", action="store_true", help="print JSON")
-    rank.set_defaults(run="run_rank", module="rank")
-
-
-def run_rank(arguments: argparse.Namespace) -> int:
+@click.command("rank", cls=Command, help=HELP, epilog=EXAMPLES)
+@RUNS
+@several("--dataset", "NAME", "data set (repeatable; default: all)")
+@option("--size", "N", "also rank at this size: 34b, 350m, 3.4e10")
+@LEVEL
+@option("--seed", "N", "seed of the bootstrap (0)", type=SEED, default=0)
+@JSON
+def command(dataset: tuple[str, ...], size: str | None, level: float, seed: int, as_json: bool, **where: Any) -> None:
     """Rank methods by size, correlate the orders, and judge the choices that they lead to."""
-    import astraios_analysis as aa
-    from astraios_analysis.cli.shared import load_grid
-    from astraios_analysis.records.printing import json_text, rows_of, say
-
-    records = load_grid(arguments)
-    found = aa.rank(records, arguments.size, arguments.dataset, level=arguments.level, seed=arguments.seed)
+    found = aa.rank(load_grid(**where, datasets=dataset), size, dataset or None, level=level, seed=seed)
     for what, reason in found.refused.items():
         say(f"no {what}: {reason}")
-    frames = {"ranks": found.table, "transfer": found.transfer, "decisions": found.decisions}
-    frames |= {"best": found.best} if arguments.size is not None else {}
-    if arguments.json:
+    if as_json:
+        frames = {"ranks": found.table, "transfer": found.transfer, "decisions": found.decisions}
+        frames |= {"best": found.best} if size is not None else {}
         print(json_text({name: rows_of(frame) for name, frame in frames.items()}))
-        return 0
-    _print({name: frame if len(frame) else None for name, frame in frames.items()}, arguments)
-    return 0
-
-
-def _print(frames: dict, arguments) -> None:
-    from astraios_analysis.records.printing import say, table_text
-
+        return
     print("Methods by size (p_best: share of resampled problem sets in which the method is first)\n")
-    print(table_text(frames["ranks"].drop(columns=["level", "n_params_base"])))
-    if frames["transfer"] is not None:
+    print(table_text(found.table.drop(columns=["level", "n_params_base"])))
+    if len(found.transfer):
         print("\nOrder of methods at a smaller size against the largest\n")
-        print(table_text(frames["transfer"][[*TRANSFER_COLUMNS]]))
-    if frames["decisions"] is not None:
+        print(table_text(found.transfer[TRANSFER]))
+    if len(found.decisions):
         print("\nChoosing by a smaller size (regret: score given up; p_right: share of resamples)\n")
-        print(table_text(frames["decisions"][[*DECISION_COLUMNS]]))
-    if frames.get("best") is not None:
-        print(f"\nProbability of being best at {arguments.size} (one new run of each method)\n")
-        print(table_text(frames["best"].drop(columns=["level", "interval", "n_params"])))
+        print(table_text(found.decisions[DECISIONS]))
+    if len(found.best):
+        print(f"\nProbability of being best at {size} (one new run of each method)\n")
+        print(table_text(found.best.drop(columns=["level", "interval", "n_params"])))
     say(
-        f"\n{100 * arguments.level:g} % percentile intervals over problems; p-values: two-sided permutation, not "
+        f"\n{100 * level:g} % percentile intervals over problems; p-values: two-sided permutation, not "
         "corrected for their number;\nceiling: about the most that rank noise lets one see"
     )
+
+
+@click.command("plan", cls=Command, help=PLAN_HELP, epilog=PLAN_EXAMPLES)
+@RUNS
+@option("--size", "N", "target: 34b, 350m, 3.4e10, or a measured size", required=True)
+@several("--method", "NAME", "predict and run this method (repeatable)")
+@several(
+    "--dataset",
+    "NAME",
+    "narrow this data set's prediction, or val_loss (repeatable; default: the loss, where there is one)",
+)
+@several("--candidate-size", "N", "consider runs at this size (repeatable)")
+@option(
+    "--cost",
+    "NAME",
+    "cost of the frontier: n_params_updated (default), peak_memory_bytes, flop, seconds",
+    default="n_params_updated",
+)
+@option("--top", "N", "runs to print as a table (12)", type=POSITIVE, default=12)
+@JSON
+def plan(
+    size: str,
+    method: tuple[str, ...],
+    dataset: tuple[str, ...],
+    candidate_size: tuple[str, ...],
+    cost: str,
+    top: int,
+    as_json: bool,
+    **where: Any,
+) -> None:
+    """Rank candidates and list the frontier."""
+    runs = load_grid(**where, datasets=dataset)
+    found = aa.plan(runs, size, dataset, method, candidate_sizes=candidate_size, cost=cost)
+    front = found.frontier
+    if len(front):
+        for row in front[front["kind"] == "refused"].itertuples():
+            say(f"{row.dataset} not predicted at {size}: {row.refusal}")
+        front = front[front["kind"] != "refused"].drop(columns="refusal")
+    if as_json:
+        print(json_text({"runs": rows_of(found.table), "frontier": rows_of(front)}))
+        return
+    for name, own in found.table.groupby("quantity", sort=False):
+        print(f"Runs that narrow the prediction of {name} at {found.n_params:.4g} base parameters the most per FLOP\n")
+        print(f"{table_text(own.drop(columns=['quantity', 'flop_basis']).head(top))}\n")
+        say(f"FLOP: {'; '.join(dict.fromkeys(own['flop_basis']))}; base models of new sizes are not counted")
+    for name, own in front.groupby("dataset", sort=False) if len(front) else []:
+        print(f"Models that none beats in both {cost} and {name}, or may: probability 0.1 or more\n")
+        shown = own[own["on_frontier"] | (own["p_frontier"] >= 0.1)]
+        print(f"{table_text(shown.drop(columns=['dataset', 'cost', 'level']))}\n")
+    if not len(front):
+        say("no frontier: it needs a score; name a data set with --dataset")

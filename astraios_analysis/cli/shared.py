@@ -1,13 +1,81 @@
-"""Which records a command works on: the data folder, the grid and the seed that its arguments name."""
+"""What commands share: help as it is written, options, and the records that these choose."""
 
-import argparse
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
 
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.printing import say
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID as RELEASED
-from astraios_analysis.records.sources import load_records
+from astraios_analysis.records.sources import load_records, peek_runs
+
+
+class _Texts:
+    """Shows descriptions and examples as they are written, line by line."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write(f"\n{self.help}" if self.help else "")
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write(f"\nexamples:\n{self.epilog}" if self.epilog else "")
+
+
+class Group(_Texts, click.Group):
+    """A command of commands."""
+
+
+class Command(_Texts, click.Command):
+    """A command."""
+
+
+def options(*decorators: Callable) -> Callable:
+    """Return one decorator of several, the first one's option shown first."""
+    return functools.reduce(lambda outer, inner: lambda function: outer(inner(function)), decorators)
+
+
+def option(name: str, metavar: str, text: str, **settings: Any) -> Callable:
+    """Return an option that takes a value."""
+    return click.option(name, metavar=metavar, help=text, **settings)
+
+
+def several(name: str, metavar: str, text: str) -> Callable:
+    """Return an option that may be repeated."""
+    return click.option(name, metavar=metavar, multiple=True, help=text)
+
+
+def flag(name: str, text: str) -> Callable:
+    """Return an option that is on or off."""
+    return click.option(name, is_flag=True, help=text)
+
+
+def columns(text: str) -> tuple[str, ...]:
+    """Read names of columns: A,B."""
+    return tuple(name for name in text.split(",") if name)
+
+
+def _coverage(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < 1:
+        raise click.BadParameter(f"{text!r} is not a coverage between 0 and 1, such as 0.95")
+    return value
+
+
+POSITIVE, SEED = click.IntRange(min=1), click.IntRange(min=0)
+LEVEL = option("--level", "P", "coverage of the intervals (0.95)", type=_coverage, default="0.95")
+JSON = click.option("--json", "as_json", is_flag=True, help="print JSON: full precision, nothing else")
+_WHICH = (
+    option("--grid", "NAME", "use this grid, for example released"),
+    option("--run-seed", "N", "use runs trained with this seed", type=SEED),
+)
+RUNS = options(option("--data", "DIR", "data folder (default: ./data)", type=Path), *_WHICH)
+RUNS_OR_TABLE = options(option("--data", "PATH", "CSV file, or data folder (default: ./data)", type=Path), *_WHICH)
 
 
 def require_known(what: str, wanted: Iterable[str], known: Sequence[str]) -> None:
@@ -17,72 +85,63 @@ def require_known(what: str, wanted: Iterable[str], known: Sequence[str]) -> Non
             raise Refusal(f"unknown {what} {value!r}; choose from {', '.join(map(str, known))}")
 
 
-def load_runs(arguments: argparse.Namespace) -> list[RunRecord]:
+def load_runs(data: Path | None, grid: str | None = None, run_seed: int | None = None) -> list[RunRecord]:
     """Read the records of the data folder that are of the grid and the seed asked for."""
-    records = load_records(arguments.data)
-    if arguments.grid is not None:
-        require_known("grid", [arguments.grid], sorted({record.grid for record in records}))
-        records = [record for record in records if record.grid == arguments.grid]
-    if arguments.run_seed is not None:
-        seeds = sorted({record.seed for record in records if record.seed is not None})
-        if arguments.run_seed not in seeds:
-            known = f"choose from {', '.join(map(str, seeds))}" if seeds else "no run here records its seed"
-            raise Refusal(f"no run with seed {arguments.run_seed}; {known}")
-        records = [record for record in records if record.seed == arguments.run_seed]
-    return records
+    runs = load_records(data, grid)
+    if run_seed is None:
+        return runs
+    seeds = sorted({run.seed for run in runs if run.seed is not None})
+    if run_seed not in seeds:
+        known = f"choose from {', '.join(map(str, seeds))}" if seeds else "no run here records its seed"
+        raise Refusal(f"no run with seed {run_seed}; {known}")
+    return [run for run in runs if run.seed == run_seed]
 
 
-def load_grid(arguments: argparse.Namespace) -> list[RunRecord]:
+def load_grid(
+    data: Path | None, grid: str | None = None, run_seed: int | None = None, datasets: Sequence[str] = ()
+) -> list[RunRecord]:
     """Read one grid: what ranks and fits compare. Several seeds of a model are replicates.
 
     Where no grid is named and there are several, it is the only one that has scores on the data sets asked for, or else
-    that of the released models; which one it is goes to standard error.
-
-    Raises
-    ------
-    Refusal
-        If it is not clear which grid is meant, or there are two runs of one model and seed.
+    that of the released models; which one it is goes to standard error, and the others are not read.
     """
-    records = load_runs(arguments)
-    grids = sorted({record.grid for record in records})
-    if len(grids) > 1:
-        chosen = _meant(records, grids, arguments)
-        records = [record for record in records if record.grid == chosen]
-        say(f"grid {chosen}; there {'is' if len(grids) == 2 else 'are'} also {_others(grids, chosen)} (--grid NAME)")
-    require_distinct(records)
-    return records
+    if grid is None:
+        scored: dict[str, set[str]] = {}
+        for name, seed, found in peek_runs(data):
+            if run_seed in (None, seed):
+                scored.setdefault(name, set()).update(found)
+        grid = _meant(scored, set(datasets)) if len(scored) > 1 else None
+    runs = load_runs(data, grid, run_seed)
+    require_distinct(runs)
+    return runs
 
 
-def _meant(records: Sequence[RunRecord], grids: Sequence[str], arguments: argparse.Namespace) -> str:
-    asked = getattr(arguments, "dataset", None) or []
-    wanted = {asked} if isinstance(asked, str) else set(asked)
-    having = {record.grid for record in records if wanted & {score.dataset for score in record.scores}}
-    if len(having) == 1:
-        return having.pop()
-    if RELEASED in grids:
-        return RELEASED
-    raise Refusal(
-        f"scores of different grids do not compare, and there are {len(grids)}: {', '.join(grids)}; "
-        "choose one with --grid"
-    )
+def _meant(scored: dict[str, set[str]], wanted: set[str]) -> str:
+    grids = sorted(scored)
+    having = [name for name in grids if wanted & scored[name]]
+    if len(having) != 1 and RELEASED not in grids:
+        raise Refusal(
+            f"scores of different grids do not compare, and there are {len(grids)}: {', '.join(grids)}; "
+            "choose one with --grid"
+        )
+    chosen = having[0] if len(having) == 1 else RELEASED
+    others = [name for name in grids if name != chosen]
+    say(f"grid {chosen}; there {'is' if len(others) == 1 else 'are'} also {', '.join(others)} (--grid NAME)")
+    return chosen
 
 
-def _others(grids: Sequence[str], chosen: str) -> str:
-    return ", ".join(grid for grid in grids if grid != chosen)
-
-
-def require_distinct(records: Iterable[RunRecord]) -> None:
-    """Refuse two runs of one model and seed, which would count one training twice.
-
-    Raises
-    ------
-    Refusal
-    """
+def require_distinct(runs: Iterable[RunRecord]) -> None:
+    """Refuse two runs of one model and seed, which would count one training twice."""
     models: dict[tuple, list[RunRecord]] = {}
-    for record in records:
-        models.setdefault((record.grid, record.n_params_base, record.method, record.seed), []).append(record)
-    for runs in models.values():
-        if len(runs) > 1:
-            model = f"{runs[0].size} {runs[0].method} of grid {runs[0].grid} has {len(runs)} runs of one seed"
-            names = ", ".join(run.run_id for run in runs)
+    for run in runs:
+        models.setdefault((run.grid, run.n_params_base, run.method, run.seed), []).append(run)
+    for same in models.values():
+        if len(same) > 1:
+            model = f"{same[0].size} {same[0].method} of grid {same[0].grid} has {len(same)} runs of one seed"
+            names = ", ".join(run.run_id for run in same)
             raise Refusal(f"{model}: {names}; keep one, or give them their own grids")
+
+
+def count(n: int, noun: str) -> str:
+    """Return a number of things in words."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"

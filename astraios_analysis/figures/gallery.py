@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from astraios_analysis.claims.judge import Judgement, judge_claims
-from astraios_analysis.figures import claims, decisions, losses, ranks, robustness, spec, suite, tasks, transfer
+from astraios_analysis.figures import decisions, losses, robustness, spec, suite, tasks, transfer
 from astraios_analysis.figures.spec import SUFFIXES, FigureSpec, figure_stem, save
 from astraios_analysis.prediction.decide import best_at_size_all, decisions_all, frontier_all
 from astraios_analysis.prediction.limits import predictable_datasets
@@ -28,7 +28,7 @@ from astraios_analysis.scores.models import intervals_over_seeds
 from astraios_analysis.scores.ranks import rank_all, transfer_all
 
 FIGURES = spec.FIGURES
-ROOMS = (suite, losses, tasks, robustness, transfer, ranks, decisions, claims)
+ROOMS = (suite, losses, tasks, robustness, transfer, decisions)
 """Modules that declare figures; importing them fills `FIGURES`."""
 MIME = "application/vnd.astraios.gallery+json"
 """Type of the output, among a cell's others, by which an executed notebook tells the report what was drawn and not."""

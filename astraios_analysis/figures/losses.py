@@ -22,6 +22,7 @@ from astraios_analysis.figures.style import (
     METHOD_STYLES,
     columns_for,
     describe_models,
+    draw_law,
     draw_markers,
     draw_seeds,
     in_seeds,
@@ -40,6 +41,7 @@ from astraios_analysis.figures.style import (
     split_held_out,
     twin_columns,
 )
+from astraios_analysis.figures.tasks import SCORED
 from astraios_analysis.prediction.forecast import fit_outcome, record_outcome
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
@@ -50,40 +52,10 @@ from astraios_analysis.scores.models import keep_means, keep_seeds, seed_words
 # Points that a law is drawn through, beside the sizes fitted.
 _N_POINTS = 13
 LOSS_LABEL = "validation loss, nats per token"
-_FINAL = [
-    "size",
-    "method",
-    "n_params_base",
-    "n_params_updated",
-    "base_val_loss",
-    "val_loss",
-    "val_loss_se",
-    "lower",
-    "upper",
-    "level",
-]
-
-_SCORED = [
-    "dataset",
-    "setting",
-    "metric",
-    "size",
-    "method",
-    "n_params_base",
-    "val_loss",
-    "val_loss_se",
-    "value",
-    "lower",
-    "upper",
-    "level",
-    "interval",
-    "n_items",
-]
-_SCOPES = {
-    "all": "all models",
-    "within_size": "methods of one size",
-    "within_method": "sizes of one method",
-}
+_FINAL = ["size", "method", "n_params_base", "n_params_updated", "base_val_loss", "val_loss", "val_loss_se"]
+_FINAL += [*BARS, "level"]
+_SCORED = [*SCORED, "val_loss", "val_loss_se", "value", *BARS, "level", "interval", "n_items"]
+_SCOPES = {"all": "all models", "within_size": "methods of one size", "within_method": "sizes of one method"}
 _SCOPE_COLOURS = {"all": "#000000", "within_size": "#0072B2", "within_method": "#D55E00"}
 _SMALLEST, _LARGEST = 2.2, 5.0
 # Log losses nearer than this give labels that touch.
@@ -202,13 +174,10 @@ def _one_method(panel: Axes, rows: pd.DataFrame) -> None:
 
 
 def _draw_line(panel: Axes, line: pd.DataFrame, colour: str) -> None:
-    n_params, beyond = line["n_params_base"].astype(float), line["is_extrapolated"].astype(bool)
-    inside = ~beyond
-    # The dashed part starts where the solid one ends.
-    edges = (n_params <= n_params[inside].min(), n_params >= n_params[inside].max())
-    for part, style in ((inside, "-"), (edges[0], "--"), (edges[1], "--")):
-        panel.plot(n_params[part], line["val_loss"][part], color=colour, linewidth=0.9, linestyle=style)
-    lower, upper = (line[name].astype(float) for name in ("lower", "upper"))
+    n_params = line["n_params_base"].astype(float)
+    inside = n_params[~line["is_extrapolated"].astype(bool)]
+    draw_law(panel, n_params, line["val_loss"], (inside.min(), inside.max()), colour)
+    lower, upper = (line[name].astype(float) for name in BARS)
     panel.fill_between(n_params, lower, upper, color=colour, alpha=0.15, linewidth=0)
 
 

@@ -155,16 +155,8 @@ def size_axis(
 ) -> None:
     """Make the horizontal axis a log axis of base size with a tick at each measured size.
 
-    Parameters
-    ----------
-    axes : Axes
-    sizes : iterable of int
-    label : bool
-        Name the axis.
-    margin : float
-        Factor by which the axis goes beyond the smallest and the largest size.
-    label_width : float
-        What a label needs, as a share of the axis; of ticks closer together, the largest is labelled.
+    ``margin`` is how many times it goes beyond the ends; a label needs the share ``label_width`` of the axis, and of
+    ticks closer together the largest is labelled.
     """
     ticks = sorted({int(size) for size in sizes})
     lower, upper = ticks[0] / margin, ticks[-1] * margin
@@ -200,15 +192,7 @@ def start_at_zero(panels: Iterable[Axes]) -> None:
 
 
 def interval_handle(level: float, kinds: Iterable[str]) -> Line2D:
-    """Return the legend entry that names error bars: their level, and how they were made.
-
-    Parameters
-    ----------
-    level : float
-        Coverage.
-    kinds : iterable of str
-        Column ``interval`` of `scores.score_intervals`, for what is drawn.
-    """
+    """Return the legend entry that names error bars: their level, and how they were made (the column ``interval``)."""
     known = {kind for kind in kinds if kind != "none"}
     ways = ["bootstrap over problems"] if any(kind.startswith("bootstrap") for kind in known) else []
     ways += ["normal"] if any("normal" in kind for kind in known) else []
@@ -219,17 +203,8 @@ def interval_handle(level: float, kinds: Iterable[str]) -> Line2D:
 def method_legend(figure: Figure, methods: Iterable[str], extra: Sequence[Line2D] = ()) -> None:
     """Name the methods shown below all panels, in the one order of methods, and everything else above them."""
     shown = [method for method in METHODS if method in set(methods)]
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=METHOD_STYLES[m].colour,
-            marker=METHOD_STYLES[m].marker,
-            linestyle="",
-            label=METHOD_STYLES[m].label,
-        )
-        for m in shown
-    ]
+    styles = [METHOD_STYLES[method] for method in shown]
+    handles = [Line2D([], [], color=s.colour, marker=s.marker, linestyle="", label=s.label) for s in styles]
     looks = {"frameon": False, "handletextpad": 0.3, "columnspacing": 1.2}
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), **looks)
     if extra:
@@ -252,16 +227,7 @@ def split_held_out(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def draw_models(axes: Axes, table: pd.DataFrame, *, line: bool = True) -> None:
-    """Draw each model's point with its interval, and its seeds as small points.
-
-    Parameters
-    ----------
-    axes : Axes
-    table : DataFrame
-        ``method, n_params_base, value, lower, upper`` and, where there are any, ``held_out`` and ``kind``.
-    line : bool
-        Join the points of a method; held-out ones are never joined.
-    """
+    """Draw each model's point with its interval, joined by method unless held out, and its seeds as small points."""
     fitted, held_out = split_held_out(keep_means(table))
     draw_methods(axes, fitted, line=line)
     draw_methods(axes, held_out, line=False, hollow=True)
@@ -291,17 +257,8 @@ def draw_markers(
 def draw_seeds(axes: Axes, x: Sequence[float], y: Sequence[float], method: str) -> None:
     """Draw runs of single seeds, small and pale."""
     style = METHOD_STYLES[method]
-    axes.plot(
-        x,
-        y,
-        style.marker,
-        color=style.colour,
-        markersize=2.2,
-        alpha=0.45,
-        markeredgewidth=0,
-        linestyle="",
-        zorder=2.5,
-    )
+    looks = {"markersize": 2.2, "alpha": 0.45, "markeredgewidth": 0, "linestyle": "", "zorder": 2.5}
+    axes.plot(x, y, style.marker, color=style.colour, **looks)
 
 
 def draw_law(panel: Axes, x: pd.Series, y: pd.Series, fitted: tuple[float, float], colour: str) -> None:
@@ -362,13 +319,7 @@ _FEW_MODELS = 2
 
 
 def describe_models(shown: Iterable[tuple[str, str]], suite: Iterable[tuple[str, str]]) -> str:
-    """Say which models of a suite are shown: ``21 of 28 models (not 16b)``, ``1 of 28 models (only 16b FFT)``.
-
-    Parameters
-    ----------
-    shown, suite : iterable of (size, method)
-        What is drawn, and everything there could be, with sizes in increasing order.
-    """
+    """Say which models of a suite are shown: ``21 of 28 models (not 16b)``, ``1 of 28 models (only 16b FFT)``."""
     suite = list(dict.fromkeys(suite))
     present = set(shown)
     missing = [model for model in suite if model not in present]

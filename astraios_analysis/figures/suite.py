@@ -11,6 +11,7 @@ from astraios_analysis.figures.style import (
     METHOD_STYLES,
     describe_models,
     dodge,
+    draw_markers,
     draw_seeds,
     join,
     method_legend,
@@ -26,14 +27,7 @@ from astraios_analysis.figures.style import (
     twin_columns,
 )
 
-COLUMNS = [
-    "size",
-    "method",
-    "n_params",
-    "n_params_base",
-    "n_params_base_nonembedding",
-    "n_params_updated",
-]
+COLUMNS = ["size", "method", "n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated"]
 # Costs whose largest is less than so many times the smallest have an axis from zero.
 _LITTLE = 3
 # Columns of a run's cost: title, label and unit of the axis.
@@ -66,13 +60,9 @@ def _say_updated(table: pd.DataFrame) -> str | None:
 )
 def updated_parameters(frame: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw updated parameters by base size and method; the twin has ``percent_updated``, of added parameters too."""
-    table = (
-        frame[twin_columns(frame, COLUMNS)]
-        .drop_duplicates()
-        .assign(
-            percent_updated=lambda rows: 100 * rows["n_params_updated"].astype(float) / rows["n_params"].astype(float)
-        )
-    )
+    table = frame[twin_columns(frame, COLUMNS)].drop_duplicates()
+    share = 100 * table["n_params_updated"].astype(float) / table["n_params"].astype(float)
+    table = table.assign(percent_updated=share)
     require_rows(table, "updated_parameters", "runs")
     table = round_table(table)
     figure, (count, share) = small_multiples(2, 2, row_height=3.0)
@@ -100,10 +90,7 @@ def _draw(axes: Axes, table: pd.DataFrame, column: str) -> None:
         x, y = rows["n_params_base"].astype(float), rows[column].astype(float)
         axes.plot(x, y, color=style.colour, marker=style.marker, markeredgecolor="white", markeredgewidth=0.3)
         held_out = split_held_out(rows)[1]
-        hollow = {"markerfacecolor": "white", "markeredgecolor": style.colour, "markeredgewidth": 0.8}
-        axes.plot(
-            held_out["n_params_base"].astype(float), held_out[column].astype(float), style.marker, **hollow, zorder=3
-        )
+        draw_markers(axes, held_out["n_params_base"], held_out[column], method, hollow=True)
         ends[method] = (float(x.iloc[-1]), float(y.iloc[-1]))
     size_axis(axes, table["n_params_base"])
     _label_ends(axes, ends)
@@ -179,11 +166,8 @@ def training_cost(frame: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         panel.set_title(title, loc="left")
         panel.set_ylabel(label)
         n_seeds = rows.groupby(["size", "method"]).size().max()
-        note(
-            panel,
-            f"{describe_models(models_in(rows), models_in(frame))}, {n_seeds} run{'s' if n_seeds > 1 else ''} each",
-            width=40,
-        )
+        each = f"{n_seeds} run{'s' if n_seeds > 1 else ''} each"
+        note(panel, f"{describe_models(models_in(rows), models_in(frame))}, {each}", width=40)
     method_legend(figure, table["method"])
     return figure, table
 

@@ -42,21 +42,8 @@ from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.bootstrap import primary_frame
 from astraios_analysis.scores.models import seed_words
 
-COLUMNS = [
-    "dataset",
-    "setting",
-    "metric",
-    "size",
-    "method",
-    "n_params_base",
-    "value",
-    "lower",
-    "upper",
-    "level",
-    "interval",
-    "n_items",
-    "source",
-]
+SCORED = ["dataset", "setting", "metric", "size", "method", "n_params_base"]
+COLUMNS = [*SCORED, "value", *BARS, "level", "interval", "n_items", "source"]
 # Chance levels below this lie on the axis.
 _VISIBLE = 0.01
 _LONG_LABEL = 40

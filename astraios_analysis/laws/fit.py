@@ -355,7 +355,7 @@ def _far_error(fit: LawFit, inputs: np.ndarray) -> float:
 
 
 def fit_table(
-    frame: pd.DataFrame,
+    frame: pd.DataFrame | Points,
     law: str | Law,
     x: str | Sequence[str] | None = None,
     y: str | None = None,
@@ -373,49 +373,11 @@ def fit_table(
     seed: int = 0,
     n_starts: int = N_STARTS,
 ) -> Fit:
-    """Fit a law to the points of a table.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        One row a point. Rows whose column ``held_out`` is true take no part.
-    law : str or Law
-        `astraios fit --list` prints them.
-    x, group : str or sequence of str, optional
-        Columns of the inputs, in the law's order, and of what tells groups apart. A table from `read_table` knows
-        them, and y and split.
-    y : str, optional
-        Column of the outcome.
-    split : str, optional
-        Column that marks the rows to fit with ``train``.
-    pooling : {"none", "shared"}, optional
-        Whether each group is fitted by itself, the default, or all have one floor and exponent and each its amplitude.
-    huber : float, optional
-        Where Huber's loss turns from square to straight; least squares without it.
-    scale : {"fixed", "estimated"}
-        Of Huber's loss.
-    residual : {"log", "linear"}, optional
-        Scale of the residuals; the law's own by default.
-    fixed : mapping of str to float, optional
-        Parameters to hold at a value.
-    level, intervals, resamples, seed : optional
-        Coverage of the parameters' intervals, how they are made, and refits and seed of a bootstrap.
-    n_starts : int
-        Starts to polish.
-
-    Returns
-    -------
-    Fit
-
-    Raises
-    ------
-    Refusal
-        If a column is missing or holds no numbers, or the points cannot identify the law.
-    """
+    """Fit a law to the points of a table, or to `Points`; options are those of `astraios_analysis.fit`."""
     law = find_law(law)
     objective = Objective(residual or law.residual, huber or np.inf, scale)
     options = IntervalOptions(level, intervals, resamples, seed)
-    points = select_points(frame, x, y, group, split)
+    points = frame if isinstance(frame, Points) else select_points(frame, x, y, group, split)
     return fit_points(law, points, objective, pooling, fixed=fixed, options=options, n_starts=n_starts)
 
 

@@ -5,35 +5,13 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import FileProblem, RecordError
 from astraios_analysis.records.schema import METHODS, SCHEMA_VERSION, RunRecord
-
-
-@dataclass(frozen=True)
-class FileProblem:
-    """What is wrong with one field of one file, and what to do about it."""
-
-    path: Path
-    field: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.field}: {self.message}" if self.field else f"{self.path}: {self.message}"
-
-
-class RecordError(Refusal):
-    """A record that cannot be read, written or trusted; the message names file, field, value and remedy."""
-
-    def __init__(self, problems: list[FileProblem]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
-        self.problems = problems
-
 
 _READABLE = "check the path and its permissions"
 
@@ -146,6 +124,20 @@ def _explain(path: Path, detail: ErrorDetails) -> FileProblem:
     return FileProblem(path, field, message)
 
 
+def peek(path: Path) -> dict[str, object]:
+    """Return what a record file says, unchecked; nothing where it must be read in full to say what is wrong with it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_of_another(file: Path, grid: str | None) -> bool:
+    known = None if grid is None else peek(file).get("grid")
+    return isinstance(known, str) and known != grid
+
+
 def record_files(path: str | Path) -> list[Path]:
     """Return the record files at ``path``: the file itself, or every ``*.json`` below a folder, in order of name."""
     path = Path(path)
@@ -193,8 +185,11 @@ def load_folder(path: str | Path) -> list[RunRecord]:
     return sort_records(records)
 
 
-def check(paths: Iterable[str | Path]) -> tuple[list[RunRecord], list[FileProblem]]:
-    """Validate record files and folders: the readable records, and what is wrong with the rest."""
+def check(paths: Iterable[str | Path], grid: str | None = None) -> tuple[list[RunRecord], list[FileProblem]]:
+    """Validate record files and folders: the readable records, and what is wrong with the rest.
+
+    With ``grid``, files that name another grid are passed over.
+    """
     records: dict[str, tuple[RunRecord, Path]] = {}
     problems: list[FileProblem] = []
     for root in paths:
@@ -204,6 +199,8 @@ def check(paths: Iterable[str | Path]) -> tuple[list[RunRecord], list[FileProble
             problems.extend(error.problems)
             continue
         for file in files:
+            if _is_of_another(file, grid):
+                continue
             try:
                 record = load(file)
             except RecordError as error:

@@ -9,16 +9,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.records.files import (
-    FileProblem,
-    RecordError,
-    check,
-    load,
-    load_folder,
-    record_files,
-    save,
-    sort_records,
-)
+from astraios_analysis.records.files import check, load, load_folder, record_files, save, sort_records
+from astraios_analysis.records.refusal import FileProblem, RecordError
 from astraios_analysis.records.registry import DATASETS, METRICS, chance_level
 from astraios_analysis.records.schema import (
     METHODS,

@@ -5,6 +5,7 @@ is absent (``None`` in memory, no key in a file): never 0 and never NaN.
 """
 
 import json
+import operator
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator, model_validator
@@ -48,9 +49,12 @@ class ProblemCounts(_Schema):
             )
         if len(set(self.problem_ids)) != len(self.problem_ids):
             raise ValueError("problem_ids must be distinct; merge the counts of a repeated problem")
-        for problem, n, passed in zip(self.problem_ids, self.n_samples, self.n_passed, strict=True):
-            if passed > n:
-                raise ValueError(f"problem {problem}: n_passed {passed} exceeds n_samples {n}")
+        exceeds = list(map(operator.gt, self.n_passed, self.n_samples))
+        if any(exceeds):
+            i = exceeds.index(True)
+            raise ValueError(
+                f"problem {self.problem_ids[i]}: n_passed {self.n_passed[i]} exceeds n_samples {self.n_samples[i]}"
+            )
         return self
 
 
@@ -144,8 +148,8 @@ class Score(_Schema):
         for name, total in totals.items():
             if getattr(self, name) not in (None, total):
                 raise ValueError(f"{name} is {getattr(self, name)} but the problems add up to {total}")
-        pairs = zip(self.problems.n_passed, self.problems.n_samples, strict=True)
-        mean = sum(passed / n for passed, n in pairs) / len(self.problems.problem_ids)
+        shares = map(operator.truediv, self.problems.n_passed, self.problems.n_samples)
+        mean = sum(shares) / len(self.problems.problem_ids)
         if abs(mean - self.value) > _ROUNDING:
             raise ValueError(f"value {self.value:g} is not the mean pass rate {mean:.6f} of the counts in problems")
         return self

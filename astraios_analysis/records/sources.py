@@ -1,11 +1,13 @@
 """Where records come from: every released model and trained run below a data folder, as one list."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from astraios_analysis.records.files import files_below
+from astraios_analysis.records.files import files_below, peek
 from astraios_analysis.records.frame import FileProblem, RecordError, RunRecord, check, sort_records
-from astraios_analysis.records.released import is_released_folder, load_released
+from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.released import GRID, is_released_folder, load_released, released_datasets
 
 
 def find_data_dir() -> Path:
@@ -25,8 +27,11 @@ def _find_folder(name: str, remedy: str) -> Path:
     raise RecordError([FileProblem(Path(name), "", f"does not exist; {remedy}")])
 
 
-def check_sources(paths: list[Path]) -> tuple[list[RunRecord], list[FileProblem]]:
-    """Validate record files, folders of records and of released tables: what could be read, and what not and why."""
+def check_sources(paths: list[Path], grid: str | None = None) -> tuple[list[RunRecord], list[FileProblem]]:
+    """Validate record files, folders of records and of released tables: what could be read, and what not and why.
+
+    With ``grid``, what is of another grid is passed over.
+    """
     problems: list[FileProblem] = []
     recorded: list[Path] = []
     released: dict[Path, Path] = {}
@@ -40,8 +45,9 @@ def check_sources(paths: list[Path]) -> tuple[list[RunRecord], list[FileProblem]
         released |= {folder.resolve(): folder for folder in folders}
         if not folders or any(file.suffix == ".json" for file in files):
             recorded.append(path)
-    records, wrong = check(recorded)
-    tables, refused = _check_released(list(released.values()), {record.run_id: "a record file" for record in records})
+    records, wrong = check(recorded, grid)
+    tables_of = list(released.values()) if grid in (None, GRID) else []
+    tables, refused = _check_released(tables_of, {record.run_id: "a record file" for record in records})
     return records + tables, problems + wrong + refused
 
 
@@ -68,10 +74,24 @@ def load_records(data_dir: str | Path | None = None, grid: str | None = None) ->
     The folder holds released tables, record files, or both; anything wrong in it is refused.
     """
     folder = find_data_dir() if data_dir is None else Path(data_dir)
-    records, problems = check_sources([folder])
+    records, problems = check_sources([folder], grid)
     if problems:
         raise RecordError(problems)
-    grids = sorted({record.grid for record in records})
-    if grid is not None and grid not in grids:
-        raise RecordError([FileProblem(folder, "grid", f"unknown grid {grid!r}; choose from {', '.join(grids)}")])
+    if grid is not None and not records:
+        known = sorted({name for name, _, _ in peek_runs(folder)})
+        raise Refusal(f"unknown grid {grid!r}; choose from {', '.join(known)}")
     return sort_records(record for record in records if grid in (None, record.grid))
+
+
+def peek_runs(data_dir: str | Path | None = None) -> Iterator[tuple[str, object, frozenset[str]]]:
+    """Look for grid, seed and data sets of the runs below a data folder, nothing checked: what to choose a grid by."""
+    place = find_data_dir() if data_dir is None else Path(data_dir)
+    files = files_below(place) if place.is_dir() else [place]
+    for folder in sorted({file.parent for file in files}):
+        if is_released_folder(folder):
+            yield GRID, None, released_datasets(folder)
+    for file in files:
+        found = peek(file) if file.suffix == ".json" else {}
+        if isinstance(found.get("grid"), str):
+            scores = [score for score in found.get("scores") or () if isinstance(score, dict)]
+            yield found["grid"], found.get("seed"), frozenset(str(score.get("dataset")) for score in scores)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from astraios_analysis.records.frame import RecordError, save
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.sources import check_sources, find_data_dir, load_records
 
 TABLES = ("scores.csv", "parameter_counts.csv", "problem_counts.csv.gz")
@@ -29,7 +30,7 @@ def test_released_models_and_trained_runs_are_read_together(data):
 
 
 def test_unknown_grid_names_the_choices(data):
-    with pytest.raises(RecordError, match="data: grid: unknown grid 'starcoderbase'; choose from mini, released"):
+    with pytest.raises(Refusal, match="unknown grid 'starcoderbase'; choose from mini, released"):
         load_records(data, "starcoderbase")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from astraios_analysis.cli.records import count_seeds, describe_records
+from astraios_analysis.cli.figures import count_seeds, describe_records
 from astraios_analysis.records.sources import load_records
 from astraios_analysis.render.report import write_report
 

@@ -1,4 +1,7 @@
-"""HumanEvalPack: every canonical solution passes, every buggy one does not, in both languages."""
+"""HumanEvalPack: every canonical solution passes, every buggy one does not, in both languages.
+
+In one containment: what they need of walls, the tests of verdicts ask of each.
+"""
 
 import gzip
 import json
@@ -22,21 +25,21 @@ def problems(request, reference_folder):
         return request.param, [json.loads(line) for line in lines]
 
 
-def run_solutions(sandbox, problems, solution):
+def run_solutions(one_sandbox, problems, solution):
     """Verdict of each problem by its name."""
     language, rows = problems
     programs = [Program(language, row["declaration"] + row[solution], row["test"], LIMITS) for row in rows]
-    return dict(zip((row["task_id"] for row in rows), sandbox.run_many(programs), strict=True))
+    return dict(zip((row["task_id"] for row in rows), one_sandbox.run_many(programs), strict=True))
 
 
-def test_canonical_solutions_pass(sandbox, problems):
-    verdicts = run_solutions(sandbox, problems, "canonical_solution")
+def test_canonical_solutions_pass(one_sandbox, problems):
+    verdicts = run_solutions(one_sandbox, problems, "canonical_solution")
     assert {name: verdict for name, verdict in verdicts.items() if not verdict.passed} == {}
     assert len(verdicts) == 164
 
 
-def test_buggy_solutions_fail(sandbox, problems):
-    verdicts = run_solutions(sandbox, problems, "buggy_solution")
+def test_buggy_solutions_fail(one_sandbox, problems):
+    verdicts = run_solutions(one_sandbox, problems, "buggy_solution")
     wrong = {
         name: verdict for name, verdict in verdicts.items() if verdict.status not in ("failed", "timeout", "memory")
     }

@@ -57,7 +57,7 @@ def test_monitoring_ends_before_the_test():
         with Sandbox(1, python=python) as sandbox:
             assert run_attacks(sandbox, "python", attacks, python_passes.STALE_TEST, LIMITS) == {}
         return
-    pytest.skip("needs Python 3.12 or newer beside this one: it is what has monitoring tools")
+    pytest.skip("needs Python 3.12 or newer: install one beside this one")
 
 
 def test_no_wrong_program_in_java_passes(one_sandbox, java):

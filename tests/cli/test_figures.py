@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from matplotlib import pyplot
 
+from astraios_analysis.cli.figures import choose_outputs
 from astraios_analysis.cli.main import main
-from astraios_analysis.cli.records import choose_outputs
 from astraios_analysis.figures.gallery import FIGURES, Gallery
 from astraios_analysis.records.frame import save
 
 ROOT = Path(__file__).parents[2]
+DATA = ["--data", str(ROOT / "data" / "released")]
 
 
 def test_own_records_go_to_a_place_of_their_own():
@@ -82,3 +83,42 @@ def test_six_records_fill_a_notebook_or_it_says_what_they_lack(name, six_records
         for table in drawn.tables.values():
             # A sentence, or nothing where the table has too little for one.
             assert (FIGURES[figure].say(table) or "nothing.").endswith(".")
+
+
+def test_unwritable_place_is_named(fails, tmp_path):
+    (tmp_path / "taken").write_text("")
+    code, complaint = fails("figures", "--only", "model_suite", "--out", tmp_path / "taken", "--quiet", *DATA)
+    assert code == 1 and "taken: cannot be read or written (File exists)" in complaint
+
+
+def test_figures_writes_figures_and_report(run, tmp_path):
+    places = ["--out", tmp_path / "figures", "--build", tmp_path / "build"]
+    code, out, err = run("figures", "--only", "model_suite", "--quiet", "-p", "grid=released", *places, *DATA)
+    assert (code, out) == (0, "")
+    report = tmp_path / "build" / "report.html"
+    assert err.splitlines()[-1].startswith(f"1 of 1 notebook run: 3 files in {places[1]}, report in {report} (")
+    assert sorted(path.name for path in places[1].iterdir()) == [
+        f"updated_parameters.{x}" for x in ("csv", "pdf", "png")
+    ]
+    assert "28 runs: sizes 1b 3b 7b 16b; methods fft lora" in report.read_text("utf-8")
+
+
+def test_unknown_names_are_wrong_arguments(fails, tmp_path):
+    places = ["--out", tmp_path / "figures", "--build", tmp_path / "build"]
+    code, complaint = fails("figures", "-p", "levle=0.9", "--quiet", *places, *DATA)
+    assert code == 2 and complaint.startswith("unknown parameter 'levle' for notebooks model_suite, cross_entropy")
+    code, complaint = fails("figures", "--only", "dance", "--quiet", *places, *DATA)
+    assert code == 2 and complaint.startswith("unknown notebook 'dance'; choose from model_suite")
+
+
+def test_every_grid_is_drawn_or_the_one_that_is_named(fails, tmp_path, make_record):
+    places = ["--out", tmp_path / "figures", "--build", tmp_path / "build", "--data", tmp_path / "data"]
+    save(make_record(run_id="a", grid="mini"), tmp_path / "data")
+    assert main(["figures", "--only", "model_suite", "--quiet", *map(str, places)]) == 0
+    assert "mini" in (tmp_path / "build" / "report.html").read_text("utf-8")
+    save(make_record(run_id="b", grid="maxi"), tmp_path / "data")
+    assert main(["figures", "--only", "model_suite", "--quiet", "-p", "grid=maxi", *map(str, places)]) == 0
+    drawn = {path.stem for path in (tmp_path / "figures").glob("*.csv")}
+    assert {"updated_parameters_mini", "updated_parameters_maxi", "training_cost_maxi"} <= drawn
+    code, complaint = fails("figures", "--only", "model_suite", "--quiet", "-p", "grid=midi", *places)
+    assert code == 2 and "unknown grid 'midi'; choose from all, maxi, mini" in complaint

@@ -95,9 +95,9 @@ def test_records_are_fitted_with_a_shared_exponent(capsys, tmp_path, make_record
     [
         (["--law", "powr"], "unknown law 'powr'; choose from power"),
         ([], "name the law to fit with --law: power"),
-        (["--law", "power", "--x", "size"], "name the columns of .* with --x and --y"),
+        (["--law", "power", "--x", "size"], "name the columns of .* with x and y"),
         (["--law", "power", "--x", "size", "--y", "loss"], "has no column 'size'; it has params, tokens"),
-        (["--law", "power", "--x", "params,tokens", "--y", "loss"], r"power has 1 inputs \(N\) and --x names 2"),
+        (["--law", "power", "--x", "params,tokens", "--y", "loss"], r"power has 1 inputs \(N\) and x names 2"),
         (["--law", "power", "--x", "params", "--y", "method"], "'method' has 21 values that are missing or no finite"),
         (["--law", "power", "--x", "params", "--y", "loss", "--pooling", "shared"], "needs groups; name their columns"),
         (["--law", "power", "--x", "params", "--y", "loss", "--split", "method"], "no row of .* is marked train"),
@@ -108,12 +108,6 @@ def test_refusals(capsys, table, arguments, text):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.search(text, captured.err)
-
-
-def test_partial_pooling_is_predicts(capsys):
-    with pytest.raises(SystemExit, match="2"):
-        main(["fit", "--law", "power", "--pooling", "partial"])
-    assert "its form own_slopes draws slopes towards a common one" in " ".join(capsys.readouterr().err.split())
 
 
 def test_missing_file(capsys):

@@ -1,0 +1,132 @@
+"""``astraios figures``: render notebooks, figures and the report."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from astraios_analysis.cli.shared import POSITIVE, Command, count, flag, option, require_known, several
+from astraios_analysis.records.frame import METHODS, RunRecord
+from astraios_analysis.records.grids import ALL
+from astraios_analysis.records.printing import say
+from astraios_analysis.records.released import GRID
+from astraios_analysis.records.sources import find_data_dir, find_notebooks_dir, load_records
+from astraios_analysis.render.render import NotebookError, render
+from astraios_analysis.render.report import write_report
+
+HELP = """\
+Execute the notebooks with papermill, each in its own process, and write
+figures/NAME.{pdf,png,csv}, build/notebooks/*.ipynb, build/report.html and
+build/manifest.json. The same inputs give the same bytes, and a notebook runs
+again only when its inputs or its figures have changed. A notebook that fails
+stops none of the others; after that, or Ctrl-C, the next run does the rest.
+"""
+EXAMPLES = """\
+  astraios figures
+  astraios figures --only task_performance --only model_suite --force
+  astraios figures --records my_runs       (into build/records-my_runs)
+  astraios figures --data my_data --out my_figures -p level=0.9
+"""
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    if not sign or not name.isidentifier():
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE, for example level=0.9")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+@click.command("figures", cls=Command, help=HELP, epilog=EXAMPLES)
+@several("--only", "NOTEBOOK", "render this notebook (repeatable)")
+@flag("--force", "run notebooks even where nothing has changed")
+@option("--data", "DIR", "data folder (default: ./data)", type=Path)
+@option(
+    "--records",
+    "DIR",
+    "folder of your own records in place of the data folder; all results go to build/records-NAME",
+    type=Path,
+)
+@option("--notebooks", "DIR", "notebooks to run (default: ./notebooks)", type=Path)
+@option("--out", "DIR", "where figures go (default: ./figures)", type=Path)
+@option("--build", "DIR", "notebooks and report (default: ./build)", type=Path)
+@option("--jobs", "N", "notebooks at a time (default: one a core)", type=POSITIVE)
+@click.option(
+    "-p", "parameters", multiple=True, type=_assignment, metavar="NAME=VALUE", help="set a notebook parameter"
+)
+@flag("--quiet", "no progress bar")
+def command(
+    only: tuple[str, ...],
+    data: Path | None,
+    records: Path | None,
+    notebooks: Path | None,
+    out: Path | None,
+    build: Path | None,
+    parameters: tuple[tuple[str, Any], ...],
+    quiet: bool,
+    **how: Any,
+) -> int:
+    """Render notebooks, figures and the report."""
+    if data and records:
+        raise click.UsageError("argument --records: not allowed with argument --data")
+    notebooks, data = notebooks or find_notebooks_dir(), records or data or find_data_dir()
+    out, build = choose_outputs(records, out, build)
+    runs, named = load_records(data), dict(parameters)
+    if "grid" in named:
+        require_known("grid", [str(named["grid"])], [ALL, *sorted({run.grid for run in runs})])
+    failed, result = None, None
+    try:
+        result = render(
+            notebooks, data, out, build, only=list(only) or None, parameters=named, progress=not quiet, **how
+        )
+    except NotebookError as error:
+        # The page is made all the same: it says of which notebooks the figures are not those of these records.
+        failed = error
+    report = write_report(build, out, notebooks, describe_records(runs), count_seeds(runs))
+    if failed or not result:
+        say(f"{failed}\n\nall other notebooks have their figures; the next run goes on with what is missing")
+        return 1
+    ran = f"{len(result.ran)} of {count(len(result.notebooks), 'notebook')} run"
+    rest = "" if len(result.ran) == len(result.notebooks) else ", nothing has changed for the rest (--force runs all)"
+    say(f"{ran}{rest}: {len(result.outputs)} files in {out}, report in {report} ({result.seconds:.0f} s)")
+    return 0
+
+
+def choose_outputs(records: Path | None, out: Path | None, build: Path | None) -> tuple[Path, Path]:
+    """Return the folders of figures and of the build.
+
+    A user's own records go into a build folder of their own, figures included: they never mix with the figures of the
+    records that come with the project, which are kept in git.
+    """
+    if records is None:
+        return out or Path("figures"), build or Path("build")
+    build = build or Path("build") / f"records-{records.resolve().name}"
+    return out or build / "figures", build
+
+
+def describe_records(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Return, for each grid, what its records are: sizes, methods, and how many scores from what source."""
+    described = {}
+    for grid in count_seeds(records):
+        runs = [record for record in records if record.grid == grid]
+        sizes = " ".join(dict.fromkeys(record.size for record in sorted(runs, key=lambda r: r.n_params_base)))
+        methods = " ".join(method for method in METHODS if any(record.method == method for record in runs))
+        sources = [score.source for record in runs for score in record.scores]
+        counts = ", ".join(f"{sources.count(source):,} {source}" for source in dict.fromkeys(sorted(sources)[::-1]))
+        known = f"sizes {sizes}; methods {methods}; scores: {counts or 'none'}"
+        described[f"Grid {grid}"] = f"{count(len(runs), 'run')}: {known}"
+    return described
+
+
+def count_seeds(records: Sequence[RunRecord]) -> dict[str, int]:
+    """Return, for each grid in order, the most runs that any of its models has."""
+    found: dict[str, Counter] = {}
+    for record in records:
+        found.setdefault(record.grid, Counter())[record.size, record.method] += 1
+    ordered = sorted(found, key=lambda grid: (grid != GRID, grid))
+    return {grid: max(found[grid].values()) for grid in ordered}

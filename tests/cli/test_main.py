@@ -1,0 +1,136 @@
+"""The command: help that reads, errors that name what to do, exit codes that mean something, and what it may import."""
+
+import ast
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from astraios_analysis.cli.main import COMMANDS, commands, main
+
+ROOT = Path(__file__).parents[2]
+ALL = [[], *([name] for name in COMMANDS), ["records", "check"], ["records", "show"], ["import", "csv"]]
+# Commands are shells over the API; these read, write and render, which the API does not.
+BESIDE_THE_API = ("records", "imports", "render", "cli")
+
+
+def resolve(words):
+    """The command that words name, and the words behind it."""
+    found, context = commands, click.Context(commands, info_name="astraios")
+    while isinstance(found, click.Group) and words and found.get_command(context, words[0]):
+        found, words = found.get_command(context, words[0]), words[1:]
+    return found, words
+
+
+class TestHelp:
+    @pytest.mark.parametrize("command", ALL, ids=" ".join)
+    def test_reads_like_documentation(self, run, command):
+        code, out, err = run(*command, "--help")
+        assert (code, err) == (0, "")
+        assert out.startswith(f"Usage: {' '.join(['astraios', *command])}")
+        description, examples = out.split("\n\n", 1)[1].split("examples:\n")
+        assert description.strip() and f"  astraios {' '.join(command)}" in examples
+        assert max(map(len, out.splitlines())) <= 100
+
+    @pytest.mark.parametrize("command", ALL, ids=" ".join)
+    def test_examples_can_be_run(self, run, command):
+        examples = run(*command, "--help")[1].split("examples:\n")[1].split("\n\n")[0].replace("\\\n", "")
+        for line in examples.splitlines():
+            # What it does, or where its output goes, stands behind the command.
+            words = shlex.split(re.split(r"(?<=\S)  +(?=[a-z(])| > ", line.strip())[0])
+            found, options = resolve(words[1:])
+            assert words[0] == "astraios" and not isinstance(found, click.Group)
+            found.make_context("example", options)
+
+    def test_is_quick_because_nothing_heavy_is_loaded(self):
+        heavy = {"numpy", "pandas", "scipy", "pydantic", "matplotlib", "statsmodels", "papermill", "seaborn"}
+        script = "import sys\nfrom astraios_analysis.cli.main import main\nassert main(['--help']) == 0\n"
+        script += f"print(sorted({heavy} & set(sys.modules)), file=sys.stderr)\n"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+        assert done.stderr == "[]\n"
+
+    def test_version(self, run):
+        version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+        assert run("--version") == (0, f"astraios {version}\n", "")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["dance"], "No such command 'dance'"),
+            (["predict", "--method", "lora"], "Missing option '--size'"),
+            (["predict", "--size", "7b", "--plot", "a.txt"], "'a.txt' is no picture; name a file that ends in .png"),
+            (["rank", "--level", "95"], "'95' is not a coverage between 0 and 1, such as 0.95"),
+            (["rank", "--seed", "-1"], "-1 is not in the range x>=0"),
+            (["fit", "--huber", "0"], "'0' is not a positive number, such as 1e-3"),
+            (["fit", "--fix", "E"], "'E' is not NAME=NUMBER, for example E=1.7"),
+            (["fit", "--pooling", "partial"], "its form own_slopes draws slopes towards a common one"),
+            (["figures", "--jobs", "0"], "0 is not in the range x>=1"),
+            (["figures", "--data", "a", "--records", "b"], "argument --records: not allowed with argument --data"),
+            (["figures", "-p", "level"], "'level' is not NAME=VALUE, for example level=0.9"),
+        ],
+    )
+    def test_wrong_arguments(self, fails, arguments, message):
+        code, complaint = fails(*arguments)
+        assert code == 2 and message in complaint
+
+    @pytest.mark.parametrize("arguments", [[], ["records"]])
+    def test_a_command_is_needed(self, run, arguments):
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, "") and "examples:" in err
+
+
+class TestProcess:
+    def test_interrupt(self, monkeypatch, capsys):
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(commands, "invoke", stop)
+        assert main(["claims", "--rules"]) == 130
+        assert capsys.readouterr().err == "interrupted\n"
+
+    def test_broken_pipe_is_no_error(self):
+        command = f"{sys.executable} -m astraios_analysis.cli.main records show --format csv | head -1"
+        options = {"shell": True, "executable": "/bin/bash", "capture_output": True, "text": True, "cwd": ROOT}
+        done = subprocess.run(f"set -o pipefail; {command}", check=False, **options)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("grid,run_id,size,method")
+
+    def test_finds_the_data_from_any_folder(self, tmp_path):
+        command = [sys.executable, "-m", "astraios_analysis.cli.main", "records", "show", "--runs", "--format", "json"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+        released_models = [row for row in json.loads(done.stdout) if row["grid"] == "released"]
+        assert len(released_models) == 28
+
+
+class TestImports:
+    def imported(self, text):
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield node.module
+
+    @pytest.mark.parametrize("path", sorted((ROOT / "astraios_analysis" / "cli").glob("*.py")), ids=lambda p: p.stem)
+    def test_commands_are_shells_over_the_api(self, path):
+        own = [name.split(".") for name in self.imported(path.read_text()) if name.startswith("astraios_analysis")]
+        assert all(len(name) == 1 or name[1] in BESIDE_THE_API for name in own), own
+
+    def test_the_walk_can_fail(self):
+        assert list(self.imported("def f():\n    from astraios_analysis.laws.fit import Fit")) == [
+            "astraios_analysis.laws.fit"
+        ]
+
+    @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+    def test_notebooks_import_the_api_alone(self, path):
+        if path.stem == "explore":
+            pytest.skip("the explorer is not in the API yet")
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        lines = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        assert set(self.imported(lines)) == {"astraios_analysis"}
+        assert "import astraios_analysis as aa" in lines

@@ -1,0 +1,201 @@
+"""``astraios predict``: records and tables, one grid and several, one seed and several."""
+
+import json
+
+import pandas as pd
+import pytest
+from simulated_grids import LARGEST, simulate
+
+from astraios_analysis.cli.figures import describe_records
+from astraios_analysis.records import frame as records
+
+KEYS = ["size", "n_params", "at", "group", "dataset", "method", "quantity", "value", "intervals", "reach", "weights"]
+PREDICT = ["predict", "--method", "lora", "--size", "34b"]
+TABLE = "# note\nparams,loss,method\n" + "".join(
+    f"{size},{2 + i + 30 * size**-0.3:.3f},{name}\n" for i, name in enumerate("ab") for size in (1e6, 1e7, 1e8, 1.1e9)
+)
+
+
+class TestPredict:
+    def test_json_is_what_was_promised(self, as_json):
+        found, notes = as_json(*PREDICT, "--dataset", "recode_format")
+        assert isinstance(found, list) and [list(one) for one in found] == [KEYS]
+        (one,) = found
+        assert (one["size"], one["method"], one["quantity"]) == ("34b", "lora", "recode_format")
+        assert one["n_params"] == 34_000_000_000 and isinstance(one["n_params"], int)
+        assert one["reach"] == pytest.approx(34e9 / 15_517_456_384)
+        assert {"logit_linear/shared_slope", "logit_linear/own_slopes"} <= set(one["weights"])
+        assert sum(one["weights"].values()) == pytest.approx(1, abs=1e-5)
+        intervals = {(i["level"], i["kind"]): i for i in one["intervals"]}
+        assert set(intervals) == {(level, kind) for level in (0.5, 0.8, 0.95) for kind in ("mean", "observation")}
+        for interval in intervals.values():
+            assert list(interval) == ["level", "kind", "lower", "upper"]
+            assert 0 <= interval["lower"] < one["value"] < interval["upper"] <= 1
+        assert intervals[0.95, "mean"]["upper"] < intervals[0.95, "observation"]["upper"]
+        assert "this is an extrapolation" in notes
+
+    def test_the_back_test_and_the_weights_are_printed(self, run, released_data, tmp_path):
+        files = ["--plot", tmp_path / "p.png", "--csv", tmp_path / "p.csv"]
+        code, out, _ = run(*PREDICT[:-1], "7b,34b", "--dataset", "recode_format", *files, data=released_data)
+        _, line = [line for line in out.splitlines() if line.startswith("recode_format")]
+        assert code == 0 and "95 % PI" in out and line.split()[-2:] == ["4", "2.191"]
+        assert "recode_format: 7 runs, mean error" in out and "laws: logit_linear/shared_slope" in out
+        table = pd.read_csv(tmp_path / "p.csv")
+        assert table["size"].tolist() == ["7b", "34b"] and table["value"].round(4).tolist()[1] == pytest.approx(
+            float(line.split()[4]), abs=1e-3
+        )
+        assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_what_cannot_be_back_tested_is_not_predicted(self, as_json, refusal):
+        reason = "measured at 3 sizes; a back-test holds out the largest, and 2 leave no interval to check"
+        assert f"humanevalfix_java: {reason}" in refusal(*PREDICT, "--dataset", "humanevalfix_java")
+        found, notes = as_json("predict", "--method", "all", "--size", "34b")
+        assert len(found) == 42 and len({(one["method"], one["quantity"]) for one in found}) == 42
+        refused = "humanevalsynthesize_python, humanevalsynthesize_java, humanevalfix_python, humanevalfix_java"
+        assert f"not predicted: {refused}: {reason}" in notes
+
+    def test_repeats_count_once(self, as_json):
+        options = [
+            "--method",
+            "ia3",
+            *(part for name in ["format", "syntax", "format"] for part in ("--dataset", f"recode_{name}")),
+        ]
+        assert len(as_json(*PREDICT, *options)[0]) == 4
+
+    def test_measured_size_is_no_extrapolation(self, as_json):
+        (one,), notes = as_json("predict", "--method", "lora", "--size", "7B", "--dataset", "recode_format")
+        assert one["n_params"] == 7_327_263_232 and one["reach"] == 1.0 and notes == ""
+
+    def test_too_far_is_refused_unless_forced(self, refusal, as_json):
+        far = ["predict", "--method", "fft", "--size", "300b", "--dataset", "recode_syntax"]
+        assert refusal(*far).endswith("the limit is 10 times. Add runs nearer to that size, or insist with --force")
+        assert as_json(*far, "--force")[0][0]["reach"] == pytest.approx(19.33, abs=0.01)
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            (["--method", "qlora"], "unknown tuning method 'qlora'; choose from fft, lora, ptuning, ia3"),
+            (
+                ["--size", "huge"],
+                "size 'huge' is not understood; give a measured size (1b, 3b, 7b, 16b), a number with",
+            ),
+            (["--size", "0b"], "size '0b' is not understood"),
+            (["--grid", "mine"], "unknown grid 'mine'; choose from released"),
+            (["--dataset", "mbpp"], "unknown data set 'mbpp'; choose from clone_detection"),
+            (["--dataset", "aatk"], "aatk has no score to predict (parse rates are not security scores); choose from"),
+            (
+                ["--dataset", "humanevalexplain_java"],
+                "humanevalexplain_java: only 1b, 7b measured; a line and its error",
+            ),
+        ],
+    )
+    def test_refusals(self, refusal, changed, message):
+        assert refusal(*PREDICT, *changed).startswith(message)
+
+    def test_method_without_scores(self, as_json, refusal, own_grid):
+        folder = own_grid(scored=lambda method, n_params: method != "ia3")
+        for options in ([], ["--dataset", "humanevalsynthesize_python"]):
+            message = refusal("predict", "--method", "ia3", "--size", "60m", *options, data=folder)
+            assert "ia3 has no humanevalsynthesize_python to fit; choose from fft, lora, ptuning, adapterh" in message
+            found, _ = as_json("predict", "--size", "60m", *options, data=folder)
+            assert [one["method"] for one in found] == ["fft", "lora", "ptuning", "adapterh"]
+
+    def test_no_scores_at_all(self, refusal, own_grid):
+        folder = own_grid(scored=lambda *_: False)
+        assert "no data set here has primary scores at three sizes" in refusal(*PREDICT, data=folder)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Folder with a simulated grid."""
+    for record in simulate(held_out=(LARGEST,), seeds=(0, 1)):
+        records.save(record, tmp_path / "runs")
+    return tmp_path
+
+
+def test_losses_and_scores_are_predicted(run, as_json, folder):
+    found, err = as_json("predict", "--size", "2336k", "--method", "lora", data=folder)
+    found = {one["quantity"]: one for one in found}
+    assert list(found) == ["val_loss", "embedded_synthesis", "embedded_fix"] and "extrapolation" in err
+    truth = next(r for r in simulate(held_out=(LARGEST,), seeds=(0, 1)) if r.held_out and r.method == "lora")
+    assert found["val_loss"]["value"] == pytest.approx(truth.val_loss, rel=0.1)
+    assert sum(found["embedded_fix"]["weights"].values()) == pytest.approx(1)
+    code, out, _ = run("predict", "--size", "2336k", "--dataset", "val_loss", "--data", folder)
+    assert code == 0 and "Back-test" in out and "power_floor" in out
+
+
+def test_a_table_is_predicted(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text(TABLE)
+    columns = ["--data", path, "--x", "params", "--y", "loss", "--group", "method"]
+    code, out, _ = run("predict", *columns, "--size", "5b", "--json")
+    found = json.loads(out, parse_constant=pytest.fail)
+    assert code == 0 and [one["method"] for one in found] == ["a", "b"]
+    for one, level in zip(found, (2, 3), strict=True):
+        assert one["value"] == pytest.approx(level + 30 * 5e9**-0.3, rel=0.1) and len(one["intervals"]) == 6
+    code, _, err = run("predict", "--data", path, "--size", "5b")
+    assert code == 2 and "name the table's columns with x and y" in err
+    code, _, err = run("predict", *columns[:-1], "size_class", "--size", "5b")
+    assert code == 2 and "has no column 'size_class'" in err
+
+
+def test_columns_belong_to_a_table(run, folder):
+    code, _, err = run("predict", "--size", "5m", "--x", "params", "--data", folder)
+    assert code == 2 and "--x names a column of a table" in err
+
+
+class TestSeveralGrids:
+    @pytest.mark.parametrize("command", [["rank"], PREDICT])
+    def test_are_never_mixed(self, run, two_grids, command):
+        code, out, err = run(*command, "--dataset", "recode_format", data=two_grids)
+        assert code == 0 and "grid released; there is also own (--grid NAME)" in err
+        assert out == run(*command, "--dataset", "recode_format", "--grid", "released", data=two_grids)[1]
+
+    def test_a_damaged_run_of_another_grid_stops_nothing_but_its_own(self, run, two_grids):
+        damaged = next((two_grids / "runs").glob("*.json"))
+        damaged.write_text(damaged.read_text().replace('"lora"', '"lora2"').replace('"fft"', '"fft2"'))
+        assert run(*PREDICT, "--dataset", "recode_format", data=two_grids)[0] == 0
+        assert run("rank", "--grid", "own", data=two_grids)[0] == 1
+        assert run("records", "check", two_grids)[0] == 1
+
+    def test_without_released_models_one_must_be_named(self, refusal, two_grids):
+        (two_grids / "released").unlink()
+        one = json.loads(next((two_grids / "runs").rglob("*.json")).read_text())
+        other = {**one, "grid": "other", "run_id": "other-run"}
+        (two_grids / "runs" / "other-run.json").write_text(json.dumps(other))
+        message = "scores of different grids do not compare, and there are 2: other, own; choose one with --grid"
+        assert refusal("rank", data=two_grids) == message
+
+    def test_own_grid_alone(self, as_json, two_grids):
+        found, _ = as_json("rank", "--grid", "own", data=two_grids)
+        assert {row["size"] for row in found["ranks"]} == {"0.3m", "1m", "10m", "30m"}
+        found, _ = as_json("predict", "--method", "lora", "--size", "0.1b", "--grid", "own", data=two_grids)
+        assert [one["reach"] for one in found] == [pytest.approx(100 / 30)]
+
+    def test_are_all_shown(self, run, two_grids):
+        rows = json.loads(run("records", "show", "--runs", "--format", "json", data=two_grids)[1])
+        assert {row["grid"] for row in rows} == {"released", "own"} and len(rows) == 48
+
+    def test_are_described(self, two_grids):
+        described = describe_records(records.load_folder(two_grids / "runs"))
+        assert described == {
+            "Grid own": "20 runs: sizes 0.3m 1m 10m 30m; methods fft lora ptuning ia3 adapterh; scores: 20 measured"
+        }
+
+
+class TestSeveralSeeds:
+    @pytest.mark.parametrize("command", [["rank"], ["predict", "--method", "all", "--size", "60m"]])
+    def test_are_replicates_unless_one_is_chosen(self, refusal, run, own_grid, command):
+        folder = own_grid(seeds=(3, 4))
+        assert run(*command, data=folder)[0] == run(*command, "--run-seed", "4", data=folder)[0] == 0
+        assert refusal(*command, "--run-seed", "5", data=folder) == "no run with seed 5; choose from 3, 4"
+
+    def test_show_filters_by_seed(self, run, own_grid):
+        out = run("records", "show", "--run-seed", "3", "--format", "json", data=own_grid(seeds=(3, 4)))[1]
+        assert {row["seed"] for row in json.loads(out)} == {3}
+
+    def test_two_runs_of_one_seed(self, refusal, own_grid, make_record):
+        folder = own_grid(sizes=(10**6,), methods=("lora",))
+        twin = {"run_id": "again", "grid": "own", "size": "1m", "n_params_base": 10**6, "n_params": 10**6 + 99}
+        records.save(make_record(**twin), folder / "runs")
+        assert "1m lora of grid own has 2 runs of one seed: again, own-1000000-lora-s0" in refusal("rank", data=folder)

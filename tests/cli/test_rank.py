@@ -1,0 +1,79 @@
+"""``astraios rank`` and ``astraios plan``."""
+
+import pytest
+from simulated_grids import LARGEST, simulate
+
+from astraios_analysis.records import frame as records
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Folder with a simulated grid."""
+    for record in simulate(held_out=(LARGEST,), seeds=(0, 1)):
+        records.save(record, tmp_path / "runs")
+    return tmp_path
+
+
+class TestRank:
+    def test_all_data_sets(self, run, released_data):
+        code, out, err = run("rank", data=released_data)
+        assert code == 0 and "nan" not in out
+        out, decisions = out.split("\nChoosing by a smaller size")
+        ranks, transfer = out.split("\nOrder of methods at a smaller size against the largest\n")
+        assert "pair_accuracy" in decisions
+        assert "p_best" in ranks and "p_value" in transfer
+        assert all(name in part for name in ("clone_detection", "recode_syntax") for part in (ranks, transfer))
+        assert "95 % percentile intervals over problems" in err
+
+    def test_json(self, as_json):
+        found, _ = as_json("rank", "--dataset", "humanevalsynthesize_java", "--dataset", "recode_format")
+        assert list(found) == ["ranks", "transfer", "decisions"]
+        assert {row["rule"] for row in found["decisions"]} == {
+            "best at the smaller size",
+            "predicted from sizes up to it",
+        }
+        assert {row["dataset"] for row in found["ranks"]} == {"humanevalsynthesize_java", "recode_format"}
+        best = [row for row in found["ranks"] if row["dataset"] == "recode_format" and row["size"] == "16b"]
+        assert best[0]["rank"] == 1 and sum(row["p_best"] for row in best) == pytest.approx(1)
+        assert {row["size_large"] for row in found["transfer"]} == {"7b", "16b"}
+        assert all(-1 <= row["lower"] <= row["upper"] <= 1 and 0 < row["p_value"] <= 1 for row in found["transfer"])
+
+    def test_level_and_seed(self, as_json):
+        def widths(*options):
+            rows = as_json("rank", "--dataset", "recode_format", *options)[0]["ranks"]
+            return [row["upper"] - row["lower"] for row in rows], {row["level"] for row in rows}
+
+        (wide, _), (narrow, level), (other, _) = widths(), widths("--level", "0.5"), widths("--seed", "7")
+        assert level == {0.5} and all(a > b for a, b in zip(wide, narrow, strict=True)) and other != wide
+
+    @pytest.mark.parametrize("name", ["mbpp", "aatk"])
+    def test_unknown_data_set(self, refusal, name):
+        assert refusal("rank", "--dataset", name).startswith(
+            f"no primary score is defined on {name!r}; choose from clone_detection, "
+        )
+
+    def test_one_size_is_ranked_but_not_compared(self, as_json, own_grid):
+        found, notes = as_json("rank", data=own_grid(sizes=(10**6,)))
+        assert len(found["ranks"]) == 5 and found["transfer"] == []
+        assert "no transfer of humanevalsynthesize_python: 1 size(s) have scores of 4 or more methods" in notes
+
+    def test_no_scores_at_all(self, refusal, own_grid):
+        assert "no run here has a primary score to rank by" in refusal("rank", data=own_grid(scored=lambda *_: False))
+
+
+class TestPlan:
+    def test_runs_and_frontier(self, run, as_json, folder):
+        found, _ = as_json("plan", "--size", "5m", "--dataset", "embedded_fix", "--cost", "flop", data=folder)
+        assert list(found) == ["runs", "frontier"]
+        gains = [row["reduction_per_flop"] for row in found["runs"]]
+        assert gains == sorted(gains, reverse=True)
+        assert {row["kind"] for row in found["frontier"]} == {"measured", "predicted"}
+        code, out, err = run("plan", "--size", "5m", "--method", "lora", "--top", "3", data=folder)
+        assert code == 0 and "narrow the prediction of val_loss at 5e+06" in out and out.count("lora") == 3
+        assert "base models of new sizes are not counted" in err
+
+    def test_refusals(self, refusal):
+        assert "name the data set to predict with --dataset" in refusal("plan", "--size", "34b")
+        assert refusal("plan", "--size", "34b", "--method", "qlora", "--dataset", "recode_format").startswith(
+            "unknown tuning method 'qlora'; choose from fft, lora"
+        )
