@@ -129,10 +129,7 @@ def test_a_number_does_not_depend_on_what_else_is_asked(runs, predicted):
     assert alone == next(row for row in predicted.rows if (row["quantity"], row["method"]) == (DATASET, "lora"))
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["drawn", pytest.param("committed", marks=pytest.mark.xfail(reason="figures/ is to be rendered again"))],
-)
+@pytest.mark.parametrize("source", ["drawn", "committed"])
 @pytest.mark.parametrize("name", ["score_scaling", "best_at_target"])
 def test_figures_say_what_predict_says(name, source, runs, predicted):
     path = ROOT / "figures" / f"{name}.csv"

@@ -237,6 +237,11 @@ def explore(records: Sequence[RunRecord], choice: Choice) -> "View":
     return Grid(records).view(choice)
 
 
+def first_view(records: Sequence[RunRecord], *, level: float = 0.95, target: float | None = None) -> "View":
+    """Return what a grid starts with."""
+    return explore(records, starting_choice(records, level=level, target=target))
+
+
 @dataclass(frozen=True, repr=False)
 class View:
     """What follows from a choice.
@@ -437,7 +442,7 @@ def _say_explored(table: pd.DataFrame) -> str | None:
 )
 def explored_fit(runs: Sequence[RunRecord], level: float, target: float) -> tuple[Figure, pd.DataFrame]:
     """Draw what the explorer starts with for a grid."""
-    view = explore(runs, starting_choice(runs, level=level, target=target))
+    view = first_view(runs, level=level, target=target)
     return view.plot(), view.table
 
 
