@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from astraios_analysis.records.frame import RecordError, save
+from astraios_analysis.records.frame import save
 from astraios_analysis.records.grids import PerGrid, load_grids
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.losses import final_losses
@@ -29,7 +29,7 @@ class TestLoadGrids:
         assert list(load_grids(folder)) == ["released", "bare", "mini"]
 
     def test_unknown_grid(self, folder):
-        with pytest.raises(RecordError, match="unknown grid 'midi'; choose from bare, mini"):
+        with pytest.raises(Refusal, match="unknown grid 'midi'; choose from bare, mini"):
             load_grids(folder, "midi")
 
 
