@@ -41,10 +41,15 @@ class Judgement:
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Return Holm's step-down corrected p-values, in the order given."""
-    from statsmodels.stats.multitest import multipletests
+    """Return Holm's step-down corrected p-values, in the order given (Holm 1979).
 
-    return multipletests(p_values, method="holm")[1] if len(p_values) else np.empty(0)
+    As `statsmodels.stats.multitest.multipletests`, which collects garbage at every call: half of the time of a verdict.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return corrected
 
 
 def decide(p_holm: float, parts: Sequence[Evidence]) -> tuple[Verdict, str]:
