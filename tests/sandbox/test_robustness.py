@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import asdict
@@ -49,8 +50,19 @@ def wait_until(condition, seconds=20):
     return condition()
 
 
+@pytest.fixture(autouse=True)
+def scratch_place(monkeypatch):
+    """A place of the test's own for what sandboxes put down: others run at the same time as this one."""
+    place = Path(tempfile.mkdtemp(prefix="scratch-", dir="/tmp"))
+    place.chmod(0o755)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    monkeypatch.setenv("TMPDIR", str(place))
+    yield
+    shutil.rmtree(place, ignore_errors=True)
+
+
 def list_scratch():
-    return {path.name for path in Path("/tmp").glob("astraios-sandbox-*")}
+    return {path.name for path in Path(tempfile.gettempdir()).glob("astraios-sandbox-*")}
 
 
 @pytest.fixture
@@ -133,7 +145,7 @@ def test_an_interrupted_run_leaves_no_process(backend, find_interpreter, ending)
     left = list_scratch() - scratch
     assert not left or ending != signal.SIGINT
     for name in left:
-        shutil.rmtree(Path("/tmp", name))
+        shutil.rmtree(Path(tempfile.gettempdir(), name))
 
 
 def is_running(pid):
