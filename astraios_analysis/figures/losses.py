@@ -28,6 +28,7 @@ from astraios_analysis.figures.style import (
     in_seeds,
     interval_handle,
     join,
+    law_sizes,
     method_legend,
     model_handles,
     models_in,
@@ -49,8 +50,6 @@ from astraios_analysis.records.registry import DATASETS, LOSS, METRICS
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.models import keep_means, keep_seeds, seed_words
 
-# Points that a law is drawn through, beside the sizes fitted.
-_N_POINTS = 13
 LOSS_LABEL = "validation loss, nats per token"
 _FINAL = ["size", "method", "n_params_base", "n_params_updated", "base_val_loss", "val_loss", "val_loss_se"]
 _FINAL += [*BARS, "level"]
@@ -123,9 +122,8 @@ def _law_rows(runs: Sequence[RunRecord], losses: pd.DataFrame, level: float) -> 
     except Refusal:
         return pd.DataFrame()
     ends = float(losses["n_params_base"].min()), float(losses["n_params_base"].max())
-    between = [float(f"{size:.4g}") for size in np.geomspace(*ends, _N_POINTS)[1:-1]]
     law, parts = max(fitted.weights, key=fitted.weights.get), []
-    for size in np.unique(np.rint([*ends, *between, *fitted.outcome.points.sizes])).astype(int):
+    for size in law_sizes([*ends, *fitted.outcome.points.sizes]):
         found = fitted.intervals(float(size), (level,))
         bounds = dict(zip(BARS, found.bounds["mean", level], strict=True))
         beyond = not fitted.x_range[0] <= size <= fitted.x_range[1]

@@ -261,6 +261,13 @@ def draw_seeds(axes: Axes, x: Sequence[float], y: Sequence[float], method: str) 
     axes.plot(x, y, style.marker, color=style.colour, **looks)
 
 
+def law_sizes(exact: Sequence[float]) -> np.ndarray:
+    """Return whole numbers of parameters to draw a law through: those given, and some between their ends."""
+    # Round numbers, so that no machine's last bit shows in a size.
+    between = [float(f"{size:.4g}") for size in np.geomspace(min(exact), max(exact), 13)[1:-1]]
+    return np.unique(np.rint([*exact, *between])).astype(int)
+
+
 def draw_law(panel: Axes, x: pd.Series, y: pd.Series, fitted: tuple[float, float], colour: str) -> None:
     """Draw a law, solid over the inputs fitted and dashed beyond; the dashed part starts where the solid one ends."""
     for part, style in ((x.between(*fitted), "-"), (x <= fitted[0], "--"), (x >= fitted[1], "--")):

@@ -23,6 +23,7 @@ from astraios_analysis.figures.style import (
     in_seeds,
     interval_handle,
     join,
+    law_sizes,
     method_legend,
     model_handles,
     models_in,
@@ -51,8 +52,6 @@ from astraios_analysis.scores.models import keep_means, keep_seeds
 
 _TESTED = ["method", "size", "seed", "predicted", "error", "persistence", "n_train_sizes", "reach"]
 _MEASURED = ["dataset", "metric", "size", "method", "n_params_base", "value", "lower", "upper", "level", "n_items"]
-# Points that a law is drawn through, beside the ends of its range and the target.
-_N_POINTS = 13
 
 
 def choose_target(primary: pd.DataFrame, target: float) -> float:
@@ -186,11 +185,9 @@ def _scaling_rows(own: pd.DataFrame, runs: Sequence[RunRecord], name: str, targe
 def law_rows(fitted: Fitted, target: float) -> list[dict]:
     """Return medians of every method over the fitted sizes and a target: ``method, n_params_base, value, law``."""
     ends = [*fitted.x_range, target]
-    # Round numbers, so that no machine's last bit shows in a size.
-    between = [float(f"{size:.4g}") for size in np.geomspace(min(ends), max(ends), _N_POINTS)[1:-1]]
     law = max(fitted.weights, key=fitted.weights.get).replace("_", " ").replace("/", ", ")
     rows = []
-    for size in np.unique(np.rint([*ends, *between])).astype(int):
+    for size in law_sizes(ends):
         median = fitted.intervals(float(size), ()).median
         rows += [
             {"method": method, "n_params_base": size, "value": value, "law": law}

@@ -64,8 +64,8 @@ class Outcome:
         """Let ends of intervals reach 0 and 1 where so many problems cannot tell them from it."""
         if self.n_items is None:
             return bounds
-        edge = 0.5 / (self.n_items + 1)
-        return np.where(bounds < edge, 0.0, np.where(bounds > 1 - edge, 1.0, bounds))
+        inside = inside_unit_interval(bounds, self.n_items)
+        return np.where(inside > bounds, 0.0, np.where(inside < bounds, 1.0, bounds))
 
 
 def measured_runs(records: Sequence[RunRecord], name: str) -> pd.DataFrame:

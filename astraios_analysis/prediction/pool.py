@@ -22,6 +22,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from astraios_analysis.prediction.points import Link, PooledPoints
+from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.refusal import Refusal
 
 # A floor lies between 0 and this share of the smallest loss.
@@ -144,7 +145,7 @@ class Pool:
             return np.zeros_like(z)
         y = self.points.y
         n_items = np.mean(1 / (self.points.noise * y * (1 - y)))
-        p = np.clip(expit(z), 0.5 / (n_items + 1), 1 - 0.5 / (n_items + 1))
+        p = inside_unit_interval(expit(z), n_items)
         return 1 / (n_items * p * (1 - p))
 
 

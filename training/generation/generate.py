@@ -18,6 +18,8 @@ from training.loop.validation import count_virtual_tokens
 Progress = bool | str | None
 """Whether there is a progress bar: always, never, or (None, or a label for it) where standard error is a terminal."""
 
+# Most tokens of a batch, padding included: what bounds memory, and no number depends on it but by rounding.
+TOKENS_PER_BATCH = 16_384
 TokenId = Annotated[int, Field(ge=0)]
 
 # Prompt learning whose virtual tokens are embeddings put before the prompt's.
@@ -33,7 +35,7 @@ class Decoding(BaseModel):
     max_new_tokens: PositiveInt
     # Budget of one batch: rows x (virtual tokens + longest prompt + new tokens). Memory grows with it, no text depends
     # on it. On one CPU thread 4,096 takes up to twice as long as the default, and twice the default saves little more.
-    tokens_per_batch: PositiveInt = 16_384
+    tokens_per_batch: PositiveInt = TOKENS_PER_BATCH
     # Logits are divided by it before the softmax; 0 takes the most probable token every time.
     temperature: Annotated[float, Field(ge=0)] = 0.0
     # Draw among the fewest most probable tokens that together have this probability (Holtzman et al. 2020, 1904.09751).

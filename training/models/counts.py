@@ -55,6 +55,7 @@ def count_adapter(adapter: str | Path, base: str | Path) -> ParameterCounts:
     try:
         with torch.device("meta"):
             tuned = get_peft_model(model, config)
+    # Each of its methods raises errors of its own where a target is not what it expects.
     except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{path}: PEFT cannot place it on this base model: {str(error).splitlines()[0]}") from error
     n_updated = _numel(weight for weight in tuned.parameters() if weight.requires_grad)

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
 from training.corpus.rows import END_OF_TEXT, PADDING, encode_context
-from training.generation.generate import Decoding, generate
+from training.generation.generate import TOKENS_PER_BATCH, Decoding, generate
 from training.generation.likelihood import answer_log_likelihoods
 from training.suite.problems import answer_text, context
 
@@ -29,9 +29,6 @@ class Respondent(Protocol):
         """Return the log-likelihood of each choice as the answer to each prompt, shape (n_prompts, n_choices)."""
         ...
 
-
-TOKENS_PER_BATCH = 16384
-"""Most tokens of a batch, padding included: what bounds memory, and no number depends on it but by rounding."""
 
 # An answer may be a little longer than any reference: a right program need not be the shortest one.
 _SPARE_TOKENS = 8
@@ -66,7 +63,7 @@ class ModelRespondent:
         distinct = list(dict.fromkeys(contexts))
         longest = max(len(encode_context(self._tokenizer, text)) for text in references) + _SPARE_TOKENS
         # One sample of the most likely tokens: no seed enters.
-        decoding = Decoding(max_new_tokens=longest, temperature=0.0, n_samples=1, tokens_per_batch=TOKENS_PER_BATCH)
+        decoding = Decoding(max_new_tokens=longest, temperature=0.0, n_samples=1)
         written = generate(
             self._model,
             [encode_context(self._tokenizer, text) for text in distinct],
