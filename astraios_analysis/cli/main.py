@@ -27,8 +27,9 @@ HELP = """\
 Scaling laws for tuned code language models: from measured runs to figures,
 ranks and predictions for sizes nobody has tried.
 
-The data folder (default: ./data) holds the scores of the 28 released Astraios
-models (data/released) and any records of runs you trained (data/runs/**.json).
+The data folder (default: ./data, or else what astraios was installed with) holds
+the scores of the 28 released Astraios models (data/released) and any records of
+runs you trained (data/runs/**.json).
 Where it holds several grids, rank and predict want to know which: --grid NAME.
 """
 

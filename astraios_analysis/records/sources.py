@@ -11,18 +11,21 @@ from astraios_analysis.records.released import GRID, is_released_folder, load_re
 
 
 def find_data_dir() -> Path:
-    """Return the data folder to use when none is named: ``./data``, or else the one beside this package."""
+    """Return the data folder to use when none is named: ``./data``, or else what came with this package."""
     return _find_folder("data", "run in the repository or pass --data FOLDER")
 
 
 def find_notebooks_dir() -> Path:
-    """Return the folder of notebooks: ``./notebooks``, or else the one beside this package."""
+    """Return the folder of notebooks: ``./notebooks``, or else what came with this package."""
     return _find_folder("notebooks", "run in the repository or pass --notebooks DIR")
 
 
 def _find_folder(name: str, remedy: str) -> Path:
-    for candidate in (Path(name), Path(__file__).resolve().parents[2] / name):
-        if candidate.is_dir():
+    package = Path(__file__).resolve().parents[1]
+    # A wheel holds a copy (setup.py); an editable install has the checkout's beside the package.
+    beside = package.parent / name if (package.parent / "pyproject.toml").is_file() else None
+    for candidate in (Path(name), package / "study" / name, beside):
+        if candidate and candidate.is_dir():
             return candidate
     raise RecordError([FileProblem(Path(name), "", f"does not exist; {remedy}")])
 
