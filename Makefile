@@ -24,7 +24,7 @@ $(error VENV must be one path without spaces, got '$(VENV)')
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help figures smoke grid test lint format lab bench pins clean distclean
+.PHONY: help figures smoke grid test lint format lab docs bench pins clean distclean
 
 # All targets share one virtual environment and one figures/ folder, so `make -j` runs them one after the other.
 .NOTPARALLEL:
@@ -72,6 +72,10 @@ format: $(DEV) ## format the code, sort imports, and strip the notebooks of outp
 
 lab: $(BASE) ## open JupyterLab on the notebooks
 	"$(BIN)/python" -m jupyterlab --notebook-dir notebooks $(LAB_ARGS)
+
+docs: $(ALL) ## build the documentation site into build/docs; a warning is an error
+	"$(BIN)/python" -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo 'Open build/docs/index.html'
 
 bench: $(ALL) ## run the timed comparisons in tests/benchmarks, where there are any
 	@if [ -d tests/benchmarks ]; then \

@@ -1,7 +1,10 @@
 """The documentation's tables name what exists: figures, notebooks, targets."""
 
 import re
+import tomllib
 from pathlib import Path
+
+import yaml
 
 from astraios_analysis.explorer.view import explored_fit  # noqa: F401 - its figure is declared there
 from astraios_analysis.figures.gallery import FIGURES
@@ -37,6 +40,18 @@ def test_links_in_the_documentation_lead_somewhere():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
+
+
+def test_the_site_leads_to_every_page():
+    pages = {page.stem for page in (ROOT / "docs").glob("*.md")} - {"index"} | {"generated/api", "generated/commands"}
+    named = re.findall(r"^[a-z_/]+$", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(pages)
+
+
+def test_citation_names_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
 
 
 def test_readme_names_targets_that_the_makefile_has():
