@@ -152,7 +152,7 @@ def test_a_local_folder_takes_the_place_of_pre_training(cache, folder):
     spec = resized(tiny(pretraining=None), pretrained=str(folder))
     loaded = load_base(spec, cache)
     assert_same_weights(weights(loaded.model), weights(load_base(tiny(), cache).model))
-    assert loaded.note == {"pretrained": str(folder)}
+    assert loaded.note["pretrained"] == str(folder)
     with pytest.raises(ValueError, match="has d_model 16, and size '16x1' says 32; correct the size"):
         load_base(resized(spec, d_model=32), cache)
 

@@ -1,11 +1,14 @@
 """Pre-trained models from folders, of two architectures; and what is said when the hub does not give one."""
 
+import hashlib
 import json
+import shutil
 import sys
 
 import huggingface_hub.constants
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -32,6 +35,7 @@ SIZE = ModelSize(
     n_positions=EMBEDDED_POSITIONS,
     pretrained="lab/tiny-code",
 )
+PT = {"format": "pt"}
 SCHEDULE = Schedule(steps=2, global_batch=4, sequence_length=290, learning_rate=5e-3, warmup_steps=1, validate_every=2)
 
 
@@ -86,9 +90,69 @@ def test_a_run_starts_from_a_folder(models, monkeypatch, tmp_path, architecture,
     settings = {} if base_precision is None else {"base_precision": base_precision}
     record = run(spec(method, **settings), tmp_path / "runs", tmp_path / "cache")
     assert record.val_loss > 0
-    assert record.provenance.spec["base"] == {"pretrained": "lab/tiny-code"}
+    folder = models / architecture / ("lab/tiny-code" if architecture == "gpt_bigcode" else "tiny-code")
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert record.provenance.spec["base"] == {"pretrained": "lab/tiny-code", "sha256": {"model.safetensors": digest}}
     assert record.provenance.spec["run"]["loop"].get("base_precision") == base_precision
     assert (record.n_params_base == record.n_params_updated) == (method == "fft")
+
+
+OLD, NEW = "a" * 40, "b" * 40
+
+
+@pytest.fixture
+def hub(models, monkeypatch, tmp_path):
+    """The hub's cache with two commits of one model, the newer one the head, and no network."""
+    place = tmp_path / "hub" / "models--lab--tiny-code"
+    for commit, value in ((OLD, 1.0), (NEW, 2.0)):
+        folder = place / "snapshots" / commit
+        shutil.copytree(models / "gpt_bigcode" / "lab" / "tiny-code", folder)
+        weights = load_file(folder / "model.safetensors")
+        save_file({name: torch.full_like(w, value) for name, w in weights.items()}, folder / "model.safetensors", PT)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(NEW)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.parametrize(("revision", "commit", "value"), [(OLD, OLD, 1), (NEW, NEW, 2), (None, NEW, 2)])
+def test_a_revision_reaches_the_hub_and_the_one_found_is_kept(hub, revision, commit, value):
+    model, _, which = load_pretrained(SIZE.model_copy(update={"revision": revision}))
+    assert which == {"pretrained": "lab/tiny-code", "revision": commit}
+    assert next(model.parameters()).unique().tolist() == [value]
+
+
+def test_a_revision_that_is_not_there_is_said_with_how_to_fetch_it(hub):
+    with pytest.raises(ValueError, match=f"run hf download lab/tiny-code --revision {'c' * 40} --local-dir"):
+        load_pretrained(SIZE.model_copy(update={"revision": "c" * 40}))
+
+
+def test_a_downloaded_folder_says_of_which_commit_it_is(models, tmp_path):
+    folder = tmp_path / "tiny"
+    shutil.copytree(models / "gpt_bigcode" / "lab" / "tiny-code", folder)
+    notes = folder / ".cache" / "huggingface" / "download"
+    notes.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (notes / f"{name}.metadata").write_text(f"{NEW}\n0123\n1700000000.0\n")
+    size = SIZE.model_copy(update={"pretrained": str(folder)})
+    for revision in (None, NEW):
+        assert load_pretrained(size.model_copy(update={"revision": revision}))[2]["revision"] == NEW
+    with pytest.raises(ValueError, match=f"is of commit {NEW}, and the size asks for {OLD}; give a folder"):
+        load_pretrained(size.model_copy(update={"revision": OLD}))
+    (notes / "config.json.metadata").write_text(f"{OLD}\n0123\n1700000000.0\n")
+    assert "sha256" in load_pretrained(size)[2]
+
+
+def test_a_revision_is_a_commit_of_a_model():
+    assert spec("lora").run_id != spec("lora").model_copy(update={"size": at(NEW)}).run_id
+    with pytest.raises(ValueError, match="should match pattern"):
+        at("main")
+    with pytest.raises(ValueError, match=f"revision {NEW} is of no model; set `pretrained`, or leave it out"):
+        at(NEW, pretrained=None)
+
+
+def at(revision, **changes):
+    return ModelSize(**{**SIZE.model_dump(), "revision": revision, **changes})
 
 
 def test_where_models_lie_is_no_part_of_a_run(models, monkeypatch):
@@ -153,9 +217,9 @@ def test_what_the_hub_refuses_is_said_with_what_to_do(monkeypatch, cause, messag
         raise OSError("wrapped") from cause
 
     if type(cause).__name__ == "JSONDecodeError":
-        monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: (_ for _ in ()).throw(cause))
+        monkeypatch.setattr(pretrained, "cached_file", lambda *_, **__: (_ for _ in ()).throw(cause))
     else:
-        monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", refuse)
+        monkeypatch.setattr(pretrained, "cached_file", refuse)
     with pytest.raises(ValueError, match=message) as caught:
         load_pretrained(SIZE)
     assert "hf download lab/tiny-code --local-dir DIR/lab/tiny-code" in str(caught.value)
@@ -180,8 +244,6 @@ def test_a_download_that_was_broken_off_is_named(tmp_path, models):
 
 
 def test_a_tokenizer_without_an_end_is_refused(tmp_path, models):
-    import shutil
-
     shutil.copytree(models / "llama" / "tiny-code", tmp_path / "model")
     Tokenizer.from_str('{"version":"1.0","model":{"type":"BPE","vocab":{"a":0},"merges":[]}}').save(
         str(tmp_path / "model" / "tokenizer.json")

@@ -25,9 +25,10 @@ _OPTIONS = {"model": "", "data set": " --repo-type dataset"}
 _UNREACHABLE = {"LocalEntryNotFoundError", "HfHubHTTPError", "ConnectionError", "ConnectError", "TransportError"}
 
 
-def hub_advice(kind: Kind, name: str, variable: str, error: BaseException) -> str:
+def hub_advice(kind: Kind, name: str, variable: str, error: BaseException, revision: str | None = None) -> str:
     """Return why something on the hub cannot be had, the command that downloads it, and where it is looked for."""
-    fetch = f"hf download {name}{_OPTIONS[kind]} --local-dir DIR/{name}"
+    at = f" --revision {revision}" if revision else ""
+    fetch = f"hf download {name}{_OPTIONS[kind]}{at} --local-dir DIR/{name}"
     place = f"and set {variable}=DIR"
     elsewhere = f"where there is a network, run {fetch}, copy the folder to this machine {place}"
     kinds = _kinds(error)
@@ -64,6 +65,20 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def reason_of(error: BaseException) -> str:
     """Return the first line of an error's message, or its type where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def folder_commit(folder: Path) -> str | None:
+    """Return the hub's commit that a folder was downloaded at, as `hf download` notes beside it; None if not one."""
+    notes = (folder / ".cache/huggingface/download").glob("**/*.metadata")
+    commits = {note.read_text("utf-8").partition("\n")[0] for note in notes}
+    return commits.pop() if len(commits) == 1 else None
+
+
+def rows_commit(rows: Any) -> str | None:
+    """Return the hub's commit that the rows of a data set were read at; None where the library does not say."""
+    urls = getattr(getattr(rows, "info", None), "download_checksums", None) or {}
+    commits = {found[1] for url in urls if (found := re.search(r"@([0-9a-f]{40})/", url))}
+    return commits.pop() if len(commits) == 1 else None
 
 
 PROMPT, COMPLETION = "prompt", "completion"
@@ -136,8 +151,8 @@ def require_hub_library(name: str) -> Any:
         ) from error
 
 
-def load_hub_splits(name: str) -> dict[str, list[Example]]:
-    """Return the examples of every split of a data set on the hub or in a local folder, in its order."""
+def load_hub_splits(name: str) -> tuple[dict[str, list[Example]], str | None]:
+    """Return the examples of every split of a data set on the hub or in a local folder, and the commit it has there."""
     library = require_hub_library(name)
     is_folder = Path(name).is_dir()
     try:
@@ -151,7 +166,8 @@ def load_hub_splits(name: str) -> dict[str, list[Example]]:
             raise ValueError(f"cannot read the data set in folder {name!r}: {advice}") from error
         advice = hub_advice("data set", name, TEXTS_VARIABLE, error)
         raise ValueError(f"cannot read data set {name!r} from the hub: {advice}") from error
-    return {split: _examples(rows, name, split) for split, rows in splits.items()}
+    commit = folder_commit(Path(name)) if is_folder else next(map(rows_commit, splits.values()), None)
+    return {split: _examples(rows, name, split) for split, rows in splits.items()}, commit
 
 
 def _check_whole(folder: Path) -> None:
@@ -189,6 +205,8 @@ class TextSettings(BaseModel):
     label: str
     # Name of the file, or of the data set.
     source: str
+    # Commit of the data set on the hub.
+    revision: str | None = None
     # Of the file; of a data set, of its examples, training first, each a line ["prompt", "completion"] of JSON.
     sha256: str
     n_examples: int
@@ -212,16 +230,17 @@ class TextCorpus:
 
     def __init__(self, label: str, source: Path | str) -> None:
         if Path(source).is_file():
-            name, validation_split = Path(source).name, None
+            name, revision, validation_split = Path(source).name, None, None
             training, validation = _divided(load_jsonl(source), str(source))
             digest = hashlib.sha256(Path(source).read_bytes()).hexdigest()
         else:
             name = HUB_TEXTS.get(label, str(source))
-            training, validation, validation_split = _splits(str(source))
+            training, validation, validation_split, revision = _splits(str(source))
             digest = _digest(training, validation)
         self.settings = TextSettings(
             label=label,
             source=name,
+            revision=revision,
             sha256=digest,
             n_examples=len(training) + len(validation),
             n_validation_examples=len(validation),
@@ -273,8 +292,8 @@ def check_text(label: str, environment: Mapping[str, str]) -> None:
         require_hub_library(str(source))
 
 
-def _splits(name: str) -> tuple[list[Example], list[Example], str | None]:
-    splits = load_hub_splits(name)
+def _splits(name: str) -> tuple[list[Example], list[Example], str | None, str | None]:
+    splits, commit = load_hub_splits(name)
     if _TRAINING_SPLIT not in splits:
         raise ValueError(
             f"data set {name!r} has no split {_TRAINING_SPLIT!r}; its splits are {', '.join(splits)}: save the one you "
@@ -282,8 +301,8 @@ def _splits(name: str) -> tuple[list[Example], list[Example], str | None]:
         )
     found = next((split for split in _VALIDATION_SPLITS if split in splits), None)
     if found is None:
-        return *_divided(splits[_TRAINING_SPLIT], name), None
-    return splits[_TRAINING_SPLIT], splits[found], found
+        return *_divided(splits[_TRAINING_SPLIT], name), None, commit
+    return splits[_TRAINING_SPLIT], splits[found], found, commit
 
 
 def _divided(examples: Sequence[Example], what: str) -> tuple[list[Example], list[Example]]:

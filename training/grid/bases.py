@@ -24,7 +24,7 @@ from training.loop.train import train
 from training.models.adapters import (
     BottleneckConfig as BottleneckConfig,  # registers the adapters, which loading looks up
 )
-from training.models.pretrained import load_pretrained, scratch_config, weight_arguments
+from training.models.pretrained import file_digest, load_pretrained, scratch_config, weight_arguments
 from training.spec.files import whole_folder
 from training.spec.run import RunSpec
 
@@ -52,8 +52,7 @@ class Base:
 def load_base(spec: RunSpec, cache_dir: str | Path, *, reporting: Reporting | None = None) -> Base:
     """Return the base model of a run; one trained from scratch is trained first where the cache lacks it."""
     if spec.size.pretrained is not None:
-        model, tokenizer = load_pretrained(spec.size, spec.loop.base_precision)
-        return Base(model, tokenizer, {"pretrained": spec.size.pretrained})
+        return Base(*load_pretrained(spec.size, spec.loop.base_precision))
     arguments = weight_arguments(spec.loop.base_precision)
     folder = pretrain(spec, cache_dir, reporting=reporting)
     try:
@@ -159,7 +158,7 @@ def _initial_model(spec: RunSpec) -> PreTrainedModel:
 
 def _seal(folder: Path) -> None:
     """Write down the SHA-256 of every file of weights: one cached base feeds all methods of its size and seed."""
-    digests = {path.name: _digest(path) for path in sorted(folder.glob("*.safetensors"))}
+    digests = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
     (folder / _DIGESTS_FILE).write_text(json.dumps(digests, indent=1) + "\n", "utf-8")
 
 
@@ -167,13 +166,8 @@ def check_weights(folder: Path) -> None:
     """Refuse weights that are not those that were written; folders of before digests were kept have none."""
     path = folder / _DIGESTS_FILE
     for name, digest in json.loads(path.read_text("utf-8")).items() if path.exists() else ():
-        if _digest(folder / name) != digest:
+        if file_digest(folder / name) != digest:
             raise Refusal(f"{name} has changed since it was written")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tuned_folder(cache_dir: str | Path, run_id: str) -> Path:

@@ -1,6 +1,7 @@
 """Base models: configurations, empty ones on the meta device, and pre-trained ones from local folders or the hub."""
 
 import copy
+import hashlib
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -18,9 +19,10 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.utils import cached_file
 
 from training.corpus.rows import END_ID, END_OF_TEXT, load_tokenizer
-from training.corpus.texts import hub_advice
+from training.corpus.texts import folder_commit, hub_advice
 from training.spec.run import BasePrecision, ModelSize
 
 
@@ -103,18 +105,28 @@ _TOKENIZER_FILE = "tokenizer.json"
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
-def load_pretrained(size: ModelSize, base_precision: BasePrecision | None = None) -> tuple[PreTrainedModel, Tokenizer]:
-    """Return the pre-trained model of a size and its tokenizer: from ASTRAIOS_MODELS, the hub's cache, or the hub."""
+def load_pretrained(
+    size: ModelSize, base_precision: BasePrecision | None = None
+) -> tuple[PreTrainedModel, Tokenizer, dict[str, Any]]:
+    """Return the pre-trained model of a size, its tokenizer, and which weights these are.
+
+    It comes from ASTRAIOS_MODELS, the hub's cache, or the hub. Which weights: the hub's commit, or the SHA-256 of files
+    that do not say of which commit they are.
+    """
     name = str(size.pretrained)
     place = find_model(name, os.environ)
+    folder = Path(place) if Path(place).is_dir() else None
     arguments = weight_arguments(base_precision)
     try:
-        _check_folder(Path(place))
-        model = AutoModelForCausalLM.from_pretrained(place, **arguments)
+        commit = _check_folder(folder, size.revision) if folder else _hub_commit(name, size.revision)
+        # A head that moves from here on is not what is read.
+        at = {} if folder else {"revision": commit}
+        model = AutoModelForCausalLM.from_pretrained(place, **at, **arguments)
         path = Path(place) / _TOKENIZER_FILE
-        tokenizer = load_tokenizer(path) if path.is_file() else AutoTokenizer.from_pretrained(place).backend_tokenizer
+        has_file = path.is_file()
+        tokenizer = load_tokenizer(path) if has_file else AutoTokenizer.from_pretrained(place, **at).backend_tokenizer
     except Exception as error:  # the hub's client, transformers and safetensors each raise their own
-        advice = hub_advice("model", name, MODELS_VARIABLE, error)
+        advice = hub_advice("model", name, MODELS_VARIABLE, error, size.revision)
         raise ValueError(f"base model {name!r} of size {size.name!r} cannot be loaded: {advice}") from error
     if tokenizer.token_to_id(END_OF_TEXT) is None:
         raise ValueError(f"the tokenizer of base model {name!r} has no token {END_OF_TEXT!r}; give a model that has it")
@@ -125,7 +137,23 @@ def load_pretrained(size: ModelSize, base_precision: BasePrecision | None = None
                 f"base model {name!r} has {field} {value}, and size {size.name!r} says {getattr(size, field)}; "
                 "correct the size, which labels the run's record"
             )
-    return model, tokenizer
+    which = {"revision": commit} if commit else {"sha256": {path.name: file_digest(path) for path in _weights(folder)}}
+    return model, tokenizer, {"pretrained": name, **which}
+
+
+def _hub_commit(name: str, revision: str | None) -> str:
+    """Return the commit that a revision, or the head, stands for: the name of the folder that the cache keeps it in."""
+    return Path(cached_file(name, "config.json", revision=revision)).parent.name
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted(path for pattern in _WEIGHTS for path in folder.glob(pattern))
 
 
 def find_model(name: str, environment: Mapping[str, str]) -> str:
@@ -158,10 +186,13 @@ def weight_arguments(base_precision: BasePrecision | None) -> dict[str, Any]:
     return {"dtype": torch.bfloat16, "quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
 
 
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        return
+def _check_folder(folder: Path, revision: str | None) -> str | None:
+    """Refuse a folder that is not whole, or of another commit than is asked for; return its commit where it says so."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"folder {folder} has no config.json")
-    if not any(found for pattern in _WEIGHTS for found in folder.glob(pattern)):
+    if not _weights(folder):
         raise ValueError(f"folder {folder} has no weights ({' or '.join(_WEIGHTS)}): its download was broken off")
+    found = folder_commit(folder)
+    if None not in (found, revision) and found != revision:
+        raise ValueError(f"folder {folder} is of commit {found}, and the size asks for {revision}")
+    return found

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from astraios_analysis.records.refusal import Refusal
+from training.corpus.texts import rows_commit
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -95,6 +96,8 @@ class HubSource:
     name: str
     configuration: str | None = None
     split: str = "test"
+    # Commit; without it the newest is taken. The report names the one that was found.
+    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,8 @@ def read_problems(path: Path | str) -> list[Problem]:
     return problems
 
 
-def load_problems(source: HubSource) -> list[Problem]:
-    """Load a problem set from the hub."""
+def load_problems(source: HubSource) -> tuple[list[Problem], str | None]:
+    """Load a problem set from the hub; return the commit it was read at, too."""
     try:
         library = importlib.import_module(_HUB_LIBRARY)
     except ImportError as error:
@@ -160,7 +163,7 @@ def load_problems(source: HubSource) -> list[Problem]:
             f"run `pip install {_HUB_LIBRARY}`, or give the problems as a JSONL file with --problems"
         ) from error
     try:
-        rows = library.load_dataset(source.name, source.configuration, split=source.split)
+        rows = library.load_dataset(source.name, source.configuration, split=source.split, revision=source.revision)
     except Exception as error:
         # The library raises dozens of classes, for names, splits, files and connections alike.
         raise Refusal(
@@ -168,7 +171,7 @@ def load_problems(source: HubSource) -> list[Problem]:
             "give the problems as a JSONL file with --problems"
         ) from error
     places = ((f"{source.name}, row {number}", dict(row)) for number, row in enumerate(rows))
-    return list(_make_problems(places))
+    return list(_make_problems(places)), source.revision or rows_commit(rows)
 
 
 def _make_problems(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Problem]:

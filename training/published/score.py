@@ -65,13 +65,24 @@ def score_file(request: Request, note: Callable[[str], None] = lambda line: None
     if request.nominal is not None and task.kind != "robustness":
         raise Refusal(f"--nominal is for ReCode's data sets, and {task.name} is none; leave it out")
     score = {"programs": _programs, "robustness": _perturbed, "answers": _answers, "security": _scenarios}[task.kind]
-    report = score(task, request, samples, digest, note)
+    problems, origin = _problems(task, request)
+    report = score(task, request, samples, problems, {"generations": digest, **origin}, note)
     source = {"source_file": request.generations.name, "source_digest": digest}
+    source |= {"problem_set": origin["problems"]} if origin else {}
     return replace(report, details=dict(report.details) | source)
 
 
-def _problems(task: EvaluationTask, request: Request, kind: type) -> Sequence[Problem]:
-    problems = load_problems(task.hub) if request.problems is None else read_problems(request.problems)
+def _problems(task: EvaluationTask, request: Request) -> tuple[Sequence[Problem], dict[str, str]]:
+    """Return the problems of a data set, none where answers and scenarios need none, and what says which they are."""
+    kind = {"answers": AnswerProblem, "security": Scenario}.get(task.kind, CodeProblem)
+    if request.problems is not None:
+        problems = read_problems(request.problems)
+        origin = {"problems": read_text_file(request.problems, "problems").digest}
+    elif kind is CodeProblem:
+        problems, commit = load_problems(task.hub)
+        origin = {"problems": f"{task.hub.name}@{commit}" if commit else task.hub.name}
+    else:
+        return (), {}
     for place, problem in enumerate(problems):
         if not isinstance(problem, kind):
             raise Refusal(
@@ -79,26 +90,29 @@ def _problems(task: EvaluationTask, request: Request, kind: type) -> Sequence[Pr
             )
     if kind is CodeProblem and ("public class Main" in problems[0].test) != (task.language == "java"):
         raise Refusal(f"{request.problems or task.hub.name}: its tests are not in {task.language.title()}")
-    return problems
+    return problems, origin
 
 
-def _programs(task: EvaluationTask, request: Request, samples: Samples, digest: str, note) -> Report:
-    problems = _problems(task, request, CodeProblem)
+def _programs(
+    task: EvaluationTask, request: Request, samples: Samples, problems: Sequence[CodeProblem], subject: dict, note
+) -> Report:
     texts = arrange_by_problem(check_texts(samples, request.generations), problems, request.generations)
     limits = make_limits(task.language, request.cpu_seconds)
-    with _open_runner(task, request, digest, note) as (run, sandbox):
+    with _open_runner(task, request, subject, note) as (run, sandbox):
         return replace(score_programs(task, problems, texts, run, limits), sandbox=sandbox.backend_name)
 
 
-def _perturbed(task: EvaluationTask, request: Request, samples: Samples, digest: str, note) -> Report:
-    blocks = make_blocks(task.category, _problems(task, request, CodeProblem))
+def _perturbed(
+    task: EvaluationTask, request: Request, samples: Samples, problems: Sequence[CodeProblem], subject: dict, note
+) -> Report:
+    blocks = make_blocks(task.category, problems)
     n_problems = len(blocks[0].problems)
     texts = arrange_by_block(check_texts(samples, request.generations), len(blocks), n_problems, request.generations)
     nominal = None
     if request.nominal is not None:
         nominal = (_nominal_problems(blocks[0].problems), _read_nominal(request.nominal, n_problems))
     limits = make_limits(task.language, request.cpu_seconds)
-    with _open_runner(task, request, digest, note) as (run, sandbox):
+    with _open_runner(task, request, subject, note) as (run, sandbox):
         report = score_perturbed(task, blocks, texts, run, limits, nominal=nominal)
         return replace(report, sandbox=sandbox.backend_name)
 
@@ -119,8 +133,10 @@ def _read_nominal(path: Path, n_problems: int) -> list[str]:
     return blocks[category.blocks.index(category.nominal)]
 
 
-def _answers(task: EvaluationTask, request: Request, samples: Samples, digest: str, note) -> Report:
-    problems = _problems(task, request, AnswerProblem) if request.problems is not None else [None] * len(samples)
+def _answers(
+    task: EvaluationTask, request: Request, samples: Samples, problems: Sequence[AnswerProblem], subject: dict, note
+) -> Report:
+    problems = problems or [None] * len(samples)
     if len(problems) != len(samples):
         raise Refusal(f"{request.generations}: holds {len(samples)} answers, and there are {len(problems)} problems")
     labels, texts = [], []
@@ -134,8 +150,9 @@ def _answers(task: EvaluationTask, request: Request, samples: Samples, digest: s
     return score_yes_no(task, labels, texts)
 
 
-def _scenarios(task: EvaluationTask, request: Request, samples: Samples, digest: str, note) -> Report:
-    problems = _problems(task, request, Scenario) if request.problems is not None else ()
+def _scenarios(
+    task: EvaluationTask, request: Request, samples: Samples, problems: Sequence[Scenario], subject: dict, note
+) -> Report:
     known = {scenario.scenario_id: scenario for scenario in problems}
     scenarios, completions = [], []
     for place, several in enumerate(samples):
@@ -178,15 +195,14 @@ def _label(sample: Any, problem: AnswerProblem | None, where: str) -> tuple[int,
 
 @contextmanager
 def _open_runner(
-    task: EvaluationTask, request: Request, digest: str, note: Callable[[str], None]
+    task: EvaluationTask, request: Request, what: dict[str, str], note: Callable[[str], None]
 ) -> Iterator[tuple[Runner, Sandbox]]:
     """A sandbox for the task's language, with the journal of this file."""
     with Sandbox(request.workers, unsafe=request.is_unsafe) as sandbox:
         sandbox.require(task.language)
         subject = {
             "dataset": task.name,
-            "generations": digest,
-            "problems": None if request.problems is None else read_text_file(request.problems, "problems").digest,
+            **what,
             "limits": asdict(make_limits(task.language, request.cpu_seconds)),
             "sandbox": sandbox.backend_name,
         }

@@ -262,7 +262,7 @@ def _humaneval(task: str, language: str, **fields: Callable) -> EvaluationTask:
         name=f"humaneval{task}_{language}",
         kind="programs",
         language=language,
-        hub=HubSource("bigcode/humanevalpack", language),
+        hub=HubSource("bigcode/humanevalpack", language, revision="9a41762f73a8cb23bb5811b73d5aab164efcf378"),
         n_problems=164,
         metric="pass@1",
         sampling=_PACK_SAMPLING,

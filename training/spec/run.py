@@ -97,6 +97,8 @@ class ModelSize(_Spec):
     n_positions: PositiveInt
     # Hub name or local folder of weights; absent for a model trained from scratch.
     pretrained: str | None = None
+    # Commit on the hub; without it the newest is taken, and recorded.
+    revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -112,6 +114,12 @@ class ModelSize(_Spec):
                 f"n_heads {self.n_heads} does not divide d_model {self.d_model}; choose a divisor, "
                 "so that every head has the same width"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _revision_is_of_something(self) -> Self:
+        if self.revision is not None and self.pretrained is None:
+            raise ValueError(f"revision {self.revision} is of no model; set `pretrained`, or leave it out")
         return self
 
 
@@ -218,7 +226,9 @@ class RunSpec(_Spec):
         return f"{self.grid}-{self.size.name}-{self.tuning.method}-s{self.seed}-{digest}"
 
 
-def _starcoderbase(name: str, d_model: int, n_layers: int, n_heads: int, hub_name: str) -> ModelSize:
+def _starcoderbase(
+    name: str, d_model: int, n_layers: int, n_heads: int, hub_name: str, revision: str | None = None
+) -> ModelSize:
     # Vocabulary 49,152, context 8,192 and feed-forward width 4 d at every size (arXiv 2305.06161 and config.json).
     return ModelSize(
         name=name,
@@ -228,11 +238,13 @@ def _starcoderbase(name: str, d_model: int, n_layers: int, n_heads: int, hub_nam
         vocab_size=49152,
         n_positions=8192,
         pretrained=f"bigcode/{hub_name}",
+        revision=revision,
     )
 
 
 STARCODERBASE_SIZES: tuple[ModelSize, ...] = (
-    _starcoderbase("1b", 2048, 24, 16, "starcoderbase-1b"),
+    # The commits of the other, gated repositories are not known here; runs record the one they found.
+    _starcoderbase("1b", 2048, 24, 16, "starcoderbase-1b", "182f0165fdf8da9c9935901eec65c94337f01c11"),
     _starcoderbase("3b", 2816, 36, 22, "starcoderbase-3b"),
     _starcoderbase("7b", 4096, 42, 32, "starcoderbase-7b"),
     _starcoderbase("16b", 6144, 40, 48, "starcoderbase"),

@@ -103,6 +103,11 @@ def test_a_data_set_brings_the_split_it_is_validated_on(tmp_path, library):
     # The same text under another division is another text.
     write(folder / "test.jsonl", rows(3, first=40))
     assert TextCorpus(STUDY, folder).settings.sha256 != corpus.settings.sha256
+    assert TextCorpus(STUDY, folder).settings.revision is None
+    note = folder / ".cache" / "huggingface" / "download" / "train.jsonl.metadata"
+    note.parent.mkdir(parents=True)
+    note.write_text("c" * 40 + "\n0123\n1700000000.0\n")
+    assert TextCorpus(STUDY, folder).settings.revision == "c" * 40
     # Without a split of its own, a share is kept, as of a file.
     (folder / "test.jsonl").unlink()
     assert TextCorpus(STUDY, folder).settings.n_validation_examples == 2

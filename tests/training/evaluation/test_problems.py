@@ -102,10 +102,22 @@ def hub(monkeypatch):
 
 
 def test_problems_from_the_hub_are_those_of_a_file(tiny, tmp_path, hub):
+    """Read at the commit asked for, or else at the one that the library says it has read."""
+    commit = "9" * 40
+    urls = {f"hf://datasets/bigcode/humanevalpack@{commit}/python/test.parquet": {"num_bytes": 1, "checksum": None}}
+    hub.answer = Rows(tiny.python_rows())
+    hub.answer.info = SimpleNamespace(download_checksums=urls)
+    expected = read_problems(write(tmp_path / "x.jsonl", tiny.python_rows()))
+    for revision, found in (("8" * 40, "8" * 40), (None, commit)):
+        source = HubSource("bigcode/humanevalpack", "python", revision=revision)
+        assert load_problems(source) == (expected, found)
+        assert hub.asked.pop() == (("bigcode/humanevalpack", "python"), {"split": "test", "revision": revision})
     hub.answer = tiny.python_rows()
-    source = HubSource("bigcode/humanevalpack", "python")
-    assert load_problems(source) == read_problems(write(tmp_path / "x.jsonl", tiny.python_rows()))
-    assert hub.asked == [(("bigcode/humanevalpack", "python"), {"split": "test"})]
+    assert load_problems(source) == (expected, None)
+
+
+class Rows(list):
+    """Rows that know where they are from, as the library's do."""
 
 
 def test_a_row_of_the_hub_that_is_no_problem_is_named(hub):
