@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from astraios_analysis.records.frame import METHODS
+from training.loop import validation
 from training.loop.batches import IGNORED, RowSet
 from training.loop.validation import Validator, count_virtual_tokens, mean_with_error, token_losses
 
@@ -26,7 +27,7 @@ def all_rows(rows, **options):
 
 
 def score(model, rows, batch_size=4):
-    return Validator(row_set(rows), batch_size, Accelerator(cpu=True)).score(model, count_virtual_tokens(model))
+    return Validator(row_set(rows), batch_size, Accelerator(cpu=True)).score(model)
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ class TestTokenLosses:
         model = RUNS.tuned_model(method).eval()
         batch = all_rows(rows)
         with torch.no_grad():
-            losses = token_losses(model, batch, count_virtual_tokens(model))
+            losses = token_losses(model, batch)
         assert torch.equal(losses > 0, batch.targets != IGNORED)
         assert int((losses > 0).sum()) == batch.n_targets == sum(len(tokens) - 1 for tokens, _ in rows)
 
@@ -88,7 +89,7 @@ class TestTokenLosses:
         tokens = torch.tensor([rows[0][0]])
         with torch.no_grad():
             own = model(input_ids=tokens, labels=tokens)
-            ours = token_losses(model, all_rows(rows[:1]), 5)
+            ours = token_losses(model, all_rows(rows[:1]))
         first = nn.functional.cross_entropy(own.logits[:, 4], tokens[:, 0])
         n = tokens.shape[1]
         assert own.loss.item() * n == pytest.approx(ours.sum().item() + first.item(), rel=1e-5)
@@ -96,11 +97,10 @@ class TestTokenLosses:
     @pytest.mark.parametrize("method", METHODS)
     def test_do_not_depend_on_padding(self, method, rows):
         model = RUNS.tuned_model(method).eval()
-        n_virtual = count_virtual_tokens(model)
         with torch.no_grad():
-            together = token_losses(model, all_rows(rows), n_virtual)
+            together = token_losses(model, all_rows(rows))
             for place, row in enumerate(rows):
-                alone = token_losses(model, all_rows([row]), n_virtual)[0]
+                alone = token_losses(model, all_rows([row]))[0]
                 torch.testing.assert_close(together[place, : len(alone)], alone, atol=2e-6, rtol=2e-6)
 
     def test_of_a_packed_block_begin_as_its_first_document_alone(self, rows):
@@ -115,10 +115,34 @@ class TestTokenLosses:
         torch.testing.assert_close(packed[: len(alone)], alone, atol=2e-6, rtol=2e-6)
         assert (packed[-len(alone) :] - alone).abs().max() > 1e-3
 
-    def test_refuse_logits_whose_tokens_are_not_known(self, rows):
-        model = RUNS.tuned_model("ptuning").eval()
-        with pytest.raises(ValueError, match=r"logits of \d+ positions for \d+ tokens and 0 virtual ones"):
-            token_losses(model, all_rows(rows), 0)
+    @pytest.mark.parametrize("method", METHODS)
+    def test_in_chunks_are_those_of_whole_logits(self, method, rows, monkeypatch):
+        model = RUNS.tuned_model(method, **({"dropout": 0.0} if method == "lora" else {})).train()
+        masked = [(tokens, [place > 4 for place in range(len(tokens))]) for tokens, _ in rows]
+        found, n_logits = [], []
+        watch = model.get_output_embeddings().register_forward_hook(lambda head, given, out: n_logits.append(out.shape))
+        for chunk in (validation.CHUNK_LOGITS, 16 * RUNS.VOCABULARY):
+            monkeypatch.setattr(validation, "CHUNK_LOGITS", chunk)
+            model.zero_grad()
+            losses = token_losses(model, all_rows(masked))
+            losses.sum().backward()
+            gradients = {n: w.grad.clone() for n, w in model.named_parameters() if w.grad is not None}
+            found.append((losses.detach(), gradients))
+        watch.remove()
+        (whole, expected), (chunked, gradients) = found
+        # What came out of the head the second time were losses.
+        assert [len(shape) for shape in n_logits] == [3, 1]
+        assert (chunked - whole).abs().max() <= 1e-6
+        for name, gradient in expected.items():
+            torch.testing.assert_close(gradients[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+    def test_of_a_model_that_changes_its_logits_are_its_own(self, base_of, monkeypatch):
+        model, rows = base_of("gemma2"), RUNS.token_rows(3, 7)
+        assert model.config.final_logit_softcapping
+        with torch.no_grad():
+            whole = token_losses(model, all_rows(rows))
+            monkeypatch.setattr(validation, "CHUNK_LOGITS", 16)
+            assert torch.equal(token_losses(model, all_rows(rows)), whole)
 
     def test_follow_the_mask(self, rows):
         tokens = rows[0][0]

@@ -17,7 +17,7 @@ from training.generation.generate import (
     vocabulary_of,
 )
 from training.loop.batches import IGNORED, TokenBatch
-from training.loop.validation import count_virtual_tokens, token_losses
+from training.loop.validation import token_losses
 
 
 def answer_log_likelihoods(
@@ -33,7 +33,7 @@ def answer_log_likelihoods(
     log P(a | p) = sum_t log P(a_t | p, a_1, ..., a_{t-1}) over the tokens of the answer, by the losses of training:
     neither the prompt nor virtual tokens are scored, and the model is left as it was.
     """
-    vocab_size, n_virtual = vocabulary_of(model), count_virtual_tokens(model)
+    vocab_size = vocabulary_of(model)
     if not len(answers):
         raise ValueError("there are no answers to score; give at least one")
     for number, answer in enumerate(answers):
@@ -48,7 +48,7 @@ def answer_log_likelihoods(
         for batch in batches_within(rows, tokens_per_batch):
             given = [prompts[row.index] for row in batch]
             for number, answer in enumerate(answers):
-                losses = token_losses(model, _batch(given, answer).to(device), n_virtual)
+                losses = token_losses(model, _batch(given, answer).to(device))
                 found[[row.index for row in batch], number] = -losses.sum(dim=1, dtype=torch.float64).cpu().numpy()
             bar.update(len(batch))
     return found

@@ -140,7 +140,6 @@ class _Loop:
         self._seed, self._is_sharded = seed, is_sharded
         self._plain, self._schedule, self._settings = model, schedule, settings
         self._rows, self._accelerator, self._folder = sets["training"], accelerator, folder
-        self._n_virtual = count_virtual_tokens(model)
         self._validator = Validator(sets["validation"], settings.validation_batch, accelerator)
         self._n_validation = sets["validation"].n_targets(range(len(sets["validation"]))), len(sets["validation"])
         self._memory = PeakMemory(accelerator.device)
@@ -158,7 +157,7 @@ class _Loop:
             # Before accelerate wraps the forward pass, which disabling prompts would bypass.
             self._plain.to(self._accelerator.device)
             with self._plain.disable_adapter(), self._accelerator.autocast():
-                self.progress.base = self._validated(self._plain, 0, "the base model's validation loss")
+                self.progress.base = self._validated(self._plain, "the base model's validation loss")
         if self._is_sharded:
             self._shard()
         else:
@@ -179,7 +178,7 @@ class _Loop:
         if isinstance(self._plain, PeftModel) and is_new:
             # Only now: whole, the model may not fit on a device.
             with self._plain.disable_adapter():
-                self.progress.base = self._validated(self._model, 0, "the base model's validation loss")
+                self.progress.base = self._validated(self._model, "the base model's validation loss")
 
     def _meet_processes(self) -> None:
         now = self._accelerator.num_processes
@@ -240,7 +239,7 @@ class _Loop:
             is_last = place == len(mine) - 1
             with nullcontext() if is_last else accelerator.no_sync(model):
                 with self._precision():
-                    losses = token_losses(model, self._rows.batch(group).to(accelerator.device), self._n_virtual)
+                    losses = token_losses(model, self._rows.batch(group).to(accelerator.device))
                 # Gradients are averaged over processes: times their number, so that the mean is the sum.
                 loss = losses.sum() * (accelerator.num_processes / n_targets)
                 accelerator.backward(loss)
@@ -249,13 +248,13 @@ class _Loop:
 
     def _validate(self, report: Reporter) -> None:
         when = f"after step {self.progress.step}" if self.progress.step else "before the first step"
-        point = self._validated(self._model, self._n_virtual, f"the validation loss {when}")
+        point = self._validated(self._model, f"the validation loss {when}")
         self.progress.curve.append(point)
         report.validation(point.step, point.loss, point.stderr)
 
-    def _validated(self, model: torch.nn.Module, n_virtual: int, what: str) -> ValidationPoint:
+    def _validated(self, model: torch.nn.Module, what: str) -> ValidationPoint:
         with self._precision():
-            scored = self._validator.score(model, n_virtual)
+            scored = self._validator.score(model)
         if self._is_sharded:
             # A forward pass without a backward one leaves the outermost weights gathered, in its precision.
             self._model.reshard()

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 from peft import PeftModel
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
 
 from training.loop.batches import IGNORED, RowSet, TokenBatch
 
@@ -24,7 +26,7 @@ class CrossEntropy:
 
 
 def count_virtual_tokens(model: nn.Module) -> int:
-    """Return how many virtual tokens a tuned model puts before its input: those of P-Tuning, else 0.
+    """Return how many virtual tokens a tuned model puts before its input: those of prompt learning, else 0.
 
     A model inside ``disable_adapter()`` puts none: PEFT calls the base model then.
     """
@@ -33,26 +35,80 @@ def count_virtual_tokens(model: nn.Module) -> int:
     return 0
 
 
-def token_losses(model: nn.Module, batch: TokenBatch, n_virtual: int = 0) -> torch.Tensor:
+CHUNK_LOGITS = 2**24
+"""Logits that are held at a time: more are computed in chunks of scored tokens, and anew in the backward pass."""
+
+
+def token_losses(model: nn.Module, batch: TokenBatch) -> torch.Tensor:
     """Return the cross-entropy of every token given those before it, nats, float32 (B, T - 1); 0 where not scored.
 
     Not the model's own loss: PEFT's P-Tuning scores the first token too, and returns logits of its virtual tokens
-    before those of the input. Here every method is scored on the same tokens.
+    before those of the input. Here every method is scored on the same tokens. Logits of all tokens would set the batch
+    where the vocabulary is large (11 GiB for 8 rows of 2,048 of StarCoder's): there the output head itself computes
+    losses, of scored tokens only, a chunk at a time.
     """
-    # A cache would only cost memory here, and masks leak through it (packed rows with positions of their own).
-    logits = model(input_ids=batch.tokens, use_cache=False).logits
-    expected = n_virtual + batch.tokens.shape[1]
-    if logits.shape[1] != expected:
-        raise ValueError(
-            f"the model returned logits of {logits.shape[1]} positions for {batch.tokens.shape[1]} tokens and "
-            f"{n_virtual} virtual ones; expected {expected}: which logits belong to which token is not known"
-        )
     # Logits of the last token have no target. They are ignored rather than cut off, which would copy all others.
-    predictions, targets = logits[:, n_virtual:].float(), functional.pad(batch.targets, (0, 1), value=IGNORED)
-    losses = functional.cross_entropy(
-        predictions.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
-    )
+    targets = functional.pad(batch.targets, (0, 1), value=IGNORED)
+    base = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
+    head = base.get_output_embeddings()
+    rows = CHUNK_LOGITS // base.get_input_embeddings().weight.shape[0]
+    if targets.numel() <= rows or head is None or getattr(base, _CHANGES_LOGITS, False):
+        losses = _whole_losses(model, batch.tokens, targets)
+    else:
+        losses = _chunked_losses(model, head, batch.tokens, targets, max(1, rows))
+        if losses is None:
+            # Such as Gemma 2, which caps its logits. Known from now on.
+            setattr(base, _CHANGES_LOGITS, True)
+            losses = _whole_losses(model, batch.tokens, targets)
     return losses.view(targets.shape)[:, :-1].contiguous()
+
+
+_CHANGES_LOGITS = "_astraios_changes_logits"
+
+
+def _whole_losses(model: nn.Module, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    # A cache would only cost memory here, and masks leak through it (packed rows with positions of their own).
+    # Virtual tokens, where they have logits, come first.
+    logits = model(input_ids=tokens, use_cache=False).logits[:, -tokens.shape[1] :]
+    return _cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="none")
+
+
+def _chunked_losses(
+    model: nn.Module, head: nn.Module, tokens: torch.Tensor, targets: torch.Tensor, rows: int
+) -> torch.Tensor | None:
+    """Return losses that the head computes in place of logits; None where the model does more to logits than the head.
+
+    Inside the model's forward pass, where shards are gathered, precisions set and gradients expected.
+    """
+    project = head.forward
+    places = (targets.flatten() != IGNORED).nonzero()[:, 0]
+    given: list[torch.Tensor] = []
+
+    def losses_of(hidden: torch.Tensor) -> torch.Tensor:
+        states, wanted = hidden[:, -tokens.shape[1] :].flatten(0, 1), targets.flatten()
+        found = torch.zeros(len(wanted), device=hidden.device)
+        for part in places.split(rows):
+            chunk = checkpoint(
+                lambda states, wanted: _cross_entropy(project(states), wanted),
+                states[part],
+                wanted[part],
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            found = found.index_copy(0, part, chunk)
+        given.append(found)
+        return found
+
+    head.forward = losses_of
+    try:
+        losses = model(input_ids=tokens, use_cache=False).logits
+    finally:
+        del head.forward
+    return losses if given and losses is given[0] else None
 
 
 def mean_with_error(sums: ArrayLike, counts: ArrayLike) -> CrossEntropy:
@@ -86,7 +142,7 @@ class Validator:
         self._accelerator = accelerator
 
     @torch.no_grad()
-    def score(self, model: nn.Module, n_virtual: int = 0) -> CrossEntropy:
+    def score(self, model: nn.Module) -> CrossEntropy:
         """Return the model's cross-entropy on the set. The model is left in the mode it was in."""
         was_training = model.training
         model.eval()
@@ -97,7 +153,7 @@ class Validator:
             # Distributed models talk to each other in every forward pass: a process without a batch left takes the
             # last one too, and drops what it gets.
             place = min(start + process, len(self._batches) - 1)
-            losses = token_losses(model, self._batches[place].to(device), n_virtual)
+            losses = token_losses(model, self._batches[place].to(device))
             if place == start + process:
                 sums[self._groups[place]] = losses.sum(dim=1, dtype=torch.float64)
         sums = self._accelerator.reduce(sums, reduction="sum")
