@@ -3,6 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import (
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
     GPT2Config,
     GPTBigCodeConfig,
     GPTNeoXConfig,
@@ -10,6 +13,7 @@ from transformers import (
     MistralConfig,
     Qwen2Config,
     Qwen3Config,
+    Starcoder2Config,
 )
 
 # More threads than one only slow models this small down, by far where cores are shared.
@@ -57,9 +61,12 @@ def make_config(model_type):
     if model_type == "gpt_neox":
         shape = {name: value for name, value in _GATED.items() if name != "num_key_value_heads"}
         return GPTNeoXConfig(**shape, hidden_dropout=0.0, attention_dropout=0.0, **_COMMON)
+    if model_type == "starcoder2":
+        return Starcoder2Config(**_GATED, residual_dropout=0.0, embedding_dropout=0.0, **_COMMON)
     gated = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
-    heads = {"head_dim": WIDTH // HEADS} if model_type in ("mistral", "qwen3") else {}
-    return gated[model_type](**_GATED, **heads, tie_word_embeddings=False, **_COMMON)
+    gated |= {"gemma": GemmaConfig, "gemma2": Gemma2Config, "gemma3_text": Gemma3TextConfig}
+    heads = {"head_dim": WIDTH // HEADS} if model_type in ("mistral", "qwen3") or "gemma" in model_type else {}
+    return gated[model_type](**_GATED, **heads, tie_word_embeddings="gemma" in model_type, **_COMMON)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from astraios_analysis.records.frame import METHODS
+from astraios_analysis.records.refusal import Refusal
+from training.generation.generate import Decoding, generate
+from training.loop.batches import TokenBatch
+from training.loop.validation import token_losses
 from training.models.architectures import ARCHITECTURES, architecture_of
+from training.models.counts import count_parameters
 from training.models.tuning import apply_tuning, merge_tuning, peft_config
 from training.spec.run import Tuning
 
@@ -33,12 +38,72 @@ def test_every_architecture_takes_every_method(base_of, architecture, method, to
 def test_unknown_architecture_is_an_error_that_names_the_choices(base_of, method):
     config = copy.copy(base_of("llama").config)
     config.model_type = "opt"
-    message = "unknown architecture 'opt': .* choose a model of type gpt2, gpt_bigcode, .* fft, ptuning"
+    if method == "lora":
+        assert set(peft_config(config, Tuning.for_width(method, 32)).target_modules or ["PEFT's own"]) == {"PEFT's own"}
+        return
+    message = "unknown architecture 'opt': .* choose a model of type gemma, .*gpt_bigcode, .* fft, lora, ptuning"
     with pytest.raises(ValueError, match=message):
         peft_config(config, Tuning.for_width(method, 32))
 
 
+OTHERS = {
+    "dora": {"peft_type": "LORA", "use_dora": True, "r": 4, "lora_dropout": 0.0},
+    "rslora_all": {"peft_type": "lora", "use_rslora": True, "r": 4, "target_modules": "all-linear"},
+    "vera": {"peft_type": "VERA", "r": 8},
+    "loha": {"peft_type": "LOHA", "r": 4},
+    "prefix": {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4},
+    "prompt": {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4},
+}
+
+
+@pytest.mark.parametrize("architecture", ["gpt_bigcode", "starcoder2", "qwen2", "llama"])
+@pytest.mark.parametrize("method", OTHERS)
+def test_any_method_of_peft_by_its_configuration(base_of, architecture, method, tokens, train):
+    """PEFT's own table lacks StarCoder2: all of its linear layers are taken."""
+    tuning = Tuning(method=method, peft=OTHERS[method])
+    if (method, architecture) == ("vera", "starcoder2"):
+        tuning = Tuning(method=method, peft={**OTHERS[method], "target_modules": ["q_proj", "o_proj"]})
+    model = apply_tuning(base_of(architecture), tuning, seed=3)
+    counts = count_parameters(base_of(architecture).config, tuning)
+    updated = [weight for weight in model.parameters() if weight.requires_grad]
+    assert sum(weight.numel() for weight in updated) == counts.n_params_updated > 0
+    batch = TokenBatch(tokens, tokens[:, 1:], tokens.numel(), tokens[:, 1:].numel())
+    before = token_losses(model.eval(), batch).mean()
+    train(model, tokens, n_steps=15)
+    assert token_losses(model, batch).mean() < before
+    assert len(generate(model, tokens.tolist(), Decoding(max_new_tokens=3), eos_token_id=None, pad_token_id=0)) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"peft_type": "NEW"}, "tuning method 'own': peft_type is 'NEW', which this version of PEFT does not have"),
+        ({"peft_type": "LORA", "rank": 4}, "'own': has rank, which this version of PEFT does not know"),
+        ({"peft_type": "LORA", "r": -1}, "'own': PEFT cannot place LORA|'own': is no configuration of LORA"),
+        ({"peft_type": "LORA", "target_modules": ["c_attn"]}, "cannot place LORA on a model of type 'llama': .*c_attn"),
+    ],
+)
+def test_a_configuration_that_peft_refuses_is_named(base_of, given, message):
+    with pytest.raises(Refusal, match=message):
+        apply_tuning(base_of("llama"), Tuning(method="own", peft=given))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"method": "lora", "peft": {"peft_type": "LORA"}}, "'lora' has options of its own; give one with peft"),
+        ({"method": "dora", "peft": {"peft_type": "LORA"}, "rank": 8}, "go into its peft, not beside it: .*rank"),
+        ({"method": "dora", "peft": {}}, "peft of tuning method 'dora' has no peft_type"),
+        ({"method": "dora"}, "unknown tuning method 'dora'"),
+    ],
+)
+def test_a_method_is_one_of_the_seven_or_has_a_configuration(given, message):
+    with pytest.raises(ValueError, match=message):
+        Tuning(**given)
+
+
 def test_the_architectures_asked_for_are_known():
-    assert {"gpt_bigcode", "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3"} <= ARCHITECTURES.keys()
+    known = {"gpt_bigcode", "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "starcoder2", "gemma"}
+    assert known <= ARCHITECTURES.keys()
     with pytest.raises(ValueError, match="unknown architecture ''"):
         architecture_of("")

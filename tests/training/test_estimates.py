@@ -21,6 +21,7 @@ from training.grid.estimates import (
     Machine,
     activation_bytes,
     available_memory,
+    counts_of,
     estimate_memory,
     estimate_run,
     fitting_plan,
@@ -35,11 +36,12 @@ from training.grid.estimates import (
     training_flop,
     visible_gpus,
 )
-from training.loop.validation import count_virtual_tokens, token_losses
+from training.loop.validation import token_losses
+from training.models.counts import count_parameters
 from training.models.pretrained import scratch_config
 from training.models.tuning import apply_tuning
 from training.spec.grids import preset
-from training.spec.run import LoopSettings, ModelSize, RunSpec, Tuning, closed_form_counts
+from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning, closed_form_counts
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "data" / "runs" / "mini"
@@ -144,9 +146,23 @@ def kept_bytes(n_layers, method, precision):
     batch = SimpleNamespace(tokens=tokens, targets=tokens[:, 1:])
     bf16 = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), bf16:
-        losses = token_losses(model, batch, count_virtual_tokens(model))
+        losses = token_losses(model, batch)
     assert losses.requires_grad
     return sum(kept.values()), size, tuning
+
+
+def test_counts_of_any_model_and_method_are_those_of_the_meta_device(tmp_path, config_of, monkeypatch):
+    config = config_of("qwen2")
+    config.save_pretrained(tmp_path / "lab" / "qwen")
+    dora = Tuning(method="dora", peft={"peft_type": "LORA", "use_dora": True})
+    monkeypatch.setenv("ASTRAIOS_MODELS", str(tmp_path))
+    shape = {"d_model": 32, "n_layers": 2, "n_heads": 4, "d_ff": 48, "vocab_size": 80, "n_positions": 96}
+    size = ModelSize(name="qwen", pretrained="lab/qwen", **shape)
+    for tuning in (dora, Tuning(method="lora"), Tuning(method="fft")):
+        assert counts_of(size, tuning) == count_parameters(config, tuning)
+    own = ModelSize(name="own", **shape)
+    assert counts_of(own, dora).n_params_base == counts_of(own, Tuning(method="lora")).n_params_base
+    assert estimate_memory(own, dora, Schedule(), LoopSettings()).gradients > 0
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -10,11 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, LlamaConfig
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Starcoder2Config
 
 from astraios_analysis.records.frame import load_folder
 from training.__main__ import main
-from training.corpus.rows import save_tokenizer
+from training.corpus.items import Document
+from training.corpus.rows import encode, encode_context, save_tokenizer
 from training.corpus.settings import CorpusSettings
 from training.corpus.texts import TEXTS_VARIABLE
 from training.grid.bases import load_base
@@ -73,7 +75,55 @@ def models(tmp_path_factory):
         max_position_embeddings=EMBEDDED_POSITIONS,
     )
     make_folder(folder / "llama" / "tiny-code", llama)
+    shape = {name: value for name, value in llama.to_dict().items() if name in LlamaConfig().to_dict()}
+    shape = {name: shape[name] for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")}
+    shape |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": EMBEDDED_POSITIONS}
+    make_folder(folder / "starcoder2" / "tiny-code", Starcoder2Config(**shape, bos_token_id=0, eos_token_id=0))
+    make_folder(folder / "qwen2" / "tiny-code", Qwen2Config(**shape, bos_token_id=None, eos_token_id=5))
     return folder
+
+
+class TestEndOfText:
+    """It is what the model's own files call it."""
+
+    @pytest.fixture
+    def folder(self, models, tmp_path):
+        shutil.copytree(models / "qwen2" / "tiny-code", tmp_path / "model")
+        text = (tmp_path / "model" / "tokenizer.json").read_text()
+        (tmp_path / "model" / "tokenizer.json").write_text(text.replace("<|endoftext|>", "</s>"))
+        return tmp_path / "model"
+
+    def end_of(self, folder):
+        _, tokenizer, _ = load_pretrained(SIZE.model_copy(update={"pretrained": str(folder)}))
+        (row,) = encode(tokenizer, [Document("a", "b")])
+        assert row.tokens[-1] == tokenizer.token_to_id("<|endoftext|>")
+        return row.tokens[-1]
+
+    def test_of_the_tokenizer(self, folder):
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        assert self.end_of(folder) == 0
+
+    def test_of_the_model_where_the_tokenizer_says_nothing(self, folder):
+        assert self.end_of(folder) == 5
+
+    def test_by_its_usual_name(self, models):
+        assert self.end_of(models / "llama" / "tiny-code") == 0
+
+    def test_a_text_begins_as_the_tokenizer_begins_it(self, folder):
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 7)])
+        tokenizer.save(str(folder / "tokenizer.json"))
+        _, tokenizer, _ = load_pretrained(SIZE.model_copy(update={"pretrained": str(folder)}))
+        (row,) = encode(tokenizer, [Document("a", "b")])
+        assert (row.tokens[0], row.n_context, len(row.tokens)) == (7, 2, 4)
+        assert encode_context(tokenizer, "a") == list(row.tokens[:2])
+
+    def test_nowhere_is_refused(self, folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": None}))
+        with pytest.raises(ValueError, match=r"neither the tokenizer nor .* names an end of text \(eos_token\)"):
+            self.end_of(folder)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +133,8 @@ def models(tmp_path_factory):
         ("gpt_bigcode", "adapterp", "bf16"),
         ("llama", "lora", "bf16"),
         ("llama", "fft", None),
+        ("starcoder2", "lora", None),
+        ("qwen2", "ptuning", None),
     ],
 )
 def test_a_run_starts_from_a_folder(models, monkeypatch, tmp_path, architecture, method, base_precision):
@@ -241,15 +293,6 @@ def test_a_download_that_was_broken_off_is_named(tmp_path, models):
     (folder / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"half has no weights \(\*\.safetensors or \*\.bin\): its download"):
         load_pretrained(size)
-
-
-def test_a_tokenizer_without_an_end_is_refused(tmp_path, models):
-    shutil.copytree(models / "llama" / "tiny-code", tmp_path / "model")
-    Tokenizer.from_str('{"version":"1.0","model":{"type":"BPE","vocab":{"a":0},"merges":[]}}').save(
-        str(tmp_path / "model" / "tokenizer.json")
-    )
-    with pytest.raises(ValueError, match="tokenizer"):
-        load_pretrained(SIZE.model_copy(update={"pretrained": str(tmp_path / "model")}))
 
 
 def test_the_studys_own_preset_runs_on_folders(models, monkeypatch, tmp_path, capsys):

@@ -60,16 +60,6 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> Path:
     return path
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """Return the tokenizer of a ``tokenizer.json`` that `save_tokenizer` wrote, or another with its end of text."""
-    if not path.is_file():
-        raise ValueError(f"no tokenizer at {str(path)!r}; save one there with save_tokenizer")
-    tokenizer = Tokenizer.from_file(str(path))
-    if tokenizer.token_to_id(END_OF_TEXT) is None:
-        raise ValueError(f"the tokenizer at {str(path)!r} has no token {END_OF_TEXT!r}; train it with train_tokenizer")
-    return tokenizer
-
-
 @dataclass(frozen=True)
 class Row:
     """A document's tokens, the end of text included, and how many of them are given."""
@@ -79,8 +69,8 @@ class Row:
 
 
 def encode_context(tokenizer: Tokenizer, context: str) -> list[int]:
-    """Return the tokens of what a model is given when it generates."""
-    return tokenizer.encode(context, add_special_tokens=False).ids
+    """Return the tokens of what a model is given when it generates, begun as its tokenizer begins a text (Llama)."""
+    return tokenizer.encode(context, add_special_tokens=True).ids
 
 
 def encode(tokenizer: Tokenizer, documents: Iterable[Document]) -> list[Row]:
@@ -90,7 +80,7 @@ def encode(tokenizer: Tokenizer, documents: Iterable[Document]) -> list[Row]:
     is given it alone, wherever it ends.
     """
     documents = list(documents)
-    contexts = tokenizer.encode_batch([document.context for document in documents], add_special_tokens=False)
+    contexts = tokenizer.encode_batch([document.context for document in documents], add_special_tokens=True)
     targets = tokenizer.encode_batch([document.target for document in documents], add_special_tokens=False)
     end = tokenizer.token_to_id(END_OF_TEXT)
     return [

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel, PeftType
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import nn
+from torch.nn import functional
 from tqdm import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel, TopPLogitsWarper
 
@@ -22,8 +23,8 @@ Progress = bool | str | None
 TOKENS_PER_BATCH = 16_384
 TokenId = Annotated[int, Field(ge=0)]
 
-# Prompt learning whose virtual tokens are embeddings put before the prompt's.
-_EMBEDDED_PROMPTS = (PeftType.P_TUNING, PeftType.PROMPT_TUNING)
+# Prompt learning whose virtual tokens are embeddings put before the prompt's; those of prefix tuning lie in the cache.
+_PROMPTS = (PeftType.P_TUNING, PeftType.PROMPT_TUNING, PeftType.PREFIX_TUNING)
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -115,15 +116,23 @@ def _continued(
     tokens = torch.tensor(rows, device=device)
     n_virtual = count_virtual_tokens(model)
     mask = (torch.arange(n_virtual + width, device=device) >= n_padding[:, None]).long()
-    # Past PEFT's own generation, which puts virtual tokens before the padding and drops positions.
-    inputs = {"inputs_embeds": _embedded(model, tokens, n_padding)} if n_virtual else {"input_ids": tokens}
+    if n_virtual and model.active_peft_config.peft_type == PeftType.PREFIX_TUNING:
+        # What lies in the cache has places before the tokens, and before their padding.
+        mask = functional.pad(mask[:, :width], (n_virtual, 0), value=1)
+        inputs = {"input_ids": functional.pad(tokens, (n_virtual, 0), value=config.pad_token_id)}
+        inputs["past_key_values"] = model.get_prompt(len(prompts))
+    elif n_virtual:
+        # Past PEFT's own generation, which puts virtual tokens before the padding and drops positions.
+        inputs = {"inputs_embeds": _embedded(model, tokens, n_padding)}
+    else:
+        inputs = {"input_ids": tokens}
     # What a folder says about generation (a penalty on repetition, an end of text) would fill what is left open here.
     theirs, base.generation_config = base.generation_config, GenerationConfig()
     try:
         found = base.generate(**inputs, attention_mask=mask, generation_config=config, logits_processor=draws)
     finally:
         base.generation_config = theirs
-    return found if n_virtual else found[:, width:]
+    return found[:, inputs["input_ids"].shape[1] :] if "input_ids" in inputs else found
 
 
 def _embedded(model: PeftModel, tokens: torch.Tensor, n_padding: torch.Tensor) -> torch.Tensor:
@@ -165,10 +174,10 @@ class SeededDraws(LogitsProcessor):
 
 
 def _check_model(model: PreTrainedModel | PeftModel, pad_token_id: int) -> None:
-    if count_virtual_tokens(model) and model.active_peft_config.peft_type not in _EMBEDDED_PROMPTS:
+    if count_virtual_tokens(model) and model.active_peft_config.peft_type not in _PROMPTS:
         raise ValueError(
-            f"adapter of type {model.active_peft_config.peft_type.value} is prompt learning without embedded virtual "
-            "tokens, which is not scored here; use P_TUNING or PROMPT_TUNING"
+            f"adapter of type {model.active_peft_config.peft_type.value} is prompt learning that nothing is generated "
+            f"by here; use {', '.join(kind.value for kind in _PROMPTS)}"
         )
     vocab_size = vocabulary_of(model)
     if not 0 <= pad_token_id < vocab_size:

@@ -32,6 +32,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +47,9 @@ from training.spec.run import (
     RunSpec,
     Schedule,
     Tuning,
-    added_parameters,
     block_parameters,
     closed_form_counts,
+    is_closed_form,
     qkv_width,
 )
 
@@ -141,6 +142,17 @@ _FLOAT32, _BFLOAT16 = 4, 2
 _BLOCKS_FETCHED = 2
 
 
+@cache
+def counts_of(size: ModelSize, tuning: Tuning) -> ParameterCounts:
+    """Return a tuned model's counts: by closed forms where there are some, else on the meta device."""
+    if is_closed_form(size, tuning):
+        return closed_form_counts(size, tuning)
+    # Brings torch, which plans of this project's own grids and of the study's do without.
+    from training.models.counts import count_size
+
+    return count_size(size, tuning)
+
+
 @dataclass(frozen=True)
 class MemoryEstimate:
     """Bytes of the fullest process, by what takes them."""
@@ -185,7 +197,8 @@ def estimate_memory(
     is_sharded: bool = False,
 ) -> MemoryEstimate:
     """Return the memory that training takes on the fullest process; without a micro-batch, its whole share at once."""
-    counts, added = closed_form_counts(size, tuning), added_parameters(size, tuning)
+    counts = counts_of(size, tuning)
+    added = counts.n_params - counts.n_params_base
     shards = n_processes if is_sharded else 1
     c = _BFLOAT16 if loop.precision == "bf16" else _FLOAT32
     micro_batch = loop.micro_batch or max(1, schedule.global_batch // n_processes)
@@ -373,7 +386,7 @@ def estimate_run(spec: RunSpec, machine: Machine, *, tokens_per_row: float | Non
 
     Without a measured mean length, rows that are one document are taken to be as long as they may be.
     """
-    schedule, counts = spec.schedule, closed_form_counts(spec.size, spec.tuning)
+    schedule, counts = spec.schedule, counts_of(spec.size, spec.tuning)
     n_rows = schedule.steps * schedule.global_batch
     n_tokens = round(n_rows * (tokens_per_row or schedule.sequence_length))
     plan = fitting_plan(spec, machine.memory_bytes, machine.n_devices)
@@ -431,7 +444,7 @@ def _cost_of(record: RunRecord) -> MeasuredCost | None:
     described = provenance.spec
     spec = RunSpec.model_validate_json(json.dumps(described["run"]))
     recomputed = described.get("loop", described["run"].get("loop", {})).get("gradient_checkpointing", False)
-    counts = closed_form_counts(spec.size, spec.tuning)
+    counts = counts_of(spec.size, spec.tuning)
     return MeasuredCost(
         size=record.size,
         method=record.method,
@@ -509,7 +522,7 @@ def _seconds(spec: RunSpec, measured: Sequence[MeasuredCost], rate: float, overh
         return statistics.fmean(cost.seconds for cost in same)
     length = tokens_per_row(measured, spec) or spec.schedule.sequence_length
     n_tokens = round(length * spec.schedule.steps * spec.schedule.global_batch)
-    counts = closed_form_counts(spec.size, spec.tuning)
+    counts = counts_of(spec.size, spec.tuning)
     flop = spent_flop(counts, spec, n_tokens, recomputed=spec.loop.gradient_checkpointing)
     return flop / rate + spec.schedule.steps * overhead
 

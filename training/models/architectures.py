@@ -45,8 +45,18 @@ _GPT_NEOX = Architecture(
     ffn_down=("mlp.dense_4h_to_h",),
 )
 
+_STARCODER2 = Architecture(
+    model_types=("starcoder2",),
+    attention_in=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    key_value=("self_attn.k_proj", "self_attn.v_proj"),
+    attention_out=("self_attn.o_proj",),
+    ffn_entry=("mlp.c_fc",),
+    ffn_exit=("mlp.c_proj",),
+    ffn_down=("mlp.c_proj",),
+)
+
 _LLAMA = Architecture(
-    model_types=("llama", "mistral", "qwen2", "qwen3"),
+    model_types=("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
     attention_in=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     key_value=("self_attn.k_proj", "self_attn.v_proj"),
     attention_out=("self_attn.o_proj",),
@@ -56,7 +66,9 @@ _LLAMA = Architecture(
 )
 
 ARCHITECTURES: dict[str, Architecture] = {
-    model_type: architecture for architecture in (_GPT2, _GPT_NEOX, _LLAMA) for model_type in architecture.model_types
+    model_type: architecture
+    for architecture in (_GPT2, _GPT_NEOX, _STARCODER2, _LLAMA)
+    for model_type in architecture.model_types
 }
 """Architectures by ``model_type``."""
 
@@ -66,6 +78,7 @@ def architecture_of(model_type: str) -> Architecture:
     if model_type not in ARCHITECTURES:
         raise ValueError(
             f"unknown architecture {model_type!r}: no target modules are known for it; choose a model of type "
-            f"{', '.join(sorted(ARCHITECTURES))}, or a method that works on any causal language model: fft, ptuning"
+            f"{', '.join(sorted(ARCHITECTURES))}, or a method that works on any causal language model: fft, lora, "
+            "ptuning, or one of PEFT's with target_modules of its own"
         )
     return ARCHITECTURES[model_type]

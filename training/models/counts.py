@@ -5,19 +5,19 @@ serve where a plan is made before anything is loaded.
 """
 
 import json
+import os
 from collections.abc import Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, get_peft_model
+from peft import get_peft_model
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from training.models.pretrained import empty_model
-from training.models.tuning import apply_tuning
-from training.spec.run import ParameterCounts, Tuning
+from training.models.pretrained import empty_model, find_model, folder_config, plain_config, size_config
+from training.models.tuning import apply_tuning, made_config
+from training.spec.run import ModelSize, ParameterCounts, Tuning
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -37,6 +37,13 @@ def count_parameters(config: PretrainedConfig, tuning: Tuning) -> ParameterCount
     )
 
 
+def count_size(size: ModelSize, tuning: Tuning) -> ParameterCounts:
+    """Return the counts of a size: by the configuration of its folder, where it has one, else as a GPTBigCode model."""
+    place = Path(find_model(size.pretrained, os.environ)) if size.pretrained else None
+    config = folder_config(place) if place and place.is_dir() else size_config(size)
+    return count_parameters(plain_config(config), tuning)
+
+
 def count_embedding_parameters(model: PreTrainedModel) -> int:
     """Return the parameters of a base model's token and position embeddings and of an untied output head."""
     modules: list[nn.Module] = [module for module in model.modules() if isinstance(module, nn.Embedding)]
@@ -49,7 +56,7 @@ def count_embedding_parameters(model: PreTrainedModel) -> int:
 def count_adapter(adapter: str | Path, base: str | Path) -> ParameterCounts:
     """Return the counts of an adapter's folder on the base model whose ``config.json``, or folder of it, is given."""
     path = Path(adapter) / ADAPTER_CONFIG if Path(adapter).is_dir() else Path(adapter)
-    config = _adapter_config(path)
+    config = made_config(_read(path), str(path))
     model = empty_model(_base_config(Path(base)))
     n_base, n_embedding = _numel(model.parameters()), count_embedding_parameters(model)
     try:
@@ -62,24 +69,6 @@ def count_adapter(adapter: str | Path, base: str | Path) -> ParameterCounts:
     if not n_updated:
         raise ValueError(f"{path}: updates no parameter of this base model; is it the base model of this adapter?")
     return ParameterCounts(_numel(tuned.parameters()), n_base, n_embedding, n_updated)
-
-
-def _adapter_config(path: Path) -> PeftConfig:
-    """Read an adapter's configuration; PEFT passes over options that it does not know, so they are refused here."""
-    content = _read(path)
-    kind = str(content.get("peft_type"))
-    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
-        raise ValueError(f"{path}: peft_type is {kind!r}, which this version of PEFT does not have; upgrade it")
-    made = PEFT_TYPE_TO_CONFIG_MAPPING[kind]
-    known = {field.name for field in fields(made)}
-    unknown = sorted(name for name, value in content.items() if value and name not in known)
-    if unknown:
-        raise ValueError(f"{path}: has {', '.join(unknown)}, which this version of PEFT does not know; upgrade it")
-    content |= {"inference_mode": False, "base_model_name_or_path": None}
-    try:
-        return made(**{name: value for name, value in content.items() if name in known and name != "peft_type"})
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: is no configuration of {kind}: {error}") from error
 
 
 def _base_config(path: Path) -> PretrainedConfig:

@@ -21,7 +21,8 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from training.corpus.rows import END_ID, END_OF_TEXT, load_tokenizer
+from astraios_analysis.records.refusal import Refusal
+from training.corpus.rows import END_ID, END_OF_TEXT, PADDING
 from training.corpus.texts import folder_commit, hub_advice
 from training.spec.run import BasePrecision, ModelSize
 
@@ -100,7 +101,6 @@ def empty_model(config: PretrainedConfig) -> PreTrainedModel:
 MODELS_VARIABLE = "ASTRAIOS_MODELS"
 """Environment variable: a folder in which models lie under their hub names; no part of a run's specification."""
 
-_TOKENIZER_FILE = "tokenizer.json"
 # Weights, besides their description: without any, a folder is a download that was broken off.
 _WEIGHTS = ("*.safetensors", "*.bin")
 
@@ -122,14 +122,10 @@ def load_pretrained(
         # A head that moves from here on is not what is read.
         at = {} if folder else {"revision": commit}
         model = AutoModelForCausalLM.from_pretrained(place, **at, **arguments)
-        path = Path(place) / _TOKENIZER_FILE
-        has_file = path.is_file()
-        tokenizer = load_tokenizer(path) if has_file else AutoTokenizer.from_pretrained(place, **at).backend_tokenizer
+        tokenizer = _tokenizer(place, model.config, **at)
     except Exception as error:  # the hub's client, transformers and safetensors each raise their own
         advice = hub_advice("model", name, MODELS_VARIABLE, error, size.revision)
         raise ValueError(f"base model {name!r} of size {size.name!r} cannot be loaded: {advice}") from error
-    if tokenizer.token_to_id(END_OF_TEXT) is None:
-        raise ValueError(f"the tokenizer of base model {name!r} has no token {END_OF_TEXT!r}; give a model that has it")
     found = {"d_model": model.config.hidden_size, "n_layers": model.config.num_hidden_layers}
     for field, value in found.items():
         if value != getattr(size, field):
@@ -154,6 +150,46 @@ def file_digest(path: Path) -> str:
 
 def _weights(folder: Path) -> list[Path]:
     return sorted(path for pattern in _WEIGHTS for path in folder.glob(pattern))
+
+
+class NamedEnds:
+    """A tokenizer whose end of text and padding are found under this project's names for them.
+
+    Llama's end of text is ``</s>``, Qwen's chat models end with ``<|im_end|>``: what is trained and generated here asks
+    for `END_OF_TEXT`, whatever the model calls it. Everything else is the tokenizer's own.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, end: int) -> None:
+        self._tokenizer, self._ends = tokenizer, {END_OF_TEXT: end, PADDING: end}
+
+    def token_to_id(self, token: str) -> int | None:
+        """Return the number of a token."""
+        return self._ends.get(token, self._tokenizer.token_to_id(token))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+
+def _tokenizer(place: str, config: PretrainedConfig, **at: str) -> Tokenizer:
+    """Return a model's tokenizer; its end of text is what its own settings say, else the token of that name."""
+    path = Path(place) / "tokenizer.json"
+    end = None
+    if path.is_file():
+        # As it stands in the file: the classes of some architectures would build parts of it anew.
+        tokenizer = Tokenizer.from_file(str(path))
+        if (Path(place) / "tokenizer_config.json").is_file():
+            end = AutoTokenizer.from_pretrained(place, **at).eos_token_id
+    else:
+        whole = AutoTokenizer.from_pretrained(place, **at)
+        tokenizer, end = whole.backend_tokenizer, whole.eos_token_id
+    if end is None:
+        end = tokenizer.token_to_id(END_OF_TEXT)
+    if end is None:
+        # Several: the first is that of text, others end turns of a chat.
+        end = next(iter(config.eos_token_id), None) if isinstance(config.eos_token_id, list) else config.eos_token_id
+    if end is None or tokenizer.id_to_token(end) is None:
+        raise Refusal("neither the tokenizer nor the model's configuration names an end of text (eos_token)")
+    return tokenizer if tokenizer.token_to_id(END_OF_TEXT) == end else NamedEnds(tokenizer, end)
 
 
 def find_model(name: str, environment: Mapping[str, str]) -> str:

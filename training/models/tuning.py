@@ -9,20 +9,35 @@
   feed-forward network's last projection.
 * ``adapterh``, ``adapterp``, ``parallel``: bottlenecks s U tanh(D x), see `training.models.adapters`.
 
-Biases, layer norms and embeddings of the base model stay frozen in all but ``fft``.
+Biases, layer norms and embeddings of the base model stay frozen in all but ``fft``. Any other method of PEFT (DoRA,
+VeRA, LoHa, prefix tuning, ...) is given by its configuration, `Tuning.peft`. Where neither names modules, PEFT's own
+table does, and beyond it ``all-linear``: every linear layer but the output head.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
 
 import torch
-from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, PromptEncoderConfig, TaskType, get_peft_model
+from peft import (
+    PEFT_TYPE_TO_CONFIG_MAPPING,
+    PEFT_TYPE_TO_TUNER_MAPPING,
+    IA3Config,
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    PromptEncoderConfig,
+    TaskType,
+    get_peft_model,
+)
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PretrainedConfig, PreTrainedModel
 
 from astraios_analysis.records.frame import known_method
+from astraios_analysis.records.refusal import Refusal
 from training.models.adapters import BottleneckConfig
-from training.models.architectures import architecture_of
+from training.models.architectures import ARCHITECTURES, architecture_of
 from training.spec.run import Tuning
 
 
@@ -31,10 +46,10 @@ def _fft(config: PretrainedConfig, tuning: Tuning) -> None:
 
 
 def _lora(config: PretrainedConfig, tuning: Tuning) -> PeftConfig:
-    architecture = architecture_of(config.model_type)
+    known = ARCHITECTURES.get(config.model_type)
     return LoraConfig(
         task_type=TaskType.CAUSAL_LM,
-        target_modules=[*architecture.attention_in, *architecture.attention_out, *architecture.ffn_down],
+        target_modules=known and [*known.attention_in, *known.attention_out, *known.ffn_down],
         r=tuning.rank,
         lora_alpha=tuning.alpha,
         lora_dropout=tuning.dropout,
@@ -92,7 +107,39 @@ METHODS: dict[str, Callable[[PretrainedConfig, Tuning], PeftConfig | None]] = {
 
 def peft_config(config: PretrainedConfig, tuning: Tuning) -> PeftConfig | None:
     """Return the PEFT configuration of a tuning method for a model; None for full fine-tuning."""
-    return METHODS[known_method(tuning.method)](config, tuning)
+    if tuning.peft is not None:
+        made = made_config(tuning.peft, f"tuning method {tuning.method!r}")
+    else:
+        made = METHODS[known_method(tuning.method)](config, tuning)
+    if getattr(made, "target_modules", "given") is None and made.peft_type in PEFT_TYPE_TO_TUNER_MAPPING:
+        known = getattr(PEFT_TYPE_TO_TUNER_MAPPING[made.peft_type], "target_module_mapping", None)
+        if known is not None and config.model_type not in known:
+            made.target_modules = "all-linear"
+    return made
+
+
+def made_config(content: Mapping[str, Any], where: str) -> PeftConfig:
+    """Return the PEFT configuration that an ``adapter_config.json`` holds, to be trained.
+
+    PEFT passes over options that it does not know, so they are refused here.
+    """
+    kind = str(content.get("peft_type")).upper()
+    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise Refusal(
+            f"{where}: peft_type is {content.get('peft_type')!r}, which this version of PEFT does not have; upgrade "
+            f"it, or choose from {', '.join(sorted(PEFT_TYPE_TO_CONFIG_MAPPING))}"
+        )
+    made = PEFT_TYPE_TO_CONFIG_MAPPING[kind]
+    known = {field.name for field in fields(made)}
+    unknown = sorted(name for name, value in content.items() if value and name not in known)
+    if unknown:
+        raise Refusal(f"{where}: has {', '.join(unknown)}, which this version of PEFT does not know; upgrade it")
+    given = {name: value for name, value in content.items() if name in known and name != "peft_type"}
+    given |= {"task_type": TaskType.CAUSAL_LM, "inference_mode": False, "base_model_name_or_path": None}
+    try:
+        return made(**given)
+    except (ValueError, TypeError) as error:
+        raise Refusal(f"{where}: is no configuration of {kind}: {error}") from error
 
 
 def apply_tuning(model: PreTrainedModel, tuning: Tuning, *, seed: int | None = None) -> PreTrainedModel | PeftModel:
@@ -109,7 +156,16 @@ def apply_tuning(model: PreTrainedModel, tuning: Tuning, *, seed: int | None = N
     if added is None:
         return model.requires_grad_(True)
     with _seeded(seed):
-        return get_peft_model(model, added)
+        if tuning.peft is None:
+            return get_peft_model(model, added)
+        try:
+            return get_peft_model(model, added)
+        # Each of its methods raises errors of its own where a target is not what it expects.
+        except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
+            raise Refusal(
+                f"tuning method {tuning.method!r}: PEFT cannot place {added.peft_type.value} on a model of type "
+                f"{model.config.model_type!r}: {str(error).splitlines()[0]}; give target_modules in its configuration"
+            ) from error
 
 
 def merge_tuning(model: PreTrainedModel | PeftModel) -> PreTrainedModel:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -26,6 +26,8 @@ class Grid(BaseModel):
     name: str
     sizes: Annotated[tuple[ModelSize, ...], Field(min_length=1)]
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = METHODS
+    # PEFT's configurations of methods beside the seven, by their names.
+    peft: Mapping[str, dict[str, Any]] = {}
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     schedule: Schedule = Schedule()
     learning_rates: Mapping[str, Annotated[float, Field(gt=0)]] = {}
@@ -49,7 +51,7 @@ class Grid(BaseModel):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"size {repeated[0]!r} is in grid {self.name!r} twice; give every size its own name")
-        for method in (*self.methods, *self.learning_rates, *self.width_exponents):
+        for method in {*self.methods, *self.learning_rates, *self.width_exponents} - self.peft.keys():
             known_method(method)
         self._known(self.held_out_sizes, names, "held-out size")
         return self
@@ -62,14 +64,14 @@ class Grid(BaseModel):
     ) -> tuple[RunSpec, ...]:
         """Return the grid's runs, size by size, then method by method, then seed by seed."""
         size_names = self._known(sizes, [size.name for size in self.sizes], "size")
-        methods = None if methods is None else [known_method(method) for method in methods]
+        methods = None if methods is None else [m if m in self.peft else known_method(m) for m in methods]
         method_names = self._known(methods, self.methods, "tuning method")
         chosen_seeds = self._known(seeds, self.seeds, "seed")
         return tuple(
             RunSpec(
                 grid=self.name,
                 size=size,
-                tuning=Tuning.for_width(method, size.d_model),
+                tuning=self._tuning(method, size),
                 schedule=self._at_width(self._schedule_of(method), size, self.width_exponents.get(method)),
                 data=self.data,
                 seed=seed,
@@ -86,6 +88,11 @@ class Grid(BaseModel):
             for seed in self.seeds
             if seed in chosen_seeds
         )
+
+    def _tuning(self, method: str, size: ModelSize) -> Tuning:
+        if method in self.peft:
+            return Tuning(method=method, peft=self.peft[method])
+        return Tuning.for_width(method, size.d_model)
 
     def _schedule_of(self, method: str) -> Schedule:
         rate = self.learning_rates.get(method, self.schedule.learning_rate)

@@ -124,9 +124,14 @@ class ModelSize(_Spec):
 
 
 class Tuning(_Spec):
-    """A tuning method and its options; an option left out has the published value (`REFERENCE_OPTIONS`)."""
+    """A tuning method and its options; an option left out has the published value (`REFERENCE_OPTIONS`).
 
-    method: str
+    A method beside the seven has a name of its own and PEFT's configuration, as an ``adapter_config.json`` holds it:
+    ``{"method": "dora", "peft": {"peft_type": "LORA", "use_dora": true, "r": 8}}``.
+    """
+
+    method: Label
+    peft: dict[str, Any] | None = None
     # LoRA: B A of this rank, scaled by alpha / rank.
     rank: PositiveInt | None = None
     alpha: Annotated[float, Field(gt=0)] | None = None
@@ -143,6 +148,8 @@ class Tuning(_Spec):
     def _fill_and_check_options(cls, data: Any) -> Any:
         if not isinstance(data, dict) or not isinstance(data.get("method"), str):
             return data
+        if data.get("peft") is not None:
+            return _checked_peft(data)
         method = known_method(data["method"])
         given = {name: value for name, value in data.items() if value is not None}
         allowed = REFERENCE_OPTIONS[method]
@@ -150,6 +157,10 @@ class Tuning(_Spec):
             options = f"its options are {', '.join(allowed)}" if allowed else "it has no options"
             raise ValueError(f"{name}={given[name]!r} does not belong to tuning method {method!r}; {options}")
         return {**allowed, **given}
+
+    def __hash__(self) -> int:
+        """Return a hash; a configuration of PEFT is a dictionary, which has none."""
+        return hash(self.model_dump_json())
 
     @classmethod
     def for_width(cls, method: str, d_model: int) -> "Tuning":
@@ -169,6 +180,17 @@ class Tuning(_Spec):
             options["rank"] = min(options["rank"], d_model)
             options["alpha"] = alpha_over_rank * options["rank"]
         return cls(method=method, **options)
+
+
+def _checked_peft(data: dict[str, Any]) -> dict[str, Any]:
+    method, others = data["method"], sorted(name for name, value in data.items() if value is not None)
+    if method in REFERENCE_OPTIONS:
+        raise ValueError(f"tuning method {method!r} has options of its own; give one with peft another name")
+    if others != ["method", "peft"]:
+        raise ValueError(f"options of tuning method {method!r} go into its peft, not beside it: {', '.join(others)}")
+    if not (isinstance(data["peft"], dict) and isinstance(data["peft"].get("peft_type"), str)):
+        raise ValueError(f"peft of tuning method {method!r} has no peft_type; give one of PEFT's, such as LORA")
+    return data
 
 
 class Schedule(_Spec):
@@ -306,6 +328,11 @@ def added_parameters(size: ModelSize, tuning: Tuning) -> int:
         case "parallel":
             return depth * tuning.bottleneck * (d + q)
     raise ValueError(f"no closed form for tuning method {tuning.method!r}; add it, or use training.models.counts")
+
+
+def is_closed_form(size: ModelSize, tuning: Tuning) -> bool:
+    """Whether `closed_form_counts` holds: for the seven methods on GPTBigCode's shape, the study's or from scratch."""
+    return tuning.peft is None and (size.pretrained is None or size in STARCODERBASE_SIZES)
 
 
 def closed_form_counts(size: ModelSize, tuning: Tuning) -> ParameterCounts:
