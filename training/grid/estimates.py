@@ -12,7 +12,7 @@ Memory, in bytes, with c bytes of the forward pass (4 in float32, 2 in bfloat16)
   projections and of the activation function, queries, keys, values and the attention's output; nothing grows with the
   square of the row (flash kernels). LoRA keeps a dropped copy and a mask of its inputs instead, (IA)^3 its products in
   float32. With gradient checkpointing: 4 d of every block, and one block whole;
-* logits (c + 12) V a token: as computed, in float32, their log-softmax, and its gradient;
+* logits (c + 12) V a token, of `CHUNK_LOGITS` at most: as computed, in float32, log-softmax, and gradient;
 * copies in bfloat16 that autocast makes: 2 N, of two blocks at a time when sharded; buckets of gradients (DDP) 4 N_u;
 * the optimiser's step 4 N_u (a moment, torch's foreach), when activations are gone.
 
@@ -41,6 +41,7 @@ from astraios_analysis.records.frame import RunRecord, load, load_folder
 from astraios_analysis.records.refusal import Refusal
 from training.spec.files import record_path, run_state
 from training.spec.run import (
+    CHUNK_LOGITS,
     LoopSettings,
     ModelSize,
     ParameterCounts,
@@ -218,7 +219,7 @@ def estimate_memory(
         gradients=updated / shards,
         moments=2 * updated / shards,
         activations=kept * tokens,
-        logits=(c + 12) * size.vocab_size * tokens,
+        logits=(c + 12) * min(size.vocab_size * tokens, CHUNK_LOGITS),
         copies=copies,
         step=updated / shards,
     )

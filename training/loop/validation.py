@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from training.loop.batches import IGNORED, RowSet, TokenBatch
+from training.spec.run import CHUNK_LOGITS
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,6 @@ def count_virtual_tokens(model: nn.Module) -> int:
     if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning and not model._adapters_disabled:
         return model.active_peft_config.num_virtual_tokens
     return 0
-
-
-CHUNK_LOGITS = 2**24
-"""Logits that are held at a time: more are computed in chunks of scored tokens, and anew in the backward pass."""
 
 
 def token_losses(model: nn.Module, batch: TokenBatch) -> torch.Tensor:

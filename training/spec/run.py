@@ -28,6 +28,10 @@ class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+CHUNK_LOGITS = 2**24
+"""Logits held at a time: more are computed in chunks of scored tokens, and anew in the backward pass."""
+
+
 class LoopSettings(_Spec):
     """Settings of the training loop that are no part of the study's schedule."""
 
