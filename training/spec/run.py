@@ -336,7 +336,7 @@ def added_parameters(size: ModelSize, tuning: Tuning) -> int:
 
 def is_closed_form(size: ModelSize, tuning: Tuning) -> bool:
     """Whether `closed_form_counts` holds: for the seven methods on GPTBigCode's shape, the study's or from scratch."""
-    return tuning.peft is None and (size.pretrained is None or size in STARCODERBASE_SIZES)
+    return tuning.peft is None and (size.pretrained in {None, *(known.pretrained for known in STARCODERBASE_SIZES)})
 
 
 def closed_form_counts(size: ModelSize, tuning: Tuning) -> ParameterCounts:
