@@ -23,7 +23,8 @@ from astraios_analysis.curves.backtest import (
 )
 from astraios_analysis.curves.sizes import SIZE_PROCEDURE, backtest_sizes
 from astraios_analysis.laws.fit import Fit, fit_table
-from astraios_analysis.laws.forms import LAWS, Law, find_law
+from astraios_analysis.laws.forms import LAWS, find_law
+from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.tables import ROLES, record_points
 from astraios_analysis.prediction import backtest as backtests

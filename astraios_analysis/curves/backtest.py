@@ -19,7 +19,7 @@ import pandas as pd
 
 from astraios_analysis.curves.forecast import MIN_POINTS, Forecast, forecast_curves, student_forecast
 from astraios_analysis.laws.engine import LawFit, fit_law
-from astraios_analysis.laws.forms import Law
+from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.tables import TRAIN
 from astraios_analysis.prediction.limits import LEVELS, score_values

@@ -11,7 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from astraios_analysis.laws.forms import GROUP, Law, find_law
+from astraios_analysis.laws.forms import find_law
+from astraios_analysis.laws.law import GROUP, NO_UNIT, Law
 from astraios_analysis.laws.residuals import (
     LawResiduals,
     Objective,
@@ -176,9 +177,7 @@ def choose(
 
 def make_problem(law: Law, x: np.ndarray, y: np.ndarray, objective: Objective, held: Mapping[int, float]):
     """Return the residuals of a law on points, with inputs divided by their geometric mean where that is free to do."""
-    scale = np.exp(np.log(x).mean(axis=0)).reshape(len(law.inputs))
-    # The number of a group is a label and has no unit.
-    scale[[name == GROUP for name in law.inputs]] = 1.0
+    scale = law.scale_of(np.log(x).mean(axis=0).reshape(len(law.inputs)))
     if law.rescale is None or not _held_survive(law, held, scale):
         scale = np.ones(len(law.inputs))
     target = np.log(y) if objective.residual == "log" else y
@@ -352,6 +351,8 @@ def pool_law(law: Law, groups: Sequence[str]) -> Law:
         gradient=gradient,
         source=law.source,
         inputs=(*law.inputs, GROUP),
+        # The number of a group is a label.
+        units=(*(law.units or law.inputs), NO_UNIT),
         outcome=law.outcome,
         residual=law.residual,
         linear=tuple(p.name for p in parameters if p.name in law.linear or p.name.startswith(f"{own}[")),

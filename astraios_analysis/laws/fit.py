@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from astraios_analysis.laws.engine import N_STARTS, LawFit, fit_groups, fit_law, number_groups, pool_law
-from astraios_analysis.laws.forms import Law, find_law
+from astraios_analysis.laws.forms import find_law
 from astraios_analysis.laws.intervals import (
     Certificate,
     Interval,
@@ -19,6 +19,7 @@ from astraios_analysis.laws.intervals import (
     certify,
     delta_intervals,
 )
+from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective, check_inputs
 from astraios_analysis.laws.tables import Points, select_points
 from astraios_analysis.records.refusal import Refusal

@@ -1,136 +1,27 @@
-"""Functional forms that can be fitted: pure functions with named, bounded parameters, their gradients and sources.
+"""Functional forms that can be fitted, of one input, and the list of all laws."""
 
-Notation of Hoffmann et al. (2022): N parameters, D tokens or examples, U updated parameters, L loss; E the irreducible
-loss, A and B amplitudes, alpha and beta exponents.
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
 
 import numpy as np
 from scipy.special import expit, log_expit, logit
 
+from astraios_analysis.laws.law import FLOOR, Law, Parameter, amplitude, exponent, power_law, rescale_by, split, stack
+from astraios_analysis.laws.surfaces import (
+    ADDITIVE_THREE,
+    CHINCHILLA,
+    EPOCHS,
+    FARSEER,
+    MULTIPLICATIVE,
+    MULTIPLICATIVE_THREE,
+    SKALING,
+    SKALING_THREE,
+    UPDATED_ADDITIVE,
+    UPDATED_MULTIPLICATIVE,
+)
 from astraios_analysis.records.refusal import Refusal
 
-Residual = Literal["log", "linear"]
-# The input that numbers groups, in a law over several.
-GROUP = "group"
 # Sizes are counted in units of 1e9 parameters, so that an intercept is the value at one billion and not at one.
 REFERENCE_SIZE = 1e9
-# Exponents from barely falling to falling faster than any measured curve, evenly in their logarithm.
-EXPONENTS = (0.02, 0.05, 0.1, 0.17, 0.25, 0.35, 0.5, 0.7, 1.0, 1.5, 2.5)
-_FEW_EXPONENTS = (0.05, 0.15, 0.35, 0.7, 1.3, 2.5)
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of a law, with open bounds.
-
-    ``search`` lists values from which a global start is sought, for inputs divided by their geometric mean, or, with
-    ``search_in="input"``, positions along the log of the first input (0 smallest, 1 largest). It is empty for
-    parameters in which the law is linear, which are solved for.
-    """
-
-    name: str
-    lower: float
-    upper: float
-    unit: str
-    meaning: str
-    search: tuple[float, ...] = ()
-    search_in: Literal["value", "input"] = "value"
-
-
-@dataclass(frozen=True, repr=False)
-class Law:
-    """A functional form relating a quantity to size, tokens, updated parameters or loss.
-
-    Attributes
-    ----------
-    name, formula : str
-        Name in tables and output, and the form as text.
-    parameters : tuple of Parameter
-        In the order that ``function`` takes them.
-    function : callable
-        ``function(x, theta)``: x of shape (..., n), or (..., n, d) for a law of d > 1 inputs; theta of shape
-        (..., k); result of shape (..., n). Leading axes broadcast, so that many fits are evaluated at once.
-    gradient : callable
-        ``gradient(x, theta)``: derivatives of ``function`` in each parameter, shape (..., n, k).
-    source : str
-        Where the form comes from.
-    inputs : tuple of str
-        What x holds: N parameters, D tokens or examples, U updated parameters, L loss.
-    outcome : {"loss", "score", "error"}
-    residual : {"log", "linear"}
-        The scale of residuals that suits the outcome unless a caller says otherwise.
-    linear : tuple of str
-        Parameters in which the function is linear and homogeneous, the others given: the function is the sum of each
-        times its derivative.
-    rescale : callable, optional
-        ``rescale(theta, scale)``: parameters for x, given those for ``x / scale``, scale of shape (d,). None where
-        inputs have no free unit.
-    link, unlink, regressor : callable, optional
-        For laws linear in all parameters on a link scale: that scale, the way back, and what the slope multiplies.
-    """
-
-    name: str
-    formula: str
-    parameters: tuple[Parameter, ...]
-    function: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    gradient: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    source: str
-    inputs: tuple[str, ...] = ("N",)
-    outcome: Literal["loss", "score", "error"] = "loss"
-    residual: Residual = "log"
-    linear: tuple[str, ...] = ()
-    rescale: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
-    link: Callable[[np.ndarray], np.ndarray] | None = None
-    unlink: Callable[[np.ndarray], np.ndarray] | None = None
-    regressor: Callable[[np.ndarray], np.ndarray] | None = None
-
-    def __repr__(self) -> str:
-        return f"Law({self.name}: {self.formula}; {self.source})"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the parameters, in order."""
-        return tuple(parameter.name for parameter in self.parameters)
-
-    def index(self, name: str) -> int:
-        """Return the position of a parameter."""
-        if name not in self.names:
-            raise Refusal(f"{self.name} has no parameter {name!r}; it has {', '.join(self.names)}")
-        return self.names.index(name)
-
-
-def stack(*derivatives: np.ndarray) -> np.ndarray:
-    """Return derivatives of shape (..., n), one a parameter, as a gradient of shape (..., n, k).
-
-    In memory the points of one parameter lie together, which is how the solver reads them.
-    """
-    shape = np.broadcast_shapes(*(np.shape(derivative) for derivative in derivatives))
-    gradient = np.empty((*shape[:-1], len(derivatives), shape[-1]))
-    for position, derivative in enumerate(derivatives):
-        gradient[..., position, :] = derivative
-    return np.swapaxes(gradient, -1, -2)
-
-
-def split(theta: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return each parameter of theta (..., k) with an axis for points added, shape (..., 1)."""
-    theta = np.asarray(theta, dtype=float)
-    return tuple(theta[..., position, None] for position in range(theta.shape[-1]))
-
-
-def rescale_by(factors: Callable[[np.ndarray, np.ndarray], Mapping[int, np.ndarray]]):
-    """Return a law's ``rescale`` from ``factors(theta, scale)``: what to multiply parameters with, by position."""
-
-    def rescale(theta, scale):
-        theta = np.array(theta, dtype=float)
-        for position, factor in factors(theta, scale).items():
-            theta[..., position] *= factor
-        return theta
-
-    return rescale
 
 
 def decades(x: np.ndarray) -> np.ndarray:
@@ -138,83 +29,19 @@ def decades(x: np.ndarray) -> np.ndarray:
     return np.log10(np.asarray(x, dtype=float) / REFERENCE_SIZE)
 
 
-def amplitude(name: str, meaning: str, unit: str = "loss") -> Parameter:
-    """Return a positive parameter in which laws are linear."""
-    return Parameter(name, 0, np.inf, unit, meaning)
-
-
-def exponent(name: str, of: str, search: tuple[float, ...] = EXPONENTS) -> Parameter:
-    """Return a positive exponent of an input."""
-    return Parameter(name, 0, np.inf, "1", f"exponent of {of}", search)
-
-
-FLOOR = amplitude("E", "irreducible loss, approached as the inputs grow")
-
-
-def power_law(
-    name: str, formula: str, amplitudes: Mapping[str, str], exponents: Mapping[Parameter, tuple[str, str]], source: str
-) -> Law:
-    """Return the law ``E + sum over terms of A prod x^-alpha``; E only if the formula has it.
-
-    ``amplitudes`` gives the meaning of each term's amplitude, ``exponents`` for each exponent its term's amplitude and
-    the input that it belongs to.
-    """
-    floor = (FLOOR,) if formula.startswith("E + ") else ()
-    parameters = (*floor, *(amplitude(*own) for own in amplitudes.items()), *exponents)
-    inputs = tuple(dict.fromkeys(of for _, of in exponents.values()))
-    place = {parameter.name: position for position, parameter in enumerate(parameters)}
-    terms = {
-        place[term]: [(place[p.name], inputs.index(of)) for p, (own, of) in exponents.items() if own == term]
-        for term in amplitudes
-    }
-
-    def falls(x, theta):
-        logs = [np.log(x[..., i]) for i in range(len(inputs))] if len(inputs) > 1 else [np.log(x)]
-        return logs, {a: np.exp(-sum(theta[e] * logs[i] for e, i in own)) for a, own in terms.items()}
-
-    def function(x, theta):
-        theta = split(theta)
-        return sum((theta[a] * fall for a, fall in falls(x, theta)[1].items()), start=theta[0] if floor else 0.0)
-
-    def gradient(x, theta):
-        theta = split(theta)
-        logs, fall = falls(x, theta)
-        by = fall | {e: -theta[a] * fall[a] * logs[i] for a, own in terms.items() for e, i in own}
-        return stack(*([1.0] if floor else []), *(by[position] for position in sorted(by)))
-
-    def factors(theta, scale):
-        return {a: np.prod([scale[i] ** theta[..., e] for e, i in own], axis=0) for a, own in terms.items()}
-
-    linear = (*(p.name for p in floor), *amplitudes)
-    return Law(
-        name, formula, parameters, function, gradient, source, inputs, linear=linear, rescale=rescale_by(factors)
-    )
-
-
-_ALPHA_N, _BETA_D, _BETA_U = exponent("alpha", "N"), exponent("beta", "D"), exponent("beta", "U")
 POWER = power_law(
-    "power", "A N^-alpha", {"A": "loss at N = 1"}, {_ALPHA_N: ("A", "N")}, "Kaplan et al. 2020, equation 1.1"
+    "power",
+    "A N^-alpha",
+    {"A": "loss at N = 1"},
+    {exponent("alpha", "N"): ("A", "N")},
+    "Kaplan et al. 2020, equation 1.1",
 )
 POWER_FLOOR = power_law(
     "power_floor",
     "E + A N^-alpha",
     {"A": "reducible loss at N = 1"},
-    {_ALPHA_N: ("A", "N")},
+    {exponent("alpha", "N"): ("A", "N")},
     "Henighan et al. 2020, equation 1.1",
-)
-CHINCHILLA = power_law(
-    "chinchilla",
-    "E + A N^-alpha + B D^-beta",
-    {"A": "loss of finite parameters at N = 1", "B": "loss of finite data at D = 1"},
-    {_ALPHA_N: ("A", "N"), _BETA_D: ("B", "D")},
-    "Hoffmann et al. 2022, equation 2",
-)
-MULTIPLICATIVE = power_law(
-    "multiplicative",
-    "E + A N^-alpha D^-beta",
-    {"A": "reducible loss at N = D = 1"},
-    {_ALPHA_N: ("A", "N"), _BETA_D: ("A", "D")},
-    "Zhang et al. 2024, equation 1 (fine-tuning; D examples or tokens)",
 )
 UPDATED_FLOOR = power_law(
     "updated_floor",
@@ -222,23 +49,6 @@ UPDATED_FLOOR = power_law(
     {"A": "reducible loss at U = 1"},
     {exponent("alpha", "U"): ("A", "U")},
     "Zhuo et al. 2024, section 3: loss against updated parameters; form of Henighan et al. 2020",
-)
-UPDATED_ADDITIVE = power_law(
-    "updated_additive",
-    "E + A N^-alpha + B U^-beta",
-    {"A": "loss of finite base parameters at N = 1", "B": "loss of few updated parameters at U = 1"},
-    {_ALPHA_N: ("A", "N"), _BETA_U: ("B", "U")},
-    "Hoffmann et al. 2022, equation 2, with updated parameters in the place of tokens",
-)
-UPDATED_MULTIPLICATIVE = power_law(
-    "updated_multiplicative",
-    "E + A N^-alpha U^-beta",
-    {"A": "reducible loss at N = U = 1"},
-    {
-        exponent("alpha", "N", _FEW_EXPONENTS): ("A", "N"),
-        Parameter("beta", -np.inf, np.inf, "1", "exponent of U", (-0.1, 0.0, 0.03, 0.1, 0.3, 0.7)): ("A", "U"),
-    },
-    "Zhang et al. 2024, equation 1, with updated (PET) parameters in the place of data",
 )
 
 
@@ -465,7 +275,9 @@ LOGIT_LINK = Law(
 LAWS: dict[str, Law] = {
     law.name: law
     for law in (
-        *(POWER, POWER_FLOOR, CHINCHILLA, MULTIPLICATIVE, UPDATED_FLOOR, UPDATED_ADDITIVE, UPDATED_MULTIPLICATIVE),
+        *(POWER, POWER_FLOOR, CHINCHILLA, MULTIPLICATIVE, SKALING, FARSEER),
+        *(UPDATED_FLOOR, UPDATED_ADDITIVE, UPDATED_MULTIPLICATIVE),
+        *(EPOCHS, ADDITIVE_THREE, MULTIPLICATIVE_THREE, SKALING_THREE),
         *(RECTIFIED, M4, BROKEN),
         *(LOGIT_LINEAR, EXPONENTIAL_LINK, LOGISTIC_LINK, LOGIT_LINK),
     )

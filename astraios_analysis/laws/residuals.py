@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from astraios_analysis.laws.forms import Law, Residual
+from astraios_analysis.laws.law import Law, Residual
 from astraios_analysis.records.refusal import Refusal
 
 # Step of central differences in unbounded coordinates, which are of order one: truncation and rounding both 1e-10.

@@ -110,7 +110,7 @@ class _Descent:
         lam = np.full(len(self.phi), damping)
         for step in range(1, max_steps + 1):
             if step > _EASY_STEPS or (self.shared is None and (step - 1) % _CURVATURE_EVERY == 0):
-                self.tensor = self.residuals.curvature(self.phi)
+                self.tensor = self._curvature()
             if step <= _EASY_STEPS:
                 slope, matrix = self._model(lam)
                 move = -_solve_systems(matrix, slope)
@@ -132,6 +132,12 @@ class _Descent:
                 if not len(self.rows):
                     break
         return self.out
+
+    def _curvature(self):
+        """Return second derivatives; where they are no numbers, none: the step is then that of least squares."""
+        found = self.residuals.curvature(self.phi)
+        found[~np.isfinite(found).all(axis=(1, 2, 3))] = 0.0
+        return found
 
     def _model(self, lam):
         """Return the gradient and the damped Hessian."""
@@ -206,7 +212,10 @@ def _leave_saddle(slope: np.ndarray, matrix: np.ndarray, lam: np.ndarray) -> np.
     """Return damped Newton steps with negative curvatures turned positive: down a ridge, where Newton's climbs it."""
     scale = np.sqrt(np.abs(np.einsum("bkk->bk", matrix)))
     scale = np.maximum(scale, 1e-12 * scale.max(axis=1, keepdims=True) + 1e-150)
-    curvature, axes = np.linalg.eigh(matrix / (scale[:, :, None] * scale[:, None, :]))
+    scaled = matrix / (scale[:, :, None] * scale[:, None, :])
+    # A model that overflows has no directions: a step along the gradient.
+    scaled[~np.isfinite(scaled).all(axis=(1, 2))] = np.eye(scaled.shape[1])
+    curvature, axes = np.linalg.eigh(scaled)
     largest = np.abs(curvature).max(axis=1, keepdims=True)
     curvature = np.maximum(np.abs(curvature), 1e-12 * largest + 1e-150) + lam[:, None] * 1e-3 * largest
     along = np.einsum("bkj,bk->bj", axes, slope / scale) / curvature

@@ -9,7 +9,7 @@ from itertools import combinations, product
 import numpy as np
 from scipy.optimize import nnls
 
-from astraios_analysis.laws.forms import Law
+from astraios_analysis.laws.law import Law, Search
 from astraios_analysis.laws.residuals import LawResiduals, to_coordinates
 
 # Of a parameter that least squares puts at its bound of zero: a start inside, this share of the outcome's size.
@@ -18,62 +18,80 @@ _INSIDE = 1e-3
 _MAX_SETS_OF = 4
 
 
-def search_grid(residuals: LawResiduals) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return all combinations of the non-linear parameters searched, shape (g, k), and the grid's shape.
-
-    Linear parameters are 1 in it; held ones have their value.
-    """
-    law = residuals.law
-    first = residuals.x if residuals.x.ndim == 1 else residuals.x[..., 0]
-    low, high = np.log(first.min()), np.log(first.max())
-    axes = []
-    for j, parameter in enumerate(law.parameters):
-        if j in residuals.held:
-            axes.append(np.array([residuals.held[j]], dtype=float))
-        elif parameter.name in law.linear:
-            axes.append(np.ones(1))
-        else:
-            values = np.array(parameter.search, dtype=float)
-            axes.append(np.exp(low + values * (high - low)) if parameter.search_in == "input" else values)
-    return np.array(list(product(*axes))), tuple(len(axis) for axis in axes)
-
-
 def find_starts(residuals: LawResiduals, weights: np.ndarray, n_starts: int) -> np.ndarray:
     """Return the most promising starts of one problem in unbounded coordinates, best first, shape (s, q).
 
-    Local minima of the search come before other good points.
+    Local minima of the search come before other good points. Held parameters keep their value; where the search has
+    another form and does not know them, they take it when the search is over.
     """
-    law = residuals.law
-    theta, shape = search_grid(residuals)
-    linear = [law.index(name) for name in law.linear if law.index(name) not in residuals.held]
+    law, held = residuals.law, {residuals.law.names[j]: value for j, value in residuals.held.items()}
+    search = law.search or _own_search(residuals)
+    axes = [(held[name],) if name in held else values for name, values in search.grid.items()]
+    values, shape = np.array(list(product(*axes))).reshape(-1, len(axes)), tuple(map(len, axes))
     outcome = np.exp(residuals.target) if residuals.residual == "log" else residuals.target
     # To first order a log residual is the relative one, in which the linear parameters stay linear.
     row_weights = weights / (outcome**2 if residuals.residual == "log" else 1.0)
     with np.errstate(all="ignore"):
-        if linear:
-            theta, squares = _solve_linear(law, residuals, theta, linear, outcome, row_weights)
+        if search.linear:
+            coefficients, squares = _solve_linear(search, residuals.x, values, held, outcome, row_weights)
         else:
+            coefficients, theta = np.empty((len(values), 0)), search.to_theta(None, values)
             squares = np.sum(row_weights * (law.function(residuals.x, theta) - outcome) ** 2, axis=-1)
     squares = np.where(np.isfinite(squares), squares, np.inf)
     chosen = _promising(squares.reshape(shape), n_starts)
-    return to_coordinates(law, _inside(law, theta[chosen], linear, outcome))[:, residuals.free]
+    coefficients = coefficients[chosen]
+    if law.search:
+        # The other form may take logs of them.
+        coefficients = np.maximum(coefficients, _INSIDE * float(np.mean(np.abs(outcome))))
+    theta = np.array(search.to_theta(coefficients, values[chosen]), dtype=float)
+    for j, value in residuals.held.items():
+        theta[:, j] = value
+    return to_coordinates(law, _inside(law, theta, [law.index(name) for name in law.linear], outcome))[
+        :, residuals.free
+    ]
 
 
-def _solve_linear(law: Law, residuals, theta, linear, outcome, weights):
-    """Solve for the linear parameters at each point of the search, shape (g, k), and return the squares left."""
-    columns = np.swapaxes(law.gradient(residuals.x, theta), -1, -2)
-    basis = columns[:, linear, :]
-    rest = np.broadcast_to(outcome, (len(theta), len(outcome)))
-    for j in residuals.held:
-        if law.names[j] in law.linear:
-            rest = rest - theta[:, j, None] * columns[:, j, :]
+def _own_search(residuals: LawResiduals) -> Search:
+    """Return the search of a law in its own form: a grid over its non-linear parameters."""
+    law = residuals.law
+    first = residuals.x if residuals.x.ndim == 1 else residuals.x[..., 0]
+    low, high = np.log(first.min()), np.log(first.max())
+    linear = [law.index(name) for name in law.linear]
+    others = [j for j in range(len(law.parameters)) if j not in linear]
+    grid = {}
+    for j in others:
+        values = np.array(law.parameters[j].search, dtype=float)
+        along = law.parameters[j].search_in == "input"
+        grid[law.names[j]] = tuple(np.exp(low + values * (high - low)) if along else values)
+
+    def to_theta(coefficients, values):
+        theta = np.ones((len(values), len(law.parameters)))
+        theta[:, others] = values
+        if coefficients is not None:
+            theta[:, linear] = coefficients
+        return theta
+
+    def basis(x, values):
+        return np.swapaxes(law.gradient(x, to_theta(None, values)), -1, -2)[:, linear, :]
+
+    return Search(law.linear, grid, basis, to_theta)
+
+
+def _solve_linear(search: Search, x, values, held, outcome, weights):
+    """Solve for the linear coefficients at each point of the search, shape (g, m), and return the squares left."""
+    columns = search.basis(x, values)
+    free = [i for i, name in enumerate(search.linear) if name not in held]
+    coefficients = np.array([[held.get(name, 0.0) for name in search.linear]]).repeat(len(values), axis=0)
+    rest = outcome - np.einsum("gm,gmn->gn", coefficients, columns)
+    basis = columns[:, free, :]
     weighted = basis * weights
-    matrix = np.matmul(weighted, np.swapaxes(basis, 1, 2))
-    right = np.matmul(weighted, rest[:, :, None])[:, :, 0]
     total = np.sum(weights * rest**2, axis=-1)
-    theta = theta.copy()
-    theta[:, linear], gained = non_negative_least_squares(matrix, right)
-    return theta, total - gained
+    if not free:
+        return coefficients, total
+    coefficients[:, free], gained = non_negative_least_squares(
+        np.matmul(weighted, np.swapaxes(basis, 1, 2)), np.matmul(weighted, rest[:, :, None])[:, :, 0]
+    )
+    return coefficients, total - gained
 
 
 def non_negative_least_squares(matrix: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

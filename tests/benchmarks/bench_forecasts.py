@@ -17,9 +17,9 @@ from astraios_analysis.curves.backtest import backtest_curves, backtest_law, spl
 from astraios_analysis.curves.forecast import PROFILES, curve_likelihood, forecast_from
 from astraios_analysis.curves.sizes import backtest_sizes
 from astraios_analysis.laws.engine import fit_law
-from astraios_analysis.laws.forms import CHINCHILLA
 from astraios_analysis.laws.intervals import bootstrap
 from astraios_analysis.laws.residuals import Objective
+from astraios_analysis.laws.surfaces import CHINCHILLA
 from astraios_analysis.prediction.limits import LEVELS, interval_score
 
 pytestmark = pytest.mark.reference

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import expit
 
 from astraios_analysis.laws.engine import fit_law
-from astraios_analysis.laws.forms import Law, Parameter, split, stack
+from astraios_analysis.laws.law import Law, Parameter, split, stack
 from astraios_analysis.laws.residuals import Objective
 
 EXPONENTS = tuple(np.geomspace(0.1, 10, 9))

@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit
+from scipy.stats import chi2
 
 from astraios_analysis.laws.engine import fit_groups, fit_law, number_groups, pool_law
-from astraios_analysis.laws.forms import CHINCHILLA, LAWS, POWER, POWER_FLOOR
+from astraios_analysis.laws.forms import LAWS, POWER, POWER_FLOOR
 from astraios_analysis.laws.intervals import certify
 from astraios_analysis.laws.residuals import Objective, losses
+from astraios_analysis.laws.surfaces import CHINCHILLA
 from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.geomspace(1e6, 3e9, 12)
@@ -22,9 +24,15 @@ WORLDS = {
     "power_floor": [0.7, 400.0, 0.4],
     "chinchilla": [1.69, 406.4, 4100.7, 0.34, 0.38],
     "multiplicative": [0.7, 3000.0, 0.2, 0.2],
+    "skaling": [1.69, 4e4, 4e5, 0.6, 0.7, 0.5],
+    "farseer": [-0.02, 0.8, 0.07, 0.5, 3.0, -0.1, -0.03, -0.5, 0.02],
     "updated_floor": [0.4, 300.0, 0.4],
     "updated_additive": [0.4, 400.0, 300.0, 0.34, 0.5],
     "updated_multiplicative": [0.4, 6000.0, 0.3, 0.2],
+    "epochs": [1.87, 521.0, 1488.0, 0.35, 0.36, 15.4, 5.3],
+    "additive_three": [1.69, 406.4, 4100.7, 2.0, 0.34, 0.38, 0.4],
+    "multiplicative_three": [0.7, 3000.0, 0.2, 0.2, 0.1],
+    "skaling_three": [1.69, 4e4, 4e5, 2.0, 0.6, 0.7, 0.7, 0.5],
     "rectified": [0.5, 5e4, 4e3, 0.5],
     "m4": [0.1, 0.95, 2.0, 2e7, 0.9],
     "broken": [0.2, 9.0, 0.1, 0.6, 3e7, 0.5],
@@ -35,10 +43,17 @@ WORLDS = {
 }
 
 
+# Laws with more parameters than twelve points hold.
+LARGE = ("skaling", "farseer", "epochs", "additive_three", "multiplicative_three", "skaling_three")
+
+
 def inputs_of(law):
-    """Twelve points of the inputs that a law takes."""
-    columns = {"N": SIZES, "D": TOKENS if len(law.inputs) > 1 else SIZES, "L": np.linspace(1.5, 4, 12)}
-    columns["U"] = TOKENS if len(law.inputs) > 1 else SIZES
+    """Twelve points of the inputs that a law takes, or a grid of 49 for a large one."""
+    n, d = SIZES, TOKENS if len(law.inputs) > 1 else SIZES
+    if law.name in LARGE:
+        n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e8, 3e10, 7), np.geomspace(2e9, 6e11, 7)))
+    columns = {"N": n, "D": d, "U": d, "Q": d / np.resize([1.0, 2.0, 5.0, 10.0, 30.0, 4.0, 1.0, 60.0, 3.0], len(d))}
+    columns |= {"V": np.resize([2.0, 8.0, 32.0, 128.0, 512.0], len(d)), "L": np.linspace(1.5, 4, len(d))}
     x = np.column_stack([columns[name] for name in law.inputs])
     return x[:, 0] if len(law.inputs) == 1 else x
 
@@ -50,6 +65,28 @@ def test_a_world_without_noise_is_recovered(name):
     found = fit_law(law, x, law.function(x, theta), n_starts=6)
     np.testing.assert_allclose(found.theta, theta, rtol=1e-4)
     assert found.status == "converged"
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_the_truth_of_a_noisy_world_is_as_near_as_chance_has_it(name):
+    law, theta, x = LAWS[name], np.array(WORLDS[name]), inputs_of(LAWS[name])
+    for seed in range(3):
+        noise = 0.003 * np.random.default_rng(seed).standard_normal(len(x))
+        found = fit_law(law, x, law.function(x, theta) * np.exp(noise), n_starts=4)
+        assert found.residual_scale == pytest.approx(0.003, rel=0.4)
+        # Twice the rise of the objective at the truth is chi-squared with as many degrees of freedom as parameters.
+        assert 0 <= np.sum(noise**2) - 2 * found.value <= 0.003**2 * chi2.ppf(0.9999, len(theta))
+
+
+def test_coupled_law_with_k_held_at_one_is_the_additive_law(points):
+    x, y = points
+    objective = Objective("log", 1e-3)
+    coupled, additive = (fit_law(name, x, y, objective=objective, fixed=held) for name, held in COUPLED)
+    np.testing.assert_allclose(coupled.theta[:5], additive.theta, rtol=1e-6)
+    assert fit_law("skaling", x, y, objective=objective).value < additive.value
+
+
+COUPLED = (("skaling", {"k": 1.0}), ("chinchilla", None))
 
 
 @pytest.mark.parametrize("name", ["power_floor", "chinchilla", "rectified"])

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astraios_analysis.laws.forms import CHINCHILLA, LAWS, LOGIT_LINEAR, REFERENCE_SIZE, decades, find_law
+from astraios_analysis.laws.forms import LAWS, LOGIT_LINEAR, REFERENCE_SIZE, decades, find_law
+from astraios_analysis.laws.surfaces import CHINCHILLA
 from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.array([1e6, 3.3e7, 1.137207296e9, 1.5517456384e10, 1e12])
 TOKENS = np.array([2e9, 1e8, 3e10, 5e11, 1e10])
+RANKS = np.array([4.0, 8.0, 64.0, 16.0, 2.0])
 LOSSES = np.array([3.9, 3.1, 2.6, 2.2, 1.9])
 # Two settings of each law, in the order of its parameters, inside its bounds.
 THETAS = {
@@ -21,9 +23,18 @@ THETAS = {
     "power_floor": ([1.7, 400.0, 0.34], [0.3, 5.0, 0.05]),
     "chinchilla": ([1.69, 406.4, 410.7, 0.34, 0.28], [0.5, 90.0, 2000.0, 0.2, 0.5]),
     "multiplicative": ([0.7, 300.0, 0.2, 0.05], [1.1, 2000.0, 0.1, 0.2]),
+    "skaling": ([1.69, 4e4, 4e5, 0.6, 0.7, 0.5], [0.5, 9.0, 30.0, 0.1, 0.2, 1.5]),
+    "farseer": (
+        [-0.02, 0.8, 0.07, 0.5, 3.0, -0.1, -0.03, -1.0, 0.05],
+        [0.01, 0.5, -0.05, -0.1, 6.0, 0.02, 0.02, -1.5, -0.02],
+    ),
     "updated_floor": ([0.4, 30.0, 0.2], [0.9, 3.0, 0.02]),
     "updated_additive": ([0.4, 400.0, 30.0, 0.34, 0.2], [0.9, 60.0, 3.0, 0.2, 0.05]),
     "updated_multiplicative": ([0.4, 60.0, 0.2, 0.02], [0.9, 60.0, 0.2, -0.03]),
+    "epochs": ([1.87, 521.0, 1488.0, 0.35, 0.36, 15.4, 5.3], [0.5, 90.0, 2000.0, 0.2, 0.5, 2.0, 1.0]),
+    "additive_three": ([1.69, 406.4, 410.7, 20.0, 0.34, 0.28, 0.4], [0.5, 9.0, 20.0, 2.0, 0.2, 0.5, 0.1]),
+    "multiplicative_three": ([0.7, 300.0, 0.2, 0.05, 0.1], [1.1, 2000.0, 0.1, 0.2, -0.05]),
+    "skaling_three": ([1.69, 4e4, 4e4, 2e2, 0.6, 0.5, 0.7, 0.5], [0.5, 9.0, 30.0, 2.0, 0.1, 0.2, 0.1, 1.5]),
     "rectified": ([0.5, 50.0, 20.0, 0.2], [1.5, 900.0, 3.0, 0.4]),
     "m4": ([0.1, 0.95, 2.0, 5e8, 0.4], [0.3, 4.0, 0.6, 2e10, 0.9]),
     "broken": ([0.2, 9.0, 0.1, 0.4, 3e9, 0.5], [1.0, 0.5, -0.05, 0.3, 2e8, 1.5]),
@@ -45,7 +56,8 @@ linked = pytest.mark.parametrize(
 
 def inputs_of(law):
     """Inputs that a law takes, shape (5,) or (5, d)."""
-    columns = {"N": SIZES, "D": TOKENS, "U": SIZES / 300, "L": LOSSES}
+    repeats = np.array([1.0, 3.0, 40.0, 0.5, 7.0])
+    columns = {"N": SIZES, "D": TOKENS, "U": SIZES / 300, "Q": TOKENS / repeats, "L": LOSSES, "V": RANKS}
     x = np.column_stack([columns[name] for name in law.inputs])
     return x[:, 0] if len(law.inputs) == 1 else x
 
@@ -83,7 +95,7 @@ def test_law_describes_itself(law):
         assert parameter.name in law.formula
         assert parameter.unit and parameter.meaning
         assert parameter.lower < parameter.upper
-        assert bool(parameter.search) != (parameter.name in law.linear)
+        assert law.search or bool(parameter.search) != (parameter.name in law.linear)
     assert all(name in law.formula for name in law.inputs)
 
 
@@ -152,7 +164,7 @@ def test_rescaled_parameters_give_the_same_values(law, theta):
     if law.rescale is None:
         pytest.skip("the inputs of this law have a fixed unit")
     x = inputs_of(law)
-    scale = np.array([30.0, 7.0])[: len(law.inputs)]
+    scale = law.scale_of(np.log([30.0, 7.0, 1.7])[: len(law.inputs)])
     expected = law.function(x / (scale if x.ndim > 1 else scale[0]), theta)
     np.testing.assert_allclose(law.function(x, law.rescale(theta, scale)), expected, rtol=1e-10)
 
@@ -219,3 +231,15 @@ def test_rates_stay_inside_the_unit_interval_far_beyond_any_size():
 def test_decades_count_from_one_billion():
     np.testing.assert_allclose(decades(np.array([1e8, 1e9, 1e11])), [-1, 0, 2], atol=1e-12)
     assert decades([10**10]).dtype == float
+
+
+def test_farseer_passes_through_a_power_of_size():
+    """Where c is 0 the bend is a straight line in log N: no jump between the two ways it is computed."""
+    law, x, theta = LAWS["farseer"], inputs_of(LAWS["farseer"]), np.array(THETAS["farseer"][1])
+    values, gradients = [], []
+    for c in (-1e-5, 0.0, 1e-5):
+        theta[5] = c
+        values.append(law.function(x, theta))
+        gradients.append(law.gradient(x, theta))
+    np.testing.assert_allclose(np.diff(values, axis=0)[0], np.diff(values, axis=0)[1], rtol=1e-2)
+    np.testing.assert_allclose(np.mean([gradients[0], gradients[2]], axis=0), gradients[1], rtol=1e-4)

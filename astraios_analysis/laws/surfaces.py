@@ -1,0 +1,294 @@
+"""Laws of several inputs: size, data, updated parameters, unique tokens, and a third quantity such as LoRA's rank."""
+
+import numpy as np
+
+from astraios_analysis.laws.law import (
+    EXPONENTS,
+    FEW_EXPONENTS,
+    FLOOR,
+    NO_UNIT,
+    Law,
+    Parameter,
+    Search,
+    exponent,
+    power_law,
+    rescale_by,
+    split,
+    stack,
+)
+
+# Beyond e^700 there are no numbers.
+_MAX_LOG = 700.0
+
+_ALPHA_N, _BETA_D, _BETA_U = exponent("alpha", "N"), exponent("beta", "D"), exponent("beta", "U")
+CHINCHILLA = power_law(
+    "chinchilla",
+    "E + A N^-alpha + B D^-beta",
+    {"A": "loss of finite parameters at N = 1", "B": "loss of finite data at D = 1"},
+    {_ALPHA_N: ("A", "N"), _BETA_D: ("B", "D")},
+    "Hoffmann et al. 2022, equation 2",
+)
+MULTIPLICATIVE = power_law(
+    "multiplicative",
+    "E + A N^-alpha D^-beta",
+    {"A": "reducible loss at N = D = 1"},
+    {_ALPHA_N: ("A", "N"), _BETA_D: ("A", "D")},
+    "Zhang et al. 2024, equation 1 (fine-tuning; D examples or tokens)",
+)
+UPDATED_ADDITIVE = power_law(
+    "updated_additive",
+    "E + A N^-alpha + B U^-beta",
+    {"A": "loss of finite base parameters at N = 1", "B": "loss of few updated parameters at U = 1"},
+    {_ALPHA_N: ("A", "N"), _BETA_U: ("B", "U")},
+    "Hoffmann et al. 2022, equation 2, with updated parameters in the place of tokens",
+)
+UPDATED_MULTIPLICATIVE = power_law(
+    "updated_multiplicative",
+    "E + A N^-alpha U^-beta",
+    {"A": "reducible loss at N = U = 1"},
+    {
+        exponent("alpha", "N", FEW_EXPONENTS): ("A", "N"),
+        Parameter("beta", -np.inf, np.inf, "1", "exponent of U", (-0.1, 0.0, 0.03, 0.1, 0.3, 0.7)): ("A", "U"),
+    },
+    "Zhang et al. 2024, equation 1, with updated (PET) parameters in the place of data",
+)
+ADDITIVE_THREE = power_law(
+    "additive_three",
+    "E + A N^-alpha + B D^-beta + C V^-gamma",
+    {
+        "A": "loss of finite parameters at N = 1",
+        "B": "loss of finite data at D = 1",
+        "C": "loss of a finite third input at V = 1",
+    },
+    {
+        exponent(n, i, FEW_EXPONENTS): (a, i)
+        for n, a, i in (("alpha", "A", "N"), ("beta", "B", "D"), ("gamma", "C", "V"))
+    },
+    "Tao et al. 2024, vocabulary parameters as V (their floor is that of a normalised loss)",
+)
+MULTIPLICATIVE_THREE = power_law(
+    "multiplicative_three",
+    "E + A N^-alpha D^-beta V^-gamma",
+    {"A": "reducible loss at N = D = V = 1"},
+    {exponent(n, i, FEW_EXPONENTS): ("A", i) for n, i in (("alpha", "N"), ("beta", "D"))}
+    | {Parameter("gamma", -np.inf, np.inf, "1", "exponent of V", (-0.1, 0.0, 0.03, 0.1, 0.3)): ("A", "V")},
+    "Zhang et al. 2024, equation 1, with a factor for a third input (LoRA's rank, experts)",
+)
+
+
+def coupled_law(name: str, additive: Law, source: str) -> Law:
+    """Return ``E + (sum of power terms)^k`` of an additive law ``E + sum of power terms``; k = 1 is that law.
+
+    Starts are sought in ``E + S (sum_j (e^(r_j) x_j^-a_j)^(1/k))^k``, which is linear in E and S, with r_1 = 0.
+    """
+    m = len(additive.inputs)
+    inner = additive.formula.removeprefix("E + ")
+    bounds = 0.01, 2.0
+    k_parameter = Parameter(
+        "k", *bounds, "1", "how the terms go together: 1 adds them", (0.1, 0.25, 0.5, 0.8, 1.0, 1.5)
+    )
+    exponents = EXPONENTS[1:] if m == 2 else FEW_EXPONENTS[:-1]
+    parameters = (*additive.parameters, k_parameter)
+
+    def terms(x, theta):
+        theta = split(theta)
+        logs = [np.log(x[..., i]) for i in range(m)]
+        own = [np.log(theta[1 + i]) - theta[1 + m + i] * logs[i] for i in range(m)]
+        return theta, logs, own, np.logaddexp.reduce(np.stack(np.broadcast_arrays(*own)), axis=0)
+
+    def function(x, theta):
+        theta, _, _, total = terms(x, theta)
+        return theta[0] + np.exp(theta[-1] * total)
+
+    def gradient(x, theta):
+        theta, logs, own, total = terms(x, theta)
+        value = np.exp(theta[-1] * total)
+        parts = [theta[-1] * value * np.exp(one - total) for one in own]
+        by_amplitude = [part / amplitude for part, amplitude in zip(parts, theta[1:], strict=False)]
+        return stack(1.0, *by_amplitude, *(-part * log for part, log in zip(parts, logs, strict=True)), value * total)
+
+    def basis(x, values):
+        a, k, shifts = values[:, :m], values[:, m, None], np.pad(values[:, m + 1 :], ((0, 0), (1, 0)))
+        own = [(shifts[:, i, None] - a[:, i, None] * np.log(x[..., i])) / k for i in range(m)]
+        return np.stack([np.ones((len(values), len(x))), np.exp(k * np.logaddexp.reduce(own, axis=0))], axis=1)
+
+    def to_theta(coefficients, values):
+        a, k, shifts = values[:, :m], values[:, m, None], np.pad(values[:, m + 1 :], ((0, 0), (1, 0)))
+        amplitudes = np.exp((np.log(coefficients[:, 1:]) + shifts) / k)
+        return np.column_stack([coefficients[:, 0], amplitudes, a / k, k])
+
+    grid = {f"a{i}": exponents for i in range(m)} | {"k": (0.1, 0.25, 0.5, 0.8, 1.0, 1.5)}
+    grid |= {f"r{i}": (-2.0, -0.7, 0.0, 0.7, 2.0) if m == 2 else (-1.0, 0.0, 1.0) for i in range(1, m)}
+    return Law(
+        name,
+        f"E + ({inner})^k",
+        parameters,
+        function,
+        gradient,
+        source,
+        additive.inputs,
+        rescale=additive.rescale,
+        search=Search(("E", "S"), grid, basis, to_theta),
+    )
+
+
+def _repeated(amount: np.ndarray, unique: np.ndarray, decay: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return what an amount is worth of which only part is unique, and its derivatives in that part and in the decay.
+
+    ``u + u R (1 - exp(-r / R))`` with ``r = amount / u - 1`` repeats: all of it where it is all unique.
+    """
+    u = np.minimum(unique, amount)
+    repeats = amount / u - 1
+    fall = np.exp(-repeats / decay)
+    rest = -np.expm1(-repeats / decay)
+    by_unique = np.where(unique < amount, 1 + decay * rest - fall * (1 + repeats), 0.0)
+    return u + u * decay * rest, by_unique, u * (rest - fall * repeats / decay)
+
+
+def _epochs_terms(x: np.ndarray, theta: np.ndarray):
+    """Return parameters, worth of data and of size with their derivatives, and what size the unique data can use."""
+    theta = split(theta)
+    _, a, b, alpha, beta, r_d, r_n = theta
+    n, d, q = (x[..., i] for i in range(3))
+    unique = np.minimum(q, d)
+    # The size that is optimal for the unique data: alpha A N^-alpha = beta B D^-beta there.
+    log_usable = (np.log(alpha * a) - np.log(beta * b) + beta * np.log(unique)) / alpha
+    return theta, _repeated(d, unique, r_d), _repeated(n, np.exp(log_usable), r_n), log_usable, unique
+
+
+def _epochs(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    (e, a, b, alpha, beta, *_), (data, *_), (size, *_), *_ = _epochs_terms(x, theta)
+    return e + a * size**-alpha + b * data**-beta
+
+
+def _epochs_gradient(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    theta, (data, _, data_by_decay), (size, by_usable, size_by_decay), log_usable, unique = _epochs_terms(x, theta)
+    _, a, b, alpha, beta, *_ = theta
+    of_size, of_data = size**-alpha, data**-beta
+    by_size, by_data = -alpha * a * of_size / size, -beta * b * of_data / data
+    usable = by_size * by_usable * np.exp(np.minimum(log_usable, _MAX_LOG))
+    return stack(
+        1.0,
+        of_size + usable / (alpha * a),
+        of_data - usable / (alpha * b),
+        -a * of_size * np.log(size) + usable * (1 / alpha - log_usable) / alpha,
+        -b * of_data * np.log(data) + usable * (np.log(unique) - 1 / beta) / alpha,
+        by_data * data_by_decay,
+        by_size * size_by_decay,
+    )
+
+
+def _epochs_basis(x: np.ndarray, values: np.ndarray) -> np.ndarray:
+    alpha, beta, r_d = (values[:, i, None] for i in range(3))
+    data = _repeated(x[..., 1], x[..., 2], r_d)[0]
+    return np.stack(np.broadcast_arrays(1.0, x[..., 0] ** -alpha, data**-beta), axis=1)
+
+
+EPOCHS = Law(
+    name="epochs",
+    formula="E + A N'^-alpha + B D'^-beta, D' = Q + Q R_D (1 - exp(-(D/Q - 1)/R_D)), N' likewise with R_N",
+    parameters=(
+        FLOOR,
+        Parameter("A", 0, np.inf, "loss", "loss of finite parameters at N' = 1"),
+        Parameter("B", 0, np.inf, "loss", "loss of finite data at D' = 1"),
+        exponent("alpha", "N'", ()),
+        exponent("beta", "D'", ()),
+        Parameter("R_D", 0, np.inf, "epochs", "repeats after which 1 - 1/e of their worth is had"),
+        Parameter("R_N", 0, np.inf, "1", "the same of parameters beyond those optimal for the unique data"),
+    ),
+    function=_epochs,
+    gradient=_epochs_gradient,
+    source="Muennighoff et al. 2023, the data-constrained law (Q unique tokens), all parameters fitted at once",
+    inputs=("N", "D", "Q"),
+    units=("N", "D", "D"),
+    rescale=rescale_by(lambda theta, scale: {1: scale[0] ** theta[..., 3], 2: scale[1] ** theta[..., 4]}),
+    search=Search(
+        ("E", "A", "B"),
+        {"alpha": FEW_EXPONENTS, "beta": FEW_EXPONENTS, "R_D": (1.0, 3.0, 8.0, 15.0, 40.0), "R_N": (1.0, 5.3, 30.0)},
+        _epochs_basis,
+        lambda coefficients, values: np.column_stack([coefficients, values]),
+    ),
+)
+
+
+def _box_cox(log_n: np.ndarray, power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``(N^power - 1) / power``, log N where the power is 0, and its derivative in the power."""
+    near = np.abs(power * log_n) < 1e-4
+    safe = np.where(near, 1.0, power)
+    value = np.where(near, log_n + power * log_n**2 / 2, np.expm1(safe * log_n) / safe)
+    slope = (log_n * np.exp(safe * log_n) - value) / safe
+    return value, np.where(near, log_n**2 / 2 + power * log_n**3 / 3, slope)
+
+
+def _farseer_parts(x: np.ndarray, theta: np.ndarray):
+    theta = split(theta)
+    log_n, log_d = np.log(x[..., 0]), np.log(x[..., 1])
+    bends = [_box_cox(log_n, power) for power in theta[2::3]]
+    floor, size, rate = (b + a * bend for a, b, (bend, _) in zip(theta[::3], theta[1::3], bends, strict=True))
+    rate = np.exp(rate)
+    return theta, bends, np.exp(floor), np.exp(size - rate * log_d), rate * log_d
+
+
+def _farseer(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    *_, floor, fall, _ = _farseer_parts(x, theta)
+    return floor + fall
+
+
+def _farseer_gradient(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    theta, bends, floor, fall, steepness = _farseer_parts(x, theta)
+    outer = floor, fall, -fall * steepness
+    parts = ((d * bend, d, d * a * by) for d, a, (bend, by) in zip(outer, theta[::3], bends, strict=True))
+    return stack(*(derivative for part in parts for derivative in part))
+
+
+def _farseer_basis(x: np.ndarray, values: np.ndarray) -> np.ndarray:
+    *_, floor, fall, _ = _farseer_parts(x, _farseer_theta(np.ones((len(values), 2)), values))
+    return np.stack([floor, fall], axis=1)
+
+
+def _farseer_theta(coefficients: np.ndarray, values: np.ndarray) -> np.ndarray:
+    constants = np.column_stack([np.log(coefficients), values[:, 6]])
+    return np.stack([values[:, :3], constants, values[:, 3:6]], axis=2).reshape(len(values), 9)
+
+
+def _farseer_rescale(theta: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    theta = np.array(theta, dtype=float)
+    a, b, c = (theta[..., i::3].copy() for i in range(3))
+    theta[..., ::3] = a * scale[0] ** -c
+    theta[..., 1::3] = b + a * _box_cox(-np.log(scale[0]), c)[0]
+    return theta
+
+
+FARSEER = Law(
+    name="farseer",
+    formula="exp(a3 P(c3) + b3) + exp(a2 P(c2) + b2) D^-exp(a1 P(c1) + b1), P(c) = (N^c - 1)/c",
+    parameters=tuple(
+        parameter
+        for i, of in ((3, "the log floor"), (2, "the log amplitude of data"), (1, "the log exponent of data"))
+        for parameter in (
+            Parameter(f"a{i}", -np.inf, np.inf, "1", f"slope of {of} in log N at N = 1"),
+            Parameter(f"b{i}", -np.inf, np.inf, "1", f"{of} at N = 1"),
+            Parameter(f"c{i}", -1.0, 1.0, "1", f"power of N that {of} follows; 0 is log N"),
+        )
+    ),
+    function=_farseer,
+    gradient=_farseer_gradient,
+    source="Li et al. 2025 (Farseer, arXiv 2506.10972), equation 3, their a being a/c and their b being b - a/c",
+    inputs=("N", "D"),
+    units=("N", NO_UNIT),
+    rescale=_farseer_rescale,
+    search=Search(
+        ("floor", "fall"),
+        {
+            **{f"a{i}": at for i, at in ((3, (-0.1, -0.03, 0.0)), (2, (-0.3, 0.0, 0.3)), (1, (-0.1, 0.0, 0.1)))},
+            **{f"c{i}": (-0.15, 0.15) for i in (3, 2, 1)},
+            "b1": tuple(np.log([0.1, 0.2, 0.35, 0.6])),
+        },
+        _farseer_basis,
+        _farseer_theta,
+    ),
+)
+SKALING = coupled_law("skaling", CHINCHILLA, "Videau et al. 2026 (arXiv 2608.07222); k = 1 is chinchilla")
+SKALING_THREE = coupled_law(
+    "skaling_three", ADDITIVE_THREE, "Videau et al. 2026 with a third term, as in Tao et al. 2024"
+)
