@@ -1,3 +1,7 @@
+import atexit
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,9 @@ from transformers import (
     Starcoder2Config,
 )
 
+# Read by `datasets` at its import: rows that tests store are no one else's, and go with them.
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="astraios-rows-")
+atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 # More threads than one only slow models this small down, by far where cores are shared.
 torch.set_num_threads(1)
 

@@ -4,8 +4,10 @@ import hashlib
 import json
 import shutil
 import sys
+from itertools import islice
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,9 +18,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Starcod
 from astraios_analysis.records.frame import load_folder
 from training.__main__ import main
 from training.corpus.items import Document
-from training.corpus.rows import encode, encode_context, save_tokenizer
+from training.corpus.rows import encode, encode_context, packed_rows, save_tokenizer
 from training.corpus.settings import CorpusSettings
-from training.corpus.texts import TEXTS_VARIABLE
+from training.corpus.texts import TEXTS_VARIABLE, TextCorpus
+from training.grid import rows
 from training.grid.bases import load_base
 from training.grid.rows import run_corpus
 from training.grid.run import run
@@ -313,10 +316,11 @@ def test_the_studys_own_preset_runs_on_folders(models, monkeypatch, tmp_path, ca
     monkeypatch.setenv(MODELS_VARIABLE, str(models / "gpt_bigcode"))
     command = ["run", "--preset", "starcoderbase", "--method", "lora", "--runs", str(tmp_path / "runs")]
     command += ["--cache", str(tmp_path / "cache"), "--base-precision", "bf16"]
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    assert "reading 'bigcode/guanaco-commits' from the hub needs the package 'datasets'" in refused(
-        [*command, "--no-scores"], capsys
-    )
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "datasets", None)
+        assert "reading 'bigcode/guanaco-commits' from the hub needs the package 'datasets'" in refused(
+            [*command, "--no-scores"], capsys
+        )
     monkeypatch.setenv(TEXTS_VARIABLE, str(tmp_path))
     assert "which has no suite to score runs by; give --no-scores" in refused(command, capsys)
     assert main([*command, "--no-scores"]) == 0
@@ -325,6 +329,38 @@ def test_the_studys_own_preset_runs_on_folders(models, monkeypatch, tmp_path, ca
     # Packed blocks, as the study's.
     assert record.n_tokens == 4 * 4 * 128
     assert record.provenance.spec["throughput"]["tokens_per_second"] > 0
+
+
+class TestRowsOfAText:
+    """They lie on the disk, once, and are those that were made of the whole text at a time."""
+
+    @pytest.fixture
+    def corpus(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "stored"))
+        texts = [{"prompt": f"Add {n} to x", "completion": f"def solve(x):\n    return x + {n}"} for n in range(60)]
+        (tmp_path / "mine.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+        return TextCorpus("mine", tmp_path / "mine.jsonl")
+
+    @pytest.mark.parametrize(("layout", "split", "n"), [("packed", "train", 40), ("packed", "validation", 40)])
+    @pytest.mark.parametrize("at_once", [7, 1000])
+    def test_are_those_of_the_whole_text(self, corpus, monkeypatch, layout, split, n, at_once):
+        monkeypatch.setattr(rows, "_DRAWN_AT_ONCE", at_once)
+        tokenizer = run_corpus(CorpusSettings().label).tokenizer
+        stored = rows._rows.__wrapped__(corpus, tokenizer, 1.0, 0, split, n, 64, layout)
+        documents = [item.document for item in islice(corpus.instructions(0, split), 300)]
+        whole = packed_rows(encode(tokenizer, documents), 64)[:n]
+        assert len(stored) == len(whole)
+        for one, other in zip(stored, whole, strict=True):
+            assert all(map(np.array_equal, one, other))
+
+    def test_are_made_once(self, corpus, monkeypatch):
+        tokenizer = run_corpus(CorpusSettings().label).tokenizer
+        arguments = (corpus, tokenizer, 1.0, 0, "train", 40, 64, "packed")
+        first = rows._rows.__wrapped__(*arguments)
+        monkeypatch.setattr(rows, "encode", None)
+        assert np.array_equal(rows._rows.__wrapped__(*arguments)[39].tokens, first[39].tokens)
+        with pytest.raises(Exception, match=r"'NoneType' object is not callable|generating"):
+            rows._rows.__wrapped__(*arguments[:3], 1, *arguments[4:])
 
 
 def refused(command, capsys):

@@ -87,8 +87,7 @@ PROMPT, COMPLETION = "prompt", "completion"
 TEXTS_VARIABLE = "ASTRAIOS_TEXTS"
 """Environment variable: the folder in which text lies, files by their labels and data sets by their hub names."""
 
-# Not a dependency: the project trains on its own text and on files without it. Named here and not in an import
-# statement, so that the check of declared imports stays strict for everything else.
+# Imported where it is needed: commands that plan and score do without.
 _HUB_LIBRARY = "datasets"
 
 

@@ -49,28 +49,27 @@ class RowSet:
         if not len(rows):
             raise ValueError(f"there are no {what} rows; give at least one")
         digest = hashlib.sha256()
-        self._tokens: list[np.ndarray] = []
-        self._masks: list[np.ndarray] = []
+        # Rows themselves stay where they are, which may be the disk.
+        self._rows, self._lengths, self._n_targets = rows, [], []
         for number, row in enumerate(rows):
             tokens, mask = _checked(row, f"{what} row {number}", layout, max_length, vocab_size)
             digest.update(np.int64(len(tokens)).tobytes() + tokens.tobytes() + mask.tobytes())
-            self._tokens.append(tokens)
-            self._masks.append(mask)
-        self._n_targets = [int(mask.sum()) for mask in self._masks]
+            self._lengths.append(len(tokens))
+            self._n_targets.append(int(mask.sum()))
         self.digest = digest.hexdigest()
         if not self.n_targets(range(len(self))):
             raise ValueError(f"no token of the {what} rows is scored; set loss_mask where tokens enter the loss")
 
     def __len__(self) -> int:
-        return len(self._tokens)
+        return len(self._lengths)
 
     def length(self, index: int) -> int:
         """Return the tokens of a row."""
-        return len(self._tokens[index])
+        return self._lengths[index]
 
     def n_tokens(self, indices: Sequence[int]) -> int:
         """Return the tokens of some rows."""
-        return sum(len(self._tokens[index]) for index in indices)
+        return sum(self._lengths[index] for index in indices)
 
     def n_targets(self, indices: Sequence[int]) -> int:
         """Return the scored tokens of some rows."""
@@ -78,11 +77,11 @@ class RowSet:
 
     def batch(self, indices: Sequence[int]) -> TokenBatch:
         """Return some rows side by side, as wide as the longest."""
-        width = max(len(self._tokens[index]) for index in indices)
+        width = max(self._lengths[index] for index in indices)
         tokens = np.zeros((len(indices), width), dtype=np.int64)
         targets = np.full((len(indices), width - 1), IGNORED, dtype=np.int64)
         for place, index in enumerate(indices):
-            row, mask = self._tokens[index], self._masks[index]
+            row, mask = map(np.asarray, self._rows[index])
             tokens[place, : len(row)] = row
             targets[place, : len(row) - 1][mask[1:]] = row[1:][mask[1:]]
         return TokenBatch(
