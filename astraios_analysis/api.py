@@ -4,7 +4,7 @@ What a verb returns prints as a table in a terminal and in Jupyter, has ``.table
 ``.plot()``. Commands, notebooks and explorer call these and nothing beneath them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,21 @@ import pandas as pd
 
 from astraios_analysis.claims.judge import Judgement, judge_claims, judgement_frame, judgement_rows
 from astraios_analysis.claims.rules import CLAIMS, VERDICT_RULE
-from astraios_analysis.curves.backtest import (
-    CURVE_PROCEDURE,
-    LAW_PROCEDURE,
-    backtest_curves,
-    backtest_law,
-    split_groups,
-    summarise,
+from astraios_analysis.curves.backtest import summarise
+from astraios_analysis.curves.routes import fit_answer
+from astraios_analysis.curves.tables import (
+    SPLIT,
+    Columns,
+    backtest_table,
+    describe_rows,
+    mark_largest,
+    predict_places,
+    rows_to_fit,
+    test_rows,
 )
-from astraios_analysis.curves.sizes import SIZE_PROCEDURE, backtest_sizes
 from astraios_analysis.laws.fit import Fit, fit_table
 from astraios_analysis.laws.forms import LAWS, find_law
 from astraios_analysis.laws.law import Law
-from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.tables import ROLES, record_points
 from astraios_analysis.prediction import backtest as backtests
 from astraios_analysis.prediction.decide import (
@@ -37,15 +39,13 @@ from astraios_analysis.prediction.decide import (
 from astraios_analysis.prediction.forecast import (
     Fitted,
     Outcome,
-    fit_supported,
     record_outcome,
     require_near,
-    table_outcome,
 )
 from astraios_analysis.prediction.limits import KINDS, LEVELS, parse_size, predictable_datasets, require_predictable
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.grids import PerGrid, load_grids
-from astraios_analysis.records.printing import table_text
+from astraios_analysis.records.printing import rows_of, table_text
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import LOSS
 from astraios_analysis.records.sources import load_records
@@ -177,6 +177,8 @@ class Prediction(Result):
         Those runs, each with its prediction (`prediction.backtest.predict_runs`).
     refused : dict of str to str
         Quantities that must not be predicted, and why.
+    untested : dict of str to str
+        Quantities that are predicted without a back-test, and why: their intervals are those of few degrees of freedom.
     """
 
     rows: list[dict[str, Any]]
@@ -184,6 +186,7 @@ class Prediction(Result):
     tested: pd.DataFrame
     refused: dict[str, str]
     fitted: dict[str, Fitted] = field(default_factory=dict)
+    untested: dict[str, str] = field(default_factory=dict)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -202,12 +205,17 @@ class Prediction(Result):
     def weights(self) -> pd.DataFrame:
         """Weights of the laws averaged: ``quantity, law, weight``, those below 0.001 left out."""
         rows = [(name, law, w) for name, one in self.fitted.items() for law, w in one.weights.items() if w >= 1e-3]
+        if not self.fitted:
+            first = {row["quantity"]: row["weights"] for row in self.rows[::-1]}
+            rows = [(name, law, w) for name, weights in first.items() for law, w in weights.items() if w >= 1e-3]
         return pd.DataFrame(rows, columns=["quantity", "law", "weight"])
 
     def plot(self) -> Any:
         """Return a Figure: measured points, laws (dashed beyond the sizes fitted), and predictions with intervals."""
         from astraios_analysis.figures.transfer import prediction_panels
 
+        if not self.fitted:
+            raise Refusal("predictions in several inputs, of families or through a loss have no figure yet; see table")
         targets = sorted({row["n_params"] for row in self.rows})
         methods = list(dict.fromkeys(row["method"] for row in self.rows))
         return prediction_panels(self.fitted, targets, methods)
@@ -215,19 +223,19 @@ class Prediction(Result):
 
 def predict(
     runs: Runs | pd.DataFrame,
-    size: str | float | Sequence[str | float],
+    size: str | float | Sequence[str | float] | None = None,
     dataset: str | Sequence[str] | None = None,
     method: str | Sequence[str] | None = None,
     *,
-    x: str | None = None,
-    y: str | None = None,
-    group: str | None = None,
-    rate: bool = False,
+    at: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None = None,
     force: bool = False,
+    **table: Any,
 ) -> Prediction:
-    """Predict losses and scores of methods at sizes, measured or not.
+    """Predict losses and scores of methods at sizes, measured or not; of a table, any column from others.
 
-    Laws and ways to pool methods are averaged by how they predict the largest sizes left out. Everything is fitted
+    Of runs, laws and ways to pool methods are averaged by how they predict the largest sizes left out. A table's way is
+    chosen from what it holds: curves of one input, sizes with methods, few sizes (several ways that apply are mixed by
+    how they predict rows left out); a column of families, one of losses or a law name another. Everything is fitted
     once, whatever is asked for.
 
     Parameters
@@ -235,18 +243,24 @@ def predict(
     runs : sequence of RunRecord, or DataFrame
         Runs of one grid (held-out ones take no part), or a table of one's own.
     size : str, float, or several
-        Parameters of the base model: a measured size, ``"34b"``, ``3.4e10``. Of a table, values of ``x``.
+        Parameters of the base model: a measured size, ``"34b"``, ``3.4e10``. Of a table, values of its input, or of
+        the column ``size_column``.
     dataset : str or sequence of str, optional
         Data sets, or ``val_loss``; by default all that can be predicted.
     method : str or sequence of str, optional
         Methods (values of ``group``); all by default.
-    x, y, group : str, optional
-        Columns of a table: size, outcome and method; rows of one x and group are replicates. By default what
-        `read_table` was told.
-    rate : bool
-        Of a table: y is a rate in (0, 1), not a loss with a floor.
+    at : str, mapping, or several
+        Of a table: places to predict, ``"N=7e9,D=2e12"`` or ``{"N": 7e9, "D": 2e12}``; ``size`` is its short form.
     force : bool
-        Allow sizes beyond ten times the fitted range.
+        Allow inputs beyond ten times the fitted range.
+    **table
+        Of a table. ``x``, ``y``, ``group``, ``split`` : columns (one or several of inputs and groups); rows of one x
+        and group are replicates, rows not marked ``train`` in ``split`` take no part; by default what `read_table` was
+        told. ``rate`` : y is a rate in [0, 1], errors or successes, not a loss with a floor. ``n_items`` : column, or
+        number, of the items behind a rate, with which it may be 0 or 1. ``size_column``, ``family_column`` : of models;
+        the larger models of families are predicted from their smaller ones, at each x. ``law``, ``huber`` : one law
+        alone. ``via`` : column of losses that the rate is predicted through. ``route`` : ``curve``, ``sizes`` or
+        ``lines`` alone.
 
     Raises
     ------
@@ -255,30 +269,83 @@ def predict(
     """
     methods = _several(method)
     if isinstance(runs, pd.DataFrame):
-        outcomes, known = {}, {}
-        x, y, group = _single(_roles(runs, x, y, group))
-        outcomes[y] = table_outcome(runs, x, y, group, "logit" if rate else "log")
-        at = x
-    else:
-        if x or y or group:
-            raise Refusal("x, y and group name columns of a table; give a DataFrame, or leave them out")
-        outcomes, known, at = _record_outcomes(runs, dataset, methods)
+        return _predict_table(runs, _places(size, at), methods, force, table)
+    for name in (name for name, value in {"at": at, **table}.items() if value):
+        raise Refusal(f"{name} is for a table; give a DataFrame, or leave it out")
+    outcomes, known, axis = _record_outcomes(runs, dataset, methods)
     sizes = [(str(one), parse_size(str(one), known)) for one in _several(size) or []]
-    fitted, refused = {}, {}
+    if not sizes:
+        raise Refusal("name the sizes to predict, such as 34b")
+    fitted, refused, untested = {}, {}, {}
     for name, outcome in outcomes.items():
         try:
             if isinstance(outcome, Refusal):
                 raise outcome
-            one = fit_supported(outcome)
+            one, why = fit_answer(outcome)
             for _, n_params in sizes:
                 require_near(one, n_params, force=force)
             fitted[name] = one
+            untested |= {name: why} if why else {}
         except Refusal as error:
             refused[name] = str(error).removeprefix(f"{name}: ")
     if not fitted or (refused and dataset is not None):
         listed = "\n".join(f"{name}: {reason}" for name, reason in refused.items())
         raise Refusal(listed or "no data set here has primary scores at three sizes; add runs")
-    return _predict(fitted, refused, sizes, methods, at)
+    return _predict(fitted, refused, untested, sizes, methods, axis)
+
+
+def _places(size: Any, at: Any) -> list[Any]:
+    """Return the places asked for: one number (a size), or a dict of columns' values."""
+    sizes = [parse_size(str(one)) for one in _several(size) or []]
+    return sizes + [parse_place(one) for one in ([at] if isinstance(at, Mapping) else _several(at) or [])]
+
+
+def parse_place(text: str | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a place to predict at, ``N=7e9,D=2e12``, as values of columns; what is no number stays text."""
+    parts = text if isinstance(text, Mapping) else dict(part.partition("=")[::2] for part in text.split(","))
+    found: dict[str, Any] = {}
+    for name, value in parts.items():
+        if str(value).strip() == "":
+            raise Refusal(f"{text!r} is no place to predict at; write COLUMN=VALUE, several joined by commas")
+        try:
+            found[str(name).strip()] = parse_size(str(value))
+        except Refusal:
+            found[str(name).strip()] = str(value).strip()
+    return found
+
+
+def _table_columns(
+    table: pd.DataFrame,
+    x: Any = None,
+    y: str | None = None,
+    group: Any = None,
+    size_column: str | None = None,
+    family_column: str | None = None,
+    law: str | Law | None = None,
+    **more: Any,
+) -> Columns:
+    x, y, group = _roles(table, x, y, group)
+    found = find_law(law) if isinstance(law, str) else law
+    columns = Columns(tuple(x), y, tuple(group), size_column, family_column, found, **more)
+    columns.require(table)
+    return columns
+
+
+def _predict_table(
+    table: pd.DataFrame, places: list[Any], methods: list[str] | None, force: bool, named: dict
+) -> Prediction:
+    split = named.pop("split", None) or table.attrs.get(ROLES, {}).get("split")
+    columns = _table_columns(table, **named)
+    if not places:
+        raise Refusal(f"name what to predict at: size, or at, such as {columns.needed[0]}=7e9")
+    asked = [place if isinstance(place, dict) else {columns.needed[0]: place} for place in places]
+    train = rows_to_fit(table, columns, split)
+    rows, one = predict_places(train, columns, asked, methods, force=force)
+    tested, why = test_rows(train, columns)
+    summary = [] if tested is None else [{"quantity": columns.y, **describe_rows(tested)}]
+    fitted = {} if one is None else {columns.y: one}
+    tests, untested = pd.DataFrame() if tested is None else tested, {} if why is None else {columns.y: why}
+    return Prediction(rows, pd.DataFrame(summary), tests, {}, fitted, untested)
 
 
 def _several(value: Any) -> list | None:
@@ -304,13 +371,6 @@ def _roles(table: pd.DataFrame, x: Any, y: str | None, group: Any) -> tuple[list
     return x, y, list(told.get("group", ())) if group is None else _several(group)
 
 
-def _single(columns: tuple[list[str], str, list[str]]) -> tuple[str, str, str | None]:
-    x, y, group = columns
-    if len(x) > 1 or len(group) > 1:
-        raise Refusal(f"one column is the size and one the method; x and group name {', '.join((*x, *group))}")
-    return x[0], y, group[0] if group else None
-
-
 def _record_outcomes(
     runs: Runs, dataset: str | Sequence[str] | None, methods: list[str] | None
 ) -> tuple[dict[str, Outcome | Refusal], dict[str, int], str]:
@@ -333,7 +393,7 @@ def _record_outcomes(
     return outcomes, {run.size: run.n_params_base for run in runs}, "n_params_base"
 
 
-def _predict(fitted, refused, sizes, methods, at) -> Prediction:
+def _predict(fitted, refused, untested, sizes, methods, at) -> Prediction:
     rows, tested, summaries = [], [], []
     for name, one in fitted.items():
         wanted = [method for method in methods or one.methods if method in one.methods]
@@ -342,14 +402,14 @@ def _predict(fitted, refused, sizes, methods, at) -> Prediction:
             refused[name] = f"{missing[0]} has no {name} to fit; choose from {', '.join(one.methods)}"
             continue
         rows += [row for label, n_params in sizes for row in _rows(name, one, label, n_params, wanted, at)]
-        found = backtests.largest_from_smaller(one.outcome)
+        found = None if name in untested else backtests.largest_from_smaller(one.outcome)
         if found is not None:
             tested.append(found.assign(quantity=name))
             summaries.append({"quantity": name, **backtests.describe(found)})
     if not rows:
         raise Refusal("\n".join(refused.values()))
     tests = pd.concat(tested, ignore_index=True) if tested else pd.DataFrame()
-    return Prediction(rows, pd.DataFrame(summaries), tests, refused, fitted)
+    return Prediction(rows, pd.DataFrame(summaries), tests, refused, fitted, untested)
 
 
 def _rows(name: str, fitted: Fitted, label: str, n_params: float, methods: list[str], at: str) -> list[dict]:
@@ -381,7 +441,7 @@ class Backtest(Result):
         One a quantity (or a curve, or a model of a family), as ``astraios backtest --json`` prints them.
     rows : DataFrame
         Every run held out with its prediction: ``quantity, size, n_params, method, seed, value, predicted, error,
-        lower_50, ..., persistence, reach``; empty for tables with a column ``split``.
+        lower_50, ..., persistence, reach``; of a table ``group, x, measured, value`` (predicted), ``lower_50, ...``.
     laws : DataFrame
         Each law and pooling alone: ``quantity, law, pooling, weight, aicc, left_out, rmse_log, ...``; empty likewise.
     refused : list of str
@@ -408,6 +468,20 @@ class Backtest(Result):
         return pd.DataFrame(rows)
 
     @property
+    def predicted(self) -> list[dict[str, Any]]:
+        """Every row held out, as ``astraios backtest --json`` prints it: keys, ``measured, value, intervals``."""
+        rows, of_runs = rows_of(self.rows), "predicted" in self.rows
+        for row in rows:
+            if of_runs:
+                row |= {"measured": row["value"], "value": row["predicted"]}
+            row["intervals"] = [
+                {"level": level, "kind": "observation"}
+                | {end: row[f"{end}_{100 * level:g}"] for end in ("lower", "upper")}
+                for level in LEVELS
+            ]
+        return rows
+
+    @property
     def mean(self) -> dict[str, Any]:
         """Plain means over groups: ``rmse_log, mean_abs_pct, interval_score, coverage, weights``."""
         return summarise(self.groups)
@@ -416,8 +490,8 @@ class Backtest(Result):
         """Return a Figure: what was held out against what was predicted."""
         from astraios_analysis.figures.transfer import backtest_rows
 
-        if self.rows.empty:
-            raise Refusal("a back-test of curves has no figure; its numbers are in table and groups")
+        if self.laws.empty:
+            raise Refusal("a back-test of a table has no figure; its numbers are in table, groups and rows")
         return backtest_rows(self.rows)[0]
 
 
@@ -426,22 +500,14 @@ def backtest(
     hold_out: int | None = None,
     dataset: str | Sequence[str] | None = None,
     *,
-    x: str | Sequence[str] | None = None,
-    y: str | None = None,
-    group: str | Sequence[str] | None = None,
-    rate: bool = False,
     split: str | None = None,
-    size: str | None = None,
-    family: str | None = None,
-    law: str | None = None,
-    huber: float = 1e-3,
     progress: Any = lambda items: items,
+    **table: Any,
 ) -> Backtest:
-    """Hold sizes or rows out, predict them from the others, and score the predictions.
+    """Hold sizes or rows out, predict them from the others as `predict` does, and score the predictions.
 
-    Sizes are predicted as `predict` does. Rows that a column ``split`` marks ``extrapolate`` are predicted from those
-    it marks ``train``: curves by laws averaged by evidence, the largest models of families from their smaller ones
-    (``size`` and ``family``), or by one law.
+    Of a table, rows that a column ``split`` marks ``extrapolate`` are predicted from those it marks ``train``; without
+    one, the largest values of its input.
 
     Parameters
     ----------
@@ -451,16 +517,12 @@ def backtest(
         How many of the largest sizes are predicted; by default those marked held out, or else the largest one.
     dataset : str or sequence of str, optional
         Data sets, or ``val_loss``; all that are measured by default.
-    x, y, group, rate
-        As in `predict`; of a table the largest x is held out. With ``split`` they may be several columns.
-    split, size, family : str, optional
-        Columns of a table.
-    law : str, optional
-        With ``split``: fit this law alone; several x need one.
-    huber : float
-        Where the Huber loss that fits ``law`` turns from square to straight.
+    split : str, optional
+        Column of a table.
     progress : callable
         Wraps the sequence of quantities or curves, as ``tqdm`` does.
+    **table
+        As in `predict`: ``x, y, group, rate, n_items, size_column, family_column, law, huber, via, route``.
 
     Raises
     ------
@@ -468,16 +530,16 @@ def backtest(
         If nothing can be held out, or nothing can be predicted.
     """
     if isinstance(runs, pd.DataFrame):
-        columns = _roles(runs, x, y, group)
+        columns = _table_columns(runs, **table)
         split = split or runs.attrs.get(ROLES, {}).get("split")
-        if split:
-            return _backtest_split(runs, *columns, (split, size, family), law, huber, progress)
-        x, y, group = _single(columns)
-        outcome = table_outcome(runs, x, y, group, "logit" if rate else "log")
-        groups, refused = [backtests.backtest_outcome(outcome, hold_out or 1)], []
-    else:
-        require_one_grid(runs)
-        groups, refused = backtests.backtest_records(runs, hold_out, _quantities(runs, dataset), progress)
+        if not split:
+            runs, split = mark_largest(rows_to_fit(runs, columns, None), columns, hold_out or 1), SPLIT
+        groups, rows, notes = backtest_table(runs, columns, split, progress)
+        return Backtest(groups, rows, refused=notes, procedure=columns.procedure)
+    for name in (name for name, value in table.items() if value):
+        raise Refusal(f"{name} is for a table; give a DataFrame, or leave it out")
+    require_one_grid(runs)
+    groups, refused = backtests.backtest_records(runs, hold_out, _quantities(runs, dataset), progress)
     if not groups:
         raise Refusal("\n".join(refused) or "no data set has scores at three fitted sizes and a held-out one")
     laws = pd.concat([pd.DataFrame(g["laws"]).assign(quantity=g["group"]["quantity"]) for g in groups])
@@ -492,30 +554,6 @@ def _quantities(runs: Runs, dataset: str | Sequence[str] | None) -> list[str]:
         if name not in (LOSS, *known):
             raise Refusal(f"unknown data set {name!r}; choose from {', '.join((LOSS, *known))}")
     return _several(dataset) or [LOSS] * any(run.val_loss is not None for run in runs) + known
-
-
-def _backtest_split(table, x, y, group, columns, law, huber, progress) -> Backtest:
-    """Back-test a table whose column ``split`` marks rows: models of families, curves by one law, or by several."""
-    split, size, family = columns
-    if (size is None) != (family is None):
-        raise Refusal("size and family go together: give both columns, or neither")
-    found = find_law(law) if law else None
-    if found is None and len(x) > 1:
-        raise Refusal(f"{len(x)} inputs need a law of as many: name it, for example chinchilla")
-    if found is not None and len(x) != len(found.inputs):
-        raise Refusal(f"{found.name} takes {', '.join(found.inputs)}; x names {len(x)} columns")
-    sized = [size, family] if size else []
-    for name in sized:
-        if name not in table:
-            raise Refusal(f"there is no column {name!r}; the table has {', '.join(map(str, table.columns))}")
-    groups, notes = split_groups(table, x, y, list(dict.fromkeys([*group, *sized[1:]])), split)
-    if sized:
-        kept = table[(table[x] > 0).all(axis=1)]
-        return Backtest(backtest_sizes(kept, x[0], y, group, *sized, split), procedure=SIZE_PROCEDURE)
-    if found is not None:
-        tested = backtest_law(groups, found, x, y, Objective(found.residual, huber))
-        return Backtest(tested, refused=notes, procedure=LAW_PROCEDURE)
-    return Backtest(backtest_curves(groups, x[0], y, progress), refused=notes, procedure=CURVE_PROCEDURE)
 
 
 @dataclass(frozen=True, repr=False)

@@ -98,8 +98,8 @@ class TestSnippet:
     def test_a_table_whose_rows_are_marked(self, table):
         marked = table.assign(split=np.where(table["params"] < 1e9, "train", "extrapolate"))
         tested = aa.backtest(marked, x="params", y="loss", group=(), split="split", law="power_floor")
-        assert tested.groups[0]["n_test"] == 6 and tested.rows.empty and tested.procedure.startswith("one law")
-        with pytest.raises(aa.Refusal, match="a back-test of curves has no figure"):
+        assert tested.groups[0]["n_test"] == 6 == len(tested.predicted) and tested.procedure.startswith("one law")
+        with pytest.raises(aa.Refusal, match="a back-test of a table has no figure"):
             tested.plot()
 
 

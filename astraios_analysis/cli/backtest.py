@@ -8,8 +8,18 @@ import pandas as pd
 from tqdm import tqdm
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import JSON, RUNS_OR_TABLE, Command, columns, load_grid, option, several
-from astraios_analysis.records.printing import json_text, rows_of, say, table_text
+from astraios_analysis.cli.shared import (
+    JSON,
+    RUNS_OR_TABLE,
+    TABLE,
+    Command,
+    load_grid,
+    option,
+    require_no_table,
+    several,
+    told,
+)
+from astraios_analysis.records.printing import json_text, say, table_text
 
 HELP = """\
 Fit the rows that --split marks train, predict those it marks extrapolate, and
@@ -17,9 +27,11 @@ print errors, coverage of 50, 80 and 95 % prediction intervals and the interval
 score (of the 95 % interval of log y; lower is better). No held-out row enters a
 fit, a choice or a width.
 
-Curves in one input are forecast by laws averaged by evidence. --size and
---family predict the held-out largest model of each family from its smaller
-ones. --law fits one law.
+The table is predicted as `astraios predict` would, with the same options:
+curves in one input, sizes with methods, few sizes; --law; --size-column and
+--family-column (also --size and --family); --via a column of losses; --rate.
+Without --split the largest --x of each group (--hold-out K: the K largest) is
+held out.
 
 Without a table, records are back-tested: the sizes marked held out (or else
 the largest; --hold-out K: the K largest that are not marked) are predicted
@@ -27,13 +39,16 @@ from the others, losses and every score, as `astraios predict` would. Each law
 and pooling that is averaged is scored beside it (laws in JSON).
 
 JSON is {mean: {rmse_log, mean_abs_pct, coverage, interval_score, weights},
-groups, procedure}, and rows for records; mean is the plain mean over groups.
+groups, rows, procedure}; mean is the plain mean over groups, rows are all that
+was predicted: at, group, value, intervals and what was measured.
 """
 EXAMPLES = """\
   astraios backtest --data curves.csv --x tokens --y loss --group task,model --split split
   astraios backtest --data tuned.csv --x n_ft --y loss --group task,model \\
-      --size params --family family --split split_size --json
+      --size-column params --family-column family --split split_size --json
   astraios backtest --data runs.csv --law chinchilla --x N,D --y loss --split split_C
+  astraios backtest --data scores.csv --x params --y score --group family,task --rate --n-items items
+  astraios backtest --data runs.csv --x params --y accuracy --via loss --split split
   astraios backtest --grid released
   astraios backtest --grid mini --hold-out 2 --dataset val_loss --json
 """
@@ -41,16 +56,12 @@ EXAMPLES = """\
 
 @click.command("backtest", cls=Command, help=HELP, epilog=EXAMPLES)
 @RUNS_OR_TABLE
-@option("--hold-out", "K", "records: hold out the K largest sizes", type=int)
+@option("--hold-out", "K", "hold out the K largest sizes", type=int)
 @several("--dataset", "NAME", "records: data set, or val_loss (repeatable; default: all)")
-@option("--x", "A,B", "columns of the inputs", type=columns)
-@option("--y", "NAME", "column of the outcome, positive")
-@option("--group", "A,B", "columns that tell curves apart", type=columns)
-@option("--split", "NAME", "column that holds train and extrapolate")
-@option("--size", "NAME", "column of the model's size: predict larger models")
-@option("--family", "NAME", "column of the model's family (with --size)")
-@option("--law", "NAME", "fit this law alone")
-@option("--huber", "DELTA", "Huber's loss for --law (1e-3)", type=float, default=1e-3)
+@TABLE
+@option("--split", "COLUMN", "column that holds train and extrapolate")
+@option("--size", "COLUMN", "the same as --size-column")
+@option("--family", "COLUMN", "the same as --family-column")
 @JSON
 def command(
     data: Path | None,
@@ -58,32 +69,29 @@ def command(
     run_seed: int | None,
     hold_out: int | None,
     dataset: tuple[str, ...],
-    huber: float,
+    size: str | None,
+    family: str | None,
     as_json: bool,
     **table: Any,
 ) -> None:
     """Back-test a table or records and print the scores."""
+    table["size_column"], table["family_column"] = table["size_column"] or size, table["family_column"] or family
     if data is None or data.is_dir():
-        for name in (name for name, value in table.items() if value):
-            raise aa.Refusal(f"--{name} is for a table; give the file with --data FILE.csv, or leave it out")
+        require_no_table(table)
         runs = load_grid(data, grid, run_seed, dataset)
         if not any(run.val_loss is not None for run in runs):
             say("no loss back-tested: these runs have no validation loss; a grid trained here measures it")
         found = aa.backtest(runs, hold_out, dataset, progress=_progress)
     else:
-        missing = [f"--{name}" for name in ("x", "y", "split") if not table[name]]
-        if missing:
-            raise aa.Refusal(f"a table needs {', '.join(missing)}: the columns to fit, and what marks held-out rows")
-        frame = aa.read_table(data)
         try:
-            found = aa.backtest(frame, **table, huber=huber, progress=_progress)
+            found = aa.backtest(aa.read_table(data), hold_out, **told(table), progress=_progress)
         except aa.Refusal as error:
-            raise aa.Refusal(f"{data}: {error}") from error
+            raise aa.Refusal(str(error) if str(data) in str(error) else f"{data}: {error}") from error
     for text in found.refused:
         say(f"not back-tested: {text}")
     if as_json:
-        rows = {} if found.rows.empty else {"rows": rows_of(found.rows)}
-        print(json_text({"mean": found.mean, "groups": found.groups, **rows, "procedure": found.procedure}))
+        parts = {"mean": found.mean, "groups": found.groups, "rows": found.predicted, "procedure": found.procedure}
+        print(json_text(parts))
     else:
         _print(found)
 

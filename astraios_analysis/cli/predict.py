@@ -7,12 +7,24 @@ import click
 import pandas as pd
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import JSON, RUNS_OR_TABLE, Command, flag, load_grid, option, several
+from astraios_analysis.cli.shared import (
+    JSON,
+    RUNS_OR_TABLE,
+    TABLE,
+    Command,
+    flag,
+    load_grid,
+    option,
+    require_no_table,
+    several,
+    told,
+)
 from astraios_analysis.records.printing import json_text, say, table_text
 from astraios_analysis.records.schema import METHODS
 
 ALL = "all"
 KEYS = ["size", "n_params", "at", "group", "dataset", "method", "quantity", "value", "intervals", "reach", "weights"]
+AXES = {"n_params_base": "base parameters"}
 # Files of figures, and what keeps the time of day out of them.
 PICTURES: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 
@@ -24,17 +36,30 @@ Laws and ways to pool methods are averaged: weights are learnt by leaving out
 the largest fitted sizes, with AICc as one more look. Where runs have losses a
 score is predicted both directly and through the loss. The back-test of the
 same procedure is printed beside it; what cannot be back-tested (fewer than
-four sizes) is not predicted.
+four sizes) is answered by lines, with the intervals of the few degrees of
+freedom that are left, and marked "not back-tested".
 
 With `all`, what cannot be predicted is named on standard error and left out;
 what you name yourself must work, or the command ends with code 2.
 
---data FILE.csv predicts column --y of any table at another value of column
---x, pooled over --group; rows of one x and group are replicates.
+--data FILE.csv predicts column --y of any table at other values of its input
+--x; --group tells methods or curves apart, rows of one x and group are
+replicates, rows that --split does not mark train take no part. How it is
+predicted is what `astraios backtest` scores:
+  one input          curves by laws averaged by evidence, sizes with methods by
+                     pooled laws, few sizes by lines; what applies is mixed by
+                     how well it predicts rows left out (--route takes one)
+  --law NAME         one law, in one input or several (--x N,D --at N=7e9,D=2e12)
+  --size-column and --family-column
+                     larger models of families from their smaller ones, at each x
+  --via LOSS         the column --y through the column of losses, by draws
+--rate says that y is a rate, of successes or of errors; with --n-items it may
+be 0 or 1. --size is the short form of --at for one column.
 
 JSON is a list of {size, n_params, at, group, dataset, method, quantity, value,
 intervals, reach, weights}; each interval has level, kind, lower and upper. Kind
-observation is where a new run falls, kind mean where the fitted line is.
+observation is where a new run falls, kind mean where the fitted line is. A row
+that no back-test supports has back_tested: false.
 """
 EXAMPLES = """\
   astraios predict --method lora --size 34b --dataset recode_format
@@ -42,6 +67,12 @@ EXAMPLES = """\
   astraios predict --size 34b --dataset recode_format --plot scores.png --csv scores.csv
   astraios predict --method fft --size 300b --dataset recode_syntax --force
   astraios predict --data runs.csv --x params --y loss --group method --size 7b
+  astraios predict --data curves.csv --x tokens --y loss --group run --at tokens=2e11
+  astraios predict --data runs.csv --law chinchilla --x N,D --y loss --at N=7e9,D=2e11
+  astraios predict --data tuned.csv --x n_ft --y loss --group task,model \\
+      --size-column params --family-column family --size 30b
+  astraios predict --data runs.csv --x params --y accuracy --via loss --n-items 164 --size 7b
+  astraios predict --data runs.csv --x params --y error --rate --route curve --size 7b
 """
 _ABOUT = """
 PI: prediction interval for a new run on the same problems.
@@ -57,14 +88,13 @@ def _picture(text: str) -> Path:
 
 @click.command("predict", cls=Command, help=HELP, epilog=EXAMPLES)
 @RUNS_OR_TABLE
-@several("--method", "NAME", f"all (default), or {', '.join(METHODS)} (repeatable)")
-@option("--size", "A,B", "sizes: 34b, 350m, 3.4e10, or measured ones", required=True)
+@several("--method", "NAME", f"all (default), or {', '.join(METHODS)}, or a value of --group (repeatable)")
+@option("--size", "A,B", "sizes: 34b, 350m, 3.4e10, or measured ones")
 @several("--dataset", "NAME", "data set, or val_loss (repeatable; default: all)")
 @flag("--force", "allow sizes beyond ten times the fitted range")
-@option("--x", "COLUMN", "with a CSV file: column of sizes")
-@option("--y", "COLUMN", "with a CSV file: column to predict")
-@option("--group", "COLUMN", "with a CSV file: column of methods")
-@flag("--rate", "with a CSV file: y is a rate in (0, 1), not a loss with a floor")
+@several("--at", "A=V,B=W", "with a CSV file: values of columns to predict at (repeatable)")
+@TABLE
+@option("--split", "COLUMN", "with a CSV file: rows not marked train in it take no part")
 @option("--plot", "FILE", "write a figure: measured points, laws, predictions (.png, .pdf, .svg)", type=_picture)
 @option("--csv", "FILE", "write the predictions as a table", type=Path)
 @JSON
@@ -73,22 +103,23 @@ def command(
     grid: str | None,
     run_seed: int | None,
     method: tuple[str, ...],
-    size: str,
+    size: str | None,
     dataset: tuple[str, ...],
     force: bool,
-    rate: bool,
+    at: tuple[str, ...],
     plot: Path | None,
     csv: Path | None,
     as_json: bool,
-    **columns: str | None,
+    **table: Any,
 ) -> None:
     """Predict losses and scores at sizes."""
-    asked: dict[str, Any] = {"size": size.split(","), "method": _named(method), "force": force}
+    asked: dict[str, Any] = {"size": size.split(",") if size else None, "method": _named(method), "force": force}
     if data is not None and data.is_file():
-        found = aa.predict(aa.read_table(data), **asked, **columns, rate=rate)
+        found = aa.predict(aa.read_table(data), **asked, at=list(at), **told(table))
     else:
-        for name in (name for name, value in columns.items() if value):
-            raise aa.Refusal(f"--{name} names a column of a table; give the file with --data FILE.csv, or leave it out")
+        require_no_table({"at": at, **table})
+        if not size:
+            raise aa.Refusal("name the sizes to predict with --size, such as 34b")
         runs = load_grid(data, grid, run_seed, dataset)
         found = aa.predict(runs, dataset=_named(dataset), **asked)
         if not dataset and not any(run.val_loss is not None for run in runs):
@@ -99,7 +130,9 @@ def command(
     if csv is not None:
         found.table.to_csv(csv, index=False, lineterminator="\n")
     if as_json:
-        print(json_text([{key: row[key] for key in KEYS} for row in found.rows]))
+        untested = {name: {"back_tested": False} for name in found.untested}
+        rows = [{key: row[key] for key in KEYS} | untested.get(row["quantity"], {}) for row in found.rows]
+        print(json_text(rows))
     else:
         _print(found)
     if any(row["reach"] > 1 for row in found.rows):
@@ -116,6 +149,8 @@ def _say_refused(found: aa.Prediction) -> None:
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
         say(f"not predicted: {', '.join(names)}: {reason}")
+    for name, reason in found.untested.items():
+        say(f"not back-tested: {name}: {reason}")
 
 
 def _print(found: aa.Prediction) -> None:
@@ -127,8 +162,9 @@ def _print(found: aa.Prediction) -> None:
             if interval["kind"] == "observation":
                 row[f"{100 * interval['level']:g} % PI"] = f"[{interval['lower']:.3f}, {interval['upper']:.3f}]"
         rows.append(row | {"sizes": prediction["sizes_fitted"], "reach": prediction["reach"]})
-    what = "base parameters" if "n_params_base" in found.rows[0]["at"] else "parameters"
-    print(f"Predicted at {', '.join(f'{n:.4g}' for n in dict.fromkeys(r['n_params'] for r in found.rows))} {what}\n")
+    places = dict.fromkeys(tuple(row["at"].items()) for row in found.rows)
+    shown = [", ".join(f"{value:.4g} {AXES.get(name, name)}" for name, value in place) for place in list(places)[:5]]
+    print(f"Predicted at {'; '.join(shown)}{'; ...' if len(places) > 5 else ''}\n")
     print(table_text(pd.DataFrame(rows)))
     print(_ABOUT)
     for tested in found.backtest.itertuples():

@@ -1,7 +1,7 @@
 """What commands share: help as it is written, options, and the records that these choose."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,35 @@ _WHICH = (
 )
 RUNS = options(option("--data", "DIR", "data folder (default: ./data)", type=Path), *_WHICH)
 RUNS_OR_TABLE = options(option("--data", "PATH", "CSV file, or data folder (default: ./data)", type=Path), *_WHICH)
+
+
+# What a table is told of; `predict` and `backtest` understand the same.
+TABLE = options(
+    option("--x", "A,B", "with a CSV file: columns of the inputs", type=columns),
+    option("--y", "COLUMN", "with a CSV file: column to predict, positive, or a rate"),
+    option("--group", "A,B", "with a CSV file: columns that tell methods or curves apart", type=columns),
+    option("--size-column", "COLUMN", "with a CSV file: column of the models' sizes; predict larger models"),
+    option("--family-column", "COLUMN", "with a CSV file: column of the models' families (with --size-column)"),
+    option("--law", "NAME", "with a CSV file: fit this law alone"),
+    option("--huber", "DELTA", "with a CSV file: Huber's loss for --law (1e-3)", type=float),
+    option("--via", "COLUMN", "with a CSV file: predict the rate --y through this column of losses"),
+    flag("--rate", "with a CSV file: y is a rate in [0, 1], not a loss with a floor"),
+    option("--n-items", "COLUMN|N", "with a CSV file: items behind each rate, a column or a number"),
+    option("--route", "NAME", "with a CSV file: curve, sizes or lines alone"),
+)
+
+
+def told(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a table was told with `TABLE`, numbers read."""
+    items = table.get("n_items")
+    number = items.isdigit() if isinstance(items, str) else False
+    return {name: value for name, value in table.items() if value} | ({"n_items": float(items)} if number else {})
+
+
+def require_no_table(table: Mapping[str, Any]) -> None:
+    """Refuse options of a table where there are records."""
+    for name in (name.replace("_", "-") for name, value in table.items() if value):
+        raise Refusal(f"--{name} is for a table: give the file with --data FILE.csv, or leave it out")
 
 
 def require_known(what: str, wanted: Iterable[str], known: Sequence[str]) -> None:

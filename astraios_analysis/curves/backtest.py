@@ -11,18 +11,19 @@ Both are fitted to all inner errors by maximum likelihood. Errors of one split a
 as by few looks only: predictions are Student's t with as many degrees of freedom as a direction has splits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.curves.forecast import MIN_POINTS, Forecast, forecast_curves, student_forecast
+from astraios_analysis.curves.forecast import Forecast, student_forecast
 from astraios_analysis.laws.engine import LawFit, fit_law
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.tables import TRAIN
 from astraios_analysis.prediction.limits import LEVELS, score_values
+from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.notation import column_numbers
 from astraios_analysis.records.refusal import Refusal
 
@@ -53,7 +54,7 @@ class Group:
 
 
 def split_groups(
-    frame: pd.DataFrame, inputs: Sequence[str], y: str, group: Sequence[str], split: str
+    frame: pd.DataFrame, inputs: Sequence[str], y: str, group: Sequence[str], split: str, *, may_be_zero: bool = False
 ) -> tuple[list[Group], list[str]]:
     """Return each group's training and held-out rows, and notes on what was left out."""
     for name in (*inputs, y, *group, split):
@@ -65,7 +66,7 @@ def split_groups(
             f"column {split!r} holds {', '.join(map(repr, unknown[:5]))}; mark rows to fit {TRAIN!r} and rows to "
             f"predict {EXTRAPOLATE!r}"
         )
-    frame, notes = _usable(frame, inputs, y)
+    frame, notes = usable_rows(frame, inputs, y, may_be_zero=may_be_zero)
     parts = [((), frame)] if not group else frame.groupby(list(group), sort=False)
     groups = []
     for key, rows in parts:
@@ -79,7 +80,10 @@ def split_groups(
     return groups, notes
 
 
-def _usable(frame: pd.DataFrame, inputs: Sequence[str], y: str) -> tuple[pd.DataFrame, list[str]]:
+def usable_rows(
+    frame: pd.DataFrame, inputs: Sequence[str], y: str, *, may_be_zero: bool = False
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows whose inputs are positive, numbers read, and a note on the others."""
     notes, frame = [], frame.copy()
     for name in (*inputs, y):
         values = column_numbers(frame[name]).to_numpy()
@@ -87,7 +91,7 @@ def _usable(frame: pd.DataFrame, inputs: Sequence[str], y: str) -> tuple[pd.Data
             first = int(np.flatnonzero(~np.isfinite(values))[0])
             raise Refusal(f"column {name!r} is not a finite number in row {first + 1}: {frame[name].iloc[first]!r}")
         frame[name] = values
-    if np.any(frame[y] <= 0):
+    if np.any(frame[y] <= 0) and not may_be_zero:
         raise Refusal(f"column {y!r} must be positive; the smallest value is {frame[y].min():g}")
     zero = (frame[list(inputs)] <= 0).any(axis=1)
     if zero.any():
@@ -95,25 +99,15 @@ def _usable(frame: pd.DataFrame, inputs: Sequence[str], y: str) -> tuple[pd.Data
     return frame[~zero], notes
 
 
-def backtest_curves(
-    groups: Sequence[Group], x: str, y: str, progress: Callable[[Sequence], Sequence] = lambda items: items
-) -> list[dict]:
-    """Forecast each group's held-out rows from its training rows and score the forecast."""
-    for group in groups:
-        if group.train[x].nunique() < MIN_POINTS:
-            name = "/".join(group.key.values()) or "the table"
-            raise Refusal(
-                f"{name}: {group.train[x].nunique()} different {x} are marked {TRAIN}; at least {MIN_POINTS} are needed"
-            )
-    curves = [(g.train[x].to_numpy(), g.train[y].to_numpy()) for g in groups]
-    forecasts = forecast_curves(curves, [g.test[x].to_numpy() for g in groups], progress=progress)
-    return [score_group(g, f, y) for g, f in zip(groups, forecasts, strict=True)]
+def score_group(group: Group, forecast: Forecast, y: str, n_items: np.ndarray | None = None) -> dict:
+    """Return one group's ``group, n_train, n_test, weights`` and the scores of its forecast (`score_values`).
 
-
-def score_group(group: Group, forecast: Forecast, y: str) -> dict:
-    """Return one group's ``group, n_train, n_test, weights`` and the scores of its forecast (`score_values`)."""
+    Rates are scored half an item away from 0 and 1 where their items are known.
+    """
+    measured = group.test[y].to_numpy(dtype=float)
+    measured = measured if n_items is None else inside_unit_interval(measured, n_items)
     bounds = {level: forecast.interval(level) for level in LEVELS}
-    scored = score_values(group.test[y].to_numpy(), forecast.log_mean, bounds)
+    scored = score_values(measured, np.log(forecast.median), bounds)
     return {"group": group.key, "n_train": len(group.train), **scored, "weights": forecast.weights}
 
 
@@ -126,16 +120,6 @@ def summarise(groups: Sequence[dict]) -> dict:
     return mean
 
 
-def backtest_law(groups: Sequence[Group], law: Law, x: Sequence[str], y: str, objective: Objective) -> list[dict]:
-    """Fit a law to each group's training rows, predict its held-out rows and score them."""
-    found = []
-    for group in groups:
-        train, target = (rows[list(x)].to_numpy(dtype=float) for rows in (group.train, group.test))
-        forecast = forecast_law(law, train, group.train[y].to_numpy(dtype=float), target, objective)
-        found.append(score_group(group, forecast, y))
-    return found
-
-
 def forecast_law(law: Law, train: np.ndarray, y: np.ndarray, target: np.ndarray, objective: Objective) -> Forecast:
     """Forecast outcomes at targets (m, d) by one law fitted to y (n,) at train (n, d), all positive."""
     fitted = fit_law(law, _shaped(law, train), y, objective=objective)
@@ -146,7 +130,7 @@ def forecast_law(law: Law, train: np.ndarray, y: np.ndarray, target: np.ndarray,
     errors, distances = inner_errors(law, train, y, objective)
     near, growth = fit_growth(errors, distances, scatter)
     spread = np.sqrt(variance + near**2 + (growth * distance_beyond(train, target)) ** 2)
-    return student_forecast(centre, spread, len(INNER_SHARES), law.name)
+    return student_forecast(centre, spread, len(INNER_SHARES), law.name, near)
 
 
 def _shaped(law: Law, x: np.ndarray) -> np.ndarray:

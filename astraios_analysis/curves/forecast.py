@@ -16,18 +16,21 @@ the first are near the maximum of the marginal likelihood of training rows; the 
 (docs/benchmarks.md, "Forecasts").
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.special import log_ndtr, logsumexp, ndtr
+from scipy.special import expit, log_ndtr, logsumexp, ndtr
 from scipy.stats import chi2
 
 from astraios_analysis.laws.forms import RECTIFIED
+from astraios_analysis.prediction.limits import Kind
+from astraios_analysis.prediction.points import Link
 from astraios_analysis.records.refusal import Refusal
 
-MIN_POINTS = 4
+MIN_POINTS = 3
 _N_OF_STUDENT = 25
 _EXPONENTS = np.geomspace(0.06, 3.0, 18)
 _FLOOR_SHARES = np.concatenate([[0.0], 1 - np.geomspace(0.9, 0.005, 16)])
@@ -86,41 +89,85 @@ PROFILES = (
 
 @dataclass(frozen=True)
 class Forecast:
-    """Predictive distributions of log y at n points, mixtures of k normals, and each law's posterior probability."""
+    """Predictive distributions of n outcomes on their link scale, mixtures of k normals: of a new observation.
+
+    ``centres`` and ``scales`` have shape (k, n), ``shares`` (k,); ``lines`` are centres and scales of the curve itself,
+    without what an observation scatters around it. ``weights`` are the laws' posterior probabilities.
+    """
 
     centres: np.ndarray
     scales: np.ndarray
     shares: np.ndarray
     weights: dict[str, float]
+    lines: tuple[np.ndarray, np.ndarray] | None = None
+    link: Link = "log"
 
     @property
     def log_mean(self) -> np.ndarray:
-        """Mean of log y, shape (n,)."""
+        """Mean on the link scale (the logarithm, for losses), shape (n,)."""
         return self.shares @ self.centres
 
-    def log_quantile(self, probability: float) -> np.ndarray:
-        """Return a quantile of log y by bisection, shape (n,)."""
-        low = (self.centres - 10 * self.scales).min(axis=0)
-        high = (self.centres + 10 * self.scales).max(axis=0)
+    @property
+    def median(self) -> np.ndarray:
+        """Median of the outcomes, shape (n,): what is said where one number is asked for."""
+        return self.values(self.log_quantile(0.5))
+
+    def values(self, z: np.ndarray) -> np.ndarray:
+        """Return outcomes of link values."""
+        return np.exp(z) if self.link == "log" else expit(z)
+
+    def log_quantile(self, probability: float, kind: Kind = "observation") -> np.ndarray:
+        """Return a quantile on the link scale by bisection, shape (n,)."""
+        centres, scales = self.lines if kind == "mean" and self.lines else (self.centres, self.scales)
+        low = (centres - 10 * scales).min(axis=0)
+        high = (centres + 10 * scales).max(axis=0)
         for _ in range(60):
             middle = (low + high) / 2
-            below = self.shares @ ndtr((middle - self.centres) / self.scales) < probability
+            below = self.shares @ ndtr((middle - centres) / scales) < probability
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         return (low + high) / 2
 
-    def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return the central prediction interval of y: where a new observation falls with probability ``level``."""
-        return np.exp(self.log_quantile((1 - level) / 2)), np.exp(self.log_quantile((1 + level) / 2))
+    def interval(self, level: float, kind: Kind = "observation") -> tuple[np.ndarray, np.ndarray]:
+        """Return the central interval of outcomes: where a new observation, or the curve, falls so often."""
+        low, high = (self.log_quantile(p, kind) for p in ((1 - level) / 2, (1 + level) / 2))
+        return self.values(low), self.values(high)
+
+    def log_density(self, z: np.ndarray) -> np.ndarray:
+        """Return the log density of observations on the link scale, shape (n,)."""
+        log_normal = -0.5 * ((z - self.centres) / self.scales) ** 2 - np.log(self.scales)
+        return logsumexp(log_normal, axis=0, b=self.shares[:, None]) - 0.5 * np.log(2 * np.pi)
 
 
-def student_forecast(centre: np.ndarray, spread: np.ndarray, dof: int, name: str) -> Forecast:
-    """Return Student's t of log y around centres (n,), as a mixture of normals: spreads known as by ``dof`` looks."""
+def mix(parts: Mapping[str, Forecast], shares: Mapping[str, float]) -> Forecast:
+    """Return the mixture of forecasts of the same outcomes, each with its share; laws are named by their part."""
+    total = sum(shares[name] for name in parts)
+    kept = {name: shares[name] / total for name in parts if shares[name] > 1e-6 * total}
+    if len(kept) == 1:
+        return parts[next(iter(kept))]
+    first = parts[next(iter(kept))]
+    lines = [parts[name].lines or (parts[name].centres, parts[name].scales) for name in kept]
+    weights = {law: w * share for name, share in kept.items() for law, w in parts[name].weights.items()}
+    return Forecast(
+        np.concatenate([parts[name].centres for name in kept]),
+        np.concatenate([parts[name].scales for name in kept]),
+        np.concatenate([share * parts[name].shares for name, share in kept.items()]),
+        weights,
+        (np.concatenate([one[0] for one in lines]), np.concatenate([one[1] for one in lines])),
+        first.link,
+    )
+
+
+def student_forecast(centre: np.ndarray, spread: np.ndarray, dof: int, name: str, noise: float = 0.0) -> Forecast:
+    """Return Student's t around link values (n,), as a mixture of normals: spreads known as by ``dof`` looks.
+
+    ``noise`` is the part of the spread that an observation adds to the curve.
+    """
     # A t is a normal whose variance is divided by chi-squared / dof; equally likely values of it stand for all.
     chi = chi2.ppf((np.arange(_N_OF_STUDENT) + 0.5) / _N_OF_STUDENT, dof)
-    shares = np.full(_N_OF_STUDENT, 1 / _N_OF_STUDENT)
-    return Forecast(
-        np.repeat(centre[None], _N_OF_STUDENT, axis=0), np.sqrt(dof / chi)[:, None] * spread, shares, {name: 1.0}
-    )
+    shares, wider = np.full(_N_OF_STUDENT, 1 / _N_OF_STUDENT), np.sqrt(dof / chi)[:, None]
+    line = np.sqrt(np.maximum(spread**2 - noise**2, (1e-3 * spread) ** 2))
+    centres = np.repeat(centre[None], _N_OF_STUDENT, axis=0)
+    return Forecast(centres, wider * spread, shares, {name: 1.0}, (centres, wider * line))
 
 
 def _log_shapes(u: np.ndarray) -> np.ndarray:
@@ -177,6 +224,12 @@ def curve_likelihood(x: np.ndarray, y: np.ndarray) -> CurveLikelihood:
     return CurveLikelihood(found, level, variance, record, float(x_unique[-1]))
 
 
+@lru_cache(maxsize=24)
+def _remembered(x: bytes, y: bytes) -> CurveLikelihood:
+    """Return a curve's likelihood; the same few curves are asked for again by back-tests and weights."""
+    return curve_likelihood(np.frombuffer(x), np.frombuffer(y))
+
+
 def _record_probability(z: np.ndarray, log_likelihood: np.ndarray) -> float:
     """Return the probability that rows are running minima: they never rise although their scatter would make them."""
     steps = np.diff(z)
@@ -190,13 +243,22 @@ def _record_probability(z: np.ndarray, log_likelihood: np.ndarray) -> float:
     return float(_RECORD_PRIOR / (_RECORD_PRIOR + (1 - _RECORD_PRIOR) * np.exp(by_chance)))
 
 
-def forecast_curves(
-    curves: Sequence[tuple[np.ndarray, np.ndarray]],
-    targets: Sequence[np.ndarray],
-    *,
-    progress: Callable[[Sequence], Sequence] = lambda items: items,
-) -> list[Forecast]:
-    """Forecast curves, each training points (x, y), at targets; y at one x may repeat, all values are positive.
+@dataclass(frozen=True)
+class CurveSet:
+    """Curves fitted together: what each says, and the prior over laws that all of them chose by their evidence."""
+
+    found: tuple[CurveLikelihood, ...]
+    log_prior: np.ndarray
+
+    def forecast(self, place: int, x: np.ndarray) -> Forecast:
+        """Forecast one of the curves at new points."""
+        return forecast_from(self.found[place], self.log_prior, np.asarray(x, dtype=float))
+
+
+def fit_curves(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]], progress: Callable[[Sequence], Sequence] = lambda items: items
+) -> CurveSet:
+    """Fit curves, each training points (x, y); y at one x may repeat, all values are positive.
 
     ``progress`` wraps the sequence of curves, as ``tqdm`` does.
     """
@@ -205,16 +267,24 @@ def forecast_curves(
     priors = np.stack([profile.log_prior() for profile in PROFILES])
     found, evidence = [], []
     for x, y in progress(list(curves)):
-        likelihood = curve_likelihood(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+        likelihood = _remembered(np.asarray(x, dtype=float).tobytes(), np.asarray(y, dtype=float).tobytes())
         found.append(likelihood)
         evidence.append([logsumexp(likelihood.log_likelihood + prior) for prior in priors])
     together = np.log([p.share for p in PROFILES]) + np.sum(evidence, axis=0)
     shares = np.exp(together - logsumexp(together))
     prior = logsumexp(priors + np.log(np.maximum(shares, 1e-300))[:, None, None, None], axis=0)
-    return [
-        forecast_from(likelihood, prior, np.asarray(x, dtype=float))
-        for likelihood, x in zip(found, targets, strict=True)
-    ]
+    return CurveSet(tuple(found), prior)
+
+
+def forecast_curves(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]],
+    targets: Sequence[np.ndarray],
+    *,
+    progress: Callable[[Sequence], Sequence] = lambda items: items,
+) -> list[Forecast]:
+    """Forecast curves (`fit_curves`) at targets, one array a curve."""
+    fitted = fit_curves(curves, progress)
+    return [fitted.forecast(place, x) for place, x in enumerate(targets)]
 
 
 def forecast_from(found: CurveLikelihood, log_prior: np.ndarray, x: np.ndarray) -> Forecast:
@@ -234,11 +304,12 @@ def forecast_from(found: CurveLikelihood, log_prior: np.ndarray, x: np.ndarray) 
     second += np.einsum("qsk,qsk->qs", within, found.level**2)[..., None]
     variance = np.maximum(second - mean**2, 0) + found.level_variance[..., None]
     variance = variance + _ROUGHNESS[:, None, None] ** 2 * np.maximum(u, 0) ** 5 / 20
-    variance = variance + _NOISE[None, :, None] ** 2 * (1 + found.record * (_RECORD_SCATTER**2 - 1))
+    line, variance = variance, variance + _NOISE[None, :, None] ** 2 * (1 + found.record * (_RECORD_SCATTER**2 - 1))
     mean = mean + found.record * _RECORD_GAP * _NOISE[None, :, None]
     kept = cells > 1e-8
     shares = cells[kept] / cells[kept].sum()
-    return Forecast(mean[kept], np.sqrt(variance[kept]), shares, _law_weights(posterior.sum(axis=(0, 1))))
+    weights = _law_weights(posterior.sum(axis=(0, 1)))
+    return Forecast(mean[kept], np.sqrt(variance[kept]), shares, weights, (mean[kept], np.sqrt(line[kept])))
 
 
 def _law_weights(by_shape: np.ndarray) -> dict[str, float]:

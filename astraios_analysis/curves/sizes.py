@@ -13,9 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.curves.backtest import EXTRAPOLATE, Group, score_group
-from astraios_analysis.curves.forecast import student_forecast
-from astraios_analysis.laws.tables import TRAIN
+from astraios_analysis.curves.backtest import Group
+from astraios_analysis.curves.forecast import Forecast, student_forecast
 from astraios_analysis.records.refusal import Refusal
 
 SIZE_PROCEDURE = (
@@ -64,44 +63,47 @@ def predict_at(table: pd.DataFrame, slopes: pd.Series, n_params: float) -> tuple
     return pd.Series(level, index=table.columns), float(np.linalg.inv(left)[0, 0])
 
 
-def backtest_sizes(
-    frame: pd.DataFrame, x: str, y: str, group: Sequence[str], size: str, family: str, split: str
-) -> list[dict]:
-    """Predict each family's held-out models and score the predictions.
+def forecast_families(
+    train: pd.DataFrame, target: pd.DataFrame, x: str, y: str, group: Sequence[str], size: str, family: str
+) -> list[tuple[Group, Forecast]]:
+    """Forecast rows of a family's larger models from its smaller ones; the targets' outcomes are not looked at.
 
     Columns of ``group`` whose values each belong to one size name models; the others (a task) are kept apart.
     """
-    spans = {name: frame.groupby([family, name])[size].nunique().max() > 1 for name in group}
+    both = pd.concat([train, target])
+    spans = {name: both.groupby([family, name])[size].nunique().max() > 1 for name in group}
     tasks = [name for name in group if spans[name]]
     models = [name for name in group if not spans[name] and name != family]
-    frame = frame.assign(_model=frame[models].astype(str).agg("/".join, axis=1) if models else "")
-    parts = [((), frame)] if not tasks else list(frame.groupby(tasks, sort=False))
+    if train.empty:
+        raise Refusal("no family has training rows; a slope in size needs two training sizes of a family")
+    train = train.assign(_model=train[models].astype(str).agg("/".join, axis=1) if models else "")
+    parts = [((), train)] if not tasks else list(train.groupby(tasks, sort=False))
     found = []
     for key, rows in parts:
-        found += _backtest_task(rows, dict(zip(tasks, map(str, key), strict=True)), (x, y, size, family, split))
+        asked = target
+        for name, value in zip(tasks, key, strict=True):
+            asked = asked[asked[name] == value]
+        found += _forecast_task(rows, asked, dict(zip(tasks, map(str, key), strict=True)), (x, y, size, family))
     if not found:
-        raise Refusal(f"no family has rows marked {EXTRAPOLATE} in {split!r} and training sizes to predict them")
+        raise Refusal("no family has rows to predict and training sizes to predict them from")
     return found
 
 
-def _backtest_task(rows: pd.DataFrame, key: dict, columns: tuple[str, ...]) -> list[dict]:
-    x, y, size, family, split = columns
-    train = {name: part[part[split] == TRAIN] for name, part in rows.groupby(family, sort=False)}
-    tables = {name: _table(part, x, y, size) for name, part in train.items() if len(part)}
+def _forecast_task(rows: pd.DataFrame, target: pd.DataFrame, key: dict, columns: tuple[str, ...]) -> list:
+    x, y, size, family = columns
+    train = dict(list(rows.groupby(family, sort=False)))
+    tables = {name: _table(part, x, y, size) for name, part in train.items()}
     slopes = common_slopes(list(tables.values()))
     scale, n_errors = _inner_scale(tables)
     found = []
-    for name, part in rows.groupby(family, sort=False):
-        test = part[part[split] == EXTRAPOLATE]
-        if test.empty or name not in tables:
-            continue
-        for n_params, own in test.groupby(size):
+    for name, asked in target.groupby(family, sort=False):
+        for n_params, own in asked.groupby(size) if name in tables else ():
             level, leverage = predict_at(tables[name], slopes, float(n_params))
             own = own[own[x].isin(level.index)]
             centre = level.reindex(own[x]).to_numpy()
             spread = np.full(len(centre), scale * np.sqrt(1 + leverage))
-            forecast = student_forecast(centre, spread, n_errors, "size_line")
-            found.append(score_group(Group({**key, family: str(name)}, train[name], own), forecast, y))
+            forecast = student_forecast(centre, spread, n_errors, "size_line", scale)
+            found.append((Group({**key, family: str(name)}, train[name], own), forecast))
     return found
 
 

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from astraios_analysis.curves.routes import TableFit, fit_routes
 from astraios_analysis.explorer.choices import (
     AVERAGED,
     SHARED,
@@ -163,7 +164,7 @@ class Grid:
             level=choice.level,
         )
 
-    def _average(self, choice: Choice, runs: pd.DataFrame, below: float) -> Fitted:
+    def _average(self, choice: Choice, runs: pd.DataFrame, below: float) -> Fitted | TableFit:
         """Average laws as ``predict`` does: of records, or of the table of another measure or input."""
         if choice.is_primary and choice.x == "n_params_base":
             kept = [record for record in self.records if record.size not in choice.held_out]
@@ -174,7 +175,7 @@ class Grid:
             link, value = "logit", inside_unit_interval(value, runs["n_items"].astype(float).fillna(np.inf))
         table = pd.DataFrame({choice.x: runs["x"], choice.y: value, "method": runs["method"]})
         outcome = table_outcome(table, choice.x, choice.y, "method", link)
-        return fit_supported(outcome) if np.isinf(below) else fit_outcome(outcome)
+        return fit_routes(outcome)
 
     def _backtest(self, choice: Choice, runs: pd.DataFrame, curve: Fit | Fitted) -> tuple[pd.DataFrame, tuple]:
         """Compare the law with held-out runs, and those of the largest fitted size with the law without it."""
@@ -281,7 +282,7 @@ class View:
     @property
     def is_certified(self) -> bool:
         """Whether parameters and certificate are at hand."""
-        return isinstance(self.curve, Fitted) or "table" in vars(self.curve)
+        return isinstance(self.curve, (Fitted, TableFit)) or "table" in vars(self.curve)
 
     @property
     def parameters(self) -> pd.DataFrame:
@@ -385,7 +386,7 @@ class View:
 
     def fit_html(self) -> str:
         """Return parameters and certificate; it takes a second or two unless the view is certified."""
-        if isinstance(self.curve, Fitted):
+        if isinstance(self.curve, (Fitted, TableFit)):
             shown = _to_html(self.parameters, "Laws averaged: weights")
         else:
             shown = f"<p><b>Fit</b></p>{self.curve._repr_html_()}"

@@ -14,11 +14,17 @@ import pandas as pd
 
 from astraios_analysis.prediction.chain import Chain, fit_chain
 from astraios_analysis.prediction.limits import KINDS, LEVELS, reach, require_reach, require_sizes
-from astraios_analysis.prediction.points import Link, PooledPoints, loss_points, score_points, table_points
+from astraios_analysis.prediction.points import (
+    Link,
+    PooledPoints,
+    loss_points,
+    score_points,
+    table_points,
+    table_rows,
+)
 from astraios_analysis.prediction.stack import N_DRAWS, Stack, fit_stack, sobol
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
-from astraios_analysis.records.notation import column_numbers
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, LOSS
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
@@ -96,13 +102,21 @@ def record_outcome(records: Sequence[RunRecord], name: str) -> Outcome:
     return Outcome(name, metric, "logit", points, runs, **ways)
 
 
-def table_outcome(table: pd.DataFrame, x: str, y: str, group: str | None, link: Link) -> Outcome:
-    """Return a column of a table as an outcome of another column."""
-    points = table_points(table, x, y, group, link)
-    method = table[group].astype(str) if group else "all"
-    runs = pd.DataFrame({"n_params": column_numbers(table[x]), "method": method, "value": column_numbers(table[y])})
-    runs = runs.assign(size=runs["n_params"].map("{:g}".format), seed=None, n_items=None)
-    return Outcome(y, y, link, points, runs.sort_values("n_params", kind="stable"))
+def table_outcome(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    group: str | Sequence[str] | None,
+    link: Link,
+    n_items: str | float | None = None,
+) -> Outcome:
+    """Return a column of a table as an outcome of another column (`points.table_points`)."""
+    group = [group] if isinstance(group, str) else list(group or [])
+    points, rows = table_points(table, x, y, group, link, n_items), table_rows(table, x, y, group, n_items)
+    runs = pd.DataFrame({"n_params": rows["x"], "method": rows["group"], "value": rows["y"]})
+    runs = runs.assign(size=runs["n_params"].map("{:g}".format), seed=None, n_items=rows["n_items"])
+    mean = None if n_items is None else float(rows["n_items"].mean())
+    return Outcome(y, y, link, points, runs.sort_values("n_params", kind="stable"), n_items=mean)
 
 
 @dataclass(frozen=True)

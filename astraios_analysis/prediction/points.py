@@ -90,7 +90,7 @@ def loss_points(records: Sequence[RunRecord]) -> PooledPoints:
     known = [(r.n_params_base, r.method, r.val_loss) for r in records if not r.held_out and r.val_loss is not None]
     if not known:
         raise Refusal("these runs have no validation loss, so none is predicted; a grid trained here measures it")
-    return _average(pd.DataFrame(known, columns=["x", "group", "y"]), "log")
+    return _average(pd.DataFrame(known, columns=["x", "group", "y"]), "log", has_items=False)
 
 
 def score_points(scores: ModelScores) -> PooledPoints:
@@ -106,34 +106,59 @@ def score_points(scores: ModelScores) -> PooledPoints:
     return PooledPoints(size, p, method, noise, run_variance, seeds)
 
 
-def table_points(table: pd.DataFrame, x: str, y: str, group: str | None, link: Link) -> PooledPoints:
-    """Return a table's points by columns of sizes, outcomes and, if any, methods; rows of one x and group are seeds."""
-    for column in (x, y, *([group] if group else [])):
+def table_points(
+    table: pd.DataFrame, x: str, y: str, group: Sequence[str], link: Link, n_items: str | float | None = None
+) -> PooledPoints:
+    """Return a table's points by columns of sizes, outcomes and, if any, methods; rows of one x and group are seeds.
+
+    ``n_items``: the items behind each rate, a column or one number; with it rates may be 0 and 1.
+    """
+    frame = table_rows(table, x, y, group, n_items)
+    counts = frame["n_items"].to_numpy(dtype=float) if n_items is not None else None
+    if counts is not None:
+        frame["y"] = inside_unit_interval(frame["y"].to_numpy(), counts)
+    wrong = frame["y"] <= 0 if link == "log" else (frame["y"] <= 0) | (frame["y"] >= 1)
+    if wrong.any():
+        value, allowed = frame["y"][wrong].iloc[0], "above 0" if link == "log" else "between 0 and 1"
+        advice = ", or name the items behind each rate: --n-items COLUMN, or a number" * (value in (0, 1))
+        raise Refusal(f"{y} is {value:g}; values must lie {allowed} for a {link} scale{advice}")
+    return _average(frame, link, counts is not None)
+
+
+def table_rows(
+    table: pd.DataFrame, x: str, y: str, group: Sequence[str], n_items: str | float | None = None
+) -> pd.DataFrame:
+    """Return a table's rows as ``x, y, group, n_items``, numbers checked; labels of several columns joined by /."""
+    named = [n_items] if isinstance(n_items, str) else []
+    for column in (x, y, *group, *named):
         if column not in table:
             raise Refusal(f"the table has no column {column!r}; choose from {', '.join(map(str, table.columns))}")
-    frame = pd.DataFrame({"x": table[x], "y": table[y], "group": table[group].astype(str) if group else "all"})
-    for column, name in (("x", x), ("y", y)):
+    labels = table[list(group)].astype(str).agg("/".join, axis=1) if group else "all"
+    frame = pd.DataFrame({"x": table[x], "y": table[y], "group": labels, "n_items": n_items})
+    if named:
+        frame["n_items"] = table[n_items]
+    for column, name in (("x", x), ("y", y), *([("n_items", "n_items")] if n_items is not None else [])):
         numbers = column_numbers(frame[column])
         if numbers.isna().any():
             row = int(np.flatnonzero(numbers.isna())[0])
             value = frame[column].iloc[row]
             raise Refusal(f"{name} is {value!r} in row {row + 1}; give a number or drop the row")
         frame[column] = numbers
-    wrong = frame["y"] <= 0 if link == "log" else (frame["y"] <= 0) | (frame["y"] >= 1)
-    if wrong.any():
-        allowed = "above 0" if link == "log" else "between 0 and 1"
-        raise Refusal(f"{y} is {frame['y'][wrong].iloc[0]:g}; values must lie {allowed} for a {link} scale")
-    return _average(frame, link)
+    if n_items is not None and (frame["n_items"] < 1).any():
+        raise Refusal(f"n_items is {frame['n_items'].min():g} in some row; a rate has at least one item")
+    return frame
 
 
-def _average(frame: pd.DataFrame, link: Link) -> PooledPoints:
+def _average(frame: pd.DataFrame, link: Link, has_items: bool) -> PooledPoints:
     """Average replicates, with their variance on the link scale."""
-    grouped = frame.groupby(["x", "group"], sort=True)["y"]
-    means = grouped.mean().reset_index()
+    grouped = frame.groupby(["x", "group"], sort=True)
+    means = grouped["y"].mean().reset_index()
     z = np.log(frame["y"]) if link == "log" else np.log(frame["y"] / (1 - frame["y"]))
     squares = z.groupby([frame["x"], frame["group"]]).agg(["var", "size"])
     size, y = means["x"].to_numpy(dtype=float), means["y"].to_numpy(dtype=float)
     method, noise = means["group"].to_numpy(dtype=str), np.zeros(len(y))
+    if has_items:
+        noise = 1 / (grouped["n_items"].sum().to_numpy(dtype=float) * y * (1 - y))
     return PooledPoints(size, y, method, noise, squares["var"].to_numpy(), squares["size"].to_numpy(dtype=float))
 
 

@@ -152,7 +152,7 @@ def fit_stack(points: PooledPoints, link: Link) -> Stack:
         raise refusal or Refusal("no form can be fitted to these points")
     criteria = np.array([criterion for _, _, criterion in fitted])
     densities = _left_out_densities(points, link, [form for form, _, _ in fitted])
-    weights = _weigh(akaike_weights(criteria), densities)
+    weights = weigh(akaike_weights(criteria), densities)
     mean = np.mean([d.mean(axis=1) for d in densities], axis=0) if densities else np.full(len(fitted), np.nan)
     scores = [
         FormScore(form, criterion, float(m), float(w))
@@ -342,7 +342,7 @@ def log_density(pool: Pool, test: PooledPoints) -> np.ndarray:
     return logsumexp(by_version, axis=0) - np.log(len(by_version))
 
 
-def _weigh(prior: np.ndarray, densities: Sequence[np.ndarray]) -> np.ndarray:
+def weigh(prior: np.ndarray, densities: Sequence[np.ndarray]) -> np.ndarray:
     """Return weights that maximise the log score of the mixture, with the prior as one more look."""
     weights = np.maximum(prior, 1e-12)
     weights = weights / weights.sum()

@@ -46,13 +46,16 @@ class TestPredict:
         )
         assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
-    def test_what_cannot_be_back_tested_is_not_predicted(self, as_json, refusal):
+    def test_what_cannot_be_back_tested_is_marked(self, as_json):
         reason = "measured at 3 sizes; a back-test holds out the largest, and 2 leave no interval to check"
-        assert f"humanevalfix_java: {reason}" in refusal(*PREDICT, "--dataset", "humanevalfix_java")
-        found, notes = as_json("predict", "--method", "all", "--size", "34b")
-        assert len(found) == 42 and len({(one["method"], one["quantity"]) for one in found}) == 42
-        refused = "humanevalsynthesize_python, humanevalsynthesize_java, humanevalfix_python, humanevalfix_java"
-        assert f"not predicted: {refused}: {reason}" in notes
+        (one,), notes = as_json(*PREDICT, "--dataset", "humanevalfix_java")
+        assert one["back_tested"] is False and f"not back-tested: humanevalfix_java: {reason}" in notes
+        # Three sizes leave one degree of freedom: next to nothing is said at 95 %.
+        lower, upper = (one["intervals"][2][end] for end in ("lower", "upper"))
+        assert upper - lower > 0.5 and 0 < one["value"] < 1 and set(one["weights"]) == {"line"}
+        found, _ = as_json("predict", "--method", "all", "--size", "34b")
+        kept = [one for one in found if "back_tested" not in one]
+        assert len(kept) == 42 and len({(one["method"], one["quantity"]) for one in kept}) == 42
 
     def test_repeats_count_once(self, as_json):
         options = [
@@ -141,7 +144,7 @@ def test_a_table_is_predicted(run, tmp_path):
 
 def test_columns_belong_to_a_table(run, folder):
     code, _, err = run("predict", "--size", "5m", "--x", "params", "--data", folder)
-    assert code == 2 and "--x names a column of a table" in err
+    assert code == 2 and "--x is for a table" in err
 
 
 class TestSeveralGrids:

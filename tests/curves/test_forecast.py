@@ -29,7 +29,7 @@ def test_forecast_recovers_a_known_law():
     assert sum(forecast.weights.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("y, message", [([1, 1, 1, -1], "must be positive"), ([1, 1, 1], "at least 4")])
+@pytest.mark.parametrize("y, message", [([1, 1, 1, -1], "must be positive"), ([1, 1], "at least 3")])
 def test_forecast_refuses(y, message):
     x = np.arange(1.0, len(y) + 1)
     with pytest.raises(Refusal, match=message):
@@ -43,7 +43,10 @@ def test_command_prints_scores_as_json(tmp_path, capsys):
     table.write_text("\n".join(["x,y,split", *rows]))
     assert main(["backtest", "--data", str(table), "--x", "x", "--y", "y", "--split", "split", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"mean", "groups", "procedure"}
+    assert set(found) == {"mean", "groups", "rows", "procedure"}
+    first, measured = found["rows"][0], y[18]
+    assert first["measured"] == pytest.approx(measured) and first["value"] == pytest.approx(measured, rel=0.1)
+    assert [one["level"] for one in first["intervals"]] == [0.5, 0.8, 0.95]
     assert set(found["mean"]["coverage"]) == {"0.5", "0.8", "0.95"}
     assert found["mean"]["rmse_log"] < 0.03
 

@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from astraios_analysis.curves.sizes import backtest_sizes, common_slopes, predict_at
+from astraios_analysis.curves.sizes import common_slopes, predict_at
+from astraios_analysis.curves.tables import Columns, backtest_table
 from astraios_analysis.records.refusal import Refusal
 
 X = np.array([100.0, 1000.0, 10000.0])
 SIZES = {"a": (1e7, 1e8, 1e9, 1e10), "b": (2e7, 2e8, 2e9), "c": (5e7, 5e8, 5e9)}
-COLUMNS = {"x": "n_ft", "y": "loss", "group": ["task", "model"], "size": "params", "family": "family"}
+COLUMNS = Columns(("n_ft",), "loss", ("task", "model"), size="params", family="family")
 
 
 def world(rng, noise=0.0, model_sd=0.0, slopes=(-0.06, -0.06, -0.06), task="t"):
@@ -36,7 +37,7 @@ def world(rng, noise=0.0, model_sd=0.0, slopes=(-0.06, -0.06, -0.06), task="t"):
 
 
 def run(frame):
-    return {g["group"]["family"]: g for g in backtest_sizes(frame, **COLUMNS, split="split")}
+    return {g["group"]["family"]: g for g in backtest_table(frame, COLUMNS, "split")[0]}
 
 
 def test_lines_that_families_share_come_back():
@@ -48,7 +49,7 @@ def test_lines_that_families_share_come_back():
 def test_tasks_are_kept_apart():
     rng = np.random.default_rng(0)
     other = world(rng, slopes=(-0.2, -0.2, -0.2), task="u")
-    found = backtest_sizes(pd.concat([world(rng), other]), **COLUMNS, split="split")
+    found, _, _ = backtest_table(pd.concat([world(rng), other]), COLUMNS, "split")
     assert [(g["group"]["task"], g["group"]["family"]) for g in found] == [(t, f) for t in "tu" for f in "abc"]
     assert all(group["rmse_log"] < 1e-8 for group in found)
 
@@ -95,8 +96,8 @@ def test_new_models_are_covered_about_as_often_as_asked():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f.assign(split="train"), "no family has rows marked extrapolate in 'split'"),
-        (lambda f: f[f["params"] > 1e9].assign(split="train"), "no family has two training sizes"),
+        (lambda f: f.assign(split="train"), "no row is marked extrapolate in column 'split'"),
+        (lambda f: f[f["params"] > 1e9], "needs two training sizes"),
     ],
 )
 def test_refusals(change, message):

@@ -30,10 +30,10 @@ def test_methods_of_one_size_count_as_one_look():
     # One look for the first form three times as dense, one look of equal Akaike weights: w = (1/2 + 3w/(1+2w)) / 2.
     one = [np.log(np.array([[3.0], [1.0]]))]
     seven = [np.log(np.array([[3.0] * 7, [1.0] * 7]))]
-    expected = stacks._weigh(np.array([0.5, 0.5]), one)
+    expected = stacks.weigh(np.array([0.5, 0.5]), one)
     w = expected[0]
     assert w == pytest.approx((0.5 + 3 * w / (1 + 2 * w)) / 2, rel=1e-6)
-    np.testing.assert_allclose(stacks._weigh(np.array([0.5, 0.5]), seven), expected, rtol=1e-9)
+    np.testing.assert_allclose(stacks.weigh(np.array([0.5, 0.5]), seven), expected, rtol=1e-9)
 
 
 def test_one_method_has_nothing_to_pool():

@@ -1,0 +1,255 @@
+"""Which way the outcomes of a table in one input are predicted: what is back-tested is what predicts.
+
+Three ways, or routes, share one interface: ``curve`` (each group's curve by laws averaged by evidence, `forecast`),
+``sizes`` (groups are methods at common sizes, laws and poolings averaged, `prediction.stack`) and ``lines`` (few sizes
+of many groups, `lines`). A route is there where the table has what it needs; where several are, they are mixed by how
+likely each makes each group's last row from the rows before it, with equal weights as one more look. A forecast is
+then a mixture of the routes' forecasts.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from scipy.special import logit
+
+from astraios_analysis.curves.forecast import CurveSet, Forecast, fit_curves, mix
+from astraios_analysis.curves.lines import Lines, fit_lines
+from astraios_analysis.prediction.forecast import Fitted, Intervals, Outcome, fit_supported
+from astraios_analysis.prediction.limits import KINDS, LEVELS, MIN_SIZES_TO_PREDICT
+from astraios_analysis.prediction.stack import Stack, fit_stack, weigh
+from astraios_analysis.records.refusal import Refusal
+
+Progress = Callable[[Sequence], Sequence]
+ROUTES = ("curve", "sizes", "lines")
+# Beyond these the stack has nothing to pool that a curve does not show by itself, and costs seconds.
+_MAX_SIZES, _MAX_METHODS = 12, 12
+# A curve's laws have up to four parameters, a line two.
+_ENOUGH_FOR_CURVES = 4
+_N_THINNED = 512
+
+
+class Route(Protocol):
+    """A fitted way to predict methods (groups of rows) at values of the input."""
+
+    def forecast(self, method: str, x: np.ndarray) -> Forecast | None:
+        """Return the forecast of a method, None where this way has none."""
+
+
+@dataclass(frozen=True)
+class _Curves:
+    places: Mapping[str, int]
+    fitted: CurveSet
+    signs: Mapping[str, int] | None
+
+    def forecast(self, method: str, x: np.ndarray) -> Forecast | None:
+        if method not in self.places:
+            return None
+        found = self.fitted.forecast(self.places[method], x)
+        return found if self.signs is None else _as_logit(found, self.signs[method])
+
+
+@dataclass(frozen=True)
+class _Lines:
+    places: Mapping[str, int]
+    fitted: Lines
+    link: str
+
+    def forecast(self, method: str, x: np.ndarray) -> Forecast | None:
+        if method not in self.places:
+            return None
+        return replace(self.fitted.forecast(self.places[method], x), link=self.link)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    stack: Stack
+
+    def forecast(self, method: str, x: np.ndarray) -> Forecast | None:
+        if method not in self.stack.methods:
+            return None
+        drawn = [self.stack.draw(float(one)) for one in x]
+        place, link = self.stack.methods.index(method), self.stack.link
+        parts = []
+        for kind in KINDS:
+            values = np.stack([_link(one[kind][:, place], link) for one in drawn], axis=1)
+            # So many quantiles stand for the draws, each a normal of next to no width.
+            centres = np.quantile(values, (np.arange(_N_THINNED) + 0.5) / _N_THINNED, axis=0)
+            parts.append((centres, np.broadcast_to(5 * centres.std(axis=0) / _N_THINNED, centres.shape)))
+        (centres, scales), lines = parts
+        return Forecast(centres, scales, np.full(_N_THINNED, 1 / _N_THINNED), self.stack.weights, lines, link)
+
+
+def _link(values: np.ndarray, link: str) -> np.ndarray:
+    return np.log(values) if link == "log" else logit(np.clip(values, 1e-9, 1 - 1e-9))
+
+
+def _as_logit(found: Forecast, sign: int) -> Forecast:
+    """Return a forecast of log odds as one of the rate's logit; ``sign`` is -1 where odds of failures were fitted."""
+    lines = None if found.lines is None else (sign * found.lines[0], found.lines[1])
+    return replace(found, centres=sign * found.centres, lines=lines, link="logit")
+
+
+@dataclass(frozen=True)
+class TableFit:
+    """An outcome of a table, fitted by every route that it allows; ``shares`` are the routes' weights.
+
+    It is asked as `prediction.forecast.Fitted` is.
+    """
+
+    outcome: Outcome
+    routes: Mapping[str, Route]
+    shares: Mapping[str, float]
+    share: float = 0.0  # of the way through a loss, as `Fitted` has it
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods (groups of rows) that some route predicts."""
+        return tuple(m for m in self.outcome.points.methods if self.has(m))
+
+    def has(self, method: str) -> bool:
+        """Whether some route predicts a method."""
+        x = self.outcome.points.n_params[:1]
+        return any(route.forecast(method, x) is not None for route in self.routes.values())
+
+    @property
+    def x_range(self) -> tuple[float, float]:
+        """Smallest and largest input fitted."""
+        return float(self.outcome.points.n_params.min()), float(self.outcome.points.n_params.max())
+
+    @property
+    def n_sizes(self) -> int:
+        """Number of different inputs fitted."""
+        return len(self.outcome.points.sizes)
+
+    def forecast(self, method: str, x: np.ndarray) -> Forecast:
+        """Forecast a method at inputs, the routes that have it mixed by their shares."""
+        x = np.atleast_1d(np.asarray(x, dtype=float))
+        found = {name: route.forecast(method, x) for name, route in self.routes.items()}
+        return mix({name: one for name, one in found.items() if one is not None}, self.shares)
+
+    def weights_of(self, method: str) -> dict[str, float]:
+        """Return the weights of laws and routes for one method."""
+        return self.forecast(method, np.array([self.x_range[1]])).weights
+
+    @cached_property
+    def weights(self) -> dict[str, float]:
+        """Weights of laws, the mean over methods."""
+        own = [self.weights_of(method) for method in self.methods]
+        return {law: float(np.mean([w.get(law, 0.0) for w in own])) for law in dict.fromkeys(k for w in own for k in w)}
+
+    def intervals(self, n_params: float, levels: Sequence[float] = LEVELS) -> Intervals:
+        """Return medians and intervals of all methods at one input."""
+        found = [self.forecast(method, np.array([float(n_params)])) for method in self.methods]
+        median = np.array([one.values(one.log_quantile(0.5))[0] for one in found])
+        bounds = {
+            (kind, level): self.outcome.end(
+                np.array([[end[0] for end in one.interval(level, kind)] for one in found]).T
+            )
+            for kind in KINDS
+            for level in levels
+        }
+        return Intervals(self.methods, self.outcome.turn(median), bounds)
+
+
+def fit_routes(outcome: Outcome, only: str | None = None, progress: Progress = lambda items: items) -> TableFit:
+    """Fit the routes that an outcome of a table allows (or one of them), and weigh them by rows left out."""
+    if only is not None and only not in ROUTES:
+        raise Refusal(f"unknown route {only!r}; choose from {', '.join(ROUTES)}")
+    routes, reasons = _fit_all(outcome, only, progress)
+    if not routes:
+        raise Refusal(f"{outcome.name}: " + "; ".join(dict.fromkeys(reasons.values())))
+    if len(routes) == 1:
+        return TableFit(outcome, routes, dict.fromkeys(routes, 1.0))
+    names, looks = list(routes), []
+    for smaller, test in _left_out(outcome):
+        inner, _ = _fit_all(smaller, only)
+        densities = []
+        for method, x, z in test:
+            found = {name: inner[name].forecast(method, x) for name in names if name in inner}
+            if all(found.get(name) is not None for name in names):
+                densities.append([float(np.mean(found[name].log_density(z))) for name in names])
+        if densities:
+            looks.append(np.array(densities).T)
+    weights = weigh(np.full(len(names), 1 / len(names)), looks)
+    return TableFit(outcome, routes, dict(zip(names, map(float, weights), strict=True)))
+
+
+def _fit_all(
+    outcome: Outcome, only: str | None, progress: Progress = lambda items: items
+) -> tuple[dict[str, Route], dict[str, str]]:
+    """Return the routes that can be fitted, and why others cannot."""
+    routes: dict[str, Route] = {}
+    reasons: dict[str, str] = {}
+    makers = {"sizes": _fit_sizes, "lines": _fit_lines}
+    for name in ROUTES if only is None else (only,):
+        if only is None and name == "lines" and routes:
+            continue
+        try:
+            routes[name] = _fit_curves(outcome, progress) if name == "curve" else makers[name](outcome)
+        except Refusal as error:
+            reasons[name] = str(error)
+    return routes, reasons
+
+
+def _by_method(outcome: Outcome) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return inputs and outcomes of every method: of losses each row, of rates the means of replicates."""
+    points, runs = outcome.points, outcome.runs
+    if outcome.link == "logit":
+        return {m: (points.n_params[points.method == m], points.y[points.method == m]) for m in points.methods}
+    own = runs.groupby("method", sort=False)
+    return {m: (rows["n_params"].to_numpy(), rows["value"].to_numpy()) for m, rows in own}
+
+
+def _fit_curves(outcome: Outcome, progress: Progress) -> _Curves:
+    rows = _by_method(outcome)
+    short = [m for m, (x, _) in rows.items() if len(x) < _ENOUGH_FOR_CURVES]
+    if short:
+        raise Refusal(f"{short[0] or 'the table'} has {len(rows[short[0]][0])} different inputs; a curve needs 4")
+    signs = None
+    if outcome.link == "logit":
+        # Odds of what falls: the laws fall towards a floor.
+        signs = {m: 1 if np.polyfit(np.log(x), y, 1)[0] <= 0 else -1 for m, (x, y) in rows.items()}
+        rows = {m: (x, np.exp(signs[m] * logit(y))) for m, (x, y) in rows.items()}
+    return _Curves({m: place for place, m in enumerate(rows)}, fit_curves(list(rows.values()), progress), signs)
+
+
+def _fit_sizes(outcome: Outcome) -> _Sizes:
+    points = outcome.points
+    if len(points.sizes) < MIN_SIZES_TO_PREDICT:
+        raise Refusal(f"{len(points.sizes)} sizes leave laws of size no size to be tested on")
+    if len(points.sizes) > _MAX_SIZES or len(points.methods) > _MAX_METHODS:
+        raise Refusal(f"{len(points.sizes)} sizes of {len(points.methods)} methods are no table of few common sizes")
+    return _Sizes(fit_stack(points, outcome.link))
+
+
+def _fit_lines(outcome: Outcome) -> _Lines:
+    rows = _by_method(outcome)
+    fitted = fit_lines([(x, _link(y, outcome.link)) for x, y in rows.values()])
+    return _Lines({m: place for place, m in enumerate(rows)}, fitted, outcome.link)
+
+
+def _left_out(outcome: Outcome, n: int = 2) -> list[tuple[Outcome, list]]:
+    """Return the table without the last input, or the last two, and each method's rows there."""
+    found = []
+    for size in outcome.points.sizes[::-1][:n]:
+        smaller, at = outcome.below(float(size)), outcome.points.keep(outcome.points.n_params == size)
+        if len(smaller.points.sizes) < 3:
+            break
+        found.append(
+            (smaller, [(m, at.n_params[at.method == m], _link(at.y[at.method == m], outcome.link)) for m in at.methods])
+        )
+    return found
+
+
+def fit_answer(outcome: Outcome) -> tuple[Fitted | TableFit, str | None]:
+    """Fit an outcome of records; where nothing can test its predictions, by lines, with why it is not back-tested."""
+    try:
+        return fit_supported(outcome), None
+    except Refusal as error:
+        try:
+            return fit_routes(outcome, "lines"), str(error).removeprefix(f"{outcome.name}: ")
+        except Refusal:
+            raise error from None

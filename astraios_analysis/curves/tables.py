@@ -1,0 +1,355 @@
+"""Rows of a table predicted from other rows of it: the one function behind ``predict`` and ``backtest`` of tables.
+
+The way depends on what is named: a column of models' sizes and one of families (`sizes`), a column of losses that the
+outcome goes through (`via`), one law (`backtest.forecast_law`), or else what the table allows (`routes`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from astraios_analysis.curves.backtest import (
+    CURVE_PROCEDURE,
+    EXTRAPOLATE,
+    LAW_PROCEDURE,
+    Group,
+    forecast_law,
+    score_group,
+    split_groups,
+    usable_rows,
+)
+from astraios_analysis.curves.forecast import Forecast
+from astraios_analysis.curves.routes import TableFit, fit_routes
+from astraios_analysis.curves.sizes import SIZE_PROCEDURE, forecast_families
+from astraios_analysis.curves.via import VIA_PROCEDURE, fit_link
+from astraios_analysis.laws.law import Law
+from astraios_analysis.laws.residuals import Objective
+from astraios_analysis.laws.tables import TRAIN
+from astraios_analysis.prediction.forecast import table_outcome
+from astraios_analysis.prediction.limits import KINDS, LEVELS, reach, require_reach
+from astraios_analysis.prediction.points import Link
+from astraios_analysis.records.refusal import Refusal
+
+# The column of marks that the back-test beside a prediction makes.
+SPLIT = "_held_out"
+Progress = Callable[[Sequence], Sequence]
+Found = list[tuple[Group, Forecast]]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a table are, and how its outcome is predicted.
+
+    ``x`` inputs, ``y`` the outcome, ``group`` what tells curves (or methods) apart; ``size`` and ``family`` of models;
+    ``law`` alone; ``via`` the loss that the outcome goes through; ``rate`` and ``n_items`` (a column, or a number) of
+    outcomes in [0, 1]; ``route`` one of `routes.ROUTES`, by default those that the table allows.
+    """
+
+    x: tuple[str, ...]
+    y: str
+    group: tuple[str, ...] = ()
+    size: str | None = None
+    family: str | None = None
+    law: Law | None = None
+    via: str | None = None
+    rate: bool = False
+    n_items: str | float | None = None
+    route: str | None = None
+    huber: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
+        if (self.size is None) != (self.family is None):
+            raise Refusal("the size column and the family column go together: give both, or neither")
+        if self.law is not None and len(self.x) != len(self.law.inputs):
+            raise Refusal(f"{self.law.name} takes {', '.join(self.law.inputs)}; x names {len(self.x)} columns")
+        if self.law is None and len(self.x) > 1:
+            raise Refusal(f"{len(self.x)} inputs need a law of as many: name it, for example chinchilla")
+
+    @property
+    def link(self) -> Link:
+        """Scale on which the outcome is predicted."""
+        return "logit" if self.rate or self.n_items is not None else "log"
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Columns whose values say what is predicted: the inputs, or the models' size."""
+        return (self.size,) if self.size else self.x
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the routes of one input predict it (`routes.TableFit`)."""
+        return not (self.via or self.family or self.law)
+
+    @property
+    def keys(self) -> list[str]:
+        """Columns that tell what is predicted apart."""
+        return list(dict.fromkeys([*self.group, *([self.family] if self.family else [])]))
+
+    @property
+    def procedure(self) -> str:
+        """How it is predicted, in words."""
+        if self.via:
+            return VIA_PROCEDURE
+        return SIZE_PROCEDURE if self.family else LAW_PROCEDURE if self.law else CURVE_PROCEDURE
+
+    def require(self, table: pd.DataFrame, *more: str | None) -> None:
+        """Refuse a table that lacks one of the columns."""
+        items = self.n_items if isinstance(self.n_items, str) else None
+        for name in (*self.x, self.y, *self.group, self.size, self.family, self.via, items, *more):
+            if name is not None and name not in table:
+                raise Refusal(f"the table has no column {name!r}; it has {', '.join(map(str, table.columns))}")
+
+
+def forecast_rows(
+    train: pd.DataFrame,
+    target: pd.DataFrame,
+    columns: Columns,
+    progress: Progress = lambda items: items,
+    fitted: TableFit | None = None,
+) -> Found:
+    """Forecast target rows, which need no outcome, from training rows; one pair a group, targets as its ``test``."""
+    if columns.via:
+        return _forecast_via(train, target, columns, progress)
+    if columns.family:
+        if columns.link != "log":
+            raise Refusal("families are predicted on the scale of log losses; rates go by --group, without a family")
+        return forecast_families(train, target, columns.x[0], columns.y, columns.group, columns.size, columns.family)
+    groups = _groups(train, target, columns.group)
+    if columns.law is not None:
+        return [(one, _by_law(one, columns)) for one in progress(groups)]
+    fitted = fitted or fit_table(train, columns, progress)
+    return [(one, fitted.forecast(_label(one), one.test[columns.x[0]].to_numpy(dtype=float))) for one in groups]
+
+
+def fit_table(train: pd.DataFrame, columns: Columns, progress: Progress = lambda items: items) -> TableFit:
+    """Fit the routes of a table in one input."""
+    group = list(columns.group)
+    outcome = table_outcome(train, columns.x[0], columns.y, group, columns.link, columns.n_items)
+    return fit_routes(outcome, columns.route, progress)
+
+
+def _labels(rows: pd.DataFrame, group: Sequence[str]) -> pd.Series:
+    return rows[list(group)].astype(str).agg("/".join, axis=1) if group else pd.Series("all", index=rows.index)
+
+
+def _label(group: Group) -> str:
+    return "/".join(group.key.values()) or "all"
+
+
+def _groups(train: pd.DataFrame, target: pd.DataFrame, names: Sequence[str]) -> list[Group]:
+    """Return the groups of the targets with their training rows."""
+    if not names:
+        return [Group({}, train, target)]
+    known, found = dict(list(train.groupby(list(names), sort=False))), []
+    for key, rows in target.groupby(list(names), sort=False):
+        if key in known:
+            found.append(Group(dict(zip(names, map(str, key), strict=True)), known[key], rows))
+    return found
+
+
+def _by_law(group: Group, columns: Columns) -> Forecast:
+    objective = Objective(columns.law.residual, columns.huber)
+    inputs = [rows[list(columns.x)].to_numpy(dtype=float) for rows in (group.train, group.test)]
+    return forecast_law(columns.law, inputs[0], group.train[columns.y].to_numpy(dtype=float), inputs[1], objective)
+
+
+def _forecast_via(train: pd.DataFrame, target: pd.DataFrame, columns: Columns, progress: Progress) -> Found:
+    """Forecast losses, then outcomes given them."""
+    measured = train[train[columns.via].notna()]
+    losses = forecast_rows(
+        measured, target, replace(columns, y=columns.via, via=None, rate=False, n_items=None), progress
+    )
+    both = measured[measured[columns.y].notna()]
+    link = fit_link(both, columns.via, columns.y, list(columns.group), columns.n_items)
+    return [(one, link.forecast(_label(one), loss, one.test, columns.n_items)) for one, loss in losses]
+
+
+def backtest_table(
+    table: pd.DataFrame, columns: Columns, split: str, progress: Progress = lambda items: items
+) -> tuple[list[dict], pd.DataFrame, list[str]]:
+    """Predict the rows that ``split`` marks extrapolate from those it marks train, and score them.
+
+    Returns one dict a group (`backtest.score_group`), a row for every row predicted (`predicted_rows`), and notes.
+    """
+    groups, notes = split_groups(table, columns.x, columns.y, columns.keys, split, may_be_zero=columns.link != "log")
+    if columns.family:
+        # Smaller models of a family may be in groups of their own, which nothing is predicted of.
+        rows, _ = usable_rows(table, columns.x, columns.y)
+        train, target = rows[rows[split] == TRAIN], rows[rows[split] == EXTRAPOLATE]
+    else:
+        train, target = (pd.concat([getattr(one, part) for one in groups]) for part in ("train", "test"))
+    found = forecast_rows(train, target, columns, progress)
+    if not found:
+        raise Refusal("no group has rows to predict and rows to predict them from")
+    scored = [score_group(one, forecast, columns.y, _items(one.test, columns.n_items)) for one, forecast in found]
+    return scored, pd.concat([predicted_rows(*one, columns) for one in found], ignore_index=True), notes
+
+
+def _items(rows: pd.DataFrame, n_items: str | float | None) -> np.ndarray | None:
+    if n_items is None:
+        return None
+    return rows[n_items].to_numpy(dtype=float) if isinstance(n_items, str) else np.full(len(rows), float(n_items))
+
+
+def predicted_rows(group: Group, forecast: Forecast, columns: Columns) -> pd.DataFrame:
+    """Return targets with their predictions: keys, inputs, ``measured`` (where known), ``value, lower_50, ...``."""
+    names = [*columns.keys, *([columns.size] if columns.size else []), *columns.x]
+    found = group.test[[name for name in dict.fromkeys(names) if name in group.test]].reset_index(drop=True)
+    if columns.y in group.test:
+        found = found.assign(measured=group.test[columns.y].to_numpy(dtype=float), last=_last(group, columns))
+    found = found.assign(value=forecast.median)
+    for level in LEVELS:
+        lower, upper = forecast.interval(level)
+        found = found.assign(**{f"lower_{100 * level:g}": lower, f"upper_{100 * level:g}": upper})
+    return found
+
+
+def _last(group: Group, columns: Columns) -> float:
+    """Return the outcome of no change: that of the group's furthest training row."""
+    known = group.train[group.train[columns.y].notna()]
+    furthest = np.argmax(np.log(known[list(columns.needed)].to_numpy(dtype=float)).sum(axis=1))
+    return float(known[columns.y].iloc[furthest])
+
+
+def targets(train: pd.DataFrame, columns: Columns, asked: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    """Return rows to predict: every group at every place asked for, which names values of columns.
+
+    A family's model, whose size is asked for, is predicted at each of the table's inputs where none is asked for.
+    """
+    keys = columns.keys
+    if columns.family:
+        keys = [name for name in keys if train.groupby([columns.family, name])[columns.size].nunique().max() > 1]
+        keys = list(dict.fromkeys([*keys, columns.family]))
+    groups = train[keys].drop_duplicates() if keys else pd.DataFrame(index=[0])
+    needed, parts = list(columns.needed), []
+    for place in asked:
+        for name in place:
+            if name not in (*needed, *columns.x, *keys):
+                raise Refusal(
+                    f"{name!r} is no input here; --at names {', '.join(dict.fromkeys([*needed, *columns.x]))}"
+                )
+        missing = [name for name in needed if name not in place]
+        if missing:
+            raise Refusal(f"--at gives no {missing[0]}; give {','.join(f'{name}=...' for name in needed)}")
+        rows = groups.assign(**place)
+        if columns.family and columns.x[0] not in place:
+            rows = rows.merge(train[[columns.x[0]]].drop_duplicates().sort_values(columns.x[0]), how="cross")
+        parts.append(rows)
+    return pd.concat(parts, ignore_index=True)
+
+
+def rows_to_fit(table: pd.DataFrame, columns: Columns, split: str | None) -> pd.DataFrame:
+    """Return the rows that take part in a fit: numbers, inputs positive, not held out."""
+    columns.require(table, split)
+    if "held_out" in table:
+        table = table[~table["held_out"].astype(bool)]
+    if split:
+        table = table[table[split].astype(str) == TRAIN]
+    if table.empty:
+        raise Refusal("no row is left to fit; every one is held out" + (f" in {split!r}" if split else ""))
+    needed, known = columns.needed, table
+    if columns.via:
+        known = table[table[columns.via].notna()]
+    outcome = columns.via or columns.y
+    may_be_zero = columns.link != "log" and not columns.via
+    found, _ = usable_rows(known, list(dict.fromkeys([*columns.x, *needed])), outcome, may_be_zero=may_be_zero)
+    return found.reset_index(drop=True)
+
+
+def predict_places(
+    train: pd.DataFrame,
+    columns: Columns,
+    asked: Sequence[Mapping[str, float]],
+    methods: Sequence[str] | None = None,
+    *,
+    force: bool = False,
+) -> tuple[list[dict], TableFit | None]:
+    """Predict every group (or those named) at places, as rows of `api.Prediction`, in the order of the places.
+
+    Beside them is what was fitted where the routes of one input predict.
+    """
+    ask = targets(train, columns, asked)
+    for name in columns.needed:
+        for value in ask[name].unique():
+            require_reach(float(value), (float(train[name].min()), float(train[name].max())), force=force)
+    if methods:
+        known = dict.fromkeys(_labels(train, columns.keys))
+        unknown = [name for name in methods if name not in known]
+        if unknown:
+            raise Refusal(f"unknown {'/'.join(columns.keys) or 'group'} {unknown[0]!r}; choose from {', '.join(known)}")
+        ask = ask[_labels(ask, columns.keys).isin(methods)]
+    fitted = fit_table(train, columns) if columns.is_plain else None
+    found = forecast_rows(train, ask, columns, fitted=fitted)
+    rows = [row for group, one in found for row in _rows(group, one, columns, train)]
+    if not rows:
+        raise Refusal("no group of the table has rows enough to be predicted")
+    places = [tuple(place) for place in ask[list(columns.needed)].to_numpy(dtype=float)]
+    order = {place: i for i, place in reversed(list(enumerate(places)))}
+    return sorted(rows, key=lambda row: order[tuple(row["at"][name] for name in columns.needed)]), fitted
+
+
+def _rows(group: Group, forecast: Forecast, columns: Columns, train: pd.DataFrame) -> list[dict]:
+    label, names = _label(group), list(dict.fromkeys([*columns.needed, *columns.x]))
+    ends = {(kind, level): forecast.interval(level, kind) for kind in KINDS for level in LEVELS}
+    weights = {law: weight for law, weight in forecast.weights.items() if weight >= 1e-6}
+    ranges = {name: (float(train[name].min()), float(train[name].max())) for name in columns.needed}
+    n_fitted = int(group.train[columns.needed[0]].nunique())
+    rows = []
+    for place, value in enumerate(forecast.median):
+        at = {name: float(group.test[name].iloc[place]) for name in names}
+        first = at[columns.needed[0]]
+        size = f"{first:g}" if len(columns.needed) == 1 else ",".join(f"{n}={at[n]:g}" for n in columns.needed)
+        row = {"size": size, "n_params": round(first) if first >= 1 else first, "at": at, "group": label}
+        row |= {"dataset": None, "method": label, "quantity": columns.y, "metric": columns.y, "value": float(value)}
+        row["intervals"] = [
+            {"level": level, "kind": kind, "lower": float(low[place]), "upper": float(high[place])}
+            for (kind, level), (low, high) in ends.items()
+        ]
+        beyond = max(reach(at[name], ranges[name]) for name in columns.needed)
+        rows.append(row | {"reach": beyond, "weights": weights, "sizes_fitted": n_fitted})
+    return rows
+
+
+def mark_largest(train: pd.DataFrame, columns: Columns, n_largest: int = 1) -> pd.DataFrame:
+    """Mark in a column `SPLIT` what a back-test holds out: each group's largest inputs, each family's largest model.
+
+    Of several inputs it is the tenth of the rows with the largest product of the inputs.
+    """
+    if columns.family:
+        of, key = train[columns.size], [columns.family]
+    elif len(columns.x) > 1:
+        of, key = np.log(train[list(columns.x)]).sum(axis=1), list(columns.group)
+    else:
+        of, key = train[columns.x[0]], list(columns.group)
+    parts = [train] if not key else [rows for _, rows in train.groupby(key, sort=False)]
+    marks = pd.Series(TRAIN, index=train.index)
+    for rows in parts:
+        own = of[rows.index]
+        values = np.sort(own.unique())
+        n = n_largest if len(columns.x) == 1 else max(len(values) // 10, 1)
+        if len(values) > n:
+            marks[own.index[own >= values[-n]]] = EXTRAPOLATE
+    return train.assign(**{SPLIT: marks})
+
+
+def test_rows(train: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame | None, str | None]:
+    """Predict what `mark_largest` holds out; return the predicted rows, or why there are none."""
+    marked = mark_largest(train, columns)
+    try:
+        _, rows, _ = backtest_table(marked, columns, SPLIT)
+    except Refusal as error:
+        return None, str(error)
+    return rows, None
+
+
+def describe_rows(rows: pd.DataFrame) -> dict[str, float]:
+    """Return how far predicted rows fell, as `prediction.backtest.describe` does."""
+    return {
+        "n": len(rows),
+        "mean_abs_error": float((rows["value"] - rows["measured"]).abs().mean()),
+        "persistence_mean_abs_error": float((rows["last"] - rows["measured"]).abs().mean()),
+        "n_covered": int(((rows["lower_95"] <= rows["measured"]) & (rows["measured"] <= rows["upper_95"])).sum()),
+    }

@@ -1,0 +1,142 @@
+"""A rate through the loss: forecasts of the loss, then binomial regression of the rate on it, everything by draws.
+
+The curve is logistic in the loss with ends at 0 and 1 (or a chance level): no ceiling is extrapolated. Groups share it,
+have a level each, or a curve each, whichever predicts each group's row of smallest loss best from the others. A draw
+is a loss of its forecast, a curve of its estimates' distribution, and the scatter of a new rate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import logit, ndtri
+
+from astraios_analysis.curves.forecast import Forecast
+from astraios_analysis.prediction.binomial import BinomialFit, fit_rates, mean_rate
+from astraios_analysis.prediction.stack import sobol
+from astraios_analysis.records.counts import inside_unit_interval
+from astraios_analysis.records.refusal import Refusal
+
+VIA_PROCEDURE = (
+    "the loss by its own forecast, the rate by binomial regression on the loss (logistic, ends at 0 and 1); draws of "
+    "both, with the scatter of a new rate"
+)
+SHARING = ("one curve", "own levels", "own curves")
+_N_DRAWS, _N_KEPT = 2048, 512
+# Items behind a rate where none are named: the scatter found tells how many it behaves like.
+_NOMINAL_ITEMS = 1000.0
+
+
+@dataclass(frozen=True)
+class RateLink:
+    """A rate's curve against the loss."""
+
+    binomial: BinomialFit
+    sharing: str
+    groups: tuple[str, ...]
+    centre: float
+    scale: float
+    n_items: float
+
+    def forecast(self, group: str, loss: Forecast, rows: pd.DataFrame, n_items: str | float | None) -> Forecast:
+        """Forecast rates of rows whose losses are forecast."""
+        k = len(self.binomial.theta)
+        # Orders of their own, so that draws of loss, curve and scatter do not go together.
+        places = sobol(_N_DRAWS, 2 * k + 4)[np.random.default_rng(1).permutation(_N_DRAWS)]
+        theta, dispersion, size_variance = self.binomial.draw(places[:, 2:])
+        items = (
+            self.n_items
+            if n_items is None
+            else rows[n_items]
+            if isinstance(n_items, str) and n_items in rows
+            else (self.n_items if isinstance(n_items, str) else float(n_items))
+        )
+        items = np.broadcast_to(np.asarray(items, dtype=float), (len(rows),))
+        drawn = {}
+        for kind in ("observation", "mean"):
+            losses = draw_mixture(loss, places[:, 0], kind)
+            columns = []
+            for place in range(losses.shape[1]):
+                eta = np.einsum("nk,nk->n", self._design(losses[:, place], group), theta)
+                if kind == "observation":
+                    eta = eta + np.sqrt(size_variance) * ndtri(places[::-1, 1])
+                p = np.clip(mean_rate(eta, self.binomial.chance), 1e-9, 1 - 1e-9)
+                if kind == "observation":
+                    noise = np.sqrt(np.minimum(dispersion, items[place]) / (items[place] * p * (1 - p)))
+                    edge = inside_unit_interval(p, items[place])
+                    columns.append(logit(edge) + np.minimum(noise, 10.0) * ndtri(places[:, 1]))
+                else:
+                    columns.append(logit(p))
+            values = np.stack(columns, axis=1)
+            centres = np.quantile(values, (np.arange(_N_KEPT) + 0.5) / _N_KEPT, axis=0)
+            scales = np.maximum(5 * centres.std(axis=0) / _N_KEPT, 1e-9)
+            drawn[kind] = (centres, np.broadcast_to(scales, centres.shape))
+        weights = {f"{law}>logistic/{self.sharing.replace(' ', '_')}": w for law, w in loss.weights.items()}
+        shares = np.full(_N_KEPT, 1 / _N_KEPT)
+        return Forecast(*drawn["observation"], shares, weights, drawn["mean"], "logit")
+
+    def _design(self, loss: np.ndarray, group: str) -> np.ndarray:
+        return _design((self.centre - loss) / self.scale, np.full(len(loss), group), self.groups, self.sharing)
+
+    def curve(self, loss: np.ndarray, group: str) -> np.ndarray:
+        """Return expected rates at losses, shape (n,)."""
+        return mean_rate(self._design(np.asarray(loss, dtype=float), group) @ self.binomial.theta, self.binomial.chance)
+
+
+def draw_mixture(forecast: Forecast, places: np.ndarray, kind: str) -> np.ndarray:
+    """Draw outcomes of a forecast at places of the unit interval, shape (n_draws, n); rows of one draw go together."""
+    centres, scales = (
+        (forecast.centres, forecast.scales)
+        if kind == "observation"
+        else forecast.lines
+        or (
+            forecast.centres,
+            forecast.scales,
+        )
+    )
+    total = np.cumsum(forecast.shares)
+    chosen = np.searchsorted(total / total[-1], places).clip(0, len(total) - 1)
+    normals = ndtri(np.random.default_rng(2).permutation((np.arange(len(places)) + 0.5) / len(places)))
+    return forecast.values(centres[chosen] + scales[chosen] * normals[:, None])
+
+
+def _design(x: np.ndarray, group: np.ndarray, groups: tuple[str, ...], sharing: str) -> np.ndarray:
+    if sharing == "one curve":
+        return np.column_stack([np.ones(len(x)), x])
+    own = (np.asarray(group)[:, None] == np.array(groups)).astype(float)
+    return np.column_stack([own, own * x[:, None] if sharing == "own curves" else x])
+
+
+def fit_link(
+    rows: pd.DataFrame, loss: str, rate: str, group: Sequence[str], n_items: str | float | None, chance: float = 0.0
+) -> RateLink:
+    """Fit rates against losses, shared among groups in the way that predicts the smallest losses best."""
+    if len(rows) < 3:
+        raise Refusal(f"{len(rows)} rows have both {loss} and {rate}; a curve between them needs at least 3")
+    labels = rows[list(group)].astype(str).agg("/".join, axis=1).to_numpy() if group else np.full(len(rows), "all")
+    x, y = rows[loss].to_numpy(dtype=float), rows[rate].to_numpy(dtype=float)
+    items = np.full(len(rows), _NOMINAL_ITEMS)
+    if n_items is not None:
+        items = rows[n_items].to_numpy(dtype=float) if isinstance(n_items, str) else np.full(len(rows), float(n_items))
+    last = np.array([x[i] == x[labels == labels[i]].min() for i in range(len(x))])
+    best = None
+    for sharing in SHARING if len(set(labels)) > 1 else SHARING[:1]:
+        try:
+            inner = _fit(x[~last], y[~last], labels[~last], items[~last], sharing, chance)
+            known = last & np.isin(labels, inner.groups)
+            told = [inner.curve(x[[i]], labels[i])[0] for i in np.flatnonzero(known)]
+            error = float(np.sqrt(np.mean((np.array(told) - y[known]) ** 2)))
+        except (Refusal, np.linalg.LinAlgError):
+            error = np.inf
+        if best is None or error < best[0]:
+            best = (error, sharing)
+    return _fit(x, y, labels, items, best[1], chance)
+
+
+def _fit(x, y, labels, items, sharing: str, chance: float) -> RateLink:
+    groups, centre, scale = tuple(dict.fromkeys(labels)), float(x.mean()), float(x.std()) or 1.0
+    design = _design((centre - x) / scale, labels, groups, sharing)
+    # Each row is a model of its own: what rows of one size share is not told from their scatter.
+    fitted = fit_rates(design, y, items, np.arange(len(x)), chance)
+    return RateLink(fitted, sharing, groups, centre, scale, float(items.mean()))

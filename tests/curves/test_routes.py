@@ -1,0 +1,168 @@
+"""Ways to predict a table: each answers, what is back-tested is what predicts, advice that is given works."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+import astraios_analysis as aa
+from astraios_analysis.cli.main import main
+from astraios_analysis.curves.lines import fit_lines
+
+SIZES, RNG = np.geomspace(2e7, 6e9, 6), np.random.default_rng
+
+
+def sizes_table(rng, sizes=SIZES, noise=0.004, n_items=2000):
+    """Methods a and b: losses of a law with a floor, and accuracies and errors that follow the loss."""
+    rows = []
+    for level, name in ((1.0, "a"), (1.3, "b")):
+        loss = (1.5 + 300 * level * sizes**-0.3) * np.exp(noise * rng.standard_normal(len(sizes)))
+        solved = rng.binomial(n_items, expit(5 - 2.2 * loss)) / n_items
+        rows.append(pd.DataFrame({"params": sizes, "method": name, "loss": loss, "accuracy": solved, "items": n_items}))
+    return pd.concat(rows, ignore_index=True).assign(error=lambda t: 1 - t["accuracy"])
+
+
+def curves_table(rng, n=30):
+    x = np.geomspace(1e6, 1e9, n)
+    rows = [
+        pd.DataFrame(
+            {"run": name, "tokens": x, "loss": (2 + 80 * level * x**-0.3) * np.exp(0.004 * rng.standard_normal(n))}
+        )
+        for name, level in (("p", 1.0), ("q", 1.4))
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+def joint_table(rng):
+    n, d = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(1e9, 1e11, 5)))
+    loss = (1.7 + 400 * n**-0.34 + 410 * d**-0.28) * np.exp(rng.normal(0, 0.003, n.size))
+    return pd.DataFrame({"N": n, "D": d, "loss": loss, "accuracy": expit(6 - 2 * loss)})
+
+
+def family_table():
+    rng, families = RNG(6), {"u": (1e8, 4e8, 1e9, 4e9), "v": (2e8, 6e8, 2e9), "w": (1e8, 5e8, 3e9)}
+    rows = [
+        (f, f"{f}{s:g}", s, x, 3.4 * level * x**-0.05 * (s / 1e8) ** -0.06 * np.exp(0.01 * rng.standard_normal()))
+        for level, (f, sizes) in zip((1.0, 1.1, 0.9), families.items(), strict=True)
+        for s in sizes
+        for x in (1e2, 1e3, 1e4)
+    ]
+    return pd.DataFrame(rows, columns=["family", "model", "params", "n_ft", "loss"])
+
+
+CASES = {
+    "curve": (curves_table(RNG(0)), {"x": "tokens", "y": "loss", "group": "run"}, {"tokens": 4e9}),
+    "sizes": (sizes_table(RNG(1)), {"x": "params", "y": "loss", "group": "method", "route": "sizes"}, {"params": 2e10}),
+    "mixed": (sizes_table(RNG(1)), {"x": "params", "y": "loss", "group": "method"}, {"params": 2e10}),
+    "rate": (
+        sizes_table(RNG(2)),
+        {"x": "params", "y": "accuracy", "group": "method", "n_items": "items"},
+        {"params": 2e10},
+    ),
+    "error": (sizes_table(RNG(2)), {"x": "params", "y": "error", "group": "method", "n_items": 2000}, {"params": 2e10}),
+    "via": (
+        sizes_table(RNG(3)),
+        {"x": "params", "y": "accuracy", "group": "method", "via": "loss", "n_items": "items"},
+        {"params": 2e10},
+    ),
+    "law": (joint_table(RNG(4)), {"x": ["N", "D"], "y": "loss", "law": "chinchilla"}, {"N": 4e9, "D": 2e11}),
+    "law via": (
+        joint_table(RNG(4)),
+        {"x": ["N", "D"], "y": "accuracy", "law": "chinchilla", "via": "loss"},
+        {"N": 4e9, "D": 2e11},
+    ),
+    "families": (
+        family_table(),
+        {"x": "n_ft", "y": "loss", "group": "model", "size_column": "params", "family_column": "family"},
+        {"params": 8e9},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_way_answers_and_is_back_tested(name):
+    table, columns, at = CASES[name]
+    found = aa.predict(table, at=at, **columns)
+    assert len(found.rows) and not found.untested and found.backtest["n"].iloc[0] > 0
+    tested = aa.backtest(table, **columns)
+    np.testing.assert_allclose(tested.rows["value"], found.tested["value"])
+    for row in found.rows:
+        assert sum(row["weights"].values()) == pytest.approx(1, abs=1e-4) and row["at"].items() >= at.items()
+        ends = {(one["kind"], one["level"]): (one["lower"], one["upper"]) for one in row["intervals"]}
+        assert ends["observation", 0.95][0] < ends["observation", 0.5][0] < row["value"] < ends["observation", 0.5][1]
+        assert (
+            ends["observation", 0.95][1] - ends["observation", 0.95][0] > ends["mean", 0.95][1] - ends["mean", 0.95][0]
+        )
+    # A marked row is predicted as an unmarked table without it is: what is back-tested is what predicts.
+    assert "mean_abs_error" in found.backtest and tested.mean["rmse_log"] < 0.5
+
+
+def test_truths_are_covered():
+    q = aa.predict(CASES["law"][0], at="N=4e9,D=2e11", x=["N", "D"], y="loss", law="chinchilla").rows[0]
+    truth = 1.7 + 400 * 4e9**-0.34 + 410 * 2e11**-0.28
+    assert q["intervals"][2]["lower"] < truth < q["intervals"][2]["upper"] and q["value"] == pytest.approx(
+        truth, rel=0.02
+    )
+    for column, turn in (("accuracy", 1), ("error", -1)):
+        found = aa.predict(CASES["rate"][0], size=2e10, x="params", y=column, group="method", n_items="items")
+        for row, level in zip(found.rows, (1.0, 1.3), strict=True):
+            rate = expit(turn * (5 - 2.2 * (1.5 + 300 * level * 2e10**-0.3)))
+            assert row["intervals"][2]["lower"] < rate < row["intervals"][2]["upper"]
+
+
+def test_errors_and_successes_mirror_each_other():
+    table, columns, at = CASES["rate"]
+    good, bad = (aa.predict(table, at=at, **columns | {"y": y}) for y in ("accuracy", "error"))
+    for one, other in zip(good.rows, bad.rows, strict=True):
+        assert one["value"] == pytest.approx(1 - other["value"], abs=2e-3)
+
+
+def test_the_advice_of_refusals_works():
+    short = pd.DataFrame({"params": [1e7, 1e8], "loss": [3.0, 2.5]})
+    with pytest.raises(aa.Refusal, match="measure a third size"):
+        aa.predict(short, size=1e9, x="params", y="loss")
+    third = pd.concat([short, pd.DataFrame({"params": [5e8], "loss": [2.2]})])
+    found = aa.predict(third, size=1e9, x="params", y="loss")
+    low, high = (found.rows[0]["intervals"][2][end] for end in ("lower", "upper"))
+    assert "loss" in found.untested and low < 2.1 < high and high / low > 1.2
+    zero = pd.DataFrame({"params": SIZES, "score": [0.0, 0.01, 0.05, 0.2, 0.5, 0.8]})
+    with pytest.raises(aa.Refusal, match="name the items behind each rate: --n-items"):
+        aa.predict(zero, size=1e10, x="params", y="score", rate=True)
+    assert 0.7 < aa.predict(zero, size=1e10, x="params", y="score", n_items=100).rows[0]["value"] < 1
+    with pytest.raises(aa.Refusal, match=r"--at gives no D; give N=\.\.\.,D=\.\.\."):
+        aa.predict(CASES["law"][0], at="N=4e9", x=["N", "D"], y="loss", law="chinchilla")
+
+
+def test_few_sizes_of_many_groups_share_their_slope():
+    rng, groups = RNG(5), []
+    for _ in range(40):
+        x = np.sort(rng.uniform(18, 24, rng.integers(2, 5)))
+        groups.append((np.exp(x), rng.normal() + rng.normal(0.3, 0.05) * x + 0.1 * rng.standard_normal(len(x))))
+    fitted = fit_lines(groups)
+    assert fitted.slope == pytest.approx(0.3, abs=0.03) and 0.05 < fitted.scatter < 0.2
+    inside = []
+    for place, (x, z) in enumerate(groups[:20]):
+        forecast = fitted.forecast(place, x[-1:] * 3)
+        inside.append(forecast.log_quantile(0.025) < z[-1] + 0.3 * np.log(3) < forecast.log_quantile(0.975))
+    assert np.mean(inside) >= 0.85
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("curve", ["--x", "tokens", "--y", "loss", "--group", "run", "--at", "tokens=4e9"]),
+        ("law", ["--law", "chinchilla", "--x", "N,D", "--y", "loss", "--at", "N=4e9,D=2e11"]),
+        ("via", ["--x", "params", "--y", "accuracy", "--group", "method", "--via", "loss", "--n-items", "items"]),
+    ],
+)
+def test_commands(tmp_path, capsys, name, options):
+    path = tmp_path / "t.csv"
+    CASES[name][0].to_csv(path, index=False)
+    options += [] if "--at" in options else ["--size", "2e10"]
+    assert main(["predict", "--data", str(path), *options, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows[0]["at"] == CASES[name][2] and "back_tested" not in rows[0]
+    assert main(["predict", "--data", str(path), *options]) == 0
+    assert "Back-test" in capsys.readouterr().out
