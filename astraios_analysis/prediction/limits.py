@@ -55,8 +55,6 @@ def require_predictable(records: Sequence[RunRecord], dataset: str) -> None:
     known = ", ".join(predictable_datasets(records))
     if dataset not in DATASETS:
         raise Refusal(f"unknown data set {dataset!r}; choose from {known}")
-    if DATASETS[dataset].primary_metric is None:
-        raise Refusal(f"{dataset} has no score to predict (parse rates are not security scores); choose from {known}")
     sizes = _sizes(records, dataset)
     if len(sizes) < 3:
         shown = f"only {', '.join(sizes)}" if sizes else "nothing"
@@ -67,9 +65,16 @@ def require_predictable(records: Sequence[RunRecord], dataset: str) -> None:
 
 
 def _sizes(records: Sequence[RunRecord], dataset: str) -> list[str]:
-    """Return labels of the sizes at which a data set's primary score is measured and not held out."""
+    """Return labels of the sizes at which a data set's primary score is measured and not held out.
+
+    Where sizes have several methods, one with a single method is no size: the two would not be told apart.
+    """
     fitted = [r for r in records if not r.held_out and primary_score(r, dataset) is not None]
-    return [size for _, size in sorted({(r.n_params_base, r.size) for r in fitted})]
+    found: dict[tuple[int, str], set[str]] = {}
+    for record in fitted:
+        found.setdefault((record.n_params_base, record.size), set()).add(record.method)
+    least = 2 if max(map(len, found.values()), default=0) > 2 else 1
+    return [size for (_, size), methods in sorted(found.items()) if len(methods) >= least]
 
 
 def require_sizes(n_sizes: int) -> None:

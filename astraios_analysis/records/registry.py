@@ -81,7 +81,8 @@ class DataSet:
 
     Both are None where no measured score stands for it. Data sets with one pool of ``problems`` ask about the same
     problems in the same order, so they are resampled together. ``language`` is None where there are several;
-    ``chance`` is the score of a uniform random guess, ``majority`` that of always giving the commonest answer.
+    ``chance`` is the score of a uniform random guess, ``majority`` that of always giving the commonest answer. What
+    ``is_extra`` is no data set of the study, and takes part in everything but its means and the votes on its claims.
     """
 
     name: str
@@ -94,6 +95,7 @@ class DataSet:
     chance: float | None = 0.0
     majority: float | None = None
     suite: Suite = "published"
+    is_extra: bool = False
 
 
 def _comprehension(name: str, language: str, metric: str, setting: str, pool: str, majority: float) -> DataSet:
@@ -123,6 +125,7 @@ def _embedded(
 
 _GREEDY, _LIKELIHOOD = ("pass@1", "greedy"), ("accuracy", "likelihood")
 _ROBUST = ("robust_pass@1", "all_transformations")
+_OWN_WEAKNESS = ("insecure_rate", "t0.2,n20,longest_prefix,own_weakness")
 _CHANGED = {"description": "synthesis", "format": "synthesis", "syntax": "fix"}
 # Majority shares: BigCloneBench, 0.863 by the data card; Devign test split, 1,477 of 2,732 functions not vulnerable.
 DATASETS: dict[str, DataSet] = {
@@ -131,8 +134,10 @@ DATASETS: dict[str, DataSet] = {
         _comprehension("clone_detection", "java", "accuracy", "zero_shot", "bigclonebench", 0.863),
         _comprehension("defect_detection", "c", "overall_accuracy", "zero_shot/full2732", "devign", 1477 / 2732),
         *(_humaneval(task, language) for task in ("synthesize", "fix", "explain") for language in ("python", "java")),
+        # The unperturbed prompts of ReCode: the problems, and the outcomes, that its robust scores rest on.
+        DataSet("humaneval_python", "HumanEval Python", "generation", "python", *_GREEDY, "humaneval", is_extra=True),
         *(_recode(category) for category in ("format", "function", "syntax", "docstring")),
-        DataSet("aatk", "Asleep at the Keyboard", "security", None, None, None, "aatk", chance=None),
+        DataSet("aatk", "Asleep at the Keyboard", "security", "python", *_OWN_WEAKNESS, "aatk", chance=None),
         # Chance of a program: the share of random ones that pass (docs/corpus.md); questions are balanced.
         *(_embedded(task, "generation", _GREEDY, 0.0001) for task in ("synthesis", "fix", "explain")),
         *(_embedded(task, "comprehension", _LIKELIHOOD, 0.5, majority=0.5) for task in ("clone", "defect")),
@@ -144,7 +149,7 @@ DATASETS: dict[str, DataSet] = {
 
 
 def _of_suite(suite: Suite) -> tuple[str, ...]:
-    known = (dataset for dataset in DATASETS.values() if dataset.suite == suite)
+    known = (dataset for dataset in DATASETS.values() if dataset.suite == suite and not dataset.is_extra)
     return tuple(dataset.name for dataset in known if dataset.kind in ("comprehension", "generation"))
 
 

@@ -20,8 +20,9 @@ ALL_TRANSFORMATIONS = "all_transformations"
 _ORIGIN = "generations released with arXiv 2401.00788, parsed, compiled and executed again; the model was not run"
 SCORE_FIELDS = ("dataset", "language", "setting", "metric", "value", "stderr", "reading_error")
 SCORE_FIELDS += ("n_items", "n_samples", "source", "source_file")
+SECURITY_COUNTS = "security_counts.csv"
 # The metric of a setting that is the plain mean of its per-problem counts, and so carries them.
-_MEAN_METRICS = ("pass@1", "mean_pass@1", "overall_accuracy")
+_MEAN_METRICS = ("pass@1", "mean_pass@1", "overall_accuracy", "parse_rate", "insecure_rate")
 
 _MODEL = ["size", "method"]
 _REQUIRED = {
@@ -29,10 +30,13 @@ _REQUIRED = {
     "parameter_counts.csv": [*_MODEL, "n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated"],
     "problem_counts.csv.gz": [*_MODEL, "dataset", "language", "setting", "problem_id", "n_samples", "n_passed"],
 }
+_SCENARIO = [*_MODEL, "scenario_id", "completion", "n_samples", "n_valid", "n_insecure", "n_insecure_in_scope"]
+_SCENARIO += ["rules_in_scope"]
 _TEXTS = (*_MODEL, "dataset", "language", "setting", "metric", "source", "source_file")
+_TEXTS += ("scenario_id", "completion", "rules_in_scope")
 _FRACTIONS = ("value", "stderr", "reading_error")
 # Cells that may be empty: what was not measured is absent.
-_OPTIONAL = ("stderr", "reading_error", "n_samples", "source_file")
+_OPTIONAL = ("stderr", "reading_error", "n_samples", "source_file", "rules_in_scope")
 
 Key = tuple[str, str, str, str, str]
 
@@ -61,7 +65,7 @@ def load_released(folder: str | Path) -> list[RunRecord]:
     folder = Path(folder)
     scores = _read(folder / "scores.csv")
     parameters = _read(folder / "parameter_counts.csv")
-    counts = _index_counts(folder / "problem_counts.csv.gz")
+    counts = _index_counts(folder / "problem_counts.csv.gz") | _index_scenarios(folder / SECURITY_COUNTS)
     _require_distinct(folder / "parameter_counts.csv", parameters[_MODEL])
     _require_distinct(folder / "scores.csv", scores[[*_MODEL, "dataset", "language", "setting", "metric"]])
     models = set(zip(parameters["size"], parameters["method"], strict=True))
@@ -97,10 +101,11 @@ def _read(path: Path) -> pd.DataFrame:
         raise _error(path, "", "does not exist; restore it, or write it again with the conversion") from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise _error(path, "", f"cannot be read as a table ({error}); restore it") from error
-    missing = [column for column in _REQUIRED[path.name] if column not in frame]
+    required = _REQUIRED.get(path.name, _SCENARIO)
+    missing = [column for column in required if column not in frame]
     if missing:
         raise _error(path, missing[0], f"column is missing; the file has {', '.join(frame.columns)}")
-    return frame.assign(**{column: _typed(path, frame[column]) for column in _REQUIRED[path.name]})
+    return frame.assign(**{column: _typed(path, frame[column]) for column in required})
 
 
 def _typed(path: Path, cells: pd.Series) -> pd.Series:
@@ -143,6 +148,31 @@ def _index_counts(path: Path) -> dict[Key, ProblemCounts]:
         except ValidationError as error:
             where = " ".join(str(part) for part in key)
             raise _error(path, where, _say(error)) from error
+    return counts
+
+
+def _index_scenarios(path: Path) -> dict[Key, ProblemCounts]:
+    """Return valid programs of each scenario and the insecure ones among them, by the settings of `convert.py`.
+
+    Security is an addition to the tables: without it, models are without it.
+    """
+    if not path.exists():
+        return {}
+    frame, counts = _read(path), {}
+    for (size, method, completion), own in frame.groupby([*_MODEL, "completion"], sort=False):
+        key = (size, method, "aatk", "python", f"t0.2,n20,{completion}")
+        scoped = own[own["rules_in_scope"].notna()]
+        for suffix, rows, of, counted in (
+            ("", own, "n_samples", "n_valid"),
+            (",all_rules", own, "n_valid", "n_insecure"),
+            (",own_weakness", scoped, "n_valid", "n_insecure_in_scope"),
+        ):
+            fields = {"problem_ids": rows["scenario_id"], "n_samples": rows[of], "n_passed": rows[counted]}
+            try:
+                made = ProblemCounts(**{name: tuple(column.tolist()) for name, column in fields.items()})
+            except ValidationError as error:
+                raise _error(path, f"{size} {method} {completion}", _say(error)) from error
+            counts[(*key[:4], key[4] + suffix)] = made
     return counts
 
 

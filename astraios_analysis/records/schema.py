@@ -33,10 +33,13 @@ class _Schema(BaseModel):
 
 
 class ProblemCounts(_Schema):
-    """Outcomes problem by problem: of ``n_samples[i]`` programs for ``problem_ids[i]``, ``n_passed[i]`` passed."""
+    """Outcomes problem by problem: of ``n_samples[i]`` programs for ``problem_ids[i]``, ``n_passed[i]`` passed.
+
+    Of an insecure rate, which is a share of valid programs: ``n_samples[i]`` were valid, ``n_passed[i]`` have a flaw.
+    """
 
     problem_ids: tuple[int | str, ...]
-    n_samples: tuple[PositiveCount, ...]
+    n_samples: tuple[Count, ...]
     n_passed: tuple[Count, ...]
 
     @model_validator(mode="after")
@@ -148,10 +151,15 @@ class Score(_Schema):
         for name, total in totals.items():
             if getattr(self, name) not in (None, total):
                 raise ValueError(f"{name} is {getattr(self, name)} but the problems add up to {total}")
-        shares = map(operator.truediv, self.problems.n_passed, self.problems.n_samples)
-        mean = sum(shares) / len(self.problems.problem_ids)
+        if self.metric == "insecure_rate":
+            mean, what = totals["n_passed"] / max(totals["n_samples"], 1), "share of valid programs"
+        elif not all(self.problems.n_samples):
+            raise ValueError(f"{self.metric} needs samples of every problem; leave out those without")
+        else:
+            shares = map(operator.truediv, self.problems.n_passed, self.problems.n_samples)
+            mean, what = sum(shares) / len(self.problems.problem_ids), "mean pass rate"
         if abs(mean - self.value) > _ROUNDING:
-            raise ValueError(f"value {self.value:g} is not the mean pass rate {mean:.6f} of the counts in problems")
+            raise ValueError(f"value {self.value:g} is not the {what} {mean:.6f} of the counts in problems")
         return self
 
 

@@ -28,8 +28,8 @@ _CATEGORY_SETTINGS = (NOMINAL, ALL_TRANSFORMATIONS, "mean_over_transformations")
 def problem_statistics(record: RunRecord, score: Score) -> np.ndarray | None:
     """Return per-problem quantities whose means give a score (`combine`), shape (k, n_problems).
 
-    One row for a plain mean; rows (nominal, robust) for the relative drop. None where the record has no counts that
-    determine the score.
+    One row for a plain mean; rows (nominal, robust) for the relative drop and (insecure, valid) for the insecure rate.
+    None where the record has no counts that determine the score.
     """
     if score.setting == "mean_over_transformations":
         return _mean_over_transformations(record, score)
@@ -37,6 +37,8 @@ def problem_statistics(record: RunRecord, score: Score) -> np.ndarray | None:
     if counts is None:
         return None
     n, passed = np.array(counts.n_samples), np.array(counts.n_passed)
+    if score.metric == "insecure_rate":
+        return np.stack([passed, n])
     if score.problems is not None:
         return (passed / n)[None]
     if score.metric == "pass@10":
@@ -76,7 +78,12 @@ def _mean_over_transformations(record: RunRecord, score: Score) -> np.ndarray | 
 
 def combine(metric: str, means: np.ndarray) -> np.ndarray:
     """Turn means of the rows of `problem_statistics`, shape (..., k), into scores, shape (...)."""
-    return means[..., 0] if metric != "robust_drop@1" else robust_drop(means[..., 0], means[..., 1])
+    if metric == "robust_drop@1":
+        return robust_drop(means[..., 0], means[..., 1])
+    if metric == "insecure_rate":
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return means[..., 0] / means[..., 1]
+    return means[..., 0]
 
 
 @dataclass

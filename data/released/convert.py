@@ -12,6 +12,9 @@ Rules
 - A ReCode setting is the transformation's name; a defect-detection setting starts with ``zero_shot`` or ``one_shot``;
   other settings stay as they are, so a second file keeps ``second_file``.
 - ``n_problems`` is ``n_items``.
+- ``humaneval_python`` is the score and the counts of ``recode_format``'s unperturbed prompts, under a name of their own.
+- Parse rates and insecure rates of ``aatk`` come from ``security_counts.csv`` in the target folder (`security.py` beside this
+  file writes it): all programs of all scenarios together, with the linearised error of a ratio over scenarios.
 """
 
 import csv
@@ -133,6 +136,40 @@ def convert_parameters(row: Row) -> Row:
     return {name: known[name] for name in PARAMETER_FIELDS}
 
 
+def add_humaneval(rows: Iterable[Row]) -> list[Row]:
+    """Return rows and those of the data set that ReCode's unperturbed prompts make: HumanEval, greedy."""
+    rows = list(rows)
+    plain = [row for row in rows if (row["dataset"], row["setting"]) == ("recode_format", released.NOMINAL)]
+    return rows + [row | {"dataset": "humaneval_python", "setting": "greedy"} for row in plain]
+
+
+def make_security_scores(rows: Iterable[Row]) -> list[Row]:
+    """Return parse rates and insecure rates of the models in a table of `security.py`."""
+    models: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        models.setdefault((row["size"], row["method"], row["completion"]), []).append(row)
+    found = []
+    for (size, method, completion), own in models.items():
+        in_scope = [row for row in own if row["rules_in_scope"]]
+        model = {"model_size": size, "method": method, "dataset": "aatk", "language": "python"}
+        for metric, counted, of, scenarios in (
+            ("parse_rate", "n_valid", "n_samples", own),
+            ("insecure_rate", "n_insecure", "n_valid", own),
+            ("insecure_rate", "n_insecure_in_scope", "n_valid", in_scope),
+        ):
+            if (completion, metric) == ("uncut", "parse_rate"):
+                continue  # In the source tables already.
+            pairs = [(int(row[counted]), int(row[of])) for row in scenarios]
+            total = sum(n for _, n in pairs)
+            rate = sum(k for k, _ in pairs) / total
+            error = sum((k - rate * n) ** 2 for k, n in pairs) ** 0.5 / total
+            rules = {"n_insecure": ",all_rules", "n_insecure_in_scope": ",own_weakness"}.get(counted, "")
+            row = model | {"metric": metric, "n_problems": str(len(pairs)), "source": own[0]["source_file"]}
+            values = {"value": f"{rate:.8f}", "stderr": f"{error:.8f}", "reading_error": "", "n_samples": str(total)}
+            found.append(_score(row, values | {"setting": f"t0.2,n20,{completion}{rules}", "source": "measured"}))
+    return found
+
+
 def _order(row: Row) -> tuple[object, ...]:
     return (
         list(DATASETS).index(row["dataset"]),
@@ -167,7 +204,9 @@ def convert(source: Path, target: Path) -> None:
 
     scores = converted("astraios_released_scores.csv", convert_score)
     scores += converted("astraios_clone_detection_digitised.csv", convert_digitised)
-    counts = converted("astraios_released_per_problem.csv.gz", convert_counts)
+    security = target / "security_counts.csv"
+    scores = add_humaneval(scores) + (make_security_scores(_read(security)) if security.exists() else [])
+    counts = add_humaneval(converted("astraios_released_per_problem.csv.gz", convert_counts))
     parameters = converted("astraios_parameter_counts.csv", convert_parameters)
     parameters.sort(key=lambda row: (SIZES.index(row["size"]), METHODS.index(row["method"])))
     target.mkdir(parents=True, exist_ok=True)

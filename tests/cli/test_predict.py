@@ -55,7 +55,7 @@ class TestPredict:
         assert upper - lower > 0.5 and 0 < one["value"] < 1 and set(one["weights"]) == {"line"}
         found, _ = as_json("predict", "--method", "all", "--size", "34b")
         kept = [one for one in found if "back_tested" not in one]
-        assert len(kept) == 42 and len({(one["method"], one["quantity"]) for one in kept}) == 42
+        assert len(kept) == 49 and len({(one["method"], one["quantity"]) for one in kept}) == 49
 
     def test_repeats_count_once(self, as_json):
         options = [
@@ -85,7 +85,7 @@ class TestPredict:
             (["--size", "0b"], "size '0b' is not understood"),
             (["--grid", "mine"], "unknown grid 'mine'; choose from released"),
             (["--dataset", "mbpp"], "unknown data set 'mbpp'; choose from clone_detection"),
-            (["--dataset", "aatk"], "aatk has no score to predict (parse rates are not security scores); choose from"),
+            (["--dataset", "aatk"], "aatk: only 1b, 16b measured; a line and its error need at least 3 sizes"),
             (
                 ["--dataset", "humanevalexplain_java"],
                 "humanevalexplain_java: only 1b, 7b measured; a line and its error",

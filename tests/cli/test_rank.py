@@ -46,7 +46,7 @@ class TestRank:
         (wide, _), (narrow, level), (other, _) = widths(), widths("--level", "0.5"), widths("--seed", "7")
         assert level == {0.5} and all(a > b for a, b in zip(wide, narrow, strict=True)) and other != wide
 
-    @pytest.mark.parametrize("name", ["mbpp", "aatk"])
+    @pytest.mark.parametrize("name", ["mbpp"])
     def test_unknown_data_set(self, refusal, name):
         assert refusal("rank", "--dataset", name).startswith(
             f"no primary score is defined on {name!r}; choose from clone_detection, "

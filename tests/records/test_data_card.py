@@ -8,7 +8,7 @@ import pytest
 from astraios_analysis.records.frame import METHODS, to_frame
 from astraios_analysis.records.registry import DATASETS, METRICS
 
-TABLES = ("scores.csv", "problem_counts.csv.gz", "parameter_counts.csv")
+TABLES = ("scores.csv", "problem_counts.csv.gz", "security_counts.csv", "parameter_counts.csv")
 SIZES = ("1b", "3b", "7b", "16b")
 MODELS = {f"{size}-{method}" for size in SIZES for method in METHODS}
 

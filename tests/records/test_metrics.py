@@ -51,6 +51,13 @@ def test_study_has_eight_data_sets():
     assert len(STUDY_DATASETS) == len(expected) == 8
 
 
+def test_an_extra_data_set_shares_the_problems_and_is_none_of_the_study():
+    extra = [name for name, d in DATASETS.items() if d.is_extra]
+    assert extra == ["humaneval_python"] and DATASETS[extra[0]].kind == "generation"
+    humaneval = {name for name, d in DATASETS.items() if d.problems == "humaneval"}
+    assert {extra[0], "humanevalfix_java", "recode_format"} < humaneval and len(humaneval) == 11
+
+
 def test_the_embedded_suite_has_five_data_sets_and_shares_nothing_with_the_study():
     assert tuple(f"embedded_{t}" for t in ("synthesis", "fix", "explain", "clone", "defect")) == EMBEDDED_DATASETS
     assert {name for name, d in DATASETS.items() if d.suite == "embedded"} == {
@@ -64,12 +71,8 @@ def test_the_embedded_suite_has_five_data_sets_and_shares_nothing_with_the_study
 def test_primary_measure_is_a_known_metric_of_a_first_file(name):
     dataset = DATASETS[name]
     assert dataset.name == name
-    assert (dataset.primary_metric is None) == (dataset.primary_setting is None)
-    if dataset.primary_metric is None:
-        assert name == "aatk"
-    else:
-        assert METRICS[dataset.primary_metric].higher_is_better is (dataset.primary_metric != "insecure_rate")
-        assert SECOND_FILE not in dataset.primary_setting
+    assert METRICS[dataset.primary_metric].higher_is_better is (dataset.primary_metric != "insecure_rate")
+    assert SECOND_FILE not in dataset.primary_setting
     for level in (dataset.chance, dataset.majority):
         assert level is None or 0 <= level < 1
 

@@ -63,7 +63,10 @@ def scores(draw):
     if problems is None:
         return Score(**fields, value=draw(st.floats(0, 1)), n_items=draw(st.integers(1, 10**6)))
     rates = [c / n for c, n in zip(problems.n_passed, problems.n_samples, strict=True)]
-    return Score(**fields, value=sum(rates) / len(rates), n_items=len(rates), problems=problems)
+    value = sum(rates) / len(rates)
+    if fields["metric"] == "insecure_rate":
+        value = sum(problems.n_passed) / sum(problems.n_samples)
+    return Score(**fields, value=value, n_items=len(rates), problems=problems)
 
 
 @st.composite

@@ -64,6 +64,7 @@ MISSING = {
     ("humanevalfix_java", "t0.2,n20"): every("16b"),
     ("humanevalexplain_python", "t0.2,n20"): {"16b-fft", "16b-adapterh", "16b-adapterp", "16b-parallel"},
     ("humanevalexplain_java", "t0.2,n20"): every("3b") | every("16b") | {"1b-lora", "1b-ptuning"},
+    ("humaneval_python", "greedy"): set(),
     ("recode_format", "all_transformations"): set(),
     ("recode_syntax", "all_transformations"): set(),
     ("recode_function", "all_transformations"): {"1b-fft", "1b-ptuning", "1b-adapterp"},
@@ -144,9 +145,10 @@ def test_both_files_of_a_model_keep_their_own_counts(released_records):
     assert first.n_passed != second.n_passed
 
 
-def test_asleep_at_the_keyboard_has_a_parse_rate_and_no_primary_measure(table, released_records):
-    assert set(table.loc[table["dataset"] == "aatk", "metric"]) == {"parse_rate"}
-    assert all(primary_score(record, "aatk") is None for record in released_records)
+def test_nine_models_have_security_and_the_tenth_a_parse_rate(table, released_records):
+    assert set(table.loc[table["dataset"] == "aatk", "metric"]) == {"parse_rate", "insecure_rate"}
+    scored = [record for record in released_records if primary_score(record, "aatk") is not None]
+    assert len(scored) == 9 and {len(primary_score(r, "aatk").problems.problem_ids) for r in scored} == {14}
     lora = table[(table["model"] == "1b-lora") & (table["dataset"] == "aatk")]
     assert list(zip(lora["language"], lora["n_items"], strict=True)) == [("python", 2)]
 
@@ -176,7 +178,8 @@ def test_every_score_is_a_fraction(table):
 
 def test_every_score_with_counts_comes_out_of_its_counts(released_records):
     compared = dict.fromkeys(["pass@1", "pass@10", "mean_pass@1", "robust_pass@1"], 0)
-    compared |= dict.fromkeys(["robust_drop@1", "robust_relative@1", "overall_accuracy"], 0)
+    compared |= dict.fromkeys(["robust_drop@1", "robust_relative@1", "overall_accuracy", "parse_rate"], 0)
+    compared |= {"insecure_rate": 0}
     for record in released_records:
         for score in record.scores:
             statistics = problem_statistics(record, score)
@@ -188,13 +191,15 @@ def test_every_score_with_counts_comes_out_of_its_counts(released_records):
     # 676 conditions of ReCode, 81 of them means over transformations or nominal, ...
     recode = 28 * (6 + 2) + 28 * (7 + 2) + 25 * (6 + 2)
     assert compared == {
-        "pass@1": 126 + 28 + 28 + 25,
+        "pass@1": 126 + 28 + 28 + 25 + 28,
         "pass@10": 126,
         "mean_pass@1": recode,
         "robust_pass@1": recode,
         "robust_drop@1": recode - 81,
         "robust_relative@1": recode - 81,
         "overall_accuracy": 27 + 28,
+        "parse_rate": 9,
+        "insecure_rate": 9 * 4,
     }
 
 

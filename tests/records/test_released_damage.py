@@ -10,6 +10,7 @@ from astraios_analysis.records.frame import RecordError
 from astraios_analysis.records.released import is_released_folder, load_released
 
 TABLES = ("scores.csv", "problem_counts.csv.gz", "parameter_counts.csv")
+MODELS = ("1b,fft,", "1b,lora,")
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def small_tables(released_folder):
     for name in TABLES:
         data = (released_folder / name).read_bytes()
         lines = (gzip.decompress(data) if name.endswith("gz") else data).decode().splitlines(keepends=True)
-        texts[name] = "".join([lines[0], *(line for line in lines if line.startswith(("1b,fft,", "1b,lora,")))])
+        texts[name] = "".join([lines[0], *(line for line in lines if line.startswith(MODELS))])
     return texts
 
 

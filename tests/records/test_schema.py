@@ -64,6 +64,17 @@ COUNTS = {"problem_ids": (0, 1), "n_samples": (4, 4), "n_passed": (2, 0)}
             {"value": 0.2500011, "problems": ProblemCounts(**COUNTS)},
             r"value 0\.250001 is not the mean pass rate 0\.250000 of the counts",
         ),
+        (
+            {"problems": ProblemCounts(**COUNTS | {"n_samples": (4, 0), "n_passed": (2, 0)})},
+            "needs samples of every problem; leave out those without",
+        ),
+        (
+            {
+                "metric": "insecure_rate",
+                "problems": ProblemCounts(**COUNTS | {"n_samples": (4, 0), "n_passed": (2, 0)}),
+            },
+            r"value 0\.25 is not the share of valid programs 0\.500000 of the counts",
+        ),
     ],
 )
 def test_impossible_score_is_refused(changes, message):
@@ -78,7 +89,7 @@ def test_impossible_score_is_refused(changes, message):
         ({"problem_ids": (), "n_samples": (), "n_passed": ()}, "they have 0, 0 and 0"),
         ({"problem_ids": (7, 7)}, "problem_ids must be distinct; merge the counts of a repeated problem"),
         ({"n_passed": (2, 5)}, "problem 1: n_passed 5 exceeds n_samples 4"),
-        ({"n_samples": (4, 0)}, "greater than 0"),
+        ({"n_samples": (4, -1)}, "greater than or equal to 0"),
         ({"n_passed": (2, -1)}, "greater than or equal to 0"),
         ({"n_passed": (2, 1.0)}, "valid integer"),
     ],

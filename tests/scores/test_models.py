@@ -105,7 +105,7 @@ def test_seeds_become_one_model(records):
     assert row["val_loss"] == pytest.approx(np.mean([run.val_loss for run in runs]))
 
 
-@pytest.mark.parametrize("name", ["aatk", "mbpp"])
+@pytest.mark.parametrize("name", ["mbpp"])
 def test_data_sets_without_a_primary_score_are_refused(records, name):
     for function in (model_scores, rank_methods, rank_transfer):
         with pytest.raises(Refusal, match=f"no primary score is defined on '{name}'; choose from clone_detection"):
