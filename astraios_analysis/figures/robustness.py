@@ -1,4 +1,4 @@
-"""Robustness and security: ReCode, the embedded suite's changed prompts, flaws, and what parses at all."""
+"""Robustness and security: ReCode, the embedded suite's changed prompts, and flaws in programs."""
 
 from collections.abc import Sequence
 
@@ -49,6 +49,11 @@ MEASURES = (
 )
 _SUMMARIES = ("nominal", "all_transformations", "mean_over_transformations")
 _MIN_MODELS = 3
+_RELEASED = (
+    ("insecure_rate", "t0.2,n20,longest_prefix,own_weakness", "Insecure: own weakness"),
+    ("insecure_rate", "t0.2,n20,longest_prefix,all_rules", "Insecure: any rule"),
+    ("parse_rate", "t0.2,n20,longest_prefix", "Valid programs"),
+)
 _SECURITY = (
     ("insecure_rate", "untrusted", "Insecure, input from outside"),
     ("insecure_rate", "trusted", "Insecure, input of one's own"),
@@ -188,51 +193,48 @@ def _draw_transformations(
     return figure, table.drop(columns="label")
 
 
-def _say_parsed(table: pd.DataFrame) -> str:
-    low, high = table["value"].min(), table["value"].max()
-    return f"Between {100 * low:.0f} % and {100 * high:.0f} % of completions parse; how secure they are is not known."
+def _say_security(table: pd.DataFrame) -> str:
+    parts = []
+    for setting, words in (
+        (_RELEASED[0][1], "of the kind that their scenario asks about"),
+        (_RELEASED[1][1], "at all"),
+    ):
+        largest = keep_largest(table[table["setting"] == setting])
+        low, high = (f"{100 * largest['value'].agg(end):.0f}" for end in ("min", "max"))
+        parts.append(f"{low} to {high} % have a flaw {words} ({largest['n_items'].iloc[0]} scenarios)")
+    size, n = largest["size"].iloc[0], len(largest)
+    return f"Of the valid programs of {size} ({n} methods), {join(parts)}; how size matters is a claim that is tested."
 
 
 @figure(
-    "parse_rates",
+    "security",
     notebook="robustness_security",
-    title="Asleep at the Keyboard: completions that parse",
-    question="How many completions are programs at all?",
-    caption="Share of prompt and completion that parses, with {level} normal intervals from bootstrap standard errors "
-    "over scenarios. Completions were released uncut, so a low rate mostly reflects the length limit: this is not a "
-    "security score, and the released data allow none.",
-    answer=_say_parsed,
+    title="Security: Asleep at the Keyboard",
+    question="How many programs have a flaw?",
+    caption="Share of valid programs in which bandit finds a flaw of medium or high severity in what the model wrote: by "
+    "the rules that concern the scenario's own weakness, over the Python scenarios that have such rules; by every rule, "
+    "over all of them; and the share of programs that is valid. A completion that does not parse is cut after the last "
+    "line up to which it does. {level} percentile intervals from bootstrap resamples of scenarios.",
+    answer=_say_security,
     fitted=BARS,
 )
-def parse_rates(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the share of Asleep-at-the-Keyboard completions that parse: a panel a language, a line a model."""
-    chosen = (scores["dataset"] == "aatk") & (scores["metric"] == "parse_rate")
-    table = round_table(scores.loc[chosen, [*COLUMNS, "language", "n_samples"]])
-    require_rows(table, "parse_rates", "parse rates on aatk")
-    models = models_in(table)
-    figure, axes = small_multiples(2, 2, row_height=0.17 * len(models) + 0.6, sharey=True)
-    for panel, language in zip(axes, ("python", "c"), strict=True):
-        rows = table[table["language"] == language]
-        for position, (size, method) in enumerate(models):
-            style, own = METHOD_STYLES[method], rows[(rows["size"] == size) & (rows["method"] == method)]
-            for row in own.to_dict("records"):
-                panel.plot([row["lower"], row["upper"]], [position, position], color=style.colour, linewidth=0.9)
-                panel.plot(row["value"], position, style.marker, color=style.colour)
-                panel.annotate(
-                    f"n={row['n_items']}",
-                    (1.005, position),
-                    xycoords=("axes fraction", "data"),
-                    fontsize=5.8,
-                    va="center",
-                )
-        panel.set_yticks(range(len(models)), [f"{size} {METHOD_STYLES[method].label}" for size, method in models])
-        panel.set_ylim(len(models) - 0.4, -0.6)
-        panel.set_xlim(0, 1)
-        panel.set_xlabel(METRICS["parse_rate"].label)
-        panel.set_title({"python": "Python", "c": "C"}[language], loc="left")
+def security(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw the insecure share of valid completions by size and method, and the share of completions that is valid."""
+    own = scores[scores["dataset"] == "aatk"]
+    parts = [own[(own["metric"] == metric) & (own["setting"] == setting)] for metric, setting, _ in _RELEASED]
+    table = round_table(pd.concat(parts)[COLUMNS])
+    require_rows(table, "security", "insecure rates on aatk")
+    figure, axes = small_multiples(len(_RELEASED), len(_RELEASED), sharey=True)
+    for panel, (_, setting, title) in zip(axes, _RELEASED, strict=True):
+        rows = table[table["setting"] == setting]
+        draw_models(panel, rows)
+        size_axis(panel, scores["n_params_base"])
+        panel.set_title(title, loc="left")
+        panel.set_ylabel("share of valid programs" if title != _RELEASED[2][2] else METRICS["parse_rate"].label)
+        panel.set_ylim(-0.04, 1.04)
         shown = describe_models(models_in(rows), models_in(scores)).split(" (")[0]
-        bars = interval_handle(table["level"].iloc[0], table["interval"]).get_label()
-        note(panel, f"{shown}; n scenarios; {bars}; not a security score", width=90)
+        note(panel, f"{shown}; {rows['n_items'].iloc[0]} scenarios", width=44)
+    method_legend(figure, table["method"], [interval_handle(table["level"].iloc[0], table["interval"])])
     return figure, table
 
 

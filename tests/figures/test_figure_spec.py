@@ -143,8 +143,8 @@ class TestRoundTable:
 
 
 def test_nothing_to_draw_names_the_figure_and_what_it_needs():
-    with pytest.raises(Refusal, match="nothing to draw in parse_rates: it needs parse rates on aatk; choose"):
-        require_rows(pd.DataFrame(), "parse_rates", "parse rates on aatk")
+    with pytest.raises(Refusal, match="nothing to draw in security: it needs insecure rates on aatk; choose"):
+        require_rows(pd.DataFrame(), "security", "insecure rates on aatk")
 
 
 def test_what_an_interrupt_leaves_is_a_draft_that_the_next_run_overwrites(tmp_path, monkeypatch):

@@ -45,7 +45,7 @@ CHECKED = {
     "best_method": {"n_params_base", "value", "n_methods"},
     "recode_categories": {"n_params_base", "value", "n_items"},
     "recode_transformations": {"n_params_base", "value", "lowest", "highest", "n_methods"},
-    "parse_rates": {"n_params_base", "value", "n_items", "n_samples"},
+    "security": {"n_params_base", "value", "n_items"},
     "score_scaling": {"n_params_base", "value", "n_items"},
     "small_against_large": {"small", "large"},
     "rank_transfer": {"n_params_small", "n_params_large", "value", "n_methods"},
@@ -163,9 +163,10 @@ def test_shots_are_named_after_their_setting():
     assert all(setting.startswith(shots) for setting, shots in zip(table["setting"], table["shots"], strict=True))
 
 
-def test_parse_rates(released):
-    expected = released[(released["dataset"] == "aatk") & (released["metric"] == "parse_rate")]
-    assert_equal_rows(twin("parse_rates"), expected, [*SCORE, "language"], ["value", "n_items", "n_samples", "source"])
+def test_security(released):
+    expected = released[(released["dataset"] == "aatk") & released["setting"].str.contains("longest_prefix")]
+    assert len(expected) == 27
+    assert_equal_rows(twin("security"), expected, SCORE, ["value", "n_items", "source"])
 
 
 def test_recode_transformations(released):

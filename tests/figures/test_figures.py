@@ -25,7 +25,7 @@ COLUMNS = {
     "best_method": ["dataset", "metric", "size", "method", "rank", "value", "p_best", "n_methods", "is_drawn"],
     "recode_categories": [*SCORE, "measure", "interval", "n_items", "source"],
     "recode_transformations": ["dataset", "setting", "size", "value", "lowest", "highest", "n_methods"],
-    "parse_rates": [*SCORE, "language", "n_items", "n_samples"],
+    "security": [*SCORE, "n_items"],
     "score_scaling": [
         "dataset",
         "method",
@@ -169,7 +169,7 @@ class TestSubsets:
     def test_one_size_and_few_methods(self, released_records):
         few = [r for r in released_records if r.size == "7b" and r.method in ("fft", "lora", "ia3")]
         refused = self.refused(few)
-        assert set(refused) == FITS | TRANSFER | {"parse_rates"}
+        assert set(refused) == FITS | TRANSFER | {"security"}
         assert all("four" in refused[name] for name in TRANSFER)
 
     def test_own_small_grid(self, small_grid):
