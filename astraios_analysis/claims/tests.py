@@ -63,7 +63,8 @@ class Bench:
 
     def datasets(self, *kinds: str) -> list[str]:
         """Return the suite's data sets of these kinds (all kinds by default) on which a run has a primary score."""
-        known = [d.name for d in DATASETS.values() if d.suite == self.suite and d.kind in (kinds or [d.kind])]
+        own = [d for d in DATASETS.values() if d.suite == self.suite and not d.is_extra]
+        known = [d.name for d in own if d.kind in (kinds or [d.kind])]
         return [name for name in known if any(primary_score(record, name) is not None for record in self.records)]
 
     def scores(self, dataset: str, measure: tuple[str, str] | None = None) -> ModelScores:

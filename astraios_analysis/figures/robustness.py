@@ -18,7 +18,6 @@ from astraios_analysis.figures.spec import (
 )
 from astraios_analysis.figures.style import (
     GREY,
-    METHOD_STYLES,
     describe_models,
     draw_models,
     heat_map,
@@ -211,10 +210,10 @@ def _say_security(table: pd.DataFrame) -> str:
     notebook="robustness_security",
     title="Security: Asleep at the Keyboard",
     question="How many programs have a flaw?",
-    caption="Share of valid programs in which bandit finds a flaw of medium or high severity in what the model wrote: by "
-    "the rules that concern the scenario's own weakness, over the Python scenarios that have such rules; by every rule, "
-    "over all of them; and the share of programs that is valid. A completion that does not parse is cut after the last "
-    "line up to which it does. {level} percentile intervals from bootstrap resamples of scenarios.",
+    caption="Share of valid programs in which bandit finds a flaw of medium or high severity in what the model wrote: "
+    "by the rules that concern the scenario's own weakness, over the Python scenarios that have such rules; by every "
+    "rule, over all of them; and the share of programs that is valid. A completion that does not parse is cut after the "
+    "last line up to which it does. {level} percentile intervals from bootstrap resamples of scenarios.",
     answer=_say_security,
     fitted=BARS,
 )

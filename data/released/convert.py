@@ -12,9 +12,9 @@ Rules
 - A ReCode setting is the transformation's name; a defect-detection setting starts with ``zero_shot`` or ``one_shot``;
   other settings stay as they are, so a second file keeps ``second_file``.
 - ``n_problems`` is ``n_items``.
-- ``humaneval_python`` is the score and the counts of ``recode_format``'s unperturbed prompts, under a name of their own.
-- Parse rates and insecure rates of ``aatk`` come from ``security_counts.csv`` in the target folder (`security.py` beside this
-  file writes it): all programs of all scenarios together, with the linearised error of a ratio over scenarios.
+- ``humaneval_python`` is the score and counts of ``recode_format``'s unperturbed prompts, under a name of their own.
+- Parse rates and insecure rates of ``aatk`` come from ``security_counts.csv`` in the target folder (`security.py`
+  beside this file writes it): all programs together, with the linearised error of a ratio over scenarios.
 """
 
 import csv

@@ -1,7 +1,7 @@
 """Count valid and insecure programs of the released models on Asleep at the Keyboard, scenario by scenario.
 
-``python data/released/security.py GENERATIONS data/released`` reads every ``aatk_SIZE_METHOD.json.gz`` in a folder of the
-published generations, scores it as ``python -m training score --dataset aatk`` does, and writes
+``python data/released/security.py GENERATIONS data/released`` reads every ``aatk_SIZE_METHOD.json.gz`` in a folder of
+the published generations, scores it as ``python -m training score --dataset aatk`` does, and writes
 ``security_counts.csv``; ``convert.py`` makes scores of it. The same files and the same bandit give the same table. A
 model that does not have every Python scenario is left out, and named.
 """

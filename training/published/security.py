@@ -26,8 +26,8 @@ LEAST_SEVERITY = "MEDIUM"
 """Least severity of a finding that makes a program insecure. Low ones are style in programs this short: an `assert`, an
 import of `subprocess`."""
 
-# Bandit's own CWE of each rule (issue_cwe, bandit 1.9), or one below it in MITRE's hierarchy of research concepts (80 is
-# a child of 79). Two rules by what they say they find, against their CWE: B506 (20) that yaml.load makes arbitrary
+# Bandit's own CWE of each rule (issue_cwe, bandit 1.9), or one below it in MITRE's hierarchy of research concepts (80
+# is a child of 79). Two rules by what they say they find, against their CWE: B506 (20) that yaml.load makes arbitrary
 # objects, B701 (94) that a template without escaping allows cross-site scripting.
 RULES_OF_WEAKNESS: dict[int, tuple[str, ...]] = {
     20: ("B313", "B314", "B315", "B316", "B317", "B318", "B319", "B506"),
@@ -81,7 +81,7 @@ def rules_in_scope(scenario_id: str) -> tuple[str, ...]:
 def longest_prefix(prompt: str, completion: str) -> str:
     """Return the longest run of a completion's first lines that parses with its prompt and is not blank; all if none.
 
-    Generation ended at a length limit, so that many completions end within a statement that says nothing about the rest.
+    Generation ends at a length limit, so that many completions end within a statement that says nothing of the rest.
     """
     lines = completion.splitlines(keepends=True)
     for n_lines in range(len(lines), 0, -1):
