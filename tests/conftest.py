@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from astraios_analysis.records.frame import Cost, ProblemCounts, Provenance, RunRecord, Score, ValidationPoint
 from astraios_analysis.records.released import load_released
@@ -31,10 +32,15 @@ BROWSER_ARGUMENTS = (
 )
 
 
+# The same examples every time, and no opinion on how long they take: that is for the machine to say.
+settings.register_profile("astraios", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+
+
 def pytest_configure(config):
     """Declare the marker of what opens pages; let Ctrl-C reach children even where the suite runs in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.load_profile("astraios")
     config.addinivalue_line("markers", "browser: opens pages in headless Chromium; skipped where that is missing")
 
 

@@ -223,7 +223,7 @@ class TestExplorer:
         async def move():
             explorer._inputs["pooling"].value = "none"
             assert not explorer.view.is_certified and "being computed" in explorer._fit.value
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 400
             while not explorer.view.is_certified and time.monotonic() < deadline:
                 await asyncio.sleep(0.1)
 

@@ -106,7 +106,7 @@ class TestSave:
             command = [sys.executable, "-c", DRAW, str(ROOT / "data"), str(tmp_path / name)]
             running.append(subprocess.Popen(command, cwd=ROOT, env=bare | clock, stderr=subprocess.PIPE))
         for process in running:
-            assert process.communicate(timeout=60)[1] == b""
+            assert process.communicate(timeout=600)[1] == b""
         assert checksums(tmp_path / "first") == checksums(tmp_path / "second")
         assert len(checksums(tmp_path / "first")) == 6
 

@@ -248,7 +248,7 @@ def test_constant_loss_identifies_no_exponent(name):
 positive = st.floats(1e-3, 1e6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(positive, positive), min_size=1, max_size=9), st.sampled_from([np.inf, 1e-3]))
 def test_any_points_give_a_fit_or_a_reason(points, delta):
     x, y = np.array(points).T

@@ -6,6 +6,7 @@ import runpy
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,8 @@ java_passes, python_passes = (
 LIMITS = Limits(cpu_seconds=2, wall_seconds=5, memory_bytes=2**29)
 # Dumps of the heap are not to be cut.
 JAVA_LIMITS = Limits(cpu_seconds=4, wall_seconds=20, memory_bytes=2**28, file_bytes=2**25, folder_bytes=2**25)
+# What ends by itself meets no limit, however slow or busy the machine is.
+PATIENT = Limits(cpu_seconds=60, wall_seconds=240)
 
 
 def run_attacks(sandbox, language, attacks, test, limits):
@@ -102,7 +105,7 @@ def test_the_secret_is_in_no_dump_of_the_heap(java, tmp_path):
     ids=["equality", "shadowed", "library", "builtins_when_called", "names_when_called", "frames"],
 )
 def test_what_is_outside_the_guarantee_in_python(one_sandbox, source, test):
-    assert one_sandbox.run_many([Program("python", source, test, LIMITS)])[0].passed
+    assert one_sandbox.run_many([Program("python", source, test, PATIENT)])[0].passed
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_what_is_outside_the_guarantee_in_python(one_sandbox, source, test):
 )
 def test_what_is_outside_the_guarantee_in_java(one_sandbox, java, source, test):
     main = java_passes.make_main(f'if (!{test}) throw new AssertionError("wrong");')
-    assert one_sandbox.run_many([Program("java", source, main, JAVA_LIMITS)])[0].passed
+    assert one_sandbox.run_many([Program("java", source, main, PATIENT)])[0].passed
 
 
 def test_a_text_that_no_worker_would_read_has_failed(one_sandbox):
@@ -127,7 +130,7 @@ def test_a_text_that_no_worker_would_read_has_failed(one_sandbox):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_order_and_workers_do_not_change_verdicts(java, seed):
     rng = random.Random(seed)
-    limits = Limits(cpu_seconds=10, wall_seconds=60, memory_bytes=2**28)
+    limits = replace(PATIENT, memory_bytes=2**28)
     look = [Program("java", f"{java_passes.LOOK} // {i}", limits=limits) for i in range(len(java_passes.LEFT))]
     programs = look + [Program("java", text, limits=limits) for text in java_passes.LEFT.values()]
     programs += [

@@ -22,6 +22,8 @@ from training.sandbox.programs import JavaUnavailable, Limits, Program, SandboxU
 from training.sandbox.python import Watch
 
 ROOT = Path(__file__).parents[2]
+# However slow or busy the machine is.
+PATIENT = Limits(cpu_seconds=60, wall_seconds=240)
 SLOW = "import time\ntime.sleep(0.2)\n"
 JAVA = (
     "public class Main {{ public static void main(String[] a) throws Exception {{ Thread.sleep(100); int x = {}; }} }}"
@@ -42,7 +44,7 @@ def list_descendants(ancestor):
     return found - {ancestor}
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=120):
     """Whether a condition came true in time."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
@@ -51,8 +53,10 @@ def wait_until(condition, seconds=20):
 
 
 @pytest.fixture(autouse=True)
-def scratch_place(monkeypatch):
+def scratch_place(monkeypatch, tmp_path_factory):
     """A place of the test's own for what sandboxes put down: others run at the same time as this one."""
+    # Not below that place, which goes with this test: pytest's own is chosen when it is first asked for.
+    tmp_path_factory.getbasetemp()
     place = Path(tempfile.mkdtemp(prefix="scratch-", dir="/tmp"))
     place.chmod(0o755)
     monkeypatch.setattr(tempfile, "tempdir", str(place))
@@ -82,7 +86,7 @@ def test_programs_of_a_killed_worker_are_run_again(make_sandbox, language, reque
         sandbox.require(language)
         before = list_descendants(os.getpid())
         verdicts = {}
-        for index, verdict in sandbox.run_each([Program(language, text) for text in texts]):
+        for index, verdict in sandbox.run_each([Program(language, text, limits=PATIENT) for text in texts]):
             verdicts[index] = verdict
             if len(verdicts) in (2, 5):
                 # All stand still before any is killed: a worker that outlives its program reports the program's death.
@@ -114,12 +118,13 @@ def test_nothing_is_left_after_closing(make_sandbox):
 @pytest.mark.sandbox
 def test_a_batch_that_is_broken_off_is_not_finished(make_sandbox):
     with make_sandbox(1) as sandbox:
-        for index, _ in sandbox.run_each([Program("python", f"{SLOW}# {i}") for i in range(100)]):
+        for index, _ in sandbox.run_each([Program("python", f"{SLOW}# {i}") for i in range(1000)]):
             if index == 1:
                 break
         begin = time.monotonic()
         assert sandbox.run_many([Program("python", "x = 1")])[0].passed
-        assert time.monotonic() - begin < 5
+        # A fifth of what the batch would have taken.
+        assert time.monotonic() - begin < 40
 
 
 @pytest.mark.sandbox
@@ -139,7 +144,7 @@ def test_an_interrupted_run_leaves_no_process(backend, find_interpreter, ending)
     assert wait_until(lambda: len(list_descendants(run.pid)) >= 4)
     below = list_descendants(run.pid)
     run.send_signal(ending)
-    run.wait(20)
+    run.wait(120)
     run.stdout.close()
     assert wait_until(lambda: not any(is_running(pid) for pid in below))
     left = list_scratch() - scratch
@@ -302,6 +307,16 @@ def test_an_old_jdk_is_refused(tmp_path):
     (tmp_path / "release").write_text('JAVA_VERSION="11.0.2"\n')
     with pytest.raises(JavaUnavailable, match="is version 11; install a JDK, version 17 or newer"):
         containment.describe_java(str(tmp_path / "bin" / "javac"))
+
+
+def test_a_python_that_was_moved_needs_nothing_of_where_it_was_built(tmp_path):
+    moved = tmp_path / "python"
+    stale = "import sysconfig; sysconfig.get_config_vars()['LIBDIR'] = '/built/there'"
+    moved.write_text(f'#!/bin/sh\nexec {sys.executable} -I -c "{stale}\n$3"\n')
+    moved.chmod(0o755)
+    readable = containment.describe_python(str(moved)).readable
+    assert os.path.join(sys.base_prefix, "lib") in readable
+    assert not [path for path in readable if path.startswith("/built")]
 
 
 def test_an_interpreter_that_does_not_work_is_refused():

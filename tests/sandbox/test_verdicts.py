@@ -8,12 +8,13 @@ from training.sandbox.programs import Limits, Program, Verdict
 
 pytestmark = pytest.mark.sandbox
 
+PATIENCE = {"cpu_seconds": 60, "wall_seconds": 240}
 JAVA_MAIN = "public class Main {{ public static void main(String[] a) throws Exception {{ {} }} }}"
 
 
 def judge(sandbox, source, test="", language="python", **limits):
-    """Verdict of one program."""
-    return sandbox.run_many([Program(language, source, test, Limits(**limits))])[0]
+    """Verdict of one program; limits that are not named are out of reach, however slow or busy the machine is."""
+    return sandbox.run_many([Program(language, source, test, Limits(**{**PATIENCE, **limits}))])[0]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_processor_time_is_measured_and_limited(sandbox):
     verdict = judge(sandbox, "while True: pass", cpu_seconds=0.5)
     assert verdict.status == "timeout"
     assert "0.5 s of processor time" in verdict.message
-    assert 0.5 <= verdict.cpu_seconds < 1.5
+    assert 0.5 <= verdict.cpu_seconds < 3
 
 
 def test_time_on_the_clock_is_limited(sandbox):

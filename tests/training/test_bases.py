@@ -105,7 +105,7 @@ def pretrain_and_log(cache, log, barrier):
         return train(*args, **kwargs)
 
     bases.train = logged
-    barrier.wait(60)
+    barrier.wait(600)
     pretrain(tiny(), cache)
 
 

@@ -144,7 +144,7 @@ def test_a_preempted_job_goes_on_from_its_checkpoint(tmp_path):
     # As SLURM does before it ends a job: the controller hands the signal on to the process that trains.
     _signal_task(job)
     assert job.result()[0] == "done"
-    assert [other._process.wait(60) for other in jobs] == [0, 0]
+    assert [other._process.wait(600) for other in jobs] == [0, 0]
     log = job.stderr() + job.stdout()
     assert "this job is preempted" in log
     assert "Requeued job" in log

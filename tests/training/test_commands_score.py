@@ -54,7 +54,7 @@ def start(*arguments, **options):
 
 
 def run(*arguments, **options):
-    return subprocess.run(make_command(*arguments), capture_output=True, text=True, check=False, timeout=300, **options)
+    return subprocess.run(make_command(*arguments), capture_output=True, text=True, check=False, timeout=600, **options)
 
 
 def journalled(folder):
@@ -83,7 +83,7 @@ def test_what_was_killed_loses_nothing_and_repeats_nothing(tmp_path, problems, g
     process = start(*arguments)
     wait_for_verdicts(process, folder, 5)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert out == ""
     if number == signal.SIGINT:
         assert process.returncode == 130

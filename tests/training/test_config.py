@@ -44,7 +44,7 @@ TORCH_FREE = ["training.spec.run", "training.spec.grids", "training.models.archi
 @pytest.mark.parametrize("module", TORCH_FREE)
 def test_specifications_need_no_torch(module):
     code = f"import sys, {module}; assert not {{'torch', 'transformers', 'peft'}} & sys.modules.keys()"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
 
 
 def test_published_sizes_are_ordered_and_multi_query_shapes():

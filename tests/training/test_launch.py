@@ -200,7 +200,7 @@ def test_interruption_ends_the_workers_and_the_same_command_can_go_on(tmp_path):
     )
     try:
         # The worker is at its task as soon as it holds the lock of the base.
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 400
         while not list(tmp_path.glob("cache/bases/.training-*")) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)

@@ -36,7 +36,7 @@ def outcomes(tmp_path_factory):
     subprocess.run(
         [sys.executable, str(SCRIPT), "kill", json.dumps(JOBS), str(out)],
         check=True,
-        timeout=300,
+        timeout=600,
         env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[2]), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"},
     )
 

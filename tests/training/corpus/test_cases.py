@@ -89,7 +89,7 @@ def test_java_gives_what_the_interpreter_gives(wide_corpus, tmp_path):
         "import java.util.*;\nimport java.util.stream.*;\n\nclass Check {\n" + "\n\n".join(methods) + "\n\n"
         f"public static void main(String[] arguments) {{\n{body}}}\n}}\n"
     )
-    compiled = subprocess.run(["javac", "Check.java"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    compiled = subprocess.run(["javac", "Check.java"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert compiled.returncode == 0, compiled.stderr
-    done = subprocess.run(["java", "-cp", ".", "Check"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["java", "-cp", ".", "Check"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.stdout == "passed\n", done.stderr

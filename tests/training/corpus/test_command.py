@@ -106,5 +106,5 @@ def test_the_command_needs_no_torch_and_bears_a_reader_that_leaves():
 
 def test_help_shows_examples():
     command = [sys.executable, "-m", "training", "corpus", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=dict(os.environ))
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600, env=dict(os.environ))
     assert "examples:\n  python -m training corpus --show 5" in done.stdout

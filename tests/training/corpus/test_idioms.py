@@ -32,7 +32,7 @@ def findings(code, tmp_path):
         "--output-format",
         "json",
     ]
-    done = subprocess.run([*command, str(path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, str(path)], capture_output=True, text=True, timeout=600)
     return {finding["code"] for finding in json.loads(done.stdout)}
 
 

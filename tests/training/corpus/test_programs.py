@@ -67,7 +67,7 @@ def test_rendered_programs_give_what_the_interpreter_gives(corpus, wide_corpus):
                 assert [run_rendered(code, value) for value in values] == [program.run(value) for value in values]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(program=programs(), data=st.data())
 def test_values_stay_within_the_declared_bounds(program, data):
     bound = INPUT_BOUNDS[program.kind]
@@ -91,7 +91,7 @@ def test_towers_of_squares_are_not_bounded():
     assert not Program("list", (Step("running_total"), Step("running_total"), Step("square"))).is_bounded
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(program=programs(), data=st.data())
 def test_programs_leave_their_argument_as_it_was(program, data):
     value = data.draw(INPUTS[program.kind])
@@ -101,7 +101,7 @@ def test_programs_leave_their_argument_as_it_was(program, data):
     assert value == before
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(program=programs(), data=st.data())
 def test_exchanging_steps_that_commute_changes_neither_key_nor_meaning(program, data):
     if not program.is_bounded:

@@ -166,7 +166,7 @@ def test_the_same_bytes_in_processes_with_different_hash_seeds():
             capture_output=True,
             text=True,
             check=True,
-            timeout=120,
+            timeout=600,
             env={**os.environ, "PYTHONHASHSEED": seed, "RAYON_NUM_THREADS": threads},
         ).stdout
         for seed, threads in (("0", "1"), ("12345", "2"))
