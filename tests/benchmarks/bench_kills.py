@@ -20,7 +20,10 @@ TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "trainin
 FORK = multiprocessing.get_context("fork")
 KILLS, STEPS, EVERY = 20, 60, 2
 
-pytestmark = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="forks")
+pytestmark = [
+    pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="forks"),
+    pytest.mark.timeout(3600),
+]
 
 
 def child(spec, runs, cache):
