@@ -46,7 +46,8 @@ EXAMPLES = """\
   astraios backtest --data curves.csv --x tokens --y loss --group task,model --split split
   astraios backtest --data tuned.csv --x n_ft --y loss --group task,model \\
       --size-column params --family-column family --split split_size --json
-  astraios backtest --data runs.csv --law chinchilla --x N,D --y loss --split split_C
+  astraios backtest --data runs.csv --x N,D --y loss --split split_C
+  astraios backtest --data runs.csv --law skaling --x N,D --y loss --split split_C
   astraios backtest --data scores.csv --x params --y score --group family,task --rate --n-items items
   astraios backtest --data runs.csv --x params --y accuracy --via loss --split split
   astraios backtest --grid released

@@ -68,7 +68,8 @@ EXAMPLES = """\
   astraios predict --method fft --size 300b --dataset recode_syntax --force
   astraios predict --data runs.csv --x params --y loss --group method --size 7b
   astraios predict --data curves.csv --x tokens --y loss --group run --at tokens=2e11
-  astraios predict --data runs.csv --law chinchilla --x N,D --y loss --at N=7e9,D=2e11
+  astraios predict --data runs.csv --x N,D --y loss --at N=7e9,D=2e12 --at N=70e9,D=1e12
+  astraios predict --data runs.csv --law skaling --x N,D --y loss --at N=7e9,D=2e11
   astraios predict --data tuned.csv --x n_ft --y loss --group task,model \\
       --size-column params --family-column family --size 30b
   astraios predict --data runs.csv --x params --y accuracy --via loss --n-items 164 --size 7b

@@ -1,7 +1,7 @@
 """Rows of a table predicted from other rows of it: the one function behind ``predict`` and ``backtest`` of tables.
 
 The way depends on what is named: a column of models' sizes and one of families (`sizes`), a column of losses that the
-outcome goes through (`via`), one law (`backtest.forecast_law`), or else what the table allows (`routes`).
+outcome goes through (`via`), one law or several inputs (`surfaces`), or else what the table allows (`routes`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +13,7 @@ import pandas as pd
 from astraios_analysis.curves.backtest import (
     CURVE_PROCEDURE,
     EXTRAPOLATE,
-    LAW_PROCEDURE,
     Group,
-    forecast_law,
     score_group,
     split_groups,
     usable_rows,
@@ -23,6 +21,7 @@ from astraios_analysis.curves.backtest import (
 from astraios_analysis.curves.forecast import Forecast
 from astraios_analysis.curves.routes import TableFit, fit_routes
 from astraios_analysis.curves.sizes import SIZE_PROCEDURE, forecast_families
+from astraios_analysis.curves.surfaces import LAW_PROCEDURE, SURFACE_PROCEDURE, fit_surface
 from astraios_analysis.curves.via import VIA_PROCEDURE, fit_link
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
@@ -65,8 +64,8 @@ class Columns:
             raise Refusal("the size column and the family column go together: give both, or neither")
         if self.law is not None and len(self.x) != len(self.law.inputs):
             raise Refusal(f"{self.law.name} takes {', '.join(self.law.inputs)}; x names {len(self.x)} columns")
-        if self.law is None and len(self.x) > 1:
-            raise Refusal(f"{len(self.x)} inputs need a law of as many: name it, for example chinchilla")
+        if self.is_surface and self.link != "log":
+            raise Refusal("rates are predicted from one input; of several predict the loss, or go through it (via)")
 
     @property
     def link(self) -> Link:
@@ -81,7 +80,12 @@ class Columns:
     @property
     def is_plain(self) -> bool:
         """Whether the routes of one input predict it (`routes.TableFit`)."""
-        return not (self.via or self.family or self.law)
+        return not (self.via or self.family or self.is_surface)
+
+    @property
+    def is_surface(self) -> bool:
+        """Whether laws of several inputs predict it, or one law that is named (`surfaces`)."""
+        return not (self.via or self.family) and (self.law is not None or len(self.x) > 1)
 
     @property
     def keys(self) -> list[str]:
@@ -93,7 +97,9 @@ class Columns:
         """How it is predicted, in words."""
         if self.via:
             return VIA_PROCEDURE
-        return SIZE_PROCEDURE if self.family else LAW_PROCEDURE if self.law else CURVE_PROCEDURE
+        if self.family:
+            return SIZE_PROCEDURE
+        return LAW_PROCEDURE if self.law else SURFACE_PROCEDURE if len(self.x) > 1 else CURVE_PROCEDURE
 
     def require(self, table: pd.DataFrame, *more: str | None) -> None:
         """Refuse a table that lacks one of the columns."""
@@ -118,8 +124,8 @@ def forecast_rows(
             raise Refusal("families are predicted on the scale of log losses; rates go by --group, without a family")
         return forecast_families(train, target, columns.x[0], columns.y, columns.group, columns.size, columns.family)
     groups = _groups(train, target, columns.group)
-    if columns.law is not None:
-        return [(one, _by_law(one, columns)) for one in progress(groups)]
+    if columns.is_surface:
+        return [(one, _by_laws(one, columns)) for one in progress(groups)]
     fitted = fitted or fit_table(train, columns, progress)
     return [(one, fitted.forecast(_label(one), one.test[columns.x[0]].to_numpy(dtype=float))) for one in groups]
 
@@ -150,10 +156,11 @@ def _groups(train: pd.DataFrame, target: pd.DataFrame, names: Sequence[str]) -> 
     return found
 
 
-def _by_law(group: Group, columns: Columns) -> Forecast:
-    objective = Objective(columns.law.residual, columns.huber)
-    inputs = [rows[list(columns.x)].to_numpy(dtype=float) for rows in (group.train, group.test)]
-    return forecast_law(columns.law, inputs[0], group.train[columns.y].to_numpy(dtype=float), inputs[1], objective)
+def _by_laws(group: Group, columns: Columns) -> Forecast:
+    objective = Objective(columns.law.residual if columns.law else "log", columns.huber)
+    train, target = (rows[list(columns.x)].to_numpy(dtype=float) for rows in (group.train, group.test))
+    y, laws = group.train[columns.y].to_numpy(dtype=float), [columns.law] if columns.law else None
+    return fit_surface(train, y, laws, objective, columns.x).forecast(target)
 
 
 def _forecast_via(train: pd.DataFrame, target: pd.DataFrame, columns: Columns, progress: Progress) -> Found:

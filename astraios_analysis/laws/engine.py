@@ -21,13 +21,15 @@ from astraios_analysis.laws.residuals import (
     check_inputs,
     check_points,
 )
-from astraios_analysis.laws.solver import Solution, solve
+from astraios_analysis.laws.solver import Solution, minimise, solve
 from astraios_analysis.laws.starts import find_starts
 from astraios_analysis.records.refusal import Refusal
 
 N_STARTS = 2
 # Starts whose objectives differ by less than this share ended at the same minimum.
 _SAME_MINIMUM = 1e-7
+# A subset that has not arrived by then predicts badly, and is weighed so.
+_SUBSET_STEPS = 60
 
 
 @dataclass(frozen=True, repr=False)
@@ -123,6 +125,25 @@ def fit_law(
     starts = find_starts(problem, weights, n_starts)
     solution, sigma = solve(problem, starts, weights, objective)
     return choose(problem, solution, sigma, weights, objective, must_converge=must_converge)
+
+
+def fit_subsets(fit: LawFit, subsets: np.ndarray) -> np.ndarray:
+    """Fit a law to subsets of a fit's points, shape (b, n) of booleans, side by side; return parameters (b, k).
+
+    Each starts where a search of its own points says. Parameters of a subset that leaves no degree of freedom, or that
+    has no minimum, are not numbers.
+    """
+    weights = subsets * fit.weights
+    found = np.full((len(subsets), len(fit.theta)), np.nan)
+    rows = np.flatnonzero([len(np.unique(fit.x[own > 0], axis=0)) > len(fit.phi) for own in weights])
+    if len(rows):
+        starts = find_starts(fit.problem, weights[rows], N_STARTS)
+        threshold = fit.objective.delta * fit.sigma
+        own = np.repeat(weights[rows], N_STARTS, axis=0)
+        solution = minimise(fit.problem, starts.reshape(-1, len(fit.phi)), own, threshold, max_steps=_SUBSET_STEPS)
+        best = solution.objective.reshape(len(rows), N_STARTS).argmin(axis=1)
+        found[rows] = fit.problem.raw_theta(solution.phi[np.arange(len(rows)) * N_STARTS + best])
+    return found
 
 
 def choose(

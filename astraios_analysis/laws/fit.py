@@ -21,10 +21,9 @@ from astraios_analysis.laws.intervals import (
 )
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective, check_inputs
-from astraios_analysis.laws.tables import Points, select_points
+from astraios_analysis.laws.tables import ALL, Points, select_points
 from astraios_analysis.records.refusal import Refusal
 
-ALL = "all"
 POOLINGS = ("none", "shared")
 INTERVALS = ("profile", "bootstrap", "delta")
 KINDS = ("mean", "observation")

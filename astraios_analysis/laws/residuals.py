@@ -94,6 +94,11 @@ def check_points(
         raise Refusal(f"x, y and weights must have one length; they have {len(x)}, {len(y)} and {len(weights)}")
     if not np.all(np.isfinite(y)):
         raise Refusal(f"an outcome is {y[~np.isfinite(y)][0]:g}; leave missing points out before fitting")
+    if law.outcome == "loss" and np.any(y < 0):
+        raise Refusal(
+            f"an outcome is {y[y < 0][0]:g}, and {law.name} is a sum of positive terms: a loss below 0 is relative to "
+            "another (normalised by unigrams, say); fit the loss itself"
+        )
     if objective.residual == "log" and np.any(y <= 0):
         raise Refusal(f"an outcome is {y[y <= 0][0]:g} and has no log; use linear residuals, or leave it out")
     if not (np.all(np.isfinite(weights)) and np.all(weights >= 0)):

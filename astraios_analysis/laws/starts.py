@@ -19,7 +19,7 @@ _MAX_SETS_OF = 4
 
 
 def find_starts(residuals: LawResiduals, weights: np.ndarray, n_starts: int) -> np.ndarray:
-    """Return the most promising starts of one problem in unbounded coordinates, best first, shape (s, q).
+    """Return the most promising starts in unbounded coordinates, best first, shape (s, q); of weights (b, n) (b, s, q).
 
     Local minima of the search come before other good points. Held parameters keep their value; where the search has
     another form and does not know them, they take it when the search is over.
@@ -29,18 +29,29 @@ def find_starts(residuals: LawResiduals, weights: np.ndarray, n_starts: int) -> 
     axes = [(held[name],) if name in held else values for name, values in search.grid.items()]
     values, shape = np.array(list(product(*axes))).reshape(-1, len(axes)), tuple(map(len, axes))
     outcome = np.exp(residuals.target) if residuals.residual == "log" else residuals.target
-    # To first order a log residual is the relative one, in which the linear parameters stay linear.
-    row_weights = weights / (outcome**2 if residuals.residual == "log" else 1.0)
     with np.errstate(all="ignore"):
-        if search.linear:
-            coefficients, squares = _solve_linear(search, residuals.x, values, held, outcome, row_weights)
-        else:
-            coefficients, theta = np.empty((len(values), 0)), search.to_theta(None, values)
-            squares = np.sum(row_weights * (law.function(residuals.x, theta) - outcome) ** 2, axis=-1)
-    squares = np.where(np.isfinite(squares), squares, np.inf)
-    chosen = _promising(squares.reshape(shape), n_starts)
-    coefficients = coefficients[chosen]
-    if law.search:
+        basis = search.basis(residuals.x, values) if search.linear else None
+        fitted = None if search.linear else law.function(residuals.x, search.to_theta(None, values))
+    found = []
+    for own in np.atleast_2d(weights):
+        # To first order a log residual is the relative one, in which the linear parameters stay linear.
+        row_weights = own / (outcome**2 if residuals.residual == "log" else 1.0)
+        with np.errstate(all="ignore"):
+            if basis is not None:
+                coefficients, squares = _solve_linear(search, basis, held, outcome, row_weights)
+            else:
+                coefficients, squares = None, np.sum(row_weights * (fitted - outcome) ** 2, axis=-1)
+        squares = np.where(np.isfinite(squares), squares, np.inf)
+        found.append(_starts_at(residuals, search, coefficients, values, _promising(squares.reshape(shape), n_starts)))
+    return found[0] if np.ndim(weights) == 1 else np.stack([np.resize(one, (n_starts, one.shape[1])) for one in found])
+
+
+def _starts_at(residuals: LawResiduals, search: Search, coefficients, values, chosen) -> np.ndarray:
+    """Return chosen points of a search as coordinates of the law's free parameters."""
+    law = residuals.law
+    outcome = np.exp(residuals.target) if residuals.residual == "log" else residuals.target
+    coefficients = None if coefficients is None else coefficients[chosen]
+    if law.search and coefficients is not None:
         # The other form may take logs of them.
         coefficients = np.maximum(coefficients, _INSIDE * float(np.mean(np.abs(outcome))))
     theta = np.array(search.to_theta(coefficients, values[chosen]), dtype=float)
@@ -77,11 +88,10 @@ def _own_search(residuals: LawResiduals) -> Search:
     return Search(law.linear, grid, basis, to_theta)
 
 
-def _solve_linear(search: Search, x, values, held, outcome, weights):
+def _solve_linear(search: Search, columns, held, outcome, weights):
     """Solve for the linear coefficients at each point of the search, shape (g, m), and return the squares left."""
-    columns = search.basis(x, values)
     free = [i for i, name in enumerate(search.linear) if name not in held]
-    coefficients = np.array([[held.get(name, 0.0) for name in search.linear]]).repeat(len(values), axis=0)
+    coefficients = np.array([[held.get(name, 0.0) for name in search.linear]]).repeat(len(columns), axis=0)
     rest = outcome - np.einsum("gm,gmn->gn", coefficients, columns)
     basis = columns[:, free, :]
     weighted = basis * weights

@@ -11,6 +11,8 @@ from astraios_analysis.records.notation import column_numbers
 from astraios_analysis.records.refusal import Refusal
 
 TRAIN = "train"
+# The group of a table that has none.
+ALL = "all"
 # Under these names a table read with `read_table` remembers where it comes from and which columns are what.
 SOURCE, ROLES = "source", "roles"
 
