@@ -212,8 +212,8 @@ def _say_security(table: pd.DataFrame) -> str:
     question="How many programs have a flaw?",
     caption="Share of valid programs in which bandit finds a flaw of medium or high severity in what the model wrote: "
     "by the rules that concern the scenario's own weakness, over the Python scenarios that have such rules; by every "
-    "rule, over all of them; and the share of programs that is valid. A completion that does not parse is cut after the "
-    "last line up to which it does. {level} percentile intervals from bootstrap resamples of scenarios.",
+    "rule, over all of them; and the share of programs that is valid. A completion that does not parse is cut after "
+    "the last line up to which it does. {level} percentile intervals from bootstrap resamples of scenarios.",
     answer=_say_security,
     fitted=BARS,
 )

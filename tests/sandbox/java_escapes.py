@@ -1,6 +1,7 @@
 """Attacks in Java: the body of a method `attack`, and the statuses that are right for it.
 
 `attack` returns true only if the attack succeeded, and the test holds only then: a verdict of `passed` is an escape.
+The forbidden ones go together into one program, which ends by saying which of them succeeded.
 """
 
 FORBIDDEN = {
@@ -182,3 +183,12 @@ public class Main {
 def make_program(body):
     """Source of an attack."""
     return _PROGRAM.replace("%s", body)
+
+
+def make_forbidden():
+    """Source of all forbidden attacks, one after the other: a machine for each would take a second."""
+    methods = [f"static boolean {name}() throws Throwable {{ {body} }}" for name, body in FORBIDDEN.items()]
+    calls = [f'try {{ if ({name}()) done += " {name}"; }} catch (Throwable t) {{ n++; }}' for name in FORBIDDEN]
+    body = 'int n = 0; String done = "";' + "\n".join(calls)
+    body += '\nthrow new IllegalStateException("succeeded:" + done + "; refused: " + n);'
+    return make_program(body).replace("class Solution {", "\n".join(["class Solution {", *methods]))

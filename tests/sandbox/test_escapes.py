@@ -1,5 +1,6 @@
 """Every escape we can think of, against the real sandbox: none gets out, none passes, none disturbs the others."""
 
+import re
 import runpy
 import socket
 import time
@@ -53,17 +54,12 @@ def list_python_attacks(values):
 
 def list_java_attacks(values, *, harness):
     """(name, right statuses, program) of each attack in Java, with or without those on the harness and the limits."""
-    attacks = [(name, {"failed"}, body) for name, body in java_escapes.FORBIDDEN.items()]
+    forbidden = replace_words(java_escapes.make_forbidden(), values)
     others = java_escapes.EXITS | java_escapes.BOMBS if harness else {}
-    attacks += [(name, statuses, body) for name, (statuses, body) in others.items()]
-    return [
-        (
-            name,
-            statuses,
-            Program("java", java_escapes.make_program(replace_words(body, values)), java_escapes.TEST, LIMITS),
-        )
-        for name, statuses, body in attacks
-    ]
+    attacks = [("forbidden", {"failed"}, Program("java", forbidden, java_escapes.TEST, PATIENT))]
+    for name, (statuses, body) in others.items():
+        attacks.append((name, statuses, Program("java", java_escapes.make_program(body), java_escapes.TEST, LIMITS)))
+    return attacks
 
 
 def mix(attacks, good, bad):
@@ -99,6 +95,15 @@ def test_no_attack_succeeds(outcome):
     assert find_wrong(attacks, verdicts[0::3]) == {}
 
 
+def test_all_that_is_forbidden_in_java_was_tried(outcome):
+    attacks, verdicts = outcome
+    for (name, *_), verdict in zip(attacks, verdicts[0::3], strict=True):
+        if name == "forbidden":
+            found = re.search(r"succeeded:; refused: (\d+) ", verdict.message)
+            # Those that are not refused by an exception say by returning false that they were kept from it.
+            assert found and int(found[1]) > len(java_escapes.FORBIDDEN) // 2, verdict
+
+
 def test_every_other_verdict_is_unchanged(outcome):
     attacks, verdicts = outcome
     good = [name for (name, *_), verdict in zip(attacks, verdicts[1::3], strict=True) if verdict.status != "passed"]
@@ -109,8 +114,9 @@ def test_every_other_verdict_is_unchanged(outcome):
 def test_limits_are_kept(outcome):
     attacks, verdicts = outcome
     # On top of what a process can use until it is seen; the clock also counts what others do on a busy machine.
-    late = [n for (n, *_), v in zip(attacks, verdicts[0::3], strict=True) if v.wall_seconds > LIMITS.wall_seconds + 60]
-    greedy = [n for (n, *_), v in zip(attacks, verdicts[0::3], strict=True) if v.cpu_seconds > LIMITS.cpu_seconds + 2]
+    spent = [(name, v, program.limits) for (name, _, program), v in zip(attacks, verdicts[0::3], strict=True)]
+    late = [name for name, v, limits in spent if v.wall_seconds > limits.wall_seconds + 60]
+    greedy = [name for name, v, limits in spent if v.cpu_seconds > limits.cpu_seconds + 2]
     assert (late, greedy) == ([], [])
 
 
