@@ -47,9 +47,10 @@ from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.grids import PerGrid, load_grids
 from astraios_analysis.records.printing import rows_of, table_text
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import LOSS
+from astraios_analysis.records.registry import LOSS, MEAN_GENERATION
 from astraios_analysis.records.sources import load_records
 from astraios_analysis.scores.bootstrap import ProblemBootstrap
+from astraios_analysis.scores.contrasts import OTHER, contrasts, crossing, measure, run_sd
 from astraios_analysis.scores.models import require_one_grid
 from astraios_analysis.scores.ranks import measured_datasets, rank_methods, rank_transfer
 
@@ -633,6 +634,112 @@ def rank(
         raise Refusal("no run here has a primary score to rank by; add runs with scores, or choose another grid")
     found = {kind: pd.concat(parts, ignore_index=True) if parts else pd.DataFrame() for kind, parts in tables.items()}
     return Ranking(found["ranks"], found["transfer"], found["decisions"], found["best"], refused)
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison(Result):
+    """Two methods, paired: differences by size, where they cross, and what is known of the noise of one run.
+
+    Attributes
+    ----------
+    rows : list of dict
+        As ``astraios compare --json`` prints them, these models first: ``method_a, method_b, size, n_params, dataset,
+        difference, stderr, lower, upper, level, scope, tipping_sd, interval``. ``difference`` is b minus a in units of
+        the score or loss. ``scope``: "these models" on other problems, or "other models", trained with other seeds
+        (None where each has one run). ``tipping_sd``: standard deviation of one run, in the same units, from which on
+        the interval would include 0; None where it does already.
+    crossings : DataFrame
+        The size from which on the method ahead at the largest size is ahead, one row a data set
+        (`scores.contrasts.crossing`).
+    run_sd : DataFrame
+        What is known of the standard deviation of one run: ``dataset, run_sd, source``.
+    """
+
+    rows: list[dict[str, Any]]
+    crossings: pd.DataFrame
+    run_sd: pd.DataFrame
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a data set, size and scope."""
+        return pd.DataFrame(self.rows)
+
+    def plot(self) -> Any:
+        """Return a Figure: differences by size with intervals over problems, a panel a data set."""
+        from astraios_analysis.figures.contrasts import contrast_panels
+
+        return contrast_panels(self.table)
+
+
+def compare(
+    runs: Runs,
+    method_a: str,
+    method_b: str,
+    size: str | float | Sequence[str | float] | None = None,
+    dataset: str | Sequence[str] | None = None,
+    *,
+    against: str | float | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two methods, b minus a: paired by problems, and by seeds where there are several.
+
+    Parameters
+    ----------
+    runs : sequence of RunRecord
+        Of one grid; held-out runs take no part.
+    method_a, method_b : str
+    size : str, float, or several
+        Measured sizes; by default all that have both.
+    dataset : str or sequence of str, optional
+        Data sets, or ``val_loss``. By default ``mean_generation`` where the grid has it, else everything measured.
+    against : str or float, optional
+        Another size for ``method_a``: is b at ``size`` better than a there?
+    level : float
+        Coverage of the intervals.
+    seed : int
+        Of the bootstrap over problems.
+
+    Raises
+    ------
+    Refusal
+        If a method is unknown, or the two have no score or loss at a common size.
+    """
+    runs = list(runs)
+    require_one_grid(runs)
+    _require_methods(runs, [method_a, method_b])
+    if method_a == method_b and against is None:
+        raise Refusal(f"{method_a} is compared with itself; name two methods")
+    known = {run.size: run.n_params_base for run in runs}
+    sizes = None if size is None else [_measured_size(one, known) for one in _several(size)]
+    other = None if against is None else _measured_size(against, known)
+    bootstrap, rows, crossings, noise = ProblemBootstrap(seed=seed), [], [], []
+    for name in _several(dataset) or _compared(runs):
+        measured = measure(runs, name, bootstrap)
+        rows += contrasts(measured, method_a, method_b, sizes, against=other, level=level)
+        crossings += [] if other else [crossing(measured, method_a, method_b, level)]
+        noise += [] if (found := run_sd(runs, measured)) is None else [(name, *found)]
+    crossings = pd.DataFrame([row for row in crossings if row is not None])
+    rows.sort(key=lambda row: row["scope"] == OTHER)
+    return Comparison(rows, crossings, pd.DataFrame(noise, columns=["dataset", "run_sd", "source"]))
+
+
+def _compared(runs: Runs) -> list[str]:
+    """Return what two methods are compared on where nothing is named."""
+    names = measured_datasets(runs)
+    if MEAN_GENERATION in names:
+        return [MEAN_GENERATION]
+    names = [LOSS] * any(run.val_loss is not None and not run.held_out for run in runs) + names
+    if not names:
+        raise Refusal("no run here has a loss or a primary score to compare; add runs")
+    return names
+
+
+def _measured_size(text: str | float, known: dict[str, int]) -> int:
+    n_params = parse_size(str(text), known)
+    if n_params not in known.values():
+        raise Refusal(f"size {text!r} was not measured; choose from {', '.join(known)}, or ask `predict`")
+    return int(n_params)
 
 
 @dataclass(frozen=True, repr=False)

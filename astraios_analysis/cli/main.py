@@ -13,6 +13,7 @@ COMMANDS = {
     "figures": "render the notebooks: figures, tables, report",
     "records": "validate records, or print them as a table",
     "rank": "rank methods at each size; does the order carry over to larger ones?",
+    "compare": "how far apart are two methods, how sure is that, and what would turn it?",
     "predict": "predict losses and scores at a size nobody has measured",
     "claims": "judge what the study claims, by rules written down before",
     "plan": "which run to make next, and what performance costs",
@@ -41,6 +42,7 @@ examples:
   astraios records show --method lora --size 7b --dataset humanevalfix_python
   astraios records show --format csv > scores.csv
   astraios rank --dataset humanevalsynthesize_java
+  astraios compare lora fft --size 7b
   astraios predict --method lora --size 34b --dataset recode_format
   astraios predict --method all --size 34b --json
   astraios claims

@@ -6,6 +6,7 @@ import click
 
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import JSON, LEVEL, POSITIVE, RUNS, SEED, Command, load_grid, option, several
+from astraios_analysis.records.means import describe_mean
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 
 TRANSFER = [
@@ -67,7 +68,10 @@ PLAN_EXAMPLES = """\
 @JSON
 def command(dataset: tuple[str, ...], size: str | None, level: float, seed: int, as_json: bool, **where: Any) -> None:
     """Rank methods by size, correlate the orders, and judge the choices that they lead to."""
-    found = aa.rank(load_grid(**where, datasets=dataset), size, dataset or None, level=level, seed=seed)
+    runs = load_grid(**where, datasets=dataset)
+    found = aa.rank(runs, size, dataset or None, level=level, seed=seed)
+    if not dataset and (words := describe_mean(runs)):
+        say(words)
     for what, reason in found.refused.items():
         say(f"no {what}: {reason}")
     if as_json:

@@ -9,7 +9,7 @@ from astraios_analysis.cli.shared import RUNS, Command, Group, count, flag, load
 from astraios_analysis.records.frame import to_frame
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS
+from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION
 from astraios_analysis.records.sources import check_sources
 
 FILTERS = ("method", "size", "dataset", "metric", "setting")
@@ -80,6 +80,9 @@ def show(
     frame = to_frame(load_runs(data, grid, run_seed), per="run" if runs else "score")
     wanted = {name: filters[name] for name in FILTERS if filters[name]}
     shown = _filter(frame, wanted)
+    if not runs and MEAN_GENERATION not in filters["dataset"]:
+        # Computed from the others: it is shown where it is named.
+        shown = shown[shown["dataset"] != MEAN_GENERATION]
     if form == "csv":
         print(shown.to_csv(index=False, lineterminator="\n"), end="")
     elif form == "json":

@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.means import describe_mean
 from astraios_analysis.records.printing import say
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.registry import MEAN_GENERATION
 from astraios_analysis.records.released import GRID as RELEASED
 from astraios_analysis.records.sources import load_records, peek_runs
 
@@ -142,6 +144,8 @@ def load_grid(
         grid = _meant(scored, set(datasets)) if len(scored) > 1 else None
     runs = load_runs(data, grid, run_seed)
     require_distinct(runs)
+    if MEAN_GENERATION in datasets and (words := describe_mean(runs)):
+        say(words)
     return runs
 
 

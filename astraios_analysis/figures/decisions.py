@@ -18,15 +18,19 @@ from astraios_analysis.figures.style import (
     METHOD_STYLES,
     heat_map,
     join,
+    keep_voting,
     method_legend,
     name_method,
     note,
+    say_mute,
+    say_no_vote,
     size_label,
     small_multiples,
+    split_kinds,
 )
 from astraios_analysis.figures.tasks import PROBABILITIES, say_clearly_best
 from astraios_analysis.figures.transfer import say_refused
-from astraios_analysis.records.registry import DATASETS, METRICS
+from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION, METRICS
 from astraios_analysis.records.schema import METHODS
 
 _COLOURS = {"supported": "#009E73", "mixed": "#E69F00", "not supported": "#D55E00"}
@@ -88,12 +92,14 @@ def _say_choices(table: pd.DataFrame) -> str | None:
     rows = table[table["is_drawn"].astype(bool) & (table["rule"] == "best at the smaller size")]
     if rows.empty:
         return None
-    right = int(rows["is_right"].astype(bool).sum())
-    return (
-        f"The best method at a smaller size is the best at the largest in {right} of {len(rows)} cases; choosing it "
-        f"gives up {100 * rows['regret'].mean():.1f} of 100 points on average, choosing by lot "
-        f"{100 * rows['regret_random'].mean():.1f}."
-    )
+    parts = [
+        f"{kind} {int(own['is_right'].astype(bool).sum())} of {len(own)} cases, "
+        f"{100 * own['regret'].mean():.1f} points ({100 * own['regret_random'].mean():.1f} by lot)"
+        for kind, own in split_kinds(rows)
+    ]
+    found = "The best method of a smaller size is best at the largest too, and gives up of 100 points on average: "
+    found = f"{found}{'; '.join(parts)}." if parts else ""
+    return f"{found}{say_no_vote(rows)}".strip() or None
 
 
 @figure(
@@ -142,14 +148,16 @@ def _draw_choices(panel: Axes, rows: pd.DataFrame) -> None:
     panel.set_ylim(bottom=0)
     panel.set_title(textwrap.fill(DATASETS[rows["dataset"].iloc[0]].title, _TITLE_WIDTH), loc="left")
     pairs = rows[rows["rule"].str.startswith("best")]["pair_accuracy"]
-    shown = f"judged at {rows['size_large'].iloc[0]}, {rows['n_methods'].max()} methods; pairs in the same order: "
-    note(panel, shown + ", ".join(f"{value:.2f}" for value in pairs), width=28, reserve=3)
+    shown = f"judged at {rows['size_large'].iloc[0]}, {rows['n_methods'].max()} methods{say_mute(rows)}; "
+    shown += f"pairs in the same order: {', '.join(f'{value:.2f}' for value in pairs)}"
+    note(panel, shown, width=28, reserve=3)
     panel.set_ylabel(f"{METRICS[rows['metric'].iloc[0]].label} lost")
     panel.set_xlabel("size chosen at")
 
 
 def _say_frontier(table: pd.DataFrame) -> str | None:
     measured = table[(table["kind"] == "measured") & table["on_frontier"].astype(bool)]
+    measured = keep_voting(measured[measured["dataset"] != MEAN_GENERATION])
     counts = measured.groupby("method")["dataset"].nunique().sort_values(ascending=False, kind="stable")
     if counts.empty:
         return None

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from astraios_analysis.claims.judge import Judgement, judge_claims
-from astraios_analysis.figures import decisions, losses, robustness, spec, suite, tasks, transfer
+from astraios_analysis.figures import contrasts, decisions, losses, robustness, spec, suite, tasks, transfer
 from astraios_analysis.figures.spec import SUFFIXES, FigureSpec, figure_stem, save
 from astraios_analysis.prediction.decide import best_at_size_all, decisions_all, frontier_all
 from astraios_analysis.prediction.limits import predictable_datasets
@@ -21,6 +21,7 @@ from astraios_analysis.records.grids import PerGrid
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
+from astraios_analysis.scores.contrasts import contrast_all
 from astraios_analysis.scores.correlations import loss_correlations
 from astraios_analysis.scores.losses import final_losses, loss_curves
 from astraios_analysis.scores.means import performance_panels
@@ -28,7 +29,7 @@ from astraios_analysis.scores.models import intervals_over_seeds
 from astraios_analysis.scores.ranks import rank_all, transfer_all
 
 FIGURES = spec.FIGURES
-ROOMS = (suite, losses, tasks, robustness, transfer, decisions)
+ROOMS = (suite, losses, tasks, contrasts, robustness, transfer, decisions)
 """Modules that declare figures; importing them fills `FIGURES`."""
 MIME = "application/vnd.astraios.gallery+json"
 """Type of the output, among a cell's others, by which an executed notebook tells the report what was drawn and not."""
@@ -88,6 +89,11 @@ class Tables:
     def ranks(self) -> pd.DataFrame:
         """How probably each method is the best of those measured."""
         return rank_all(self.runs, level=self.level, bootstrap=self.bootstrap)
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """Every method less full fine-tuning, by size."""
+        return contrast_all(self.runs, level=self.level, bootstrap=self.bootstrap)
 
     @cached_property
     def transfers(self) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astraios_analysis.records.registry import DATASETS
+from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.models import SEED_COLUMNS, keep_means, keep_seeds, seed_words
 
@@ -378,3 +378,40 @@ def join(words: Iterable[str]) -> str:
     """Return words as an enumeration: ``a, b and c``."""
     words = list(words)
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def split_kinds(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Split a table by what its data sets measure, without those that have no vote; the mean comes first.
+
+    `ModelScores.has_vote` says which have; a table without that column has no other.
+    """
+    table = keep_voting(table)
+    known = table["dataset"].map(DATASETS)
+    kinds = [None if pd.isna(one) else one.title.lower() if one.parts else one.kind for one in known]
+    order = {DATASETS[MEAN_GENERATION].title.lower(): 0, "generation": 1, "robustness": 2, "comprehension": 3}
+    labels = pd.Series([kind or "other" for kind in kinds], index=table.index, dtype=object)
+    return [(name, table[labels == name]) for name in sorted(set(labels), key=lambda name: (order.get(name, 4), name))]
+
+
+def say_no_vote(table: pd.DataFrame) -> str:
+    """Say which data sets are not counted in a headline because no model beats the constant answer; nothing if none."""
+    names = list(dict.fromkeys(table.loc[~_has_vote(table), "dataset"]))
+    why = "no model surely beats the commonest answer"
+    return f" No vote: {join(map(name_dataset, names))} ({why})." if names else ""
+
+
+def say_mute(rows: pd.DataFrame) -> str:
+    """Say after a comma that the data set of some rows has no vote; nothing where it has."""
+    return "" if _has_vote(rows).all() else ", no vote"
+
+
+def keep_voting(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of data sets that have a vote."""
+    return table[_has_vote(table)]
+
+
+def _has_vote(table: pd.DataFrame) -> pd.Series:
+    if "has_vote" not in table:
+        return pd.Series(True, index=table.index)
+    # Tables read from CSV hold the words.
+    return ~table["has_vote"].astype(str).str.lower().eq("false")

@@ -31,13 +31,16 @@ from astraios_analysis.figures.style import (
     name_dataset,
     name_method,
     note,
+    say_mute,
+    say_no_vote,
     size_axis,
     size_label,
     small_multiples,
+    split_kinds,
     start_at_zero,
     twin_columns,
 )
-from astraios_analysis.records.registry import DATASETS, EMBEDDED_DATASETS, METRICS, STUDY_DATASETS
+from astraios_analysis.records.registry import DATASETS, EMBEDDED_DATASETS, MEAN_GENERATION, METRICS, STUDY_DATASETS
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.bootstrap import primary_frame
 from astraios_analysis.scores.models import seed_words
@@ -153,11 +156,16 @@ def _say_means(table: pd.DataFrame) -> str | None:
     parts = []
     for panel, rows in table.groupby("panel", sort=False):
         largest = keep_largest(average_models(rows, "value"))
-        if len(largest) > 1:
+        names, mute = (str(rows[column].iloc[0]).split() for column in ("datasets", "no_vote"))
+        mute = [name for name in mute if name in names]
+        if mute == names:
+            parts.append(f"{panel}: no vote (no model is surely better than always giving the commonest answer)")
+        elif len(largest) > 1:
             first, second = largest.sort_values("value", ascending=False).to_dict("records")[:2]
             parts.append(
                 f"{panel}: {name_method(first['method'])} at {first['size']} ({100 * first['value']:.1f}), then "
                 f"{name_method(second['method'])} ({100 * second['value']:.1f})"
+                + (f", with {join(map(name_dataset, mute))}, which have no vote" if mute else "")
             )
     return f"Highest mean at the largest size, of 100 points: {'; '.join(parts)}." if parts else None
 
@@ -187,7 +195,12 @@ def mean_performance(panels: dict[str, pd.DataFrame], models: list[tuple[str, st
         names = [DATASETS[name].title for name in rows["datasets"].iloc[0].split()]
         names = [name.removeprefix("Embedded ") if title.startswith("Embedded") else name for name in names]
         shown = describe_models(models_in(rows), models)
-        note(panel, f"{shown}{in_seeds(rows)}\nmean of {', '.join(names)}", width=42, reserve=5)
+        note(
+            panel,
+            f"{shown}{in_seeds(rows)}\nmean of {', '.join(names)}",
+            width=42 if len(panels) < 4 else 28,
+            reserve=5,
+        )
     bars = interval_handle(table["level"].iloc[0], table["interval"])
     method_legend(figure, table["method"], [bars, *model_handles(table)])
     return figure, table
@@ -270,16 +283,19 @@ def _dumbbells(panel: Axes, rows: pd.DataFrame) -> None:
 
 
 def say_clearly_best(table: pd.DataFrame) -> str:
-    """Say on which data sets of a table of ``p_best`` one method is clearly the best."""
+    """Say on which data sets of a table of ``p_best`` one method is clearly the best, by what they measure."""
     table = table.dropna(subset=["p_best"])
     firsts = table.sort_values("p_best", ascending=False).groupby("dataset", sort=False).head(1)
-    clear = firsts[firsts["p_best"] >= CLEAR]
-    named = join(f"{name_method(row['method'])} on {name_dataset(row['dataset'])}" for row in clear.to_dict("records"))
-    found = f": {named}" if named else ""
-    return (
-        f"On {len(clear)} of {len(firsts)} data sets one method is the best with a probability of {CLEAR:g} or "
-        f"more{found}. The highest probability is {firsts['p_best'].median():.2g} in the median."
-    )
+    parts = []
+    for kind, rows in split_kinds(firsts):
+        if rows["dataset"].eq(MEAN_GENERATION).all():
+            parts.append(f"{kind} {name_method(rows['method'].iloc[0])} ({rows['p_best'].iloc[0]:.2g})")
+            continue
+        clear = rows[rows["p_best"] >= CLEAR].to_dict("records")
+        named = join(f"{name_method(row['method'])} on {name_dataset(row['dataset'])}" for row in clear)
+        parts.append(f"{kind} {len(clear)} of {len(rows)} data sets{f' ({named})' if named else ''}")
+    found = f"One method is the best with a probability of {CLEAR:g} or more, or the likeliest of a mean: "
+    return f"{found}{'; '.join(parts) or 'nowhere'}.{say_no_vote(firsts)}"
 
 
 def _say_best(table: pd.DataFrame) -> str:
@@ -309,7 +325,7 @@ def best_method(ranks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     drawn = table[table["is_drawn"]]
     require_rows(drawn, "best_method", "primary scores of several methods at one size")
     labels = {
-        name: f"{DATASETS[name].title} at {rows['size'].iloc[0]} ({len(rows)} methods)"
+        name: f"{DATASETS[name].title} at {rows['size'].iloc[0]} ({len(rows)} methods{say_mute(rows)})"
         for name, rows in drawn.groupby("dataset", sort=False)
     }
     grid = drawn.pivot(index="dataset", columns="method", values="p_best")

@@ -30,10 +30,12 @@ from astraios_analysis.figures.style import (
     name_dataset,
     note,
     plain_log,
+    say_no_vote,
     size_axis,
     size_label,
     small_multiples,
     split_held_out,
+    split_kinds,
 )
 from astraios_analysis.prediction.backtest import describe, largest_from_smaller
 from astraios_analysis.prediction.forecast import (
@@ -419,12 +421,12 @@ def _say_ranks(table: pd.DataFrame) -> str | None:
     rows = table[table["statistic"] == "spearman"].dropna(subset=["p_value"])
     if rows.empty:
         return None
-    clear = rows[rows["p_value"] < 0.05]
-    chance = 0.05 * len(rows)
-    return (
-        f"{len(clear)} of {len(rows)} pairs of data set and smaller size have p < 0.05 for rank correlation with the "
-        f"largest size, where chance alone would give about {chance:.1f}."
-    )
+    parts = [
+        f"{kind} {int((own['p_value'] < 0.05).sum())} of {len(own)} ({0.05 * len(own):.1f})"
+        for kind, own in split_kinds(rows)
+    ]
+    found = "Pairs of data set and smaller size with p < 0.05 for rank correlation with the largest size (and what "
+    return f"{found}chance alone would give): {'; '.join(parts) or 'none'}.{say_no_vote(rows)}"
 
 
 @figure(

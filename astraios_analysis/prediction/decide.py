@@ -40,11 +40,12 @@ def small_model_decisions(
 ) -> pd.DataFrame:
     """Judge the choice of a method at every smaller size by the scores at every larger one of one grid.
 
-    One row for each pair of sizes and rule: ``dataset, metric, size_small, size_large, n_params_small, n_params_large,
-    rule, chosen, best, is_right, p_right, regret, regret_lower, regret_upper, regret_random, pair_accuracy, pair_lower,
-    pair_upper, level, n_methods, interval``. ``p_right`` is the share of resamples in which the method chosen on the
-    data is the best at the larger size; ``regret_random`` what a random choice gives up on average. ``pair_accuracy``
-    is of the order that the rule goes by: measured or predicted scores. Held-out runs take no part.
+    One row for each pair of sizes and rule: ``dataset, has_vote, metric, size_small, size_large, n_params_small,
+    n_params_large, rule, chosen, best, is_right, p_right, regret, regret_lower, regret_upper, regret_random,
+    pair_accuracy, pair_lower, pair_upper, level, n_methods, interval``. ``p_right`` is the share of resamples in which
+    the method chosen on the data is the best at the larger size; ``regret_random`` what a random choice gives up on
+    average. ``pair_accuracy`` is of the order that the rule goes by: measured or predicted scores. ``has_vote``:
+    `ModelScores.has_vote`. Held-out runs take no part.
     """
     kept = [record for record in records if not record.held_out]
     scores = model_scores(kept, dataset, bootstrap)
@@ -87,7 +88,7 @@ def _fit_up_to(records: Sequence[RunRecord], dataset: str) -> Fitted | None:
 
 def _sizes_row(scores: ModelScores, small: int, large: int) -> dict:
     table = scores.table
-    row = {"dataset": scores.dataset, "metric": scores.metric}
+    row = {"dataset": scores.dataset, "has_vote": scores.has_vote, "metric": scores.metric}
     for side, place in (("small", small), ("large", large)):
         row[f"size_{side}"] = table["size"].iloc[place]
         row[f"n_params_{side}"] = int(table["n_params_base"].iloc[place])
@@ -138,7 +139,7 @@ def best_at_size(
 ) -> pd.DataFrame:
     """Return the probability that each method of a grid is the best at a size, measured or not.
 
-    ``dataset, metric, n_params, method, p_best, value, lower, upper, level, interval, reach, expected_regret,
+    ``dataset, has_vote, metric, n_params, method, p_best, value, lower, upper, level, interval, reach, expected_regret,
     n_models``, most probable first; ``n_models`` are the models fitted. ``p_best``: the share of joint draws of one new
     run of each method in which it is first; what the methods share at a size cancels. ``expected_regret``: what
     choosing it gives up on average. Held-out runs take no part; `forecast.fit_supported` says what is refused.
@@ -153,6 +154,7 @@ def best_at_size(
     is_best = better == better.max(axis=1, keepdims=True)
     table = pd.DataFrame({"method": fitted.methods}).assign(
         dataset=dataset,
+        has_vote=model_scores([r for r in records if not r.held_out], dataset).has_vote,
         metric=fitted.outcome.metric,
         n_params=round(n_params),
         p_best=(is_best / is_best.sum(axis=1, keepdims=True)).mean(axis=0),
@@ -165,13 +167,9 @@ def best_at_size(
         expected_regret=(better.max(axis=1, keepdims=True) - better).mean(axis=0),
         n_models=len(fitted.outcome.points.y),
     )
-    columns = [
-        "dataset",
-        "metric",
-        "n_params",
-        *(name for name in table if name not in ("dataset", "metric", "n_params")),
-    ]
-    return table[columns].sort_values("p_best", ascending=False, kind="stable").reset_index(drop=True)
+    first = ["dataset", "has_vote", "metric", "n_params"]
+    table = table[[*first, *(name for name in table if name not in first)]]
+    return table.sort_values("p_best", ascending=False, kind="stable").reset_index(drop=True)
 
 
 def _goodness(fitted: Fitted, values: np.ndarray) -> np.ndarray:
@@ -340,11 +338,12 @@ def frontier(
         ]
         more = fitted.draw(target)["observation"][:, place]
         drawn = np.column_stack([drawn, more[np.random.default_rng([seed, 31]).integers(len(more), size=len(drawn))]])
-    table = pd.DataFrame(rows).assign(dataset=dataset, metric=scores.metric, cost=cost, level=level)
+    vote = {"dataset": dataset, "has_vote": scores.has_vote}
+    table = pd.DataFrame(rows).assign(**vote, metric=scores.metric, cost=cost, level=level)
     price = table["cost_value"].to_numpy()
     table["on_frontier"] = _undominated(price, scores.goodness(table["value"].to_numpy())[None])[0]
     table["p_frontier"] = _undominated(price, scores.goodness(drawn)).mean(axis=0)
-    columns = ["dataset", "metric", "method", "n_params_base", "kind", "cost", "cost_value", "value", "lower", "upper"]
+    columns = [*vote, "metric", "method", "n_params_base", "kind", "cost", "cost_value", "value", "lower", "upper"]
     shown = table[[*columns, "level", "on_frontier", "p_frontier"]].sort_values("cost_value", kind="stable")
     return _with_refusal(shown.reset_index(drop=True), target, refusal)
 
@@ -354,7 +353,7 @@ def _with_refusal(shown: pd.DataFrame, target: float | None, refusal: str) -> pd
     shown = shown.assign(refusal="")
     if target is None or not refusal:
         return shown
-    row = shown.iloc[0][["dataset", "metric", "cost", "level"]].to_dict()
+    row = shown.iloc[0][["dataset", "has_vote", "metric", "cost", "level"]].to_dict()
     row |= {"n_params_base": round(target), "kind": "refused", "on_frontier": False, "refusal": refusal}
     return pd.concat([shown, pd.DataFrame([row])], ignore_index=True)
 

@@ -11,10 +11,12 @@ from math import inf
 from typing import Literal
 
 Kind = Literal["comprehension", "generation", "robustness", "security"]
-Suite = Literal["published", "embedded"]
+Suite = Literal["published", "embedded", "mean"]
 
 # The one measured quantity beside scores: validation cross-entropy, by its name in records and tables.
 LOSS = "val_loss"
+# The mean over code generation: a score like others (`records.means`), but no data set beside those it is over.
+MEAN_GENERATION = "mean_generation"
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class DataSet:
     Both are None where no measured score stands for it. Data sets with one pool of ``problems`` ask about the same
     problems in the same order, so they are resampled together. ``language`` is None where there are several;
     ``chance`` is the score of a uniform random guess, ``majority`` that of always giving the commonest answer. What
-    ``is_extra`` is no data set of the study, and takes part in everything but its means and the votes on its claims.
+    ``is_extra`` is no data set of the study, and takes part in everything but its means and the votes on its claims. A
+    mean has ``parts``, the data sets that it may be over.
     """
 
     name: str
@@ -96,6 +99,7 @@ class DataSet:
     majority: float | None = None
     suite: Suite = "published"
     is_extra: bool = False
+    parts: tuple[str, ...] = ()
 
 
 def _comprehension(name: str, language: str, metric: str, setting: str, pool: str, majority: float) -> DataSet:
@@ -123,6 +127,9 @@ def _embedded(
     return DataSet(f"embedded_{name}", title, kind, "python", *measure, pool, chance, majority, suite="embedded")
 
 
+_HUMANEVALPACK = tuple(
+    _humaneval(task, language) for task in ("synthesize", "fix", "explain") for language in ("python", "java")
+)
 _GREEDY, _LIKELIHOOD = ("pass@1", "greedy"), ("accuracy", "likelihood")
 _ROBUST = ("robust_pass@1", "all_transformations")
 _OWN_WEAKNESS = ("insecure_rate", "t0.2,n20,longest_prefix,own_weakness")
@@ -133,7 +140,18 @@ DATASETS: dict[str, DataSet] = {
     for dataset in (
         _comprehension("clone_detection", "java", "accuracy", "zero_shot", "bigclonebench", 0.863),
         _comprehension("defect_detection", "c", "overall_accuracy", "zero_shot/full2732", "devign", 1477 / 2732),
-        *(_humaneval(task, language) for task in ("synthesize", "fix", "explain") for language in ("python", "java")),
+        *_HUMANEVALPACK,
+        DataSet(
+            MEAN_GENERATION,
+            "Mean code generation",
+            "generation",
+            None,
+            "pass@1",
+            "mean",
+            "humaneval",
+            suite="mean",
+            parts=tuple(dataset.name for dataset in _HUMANEVALPACK),
+        ),
         # The unperturbed prompts of ReCode: the problems, and the outcomes, that its robust scores rest on.
         DataSet("humaneval_python", "HumanEval Python", "generation", "python", *_GREEDY, "humaneval", is_extra=True),
         *(_recode(category) for category in ("format", "function", "syntax", "docstring")),

@@ -86,7 +86,7 @@ class Score(_Schema):
     source : {"measured", "digitised"}
         Whether outcomes were scored, or the value was read off a published plot.
     source_file : str, optional
-        The file of generations that was scored, or the plot that was read.
+        The file of generations that was scored, or the plot that was read; of a mean, the data sets it is over.
     """
 
     dataset: Name

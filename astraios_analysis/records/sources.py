@@ -6,6 +6,7 @@ from pathlib import Path
 
 from astraios_analysis.records.files import files_below, peek
 from astraios_analysis.records.frame import FileProblem, RecordError, RunRecord, check, sort_records
+from astraios_analysis.records.means import with_mean
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID, is_released_folder, load_released, released_datasets
 
@@ -74,7 +75,8 @@ def _check_released(folders: list[Path], places: dict[str, str]) -> tuple[list[R
 def load_records(data_dir: str | Path | None = None, grid: str | None = None) -> list[RunRecord]:
     """Read every record below a data folder (`find_data_dir` by default), of one grid or all, ordered as a table is.
 
-    The folder holds released tables, record files, or both; anything wrong in it is refused.
+    The folder holds released tables, record files, or both; anything wrong in it is refused. Runs that have what their
+    grid's mean over code generation is over have the mean among their scores.
     """
     folder = find_data_dir() if data_dir is None else Path(data_dir)
     records, problems = check_sources([folder], grid)
@@ -83,7 +85,7 @@ def load_records(data_dir: str | Path | None = None, grid: str | None = None) ->
     if grid is not None and not records:
         known = sorted({name for name, _, _ in peek_runs(folder)})
         raise Refusal(f"unknown grid {grid!r}; choose from {', '.join(known)}")
-    return sort_records(record for record in records if grid in (None, record.grid))
+    return with_mean(sort_records(record for record in records if grid in (None, record.grid)))
 
 
 def peek_runs(data_dir: str | Path | None = None) -> Iterator[tuple[str, object, frozenset[str]]]:

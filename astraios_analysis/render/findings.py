@@ -13,7 +13,7 @@ import pandas as pd
 
 from astraios_analysis.figures.gallery import FIGURES
 from astraios_analysis.figures.spec import figure_stem
-from astraios_analysis.figures.style import join, name_dataset, name_method, size_label
+from astraios_analysis.figures.style import join, keep_voting, name_dataset, name_method, say_no_vote, size_label
 from astraios_analysis.figures.tasks import CLEAR
 from astraios_analysis.figures.transfer import refused_rows
 from astraios_analysis.records.registry import METRICS
@@ -59,7 +59,9 @@ def choose_method(figures_dir: Path, grid: str, n_seeds: int | None = None) -> C
     table = read_twin(figures_dir, "best_at_target", grid)
     if table is None:
         return None
-    best = table.dropna(subset=["p_best"])
+    best = keep_voting(table).dropna(subset=["p_best"])
+    if best.empty:
+        return None
     measured = read_twin(figures_dir, "score_scaling", grid)
     firsts = best.sort_values("p_best", ascending=False, kind="stable").groupby("dataset", sort=False).head(1)
     counts = read_twin(figures_dir, "updated_parameters", grid)
@@ -74,6 +76,7 @@ def choose_method(figures_dir: Path, grid: str, n_seeds: int | None = None) -> C
         unsupported=(
             *_unsupported(firsts, read_twin(figures_dir, "claim_effects", grid), n_seeds),
             *_refusals(table, target),
+            *filter(None, [say_no_vote(table.dropna(subset=["p_best"])).strip()]),
         ),
         reasons=tuple(_reasons(figures_dir, grid, best, measured)),
         methods=tuple(map(name_method, methods)),

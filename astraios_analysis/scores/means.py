@@ -7,9 +7,9 @@ import pandas as pd
 
 from astraios_analysis.records.frame import RunRecord, Score
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS, EMBEDDED_DATASETS, STUDY_DATASETS, Suite
+from astraios_analysis.records.registry import DATASETS, EMBEDDED_DATASETS, MEAN_GENERATION, STUDY_DATASETS, Suite
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score
-from astraios_analysis.scores.models import group_models, has_several_seeds, with_means
+from astraios_analysis.scores.models import group_models, has_several_seeds, model_scores, with_means
 
 MIN_DATASETS = 2
 
@@ -34,9 +34,11 @@ def shared_block(records: Sequence[RunRecord], datasets: Sequence[str]) -> tuple
 def performance_panels(
     records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
 ) -> dict[str, pd.DataFrame]:
-    """Average primary scores over the study's data sets, the comprehension sets and the robustness sets, by title.
+    """Average primary scores over the study's data sets, those of code generation, comprehension and robustness.
 
-    The embedded suite has panels of its own: no mean is over both suites. A group with nothing to average is left out.
+    By title, with the averaged data sets that have no vote (`ModelScores.has_vote`) as ``no_vote``. Code generation is
+    the mean of `records.means`. The embedded suite has panels of its own: no mean is over both suites. A group with
+    nothing to average is left out.
     """
     groups = {
         "Study data sets": STUDY_DATASETS,
@@ -46,9 +48,17 @@ def performance_panels(
         "Embedded robustness": _robustness("embedded"),
     }
     blocks = {title: shared_block(records, datasets) for title, datasets in groups.items()}
+    averaged = [(r, score) for r in records if (score := primary_score(r, MEAN_GENERATION)) is not None]
+    if averaged:
+        parts = (averaged[0][1].source_file or "").split()
+        blocks = {"Code generation": ([record for record, _ in averaged], parts)} | blocks
     bootstrap = bootstrap or ProblemBootstrap()
+    averages = {name for _, datasets in blocks.values() for name in datasets}
+    has_vote = {name: model_scores(records, name, bootstrap).has_vote for name in averages}
     return {
-        title: mean_performance(runs, datasets, level=level, bootstrap=bootstrap)
+        title: mean_performance(runs, datasets, level=level, bootstrap=bootstrap).assign(
+            no_vote=" ".join(name for name in datasets if not has_vote[name])
+        )
         for title, (runs, datasets) in blocks.items()
         if runs
     }

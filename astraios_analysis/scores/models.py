@@ -188,6 +188,20 @@ class ModelScores:
         return float(self.goodness(np.float64(DATASETS[self.dataset].chance or 0.0)))
 
     @property
+    def has_vote(self) -> bool:
+        """Whether any model that is not held out is surely (97.5 %) better than always giving the commonest answer.
+
+        A data set on which none is measures nothing that a method could be chosen by: it is shown, and takes no part in
+        what is counted or averaged over data sets.
+        """
+        known = DATASETS.get(self.dataset)
+        constant = known and (known.majority if known.majority is not None else known.chance)
+        if constant is None or self.table.empty:
+            return True
+        lowest = np.quantile(self.goodness(self.draws), 0.025, axis=0)[~self.table["held_out"].to_numpy(dtype=bool)]
+        return not bool(np.all(lowest <= self.goodness(np.float64(constant))))
+
+    @property
     def covers_seeds(self) -> bool:
         """Whether any model has two seeds, so that draws can cover other training runs."""
         return bool((self.table["n_seeds"] > 1).any()) if len(self.table) else False

@@ -177,7 +177,8 @@ def _compare(scores: ModelScores, small: list[int], large: list[int], level: flo
             np.nanmean(function(np.broadcast_to(values[side], draws[:, side].shape), draws[:, side]))
             for side in (small, large)
         ]
-        row = {"dataset": scores.dataset} | {f"size_{name}": model["size"] for name, model in first.items()}
+        row = {"dataset": scores.dataset, "has_vote": scores.has_vote}
+        row |= {f"size_{name}": model["size"] for name, model in first.items()}
         row |= {f"n_params_{name}": int(model["n_params_base"]) for name, model in first.items()}
         row |= {"statistic": statistic, "value": found.value, "lower": lower, "upper": upper, "level": level}
         row |= {"p_value": found.p_value, "p_kind": found.p_kind, "n_methods": found.n_methods}
@@ -193,10 +194,10 @@ def rank_methods(
 
     ``rank`` 1 is the best; ties share the smaller rank. ``p_best`` is the share of bootstrap resamples of problems in
     which the method is first (a tie is shared equally). With several seeds the variance of their mean is in the draws;
-    with one, they say nothing about other training runs.
+    with one, they say nothing about other training runs. ``has_vote`` is `ModelScores.has_vote`.
     """
     scores = _measured(records, dataset, bootstrap)
-    table, values, draws = scores.table, scores.good, scores.draws_of_runs()
+    table, values, draws, has_vote = scores.table, scores.good, scores.draws_of_runs(), scores.has_vote
     rows = []
     for n_params, at_size in scores.places.items():
         chosen = list(at_size.values())
@@ -206,7 +207,7 @@ def rank_methods(
         for (method, place), rank, p in zip(at_size.items(), ranks, p_best, strict=True):
             bounds = percentile_interval(draws[:, place], level)
             lower, upper = sorted(float(scores.goodness(np.float64(bound))) for bound in bounds)
-            row = {"dataset": dataset, "metric": scores.metric, "size": table["size"].iloc[place]}
+            row = {"dataset": dataset, "has_vote": has_vote, "metric": scores.metric, "size": table["size"].iloc[place]}
             row |= {"n_params_base": n_params, "method": method, "rank": int(rank), "value": table["value"].iloc[place]}
             row |= {"lower": lower, "upper": upper, "level": level, "p_best": float(p), "n_methods": len(chosen)}
             rows.append(row | {"n_seeds": int(table["n_seeds"].iloc[place]), "interval": scores.interval_of([place])})

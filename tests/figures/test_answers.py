@@ -58,9 +58,14 @@ def test_backtest_counts_intervals():
 
 
 def test_small_model_choices_are_weighed_against_a_choice_by_lot():
-    columns = ["is_drawn", "rule", "is_right", "regret", "regret_random"]
-    small = "best at the smaller size"
-    rows = [(True, small, True, 0.0, 0.1), (True, small, False, 0.05, 0.1), (True, "predicted", False, 1.0, 1.0)]
+    columns = ["dataset", "has_vote", "is_drawn", "rule", "is_right", "regret", "regret_random"]
+    small, fix = "best at the smaller size", ("humanevalfix_python", True, True)
+    rows = [(*fix, small, True, 0.0, 0.1), (*fix, small, False, 0.05, 0.1), (*fix, "predicted", False, 1.0, 1.0)]
+    rows += [
+        ("recode_format", True, True, small, True, 0.01, 0.02),
+        ("clone_detection", False, True, small, True, 1, 1),
+    ]
     said = answer("small_model_choices", pd.DataFrame(rows, columns=columns))
-    assert said.startswith("The best method at a smaller size is the best at the largest in 1 of 2 cases")
-    assert "gives up 2.5 of 100 points on average, choosing by lot 10.0." in said
+    assert "generation 1 of 2 cases, 2.5 points (10.0 by lot)" in said
+    assert "robustness 1 of 1 cases, 1.0 points (2.0 by lot)" in said
+    assert "comprehension" not in said and "No vote: Clone detection" in said

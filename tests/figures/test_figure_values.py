@@ -24,6 +24,7 @@ STUDY = {
 }
 CATEGORIES = ("recode_format", "recode_function", "recode_syntax")
 PRIMARY = STUDY | dict.fromkeys(CATEGORIES, ("robust_pass@1", "all_transformations"))
+PRIMARY |= {"humaneval_python": ("pass@1", "greedy")}
 MODEL = ["size", "method"]
 SCORE = ["dataset", "setting", "metric", *MODEL]
 ROUNDED = {"rel": 1e-7, "abs": 1e-12}
@@ -54,7 +55,9 @@ CHECKED = {
 
 
 def twin(name):
-    return pd.read_csv(ROOT / "figures" / f"{name}.csv")
+    """Return a figure's table without the mean over code generation, which `test_means` recomputes."""
+    table = pd.read_csv(ROOT / "figures" / f"{name}.csv")
+    return table[table["dataset"] != "mean_generation"] if "dataset" in table else table
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +194,7 @@ def test_mean_performance(primary):
 
 def test_best_method(primary):
     table = twin("best_method")
+    table = table[table["dataset"] != "aatk"]
     assert_equal_rows(table, primary.reset_index(), ["dataset", *MODEL], ["value"])
     sizes = table.groupby(["dataset", "size"])
     assert (table["n_methods"] == sizes["method"].transform("count")).all()

@@ -1,0 +1,100 @@
+"""``astraios compare``: how far two methods are apart, how sure that is, and what would turn it."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+
+import astraios_analysis as aa
+from astraios_analysis.cli.shared import JSON, LEVEL, RUNS, SEED, Command, load_grid, option, several
+from astraios_analysis.records.means import describe_mean
+from astraios_analysis.records.printing import json_text, say, table_text
+from astraios_analysis.records.registry import MEAN_GENERATION
+
+HELP = """\
+Compare two methods, B minus A, in units of the score or loss. All models answer
+the same problems, so problems are resampled for both together (these models);
+where models have several seeds, training again is covered too (other models).
+
+The JSON and CSV columns: method_a, method_b, size, n_params, dataset,
+difference, stderr, lower, upper, level, scope, tipping_sd (the SD of one run
+from which on the interval would include 0; none where it does already), interval.
+"""
+EXAMPLES = """\
+  astraios compare lora fft --size 7b
+  astraios compare lora fft --dataset humanevalfix_python --dataset recode_format
+  astraios compare fft lora --size 7b --against 3b     LoRA at 7b, FFT at 3b
+  astraios compare lora fft --grid mini --dataset val_loss --csv contrasts.csv
+"""
+SHOWN = ["dataset", "size", "difference", "stderr", "lower", "upper", "tipping_sd"]
+
+
+@click.command("compare", cls=Command, help=HELP, epilog=EXAMPLES)
+@click.argument("method_a", metavar="A")
+@click.argument("method_b", metavar="B")
+@RUNS
+@several("--size", "N", "at this size (repeatable; default: all that have both)")
+@several("--dataset", "NAME", "data set, or val_loss (repeatable; default: mean_generation, or all)")
+@option("--against", "N", "another size for A")
+@LEVEL
+@option("--seed", "N", "seed of the bootstrap (0)", type=SEED, default=0)
+@JSON
+@click.option("--csv", "csv", is_flag=False, flag_value="-", metavar="[FILE]", help="print CSV, or write it to FILE")
+@option("--plot", "FILE", "draw the differences by size", type=Path)
+def command(
+    method_a: str,
+    method_b: str,
+    size: tuple[str, ...],
+    dataset: tuple[str, ...],
+    against: str | None,
+    level: float,
+    seed: int,
+    as_json: bool,
+    csv: str | None,
+    plot: Path | None,
+    **where: Any,
+) -> None:
+    """Print paired differences."""
+    runs = load_grid(**where, datasets=dataset)
+    found = aa.compare(runs, method_a, method_b, size or None, dataset or None, against=against, level=level, seed=seed)
+    if MEAN_GENERATION in set(found.table["dataset"]) and not dataset:
+        say(describe_mean(runs))
+    if plot is not None:
+        found.plot().savefig(plot)
+    if csv is not None:
+        text = found.table.to_csv(index=False, lineterminator="\n")
+        print(text, end="") if csv == "-" else Path(csv).write_text(text)
+    if as_json:
+        print(json_text(found.rows))
+    if not as_json and csv != "-":
+        _print(found, method_a, method_b, level)
+
+
+def _print(found: aa.Comparison, method_a: str, method_b: str, level: float) -> None:
+    for scope, rows in found.table.groupby("scope", sort=False):
+        known = rows["stderr"].notna().any()
+        what = "on other problems" if scope == "these models" else "trained again, on other problems"
+        print(f"{method_b} minus {method_a}, {scope} {what}\n")
+        print(f"{table_text(rows[SHOWN]) if known else 'one run a model: not known; see tipping_sd'}\n")
+    for row in found.crossings.to_dict("records"):
+        print(describe_crossing(row))
+    for row in found.run_sd.to_dict("records"):
+        print(f"SD of one run on {row['dataset']}: {row['run_sd']:.4f} ({row['source']})")
+    say(f"\n{100 * level:g} % intervals; tipping_sd: SD of one run from which on the interval would include 0")
+
+
+def describe_crossing(row: dict[str, Any]) -> str:
+    """Say from which size on a method is ahead, with the interval."""
+    between = f"{row['from_size']} and {row['to_size']}"
+    if not row["n_params"]:
+        found = f"{row['ahead']} is ahead at every size from {row['from_size']} to {row['to_size']}"
+    else:
+        found = f"{row['ahead']} is ahead from {row['n_params']:.3g} base parameters on"
+    if pd.isna(row["lower"]) or not row["upper"]:
+        return f"{row['dataset']}: {found}"
+    low = f"{row['lower']:.3g}" if row["lower"] else f"below {row['from_size']}"
+    high = f"{row['upper']:.3g}" if np.isfinite(row["upper"]) else f"above {row['to_size']}"
+    interval = f"{100 * row['level']:g} % interval of the crossing {low} to {high}"
+    return f"{row['dataset']}: {found} ({interval}; by straight lines between {between})"

@@ -1,0 +1,88 @@
+"""Paired contrasts of methods by size."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table
+from astraios_analysis.figures.style import (
+    find_style,
+    join,
+    name_dataset,
+    name_method,
+    note,
+    size_axis,
+    small_multiples,
+)
+from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, METRICS
+
+_COLUMNS = 4
+_GAP = 0.022  # decades between neighbouring methods
+
+
+def _say_contrasts(table: pd.DataFrame) -> str | None:
+    names = list(dict.fromkeys(table["dataset"]))
+    name = MEAN_GENERATION if MEAN_GENERATION in names else names[0]
+    rows, parts = table[(table["dataset"] == name) & (table["scope"] == "these models")], []
+    lower_is_better = name == LOSS
+    for size, own in rows.groupby("size", sort=False):
+        clear = own[(own["lower"] > 0) | (own["upper"] < 0)]
+        better = (clear["difference"] < 0) if lower_is_better else (clear["difference"] > 0)
+        above, below = (join(map(name_method, clear.loc[own, "method_b"])) for own in (better, ~better))
+        found = [f"{above} better"] * bool(above) + [f"{below} worse"] * bool(below)
+        parts.append(f"at {size} {' and '.join(found) or 'none clearly apart'}")
+    first = name_method(rows["method_a"].iloc[0])
+    return f"{name_dataset(name)} against {first}, on these problems and others like them: {'; '.join(parts)}."
+
+
+@figure(
+    "contrasts",
+    notebook="task_performance",
+    title="Contrasts of methods by size",
+    question="How far apart are the methods, and where do they cross?",
+    caption="Score of each method minus that of full fine-tuning (or of the first method there is) at the same size, "
+    "with {level} intervals from one resample of problems for all models: of these models, on other problems. What "
+    "training again would change is not in them.",
+    answer=_say_contrasts,
+    fitted=("difference", "stderr", *BARS, "tipping_sd"),
+)
+def contrasts(differences: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw every method's difference to one of them by size, a panel a data set."""
+    require_rows(differences, "contrasts", "scores of two methods at one size")
+    table = round_table(differences)
+    return contrast_panels(table), table
+
+
+def contrast_panels(table: pd.DataFrame) -> Figure:
+    """Draw differences by size with intervals, a panel a data set; of rows of both scopes these models are drawn."""
+    drawn = table[table["scope"] == "these models"]
+    names, methods = list(dict.fromkeys(drawn["dataset"])), list(dict.fromkeys(drawn["method_b"]))
+    names.sort(key=lambda name: name != MEAN_GENERATION)
+    figure, axes = small_multiples(len(names), min(_COLUMNS, len(names)), row_height=1.9)
+    first = find_style(drawn["method_a"].iloc[0], 0).label
+    for panel, name in zip(axes, names, strict=True):
+        panel.set_title(name_dataset(name), loc="left")
+        _panel(panel, drawn[drawn["dataset"] == name], methods)
+        metric = DATASETS[name].primary_metric if name in DATASETS else None
+        panel.set_ylabel(f"{METRICS[metric].label if metric else name} minus {first}")
+    looks = [find_style(method, place) for place, method in enumerate(methods)]
+    handles = [Line2D([], [], color=s.colour, marker=s.marker, linestyle="", label=s.label) for s in looks]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
+    return figure
+
+
+def _panel(panel: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> None:
+    panel.axhline(0, color="0.3", linewidth=0.8)
+    for place, method in enumerate(methods):
+        own, style = rows[rows["method_b"] == method].sort_values("n_params"), find_style(method, place)
+        # Markers stand side by side: the size is a category here.
+        x = own["n_params"] * 10 ** (_GAP * (place - (len(methods) - 1) / 2))
+        panel.vlines(x, own["lower"].astype(float), own["upper"].astype(float), color=style.colour, linewidth=0.8)
+        panel.plot(x, own["difference"], style.marker, color=style.colour, linestyle="-", linewidth=0.6, markersize=3.5)
+    size_axis(panel, rows["n_params"])
+    panel.set_xlabel("base model parameters")
+    clear = int(((rows["lower"] > 0) | (rows["upper"] < 0)).sum())
+    note(panel, f"{clear} of {len(rows)} intervals leave out 0", width=36)
