@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from astraios_analysis.claims.judge import Judgement, judge_claims, judgement_frame, judgement_rows
 from astraios_analysis.claims.rules import CLAIMS, VERDICT_RULE
+from astraios_analysis.curves.allocate import ALLOCATING, allocate_budget, evaluate, iso_cost
 from astraios_analysis.curves.backtest import summarise
 from astraios_analysis.curves.routes import fit_answer
+from astraios_analysis.curves.surfaces import fit_surface
 from astraios_analysis.curves.tables import (
     SPLIT,
     Columns,
@@ -28,6 +31,7 @@ from astraios_analysis.curves.tables import (
 from astraios_analysis.laws.fit import Fit, fit_table
 from astraios_analysis.laws.forms import LAWS, find_law
 from astraios_analysis.laws.law import Law
+from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.tables import ROLES, record_points
 from astraios_analysis.prediction import backtest as backtests
 from astraios_analysis.prediction.decide import (
@@ -555,6 +559,102 @@ def _quantities(runs: Runs, dataset: str | Sequence[str] | None) -> list[str]:
         if name not in (LOSS, *known):
             raise Refusal(f"unknown data set {name!r}; choose from {', '.join((LOSS, *known))}")
     return _several(dataset) or [LOSS] * any(run.val_loss is not None for run in runs) + known
+
+
+@dataclass(frozen=True, repr=False)
+class Allocation(Result):
+    """What budgets buy.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row a budget: the inputs and the loss with ``_lower`` and ``_upper``, ``level``, ``reach`` (how many times
+        the optimum lies beyond the rows fitted), ``warnings``, each with a code: ``outside_data``, ``no_optimum``.
+    weights : dict of str to float
+        Of the laws averaged.
+    points : DataFrame
+        The rows fitted, with what each cost.
+    """
+
+    table: pd.DataFrame
+    weights: dict[str, float]
+    points: pd.DataFrame
+    lines: list[Any]
+    names: tuple[str, ...]
+
+    def plot(self) -> Any:
+        """Return a Figure: loss along each line of equal cost, rows that cost about as much, optima with intervals."""
+        from astraios_analysis.figures.budgets import draw_budgets
+
+        return draw_budgets(self.table, self.lines, self.points, self.names)
+
+
+def allocate(
+    table: pd.DataFrame,
+    budget: float | Sequence[float],
+    x: Sequence[str] | None = None,
+    y: str | None = None,
+    *,
+    cost: str | None = None,
+    split: str | None = None,
+    law: str | Law | None = None,
+    huber: float = 1e-3,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Allocation:
+    """Find the size and the data with the least predicted loss that a budget buys.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a run.
+    budget : float, or several
+        In the unit of ``cost``: FLOP.
+    x : sequence of str, optional
+        Columns of the size and of the data; by default what `read_table` was told, as are y and split.
+    y : str, optional
+        Column of the loss.
+    cost : str, optional
+        Cost of a run, an expression of the columns x that rises with the second: ``6*N*D`` by default, of columns N, D.
+    split : str, optional
+        Column that marks the rows to fit with ``train``.
+    law : str or Law, optional
+        This law alone; by default those of `predict` that can have a best size, averaged as there.
+    huber : float
+        Where Huber's loss turns from square to straight.
+    level : float
+        Coverage of the intervals, which hold the optima of draws of the laws' parameters.
+    seed : int
+        Of the draws.
+
+    Raises
+    ------
+    Refusal
+        If no law of two inputs can be fitted, or no run of that cost is near the rows.
+
+    References
+    ----------
+    Hoffmann et al. 2022, section 3: of ``E + A N^-alpha + B D^-beta`` and 6 N D the optimum is a power of the budget.
+    """
+    columns = _table_columns(table, x, y, law=law, huber=huber)
+    if len(columns.x) != 2:
+        raise Refusal(f"a budget is shared between two inputs, size and data; x names {', '.join(columns.x)}")
+    if not 0 < level < 1:
+        raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
+    train, names = rows_to_fit(table, columns, split or table.attrs.get(ROLES, {}).get("split")), columns.x
+    cost, budgets = cost or f"6 * `{names[0]}` * `{names[1]}`", [float(one) for one in _several(budget) or []]
+    if not budgets or not all(0 < one < float("inf") for one in budgets):
+        raise Refusal("budget must be a positive number of FLOP, such as 1e21")
+    inputs, laws = train[list(names)].to_numpy(dtype=float), [columns.law] if columns.law else None
+    laws = laws or [LAWS[name] for name in ALLOCATING]
+    objective = Objective(columns.law.residual if columns.law else "log", huber)
+    surface = fit_surface(inputs, train[columns.y].to_numpy(dtype=float), laws, objective, names)
+    rng = np.random.default_rng(seed)
+    lines = [iso_cost(surface, names, cost, one, rng) for one in budgets]
+    found = [allocate_budget(line, surface, names, one, level) for line, one in zip(lines, budgets, strict=True)]
+    points = train[[*names, columns.y]].assign(cost=evaluate(cost, train))
+    weights = {name: share for name, share in surface.shares.items() if share >= 1e-3}
+    return Allocation(pd.DataFrame(found), weights, points, lines, (*names, columns.y))
 
 
 @dataclass(frozen=True, repr=False)

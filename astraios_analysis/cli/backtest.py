@@ -48,7 +48,8 @@ EXAMPLES = """\
       --size-column params --family-column family --split split_size --json
   astraios backtest --data runs.csv --x N,D --y loss --split split_C
   astraios backtest --data runs.csv --law skaling --x N,D --y loss --split split_C
-  astraios backtest --data scores.csv --x params --y score --group family,task --rate --n-items items
+  astraios backtest --data scores.csv --x params --y score --group family,task \\
+      --rate --n-items items
   astraios backtest --data runs.csv --x params --y accuracy --via loss --split split
   astraios backtest --grid released
   astraios backtest --grid mini --hold-out 2 --dataset val_loss --json

@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": "predict losses and scores at a size nobody has measured",
     "claims": "judge what the study claims, by rules written down before",
     "plan": "which run to make next, and what performance costs",
+    "allocate": "the size and the data that a budget buys, from a table of runs",
     "fit": "fit a law to a table or to records: parameters, intervals, certificate",
     "backtest": "predict held-out rows of a table, or sizes of records, and score the predictions",
     "import": "records from tables, Trainer folders, results of harnesses",
@@ -48,6 +49,7 @@ examples:
   astraios claims
   astraios plan --size 34b --dataset recode_format
   astraios fit --law chinchilla --x N,D --y loss --huber 1e-3 --data runs.csv
+  astraios allocate --data runs.csv --x N,D --y loss --budget 1e22
   astraios import csv runs.csv --grid mine --out my_data
 
 results go to standard output, progress and notes to standard error.

@@ -81,7 +81,8 @@ Reach: how many times the size lies beyond the sizes fitted; 1 is within them.
 Back-test of the same procedure: the largest fitted size held out and predicted from the smaller ones"""
 
 
-def _picture(text: str) -> Path:
+def picture(text: str) -> Path:
+    """Return the path of a picture to write."""
     if Path(text).suffix not in PICTURES:
         raise click.BadParameter(f"{text!r} is no picture; name a file that ends in {', '.join(PICTURES)}")
     return Path(text)
@@ -96,7 +97,7 @@ def _picture(text: str) -> Path:
 @several("--at", "A=V,B=W", "with a CSV file: values of columns to predict at (repeatable)")
 @TABLE
 @option("--split", "COLUMN", "with a CSV file: rows not marked train in it take no part")
-@option("--plot", "FILE", "write a figure: measured points, laws, predictions (.png, .pdf, .svg)", type=_picture)
+@option("--plot", "FILE", "write a figure: measured points, laws, predictions (.png, .pdf, .svg)", type=picture)
 @option("--csv", "FILE", "write the predictions as a table", type=Path)
 @JSON
 def command(

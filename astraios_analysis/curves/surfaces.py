@@ -85,6 +85,11 @@ class Surface:
             raise Refusal(f"no law has a number at every target ({', '.join(self.names)}); go nearer to the rows")
         return mix(parts, self.shares)
 
+    def reach(self, target: np.ndarray) -> np.ndarray:
+        """Return how many times an input of each target lies beyond those fitted, the worst of them; 1 within."""
+        low, high = self.train.min(axis=0), self.train.max(axis=0)
+        return np.maximum(np.maximum(target / high, low / target).max(axis=1), 1.0)
+
 
 def fit_surface(
     x: np.ndarray, y: np.ndarray, laws: Sequence[Law] | None, objective: Objective, names: Sequence[str]
