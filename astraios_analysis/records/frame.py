@@ -20,6 +20,7 @@ from astraios_analysis.records.schema import (
     Provenance,
     RunRecord,
     Score,
+    TaskLoss,
     ValidationPoint,
     known_method,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "RecordError",
     "RunRecord",
     "Score",
+    "TaskLoss",
     "ValidationPoint",
     "chance_level",
     "check",
@@ -56,6 +58,8 @@ RUN_COLUMNS |= {"n_tokens": "Int64"} | dict.fromkeys(("base_val_loss", "val_loss
 COST_COLUMNS = {"seconds": "float64", "flop": "float64", "peak_memory_bytes": "Int64"}
 SCORE_COLUMNS = dict.fromkeys(("dataset", "language", "setting", "metric"), _TEXT)
 SCORE_COLUMNS |= dict.fromkeys(("value", "stderr", "reading_error", "chance"), "float64")
+# Of the score's task, on validation problems.
+LOSS_COLUMNS = dict.fromkeys(("base_task_loss", "task_loss", "task_loss_se"), "float64")
 SCORE_COLUMNS |= dict.fromkeys(("n_items", "n_samples", "n_passed"), "Int64") | {"source": _TEXT, "source_file": _TEXT}
 
 
@@ -80,6 +84,16 @@ def to_frame(records: Iterable[RunRecord], per: Literal["score", "run"] = "score
             cost = record.cost or Cost()
             rows.append(run | {name: getattr(cost, name) for name in COST_COLUMNS})
         else:
-            rows.extend(run | {name: getattr(score, name) for name in SCORE_COLUMNS} for score in record.scores)
-    columns = RUN_COLUMNS | (COST_COLUMNS if per == "run" else SCORE_COLUMNS)
+            for score in record.scores:
+                rows.append(run | {name: getattr(score, name) for name in SCORE_COLUMNS} | _task_losses(record, score))
+    columns = RUN_COLUMNS | (COST_COLUMNS if per == "run" else SCORE_COLUMNS | LOSS_COLUMNS)
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+
+
+def _task_losses(record: RunRecord, score: Score) -> dict[str, float | None]:
+    known = DATASETS.get(score.dataset)
+    before, after = (
+        losses.get(known.task if known else "") for losses in (record.base_task_losses, record.task_losses)
+    )
+    values = (before and before.loss, after and after.loss, after and after.stderr)
+    return dict(zip(LOSS_COLUMNS, values, strict=True))

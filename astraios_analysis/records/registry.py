@@ -32,6 +32,8 @@ class Metric:
     upper: float
     higher_is_better: bool | None
     meaning: str
+    # Of a guess, where it is the same on every data set.
+    chance: float | None = None
 
     def describe_range(self) -> str:
         """Return the range in interval notation, for example ``[0, 1]``."""
@@ -54,8 +56,16 @@ _SHARES: dict[bool | None, tuple[tuple[str, str, str], ...]] = {
         ("mean_pass@1", "mean pass@1", "mean pass rate over the perturbed prompts"),
         ("robust_pass@1", "robust pass@1", "share of problems solved under every perturbation"),
         ("parse_rate", "parse rate", "share of completions that parse as a program; not a security score"),
+        ("line_accuracy", "right lines", "share of a program's lines that are the reference's, place by place"),
+        ("test_share", "tests passed", "mean over problems of the share of assertions that hold"),
+        ("choice_accuracy", "right choices", "share of problems whose right answer is the likeliest of four"),
+        ("choice_probability", "probability of the right choice", "of the right answer among four, by likelihood"),
+        ("preference_auc", "preference by origin", "chance that safe code is preferred more for input from outside"),
+        ("safe_share", "safe preferences", "share of problems whose safe idiom is likelier than the unsafe one"),
+        ("auc", "AUC", "chance that Yes is likelier where it is right than where it is wrong"),
     ),
     False: (
+        ("brier", "Brier score", "mean squared error of the probability of Yes (Brier 1950)"),
         ("robust_relative@1", "changed outcomes", "share of problems whose outcome a perturbation changes"),
         ("insecure_rate", "insecure programs", "share of valid programs in which an analyser finds a flaw"),
         ("syntax_error_rate", "syntax errors", "share of programs that do not parse"),
@@ -67,8 +77,11 @@ _SHARES: dict[bool | None, tuple[tuple[str, str, str], ...]] = {
         ("distinct_sample_share", "distinct samples", "distinct texts of a problem over its samples"),
     ),
 }
+# Of an equal preference for all answers.
+_CHANCE = {"choice_accuracy": 0.25, "choice_probability": 0.25, "brier": 0.25}
+_CHANCE |= dict.fromkeys(("preference_auc", "safe_share", "auc"), 0.5)
 METRICS: dict[str, Metric] = {
-    name: Metric(name, label, 0.0, 1.0, better, meaning)
+    name: Metric(name, label, 0.0, 1.0, better, meaning, _CHANCE.get(name))
     for better, shares in _SHARES.items()
     for name, label, meaning in shares
 }
@@ -100,6 +113,11 @@ class DataSet:
     suite: Suite = "published"
     is_extra: bool = False
     parts: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> str:
+        """The task whose problems it asks about: of an embedded data set, a key of a record's ``task_losses``."""
+        return self.problems.removeprefix("embedded_").removesuffix("_half")
 
 
 def _comprehension(name: str, language: str, metric: str, setting: str, pool: str, majority: float) -> DataSet:
@@ -182,5 +200,7 @@ def chance_level(dataset: str, metric: str) -> float | None:
     known = DATASETS.get(dataset)
     if known is None or metric not in METRICS:
         return None
+    if METRICS[metric].chance is not None:
+        return METRICS[metric].chance
     comparable = metric == known.primary_metric or metric.startswith("pass@")
     return known.chance if comparable else None

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 
 from astraios_analysis.records.registry import METRICS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METHODS: tuple[str, ...] = ("fft", "lora", "ptuning", "ia3", "adapterh", "adapterp", "parallel")
 
 # Scores arrive rounded (the released tables to 1e-6 after conversion); counts must explain them to this precision.
@@ -172,6 +172,14 @@ class ValidationPoint(_Schema):
     n_tokens: Count | None = None
 
 
+class TaskLoss(_Schema):
+    """Cross-entropy of a task's right answers on validation problems, nats per token, and its error over problems."""
+
+    loss: NonNegative
+    stderr: NonNegative | None = None
+    n_targets: PositiveCount
+
+
 class Cost(_Schema):
     """What a run cost: wall-clock seconds, floating-point operations and peak memory in bytes."""
 
@@ -235,6 +243,8 @@ class RunRecord(_Schema):
         Validation cross-entropy before and after tuning and the standard error of the latter, nats per token.
     val_curve : tuple of ValidationPoint
         Validation cross-entropy by step.
+    base_task_losses, task_losses : dict of str to TaskLoss
+        By task, the cross-entropy of right answers on validation problems, before and after tuning.
     scores : tuple of Score
         Downstream scores.
     cost : Cost, optional
@@ -259,6 +269,8 @@ class RunRecord(_Schema):
     val_loss: NonNegative | None = None
     val_loss_se: NonNegative | None = None
     val_curve: tuple[ValidationPoint, ...] = ()
+    base_task_losses: dict[Name, TaskLoss] = {}
+    task_losses: dict[Name, TaskLoss] = {}
     scores: tuple[Score, ...] = ()
     cost: Cost | None = None
     provenance: Provenance = Provenance()

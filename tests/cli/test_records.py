@@ -62,7 +62,7 @@ class TestCheck:
             ),
             (
                 lambda text: text.replace('"seed"', '"sede"'),
-                "sede: is not a field of schema version 1 (value 0); remove",
+                "sede: is not a field of schema version 2 (value 0); remove",
             ),
             (
                 lambda text: text.replace('"n_params_base"', '"x"'),

@@ -23,7 +23,14 @@ from astraios_analysis.records.frame import (
     save,
 )
 
-DEFAULTS = {"schema_version": 1, "val_curve": [], "scores": [], "provenance": {}}
+DEFAULTS = {
+    "schema_version": 2,
+    "val_curve": [],
+    "base_task_losses": {},
+    "task_losses": {},
+    "scores": [],
+    "provenance": {},
+}
 
 
 def to_fields(record):

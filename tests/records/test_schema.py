@@ -103,8 +103,8 @@ def test_impossible_counts_are_refused(changes, message):
     ("changes", "message"),
     [
         ({"method": "lora2"}, "unknown tuning method 'lora2'; choose from adapterh, adapterp, fft, ia3, lora"),
-        ({"schema_version": 2}, "schema version 2 is newer than the 1 read here; upgrade astraios"),
-        ({"schema_version": 0}, "schema version 0 does not exist; versions are 1 to 1"),
+        ({"schema_version": 3}, "schema version 3 is newer than the 2 read here; upgrade astraios"),
+        ({"schema_version": 0}, "schema version 0 does not exist; versions are 1 to 2"),
         ({"val_loss": -0.1}, "greater than or equal to 0"),
         ({"val_loss": None}, "val_loss_se is the standard error of val_loss, which is missing; add it or drop both"),
         ({"n_params_base": 1_101}, "n_params_base 1101 exceeds n_params 1100, the tuned model"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from training.corpus.programs import Kind, Program
-from training.corpus.settings import COMPLETION, CorpusSettings, Split
+from training.corpus.settings import COMPLETION, TASKS, CorpusSettings, Split
 from training.corpus.space import Case, ProgramSpace, draw_near_miss, draw_program, reorder, telling_input
 
 
@@ -87,9 +87,9 @@ class Item:
     @property
     def document(self) -> Document:
         """The text as a model reads it."""
-        if self.task == COMPLETION:
-            return Document(self.prompt, self.reference)
-        return lay_out(self.example)
+        if self.task in TASKS:
+            return lay_out(self.example)
+        return Document(self.prompt, self.reference)
 
     def to_json(self) -> dict[str, Any]:
         """Return the item as plain values, for a line of JSONL."""
@@ -245,7 +245,7 @@ class Maker:
         """Return a description to write a program from."""
         language, phrasing = self._language(), self._phrasing()
         prompt = synthesis_prompt(language, self.settings.function_name, program.kind, describe(program, phrasing))
-        return self._item("synthesis", language, prompt, self._code(program, language), (program,), phrasing=phrasing)
+        return self._item("synthesis", language, prompt, self.code(program, language), (program,), phrasing=phrasing)
 
     def fix(self, program: Program, _answer: bool) -> Item | None:
         """Return a program that misses by one mutation, what it gives wrongly, and the right program."""
@@ -258,16 +258,16 @@ class Maker:
         call = f"{name}({value!r})" if language == "python" else f"{name} of {value!r}"
         wanted = f" {describe(program, phrasing)}" if self.settings.fix_shows_description else ""
         prompt = (
-            f"Fix {name}.{wanted}\n{self._code(wrong, language)}\n"
+            f"Fix {name}.{wanted}\n{self.code(wrong, language)}\n"
             f"{call} is {wrong.run(value)!r} but should be {program.run(value)!r}."
         )
         details = {"phrasing": phrasing, "mutation": mutation}
-        return self._item("fix", language, prompt, self._code(program, language), (program, wrong), **details)
+        return self._item("fix", language, prompt, self.code(program, language), (program, wrong), **details)
 
     def explain(self, program: Program, _answer: bool) -> Item:
         """Return a program to describe; a description is judged by what is synthesised from it."""
         language, phrasing = self._language(), self._phrasing()
-        prompt = f"Explain what this function does.\n{self._code(program, language)}"
+        prompt = f"Explain what this function does.\n{self.code(program, language)}"
         return self._item("explain", language, prompt, describe(program, phrasing), (program,), phrasing=phrasing)
 
     def clone(self, program: Program, answer: bool) -> Item | None:
@@ -281,7 +281,7 @@ class Maker:
             other, details["pair"] = found
         first = int(self.rng.integers(len(VARIABLES[program.kind])))
         second = (first + 1 + int(self.rng.integers(len(VARIABLES[program.kind]) - 1))) % len(VARIABLES[program.kind])
-        codes = [self._restyled(program, first), self._restyled(other, second)]
+        codes = [self.restyled(program, first), self.restyled(other, second)]
         prompt = f"Do these two functions always return the same?\n{codes[0]}\n\n{codes[1]}\nAnswer {YES} or {NO}."
         return self._question("clone", prompt, answer, (program, other), details)
 
@@ -296,7 +296,7 @@ class Maker:
             shown, details["pair"] = found
         prompt = (
             f"Does the function do this? {describe(program, details['phrasing'])}\n"
-            f"{self._code(shown, 'python')}\nAnswer {YES} or {NO}."
+            f"{self.code(shown, 'python')}\nAnswer {YES} or {NO}."
         )
         return self._question("defect", prompt, answer, (program, shown), details)
 
@@ -310,11 +310,13 @@ class Maker:
                 return other, "unrelated"
         return None
 
-    def _restyled(self, program: Program, names: int) -> str:
+    def restyled(self, program: Program, names: int) -> str:
+        """Return a program with other names and, for half of its steps, other expressions."""
         alternatives = tuple(bool(draw < 0.5) for draw in self.rng.random(program.n_ops))
         return render_python(program, self.settings.function_name, Style(names, alternatives))
 
-    def _code(self, program: Program, language: str) -> str:
+    def code(self, program: Program, language: str) -> str:
+        """Return a program as text."""
         render = render_java if language == "java" else render_python
         return render(program, self.settings.function_name)
 
@@ -349,3 +351,24 @@ PROGRAM_TASKS: Mapping[str, Callable[[Maker, Program, bool], Item | None]] = Map
     }
 )
 """How the item of each task is made: from a program and, for yes/no questions, the answer it shall have."""
+
+
+TOLD_AS = MappingProxyType(
+    {"fix": "commit", "explain": "comment", "clone": "rewriting", "defect": "review", "security": "idiom"}
+)
+"""What base text makes of each task; a program to write is a documented function there."""
+
+
+def told_in_code(item: Item) -> Item:
+    """Return what an instruction item is about as it stands in code: a comment and a function, but no question."""
+    head, _, rest = item.prompt.partition("\n")
+    code, _, last = rest.rpartition("\n")
+    context, target = {
+        # What shall be done, the program before, the call that fails, the program after.
+        "fix": (f"#{head.partition('.')[2]}\n{code}\n# {last}", f"\n{item.reference}"),
+        "explain": (rest, f"\n# {item.reference}"),
+        "clone": (f"{code}\n# the same:", f" {item.reference}"),
+        "defect": (f"#{head.partition('?')[2]}\n{code}\n# correct:", f" {item.reference}"),
+        "security": (f"# It {head.partition(' that ')[2]}", f"\n{item.reference}"),
+    }[item.task]
+    return replace(item, task=TOLD_AS[item.task], prompt=context, reference=target, choices=())

@@ -19,9 +19,9 @@ from peft import PeftModel
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
-from astraios_analysis.records.frame import Cost, Provenance, RunRecord, load, save
+from astraios_analysis.records.frame import Cost, Provenance, RunRecord, TaskLoss, load, save
 from astraios_analysis.records.refusal import Refusal
-from training.grid.bases import CHECKPOINT_EVERY, Base, load_base, load_tuned, save_tuned
+from training.grid.bases import CHECKPOINT_EVERY, Base, base_digest, load_base, load_tuned, save_tuned
 from training.grid.estimates import processor_name
 from training.grid.rows import run_corpus, stream_rows
 from training.loop.flop import model_flops_utilisation
@@ -33,8 +33,10 @@ from training.models.pretrained import plain_config
 from training.models.tuning import apply_tuning
 from training.spec.files import clear_error, clear_work, exclusive, record_path, require_writable, run_lock, work_folder
 from training.spec.run import ParameterCounts, RunSpec
+from training.suite.answers import ModelRespondent
+from training.suite.choices import answer_losses
 from training.suite.renewal import score_record, take_measures
-from training.suite.request import Scoring, missing_measures
+from training.suite.request import LOSSES, Scoring, missing_measures
 
 _SCORED_FOLDER = "scored"
 _PACKAGES = ("astraios", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
@@ -78,7 +80,7 @@ def run(
             if not is_first_process():
                 return trained[0]
             save_tuned(trained[1], cache_dir, spec.run_id)
-            save(trained[0] if scoring is None else _score(spec, *trained, scoring, work), runs_dir)
+            save(trained[0] if scoring is None else _score(spec, *trained, scoring, work, cache_dir), runs_dir)
         # Also what was left behind where the process was stopped between the two.
         if is_first_process():
             clear_work(runs_dir, spec.run_id)
@@ -105,6 +107,7 @@ def rescore(spec: RunSpec, runs_dir: str | Path, cache_dir: str | Path, scoring:
             def keep(scored: RunRecord) -> None:
                 save(scored, runs_dir, overwrite=True)
 
+            record = _with_base_losses(spec, record, scoring, cache_dir)
             record = score_record(record, model, tokenizer, run_corpus(spec.data), scoring, keep)
         clear_work(runs_dir, spec.run_id)
         return record
@@ -129,7 +132,8 @@ def _train(
         spec.schedule,
         rows,
         seed=spec.seed,
-        settings=spec.loop.model_copy(update={"checkpoint_every": checkpoint_every}),
+        # Where rows start is drawn for bases alone: virtual tokens of P-Tuning stand before the first position.
+        settings=spec.loop.model_copy(update={"checkpoint_every": checkpoint_every, "position_offsets": None}),
         spec=spec.model_dump(mode="json"),
         folder=work,
         reporting=replace(reporting or Reporting(), name=spec.run_id),
@@ -161,6 +165,7 @@ def _score(
     tokenizer: Tokenizer,
     scoring: Scoring,
     work: Path,
+    cache_dir: str | Path,
 ) -> RunRecord:
     folder = work / _SCORED_FOLDER
     before = record_path(folder, spec.run_id)
@@ -170,7 +175,24 @@ def _score(
     def keep(scored: RunRecord) -> None:
         save(scored, folder, overwrite=True)
 
+    record = _with_base_losses(spec, record, scoring, cache_dir)
     return score_record(record, model, tokenizer, run_corpus(spec.data), scoring, keep)
+
+
+def _with_base_losses(spec: RunSpec, record: RunRecord, scoring: Scoring, cache_dir: str | Path) -> RunRecord:
+    if LOSSES not in missing_measures(record, scoring):
+        return record
+    key = (base_digest(spec), str(cache_dir))
+    if key not in _BASE_LOSSES:
+        base = load_base(spec, cache_dir)
+        base.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        _BASE_LOSSES.clear()
+        _BASE_LOSSES[key] = answer_losses(ModelRespondent(base.model, base.tokenizer), run_corpus(spec.data))
+    return record.model_copy(update={"base_task_losses": _BASE_LOSSES[key]})
+
+
+# Of the last base: a worker scores the methods of one after the other.
+_BASE_LOSSES: dict[tuple[str, str], dict[str, TaskLoss]] = {}
 
 
 def _record(spec: RunSpec, base: Base, counts: ParameterCounts, result: LoopResult) -> RunRecord:
@@ -277,3 +299,6 @@ def base_scores(
     for measure in taken:
         for score in measure.scores:
             yield described | {name: getattr(score, name) for name in names}
+        for task, found in measure.losses.items():
+            values = (f"embedded_{task}", "validation", "loss", found.loss, found.stderr, None)
+            yield described | dict(zip(names, values, strict=True))

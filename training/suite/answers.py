@@ -8,9 +8,10 @@ from peft import PeftModel
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
-from training.corpus.rows import END_OF_TEXT, PADDING, encode_context
+from training.corpus.items import Document
+from training.corpus.rows import END_OF_TEXT, PADDING, Row, document_rows, encode, encode_context
 from training.generation.generate import TOKENS_PER_BATCH, Decoding, generate
-from training.generation.likelihood import answer_log_likelihoods
+from training.generation.likelihood import answer_log_likelihoods, row_log_likelihoods
 from training.suite.problems import answer_text, context
 
 
@@ -27,6 +28,13 @@ class Respondent(Protocol):
 
     def log_likelihoods(self, prompts: Sequence[str], choices: Sequence[str]) -> np.ndarray:
         """Return the log-likelihood of each choice as the answer to each prompt, shape (n_prompts, n_choices)."""
+        ...
+
+    def likelihoods(self, documents: Sequence[Document], *, is_ended: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log-likelihoods of targets after their contexts, shape (n,), and the numbers of their tokens.
+
+        The end of the text is one of them where it is ended there.
+        """
         ...
 
 
@@ -87,3 +95,11 @@ class ModelRespondent:
             tokens_per_batch=TOKENS_PER_BATCH,
             progress=self._progress,
         )
+
+    def likelihoods(self, documents: Sequence[Document], *, is_ended: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sums of the log-probabilities of the targets' tokens, nats, and how many there are."""
+        encoded = encode(self._tokenizer, documents)
+        cut = encoded if is_ended else [Row(row.tokens[:-1], row.n_context) for row in encoded]
+        rows = document_rows(cut, max(len(row.tokens) for row in cut), loss_on="completion")
+        sums = row_log_likelihoods(self._model, rows, tokens_per_batch=TOKENS_PER_BATCH, progress=self._progress)
+        return sums, np.array([row.loss_mask.sum() for row in rows])

@@ -20,6 +20,7 @@ from training.published.verdicts import run_programs
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Limits, Program
 from training.suite.answers import Respondent
+from training.suite.choices import choices
 from training.suite.problems import (
     PERTURBATIONS,
     SEEN,
@@ -34,7 +35,11 @@ from training.suite.scores import (
     LIKELIHOOD,
     Outcomes,
     answer_scores,
+    auc_score,
+    choice_scores,
     counted_score,
+    mean_score,
+    preference_scores,
     robustness_scores,
     share_score,
 )
@@ -137,6 +142,8 @@ class Examination:
     corpus: EmbeddedCorpus
     sandbox: Sandbox
     _solved: dict[str, np.ndarray] = field(default_factory=dict)
+    # The programs that were judged.
+    _programs: dict[str, list[str]] = field(default_factory=dict)
 
     def problems(self, task: str) -> ProblemSet:
         """Return the problems of a task."""
@@ -149,8 +156,36 @@ class Examination:
             answers = self.respondent.write([item.prompt for item in items], references(items))
             if task == "explain":
                 answers = self._synthesised(answers)
+            self._programs[task] = answers
             self._solved[task] = self.judged(items, answers)
         return self._solved[task]
+
+    def shares_of_tests(self, task: str) -> np.ndarray:
+        """Return the share of its assertions that every headline program of a task passes, shape (n_problems,)."""
+        items = self.problems(task).headline
+        shares = self.solved(task)[: len(items)].astype(float)
+        single = [
+            (place, program, line)
+            for place, (item, program) in enumerate(zip(items, self._programs[task], strict=False))
+            if not shares[place]
+            for line in assertions(self.corpus, item).splitlines()
+        ]
+        for (place, _, _), passed in zip(single, passes(self.sandbox, [each[1:] for each in single]), strict=True):
+            shares[place] += passed / len(items[place].cases)
+        return shares
+
+    def shares_of_lines(self, task: str) -> np.ndarray:
+        """Return the share of every headline program's lines that are the reference's, place by place.
+
+        Of the lines between the first and the last, which all programs share, and of the longer of the two programs.
+        """
+        self.solved(task)
+        found = []
+        for item, program in zip(self.problems(task).headline, self._programs[task], strict=False):
+            wanted, written = item.reference.splitlines()[1:-1], program.splitlines()[1:-1]
+            same = sum(a == b for a, b in zip(wanted, written, strict=False))
+            found.append(same / max(len(wanted), len(written)))
+        return np.array(found)
 
     def judged(self, items: Sequence[Item], programs: Sequence[str]) -> np.ndarray:
         """Return which programs pass the tests of their problems, shape (n_problems,)."""
@@ -168,7 +203,7 @@ class Examination:
 
 
 def program_scores(examination: Examination, task: str) -> list[Score]:
-    """Return pass@1 of greedy programs, on the headline problems and apart from them on the seen ones."""
+    """Return pass@1 of greedy programs, on the headline problems and apart from them on the seen ones; and choices."""
     problems, solved = examination.problems(task), examination.solved(task)
     parts = {GREEDY: problems.headline, f"{GREEDY}/{SEEN}": problems.seen}
     scores, start = [], 0
@@ -177,7 +212,24 @@ def program_scores(examination: Examination, task: str) -> list[Score]:
         outcomes = Outcomes(tuple(places), solved[places.start : places.stop])
         scores.append(counted_score(f"embedded_{task}", setting, "pass@1", outcomes))
         start = places.stop
-    return scores
+    dataset = f"embedded_{task}"
+    scores.append(mean_score(dataset, GREEDY, "test_share", examination.shares_of_tests(task)))
+    if task == "explain":
+        return [*scores, *_choice(examination, task)]
+    scores.append(mean_score(dataset, GREEDY, "line_accuracy", examination.shares_of_lines(task)))
+    return [*scores, *_choice(examination, task)]
+
+
+def _choice(examination: Examination, task: str) -> list[Score]:
+    return choice_scores(f"embedded_{task}", chosen_among(examination, task))
+
+
+def chosen_among(examination: Examination, task: str) -> np.ndarray:
+    """Return the log-likelihoods of the answers of a task's test problems, the right ones first, (n, n_choices)."""
+    asked = choices(examination.corpus, task, "test")
+    documents = [document for choice in asked for document in choice.documents]
+    found, _ = examination.respondent.likelihoods(documents, is_ended=asked[0].is_ended)
+    return found.reshape(len(asked), -1)
 
 
 def completion_scores(examination: Examination) -> list[Score]:
@@ -208,7 +260,11 @@ def question_scores(examination: Examination, task: str) -> list[Score]:
         n = len(problems.headline)
         scores += _question(task, setting, truth[:n], answers[:n])
         scores += _question(task, f"{setting}/{SEEN}", truth[n:], answers[n:], first=n)
-    return scores
+    margins, dataset = preferred[:n, 0] - preferred[:n, 1], f"embedded_{task}"
+    shares = 1 / (1 + np.exp(np.clip(-margins, None, 500)))
+    scores.append(auc_score(dataset, LIKELIHOOD, "auc", margins, truth[:n]))
+    scores.append(mean_score(dataset, LIKELIHOOD, "brier", (shares - truth[:n]) ** 2))
+    return [*scores, *_choice(examination, task)]
 
 
 def _question(task: str, setting: str, truth: np.ndarray, given: np.ndarray, first: int = 0) -> list[Score]:
@@ -239,7 +295,7 @@ def changed_prompt_scores(examination: Examination, category: str) -> list[Score
 
 
 def security_scores(examination: Examination) -> list[Score]:
-    """Return the insecure share of the valid answers to security problems, by the origin of the input."""
+    """Return the insecure share of the valid answers to security problems, and preferences, by the input's origin."""
     items = examination.problems("security").headline
     answers = examination.respondent.write([item.prompt for item in items], references(items))
     valid = [text for item, text in zip(items, answers, strict=True) if is_valid_answer(item, text)]
@@ -258,7 +314,13 @@ def security_scores(examination: Examination) -> list[Score]:
         if counted.any():
             outcomes = Outcomes(tuple(np.flatnonzero(counted).tolist()), is_insecure[counted])
             scores.append(counted_score("embedded_security", setting, "insecure_rate", outcomes))
-    return scores
+    liked, other = chosen_among(examination, "security").T
+    is_untrusted = np.array([item.details["origin"] == "untrusted" for item in items])
+    # The first is the idiom that the origin asks for.
+    return [
+        *scores,
+        *preference_scores("embedded_security", np.where(is_untrusted, 1, -1) * (liked - other), is_untrusted),
+    ]
 
 
 _PROGRAMS = {task: partial(program_scores, task=task) for task in ("synthesis", "fix", "explain")}

@@ -7,7 +7,7 @@ contained the programs, time and code. A measure whose note is of another versio
 import importlib.metadata
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from peft import PeftModel
@@ -15,13 +15,16 @@ from pydantic import JsonValue
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
-from astraios_analysis.records.frame import RunRecord, Score
+from astraios_analysis.records.frame import RunRecord, Score, TaskLoss
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.settings import COMPLETION
 from training.sandbox.pool import Sandbox
 from training.suite.answers import ModelRespondent
+from training.suite.choices import answer_losses
 from training.suite.measures import MEASURES, Examination, completion_scores
 from training.suite.request import (
+    LOSSES,
+    MEASURE_NAMES,
     NOTES,
     SUITE_VERSION,
     Scoring,
@@ -41,23 +44,25 @@ class Taken:
     measure: str
     scores: tuple[Score, ...]
     note: dict[str, JsonValue]
+    losses: dict[str, TaskLoss] = field(default_factory=dict)
 
 
 def with_scores(record: RunRecord, taken: Taken) -> RunRecord:
     """Return a record with a measure's scores in place of those it had, and with the note of how they were got."""
     kept = [score for score in record.scores if score.dataset != f"embedded_{taken.measure}"]
     # In the order of the suite, other ones before them.
-    places = {f"embedded_{name}": place for place, name in enumerate(MEASURES)}
+    places = {f"embedded_{name}": place for place, name in enumerate(MEASURE_NAMES)}
     scores = sorted([*kept, *taken.scores], key=lambda score: places.get(score.dataset, -1))
     notes = {**notes_of(record), taken.measure: taken.note}
     spec: dict[str, JsonValue] = {
         **(record.provenance.spec or {}),
-        NOTES: {n: notes[n] for n in MEASURES if n in notes},
+        NOTES: {n: notes[n] for n in MEASURE_NAMES if n in notes},
     }
     sandboxes = sorted({str(note["sandbox"]) for note in notes.values()})
     provenance = record.provenance.model_copy(update={"spec": spec, "sandbox": ", ".join(sandboxes)})
     fields = {name: getattr(record, name) for name in RunRecord.model_fields}
     # Made anew and not copied: only then is it checked.
+    fields |= {"task_losses": taken.losses} if taken.measure == LOSSES else {}
     return RunRecord(**{**fields, "scores": tuple(scores), "provenance": provenance})
 
 
@@ -90,15 +95,16 @@ def take_measures(
     """Take measures of a model, tuned or not, and yield each as soon as it is there."""
     if not measures:
         return
-    wanted = {name: MEASURES[name] for name in known_measures(measures)}
+    wanted = {name: MEASURES.get(name) for name in known_measures(measures)}
     if is_base:
         wanted = {COMPLETION: completion_scores, **wanted}
     with Sandbox(workers=1, unsafe=unsafe) as sandbox:
         examination = Examination(ModelRespondent(model, tokenizer, progress=progress), corpus, sandbox)
         for name, take in wanted.items():
             started = time.perf_counter()
-            scores = tuple(take(examination))
-            yield Taken(name, scores, _note(sandbox, model, time.perf_counter() - started))
+            losses = answer_losses(examination.respondent, corpus) if name == LOSSES else {}
+            scores = tuple(take(examination)) if take else ()
+            yield Taken(name, scores, _note(sandbox, model, time.perf_counter() - started), losses)
 
 
 def _note(sandbox: Sandbox, model: PreTrainedModel | PeftModel, seconds: float) -> dict[str, JsonValue]:

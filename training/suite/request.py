@@ -7,8 +7,11 @@ from typing import Any
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 
-SUITE_VERSION = 1
+SUITE_VERSION = 2
 """Version of the suite: raised whenever the same model would get other scores. A record's scores name theirs."""
+
+LOSSES = "losses"
+"""The measure that gives no scores but the losses of right answers (`choices.answer_losses`), also of the base."""
 
 MEASURE_NAMES: tuple[str, ...] = (
     "synthesis",
@@ -20,8 +23,9 @@ MEASURE_NAMES: tuple[str, ...] = (
     "robust_format",
     "robust_syntax",
     "security",
+    LOSSES,
 )
-"""The measures in the order in which they are taken; each is named as its data set without ``embedded_``."""
+"""The measures in the order in which they are taken; one with scores is named as its data set without ``embedded_``."""
 
 NOTES = "scores"
 """Where a record's ``provenance.spec`` holds a note for every measure that was taken."""
@@ -49,13 +53,12 @@ def known_measures(names: Sequence[str]) -> tuple[str, ...]:
 
 def missing_measures(record: RunRecord, scoring: Scoring) -> tuple[str, ...]:
     """Return the measures to take, so that a record has all that are wanted from this version of the suite."""
-    notes, measured = notes_of(record), {score.dataset for score in record.scores}
+    notes, measured = notes_of(record), {score.dataset.removeprefix("embedded_") for score in record.scores}
+    measured |= {LOSSES} if record.task_losses else set()
     return tuple(
         name
         for name in known_measures(scoring.measures)
-        if scoring.force
-        or notes.get(name, {}).get("suite_version") != SUITE_VERSION
-        or f"embedded_{name}" not in measured
+        if scoring.force or notes.get(name, {}).get("suite_version") != SUITE_VERSION or name not in measured
     )
 
 

@@ -13,10 +13,10 @@ TASKS = ("synthesis", "fix", "explain", "clone", "defect", "security")
 
 
 class Given:
-    """Answers by a function from a prompt to a text; its likelihoods prefer that text."""
+    """Answers by a function from a prompt to a text; its likelihoods prefer that text, and what another one says."""
 
-    def __init__(self, answer):
-        self.answer, self.asked = answer, []
+    def __init__(self, answer, likelihood=lambda document: -2.0 * len(document.context.split())):
+        self.answer, self.likelihood, self.asked = answer, likelihood, []
 
     def write(self, prompts, references):
         self.asked += prompts
@@ -24,6 +24,11 @@ class Given:
 
     def log_likelihoods(self, prompts, choices):
         return np.array([[0.0 if self.answer(prompt) == choice else -1.0 for choice in choices] for prompt in prompts])
+
+    def likelihoods(self, documents, *, is_ended):
+        """As many tokens as the context has words."""
+        counts = np.array([len(document.context.split()) for document in documents])
+        return np.array(list(map(self.likelihood, documents))), counts
 
 
 @pytest.fixture(scope="session")
@@ -55,4 +60,4 @@ def sandbox():
 @pytest.fixture
 def examine(corpus, sandbox):
     """Function from a function of prompts to an examination of who answers by it."""
-    return lambda answer: Examination(Given(answer), corpus, sandbox)
+    return lambda answer, *likelihood: Examination(Given(answer, *likelihood), corpus, sandbox)

@@ -7,9 +7,11 @@ import pytest
 
 from astraios_analysis.records.frame import DATASETS, METRICS
 from training.corpus.items import NO, YES
+from training.corpus.settings import TASKS
+from training.suite.choices import choices
 from training.suite.measures import MEASURES, parse_answer
 from training.suite.problems import PERTURBATIONS
-from training.suite.request import MEASURE_NAMES
+from training.suite.request import LOSSES, MEASURE_NAMES
 
 pytestmark = pytest.mark.sandbox
 
@@ -41,15 +43,15 @@ def source(item):
 
 
 def test_measures_are_the_names_that_can_be_asked_for():
-    assert tuple(MEASURES) == MEASURE_NAMES
+    assert (*MEASURES, LOSSES) == MEASURE_NAMES
     assert {f"embedded_{name}" for name in MEASURES} == {n for n, d in DATASETS.items() if d.suite == "embedded"}
 
 
 @pytest.mark.parametrize("task", ["synthesis", "fix", "explain"])
 def test_reference_programs_solve_everything_and_wrong_ones_nothing(examine, knowing, task):
     right, wrong = take(task, examine(knowing)), take(task, examine(lambda prompt: WRONG))
-    assert [score.value for score in right.values()] == [1.0, 1.0]
-    assert [score.value for score in wrong.values()] == [0.0, 0.0]
+    assert {score.value for score in right.values() if score.setting != "choice"} == {1.0}
+    assert {score.value for score in wrong.values() if score.setting != "choice"} == {0.0}
     headline = right["greedy", "pass@1"]
     assert (headline.n_items, right["greedy/seen", "pass@1"].n_items) == (200, 24)
     assert headline.problems.problem_ids == tuple(range(200))
@@ -73,6 +75,49 @@ def test_half_right_programs_are_counted_problem_by_problem(examine, knowing, pr
     assert score.value == 0.25
     assert score.problems.n_passed == (1, 0, 0, 0) * 50
     assert score.stderr == pytest.approx(np.sqrt(0.25 * 0.75 / 200))
+
+
+def test_lines_and_tests_of_programs_that_are_half_right(examine, knowing, problems):
+    # The first line after the header is missing.
+    def shorter(prompt):
+        lines = knowing(prompt).splitlines()
+        return "\n".join([lines[0], *lines[2:]])
+
+    found = take("synthesis", examine(shorter))
+    items = problems["synthesis"].headline
+    lines = [item.reference.splitlines()[1:-1] for item in items]
+    shares = [np.mean([a == b for a, b in zip(body, [*body[1:], None], strict=True)]) for body in lines]
+    assert found["greedy", "line_accuracy"].value == pytest.approx(np.mean(shares))
+    passed = []
+    for item in items:
+        exec(shorter(item.prompt), names := {})
+        passed.append(np.mean([names["solve"](list(case.input)) == case.output for case in item.cases]))
+    assert found["greedy", "test_share"].value == pytest.approx(np.mean(passed))
+    assert found["greedy", "pass@1"].value == 0 < np.mean(passed) < 1
+    right = take("fix", examine(knowing))
+    assert right["greedy", "line_accuracy"].value == right["greedy", "test_share"].value == 1
+    assert "line_accuracy" not in {metric for _, metric in take("explain", examine(knowing))}
+
+
+def test_choices_by_given_likelihoods(examine, corpus):
+    right = {choice.documents[0] for task in TASKS for choice in choices(corpus, task, "test")}
+    for task in TASKS:
+        found = take(task, examine(lambda prompt: YES, lambda document: float(document in right)))
+        if task == "security":
+            assert found["choice", "preference_auc"].value == found["choice/untrusted", "safe_share"].value == 1
+            assert found["choice/trusted", "safe_share"].value == 0
+            continue
+        assert found["choice", "choice_accuracy"].value == 1
+        assert found["choice", "choice_probability"].value == pytest.approx(np.e / (np.e + 3))
+
+
+@pytest.mark.parametrize("task", ["clone", "defect"])
+def test_how_sure_answers_to_questions_are(examine, references, task):
+    right, always = take(task, examine(references.__getitem__)), take(task, examine(lambda prompt: YES))
+    assert (right["likelihood", "auc"].value, always["likelihood", "auc"].value) == (1, 0.5)
+    missed = 1 / (1 + np.e)
+    assert right["likelihood", "brier"].value == pytest.approx(missed**2)
+    assert always["likelihood", "brier"].value == pytest.approx((missed**2 + (1 - missed) ** 2) / 2)
 
 
 def test_programs_that_leave_early_are_not_solved(examine):
@@ -172,8 +217,8 @@ def test_unsafe_share_is_of_valid_answers_and_by_origin(examine, problems):
 
 def test_without_a_valid_answer_there_is_no_unsafe_share(examine):
     found = take("security", examine(lambda prompt: ""))
-    assert {metric for _, metric in found} == {"valid_rate"}
-    assert {score.value for score in found.values()} == {0.0}
+    assert {metric for _, metric in found} == {"valid_rate", "preference_auc", "safe_share"}
+    assert {score.value for (_, metric), score in found.items() if metric == "valid_rate"} == {0.0}
 
 
 def test_every_score_is_of_a_registered_data_set_and_counts_stand_once(examine, knowing):
@@ -185,9 +230,10 @@ def test_every_score_is_of_a_registered_data_set_and_counts_stand_once(examine, 
         assert (dataset.primary_setting, dataset.primary_metric) in by_key(scores)
         for setting in {score.setting for score in scores}:
             counted = [score.metric for score in scores if score.setting == setting and score.problems]
-            assert len(counted) == 1, (name, setting)
+            # An AUC is a mean over pairs.
+            assert len(counted) == ((name, setting) != ("security", "choice")), (name, setting)
         assert all(score.metric in METRICS and score.source == "measured" for score in scores)
-        assert all(re.fullmatch(r"[a-z_]+(/seen)?", score.setting) for score in scores)
+        assert all(re.fullmatch(r"[a-z_]+(/seen|/(un)?trusted)?", score.setting) for score in scores)
 
 
 def test_unchanged_prompts_are_answered_once_for_synthesis_and_robustness(examine, knowing, problems):

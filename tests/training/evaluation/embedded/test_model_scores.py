@@ -12,6 +12,7 @@ from astraios_analysis.records.frame import load
 from astraios_analysis.scores.bootstrap import primary_score, score_intervals
 from training.corpus.items import NO, YES
 from training.corpus.rows import END_ID, encode_context
+from training.corpus.settings import TASKS
 from training.grid import run as run_module
 from training.grid.bases import load_base
 from training.grid.run import rescore, run
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.sandbox
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "tiny_grid.py")))
 FFT, PTUNING = (spec for spec in TINY.tiny_grid().runs() if spec.tuning.method in ("fft", "ptuning"))
 # The cheapest of each kind: programs, questions, changed prompts, security.
-FEW = Scoring(("synthesis", "defect", "robust_format", "security"))
+FEW = Scoring(("synthesis", "defect", "robust_format", "security", "losses"))
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +54,16 @@ def measured(record):
 
 def test_a_record_has_its_scores_and_says_how_they_were_got(runs):
     record = load(record_path(runs, FFT.run_id))
-    assert {score.dataset for score in record.scores} == {f"embedded_{name}" for name in FEW.measures}
+    assert {score.dataset for score in record.scores} == {f"embedded_{name}" for name in FEW.measures[:-1]}
+    for losses in (record.base_task_losses, record.task_losses):
+        assert tuple(losses) == TASKS
+        assert all(0 < found.stderr < found.loss and found.n_targets > 200 for found in losses.values())
+    # Six steps of full fine-tuning on the instructions.
+    assert all(record.task_losses[task].loss < record.base_task_losses[task].loss for task in TASKS)
     assert record.provenance.sandbox in ("bubblewrap", "landlock+seccomp")
     notes = record.provenance.spec[NOTES]
     assert tuple(notes) == FEW.measures
-    assert all(note["suite_version"] == 1 and note["seconds"] > 0 for note in notes.values())
+    assert all(note["suite_version"] == 2 and note["seconds"] > 0 for note in notes.values())
     assert notes["security"]["versions"]["bandit"]
     assert primary_score(record, "embedded_defect").n_items == 200
     intervals = score_intervals([record])
@@ -70,7 +76,7 @@ def test_missing_measures_are_those_without_a_note_or_of_another_version(runs, m
     assert missing_measures(record, FEW) == ()
     assert missing_measures(record, Scoring()) == tuple(name for name in MEASURE_NAMES if name not in FEW.measures)
     assert missing_measures(record, Scoring(("security",), force=True)) == ("security",)
-    monkeypatch.setattr("training.suite.request.SUITE_VERSION", 2)
+    monkeypatch.setattr("training.suite.request.SUITE_VERSION", 3)
     assert missing_measures(record, FEW) == FEW.measures
 
 
@@ -96,6 +102,7 @@ def test_interrupted_scoring_goes_on_without_training_or_repeating(runs, cache, 
     monkeypatch.setattr("training.loop.train._Loop._step", lambda *_: pytest.fail("trained again"))
     record = run(FFT, tmp_path, cache, scoring=FEW)
     assert taken == ["defect", "robust_format", "security"]
+    assert record.task_losses
     assert measured(record) == measured(load(record_path(runs, FFT.run_id)))
     assert not work_folder(tmp_path, FFT.run_id).exists()
 

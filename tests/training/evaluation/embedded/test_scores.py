@@ -8,7 +8,9 @@ from training.published.measures import resampled_stderr
 from training.suite.scores import (
     Outcomes,
     answer_scores,
+    choice_scores,
     counted_score,
+    preference_scores,
     robustness_scores,
 )
 
@@ -47,6 +49,32 @@ def test_answers_of_both_kinds_of_setting_have_their_own_metrics():
         "valid_rate": 0.75,
         "predicted_positive_rate": 0.25,
     }
+
+
+def test_the_likeliest_of_four_answers_is_chosen_and_a_tie_is_wrong():
+    table = np.log([[0.4, 0.1, 0.1, 0.4], [0.7, 0.1, 0.1, 0.1], [0.2, 0.3, 0.3, 0.2], [1e-300, 1, 1, 1]])
+    accuracy, probability = choice_scores("embedded_fix", table - 1000)
+    assert (accuracy.value, accuracy.problems.n_passed, accuracy.chance) == (0.25, (0, 1, 0, 0), 0.25)
+    assert accuracy.stderr == pytest.approx(np.sqrt(0.25 * 0.75 / 4))
+    shares = [0.4, 0.7, 0.2, 0]
+    assert probability.value == pytest.approx(np.mean(shares))
+    assert probability.stderr == pytest.approx(np.std(shares) / 2)
+
+
+def test_preferences_follow_the_origin(rng):
+    is_untrusted = np.array([True, False] * 100)
+    margins = np.where(is_untrusted, 1.0, 0.0) + rng.normal(size=200)
+    auc, untrusted, trusted = preference_scores("embedded_security", margins, is_untrusted)
+    pairs = [(a > b) for a in margins[::2] for b in margins[1::2]]
+    assert (auc.value, auc.metric, auc.chance) == (pytest.approx(np.mean(pairs)), "preference_auc", 0.5)
+    draws = []
+    for _ in range(400):
+        a, b = (rng.choice(margins[start::2], 100) for start in (0, 1))
+        draws.append((a[:, None] > b).mean())
+    assert auc.stderr == pytest.approx(np.std(draws), rel=0.15)
+    assert (untrusted.setting, untrusted.value) == ("choice/untrusted", np.mean(margins[::2] > 0))
+    assert (trusted.setting, trusted.value) == ("choice/trusted", np.mean(margins[1::2] > 0))
+    assert preference_scores("embedded_security", np.zeros(200), is_untrusted)[0].value == 0.5
 
 
 def test_the_analysis_finds_the_same_robustness_from_the_counts(rng, make_record):

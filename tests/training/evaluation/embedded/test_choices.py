@@ -1,0 +1,70 @@
+"""The suite by likelihood: what is compared, and what follows from given likelihoods."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.corpus.items import lay_out
+from training.corpus.rows import encode_context
+from training.corpus.settings import TASKS
+from training.generation.likelihood import answer_log_likelihoods, row_log_likelihoods
+from training.suite.choices import N_CHOICES, answer_losses, choices
+
+Given = runpy.run_path(str(Path(__file__).with_name("conftest.py")))["Given"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_right_answer_stands_before_near_misses_of_the_split(corpus, task):
+    asked = choices(corpus, task, "test")
+    assert [choice.item for choice in asked] == [item for item in corpus.problems(task) if not item.seen]
+    for choice in asked:
+        assert len(set(choice.answers)) == len(choice.answers) == (2 if task == "security" else N_CHOICES)
+        text, whole = choice.documents[0].text, lay_out(choice.item.example).text
+        if choice.is_ended:
+            is_trusted = choice.item.details.get("origin") == "trusted"
+            assert (text == whole) != is_trusted
+        else:
+            # Up to the first function, or the description; then one that does what is asked for.
+            assert whole.startswith(choice.context)
+            assert choice.answers[0].startswith(whole[len(choice.context) :].partition("(")[0])
+            assert choice.answers[0].endswith("\nAnswer")
+        for document in choice.documents:
+            cut = [
+                *encode_context(corpus.tokenizer, document.context),
+                *encode_context(corpus.tokenizer, document.target),
+            ]
+            assert cut == corpus.tokenizer.encode(document.text).ids
+
+
+def test_choices_do_something_else_and_may_be_shown(corpus):
+    for choice in choices(corpus, "synthesis", "test")[::10]:
+        spaces = []
+        for answer in choice.answers:
+            found = {}
+            exec(answer.strip(), found)
+            spaces.append(str([found["solve"](list(case.input)) for case in choice.item.cases]))
+        assert spaces[0] == str([case.output for case in choice.item.cases])
+        assert spaces[0] not in spaces[1:]
+
+
+def test_losses_are_means_over_tokens_of_validation_problems(corpus):
+    respondent = Given(str)
+    found = answer_losses(respondent, corpus)
+    assert tuple(found) == TASKS
+    for task, loss in found.items():
+        asked = choices(corpus, task, "validation")
+        assert not {c.item.id for c in asked} & {c.item.id for c in choices(corpus, task, "test")}
+        assert (loss.loss, loss.stderr) == (pytest.approx(2), pytest.approx(0, abs=1e-12))
+        assert loss.n_targets == sum(len(c.context.split()) for c in asked)
+
+
+@pytest.mark.parametrize("budget", [10_000, 60])
+@pytest.mark.parametrize("method", ["fft", "ptuning"])
+def test_rows_have_the_likelihood_of_their_scored_tokens(tuned_of, prompts, method, budget):
+    model, answer = tuned_of("gpt_bigcode", method), [61, 7, 7, 2]
+    rows = [(np.array([*p, *answer]), np.arange(len(p) + len(answer)) >= len(p)) for p in prompts]
+    found = row_log_likelihoods(model, rows, tokens_per_batch=budget, progress=False)
+    wanted = answer_log_likelihoods(model, prompts, [answer], tokens_per_batch=10_000, progress=False)
+    np.testing.assert_allclose(found, wanted[:, 0], atol=2e-5)

@@ -1,0 +1,118 @@
+"""The suite by likelihood: each task as a choice among given answers, and the loss of the right one.
+
+Nothing is generated and nothing executed, so a small model shows here what its greedy answers hide. Every text is a
+whole one, to the end of the answer or to the words that follow it, so that sums of log-probabilities compare.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from astraios_analysis.records.frame import TaskLoss
+from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.items import VARIABLES, Document, Item, Maker, describe
+from training.corpus.programs import Program
+from training.corpus.settings import TASKS, Split
+from training.corpus.space import draw_near_miss, reorder
+from training.loop.validation import mean_with_error
+from training.suite.problems import answer_text, context
+
+if TYPE_CHECKING:
+    from training.suite.answers import Respondent
+
+N_CHOICES = 4
+"""Answers to choose from: the right one and three near misses. For security both idioms."""
+
+_MOST_TRIES = 200
+# What follows the code in a question that asks about it, and ends the text that is compared.
+_AFTER_CODE = "\nAnswer"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A context and what may follow it, the right one first."""
+
+    item: Item
+    context: str
+    answers: tuple[str, ...]
+
+    @property
+    def documents(self) -> list[Document]:
+        """The texts that are compared."""
+        return [Document(self.context, answer) for answer in self.answers]
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the text ends with the answer; else the question goes on."""
+        return self.item.task not in ("clone", "defect")
+
+
+# A worker scores many models, and all of them choose among the same answers.
+@lru_cache(maxsize=16)
+def choices(corpus: EmbeddedCorpus, task: str, split: Split) -> tuple[Choice, ...]:
+    """Return the headline problems of a task as choices, the same for every model.
+
+    Synthesis, fix and explain: the reference, and what would be the answer for three near misses of the program. Clone:
+    given the first function, another writing of it, or of near misses; defect: given the description, the function,
+    or near misses. Security: the idiom that the training text prefers for the input's origin, and the other one.
+    """
+    seed = [corpus.settings.split_seed, zlib.crc32(f"choices {task}/{split}".encode())]
+    maker = Maker(corpus.space, split, np.random.default_rng(seed))
+    return tuple(_choice(maker, item) for item in corpus.problems(task, split) if not item.seen)
+
+
+def _choice(maker: Maker, item: Item) -> Choice:
+    asked = context(item.prompt)
+    if item.task == "security":
+        liked = item.choices if item.details["origin"] == "untrusted" else item.choices[::-1]
+        return Choice(item, asked, tuple(map(answer_text, liked)))
+    program = item.programs[0]
+    known = [program, *(item.programs[1:] if item.task == "fix" else ())]
+    programs = [program, *_near_misses(maker, known)]
+    name = maker.settings.function_name
+    if item.task == "explain":
+        return Choice(item, asked, tuple(answer_text(describe(p, item.details["phrasing"])) for p in programs))
+    if item.task == "clone":
+        first = asked.partition("\n\n")[0]
+        shown = next(i for i, variable in enumerate(VARIABLES[program.kind]) if f"{name}({variable})" in first)
+        names = (shown + 1 + int(maker.rng.integers(2))) % len(VARIABLES[program.kind])
+        programs[0] = reorder(maker.space, program, maker.rng)
+        return Choice(item, first, tuple(f"\n\n{maker.restyled(p, names)}{_AFTER_CODE}" for p in programs))
+    codes = [maker.code(p, item.language) for p in programs]
+    if item.task == "defect":
+        return Choice(item, asked.partition("\n")[0], tuple(f"\n{code}{_AFTER_CODE}" for code in codes))
+    return Choice(item, asked, tuple(map(answer_text, codes)))
+
+
+def _near_misses(maker: Maker, known: Sequence[Program]) -> list[Program]:
+    """Draw near misses that compute something else than the known programs, the first of which they are near to."""
+    found: list[Program] = []
+    used = {maker.space.fingerprint(program) for program in known}
+    for _ in range(_MOST_TRIES):
+        drawn = draw_near_miss(maker.space, known[0], maker.split, maker.rng)
+        if drawn is not None and maker.space.fingerprint(drawn[0]) not in used:
+            found.append(drawn[0])
+            used.add(maker.space.fingerprint(drawn[0]))
+        if len(found) == N_CHOICES - 1:
+            return found
+    raise ValueError(
+        f"{known[0].label!r} has too few near misses in split {maker.split!r}; raise the share of the split"
+    )
+
+
+def answer_losses(respondent: "Respondent", corpus: EmbeddedCorpus) -> dict[str, TaskLoss]:
+    """Return the cross-entropy of the right answers by task, nats per token, on the *validation* problems.
+
+    Scores are of test problems, so that no problem is on both axes of loss against performance.
+    """
+    found = {}
+    for task in TASKS:
+        asked = choices(corpus, task, "validation")
+        sums, counts = respondent.likelihoods([c.documents[0] for c in asked], is_ended=asked[0].is_ended)
+        loss = mean_with_error(-sums, counts)
+        found[task] = TaskLoss(loss=loss.loss, stderr=loss.stderr, n_targets=loss.n_targets)
+    return found
