@@ -17,8 +17,10 @@ from training.corpus.rows import encode, tokenizer_bytes
 from training.grid import bases
 from training.grid.bases import base_digest, load_base, pretrain
 from training.grid.rows import run_corpus, stream_rows
+from training.loop.batches import RowSet
+from training.loop.validation import mean_with_error, token_losses
 from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, HARDER_CORPUS, HARDER_VOCABULARY, preset
-from training.spec.run import RunSpec, closed_form_counts
+from training.spec.run import LoopSettings, RunSpec, Schedule, closed_form_counts
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 FORK = multiprocessing.get_context("fork")
@@ -168,6 +170,39 @@ def test_a_damaged_base_is_named(tmp_path, folder):
     (copy / "base.json").write_text("{}")
     with pytest.raises(ValueError, match=f"{folder.name} cannot be read: .*; delete it to train it anew"):
         load_base(tiny(), tmp_path)
+
+
+def shift_losses(offsets, cache):
+    """Losses of a trained base on validation rows that start at position 0 and at 30, and the error of the first."""
+    schedule = Schedule(
+        steps=150, global_batch=16, sequence_length=290, learning_rate=1.5e-2, warmup_steps=10, validate_every=150
+    )
+    loop = LoopSettings(layout="documents", micro_batch=8, position_offsets=offsets)
+    spec = tiny(pretraining=schedule, loop=loop, n_validation=64)
+    model, tokenizer = load_base(spec, cache).model.eval(), run_corpus(spec.data).tokenizer
+    given = stream_rows(spec, schedule, "pretraining", tokenizer).validation
+    rows = RowSet(given, "validation", "documents", max_length=290, vocab_size=spec.size.vocab_size)
+    counts = [rows.n_targets([row]) for row in range(len(rows))]
+
+    @torch.no_grad()
+    def loss(start):
+        batch = rows.batch(range(len(rows)), dict.fromkeys(range(len(rows)), start))
+        return mean_with_error(token_losses(model, batch).sum(dim=1).tolist(), counts)
+
+    assert loss(0).loss == pytest.approx(note_loss(spec, cache), rel=1e-4)
+    return loss(0).loss, loss(30).loss, loss(0).stderr
+
+
+def note_loss(spec, cache):
+    return json.loads((cache / "bases" / base_digest(spec) / "base.json").read_text())["outcome"]["val_loss"]
+
+
+def test_a_base_whose_rows_started_anywhere_does_not_mind_a_shift(tmp_path):
+    at_0, at_30, error = shift_losses(30, tmp_path)
+    assert abs(at_30 - at_0) < 2 * error
+    # Of a base that has always started at 0, the shift is most of what P-Tuning would have to make up for.
+    at_0, at_30, error = shift_losses(None, tmp_path)
+    assert at_30 - at_0 > 2 * error
 
 
 def test_what_does_not_fit_is_refused(tmp_path):

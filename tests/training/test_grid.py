@@ -6,8 +6,8 @@ from pydantic import ValidationError
 
 from astraios_analysis.records.frame import METHODS, RunRecord
 from training.grid.search import PILOT_SEED
-from training.spec.grids import PRESETS, Grid, corpus_settings, preset
-from training.spec.run import ModelSize, Schedule, Tuning
+from training.spec.grids import LADDER_VOCABULARY, PRESETS, Grid, corpus_settings, preset
+from training.spec.run import ModelSize, Schedule, Tuning, closed_form_counts
 
 MINI = Path(__file__).parents[2] / "data" / "runs" / "mini"
 
@@ -138,6 +138,17 @@ def test_the_mini_grid_is_the_one_that_was_trained():
         assert described["corpus"] == corpus_settings(run.data).model_dump(mode="json", exclude_none=True)
 
 
+def test_ladder_has_six_sizes_four_validations_and_room_for_the_start_positions():
+    runs = preset("ladder").runs()
+    assert len({run.run_id for run in runs}) == 126
+    counts = [closed_form_counts(run.size, run.tuning).n_params_base_nonembedding for run in runs]
+    assert max(counts) / min(counts) > 150
+    for run in runs:
+        assert run.size.vocab_size == LADDER_VOCABULARY
+        assert run.loop.position_offsets + run.pretraining.sequence_length == run.size.n_positions
+        assert run.schedule.steps // run.schedule.validate_every + 1 == run.pretraining.steps // 500 == 4
+
+
 def test_seeds_can_be_chosen():
     runs = preset("mini").runs(sizes=["16x2"], methods=["fft"], seeds=[2, 0])
     assert [run.seed for run in runs] == [0, 2]
@@ -147,7 +158,7 @@ def test_seeds_can_be_chosen():
 
 def test_unknown_names_are_errors_that_list_the_choices():
     grid = preset("starcoderbase")
-    with pytest.raises(ValueError, match="unknown preset 'mega'; choose from gpu, mini, smoke, starcoderbase"):
+    with pytest.raises(ValueError, match="unknown preset 'mega'; choose from gpu, ladder, mini, smoke, starcoderbase"):
         preset("mega")
     with pytest.raises(ValueError, match="unknown size '34b' in grid 'starcoderbase'; choose from 1b, 3b, 7b, 16b"):
         grid.runs(sizes=["34b"])

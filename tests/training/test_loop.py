@@ -245,6 +245,14 @@ class TestMisfits:
         ):
             run(model=model)
 
+    def test_too_few_positions_for_the_start_positions(self):
+        with pytest.raises(
+            ValueError, match=r"sequence_length 20 and 30 start positions exceed the model's 40 positions"
+        ):
+            run(settings={"position_offsets": 30})
+        with pytest.raises(ValueError, match="virtual tokens stand at the first positions; leave position_offsets out"):
+            run(model=RUNS.tuned_model("ptuning"), settings={"position_offsets": 3})
+
     def test_a_batch_that_does_not_split(self):
         with pytest.raises(ValueError, match=r"8 rows does not split into passes of 3 rows .* from 1, 2, 4, 8"):
             run(settings={"micro_batch": 3})

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.loop.batches import IGNORED, RowSet, micro_batch_size, step_rows
+from training.loop.batches import IGNORED, RowSet, micro_batch_size, step_rows, step_starts
 
 ROWS = [([1, 2, 3, 4], [True] * 4), ([5, 6], [True] * 2), ([7, 8, 9], [False, False, True])]
 
@@ -19,6 +19,16 @@ def test_rows_are_padded_on_the_right_and_scored_by_the_mask():
     assert batch.tokens.tolist() == [[5, 6, 0, 0], [1, 2, 3, 4], [7, 8, 9, 0]]
     assert batch.targets.tolist() == [[6, IGNORED, IGNORED], [2, 3, 4], [IGNORED, 9, IGNORED]]
     assert (batch.n_tokens, batch.n_targets) == (9, 5)
+
+
+def test_rows_start_where_the_step_says():
+    batch = row_set(ROWS).batch([1, 0, 2], {0: 3, 1: 0, 2: 30})
+    assert batch.positions.tolist() == [[0, 1, 2, 3], [3, 4, 5, 6], [30, 31, 32, 33]]
+    assert row_set(ROWS).batch([1, 0]).positions is None
+    drawn = [step_starts(range(500), 30, seed=1, step=step) for step in range(3)]
+    assert drawn[0] == step_starts(range(500), 30, seed=1, step=0) != drawn[1]
+    assert all(set(starts.values()) == set(range(31)) for starts in drawn)
+    assert step_starts(range(5), None, seed=1, step=0) is None
 
 
 def test_lists_and_arrays_are_the_same_rows():

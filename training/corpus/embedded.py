@@ -10,9 +10,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from training.corpus.idioms import draw_idiom
-from training.corpus.items import PROGRAM_TASKS, Item, Maker
-from training.corpus.rows import train_tokenizer
-from training.corpus.settings import COMPLETION, TASKS, CorpusSettings, Split
+from training.corpus.items import PROGRAM_TASKS, Item, Maker, told_in_code
+from training.corpus.rows import train_tokenizer, word_tokenizer
+from training.corpus.settings import COMPLETION, TASKS, CorpusSettings, Mixture, Split
 from training.corpus.space import ProgramSpace, discriminating_cases, draw_program, pick_weighted
 
 N_PROBLEMS = 200
@@ -35,8 +35,11 @@ class EmbeddedCorpus:
         self.space = ProgramSpace(self.settings)
 
     def pretraining(self, seed: int, split: Split = "train") -> Iterator[Item]:
-        """Yield documented functions, one a document, without end."""
-        maker = Maker(self.space, split, self._generator(seed, "pretraining", split))
+        """Yield base text, one document an item, without end: documented functions, or the mixture of the settings."""
+        rng = self._generator(seed, "pretraining", split)
+        if self.settings.pretraining_mixture is not None:
+            yield from self._items(rng, split, self.settings.pretraining_mixture, is_told=True)
+        maker = Maker(self.space, split, rng)
         while True:
             yield self._program_item(maker, COMPLETION, answer=True)
 
@@ -46,17 +49,25 @@ class EmbeddedCorpus:
         Answers to yes/no questions, and origins of security items, come in pairs of both values: every stream is
         balanced, whatever its length, up to one item a task.
         """
-        rng = self._generator(seed, "instructions", split)
+        return self._items(self._generator(seed, "instructions", split), split, self.settings.mixture)
+
+    def _items(
+        self, rng: np.random.Generator, split: Split, mixture: Mixture, *, is_told: bool = False
+    ) -> Iterator[Item]:
         maker = Maker(self.space, split, rng)
-        weights = [getattr(self.settings.mixture, task) for task in TASKS]
+        weights = [getattr(mixture, task) for task in TASKS]
         answers = {task: _balanced_answers(rng) for task in TASKS}
         while True:
             task = pick_weighted(TASKS, weights, rng)
             answer = next(answers[task])
+            if is_told and task == "synthesis":
+                yield self._program_item(maker, COMPLETION, answer)
+                continue
             if task == "security":
-                yield draw_idiom(self.settings, split, answer, rng)
+                item = draw_idiom(self.settings, split, answer, rng)
             else:
-                yield self._program_item(maker, task, answer)
+                item = self._program_item(maker, task, answer)
+            yield told_in_code(item) if is_told else item
 
     def problems(self, task: str, split: Split = "test", n: int = N_PROBLEMS) -> tuple[Item, ...]:
         """Return the problem set of a task: the same for every run, whatever its seed.
@@ -84,6 +95,8 @@ class EmbeddedCorpus:
         seed = self.settings.split_seed
         streams = (self.pretraining(seed), self.instructions(seed))
         texts = (item.document.text for stream in streams for item in islice(stream, documents))
+        if self.settings.vocabulary == "used":
+            return word_tokenizer(texts)
         return train_tokenizer(texts, self.settings.vocab_size)
 
     def _program_item(self, maker: Maker, task: str, answer: bool) -> Item:

@@ -28,14 +28,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     smallest = len(SPECIAL_TOKENS) + len(alphabet)
     if vocab_size < smallest:
         raise ValueError(f"vocab_size {vocab_size} is too small; bytes and special tokens alone are {smallest}")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
@@ -44,6 +37,33 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def word_tokenizer(texts: Iterable[str]) -> Tokenizer:
+    """Return a tokenizer of the words of some texts, cut as `train_tokenizer` cuts them, and of their characters.
+
+    A word of the texts is one token; another one is cut into the longest known pieces, or, with a character that none
+    of the texts has, read as the padding.
+    """
+    cut = _byte_level(models.BPE()).pre_tokenizer
+    words = {word for text in texts for word, _ in cut.pre_tokenize_str(text)}
+    vocabulary = [*SPECIAL_TOKENS, *sorted(words | {character for word in words for character in word})]
+    numbered = {piece: number for number, piece in enumerate(vocabulary)}
+    tokenizer = _byte_level(models.WordPiece(numbered, unk_token=PADDING, continuing_subword_prefix=""))
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return tokenizer
+
+
+def _byte_level(model: models.Model) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 

@@ -1,7 +1,7 @@
 """Rows of tokens, the batches made of them, and which rows each step takes."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,10 +34,20 @@ class TokenBatch:
     targets: torch.Tensor
     n_tokens: int
     n_targets: int
+    # Of every row, where its first token stands; absent where all start at 0.
+    starts: torch.Tensor | None = None
+
+    @property
+    def positions(self) -> torch.Tensor | None:
+        """The position of every token, shape (B, T), where rows start elsewhere than at 0."""
+        if self.starts is None:
+            return None
+        return self.starts[:, None] + torch.arange(self.tokens.shape[1], device=self.tokens.device)
 
     def to(self, device: torch.device) -> "TokenBatch":
         """Return the batch on a device."""
-        return TokenBatch(self.tokens.to(device), self.targets.to(device), self.n_tokens, self.n_targets)
+        starts = None if self.starts is None else self.starts.to(device)
+        return TokenBatch(self.tokens.to(device), self.targets.to(device), self.n_tokens, self.n_targets, starts)
 
 
 class RowSet:
@@ -75,8 +85,8 @@ class RowSet:
         """Return the scored tokens of some rows."""
         return sum(self._n_targets[index] for index in indices)
 
-    def batch(self, indices: Sequence[int]) -> TokenBatch:
-        """Return some rows side by side, as wide as the longest."""
+    def batch(self, indices: Sequence[int], starts: Mapping[int, int] | None = None) -> TokenBatch:
+        """Return some rows side by side, as wide as the longest; with ``starts``, each from its position on."""
         width = max(self._lengths[index] for index in indices)
         tokens = np.zeros((len(indices), width), dtype=np.int64)
         targets = np.full((len(indices), width - 1), IGNORED, dtype=np.int64)
@@ -84,9 +94,9 @@ class RowSet:
             row, mask = map(np.asarray, self._rows[index])
             tokens[place, : len(row)] = row
             targets[place, : len(row) - 1][mask[1:]] = row[1:][mask[1:]]
-        return TokenBatch(
-            torch.from_numpy(tokens), torch.from_numpy(targets), self.n_tokens(indices), self.n_targets(indices)
-        )
+        at = None if starts is None else torch.tensor([starts[index] for index in indices])
+        counts = self.n_tokens(indices), self.n_targets(indices)
+        return TokenBatch(torch.from_numpy(tokens), torch.from_numpy(targets), *counts, at)
 
     def by_length(self, indices: Sequence[int], size: int) -> list[list[int]]:
         """Return rows in groups of a size, rows of nearly one length together: little padding, the same sums."""
@@ -97,6 +107,15 @@ class RowSet:
 def step_rows(n_rows: int, global_batch: int, step: int) -> list[int]:
     """Return the rows of a step, a function of the step alone: a resumed run needs no other position in the data."""
     return [place % n_rows for place in range(step * global_batch, (step + 1) * global_batch)]
+
+
+def step_starts(indices: Sequence[int], most: int | None, seed: int, step: int) -> dict[int, int] | None:
+    """Return the position at which each row of a step starts, drawn from 0 to ``most``: a function of seed and step."""
+    if most is None:
+        return None
+    return dict(
+        zip(indices, np.random.default_rng([seed, step]).integers(most + 1, size=len(indices)).tolist(), strict=True)
+    )
 
 
 def micro_batch_size(global_batch: int, micro_batch: int | None, n_processes: int) -> int:

@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 
 from astraios_analysis.records.frame import ValidationPoint
 from training.corpus.texts import reason_of
-from training.loop.batches import RowSet, TokenRows, micro_batch_size, step_rows
+from training.loop.batches import RowSet, TokenRows, micro_batch_size, step_rows, step_starts
 from training.loop.checkpoints import Progress, RunFolder, keep_updated_weights_only, run_identity
 from training.loop.flop import PeakMemory, estimate_flop
 from training.loop.optimisation import learning_rate, make_optimizer
@@ -213,7 +213,8 @@ class _Loop:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         indices = step_rows(len(self._rows), self._schedule.global_batch, progress.step)
-        loss = self._backward(indices)
+        starts = step_starts(indices, self._settings.position_offsets, self._seed, progress.step)
+        loss = self._backward(indices, starts)
         limit = self._settings.max_gradient_norm or math.inf
         norm = accelerator.clip_grad_norm_(self._model.parameters(), limit)
         norm = float(norm.full_tensor() if self._is_sharded else norm)
@@ -229,7 +230,7 @@ class _Loop:
         progress.train_losses.append(loss)
         report.step(progress.step, loss, norm, rate, n_tokens)
 
-    def _backward(self, indices: list[int]) -> float:
+    def _backward(self, indices: list[int], starts: Mapping[int, int] | None) -> float:
         accelerator, model = self._accelerator, self._model
         n_targets = self._rows.n_targets(indices)
         groups = self._rows.by_length(indices, self._settings.micro_batch)
@@ -239,7 +240,7 @@ class _Loop:
             is_last = place == len(mine) - 1
             with nullcontext() if is_last else accelerator.no_sync(model):
                 with self._precision():
-                    losses = token_losses(model, self._rows.batch(group).to(accelerator.device))
+                    losses = token_losses(model, self._rows.batch(group, starts).to(accelerator.device))
                 # Gradients are averaged over processes: times their number, so that the mean is the sum.
                 loss = losses.sum() * (accelerator.num_processes / n_targets)
                 accelerator.backward(loss)
@@ -338,8 +339,12 @@ def check_rows(
 ) -> dict[str, RowSet]:
     """Return the run's rows, after the check that the model can be trained on them."""
     n_virtual, n_positions = count_virtual_tokens(model), getattr(model.config, "max_position_embeddings", None)
+    if settings.position_offsets and n_virtual:
+        raise ValueError("virtual tokens stand at the first positions; leave position_offsets out where they are tuned")
+    n_virtual = n_virtual or settings.position_offsets or 0
     if n_positions is not None and schedule.sequence_length + n_virtual > n_positions:
-        virtual = f" and {n_virtual} virtual tokens" if n_virtual else ""
+        what = "start positions" if settings.position_offsets else "virtual tokens"
+        virtual = f" and {n_virtual} {what}" if n_virtual else ""
         raise ValueError(
             f"sequence_length {schedule.sequence_length}{virtual} exceed the model's {n_positions} positions; "
             f"choose a sequence_length of at most {n_positions - n_virtual}, or a model with more positions"

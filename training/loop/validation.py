@@ -50,23 +50,28 @@ def token_losses(model: nn.Module, batch: TokenBatch) -> torch.Tensor:
     head = base.get_output_embeddings()
     rows = CHUNK_LOGITS // base.get_input_embeddings().weight.shape[0]
     if targets.numel() <= rows or head is None or getattr(base, _CHANGES_LOGITS, False):
-        losses = _whole_losses(model, batch.tokens, targets)
+        losses = _whole_losses(model, batch, targets)
     else:
-        losses = _chunked_losses(model, head, batch.tokens, targets, max(1, rows))
+        losses = _chunked_losses(model, head, batch, targets, max(1, rows))
         if losses is None:
             # Such as Gemma 2, which caps its logits. Known from now on.
             setattr(base, _CHANGES_LOGITS, True)
-            losses = _whole_losses(model, batch.tokens, targets)
+            losses = _whole_losses(model, batch, targets)
     return losses.view(targets.shape)[:, :-1].contiguous()
 
 
 _CHANGES_LOGITS = "_astraios_changes_logits"
 
 
-def _whole_losses(model: nn.Module, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _logits(model: nn.Module, batch: TokenBatch) -> torch.Tensor:
     # A cache would only cost memory here, and masks leak through it (packed rows with positions of their own).
+    moved = {} if batch.starts is None else {"position_ids": batch.positions}
+    return model(input_ids=batch.tokens, use_cache=False, **moved).logits
+
+
+def _whole_losses(model: nn.Module, batch: TokenBatch, targets: torch.Tensor) -> torch.Tensor:
     # Virtual tokens, where they have logits, come first.
-    logits = model(input_ids=tokens, use_cache=False).logits[:, -tokens.shape[1] :]
+    logits = _logits(model, batch)[:, -batch.tokens.shape[1] :]
     return _cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
@@ -75,7 +80,7 @@ def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _chunked_losses(
-    model: nn.Module, head: nn.Module, tokens: torch.Tensor, targets: torch.Tensor, rows: int
+    model: nn.Module, head: nn.Module, batch: TokenBatch, targets: torch.Tensor, rows: int
 ) -> torch.Tensor | None:
     """Return losses that the head computes in place of logits; None where the model does more to logits than the head.
 
@@ -86,7 +91,7 @@ def _chunked_losses(
     given: list[torch.Tensor] = []
 
     def losses_of(hidden: torch.Tensor) -> torch.Tensor:
-        states, wanted = hidden[:, -tokens.shape[1] :].flatten(0, 1), targets.flatten()
+        states, wanted = hidden[:, -batch.tokens.shape[1] :].flatten(0, 1), targets.flatten()
         found = torch.zeros(len(wanted), device=hidden.device)
         for part in places.split(rows):
             chunk = checkpoint(
@@ -102,7 +107,7 @@ def _chunked_losses(
 
     head.forward = losses_of
     try:
-        losses = model(input_ids=tokens, use_cache=False).logits
+        losses = _logits(model, batch)
     finally:
         del head.forward
     return losses if given and losses is given[0] else None

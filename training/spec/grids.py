@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from astraios_analysis.records.frame import METHODS, known_method
-from training.corpus.settings import CorpusSettings
+from training.corpus.settings import CorpusSettings, Mixture
 from training.corpus.texts import TEXTS_VARIABLE, check_text, fetch_text, find_text
 from training.spec.run import STARCODERBASE_SIZES, LoopSettings, ModelSize, RunSpec, Schedule, Tuning
 
@@ -130,14 +130,14 @@ EMBEDDED_POSITIONS = 320
 _EMBEDDED_LENGTH = EMBEDDED_POSITIONS - 30
 
 
-def embedded_size(d_model: int, n_layers: int, n_heads: int) -> ModelSize:
+def embedded_size(d_model: int, n_layers: int, n_heads: int, vocab_size: int = EMBEDDED_VOCABULARY) -> ModelSize:
     """Return a base model for the embedded corpus, trained from scratch and named by its shape: ``32x2``."""
     return ModelSize(
         name=f"{d_model}x{n_layers}",
         d_model=d_model,
         n_layers=n_layers,
         n_heads=n_heads,
-        vocab_size=EMBEDDED_VOCABULARY,
+        vocab_size=vocab_size,
         n_positions=EMBEDDED_POSITIONS,
     )
 
@@ -225,6 +225,47 @@ def mini() -> Grid:
     )
 
 
+LADDER_CORPUS = CorpusSettings(
+    pretraining_mixture=Mixture(synthesis=0.4, fix=0.15, explain=0.15, clone=0.1, defect=0.1, security=0.1),
+    vocabulary="used",
+)
+"""The embedded corpus with base text of several skills, and a vocabulary of the words that it has."""
+
+PLAIN_CORPUS = CorpusSettings(vocabulary="used")
+"""The same instructions and words, with base text of documented functions alone: what pilots hold the other against."""
+
+LADDER_VOCABULARY = 385
+"""Tokens of `LADDER_CORPUS`, which a test holds to it; `PLAIN_CORPUS` has a few less."""
+
+POSITION_OFFSETS = EMBEDDED_POSITIONS - _EMBEDDED_LENGTH
+"""Last position at which a row of a base's text starts: where P-Tuning's 30 virtual tokens put the rows of tuning."""
+
+
+def ladder() -> Grid:
+    """Return the grid in which size and method can be told apart: five sizes and a held-out sixth, seven methods.
+
+    Non-embedding parameters span a factor of 187. What was tried, and what is still to be done, is in docs/ladder.md.
+    """
+    shapes = ((16, 2, 2), (32, 2, 4), (56, 3, 4), (88, 4, 4), (128, 4, 4), (160, 4, 4))
+    sizes = tuple(embedded_size(*shape, LADDER_VOCABULARY) for shape in shapes)
+    small = mini()
+    return Grid(
+        name="ladder",
+        sizes=sizes,
+        held_out_sizes=(sizes[-1].name,),
+        seeds=(0, 1, 2),
+        schedule=small.schedule.model_copy(update={"steps": 300, "validate_every": 100}),
+        learning_rates=small.learning_rates,
+        reference_width=small.reference_width,
+        width_exponents=small.width_exponents,
+        data=LADDER_CORPUS.label,
+        pretraining=small.pretraining.model_copy(update={"steps": 2000, "validate_every": 500}),
+        pretraining_instructions=small.pretraining_instructions,
+        loop=small.loop.model_copy(update={"position_offsets": POSITION_OFFSETS}),
+        n_validation=small.n_validation,
+    )
+
+
 HARDER_CORPUS = CorpusSettings(
     kinds=("list", "number", "string"),
     ops_weights=(0.05, 0.2, 0.35, 0.4),
@@ -266,7 +307,9 @@ def gpu() -> Grid:
     )
 
 
-CORPORA: dict[str, CorpusSettings] = {settings.label: settings for settings in (CorpusSettings(), HARDER_CORPUS)}
+CORPORA: dict[str, CorpusSettings] = {
+    settings.label: settings for settings in (CorpusSettings(), HARDER_CORPUS, LADDER_CORPUS, PLAIN_CORPUS)
+}
 """Corpora that a run can be trained on, by label."""
 
 
@@ -303,6 +346,7 @@ def fetch_corpus(label: str) -> None:
 PRESETS: dict[str, Callable[[], Grid]] = {
     "smoke": smoke,
     "mini": mini,
+    "ladder": ladder,
     "gpu": gpu,
     "starcoderbase": starcoderbase,
 }

@@ -50,6 +50,9 @@ class LoopSettings(_Spec):
     gradient_checkpointing: bool = False
     # By torch.compile; absent, and not false, where it is not so: older specifications keep their names.
     compile: Literal[True] | None = None
+    # Of a base trained from scratch: its rows start at a position drawn from 0 to this one, as texts in packed blocks
+    # do anywhere. Absent, as the one before, where rows start at 0.
+    position_offsets: PositiveInt | None = None
     # Steps; the last step is saved in any case.
     checkpoint_every: PositiveInt | None = None
 

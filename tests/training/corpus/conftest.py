@@ -4,12 +4,19 @@ import pytest
 
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.settings import CorpusSettings
+from training.spec.grids import LADDER_CORPUS
 
 
 @pytest.fixture(scope="session")
 def corpus():
     """Corpus of the default settings."""
     return EmbeddedCorpus()
+
+
+@pytest.fixture(scope="session")
+def skilled_corpus():
+    """Corpus whose base text shows several skills, with a vocabulary of its own words."""
+    return EmbeddedCorpus(LADDER_CORPUS)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,11 @@ def test_label_changes_with_any_setting_and_with_nothing_else():
         {"mixture": Mixture(synthesis=0.3, fix=0.15)},
         {"kinds": ("list", "number")},
         {"vocab_size": 2048},
+        {"vocabulary": "used"},
+        {"pretraining_mixture": Mixture()},
     ]
+    # What older corpora do without does not rename them.
+    assert settings.label == "embedded-a15d2b4d"
     assert len({CorpusSettings(**change).label for change in [{}, *others]}) == 1 + len(others)
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 import pytest
 
 from training.corpus.embedded import N_PROBLEMS, N_SEEN, EmbeddedCorpus
-from training.corpus.items import NO, YES
+from training.corpus.items import NO, TOLD_AS, YES
 from training.corpus.settings import COMPLETION, SPLITS, TASKS, CorpusSettings
 from training.corpus.statistics import count_overlap
 
@@ -36,10 +36,11 @@ def take(stream, n):
 
 
 @pytest.fixture(scope="module")
-def items(corpus):
+def items(corpus, skilled_corpus):
     """A sample of everything in each split."""
     return {
         split: take(corpus.pretraining(0, split), 600)
+        + take(skilled_corpus.pretraining(0, split), 600)
         + take(corpus.instructions(0, split), 600)
         + [item for task in TASKS if split != "train" for item in corpus.problems(task, split)]
         for split in SPLITS
@@ -96,6 +97,30 @@ def test_mixture_of_the_stream_is_that_of_the_settings(corpus):
     for task in ("clone", "defect"):
         answers = Counter(item.reference for item in found if item.task == task)
         assert abs(answers[YES] - answers[NO]) <= 1
+
+
+def test_base_text_of_several_skills_asks_no_question(skilled_corpus):
+    found = take(skilled_corpus.pretraining(1), 2000)
+    shares = Counter(item.task for item in found)
+    for task, told in {"synthesis": COMPLETION, **TOLD_AS}.items():
+        wanted = getattr(skilled_corpus.settings.pretraining_mixture, task)
+        assert shares.pop(told) / len(found) == pytest.approx(wanted, abs=0.035), task
+    assert not shares
+    texts = {item.task: item.document for item in found}
+    assert not any("Question" in item.document.text or f"{YES} or {NO}" in item.document.text for item in found)
+    # A commit: what it does, the program before, the call that failed, the program after.
+    message, *lines = texts["commit"].text.splitlines()
+    code, call = "\n".join(lines), next(line for line in lines if line.startswith("# solve("))
+    before, after = code.split(f"\n{call}\n")
+    assert message[:2] == "# " and message[-1] == "." and before != after
+    given, _, wanted = call.removeprefix("# solve(").partition(") is ")
+    wrong, right = wanted.removesuffix(".").split(" but should be ")
+    for program, result in ((before, wrong), (after, right)):
+        exec(program, names := {})
+        assert repr(names["solve"](json.loads(given))) == result
+    assert texts["rewriting"].target in (" Yes", " No") and texts["rewriting"].context.endswith("# the same:")
+    assert texts["review"].target in (" Yes", " No") and texts["review"].context.endswith("# correct:")
+    assert texts["comment"].target.startswith("\n# ")
 
 
 @pytest.mark.parametrize("task", [COMPLETION, *TASKS])

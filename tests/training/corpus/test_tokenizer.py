@@ -16,7 +16,9 @@ from training.corpus.rows import (
     tokenizer_bytes,
     train_tokenizer,
 )
-from training.corpus.settings import COMPLETION, TASKS
+from training.corpus.settings import COMPLETION, SPLITS, TASKS
+from training.spec.grids import LADDER_VOCABULARY
+from training.suite.problems import PERTURBATIONS, context
 
 SMALL = train_tokenizer(["def solve(xs):\n    xs = xs[::-1]\n    return xs"] * 3, 300)
 
@@ -64,8 +66,32 @@ def documents(corpus):
         yield from (item.document for item in corpus.problems(task, n=20))
 
 
-def test_context_and_target_meet_where_a_token_ends(corpus, wide_corpus):
-    for source in (corpus, wide_corpus):
+def test_a_vocabulary_of_used_words_knows_all_streams_problems_and_changed_prompts(skilled_corpus):
+    tokenizer = skilled_corpus.tokenizer
+    assert tokenizer.get_vocab_size() == LADDER_VOCABULARY
+    for split in SPLITS:
+        streams = (skilled_corpus.pretraining(8, split), skilled_corpus.instructions(8, split))
+        texts = [item.document.text for stream in streams for item in islice(stream, 500)]
+        if split != "train":
+            texts += [item.document.text for task in TASKS for item in skilled_corpus.problems(task, split)]
+        texts += [
+            context(change(item))
+            for task, changes in PERTURBATIONS.values()
+            for change in changes
+            for item in skilled_corpus.problems(task)[:200:20]
+        ]
+        for text in texts:
+            tokens = tokenizer.encode(text)
+            assert PADDING not in tokens.tokens
+            # Every word is one token: nothing is longer than with all merges.
+            assert len(tokens.ids) == len(tokenizer.pre_tokenizer.pre_tokenize_str(text))
+            assert tokenizer.decode(tokens.ids, skip_special_tokens=False) == text
+    assert tokenizer.decode(tokenizer.encode("thesort").ids) == "thesort"
+    assert tokenizer.encode("Ü").tokens == [PADDING]
+
+
+def test_context_and_target_meet_where_a_token_ends(corpus, wide_corpus, skilled_corpus):
+    for source in (corpus, wide_corpus, skilled_corpus):
         found = list(documents(source))
         for document, row in zip(found, encode(source.tokenizer, found), strict=True):
             assert row.tokens == (*source.tokenizer.encode(document.text).ids, END_ID)
@@ -83,8 +109,8 @@ def test_a_context_that_ends_in_a_line_end_would_meet_inside_a_token(corpus):
     assert list(row.tokens[: row.n_context]) == encode_context(tokenizer, header)
 
 
-def test_no_context_of_the_corpus_ends_in_white_space(corpus, wide_corpus):
-    for source in (corpus, wide_corpus):
+def test_no_context_of_the_corpus_ends_in_white_space(corpus, wide_corpus, skilled_corpus):
+    for source in (corpus, wide_corpus, skilled_corpus):
         for document in documents(source):
             assert document.context == document.context.rstrip()
 
