@@ -24,7 +24,7 @@ $(error VENV must be one path without spaces, got '$(VENV)')
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help figures smoke grid test lint format lab docs bench pins clean distclean
+.PHONY: help figures smoke grid pilot test lint format lab docs bench pins clean distclean
 
 # All targets share one virtual environment and one figures/ folder, so `make -j` runs them one after the other.
 .NOTPARALLEL:
@@ -55,6 +55,11 @@ smoke: $(ALL) ## train and score the smallest grid, 2 sizes x 7 methods, into bu
 grid: $(ALL) ## train and score the grid mini anew, 105 runs, into build/runs/mini, and compare with data/runs/mini (hours)
 	"$(BIN)/python" -m training grid run --preset mini $(GRID_ARGS)
 	"$(BIN)/python" -m training grid compare --preset mini
+
+# Of seeds that no grid has; the table of acceptance goes beside the thresholds that were committed before.
+pilot: $(ALL) ## train the pilots of the grid ladder, 105 runs, and write data/pilots/ladder_signal.csv (hours)
+	"$(BIN)/python" -m training grid pilot --preset ladder --seed 1001 1002 1003 \
+	    --out data/pilots/ladder_runs.csv --accept data/pilots/ladder_signal.csv $(GRID_ARGS)
 
 # Side by side, each process with one thread: several threads in several processes starve each other.
 test: $(ALL) ## run the tests (installs training and development packages, torch first)

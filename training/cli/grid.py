@@ -40,6 +40,7 @@ from training.cli.shared import (
 )
 from training.grid.cluster import JobSettings, submit
 from training.grid.estimates import available_memory, describe_time, gpus, place, seconds_left
+from training.grid.pilot import TEXTS, acceptance, pilot_grid, pilot_rows, write_pilots
 from training.grid.search import search, write_trials
 from training.grid.workers import Folders, launch, launch_scoring
 from training.spec.files import STATES, clear_failure, record_path, run_state
@@ -395,9 +396,9 @@ def _print_base_scores(specs: Sequence[RunSpec], cache: Path, scoring: Scoring, 
 SEARCH_HELP = """\
 Search learning rates for the methods of a grid.
 
-Every method is trained at the grid's smallest size with a pilot seed, at rates a factor of two apart, until the rate
-with the smallest validation loss has a larger and a smaller one beside it. No test score is looked at. With several
-prompt lengths, the rates of each are searched.
+Every method is trained at the grid's smallest size, or --size, with a pilot seed, at rates a factor of two apart, until
+the rate with the smallest validation loss has a larger and a smaller one beside it. No test score is looked at. With
+several prompt lengths, the rates of each are searched.
 """
 
 SEARCH_EPILOG = """\
@@ -410,12 +411,14 @@ examples:
   python -m training grid search --preset smoke
   python -m training grid search --preset smoke --method ptuning --out build/ptuning.csv
   python -m training grid search --preset mini --method ptuning --virtual-tokens 1 4 10 30
+  python -m training grid search --preset ladder --method ptuning ia3 --size 32x2 --out build/rates_32x2.csv
 """
 
 
 @_action("search", "Search learning rates for a grid.", SEARCH_HELP, SEARCH_EPILOG)
 @PRESET
 @METHOD
+@click.option("--size", metavar="SIZE", help="the size that is searched at (default: the smallest)")
 @several("--virtual-tokens", "N", "P-Tuning: prompt lengths (default: the grid's)", type=int)
 @folder("--runs", "folder of the trials' records (default: build/runs/PRESET_search)")
 @folder("--out", "the table (default: RUNS/learning_rates.csv)", metavar="FILE")
@@ -424,6 +427,7 @@ examples:
 def search_(
     name: str,
     method: list[str] | None,
+    size: str | None,
     virtual_tokens: list[int] | None,
     runs: Path | None,
     out: Path | None,
@@ -433,15 +437,83 @@ def search_(
     """Try learning rates until the best of every method lies between two others."""
     grid = preset(name)
     check_corpus(grid.data, is_scored=False)
-    grid.runs(methods=method)
+    grid.runs(None if size is None else [size], method)
     runs_dir = runs or Path("build/runs") / f"{grid.name}_search"
-    chosen = {"methods": method, "virtual_tokens": virtual_tokens}
+    chosen = {"methods": method, "virtual_tokens": virtual_tokens, "size": size}
     jobs = processors() if jobs is None else jobs
     trials = search(grid, runs_dir, cache, jobs=jobs, report=note, **chosen)
     out = out or runs_dir / "learning_rates.csv"
     write_trials(trials, out)
     print(table([{**trial.model_dump(), "chosen": "*" if trial.chosen else ""} for trial in trials]))
     note(f"the table is in {out}")
+
+
+PILOT_HELP = """\
+Train pilots of a grid on seeds that it has not, without its held-out size, and say what can be told apart there.
+
+--text, --offsets and --instructions try another base text, other start positions or another share of instructions;
+each is another run. --accept adds the table of acceptance: range of every measure, differences between sizes and
+between methods beside those between seeds, each method against its base, each beside its threshold (docs/ladder.md).
+"""
+
+PILOT_EPILOG = """\
+Records go to RUNS, the table of the runs, one row each, to OUT, and with --accept that of acceptance to ACCEPT and to
+standard output. Runs that were trained before are not trained again. Progress goes to standard error.
+
+Exit status: 0 when all pilots are finished; 1 when some failed; 2 for wrong arguments; 130 after Ctrl-C.
+
+examples:
+  python -m training grid pilot --preset ladder --seed 1004 --size 16x2 32x2 --method lora ptuning
+  python -m training grid pilot --preset ladder --seed 1004 --size 32x2 --text plain --offsets 0
+  python -m training grid pilot --preset ladder --seed 1004 --size 32x2 --instructions 0.005
+  python -m training grid pilot --preset ladder --seed 1001 1002 1003 --accept data/pilots/ladder_signal.csv
+"""
+
+
+@_action("pilot", "Train pilots of a grid, and hold them against thresholds.", PILOT_HELP, PILOT_EPILOG)
+@PRESET
+@several("--size", "SIZE", "sizes (default: all but the held-out one)")
+@METHOD
+@several("--seed", "SEED", "seeds, none of the grid's (default: 1004)", type=int)
+@click.option("--text", metavar="TEXT", default="skills", show_default=True, help=f"base text: {', '.join(TEXTS)}")
+@click.option("--offsets", metavar="N", type=int, help="last start position of base text (default: the grid's)")
+@click.option("--instructions", metavar="SHARE", type=float, help="of instructions in base text (default: the grid's)")
+@folder("--runs", "folder of the records (default: build/runs/PRESET_pilot)")
+@folder("--out", "the table of runs (default: RUNS/pilots.csv)", metavar="FILE")
+@folder("--accept", "the table of acceptance", metavar="FILE")
+@JOBS
+@CACHE
+@UNSAFE
+def pilot(
+    name: str,
+    size: list[str] | None,
+    method: list[str] | None,
+    seed: list[int] | None,
+    text: str,
+    offsets: int | None,
+    instructions: float | None,
+    runs: Path | None,
+    out: Path | None,
+    accept: Path | None,
+    jobs: int | None,
+    cache: Path,
+    unsafe: bool,
+) -> int:
+    """Train and score pilots, and write their tables."""
+    grid = pilot_grid(preset(name), seed or [1004], text=text, offsets=offsets, instructions=instructions)
+    specs, runs_dir, scoring = grid.runs(size, method), runs or Path("build/runs") / grid.name, Scoring(unsafe=unsafe)
+    require_containment(scoring, "no pilot was trained")
+    jobs = processors() if jobs is None else jobs
+    outcomes = launch(specs, runs_dir, cache, jobs=jobs, report=note, scoring=scoring)
+    if any(outcome.status == "skipped" for outcome in outcomes):
+        # Trained before, perhaps without a measure that is new.
+        launch_scoring(specs, runs_dir, cache, scoring, jobs=jobs, report=note)
+    records = [load(path) for spec in specs if (path := record_path(runs_dir, spec.run_id)).exists()]
+    write_pilots(pilot_rows(records), out or runs_dir / "pilots.csv")
+    if accept is not None and records:
+        write_pilots(found := acceptance(records), accept)
+        print(found.to_string(index=False, float_format="{:.3g}".format))
+    return close(outcomes, f"pilots are finished; records are in {runs_dir}")
 
 
 COMPARE_HELP = """\
@@ -486,7 +558,9 @@ def differences(specs: Sequence[RunSpec], runs_dir: str | Path, other_dir: str |
 def difference(one: RunRecord, other: RunRecord) -> Difference:
     """Return how far two records of one run are apart."""
     losses = [_losses(record) for record in (one, other)]
-    scores = [{score.key: score.value for score in record.scores} for record in (one, other)]
+    # Losses of answers are taken like scores, and older records are without.
+    answers = [{task: found.loss for task, found in record.task_losses.items()} for record in (one, other)]
+    scores = [{s.key: s.value for s in r.scores} | a for r, a in zip((one, other), answers, strict=True)]
     shared = scores[0].keys() & scores[1].keys()
     return Difference(
         run_id=one.run_id,

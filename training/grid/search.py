@@ -1,4 +1,4 @@
-"""Search of learning rates: every method at the smallest size, with a pilot seed outside the grid, on validation loss.
+"""Search of learning rates at one size, with a pilot seed outside the grid, on validation loss.
 
 An under-tuned method is a false result. So each method is trained at rates a factor of two apart; as long as the best
 of them is the smallest or the largest tried, the range grows on that side. No test score is looked at.
@@ -69,6 +69,7 @@ def search(
     jobs: int,
     methods: Sequence[str] | None = None,
     virtual_tokens: Sequence[int] | None = None,
+    size: str | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> tuple[Trial, ...]:
     """Try learning rates for the methods of a grid, until the best of each lies inside the range that was tried."""
@@ -82,7 +83,7 @@ def search(
     }
     for _ in range(_MOST_ROUNDS):
         specs = {
-            searched: [trial_spec(grid, searched[0], rate, searched[1]) for rate in sorted(tried)]
+            searched: [trial_spec(grid, searched[0], rate, searched[1], size) for rate in sorted(tried)]
             for searched, tried in rates.items()
         }
         launch([spec for of_one in specs.values() for spec in of_one], runs_dir, cache_dir, jobs=jobs, report=report)
@@ -99,14 +100,18 @@ def search(
     )
 
 
-def trial_spec(grid: Grid, method: str, learning_rate: float, virtual_tokens: int | None = None) -> RunSpec:
-    """Return the run that tries a rate: the grid's smallest size, the pilot seed, a grid name of its own."""
+def trial_spec(
+    grid: Grid, method: str, learning_rate: float, virtual_tokens: int | None = None, size: str | None = None
+) -> RunSpec:
+    """Return the run that tries a rate: the smallest size or another, the pilot seed, a grid name of its own."""
     changes = {
         "name": f"{grid.name}_search",
         "seeds": (PILOT_SEED,),
         "learning_rates": {method: learning_rate},
     }
-    spec = Grid(**{**dict(grid), **changes}).runs([grid.sizes[0].name], [method])[0]
+    spec = Grid(**{**dict(grid), **changes}).runs([size or grid.sizes[0].name], [method])[0]
+    # At every size the rate itself, whatever the grid's rule makes of it there.
+    spec = spec.model_copy(update={"schedule": spec.schedule.model_copy(update={"learning_rate": learning_rate})})
     if virtual_tokens is None:
         return spec
     most = spec.size.n_positions - spec.schedule.sequence_length

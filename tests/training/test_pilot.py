@@ -1,0 +1,114 @@
+"""Pilots: what they may be, and what is told from made records."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import f_oneway
+
+from astraios_analysis.records.frame import METHODS, Provenance, RunRecord, Score, TaskLoss
+from training.grid.pilot import (
+    MEASURES,
+    THRESHOLDS,
+    acceptance,
+    method_signal,
+    pilot_grid,
+    pilot_rows,
+    size_signal,
+    write_pilots,
+)
+from training.grid.search import trial_spec
+from training.spec.grids import PLAIN_CORPUS, preset
+
+LADDER = preset("ladder")
+SEEDS = (1001, 1002, 1003)
+
+
+def record(spec, score, gain):
+    scores = [
+        Score(
+            dataset=d, language="python", setting=s, metric=m, value=score, stderr=0.03, n_items=200, source="measured"
+        )
+        for d, s, m in MEASURES
+    ]
+    loss = 1 / spec.size.d_model
+    return RunRecord(
+        **{"run_id": spec.run_id, "grid": spec.grid, "method": spec.tuning.method, "size": spec.size.name},
+        **{"seed": spec.seed, "held_out": False, "n_params": 10, "n_params_base": 9, "n_params_updated": 1},
+        **{"base_val_loss": 1.0, "val_loss": 1.0 - gain, "val_loss_se": 0.01, "scores": tuple(scores)},
+        task_losses={"fix": TaskLoss(loss=loss, n_targets=5)},
+        provenance=Provenance(spec={"run": spec.model_dump(mode="json", exclude_none=True)}),
+    )
+
+
+def records(rng, step):
+    """Scores that rise by a step from size to size; P-Tuning gains nothing."""
+    return [
+        record(
+            spec,
+            float(np.clip(0.3 + step * place + rng.normal(0, 0.02), 0, 1)),
+            0.0 if spec.tuning.method == "ptuning" else 0.1,
+        )
+        for place, size in enumerate(pilot_grid(LADDER, SEEDS).sizes)
+        for spec in pilot_grid(LADDER, SEEDS).runs([size.name])
+    ]
+
+
+def test_pilots_have_seeds_of_their_own_and_no_held_out_size():
+    grid = pilot_grid(LADDER, [1004], text="plain", offsets=0, instructions=0.005)
+    assert [size.name for size in grid.sizes] == ["16x2", "32x2", "56x3", "88x4", "128x4"]
+    run = grid.runs()[0]
+    assert (run.grid, run.seed, run.data) == ("ladder_pilot", 1004, PLAIN_CORPUS.label)
+    assert (run.loop.position_offsets, run.pretraining_instructions) == (None, 0.005)
+    own = pilot_grid(LADDER, [1004]).runs()[0]
+    assert (own.loop, own.data, own.schedule) == (LADDER.loop, LADDER.data, LADDER.runs()[0].schedule)
+    with pytest.raises(ValueError, match="seed 1 is one of grid 'ladder'; pilots have seeds of their own"):
+        pilot_grid(LADDER, [1001, 1])
+    with pytest.raises(ValueError, match="unknown base text 'songs'; choose from skills, plain"):
+        pilot_grid(LADDER, [1001], text="songs")
+
+
+def test_a_rate_is_searched_at_another_size_as_it_is_given():
+    spec = trial_spec(LADDER, "ia3", 0.02, size="56x3")
+    assert (spec.size.name, spec.schedule.learning_rate) == ("56x3", 0.02)
+    assert spec.pretraining == LADDER.runs(["56x3"], ["ia3"])[0].pretraining
+
+
+def made(rng, between_sizes=0.0, between_methods=0.0):
+    index = pd.MultiIndex.from_product([range(4), METHODS, SEEDS], names=["size", "method", "seed"])
+    sizes, methods = index.get_level_values(0).to_numpy(), index.codes[1]
+    values = between_sizes * sizes + between_methods * methods + rng.normal(size=len(index))
+    return pd.Series(values, index, name="value").reset_index()
+
+
+def test_signal_of_sizes_is_the_root_of_f_over_bases():
+    table = made(np.random.default_rng(0), between_sizes=0.5)
+    bases = table.groupby(["size", "seed"])["value"].mean().unstack()
+    assert size_signal(table) ** 2 == pytest.approx(f_oneway(*bases.to_numpy()).statistic)
+
+
+def test_signal_of_methods_without_any_and_with_one():
+    rng = np.random.default_rng(1)
+    noise = [method_signal(made(rng)) for _ in range(200)]
+    assert np.mean(noise) == pytest.approx(1 / np.sqrt(3), rel=0.05)
+    # Seven methods one seed's SD apart: their SD is that of 0..6.
+    assert method_signal(made(rng, between_methods=1.0)) == pytest.approx(np.std(range(7), ddof=1), rel=0.25)
+
+
+def test_acceptance_tells_a_grid_with_sizes_from_one_without(tmp_path):
+    found = {
+        step: acceptance(records(np.random.default_rng(2), step)).set_index(["criterion", "of"]) for step in (0.1, 0.0)
+    }
+    for name in ("fix_pass@1", "explain_choice_accuracy"):
+        assert found[0.1].loc[("size_signal_without_smallest", name), "reached"]
+        assert not found[0.0].loc[("size_signal_without_smallest", name), "reached"]
+        assert not found[0.1].loc[("method_signal_without_fft_ptuning", name), "reached"]
+    # 0.3 is not three errors above the chance of one in four.
+    assert found[0.0].loc[("range", "explain_choice_accuracy"), "value"] == 0
+    assert found[0.0].loc[("range", "fix_pass@1"), "value"] == 1
+    below = found[0.1].loc["below_base", "value"]
+    assert (below["ptuning"], below["lora"]) == (0, 1)
+    assert found[0.1].loc[("answer_loss_ratio", "fix"), "value"] == pytest.approx(16 / 128)
+    assert set(found[0.1].index.get_level_values(0)) == set(THRESHOLDS)
+    write_pilots(rows := pilot_rows(records(np.random.default_rng(2), 0.1)), tmp_path / "made" / "pilots.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "made" / "pilots.csv"), rows, check_dtype=False)
+    assert list(rows["size"].unique()) == ["16x2", "32x2", "56x3", "88x4", "128x4"]

@@ -1,0 +1,160 @@
+"""Pilots: runs on seeds that no grid has, other text or schedules in turn, and whether a grid can show anything.
+
+Nothing that a grid is trained to find out is looked at here: no correlation of loss and score, no order of methods, no
+held-out size. What is looked at: whether scores leave floor and ceiling, and how large differences between sizes and
+between methods are beside those between seeds (docs/ladder.md).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from astraios_analysis.records.frame import METRICS, RunRecord
+from astraios_analysis.records.refusal import Refusal
+from training.spec.grids import LADDER_CORPUS, PLAIN_CORPUS, Grid
+
+TEXTS: Mapping[str, str] = {"skills": LADDER_CORPUS.label, "plain": PLAIN_CORPUS.label}
+"""Base text of pilots: of several skills, or documented functions alone, with the same instructions and words."""
+
+MEASURES: tuple[tuple[str, str, str], ...] = (
+    *((f"embedded_{task}", "greedy", "pass@1") for task in ("synthesis", "fix")),
+    *((f"embedded_{task}", "greedy", "line_accuracy") for task in ("synthesis", "fix")),
+    *((f"embedded_{task}", "choice", "choice_accuracy") for task in ("synthesis", "fix", "explain", "clone", "defect")),
+    ("embedded_security", "choice", "preference_auc"),
+)
+"""Measures that may become headlines: data set, setting and metric."""
+
+THRESHOLDS: Mapping[str, float] = {
+    # Share of the cells, size by method, that are three standard errors above chance and below the ceiling.
+    "range": 0.6,
+    "size_signal": 4.0,
+    "size_signal_without_smallest": 3.0,
+    "method_signal": 4.0,
+    "method_signal_without_fft_ptuning": 2.0,
+    # Share of a method's runs that end two standard errors below their own base.
+    "below_base": 0.5,
+    # Loss of right answers at the largest size over that at the smallest: at most this.
+    "answer_loss_ratio": 0.5,
+}
+"""What a measure, method or task has to reach; fixed before the seeds of the acceptance were trained."""
+
+_APART = ("fft", "ptuning")
+
+
+def pilot_grid(
+    grid: Grid,
+    seeds: Sequence[int],
+    *,
+    text: str = "skills",
+    offsets: int | None = None,
+    instructions: float | None = None,
+) -> Grid:
+    """Return a grid of pilots: other seeds, no held-out size, and what is to be tried in place of the grid's own."""
+    if text not in TEXTS:
+        raise Refusal(f"unknown base text {text!r}; choose from {', '.join(TEXTS)}")
+    if clash := sorted(set(seeds) & set(grid.seeds)):
+        raise Refusal(f"seed {clash[0]} is one of grid {grid.name!r}; pilots have seeds of their own, from 1000 on")
+    offsets = grid.loop.position_offsets if offsets is None else offsets
+    changes = {
+        "name": f"{grid.name}_pilot",
+        "seeds": tuple(seeds),
+        "sizes": tuple(size for size in grid.sizes if size.name not in grid.held_out_sizes),
+        "held_out_sizes": (),
+        "data": TEXTS[text],
+        "loop": grid.loop.model_copy(update={"position_offsets": offsets or None}),
+        "pretraining_instructions": instructions or grid.pretraining_instructions,
+    }
+    return Grid(**{**dict(grid), **changes})
+
+
+def pilot_rows(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """Return pilots as a table, one row a run: what was tried, losses, losses of answers, and scores."""
+    rows = []
+    for record in records:
+        run = (record.provenance.spec or {})["run"]
+        text = next((name for name, label in TEXTS.items() if label == run["data"]), run["data"])
+        row = {
+            "text": text,
+            "position_offsets": run["loop"].get("position_offsets", 0),
+            "instructions": run["pretraining_instructions"],
+            **{name: getattr(record, name) for name in ("size", "method", "seed")},
+            "learning_rate": run["schedule"]["learning_rate"],
+            **{name: getattr(record, name) for name in ("base_val_loss", "val_loss", "val_loss_se")},
+        }
+        for when, losses in (("base_", record.base_task_losses), ("", record.task_losses)):
+            row |= {f"{when}loss_{task}": found.loss for task, found in losses.items()}
+        scores = {score.key: score for score in record.scores}
+        for dataset, setting, metric in MEASURES:
+            score = scores.get((dataset, "python", setting, metric))
+            name = f"{dataset.removeprefix('embedded_')}_{metric}"
+            row |= {} if score is None else {name: score.value, f"{name}_se": score.stderr}
+        rows.append(row)
+    order = ["text", "position_offsets", "instructions", "seed", "size", "method"]
+    return pd.DataFrame(rows).sort_values(order, key=_by_width, ignore_index=True) if rows else pd.DataFrame()
+
+
+def _by_width(column: pd.Series) -> pd.Series:
+    return column.str.partition("x")[0].astype(int) if column.name == "size" else column
+
+
+def size_signal(table: pd.DataFrame) -> float:
+    """Return how far sizes are apart beside seeds: SD of sizes' means / (pooled SD over seeds / sqrt n_seeds).
+
+    The unit is the base, because the methods of one size and seed share it: the mean over methods. Its square is the
+    F statistic of sizes. ``table`` has the columns size, method, seed and value.
+    """
+    bases = table.groupby(["size", "seed"])["value"].mean().unstack("seed")
+    return float(bases.mean(axis=1).std(ddof=1) / np.sqrt(bases.var(axis=1, ddof=1).mean() / bases.shape[1]))
+
+
+def method_signal(table: pd.DataFrame) -> float:
+    """Return how far methods are apart beside seeds: SD of methods' means of a size / SD over seeds, pooled over both.
+
+    Without any difference between methods it is about 1 / sqrt n_seeds.
+    """
+    cells = table.groupby(["size", "method"])["value"]
+    means, variances = cells.mean().unstack("method"), cells.var(ddof=1)
+    return float(np.sqrt(means.var(axis=1, ddof=1).mean() / variances.mean()))
+
+
+def acceptance(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return what the pilots of one design say about the grid, a row a criterion with its threshold beside it."""
+    table = pilot_rows(records)
+    smallest, largest = table.sort_values("size", key=_by_width)["size"].iloc[[0, -1]]
+    rows: list[tuple[str, str, float]] = []
+    for dataset, _, metric in MEASURES:
+        name = f"{dataset.removeprefix('embedded_')}_{metric}"
+        if name not in table:
+            continue
+        given = table[["size", "method", "seed"]].assign(value=table[name], stderr=table[f"{name}_se"])
+        chance = METRICS[metric].chance or 0.0
+        cells = given.groupby(["size", "method"])[["value", "stderr"]].mean()
+        # Errors of a cell are those of one run: its seeds answer the same problems.
+        inside = (cells["value"] - 3 * cells["stderr"] > chance) & (cells["value"] + 3 * cells["stderr"] < 1)
+        rows += [
+            ("range", name, float(inside.mean())),
+            ("size_signal", name, size_signal(given)),
+            ("size_signal_without_smallest", name, size_signal(given[given["size"] != smallest])),
+            ("method_signal", name, method_signal(given)),
+            ("method_signal_without_fft_ptuning", name, method_signal(given[~given["method"].isin(_APART)])),
+        ]
+    gained = table["base_val_loss"] - table["val_loss"] > 2 * table["val_loss_se"]
+    rows += [
+        ("below_base", str(method), float(share)) for method, share in gained.groupby(table["method"]).mean().items()
+    ]
+    for column in (column for column in table if column.startswith("loss_")):
+        by_size = table.groupby("size")[column].mean()
+        rows.append(("answer_loss_ratio", column.removeprefix("loss_"), float(by_size[largest] / by_size[smallest])))
+    found = pd.DataFrame(rows, columns=["criterion", "of", "value"])
+    found["threshold"] = found["criterion"].map(THRESHOLDS)
+    is_most = found["criterion"] == "answer_loss_ratio"
+    found["reached"] = np.where(is_most, found["value"] <= found["threshold"], found["value"] >= found["threshold"])
+    return found
+
+
+def write_pilots(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a table of pilots as CSV, in full precision."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False, lineterminator="\n")
