@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import astraios_analysis as aa
-from astraios_analysis.prediction import stack
+from astraios_analysis.prediction import suite
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "data" / "examples" / "runs.csv"
@@ -112,12 +112,11 @@ def test_what_is_returned_prints_as_a_short_table(runs, table, predicted):
 
 
 def test_fitted_once_and_asked_many_times(runs, monkeypatch):
-    calls, work = [], stack._likelihoods
-    monkeypatch.setattr(stack, "_likelihoods", lambda *arguments: calls.append(1) or work(*arguments))
+    calls, work = [], suite._explore
+    monkeypatch.setattr(suite, "_explore", lambda *arguments: calls.append(1) or work(*arguments))
     counts = []
     for sizes in (["34b"], [f"{n}b" for n in range(20, 70)]):
-        stack.fit_stack.cache_clear()
-        stack.fit_form.cache_clear()
+        suite.fit_suite.cache_clear()
         calls.clear()
         assert len(aa.predict(runs, size=sizes, dataset=DATASET).table) == 7 * len(sizes)
         counts.append(len(calls))

@@ -13,9 +13,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.prediction.forecast import Fitted, fit_outcome, fit_supported, record_outcome, require_near
-from astraios_analysis.prediction.points import Link, PooledPoints
-from astraios_analysis.prediction.stack import Stack, fit_stack
+from astraios_analysis.prediction.forecast import (
+    Fitted,
+    fit_directly,
+    fit_outcome,
+    fit_supported,
+    record_outcome,
+    require_near,
+)
+from astraios_analysis.prediction.stack import Stack
+from astraios_analysis.prediction.suite import SuiteFit
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
@@ -232,8 +239,7 @@ def run_cost(records: Sequence[RunRecord], method: str, n_params: float) -> tupl
 
 
 def plan_runs(
-    points: PooledPoints,
-    link: Link,
+    stack: Stack | SuiteFit,
     target: tuple[Sequence[str], float],
     candidates: Sequence[tuple[str, float]],
     cost: Sequence[float],
@@ -247,13 +253,12 @@ def plan_runs(
     """
     if not candidates:
         raise Refusal("no run to choose from; give sizes with --candidate-size, or another --method")
-    stack = fit_stack(points, link)
     now = _variance(stack, target)
     rows = []
     for (method, n_params), flop in zip(candidates, cost, strict=True):
         variance = _variance(stack, target, ([method], np.array([float(n_params)])))
         share = max(0.0, 1 - variance / now)
-        row = {"method": method, "n_params": round(n_params), "is_new_size": n_params not in points.n_params}
+        row = {"method": method, "n_params": round(n_params), "is_new_size": n_params not in stack.points.n_params}
         row |= {"flop": flop, "sd_now": float(np.sqrt(now)), "sd_after": float(np.sqrt(variance))}
         rows.append(row | {"reduction": share, "reduction_per_flop": share / flop})
     found = pd.DataFrame(rows).sort_values("reduction_per_flop", ascending=False, kind="stable")
@@ -279,13 +284,13 @@ def plan_outcome(
     sizes = sorted({*measured, *more_sizes, *([between] if between else [])})
     candidates = [(method, size) for method in methods for size in sizes]
     costs = [run_cost(kept, method, size) for method, size in candidates]
-    found = plan_runs(points, outcome.link, (methods, target), candidates, [flop for flop, _ in costs])
+    found = plan_runs(fit_directly(outcome), (methods, target), candidates, [flop for flop, _ in costs])
     basis = {(m, round(n)): words for (m, n), (_, words) in zip(candidates, costs, strict=True)}
     known = [basis[row.method, row.n_params] for row in found.itertuples()]
     return found.assign(quantity=name, flop_basis=known)
 
 
-def _variance(stack: Stack, target: tuple[Sequence[str], float], extra=None) -> float:
+def _variance(stack: Stack | SuiteFit, target: tuple[Sequence[str], float], extra=None) -> float:
     """Return the mean over versions of all laws, and over targets, of the lines' variance."""
     methods, n_params = list(target[0]), np.full(len(target[0]), float(target[1]))
     parts = [np.einsum("hii->hi", pool.posterior(methods, n_params, extra)[1]) for pool in stack.pools]

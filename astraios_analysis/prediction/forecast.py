@@ -1,9 +1,10 @@
 """Outcomes at sizes that nobody has measured: one procedure, fitted once and asked for any size.
 
-A loss, or a column of a table, has its own laws of size (`stack`). A score has too; where its grid has losses it is
-also predicted through the loss, size to loss to score (`chain`), and the two are mixed by how likely each makes the
-scores of the largest fitted size after being fitted to the smaller ones. Whatever is said of an unmeasured size
-(commands, figures, explorer, report, plans) comes from `fit_outcome`.
+A loss, or a column of a table, has its own laws of size (`stack`). The scores of a grid's data sets have one law
+together (`suite`) where they are enough to lend one another something, and each its own laws where not. Where the grid
+has losses a score is also predicted through the loss, size to loss to score (`chain`), and the two are mixed by how
+likely each makes the scores of the largest fitted size after being fitted to the smaller ones. Whatever is said of an
+unmeasured size (commands, figures, explorer, report, plans) comes from `fit_outcome`.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from astraios_analysis.prediction.points import (
     table_rows,
 )
 from astraios_analysis.prediction.stack import N_DRAWS, Stack, fit_stack, sobol
+from astraios_analysis.prediction.suite import MIN_LENDERS, MIN_LENT_SIZES, Lender, SuiteFit, fit_suite
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
@@ -32,6 +34,7 @@ from astraios_analysis.scores.models import ModelScores, model_scores
 
 # Enough to find an average; no interval is made of these resamples.
 _FEW = ProblemBootstrap(n_draws=2)
+_LENDING = ("generation", "robustness")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Outcome:
 
     ``points`` are means over seeds in which, for a share, more is better; ``runs`` are single runs as measured, with
     ``size, n_params, method, seed, value, n_items``. ``scores`` and ``losses`` are there where a score can be predicted
-    through the loss. ``n_items`` is the mean number of problems behind a share, None for others.
+    through the loss. ``n_items`` is the mean number of problems behind a share, None for others. ``lenders`` are other
+    data sets of the grid, of which the law of a score is learned too.
     """
 
     name: str
@@ -52,9 +56,10 @@ class Outcome:
     losses: PooledPoints | None = None
     higher_is_better: bool = True
     n_items: float | None = None
+    lenders: tuple[Lender, ...] = ()
 
     def below(self, n_params: float) -> "Outcome":
-        """Return the same outcome as if only smaller sizes had been measured."""
+        """Return the same outcome as if it had been measured at smaller sizes only; lenders keep theirs."""
         scores, losses = self.scores, self.losses
         if scores is not None and losses is not None:
             scores = scores.keep((scores.table["n_params_base"] < n_params).to_numpy())
@@ -99,7 +104,22 @@ def record_outcome(records: Sequence[RunRecord], name: str) -> Outcome:
     ways = {"higher_is_better": scores.higher_is_better, "n_items": float(scores.table["n_items"].mean())}
     if any(record.val_loss is not None for record in kept):
         ways |= {"scores": scores, "losses": loss_points(kept)}
-    return Outcome(name, metric, "logit", points, runs, **ways)
+    return Outcome(name, metric, "logit", points, runs, **ways, lenders=_lenders(kept, name))
+
+
+def _lenders(records: Sequence[RunRecord], name: str) -> tuple[Lender, ...]:
+    """Return the data sets of programs that can lend to one of them, none where they are too few."""
+    if DATASETS[name].kind not in _LENDING:
+        return ()
+    found = {}
+    for other, data in DATASETS.items():
+        if data.kind in _LENDING and data.suite == DATASETS[name].suite and data.family != DATASETS[name].family:
+            scores = model_scores(records, other, _FEW)
+            if len(scores.table) and scores.table["n_params_base"].nunique() >= MIN_LENT_SIZES:
+                found[other] = score_points(scores)
+    families = [DATASETS[other].family for other in found]
+    lenders = tuple(Lender(other, own, 1 / families.count(DATASETS[other].family)) for other, own in found.items())
+    return lenders if len(lenders) >= MIN_LENDERS else ()
 
 
 def table_outcome(
@@ -124,7 +144,7 @@ class Fitted:
     """An outcome's laws, fitted; ``share`` is the weight of the way through the loss, 0 without it."""
 
     outcome: Outcome
-    stack: Stack
+    stack: Stack | SuiteFit
     chain: Chain | None = None
     share: float = 0.0
 
@@ -202,7 +222,7 @@ def _mixing() -> np.ndarray:
 def fit_outcome(outcome: Outcome) -> Fitted:
     """Fit an outcome's laws and, where a score has losses beside it, the way through the loss."""
     try:
-        stack = fit_stack(outcome.points, outcome.link)
+        stack = fit_directly(outcome)
     except Refusal as error:
         raise Refusal(f"{outcome.name}: {error}") from error
     if outcome.scores is None or outcome.losses is None:
@@ -214,12 +234,19 @@ def fit_outcome(outcome: Outcome) -> Fitted:
     return Fitted(outcome, stack, chain, _share(outcome))
 
 
+def fit_directly(outcome: Outcome) -> Stack | SuiteFit:
+    """Fit the laws of size alone: those of an outcome by itself, or the one of its suite."""
+    if outcome.lenders:
+        return fit_suite(outcome.points, outcome.lenders)
+    return fit_stack(outcome.points, outcome.link)
+
+
 def _share(outcome: Outcome) -> float:
     """Return how much of the mixture goes through the loss: by the largest size's densities, one half untested."""
     size = float(outcome.points.sizes[-1])
     smaller, test = outcome.below(size), outcome.points.keep(outcome.points.n_params == size)
     try:
-        stack, chain = fit_stack(smaller.points, outcome.link), fit_chain(smaller.scores, smaller.losses)
+        stack, chain = fit_directly(smaller), fit_chain(smaller.scores, smaller.losses)
     except Refusal:
         return 0.5
     direct, through = stack.draw(size)["observation"], chain.draw(size)["observation"]
@@ -244,7 +271,7 @@ def fit_supported(outcome: Outcome) -> Fitted:
     try:
         # Known without a fit, which takes a while.
         n_sizes, largest = len(outcome.points.sizes), outcome.points.sizes[-1]
-        require_sizes(n_sizes)
+        require_sizes(n_sizes, borrows=bool(outcome.lenders))
         at_largest = set(outcome.points.method[outcome.points.n_params == largest])
         if not at_largest & set(outcome.points.below(largest).methods):
             raise Refusal(

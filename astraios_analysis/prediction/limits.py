@@ -77,9 +77,9 @@ def _sizes(records: Sequence[RunRecord], dataset: str) -> list[str]:
     return [size for (_, size), methods in sorted(found.items()) if len(methods) >= least]
 
 
-def require_sizes(n_sizes: int) -> None:
-    """Refuse what is measured at fewer sizes than a back-test of a prediction needs: `MIN_SIZES_TO_PREDICT`."""
-    if n_sizes < MIN_SIZES_TO_PREDICT:
+def require_sizes(n_sizes: int, *, borrows: bool = False) -> None:
+    """Refuse what is measured at fewer sizes than a back-test needs: `MIN_SIZES_TO_PREDICT`, one less if it borrows."""
+    if n_sizes < MIN_SIZES_TO_PREDICT - borrows:
         raise Refusal(
             f"measured at {n_sizes} sizes; a back-test holds out the largest, and {n_sizes - 1} leave no interval to "
             "check, so the prediction's intervals would rest on nothing. Measure a fourth size"

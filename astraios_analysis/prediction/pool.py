@@ -141,12 +141,16 @@ class Pool:
 
     def noise_at(self, z: np.ndarray) -> np.ndarray:
         """Return the known part of the variance at link values: that of a rate, from the problems behind a point."""
-        if self.link == "log" or not self.points.noise.any():
-            return np.zeros_like(z)
-        y = self.points.y
-        n_items = np.mean(1 / (self.points.noise * y * (1 - y)))
-        p = inside_unit_interval(expit(z), n_items)
-        return 1 / (n_items * p * (1 - p))
+        return np.zeros_like(z) if self.link == "log" else noise_at(self.points, z)
+
+
+def noise_at(points: PooledPoints, z: np.ndarray) -> np.ndarray:
+    """Return the variance, on the logit scale, of shares at link values, from the problems behind points."""
+    if not points.noise.any():
+        return np.zeros_like(z)
+    n_items = np.mean(1 / (points.noise * points.y * (1 - points.y)))
+    p = inside_unit_interval(expit(z), n_items)
+    return 1 / (n_items * p * (1 - p))
 
 
 def design_of(

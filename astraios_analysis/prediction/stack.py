@@ -37,9 +37,9 @@ LAWS_OF_SIZE: dict[Link, tuple[str, ...]] = {
 # Versions of a law: candidates in each of two rounds, those kept of one form, those kept of all forms together.
 _N_CANDIDATES = 512
 _N_KEPT = 512
-_N_VERSIONS = 512
+N_VERSIONS = 512
 _DRAWS_A_VERSION = 8
-N_DRAWS = _N_VERSIONS * _DRAWS_A_VERSION
+N_DRAWS = N_VERSIONS * _DRAWS_A_VERSION
 # Standard deviations lie between these multiples of the scatter around parallel lines, their prior uniform in the log.
 _SPAN = (0.1, 10.0)
 _SPAN_OF_FACTORS = (0.05, 2.0)
@@ -122,26 +122,26 @@ class Stack:
         """Return the stack in which one form has all the weight."""
         scores = tuple(FormScore(s.form, s.aicc, s.left_out, float(s.form == form)) for s in self.scores)
         pool = fit_form(self.points, self.link, form)[0]
-        return Stack(self.points, self.link, (_thin(pool, _N_VERSIONS),), scores, self.n_left_out, self.methods)
+        return Stack(self.points, self.link, (_thin(pool, N_VERSIONS),), scores, self.n_left_out, self.methods)
 
 
 def draw_pools(pools: Sequence[Pool], n_params: float) -> dict[str, np.ndarray]:
-    """Draw from pools that together have `_N_VERSIONS` versions."""
-    normals, start, drawn = _normals(len(pools[0].methods)), 0, []
+    """Draw from pools that together have `N_VERSIONS` versions."""
+    numbers, start, drawn = normals(len(pools[0].methods)), 0, []
     for pool in pools:
         stop = start + len(pool.tau)
-        drawn.append(pool.draw(n_params, normals[start:stop]))
+        drawn.append(pool.draw(n_params, numbers[start:stop]))
         start = stop
     return {kind: np.concatenate([own[kind] for own in drawn]) for kind in drawn[0]}
 
 
 @lru_cache(maxsize=32)
-def _normals(n_methods: int) -> np.ndarray:
+def normals(n_methods: int) -> np.ndarray:
     """Return the standard normal numbers of draws, shape (versions, draws of each, 2 n_methods + 1)."""
     points = sobol(N_DRAWS, 2 * n_methods + 2)
     # The first coordinate is the version: Sobol points fall into each of its slices equally often.
     order = np.argsort(points[:, 0], kind="stable")
-    return ndtri(points[order, 1:]).reshape(_N_VERSIONS, _DRAWS_A_VERSION, -1)
+    return ndtri(points[order, 1:]).reshape(N_VERSIONS, _DRAWS_A_VERSION, -1)
 
 
 @lru_cache(maxsize=256)
@@ -158,7 +158,7 @@ def fit_stack(points: PooledPoints, link: Link) -> Stack:
         FormScore(form, criterion, float(m), float(w))
         for (form, _, criterion), m, w in zip(fitted, mean, weights, strict=True)
     ]
-    shares = np.bincount(_systematic(weights, _N_VERSIONS), minlength=len(weights))
+    shares = np.bincount(systematic(weights, N_VERSIONS), minlength=len(weights))
     pools = tuple(_thin(pool, n) for (_, pool, _), n in zip(fitted, shares, strict=True) if n)
     return Stack(points, link, pools, tuple(scores), len(densities), pools[0].methods)
 
@@ -168,7 +168,7 @@ def _thin(pool: Pool, n: int) -> Pool:
     return pool.take(((np.arange(n) + 0.5) * len(pool.tau) / n).astype(int))
 
 
-def _systematic(weight: np.ndarray, n: int) -> np.ndarray:
+def systematic(weight: np.ndarray, n: int) -> np.ndarray:
     """Return n places, each about as often as its weight says (systematic resampling)."""
     total = np.cumsum(weight)
     return np.searchsorted(total / total[-1], (np.arange(n) + 0.5) / n).clip(0, len(weight) - 1)
@@ -210,7 +210,7 @@ def fit_form(points: PooledPoints, link: Link, form: Form) -> tuple[Pool, float]
     normal = np.exp(-distance / 2) / (np.prod(np.diag(root)) * (2 * np.pi) ** (len(names) / 2))
     # In order of the size effect, on which intervals depend most: what is kept is then spread evenly over it.
     order = np.argsort(places[:, 0], kind="stable")
-    kept = order[_systematic(np.exp(_relative(restricted - np.log1p(normal)))[order], _N_KEPT)]
+    kept = order[systematic(np.exp(_relative(restricted - np.log1p(normal)))[order], _N_KEPT)]
     versions = _versions(setting, points, form, names, places[kept])
     n_parameters = setting.design.shape[1] + len(names)
     criterion = _aicc(float(maximised.max()), n_parameters, len(points.y))

@@ -119,6 +119,13 @@ class DataSet:
         """The task whose problems it asks about: of an embedded data set, a key of a record's ``task_losses``."""
         return self.problems.removeprefix("embedded_").removesuffix("_half")
 
+    @property
+    def family(self) -> str:
+        """Name that data sets share whose scores come from the same completions, or from variants of one prompt."""
+        if self.suite == "embedded":
+            return self.task
+        return "recode" if self.kind == "robustness" or self.name == "humaneval_python" else self.name
+
 
 def _comprehension(name: str, language: str, metric: str, setting: str, pool: str, majority: float) -> DataSet:
     title = name.replace("_", " ").capitalize()

@@ -24,7 +24,7 @@ class TestPredict:
         assert (one["size"], one["method"], one["quantity"]) == ("34b", "lora", "recode_format")
         assert one["n_params"] == 34_000_000_000 and isinstance(one["n_params"], int)
         assert one["reach"] == pytest.approx(34e9 / 15_517_456_384)
-        assert {"logit_linear/shared_slope", "logit_linear/own_slopes"} <= set(one["weights"])
+        assert set(one["weights"]) == {"logit_power/suite"}
         assert sum(one["weights"].values()) == pytest.approx(1, abs=1e-5)
         intervals = {(i["level"], i["kind"]): i for i in one["intervals"]}
         assert set(intervals) == {(level, kind) for level in (0.5, 0.8, 0.95) for kind in ("mean", "observation")}
@@ -39,23 +39,19 @@ class TestPredict:
         code, out, _ = run(*PREDICT[:-1], "7b,34b", "--dataset", "recode_format", *files, data=released_data)
         _, line = [line for line in out.splitlines() if line.startswith("recode_format")]
         assert code == 0 and "95 % PI" in out and line.split()[-2:] == ["4", "2.191"]
-        assert "recode_format: 7 runs, mean error" in out and "laws: logit_linear/shared_slope" in out
+        assert "recode_format: 7 runs, mean error" in out and "laws: logit_power/suite" in out
         table = pd.read_csv(tmp_path / "p.csv")
         assert table["size"].tolist() == ["7b", "34b"] and table["value"].round(4).tolist()[1] == pytest.approx(
             float(line.split()[4]), abs=1e-3
         )
         assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
-    def test_what_cannot_be_back_tested_is_marked(self, as_json):
-        reason = "measured at 3 sizes; a back-test holds out the largest, and 2 leave no interval to check"
-        (one,), notes = as_json(*PREDICT, "--dataset", "humanevalfix_java")
-        assert one["back_tested"] is False and f"not back-tested: humanevalfix_java: {reason}" in notes
-        # Three sizes leave one degree of freedom: next to nothing is said at 95 %.
-        lower, upper = (one["intervals"][2][end] for end in ("lower", "upper"))
-        assert upper - lower > 0.5 and 0 < one["value"] < 1 and set(one["weights"]) == {"line"}
+    def test_every_data_set_with_three_sizes_is_predicted(self, as_json):
         found, _ = as_json("predict", "--method", "all", "--size", "34b")
-        kept = [one for one in found if "back_tested" not in one]
-        assert len(kept) == 49 and len({(one["method"], one["quantity"]) for one in kept}) == 49
+        assert len(found) == len({(one["method"], one["quantity"]) for one in found}) >= 70
+        assert {f"humaneval{task}" for task in ("synthesize_java", "fix_java", "explain_python")} <= {
+            one["quantity"] for one in found
+        }
 
     def test_repeats_count_once(self, as_json):
         options = [

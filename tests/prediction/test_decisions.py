@@ -19,6 +19,7 @@ from astraios_analysis.prediction.decide import (
     small_model_decisions,
 )
 from astraios_analysis.prediction.points import loss_points, score_points
+from astraios_analysis.prediction.stack import fit_stack
 from astraios_analysis.records.frame import METHODS, Cost
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap
@@ -110,7 +111,7 @@ class TestPlanning:
     def test_the_obviously_informative_run_comes_first(self):
         points = loss_points(simulate(World(size_sd=0.1, seed_sd=0.05)))
         candidates = [("lora", float(SIZES[0])), ("lora", 2e6), ("parallel", float(SIZES[0]))]
-        found = plan_runs(points, "log", (["lora"], float(LARGEST)), candidates, [1.0, 1.0, 1.0])
+        found = plan_runs(fit_stack(points, "log"), (["lora"], float(LARGEST)), candidates, [1.0, 1.0, 1.0])
         assert (found["method"].iloc[0], found["n_params"].iloc[0]) == ("lora", 2_000_000) and found[
             "is_new_size"
         ].iloc[0]
@@ -120,10 +121,10 @@ class TestPlanning:
 
     def test_price_decides_between_equals(self):
         points = loss_points(simulate())
-        found = plan_runs(points, "log", (["lora"], 1e6), [("lora", 9e5), ("lora", 9e5)], [4.0, 1.0])
+        found = plan_runs(fit_stack(points, "log"), (["lora"], 1e6), [("lora", 9e5), ("lora", 9e5)], [4.0, 1.0])
         assert found["flop"].tolist() == [1.0, 4.0]
         with pytest.raises(Refusal, match="no run to choose from; give sizes with --candidate-size"):
-            plan_runs(points, "log", (["lora"], 1e6), [], [])
+            plan_runs(fit_stack(points, "log"), (["lora"], 1e6), [], [])
 
     def test_cost_is_measured_or_counted(self):
         records = simulate(sizes=SIZES[:2], seeds=(0,))

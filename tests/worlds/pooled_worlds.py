@@ -26,3 +26,14 @@ def rate_world(rng, size_sd=0.15, run_sd=0.1, slope_sd=0.2):
     z = -0.2 * np.arange(7)[:, None] + slope * x + size_sd * rng.standard_normal(5)
     p = expit(z + run_sd * rng.standard_normal((7, 5)))
     return PooledPoints(SIZE, p[:, :4].ravel(), METHOD, np.zeros(28)), p[:, 4]
+
+
+def suite_world(rng, n_sets=4, bend=0.5, size_sd=0.1, run_sd=0.05, slope_sd=0.4):
+    """Rates of seven methods at four sizes on several data sets, bending in the log of the size."""
+    x, found = -np.expm1(-bend * np.log(SIZES / 1e5)) / (bend * np.log(10)), []
+    for _ in range(n_sets):
+        slope = 1.0 + slope_sd * rng.standard_normal() + 0.1 * rng.standard_normal((7, 1))
+        z = -1 + 0.3 * rng.standard_normal((7, 1)) + slope * x + size_sd * rng.standard_normal(4)
+        p = expit(z + run_sd * rng.standard_normal((7, 4)))
+        found.append(PooledPoints(SIZE, p.ravel(), METHOD, np.zeros(28)))
+    return found
