@@ -34,7 +34,8 @@ intervals, how far the size lies beyond the data, and the laws averaged.
 
 Laws and ways to pool methods are averaged: weights are learnt by leaving out
 the largest fitted sizes, with AICc as one more look. Where runs have losses a
-score is predicted both directly and through the loss. The back-test of the
+score is predicted both directly and through the loss. Scores of programs
+share one law, learned from all data sets of the grid. The back-test of the
 same procedure is printed beside it; what cannot be back-tested (fewer than
 four sizes) is answered by lines, with the intervals of the few degrees of
 freedom that are left, and marked "not back-tested".
