@@ -109,16 +109,19 @@ def record_outcome(records: Sequence[RunRecord], name: str) -> Outcome:
 
 def _lenders(records: Sequence[RunRecord], name: str) -> tuple[Lender, ...]:
     """Return the data sets of programs that can lend to one of them, none where they are too few."""
-    if DATASETS[name].kind not in _LENDING:
+    own, found = DATASETS[name], {}
+    if own.kind not in _LENDING:
         return ()
-    found = {}
+    # A mean lends nothing, and borrows nothing from what it is the mean of.
+    suite = DATASETS[own.parts[0]].suite if own.parts else own.suite
     for other, data in DATASETS.items():
-        if data.kind in _LENDING and data.suite == DATASETS[name].suite and data.family != DATASETS[name].family:
+        apart = data.family != own.family and other not in own.parts
+        if data.kind in _LENDING and data.suite == suite and apart:
             scores = model_scores(records, other, _FEW)
             if len(scores.table) and scores.table["n_params_base"].nunique() >= MIN_LENT_SIZES:
                 found[other] = score_points(scores)
     families = [DATASETS[other].family for other in found]
-    lenders = tuple(Lender(other, own, 1 / families.count(DATASETS[other].family)) for other, own in found.items())
+    lenders = tuple(Lender(other, p, 1 / families.count(DATASETS[other].family)) for other, p in found.items())
     return lenders if len(lenders) >= MIN_LENDERS else ()
 
 

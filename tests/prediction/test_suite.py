@@ -114,6 +114,10 @@ def test_three_sizes_are_enough_where_others_lend(released_records):
     assert fit_supported(outcome).weights == {"logit_power/suite": 1.0}
     own = record_outcome(released_records, "recode_format")
     assert not any(lender.name.startswith("recode") for lender in own.lenders)
+    mean = record_outcome(released_records, "mean_generation")
+    assert {lender.name for lender in mean.lenders} == {lender.name for lender in outcome.lenders} - {
+        f"humaneval{task}" for task in ("synthesize_python", "fix_python", "fix_java", "explain_python")
+    }
     assert record_outcome(released_records, "defect_detection").lenders == ()
 
 
