@@ -37,13 +37,16 @@ and one exponent, and each its own amplitude. --list prints the laws.
 JSON is {law, formula, params: {name: {value, lower, upper, level, identified}},
 objective, n_obs, dof, certificate}; with --pooling none a list of them, each
 with its group. A parameter that the data do not bound has identified false, and
-null where its interval has no end.
+null where its interval has no end. -o FILE keeps the fit (law, parameters with
+covariance and draws, scatter, range, versions, coded warnings) for
+`astraios predict FILE --points points.csv`.
 """
 EXAMPLES = """\
   astraios fit --law chinchilla --x N,D --y loss --huber 1e-3 --data runs.csv
   astraios fit --law power_floor --x params --y loss --group method --data runs.csv --json
   astraios fit --law power_floor --grid mini --pooling shared
   astraios fit --law updated_multiplicative --x n_params_base,n_params_updated --grid mini
+  astraios fit --law skaling --x N,D --y loss --data runs.csv -o fit.json
   astraios fit --list
 """
 _PARTIAL = (
@@ -108,6 +111,7 @@ _HOW = options(
 @click.option("--list", "show_laws", is_flag=True, help="print the laws and end")
 @_COLUMNS
 @_HOW
+@click.option("-o", "--output", metavar="FILE", type=Path, help="keep the fit, for `astraios predict FILE`")
 @JSON
 def command(
     data: Path | None,
@@ -118,6 +122,7 @@ def command(
     group: tuple[str, ...] | None,
     fixed: tuple[tuple[str, float], ...],
     n_starts: int | None,
+    output: Path | None,
     as_json: bool,
     **asked: Any,
 ) -> None:
@@ -139,6 +144,8 @@ def command(
         say(note)
     for name, reason in found.refused.items():
         say(f"{name} is not fitted: {reason}")
+    if output is not None:
+        found.save(output, asked["seed"])
     if as_json:
         reports = [_report(found, name) for name in found.fits]
         print(json_text(reports if _is_apart(found) else reports[0]))

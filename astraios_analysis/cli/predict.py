@@ -19,7 +19,7 @@ from astraios_analysis.cli.shared import (
     several,
     told,
 )
-from astraios_analysis.records.printing import json_text, say, table_text
+from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records.schema import METHODS
 
 ALL = "all"
@@ -57,12 +57,18 @@ predicted is what `astraios backtest` scores:
 --rate says that y is a rate, of successes or of errors; with --n-items it may
 be 0 or 1. --size is the short form of --at for one column.
 
+FIT --points FILE.csv predicts rows by a fit that `astraios fit -o FIT` kept, each
+with its extrapolation factor (reach) and codes of warnings: extrapolation, and
+far_extrapolation beyond ten times; not_identified:NAME, not_converged and
+local_minimum are the fit's.
+
 JSON is a list of {size, n_params, at, group, dataset, method, quantity, value,
 intervals, reach, weights}; each interval has level, kind, lower and upper. Kind
 observation is where a new run falls, kind mean where the fitted line is. A row
 that no back-test supports has back_tested: false.
 """
 EXAMPLES = """\
+  astraios predict fit.json --points points.csv --csv predictions.csv
   astraios predict --method lora --size 34b --dataset recode_format
   astraios predict --size 7b,34b --dataset clone_detection --json
   astraios predict --size 34b --dataset recode_format --plot scores.png --csv scores.csv
@@ -90,6 +96,8 @@ def picture(text: str) -> Path:
 
 
 @click.command("predict", cls=Command, help=HELP, epilog=EXAMPLES)
+@click.argument("fit", required=False, type=Path)
+@click.option("--points", metavar="FILE", type=Path, help="with a saved fit: CSV file of the inputs to predict at")
 @RUNS_OR_TABLE
 @several("--method", "NAME", f"all (default), or {', '.join(METHODS)}, or a value of --group (repeatable)")
 @option("--size", "A,B", "sizes: 34b, 350m, 3.4e10, or measured ones")
@@ -102,6 +110,8 @@ def picture(text: str) -> Path:
 @option("--csv", "FILE", "write the predictions as a table", type=Path)
 @JSON
 def command(
+    fit: Path | None,
+    points: Path | None,
     data: Path | None,
     grid: str | None,
     run_seed: int | None,
@@ -116,6 +126,9 @@ def command(
     **table: Any,
 ) -> None:
     """Predict losses and scores at sizes."""
+    if fit is not None or points is not None:
+        _predict_saved(fit, points, csv, as_json)
+        return
     asked: dict[str, Any] = {"size": size.split(",") if size else None, "method": _named(method), "force": force}
     if data is not None and data.is_file():
         found = aa.predict(aa.read_table(data), **asked, at=list(at), **told(table))
@@ -140,6 +153,20 @@ def command(
         _print(found)
     if any(row["reach"] > 1 for row in found.rows):
         say("this is an extrapolation; the intervals trust the law beyond the sizes it was fitted to")
+
+
+def _predict_saved(fit: Path | None, points: Path | None, csv: Path | None, as_json: bool) -> None:
+    """Predict the rows of a file by a fit that was kept."""
+    if fit is None or points is None:
+        raise aa.Refusal("a saved fit and its points go together: astraios predict fit.json --points points.csv")
+    saved = aa.load_fit(fit)
+    found = saved.predict_rows(aa.read_table(points))
+    if csv is not None:
+        found.to_csv(csv, index=False, lineterminator="\n")
+    print(json_text(rows_of(found)) if as_json else table_text(found))
+    for group, own in saved.warnings.items():
+        for one in own:
+            say(f"warning ({one['code']}), {group}: {one['text']}")
 
 
 def _named(values: tuple[str, ...]) -> list[str] | None:

@@ -1,13 +1,13 @@
 """A law fitted to a table: parameters with intervals, predictions, a figure, and what a report of it must say."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from astraios_analysis.laws.engine import N_STARTS, LawFit, fit_groups, fit_law, number_groups, pool_law
 from astraios_analysis.laws.forms import find_law
@@ -21,12 +21,12 @@ from astraios_analysis.laws.intervals import (
 )
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective, check_inputs
+from astraios_analysis.laws.saved import N_DRAWS, Curve, SavedFit, write_fit
 from astraios_analysis.laws.tables import ALL, Points, select_points
 from astraios_analysis.records.refusal import Refusal
 
 POOLINGS = ("none", "shared")
 INTERVALS = ("profile", "bootstrap", "delta")
-KINDS = ("mean", "observation")
 # What a size column counts, where its name says so.
 _SIZE_CONVENTIONS = {
     "n_params_base": "base-model parameters, embeddings included",
@@ -134,12 +134,16 @@ class Fit:
         ]
         return pd.DataFrame(rows)
 
-    def warnings(self, group: str = ALL) -> list[str]:
-        """Return what a reader must know before using a group's parameters."""
-        fit, found = self.fits[group], self.certified[group][0].warnings()
+    def coded_warnings(self, group: str = ALL) -> list[dict[str, str]]:
+        """Return what a reader must know before using a group's parameters, each with its ``code`` and ``text``."""
+        fit, found = self.fits[group], self.certified[group][0].coded()
         if fit.status != "converged":
-            found.insert(0, f"the solver stopped short of a minimum ({fit.message})")
-        return found
+            found.insert(0, ("not_converged", f"the solver stopped short of a minimum ({fit.message})"))
+        return [{"code": code, "text": text} for code, text in found]
+
+    def warnings(self, group: str = ALL) -> list[str]:
+        """Return what a reader must know before using a group's parameters, in words."""
+        return [one["text"] for one in self.coded_warnings(group)]
 
     def _all_warnings(self) -> list[str]:
         found = [text if group == ALL else f"{group}: {text}" for group in self.fits for text in self.warnings(group)]
@@ -175,42 +179,47 @@ class Fit:
         group; the scatter of a new point is the larger of the residuals' and the error at the far sixth of inputs
         when the law is fitted without them, and what is known of the parameters is widened as much.
         """
-        names = list(self.points.x_names)
-        x = x[names].to_numpy(dtype=float) if isinstance(x, pd.DataFrame) else np.asarray(x, dtype=float)
-        x = check_inputs(self.law, x if len(names) == 1 else np.atleast_2d(x))
-        groups = self.groups if group is None else (group,) if isinstance(group, str) else tuple(group)
-        options = self.options if level is None else replace(self.options, level=level)
-        parts = []
-        for name in groups:
-            if name not in self.groups:
-                raise Refusal(f"no fit for {name!r}; choose from {', '.join(self.groups)}")
-            at = np.column_stack([x, np.full(len(x), self.members.index(name) + 1.0)]) if self.members else x
-            label = ALL if self.members else name
-            for kind in KINDS:
-                value, lower, upper = self._interval(label, at, options.level, kind)
-                columns = dict(zip(names, x.reshape(len(x), -1).T, strict=True))
-                columns |= {"value": value, "lower": lower, "upper": upper, "level": options.level, "kind": kind}
-                parts.append(pd.DataFrame({"group": name} | columns | {"reach": _reach(self.fits[label], x)}))
-        return pd.concat(parts, ignore_index=True)
+        return self._saved.predict(x, group, level)
 
-    def _interval(
-        self, label: str, x: np.ndarray, level: float, kind: str
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        fit, (scatter, dof) = self.fits[label], self._spread[label]
-        value, slope = fit.predict(x), fit.law.gradient(x, fit.theta)
-        is_log = fit.objective.residual == "log"
-        slope = slope / value[:, None] if is_log else slope
-        # What widens the scatter of points widens what is known of the parameters as well.
-        widening = (scatter / fit.residual_scale) ** 2 if fit.residual_scale > 0 else 1.0
-        variance = np.einsum("ni,ij,nj->n", slope, fit.covariance, slope) * widening
-        variance += scatter**2 if kind == "observation" else 0.0
-        half = stats.t.ppf((1 + level) / 2, dof) * np.sqrt(variance)
-        if is_log:
-            # Beyond e^700 there are no numbers, and nothing is known there.
-            room = 700.0 - np.abs(np.log(value))
-            return value, value * np.exp(-np.minimum(half, room)), value * np.exp(np.minimum(half, room))
-        lowest, highest = (-np.inf, np.inf) if self.law.outcome == "loss" else (0.0, 1.0)
-        return value, np.maximum(value - half, lowest), np.minimum(value + half, highest)
+    @cached_property
+    def _saved(self) -> SavedFit:
+        points, curves = self.points, {}
+        for label, fit in self.fits.items():
+            is_log, spread = fit.objective.residual == "log", self._spread[label]
+            curves[label] = Curve(fit.law, fit.theta, fit.covariance, fit.residual_scale, *spread, is_log, fit.x_range)
+        return SavedFit(
+            self.law, points.x_names, points.y_name, points.group_names, curves, self.members, self.options.level
+        )
+
+    def save(self, path: str | Path, seed: int = 0) -> None:
+        """Write the fit to a JSON file that `load_fit` and ``astraios predict`` read.
+
+        Parameters
+        ----------
+        path : str or Path
+        seed : int
+            Of the draws of parameters that go with it.
+        """
+        fits, rng = [], np.random.default_rng(seed)
+        for label, fit in self.fits.items():
+            scatter, dof = self._spread[label]
+            names = (*self.points.x_names, "group")[: len(fit.x_range)]
+            held = [fit.law.names[j] for j in fit.problem.held]
+            fits.append(
+                {"group": label, "params": fit.params, "held": held, "covariance": fit.covariance.tolist()}
+                | {"draws": fit.draw(N_DRAWS, rng).tolist(), "residual_scale": fit.residual_scale, "scatter": scatter}
+                | {"n_obs": fit.n_obs, "dof": fit.dof, "dof_of_predictions": dof, "objective": fit.value}
+                | {"range": dict(zip(names, fit.x_range.tolist(), strict=True)), "status": fit.status}
+                | {"warnings": self.coded_warnings(label)}
+            )
+        first = next(iter(self.fits.values())).objective
+        delta = first.delta if first.is_robust else None
+        objective = {"residual": first.residual, "huber": delta, "scale": first.scale}
+        points, columns = self.points, {"x": list(self.points.x_names), "y": self.points.y_name}
+        columns["group"] = list(points.group_names)
+        content = {"law": self.law.name, "formula": self.law.formula, **columns, "members": list(self.members)}
+        content |= {"level": self.options.level, "objective": objective, "notes": list(points.notes), "fits": fits}
+        write_fit(path, content | {"refused": dict(self.refused)})
 
     @cached_property
     def _spread(self) -> dict[str, tuple[float, int]]:
@@ -315,13 +324,6 @@ class Fit:
     def _repr_html_(self) -> str:
         table = self.table.to_html(index=False, float_format="{:.4g}".format, na_rep="-")
         return f"<p>{self._title()}</p>{table}" + "".join(f"<p>Warning: {text}</p>" for text in self._all_warnings())
-
-
-def _reach(fit: LawFit, x: np.ndarray) -> np.ndarray:
-    """Return how many times inputs lie beyond those fitted, the worst of them for several; 1 within."""
-    x = x.reshape(len(x), -1)
-    low, high = fit.x_range[: x.shape[1]].T
-    return np.maximum(np.maximum(x / high, low / x).max(axis=1), 1.0)
 
 
 def _far_error(fit: LawFit, inputs: np.ndarray) -> float:

@@ -58,16 +58,19 @@ class Certificate:
     level: float
     is_lowest: bool
 
-    def warnings(self) -> list[str]:
-        """Return, in words, what a reader must know before using the parameters."""
-        found = [
-            f"not identifiable: {name} (its {100 * self.level:g} % profile interval reaches its bound)"
-            for name, is_identified in self.identified.items()
-            if not is_identified
-        ]
+    def coded(self) -> list[tuple[str, str]]:
+        """Return what a reader must know before using the parameters: a code, and the words for it."""
+        reaches = f"(its {100 * self.level:g} % profile interval reaches its bound)"
+        unknown = [name for name, is_identified in self.identified.items() if not is_identified]
+        found = [(f"not_identified:{name}", f"not identifiable: {name} {reaches}") for name in unknown]
         if not self.is_lowest:
-            found.append("a profile found a lower objective: this is a local minimum; ask for more starts")
+            text = "a profile found a lower objective: this is a local minimum; ask for more starts"
+            found.append(("local_minimum", text))
         return found
+
+    def warnings(self) -> list[str]:
+        """Return the same in words alone."""
+        return [text for _, text in self.coded()]
 
 
 def _raw_problem(fit: LawFit) -> tuple[LawResiduals, np.ndarray, np.ndarray]:

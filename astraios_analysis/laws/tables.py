@@ -30,6 +30,7 @@ class Points:
     x_names: tuple[str, ...]
     y_name: str
     notes: tuple[str, ...] = ()
+    group_names: tuple[str, ...] = ()
 
 
 def read_table(
@@ -132,7 +133,7 @@ def select_points(
     columns = [_numbers(frame, name, where) for name in (*x, y)]
     labels = frame[list(group)].astype(str).agg("/".join, axis=1).to_numpy(dtype=object) if group else None
     inputs = columns[0] if len(x) == 1 else np.column_stack(columns[:-1])
-    return Points(inputs, columns[-1], labels, x, y, tuple(notes))
+    return Points(inputs, columns[-1], labels, x, y, tuple(notes), group)
 
 
 def _numbers(frame: pd.DataFrame, name: str, where: str) -> np.ndarray:

@@ -1,0 +1,109 @@
+"""A fit that is kept predicts as the fit does, row by row, and says how far each row lies beyond the data."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import astraios_analysis as aa
+from astraios_analysis.cli.main import main
+from astraios_analysis.laws.forms import find_law
+
+X = np.geomspace(1e7, 1e9, 12)
+POINTS = pd.DataFrame({"n": [5e8, 2e9, 5e10], "m": ["a", "b", "a"]})
+
+
+def table():
+    rng = np.random.default_rng(0)
+    parts = [
+        pd.DataFrame({"n": X, "m": m, "y": (0.7 + a * X**-0.3) * np.exp(0.01 * rng.normal(size=12))})
+        for m, a in (("a", 300.0), ("b", 500.0))
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"group": "m"}, {"group": "m", "pooling": "shared"}, {"fixed": {"E": 0.7}}, {"residual": "linear"}],
+)
+def test_a_kept_fit_predicts_as_the_fit(tmp_path, options):
+    found = aa.fit(table(), "power_floor", "n", "y", **options)
+    found.save(tmp_path / "fit.json")
+    saved = aa.load_fit(tmp_path / "fit.json")
+    pd.testing.assert_frame_equal(saved.predict([1e8, 2e9]), found.predict([1e8, 2e9]))
+    pd.testing.assert_frame_equal(saved.predict(2e9, level=0.5), found.predict(2e9, level=0.5))
+    own = saved.content["fits"][0]
+    assert np.shape(own["draws"]) == (200, len(own["params"])) and set(saved.content["versions"]) >= {
+        "astraios",
+        "scipy",
+    }
+    assert own["warnings"] == found.coded_warnings(own["group"])
+
+
+def test_two_inputs_and_rows_with_factors_and_codes(tmp_path):
+    x = np.stack(np.meshgrid(np.geomspace(1e8, 3e9, 5), np.geomspace(2e9, 1e11, 5)), axis=-1).reshape(-1, 2)
+    y = find_law("skaling").function(x, np.array([1.5, 2300.0, 9900.0, 0.42, 0.43, 0.4]))
+    y = y * np.exp(0.002 * np.random.default_rng(0).normal(size=25))
+    runs = pd.DataFrame({"N": x[:, 0], "D": x[:, 1], "loss": y})
+    aa.fit(runs, "skaling", ["N", "D"], "loss").save(tmp_path / "fit.json")
+    rows = pd.DataFrame({"name": list("abc"), "N": [1e9, "7b", 1e9], "D": [1e10, 2e11, 1e13]})
+    found = aa.load_fit(tmp_path / "fit.json").predict_rows(rows)
+    assert list(found["name"]) == list("abc") and found["N"][1] == 7e9
+    np.testing.assert_allclose(found["reach"], [1, 7 / 3, 100])
+    codes = [text.split(";") for text in found["warnings"]]
+    assert "extrapolation" not in codes[0] and "extrapolation" in codes[1] and "far_extrapolation" in codes[2]
+    assert (found["lower"] < found["mean_lower"]).all() and (found["mean_upper"] < found["upper"]).all()
+
+
+def test_commands_keep_a_fit_and_predict_by_it(tmp_path, capsys):
+    table().to_csv(tmp_path / "runs.csv", index=False)
+    POINTS.to_csv(tmp_path / "points.csv", index=False)
+    fit, out = str(tmp_path / "fit.json"), tmp_path / "predictions.csv"
+    asked = [
+        "fit",
+        "--law",
+        "power_floor",
+        "--x",
+        "n",
+        "--y",
+        "y",
+        "--group",
+        "m",
+        "--data",
+        str(tmp_path / "runs.csv"),
+    ]
+    assert main([*asked, "-o", fit, "--json"]) == 0
+    params = json.loads(capsys.readouterr().out)[0]["params"]
+    assert main(["predict", fit, "--points", str(tmp_path / "points.csv"), "--csv", str(out), "--json"]) == 0
+    rows, written = json.loads(capsys.readouterr().out), pd.read_csv(out)
+    assert [row["m"] for row in rows] == ["a", "b", "a"] and list(written["reach"]) == pytest.approx([1, 2, 50])
+    expected = params["E"]["value"] + params["A"]["value"] * 5e8 ** -params["alpha"]["value"]
+    assert rows[0]["value"] == pytest.approx(expected) and written["warnings"][2].startswith("extrapolation;far")
+    assert main(["predict", fit]) == 2 and "go together" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, "no such file"),
+        ("{}", "is no saved fit"),
+        ("[", "is no saved fit"),
+        ('{"format": 9}', "format 9; this version reads 1"),
+    ],
+)
+def test_what_is_no_fit_is_refused(tmp_path, content, text):
+    if content is not None:
+        (tmp_path / "fit.json").write_text(content)
+    with pytest.raises(aa.Refusal, match=text):
+        aa.load_fit(tmp_path / "fit.json")
+
+
+def test_points_must_have_the_inputs(tmp_path):
+    aa.fit(table(), "power_floor", "n", "y", group="m").save(tmp_path / "fit.json")
+    saved = aa.load_fit(tmp_path / "fit.json")
+    with pytest.raises(aa.Refusal, match="no column 'n'; this fit needs n"):
+        saved.predict_rows(POINTS.rename(columns={"n": "size"}))
+    with pytest.raises(aa.Refusal, match="no fit for 'c'; choose from a, b"):
+        saved.predict_rows(POINTS.assign(m="c"))
+    assert len(saved.predict_rows(POINTS.drop(columns="m"))) == 6
