@@ -238,8 +238,10 @@ def test_wrong_arguments_say_what_is_allowed(capsys):
     assert "none of the 14 runs has a record in no; train" in refused(
         capsys, "grid", "score", "--preset", "smoke", "--runs", "no"
     )
-    message = refused(capsys, "grid", "run", "--preset", "starcoderbase")
-    assert "corpus 'commitpackft+oasst' is text, which has no suite to score runs by; give --no-scores" in message
+    message = refused(capsys, "grid", "run", "--preset", "starcoderbase", "--dataset", "mbpp")
+    assert "unknown data set 'mbpp'; choose from humanevalsynthesize_python" in message
+    message = refused(capsys, "grid", "run", "--preset", "smoke", "--dataset", "aatk")
+    assert "--dataset and --problems are for runs on text" in message
     assert "--preset" in refused(capsys, "grid", "status")
     assert "ACTION" in refused(capsys, "grid")
 

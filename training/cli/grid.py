@@ -14,12 +14,13 @@ from astraios_analysis.records.frame import DATASETS, RunRecord, load
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import (
     CACHE,
+    DATASETS_OF_TEXT,
     JOBS,
     JSON,
     METHOD,
     NO_MEMORY_CHECK,
-    NO_SCORES,
     PRESET,
+    SCORING,
     TRACKERS,
     UNSAFE,
     Choice,
@@ -35,6 +36,7 @@ from training.cli.shared import (
     options,
     processors,
     require_containment,
+    scoring_of,
     several,
     table,
 )
@@ -191,8 +193,7 @@ _TRAINING = options(
     JOBS,
     CACHE,
     NO_MEMORY_CHECK,
-    NO_SCORES,
-    UNSAFE,
+    SCORING,
     TRACKERS,
     click.option("--engine", metavar="ENGINE", default="local", help="local (default) or slurm"),
     click.option("--partition", metavar="NAME", help="slurm: partition of the jobs"),
@@ -254,20 +255,16 @@ def _train(
     cache: Path,
     jobs: int | None,
     no_memory_check: bool,
-    no_scores: bool,
-    unsafe: bool,
     log_with: list[str] | None,
     log_dir: Path,
-    **job: Any,
+    **given: Any,
 ) -> int:
-    at_most_one(no_scores=no_scores, unsafe=unsafe)
     if engine not in ("local", "slurm"):
         raise Refusal(f"unknown engine {engine!r}; choose from local, slurm")
     # Asked before any process is started.
     check_trackers(log_with)
-    for spec in specs:
-        check_corpus(spec.data, is_scored=not no_scores)
-    scoring = None if no_scores else Scoring(unsafe=unsafe)
+    job = {name: given.pop(name) for name in JobSettings.__dataclass_fields__}
+    scoring = scoring_of(specs, **given)
     missing = [spec for spec in specs if not record_path(runs_dir, spec.run_id).exists()]
     # Once, and here: workers of one launch do not all ask the hub, and nodes of a cluster may not reach it.
     for data in dict.fromkeys(spec.data for spec in missing):
@@ -343,6 +340,7 @@ examples:
 @CACHE
 @several("--measures", "MEASURE", "measures to take (default: all)")
 @UNSAFE
+@DATASETS_OF_TEXT
 @flag("--force", "take measures again that a record has")
 @flag("--base", "score the untuned base models instead, and print the scores")
 @JSON
@@ -352,13 +350,19 @@ def score(
     cache: Path,
     measures: list[str] | None,
     unsafe: bool,
+    dataset: list[str] | None,
+    problems: Path | None,
     force: bool,
     base: bool,
     as_json: bool,
 ) -> int:
     """Take measures that records lack, or those of base models."""
     at_most_one(force=force, base=base)
-    scoring = Scoring(tuple(measures or MEASURE_NAMES), unsafe=unsafe, force=force)
+    measures = tuple(measures or MEASURE_NAMES)
+    given = {"dataset": dataset, "problems": problems, "force": force, "measures": measures}
+    scoring = scoring_of(choice.specs, unsafe=unsafe, **given)
+    if base and scoring.datasets:
+        raise Refusal("--base scores bases on the suite of their corpus, and these are on text; use `generate --model`")
     if as_json and not base:
         raise Refusal("--json belongs to --base; scores of runs go into their records (astraios records show)")
     require_containment(scoring, "nothing was scored")
@@ -436,7 +440,7 @@ def search_(
 ) -> None:
     """Try learning rates until the best of every method lies between two others."""
     grid = preset(name)
-    check_corpus(grid.data, is_scored=False)
+    check_corpus(grid.data)
     grid.runs(None if size is None else [size], method)
     runs_dir = runs or Path("build/runs") / f"{grid.name}_search"
     chosen = {"methods": method, "virtual_tokens": virtual_tokens, "size": size}

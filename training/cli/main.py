@@ -17,6 +17,7 @@ COMMANDS = {
     "grid": ("training.cli.grid", "list grids, train one, or show how far it is"),
     "estimate": ("training.cli.estimate", "estimate operations, time and memory of a grid before it is trained"),
     "run": ("training.cli.one", "train one run with all processes of this launch"),
+    "generate": ("training.cli.generate", "let a tuned model answer a data set of the study"),
     "score": ("training.cli.score", "score a file of generations"),
 }
 """Commands: the module of each, whose ``command`` it is, and one line about it."""
@@ -41,6 +42,7 @@ examples:
   {PROG} grid run --preset smoke    train the smallest grid
   {PROG} run --help                 one big run on many processes
   {PROG} estimate --help            operations, time and memory before a grid is trained
+  {PROG} generate --help            answers of a tuned model to the study's data sets
   {PROG} score --list               data sets that generations can be scored on
   {PROG} params --help              everything about a command
 """

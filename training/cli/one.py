@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -9,17 +10,16 @@ from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import (
     CACHE,
     NO_MEMORY_CHECK,
-    NO_SCORES,
+    SCORING,
     TRACKERS,
-    UNSAFE,
     Choice,
     Command,
-    at_most_one,
     check_trackers,
     choosing,
     flag,
     note,
     require_containment,
+    scoring_of,
 )
 from training.grid.estimates import available_memory, estimate_memory, gpus, in_gib, shortage
 from training.grid.run import run
@@ -27,9 +27,7 @@ from training.loop.processes import is_first_process
 from training.loop.reporting import Reporting
 from training.loop.train import DivergedError
 from training.spec.files import record_path
-from training.spec.grids import check_corpus
 from training.spec.run import RunSpec, check_sharding
-from training.suite.request import Scoring
 
 HELP = """\
 Train one run of a grid with all processes of this launch: one big model on many GPUs.
@@ -62,8 +60,7 @@ examples:
 @TRACKERS
 @flag("--shard", "divide the model among the processes (FSDP2)")
 @NO_MEMORY_CHECK
-@NO_SCORES
-@UNSAFE
+@SCORING
 def command(
     choice: Choice,
     cache: Path,
@@ -71,19 +68,16 @@ def command(
     log_dir: Path,
     shard: bool,
     no_memory_check: bool,
-    no_scores: bool,
-    unsafe: bool,
+    **given: Any,
 ) -> int:
     """Train the one run that was chosen."""
-    at_most_one(no_scores=no_scores, unsafe=unsafe)
     if len(choice.specs) != 1:
         found = ", ".join(spec.run_id for spec in choice.specs[:3])
         raise Refusal(f"{len(choice.specs)} runs were chosen ({found}, ...); name one with --size, --method and --seed")
     (spec,) = choice.specs
-    check_corpus(spec.data, is_scored=not no_scores)
+    scoring = scoring_of((spec,), **given)
     check_sharding(spec.loop, shard)
     check_trackers(log_with)
-    scoring = None if no_scores else Scoring(unsafe=unsafe)
     require_containment(scoring, "--no-scores trains without running any program")
     if not no_memory_check:
         check_memory(spec, shard)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from astraios_analysis.records.frame import load, save
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import JSON, Command, flag, folder, note, processors, table
 from training.published.measures import Report
@@ -14,6 +15,7 @@ from training.published.score import DEFAULT_FOLDER, Request, score_file
 from training.published.security import AnalyserUnavailable
 from training.published.tasks import TASKS
 from training.published.verdicts import JournalError, ProgramsNotRun
+from training.published.writing import Writing, with_published
 from training.sandbox.programs import JavaUnavailable, SandboxUnavailable
 
 HELP = """\
@@ -36,6 +38,7 @@ examples:
   python -m training score --list
   python -m training score --dataset humanevalfix_python generations.json --problems humanevalpack_python.jsonl
   python -m training score --dataset defect_detection generations.json.gz --json
+  python -m training score --dataset humanevalfix_python generations.json --problems p.jsonl --record runs/RUN.json
   python -m training score --dataset recode_syntax syntax.json --nominal format.json --problems humaneval.jsonl.gz
 """
 
@@ -52,6 +55,8 @@ examples:
 @flag("--fresh", "forget the journal of this file and run everything")
 @click.option("--cpu-seconds", metavar="S", type=float, help="processor time of a program (default: Python 1, Java 3)")
 @flag("--unsafe", "run programs without containment: only ever programs of your own")
+@folder("--record", "put the scores into this record of a run", metavar="FILE")
+@click.option("--setting", metavar="TEXT", help="--record: how it was generated (default: as the study, t0.2,n20)")
 def command(
     generations: Path | None,
     dataset: str | None,
@@ -64,6 +69,8 @@ def command(
     fresh: bool,
     cpu_seconds: float | None,
     unsafe: bool,
+    record: Path | None,
+    setting: str | None,
 ) -> int:
     """Score generations, or list the data sets."""
     if lists:
@@ -98,6 +105,10 @@ def command(
     except KeyboardInterrupt:
         note("stopped; the same command goes on from there")
         raise
+    if record is not None:
+        scored = with_published(load(record), report, setting or Writing(report.dataset).setting, {})
+        save(scored, record.parent, overwrite=True)
+        note(f"{record} has the scores")
     return _print(json.dumps(report.to_json(), indent=2) if as_json else report_table(report))
 
 

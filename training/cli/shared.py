@@ -15,9 +15,10 @@ import click
 from astraios_analysis.records.frame import METHODS
 from astraios_analysis.records.refusal import Refusal
 from training.grid.workers import Outcome
+from training.published.tasks import TASKS
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import SandboxUnavailable
-from training.spec.grids import PRESETS, preset
+from training.spec.grids import CORPORA, PRESETS, check_corpus, preset
 from training.spec.run import LoopSettings, RunSpec
 from training.suite.request import Scoring
 
@@ -93,10 +94,14 @@ def at_most_one(**given: Any) -> None:
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="print JSON: full precision, nothing else")
-NO_SCORES = flag("--no-scores", "train only; `grid score` adds the scores later")
 UNSAFE = flag("--unsafe", "run programs that models wrote without any containment; records say so")
 NO_MEMORY_CHECK = flag("--no-memory-check", "start whatever the estimate of memory says")
 CACHE = folder("--cache", "models", "build/cache")
+DATASETS_OF_TEXT = options(
+    several("--dataset", "NAME", "runs on text are scored on these data sets of the study (default: all of them)"),
+    folder("--problems", "their problems, files NAME.jsonl (default: from the hub)"),
+)
+SCORING = options(flag("--no-scores", "train only; `grid score` adds the scores later"), UNSAFE, DATASETS_OF_TEXT)
 PRESET = click.option("--preset", "name", metavar="NAME", required=True, help=f"the grid: {', '.join(PRESETS)}")
 JOBS = click.option("--jobs", metavar="N", type=int, help="worker processes (default: the processors of this process)")
 METHOD = several("--method", "METHOD", f"tuning methods: {', '.join(METHODS)} (default: all)")
@@ -165,6 +170,31 @@ def _with_settings(spec: RunSpec, given: dict[str, Any]) -> RunSpec:
         return spec
     fields = {name: getattr(spec, name) for name in RunSpec.model_fields}
     return RunSpec(**{**fields, "loop": LoopSettings(**{**spec.loop.model_dump(), **mine})})
+
+
+def scoring_of(
+    specs: Sequence[RunSpec],
+    no_scores: bool = False,
+    unsafe: bool = False,
+    dataset: Sequence[str] | None = None,
+    problems: Path | None = None,
+    **given: Any,
+) -> Scoring | None:
+    """Return how runs are scored: on the suite of their corpus, or, on text, on data sets of the study."""
+    at_most_one(no_scores=no_scores, unsafe=unsafe)
+    for spec in specs:
+        check_corpus(spec.data)
+    if no_scores:
+        return None
+    if specs[0].data in CORPORA:
+        if dataset or problems:
+            raise Refusal(f"--dataset and --problems are for runs on text; {specs[0].data} has a suite of its own")
+        return Scoring(**given, unsafe=unsafe)
+    given.pop("measures", None)
+    scoring = Scoring((), **given, unsafe=unsafe, datasets=tuple(dataset or TASKS), problems=problems)
+    for name in scoring.datasets:
+        scoring.problems_of(name)
+    return scoring
 
 
 def check_trackers(names: Sequence[str] | None) -> None:

@@ -1,9 +1,10 @@
 """Prompts in, new tokens out: in batches of similar length, by transformers' ``generate``, tuned or not."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, NamedTuple
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel, TopPLogitsWarper
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TopPLogitsWarper,
+)
 
 from training.loop.validation import count_virtual_tokens
 
@@ -71,8 +80,15 @@ def generate(
     eos_token_id: int | None,
     pad_token_id: int,
     progress: Progress = None,
+    is_complete: Callable[[int, list[int]], bool] | None = None,
+    known: Mapping[tuple[int, int], list[int]] = MappingProxyType({}),
+    keep: Callable[[int, int, list[int]], None] = lambda prompt, sample, tokens: None,
 ) -> list[list[list[int]]]:
     """Return the new tokens of each sample of each prompt, without the one that ended it; the model is left as it was.
+
+    With ``is_complete``, asked every few tokens with a prompt's number and the new tokens, a sample ends soon after it
+    holds all that is wanted. Each sample is handed to ``keep`` when it is there, and those that are ``known`` (by
+    numbers of prompt and sample) are not generated again.
 
     Greedy text in float32 is the same for any budget, but where the two best logits differ by rounding alone (less than
     1e-4), and so are the draws of samples. A sample of ``max_new_tokens`` tokens was cut off.
@@ -82,25 +98,59 @@ def generate(
     # Greedy samples of one prompt are equal: one is decoded.
     n_distinct = 1 if decoding.is_greedy else decoding.n_samples
     units = [row._replace(index=row.index * n_distinct + sample) for row in rows for sample in range(n_distinct)]
+    units = [unit for unit in units if divmod(unit.index, n_distinct) not in known]
     stops = sorted({*decoding.stop_token_ids, *([] if eos_token_id is None else [eos_token_id])})
-    found: list[list[int]] = [[] for _ in units]
+    found = [list(known.get(divmod(place, n_distinct), [])) for place in range(len(rows) * n_distinct)]
     with scoring(model), progress_bar(progress, len(units), label="generate", unit="sample") as bar:
-        for batch in batches_within(units, decoding.tokens_per_batch):
+        for batch in batches_within(units, decoding.tokens_per_batch, _positions(model)):
             places = [divmod(row.index, n_distinct) for row in batch]
             config = GenerationConfig(
-                max_new_tokens=batch[0].n_more, do_sample=False, eos_token_id=stops or None, pad_token_id=pad_token_id
+                max_new_tokens=max(row.n_more for row in batch),
+                do_sample=False,
+                eos_token_id=stops or None,
+                pad_token_id=pad_token_id,
             )
             draws = [] if decoding.is_greedy else [SeededDraws(decoding, places)]
-            new = _continued(model, [prompts[prompt] for prompt, _ in places], config, LogitsProcessorList(draws))
-            for row, tokens in zip(batch, new.tolist(), strict=True):
+            ends = Completion(is_complete, places)
+            new = _continued(model, [prompts[prompt] for prompt, _ in places], config, LogitsProcessorList(draws), ends)
+            for row, place, end, tokens in zip(batch, places, ends.n_new, new.tolist(), strict=True):
+                tokens = tokens[: min(row.n_more, end or row.n_more)]
                 end = next((place for place, token in enumerate(tokens) if token in stops), len(tokens))
                 found[row.index] = tokens[:end]
+                keep(*place, found[row.index])
             bar.update(len(batch))
     repeats = decoding.n_samples // n_distinct
     return [
         [list(text) for text in found[start : start + n_distinct] * repeats]
-        for start in range(0, len(units), n_distinct)
+        for start in range(0, len(found), n_distinct)
     ]
+
+
+_CHECKED_EVERY = 8
+
+
+class Completion(StoppingCriteria):
+    """Ends samples that hold all that is wanted, at multiples of a few new tokens: the same in whatever batch.
+
+    ``n_new`` are the new tokens at which a sample was ended, None where it was not.
+    """
+
+    def __init__(self, is_complete: Callable[[int, list[int]], bool] | None, places: Sequence[tuple[int, int]]) -> None:
+        self._is_complete, self._places = is_complete, places
+        self.n_new: list[int | None] = [None] * len(places)
+        self._n_given: int | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """Return which rows have ended."""
+        if self._n_given is None:
+            # Called after the first new token; embedded prompts are not among the tokens.
+            self._n_given = input_ids.shape[1] - 1
+        n_new = input_ids.shape[1] - self._n_given
+        if self._is_complete is not None and n_new % _CHECKED_EVERY == 0:
+            for row, (prompt, _) in enumerate(self._places):
+                if self.n_new[row] is None and self._is_complete(prompt, input_ids[row, self._n_given :].tolist()):
+                    self.n_new[row] = n_new
+        return torch.tensor([n is not None for n in self.n_new], device=input_ids.device)
 
 
 def _continued(
@@ -108,6 +158,7 @@ def _continued(
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig,
     draws: LogitsProcessorList,
+    ends: StoppingCriteria,
 ) -> torch.Tensor:
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     device, width = model.get_input_embeddings().weight.device, max(map(len, prompts))
@@ -129,7 +180,13 @@ def _continued(
     # What a folder says about generation (a penalty on repetition, an end of text) would fill what is left open here.
     theirs, base.generation_config = base.generation_config, GenerationConfig()
     try:
-        found = base.generate(**inputs, attention_mask=mask, generation_config=config, logits_processor=draws)
+        found = base.generate(
+            **inputs,
+            attention_mask=mask,
+            generation_config=config,
+            logits_processor=draws,
+            stopping_criteria=StoppingCriteriaList([ends]),
+        )
     finally:
         base.generation_config = theirs
     return found[:, inputs["input_ids"].shape[1] :] if "input_ids" in inputs else found
@@ -206,20 +263,27 @@ def vocabulary_of(model: PreTrainedModel | PeftModel) -> int:
     return model.get_input_embeddings().weight.shape[0]
 
 
-def batches_within(rows: Iterable[Row], tokens_per_batch: int) -> list[list[Row]]:
-    """Put rows into batches of similar length and as many further tokens, longest first, each within a budget.
+def batches_within(rows: Iterable[Row], tokens_per_batch: int, n_positions: int | None = None) -> list[list[Row]]:
+    """Put rows into batches of similar length, longest first, each within a budget and the model's positions.
 
-    A batch of R rows takes R (max n_given + n_more) tokens, padding counted. Rows of equal lengths keep their order.
+    A batch of R rows takes R (max n_given + max n_more) tokens, padding counted; equal rows keep their order.
     """
     batches: list[list[Row]] = []
+    most = 0
     for row in sorted(rows, key=lambda row: (-row.n_given, -row.n_more)):
-        first = batches[-1][0] if batches else None
-        fits = first and (len(batches[-1]) + 1) * (first.n_given + first.n_more) <= tokens_per_batch
-        # A row that went on beyond its own end would leave the model's positions.
-        if not fits or row.n_more != first.n_more:
+        # All rows of a batch go on as long as the one that goes on longest.
+        more = max(most, row.n_more)
+        longest = more + (batches[-1][0].n_given if batches else 0)
+        if not batches or (len(batches[-1]) + 1) * longest > tokens_per_batch or longest > (n_positions or longest):
             batches.append([])
+            more = row.n_more
         batches[-1].append(row)
+        most = more
     return batches
+
+
+def _positions(model: PreTrainedModel | PeftModel) -> int | None:
+    return getattr(model.config, "max_position_embeddings", None)
 
 
 def check_tokens(tokens: Sequence[int], name: str, vocab_size: int) -> None:
@@ -238,7 +302,7 @@ def checked_row(
     model: PreTrainedModel | PeftModel, index: int, prompt: Sequence[int], n_more: int, tokens_per_batch: int
 ) -> Row:
     """Return the row of a prompt, after the check that it fits the model's positions and the budget."""
-    n_virtual, n_positions = count_virtual_tokens(model), getattr(model.config, "max_position_embeddings", None)
+    n_virtual, n_positions = count_virtual_tokens(model), _positions(model)
     row = Row(index, n_virtual + len(prompt), n_more)
     total = row.n_given + n_more
     virtual = f"{n_virtual} virtual tokens and " if n_virtual else ""

@@ -7,7 +7,7 @@ were taken so far, in the run's work folder.
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -23,6 +23,7 @@ from astraios_analysis.records.frame import Cost, Provenance, RunRecord, TaskLos
 from astraios_analysis.records.refusal import Refusal
 from training.grid.bases import CHECKPOINT_EVERY, Base, base_digest, load_base, load_tuned, save_tuned
 from training.grid.estimates import processor_name
+from training.grid.published import score_published
 from training.grid.rows import run_corpus, stream_rows
 from training.loop.flop import model_flops_utilisation
 from training.loop.processes import agreed, connect_processes, is_first_process, locked_by_first, whole_weights
@@ -36,7 +37,7 @@ from training.spec.run import ParameterCounts, RunSpec
 from training.suite.answers import ModelRespondent
 from training.suite.choices import answer_losses
 from training.suite.renewal import score_record, take_measures
-from training.suite.request import LOSSES, Scoring, missing_measures
+from training.suite.request import LOSSES, Scoring, is_unscored, missing_measures
 
 _SCORED_FOLDER = "scored"
 _PACKAGES = ("astraios", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
@@ -99,16 +100,13 @@ def rescore(spec: RunSpec, runs_dir: str | Path, cache_dir: str | Path, scoring:
         if not path.exists():
             raise Refusal(f"run {spec.run_id} has no record in {runs_dir}; train it first, which scores it too")
         record = load(path)
-        if missing_measures(record, scoring):
+        if is_unscored(record, scoring):
             model, tokenizer = load_tuned(spec, cache_dir)
-            # As in training: on an accelerator where there is one.
-            model.to("cuda" if torch.cuda.is_available() else "cpu")
 
             def keep(scored: RunRecord) -> None:
                 save(scored, runs_dir, overwrite=True)
 
-            record = _with_base_losses(spec, record, scoring, cache_dir)
-            record = score_record(record, model, tokenizer, run_corpus(spec.data), scoring, keep)
+            record = _scored(spec, record, model, tokenizer, scoring, cache_dir, keep)
         clear_work(runs_dir, spec.run_id)
         return record
 
@@ -175,6 +173,23 @@ def _score(
     def keep(scored: RunRecord) -> None:
         save(scored, folder, overwrite=True)
 
+    return _scored(spec, record, model, tokenizer, scoring, cache_dir, keep)
+
+
+def _scored(
+    spec: RunSpec,
+    record: RunRecord,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: Tokenizer,
+    scoring: Scoring,
+    cache_dir: str | Path,
+    keep: Callable[[RunRecord], None],
+) -> RunRecord:
+    # As in training: on an accelerator where there is one.
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if scoring.datasets:
+        folder = Path(cache_dir) / "generations" / spec.run_id
+        return score_published(record, model, tokenizer, scoring, folder, keep)
     record = _with_base_losses(spec, record, scoring, cache_dir)
     return score_record(record, model, tokenizer, run_corpus(spec.data), scoring, keep)
 

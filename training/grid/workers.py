@@ -25,7 +25,7 @@ from astraios_analysis.records.frame import load
 from astraios_analysis.records.refusal import Refusal
 from training.spec.files import damage, last_line, mark_error, record_path, require_writable
 from training.spec.run import RunSpec
-from training.suite.request import Scoring, missing_measures
+from training.suite.request import Scoring, is_unscored
 
 Status = Literal["done", "skipped", "failed", "busy"]
 
@@ -261,7 +261,7 @@ def launch_scoring(
     damaged = _damaged(finished, runs_dir)
     whole = [spec for spec in finished if spec.run_id not in damaged]
     records = {spec.run_id: load(record_path(runs_dir, spec.run_id)) for spec in whole}
-    tasks = [Task("score", spec) for spec in whole if missing_measures(records[spec.run_id], scoring)]
+    tasks = [Task("score", spec) for spec in whole if is_unscored(records[spec.run_id], scoring)]
     if len(tasks) < len(whole):
         report(f"{len(whole) - len(tasks)} of {len(whole)} records have all of the measures")
     outcomes = _outcomes(finished, tasks, Folders(Path(runs_dir), Path(cache_dir), scoring), jobs, report)

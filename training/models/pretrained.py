@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -121,8 +122,7 @@ def load_pretrained(
         commit = _check_folder(folder, size.revision) if folder else _hub_commit(name, size.revision)
         # A head that moves from here on is not what is read.
         at = {} if folder else {"revision": commit}
-        model = AutoModelForCausalLM.from_pretrained(place, **at, **arguments)
-        tokenizer = _tokenizer(place, model.config, **at)
+        model, tokenizer = open_model(place, arguments, **at)
     except Exception as error:  # the hub's client, transformers and safetensors each raise their own
         advice = hub_advice("model", name, MODELS_VARIABLE, error, size.revision)
         raise ValueError(f"base model {name!r} of size {size.name!r} cannot be loaded: {advice}") from error
@@ -135,6 +135,14 @@ def load_pretrained(
             )
     which = {"revision": commit} if commit else {"sha256": {path.name: file_digest(path) for path in _weights(folder)}}
     return model, tokenizer, {"pretrained": name, **which}
+
+
+def open_model(
+    place: str, arguments: Mapping[str, Any] = MappingProxyType({"dtype": torch.float32}), **at: str
+) -> tuple[PreTrainedModel, Tokenizer]:
+    """Return a model and its tokenizer from a folder or the hub."""
+    model = AutoModelForCausalLM.from_pretrained(place, **at, **arguments)
+    return model, _tokenizer(place, model.config, **at)
 
 
 def _hub_commit(name: str, revision: str | None) -> str:

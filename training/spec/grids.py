@@ -324,14 +324,9 @@ def corpus_settings(label: str) -> CorpusSettings:
     return CORPORA[label]
 
 
-def check_corpus(label: str, *, is_scored: bool) -> None:
-    """Raise ValueError if there is no such corpus, or it has no suite by which runs on it could be scored."""
+def check_corpus(label: str) -> None:
+    """Raise ValueError if there is no such corpus."""
     if label not in CORPORA and find_text(label, os.environ) is not None:
-        if is_scored:
-            raise ValueError(
-                f"corpus {label!r} is text, which has no suite to score runs by; give --no-scores, and score "
-                "generations on published data sets with `python -m training score`"
-            )
         check_text(label, os.environ)
         return
     corpus_settings(label)

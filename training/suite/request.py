@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
+from training.published.tasks import find_task
+from training.published.writing import NOTES as NOTES
+from training.published.writing import WRITING_VERSION, Writing
 
 SUITE_VERSION = 2
 """Version of the suite: raised whenever the same model would get other scores. A record's scores name theirs."""
@@ -27,9 +31,6 @@ MEASURE_NAMES: tuple[str, ...] = (
 )
 """The measures in the order in which they are taken; one with scores is named as its data set without ``embedded_``."""
 
-NOTES = "scores"
-"""Where a record's ``provenance.spec`` holds a note for every measure that was taken."""
-
 
 @dataclass(frozen=True)
 class Scoring:
@@ -38,9 +39,26 @@ class Scoring:
     measures: tuple[str, ...] = MEASURE_NAMES
     unsafe: bool = False
     force: bool = False
+    # Of runs on text, which have no suite: data sets of the study, the folder of their problems (files DATASET.jsonl;
+    # else the hub), and how models answer.
+    datasets: tuple[str, ...] = ()
+    problems: Path | None = None
+    writing: Writing | None = None
 
     def __post_init__(self) -> None:
         known_measures(self.measures)
+        for name in self.datasets:
+            find_task(name)
+
+    def problems_of(self, dataset: str) -> Path | None:
+        """Return the file of a data set's problems, gzipped or not; None where they come from the hub."""
+        if self.problems is None:
+            return None
+        names = [f"{dataset}.jsonl", f"{dataset}.jsonl.gz"]
+        found = next((path for name in names if (path := self.problems / name).is_file()), None)
+        if found is None:
+            raise Refusal(f"{self.problems} has no {' or '.join(names)}; put the problems there, or choose data sets")
+        return found
 
 
 def known_measures(names: Sequence[str]) -> tuple[str, ...]:
@@ -59,6 +77,19 @@ def missing_measures(record: RunRecord, scoring: Scoring) -> tuple[str, ...]:
         name
         for name in known_measures(scoring.measures)
         if scoring.force or notes.get(name, {}).get("suite_version") != SUITE_VERSION or name not in measured
+    )
+
+
+def is_unscored(record: RunRecord, scoring: Scoring) -> bool:
+    """Whether a record lacks anything that is wanted."""
+    return bool(missing_measures(record, scoring) or missing_datasets(record, scoring))
+
+
+def missing_datasets(record: RunRecord, scoring: Scoring) -> tuple[str, ...]:
+    """Return the data sets of the study to score, so that a record has all that are wanted."""
+    notes = notes_of(record)
+    return tuple(
+        name for name in scoring.datasets if scoring.force or notes.get(name, {}).get("version") != WRITING_VERSION
     )
 
 

@@ -1,0 +1,222 @@
+"""From training to generations, scores and the record: on tiny models of three architectures, as on real ones."""
+
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Starcoder2Config
+
+from astraios_analysis.records.frame import load, load_folder
+from training.__main__ import main
+from training.corpus.rows import save_tokenizer
+from training.corpus.settings import CorpusSettings
+from training.corpus.texts import TEXTS_VARIABLE
+from training.grid import published
+from training.grid.published import write_for_vllm, write_generations
+from training.grid.rows import run_corpus
+from training.grid.run import rescore, run
+from training.models.pretrained import open_model
+from training.models.tuning import apply_tuning
+from training.published.problems import read_generations
+from training.published.score import Request, score_file
+from training.published.writing import Writing, lay_out_texts
+from training.spec.grids import EMBEDDED_VOCABULARY, PRESETS, preset
+from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning
+from training.suite.request import Scoring
+
+TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "evaluation" / "tiny_problems.py")))
+SHAPE = {
+    "vocab_size": EMBEDDED_VOCABULARY,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 600,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+CONFIGS = {"llama": LlamaConfig, "starcoder2": Starcoder2Config, "qwen2": Qwen2Config}
+TUNINGS = {
+    "llama": Tuning(method="lora", rank=4),
+    "starcoder2": Tuning(method="dora", peft={"peft_type": "LORA", "use_dora": True, "r": 4}),
+    "qwen2": Tuning(method="ptuning", virtual_tokens=4),
+}
+SHORT = Writing("", n_samples=2, max_length=400)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A lab's folders of models, texts and problems."""
+    folder = tmp_path_factory.mktemp("lab")
+    tokenizer = run_corpus(CorpusSettings().label).tokenizer
+    for name, make in CONFIGS.items():
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            AutoModelForCausalLM.from_config(make(**SHAPE)).save_pretrained(folder / name)
+        save_tokenizer(tokenizer, folder / name)
+    rows = [{"prompt": f"Add {n} to x", "completion": f"def solve(x):\n    return x + {n}"} for n in range(60)]
+    (folder / "commitpackft+oasst.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("humanevalsynthesize_python", "humanevalexplain_python"):
+        TINY.write_problems(folder / f"{name}.jsonl", TINY.python_rows())
+    return folder
+
+
+def spec_of(home, architecture, steps=3):
+    shape = {"d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 32, "vocab_size": 899, "n_positions": 600}
+    return RunSpec(
+        grid="local",
+        size=ModelSize(name="tiny", pretrained=str(home / architecture), **shape),
+        tuning=TUNINGS[architecture],
+        schedule=Schedule(steps=steps, global_batch=4, sequence_length=64, warmup_steps=1, validate_every=2),
+        data="commitpackft+oasst",
+        seed=0,
+        loop=LoopSettings(),
+        n_validation=4,
+    )
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_a_run_trains_resumes_generates_scores_and_records(home, tmp_path, monkeypatch, architecture):
+    monkeypatch.setenv(TEXTS_VARIABLE, str(home))
+    spec, runs, cache = spec_of(home, architecture), tmp_path / "runs", tmp_path / "cache"
+    scoring = Scoring((), unsafe=True, datasets=("humanevalsynthesize_python",), problems=home, writing=SHORT)
+    write = published.write_generations
+    with monkeypatch.context() as patched:
+        # Trained, and stopped before anything is generated.
+        patched.setattr(published, "write_generations", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(spec, runs, cache, scoring=scoring, checkpoint_every=1)
+        assert not (runs / f"{spec.run_id}.json").exists()
+    record = run(spec, runs, cache, scoring=scoring)
+    assert record.val_loss > 0 and record.method == spec.tuning.method
+    scores = {score.metric: score for score in record.scores}
+    assert scores["pass@1"].key == ("humanevalsynthesize_python", "python", "t0.2,n2", "pass@1")
+    assert scores["pass@1"].problems.n_samples == (2, 2, 2)
+    note = record.provenance.spec["scores"]["humanevalsynthesize_python"]
+    assert (note["decoding"]["temperature"], note["problems"]) == (0.2, "humanevalsynthesize_python.jsonl")
+    # Nothing is generated twice, and what is new comes into the record.
+    more = replace(scoring, datasets=(*scoring.datasets, "humanevalexplain_python"))
+    asked = []
+    monkeypatch.setattr(
+        published,
+        "write_generations",
+        lambda model, tokenizer, writing, *a, **k: (
+            asked.append(writing.dataset),
+            write(model, tokenizer, writing, *a, **k),
+        ),
+    )
+    again = rescore(spec, runs, cache, more)
+    assert asked == ["humanevalexplain_python"]
+    assert {score.dataset for score in again.scores} == set(more.datasets)
+    samples, _ = read_generations(cache / "generations" / spec.run_id / "humanevalexplain_python.json")
+    assert [len(several) for several in samples] == [1] * 6
+
+
+def test_the_grid_of_the_study_does_all_of_it(home, tmp_path, monkeypatch, capsys):
+    small = preset("starcoderbase").model_copy(
+        update={
+            "sizes": (spec_of(home, "llama").size,),
+            "schedule": spec_of(home, "llama").schedule,
+            "n_validation": 4,
+        }
+    )
+    monkeypatch.setitem(PRESETS, "starcoderbase", lambda: small)
+    monkeypatch.setenv(TEXTS_VARIABLE, str(home))
+    command = ["grid", "run", "--preset", "starcoderbase", "--method", "ia3", "--jobs", "1", "--unsafe"]
+    command += ["--runs", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache")]
+    command += ["--dataset", "humanevalsynthesize_python", "--problems"]
+    with pytest.raises(SystemExit):
+        main([*command, str(tmp_path)])
+    assert "has no humanevalsynthesize_python.jsonl or" in capsys.readouterr().err
+    # Worker processes read presets anew: here the work is done in this one.
+    monkeypatch.setattr("training.cli.grid.launch", in_this_process)
+    assert main([*command, str(home)]) == 0
+    (record,) = load_folder(tmp_path / "runs")
+    assert [s.n_samples for s in record.scores if s.metric == "pass@1"] == [60]
+
+
+def in_this_process(specs, runs_dir, cache, *, scoring, **_):
+    for spec in specs:
+        run(spec, runs_dir, cache, scoring=scoring)
+    return ()
+
+
+class TestGenerations:
+    def test_go_on_where_they_were_stopped(self, home, tmp_path, monkeypatch):
+        model, tokenizer = open_model(str(home / "llama"))
+        writing = replace(
+            SHORT, dataset="humanevalsynthesize_python", problems=home / "humanevalsynthesize_python.jsonl"
+        )
+        whole = write_generations(model, tokenizer, writing, tmp_path / "whole.json", subject="m").read_text()
+        add, n_added = published.Drafts.add, []
+
+        def stop(self, *sample):
+            add(self, *sample)
+            n_added.append(sample)
+            if len(n_added) == 3:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(published.Drafts, "add", stop)
+            with pytest.raises(KeyboardInterrupt):
+                write_generations(model, tokenizer, writing, tmp_path / "again.json", subject="m")
+        drafts = tmp_path / ".again.json.drafts.jsonl"
+        drafts.write_text(drafts.read_text() + '["first", 2, 1, [5')
+        n_added.clear()
+        monkeypatch.setattr(published.Drafts, "add", lambda self, *sample: n_added.append(sample))
+        assert write_generations(model, tokenizer, writing, tmp_path / "again.json", subject="m").read_text() == whole
+        assert len(n_added) == 3 and not drafts.exists()
+
+    @pytest.mark.parametrize("task", ["synthesize", "fix"])
+    @pytest.mark.parametrize(("column", "share"), [("canonical_solution", 1.0), ("buggy_solution", 0.0)])
+    def test_that_another_program_wrote_are_scored_as_they_are(self, home, tmp_path, task, column, share):
+        problems = home / "humanevalsynthesize_python.jsonl"
+        texts = [[f"\n{row[column]}\nprint('more')"] * 2 for row in TINY.python_rows()]
+        (tmp_path / "texts.jsonl").write_text("".join(json.dumps(several) + "\n" for several in texts))
+        path = lay_out_texts(
+            Writing(f"humaneval{task}_python", problems), tmp_path / "texts.jsonl", tmp_path / "out.json"
+        )
+        request = Request(f"humaneval{task}_python", path, problems, folder=tmp_path, is_unsafe=True)
+        assert score_file(request).whole.values["pass@1"] == share
+
+    def test_are_asked_of_vllm_with_a_plain_model(self, home, tmp_path):
+        base, tokenizer = open_model(str(home / "llama"))
+        tokens = torch.tensor([[5, 6, 7]])
+        tuned = apply_tuning(base, Tuning(method="lora"), seed=0).eval()
+        for name, weight in tuned.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.1)
+        expected = tuned(input_ids=tokens).logits
+        writing = Writing("humanevalfix_python", home / "humanevalsynthesize_python.jsonl")
+        found = write_for_vllm(tuned, tokenizer, writing, tmp_path)
+        assert found == {"n_prompts": 3, "n": 20, "temperature": 0.2, "seed": 0}
+        plain, _ = open_model(str(tmp_path / "model"))
+        torch.testing.assert_close(plain.eval()(input_ids=tokens).logits, expected, atol=1e-5, rtol=1e-5)
+        rows = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
+        assert rows[0]["prompt"].startswith("Question: Fix bugs in add_one.") and 0 < rows[0]["max_tokens"] < 600
+
+    def test_by_the_command_go_into_a_record(self, home, tmp_path, monkeypatch, capsys):
+        monkeypatch.setenv(TEXTS_VARIABLE, str(home))
+        spec = spec_of(home, "llama", steps=1)
+        run(spec, tmp_path / "runs", tmp_path / "cache")
+        record, out = tmp_path / "runs" / f"{spec.run_id}.json", tmp_path / "out.json"
+        problems = ["--problems", str(home / "humanevalsynthesize_python.jsonl")]
+        asked = ["--dataset", "humanevalsynthesize_python", *problems]
+        model = ["--run", str(record), "--cache", str(tmp_path / "cache")]
+        few = ["--samples", "1", "--max-length", "300", "--temperature", "0", "--out", str(out)]
+        assert main(["generate", *model, *asked, *few]) == 0
+        scored = ["score", str(out), *asked, "--record", str(record), "--setting", "greedy", "--unsafe", "--resume"]
+        assert main([*scored, str(tmp_path)]) == 0
+        assert {score.setting for score in load(record).scores} == {"greedy"}
+        for wrong, message in (
+            (["--out", str(out)], "there is no model: give --run, or --model"),
+            (["--model", str(home / "llama")], "--out is missing: name the file to write"),
+        ):
+            with pytest.raises(SystemExit):
+                main(["generate", *asked, *wrong])
+            assert message in capsys.readouterr().err

@@ -1,0 +1,116 @@
+"""The command ``generate``: what a tuned model answers to a data set of the study, in the published layout."""
+
+from pathlib import Path
+
+import click
+import torch
+from peft import PeftModel
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
+
+from astraios_analysis.records.frame import RunRecord, load
+from astraios_analysis.records.refusal import Refusal
+from training.cli.shared import CACHE, Command, at_most_one, flag, folder, note
+from training.grid.bases import load_tuned
+from training.grid.published import write_for_vllm, write_generations
+from training.models.pretrained import open_model
+from training.published.tasks import TASKS
+from training.published.writing import Writing, lay_out_texts
+from training.spec.run import RunSpec
+
+HELP = """\
+Let a model answer a data set of the study: prompts, sampling and cutting are the study's, and so is the file's layout.
+
+The model is that of a finished run (--run), or a folder, with an adapter or without (--model, --adapter). Samples are
+kept as they come: the same command goes on where it was stopped. `python -m training score` reads the file, and with
+--record puts its scores into the run's record.
+"""
+
+EPILOG = f"""\
+data sets: {", ".join(list(TASKS)[:6])},
+  {", ".join(list(TASKS)[6:])}
+
+--for-vllm DIR writes a plain model (merged where the method allows it), its tokenizer and prompts.jsonl, objects
+{{prompt, n, temperature, max_tokens, seed}} as vLLM takes them; what it answers, a JSON list of texts a line in the
+order of the prompts, is laid out by --texts FILE. Progress goes to standard error.
+
+Exit status: 0; 2 with a message on standard error; 130 after Ctrl-C.
+
+examples:
+  python -m training generate --run data/runs/own/RUN.json --dataset humanevalsynthesize_python \\
+      --problems humanevalpack_python.jsonl --out generations.json
+  python -m training generate --model DIR --adapter DIR --dataset humanevalfix_java --out generations.json
+  python -m training generate --model DIR --dataset defect_detection --one-shot --first 100 --out answers.json
+  python -m training score --dataset humanevalsynthesize_python generations.json --record data/runs/own/RUN.json
+"""
+
+
+@click.command("generate", cls=Command, help=HELP, epilog=EPILOG)
+@folder("--run", "the record of a finished run, whose tuned model lies in the cache", metavar="FILE", names=("record",))
+@folder("--model", "a folder of a model, tuned or not")
+@folder("--adapter", "a folder of an adapter of PEFT, put on --model")
+@CACHE
+@click.option("--dataset", metavar="NAME", required=True, help="what is asked; `score --list` names them")
+@folder("--problems", "JSONL file of the problems (default: from the hub)", metavar="FILE")
+@click.option("--samples", "n_samples", metavar="N", type=int, help="samples a prompt (default: the study's)")
+@click.option("--temperature", metavar="T", type=float, help="of sampling, 0 greedy (default: the study's)")
+@click.option("--max-length", metavar="N", type=int, help="tokens of prompt and answer (default: the study's)")
+@click.option("--first", metavar="N", type=int, help="only the first N prompts")
+@flag("--one-shot", "yes/no questions: after the first one and its answer")
+@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="of the draws")
+@click.option("--tokens-per-batch", metavar="N", type=int, help="tokens of a batch, padding included: bounds memory")
+@click.option("--precision", metavar="P", default="fp32", show_default=True, help="of the weights: fp32 or bf16")
+@folder("--out", "the file to write", metavar="FILE")
+@folder("--for-vllm", "write model and prompts for vLLM into this folder instead")
+@folder("--texts", "lay out texts that another program wrote after the prompts", metavar="FILE")
+def command(
+    record: Path | None,
+    model: Path | None,
+    adapter: Path | None,
+    cache: Path,
+    precision: str,
+    out: Path | None,
+    for_vllm: Path | None,
+    texts: Path | None,
+    **asked: object,
+) -> None:
+    """Write a file of generations, or what another program needs to write one."""
+    at_most_one(out=out, for_vllm=for_vllm)
+    if out is None and for_vllm is None:
+        raise Refusal("--out is missing: name the file to write, or a folder with --for-vllm")
+    if precision not in ("fp32", "bf16"):
+        raise Refusal(f"precision is {precision!r}; choose fp32 or bf16")
+    writing = Writing(**asked)
+    writing.setting  # noqa: B018  # an unknown data set is refused before a model is read
+    if texts is not None:
+        note(f"{lay_out_texts(writing, texts, out)} is written")
+        return
+    found, tokenizer, subject = _model_of(record, model, adapter, cache)
+    if for_vllm is not None:
+        note(f"written into {for_vllm}: {write_for_vllm(found, tokenizer, writing, for_vllm)}")
+        return
+    found.to("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16 if precision == "bf16" else None)
+    write_generations(found, tokenizer, writing, out, subject=f"{subject}, {precision}", progress=writing.dataset)
+    note(f"{out} is written ({writing.setting}); score it with `python -m training score`")
+
+
+def _model_of(
+    record: Path | None, model: Path | None, adapter: Path | None, cache: Path
+) -> tuple[PreTrainedModel | PeftModel, Tokenizer, str]:
+    at_most_one(run=record, model=model)
+    if record is not None:
+        return *load_tuned(spec_of(load(record)), cache), load(record).run_id
+    if model is None:
+        raise Refusal("there is no model: give --run, or --model with --adapter where there is one")
+    found, tokenizer = open_model(str(model))
+    if adapter is not None:
+        found = PeftModel.from_pretrained(found, adapter)
+    return found.eval(), tokenizer, f"{model.resolve()}, {adapter and adapter.resolve()}"
+
+
+def spec_of(record: RunRecord) -> RunSpec:
+    """Return the specification of a run that this project trained."""
+    described = (record.provenance.spec or {}).get("run")
+    if described is None:
+        raise Refusal(f"record {record.run_id} has no specification of its run; give its model with --model")
+    return RunSpec.model_validate(described, strict=False)

@@ -1,0 +1,222 @@
+"""What a model writes for the study's data sets, in the published layout, and its scores in the run's record.
+
+Prompts, sampling and cutting are those of `training.published.tasks`; `training.published.score` reads what is written
+here as it reads the study's own files. Samples are kept one by one as they come, so that an interrupted generation goes
+on, and gives the file that it would have given.
+"""
+
+import importlib.metadata
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from pydantic import JsonValue
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
+
+from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
+from training.corpus.rows import END_OF_TEXT, encode_context
+from training.generation.generate import TOKENS_PER_BATCH, Decoding, generate
+from training.loop.validation import count_virtual_tokens
+from training.models.tuning import merge_tuning
+from training.published.score import Request, score_file
+from training.published.tasks import EvaluationTask, find_task, is_function_complete
+from training.published.writing import WRITING_VERSION, Writing, asked, laid_out, save_layout, with_published
+from training.suite.request import Scoring, missing_datasets
+
+_PACKAGES = ("astraios", "torch", "transformers", "peft")
+
+
+def decoding_of(writing: Writing, model: PreTrainedModel | PeftModel) -> Decoding:
+    """Return how a data set's samples are drawn, within the positions that a model has."""
+    sampling, positions = writing.sampling, getattr(model.config, "max_position_embeddings", None)
+    longest = min(sampling.max_length, (positions or sampling.max_length) - count_virtual_tokens(model))
+    return Decoding(
+        max_new_tokens=longest,
+        max_length=longest,
+        temperature=sampling.temperature,
+        n_samples=sampling.n_samples,
+        seed=writing.seed,
+        tokens_per_batch=writing.tokens_per_batch or max(TOKENS_PER_BATCH, 2 * longest),
+    )
+
+
+def write_generations(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: Tokenizer,
+    writing: Writing,
+    path: Path,
+    *,
+    subject: str,
+    progress: bool | str | None = None,
+) -> Path:
+    """Let a model answer a data set and write the file; ``subject`` says which model it is, also to go on later."""
+    task, decoding = find_task(writing.dataset), decoding_of(writing, model)
+    problems, prompts = asked(writing)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Drafts(path, {"model": subject, "prompts": prompts, **decoding.model_dump()}) as drafts:
+        writer = _Writer(model, tokenizer, drafts, progress)
+
+        def is_complete(place: int, text: str) -> bool:
+            if task.ask_again is not None and len(text.strip()) > len(problems[place].docstring):
+                return True
+            return task.is_complete(text)
+
+        texts = writer.write("first", prompts, decoding, is_complete)
+        save_layout(path, laid_out(task, problems, prompts, texts, _second_answers(task, writer, decoding)))
+        drafts.path.unlink()
+    return path
+
+
+def _second_answers(task: EvaluationTask, writer: "_Writer", decoding: Decoding) -> Callable[[list[str]], list[str]]:
+    """Return what answers the second prompts of a data set that asks twice, one sample each."""
+
+    def again(prompts: list[str]) -> list[str]:
+        once = decoding.model_copy(update={"n_samples": 1})
+        complete = writer.write("again", prompts, once, lambda place, text: is_function_complete(text, task.language))
+        return [text for (text,) in complete]
+
+    return again
+
+
+class Drafts:
+    """Samples that are there already, and the file that new ones are added to."""
+
+    def __init__(self, target: Path, subject: dict[str, Any]) -> None:
+        self.path = target.with_name(f".{target.name}.drafts.jsonl")
+        self.known: dict[str, dict[tuple[int, int], list[int]]] = {"first": {}, "again": {}}
+        header = json.dumps({"version": WRITING_VERSION, **subject})
+        lines = self.path.read_text("utf-8").splitlines() if self.path.exists() else []
+        if not lines or lines[0] != header:
+            self.path.write_text(header + "\n", "utf-8")
+            lines = [header]
+        for line in lines[1:]:
+            try:
+                part, prompt, sample, tokens = json.loads(line)
+            except ValueError:
+                # The last one, where a process was stopped in its midst.
+                break
+            self.known[part][prompt, sample] = tokens
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> "Drafts":
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._file.close()
+
+    def add(self, part: str, prompt: int, sample: int, tokens: list[int]) -> None:
+        """Write a sample down."""
+        self._file.write(json.dumps([part, prompt, sample, tokens]) + "\n")
+        self._file.flush()
+
+
+class _Writer:
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: Tokenizer,
+        drafts: Drafts,
+        progress: bool | str | None,
+    ) -> None:
+        self._model, self._tokenizer, self._drafts, self._progress = model, tokenizer, drafts, progress
+
+    def write(
+        self, part: str, prompts: Sequence[str], decoding: Decoding, is_complete: Callable[[int, str], bool]
+    ) -> list[list[str]]:
+        """Return the texts after prompts; one that leaves no room for any is answered by none."""
+        encoded = [encode_context(self._tokenizer, prompt) for prompt in prompts]
+        places = [place for place, tokens in enumerate(encoded) if len(tokens) < decoding.max_length]
+        end = self._tokenizer.token_to_id(END_OF_TEXT)
+        known = {
+            (places.index(prompt), sample): tokens
+            for (prompt, sample), tokens in self._drafts.known[part].items()
+            if prompt in places
+        }
+        written = generate(
+            self._model,
+            [encoded[place] for place in places],
+            decoding,
+            eos_token_id=end,
+            pad_token_id=end,
+            progress=self._progress,
+            is_complete=lambda number, new: is_complete(places[number], self._decode(new)),
+            known=known,
+            keep=lambda number, sample, new: self._drafts.add(part, places[number], sample, new),
+        )
+        texts = [[""] * decoding.n_samples for _ in prompts]
+        for place, samples in zip(places, written, strict=True):
+            # Of the whole, less the prompt: some tokenizers' first token of a text loses its blank.
+            prompt = self._decode(encoded[place])
+            texts[place] = [self._decode([*encoded[place], *new])[len(prompt) :] for new in samples]
+        return texts
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+
+
+def write_for_vllm(
+    model: PreTrainedModel | PeftModel, tokenizer: Tokenizer, writing: Writing, folder: Path
+) -> dict[str, Any]:
+    """Write a plain model, its tokenizer and the prompts as vLLM takes them; returns the settings of its sampling."""
+    task = find_task(writing.dataset)
+    if task.ask_again is not None:
+        raise Refusal(f"{task.name} asks again with what was answered first; generate it here, without --for-vllm")
+    _, prompts = asked(writing)
+    merge_tuning(model).save_pretrained(folder / "model")
+    tokenizer.save(str(folder / "model" / "tokenizer.json"))
+    decoding = decoding_of(writing, model)
+    rows = [
+        {
+            "prompt": prompt,
+            "n": decoding.n_samples,
+            "temperature": decoding.temperature,
+            "max_tokens": decoding.max_length - len(encode_context(tokenizer, prompt)),
+            "seed": decoding.seed,
+        }
+        for prompt in prompts
+    ]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return {"n_prompts": len(rows), **{name: rows[0][name] for name in ("n", "temperature", "seed")}}
+
+
+def score_published(
+    record: RunRecord,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: Tokenizer,
+    scoring: Scoring,
+    folder: Path,
+    keep: Callable[[RunRecord], None] = lambda record: None,
+) -> RunRecord:
+    """Return a run's record with the scores of the study's data sets that it lacks: generated, then scored."""
+    for dataset in missing_datasets(record, scoring):
+        started = time.perf_counter()
+        writing = replace(scoring.writing or Writing(dataset), dataset=dataset, problems=scoring.problems_of(dataset))
+        path = folder / f"{dataset}.json"
+        write_generations(model, tokenizer, writing, path, subject=record.run_id, progress=False)
+        request = Request(
+            dataset,
+            path,
+            problems=writing.problems,
+            is_unsafe=scoring.unsafe,
+            folder=folder / "verdicts",
+            shows_progress=False,
+        )
+        report = score_file(request)
+        note: dict[str, JsonValue] = {
+            "decoding": decoding_of(writing, model).model_dump(mode="json"),
+            "problems": None if writing.problems is None else writing.problems.name,
+            "device": model.device.type,
+            "seconds": round(time.perf_counter() - started, 3),
+            "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        }
+        record = with_published(record, report, writing.setting, note)
+        keep(record)
+    return record
