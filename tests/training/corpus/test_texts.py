@@ -170,15 +170,13 @@ def test_what_the_hub_refuses_is_said_with_what_to_do(library, error, message):
 def test_the_library_is_asked_for_before_anything_starts(monkeypatch, tmp_path, library):
     monkeypatch.delenv(TEXTS_VARIABLE, raising=False)
     library.error = unreachable("LocalEntryNotFoundError")
-    check_corpus(STUDY, is_scored=False)
-    with pytest.raises(ValueError, match="which has no suite to score runs by; give --no-scores"):
-        check_corpus(STUDY, is_scored=True)
+    check_corpus(STUDY)
     with pytest.raises(ValueError, match="the hub cannot be reached"):
         fetch_corpus(STUDY)
     fetch_corpus(preset("smoke").data)
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ValueError, match="needs the package 'datasets', which is not installed; run `pip install"):
-        check_corpus(STUDY, is_scored=False)
+        check_corpus(STUDY)
     # A file needs no library, and no hub.
     write(tmp_path / f"{STUDY}.jsonl", rows(20))
     check_text(STUDY, {TEXTS_VARIABLE: str(tmp_path)})
