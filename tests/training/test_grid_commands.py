@@ -42,6 +42,7 @@ def test_list_shows_every_preset(capsys):
     assert [(row["preset"], row["n_runs"]) for row in rows] == [
         ("smoke", 14),
         ("mini", 105),
+        ("ladder", 126),
         ("gpu", 35),
         ("starcoderbase", 28),
     ]
@@ -228,7 +229,9 @@ def test_failures_are_listed_and_are_the_exit_status(capsys, monkeypatch, tmp_pa
 
 
 def test_wrong_arguments_say_what_is_allowed(capsys):
-    assert "unknown preset 'mega'; choose from gpu, mini, smoke" in refused(capsys, "grid", "run", "--preset", "mega")
+    assert "unknown preset 'mega'; choose from gpu, ladder, mini, smoke" in refused(
+        capsys, "grid", "run", "--preset", "mega"
+    )
     assert "unknown size '1b' in grid 'smoke'" in refused(capsys, "grid", "run", "--preset", "smoke", "--size", "1b")
     assert "jobs is 0; give" in refused(capsys, "grid", "run", "--preset", "smoke", "--jobs", "0")
     message = refused(capsys, "grid", "score", "--preset", "smoke", "--measures", "speed")

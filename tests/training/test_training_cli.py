@@ -119,7 +119,7 @@ def test_a_folder_of_unknown_architecture_is_counted_where_that_is_possible(caps
 
 
 def test_wrong_arguments_say_what_is_allowed(capsys, tmp_path):
-    assert "unknown preset 'mega'; choose from gpu, mini, smoke, starcoderbase" in refused(
+    assert "unknown preset 'mega'; choose from gpu, ladder, mini, smoke, starcoderbase" in refused(
         capsys, "params", "--preset", "mega"
     )
     assert "unknown size '34b' in grid 'starcoderbase'; choose from 1b" in refused(capsys, "params", "--size", "34b")

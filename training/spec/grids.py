@@ -244,7 +244,7 @@ POSITION_OFFSETS = EMBEDDED_POSITIONS - _EMBEDDED_LENGTH
 def ladder() -> Grid:
     """Return the grid in which size and method can be told apart: five sizes and a held-out sixth, seven methods.
 
-    Non-embedding parameters span a factor of 187. What was tried, and what is still to be done, is in docs/ladder.md.
+    Non-embedding parameters span a factor of 179. What was tried, and what is still to be done, is in docs/ladder.md.
     """
     shapes = ((16, 2, 2), (32, 2, 4), (56, 3, 4), (88, 4, 4), (128, 4, 4), (160, 4, 4))
     sizes = tuple(embedded_size(*shape, LADDER_VOCABULARY) for shape in shapes)
