@@ -34,8 +34,10 @@ from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.tables import ROLES, record_points
 from astraios_analysis.prediction import backtest as backtests
+from astraios_analysis.prediction.budget import TFLOPS, parse_budget
 from astraios_analysis.prediction.decide import (
     best_at_size,
+    choices,
     frontier,
     plan_outcome,
     small_model_decisions,
@@ -898,6 +900,9 @@ class Plan(Result):
 
     Attributes
     ----------
+    choices : DataFrame
+        What choosing a method gives up on average, now and after more runs, with the cost of these
+        (`prediction.decide.choices`).
     frontier : DataFrame
         Cost against performance of every model and of predictions at the target (`prediction.decide.frontier`).
     n_params : float
@@ -905,6 +910,7 @@ class Plan(Result):
     """
 
     table: pd.DataFrame
+    choices: pd.DataFrame
     frontier: pd.DataFrame
     n_params: float
 
@@ -916,9 +922,11 @@ def plan(
     method: str | Sequence[str] | None = None,
     *,
     candidate_sizes: Sequence[str | float] = (),
-    cost: str = "n_params_updated",
+    budget: str | None = None,
+    tflops: float = TFLOPS,
+    cost: str = "flop",
 ) -> Plan:
-    """Rank the runs that could be made next by what they tell of a size, and list cost against performance.
+    """Say what choosing a method for a size gives up, which runs would lower that, and what performance costs.
 
     Parameters
     ----------
@@ -931,7 +939,11 @@ def plan(
     method : str or sequence of str, optional
         Methods of interest; all by default.
     candidate_sizes : sequence of str or float
-        Sizes that could be trained, beside the measured ones and one between them and the target.
+        Sizes that could be trained, beside the measured ones.
+    budget : str, optional
+        What more runs may cost: ``40 gpu-hours``, ``2 gpu-days``, ``3e20 flop``.
+    tflops : float
+        FLOP that a GPU does in a second, in units of 1e12.
     cost : str
         Of the frontier: one of `prediction.decide.COSTS`.
 
@@ -948,9 +960,12 @@ def plan(
     known = {run.size: run.n_params_base for run in runs}
     target, more = parse_size(str(size), known), [parse_size(str(one), known) for one in candidate_sizes]
     found = [plan_outcome(runs, name, target, _several(method), more) for name in dict.fromkeys(names)]
+    money = None if budget is None else parse_budget(budget, tflops)
+    chosen = [choices(runs, name, target, more, money, tflops) for name in dict.fromkeys(names)]
     fronts = [frontier(runs, name, cost, target=target) for name in dict.fromkeys(names) if name != LOSS]
     table = pd.concat(found, ignore_index=True)
-    return Plan(table, pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame(), target)
+    chosen = pd.concat(chosen, ignore_index=True)
+    return Plan(table, chosen, pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame(), target)
 
 
 @dataclass(frozen=True, repr=False)

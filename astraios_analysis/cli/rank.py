@@ -23,6 +23,7 @@ TRANSFER = [
 ]
 DECISIONS = ["dataset", "size_small", "size_large", "rule", "chosen", "best", "p_right"]
 DECISIONS += ["regret", "regret_lower", "regret_upper", "regret_random", "pair_accuracy"]
+CHOICES = ["option", "n_runs", "flop", "gpu_hours", "is_affordable", "expected_regret", "saved", "advice"]
 
 HELP = """\
 Rank methods at each measured size with the probability of being best, and
@@ -41,18 +42,23 @@ EXAMPLES = """\
   astraios rank --dataset recode_format --json
 """
 PLAN_HELP = """\
-Rank runs that could be made next by how much each is expected to narrow the
-prediction at a target size per FLOP, and list which models (measured, and
-predicted at the target) no other beats in both cost and performance.
+Say what choosing a method for a target size gives up on average (the expected
+regret), now and after runs that a --budget buys: one more of every method, of
+the better half, or of the best two, at the largest measured size or at
+--candidate-size. Then rank single runs by how much each narrows the prediction
+per FLOP, and list which models (measured, and predicted at the target) no
+other beats in both cost and performance.
 
-Candidates are one more run of each method at each measured size, at the
-geometric mean of the largest and the target, and at --candidate-size. FLOP of
-pre-training a base model of a new size are not counted. The variance is that
-of the law at the target, on its link scale, averaged over what is open.
+Single runs are one more of each method at each measured size, at
+--candidate-size, and, where the grid trains its own bases, at the geometric
+mean of the largest and the target. FLOP of pre-training a base are not
+counted. The variance is that of the law at the target, on its link scale,
+averaged over what is open.
 
-JSON has two lists, runs and frontier, with all digits and all columns.
+JSON has the lists choices, runs and frontier, with all digits and columns.
 """
 PLAN_EXAMPLES = """\
+  astraios plan --size 16b --dataset mean_generation --candidate-size 16b --budget '400 gpu-hours'
   astraios plan --size 34b --dataset recode_format
   astraios plan --size 34b --dataset recode_format --method lora --cost n_params_updated
   astraios plan --size 5m --grid mini --cost flop --json
@@ -106,11 +112,13 @@ def command(dataset: tuple[str, ...], size: str | None, level: float, seed: int,
     "narrow this data set's prediction, or val_loss (repeatable; default: the loss, where there is one)",
 )
 @several("--candidate-size", "N", "consider runs at this size (repeatable)")
+@option("--budget", "COST", "what more runs may cost: '40 gpu-hours', '2 gpu-days', '3e20 flop'")
+@option("--tflops", "X", "10^12 FLOP that a GPU does in a second (125)", type=float, default=125.0)
 @option(
     "--cost",
     "NAME",
-    "cost of the frontier: n_params_updated (default), peak_memory_bytes, flop, seconds",
-    default="n_params_updated",
+    "cost of the frontier: flop (default), seconds, peak_memory_bytes, n_params_updated",
+    default="flop",
 )
 @option("--top", "N", "runs to print as a table (12)", type=POSITIVE, default=12)
 @JSON
@@ -119,6 +127,8 @@ def plan(
     method: tuple[str, ...],
     dataset: tuple[str, ...],
     candidate_size: tuple[str, ...],
+    budget: str | None,
+    tflops: float,
     cost: str,
     top: int,
     as_json: bool,
@@ -126,15 +136,22 @@ def plan(
 ) -> None:
     """Rank candidates and list the frontier."""
     runs = load_grid(**where, datasets=dataset)
-    found = aa.plan(runs, size, dataset, method, candidate_sizes=candidate_size, cost=cost)
+    money = {"budget": budget, "tflops": tflops, "cost": cost}
+    found = aa.plan(runs, size, dataset, method, candidate_sizes=candidate_size, **money)
     front = found.frontier
     if len(front):
         for row in front[front["kind"] == "refused"].itertuples():
             say(f"{row.dataset} not predicted at {size}: {row.refusal}")
         front = front[front["kind"] != "refused"].drop(columns="refusal")
     if as_json:
-        print(json_text({"runs": rows_of(found.table), "frontier": rows_of(front)}))
+        tables = {"choices": found.choices, "runs": found.table, "frontier": front}
+        print(json_text({name: rows_of(table) for name, table in tables.items()}))
         return
+    for name, own in found.choices.groupby("quantity", sort=False):
+        print(f"What choosing a method by {name} at {found.n_params:.4g} base parameters gives up on average\n")
+        print(f"{table_text(own[CHOICES])}\n")
+        advised = own[own["advice"]].iloc[0]
+        say(f"within the budget: {advised['option']}{f' ({advised.runs})' if advised.n_runs else ''}")
     for name, own in found.table.groupby("quantity", sort=False):
         print(f"Runs that narrow the prediction of {name} at {found.n_params:.4g} base parameters the most per FLOP\n")
         print(f"{table_text(own.drop(columns=['quantity', 'flop_basis']).head(top))}\n")

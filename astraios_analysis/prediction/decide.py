@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from astraios_analysis.prediction.budget import TFLOPS, UNITS, expected_regrets, make_options
 from astraios_analysis.prediction.forecast import (
     Fitted,
     fit_directly,
@@ -26,6 +27,7 @@ from astraios_analysis.prediction.suite import SuiteFit
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
+from astraios_analysis.records.released import GRID
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval
 from astraios_analysis.scores.models import ModelScores, model_scores
 from astraios_analysis.scores.ranks import measured_datasets
@@ -33,6 +35,8 @@ from astraios_analysis.scores.ranks import measured_datasets
 MIN_METHODS = 2
 FLOP_PER_PARAMETER = {"fft": 6.0}
 FLOP_PER_FROZEN_PARAMETER = 4.0
+# The study's schedule: 200 steps of 32 sequences of 2,048 tokens.
+STUDY_TOKENS = 200 * 32 * 2048
 MEASURED, COUNTED = "measured in other runs", "counted, 6 or 4 a parameter and token"
 COSTS = ("n_params_updated", "peak_memory_bytes", "flop", "seconds")
 
@@ -224,8 +228,9 @@ def run_cost(records: Sequence[RunRecord], method: str, n_params: float) -> tupl
     """Return the FLOP of tuning a base model of a size with a method, and how that is known.
 
     The measured FLOP per parameter of the method's runs at the nearest size (in log) is taken where there is one.
-    Otherwise FLOP are counted for the tokens that runs of the grid saw, or for one token where that is not recorded:
-    then only ratios mean anything. Pre-training a base model of a new size is not counted.
+    Otherwise FLOP are counted for the tokens that runs of the grid saw (released models: the study's schedule), or for
+    one token where that is not recorded: then only ratios mean anything. Pre-training a base of a new size is not
+    counted.
     """
     own = [r for r in records if r.method == method and r.cost is not None and r.cost.flop]
     if own:
@@ -233,6 +238,7 @@ def run_cost(records: Sequence[RunRecord], method: str, n_params: float) -> tupl
         nearest = [r for r, d in zip(own, distance, strict=True) if d <= min(distance) + 1e-12]
         return float(np.mean([r.cost.flop / r.n_params_base for r in nearest if r.cost]) * n_params), MEASURED
     tokens = [r.n_tokens for r in records if r.n_tokens]
+    tokens = tokens or [STUDY_TOKENS] * any(r.grid == GRID for r in records)
     per_parameter = FLOP_PER_PARAMETER.get(method, FLOP_PER_FROZEN_PARAMETER)
     basis = COUNTED if tokens else f"{COUNTED}; tokens not recorded: FLOP of one token"
     return per_parameter * n_params * (float(np.median(tokens)) if tokens else 1.0), basis
@@ -272,15 +278,17 @@ def plan_outcome(
     methods: Sequence[str] | None = None,
     more_sizes: Sequence[float] = (),
 ) -> pd.DataFrame:
-    """Rank the runs of methods at measured sizes, one between them and the target, and more, by `plan_runs`.
+    """Rank the runs of methods at measured sizes and more by `plan_runs`.
 
-    ``quantity`` and ``flop_basis`` are added; ``name`` is ``val_loss`` or a data set.
+    Where the grid trains its own bases a size between the measured ones and the target is among them; bases of others
+    exist at their sizes only. ``quantity`` and ``flop_basis`` are added; ``name`` is ``val_loss`` or a data set.
     """
     outcome = record_outcome(records, name)
     points, kept = outcome.points, [record for record in records if not record.held_out]
     methods = [method for method in methods or points.methods if method in points.methods]
     measured = points.sizes.tolist()
-    between = float(f"{(measured[-1] * target) ** 0.5:.3g}") if target > measured[-1] else None
+    trains_bases = any("pretraining" in (r.provenance.spec or {}).get("run", {}) for r in kept if r.provenance)
+    between = float(f"{(measured[-1] * target) ** 0.5:.3g}") if target > measured[-1] and trains_bases else None
     sizes = sorted({*measured, *more_sizes, *([between] if between else [])})
     candidates = [(method, size) for method in methods for size in sizes]
     costs = [run_cost(kept, method, size) for method, size in candidates]
@@ -288,6 +296,34 @@ def plan_outcome(
     basis = {(m, round(n)): words for (m, n), (_, words) in zip(candidates, costs, strict=True)}
     known = [basis[row.method, row.n_params] for row in found.itertuples()]
     return found.assign(quantity=name, flop_basis=known)
+
+
+def choices(
+    records: Sequence[RunRecord],
+    name: str,
+    target: float,
+    more_sizes: Sequence[float] = (),
+    budget: float | None = None,
+    tflops: float = TFLOPS,
+) -> pd.DataFrame:
+    """Return what choosing a method for a target gives up, now and after runs at the largest measured size or at more.
+
+    The columns of `budget.expected_regrets`, with ``quantity, n_params, gpu_hours, is_affordable, advice, flop_basis``;
+    ``advice`` marks the least expected regret that the budget buys, the cheapest of several.
+    """
+    fitted = fit_supported(record_outcome(records, name))
+    require_near(fitted, target)
+    kept = [record for record in records if not record.held_out]
+    sizes = sorted({float(fitted.outcome.points.sizes[-1]), *map(float, more_sizes)})
+    costs = {(method, size): run_cost(kept, method, size) for method in fitted.methods for size in sizes}
+    options = make_options(fitted, target, sizes, {run: flop for run, (flop, _) in costs.items()})
+    found = expected_regrets(fitted, target, options).assign(quantity=name, n_params=round(target))
+    found["gpu_hours"] = found["flop"] / (tflops * UNITS["gpu-hours"])
+    found["is_affordable"] = found["flop"] <= (np.inf if budget is None else budget)
+    # To the last digit that the draws carry, so that money is not advised for nothing.
+    regrets = found["expected_regret"].where(found["is_affordable"]).round(4)
+    found["advice"] = found.index == regrets.idxmin()
+    return found.assign(flop_basis="; ".join(dict.fromkeys(words for _, words in costs.values())))
 
 
 def _variance(stack: Stack | SuiteFit, target: tuple[Sequence[str], float], extra=None) -> float:
@@ -399,6 +435,8 @@ def _paid(records: Sequence[RunRecord], cost: str) -> dict[tuple[int, str], floa
     found: dict[tuple[int, str], list[float]] = {}
     for record in records:
         value = record.n_params_updated if cost == "n_params_updated" else getattr(record.cost, cost, None)
+        if value is None and cost == "flop":
+            value = run_cost(records, record.method, record.n_params_base)[0]
         if value is not None:
             found.setdefault((record.n_params_base, record.method), []).append(float(value))
     return {model: float(np.mean(values)) for model, values in found.items()}

@@ -160,6 +160,25 @@ class SuiteFit:
         return float(self.points.n_params.min()), float(self.points.n_params.max())
 
     @property
+    def sigma_size(self) -> np.ndarray:
+        """Standard deviation of size effects of each version, (h,)."""
+        return self.versions["size_sd"]
+
+    @property
+    def sigma_run(self) -> np.ndarray:
+        """Standard deviation of run effects of each version, (h,)."""
+        return self.versions["run_sd"]
+
+    @property
+    def noise_factor(self) -> np.ndarray:
+        """Factor of the known noise of each version, (h,)."""
+        return self.versions["noise_factor"]
+
+    def noise_at(self, z: np.ndarray) -> np.ndarray:
+        """Return the known part of the variance at link values."""
+        return noise_at(self.points, z)
+
+    @property
     def pools(self) -> "tuple[SuiteFit]":
         """The one law there is."""
         return (self,)
@@ -179,17 +198,17 @@ class SuiteFit:
         """Return mean (h, t) and covariance (h, t, t) of the lines at t targets, as `pool.Pool.posterior` does."""
         points, v = self.points, self.versions
         z = np.broadcast_to(logit(points.y), (len(v["slope"]), len(points.y)))
-        noise = v["noise_factor"][:, None] * points.noise + v["run_sd"][:, None] ** 2
+        noise = self.noise_factor[:, None] * points.noise + self.sigma_run[:, None] ** 2
         method, sizes = points.method, points.n_params
         if extra is not None:
             expected = self.posterior(*extra)[0]
-            more = v["noise_factor"][:, None] * noise_at(points, expected) + v["run_sd"][:, None] ** 2
+            more = self.noise_factor[:, None] * self.noise_at(expected) + self.sigma_run[:, None] ** 2
             more = more + points.seed_variance * (1 - 1 / points.n_seeds)
             z, noise = np.concatenate([z, expected], axis=1), np.concatenate([noise, more], axis=1)
             method, sizes = np.append(method, list(extra[0])), np.append(sizes, extra[1])
         x, own = self._lines(method, sizes)
         x_new, own_new = self._lines(np.asarray(methods), np.asarray(n_params, dtype=float))
-        within = self._slopes(x, own, x, own) + v["size_sd"][:, None, None] ** 2 * (sizes[:, None] == sizes)
+        within = self._slopes(x, own, x, own) + self.sigma_size[:, None, None] ** 2 * (sizes[:, None] == sizes)
         inverse = np.linalg.inv(within + noise[:, :, None] * np.eye(len(sizes)))
         weighted = own.T @ inverse
         levels = np.linalg.inv(weighted @ own)
@@ -210,14 +229,14 @@ class SuiteFit:
 
     def draw(self, n_params: float) -> dict[str, np.ndarray]:
         """Draw outcomes of all methods at one size together (`pool.Pool.draw`), each (N_DRAWS, n_methods)."""
-        n, v = len(self.methods), self.versions
+        n = len(self.methods)
         numbers = normals(n)
         mean, covariance = self.posterior(self.methods, np.full(n, float(n_params)))
         root = np.linalg.cholesky(covariance + 1e-12 * np.eye(n))
         z = mean[:, None, :] + numbers[..., :n] @ np.swapaxes(root, 1, 2)
         more = self.points.seed_variance * (1 - 1 / self.points.n_seeds)
-        variance = v["run_sd"][:, None, None] ** 2 + v["noise_factor"][:, None, None] * noise_at(self.points, z) + more
-        scatter = v["size_sd"][:, None, None] * numbers[..., n : n + 1] + np.sqrt(variance) * numbers[..., n + 1 :]
+        variance = self.sigma_run[:, None, None] ** 2 + self.noise_factor[:, None, None] * self.noise_at(z) + more
+        scatter = self.sigma_size[:, None, None] * numbers[..., n : n + 1] + np.sqrt(variance) * numbers[..., n + 1 :]
         return {"observation": expit(z + scatter).reshape(N_DRAWS, n), "mean": expit(z).reshape(N_DRAWS, n)}
 
 

@@ -64,7 +64,8 @@ class TestRank:
 class TestPlan:
     def test_runs_and_frontier(self, run, as_json, folder):
         found, _ = as_json("plan", "--size", "5m", "--dataset", "embedded_fix", "--cost", "flop", data=folder)
-        assert list(found) == ["runs", "frontier"]
+        assert list(found) == ["choices", "runs", "frontier"]
+        assert [row["option"] for row in found["choices"] if row["advice"]] and found["choices"][0]["flop"] == 0
         gains = [row["reduction_per_flop"] for row in found["runs"]]
         assert gains == sorted(gains, reverse=True)
         assert {row["kind"] for row in found["frontier"]} == {"measured", "predicted"}
@@ -74,6 +75,8 @@ class TestPlan:
 
     def test_refusals(self, refusal):
         assert "name the data set to predict with --dataset" in refusal("plan", "--size", "34b")
+        recode = ("plan", "--size", "34b", "--dataset", "recode_format")
+        assert "budget '40 euros' is not understood" in refusal(*recode, "--budget", "40 euros")
         assert refusal("plan", "--size", "34b", "--method", "qlora", "--dataset", "recode_format").startswith(
             "unknown tuning method 'qlora'; choose from fft, lora"
         )

@@ -91,7 +91,7 @@ class TestDecisions:
     @pytest.mark.parametrize(
         ("call", "error", "message"),
         [
-            (lambda: small_model_decisions(simulate(), "aatk"), Refusal, "no primary score is defined on 'aatk'"),
+            (lambda: small_model_decisions(simulate(), "aatk"), Refusal, "no run has a primary score on aatk"),
             (lambda: small_model_decisions(simulate(sizes=SIZES[:1]), FIX), Refusal, "no two sizes share 2 methods"),
             (lambda: best_at_size(simulate(), "mbpp", 1e6), Refusal, "unknown data set 'mbpp'; choose from"),
             (lambda: best_at_size(simulate(), FIX, 1e9), Refusal, "the limit is 10 times"),
