@@ -35,7 +35,7 @@ _FROM = {
     ),
     "astraios_analysis.laws.fit": ("Fit",),
     "astraios_analysis.laws.saved": ("SavedFit", "load_fit"),
-    "astraios_analysis.laws.tables": ("read_table",),
+    "astraios_analysis.laws.tables": ("derive", "read_table"),
     "astraios_analysis.records.frame": ("RunRecord", "Score"),
     "astraios_analysis.records.refusal": ("Refusal",),
 }

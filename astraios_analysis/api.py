@@ -14,7 +14,7 @@ import pandas as pd
 
 from astraios_analysis.claims.judge import Judgement, judge_claims, judgement_frame, judgement_rows
 from astraios_analysis.claims.rules import CLAIMS, VERDICT_RULE
-from astraios_analysis.curves.allocate import ALLOCATING, allocate_budget, evaluate, iso_cost
+from astraios_analysis.curves.allocate import ALLOCATING, allocate_budget, iso_cost
 from astraios_analysis.curves.backtest import summarise
 from astraios_analysis.curves.routes import fit_answer
 from astraios_analysis.curves.surfaces import fit_surface
@@ -32,7 +32,7 @@ from astraios_analysis.laws.fit import Fit, fit_table
 from astraios_analysis.laws.forms import LAWS, find_law
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
-from astraios_analysis.laws.tables import ROLES, record_points
+from astraios_analysis.laws.tables import ROLES, evaluate, record_points
 from astraios_analysis.prediction import backtest as backtests
 from astraios_analysis.prediction.budget import TFLOPS, parse_budget
 from astraios_analysis.prediction.decide import (
@@ -143,8 +143,8 @@ def fit(
             "estimated"}
         ``residual`` : {"log", "linear"}
             Scale of the residuals; the law's own by default.
-        ``fixed`` : mapping of str to float
-            Parameters to hold at a value.
+        ``fixed`` : mapping of str to float or str
+            Parameters to hold at a value, or to tie to another: ``{"alpha": "beta"}``.
         ``level``, ``intervals``, ``resamples``, ``seed``
             Coverage of the parameters' intervals (0.95); ``profile``, ``bootstrap`` or ``delta``; refits and seed of a
             bootstrap.

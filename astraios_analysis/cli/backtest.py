@@ -86,7 +86,9 @@ def command(
         found = aa.backtest(runs, hold_out, dataset, progress=_progress)
     else:
         try:
-            found = aa.backtest(aa.read_table(data), hold_out, **told(table), progress=_progress)
+            found = aa.backtest(
+                aa.derive(aa.read_table(data), *table.pop("derive")), hold_out, **told(table), progress=_progress
+            )
         except aa.Refusal as error:
             raise aa.Refusal(str(error) if str(data) in str(error) else f"{data}: {error}") from error
     for text in found.refused:

@@ -8,6 +8,7 @@ import pandas as pd
 
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import (
+    DERIVE,
     JSON,
     LEVEL,
     POSITIVE,
@@ -46,6 +47,8 @@ EXAMPLES = """\
   astraios fit --law power_floor --x params --y loss --group method --data runs.csv --json
   astraios fit --law power_floor --grid mini --pooling shared
   astraios fit --law updated_multiplicative --x n_params_base,n_params_updated --grid mini
+  astraios fit --law chinchilla --x N,D --y loss --data runs.csv --fix alpha=beta
+  astraios fit --law power_floor --derive C=6*N*D --x C --y loss --data runs.csv
   astraios fit --law skaling --x N,D --y loss --data runs.csv -o fit.json
   astraios fit --list
 """
@@ -72,12 +75,14 @@ def _huber(text: str) -> float:
     return value
 
 
-def _held(text: str) -> tuple[str, float]:
+def _held(text: str) -> tuple[str, float | str]:
     name, _, value = text.partition("=")
     try:
         return name, float(value)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not NAME=NUMBER, for example E=1.7") from None
+        if value.isidentifier():
+            return name, value
+        raise click.BadParameter(f"{text!r} is not NAME=NUMBER or NAME=NAME, such as E=1.7 or alpha=beta") from None
 
 
 _COLUMNS = options(
@@ -85,13 +90,21 @@ _COLUMNS = options(
     option("--y", "NAME", "column of the outcome"),
     option("--group", "A,B", "columns that tell groups apart (none: one law for all)", type=columns),
     option("--split", "NAME", "column that marks the rows to fit with train"),
+    DERIVE,
 )
 _HOW = options(
     option("--pooling", "{none,shared}", "what groups share (table: none; records: shared)", type=_pooling),
     option("--huber", "DELTA", "Huber's loss (default: least squares)", type=_huber),
     click.option("--scale", type=click.Choice(["fixed", "estimated"]), default="fixed", help="scale of Huber's loss"),
     click.option("--residual", type=click.Choice(["log", "linear"]), help="scale of residuals (default: the law's)"),
-    click.option("--fix", "fixed", multiple=True, type=_held, metavar="NAME=VALUE", help="hold a parameter"),
+    click.option(
+        "--fix",
+        "fixed",
+        multiple=True,
+        type=_held,
+        metavar="NAME=VALUE",
+        help="hold at a number, or tie to another",
+    ),
     click.option("--starts", "n_starts", type=POSITIVE, metavar="N", help="starts to polish"),
     LEVEL,
     click.option(
@@ -120,7 +133,8 @@ def command(
     law: str | None,
     show_laws: bool,
     group: tuple[str, ...] | None,
-    fixed: tuple[tuple[str, float], ...],
+    fixed: tuple[tuple[str, float | str], ...],
+    derive: tuple[str, ...],
     n_starts: int | None,
     output: Path | None,
     as_json: bool,
@@ -135,7 +149,7 @@ def command(
     asked |= {"fixed": dict(fixed), "group": () if group == ("none",) else group}
     asked |= {"n_starts": n_starts} if n_starts else {}
     if data is not None and not data.is_dir():
-        found = aa.fit(aa.read_table(data), law, **asked)
+        found = aa.fit(aa.derive(aa.read_table(data), *derive), law, **asked)
     else:
         runs = load_runs(data, grid, run_seed)
         require_distinct(runs)
@@ -166,7 +180,8 @@ def _report(found: aa.Fit, group: str) -> dict[str, object]:
         own = intervals.get(name)
         lower, upper, level = (value, value, None) if own is None else (own.lower, own.upper, own.level)
         params[name] = {"value": _finite(value), "lower": _finite(lower), "upper": _finite(upper), "level": level}
-        params[name]["identified"] = None if own is None else bool(certificate.identified[name])
+        known = certificate.identified.get(name)
+        params[name]["identified"] = None if known is None else bool(known)
     return ({"group": group} if _is_apart(found) else {}) | {
         "law": found.law.name,
         "formula": fit.law.formula,
@@ -204,7 +219,10 @@ def _text(found: aa.Fit, group: str) -> str:
         own = intervals.get(name)
         lower, upper = (None, None) if own is None else (own.lower, own.upper)
         row = {"parameter": name, "value": value, f"lower {percent}": lower, f"upper {percent}": upper}
-        row["identified"] = "held" if own is None else ("yes" if certificate.identified[name] else "NO")
+        is_held = fit.law.index(name) in fit.problem.held
+        row["identified"] = (
+            ("held" if is_held else "NO") if own is None else ("yes" if certificate.identified[name] else "NO")
+        )
         rows.append(row | {"unit": fit.law.parameters[fit.law.index(name)].unit})
     title = f"{found.law.name}: {fit.law.formula}" + (f", group {group}" if _is_apart(found) else "")
     lines = [title, "", table_text(pd.DataFrame(rows)), ""]

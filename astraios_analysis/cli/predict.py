@@ -131,7 +131,7 @@ def command(
         return
     asked: dict[str, Any] = {"size": size.split(",") if size else None, "method": _named(method), "force": force}
     if data is not None and data.is_file():
-        found = aa.predict(aa.read_table(data), **asked, at=list(at), **told(table))
+        found = aa.predict(aa.derive(aa.read_table(data), *table.pop("derive")), **asked, at=list(at), **told(table))
     else:
         require_no_table({"at": at, **table})
         if not size:

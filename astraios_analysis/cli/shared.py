@@ -80,6 +80,7 @@ RUNS = options(option("--data", "DIR", "data folder (default: ./data)", type=Pat
 RUNS_OR_TABLE = options(option("--data", "PATH", "CSV file, or data folder (default: ./data)", type=Path), *_WHICH)
 
 
+DERIVE = several("--derive", "NAME=EXPRESSION", "with a CSV file: a new column, such as C=6*N*D (repeatable)")
 # What a table is told of; `predict` and `backtest` understand the same.
 TABLE = options(
     option("--x", "A,B", "with a CSV file: columns of the inputs", type=columns),
@@ -93,6 +94,7 @@ TABLE = options(
     flag("--rate", "with a CSV file: y is a rate in [0, 1], not a loss with a floor"),
     option("--n-items", "COLUMN|N", "with a CSV file: items behind each rate, a column or a number"),
     option("--route", "NAME", "with a CSV file: curve, sizes or lines alone"),
+    DERIVE,
 )
 
 

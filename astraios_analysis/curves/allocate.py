@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.curves.surfaces import Surface
+from astraios_analysis.laws.tables import evaluate
 from astraios_analysis.records.refusal import Refusal
 
 N_DRAWS = 1000
@@ -29,16 +30,6 @@ class IsoCost:
     inputs: np.ndarray
     loss: np.ndarray
     drawn: np.ndarray
-
-
-def evaluate(expression: str, frame: pd.DataFrame) -> pd.Series:
-    """Return an arithmetic expression of columns, such as ``6*N*D``."""
-    try:
-        found = frame.eval(expression)
-        return pd.Series(np.broadcast_to(np.asarray(found, dtype=float), len(frame)), index=frame.index)
-    except Exception as error:  # whatever pandas makes of what a person wrote
-        known = ", ".join(map(str, frame.columns))
-        raise Refusal(f"{expression!r} cannot be computed from {known} ({error}); write, for example, 6*N*D") from None
 
 
 def iso_cost(surface: Surface, names: Sequence[str], cost: str, budget: float, rng: np.random.Generator) -> IsoCost:

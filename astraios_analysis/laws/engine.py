@@ -13,6 +13,7 @@ import numpy as np
 
 from astraios_analysis.laws.forms import find_law
 from astraios_analysis.laws.law import GROUP, NO_UNIT, Law
+from astraios_analysis.laws.rescue import SOLVER_ERRORS, solve_or_rescue
 from astraios_analysis.laws.residuals import (
     LawResiduals,
     Objective,
@@ -43,6 +44,7 @@ class LawFit:
     ``sigma`` Huber's scale: estimated, or 1 where it is fixed. ``x_range`` (d, 2) holds the smallest and largest of
     each input. ``gradient_norm`` is the largest component of the gradient relative to the sum of its terms' sizes,
     ``condition_number`` that of the derivatives with columns of length one, in log coordinates on centred inputs.
+    ``fallback`` names what found the minimum where Newton's method did not.
     """
 
     law: Law
@@ -66,6 +68,7 @@ class LawFit:
     phi: np.ndarray
     phi_covariance: np.ndarray
     weights: np.ndarray
+    fallback: str = ""
 
     def __repr__(self) -> str:
         errors = self.standard_errors
@@ -123,8 +126,8 @@ def fit_law(
     check_count(law, x, weights, held)
     problem = make_problem(law, x, y, objective, held)
     starts = find_starts(problem, weights, n_starts)
-    solution, sigma = solve(problem, starts, weights, objective)
-    return choose(problem, solution, sigma, weights, objective, must_converge=must_converge)
+    found, fallback = solve_or_rescue(problem, starts, weights, objective)
+    return choose(problem, *found, weights, objective, must_converge=must_converge, fallback=fallback)
 
 
 def fit_subsets(fit: LawFit, subsets: np.ndarray) -> np.ndarray:
@@ -154,6 +157,7 @@ def choose(
     objective: Objective,
     *,
     must_converge: bool,
+    fallback: str = "",
 ) -> LawFit:
     """Return the best of several minima of one problem as a fit, with its errors and what its certificate says."""
     row = int(np.argmin(solution.objective))
@@ -190,6 +194,7 @@ def choose(
         phi=phi,
         phi_covariance=phi_covariance,
         weights=weights,
+        fallback=fallback,
     )
     if found.status == "failed" and must_converge:
         raise Refusal(f"{law.name}: the solver stopped short of a minimum ({found.message})")
@@ -278,10 +283,16 @@ def fit_groups(
         problems[label] = make_problem(law, own_x, own_y, objective, held)
         starts[label] = find_starts(problems[label], weights, n_starts)
     fits = {}
-    for label, solution, sigma in _polish(law, problems, starts, objective):
-        weights = np.ones(problems[label].target.shape)
+    try:
+        polished = {label: (solution, sigma) for label, solution, sigma in _polish(law, problems, starts, objective)}
+    except SOLVER_ERRORS:
+        # One group's problem must not be that of all: they are solved one by one.
+        polished = {}
+    for label, problem in problems.items():
+        weights = np.ones(problem.target.shape)
         try:
-            fits[label] = choose(problems[label], solution, sigma, weights, objective, must_converge=must_converge)
+            found, fallback = solve_or_rescue(problem, starts[label], weights, objective, polished.get(label))
+            fits[label] = choose(problem, *found, weights, objective, must_converge=must_converge, fallback=fallback)
         except Refusal as error:
             refused[label] = str(error)
     return GroupFits(fits, refused)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.laws.engine import N_STARTS, LawFit, fit_groups, fit_law, number_groups, pool_law
-from astraios_analysis.laws.forms import find_law
+from astraios_analysis.laws.forms import find_law, tie_law
 from astraios_analysis.laws.intervals import (
     Certificate,
     Interval,
@@ -20,6 +20,7 @@ from astraios_analysis.laws.intervals import (
     delta_intervals,
 )
 from astraios_analysis.laws.law import Law
+from astraios_analysis.laws.rescue import SOLVER_ERRORS
 from astraios_analysis.laws.residuals import Objective, check_inputs
 from astraios_analysis.laws.saved import N_DRAWS, Curve, SavedFit, write_fit
 from astraios_analysis.laws.tables import ALL, Points, select_points
@@ -34,6 +35,7 @@ _SIZE_CONVENTIONS = {
     "n_params": "all parameters, those added by the method included",
     "n_params_updated": "updated parameters",
 }
+_NO_INTERVALS = "no intervals"
 # An inner hold-out leaves out the far sixth of distinct inputs, one at least.
 _FAR_SHARE = 6
 
@@ -90,20 +92,30 @@ class Fit:
     @cached_property
     def certified(self) -> dict[str, tuple[Certificate, dict[str, Interval], str]]:
         """Certificate, intervals and how these were made, of each fit; profiles take up to a second each."""
-        options, found = self.options, {}
-        percent = f"{100 * options.level:g} %"
+        found = {}
         for group, fit in self.fits.items():
-            certificate, intervals = certify(fit, options.level)
-            how = f"profile likelihood, {percent}"
-            if options.method == "delta":
-                intervals, how = delta_intervals(fit, options.level), f"delta method, {percent}"
-            elif options.method == "bootstrap":
-                refits = bootstrap(fit, options.resamples, np.random.default_rng(options.seed))
-                intervals = bootstrap_intervals(fit, refits, options.level, certificate.identified)
-                how = f"percentiles of {options.resamples} bootstrap refits of pairs, {percent}"
-                how += f" ({refits.n_failed} without a fit)" if refits.n_failed else ""
-            found[group] = certificate, intervals, how
+            try:
+                found[group] = self._certify(fit)
+            except SOLVER_ERRORS as error:
+                # One group's failure must not take the others' numbers down.
+                if len(self.fits) == 1:
+                    raise Refusal(f"{fit.law.name}: no intervals ({error}); choose others, or a smaller law") from None
+                unknown = {fit.law.names[j]: False for j in fit.problem.free}
+                found[group] = Certificate(unknown, self.options.level, True), {}, f"{_NO_INTERVALS} ({error})"
         return found
+
+    def _certify(self, fit: LawFit) -> tuple[Certificate, dict[str, Interval], str]:
+        options, percent = self.options, f"{100 * self.options.level:g} %"
+        certificate, intervals = certify(fit, options.level)
+        how = f"profile likelihood, {percent}"
+        if options.method == "delta":
+            intervals, how = delta_intervals(fit, options.level), f"delta method, {percent}"
+        elif options.method == "bootstrap":
+            refits = bootstrap(fit, options.resamples, np.random.default_rng(options.seed))
+            intervals = bootstrap_intervals(fit, refits, options.level, certificate.identified)
+            how = f"percentiles of {options.resamples} bootstrap refits of pairs, {percent}"
+            how += f" ({refits.n_failed} without a fit)" if refits.n_failed else ""
+        return certificate, intervals, how
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -139,6 +151,10 @@ class Fit:
         fit, found = self.fits[group], self.certified[group][0].coded()
         if fit.status != "converged":
             found.insert(0, ("not_converged", f"the solver stopped short of a minimum ({fit.message})"))
+        elif fit.fallback:
+            found.append(("fallback", f"Newton's method stopped short; found by {fit.fallback}"))
+        if self.certified[group][2].startswith(_NO_INTERVALS):
+            found.insert(0, ("no_intervals", self.certified[group][2]))
         return [{"code": code, "text": text} for code, text in found]
 
     def warnings(self, group: str = ALL) -> list[str]:
@@ -368,7 +384,7 @@ def fit_table(
     huber: float | None = None,
     scale: Literal["fixed", "estimated"] = "fixed",
     residual: Literal["log", "linear"] | None = None,
-    fixed: Mapping[str, float] | None = None,
+    fixed: Mapping[str, float | str] | None = None,
     level: float = 0.95,
     intervals: Literal["profile", "bootstrap", "delta"] = "profile",
     resamples: int = 2000,
@@ -376,7 +392,9 @@ def fit_table(
     n_starts: int = N_STARTS,
 ) -> Fit:
     """Fit a law to the points of a table, or to `Points`; options are those of `astraios_analysis.fit`."""
-    law = find_law(law)
+    ties = {name: value for name, value in (fixed or {}).items() if isinstance(value, str)}
+    fixed = {name: value for name, value in (fixed or {}).items() if name not in ties}
+    law = tie_law(find_law(law), ties)
     objective = Objective(residual or law.residual, huber or np.inf, scale)
     options = IntervalOptions(level, intervals, resamples, seed)
     points = frame if isinstance(frame, Points) else select_points(frame, x, y, group, split)

@@ -1,6 +1,7 @@
 """Functional forms that can be fitted, of one input, and the list of all laws."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import expit, log_expit, logit
@@ -154,8 +155,8 @@ BROKEN = Law(
     parameters=(
         FLOOR,
         amplitude("A", "reducible loss at D = 1"),
-        Parameter("alpha", -np.inf, np.inf, "1", "exponent before the break", (0.0, 0.1, 0.25, 0.5, 1.0)),
-        Parameter("beta", -np.inf, np.inf, "1", "change of the exponent", (-0.2, 0.1, 0.3, 0.7, 1.5)),
+        Parameter("alpha", -1.0, 3.0, "1", "exponent before the break", (0.0, 0.1, 0.25, 0.5, 1.0)),
+        Parameter("beta", -3.0, 3.0, "1", "change of the exponent", (-0.2, 0.1, 0.3, 0.7, 1.5)),
         Parameter("x_b", 0, np.inf, "D", "break", (0.1, 0.3, 0.5, 0.7, 0.9), "input"),
         Parameter("width", 0, np.inf, "1", "width of the break in log D", (0.1, 0.4, 1.2)),
     ),
@@ -284,10 +285,55 @@ LAWS: dict[str, Law] = {
 }
 
 
+def tie_law(law: Law, ties: Mapping[str, str]) -> Law:
+    """Return a law in which parameters have the value of others, such as ``{"alpha": "beta"}``, and are left out."""
+    if not ties:
+        return law
+    for name, other in ties.items():
+        law.index(name), law.index(other)
+        if name == other or other in ties:
+            raise Refusal(f"{name} is tied to {other}, which is {'itself' if name == other else 'tied too'}")
+    kept = [j for j, name in enumerate(law.names) if name not in ties]
+    # Which of the kept parameters each of the law's takes.
+    source = np.array([kept.index(law.index(ties.get(name, name))) for name in law.names])
+
+    def function(x, theta):
+        return law.function(x, np.asarray(theta)[..., source])
+
+    def gradient(x, theta):
+        full = np.swapaxes(law.gradient(x, np.asarray(theta)[..., source]), -1, -2)
+        return stack(*(full[..., source == place, :].sum(axis=-2) for place in range(len(kept))))
+
+    def rescale(theta, scale):
+        return law.rescale(np.asarray(theta)[..., source], scale)[..., kept]
+
+    probe = np.array([1.1 if np.isinf(p.upper) else 0.5 * (p.lower + p.upper) for p in law.parameters])[kept][source]
+    moved = law.rescale(probe, np.linspace(1.7, 3.1, len(law.inputs))) if law.rescale else probe
+    # Two amplitudes that are equal in one unit are not in another.
+    is_free = law.rescale is not None and all(np.isclose(moved[j], moved[kept][source[j]]) for j in range(len(source)))
+    linear = tuple(name for name in law.linear if name not in ties)
+    if any((name in law.linear) != (other in law.linear) for name, other in ties.items()):
+        raise Refusal(f"{law.name} is linear in one of {', '.join(f'{a} and {b}' for a, b in ties.items())} alone")
+    search = law.search and replace(law.search, to_theta=lambda c, v: law.search.to_theta(c, v)[:, kept])
+    shown = "".join(f", {name} = {other}" for name, other in ties.items())
+    return replace(
+        law,
+        name=law.name + shown,
+        formula=law.formula + shown,
+        parameters=tuple(law.parameters[j] for j in kept),
+        function=function,
+        gradient=gradient,
+        linear=linear,
+        rescale=rescale if is_free else None,
+        search=search,
+    )
+
+
 def find_law(law: str | Law) -> Law:
-    """Return a law by its name; a law is returned as it is."""
+    """Return a law by its name, with ties where it has some (``chinchilla, alpha = beta``); a law is returned as is."""
     if isinstance(law, Law):
         return law
-    if law not in LAWS:
+    name, *ties = law.split(", ")
+    if name not in LAWS:
         raise Refusal(f"unknown law {law!r}; choose from {', '.join(LAWS)}")
-    return LAWS[law]
+    return tie_law(LAWS[name], dict(tie.split(" = ") for tie in ties))

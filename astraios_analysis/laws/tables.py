@@ -92,6 +92,45 @@ def _require_columns(frame: pd.DataFrame, names: Sequence[str | None], where: st
             raise Refusal(f"{where} has no column {name!r}; it has {', '.join(map(str, frame.columns))}")
 
 
+def evaluate(expression: str, frame: pd.DataFrame) -> pd.Series:
+    """Return an arithmetic expression of columns, such as ``6*N*D``."""
+    try:
+        found = frame.eval(expression)
+        return pd.Series(np.broadcast_to(np.asarray(found, dtype=float), len(frame)), index=frame.index)
+    except Exception as error:  # whatever pandas makes of what a person wrote
+        known = ", ".join(map(str, frame.columns))
+        raise Refusal(f"{expression!r} cannot be computed from {known} ({error}); write, for example, 6*N*D") from None
+
+
+def derive(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Return a table with new columns computed from its own.
+
+    Parameters
+    ----------
+    table : DataFrame
+    *columns : str
+        ``NAME=EXPRESSION``, such as ``C=6*N*D``: arithmetic, in which later ones may use earlier ones.
+
+    Returns
+    -------
+    DataFrame
+
+    Raises
+    ------
+    Refusal
+        If an expression cannot be computed, or a column of the name is there.
+    """
+    table = table.copy() if columns else table
+    for text in columns:
+        name, _, expression = (part.strip() for part in text.partition("="))
+        if not name or not expression:
+            raise Refusal(f"{text!r} is no column; write NAME=EXPRESSION, such as C=6*N*D")
+        if name in table:
+            raise Refusal(f"the table has a column {name!r} already; give the new one another name")
+        table[name] = evaluate(expression, table)
+    return table
+
+
 def select_points(
     frame: pd.DataFrame,
     x: str | Sequence[str] | None = None,

@@ -5,6 +5,9 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
+import astraios_analysis as aa
+from astraios_analysis.laws import engine, rescue
+from astraios_analysis.laws import fit as fit_room
 from astraios_analysis.laws.fit import fit_table
 from astraios_analysis.laws.forms import POWER
 from astraios_analysis.laws.tables import read_table, select_points
@@ -244,3 +247,70 @@ def test_refusals(grouped, options, text):
 def test_a_group_that_is_not_there(apart):
     with pytest.raises(Refusal, match="no fit for 'lora2'; choose from fft, lora, ia3"):
         apart.predict(1e9, "lora2")
+
+
+def test_tied_parameters_are_one(tmp_path):
+    x = np.stack(np.meshgrid(np.geomspace(1e8, 3e9, 5), np.geomspace(2e9, 1e11, 5)), axis=-1).reshape(-1, 2)
+    rng = np.random.default_rng(0)
+    y = (1.7 + 400 * x[:, 0] ** -0.35 + 3000 * x[:, 1] ** -0.35) * np.exp(0.002 * rng.normal(size=25))
+    runs = pd.DataFrame({"N": x[:, 0], "D": x[:, 1], "loss": y})
+    tied = aa.fit(runs, "chinchilla", ["N", "D"], "loss", fixed={"alpha": "beta"})
+    assert list(tied.table["parameter"]) == ["E", "A", "B", "beta"]
+    one = tied.fits["all"]
+    assert one.dof == 21 and one.params["beta"] == pytest.approx(0.35, abs=0.03)
+    free = aa.fit(runs, "chinchilla", ["N", "D"], "loss", fixed=dict.fromkeys(("alpha", "beta"), one.params["beta"]))
+    np.testing.assert_allclose(free.fits["all"].value, one.value, rtol=1e-9)
+    tied.save(tmp_path / "fit.json")
+    pd.testing.assert_frame_equal(
+        aa.load_fit(tmp_path / "fit.json").predict([[1e9, 1e11]]), tied.predict([[1e9, 1e11]])
+    )
+    coupled = aa.fit(runs, "skaling", ["N", "D"], "loss", fixed={"alpha": "beta", "k": 1.0}).fits["all"]
+    np.testing.assert_allclose(coupled.value, one.value, rtol=1e-6)
+    with pytest.raises(Refusal, match="alpha is tied to alpha, which is itself"):
+        aa.fit(runs, "chinchilla", ["N", "D"], "loss", fixed={"alpha": "alpha"})
+
+
+def test_columns_are_derived():
+    table = aa.derive(pd.DataFrame({"N": [1e8, 1e9], "D": [2e9, 3e9]}), "C=6*N*D", "r = D/N")
+    assert list(table["C"]) == [1.2e18, 1.8e19] and list(table["r"]) == [20, 3]
+    for text, match in (("C=6*M", "cannot be computed from N, D"), ("6*N", "no column; write NAME"), ("N=D", "'N' al")):
+        with pytest.raises(Refusal, match=match):
+            aa.derive(pd.DataFrame({"N": [1.0], "D": [2.0]}), text)
+
+
+def test_a_group_that_fails_takes_no_other_down(monkeypatch):
+    table = pd.concat(
+        [pd.DataFrame({"n": SIZES, "y": 1 + a * SIZES**-0.3, "m": m}) for m, a in (("a", 30.0), ("b", 90.0))]
+    )
+    table["y"] *= np.exp(0.01 * np.random.default_rng(0).normal(size=len(table)))
+    solve, certify = engine.solve, fit_room.certify
+
+    def broken(problem, *rest):
+        if problem.target.ndim == 2:
+            raise np.linalg.LinAlgError("Eigenvalues did not converge")
+        return solve(problem, *rest)
+
+    def half(one, level):
+        if one.params["A"] > 60:
+            raise np.linalg.LinAlgError("Singular matrix")
+        return certify(one, level)
+
+    monkeypatch.setattr(engine, "solve", broken)
+    monkeypatch.setattr(fit_room, "certify", half)
+    found = aa.fit(table, "power_floor", "n", "y", "m")
+    assert set(found.fits) == {"a", "b"} and found.table["lower"].notna().tolist() == [True] * 3 + [False] * 3
+    assert found.coded_warnings("b")[0]["code"] == "no_intervals" and "Singular" in repr(found)
+
+
+def test_where_newton_stops_short_the_fallback_is_named(monkeypatch):
+    minimise = rescue.minimise
+    monkeypatch.setattr(rescue, "minimise", lambda *args, **how: minimise(*args, **{**how, "max_steps": 3}))
+    monkeypatch.setattr(rescue, "solve", lambda p, s, w, o: (minimise(p, s, w, o.delta, max_steps=1), np.ones(len(s))))
+    y = (1 + 30 * SIZES**-0.3) * np.exp(0.01 * np.random.default_rng(0).normal(size=len(SIZES)))
+    found = aa.fit(pd.DataFrame({"n": SIZES, "y": y}), "power_floor", "n", "y")
+    monkeypatch.undo()
+    expected = aa.fit(pd.DataFrame({"n": SIZES, "y": y}), "power_floor", "n", "y").fits["all"]
+    one = found.fits["all"]
+    assert one.fallback == "scipy least_squares" and one.value == pytest.approx(expected.value, rel=1e-9)
+    text = "Newton's method stopped short; found by scipy least_squares"
+    assert {"code": "fallback", "text": text} in found.coded_warnings()

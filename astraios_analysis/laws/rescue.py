@@ -1,0 +1,97 @@
+"""What is tried where Newton's method stops short: more starts, and scipy's least squares.
+
+A valley that runs to a bound, or to infinity, has no minimum to arrive at. There a fit counts as converged when neither
+a trust region of scipy's nor Newton's method, from where the other ended, lowers the objective by more than a
+millionth: the parameters are not known, which the profile says, but the curve is.
+"""
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from astraios_analysis.laws.residuals import LawResiduals, Objective
+from astraios_analysis.laws.solver import Solution, minimise, solve
+from astraios_analysis.laws.starts import find_starts
+from astraios_analysis.records.refusal import Refusal
+
+SOLVER_ERRORS = (np.linalg.LinAlgError, FloatingPointError, ValueError, OverflowError)
+_MORE_STARTS = 12
+_MAX_EVALUATIONS = 400
+# A relative fall of the objective below this says that nothing is left to gain.
+_NO_GAIN = 1e-6
+
+
+def solve_or_rescue(
+    problem: LawResiduals,
+    starts: np.ndarray,
+    weights: np.ndarray,
+    objective: Objective,
+    polished: tuple[Solution, np.ndarray] | None = None,
+) -> tuple[tuple[Solution, np.ndarray], str]:
+    """Return minima of one problem with Huber's scales, and the name of what found them where Newton's method did not.
+
+    ``polished`` are minima from the starts that are there already.
+    """
+    try:
+        found = polished or solve(problem, starts, weights, objective)
+        if found[0].has_converged[np.argmin(found[0].objective)]:
+            return found, ""
+    except SOLVER_ERRORS as error:
+        if isinstance(error, Refusal):
+            raise
+        found = None
+    if objective.scale == "estimated":
+        if found is None:
+            raise Refusal(f"{problem.law.name}: the solver found no minimum; keep Huber's scale fixed")
+        return found, ""
+    return _rescue(problem, starts, weights, objective, found)
+
+
+def _rescue(problem, starts, weights, objective, found):
+    parts = [] if found is None else [found[0]]
+    try:
+        more = find_starts(problem, weights, _MORE_STARTS)
+        parts.append(minimise(problem, more, weights, objective.delta))
+    except SOLVER_ERRORS:
+        more = starts
+    best = _together(parts) if parts else None
+    row = None if best is None else int(np.argmin(best.objective))
+    if row is not None and best.has_converged[row]:
+        return (best, np.ones(len(best.objective))), f"{len(more)} starts"
+    start = starts[0] if row is None or not np.isfinite(best.objective[row]) else best.phi[row]
+    try:
+        last = _least_squares(problem, start, weights, objective)
+    except SOLVER_ERRORS as error:
+        if best is None:
+            raise Refusal(f"{problem.law.name}: no solver ends on these points ({error})") from None
+        return (best, np.ones(len(best.objective))), ""
+    best = last if best is None else _together([best, last])
+    return (best, np.ones(len(best.objective))), "scipy least_squares"
+
+
+def _least_squares(problem: LawResiduals, start: np.ndarray, weights: np.ndarray, objective: Objective) -> Solution:
+    """Minimise from one start (q,) by scipy's trust region, then by Newton's method from where that ends."""
+    used = weights > 0
+    root = np.sqrt(weights[used])
+    if objective.is_robust and np.ptp(root) > 0:
+        raise ValueError("Huber's loss of unequal weights")
+    robust = {"loss": "huber", "f_scale": objective.delta * root[0]} if objective.is_robust else {}
+
+    def residual(phi):
+        return np.nan_to_num(problem.evaluate(phi)[0][used] * root, nan=1e6, posinf=1e6, neginf=-1e6)
+
+    def jacobian(phi):
+        return np.nan_to_num((problem.evaluate(phi)[1][:, used] * root).T, nan=0.0, posinf=0.0, neginf=0.0)
+
+    tight = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "max_nfev": _MAX_EVALUATIONS}
+    phi = least_squares(residual, start, jacobian, x_scale="jac", **robust, **tight).x
+    first = minimise(problem, np.stack([start, phi]), weights, objective.delta)
+    again = minimise(problem, first.phi[[int(np.argmin(first.objective))]], weights, objective.delta)
+    gain = first.objective.min() - again.objective[0]
+    flat = np.isfinite(again.objective) & (gain <= _NO_GAIN * again.objective)
+    return Solution(again.phi, again.objective, again.gradient_norm, again.has_converged | flat, again.n_steps)
+
+
+def _together(parts: list[Solution]) -> Solution:
+    return Solution(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in Solution.__dataclass_fields__)
+    )
