@@ -56,6 +56,8 @@ from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import LOSS, MEAN_GENERATION
 from astraios_analysis.records.sources import load_records
 from astraios_analysis.scores.bootstrap import ProblemBootstrap
+from astraios_analysis.scores.completion import complete as complete_scores
+from astraios_analysis.scores.completion import score_cells
 from astraios_analysis.scores.contrasts import OTHER, contrasts, crossing, measure, run_sd
 from astraios_analysis.scores.models import require_one_grid
 from astraios_analysis.scores.ranks import measured_datasets, rank_methods, rank_transfer
@@ -892,6 +894,36 @@ def judge(runs: Runs, claims: str | Sequence[str] | None = None, *, seed: int = 
         If a claim is unknown or no run has a score.
     """
     return Verdicts(judge_claims(runs, claims=_several(claims) or tuple(CLAIMS), seed=seed))
+
+
+@dataclass(frozen=True, repr=False)
+class Completion(Result):
+    """Scores of every model on every data set of programs: ``table``, measured or estimated (``kind``).
+
+    Estimates are of what scoring the model would give; they enter no fit, mean or rank.
+    """
+
+    table: pd.DataFrame
+
+
+def complete(runs: Runs, *, level: float = 0.95) -> Completion:
+    """Fill in the scores that models of a grid lack from those that they have.
+
+    The logit of a score is additive in data set and model, with a slope in the log of the size that is the data set's
+    own; the interval has the error of the sum, what it leaves over, and the binomial noise of the problems.
+
+    Parameters
+    ----------
+    runs : sequence of RunRecord
+        Of one grid; held-out runs take no part.
+    level : float
+
+    Raises
+    ------
+    Refusal
+        If there are not two data sets of programs with six models each.
+    """
+    return Completion(complete_scores(score_cells(runs), level))
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,11 +1,25 @@
 """``astraios records``: validate records, or print them as a table."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 import pandas as pd
 
-from astraios_analysis.cli.shared import RUNS, Command, Group, count, flag, load_runs, require_known, several
+import astraios_analysis as aa
+from astraios_analysis.cli.shared import (
+    JSON,
+    LEVEL,
+    RUNS,
+    Command,
+    Group,
+    count,
+    flag,
+    load_grid,
+    load_runs,
+    require_known,
+    several,
+)
 from astraios_analysis.records.frame import to_frame
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records.refusal import Refusal
@@ -21,6 +35,16 @@ Everything that is wrong is printed with file, field, value and remedy.
 CHECK_EXAMPLES = """\
   astraios records check data
   astraios records check data/runs/mini my_run.json
+"""
+COMPLETE_HELP = """\
+Estimate the scores that models lack on data sets of programs from those that
+they have. The logit of a score is additive in data set and model, with a slope
+in the log of the size that is the data set's own; intervals are for what
+scoring the model would give. Estimates enter no fit, mean or rank.
+"""
+COMPLETE_EXAMPLES = """\
+  astraios records complete --grid released
+  astraios records complete --grid released --dataset humanevalexplain_python --json
 """
 SHOW_HELP = """\
 Print scores of released and trained runs, one row a score. The table has
@@ -105,3 +129,27 @@ def _filter(frame: pd.DataFrame, filters: dict[str, tuple[str, ...]]) -> pd.Data
         require_known(column, wanted, list(dict.fromkeys(frame[column])))
         keep &= frame[column].isin(wanted)
     return frame[keep]
+
+
+@command.command(
+    "complete",
+    cls=Command,
+    help=COMPLETE_HELP,
+    epilog=COMPLETE_EXAMPLES,
+    short_help="estimate the scores that models lack",
+)
+@RUNS
+@several("--dataset", "NAME", "data set (repeatable; default: all)")
+@LEVEL
+@JSON
+def complete(dataset: tuple[str, ...], level: float, as_json: bool, **where: Any) -> None:
+    """Print estimates of missing scores."""
+    table = aa.complete(load_grid(**where), level=level).table
+    require_known("dataset", dataset, set(table["dataset"]))
+    shown = table[table["dataset"].isin(dataset)] if dataset else table
+    if as_json:
+        print(json_text(rows_of(shown)))
+        return
+    estimates = shown[shown["kind"] == "estimate"].drop(columns=["n_items", "level", "kind", "n_params_base"])
+    print(table_text(estimates) if len(estimates) else "no score is missing")
+    say(f"{len(estimates)} estimates beside {len(shown) - len(estimates)} measured scores; {100 * level:g} % intervals")

@@ -168,3 +168,16 @@ def test_check_notes_data_sets_that_take_part_in_nothing(run, tmp_path, make_rec
     records.save(make_record(scores=(make_score([20, 0], dataset="humanevalfix_pyton"),)), tmp_path)
     code, _, notes = run("records", "check", tmp_path)
     assert code == 0 and "note: data set 'humanevalfix_pyton' is not one of the study's" in notes
+
+
+class TestComplete:
+    def test_estimates_and_json(self, run):
+        code, out, err = run("records", "complete", *DATA, "--dataset", "humanevalexplain_python")
+        assert code == 0 and out.count("\n") == 5 and "4 estimates beside 24 measured scores; 95 % intervals" in err
+        code, out, _ = run("records", "complete", *DATA, "--json")
+        kinds = [row["kind"] for row in strict_json(out)]
+        assert code == 0 and kinds.count("measured") > 200 and kinds.count("estimate") > 40
+
+    def test_unknown_data_set(self, run):
+        code, _, err = run("records", "complete", *DATA, "--dataset", "gsm8k")
+        assert code == 2 and "unknown dataset 'gsm8k'; choose from" in err

@@ -1,0 +1,101 @@
+"""Models that a data set lacks, filled in from the data sets that they have: all on one scale.
+
+On the logit scale the score of model i on data set d is additive, with a slope in the log of the size that is the data
+set's own: z_di = a_d + b_d x_i + t_i + e_di. The ability t_i is what a model's other scores say of it; e_di has the
+binomial variance of the problems and what the sum leaves over, by the method of Paule and Mandel (1982). What is filled
+in is an estimate and is called so; it enters no fit, mean or rank.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+from scipy.stats import t as student
+
+from astraios_analysis.records.counts import inside_unit_interval
+from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.registry import DATASETS
+from astraios_analysis.scores.bootstrap import ProblemBootstrap
+from astraios_analysis.scores.models import model_scores, require_one_grid
+
+KINDS = ("generation", "robustness")
+# Models of a data set, so that its level and slope rest on more than a few of them.
+MIN_MODELS = 6
+MEASURED, ESTIMATE = "measured", "estimate"
+
+
+def score_cells(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return the measured cells: ``dataset, method, size, n_params_base, metric, value, n_items, higher_is_better``."""
+    require_one_grid(records)
+    parts, few = [], ProblemBootstrap(n_draws=2)
+    for name, data in DATASETS.items():
+        if data.kind in KINDS and not data.parts:
+            scores = model_scores([r for r in records if not r.held_out], name, few)
+            if len(scores.table) >= MIN_MODELS and scores.table["n_params_base"].nunique() > 1:
+                columns = scores.table[["method", "size", "n_params_base", "value", "n_items"]]
+                ways = {"metric": scores.metric, "higher_is_better": scores.higher_is_better}
+                parts.append(columns.assign(dataset=name, **ways))
+    if len(parts) < 2:
+        raise Refusal(
+            f"filling in needs two data sets of programs with {MIN_MODELS} models each, at two sizes; add scores"
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def complete(cells: pd.DataFrame, level: float = 0.95, *, has_slopes: bool = True) -> pd.DataFrame:
+    """Return measured cells, and estimates of those that are missing, with intervals for what scoring them would give.
+
+    ``cells`` are those of `score_cells`. Added are ``lower, upper, level`` and ``kind``, measured or estimate.
+    """
+    from statsmodels.regression.linear_model import WLS  # Loads slowly.
+
+    models = cells[["method", "size", "n_params_base"]].drop_duplicates()
+    all_cells = cells[["dataset", "metric", "higher_is_better"]].drop_duplicates().merge(models, how="cross")
+    whole = all_cells.merge(cells, how="left")
+    known = whole["value"].notna().to_numpy()
+    share = np.where(whole["higher_is_better"], whole["value"], 1 - whole["value"])
+    items = whole.groupby("dataset")["n_items"].transform("mean").to_numpy(dtype=float)
+    p = inside_unit_interval(share[known].astype(float), items[known])
+    noise, design = 1 / (items[known] * p * (1 - p)), _design(whole, has_slopes=has_slopes)
+    between = _between(design[known], logit(p), noise)
+    fitted = WLS(logit(p), design[known], weights=1 / (between + noise)).fit()
+    # Fewer outcomes differ than the problems alone would have it where models answer the same ones: then it is less.
+    scale = fitted.scale if between == 0 else 1.0
+    mean = design[~known] @ fitted.params
+    spread = np.einsum("ij,jk,ik->i", design[~known], fitted.normalized_cov_params, design[~known])
+    at = expit(mean)
+    own = between + 1 / (items[~known] * np.clip(at * (1 - at), 1e-3, None))
+    half = student.ppf((1 + level) / 2, fitted.df_resid) * np.sqrt(scale * (spread + own))
+    turned = whole["higher_is_better"].to_numpy(dtype=bool)[~known]
+    ends = [expit(mean - half), expit(mean + half)]
+    whole.loc[~known, "value"] = np.where(turned, at, 1 - at)
+    whole.loc[~known, "lower"] = np.where(turned, ends[0], 1 - ends[1])
+    whole.loc[~known, "upper"] = np.where(turned, ends[1], 1 - ends[0])
+    kind = np.where(known, MEASURED, ESTIMATE)
+    return whole.drop(columns="higher_is_better").assign(level=level, kind=kind)
+
+
+def _design(whole: pd.DataFrame, *, has_slopes: bool) -> np.ndarray:
+    """Return levels of data sets, of models and slopes of data sets, the last two against those of the first."""
+    x = np.log10(whole["n_params_base"].to_numpy(dtype=float))
+    data = pd.get_dummies(whole["dataset"], dtype=float).to_numpy()
+    models = pd.get_dummies(whole["size"] + "/" + whole["method"], dtype=float).to_numpy()
+    slopes = data * (x - x.mean())[:, None]
+    return np.column_stack([data, models[:, 1:], *([slopes[:, 1:]] if has_slopes else [])])
+
+
+def _between(design: np.ndarray, z: np.ndarray, noise: np.ndarray) -> float:
+    """Return the variance beyond the noise at which residuals are as large as expected; 0 where noise explains all."""
+    dof = len(z) - np.linalg.matrix_rank(design)
+    if dof < 1:
+        raise Refusal("every score is needed to place a model or a data set; nothing shows how far an estimate falls")
+
+    def excess(variance: float) -> float:
+        root = 1 / np.sqrt(variance + noise)
+        theta = np.linalg.lstsq(design * root[:, None], z * root, rcond=None)[0]
+        return float((((z - design @ theta) * root) ** 2).sum() - dof)
+
+    return 0.0 if excess(0.0) <= 0 else float(brentq(excess, 0.0, 10 * float(z.var()) + 1))

@@ -1,0 +1,84 @@
+"""Scores that models lack: an additive truth found again, coverage of hidden cells, released models."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit, logit
+
+import astraios_analysis as aa
+from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.scores.completion import complete, score_cells
+
+SIZES, METHODS, N_ITEMS = (1e9, 3e9, 7e9, 16e9), tuple("abcdefg"), 164
+
+
+def world(rng, extra=0.1, has_noise=True):
+    """Cells of five data sets and 28 models, additive with slopes up to ``extra`` and binomial noise."""
+    rows = []
+    ability = {(m, n): 0.3 * rng.standard_normal() + np.log10(n / 3e9) for m in METHODS for n in SIZES}
+    for name in "vwxyz":
+        level, slope = -1 + 0.5 * rng.standard_normal(), 0.4 * rng.standard_normal()
+        for (method, n), t in ability.items():
+            p = expit(level + slope * np.log10(n / 3e9) + t + extra * rng.standard_normal())
+            value = rng.binomial(N_ITEMS, p) / N_ITEMS if has_noise else p
+            rows.append((name, method, f"{n:g}", n, "pass@1", value, float(N_ITEMS), True))
+    columns = ["dataset", "method", "size", "n_params_base", "metric", "value", "n_items", "higher_is_better"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def hide(cells, rng, **options):
+    """Estimates of a fifth of the cells, beside what was measured there."""
+    hidden = rng.random(len(cells)) < 0.2
+    found = complete(cells[~hidden], **options)
+    return found[found["kind"] == "estimate"].merge(
+        cells[hidden], on=["dataset", "method", "size"], suffixes=("", "_was")
+    )
+
+
+def test_what_is_additive_is_found_again():
+    cells = world(np.random.default_rng(0), extra=0.0, has_noise=False)
+    found = hide(cells, np.random.default_rng(1))
+    assert len(found) > 15
+    np.testing.assert_allclose(logit(found["value"]), logit(found["value_was"]), atol=1e-6)
+
+
+def test_errors_turn_with_the_direction():
+    cells = world(np.random.default_rng(2))
+    turned = cells.assign(value=1 - cells["value"], higher_is_better=False)
+    one, other = (hide(table, np.random.default_rng(3)) for table in (cells, turned))
+    np.testing.assert_allclose(one[["value", "lower", "upper"]], 1 - other[["value", "upper", "lower"]], rtol=1e-9)
+
+
+def test_hidden_cells_are_covered_as_often_as_asked():
+    hits, widths = [], []
+    for seed in range(30):
+        found = hide(world(np.random.default_rng(seed)), np.random.default_rng([seed, 1]))
+        hits += ((found["lower"] <= found["value_was"]) & (found["value_was"] <= found["upper"])).tolist()
+        middle = found["value"] * (1 - found["value"])
+        ideal = 2 * 1.96 * np.sqrt(0.1**2 + 1 / (N_ITEMS * middle)) * middle
+        widths += ((found["upper"] - found["lower"]) / ideal).tolist()
+    assert len(hits) > 600 and 0.92 < np.mean(hits) < 0.98
+    # An estimate knows neither the model's level nor the data set's, so its interval is wider than scoring alone.
+    assert 1.0 < np.median(widths) < 1.6
+
+
+def test_released_models():
+    cells = score_cells(aa.load("data", grid="released"))
+    errors = {False: [], True: []}
+    hits = []
+    for seed in range(10):
+        for has_slopes, found in errors.items():
+            hidden = hide(cells, np.random.default_rng(seed), has_slopes=has_slopes)
+            found += (hidden["value"] - hidden["value_was"]).tolist()
+            if has_slopes:
+                hits += ((hidden["lower"] <= hidden["value_was"]) & (hidden["value_was"] <= hidden["upper"])).tolist()
+    additive, ours = (np.sqrt(np.mean(np.square(found))) for found in errors.values())
+    assert ours < additive < 0.05 and 0.9 <= np.mean(hits) <= 0.98
+    table = aa.complete(aa.load("data", grid="released")).table
+    fft = table[(table["dataset"] == "humanevalexplain_python") & (table["size"] == "16b") & (table["method"] == "fft")]
+    assert fft["kind"].tolist() == ["estimate"] and 0.15 < fft["lower"].item() < fft["upper"].item() < 0.35
+
+
+def test_what_cannot_be_filled_in():
+    with pytest.raises(Refusal, match="filling in needs two data sets of programs with 6 models each"):
+        score_cells([run for run in aa.load("data", grid="released") if run.size == "1b"])
