@@ -68,6 +68,8 @@ def main(source: str, draft: str, parameters: str) -> int:
             language="python",
             progress_bar=False,
             shutdown_kernel="immediate",
+            # Of the kernel alone; many start at once, and a busy machine takes its time.
+            start_timeout=300,
         )
     except PapermillExecutionError:
         return 0  # What went wrong stands in the draft.

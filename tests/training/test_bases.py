@@ -118,7 +118,7 @@ def test_two_processes_at_once_train_a_base_once(tmp_path, folder):
     for process in pair:
         process.start()
     for process in pair:
-        process.join(60)
+        process.join(600)
     assert [process.exitcode for process in pair] == [0, 0]
     assert log.read_text() == "trained\n"
 
@@ -132,7 +132,7 @@ def pretrain_and_die(cache):
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, cache, folder, monkeypatch):
     process = FORK.Process(target=pretrain_and_die, args=(tmp_path,))
     process.start()
-    process.join(60)
+    process.join(600)
     assert process.exitcode == -signal.SIGKILL
     assert not (tmp_path / "bases" / folder.name).exists()
     statuses, train = [], bases.train

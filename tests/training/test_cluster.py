@@ -123,7 +123,7 @@ class Here(LocalExecutor):
         super().update_parameters(timeout_min=60)
 
 
-def until(condition, seconds=240):
+def until(condition, seconds=800):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"

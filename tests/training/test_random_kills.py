@@ -21,7 +21,7 @@ from training.spec.files import run_state
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 # Forked, not spawned: the libraries are in memory already, and a killed process costs no new import.
 FORK = multiprocessing.get_context("fork")
-KILLS = 12
+KILLS = 8
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found in Linux's /proc")
 

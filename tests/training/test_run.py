@@ -114,7 +114,7 @@ def test_a_killed_run_goes_on_to_the_same_record(runs, cache, tmp_path):
     spec = SPECS["lora"]
     process = FORK.Process(target=run_and_die, args=(spec, tmp_path, cache))
     process.start()
-    process.join(60)
+    process.join(600)
     assert process.exitcode == -signal.SIGKILL
     assert (run_state(tmp_path, spec.run_id).state, run_state(tmp_path, spec.run_id).detail) == (
         "partial",
