@@ -29,7 +29,7 @@ SCHEDULE = {
 }
 
 
-def tuned_model(method, base_dropout=0.0, **options):
+def tuned_model(method, base_dropout=0.0, device="cpu", **options):
     """A small GPTBigCode model, always the same, tuned by a method."""
     import torch
     from transformers import AutoModelForCausalLM, GPTBigCodeConfig
@@ -49,9 +49,10 @@ def tuned_model(method, base_dropout=0.0, **options):
         eos_token_id=0,
         **dict.fromkeys(names, base_dropout),
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(1)
         base = AutoModelForCausalLM.from_config(config)
+    base.tie_weights()
     tuning = Tuning(method=method, **{**OPTIONS.get(method, {}), **options})
     return apply_tuning(base, tuning, seed=3)
 
@@ -216,9 +217,12 @@ def interrupted_run(folder, at_step, method="lora", **arguments):
 def train_sharded(out):
     """Train with shards: every method, an interrupted run, and one that a single process goes on with later."""
     found = {}
+    # Only the first process has weights.
+    device = "cpu" if os.environ["RANK"] == "0" else "meta"
     for method in ("fft", "lora", "ptuning", "adapterh"):
-        model = tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
+        model = tuned_model(method, device=device, **({"dropout": 0.0} if method == "lora" else {}))
         found[method] = curve(run(model=model, is_sharded=True)[1])
+    found["offloaded"] = curve(run(model=tuned_model("fft", device=device), is_sharded=True, is_offloaded=True)[1])
     interrupted_run(out / "shards", 8, "adapterh", is_sharded=True)
     _, result = run("adapterh", folder=out / "shards", settings={"checkpoint_every": 3}, is_sharded=True)
     found["resumed"] = {"status": result.status, **curve(result)}

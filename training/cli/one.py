@@ -59,6 +59,7 @@ examples:
 @CACHE
 @TRACKERS
 @flag("--shard", "divide the model among the processes (FSDP2)")
+@flag("--cpu-offload", "--shard: keep shards and the optimiser in main memory")
 @NO_MEMORY_CHECK
 @SCORING
 def command(
@@ -67,6 +68,7 @@ def command(
     log_with: list[str] | None,
     log_dir: Path,
     shard: bool,
+    cpu_offload: bool,
     no_memory_check: bool,
     **given: Any,
 ) -> int:
@@ -77,14 +79,24 @@ def command(
     (spec,) = choice.specs
     scoring = scoring_of((spec,), **given)
     check_sharding(spec.loop, shard)
+    if cpu_offload and not shard:
+        raise Refusal("--cpu-offload keeps shards in main memory; give --shard, too")
     check_trackers(log_with)
     require_containment(scoring, "--no-scores trains without running any program")
     if not no_memory_check:
-        check_memory(spec, shard)
+        check_memory(spec, shard, cpu_offload)
     was_finished = record_path(choice.runs_dir, spec.run_id).exists()
     reporting = Reporting(log_with=tuple(log_with or ()), folder=log_dir)
     try:
-        record = run(spec, choice.runs_dir, cache, reporting=reporting, scoring=scoring, is_sharded=shard)
+        record = run(
+            spec,
+            choice.runs_dir,
+            cache,
+            reporting=reporting,
+            scoring=scoring,
+            is_sharded=shard,
+            is_offloaded=cpu_offload,
+        )
     except DivergedError as error:
         note(str(error))
         return 1
@@ -95,7 +107,7 @@ def command(
     return 0
 
 
-def check_memory(spec: RunSpec, is_sharded: bool) -> None:
+def check_memory(spec: RunSpec, is_sharded: bool, is_offloaded: bool = False) -> None:
     """Refuse a run that does not fit, by the estimate, into the memory that each process of this launch can have."""
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     found = gpus()
@@ -106,7 +118,7 @@ def check_memory(spec: RunSpec, is_sharded: bool) -> None:
         free = None if free is None else free / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if free is None:
         return
-    layout = {"n_processes": n_processes, "is_sharded": is_sharded}
+    layout = {"n_processes": n_processes, "is_sharded": is_sharded, "is_offloaded": is_offloaded and bool(found)}
     needed = estimate_memory(spec.size, spec.tuning, spec.schedule, spec.loop, **layout).total
     if needed > free:
         advice = shortage(spec, free, n_processes) or "use fewer processes on this machine"

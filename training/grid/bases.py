@@ -24,7 +24,14 @@ from training.loop.train import train
 from training.models.adapters import (
     BottleneckConfig as BottleneckConfig,  # registers the adapters, which loading looks up
 )
-from training.models.pretrained import file_digest, load_pretrained, scratch_config, weight_arguments
+from training.models.pretrained import (
+    empty_model,
+    file_digest,
+    folder_config,
+    load_pretrained,
+    scratch_config,
+    weight_arguments,
+)
 from training.spec.files import whole_folder
 from training.spec.run import RunSpec
 
@@ -49,16 +56,24 @@ class Base:
     note: dict[str, Any]
 
 
-def load_base(spec: RunSpec, cache_dir: str | Path, *, reporting: Reporting | None = None) -> Base:
-    """Return the base model of a run; one trained from scratch is trained first where the cache lacks it."""
+def load_base(
+    spec: RunSpec, cache_dir: str | Path, *, reporting: Reporting | None = None, is_empty: bool = False
+) -> Base:
+    """Return the base model of a run; one trained from scratch is trained first where the cache lacks it.
+
+    With ``is_empty`` it has shapes and no weights, on the meta device.
+    """
     if spec.size.pretrained is not None:
-        return Base(*load_pretrained(spec.size, spec.loop.base_precision))
+        return Base(*load_pretrained(spec.size, spec.loop.base_precision, is_empty=is_empty))
     arguments = weight_arguments(spec.loop.base_precision)
     folder = pretrain(spec, cache_dir, reporting=reporting)
     try:
         check_weights(folder)
         note = json.loads((folder / _NOTE_FILE).read_text("utf-8"))
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **arguments)
+        if is_empty:
+            model = empty_model(folder_config(folder), arguments["dtype"])
+        else:
+            model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **arguments)
     except Exception as error:  # json, transformers and safetensors each raise their own
         raise Refusal(f"base model {folder} cannot be read: {reason_of(error)}; delete it to train it anew") from error
     # The one it was trained with: the digest covers the corpus. One object a process, so that rows are shared.

@@ -13,7 +13,7 @@ Memory, in bytes, with c bytes of the forward pass (4 in float32, 2 in bfloat16)
   square of the row (flash kernels). LoRA keeps a dropped copy and a mask of its inputs instead, (IA)^3 its products in
   float32. With gradient checkpointing: 4 d of every block, and one block whole;
 * logits (c + 12) V a token, of `CHUNK_LOGITS` at most: as computed, in float32, log-softmax, and gradient;
-* copies in bfloat16 that autocast makes: 2 N, of two blocks at a time when sharded; buckets of gradients (DDP) 4 N_u;
+* copies in bfloat16 that autocast makes: 2 N, of embeddings and two blocks when sharded; buckets of gradients 4 N_u;
 * the optimiser's step 4 N_u (a moment, torch's foreach), when activations are gone.
 
 Sharded over g processes (FSDP2), weights, gradients and moments are divided by g. Korthikanti et al. 2022, arXiv
@@ -196,11 +196,13 @@ def estimate_memory(
     *,
     n_processes: int = 1,
     is_sharded: bool = False,
+    is_offloaded: bool = False,
 ) -> MemoryEstimate:
     """Return the memory that training takes on the fullest process; without a micro-batch, its whole share at once."""
     counts = counts_of(size, tuning)
     added = counts.n_params - counts.n_params_base
-    shards = n_processes if is_sharded else 1
+    # In main memory they are none of the device's.
+    shards = math.inf if is_offloaded else n_processes if is_sharded else 1
     c = _BFLOAT16 if loop.precision == "bf16" else _FLOAT32
     micro_batch = loop.micro_batch or max(1, schedule.global_batch // n_processes)
     tokens = micro_batch * (schedule.sequence_length + (tuning.virtual_tokens or 0))
@@ -210,7 +212,8 @@ def estimate_memory(
         kept = of_block + _FLOAT32 * size.d_model * size.n_layers
     updated = _FLOAT32 * counts.n_params_updated
     if is_sharded:
-        copies = c * block_parameters(size) * _BLOCKS_FETCHED
+        # Embeddings, which belong to no block, stay gathered.
+        copies = c * (block_parameters(size) * _BLOCKS_FETCHED + counts.n_params_embedding)
     else:
         copies = _BFLOAT16 * counts.n_params if c == _BFLOAT16 and loop.base_precision is None else 0
         copies += updated if n_processes > 1 else 0
@@ -257,7 +260,8 @@ def fitting_plan(spec: RunSpec, memory_bytes: float, n_devices: int) -> Plan | N
 
     Precisions stay as given: they are the same for all methods of a grid unless someone decides otherwise.
     """
-    shared = math.gcd(n_devices, spec.schedule.global_batch)
+    # What is not sharded whole (`check_sharding`) is not proposed.
+    shared = 1 if spec.loop.base_precision or spec.loop.compile else math.gcd(n_devices, spec.schedule.global_batch)
     for n_processes in dict.fromkeys((1, shared)):
         for checkpointing in dict.fromkeys((spec.loop.gradient_checkpointing, True)):
             for micro_batch in dict.fromkeys((spec.loop.micro_batch, spec.loop.micro_batch or 1)):
@@ -283,7 +287,8 @@ def shortage(spec: RunSpec, memory_bytes: float, n_devices: int = 1) -> str | No
         advice = " and ".join(plan.changes(free))
     else:
         fewer_bits = "" if spec.tuning.method == "fft" or spec.loop.base_precision else "--base-precision int8, "
-        advice = f"{fewer_bits}more such devices (--shard), or devices with more memory"
+        more = "" if spec.loop.base_precision else "more such devices (--shard), or "
+        advice = f"{fewer_bits}{more}devices with more memory"
     return f"needs {in_gib(needed)} GiB, has {in_gib(memory_bytes)}: use {advice}"
 
 

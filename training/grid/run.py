@@ -56,6 +56,7 @@ def run(
     reporting: Reporting | None = None,
     scoring: Scoring | None = None,
     is_sharded: bool = False,
+    is_offloaded: bool = False,
 ) -> RunRecord:
     """Train and score what a specification says and write its record; a run whose record exists is left as it is.
 
@@ -70,14 +71,14 @@ def run(
     if path.exists():
         load(path)
     require_writable(runs_dir)
-    connect_processes(spec.loop.precision)
+    connect_processes(spec.loop.precision, is_offloaded=is_offloaded)
     with locked_by_first(run_lock(runs_dir, spec.run_id), wait=False) as is_mine:
         if not is_mine:
             raise BusyError(f"run {spec.run_id} is being trained by another process; wait for it")
         if not agreed(path.exists()):
             if is_first_process():
                 clear_error(runs_dir, spec.run_id)
-            trained = _train(spec, work, cache_dir, checkpoint_every, reporting, is_sharded)
+            trained = _train(spec, work, cache_dir, checkpoint_every, reporting, is_sharded, is_offloaded)
             if not is_first_process():
                 return trained[0]
             save_tuned(trained[1], cache_dir, spec.run_id)
@@ -118,10 +119,12 @@ def _train(
     checkpoint_every: int,
     reporting: Reporting | None,
     is_sharded: bool,
+    is_offloaded: bool,
 ) -> tuple[RunRecord, PreTrainedModel | PeftModel, Tokenizer]:
     # Trackers follow the run: a base that has to be trained first would write into the same curves.
     quiet = reporting and replace(reporting, name=f"base {spec.size.name}", log_with=())
-    base = load_base(spec, cache_dir, reporting=quiet)
+    # Under shards the first process alone holds the weights, and sends them block by block.
+    base = load_base(spec, cache_dir, reporting=quiet, is_empty=is_sharded and not is_first_process())
     counts = count_parameters(plain_config(base.model.config), spec.tuning)
     rows = stream_rows(spec, spec.schedule, "instructions", base.tokenizer)
     model = apply_tuning(base.model, spec.tuning, seed=spec.seed)
@@ -136,6 +139,7 @@ def _train(
         folder=work,
         reporting=replace(reporting or Reporting(), name=spec.run_id),
         is_sharded=is_sharded,
+        is_offloaded=is_offloaded,
     )
     if is_sharded:
         model = _whole(model, spec, cache_dir)

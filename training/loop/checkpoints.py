@@ -17,6 +17,7 @@ from torch import nn
 
 from astraios_analysis.records.frame import ValidationPoint
 from training.loop.batches import RowSet
+from training.loop.processes import agreed
 from training.spec.files import DIVERGED_FILE, exclusive, flush
 from training.spec.run import LoopSettings, Schedule
 
@@ -33,6 +34,7 @@ def run_identity(
     seed: int,
     spec: Mapping[str, Any],
     accelerator: Accelerator,
+    is_sharded: bool = False,
 ) -> dict[str, Any]:
     """Return everything that a run's numbers depend on, as JSON values, after the check that all processes agree on it.
 
@@ -46,7 +48,8 @@ def run_identity(
         "n_processes": accelerator.num_processes,
         "device": accelerator.device.type,
         "rows": {name: row_set.digest for name, row_set in rows.items()},
-        "initial_weights": weights_digest(model),
+        # Only the first process has the weights of a model that will be sharded.
+        "initial_weights": agreed(weights_digest(model)) if is_sharded else weights_digest(model),
     }
     _check_agreement(identity, accelerator)
     return identity
@@ -56,9 +59,10 @@ def weights_digest(model: nn.Module) -> str:
     """Return a SHA-256 of the names, shapes, types and leading values of all parameters, and which are updated."""
     digest = hashlib.sha256()
     for name, weight in model.named_parameters():
-        values = weight.detach().flatten()[:_LEADING_VALUES].to("cpu", torch.float32)
-        described = f"{name} {tuple(weight.shape)} {weight.dtype} {weight.requires_grad}"
-        digest.update(described.encode() + values.numpy().tobytes())
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype} {weight.requires_grad}".encode())
+        if not weight.is_meta:
+            values = weight.detach().flatten()[:_LEADING_VALUES].to("cpu", torch.float32)
+            digest.update(values.numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -6,7 +6,8 @@ needs no launcher. Two on CPUs: ``ACCELERATE_USE_CPU=true torchrun --nproc_per_n
 
 Shards are plain torch's (FSDP2, `fully_shard` on every block and on the whole; Zhao et al. 2023, arXiv 2304.11277):
 accelerate's own way exists for accelerators only, this one is the same on CPU processes, where tests hold it to the
-training of one process. Their checkpoints hold every tensor once; any number of processes reads them.
+training of one process. Gradients are summed and cut at every pass: whole ones would not fit where this is needed.
+Checkpoints hold every tensor once; any number of processes reads them.
 """
 
 import os
@@ -30,7 +31,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from training.spec.files import exclusive
 from training.spec.run import Precision
@@ -113,9 +114,13 @@ def is_first_process() -> bool:
     return not any(_integer(os.environ.get(name), 0) for name in _RANKS if name != "LOCAL_RANK")
 
 
-def connect_processes(precision: Precision) -> None:
+def connect_processes(precision: Precision, *, is_offloaded: bool = False) -> None:
     """Connect the processes of a launch, where there are several; one process is left alone."""
     if any(_integer(os.environ.get(name), 1) > 1 for name in _WORLD_SIZES):
+        if is_offloaded and torch.cuda.is_available():
+            # Sums over shards in main memory go through gloo.
+            torch.cuda.set_device(_integer(os.environ.get("LOCAL_RANK"), 0))
+            torch.distributed.init_process_group("cpu:gloo,cuda:nccl")
         make_accelerator(precision)
 
 
@@ -159,8 +164,13 @@ SHARDS_FOLDER = "shards"
 """Folder of the tensors within a checkpoint."""
 
 
-def shard(model: nn.Module, device: torch.device, precision: Precision) -> nn.Module:
-    """Divide a model's parameters among all processes, in place; make its optimiser afterwards."""
+def shard(model: nn.Module, device: torch.device, precision: Precision, *, is_offloaded: bool = False) -> nn.Module:
+    """Divide a model's parameters among all processes, in place; make its optimiser afterwards.
+
+    The first process has the weights, and the others may have shapes only (the meta device). Block by block they are
+    sent to all and cut: a device never holds more than its shards and the block in hand. With ``is_offloaded`` shards
+    and the optimiser are kept in main memory.
+    """
     if not torch.distributed.is_initialized():
         raise ValueError(
             "a model is sharded over connected processes; start them with torchrun --nproc_per_node N (on CPUs with "
@@ -171,10 +181,28 @@ def shard(model: nn.Module, device: torch.device, precision: Precision) -> nn.Mo
     policy = MixedPrecisionPolicy()
     if precision == "bf16":
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    model.to(device)
-    for block in blocks:
-        fully_shard(block, mesh=mesh, mp_policy=policy)
-    return fully_shard(model, mesh=mesh, mp_policy=policy)
+    offload = CPUOffloadPolicy(pin_memory=device.type == "cuda") if is_offloaded else OffloadPolicy()
+    places: dict[int, list[tuple[dict[str, Any], str]]] = {}
+    for module in model.modules():
+        for values in (module._parameters, module._buffers):
+            for name, value in values.items():
+                if value is not None:
+                    places.setdefault(id(value), []).append((values, name))
+    for module in (*blocks, model):
+        for value in (*module.parameters(), *module.buffers()):
+            if id(value) in places:
+                sent = _from_first(value, device)
+                # All at once, so that a head that is the embedding stays it.
+                for values, name in places.pop(id(value)):
+                    values[name] = sent
+        fully_shard(module, mesh=mesh, mp_policy=policy, offload_policy=offload)
+    return model
+
+
+def _from_first(value: torch.Tensor, device: torch.device) -> torch.Tensor:
+    sent = value.detach().to(device) if is_first_process() else torch.empty_like(value, device=device)
+    torch.distributed.broadcast(sent, src=0)
+    return nn.Parameter(sent, value.requires_grad) if isinstance(value, nn.Parameter) else sent
 
 
 def save_shards(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:

@@ -90,12 +90,14 @@ def train(
     folder: str | Path | None = None,
     reporting: Reporting | None = None,
     is_sharded: bool = False,
+    is_offloaded: bool = False,
 ) -> LoopResult:
     """Train in place what a tuning method updates in a model, and leave it in evaluation mode on its device.
 
     ``spec`` is what the caller knows the run by. The run goes on from the latest checkpoint in ``folder``; one of
     another spec, settings, rows or model is refused, as is a run that failed there; `DivergedError` leaves
-    ``failed.json``. With ``is_sharded`` parameters are divided among the processes, and shards afterwards.
+    ``failed.json``. With ``is_sharded`` parameters are divided among the processes, and shards afterwards; only the
+    first process needs their values. With ``is_offloaded`` shards are kept in main memory.
     """
     settings, reporting = settings or LoopSettings(), reporting or Reporting()
     check_sharding(settings, is_sharded)
@@ -103,7 +105,8 @@ def train(
     accelerator = make_accelerator(settings.precision, reporting.log_with, reporting.folder or path)
     settings = fill_batch_sizes(settings, schedule, accelerator.num_processes)
     sets = check_rows(model, schedule, rows, settings)
-    identity = run_identity(model, schedule, settings, sets, seed=seed, spec=spec or {}, accelerator=accelerator)
+    described = {"seed": seed, "spec": spec or {}, "accelerator": accelerator, "is_sharded": is_sharded}
+    identity = run_identity(model, schedule, settings, sets, **described)
     run_folder = None if path is None else RunFolder(path, identity)
     with ExitStack() as stack:
         if run_folder is not None:
@@ -113,7 +116,7 @@ def train(
             run_folder.check_not_failed()
         stack.enter_context(seeded(seed, accelerator))
         stack.enter_context(activations(model, settings.gradient_checkpointing))
-        loop = _Loop(model, schedule, settings, sets, accelerator, run_folder, seed, is_sharded)
+        loop = _Loop(model, schedule, settings, sets, accelerator, run_folder, seed, is_sharded, is_offloaded)
         stack.callback(loop.close)
         loop.start()
         stack.enter_context(compiled(model, bool(settings.compile), accelerator))
@@ -135,9 +138,10 @@ class _Loop:
         folder: RunFolder | None,
         seed: int,
         is_sharded: bool,
+        is_offloaded: bool,
     ) -> None:
         self.progress = Progress(n_processes=[accelerator.num_processes])
-        self._seed, self._is_sharded = seed, is_sharded
+        self._seed, self._is_sharded, self._is_offloaded = seed, is_sharded, is_offloaded
         self._plain, self._schedule, self._settings = model, schedule, settings
         self._rows, self._accelerator, self._folder = sets["training"], accelerator, folder
         self._validator = Validator(sets["validation"], settings.validation_batch, accelerator)
@@ -172,7 +176,8 @@ class _Loop:
 
     def _shard(self) -> None:
         is_new = self._folder is None or self._folder.latest() is None
-        self._model = shard(self._plain, self._accelerator.device, self._settings.precision)
+        precision, offloaded = self._settings.precision, self._is_offloaded
+        self._model = shard(self._plain, self._accelerator.device, precision, is_offloaded=offloaded)
         # The parameters are others now.
         self._optimizer = make_optimizer(self._model, self._schedule)
         if isinstance(self._plain, PeftModel) and is_new:

@@ -90,10 +90,10 @@ def folder_config(folder: str | Path) -> PretrainedConfig:
     return config
 
 
-def empty_model(config: PretrainedConfig) -> PreTrainedModel:
+def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """Build a causal language model on the meta device: every shape, no memory for any weight."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     # Tying by identity: a head tied to the embedding must be one tensor, or it would be counted twice.
     model.tie_weights()
     return model
@@ -107,7 +107,7 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def load_pretrained(
-    size: ModelSize, base_precision: BasePrecision | None = None
+    size: ModelSize, base_precision: BasePrecision | None = None, *, is_empty: bool = False
 ) -> tuple[PreTrainedModel, Tokenizer, dict[str, Any]]:
     """Return the pre-trained model of a size, its tokenizer, and which weights these are.
 
@@ -122,7 +122,7 @@ def load_pretrained(
         commit = _check_folder(folder, size.revision) if folder else _hub_commit(name, size.revision)
         # A head that moves from here on is not what is read.
         at = {} if folder else {"revision": commit}
-        model, tokenizer = open_model(place, arguments, **at)
+        model, tokenizer = open_model(place, arguments, is_empty=is_empty, **at)
     except Exception as error:  # the hub's client, transformers and safetensors each raise their own
         advice = hub_advice("model", name, MODELS_VARIABLE, error, size.revision)
         raise ValueError(f"base model {name!r} of size {size.name!r} cannot be loaded: {advice}") from error
@@ -138,10 +138,17 @@ def load_pretrained(
 
 
 def open_model(
-    place: str, arguments: Mapping[str, Any] = MappingProxyType({"dtype": torch.float32}), **at: str
+    place: str,
+    arguments: Mapping[str, Any] = MappingProxyType({"dtype": torch.float32}),
+    *,
+    is_empty: bool = False,
+    **at: str,
 ) -> tuple[PreTrainedModel, Tokenizer]:
-    """Return a model and its tokenizer from a folder or the hub."""
-    model = AutoModelForCausalLM.from_pretrained(place, **at, **arguments)
+    """Return a model, with ``is_empty`` its shapes alone, and its tokenizer from a folder or the hub."""
+    if is_empty:
+        model = empty_model(AutoConfig.from_pretrained(place, **at), arguments["dtype"])
+    else:
+        model = AutoModelForCausalLM.from_pretrained(place, **at, **arguments)
     return model, _tokenizer(place, model.config, **at)
 
 
