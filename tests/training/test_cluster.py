@@ -13,7 +13,8 @@ from submitit import LocalExecutor, SlurmExecutor
 
 from astraios_analysis.records.frame import load
 from training.__main__ import main
-from training.grid.cluster import JOB_FOLDER, JobSettings, TaskJob, submit, tasks_of
+from training.grid.cluster import JOB_FOLDER, JobSettings, TaskJob, run_queue, submit, tasks_of
+from training.grid.run import run
 from training.grid.workers import Folders, Task
 from training.spec.files import record_path, run_lock, run_state, work_folder
 from training.spec.grids import PRESETS
@@ -114,6 +115,33 @@ def test_bases_are_shared_and_finished_runs_left_out(tmp_path):
 def test_settings_are_checked(changes, message):
     with pytest.raises(ValueError, match=message):
         JobSettings(**changes)
+
+
+def test_jobs_of_several_processes_train_runs_together(tmp_path, monkeypatch):
+    """Bases, then runs, each by two processes that know of each other; sharded, the curve of one to 1e-4."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    (spec,) = TINY.tiny_grid(methods=("lora",)).runs()[:1]
+    plain = spec.tuning.model_copy(update={"dropout": 0.0})
+    spec = spec.model_copy(update={"tuning": plain})
+    lines = []
+    settings = JobSettings(gpus=0, processes=2, minutes=30)
+    folders = Folders(tmp_path / "runs", tmp_path / "cache", None, is_sharded=True)
+    (outcome,) = run_queue([spec], folders, settings, lines.append)
+    assert outcome.status == "done", lines
+    record = load(record_path(folders.runs, spec.run_id))
+    assert record.provenance.spec["n_processes"] == 2
+    alone = run(spec, tmp_path / "alone", tmp_path / "cache")
+    for one, two in zip(alone.val_curve, record.val_curve, strict=True):
+        assert two.loss == pytest.approx(one.loss, rel=1e-4)
+    assert [line.partition(":")[0] for line in lines] == ["[1/2] base 16x1, seed 0", f"[2/2] {spec.run_id}"]
+
+
+def test_what_several_processes_ask_of_a_cluster():
+    asked = JobSettings(nodes=2, gpus=8).parameters("x")
+    assert (asked["nodes"], asked["ntasks_per_node"], asked["gpus_per_node"]) == (2, 8, 8)
+    assert JobSettings(gpus=0).parameters("x")["ntasks_per_node"] == 1
+    with pytest.raises(ValueError, match="nodes is 2, and this machine is one; choose --engine slurm"):
+        JobSettings(nodes=2).local_parameters()
 
 
 class Here(LocalExecutor):

@@ -40,7 +40,7 @@ from training.cli.shared import (
     several,
     table,
 )
-from training.grid.cluster import JobSettings, submit
+from training.grid.cluster import JobSettings, run_queue, submit
 from training.grid.estimates import available_memory, describe_time, gpus, place, seconds_left
 from training.grid.pilot import TEXTS, acceptance, pilot_grid, pilot_rows, write_pilots
 from training.grid.search import search, write_trials
@@ -151,10 +151,14 @@ models come first. Where there are GPUs, there is a worker on each. There are on
 memory by the estimate of `python -m training estimate`; where not even one run does, nothing is started and the message
 says what would do. Progress goes to standard error. Ctrl-C stops the workers; the same command goes on later.
 
-Engine slurm: two job arrays, bases and then runs, through submitit (pip install 'astraios[cluster]'). A job that runs
-out of time or is preempted goes back into the queue and goes on from its last checkpoint. Records, cache and this
-installation must lie on a file system that all nodes share. The command ends when the jobs are in the queue; `grid
-status` shows how far they are. Two launchers never train one run twice, on either engine (docs/scale.md).
+Engine queue: jobs on this machine one after the other, each of --processes processes that train one run together, by
+submitit: for models that take all GPUs of a machine.
+
+Engine slurm: the same jobs on a cluster, --nodes nodes with --processes processes each: two job arrays, bases and then
+runs, through submitit (pip install 'astraios[cluster]'). A job that runs out of time or is preempted goes back into the
+queue and goes on from its last checkpoint. Records, cache and this installation must lie on a file system that all
+nodes share. The command ends when the jobs are in the queue; `grid status` shows how far they are. Two launchers never
+train one run twice, on any engine (docs/scale.md).
 
 Programs that a model wrote run in the sandbox, without network or files (docs/sandbox.md). Where no containment works,
 nothing is trained: --no-scores trains without running any program, and --unsafe runs them without containment.
@@ -195,7 +199,8 @@ _TRAINING = options(
     NO_MEMORY_CHECK,
     SCORING,
     TRACKERS,
-    click.option("--engine", metavar="ENGINE", default="local", help="local (default) or slurm"),
+    click.option("--engine", metavar="ENGINE", default="local", help="local (default), queue or slurm"),
+    flag("--shard", "queue, slurm: divide a model among the processes of its job (FSDP2)"),
     click.option("--partition", metavar="NAME", help="slurm: partition of the jobs"),
     click.option("--account", metavar="NAME", help="slurm: account of the jobs"),
     click.option("--qos", metavar="NAME", help="slurm: quality of service"),
@@ -206,13 +211,15 @@ _TRAINING = options(
             type=type(getattr(_JOB, name)),
             default=getattr(_JOB, name),
             show_default=True,
-            help=f"slurm: {meaning}",
+            help=f"queue, slurm: {meaning}",
         )
         for name, meaning in {
             "minutes": "time of a job",
             "memory_gib": "main memory of a job",
             "cpus": "processors of a job",
-            "gpus": "GPUs of a job, 0 or 1",
+            "gpus": "GPUs of a job on every node",
+            "nodes": "nodes of a job",
+            "processes": "processes of a job on every node (default: one for each GPU)",
             "at_once": "jobs that run at the same time",
             "max_timeouts": "how often a job may run out of time",
         }.items()
@@ -252,6 +259,7 @@ def _train(
     runs_dir: Path,
     *,
     engine: str,
+    shard: bool,
     cache: Path,
     jobs: int | None,
     no_memory_check: bool,
@@ -259,8 +267,10 @@ def _train(
     log_dir: Path,
     **given: Any,
 ) -> int:
-    if engine not in ("local", "slurm"):
-        raise Refusal(f"unknown engine {engine!r}; choose from local, slurm")
+    if engine not in ("local", "queue", "slurm"):
+        raise Refusal(f"unknown engine {engine!r}; choose from local, queue, slurm")
+    if shard and engine == "local":
+        raise Refusal("--shard divides a run among the processes of a job; choose --engine queue or slurm")
     # Asked before any process is started.
     check_trackers(log_with)
     job = {name: given.pop(name) for name in JobSettings.__dataclass_fields__}
@@ -270,9 +280,14 @@ def _train(
     for data in dict.fromkeys(spec.data for spec in missing):
         fetch_corpus(data)
     trackers = tuple(log_with or ())
+    folders = Folders(runs_dir, cache, scoring, trackers, log_dir, shard)
     if engine == "slurm":
-        return _queue(specs, Folders(runs_dir, cache, scoring, trackers, log_dir), JobSettings(**job))
+        return _queue(specs, folders, JobSettings(**job))
     require_containment(scoring, "grid run --no-scores trains without running any program")
+    if engine == "queue":
+        return close(
+            run_queue(specs, folders, JobSettings(**job), note), f"runs are finished; records are in {runs_dir}"
+        )
     places = _places(missing, jobs, no_memory_check)
     shared = {"scoring": scoring, "log_with": trackers, "log_dir": log_dir}
     try:

@@ -77,6 +77,8 @@ class Folders:
     scoring: Scoring | None
     log_with: tuple[str, ...] = ()
     log_dir: Path | None = None
+    # Of runs of several processes.
+    is_sharded: bool = False
 
 
 class Worker:
@@ -175,7 +177,8 @@ def perform(kind: str, spec: RunSpec, folders: Folders) -> tuple[Status, str]:
             record = rescore(spec, folders.runs, folders.cache, folders.scoring or Scoring())
             return "done", f"{len(record.scores)} scores"
         reporting = replace(quiet, log_with=folders.log_with, folder=folders.log_dir)
-        record = run(spec, folders.runs, folders.cache, reporting=reporting, scoring=folders.scoring)
+        how = {"scoring": folders.scoring, "is_sharded": folders.is_sharded}
+        record = run(spec, folders.runs, folders.cache, reporting=reporting, **how)
     except BusyError as error:
         return "busy", str(error)
     except Exception as error:  # whatever it is, the other runs go on, and this one says what it was
