@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -36,6 +35,7 @@ from training.grid.estimates import (
     training_flop,
     visible_gpus,
 )
+from training.loop.batches import TokenBatch
 from training.loop.validation import token_losses
 from training.models.counts import count_parameters
 from training.models.pretrained import scratch_config
@@ -143,7 +143,7 @@ def kept_bytes(n_layers, method, precision):
         return tensor
 
     tokens = torch.zeros((ROWS, LENGTH), dtype=torch.int64)
-    batch = SimpleNamespace(tokens=tokens, targets=tokens[:, 1:])
+    batch = TokenBatch(tokens, tokens[:, 1:], tokens.numel(), tokens[:, 1:].numel())
     bf16 = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), bf16:
         losses = token_losses(model, batch)
@@ -197,9 +197,10 @@ def test_full_fine_tuning_holds_16_bytes_a_parameter():
 def test_a_frozen_base_in_fewer_bits_is_smaller():
     run = PUBLISHED["7b", "lora"]
     sizes = [
-        memory_of(with_loop(run, precision="bf16", base_precision=kept)).weights for kept in (None, "bf16", "int8")
+        memory_of(with_loop(run, precision="bf16", base_precision=kept)).weights
+        for kept in (None, "bf16", "int8", "nf4")
     ]
-    assert [round(size / 7.327e9, 2) for size in sizes] == [4.01, 2.01, 1.04]
+    assert [round(size / 7.327e9, 2) for size in sizes] == [4.01, 2.01, 1.04, 0.57]
 
 
 def test_checkpointing_keeps_one_block_and_the_inputs_of_all():

@@ -28,7 +28,7 @@ from training.grid.run import run
 from training.models import pretrained
 from training.models.pretrained import MODELS_VARIABLE, find_model, load_pretrained, scratch_config
 from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, PRESETS, preset
-from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning
+from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning, check_sharding
 
 SIZE = ModelSize(
     name="tiny",
@@ -233,10 +233,20 @@ def test_full_fine_tuning_has_no_frozen_base():
         spec("fft", base_precision="int8")
 
 
-def test_8_bits_need_their_package(models, monkeypatch, tmp_path):
+@pytest.mark.parametrize("precision", ["int8", "nf4"])
+def test_fewer_bits_need_their_package(models, monkeypatch, tmp_path, precision):
     monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="needs the package bitsandbytes, which is not installed; pip install"):
-        load_base(spec("lora", base_precision="int8"), tmp_path)
+    with pytest.raises(ValueError, match=f"'{precision}' needs the package bitsandbytes, which is not installed; pip"):
+        load_base(spec("lora", base_precision=precision), tmp_path)
+    with pytest.raises(ValueError, match=f"a base in {precision} is not sharded: .* leave out --base-precision"):
+        check_sharding(LoopSettings(base_precision=precision), True)
+
+
+def test_nf4_is_that_of_qlora(monkeypatch):
+    monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(pretrained, "BitsAndBytesConfig", dict)
+    asked = pretrained.weight_arguments("nf4")["quantization_config"]
+    assert (asked["bnb_4bit_quant_type"], asked["bnb_4bit_use_double_quant"]) == ("nf4", True)
 
 
 def test_models_are_found_under_either_name(models, tmp_path):

@@ -126,8 +126,8 @@ _SETTINGS = options(
     click.option(
         "--base-precision",
         metavar="P",
-        help="of a frozen base's weights: bf16, or int8 as in the study  (* part of a run: with another setting it has "
-        "another name)",
+        help="of a frozen base's weights: bf16, int8 as in the study, or nf4 (QLoRA)  (* part of a run: with another "
+        "setting it has another name)",
     ),
 )
 

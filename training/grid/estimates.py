@@ -6,7 +6,7 @@ width d and row T, twice that backward) and activations computed anew (one more 
 
 Memory, in bytes, with c bytes of the forward pass (4 in float32, 2 in bfloat16), head width k and feed-forward width f:
 
-* weights 4 N; a frozen base in bfloat16 2, in 8 bits 1 a parameter of the blocks and 2 of embeddings;
+* weights 4 N; a frozen base in bfloat16 2, in 8 bits 1 and in nf4 .52 a parameter of the blocks, 2 of embeddings;
 * gradients 4 N_u and AdamW's moments 8 N_u, in float32 always;
 * activations of every block and token: c (6 d + 2 k + 2 f) + (4 - c) 2 d: inputs of both norms (float32), of all four
   projections and of the activation function, queries, keys, values and the attention's output; nothing grows with the
@@ -139,6 +139,8 @@ PROCESS_BYTES = GIB // 2
 """What a process takes before any model: the libraries on a CPU (measured 0.4 GiB), the context on a GPU (assumed)."""
 
 _FLOAT32, _BFLOAT16 = 4, 2
+# Of nf4, a scale of 8 bits for 64 weights and one of 32 bits for 256 of those (QLoRA, section 3): 4.127 bits a weight.
+_QUANTISED = {"int8": 1.0, "nf4": 0.516}
 # Two blocks at a time: the one that computes, and the next one, fetched meanwhile.
 _BLOCKS_FETCHED = 2
 
@@ -234,7 +236,7 @@ def _base_bytes(size: ModelSize, n_base: int, loop: LoopSettings) -> float:
     if loop.base_precision == "bf16":
         return _BFLOAT16 * n_base
     of_blocks = size.n_layers * block_parameters(size)
-    return of_blocks + _BFLOAT16 * (n_base - of_blocks)
+    return _QUANTISED[loop.base_precision] * of_blocks + _BFLOAT16 * (n_base - of_blocks)
 
 
 @dataclass(frozen=True)

@@ -231,10 +231,15 @@ def weight_arguments(base_precision: BasePrecision | None) -> dict[str, Any]:
         return {"dtype": torch.bfloat16}
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ValueError(
-            "base_precision 'int8' needs the package bitsandbytes, which is not installed; pip install bitsandbytes, "
-            "or keep the base in bf16"
+            f"base_precision {base_precision!r} needs the package bitsandbytes, which is not installed; pip install "
+            "bitsandbytes, or keep the base in bf16"
         )
-    return {"dtype": torch.bfloat16, "quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    fewer = {"load_in_8bit": True}
+    if base_precision == "nf4":
+        # As QLoRA has it: 4-bit normal floats, their scales quantised too, computed with in bfloat16.
+        fewer = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+        fewer["bnb_4bit_compute_dtype"] = torch.bfloat16
+    return {"dtype": torch.bfloat16, "quantization_config": BitsAndBytesConfig(**fewer)}
 
 
 def _check_folder(folder: Path, revision: str | None) -> str | None:

@@ -21,7 +21,7 @@ from astraios_analysis.records.frame import known_method
 
 Layout = Literal["packed", "documents"]
 Precision = Literal["fp32", "bf16"]
-BasePrecision = Literal["bf16", "int8"]
+BasePrecision = Literal["bf16", "int8", "nf4"]
 
 
 class _Spec(BaseModel):
@@ -42,7 +42,8 @@ class LoopSettings(_Spec):
     validation_batch: PositiveInt | None = None
     # Of the forward pass (bf16 by autocast); weights, gradients and the optimiser are float32 either way.
     precision: Precision = "fp32"
-    # How a frozen base is kept; int8 is LLM.int8() (Dettmers et al. 2022, arXiv 2208.07339), as in the study.
+    # How a frozen base is kept; int8 is LLM.int8() (Dettmers et al. 2022, arXiv 2208.07339), as in the study, nf4 is
+    # QLoRA's (Dettmers et al. 2023, arXiv 2305.14314).
     base_precision: BasePrecision | None = None
     # Euclidean norm over all updated parameters; 1 in the study's trainer, None for no clipping.
     max_gradient_norm: Annotated[float, Field(gt=0)] | None = 1.0
