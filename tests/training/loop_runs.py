@@ -216,12 +216,17 @@ def interrupted_run(folder, at_step, method="lora", **arguments):
 
 def train_sharded(out):
     """Train with shards: every method, an interrupted run, and one that a single process goes on with later."""
+    from training.loop import validation
+
     found = {}
     # Only the first process has weights.
     device = "cpu" if os.environ["RANK"] == "0" else "meta"
     for method in ("fft", "lora", "ptuning", "adapterh"):
         model = tuned_model(method, device=device, **({"dropout": 0.0} if method == "lora" else {}))
         found[method] = curve(run(model=model, is_sharded=True)[1])
+    chunk, validation.CHUNK_LOGITS = validation.CHUNK_LOGITS, 8 * VOCABULARY
+    found["chunked"] = curve(run(model=tuned_model("fft", device=device), is_sharded=True)[1])
+    validation.CHUNK_LOGITS = chunk
     found["offloaded"] = curve(run(model=tuned_model("fft", device=device), is_sharded=True, is_offloaded=True)[1])
     interrupted_run(out / "shards", 8, "adapterh", is_sharded=True)
     _, result = run("adapterh", folder=out / "shards", settings={"checkpoint_every": 3}, is_sharded=True)

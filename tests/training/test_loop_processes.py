@@ -100,9 +100,10 @@ class TestShards:
         assert two["train_losses"] == pytest.approx(one["train_losses"], rel=1e-4)
         assert two["counts"] == [*one["counts"][:2], 2]
 
-    def test_in_main_memory_give_it_too(self, found):
+    @pytest.mark.parametrize("how", ["offloaded", "chunked"])
+    def test_in_main_memory_or_with_losses_in_chunks_give_it_too(self, found, how):
         sharded = found[0][0]["sharded"]
-        assert sharded["offloaded"]["curve"] == pytest.approx(sharded["fft"]["curve"], rel=1e-4)
+        assert sharded[how]["curve"] == pytest.approx(sharded["fft"]["curve"], rel=1e-4)
 
     def test_resume_to_the_same_numbers(self, found):
         resumed = dict(found[0][0]["sharded"]["resumed"])

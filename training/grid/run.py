@@ -189,8 +189,10 @@ def _scored(
     cache_dir: str | Path,
     keep: Callable[[RunRecord], None],
 ) -> RunRecord:
-    # As in training: on an accelerator where there is one.
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    # As in training: on an accelerator where there is one, where a base in fewer bits is from the start.
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if model.device.type != device:
+        model.to(device)
     if scoring.datasets:
         folder = Path(cache_dir) / "generations" / spec.run_id
         return score_published(record, model, tokenizer, scoring, folder, keep)
