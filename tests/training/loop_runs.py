@@ -216,6 +216,8 @@ def interrupted_run(folder, at_step, method="lora", **arguments):
 
 def train_sharded(out):
     """Train with shards: every method, an interrupted run, and one that a single process goes on with later."""
+    import torch
+
     from training.loop import validation
 
     found = {}
@@ -227,6 +229,11 @@ def train_sharded(out):
     chunk, validation.CHUNK_LOGITS = validation.CHUNK_LOGITS, 8 * VOCABULARY
     found["chunked"] = curve(run(model=tuned_model("fft", device=device), is_sharded=True)[1])
     validation.CHUNK_LOGITS = chunk
+    for name, dtype in (("bf16_lora", torch.float32), ("bf16_base", torch.bfloat16)):
+        model = tuned_model("lora", device=device, dropout=0.0)
+        for weight in (weight for weight in model.parameters() if not weight.requires_grad):
+            weight.data = weight.data.to(dtype)
+        found[name] = curve(run(model=model, is_sharded=True, settings={"precision": "bf16"})[1])
     found["offloaded"] = curve(run(model=tuned_model("fft", device=device), is_sharded=True, is_offloaded=True)[1])
     interrupted_run(out / "shards", 8, "adapterh", is_sharded=True)
     _, result = run("adapterh", folder=out / "shards", settings={"checkpoint_every": 3}, is_sharded=True)

@@ -110,8 +110,9 @@ class TestShards:
         assert resumed.pop("status") == "resumed"
         assert resumed == found[0][0]["sharded"]["adapterh"]
 
-    def test_bfloat16_and_checkpointing_stay_near_float32(self, found):
-        both = (found[0][0]["sharded"][name]["curve"] for name in ("bf16", "fft"))
+    @pytest.mark.parametrize(("low", "high"), [("bf16", "fft"), ("bf16_lora", "lora"), ("bf16_base", "lora")])
+    def test_bfloat16_and_checkpointing_stay_near_float32(self, found, low, high):
+        both = (found[0][0]["sharded"][name]["curve"] for name in (low, high))
         assert next(both) == pytest.approx(next(both), rel=0.02)
 
     def test_are_read_by_another_number_of_processes(self, found):

@@ -238,7 +238,7 @@ def test_fewer_bits_need_their_package(models, monkeypatch, tmp_path, precision)
     monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=f"'{precision}' needs the package bitsandbytes, which is not installed; pip"):
         load_base(spec("lora", base_precision=precision), tmp_path)
-    with pytest.raises(ValueError, match=f"a base in {precision} is not sharded: .* leave out --base-precision"):
+    with pytest.raises(ValueError, match=f"{precision} is not sharded here, .*; choose --base-precision bf16"):
         check_sharding(LoopSettings(base_precision=precision), True)
 
 

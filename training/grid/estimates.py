@@ -263,7 +263,11 @@ def fitting_plan(spec: RunSpec, memory_bytes: float, n_devices: int) -> Plan | N
     Precisions stay as given: they are the same for all methods of a grid unless someone decides otherwise.
     """
     # What is not sharded whole (`check_sharding`) is not proposed.
-    shared = 1 if spec.loop.base_precision or spec.loop.compile else math.gcd(n_devices, spec.schedule.global_batch)
+    shared = (
+        1
+        if spec.loop.base_precision in _QUANTISED or spec.loop.compile
+        else math.gcd(n_devices, spec.schedule.global_batch)
+    )
     for n_processes in dict.fromkeys((1, shared)):
         for checkpointing in dict.fromkeys((spec.loop.gradient_checkpointing, True)):
             for micro_batch in dict.fromkeys((spec.loop.micro_batch, spec.loop.micro_batch or 1)):
@@ -289,7 +293,7 @@ def shortage(spec: RunSpec, memory_bytes: float, n_devices: int = 1) -> str | No
         advice = " and ".join(plan.changes(free))
     else:
         fewer_bits = "" if spec.tuning.method == "fft" or spec.loop.base_precision else "--base-precision int8, "
-        more = "" if spec.loop.base_precision else "more such devices (--shard), or "
+        more = "" if spec.loop.base_precision in _QUANTISED else "more such devices (--shard), or "
         advice = f"{fewer_bits}{more}devices with more memory"
     return f"needs {in_gib(needed)} GiB, has {in_gib(memory_bytes)}: use {advice}"
 

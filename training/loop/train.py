@@ -180,6 +180,13 @@ class _Loop:
         self._model = shard(self._plain, self._accelerator.device, precision, is_offloaded=offloaded)
         # The parameters are others now.
         self._optimizer = make_optimizer(self._model, self._schedule)
+        if isinstance(self._plain, PeftModel):
+            # FSDP2 settles at the first pass in which precision gradients are summed, by what is updated then: disabled
+            # adapters are not, and their gradients would come out in that of the pass (torch 2.13).
+            self._model.eval()
+            with torch.no_grad(), self._precision():
+                token_losses(self._model, self._rows.batch([0]).to(self._accelerator.device))
+            self._model.reshard()
         if isinstance(self._plain, PeftModel) and is_new:
             # Only now: whole, the model may not fit on a device.
             with self._plain.disable_adapter():

@@ -62,12 +62,10 @@ def check_sharding(settings: LoopSettings, is_sharded: bool) -> None:
     """Raise ValueError if sharding is asked for with what does not go with it, or has not been tried with it."""
     if is_sharded and settings.compile:
         raise ValueError("blocks that are sharded are not compiled here; leave out --compile or --shard")
-    if is_sharded and settings.base_precision is not None:
-        # FSDP2 casts the gradients of a group to one precision, that of its frozen weights (torch 2.13).
+    if is_sharded and settings.base_precision in ("int8", "nf4"):
         raise ValueError(
-            f"a base in {settings.base_precision} is not sharded: frozen and updated weights of one block must have "
-            "one precision; leave out --base-precision (a shard in float32 is smaller than a base in 8 bits from five "
-            "devices on) or --shard"
+            f"a base in {settings.base_precision} is not sharded here, which has not been tried; choose "
+            "--base-precision bf16, or leave out --shard"
         )
 
 
