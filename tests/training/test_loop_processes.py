@@ -189,11 +189,11 @@ class TestLaunchesThatDoNotConnect:
         done = launch(BIN / "accelerate", "launch", *options, SCRIPT, "probe")
         assert done.returncode != 0
         assert "started" not in done.stdout
-        assert "WORLD_SIZE announces 2 processes, but accelerate connected 1 process" in done.stderr
+        assert "WORLD_SIZE announces 2 processes, but accelerate connected 1 " in done.stderr
 
     def test_the_loop_itself_refuses(self, monkeypatch):
         monkeypatch.setenv("WORLD_SIZE", "2")
-        with pytest.raises(ValueError, match="WORLD_SIZE announces 2 processes, but accelerate connected 1 process"):
+        with pytest.raises(ValueError, match="WORLD_SIZE announces 2 processes, but accelerate connected 1 "):
             RUNS.run("fft")
 
     def test_a_launch_of_one_process_is_not_refused(self):
@@ -227,15 +227,15 @@ class TestCheckLaunch:
         [
             ({"OMPI_COMM_WORLD_SIZE": "4"}, 1, "NO", "OMPI_COMM_WORLD_SIZE announces 4 processes"),
             ({"LOCAL_WORLD_SIZE": "2"}, 1, "NO", "LOCAL_WORLD_SIZE announces 2 processes"),
-            ({"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, 4, "MULTI_GPU", "accelerate connected 4 processes"),
+            ({"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, 4, "MULTI_GPU", "accelerate connected 4 "),
             ({"LOCAL_RANK": "1"}, 1, "NO", "LOCAL_RANK is 1, so this is not the only one"),
             (
                 {"ACCELERATE_USE_FSDP": "true", "WORLD_SIZE": "2"},
                 2,
                 "MULTI_CPU",
-                r"ACCELERATE_USE_FSDP asks for FSDP, but accelerate connected 2 processes \(.* type MULTI_CPU\)",
+                "the training loop does not support ACCELERATE_USE_FSDP",
             ),
-            ({"ACCELERATE_USE_FSDP": "true"}, 1, "FSDP", "the training loop does not support FSDP"),
+            ({"ACCELERATE_USE_FSDP": "true"}, 1, "FSDP", "the training loop does not support ACCELERATE_USE_FSDP"),
             ({}, 1, "DEEPSPEED", "the training loop does not support DEEPSPEED"),
         ],
     )

@@ -87,9 +87,6 @@ PROMPT, COMPLETION = "prompt", "completion"
 TEXTS_VARIABLE = "ASTRAIOS_TEXTS"
 """Environment variable: the folder in which text lies, files by their labels and data sets by their hub names."""
 
-# Imported where it is needed: commands that plan and score do without.
-_HUB_LIBRARY = "datasets"
-
 
 def load_jsonl(path: Path | str) -> list[Example]:
     """Return the examples of a JSONL file, one object a line; gzip where the name ends in ``.gz``."""
@@ -139,20 +136,10 @@ def _example(record: Any, where: str) -> Example:
     return Example(record[PROMPT], record[COMPLETION])
 
 
-def require_hub_library(name: str) -> Any:
-    """Return the library that reads the hub."""
-    try:
-        return importlib.import_module(_HUB_LIBRARY)
-    except ImportError as error:
-        raise ValueError(
-            f"reading {name!r} from the hub needs the package {_HUB_LIBRARY!r}, which is not installed; "
-            f"run `pip install {_HUB_LIBRARY}`, or save the data set as JSONL and give that file"
-        ) from error
-
-
 def load_hub_splits(name: str) -> tuple[dict[str, list[Example]], str | None]:
     """Return the examples of every split of a data set on the hub or in a local folder, and the commit it has there."""
-    library = require_hub_library(name)
+    # Imported here: commands that plan and score do without.
+    library = importlib.import_module("datasets")
     is_folder = Path(name).is_dir()
     try:
         if is_folder:
@@ -161,7 +148,7 @@ def load_hub_splits(name: str) -> tuple[dict[str, list[Example]], str | None]:
     except Exception as error:
         # The library raises dozens of classes, for names, splits, files and connections alike.
         if is_folder:
-            advice = f"{_HUB_LIBRARY} says {type(error).__name__}: {reason_of(error)}; put all of its files there"
+            advice = f"datasets says {type(error).__name__}: {reason_of(error)}; put all of its files there"
             raise ValueError(f"cannot read the data set in folder {name!r}: {advice}") from error
         advice = hub_advice("data set", name, TEXTS_VARIABLE, error)
         raise ValueError(f"cannot read data set {name!r} from the hub: {advice}") from error
@@ -282,13 +269,6 @@ def fetch_text(label: str, environment: Mapping[str, str]) -> None:
     source = find_text(label, environment)
     if source is not None and not Path(source).is_file():
         TextCorpus(label, source)
-
-
-def check_text(label: str, environment: Mapping[str, str]) -> None:
-    """Raise ValueError if what reads a text is not installed."""
-    source = find_text(label, environment)
-    if source is not None and not Path(source).is_file():
-        require_hub_library(str(source))
 
 
 def _splits(name: str) -> tuple[list[Example], list[Example], str | None, str | None]:

@@ -33,17 +33,14 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
+from astraios_analysis.records.refusal import Refusal
 from training.spec.files import exclusive
 from training.spec.run import Precision
 
 # Numbers of processes and ranks as launchers announce them (torchrun, Intel MPI and MPICH, Open MPI, MVAPICH).
 _WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "LOCAL_RANK")
-_ENGINES = {
-    "ACCELERATE_USE_FSDP": DistributedType.FSDP,
-    "ACCELERATE_USE_DEEPSPEED": DistributedType.DEEPSPEED,
-    "ACCELERATE_USE_MEGATRON_LM": DistributedType.MEGATRON_LM,
-}
+_ENGINES = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 _HOW_TO_LAUNCH = (
     "start several processes with torchrun --nproc_per_node N (on CPUs with ACCELERATE_USE_CPU=true in the "
@@ -52,31 +49,33 @@ _HOW_TO_LAUNCH = (
 
 
 def check_launch(environment: Mapping[str, str], n_processes: int, distributed_type: str) -> None:
-    """Refuse a launch whose processes accelerate did not connect.
+    """Refuse a launch whose processes accelerate did not connect, or whose engine the loop does not know.
 
     Such processes would each train the whole run and overwrite each other's files.
     """
-    for name in _WORLD_SIZES:
-        announced = _integer(environment.get(name), 1)
-        # A node of several has fewer processes than there are in all.
-        if announced > n_processes if name == "LOCAL_WORLD_SIZE" else announced not in (1, n_processes):
-            raise _refusal(f"{name} announces {announced} processes", n_processes, distributed_type)
+    # A node of several has fewer processes than there are in all.
+    announced = {name: _integer(environment.get(name), 1) for name in _WORLD_SIZES}
+    told = [
+        f"{name} announces {n} processes"
+        for name, n in announced.items()
+        if n > n_processes or (n not in (1, n_processes) and name != "LOCAL_WORLD_SIZE")
+    ]
     if n_processes == 1:
-        for name in _RANKS:
-            if _integer(environment.get(name), 0) > 0:
-                raise _refusal(f"{name} is {environment[name]}, so this is not the only one", 1, distributed_type)
+        ranks = [name for name in _RANKS if _integer(environment.get(name), 0) > 0]
+        told += [f"{name} is {environment[name]}, so this is not the only one" for name in ranks]
         # accelerate's launcher sets an address only for more than one process (and on CPUs starts one all the same).
         if {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= environment.keys() and "WORLD_SIZE" not in environment:
-            raise _refusal(
-                "accelerate launch was told to start more than one (it set MASTER_ADDR)", 1, distributed_type
-            )
-    for name, engine in _ENGINES.items():
-        if environment.get(name, "false").lower() in ("true", "1") and distributed_type != engine:
-            raise _refusal(f"{name} asks for {engine.value}", n_processes, distributed_type)
-    if distributed_type not in _SUPPORTED:
-        raise ValueError(
-            f"the training loop does not support {_name(distributed_type)}: its checkpoints are tested for one process "
-            f"and for data-parallel ones; {_HOW_TO_LAUNCH}"
+            told.append("accelerate launch was told to start more than one (it set MASTER_ADDR)")
+    asked = [name for name in _ENGINES if environment.get(name, "false").lower() in ("true", "1")]
+    if told:
+        raise Refusal(
+            f"{told[0]}, but accelerate connected {n_processes} (distributed type {_name(distributed_type)}): the rest "
+            f"would train unsynchronised copies of the run and overwrite each other's files; {_HOW_TO_LAUNCH}"
+        )
+    if asked or distributed_type not in _SUPPORTED:
+        raise Refusal(
+            f"the training loop does not support {', '.join(asked) or _name(distributed_type)}: its checkpoints are "
+            f"tested for one process and for data-parallel ones, and --shard divides a model; {_HOW_TO_LAUNCH}"
         )
 
 
@@ -139,14 +138,6 @@ def locked_by_first(path: Path, *, wait: bool = True) -> Iterator[bool]:
     with ExitStack() as stack:
         held = stack.enter_context(exclusive(path, wait=wait)) if is_first_process() else None
         yield agreed(held)
-
-
-def _refusal(announcement: str, n_processes: int, distributed_type: str) -> ValueError:
-    connected = "1 process" if n_processes == 1 else f"{n_processes} processes"
-    return ValueError(
-        f"{announcement}, but accelerate connected {connected} (distributed type {_name(distributed_type)}): the rest "
-        f"would train unsynchronised copies of the run and overwrite each other's files; {_HOW_TO_LAUNCH}"
-    )
 
 
 def _name(distributed_type: str) -> str:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from astraios_analysis.records.frame import METHODS, known_method
 from training.corpus.settings import CorpusSettings, Mixture
-from training.corpus.texts import TEXTS_VARIABLE, check_text, fetch_text, find_text
+from training.corpus.texts import TEXTS_VARIABLE, fetch_text, find_text
 from training.spec.run import STARCODERBASE_SIZES, LoopSettings, ModelSize, RunSpec, Schedule, Tuning
 
 _Name = TypeVar("_Name", str, int)
@@ -326,10 +326,8 @@ def corpus_settings(label: str) -> CorpusSettings:
 
 def check_corpus(label: str) -> None:
     """Raise ValueError if there is no such corpus."""
-    if label not in CORPORA and find_text(label, os.environ) is not None:
-        check_text(label, os.environ)
-        return
-    corpus_settings(label)
+    if label in CORPORA or find_text(label, os.environ) is None:
+        corpus_settings(label)
 
 
 def fetch_corpus(label: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from training.corpus.texts import HUB_TEXTS, TEXTS_VARIABLE, TextCorpus, check_text, fetch_text, find_text
+from training.corpus.texts import HUB_TEXTS, TEXTS_VARIABLE, TextCorpus, find_text
 from training.spec.grids import check_corpus, fetch_corpus, preset
 
 STUDY = preset("starcoderbase").data
@@ -167,20 +167,13 @@ def test_what_the_hub_refuses_is_said_with_what_to_do(library, error, message):
     assert "ASTRAIOS_TEXTS=DIR" in str(caught.value)
 
 
-def test_the_library_is_asked_for_before_anything_starts(monkeypatch, tmp_path, library):
+def test_the_hub_is_asked_before_anything_starts(monkeypatch, library):
     monkeypatch.delenv(TEXTS_VARIABLE, raising=False)
     library.error = unreachable("LocalEntryNotFoundError")
     check_corpus(STUDY)
     with pytest.raises(ValueError, match="the hub cannot be reached"):
         fetch_corpus(STUDY)
     fetch_corpus(preset("smoke").data)
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ValueError, match="needs the package 'datasets', which is not installed; run `pip install"):
-        check_corpus(STUDY)
-    # A file needs no library, and no hub.
-    write(tmp_path / f"{STUDY}.jsonl", rows(20))
-    check_text(STUDY, {TEXTS_VARIABLE: str(tmp_path)})
-    fetch_text(STUDY, {TEXTS_VARIABLE: str(tmp_path)})
 
 
 def test_folders_that_are_not_whole_are_named(tmp_path, library):
