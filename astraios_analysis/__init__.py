@@ -40,6 +40,7 @@ _FROM = {
     "astraios_analysis.laws.tables": ("derive", "read_table"),
     "astraios_analysis.records.frame": ("RunRecord", "Score"),
     "astraios_analysis.records.refusal": ("Refusal",),
+    "astraios_analysis.records.registry": ("declare",),
 }
 _MODULE = {name: module for module, names in _FROM.items() for name in names}
 __all__ = sorted(_MODULE)

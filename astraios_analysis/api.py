@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.claims.judge import Judgement, judge_claims, judgement_frame, judgement_rows
+from astraios_analysis.claims.judge import Judgement, UntestedError, judge_claims, judgement_frame, judgement_rows
 from astraios_analysis.claims.rules import CLAIMS, VERDICT_RULE
 from astraios_analysis.curves.allocate import ALLOCATING, allocate_budget, iso_cost
 from astraios_analysis.curves.backtest import summarise
@@ -32,10 +32,11 @@ from astraios_analysis.laws.fit import Fit, fit_table
 from astraios_analysis.laws.forms import LAWS, find_law
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
-from astraios_analysis.laws.tables import ROLES, evaluate, record_points
+from astraios_analysis.laws.tables import NOTES, ROLES, evaluate, record_points
 from astraios_analysis.prediction import backtest as backtests
 from astraios_analysis.prediction.budget import TFLOPS, parse_budget
 from astraios_analysis.prediction.decide import (
+    COSTS,
     best_at_size,
     choices,
     frontier,
@@ -188,6 +189,8 @@ class Prediction(Result):
         Quantities that must not be predicted, and why.
     untested : dict of str to str
         Quantities that are predicted without a back-test, and why: their intervals are those of few degrees of freedom.
+    notes : list of str
+        What was left out of a table, and what looks wrong in it.
     """
 
     rows: list[dict[str, Any]]
@@ -196,6 +199,7 @@ class Prediction(Result):
     refused: dict[str, str]
     fitted: dict[str, Fitted] = field(default_factory=dict)
     untested: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -354,7 +358,7 @@ def _predict_table(
     summary = [] if tested is None else [{"quantity": columns.y, **describe_rows(tested)}]
     fitted = {} if one is None else {columns.y: one}
     tests, untested = pd.DataFrame() if tested is None else tested, {} if why is None else {columns.y: why}
-    return Prediction(rows, pd.DataFrame(summary), tests, {}, fitted, untested)
+    return Prediction(rows, pd.DataFrame(summary), tests, {}, fitted, untested, train.attrs.get(NOTES, []))
 
 
 def _several(value: Any) -> list | None:
@@ -558,11 +562,11 @@ def backtest(
 
 def _quantities(runs: Runs, dataset: str | Sequence[str] | None) -> list[str]:
     """Return what is back-tested: what was named, or the loss where it is measured and every primary score."""
-    known = measured_datasets(list(runs))
+    known = measured_datasets(runs, loss=True)
     for name in _several(dataset) or []:
-        if name not in (LOSS, *known):
-            raise Refusal(f"unknown data set {name!r}; choose from {', '.join((LOSS, *known))}")
-    return _several(dataset) or [LOSS] * any(run.val_loss is not None for run in runs) + known
+        if name not in known:
+            raise Refusal(f"unknown data set {name!r}; choose from {', '.join(known) or 'none'}")
+    return _several(dataset) or known
 
 
 @dataclass(frozen=True, repr=False)
@@ -702,7 +706,7 @@ def rank(
         Of one grid.
     size : str or float, optional
     dataset : str or sequence of str, optional
-        All that are measured by default.
+        Data sets, or ``val_loss``; all that are measured by default.
     level : float
         Coverage of the intervals.
     seed : int
@@ -713,9 +717,9 @@ def rank(
     Raises
     ------
     Refusal
-        If no run has a primary score, or a data set that was named cannot be ranked.
+        If no run has a loss or a score, or a data set that was named cannot be ranked.
     """
-    names = _several(dataset) or measured_datasets(list(runs))
+    names = _several(dataset) or measured_datasets(runs, loss=True)
     options = {"level": level, "bootstrap": ProblemBootstrap(seed=seed)}
     tables: dict[str, list[pd.DataFrame]] = {"ranks": [], "transfer": [], "decisions": [], "best": []}
     refused: dict[str, str] = {}
@@ -735,7 +739,7 @@ def rank(
                     raise
                 refused[f"best method at {size} on {name}"] = str(error).removeprefix(f"{name}: ")
     if not tables["ranks"]:
-        raise Refusal("no run here has a primary score to rank by; add runs with scores, or choose another grid")
+        raise Refusal("no run here has a loss or a score to rank by; add some, or choose another grid")
     found = {kind: pd.concat(parts, ignore_index=True) if parts else pd.DataFrame() for kind, parts in tables.items()}
     return Ranking(found["ranks"], found["transfer"], found["decisions"], found["best"], refused)
 
@@ -848,9 +852,13 @@ def _measured_size(text: str | float, known: dict[str, int]) -> int:
 
 @dataclass(frozen=True, repr=False)
 class Verdicts(Result):
-    """The study's claims, judged: ``judgements`` with their evidence, ``parts`` one row a claim and part."""
+    """The study's claims, judged: ``judgements`` with their evidence, ``parts`` one row a claim and part.
+
+    ``reason`` says why none is judged, where no run has a score that a claim is about.
+    """
 
     judgements: list[Judgement]
+    reason: str = ""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -859,8 +867,8 @@ class Verdicts(Result):
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a claim: effect, interval, p-values, verdict, reason."""
-        return judgement_frame(self.judgements)
+        """One row a claim: effect, interval, p-values, verdict, reason; or why none is judged."""
+        return pd.DataFrame({"not judged": [self.reason]}) if self.reason else judgement_frame(self.judgements)
 
     @property
     def parts(self) -> pd.DataFrame:
@@ -891,9 +899,12 @@ def judge(runs: Runs, claims: str | Sequence[str] | None = None, *, seed: int = 
     Raises
     ------
     Refusal
-        If a claim is unknown or no run has a score.
+        If a claim is unknown.
     """
-    return Verdicts(judge_claims(runs, claims=_several(claims) or tuple(CLAIMS), seed=seed))
+    try:
+        return Verdicts(judge_claims(runs, claims=_several(claims) or tuple(CLAIMS), seed=seed))
+    except UntestedError as error:
+        return Verdicts([], str(error))
 
 
 @dataclass(frozen=True, repr=False)
@@ -994,7 +1005,14 @@ def plan(
     found = [plan_outcome(runs, name, target, _several(method), more) for name in dict.fromkeys(names)]
     money = None if budget is None else parse_budget(budget, tflops)
     chosen = [choices(runs, name, target, more, money, tflops) for name in dict.fromkeys(names)]
-    fronts = [frontier(runs, name, cost, target=target) for name in dict.fromkeys(names) if name != LOSS]
+    fronts = []
+    for name in dict.fromkeys(names):
+        try:
+            fronts.append(frontier(runs, name, cost, target=target))
+        except Refusal:
+            # The loss, which nobody named, is planned for where no cost is recorded, too.
+            if name != LOSS or cost not in COSTS:
+                raise
     table = pd.concat(found, ignore_index=True)
     chosen = pd.concat(chosen, ignore_index=True)
     return Plan(table, chosen, pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame(), target)

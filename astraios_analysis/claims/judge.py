@@ -66,6 +66,10 @@ def decide(p_holm: float, parts: Sequence[Evidence]) -> tuple[Verdict, str]:
     return "not supported", f"no clear evidence over all parts or on one; {against}"
 
 
+class UntestedError(Refusal):
+    """No run has a score on a data set that a claim is about."""
+
+
 def judge_claims(
     records: Sequence[RunRecord],
     *,
@@ -88,7 +92,10 @@ def judge_claims(
                 bench = Bench(own, suite, ProblemBootstrap(n_draws=n_draws, seed=seed), seed)
                 found += _judge(bench, grid, [CLAIMS[name] for name in dict.fromkeys(claims)])
     if not found:
-        raise Refusal("no run here has a primary score; add runs with scores, or choose another --grid")
+        raise UntestedError(
+            "the study's claims are of its own data sets and the embedded suite's, and no run here has a score on one; "
+            "choose another --grid, or rank and compare your own with astraios rank"
+        )
     return found
 
 

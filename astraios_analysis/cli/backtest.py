@@ -15,6 +15,7 @@ from astraios_analysis.cli.shared import (
     Command,
     load_grid,
     option,
+    read_data,
     require_no_table,
     several,
     told,
@@ -79,16 +80,14 @@ def command(
     """Back-test a table or records and print the scores."""
     table["size_column"], table["family_column"] = table["size_column"] or size, table["family_column"] or family
     if data is None or data.is_dir():
-        require_no_table(table)
+        require_no_table(table, data)
         runs = load_grid(data, grid, run_seed, dataset)
         if not any(run.val_loss is not None for run in runs):
             say("no loss back-tested: these runs have no validation loss; a grid trained here measures it")
         found = aa.backtest(runs, hold_out, dataset, progress=_progress)
     else:
         try:
-            found = aa.backtest(
-                aa.derive(aa.read_table(data), *table.pop("derive")), hold_out, **told(table), progress=_progress
-            )
+            found = aa.backtest(read_data(data, table), hold_out, **told(table), progress=_progress)
         except aa.Refusal as error:
             raise aa.Refusal(str(error) if str(data) in str(error) else f"{data}: {error}") from error
     for text in found.refused:

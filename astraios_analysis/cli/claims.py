@@ -46,6 +46,8 @@ def command(claim: tuple[str, ...], parts: bool, rules: bool, seed: int, as_json
     runs = load_runs(**where)
     require_distinct(runs)
     found = aa.judge(runs, claim, seed=seed)
+    if found.reason:
+        raise aa.Refusal(found.reason)
     if as_json:
         print(json_text(found.rows))
         return

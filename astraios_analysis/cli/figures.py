@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from astraios_analysis.cli.shared import POSITIVE, Command, count, flag, option, require_known, several
-from astraios_analysis.records.frame import METHODS, RunRecord
+from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.grids import ALL
 from astraios_analysis.records.printing import say
 from astraios_analysis.records.released import GRID
+from astraios_analysis.records.schema import order_methods
 from astraios_analysis.records.sources import find_data_dir, find_notebooks_dir, load_records
 from astraios_analysis.render.render import NotebookError, render
 from astraios_analysis.render.report import write_report
@@ -115,7 +116,7 @@ def describe_records(records: Sequence[RunRecord]) -> dict[str, str]:
     for grid in count_seeds(records):
         runs = [record for record in records if record.grid == grid]
         sizes = " ".join(dict.fromkeys(record.size for record in sorted(runs, key=lambda r: r.n_params_base)))
-        methods = " ".join(method for method in METHODS if any(record.method == method for record in runs))
+        methods = " ".join(order_methods(record.method for record in runs))
         sources = [score.source for record in runs for score in record.scores]
         counts = ", ".join(f"{sources.count(source):,} {source}" for source in dict.fromkeys(sorted(sources)[::-1]))
         known = f"sizes {sizes}; methods {methods}; scores: {counts or 'none'}"

@@ -19,6 +19,7 @@ from astraios_analysis.cli.shared import (
     load_runs,
     option,
     options,
+    read_data,
     require_distinct,
 )
 from astraios_analysis.records.printing import json_text, say, table_text
@@ -149,7 +150,7 @@ def command(
     asked |= {"fixed": dict(fixed), "group": () if group == ("none",) else group}
     asked |= {"n_starts": n_starts} if n_starts else {}
     if data is not None and not data.is_dir():
-        found = aa.fit(aa.derive(aa.read_table(data), *derive), law, **asked)
+        found = aa.fit(read_data(data, asked | {"derive": derive}), law, **asked)
     else:
         runs = load_runs(data, grid, run_seed)
         require_distinct(runs)

@@ -15,7 +15,6 @@ from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.notation import COUNT_UNITS, parse_count
 from astraios_analysis.records.printing import json_text, say, table_text
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS
 
 # Between the words of an option that has several, where no shell would put it.
 SEPARATOR = "\x1f"
@@ -86,7 +85,7 @@ def _table_options() -> list[click.Option]:
         _option("--params-unit", type=click.Choice(list(COUNT_UNITS)), help="unit of parameter columns (1)"),
         _option("--loss-unit", type=click.Choice(list(LOSS_UNITS)), help="unit of losses, per token (nats)"),
         _option("--time-unit", type=click.Choice(list(TIME_UNITS)), help="unit of seconds (s)"),
-        _option("--delimiter", metavar="CHAR", help="what stands between cells; tab for tabs (,)"),
+        _option("--delimiter", metavar="CHAR", help="what stands between cells; tab for tabs (default: found)"),
         _option("--name-pattern", metavar="REGEX", help="fields in names of runs, as named groups: (?P<size>...)"),
     ]  # fmt: skip
 
@@ -110,6 +109,10 @@ def _method_options() -> list[click.Option]:
 
 def _items_options() -> list[click.Option]:
     return [_many("--n-items", "n_items", "[NAME=]N", "number of problems of a data set or task, or of all")]
+
+
+def _metric_options() -> list[click.Option]:
+    return [_many("--metric", "metrics", "NAME=METRIC", "metric of a data set of your own")]
 
 
 def _language_options() -> list[click.Option]:
@@ -147,6 +150,7 @@ _GROUPS: dict[str, Callable[[], list[click.Option]]] = {
     "run": _run_options,
     "methods": _method_options,
     "items": _items_options,
+    "metrics": _metric_options,
     "language": _language_options,
     "skip": _skip_options,
     "table": _table_options,
@@ -154,12 +158,20 @@ _GROUPS: dict[str, Callable[[], list[click.Option]]] = {
     "harness": _harness_options,
     "logs": _log_options,
 }
-_OF_FORMAT = {name: ("run", "methods", "items", "language", "table") for name in TABLES}
+_OF_FORMAT = {name: ("run", "methods", "items", "metrics", "language", "table") for name in TABLES}
 _OF_FORMAT |= {name: ("run", "items", "language", "skip", "harness") for name in HARNESSES}
 _OF_FORMAT["bigcode"] += ("logs",)
 _OF_FORMAT |= {"trainer": ("run", "methods", "trainer"), "peft": ("run", "methods", "items", "skip")}
 _OF_FORMAT["auto"] = tuple(_GROUPS)
-_KINDS = {"columns": dict, "methods": dict, "n_items": dict, "languages": dict, "datasets": dict, "logs": dict}
+_KINDS = {
+    "columns": dict,
+    "methods": dict,
+    "n_items": dict,
+    "metrics": dict,
+    "languages": dict,
+    "datasets": dict,
+    "logs": dict,
+}
 _KINDS |= {"runs": dict, "scores": list, "held_out": list, "percent": bool, "skip_unknown": bool, "unfinished": bool}
 _KINDS |= dict.fromkeys((*_COUNTS, "seed"), int)
 
@@ -233,10 +245,6 @@ def _report(form: str, out: Path, found: Imported, written: Written, as_json: bo
         say(f"note: {problem}")
     for new, old in written.known_as.items():
         say(f"note: run {new!r} is there already as {old!r}")
-    names = sorted({score.dataset for record in found.records for score in record.scores}.difference(DATASETS))
-    if names:
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        say(f"note: {shown}: not of the study's data sets, so in no figure, rank or prediction")
     if as_json:
         print(json_text(_summary(form, out, found, written)))
         return

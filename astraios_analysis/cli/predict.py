@@ -15,12 +15,13 @@ from astraios_analysis.cli.shared import (
     flag,
     load_grid,
     option,
+    read_data,
     require_no_table,
     several,
     told,
 )
+from astraios_analysis.records.notation import split_sizes
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
-from astraios_analysis.records.schema import METHODS
 
 ALL = "all"
 KEYS = ["size", "n_params", "at", "group", "dataset", "method", "quantity", "value", "intervals", "reach", "weights"]
@@ -99,7 +100,7 @@ def picture(text: str) -> Path:
 @click.argument("fit", required=False, type=Path)
 @click.option("--points", metavar="FILE", type=Path, help="with a saved fit: CSV file of the inputs to predict at")
 @RUNS_OR_TABLE
-@several("--method", "NAME", f"all (default), or {', '.join(METHODS)}, or a value of --group (repeatable)")
+@several("--method", "NAME", "method, or a value of --group (repeatable; default: all)")
 @option("--size", "A,B", "sizes: 34b, 350m, 3.4e10, or measured ones")
 @several("--dataset", "NAME", "data set, or val_loss (repeatable; default: all)")
 @flag("--force", "allow sizes beyond ten times the fitted range")
@@ -129,11 +130,11 @@ def command(
     if fit is not None or points is not None:
         _predict_saved(fit, points, csv, as_json)
         return
-    asked: dict[str, Any] = {"size": size.split(",") if size else None, "method": _named(method), "force": force}
-    if data is not None and data.is_file():
-        found = aa.predict(aa.derive(aa.read_table(data), *table.pop("derive")), **asked, at=list(at), **told(table))
+    asked: dict[str, Any] = {"size": split_sizes(size) if size else None, "method": _named(method), "force": force}
+    if data is not None and not data.is_dir():
+        found = aa.predict(read_data(data, table), **asked, at=list(at), **told(table))
     else:
-        require_no_table({"at": at, **table})
+        require_no_table({"at": at, **table}, data)
         if not size:
             raise aa.Refusal("name the sizes to predict with --size, such as 34b")
         runs = load_grid(data, grid, run_seed, dataset)
@@ -179,6 +180,8 @@ def _say_refused(found: aa.Prediction) -> None:
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
         say(f"not predicted: {', '.join(names)}: {reason}")
+    for note in found.notes:
+        say(note)
     for name, reason in found.untested.items():
         say(f"not back-tested: {name}: {reason}")
 

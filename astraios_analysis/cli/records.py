@@ -8,6 +8,7 @@ import pandas as pd
 
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import (
+    ALL_RUNS,
     JSON,
     LEVEL,
     RUNS,
@@ -82,14 +83,14 @@ def check(paths: tuple[Path, ...]) -> int:
     for problem in problems:
         print(problem)
     for name in sorted({score.dataset for record in records for score in record.scores}.difference(DATASETS)):
-        say(f"note: data set {name!r} is not one of the study's, so it is in no figure, rank or prediction")
+        say(f"note: data set {name!r} is not one of the study's, so it is in no mean and no claim")
     n_grids = len({record.grid for record in records})
     say(f"{count(len(records), 'valid record')} in {count(n_grids, 'grid')}, {count(len(problems), 'problem')}")
     return 1 if problems else 0
 
 
 @command.command("show", cls=Command, help=SHOW_HELP, epilog=SHOW_EXAMPLES, short_help="print scores, one row a score")
-@RUNS
+@ALL_RUNS
 @several("--method", "NAME", "keep this method (repeatable)")
 @several("--size", "NAME", "keep this size (repeatable)")
 @several("--dataset", "NAME", "keep this dataset (repeatable)")

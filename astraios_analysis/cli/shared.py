@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pandas as pd
 
+import astraios_analysis as aa
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.means import describe_mean
 from astraios_analysis.records.printing import say
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import MEAN_GENERATION
+from astraios_analysis.records.registry import MEAN_GENERATION, choose_measure
 from astraios_analysis.records.released import GRID as RELEASED
 from astraios_analysis.records.sources import load_records, peek_runs
 
@@ -69,6 +71,27 @@ def _coverage(text: str) -> float:
     return value
 
 
+def _measures(ctx: click.Context, option: click.Option, values: tuple[str, ...]) -> None:
+    """Choose the measures of data sets: NAME=METRIC[,SETTING]."""
+    for text in values:
+        name, sign, measure = text.partition("=")
+        metric, _, setting = measure.partition(",")
+        if not (name and sign and metric):
+            raise click.BadParameter(f"{text!r} is not NAME=METRIC, for example gsm8k=accuracy", ctx, option)
+        try:
+            choose_measure(name, metric, setting or None)
+        except Refusal as error:
+            raise click.BadParameter(str(error), ctx, option) from error
+
+
+METRIC = click.option(
+    "--metric",
+    multiple=True,
+    metavar="NAME=METRIC",
+    help="metric[,setting] of a data set of your own (repeatable)",
+    callback=_measures,
+    expose_value=False,
+)
 POSITIVE, SEED = click.IntRange(min=1), click.IntRange(min=0)
 LEVEL = option("--level", "P", "coverage of the intervals (0.95)", type=_coverage, default="0.95")
 JSON = click.option("--json", "as_json", is_flag=True, help="print JSON: full precision, nothing else")
@@ -76,8 +99,9 @@ _WHICH = (
     option("--grid", "NAME", "use this grid, for example released"),
     option("--run-seed", "N", "use runs trained with this seed", type=SEED),
 )
-RUNS = options(option("--data", "DIR", "data folder (default: ./data)", type=Path), *_WHICH)
-RUNS_OR_TABLE = options(option("--data", "PATH", "CSV file, or data folder (default: ./data)", type=Path), *_WHICH)
+ALL_RUNS = options(option("--data", "DIR", "data folder (default: ./data)", type=Path), *_WHICH)
+RUNS = options(ALL_RUNS, METRIC)
+RUNS_OR_TABLE = options(option("--data", "PATH", "table, or data folder (default: ./data)", type=Path), *_WHICH, METRIC)
 
 
 DERIVE = several("--derive", "NAME=EXPRESSION", "with a CSV file: a new column, such as C=6*N*D (repeatable)")
@@ -102,13 +126,21 @@ def told(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a table was told with `TABLE`, numbers read."""
     items = table.get("n_items")
     number = items.isdigit() if isinstance(items, str) else False
+    table = {name: value for name, value in table.items() if name != "derive"}
     return {name: value for name, value in table.items() if value} | ({"n_items": float(items)} if number else {})
 
 
-def require_no_table(table: Mapping[str, Any]) -> None:
+def read_data(data: Path, table: Mapping[str, Any]) -> pd.DataFrame:
+    """Read the table of a command, whose columns of names are text whatever they look like."""
+    names = [*(table.get("group") or ()), *filter(None, [table.get("family_column"), table.get("split")])]
+    return aa.derive(aa.read_table(data, labels=names), *(table.get("derive") or ()))
+
+
+def require_no_table(table: Mapping[str, Any], data: Path | None) -> None:
     """Refuse options of a table where there are records."""
+    what = "" if data is None else f"{data} is a folder; "
     for name in (name.replace("_", "-") for name, value in table.items() if value):
-        raise Refusal(f"--{name} is for a table: give the file with --data FILE.csv, or leave it out")
+        raise Refusal(f"{what}--{name} is for a table: give the file with --data FILE.csv, or leave it out")
 
 
 def require_known(what: str, wanted: Iterable[str], known: Sequence[str]) -> None:

@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.curves.forecast import Forecast
-from astraios_analysis.laws.tables import TRAIN
+from astraios_analysis.laws.tables import SOURCE, TRAIN, read_labels, read_numbers
 from astraios_analysis.prediction.limits import LEVELS, score_values
 from astraios_analysis.records.counts import inside_unit_interval
-from astraios_analysis.records.notation import column_numbers
 from astraios_analysis.records.refusal import Refusal
 
 EXTRAPOLATE = "extrapolate"
@@ -47,6 +46,7 @@ def split_groups(
         notes.append(
             f"{int(others.sum())} rows whose {split} is {shown}, neither {TRAIN!r} nor {EXTRAPOLATE!r}, left out"
         )
+    read_labels(frame, group, frame.attrs.get(SOURCE, "the table"))
     parts = [((), frame)] if not group else frame.groupby(list(group), sort=False)
     groups = []
     for key, rows in parts:
@@ -64,18 +64,10 @@ def usable_rows(
     frame: pd.DataFrame, inputs: Sequence[str], y: str, *, may_be_zero: bool = False
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the rows whose inputs are positive, numbers read, and a note on the others."""
-    notes, frame = [], frame.copy()
-    for name in (*inputs, y):
-        values = column_numbers(frame[name]).to_numpy()
-        if not np.all(np.isfinite(values)):
-            first = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise Refusal(f"column {name!r} is not a finite number in row {first + 1}: {frame[name].iloc[first]!r}")
-        frame[name] = values
-    if np.any(frame[y] <= 0) and not may_be_zero:
-        raise Refusal(
-            f"column {y!r} must be positive, as laws of losses are; the smallest value is {frame[y].min():g}. A loss "
-            "below 0 is relative to another (normalised by unigrams, say): predict the loss itself"
-        )
+    notes, where = [], frame.attrs.get(SOURCE, "the table")
+    found = {name: read_numbers(frame, name, where) for name in inputs}
+    found[y] = read_numbers(frame, y, where, positive=not may_be_zero)
+    frame = frame.assign(**found)
     zero = (frame[list(inputs)] <= 0).any(axis=1)
     if zero.any():
         notes.append(f"{int(zero.sum())} rows with {' or '.join(inputs)} of 0 or less have no logarithm; left out")

@@ -25,7 +25,7 @@ from astraios_analysis.curves.surfaces import LAW_PROCEDURE, SURFACE_PROCEDURE, 
 from astraios_analysis.curves.via import VIA_PROCEDURE, fit_link
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
-from astraios_analysis.laws.tables import TRAIN
+from astraios_analysis.laws.tables import NOTES, SOURCE, TRAIN, held_out_rows, read_labels, warn_of_axes
 from astraios_analysis.prediction.forecast import table_outcome
 from astraios_analysis.prediction.limits import KINDS, LEVELS, reach, require_reach
 from astraios_analysis.prediction.points import Link
@@ -252,7 +252,7 @@ def rows_to_fit(table: pd.DataFrame, columns: Columns, split: str | None) -> pd.
     """Return the rows that take part in a fit: numbers, inputs positive, not held out."""
     columns.require(table, split)
     if "held_out" in table:
-        table = table[~table["held_out"].astype(bool)]
+        table = table[~held_out_rows(table)]
     if split:
         table = table[table[split].astype(str) == TRAIN]
     if table.empty:
@@ -262,8 +262,14 @@ def rows_to_fit(table: pd.DataFrame, columns: Columns, split: str | None) -> pd.
         known = table[table[columns.via].notna()]
     outcome = columns.via or columns.y
     may_be_zero = columns.link != "log" and not columns.via
-    found, _ = usable_rows(known, list(dict.fromkeys([*columns.x, *needed])), outcome, may_be_zero=may_be_zero)
-    return found.reset_index(drop=True)
+    read_labels(known, columns.keys, known.attrs.get(SOURCE, "the table"))
+    found, notes = usable_rows(known, list(dict.fromkeys([*columns.x, *needed])), outcome, may_be_zero=may_be_zero)
+    if len(needed) == 1 and columns.link == "log":
+        x, y = found[needed[0]].to_numpy(), found[outcome].to_numpy()
+        notes += warn_of_axes(x, y, read_labels(found, columns.group, ""), needed[0], outcome)
+    found = found.reset_index(drop=True)
+    found.attrs[NOTES] = notes
+    return found
 
 
 def predict_places(

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from math import inf
 
 from astraios_analysis.prediction.limits import MAX_REACH, MIN_SIZES_TO_PREDICT
 from astraios_analysis.records.frame import RunRecord, Score, to_frame
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS, LOSS, METRICS, SECOND_FILE
-from astraios_analysis.records.schema import METHODS
+from astraios_analysis.records.registry import LOSS, METRICS, SECOND_FILE, find_dataset, order_datasets
+from astraios_analysis.records.schema import order_methods
+from astraios_analysis.scores.bootstrap import primary_measures
 
 AVERAGED = "averaged"
 LOSS_LAWS = ("power", "power_floor", AVERAGED)
@@ -69,21 +71,22 @@ class Choice:
         return ", ".join(f"{name}={value!r}" for name, value in shown)
 
     @property
-    def is_primary(self) -> bool:
-        """Whether the outcome is the loss or the score that stands for its data set."""
-        return self.y == LOSS or self.measure == _primary_measure(self.y)
+    def is_loss(self) -> bool:
+        """Whether the outcome is a loss, which has a floor, and not a share."""
+        return is_loss(self.y, self.measure)
 
 
 @dataclass(frozen=True)
 class Options:
     """What one grid offers.
 
-    ``measures`` of each data set begin with the primary one, ``inputs`` are keys of `X_LABELS`, ``sizes`` those that
-    the records do not hold out, by number; ``lacking`` says what is not offered, and why.
+    ``measures`` of each data set begin with that of ``primary``, where it has one; ``inputs`` are keys of `X_LABELS`,
+    ``sizes`` those that the records do not hold out, by number; ``lacking`` says what is not offered, and why.
     """
 
     outcomes: tuple[str, ...]
     measures: dict[str, tuple[str, ...]]
+    primary: dict[str, str]
     inputs: tuple[str, ...]
     methods: tuple[str, ...]
     sizes: tuple[str, ...]
@@ -96,21 +99,23 @@ def name_measure(score: Score) -> str:
     return f"{score.setting} | {score.metric}"
 
 
-def _primary_measure(dataset: str) -> str:
-    return f"{DATASETS[dataset].primary_setting} | {DATASETS[dataset].primary_metric}"
+def is_loss(y: str, measure: str) -> bool:
+    """Whether an outcome is a loss, which has a floor, and not a share."""
+    return y == LOSS or not METRICS[measure.rpartition(" | ")[2]].is_bounded
 
 
 def options_of(records: Sequence[RunRecord]) -> Options:
     """Return what a grid offers."""
     found: dict[str, set[str]] = {}
     for score in (score for record in records for score in record.scores):
-        # Rows of a second file stay out of every analysis, and a drop is no rate that a law here could follow.
-        if SECOND_FILE not in score.setting and METRICS[score.metric].lower == 0:
+        # Rows of a second file stay out of every analysis, and laws here follow shares and losses.
+        metric = METRICS[score.metric]
+        if SECOND_FILE not in score.setting and ((metric.lower, metric.upper) == (0, 1) or metric.upper == inf):
             found.setdefault(score.dataset, set()).add(name_measure(score))
+    primary = {name: f"{setting} | {metric}" for name, (metric, setting) in primary_measures(records).items()}
     measures = {
-        dataset: tuple(sorted(found[dataset], key=lambda name: (name != _primary_measure(dataset), name)))
-        for dataset in DATASETS
-        if dataset in found
+        dataset: tuple(sorted(found[dataset], key=lambda name: (name != primary.get(dataset), name)))
+        for dataset in order_datasets(found)
     }
     has_loss = any(record.val_loss is not None for record in records)
     known = to_frame(records, per="run").notna().any()
@@ -120,17 +125,18 @@ def options_of(records: Sequence[RunRecord]) -> Options:
     return Options(
         (LOSS,) * has_loss + tuple(measures),
         measures,
+        primary,
         tuple(name for name in X_LABELS if known[name]),
-        tuple(name for name in METHODS if name in {record.method for record in records}),
+        tuple(order_methods(record.method for record in records)),
         tuple(size for size, record in sizes.items() if not record.held_out),
         tuple(size for size, record in sizes.items() if record.held_out),
         tuple(lacking),
     )
 
 
-def laws_for(y: str) -> tuple[str, ...]:
+def laws_for(y: str, measure: str) -> tuple[str, ...]:
     """Return the laws that suit an outcome."""
-    return LOSS_LAWS if y == LOSS else SCORE_LAWS
+    return LOSS_LAWS if is_loss(y, measure) else SCORE_LAWS
 
 
 def poolings_for(law: str) -> tuple[str, ...]:
@@ -154,7 +160,8 @@ def starting_choice(records: Sequence[RunRecord], *, level: float = 0.95, target
     if found.outcomes[0] == LOSS:
         return Choice(level=level, target=target, law=LOSS_LAWS[len(fitted) >= _SIZES_FOR_A_FLOOR])
     y = max(found.outcomes, key=lambda name: _count_models(records, name, found.measures[name][0]))
-    law = AVERAGED if len(fitted) >= MIN_SIZES_TO_PREDICT else "logit_linear"
+    simplest = "power" if is_loss(y, found.measures[y][0]) else "logit_linear"
+    law = AVERAGED if len(fitted) >= MIN_SIZES_TO_PREDICT else simplest
     return Choice(y, level=level, target=target, law=law)
 
 
@@ -165,21 +172,24 @@ def _count_models(records: Sequence[RunRecord], dataset: str, measure: str) -> i
         if any(score.dataset == dataset and name_measure(score) == measure for score in record.scores)
     }
     # Of data sets with as many models, those of programs that ran say more than answers to yes-or-no questions.
-    return 2 * len(having) + (DATASETS[dataset].kind == "robustness")
+    return 2 * len(having) + (find_dataset(dataset).kind == "robustness")
 
 
 def complete(choice: Choice, found: Options) -> Choice:
     """Return a choice with its defaults filled in; what the grid does not have is refused, with what there is."""
     if not 0 < choice.level < 1:
         raise Refusal(f"level is {choice.level:g}; give a share between 0 and 1, such as 0.95")
-    measures, law = found.measures.get(choice.y, ("",)), choice.law or laws_for(choice.y)[0]
-    filled = {"measure": choice.measure or measures[0], "law": law, "methods": choice.methods or found.methods}
+    measures = found.measures.get(choice.y, ("",))
+    measure = choice.measure or measures[0]
+    laws = laws_for(choice.y, measure if measure in measures else measures[0]) if choice.y in found.outcomes else ()
+    law = choice.law or next(iter(laws), "")
+    filled = {"measure": measure, "law": law, "methods": choice.methods or found.methods}
     choice = replace(choice, pooling=choice.pooling or poolings_for(law)[0], **filled)
     allowed = {
         "y": found.outcomes,
         "measure": measures,
         "x": found.inputs,
-        "law": laws_for(choice.y),
+        "law": laws,
         "pooling": poolings_for(law),
         "methods": found.methods,
         "held_out": found.sizes,

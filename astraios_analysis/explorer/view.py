@@ -59,8 +59,8 @@ from astraios_analysis.prediction.limits import KINDS, LEVELS, MAX_REACH, reach
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS, LOSS, METRICS
-from astraios_analysis.records.schema import METHODS
+from astraios_analysis.records.registry import LOSS, METRICS, find_dataset
+from astraios_analysis.records.schema import order_methods
 from astraios_analysis.scores.bootstrap import NO_INTERVAL
 from astraios_analysis.scores.losses import final_losses
 from astraios_analysis.scores.models import MEAN, intervals_over_seeds, keep_means
@@ -94,7 +94,8 @@ class Grid:
         predictions = _at(curve, [choice.target], sorted({*LEVELS, choice.level}))
         predictions = predictions.assign(reach=_reach(predictions, runs, choice))
         predictions = predictions[predictions["method"].isin(choice.methods)]
-        predictions = predictions.sort_values("method", key=lambda own: own.map(METHODS.index), kind="stable")
+        place = order_methods(predictions["method"]).index
+        predictions = predictions.sort_values("method", key=lambda own: own.map(place), kind="stable")
         beyond = predictions[predictions["reach"] > MAX_REACH].drop_duplicates("method")
         notes += tuple(
             f"{row.method} is not predicted: {row.x:.4g} lies {row.reach:.1f} times beyond what was fitted; the limit "
@@ -166,12 +167,13 @@ class Grid:
 
     def _average(self, choice: Choice, runs: pd.DataFrame, below: float) -> Fitted | TableFit:
         """Average laws as ``predict`` does: of records, or of the table of another measure or input."""
-        if choice.is_primary and choice.x == "n_params_base":
+        is_primary = choice.y == LOSS or choice.measure == self.options.primary.get(choice.y)
+        if is_primary and choice.x == "n_params_base":
             kept = [record for record in self.records if record.size not in choice.held_out]
             outcome = record_outcome(kept, choice.y)
             return fit_supported(outcome) if np.isinf(below) else fit_outcome(outcome.below(below))
         link, value = "log", runs["value"].to_numpy(dtype=float)
-        if choice.y != LOSS:
+        if not choice.is_loss:
             link, value = "logit", inside_unit_interval(value, runs["n_items"].astype(float).fillna(np.inf))
         table = pd.DataFrame({choice.x: runs["x"], choice.y: value, "method": runs["method"]})
         outcome = table_outcome(table, choice.x, choice.y, "method", link)
@@ -460,10 +462,13 @@ def draw_view(view: View, table: pd.DataFrame) -> Figure:
     ratios = {"width_ratios": [5, 3]}
     drawn, (left, right) = small_multiples(2, 2, row_height=3.5, gridspec_kw=ratios, layout="none")
     drawn.subplots_adjust(left=0.075, right=0.985, bottom=0.175, top=0.775, wspace=0.27)
+    METHOD_STYLES.order(choice.methods)
     _draw_fit(left, table, choice)
     setting, _, metric = choice.measure.partition(" | ")
     y_label = METRICS[metric].label if metric else LOSS_LABEL
-    left.set_title(f"{DATASETS[choice.y].title}: {y_label} ({setting})" if metric else "Validation loss", loc="left")
+    left.set_title(
+        f"{find_dataset(choice.y).title}: {y_label} ({setting})" if metric else "Validation loss", loc="left"
+    )
     left.set_ylabel(y_label)
     right.set_xlabel(y_label)
     note(left, _words(view), width=92, reserve=2)
@@ -516,7 +521,7 @@ def _draw_fit(panel: Axes, table: pd.DataFrame, choice: Choice) -> None:
 
 def _set_limits(panel: Axes, table: pd.DataFrame, choice: Choice) -> None:
     """Bound a logarithmic axis by what was measured and the law: bars without end would flatten both."""
-    if choice.y != LOSS:
+    if not choice.is_loss:
         start_at_zero([panel])
         panel.set_ylim(top=min(panel.get_ylim()[1], 1.0))
         return
@@ -544,7 +549,7 @@ def _draw_tested(panel: Axes, rows: pd.DataFrame, choice: Choice) -> None:
     error, no_change = ((shown[name] - shown["value"]).abs().mean() for name in ("predicted", "no_change"))
     words = f"error {error:.3f}, no change {no_change:.3f}"
     note(panel, f"{words}\ninterval covered {int(shown['covered'].sum())} of {len(shown)}", width=44, reserve=2)
-    if choice.y == LOSS:
+    if choice.is_loss:
         panel.set_xlim(_bounds(means[["value", "predicted", "no_change"]].stack(), means))
         plain_log(panel, "x")
 

@@ -129,9 +129,10 @@ class Explorer:
         self._is_updating = True
         try:
             y = self._set("y", {n: "validation loss" if n == LOSS else name_dataset(n) for n in found.outcomes}, now.y)
-            self._set("measure", {name: name or "-" for name in found.measures.get(y, ("",))}, now.measure)
+            measures = {name: name or "-" for name in found.measures.get(y, ("",))}
+            measure = self._set("measure", measures, now.measure)
             self._set("x", {name: X_LABELS[name] for name in found.inputs}, now.x)
-            law = self._set("law", {name: name for name in laws_for(y)}, now.law)
+            law = self._set("law", {name: name for name in laws_for(y, measure)}, now.law)
             self._set("pooling", {name: SHARED[name] for name in poolings_for(law)}, now.pooling)
             self._set("methods", {name: name_method(name) for name in found.methods}, now.methods or found.methods)
             self._set("held_out", {name: name for name in found.sizes}, now.held_out)

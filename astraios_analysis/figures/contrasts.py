@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table
 from astraios_analysis.figures.style import (
-    find_style,
+    METHOD_STYLES,
     join,
     name_dataset,
     name_method,
@@ -62,13 +62,13 @@ def contrast_panels(table: pd.DataFrame) -> Figure:
     names, methods = list(dict.fromkeys(drawn["dataset"])), list(dict.fromkeys(drawn["method_b"]))
     names.sort(key=lambda name: name != MEAN_GENERATION)
     figure, axes = small_multiples(len(names), min(_COLUMNS, len(names)), row_height=1.9)
-    first = find_style(drawn["method_a"].iloc[0], 0).label
+    first = METHOD_STYLES[drawn["method_a"].iloc[0]].label
     for panel, name in zip(axes, names, strict=True):
         panel.set_title(name_dataset(name), loc="left")
         _panel(panel, drawn[drawn["dataset"] == name], methods)
         metric = DATASETS[name].primary_metric if name in DATASETS else None
         panel.set_ylabel(f"{METRICS[metric].label if metric else name} minus {first}")
-    looks = [find_style(method, place) for place, method in enumerate(methods)]
+    looks = [METHOD_STYLES[method] for method in methods]
     handles = [Line2D([], [], color=s.colour, marker=s.marker, linestyle="", label=s.label) for s in looks]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
     return figure
@@ -77,7 +77,7 @@ def contrast_panels(table: pd.DataFrame) -> Figure:
 def _panel(panel: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> None:
     panel.axhline(0, color="0.3", linewidth=0.8)
     for place, method in enumerate(methods):
-        own, style = rows[rows["method_b"] == method].sort_values("n_params"), find_style(method, place)
+        own, style = rows[rows["method_b"] == method].sort_values("n_params"), METHOD_STYLES[method]
         # Markers stand side by side: the size is a category here.
         x = own["n_params"] * 10 ** (_GAP * (place - (len(methods) - 1) / 2))
         panel.vlines(x, own["lower"].astype(float), own["upper"].astype(float), color=style.colour, linewidth=0.8)

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from astraios_analysis.claims.judge import Judgement, judgement_frame
 from astraios_analysis.claims.rules import CLAIMS
-from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table
+from astraios_analysis.figures.spec import BARS, figure, keep_shares, require_rows, round_table
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
@@ -20,6 +20,7 @@ from astraios_analysis.figures.style import (
     join,
     keep_voting,
     method_legend,
+    name_dataset,
     name_method,
     note,
     say_mute,
@@ -31,7 +32,7 @@ from astraios_analysis.figures.style import (
 from astraios_analysis.figures.tasks import PROBABILITIES, say_clearly_best
 from astraios_analysis.figures.transfer import say_refused
 from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION, METRICS
-from astraios_analysis.records.schema import METHODS
+from astraios_analysis.records.schema import order_methods
 
 _COLOURS = {"supported": "#009E73", "mixed": "#E69F00", "not supported": "#D55E00"}
 _COST_LABELS = {
@@ -69,8 +70,8 @@ def best_at_target(best: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     require_rows(best, "best_at_target", "a data set with primary scores at four sizes")
     drawn, table = best.dropna(subset=["p_best"]), round_table(best)
     grid = table.dropna(subset=["p_best"]).pivot(index="dataset", columns="method", values="p_best")
-    grid = grid.reindex(index=list(dict.fromkeys(drawn["dataset"])), columns=[m for m in METHODS if m in grid.columns])
-    grid.index = [DATASETS[name].title for name in grid.index]
+    grid = grid.reindex(index=list(dict.fromkeys(drawn["dataset"])), columns=order_methods(grid.columns))
+    grid.index = [name_dataset(name) for name in grid.index]
     grid.columns = [name_method(method) for method in grid.columns]
     bar = {"label": "P(best), one new run"}
     figure, axes = heat_map(grid, 0.3 * len(grid) + 0.5, cbar_kws=bar, **PROBABILITIES)
@@ -95,10 +96,15 @@ def _say_choices(table: pd.DataFrame) -> str | None:
     parts = [
         f"{kind} {int(own['is_right'].astype(bool).sum())} of {len(own)} cases, "
         f"{100 * own['regret'].mean():.1f} points ({100 * own['regret_random'].mean():.1f} by lot)"
-        for kind, own in split_kinds(rows)
+        for kind, own in split_kinds(keep_shares(rows))
     ]
     found = "The best method of a smaller size is best at the largest too, and gives up of 100 points on average: "
     found = f"{found}{'; '.join(parts)}." if parts else ""
+    for name, own in rows.drop(keep_shares(rows).index).groupby("dataset", sort=False):
+        found += (
+            f" On {name_dataset(name)} it is in {int(own['is_right'].astype(bool).sum())} of {len(own)} cases, and "
+            f"gives up {own['regret'].mean():.2g} ({own['regret_random'].mean():.2g} by lot)."
+        )
     return f"{found}{say_no_vote(rows)}".strip() or None
 
 
@@ -146,12 +152,13 @@ def _draw_choices(panel: Axes, rows: pd.DataFrame) -> None:
     panel.set_xticks(range(len(sizes)), sizes)
     panel.set_xlim(-0.5, len(sizes) - 0.5)
     panel.set_ylim(bottom=0)
-    panel.set_title(textwrap.fill(DATASETS[rows["dataset"].iloc[0]].title, _TITLE_WIDTH), loc="left")
+    panel.set_title(textwrap.fill(name_dataset(rows["dataset"].iloc[0]), _TITLE_WIDTH), loc="left")
     pairs = rows[rows["rule"].str.startswith("best")]["pair_accuracy"]
     shown = f"judged at {rows['size_large'].iloc[0]}, {rows['n_methods'].max()} methods{say_mute(rows)}; "
     shown += f"pairs in the same order: {', '.join(f'{value:.2f}' for value in pairs)}"
     note(panel, shown, width=28, reserve=3)
-    panel.set_ylabel(f"{METRICS[rows['metric'].iloc[0]].label} lost")
+    metric = METRICS[rows["metric"].iloc[0]]
+    panel.set_ylabel(f"{metric.label} lost" if metric.is_bounded else f"excess {metric.label}")
     panel.set_xlabel("size chosen at")
 
 
@@ -185,7 +192,7 @@ def cost_performance(frontier: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     for panel, name in zip(axes, names, strict=True):
         rows = table[table["dataset"] == name]
         _draw_costs(panel, rows)
-        panel.set_title(textwrap.fill(DATASETS[name].title, _TITLE_WIDTH), loc="left")
+        panel.set_title(textwrap.fill(name_dataset(name), _TITLE_WIDTH), loc="left")
         panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
         panel.set_xlabel(_COST_LABELS[rows["cost"].iloc[0]])
         panel.xaxis.set_major_formatter(lambda number, _: size_label(number))

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from astraios_analysis.claims.judge import Judgement, judge_claims
 from astraios_analysis.figures import contrasts, decisions, losses, robustness, spec, suite, tasks, transfer
 from astraios_analysis.figures.spec import SUFFIXES, FigureSpec, figure_stem, save
+from astraios_analysis.figures.style import METHOD_STYLES
 from astraios_analysis.prediction.decide import best_at_size_all, decisions_all, frontier_all
 from astraios_analysis.prediction.limits import predictable_datasets
 from astraios_analysis.records.frame import RunRecord, to_frame
@@ -57,6 +58,7 @@ class Tables:
         """Draw a figure from the tables that its function's arguments name."""
         if name not in FIGURES:
             raise Refusal(f"unknown figure {name!r}; choose from {', '.join(sorted(FIGURES))}")
+        METHOD_STYLES.order(run.method for run in self.runs)
         function = FIGURES[name].draw
         return function(**{each: getattr(self, each) for each in inspect.signature(function).parameters})
 

@@ -25,6 +25,7 @@ from astraios_analysis.figures.style import (
     draw_law,
     draw_markers,
     draw_seeds,
+    find_place,
     in_seeds,
     interval_handle,
     join,
@@ -46,8 +47,8 @@ from astraios_analysis.figures.tasks import SCORED
 from astraios_analysis.prediction.forecast import fit_outcome, record_outcome
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS, LOSS, METRICS
-from astraios_analysis.records.schema import METHODS
+from astraios_analysis.records.registry import LOSS, METRICS, find_dataset, order_datasets
+from astraios_analysis.records.schema import order_methods
 from astraios_analysis.scores.models import keep_means, keep_seeds, seed_words
 
 LOSS_LABEL = "validation loss, nats per token"
@@ -96,7 +97,7 @@ def cross_entropy(losses: pd.DataFrame, runs: Sequence[RunRecord], level: float)
     measured = measured if "kind" in measured else measured.assign(kind="run")
     lines = _law_rows(runs, losses, level)
     table = round_table(pd.concat([measured, lines], ignore_index=True) if len(lines) else measured)
-    methods = [method for method in METHODS if method in set(measured["method"])]
+    methods = order_methods(measured["method"])
     figure, axes = small_multiples(len(methods) + 1, 4, row_height=1.95, sharex=True, sharey=True)
     points = table[table["kind"] != "line"]
     _all_methods(axes[0], _models(points))
@@ -247,7 +248,7 @@ def _draw_curves(panel: Axes, rows: pd.DataFrame, method: str) -> None:
         linewidth=1.1,
         marker=style.marker,
         markersize=3.2,
-        markevery=(METHODS.index(method) % every, every),
+        markevery=(find_place(method) % every, every),
         markeredgecolor="white",
         markeredgewidth=0.3,
         zorder=3,
@@ -366,23 +367,23 @@ def loss_performance(primary: pd.DataFrame, correlations: pd.DataFrame) -> tuple
     known = primary[primary["val_loss"].notna()]
     require_rows(known, "loss_performance", "runs with both a validation loss and a primary score")
     table = round_table(known[twin_columns(known, _SCORED)])
-    names = [name for name in DATASETS if name in set(table["dataset"])]
+    names = order_datasets(table["dataset"])
     n_columns = columns_for(names)
     figure, axes = small_multiples(len(names), n_columns, row_height=2.0, sharex=True)
     for position, (panel, name) in enumerate(zip(axes, names, strict=True)):
         rows = table[table["dataset"] == name]
         _points(panel, rows, sorted(set(table["n_params_base"])))
-        known_set = DATASETS[name]
+        known_set = find_dataset(name)
         if known_set.chance and known_set.chance > 0.01:
             panel.axhline(known_set.chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
         panel.set_title(known_set.title, loc="left")
         shown = f"{describe_models(models_in(rows), models_in(table))}{in_seeds(rows) or ', one run each'}"
         note(panel, f"{shown}\n{_describe_correlation(correlations, name)}", width=46, reserve=3)
-        metric = METRICS[known_set.primary_metric or ""]
+        metric = METRICS[rows["metric"].iloc[0]]
         panel.set_ylabel(metric.label)
         # Shares do not go below 0, and where all are 0 the axis must not magnify nothing.
         lower, upper = panel.get_ylim()
-        panel.set_ylim(max(lower, -0.03), max(upper, 0.1))
+        panel.set_ylim(*((max(lower, -0.03), max(upper, 0.1)) if metric.lower == 0 else (lower, upper)))
         is_lowest = position + n_columns >= len(names)
         panel.set_xlabel(LOSS_LABEL if is_lowest else "")
         panel.tick_params(axis="x", labelbottom=is_lowest)
@@ -460,7 +461,7 @@ def loss_correlation(correlations: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     require_rows(correlations, "loss_correlation", "runs with both a validation loss and a primary score")
     table = round_table(correlations)
     shown = table[table["statistic"] == "spearman"]
-    names = [name for name in DATASETS if name in set(shown["dataset"])]
+    names = order_datasets(shown["dataset"])
     scopes = [scope for scope in _SCOPES if scope in set(shown["scope"])]
     figure, axes = small_multiples(len(scopes), len(scopes), row_height=0.2 * len(names) + 0.7, sharey=True)
     for panel, scope in zip(axes, scopes, strict=True):
@@ -479,6 +480,6 @@ def loss_correlation(correlations: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         bars = f"{100 * rows['level'].iloc[0]:g} % interval"
         note(panel, f"{models} models{per}\n{bars} over models and problems", width=36, reserve=3)
     verdicts = shown.drop_duplicates("dataset").set_index("dataset")["verdict"]
-    axes[0].set_yticks(range(len(names)), [f"{DATASETS[name].title}\n{verdicts[name]}" for name in names])
+    axes[0].set_yticks(range(len(names)), [f"{name_dataset(name)}\n{verdicts[name]}" for name in names])
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     return figure, table

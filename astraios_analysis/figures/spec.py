@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from astraios_analysis.figures.style import size_label
 from astraios_analysis.records.frame import FileProblem, RecordError
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.registry import METRICS
 from astraios_analysis.records.released import GRID
 
 # Figures are drawn from their rounded twin: the last bits of a sum differ between machines, a figure should not.
@@ -104,6 +105,11 @@ def average_models(table: pd.DataFrame, value: str, *more: str) -> pd.DataFrame:
         table = table[~table["held_out"].astype(bool)]
     found = table.groupby([*more, "n_params_base", "size", "method"], sort=True, as_index=False)[value].mean()
     return found.dropna(subset=[value])
+
+
+def keep_shares(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table whose metric is a share, of which points of 100 can be spoken of."""
+    return table[[(METRICS[name].lower, METRICS[name].upper) == (0, 1) for name in table["metric"]]]
 
 
 def keep_largest(table: pd.DataFrame) -> pd.DataFrame:

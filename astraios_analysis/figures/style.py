@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION
-from astraios_analysis.records.schema import METHODS
+from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION, find_dataset
+from astraios_analysis.records.schema import METHODS, order_methods
 from astraios_analysis.scores.models import SEED_COLUMNS, keep_means, keep_seeds, seed_words
 
 FULL_WIDTH = 7.2  # inches: the text width of a two-column page
@@ -36,28 +36,38 @@ class MethodStyle:
     marker: str
 
 
-METHOD_STYLES: dict[str, MethodStyle] = {
-    "fft": MethodStyle("FFT", "#000000", "o"),
-    "lora": MethodStyle("LoRA", "#0072B2", "s"),
-    "ptuning": MethodStyle("P-Tuning", "#D55E00", "^"),
-    "ia3": MethodStyle("(IA)³", "#009E73", "D"),
-    "adapterh": MethodStyle("AdapterH", "#CC79A7", "v"),
-    "adapterp": MethodStyle("AdapterP", "#E69F00", "P"),
-    "parallel": MethodStyle("Parallel", "#56B4E9", "X"),
-}
-
-
-# For methods that are not the study's, in their order.
+# For methods that are not the study's, in their order: 56 pairs.
 _OTHER_COLOURS = ("#332288", "#882255", "#117733", "#999933", "#AA4499", "#44AA99", "#661100", "#6699CC")
 _OTHER_MARKERS = "osD^vPX"
 
 
-def find_style(method: str, place: int) -> MethodStyle:
-    """Return a method's style; one that the study does not know gets its own by its place among the others."""
-    if method in METHOD_STYLES:
-        return METHOD_STYLES[method]
-    colour = _OTHER_COLOURS[place % len(_OTHER_COLOURS)]
-    return MethodStyle(method, colour, _OTHER_MARKERS[place % len(_OTHER_MARKERS)])
+class _Styles(dict[str, MethodStyle]):
+    """Styles by method; one that the study does not know gets its own by its place among the others."""
+
+    def __missing__(self, method: str) -> MethodStyle:
+        place = len(self) - len(METHODS)
+        marker = _OTHER_MARKERS[place % len(_OTHER_MARKERS)]
+        return self.setdefault(method, MethodStyle(method, _OTHER_COLOURS[place % len(_OTHER_COLOURS)], marker))
+
+    def order(self, methods: Iterable[str]) -> None:
+        """Give the methods of what is drawn next their styles, so that these depend on nothing drawn before."""
+        for method in [method for method in self if method not in METHODS]:
+            del self[method]
+        for method in order_methods(methods):
+            self[method]
+
+
+METHOD_STYLES = _Styles(
+    {
+        "fft": MethodStyle("FFT", "#000000", "o"),
+        "lora": MethodStyle("LoRA", "#0072B2", "s"),
+        "ptuning": MethodStyle("P-Tuning", "#D55E00", "^"),
+        "ia3": MethodStyle("(IA)³", "#009E73", "D"),
+        "adapterh": MethodStyle("AdapterH", "#CC79A7", "v"),
+        "adapterp": MethodStyle("AdapterP", "#E69F00", "P"),
+        "parallel": MethodStyle("Parallel", "#56B4E9", "X"),
+    }
+)
 
 
 def use_theme() -> None:
@@ -115,9 +125,15 @@ def heat_map(grid: pd.DataFrame, row_height: float, **looks: object) -> tuple[Fi
     return figure, axes
 
 
+def find_place(method: str) -> int:
+    """Return a method's place in the order of what is drawn."""
+    METHOD_STYLES[method]
+    return list(METHOD_STYLES).index(method)
+
+
 def dodge(n_params: Iterable[float], method: str, spread: float = 1.0) -> np.ndarray:
     """Shift sizes a little by method, so that error bars at one size stand side by side; ``spread`` widens the gaps."""
-    position = METHODS.index(method) - (len(METHODS) - 1) / 2
+    position = find_place(method) % len(METHODS) - (len(METHODS) - 1) / 2
     return np.asarray(list(n_params), dtype=float) * 10 ** (_DODGE * spread * position)
 
 
@@ -202,11 +218,11 @@ def interval_handle(level: float, kinds: Iterable[str]) -> Line2D:
 
 def method_legend(figure: Figure, methods: Iterable[str], extra: Sequence[Line2D] = ()) -> None:
     """Name the methods shown below all panels, in the one order of methods, and everything else above them."""
-    shown = [method for method in METHODS if method in set(methods)]
+    shown = order_methods(methods)
     styles = [METHOD_STYLES[method] for method in shown]
     handles = [Line2D([], [], color=s.colour, marker=s.marker, linestyle="", label=s.label) for s in styles]
     looks = {"frameon": False, "handletextpad": 0.3, "columnspacing": 1.2}
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), **looks)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), len(METHODS)), **looks)
     if extra:
         columns = len(extra) if len(extra) <= 4 else 3
         figure.legend(handles=list(extra), loc="outside upper center", ncols=columns, **looks)
@@ -307,7 +323,7 @@ def plain_log(panel: Axes, axis: str = "y") -> None:
 
 def columns_for(datasets: Sequence[str]) -> int:
     """Return how many panels with the titles of data sets stand side by side: four, or three where titles are long."""
-    return 3 if any(len(DATASETS[name].title) > _LONG_TITLE for name in datasets) else 4
+    return 3 if any(len(name_dataset(name)) > _LONG_TITLE for name in datasets) else 4
 
 
 def in_seeds(table: pd.DataFrame) -> str:
@@ -371,7 +387,7 @@ def name_method(method: str) -> str:
 
 def name_dataset(dataset: str) -> str:
     """Return a data set's title, or its name where it is not one of the study's."""
-    return DATASETS[dataset].title if dataset in DATASETS else dataset
+    return find_dataset(dataset).title
 
 
 def join(words: Iterable[str]) -> str:

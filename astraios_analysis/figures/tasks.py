@@ -40,8 +40,15 @@ from astraios_analysis.figures.style import (
     start_at_zero,
     twin_columns,
 )
-from astraios_analysis.records.registry import DATASETS, EMBEDDED_DATASETS, MEAN_GENERATION, METRICS, STUDY_DATASETS
-from astraios_analysis.records.schema import METHODS
+from astraios_analysis.records.registry import (
+    DATASETS,
+    EMBEDDED_DATASETS,
+    MEAN_GENERATION,
+    METRICS,
+    STUDY_DATASETS,
+    find_dataset,
+)
+from astraios_analysis.records.schema import METHODS, order_methods
 from astraios_analysis.scores.bootstrap import primary_frame
 from astraios_analysis.scores.models import seed_words
 
@@ -66,7 +73,8 @@ def say_growth(table: pd.DataFrame) -> str | None:
         pair = wide[[full.min(), full.max()]].dropna() if len(full) > 1 else pd.DataFrame()
         if len(pair):
             gain = float((pair.iloc[:, 1] - pair.iloc[:, 0]).mean())
-            (rising if gain > 0 else other).append(f"{name_dataset(dataset)} ({100 * gain:+.1f})")
+            shown = f"{100 * gain:+.1f}" if rows["value"].between(0, 1).all() else f"{gain:+.2g}"
+            (rising if gain > 0 else other).append(f"{name_dataset(dataset)} ({shown})")
     if not rising + other:
         return None
     rest = f"; not on {join(other)}" if other else ""
@@ -124,14 +132,14 @@ def _draw_tasks(
         size_axis(panel, scores["n_params_base"], label=position + n_columns >= len(shown))
     start_at_zero(axes)
     bars = interval_handle(table["level"].iloc[0], table["interval"])
-    has_commonest = any(DATASETS[dataset].majority not in (None, DATASETS[dataset].chance) for dataset in shown)
+    has_commonest = any(known.majority not in (None, known.chance) for known in map(find_dataset, shown))
     references = _reference_handles() if has_commonest else _reference_handles()[1:]
     method_legend(figure, table["method"], [bars, *references, *model_handles(table)])
     return figure, table
 
 
 def _panel(panel: Axes, rows: pd.DataFrame, name: str, suite: list[tuple[str, str]]) -> None:
-    known = DATASETS[name]
+    known = find_dataset(name)
     draw_models(panel, rows)
     if known.majority is not None and known.majority != known.chance:
         panel.axhline(known.majority, color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
@@ -142,7 +150,7 @@ def _panel(panel: Axes, rows: pd.DataFrame, name: str, suite: list[tuple[str, st
     items = "problems" if known.kind == "generation" else "items"
     words = seed_words(rows) or source
     note(panel, f"{describe_models(models_in(rows), suite)}\n{n_items} {items}, {words}", width=31, reserve=3)
-    panel.set_ylabel(METRICS[known.primary_metric or ""].label)
+    panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
 
 
 def _reference_handles() -> list[Line2D]:
@@ -267,7 +275,8 @@ def _shots(scores: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _dumbbells(panel: Axes, rows: pd.DataFrame) -> None:
-    for position, method in enumerate(METHODS):
+    methods = order_methods({*METHODS, *rows["method"]})
+    for position, method in enumerate(methods):
         style, own = METHOD_STYLES[method], rows[rows["method"] == method].set_index("shots")
         if len(own) == 2:
             panel.plot(own["value"], [position, position], color=style.colour, linewidth=0.8, alpha=0.5)
@@ -278,8 +287,8 @@ def _dumbbells(panel: Axes, rows: pd.DataFrame) -> None:
             panel.plot([row["lower"], row["upper"]], [position, position], color=style.colour, linewidth=2.2)
             face = "white" if shots == "zero_shot" else style.colour
             panel.plot(row["value"], position, style.marker, color=style.colour, markerfacecolor=face, zorder=3)
-    panel.set_yticks(range(len(METHODS)), [METHOD_STYLES[method].label for method in METHODS])
-    panel.set_ylim(len(METHODS) - 0.4, -0.6)
+    panel.set_yticks(range(len(methods)), [METHOD_STYLES[method].label for method in methods])
+    panel.set_ylim(len(methods) - 0.4, -0.6)
 
 
 def say_clearly_best(table: pd.DataFrame) -> str:
@@ -325,11 +334,11 @@ def best_method(ranks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     drawn = table[table["is_drawn"]]
     require_rows(drawn, "best_method", "primary scores of several methods at one size")
     labels = {
-        name: f"{DATASETS[name].title} at {rows['size'].iloc[0]} ({len(rows)} methods{say_mute(rows)})"
+        name: f"{name_dataset(name)} at {rows['size'].iloc[0]} ({len(rows)} methods{say_mute(rows)})"
         for name, rows in drawn.groupby("dataset", sort=False)
     }
     grid = drawn.pivot(index="dataset", columns="method", values="p_best")
-    grid = grid.reindex(index=list(labels), columns=[m for m in METHODS if m in grid.columns])
+    grid = grid.reindex(index=list(labels), columns=order_methods(grid.columns))
     grid.index, grid.columns = list(labels.values()), [name_method(method) for method in grid.columns]
     bar = {"label": "P(best) over resampled problems"}
     figure, axes = heat_map(grid, 0.3 * len(grid) + 0.5, cbar_kws=bar, **PROBABILITIES)

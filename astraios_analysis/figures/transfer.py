@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table
+from astraios_analysis.figures.spec import BARS, figure, keep_shares, require_rows, round_table
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
@@ -19,7 +19,6 @@ from astraios_analysis.figures.style import (
     draw_methods,
     draw_prediction,
     draw_seeds,
-    find_style,
     in_seeds,
     interval_handle,
     join,
@@ -48,8 +47,8 @@ from astraios_analysis.prediction.forecast import (
 from astraios_analysis.prediction.limits import MAX_REACH
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS, METRICS
-from astraios_analysis.records.schema import METHODS
+from astraios_analysis.records.registry import METRICS, DataSet, find_dataset
+from astraios_analysis.records.schema import METHODS, order_methods
 from astraios_analysis.scores.models import keep_means, keep_seeds
 
 _TESTED = ["method", "size", "seed", "predicted", "error", "persistence", "n_train_sizes", "reach"]
@@ -95,7 +94,7 @@ def count_covered(intervals: pd.DataFrame) -> int:
 
 
 def _say_scaling(table: pd.DataFrame) -> str | None:
-    predicted = table[(table["kind"] == "prediction") & (table["level"] > 0.9)]
+    predicted = keep_shares(table[(table["kind"] == "prediction") & (table["level"] > 0.9)])
     if predicted.empty:
         return say_refused(table).strip() or None
     width = (predicted["upper"] - predicted["lower"]).median()
@@ -140,13 +139,13 @@ def score_scaling(
         rows = table[table["dataset"] == name]
         _scaling_panel(panel, rows, target_size)
         measured = rows[rows["kind"].isin(["measured", "held_out"])]
-        panel.set_title(DATASETS[name].title, loc="left")
+        panel.set_title(name_dataset(name), loc="left")
         shown = describe_models(models_in(measured), suite) + in_seeds(primary[primary["dataset"] == name])
         laws = rows.loc[rows["kind"] == "line", "law"]
         law = f"mostly {laws.iloc[0]}" if len(laws) else "no law"
         refused = "\nnot predicted" if (rows["kind"] == "refused").any() else ""
         note(panel, f"{shown}\n{law}{refused}", width=33, reserve=3)
-        panel.set_ylabel(METRICS[DATASETS[name].primary_metric or ""].label)
+        panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
         panel.set_xlabel("base model parameters" if position + n_columns >= len(datasets) else "")
     measured = primary[primary["dataset"].isin(datasets)]
     handles = [
@@ -165,8 +164,8 @@ def _scaling_rows(own: pd.DataFrame, runs: Sequence[RunRecord], name: str, targe
     own = keep_means(own)
     is_held_out = own["held_out"].astype(bool)
     measured = own[_MEASURED].assign(kind=np.where(is_held_out, "held_out", "measured"), refusal="")
-    where = {"dataset": name, "metric": DATASETS[name].primary_metric}
     outcome, rows, refusal, beyond = record_outcome(runs, name), [], "", 1.0
+    where = {"dataset": name, "metric": outcome.metric}
     try:
         fitted = fit_supported(outcome)
         beyond = require_near(fitted, target)
@@ -224,12 +223,15 @@ def _scaling_panel(panel: Axes, rows: pd.DataFrame, target: float) -> None:
     sizes = sorted(set(rows.loc[rows["kind"] != "line", "n_params_base"]))
     size_axis(panel, sizes, label=False, margin=1.45, label_width=0.18)
     panel.tick_params(axis="x", labelsize=6)
-    panel.set_ylim(0, 1)
+    metric = METRICS[rows["metric"].iloc[0]]
+    if metric.is_bounded:
+        panel.set_ylim(metric.lower, metric.upper)
     for method, own in rows[rows["kind"] == "seed"].groupby("method", sort=False):
         draw_seeds(panel, dodge(own["n_params_base"], method), own["value"], method)
 
 
 def _say_backtest(table: pd.DataFrame) -> str | None:
+    table = table[table.groupby("dataset")["measured"].transform(lambda own: own.between(0, 1).all())]
     if table.empty:
         return None
     error, still = table["error"].abs().mean(), table["persistence_error"].abs().mean()
@@ -281,12 +283,12 @@ def backtest_rows(rows: pd.DataFrame, level: float = 0.95) -> tuple[Figure, pd.D
     for panel, quantity in zip(axes, names, strict=True):
         own = table[table["dataset"] == quantity]
         draw_backtest(panel, own)
-        data = DATASETS.get(quantity)
-        panel.set_title(data.title if data else quantity, loc="left")
+        data = find_dataset(quantity)
+        panel.set_title(data.title, loc="left")
         note(panel, _verdict(rows[rows["quantity"] == quantity], level), width=34, reserve=3)
-        panel.set_xlabel(METRICS[data.primary_metric or ""].label if data else "")
-        if data is None:
+        if not _is_share(data, own):
             panel.autoscale(axis="x")
+        panel.set_xlabel(METRICS[data.primary_metric].label if data.primary_metric else "")
     handles = [
         Line2D([], [], color=GREY, marker="o", linestyle="", markerfacecolor="white", label="measured, held out"),
         Line2D([], [], color=GREY, marker="|", markersize=7, label=f"predicted, {100 * level:g} % prediction interval"),
@@ -296,19 +298,27 @@ def backtest_rows(rows: pd.DataFrame, level: float = 0.95) -> tuple[Figure, pd.D
     return figure, table
 
 
+def _is_share(data: DataSet, rows: pd.DataFrame) -> bool:
+    """Whether what was held out is a share: by its metric, or where that is not known by its values."""
+    metric = METRICS.get(data.primary_metric or "")
+    return (metric.lower, metric.upper) == (0, 1) if metric else bool(rows["measured"].between(0, 1).all())
+
+
 def draw_backtest(panel: Axes, rows: pd.DataFrame) -> None:
     """Draw what was held out against what was predicted, one line a method, on an axis of shares.
 
     ``rows`` has ``method, measured, predicted, lower, upper, persistence``.
     """
+    others = set(rows["method"]) - set(METHODS)
+    methods = order_methods(rows["method"] if others else METHODS)
     for row in rows.to_dict("records"):
-        position, style = METHODS.index(row["method"]), METHOD_STYLES[row["method"]]
+        position, style = methods.index(row["method"]), METHOD_STYLES[row["method"]]
         panel.plot([row["lower"], row["upper"]], [position, position], color=style.colour, linewidth=0.9)
         panel.plot(row["predicted"], position, "|", color=style.colour, markersize=8, markeredgewidth=1.4)
         panel.plot(row["persistence"], position, ".", color=GREY, markersize=3)
         panel.plot(row["measured"], position, style.marker, color=style.colour, markerfacecolor="white", zorder=3)
-    panel.set_yticks(range(len(METHODS)), [METHOD_STYLES[method].label for method in METHODS])
-    panel.set_ylim(len(METHODS) - 0.4, -0.6)
+    panel.set_yticks(range(len(methods)), [METHOD_STYLES[method].label for method in methods])
+    panel.set_ylim(len(methods) - 0.4, -0.6)
     panel.set_xlim(0, 1)
 
 
@@ -323,7 +333,8 @@ def _verdict(rows: pd.DataFrame, level: float) -> str:
 def prediction_panels(fitted: Mapping[str, Fitted], targets: Sequence[float], methods: Sequence[str]) -> Figure:
     """Draw predictions of any outcomes: single runs, laws (dashed beyond the sizes fitted) and intervals at targets."""
     figure, axes = small_multiples(len(fitted), min(len(fitted), 3), row_height=2.3)
-    looks = {method: find_style(method, place) for place, method in enumerate(methods)}
+    METHOD_STYLES.order(methods)
+    looks = {method: METHOD_STYLES[method] for method in methods}
     for panel, (name, one) in zip(axes, fitted.items(), strict=True):
         laws = pd.DataFrame([row for target in targets for row in law_rows(one, target)])
         bars = pd.DataFrame([row for target in targets for row in prediction_rows(one, target)])
@@ -338,7 +349,7 @@ def prediction_panels(fitted: Mapping[str, Fitted], targets: Sequence[float], me
         panel.set_xscale("log")
         if one.outcome.link == "log":
             plain_log(panel)
-        panel.set_title(DATASETS[name].title if name in DATASETS else name, loc="left")
+        panel.set_title(name_dataset(name), loc="left")
         panel.set_ylabel(one.outcome.metric)
     handles = [
         Line2D([], [], color=style.colour, marker=style.marker, linestyle="", label=style.label)
@@ -377,6 +388,8 @@ def _say_small_large(table: pd.DataFrame) -> str | None:
 )
 def small_against_large(primary: pd.DataFrame, transfers: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw each method's score at the smallest size against its score at the largest, for each data set."""
+    # The loss, which has no interval over problems, is in `rank_transfer`.
+    transfers = transfers[transfers["dataset"].isin(primary["dataset"])]
     require_rows(transfers, "small_against_large", "scores of four methods at two sizes")
     smallest = transfers["n_params_small"] == transfers.groupby("dataset")["n_params_small"].transform("min")
     pairs = transfers[smallest & (transfers["statistic"] == "spearman")]
@@ -394,7 +407,7 @@ def small_against_large(primary: pd.DataFrame, transfers: pd.DataFrame) -> tuple
             panel.plot([row["small_lower"], row["small_upper"]], [row["large"]] * 2, color=style.colour, linewidth=0.6)
             panel.plot([row["small"]] * 2, [row["large_lower"], row["large_upper"]], color=style.colour, linewidth=0.6)
             panel.plot(row["small"], row["large"], style.marker, color=style.colour, markeredgewidth=0, zorder=3)
-        panel.set_title(DATASETS[pair["dataset"]].title, loc="left")
+        panel.set_title(name_dataset(pair["dataset"]), loc="left")
         who = _describe_methods(pair["methods"], transfers)
         note(panel, f"{who}\nSpearman {pair['value']:.2f}, p = {pair['p_value']:.2g}", width=36, reserve=2)
         panel.set_xlabel(f"{METRICS[rows['metric'].iloc[0]].label}, {pair['size_small']}")
@@ -407,7 +420,7 @@ def small_against_large(primary: pd.DataFrame, transfers: pd.DataFrame) -> tuple
 def _describe_methods(compared: str, transfers: pd.DataFrame) -> str:
     """Say how many methods are compared, and which of those measured anywhere are not."""
     methods, everyone = compared.split(), {method for names in transfers["methods"] for method in names.split()}
-    missing = [METHOD_STYLES[method].label for method in METHODS if method in everyone.difference(methods)]
+    missing = [METHOD_STYLES[method].label for method in order_methods(everyone.difference(methods))]
     return f"{len(methods)} methods" + (f" (not {' '.join(missing)})" if missing else "")
 
 
@@ -450,7 +463,7 @@ def rank_transfer(transfers: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     require_rows(transfers, "rank_transfer", "scores of four methods at two sizes")
     table = round_table(transfers)
     labels = [
-        f"{DATASETS[row['dataset']].title}, {row['size_small']} to {row['size_large']}, "
+        f"{name_dataset(row['dataset'])}, {row['size_small']} to {row['size_large']}, "
         f"{_describe_methods(row['methods'], table)}"
         for row in table[table["statistic"] == "spearman"].to_dict("records")
     ]

@@ -1,6 +1,5 @@
 """Which importer reads a file, and what it makes of it: every format from its options to records."""
 
-import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from astraios_analysis.imports.inputs import (
     fail,
     make_record,
     read_json,
-    require_method,
+    read_method,
     size_label,
 )
 from astraios_analysis.imports.tables import ScoreColumn, TableOptions, read_table
@@ -25,7 +24,9 @@ from astraios_analysis.imports.trainer import ADAPTER_CONFIG, STATE, TrainerOpti
 from astraios_analysis.imports.writing import add_scores, existing_records, find_known, require_addable
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.notation import parse_count
+from astraios_analysis.records.reading import is_packed, read_bytes, read_cells, read_text
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.registry import choose_measure
 from astraios_analysis.records.schema import RunRecord, Score
 
 HARNESSES = ("lm-eval", "bigcode", "human-eval")
@@ -64,12 +65,13 @@ def _recognised(path: Path) -> str | None:
     try:
         if path.is_dir():
             return _of_folder(path)
-        text = path.read_text("utf-8-sig")
     except OSError as error:
         raise fail(path, f"cannot be read ({error.strerror}); check the path and its permissions") from error
-    except UnicodeDecodeError as error:
-        raise fail(path, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    return _of_json(path, text) if text.lstrip()[:1] in ("{", "[") else _of_table(text)
+    content = read_bytes(path)
+    if is_packed(content):
+        return "csv"
+    text = read_text(path, content)
+    return _of_json(path, text) if text.lstrip()[:1] in ("{", "[") else _of_table(path)
 
 
 def _of_folder(path: Path) -> str:
@@ -87,7 +89,9 @@ def _of_json(path: Path, text: str) -> str | None:
             content = json.loads(text.lstrip().splitlines()[0])
         except ValueError as error:
             raise fail(path, f"is not valid JSON ({error}); it may be cut off: restore it") from error
-        return "human-eval" if isinstance(content, dict) and {"task_id", "completion"} <= content.keys() else None
+        return _of_row(content)
+    if isinstance(content, list):
+        return _of_row(content[0]) if content else None
     if not isinstance(content, dict):
         return None
     if {"schema_version", "run_id"} <= content.keys():
@@ -106,10 +110,21 @@ def _of_json(path: Path, text: str) -> str | None:
     return "bigcode" if harnesses.looks_like_bigcode(content) else None
 
 
-def _of_table(text: str) -> str | None:
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    header = [name.strip() for name in next(csv.reader(lines[:1]), [])]
-    if len(lines) < 2 or len(header) < 2:
+def _of_row(row: object) -> str | None:
+    """Return what a list of objects is, by the first of them."""
+    if not isinstance(row, dict):
+        return None
+    if {"task_id", "completion"} <= row.keys():
+        return "human-eval"
+    return None if any(isinstance(value, dict | list) for value in row.values()) else "csv"
+
+
+def _of_table(path: Path) -> str | None:
+    try:
+        header = list(read_cells(path).columns)
+    except RecordError:
+        return None
+    if len(header) < 2:
         return None
     if trackers.is_mlflow_table(header):
         return "mlflow"
@@ -130,14 +145,15 @@ class Request:
         """What the options say of runs."""
         names = [name for name in Given.__dataclass_fields__ if name in self.options and name != "held_out"]
         held_out = tuple(self.options.get("held_out", ()))
-        return Given(held_out=held_out, **{name: self.options[name] for name in names})
+        said = {name: self.options[name] for name in names}
+        said |= {"method": read_method(said["method"], {})} if "method" in said else {}
+        return Given(held_out=held_out, **said)
 
 
 def read_all(by_format: Mapping[str, Sequence[Path]], request: Request) -> Imported:
     """Return what files hold, by format; scores come last, for they may be of a run of the same call."""
-    for method in (request.options.get("method"), *request.options.get("methods", {}).values()):
-        if method is not None:
-            require_method(method)
+    for dataset, metric in request.options.get("metrics", {}).items():
+        choose_measure(dataset, *metric.split(",", 1))
     found = Imported()
     for form, paths in by_format.items():
         for path in paths if form != "trainer" else ():
@@ -196,9 +212,9 @@ def _table(options: Mapping[str, object]) -> TableOptions:
     wrong = [score for score in scores if not 2 <= len(score) <= 5]
     if wrong:
         raise Refusal(f"--score {' '.join(wrong[0])!r}: give COLUMN DATASET, and METRIC SETTING LANGUAGE if need be")
-    delimiter = options.get("delimiter", ",")
+    delimiter = options.get("delimiter")
     delimiter = "\t" if delimiter == "tab" else delimiter
-    if len(delimiter) != 1:
+    if delimiter is not None and len(delimiter) != 1:
         raise Refusal(f"--delimiter {delimiter!r} is not one character; for tabs give the word tab")
     try:
         pattern = re.compile(options["name_pattern"]) if "name_pattern" in options else None

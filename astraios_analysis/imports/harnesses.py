@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from astraios_analysis.imports.inputs import data_name, fail, make_score, read_json
+from astraios_analysis.imports.tables import NO_LANGUAGE
 from astraios_analysis.records.files import FileProblem, RecordError
-from astraios_analysis.records.registry import METRICS
+from astraios_analysis.records.registry import METRICS, find_dataset
 from astraios_analysis.records.schema import ProblemCounts, Score
 
 Harness = Literal["bigcode", "lm-eval", "human-eval"]
 
 # HumanEval has 164 problems, and HumanEvalPack the same in each language (Chen et al. 2021; Muennighoff et al. 2023).
 HUMANEVAL_PROBLEMS = 164
-NO_LANGUAGE = "text"
-"""Language of a task whose answers are no programs."""
-
 _PACK = re.compile(r"humaneval(?P<task>fixtests|fixdocs|explainsynthesize|synthesize)-(?P<language>\w+)")
 _PACK_NAMES = {"fixtests": "fix", "explainsynthesize": "explain"}
 _RECODE = re.compile(r"perturbed-humaneval-(?P<category>\w+?)-num_seeds_\d+")
@@ -198,7 +196,7 @@ def _read_bigcode_task(task: str, values: Mapping, config: Mapping, options: Har
     fields = {"dataset": dataset, "language": language, "setting": setting, "n_items": n_items}
     fields["source_file"] = found.path.name
     for metric, value in values.items():
-        if metric not in _MAPPED["bigcode"]:
+        if metric not in _MAPPED["bigcode"] and not _is_known(metric, value):
             found.unknown.setdefault(metric, []).append(task)
             continue
         own_fields = dict(fields)
@@ -293,23 +291,31 @@ def _read_lm_eval_task(content: Mapping, task: str, values: Mapping, options: Ha
     if found.lacks(f"results.{task}", lacking):
         return
     items = _of_task(options.n_items, task, dataset) or _entry(content, "n-samples", task, "effective")
+    items = items or find_dataset(dataset).n_items
     fields = {"dataset": dataset, "language": lacking["language"][0], "source_file": found.path.name}
     fields["n_items"] = items or _items_of_errors(values)
     for key, value in metrics.items():
         metric_name, _, filtered = key.partition(",")
         place = f"results.{task}.{key}"
         measured = _measured(value, values.get(_error_key(key)))
-        if metric_name not in _METRICS:
+        if metric_name not in _METRICS and not _is_known(metric_name, value):
             found.unknown.setdefault(metric_name, []).append(task)
         elif measured is None:
             found.left_out.append(FileProblem(found.path, place, f"is {value!r}: nothing was measured"))
         elif (measured.get("n_items") or fields["n_items"]) is None:
             found.uncounted.append(task)
         else:
-            metric, variant = _METRICS[metric_name]
+            metric, variant = _METRICS.get(metric_name, (metric_name, ""))
             parts = [options.setting or f"{shots}shot", variant, "" if filtered == "none" else filtered]
             setting = ",".join(part for part in (*parts, values.get("prompt_name")) if part)
             found.add(place, fields | {"metric": metric, "setting": setting} | measured)
+
+
+def _is_known(metric: str, value: object) -> bool:
+    """Whether a metric goes by its name here and has a value in its range; some tasks give percentages as f1."""
+    return (
+        metric in METRICS and isinstance(value, int | float) and METRICS[metric].lower <= value <= METRICS[metric].upper
+    )
 
 
 def _measured(value: object, error: object) -> dict[str, object] | None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import chance_level
+from astraios_analysis.records.registry import chance_level, find_dataset
 from astraios_analysis.records.released import GRID as RELEASED
 from astraios_analysis.records.schema import METHODS, Cost, Provenance, RunRecord, Score, ValidationPoint
 
@@ -26,6 +26,7 @@ LOSS_UNITS: dict[str, Callable[[float], float]] = {
     "bits": lambda loss: loss * math.log(2),
     "perplexity": math.log,
 }
+_LONGEST_NAME = 100
 _SIZE_UNITS = ((10**9, "b"), (10**6, "m"), (10**3, "k"))
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -122,23 +123,15 @@ def data_name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
-def require_method(method: str) -> str:
-    """Return a tuning method that records can hold: the one place where the set of methods is closed."""
-    if method not in METHODS:
-        raise Refusal(
-            f"unknown tuning method {method!r}; choose from {', '.join(sorted(METHODS))}, or say which of them it is "
-            f"with --method-name {method!r} METHOD. Runs of any other method can be predicted from a table: "
-            "astraios predict --data FILE.csv --group method"
-        )
-    return method
-
-
 def read_method(text: str, names: Mapping[str, str]) -> str:
-    """Return a tuning method from its name here, its display name (``(IA)^3``), or a name that the user maps."""
+    """Return a tuning method in one word: as the user maps its name, by its display name (``(IA)^3``), or as it is."""
     if text in names:
         return names[text]
-    plain = "".join(c for c in unicodedata.normalize("NFKC", text).lower() if c.isalnum())
-    return plain if plain in METHODS else require_method(text)
+    plain = re.sub(r"[\s_()^-]", "", unicodedata.normalize("NFKC", text).lower())
+    found = plain if plain in METHODS else re.sub(r"[\s,]+", "_", text.strip())
+    if not any(c.isalnum() for c in found) or len(found) > _LONGEST_NAME:
+        raise Refusal(f"{text!r} is no name of a tuning method; say its name with --method-name {text!r} METHOD")
+    return found
 
 
 def is_missing(text: str | None) -> bool:
@@ -186,23 +179,21 @@ def make_record(path: Path, place: str, fields: Mapping[str, object]) -> RunReco
     if fields.get("grid") == RELEASED:
         raise fail(path, f"{RELEASED!r} is the grid of the published models; choose another name with --grid", place)
     try:
-        require_method(str(fields.get("method")))
         parts: dict[str, object] = {"provenance": Provenance(**fields.get("provenance", {}))}
         parts |= {"cost": Cost(**fields["cost"])} if fields.get("cost") else {"cost": None}
         parts |= {"val_curve": tuple(ValidationPoint(**point) for point in fields.get("val_curve", ()))}
         return RunRecord(**(dict(fields) | parts))
     except ValidationError as error:
         raise RecordError([explain(path, place, detail) for detail in error.errors()]) from error
-    except Refusal as error:
-        raise fail(path, str(error), ", ".join(part for part in (place, "method") if part)) from error
 
 
 def make_score(path: Path, place: str, fields: Mapping[str, object]) -> Score:
     """Return a score, measured unless its fields say otherwise, with its chance level; or the error that names all."""
-    if fields.get("n_items") is None:
-        name = fields["dataset"]
+    name = str(fields["dataset"])
+    fields = {"n_items": find_dataset(name).n_items} | {key: v for key, v in fields.items() if v is not None}
+    if fields["n_items"] is None:
         raise fail(path, f"the number of problems of {name} is not known; say it with --n-items {name}=N", place)
-    chance = chance_level(str(fields["dataset"]), str(fields["metric"]))
+    chance = chance_level(name, str(fields["metric"]))
     try:
         return Score(**({"chance": chance, "source": "measured"} | dict(fields)))
     except ValidationError as error:
@@ -217,6 +208,7 @@ def explain(path: Path, place: str, detail) -> FileProblem:
     if detail["type"] != "value_error":
         message = f"is {detail['input']!r}; {message[0].lower()}{message[1:]}"
     if detail["type"] == "string_pattern_mismatch":
-        allowed = "letters, digits, '_', '.' and '-'" if field == "run_id" else "small letters, digits and '_'"
-        message = f"is {detail['input']!r}; a name has {allowed}, and begins with a letter or digit: choose another"
+        allowed = {"run_id": "letters, digits, '_', '.' and '-'", "method": "no spaces and no commas"}
+        shown = allowed.get(field, "small letters, digits and '_'")
+        message = f"is {detail['input']!r}; a name has {shown}, and begins with a letter or digit: choose another"
     return FileProblem(path, where, message)

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from astraios_analysis.imports.harnesses import NO_LANGUAGE
 from astraios_analysis.imports.inputs import (
     Given,
     Imported,
@@ -22,6 +21,7 @@ from astraios_analysis.imports.inputs import (
     run_name,
     size_label,
 )
+from astraios_analysis.imports.tables import NO_LANGUAGE
 from astraios_analysis.imports.trainer import adapter_method
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.refusal import Refusal

@@ -1,6 +1,5 @@
 """Records from a table: rows of one run are put together, its scores stand in columns or in rows of their own."""
 
-import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,8 +27,9 @@ from astraios_analysis.imports.inputs import (
 )
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.notation import parse_count
+from astraios_analysis.records.reading import read_cells
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS
+from astraios_analysis.records.registry import find_dataset
 from astraios_analysis.records.schema import RunRecord, Score
 
 LOSS_FIELDS = ("base_val_loss", "val_loss", "val_loss_se")
@@ -46,6 +46,10 @@ FIELDS = (*RUN_FIELDS, "step", *SCORE_FIELDS)
 """Everything that a column can be. A column has its field's name unless the mapping says otherwise."""
 
 ORIGIN = "imported from a CSV table"
+NO_LANGUAGE = "text"
+"""Language of a task whose answers are no programs."""
+DEFAULT_SETTING = "default"
+"""Setting of scores of which nobody says another."""
 _MAX_SHOWN = 20
 
 
@@ -79,7 +83,7 @@ class TableOptions:
     params_unit: str = "1"
     loss_unit: str = "nats"
     time_unit: str = "s"
-    delimiter: str = ","
+    delimiter: str | None = None
     runs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     pattern: re.Pattern | None = None
 
@@ -100,7 +104,7 @@ class _Run:
 
 
 def read_table(path: Path, given: Given, options: TableOptions) -> Imported:
-    """Return the runs of a CSV file in the order in which they appear; lines that begin with ``#`` are comments."""
+    """Return the runs of a table's file in the order in which they appear."""
     rows = read_rows(path, options.delimiter)
     found = build_records(path, rows, given, options)
     found.left_out += [
@@ -137,40 +141,16 @@ def build_records(path: Path, rows: Rows, given: Given, options: TableOptions) -
     return Imported(records, [], notes)
 
 
-def read_rows(path: Path, delimiter: str = ",") -> Rows:
-    """Return every row of a CSV file that is not empty."""
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except OSError as error:
-        raise fail(path, f"cannot be read ({error.strerror}); check the path and its permissions") from error
-    except UnicodeDecodeError as error:
-        raise fail(path, f"is not UTF-8 text (byte {error.start}); save the table as UTF-8") from error
-    kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
-    table = list(csv.reader((line for _, line in kept), delimiter=delimiter))
-    if len(table) < 2 or len(table) != len(kept):
-        raise fail(path, "holds no table: a header and at least one row, each on a line of its own")
-    header = [name.strip() for name in table[0]]
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise fail(path, f"stands twice in the header; rename one: {', '.join(header)}", f"column {twice[0]!r}")
-    rows = []
-    for (number, _), row in zip(kept[1:], table[1:], strict=True):
-        if len(row) > len(header):
-            message = f"has {len(row)} cells and the header {len(header)}; quote cells that hold {delimiter!r}"
-            raise fail(path, message, f"line {number}")
-        cells = [cell.strip() for cell in row] + [""] * (len(header) - len(row))
-        rows.append((number, dict(zip(header, cells, strict=True))))
-    return rows
+def read_rows(path: Path, delimiter: str | None = None) -> Rows:
+    """Return every row of a table that is not empty."""
+    cells = read_cells(path, delimiter)
+    return [(number, dict(zip(cells.columns, row, strict=True))) for number, row in cells.rows]
 
 
 def _require_columns(path: Path, header: list[str], options: TableOptions) -> None:
     wanted = [*options.columns.values(), *(score.column for score in options.scores)]
     known = {options.columns.get(name, name) for name in FIELDS}
     if not known & set(header):
-        other = next((char for char in ";\t|" if len(header) == 1 and char in header[0]), None)
-        if other is not None:
-            shown = "tab" if other == "\t" else repr(other)
-            raise fail(path, f"is one column, {header[0]!r}; its cells stand apart by --delimiter {shown}", "header")
         example = "--size-column SIZE"
         raise fail(path, f"no column is known: {', '.join(header)}; say what they are, for example {example}", "header")
     for name in wanted:
@@ -314,17 +294,19 @@ def _score(path: Path, place: str, texts: Mapping[str, str], options: TableOptio
     said = {name: text for name, text in texts.items() if not is_missing(text)}
     said |= {key: data_name(said[key]) for key in ("dataset", "language") if key in said}
     name = said["dataset"]
-    known = DATASETS.get(name)
-    if known is not None:
-        own = {"metric": known.primary_metric, "setting": known.primary_setting, "language": known.language}
-        said = {key: value for key, value in own.items() if value} | said
-    elif options.language:
-        said = {"language": data_name(options.language)} | said
+    known = find_dataset(name)
+    own = {"metric": known.primary_metric, "setting": known.primary_setting, "language": known.language}
+    if known.suite == "own":
+        language = data_name(options.language) if options.language else NO_LANGUAGE
+        own = (
+            {"setting": DEFAULT_SETTING} | {key: value for key, value in own.items() if value} | {"language": language}
+        )
+    said = {key: value for key, value in own.items() if value} | said
     lacking = [key for key in ("metric", "setting", "language") if key not in said]
     if lacking:
         message = (
             f"data set {name!r} is not in the registry, so its {', '.join(lacking)} must be said: "
-            "--score COLUMN DATASET METRIC SETTING LANGUAGE, or columns of these names"
+            f"--metric {name}=accuracy, --score COLUMN DATASET METRIC, or a column of this name"
         )
         raise fail(path, message, place)
     try:

@@ -20,7 +20,6 @@ from astraios_analysis.imports.inputs import (
     fail,
     make_record,
     read_json,
-    require_method,
     size_label,
 )
 from astraios_analysis.records.files import FileProblem, RecordError
@@ -114,10 +113,6 @@ def read_trainer_folder(folder: Path, given: Given, options: TrainerOptions) -> 
     counts, problems = _read_counts(found, method, given, options)
     required = {"--grid": given.grid, "--method": method}
     problems += [FileProblem(folder, o[2:], f"is in no file; say it with {o}") for o, v in required.items() if not v]
-    try:
-        require_method(method or "fft")
-    except Refusal as error:
-        problems.append(FileProblem(folder, "method", str(error)))
     if problems:
         raise RecordError(problems)
     size = given.size or size_label(counts["n_params_base"])

@@ -397,7 +397,10 @@ def fit_table(
     law = tie_law(find_law(law), ties)
     objective = Objective(residual or law.residual, huber or np.inf, scale)
     options = IntervalOptions(level, intervals, resamples, seed)
-    points = frame if isinstance(frame, Points) else select_points(frame, x, y, group, split)
+    if isinstance(frame, Points):
+        points = frame
+    else:
+        points = select_points(frame, x, y, group, split, positive=objective.residual == "log")
     return fit_points(law, points, objective, pooling, fixed=fixed, options=options, n_starts=n_starts)
 
 

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
-from astraios_analysis.records.notation import column_numbers
+from astraios_analysis.records.notation import MISSING, column_numbers
+from astraios_analysis.records.reading import read_frame, require_file
 from astraios_analysis.records.refusal import Refusal
 
 TRAIN = "train"
 # The group of a table that has none.
 ALL = "all"
-# Under these names a table read with `read_table` remembers where it comes from and which columns are what.
-SOURCE, ROLES = "source", "roles"
+# Under these names a table remembers where it comes from, which columns are what, and what to say of it.
+SOURCE, ROLES, NOTES = "source", "roles", "notes"
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,24 @@ def read_table(
     y: str | None = None,
     group: str | Sequence[str] | None = None,
     split: str | None = None,
+    *,
+    labels: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Read a table of points and remember which columns are what.
 
     Parameters
     ----------
     source : path or DataFrame
-        A CSV file, in which lines that begin with # are comments, or a table that is there already.
+        A table that is there already, or a file: CSV (cells apart by commas, semicolons, tabs or bars; lines that
+        begin with # are comments), JSON, parquet or Excel, also packed with gzip.
     x, group : str or sequence of str, optional
         Columns of the inputs, in the order of the law's, and of what tells groups apart.
     y : str, optional
         Column of the outcome.
     split : str, optional
         Column that marks rows to fit with ``train``; all others are held out.
+    labels : sequence of str, optional
+        More columns whose cells are names, whatever they look like; so are those of ``group``.
 
     Returns
     -------
@@ -63,23 +70,17 @@ def read_table(
     Refusal
         If the file does not exist or is no table, or a column is missing.
     """
-    frame, where = (
-        (source.copy(), "the table") if isinstance(source, pd.DataFrame) else (_read_csv(source), str(source))
-    )
     roles = {"x": _columns(x), "y": y, "group": _columns(group), "split": split}
+    if isinstance(source, pd.DataFrame):
+        frame, where = source.copy(), "the table"
+        twice = frame.columns[frame.columns.duplicated()]
+        if len(twice):
+            raise Refusal(f"the table has two columns {twice[0]!r}; rename one")
+    else:
+        frame, where = read_frame(require_file(source), [*roles["group"], *labels, split]), str(source)
     _require_columns(frame, (*roles["x"], y, *roles["group"], split), where)
     frame.attrs |= {SOURCE: where, ROLES: roles}
     return frame
-
-
-def _read_csv(path: str | Path) -> pd.DataFrame:
-    path = Path(path)
-    if not path.is_file():
-        raise Refusal(f"{path}: there is no such file")
-    try:
-        return pd.read_csv(path, comment="#", skip_blank_lines=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise Refusal(f"{path}: is not a CSV table ({str(error).strip()})") from error
 
 
 def _columns(names: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -138,8 +139,12 @@ def select_points(
     group: str | Sequence[str] | None = None,
     split: str | None = None,
     where: str | None = None,
+    *,
+    positive: bool = False,
 ) -> Points:
     """Return the points of named columns, or of those that `read_table` was told; ``where`` is the table's name.
+
+    Inputs are positive, and with ``positive`` so is y.
 
     Rows of a column ``held_out`` that are true, and those not marked ``train`` in ``split``, take no part. In a table
     of records, which has a row a score, a run whose x and y are the same in all of its rows is one point.
@@ -152,12 +157,9 @@ def select_points(
     _require_columns(frame, (*x, y, *group, split), where)
     notes = []
     if "held_out" in frame:
-        wrong = frame.loc[~frame["held_out"].isin([True, False]), "held_out"]
-        if len(wrong):
-            raise Refusal(f"{where}: column 'held_out' holds {wrong.iloc[0]!r}; it must be true or false in every row")
-        is_held_out = frame["held_out"].astype(bool)
-        notes += [f"{int(is_held_out.sum())} held-out rows take no part"] if is_held_out.any() else []
-        frame = frame[~is_held_out]
+        kept = frame[~held_out_rows(frame)]
+        notes += [f"{len(frame) - len(kept)} held-out rows take no part"] if len(kept) < len(frame) else []
+        frame = kept
     if split:
         kept = frame[split].astype(str) == TRAIN
         if not kept.any():
@@ -169,22 +171,94 @@ def select_points(
         frame = frame.drop_duplicates(list(dict.fromkeys(["grid", "run_id", *x, y, *group])))
     if frame.empty:
         raise Refusal(f"{where} has no row to fit")
-    columns = [_numbers(frame, name, where) for name in (*x, y)]
-    labels = frame[list(group)].astype(str).agg("/".join, axis=1).to_numpy(dtype=object) if group else None
-    inputs = columns[0] if len(x) == 1 else np.column_stack(columns[:-1])
-    return Points(inputs, columns[-1], labels, x, y, tuple(notes), group)
+    columns = [read_numbers(frame, name, where, positive=True) for name in x]
+    outcome = read_numbers(frame, y, where, positive=positive)
+    labels = read_labels(frame, group, where) if group else None
+    notes += warn_of_axes(columns[0], outcome, labels, x[0], y) if len(x) == 1 else []
+    inputs = columns[0] if len(x) == 1 else np.column_stack(columns)
+    return Points(inputs, outcome, labels, x, y, tuple(notes), group)
 
 
-def _numbers(frame: pd.DataFrame, name: str, where: str) -> np.ndarray:
-    values = column_numbers(frame[name]).to_numpy()
-    wrong = np.flatnonzero(~np.isfinite(values))
-    if len(wrong):
-        shown = frame[name].iloc[wrong[0]]
-        raise Refusal(
-            f"{where}: column {name!r} has {len(wrong)} value{'s' if len(wrong) > 1 else ''} that are missing or no "
-            f"finite number; the first is {shown} in row {int(wrong[0]) + 1}: leave such rows out"
-        )
+_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def held_out_rows(frame: pd.DataFrame) -> pd.Series:
+    """Return which rows are marked held out; a row that says neither yes nor no is refused."""
+    where = frame.attrs.get(SOURCE, "the table")
+    said = frame["held_out"].map(lambda cell: _TRUTHS.get(str(cell).strip().lower().removesuffix(".0")))
+    if said.isna().any():
+        row, value = _first(frame, "held_out", said.isna().to_numpy())
+        raise Refusal(f"{where}, row {row}: column 'held_out' is {value!r}; it must be true or false in every row")
+    return said.astype(bool)
+
+
+def _first(frame: pd.DataFrame, name: str, wrong: np.ndarray) -> tuple[object, object]:
+    """Return the row and the value of the first cell that is wrong; rows are counted from 1, as in a file."""
+    place = int(np.flatnonzero(wrong)[0])
+    label = frame.index[place]
+    value = frame[name].iloc[place]
+    row = int(label) + 1 if isinstance(label, int | np.integer) else label
+    return row, value.item() if isinstance(value, np.generic) else value
+
+
+def read_numbers(frame: pd.DataFrame, name: str, where: str, *, positive: bool = False) -> np.ndarray:
+    """Return a column's numbers; a cell that is missing, infinite, no number or (``positive``) below 0 is refused."""
+    try:
+        values = column_numbers(frame[name]).to_numpy()
+    except Refusal as error:
+        raise Refusal(f"{where}, column {name!r}: {error}") from error
+    wrong, wanted = ~np.isfinite(values), "a finite number"
+    if not wrong.any() and positive:
+        wrong, wanted = values <= 0, "above 0, to have a logarithm"
+        wanted += "; a loss below 0 is relative to another: take the loss itself" if (values < 0).any() else ""
+    if wrong.any():
+        row, value = _first(frame, name, wrong)
+        shown = "missing" if is_blank(value) else repr(value)
+        more = f" ({int(wrong.sum())} rows are like it)" if wrong.sum() > 1 else ""
+        raise Refusal(f"{where}, row {row}, column {name!r}: is {shown}, not {wanted}{more}; correct or leave it out")
     return values
+
+
+def is_blank(cell: object) -> bool:
+    """Whether a cell holds nothing."""
+    return cell is None or cell is pd.NA or cell != cell or (isinstance(cell, str) and cell.strip() in MISSING)
+
+
+def read_labels(frame: pd.DataFrame, group: Sequence[str], where: str) -> np.ndarray:
+    """Return the label of each row's group, those of several columns joined; a blank cell is refused."""
+    for name in group:
+        blank = frame[name].map(is_blank).to_numpy(dtype=bool)
+        if blank.any():
+            row, _ = _first(frame, name, blank)
+            raise Refusal(
+                f"{where}, row {row}, column {name!r}: is blank, so its group is not known; fill it in, or leave such "
+                f"rows out ({int(blank.sum())} of {len(frame)})"
+            )
+    if not group:
+        return np.full(len(frame), "all", dtype=object)
+    texts = frame[list(group)].astype(str)
+    joined = texts.agg("/".join, axis=1)
+    if joined.nunique() < len(texts.drop_duplicates()):
+        joined = texts.agg(" | ".join, axis=1)
+    return joined.to_numpy(dtype=object)
+
+
+_FAR_APART = 1e4
+
+
+def warn_of_axes(x: np.ndarray, y: np.ndarray, labels: np.ndarray | None, x_name: str, y_name: str) -> list[str]:
+    """Return what looks wrong about inputs and losses: columns the wrong way round, or a loss that rises with size."""
+    if np.median(y) > _FAR_APART * np.median(x):
+        span = f"{x_name} goes from {x.min():.4g} to {x.max():.4g} and {y_name} from {y.min():.4g} to {y.max():.4g}"
+        return [f"warning: {span}: are x and y the wrong way round?"]
+    rising, groups = [], np.full(len(x), "") if labels is None else labels
+    for label in dict.fromkeys(groups):
+        own = groups == label
+        if len(np.unique(x[own])) > 2 and np.ptp(y[own]) > 0:
+            rising.append(spearmanr(x[own], y[own]).statistic > 0.5)
+    if rising and all(rising):
+        return [f"warning: {y_name} rises with {x_name}; the laws of losses here fall"]
+    return []
 
 
 def record_points(frame: pd.DataFrame, x: Sequence[str], y: str, group: Sequence[str]) -> Points:

@@ -15,7 +15,6 @@ from astraios_analysis.prediction.forecast import (
     fit_outcome,
     measured_runs,
     record_outcome,
-    to_measured,
 )
 from astraios_analysis.prediction.limits import LEVELS, reach, score_values
 from astraios_analysis.records.frame import RunRecord
@@ -153,7 +152,9 @@ def _compare(outcome: Outcome, test: pd.DataFrame) -> dict:
         | score_rows(outcome, predict_runs(one, rows[list(outcome.runs)]))
         for s, one in zip(stack.scores, alone, strict=True)
     ]
-    measured, last = (to_measured(rows[name].to_numpy(), _items(outcome, rows)) for name in ("value", "persistence"))
+    measured, last = (
+        outcome.inside(rows[name].to_numpy(dtype=float), _items(outcome, rows)) for name in ("value", "persistence")
+    )
     return {
         "n_train": len(outcome.points.y),
         **score_rows(outcome, rows),
@@ -172,7 +173,7 @@ def _items(outcome: Outcome, rows: pd.DataFrame) -> np.ndarray | None:
 def score_rows(outcome: Outcome, rows: pd.DataFrame) -> dict:
     """Score predicted runs on the scale of the logarithm, shares kept half a problem away from 0 and 1."""
     n_items = _items(outcome, rows)
-    inside = {name: to_measured(rows[name].to_numpy(dtype=float), n_items) for name in rows if _is_share(name)}
+    inside = {name: outcome.inside(rows[name].to_numpy(dtype=float), n_items) for name in rows if _is_share(name)}
     bounds = {level: tuple(inside[f"{end}_{100 * level:g}"] for end in ("lower", "upper")) for level in LEVELS}
     return score_values(inside["value"], np.log(inside["predicted"]), bounds)
 

@@ -3,9 +3,10 @@
 Two rules of choice are followed: take the method that is best at a smaller measured size, and take the one that the
 prediction from the sizes up to there (`forecast.fit_outcome`) expects to be best at the larger. Decision accuracy is
 the share of pairs of methods whose order at the smaller size is that at the larger (as in Magnusson et al. 2025);
-regret is the score given up by the choice. Probabilities and intervals resample problems, and seeds where there are
-several. The value of a run is how much it is expected to narrow the prediction at a target: in the pooled laws all
-effects are Gaussian, so that the variance after a run that has not been made is known before its outcome is.
+regret is the score, or the loss, given up by the choice. Probabilities and intervals resample problems, and seeds
+where there are several. The value of a run is how much it is expected to narrow the prediction at a target: in the
+pooled laws all effects are Gaussian, so that the variance after a run that has not been made is known before its
+outcome is.
 """
 
 from collections.abc import Sequence
@@ -26,11 +27,10 @@ from astraios_analysis.prediction.stack import Stack
 from astraios_analysis.prediction.suite import SuiteFit
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.records.released import GRID
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval
-from astraios_analysis.scores.models import ModelScores, model_scores
-from astraios_analysis.scores.ranks import measured_datasets
+from astraios_analysis.scores.bootstrap import Measure, ProblemBootstrap, percentile_interval
+from astraios_analysis.scores.models import ModelScores, model_scores, require_measure
+from astraios_analysis.scores.ranks import measured_datasets, share_first
 
 MIN_METHODS = 2
 FLOP_PER_PARAMETER = {"fft": 6.0}
@@ -59,15 +59,17 @@ def small_model_decisions(
     `ModelScores.has_vote`. Held-out runs take no part.
     """
     kept = [record for record in records if not record.held_out]
-    scores = model_scores(kept, dataset, bootstrap)
+    measure = require_measure(records, dataset)
+    scores = model_scores(kept, dataset, bootstrap, measure)
     if scores.table.empty:
-        raise Refusal(f"no run has a primary score on {dataset}; choose another data set or add runs")
+        raise Refusal(f"no run that is not held out has {dataset}; choose another data set or add runs")
     values, drawn = scores.good, scores.draws_of_runs(seed)
     sizes = sorted(set(scores.table["n_params_base"]))
     place = {(row.n_params_base, row.method): i for i, row in enumerate(scores.table.itertuples())}
     rows = []
     for index, small in enumerate(sizes):
-        expected = None if small == sizes[-1] else _fit_up_to([r for r in kept if r.n_params_base <= small], dataset)
+        so_far = [r for r in kept if r.n_params_base <= small]
+        expected = None if small == sizes[-1] else _fit_up_to(so_far, dataset, measure)
         for large in sizes[index + 1 :]:
             methods = [m for m in dict.fromkeys(scores.table["method"]) if {(small, m), (large, m)} <= place.keys()]
             if len(methods) < MIN_METHODS:
@@ -89,10 +91,10 @@ def small_model_decisions(
     return pd.DataFrame(rows)
 
 
-def _fit_up_to(records: Sequence[RunRecord], dataset: str) -> Fitted | None:
+def _fit_up_to(records: Sequence[RunRecord], dataset: str, measure: Measure) -> Fitted | None:
     """Return the prediction from some runs, None where they are too few."""
     try:
-        return fit_outcome(record_outcome(records, dataset))
+        return fit_outcome(record_outcome(records, dataset, measure))
     except Refusal:
         return None
 
@@ -117,17 +119,15 @@ def _outcome(
     """Return what a choice by ``choice`` comes to at the larger size."""
     chosen, best = int(np.argmax(choice)), int(np.argmax(value))
     regrets = draws.max(axis=1) - draws[:, chosen]
-    is_best = draws == draws.max(axis=1, keepdims=True)
     lower, upper = percentile_interval(regrets, level)
     by_draw = np.broadcast_to(choice, draws.shape) if choice_draws is None else choice_draws
-    pairs = percentile_interval(_pair_accuracy(by_draw, draws), level)
-    known = ~np.isnan(draws).any(axis=1)
-    p_right = (is_best / is_best.sum(axis=1, keepdims=True))[known, chosen]
+    known = ~(np.isnan(draws) | np.isnan(by_draw)).any(axis=1)
+    pairs = percentile_interval(_pair_accuracy(by_draw[known], draws[known]), level)
     return {
         "chosen": methods[chosen],
         "best": methods[best],
         "is_right": bool(value[chosen] == value[best]),
-        "p_right": float(p_right.mean()) if known.any() else np.nan,
+        "p_right": float(share_first(draws)[chosen]),
         "regret": float(value[best] - value[chosen]),
         "regret_lower": lower,
         "regret_upper": upper,
@@ -155,20 +155,16 @@ def best_at_size(
     run of each method in which it is first; what the methods share at a size cancels. ``expected_regret``: what
     choosing it gives up on average. Held-out runs take no part; `forecast.fit_supported` says what is refused.
     """
-    if dataset not in DATASETS or DATASETS[dataset].primary_metric is None:
-        known = ", ".join(d.name for d in DATASETS.values() if d.primary_metric)
-        raise Refusal(f"unknown data set {dataset!r}; choose from {known}")
     fitted = fit_supported(record_outcome(records, dataset))
     beyond = require_near(fitted, n_params, force=force)
     found = fitted.intervals(n_params, (level,))
-    better = _goodness(fitted, fitted.draw(n_params)["observation"])
-    is_best = better == better.max(axis=1, keepdims=True)
+    better = fitted.outcome.goodness(fitted.draw(n_params)["observation"])
     table = pd.DataFrame({"method": fitted.methods}).assign(
         dataset=dataset,
         has_vote=model_scores([r for r in records if not r.held_out], dataset).has_vote,
         metric=fitted.outcome.metric,
         n_params=round(n_params),
-        p_best=(is_best / is_best.sum(axis=1, keepdims=True)).mean(axis=0),
+        p_best=share_first(better),
         value=found.median,
         lower=found.bounds["observation", level][0],
         upper=found.bounds["observation", level][1],
@@ -183,41 +179,36 @@ def best_at_size(
     return table.sort_values("p_best", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def _goodness(fitted: Fitted, values: np.ndarray) -> np.ndarray:
-    """Turn values of the metric into shares in which more is better."""
-    return values if fitted.outcome.higher_is_better else 1.0 - values
-
-
 def decisions_all(
     records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
 ) -> pd.DataFrame:
-    """Run `small_model_decisions` for every data set that has two sizes, one below the other."""
+    """Run `small_model_decisions` for the loss and every data set that has two sizes, one below the other."""
     bootstrap, parts = bootstrap or ProblemBootstrap(), []
-    for name in measured_datasets(list(records)):
+    for name in measured_datasets(records, loss=True):
         try:
             parts.append(small_model_decisions(records, name, level=level, bootstrap=bootstrap))
         except Refusal:
             continue
     if not parts:
-        raise Refusal("no data set has scores of two methods at two sizes; add runs")
+        raise Refusal("no two methods have losses or scores at two sizes; add runs")
     return pd.concat(parts, ignore_index=True)
 
 
 def best_at_size_all(records: Sequence[RunRecord], n_params: float, *, level: float = 0.95) -> pd.DataFrame:
-    """Run `best_at_size` for every data set that has scores, one below the other.
+    """Run `best_at_size` for the loss and every data set that has scores, one below the other.
 
     A data set that must not be predicted has one row without a method, with the reason as ``refusal``.
     """
     parts, refused = [], {}
-    for name in measured_datasets(list(records)):
+    for name in measured_datasets(records, loss=True):
         try:
             parts.append(best_at_size(records, name, n_params, level=level))
         except Refusal as error:
             refused[name] = str(error).removeprefix(f"{name}: ")
     if not parts:
         listed = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
-        raise Refusal(listed or "no run has a primary score; add runs with scores")
-    metrics = [DATASETS[name].primary_metric for name in refused]
+        raise Refusal(listed or "no run has a loss or a primary score; add some")
+    metrics = [require_measure(records, name)[0] for name in refused]
     rows = {"dataset": list(refused), "metric": metrics, "n_params": round(n_params), "level": level}
     rows |= {"n_models": 0, "refusal": list(refused.values())}
     found = [part.assign(refusal="") for part in parts]
@@ -361,11 +352,11 @@ def frontier(
         raise Refusal(f"{cost} was not measured in runs with a score on {dataset}; choose n_params_updated")
     scores = scores.keep(known)
     drawn = scores.goodness(scores.draws_of_runs(seed))
-    bounds = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    bounds = [percentile_interval(own, level) for own in drawn.T]
     rows = [
         {"method": m, "n_params_base": int(n), "kind": "measured", "value": v, "lower": low, "upper": high}
         | {"cost_value": paid[n, m]}
-        for (n, m), v, low, high in zip(_models(scores), scores.table["value"], *bounds, strict=True)
+        for (n, m), v, (low, high) in zip(_models(scores), scores.table["value"], bounds, strict=True)
     ]
     fitted, refusal = _predicted(kept, dataset, target)
     if target is not None and fitted is not None:
@@ -383,7 +374,8 @@ def frontier(
     table = pd.DataFrame(rows).assign(**vote, metric=scores.metric, cost=cost, level=level)
     price = table["cost_value"].to_numpy()
     table["on_frontier"] = _undominated(price, scores.goodness(table["value"].to_numpy())[None])[0]
-    table["p_frontier"] = _undominated(price, scores.goodness(drawn)).mean(axis=0)
+    known = ~np.isnan(drawn).any(axis=1)
+    table["p_frontier"] = _undominated(price, scores.goodness(drawn[known])).mean(axis=0) if known.any() else np.nan
     columns = [*vote, "metric", "method", "n_params_base", "kind", "cost", "cost_value", "value", "lower", "upper"]
     shown = table[[*columns, "level", "on_frontier", "p_frontier"]].sort_values("cost_value", kind="stable")
     return _with_refusal(shown.reset_index(drop=True), target, refusal)
@@ -414,15 +406,15 @@ def _predicted(records: Sequence[RunRecord], dataset: str, target: float | None)
 def frontier_all(
     records: Sequence[RunRecord], cost: str, *, target: float | None = None, level: float = 0.95
 ) -> pd.DataFrame:
-    """Run `frontier` for every data set whose runs have the cost, one below the other."""
+    """Run `frontier` for the loss and every data set whose runs have the cost, one below the other."""
     bootstrap, parts, refusals = ProblemBootstrap(), [], []
-    for name in measured_datasets(list(records)):
+    for name in measured_datasets(records, loss=True):
         try:
             parts.append(frontier(records, name, cost, target=target, bootstrap=bootstrap, level=level))
         except Refusal as error:
             refusals.append(str(error))
     if not parts:
-        raise Refusal("; ".join(dict.fromkeys(refusals)) or "no run has a primary score; add runs with scores")
+        raise Refusal("; ".join(dict.fromkeys(refusals)) or "no run has a loss or a primary score; add some")
     return pd.concat(parts, ignore_index=True)
 
 

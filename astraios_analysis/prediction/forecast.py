@@ -28,9 +28,9 @@ from astraios_analysis.prediction.suite import MIN_LENDERS, MIN_LENT_SIZES, Lend
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS, LOSS
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
-from astraios_analysis.scores.models import ModelScores, model_scores
+from astraios_analysis.records.registry import DATASETS, LOSS, LOSS_METRIC, METRICS, find_dataset
+from astraios_analysis.scores.bootstrap import Measure, ProblemBootstrap, primary_score
+from astraios_analysis.scores.models import ModelScores, model_scores, require_measure
 
 # Enough to find an average; no interval is made of these resamples.
 _FEW = ProblemBootstrap(n_draws=2)
@@ -44,7 +44,8 @@ class Outcome:
     ``points`` are means over seeds in which, for a share, more is better; ``runs`` are single runs as measured, with
     ``size, n_params, method, seed, value, n_items``. ``scores`` and ``losses`` are there where a score can be predicted
     through the loss. ``n_items`` is the mean number of problems behind a share, None for others. ``lenders`` are other
-    data sets of the grid, of which the law of a score is learned too.
+    data sets of the grid, of which the law of a score is learned too. ``span`` are the ends of the metric's range, of
+    which laws see shares; ``notes`` say what looks wrong.
     """
 
     name: str
@@ -57,6 +58,8 @@ class Outcome:
     higher_is_better: bool = True
     n_items: float | None = None
     lenders: tuple[Lender, ...] = ()
+    span: tuple[float, float] = (0.0, 1.0)
+    notes: tuple[str, ...] = ()
 
     def below(self, n_params: float) -> "Outcome":
         """Return the same outcome as if it had been measured at smaller sizes only; lenders keep theirs."""
@@ -68,48 +71,70 @@ class Outcome:
         return replace(self, points=self.points.below(n_params), runs=runs, scores=scores, losses=losses)
 
     def turn(self, good: np.ndarray) -> np.ndarray:
-        """Return values of the metric for shares in which more is better."""
-        return good if self.higher_is_better else 1.0 - good
+        """Return values of the metric for what laws are of: losses, or shares of its range in which more is better."""
+        if self.link == "log":
+            return good
+        share = good if self.higher_is_better else 1.0 - good
+        return share if self.span == (0, 1) else self.span[0] + share * (self.span[1] - self.span[0])
+
+    def goodness(self, values: np.ndarray) -> np.ndarray:
+        """Turn values round where less is better, so that more is."""
+        return values if self.higher_is_better else (0.0 if self.link == "log" else sum(self.span)) - values
+
+    def inside(self, values: np.ndarray, n_items: np.ndarray | float | None) -> np.ndarray:
+        """Return values as predictions are scored against them: shares half a problem inside (0, 1), or losses."""
+        if self.link == "log" or n_items is None:
+            return values
+        share = values if self.span == (0, 1) else (values - self.span[0]) / (self.span[1] - self.span[0])
+        return inside_unit_interval(share, n_items)
 
     def end(self, bounds: np.ndarray) -> np.ndarray:
         """Let ends of intervals reach 0 and 1 where so many problems cannot tell them from it."""
         if self.n_items is None:
             return bounds
-        inside = inside_unit_interval(bounds, self.n_items)
-        return np.where(inside > bounds, 0.0, np.where(inside < bounds, 1.0, bounds))
+        share = bounds if self.span == (0, 1) else (bounds - self.span[0]) / (self.span[1] - self.span[0])
+        inside = inside_unit_interval(share, self.n_items)
+        return np.where(inside > share, self.span[0], np.where(inside < share, self.span[1], bounds))
 
 
-def measured_runs(records: Sequence[RunRecord], name: str) -> pd.DataFrame:
-    """Return every run that has the loss or a data set's primary score, smallest size first."""
-    rows = []
+def measured_runs(records: Sequence[RunRecord], name: str, measure: Measure | None = None) -> pd.DataFrame:
+    """Return every run that has the loss or a data set's score by a measure, smallest size first."""
+    rows, measure = [], measure or require_measure(records, name)
     for record in sorted(records, key=lambda r: r.n_params_base):
-        value, n_items = record.val_loss, None
-        if name != LOSS:
-            score = primary_score(record, name)
-            value, n_items = (None, None) if score is None else (score.value, score.n_items)
-        if value is not None:
-            rows.append((record.size, float(record.n_params_base), record.method, record.seed, value, n_items))
+        score = primary_score(record, name, measure)
+        if score is not None:
+            n_items = None if name == LOSS else score.n_items
+            rows.append((record.size, float(record.n_params_base), record.method, record.seed, score.value, n_items))
     return pd.DataFrame(rows, columns=["size", "n_params", "method", "seed", "value", "n_items"])
 
 
-def record_outcome(records: Sequence[RunRecord], name: str) -> Outcome:
-    """Return the loss (``val_loss``) or a data set's primary score of the runs of a grid that are not held out."""
+def record_outcome(records: Sequence[RunRecord], name: str, measure: Measure | None = None) -> Outcome:
+    """Return the loss (``val_loss``) or a data set's score of the runs of a grid that are not held out.
+
+    The score is by a measure: the one that stands for the data set among these runs, unless another is given.
+    """
+    measure = measure or require_measure(records, name)
     kept = [record for record in records if not record.held_out]
-    runs = measured_runs(kept, name)
+    runs = measured_runs(kept, name, measure)
     if name == LOSS:
-        return Outcome(LOSS, "nats per token", "log", loss_points(kept), runs)
-    scores = model_scores(kept, name, _FEW)
-    metric = DATASETS[name].primary_metric or ""
-    points = score_points(scores)
-    ways = {"higher_is_better": scores.higher_is_better, "n_items": float(scores.table["n_items"].mean())}
+        return Outcome(LOSS, LOSS_METRIC, "log", loss_points(kept), runs, higher_is_better=False)
+    scores, metric = model_scores(kept, name, _FEW, measure), METRICS[measure[0]]
+    points, link = score_points(scores), "logit" if metric.is_bounded else "log"
+    ways: dict = {"higher_is_better": scores.higher_is_better}
+    if metric.is_bounded:
+        ways |= {"n_items": float(scores.table["n_items"].mean()), "span": (metric.lower, metric.upper)}
+    elif scores.higher_is_better:
+        raise Refusal(f"{name}: {metric.name} grows without end, and no law here does; declare its largest value")
+    else:
+        return Outcome(name, metric.name, link, points, runs, **ways)
     if any(record.val_loss is not None for record in kept):
         ways |= {"scores": scores, "losses": loss_points(kept)}
-    return Outcome(name, metric, "logit", points, runs, **ways, lenders=_lenders(kept, name))
+    return Outcome(name, metric.name, link, points, runs, **ways, lenders=_lenders(kept, name))
 
 
 def _lenders(records: Sequence[RunRecord], name: str) -> tuple[Lender, ...]:
     """Return the data sets of programs that can lend to one of them, none where they are too few."""
-    own, found = DATASETS[name], {}
+    own, found = find_dataset(name), {}
     if own.kind not in _LENDING:
         return ()
     # A mean lends nothing, and borrows nothing from what it is the mean of.
@@ -139,7 +164,8 @@ def table_outcome(
     runs = pd.DataFrame({"n_params": rows["x"], "method": rows["group"], "value": rows["y"]})
     runs = runs.assign(size=runs["n_params"].map("{:g}".format), seed=None, n_items=rows["n_items"])
     mean = None if n_items is None else float(rows["n_items"].mean())
-    return Outcome(y, y, link, points, runs.sort_values("n_params", kind="stable"), n_items=mean)
+    ways = {"higher_is_better": link == "logit", "n_items": mean}
+    return Outcome(y, y, link, points, runs.sort_values("n_params", kind="stable"), **ways)
 
 
 @dataclass(frozen=True)
@@ -293,8 +319,3 @@ def require_near(fitted: Fitted, n_params: float, *, force: bool = False) -> flo
     except Refusal as error:
         raise Refusal(f"{fitted.outcome.name}: {error}") from error
     return reach(n_params, fitted.x_range)
-
-
-def to_measured(value: np.ndarray, n_items: np.ndarray | None) -> np.ndarray:
-    """Return measured values as predictions are scored against them: shares half a problem inside (0, 1)."""
-    return value if n_items is None else inside_unit_interval(value, n_items)

@@ -8,8 +8,9 @@ import numpy as np
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.notation import parse_number
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS
-from astraios_analysis.scores.bootstrap import primary_score
+from astraios_analysis.records.registry import order_datasets
+from astraios_analysis.scores.bootstrap import Measure, primary_measures, primary_score
+from astraios_analysis.scores.models import require_measure
 
 # Beyond ten times the largest fitted size the released grid (a factor of 13.6 in all) says next to nothing.
 MAX_REACH = 10.0
@@ -47,16 +48,15 @@ def reach(n_params: float, x_range: tuple[float, float]) -> float:
 
 def predictable_datasets(records: Sequence[RunRecord]) -> list[str]:
     """Return the data sets with primary scores at three or more sizes that are not held out, in the usual order."""
-    return [name for name, data in DATASETS.items() if data.primary_metric and len(_sizes(records, name)) >= 3]
+    measures = primary_measures(records)
+    return [name for name in order_datasets(measures) if len(_sizes(records, name, measures[name])) >= 3]
 
 
 def require_predictable(records: Sequence[RunRecord], dataset: str) -> None:
     """Refuse data sets whose scores a law of size cannot be fitted to."""
-    known = ", ".join(predictable_datasets(records))
-    if dataset not in DATASETS:
-        raise Refusal(f"unknown data set {dataset!r}; choose from {known}")
-    sizes = _sizes(records, dataset)
+    sizes = _sizes(records, dataset, require_measure(records, dataset))
     if len(sizes) < 3:
+        known = ", ".join(predictable_datasets(records)) or "none: no data set has scores at three sizes"
         shown = f"only {', '.join(sizes)}" if sizes else "nothing"
         raise Refusal(
             f"{dataset}: {shown} measured; a line and its error need at least 3 sizes. Measure another size, or choose "
@@ -64,12 +64,12 @@ def require_predictable(records: Sequence[RunRecord], dataset: str) -> None:
         )
 
 
-def _sizes(records: Sequence[RunRecord], dataset: str) -> list[str]:
+def _sizes(records: Sequence[RunRecord], dataset: str, measure: Measure) -> list[str]:
     """Return labels of the sizes at which a data set's primary score is measured and not held out.
 
     Where sizes have several methods, one with a single method is no size: the two would not be told apart.
     """
-    fitted = [r for r in records if not r.held_out and primary_score(r, dataset) is not None]
+    fitted = [r for r in records if not r.held_out and primary_score(r, dataset, measure) is not None]
     found: dict[tuple[int, str], set[str]] = {}
     for record in fitted:
         found.setdefault((record.n_params_base, record.size), set()).add(record.method)

@@ -7,10 +7,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from astraios_analysis.laws.tables import SOURCE, read_labels, read_numbers
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
-from astraios_analysis.records.notation import column_numbers
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.registry import METRICS
 from astraios_analysis.scores.models import ModelScores, require_one_grid
 
 Link = Literal["log", "logit"]
@@ -94,14 +95,21 @@ def loss_points(records: Sequence[RunRecord]) -> PooledPoints:
 
 
 def score_points(scores: ModelScores) -> PooledPoints:
-    """Return the scores of models that are not held out as shares in which more is better, inside (0, 1)."""
+    """Return the scores of models that are not held out: shares in which more is better, inside (0, 1), or losses."""
     kept = scores.keep(~scores.table["held_out"].to_numpy(dtype=bool)) if len(scores.table) else scores
     if not len(kept.table):
         raise Refusal(f"no run has a score on {scores.dataset} to fit")
     table, n_items = kept.table, kept.table["n_items"].to_numpy(dtype=float)
-    p = inside_unit_interval(kept.good, n_items)
-    variance, size = p * (1 - p), table["n_params_base"].to_numpy(dtype=float)
-    noise, run_variance = 1 / (n_items * variance), table["seed_variance"].to_numpy(dtype=float) / variance**2
+    metric, size = METRICS[kept.metric], table["n_params_base"].to_numpy(dtype=float)
+    if metric.is_bounded:
+        span = metric.upper - metric.lower
+        p = inside_unit_interval(kept.good if span == 1 else (kept.good - metric.lower) / span, n_items)
+        variance = p * (1 - p)
+        noise, scale = 1 / (n_items * variance), (variance * span) ** 2
+    else:
+        p = table["value"].to_numpy(dtype=float)
+        noise, scale = np.zeros(len(p)), p**2
+    run_variance = table["seed_variance"].to_numpy(dtype=float) / scale
     method, seeds = table["method"].to_numpy(dtype=str), table["n_seeds"].to_numpy(dtype=float)
     return PooledPoints(size, p, method, noise, run_variance, seeds)
 
@@ -133,17 +141,10 @@ def table_rows(
     for column in (x, y, *group, *named):
         if column not in table:
             raise Refusal(f"the table has no column {column!r}; choose from {', '.join(map(str, table.columns))}")
-    labels = table[list(group)].astype(str).agg("/".join, axis=1) if group else "all"
-    frame = pd.DataFrame({"x": table[x], "y": table[y], "group": labels, "n_items": n_items})
-    if named:
-        frame["n_items"] = table[n_items]
-    for column, name in (("x", x), ("y", y), *([("n_items", "n_items")] if n_items is not None else [])):
-        numbers = column_numbers(frame[column])
-        if numbers.isna().any():
-            row = int(np.flatnonzero(numbers.isna())[0])
-            value = frame[column].iloc[row]
-            raise Refusal(f"{name} is {value!r} in row {row + 1}; give a number or drop the row")
-        frame[column] = numbers
+    where = table.attrs.get(SOURCE, "the table")
+    frame = pd.DataFrame({"x": read_numbers(table, x, where, positive=True), "y": read_numbers(table, y, where)})
+    frame["group"] = read_labels(table, group, where)
+    frame["n_items"] = read_numbers(table, n_items, where) if named else n_items
     if n_items is not None and (frame["n_items"] < 1).any():
         raise Refusal(f"n_items is {frame['n_items'].min():g} in some row; a rate has at least one item")
     return frame

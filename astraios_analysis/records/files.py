@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from astraios_analysis.records.refusal import FileProblem, RecordError
-from astraios_analysis.records.schema import METHODS, SCHEMA_VERSION, RunRecord
+from astraios_analysis.records.schema import SCHEMA_VERSION, RunRecord, order_methods
 
 _READABLE = "check the path and its permissions"
 
@@ -216,4 +216,6 @@ def check(paths: Iterable[str | Path], grid: str | None = None) -> tuple[list[Ru
 
 def sort_records(records: Iterable[RunRecord]) -> list[RunRecord]:
     """Order records by grid, size (by parameters, not by label), method and seed."""
-    return sorted(records, key=lambda r: (r.grid, r.n_params_base, METHODS.index(r.method), r.seed or 0, r.run_id))
+    records = list(records)
+    order = {name: place for place, name in enumerate(order_methods(record.method for record in records))}
+    return sorted(records, key=lambda r: (r.grid, r.n_params_base, order[r.method], r.seed or 0, r.run_id))

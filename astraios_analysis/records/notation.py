@@ -9,6 +9,10 @@ from astraios_analysis.records.refusal import Refusal
 
 COUNT_UNITS = {"1": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _SUFFIXES = {"": "1", "k": "k", "m": "M", "b": "B", "g": "B", "t": "T"}
+MISSING = frozenset(("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "n/a", "NULL", "null", "None"))
+"""What a cell holds where nothing was measured."""
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 _GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?")
 _NUMBER = re.compile(r"(?P<digits>[\d._]+(?:[eE][+-]?\d+)?)\s*(?P<suffix>[kKmMbBgGtT]?)")
 
@@ -38,10 +42,45 @@ def parse_count(text: str, unit: str = "1") -> int:
     return int(value)
 
 
+def split_sizes(text: str) -> list[str]:
+    """Return the sizes in a list, ``7b,13b,34b``; commas that belong to a number, ``1,000,000``, part nothing."""
+    found: list[str] = []
+    for part in text.split(","):
+        is_group = found and re.fullmatch(r"\d{3}(\.\d+)?", part) and re.fullmatch(r"\s*\d{1,3}(,\d{3})*", found[-1])
+        found[-1:] = [f"{found[-1]},{part}"] if is_group else [*found[-1:], part]
+    for size in found:
+        if _THOUSANDS.fullmatch(size.strip()) and not size.endswith("000"):
+            plain = size.strip().replace(",", "")
+            raise Refusal(f"{size.strip()!r} may be {plain} or two sizes; write {plain}, or repeat --size")
+    return [size.strip() for size in found if size.strip()]
+
+
 def column_numbers(column: pd.Series) -> pd.Series:
-    """Return a table's column as numbers, in the same notation where a cell is text; what is no number is NaN."""
-    column = column if pd.api.types.is_numeric_dtype(column) else column.map(_plain)
+    """Return a table's column as numbers, in the same notation where a cell is text; what is no number is NaN.
+
+    Where a comma is the decimal mark in some cell it is in all; cells that could be either are refused.
+    """
+    if not pd.api.types.is_numeric_dtype(column):
+        texts = [cell.strip() for cell in column if isinstance(cell, str) and "," in cell]
+        column = column.map(_with_point if _is_decimal(texts) else _plain)
     return pd.to_numeric(column, errors="coerce").astype(float)
+
+
+def _is_decimal(texts: list[str]) -> bool:
+    """Whether the comma in a column's cells is a decimal mark, and not between thousands."""
+    doubtful = [text for text in texts if _THOUSANDS.fullmatch(text)]
+    decimal = [text for text in texts if _DECIMAL_COMMA.fullmatch(text) and text not in doubtful]
+    grouped = [text for text in texts if _GROUPED.fullmatch(text.lstrip("+-")) and text not in doubtful + decimal]
+    if decimal and grouped:
+        raise Refusal(f"commas stand for two things, in {decimal[0]!r} and {grouped[0]!r}; write numbers without")
+    if doubtful and not decimal and not grouped and not all(text.endswith("000") for text in doubtful):
+        text = next(text for text in doubtful if not text.endswith("000"))
+        raise Refusal(f"{text!r} may be {text.replace(',', '')} or {text.replace(',', '.')}; write it without a comma")
+    return bool(decimal)
+
+
+def _with_point(cell: object) -> object:
+    return _plain(cell.replace(",", ".")) if isinstance(cell, str) else cell
 
 
 def _plain(cell: object) -> object:

@@ -3,20 +3,28 @@
 `METRICS` fixes the range and the direction of every metric, so that a percentage stored as a fraction, or a robustness
 drop read as a pass rate, is an error when a record is made and not a wrong point in a figure. `DATASETS` names, for
 each data set of the study, the one metric and setting that enter means, fits and ranks. It holds two suites, the
-published data sets and those of the embedded corpus, which share no mean and no panel.
+published data sets and those of the embedded corpus, which share no mean and no panel. Any other data set is one of the
+user's own: it takes part in everything but means and claims, by what `declare` says of it and else by its records.
 """
 
-from dataclasses import dataclass
-from math import inf
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import inf, isfinite
+from pathlib import Path
 from typing import Literal
 
-Kind = Literal["comprehension", "generation", "robustness", "security"]
-Suite = Literal["published", "embedded", "mean"]
+from astraios_analysis.records.refusal import FileProblem, RecordError, Refusal
 
-# The one measured quantity beside scores: validation cross-entropy, by its name in records and tables.
-LOSS = "val_loss"
+Kind = Literal["comprehension", "generation", "robustness", "security", "own"]
+Suite = Literal["published", "embedded", "mean", "own"]
+
+# The one measured quantity beside scores: validation cross-entropy, by its name in records and tables, and its metric.
+LOSS, LOSS_METRIC = "val_loss", "nats per token"
 # The mean over code generation: a score like others (`records.means`), but no data set beside those it is over.
 MEAN_GENERATION = "mean_generation"
+DECLARATIONS = "datasets.toml"
+"""File beside records that declares data sets of one's own."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,18 @@ class Metric:
     def describe_range(self) -> str:
         """Return the range in interval notation, for example ``[0, 1]``."""
         left = "(-inf" if self.lower == -inf else f"[{self.lower:g}"
-        return f"{left}, {self.upper:g}]"
+        return f"{left}, {self.upper:g}{')' if self.upper == inf else ']'}"
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether values are shares of a range, and not a loss, which has a floor and no top."""
+        return isfinite(self.lower) and isfinite(self.upper)
+
+    def turn(self, values):
+        """Turn values round where less is better, so that more is; done twice, it gives the values again."""
+        if self.higher_is_better is not False:
+            return values
+        return (self.lower + self.upper if self.is_bounded else 0.0) - values
 
 
 # Shares in [0, 1], by direction: name, label and meaning.
@@ -63,6 +82,8 @@ _SHARES: dict[bool | None, tuple[tuple[str, str, str], ...]] = {
         ("preference_auc", "preference by origin", "chance that safe code is preferred more for input from outside"),
         ("safe_share", "safe preferences", "share of problems whose safe idiom is likelier than the unsafe one"),
         ("auc", "AUC", "chance that Yes is likelier where it is right than where it is wrong"),
+        ("f1", "F1", "harmonic mean of precision and recall"),
+        ("rouge_l", "ROUGE-L", "longest common subsequence with the reference (Lin 2004)"),
     ),
     False: (
         ("brier", "Brier score", "mean squared error of the probability of Yes (Brier 1950)"),
@@ -85,9 +106,21 @@ METRICS: dict[str, Metric] = {
     for better, shares in _SHARES.items()
     for name, label, meaning in shares
 }
-METRICS["robust_drop@1"] = Metric(
-    "robust_drop@1", "relative drop", -inf, 1.0, False, "(nominal - robust pass@1) / nominal"
-)
+METRICS |= {
+    metric.name: metric
+    for metric in (
+        Metric("robust_drop@1", "relative drop", -inf, 1.0, False, "(nominal - robust pass@1) / nominal"),
+        Metric("mcc", "Matthews correlation", -1.0, 1.0, True, "correlation of answer and label"),
+        Metric("bleu", "BLEU", 0.0, 100.0, True, "overlap with references (Papineni et al. 2002)"),
+        Metric("chrf", "chrF", 0.0, 100.0, True, "F of character n-grams (Popovic 2015)"),
+        Metric("perplexity", "perplexity", 1.0, inf, False, "exponential of the cross-entropy"),
+        Metric("bits_per_byte", "bits per byte", 0.0, inf, False, "cross-entropy in bits per byte of text"),
+        Metric(
+            "cross_entropy", "cross-entropy", 0.0, inf, False, "cross-entropy of the data set's text, nats per token"
+        ),
+        Metric(LOSS_METRIC, "validation loss", 0.0, inf, False, "validation cross-entropy, nats per token"),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -113,6 +146,7 @@ class DataSet:
     suite: Suite = "published"
     is_extra: bool = False
     parts: tuple[str, ...] = ()
+    n_items: int | None = None
 
     @property
     def task(self) -> str:
@@ -202,10 +236,138 @@ EMBEDDED_DATASETS: tuple[str, ...] = _of_suite("embedded")
 SECOND_FILE = "second_file"
 
 
+_DECLARED: dict[str, DataSet] = {}
+_CHOSEN: dict[str, dict[str, str | None]] = {}
+
+
+def find_dataset(name: str) -> DataSet:
+    """Return a data set of the study, one that was declared, or what is known of any other: its name."""
+    if name == LOSS:
+        return DataSet(LOSS, "Validation loss", "own", None, LOSS_METRIC, "", LOSS, None, suite="own")
+    own = DataSet(name, name, "own", None, None, None, name, chance=None, suite="own")
+    own = DATASETS.get(name) or _DECLARED.get(name, own)
+    return replace(own, **_CHOSEN[name]) if name in _CHOSEN else own
+
+
+def choose_measure(dataset: str, metric: str, setting: str | None = None) -> None:
+    """Say which score stands for a data set of one's own, whatever is declared beside the records."""
+    _require_own(dataset)
+    if metric not in METRICS or METRICS[metric].higher_is_better is None:
+        known = ", ".join(sorted(name for name, one in METRICS.items() if one.higher_is_better is not None))
+        raise Refusal(f"unknown metric {metric!r}; choose from {known}, or declare it in {DECLARATIONS}")
+    _CHOSEN[dataset] = {"primary_metric": metric, "primary_setting": setting}
+
+
+def _require_own(dataset: str) -> None:
+    if dataset in DATASETS or dataset == LOSS:
+        raise Refusal(f"{dataset!r} is one of the toolkit's own, whose metric is fixed; give yours another name")
+
+
+def order_datasets(names: Iterable[str]) -> list[str]:
+    """Return distinct data sets in the one order: the loss, the study's, the user's own by name."""
+    order = {name: place for place, name in enumerate((LOSS, *DATASETS))}
+    return sorted(set(names), key=lambda name: (order.get(name, len(order)), name))
+
+
+def declare(
+    dataset: str,
+    metric: str | None = None,
+    setting: str | None = None,
+    *,
+    range: Sequence[float] | None = None,
+    higher_is_better: bool | None = None,
+    chance: float | None = None,
+    n_items: int | None = None,
+    title: str | None = None,
+) -> None:
+    """Say what is measured on a data set of one's own.
+
+    Parameters
+    ----------
+    dataset : str
+    metric, setting : str, optional
+        Which of its scores stands for it; by default the one that most runs have. A metric that is not known yet
+        needs its range and direction.
+    range : (float, float), optional
+        Smallest and largest value of the metric; ``float("inf")`` for no largest one.
+    higher_is_better : bool, optional
+    chance : float, optional
+        Value of a random guess.
+    n_items : int, optional
+        Number of problems.
+    title : str, optional
+        Name in figures.
+
+    Raises
+    ------
+    Refusal
+        If the data set is one of the study's, or what is said of its metric contradicts what is known.
+    """
+    _require_own(dataset)
+    if metric is not None:
+        _declare_metric(metric, range, higher_is_better)
+    elif range is not None or higher_is_better is not None:
+        raise Refusal(f"{dataset}: range and higher_is_better belong to a metric; name it")
+    known = METRICS.get(metric or "")
+    if known and known.higher_is_better is None:
+        raise Refusal(f"{dataset}: {metric} describes answers and says nothing about how good they are; choose another")
+    if chance is not None and known and not known.lower <= chance <= known.upper:
+        raise Refusal(f"{dataset}: chance {chance:g} is outside {known.describe_range()}, the range of {metric}")
+    if n_items is not None and n_items < 1:
+        raise Refusal(f"{dataset}: n_items is {n_items}; give the number of problems, 1 or more")
+    own = DataSet(
+        dataset, title or dataset, "own", None, metric, setting, dataset, chance, suite="own", n_items=n_items
+    )
+    _DECLARED[dataset] = own
+
+
+def _declare_metric(name: str, ends: Sequence[float] | None, higher_is_better: bool | None) -> None:
+    known = METRICS.get(name)
+    if known is None and (ends is None or higher_is_better is None):
+        raise Refusal(
+            f"unknown metric {name!r}; choose from {', '.join(sorted(METRICS))}, or declare it with range = [0, 1] and "
+            f"higher_is_better = true in {DECLARATIONS}"
+        )
+    lower, upper = (known.lower, known.upper) if ends is None else map(float, ends)
+    better = known.higher_is_better if higher_is_better is None else higher_is_better
+    if not (isfinite(lower) and lower < upper):
+        raise Refusal(f"{name}: range {lower:g} to {upper:g} is none; give the smallest and the largest value")
+    if upper == inf and better:
+        raise Refusal(f"{name}: a metric of which more is better needs a largest value")
+    if known is not None and (known.lower, known.upper, known.higher_is_better) != (lower, upper, better):
+        words = "higher is better" if known.higher_is_better else "lower is better"
+        raise Refusal(f"{name} is known with range {known.describe_range()}, {words}; give yours another name")
+    METRICS.setdefault(name, Metric(name, name, lower, upper, better, "declared by the user"))
+
+
+_ENTRIES = {"metric": str, "setting": str, "range": list, "higher_is_better": bool, "chance": (int, float)}
+_ENTRIES |= {"n_items": int, "title": str}
+
+
+def read_declarations(path: Path) -> None:
+    """Declare the data sets of a file: a table each, with what `declare` takes."""
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecordError([FileProblem(path, "", f"is not readable TOML ({error}); correct it")]) from error
+    for name, said in content.items():
+        try:
+            if not isinstance(said, dict):
+                raise Refusal(f'is {said!r}; write a table: [{name}], then metric = "accuracy"')
+            for key, value in said.items():
+                if key not in _ENTRIES:
+                    raise Refusal(f"{key} is nothing that is declared; choose from {', '.join(_ENTRIES)}")
+                if not isinstance(value, _ENTRIES[key]) or (isinstance(value, bool) and key != "higher_is_better"):
+                    raise Refusal(f"{key} is {value!r}")
+            declare(name, **said)
+        except (Refusal, TypeError, ValueError) as error:
+            raise RecordError([FileProblem(path, f"[{name}]", str(error))]) from error
+
+
 def chance_level(dataset: str, metric: str) -> float | None:
     """Return the score of a random guess on a data set's metric, or None where none is known."""
-    known = DATASETS.get(dataset)
-    if known is None or metric not in METRICS:
+    known = find_dataset(dataset)
+    if metric not in METRICS:
         return None
     if METRICS[metric].chance is not None:
         return METRICS[metric].chance

@@ -10,7 +10,15 @@ from pathlib import Path
 import pandas as pd
 from pydantic import ValidationError
 
-from astraios_analysis.records.frame import FileProblem, ProblemCounts, Provenance, RecordError, RunRecord, Score
+from astraios_analysis.records.frame import (
+    FileProblem,
+    ProblemCounts,
+    Provenance,
+    RecordError,
+    RunRecord,
+    Score,
+    known_method,
+)
 from astraios_analysis.records.registry import chance_level
 
 GRID = "released"
@@ -179,6 +187,10 @@ def _index_scenarios(path: Path) -> dict[Key, ProblemCounts]:
 def _record(folder: Path, row: dict, scores: pd.DataFrame | None, counts: dict[Key, ProblemCounts]) -> RunRecord:
     size, method = row["size"], row["method"]
     rows = [] if scores is None else scores.to_dict("records")
+    try:
+        known_method(method)
+    except ValueError as error:
+        raise _error(folder / "parameter_counts.csv", f"{size} {method} method", str(error)) from error
     try:
         return RunRecord(
             run_id=f"{GRID}-{size}-{method}",

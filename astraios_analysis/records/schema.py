@@ -6,13 +6,15 @@ is absent (``None`` in memory, no key in a file): never 0 and never NaN.
 
 import json
 import operator
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator, model_validator
 
-from astraios_analysis.records.registry import METRICS
+from astraios_analysis.records.registry import DECLARATIONS, METRICS
 
 SCHEMA_VERSION = 2
+# The study's, in the order of every figure; a record may have any other.
 METHODS: tuple[str, ...] = ("fft", "lora", "ptuning", "ia3", "adapterh", "adapterp", "parallel")
 
 # Scores arrive rounded (the released tables to 1e-6 after conversion); counts must explain them to this precision.
@@ -22,6 +24,8 @@ _LARGEST = 2**63 - 1
 
 # Short enough for the names of files that they become a part of.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=100)]
+# A method is whatever its user calls it, in one word.
+Method = Annotated[str, StringConstraints(pattern=r"^[^\s,]+$", max_length=100)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 PositiveCount = Annotated[int, Field(gt=0, le=_LARGEST)]
@@ -96,7 +100,7 @@ class Score(_Schema):
     value: float
     stderr: NonNegative | None = None
     reading_error: NonNegative | None = None
-    chance: Annotated[float, Field(ge=0, le=1)] | None = None
+    chance: float | None = None
     n_items: PositiveCount | None = None
     n_samples: PositiveCount | None = None
     n_passed: Count | None = None
@@ -120,7 +124,11 @@ class Score(_Schema):
     @classmethod
     def _known_metric(cls, metric: str) -> str:
         if metric not in METRICS:
-            raise ValueError(f"unknown metric {metric!r}; choose from {', '.join(sorted(METRICS))}")
+            known = ", ".join(sorted(METRICS))
+            message = (
+                f"unknown metric {metric!r}; choose from {known}, or declare it in {DECLARATIONS} beside the records"
+            )
+            raise ValueError(message)
         return metric
 
     @model_validator(mode="after")
@@ -131,6 +139,8 @@ class Score(_Schema):
             raise ValueError(
                 f"value {self.value:g} is outside {metric.describe_range()}, the range of {self.metric}{hint}"
             )
+        if self.chance is not None and not metric.lower <= self.chance <= metric.upper:
+            raise ValueError(f"chance {self.chance:g} is outside {metric.describe_range()}, the range of {self.metric}")
         if self.n_items is None:
             raise ValueError(f"{self.metric} needs n_items, the number of problems it was measured on")
         if self.source == "measured" and self.reading_error is not None:
@@ -226,7 +236,7 @@ class RunRecord(_Schema):
     run_id, grid : str
         Unique name of the run, and the grid it belongs to.
     method : str
-        Tuning method, one of `METHODS`.
+        Tuning method: one of `METHODS`, or any other name.
     size : str
         Label of the base model's size. Sizes are ordered by ``n_params_base``, never by label.
     seed : int, optional
@@ -256,7 +266,7 @@ class RunRecord(_Schema):
     schema_version: int = SCHEMA_VERSION
     run_id: RunId
     grid: Name
-    method: str
+    method: Method
     size: Annotated[str, StringConstraints(min_length=1)]
     seed: Count | None = None
     held_out: bool
@@ -283,11 +293,6 @@ class RunRecord(_Schema):
         if version < 1:
             raise ValueError(f"schema version {version} does not exist; versions are 1 to {SCHEMA_VERSION}")
         return version
-
-    @field_validator("method")
-    @classmethod
-    def _known_method(cls, method: str) -> str:
-        return known_method(method)
 
     @model_validator(mode="after")
     def _counts_agree(self) -> Self:
@@ -336,8 +341,14 @@ class RunRecord(_Schema):
         return None
 
 
+def order_methods(methods: Iterable[str]) -> list[str]:
+    """Return distinct methods in the one order: the study's, then others by name."""
+    order = {name: place for place, name in enumerate(METHODS)}
+    return sorted(set(methods), key=lambda name: (order.get(name, len(order)), name))
+
+
 def known_method(method: str) -> str:
-    """Return ``method`` if it is one of `METHODS`; raise ValueError naming the choices otherwise."""
+    """Return a method that is trained here, one of `METHODS`; raise ValueError naming the choices otherwise."""
     if method not in METHODS:
         raise ValueError(f"unknown tuning method {method!r}; choose from {', '.join(sorted(METHODS))}")
     return method

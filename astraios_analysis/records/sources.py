@@ -8,6 +8,7 @@ from astraios_analysis.records.files import files_below, peek
 from astraios_analysis.records.frame import FileProblem, RecordError, RunRecord, check, sort_records
 from astraios_analysis.records.means import with_mean
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.registry import DECLARATIONS, LOSS, read_declarations
 from astraios_analysis.records.released import GRID, is_released_folder, load_released, released_datasets
 
 
@@ -45,6 +46,9 @@ def check_sources(paths: list[Path], grid: str | None = None) -> tuple[list[RunR
         except RecordError as error:
             problems.extend(error.problems)
             continue
+        for file in files:
+            if file.name == DECLARATIONS:
+                read_declarations(file)
         folders = [folder for folder in sorted({file.parent for file in files}) if is_released_folder(folder)]
         released |= {folder.resolve(): folder for folder in folders}
         if not folders or any(file.suffix == ".json" for file in files):
@@ -99,4 +103,5 @@ def peek_runs(data_dir: str | Path | None = None) -> Iterator[tuple[str, object,
         found = peek(file) if file.suffix == ".json" else {}
         if isinstance(found.get("grid"), str):
             scores = [score for score in found.get("scores") or () if isinstance(score, dict)]
-            yield found["grid"], found.get("seed"), frozenset(str(score.get("dataset")) for score in scores)
+            names = {str(score.get("dataset")) for score in scores} | ({LOSS} if "val_loss" in found else set())
+            yield found["grid"], found.get("seed"), frozenset(names)

@@ -12,12 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from astraios_analysis.figures.gallery import FIGURES
-from astraios_analysis.figures.spec import figure_stem
+from astraios_analysis.figures.spec import figure_stem, keep_shares
 from astraios_analysis.figures.style import join, keep_voting, name_dataset, name_method, say_no_vote, size_label
 from astraios_analysis.figures.tasks import CLEAR
 from astraios_analysis.figures.transfer import refused_rows
 from astraios_analysis.records.registry import METRICS
-from astraios_analysis.records.schema import METHODS
+from astraios_analysis.records.schema import order_methods
 
 RULED_OUT = 0.05
 """Probability of being best below which a method is said to be out of the question on a data set."""
@@ -66,7 +66,7 @@ def choose_method(figures_dir: Path, grid: str, n_seeds: int | None = None) -> C
     firsts = best.sort_values("p_best", ascending=False, kind="stable").groupby("dataset", sort=False).head(1)
     counts = read_twin(figures_dir, "updated_parameters", grid)
     largest = 0 if counts is None else counts["n_params_base"].max()
-    methods = [method for method in METHODS if method in set(best["method"])]
+    methods = order_methods(best["method"])
     target = size_label(best["n_params"].max())
     return Choice(
         grid=grid,
@@ -122,11 +122,28 @@ def _supported(best: pd.DataFrame, firsts: pd.DataFrame, target: str) -> list[st
             f"Some choices can be left out: of {n} data sets, the probability of being best is below {RULED_OUT:g} for "
             f"{listed}."
         )
-    regret, lot = firsts["expected_regret"], best.groupby("dataset")["expected_regret"].mean()
-    found.append(
+    found += _costs(firsts, best)
+    return found
+
+
+def _costs(firsts: pd.DataFrame, best: pd.DataFrame) -> list[str]:
+    """Say what a wrong choice costs: in points of the scores that are shares, and in units of what is not."""
+    shares, found = keep_shares(firsts), []
+    lots = best.groupby("dataset")["expected_regret"].mean()
+    for row in firsts.drop(shares.index).to_dict("records"):
+        found.append(
+            f"On {name_dataset(row['dataset'])} the most probable method is expected to be "
+            f"{row['expected_regret']:.2g} worse than the true best ({row['metric']}), a method drawn by lot "
+            f"{lots[row['dataset']]:.2g}."
+        )
+    if shares.empty:
+        return found
+    regret, lot = shares["expected_regret"], lots[shares["dataset"]]
+    found.insert(
+        0,
         f"What a wrong choice costs: the most probable method is expected to give up {100 * regret.median():.1f} of "
         f"100 points to the true best in the median over data sets (at most {100 * regret.max():.1f}, on "
-        f"{name_dataset(firsts.loc[regret.idxmax(), 'dataset'])}), a method drawn by lot {100 * lot.median():.1f}."
+        f"{name_dataset(shares.loc[regret.idxmax(), 'dataset'])}), a method drawn by lot {100 * lot.median():.1f}.",
     )
     return found
 
@@ -184,13 +201,15 @@ def _reasons(figures_dir: Path, grid: str, best: pd.DataFrame, measured: pd.Data
             f"The target lies up to {best['reach'].max():.1f} times beyond the largest size fitted, and each data set "
             f"has scores at {few} sizes only."
         )
-    width = (best["upper"] - best["lower"]).median()
-    values = best.groupby("dataset")["value"]
-    spread = (values.max() - values.min()).median()
-    found.append(
-        f"{100 * best['level'].iloc[0]:g} % prediction intervals for one new run are {100 * width:.0f} of 100 points "
-        f"wide in the median; the highest and lowest of the methods' predictions lie {100 * spread:.1f} points apart."
-    )
+    shares = keep_shares(best)
+    if len(shares):
+        width, values = (shares["upper"] - shares["lower"]).median(), shares.groupby("dataset")["value"]
+        spread = (values.max() - values.min()).median()
+        found.append(
+            f"{100 * best['level'].iloc[0]:g} % prediction intervals for one new run are {100 * width:.0f} of 100 "
+            "points wide in the median; the highest and lowest of the methods' predictions lie "
+            f"{100 * spread:.1f} points apart."
+        )
     for name, lead in _LEADS.items():
         if sentence := FIGURES[name].say(read_twin(figures_dir, name, grid)):
             found.append(f"{lead}: {sentence[0].lower()}{sentence[1:]}")

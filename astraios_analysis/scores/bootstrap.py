@@ -14,12 +14,21 @@ import pandas as pd
 
 from astraios_analysis.records.counts import pass_at_k, robust_drop, robust_pass, robust_relative
 from astraios_analysis.records.frame import ProblemCounts, RunRecord, Score, to_frame
-from astraios_analysis.records.registry import DATASETS, METRICS, SECOND_FILE
+from astraios_analysis.records.registry import (
+    DATASETS,
+    LOSS,
+    LOSS_METRIC,
+    METRICS,
+    SECOND_FILE,
+    DataSet,
+    find_dataset,
+)
 from astraios_analysis.records.released import ALL_TRANSFORMATIONS, NOMINAL
 
 PROBLEM_BOOTSTRAP = "bootstrap over problems"
 BOOTSTRAP_ERROR = "normal, bootstrap standard error"
 BINOMIAL_ERROR = "normal, binomial standard error"
+TOKEN_ERROR = "normal, standard error over validation tokens"
 NO_INTERVAL = "none"
 
 _CATEGORY_SETTINGS = (NOMINAL, ALL_TRANSFORMATIONS, "mean_over_transformations")
@@ -130,12 +139,12 @@ class ProblemBootstrap:
 
 def problem_pool(dataset: str) -> str:
     """Return the pool of problems a data set draws on; an unknown data set has its own."""
-    return DATASETS[dataset].problems if dataset in DATASETS else dataset
+    return find_dataset(dataset).problems
 
 
 def _standard_error(score: Score) -> tuple[float | None, str]:
     if score.stderr is not None:
-        return score.stderr, BOOTSTRAP_ERROR
+        return score.stderr, TOKEN_ERROR if score.dataset == LOSS else BOOTSTRAP_ERROR
     if score.metric == "accuracy" and score.n_items is not None:
         # Half an item is added to both answers: an accuracy of exactly 0 is not known without error.
         share = (score.value * score.n_items + 0.5) / (score.n_items + 1)
@@ -178,19 +187,66 @@ def score_intervals(
 
 def find_score(record: RunRecord, dataset: str, metric: str | None, setting: str | None) -> Score | None:
     """Return a run's score on a data set by one metric and setting, or None if it was not measured."""
+    if dataset == LOSS:
+        return _loss_score(record)
     wanted = (dataset, metric, setting)
     return next((s for s in record.scores if (s.dataset, s.metric, s.setting) == wanted), None)
 
 
-def primary_score(record: RunRecord, dataset: str) -> Score | None:
-    """Return a run's score on a data set's primary metric and setting, or None if it was not measured."""
-    known = DATASETS.get(dataset)
-    return known and find_score(record, dataset, known.primary_metric, known.primary_setting)
+Measure = tuple[str, str]
+"""A metric and a setting."""
+
+
+def primary_measures(records: Iterable[RunRecord]) -> dict[str, Measure]:
+    """Return the metric and setting that stand for each data set that runs have scores on.
+
+    Those of the study are in the registry. Of any other it is what was declared, and else the one that most runs have;
+    ties go to the first metric of the registry and the shortest setting. Data sets without one are left out.
+    """
+    return _primary_measures((r.run_id, s.dataset, s.metric, s.setting) for r in records for s in r.scores)
+
+
+def _primary_measures(keys: Iterable[tuple[str, str, str, str]]) -> dict[str, Measure]:
+    runs: dict[str, dict[Measure, set[str]]] = {}
+    for run_id, dataset, metric, setting in keys:
+        runs.setdefault(dataset, {}).setdefault((metric, setting), set()).add(run_id)
+    found = {name: _chosen(find_dataset(name), measures) for name, measures in runs.items()}
+    return {name: measure for name, measure in found.items() if measure is not None}
+
+
+def _chosen(known: DataSet, measures: dict[Measure, set[str]]) -> Measure | None:
+    if known.name in DATASETS:
+        return (known.primary_metric, known.primary_setting or "") if known.primary_metric else None
+    fitting = [
+        (metric, setting)
+        for metric, setting in measures
+        if METRICS[metric].higher_is_better is not None and SECOND_FILE not in setting
+        if known.primary_metric in (None, metric) and known.primary_setting in (None, setting)
+    ]
+    place = list(METRICS).index
+    order = sorted(fitting, key=lambda m: (-len(measures[m]), place(m[0]), len(m[1]), m[1]))
+    return order[0] if order else None
+
+
+def primary_score(record: RunRecord, dataset: str, measure: Measure | None = None) -> Score | None:
+    """Return a run's score by a measure, by default the registry's, or None if it was not measured."""
+    known = find_dataset(dataset)
+    return find_score(record, dataset, *(measure or (known.primary_metric, known.primary_setting)))
+
+
+def _loss_score(record: RunRecord) -> Score | None:
+    """Return the validation loss as a score, so that methods are ranked and chosen by it as by any other."""
+    if record.val_loss is None:
+        return None
+    what = {"dataset": LOSS, "language": "text", "setting": "validation", "metric": LOSS_METRIC, "n_items": 1}
+    return Score(**what, value=record.val_loss, stderr=record.val_loss_se, source="measured")
 
 
 def primary_frame(scores: pd.DataFrame) -> pd.DataFrame:
     """Keep the rows of a table of scores that are a data set's primary metric and setting."""
-    primary = {(d.name, d.primary_metric, d.primary_setting) for d in DATASETS.values()}
+    runs = scores[scores["run_id"].notna()]
+    measures = _primary_measures(zip(*(runs[c] for c in ("run_id", "dataset", "metric", "setting")), strict=True))
+    primary = {(name, *measure) for name, measure in measures.items()}
     keys = zip(scores["dataset"], scores["metric"], scores["setting"], strict=True)
     # An array, because an empty list would select columns.
     return scores[np.array([key in primary for key in keys], dtype=bool)].reset_index(drop=True)

@@ -19,8 +19,8 @@ from scipy.special import logit
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score
+from astraios_analysis.records.registry import METRICS, order_datasets
+from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_measures
 from astraios_analysis.scores.models import ModelScores, model_scores, usable_models
 from astraios_analysis.scores.ranks import Correlation, correlate_groups, draw_orders, pearson, permutation_p, spearman
 
@@ -104,6 +104,8 @@ def _resample(
 
 def is_at_chance(scores: ModelScores) -> bool:
     """Whether no more than one model in ten scores two standard errors above a random guess."""
+    if not METRICS[scores.metric].is_bounded:
+        return False
     n, chance = scores.table["n_items"].to_numpy(dtype=float), scores.chance
     error = np.sqrt(np.maximum(chance * (1 - chance), 1 / n) / n)
     return bool(np.mean(scores.good > chance + _ABOVE_CHANCE_ERRORS * error) <= 0.1)
@@ -129,9 +131,7 @@ def loss_correlations(
     """Run `loss_correlation` for every data set of one grid that has losses and scores, one below the other."""
     bootstrap = bootstrap or ProblemBootstrap(n_draws=1000)
     parts, refusals = [], []
-    for name in DATASETS:
-        if all(primary_score(record, name) is None for record in records):
-            continue
+    for name in order_datasets(primary_measures(records)):
         try:
             parts.append(loss_correlation(model_scores(records, name, bootstrap), level=level, seed=seed))
         except Refusal as error:

@@ -14,12 +14,14 @@ import pandas as pd
 
 from astraios_analysis.records.frame import RunRecord, Score, to_frame
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS, METRICS
+from astraios_analysis.records.registry import DATASETS, LOSS, METRICS, find_dataset, order_datasets
 from astraios_analysis.scores.bootstrap import (
     NO_INTERVAL,
+    Measure,
     ProblemBootstrap,
     find_score,
     percentile_interval,
+    primary_measures,
     score_intervals,
 )
 
@@ -131,7 +133,7 @@ def intervals_over_seeds(
 
 @dataclass(frozen=True)
 class ModelScores:
-    """One data set's scores, model by model.
+    """One data set's scores, or the validation losses, model by model.
 
     ``table`` has one row for each model, sizes increasing: `MODEL`, ``n_params_updated``, ``value`` (mean over seeds),
     ``n_items`` (problems; the mean where runs differ), ``n_seeds``, ``seed_variance`` (of one run's score; NaN with one
@@ -151,8 +153,8 @@ class ModelScores:
         return METRICS[self.metric].higher_is_better is not False
 
     def goodness(self, values: np.ndarray) -> np.ndarray:
-        """Turn a share that is better when lower into its complement, so that more is better."""
-        return values if self.higher_is_better else 1.0 - values
+        """Turn values round where less is better: a share into its complement, a loss into its negative."""
+        return METRICS[self.metric].turn(values)
 
     @property
     def good(self) -> np.ndarray:
@@ -172,7 +174,8 @@ class ModelScores:
         known = more > 1
         variance = np.sum(((more - 1) * self.table["seed_variance"].fillna(0))[known]) / np.sum((more - 1)[known])
         noise = np.random.default_rng([seed, zlib.crc32(self.dataset.encode())]).standard_normal(drawn.shape)
-        return drawn + np.sqrt(variance / more) * noise
+        # Where errors over problems are not known, those over seeds contain them.
+        return np.where(np.isnan(drawn), self.good, drawn) + np.sqrt(variance / more) * noise
 
     @property
     def places(self) -> dict[int, dict[str, int]]:
@@ -185,7 +188,7 @@ class ModelScores:
     @property
     def chance(self) -> float:
         """Goodness of a random guess; 0 where no chance level is known."""
-        return float(self.goodness(np.float64(DATASETS[self.dataset].chance or 0.0)))
+        return float(self.goodness(np.float64(find_dataset(self.dataset).chance or 0.0)))
 
     @property
     def has_vote(self) -> bool:
@@ -194,8 +197,8 @@ class ModelScores:
         A data set on which none is measures nothing that a method could be chosen by: it is shown, and takes no part in
         what is counted or averaged over data sets.
         """
-        known = DATASETS.get(self.dataset)
-        constant = known and (known.majority if known.majority is not None else known.chance)
+        known = find_dataset(self.dataset)
+        constant = known.majority if known.majority is not None else known.chance
         if constant is None or self.table.empty:
             return True
         lowest = np.quantile(self.goodness(self.draws), 0.025, axis=0)[~self.table["held_out"].to_numpy(dtype=bool)]
@@ -228,8 +231,8 @@ def model_scores(
 
     Runs without the score are left out; held-out ones keep their mark.
     """
-    metric, setting = measure or _primary_measure(dataset)
     require_one_grid(records)
+    metric, setting = measure or require_measure(records, dataset)
     bootstrap = bootstrap or ProblemBootstrap()
     rows, drawn, kinds = [], [], []
     for key, runs in group_models(sorted(records, key=lambda r: r.n_params_base)).items():
@@ -249,12 +252,22 @@ def model_scores(
     return ModelScores(dataset, metric, pd.DataFrame(rows), np.round(draws, 9), tuple(kinds))
 
 
-def _primary_measure(dataset: str) -> tuple[str, str]:
-    known = DATASETS.get(dataset)
-    if known is None or known.primary_metric is None:
-        choices = ", ".join(d.name for d in DATASETS.values() if d.primary_metric)
-        raise Refusal(f"no primary score is defined on {dataset!r}; choose from {choices}")
-    return known.primary_metric, known.primary_setting or ""
+def require_measure(records: Sequence[RunRecord], dataset: str) -> Measure:
+    """Return the metric and setting that stand for a data set among some runs, or refuse one that has none."""
+    known = find_dataset(dataset)
+    if known.primary_metric is not None and known.primary_setting is not None:
+        return known.primary_metric, known.primary_setting
+    found = primary_measures(records)
+    if dataset not in found:
+        choices = order_datasets(found) + [LOSS] * any(record.val_loss is not None for record in records)
+        if any(score.dataset == dataset for record in records for score in record.scores):
+            why = "parse rates are not security scores" if dataset in DATASETS else "none has a direction"
+            raise Refusal(f"{dataset} has no score that stands for it ({why}); choose from {', '.join(choices)}")
+        remedy = (
+            f"choose from {', '.join(choices)}" if choices else "these runs have neither scores nor losses: add some"
+        )
+        raise Refusal(f"unknown data set {dataset!r}; {remedy}")
+    return found[dataset]
 
 
 def _summarise(scored: list[tuple[RunRecord, Score]]) -> dict:

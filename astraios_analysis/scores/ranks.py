@@ -12,8 +12,8 @@ from scipy import stats
 
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score
+from astraios_analysis.records.registry import LOSS, order_datasets
+from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_measures, primary_score
 from astraios_analysis.scores.models import ModelScores, model_scores
 
 # Up to eight items all orders are enumerated (40,320); beyond that they are sampled.
@@ -130,7 +130,7 @@ def _measured(records: list[RunRecord], dataset: str, bootstrap: ProblemBootstra
     """Return the primary scores of the runs that are not held out: a ranking is what a method is chosen by."""
     scores = model_scores([record for record in records if not record.held_out], dataset, bootstrap)
     if scores.table.empty:
-        raise Refusal(f"no run has a primary score on {dataset}; choose another data set or add runs")
+        raise Refusal(f"no run that is not held out has {dataset}; choose another data set or add runs")
     return scores
 
 
@@ -173,10 +173,8 @@ def _compare(scores: ModelScores, small: list[int], large: list[int], level: flo
     for statistic, function in STATISTICS.items():
         found = rank_correlation(values[small], values[large], statistic)
         lower, upper = percentile_interval(function(draws[:, small], draws[:, large]), level)
-        repeatability = [
-            np.nanmean(function(np.broadcast_to(values[side], draws[:, side].shape), draws[:, side]))
-            for side in (small, large)
-        ]
+        again = [function(np.broadcast_to(values[s], draws[:, s].shape), draws[:, s]) for s in (small, large)]
+        repeatability = [np.nan if np.isnan(found).all() else np.nanmean(found) for found in again]
         row = {"dataset": scores.dataset, "has_vote": scores.has_vote}
         row |= {f"size_{name}": model["size"] for name, model in first.items()}
         row |= {f"n_params_{name}": int(model["n_params_base"]) for name, model in first.items()}
@@ -201,8 +199,7 @@ def rank_methods(
     rows = []
     for n_params, at_size in scores.places.items():
         chosen = list(at_size.values())
-        is_first = draws[:, chosen] == draws[:, chosen].max(axis=-1, keepdims=True)
-        p_best = (is_first / is_first.sum(axis=-1, keepdims=True)).mean(axis=0)
+        p_best = share_first(draws[:, chosen])
         ranks = stats.rankdata(-values[chosen], method="min").astype(int)
         for (method, place), rank, p in zip(at_size.items(), ranks, p_best, strict=True):
             bounds = percentile_interval(draws[:, place], level)
@@ -214,10 +211,25 @@ def rank_methods(
     return pd.DataFrame(rows).sort_values(["n_params_base", "rank"], kind="stable").reset_index(drop=True)
 
 
-def measured_datasets(records: list[RunRecord]) -> list[str]:
-    """Return the data sets on which a run that is not held out has a primary score, in the order of `DATASETS`."""
+def share_first(draws: np.ndarray) -> np.ndarray:
+    """Return the share of draws, shape (n_draws, n), in which each is the largest; NaN where errors are not known."""
+    known = draws[~np.isnan(draws).any(axis=1)]
+    if not len(known):
+        return np.full(draws.shape[1], np.nan)
+    is_first = known == known.max(axis=-1, keepdims=True)
+    return (is_first / is_first.sum(axis=-1, keepdims=True)).mean(axis=0)
+
+
+def measured_datasets(records: Sequence[RunRecord], *, loss: bool = False) -> list[str]:
+    """Return the data sets on which a run that is not held out has a primary score, in the one order.
+
+    With ``loss`` the validation loss goes before them where it was measured.
+    """
     fitted = [record for record in records if not record.held_out]
-    return [name for name in DATASETS if any(primary_score(record, name) is not None for record in fitted)]
+    has_loss = loss and any(record.val_loss is not None for record in fitted)
+    measures = primary_measures(records).items()
+    names = [name for name, own in measures if any(primary_score(r, name, own) is not None for r in fitted)]
+    return [LOSS] * has_loss + order_datasets(names)
 
 
 def rank_all(
@@ -225,7 +237,9 @@ def rank_all(
 ) -> pd.DataFrame:
     """Run `rank_methods` for every measured data set, one below the other."""
     bootstrap = bootstrap or ProblemBootstrap()
-    parts = [rank_methods(records, name, level=level, bootstrap=bootstrap) for name in measured_datasets(records)]
+    parts = [
+        rank_methods(records, name, level=level, bootstrap=bootstrap) for name in measured_datasets(records, loss=True)
+    ]
     if not parts:
         raise Refusal("no run has a primary score to rank by; add runs with scores")
     return pd.concat(parts, ignore_index=True)
@@ -236,7 +250,7 @@ def transfer_all(
 ) -> pd.DataFrame:
     """Run `rank_transfer` for every data set that has two sizes to compare, one below the other."""
     bootstrap, parts = bootstrap or ProblemBootstrap(), []
-    for name in measured_datasets(records):
+    for name in measured_datasets(records, loss=True):
         with suppress(Refusal):
             parts.append(rank_transfer(records, name, level=level, bootstrap=bootstrap))
     if not parts:

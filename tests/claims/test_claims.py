@@ -133,7 +133,7 @@ class TestNotTestable:
             judge_claims(simulate(), claims=["best"])
 
     def test_no_scores(self):
-        with pytest.raises(Refusal, match="no run here has a primary score"):
+        with pytest.raises(Refusal, match="no run here has a score on one"):
             judge_claims(simulate(scores=()))
 
 

@@ -98,7 +98,10 @@ def test_records_are_fitted_with_a_shared_exponent(capsys, tmp_path, make_record
         (["--law", "power", "--x", "size"], "name the columns of .* with x and y"),
         (["--law", "power", "--x", "size", "--y", "loss"], "has no column 'size'; it has params, tokens"),
         (["--law", "power", "--x", "params,tokens", "--y", "loss"], r"power has 1 inputs \(N\) and x names 2"),
-        (["--law", "power", "--x", "params", "--y", "method"], "'method' has 21 values that are missing or no finite"),
+        (
+            ["--law", "power", "--x", "params", "--y", "method"],
+            "column 'method': is 'fft', not a finite number .21 rows",
+        ),
         (["--law", "power", "--x", "params", "--y", "loss", "--pooling", "shared"], "needs groups; name their columns"),
         (["--law", "power", "--x", "params", "--y", "loss", "--split", "method"], "no row of .* is marked train"),
     ],

@@ -152,7 +152,7 @@ class TestSeveralGrids:
 
     def test_a_damaged_run_of_another_grid_stops_nothing_but_its_own(self, run, two_grids):
         damaged = next((two_grids / "runs").glob("*.json"))
-        damaged.write_text(damaged.read_text().replace('"lora"', '"lora2"').replace('"fft"', '"fft2"'))
+        damaged.write_text(damaged.read_text().replace('"lora"', '"lo ra"').replace('"fft"', '"f ft"'))
         assert run(*PREDICT, "--dataset", "recode_format", data=two_grids)[0] == 0
         assert run("rank", "--grid", "own", data=two_grids)[0] == 1
         assert run("records", "check", two_grids)[0] == 1

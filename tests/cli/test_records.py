@@ -53,8 +53,8 @@ class TestCheck:
             (lambda text: text[:200], "is not valid JSON (line"),
             (lambda text: "", "is not valid JSON (the file is empty); it may be cut off: restore it"),
             (
-                lambda text: text.replace('"lora"', '"lora2"'),
-                "method: unknown tuning method 'lora2'; choose from adapterh",
+                lambda text: text.replace('"lora"', '"lo ra"'),
+                "method: is 'lo ra'; string should match pattern",
             ),
             (
                 lambda text: text.replace('"val_loss": 2.5', '"val_loss": -2.5'),

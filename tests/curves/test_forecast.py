@@ -56,7 +56,7 @@ def test_command_prints_scores_as_json(tmp_path, capsys):
     [
         ("x,y\n1,1\n", "no column 'split'"),
         ("x,y,split\n1,1,test\n", "mark rows"),
-        ("x,y,split\n1,0,train\n", "positive"),
+        ("x,y,split\n1,0,train\n", "above 0"),
     ],
 )
 def test_command_names_what_is_wrong(tmp_path, capsys, text, message):

@@ -52,7 +52,7 @@ def test_held_out_sizes_take_no_part_in_answers():
 def test_backtest_counts_intervals():
     columns = ["error", "persistence_error", "lower", "upper", "covered"]
     rows = [(0.1, 0.2, 0.0, 0.5, True), (-0.3, 0.0, 0.1, 0.2, False)]
-    said = answer("backtest", pd.DataFrame(rows, columns=columns))
+    said = answer("backtest", pd.DataFrame(rows, columns=columns).assign(dataset="a", measured=0.5))
     assert "missed by 20.0 of 100 points on average, against 10.0" in said
     assert "1 of 2 prediction intervals cover, 30 points wide" in said
 
@@ -65,7 +65,7 @@ def test_small_model_choices_are_weighed_against_a_choice_by_lot():
         ("recode_format", True, True, small, True, 0.01, 0.02),
         ("clone_detection", False, True, small, True, 1, 1),
     ]
-    said = answer("small_model_choices", pd.DataFrame(rows, columns=columns))
+    said = answer("small_model_choices", pd.DataFrame(rows, columns=columns).assign(metric="pass@1"))
     assert "generation 1 of 2 cases, 2.5 points (10.0 by lot)" in said
     assert "robustness 1 of 1 cases, 1.0 points (2.0 by lot)" in said
     assert "comprehension" not in said and "No vote: Clone detection" in said

@@ -3,6 +3,7 @@
 import inspect
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ from astraios_analysis.figures.style import small_multiples
 from astraios_analysis.records.grids import PerGrid
 from astraios_analysis.records.refusal import Refusal
 
+A = SimpleNamespace(method="fft")
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
@@ -49,7 +51,7 @@ def counted(monkeypatch):
             raise Refusal("no <runs>")
         return small_multiples(1, 1)[0], pd.DataFrame({"n": [len(runs)], "level": level})
 
-    return PerGrid({"released": Tables(["a"]), "own": Tables(["a", "b"], level=0.5), "bare": Tables([])})
+    return PerGrid({"released": Tables([A]), "own": Tables([A, A], level=0.5), "bare": Tables([])})
 
 
 class TestDraw:
@@ -68,11 +70,11 @@ class TestDraw:
         assert {path.stem for path in tmp_path.iterdir()} == {"counted"}
 
     def test_one_grid_by_name(self, counted):
-        _, table = draw_by_name("counted", ["a"] * 3, level=0.8)
+        _, table = draw_by_name("counted", [A] * 3, level=0.8)
         assert table.to_dict("list") == {"n": [3], "level": [0.8]}
         assert gallery.FIGURES["counted"].say(table) == "1 rows."
         with pytest.raises(Refusal, match="unknown figure 'countd'; choose from backtest, best_at_target, "):
-            draw_by_name("countd", ["a"])
+            draw_by_name("countd", [A])
 
 
 @pytest.mark.parametrize(

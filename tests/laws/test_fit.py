@@ -108,8 +108,8 @@ def test_what_is_held_out_takes_no_part(grouped, apart):
     again = fit_table(marked, "power_floor", "params", "loss", "method")
     np.testing.assert_array_equal(again.table["value"], apart.table["value"])
     assert again.points.notes[0] == "3 held-out rows take no part"
-    with pytest.raises(Refusal, match="column 'held_out' holds 'no'; it must be true or false"):
-        fit_table(marked.assign(held_out="no"), "power", "params", "loss")
+    with pytest.raises(Refusal, match="row 1: column 'held_out' is 'maybe'; it must be true or false"):
+        fit_table(marked.assign(held_out="maybe"), "power", "params", "loss")
 
 
 def test_a_far_error_widens_predictions(grouped):
@@ -229,7 +229,7 @@ def test_a_run_is_one_point_however_many_scores_it_has(make_record, make_score):
         ({"law": "powr"}, "unknown law 'powr'; choose from power"),
         ({"x": ["params", "loss"]}, r"power has 1 inputs \(N\) and x names 2: params, loss"),
         ({"x": "size"}, "the table has no column 'size'; it has params, loss"),
-        ({"y": "method"}, "'method' has 18 values that are missing or no finite number; the first is fft"),
+        ({"y": "method"}, "row 1, column 'method': is 'fft', not a finite number"),
         ({"group": (), "pooling": "shared"}, "shared pooling needs groups"),
         ({"pooling": "partial"}, "unknown pooling 'partial'; choose from none, shared"),
         ({"level": 95}, "level is 95; give a share"),

@@ -72,16 +72,16 @@ class TestDecisions:
         ]
         found = best_at_size_all(records, LARGEST)
         refused = found[found["refusal"] != ""]
-        assert set(found.loc[found["refusal"] == "", "dataset"]) == {FIX}
+        assert set(found.loc[found["refusal"] == "", "dataset"]) == {FIX, "val_loss"}
         assert refused["dataset"].tolist() == ["embedded_synthesis"]
         assert refused[["method", "p_best"]].isna().all(axis=None)
         assert refused["refusal"].iloc[0].startswith("measured at 3 sizes; a back-test holds out the largest, and 2")
         answer = FIGURES["best_at_target"].say(found)
-        assert "1 data sets" in answer and answer.count("Not predicted: ") == 1 and "measured at 3 sizes" in answer
+        assert "1 of 1 data sets" in answer and answer.count("Not predicted: ") == 1 and "measured at 3 sizes" in answer
         costs = frontier(records, "embedded_synthesis", "n_params_updated", target=LARGEST, bootstrap=BOOTSTRAP)
         assert set(costs["kind"]) == {"measured", "refused"} and costs["refusal"].iloc[-1] == refused["refusal"].iloc[0]
         figure, table = best_at_target(found)
-        assert len(table) == 8 and "Not predicted" in " ".join(t.get_text() for t in figure.axes[0].texts)
+        assert len(table) == 15 and "Not predicted" in " ".join(t.get_text() for t in figure.axes[0].texts)
         pyplot.close(figure)
 
     def test_released_models(self, released_records):
@@ -91,7 +91,7 @@ class TestDecisions:
     @pytest.mark.parametrize(
         ("call", "error", "message"),
         [
-            (lambda: small_model_decisions(simulate(), "aatk"), Refusal, "no run has a primary score on aatk"),
+            (lambda: small_model_decisions(simulate(), "aatk"), Refusal, "no run that is not held out has aatk"),
             (lambda: small_model_decisions(simulate(sizes=SIZES[:1]), FIX), Refusal, "no two sizes share 2 methods"),
             (lambda: best_at_size(simulate(), "mbpp", 1e6), Refusal, "unknown data set 'mbpp'; choose from"),
             (lambda: best_at_size(simulate(), FIX, 1e9), Refusal, "the limit is 10 times"),

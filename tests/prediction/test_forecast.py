@@ -129,7 +129,7 @@ class TestTables:
         ("change", "group", "message"),
         [
             ({}, "method", "has no column 'method'; choose from params, loss, m"),
-            ({"loss": ["two"] * 8}, "m", "loss is 'two' in row 1; give a number or drop the row"),
+            ({"loss": ["two"] * 8}, "m", "row 1, column 'loss': is 'two', not a finite number"),
             ({"loss": -2.0}, "m", "loss is -2; values must lie above 0 for a log scale"),
         ],
     )

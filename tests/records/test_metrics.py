@@ -1,12 +1,11 @@
 """The registries of metrics and data sets are complete and agree with each other."""
 
-import math
-
 import pytest
 
 from astraios_analysis.records.registry import (
     DATASETS,
     EMBEDDED_DATASETS,
+    LOSS_METRIC,
     METRICS,
     SECOND_FILE,
     STUDY_DATASETS,
@@ -21,6 +20,11 @@ LOWER_IS_BETTER = {
     "syntax_error_rate",
     "compile_error_rate",
     "timeout_rate",
+    "brier",
+    "perplexity",
+    "bits_per_byte",
+    "cross_entropy",
+    LOSS_METRIC,
 }
 NEITHER = {"predicted_positive_rate", "distinct_sample_share"}
 
@@ -33,14 +37,16 @@ def test_direction_of_each_metric(name):
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_only_the_relative_drop_can_be_negative(name):
-    assert METRICS[name].upper == 1
-    assert METRICS[name].lower == (-math.inf if name == "robust_drop@1" else 0)
+def test_only_differences_and_correlations_can_be_negative(name):
+    metric = METRICS[name]
+    assert metric.lower >= 0 or name in ("robust_drop@1", "mcc")
+    assert metric.is_bounded or not metric.higher_is_better
 
 
 def test_range_in_words():
     assert METRICS["pass@1"].describe_range() == "[0, 1]"
     assert METRICS["robust_drop@1"].describe_range() == "(-inf, 1]"
+    assert METRICS["perplexity"].describe_range() == "[1, inf)"
     assert Metric("x", "x", -0.5, 2.0, None, "").describe_range() == "[-0.5, 2]"
 
 
@@ -55,7 +61,7 @@ def test_an_extra_data_set_shares_the_problems_and_is_none_of_the_study():
     extra = [name for name, d in DATASETS.items() if d.is_extra]
     assert extra == ["humaneval_python"] and DATASETS[extra[0]].kind == "generation"
     humaneval = {name for name, d in DATASETS.items() if d.problems == "humaneval"}
-    assert {extra[0], "humanevalfix_java", "recode_format"} < humaneval and len(humaneval) == 11
+    assert {extra[0], "humanevalfix_java", "recode_format"} < humaneval and len(humaneval) == 12
 
 
 def test_the_embedded_suite_has_five_data_sets_and_shares_nothing_with_the_study():

@@ -68,7 +68,12 @@ def scores(draw):
     }
     problems = draw(st.none() | counts())
     if problems is None:
-        return Score(**fields, value=draw(st.floats(0, 1)), n_items=draw(st.integers(1, 10**6)))
+        metric = METRICS[fields["metric"]]
+        value = draw(st.floats(max(metric.lower, -1e6), min(metric.upper, 1e6)))
+        return Score(**fields, value=value, n_items=draw(st.integers(1, 10**6)))
+    fields |= {
+        "metric": draw(st.sampled_from(sorted(m.name for m in METRICS.values() if (m.lower, m.upper) == (0, 1))))
+    }
     rates = [c / n for c, n in zip(problems.n_passed, problems.n_samples, strict=True)]
     value = sum(rates) / len(rates)
     if fields["metric"] == "insecure_rate":
@@ -86,7 +91,7 @@ def run_records(draw):
     return RunRecord(
         run_id=draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True)),
         grid=draw(st.from_regex(r"[a-z0-9][a-z0-9_]{0,8}", fullmatch=True)),
-        method=draw(st.sampled_from(METHODS)),
+        method=draw(st.sampled_from(METHODS) | st.from_regex(r"[^\s,]{1,20}", fullmatch=True)),
         size=draw(st.text(min_size=1, max_size=5)),
         seed=draw(st.none() | small),
         held_out=draw(st.booleans()),

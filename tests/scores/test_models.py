@@ -108,5 +108,5 @@ def test_seeds_become_one_model(records):
 @pytest.mark.parametrize("name", ["mbpp"])
 def test_data_sets_without_a_primary_score_are_refused(records, name):
     for function in (model_scores, rank_methods, rank_transfer):
-        with pytest.raises(Refusal, match=f"no primary score is defined on '{name}'; choose from clone_detection"):
+        with pytest.raises(Refusal, match=f"unknown data set '{name}'; choose from embedded_synthesis, embedded_fix"):
             function(records, name)

@@ -239,7 +239,7 @@ class TestRankMethods:
         }
 
     def test_data_set_without_a_score(self, released_records):
-        with pytest.raises(Refusal, match="no run has a primary score on recode_docstring"):
+        with pytest.raises(Refusal, match="no run that is not held out has recode_docstring"):
             rank_methods(released_records, "recode_docstring")
 
     def test_seeds_are_averaged_and_their_scatter_is_in_the_draws(self, make_run):
