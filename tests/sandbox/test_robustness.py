@@ -100,6 +100,23 @@ def test_programs_of_a_killed_worker_are_run_again(make_sandbox, language, reque
     assert {verdict.status for verdict in verdicts.values()} == {"passed"}
 
 
+def test_three_workers_are_tried_and_the_next_program_has_its_own(monkeypatch):
+    lost, ask = [], pool.Worker.ask
+
+    def lose(worker, program):
+        if "lost" in program.source:
+            lost.append(worker)
+            raise pool.WorkerLost("it broke")
+        return ask(worker, program)
+
+    monkeypatch.setattr(pool.Worker, "ask", lose)
+    with Sandbox(1, unsafe=True) as sandbox:
+        broken, good = sandbox.run_many([Program("python", "lost = 1"), Program("python", "x = 1", limits=PATIENT)])
+    assert (broken.status, broken.message) == ("error", "no worker could run it, 3 were tried: it broke")
+    assert len(set(lost)) == 3
+    assert good.passed
+
+
 @pytest.mark.sandbox
 def test_nothing_is_left_after_closing(make_sandbox):
     before, scratch = list_descendants(os.getpid()), list_scratch()

@@ -51,7 +51,7 @@ _ADVICE = (
     "use Linux 6.2 or newer with Landlock, or allow --unsafe"
 )
 
-_START_SECONDS = 60.0
+_START_SECONDS = 300.0
 # Beyond a program's own limit: its folder has to be emptied, a Java machine started and a killed one started again.
 _GRACE_SECONDS = 240.0
 _END_SECONDS = 5.0
