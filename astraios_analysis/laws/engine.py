@@ -29,6 +29,8 @@ from astraios_analysis.records.refusal import Refusal
 N_STARTS = 2
 # Starts whose objectives differ by less than this share ended at the same minimum.
 _SAME_MINIMUM = 1e-7
+# What is a power of e to the -100 is 0 for every purpose.
+_ZERO = 1e-60
 # A subset that has not arrived by then predicts badly, and is weighed so.
 _SUBSET_STEPS = 60
 
@@ -83,8 +85,9 @@ class LawFit:
 
     @property
     def params(self) -> dict[str, float]:
-        """Parameters by name."""
-        return dict(zip(self.law.names, map(float, self.theta), strict=True))
+        """Parameters by name; one at its bound of 0 is 0."""
+        theta = np.where(np.abs(self.theta) < _ZERO, 0.0, self.theta)
+        return dict(zip(self.law.names, map(float, theta), strict=True))
 
     @property
     def standard_errors(self) -> dict[str, float]:

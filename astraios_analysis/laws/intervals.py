@@ -15,13 +15,20 @@ from scipy import stats
 from astraios_analysis.laws.engine import LawFit, noise_level
 from astraios_analysis.laws.residuals import LawResiduals, from_coordinates, losses, to_coordinates
 from astraios_analysis.laws.solver import minimise, solve
+from astraios_analysis.laws.starts import resolve_linear
 from astraios_analysis.records.refusal import Refusal
 
 # Multiples of the delta method's half width at which a profile is first looked at, on both sides.
 _OFFSETS = np.array([0.25, 0.5, 0.8, 1.2, 2.0, 4.0, 8.0])
 # In log coordinates a step of e^4 says enough; standard errors beyond it come from a flat direction.
 _LARGEST_ERROR = 1.5
-_REFINEMENTS = 6
+_REFINEMENTS = 25
+_PRECISION = 1e-10
+# Where the first look does not reach the limit: so many times twice as far, in log coordinates up to a factor e^12.
+_DOUBLINGS, _FURTHEST = 8, 12.0
+# A term of less than this share of the outcome may as well have vanished; and the shares at which it is looked at.
+_VANISHED = 1e-2
+_SHARES = np.array([1e-14, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.0])
 # Square of the relative error that counts as exact.
 _ROUNDING = 1e-20
 Kind = Literal["pairs", "residual", "block", "parametric"]
@@ -87,26 +94,6 @@ def _raw_problem(fit: LawFit) -> tuple[LawResiduals, np.ndarray, np.ndarray]:
     return raw, to_coordinates(fit.law, fit.theta)[free], turn @ fit.phi_covariance @ turn.T
 
 
-def _minimise_held(fit, raw, place, held, phi, covariance, start=None):
-    """Return objectives and other coordinates with coordinate ``place`` held at each of ``held``."""
-    others = np.arange(len(phi)) != place
-    position = int(raw.free[place])
-    coordinates = np.zeros((len(held), len(fit.law.parameters)))
-    coordinates[:, position] = held
-    values = from_coordinates(fit.law, coordinates)[0][:, position]
-    problem = replace(raw, held={**raw.held, position: values})
-    if start is None:
-        variance = covariance[place, place]
-        # A parameter that has gone to its bound has no curvature left to say how the others follow it.
-        along = covariance[others, place] / variance if variance > 1e-12 else np.zeros(others.sum())
-        start = phi[others] + np.clip((held - phi[place])[:, None] * along, -8, 8)
-    if not others.any():
-        residual = problem.evaluate(np.zeros((len(held), 0)))[0]
-        return np.array([_value(fit, row) for row in residual]), start
-    solution = minimise(problem, start, fit.weights, fit.objective.delta * fit.sigma, damping=0.1)
-    return solution.objective, solution.phi
-
-
 def _value(fit, residual):
     return float(np.sum(fit.weights * losses(residual, fit.objective.delta * fit.sigma)))
 
@@ -136,10 +123,10 @@ def certify(fit: LawFit, level: float = 0.95) -> tuple[Certificate, dict[str, In
     raw, phi, covariance = _raw_problem(fit)
     limit, unit = float(stats.t.ppf((1 + level) / 2, fit.dof)), _noise_unit(fit)
     base = _value(fit, fit.residuals)
-    found, is_lowest = {}, True
+    found, is_lowest, is_careful = {}, True, _has_vanished(fit)
     for place, position in enumerate(raw.free):
         parameter = fit.law.parameters[position]
-        search = _Search(fit, raw, place, phi, covariance, base, unit, limit)
+        search = _Search(fit, raw, place, phi, covariance, base, unit, limit, is_careful)
         lower, upper = search.end(-1), search.end(1)
         is_lowest &= search.lowest >= base - 1e-6 * abs(base) - 1e-20
         coordinates = np.zeros((2, len(fit.law.parameters)))
@@ -150,61 +137,153 @@ def certify(fit: LawFit, level: float = 0.95) -> tuple[Certificate, dict[str, In
             parameter.upper if np.isnan(upper) else float(ends[1]),
         )
         bounded = not (np.isnan(lower) or np.isnan(upper))
-        found[parameter.name] = Interval(parameter.name, float(fit.theta[position]), *ends, level, "profile", bounded)
+        found[parameter.name] = Interval(parameter.name, fit.params[parameter.name], *ends, level, "profile", bounded)
     identified = {name: interval.is_identified for name, interval in found.items()}
     return Certificate(identified, level, is_lowest), found
+
+
+def _scale_of_term(fit: LawFit, position: int) -> float | None:
+    """Return the value of an amplitude or floor at which its term is the outcome; None for other parameters."""
+    law, x = fit.law, fit.problem.raw_x()
+    if law.names[position] not in (*law.linear, "E") or law.parameters[position].lower != 0:
+        return None
+    column = np.abs(law.gradient(x, fit.theta)[:, position])
+    outcome = np.exp(fit.problem.target) if fit.objective.residual == "log" else np.abs(fit.problem.target)
+    return float(np.median(outcome) / max(np.median(column), 1e-300))
+
+
+def _has_vanished(fit: LawFit) -> bool:
+    """Whether some term is next to nothing: at its bound a parameter has no gradient, and profiles need more starts."""
+    scales = {j: _scale_of_term(fit, j) for j in fit.problem.free}
+    return any(scale is not None and fit.theta[j] <= _VANISHED * scale for j, scale in scales.items())
 
 
 class _Search:
     """The profile of one parameter: where its signed root of the deviance passes the limit."""
 
-    def __init__(self, fit, raw, place, phi, covariance, base, unit, limit):
-        self.context = (fit, raw, place)
-        self.phi, self.covariance = phi, covariance
-        parameter = fit.law.parameters[int(raw.free[place])]
-        centre = phi[place]
-        if parameter.name == "E":
-            # A floor that has gone to zero is as good as one of a ten-thousandth of the outcome.
-            outcome = np.exp(raw.target) if raw.residual == "log" else np.abs(raw.target)
-            centre = max(centre, np.log(1e-4 * float(outcome.mean()) + 1e-300))
-        self.centre, self.base, self.unit, self.limit = centre, base, unit, limit
+    def __init__(self, fit, raw, place, phi, covariance, base, unit, limit, is_careful=True):
+        self.fit, self.raw, self.place, self.phi, self.covariance = fit, raw, place, phi, covariance
+        self.base, self.unit, self.limit, self.lowest = base, unit, limit, base
+        self.others = np.arange(len(phi)) != place
+        self.position = int(raw.free[place])
+        parameter = fit.law.parameters[self.position]
         error = float(np.sqrt(max(covariance[place, place], 0.0)))
-        if np.isfinite(parameter.lower):
-            error = min(max(error, 1e-6), _LARGEST_ERROR) if centre == phi[place] else _LARGEST_ERROR
+        self.is_log = np.isfinite(parameter.lower)
+        at_bound = self._vanishing() if parameter.lower == 0 and np.isinf(parameter.upper) else None
+        if at_bound is not None:
+            self.points = at_bound
         else:
-            error = max(error, 1e-6 * max(1.0, abs(self.centre)))
-        reach = error * limit * _OFFSETS
-        self.points = np.concatenate([self.centre - reach[::-1], self.centre + reach])
-        self.lowest = base
+            error = min(max(error, 1e-6), _LARGEST_ERROR) if np.isfinite(parameter.lower) else error
+            reach = max(error, 1e-6 * max(1.0, abs(phi[place]))) * limit * _OFFSETS
+            self.points = np.concatenate([phi[place] - reach[::-1], phi[place] + reach])
+        # Away from bounds profiles are smooth, and one start at each point is enough.
+        self.is_careful = is_careful
         self.roots, self.paths = self._roots(self.points)
+        if self.is_careful or not self._rises():
+            # Each point again from where its neighbours ended: a valley is followed, not jumped into.
+            for shift in (1, -1):
+                self._improve(np.roll(self.paths, shift, axis=0))
 
-    def _roots(self, points, start=None):
-        objective, path = _minimise_held(*self.context, points, self.phi, self.covariance, start)
+    def _rises(self) -> bool:
+        """Whether the deviance rises on both sides, up to rounding."""
+        steps = np.diff(self.roots) * np.sign(self.points[1:] + self.points[:-1] - 2 * self.phi[self.place])
+        return bool(np.isfinite(steps).all() and np.all(steps > -1e-3 * self.limit))
+
+    def _vanishing(self) -> np.ndarray | None:
+        """Return coordinates to look at of a term that has vanished from the fit, or may as well have; None for others.
+
+        They are shares of the outcome, from none to nearly all.
+        """
+        scale = _scale_of_term(self.fit, self.position)
+        if scale is None or (
+            np.exp(self.phi[self.place]) > _VANISHED * scale and self.covariance[self.place, self.place] < 1.0
+        ):
+            return None
+        return np.log(scale) + np.log(_SHARES)
+
+    def _held(self, points):
+        coordinates = np.zeros((len(points), len(self.fit.law.parameters)))
+        coordinates[:, self.position] = points
+        values = from_coordinates(self.fit.law, coordinates)[0][:, self.position]
+        return replace(self.raw, held={**self.raw.held, self.position: values})
+
+    def _roots(self, points, *paths):
+        """Return roots of the deviance and the other coordinates, the best from several starts at each point."""
+        if not self.others.any():
+            residual = self._held(points).evaluate(np.zeros((len(points), 0)))[0]
+            objective = np.array([_value(self.fit, row) for row in residual])
+            return self._deviance(objective), np.zeros((len(points), 0))
+        variance = self.covariance[self.place, self.place]
+        # A parameter that has gone to its bound has no curvature left to say how the others follow it.
+        along = self.covariance[self.others, self.place] / variance if variance > 1e-12 else np.zeros(self.others.sum())
+        moved = np.clip((points - self.phi[self.place])[:, None] * along, -8, 8)
+        starts = [*paths, self.phi[self.others] + moved]
+        problem = self._held(points)
+        # Away from bounds, too: what starts there has no gradient and stays.
+        if self.is_careful:
+            starts += [resolve_linear(problem, start, self.fit.weights) for start in starts]
+        many = self._held(np.tile(points, len(starts)))
+        threshold = self.fit.objective.delta * self.fit.sigma
+        solution = minimise(many, np.concatenate(starts), self.fit.weights, threshold, damping=0.1)
+        objective = np.where(np.isfinite(solution.objective), solution.objective, np.inf).reshape(len(starts), -1)
+        best, column = objective.argmin(axis=0), np.arange(len(points))
+        phi = solution.phi.reshape(len(starts), len(points), -1)
+        return self._deviance(objective[best, column]), phi[best, column]
+
+    def _deviance(self, objective):
         self.lowest = min(self.lowest, float(np.min(objective)))
-        return np.sqrt(np.maximum(2 * (objective - self.base) / self.unit, 0.0)), path
+        return np.sqrt(np.maximum(2 * (objective - self.base) / self.unit, 0.0))
+
+    def _improve(self, paths):
+        if not self.others.any():
+            return
+        threshold = self.fit.objective.delta * self.fit.sigma
+        solution = minimise(self._held(self.points), paths, self.fit.weights, threshold, damping=0.1)
+        roots = self._deviance(np.where(np.isfinite(solution.objective), solution.objective, np.inf))
+        better = roots < self.roots
+        self.roots = np.where(better, roots, self.roots)
+        self.paths = np.where(better[:, None], solution.phi, self.paths)
+
+    def _further(self, side, a, fa, start):
+        """Go on outwards, twice as far each time, until the limit is passed or nothing is left to look at."""
+        b, fb, path, distance = a, fa, start, abs(a - self.phi[self.place])
+        for _ in range(_DOUBLINGS if distance > 0 else 0):
+            if self.is_log and distance > _FURTHEST:
+                break
+            distance *= 2
+            point = np.array([self.phi[self.place] + side * distance])
+            root, paths = self._roots(point, path[None])
+            a, fa, start, b, fb, path = b, fb, path, point[0], root[0], paths[0]
+            if fb >= self.limit:
+                break
+        return a, fa, start, b, fb, path
 
     def end(self, side: int) -> float:
         """Return the coordinate of one end, NaN where the profile stays below the limit."""
-        chosen = (
-            np.flatnonzero(self.points < self.centre)[::-1] if side < 0 else np.flatnonzero(self.points > self.centre)
-        )
-        beyond = np.flatnonzero((self.roots[chosen] >= self.limit) & np.isfinite(self.roots[chosen]))
-        if not len(beyond):
-            return np.nan
-        outer = chosen[beyond[0]]
-        inner = chosen[beyond[0] - 1] if beyond[0] else None
-        a, fa = (self.points[inner], self.roots[inner]) if inner is not None else (self.centre, 0.0)
-        b, fb, path = self.points[outer], self.roots[outer], self.paths[outer]
+        chosen = np.flatnonzero(np.sign(self.points - self.phi[self.place]) == side)[::side]
+        below = np.flatnonzero(~(self.roots[chosen] >= self.limit))
+        # The outermost point below the limit, so that a failure further in does not cut the interval short.
+        inner = int(below[-1]) if len(below) else -1
+        a, fa, start = self.phi[self.place], 0.0, self.phi[self.others]
+        if inner >= 0:
+            a, fa, start = (values[chosen[inner]] for values in (self.points, self.roots, self.paths))
+        if inner + 1 < len(chosen):
+            b, fb, path = (values[chosen[inner + 1]] for values in (self.points, self.roots, self.paths))
+        else:
+            a, fa, start, b, fb, path = self._further(side, a, fa, start)
+            if not fb >= self.limit:
+                return np.nan
         for _ in range(_REFINEMENTS):
-            if fb - fa < 1e-12 or abs(fb - self.limit) < 1e-7 or abs(self.limit - fa) < 1e-7:
+            if abs(b - a) <= _PRECISION * max(1.0, abs(b)) or min(abs(fb - self.limit), abs(self.limit - fa)) < 1e-7:
                 break
-            # The signed root of the deviance is close to a straight line, so that interpolating it converges fast.
-            middle = a + (b - a) * np.clip((self.limit - fa) / (fb - fa), 0.02, 0.98)
-            root, paths = self._roots(np.array([middle]), path[None])
+            # The signed root of the deviance is close to a straight line; halves keep a kink from stalling it.
+            share = (self.limit - fa) / (fb - fa) if np.isfinite(fb) and fb > fa else 0.5
+            middle = a + (b - a) * np.clip(share, 0.02, 0.98)
+            root, paths = self._roots(np.array([middle]), path[None], start[None])
             if root[0] >= self.limit:
                 b, fb, path = middle, root[0], paths[0]
             else:
-                a, fa = middle, root[0]
+                a, fa, start = middle, root[0], paths[0]
         return b if abs(fb - self.limit) <= abs(fa - self.limit) else a
 
 

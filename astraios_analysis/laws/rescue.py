@@ -5,6 +5,8 @@ a trust region of scipy's nor Newton's method, from where the other ended, lower
 millionth: the parameters are not known, which the profile says, but the curve is.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.optimize import least_squares
 
@@ -18,6 +20,8 @@ _MORE_STARTS = 12
 _MAX_EVALUATIONS = 400
 # A relative fall of the objective below this says that nothing is left to gain.
 _NO_GAIN = 1e-6
+# A floor below this share of the outcome may be on its way to 0; and the coordinate that is 0 for every purpose.
+_NEAR_BOUND, _AT_BOUND = 1e-3, -200.0
 
 
 def solve_or_rescue(
@@ -33,8 +37,6 @@ def solve_or_rescue(
     """
     try:
         found = polished or solve(problem, starts, weights, objective)
-        if found[0].has_converged[np.argmin(found[0].objective)]:
-            return found, ""
     except SOLVER_ERRORS as error:
         if isinstance(error, Refusal):
             raise
@@ -43,11 +45,43 @@ def solve_or_rescue(
         if found is None:
             raise Refusal(f"{problem.law.name}: the solver found no minimum; keep Huber's scale fixed")
         return found, ""
-    return _rescue(problem, starts, weights, objective, found)
+    fallback, solution = "", None if found is None else _polish_bound(problem, found[0], weights, objective)
+    if solution is None or not solution.has_converged[np.argmin(solution.objective)]:
+        solution, fallback = _rescue(problem, starts, weights, objective, solution)
+        solution = _polish_bound(problem, solution, weights, objective)
+    return (solution, np.ones(len(solution.objective))), fallback
 
 
-def _rescue(problem, starts, weights, objective, found):
-    parts = [] if found is None else [found[0]]
+def _polish_bound(problem: LawResiduals, found: Solution, weights: np.ndarray, objective: Objective) -> Solution:
+    """Put a floor at its bound of 0 where the best solution is on its way there and the rest fits as well without it.
+
+    In log coordinates a bound is never reached, and how far a fit gets is the solver's and not the data's.
+    """
+    row, law = int(np.argmin(found.objective)), problem.law
+    places = [place for place, j in enumerate(problem.free) if law.names[j] == "E" and law.parameters[j].lower == 0]
+    outcome = np.exp(problem.target) if problem.residual == "log" else np.abs(problem.target)
+    if (
+        not places
+        or len(problem.free) < 2
+        or found.phi[row, places[0]] > np.log(_NEAR_BOUND * np.mean(outcome) + 1e-300)
+    ):
+        return found
+    others, held = np.arange(len(problem.free)) != places[0], {int(problem.free[places[0]]): 0.0}
+    without = replace(problem, held={**problem.held, **held})
+    at = minimise(without, found.phi[[row]][:, others], weights, objective.delta)
+    if not (at.has_converged[0] and at.objective[0] <= found.objective[row] * (1 + 1e-9) + 1e-24):
+        return found
+    phi = found.phi.copy()
+    phi[row, others], phi[row, places[0]] = at.phi[0], _AT_BOUND
+    columns = {name: getattr(found, name).copy() for name in ("objective", "gradient_norm", "has_converged")}
+    for name, values in columns.items():
+        values[row] = getattr(at, name)[0]
+    return replace(found, phi=phi, **columns)
+
+
+def _rescue(problem, starts, weights, objective, found: Solution | None) -> tuple[Solution, str]:
+    """Return minima of more starts, or of scipy's least squares, and which it was."""
+    parts = [] if found is None else [found]
     try:
         more = find_starts(problem, weights, _MORE_STARTS)
         parts.append(minimise(problem, more, weights, objective.delta))
@@ -56,16 +90,15 @@ def _rescue(problem, starts, weights, objective, found):
     best = _together(parts) if parts else None
     row = None if best is None else int(np.argmin(best.objective))
     if row is not None and best.has_converged[row]:
-        return (best, np.ones(len(best.objective))), f"{len(more)} starts"
+        return best, f"{len(more)} starts"
     start = starts[0] if row is None or not np.isfinite(best.objective[row]) else best.phi[row]
     try:
         last = _least_squares(problem, start, weights, objective)
     except SOLVER_ERRORS as error:
         if best is None:
             raise Refusal(f"{problem.law.name}: no solver ends on these points ({error})") from None
-        return (best, np.ones(len(best.objective))), ""
-    best = last if best is None else _together([best, last])
-    return (best, np.ones(len(best.objective))), "scipy least_squares"
+        return best, ""
+    return last if best is None else _together([best, last]), "scipy least_squares"
 
 
 def _least_squares(problem: LawResiduals, start: np.ndarray, weights: np.ndarray, objective: Objective) -> Solution:

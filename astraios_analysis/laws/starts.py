@@ -62,6 +62,37 @@ def _starts_at(residuals: LawResiduals, search: Search, coefficients, values, ch
     ]
 
 
+def resolve_linear(residuals: LawResiduals, phi: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return coordinates (b, q) with the free linear parameters solved for, the others as they are.
+
+    A floor or an amplitude that another fit has put at its bound has no gradient there; solved for, it moves.
+    """
+    law = residuals.law
+    free = [j for j in range(len(law.parameters)) if law.names[j] in law.linear and j not in residuals.held]
+    if not free:
+        return phi
+    theta = residuals.theta(phi)
+    outcome = np.exp(residuals.target) if residuals.residual == "log" else residuals.target
+    with np.errstate(all="ignore"):
+        columns = np.swapaxes(law.gradient(residuals.x, theta), -1, -2)
+        others = [law.index(name) for name in law.linear if law.index(name) not in free]
+        rest = outcome - np.einsum("bm,bmn->bn", theta[:, others], columns[:, others, :])
+        row_weights = weights / (outcome**2 if residuals.residual == "log" else 1.0)
+        # Columns of one length: amplitudes of inputs in their own units span many decades.
+        length = np.sqrt(np.sum(row_weights * columns[:, free, :] ** 2, axis=-1))
+        basis = columns[:, free, :] / length[:, :, None]
+        weighted = basis * row_weights
+        matrix = np.matmul(weighted, np.swapaxes(basis, 1, 2))
+        usable = np.isfinite(matrix).all(axis=(1, 2)) & np.isfinite(rest).all(axis=1)
+        solved = np.full((len(theta), len(free)), np.nan)
+        right = np.matmul(weighted, rest[:, :, None])[:, :, 0]
+        solved[usable] = non_negative_least_squares(matrix[usable], right[usable])[0]
+        size = np.sqrt(np.sum(row_weights * outcome**2))
+        theta[:, free] = np.maximum(solved, _INSIDE * size) / length
+        moved = to_coordinates(law, theta)[:, residuals.free]
+    return np.where(np.isfinite(moved).all(axis=1, keepdims=True), moved, phi)
+
+
 def _own_search(residuals: LawResiduals) -> Search:
     """Return the search of a law in its own form: a grid over its non-linear parameters."""
     law = residuals.law

@@ -1,9 +1,11 @@
 """Profiles: exact where the law is linear, open where data bound nothing. Refits: each the fit of its resample."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from scipy import stats
+from scipy.optimize import brentq, least_squares
 
 from astraios_analysis.laws.engine import fit_law
 from astraios_analysis.laws.forms import POWER, POWER_FLOOR
@@ -129,3 +131,98 @@ def test_refused_bootstraps(options, text):
 def test_one_resample_has_no_spread():
     with pytest.raises(Refusal, match="1 resamples have no spread"):
         bootstrap(fit_law(POWER, FORTY, Y), 1, np.random.default_rng(0))
+
+
+def independent_end(law, x, y, name, side, estimate, level=0.95):
+    """An end of a profile interval by scipy alone: bounded least squares with the parameter held, and a root of it."""
+    function, start = INDEPENDENT[law]
+    names = list(start)
+    place = names.index(name)
+    dof = len(y) - len(names)
+
+    def squares(value=None):
+        best = np.inf
+        for floor in (1e-9, 0.2, 0.6):
+            first = np.array([floor * y.min(), *list(start.values())[1:]])
+            free = [i for i in range(len(names)) if value is None or i != place]
+
+            def residual(free_values, first=first, free=free):
+                full = first.copy()
+                full[free] = free_values
+                if value is not None:
+                    full[place] = value
+                return np.log(function(x, full)) - np.log(y)
+
+            scale = first[free] + 1e-3
+            found = least_squares(residual, first[free], bounds=(0, np.inf), x_scale=scale, xtol=1e-14, ftol=1e-14)
+            best = min(best, 2 * found.cost)
+        return best
+
+    limit = squares() * (1 + stats.t.ppf((1 + level) / 2, dof) ** 2 / dof)
+    far = estimate * (3.0 if side > 0 else 0.3)
+    return brentq(lambda value: squares(value) - limit, estimate, far, rtol=1e-6)
+
+
+INDEPENDENT = {
+    "power_floor": (lambda x, p: p[0] + p[1] * x ** -p[2], {"E": 0.1, "A": 6.0, "alpha": 0.09}),
+    "rectified": (lambda x, p: p[0] + p[1] / (p[2] + x ** p[3]), {"E": 0.1, "B": 30.0, "D_l": 3.0, "beta": 0.2}),
+}
+
+
+@pytest.mark.parametrize(("law", "name"), [("power_floor", "alpha"), ("power_floor", "A"), ("rectified", "beta")])
+def test_ends_at_a_bound_are_those_of_an_independent_profile(law, name):
+    """Worlds without a floor: the best floor is 0 in about half of them, and above the best exponent it is not."""
+    function, start = INDEPENDENT[law]
+    truth, x = np.array([0.0, *list(start.values())[1:]]), np.geomspace(300, 3e6, 15)
+    at_bound = covered = 0
+    n_worlds = 8 if law == "power_floor" else 4
+    for seed in range(n_worlds):
+        y = function(x, truth) * np.exp(0.01 * np.random.default_rng(seed).standard_normal(len(x)))
+        fit = fit_law(law, x, y, must_converge=False)
+        certificate, found = certify(fit)
+        interval = found[name]
+        assert found["E"].lower == 0 and found["E"].lower <= fit.params["E"] <= found["E"].upper
+        at_bound += fit.params["E"] == 0
+        covered += interval.lower <= truth[list(start).index(name)] <= interval.upper
+        if law == "power_floor" and seed < 4:
+            for side, end in ((-1, interval.lower), (1, interval.upper)):
+                assert end == pytest.approx(independent_end(law, x, y, name, side, fit.params[name]), rel=2e-3)
+        assert certificate.is_lowest
+    assert at_bound >= 1 and covered >= n_worlds - 2
+
+
+@pytest.mark.reference
+def test_cases_at_a_bound(reference_folder):
+    """Small inputs whose right ends were found by other means."""
+    folder = reference_folder / "cases"
+    loss, exact = (pd.read_csv(folder / name, comment="#") for name in ("a09_wandb_loss.csv", "a10_exact_power.csv"))
+    fit = fit_law("power_floor", loss["Step"].to_numpy(), loss["loss"].to_numpy())
+    certificate, found = certify(fit)
+    assert certificate.is_lowest and fit.status == "converged" and fit.value == pytest.approx(6.69992e-05, rel=1e-5)
+    assert (found["E"].value, found["E"].lower) == (0, 0) and found["E"].upper == pytest.approx(5.01, rel=0.01)
+    assert found["alpha"].lower == pytest.approx(0.0613, rel=0.01)
+    assert found["alpha"].upper == pytest.approx(0.2085, rel=0.01)
+    fit = fit_law("power_floor", exact["n"].to_numpy(), exact["loss"].to_numpy())
+    certificate, found = certify(fit)
+    assert found["E"].lower == 0 and fit.params["E"] <= found["E"].upper < 4e-6 and not certificate.identified["E"]
+    assert found["alpha"].value == pytest.approx(0.3, abs=1e-4)
+
+
+FINE_TUNED = [
+    ("MBZUAI/LaMini-GPT-1.5B", 0.0712, 0.126),
+    ("MBZUAI/LaMini-GPT-124M", 0.0877, 0.140),
+    ("ai-forever/mGPT", 0.0362, 0.0495),
+]
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(("model", "lower", "upper"), FINE_TUNED)
+def test_fine_tuning_curves_whose_floor_vanishes(reference_folder, model, lower, upper):
+    """Within 3 % of the ends given with the cases, and of an independent profile much nearer."""
+    rows = pd.read_csv(reference_folder / "benchmarks" / "finetuning_curves.csv", comment="#")
+    rows = rows[(rows["n_ft"] > 0) & (rows["model"] == model) & (rows["task"] == "flan")]
+    x, y = rows["n_ft"].to_numpy(), rows["loss"].to_numpy()
+    found = certify(fit_law("power_floor", x, y))[1]["alpha"]
+    assert found.lower == pytest.approx(lower, rel=0.03) and found.upper == pytest.approx(upper, rel=0.03)
+    for side, end in ((-1, found.lower), (1, found.upper)):
+        assert end == pytest.approx(independent_end("power_floor", x, y, "alpha", side, found.value), rel=2e-3)
