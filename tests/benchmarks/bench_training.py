@@ -140,4 +140,4 @@ def test_training_is_as_fast_as_the_trainer_of_transformers(shape, tmp_path, cap
     assert found["ours"].training == pytest.approx(found["Trainer"].training, abs=2e-3)
     assert found["ours"].validation == pytest.approx(found["Trainer"].validation, abs=2e-3)
     assert found["ours"].training[-1] < math.log(VOCABULARY) - 0.5
-    assert speed["ours"] > 0.9 * speed["Trainer"]
+    assert speed["ours"] >= speed["Trainer"]
