@@ -22,7 +22,7 @@ class BuildPy(build_py):
             return
         study = Path(self.build_lib, STUDY)
         shutil.rmtree(study, ignore_errors=True)
-        for folder in ("data/released", "data/runs", "notebooks"):
+        for folder in ("data/released", "data/runs", "data/examples", "notebooks"):
             shutil.copytree(folder, study / folder, ignore=shutil.ignore_patterns(".*", "*.py", "__pycache__"))
         shutil.copyfile("data/README.md", study / "data" / "README.md")
 

@@ -13,6 +13,7 @@ _FROM = {
         "load",
         "frame",
         "list_laws",
+        "example_table",
         "describe_claims",
         "fit",
         "predict",

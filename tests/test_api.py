@@ -111,6 +111,12 @@ def test_what_is_returned_prints_as_a_short_table(runs, table, predicted):
         assert "<table" in result._repr_html_() and "Fitted(" not in repr(result)
 
 
+def test_the_example_is_what_its_card_says():
+    found = aa.fit(aa.example_table(), law="power_floor", pooling="shared").table.set_index(["group", "parameter"])
+    for key, truth in {("all", "E"): 1.6, ("all", "alpha"): 0.32, ("full", "A"): 300, ("prompt", "A"): 520}.items():
+        assert found.loc[key, "lower"] < truth < found.loc[key, "upper"]
+
+
 def test_fitted_once_and_asked_many_times(runs, monkeypatch):
     calls, work = [], suite._explore
     monkeypatch.setattr(suite, "_explore", lambda *arguments: calls.append(1) or work(*arguments))

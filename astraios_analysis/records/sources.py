@@ -22,6 +22,17 @@ def find_notebooks_dir() -> Path:
     return _find_folder("notebooks", "run in the repository or pass --notebooks DIR")
 
 
+def find_example() -> Path:
+    """Return the simulated table of the examples, which came with this package."""
+    package = Path(__file__).resolve().parents[1]
+    for root in (package / "study", package.parent):
+        if (found := root / "data" / "examples" / "runs.csv").is_file():
+            return found
+    raise RecordError(
+        [FileProblem(Path("data/examples/runs.csv"), "", "is not part of this installation; install anew")]
+    )
+
+
 def _find_folder(name: str, remedy: str) -> Path:
     package = Path(__file__).resolve().parents[1]
     # A wheel holds a copy (setup.py); an editable install has the checkout's beside the package.

@@ -147,7 +147,8 @@ def render(
     begun = {stem: describe_notebook(path, (), own[stem]) for stem, path in chosen.items()}
     entries = true_entries(build_dir, inputs, notebooks, _outputs(figures_dir))
     folders = {"data_dir": str(data_dir), "figures_dir": str(figures_dir)}
-    todo = [Job(path, executed / path.name, own[stem] | folders) for stem, path in chosen.items()]
+    placed = {stem: {k: v for k, v in folders.items() if k in known[stem]} for stem in chosen}
+    todo = [Job(path, executed / path.name, own[stem] | placed[stem]) for stem, path in chosen.items()]
     todo = [job for job in todo if force or not _is_done(job, entries.get(job.name), own[job.name])]
     entries = {name: entry for name, entry in entries.items() if name not in {job.name for job in todo}}
     write_manifest(build_dir, inputs, entries)
@@ -192,8 +193,10 @@ def _check_parameters(notebooks: Mapping[str, Path], given: Mapping[str, object]
             raise Refusal(f"parameter {name!r} is set by the argument of that name; leave it out of the parameters")
     known = {stem: notebook_parameters(path) for stem, path in notebooks.items()}
     for stem, names in known.items():
-        for name in FOLDER_PARAMETERS:
-            if name not in names:
+        # One that has neither reads no records and draws no figure.
+        missing = [name for name in FOLDER_PARAMETERS if name not in names]
+        for name in missing:
+            if missing != list(FOLDER_PARAMETERS):
                 raise Refusal(f"notebook {stem} has no parameter {name!r}; add it to its parameters cell")
     choices = sorted({name for names in known.values() for name in names}.difference(FOLDER_PARAMETERS))
     for name in given:
