@@ -177,9 +177,10 @@ def _akaike(fits: Sequence[LawFit]) -> np.ndarray:
 
 def _log_prediction(fitted: LawFit, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x = x if len(fitted.law.inputs) > 1 else x[:, 0]
-    value = fitted.law.function(x, fitted.theta)
-    slope = fitted.law.gradient(x, fitted.theta) / value[:, None]
-    return np.log(value), np.maximum(np.einsum("ni,ij,nj->n", slope, fitted.covariance, slope), 0.0)
+    with np.errstate(all="ignore"):
+        value = fitted.law.function(x, fitted.theta)
+        slope = fitted.law.gradient(x, fitted.theta) / value[:, None]
+        return np.log(value), np.maximum(np.einsum("ni,ij,nj->n", slope, fitted.covariance, slope), 0.0)
 
 
 def directions(x: np.ndarray) -> np.ndarray:

@@ -148,7 +148,8 @@ def fit_subsets(fit: LawFit, subsets: np.ndarray) -> np.ndarray:
         own = np.repeat(weights[rows], N_STARTS, axis=0)
         solution = minimise(fit.problem, starts.reshape(-1, len(fit.phi)), own, threshold, max_steps=_SUBSET_STEPS)
         best = solution.objective.reshape(len(rows), N_STARTS).argmin(axis=1)
-        found[rows] = fit.problem.raw_theta(solution.phi[np.arange(len(rows)) * N_STARTS + best])
+        with np.errstate(all="ignore"):
+            found[rows] = fit.problem.raw_theta(solution.phi[np.arange(len(rows)) * N_STARTS + best])
     return found
 
 
@@ -173,13 +174,15 @@ def choose(
     length = np.sqrt(np.sum(columns**2, axis=1))
     condition = np.linalg.cond((columns / np.where(length > 0, length, 1)[:, None]).T) if np.all(length > 0) else np.inf
     phi_covariance = noise * np.linalg.pinv(columns @ columns.T, hermitian=True)
-    turn = _theta_by_phi(problem, phi)
+    with np.errstate(all="ignore"):
+        turn = _theta_by_phi(problem, phi)
+        covariance, theta = turn @ phi_covariance @ turn.T, problem.raw_theta(phi)
     x = problem.raw_x()[used]
     found = LawFit(
         law=law,
         objective=objective,
-        theta=problem.raw_theta(phi),
-        covariance=turn @ phi_covariance @ turn.T,
+        theta=theta,
+        covariance=covariance,
         value=value,
         residuals=residual,
         residual_scale=spread,

@@ -256,5 +256,6 @@ class LawResiduals:
         q = phi.shape[-1]
         steps = _STEP * np.eye(q).reshape(q, *([1] * (phi.ndim - 1)), q)
         up, down = self.evaluate(phi + np.stack([steps, -steps]))[1]
-        second = np.moveaxis((up - down) / (2 * _STEP), 0, -3)
-        return 0.5 * (second + np.swapaxes(second, -2, -3))
+        with np.errstate(all="ignore"):
+            second = np.moveaxis((up - down) / (2 * _STEP), 0, -3)
+            return 0.5 * (second + np.swapaxes(second, -2, -3))
