@@ -361,12 +361,13 @@ def _predict_table(
         raise Refusal(f"name what to predict at: size, or at, such as {columns.needed[0]}=7e9")
     asked = [place if isinstance(place, dict) else {columns.needed[0]: place} for place in places]
     train = rows_to_fit(table, columns, split)
-    rows, one = predict_places(train, columns, asked, methods, force=force)
+    refused: dict[str, str] = {}
+    rows, one = predict_places(train, columns, asked, methods, force=force, refused=refused)
     tested, why = test_rows(train, columns)
     summary = [] if tested is None else [{"quantity": columns.y, **describe_rows(tested)}]
     fitted = {} if one is None else {columns.y: one}
     tests, untested = pd.DataFrame() if tested is None else tested, {} if why is None else {columns.y: why}
-    return Prediction(rows, pd.DataFrame(summary), tests, {}, fitted, untested, train.attrs.get(NOTES, []))
+    return Prediction(rows, pd.DataFrame(summary), tests, refused, fitted, untested, train.attrs.get(NOTES, []))
 
 
 def _several(value: Any) -> list | None:

@@ -115,8 +115,12 @@ def forecast_rows(
     columns: Columns,
     progress: Progress = lambda items: items,
     fitted: TableFit | None = None,
+    refused: dict[str, str] | None = None,
 ) -> Found:
-    """Forecast target rows, which need no outcome, from training rows; one pair a group, targets as its ``test``."""
+    """Forecast target rows, which need no outcome, from training rows; one pair a group, targets as its ``test``.
+
+    A group that laws of several inputs cannot be fitted to is named in ``refused``, with the reason.
+    """
     if columns.via:
         return _forecast_via(train, target, columns, progress)
     if columns.family:
@@ -125,7 +129,7 @@ def forecast_rows(
         return forecast_families(train, target, columns.x[0], columns.y, columns.group, columns.size, columns.family)
     groups = _groups(train, target, columns.group)
     if columns.is_surface:
-        return [(one, _by_laws(one, columns)) for one in progress(groups)]
+        return _by_laws(groups, columns, progress, {} if refused is None else refused)
     fitted = fitted or fit_table(train, columns, progress)
     return [(one, fitted.forecast(_label(one), one.test[columns.x[0]].to_numpy(dtype=float))) for one in groups]
 
@@ -156,11 +160,18 @@ def _groups(train: pd.DataFrame, target: pd.DataFrame, names: Sequence[str]) -> 
     return found
 
 
-def _by_laws(group: Group, columns: Columns) -> Forecast:
-    objective = Objective(columns.law.residual if columns.law else "log", columns.huber)
-    train, target = (rows[list(columns.x)].to_numpy(dtype=float) for rows in (group.train, group.test))
-    y, laws = group.train[columns.y].to_numpy(dtype=float), [columns.law] if columns.law else None
-    return fit_surface(train, y, laws, objective, columns.x).forecast(target)
+def _by_laws(groups: Sequence[Group], columns: Columns, progress: Progress, refused: dict[str, str]) -> Found:
+    objective, found = Objective(columns.law.residual if columns.law else "log", columns.huber), []
+    for group in progress(groups):
+        train, target = (rows[list(columns.x)].to_numpy(dtype=float) for rows in (group.train, group.test))
+        y, laws = group.train[columns.y].to_numpy(dtype=float), [columns.law] if columns.law else None
+        try:
+            found.append((group, fit_surface(train, y, laws, objective, columns.x).forecast(target)))
+        except Refusal as error:
+            refused[_label(group)] = str(error)
+    if not found:
+        raise Refusal("; ".join(refused.values()) or "no group has rows to predict and rows to predict them from")
+    return found
 
 
 def _forecast_via(train: pd.DataFrame, target: pd.DataFrame, columns: Columns, progress: Progress) -> Found:
@@ -188,7 +199,9 @@ def backtest_table(
         train, target = rows[rows[split] == TRAIN], rows[rows[split] == EXTRAPOLATE]
     else:
         train, target = (pd.concat([getattr(one, part) for one in groups]) for part in ("train", "test"))
-    found = forecast_rows(train, target, columns, progress)
+    refused: dict[str, str] = {}
+    found = forecast_rows(train, target, columns, progress, refused=refused)
+    notes += [f"{name}: {reason}" for name, reason in refused.items()]
     if not found:
         raise Refusal("no group has rows to predict and rows to predict them from")
     scored = [score_group(one, forecast, columns.y, _items(one.test, columns.n_items)) for one, forecast in found]
@@ -279,6 +292,7 @@ def predict_places(
     methods: Sequence[str] | None = None,
     *,
     force: bool = False,
+    refused: dict[str, str] | None = None,
 ) -> tuple[list[dict], TableFit | None]:
     """Predict every group (or those named) at places, as rows of `api.Prediction`, in the order of the places.
 
@@ -295,7 +309,7 @@ def predict_places(
             raise Refusal(f"unknown {'/'.join(columns.keys) or 'group'} {unknown[0]!r}; choose from {', '.join(known)}")
         ask = ask[_labels(ask, columns.keys).isin(methods)]
     fitted = fit_table(train, columns) if columns.is_plain else None
-    found = forecast_rows(train, ask, columns, fitted=fitted)
+    found = forecast_rows(train, ask, columns, fitted=fitted, refused=refused)
     rows = [row for group, one in found for row in _rows(group, one, columns, train)]
     if not rows:
         raise Refusal("no group of the table has rows enough to be predicted")

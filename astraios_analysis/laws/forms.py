@@ -158,7 +158,7 @@ BROKEN = Law(
         Parameter("alpha", -1.0, 3.0, "1", "exponent before the break", (0.0, 0.1, 0.25, 0.5, 1.0)),
         Parameter("beta", -3.0, 3.0, "1", "change of the exponent", (-0.2, 0.1, 0.3, 0.7, 1.5)),
         Parameter("x_b", 0, np.inf, "D", "break", (0.1, 0.3, 0.5, 0.7, 0.9), "input"),
-        Parameter("width", 0, np.inf, "1", "width of the break in log D", (0.1, 0.4, 1.2)),
+        Parameter("width", 0.01, np.inf, "1", "width of the break in log D", (0.1, 0.4, 1.2)),
     ),
     function=_broken,
     gradient=_broken_gradient,

@@ -1,9 +1,13 @@
 """Laws back-tested and averaged: distances by hand, a known growth of errors, held-out outcomes not seen."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
+import astraios_analysis as aa
+from astraios_analysis.cli.main import main
 from astraios_analysis.curves.backtest import Group, score_group
 from astraios_analysis.curves.surfaces import candidates, distance_beyond, fit_growth, fit_surface, inner_errors
 from astraios_analysis.curves.tables import Columns, backtest_table
@@ -186,3 +190,22 @@ def test_public_targets_are_explained(reference_folder, task, least):
     )
     error = np.exp(surface.forecast(test[inputs].to_numpy(float)).log_mean) - test[outcome]
     assert 1 - np.sum(error**2) / np.sum((test[outcome] - test[outcome].mean()) ** 2) >= least
+
+
+def test_predict_takes_two_inputs_and_names_the_group_that_it_cannot_fit(tmp_path, capsys):
+    x, y = grid_world("skaling", np.random.default_rng(0))
+    frame = pd.DataFrame({"N": x[:, 0], "D": x[:, 1], "loss": y, "corpus": "web"})
+    few = frame[:4].assign(corpus="books")
+    at = {"N": 7e9, "D": 2e11}
+    truth = find_law("skaling").function(np.array([[7e9, 2e11]]), np.array(SURFACE["skaling"]))[0]
+    found = aa.predict(pd.concat([frame, few]), x=["N", "D"], y="loss", group="corpus", at=at)
+    (row,) = found.rows
+    assert row["at"] == at and row["value"] == pytest.approx(truth, rel=0.02) and row["weights"]["skaling"] > 0.5
+    ends = next(i for i in row["intervals"] if i["level"] == 0.95 and i["kind"] == "observation")
+    assert ends["lower"] < truth < ends["upper"] and row["reach"] == pytest.approx(7 / 3)
+    assert "leave no degree of freedom" in found.refused["books"] and found.backtest["n"].sum() > 0
+    frame.to_csv(tmp_path / "runs.csv", index=False)
+    asked = ["predict", "--data", str(tmp_path / "runs.csv"), "--x", "N,D", "--y", "loss", "--at", "N=7b,D=2e11"]
+    assert main([*asked, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["value"] == pytest.approx(row["value"])
+    assert main([*asked, "--derive", "C=6*N*D"]) == 0 and "skaling" in capsys.readouterr().out
