@@ -64,6 +64,7 @@ from astraios_analysis.scores.models import require_one_grid
 from astraios_analysis.scores.ranks import measured_datasets, rank_methods, rank_transfer
 
 Runs = Sequence[RunRecord]
+AXES = {"n_params_base": "base model parameters"}
 
 
 class Result:
@@ -239,7 +240,8 @@ class Prediction(Result):
             raise Refusal("predictions in several inputs, of families or through a loss have no figure yet; see table")
         targets = sorted({row["n_params"] for row in self.rows})
         methods = list(dict.fromkeys(row["method"] for row in self.rows))
-        return prediction_panels(self.fitted, targets, methods)
+        axis = next(iter(self.rows[0]["at"]))
+        return prediction_panels(self.fitted, targets, methods, AXES.get(axis, axis))
 
 
 def predict(

@@ -330,7 +330,9 @@ def _verdict(rows: pd.DataFrame, level: float) -> str:
     return f"{rows['size'].iloc[0]} from {sizes}, {n} methods\n{error}\n{covered}"
 
 
-def prediction_panels(fitted: Mapping[str, Fitted], targets: Sequence[float], methods: Sequence[str]) -> Figure:
+def prediction_panels(
+    fitted: Mapping[str, Fitted], targets: Sequence[float], methods: Sequence[str], x_label: str = ""
+) -> Figure:
     """Draw predictions of any outcomes: single runs, laws (dashed beyond the sizes fitted) and intervals at targets."""
     figure, axes = small_multiples(len(fitted), min(len(fitted), 3), row_height=2.3)
     METHOD_STYLES.order(methods)
@@ -351,11 +353,15 @@ def prediction_panels(fitted: Mapping[str, Fitted], targets: Sequence[float], me
             plain_log(panel)
         panel.set_title(name_dataset(name), loc="left")
         panel.set_ylabel(one.outcome.metric)
+        panel.set_xlabel(x_label)
     handles = [
         Line2D([], [], color=style.colour, marker=style.marker, linestyle="", label=style.label)
         for style in looks.values()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
+    looks = (("law", 0.8, "-"), ("extrapolated", 0.8, "--"), ("50 %", 2.2, "-"), ("95 % prediction interval", 0.7, "-"))
+    handles = [Line2D([], [], color=GREY, linewidth=w, linestyle=style, label=label) for label, w, style in looks]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
     return figure
 
 

@@ -34,6 +34,7 @@ NOTEBOOKS = (
     "predictions",
     "claims",
     "explore",
+    "own_data",
 )
 FOLDER_PARAMETERS = ("data_dir", "figures_dir")
 REPORT = "report.html"
