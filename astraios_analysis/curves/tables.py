@@ -359,14 +359,15 @@ def mark_largest(train: pd.DataFrame, columns: Columns, n_largest: int = 1) -> p
         n = n_largest if len(columns.x) == 1 else max(len(values) // 10, 1)
         if len(values) > n:
             marks[own.index[own >= values[-n]]] = EXTRAPOLATE
+    if (marks == TRAIN).all():
+        raise Refusal(f"{n_largest} of the largest {of.name or 'inputs'} held out leave nothing to fit; hold out fewer")
     return train.assign(**{SPLIT: marks})
 
 
 def test_rows(train: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame | None, str | None]:
     """Predict what `mark_largest` holds out; return the predicted rows, or why there are none."""
-    marked = mark_largest(train, columns)
     try:
-        _, rows, _ = backtest_table(marked, columns, SPLIT)
+        _, rows, _ = backtest_table(mark_largest(train, columns), columns, SPLIT)
     except Refusal as error:
         return None, str(error)
     return rows, None

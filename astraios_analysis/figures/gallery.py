@@ -125,7 +125,8 @@ class Tables:
     @cached_property
     def target_size(self) -> float:
         """The size to predict at: the target, or what the grid's sizes support."""
-        return transfer.choose_target(primary_frame(to_frame(self.runs)), self.target)
+        measured = primary_frame(to_frame(self.runs))
+        return transfer.choose_target(measured if len(measured) else self.frame, self.target)
 
     @cached_property
     def best(self) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -362,6 +363,8 @@ def prediction_panels(
     looks = (("law", 0.8, "-"), ("extrapolated", 0.8, "--"), ("50 %", 2.2, "-"), ("95 % prediction interval", 0.7, "-"))
     handles = [Line2D([], [], color=GREY, linewidth=w, linestyle=style, label=label) for label, w, style in looks]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    # Whoever asked for it shows it: an open figure a notebook would show once more.
+    pyplot.close(figure)
     return figure
 
 

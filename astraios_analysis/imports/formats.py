@@ -57,7 +57,8 @@ def recognise(path: Path) -> str:
 def require(path: Path, form: str) -> None:
     """Refuse a file that another importer reads; any table may be read as a plain one."""
     found = _recognised(path)
-    if found not in (None, "csv", form) and not (form == "csv" and found in ("wandb", "mlflow")):
+    may_be = (None, form, *(("wandb", "mlflow", "csv") if form in TABLES else ()))
+    if found not in may_be:
         raise fail(path, f"is {FORMATS[found]}; read it with: astraios import {found}")
 
 

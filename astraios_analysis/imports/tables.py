@@ -130,6 +130,7 @@ def build_records(path: Path, rows: Rows, given: Given, options: TableOptions) -
         except RecordError as error:
             problems += error.problems
     if problems:
+        problems = _once(problems)
         more = len(problems) - _MAX_SHOWN
         rest = [FileProblem(path, "", f"has {more} problems more of this kind")] if more > 0 else []
         raise RecordError(problems[:_MAX_SHOWN] + rest)
@@ -139,6 +140,17 @@ def build_records(path: Path, rows: Rows, given: Given, options: TableOptions) -
         old, new = renamed[0]
         notes.append(FileProblem(path, "run_id", f"{old!r} is written {new!r}, with the letters that names may have"))
     return Imported(records, [], notes)
+
+
+def _once(problems: Sequence[FileProblem]) -> list[FileProblem]:
+    """Return each problem once, with the number of lines that have it."""
+    found: dict[tuple, list[FileProblem]] = {}
+    for problem in problems:
+        found.setdefault((re.sub(r"line \d+", "", problem.field), problem.message), []).append(problem)
+    return [
+        replace(same[0], message=f"{same[0].message} ({len(same)} lines are like it)") if len(same) > 1 else same[0]
+        for same in found.values()
+    ]
 
 
 def read_rows(path: Path, delimiter: str | None = None) -> Rows:

@@ -29,7 +29,7 @@ from astraios_analysis.scores.bootstrap import (
     primary_score,
     problem_statistics,
 )
-from astraios_analysis.scores.models import group_models, model_scores, require_one_grid
+from astraios_analysis.scores.models import group_models, model_scores, require_measure, require_one_grid
 from astraios_analysis.scores.ranks import measured_datasets
 
 REFERENCE = "fft"
@@ -55,6 +55,7 @@ class Measured:
     runs: dict[Model, dict[int | None, float]]
     shares: dict[Model, dict[int | None, np.ndarray]]
     kind: dict[Model, str]
+    higher_is_better: bool = True
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -68,10 +69,11 @@ def measure(records: Sequence[RunRecord], name: str, bootstrap: ProblemBootstrap
     require_one_grid(kept)
     sizes = {r.n_params_base: r.size for r in sorted(kept, key=lambda r: r.n_params_base)}
     runs, shares, value, draws, kind = {}, {}, {}, {}, {}
-    scores = None if name == LOSS else model_scores(kept, name, bootstrap)
+    way = require_measure(records, name)
+    scores = None if name == LOSS else model_scores(kept, name, bootstrap, way)
     for _, own in group_models(kept).items():
         model = (own[0].n_params_base, own[0].method)
-        found = [(record, record.val_loss if name == LOSS else primary_score(record, name)) for record in own]
+        found = [(record, record.val_loss if name == LOSS else primary_score(record, name, way)) for record in own]
         found = [(record, one) for record, one in found if one is not None]
         if not found:
             continue
@@ -87,7 +89,8 @@ def measure(records: Sequence[RunRecord], name: str, bootstrap: ProblemBootstrap
         draws[model], kind[model] = scores.draws[:, place], scores.kinds[place]
     if not value:
         raise Refusal(f"no run has {name}; choose another data set or add runs")
-    return Measured(name, sizes, value, draws, runs, shares, kind)
+    better = METRICS[way[0]].higher_is_better is not False
+    return Measured(name, sizes, value, draws, runs, shares, kind, better)
 
 
 def _loss_draws(records: Sequence[RunRecord], mean: float, bootstrap: ProblemBootstrap) -> np.ndarray:
@@ -196,15 +199,10 @@ def crossing(measured: Measured, method_a: str, method_b: str, level: float = 0.
     ends = [(1 - level) / 2, (1 + level) / 2]
     lower, upper = np.quantile(found[1:], ends, method="nearest") if len(drawn) else (np.nan, np.nan)
     row = {"dataset": measured.name, "method_a": method_a, "method_b": method_b, "n_params": float(found[0])}
-    better = _is_higher_better(measured.name) == (sign > 0)
+    better = measured.higher_is_better == (sign > 0)
     row |= {"ahead": method_b if better else method_a, "from_size": measured.sizes[sizes[0]]}
     row |= {"to_size": measured.sizes[sizes[-1]], "lower": float(lower), "upper": float(upper), "level": level}
     return row | {"p_ahead": float(np.mean(np.isfinite(found[1:]))) if len(drawn) else np.nan}
-
-
-def _is_higher_better(name: str) -> bool:
-    metric = METRICS.get(DATASETS[name].primary_metric or "") if name in DATASETS else None
-    return metric.higher_is_better is not False if metric else name != LOSS
 
 
 def _crossings(values: np.ndarray, log_sizes: np.ndarray) -> np.ndarray:

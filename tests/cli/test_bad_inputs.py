@@ -1,0 +1,129 @@
+"""Sixty inputs that are wrong: each gets one clear line that names the thing, and never a traceback."""
+
+import gzip
+
+import pytest
+
+from astraios_analysis.cli.main import main
+
+ROWS = "".join(
+    f"{n},{method},{2 + a * n**-0.3:.4f},{0.1 * a:.2f}\n"
+    for method, a in (("lora", 300), ("full", 250))
+    for n in (1e6, 1e7, 1e8, 1e9)
+)
+GOOD = f"n,m,loss,acc\n{ROWS}"
+FIRST = "1000000.0,lora,"
+
+
+def changed(cell):
+    """The table, with other cells in its first row."""
+    return GOOD.replace(GOOD.splitlines()[1], cell)
+
+
+LINES = [{"n": 1, "loss": 2}, {"n": 2}]
+TABLES = {
+    "empty": "",
+    "header": "n,m,loss\n",
+    "twice": "n,loss,loss\n1,2,3\n",
+    "headless": "1,2\n3,4\n",
+    "long": f"{GOOD}1,2,3,4,5\n",
+    "inf": changed("1e6,lora,inf,0.3"),
+    "nan": changed("1e6,lora,nan,0.3"),
+    "blank": changed("1e6,lora,,0.3"),
+    "text": changed("1e6,lora,low,0.3"),
+    "zero": changed("1e6,lora,0,0.3"),
+    "minus": changed("1e6,lora,-2,0.3"),
+    "size": changed("big,lora,3,0.3"),
+    "huge": changed("1e999,lora,3,0.3"),
+    "group": changed("1e6,,3,0.3"),
+    "na": changed("1e6,NA,3,0.3"),
+    "comma": changed('1e6,lora,"3,141",0.3'),
+    "mixed": changed('"1,000,000",lora,3,0.3').replace("10000000.0", '"2,5"', 1),
+    "percent": GOOD.replace("0.30", "30").replace(",30.00\n", ",30\n"),
+    "held": GOOD.replace("acc", "held_out"),
+    "two": "n,loss\n1,2\n2,1\n",
+    "same": "n,loss\n5,2\n5,3\n5,4\n",
+    "json": '{"n": 1, "loss": \n',
+    "list": "[1, 2, 3]",
+    "split": GOOD.replace("acc", "split"),
+    "dots": "n;loss\n1.234;2,5\n",
+}
+PREDICT = ("predict", "--x", "n", "--y", "loss", "--size", "1e10")
+FIT = ("fit", "--law", "power", "--x", "n", "--y", "loss")
+IMPORT = ("import", "csv", "--grid", "g", "--out", "o", "--n-params-base-column", "n", "--method-column", "m")
+UPDATED = ("--n-params-updated", "9")
+CASES = [
+    *((name, PREDICT, words) for name, words in {
+        "empty": "holds no table", "header": "holds no table", "twice": "column 'loss': stands twice",
+        "headless": "holds numbers, not names", "long": "line 10: has 5 cells", "inf": "row 1, column 'loss': is 'inf'",
+        "nan": "row 1, column 'loss': is missing", "blank": "row 1, column 'loss': is missing",
+        "text": "row 1, column 'loss': is 'low'", "zero": "row 1, column 'loss': is 0.0, not above 0",
+        "minus": "a loss below 0 is relative to another", "size": "row 1, column 'n': is 'big'",
+        "huge": "row 1, column 'n': is inf", "comma": "'3,141' may be 3141 or 3.141",
+        "mixed": "commas stand for two things", "held": "column 'held_out' is", "json": "line 1: is not valid JSON",
+        "list": "holds no table", "dots": "'1.234' may be 1234 or 1,234", "same": "",
+    }.items()),
+    *((name, FIT, words) for name, words in {
+        "empty": "holds no table", "inf": "row 1, column 'loss'", "zero": "not above 0", "two": "no degree of freedom",
+        "text": "is 'low', not a finite number", "held": "column 'held_out' is",
+    }.items()),
+    ("group", (*PREDICT, "--group", "m"), "row 1, column 'm': is blank"),
+    ("na", (*FIT, "--group", "m"), "row 1, column 'm': is blank"),
+    ("good", (*FIT, "--group", "k"), "has no column 'k'; it has n, m, loss, acc"),
+    ("good", ("fit", "--law", "powr", "--x", "n", "--y", "loss"), "powr"),
+    ("good", ("fit", "--law", "power", "--x", "n"), "name the columns"),
+    ("good", ("predict", "--x", "n", "--y", "los", "--size", "7b"), "no column 'los'"),
+    ("good", ("predict", "--x", "n", "--y", "loss"), "name what to predict at"),
+    ("good", ("predict", "--x", "n", "--y", "loss", "--size", "7q"), "size '7q' is not understood"),
+    ("good", ("predict", "--x", "n", "--y", "loss", "--size", "-7b"), "size '-7b' is not understood"),
+    ("good", ("predict", "--x", "n", "--y", "loss", "--size", "0"), "size '0' is not understood"),
+    ("good", ("predict", "--x", "n", "--y", "loss", "--size", "1"), "times beyond the fitted range"),
+    ("good", ("predict", "--x", "n", "--y", "loss", "--size", "1e20"), "times beyond the fitted range"),
+    ("good", ("predict", "--x", "n", "--y", "loss", "--size", "100,200"), "may be 100200 or two sizes"),
+    ("good", (*PREDICT, "--group", "m", "--method", "dora"), "unknown m 'dora'; choose from lora, full"),
+    ("good", (*PREDICT, "--plot", "out.gif"), "'out.gif' is no picture"),
+    ("good", ("predict", "--x", "n", "--y", "loss", "--rate", "--size", "1e10"), "values must lie between 0 and 1"),
+    ("good", ("backtest", "--x", "n", "--y", "loss", "--hold-out", "9"), "9"),
+    ("split", ("backtest", "--x", "n", "--y", "loss", "--split", "split"), "column 'split' holds"),
+    ("good", ("backtest", "--x", "n"), "x and y"),
+    ("missing", PREDICT, "there is no such file"),
+    ("missing", FIT, "there is no such file"),
+    ("folder", PREDICT, "is a folder; --x is for a table"),
+    ("good", IMPORT, "n_params_updated: is not there"),
+    ("good", (*IMPORT, *UPDATED, "--score", "acc", "mine"), "'mine' is not in the registry, so its metric must be"),
+    ("good", (*IMPORT, *UPDATED, "--score", "acc", "mine", "accuracy"), "say it with --n-items mine=N"),
+    ("good", (*IMPORT, "--metric", "mine=acuracy", "--score", "acc", "mine"), "unknown metric 'acuracy'"),
+    ("good", (*IMPORT, "--n-items", "many"), "--n-items: 'many' is not a count"),
+    ("good", (*IMPORT, "--size-column", "Size"), "column 'Size': is not in the table"),
+    ("packed", PREDICT, "is packed with gzip and cannot be unpacked"),
+    ("bytes", PREDICT, "is not UTF-8 text"),
+    ("parquet", PREDICT, "parquet"),
+    ("empty", ("import", "auto", "--out", "o"), "is not recognised"),
+    ("good", ("import", "lm-eval", "--run-id", "r", "--out", "o"), "read it with: astraios import csv"),
+    ("good", ("rank",), ""),
+    ("good", ("rank", "--metric", "gsm8k"), "'gsm8k' is not NAME=METRIC"),
+]  # fmt: skip
+
+
+def test_there_are_sixty():
+    assert len(CASES) >= 60
+
+
+@pytest.mark.parametrize(("name", "words", "message"), CASES, ids=lambda part: part if isinstance(part, str) else None)
+def test_one_clear_line(tmp_path, capsys, monkeypatch, name, words, message):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "t.csv"
+    special = {"packed": gzip.compress(GOOD.encode())[:40], "bytes": b"n,loss\n1,\xff\n", "parquet": b"PAR1nothing"}
+    if name == "folder":
+        path.mkdir()
+    elif name in special:
+        path.write_bytes(special[name])
+    elif name != "missing":
+        path.write_text(TABLES.get(name, GOOD))
+    option = [] if words[0] == "import" else ["--data"]
+    arguments = [*words[:2], str(path), *words[2:]] if not option else [*words, "--data", str(path)]
+    code = main(arguments)
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if line and not line.startswith(("Usage", "Try"))]
+    assert code in (1, 2) and out == "" and not (tmp_path / "o").exists()
+    assert "Traceback" not in err and message in err and len(lines) <= 3, err
