@@ -199,7 +199,7 @@ class Prediction(Result):
     untested : dict of str to str
         Quantities that are predicted without a back-test, and why: their intervals are those of few degrees of freedom.
     notes : list of str
-        What was left out of a table, and what looks wrong in it.
+        What was left out of a table, what looks wrong in it, and curves with spikes or a tail that rises.
     """
 
     rows: list[dict[str, Any]]
@@ -369,7 +369,8 @@ def _predict_table(
     summary = [] if tested is None else [{"quantity": columns.y, **describe_rows(tested)}]
     fitted = {} if one is None else {columns.y: one}
     tests, untested = pd.DataFrame() if tested is None else tested, {} if why is None else {columns.y: why}
-    return Prediction(rows, pd.DataFrame(summary), tests, refused, fitted, untested, train.attrs.get(NOTES, []))
+    notes = [*train.attrs.get(NOTES, []), *(one.notes if one else [])]
+    return Prediction(rows, pd.DataFrame(summary), tests, refused, fitted, untested, notes)
 
 
 def _several(value: Any) -> list | None:

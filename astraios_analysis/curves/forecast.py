@@ -17,12 +17,12 @@ the first are near the maximum of the marginal likelihood of training rows; the 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.special import expit, log_ndtr, logsumexp, ndtr
+from scipy.special import expit, log_ndtr, logsumexp, ndtr, ndtri
 from scipy.stats import chi2
 
 from astraios_analysis.laws.forms import RECTIFIED
@@ -32,6 +32,16 @@ from astraios_analysis.records.refusal import Refusal
 
 MIN_POINTS = 3
 _N_OF_STUDENT = 25
+# Rows beyond this many are averaged; fewer than the second are too few to tell a spike from a bend.
+_MAX_ROWS, _MIN_ROWS = 64, 12
+_SPIKE, _MAX_TARGETS, _LEAST_CELL = 5.0, 32, 1e-4
+# Inner forecasts reach so many times beyond their rows, of so many curves at most, from at least so many rows.
+_INNER_FACTORS, _MAX_INNER, _MIN_INNER = (2.0, 8.0), 32, 4
+_SCALES_BEFORE, _OWN_LOOKS = np.array([0.7, 1.0, 1.5, 2.5]), 0.5
+# Quantiles of the scales seen that stand for all of them, with the probability of each: tails matter most.
+_SCALE_AT, _SCALE_SHARES = np.array([0.1, 0.3, 0.5, 0.7, 0.87, 0.97]), np.array([0.2, 0.2, 0.2, 0.2, 0.14, 0.06])
+# A tail rises where its slope is so many standard errors, and comes to more than noise would.
+_SURE, _LEAST_RISE = 4.0, 0.005
 _EXPONENTS = np.geomspace(0.06, 3.0, 18)
 _FLOOR_SHARES = np.concatenate([[0.0], 1 - np.geomspace(0.9, 0.005, 16)])
 _OFFSET_SHARES = np.array([0.0, 0.1, 0.25, 0.45, 0.65, 0.85])
@@ -121,7 +131,7 @@ class Forecast:
         centres, scales = self.lines if kind == "mean" and self.lines else (self.centres, self.scales)
         low = (centres - 10 * scales).min(axis=0)
         high = (centres + 10 * scales).max(axis=0)
-        for _ in range(60):
+        for _ in range(36):
             middle = (low + high) / 2
             below = self.shares @ ndtr((middle - centres) / scales) < probability
             low, high = np.where(below, middle, low), np.where(below, high, middle)
@@ -186,10 +196,12 @@ def _curve_covariance(u: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CurveLikelihood:
-    """What one curve's training points say, before any prior, over roughness, noise and shape (7, 8, n_shapes).
+    """What one curve's training points say, before any prior, over cells of roughness and noise, and shapes.
 
-    The level is integrated out of the likelihood; its mean and variance are kept. ``record`` is the probability that
-    rows are running minima of noisy evaluations, ``x_last`` the last training point.
+    ``log_likelihood`` and ``level`` have shape (n_cells, n_shapes); ``cells`` are places in the grid of 7 x 8. Levels
+    are integrated out of the likelihood; their mean and variance are kept. ``record`` is the probability that rows are
+    running minima of noisy evaluations, ``x_last`` the last training point, ``spikes`` the share of rows that lie far
+    off and how far, ``rise`` the slope of a tail that surely rises (0 where it does not).
     """
 
     log_likelihood: np.ndarray
@@ -197,6 +209,9 @@ class CurveLikelihood:
     level_variance: np.ndarray
     record: float
     x_last: float
+    cells: np.ndarray
+    spikes: tuple[float, float] = (0.0, 0.0)
+    rise: float = 0.0
 
 
 def curve_likelihood(x: np.ndarray, y: np.ndarray) -> CurveLikelihood:
@@ -204,9 +219,14 @@ def curve_likelihood(x: np.ndarray, y: np.ndarray) -> CurveLikelihood:
     x_unique, index, counts = np.unique(x, return_inverse=True, return_counts=True)
     z = np.bincount(index, np.log(y)) / counts
     u = np.log(x_unique / x_unique[-1])
+    weight, spikes, rise = *_spikes(u, z), _rise(u, z)
+    raw = z
+    u, z, counts = _thin(u, z, counts * weight)
     n, shapes, covariance = len(u), _log_shapes(u).T, _curve_covariance(u)
     size = (len(_ROUGHNESS), len(_NOISE))
-    found, level, variance = np.empty((*size, len(_FLOOR))), np.empty((*size, len(_FLOOR))), np.empty(size)
+    # Single precision halves what many curves hold; a thousandth of a nat is nothing here.
+    found, level = (np.empty((*size, len(_FLOOR)), np.float32) for _ in range(2))
+    variance = np.empty(size)
     for step in range(1 - len(_NOISE), len(_ROUGHNESS)):
         ratio = _ROUGHNESS[0] / _NOISE[0] * 2.0**step
         factor = np.linalg.cholesky(ratio**2 * covariance + np.diag(1 / counts))
@@ -220,8 +240,74 @@ def curve_likelihood(x: np.ndarray, y: np.ndarray) -> CurveLikelihood:
             noise = _NOISE[j]
             found[j + step, j] = -0.5 * squares / noise**2 - log_det - (n - 1) * np.log(noise)
             level[j + step, j], variance[j + step, j] = centre, noise**2 / precision
-    record = _record_probability(z, found)
-    return CurveLikelihood(found, level, variance, record, float(x_unique[-1]))
+    record = _record_probability(raw, found)
+    flat = (found.reshape(-1, len(_FLOOR)), level.reshape(-1, len(_FLOOR)), variance.ravel())
+    return CurveLikelihood(*flat, record, float(x_unique[-1]), np.arange(variance.size), spikes, rise)
+
+
+def _spikes(u: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+    """Return rows' weights, less than 1 for spikes, and the share of spikes with their root mean square.
+
+    A spike lies further from the median of the rows around it than noise reaches: `_SPIKE` scatters, and a hundredth.
+    """
+    n = len(z)
+    if n < _MIN_ROWS:
+        return np.ones(n), (0.0, 0.0)
+    # Least absolute deviations, which a run of spikes does not move, then a median over a window longer than a run.
+    trend, weight = np.zeros(n), np.ones(n)
+    for _ in range(8):
+        trend = np.polynomial.Polynomial.fit(u, z, min(5, n // 3), w=weight)(u)
+        weight = 1 / np.sqrt(np.maximum(np.abs(z - trend), 1e-4))
+    left, half = z - trend, max(3, n // 12)
+    padded = np.pad(left, half, mode="reflect")
+    around = left - np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1)
+    # Noise is that of the rows near: early rows of a curve scatter more than late ones.
+    wide = min(max(10, n // 6), n - 1)
+    size = np.abs(np.pad(around, wide, mode="reflect"))
+    local = 1.4826 * np.median(np.lib.stride_tricks.sliding_window_view(size, 2 * wide + 1), axis=1)
+    limit = np.maximum(_SPIKE * np.maximum(local, 1.4826 * np.median(np.abs(around))), 0.01)
+    is_spike = np.abs(around) > limit
+    if not is_spike.any() or is_spike.mean() > 0.2:
+        return np.ones(n), (0.0, 0.0)
+    weight = np.where(is_spike, (limit / _SPIKE / np.maximum(np.abs(around), 1e-12)) ** 2, 1.0)
+    # Early rows are off because a curve begins, not because rows to come will be; a run of spikes is one event.
+    late = is_spike[n // 2 :]
+    if not late.any():
+        return weight, (0.0, 0.0)
+    events = np.sum(np.diff(late.astype(int), prepend=0) == 1)
+    return weight, (float(events / len(late)), float(np.sqrt(np.mean(around[n // 2 :][late] ** 2))))
+
+
+def _rise(u: np.ndarray, z: np.ndarray) -> float:
+    """Return the slope in log x by which the last third of rows surely rises, 0 where it does not.
+
+    The slope is the median of those between rows half the tail apart, in units of whose scatter it must be large.
+    """
+    n = len(z) // 3
+    if n < _MIN_ROWS // 2:
+        return 0.0
+    tail_u, tail_z, half = u[-n:], z[-n:], n // 2
+    slopes = (tail_z[half:] - tail_z[:-half]) / (tail_u[half:] - tail_u[:-half])
+    centre = float(np.median(slopes))
+    # Pairs share rows: a third of them are looks.
+    error = 1.4826 * float(np.median(np.abs(slopes - centre))) * 1.25 / np.sqrt(max(len(slopes) / 3, 1))
+    return centre if centre > _SURE * error and centre * (tail_u[-1] - tail_u[0]) > _LEAST_RISE else 0.0
+
+
+def _thin(u: np.ndarray, z: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Average rows that lie so close in log x that no law tells them apart; the last row stays by itself."""
+    if len(u) <= _MAX_ROWS:
+        return u, z, counts
+    width = -u[0] / 400
+    while True:
+        bins = np.floor(u / width).astype(int)
+        bins[-1] = bins[-2] + 1
+        if len(np.unique(bins)) <= _MAX_ROWS:
+            break
+        width *= 1.3
+    _, index = np.unique(bins, return_inverse=True)
+    total = np.bincount(index, counts)
+    return np.bincount(index, counts * u) / total, np.bincount(index, counts * z) / total, total
 
 
 @lru_cache(maxsize=24)
@@ -245,14 +331,76 @@ def _record_probability(z: np.ndarray, log_likelihood: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class CurveSet:
-    """Curves fitted together: what each says, and the prior over laws that all of them chose by their evidence."""
+    """Curves fitted together: what each says, and the prior over laws that all of them chose by their evidence.
 
+    Widths are calibrated on what is known: each curve's last rows are predicted from those before, and how many times
+    its errors are what was expected is one look at the scale. A curve's scale is one of those seen, with a few before
+    any was (`_SCALES_BEFORE`), so that intervals are a mixture over scales.
+    """
+
+    curves: tuple[tuple[np.ndarray, np.ndarray], ...]
     found: tuple[CurveLikelihood, ...]
     log_prior: np.ndarray
+    _scales: dict = field(default_factory=dict, repr=False)
 
     def forecast(self, place: int, x: np.ndarray) -> Forecast:
         """Forecast one of the curves at new points."""
-        return forecast_from(self.found[place], self.log_prior, np.asarray(x, dtype=float))
+        x = np.asarray(x, dtype=float)
+        plain = forecast_from(self.found[place], self.log_prior, x)
+        if not len(x):
+            return plain
+        inner = _INNER_FACTORS[int(x.max() / self.found[place].x_last > 4)]
+        seen, own = self._looks(inner), self._inner_scale(place, inner)
+        weight = np.ones(len(seen))
+        if own is not None:
+            # What the curve's own inner errors say of each scale, as so many looks.
+            weight = seen**-_OWN_LOOKS * np.exp(-_OWN_LOOKS * own**2 / (2 * seen**2))
+        order = np.argsort(seen)
+        total = np.cumsum(weight[order]) / weight.sum()
+        return scaled(plain, seen[order][np.searchsorted(total, _SCALE_AT).clip(0, len(seen) - 1)])
+
+    def _looks(self, factor: float) -> np.ndarray:
+        """Return the scales of errors seen in inner forecasts that reach so many times beyond their rows."""
+        if (None, factor) not in self._scales:
+            places = np.linspace(0, len(self.curves) - 1, min(len(self.curves), _MAX_INNER)).round().astype(int)
+            seen = [self._inner_scale(place, factor) for place in places]
+            self._scales[None, factor] = np.concatenate([_SCALES_BEFORE, [one for one in seen if one is not None]])
+        return self._scales[None, factor]
+
+    def _inner_scale(self, place: int, factor: float) -> float | None:
+        """Return how many times a curve's last rows are off what is expected; None where too few rows are left."""
+        if (place, factor) not in self._scales:
+            self._scales[place, factor] = self._measure_scale(place, factor)
+        return self._scales[place, factor]
+
+    def _measure_scale(self, place: int, factor: float) -> float | None:
+        x, y = self.curves[place]
+        is_near = x <= x.max() / factor
+        if len(np.unique(x[is_near])) < max(_MIN_INNER, len(np.unique(x)) // 4) or is_near.all():
+            return None
+        near = _remembered(x[is_near].tobytes(), y[is_near].tobytes())
+        forecast = forecast_from(near, self.log_prior, x[~is_near])
+        below = forecast.shares @ ndtr((np.log(y[~is_near]) - forecast.centres) / forecast.scales)
+        off = ndtri(np.clip(below, 1e-9, 1 - 1e-9))
+        # Rows of one curve err together: three looks at most, beside one before any.
+        looks = min(len(off), 3)
+        return float(np.sqrt((looks * np.mean(off**2) + 1) / (looks + 1)))
+
+
+def scaled(forecast: Forecast, scales: np.ndarray) -> Forecast:
+    """Return a forecast whose errors are one of several multiples of what it says, each with its share."""
+    middle = forecast.shares @ forecast.centres
+    centres = np.concatenate([middle + one * (forecast.centres - middle) for one in scales])
+    lines = tuple(
+        np.concatenate(parts)
+        for parts in zip(
+            *((middle + s * (forecast.lines[0] - middle), s * forecast.lines[1]) for s in scales), strict=True
+        )
+    )
+    spreads = np.concatenate([one * forecast.scales for one in scales])
+    return replace(
+        forecast, centres=centres, scales=spreads, shares=np.kron(_SCALE_SHARES, forecast.shares), lines=lines
+    )
 
 
 def fit_curves(
@@ -265,15 +413,19 @@ def fit_curves(
     for x, y in curves:
         _require_curve(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
     priors = np.stack([profile.log_prior() for profile in PROFILES])
-    found, evidence = [], []
+    found, evidence, flat = [], [], priors.reshape(len(priors), -1, len(_FLOOR))
+    # Each profile's own cells are kept, whichever the curves choose together.
+    either = logsumexp(priors, axis=0)
     for x, y in progress(list(curves)):
         likelihood = _remembered(np.asarray(x, dtype=float).tobytes(), np.asarray(y, dtype=float).tobytes())
-        found.append(likelihood)
-        evidence.append([logsumexp(likelihood.log_likelihood + prior) for prior in priors])
+        found.append(_without_the_improbable(likelihood, either))
+        evidence.append([logsumexp(likelihood.log_likelihood + prior) for prior in flat])
     together = np.log([p.share for p in PROFILES]) + np.sum(evidence, axis=0)
     shares = np.exp(together - logsumexp(together))
     prior = logsumexp(priors + np.log(np.maximum(shares, 1e-300))[:, None, None, None], axis=0)
-    return CurveSet(tuple(found), prior)
+    return CurveSet(
+        tuple((np.asarray(x, dtype=float), np.asarray(y, dtype=float)) for x, y in curves), tuple(found), prior
+    )
 
 
 def forecast_curves(
@@ -287,29 +439,82 @@ def forecast_curves(
     return [fitted.forecast(place, x) for place, x in enumerate(targets)]
 
 
+def _posterior(found: CurveLikelihood, log_prior: np.ndarray) -> np.ndarray:
+    posterior = found.log_likelihood + log_prior.reshape(-1, len(_FLOOR))[found.cells]
+    posterior = np.exp(posterior - posterior.max())
+    return posterior / posterior.sum()
+
+
+def _without_the_improbable(found: CurveLikelihood, log_prior: np.ndarray) -> CurveLikelihood:
+    """Return a curve without cells that its posterior rules out: of many curves these would fill the memory."""
+    cells = _posterior(found, log_prior).sum(axis=1)
+    kept = cells > 1e-2 * _LEAST_CELL * cells.max()
+    parts = {name: getattr(found, name)[kept] for name in ("log_likelihood", "level", "level_variance", "cells")}
+    return replace(found, **parts)
+
+
 def forecast_from(found: CurveLikelihood, log_prior: np.ndarray, x: np.ndarray) -> Forecast:
     """Forecast one curve at new points under a log prior over roughness, noise and shape (`Profile.log_prior`)."""
-    posterior = found.log_likelihood + log_prior
-    posterior = np.exp(posterior - posterior.max())
-    posterior /= posterior.sum()
+    posterior = _posterior(found, log_prior)
+    cells = posterior.sum(axis=1)
+    kept = cells > _LEAST_CELL * cells.max()
+    posterior, level, cell = posterior[kept], found.level[kept], found.cells[kept]
     u = np.log(x / found.x_last)
+    if len(u) > _MAX_TARGETS:
+        # Curves are smooth: many targets are read off a few.
+        few = np.linspace(u.min(), u.max(), _MAX_TARGETS)
+        return _between(forecast_from(found, log_prior, found.x_last * np.exp(few)), few, u)
     shapes = _log_shapes(u)
-    cells = posterior.sum(axis=2)
-    within = posterior / np.where(cells > 0, cells, 1)[..., None]
-    level = np.einsum("qsk,qsk->qs", within, found.level)
+    cells = posterior.sum(axis=1)
+    within = posterior / cells[:, None]
     first = within @ shapes
-    mean = first + level[..., None]
+    mean = first + np.sum(within * level, axis=1)[:, None]
     # Moments over shapes, cell by cell: E[(level + shape)^2] - mean^2.
-    second = within @ shapes**2 + 2 * (within * found.level) @ shapes
-    second += np.einsum("qsk,qsk->qs", within, found.level**2)[..., None]
-    variance = np.maximum(second - mean**2, 0) + found.level_variance[..., None]
-    variance = variance + _ROUGHNESS[:, None, None] ** 2 * np.maximum(u, 0) ** 5 / 20
-    line, variance = variance, variance + _NOISE[None, :, None] ** 2 * (1 + found.record * (_RECORD_SCATTER**2 - 1))
-    mean = mean + found.record * _RECORD_GAP * _NOISE[None, :, None]
-    kept = cells > 1e-8
-    shares = cells[kept] / cells[kept].sum()
-    weights = _law_weights(posterior.sum(axis=(0, 1)))
-    return Forecast(mean[kept], np.sqrt(variance[kept]), shares, weights, (mean[kept], np.sqrt(line[kept])))
+    second = within @ shapes**2 + 2 * (within * level) @ shapes + np.sum(within * level**2, axis=1)[:, None]
+    roughness, noise = (one.ravel()[cell][:, None] for one in np.meshgrid(_ROUGHNESS, _NOISE, indexing="ij"))
+    line = np.maximum(second - mean**2, 0) + found.level_variance[kept][:, None]
+    line = line + roughness**2 * np.maximum(u, 0) ** 5 / 20
+    variance = line + noise**2 * (1 + found.record * (_RECORD_SCATTER**2 - 1))
+    mean = mean + found.record * _RECORD_GAP * noise
+    weights = _law_weights(posterior.sum(axis=0) / posterior.sum())
+    found_so = Forecast(mean, np.sqrt(variance), cells / cells.sum(), weights, (mean, np.sqrt(line)))
+    return _with_spikes(_with_rise(found_so, found.rise, np.maximum(u, 0)), *found.spikes)
+
+
+def _between(forecast: Forecast, few: np.ndarray, u: np.ndarray) -> Forecast:
+    """Return a forecast at places between those that it was made at."""
+    after = np.searchsorted(few, u).clip(1, len(few) - 1)
+    share = (u - few[after - 1]) / (few[after] - few[after - 1])
+
+    def read(values: np.ndarray) -> np.ndarray:
+        return values[:, after - 1] * (1 - share) + values[:, after] * share
+
+    lines = tuple(read(one) for one in forecast.lines)
+    return replace(forecast, centres=read(forecast.centres), scales=read(forecast.scales), lines=lines)
+
+
+def _with_rise(forecast: Forecast, slope: float, u: np.ndarray) -> Forecast:
+    """Mix in that a rising tail goes on rising, at half its slope and at its slope: no law describes it."""
+    if not slope:
+        return forecast
+    parts = {"0": forecast}
+    for share in (0.5, 1.0):
+        moved, more = slope * share * u, (slope * share * u / 2) ** 2
+        lines = (forecast.lines[0] + moved, np.sqrt(forecast.lines[1] ** 2 + more))
+        parts[str(share)] = replace(
+            forecast, centres=forecast.centres + moved, scales=np.sqrt(forecast.scales**2 + more), lines=lines
+        )
+    return replace(mix(parts, {"0": 0.4, "0.5": 0.3, "1.0": 0.3}), weights=forecast.weights)
+
+
+def _with_spikes(forecast: Forecast, share: float, size: float) -> Forecast:
+    """Mix in that a row is a spike, as often as training rows were."""
+    if not share:
+        return forecast
+    wide = replace(forecast, scales=np.hypot(forecast.scales, size))
+    return replace(
+        mix({"plain": forecast, "spike": wide}, {"plain": 1 - share, "spike": share}), weights=forecast.weights
+    )
 
 
 def _law_weights(by_shape: np.ndarray) -> dict[str, float]:

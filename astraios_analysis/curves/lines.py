@@ -82,8 +82,8 @@ def _fit(groups: tuple) -> Lines:
     product, square = np.array([x @ z for x, z in known]), sum(z @ z for _, z in known)
     # Groups at common sizes share what is peculiar to a size: sizes, not rows, are what a line is judged by.
     n_sizes = len(np.unique(np.round(np.concatenate([x for x, _ in groups]), 9)))
-    dof = min(n - len(known) - 1, n_sizes - 2)
-    if not spread.any() or dof < 1:
+    dof, looks = n - len(known) - 1, n_sizes - 2
+    if not spread.any() or min(dof, looks) < 1:
         raise Refusal(
             f"{n} points at {n_sizes} size{'s' if n_sizes > 1 else ''} leave no residual to judge a line by; "
             "measure a third size"
@@ -98,7 +98,7 @@ def _fit(groups: tuple) -> Lines:
         score = dof * np.log(variance) + np.log(shrunk).sum() + np.log(information)
         if best is None or score < best[0]:
             best = (score, slope, ratio, np.sqrt(variance))
-    return Lines(groups, float(best[1]), float(best[2]), float(best[3]), dof)
+    return Lines(groups, float(best[1]), float(best[2]), float(best[3]), min(dof, looks))
 
 
 def _predict(lines: Lines, place: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

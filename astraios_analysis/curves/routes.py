@@ -7,7 +7,7 @@ likely each makes each group's last row from the rows before it, with equal weig
 then a mixture of the routes' forecasts.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -34,38 +34,46 @@ _N_THINNED = 512
 class Route(Protocol):
     """A fitted way to predict methods (groups of rows) at values of the input."""
 
+    @property
+    def methods(self) -> Collection[str]:
+        """Methods that it predicts."""
+
     def forecast(self, method: str, x: np.ndarray) -> Forecast | None:
         """Return the forecast of a method, None where this way has none."""
 
 
 @dataclass(frozen=True)
 class _Curves:
-    places: Mapping[str, int]
+    methods: Mapping[str, int]
     fitted: CurveSet
     signs: Mapping[str, int] | None
 
     def forecast(self, method: str, x: np.ndarray) -> Forecast | None:
-        if method not in self.places:
+        if method not in self.methods:
             return None
-        found = self.fitted.forecast(self.places[method], x)
+        found = self.fitted.forecast(self.methods[method], x)
         return found if self.signs is None else _as_logit(found, self.signs[method])
 
 
 @dataclass(frozen=True)
 class _Lines:
-    places: Mapping[str, int]
+    methods: Mapping[str, int]
     fitted: Lines
     link: str
 
     def forecast(self, method: str, x: np.ndarray) -> Forecast | None:
-        if method not in self.places:
+        if method not in self.methods:
             return None
-        return replace(self.fitted.forecast(self.places[method], x), link=self.link)
+        return replace(self.fitted.forecast(self.methods[method], x), link=self.link)
 
 
 @dataclass(frozen=True)
 class _Sizes:
     stack: Stack
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return self.stack.methods
 
     def forecast(self, method: str, x: np.ndarray) -> Forecast | None:
         if method not in self.stack.methods:
@@ -111,8 +119,7 @@ class TableFit:
 
     def has(self, method: str) -> bool:
         """Whether some route predicts a method."""
-        x = self.outcome.points.n_params[:1]
-        return any(route.forecast(method, x) is not None for route in self.routes.values())
+        return any(method in route.methods for route in self.routes.values())
 
     @property
     def x_range(self) -> tuple[float, float]:
@@ -128,7 +135,22 @@ class TableFit:
         """Forecast a method at inputs, the routes that have it mixed by their shares."""
         x = np.atleast_1d(np.asarray(x, dtype=float))
         found = {name: route.forecast(method, x) for name, route in self.routes.items()}
-        return mix({name: one for name, one in found.items() if one is not None}, self.shares)
+        # Lines are for the groups that nothing else predicts.
+        others = {name: one for name, one in found.items() if one is not None and name != "lines"}
+        return mix(others, self.shares) if others else found["lines"]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the curves: tails that rise, spikes that count less."""
+        curves, found = self.routes.get("curve"), []
+        for method, place in curves.methods.items() if curves else ():
+            name = "the curve" if len(curves.methods) == 1 else method
+            own = curves.fitted.found[place]
+            if own.rise:
+                found.append(f"{name}: the last rows rise; a power law does not describe them, intervals are wider")
+            if own.spikes[0]:
+                found.append(f"{name}: {100 * own.spikes[0]:.2g} % of the later rows are spikes; they count less")
+        return found
 
     def weights_of(self, method: str) -> dict[str, float]:
         """Return the weights of laws and routes for one method."""
@@ -161,9 +183,9 @@ def fit_routes(outcome: Outcome, only: str | None = None, progress: Progress = l
     routes, reasons = _fit_all(outcome, only, progress)
     if not routes:
         raise Refusal(f"{outcome.name}: " + "; ".join(dict.fromkeys(reasons.values())))
-    if len(routes) == 1:
+    if len(routes) - ("lines" in routes) < 2:
         return TableFit(outcome, routes, dict.fromkeys(routes, 1.0))
-    names, looks = list(routes), []
+    names, looks = [name for name in routes if name != "lines"], []
     for smaller, test in _left_out(outcome):
         inner, _ = _fit_all(smaller, only)
         densities = []
@@ -174,7 +196,7 @@ def fit_routes(outcome: Outcome, only: str | None = None, progress: Progress = l
         if densities:
             looks.append(np.array(densities).T)
     weights = weigh(np.full(len(names), 1 / len(names)), looks)
-    return TableFit(outcome, routes, dict(zip(names, map(float, weights), strict=True)))
+    return TableFit(outcome, routes, dict(zip(names, map(float, weights), strict=True)) | {"lines": 0.0})
 
 
 def _fit_all(
@@ -185,13 +207,17 @@ def _fit_all(
     reasons: dict[str, str] = {}
     makers = {"sizes": _fit_sizes, "lines": _fit_lines}
     for name in ROUTES if only is None else (only,):
-        if only is None and name == "lines" and routes:
+        if only is None and name == "lines" and all(_has_any(routes, m) for m in outcome.points.methods):
             continue
         try:
             routes[name] = _fit_curves(outcome, progress) if name == "curve" else makers[name](outcome)
         except Refusal as error:
             reasons[name] = str(error)
     return routes, reasons
+
+
+def _has_any(routes: Mapping[str, Route], method: str) -> bool:
+    return any(method in route.methods for route in routes.values())
 
 
 def _by_method(outcome: Outcome) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -205,9 +231,12 @@ def _by_method(outcome: Outcome) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def _fit_curves(outcome: Outcome, progress: Progress) -> _Curves:
     rows = _by_method(outcome)
-    short = [m for m, (x, _) in rows.items() if len(x) < _ENOUGH_FOR_CURVES]
-    if short:
-        raise Refusal(f"{short[0] or 'the table'} has {len(rows[short[0]][0])} different inputs; a curve needs 4")
+    n_short = sum(len(np.unique(x)) < _ENOUGH_FOR_CURVES for x, _ in rows.values())
+    if 2 * n_short > len(rows):
+        raise Refusal(
+            f"{n_short} of {len(rows)} groups have fewer than {_ENOUGH_FOR_CURVES} different inputs for a curve"
+        )
+    rows = {m: (x, y) for m, (x, y) in rows.items() if len(np.unique(x)) >= _ENOUGH_FOR_CURVES}
     signs = None
     if outcome.link == "logit":
         # Odds of what falls: the laws fall towards a floor.

@@ -2,13 +2,15 @@
 
 At each x the smaller models' log losses lie on a line in log size; its slope is drawn towards the common slope of all
 families of the same task, because three or four sizes alone do not bound it, and a model that lies off its family's
-line at every x (another tokenizer, another language) counts less. The width of intervals comes from the errors of the
-same prediction one size earlier (the largest training size of every family held out), each in units of what the line's
-own leverage lets expect: few sizes and a long way to go make a prediction less sure than many and a short one. A scale
-from few families is itself unsure, hence Student's t.
+line at every x (another tokenizer, another language) counts less. The line is mixed with no change from the family's
+largest model as errs least when the same is predicted one size earlier (the largest training size of every family held
+out). The width of intervals comes from those errors, each in units of what the line's own leverage lets expect: few
+sizes and a long way to go make a prediction less sure than many and a short one. A scale from few families is itself
+unsure, hence Student's t.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,13 +20,16 @@ from astraios_analysis.curves.forecast import Forecast, student_forecast
 from astraios_analysis.records.refusal import Refusal
 
 SIZE_PROCEDURE = (
-    "a line in log size at each x, its slope drawn towards that of all families, models weighted robustly; the width "
+    "a line in log size at each x, its slope drawn towards that of all families, models weighted robustly, mixed with "
+    "no change by what erred least one size earlier; the width "
     "of intervals is the error of the same prediction for the largest training size of each family, scaled by "
     "leverage; Student's t with as many degrees of freedom as there are families"
 )
 # In squared log sizes: a family whose sizes spread over this much has half the say on its slope.
 _SLOPE_PRIOR = 0.5
 _MIN_SCATTER = 0.01
+# Shares of the line beside no change, and how many families must have shown an error before it is any but 1.
+_TRUSTS, _MIN_FAMILIES = (1.0, 0.75, 0.5, 0.25, 0.0), 5
 
 
 def _table(rows: pd.DataFrame, x: str, y: str, size: str) -> pd.DataFrame:
@@ -94,26 +99,33 @@ def _forecast_task(rows: pd.DataFrame, target: pd.DataFrame, key: dict, columns:
     train = dict(list(rows.groupby(family, sort=False)))
     tables = {name: _table(part, x, y, size) for name, part in train.items()}
     slopes = common_slopes(list(tables.values()))
-    scale, n_errors = _inner_scale(tables)
+    scale, n_errors, trust = _inner_scale(tables)
     found = []
     for name, asked in target.groupby(family, sort=False):
         for n_params, own in asked.groupby(size) if name in tables else ():
             level, leverage = predict_at(tables[name], slopes, float(n_params))
-            own = own[own[x].isin(level.index)]
+            own, level = own[own[x].isin(level.index)], trust * level + (1 - trust) * _nearest(tables[name])
             centre = level.reindex(own[x]).to_numpy()
             spread = np.full(len(centre), scale * np.sqrt(1 + leverage))
             forecast = student_forecast(centre, spread, n_errors, "size_line", scale)
+            forecast = replace(forecast, weights={"size_line": trust, "no_change": 1 - trust})
             found.append((Group({**key, family: str(name)}, train[name], own), forecast))
     return found
 
 
-def _inner_scale(tables: dict[str, pd.DataFrame]) -> tuple[float, int]:
-    """Return the scatter of models around their lines that errors one size earlier show, and how many there are.
+def _nearest(table: pd.DataFrame) -> pd.Series:
+    """Return the log losses of a family's largest model, those of no change."""
+    sizes = table.index.get_level_values(0)
+    return table[sizes == sizes.max()].mean()
+
+
+def _inner_scale(tables: dict[str, pd.DataFrame]) -> tuple[float, int, float]:
+    """Return models' scatter that errors one size earlier show, how many these are, and the share of the line.
 
     Each family's largest training size is predicted from the smaller ones; the error's variance is the scatter's times
-    1 + leverage.
+    1 + leverage. The share of the line beside no change is the one that errs least there, over a task's families.
     """
-    squares = []
+    moved, truth, leverages = [], [], []
     for name, table in tables.items():
         sizes = table.index.get_level_values(0)
         inner = {k: t[t.index.get_level_values(0) < t.index.get_level_values(0).max()] for k, t in tables.items()}
@@ -121,7 +133,17 @@ def _inner_scale(tables: dict[str, pd.DataFrame]) -> tuple[float, int]:
             continue
         slopes = common_slopes([t for t in inner.values() if len(t)])
         level, leverage = predict_at(inner[name], slopes, float(sizes.max()))
-        squares.append(np.mean((level - table[sizes == sizes.max()].mean()) ** 2) / (1 + leverage))
-    if not squares:
+        last = _nearest(inner[name])
+        moved.append((level - last).to_numpy())
+        truth.append((_nearest(table) - last).to_numpy())
+        leverages.append(leverage)
+    if not moved:
         raise Refusal("no family has two training sizes, so nothing shows how wrong a prediction by size is")
-    return float(np.sqrt(np.mean(squares))), len(squares)
+
+    def squares(share: float) -> np.ndarray:
+        return np.array([np.mean((share * m - t) ** 2) for m, t in zip(moved, truth, strict=True)])
+
+    trust = 1.0 if len(moved) < _MIN_FAMILIES else min(_TRUSTS, key=lambda share: squares(share).mean())
+    # A share that was chosen takes a degree of freedom.
+    dof = len(moved) - (len(moved) >= _MIN_FAMILIES)
+    return float(np.sqrt(np.sum(squares(trust) / (1 + np.array(leverages))) / dof)), dof, trust

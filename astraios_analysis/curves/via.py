@@ -1,12 +1,13 @@
 """A rate through the loss: forecasts of the loss, then binomial regression of the rate on it, everything by draws.
 
-The curve is logistic in the loss with ends at 0 and 1 (or a chance level): no ceiling is extrapolated. Groups share it,
-have a level each, or a curve each, whichever predicts each group's row of smallest loss best from the others. A draw
+The curve is logistic in the loss and ends at 1, so that no ceiling is extrapolated, and at a chance level. Groups share
+it, have a level each, or a curve each; that and the chance level (of the rate that falls with the loss, so many shares
+of its smallest value) are chosen by how well each group's row of smallest loss is predicted from the others. A draw
 is a loss of its forecast, a curve of its estimates' distribution, and the scatter of a new rate.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,8 @@ VIA_PROCEDURE = (
     "the loss by its own forecast, the rate by binomial regression on the loss (logistic, ends at 0 and 1); draws of "
     "both, with the scatter of a new rate"
 )
+_CHANCES = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98)
+_CHOSEN = 1.5
 SHARING = ("one curve", "own levels", "own curves")
 _N_DRAWS, _N_KEPT = 2048, 512
 # Items behind a rate where none are named: the scatter found tells how many it behaves like.
@@ -30,7 +33,11 @@ _NOMINAL_ITEMS = 1000.0
 
 @dataclass(frozen=True)
 class RateLink:
-    """A rate's curve against the loss."""
+    """A rate's curve against the loss.
+
+    The curve is of the rate that falls with the loss: of successes where ``is_error``. ``inner`` is the error that it
+    made for the smallest losses when they were left out.
+    """
 
     binomial: BinomialFit
     sharing: str
@@ -38,6 +45,8 @@ class RateLink:
     centre: float
     scale: float
     n_items: float
+    is_error: bool = False
+    inner: float = 0.0
 
     def forecast(self, group: str, loss: Forecast, rows: pd.DataFrame, n_items: str | float | None) -> Forecast:
         """Forecast rates of rows whose losses are forecast."""
@@ -65,10 +74,13 @@ class RateLink:
                 if kind == "observation":
                     noise = np.sqrt(np.minimum(dispersion, items[place]) / (items[place] * p * (1 - p)))
                     edge = inside_unit_interval(p, items[place])
+                    # Beyond the losses fitted, curves err as they did for the smallest losses.
+                    noise = np.hypot(noise, self.inner / (p * (1 - p)))
                     columns.append(logit(edge) + np.minimum(noise, 10.0) * ndtri(places[:, 1]))
                 else:
                     columns.append(logit(p))
             values = np.stack(columns, axis=1)
+            values = -values if self.is_error else values
             centres = np.quantile(values, (np.arange(_N_KEPT) + 0.5) / _N_KEPT, axis=0)
             scales = np.maximum(5 * centres.std(axis=0) / _N_KEPT, 1e-9)
             drawn[kind] = (centres, np.broadcast_to(scales, centres.shape))
@@ -81,7 +93,8 @@ class RateLink:
 
     def curve(self, loss: np.ndarray, group: str) -> np.ndarray:
         """Return expected rates at losses, shape (n,)."""
-        return mean_rate(self._design(np.asarray(loss, dtype=float), group) @ self.binomial.theta, self.binomial.chance)
+        rate = mean_rate(self._design(np.asarray(loss, dtype=float), group) @ self.binomial.theta, self.binomial.chance)
+        return 1 - rate if self.is_error else rate
 
 
 def draw_mixture(forecast: Forecast, places: np.ndarray, kind: str) -> np.ndarray:
@@ -108,9 +121,7 @@ def _design(x: np.ndarray, group: np.ndarray, groups: tuple[str, ...], sharing: 
     return np.column_stack([own, own * x[:, None] if sharing == "own curves" else x])
 
 
-def fit_link(
-    rows: pd.DataFrame, loss: str, rate: str, group: Sequence[str], n_items: str | float | None, chance: float = 0.0
-) -> RateLink:
+def fit_link(rows: pd.DataFrame, loss: str, rate: str, group: Sequence[str], n_items: str | float | None) -> RateLink:
     """Fit rates against losses, shared among groups in the way that predicts the smallest losses best."""
     if len(rows) < 3:
         raise Refusal(f"{len(rows)} rows have both {loss} and {rate}; a curve between them needs at least 3")
@@ -119,19 +130,24 @@ def fit_link(
     items = np.full(len(rows), _NOMINAL_ITEMS)
     if n_items is not None:
         items = rows[n_items].to_numpy(dtype=float) if isinstance(n_items, str) else np.full(len(rows), float(n_items))
+    is_error = np.polyfit(x, y, 1)[0] > 0
+    y = 1 - y if is_error else y
     last = np.array([x[i] == x[labels == labels[i]].min() for i in range(len(x))])
-    best = None
+    best = (np.inf, SHARING[0], 0.0)
     for sharing in SHARING if len(set(labels)) > 1 else SHARING[:1]:
-        try:
-            inner = _fit(x[~last], y[~last], labels[~last], items[~last], sharing, chance)
+        for chance in dict.fromkeys(np.round([share * y.min() for share in _CHANCES], 6)):
+            try:
+                inner = _fit(x[~last], y[~last], labels[~last], items[~last], sharing, float(chance))
+            except (Refusal, np.linalg.LinAlgError):
+                continue
             known = last & np.isin(labels, inner.groups)
             told = [inner.curve(x[[i]], labels[i])[0] for i in np.flatnonzero(known)]
             error = float(np.sqrt(np.mean((np.array(told) - y[known]) ** 2)))
-        except (Refusal, np.linalg.LinAlgError):
-            error = np.inf
-        if best is None or error < best[0]:
-            best = (error, sharing)
-    return _fit(x, y, labels, items, best[1], chance)
+            # Less is chosen only where more does not predict better by a tenth.
+            best = (error, sharing, float(chance)) if error < 0.9 * best[0] else best
+    # The best of several choices errs less than it will.
+    inner = _CHOSEN * best[0] if np.isfinite(best[0]) else 0.0
+    return replace(_fit(x, y, labels, items, *best[1:]), is_error=bool(is_error), inner=inner)
 
 
 def _fit(x, y, labels, items, sharing: str, chance: float) -> RateLink:

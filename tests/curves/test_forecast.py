@@ -3,10 +3,12 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+import astraios_analysis as aa
 from astraios_analysis.cli.main import main
-from astraios_analysis.curves.forecast import forecast_curves
+from astraios_analysis.curves.forecast import fit_curves, forecast_curves, forecast_from
 from astraios_analysis.records.refusal import Refusal
 
 REFERENCE = Path(os.environ.get("ASTRAIOS_REFERENCE", "")) / "benchmarks"
@@ -34,6 +36,41 @@ def test_forecast_refuses(y, message):
     x = np.arange(1.0, len(y) + 1)
     with pytest.raises(Refusal, match=message):
         forecast_curves([(x, np.array(y, dtype=float))], [np.array([9.0])])
+
+
+def test_a_run_of_spikes_moves_nothing():
+    x = np.geomspace(1e6, 1e9, 200)
+    y = (2 + 80 * x**-0.3) * np.exp(0.004 * np.random.default_rng(2).standard_normal(200))
+    hurt = np.where((np.arange(200) // 12) == 12, 2.0 * y, y)
+    target = np.array([2e9])
+    plain, spiked = (fit_curves([(x, values)]) for values in (y, hurt))
+    assert not plain.found[0].spikes[0] and spiked.found[0].spikes[0] > 0
+    assert spiked.forecast(0, target).median == pytest.approx(plain.forecast(0, target).median, rel=0.003)
+
+
+def test_a_tail_that_rises_is_said_and_widens():
+    x = np.geomspace(1e6, 1e9, 60)
+    y = (2 + 80 * x**-0.3) * np.exp(0.002 * np.random.default_rng(3).standard_normal(60))
+    rising = y * np.exp(0.1 * np.maximum(np.log(x / x[40]), 0))
+    table = pd.DataFrame({"x": x, "y": rising})
+    found = aa.predict(table, size=2e9, x="x", y="y")
+    assert any("the last rows rise" in note for note in found.notes)
+    low, high = (found.rows[0]["intervals"][2][end] for end in ("lower", "upper"))
+    assert low < rising[-1] and high > rising[-1] * 1.03
+    assert not aa.predict(table.assign(y=y), size=2e9, x="x", y="y").notes
+
+
+def test_widths_follow_the_errors_that_inner_rows_show():
+    """Of curves that wander more than any law, intervals are wider than the laws' own."""
+    rng, curves = np.random.default_rng(4), []
+    for _ in range(12):
+        x = np.geomspace(1e3, 1e6, 16)
+        curves.append((x, (1 + 30 * x**-0.4) * np.exp(np.cumsum(0.03 * rng.standard_normal(16)))))
+    fitted = fit_curves(curves)
+    calm = [forecast_from(one, fitted.log_prior, np.array([2e6])).interval(0.95) for one in fitted.found]
+    ours = [fitted.forecast(place, np.array([2e6])).interval(0.95) for place in range(12)]
+    width = [np.mean([np.log(high / low) for low, high in ends]) for ends in (calm, ours)]
+    assert width[1] > 1.05 * width[0]
 
 
 def test_command_prints_scores_as_json(tmp_path, capsys):

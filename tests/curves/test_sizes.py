@@ -83,6 +83,21 @@ def test_a_family_of_few_sizes_borrows_its_slope():
     assert np.all(predicted < flat) and np.all(predicted > flat - 0.06 * np.log(10))
 
 
+def test_no_change_is_followed_where_lines_erred():
+    """Families whose largest model is no better than the next: the line of their smaller models is dropped."""
+    rows, rng = [], np.random.default_rng(7)
+    for family in "abcdef":
+        for place, size in enumerate((1e7, 1e8, 1e9, 1e10)):
+            z = -0.1 * np.log(10) * min(place, 1) + 0.01 * rng.standard_normal()
+            rows += [
+                ("t", family, f"{family}{place}", size, x, np.exp(z), "extrapolate" if place == 3 else "train")
+                for x in X
+            ]
+    frame = pd.DataFrame(rows, columns=["task", "family", "model", "params", "n_ft", "loss", "split"])
+    found = run(frame)
+    assert found["a"]["weights"]["no_change"] > 0.5 and np.mean([g["rmse_log"] for g in found.values()]) < 0.05
+
+
 def test_new_models_are_covered_about_as_often_as_asked():
     hits = []
     for seed in range(12):

@@ -1,6 +1,7 @@
 """Worlds of several methods at several sizes whose truth is known, as a pooled law sees them."""
 
 import numpy as np
+import pandas as pd
 from scipy.special import expit
 
 from astraios_analysis.prediction.points import PooledPoints
@@ -37,3 +38,13 @@ def suite_world(rng, n_sets=4, bend=0.5, size_sd=0.1, run_sd=0.05, slope_sd=0.4)
         p = expit(z + run_sd * rng.standard_normal((7, 4)))
         found.append(PooledPoints(SIZE, p.ravel(), METHOD, np.zeros(28)))
     return found
+
+
+def seven_methods(rng, spread=0.03, noise=0.01, floor=0.4, target=34e9):
+    """Losses of seven methods at the study's four sizes, exponents .30 +- spread; a table, and truths at a target."""
+    sizes = np.array([1.137e9, 3.043e9, 7.327e9, 15.517e9])
+    level, exponent = rng.uniform(0.6, 1.2, 7), 0.30 + spread * rng.standard_normal(7)
+    law = floor + level[:, None] * (np.append(sizes, target) / 1e9) ** -exponent[:, None]
+    loss = law[:, :4] * np.exp(noise * rng.standard_normal((7, 4)))
+    frame = pd.DataFrame({"params": np.tile(sizes, 7), "loss": loss.ravel(), "method": np.repeat(METHODS, 4)})
+    return frame, law[:, 4]
