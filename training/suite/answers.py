@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from training.corpus.items import Document
 from training.corpus.rows import END_OF_TEXT, PADDING, Row, document_rows, encode, encode_context
 from training.generation.generate import TOKENS_PER_BATCH, Decoding, generate
-from training.generation.likelihood import answer_log_likelihoods, row_log_likelihoods
+from training.generation.likelihood import row_log_likelihoods
 from training.suite.problems import answer_text, context
 
 
@@ -24,10 +24,6 @@ class Respondent(Protocol):
 
     def complete(self, contexts: Sequence[str], references: Sequence[str]) -> list[str]:
         """Return what follows each text as it stands, without the layout of prompts."""
-        ...
-
-    def log_likelihoods(self, prompts: Sequence[str], choices: Sequence[str]) -> np.ndarray:
-        """Return the log-likelihood of each choice as the answer to each prompt, shape (n_prompts, n_choices)."""
         ...
 
     def likelihoods(self, documents: Sequence[Document], *, is_ended: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -85,16 +81,6 @@ class ModelRespondent:
             for text, samples in zip(distinct, written, strict=True)
         }
         return [texts[text] for text in contexts]
-
-    def log_likelihoods(self, prompts: Sequence[str], choices: Sequence[str]) -> np.ndarray:
-        """Return the sums of the log-probabilities of the choices' tokens, nats, shape (n_prompts, n_choices)."""
-        return answer_log_likelihoods(
-            self._model,
-            [encode_context(self._tokenizer, context(prompt)) for prompt in prompts],
-            [encode_context(self._tokenizer, answer_text(choice)) for choice in choices],
-            tokens_per_batch=TOKENS_PER_BATCH,
-            progress=self._progress,
-        )
 
     def likelihoods(self, documents: Sequence[Document], *, is_ended: bool) -> tuple[np.ndarray, np.ndarray]:
         """Return the sums of the log-probabilities of the targets' tokens, nats, and how many there are."""

@@ -17,7 +17,7 @@ from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import VARIABLES, Document, Item, Maker, describe
 from training.corpus.programs import Program
 from training.corpus.settings import TASKS, Split
-from training.corpus.space import draw_near_miss, reorder
+from training.corpus.space import draw_steps, reorder
 from training.loop.validation import mean_with_error
 from training.suite.problems import answer_text, context
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from training.suite.answers import Respondent
 
 N_CHOICES = 4
-"""Answers to choose from: the right one and three near misses. For security both idioms."""
+"""Answers to choose from: the right one, and of three programs with another step. For security both idioms."""
 
-_MOST_TRIES = 200
+_MOST_TRIES = 300
 # What follows the code in a question that asks about it, and ends the text that is compared.
 _AFTER_CODE = "\nAnswer"
 
@@ -62,10 +62,12 @@ def choices(corpus: EmbeddedCorpus, task: str, split: Split) -> tuple[Choice, ..
     """
     seed = [corpus.settings.split_seed, zlib.crc32(f"choices {task}/{split}".encode())]
     maker = Maker(corpus.space, split, np.random.default_rng(seed))
-    return tuple(_choice(maker, item) for item in corpus.problems(task, split) if not item.seen)
+    made = (_choice(maker, item) for item in corpus.problems(task, split) if not item.seen)
+    # A few programs, short ones most of all, have no three near misses at one place in their split.
+    return tuple(choice for choice in made if choice is not None)
 
 
-def _choice(maker: Maker, item: Item) -> Choice:
+def _choice(maker: Maker, item: Item) -> Choice | None:
     asked = context(item.prompt)
     if item.task == "security":
         liked = item.choices if item.details["origin"] == "untrusted" else item.choices[::-1]
@@ -73,6 +75,8 @@ def _choice(maker: Maker, item: Item) -> Choice:
     program = item.programs[0]
     known = [program, *(item.programs[1:] if item.task == "fix" else ())]
     programs = [program, *_near_misses(maker, known)]
+    if len(programs) < N_CHOICES:
+        return None
     name = maker.settings.function_name
     if item.task == "explain":
         return Choice(item, asked, tuple(answer_text(describe(p, item.details["phrasing"])) for p in programs))
@@ -89,19 +93,25 @@ def _choice(maker: Maker, item: Item) -> Choice:
 
 
 def _near_misses(maker: Maker, known: Sequence[Program]) -> list[Program]:
-    """Draw near misses that compute something else than the known programs, the first of which they are near to."""
-    found: list[Program] = []
-    used = {maker.space.fingerprint(program) for program in known}
-    for _ in range(_MOST_TRIES):
-        drawn = draw_near_miss(maker.space, known[0], maker.split, maker.rng)
-        if drawn is not None and maker.space.fingerprint(drawn[0]) not in used:
-            found.append(drawn[0])
-            used.add(maker.space.fingerprint(drawn[0]))
-        if len(found) == N_CHOICES - 1:
-            return found
-    raise ValueError(
-        f"{known[0].label!r} has too few near misses in split {maker.split!r}; raise the share of the split"
-    )
+    """Draw three programs that compute something else than the known ones, by another step at one place of the first.
+
+    Steps are drawn as those of programs are, and at the same place, so that the right answer is no different from the
+    others to who only knows what programs are like: dropped steps, or steps at several places, would put guesses by
+    what is likely or short at one in eight.
+    """
+    program, space, rng = known[0], maker.space, maker.rng
+    for place in rng.permutation(program.n_ops):
+        before, step, after = program.steps[:place], program.steps[place], program.steps[place + 1 :]
+        found = {space.fingerprint(each): each for each in known}
+        for _ in range(_MOST_TRIES):
+            drawn = draw_steps(space, step.operation.takes, 1, rng)
+            other = Program(program.kind, (*before, *(drawn or ()), *after))
+            is_program = other.n_ops == program.n_ops and other.is_typed and other.is_bounded
+            if is_program and space.is_needed(other) and space.is_allowed(other, maker.split):
+                found.setdefault(space.fingerprint(other), other)
+            if len(found) == len(known) + N_CHOICES - 1:
+                return list(found.values())[len(known) :]
+    return []
 
 
 def answer_losses(respondent: "Respondent", corpus: EmbeddedCorpus) -> dict[str, TaskLoss]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from astraios_analysis.records.frame import Score
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.items import NO, YES, Item, synthesis_prompt
+from training.corpus.items import NO, YES, Document, Item, synthesis_prompt
 from training.corpus.settings import COMPLETION
 from training.published.security import analyse_python
 from training.published.verdicts import run_programs
@@ -25,7 +25,9 @@ from training.suite.problems import (
     PERTURBATIONS,
     SEEN,
     ProblemSet,
+    answer_text,
     assertions,
+    context,
     problem_set,
     references,
 )
@@ -250,7 +252,8 @@ def question_scores(examination: Examination, task: str) -> list[Score]:
     problems = examination.problems(task)
     prompts = [item.prompt for item in problems.all]
     truth = np.array([item.reference == YES for item in problems.all])
-    preferred = examination.respondent.log_likelihoods(prompts, (YES, NO))
+    asked = [Document(context(prompt), answer_text(answer)) for prompt in prompts for answer in (YES, NO)]
+    preferred = examination.respondent.likelihoods(asked, is_ended=False)[0].reshape(-1, 2)
     written = examination.respondent.write(prompts, (YES, NO))
     # A model that finds both equally likely has no preference, and is not right.
     likelier = np.where(preferred[:, 0] == preferred[:, 1], -1, (preferred[:, 0] > preferred[:, 1]).astype(int))

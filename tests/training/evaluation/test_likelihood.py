@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from astraios_analysis.records.frame import METHODS
-from training.generation.likelihood import answer_log_likelihoods
+from training.generation.likelihood import row_log_likelihoods
 
 ANSWERS = [[4], [5], [61, 7, 7, 2], [9, 30]]
 WIDE, NARROW = 10_000, 36
@@ -13,7 +13,9 @@ WIDE, NARROW = 10_000, 36
 
 def score(model, prompts, answers=ANSWERS, **options):
     settings = {"tokens_per_batch": WIDE, "progress": False} | options
-    return answer_log_likelihoods(model, prompts, answers, **settings)
+    whole = [(len(prompt), np.array([*prompt, *answer])) for prompt in prompts for answer in answers]
+    rows = [(tokens, np.arange(len(tokens)) >= n_given) for n_given, tokens in whole]
+    return row_log_likelihoods(model, rows, **settings).reshape(len(prompts), -1)
 
 
 def score_by_hand(model, prompt, answer):
@@ -88,39 +90,17 @@ def test_dropout_is_off_and_the_mode_restored(model, prompts):
     assert model.training
 
 
-@pytest.mark.parametrize(
-    ("prompt", "answers", "message"),
-    [
-        ([1], [], "there are no answers to score"),
-        ([1], [[2], []], "answer 1 is empty"),
-        ([1], [[2], [3, 99]], "answer 1 has token id 99, and the model's vocabulary goes from 0 to 79"),
-        ([], [[2]], "prompt 1 is empty"),
-        ([1, 200], [[2]], "prompt 1 has token id 200"),
-        (
-            [1] * 94,
-            [[2], [3, 4, 5]],
-            "prompt 1 has 94 tokens, with 3 more to follow 97, and the model has 96 positions",
-        ),
-    ],
-)
-def test_bad_input_is_named(model, prompt, answers, message):
-    with pytest.raises(ValueError, match=message):
-        score(model, [[1], prompt], answers)
-
-
-def test_budget_too_small_for_one_prompt(model):
-    with pytest.raises(ValueError, match=r"prompt 0 has 30 tokens, .* tokens_per_batch is 33; raise it to 34"):
-        score(model, [[1] * 30], tokens_per_batch=33)
-
-
-def test_no_prompts_no_rows(model):
-    assert score(model, []).shape == (0, len(ANSWERS))
+def test_bad_input_is_named(model):
+    with pytest.raises(ValueError, match="scored row 1 has token id 99, and the model's vocabulary goes from 0 to 79"):
+        score(model, [[1]], [[2], [3, 99]])
+    with pytest.raises(ValueError, match="scored row 0 has 97 tokens; a row has from 2 to sequence_length 96"):
+        score(model, [[1] * 94], [[3, 4, 5]])
 
 
 def test_bar_is_on_standard_error(model, prompts, capfd):
     score(model, prompts, progress=True)
     shown = capfd.readouterr()
-    assert "likelihood: 100%" in shown.err and "12/12" in shown.err and shown.out == ""
+    assert "likelihood: 100%" in shown.err and "48/48" in shown.err and shown.out == ""
 
 
 def test_uniform_model_gives_every_token_the_same(base_of):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.items import NO, YES
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import SandboxUnavailable
 from training.suite.measures import Examination
@@ -13,7 +14,10 @@ TASKS = ("synthesis", "fix", "explain", "clone", "defect", "security")
 
 
 class Given:
-    """Answers by a function from a prompt to a text; its likelihoods prefer that text, and what another one says."""
+    """Answers by a function from a prompt to a text; of Yes and No its likelihoods prefer that text.
+
+    Of other texts they are by another function: two nats for every word of the context, and one token each.
+    """
 
     def __init__(self, answer, likelihood=lambda document: -2.0 * len(document.context.split())):
         self.answer, self.likelihood, self.asked = answer, likelihood, []
@@ -22,13 +26,15 @@ class Given:
         self.asked += prompts
         return [self.answer(prompt) for prompt in prompts]
 
-    def log_likelihoods(self, prompts, choices):
-        return np.array([[0.0 if self.answer(prompt) == choice else -1.0 for choice in choices] for prompt in prompts])
-
     def likelihoods(self, documents, *, is_ended):
-        """As many tokens as the context has words."""
         counts = np.array([len(document.context.split()) for document in documents])
-        return np.array(list(map(self.likelihood, documents))), counts
+        return np.array(list(map(self._likelihood, documents))), counts
+
+    def _likelihood(self, document):
+        if document.target not in (f" {YES}", f" {NO}"):
+            return self.likelihood(document)
+        prompt = document.context.removeprefix("Question: ").removesuffix("\n\nAnswer:")
+        return 0.0 if f" {self.answer(prompt)}" == document.target else -1.0
 
 
 @pytest.fixture(scope="session")

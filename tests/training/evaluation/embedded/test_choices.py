@@ -9,8 +9,8 @@ import pytest
 from training.corpus.items import lay_out
 from training.corpus.rows import encode_context
 from training.corpus.settings import TASKS
-from training.generation.likelihood import answer_log_likelihoods, row_log_likelihoods
 from training.suite.choices import N_CHOICES, answer_losses, choices
+from training.suite.scores import choice_scores
 
 Given = runpy.run_path(str(Path(__file__).with_name("conftest.py")))["Given"]
 
@@ -18,7 +18,10 @@ Given = runpy.run_path(str(Path(__file__).with_name("conftest.py")))["Given"]
 @pytest.mark.parametrize("task", TASKS)
 def test_the_right_answer_stands_before_near_misses_of_the_split(corpus, task):
     asked = choices(corpus, task, "test")
-    assert [choice.item for choice in asked] == [item for item in corpus.problems(task) if not item.seen]
+    items = [item for item in corpus.problems(task) if not item.seen]
+    left_out = [item for item in items if item not in [choice.item for choice in asked]]
+    # Of few programs, short ones most of all, the split has no three near misses at one place.
+    assert len(left_out) < 10
     for choice in asked:
         assert len(set(choice.answers)) == len(choice.answers) == (2 if task == "security" else N_CHOICES)
         text, whole = choice.documents[0].text, lay_out(choice.item.example).text
@@ -30,6 +33,8 @@ def test_the_right_answer_stands_before_near_misses_of_the_split(corpus, task):
             assert whole.startswith(choice.context)
             assert choice.answers[0].startswith(whole[len(choice.context) :].partition("(")[0])
             assert choice.answers[0].endswith("\nAnswer")
+        if task in ("synthesis", "fix", "clone", "defect"):
+            assert len({answer.count("\n") for answer in choice.answers}) == 1
         for document in choice.documents:
             cut = [
                 *encode_context(corpus.tokenizer, document.context),
@@ -49,6 +54,17 @@ def test_choices_do_something_else_and_may_be_shown(corpus):
         assert spaces[0] not in spaces[1:]
 
 
+def test_who_looks_at_length_alone_has_one_chance_in_four(corpus):
+    for sign in (-1, 1):
+        lengths = [sign * len(a) for c in choices(corpus, "synthesis", "test") for a in c.answers]
+        # Ties are broken at random here, as a model's small differences would.
+        table = np.reshape(lengths, (-1, N_CHOICES)) + np.random.default_rng(0).uniform(
+            0, 0.5, (len(lengths) // N_CHOICES, N_CHOICES)
+        )
+        accuracy, _ = choice_scores("embedded_synthesis", table)
+        assert abs(accuracy.value - 0.25) < 3 * accuracy.stderr
+
+
 def test_losses_are_means_over_tokens_of_validation_problems(corpus):
     respondent = Given(str)
     found = answer_losses(respondent, corpus)
@@ -58,13 +74,3 @@ def test_losses_are_means_over_tokens_of_validation_problems(corpus):
         assert not {c.item.id for c in asked} & {c.item.id for c in choices(corpus, task, "test")}
         assert (loss.loss, loss.stderr) == (pytest.approx(2), pytest.approx(0, abs=1e-12))
         assert loss.n_targets == sum(len(c.context.split()) for c in asked)
-
-
-@pytest.mark.parametrize("budget", [10_000, 60])
-@pytest.mark.parametrize("method", ["fft", "ptuning"])
-def test_rows_have_the_likelihood_of_their_scored_tokens(tuned_of, prompts, method, budget):
-    model, answer = tuned_of("gpt_bigcode", method), [61, 7, 7, 2]
-    rows = [(np.array([*p, *answer]), np.arange(len(p) + len(answer)) >= len(p)) for p in prompts]
-    found = row_log_likelihoods(model, rows, tokens_per_batch=budget, progress=False)
-    wanted = answer_log_likelihoods(model, prompts, [answer], tokens_per_batch=10_000, progress=False)
-    np.testing.assert_allclose(found, wanted[:, 0], atol=2e-5)

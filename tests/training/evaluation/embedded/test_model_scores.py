@@ -10,7 +10,7 @@ import torch
 
 from astraios_analysis.records.frame import load
 from astraios_analysis.scores.bootstrap import primary_score, score_intervals
-from training.corpus.items import NO, YES
+from training.corpus.items import NO, YES, Document
 from training.corpus.rows import END_ID, encode_context
 from training.corpus.settings import TASKS
 from training.grid import run as run_module
@@ -151,7 +151,12 @@ def test_unknown_measures_name_the_choices():
 def test_likelihoods_are_those_of_the_answers_tokens(model, problems):
     net, tokenizer = model
     prompts = [item.prompt for item in problems["clone"].headline[:7]]
-    found = ModelRespondent(net, tokenizer).log_likelihoods(prompts, (YES, NO))
+    asked = [Document(context(prompt), answer_text(word)) for prompt in prompts for word in (YES, NO)]
+    found, counts = ModelRespondent(net, tokenizer).likelihoods(asked, is_ended=False)
+    assert set(counts) == {1}
+    # The end of the text is one more token.
+    assert set(ModelRespondent(net, tokenizer).likelihoods(asked, is_ended=True)[1]) == {2}
+    found = found.reshape(-1, 2)
     for row, prompt in zip(found, prompts, strict=True):
         tokens = encode_context(tokenizer, context(prompt))
         with torch.no_grad():
