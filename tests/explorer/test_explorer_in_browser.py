@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.browser
 # Cold starts of server, kernel and page on a busy machine; a test that passes does not wait for them.
-PATIENCE = 120
+PATIENCE = 400
 ATTEMPTS = 3
 PICTURE = "img.widget-image"
 CONTENT = """async () => {

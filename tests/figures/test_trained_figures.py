@@ -178,6 +178,9 @@ class TestPartial:
         monkeypatch.setattr(gallery, "save", save)
 
     def lacking(self, records, folder):
+        """Names of the figures that lack something; of the suite two data sets do, each of which takes fits."""
+        kept = {*EMBEDDED_DATASETS[:2], "embedded_security", *ROBUST}
+        records = [r.model_copy(update={"scores": tuple(s for s in r.scores if s.dataset in kept)}) for r in records]
         return {name for name, one in draw_all(records, folder, OTHERS).items() if one.lacking}
 
     def test_first_seed_of_some_cells(self, trained, tmp_path):
