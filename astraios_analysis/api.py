@@ -50,18 +50,20 @@ from astraios_analysis.prediction.forecast import (
     require_near,
 )
 from astraios_analysis.prediction.limits import KINDS, LEVELS, parse_size, predictable_datasets, require_predictable
+from astraios_analysis.prediction.regress import LossRegression, regress_all
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.grids import PerGrid, load_grids
 from astraios_analysis.records.printing import rows_of, table_text
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import LOSS, MEAN_GENERATION
 from astraios_analysis.records.sources import find_example, load_records
-from astraios_analysis.scores.bootstrap import ProblemBootstrap
+from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
 from astraios_analysis.scores.completion import complete as complete_scores
 from astraios_analysis.scores.completion import score_cells
 from astraios_analysis.scores.contrasts import OTHER, contrasts, crossing, measure, run_sd
-from astraios_analysis.scores.models import require_one_grid
+from astraios_analysis.scores.models import intervals_over_seeds, require_one_grid
 from astraios_analysis.scores.ranks import measured_datasets, rank_methods, rank_transfer
+from astraios_analysis.scores.transfer import transfer_slopes
 
 Runs = Sequence[RunRecord]
 AXES = {"n_params_base": "base model parameters"}
@@ -860,6 +862,154 @@ def _measured_size(text: str | float, known: dict[str, int]) -> int:
     if n_params not in known.values():
         raise Refusal(f"size {text!r} was not measured; choose from {', '.join(known)}, or ask `predict`")
     return int(n_params)
+
+
+@dataclass(frozen=True, repr=False)
+class Transfer(Result):
+    """Scores at a large size regressed on those at a small one, methods as points, errors in both.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row a data set and pair of sizes (`scores.transfer.transfer_slopes`): ``slope`` and ``intercept`` (the score
+        at the large size of a method whose small score is ``centre``, the methods' mean) with intervals, ``scatter``,
+        ``reliability``; ``reason`` where there is no slope.
+    primary : DataFrame
+        The scores: one row a model, with intervals.
+    """
+
+    table: pd.DataFrame
+    primary: pd.DataFrame
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """As ``astraios transfer --json`` prints them."""
+        return rows_of(self.table)
+
+    def plot(self) -> Any:
+        """Return a Figure: a panel a data set and pair of sizes, with the line and its band."""
+        from astraios_analysis.figures.transfer import transfer_panels
+
+        return transfer_panels(self.primary, self.table)
+
+
+def transfer(
+    runs: Runs,
+    small: str | float | None = None,
+    large: str | float | None = None,
+    dataset: str | Sequence[str] | None = None,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Transfer:
+    """Regress scores at a large size on scores at a small one over methods, with known errors in both.
+
+    Problems are resampled jointly for all methods and sizes; least squares on such scores would be drawn towards a
+    slope of 0 (Fuller 1987, Measurement Error Models, section 2.5).
+
+    Parameters
+    ----------
+    runs : sequence of RunRecord
+        Of one grid; held-out runs take no part.
+    small, large : str or float, optional
+        Measured sizes; all pairs by default.
+    dataset : str or sequence of str, optional
+        All that are measured by default, ``mean_generation`` among them.
+    level : float
+        Coverage of the intervals.
+    seed : int
+        Of the bootstrap over problems.
+
+    Raises
+    ------
+    Refusal
+        If no two sizes share four methods, or a data set that was named has none such.
+    """
+    runs = list(runs)
+    require_one_grid(runs)
+    known = {run.size: run.n_params_base for run in runs}
+    first, second = (None if one is None else _measured_size(one, known) for one in (small, large))
+    if first is not None and second is not None and first >= second:
+        raise Refusal(f"{small} is not smaller than {large}; give the smaller size first")
+    bootstrap, parts, refused = ProblemBootstrap(seed=seed), [], []
+    for name in _several(dataset) or measured_datasets(runs):
+        try:
+            found = transfer_slopes(runs, name, level=level, bootstrap=bootstrap)
+        except Refusal as error:
+            refused.append(str(error))
+            continue
+        for wanted, side in ((first, "n_params_small"), (second, "n_params_large")):
+            found = found if wanted is None else found[found[side] == wanted]
+        parts += [found] if len(found) else []
+        refused += [] if len(found) else [f"{name}: these two sizes do not share four methods"]
+    if not parts or (refused and dataset is not None):
+        raise Refusal("\n".join(refused) or "no run has a primary score; add runs with scores")
+    table = pd.concat(parts, ignore_index=True)
+    primary = primary_frame(intervals_over_seeds(runs, level=level, bootstrap=bootstrap))
+    return Transfer(table, primary[primary["dataset"].isin(table["dataset"])].reset_index(drop=True))
+
+
+@dataclass(frozen=True, repr=False)
+class Regression(Result):
+    """Scores regressed on a loss: ``fits`` by data set (`prediction.regress.LossRegression`), ``refused`` why not.
+
+    Each fit has ``table`` (parameters), ``held_out`` and ``curve(losses)``.
+    """
+
+    fits: dict[str, LossRegression]
+    refused: dict[str, str]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Parameters, one row a data set, scope and parameter: ``value, lower, upper``."""
+        return pd.concat([one.table for one in self.fits.values()], ignore_index=True)
+
+    @property
+    def held_out(self) -> pd.DataFrame:
+        """The size held out, one row a model: ``loss, measured, predicted, lower, upper, covered``."""
+        parts = [one.held_out.assign(dataset=name) for name, one in self.fits.items()]
+        return pd.concat(parts, ignore_index=True)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Parameters as ``astraios regress --json`` prints them."""
+        return rows_of(self.table)
+
+    def plot(self) -> Any:
+        """Return a Figure: points, the pooled curve with its band, and the held-out size (hollow)."""
+        from astraios_analysis.figures.losses import regression_panels
+
+        return regression_panels(self.fits)
+
+
+def regress(runs: Runs, score: str | Sequence[str] | None = None, on: str = LOSS, *, level: float = 0.95) -> Regression:
+    """Regress scores on a loss: binomial, above the chance level, with over-dispersion and a size effect.
+
+    Parameters
+    ----------
+    runs : sequence of RunRecord
+        Of one grid. What is held out is predicted, and takes no part in the fit.
+    score : str or sequence of str, optional
+        Data sets; all that are measured by default.
+    on : str
+        ``val_loss``, or a task whose answers' loss the records hold.
+    level : float
+        Coverage of the intervals.
+
+    Raises
+    ------
+    Refusal
+        If the runs have no losses, or a data set that was named says nothing about loss.
+    """
+    runs = list(runs)
+    require_one_grid(runs)
+    fits, refused = regress_all(runs, _several(score), on, level=level)
+    if not fits or (refused and score is not None):
+        listed = [f"{name}: {reason}" for name, reason in refused.items()]
+        raise Refusal(
+            "\n".join(listed[:1] if score is None else listed) or "no run has a primary score; add runs with scores"
+        )
+    return Regression(fits, refused)
 
 
 @dataclass(frozen=True, repr=False)

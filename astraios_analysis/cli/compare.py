@@ -1,4 +1,4 @@
-"""``astraios compare``: how far two methods are apart, how sure that is, and what would turn it."""
+"""``astraios compare``, ``transfer`` and ``regress``: two methods, two sizes, and loss and score, with their errors."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import pandas as pd
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import JSON, LEVEL, RUNS, SEED, Command, load_grid, option, several
 from astraios_analysis.records.means import describe_mean
-from astraios_analysis.records.printing import json_text, say, table_text
+from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records.registry import MEAN_GENERATION
 
 HELP = """\
@@ -28,6 +28,28 @@ EXAMPLES = """\
   astraios compare fft lora --size 7b --against 3b     LoRA at 7b, FFT at 3b
   astraios compare lora fft --grid mini --dataset val_loss --csv contrasts.csv
 """
+TRANSFER_HELP = """\
+Regress scores at a large size on scores at a small one: methods are points, and
+both scores have the errors that the choice of problems leaves. A slope of 1:
+differences between methods carry over unchanged. The intercept is the score at
+the large size of a method with the mean score (centre) at the small one;
+scatter, how far methods lie from the line beyond errors.
+"""
+TRANSFER_EXAMPLES = """\
+  astraios transfer --dataset mean_generation
+  astraios transfer --small 1b --large 7b --json
+"""
+REGRESS_HELP = """\
+Regress scores on the validation loss: binomial, above the chance level, with
+over-dispersion and an effect of the size; over all sizes (pooled), among models
+of one size (within size), and at each size. Slopes are in logits per nat less.
+"""
+REGRESS_EXAMPLES = """\
+  astraios regress --grid mini --dataset embedded_fix
+  astraios regress --grid mini --json
+"""
+SLOPES = ["dataset", "size_small", "size_large", "slope", "slope_lower", "slope_upper", "intercept", "intercept_lower"]
+SLOPES += ["intercept_upper", "scatter", "reliability", "n_methods"]
 SHOWN = ["dataset", "size", "difference", "stderr", "lower", "upper", "tipping_sd"]
 
 
@@ -98,3 +120,56 @@ def describe_crossing(row: dict[str, Any]) -> str:
     high = f"{row['upper']:.3g}" if np.isfinite(row["upper"]) else f"above {row['to_size']}"
     interval = f"{100 * row['level']:g} % interval of the crossing {low} to {high}"
     return f"{row['dataset']}: {found} ({interval}; by straight lines between {between})"
+
+
+@click.command("transfer", cls=Command, help=TRANSFER_HELP, epilog=TRANSFER_EXAMPLES)
+@RUNS
+@several("--dataset", "NAME", "data set (repeatable; default: all)")
+@option("--small", "N", "smaller size (default: all)")
+@option("--large", "N", "larger size (default: all)")
+@LEVEL
+@option("--seed", "N", "seed of the bootstrap (0)", type=SEED, default=0)
+@JSON
+def transfer(
+    dataset: tuple[str, ...],
+    small: str | None,
+    large: str | None,
+    level: float,
+    seed: int,
+    as_json: bool,
+    **where: Any,
+) -> None:
+    """Print slopes of large on small."""
+    found = aa.transfer(load_grid(**where, datasets=dataset), small, large, dataset or None, level=level, seed=seed)
+    if as_json:
+        print(json_text(found.rows))
+        return
+    known = found.table["slope"].notna()
+    if known.any():
+        print(table_text(found.table.loc[known, SLOPES]))
+    for row in found.table[~known].to_dict("records"):
+        say(f"{row['dataset']}, {row['size_small']} to {row['size_large']}: no slope, {row['reason']}")
+    say(f"{100 * level:g} % intervals over problems, for these methods; slope 1: differences carry over unchanged")
+
+
+@click.command("regress", cls=Command, help=REGRESS_HELP, epilog=REGRESS_EXAMPLES)
+@RUNS
+@several("--dataset", "NAME", "data set (repeatable; default: all)")
+@option(
+    "--on", "NAME", "the loss: val_loss (default), or a task whose answers' loss the records hold", default="val_loss"
+)
+@LEVEL
+@JSON
+def regress(dataset: tuple[str, ...], on: str, level: float, as_json: bool, **where: Any) -> None:
+    """Print parameters and what was predicted of the held-out size."""
+    found = aa.regress(load_grid(**where, datasets=dataset), dataset or None, on, level=level)
+    if as_json:
+        print(json_text({"parameters": found.rows, "held_out": rows_of(found.held_out)}))
+        return
+    print(table_text(found.table.drop(columns=["on", "level"])))
+    if len(found.held_out):
+        print("\nThe size held out, or the largest, predicted from the others' curve and its own losses\n")
+        print(table_text(found.held_out))
+    for name, reason in found.refused.items():
+        say(f"no curve of {name}: {reason}")
+    say(f"{100 * level:g} % intervals; slopes in logits per nat less; dispersion 1: as independent problems scatter")

@@ -14,6 +14,8 @@ COMMANDS = {
     "records": "validate records, or print them as a table",
     "rank": "rank methods at each size; does the order carry over to larger ones?",
     "compare": "how far apart are two methods, how sure is that, and what would turn it?",
+    "transfer": "scores at a large size regressed on those at a small one, methods as points",
+    "regress": "scores regressed on the loss: curve, parameters, the held-out size predicted",
     "predict": "predict losses and scores at a size nobody has measured",
     "claims": "judge what the study claims, by rules written down before",
     "plan": "which run to make next, and what performance costs",
@@ -23,7 +25,7 @@ COMMANDS = {
     "import": "records from tables, Trainer folders, results of harnesses",
 }
 """Commands, and one line about each."""
-_MODULES = {"import": "imports", "plan": "rank"}
+_MODULES = {"import": "imports", "plan": "rank", "transfer": "compare", "regress": "compare"}
 
 HELP = """\
 Scaling laws for tuned code language models: from measured runs to figures,
@@ -44,6 +46,8 @@ examples:
   astraios records show --format csv > scores.csv
   astraios rank --dataset humanevalsynthesize_java
   astraios compare lora fft --size 7b
+  astraios transfer --dataset mean_generation
+  astraios regress --grid mini --dataset embedded_fix
   astraios predict --method lora --size 34b --dataset recode_format
   astraios predict --method all --size 34b --json
   astraios claims
@@ -69,7 +73,7 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"astraios_analysis.cli.{_MODULES.get(name, name)}")
-        return module.plan if name == "plan" else module.command
+        return getattr(module, name) if name in ("plan", "transfer", "regress") else module.command
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write(f"\n{HELP}")

@@ -19,7 +19,7 @@ from astraios_analysis.figures.style import (
 )
 from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, METRICS
 
-_COLUMNS = 4
+_COLUMNS = 3
 _GAP = 0.022  # decades between neighbouring methods
 
 

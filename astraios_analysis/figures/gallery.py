@@ -17,6 +17,7 @@ from astraios_analysis.figures.spec import SUFFIXES, FigureSpec, figure_stem, sa
 from astraios_analysis.figures.style import METHOD_STYLES
 from astraios_analysis.prediction.decide import best_at_size_all, decisions_all, frontier_all
 from astraios_analysis.prediction.limits import predictable_datasets
+from astraios_analysis.prediction.regress import LossRegression, regress_all
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.grids import PerGrid
 from astraios_analysis.records.refusal import Refusal
@@ -28,6 +29,7 @@ from astraios_analysis.scores.losses import final_losses, loss_curves
 from astraios_analysis.scores.means import performance_panels
 from astraios_analysis.scores.models import intervals_over_seeds
 from astraios_analysis.scores.ranks import rank_all, transfer_all
+from astraios_analysis.scores.transfer import transfer_slopes_all
 
 FIGURES = spec.FIGURES
 ROOMS = (suite, losses, tasks, contrasts, robustness, transfer, decisions)
@@ -103,6 +105,11 @@ class Tables:
         return transfer_all(self.runs, level=self.level, bootstrap=self.bootstrap)
 
     @cached_property
+    def slopes(self) -> pd.DataFrame:
+        """Scores of larger sizes regressed on those of smaller ones."""
+        return transfer_slopes_all(self.runs, level=self.level, bootstrap=self.bootstrap)
+
+    @cached_property
     def losses(self) -> pd.DataFrame:
         """Final validation losses."""
         return final_losses(self.runs, level=self.level)
@@ -111,6 +118,11 @@ class Tables:
     def curves(self) -> pd.DataFrame:
         """Validation losses by step."""
         return loss_curves(self.runs)
+
+    @cached_property
+    def regressions(self) -> tuple[dict[str, LossRegression], dict[str, str]]:
+        """Scores regressed on the validation loss, by data set, and why some are not."""
+        return regress_all(self.runs, level=self.level)
 
     @cached_property
     def correlations(self) -> pd.DataFrame:

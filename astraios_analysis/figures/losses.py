@@ -45,6 +45,7 @@ from astraios_analysis.figures.style import (
 )
 from astraios_analysis.figures.tasks import SCORED
 from astraios_analysis.prediction.forecast import fit_outcome, record_outcome
+from astraios_analysis.prediction.regress import POOLED, WITHIN, LossRegression
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import LOSS, METRICS, find_dataset, order_datasets
@@ -338,16 +339,19 @@ def _draw_sizes(panel: Axes, table: pd.DataFrame, column: str) -> None:
 
 
 def _say_loss_performance(table: pd.DataFrame) -> str | None:
-    found = {}
-    # Where no size is held out the table has no such column.
-    used = table[~table["held_out"].astype(bool)] if "held_out" in table else table
-    for dataset, rows in used.groupby("dataset", sort=False):
-        models = rows.groupby(["size", "method"])[["val_loss", "value"]].mean()
-        if min(models["val_loss"].nunique(), models["value"].nunique()) < 2:
-            continue
-        found[dataset] = models["val_loss"].corr(models["value"], method="spearman")
-    listed = join(f"{value:.2f} ({name_dataset(name)})" for name, value in found.items() if value == value)
-    return f"Spearman's correlation of loss and score over all models: {listed}." if listed else None
+    known = (
+        table[(table["kind"] == "parameter") & (table["parameter"] == "slope")] if "parameter" in table else table[:0]
+    )
+    parts = []
+    for scope, words in ((POOLED, "over all sizes"), (WITHIN, "within sizes")):
+        rows = known[known["scope"] == scope]
+        rising = rows[rows["lower"] > 0].to_dict("records")
+        listed = join(f"{name_dataset(row['dataset'])} ({row['value']:.1f})" for row in rising)
+        found = f"{words} on {len(rising)} of {len(rows)} data sets{f': {listed}' if listed else ''}"
+        parts += [found] if len(rows) else []
+    if not parts:
+        return None
+    return f"The score rises as the loss falls, with an interval above 0 (logits per nat), {'; '.join(parts)}."
 
 
 @figure(
@@ -357,45 +361,111 @@ def _say_loss_performance(table: pd.DataFrame) -> str | None:
     question="Does less loss mean a better score?",
     caption="Primary score of each data set against validation loss (falling to the right), one point a model, larger "
     "for larger base models; means over seeds with {level} bootstrap intervals over problems, small points single "
-    "seeds. Above each panel Spearman's rank correlation over the models that are not held out, with its {level} "
-    "interval from resampled models and problems, and the verdict that follows from it.",
+    "seeds. The curve is a binomial regression above the chance level with over-dispersion and a size effect, pooled "
+    "over sizes, with its {level} confidence band; above each panel its slope in logits per nat, and that among models "
+    "of one size. Held-out sizes (hollow) take no part and are predicted from their losses.",
     answer=_say_loss_performance,
     fitted=("val_loss", "value", *BARS),
 )
-def loss_performance(primary: pd.DataFrame, correlations: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw each data set's primary score against validation loss, one point a model, its marker growing with size."""
+def loss_performance(
+    primary: pd.DataFrame, regressions: tuple[dict[str, LossRegression], dict[str, str]]
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw each data set's primary score against validation loss, one point a model, with the curve that regresses it.
+
+    The twin has rows of models and seeds, and of kind curve, parameter (``scope, parameter``) and prediction (of the
+    size held out).
+    """
     known = primary[primary["val_loss"].notna()]
     require_rows(known, "loss_performance", "runs with both a validation loss and a primary score")
-    table = round_table(known[twin_columns(known, _SCORED)])
-    names = order_datasets(table["dataset"])
+    measured, (fits, refused) = round_table(known[twin_columns(known, _SCORED)]), regressions
+    names = order_datasets(measured["dataset"])
+    losses = np.linspace(measured["val_loss"].min(), measured["val_loss"].max(), 41)
+    rows = [rows for name in names if name in fits for rows in _regression_rows(fits[name], losses)]
+    points = measured if "kind" in measured else measured.assign(kind="run")
+    table = round_table(pd.concat([points, *rows], ignore_index=True))
     n_columns = columns_for(names)
     figure, axes = small_multiples(len(names), n_columns, row_height=2.0, sharex=True)
     for position, (panel, name) in enumerate(zip(axes, names, strict=True)):
-        rows = table[table["dataset"] == name]
-        _points(panel, rows, sorted(set(table["n_params_base"])))
-        known_set = find_dataset(name)
-        if known_set.chance and known_set.chance > 0.01:
-            panel.axhline(known_set.chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
-        panel.set_title(known_set.title, loc="left")
-        shown = f"{describe_models(models_in(rows), models_in(table))}{in_seeds(rows) or ', one run each'}"
-        note(panel, f"{shown}\n{_describe_correlation(correlations, name)}", width=46, reserve=3)
-        metric = METRICS[rows["metric"].iloc[0]]
-        panel.set_ylabel(metric.label)
-        # Shares do not go below 0, and where all are 0 the axis must not magnify nothing.
-        lower, upper = panel.get_ylim()
-        panel.set_ylim(*((max(lower, -0.03), max(upper, 0.1)) if metric.lower == 0 else (lower, upper)))
+        own = measured[measured["dataset"] == name]
+        _points(panel, own, sorted(set(measured["n_params_base"])))
+        shown = f"{describe_models(models_in(own), models_in(measured))}{in_seeds(own) or ', one run each'}"
+        _regression_panel(panel, name, own["metric"].iloc[0], fits.get(name), losses, shown, refused.get(name, ""))
         is_lowest = position + n_columns >= len(names)
         panel.set_xlabel(LOSS_LABEL if is_lowest else "")
         panel.tick_params(axis="x", labelbottom=is_lowest)
     axes[0].invert_xaxis()
     handles = [
-        interval_handle(table["level"].iloc[0], table["interval"]),
-        *model_handles(table),
+        interval_handle(measured["level"].iloc[0], measured["interval"]),
+        *model_handles(measured),
+        Line2D([], [], color="black", linewidth=1.0, label="binomial regression, pooled"),
         Line2D([], [], color=GREY, linestyle=(0, (4, 2)), label="random guess"),
-        *_size_handles(table),
+        *_size_handles(measured),
     ]
-    method_legend(figure, table["method"], handles)
+    method_legend(figure, measured["method"], handles)
     return figure, table
+
+
+def regression_panels(fits: dict[str, LossRegression]) -> Figure:
+    """Draw scores against a loss with their regressions, a panel a data set; held-out models hollow."""
+    figure, axes = small_multiples(len(fits), min(len(fits), 3), row_height=2.2)
+    for panel, (name, fit) in zip(axes, fits.items(), strict=True):
+        for row in fit.models.to_dict("records"):
+            draw_markers(panel, row["val_loss"], row["value"], row["method"])
+        test = fit.held_out[~fit.held_out["method"].isna()]
+        for row in test.to_dict("records"):
+            draw_markers(panel, row["loss"], row["measured"], row["method"], hollow=True)
+        ends = [*fit.models["val_loss"], *test["loss"]]
+        _regression_panel(
+            panel, name, fit.metric, fit, np.linspace(min(ends), max(ends), 41), f"{len(fit.models)} models", ""
+        )
+        panel.set_xlabel(LOSS_LABEL if fit.on == LOSS else f"loss of {fit.on}, nats per token")
+        panel.invert_xaxis()
+    method_legend(figure, [method for fit in fits.values() for method in fit.models["method"]])
+    return figure
+
+
+def _regression_rows(fit: LossRegression, losses: np.ndarray) -> list[pd.DataFrame]:
+    """Return the rows of a regression in the figure's table."""
+    curve = fit.curve(losses).rename(columns={"loss": "val_loss"}).assign(kind="curve")
+    parameters = fit.table[["scope", "parameter", "value", *BARS]].assign(kind="parameter")
+    tested = fit.held_out.rename(columns={"loss": "val_loss", "predicted": "value"})
+    tested = tested[["size", "method", "val_loss", "value", *BARS, "measured", "covered"]].assign(kind="prediction")
+    return [part.assign(dataset=fit.dataset, level=fit.level) for part in (curve, parameters, tested) if len(part)]
+
+
+def _regression_panel(
+    panel: Axes, name: str, metric: str, fit: LossRegression | None, losses: np.ndarray, shown: str, reason: str
+) -> None:
+    known = find_dataset(name)
+    # Shares do not go below 0, and where all are 0 the axis must not magnify nothing.
+    lower, upper = panel.get_ylim()
+    if known.chance and known.chance > 0.01:
+        panel.axhline(known.chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
+    if fit is not None:
+        curve = fit.curve(losses)
+        panel.plot(curve["loss"], curve["value"], color="black", linewidth=1.0, zorder=1.5)
+        panel.fill_between(curve["loss"], curve["lower"], curve["upper"], color="black", alpha=0.12, linewidth=0)
+    panel.set_title(name_dataset(name), loc="left")
+    note(panel, f"{shown}\n{_describe_regression(fit, reason)}", width=46, reserve=3)
+    panel.set_ylabel(METRICS[metric].label)
+    panel.set_ylim(*((max(lower, -0.03), max(upper, 0.1)) if METRICS[metric].lower == 0 else (lower, upper)))
+
+
+def _describe_regression(fit: LossRegression | None, reason: str) -> str:
+    if fit is None:
+        return f"no curve: {reason}"
+    slopes = fit.table[fit.table["parameter"] == "slope"].set_index("scope")
+    words = []
+    for scope in (POOLED, WITHIN):
+        if scope in slopes.index:
+            row = slopes.loc[scope]
+            words.append(f"{scope} {row['value']:.1f} [{row['lower']:.1f}, {row['upper']:.1f}]")
+    found = f"slope {'; '.join(words)}"
+    if len(fit.held_out):
+        error = (fit.held_out["predicted"] - fit.held_out["measured"]).abs().mean()
+        covered = f"{int(fit.held_out['covered'].sum())} of {len(fit.held_out)} covered"
+        found += f"\n{fit.held_out['size'].iloc[0]} predicted: error {error:.3f}, {covered}"
+    return found
 
 
 def _marker_size(n_params: float, sizes: list[int]) -> float:
@@ -420,16 +490,6 @@ def _points(panel: Axes, rows: pd.DataFrame, sizes: list[int]) -> None:
             panel.plot([row["val_loss"]] * 2, [row["lower"], row["upper"]], color=colour, linewidth=0.6)
             size = _marker_size(row["n_params_base"], sizes)
             draw_markers(panel, row["val_loss"], row["value"], row["method"], hollow=hollow, size=size)
-
-
-def _describe_correlation(correlations: pd.DataFrame, name: str) -> str:
-    chosen = correlations[(correlations["dataset"] == name) & (correlations["statistic"] == "spearman")]
-    overall = chosen[chosen["scope"] == "all"]
-    if overall.empty:
-        return "no correlation: scores or losses do not differ, or too few models"
-    row = overall.iloc[0]
-    rho = f"rho {row['value']:.2f} [{row['lower']:.2f}, {row['upper']:.2f}], n = {int(row['n_models'])}"
-    return f"{row['verdict']}: {rho}"
 
 
 def _say_loss_correlation(table: pd.DataFrame) -> str:

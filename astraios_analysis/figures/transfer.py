@@ -30,6 +30,7 @@ from astraios_analysis.figures.style import (
     name_dataset,
     note,
     plain_log,
+    say_mute,
     say_no_vote,
     size_axis,
     size_label,
@@ -52,6 +53,8 @@ from astraios_analysis.records.registry import METRICS, DataSet, find_dataset
 from astraios_analysis.records.schema import METHODS, order_methods
 from astraios_analysis.scores.models import keep_means, keep_seeds
 
+_LINE = ("slope", "slope_lower", "slope_upper", "centre", "intercept", "intercept_lower", "intercept_upper")
+_LINE += ("scatter", "reliability")
 _TESTED = ["method", "size", "seed", "predicted", "error", "persistence", "n_train_sizes", "reach"]
 _MEASURED = ["dataset", "metric", "size", "method", "n_params_base", "value", "lower", "upper", "level", "n_items"]
 
@@ -369,61 +372,128 @@ def prediction_panels(
 
 
 def _say_small_large(table: pd.DataFrame) -> str | None:
-    found = {
-        dataset: rows["small"].corr(rows["large"], method="spearman")
-        for dataset, rows in table.groupby("dataset", sort=False)
-        if min(len(rows), rows["small"].nunique() + 1, rows["large"].nunique() + 1) > 2
-    }
-    known = pd.Series(found, dtype=float).dropna()
-    if known.empty:
+    fits = table[(table["kind"] == "fit") & table["is_drawn"].astype(bool)] if "kind" in table else table.iloc[:0]
+    if fits.empty:
         return None
-    ends = [f"{known[name]:.2f} ({name_dataset(name)})" for name in (known.idxmin(), known.idxmax())]
-    return (
-        f"Spearman's correlation of small and large is above 0 on {int((known > 0).sum())} of {len(known)} data sets, "
-        f"from {ends[0]} to {ends[1]}."
-    )
+    parts = []
+    for kind, own in split_kinds(fits):
+        known = own.dropna(subset=["slope"])
+        slopes = [
+            f"{_interval(row)}" + (f" ({name_dataset(row['dataset'])})" if len(own) > 1 else "")
+            for row in known.to_dict("records")
+        ]
+        less = len(own) - len(known)
+        rest = f"{less} of {len(own)} without one" if less else ""
+        parts.append(f"{kind} {join(filter(None, [*slopes, rest]))}")
+    return f"Slope of large on small, 1 where differences between methods carry over unchanged: {'; '.join(parts)}."
 
 
 @figure(
     "small_against_large",
     notebook="scale_transfer",
     title="Small against large",
-    question="Do methods keep their places from small to large?",
+    question="Do differences between methods carry over from small to large?",
     caption="Each method's primary score at the smallest size against its score at the largest size that has scores of "
-    "four or more methods, with {level} intervals in both directions. Spearman's rank correlation with its exact "
-    "permutation p-value.",
+    "four or more methods, with {level} intervals in both directions. The line regresses large on small with the "
+    "errors of both, which problems cause (Fuller 1987); its {level} band is from one resample of problems for all. "
+    "Dotted: differences that carry over unchanged. Where methods may differ at the small size by the choice of "
+    "problems alone there is no line. The table has every pair of sizes.",
     answer=_say_small_large,
-    fitted=("small_lower", "small_upper", "large_lower", "large_upper"),
+    fitted=("small_lower", "small_upper", "large_lower", "large_upper", *_LINE),
 )
-def small_against_large(primary: pd.DataFrame, transfers: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw each method's score at the smallest size against its score at the largest, for each data set."""
-    # The loss, which has no interval over problems, is in `rank_transfer`.
-    transfers = transfers[transfers["dataset"].isin(primary["dataset"])]
-    require_rows(transfers, "small_against_large", "scores of four methods at two sizes")
-    smallest = transfers["n_params_small"] == transfers.groupby("dataset")["n_params_small"].transform("min")
-    pairs = transfers[smallest & (transfers["statistic"] == "spearman")]
-    primary = keep_means(primary)
-    parts = []
-    for pair in pairs.to_dict("records"):
-        sides = [_side(primary, pair, side) for side in ("small", "large")]
-        parts.append(sides[0].merge(sides[1], on=["dataset", "metric", "method"], validate="one_to_one"))
-    table = round_table(pd.concat(parts, ignore_index=True))
-    figure, axes = small_multiples(len(pairs), columns_for(list(pairs["dataset"])))
-    for panel, pair in zip(axes, pairs.to_dict("records"), strict=True):
-        rows = table[table["dataset"] == pair["dataset"]]
+def small_against_large(primary: pd.DataFrame, slopes: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw each method's score at the smallest size against its score at the largest, for each data set.
+
+    The twin has rows of kind point (of the pairs drawn) and fit (of every pair of sizes).
+    """
+    require_rows(slopes, "small_against_large", "scores of four methods at two sizes")
+    widest = slopes["n_params_large"] / slopes["n_params_small"]
+    is_drawn = widest == widest.groupby(slopes["dataset"]).transform("max")
+    fits = slopes.assign(kind="fit", is_drawn=is_drawn)
+    points = pd.concat([_pairs(primary, fit) for fit in fits[is_drawn].to_dict("records")], ignore_index=True)
+    table = round_table(pd.concat([points, fits], ignore_index=True))
+    drawn = table["is_drawn"].astype("boolean").fillna(False)
+    return _transfer_panels(table[table["kind"] == "point"], table[drawn]), table
+
+
+def transfer_panels(primary: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
+    """Draw large against small with its line, a panel a row of ``slopes`` (`scores.transfer.transfer_slopes`)."""
+    points = pd.concat([_pairs(primary, fit) for fit in slopes.to_dict("records")], ignore_index=True)
+    return _transfer_panels(points, slopes)
+
+
+def _pairs(primary: pd.DataFrame, fit: dict) -> pd.DataFrame:
+    """Return the two scores of every method of a fit, side by side."""
+    sides = []
+    for side in ("small", "large"):
+        chosen = (primary["dataset"] == fit["dataset"]) & (primary["n_params_base"] == fit[f"n_params_{side}"])
+        columns = {
+            "size": f"size_{side}",
+            "n_params_base": f"n_params_{side}",
+            "value": side,
+            "lower": f"{side}_lower",
+            "upper": f"{side}_upper",
+        }
+        kept = keep_means(primary[chosen])[["dataset", "metric", "method", "level", "interval", *columns]]
+        sides.append(kept.rename(columns=columns).drop(columns=["level", "interval"] if side == "large" else []))
+    return sides[0].merge(sides[1], on=["dataset", "metric", "method"], validate="one_to_one").assign(kind="point")
+
+
+def _transfer_panels(points: pd.DataFrame, fits: pd.DataFrame) -> Figure:
+    figure, axes = small_multiples(len(fits), min(columns_for(list(fits["dataset"])), len(fits)), row_height=1.95)
+    everyone = {method for names in fits["methods"] for method in names.split()}
+    for panel, fit in zip(axes, fits.to_dict("records"), strict=True):
+        chosen = (points["dataset"] == fit["dataset"]) & (points["size_small"] == fit["size_small"])
+        rows = points[chosen & (points["size_large"] == fit["size_large"])]
         for row in rows.to_dict("records"):
             style = METHOD_STYLES[row["method"]]
             panel.plot([row["small_lower"], row["small_upper"]], [row["large"]] * 2, color=style.colour, linewidth=0.6)
             panel.plot([row["small"]] * 2, [row["large_lower"], row["large_upper"]], color=style.colour, linewidth=0.6)
             panel.plot(row["small"], row["large"], style.marker, color=style.colour, markeredgewidth=0, zorder=3)
-        panel.set_title(name_dataset(pair["dataset"]), loc="left")
-        who = _describe_methods(pair["methods"], transfers)
-        note(panel, f"{who}\nSpearman {pair['value']:.2f}, p = {pair['p_value']:.2g}", width=36, reserve=2)
-        panel.set_xlabel(f"{METRICS[rows['metric'].iloc[0]].label}, {pair['size_small']}")
-        panel.set_ylabel(f"{METRICS[rows['metric'].iloc[0]].label}, {pair['size_large']}")
-    drawn = primary[primary["dataset"].isin(pairs["dataset"])]
-    method_legend(figure, table["method"], [interval_handle(drawn["level"].iloc[0], drawn["interval"])])
-    return figure, table
+        panel.set_title(name_dataset(fit["dataset"]), loc="left")
+        _draw_line(panel, fit)
+        missing = sorted(everyone.difference(fit["methods"].split()))
+        who = f"{fit['n_methods']} methods" + (
+            f" (not {' '.join(METHOD_STYLES[m].label for m in missing)})" if missing else ""
+        )
+        note(panel, f"{who}{say_mute(pd.DataFrame([fit]))}\n{_say_slope(fit)}", width=36, reserve=2)
+        metric = METRICS[fit["metric"]].label if fit["metric"] in METRICS else fit["metric"]
+        panel.set_xlabel(f"{metric}, {fit['size_small']}")
+        panel.set_ylabel(f"{metric}, {fit['size_large']}")
+    lines = [Line2D([], [], color="black", linewidth=0.9, label="large on small, errors in both")]
+    lines += [Line2D([], [], color=GREY, linewidth=0.8, linestyle=":", label="differences unchanged")]
+    method_legend(figure, points["method"], [interval_handle(points["level"].iloc[0], points["interval"]), *lines])
+    return figure
+
+
+def _say_slope(fit: dict) -> str:
+    if not np.isnan(fit["slope"]):
+        return f"slope {_interval(fit)}"
+    known = not np.isnan(fit["reliability"])
+    return f"no slope: reliability at {fit['size_small']} {fit['reliability']:.2f}" if known else "no slope"
+
+
+def _interval(fit: dict) -> str:
+    return f"{fit['slope']:.2f} [{fit['slope_lower']:.2g}, {fit['slope_upper']:.2g}]"
+
+
+def _draw_line(panel: Axes, fit: dict) -> None:
+    """Draw a fit's line with its band over what is drawn, and the line of slope 1 through its middle."""
+    ends, heights = panel.get_xlim(), panel.get_ylim()
+    x = np.linspace(*ends, 41)
+    off = x - fit["centre"]
+    panel.plot(x, fit["intercept"] + off, color=GREY, linewidth=0.8, linestyle=":", zorder=1)
+    if not np.isnan(fit["slope"]):
+        middle = fit["intercept"] + fit["slope"] * off
+        # The slope and the level at the centre go together hardly at all: their errors add in squares.
+        low_slope, high_slope = ((fit[f"slope_{end}"] - fit["slope"]) * off for end in BARS)
+        level = [fit[f"intercept_{end}"] - fit["intercept"] for end in BARS]
+        lower = middle - np.hypot(level[0], np.minimum(low_slope, high_slope))
+        upper = middle + np.hypot(level[1], np.maximum(low_slope, high_slope))
+        panel.plot(x, middle, color="black", linewidth=0.9, zorder=2)
+        panel.fill_between(x, lower, upper, color="black", alpha=0.1, linewidth=0, zorder=0)
+    panel.set_xlim(*ends)
+    panel.set_ylim(*heights)
 
 
 def _describe_methods(compared: str, transfers: pd.DataFrame) -> str:
@@ -431,12 +501,6 @@ def _describe_methods(compared: str, transfers: pd.DataFrame) -> str:
     methods, everyone = compared.split(), {method for names in transfers["methods"] for method in names.split()}
     missing = [METHOD_STYLES[method].label for method in order_methods(everyone.difference(methods))]
     return f"{len(methods)} methods" + (f" (not {' '.join(missing)})" if missing else "")
-
-
-def _side(primary: pd.DataFrame, pair: dict, side: str) -> pd.DataFrame:
-    chosen = (primary["dataset"] == pair["dataset"]) & (primary["n_params_base"] == pair[f"n_params_{side}"])
-    columns = {"size": f"size_{side}", "value": side, "lower": f"{side}_lower", "upper": f"{side}_upper"}
-    return primary.loc[chosen, ["dataset", "metric", "method", *columns]].rename(columns=columns)
 
 
 def _say_ranks(table: pd.DataFrame) -> str | None:

@@ -53,3 +53,9 @@ def inside_unit_interval(value: np.ndarray, n_items: np.ndarray) -> np.ndarray:
         raise Refusal(f"{value[outside][0]:g} is not a rate in [0, 1]; a logit-linear law does not apply to it")
     edge = 0.5 / (n_items + 1)
     return np.clip(value, edge, 1 - edge)
+
+
+def open_ends(bounds: np.ndarray, n_items: ArrayLike) -> np.ndarray:
+    """Let ends of intervals of rates reach 0 and 1 where so many problems cannot tell them from it."""
+    inside = inside_unit_interval(bounds, n_items)
+    return np.where(inside > bounds, 0.0, np.where(inside < bounds, 1.0, bounds))

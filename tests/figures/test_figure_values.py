@@ -48,7 +48,7 @@ CHECKED = {
     "recode_transformations": {"n_params_base", "value", "lowest", "highest", "n_methods"},
     "security": {"n_params_base", "value", "n_items"},
     "score_scaling": {"n_params_base", "value", "n_items"},
-    "small_against_large": {"small", "large"},
+    "small_against_large": {"small", "large", "n_params_small", "n_params_large", "n_methods"},
     "rank_transfer": {"n_params_small", "n_params_large", "value", "n_methods"},
     "backtest": {"n_params_base", "measured", "error", "persistence", "persistence_error"},
 }
@@ -218,6 +218,11 @@ def test_score_scaling(primary, released):
 
 def test_small_against_large(primary):
     table = twin("small_against_large")
+    fits = table[table["kind"] == "fit"]
+    for row in fits.to_dict("records"):
+        small, large = (set(primary[row["dataset"]].get(row[f"size_{side}"], {}).index) for side in ("small", "large"))
+        assert set(row["methods"].split()) == small & large and row["n_methods"] == len(small & large)
+    table = table[table["kind"] == "point"]
     assert set(table["dataset"]) == set(PRIMARY)
     for row in table.to_dict("records"):
         assert row["small"] == primary[row["dataset"], row["size_small"], row["method"]]

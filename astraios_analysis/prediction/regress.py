@@ -1,0 +1,183 @@
+"""Loss against performance as a regression: the curve by which scores are predicted through the loss, with its errors.
+
+The model is that of `chain`: binomial, with the data set's chance level c, over-dispersion and a size effect::
+
+    E[score] = c + (1 - c) / (1 + exp(-(level + slope (centre - loss))))
+
+It is fitted over all sizes (``pooled``); with a level for each size and a common slope (``within size``), which is what
+a method would be chosen by; and for each size alone. The size held out is predicted from its measured losses by the
+pooled curve of the others.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from astraios_analysis.prediction.binomial import BinomialFit, fit_rates
+from astraios_analysis.prediction.chain import LossScoreFit, fit_loss_score
+from astraios_analysis.prediction.stack import N_DRAWS, sobol
+from astraios_analysis.records.counts import open_ends
+from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.registry import LOSS
+from astraios_analysis.scores.bootstrap import ProblemBootstrap, find_score, percentile_interval
+from astraios_analysis.scores.models import MIN_MODELS, ModelScores, model_scores, require_measure, usable_models
+from astraios_analysis.scores.ranks import measured_datasets
+
+POOLED, WITHIN = "pooled", "within size"
+
+
+@dataclass(frozen=True)
+class LossRegression:
+    """A data set's score on a loss: parameters, the pooled curve, and the held-out size.
+
+    ``table``: one row a scope and parameter: ``dataset, on, scope, parameter, value, lower, upper, level, n_models,
+    n_sizes``. Parameters: slope, in logits per nat less; midpoint, the loss half way from chance to 1; dispersion, 1
+    where models scatter like independent problems; size_sd, of the size effect, in logits. NaN is: not known.
+    ``held_out``: one row a model held out, or of the largest size: ``size, method, loss, measured, predicted, lower,
+    upper, covered``. ``models``: those fitted.
+    """
+
+    dataset: str
+    on: str
+    level: float
+    table: pd.DataFrame
+    held_out: pd.DataFrame
+    models: pd.DataFrame
+    fitted: LossScoreFit
+    metric: str
+    higher_is_better: bool
+
+    def curve(self, losses: Sequence[float]) -> pd.DataFrame:
+        """Return the pooled curve with its confidence band: ``loss, value, lower, upper``, in units of the score."""
+        rows = []
+        for loss in losses:
+            drawn = self.fitted.draw(np.full(N_DRAWS, float(loss)), self.fitted.methods[0], observation=False)
+            value = self.fitted.curve(np.array([loss]), self.fitted.methods[0])[0]
+            rows.append((loss, *_turn(self.higher_is_better, value, *percentile_interval(drawn, self.level))))
+        return pd.DataFrame(rows, columns=["loss", "value", "lower", "upper"])
+
+
+def _turn(higher_is_better: bool, value: float, lower: float, upper: float) -> tuple[float, float, float]:
+    return (value, lower, upper) if higher_is_better else (1 - value, 1 - upper, 1 - lower)
+
+
+def regress_score(
+    records: Sequence[RunRecord],
+    dataset: str,
+    on: str = LOSS,
+    *,
+    level: float = 0.95,
+) -> LossRegression:
+    """Regress a data set's primary score on a loss of the same runs, ``val_loss`` or one of a task's answers."""
+    # No interval is made of resampled problems.
+    scores = _on(model_scores(records, dataset, ProblemBootstrap(n_draws=2)), records, dataset, on)
+    kept = usable_models(scores)
+    fitted, rows = fit_loss_score(scores), []
+    n_sizes = kept.table["n_params_base"].nunique()
+    _add(rows, POOLED, fitted.binomial, fitted, level, n_sizes)
+    scopes = {WITHIN: kept}
+    for n_params, own in kept.table.groupby("n_params_base", sort=True):
+        scopes[f"at {own['size'].iloc[0]}"] = kept.keep((kept.table["n_params_base"] == n_params).to_numpy())
+    for scope, chosen in scopes.items():
+        with suppress(Refusal):
+            found = _within(chosen, fitted)
+            _add(rows, scope, found, fitted, level, chosen.table["n_params_base"].nunique())
+    table = pd.DataFrame(rows).assign(dataset=dataset, on=on, level=level)
+    first = ["dataset", "on", "scope", "parameter", "value", "lower", "upper", "level", "n_models", "n_sizes"]
+    held_out = _hold_out(scores, level)
+    return LossRegression(
+        dataset, on, level, table[first], held_out, kept.table, fitted, scores.metric, scores.higher_is_better
+    )
+
+
+def regress_all(
+    records: Sequence[RunRecord], datasets: Sequence[str] | None = None, on: str = LOSS, *, level: float = 0.95
+) -> tuple[dict[str, LossRegression], dict[str, str]]:
+    """Run `regress_score` for data sets, all that are measured by default: what was found, and why others were not."""
+    found, refused = {}, {}
+    for name in measured_datasets(list(records)) if datasets is None else datasets:
+        try:
+            found[name] = regress_score(records, name, on, level=level)
+        except Refusal as error:
+            refused[name] = str(error).removeprefix(f"{name}: ")
+    return found, refused
+
+
+def _on(scores: ModelScores, records: Sequence[RunRecord], dataset: str, on: str) -> ModelScores:
+    """Return scores with another loss in place of the validation loss."""
+    if on == LOSS or scores.table.empty:
+        return scores
+    found: dict[tuple, list[float]] = {}
+    known, measure = {}, require_measure(records, dataset)
+    for record in records:
+        losses = getattr(record, "task_losses", {})
+        known |= losses
+        if on in losses and find_score(record, dataset, *measure) is not None:
+            found.setdefault((record.n_params_base, record.method), []).append(losses[on].loss)
+    if not found:
+        raise Refusal(f"no run has a loss {on!r}; choose from {', '.join((LOSS, *known))}")
+    models = zip(scores.table["n_params_base"], scores.table["method"], strict=True)
+    return replace(scores, table=scores.table.assign(val_loss=[float(np.mean(found.get(m, [np.nan]))) for m in models]))
+
+
+def _within(kept: ModelScores, fitted: LossScoreFit) -> BinomialFit:
+    """Fit a level for each size and a common slope, over the sizes at which losses and scores differ."""
+    table = kept.table
+    size, loss = table["n_params_base"].to_numpy(), table["val_loss"].to_numpy(dtype=float)
+    sizes = [n for n in np.unique(size) if np.ptp(kept.good[size == n]) > 0 and np.ptp(loss[size == n]) > 0]
+    rows = np.isin(size, sizes)
+    if rows.sum() < MIN_MODELS:
+        raise Refusal(f"{kept.dataset}: {rows.sum()} models differ in loss and score within their size")
+    x = (fitted.loss_centre - loss[rows]) / fitted.loss_scale
+    design = np.column_stack([size[rows][:, None] == np.array(sizes), x]).astype(float)
+    n_items = table["n_items"].to_numpy(dtype=float)[rows]
+    return fit_rates(design, kept.good[rows], n_items, size[rows], fitted.binomial.chance)
+
+
+def _add(rows: list[dict], scope: str, found: BinomialFit, fitted: LossScoreFit, level: float, n_sizes: int) -> None:
+    """Add rows of one fit's parameters."""
+    theta, dispersion, size_variance = found.draw(sobol(N_DRAWS, 2 * len(found.theta) + 2))
+    slopes = theta[:, -1] / fitted.loss_scale
+    parameters = {"slope": (float(found.theta[-1] / fitted.loss_scale), slopes)}
+    if scope == POOLED:
+        middle, tail = _midpoint(found.theta[None], fitted)[0], (1 - level) / 2
+        # Where the slope may be 0 the curve may reach half way anywhere.
+        drawn = _midpoint(theta, fitted) if np.mean(slopes <= 0) <= tail else np.full(len(theta), np.nan)
+        parameters["midpoint"] = (np.nan if np.isnan(drawn).all() else float(middle), drawn)
+        parameters["size_sd"] = (float(np.sqrt(found.size_variance)), np.sqrt(size_variance))
+    parameters["dispersion"] = (found.dispersion, dispersion)
+    for name, (value, drawn) in parameters.items():
+        lower, upper = percentile_interval(drawn, level)
+        row = {"scope": scope, "parameter": name, "value": value, "lower": lower, "upper": upper}
+        rows.append(row | {"n_models": found.n_obs, "n_sizes": n_sizes})
+
+
+def _midpoint(theta: np.ndarray, fitted: LossScoreFit) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return fitted.loss_centre + fitted.loss_scale * theta[:, 0] / theta[:, 1]
+
+
+def _hold_out(scores: ModelScores, level: float) -> pd.DataFrame:
+    """Predict the models that are held out, or else those of the largest size, from the others' curve."""
+    columns = ["size", "method", "loss", "measured", "predicted", "lower", "upper", "covered"]
+    table = scores.table[scores.table["val_loss"].notna()]
+    is_test = table["held_out"].astype(bool)
+    if not is_test.any():
+        is_test = table["n_params_base"] == table["n_params_base"].max()
+    chosen = set(table.index[is_test])
+    try:
+        fitted = fit_loss_score(scores.keep(np.array([place not in chosen for place in scores.table.index])))
+    except Refusal:
+        return pd.DataFrame(columns=columns)
+    rows = []
+    for row in table[is_test].to_dict("records"):
+        drawn = fitted.draw(np.full(N_DRAWS, row["val_loss"]), fitted.methods[0], observation=True)
+        ends = open_ends(np.array(percentile_interval(drawn, level)), row["n_items"])
+        centre, low, high = _turn(scores.higher_is_better, float(np.median(drawn)), *map(float, ends))
+        covered = bool(low <= row["value"] <= high)
+        rows.append((row["size"], row["method"], row["val_loss"], row["value"], centre, low, high, covered))
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,142 @@
+"""Scale transfer as a regression: scores at a large size on scores at a small one, methods as points, errors in both.
+
+Problems leave an error in both scores, shared between methods and sizes because all models answer the same problems.
+Least squares on such scores is drawn towards a slope of 0. With S the covariance (divisor k - 1) over k methods, the
+slope of what the scores are without error (Fuller 1987, section 2.5: known error covariances, error in the equation)
+and the intercept, at the methods' mean small score, are::
+
+    slope = (S_xy - E_xy) / (S_xx - E_xx),    intercept = mean(y)
+
+where E are the parts of S that errors cause, from one joint resample of problems (and of seeds, where there are
+several). The methods are those compared: nothing is said of others. The interval is that of resampled slopes; as these
+carry the errors twice, E is taken off twice there. (Fieller's interval covers as often in simulated worlds, is wider,
+and more often has no end.) Where small scores may differ by error alone there is no slope.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval
+from astraios_analysis.scores.models import ModelScores, model_scores
+from astraios_analysis.scores.ranks import measured_datasets
+
+MIN_METHODS = 4
+
+
+@dataclass(frozen=True)
+class Line:
+    """A slope with its interval, the share of the variance of x that is not error, and the SD round the line.
+
+    ``slope``, ``lower``, ``upper`` and ``scatter`` are NaN where x may vary by error alone.
+    """
+
+    slope: float
+    lower: float
+    upper: float
+    reliability: float
+    scatter: float
+
+
+def errors_in_both(x: np.ndarray, y: np.ndarray, drawn_x: np.ndarray, drawn_y: np.ndarray, level: float) -> Line:
+    """Return the line of y on x, values (k,) that are known with the errors of joint resamples (n_draws, k)."""
+    off_x, off_y = drawn_x - drawn_x.mean(axis=0), drawn_y - drawn_y.mean(axis=0)
+    e_xx, e_xy, e_yy = (_covariance(a, b).mean() for a, b in ((off_x, off_x), (off_x, off_y), (off_y, off_y)))
+    s_xx, s_xy, s_yy = _covariance(x, x) - e_xx, _covariance(x, y) - e_xy, _covariance(y, y) - e_yy
+    reliability = float(max(s_xx, 0.0) / (s_xx + e_xx)) if s_xx + e_xx > 0 else 0.0
+    spread = _covariance(drawn_x, drawn_x) - 2 * e_xx
+    has_slope = spread > 0
+    if s_xx <= 0 or np.mean(~has_slope) > (1 - level) / 2:
+        return Line(np.nan, np.nan, np.nan, reliability, np.nan)
+    slopes = (_covariance(drawn_x, drawn_y) - 2 * e_xy) / np.where(has_slope, spread, 1.0)
+    # A resample without a slope could have any; between an infinite one and its neighbour there is nothing.
+    tail = (1 - level) / 2
+    lower = np.quantile(np.where(has_slope, slopes, -np.inf), tail, method="nearest")
+    upper = np.quantile(np.where(has_slope, slopes, np.inf), 1 - tail, method="nearest")
+    slope = s_xy / s_xx
+    scatter = np.sqrt(max(s_yy - 2 * slope * s_xy + slope**2 * s_xx, 0.0))
+    return Line(*map(float, (slope, lower, upper, reliability, scatter)))
+
+
+def _covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the covariance along the last axis, with divisor k - 1."""
+    a, b = a - a.mean(axis=-1, keepdims=True), b - b.mean(axis=-1, keepdims=True)
+    return (a * b).sum(axis=-1) / (a.shape[-1] - 1)
+
+
+def transfer_slopes(
+    records: Sequence[RunRecord],
+    dataset: str,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    *,
+    level: float = 0.95,
+    bootstrap: ProblemBootstrap | None = None,
+) -> pd.DataFrame:
+    """Regress every larger size on every smaller one of a grid, or the given pairs of base sizes, on one data set.
+
+    ``dataset, has_vote, metric, size_small, size_large, n_params_small, n_params_large, slope, slope_lower,
+    slope_upper, centre`` (mean score at the small size), ``intercept, intercept_lower, intercept_upper`` (score at the
+    large size there), ``scatter`` (SD of methods round the line that is no error), ``reliability, level, n_methods,
+    methods, interval, reason``. Where there is no slope its columns are empty and ``reason`` says why.
+    """
+    scores = model_scores([record for record in records if not record.held_out], dataset, bootstrap)
+    if scores.table.empty:
+        raise Refusal(f"no run has a primary score on {dataset}; choose another data set or add runs")
+    places = scores.places
+    rows = []
+    for small, large in combinations(places, 2) if pairs is None else pairs:
+        methods = [m for m in places.get(small, {}) if m in places.get(large, {})]
+        if len(methods) >= MIN_METHODS:
+            at = [[places[n][m] for m in methods] for n in (small, large)]
+            rows.append(_regress(scores, methods, *at, level))
+    if not rows:
+        raise Refusal(
+            f"{dataset}: no two sizes share {MIN_METHODS} methods, which a slope over methods needs; add runs"
+        )
+    return pd.DataFrame(rows)
+
+
+def _regress(scores: ModelScores, methods: list[str], small: list[int], large: list[int], level: float) -> dict:
+    table, drawn = scores.table, scores.goodness(scores.draws_of_runs())
+    value = table["value"].to_numpy(dtype=float)
+    known = ~np.isnan(drawn[:, [*small, *large]]).any(axis=1)
+    row = {"dataset": scores.dataset, "has_vote": scores.has_vote, "metric": scores.metric}
+    for side, place in (("small", small[0]), ("large", large[0])):
+        row |= {f"size_{side}": table["size"].iloc[place], f"n_params_{side}": int(table["n_params_base"].iloc[place])}
+    row |= dict.fromkeys(("slope", "slope_lower", "slope_upper"), np.nan) | {"centre": float(value[small].mean())}
+    row |= {"intercept": float(value[large].mean()), "intercept_lower": np.nan, "intercept_upper": np.nan}
+    row |= {"scatter": np.nan, "reliability": np.nan, "level": level, "n_methods": len(methods)}
+    row |= {"methods": " ".join(methods), "interval": f"percentile, {scores.interval_of([*small, *large])}"}
+    if known.sum() < 2:
+        return row | {"reason": "no counts or errors say how far scores are off"}
+    x, y = drawn[known][:, small], drawn[known][:, large]
+    good = scores.good
+    line = errors_in_both(good[small], good[large], x, y, level)
+    row |= {"reliability": line.reliability}
+    if np.isnan(line.slope):
+        said = f"methods may differ at {row['size_small']} by the choice of problems alone: reliability"
+        return row | {"reason": f"{said} {line.reliability:.2f}"}
+    # In units of the score, at the methods' mean; there the slope's own error does not matter.
+    at_centre = scores.goodness(y.mean(axis=1) - line.slope * (x.mean(axis=1) - good[small].mean()))
+    found = {"slope": line.slope, "slope_lower": line.lower, "slope_upper": line.upper, "scatter": line.scatter}
+    found |= dict(zip(("intercept_lower", "intercept_upper"), percentile_interval(at_centre, level), strict=True))
+    return row | found | {"reason": ""}
+
+
+def transfer_slopes_all(
+    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
+) -> pd.DataFrame:
+    """Run `transfer_slopes` for every data set that has two sizes to compare, one below the other."""
+    bootstrap, parts = bootstrap or ProblemBootstrap(), []
+    for name in measured_datasets(list(records)):
+        with suppress(Refusal):
+            parts.append(transfer_slopes(records, name, level=level, bootstrap=bootstrap))
+    if not parts:
+        raise Refusal(f"no data set has scores of {MIN_METHODS} or more methods at two sizes; add runs")
+    return pd.concat(parts, ignore_index=True)
