@@ -5,6 +5,7 @@ What a verb returns prints as a table in a terminal and in Jupyter, has ``.table
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ from astraios_analysis.scores.completion import complete as complete_scores
 from astraios_analysis.scores.completion import score_cells
 from astraios_analysis.scores.contrasts import OTHER, contrasts, crossing, measure, run_sd
 from astraios_analysis.scores.models import intervals_over_seeds, require_one_grid
-from astraios_analysis.scores.ranks import measured_datasets, rank_methods, rank_transfer
+from astraios_analysis.scores.ranks import measured_datasets, rank_methods, rank_transfer, transfer_all
 from astraios_analysis.scores.transfer import transfer_slopes
 
 Runs = Sequence[RunRecord]
@@ -738,11 +739,16 @@ def rank(
     tables: dict[str, list[pd.DataFrame]] = {"ranks": [], "transfer": [], "decisions": [], "best": []}
     refused: dict[str, str] = {}
     n_params = None if size is None else parse_size(str(size), {run.size: run.n_params_base for run in runs})
+    transfers = pd.DataFrame({"dataset": []})
+    with suppress(Refusal):
+        transfers = transfer_all(list(runs), **options)
     for name in names:
         tables["ranks"].append(rank_methods(list(runs), name, **options))
         for kind, function in (("transfer", rank_transfer), ("decisions", small_model_decisions)):
             try:
-                tables[kind].append(function(list(runs), name, **options))
+                # p-values are corrected over all data sets, whichever are asked for.
+                own = transfers[transfers["dataset"] == name] if kind == "transfer" else transfers[:0]
+                tables[kind].append(own if len(own) else function(list(runs), name, **options))
             except Refusal as error:
                 refused[f"{kind} of {name}"] = str(error).removeprefix(f"{name}: ")
         if n_params is not None:
@@ -1047,24 +1053,27 @@ def describe_claims() -> str:
     return "\n\n".join(lines)
 
 
-def judge(runs: Runs, claims: str | Sequence[str] | None = None, *, seed: int = 0) -> Verdicts:
-    """Judge the study's claims on every grid and suite among the runs.
+def judge(runs: Runs, claims: str | Sequence[str] | None = None, *, seed: int = 0, all_parts: bool = False) -> Verdicts:
+    """Judge the study's claims on every grid and suite among the runs, for these models and for others.
 
     Parameters
     ----------
     runs : sequence of RunRecord
     claims : str or sequence of str, optional
-        Names of claims; all by default. Corrected p-values are for the claims judged together.
+        Names of claims; all by default. Corrected p-values are for all of them in any case.
     seed : int
         Of the resamples of problems.
+    all_parts : bool
+        Whether data sets on which no model beats the constant answer vote, too.
 
     Raises
     ------
     Refusal
         If a claim is unknown.
     """
+    names = _several(claims) or tuple(CLAIMS)
     try:
-        return Verdicts(judge_claims(runs, claims=_several(claims) or tuple(CLAIMS), seed=seed))
+        return Verdicts(judge_claims(runs, claims=names, seed=seed, all_parts=all_parts))
     except UntestedError as error:
         return Verdicts([], str(error))
 

@@ -1,69 +1,74 @@
-"""The study's claims as computed verdicts, on released models and on each trained grid apart.
+"""The study's claims as computed verdicts, in two scopes, on released models and on each trained grid apart.
 
 What is claimed and how it is judged is in `rules`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from astraios_analysis.claims import tests
-from astraios_analysis.claims.rules import ALPHA, CLAIMS, LEVEL, Claim, Verdict
+from astraios_analysis.claims.rules import ALPHA, CLAIMS, LEVEL, SCOPES, Claim, Verdict
 from astraios_analysis.claims.tests import Bench, Evidence, Found, NotTestable
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, Suite
 from astraios_analysis.records.released import GRID
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
+from astraios_analysis.scores.ranks import holm
 
 TESTS: dict[str, Callable[[Bench], Found]] = {name: getattr(tests, name) for name in CLAIMS}
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim's verdict on one grid and suite, with its evidence (none overall where it cannot be tested).
+    """A claim's verdict in one scope, on one grid and suite; ``found`` is None where it cannot be tested.
 
-    ``p_holm`` is the overall p-value, Holm-corrected over the ``n_claims`` claims tested on the same grid and suite.
+    ``p_corrected`` is the pooled p-value, Holm-corrected over the ``n_claims`` claims tested in the same scope on the
+    same grid and suite.
     """
 
     claim: Claim
+    scope: str
     grid: str
     suite: Suite
     records: str
     verdict: Verdict
-    overall: Evidence | None
-    p_holm: float | None
+    found: Found | None
+    p_corrected: float | None
     n_claims: int
-    parts: tuple[Evidence, ...]
     reason: str
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Return Holm's step-down corrected p-values, in the order given (Holm 1979).
-
-    As `statsmodels.stats.multitest.multipletests`, which collects garbage at every call: half of the time of a verdict.
-    """
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p, kind="stable")
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
-    return corrected
-
-
-def decide(p_holm: float, parts: Sequence[Evidence]) -> tuple[Verdict, str]:
-    """Apply `VERDICT_RULE` to a claim's corrected p-value and its parts."""
-    supports, opposes = (
-        [part.name for part, p in zip(parts, holm([getattr(part, which) for part in parts]), strict=True) if p < ALPHA]
-        for which in ("p_value", "p_opposite")
-    )
-    against = f"contradicted by {', '.join(opposes)}" if opposes else "no part contradicts it"
-    if p_holm < ALPHA:
-        return ("mixed" if opposes else "supported"), f"clear over all parts; {against}"
+def decide(found: Found, p_corrected: float, p_opposite: float) -> tuple[Verdict, str]:
+    """Apply `VERDICT_RULE` to what a test found and its corrected p-values, of the claim and of its opposite."""
+    voting = [part for part in found.parts if part.votes]
+    sides = {which: _clear(voting, which) for which in ("p", "p_opposite")}
+    supports, opposes = (", ".join(names) for names in sides.values())
+    against = f"contradicted by {opposes}" if opposes else "no part contradicts it"
+    low, high = found.leave_one_out or (found.pooled.effect,) * 2
+    if p_corrected < ALPHA:
+        one = "" if low > 0 else "; one data set decides"
+        return ("mixed" if opposes or one else "supported"), f"pooled, it is clear; {against}{one}"
+    if p_opposite < ALPHA:
+        for_it = f"supported by {supports}" if supports else "no part supports it"
+        is_mixed = bool(supports) or high >= 0
+        return ("mixed" if is_mixed else "contradicted"), f"pooled, the opposite is clear; {for_it}"
     if supports:
-        return "mixed", f"not clear over all parts, but on {', '.join(supports)}; {against}"
-    return "not supported", f"no clear evidence over all parts or on one; {against}"
+        return "mixed", f"pooled, it is not clear, but on {supports}; {against}"
+    return "not supported", f"no clear evidence, pooled or on a part; {against}"
+
+
+def _clear(parts: Sequence[Evidence], which: str) -> list[str]:
+    """Return the parts that are clear on their own, corrected over the parts of their kind."""
+    found = []
+    for kind in dict.fromkeys(part.kind for part in parts):
+        own = [part for part in parts if part.kind == kind]
+        corrected = holm([getattr(part, which) for part in own])
+        found += [part.name for part, p in zip(own, corrected, strict=True) if p < ALPHA]
+    return found
 
 
 class UntestedError(Refusal):
@@ -76,10 +81,12 @@ def judge_claims(
     claims: Sequence[str] = tuple(CLAIMS),
     n_draws: int = 2000,
     seed: int = 0,
+    all_parts: bool = False,
 ) -> list[Judgement]:
-    """Judge claims, keys of `CLAIMS`, on every grid and suite among the records, one after the other.
+    """Judge claims, keys of `CLAIMS`, on every grid and suite among the records: both scopes, one after the other.
 
-    Corrected p-values are for the claims judged together; problems are resampled ``n_draws`` times.
+    Corrected p-values are for all claims, whichever are asked for; problems are resampled ``n_draws`` times. With
+    ``all_parts`` data sets on which no model beats the constant answer vote, too.
     """
     for name in claims:
         if name not in CLAIMS:
@@ -89,8 +96,10 @@ def judge_claims(
         own = [record for record in records if record.grid == grid and not record.held_out]
         for suite in ("published", "embedded"):
             if any(primary_score(r, d.name) is not None for r in own for d in DATASETS.values() if d.suite == suite):
-                bench = Bench(own, suite, ProblemBootstrap(n_draws=n_draws, seed=seed), seed)
-                found += _judge(bench, grid, [CLAIMS[name] for name in dict.fromkeys(claims)])
+                bench = Bench(own, suite, ProblemBootstrap(n_draws, seed), seed, all_vote=all_parts)
+                scoped = [_judge(bench.in_scope(scope), grid) for scope in SCOPES]
+                judged = {pair[0].claim.name: pair for pair in zip(*scoped, strict=True)}
+                found += [judgement for name in dict.fromkeys(claims) for judgement in judged[name]]
     if not found:
         raise UntestedError(
             "the study's claims are of its own data sets and the embedded suite's, and no run here has a score on one; "
@@ -99,70 +108,91 @@ def judge_claims(
     return found
 
 
-def _judge(bench: Bench, grid: str, claims: list[Claim]) -> list[Judgement]:
+def _judge(bench: Bench, grid: str) -> list[Judgement]:
     tested: dict[str, Found] = {}
     reasons: dict[str, str] = {}
-    for claim in claims:
+    for claim in CLAIMS.values():
         try:
             tested[claim.name] = TESTS[claim.name](bench)
         except NotTestable as reason:
             reasons[claim.name] = str(reason)
-    corrected = dict(zip(tested, holm([overall.p_value for overall, _ in tested.values()]), strict=True))
-    found = []
-    for claim in claims:
-        where = {"claim": claim, "grid": grid, "suite": bench.suite, "n_claims": len(tested)}
-        where["records"] = "released" if grid == GRID else "trained"
-        if claim.name in reasons:
-            nothing = {"overall": None, "p_holm": None, "parts": ()}
-            found.append(Judgement(**where, **nothing, verdict="not testable here", reason=reasons[claim.name]))
-            continue
-        overall, parts = tested[claim.name]
-        verdict, reason = decide(float(corrected[claim.name]), parts)
-        evidence = {"overall": overall, "p_holm": float(corrected[claim.name]), "parts": tuple(parts)}
-        found.append(Judgement(**where, **evidence, verdict=verdict, reason=reason))
-    return found
+    known = [name for name, found in tested.items() if found.is_known]
+    p_values = [holm([getattr(tested[name].pooled, which) for name in known]) for which in ("p", "p_opposite")]
+    corrected = {name: tuple(map(float, pair)) for name, *pair in zip(known, *p_values, strict=True)}
+    judged = []
+    for claim in CLAIMS.values():
+        found, p = tested.get(claim.name), corrected.get(claim.name)
+        if found is None:
+            verdict, reason = "not testable here", reasons[claim.name]
+        elif p is None:
+            verdict, reason = "not known", _say_tipping(found)
+        else:
+            verdict, reason = decide(found, *p)
+        where = (bench.scope, grid, bench.suite, "released" if grid == GRID else "trained")
+        judged.append(Judgement(claim, *where, verdict, found, p and p[0], len(known), reason))
+    return judged
+
+
+def _say_tipping(found: Found) -> str:
+    reason = "one run a model: not known"
+    if found.tipping_sd is None:
+        return reason
+    return f"{reason}; a run-to-run SD of {found.tipping_sd:.4f} would turn the conclusion on these models"
+
+
+def _plain(evidence: Evidence | None, is_known: bool = True) -> dict[str, object]:
+    """Return evidence as plain values; None for what is not known."""
+    if evidence is None:
+        return dict.fromkeys(("effect", "interval", "p", "p_opposite", "n", "detail"))
+    interval = {"level": LEVEL, "kind": evidence.how, "lower": evidence.lower, "upper": evidence.upper}
+    p_values = (evidence.p, evidence.p_opposite) if is_known else (None, None)
+    found = {"effect": evidence.effect, "interval": interval if is_known else None, "p": p_values[0]}
+    return found | {"p_opposite": p_values[1], "n": evidence.n, "detail": evidence.detail}
 
 
 def judgement_rows(judgements: Sequence[Judgement]) -> list[dict[str, object]]:
     """Return judgements as plain values; None where nothing could be tested or a number is not known."""
-    return [
-        {name: getattr(judgement, name) for name in ("records", "grid", "suite")}
-        | {"claim": judgement.claim.name, "statement": judgement.claim.statement, "verdict": judgement.verdict}
-        | _plain(judgement.overall, judgement.claim)
-        | {name: getattr(judgement, name) for name in ("p_holm", "n_claims", "reason")}
-        | {"rule": judgement.claim.rule}
-        | {"parts": [{"part": part.name} | _plain(part, judgement.claim) for part in judgement.parts]}
-        for judgement in judgements
-    ]
-
-
-def _plain(evidence: Evidence | None, claim: Claim) -> dict[str, object]:
-    if evidence is None:
-        return dict.fromkeys(("effect", "interval", "p_value", "p_opposite", "n", "detail"))
-    lower, upper = (None if np.isnan(bound) else bound for bound in (evidence.lower, evidence.upper))
-    return {
-        "effect": {"name": claim.effect, "unit": claim.unit, "value": evidence.effect},
-        "interval": {"level": LEVEL, "kind": evidence.interval, "lower": lower, "upper": upper},
-    } | {name: getattr(evidence, name) for name in ("p_value", "p_opposite", "n", "detail")}
+    rows = []
+    for judgement in judgements:
+        claim, found = judgement.claim, judgement.found
+        is_known = judgement.p_corrected is not None
+        pooled = _plain(found and found.pooled, is_known)
+        row = {"claim": claim.name, "scope": judgement.scope, **pooled, "p_corrected": judgement.p_corrected}
+        row |= {"verdict": judgement.verdict, "parts": [], "leave_one_out": None, "all_parts": None}
+        row |= {"tipping_sd": found and found.tipping_sd, "reason": judgement.reason}
+        if found is not None:
+            row["parts"] = [
+                {"part": part.name, "kind": part.kind, "votes": part.votes} | _plain(part, is_known)
+                for part in found.parts
+            ]
+            row["all_parts"] = _plain(found.all_parts, is_known)
+            if found.leave_one_out:
+                row["leave_one_out"] = dict(zip(("lowest", "highest"), found.leave_one_out, strict=True))
+        row |= {name: getattr(judgement, name) for name in ("records", "grid", "suite", "n_claims")}
+        rows.append(row | {name: getattr(claim, name) for name in ("statement", "unit", "rule")})
+    return rows
 
 
 def judgement_frame(judgements: Sequence[Judgement], *, parts: bool = False) -> pd.DataFrame:
-    """Return judgements as a table: one row for each claim, or for each part of each claim.
-
-    ``p_holm`` of a part is empty: its correction is part of the verdict.
-    """
+    """Return judgements as a table: one row for each claim and scope, or for each part of each of them."""
     rows = []
-    for judgement in judgements:
-        where = {name: getattr(judgement, name) for name in ("records", "grid", "suite")}
-        where |= {"claim": judgement.claim.name, "statement": judgement.claim.statement, "verdict": judgement.verdict}
-        shown = judgement.parts if parts else (judgement.overall,)
-        for evidence in shown:
-            known = {} if evidence is None else vars(evidence)
-            row = where | {"part": known.get("name", "overall")}
-            row |= {name: known.get(name, np.nan) for name in ("effect", "lower", "upper")}
-            row |= {"level": LEVEL, "unit": judgement.claim.unit, "interval": known.get("interval", "")}
-            row |= {"p_value": known.get("p_value", np.nan), "p_opposite": known.get("p_opposite", np.nan)}
-            p_holm = np.nan if parts or judgement.p_holm is None else judgement.p_holm
-            row |= {"p_holm": p_holm, "n": known.get("n", 0), "detail": known.get("detail", "")}
-            rows.append(row | {"reason": judgement.reason})
-    return pd.DataFrame(rows)
+    for row in judgement_rows(judgements):
+        keys = ("records", "grid", "suite", "claim", "scope", "statement", "verdict")
+        where = {name: row[name] for name in keys}
+        for shown in row["parts"] if parts else [row | {"part": tests.POOLED, "kind": tests.POOLED, "votes": True}]:
+            interval = shown["interval"] or {"lower": math.nan, "upper": math.nan, "kind": ""}
+            loo = (not parts and row["leave_one_out"]) or {"lowest": math.nan, "highest": math.nan}
+            every = (not parts and row["all_parts"]) or {"effect": math.nan}
+            rows.append(
+                where
+                | {name: shown[name] for name in ("part", "kind", "votes", "effect")}
+                | {"lower": interval["lower"], "upper": interval["upper"], "level": LEVEL, "unit": row["unit"]}
+                | {"interval": interval["kind"], "p": shown["p"], "p_opposite": shown["p_opposite"]}
+                | {"p_corrected": None if parts else row["p_corrected"]}
+                | {"without_lowest": loo["lowest"], "without_highest": loo["highest"], "all_parts": every["effect"]}
+                | {"tipping_sd": None if parts else row["tipping_sd"], "n": shown["n"] or 0}
+                | {"detail": shown["detail"] or "", "reason": row["reason"]}
+            )
+    numbers = ["effect", "p", "p_opposite", "p_corrected", "tipping_sd"]
+    table = pd.DataFrame(rows)
+    return table.astype(dict.fromkeys(numbers, float)) if rows else table

@@ -1,28 +1,54 @@
-"""The tests of `rules`: each takes the runs and returns the evidence of all of them and that of the parts."""
+"""The tests of `rules`: each takes the runs and a scope, and returns what is pooled, its parts, and what would turn it.
 
-from collections.abc import Callable, Sequence
+Almost every claim is about contrasts, weighted sums of the scores of models, the same for every data set; a family of
+contrasts must be positive all together. A contrast is an array whose first entry is the measured value, the others its
+draws: problems resampled jointly for all models and, for other models, the variance between seeds added.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from zlib import crc32
 
 import numpy as np
-import pandas as pd
-from scipy import stats
-from scipy.special import logit
+from scipy import optimize, stats
 
-from astraios_analysis.claims.rules import LEVEL, MIN_METHODS, MIN_SIZES, RETAINED, UPDATED_SHARE
-from astraios_analysis.records.counts import inside_unit_interval
+from astraios_analysis.claims.rules import (
+    LEVEL,
+    MIN_METHODS,
+    MIN_PROGRAMS,
+    MIN_SIZES,
+    OTHER,
+    PRICE,
+    THESE,
+)
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, Suite
-from astraios_analysis.records.schema import METHODS
+from astraios_analysis.records.schema import order_methods
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score
-from astraios_analysis.scores.correlations import is_at_chance
 from astraios_analysis.scores.means import shared_block
 from astraios_analysis.scores.models import ModelScores, model_scores, usable_models
-from astraios_analysis.scores.ranks import draw_orders, permutation_p, spearman
+from astraios_analysis.scores.ranks import (
+    draw_orders,
+    noise_free,
+    permutation_p,
+    spearman,
+    with_value,
+)
 
 PERFORMANCE = ("comprehension", "generation")
-OVERALL = "overall"
+POOLED = "pooled"
 N_MODEL_PERMUTATIONS = 5_000
+COSTS = ("flop", "peak_memory_bytes", "seconds")
+# Methods whose costs are closer than this are not told apart by it.
+_COST_DIFFERS = 1.05
+
+Model = tuple[int, str]
+Weights = dict[Model, float]
+Family = dict[str, np.ndarray]
+_Z = stats.norm.ppf((1 + LEVEL) / 2)
 
 
 class NotTestable(Refusal):
@@ -31,24 +57,39 @@ class NotTestable(Refusal):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one part of the records, or all of them (``overall``), says about a claim.
+    """What one part of the records, of a ``kind``, or all that have a vote (``pooled``), says about a claim.
 
-    Positive effects speak for the claim; the interval, of kind ``interval``, covers `LEVEL`. The p-values are
-    two-sided, for the claim and for its opposite; ``n`` counts the models or sizes that the test rests on.
+    Positive effects speak for the claim; the interval, made as ``how`` says, covers `LEVEL`. The p-values are two-sided
+    (NaN where not known), for the claim and for its opposite; ``n`` counts the models or sizes that the test rests on.
     """
 
     name: str
     effect: float
     lower: float
     upper: float
-    interval: str
-    p_value: float
+    how: str
+    p: float
     p_opposite: float
     n: int
     detail: str = ""
+    kind: str = "data set"
+    votes: bool = True
 
 
-Found = tuple[Evidence, list[Evidence]]
+@dataclass(frozen=True)
+class Found:
+    """What a test finds: pooled evidence, parts, the range of the effect when one data set is left out.
+
+    ``all_parts`` is the pooled evidence with the data sets that have no vote. ``tipping_sd`` is the standard deviation
+    between runs at which the pooled p-value would reach 0.05; None where it is above already or nothing is known of it.
+    """
+
+    pooled: Evidence
+    parts: list[Evidence]
+    leave_one_out: tuple[float, float] | None = None
+    all_parts: Evidence | None = None
+    tipping_sd: float | None = None
+    is_known: bool = True
 
 
 @dataclass
@@ -59,12 +100,18 @@ class Bench:
     suite: Suite
     bootstrap: ProblemBootstrap
     seed: int = 0
+    scope: str = THESE
+    all_vote: bool = False
     _scores: dict[tuple, ModelScores] = field(default_factory=dict, repr=False)
+    _drawn: dict[int, tuple[ModelScores, np.ndarray]] = field(default_factory=dict, repr=False)
+
+    def in_scope(self, scope: str) -> "Bench":
+        """Return the bench for another scope: the same runs, scores and resamples."""
+        return replace(self, scope=scope, _drawn={})
 
     def datasets(self, *kinds: str) -> list[str]:
-        """Return the suite's data sets of these kinds (all kinds by default) on which a run has a primary score."""
-        own = [d for d in DATASETS.values() if d.suite == self.suite and not d.is_extra]
-        known = [d.name for d in own if d.kind in (kinds or [d.kind])]
+        """Return the suite's data sets of these kinds (all by default) on which a run has a primary score."""
+        known = [d.name for d in DATASETS.values() if d.suite == self.suite and d.kind in (kinds or [d.kind])]
         return [name for name in known if any(primary_score(record, name) is not None for record in self.records)]
 
     def scores(self, dataset: str, measure: tuple[str, str] | None = None) -> ModelScores:
@@ -74,28 +121,111 @@ class Bench:
             self._scores[key] = model_scores(self.records, dataset, self.bootstrap, measure)
         return self._scores[key]
 
+    def votes(self, name: str) -> bool:
+        """Whether a data set has a vote: it is of the study or the suite, and a model beats the constant answer."""
+        return not DATASETS[name].is_extra and (self.all_vote or self.scores(name).has_vote)
+
+    def drawn(self, scores: ModelScores) -> np.ndarray:
+        """Return measured goodness and below it its draws in this scope, shape (1 + n_draws, n_models)."""
+        if id(scores) not in self._drawn:
+            draws = scores.goodness(scores.draws) if self.scope == THESE else scores.draws_of_runs(self.seed)
+            # With the scores, so that their id is not given to others.
+            self._drawn[id(scores)] = scores, np.vstack([scores.good, draws])
+        return self._drawn[id(scores)][1]
+
+    @property
+    def knows_runs(self) -> bool:
+        """Whether models were trained more than once, so that other runs are known in this scope."""
+        seeds: dict[Model, set] = {}
+        for record in self.records:
+            seeds.setdefault((record.n_params_base, record.method), set()).add(record.seed)
+        return self.scope == THESE or any(len(own) > 1 for own in seeds.values())
+
+    def how(self, over: str = "problems") -> str:
+        """Say what an interval is over."""
+        return f"normal, {over}{' and seeds' if self.scope == OTHER else ''} resampled"
+
     def rng(self, stream: int) -> np.random.Generator:
         """Return the random numbers of a test; the same whatever else is tested."""
         return np.random.default_rng([self.seed, stream])
 
 
-def gather(names: Sequence[str], test: Callable[[str], Evidence]) -> list[Evidence]:
-    """Test every part that can be tested; where none can, say why."""
-    parts, reasons = [], []
+def attempt(names: Iterable[str], test: Callable[[str], object]) -> dict[str, object]:
+    """Return what a test finds by part; where no part can be tested, say why."""
+    found, reasons = {}, []
     for name in names:
         try:
-            parts.append(test(name))
+            found[name] = test(name)
         except NotTestable as reason:
             reasons.append(str(reason))
-    if not parts:
+    if not found:
         first = list(dict.fromkeys(reasons))
         more = f"; and {len(first) - 2} more" if len(first) > 2 else ""
         raise NotTestable("; ".join(first[:2]) + more or "nothing of the kind was measured")
-    return parts
+    return found
+
+
+def _contrast(bench: Bench, scores: ModelScores, weights: Weights) -> np.ndarray:
+    places = scores.places
+    drawn = bench.drawn(scores)
+    return sum(weight * drawn[:, places[n][method]] for (n, method), weight in weights.items())
 
 
 def _two_sided(p: float) -> float:
     return float(min(1.0, 2 * p))
+
+
+def _error(contrast: np.ndarray) -> float:
+    """Return the standard error of a contrast: the deviation of its draws."""
+    known = contrast[1:][~np.isnan(contrast[1:])]
+    if len(known) < len(contrast) // 2:
+        raise NotTestable("scores are not known in most resamples: nothing is solved, or there are no counts or errors")
+    return float(np.std(known))
+
+
+def weakest(name: str, family: Family, how: str, **more: object) -> Evidence:
+    """Return the smallest contrast as evidence that all of a family are positive (intersection-union)."""
+    errors = {other: _error(contrast) for other, contrast in family.items()}
+
+    def one_sided(other: str, sign: int) -> float:
+        value, error = sign * family[other][0], errors[other]
+        return float(stats.norm.sf(value / error)) if error > 1e-12 else float(value <= 1e-12)
+
+    closest = min(family, key=lambda other: family[other][0])
+    effect, half = float(family[closest][0]), _Z * errors[closest]
+    p = _two_sided(max(one_sided(other, 1) for other in family))
+    opposite = min(1.0, _two_sided(min(one_sided(other, -1) for other in family)) * len(family))
+    more = {"n": len(family) + 1, "detail": f"closest: {closest}"} | more
+    return Evidence(name, effect, effect - half, effect + half, how, p, opposite, **more)
+
+
+def pool(families: Sequence[Family]) -> Family:
+    """Average the contrasts of a family over data sets, each over those that have it."""
+    others = sorted({other for family in families for other in family})
+    return {other: np.mean([family[other] for family in families if other in family], axis=0) for other in others}
+
+
+def _summarise(
+    bench: Bench, families: dict[str, Family], judge: Callable[[str, Family], Evidence], **more: object
+) -> Found:
+    """Return pooled evidence, that of every data set, and the sensitivities, from the contrasts of each."""
+    voting = {name: family for name, family in families.items() if bench.votes(name)}
+    if not voting:
+        raise NotTestable("no model beats the constant answer on a data set that could be tested")
+    pooled = judge(POOLED, pool(list(voting.values())))
+
+    def over(chosen: Iterable[str]) -> Evidence | None:
+        with suppress(NotTestable):
+            return judge(POOLED, pool([families[name] for name in chosen]))
+
+    without = [over(other for other in voting if other != name) for name in voting] if len(voting) > 1 else []
+    effects = [evidence.effect for evidence in without if evidence]
+    parts = []
+    for name, family in families.items():
+        with suppress(NotTestable):
+            parts.append(replace(judge(name, family), votes=name in voting))
+    every = over(name for name in families if not DATASETS[name].is_extra)
+    return Found(pooled, parts, (min(effects), max(effects)) if effects else None, every, **more)
 
 
 def fft_best(bench: Bench) -> Found:
@@ -104,265 +234,387 @@ def fft_best(bench: Bench) -> Found:
 
 
 def lora_tradeoff(bench: Bench) -> Found:
-    """Compare LoRA with every method but full fine-tuning, and with a share of full fine-tuning."""
-    updated: dict[tuple[int, str], int] = {(r.n_params_base, r.method): r.n_params_updated for r in bench.records}
-    shares = [updated[n, "lora"] / updated[n, "fft"] for n, m in updated if m == "lora" and (n, "fft") in updated]
-    if not shares:
-        raise NotTestable("no size has both LoRA and full fine-tuning")
-    overall, parts = _compare_methods(bench, "lora", {"fft": RETAINED})
-    share = max(shares)
-    detail = f"{overall.detail}; LoRA updates at most {share:.2%} of the parameters that full fine-tuning does"
-    if share > UPDATED_SHARE:
-        return replace(overall, detail=detail, p_value=1.0), []
-    return replace(overall, detail=detail), parts
+    """Compare LoRA with every other method, net of cost."""
+    costs = _log_costs(bench.records)
+    pooled = {
+        model: float(np.mean([costs[name][model] for name in costs]))
+        for model in set.intersection(*(set(known) for known in costs.values()))
+    }
+    found = _compare_methods(bench, "lora", pooled)
+    of_one = {name: _compare_methods(bench, "lora", known, by_size=False).pooled for name, known in costs.items()}
+    by_cost = [replace(pooled, name=name, kind="cost") for name, pooled in of_one.items() if len(of_one) > 1]
+    free = _compare_methods(bench, "lora", {}, by_size=False).pooled.effect
+    detail = f"{found.pooled.detail}; cost: {', '.join(costs)}; without cost: {free:+.4f}"
+    return replace(found, pooled=replace(found.pooled, detail=detail), parts=found.parts + by_cost)
 
 
-def _compare_methods(bench: Bench, method: str, retained: dict[str, float]) -> Found:
-    """Compare a method with all others; with ``retained``, with a share of another's score only."""
-    by_part: dict[str, dict[str, tuple[float, np.ndarray]]] = {}
+def _log_costs(records: Sequence[RunRecord]) -> dict[str, dict[Model, float]]:
+    """Return log10 of each recorded cost by which the methods of a size differ, averaged over seeds."""
+    found: dict[str, dict[Model, list[float]]] = {}
+    for record in records:
+        costs = {name: getattr(record.cost, name) for name in COSTS} if record.cost else {}
+        for name, value in ({"n_params_updated": record.n_params_updated} | costs).items():
+            if value:
+                found.setdefault(name, {}).setdefault((record.n_params_base, record.method), []).append(value)
+    logs = {name: {m: float(np.mean(np.log10(v))) for m, v in own.items()} for name, own in found.items()}
+    differing = {
+        name: own
+        for name, own in logs.items()
+        if name in COSTS and max(np.ptp([own[m] for m in own if m[0] == n]) for n, _ in own) > np.log10(_COST_DIFFERS)
+    }
+    return differing or {"n_params_updated": logs["n_params_updated"]}
 
-    def test(name: str) -> Evidence:
+
+def _compare_methods(bench: Bench, method: str, log_cost: dict[Model, float], *, by_size: bool = True) -> Found:
+    """Compare a method with all others; with log10 of costs, net of them."""
+
+    def weigh(scores: ModelScores, sizes: Sequence[int], other: str) -> Weights:
+        weights: Weights = {}
+        for n in sizes:
+            weights |= {(n, method): 1 / len(sizes), (n, other): -1 / len(sizes)}
+            if log_cost:
+                price = PRICE * (log_cost[n, other] - log_cost[n, method]) / len(sizes)
+                weights[n, "fft"] = weights.get((n, "fft"), 0.0) + price
+        return weights
+
+    def family(name: str, sizes: Sequence[int] | None = None) -> Family:
         scores = bench.scores(name)
-        by_part[name] = _differences(scores, method, retained, bench.seed)
-        return _weakest(name, by_part[name], scores.covers_seeds)
+        found = {}
+        needs = {method, "fft"} if log_cost else {method}
+        for other in dict.fromkeys(scores.table["method"]):
+            both = [
+                n
+                for n, at in scores.places.items()
+                if needs | {other} <= set(at)
+                and (not sizes or n in sizes)
+                and (not log_cost or {(n, method), (n, other)} <= set(log_cost))
+            ]
+            if other != method and both:
+                found[other] = _contrast(bench, scores, weigh(scores, both, other))
+        if not found:
+            raise NotTestable(f"{name}: {method} has no score at a size with another method")
+        return found
 
-    parts = gather(bench.datasets(*PERFORMANCE), test)
-    others = sorted({other for found in by_part.values() for other in found})
+    families = attempt(bench.datasets(*PERFORMANCE), family)
+    others = {other for found in families.values() for other in found}
     if len(others) < MIN_METHODS - 1:
         raise NotTestable(f"{method} is measured beside {len(others)} other methods; {MIN_METHODS - 1} are needed")
-    pooled = {}
-    for other in others:
-        found = [differences[other] for differences in by_part.values() if other in differences]
-        pooled[other] = (float(np.mean([d for d, _ in found])), np.mean([draws for _, draws in found], axis=0))
-    return _weakest(OVERALL, pooled, all(bench.scores(name).covers_seeds for name in by_part)), parts
+    judge = partial(weakest, how=bench.how())
+    found, parts = _summarise(bench, families, judge), []
+    voting = [name for name in families if bench.votes(name)]
+    block, chosen = shared_block(bench.records, voting)
+    for n, size in sorted({(r.n_params_base, r.size) for r in block or bench.records}) if by_size else ():
+        with suppress(NotTestable):
+            own = attempt(chosen or voting, partial(family, sizes=[n]))
+            parts.append(replace(judge(size, pool(list(own.values()))), kind="size"))
+    closest = found.pooled.detail.removeprefix("closest: ")
+    contrast = pool([families[name] for name in voting])[closest]
+    # A run's noise is shared by its scores on all data sets, and independent of that of other runs.
+    tipping = _tipping(contrast, found.pooled, 2 / max(1, len(parts)))
+    return replace(found, parts=found.parts + parts, tipping_sd=tipping, is_known=bench.knows_runs)
 
 
-def _differences(
-    scores: ModelScores, method: str, retained: dict[str, float], seed: int
-) -> dict[str, tuple[float, np.ndarray]]:
-    """Return, for each other method, the mean difference over the sizes that both have, and its draws."""
-    drawn, places = scores.draws_of_runs(seed), scores.places
-    found = {}
-    for other in dict.fromkeys(scores.table["method"]):
-        both = [at for at in places.values() if method in at and other in at]
-        if other == method or not both:
-            continue
-        own, theirs = [at[method] for at in both], [at[other] for at in both]
-        share = retained.get(other, 1.0)
-        difference = float(np.mean(scores.good[own] - share * scores.good[theirs]))
-        found[other] = difference, (drawn[:, own] - share * drawn[:, theirs]).mean(axis=1)
-    if not found:
-        raise NotTestable(f"{scores.dataset}: {method} has no score at a size with another method")
-    return found
-
-
-def _weakest(name: str, differences: dict[str, tuple[float, np.ndarray]], covers_seeds: bool) -> Evidence:
-    """Return the smallest difference as evidence that all are positive."""
-    closest = min(differences, key=lambda other: differences[other][0])
-    effect, draws = differences[closest]
-    p_better = max(_one_sided(value, drawn) for value, drawn in differences.values())
-    p_worse = min(_one_sided(-value, -drawn) for value, drawn in differences.values())
-    covered = "problems and seeds" if covers_seeds else "problems; other training runs not covered"
-    interval = (*percentile_interval(draws, LEVEL), f"percentile, bootstrap over {covered}")
-    p_values = (_two_sided(p_better), min(1.0, _two_sided(p_worse) * len(differences)))
-    return Evidence(name, effect, *interval, *p_values, len(differences) + 1, f"closest: {closest}")
-
-
-def _one_sided(value: float, draws: np.ndarray) -> float:
-    """Return the one-sided p-value of a positive effect, normal with the standard deviation of its draws."""
-    error = float(np.nanstd(draws)) if np.any(~np.isnan(draws)) else float("nan")
-    if np.isnan(error):
-        raise NotTestable("a score has neither counts nor a standard error, so its differences cannot be judged")
-    if error < 1e-12:
-        return 0.0 if value > 1e-12 else 1.0
-    return float(stats.norm.sf(value / error))
+def _tipping(contrast: np.ndarray, pooled: Evidence, runs: float) -> float | None:
+    """Return the SD of one run at which the p-value of a contrast would be 0.05; it enters ``runs`` times squared."""
+    room = (pooled.effect / _Z) ** 2 - _error(contrast) ** 2
+    is_clear = min(pooled.p, pooled.p_opposite) < 1 - LEVEL
+    return float(np.sqrt(room / runs)) if room > 0 and is_clear else None
 
 
 def methods_differ_by_scale(bench: Bench) -> Found:
     """Test whether methods have slopes of their own."""
     names = bench.datasets(*PERFORMANCE)
-    parts = gather(names, lambda name: _slopes(name, _logits(bench.scores(name))))
-    _, chosen = shared_block(bench.records, names)
-    tables = [_logits(bench.scores(name)) for name in chosen or [parts[0].name]]
-    mean = pd.concat(tables).groupby(["n_params_base", "method"], as_index=False).agg(z=("z", "mean"), n=("z", "size"))
-    detail = f"over {', '.join(chosen) or parts[0].name}"
-    return replace(_slopes(OVERALL, mean[mean["n"] == len(tables)]), detail=detail), parts
+    _, chosen = shared_block(bench.records, [name for name in names if bench.votes(name)])
+
+    def family(name: str, sizes: Sequence[int] = ()) -> Family:
+        scores = bench.scores(name)
+        usable = {n: at for n, at in scores.places.items() if len(at) >= 2 and (not sizes or n in sizes)}
+        methods = order_methods(set.intersection(*map(set, usable.values()))) if usable else []
+        if len(usable) < 3 or len(methods) < 2:
+            raise NotTestable(f"{name}: {len(usable)} sizes with {len(methods)} methods at all of them; 3 are needed")
+        x = np.log10(list(usable))
+        x = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
+        slope = {m: _contrast(bench, scores, dict(zip([(n, m) for n in usable], x, strict=True))) for m in methods}
+        mean = np.mean(list(slope.values()), axis=0)
+        return {m: own - mean for m, own in slope.items()} | {"_run": np.full_like(mean, np.sum(x**2))}
+
+    families = attempt(names, family)
+    sizes = set.intersection(*(set(bench.scores(name).places) for name in chosen)) if chosen else set()
+    if len(sizes) >= 3:
+        families |= {name: family(name, sorted(sizes)) for name in chosen if name in families}
+    found = _summarise_shared(bench, families, partial(_slopes, how=bench.how()))
+    pooled = pool([families[name] for name in chosen or families if name in families])
+    return replace(found, tipping_sd=_tipping_slopes(pooled), is_known=bench.knows_runs)
 
 
-def _logits(scores: ModelScores) -> pd.DataFrame:
-    shares = inside_unit_interval(scores.good, scores.table["n_items"])
-    return scores.table[["n_params_base", "method"]].assign(z=logit(shares))
+def _chi_square(family: Family, run_sd: float = 0.0) -> tuple[float, int]:
+    """Return the statistic that all slopes, less their mean, are 0, and its degrees of freedom."""
+    slopes = np.stack([contrast for name, contrast in family.items() if name != "_run"])
+    centre = np.eye(len(slopes)) - 1 / len(slopes)
+    known = slopes[:, 1:][:, ~np.isnan(slopes[:, 1:]).any(axis=0)]
+    covariance = np.cov(known) + run_sd**2 * family["_run"][0] * np.eye(len(slopes))
+    # Methods that solve nothing at any size do not differ: they take their degrees of freedom with them.
+    values, vectors = np.linalg.eigh(centre @ covariance @ centre)
+    kept = values > 1e-9 * values.max()
+    if known.shape[1] < len(slopes) or not values.max() > 0:
+        raise NotTestable("no problem tells the methods' slopes apart")
+    return float(np.sum((vectors[:, kept].T @ slopes[:, 0]) ** 2 / values[kept])), int(kept.sum())
 
 
-def _slopes(name: str, table: pd.DataFrame) -> Evidence:
-    """F test of methods' slopes beside levels of methods and sizes (two-way layout, cells may be missing)."""
-    from statsmodels.regression.linear_model import OLS
+def _slopes(name: str, family: Family, how: str) -> Evidence:
+    """Return the deviation of slopes beyond noise, with the interval of the noncentrality."""
+    q, dof = _chi_square(family)
+    slopes = {m: contrast for m, contrast in family.items() if m != "_run"}
+    values = np.array([contrast[0] for contrast in slopes.values()])
+    scale = float(np.std(values, ddof=1)) / np.sqrt(max(q, 1e-12))
 
-    counts = table.groupby("method")["n_params_base"].nunique()
-    table = table[table["method"].isin(counts[counts >= MIN_SIZES].index)]
-    if table["method"].nunique() < 2 or table["n_params_base"].nunique() < MIN_SIZES:
-        methods = table["method"].nunique()
-        raise NotTestable(f"{name}: {methods} methods with {MIN_SIZES} or more sizes; two are needed")
-    is_method, is_size = (pd.get_dummies(table[name]).to_numpy(dtype=float) for name in ("method", "n_params_base"))
-    own_slopes = is_method * np.log10(table[["n_params_base"]].to_numpy(dtype=float))
-    levels = np.hstack([is_method, is_size[:, 1:]])
-    # Levels of sizes hold the slope that all methods share, so one method's own slope is left out.
-    simple, full = OLS(table["z"], levels).fit(), OLS(table["z"], np.hstack([levels, own_slopes[:, 1:]])).fit()
-    more, dof = int(simple.df_resid - full.df_resid), int(full.df_resid)
-    if more < 1 or dof < 2 or full.ssr < 1e-20:
-        raise NotTestable(f"{name}: {len(table)} models leave too little to judge slopes by; add sizes")
-    statistic, p_value, _ = full.compare_f_test(simple)
-    # The variance of slopes over methods is what F has beyond 1, by the spread of sizes that levels leave.
-    beyond = own_slopes - levels @ np.linalg.lstsq(levels, own_slopes, rcond=None)[0]
-    unit = full.mse_resid * more / float(np.sum(beyond**2))
-    bounds = [1.0, *stats.f.ppf([(1 + LEVEL) / 2, (1 - LEVEL) / 2], more, dof)]
-    effects = (float(np.sqrt(max(statistic / bound - 1, 0.0) * unit)) for bound in bounds)
-    return Evidence(name, *effects, f"F, {more} and {dof} degrees of freedom", float(p_value), 1.0, len(table))
+    def noncentral(p: float) -> float:
+        if stats.chi2.cdf(q, dof) <= p:
+            return 0.0
+        return optimize.brentq(lambda nc: stats.ncx2.cdf(q, dof, max(nc, 1e-9)) - p, 0, 10 * q + 100)
+
+    effect = scale * np.sqrt(max(q - dof, 0.0))
+    low, high = (scale * np.sqrt(noncentral(p)) for p in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
+    low, high = with_value((low, high), effect)
+    steep, flat = (max(slopes, key=lambda m, s=sign: s * slopes[m][0]) for sign in (1, -1))
+    widest = slopes[steep] - slopes[flat]
+    detail = f"chi-square {q:.1f} with {dof}; {steep} less {flat} {widest[0]:+.3f}, z {widest[0] / _error(widest):.1f}"
+    kind = how.replace("normal", "noncentral chi-square")
+    return Evidence(name, effect, low, high, kind, float(stats.chi2.sf(q, dof)), 1.0, len(slopes), detail)
+
+
+def _tipping_slopes(family: Family) -> float | None:
+    def beyond(run_sd: float) -> float:
+        q, dof = _chi_square(family, run_sd)
+        return q - stats.chi2.ppf(LEVEL, dof)
+
+    return float(optimize.brentq(beyond, 0, 10)) if beyond(0) > 0 > beyond(10) else None
+
+
+def _at_every_size(scores: ModelScores) -> dict[int, dict[str, int]]:
+    """Return the places of the methods that are measured at every size."""
+    places = scores.places
+    methods = set.intersection(*(set(at) for at in places.values())) if places else set()
+    return {n: {m: at[m] for m in order_methods(methods)} for n, at in places.items() if methods}
 
 
 def larger_less_robust(bench: Bench) -> Found:
-    """Regress the relative drop on size."""
-    return _trend(bench, bench.datasets("robustness"), ("robust_drop@1", "all_transformations"))
+    """Take the slope of the relative robust drop over sizes."""
+
+    def family(name: str) -> Family:
+        scores = bench.scores(name, ("robust_drop@1", "all_transformations"))
+        places = _at_every_size(scores)
+        if len(places) < MIN_SIZES:
+            raise NotTestable(f"{name}: {len(places)} sizes share a method; a trend needs {MIN_SIZES}")
+        used = [place for at in places.values() for place in at.values()]
+        if np.isnan(scores.draws[:, used]).any(axis=1).mean() > 0.5:
+            raise NotTestable(f"{name}: nothing is solved by some model in most resamples, and the drop is not defined")
+        drawn = 1 - bench.drawn(scores)
+        return {"": np.stack([drawn[:, list(at.values())].mean(axis=1) for at in places.values()], axis=-1)}
+
+    families = attempt(bench.datasets("robustness"), family)
+    sizes = np.array(sorted({r.n_params_base for r in bench.records}), dtype=float)
+    return _summarise(bench, families, partial(_trend, x=np.log10(sizes), bench=bench))
+
+
+def _trend(name: str, family: Family, x: np.ndarray, bench: Bench, how: str = "") -> Evidence:
+    """Return the slope of means over sizes, shape (1 + n_draws, n_sizes): over problems, or a t test over sizes."""
+    means = family[""]
+    if means.shape[1] != len(x):
+        raise NotTestable(f"{name}: not measured at every size")
+    weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
+    slope = means @ weights
+    found = weakest(name, {"": slope}, bench.how(), n=len(x), detail="")
+    if bench.scope == OTHER:
+        from statsmodels.regression.linear_model import OLS
+
+        fit = OLS(means[0], np.column_stack([np.ones(len(x)), x])).fit()
+        lower, upper = fit.conf_int(alpha=1 - LEVEL)[1]
+        p = float(stats.t.sf(fit.tvalues[1], fit.df_resid)) if fit.bse[1] > 1e-12 else float(slope[0] <= 0)
+        kind = f"t over sizes, {int(fit.df_resid)} degrees of freedom"
+        found = Evidence(
+            name, float(slope[0]), float(lower), float(upper), kind, _two_sided(p), _two_sided(1 - p), len(x)
+        )
+    if max(abs(found.lower), abs(found.upper)) * np.ptp(x) > 1:
+        raise NotTestable(
+            f"{name}: the interval [{found.lower:.2g}, {found.upper:.2g}] a decade leaves the range of a share"
+        )
+    return found
 
 
 def larger_less_secure(bench: Bench) -> Found:
-    """Regress the insecure share on size."""
-    names = [name for name in bench.datasets("security") if bench.scores(name).metric == "insecure_rate"]
+    """Compare the insecure share at two sizes, paired by method."""
+    names = bench.datasets("security")
     if not names:
-        raise NotTestable("no share of insecure programs was measured (parse rates are not security scores)")
-    return _trend(bench, names, None)
+        raise NotTestable("no share of insecure programs was measured")
+
+    def family(name: str, measure: tuple[str, str] | None = None) -> Family:
+        scores = bench.scores(name, measure)
+        programs = _count_programs(bench.records, name)
+        places = {
+            n: {m: place for m, place in at.items() if programs.get((n, m), 0) >= MIN_PROGRAMS}
+            for n, at in scores.places.items()
+        }
+        pairs = [(a, b) for a in places for b in places if a < b and set(places[a]) & set(places[b])]
+        if not pairs:
+            raise NotTestable(f"{name}: no method has {MIN_PROGRAMS} valid programs at two sizes")
+        small, large = max(
+            pairs, key=lambda pair: (len(set(places[pair[0]]) & set(places[pair[1]])), pair[1] / pair[0])
+        )
+        shared = order_methods(set(places[small]) & set(places[large]))
+        # Goodness is the secure share: less of it at the large size speaks for the claim.
+        return {m: _contrast(bench, scores, {(small, m): 1.0, (large, m): -1.0}) for m in shared}
+
+    families = attempt(names, family)
+
+    def judge(name: str, family: Family) -> Evidence:
+        mean = np.mean(list(family.values()), axis=0)
+        found = weakest(name, {"": mean}, bench.how("scenarios"), n=len(family), detail=" ".join(family))
+        if max(abs(found.lower), abs(found.upper)) > 1:
+            raise NotTestable(f"{name}: the interval leaves the range of a share")
+        return found
+
+    found = _summarise(bench, families, judge)
+    how = bench.how("scenarios")
+    parts = [replace(weakest(m, {"": own}, how, n=1), kind="method") for f in families.values() for m, own in f.items()]
+    for name in families:
+        settings = dict.fromkeys(
+            s.setting for r in bench.records for s in r.scores if s.key[::3] == (name, "insecure_rate")
+        )
+        for setting in settings:
+            with suppress(NotTestable):
+                other = judge(setting, family(name, ("insecure_rate", setting)))
+                parts += (
+                    [replace(other, kind="rules", votes=False)] if setting != DATASETS[name].primary_setting else []
+                )
+    pooled = pool(list(families.values()))
+    tipping = _tipping(np.mean(list(pooled.values()), axis=0), found.pooled, 2 / len(pooled))
+    return replace(found, parts=found.parts + parts, tipping_sd=tipping, is_known=bench.knows_runs)
 
 
-def _trend(bench: Bench, names: Sequence[str], measure: tuple[str, str] | None) -> Found:
-    """Regress values, averaged at each size over the methods measured at every size, on size."""
-    means: dict[str, pd.Series] = {}
-
-    def test(name: str) -> Evidence:
-        table = bench.scores(name, measure).table
-        if table.empty:
-            raise NotTestable(f"{name}: {measure[0] if measure else 'the primary score'} was not measured")
-        wide = table.pivot_table(index="n_params_base", columns="method", values="value").sort_index()
-        complete = wide.dropna(axis="columns")
-        if complete.shape[1] == 0:
-            raise NotTestable(f"{name}: no method is measured at every size")
-        means[name] = complete.mean(axis=1)
-        return size_slope(name, means[name], f"mean over {', '.join(complete.columns)}")
-
-    if not names:
-        raise NotTestable("nothing of the kind was measured")
-    parts = gather(names, test)
-    together = pd.DataFrame(means).dropna()
-    return size_slope(OVERALL, together.mean(axis=1), f"mean over {', '.join(together.columns)}"), parts
-
-
-def size_slope(name: str, means: pd.Series, detail: str = "") -> Evidence:
-    """Regress means, by base parameters in the index, on log10 of the size, with a t test over sizes."""
-    from statsmodels.regression.linear_model import OLS
-
-    if len(means) < MIN_SIZES:
-        raise NotTestable(f"{name}: {len(means)} sizes; a trend and its error need {MIN_SIZES}")
-    x = np.log10(means.index.to_numpy(dtype=float))
-    fit = OLS(means.to_numpy(dtype=float), np.column_stack([np.ones(len(x)), x - x.mean()])).fit()
-    slope, (lower, upper) = float(fit.params[1]), fit.conf_int(alpha=1 - LEVEL)[1]
-    # Means on a line have no error to divide by.
-    p = float(stats.t.sf(fit.tvalues[1], fit.df_resid)) if fit.bse[1] > 1e-12 else float(slope <= 0)
-    interval = (float(lower), float(upper), f"t over sizes, {int(fit.df_resid)} degrees of freedom")
-    return Evidence(name, slope, *interval, _two_sided(p), _two_sided(1 - p), len(means), detail)
+def _count_programs(records: Sequence[RunRecord], name: str) -> dict[Model, int]:
+    """Return the valid programs behind each model's insecure share, over its seeds."""
+    found: dict[Model, int] = {}
+    for record in records:
+        score = primary_score(record, name)
+        if score is not None:
+            model = (record.n_params_base, record.method)
+            found[model] = found.get(model, 0) + (score.n_samples or score.n_items or 0)
+    return found
 
 
 def small_carries_over(bench: Bench) -> Found:
     """Correlate the order of methods at smaller sizes with that at the largest."""
-    present = [m for m in METHODS if any(record.method == m for record in bench.records)]
+    present = order_methods(record.method for record in bench.records)
     # One order of all methods orders those that two sizes share: the same for every data set.
     orders, _ = draw_orders(len(present), bench.rng(1))
-    nulls, drawn = {}, {}
-
-    def kind(name: str) -> str:
-        seeds = " and seeds" if bench.scores(name).covers_seeds else "; other training runs not covered"
-        return f"percentile, bootstrap over problems{seeds}"
-
-    def test(name: str) -> Evidence:
-        nulls[name], drawn[name], detail = _carry_over(bench.scores(name), present, orders, bench.seed)
-        return _rank_evidence(name, nulls[name], drawn[name], len(present), detail, kind(name))
-
-    parts = gather(bench.datasets(*PERFORMANCE), test)
-    null, draws = np.nanmean(list(nulls.values()), axis=0), np.nanmean(list(drawn.values()), axis=0)
-    return _rank_evidence(OVERALL, null, draws, len(present), "", kind(parts[0].name)), parts
+    families = attempt(bench.datasets(*PERFORMANCE), lambda name: _carry_over(bench, name, present, orders))
+    judge = partial(_correlation, how=bench.how(), n=len(present))
+    found = _summarise_shared(bench, families, judge)
+    return replace(found, is_known=bench.knows_runs)
 
 
-def _carry_over(
-    scores: ModelScores, present: list[str], orders: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return a data set's mean correlation by order of methods, its draws, and the sizes compared."""
-    name, drawn = scores.dataset, scores.draws_of_runs(seed)
-    usable = [at for at in scores.places.values() if len(at) >= MIN_METHODS]
+def _summarise_shared(
+    bench: Bench, families: dict[str, Family], judge: Callable[[str, Family], Evidence], **more: object
+) -> Found:
+    """As `_summarise`, pooled over the data sets with a vote that share the most models; parts are all of them."""
+    voting = [name for name in families if bench.votes(name)]
+    shared = shared_block(bench.records, voting)[1] or voting
+    kept = {name: family for name, family in families.items() if name in shared or name not in voting}
+    found = _summarise(bench, kept, judge, **more)
+    parts = attempt(families, lambda name: replace(judge(name, families[name]), votes=name in voting))
+    pooled = replace(found.pooled, detail="; ".join(filter(None, (found.pooled.detail, f"over {', '.join(shared)}"))))
+    return replace(found, pooled=pooled, parts=list(parts.values()))
+
+
+def _carry_over(bench: Bench, name: str, present: list[str], orders: np.ndarray) -> Family:
+    """Return a data set's mean correlation: by order of methods, and of draws of noise-free scores."""
+    scores = bench.scores(name)
+    drawn = bench.drawn(scores)[1:]
+    usable = [(n, at) for n, at in scores.places.items() if len(at) >= MIN_METHODS]
     if len(usable) < 2:
         raise NotTestable(f"{name}: {len(usable)} sizes have scores of {MIN_METHODS} or more methods; two are needed")
-    size_of, nulls, draws, compared = scores.table["size"], [], [], []
-    for at in usable[:-1]:
-        shared = [m for m in present if m in at and m in usable[-1]]
-        small, large = [at[m] for m in shared], [usable[-1][m] for m in shared]
+    (_, largest), nulls, draws = usable[-1], [], []
+    for stream, (_, at) in enumerate(usable[:-1]):
+        shared = [m for m in present if m in at and m in largest]
+        small, large = [at[m] for m in shared], [largest[m] for m in shared]
         if len(shared) < MIN_METHODS or np.isnan(spearman(scores.good[small], scores.good[large])):
             continue
         inner = np.argsort(np.argsort(orders[:, [present.index(m) for m in shared]], axis=1), axis=1)
         nulls.append(spearman(np.broadcast_to(scores.good[small], inner.shape), scores.good[large][inner]))
-        draws.append(spearman(drawn[:, small], drawn[:, large]))
-        compared.append(size_of.iloc[small[0]])
+        both, sides = [*small, *large], np.split(np.arange(2 * len(small)), 2)
+        true = noise_free(scores.good[both], drawn[:, both], sides, crc32(f"{name} {stream}".encode()))
+        draws.append(spearman(*(true[:, side] for side in sides)))
     if not nulls:
         raise NotTestable(f"{name}: no smaller size shares {MIN_METHODS} methods with the largest that differ in score")
-    detail = f"{', '.join(compared)} against {size_of.iloc[next(iter(usable[-1].values()))]}"
-    return np.mean(nulls, axis=0), _mean_known(draws), detail
+    return {"null": np.mean(nulls, axis=0), "draws": np.mean(draws, axis=0)}
 
 
-def _mean_known(draws: list[np.ndarray]) -> np.ndarray:
-    """Average draws; where a resample has no order on one side, over the others."""
-    stacked = np.stack(draws)
-    n_known = (~np.isnan(stacked)).sum(axis=0)
-    return np.where(n_known > 0, np.nansum(stacked, axis=0) / np.maximum(n_known, 1), np.nan)
-
-
-def _rank_evidence(name: str, null: np.ndarray, draws: np.ndarray, n: int, detail: str, interval: str) -> Evidence:
+def _correlation(name: str, family: Family, how: str, n: int, detail: str = "") -> Evidence:
     """Return a correlation as evidence, from its values by order of which the first is the observed one."""
-    p_values = (_two_sided(permutation_p(null, side)) for side in ("above", "below"))
-    return Evidence(name, float(null[0]), *percentile_interval(draws, LEVEL), interval, *p_values, n, detail)
+    value = float(family["null"][0])
+    p_values = (_two_sided(permutation_p(family["null"], side)) for side in ("above", "below"))
+    interval = with_value(percentile_interval(family["draws"], LEVEL), value)
+    return Evidence(name, value, *interval, how.replace("normal", "noise-free scores"), *p_values, n, detail)
 
 
 def loss_indicates(bench: Bench) -> Found:
-    """Correlate validation loss with every score, models being permuted alike for all data sets."""
+    """Correlate validation loss with every score among the methods of a size, which are permuted alike."""
     if all(record.val_loss is None for record in bench.records):
         raise NotTestable("these runs have no validation loss; a grid trained here measures it")
-    found: dict[str, ModelScores] = {}
+    names = bench.datasets()
+    sizes = sorted({r.n_params_base for r in bench.records})
+    labels = {r.n_params_base: r.size for r in bench.records}
+    known = order_methods(record.method for record in bench.records)
+    methods = np.tile(np.arange(len(known)), (N_MODEL_PERMUTATIONS, 1))
+    orders = {n: np.vstack([methods[:1], bench.rng(2 + i).permuted(methods, axis=1)]) for i, n in enumerate(sizes)}
 
-    def test(name: str) -> Evidence:
-        scores = bench.scores(name)
+    def by_size(name: str) -> dict[int, Family]:
         try:
-            found[name] = usable_models(scores)
+            scores = usable_models(bench.scores(name))
         except Refusal as error:
             raise NotTestable(str(error)) from error
-        return _loss_evidence(bench, name, [found[name]], "at chance" if is_at_chance(found[name]) else "")
+        loss, drawn = scores.table["val_loss"].to_numpy(dtype=float), bench.drawn(scores)[1:]
+        found = {}
+        for stream, (n, at) in enumerate(scores.places.items()):
+            place = list(at.values())
+            if len(place) < MIN_METHODS or np.ptp(scores.good[place]) < 1e-12 or np.ptp(loss[place]) < 1e-12:
+                continue
+            inner = np.argsort(np.argsort(orders[n][:, [known.index(m) for m in at]], axis=1), axis=1)
+            null = -spearman(np.broadcast_to(loss[place], inner.shape), scores.good[place][inner])
+            true = noise_free(
+                scores.good[place], drawn[:, place], [np.arange(len(place))], crc32(f"{name} {stream}".encode())
+            )
+            found[n] = {"null": null, "draws": -spearman(np.broadcast_to(loss[place], true.shape), true)}
+        if not found:
+            raise NotTestable(f"{name}: no size has {MIN_METHODS} methods that differ in loss and in score")
+        return found
 
-    parts = gather(bench.datasets(), test)
-    return _loss_evidence(bench, OVERALL, list(found.values()), f"{len(parts)} data sets"), parts
+    whole = attempt(names, by_size)
+    families = {name: pool(list(own.values())) for name, own in whole.items()}
+    n = len({(r.n_params_base, r.method) for r in bench.records})
+    found = _summarise(bench, families, partial(_correlation, how=bench.how(), n=n))
+    voting = [own for name, own in whole.items() if bench.votes(name)]
+    of_size = {size: [own[size] for own in voting if size in own] for size in sizes}
+    parts = [
+        replace(_correlation(labels[size], pool(own), bench.how(), len(known)), kind="size")
+        for size, own in of_size.items()
+        if own
+    ]
+    if bench.scope == OTHER:
+        return replace(found, pooled=_over_sizes([float(pool(own)["null"][0]) for own in of_size.values() if own]))
+    return replace(found, parts=found.parts + parts)
 
 
-def _loss_evidence(bench: Bench, name: str, sets: list[ModelScores], detail: str) -> Evidence:
-    """Average over data sets the correlation of loss with the score on the models that all of them have."""
-    keys = [list(zip(s.table["n_params_base"], s.table["method"], strict=True)) for s in sets]
-    models = [m for m in keys[0] if all(m in known for known in keys)]
-    if len(models) < MIN_METHODS:
-        raise NotTestable(f"{len(models)} models have a loss and every score; {MIN_METHODS} are needed")
-    rng = bench.rng(2)
-    orders, _ = draw_orders(len(models), rng, n_sampled=N_MODEL_PERMUTATIONS)
-    resampled = rng.integers(len(models), size=(len(sets[0].draws), len(models)))
-    nulls, draws = [], []
-    for scores, known in zip(sets, keys, strict=True):
-        place = [known.index(m) for m in models]
-        loss, good = scores.table["val_loss"].to_numpy()[place], scores.good[place]
-        drawn = np.take_along_axis(scores.draws_of_runs(bench.seed)[:, place], resampled, axis=1)
-        nulls.append(-spearman(np.broadcast_to(loss, orders.shape), good[orders]))
-        draws.append(-spearman(loss[resampled], drawn))
-    null = np.mean(nulls, axis=0)
-    if np.isnan(null[0]):
-        raise NotTestable(f"{name}: all models score the same on a data set; there is no order to compare")
-    interval = "percentile, bootstrap over models and problems"
-    return _rank_evidence(name, null, _mean_known(draws), len(models), detail, interval)
+def _over_sizes(values: Sequence[float]) -> Evidence:
+    """Return the mean of correlations, one a size, with a t test over sizes."""
+    n = len(values)
+    if n < MIN_SIZES:
+        raise NotTestable(f"{n} sizes have correlations; a test over sizes needs {MIN_SIZES}")
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(n))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error
+    p = float(stats.t.sf(mean / error, n - 1)) if error > 1e-12 else float(mean <= 0)
+    if max(abs(mean - half), abs(mean + half)) > 1:
+        raise NotTestable(f"the interval [{mean - half:.2g}, {mean + half:.2g}] leaves the range of a correlation")
+    kind = f"t over sizes, {n - 1} degrees of freedom"
+    return Evidence(POOLED, mean, mean - half, mean + half, kind, _two_sided(p), _two_sided(1 - p), n)

@@ -16,9 +16,10 @@ TRANSFER = [
     "n_methods",
     "statistic",
     "value",
+    "estimate",
     "lower",
     "upper",
-    "p_value",
+    "p_holm",
     "ceiling",
 ]
 DECISIONS = ["dataset", "size_small", "size_large", "rule", "chosen", "best", "p_right"]
@@ -28,7 +29,8 @@ CHOICES = ["option", "n_runs", "flop", "gpu_hours", "is_affordable", "expected_r
 HELP = """\
 Rank methods at each measured size with the probability of being best, and
 correlate each smaller size's order with the largest's (Spearman, Kendall,
-exact permutation p-values, bootstrap intervals over problems). Say what comes
+permutation p-values corrected for their number, intervals of noise-free
+scores). Say what comes
 of choosing by a smaller size: whether the choice is right at the larger, what
 it gives up, and the share of pairs in the same order. With --size, give the
 probability of being best at a size that nobody has measured. Several seeds of
@@ -97,8 +99,9 @@ def command(dataset: tuple[str, ...], size: str | None, level: float, seed: int,
         print(f"\nProbability of being best at {size} (one new run of each method)\n")
         print(table_text(found.best.drop(columns=["level", "interval", "n_params"])))
     say(
-        f"\n{100 * level:g} % percentile intervals over problems; p-values: two-sided permutation, not "
-        "corrected for their number;\nceiling: about the most that rank noise lets one see"
+        f"\n{100 * level:g} % intervals of scores over problems; of correlations (value: observed, estimate: median) "
+        "of noise-free scores;\np_holm: two-sided permutation, corrected over all data sets and sizes; ceiling: about "
+        "the most that rank noise lets one see"
     )
 
 

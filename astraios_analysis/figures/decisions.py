@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from astraios_analysis.claims.judge import Judgement, judgement_frame
-from astraios_analysis.claims.rules import CLAIMS
+from astraios_analysis.claims.rules import CLAIMS, THESE, VERDICTS
 from astraios_analysis.figures.spec import BARS, figure, keep_shares, require_rows, round_table
 from astraios_analysis.figures.style import (
     GREY,
@@ -34,7 +34,7 @@ from astraios_analysis.figures.transfer import say_refused
 from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION, METRICS
 from astraios_analysis.records.schema import order_methods
 
-_COLOURS = {"supported": "#009E73", "mixed": "#E69F00", "not supported": "#D55E00"}
+_COLOURS = dict(zip(VERDICTS, ("#009E73", "#D55E00", "#E69F00", "#56B4E9", GREY, GREY), strict=True))
 _COST_LABELS = {
     "n_params_updated": "updated parameters",
     "peak_memory_bytes": "peak memory in bytes",
@@ -224,8 +224,12 @@ def _draw_costs(panel: Axes, rows: pd.DataFrame) -> None:
 
 
 def _say_verdicts(table: pd.DataFrame) -> str:
-    counts = table[table["part"] == "overall"]["verdict"].value_counts()
-    return f"{join(f'{n} {verdict}' for verdict, n in counts.items()).capitalize()}."
+    pooled = table[table["part"] == "pooled"]
+    parts = []
+    for scope, rows in pooled.groupby("scope", sort=False):
+        counts = join(f"{n} {verdict}" for verdict, n in rows["verdict"].value_counts().items())
+        parts.append(f"{scope.capitalize()}: {counts}.")
+    return " ".join(parts)
 
 
 @figure(
@@ -233,14 +237,25 @@ def _say_verdicts(table: pd.DataFrame) -> str:
     notebook="claims",
     title="What the study claims, judged",
     question="Does what the study claims hold?",
-    caption="Effect of each claim over all parts (diamond) and on each part (dots), with 95 % intervals of the kind "
-    "that docs/claims.md names; right of the dashed line speaks for the claim. The verdict follows rules written down "
-    "before; claims that the records cannot test are named in the table.",
+    caption="Effect of each claim, pooled over the data sets that have a vote, for these models (full diamond: other "
+    "problems) and where it is known for other models (hollow diamond: other runs or sizes), and on each part of these "
+    "models (dots; hollow without a vote), with 95 % intervals of the kind that docs/claims.md names; right of the "
+    "dashed line speaks for the claim. Claims that the records cannot test are named in the table.",
     answer=_say_verdicts,
-    fitted=("effect", *BARS, "p_value", "p_opposite", "p_holm"),
+    fitted=(
+        "effect",
+        *BARS,
+        "p",
+        "p_opposite",
+        "p_corrected",
+        "without_lowest",
+        "without_highest",
+        "all_parts",
+        "tipping_sd",
+    ),
 )
 def claim_effects(judgements: Sequence[Judgement]) -> tuple[Figure, pd.DataFrame]:
-    """Draw the effect of every claim that could be tested, over all parts and part by part: a panel a claim and suite.
+    """Draw the effect of every claim that could be tested, pooled and part by part: a panel a claim and suite.
 
     The twin has a row without numbers for a claim that was not tested.
     """
@@ -248,31 +263,47 @@ def claim_effects(judgements: Sequence[Judgement]) -> tuple[Figure, pd.DataFrame
     table = round_table(pd.concat([frame for frame in frames if len(frame)], ignore_index=True))
     tested = table[table["effect"].notna()]
     require_rows(tested, "claim_effects", "a claim that can be tested")
-    panels = list(tested.groupby(["suite", "claim"], sort=False))
+    shown = tested[(tested["part"] == "pooled") | (tested["scope"] == THESE)]
+    panels = list(shown.groupby(["suite", "claim"], sort=False))
     most = max(len(rows) for _, rows in panels)
-    figure, axes = small_multiples(len(panels), 2, row_height=0.75 + 0.17 * most)
+    figure, axes = small_multiples(len(panels), 2, row_height=0.75 + 0.14 * most)
     several = table["suite"].nunique() > 1
     for panel, ((suite, name), rows) in zip(axes, panels, strict=True):
-        low, high = int(rows["n"].min()), int(rows["n"].max())
-        n = f"{low if low == high else f'{low} to {high}'} {CLAIMS[name].counted}"
-        _draw_claim(panel, rows, n, f"{suite} data sets. " if several else "")
+        verdicts = table[(table["suite"] == suite) & (table["claim"] == name) & (table["part"] == "pooled")]
+        _draw_claim(panel, rows, verdicts, f"{suite} data sets. " if several else "")
     return figure, table
 
 
-def _draw_claim(panel: Axes, rows: pd.DataFrame, n: str, where: str) -> None:
-    verdict, colour = rows["verdict"].iloc[0], _COLOURS[rows["verdict"].iloc[0]]
-    shown = rows.to_dict("records")
-    for height, row in enumerate(shown[::-1]):
-        is_whole = row["part"] == "overall"
-        panel.plot([row["lower"], row["upper"]], [height, height], color=colour if is_whole else GREY, linewidth=1.1)
+def _draw_claim(panel: Axes, rows: pd.DataFrame, verdicts: pd.DataFrame, where: str) -> None:
+    rows = rows[(rows["part"] != "pooled") | (rows["scope"] == THESE) | rows["lower"].notna()]
+    shown = rows.to_dict("records")[::-1]
+    for height, row in enumerate(shown):
+        is_whole = row["part"] == "pooled"
+        colour = _COLOURS[row["verdict"]] if is_whole else GREY
+        panel.plot([row["lower"], row["upper"]], [height, height], color=colour, linewidth=1.1)
+        is_full = row["scope"] == THESE if is_whole else row["votes"]
         marker, size = ("D", 5) if is_whole else ("o", 3.5)
-        panel.plot(row["effect"], height, marker, markersize=size, color=colour if is_whole else GREY)
+        fill = colour if is_full else "white"
+        panel.plot(row["effect"], height, marker, markersize=size, color=colour, markerfacecolor=fill)
     panel.axvline(0, color=GREY, linewidth=0.7, linestyle="--", zorder=0)
-    names = [DATASETS[row["part"]].title if row["part"] in DATASETS else "Overall" for row in shown[::-1]]
+    names = [f"Pooled, {row['scope']}" if row["part"] == "pooled" else _name_part(row["part"]) for row in shown]
     panel.set_yticks(np.arange(len(shown)), names, fontsize=6)
     panel.set_ylim(-0.6, len(shown) - 0.4)
     panel.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     panel.set_xlabel(rows["unit"].iloc[0], fontsize=6.5)
-    panel.set_title(textwrap.fill(rows["statement"].iloc[0], 32), loc="left", fontsize=7)
-    p_holm = rows["p_holm"].iloc[0]
-    note(panel, f"{where}{verdict.capitalize()}, corrected p {p_holm:.2g}; {n}", width=60)
+    panel.set_title(textwrap.fill(rows["statement"].iloc[0], 34), loc="left", fontsize=7)
+    said = []
+    for row in verdicts.itertuples():
+        has_p = row.p_corrected == row.p_corrected and row.verdict != "contradicted"
+        said.append(f"{row.scope}: {row.verdict}" + (f", corrected p {row.p_corrected:.2g}" if has_p else ""))
+    low, high = int(rows["n"].min()), int(rows["n"].max())
+    n = f"{low if low == high else f'{low} to {high}'} {CLAIMS[rows['claim'].iloc[0]].counted}"
+    note(panel, f"{where}{said[0]}\n{said[1]}; {n}".capitalize(), width=60, reserve=2)
+
+
+def _name_part(name: str) -> str:
+    if name in DATASETS:
+        return DATASETS[name].title
+    if name in METHOD_STYLES:
+        return METHOD_STYLES[name].label
+    return _COST_LABELS.get(name, name.removeprefix("t0.2,n20,").replace(",", ", ").replace("_", " "))

@@ -24,7 +24,7 @@ from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
 from astraios_analysis.scores.contrasts import contrast_all
-from astraios_analysis.scores.correlations import loss_correlations
+from astraios_analysis.scores.correlations import loss_correlations, size_correlations
 from astraios_analysis.scores.losses import final_losses, loss_curves
 from astraios_analysis.scores.means import performance_panels
 from astraios_analysis.scores.models import intervals_over_seeds
@@ -128,6 +128,11 @@ class Tables:
     def correlations(self) -> pd.DataFrame:
         """How each data set's score correlates with the loss."""
         return loss_correlations(self.runs, level=self.level, bootstrap=self.bootstrap)
+
+    @cached_property
+    def within_sizes(self) -> pd.DataFrame:
+        """How loss and score correlate among the methods of each size."""
+        return size_correlations(self.runs, level=self.level, bootstrap=self.bootstrap)
 
     @cached_property
     def datasets(self) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -48,7 +49,7 @@ from astraios_analysis.prediction.forecast import fit_outcome, record_outcome
 from astraios_analysis.prediction.regress import POOLED, WITHIN, LossRegression
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import LOSS, METRICS, find_dataset, order_datasets
+from astraios_analysis.records.registry import DATASETS, LOSS, METRICS, find_dataset, order_datasets
 from astraios_analysis.records.schema import order_methods
 from astraios_analysis.scores.models import keep_means, keep_seeds, seed_words
 
@@ -542,4 +543,50 @@ def loss_correlation(correlations: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     verdicts = shown.drop_duplicates("dataset").set_index("dataset")["verdict"]
     axes[0].set_yticks(range(len(names)), [f"{name_dataset(name)}\n{verdicts[name]}" for name in names])
     axes[0].set_ylim(len(names) - 0.4, -0.6)
+    return figure, table
+
+
+def _say_within_sizes(table: pd.DataFrame) -> str:
+    mean = table[table["dataset"] == "mean"].sort_values("n_params_base").to_dict("records")
+    clear = [row["lower"] > 0 for row in mean]
+    first = next((place for place in range(len(mean)) if all(clear[place:])), None)
+    ends = [f"{row['value']:.2f} [{row['lower']:.2f}, {row['upper']:.2f}] at {row['size']}" for row in mean]
+    when = "at no size clearly" if first is None else f"clearly from {mean[first]['size']} on"
+    if first == 0:
+        when = "clearly at every size"
+    return f"Loss ranks the methods of a size as the score does {when}: mean rank correlation {join(ends)}."
+
+
+@figure(
+    "loss_ranks_methods",
+    notebook="loss_performance",
+    title="When does loss rank methods?",
+    question="From which size on does loss rank methods?",
+    caption="Spearman's rank correlation of less loss with a better score among the methods of each size: 1 means that "
+    "the method with less loss always scores higher. Data sets on which a model beats the constant answer, and their "
+    "mean with {level} intervals: the noise of problems taken out (shrunk, then ranked), seeds resampled. Held-out "
+    "sizes take no part.",
+    answer=_say_within_sizes,
+    fitted=("value", *BARS),
+)
+def loss_ranks_methods(within_sizes: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw by size how loss and score correlate among its methods: a line a data set, and their mean."""
+    require_rows(within_sizes, "loss_ranks_methods", "losses and scores of four methods at a size")
+    table = round_table(within_sizes)
+    figure, (panel,) = small_multiples(1, 1, row_height=2.6)
+    names = [name for name in DATASETS if name in set(table["dataset"])]
+    for name, colour in zip(names, sns.color_palette("colorblind", len(names)), strict=True):
+        rows = table[table["dataset"] == name]
+        panel.plot(rows["n_params_base"], rows["value"], "o-", color=colour, linewidth=0.9, label=DATASETS[name].title)
+    mean = table[table["dataset"] == "mean"]
+    bars = np.abs(mean[["lower", "upper"]].to_numpy().T - mean["value"].to_numpy())
+    label = f"mean, {100 * table['level'].iloc[0]:g} % interval"
+    panel.errorbar(mean["n_params_base"], mean["value"], yerr=bars, fmt="D-", color="0.1", linewidth=1.6, label=label)
+    panel.axhline(0, color=GREY, linewidth=0.8, linestyle="--")
+    panel.set_ylim(-1.05, 1.05)
+    panel.set_ylabel("Spearman's rho, less loss with score")
+    size_axis(panel, table["n_params_base"])
+    low, high = (int(table.loc[table["dataset"] != "mean", "n"].agg(end)) for end in ("min", "max"))
+    note(panel, f"{low if low == high else f'{low} to {high}'} methods a size", width=90)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure, table

@@ -508,7 +508,8 @@ def _say_ranks(table: pd.DataFrame) -> str | None:
     if rows.empty:
         return None
     parts = [
-        f"{kind} {int((own['p_value'] < 0.05).sum())} of {len(own)} ({0.05 * len(own):.1f})"
+        f"{kind} {int((own['p_value'] < 0.05).sum())} of {len(own)} ({0.05 * len(own):.1f}; corrected for their "
+        f"number, {int((own['p_holm'] < 0.05).sum())})"
         for kind, own in split_kinds(rows)
     ]
     found = "Pairs of data set and smaller size with p < 0.05 for rank correlation with the largest size (and what "
@@ -520,18 +521,17 @@ def _say_ranks(table: pd.DataFrame) -> str | None:
     notebook="scale_transfer",
     title="Does the order of methods carry over?",
     question="Does the order of methods carry over?",
-    caption="Rank correlation of methods between each smaller size and the largest, with {level} percentile intervals "
-    "over resampled problems. The grey tick is the product of both sizes' mean correlation with their own resamples: "
-    "about the most that rank noise lets one see. Noise pulls resampled ranks towards 0, so an interval can leave out "
-    "its estimate: it says how much depends on the problems, and is no confidence interval for the order of noise-free "
-    "scores.",
+    caption="Observed rank correlation of methods between each smaller size and the largest (dots), and what it would "
+    "be without the noise of the problems asked: median (hollow) and {level} interval of scores shrunk by their noise "
+    "and then ranked. The grey tick is the product of both sizes' mean correlation with their own resamples: about the "
+    "most that rank noise lets one see.",
     answer=_say_ranks,
-    fitted=("value", *BARS, "p_value", "ceiling"),
+    fitted=("value", "estimate", *BARS, "p_value", "p_holm", "ceiling"),
 )
 def rank_transfer(transfers: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw the rank correlation of methods between each smaller size and the largest, for each data set.
 
-    Bars are percentile intervals over problems; a tick marks about the most that rank noise lets one see.
+    Bars are intervals of noise-free scores; a tick marks about the most that rank noise lets one see.
     """
     require_rows(transfers, "rank_transfer", "scores of four methods at two sizes")
     table = round_table(transfers)
@@ -545,6 +545,7 @@ def rank_transfer(transfers: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         for position, row in enumerate(table[table["statistic"] == statistic].to_dict("records")):
             panel.plot([row["lower"], row["upper"]], [position, position], color="#0072B2", linewidth=1.0)
             panel.plot(row["value"], position, "o", color="#0072B2")
+            panel.plot(row["estimate"], position, "o", color="#0072B2", markerfacecolor="white", markersize=3)
             panel.plot(row["ceiling"], position, "|", color=GREY, markersize=6)
         panel.axvline(0, color="0.3", linewidth=0.8)
         panel.set_xlim(-1.05, 1.05)
@@ -552,10 +553,12 @@ def rank_transfer(transfers: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         panel.set_yticks(range(len(labels)), labels)
         panel.set_ylim(len(labels) - 0.4, -0.6)
         panel.set_title({"spearman": "Spearman's rho", "kendall": "Kendall's tau-b"}[statistic], loc="left")
-    observed = f"observed, {100 * table['level'].iloc[0]:g} % percentile interval over problems"
+    noiseless = f"without noise, {100 * table['level'].iloc[0]:g} % interval"
+    hollow = {"markerfacecolor": "white", "markersize": 3}
     handles = [
-        Line2D([], [], color="#0072B2", marker="o", label=observed),
+        Line2D([], [], color="#0072B2", marker="o", linestyle="", label="observed"),
+        Line2D([], [], color="#0072B2", marker="o", label=noiseless, **hollow),
         Line2D([], [], color=GREY, marker="|", linestyle="", label="about the most that rank noise lets one see"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure, table

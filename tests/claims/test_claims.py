@@ -7,29 +7,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm, spearmanr
 from simulated_grids import LARGEST, SIZES, World, simulate
-from statsmodels.formula.api import ols
-from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
-from astraios_analysis.claims.judge import TESTS, decide, holm, judge_claims, judgement_frame
-from astraios_analysis.claims.rules import CLAIMS, VERDICT_RULE, VERDICTS
-from astraios_analysis.claims.tests import Evidence, NotTestable, _slopes, size_slope
+from astraios_analysis.claims.judge import TESTS, decide, judge_claims, judgement_frame, judgement_rows
+from astraios_analysis.claims.rules import CLAIMS, OTHER, SCOPES, THESE, VERDICT_RULE, VERDICTS
+from astraios_analysis.claims.tests import Evidence, Found, _chi_square
 from astraios_analysis.records.frame import METHODS, Score
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.scores.ranks import holm
 
 DOCS = (Path(__file__).parents[2] / "docs" / "claims.md").read_text("utf-8")
 SAME = {method: 0.6 for method in METHODS}
 FLAT = World(amplitude=SAME)
 
 
-def judge(name, records):
-    """One claim's judgement on one grid."""
-    (found,) = judge_claims(records, claims=[name], n_draws=400)
+def judge(name, records, scope=THESE):
+    """One claim's judgement on one grid, in one scope."""
+    (found,) = (j for j in judge_claims(records, claims=[name], n_draws=400) if j.scope == scope)
     return found
 
 
-def with_drops(records, slope):
+def with_drops(records, slope, stderr=0.01):
     """Records with a relative drop that changes with the size by so much a decade."""
     rng = np.random.default_rng(8)
 
@@ -38,7 +38,7 @@ def with_drops(records, slope):
         fields = {"language": "python", "setting": "all_transformations", "source": "measured", "n_items": 100}
         name = "embedded_robust_format"
         return (
-            Score(dataset=name, metric="robust_drop@1", value=float(value), stderr=0.01, **fields),
+            Score(dataset=name, metric="robust_drop@1", value=float(value), stderr=stderr, **fields),
             Score(dataset=name, metric="robust_pass@1", value=0.3, stderr=0.04, **fields),
         )
 
@@ -53,11 +53,15 @@ def security(slope):
     return World(level={"embedded_security": 0.5}, slope={"embedded_security": slope})
 
 
+LOSSY = replace(World(), level={"embedded_fix": 0.0, "embedded_synthesis": 0.5})
 # Each claim in a world where it is true, and in one where it is not.
 WORLDS = {
     "fft_best": (lambda: simulate(amplitudes(fft=0.3)), lambda: simulate(amplitudes(fft=0.9))),
     "lora_tradeoff": (lambda: simulate(amplitudes(lora=0.3, fft=0.3)), lambda: simulate(amplitudes(lora=0.9))),
-    "methods_differ_by_scale": (lambda: simulate(seeds=(0, 1, 2, 3), n_problems=500), lambda: simulate(FLAT)),
+    "methods_differ_by_scale": (
+        lambda: simulate(replace(LOSSY, slope={"embedded_fix": 9.0, "embedded_synthesis": 9.0}), n_problems=500),
+        lambda: simulate(FLAT),
+    ),
     "larger_less_robust": (lambda: with_drops(simulate(), 0.15), lambda: with_drops(simulate(), -0.15)),
     "larger_less_secure": (lambda: simulate(security(-4.0)), lambda: simulate(security(4.0))),
     "small_carries_over": (simulate, lambda: simulate(FLAT)),
@@ -66,6 +70,7 @@ WORLDS = {
         lambda: simulate(replace(World(), slope=dict.fromkeys(World().slope, 0.0), level={"embedded_fix": 0.0})),
     ),
 }
+OPPOSITE = {"fft_best", "lora_tradeoff", "larger_less_robust", "larger_less_secure"}
 
 
 class TestVerdicts:
@@ -73,24 +78,28 @@ class TestVerdicts:
     def test_what_is_true_is_supported(self, name):
         found = judge(name, WORLDS[name][0]())
         assert found.verdict == "supported", found
-        assert found.overall.effect > 0 and found.p_holm < 0.05 and found.n_claims == 1
+        assert found.found.pooled.effect > 0 and found.p_corrected < 0.05
 
     @pytest.mark.parametrize("name", list(CLAIMS))
-    def test_what_is_not_true_is_not_supported(self, name):
+    def test_what_is_not_true_is_contradicted_or_not_supported(self, name):
         found = judge(name, WORLDS[name][1]())
-        assert found.verdict == "not supported", found
+        assert found.verdict == ("contradicted" if name in OPPOSITE else "not supported"), found
 
     def test_a_claim_that_one_data_set_contradicts_is_mixed(self):
         better = World(amplitude=SAME | {"fft": 0.3}, slope={"embedded_synthesis": 5.0, "embedded_fix": -2.0})
-        assert judge("fft_best", simulate(better, n_problems=400)).verdict == "mixed"
+        found = judge("fft_best", simulate(better, n_problems=400))
+        assert found.verdict == "mixed" and found.found.leave_one_out[0] < 0 < found.found.leave_one_out[1]
 
     def test_true_nulls_are_rarely_supported(self):
         names = ("fft_best", "small_carries_over", "methods_differ_by_scale")
-        found = [j for s in range(12) for j in judge_claims(simulate(FLAT, seed=s), claims=names, n_draws=200)]
+        found = [
+            j
+            for s in range(12)
+            for j in judge_claims(simulate(FLAT, seed=s), claims=names, n_draws=200)
+            if j.scope == OTHER
+        ]
         # 36 verdicts at 0.05 each, corrected: more than five false ones has a chance below one in a thousand.
-        assert (
-            sum(j.verdict == "supported" for j in found) <= 3 and sum(j.verdict != "not supported" for j in found) <= 8
-        )
+        assert sum(j.verdict == "supported" for j in found) <= 5
 
     def test_held_out_runs_take_no_part(self):
         records = simulate(held_out=(LARGEST,))
@@ -98,13 +107,41 @@ class TestVerdicts:
             judgement_frame(judge_claims([r for r in records if not r.held_out], n_draws=200))
         )
 
-    def test_lora_that_updates_much_is_no_trade_off(self):
-        records = [
-            r.model_copy(update={"n_params_updated": r.n_params_base // 5}) if r.method == "lora" else r
-            for r in WORLDS["lora_tradeoff"][0]()
-        ]
-        found = judge("lora_tradeoff", records)
-        assert found.verdict == "not supported" and "LoRA updates at most 20.00%" in found.overall.detail
+    def test_what_lora_costs_counts(self):
+        def at_cost(factor):
+            return [
+                r.model_copy(update={"cost": r.cost.model_copy(update={"flop": factor * r.cost.flop})})
+                if r.method == "lora"
+                else r
+                for r in WORLDS["lora_tradeoff"][0]()
+            ]
+
+        cheap, dear = (judge("lora_tradeoff", at_cost(factor)) for factor in (0.1, 1e4))
+        assert "cost: flop; without" in cheap.found.pooled.detail
+        assert cheap.verdict == "supported" and dear.found.pooled.effect < 0
+
+    def test_a_data_set_below_the_constant_answer_has_no_vote(self):
+        flat = {"embedded_explain": -12.0, "embedded_fix": -1.5}
+        records = simulate(World(amplitude=SAME, level=flat, slope={"embedded_explain": 0.0, "embedded_fix": 4.0}))
+        found = judge("fft_best", records).found
+        assert {p.name: p.votes for p in found.parts if p.kind == "data set"} == {
+            "embedded_fix": True,
+            "embedded_explain": False,
+        }
+        assert found.leave_one_out is None and found.all_parts.effect != found.pooled.effect
+        (other, _) = judge_claims(records, claims=["fft_best"], n_draws=400, all_parts=True)
+        assert other.found.pooled.effect == pytest.approx(found.all_parts.effect)
+
+    def test_one_run_a_model_says_nothing_of_others(self):
+        records = simulate(amplitudes(fft=0.3), seeds=(0,))
+        these, other = judge_claims(records, claims=["fft_best"], n_draws=400)
+        assert (these.verdict, other.verdict, other.p_corrected) == ("supported", "not known", None)
+        row = judgement_rows([other])[0]
+        assert row["interval"] is row["p"] is row["p_corrected"] is None and row["effect"] > 0
+        pooled = these.found.pooled
+        error = (pooled.upper - pooled.lower) / 2 / norm.ppf(0.975)
+        # At the tipping deviation of a run, with four sizes of two models each, the interval would begin at 0.
+        assert pooled.effect == pytest.approx(norm.ppf(0.975) * (error**2 + row["tipping_sd"] ** 2 / 2) ** 0.5)
 
 
 class TestNotTestable:
@@ -113,11 +150,14 @@ class TestNotTestable:
         [
             ("fft_best", lambda: simulate(methods=METHODS[1:]), "fft has no score at a size with another method"),
             ("fft_best", lambda: simulate(methods=METHODS[:2]), "fft is measured beside 1 other methods; 3 are needed"),
-            ("lora_tradeoff", lambda: simulate(methods=METHODS[2:]), "no size has both LoRA and full fine-tuning"),
-            ("methods_differ_by_scale", lambda: simulate(sizes=SIZES[:2]), "0 methods with 3 or more sizes"),
+            ("lora_tradeoff", lambda: simulate(methods=METHODS[2:]), "lora has no score at a size with another"),
+            ("methods_differ_by_scale", lambda: simulate(sizes=SIZES[:2]), "2 sizes with 7 methods at all of them; 3"),
             ("larger_less_robust", simulate, "nothing of the kind was measured"),
-            ("larger_less_secure", simulate, "parse rates are not security scores"),
-            ("larger_less_secure", lambda: simulate(security(4.0), sizes=SIZES[:2]), "2 sizes; a trend and its error"),
+            ("larger_less_robust", lambda: with_drops(simulate(sizes=SIZES[:3]), 0.1), "3 sizes share a method; a tr"),
+            ("larger_less_robust", lambda: with_drops(simulate(), 0.1, stderr=5.0), "leaves the range of a share"),
+            ("larger_less_secure", simulate, "no share of insecure programs was measured"),
+            ("larger_less_secure", lambda: simulate(security(4.0), sizes=SIZES[:1]), "30 valid programs at two sizes"),
+            ("larger_less_secure", lambda: simulate(security(4.0), n_problems=9), "30 valid programs at two sizes"),
             ("small_carries_over", lambda: simulate(sizes=SIZES[:1]), "1 sizes have scores of 4 or more methods"),
             ("loss_indicates", lambda: simulate(val_loss=None), "these runs have no validation loss"),
             ("loss_indicates", lambda: simulate(val_loss=2.0), "all models have one loss, 2"),
@@ -125,7 +165,7 @@ class TestNotTestable:
     )
     def test_reasons(self, name, records, reason):
         found = judge(name, records())
-        assert found.verdict == "not testable here" and found.overall is None and found.p_holm is None
+        assert found.verdict == "not testable here" and found.found is None and found.p_corrected is None
         assert reason in found.reason
 
     def test_unknown_claim(self):
@@ -142,33 +182,114 @@ def found(released_records):
     return judge_claims(released_records)
 
 
+@pytest.fixture(scope="module")
+def scores(released_folder):
+    """Primary scores of code generation, by data set, size and method; no code of the project reads them."""
+    table = pd.read_csv(released_folder / "scores.csv")
+    table = table[(table["metric"] == "pass@1") & (table["setting"] == "t0.2,n20")]
+    return table.pivot_table(index=["dataset", "size"], columns="method", values="value")
+
+
+# The five generation sets that all seven methods have at 1b, 3b and 7b.
+FIVE = [f"humaneval{task}" for task in ("synthesize_python", "synthesize_java", "fix_python", "fix_java")]
+FIVE += ["humanevalexplain_python"]
+
+
 class TestReleased:
-    def test_every_claim_has_a_verdict(self, found):
-        assert [j.claim.name for j in found] == list(CLAIMS)
-        assert {j.verdict for j in found} <= set(VERDICTS) and {(j.records, j.suite) for j in found} == {
-            ("released", "published")
-        }
-        missing = [j.claim.name for j in found if j.verdict == "not testable here"]
-        assert missing == ["loss_indicates"] and {j.n_claims for j in found} == {6}
+    def test_every_claim_has_two_verdicts(self, found):
+        assert [(j.claim.name, j.scope) for j in found] == [(name, scope) for name in CLAIMS for scope in SCOPES]
+        assert {j.verdict for j in found} <= set(VERDICTS)
+        missing = {j.claim.name for j in found if j.verdict == "not testable here"}
+        assert missing == {"loss_indicates"}
 
-    def test_p_values_are_corrected_together(self, found):
-        tested = [j for j in found if j.overall]
-        peer = multipletests([j.overall.p_value for j in tested], method="holm")[1]
-        np.testing.assert_allclose([j.p_holm for j in tested], peer)
+    def test_p_values_are_corrected_within_a_scope(self, found):
+        for scope in SCOPES:
+            tested = [j for j in found if j.scope == scope and j.p_corrected is not None]
+            peer = multipletests([j.found.pooled.p for j in tested], method="holm")[1]
+            np.testing.assert_allclose([j.p_corrected for j in tested], peer)
 
-    def test_tables(self, found):
-        whole, parts = judgement_frame(found), judgement_frame(found, parts=True)
-        assert len(whole) == 7 and whole["effect"].notna().sum() == 6
-        assert set(parts.loc[parts["claim"] == "larger_less_robust", "part"]) == {
-            "recode_format",
-            "recode_function",
-            "recode_syntax",
-        }
+    def test_what_else_is_asked_changes_nothing(self, released_records, found):
+        alone = judge_claims(released_records, claims=["larger_less_robust"])
+        assert judgement_rows(alone) == judgement_rows(found[6:8])
+
+    def test_interactions_are_those_of_another_program(self, released_folder, found, scores):
+        """Slopes and their covariance from the counts, with pandas and numpy only."""
+        counts = pd.read_csv(released_folder / "problem_counts.csv.gz")
+        counts = counts[counts["dataset"].isin(FIVE) & (counts["setting"] == "t0.2,n20") & (counts["size"] != "16b")]
+        share = (counts["n_passed"] / counts["n_samples"]).groupby(
+            [counts[c] for c in ("problem_id", "size", "method")]
+        )
+        wide = share.mean().unstack(["size", "method"])  # the mean over the five sets, problem by problem
+        x = np.log10([1_137_207_296, 3_043_311_104, 7_327_263_232])
+        x = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
+        slopes = sum(w * wide[size] for w, size in zip(x, ("1b", "3b", "7b"), strict=True))[list(METHODS)]
+        contrast = slopes["fft"] - slopes["parallel"]
+        assert contrast.mean() / contrast.sem() > 5
+        others = slopes.drop(columns="fft").sub(slopes["fft"], axis=0)
+        q = others.mean() @ np.linalg.solve(others.cov() / len(others), others.mean())
+        assert q == pytest.approx(61, abs=2)
+        pooled = next(j for j in found if j.claim.name == "methods_differ_by_scale").found.pooled
+        said = re.match(r"chi-square ([\d.]+) with 6; fft less parallel \+([\d.]+), z ([\d.]+)", pooled.detail)
+        assert float(said[1]) == pytest.approx(q, rel=0.08) and pooled.p < 1e-9
+        assert float(said[2]) == pytest.approx(contrast.mean(), abs=6e-4)
+        assert float(said[3]) == pytest.approx(contrast.mean() / contrast.sem(), abs=0.4) and float(said[3]) > 5
+
+    def test_orders_are_those_of_another_program(self, found, scores):
+        sizes = [scores.xs(size, level="size").loc[FIVE] for size in ("1b", "3b", "7b")]
+        each = [spearmanr(small.loc[name], sizes[2].loc[name])[0] for small in sizes[:2] for name in FIVE]
+        pooled = next(j for j in found if j.claim.name == "small_carries_over").found.pooled
+        assert pooled.effect == pytest.approx(np.mean(each)) == pytest.approx(0.468, abs=5e-4)
+        assert pooled.p == pytest.approx(0.0028, abs=2e-4)
+        means = [size.mean() for size in sizes]
+        assert spearmanr(means[1], means[2])[0] == pytest.approx(0.893, abs=5e-4)
+
+    def test_methods_compare_as_in_another_program(self, found, scores):
+        these = found[0].found
+        sets = [name for name in scores.index.unique("dataset") if name.startswith("humaneval")]
+        lora = [(scores.loc[name]["fft"] - scores.loc[name]["lora"]).dropna().mean() for name in sets]
+        assert these.pooled.effect == pytest.approx(np.mean(lora), abs=1e-6) == pytest.approx(0.0045, abs=5e-5)
+        assert these.pooled.p == pytest.approx(0.027, abs=0.01)
+        sizes = {part.name: part for part in these.parts if part.kind == "size"}
+        small = scores.xs("1b", level="size").loc[FIVE].mean()
+        assert sizes["1b"].effect == pytest.approx(small["fft"] - small["lora"], abs=1e-6)
+        assert sizes["1b"].p_opposite < 0.01 and sizes["7b"].p < 0.01
+
+    def test_robustness_falls_less_with_size_on_these_models(self, found):
+        these, other = (j for j in found if j.claim.name == "larger_less_robust")
+        pooled = these.found.pooled
+        assert these.verdict == "contradicted" and other.verdict == "not supported"
+        assert [pooled.effect, pooled.lower, pooled.upper] == pytest.approx([-0.110, -0.171, -0.049], abs=4e-3)
+
+    def test_security_is_paired(self, found, released_folder):
+        these = next(j for j in found if j.claim.name == "larger_less_secure")
+        counts = pd.read_csv(released_folder / "security_counts.csv")
+        own = counts[(counts["completion"] == "longest_prefix") & counts["rules_in_scope"].notna()]
+        sums = own.groupby(["size", "method"])[["n_valid", "n_insecure_in_scope"]].sum()
+        share = (sums["n_insecure_in_scope"] / sums["n_valid"]).unstack("size")
+        assert these.found.pooled.effect == pytest.approx((share["16b"] - share["1b"]).dropna().mean(), abs=1e-6)
+        assert these.verdict == "not supported" and these.found.pooled.n == 3
+        uncut = next(p for p in these.found.parts if p.name == "t0.2,n20,uncut,all_rules")
+        assert [uncut.effect, uncut.lower, uncut.upper] == pytest.approx([0.032, -0.036, 0.104], abs=4e-3)
+        assert not uncut.votes
+
+    def test_no_interval_excludes_its_effect(self, found):
+        for parts in (False, True):
+            table = judgement_frame(found, parts=parts).dropna(subset=["lower"])
+            assert (table["lower"] <= table["effect"]).all() and (table["effect"] <= table["upper"]).all()
+            assert len(table) >= 6
+
+    def test_clone_and_defect_have_no_vote(self, found):
+        for judgement in found:
+            for part in judgement.found.parts if judgement.found else ():
+                no_vote = (
+                    part.name in ("clone_detection", "defect_detection", "humaneval_python") or part.kind == "rules"
+                )
+                assert part.votes is not no_vote, (judgement.claim.name, part)
 
     def test_both_grids_are_judged_apart(self, released_records, found):
         both = judge_claims([*released_records, *simulate()])
-        assert [(j.grid, j.records) for j in both[::7]] == [("released", "released"), ("sim", "trained")]
-        assert judgement_frame(both[:7]).equals(judgement_frame(found))
+        assert [(j.grid, j.records) for j in both[::14]] == [("released", "released"), ("sim", "trained")]
+        assert judgement_frame(both[:14]).equals(judgement_frame(found))
 
 
 class TestRules:
@@ -183,42 +304,40 @@ class TestRules:
                 assert text in words
         assert re.sub(r"\W+", " ", VERDICT_RULE).strip() in re.sub(r"\W+", " ", words)
 
+    def test_the_document_shows_the_verdicts_of_today(self, found):
+        for these, other in zip(found[::2], found[1::2], strict=True):
+            row = next(line for line in DOCS.splitlines() if line.startswith(f"| `{these.claim.name}` | released |"))
+            cells = [cell.strip() for cell in row.strip("|").split("|")]
+            assert cells[3].split(":")[0].split(";")[0] == these.verdict, row
+            assert cells[4].split(":")[0].split(";")[0] == other.verdict, row
+
     def test_holm(self):
         p = np.random.default_rng(0).random(9) ** 3
         np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1])
         assert holm([]).shape == (0,)
 
     @pytest.mark.parametrize(
-        ("p_holm", "p_parts", "verdict"),
+        ("p", "p_parts", "leave_one_out", "verdict"),
         [
-            (0.01, [(0.2, 1.0), (0.3, 1.0)], "supported"),
-            (0.01, [(0.001, 1.0), (1.0, 0.01)], "mixed"),
-            (0.2, [(0.01, 1.0), (0.9, 1.0)], "mixed"),
-            (0.2, [(0.04, 1.0), (0.04, 1.0)], "not supported"),
-            (0.2, [(1.0, 0.001)], "not supported"),
+            ((0.01, 1.0), [(0.2, 1.0), (0.3, 1.0)], (0.05, 0.2), "supported"),
+            ((0.01, 1.0), [(0.2, 1.0), (0.3, 1.0)], (-0.05, 0.2), "mixed"),
+            ((0.01, 1.0), [(0.001, 1.0), (1.0, 0.01)], (0.05, 0.2), "mixed"),
+            ((0.2, 1.0), [(0.01, 1.0), (0.9, 1.0)], None, "mixed"),
+            ((0.2, 1.0), [(0.04, 1.0), (0.04, 1.0)], None, "not supported"),
+            ((1.0, 0.2), [(1.0, 0.001)], None, "not supported"),
+            ((1.0, 0.01), [(1.0, 0.001)], (-0.2, -0.1), "contradicted"),
+            ((1.0, 0.01), [(0.001, 1.0)], (-0.2, -0.1), "mixed"),
         ],
     )
-    def test_decision(self, p_holm, p_parts, verdict):
-        parts = [Evidence(f"part{i}", 0.1, 0.0, 0.2, "t", *p, 4) for i, p in enumerate(p_parts)]
-        assert decide(p_holm, parts)[0] == verdict
+    def test_decision(self, p, p_parts, leave_one_out, verdict):
+        sign = 1 if p[1] == 1.0 else -1
+        parts = [Evidence(f"part{i}", 0.1, 0.0, 0.2, "t", *one, 4) for i, one in enumerate(p_parts)]
+        pooled = Evidence("pooled", sign * 0.1, -0.3, 0.3, "t", *p, 4)
+        assert decide(Found(pooled, parts, leave_one_out), *p)[0] == verdict
 
-    def test_slope_agrees_with_a_regression(self):
-        means = pd.Series([0.1, 0.25, 0.2, 0.4], index=[1e3, 1e4, 1e5, 1e6])
-        found = size_slope("x", means)
-        assert found.effect == pytest.approx(np.polyfit(np.log10(means.index), means, 1)[0])
-        assert found.lower < found.effect < found.upper and found.p_opposite == 1.0
-        with pytest.raises(NotTestable, match="2 sizes; a trend and its error need 3"):
-            size_slope("x", means[:2])
-
-    # The formula's common slope lies within the levels of sizes.
-    @pytest.mark.filterwarnings("ignore:The design matrix is rank-deficient")
-    def test_slopes_agree_with_an_analysis_of_variance(self):
+    def test_slopes_of_methods_that_solve_nothing_take_their_freedom_along(self):
         rng = np.random.default_rng(2)
-        cells = [(n, m) for n in SIZES for m in METHODS[:5] if (n, m) not in ((SIZES[0], "fft"), (SIZES[3], "lora"))]
-        table = pd.DataFrame(cells, columns=["n_params_base", "method"]).assign(z=rng.normal(size=len(cells)))
-        table = table.assign(x=np.log10(table["n_params_base"]), size=table["n_params_base"].astype(str))
-        levels, slopes = (ols(f"z ~ size + method{more}", table).fit() for more in ("", " + method:x - x"))
-        peer = anova_lm(levels, slopes).iloc[1]
-        evidence = _slopes("x", table)
-        assert evidence.p_value == pytest.approx(peer["Pr(>F)"]) and evidence.n == len(cells)
-        assert evidence.interval == f"F, {int(peer['df_diff'])} and {int(peer['df_resid'])} degrees of freedom"
+        family = {m: rng.normal(size=401) for m in "ab"} | {m: np.zeros(401) for m in "cd"}
+        mean = np.mean(list(family.values()), axis=0)
+        q, dof = _chi_square({m: own - mean for m, own in family.items()} | {"_run": np.ones(401)})
+        assert dof == 2 and q > 0

@@ -1,15 +1,17 @@
 """Claims at the command line."""
 
 import json
+from itertools import product
 
 import pytest
 from simulated_grids import simulate
 
-from astraios_analysis.claims.rules import CLAIMS
+from astraios_analysis.claims.rules import CLAIMS, SCOPES
 from astraios_analysis.cli.main import main
 from astraios_analysis.records import frame as records
 
-KEYS = "records grid suite claim statement verdict effect interval p_value p_opposite n detail p_holm n_claims reason"
+KEYS = "claim scope effect interval p p_opposite n detail p_corrected verdict parts leave_one_out all_parts tipping_sd"
+KEYS += " reason records grid suite n_claims statement unit rule"
 
 
 @pytest.fixture
@@ -28,22 +30,25 @@ def run(capsys, tmp_path):
 def test_json_is_what_was_promised(run):
     code, out, _ = run("--json", runs=simulate())
     found = json.loads(out, parse_constant=pytest.fail)
-    assert code == 0 and [one["claim"] for one in found] == list(CLAIMS)
+    assert code == 0 and [(one["claim"], one["scope"]) for one in found] == list(product(CLAIMS, SCOPES))
     for one in found:
-        assert list(one) == [*KEYS.split(), "rule", "parts"] and one["records"] == "trained"
+        assert list(one) == KEYS.split() and one["records"] == "trained"
         assert (one["effect"] is None) == (one["verdict"] == "not testable here") == (one["parts"] == [])
-    tested = [one for one in found if one["effect"]]
-    assert {one["n_claims"] for one in found} == {len(tested)}
-    assert all(
-        one["interval"]["lower"] <= one["interval"]["upper"] and one["interval"]["level"] == 0.95 for one in tested
-    )
+    for scope in SCOPES:
+        tested = [one for one in found if one["scope"] == scope and one["effect"] is not None]
+        assert {one["n_claims"] for one in tested} == {len(tested)}
+        for one in tested:
+            interval = one["interval"]
+            assert interval["lower"] <= one["effect"] <= interval["upper"] and interval["level"] == 0.95
+            assert {"part", "kind", "votes", "effect", "interval", "p"} <= set(one["parts"][0])
 
 
 def test_table_and_parts(run):
     code, out, err = run("--claim", "fft_best", "--claim", "larger_less_secure", "--parts", runs=simulate())
     assert code == 0 and out.startswith("Trained models, grid sim, embedded data sets\n")
-    assert "Full fine-tuning performs best. Supported" in out and "embedded_fix" in out
-    assert "Not testable here" in out and "corrected over the 1 claims tested together" in err
+    assert "across scales. These models: supported; pooled, it is clear" in " ".join(out.split())
+    assert "embedded_fix" in out and "not testable here" in out and "over all claims tested in a scope" in err
+    assert "all_parts" in out.splitlines()[2] and " size " in out
 
 
 def test_rules_need_no_records(run):

@@ -21,9 +21,9 @@ class TestRank:
         out, decisions = out.split("\nChoosing by a smaller size")
         ranks, transfer = out.split("\nOrder of methods at a smaller size against the largest\n")
         assert "pair_accuracy" in decisions
-        assert "p_best" in ranks and "p_value" in transfer
+        assert "p_best" in ranks and "p_holm" in transfer and "p_value" not in transfer
         assert all(name in part for name in ("clone_detection", "recode_syntax") for part in (ranks, transfer))
-        assert "95 % percentile intervals over problems" in err
+        assert "95 % intervals of scores over problems" in err
 
     def test_json(self, as_json):
         found, _ = as_json("rank", "--dataset", "humanevalsynthesize_java", "--dataset", "recode_format")

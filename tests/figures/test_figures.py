@@ -39,7 +39,7 @@ COLUMNS = {
         "refusal",
     ],
     "small_against_large": ["dataset", "method", "small", "small_lower", "small_upper", "large", "size_large"],
-    "rank_transfer": ["dataset", "statistic", "value", "lower", "upper", "p_value", "n_methods", "methods", "ceiling"],
+    "rank_transfer": ["dataset", "statistic", "value", "estimate", "lower", "upper", "p_holm", "n_methods", "methods"],
     "backtest": ["dataset", "method", "measured", "predicted", "lower", "upper", "level", "covered", "reach"],
 }
 

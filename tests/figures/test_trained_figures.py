@@ -22,7 +22,7 @@ LEVELS = {name: -0.5 - 0.1 * place for place, name in enumerate((*EMBEDDED_DATAS
 WORLD = World(level=LEVELS, slope=dict.fromkeys(LEVELS, 3.0))
 LOSS = {"cross_entropy", "cross_entropy_by_step", "cross_entropy_by_updated_parameters"}
 DECISIONS = {"best_at_target", "small_model_choices", "cost_performance", "claim_effects"}
-LOSS_SCORE = {"loss_performance", "loss_correlation"}
+LOSS_SCORE = {"loss_ranks_methods", "loss_performance", "loss_correlation"}
 
 
 def more_scores(record, rng):

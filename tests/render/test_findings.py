@@ -77,13 +77,13 @@ def test_a_size_that_was_measured_is_not_beyond(write):
     assert not choose_method(folder, "released").is_beyond
 
 
-def test_board_has_the_verdicts_over_all_parts_with_titles(tmp_path):
+def test_board_has_the_pooled_verdicts_with_titles(tmp_path):
     rows = [
-        ("overall", 0.1, "contradicted by clone_detection"),
+        ("pooled", 0.1, "contradicted by clone_detection"),
         ("clone_detection", -0.1, "contradicted by clone_detection"),
     ]
-    table = pd.DataFrame(rows, columns=["part", "effect", "reason"]).assign(p_holm=[None, None])
+    table = pd.DataFrame(rows, columns=["part", "effect", "reason"]).assign(p_corrected=[None, None])
     table.to_csv(tmp_path / "claim_effects_mini.csv", index=False)
     (row,) = claim_board(tmp_path, ["released", "mini"])
-    assert (row["effect"], row["p_holm"]) == (0.1, None)
+    assert (row["effect"], row["p_corrected"]) == (0.1, None)
     assert row["reason"] == "contradicted by Clone detection"

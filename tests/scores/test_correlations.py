@@ -40,12 +40,17 @@ def shown(rates, statistic):
     return logit(inside_unit_interval(rates, 100)) if statistic == "pearson_logit" else rates
 
 
-def interval_of(loss, drawn, rng, statistic):
+def interval_of(loss, drawn, rng, statistic, value):
     """The interval of 200 resamples of models; a draw of scores each, or one for all."""
     index = rng.integers(len(loss), size=(200, len(loss)))
     goodness = np.take_along_axis(np.broadcast_to(drawn, index.shape), index, axis=1)
     return correlation_interval(
-        loss[index], shown(goodness, statistic), [np.arange(len(loss))], STATISTICS[statistic], 0.95
+        loss[index],
+        shown(goodness, statistic),
+        [np.arange(len(loss))],
+        STATISTICS[statistic],
+        value,
+        0.95,
     )
 
 
@@ -108,7 +113,9 @@ class TestCorrelation:
         for _ in range(100):
             loss, noise = rng.standard_normal((2, 28))
             score = 0.5 + 0.05 * (true * loss + np.sqrt(1 - true**2) * noise)
-            lower, upper, interval = interval_of(loss, score[None], rng, "pearson_logit")
+            lower, upper, interval = interval_of(
+                loss, score[None], rng, "pearson_logit", correlation(loss, score, "pearson_logit")
+            )
             assert not interval.startswith(NOT_ESTIMABLE)
             hits.append(lower <= true <= upper)
         assert 0.85 <= np.mean(hits) <= 0.99
@@ -122,7 +129,13 @@ class TestCorrelation:
             if not passed.any():
                 continue
             weights = rng.multinomial(100, np.full(100, 0.01), size=200) / 100
-            lower, upper, _ = interval_of(loss, weights @ passed.T.astype(float), rng, statistic)
+            lower, upper, _ = interval_of(
+                loss,
+                weights @ passed.T.astype(float),
+                rng,
+                statistic,
+                correlation(loss, passed.mean(axis=1), statistic),
+            )
             claims += upper < 0 or lower > 0
             excluded += not lower <= correlation(loss, passed.mean(axis=1), statistic) <= upper
         # With constant resamples left out 24 (spearman) and 28 of 87 intervals lay beside 0.

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from astraios_analysis.records import registry as metrics
 from astraios_analysis.records.frame import ProblemCounts, Score
@@ -21,6 +22,7 @@ from astraios_analysis.scores.ranks import (
     draw_orders,
     kendall,
     measured_datasets,
+    noise_free,
     permutation_p,
     rank_all,
     rank_correlation,
@@ -312,6 +314,35 @@ class TestRankTransfer:
         score = {(r.size, r.method): primary_score(r, "recode_syntax").value for r in released_records}
         small, large = ([score[size, method] for method in METHODS] for size in ("1b", "16b"))
         assert row["value"] == pytest.approx(stats.spearmanr(small, large).statistic)
+
+    def test_no_interval_excludes_its_value_and_p_values_are_corrected(self, released_records):
+        table = transfer_all(released_records, bootstrap=BOOTSTRAP)
+        assert ((table["lower"] <= table["value"]) & (table["value"] <= table["upper"])).all()
+        assert ((table["lower"] <= table["estimate"]) & (table["estimate"] <= table["upper"])).all()
+        rows = table[table["statistic"] == "spearman"]
+        np.testing.assert_allclose(rows["p_holm"], multipletests(rows["p_value"], method="holm")[1])
+
+    def test_intervals_are_those_of_another_program(self, released_records):
+        rows = rank_transfer(released_records, "humanevalsynthesize_java").query("statistic == 'spearman'")
+        found = rows.set_index("size_small")[["estimate", "lower", "upper"]]
+        # A referee's posterior of the scores, shrunk and then ranked.
+        np.testing.assert_allclose(found.loc["3b"], [0.71, 0.14, 0.96], atol=0.08)
+        np.testing.assert_allclose(found.loc["1b"], [0.21, -0.64, 0.86], atol=0.08)
+
+    def test_noise_free_scores_cover_the_true_correlation(self):
+        rng, covered, widths = np.random.default_rng(3), [], []
+        sides = np.split(np.arange(14), 2)
+        for _ in range(300):
+            true = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], size=7).T.ravel()
+            noise = np.exp(rng.normal(-0.5, 0.3)) * np.eye(14)
+            good = true + rng.multivariate_normal(np.zeros(14), noise**2)
+            drawn = good + rng.multivariate_normal(np.zeros(14), noise**2, size=400)
+            draws = noise_free(good, drawn, sides, seed=1)
+            lower, upper = np.quantile(spearman(*(draws[:, side] for side in sides)), [0.025, 0.975])
+            covered.append(lower <= spearman(*(true[side] for side in sides)) <= upper)
+            widths.append(upper - lower)
+        # Where noise is two thirds of the spread; with a third of it 0.93. The prior's width is taken as known.
+        assert 0.85 <= np.mean(covered) <= 0.97 and np.mean(widths) < 1.3
 
     def test_the_seed_fixes_the_interval(self, released_records):
         tables = [
