@@ -47,6 +47,7 @@ from training.grid.search import search, write_trials
 from training.grid.workers import Folders, launch, launch_scoring
 from training.spec.files import STATES, clear_failure, record_path, run_state
 from training.spec.grids import PRESETS, check_corpus, fetch_corpus, preset
+from training.spec.own import write_grid
 from training.spec.run import RunSpec
 from training.suite.request import MEASURE_NAMES, Scoring
 
@@ -102,6 +103,23 @@ def list_(as_json: bool) -> None:
         for grid in grids
     ]
     print(json.dumps(rows, indent=2) if as_json else table(rows))
+
+
+SPEC_EPILOG = """\
+What is printed is TOML; change it (sizes, methods, seeds, data, schedule, learning rates) and train it with
+`grid run --spec FILE`, or one run of it with `run --spec FILE`. Left out of a file, a field has its default.
+
+examples:
+  python -m training grid spec --preset mini > my_grid.toml
+  python -m training grid run --spec my_grid.toml
+"""
+
+
+@_action("spec", "Print a grid as a file of your own.", epilog=SPEC_EPILOG)
+@PRESET
+def spec_(name: str) -> None:
+    """Print a preset as TOML."""
+    print(write_grid(preset(name)), end="")
 
 
 STATUS_EPILOG = """\
@@ -175,6 +193,7 @@ examples:
   python -m training grid run --preset mini --seed 0
   python -m training grid run --preset smoke --no-scores
   python -m training grid run --preset gpu --engine slurm --partition gpu --minutes 120 --no-scores
+  python -m training grid run --spec my_grid.toml
 """
 
 RETRY_HELP = """\

@@ -18,7 +18,8 @@ from training.grid.workers import Outcome
 from training.published.tasks import TASKS
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import SandboxUnavailable
-from training.spec.grids import CORPORA, PRESETS, check_corpus, preset
+from training.spec.grids import CORPORA, PRESETS, Grid, check_corpus, preset
+from training.spec.own import read_grid
 from training.spec.run import LoopSettings, RunSpec
 from training.suite.request import Scoring
 
@@ -111,8 +112,12 @@ TRACKERS = options(
     ),
     folder("--log-dir", "where trackers that write files put them", "build/trackers"),
 )
+_GRID = options(
+    click.option("--preset", "name", metavar="NAME", help=f"the grid: {', '.join(PRESETS)}"),
+    folder("--spec", "the grid in a file of your own (`grid spec --preset NAME` prints one)"),
+)
 _RUNS = options(
-    PRESET,
+    _GRID,
     several("--size", "SIZE", "sizes (default: all of the grid)"),
     METHOD,
     several("--seed", "SEED", "seeds (default: all)", type=int),
@@ -147,7 +152,8 @@ def choosing(function: Callable) -> Callable:
     @options(_RUNS, folder("--runs", "folder of the records (default: build/runs/PRESET)"), _SETTINGS)
     @functools.wraps(function)
     def choose(
-        name: str,
+        name: str | None,
+        spec: Path | None,
         size: list[str] | None,
         method: list[str] | None,
         seed: list[int] | None,
@@ -157,10 +163,19 @@ def choosing(function: Callable) -> Callable:
         settings = {option: given.pop(option) for option in _SETTING_NAMES}
         # Off and absent are one, and do not enter a run's name.
         settings = {option: value for option, value in settings.items() if value is not None and value is not False}
-        specs = tuple(_with_settings(spec, settings) for spec in preset(name).runs(size, method, seed))
-        return function(Choice(name, specs, runs or Path("build/runs") / name), **given)
+        grid = named_grid(name, spec)
+        specs = tuple(_with_settings(one, settings) for one in grid.runs(size, method, seed))
+        return function(Choice(grid.name, specs, runs or Path("build/runs") / grid.name), **given)
 
     return choose
+
+
+def named_grid(name: str | None, spec: Path | None) -> Grid:
+    """Return the grid of a preset or of a file."""
+    at_most_one(preset=name, spec=spec)
+    if name is None and spec is None:
+        raise click.UsageError("Missing option '--preset' (or '--spec FILE')")
+    return preset(name) if spec is None else read_grid(spec)
 
 
 def _with_settings(spec: RunSpec, given: dict[str, Any]) -> RunSpec:

@@ -1,0 +1,97 @@
+"""Grids in files: TOML that `grid spec` prints and that `grid run` and `run` read. Importable without torch."""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from astraios_analysis.records.refusal import FileProblem, RecordError
+from training.corpus.texts import TEXTS_VARIABLE
+from training.spec.grids import PRESETS, Grid
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_HEAD = """\
+# A grid of runs: python -m training grid run --spec FILE
+# data is one of the embedded corpora, a text of the hub that the toolkit knows, or a file NAME.jsonl beside this one
+# (objects with prompt and completion). A size with pretrained = "NAME" takes that model; others are trained first.
+"""
+
+
+def read_grid(path: Path) -> Grid:
+    """Return the grid of a file, or refuse it with every field that is wrong."""
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise _fail(path, f"cannot be read ({error.strerror}); check the path and its permissions") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _fail(path, f"is not TOML ({error}); correct it") from error
+    content.setdefault("name", path.stem)
+    if content["name"] in PRESETS:
+        raise _fail(path, f"is that of a preset, {content['name']!r}; give your grid a name of its own", "name")
+    content["data"] = _text_beside(path, content.get("data"))
+    try:
+        return Grid.model_validate_json(json.dumps(content))
+    except TypeError as error:
+        raise _fail(path, f"holds a date or time ({error}); write it as text") from error
+    except ValidationError as error:
+        raise RecordError([_problem(path, detail) for detail in error.errors()]) from error
+
+
+def _fail(path: Path, message: str, field: str = "") -> RecordError:
+    return RecordError([FileProblem(path, field, message)])
+
+
+def _problem(path: Path, detail: Mapping[str, Any]) -> FileProblem:
+    field, message = ".".join(map(str, detail["loc"])), detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        message = "is no field of a grid; `grid spec --preset mini` prints those that there are"
+    elif detail["type"] == "missing":
+        message = "is missing; add it"
+    elif detail["type"] != "value_error":
+        message = f"is {detail['input']!r}; {message[0].lower()}{message[1:]}"
+    return FileProblem(path, field, message)
+
+
+def _text_beside(path: Path, data: object) -> object:
+    """Return the label of a text; a file of one's own is looked for beside the grid's, and by its workers too."""
+    if not (isinstance(data, str) and data.endswith((".jsonl", ".jsonl.gz"))):
+        return data
+    text = (path.parent / data).resolve()
+    if not text.is_file():
+        raise _fail(path, f"is {data!r}, and there is no such file; give one with prompt and completion a line", "data")
+    os.environ[TEXTS_VARIABLE] = str(text.parent)
+    return text.name.partition(".")[0]
+
+
+def write_grid(grid: Grid) -> str:
+    """Return a grid as the text of a file that `read_grid` reads."""
+    content = grid.model_dump(mode="json", exclude_none=True)
+    content["name"] = f"my_{grid.name}" if grid.name in PRESETS else grid.name
+    return _HEAD + "\n".join(_table(content, ())) + "\n"
+
+
+def _table(content: Mapping[str, Any], place: tuple[str, ...]) -> list[str]:
+    """Return the lines of a table: its values, then the tables in it."""
+    tables = {name: value for name, value in content.items() if isinstance(value, dict)}
+    lists = {name: value for name, value in content.items() if _is_tables(value)}
+    lines = [f"{_key(name)} = {json.dumps(v)}" for name, v in content.items() if name not in {**tables, **lists}]
+    for name, value in tables.items():
+        head = ".".join(map(_key, (*place, name)))
+        lines += ["", f"[{head}]", *_table(value, (*place, name))] if value else []
+    for name, values in lists.items():
+        for value in values:
+            lines += ["", f"[[{'.'.join(map(_key, (*place, name)))}]]", *_table(value, (*place, name))]
+    return lines
+
+
+def _is_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name)
