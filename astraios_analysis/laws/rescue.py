@@ -1,8 +1,8 @@
 """What is tried where Newton's method stops short: more starts, and scipy's least squares.
 
-A valley that runs to a bound, or to infinity, has no minimum to arrive at. There a fit counts as converged when neither
-a trust region of scipy's nor Newton's method, from where the other ended, lowers the objective by more than a
-millionth: the parameters are not known, which the profile says, but the curve is.
+A valley that runs to a bound, or to infinity, has no minimum to arrive at. There a fit counts as converged when 200
+more of Newton's steps, from where scipy's trust region ended, lower the deviance by less than a hundredth: a profile's
+limit is about four, so that intervals and the curve stay what they are, and the parameters are not known anyway.
 """
 
 from dataclasses import replace
@@ -18,8 +18,8 @@ from astraios_analysis.records.refusal import Refusal
 SOLVER_ERRORS = (np.linalg.LinAlgError, FloatingPointError, ValueError, OverflowError)
 _MORE_STARTS = 12
 _MAX_EVALUATIONS = 400
-# A relative fall of the objective below this says that nothing is left to gain.
-_NO_GAIN = 1e-6
+# A fall of the deviance (twice the objective's, in units of the noise) below this says that nothing is left to gain.
+_NO_GAIN = 1e-2
 # A floor below this share of the outcome may be on its way to 0; and the coordinate that is 0 for every purpose.
 _NEAR_BOUND, _AT_BOUND = 1e-3, -200.0
 
@@ -120,7 +120,8 @@ def _least_squares(problem: LawResiduals, start: np.ndarray, weights: np.ndarray
     first = minimise(problem, np.stack([start, phi]), weights, objective.delta)
     again = minimise(problem, first.phi[[int(np.argmin(first.objective))]], weights, objective.delta)
     gain = first.objective.min() - again.objective[0]
-    flat = np.isfinite(again.objective) & (gain <= _NO_GAIN * again.objective)
+    dof = max(int(used.sum()) - len(start), 1)
+    flat = np.isfinite(again.objective) & (gain * dof <= _NO_GAIN * again.objective)
     return Solution(again.phi, again.objective, again.gradient_norm, again.has_converged | flat, again.n_steps)
 
 
