@@ -25,7 +25,7 @@ from astraios_analysis.records.refusal import Refusal
 Progress = Callable[[Sequence], Sequence]
 ROUTES = ("curve", "sizes", "lines")
 # Beyond these the stack has nothing to pool that a curve does not show by itself, and costs seconds.
-_MAX_SIZES, _MAX_METHODS = 12, 12
+_MAX_SIZES, _MAX_POINTS = 8, 48
 # A curve's laws have up to four parameters, a line two.
 _ENOUGH_FOR_CURVES = 4
 _N_THINNED = 512
@@ -249,7 +249,7 @@ def _fit_sizes(outcome: Outcome) -> _Sizes:
     points = outcome.points
     if len(points.sizes) < MIN_SIZES_TO_PREDICT:
         raise Refusal(f"{len(points.sizes)} sizes leave laws of size no size to be tested on")
-    if len(points.sizes) > _MAX_SIZES or len(points.methods) > _MAX_METHODS:
+    if len(points.sizes) > _MAX_SIZES or len(points.y) > _MAX_POINTS:
         raise Refusal(f"{len(points.sizes)} sizes of {len(points.methods)} methods are no table of few common sizes")
     return _Sizes(fit_stack(points, outcome.link))
 
