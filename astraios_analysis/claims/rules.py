@@ -90,7 +90,7 @@ CLAIMS: dict[str, Claim] = {
             "standard deviation of the methods' slopes beyond noise",
             "score per tenfold parameters",
             "data set",
-            "models",
+            "methods",
             "Each method's slope of the score against log10 of the base parameters, less the mean of all methods', "
             "averaged over the data sets with a vote that share the most models; a chi-square test that all are 0, "
             "with their covariance over resampled problems. The interval is that of the noncentrality. Nothing counts "
