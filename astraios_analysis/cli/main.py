@@ -17,7 +17,7 @@ COMMANDS = {
     "transfer": "scores at a large size regressed on those at a small one, methods as points",
     "regress": "scores regressed on the loss: curve, parameters, the held-out size predicted",
     "predict": "predict losses and scores at a size nobody has measured",
-    "claims": "judge what the study claims, by rules written down before",
+    "claims": "judge what the study claims, for these models and for others",
     "plan": "which run to make next, and what performance costs",
     "allocate": "the size and the data that a budget buys, from a table of runs",
     "fit": "fit a law to a table or to records: parameters, intervals, certificate",
