@@ -33,6 +33,7 @@ _METRICS = {
     "exact_match": ("accuracy", "exact_match"),
     "em": ("accuracy", "em"),
     "mc1": ("accuracy", "mc1"),
+    "ppl": ("perplexity", ""),
     "prompt_level_strict_acc": ("accuracy", "prompt_level_strict"),
     "prompt_level_loose_acc": ("accuracy", "prompt_level_loose"),
 }
@@ -149,14 +150,19 @@ def _tasks(content: Mapping[str, object], harness: Harness) -> list[str]:
 
 def looks_like_lm_eval(content: Mapping[str, object]) -> bool:
     """Whether a JSON object is a result file of lm-evaluation-harness, of any version."""
-    results = content.get("results")
+    results = _raw_results(content)
     prompted = isinstance(results, list) and all(isinstance(r, Mapping) and "task_name" in r for r in results)
     return isinstance(results, Mapping) or bool(results and prompted)
 
 
+def _raw_results(content: Mapping) -> object:
+    """Return the results; what was cut down to its table has them as table_results."""
+    return content.get("results", content.get("table_results"))
+
+
 def _lm_eval_results(content: Mapping) -> Mapping[str, object]:
     """Return what each task has; BigScience's version has a list, an entry for each task and prompt."""
-    results = content.get("results")
+    results = _raw_results(content)
     if not isinstance(results, list) or not looks_like_lm_eval(content):
         return results if isinstance(results, Mapping) else {}
     return {f"{entry.get('task_name')}+{entry.get('prompt_name')}": entry for entry in results}
@@ -266,7 +272,7 @@ def _read_lm_eval(content: Mapping, options: HarnessOptions, found: _Found) -> N
 
 def _is_group(content: Mapping, task: str) -> bool:
     """Whether a row is a mean over tasks; the leaderboards' files have one row ``all``, and names with ``_average``."""
-    is_leaderboard = any("|" in name for name in content["results"])
+    is_leaderboard = any("|" in name for name in _lm_eval_results(content))
     return bool(
         _entry(content, "groups", task) is not None
         or _entry(content, "group_subtasks", task)

@@ -120,6 +120,24 @@ class TestLmEval:
         assert set(scores()) == {("wino_type1", "3shot,em,refers_to"), ("wino_type1", "3shot,em,stands for")}
         assert {n for *_, n in scores().values()} == {396}
 
+    def test_a_table_that_was_cut_out_of_a_result(self, run, refused, tmp_path):
+        entry = {"task_name": "wino_type1", "prompt_name": "refers_to", "em": 0.5, "em_stderr": error(0.5, 396)}
+        write(tmp_path / "t.json", {"table_results": {"wino_type1+refers_to": entry}, "model_args": {"iteration": 1}})
+        assert "number of examples (n-shot) is not in the file" in refused("auto", "t.json", *RUN)
+        assert run("auto", "t.json", *RUN, "--setting", "0shot")[0] == 0
+        assert scores() == {("wino_type1", "0shot,em,refers_to"): (0.5, error(0.5, 396), 396)}
+
+    def test_perplexity_beside_accuracy_and_metrics_that_nobody_knows(self, run, tmp_path):
+        values = {"ppl": 6.25, "ppl_stderr": 0.125, "acc": 0.25, "acc_stderr": error(0.25, 400)}
+        stereotypes = {"pct_stereotype": 0.5, "likelihood_difference": 2.5}
+        write(tmp_path / "l.json", OLD | {"results": {"lambada": values, "crows": stereotypes}})
+        code, _, err = run("lm-eval", "l.json", *RUN, "--skip-unknown")
+        assert code == 0 and "crows.pct_stereotype: is no metric that records know" in err
+        assert {(s.metric, s.value, s.n_items) for s in load("o/r.json").scores} == {
+            ("perplexity", 6.25, 400),
+            ("accuracy", 0.25, 400),
+        }
+
     def test_variants_and_filters_stay_apart_under_a_setting(self, run, tmp_path):
         results = {"gsm8k": {"exact_match,strict-match": 0.25, "exact_match,flexible-extract": 0.5, "alias": "gsm8k"}}
         content = {
@@ -162,12 +180,12 @@ class TestLmEval:
         assert "b.json: piqa, text, 3shot, accuracy: is 0.5 here and 0.25 in a.json" in message
 
     def test_unknown_metrics_are_a_line_each(self, refused, run, tmp_path):
-        results = {name: {"acc": 0.5, "ppl": 9.5, "ppl_stderr": 0.1} for name in ("a", "b", "c")}
+        results = {name: {"acc": 0.5, "gini": 9.5, "gini_stderr": 0.1} for name in ("a", "b", "c")}
         write(tmp_path / "p.json", OLD | {"results": results})
         message = refused("lm-eval", "p.json", *RUN, "--n-items", 4)
         assert (
             len(message.splitlines()) == 1
-            and "ppl: is no metric that records know, in a, b, c; the known ones are" in message
+            and "gini: is no metric that records know, in a, b, c; the known ones are" in message
         )
         assert run("lm-eval", "p.json", *RUN, "--n-items", 4, "--skip-unknown")[0] == 0
 
