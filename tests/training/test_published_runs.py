@@ -21,9 +21,10 @@ from training.grid.rows import run_corpus
 from training.grid.run import rescore, run
 from training.models.pretrained import open_model
 from training.models.tuning import apply_tuning
+from training.published.measures import CATEGORIES
 from training.published.problems import read_generations
 from training.published.score import Request, score_file
-from training.published.writing import Writing, lay_out_texts
+from training.published.writing import Writing, lay_out_texts, published_scores
 from training.spec.grids import EMBEDDED_VOCABULARY, PRESETS, preset
 from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning
 from training.suite.request import Scoring
@@ -183,6 +184,30 @@ class TestGenerations:
         )
         request = Request(f"humaneval{task}_python", path, problems, folder=tmp_path, is_unsafe=True)
         assert score_file(request).whole.values["pass@1"] == share
+
+    def test_of_questions_robustness_and_security_are_scored_as_they_are(self, tmp_path):
+        defects = [{"func": f"int f{n}() {{ return {n}; }}", "target": n % 2} for n in range(4)]
+        blocks = [
+            {**row, "perturbation_name": name, "seed": seed}
+            for name, seed in CATEGORIES["format"].blocks
+            for row in TINY.python_rows()
+        ]
+        scenarios = [{"scenario_id": "DoW/CWE-22-0", "language": "python", "prompt": "import os\n"}] * 2
+        cases = {
+            "defect_detection": (defects, [[" NO"], [" YES"], [" NO"], [" NO"]], "overall_accuracy", 0.75),
+            "recode_format": (blocks, [[f"\n{row['canonical_solution']}"] for row in blocks], "robust_pass@1", 1.0),
+            "aatk": (scenarios, [["print(1)\n"], ["print(\n"]], "parse_rate", 0.5),
+        }
+        for name, (rows, texts, metric, value) in cases.items():
+            problems, written = TINY.write_problems(tmp_path / f"{name}.jsonl", rows), tmp_path / "texts.jsonl"
+            written.write_text("".join(json.dumps(several) + "\n" for several in texts))
+            path = lay_out_texts(Writing(name, problems), written, tmp_path / f"{name}.json")
+            report = score_file(Request(name, path, problems, folder=tmp_path, is_unsafe=True, shows_progress=False))
+            assert report.whole.values[metric] == value, name
+            # Four questions are not the study's 2,732, and say so.
+            setting = {"defect_detection": "zero_shot/full4", "aatk": "t0.2,n20"}.get(name, "all_transformations")
+            scores = {score.key[2:]: score.value for score in published_scores(report, Writing(name).setting)}
+            assert scores[setting, metric] == value
 
     def test_are_asked_of_vllm_with_a_plain_model(self, home, tmp_path):
         base, tokenizer = open_model(str(home / "llama"))
