@@ -44,7 +44,7 @@ SHAPE = {
 CONFIGS = {"llama": LlamaConfig, "starcoder2": Starcoder2Config, "qwen2": Qwen2Config}
 TUNINGS = {
     "llama": Tuning(method="lora", rank=4),
-    "starcoder2": Tuning(method="ia3"),
+    "starcoder2": Tuning(method="dora", peft={"peft_type": "LORA", "use_dora": True, "r": 4}),
     "qwen2": Tuning(method="ptuning", virtual_tokens=4),
 }
 SHORT = Writing("", n_samples=2, max_length=400)
