@@ -43,7 +43,7 @@ class TestHelp:
         examples = run(*command, "--help")[1].split("examples:\n")[1].split("\n\n")[0].replace("\\\n", "")
         for line in examples.splitlines():
             # What it does, or where its output goes, stands behind the command.
-            words = shlex.split(re.split(r"(?<=\S)  +(?=[a-z(])| > ", line.strip())[0])
+            words = shlex.split(re.split(r"(?<=\S)  +(?=[A-Za-z(])| > ", line.strip())[0])
             found, options = resolve(words[1:])
             assert words[0] == "astraios" and not isinstance(found, click.Group)
             found.make_context("example", options)
@@ -63,12 +63,12 @@ class TestHelp:
         ("arguments", "message"),
         [
             (["dance"], "No such command 'dance'"),
-            (["predict", "--method", "lora"], "Missing option '--size'"),
+            (["predict", "--method", "lora"], "name the sizes to predict with --size, such as 34b"),
             (["predict", "--size", "7b", "--plot", "a.txt"], "'a.txt' is no picture; name a file that ends in .png"),
             (["rank", "--level", "95"], "'95' is not a coverage between 0 and 1, such as 0.95"),
             (["rank", "--seed", "-1"], "-1 is not in the range x>=0"),
             (["fit", "--huber", "0"], "'0' is not a positive number, such as 1e-3"),
-            (["fit", "--fix", "E"], "'E' is not NAME=NUMBER, for example E=1.7"),
+            (["fit", "--fix", "E"], "'E' is not NAME=NUMBER or NAME=NAME, such as E=1.7 or alpha=beta"),
             (["fit", "--pooling", "partial"], "its form own_slopes draws slopes towards a common one"),
             (["figures", "--jobs", "0"], "0 is not in the range x>=1"),
             (["figures", "--data", "a", "--records", "b"], "argument --records: not allowed with argument --data"),
