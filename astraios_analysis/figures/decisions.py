@@ -298,7 +298,7 @@ def _draw_claim(panel: Axes, rows: pd.DataFrame, verdicts: pd.DataFrame, where: 
         said.append(f"{row.scope}: {row.verdict}" + (f", corrected p {row.p_corrected:.2g}" if has_p else ""))
     low, high = int(rows["n"].min()), int(rows["n"].max())
     n = f"{low if low == high else f'{low} to {high}'} {CLAIMS[rows['claim'].iloc[0]].counted}"
-    note(panel, f"{where}{said[0]}\n{said[1]}; {n}".capitalize(), width=60, reserve=2)
+    note(panel, f"{where}{said[0]}\n{said[1]}\n{n}".capitalize(), width=60, reserve=3)
 
 
 def _name_part(name: str) -> str:

@@ -586,6 +586,7 @@ def loss_ranks_methods(within_sizes: pd.DataFrame) -> tuple[Figure, pd.DataFrame
     panel.set_ylim(-1.05, 1.05)
     panel.set_ylabel("Spearman's rho, less loss with score")
     size_axis(panel, table["n_params_base"])
+    panel.set_title("Methods of one size", loc="left")
     low, high = (int(table.loc[table["dataset"] != "mean", "n"].agg(end)) for end in ("min", "max"))
     note(panel, f"{low if low == high else f'{low} to {high}'} methods a size", width=90)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
