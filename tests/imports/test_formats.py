@@ -337,7 +337,7 @@ class TestPeft:
         assert [record.method for record in load_folder("o")] == ["fft", "adalora"]
 
     @pytest.mark.reference
-    def test_published_results(self, reference_folder, tmp_path):
+    def test_published_results(self, run, reference_folder, tmp_path):
         lines = (reference_folder / "benchmarks" / "peft_methods.csv").read_text().splitlines()
         rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
         assert len(rows) == 63
@@ -351,13 +351,22 @@ class TestPeft:
             settings["model_id"] = "meta-llama/Llama-3.2-3B"
             if row["name"].endswith("lorafa"):
                 settings["optimizer_type"] = "lora-fa"
-            path = tmp_path / "x.json"
+            content["train_info"]["metrics"][-1]["test accuracy"] = float(row["test_acc"])
+            path = tmp_path / "results" / f"{row['name']}.json"
+            write(path, content)
             found = read_experiment(path, read_result(path, content), content["run_info"])
             assert (found.n_params, found.n_params_updated) == (int(row["total"]), int(row["trainable"]))
             assert found.n_params_base in (None, 3_212_749_824)
             methods.add(found.method)
         # No two experiments are one method, so that none passes for a second run of another.
         assert len(methods) == 63 and {"fft", "ia3", "lora-rank32"} <= methods
+        files = sorted((tmp_path / "results").iterdir())
+        code, _, err = run("peft", *files, "--grid", "metamath", "--quiet")
+        assert code == 0 and "63 new" in err
+        records = {record.run_id: record for record in load_folder("o")}
+        assert {(r.n_params, r.n_params_updated, r.scores[0].value) for r in records.values()} == {
+            (int(row["total"]), int(row["trainable"]), float(row["test_acc"])) for row in rows
+        }
 
 
 WANDB = """"Name","State","Notes","User","Tags","Created","Runtime","Sweep","n","eval/loss","type"
