@@ -101,7 +101,8 @@ def name_measure(score: Score) -> str:
 
 def is_loss(y: str, measure: str) -> bool:
     """Whether an outcome is a loss, which has a floor, and not a share."""
-    return y == LOSS or not METRICS[measure.rpartition(" | ")[2]].is_bounded
+    metric = METRICS.get(measure.rpartition(" | ")[2])
+    return y == LOSS or bool(metric and not metric.is_bounded)
 
 
 def options_of(records: Sequence[RunRecord]) -> Options:
@@ -134,7 +135,7 @@ def options_of(records: Sequence[RunRecord]) -> Options:
     )
 
 
-def laws_for(y: str, measure: str) -> tuple[str, ...]:
+def laws_for(y: str, measure: str = "") -> tuple[str, ...]:
     """Return the laws that suit an outcome."""
     return LOSS_LAWS if is_loss(y, measure) else SCORE_LAWS
 
