@@ -85,4 +85,5 @@ def _panel(panel: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> None:
     size_axis(panel, rows["n_params"])
     panel.set_xlabel("base model parameters")
     clear = int(((rows["lower"] > 0) | (rows["upper"] < 0)).sum())
-    note(panel, f"{clear} of {len(rows)} intervals leave out 0", width=36)
+    n_methods = f"{rows['method_b'].nunique() + 1} methods"
+    note(panel, f"{n_methods}; {clear} of {len(rows)} intervals leave out 0", width=46)

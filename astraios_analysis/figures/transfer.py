@@ -441,7 +441,6 @@ def _pairs(primary: pd.DataFrame, fit: dict) -> pd.DataFrame:
 
 def _transfer_panels(points: pd.DataFrame, fits: pd.DataFrame) -> Figure:
     figure, axes = small_multiples(len(fits), min(columns_for(list(fits["dataset"])), len(fits)), row_height=1.95)
-    everyone = {method for names in fits["methods"] for method in names.split()}
     for panel, fit in zip(axes, fits.to_dict("records"), strict=True):
         chosen = (points["dataset"] == fit["dataset"]) & (points["size_small"] == fit["size_small"])
         rows = points[chosen & (points["size_large"] == fit["size_large"])]
@@ -452,10 +451,7 @@ def _transfer_panels(points: pd.DataFrame, fits: pd.DataFrame) -> Figure:
             panel.plot(row["small"], row["large"], style.marker, color=style.colour, markeredgewidth=0, zorder=3)
         panel.set_title(name_dataset(fit["dataset"]), loc="left")
         _draw_line(panel, fit)
-        missing = sorted(everyone.difference(fit["methods"].split()))
-        who = f"{fit['n_methods']} methods" + (
-            f" (not {' '.join(METHOD_STYLES[m].label for m in missing)})" if missing else ""
-        )
+        who = _describe_methods(fit["methods"], fits)
         note(panel, f"{who}{say_mute(pd.DataFrame([fit]))}\n{_say_slope(fit)}", width=36, reserve=2)
         metric = METRICS[fit["metric"]].label if fit["metric"] in METRICS else fit["metric"]
         panel.set_xlabel(f"{metric}, {fit['size_small']}")
@@ -480,9 +476,11 @@ def _interval(fit: dict) -> str:
 def _draw_line(panel: Axes, fit: dict) -> None:
     """Draw a fit's line with its band over what is drawn, and the line of slope 1 through its middle."""
     ends, heights = panel.get_xlim(), panel.get_ylim()
-    x = np.linspace(*ends, 41)
+    x = np.linspace(*ends, 201)
     off = x - fit["centre"]
-    panel.plot(x, fit["intercept"] + off, color=GREY, linewidth=0.8, linestyle=":", zorder=1)
+    unchanged = fit["intercept"] + off
+    shown = (heights[0] <= unchanged) & (unchanged <= heights[1])
+    panel.plot(x[shown], unchanged[shown], color=GREY, linewidth=0.8, linestyle=":", zorder=1)
     if not np.isnan(fit["slope"]):
         middle = fit["intercept"] + fit["slope"] * off
         # The slope and the level at the centre go together hardly at all: their errors add in squares.
@@ -490,7 +488,8 @@ def _draw_line(panel: Axes, fit: dict) -> None:
         level = [fit[f"intercept_{end}"] - fit["intercept"] for end in BARS]
         lower = middle - np.hypot(level[0], np.minimum(low_slope, high_slope))
         upper = middle + np.hypot(level[1], np.maximum(low_slope, high_slope))
-        panel.plot(x, middle, color="black", linewidth=0.9, zorder=2)
+        shown = (heights[0] <= middle) & (middle <= heights[1])
+        panel.plot(x[shown], middle[shown], color="black", linewidth=0.9, zorder=2)
         panel.fill_between(x, lower, upper, color="black", alpha=0.1, linewidth=0, zorder=0)
     panel.set_xlim(*ends)
     panel.set_ylim(*heights)
