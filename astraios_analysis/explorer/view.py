@@ -36,7 +36,7 @@ from astraios_analysis.figures.spec import BARS, figure, require_rows, round_tab
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
-    dodge,
+    beside,
     draw_law,
     draw_methods,
     draw_prediction,
@@ -490,22 +490,19 @@ def _law_words(choice: Choice) -> str:
 
 
 def _draw_fit(panel: Axes, table: pd.DataFrame, choice: Choice) -> None:
-    spread = 1.0 if choice.x in SIZE_COLUMNS else 0.0
     points = table.assign(n_params_base=table["x"])
-    draw_methods(panel, points[points["kind"] == "measured"], line=False, spread=spread)
-    draw_methods(panel, points[points["kind"] == "held_out"], line=False, hollow=True, spread=spread)
+    draw_methods(panel, points[points["kind"] == "measured"], line=False)
+    draw_methods(panel, points[points["kind"] == "held_out"], line=False, hollow=True)
     for method, own in table.groupby("method", sort=False):
         colour, kinds = METHOD_STYLES[method].colour, dict(list(own.groupby("kind")))
         none, inside = own.iloc[:0], own.loc[own["kind"] == "measured", "x"]
         line, seeds, predicted = (kinds.get(kind, none) for kind in ("line", "seed", "prediction"))
         draw_law(panel, line["x"], line["value"], (inside.min(), inside.max()), colour)
         if len(predicted):
-            x = float(dodge([predicted["x"].iloc[0]], method, spread=2)[0])
-            draw_prediction(panel, x, predicted, choice.level, colour)
-        draw_seeds(panel, dodge(seeds["x"], method, spread), seeds["value"], method)
+            draw_prediction(panel, beside(predicted["x"].iloc[0], method), predicted, choice.level, colour)
+        draw_seeds(panel, seeds["x"], seeds["value"], method)
         tested = own[(own["kind"] == "backtest") & (own["held_out_by"] != IN_TURN)]
-        x = dodge(tested["x"], method, spread)
-        panel.vlines(x, tested["value"], tested["predicted"], color=colour, linewidth=0.6, linestyle=":")
+        panel.vlines(tested["x"], tested["value"], tested["predicted"], color=colour, linewidth=0.6, linestyle=":")
     _set_limits(panel, table, choice)
     panel.set_xlabel(X_LABELS[choice.x])
     if choice.x in SIZE_COLUMNS:

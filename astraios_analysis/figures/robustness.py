@@ -29,7 +29,6 @@ from astraios_analysis.figures.style import (
     models_in,
     name_dataset,
     note,
-    size_axis,
     size_label,
     small_multiples,
     start_at_zero,
@@ -113,8 +112,7 @@ def _draw_categories(scores: pd.DataFrame, categories: Sequence[str], name: str)
     for position, panel in enumerate(axes):
         measure, dataset = measures[position // len(shown)], shown[position % len(shown)]
         rows = table[(table["measure"] == measure) & (table["dataset"] == dataset)]
-        draw_models(panel, rows)
-        size_axis(panel, scores["n_params_base"], label=position >= len(axes) - len(shown))
+        draw_models(panel, rows, scores["n_params_base"], label=position >= len(axes) - len(shown))
         panel.set_title(DATASETS[dataset].title, loc="left")
         problems = f"\n{rows['n_items'].iloc[0]} problems" if len(rows) else ""
         note(panel, f"{describe_models(models_in(rows), suite)}{problems}{in_seeds(rows)}", width=54, reserve=2)
@@ -226,8 +224,7 @@ def security(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     figure, axes = small_multiples(len(_RELEASED), len(_RELEASED), sharey=True)
     for panel, (_, setting, title) in zip(axes, _RELEASED, strict=True):
         rows = table[table["setting"] == setting]
-        draw_models(panel, rows)
-        size_axis(panel, scores["n_params_base"])
+        draw_models(panel, rows, scores["n_params_base"])
         panel.set_title(title, loc="left")
         panel.set_ylabel("share of valid programs" if title != _RELEASED[2][2] else METRICS["parse_rate"].label)
         panel.set_ylim(-0.04, 1.04)
@@ -287,8 +284,7 @@ def embedded_security(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     highest = max(parts[p]["upper"].fillna(parts[p]["value"]).max() for p in shown)
     for panel, (metric, setting, title) in zip(axes, shown, strict=True):
         rows = parts[metric, setting, title]
-        draw_models(panel, rows)
-        size_axis(panel, scores["n_params_base"])
+        draw_models(panel, rows, scores["n_params_base"])
         panel.set_title(title, loc="left")
         panel.set_ylabel(METRICS[metric].label)
         top = 1.0 if len(shown) > 1 else min(1.0, max(1.2 * highest, 0.05))

@@ -23,7 +23,8 @@ from astraios_analysis.scores.models import SEED_COLUMNS, keep_means, keep_seeds
 
 FULL_WIDTH = 7.2  # inches: the text width of a two-column page
 GREY = "0.45"
-_DODGE = 0.022  # decades between neighbouring methods at one size
+_APART = 0.09  # of the step between two categories, between neighbouring methods
+_BESIDE = 0.028  # decades between neighbouring methods' intervals beyond a predicted size
 _LONG_TITLE = 22
 
 
@@ -131,24 +132,38 @@ def find_place(method: str) -> int:
     return list(METHOD_STYLES).index(method)
 
 
-def dodge(n_params: Iterable[float], method: str, spread: float = 1.0) -> np.ndarray:
-    """Shift sizes a little by method, so that error bars at one size stand side by side; ``spread`` widens the gaps."""
-    position = find_place(method) % len(METHODS) - (len(METHODS) - 1) / 2
-    return np.asarray(list(n_params), dtype=float) * 10 ** (_DODGE * spread * position)
+def beside(n_params: float, method: str) -> float:
+    """Return where a method's prediction interval stands, right of the size that all are predicted at."""
+    return n_params * 10 ** (_BESIDE * (1 + find_place(method) % len(METHODS)))
+
+
+def _places(n_params: Iterable[float], method: str, sizes: Iterable[float] | None) -> np.ndarray:
+    """Return sizes as they are or, among ``sizes`` as categories, their places, methods set apart."""
+    x = np.asarray(list(n_params), dtype=float)
+    if sizes is None:
+        return x
+    apart = _APART * (find_place(method) % len(METHODS) - (len(METHODS) - 1) / 2)
+    return np.searchsorted(np.unique(np.asarray(list(sizes), dtype=float)), x) + apart
 
 
 def draw_methods(
-    axes: Axes, table: pd.DataFrame, *, line: bool = True, hollow: bool = False, spread: float = 1.0
+    axes: Axes,
+    table: pd.DataFrame,
+    *,
+    line: bool = True,
+    hollow: bool = False,
+    sizes: Iterable[float] | None = None,
 ) -> None:
     """Draw measured points with their intervals, method by method.
 
     ``table`` has ``method, n_params_base, value, lower, upper``; ``line`` joins a method's points; ``hollow`` marks
-    them as held out; ``spread`` is that of `dodge`.
+    them as held out. Points stand at their sizes or, with ``sizes``, at these as categories.
     """
+    sizes = None if sizes is None else list(sizes)
     for method, rows in table.groupby("method", sort=False):
         style = METHOD_STYLES[method]
         rows = rows.sort_values("n_params_base")
-        x, y = dodge(rows["n_params_base"], method, spread), rows["value"].to_numpy(dtype=float)
+        x, y = _places(rows["n_params_base"], method, sizes), rows["value"].to_numpy(dtype=float)
         error = np.vstack([y - rows["lower"].to_numpy(dtype=float), rows["upper"].to_numpy(dtype=float) - y])
         axes.errorbar(
             x,
@@ -242,13 +257,22 @@ def split_held_out(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table[~is_held_out], table[is_held_out]
 
 
-def draw_models(axes: Axes, table: pd.DataFrame, *, line: bool = True) -> None:
-    """Draw each model's point with its interval, joined by method unless held out, and its seeds as small points."""
+def draw_models(axes: Axes, table: pd.DataFrame, sizes: Iterable[int], *, label: bool = True) -> None:
+    """Draw models by size as categories: points with intervals, joined by method unless held out; seeds small and pale.
+
+    ``sizes`` are all sizes of the figure; ``label`` names the axis.
+    """
+    ticks = sorted({int(size) for size in sizes})
     fitted, held_out = split_held_out(keep_means(table))
-    draw_methods(axes, fitted, line=line)
-    draw_methods(axes, held_out, line=False, hollow=True)
+    draw_methods(axes, fitted, sizes=ticks)
+    draw_methods(axes, held_out, line=False, hollow=True, sizes=ticks)
     for method, own in keep_seeds(table).groupby("method", sort=False):
-        draw_seeds(axes, dodge(own["n_params_base"], method), own["value"], method)
+        draw_seeds(axes, _places(own["n_params_base"], method, ticks), own["value"], method)
+    axes.set_xticks(range(len(ticks)), [size_label(tick) for tick in ticks])
+    axes.set_xlim(-0.6, len(ticks) - 0.4)
+    axes.grid(axis="x", visible=False)
+    if label:
+        axes.set_xlabel("base model parameters")
 
 
 def draw_markers(

@@ -10,7 +10,6 @@ from astraios_analysis.figures.spec import average_models, figure, find_ends, ke
 from astraios_analysis.figures.style import (
     METHOD_STYLES,
     describe_models,
-    dodge,
     draw_markers,
     draw_seeds,
     join,
@@ -174,13 +173,13 @@ def training_cost(frame: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 
 def _draw_costs(panel: Axes, rows: pd.DataFrame, unit: float) -> None:
     for method, own in rows.groupby("method", sort=False):
-        x, y = dodge(own["n_params_base"], method), own["value"] / unit
+        x, y = own["n_params_base"], own["value"] / unit
         mean = own.groupby("n_params_base")["value"].mean() / unit
         style = METHOD_STYLES[method]
         if len(mean) < len(own):
             draw_seeds(panel, x, y, method)
         looks = {"markeredgecolor": "white", "markeredgewidth": 0.3, "linewidth": 0.7}
-        panel.plot(dodge(mean.index, method), mean, color=style.colour, marker=style.marker, **looks)
+        panel.plot(mean.index, mean, color=style.colour, marker=style.marker, **looks)
     if rows["value"].max() < _LITTLE * rows["value"].min():
         panel.set_ylim(bottom=0)
     else:

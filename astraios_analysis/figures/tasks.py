@@ -33,7 +33,6 @@ from astraios_analysis.figures.style import (
     note,
     say_mute,
     say_no_vote,
-    size_axis,
     size_label,
     small_multiples,
     split_kinds,
@@ -128,8 +127,8 @@ def _draw_tasks(
     figure, axes = small_multiples(len(shown), n_columns)
     for position, (panel, dataset) in enumerate(zip(axes, shown, strict=True)):
         rows = table[table["dataset"] == dataset]
+        draw_models(panel, rows, scores["n_params_base"], label=position + n_columns >= len(shown))
         _panel(panel, rows, dataset, models_in(scores))
-        size_axis(panel, scores["n_params_base"], label=position + n_columns >= len(shown))
     start_at_zero(axes)
     bars = interval_handle(table["level"].iloc[0], table["interval"])
     has_commonest = any(known.majority not in (None, known.chance) for known in map(find_dataset, shown))
@@ -140,7 +139,6 @@ def _draw_tasks(
 
 def _panel(panel: Axes, rows: pd.DataFrame, name: str, suite: list[tuple[str, str]]) -> None:
     known = find_dataset(name)
-    draw_models(panel, rows)
     if known.majority is not None and known.majority != known.chance:
         panel.axhline(known.majority, color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
     if known.chance and known.chance >= _VISIBLE:
@@ -196,8 +194,7 @@ def mean_performance(panels: dict[str, pd.DataFrame], models: list[tuple[str, st
     figure, axes = small_multiples(len(panels), len(panels), row_height=2.6, sharey=False)
     for panel, title in zip(axes, panels, strict=True):
         rows = table[table["panel"] == title]
-        draw_models(panel, rows)
-        size_axis(panel, table["n_params_base"])
+        draw_models(panel, rows, table["n_params_base"])
         panel.set_ylabel("mean of primary scores")
         panel.set_title(title, loc="left")
         names = [DATASETS[name].title for name in rows["datasets"].iloc[0].split()]

@@ -13,9 +13,9 @@ from astraios_analysis.figures.spec import BARS, figure, keep_shares, require_ro
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
+    beside,
     columns_for,
     describe_models,
-    dodge,
     draw_law,
     draw_methods,
     draw_prediction,
@@ -222,16 +222,16 @@ def _scaling_panel(panel: Axes, rows: pd.DataFrame, target: float) -> None:
         line = own[own["kind"] == "line"].sort_values("n_params_base")
         n_params = line["n_params_base"]
         draw_law(panel, n_params, line["value"], (smallest, largest), colour)
-        x = float(dodge([target], method, spread=2)[0])
-        draw_prediction(panel, x, own[own["kind"] == "prediction"], 0.95, colour)
+        draw_prediction(panel, beside(target, method), own[own["kind"] == "prediction"], 0.95, colour)
     sizes = sorted(set(rows.loc[rows["kind"] != "line", "n_params_base"]))
-    size_axis(panel, sizes, label=False, margin=1.45, label_width=0.18)
+    size_axis(panel, sizes, label=False, margin=1.75, label_width=0.18)
     panel.tick_params(axis="x", labelsize=6)
     metric = METRICS[rows["metric"].iloc[0]]
     if metric.is_bounded:
-        panel.set_ylim(metric.lower, metric.upper)
+        top = 1.08 * float(np.nanmax(rows[["value", "upper"]].to_numpy(dtype=float)))
+        panel.set_ylim(metric.lower, min(metric.upper, top))
     for method, own in rows[rows["kind"] == "seed"].groupby("method", sort=False):
-        draw_seeds(panel, dodge(own["n_params_base"], method), own["value"], method)
+        draw_seeds(panel, own["n_params_base"], own["value"], method)
 
 
 def _say_backtest(table: pd.DataFrame) -> str | None:

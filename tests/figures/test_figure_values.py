@@ -30,7 +30,7 @@ SCORE = ["dataset", "setting", "metric", *MODEL]
 ROUNDED = {"rel": 1e-7, "abs": 1e-12}
 
 # Numeric columns that are no measurement: a choice made here (level), the name of a run (seed), a fit (dof), ranks.
-NOT_MEASURED = {"level", "dof", "n_train_sizes", "rank", "seed"}
+NOT_MEASURED = {"refusal", "level", "dof", "n_train_sizes", "rank", "seed"}
 # What the tests below compare with the released tables, figure by figure.
 CHECKED = {
     "updated_parameters": {

@@ -141,17 +141,17 @@ class TestDescribeModels:
         assert all((size in text) == (size in {s for s, _ in named}) for size in ("1b", "3b"))
 
 
-@given(st.floats(1e3, 1e13), st.floats(0.5, 3))
-def test_dodge_keeps_the_order_of_methods(n_params, spread):
-    places = [float(style.dodge([n_params], method, spread)[0]) for method in METHODS]
-    assert places == sorted(set(places))
-    assert np.exp(np.mean(np.log(places))) == pytest.approx(n_params)
-
-
-def test_dodge_keeps_the_order_of_sizes():
+def test_categories_keep_the_order_of_sizes_and_methods():
     sizes = [1_137_207_296, 3_043_311_104, 7_327_263_232, 15_517_456_384]
-    last, first = (style.dodge(sizes, method, spread=2) for method in (METHODS[-1], METHODS[0]))
-    assert np.all(last[:-1] < first[1:])
+    places = np.array([style._places(sizes, method, sizes) for method in METHODS])
+    assert (np.diff(places, axis=0) > 0).all() and (places[-1, :-1] < places[0, 1:]).all()
+    np.testing.assert_allclose(places.mean(axis=0), range(4), atol=1e-12)
+
+
+def test_points_stand_at_their_sizes():
+    np.testing.assert_array_equal(style._places([1e9, 3e9], "parallel", None), [1e9, 3e9])
+    beside = [style.beside(34e9, method) for method in METHODS]
+    assert beside == sorted(beside) and beside[0] > 34e9 and beside[-1] < 1.6 * 34e9
 
 
 @pytest.fixture
