@@ -254,7 +254,7 @@ def test_backtest(primary, counts):
         assert row["covered"] == (row["lower"] <= row["measured"] <= row["upper"])
     assert table.groupby("dataset")["size"].nunique().eq(1).all()
     n_sizes = primary.reset_index().groupby("dataset")["size"].nunique()
-    assert set(table["dataset"]) == set(n_sizes[n_sizes >= 4].index)
+    assert set(table["dataset"]) == set(n_sizes[n_sizes >= 3].index)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "figures").glob("*.csv")))
