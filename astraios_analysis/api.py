@@ -1018,6 +1018,9 @@ def regress(runs: Runs, score: str | Sequence[str] | None = None, on: str = LOSS
     return Regression(fits, refused)
 
 
+_VERDICT = ("grid", "claim", "scope", "verdict", "effect", "lower", "upper", "p_corrected")
+
+
 @dataclass(frozen=True, repr=False)
 class Verdicts(Result):
     """The study's claims, judged: ``judgements`` with their evidence, ``parts`` one row a claim and part.
@@ -1027,6 +1030,11 @@ class Verdicts(Result):
 
     judgements: list[Judgement]
     reason: str = ""
+
+    def __repr__(self) -> str:
+        """Return each claim's verdict with effect and interval as text; ``.table`` has everything."""
+        kept = [name for name in _VERDICT if name in self.table]
+        return table_text(self.table[kept] if kept else self.table)
 
     @property
     def rows(self) -> list[dict[str, Any]]:

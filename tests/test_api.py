@@ -84,7 +84,7 @@ class TestSnippet:
         assert tested.table["n_test"].tolist() == [7] and tested.mean["rmse_log"] == tested.groups[0]["rmse_log"]
         ranked = aa.rank(runs, size="34b", dataset=DATASET)
         assert ranked.best["p_best"].sum() == pytest.approx(1)
-        assert aa.judge(runs, "fft_best").table["claim"].tolist() == ["fft_best"]
+        assert aa.judge(runs, "fft_best").table["scope"].tolist() == ["these models", "other models"]
         planned = aa.plan(runs, size="34b", dataset=DATASET)
         assert len(planned.table) and planned.n_params == 34e9
         drawn = aa.draw("score_scaling", runs)

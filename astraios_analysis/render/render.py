@@ -35,6 +35,7 @@ NOTEBOOKS = (
     "claims",
     "explore",
     "own_data",
+    "how_it_works",
 )
 FOLDER_PARAMETERS = ("data_dir", "figures_dir")
 REPORT = "report.html"
