@@ -210,8 +210,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
         load_base(tiny(pretraining=None), tmp_path)
     with pytest.raises(ValueError, match=r"has vocab_size 64, and the tokenizer of corpus .* has 899 tokens"):
         load_base(resized(tiny(), vocab_size=64), tmp_path)
-    with pytest.raises(ValueError, match="unknown corpus 'text'; runs are trained here on embedded-"):
-        load_base(tiny(data="text"), tmp_path)
+    with pytest.raises(ValueError, match="unknown corpus 'elsewhere'; runs are trained here on embedded-"):
+        load_base(tiny(data="elsewhere"), tmp_path)
 
 
 def test_preset_sizes_have_room_for_the_corpus_and_virtual_tokens():

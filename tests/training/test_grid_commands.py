@@ -78,7 +78,7 @@ def test_status_tells_how_long_the_rest_takes(capsys, tmp_path, monkeypatch):
     source = Path(__file__).parents[2] / "data" / "runs" / "mini"
     records = sorted((r for r in load_folder(source) if r.seed == 0), key=lambda record: record.n_params_base)
     specs = [RunSpec.model_validate_json(json.dumps(record.provenance.spec["run"])) for record in records]
-    monkeypatch.setitem(PRESETS, "again", lambda: SimpleNamespace(runs=lambda *_: specs))
+    monkeypatch.setitem(PRESETS, "again", lambda: SimpleNamespace(name="again", runs=lambda *_: specs))
     command = ["grid", "status", "--preset", "again", "--runs", str(tmp_path)]
     for record in records[:-1]:
         shutil.copy(record_path(source, record.run_id), record_path(tmp_path, record.run_id))
