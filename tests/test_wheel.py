@@ -55,7 +55,7 @@ def test_what_is_imported_is_the_wheel(installed, tmp_path):
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("claims --claim fft_best", "Mixed"),
+        ("claims --claim fft_best", "mixed"),
         ("rank --dataset humanevalsynthesize_java", "humanevalsynthesize_java"),
         ("fit --law power_floor --grid mini --pooling shared", "power_floor"),
         ("backtest --grid mini --dataset val_loss", "val_loss"),

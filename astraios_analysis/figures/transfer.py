@@ -77,7 +77,7 @@ def refused_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a figure's table that stand for a data set that must not be predicted, with its reason."""
     if "refusal" not in table:
         return table.iloc[:0].assign(refusal="")
-    return table[table["refusal"].fillna("").astype(str) != ""]
+    return table[table["refusal"].astype(object).fillna("").astype(str) != ""]
 
 
 def say_refused(table: pd.DataFrame) -> str:

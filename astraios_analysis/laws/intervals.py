@@ -149,7 +149,9 @@ def _scale_of_term(fit: LawFit, position: int) -> float | None:
         return None
     column = np.abs(law.gradient(x, fit.theta)[:, position])
     outcome = np.exp(fit.problem.target) if fit.objective.residual == "log" else np.abs(fit.problem.target)
-    return float(np.median(outcome) / max(np.median(column), 1e-300))
+    # Of a law that groups share, only one group's points have its amplitude.
+    own = column > 0
+    return float(np.median(outcome[own]) / np.median(column[own])) if own.any() else None
 
 
 def _has_vanished(fit: LawFit) -> bool:
