@@ -2,11 +2,13 @@
 
 On the logit scale the score of model i on data set d is additive, with a slope in the log of the size that is the data
 set's own: z_di = a_d + b_d x_i + t_i + e_di. The ability t_i is what a model's other scores say of it; e_di has the
-binomial variance of the problems and what the sum leaves over, by the method of Paule and Mandel (1982). What is filled
+binomial variance of the problems and what the sum leaves over, by the method of Paule and Mandel (1982); where cells
+that are left out are missed by more than that, intervals are as wide as these errors ask for. What is filled
 in is an estimate and is called so; it enters no fit, mean or rank.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import t as student
 
-from astraios_analysis.records.counts import inside_unit_interval
+from astraios_analysis.records.counts import inside_unit_interval, open_ends
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
@@ -45,13 +47,12 @@ def score_cells(records: Sequence[RunRecord]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def complete(cells: pd.DataFrame, level: float = 0.95, *, has_slopes: bool = True) -> pd.DataFrame:
+def complete(cells: pd.DataFrame, level: float = 0.95, *, has_slopes: bool | None = None) -> pd.DataFrame:
     """Return measured cells, and estimates of those that are missing, with intervals for what scoring them would give.
 
-    ``cells`` are those of `score_cells`. Added are ``lower, upper, level`` and ``kind``, measured or estimate.
+    ``cells`` are those of `score_cells`. Added are ``lower, upper, level`` and ``kind``, measured or estimate. Where
+    ``has_slopes`` does not say it, data sets have slopes of their own if that predicts left-out cells better.
     """
-    from statsmodels.regression.linear_model import WLS  # Loads slowly.
-
     models = cells[["method", "size", "n_params_base"]].drop_duplicates()
     all_cells = cells[["dataset", "metric", "higher_is_better"]].drop_duplicates().merge(models, how="cross")
     whole = all_cells.merge(cells, how="left")
@@ -59,23 +60,66 @@ def complete(cells: pd.DataFrame, level: float = 0.95, *, has_slopes: bool = Tru
     share = np.where(whole["higher_is_better"], whole["value"], 1 - whole["value"])
     items = whole.groupby("dataset")["n_items"].transform("mean").to_numpy(dtype=float)
     p = inside_unit_interval(share[known].astype(float), items[known])
-    noise, design = 1 / (items[known] * p * (1 - p)), _design(whole, has_slopes=has_slopes)
-    between = _between(design[known], logit(p), noise)
-    fitted = WLS(logit(p), design[known], weights=1 / (between + noise)).fit()
-    # Fewer outcomes differ than the problems alone would have it where models answer the same ones: then it is less.
-    scale = fitted.scale if between == 0 else 1.0
-    mean = design[~known] @ fitted.params
-    spread = np.einsum("ij,jk,ik->i", design[~known], fitted.normalized_cov_params, design[~known])
+    noise = 1 / (items[known] * p * (1 - p))
+    ways = [_Sum.of(_design(whole, has_slopes=way), known, logit(p), noise) for way in (True, False)]
+    best = ways[not has_slopes] if has_slopes is not None else min(ways, key=lambda way: way.left_out_error)
+    mean, spread = best.predict(~known)
     at = expit(mean)
-    own = between + 1 / (items[~known] * np.clip(at * (1 - at), 1e-3, None))
-    half = student.ppf((1 + level) / 2, fitted.df_resid) * np.sqrt(scale * (spread + own))
+    own = best.between + 1 / (items[~known] * np.clip(at * (1 - at), 1e-3, None))
+    half = best.quantile(level) * np.sqrt(best.scale * (spread + own))
     turned = whole["higher_is_better"].to_numpy(dtype=bool)[~known]
-    ends = [expit(mean - half), expit(mean + half)]
+    ends = open_ends(expit(np.array([mean - half, mean + half])), items[~known])
     whole.loc[~known, "value"] = np.where(turned, at, 1 - at)
     whole.loc[~known, "lower"] = np.where(turned, ends[0], 1 - ends[1])
     whole.loc[~known, "upper"] = np.where(turned, ends[1], 1 - ends[0])
     kind = np.where(known, MEASURED, ESTIMATE)
     return whole.drop(columns="higher_is_better").assign(level=level, kind=kind)
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """The sum fitted to the known cells: parameters, their covariance, and how each cell is met when it is left out.
+
+    ``between`` is the variance beyond the noise, ``scale`` what all variances are multiplied with; ``left_out`` are
+    errors of left-out cells in units of their own standard error, ``left_out_error`` their root mean square as shares.
+    """
+
+    design: np.ndarray
+    theta: np.ndarray
+    covariance: np.ndarray
+    between: float
+    scale: float
+    dof: float
+    left_out: np.ndarray
+    left_out_error: float
+
+    @classmethod
+    def of(cls, design: np.ndarray, known: np.ndarray, z: np.ndarray, noise: np.ndarray) -> "_Sum":
+        """Fit by weighted least squares; leaving a cell out is exact by its leverage."""
+        from statsmodels.regression.linear_model import WLS  # Loads slowly.
+
+        between = _between(design[known], z, noise)
+        fitted = WLS(z, design[known], weights=1 / (between + noise)).fit()
+        # Where models answer the same problems, fewer outcomes differ than problems alone would have it.
+        scale = fitted.scale if between == 0 else 1.0
+        rest = 1 - np.einsum("ij,jk,ik->i", design[known], fitted.normalized_cov_params, design[known]) / (
+            between + noise
+        )
+        shown = rest > 1e-6
+        error = fitted.resid[shown] / rest[shown]
+        left_out = error * np.sqrt(rest[shown] / (scale * (between + noise[shown])))
+        missed = expit(z[shown] - error) - expit(z[shown])
+        numbers = (fitted.params, fitted.normalized_cov_params, between, scale, float(fitted.df_resid))
+        return cls(design, *numbers, np.abs(left_out), float(np.sqrt(np.mean(missed**2))))
+
+    def predict(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return means and variances (before the scale) of the sum at rows of the design."""
+        own = self.design[rows]
+        return own @ self.theta, np.einsum("ij,jk,ik->i", own, self.covariance, own)
+
+    def quantile(self, level: float) -> float:
+        """Return Student's t or, where left-out cells were missed by more, the quantile of their errors."""
+        return max(float(student.ppf((1 + level) / 2, self.dof)), float(np.quantile(self.left_out, level)))
 
 
 def _design(whole: pd.DataFrame, *, has_slopes: bool) -> np.ndarray:

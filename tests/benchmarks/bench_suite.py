@@ -84,7 +84,7 @@ def test_masked_cells(grid):
     """A fifth of the models hidden on each data set, 100 times: additive logit, and with slopes of data sets."""
     cells = score_cells(aa.load("data", grid=grid))
     rows = {}
-    for has_slopes in (False, True):
+    for has_slopes in (False, True, None):
         parts = []
         for seed in range(100):
             hidden = np.random.default_rng([seed, 7]).random(len(cells)) < 0.2
@@ -95,10 +95,10 @@ def test_masked_cells(grid):
         inside = (found["lower"] <= found["value_was"]) & (found["value_was"] <= found["upper"])
         rmse = 100 * np.sqrt(np.mean((found["value"] - found["value_was"]) ** 2))
         width = 100 * (found["upper"] - found["lower"]).median()
-        rows["with slopes" if has_slopes else "additive"] = {
+        rows[{False: "additive", True: "with slopes", None: "chosen by left-out cells"}[has_slopes]] = {
             "RMSE": rmse,
             "covered 95": 100 * inside.mean(),
             "width": width,
         }
     print(f"\n{grid}, points of score\n{pd.DataFrame(rows).T.round(2).to_string()}")
-    assert rows["with slopes"]["RMSE"] <= rows["additive"]["RMSE"]
+    assert rows["chosen by left-out cells"]["RMSE"] <= 1.02 * rows["additive"]["RMSE"]
