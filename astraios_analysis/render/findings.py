@@ -16,7 +16,7 @@ from astraios_analysis.figures.spec import figure_stem, keep_shares
 from astraios_analysis.figures.style import join, keep_voting, name_dataset, name_method, say_no_vote, size_label
 from astraios_analysis.figures.tasks import CLEAR
 from astraios_analysis.figures.transfer import refused_rows
-from astraios_analysis.records.registry import METRICS
+from astraios_analysis.records.registry import LOSS, METRICS
 from astraios_analysis.records.schema import order_methods
 
 RULED_OUT = 0.05
@@ -44,6 +44,7 @@ class Choice:
     grid: str
     target: str
     is_beyond: bool
+    advice: str
     supported: tuple[str, ...]
     unsupported: tuple[str, ...]
     reasons: tuple[str, ...]
@@ -72,6 +73,7 @@ def choose_method(figures_dir: Path, grid: str, n_seeds: int | None = None) -> C
         grid=grid,
         target=target,
         is_beyond=bool(best["n_params"].max() > largest),
+        advice=_advice(best, firsts),
         supported=tuple(_supported(best, firsts, target)),
         unsupported=(
             *_unsupported(firsts, read_twin(figures_dir, "claim_effects", grid), n_seeds),
@@ -102,6 +104,21 @@ def _rows(best: pd.DataFrame, firsts: pd.DataFrame, methods: Sequence[str]) -> l
         row |= {"best": name_method(first["method"]), "regret": float(first["expected_regret"])}
         found.append(row | {name: float(first[name]) for name in ("value", "lower", "upper", "level")})
     return found
+
+
+def _advice(best: pd.DataFrame, firsts: pd.DataFrame) -> str:
+    """Say which method gives up the least on average over data sets, and whether to choose by the records at all."""
+    scores = best[best["dataset"] != LOSS]
+    scores, unit, factor = (scores, "points", 100) if len(scores) else (best, "nats per token", 1)
+    regrets = scores.pivot_table(index="method", columns="dataset", values="expected_regret")
+    means = factor * regrets.dropna().mean(axis=1).sort_values(kind="stable")
+    if means.empty:
+        return ""
+    over = f"on average over {regrets.shape[1]} data sets" if regrets.shape[1] > 1 else "on average"
+    others = f", {name_method(means.index[1])} {means.iloc[1]:.2g}, the worst {means.iloc[-1]:.2g}" * (len(means) > 2)
+    clear = firsts[firsts["dataset"].isin(regrets.columns)]["p_best"] >= CLEAR
+    lead = "Choose" if clear.mean() > LIKELY else "Do not choose by these records; if you must:"
+    return f"{lead} {name_method(means.index[0])}, which gives up {means.iloc[0]:.2g} {unit} {over}{others}."
 
 
 def _supported(best: pd.DataFrame, firsts: pd.DataFrame, target: str) -> list[str]:

@@ -42,6 +42,10 @@ def test_clear_choices_are_named_and_open_ones_are_not(write):
     assert "give up 1.1 of 100 points" in choice.supported[2] and "at most 2.0, on Fix Java" in choice.supported[2]
     # The means of 0.001 and 0.2, and of 0.02, 0.03 and 0.05; half-way between.
     assert choice.supported[2].endswith("a method drawn by lot 6.7.")
+    # LoRA gives up 0.001 and 0.03, FFT 0.2 and 0.02; (IA)3 is not on both.
+    assert choice.advice == (
+        "Do not choose by these records; if you must: LoRA, which gives up 1.6 points on average over 2 data sets."
+    )
     assert not any("Naming one best method" in sentence for sentence in choice.unsupported)
     assert any("on 1 of 2 data sets it is more probably not the best" in sentence for sentence in choice.unsupported)
     assert [row["p_best"] for row in choice.rows] == [[0.03, 0.97, None], [0.45, 0.35, 0.2]]
@@ -59,6 +63,13 @@ def test_without_a_clear_choice_that_is_said(write):
     assert not any("one run of each model" in sentence for sentence in again.unsupported)
     assert "intervals for one new run are 30 of 100 points wide" in choice.reasons[0]
     assert "predictions lie 5.0 points apart" in choice.reasons[0]
+
+
+def test_a_choice_that_is_clear_is_advised(write):
+    third = ("humanevalfix_python", "ia3", 0.0, 0.1, 0.4)
+    assert choose_method(write(*CLEAR, third), "released").advice == (
+        "Choose LoRA, which gives up 0.1 points on average, FFT 20, the worst 40."
+    )
 
 
 def test_what_is_not_predicted_is_named_with_the_reason(write):
