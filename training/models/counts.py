@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from training.models.pretrained import empty_model, find_model, folder_config, plain_config, size_config
-from training.models.tuning import apply_tuning, made_config
+from training.models.tuning import PLACING_ERRORS, apply_tuning, made_config
 from training.spec.run import ModelSize, ParameterCounts, Tuning
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -62,8 +62,7 @@ def count_adapter(adapter: str | Path, base: str | Path) -> ParameterCounts:
     try:
         with torch.device("meta"):
             tuned = get_peft_model(model, config)
-    # Each of its methods raises errors of its own where a target is not what it expects.
-    except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
+    except PLACING_ERRORS as error:
         raise ValueError(f"{path}: PEFT cannot place it on this base model: {str(error).splitlines()[0]}") from error
     n_updated = _numel(weight for weight in tuned.parameters() if weight.requires_grad)
     if not n_updated:

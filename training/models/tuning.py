@@ -40,6 +40,9 @@ from training.models.adapters import BottleneckConfig
 from training.models.architectures import ARCHITECTURES, architecture_of
 from training.spec.run import Tuning
 
+# Each of PEFT's methods raises errors of its own where a target is not what it expects.
+PLACING_ERRORS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError)
+
 
 def _fft(config: PretrainedConfig, tuning: Tuning) -> None:
     return None
@@ -160,8 +163,7 @@ def apply_tuning(model: PreTrainedModel, tuning: Tuning, *, seed: int | None = N
             return get_peft_model(model, added)
         try:
             return get_peft_model(model, added)
-        # Each of its methods raises errors of its own where a target is not what it expects.
-        except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
+        except PLACING_ERRORS as error:
             raise Refusal(
                 f"tuning method {tuning.method!r}: PEFT cannot place {added.peft_type.value} on a model of type "
                 f"{model.config.model_type!r}: {str(error).splitlines()[0]}; give target_modules in its configuration"
