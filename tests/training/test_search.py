@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.grid import search as search_module
-from training.grid.search import FACTOR, PILOT_SEED, Trial, grow, read_trials, search, trial_spec, write_trials
+from training.grid.search import (
+    FACTOR,
+    PILOT_SEED,
+    Trial,
+    grow,
+    read_trials,
+    search,
+    start_rates,
+    trial_spec,
+    write_trials,
+)
 
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_grid.py"))))
 
@@ -68,11 +78,16 @@ def test_a_trial_is_of_no_grid():
     assert spec.run_id not in {run.run_id for run in grid.runs()}
 
 
-def test_search_ends_with_the_best_rate_inside(tmp_path, monkeypatch):
-    # Far too small on purpose: the range has to grow upwards.
-    monkeypatch.setattr(search_module, "START_RATES", {"lora": (2.5e-2, 5e-2)})
+def test_rates_tried_first_are_the_grids_own_at_that_size():
+    wide = TINY.tiny_grid(learning_rates={"lora": 0.04}, reference_width=4, width_exponents={"lora": 1.0})
+    assert start_rates(wide, "lora") == {0.005, 0.01, 0.02}
+
+
+def test_search_ends_with_the_best_rate_inside(tmp_path):
     lines = []
-    grid = TINY.tiny_grid()
+    # Far too small on purpose: the range has to grow upwards.
+    grid = TINY.tiny_grid(learning_rates={"lora": 2.5e-2})
+    assert start_rates(grid, "lora") == {1.25e-2, 2.5e-2, 5e-2}
     trials = search(grid, tmp_path / "runs", tmp_path / "cache", jobs=1, methods=["lora"], report=lines.append)
     rates = [trial.learning_rate for trial in trials]
     assert len(rates) > 2
@@ -93,7 +108,6 @@ def test_search_ends_with_the_best_rate_inside(tmp_path, monkeypatch):
 
 
 def test_prompt_lengths_are_searched_each_for_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr(search_module, "START_RATES", {"ptuning": (1e-2,)})
     trained = []
 
     def launch(specs, *_folders, jobs, report):
@@ -109,7 +123,8 @@ def test_prompt_lengths_are_searched_each_for_itself(tmp_path, monkeypatch):
 
     monkeypatch.setattr(search_module, "launch", launch)
     monkeypatch.setattr(search_module, "read_trials", read)
-    trials = search(TINY.tiny_grid(), tmp_path, tmp_path, jobs=1, methods=["ptuning"], virtual_tokens=[2, 8])
+    grid = TINY.tiny_grid(learning_rates={"ptuning": 1e-2})
+    trials = search(grid, tmp_path, tmp_path, jobs=1, methods=["ptuning"], virtual_tokens=[2, 8])
     best = {trial.virtual_tokens: trial.learning_rate for trial in trials if trial.chosen}
     assert best == pytest.approx({2: 4e-2, 8: 1e-2})
     assert len({spec.run_id for spec in trained if spec.schedule.learning_rate == 1e-2}) == 2

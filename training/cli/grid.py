@@ -434,9 +434,9 @@ def _print_base_scores(specs: Sequence[RunSpec], cache: Path, scoring: Scoring, 
 SEARCH_HELP = """\
 Search learning rates for the methods of a grid.
 
-Every method is trained at the grid's smallest size, or --size, with a pilot seed, at rates a factor of two apart, until
-the rate with the smallest validation loss has a larger and a smaller one beside it. No test score is looked at. With
-several prompt lengths, the rates of each are searched.
+Every method is trained at the grid's smallest size, or --size, with a pilot seed: at the grid's own rate, half of it
+and twice, until the rate with the smallest validation loss has a larger and a smaller one beside it. No test score is
+looked at. With several prompt lengths, the rates of each are searched.
 """
 
 SEARCH_EPILOG = """\

@@ -1,7 +1,7 @@
 """Search of learning rates at one size, with a pilot seed outside the grid, on validation loss.
 
-An under-tuned method is a false result. So each method is trained at rates a factor of two apart; as long as the best
-of them is the smallest or the largest tried, the range grows on that side. No test score is looked at.
+An under-tuned method is a false result. So each method is trained at the grid's own rate, half and twice that; as long
+as the best is the smallest or the largest tried, the range grows on that side. No test score is looked at.
 
 Trials are runs of a grid of their own, with records like all others: an interrupted search goes on, and finished trials
 are not trained again.
@@ -11,7 +11,6 @@ import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -27,19 +26,6 @@ PILOT_SEED = 1000
 
 FACTOR = 2.0
 """Ratio of neighbouring rates: a rate between two of them is at most a factor of 1.4 away from one."""
-
-START_RATES: Mapping[str, tuple[float, ...]] = MappingProxyType(
-    {
-        "fft": (1.6e-2, 3.2e-2, 6.4e-2),
-        "lora": (1e-2, 2e-2, 4e-2),
-        "ptuning": (5e-3, 1e-2, 2e-2),
-        "ia3": (2e-2, 4e-2, 8e-2),
-        "adapterh": (1e-2, 2e-2, 4e-2),
-        "adapterp": (1e-2, 2e-2, 4e-2),
-        "parallel": (1e-2, 2e-2, 4e-2),
-    }
-)
-"""Rates tried first; the range grows until the best rate lies inside it."""
 
 _MOST_ROUNDS = 8
 
@@ -77,7 +63,7 @@ def search(
     if virtual_tokens and "ptuning" not in chosen:
         raise Refusal(f"prompt lengths belong to ptuning, and the methods are {', '.join(chosen)}; add ptuning")
     rates = {
-        (method, length): set(START_RATES[method])
+        (method, length): start_rates(grid, method, size)
         for method in chosen
         for length in ((virtual_tokens or (None,)) if method == "ptuning" else (None,))
     }
@@ -96,8 +82,16 @@ def search(
     open_ends = ", ".join(method for (method, _), new in more.items() if new)
     raise Refusal(
         f"after {_MOST_ROUNDS} rounds the best learning rate of {open_ends} is still the smallest or largest tried; "
-        "look at the losses, and change START_RATES in training/grid/search.py"
+        "look at the losses, and give the grid another rate to start from"
     )
+
+
+def start_rates(grid: Grid, method: str, size: str | None = None) -> set[float]:
+    """Return the rates tried first: what the grid has at that size (default: its first), half of it and twice."""
+    own = grid.runs([size or grid.sizes[0].name], [method])[0].schedule.learning_rate
+    # Short numbers, so that the rate that is found can be written down.
+    own = float(f"{own:.2g}")
+    return {own / FACTOR, own, own * FACTOR}
 
 
 def trial_spec(
