@@ -3,6 +3,7 @@
 import json
 import runpy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,11 +25,15 @@ from training.models.tuning import apply_tuning
 from training.published.measures import CATEGORIES
 from training.published.problems import read_generations
 from training.published.score import Request, score_file
+from training.published.tasks import TASKS
 from training.published.writing import Writing, lay_out_texts, published_scores
+from training.spec.files import run_state
 from training.spec.grids import EMBEDDED_VOCABULARY, PRESETS, preset
+from training.spec.own import read_grid
 from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning
 from training.suite.request import Scoring
 
+stop_at = runpy.run_path(str(Path(__file__).parent / "tiny_grid.py"))["stop_at"]
 TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "evaluation" / "tiny_problems.py")))
 SHAPE = {
     "vocab_size": EMBEDDED_VOCABULARY,
@@ -42,12 +47,10 @@ SHAPE = {
     "eos_token_id": 0,
 }
 CONFIGS = {"llama": LlamaConfig, "starcoder2": Starcoder2Config, "qwen2": Qwen2Config}
-TUNINGS = {
-    "llama": Tuning(method="lora", rank=4),
-    "starcoder2": Tuning(method="dora", peft={"peft_type": "LORA", "use_dora": True, "r": 4}),
-    "qwen2": Tuning(method="ptuning", virtual_tokens=4),
-}
 SHORT = Writing("", n_samples=2, max_length=400)
+SHORT_TASKS = {
+    name: replace(task, sampling=replace(task.sampling, n_samples=2, max_length=400)) for name, task in TASKS.items()
+}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,7 @@ def spec_of(home, architecture, steps=3):
     return RunSpec(
         grid="local",
         size=ModelSize(name="tiny", pretrained=str(home / architecture), **shape),
-        tuning=TUNINGS[architecture],
+        tuning=Tuning(method="lora", rank=4),
         schedule=Schedule(steps=steps, global_batch=4, sequence_length=64, warmup_steps=1, validate_every=2),
         data="commitpackft+oasst",
         seed=0,
@@ -81,27 +84,64 @@ def spec_of(home, architecture, steps=3):
     )
 
 
-@pytest.mark.parametrize("architecture", CONFIGS)
-def test_a_run_trains_resumes_generates_scores_and_records(home, tmp_path, monkeypatch, architecture):
+METHODS = {"llama": "lora", "starcoder2": "dora", "qwen2": "ptuning"}
+
+
+def own_grid(home, folder):
+    """A specification of the three models in a file, as a user writes one."""
+    spec = spec_of(home, "llama")
+    sizes = [
+        spec.size.model_copy(update={"name": name, "pretrained": str(home / name)}).model_dump(exclude_none=True)
+        for name in CONFIGS
+    ]
+    lines = [f"methods = {json.dumps(list(METHODS.values()))}", f'data = "{spec.data}"', "n_validation = 4"]
+    lines += ["[schedule]", *(f"{name} = {json.dumps(value)}" for name, value in spec.schedule.model_dump().items())]
+    lines += ["[peft.dora]", 'peft_type = "LORA"', "use_dora = true", "r = 4"]
+    for size in sizes:
+        lines += ["[[sizes]]", *(f"{name} = {json.dumps(value)}" for name, value in size.items())]
+    path = folder / "mine.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize(("architecture", "method"), METHODS.items())
+def test_a_specification_of_ones_own_trains_resumes_generates_scores_and_records(
+    home, tmp_path, monkeypatch, architecture, method
+):
     monkeypatch.setenv(TEXTS_VARIABLE, str(home))
-    spec, runs, cache = spec_of(home, architecture), tmp_path / "runs", tmp_path / "cache"
-    scoring = Scoring((), unsafe=True, datasets=("humanevalsynthesize_python",), problems=home, writing=SHORT)
+    path, cache = own_grid(home, tmp_path), tmp_path / "cache"
+    (spec,) = read_grid(path).runs([architecture], [method])
+    command = ["run", "--spec", str(path), "--size", architecture, "--method", method, "--cache", str(cache)]
+    monkeypatch.setattr("training.cli.one.run", partial(run, checkpoint_every=1))
+    assert main([*command, "--runs", str(tmp_path / "undisturbed"), "--no-scores"]) == 0
+    # As the study asks, but for two samples of each problem.
+    monkeypatch.setattr("training.published.tasks.TASKS", SHORT_TASKS)
+    command += ["--runs", str(tmp_path / "runs"), "--unsafe", "--problems", str(home), "--dataset"]
+    command += ["humanevalsynthesize_python"]
     write = published.write_generations
     with monkeypatch.context() as patched:
-        # Trained, and stopped before anything is generated.
+        stop_at(patched, 2, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main(command) == 130
+    assert run_state(tmp_path / "runs", spec.run_id).detail == "2 steps saved"
+    with monkeypatch.context() as patched:
+        # Trained to the end, and stopped before anything is generated.
         patched.setattr(published, "write_generations", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            run(spec, runs, cache, scoring=scoring, checkpoint_every=1)
-        assert not (runs / f"{spec.run_id}.json").exists()
-    record = run(spec, runs, cache, scoring=scoring)
-    assert record.val_loss > 0 and record.method == spec.tuning.method
+        assert main(command) == 130
+    assert not (tmp_path / "runs" / f"{spec.run_id}.json").exists()
+    assert main(command) == 0
+    record, undisturbed = (load(tmp_path / name / f"{spec.run_id}.json") for name in ("runs", "undisturbed"))
+    assert (record.method, record.val_curve, record.base_val_loss) == (
+        method,
+        undisturbed.val_curve,
+        undisturbed.base_val_loss,
+    )
     scores = {score.metric: score for score in record.scores}
     assert scores["pass@1"].key == ("humanevalsynthesize_python", "python", "t0.2,n2", "pass@1")
     assert scores["pass@1"].problems.n_samples == (2, 2, 2)
     note = record.provenance.spec["scores"]["humanevalsynthesize_python"]
     assert (note["decoding"]["temperature"], note["problems"]) == (0.2, "humanevalsynthesize_python.jsonl")
     # Nothing is generated twice, and what is new comes into the record.
-    more = replace(scoring, datasets=(*scoring.datasets, "humanevalexplain_python"))
+    both = ("humanevalsynthesize_python", "humanevalexplain_python")
     asked = []
     monkeypatch.setattr(
         published,
@@ -111,9 +151,9 @@ def test_a_run_trains_resumes_generates_scores_and_records(home, tmp_path, monke
             write(model, tokenizer, writing, *a, **k),
         ),
     )
-    again = rescore(spec, runs, cache, more)
+    again = rescore(spec, tmp_path / "runs", cache, Scoring((), unsafe=True, datasets=both, problems=home))
     assert asked == ["humanevalexplain_python"]
-    assert {score.dataset for score in again.scores} == set(more.datasets)
+    assert {score.dataset for score in again.scores} == set(both)
     samples, _ = read_generations(cache / "generations" / spec.run_id / "humanevalexplain_python.json")
     assert [len(several) for several in samples] == [1] * 6
 
