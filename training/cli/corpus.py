@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from astraios_analysis.records.refusal import Refusal
-from training.cli.shared import JSON, Command, at_most_one, flag, several
+from training.cli.shared import JSON, Command, at_most_one, flag, named_grid
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import Item, lay_out
-from training.corpus.programs import KINDS
-from training.corpus.settings import COMPLETION, SPLITS, TASKS, CorpusSettings
+from training.corpus.settings import COMPLETION, SPLITS, TASKS
 from training.corpus.statistics import corpus_statistics
 from training.corpus.texts import load_jsonl
+from training.spec.grids import corpus_settings
 
 HELP = """\
 Show the text that models are trained on and judged by.
@@ -42,7 +42,7 @@ examples:
   python -m training corpus --show 5
   python -m training corpus --task fix --seed 3
   python -m training corpus --problems --task synthesis --split test --show 200 --json
-  python -m training corpus --kinds list number string --phrasings 3 --java
+  python -m training corpus --preset ladder --task fix
   python -m training corpus --statistics
   python -m training corpus --file path/to/examples.jsonl.gz
 """
@@ -60,9 +60,7 @@ _MOST_LOOKED_AT = 1000
 @flag("--problems", "the fixed problem set of --task, of --split test unless given")
 @flag("--statistics", "counts, lengths, vocabulary, mixture, overlap of splits")
 @click.option("--file", metavar="PATH", help="examples of a JSONL file with the columns prompt and completion")
-@several("--kinds", "KIND", "kinds of values: list, number, string (default: list)")
-@click.option("--phrasings", type=click.Choice([1, 2, 3]), help="ways to describe a program (default: 2)")
-@flag("--java", "half of the programs to write, fix and explain in Java")
+@click.option("--preset", metavar="NAME", default="mini", show_default=True, help="the grid whose corpus is shown")
 @JSON
 def command(
     show: int | None,
@@ -72,9 +70,7 @@ def command(
     problems: bool,
     statistics: bool,
     file: str | None,
-    kinds: list[str] | None,
-    phrasings: int | None,
-    java: bool,
+    preset: str,
     as_json: bool,
 ) -> None:
     """Print examples, or statistics."""
@@ -90,7 +86,7 @@ def command(
             for example in load_jsonl(file)[:n]
         ]
     else:
-        corpus = _corpus_of(kinds, phrasings, java)
+        corpus = EmbeddedCorpus(corpus_settings(named_grid(preset, None).data))
         if statistics:
             found = corpus_statistics(corpus, seed)
             print(json.dumps(found, indent=2) if as_json else "\n".join(_lines(found)))
@@ -98,17 +94,6 @@ def command(
         items = _items(corpus, n, task, split or ("test" if problems else "train"), seed, problems)
         rows = [{**item.to_json(), "text": item.document.text} for item in items]
     print(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else "\n\n".join(map(_shown, rows)))
-
-
-def _corpus_of(kinds: list[str] | None, phrasings: int | None, java: bool) -> EmbeddedCorpus:
-    changes: dict[str, Any] = {"java_share": 0.5} if java else {}
-    if phrasings is not None:
-        changes["phrasings"] = phrasings
-    if kinds:
-        for kind in kinds:
-            _known(kind, KINDS, "kind of values")
-        changes["kinds"] = tuple(dict.fromkeys(kinds))
-    return EmbeddedCorpus(CorpusSettings(**changes))
 
 
 def _items(corpus: EmbeddedCorpus, n: int, task: str | None, split: str, seed: int, problems: bool) -> list[Item]:

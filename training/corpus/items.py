@@ -1,7 +1,7 @@
 """Items of the corpus, which documents and problem sets are made of: programs as text, prompts, reference answers."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -113,10 +113,6 @@ VARIABLES: MappingProxyType[Kind, tuple[str, ...]] = MappingProxyType(
 )
 """Variable names of each kind; the first of each are the default ones, the others rename."""
 
-_JAVA_TYPES: MappingProxyType[Kind, str] = MappingProxyType(
-    {"list": "List<Integer>", "number": "int", "string": "String"}
-)
-
 CONNECTIVES = (", then ", "; next ", ", and after that ")
 """What joins the clauses of a description, in each phrasing."""
 
@@ -180,38 +176,6 @@ def documented_header(program: Program, function_name: str, phrasing: int) -> st
     return f'{python_header(program, function_name)}\n    """{describe(program, phrasing)}"""'
 
 
-def java_header(program: Program, function_name: str) -> str:
-    """Return the first line of the Java method, without its line end."""
-    result = _JAVA_TYPES[program.kinds[-1]]
-    return f"static {result} {function_name}({_JAVA_TYPES[program.kind]} {VARIABLES[program.kind][0]}) {{"
-
-
-def java_body(program: Program) -> str:
-    """Return the lines of the Java method after its header; starts with a line end, as `python_body`."""
-    # Each step has a variable of its own: a Java lambda may only use variables that are set once.
-    names = list(_java_names(program))
-    lines = [
-        f"\n    {_JAVA_TYPES[step.operation.gives]} {after} = {step.operation.java.format(v=before, k=step.constant)};"
-        for step, before, after in zip(program.steps, names, names[1:], strict=False)
-    ]
-    return "".join([*lines, f"\n    return {names[-1]};", "\n}"])
-
-
-def _java_names(program: Program) -> Iterator[str]:
-    for position, kind in enumerate(program.kinds):
-        yield f"{VARIABLES[kind][0]}{position or ''}"
-
-
-def render_java(program: Program, function_name: str) -> str:
-    """Return the program as a static Java method, without a last line end."""
-    return java_header(program, function_name) + java_body(program)
-
-
-def documented_java_header(program: Program, function_name: str, phrasing: int) -> str:
-    """Return header and comment of the Java method."""
-    return f"// {describe(program, phrasing)}\n{java_header(program, function_name)}"
-
-
 _INPUT_NAMES: MappingProxyType[Kind, str] = MappingProxyType(
     {"list": "a list of numbers", "number": "a number", "string": "a text"}
 )
@@ -235,17 +199,16 @@ class Maker:
     def completion(self, program: Program, _answer: bool) -> Item:
         """Return a documented function: the prompt ends with the docstring, the reference is the body."""
         name, phrasing = self.settings.function_name, self._phrasing()
-        if self._language() == "java":
-            prompt = documented_java_header(program, name, phrasing)
-            return self._item(COMPLETION, "java", prompt, java_body(program), (program,), phrasing=phrasing)
+        self._draw_in_vain()
         prompt = documented_header(program, name, phrasing)
-        return self._item(COMPLETION, "python", prompt, python_body(program), (program,), phrasing=phrasing)
+        return self._item(COMPLETION, prompt, python_body(program), (program,), phrasing=phrasing)
 
     def synthesis(self, program: Program, _answer: bool) -> Item:
         """Return a description to write a program from."""
-        language, phrasing = self._language(), self._phrasing()
-        prompt = synthesis_prompt(language, self.settings.function_name, program.kind, describe(program, phrasing))
-        return self._item("synthesis", language, prompt, self.code(program, language), (program,), phrasing=phrasing)
+        self._draw_in_vain()
+        phrasing = self._phrasing()
+        prompt = synthesis_prompt("python", self.settings.function_name, program.kind, describe(program, phrasing))
+        return self._item("synthesis", prompt, self.code(program), (program,), phrasing=phrasing)
 
     def fix(self, program: Program, _answer: bool) -> Item | None:
         """Return a program that misses by one mutation, what it gives wrongly, and the right program."""
@@ -253,22 +216,23 @@ class Maker:
         if found is None:
             return None
         wrong, mutation = found
-        language, phrasing, name = self._language(), self._phrasing(), self.settings.function_name
+        self._draw_in_vain()
+        phrasing, name = self._phrasing(), self.settings.function_name
         value = telling_input(program, wrong, self.rng)
-        call = f"{name}({value!r})" if language == "python" else f"{name} of {value!r}"
         wanted = f" {describe(program, phrasing)}" if self.settings.fix_shows_description else ""
         prompt = (
-            f"Fix {name}.{wanted}\n{self.code(wrong, language)}\n"
-            f"{call} is {wrong.run(value)!r} but should be {program.run(value)!r}."
+            f"Fix {name}.{wanted}\n{self.code(wrong)}\n"
+            f"{name}({value!r}) is {wrong.run(value)!r} but should be {program.run(value)!r}."
         )
         details = {"phrasing": phrasing, "mutation": mutation}
-        return self._item("fix", language, prompt, self.code(program, language), (program, wrong), **details)
+        return self._item("fix", prompt, self.code(program), (program, wrong), **details)
 
     def explain(self, program: Program, _answer: bool) -> Item:
         """Return a program to describe; a description is judged by what is synthesised from it."""
-        language, phrasing = self._language(), self._phrasing()
-        prompt = f"Explain what this function does.\n{self.code(program, language)}"
-        return self._item("explain", language, prompt, describe(program, phrasing), (program,), phrasing=phrasing)
+        self._draw_in_vain()
+        phrasing = self._phrasing()
+        prompt = f"Explain what this function does.\n{self.code(program)}"
+        return self._item("explain", prompt, describe(program, phrasing), (program,), phrasing=phrasing)
 
     def clone(self, program: Program, answer: bool) -> Item | None:
         """Return two functions, written with other names and other expressions, and whether they do the same."""
@@ -296,7 +260,7 @@ class Maker:
             shown, details["pair"] = found
         prompt = (
             f"Does the function do this? {describe(program, details['phrasing'])}\n"
-            f"{self.code(shown, 'python')}\nAnswer {YES} or {NO}."
+            f"{self.code(shown)}\nAnswer {YES} or {NO}."
         )
         return self._question("defect", prompt, answer, (program, shown), details)
 
@@ -315,29 +279,26 @@ class Maker:
         alternatives = tuple(bool(draw < 0.5) for draw in self.rng.random(program.n_ops))
         return render_python(program, self.settings.function_name, Style(names, alternatives))
 
-    def code(self, program: Program, language: str) -> str:
+    def code(self, program: Program, _language: str = "python") -> str:
         """Return a program as text."""
-        render = render_java if language == "java" else render_python
-        return render(program, self.settings.function_name)
+        return render_python(program, self.settings.function_name)
 
     def _phrasing(self) -> int:
         return int(self.rng.integers(self.settings.phrasings))
 
-    def _language(self) -> str:
-        # The random number is drawn in any case, so that Java as an option changes the language and nothing else.
-        return "java" if self.rng.random() < self.settings.java_share else "python"
+    def _draw_in_vain(self) -> None:
+        # A language was chosen here once; without the draw every corpus would have other text.
+        self.rng.random()
 
     def _question(
         self, task: str, prompt: str, answer: bool, programs: tuple[Program, ...], details: dict[str, Any]
     ) -> Item:
-        item = self._item(task, "python", prompt, YES if answer else NO, programs, **details)
+        item = self._item(task, prompt, YES if answer else NO, programs, **details)
         return replace(item, choices=(YES, NO))
 
-    def _item(
-        self, task: str, language: str, prompt: str, reference: str, programs: tuple[Program, ...], **details: Any
-    ) -> Item:
+    def _item(self, task: str, prompt: str, reference: str, programs: tuple[Program, ...], **details: Any) -> Item:
         seen = self.space.is_seen(programs[0])
-        return Item(task, language, self.split, prompt, reference, programs, seen, details=details)
+        return Item(task, "python", self.split, prompt, reference, programs, seen, details=details)
 
 
 PROGRAM_TASKS: Mapping[str, Callable[[Maker, Program, bool], Item | None]] = MappingProxyType(

@@ -8,15 +8,13 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 Kind = Literal["list", "number", "string"]
-
-KINDS: tuple[Kind, ...] = ("list", "number", "string")
 """Kinds of values: a list of whole numbers, a whole number, a string."""
 
 CONSTANTS = (2, 3, 5)
 """Constants of the operations. Few, because copying digits is what small models fail at first."""
 
 MAX_MAGNITUDE = 10**6
-"""Largest absolute value a program may reach on a bounded input; far inside Java's int."""
+"""Largest absolute value a program may reach on a bounded input."""
 
 MAX_LENGTH = 24
 """Most elements or characters a value may have on the way."""
@@ -51,10 +49,9 @@ class Operation:
     # 1 looks at each element alone or is a built-in, 2 needs a constant, 3 compares elements or changes the kind.
     grade: int
     phrasings: tuple[str, str, str]
-    # Two Python expressions, and a Java one.
+    # Two expressions in Python.
     python: str
     alternative: str
-    java: str
     takes: Kind
     gives: Kind
     # The result, and its bound, from the value's and the constant (0 where there is none).
@@ -70,7 +67,6 @@ _string = partial(Operation, takes="string", gives="string")
 
 # A number of at most MAX_MAGNITUDE (10**6) has at most seven digits.
 _MOST_DIGITS = 7
-_JOIN = "collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append).toString()"
 
 
 def _to_number(bound: Bound, _constant: int) -> Bound:
@@ -85,7 +81,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("sort the numbers", "put the numbers in rising order", "order the numbers from small to large"),
         "sorted({v})",
         "sorted({v}, reverse=False)",
-        "{v}.stream().sorted().toList()",
         apply=lambda xs, k: sorted(xs),
     ),
     _endo(
@@ -94,7 +89,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("sort the numbers downwards", "put the numbers in falling order", "order the numbers from large to small"),
         "sorted({v}, reverse=True)",
         "sorted({v})[::-1]",
-        "{v}.stream().sorted(Comparator.reverseOrder()).toList()",
         apply=lambda xs, k: sorted(xs, reverse=True),
     ),
     _endo(
@@ -103,7 +97,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("reverse the list", "turn the list around", "read the list backwards"),
         "{v}[::-1]",
         "list(reversed({v}))",
-        "IntStream.range(0, {v}.size()).mapToObj(i -> {v}.get({v}.size() - 1 - i)).toList()",
         apply=lambda xs, k: xs[::-1],
     ),
     _endo(
@@ -112,7 +105,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("negate every number", "flip the sign of each number", "subtract every number from zero"),
         "[-x for x in {v}]",
         "[0 - x for x in {v}]",
-        "{v}.stream().map(x -> -x).toList()",
         apply=lambda xs, k: [-x for x in xs],
     ),
     _endo(
@@ -121,7 +113,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("take the absolute value of every number", "remove the sign of each number", "make every number unsigned"),
         "[abs(x) for x in {v}]",
         "[max(x, -x) for x in {v}]",
-        "{v}.stream().map(x -> Math.abs(x)).toList()",
         apply=lambda xs, k: [abs(x) for x in xs],
     ),
     _endo(
@@ -130,7 +121,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("square every number", "multiply each number by itself", "raise every number to its square"),
         "[x * x for x in {v}]",
         "[x ** 2 for x in {v}]",
-        "{v}.stream().map(x -> x * x).toList()",
         apply=lambda xs, k: [x * x for x in xs],
         grow=lambda bound, k: Bound(bound.magnitude**2, bound.length),
     ),
@@ -140,7 +130,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("keep the even numbers", "leave out the odd numbers", "select the even numbers only"),
         "[x for x in {v} if x % 2 == 0]",
         "[x for x in {v} if not x % 2]",
-        "{v}.stream().filter(x -> x % 2 == 0).toList()",
         apply=lambda xs, k: [x for x in xs if x % 2 == 0],
     ),
     _endo(
@@ -149,7 +138,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("keep the odd numbers", "leave out the even numbers", "select the odd numbers only"),
         "[x for x in {v} if x % 2 != 0]",
         "[x for x in {v} if x % 2]",
-        "{v}.stream().filter(x -> x % 2 != 0).toList()",
         apply=lambda xs, k: [x for x in xs if x % 2],
     ),
     _endo(
@@ -158,7 +146,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("keep the positive numbers", "leave out zero and the negative numbers", "select the numbers above zero"),
         "[x for x in {v} if x > 0]",
         "[x for x in {v} if 0 < x]",
-        "{v}.stream().filter(x -> x > 0).toList()",
         apply=lambda xs, k: [x for x in xs if x > 0],
     ),
     _endo(
@@ -167,7 +154,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("drop repeated numbers", "keep the first of equal numbers", "remove the duplicates"),
         "list(dict.fromkeys({v}))",
         "sorted(set({v}), key={v}.index)",
-        "{v}.stream().distinct().toList()",
         apply=lambda xs, k: list(dict.fromkeys(xs)),
     ),
     _endo(
@@ -176,7 +162,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("take the running totals", "replace each number by the sum so far", "accumulate the numbers"),
         "[sum({v}[:i + 1]) for i in range(len({v}))]",
         "[sum({v}[:i]) for i in range(1, len({v}) + 1)]",
-        "IntStream.range(0, {v}.size()).mapToObj(i -> {v}.subList(0, i + 1).stream().mapToInt(x -> x).sum()).toList()",
         apply=lambda xs, k: list(accumulate(xs)),
         grow=lambda bound, k: Bound(bound.magnitude * bound.length, bound.length),
     ),
@@ -186,7 +171,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("take the differences of neighbours", "subtract each number from the next one", "list the successive changes"),
         "[b - a for a, b in zip({v}, {v}[1:])]",
         "[{v}[i + 1] - {v}[i] for i in range(len({v}) - 1)]",
-        "IntStream.range(1, {v}.size()).mapToObj(i -> {v}.get(i) - {v}.get(i - 1)).toList()",
         apply=lambda xs, k: [b - a for a, b in pairwise(xs)],
         grow=lambda bound, k: Bound(2 * bound.magnitude, bound.length),
     ),
@@ -196,7 +180,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("add {k} to every number", "increase each number by {k}", "raise every number by {k}"),
         "[x + {k} for x in {v}]",
         "[{k} + x for x in {v}]",
-        "{v}.stream().map(x -> x + {k}).toList()",
         apply=lambda xs, k: [x + k for x in xs],
         grow=lambda bound, k: Bound(bound.magnitude + k, bound.length),
         constants=CONSTANTS,
@@ -207,7 +190,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("multiply every number by {k}", "scale each number by {k}", "make every number {k} times as large"),
         "[x * {k} for x in {v}]",
         "[{k} * x for x in {v}]",
-        "{v}.stream().map(x -> x * {k}).toList()",
         apply=lambda xs, k: [x * k for x in xs],
         grow=lambda bound, k: Bound(bound.magnitude * k, bound.length),
         constants=CONSTANTS,
@@ -218,7 +200,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("keep the numbers above {k}", "leave out the numbers up to {k}", "select the numbers larger than {k}"),
         "[x for x in {v} if x > {k}]",
         "[x for x in {v} if {k} < x]",
-        "{v}.stream().filter(x -> x > {k}).toList()",
         apply=lambda xs, k: [x for x in xs if x > k],
         constants=CONSTANTS,
     ),
@@ -228,7 +209,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("take the first {k} numbers", "leave out all after the first {k}", "cut the list to {k} numbers"),
         "{v}[:{k}]",
         "{v}[0:{k}]",
-        "{v}.stream().limit({k}).toList()",
         apply=lambda xs, k: xs[:k],
         constants=CONSTANTS,
     ),
@@ -238,7 +218,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("add up the numbers", "find the sum of the list", "sum all numbers"),
         "sum({v})",
         "sum(x for x in {v})",
-        "{v}.stream().mapToInt(x -> x).sum()",
         apply=lambda xs, k: sum(xs),
         grow=lambda bound, k: Bound(bound.magnitude * bound.length, 1),
     ),
@@ -248,7 +227,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("find the largest number or 0", "pick the maximum with 0 for an empty list", "get the biggest number or 0"),
         "max({v}, default=0)",
         "max({v}) if {v} else 0",
-        "{v}.stream().mapToInt(x -> x).max().orElse(0)",
         apply=lambda xs, k: max(xs, default=0),
         grow=lambda bound, k: Bound(bound.magnitude, 1),
     ),
@@ -258,7 +236,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("count the numbers", "find the length of the list", "get how many numbers there are"),
         "len({v})",
         "sum(1 for x in {v})",
-        "{v}.size()",
         apply=lambda xs, k: len(xs),
         grow=lambda bound, k: Bound(bound.length, 1),
     ),
@@ -268,7 +245,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("negate the number", "flip the sign of the number", "subtract the number from zero"),
         "-{v}",
         "0 - {v}",
-        "-{v}",
         apply=lambda n, k: -n,
     ),
     _number(
@@ -277,7 +253,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("take the absolute value of the number", "remove the sign of the number", "make the number unsigned"),
         "abs({v})",
         "max({v}, -{v})",
-        "Math.abs({v})",
         apply=lambda n, k: abs(n),
     ),
     _number(
@@ -286,7 +261,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("square the number", "multiply the number by itself", "raise the number to its square"),
         "{v} * {v}",
         "{v} ** 2",
-        "{v} * {v}",
         apply=lambda n, k: n * n,
         grow=lambda bound, k: Bound(bound.magnitude**2, 1),
     ),
@@ -296,7 +270,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("halve the number and round down", "take the lower half of the number", "divide the number by two downwards"),
         "{v} // 2",
         "({v} - {v} % 2) // 2",
-        "Math.floorDiv({v}, 2)",
         apply=lambda n, k: n // 2,
     ),
     _number(
@@ -305,7 +278,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("add {k} to the number", "increase the number by {k}", "raise the number by {k}"),
         "{v} + {k}",
         "{k} + {v}",
-        "{v} + {k}",
         apply=lambda n, k: n + k,
         grow=lambda bound, k: Bound(bound.magnitude + k, 1),
         constants=CONSTANTS,
@@ -316,7 +288,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("multiply the number by {k}", "scale the number by {k}", "make the number {k} times as large"),
         "{v} * {k}",
         "{k} * {v}",
-        "{v} * {k}",
         apply=lambda n, k: n * k,
         grow=lambda bound, k: Bound(bound.magnitude * k, 1),
         constants=CONSTANTS,
@@ -327,7 +298,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("take the remainder modulo {k}", "find what is left after division by {k}", "reduce the number modulo {k}"),
         "{v} % {k}",
         "{v} - {v} // {k} * {k}",
-        "Math.floorMod({v}, {k})",
         apply=lambda n, k: n % k,
         grow=lambda bound, k: Bound(max(bound.magnitude, k), 1),
         constants=CONSTANTS,
@@ -338,7 +308,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("list the digits of the number", "split the number into its digits", "spell the number as a list of digits"),
         "[int(d) for d in str(abs({v}))]",
         "list(map(int, str(abs({v}))))",
-        "String.valueOf(Math.abs({v})).chars().mapToObj(c -> c - '0').toList()",
         apply=lambda n, k: [int(digit) for digit in str(abs(n))],
         grow=lambda bound, k: Bound(9, _MOST_DIGITS),
         gives="list",
@@ -349,7 +318,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("write the text in capital letters", "turn small letters into capitals", "change the text to upper case"),
         "{v}.upper()",
         '"".join(c.upper() for c in {v})',
-        "{v}.toUpperCase()",
         apply=lambda s, k: s.upper(),
     ),
     _string(
@@ -358,7 +326,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("write the text in small letters", "turn capital letters into small ones", "change the text to lower case"),
         "{v}.lower()",
         '"".join(c.lower() for c in {v})',
-        "{v}.toLowerCase()",
         apply=lambda s, k: s.lower(),
     ),
     _string(
@@ -367,7 +334,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("reverse the text", "turn the text around", "read the text backwards"),
         "{v}[::-1]",
         '"".join(reversed({v}))',
-        "new StringBuilder({v}).reverse().toString()",
         apply=lambda s, k: s[::-1],
     ),
     _string(
@@ -376,7 +342,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("sort the characters", "put the characters in rising order", "order the characters by their code"),
         '"".join(sorted({v}))',
         '"".join(sorted(list({v})))',
-        "{v}.chars().sorted()." + _JOIN,
         apply=lambda s, k: "".join(sorted(s)),
     ),
     _string(
@@ -385,7 +350,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("drop the small vowels", "leave out the letters a e i o u", "remove the lower case vowels"),
         '"".join(c for c in {v} if c not in "aeiou")',
         '"".join([c for c in {v} if "aeiou".find(c) < 0])',
-        '{v}.replaceAll("[aeiou]", "")',
         apply=lambda s, k: "".join(c for c in s if c not in "aeiou"),
     ),
     _string(
@@ -394,7 +358,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("keep the letters", "leave out what is not a letter", "select the letters only"),
         '"".join(c for c in {v} if c.isalpha())',
         '"".join(filter(str.isalpha, {v}))',
-        '{v}.replaceAll("[^A-Za-z]", "")',
         apply=lambda s, k: "".join(c for c in s if c.isalpha()),
     ),
     _string(
@@ -403,7 +366,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("write the text twice", "append the text to itself", "repeat the text once more"),
         "{v} + {v}",
         "{v} * 2",
-        "{v} + {v}",
         apply=lambda s, k: s + s,
         grow=lambda bound, k: Bound(0, 2 * bound.length),
     ),
@@ -413,7 +375,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("drop the first character", "leave out the character at the front", "skip the first character"),
         "{v}[1:]",
         "{v}[1:len({v})]",
-        '{v}.isEmpty() ? "" : {v}.substring(1)',
         apply=lambda s, k: s[1:],
     ),
     _string(
@@ -422,7 +383,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("drop repeated characters", "keep the first of equal characters", "remove the duplicate characters"),
         '"".join(dict.fromkeys({v}))',
         '"".join(sorted(set({v}), key={v}.index))',
-        "{v}.chars().distinct()." + _JOIN,
         apply=lambda s, k: "".join(dict.fromkeys(s)),
     ),
     _string(
@@ -431,7 +391,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("take the first {k} characters", "leave out all after character {k}", "cut the text to {k} characters"),
         "{v}[:{k}]",
         "{v}[0:{k}]",
-        "{v}.substring(0, Math.min({k}, {v}.length()))",
         apply=lambda s, k: s[:k],
         constants=CONSTANTS,
     ),
@@ -441,7 +400,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("count the characters", "find the length of the text", "get how many characters there are"),
         "len({v})",
         "sum(1 for c in {v})",
-        "{v}.length()",
         apply=lambda s, k: len(s),
         grow=_to_number,
         gives="number",
@@ -452,7 +410,6 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("count the small vowels", "find how many of a e i o u there are", "get the number of lower case vowels"),
         'sum(c in "aeiou" for c in {v})',
         'len([c for c in {v} if c in "aeiou"])',
-        '(int) {v}.chars().filter(c -> "aeiou".indexOf(c) >= 0).count()',
         apply=lambda s, k: sum(c in "aeiou" for c in s),
         grow=_to_number,
         gives="number",

@@ -67,8 +67,8 @@ class CorpusSettings(_Settings):
     # without constants are more often redundant.
     constant_share: Share = 0.2
     phrasings: Annotated[int, Field(ge=1, le=3)] = 2
-    # Among the items of synthesis, fix and explain; the rest is Python.
-    java_share: Share = 0.0
+    # No text is in Java any more; the labels of corpora, and so the names of runs, have the share.
+    java_share: Annotated[float, Field(ge=0, le=0)] = 0.0
     function_name: Annotated[str, StringConstraints(pattern=r"^[a-z]+$")] = "solve"
     fix_shows_description: bool = True
     # Of the wrong programs in clone and defect questions, those one mutation away; the others are unrelated.

@@ -21,5 +21,5 @@ def skilled_corpus():
 
 @pytest.fixture(scope="session")
 def wide_corpus():
-    """Corpus with lists, numbers and strings, three phrasings, and half of the code in Java."""
-    return EmbeddedCorpus(CorpusSettings(kinds=("list", "number", "string"), phrasings=3, java_share=0.5))
+    """Corpus with lists, numbers and strings, and three phrasings."""
+    return EmbeddedCorpus(CorpusSettings(kinds=("list", "number", "string"), phrasings=3))

@@ -1,11 +1,8 @@
-import shutil
-import subprocess
-
 import numpy as np
 import pytest
 
-from training.corpus.items import render_java, render_python
-from training.corpus.programs import OPERATIONS, Program, Step
+from training.corpus.items import render_python
+from training.corpus.programs import Program, Step
 from training.corpus.space import (
     discriminating_cases,
     draw_input,
@@ -64,32 +61,3 @@ def test_telling_input_tells():
     assert up.run(value) != down.run(value)
     with pytest.raises(ValueError, match=r"'list \| sort_up' and 'list \| sort_up' give the same on every input tried"):
         telling_input(up, up, np.random.default_rng(0))
-
-
-def java_literal(value, kind):
-    if kind == "list":
-        return f"List.of({', '.join(map(str, value))})"
-    return f'"{value}"' if kind == "string" else str(value)
-
-
-@pytest.mark.skipif(shutil.which("javac") is None, reason="needs a JDK: install one to test the Java rendering")
-def test_java_gives_what_the_interpreter_gives(wide_corpus, tmp_path):
-    space = wide_corpus.space
-    single = [Program(op.takes, (Step(op.name, k),)) for op in OPERATIONS.values() for k in op.constants or (0,)]
-    chains = [program for program, _ in sample(space, 40, "train", seed=5)]
-    rng = np.random.default_rng(6)
-    methods, body = [], ""
-    for number, program in enumerate([*single, *chains]):
-        methods.append(render_java(program, f"solve{number}"))
-        for case in discriminating_cases(space, program, rng):
-            wanted, given = java_literal(case.output, program.kinds[-1]), java_literal(case.input, program.kind)
-            body += f"if (!Objects.equals(solve{number}({given}), {wanted})) throw new AssertionError();\n"
-    body += 'System.out.println("passed");\n'
-    (tmp_path / "Check.java").write_text(
-        "import java.util.*;\nimport java.util.stream.*;\n\nclass Check {\n" + "\n\n".join(methods) + "\n\n"
-        f"public static void main(String[] arguments) {{\n{body}}}\n}}\n"
-    )
-    compiled = subprocess.run(["javac", "Check.java"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    assert compiled.returncode == 0, compiled.stderr
-    done = subprocess.run(["java", "-cp", ".", "Check"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    assert done.stdout == "passed\n", done.stderr

@@ -50,9 +50,8 @@ def test_documented_functions_and_problems(capsys):
     assert "test: " in printed(capsys, "--problems", "--task", "synthesis", "--show", "1")
 
 
-def test_options_of_the_corpus(capsys):
-    rows = json.loads(printed(capsys, "--kinds", "string", "--phrasings", "3", "--java", "--show", "40", "--json"))
-    assert {row["language"] for row in rows} == {"python", "java"}
+def test_the_corpus_of_a_preset(capsys):
+    rows = json.loads(printed(capsys, "--preset", "gpu", "--show", "40", "--json"))
     assert 2 in {row["details"].get("phrasing") for row in rows}
 
 
@@ -83,11 +82,10 @@ def test_statistics(capsys, corpus, monkeypatch):
 def test_wrong_arguments_say_what_is_allowed(capsys):
     assert "unknown task 'poem'; choose from completion, synthesis" in refused(capsys, "--task", "poem")
     assert "unknown split 'dev'; choose from train, validation, test" in refused(capsys, "--split", "dev")
-    assert "unknown kind of values 'tree'; choose from list, number" in refused(capsys, "--kinds", "tree")
+    assert "unknown preset 'nano'; choose from" in refused(capsys, "--preset", "nano")
     assert "--problems needs a task; add --task with one of" in refused(capsys, "--problems")
     assert "--show 0: give a positive number" in refused(capsys, "--show", "0")
     assert "--seed -1: give a number from 0 on" in refused(capsys, "--seed", "-1")
-    assert "Invalid value for '--phrasings': '4' is not one of" in refused(capsys, "--phrasings", "4")
     assert "not allowed with argument" in refused(capsys, "--problems", "--statistics")
 
 

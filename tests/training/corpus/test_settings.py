@@ -10,7 +10,7 @@ from training.corpus.settings import CorpusSettings, Mixture
 def test_defaults_are_the_settings_with_signal():
     settings = CorpusSettings()
     assert (settings.kinds, settings.max_ops, settings.constants) == (("list",), 4, (2, 3, 5))
-    assert (settings.phrasings, settings.java_share, settings.function_name) == (2, 0.0, "solve")
+    assert (settings.phrasings, settings.function_name) == (2, "solve")
 
 
 def test_label_changes_with_any_setting_and_with_nothing_else():
@@ -31,7 +31,7 @@ def test_label_changes_with_any_setting_and_with_nothing_else():
 
 
 def test_settings_survive_json():
-    settings = CorpusSettings(kinds=("list", "string"), java_share=0.25)
+    settings = CorpusSettings(kinds=("list", "string"), constant_share=0.25)
     assert CorpusSettings.model_validate_json(settings.model_dump_json()) == settings
 
 

@@ -111,15 +111,6 @@ def test_fixes_can_go_without_a_description():
         assert item.prompt.startswith("Fix solve.\ndef solve(xs):\n")
 
 
-def test_java_as_an_option(wide_corpus):
-    found = [item for item in islice(wide_corpus.instructions(2), 400) if item.task == "synthesis"]
-    java = [item for item in found if item.language == "java"]
-    assert len(java) / len(found) == pytest.approx(0.5, abs=0.15)
-    for item in java:
-        assert item.prompt.startswith("Write a Java function solve that takes ")
-        assert re.match(r"static (List<Integer>|int|String) solve\(", item.reference)
-
-
 def test_both_phrasings_are_as_frequent(by_task):
     drawn = [item.details["phrasing"] for item in by_task["synthesis"]]
     assert set(drawn) == {0, 1}
