@@ -4,7 +4,7 @@ What a verb returns prints as a table in a terminal and in Jupyter, has ``.table
 ``.plot()``. Commands, notebooks and explorer call these and nothing beneath them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,7 @@ from astraios_analysis.laws.fit import Fit, fit_table
 from astraios_analysis.laws.forms import LAWS, find_law
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
-from astraios_analysis.laws.tables import NOTES, ROLES, evaluate, read_table, record_points
+from astraios_analysis.laws.tables import ALL, ROLES, evaluate, read_table, record_points
 from astraios_analysis.prediction import backtest as backtests
 from astraios_analysis.prediction.budget import TFLOPS, parse_budget
 from astraios_analysis.prediction.decide import (
@@ -55,7 +55,8 @@ from astraios_analysis.prediction.regress import LossRegression, regress_all
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.grids import PerGrid, load_grids
 from astraios_analysis.records.printing import rows_of, table_text
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.reading import NOTES
+from astraios_analysis.records.refusal import Refusal, require_known
 from astraios_analysis.records.registry import LOSS, MEAN_GENERATION
 from astraios_analysis.records.sources import find_example, load_records
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
@@ -81,6 +82,29 @@ class Result:
 
     def _repr_html_(self) -> str:
         return self.table.to_html(index=False, na_rep="", float_format="{:.4g}".format, border=0)
+
+
+def _as_table(runs: Any) -> pd.DataFrame | None:
+    """Return a table that is given as such, or as its file; None where runs are given."""
+    if isinstance(runs, str | Path):
+        return read_table(runs)
+    if isinstance(runs, pd.DataFrame):
+        names = [name for name in runs.columns if not isinstance(name, str)]
+        if names:
+            raise Refusal(f"column {names[0]!r} has no name of letters; give it one: table.columns = [...]")
+        return read_table(runs) if runs.columns.has_duplicates else runs
+    if isinstance(runs, Mapping) or not all(isinstance(run, RunRecord) for run in runs):
+        raise Refusal(f"{type(runs).__name__} is neither runs nor a table; give a DataFrame, or what `load` returns")
+    return None
+
+
+def _as_runs(runs: Runs) -> list[RunRecord]:
+    """Return the runs of one grid, or refuse a table."""
+    if _as_table(runs) is not None:
+        raise Refusal("this is asked of runs, as `load` reads them; make records of a table with `astraios import csv`")
+    runs = list(runs)
+    require_one_grid(runs)
+    return runs
 
 
 def load(data: str | Path | None = None, grid: str | None = None) -> list[RunRecord]:
@@ -138,7 +162,7 @@ def fit(
 
     Parameters
     ----------
-    runs : DataFrame, or sequence of RunRecord
+    runs : DataFrame, path of a table, or sequence of RunRecord
         One row a point; rows whose column ``held_out`` is true, and held-out runs, take no part.
     law : str or Law
         `list_laws` has their names.
@@ -171,8 +195,8 @@ def fit(
     Refusal
         If a column is missing or holds no numbers, or the points cannot identify the law.
     """
-    if isinstance(runs, pd.DataFrame):
-        return fit_table(runs, law, x, y, group, **options)
+    if (table := _as_table(runs)) is not None:
+        return fit_table(table, law, x, y, group, **options)
     if options.pop("split", None):
         raise Refusal("split names a column of a table; runs are marked held out in their records")
     table = to_frame(runs, per="run")
@@ -294,10 +318,9 @@ def predict(
         If nothing can be predicted, or a data set that was named cannot.
     """
     methods = _several(method)
-    if isinstance(runs, pd.DataFrame):
-        return _predict_table(runs, _places(size, at), methods, force, table)
-    for name in (name for name, value in {"at": at, **table}.items() if value):
-        raise Refusal(f"{name} is for a table; give a DataFrame, or leave it out")
+    if (given := _as_table(runs)) is not None:
+        return _predict_table(given, _places(size, at), methods, force, table)
+    _require_no_options({"at": at, **table})
     outcomes, known, axis = _record_outcomes(runs, dataset, methods)
     sizes = [(str(one), parse_size(str(one), known)) for one in _several(size) or []]
     if not sizes:
@@ -372,21 +395,27 @@ def _predict_table(
     summary = [] if tested is None else [{"quantity": columns.y, **describe_rows(tested)}]
     fitted = {} if one is None else {columns.y: one}
     tests, untested = pd.DataFrame() if tested is None else tested, {} if why is None else {columns.y: why}
-    notes = [*train.attrs.get(NOTES, []), *(one.notes if one else [])]
+    notes = [*train.attrs[NOTES], *(one.notes if one else [])]
+    if not np.isfinite([row["value"] for row in rows]).all():
+        raise Refusal(
+            f"the rows do not determine {columns.y} there; {columns.needed[0]} may hardly differ between them"
+        )
     return Prediction(rows, pd.DataFrame(summary), tests, refused, fitted, untested, notes)
 
 
 def _several(value: Any) -> list | None:
-    if value is None or isinstance(value, str) or not isinstance(value, Sequence):
+    if value is None or isinstance(value, str | Mapping) or not isinstance(value, Iterable):
         return None if value is None else [value]
     return list(value)
 
 
+def _require_no_options(table: Mapping[str, Any]) -> None:
+    for name in (name for name, value in table.items() if value):
+        raise Refusal(f"{name} is for a table; give a DataFrame, or leave it out")
+
+
 def _require_methods(runs: Runs, methods: list[str] | None) -> None:
-    present = list(dict.fromkeys(run.method for run in runs))
-    for name in methods or []:
-        if name not in present:
-            raise Refusal(f"unknown tuning method {name!r}; choose from {', '.join(present)}")
+    require_known("tuning method", methods or [], dict.fromkeys(run.method for run in runs))
 
 
 def _roles(table: pd.DataFrame, x: Any, y: str | None, group: Any) -> tuple[list[str], str, list[str]]:
@@ -403,7 +432,7 @@ def _record_outcomes(
     runs: Runs, dataset: str | Sequence[str] | None, methods: list[str] | None
 ) -> tuple[dict[str, Outcome | Refusal], dict[str, int], str]:
     """Return what can be asked of records: outcomes (or why there is none), labels of sizes, and the axis."""
-    require_one_grid(runs)
+    runs = _as_runs(runs)
     names = _several(dataset)
     for name in names or []:
         if name != LOSS:
@@ -476,6 +505,8 @@ class Backtest(Result):
         What could not be back-tested, and why.
     procedure : str
         How it was predicted.
+    notes : list of str
+        What was left out of a table, and what looks wrong in it.
     """
 
     groups: list[dict[str, Any]]
@@ -483,6 +514,7 @@ class Backtest(Result):
     laws: pd.DataFrame = field(default_factory=pd.DataFrame)
     refused: list[str] = field(default_factory=list)
     procedure: str = backtests.RECORD_PROCEDURE
+    notes: list[str] = field(default_factory=list)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -490,7 +522,7 @@ class Backtest(Result):
         names = ("n_train", "n_test", "rmse_log", "persistence_rmse_log", "mean_abs_pct", "interval_score")
         rows = []
         for group in self.groups:
-            label = group["group"].get("quantity") or "/".join(group["group"].values())
+            label = group["group"].get("quantity") or "/".join(group["group"].values()) or ALL
             coverage = {f"covered_{100 * float(level):g}": share for level, share in group["coverage"].items()}
             rows.append({"quantity": label} | {n: group[n] for n in names if n in group} | coverage)
         return pd.DataFrame(rows)
@@ -557,16 +589,17 @@ def backtest(
     Refusal
         If nothing can be held out, or nothing can be predicted.
     """
-    if isinstance(runs, pd.DataFrame):
-        columns = _table_columns(runs, **table)
-        split = split or runs.attrs.get(ROLES, {}).get("split")
+    if (given := _as_table(runs)) is not None:
+        columns = _table_columns(given, **table)
+        split = split or given.attrs.get(ROLES, {}).get("split")
         if not split:
-            runs, split = mark_largest(rows_to_fit(runs, columns, None), columns, hold_out or 1), SPLIT
-        groups, rows, notes = backtest_table(runs, columns, split, progress)
-        return Backtest(groups, rows, refused=notes, procedure=columns.procedure)
-    for name in (name for name, value in table.items() if value):
-        raise Refusal(f"{name} is for a table; give a DataFrame, or leave it out")
-    require_one_grid(runs)
+            given = rows_to_fit(given, columns, None)
+        notes = given.attrs.get(NOTES, [])
+        given = given if split else mark_largest(given, columns, hold_out or 1)
+        groups, rows, refused = backtest_table(given, columns, split or SPLIT, progress)
+        return Backtest(groups, rows, refused=refused, procedure=columns.procedure, notes=notes)
+    _require_no_options(table)
+    runs = _as_runs(runs)
     groups, refused = backtests.backtest_records(runs, hold_out, _quantities(runs, dataset), progress)
     if not groups:
         raise Refusal("\n".join(refused) or "no data set has scores at three fitted sizes and a held-out one")
@@ -578,9 +611,7 @@ def backtest(
 def _quantities(runs: Runs, dataset: str | Sequence[str] | None) -> list[str]:
     """Return what is back-tested: what was named, or the loss where it is measured and every primary score."""
     known = measured_datasets(runs, loss=True)
-    for name in _several(dataset) or []:
-        if name not in known:
-            raise Refusal(f"unknown data set {name!r}; choose from {', '.join(known) or 'none'}")
+    require_known("data set", _several(dataset) or [], known)
     return _several(dataset) or known
 
 
@@ -734,6 +765,7 @@ def rank(
     Refusal
         If no run has a loss or a score, or a data set that was named cannot be ranked.
     """
+    runs = _as_runs(runs)
     names = _several(dataset) or measured_datasets(runs, loss=True)
     options = {"level": level, "bootstrap": ProblemBootstrap(seed=seed)}
     tables: dict[str, list[pd.DataFrame]] = {"ranks": [], "transfer": [], "decisions": [], "best": []}
@@ -741,14 +773,14 @@ def rank(
     n_params = None if size is None else parse_size(str(size), {run.size: run.n_params_base for run in runs})
     transfers = pd.DataFrame({"dataset": []})
     with suppress(Refusal):
-        transfers = transfer_all(list(runs), **options)
+        transfers = transfer_all(runs, **options)
     for name in names:
-        tables["ranks"].append(rank_methods(list(runs), name, **options))
+        tables["ranks"].append(rank_methods(runs, name, **options))
         for kind, function in (("transfer", rank_transfer), ("decisions", small_model_decisions)):
             try:
                 # p-values are corrected over all data sets, whichever are asked for.
                 own = transfers[transfers["dataset"] == name] if kind == "transfer" else transfers[:0]
-                tables[kind].append(own if len(own) else function(list(runs), name, **options))
+                tables[kind].append(own if len(own) else function(runs, name, **options))
             except Refusal as error:
                 refused[f"{kind} of {name}"] = str(error).removeprefix(f"{name}: ")
         if n_params is not None:
@@ -833,8 +865,7 @@ def compare(
     Refusal
         If a method is unknown, or the two have no score or loss at a common size.
     """
-    runs = list(runs)
-    require_one_grid(runs)
+    runs = _as_runs(runs)
     _require_methods(runs, [method_a, method_b])
     if method_a == method_b and against is None:
         raise Refusal(f"{method_a} is compared with itself; name two methods")
@@ -931,8 +962,7 @@ def transfer(
     Refusal
         If no two sizes share four methods, or a data set that was named has none such.
     """
-    runs = list(runs)
-    require_one_grid(runs)
+    runs = _as_runs(runs)
     known = {run.size: run.n_params_base for run in runs}
     first, second = (None if one is None else _measured_size(one, known) for one in (small, large))
     if first is not None and second is not None and first >= second:
@@ -1007,8 +1037,7 @@ def regress(runs: Runs, score: str | Sequence[str] | None = None, on: str = LOSS
     Refusal
         If the runs have no losses, or a data set that was named says nothing about loss.
     """
-    runs = list(runs)
-    require_one_grid(runs)
+    runs = _as_runs(runs)
     fits, refused = regress_all(runs, _several(score), on, level=level)
     if not fits or (refused and score is not None):
         listed = [f"{name}: {reason}" for name, reason in refused.items()]
@@ -1080,6 +1109,8 @@ def judge(runs: Runs, claims: str | Sequence[str] | None = None, *, seed: int = 
         If a claim is unknown.
     """
     names = _several(claims) or tuple(CLAIMS)
+    if _as_table(runs) is not None:
+        raise Refusal("claims are judged on runs, as `load` reads them")
     try:
         return Verdicts(judge_claims(runs, claims=names, seed=seed, all_parts=all_parts))
     except UntestedError as error:
@@ -1113,7 +1144,7 @@ def complete(runs: Runs, *, level: float = 0.95) -> Completion:
     Refusal
         If there are not two data sets of programs with six models each.
     """
-    return Completion(complete_scores(score_cells(runs), level))
+    return Completion(complete_scores(score_cells(_as_runs(runs)), level))
 
 
 @dataclass(frozen=True, repr=False)
@@ -1174,7 +1205,7 @@ def plan(
     Refusal
         If the runs cannot support it.
     """
-    runs = [run for run in runs if not run.held_out]
+    runs = [run for run in _as_runs(runs) if not run.held_out]
     names = _several(dataset) or ([LOSS] if any(run.val_loss is not None for run in runs) else [])
     if not names:
         raise Refusal("these runs have no validation loss; name the data set to predict with --dataset")
@@ -1257,4 +1288,4 @@ def draw(name: str, runs: Runs | PerGrid[Any], folder: str | Path | None = None,
 
     if isinstance(runs, PerGrid):
         return gallery.draw(name, runs, folder or "figures")
-    return Drawing(*gallery.draw_by_name(name, list(runs), **options))
+    return Drawing(*gallery.draw_by_name(name, _as_runs(runs), **options))

@@ -90,6 +90,8 @@ def command(
             found = aa.backtest(read_data(data, table), hold_out, **told(table), progress=_progress)
         except aa.Refusal as error:
             raise aa.Refusal(str(error) if str(data) in str(error) else f"{data}: {error}") from error
+    for text in found.notes:
+        say(text)
     for text in found.refused:
         say(f"not back-tested: {text}")
     if as_json:

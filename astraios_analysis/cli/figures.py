@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from astraios_analysis.cli.shared import POSITIVE, Command, count, flag, option, require_known, several
+from astraios_analysis.cli.shared import POSITIVE, Command, count, flag, option, several
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.grids import ALL
 from astraios_analysis.records.printing import say
+from astraios_analysis.records.refusal import require_known
 from astraios_analysis.records.released import GRID
 from astraios_analysis.records.schema import order_methods
 from astraios_analysis.records.sources import find_data_dir, find_notebooks_dir, load_records

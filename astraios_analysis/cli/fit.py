@@ -8,10 +8,10 @@ import pandas as pd
 
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import (
-    DERIVE,
     JSON,
     LEVEL,
     POSITIVE,
+    READ,
     RUNS_OR_TABLE,
     SEED,
     Command,
@@ -91,7 +91,7 @@ _COLUMNS = options(
     option("--y", "NAME", "column of the outcome"),
     option("--group", "A,B", "columns that tell groups apart (none: one law for all)", type=columns),
     option("--split", "NAME", "column that marks the rows to fit with train"),
-    DERIVE,
+    READ,
 )
 _HOW = options(
     option("--pooling", "{none,shared}", "what groups share (table: none; records: shared)", type=_pooling),
@@ -136,6 +136,7 @@ def command(
     group: tuple[str, ...] | None,
     fixed: tuple[tuple[str, float | str], ...],
     derive: tuple[str, ...],
+    blank_group: str | None,
     n_starts: int | None,
     output: Path | None,
     as_json: bool,
@@ -150,7 +151,7 @@ def command(
     asked |= {"fixed": dict(fixed), "group": () if group == ("none",) else group}
     asked |= {"n_starts": n_starts} if n_starts else {}
     if data is not None and not data.is_dir():
-        found = aa.fit(read_data(data, asked | {"derive": derive}), law, **asked)
+        found = aa.fit(read_data(data, asked | {"derive": derive, "blank_group": blank_group}), law, **asked)
     else:
         runs = load_runs(data, grid, run_seed)
         require_distinct(runs)

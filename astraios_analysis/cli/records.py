@@ -18,12 +18,11 @@ from astraios_analysis.cli.shared import (
     flag,
     load_grid,
     load_runs,
-    require_known,
     several,
 )
 from astraios_analysis.records.frame import to_frame
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, require_known
 from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION
 from astraios_analysis.records.sources import check_sources
 

@@ -1,7 +1,9 @@
 """What commands share: help as it is written, options, and the records that these choose."""
 
+import csv
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pandas as pd
 import astraios_analysis as aa
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.means import describe_mean
+from astraios_analysis.records.notation import parse_count
 from astraios_analysis.records.printing import say
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import MEAN_GENERATION, choose_measure
@@ -57,8 +60,8 @@ def flag(name: str, text: str) -> Callable:
 
 
 def columns(text: str) -> tuple[str, ...]:
-    """Read names of columns: A,B."""
-    return tuple(name for name in text.split(",") if name)
+    """Read names of columns: A,B; a name that holds a comma stands in quotes."""
+    return tuple(name for name in next(csv.reader([text], skipinitialspace=True), []) if name)
 
 
 def _coverage(text: str) -> float:
@@ -104,7 +107,10 @@ RUNS = options(ALL_RUNS, METRIC)
 RUNS_OR_TABLE = options(option("--data", "PATH", "table, or data folder (default: ./data)", type=Path), *_WHICH, METRIC)
 
 
-DERIVE = several("--derive", "NAME=EXPRESSION", "with a CSV file: a new column, such as C=6*N*D (repeatable)")
+READ = options(
+    several("--derive", "NAME=EXPRESSION", "with a CSV file: a new column, such as C=6*N*D (repeatable)"),
+    option("--blank-group", "NAME", "with a CSV file: group of the rows whose --group cell is blank"),
+)
 # What a table is told of; `predict` and `backtest` understand the same.
 TABLE = options(
     option("--x", "A,B", "with a CSV file: columns of the inputs", type=columns),
@@ -118,22 +124,23 @@ TABLE = options(
     flag("--rate", "with a CSV file: y is a rate in [0, 1], not a loss with a floor"),
     option("--n-items", "COLUMN|N", "with a CSV file: items behind each rate, a column or a number"),
     option("--route", "NAME", "with a CSV file: curve, sizes or lines alone"),
-    DERIVE,
+    READ,
 )
 
 
 def told(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a table was told with `TABLE`, numbers read."""
-    items = table.get("n_items")
-    number = items.isdigit() if isinstance(items, str) else False
-    table = {name: value for name, value in table.items() if name != "derive"}
-    return {name: value for name, value in table.items() if value} | ({"n_items": float(items)} if number else {})
+    told = {name: value for name, value in table.items() if value and name not in ("derive", "blank_group")}
+    with suppress(Refusal):
+        told |= {"n_items": float(parse_count(told["n_items"]))} if "n_items" in told else {}
+    return told
 
 
 def read_data(data: Path, table: Mapping[str, Any]) -> pd.DataFrame:
     """Read the table of a command, whose columns of names are text whatever they look like."""
     names = [*(table.get("group") or ()), *filter(None, [table.get("family_column"), table.get("split")])]
-    return aa.derive(aa.read_table(data, labels=names), *(table.get("derive") or ()))
+    found = aa.read_table(data, labels=names, blank_group=table.get("blank_group"))
+    return aa.derive(found, *(table.get("derive") or ()))
 
 
 def require_no_table(table: Mapping[str, Any], data: Path | None) -> None:
@@ -141,13 +148,6 @@ def require_no_table(table: Mapping[str, Any], data: Path | None) -> None:
     what = "" if data is None else f"{data} is a folder; "
     for name in (name.replace("_", "-") for name, value in table.items() if value):
         raise Refusal(f"{what}--{name} is for a table: give the file with --data FILE.csv, or leave it out")
-
-
-def require_known(what: str, wanted: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse a value that is not known, naming the choices."""
-    for value in wanted:
-        if value not in known:
-            raise Refusal(f"unknown {what} {value!r}; choose from {', '.join(map(str, known))}")
 
 
 def load_runs(data: Path | None, grid: str | None = None, run_seed: int | None = None) -> list[RunRecord]:

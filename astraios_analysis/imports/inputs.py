@@ -1,6 +1,5 @@
 """What a user says about runs that no file says, and values as they stand in files; what is missing is asked for."""
 
-import json
 import math
 import re
 import unicodedata
@@ -12,13 +11,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from astraios_analysis.records.files import FileProblem, RecordError
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, fail
 from astraios_analysis.records.registry import chance_level, find_dataset
 from astraios_analysis.records.released import GRID as RELEASED
 from astraios_analysis.records.schema import METHODS, Cost, Provenance, RunRecord, Score, ValidationPoint
 
 COUNTS = ("n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated")
-MISSING = {"", "na", "n/a", "nan", "none", "null", "-"}
 TIME_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 # To nats per token. A loss in bits per byte or per character needs the tokenizer, so there is no factor for it.
 LOSS_UNITS: dict[str, Callable[[float], float]] = {
@@ -28,7 +26,6 @@ LOSS_UNITS: dict[str, Callable[[float], float]] = {
 }
 _LONGEST_NAME = 100
 _SIZE_UNITS = ((10**9, "b"), (10**6, "m"), (10**3, "k"))
-_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True)
@@ -71,24 +68,6 @@ class Imported:
         self.notes += other.notes
 
 
-def fail(path: Path, message: str, field: str = "") -> RecordError:
-    """Return the error that says what is wrong with one key, line or column of a file."""
-    return RecordError([FileProblem(path, field, message)])
-
-
-def read_json(path: Path) -> dict:
-    """Return the object in a JSON file, or refuse a file that is missing, cut off or holds something else."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise fail(path, f"cannot be read ({error.strerror}); check the path and its permissions") from error
-    except (ValueError, RecursionError) as error:
-        raise fail(path, f"is not valid JSON ({error}); it may be cut off: restore it") from error
-    if not isinstance(content, dict):
-        raise fail(path, f"holds a {type(content).__name__}, not a JSON object; is it the right file?")
-    return content
-
-
 def size_label(n_params_base: int) -> str:
     """Return the label of a size that nobody named: its parameters to three digits, for example ``1.14b``."""
     for unit, suffix in _SIZE_UNITS:
@@ -104,6 +83,12 @@ def complete_counts(counts: Mapping[str, int], method: str | None) -> dict[str, 
     so, ``n_params`` must be given.
     """
     counts = dict(counts)
+    updated, base = counts.get("n_params_updated"), counts.get("n_params_base")
+    if method == "fft" and None not in (updated, base) and updated != base:
+        raise Refusal(
+            f"n_params_updated is {updated} and n_params_base {base}, and fft updates every parameter; leave it out, "
+            "or give the method another name"
+        )
     if method == "fft" and "n_params_base" in counts:
         counts.setdefault("n_params_updated", counts["n_params_base"])
         counts.setdefault("n_params", counts["n_params_base"])
@@ -134,11 +119,6 @@ def read_method(text: str, names: Mapping[str, str]) -> str:
     return found
 
 
-def is_missing(text: str | None) -> bool:
-    """Whether a cell says that nothing was measured."""
-    return text is None or text.strip().lower() in MISSING
-
-
 def read_number(text: str) -> float:
     """Return a finite number."""
     try:
@@ -152,6 +132,7 @@ def read_number(text: str) -> float:
 
 def read_percentage(text: str) -> float:
     """Return a share from a percentage; divided in decimals, so that 1.8 is 0.018 and not a neighbour of it."""
+    text = text.strip().removesuffix("%")
     read_number(text)
     return float(Decimal(text.strip()) / 100)
 
@@ -162,13 +143,6 @@ def read_loss(text: str, unit: str = "nats") -> float:
     if unit == "perplexity" and value < 1:
         raise Refusal(f"{text!r} is no perplexity, which is 1 or more; is the column a loss in nats?")
     return LOSS_UNITS[unit](value)
-
-
-def read_truth(text: str) -> bool:
-    """Return whether a cell says yes."""
-    if text.strip().lower() not in _TRUTHS:
-        raise Refusal(f"{text!r} is neither true nor false")
-    return _TRUTHS[text.strip().lower()]
 
 
 def make_record(path: Path, place: str, fields: Mapping[str, object]) -> RunRecord:

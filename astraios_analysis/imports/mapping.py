@@ -1,12 +1,11 @@
 """Mapping files: what was decided in an import, as TOML that the next import of the same kind reads."""
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from astraios_analysis.imports.inputs import fail
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.reading import read_toml
+from astraios_analysis.records.refusal import Refusal, fail
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _HEAD = "# How these runs were imported. Again: astraios import FORMAT FILE... --map {name} --out DIR\n"
@@ -20,12 +19,7 @@ def read_mapping(path: Path, known: Mapping[str, type], form: str) -> dict[str, 
     """
     if not path.exists():
         return {}
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise fail(path, f"cannot be read ({error.strerror}); check the path and its permissions") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise fail(path, f"is not TOML ({error})") from error
+    content = read_toml(path)
     written = content.pop("format", form)
     if written != form and form != "auto":
         raise fail(path, f"is that of another import: astraios import {written}", "format")

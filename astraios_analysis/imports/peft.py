@@ -13,10 +13,8 @@ from astraios_analysis.imports.inputs import (
     Imported,
     complete_counts,
     explain,
-    fail,
     make_record,
     make_score,
-    read_json,
     read_method,
     run_name,
     size_label,
@@ -24,7 +22,8 @@ from astraios_analysis.imports.inputs import (
 from astraios_analysis.imports.tables import NO_LANGUAGE
 from astraios_analysis.imports.trainer import adapter_method
 from astraios_analysis.records.files import FileProblem, RecordError
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.reading import read_json
+from astraios_analysis.records.refusal import Refusal, fail
 
 ORIGIN = "imported from a result of PEFT's method_comparison"
 # Problems of the test split (Cobbe et al. 2021); taken only where the accuracy is a whole number of them.

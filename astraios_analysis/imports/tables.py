@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from astraios_analysis.imports.inputs import (
     COUNTS,
     TIME_UNITS,
@@ -13,22 +15,19 @@ from astraios_analysis.imports.inputs import (
     Imported,
     complete_counts,
     data_name,
-    fail,
-    is_missing,
     make_record,
     make_score,
     read_loss,
     read_method,
     read_number,
     read_percentage,
-    read_truth,
     run_name,
     size_label,
 )
 from astraios_analysis.records.files import FileProblem, RecordError
-from astraios_analysis.records.notation import parse_count
+from astraios_analysis.records.notation import is_blank, parse_count, read_truth, with_points
 from astraios_analysis.records.reading import read_cells
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, fail
 from astraios_analysis.records.registry import find_dataset
 from astraios_analysis.records.schema import RunRecord, Score
 
@@ -51,6 +50,9 @@ NO_LANGUAGE = "text"
 DEFAULT_SETTING = "default"
 """Setting of scores of which nobody says another."""
 _MAX_SHOWN = 20
+_FINISHED = "finished"
+# What trackers call the states of runs.
+_STATES = {_FINISHED, "crashed", "failed", "killed", "running", "preempting", "preempted", "scheduled", "pending"}
 
 
 @dataclass(frozen=True)
@@ -105,17 +107,37 @@ class _Run:
 
 def read_table(path: Path, given: Given, options: TableOptions) -> Imported:
     """Return the runs of a table's file in the order in which they appear."""
-    rows = read_rows(path, options.delimiter)
+    rows, notes = read_rows(path, options.delimiter)
+    columns = rows[0][1].keys() - options.columns.values()
+    state = next((name for name in columns if name.lower() in ("state", "status") and _are_states(rows, name)), None)
+    rows, left_out = (rows, []) if state is None else keep_finished(path, rows, state)
     found = build_records(path, rows, given, options)
-    found.left_out += [
-        FileProblem(path, f"column {name!r}", "is read as nothing") for name in unused_columns(rows, options)
+    unused = [FileProblem(path, f"column {name!r}", "is read as nothing") for name in unused_columns(rows, options)]
+    return Imported(found.records, [*left_out, *unused], [*notes, *found.notes])
+
+
+def _are_states(rows: Rows, name: str) -> bool:
+    return all(row[name].lower() in _STATES for _, row in rows)
+
+
+def keep_finished(path: Path, rows: Rows, state: str) -> tuple[Rows, list[FileProblem]]:
+    """Return the rows of runs that finished, by a column of states, and what is said of the others."""
+    kept = [(line, row) for line, row in rows if row[state].lower() == _FINISHED]
+    left_out = [
+        FileProblem(path, f"line {line}", f"its {state} is {row[state]!r}: the run did not finish")
+        for line, row in rows
+        if row[state].lower() != _FINISHED
     ]
-    return found
+    if not kept:
+        shown = ", ".join(sorted({row[state] for _, row in rows}))
+        raise fail(path, f"holds no run that finished; their {state} is {shown}")
+    return kept, left_out
 
 
 def build_records(path: Path, rows: Rows, given: Given, options: TableOptions) -> Imported:
     """Return the runs of rows; raises RecordError listing everything that cannot be mapped, with line and column."""
     _require_columns(path, list(rows[0][1]), options)
+    rows = _with_points(path, rows, options)
     problems: list[FileProblem] = []
     runs: dict[str, _Run] = {}
     for line, row in rows:
@@ -139,7 +161,24 @@ def build_records(path: Path, rows: Rows, given: Given, options: TableOptions) -
     if renamed:
         old, new = renamed[0]
         notes.append(FileProblem(path, "run_id", f"{old!r} is written {new!r}, with the letters that names may have"))
+    empty = [record.run_id for record in records if record.val_loss is None and not record.scores]
+    if empty:
+        message = f"no loss and no score of {', '.join(empty[:5])}{', ...' if len(empty) > 5 else ''}"
+        notes.append(FileProblem(path, f"{len(empty)} of {len(records)} runs", message))
     return Imported(records, [], notes)
+
+
+def _with_points(path: Path, rows: Rows, options: TableOptions) -> Rows:
+    """Return rows whose columns of numbers have decimal points where a comma is the decimal mark."""
+    wanted = {options.columns.get(name, name) for name in (*COUNTS, *LOSS_FIELDS, *COST_FIELDS, *SCORE_NUMBERS)}
+    wanted |= {score.column + end for score in options.scores for end in ("", "_stderr")}
+    for name in [name for name in rows[0][1] if name in wanted]:
+        try:
+            cells = with_points(pd.Series([row[name] for _, row in rows], dtype=object))
+        except Refusal as error:
+            raise fail(path, str(error), f"column {name!r}") from error
+        rows = [(line, row | {name: cell}) for (line, row), cell in zip(rows, cells, strict=True)]
+    return rows
 
 
 def _once(problems: Sequence[FileProblem]) -> list[FileProblem]:
@@ -153,10 +192,11 @@ def _once(problems: Sequence[FileProblem]) -> list[FileProblem]:
     ]
 
 
-def read_rows(path: Path, delimiter: str | None = None) -> Rows:
-    """Return every row of a table that is not empty."""
+def read_rows(path: Path, delimiter: str | None = None) -> tuple[Rows, list[FileProblem]]:
+    """Return every row of a table that is not empty, and what to say of how it was read."""
     cells = read_cells(path, delimiter)
-    return [(number, dict(zip(cells.columns, row, strict=True))) for number, row in cells.rows]
+    rows = [(number, dict(zip(cells.columns, row, strict=True))) for number, row in cells.rows]
+    return rows, [FileProblem(path, "", note) for note in cells.notes]
 
 
 def _require_columns(path: Path, header: list[str], options: TableOptions) -> None:
@@ -184,7 +224,13 @@ def _readers(options: TableOptions) -> dict[str, Callable[[str], object]]:
     readers |= dict.fromkeys(("seed", "n_tokens", "peak_memory_bytes", "step"), parse_count)
     readers |= {name: lambda text: read_loss(text, options.loss_unit) for name in LOSS_FIELDS}
     readers |= {"seconds": lambda text: read_number(text) * TIME_UNITS[options.time_unit]}
-    return readers | {"flop": read_number, "held_out": read_truth, "run_id": run_name}
+    return readers | {"flop": read_number, "held_out": _truth, "run_id": run_name}
+
+
+def _truth(text: str) -> bool:
+    if (found := read_truth(text)) is None:
+        raise Refusal(f"{text!r} is neither true nor false")
+    return found
 
 
 def _read_fields(path: Path, line: int, row: Mapping[str, str], options: TableOptions) -> dict[str, Any]:
@@ -193,7 +239,7 @@ def _read_fields(path: Path, line: int, row: Mapping[str, str], options: TableOp
     for name in (*RUN_FIELDS, "step"):
         column = options.columns.get(name, name)
         text = row.get(column)
-        if is_missing(text):
+        if is_blank(text):
             continue
         try:
             found[name] = readers[name](text) if name in readers else text
@@ -216,9 +262,14 @@ def _add_row(
     raw_name = row.get(options.columns.get("run_id", "run_id")) or None
     fields = _named_fields(path, line, raw_name or path.stem, options) | fields
     for name in ("grid", "run_id", "method", "size", "seed", "n_tokens", *COUNTS):
-        if name not in fields and getattr(given, name) is not None:
+        # What is updated follows from fft, whatever is said of the methods of other rows.
+        follows = name == "n_params_updated" and fields.get("method") == "fft" != given.method
+        if name not in fields and getattr(given, name) is not None and not follows:
             fields[name] = getattr(given, name)
-    fields |= complete_counts({name: fields[name] for name in COUNTS if name in fields}, fields.get("method"))
+    try:
+        fields |= complete_counts({name: fields[name] for name in COUNTS if name in fields}, fields.get("method"))
+    except Refusal as error:
+        raise fail(path, str(error), f"line {line}") from error
     _require(path, line, fields)
     fields.setdefault("size", size_label(fields["n_params_base"]))
     fields["held_out"] = fields.get("held_out", False) or fields["size"] in given.held_out
@@ -289,21 +340,21 @@ def _row_scores(path: Path, line: int, row: Mapping[str, str], options: TableOpt
     """Return the scores that stand in a row, in columns of their own and in the columns of a row that is a score."""
     scores = []
     for score in options.scores:
-        if is_missing(row.get(score.column)):
+        if is_blank(row.get(score.column)):
             continue
         texts = {"value": row[score.column], "dataset": score.dataset, "metric": score.metric or ""}
         texts |= {"setting": score.setting or "", "language": score.language or ""}
         texts |= {name: row.get(f"{score.column}_{name}", "") for name in ("stderr", "n_items")}
         scores.append(_score(path, f"line {line}, column {score.column!r}", texts, options))
     texts = {name: row.get(options.columns.get(name, name)) or "" for name in SCORE_FIELDS}
-    if not is_missing(texts["dataset"]) and not is_missing(texts["value"]):
+    if not is_blank(texts["dataset"]) and not is_blank(texts["value"]):
         scores.append(_score(path, f"line {line}", texts, options))
     return scores
 
 
 def _score(path: Path, place: str, texts: Mapping[str, str], options: TableOptions) -> Score:
     """Make a score of texts; a data set of the registry fills in its own metric, setting and language."""
-    said = {name: text for name, text in texts.items() if not is_missing(text)}
+    said = {name: text for name, text in texts.items() if not is_blank(text)}
     said |= {key: data_name(said[key]) for key in ("dataset", "language") if key in said}
     name = said["dataset"]
     known = find_dataset(name)
@@ -322,7 +373,8 @@ def _score(path: Path, place: str, texts: Mapping[str, str], options: TableOptio
         )
         raise fail(path, message, place)
     try:
-        read = read_percentage if options.percent else read_number
+        is_percent = options.percent or any(said.get(key, "").endswith("%") for key in SCORE_NUMBERS)
+        read = read_percentage if is_percent else read_number
         numbers = {key: read(said[key]) for key in SCORE_NUMBERS if key in said}
         counts = {key: parse_count(said[key]) for key in SCORE_COUNTS if key in said}
     except Refusal as error:

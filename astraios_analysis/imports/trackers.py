@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from astraios_analysis.imports.inputs import Given, Imported, fail, is_missing, read_json
-from astraios_analysis.imports.tables import Rows, TableOptions, build_records, read_rows, unused_columns
+from astraios_analysis.imports.inputs import Given, Imported
+from astraios_analysis.imports.tables import Rows, TableOptions, build_records, keep_finished, read_rows, unused_columns
 from astraios_analysis.records.files import FileProblem
+from astraios_analysis.records.notation import is_blank
+from astraios_analysis.records.reading import read_json
+from astraios_analysis.records.refusal import fail
 
-_FINISHED = "finished"
 _STEPS = ("Step", "_step", "global_step", "train/global_step", "trainer/global_step")
 _CHART = re.compile(r"(?P<run>.+) - (?P<metric>.+?)(?P<end>__MIN|__MAX)?")
 _VALIDATION = re.compile(r"(^|[/_. ])(eval|val|valid|validation|test)[/_. ].*loss$", re.IGNORECASE)
@@ -42,7 +44,7 @@ def _is_history(header: list[str]) -> bool:
 
 def read_wandb(path: Path, given: Given, options: TableOptions) -> Imported:
     """Return the runs of a run table or of a chart of Weights & Biases."""
-    rows = read_rows(path, options.delimiter)
+    rows, _ = read_rows(path, options.delimiter)
     header = list(rows[0][1])
     if is_wandb_table(header):
         own = {name.lower(): name for name in header}
@@ -62,7 +64,7 @@ def read_mlflow(path: Path, given: Given, options: TableOptions) -> Imported:
         # Its interface puts ' before cells that a spreadsheet would compute.
         rows = [
             (line, {name: re.sub(r"^'(?=[=+@-])", "", cell) for name, cell in row.items()})
-            for line, row in read_rows(path, options.delimiter)
+            for line, row in read_rows(path, options.delimiter)[0]
         ]
     header = list(rows[0][1])
     if _is_history(header):
@@ -76,7 +78,7 @@ def read_mlflow(path: Path, given: Given, options: TableOptions) -> Imported:
         else []
     )
     # Names of runs need not be distinct; their ids are.
-    named = names and not any(map(is_missing, names)) and len(set(names)) == len(names)
+    named = names and not any(map(is_blank, names)) and len(set(names)) == len(names)
     by_name, by_id = ("Name", "Run ID") if is_ui else ("tags.mlflow.runName", "run_id")
     defaults = {"run_id": by_name if named else by_id}
     return _run_table(path, rows, "Status" if is_ui else "status", defaults, given, options)
@@ -86,16 +88,7 @@ def _run_table(
     path: Path, rows: Rows, state: str, defaults: Mapping[str, str | None], given: Given, options: TableOptions
 ) -> Imported:
     """Return the runs that finished; fields without a column of the user's take those of the tracker."""
-    kept = [(line, row) for line, row in rows if row[state].lower() == _FINISHED]
-    left_out = [
-        FileProblem(path, f"line {line}", f"its {state} is {row[state]!r}: the run did not finish")
-        for line, row in rows
-        if row[state].lower() != _FINISHED
-    ]
-    if not kept:
-        raise fail(
-            path, f"holds no run that finished; their {state} is {', '.join(sorted({r[state] for _, r in rows}))}"
-        )
+    kept, left_out = keep_finished(path, rows, state)
     own = {name: column for name, column in defaults.items() if column and name not in options.columns}
     options = replace(options, columns={**own, **options.columns})
     found = build_records(path, kept, given, options)
@@ -116,7 +109,7 @@ def _chart(path: Path, rows: Rows, header: list[str], given: Given, options: Tab
     found_rows, notes = [], []
     for line, row in rows:
         for name, match in matches.items():
-            if match["metric"] != metric or is_missing(row[name]):
+            if match["metric"] != metric or is_blank(row[name]):
                 continue
             found_rows.append((line, {"run_id": match["run"], "step": row[axis], "val_loss": row[name]}))
             if row.get(f"{name}__MIN", row[name]) != row.get(f"{name}__MAX", row[name]) and not notes:

@@ -17,13 +17,12 @@ from astraios_analysis.imports.inputs import (
     Given,
     Imported,
     complete_counts,
-    fail,
     make_record,
-    read_json,
     size_label,
 )
 from astraios_analysis.records.files import FileProblem, RecordError
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.reading import read_json
+from astraios_analysis.records.refusal import Refusal, fail
 
 STATE, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "trainer_state.json", "adapter_config.json", "adapter_model.safetensors"
 ORIGIN = "imported from a Hugging Face Trainer output folder"
@@ -177,6 +176,10 @@ def read_curve(
     if others:
         names = ", ".join(sorted(others))
         message = f"{key} is read as the validation loss; {names} are logged too (--eval NAME chooses another)"
+        notes.append(FileProblem(path, "log_history", message))
+    done = state.get("global_step")
+    if isinstance(done, int) and done > max(losses):
+        message = f"the last validation is of step {max(losses)}, and the run went on to step {done}"
         notes.append(FileProblem(path, "log_history", message))
     best = _best_step(state)
     if options.checkpoint == "best":

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from astraios_analysis.records.notation import MISSING, column_numbers
-from astraios_analysis.records.reading import read_frame, require_file
+from astraios_analysis.records.notation import column_numbers, is_blank, read_truth
+from astraios_analysis.records.reading import NOTES, read_frame
 from astraios_analysis.records.refusal import Refusal
 
 TRAIN = "train"
 # The group of a table that has none.
 ALL = "all"
-# Under these names a table remembers where it comes from, which columns are what, and what to say of it.
-SOURCE, ROLES, NOTES = "source", "roles", "notes"
+# Under these names a table remembers where it comes from and which columns are what.
+SOURCE, ROLES = "source", "roles"
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,15 @@ def read_table(
     split: str | None = None,
     *,
     labels: Sequence[str] = (),
+    blank_group: str | None = None,
 ) -> pd.DataFrame:
     """Read a table of points and remember which columns are what.
 
     Parameters
     ----------
     source : path or DataFrame
-        A table that is there already, or a file: CSV (cells apart by commas, semicolons, tabs or bars; lines that
-        begin with # are comments), JSON, parquet or Excel, also packed with gzip.
+        A table that is there already, or a file: CSV (cells apart by commas, semicolons, tabs, bars or blanks; lines
+        that begin with # are comments), JSON, parquet or Excel, also packed with gzip.
     x, group : str or sequence of str, optional
         Columns of the inputs, in the order of the law's, and of what tells groups apart.
     y : str, optional
@@ -59,6 +60,8 @@ def read_table(
         Column that marks rows to fit with ``train``; all others are held out.
     labels : sequence of str, optional
         More columns whose cells are names, whatever they look like; so are those of ``group``.
+    blank_group : str, optional
+        Name of the group of rows whose cell in such a column is blank; without it they are refused.
 
     Returns
     -------
@@ -77,10 +80,19 @@ def read_table(
         if len(twice):
             raise Refusal(f"the table has two columns {twice[0]!r}; rename one")
     else:
-        frame, where = read_frame(require_file(source), [*roles["group"], *labels, split]), str(source)
+        frame, where = read_frame(Path(source), [*roles["group"], *labels, split]), str(source)
     _require_columns(frame, (*roles["x"], y, *roles["group"], split), where)
+    for name in [name for name in (*roles["group"], *labels) if blank_group is not None and name in frame]:
+        frame[name] = _named_blanks(frame, name, blank_group, where)
     frame.attrs |= {SOURCE: where, ROLES: roles}
     return frame
+
+
+def _named_blanks(frame: pd.DataFrame, name: str, blank_group: str, where: str) -> pd.Series:
+    """Return a column of groups in which blank cells have a name that no group has."""
+    if is_blank(blank_group) or (frame[name].astype(str) == blank_group).any():
+        raise Refusal(f"{where}, column {name!r}: {blank_group!r} cannot name the rows without a group; choose another")
+    return frame[name].astype(object).mask(frame[name].map(is_blank).astype(bool), blank_group)
 
 
 def _columns(names: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -155,7 +167,7 @@ def select_points(
     if not x or y is None:
         raise Refusal(f"name the columns of {where} with x and y; it has {', '.join(map(str, frame.columns))}")
     _require_columns(frame, (*x, y, *group, split), where)
-    notes = []
+    notes = list(frame.attrs.get(NOTES, []))
     if "held_out" in frame:
         kept = frame[~held_out_rows(frame)]
         notes += [f"{len(frame) - len(kept)} held-out rows take no part"] if len(kept) < len(frame) else []
@@ -179,13 +191,10 @@ def select_points(
     return Points(inputs, outcome, labels, x, y, tuple(notes), group)
 
 
-_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
 def held_out_rows(frame: pd.DataFrame) -> pd.Series:
     """Return which rows are marked held out; a row that says neither yes nor no is refused."""
     where = frame.attrs.get(SOURCE, "the table")
-    said = frame["held_out"].map(lambda cell: _TRUTHS.get(str(cell).strip().lower().removesuffix(".0")))
+    said = frame["held_out"].map(read_truth)
     if said.isna().any():
         row, value = _first(frame, "held_out", said.isna().to_numpy())
         raise Refusal(f"{where}, row {row}: column 'held_out' is {value!r}; it must be true or false in every row")
@@ -219,11 +228,6 @@ def read_numbers(frame: pd.DataFrame, name: str, where: str, *, positive: bool =
     return values
 
 
-def is_blank(cell: object) -> bool:
-    """Whether a cell holds nothing."""
-    return cell is None or cell is pd.NA or cell != cell or (isinstance(cell, str) and cell.strip() in MISSING)
-
-
 def read_labels(frame: pd.DataFrame, group: Sequence[str], where: str) -> np.ndarray:
     """Return the label of each row's group, those of several columns joined; a blank cell is refused."""
     for name in group:
@@ -231,8 +235,8 @@ def read_labels(frame: pd.DataFrame, group: Sequence[str], where: str) -> np.nda
         if blank.any():
             row, _ = _first(frame, name, blank)
             raise Refusal(
-                f"{where}, row {row}, column {name!r}: is blank, so its group is not known; fill it in, or leave such "
-                f"rows out ({int(blank.sum())} of {len(frame)})"
+                f"{where}, row {row}, column {name!r}: is blank, so its group is not known; fill it in, leave such "
+                f"rows out ({int(blank.sum())} of {len(frame)}), or name their group with --blank-group"
             )
     if not group:
         return np.full(len(frame), "all", dtype=object)
@@ -244,11 +248,15 @@ def read_labels(frame: pd.DataFrame, group: Sequence[str], where: str) -> np.nda
 
 
 _FAR_APART = 1e4
+# No loss falls by a power of its size as high as this.
+_STEEPEST = 2.0
 
 
 def warn_of_axes(x: np.ndarray, y: np.ndarray, labels: np.ndarray | None, x_name: str, y_name: str) -> list[str]:
     """Return what looks wrong about inputs and losses: columns the wrong way round, or a loss that rises with size."""
-    if np.median(y) > _FAR_APART * np.median(x):
+    spread, fall = np.log(x.max() / x.min()), np.log(y.max() / max(y.min(), 1e-300))
+    is_steep = fall > max(_STEEPEST * spread, np.log(30)) and spread > 0 and spearmanr(x, y).statistic < 0
+    if is_steep or np.median(y) > _FAR_APART * np.median(x):
         span = f"{x_name} goes from {x.min():.4g} to {x.max():.4g} and {y_name} from {y.min():.4g} to {y.max():.4g}"
         return [f"warning: {span}: are x and y the wrong way round?"]
     rising, groups = [], np.full(len(x), "") if labels is None else labels

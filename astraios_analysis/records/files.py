@@ -10,14 +10,11 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from astraios_analysis.records.refusal import FileProblem, RecordError
+from astraios_analysis.records.reading import parse_json, read_text
+from astraios_analysis.records.refusal import FileProblem, RecordError, fail
 from astraios_analysis.records.schema import SCHEMA_VERSION, RunRecord, order_methods
 
 _READABLE = "check the path and its permissions"
-
-
-def _fail(path: Path, message: str, field: str = "") -> RecordError:
-    return RecordError([FileProblem(path, field, message)])
 
 
 def save(record: RunRecord, folder: str | Path, *, overwrite: bool = False) -> Path:
@@ -29,10 +26,10 @@ def save(record: RunRecord, folder: str | Path, *, overwrite: bool = False) -> P
     fields = record.model_dump(mode="json", exclude_none=True)
     try:
         if path.exists() and not overwrite:
-            raise _fail(path, "a record of this run_id is already there; pass overwrite=True to replace it")
+            raise fail(path, "a record of this run_id is already there; pass overwrite=True to replace it")
         _write_whole(path, _one_line_lists(json.dumps(fields, indent=1, ensure_ascii=False)) + "\n")
     except OSError as error:
-        raise _fail(path, f"cannot write the record ({error.strerror}); free space or choose another folder") from error
+        raise fail(path, f"cannot write the record ({error.strerror}); free space or choose another folder") from error
     return path
 
 
@@ -58,44 +55,11 @@ def _one_line_lists(text: str) -> str:
     return re.sub(r"\[\n\s+([-+.\deE,\s]+?)\n\s*\]", lambda match: "[" + " ".join(match[1].split()) + "]", text)
 
 
-class _RepeatedKey(Exception):
-    """A JSON object names one key twice, so one of two values would be lost in silence."""
-
-
-def _distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise _RepeatedKey(key)
-    return dict(pairs)
-
-
 def load(path: str | Path) -> RunRecord:
     """Read one record; what is wrong with it is refused, every field with its value and what is allowed."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise _fail(path, f"is not UTF-8 text (byte {error.start}); a record is a JSON file") from error
-    except OSError as error:
-        raise _fail(path, f"cannot be read ({error.strerror}); {_READABLE}") from error
-    except ValueError as error:
-        raise _fail(path, f"cannot be read ({error}); {_READABLE}") from error
-    if text.startswith("\ufeff"):
-        raise _fail(path, "begins with a byte-order mark; remove it: save the file as UTF-8 without one")
-    try:
-        json.loads(text, object_pairs_hook=_distinct_keys)
-    except _RepeatedKey as error:
-        raise _fail(path, "stands twice in one object; keep one of the two values", str(error)) from error
-    except json.JSONDecodeError as error:
-        hint = "the file is empty" if not text.strip() else f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise _fail(
-            path, f"is not valid JSON ({hint}); it may be cut off: restore it or run that cell again"
-        ) from error
-    except RecursionError as error:
-        raise _fail(path, "is nested too deeply to be a record") from error
-    except ValueError as error:
-        raise _fail(path, f"holds a number that is too long to read ({error}); correct it") from error
+    text = read_text(path)
+    parse_json(path, text)
     try:
         return RunRecord.model_validate_json(text)
     except ValidationError as error:
@@ -144,14 +108,14 @@ def record_files(path: str | Path) -> list[Path]:
     try:
         is_folder, exists = path.is_dir(), path.exists()
     except OSError as error:
-        raise _fail(path, f"cannot be read ({error.strerror}); {_READABLE}") from error
+        raise fail(path, f"cannot be read ({error.strerror}); {_READABLE}") from error
     if is_folder:
         files = [file for file in files_below(path) if file.suffix == ".json"]
         if not files:
-            raise _fail(path, "holds no record (*.json); give a record file or a folder of records")
+            raise fail(path, "holds no record (*.json); give a record file or a folder of records")
         return files
     if not exists:
-        raise _fail(path, "does not exist; give a record file or a folder of records")
+        raise fail(path, "does not exist; give a record file or a folder of records")
     return [path]
 
 
@@ -162,7 +126,7 @@ def files_below(folder: Path) -> list[Path]:
     """
 
     def refuse(error: OSError) -> None:
-        raise _fail(Path(error.filename), f"cannot be read ({error.strerror}); {_READABLE}") from error
+        raise fail(Path(error.filename), f"cannot be read ({error.strerror}); {_READABLE}") from error
 
     found: list[Path] = []
     visited: set[str] = set()

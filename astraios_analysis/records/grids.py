@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 
 import pandas as pd
 
-from astraios_analysis.records.frame import FileProblem, RecordError, RunRecord
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal, fail
 from astraios_analysis.records.released import GRID
 from astraios_analysis.records.sources import load_records
 
@@ -105,7 +105,6 @@ def load_grids(data_dir: str | Path | None = None, grid: str = ALL) -> PerGrid[l
     """Read the records below a data folder, of one grid or of all: the released models first, others by name."""
     records = load_records(data_dir, None if grid == ALL else grid)
     if not records:
-        problem = "holds no record; add record files (*.json) or the released tables"
-        raise RecordError([FileProblem(Path(data_dir or "data"), "", problem)])
+        raise fail(Path(data_dir or "data"), "holds no record; add record files (*.json) or the released tables")
     names = sorted({record.grid for record in records}, key=lambda name: (name != GRID, name))
     return PerGrid({name: [record for record in records if record.grid == name] for name in names})

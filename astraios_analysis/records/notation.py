@@ -2,19 +2,34 @@
 
 import re
 from decimal import Decimal, InvalidOperation
+from numbers import Real
 
+import numpy as np
 import pandas as pd
 
 from astraios_analysis.records.refusal import Refusal
 
 COUNT_UNITS = {"1": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _SUFFIXES = {"": "1", "k": "k", "m": "M", "b": "B", "g": "B", "t": "T"}
-MISSING = frozenset(("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "n/a", "NULL", "null", "None"))
-"""What a cell holds where nothing was measured."""
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?\s*[kKmMbBgGtT%]?")
+_MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "null", "-"))
+_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}\s*[kKmMbBgGtT%]?")
 _GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?")
+# Spaces of several widths and apostrophes, which part thousands and nothing else.
+_SPACED = re.compile(r"\d{1,3}(?:(?P<mark>[ \u00a0\u2009\u202f'’])\d{3})(?:(?P=mark)\d{3})*(\.\d+)?")
 _NUMBER = re.compile(r"(?P<digits>[\d._]+(?:[eE][+-]?\d+)?)\s*(?P<suffix>[kKmMbBgGtT]?)")
+
+
+def is_blank(cell: object) -> bool:
+    """Whether a cell holds nothing; ``none`` in small letters is a word."""
+    text = cell.strip() if isinstance(cell, str) else cell
+    return text is None or text is pd.NA or text != text or str(text).lower() in _MISSING or text == "None"
+
+
+def read_truth(cell: object) -> bool | None:
+    """Return what a cell answers, yes or no; None where neither."""
+    return _TRUTHS.get(str(cell).strip().lower().removesuffix(".0"))
 
 
 def parse_number(text: str, unit: str = "1") -> Decimal:
@@ -23,7 +38,7 @@ def parse_number(text: str, unit: str = "1") -> Decimal:
     A suffix says its own unit; ``unit`` is that of numbers without one.
     """
     plain = text.strip()
-    plain = plain.replace(",", "") if _GROUPED.fullmatch(plain) else plain
+    plain = re.sub(r"[^\d.]", "", plain) if _GROUPED.fullmatch(plain) or _SPACED.fullmatch(plain) else plain
     match = _NUMBER.fullmatch(plain)
     try:
         number = Decimal(match["digits"].replace("_", "")) if match else None
@@ -58,18 +73,33 @@ def split_sizes(text: str) -> list[str]:
 def column_numbers(column: pd.Series) -> pd.Series:
     """Return a table's column as numbers, in the same notation where a cell is text; what is no number is NaN.
 
-    Where a comma is the decimal mark in some cell it is in all; cells that could be either are refused.
+    Where a comma is the decimal mark in some cell it is in all; cells that could be either are refused. ``45 %`` is
+    0.45 where all cells are percentages.
     """
+    kind = column.dtype.kind
+    if kind in "bcmM":
+        # Truths, complex numbers and dates are no numbers, though they can be turned into some.
+        return pd.Series(float("nan"), index=column.index)
     if not pd.api.types.is_numeric_dtype(column):
-        texts = [cell.strip() for cell in column if isinstance(cell, str) and "," in cell]
-        column = column.map(_with_point if _is_decimal(texts) else _plain)
+        column = with_points(column.map(lambda cell: cell.strip() if isinstance(cell, str) else cell))
+        percent = column.map(lambda cell: isinstance(cell, str) and cell.endswith("%"))
+        if percent.all() and len(column):
+            return column.map(lambda cell: _plain(cell[:-1])).pipe(pd.to_numeric, errors="coerce").astype(float) / 100
+        column = column.map(_plain)
     return pd.to_numeric(column, errors="coerce").astype(float)
+
+
+def with_points(column: pd.Series) -> pd.Series:
+    """Return a column of cells with decimal points, where a comma is the decimal mark in some cell."""
+    if not _is_decimal([cell for cell in column if isinstance(cell, str) and "," in cell]):
+        return column
+    return column.map(lambda cell: cell.replace(",", ".") if isinstance(cell, str) else cell)
 
 
 def _is_decimal(texts: list[str]) -> bool:
     """Whether the comma in a column's cells is a decimal mark, and not between thousands."""
     doubtful = [text for text in texts if _THOUSANDS.fullmatch(text)]
-    decimal = [text for text in texts if _DECIMAL_COMMA.fullmatch(text) and text not in doubtful]
+    decimal = [text for text in texts if DECIMAL_COMMA.fullmatch(text) and text not in doubtful]
     grouped = [text for text in texts if _GROUPED.fullmatch(text.lstrip("+-")) and text not in doubtful + decimal]
     if decimal and grouped:
         raise Refusal(f"commas stand for two things, in {decimal[0]!r} and {grouped[0]!r}; write numbers without")
@@ -79,12 +109,10 @@ def _is_decimal(texts: list[str]) -> bool:
     return bool(decimal)
 
 
-def _with_point(cell: object) -> object:
-    return _plain(cell.replace(",", ".")) if isinstance(cell, str) else cell
-
-
 def _plain(cell: object) -> object:
+    if not isinstance(cell, str):
+        return cell if isinstance(cell, Real | Decimal) and not isinstance(cell, bool | np.bool_) else None
     try:
-        return float(parse_number(cell)) if isinstance(cell, str) else cell
+        return float(parse_number(cell))
     except Refusal:
         return cell

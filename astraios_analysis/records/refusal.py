@@ -1,5 +1,6 @@
 """The error of the project: what cannot be answered, or a record that cannot be trusted, and what to do about it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,3 +27,16 @@ class RecordError(Refusal):
     def __init__(self, problems: list[FileProblem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
+
+
+def fail(path: Path, message: str, field: str = "") -> RecordError:
+    """Return the error that says what is wrong with one line, column or key of a file."""
+    return RecordError([FileProblem(path, field, message)])
+
+
+def require_known(what: str, wanted: Iterable[object], known: Iterable[object]) -> None:
+    """Refuse a value that is not known, naming the choices."""
+    known = list(known)
+    for value in wanted:
+        if value not in known:
+            raise Refusal(f"unknown {what} {value!r}; choose from {', '.join(map(str, known)) or 'none'}")

@@ -7,14 +7,14 @@ published data sets and those of the embedded corpus, which share no mean and no
 user's own: it takes part in everything but means and claims, by what `declare` says of it and else by its records.
 """
 
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 from pathlib import Path
 from typing import Literal
 
-from astraios_analysis.records.refusal import FileProblem, RecordError, Refusal
+from astraios_analysis.records.reading import read_toml
+from astraios_analysis.records.refusal import Refusal, fail
 
 Kind = Literal["comprehension", "generation", "robustness", "security", "own"]
 Suite = Literal["published", "embedded", "mean", "own"]
@@ -346,11 +346,7 @@ _ENTRIES |= {"n_items": int, "title": str}
 
 def read_declarations(path: Path) -> None:
     """Declare the data sets of a file: a table each, with what `declare` takes."""
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecordError([FileProblem(path, "", f"is not readable TOML ({error}); correct it")]) from error
-    for name, said in content.items():
+    for name, said in read_toml(path).items():
         try:
             if not isinstance(said, dict):
                 raise Refusal(f'is {said!r}; write a table: [{name}], then metric = "accuracy"')
@@ -361,7 +357,7 @@ def read_declarations(path: Path) -> None:
                     raise Refusal(f"{key} is {value!r}")
             declare(name, **said)
         except (Refusal, TypeError, ValueError) as error:
-            raise RecordError([FileProblem(path, f"[{name}]", str(error))]) from error
+            raise fail(path, str(error), f"[{name}]") from error
 
 
 def chance_level(dataset: str, metric: str) -> float | None:

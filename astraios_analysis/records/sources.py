@@ -7,7 +7,7 @@ from pathlib import Path
 from astraios_analysis.records.files import files_below, peek
 from astraios_analysis.records.frame import FileProblem, RecordError, RunRecord, check, sort_records
 from astraios_analysis.records.means import with_mean
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import fail, require_known
 from astraios_analysis.records.registry import DECLARATIONS, LOSS, read_declarations
 from astraios_analysis.records.released import GRID, is_released_folder, load_released, released_datasets
 
@@ -28,9 +28,7 @@ def find_example() -> Path:
     for root in (package / "study", package.parent):
         if (found := root / "data" / "examples" / "runs.csv").is_file():
             return found
-    raise RecordError(
-        [FileProblem(Path("data/examples/runs.csv"), "", "is not part of this installation; install anew")]
-    )
+    raise fail(Path("data/examples/runs.csv"), "is not part of this installation; install anew")
 
 
 def _find_folder(name: str, remedy: str) -> Path:
@@ -40,7 +38,7 @@ def _find_folder(name: str, remedy: str) -> Path:
     for candidate in (Path(name), package / "study" / name, beside):
         if candidate and candidate.is_dir():
             return candidate
-    raise RecordError([FileProblem(Path(name), "", f"does not exist; {remedy}")])
+    raise fail(Path(name), f"does not exist; {remedy}")
 
 
 def check_sources(paths: list[Path], grid: str | None = None) -> tuple[list[RunRecord], list[FileProblem]]:
@@ -98,8 +96,7 @@ def load_records(data_dir: str | Path | None = None, grid: str | None = None) ->
     if problems:
         raise RecordError(problems)
     if grid is not None and not records:
-        known = sorted({name for name, _, _ in peek_runs(folder)})
-        raise Refusal(f"unknown grid {grid!r}; choose from {', '.join(known)}")
+        require_known("grid", [grid], sorted({name for name, _, _ in peek_runs(folder)}))
     return with_mean(sort_records(record for record in records if grid in (None, record.grid)))
 
 

@@ -60,7 +60,7 @@ CASES = [
         "text": "row 1, column 'loss': is 'low'", "zero": "row 1, column 'loss': is 0.0, not above 0",
         "minus": "a loss below 0 is relative to another", "size": "row 1, column 'n': is 'big'",
         "huge": "row 1, column 'n': is inf", "comma": "'3,141' may be 3141 or 3.141",
-        "mixed": "commas stand for two things", "held": "column 'held_out' is", "json": "line 1: is not valid JSON",
+        "mixed": "commas stand for two things", "held": "column 'held_out' is", "json": "is not valid JSON (line 2",
         "list": "holds no table", "dots": "'1.234' may be 1234 or 1,234", "same": "",
     }.items()),
     *((name, FIT, words) for name, words in {

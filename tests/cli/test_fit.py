@@ -114,7 +114,7 @@ def test_refusals(capsys, table, arguments, text):
 
 
 def test_missing_file(capsys):
-    assert main(["fit", "--law", "power", "--x", "a", "--y", "b", "--data", "nowhere.csv"]) == 2
+    assert main(["fit", "--law", "power", "--x", "a", "--y", "b", "--data", "nowhere.csv"]) == 1
     assert "nowhere.csv: there is no such file" in capsys.readouterr().err
 
 

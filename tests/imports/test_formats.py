@@ -1,6 +1,7 @@
 """What each tool leaves behind, in the layouts of its versions: what is read of it, and what is said of the rest."""
 
 import csv
+import gzip
 import json
 import shutil
 
@@ -212,6 +213,18 @@ class TestLmEval:
         assert code == 0 and "results.mmlu: is a group" in err and "results.mmlu_stem: is a group" in err
         assert scores() == {("mmlu_anatomy", "5shot"): (0.25, 0.0375, 135)}
 
+    def test_prompts_of_one_task_are_over_its_problems(self, run, tmp_path):
+        entry = {"task_name": "wino", "em": 0.25, "em_stderr": error(0.25, 396)}
+        results = [entry | {"prompt_name": "a"}, {"task_name": "wino", "prompt_name": "b", "em": 0.0, "em_stderr": 0.0}]
+        write(tmp_path / "b.json", OLD | {"results": results})
+        assert run("lm-eval", "b.json", *RUN)[0] == 0
+        assert {n for *_, n in scores().values()} == {396}
+
+    def test_samples_are_not_results(self, refused, tmp_path):
+        write(tmp_path / "s.jsonl", json.dumps({"doc_id": 0, "resps": [["a"]]}))
+        for form in ("auto", "lm-eval"):
+            assert "are the samples of lm-evaluation-harness; give the results_*.json" in refused(form, "s.jsonl", *RUN)
+
 
 class TestHumanEval:
     def test_outcomes_by_problem(self, run, refused, tmp_path):
@@ -222,6 +235,16 @@ class TestHumanEval:
         (score,) = load("o/r.json").scores
         assert score.key == ("humaneval", "python", "t0.8,n2", "pass@1")
         assert (score.value, score.n_passed, score.n_samples, score.n_items) == (1.5 / 164, 3, 328, 164)
+
+    def test_packed_samples_of_another_task(self, run, tmp_path):
+        rows = [{"task_id": f"Mbpp/{i}", "completion": "x", "passed": i < 2} for i in range(5)]
+        (tmp_path / "s.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+        for name in ("mbpp", "mine"):
+            assert run("auto", "s.jsonl.gz", *RUN, "--setting", "greedy", "--dataset", name)[0] == 0
+        assert [(score.key[:2], score.value) for score in load("o/r.json").scores] == [
+            (("mbpp", "python"), 0.4),
+            (("mine", "python"), 0.4),
+        ]
 
     def test_parts_and_other_tasks_must_be_said(self, refused, tmp_path):
         write(tmp_path / "s.jsonl", "\n".join(map(json.dumps, SAMPLES[:20])))
@@ -260,6 +283,10 @@ class TestTrainer:
         assert run("trainer", folder, *COUNTS, "--checkpoint", "best", "--replace")[0] == 0
         record = load("o/r.json")
         assert (record.val_loss, [point.step for point in record.val_curve]) == (0.98, [100])
+
+    def test_a_run_that_went_on_after_its_last_validation_is_said(self, run, tmp_path):
+        _, _, err = run("trainer", trainer_folder(tmp_path, global_step=300, max_steps=300), *COUNTS)
+        assert "the last validation is of step 200, and the run went on to step 300" in err
 
     def test_counts_from_two_sides_must_agree(self, refused, tmp_path):
         folder = trainer_folder(tmp_path)
@@ -408,6 +435,15 @@ class TestTrackers:
             ("fft-1b", 1.25, 7200),
         }
 
+    def test_states_of_runs_are_read_in_any_table(self, run, refused, tmp_path):
+        write(tmp_path / "w.csv", WANDB)
+        columns = ("--run-id-column", "Name", "--val-loss-column", "eval/loss", "--n-params-base-column", "n")
+        code, _, err = run("csv", "w.csv", *TABLE, *columns, "--method-column", "type")
+        assert code == 0 and "line 3: its State is 'crashed'" in err and len(load_folder("o")) == 2
+        write(tmp_path / "x.csv", WANDB.replace("finished", "failed"))
+        shutil.rmtree(tmp_path / "o")
+        assert "holds no run that finished; their State is crashed, failed" in refused("csv", "x.csv", *TABLE, *columns)
+
     def test_wandb_chart(self, run, refused, tmp_path):
         write(tmp_path / "c.csv", CHART)
         pattern = ("--name-pattern", r"(?P<method>\w+)-(?P<n_params_base>[^-]+)-s(?P<seed>\d+)")
@@ -555,6 +591,25 @@ class TestAny:
         score = ("--score", "MMLU-Pro", "MMLU-Pro", "accuracy", "5shot", "English", "--n-items", "MMLU-Pro=4")
         assert run("csv", "t.csv", "--grid", "g", *score)[0] == 0
         assert load_folder("o")[0].scores[0].key == ("mmlu_pro", "english", "5shot", "accuracy")
+
+    def test_what_fft_updates_is_never_another_number(self, run, refused, tmp_path):
+        write(tmp_path / "t.csv", "method,n_params_base,n_params_updated\nfft,1M,1000\n")
+        message = refused("csv", "t.csv", "--grid", "g")
+        assert "line 2: n_params_updated is 1000 and n_params_base 1000000, and fft updates every parameter" in message
+        write(tmp_path / "t.csv", "method,n_params_base\nfft,1M\nlora,1M\n")
+        code, _, err = run("csv", "t.csv", *TABLE)
+        assert code == 0 and {r.method: r.n_params_updated for r in load_folder("o")} == {"fft": 10**6, "lora": 1000}
+        assert "2 of 2 runs: no loss and no score of g-1m-fft, g-1m-lora" in err
+
+    @pytest.mark.parametrize(
+        ("cells", "loss", "share"), [('"2,51","45,5 %"', 2.51, 0.455), ("2.51,45.5%", 2.51, 0.455)]
+    )
+    def test_cells_are_read_as_fit_reads_them(self, run, tmp_path, cells, loss, share):
+        write(tmp_path / "t.csv", f'method,n_params_base,val_loss,acc\nfft,"1,3B",{cells}\n')
+        score = ("--score", "acc", "qa", "accuracy", "--n-items", "1k")
+        assert run("csv", "t.csv", "--grid", "g", *score)[0] == 0
+        (record,) = load_folder("o")
+        assert (record.n_params_base, record.val_loss, record.scores[0].value) == (1_300_000_000, loss, share)
 
     @pytest.mark.reference
     def test_run_names_of_others(self, run, case):

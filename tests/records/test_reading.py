@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import astraios_analysis as aa
+from astraios_analysis.cli.main import main
 from astraios_analysis.records.notation import column_numbers, split_sizes
 from astraios_analysis.records.reading import read_cells
 from astraios_analysis.records.refusal import Refusal
@@ -30,6 +31,17 @@ FILES = {
     "commented.csv": f"# who made it\n{CSV.replace('1M,full', '# halfway' + chr(10) * 2 + '1M,full')}".encode(),
     "quoted.csv": ('"n","method","loss"\n' + "".join(f'"{n}","{m}","{x}"\n' for n, m, x in ROWS)).encode(),
     "trailing.csv": CSV.replace("\n", ",\n").encode(),
+    "excel.csv": f"sep=;\n{GERMAN}".encode(),
+    "titled.csv": f"Runs of March, all\n\n{CSV}".replace(", all", "").encode(),
+    "blanks.txt": CSV.replace("full #2", "full_#2").replace(",", "   ").encode(),
+    "grouped.csv": CSV.replace("1M", "1\u202f000 000".replace(" ", "\u202f")).replace("4M", "4'000'000").encode(),
+    "nested.jsonl": "\n".join(
+        json.dumps({"n": n, "method": m, "loss": x, "of": {"lr": 1}}) for n, m, x in ROWS
+    ).encode(),
+    "separators.jsonl": "\n".join(
+        json.dumps({"n": n, "method": m, "loss": x, "note": "a\u2028b"}, ensure_ascii=False) for n, m, x in ROWS
+    ).encode(),
+    "pandas.json": pd.DataFrame(RECORDS).to_json().encode(),
 }
 
 
@@ -42,7 +54,62 @@ def test_every_file_gives_the_same_table(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(FILES[name])
     expected = [1e6, 4e6, 1e6, 4e6], ["lora", "lora", "full #2", "full #2"], [3.25, 2.5, 3.0, 2.25]
-    assert points(aa.read_table(path, "n", "loss", "method")) == expected
+    sizes, methods, losses = points(aa.read_table(path, "n", "loss", "method"))
+    assert (sizes, [method.replace("_", " ") for method in methods], losses) == expected
+
+
+def test_tables_of_excel(tmp_path):
+    """Below a title, beside another sheet, with a blank row and column, names that look like numbers."""
+    path = tmp_path / "t.xlsx"
+    rows = [["Runs of March", None, None, None], [None] * 4, ["run", "n", None, "loss"]]
+    rows += [["007", 1e6, None, 3.25], [None] * 4, ["1e3", 4e6, None, 2.5]]
+    with pd.ExcelWriter(path) as writer:
+        pd.DataFrame(rows).to_excel(writer, sheet_name="runs", header=False, index=False)
+        pd.DataFrame([["a", "b"], [1, 2]]).to_excel(writer, sheet_name="more", header=False, index=False)
+    table = aa.read_table(path, group="run")
+    assert table.to_dict("list") == {"run": ["007", "1e3"], "n": [1_000_000, 4_000_000], "loss": [3.25, 2.5]}
+    assert table.attrs["notes"] == [
+        "sheet 'runs' is read, and 'more' not",
+        "line 1, 'Runs of March', is read as a title",
+    ]
+    pd.DataFrame([["n", "loss", "loss"], [1, 2, 3]]).to_excel(path, header=False, index=False)
+    with pytest.raises(Refusal, match="column 'loss': stands twice"):
+        aa.read_table(path)
+
+
+def test_lines_that_begin_with_a_hash(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("run,n,loss\n#1,1M,3\n#2,4M,2.5\n")
+    assert aa.read_table(path)["run"].tolist() == ["#1", "#2"]
+    path.write_text("# who, when, why\nrun,n,loss\na,1M,3\n#2,4M,2.5\n")
+    table = aa.read_table(path)
+    assert len(table) == 1
+    assert table.attrs["notes"] == ["line 4 begins with # and is read as a comment; quote the cell if it is a row"]
+
+
+def test_parquet_keeps_its_index_and_whole_numbers_beside_missing_ones(tmp_path):
+    pytest.importorskip("pyarrow")
+    path, n = tmp_path / "t.parquet", pd.array([2**53 + 1, None], dtype="Int64")
+    pd.DataFrame({"n": n, "loss": [1.5, 2]}, index=pd.Index(["a", "b"], name="run")).to_parquet(path)
+    table = aa.read_table(path)
+    assert table["run"].tolist() == ["a", "b"] and table["n"].isna().tolist() == [False, True]
+
+
+def test_blank_groups_are_a_group_if_asked(tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    path.write_text("n,m,loss\n" + "".join(f"{n},{m},{2 + n**-0.3}\n" for m in ("lora", "") for n in (1, 4, 16, 64)))
+    assert aa.fit(aa.read_table(path, "n", "loss", "m", blank_group="base"), "power").groups == ("lora", "base")
+    command = ["fit", "--law", "power", "--x", "n", "--y", "loss", "--group", "m", "--data", str(path)]
+    assert main([*command, "--blank-group", "base", "--json"]) == 0
+    assert [one["group"] for one in json.loads(capsys.readouterr().out)] == ["lora", "base"]
+    assert main([*command, "--blank-group", "lora"]) == 2
+    assert "'lora' cannot name the rows without a group" in capsys.readouterr().err
+
+
+def test_a_name_that_holds_a_comma_stands_in_quotes(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('"size, B",loss\n' + "".join(f"{n},{2 + n**-0.3}\n" for n in (1, 4, 16, 64)))
+    assert main(["fit", "--law", "power", "--x", '"size, B"', "--y", "loss", "--data", str(path)]) == 0
 
 
 @pytest.mark.parametrize(("suffix", "package"), [("parquet", "pyarrow"), ("xlsx", "openpyxl")])
@@ -62,6 +129,9 @@ def test_packed_tables(tmp_path, suffix, package):
         (["2,512", "3,1"], [2.512, 3.1]),
         (["0,125", "0,250"], [0.125, 0.25]),
         (["-1.5", "2e-3", "+4"], [-1.5, 2e-3, 4]),
+        (["1 M", "1 000 000", "1'500", "1\u00a0000"], [1e6, 1e6, 1500, 1000]),
+        (["45.5%", "7 %"], [0.455, 0.07]),
+        (["1,3B", "350M"], [1.3e9, 350e6]),
     ],
 )
 def test_notation_of_a_column(cells, numbers):
@@ -73,6 +143,7 @@ def test_notation_of_a_column(cells, numbers):
     [
         (["3,141", "2,718"], "'3,141' may be 3141 or 3.141; write it without a comma"),
         (["1,000,000", "2,5"], "commas stand for two things, in '2,5' and '1,000,000'"),
+        (["1,500M", "3,250M"], "'1,500M' may be 1500M or 1.500M"),
     ],
 )
 def test_commas_that_could_mean_two_things_are_refused(cells, message):
@@ -113,6 +184,7 @@ def test_a_list_that_may_be_a_number_is_refused():
         ('{"n": 1}\n{"n": }\n', "line 2: is not valid JSON"),
         ("[1, 2]", "holds no table: one object a line"),
         ('{"n": [1, 2], "loss": [3]}', "holds no table"),
+        ('{"n": 1, "loss": 2}\n{"n": 1, "n": 2}\n', "line 2, n: stands twice in one object"),
         ("n;loss\n1.234;2,5\n", "line 2, column 'n': '1.234' may be 1234 or 1,234; write it without a dot"),
     ],
 )
@@ -171,11 +243,14 @@ def test_labels_of_several_columns_do_not_collide():
     [
         ("loss", "n", "are x and y the wrong way round?"),
         ("n", "rising", "rising rises with n; the laws of losses here fall"),
+        ("loss", "small", "are x and y the wrong way round?"),
         ("n", "loss", None),
     ],
 )
 def test_axes_that_look_wrong_are_warned_of(x, y, message):
-    table = pd.DataFrame({"n": [1e6, 4e6, 16e6], "loss": [3, 2.5, 2.2], "rising": [2.2, 2.5, 3]})
+    table = pd.DataFrame(
+        {"n": [1e6, 4e6, 16e6], "loss": [3, 2.5, 2.2], "rising": [2.2, 2.5, 3], "small": [0.01, 0.1, 1]}
+    )
     notes = aa.fit(table, "power", x, y).points.notes
     assert any(message in note for note in notes) if message else not notes
 
