@@ -2,18 +2,19 @@
 
 import json
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import click
 
 from astraios_analysis.records.refusal import Refusal
-from training.cli.shared import JSON, Command, at_most_one, flag, named_grid
+from training.cli.shared import JSON, Command, at_most_one, flag
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import Item, lay_out
 from training.corpus.settings import COMPLETION, SPLITS, TASKS
 from training.corpus.statistics import corpus_statistics
 from training.corpus.texts import load_jsonl
-from training.spec.grids import corpus_settings
+from training.spec.grids import corpus_settings, preset
 
 HELP = """\
 Show the text that models are trained on and judged by.
@@ -47,67 +48,57 @@ examples:
   python -m training corpus --file path/to/examples.jsonl.gz
 """
 
-_DEFAULT_SHOWN = 5
 # A filter on a task of the mixture looks at this many items for each one it shows, and then says what is wrong.
 _MOST_LOOKED_AT = 1000
 
 
 @click.command("corpus", cls=Command, help=HELP, epilog=EPILOG)
-@click.option("--show", metavar="N", type=int, help=f"examples to print (default: {_DEFAULT_SHOWN})")
+@click.option("--show", metavar="N", type=int, default=5, show_default=True, help="examples to print")
 @click.option("--task", metavar="TASK", help="examples of one task only")
 @click.option("--split", metavar="SPLIT", help="train, validation or test (default: train)")
 @click.option("--seed", metavar="SEED", type=int, default=0, show_default=True, help="seed of the streams")
 @flag("--problems", "the fixed problem set of --task, of --split test unless given")
 @flag("--statistics", "counts, lengths, vocabulary, mixture, overlap of splits")
 @click.option("--file", metavar="PATH", help="examples of a JSONL file with the columns prompt and completion")
-@click.option("--preset", metavar="NAME", default="mini", show_default=True, help="the grid whose corpus is shown")
+@click.option(
+    "--preset", "name", metavar="NAME", default="mini", show_default=True, help="the grid whose corpus is shown"
+)
 @JSON
-def command(
-    show: int | None,
-    task: str | None,
-    split: str | None,
-    seed: int,
-    problems: bool,
-    statistics: bool,
-    file: str | None,
-    preset: str,
-    as_json: bool,
-) -> None:
+def command(given: SimpleNamespace) -> None:
     """Print examples, or statistics."""
-    at_most_one(problems=problems, statistics=statistics, file=file)
-    if show is not None and show < 1:
-        raise Refusal(f"--show {show}: give a positive number of examples")
-    if seed < 0:
-        raise Refusal(f"--seed {seed}: give a number from 0 on")
-    n = show or _DEFAULT_SHOWN
-    if file is not None:
+    at_most_one(problems=given.problems, statistics=given.statistics, file=given.file)
+    if given.show < 1:
+        raise Refusal(f"--show {given.show}: give a positive number of examples")
+    if given.seed < 0:
+        raise Refusal(f"--seed {given.seed}: give a number from 0 on")
+    if given.file is not None:
         rows = [
             {"prompt": example.prompt, "reference": example.completion, "text": lay_out(example).text}
-            for example in load_jsonl(file)[:n]
+            for example in load_jsonl(given.file)[: given.show]
         ]
     else:
-        corpus = EmbeddedCorpus(corpus_settings(named_grid(preset, None).data))
-        if statistics:
-            found = corpus_statistics(corpus, seed)
-            print(json.dumps(found, indent=2) if as_json else "\n".join(_lines(found)))
+        corpus = EmbeddedCorpus(corpus_settings(preset(given.name).data))
+        if given.statistics:
+            found = corpus_statistics(corpus, given.seed)
+            print(json.dumps(found, indent=2) if given.as_json else "\n".join(_lines(found)))
             return
-        items = _items(corpus, n, task, split or ("test" if problems else "train"), seed, problems)
-        rows = [{**item.to_json(), "text": item.document.text} for item in items]
-    print(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else "\n\n".join(map(_shown, rows)))
+        rows = [{**item.to_json(), "text": item.document.text} for item in _items(corpus, given)]
+    print(json.dumps(rows, indent=2, ensure_ascii=False) if given.as_json else "\n\n".join(map(_shown, rows)))
 
 
-def _items(corpus: EmbeddedCorpus, n: int, task: str | None, split: str, seed: int, problems: bool) -> list[Item]:
+def _items(corpus: EmbeddedCorpus, given: SimpleNamespace) -> list[Item]:
+    task, split = given.task, given.split or ("test" if given.problems else "train")
     if task is not None:
         _known(task, (COMPLETION, *TASKS), "task")
     _known(split, SPLITS, "split")
-    if problems:
+    if given.problems:
         if task is None:
             raise Refusal(f"--problems needs a task; add --task with one of {', '.join((COMPLETION, *TASKS))}")
-        return list(corpus.problems(task, split)[:n])
+        return list(corpus.problems(task, split)[: given.show])
     if task == COMPLETION:
-        return list(islice(corpus.pretraining(seed, split), n))
-    stream = islice(corpus.instructions(seed, split), n * _MOST_LOOKED_AT)
-    return list(islice((item for item in stream if task in (None, item.task)), n))
+        return list(islice(corpus.pretraining(given.seed, split), given.show))
+    stream = islice(corpus.instructions(given.seed, split), given.show * _MOST_LOOKED_AT)
+    return list(islice((item for item in stream if task in (None, item.task)), given.show))
 
 
 def _known(name: str, choices: tuple[str, ...], what: str) -> None:

@@ -1,12 +1,12 @@
 """The command ``estimate``: what a grid will cost."""
 
 import json
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 
-from training.cli.shared import JSON, Choice, Command, choosing, folder, note, table
+from training.cli.shared import CHOICE, JSON, Command, choice_of, folder, note, table
 from training.grid.estimates import (
     GIB,
     Machine,
@@ -59,7 +59,7 @@ examples:
 
 
 @click.command("estimate", cls=Command, help=HELP, epilog=EPILOG)
-@choosing
+@CHOICE
 @click.option("--gpus", metavar="N", type=int, default=8, show_default=True, help="GPUs")
 @click.option("--memory-gib", metavar="GIB", type=float, default=80.0, show_default=True, help="memory of each")
 @click.option("--tflops", metavar="T", type=float, default=312.0, help="peak of each, bf16 dense (default: an A100's)")
@@ -68,33 +68,27 @@ examples:
 )
 @folder("--measured", "records whose throughput and row length are used instead")
 @JSON
-def command(
-    choice: Choice,
-    gpus: int,
-    memory_gib: float,
-    tflops: float,
-    utilisation: float,
-    measured: Path | None,
-    as_json: bool,
-) -> int:
+def command(given: SimpleNamespace) -> int:
     """Print operations, memory and time of every run."""
-    costs, length, step_seconds = [], None, 0.0
-    if measured is not None:
-        costs = measured_costs(measured)
+    specs, length = choice_of(given).specs, None
+    machine = Machine(given.gpus, given.memory_gib * GIB, given.tflops, given.utilisation)
+    source = None
+    if given.measured is not None:
+        costs = measured_costs(given.measured)
         rate, step_seconds = pace(costs)
-        tflops, utilisation = rate / 1e12, 1.0
-        length = tokens_per_row(costs, choice.specs[0])
-    machine = Machine(gpus, memory_gib * GIB, tflops, utilisation, step_seconds)
-    estimates = [estimate_run(spec, machine, tokens_per_row=length) for spec in choice.specs]
+        length = tokens_per_row(costs, specs[0])
+        machine = Machine(given.gpus, given.memory_gib * GIB, rate / 1e12, 1.0, step_seconds)
+        source = {"folder": str(given.measured), "n_runs": len(costs), "tflops": machine.tflops}
+        source["tokens_per_row"] = length
+    estimates = [estimate_run(spec, machine, tokens_per_row=length) for spec in specs]
     n_unfit = sum(estimate.plan is None for estimate in estimates)
-    if as_json:
-        source = {"folder": str(measured), "n_runs": len(costs), "tflops": tflops, "tokens_per_row": length}
-        print(json.dumps({**_document(estimates, machine), "measured": source if costs else None}, indent=2))
+    if given.as_json:
+        print(json.dumps({**_document(estimates, machine), "measured": source}, indent=2))
     else:
-        print(table([_row(estimate, gpus) for estimate in estimates]))
+        print(table([_row(estimate, given.gpus) for estimate in estimates]))
         print(_summary(estimates, machine))
     if n_unfit:
-        note(f"{n_unfit} of {len(estimates)} runs do not fit on {gpus} GPUs of this memory")
+        note(f"{n_unfit} of {len(estimates)} runs do not fit on {given.gpus} GPUs of this memory")
     return 1 if n_unfit else 0
 
 

@@ -1,6 +1,7 @@
 """The command ``generate``: what a tuned model answers to a data set of the study, in the published layout."""
 
-from pathlib import Path
+from dataclasses import fields
+from types import SimpleNamespace
 
 import click
 import torch
@@ -63,49 +64,39 @@ examples:
 @folder("--out", "the file to write", metavar="FILE")
 @folder("--for-vllm", "write model and prompts for vLLM into this folder instead")
 @folder("--texts", "lay out texts that another program wrote after the prompts", metavar="FILE")
-def command(
-    record: Path | None,
-    model: Path | None,
-    adapter: Path | None,
-    cache: Path,
-    precision: str,
-    out: Path | None,
-    for_vllm: Path | None,
-    texts: Path | None,
-    **asked: object,
-) -> None:
+def command(given: SimpleNamespace) -> None:
     """Write a file of generations, or what another program needs to write one."""
+    out, for_vllm = given.out, given.for_vllm
     at_most_one(out=out, for_vllm=for_vllm)
     if out is None and for_vllm is None:
         raise Refusal("--out is missing: name the file to write, or a folder with --for-vllm")
-    if precision not in ("fp32", "bf16"):
-        raise Refusal(f"precision is {precision!r}; choose fp32 or bf16")
-    writing = Writing(**asked)
+    if given.precision not in ("fp32", "bf16"):
+        raise Refusal(f"precision is {given.precision!r}; choose fp32 or bf16")
+    writing = Writing(**{field.name: getattr(given, field.name) for field in fields(Writing)})
     writing.setting  # noqa: B018  # an unknown data set is refused before a model is read
-    if texts is not None:
-        note(f"{lay_out_texts(writing, texts, out)} is written")
+    if given.texts is not None:
+        note(f"{lay_out_texts(writing, given.texts, out)} is written")
         return
-    found, tokenizer, subject = _model_of(record, model, adapter, cache)
+    model, tokenizer, subject = _model_of(given)
     if for_vllm is not None:
-        note(f"written into {for_vllm}: {write_for_vllm(found, tokenizer, writing, for_vllm)}")
+        note(f"written into {for_vllm}: {write_for_vllm(model, tokenizer, writing, for_vllm)}")
         return
-    found.to("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16 if precision == "bf16" else None)
-    write_generations(found, tokenizer, writing, out, subject=f"{subject}, {precision}", progress=writing.dataset)
+    model.to("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16 if given.precision == "bf16" else None)
+    write_generations(model, tokenizer, writing, out, subject=f"{subject}, {given.precision}", progress=writing.dataset)
     note(f"{out} is written ({writing.setting}); score it with `python -m training score`")
 
 
-def _model_of(
-    record: Path | None, model: Path | None, adapter: Path | None, cache: Path
-) -> tuple[PreTrainedModel | PeftModel, Tokenizer, str]:
-    at_most_one(run=record, model=model)
-    if record is not None:
-        return *load_tuned(spec_of(load(record)), cache), load(record).run_id
-    if model is None:
+def _model_of(given: SimpleNamespace) -> tuple[PreTrainedModel | PeftModel, Tokenizer, str]:
+    at_most_one(run=given.record, model=given.model)
+    if given.record is not None:
+        record = load(given.record)
+        return *load_tuned(spec_of(record), given.cache), record.run_id
+    if given.model is None:
         raise Refusal("there is no model: give --run, or --model with --adapter where there is one")
-    found, tokenizer = open_model(str(model))
-    if adapter is not None:
-        found = PeftModel.from_pretrained(found, adapter)
-    return found.eval(), tokenizer, f"{model.resolve()}, {adapter and adapter.resolve()}"
+    found, tokenizer = open_model(str(given.model))
+    if given.adapter is not None:
+        found = PeftModel.from_pretrained(found, given.adapter)
+    return found.eval(), tokenizer, f"{given.model.resolve()}, {given.adapter and given.adapter.resolve()}"
 
 
 def spec_of(record: RunRecord) -> RunSpec:

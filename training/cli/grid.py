@@ -4,8 +4,10 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -14,6 +16,7 @@ from astraios_analysis.records.frame import DATASETS, RunRecord, load
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import (
     CACHE,
+    CHOICE,
     DATASETS_OF_TEXT,
     JOBS,
     JSON,
@@ -23,15 +26,15 @@ from training.cli.shared import (
     SCORING,
     TRACKERS,
     UNSAFE,
-    Choice,
     Command,
     Group,
     at_most_one,
     check_trackers,
-    choosing,
+    choice_of,
     close,
     flag,
     folder,
+    jobs_of,
     note,
     options,
     processors,
@@ -87,7 +90,7 @@ The table goes to standard output, and with --json a list of objects
 
 @_action("list", "The grids there are.", epilog=LIST_EPILOG)
 @JSON
-def list_(as_json: bool) -> None:
+def list_(given: SimpleNamespace) -> None:
     """Print the presets."""
     grids = [preset(name) for name in PRESETS]
     rows = [
@@ -102,7 +105,7 @@ def list_(as_json: bool) -> None:
         }
         for grid in grids
     ]
-    print(json.dumps(rows, indent=2) if as_json else table(rows))
+    print(json.dumps(rows, indent=2) if given.as_json else table(rows))
 
 
 SPEC_EPILOG = """\
@@ -117,9 +120,9 @@ examples:
 
 @_action("spec", "Print a grid as a file of your own.", epilog=SPEC_EPILOG)
 @PRESET
-def spec_(name: str) -> None:
+def spec_(given: SimpleNamespace) -> None:
     """Print a preset as TOML."""
-    print(write_grid(preset(name)), end="")
+    print(write_grid(preset(given.name)), end="")
 
 
 STATUS_EPILOG = """\
@@ -142,17 +145,18 @@ on standard error.
 
 
 @_action("status", "How far a grid is.", epilog=STATUS_EPILOG)
-@choosing
+@CHOICE
 @JSON
-def status(choice: Choice, as_json: bool) -> None:
+def status(given: SimpleNamespace) -> None:
     """Print the state of every run, and the time that is left."""
+    choice = choice_of(given)
     left = seconds_left(choice.specs, choice.runs_dir)
     rows = []
     for spec, seconds in zip(choice.specs, left, strict=True):
         found = run_state(choice.runs_dir, spec.run_id)
         labels = {"run_id": spec.run_id, "size": spec.size.name, "method": spec.tuning.method, "seed": spec.seed}
         rows.append({**labels, "state": found.state, "detail": found.detail, "seconds_left": seconds})
-    if as_json:
+    if given.as_json:
         print(json.dumps(rows, indent=2))
         return
     counts = Counter(row["state"] for row in rows)
@@ -212,7 +216,7 @@ examples:
 
 _JOB = JobSettings()
 _TRAINING = options(
-    choosing,
+    CHOICE,
     JOBS,
     CACHE,
     NO_MEMORY_CHECK,
@@ -249,19 +253,21 @@ _TRAINING = options(
 
 @_action("run", "Train a grid.", epilog=RUN_EPILOG + RUN_EXAMPLES)
 @_TRAINING
-def run(choice: Choice, **given: Any) -> int:
+def run(given: SimpleNamespace) -> int:
     """Train runs that have no record."""
-    return _train(choice.specs, choice.runs_dir, **given)
+    choice = choice_of(given)
+    return _train(choice.specs, choice.runs_dir, given)
 
 
 @_action("retry", "Train failed runs again.", RETRY_HELP, RUN_EPILOG + RETRY_EXAMPLES)
 @_TRAINING
 @flag("--diverged", "those that diverged, too")
-def retry(choice: Choice, diverged: bool, **given: Any) -> int:
+def retry(given: SimpleNamespace) -> int:
     """Forget why runs failed, and train them."""
+    choice = choice_of(given)
     states = {spec: run_state(choice.runs_dir, spec.run_id) for spec in choice.specs}
     failed = [spec for spec, found in states.items() if found.state == "failed"]
-    hopeless = [] if diverged else [spec for spec in failed if states[spec].is_divergence]
+    hopeless = [] if given.diverged else [spec for spec in failed if states[spec].is_divergence]
     if hopeless:
         note(f"{len(hopeless)} runs that diverged would diverge again and are left out; --diverged tries them")
     again = tuple(spec for spec in failed if spec not in hopeless)
@@ -270,74 +276,64 @@ def retry(choice: Choice, diverged: bool, **given: Any) -> int:
         return 0
     for spec in again:
         clear_failure(choice.runs_dir, spec.run_id)
-    return _train(again, choice.runs_dir, **given)
+    return _train(again, choice.runs_dir, given)
 
 
-def _train(
-    specs: Sequence[RunSpec],
-    runs_dir: Path,
-    *,
-    engine: str,
-    shard: bool,
-    cache: Path,
-    jobs: int | None,
-    no_memory_check: bool,
-    log_with: list[str] | None,
-    log_dir: Path,
-    **given: Any,
-) -> int:
-    if engine not in ("local", "queue", "slurm"):
-        raise Refusal(f"unknown engine {engine!r}; choose from local, queue, slurm")
-    if shard and engine == "local":
+def _train(specs: Sequence[RunSpec], runs_dir: Path, given: SimpleNamespace) -> int:
+    if given.engine not in ("local", "queue", "slurm"):
+        raise Refusal(f"unknown engine {given.engine!r}; choose from local, queue, slurm")
+    if given.shard and given.engine == "local":
         raise Refusal("--shard divides a run among the processes of a job; choose --engine queue or slurm")
     # Asked before any process is started.
-    check_trackers(log_with)
-    job = {name: given.pop(name) for name in JobSettings.__dataclass_fields__}
-    scoring = scoring_of(specs, **given)
+    check_trackers(given.log_with)
+    scoring = scoring_of(specs, given)
     missing = [spec for spec in specs if not record_path(runs_dir, spec.run_id).exists()]
     # Once, and here: workers of one launch do not all ask the hub, and nodes of a cluster may not reach it.
     for data in dict.fromkeys(spec.data for spec in missing):
         fetch_corpus(data)
-    trackers = tuple(log_with or ())
-    folders = Folders(runs_dir, cache, scoring, trackers, log_dir, shard)
-    if engine == "slurm":
-        return _queue(specs, folders, JobSettings(**job))
+    folders = Folders(runs_dir, given.cache, scoring, tuple(given.log_with or ()), given.log_dir, given.shard)
+    if given.engine == "slurm":
+        jobs = submit(specs, folders, _job(given))
+        if jobs:
+            note(f"{len(jobs)} jobs are in the queue, {jobs[0].job_id} to {jobs[-1].job_id}; see `grid status`")
+        else:
+            note(f"all {len(specs)} runs were finished before")
+        return 0
     require_containment(scoring, "grid run --no-scores trains without running any program")
-    if engine == "queue":
-        return close(
-            run_queue(specs, folders, JobSettings(**job), note), f"runs are finished; records are in {runs_dir}"
-        )
-    places = _places(missing, jobs, no_memory_check)
-    shared = {"scoring": scoring, "log_with": trackers, "log_dir": log_dir}
-    try:
-        outcomes = launch(specs, runs_dir, cache, jobs=len(places), report=note, places=places, **shared)
-    except KeyboardInterrupt:
-        note("stopped; the same command goes on from the last checkpoints")
-        raise
+    if given.engine == "queue":
+        outcomes = run_queue(specs, folders, _job(given), note)
+    else:
+        places = _places(missing, given)
+        with _stopped("the same command goes on from the last checkpoints"):
+            shared = {"scoring": scoring, "log_with": folders.log_with, "log_dir": folders.log_dir}
+            outcomes = launch(specs, runs_dir, given.cache, jobs=len(places), report=note, places=places, **shared)
     return close(outcomes, f"runs are finished; records are in {runs_dir}")
 
 
-def _places(missing: Sequence[RunSpec], jobs: int | None, no_memory_check: bool) -> tuple[str | None, ...]:
+def _job(given: SimpleNamespace) -> JobSettings:
+    return JobSettings(**{field.name: getattr(given, field.name) for field in fields(JobSettings)})
+
+
+@contextmanager
+def _stopped(ending: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"stopped; {ending}")
+        raise
+
+
+def _places(missing: Sequence[RunSpec], given: SimpleNamespace) -> tuple[str | None, ...]:
     found = gpus()
-    asked = (len(found) or processors()) if jobs is None else jobs
+    asked = (len(found) or processors()) if given.jobs is None else given.jobs
     if asked < 1:
         raise Refusal(f"jobs is {asked}; give the number of worker processes, from 1 on")
-    if no_memory_check or not missing:
+    if given.no_memory_check or not missing:
         return tuple(found[turn % len(found)].index if found else None for turn in range(asked))
-    wanted = min(asked, len(missing))
-    places = place(missing, wanted, found, available_memory())
-    if len(places) < wanted:
+    places = place(missing, min(asked, len(missing)), found, available_memory())
+    if len(places) < min(asked, len(missing)):
         note(f"{len(places)} of {asked} workers: more would not fit into the free memory")
     return places
-
-
-def _queue(specs: Sequence[RunSpec], folders: Folders, settings: JobSettings) -> int:
-    jobs = submit(specs, folders, settings)
-    if not jobs:
-        note(f"all {len(specs)} runs were finished before")
-        return 0
-    note(f"{len(jobs)} jobs are in the queue, {jobs[0].job_id} to {jobs[-1].job_id}; see `grid status`")
-    return 0
 
 
 SCORE_HELP = """\
@@ -369,7 +365,7 @@ examples:
 
 
 @_action("score", "Add scores to the records of a grid.", SCORE_HELP, SCORE_EPILOG)
-@choosing
+@CHOICE
 @JOBS
 @CACHE
 @several("--measures", "MEASURE", "measures to take (default: all)")
@@ -378,37 +374,22 @@ examples:
 @flag("--force", "take measures again that a record has")
 @flag("--base", "score the untuned base models instead, and print the scores")
 @JSON
-def score(
-    choice: Choice,
-    jobs: int | None,
-    cache: Path,
-    measures: list[str] | None,
-    unsafe: bool,
-    dataset: list[str] | None,
-    problems: Path | None,
-    force: bool,
-    base: bool,
-    as_json: bool,
-) -> int:
+def score(given: SimpleNamespace) -> int:
     """Take measures that records lack, or those of base models."""
-    at_most_one(force=force, base=base)
-    measures = tuple(measures or MEASURE_NAMES)
-    given = {"dataset": dataset, "problems": problems, "force": force, "measures": measures}
-    scoring = scoring_of(choice.specs, unsafe=unsafe, **given)
-    if base and scoring.datasets:
+    choice = choice_of(given)
+    at_most_one(force=given.force, base=given.base)
+    scoring = scoring_of(choice.specs, given)
+    if given.base and scoring.datasets:
         raise Refusal("--base scores bases on the suite of their corpus, and these are on text; use `generate --model`")
-    if as_json and not base:
+    if given.as_json and not given.base:
         raise Refusal("--json belongs to --base; scores of runs go into their records (astraios records show)")
     require_containment(scoring, "nothing was scored")
-    if base:
-        _print_base_scores(choice.specs, cache, scoring, as_json)
+    if given.base:
+        _print_base_scores(choice.specs, given.cache, scoring, given.as_json)
         return 0
-    jobs = processors() if jobs is None else jobs
-    try:
-        outcomes = launch_scoring(choice.specs, choice.runs_dir, cache, scoring, jobs=jobs, report=note)
-    except KeyboardInterrupt:
-        note("stopped; the same command goes on after the last measure of each run")
-        raise
+    with _stopped("the same command goes on after the last measure of each run"):
+        folders = choice.runs_dir, given.cache
+        outcomes = launch_scoring(choice.specs, *folders, scoring, jobs=jobs_of(given), report=note)
     return close(outcomes, f"records in {choice.runs_dir} have the measures")
 
 
@@ -462,25 +443,15 @@ examples:
 @folder("--out", "the table (default: RUNS/learning_rates.csv)", metavar="FILE")
 @JOBS
 @CACHE
-def search_(
-    name: str,
-    method: list[str] | None,
-    size: str | None,
-    virtual_tokens: list[int] | None,
-    runs: Path | None,
-    out: Path | None,
-    jobs: int | None,
-    cache: Path,
-) -> None:
+def search_(given: SimpleNamespace) -> None:
     """Try learning rates until the best of every method lies between two others."""
-    grid = preset(name)
+    grid, size = preset(given.name), given.size
     check_corpus(grid.data)
-    grid.runs(None if size is None else [size], method)
-    runs_dir = runs or Path("build/runs") / f"{grid.name}_search"
-    chosen = {"methods": method, "virtual_tokens": virtual_tokens, "size": size}
-    jobs = processors() if jobs is None else jobs
-    trials = search(grid, runs_dir, cache, jobs=jobs, report=note, **chosen)
-    out = out or runs_dir / "learning_rates.csv"
+    grid.runs(None if size is None else [size], given.method)
+    runs_dir = given.runs or Path("build/runs") / f"{grid.name}_search"
+    chosen = {"methods": given.method, "virtual_tokens": given.virtual_tokens, "size": size}
+    trials = search(grid, runs_dir, given.cache, jobs=jobs_of(given), report=note, **chosen)
+    out = given.out or runs_dir / "learning_rates.csv"
     write_trials(trials, out)
     print(table([{**trial.model_dump(), "chosen": "*" if trial.chosen else ""} for trial in trials]))
     note(f"the table is in {out}")
@@ -522,34 +493,21 @@ examples:
 @JOBS
 @CACHE
 @UNSAFE
-def pilot(
-    name: str,
-    size: list[str] | None,
-    method: list[str] | None,
-    seed: list[int] | None,
-    text: str,
-    offsets: int | None,
-    instructions: float | None,
-    runs: Path | None,
-    out: Path | None,
-    accept: Path | None,
-    jobs: int | None,
-    cache: Path,
-    unsafe: bool,
-) -> int:
+def pilot(given: SimpleNamespace) -> int:
     """Train and score pilots, and write their tables."""
-    grid = pilot_grid(preset(name), seed or [1004], text=text, offsets=offsets, instructions=instructions)
-    specs, runs_dir, scoring = grid.runs(size, method), runs or Path("build/runs") / grid.name, Scoring(unsafe=unsafe)
+    changes = {name: getattr(given, name) for name in ("text", "offsets", "instructions")}
+    grid = pilot_grid(preset(given.name), given.seed or [1004], **changes)
+    specs, runs_dir = grid.runs(given.size, given.method), given.runs or Path("build/runs") / grid.name
+    scoring, how = Scoring(unsafe=given.unsafe), {"jobs": jobs_of(given), "report": note}
     require_containment(scoring, "no pilot was trained")
-    jobs = processors() if jobs is None else jobs
-    outcomes = launch(specs, runs_dir, cache, jobs=jobs, report=note, scoring=scoring)
+    outcomes = launch(specs, runs_dir, given.cache, scoring=scoring, **how)
     if any(outcome.status == "skipped" for outcome in outcomes):
         # Trained before, perhaps without a measure that is new.
-        launch_scoring(specs, runs_dir, cache, scoring, jobs=jobs, report=note)
+        launch_scoring(specs, runs_dir, given.cache, scoring, **how)
     records = [load(path) for spec in specs if (path := record_path(runs_dir, spec.run_id)).exists()]
-    write_pilots(pilot_rows(records), out or runs_dir / "pilots.csv")
-    if accept is not None and records:
-        write_pilots(found := acceptance(records), accept)
+    write_pilots(pilot_rows(records), given.out or runs_dir / "pilots.csv")
+    if given.accept is not None and records:
+        write_pilots(found := acceptance(records), given.accept)
         print(found.to_string(index=False, float_format="{:.3g}".format))
     return close(outcomes, f"pilots are finished; records are in {runs_dir}")
 
@@ -619,7 +577,7 @@ def _largest(one: dict[Any, float], other: dict[Any, float], keys: Any) -> float
 
 
 @_action("compare", "Hold a grid's records against committed ones.", COMPARE_HELP, COMPARE_EPILOG)
-@choosing
+@CHOICE
 @folder("--with", "the other records (default: data/runs/PRESET)", names=("other",))
 @click.option(
     "--tolerance",
@@ -629,9 +587,10 @@ def _largest(one: dict[Any, float], other: dict[Any, float], keys: Any) -> float
     show_default=True,
     help="largest difference of losses",
 )
-def compare(choice: Choice, other: Path | None, tolerance: float) -> int:
+def compare(given: SimpleNamespace) -> int:
     """Print how far records of the same runs are apart."""
-    runs_dir, other = choice.runs_dir, other or Path("data/runs") / choice.preset
+    choice, tolerance = choice_of(given), given.tolerance
+    runs_dir, other = choice.runs_dir, given.other or Path("data/runs") / choice.preset
     found = list(differences(choice.specs, runs_dir, other))
     if not found:
         raise Refusal(

@@ -1,21 +1,20 @@
 """The command ``run``: one run on the processes that a launcher started, or on one."""
 
 import os
-from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import click
 
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import (
     CACHE,
+    CHOICE,
     NO_MEMORY_CHECK,
     SCORING,
     TRACKERS,
-    Choice,
     Command,
     check_trackers,
-    choosing,
+    choice_of,
     flag,
     note,
     require_containment,
@@ -55,48 +54,32 @@ examples:
 
 
 @click.command("run", cls=Command, help=HELP, epilog=EPILOG)
-@choosing
+@CHOICE
 @CACHE
 @TRACKERS
 @flag("--shard", "divide the model among the processes (FSDP2)")
 @flag("--cpu-offload", "--shard: keep shards and the optimiser in main memory")
 @NO_MEMORY_CHECK
 @SCORING
-def command(
-    choice: Choice,
-    cache: Path,
-    log_with: list[str] | None,
-    log_dir: Path,
-    shard: bool,
-    cpu_offload: bool,
-    no_memory_check: bool,
-    **given: Any,
-) -> int:
+def command(given: SimpleNamespace) -> int:
     """Train the one run that was chosen."""
+    choice = choice_of(given)
     if len(choice.specs) != 1:
         found = ", ".join(spec.run_id for spec in choice.specs[:3])
         raise Refusal(f"{len(choice.specs)} runs were chosen ({found}, ...); name one with --size, --method and --seed")
     (spec,) = choice.specs
-    scoring = scoring_of((spec,), **given)
-    check_sharding(spec.loop, shard)
-    if cpu_offload and not shard:
+    scoring, how = scoring_of((spec,), given), {"is_sharded": given.shard, "is_offloaded": given.cpu_offload}
+    check_sharding(spec.loop, given.shard)
+    if given.cpu_offload and not given.shard:
         raise Refusal("--cpu-offload keeps shards in main memory; give --shard, too")
-    check_trackers(log_with)
+    check_trackers(given.log_with)
     require_containment(scoring, "--no-scores trains without running any program")
-    if not no_memory_check:
-        check_memory(spec, shard, cpu_offload)
+    if not given.no_memory_check:
+        check_memory(spec, **how)
     was_finished = record_path(choice.runs_dir, spec.run_id).exists()
-    reporting = Reporting(log_with=tuple(log_with or ()), folder=log_dir)
+    reporting = Reporting(log_with=tuple(given.log_with or ()), folder=given.log_dir)
     try:
-        record = run(
-            spec,
-            choice.runs_dir,
-            cache,
-            reporting=reporting,
-            scoring=scoring,
-            is_sharded=shard,
-            is_offloaded=cpu_offload,
-        )
+        record = run(spec, choice.runs_dir, given.cache, reporting=reporting, scoring=scoring, **how)
     except DivergedError as error:
         note(str(error))
         return 1
@@ -107,7 +90,7 @@ def command(
     return 0
 
 
-def check_memory(spec: RunSpec, is_sharded: bool, is_offloaded: bool = False) -> None:
+def check_memory(spec: RunSpec, is_sharded: bool, is_offloaded: bool) -> None:
     """Refuse a run that does not fit, by the estimate, into the memory that each process of this launch can have."""
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     found = gpus()

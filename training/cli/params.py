@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -56,24 +57,18 @@ examples:
 @several("--size", "SIZE", "sizes of the preset to count (default: all)")
 @METHOD
 @JSON
-def command(
-    grid: str | None,
-    model: Path | None,
-    adapter: list[Path] | None,
-    config: Path | None,
-    size: list[str] | None,
-    method: list[str] | None,
-    as_json: bool,
-) -> None:
+def command(given: SimpleNamespace) -> None:
     """Count the models of a grid, of one folder, or of adapters."""
-    at_most_one(preset=grid, model=model, adapter=adapter)
-    if adapter is not None:
-        if size or method:
+    at_most_one(preset=given.grid, model=given.model, adapter=given.adapter)
+    if given.adapter is not None:
+        if given.size or given.method:
             raise Refusal("--size and --method are those of a preset; leave them out with --adapter")
-        rows = _adapter_rows(adapter, config)
+        rows = _adapter_rows(given.adapter, given.config)
+    elif given.model is not None:
+        rows = _folder_rows(given.model, given.size, given.method)
     else:
-        rows = _preset_rows(grid, size, method) if model is None else _folder_rows(model, size, method)
-    if as_json:
+        rows = _preset_rows(given.grid, given.size, given.method)
+    if given.as_json:
         print(json.dumps(rows, indent=2))
         return
     shown = [{name: f"{n:,}" if isinstance(n, int) else n for name, n in row.items()} for row in rows]

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 
@@ -57,41 +58,27 @@ examples:
 @flag("--unsafe", "run programs without containment: only ever programs of your own")
 @folder("--record", "put the scores into this record of a run", metavar="FILE")
 @click.option("--setting", metavar="TEXT", help="--record: how it was generated (default: as the study, t0.2,n20)")
-def command(
-    generations: Path | None,
-    dataset: str | None,
-    lists: bool,
-    problems: Path | None,
-    nominal: Path | None,
-    as_json: bool,
-    workers: int | None,
-    resume: Path,
-    fresh: bool,
-    cpu_seconds: float | None,
-    unsafe: bool,
-    record: Path | None,
-    setting: str | None,
-) -> int:
+def command(given: SimpleNamespace) -> int:
     """Score generations, or list the data sets."""
-    if lists:
-        return _print(_list_tasks(as_json))
-    for name, value in {"--dataset": dataset, "GENERATIONS": generations}.items():
+    if given.lists:
+        return _print(_list_tasks(given.as_json))
+    for name, value in {"--dataset": given.dataset, "GENERATIONS": given.generations}.items():
         if value is None:
             raise Refusal(f"{name} is missing; see --help")
-    if workers is not None and workers < 1:
-        raise Refusal(f"--workers {workers}: give a positive number")
-    if cpu_seconds is not None and not 0 < cpu_seconds < 3600:
-        raise Refusal(f"--cpu-seconds {cpu_seconds:g}: give seconds above 0 and below 3600")
+    if given.workers is not None and given.workers < 1:
+        raise Refusal(f"--workers {given.workers}: give a positive number")
+    if given.cpu_seconds is not None and not 0 < given.cpu_seconds < 3600:
+        raise Refusal(f"--cpu-seconds {given.cpu_seconds:g}: give seconds above 0 and below 3600")
     request = Request(
-        dataset,
-        generations,
-        problems=problems,
-        nominal=nominal,
-        workers=workers or processors(),
-        is_unsafe=unsafe,
-        folder=resume,
-        is_fresh=fresh,
-        cpu_seconds=cpu_seconds,
+        given.dataset,
+        given.generations,
+        problems=given.problems,
+        nominal=given.nominal,
+        workers=given.workers or processors(),
+        is_unsafe=given.unsafe,
+        folder=given.resume,
+        is_fresh=given.fresh,
+        cpu_seconds=given.cpu_seconds,
     )
     try:
         report = score_file(request, note)
@@ -105,11 +92,11 @@ def command(
     except KeyboardInterrupt:
         note("stopped; the same command goes on from there")
         raise
-    if record is not None:
-        scored = with_published(load(record), report, setting or Writing(report.dataset).setting, {})
-        save(scored, record.parent, overwrite=True)
-        note(f"{record} has the scores")
-    return _print(json.dumps(report.to_json(), indent=2) if as_json else report_table(report))
+    if given.record is not None:
+        scored = with_published(load(given.record), report, given.setting or Writing(report.dataset).setting, {})
+        save(scored, given.record.parent, overwrite=True)
+        note(f"{given.record} has the scores")
+    return _print(json.dumps(report.to_json(), indent=2) if given.as_json else report_table(report))
 
 
 def report_table(report: Report) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -21,7 +22,7 @@ from training.sandbox.programs import SandboxUnavailable
 from training.spec.grids import CORPORA, PRESETS, Grid, check_corpus, preset
 from training.spec.own import read_grid
 from training.spec.run import LoopSettings, RunSpec
-from training.suite.request import Scoring
+from training.suite.request import MEASURE_NAMES, Scoring
 
 _NUMBER = re.compile(r"-?\d[\d,]*(\.\d*)?(e[+-]?\d+)?")
 
@@ -57,9 +58,9 @@ class Command(_Texts, click.Command):
         return super().parse_args(ctx, given)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it; what it refuses is shown as wrong usage."""
+        """Call the command with all that was given in one namespace; what it refuses is shown as wrong usage."""
         try:
-            return super().invoke(ctx)
+            return self.callback(SimpleNamespace(**ctx.params))
         except ValueError as error:
             raise click.UsageError(str(error), ctx) from error
 
@@ -112,18 +113,14 @@ TRACKERS = options(
     ),
     folder("--log-dir", "where trackers that write files put them", "build/trackers"),
 )
-_GRID = options(
+_SETTING_NAMES = ("micro_batch", "gradient_checkpointing", "compile", "precision", "base_precision")
+CHOICE = options(
     click.option("--preset", "name", metavar="NAME", help=f"the grid: {', '.join(PRESETS)}"),
     folder("--spec", "the grid in a file of your own (`grid spec --preset NAME` prints one)"),
-)
-_RUNS = options(
-    _GRID,
     several("--size", "SIZE", "sizes (default: all of the grid)"),
     METHOD,
     several("--seed", "SEED", "seeds (default: all)", type=int),
-)
-_SETTING_NAMES = ("micro_batch", "gradient_checkpointing", "compile", "precision", "base_precision")
-_SETTINGS = options(
+    folder("--runs", "folder of the records (default: build/runs/PRESET)"),
     click.option("--micro-batch", metavar="ROWS", type=int, help="rows of one forward pass on one process *"),
     flag("--gradient-checkpointing", "compute activations anew instead of keeping them *"),
     flag("--compile", "compute blocks by kernels of torch.compile *"),
@@ -135,6 +132,7 @@ _SETTINGS = options(
         "setting it has another name)",
     ),
 )
+"""Options that choose runs of a grid, and their settings: `choice_of`."""
 
 
 @dataclass(frozen=True)
@@ -146,28 +144,13 @@ class Choice:
     runs_dir: Path
 
 
-def choosing(function: Callable) -> Callable:
-    """Give a command the options that choose runs of a grid; it is called with one argument ``choice`` for them."""
-
-    @options(_RUNS, folder("--runs", "folder of the records (default: build/runs/PRESET)"), _SETTINGS)
-    @functools.wraps(function)
-    def choose(
-        name: str | None,
-        spec: Path | None,
-        size: list[str] | None,
-        method: list[str] | None,
-        seed: list[int] | None,
-        runs: Path | None,
-        **given: Any,
-    ) -> Any:
-        settings = {option: given.pop(option) for option in _SETTING_NAMES}
-        # Off and absent are one, and do not enter a run's name.
-        settings = {option: value for option, value in settings.items() if value is not None and value is not False}
-        grid = named_grid(name, spec)
-        specs = tuple(_with_settings(one, settings) for one in grid.runs(size, method, seed))
-        return function(Choice(grid.name, specs, runs or Path("build/runs") / grid.name), **given)
-
-    return choose
+def choice_of(given: SimpleNamespace) -> Choice:
+    """Return the runs that the options `CHOICE` choose."""
+    # Off and absent are one, and do not enter a run's name.
+    settings = {option: value for option in _SETTING_NAMES if (value := getattr(given, option)) not in (None, False)}
+    grid = named_grid(given.name, given.spec)
+    specs = tuple(_with_settings(one, settings) for one in grid.runs(given.size, given.method, given.seed))
+    return Choice(grid.name, specs, given.runs or Path("build/runs") / grid.name)
 
 
 def named_grid(name: str | None, spec: Path | None) -> Grid:
@@ -187,26 +170,20 @@ def _with_settings(spec: RunSpec, given: dict[str, Any]) -> RunSpec:
     return RunSpec(**{**fields, "loop": LoopSettings(**{**spec.loop.model_dump(), **mine})})
 
 
-def scoring_of(
-    specs: Sequence[RunSpec],
-    no_scores: bool = False,
-    unsafe: bool = False,
-    dataset: Sequence[str] | None = None,
-    problems: Path | None = None,
-    **given: Any,
-) -> Scoring | None:
+def scoring_of(specs: Sequence[RunSpec], given: SimpleNamespace) -> Scoring | None:
     """Return how runs are scored: on the suite of their corpus, or, on text, on data sets of the study."""
-    at_most_one(no_scores=no_scores, unsafe=unsafe)
+    is_unscored = getattr(given, "no_scores", False)
+    at_most_one(no_scores=is_unscored, unsafe=given.unsafe)
     for spec in specs:
         check_corpus(spec.data)
-    if no_scores:
+    if is_unscored:
         return None
+    how = {"unsafe": given.unsafe, "force": getattr(given, "force", False)}
     if specs[0].data in CORPORA:
-        if dataset or problems:
+        if given.dataset or given.problems:
             raise Refusal(f"--dataset and --problems are for runs on text; {specs[0].data} has a suite of its own")
-        return Scoring(**given, unsafe=unsafe)
-    given.pop("measures", None)
-    scoring = Scoring((), **given, unsafe=unsafe, datasets=tuple(dataset or TASKS), problems=problems)
+        return Scoring(tuple(getattr(given, "measures", None) or MEASURE_NAMES), **how)
+    scoring = Scoring((), **how, datasets=tuple(given.dataset or TASKS), problems=given.problems)
     for name in scoring.datasets:
         scoring.problems_of(name)
     return scoring
@@ -239,6 +216,11 @@ def close(outcomes: Sequence[Outcome], ending: str) -> int:
 def processors() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def jobs_of(given: SimpleNamespace) -> int:
+    """Return how many worker processes are asked for."""
+    return processors() if given.jobs is None else given.jobs
 
 
 def require_containment(scoring: Scoring | None, otherwise: str) -> None:
