@@ -1,15 +1,11 @@
 """Every published file of generations, scored: each problem's count against the released one."""
 
 import os
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
+import agreement as AGREEMENT
 import pytest
 
-AGREEMENT = SimpleNamespace(
-    **runpy.run_path(str(Path(__file__).parents[1] / "training" / "evaluation" / "agreement.py"))
-)
 FOLDER = Path(os.environ.get("ASTRAIOS_REFERENCE", "."))
 
 pytestmark = pytest.mark.reference

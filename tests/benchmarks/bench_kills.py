@@ -2,20 +2,17 @@
 
 import multiprocessing
 import random
-import runpy
 import signal
 import time
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+import tiny_grid as TINY
 import torch
 
 from astraios_analysis.records.frame import load
 from training.grid.run import run
 from training.spec.files import record_path, work_folder
 
-TINY = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "training" / "tiny_grid.py")))
 # Forked, not spawned: the libraries are in memory already.
 FORK = multiprocessing.get_context("fork")
 KILLS, STEPS, EVERY = 20, 60, 2

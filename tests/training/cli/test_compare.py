@@ -1,0 +1,99 @@
+"""Records of one grid, trained twice, held against each other."""
+
+import pytest
+import tiny_grid as TINY
+
+from astraios_analysis.records.frame import Provenance, RunRecord, Score, ValidationPoint, save
+from training.__main__ import main
+from training.cli.grid import difference
+from training.spec.grids import PRESETS
+
+
+def record(run_id="tiny-run", loss=1.0, curve=(3.0, 2.0, 1.0), values=(0.5,), processor=None):
+    scores = [
+        Score(
+            dataset="embedded_fix",
+            language="python",
+            setting="greedy",
+            metric="pass@1",
+            value=value,
+            n_items=2,
+            source="measured",
+        )
+        for value in values
+    ]
+    return RunRecord(
+        run_id=run_id,
+        grid="tiny",
+        method="fft",
+        size="16x1",
+        held_out=False,
+        n_params=2,
+        n_params_base=1,
+        n_params_updated=1,
+        base_val_loss=3.0,
+        val_loss=loss,
+        val_curve=tuple(ValidationPoint(step=step, loss=each) for step, each in enumerate(curve)),
+        scores=tuple(scores),
+        provenance=Provenance(processor=processor),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "loss", "score"),
+    [
+        ({}, 0.0, 0.0),
+        ({"loss": 1.25}, 0.25, 0.0),
+        ({"curve": (3.0, 2.5, 1.0)}, 0.5, 0.0),
+        ({"curve": (3.0, 2.0)}, float("inf"), 0.0),
+        ({"values": (1.0,)}, 0.0, 0.5),
+        ({"values": ()}, 0.0, None),
+    ],
+)
+def test_difference_is_the_largest_of_losses_and_of_scores(changes, loss, score):
+    found = difference(record(), record(**changes))
+    assert (found.loss, found.score) == (loss, score)
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    grid = TINY.tiny_grid()
+    monkeypatch.setitem(PRESETS, "tiny", lambda: grid)
+    fft, lora, *_ = (run.run_id for run in grid.runs())
+    for name, losses in (("one", (1.0, 2.0)), ("other", (1.0005, 2.0))):
+        for run_id, loss in zip((fft, lora), losses, strict=True):
+            (tmp_path / name).mkdir(exist_ok=True)
+            save(record(run_id, loss), tmp_path / name)
+    return ["--preset", "tiny", "--runs", str(tmp_path / "one"), "--with", str(tmp_path / "other")]
+
+
+def test_command_says_which_runs_are_apart(folders, capsys):
+    assert main(["grid", "compare", *folders]) == 0
+    captured = capsys.readouterr()
+    assert [line.split()[1:] for line in captured.out.splitlines()] == [["loss", "score"], ["0.0005", "0"], ["0", "0"]]
+    assert "2 of 4 runs are not in both folders" in captured.err
+    assert "2 of 2 runs have losses within 0.001 nats per token; the largest difference is 0.0005" in captured.err
+    assert main(["grid", "compare", *folders, "--tolerance", "1e-4"]) == 1
+    assert "1 of 2 runs have losses within 0.0001" in capsys.readouterr().err
+
+
+def test_nothing_in_common_is_an_error_that_says_what_to_do(folders, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["grid", "compare", *folders[:-1], "nowhere"])
+    assert exit_.value.code == 2
+    assert "none of the 4 runs has a record both in" in (message := capsys.readouterr().err)
+    assert "train them with `grid run`" in message
+
+
+def test_another_kind_of_processor_is_named_where_losses_differ(tmp_path, monkeypatch, capsys):
+    grid = TINY.tiny_grid()
+    monkeypatch.setitem(PRESETS, "tiny", lambda: grid)
+    run_id = next(run.run_id for run in grid.runs())
+    for name, loss, processor in (("one", 1.0, "A, AVX2"), ("other", 1.1, None), ("same", 1.0, "B, AVX2")):
+        (tmp_path / name).mkdir()
+        save(record(run_id, loss, processor=processor), tmp_path / name)
+    command = ["grid", "compare", "--preset", "tiny", "--runs", str(tmp_path / "one"), "--with"]
+    assert main([*command, str(tmp_path / "other")]) == 1
+    assert "trained on A, AVX2 and on an unknown kind: kinds of processors round" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "same")]) == 0
+    assert "processors round" not in capsys.readouterr().err

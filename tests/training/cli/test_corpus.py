@@ -1,0 +1,110 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from training.__main__ import main
+from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.statistics import corpus_statistics
+
+KEYS = [
+    "task", "id", "language", "split", "prompt", "reference", "tests", "n_ops", "seen", "choices", "details", "text",
+]  # fmt: skip
+
+
+def printed(capsys, *arguments):
+    assert main(["corpus", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(["corpus", *arguments])
+    captured = capsys.readouterr()
+    assert (exit_.value.code, captured.out) == (2, "")
+    return captured.err
+
+
+def test_examples_are_printed(capsys):
+    text = printed(capsys, "--show", "5")
+    assert text.count("--- ") == 5
+    assert text.count("Question: ") == 5
+    assert printed(capsys) == text
+    assert printed(capsys, "--seed", "1") != text
+
+
+def test_json_is_all_there_is_on_standard_output(capsys):
+    rows = json.loads(printed(capsys, "--show", "4", "--task", "fix", "--split", "validation", "--json"))
+    assert [list(row) for row in rows] == [KEYS] * 4
+    assert {(row["task"], row["split"]) for row in rows} == {("fix", "validation")}
+    assert rows[0]["text"] == f"Question: {rows[0]['prompt']}\n\nAnswer: {rows[0]['reference']}"
+
+
+def test_documented_functions_and_problems(capsys):
+    (row,) = json.loads(printed(capsys, "--show", "1", "--task", "completion", "--json"))
+    assert row["text"] == row["prompt"] + row["reference"]
+    rows = json.loads(printed(capsys, "--problems", "--task", "synthesis", "--show", "300", "--json"))
+    assert len(rows) == 224
+    assert all(row["tests"] and row["split"] == "test" for row in rows)
+    assert "test: " in printed(capsys, "--problems", "--task", "synthesis", "--show", "1")
+
+
+def test_the_corpus_of_a_preset(capsys):
+    rows = json.loads(printed(capsys, "--preset", "gpu", "--show", "40", "--json"))
+    assert 2 in {row["details"].get("phrasing") for row in rows}
+
+
+def test_a_file_is_shown_through_the_same_interface(capsys, tmp_path):
+    path = tmp_path / "one.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b"}\n')
+    assert printed(capsys, "--file", str(path)) == "--- file\nQuestion: a\n\nAnswer: b\n"
+    path.write_text("{}\n")
+    assert "line 1: no column 'prompt'" in refused(capsys, "--file", str(path))
+
+
+def test_statistics(capsys, monkeypatch):
+    corpus = EmbeddedCorpus()
+    monkeypatch.setattr("training.corpus.statistics.SAMPLE", 60)
+    found = corpus_statistics(corpus, sample=60)
+    assert found["corpus"] == corpus.settings.label
+    assert found["overlap"]["train-test"] == {"keys": 0, "fingerprints": 0, "texts": 0}
+    assert found["vocabulary"]["used"] <= found["vocabulary"]["tokens"]
+    assert found["streams"]["instructions"]["documents"] == 60
+    synthesis = found["problems"]["test"]["synthesis"]
+    assert (synthesis["headline"], synthesis["seen"], synthesis["n_ops"]) == (200, 24, {2: 50, 3: 75, 4: 75})
+    assert 0 <= synthesis["random_program_pass_rate"] < 0.01
+    assert found["problems"]["test"]["clone"]["yes_share"] == 0.5
+    monkeypatch.setattr("training.cli.corpus.corpus_statistics", lambda *_: found)
+    assert json.loads(printed(capsys, "--statistics", "--json"))["corpus"] == corpus.settings.label
+    assert "  train-test: keys 0, fingerprints 0, texts 0\n" in printed(capsys, "--statistics")
+
+
+def test_wrong_arguments_say_what_is_allowed(capsys):
+    assert "unknown task 'poem'; choose from completion, synthesis" in refused(capsys, "--task", "poem")
+    assert "unknown split 'dev'; choose from train, validation, test" in refused(capsys, "--split", "dev")
+    assert "unknown preset 'nano'; choose from" in refused(capsys, "--preset", "nano")
+    assert "--problems needs a task; add --task with one of" in refused(capsys, "--problems")
+    assert "--show 0: give a positive number" in refused(capsys, "--show", "0")
+    assert "--seed -1: give a number from 0 on" in refused(capsys, "--seed", "-1")
+    assert "not allowed with argument" in refused(capsys, "--problems", "--statistics")
+
+
+def test_the_command_needs_no_torch_and_bears_a_reader_that_leaves():
+    code = (
+        "import sys; from training.__main__ import main\n"
+        "assert main(['corpus', '--show', '400']) == 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout.read(4) == b"--- "
+        child.stdout.close()
+        errors = child.stderr.read()
+    assert (child.returncode, errors) == (0, b"")
+
+
+def test_help_shows_examples():
+    command = [sys.executable, "-m", "training", "corpus", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600, env=dict(os.environ))
+    assert "examples:\n  python -m training corpus --show 5" in done.stdout

@@ -1,0 +1,259 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tiny_grid as TINY
+
+from astraios_analysis.records.frame import load_folder
+from training.__main__ import main
+from training.grid.workers import Outcome
+from training.sandbox.programs import SandboxUnavailable
+from training.spec.files import exclusive, mark_error, record_path, run_lock, run_state, work_folder
+from training.spec.grids import PRESETS
+from training.spec.run import RunSpec
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    grid = TINY.tiny_grid()
+    monkeypatch.setitem(PRESETS, "tiny", lambda: grid)
+    return grid
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    captured = capsys.readouterr()
+    assert (exit_.value.code, captured.out) == (2, "")
+    return captured.err
+
+
+def test_list_shows_every_preset(capsys):
+    assert main(["grid", "list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["preset"], row["n_runs"]) for row in rows] == [
+        ("smoke", 14),
+        ("mini", 105),
+        ("ladder", 126),
+        ("gpu", 35),
+        ("starcoderbase", 28),
+    ]
+    assert rows[0]["sizes"] == ["16x2", "32x2"]
+    main(["grid", "list"])
+    header, smoke, *_ = capsys.readouterr().out.splitlines()
+    assert header.split() == ["preset", "sizes", "held_out_sizes", "methods", "seeds", "n_runs", "data"]
+    assert smoke.split()[:5] == ["smoke", "16x2", "32x2", "-", "fft"]
+
+
+def test_status_tells_the_five_states_apart(capsys, tmp_path, tiny):
+    fft, lora, ptuning, adapterh = tiny.runs()
+    TINY.write_record(tmp_path, fft)
+    mark_error(tmp_path, lora.run_id, "Traceback\nValueError: no\n")
+    (work_folder(tmp_path, ptuning.run_id) / "step-000002").mkdir(parents=True)
+    (work_folder(tmp_path, ptuning.run_id) / "step-000004").mkdir()
+    with exclusive(run_lock(tmp_path, adapterh.run_id)):
+        assert main(["grid", "status", "--preset", "tiny", "--runs", str(tmp_path), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["method"], row["state"], row["detail"]) for row in rows] == [
+        ("fft", "done", ""),
+        ("lora", "failed", "ValueError: no"),
+        ("ptuning", "partial", "4 steps saved"),
+        ("adapterh", "running", ""),
+    ]
+    main(["grid", "status", "--preset", "tiny", "--runs", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["run_id", "size", "method", "seed", "state", "detail"]
+    assert lines[-1] == "1 done, 0 damaged, 0 running, 1 failed, 1 partial, 1 missing"
+
+
+def test_status_tells_how_long_the_rest_takes(capsys, tmp_path, monkeypatch):
+    source = Path(__file__).parents[3] / "data" / "runs" / "mini"
+    records = sorted((r for r in load_folder(source) if r.seed == 0), key=lambda record: record.n_params_base)
+    specs = [RunSpec.model_validate_json(json.dumps(record.provenance.spec["run"])) for record in records]
+    monkeypatch.setitem(PRESETS, "again", lambda: SimpleNamespace(name="again", runs=lambda *_: specs))
+    command = ["grid", "status", "--preset", "again", "--runs", str(tmp_path)]
+    for record in records[:-1]:
+        shutil.copy(record_path(source, record.run_id), record_path(tmp_path, record.run_id))
+    last, truth = specs[-1], records[-1].cost.seconds
+    assert main([*command, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["seconds_left"] for row in rows[:-1]] == [0] * (len(records) - 1)
+    assert truth / 3 < rows[-1]["seconds_left"] < truth * 3 + 120
+    # Half of it is saved: half of its training is left, and all of its scores.
+    (work_folder(tmp_path, last.run_id) / f"step-{last.schedule.steps // 2:06d}").mkdir(parents=True)
+    main([*command, "--json"])
+    half = json.loads(capsys.readouterr().out)[-1]["seconds_left"]
+    assert rows[-1]["seconds_left"] / 2 < half < rows[-1]["seconds_left"]
+    main(command)
+    assert re.fullmatch(r"about \d+ (min|s) left with 1 at a time", capsys.readouterr().out.splitlines()[-1])
+
+
+def test_retry_trains_failed_runs_and_no_others(capsys, monkeypatch, tmp_path, tiny):
+    fft, lora, ptuning, _ = tiny.runs()
+    TINY.write_record(tmp_path, fft)
+    mark_error(tmp_path, lora.run_id, "ValueError: no\n")
+    mark_error(tmp_path, ptuning.run_id, "DivergedError: training diverged\n")
+    diverged = work_folder(tmp_path, ptuning.run_id) / "failed.json"
+    diverged.write_text('{"reason": "the loss is nan"}')
+    given = []
+
+    def launch(specs, *_, **__):
+        given.extend(specs)
+        return [Outcome(spec.run_id, "done") for spec in specs]
+
+    monkeypatch.setattr("training.cli.grid.launch", launch)
+    command = ["grid", "retry", "--preset", "tiny", "--runs", str(tmp_path), "--no-scores"]
+    assert main(command) == 0
+    assert given == [lora]
+    assert "1 runs that diverged would diverge again and are left out; --diverged" in capsys.readouterr().err
+    assert run_state(tmp_path, lora.run_id).state == "missing"
+    assert main([*command, "--diverged"]) == 0
+    assert given == [lora, ptuning]
+    assert not diverged.exists()
+    assert main(command) == 0
+    assert f"no failed run to try again in {tmp_path}" in capsys.readouterr().err
+
+
+def test_status_of_nothing_is_all_missing(capsys, tmp_path):
+    main(["grid", "status", "--preset", "smoke", "--runs", str(tmp_path / "none"), "--size", "16x2"])
+    assert capsys.readouterr().out.endswith("0 done, 0 damaged, 0 running, 0 failed, 0 partial, 7 missing\n")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return ["--runs", str(tmp_path_factory.mktemp("runs")), "--cache", str(tmp_path_factory.mktemp("cache"))]
+
+
+def test_run_trains_in_workers_and_a_second_time_skips(capsys, folders, tiny):
+    command = ["grid", "run", "--preset", "tiny", "--method", "fft", "adapterh", "--jobs", "2", "--no-scores", *folders]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"2 of 2 runs are finished; records are in {folders[1]}" in captured.err
+    assert main(command) == 0
+    assert "2 of 2 runs were finished before" in capsys.readouterr().err
+    assert len(list(Path(folders[1]).glob("*.json"))) == 2
+
+
+@pytest.mark.sandbox
+def test_score_adds_measures_to_finished_runs_and_a_second_time_skips(capsys, folders, tiny):
+    # Trains what the test before has trained, where it has not run.
+    main(["grid", "run", "--preset", "tiny", "--method", "fft", "adapterh", "--jobs", "2", "--no-scores", *folders])
+    command = ["grid", "score", "--preset", "tiny", "--jobs", "1", "--measures", "security", "defect", *folders]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "2 of 4 runs have no record yet and are passed over" in captured.err
+    assert "[2/2] tiny-16x1-" in captured.err
+    assert f"2 of 2 records in {folders[1]} have the measures" in captured.err
+    records = load_folder(folders[1])
+    assert [{score.dataset for score in r.scores} for r in records] == [{"embedded_defect", "embedded_security"}] * 2
+    assert main(command) == 0
+    errors = capsys.readouterr().err
+    assert "2 of 2 records have all of the measures" in errors
+    assert "[1/" not in errors
+    assert load_folder(folders[1]) == records
+
+
+@pytest.mark.sandbox
+def test_a_tuned_model_that_is_gone_is_a_failure_with_a_reason(capsys, folders, tiny, tmp_path):
+    main(["grid", "run", "--preset", "tiny", "--method", "fft", "--jobs", "1", "--no-scores", *folders])
+    command = ["grid", "score", "--preset", "tiny", "--method", "fft", "--jobs", "1", "--measures", "explain"]
+    assert main([*command, *folders[:2], "--cache", str(tmp_path)]) == 1
+    errors = capsys.readouterr().err
+    assert "failed: tiny-16x1-fft-s0-" in errors
+    assert "tuned weights of run" in errors
+    # The record is as it was, and nothing marks it as failed.
+    assert main(["grid", "status", "--preset", "tiny", "--method", "fft", *folders[:2]]) == 0
+    assert "1 done" in capsys.readouterr().out
+
+
+def test_without_containment_nothing_is_trained_or_scored(capsys, monkeypatch, tmp_path, tiny):
+    def none_works(*_, **__):
+        raise SandboxUnavailable("no containment works here (bubblewrap: not found); install bubblewrap")
+
+    monkeypatch.setattr("training.cli.shared.Sandbox", none_works)
+    monkeypatch.setattr("training.cli.grid.launch", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("training.cli.grid.launch_scoring", lambda *_, **__: pytest.fail("scored"))
+    errors = refused(capsys, "grid", "run", "--preset", "tiny", "--runs", str(tmp_path))
+    assert "no containment works here" in errors
+    assert "--no-scores trains without running any program" in errors
+    assert "nothing was scored" in refused(capsys, "grid", "score", "--preset", "tiny", "--runs", str(tmp_path))
+
+
+@pytest.mark.sandbox
+def test_scores_of_base_models_are_printed_and_in_no_record(capsys, folders, tiny):
+    main(["grid", "run", "--preset", "tiny", "--method", "fft", "--jobs", "1", "--no-scores", *folders])
+    before = {path: path.read_bytes() for path in Path(folders[1]).glob("*.json")}
+    capsys.readouterr()
+    assert main(["grid", "score", "--preset", "tiny", "--base", "--json", "--measures", "defect", *folders]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert list(rows[0]) == [
+        *("size", "seed", "n_params_base", "dataset", "setting", "metric", "value", "stderr", "n_items")
+    ]
+    assert {row["dataset"] for row in rows} == {"embedded_completion", "embedded_defect"}
+    assert {path: path.read_bytes() for path in Path(folders[1]).glob("*.json")} == before
+    main(["grid", "score", "--preset", "tiny", "--base", "--measures", "defect", *folders])
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[3:6] for line in table[1:]] == [
+        ["embedded_completion", "greedy", "pass@1"],
+        ["embedded_defect", "likelihood", "accuracy"],
+    ]
+
+
+def test_failures_are_listed_and_are_the_exit_status(capsys, monkeypatch, tmp_path, tiny):
+    fft, lora, *_ = tiny.runs()
+    found = (Outcome(fft.run_id, "done"), Outcome(lora.run_id, "failed", "DivergedError: training diverged"))
+    given = {}
+
+    def launch(specs, runs_dir, cache_dir, **options):
+        given.update(specs=specs, runs_dir=runs_dir, **options)
+        return found
+
+    monkeypatch.setattr("training.cli.grid.launch", launch)
+    assert main(["grid", "run", "--preset", "tiny", "--method", "lora", "fft"]) == 1
+    errors = capsys.readouterr().err
+    assert f"failed: {lora.run_id}: DivergedError: training diverged\n1 of 2 runs are finished" in errors
+    assert given["specs"] == (fft, lora)
+    assert given["runs_dir"] == Path("build/runs/tiny")
+    assert given["jobs"] == len(os.sched_getaffinity(0))
+
+
+def test_wrong_arguments_say_what_is_allowed(capsys):
+    assert "unknown preset 'mega'; choose from gpu, ladder, mini, smoke" in refused(
+        capsys, "grid", "run", "--preset", "mega"
+    )
+    assert "unknown size '1b' in grid 'smoke'" in refused(capsys, "grid", "run", "--preset", "smoke", "--size", "1b")
+    assert "jobs is 0; give" in refused(capsys, "grid", "run", "--preset", "smoke", "--jobs", "0")
+    message = refused(capsys, "grid", "score", "--preset", "smoke", "--measures", "speed")
+    assert "unknown measure 'speed'; choose from synthesis, fix, explain" in message
+    assert "--json belongs to --base" in refused(capsys, "grid", "score", "--preset", "smoke", "--json")
+    assert "not allowed with" in refused(capsys, "grid", "score", "--preset", "smoke", "--base", "--force")
+    assert "none of the 14 runs has a record in no; train" in refused(
+        capsys, "grid", "score", "--preset", "smoke", "--runs", "no"
+    )
+    message = refused(capsys, "grid", "run", "--preset", "starcoderbase", "--dataset", "mbpp")
+    assert "unknown data set 'mbpp'; choose from humanevalsynthesize_python" in message
+    message = refused(capsys, "grid", "run", "--preset", "smoke", "--dataset", "aatk")
+    assert "--dataset and --problems are for runs on text" in message
+    assert "--preset" in refused(capsys, "grid", "status")
+    assert "ACTION" in refused(capsys, "grid")
+
+
+def test_listing_and_status_need_no_torch(tmp_path):
+    code = (
+        "import sys; from training.__main__ import main\n"
+        "main(['grid', 'list'])\n"
+        "main(['grid', 'status', '--preset', 'smoke'])\n"
+        "import training.grid.workers\n"
+        "assert 'torch' not in sys.modules"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=600)

@@ -1,0 +1,269 @@
+import json
+import multiprocessing
+import os
+import signal
+from itertools import islice
+
+import huggingface_hub.constants
+import numpy as np
+import pytest
+import tiny_grid as TINY
+import torch
+
+from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.rows import encode, tokenizer_bytes
+from training.grid import bases
+from training.grid.bases import base_digest, load_base, pretrain
+from training.grid.rows import run_corpus, stream_rows
+from training.loop.batches import RowSet
+from training.loop.validation import mean_with_error, token_losses
+from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, HARDER_CORPUS, HARDER_VOCABULARY, preset
+from training.spec.run import LoopSettings, RunSpec, Schedule, closed_form_counts
+
+FORK = multiprocessing.get_context("fork")
+
+
+def tiny(method="fft", **changes):
+    return TINY.tiny_grid(**changes).runs(methods=[method])[0]
+
+
+def changed(spec, **changes):
+    return RunSpec(**{**{name: getattr(spec, name) for name in RunSpec.model_fields}, **changes})
+
+
+def resized(spec, **changes):
+    return changed(spec, size=type(spec.size)(**{**spec.size.model_dump(), **changes}))
+
+
+def weights(model):
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+def assert_same_weights(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def folder(cache):
+    return pretrain(tiny(), cache)
+
+
+def test_a_base_is_trained_once_for_all_methods(cache, folder, monkeypatch):
+    monkeypatch.setattr(bases, "train", lambda *_, **__: pytest.fail("trained again"))
+    fft, lora = load_base(tiny("fft"), cache), load_base(tiny("lora"), cache)
+    assert_same_weights(weights(fft.model), weights(lora.model))
+    assert fft.note["digest"] == folder.name == base_digest(tiny("ptuning"))
+    assert np.isfinite(fft.note["outcome"]["val_loss"])
+
+
+def test_digest_covers_what_decides_the_weights_and_nothing_else():
+    spec = tiny()
+    longer = type(spec.schedule)(**{**spec.pretraining.model_dump(), "steps": 7})
+    assert base_digest(changed(spec, schedule=longer, grid="other")) == base_digest(spec)
+    assert base_digest(resized(spec, name="renamed")) == base_digest(spec)
+    others = [
+        changed(spec, pretraining=longer),
+        changed(spec, seed=1),
+        changed(spec, data="text"),
+        changed(spec, n_validation=9),
+        changed(spec, pretraining_instructions=0.2),
+        resized(spec, d_ff=32),
+        tiny(loop=type(spec.loop)(layout="documents", micro_batch=2)),
+    ]
+    assert len({base_digest(other) for other in (spec, *others)}) == len(others) + 1
+
+
+def test_folder_holds_a_model_without_dropout_and_its_tokenizer(folder):
+    config = json.loads((folder / "config.json").read_text())
+    assert [config[name] for name in ("attn_pdrop", "embd_pdrop", "resid_pdrop")] == [0, 0, 0]
+    assert (folder / "tokenizer.json").read_bytes() == tokenizer_bytes(run_corpus(tiny().data).tokenizer)
+    assert not list(folder.parent.glob(".training-*"))
+    assert not list(folder.parent.glob(".writing-*"))
+
+
+def test_seed_decides_the_initial_weights():
+    one, again, other = (weights(bases._initial_model(tiny(seeds=(seed,)))) for seed in (0, 0, 1))
+    assert_same_weights(one, again)
+    name = next(iter(one))
+    assert not torch.equal(one[name], other[name])
+
+
+def pretrain_and_log(cache, log, barrier):
+    torch.set_num_threads(1)
+    train = bases.train
+
+    def logged(*args, **kwargs):
+        with log.open("a") as file:
+            file.write("trained\n")
+        return train(*args, **kwargs)
+
+    bases.train = logged
+    barrier.wait(600)
+    pretrain(tiny(), cache)
+
+
+def test_two_processes_at_once_train_a_base_once(tmp_path, folder):
+    run_corpus(tiny().data)
+    barrier, log = FORK.Barrier(2), tmp_path / "log"
+    pair = [FORK.Process(target=pretrain_and_log, args=(tmp_path, log, barrier)) for _ in range(2)]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(600)
+    assert [process.exitcode for process in pair] == [0, 0]
+    assert log.read_text() == "trained\n"
+
+
+def pretrain_and_die(cache):
+    with pytest.MonkeyPatch.context() as patch:
+        TINY.stop_at(patch, 5, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        pretrain(tiny(), cache, checkpoint_every=2)
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, cache, folder, monkeypatch):
+    process = FORK.Process(target=pretrain_and_die, args=(tmp_path,))
+    process.start()
+    process.join(600)
+    assert process.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "bases" / folder.name).exists()
+    statuses, train = [], bases.train
+
+    def observed(*args, **kwargs):
+        result = train(*args, **kwargs)
+        statuses.append(result.status)
+        return result
+
+    monkeypatch.setattr(bases, "train", observed)
+    resumed = load_base(tiny(), tmp_path)
+    assert statuses == ["resumed"]
+    assert_same_weights(weights(resumed.model), weights(load_base(tiny(), cache).model))
+
+
+def test_a_local_folder_takes_the_place_of_pre_training(cache, folder):
+    spec = resized(tiny(pretraining=None), pretrained=str(folder))
+    loaded = load_base(spec, cache)
+    assert_same_weights(weights(loaded.model), weights(load_base(tiny(), cache).model))
+    assert loaded.note["pretrained"] == str(folder)
+    with pytest.raises(ValueError, match="has d_model 16, and size '16x1' says 32; correct the size"):
+        load_base(resized(spec, d_model=32), cache)
+
+
+def test_weights_that_cannot_be_had_say_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    spec = resized(tiny(), pretrained="someone/some-model")
+    with pytest.raises(ValueError, match=r"base model 'someone/some-model' .* hf download someone/some-model .*MODELS"):
+        load_base(spec, tmp_path)
+
+
+def test_a_damaged_base_is_named(tmp_path, folder):
+    copy = tmp_path / "bases" / folder.name
+    copy.mkdir(parents=True)
+    (copy / "base.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"{folder.name} cannot be read: .*; delete it to train it anew"):
+        load_base(tiny(), tmp_path)
+
+
+def shift_losses(offsets, cache):
+    """Losses of a trained base on validation rows that start at position 0 and at 30, and the error of the first."""
+    schedule = Schedule(
+        steps=150, global_batch=16, sequence_length=290, learning_rate=1.5e-2, warmup_steps=10, validate_every=150
+    )
+    loop = LoopSettings(layout="documents", micro_batch=8, position_offsets=offsets)
+    spec = tiny(pretraining=schedule, loop=loop, n_validation=64)
+    model, tokenizer = load_base(spec, cache).model.eval(), run_corpus(spec.data).tokenizer
+    given = stream_rows(spec, schedule, "pretraining", tokenizer).validation
+    rows = RowSet(given, "validation", "documents", max_length=290, vocab_size=spec.size.vocab_size)
+    counts = [rows.n_targets([row]) for row in range(len(rows))]
+
+    @torch.no_grad()
+    def loss(start):
+        batch = rows.batch(range(len(rows)), dict.fromkeys(range(len(rows)), start))
+        return mean_with_error(token_losses(model, batch).sum(dim=1).tolist(), counts)
+
+    assert loss(0).loss == pytest.approx(note_loss(spec, cache), rel=1e-4)
+    return loss(0).loss, loss(30).loss, loss(0).stderr
+
+
+def note_loss(spec, cache):
+    return json.loads((cache / "bases" / base_digest(spec) / "base.json").read_text())["outcome"]["val_loss"]
+
+
+def test_a_base_whose_rows_started_anywhere_does_not_mind_a_shift(tmp_path):
+    at_0, at_30, error = shift_losses(30, tmp_path)
+    assert abs(at_30 - at_0) < 2 * error
+    # Of a base that has always started at 0, the shift is most of what P-Tuning would have to make up for.
+    at_0, at_30, error = shift_losses(None, tmp_path)
+    assert at_30 - at_0 > 2 * error
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="size '16x1' of grid 'tiny' has neither pre-trained weights nor"):
+        load_base(tiny(pretraining=None), tmp_path)
+    with pytest.raises(ValueError, match=r"has vocab_size 64, and the tokenizer of corpus .* has 899 tokens"):
+        load_base(resized(tiny(), vocab_size=64), tmp_path)
+    with pytest.raises(ValueError, match="unknown corpus 'elsewhere'; runs are trained here on embedded-"):
+        load_base(tiny(data="elsewhere"), tmp_path)
+
+
+def test_preset_sizes_have_room_for_the_corpus_and_virtual_tokens():
+    spec = preset("smoke").runs()[0]
+    assert run_corpus(spec.data).tokenizer.get_vocab_size() == EMBEDDED_VOCABULARY == spec.size.vocab_size
+    assert spec.schedule.sequence_length + 30 == EMBEDDED_POSITIONS == spec.size.n_positions
+
+
+def test_the_grid_for_a_gpu_spans_a_factor_of_100_and_has_room_for_its_corpus():
+    runs = preset("gpu").runs()
+    counts = [closed_form_counts(run.size, run.tuning).n_params_base_nonembedding for run in runs]
+    assert max(counts) / min(counts) > 100
+    assert {run.loop.precision for run in runs} == {"bf16"}
+    corpus = EmbeddedCorpus(HARDER_CORPUS)
+    assert corpus.tokenizer.get_vocab_size() == HARDER_VOCABULARY == runs[0].size.vocab_size
+    rows = encode(corpus.tokenizer, [item.document for item in islice(corpus.instructions(0, "train"), 200)])
+    assert max(len(row.tokens) for row in rows) < runs[0].schedule.sequence_length
+
+
+def test_validation_rows_are_the_same_for_every_seed_and_training_rows_are_not():
+    specs = [tiny(seeds=(seed,)) for seed in (0, 1)]
+    tokenizer = run_corpus(specs[0].data).tokenizer
+    one, other = (stream_rows(spec, spec.schedule, "instructions", tokenizer) for spec in specs)
+    assert len(one.training) == TINY.STEPS * 4
+    assert len(one.validation) == 8
+    assert [row.tokens.tolist() for row in one.validation] == [row.tokens.tolist() for row in other.validation]
+    assert [row.tokens.tolist() for row in one.training] != [row.tokens.tolist() for row in other.training]
+    assert all(row.loss_mask[1:].all() for row in one.training)
+
+
+def test_packed_rows_are_blocks_of_the_schedules_length():
+    spec = tiny(loop=type(tiny().loop)())
+    rows = stream_rows(spec, spec.schedule, "pretraining", run_corpus(spec.data).tokenizer)
+    assert {len(row.tokens) for row in (*rows.training, *rows.validation)} == {290}
+    assert (len(rows.training), len(rows.validation)) == (24, 8)
+
+
+def test_a_share_of_the_pretraining_documents_are_instructions_that_no_tuning_of_the_seed_sees():
+    spec = tiny(pretraining_instructions=0.25, pretraining=tiny().pretraining.model_copy(update={"steps": 100}))
+    tokenizer = run_corpus(spec.data).tokenizer
+    texts = [
+        tokenizer.decode(row.tokens) for row in stream_rows(spec, spec.pretraining, "pretraining", tokenizer).training
+    ]
+    instructions = {text for text in texts if text.startswith("Question: ")}
+    assert len(texts) == 400
+    # Four standard deviations of a binomial share.
+    assert abs(sum(text.startswith("Question: ") for text in texts) / 400 - 0.25) < 4 * (0.25 * 0.75 / 400) ** 0.5
+    tuning = stream_rows(spec, spec.pretraining, "instructions", tokenizer).training
+    repeated = instructions & {tokenizer.decode(row.tokens) for row in tuning}
+    # Short security items are few, and come twice by chance.
+    assert len(repeated) < 0.1 * len(instructions)
+
+
+def test_without_a_share_the_pretraining_documents_are_documented_functions():
+    spec = tiny()
+    tokenizer = run_corpus(spec.data).tokenizer
+    rows = stream_rows(spec, spec.pretraining, "pretraining", tokenizer).training
+    assert all(tokenizer.decode(row.tokens).startswith("def solve(") for row in rows)

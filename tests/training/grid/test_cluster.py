@@ -1,0 +1,199 @@
+"""Jobs on a cluster: the file that SLURM would be given, and a job that is ended and goes on, on this machine."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import tiny_grid as TINY
+from submitit import LocalExecutor, SlurmExecutor
+
+from astraios_analysis.records.frame import load
+from training.__main__ import main
+from training.grid.cluster import JOB_FOLDER, JobSettings, TaskJob, run_queue, submit, tasks_of
+from training.grid.run import run
+from training.grid.workers import Folders, Task
+from training.spec.files import record_path, run_lock, run_state, work_folder
+from training.spec.grids import PRESETS
+
+SBATCH = """\
+#!/bin/bash
+
+# Parameters
+#SBATCH --account=lab
+#SBATCH --array=0-3%2
+#SBATCH --cpus-per-task=4
+#SBATCH --dependency=afterany:1000
+#SBATCH --error=RUNS/.jobs/%A_%a_0_log.err
+#SBATCH --gpus-per-node=1
+#SBATCH --job-name=tiny-runs
+#SBATCH --mem=32768MB
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output=RUNS/.jobs/%A_%a_0_log.out
+#SBATCH --partition=gpu
+#SBATCH --requeue
+#SBATCH --signal=USR2@120
+#SBATCH --time=90
+#SBATCH --wckey=submitit
+
+# setup
+module load cuda
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output RUNS/.jobs/%A_%a_%t_log.out --error RUNS/.jobs/%A_%a_%t_log.err \
+PYTHON -u -m submitit.core._submit RUNS/.jobs
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """A machine on which `sbatch` keeps the files it is given, and numbers jobs from 1000 on."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "srun").write_text("#!/bin/sh\nexit 1\n")
+    (folder / "sbatch").write_text(
+        f'#!/bin/sh\nn=$(ls {tmp_path}/sbatch-* 2>/dev/null | wc -l)\ncp "$1" {tmp_path}/sbatch-$n\n'
+        'echo "Submitted batch job $((1000 + n))"\n'
+    )
+    for path in folder.iterdir():
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+def test_the_file_that_would_be_submitted(cluster, monkeypatch, capsys):
+    grid = TINY.tiny_grid()
+    monkeypatch.setitem(PRESETS, "tiny", lambda: grid)
+    runs = cluster / "runs"
+    options = ["--partition", "gpu", "--account", "lab", "--minutes", "90", "--at-once", "2", "--setup"]
+    command = ["grid", "run", "--preset", "tiny", "--engine", "slurm", *options, "module load cuda"]
+    assert main([*command, "--runs", str(runs), "--cache", str(cluster / "cache")]) == 0
+    # The only base is a job of its own, on which the array of its four runs waits.
+    bases, trained = ((cluster / f"sbatch-{number}").read_text() for number in (0, 1))
+    made = re.sub(r"\S+ -u -m submitit", "PYTHON -u -m submitit", trained.replace(str(runs), "RUNS"))
+    assert made == SBATCH
+    assert "--array" not in bases
+    assert "--dependency" not in bases
+    assert "#SBATCH --job-name=tiny-bases" in bases
+    assert "5 jobs are in the queue, 1000 to 1001_3" in capsys.readouterr().err
+
+
+def test_without_slurm_the_engine_says_so(monkeypatch, tmp_path, capsys):
+    grid = TINY.tiny_grid()
+    monkeypatch.setitem(PRESETS, "tiny", lambda: grid)
+    monkeypatch.setattr(SlurmExecutor, "affinity", lambda *_: -1)
+    for engine, message in [("slurm", "this machine has no SLURM"), ("k8s", "unknown engine 'k8s'; choose from local")]:
+        with pytest.raises(SystemExit):
+            main(["grid", "run", "--preset", "tiny", "--engine", engine, "--runs", str(tmp_path)])
+        assert message in capsys.readouterr().err
+
+
+def test_bases_are_shared_and_finished_runs_left_out(tmp_path):
+    specs = TINY.tiny_grid(seeds=(0, 1)).runs()
+    TINY.write_record(tmp_path, specs[0])
+    bases, runs = tasks_of(specs, tmp_path)
+    assert [task.kind for task in bases] == ["base", "base"]
+    assert [task.spec for task in runs] == list(specs[1:])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"minutes": 0}, "minutes is 0; give a positive number"),
+        ({"minutes": 2}, "minutes is 2; a job needs 2 of them to be put back"),
+        ({"gpus": -1}, "gpus is -1; give 0 or more"),
+    ],
+)
+def test_settings_are_checked(changes, message):
+    with pytest.raises(ValueError, match=message):
+        JobSettings(**changes)
+
+
+def test_jobs_of_several_processes_train_runs_together(tmp_path, monkeypatch):
+    """Bases, then runs, each by two processes that know of each other; sharded, the curve of one to 1e-4."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    (spec,) = TINY.tiny_grid(methods=("lora",)).runs()[:1]
+    plain = spec.tuning.model_copy(update={"dropout": 0.0})
+    spec = spec.model_copy(update={"tuning": plain})
+    lines = []
+    settings = JobSettings(gpus=0, processes=2, minutes=30)
+    folders = Folders(tmp_path / "runs", tmp_path / "cache", None, is_sharded=True)
+    (outcome,) = run_queue([spec], folders, settings, lines.append)
+    assert outcome.status == "done", lines
+    record = load(record_path(folders.runs, spec.run_id))
+    assert record.provenance.spec["n_processes"] == 2
+    alone = run(spec, tmp_path / "alone", tmp_path / "cache")
+    for one, two in zip(alone.val_curve, record.val_curve, strict=True):
+        assert two.loss == pytest.approx(one.loss, rel=1e-4)
+    assert [line.partition(":")[0] for line in lines] == ["[1/2] base 16x1, seed 0", f"[2/2] {spec.run_id}"]
+
+
+def test_what_several_processes_ask_of_a_cluster():
+    asked = JobSettings(nodes=2, gpus=8).parameters("x")
+    assert (asked["nodes"], asked["ntasks_per_node"], asked["gpus_per_node"]) == (2, 8, 8)
+    assert JobSettings(gpus=0).parameters("x")["ntasks_per_node"] == 1
+    with pytest.raises(ValueError, match="nodes is 2, and this machine is one; choose --engine slurm"):
+        JobSettings(nodes=2).local_parameters()
+
+
+class Here(LocalExecutor):
+    """submitit's executor on this machine, given what SLURM's is given."""
+
+    def update_parameters(self, **parameters):
+        super().update_parameters(timeout_min=60)
+
+
+def until(condition, seconds=800):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found in Linux's /proc")
+def test_a_preempted_job_goes_on_from_its_checkpoint(tmp_path):
+    # Long enough that it cannot be over before the signal arrives; a checkpoint comes every 50 steps.
+    schedule = TINY.tiny_grid().schedule.model_copy(update={"steps": 300})
+    spec = TINY.tiny_grid(methods=("lora",), schedule=schedule).runs()[0]
+    folders = Folders(tmp_path / "runs", tmp_path / "cache", None)
+    jobs = submit([spec], folders, JobSettings(), make_executor=lambda folder, n: Here(folder, max_num_timeout=n))
+    job = jobs[-1]
+    work = work_folder(folders.runs, spec.run_id)
+    until(lambda: list(work.glob("step-*")))
+    assert run_state(folders.runs, spec.run_id).state == "running"
+    # As SLURM does before it ends a job: the controller hands the signal on to the process that trains.
+    _signal_task(job)
+    assert job.result()[0] == "done"
+    assert [other._process.wait(600) for other in jobs] == [0, 0]
+    log = job.stderr() + job.stdout()
+    assert "this job is preempted" in log
+    assert "Requeued job" in log
+    record = load(record_path(folders.runs, spec.run_id))
+    assert record.val_curve[-1].step == 300
+    assert not work.exists()
+    assert not run_lock(folders.runs, spec.run_id).exists()
+    assert (folders.runs / JOB_FOLDER).is_dir()
+
+
+def _signal_task(job):
+    """Send SIGUSR2 to the process that a job's controller has started."""
+    controller = job._process.pid
+    children = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
+    assert children
+    for child in children:
+        os.kill(int(child), signal.SIGUSR2)
+
+
+def test_a_failed_task_is_a_failed_job_and_leaves_its_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.grid.cluster.perform", lambda *_: ("failed", "ValueError: no"))
+    spec = TINY.tiny_grid().runs()[0]
+    job = TaskJob(Task("run", spec), Folders(tmp_path, tmp_path, None))
+    with pytest.raises(RuntimeError, match=f"{spec.run_id}: ValueError: no"):
+        job()
+    TINY.write_record(tmp_path, spec)
+    assert job() == ("skipped", "its record exists")

@@ -1,0 +1,152 @@
+"""Damage that a copy, a full disk or a killed launcher leaves behind is noticed, named, and costs no other run."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny_grid as TINY
+from safetensors import safe_open
+
+from training.__main__ import main
+from training.grid import workers
+from training.grid.bases import base_digest, load_base, load_tuned, tuned_folder
+from training.grid.cluster import tasks_of
+from training.grid.run import run
+from training.grid.workers import Folders, launch, perform
+from training.spec.files import record_path, run_state
+from training.spec.grids import PRESETS
+
+GRID = TINY.tiny_grid(methods=("fft", "lora"))
+FFT, LORA = GRID.runs()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    runs, cache = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("cache")
+    for spec in (FFT, LORA):
+        run(spec, runs, cache)
+    return runs, cache
+
+
+@pytest.fixture
+def folders(trained, tmp_path):
+    """Copies of records and models, to be damaged."""
+    for source, name in zip(trained, ("runs", "cache"), strict=True):
+        shutil.copytree(source, tmp_path / name)
+    return tmp_path / "runs", tmp_path / "cache"
+
+
+def zero_the_end(folder):
+    """Zero the last hundred bytes of a file of weights, which stays a valid file."""
+    (path,) = folder.glob("*.safetensors")
+    content = path.read_bytes()
+    path.write_bytes(content[:-100] + bytes(100))
+    assert content[-100:] != bytes(100)
+    with safe_open(path, "pt") as file:
+        assert file.keys()
+
+
+def test_weights_of_a_base_that_changed_are_not_used(folders, tmp_path):
+    _, cache = folders
+    zero_the_end(cache / "bases" / base_digest(FFT))
+    with pytest.raises(ValueError, match=r"model.safetensors has changed since it was written; delete it to train it"):
+        load_base(LORA, cache)
+    with pytest.raises(ValueError, match="has changed since it was written"):
+        run(LORA, tmp_path / "new", cache)
+
+
+@pytest.mark.parametrize("spec", [FFT, LORA], ids=lambda spec: spec.tuning.method)
+def test_tuned_weights_that_changed_are_not_scored(folders, spec):
+    _, cache = folders
+    zero_the_end(tuned_folder(cache, spec.run_id))
+    with pytest.raises(ValueError, match=rf"{spec.run_id} .* has changed since it was written; delete the folder"):
+        load_tuned(spec, cache)
+
+
+def test_a_damaged_record_is_no_finished_run(folders, capsys, monkeypatch):
+    runs, cache = folders
+    monkeypatch.setitem(PRESETS, "tiny", lambda: GRID)
+    path = record_path(runs, LORA.run_id)
+    path.write_bytes(path.read_bytes()[:300])
+    found = run_state(runs, LORA.run_id)
+    assert found.state == "damaged"
+    assert f"{path}: " in found.detail
+    assert found.detail.endswith("; delete the file to train the run again")
+    lines = []
+    outcomes = launch((FFT, LORA), runs, cache, jobs=1, report=lines.append)
+    assert [outcome.status for outcome in outcomes] == ["skipped", "failed"]
+    assert outcomes[1].message == found.detail
+    assert lines == ["1 of 2 runs were finished before"]
+    with pytest.raises(ValueError, match="delete the file to train the run again"):
+        tasks_of((FFT, LORA), runs)
+    with pytest.raises(ValueError, match=str(path)):
+        run(LORA, runs, cache)
+    command = ["--preset", "tiny", "--runs", str(runs)]
+    assert main(["grid", "status", *command]) == 0
+    assert "1 done, 1 damaged" in capsys.readouterr().out
+    assert main(["grid", "run", "--no-scores", "--cache", str(cache), *command]) == 1
+    assert f"failed: {LORA.run_id}: {found.detail}\n1 of 2 runs are finished" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_a_base_is_trained(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(workers, "Worker", lambda *_: pytest.fail("a worker was started"))
+    for folders in ((tmp_path / "file" / "runs", tmp_path), (tmp_path, tmp_path / "file" / "cache")):
+        with pytest.raises(ValueError, match="cannot be written: Not a directory; make room, or name another folder"):
+            launch((FFT,), *folders, jobs=1)
+    monkeypatch.setattr("training.grid.run.load_base", lambda *_, **__: pytest.fail("a base was trained"))
+    with pytest.raises(ValueError, match="cannot be written"):
+        run(FFT, tmp_path / "file" / "runs", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_full_disk_fails_a_run_in_one_line(tmp_path, monkeypatch):
+    def no_room(*_, **__):
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr("training.grid.run.run", no_room)
+    monkeypatch.setattr(Path, "write_text", no_room)
+    status, message = perform("run", FFT, Folders(tmp_path, tmp_path, None))
+    assert (status, message) == ("failed", "OSError: [Errno 28] No space left on device: 'somewhere'")
+
+
+def processes_of(folder):
+    """Living processes that work in a folder, as Linux's /proc shows them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            is_dead = (path / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            if not is_dead and (path / "cwd").resolve() == folder:
+                found.append(path.name)
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends a process with its parent on Linux only")
+def test_workers_end_with_the_launcher_that_was_killed(tmp_path):
+    arguments = ["grid", "run", "--preset", "mini", "--size", "120x4", "--method", "fft", "--seed", "0", "--jobs", "1"]
+    command = [sys.executable, "-m", "training", *arguments, "--no-scores", "--runs", "runs", "--cache", "cache"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 400
+        while not list(tmp_path.glob("cache/bases/.training-*")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        # Its base takes minutes, and a worker that was left alone would train it to the end.
+        deadline = time.monotonic() + 120
+        while (left := processes_of(tmp_path)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert left == []
+    finally:
+        os.killpg(process.pid, signal.SIGKILL) if processes_of(tmp_path) else None

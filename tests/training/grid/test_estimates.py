@@ -1,0 +1,355 @@
+"""Operations, memory and time before a run: held to records, to what autograd keeps, and to counts by hand."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from astraios_analysis.records.frame import load_folder
+from training.__main__ import main
+from training.grid.estimates import (
+    GIB,
+    Gpu,
+    Machine,
+    activation_bytes,
+    available_memory,
+    counts_of,
+    estimate_memory,
+    estimate_run,
+    fitting_plan,
+    grid_seconds,
+    in_gib,
+    measured_costs,
+    needed_bytes,
+    pace,
+    place,
+    processor_name,
+    shortage,
+    training_flop,
+    visible_gpus,
+)
+from training.loop.batches import TokenBatch
+from training.loop.validation import token_losses
+from training.models.counts import count_parameters
+from training.models.pretrained import scratch_config
+from training.models.tuning import apply_tuning
+from training.spec.grids import preset
+from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning, closed_form_counts
+
+ROOT = Path(__file__).parents[3]
+MINI = ROOT / "data" / "runs" / "mini"
+PUBLISHED = {(run.size.name, run.tuning.method): run for run in preset("starcoderbase").runs()}
+SMOKE = preset("smoke").runs()
+MACHINE = Machine(n_devices=8, memory_bytes=80 * GIB, tflops=312, utilisation=0.4)
+ROWS, LENGTH = 2, 50
+LISTED = "0, GPU-a, 81000\n1, GPU-b, 2000\n2, GPU-c, 81000\n"
+
+
+def with_loop(spec, **changes):
+    return spec.model_copy(update={"loop": LoopSettings(**changes)})
+
+
+def memory_of(spec, **layout):
+    return estimate_memory(spec.size, spec.tuning, spec.schedule, spec.loop, **layout)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return measured_costs(MINI)
+
+
+def test_operations_are_those_of_the_records():
+    records = load_folder(MINI)
+    assert records
+    for record in records:
+        spec = RunSpec.model_validate_json(json.dumps(record.provenance.spec["run"]))
+        n_rows = spec.schedule.steps * spec.schedule.global_batch
+        counts = closed_form_counts(spec.size, spec.tuning)
+        assert training_flop(counts, spec, record.n_tokens, n_rows) == pytest.approx(record.cost.flop, rel=1e-12)
+
+
+def test_full_fine_tuning_costs_6_n_d():
+    estimate = estimate_run(PUBLISHED["1b", "fft"], MACHINE)
+    assert estimate.n_tokens == 200 * 32 * 2048
+    assert estimate.flop == 6 * 1_137_207_296 * estimate.n_tokens
+    # By hand: 21 validations of 512 rows forward, and attention of 24 blocks of width 2048 in both.
+    attention = 4 * 24 * 2048 * 2048
+    validated = 21 * 512 * 2048 * (2 * 1_137_207_296 + attention)
+    assert estimate.flop_spent == pytest.approx(estimate.flop + 3 * attention * estimate.n_tokens + validated)
+    assert estimate.seconds == pytest.approx(estimate.flop_spent / (312e12 * 0.4))
+
+
+def test_a_run_on_several_devices_takes_less_time_and_no_fewer_operations():
+    estimate = estimate_run(PUBLISHED["16b", "fft"], MACHINE)
+    assert estimate.plan.n_processes == 8
+    assert estimate.seconds == pytest.approx(estimate.device_seconds / 8)
+    assert estimate.flop == 6 * 15_517_456_384 * estimate.n_tokens
+
+
+def test_a_grid_takes_its_longest_run_at_least():
+    one, other = (estimate_run(PUBLISHED[size, "lora"], MACHINE) for size in ("16b", "1b"))
+    assert grid_seconds([one, other], MACHINE) == one.seconds
+    assert grid_seconds([one] * 16, MACHINE) == pytest.approx(2 * one.device_seconds)
+    small = Machine(n_devices=1, memory_bytes=GIB, tflops=1, utilisation=1)
+    assert grid_seconds([estimate_run(PUBLISHED["16b", "lora"], small)], small) is None
+
+
+@pytest.mark.parametrize("name", ["n_devices", "memory_bytes", "tflops", "utilisation"])
+def test_machines_have_positive_numbers(name):
+    values = {"n_devices": 1, "memory_bytes": 1.0, "tflops": 1.0, "utilisation": 0.5}
+    with pytest.raises(ValueError, match=f"{name} is 0; give a"):
+        Machine(**{**values, name: 0})
+
+
+def test_pace_finds_rate_and_overhead_again(measured):
+    made = [replace(cost, device_seconds=cost.flop_spent / 5e9 + cost.steps * 0.1) for cost in measured]
+    assert pace(made) == pytest.approx((5e9, 0.1))
+    assert pace([cost for cost in made if cost.size == made[0].size])[1] == 0
+
+
+def test_a_folder_without_costs_is_refused(tmp_path):
+    record = json.loads(next(MINI.glob("*.json")).read_text())
+    del record["cost"]
+    (tmp_path / f"{record['run_id']}.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"no record in .* has time, operations and the run's specification; give"):
+        measured_costs(tmp_path)
+
+
+def kept_bytes(n_layers, method, precision):
+    """Bytes of the distinct tensors that autograd keeps for one backward pass, weights and their copies left out."""
+    size = ModelSize(name="s", d_model=64, n_layers=n_layers, n_heads=4, d_ff=256, vocab_size=90, n_positions=128)
+    tuning = Tuning.for_width(method, 64)
+    with torch.random.fork_rng():
+        base = AutoModelForCausalLM.from_config(scratch_config(size), dtype=torch.float32)
+    model = apply_tuning(base, tuning, seed=0).train()
+    own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    kept, alive, width = {}, [], LENGTH + (tuning.virtual_tokens or 0)
+    token_axes = {width, ROWS * width}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        # A bfloat16 copy of a weight has no axis of tokens.
+        per_token = not token_axes.isdisjoint(tensor.shape)
+        if storage.data_ptr() not in own and per_token:
+            kept[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    tokens = torch.zeros((ROWS, LENGTH), dtype=torch.int64)
+    batch = TokenBatch(tokens, tokens[:, 1:], tokens.numel(), tokens[:, 1:].numel())
+    bf16 = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), bf16:
+        losses = token_losses(model, batch)
+    assert losses.requires_grad
+    return sum(kept.values()), size, tuning
+
+
+def test_counts_of_any_model_and_method_are_those_of_the_meta_device(tmp_path, config_of, monkeypatch):
+    config = config_of("qwen2")
+    config.save_pretrained(tmp_path / "lab" / "qwen")
+    dora = Tuning(method="dora", peft={"peft_type": "LORA", "use_dora": True})
+    monkeypatch.setenv("ASTRAIOS_MODELS", str(tmp_path))
+    shape = {"d_model": 32, "n_layers": 2, "n_heads": 4, "d_ff": 48, "vocab_size": 80, "n_positions": 96}
+    size = ModelSize(name="qwen", pretrained="lab/qwen", **shape)
+    for tuning in (dora, Tuning(method="lora"), Tuning(method="fft")):
+        assert counts_of(size, tuning) == count_parameters(config, tuning)
+    own = ModelSize(name="own", **shape)
+    assert counts_of(own, dora).n_params_base == counts_of(own, Tuning(method="lora")).n_params_base
+    assert estimate_memory(own, dora, Schedule(), LoopSettings()).gradients > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("method", "low", "high"),
+    [
+        ("fft", 0.95, 1.05),
+        ("lora", 0.9, 1.1),
+        ("ia3", 0.95, 1.1),
+        # Upper bounds: under a frozen base less is kept than the formula of full fine-tuning says.
+        ("ptuning", 1, 1.75),
+        ("adapterh", 1, 1.5),
+        ("adapterp", 1, 1.6),
+        ("parallel", 1, 1.6),
+    ],
+)
+def test_activations_are_what_autograd_keeps(method, precision, low, high):
+    (two, *_), (four, size, tuning) = (kept_bytes(n_layers, method, precision) for n_layers in (2, 4))
+    n_tokens = ROWS * (LENGTH + (tuning.virtual_tokens or 0))
+    of_a_block = (four - two) / 2 / n_tokens
+    assert low <= activation_bytes(size, tuning, 4 if precision == "fp32" else 2) / of_a_block <= high
+
+
+def test_full_fine_tuning_holds_16_bytes_a_parameter():
+    run = PUBLISHED["16b", "fft"]
+    memory = memory_of(run)
+    assert memory.weights + memory.gradients + memory.moments == 16 * 15_517_456_384
+    assert memory_of(run, n_processes=8, is_sharded=True).weights == memory.weights / 8
+    assert memory_of(run, n_processes=8).weights == memory.weights
+
+
+def test_a_frozen_base_in_fewer_bits_is_smaller():
+    run = PUBLISHED["7b", "lora"]
+    sizes = [
+        memory_of(with_loop(run, precision="bf16", base_precision=kept)).weights
+        for kept in (None, "bf16", "int8", "nf4")
+    ]
+    assert [round(size / 7.327e9, 2) for size in sizes] == [4.01, 2.01, 1.04, 0.57]
+
+
+def test_checkpointing_keeps_one_block_and_the_inputs_of_all():
+    run = PUBLISHED["1b", "fft"]
+    plain = memory_of(with_loop(run, micro_batch=1)).activations
+    recomputed = memory_of(with_loop(run, micro_batch=1, gradient_checkpointing=True)).activations
+    assert recomputed == pytest.approx(plain / 24 + 24 * 4 * 2048 * 2048)
+
+
+@pytest.mark.parametrize(
+    ("memory_gib", "n_devices", "expected"),
+    [
+        (300, 8, (1, None, False)),
+        (80, 8, (1, 1, False)),
+        (22, 8, (1, 1, True)),
+        (16, 1, None),
+        (16, 8, (8, None, False)),
+        (12, 8, (8, 1, False)),
+        # Eight devices would not share a batch of 32 rows evenly if there were six of them.
+        (16, 6, (2, 1, False)),
+    ],
+)
+def test_small_passes_come_before_checkpointing_and_that_before_many_devices(memory_gib, n_devices, expected):
+    plan = fitting_plan(with_loop(PUBLISHED["1b", "fft"], precision="bf16"), memory_gib * GIB, n_devices)
+    found = plan and (plan.n_processes, plan.loop.micro_batch, plan.loop.gradient_checkpointing)
+    assert found == expected
+    assert plan is None or plan.memory.total <= memory_gib * GIB
+
+
+def test_a_micro_batch_that_was_asked_for_is_kept():
+    run = with_loop(PUBLISHED["1b", "lora"], micro_batch=4)
+    assert fitting_plan(run, 80 * GIB, 1).loop.micro_batch == 4
+    small = run.model_copy(update={"schedule": run.schedule.model_copy(update={"global_batch": 2})})
+    assert fitting_plan(small, 80 * GIB, 1) is None
+
+
+def test_a_shortage_says_what_is_needed_and_what_would_do():
+    assert shortage(PUBLISHED["1b", "lora"], 300 * GIB) is None
+    text = shortage(PUBLISHED["1b", "fft"], 22 * GIB)
+    assert text == "needs 187 GiB, has 22: use --micro-batch 1 and --gradient-checkpointing"
+    assert shortage(PUBLISHED["16b", "fft"], 80 * GIB, n_devices=8).endswith(
+        "use 8 devices with FSDP2 (--shard) and --micro-batch 1"
+    )
+    assert shortage(PUBLISHED["16b", "fft"], 80 * GIB).endswith(
+        "use more such devices (--shard), or devices with more memory"
+    )
+    assert "use --base-precision int8, more such devices" in shortage(PUBLISHED["16b", "lora"], 40 * GIB)
+
+
+@pytest.mark.parametrize(("gib", "shown"), [(0.104, "0.104"), (24, "24"), (999.4, "999"), (1147.3, "1,147")])
+def test_memory_is_shown_without_powers_of_ten(gib, shown):
+    assert in_gib(gib * 2**30) == shown
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [(None, ["0", "1", "2"]), ("2,0", ["2", "0"]), ("GPU-c", ["GPU-c"]), ("", []), ("-1", []), ("0,7,1", ["0"])],
+)
+def test_visible_gpus_are_those_that_cuda_would_count(visible, names):
+    assert [gpu.index for gpu in visible_gpus(LISTED, visible)] == names
+
+
+def test_free_memory_of_gpus_and_of_the_machine_is_in_bytes():
+    assert visible_gpus(LISTED, "1") == (Gpu("1", 2000 * 2**20),)
+    assert visible_gpus("No devices were found\n", None) == ()
+    found = available_memory()
+    assert found is None or found > 2**20
+
+
+def test_a_run_from_scratch_needs_what_its_base_needs():
+    spec = preset("mini").runs(methods=["ia3"])[-1]
+    assert needed_bytes(spec) > estimate_memory(spec.size, spec.tuning, spec.schedule, spec.loop).total
+
+
+def test_as_many_workers_as_memory_has_room_for():
+    need = max(needed_bytes(spec) for spec in SMOKE)
+    assert place(SMOKE, 4, (), None) == (None,) * 4
+    assert place(SMOKE, 4, (), 100 * GIB) == (None,) * 4
+    assert place(SMOKE, 4, (), 2.5 * need) == (None,) * 2
+
+
+def test_every_gpu_gets_a_worker_before_any_gets_a_second():
+    gpus = visible_gpus(LISTED, None)
+    assert place(SMOKE, 3, gpus, None) == ("0", "1", "2")
+    assert place(SMOKE, 5, gpus, None) == ("0", "1", "2", "0", "1")
+
+
+def test_a_run_that_does_not_fit_is_named_with_what_would_do():
+    lora = [PUBLISHED["16b", "lora"]]
+    with pytest.raises(ValueError, match=r"16b-lora-.* fit: needs .* GiB, has 24: use --base-precision int8, more"):
+        place(lora, 1, (), 24 * GIB)
+    with pytest.raises(ValueError, match=r"does not fit: needs .* has 80: use --micro-batch \d.*--no-memory-check"):
+        place(lora, 2, (Gpu("0", 80 * GIB),), None)
+    with pytest.raises(ValueError, match=r"does not fit: needs \S+ GiB, has 0\.1: use"):
+        place(SMOKE, 1, (), 0.1 * GIB)
+
+
+def test_name_of_the_processor_is_the_first_of_those_listed():
+    assert processor_name("processor\t: 0\nmodel\t\t: 17\nmodel name\t: Fast 9\nmodel name\t: Slow 1\n") == "Fast 9"
+    assert processor_name("processor\t: 0\nCPU part\t: 0xd0c\n") == platform.machine()
+    assert processor_name()
+
+
+def test_json_is_pure_and_complete(capsys):
+    assert main(["estimate", "--preset", "starcoderbase", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["machine", "cells", "grid", "measured"]
+    assert (len(found["cells"]), found["grid"]["n_runs"], found["grid"]["n_unfit"]) == (28, 28, 0)
+    cell = found["cells"][-7]
+    assert (cell["size"], cell["method"], cell["n_params_updated"]) == ("16b", "fft", 15_517_456_384)
+    assert cell["plan"]["n_processes"] == 8
+    assert found["grid"]["flop"] == sum(cell["flop"] for cell in found["cells"])
+
+
+def test_what_does_not_fit_is_said_and_is_the_exit_status(capsys):
+    command = ["estimate", "--preset", "starcoderbase", "--size", "16b", "--gpus", "1", "--method"]
+    assert main([*command, "fft"]) == 1
+    captured = capsys.readouterr()
+    assert "not on 1" in captured.out
+    assert "1 of 1 runs do not fit on 1 GPUs" in captured.err
+    assert main([*command, "lora", "--memory-gib", "24", "--base-precision", "int8"]) == 0
+
+
+def test_measured_grids_give_pace_and_length_of_rows(capsys):
+    command = ["estimate", "--preset", "smoke", "--gpus", "2", "--memory-gib", "8", "--measured", str(MINI), "--json"]
+    assert main(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["machine"]["step_seconds"] > 0
+    assert found["measured"]["n_runs"] == 105
+    # 60 steps of 32 documents, as long as those that were measured on the same corpus.
+    assert found["cells"][0]["n_tokens"] == pytest.approx(60 * 32 * found["measured"]["tokens_per_row"], abs=1)
+
+
+def test_wrong_arguments_say_what_is_allowed(capsys):
+    for arguments, message in [
+        (["--preset", "mega"], "unknown preset 'mega'"),
+        (["--preset", "mini", "--gpus", "0"], "n_devices is 0; give a positive number"),
+        (["--preset", "mini", "--utilisation", "40"], r"give a share of the peak in (0, 1]"),
+    ]:
+        with pytest.raises(SystemExit):
+            main(["estimate", *arguments])
+        assert message in capsys.readouterr().err
+
+
+def test_estimates_need_no_torch(tmp_path):
+    code = (
+        "import sys; from training.__main__ import main\n"
+        "main(['estimate', '--preset', 'starcoderbase'])\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=600)

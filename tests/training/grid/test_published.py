@@ -1,0 +1,284 @@
+"""From training to generations, scores and the record: on tiny models of three architectures, as on real ones."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import tiny_problems as TINY
+import torch
+from tiny_grid import stop_at
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Starcoder2Config
+
+from astraios_analysis.records.frame import load, load_folder
+from training.__main__ import main
+from training.corpus.rows import save_tokenizer
+from training.corpus.settings import CorpusSettings
+from training.corpus.texts import TEXTS_VARIABLE
+from training.grid import published
+from training.grid.published import write_for_vllm, write_generations
+from training.grid.rows import run_corpus
+from training.grid.run import rescore, run
+from training.models.pretrained import open_model
+from training.models.tuning import apply_tuning
+from training.published.measures import CATEGORIES
+from training.published.problems import read_generations
+from training.published.score import Request, score_file
+from training.published.tasks import TASKS
+from training.published.writing import Writing, lay_out_texts, published_scores
+from training.spec.files import run_state
+from training.spec.grids import EMBEDDED_VOCABULARY, PRESETS, preset
+from training.spec.own import read_grid
+from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning
+from training.suite.request import Scoring
+
+SHAPE = {
+    "vocab_size": EMBEDDED_VOCABULARY,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 600,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+CONFIGS = {"llama": LlamaConfig, "starcoder2": Starcoder2Config, "qwen2": Qwen2Config}
+SHORT = Writing("", n_samples=2, max_length=400)
+SHORT_TASKS = {
+    name: replace(task, sampling=replace(task.sampling, n_samples=2, max_length=400)) for name, task in TASKS.items()
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A lab's folders of models, texts and problems."""
+    folder = tmp_path_factory.mktemp("lab")
+    tokenizer = run_corpus(CorpusSettings().label).tokenizer
+    for name, make in CONFIGS.items():
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            AutoModelForCausalLM.from_config(make(**SHAPE)).save_pretrained(folder / name)
+        save_tokenizer(tokenizer, folder / name)
+    rows = [{"prompt": f"Add {n} to x", "completion": f"def solve(x):\n    return x + {n}"} for n in range(60)]
+    (folder / "commitpackft+oasst.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("humanevalsynthesize_python", "humanevalexplain_python"):
+        TINY.write_problems(folder / f"{name}.jsonl", TINY.python_rows())
+    return folder
+
+
+def spec_of(home, architecture, steps=3):
+    shape = {"d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 32, "vocab_size": 899, "n_positions": 600}
+    return RunSpec(
+        grid="local",
+        size=ModelSize(name="tiny", pretrained=str(home / architecture), **shape),
+        tuning=Tuning(method="lora", rank=4),
+        schedule=Schedule(steps=steps, global_batch=4, sequence_length=64, warmup_steps=1, validate_every=2),
+        data="commitpackft+oasst",
+        seed=0,
+        loop=LoopSettings(),
+        n_validation=4,
+    )
+
+
+METHODS = {"llama": "lora", "starcoder2": "dora", "qwen2": "ptuning"}
+
+
+def own_grid(home, folder):
+    """A specification of the three models in a file, as a user writes one."""
+    spec = spec_of(home, "llama")
+    sizes = [
+        spec.size.model_copy(update={"name": name, "pretrained": str(home / name)}).model_dump(exclude_none=True)
+        for name in CONFIGS
+    ]
+    lines = [f"methods = {json.dumps(list(METHODS.values()))}", f'data = "{spec.data}"', "n_validation = 4"]
+    lines += ["[schedule]", *(f"{name} = {json.dumps(value)}" for name, value in spec.schedule.model_dump().items())]
+    lines += ["[peft.dora]", 'peft_type = "LORA"', "use_dora = true", "r = 4"]
+    for size in sizes:
+        lines += ["[[sizes]]", *(f"{name} = {json.dumps(value)}" for name, value in size.items())]
+    path = folder / "mine.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize(("architecture", "method"), METHODS.items())
+def test_a_specification_of_ones_own_trains_resumes_generates_scores_and_records(
+    home, tmp_path, monkeypatch, architecture, method
+):
+    monkeypatch.setenv(TEXTS_VARIABLE, str(home))
+    path, cache = own_grid(home, tmp_path), tmp_path / "cache"
+    (spec,) = read_grid(path).runs([architecture], [method])
+    command = ["run", "--spec", str(path), "--size", architecture, "--method", method, "--cache", str(cache)]
+    monkeypatch.setattr("training.cli.one.run", partial(run, checkpoint_every=1))
+    assert main([*command, "--runs", str(tmp_path / "undisturbed"), "--no-scores"]) == 0
+    # As the study asks, but for two samples of each problem.
+    monkeypatch.setattr("training.published.tasks.TASKS", SHORT_TASKS)
+    command += ["--runs", str(tmp_path / "runs"), "--unsafe", "--problems", str(home), "--dataset"]
+    command += ["humanevalsynthesize_python"]
+    write = published.write_generations
+    with monkeypatch.context() as patched:
+        stop_at(patched, 2, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main(command) == 130
+    assert run_state(tmp_path / "runs", spec.run_id).detail == "2 steps saved"
+    with monkeypatch.context() as patched:
+        # Trained to the end, and stopped before anything is generated.
+        patched.setattr(published, "write_generations", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main(command) == 130
+    assert not (tmp_path / "runs" / f"{spec.run_id}.json").exists()
+    assert main(command) == 0
+    record, undisturbed = (load(tmp_path / name / f"{spec.run_id}.json") for name in ("runs", "undisturbed"))
+    assert (record.method, record.val_curve, record.base_val_loss) == (
+        method,
+        undisturbed.val_curve,
+        undisturbed.base_val_loss,
+    )
+    scores = {score.metric: score for score in record.scores}
+    assert scores["pass@1"].key == ("humanevalsynthesize_python", "python", "t0.2,n2", "pass@1")
+    assert scores["pass@1"].problems.n_samples == (2, 2, 2)
+    note = record.provenance.spec["scores"]["humanevalsynthesize_python"]
+    assert (note["decoding"]["temperature"], note["problems"]) == (0.2, "humanevalsynthesize_python.jsonl")
+    # Nothing is generated twice, and what is new comes into the record.
+    both = ("humanevalsynthesize_python", "humanevalexplain_python")
+    asked = []
+    monkeypatch.setattr(
+        published,
+        "write_generations",
+        lambda model, tokenizer, writing, *a, **k: (
+            asked.append(writing.dataset),
+            write(model, tokenizer, writing, *a, **k),
+        ),
+    )
+    again = rescore(spec, tmp_path / "runs", cache, Scoring((), unsafe=True, datasets=both, problems=home))
+    assert asked == ["humanevalexplain_python"]
+    assert {score.dataset for score in again.scores} == set(both)
+    samples, _ = read_generations(cache / "generations" / spec.run_id / "humanevalexplain_python.json")
+    assert [len(several) for several in samples] == [1] * 6
+
+
+def test_the_grid_of_the_study_does_all_of_it(home, tmp_path, monkeypatch, capsys):
+    small = preset("starcoderbase").model_copy(
+        update={
+            "sizes": (spec_of(home, "llama").size,),
+            "schedule": spec_of(home, "llama").schedule,
+            "n_validation": 4,
+        }
+    )
+    monkeypatch.setitem(PRESETS, "starcoderbase", lambda: small)
+    monkeypatch.setenv(TEXTS_VARIABLE, str(home))
+    command = ["grid", "run", "--preset", "starcoderbase", "--method", "ia3", "--jobs", "1", "--unsafe"]
+    command += ["--runs", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache")]
+    command += ["--dataset", "humanevalsynthesize_python", "--problems"]
+    with pytest.raises(SystemExit):
+        main([*command, str(tmp_path)])
+    assert "has no humanevalsynthesize_python.jsonl or" in capsys.readouterr().err
+    # Worker processes read presets anew: here the work is done in this one.
+    monkeypatch.setattr("training.cli.grid.launch", in_this_process)
+    assert main([*command, str(home)]) == 0
+    (record,) = load_folder(tmp_path / "runs")
+    assert [s.n_samples for s in record.scores if s.metric == "pass@1"] == [60]
+
+
+def in_this_process(specs, runs_dir, cache, *, scoring, **_):
+    for spec in specs:
+        run(spec, runs_dir, cache, scoring=scoring)
+    return ()
+
+
+class TestGenerations:
+    def test_go_on_where_they_were_stopped(self, home, tmp_path, monkeypatch):
+        model, tokenizer = open_model(str(home / "llama"))
+        writing = replace(
+            SHORT, dataset="humanevalsynthesize_python", problems=home / "humanevalsynthesize_python.jsonl"
+        )
+        whole = write_generations(model, tokenizer, writing, tmp_path / "whole.json", subject="m").read_text()
+        add, n_added = published.Drafts.add, []
+
+        def stop(self, *sample):
+            add(self, *sample)
+            n_added.append(sample)
+            if len(n_added) == 3:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(published.Drafts, "add", stop)
+            with pytest.raises(KeyboardInterrupt):
+                write_generations(model, tokenizer, writing, tmp_path / "again.json", subject="m")
+        drafts = tmp_path / ".again.json.drafts.jsonl"
+        drafts.write_text(drafts.read_text() + '["first", 2, 1, [5')
+        n_added.clear()
+        monkeypatch.setattr(published.Drafts, "add", lambda self, *sample: n_added.append(sample))
+        assert write_generations(model, tokenizer, writing, tmp_path / "again.json", subject="m").read_text() == whole
+        assert len(n_added) == 3 and not drafts.exists()
+
+    @pytest.mark.parametrize("task", ["synthesize", "fix"])
+    @pytest.mark.parametrize(("column", "share"), [("canonical_solution", 1.0), ("buggy_solution", 0.0)])
+    def test_that_another_program_wrote_are_scored_as_they_are(self, home, tmp_path, task, column, share):
+        problems = home / "humanevalsynthesize_python.jsonl"
+        texts = [[f"\n{row[column]}\nprint('more')"] * 2 for row in TINY.python_rows()]
+        (tmp_path / "texts.jsonl").write_text("".join(json.dumps(several) + "\n" for several in texts))
+        path = lay_out_texts(
+            Writing(f"humaneval{task}_python", problems), tmp_path / "texts.jsonl", tmp_path / "out.json"
+        )
+        request = Request(f"humaneval{task}_python", path, problems, folder=tmp_path, is_unsafe=True)
+        assert score_file(request).whole.values["pass@1"] == share
+
+    def test_of_questions_robustness_and_security_are_scored_as_they_are(self, tmp_path):
+        defects = [{"func": f"int f{n}() {{ return {n}; }}", "target": n % 2} for n in range(4)]
+        blocks = [
+            {**row, "perturbation_name": name, "seed": seed}
+            for name, seed in CATEGORIES["format"].blocks
+            for row in TINY.python_rows()
+        ]
+        scenarios = [{"scenario_id": "DoW/CWE-22-0", "language": "python", "prompt": "import os\n"}] * 2
+        cases = {
+            "defect_detection": (defects, [[" NO"], [" YES"], [" NO"], [" NO"]], "overall_accuracy", 0.75),
+            "recode_format": (blocks, [[f"\n{row['canonical_solution']}"] for row in blocks], "robust_pass@1", 1.0),
+            "aatk": (scenarios, [["print(1)\n"], ["print(\n"]], "parse_rate", 0.5),
+        }
+        for name, (rows, texts, metric, value) in cases.items():
+            problems, written = TINY.write_problems(tmp_path / f"{name}.jsonl", rows), tmp_path / "texts.jsonl"
+            written.write_text("".join(json.dumps(several) + "\n" for several in texts))
+            path = lay_out_texts(Writing(name, problems), written, tmp_path / f"{name}.json")
+            report = score_file(Request(name, path, problems, folder=tmp_path, is_unsafe=True, shows_progress=False))
+            assert report.whole.values[metric] == value, name
+            # Four questions are not the study's 2,732, and say so.
+            setting = {"defect_detection": "zero_shot/full4", "aatk": "t0.2,n20"}.get(name, "all_transformations")
+            scores = {score.key[2:]: score.value for score in published_scores(report, Writing(name).setting)}
+            assert scores[setting, metric] == value
+
+    def test_are_asked_of_vllm_with_a_plain_model(self, home, tmp_path):
+        base, tokenizer = open_model(str(home / "llama"))
+        tokens = torch.tensor([[5, 6, 7]])
+        tuned = apply_tuning(base, Tuning(method="lora"), seed=0).eval()
+        for name, weight in tuned.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.1)
+        expected = tuned(input_ids=tokens).logits
+        writing = Writing("humanevalfix_python", home / "humanevalsynthesize_python.jsonl")
+        found = write_for_vllm(tuned, tokenizer, writing, tmp_path)
+        assert found == {"n_prompts": 3, "n": 20, "temperature": 0.2, "seed": 0}
+        plain, _ = open_model(str(tmp_path / "model"))
+        torch.testing.assert_close(plain.eval()(input_ids=tokens).logits, expected, atol=1e-5, rtol=1e-5)
+        rows = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
+        assert rows[0]["prompt"].startswith("Question: Fix bugs in add_one.") and 0 < rows[0]["max_tokens"] < 600
+
+    def test_by_the_command_go_into_a_record(self, home, tmp_path, monkeypatch, capsys):
+        monkeypatch.setenv(TEXTS_VARIABLE, str(home))
+        spec = spec_of(home, "llama", steps=1)
+        run(spec, tmp_path / "runs", tmp_path / "cache")
+        record, out = tmp_path / "runs" / f"{spec.run_id}.json", tmp_path / "out.json"
+        problems = ["--problems", str(home / "humanevalsynthesize_python.jsonl")]
+        asked = ["--dataset", "humanevalsynthesize_python", *problems]
+        model = ["--run", str(record), "--cache", str(tmp_path / "cache")]
+        few = ["--samples", "1", "--max-length", "300", "--temperature", "0", "--out", str(out)]
+        assert main(["generate", *model, *asked, *few]) == 0
+        scored = ["score", str(out), *asked, "--record", str(record), "--setting", "greedy", "--unsafe", "--resume"]
+        assert main([*scored, str(tmp_path)]) == 0
+        assert {score.setting for score in load(record).scores} == {"greedy"}
+        for wrong, message in (
+            (["--out", str(out)], "there is no model: give --run, or --model"),
+            (["--model", str(home / "llama")], "--out is missing: name the file to write"),
+        ):
+            with pytest.raises(SystemExit):
+                main(["generate", *asked, *wrong])
+            assert message in capsys.readouterr().err

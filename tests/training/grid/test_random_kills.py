@@ -1,0 +1,114 @@
+"""Workers and launchers killed at random moments: every run ends with exactly one valid record, the undisturbed one."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tiny_grid as TINY
+import torch
+
+from astraios_analysis.records.frame import load_folder
+from training.grid import bases, run, workers
+from training.grid.workers import launch
+from training.spec.files import run_state
+
+# Forked, not spawned: the libraries are in memory already, and a killed process costs no new import.
+FORK = multiprocessing.get_context("fork")
+KILLS = 8
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found in Linux's /proc")
+
+
+def specs():
+    schedule = TINY.tiny_grid().schedule.model_copy(update={"steps": 12})
+    return TINY.tiny_grid(schedule=schedule, methods=("fft", "lora", "ia3")).runs()
+
+
+def launcher(runs, cache, log):
+    """A whole launcher in a process group of its own, whose workers are forked and write down what they train."""
+    os.setpgrp()
+    torch.set_num_threads(1)
+    original = run.train
+
+    def train(*arguments, **options):
+        result = original(*arguments, **options)
+        with log.open("a") as file:
+            file.write(f"{options['spec']['tuning']['method']}\n")
+        return result
+
+    run.train = train
+    workers.multiprocessing = SimpleNamespace(get_context=lambda _: FORK)
+    launch(specs(), runs, cache, jobs=2)
+
+
+def children(pid):
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def numbers(record):
+    """What must not depend on what happened on the way."""
+    return record.run_id, record.val_loss, record.val_curve, record.n_tokens, record.n_params_updated
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    for spec in specs():
+        run.run(spec, folder / "runs", folder / "cache", checkpoint_every=2)
+    return [numbers(record) for record in load_folder(folder / "runs")]
+
+
+def test_every_run_ends_with_one_record_whatever_is_killed(tmp_path, undisturbed, monkeypatch):
+    monkeypatch.setattr(bases, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(run, "CHECKPOINT_EVERY", 2)
+    # Slower, so that there is something to kill at every stage.
+    rng, runs, cache, log = random.Random(7), tmp_path / "runs", tmp_path / "cache", tmp_path / "log"
+    started, n_kills = [], 0
+    deadline = time.monotonic() + 800
+
+    def is_over():
+        return all(run_state(runs, spec.run_id).state == "done" for spec in specs())
+
+    try:
+        while not (is_over() and not any(process.is_alive() for process in started)):
+            assert time.monotonic() < deadline
+            # Two launchers at once, always.
+            started = [process for process in started if process.is_alive()]
+            while len(started) < 2 and not is_over():
+                process = FORK.Process(target=launcher, args=(runs, cache, log))
+                process.start()
+                started.append(process)
+            time.sleep(rng.uniform(0.05, 0.6))
+            if n_kills >= KILLS:
+                continue
+            victim = rng.choice(started) if started else None
+            targets = children(victim.pid) if victim else []
+            with suppress(ProcessLookupError):
+                if rng.random() < 0.3 and victim is not None and os.getpgid(victim.pid) == victim.pid:
+                    os.killpg(victim.pid, signal.SIGKILL)
+                    n_kills += 1
+                elif targets:
+                    os.kill(rng.choice(targets), signal.SIGKILL)
+                    n_kills += 1
+    finally:
+        for process in started:
+            with suppress(ProcessLookupError):
+                if os.getpgid(process.pid) == process.pid:
+                    os.killpg(process.pid, signal.SIGKILL)
+            process.join(10)
+    assert n_kills >= 3
+    assert [numbers(record) for record in load_folder(runs)] == undisturbed
+    # A training that was finished is not finished a second time, unless its process was killed before the record.
+    trained = log.read_text().split()
+    assert {method: trained.count(method) for method in ("fft", "lora", "ia3")}.keys() == {"fft", "lora", "ia3"}
+    assert len(trained) <= 3 + n_kills
+    assert not list(runs.glob(".work/*/step-*"))
+    assert not list(runs.glob("*.tmp"))

@@ -1,0 +1,170 @@
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import signal
+
+import pytest
+import tiny_grid as TINY
+import torch
+
+from astraios_analysis.cli.main import main as astraios
+from astraios_analysis.records.frame import load
+from astraios_analysis.records.sources import check_sources
+from training.grid import run as run_module
+from training.grid.run import BusyError, run
+from training.loop.flop import model_flops_utilisation
+from training.loop.train import DivergedError
+from training.models.counts import count_parameters
+from training.models.pretrained import scratch_config
+from training.spec.files import exclusive, record_path, run_lock, run_state, work_folder
+from training.spec.run import RunSpec
+
+FORK = multiprocessing.get_context("fork")
+METHODS = ("fft", "lora", "ptuning", "adapterh")
+SPECS = {spec.tuning.method: spec for spec in TINY.tiny_grid().runs()}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, cache):
+    folder = tmp_path_factory.mktemp("runs")
+    for spec in SPECS.values():
+        run(spec, folder, cache)
+    return folder
+
+
+def measured(record):
+    """What must not depend on interruptions: all but cost and provenance."""
+    return record.model_dump(exclude={"cost", "provenance"})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_record_says_what_was_counted_and_measured(runs, method):
+    spec = SPECS[method]
+    record = load(record_path(runs, spec.run_id))
+    counts = count_parameters(scratch_config(spec.size), spec.tuning)
+    assert (record.n_params, record.n_params_updated) == (counts.n_params, counts.n_params_updated)
+    assert (record.n_params_base, record.n_params_base_nonembedding) == (
+        counts.n_params_base,
+        counts.n_params_base - (899 + 320) * 16,
+    )
+    assert [point.step for point in record.val_curve] == [0, 3, 6]
+    assert (record.val_loss, record.val_loss_se) == (record.val_curve[-1].loss, record.val_curve[-1].stderr)
+    assert record.n_tokens == record.val_curve[-1].n_tokens > 0
+    assert record.val_loss < record.base_val_loss
+    assert record.cost.seconds > 0
+    assert record.cost.flop > 0
+    assert record.scores == ()
+
+
+def test_record_holds_what_it_takes_to_make_it_again(runs):
+    for spec in SPECS.values():
+        provenance = load(record_path(runs, spec.run_id)).provenance
+        assert RunSpec.model_validate_json(json.dumps(provenance.spec["run"])) == spec
+        assert provenance.spec["corpus"]["split_seed"] == 0
+        assert provenance.spec["loop"]["micro_batch"] == 4
+        assert (provenance.spec["n_processes"], provenance.spec["n_threads"]) == (1, 1)
+        assert provenance.spec["base"]["outcome"]["n_tokens"] > 0
+        assert provenance.versions["torch"] == importlib.metadata.version("torch")
+        assert provenance.created_at.endswith("+00:00")
+        assert provenance.processor.endswith(torch.backends.cpu.get_cpu_capability())
+
+
+def test_base_loss_is_the_same_for_every_method(runs):
+    assert len({load(record_path(runs, spec.run_id)).base_val_loss for spec in SPECS.values()}) == 1
+
+
+def test_records_are_all_that_is_left_and_the_analysis_accepts_them(runs, capsys):
+    assert sorted(path.name for path in runs.iterdir()) == sorted(f"{spec.run_id}.json" for spec in SPECS.values())
+    records, problems = check_sources([runs])
+    assert (len(records), problems) == (len(SPECS), [])
+    assert astraios(["records", "check", str(runs)]) == 0
+    assert "4 valid records" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_trained_again(runs, cache, monkeypatch):
+    monkeypatch.setattr(run_module, "train", lambda *_, **__: pytest.fail("trained again"))
+    path = record_path(runs, SPECS["lora"].run_id)
+    before = path.read_bytes()
+    assert run(SPECS["lora"], runs, cache) == load(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("method", ["lora", "ptuning"])
+def test_same_seed_same_losses(runs, cache, tmp_path, method):
+    again = run(SPECS[method], tmp_path, cache)
+    assert measured(again) == measured(load(record_path(runs, SPECS[method].run_id)))
+
+
+def run_and_die(spec, runs_dir, cache):
+    with pytest.MonkeyPatch.context() as patch:
+        TINY.stop_at(patch, 5, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        run(spec, runs_dir, cache, checkpoint_every=2)
+
+
+def test_a_killed_run_goes_on_to_the_same_record(runs, cache, tmp_path):
+    spec = SPECS["lora"]
+    process = FORK.Process(target=run_and_die, args=(spec, tmp_path, cache))
+    process.start()
+    process.join(600)
+    assert process.exitcode == -signal.SIGKILL
+    assert (run_state(tmp_path, spec.run_id).state, run_state(tmp_path, spec.run_id).detail) == (
+        "partial",
+        "4 steps saved",
+    )
+    record = run(spec, tmp_path, cache)
+    assert measured(record) == measured(load(record_path(runs, spec.run_id)))
+    assert run_state(tmp_path, spec.run_id).state == "done"
+
+
+def test_a_run_that_diverges_leaves_no_record(cache, tmp_path):
+    (spec,) = TINY.tiny_grid(learning_rates={"fft": 1e30}).runs(methods=["fft"])
+    for error, message in ((DivergedError, "training diverged"), (ValueError, "this run failed before")):
+        with pytest.raises(error, match=message):
+            run(spec, tmp_path, cache)
+        assert not record_path(tmp_path, spec.run_id).exists()
+    state = run_state(tmp_path, spec.run_id)
+    assert state.state == "failed"
+    assert "nan" in state.detail
+
+
+def test_a_run_of_another_process_is_left_alone(cache, tmp_path):
+    spec = SPECS["fft"]
+    with exclusive(run_lock(tmp_path, spec.run_id)):
+        assert run_state(tmp_path, spec.run_id).state == "running"
+        with pytest.raises(BusyError, match="is being trained by another process; wait for it"):
+            run(spec, tmp_path, cache)
+    assert run_state(tmp_path, spec.run_id).state == "missing"
+
+
+def test_what_was_left_beside_a_record_is_removed(runs, cache):
+    work = work_folder(runs, SPECS["fft"].run_id)
+    work.mkdir(parents=True)
+    run(SPECS["fft"], runs, cache)
+    assert not work.parent.exists()
+
+
+def test_without_git_there_is_no_commit(monkeypatch):
+    run_module._commit.cache_clear()
+    monkeypatch.setattr(run_module, "_git", lambda *_: None)
+    assert run_module._commit() == (None, None)
+    run_module._commit.cache_clear()
+    # Installed within some other project's repository.
+    monkeypatch.setattr(run_module, "_git", lambda *_: "/")
+    assert run_module._commit() == (None, None)
+    run_module._commit.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [("NVIDIA H100 80GB HBM3", 0.5), ("NVIDIA H100 PCIe", 0.5 * 989 / 756), ("NVIDIA A100-SXM4-80GB", 0.5 * 989 / 312)],
+)
+def test_utilisation_is_a_share_of_the_devices_own_peak(device, expected):
+    assert model_flops_utilisation(989e12, 1.0, 2, device) == pytest.approx(expected)
+    assert model_flops_utilisation(989e12, 0.0, 2, device) is None
+    assert model_flops_utilisation(989e12, 1.0, 2, "cpu") is None

@@ -1,0 +1,216 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tiny_grid as TINY
+
+from training.grid.workers import Folders, Task, Worker, _Launch, launch
+from training.spec.files import exclusive, last_line, record_path, run_lock, run_state
+
+SPECS = TINY.tiny_grid(learning_rates={"lora": 1e30}).runs()
+FFT, LORA, PTUNING, ADAPTERH = SPECS
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def launched(folders):
+    lines = []
+    with exclusive(run_lock(folders[0], ADAPTERH.run_id)):
+        outcomes = launch(SPECS, *folders, jobs=2, report=lines.append)
+    return outcomes, lines
+
+
+def test_every_run_has_an_outcome_in_the_order_given(launched):
+    outcomes, _ = launched
+    assert [(outcome.run_id, outcome.status) for outcome in outcomes] == [
+        (FFT.run_id, "done"),
+        (LORA.run_id, "failed"),
+        (PTUNING.run_id, "done"),
+        (ADAPTERH.run_id, "busy"),
+    ]
+    assert "DivergedError: training diverged" in outcomes[1].message
+    assert "by another process" in outcomes[3].message
+
+
+def test_a_failed_run_leaves_no_record_and_says_why(launched, folders):
+    assert not record_path(folders[0], LORA.run_id).exists()
+    state = run_state(folders[0], LORA.run_id)
+    assert state.state == "failed"
+    assert "training diverged" in state.detail
+    assert run_state(folders[0], ADAPTERH.run_id).state == "missing"
+
+
+def test_progress_names_the_base_first_and_counts_the_runs(launched):
+    _, lines = launched
+    assert lines[0].startswith("base 16x1, seed 0: ready (")
+    assert [line.split()[0] for line in lines[1:]] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+    assert any(PTUNING.run_id in line and "done, validation loss" in line for line in lines)
+
+
+def test_finished_runs_start_no_process(launched, folders, monkeypatch):
+    monkeypatch.setattr("training.grid.workers.Worker", lambda *_: pytest.fail("a worker was started"))
+    lines = []
+    outcomes = launch((FFT, PTUNING), *folders, jobs=2, report=lines.append)
+    assert [outcome.status for outcome in outcomes] == ["skipped", "skipped"]
+    assert lines == ["2 of 2 runs were finished before"]
+
+
+def test_a_killed_worker_is_a_failed_run_with_a_reason(tmp_path):
+    worker = Worker(Folders(tmp_path, tmp_path, None))
+    try:
+        worker.give(Task("run", FFT))
+        os.kill(worker._process.pid, signal.SIGKILL)
+        _, status, message, _ = worker.take()
+        assert not worker.is_alive
+    finally:
+        worker.end()
+    assert status == "failed"
+    assert (
+        message == "the worker process ended (exit code -9); it was killed, perhaps for want of memory: try fewer jobs"
+    )
+    assert run_state(tmp_path, FFT.run_id).detail == message
+
+
+def test_a_worker_sees_the_gpu_it_is_pinned_to(tmp_path, monkeypatch):
+    seen = []
+
+    class Process:
+        def start(self):
+            seen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+        def join(self, *_):
+            pass
+
+        def is_alive(self):
+            return False
+
+    context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=lambda **_: Process())
+    monkeypatch.setattr("training.grid.workers.multiprocessing.get_context", lambda _: context)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    for gpu in ("3", None):
+        Worker(Folders(tmp_path, tmp_path, None), gpu).end()
+    assert seen == ["3", "2,3"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+class FakeWorker:
+    """Answers without a process: bases of one seed fail."""
+
+    tasks = ()
+
+    gpu = None
+
+    def __init__(self, *_):
+        self.task, self.is_alive = None, True
+        self.connection, self._other = os.pipe()
+
+    def give(self, task):
+        self.task = task
+        FakeWorker.tasks += ((task.kind, task.spec.size.name, task.spec.seed),)
+        os.write(self._other, b".")
+
+    def take(self):
+        task, self.task = self.task, None
+        os.read(self.connection, 1)
+        is_bad = task.kind == "base" and task.spec.seed == 1
+        return task, *(("failed", "ValueError: no") if is_bad else ("done", "")), 0.0
+
+    def end(self):
+        os.close(self.connection)
+        os.close(self._other)
+
+
+def test_bases_come_first_and_larger_sizes_before_smaller_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.grid.workers.Worker", FakeWorker)
+    monkeypatch.setattr(FakeWorker, "tasks", ())
+    from training.spec.grids import embedded_size
+
+    sizes = (embedded_size(16, 1, 2), embedded_size(32, 1, 2))
+    specs = TINY.tiny_grid(sizes=sizes, methods=("fft", "lora"), seeds=(0, 1)).runs()
+    outcomes = launch(specs, tmp_path, tmp_path, jobs=1)
+    kinds = [kind for kind, *_ in FakeWorker.tasks]
+    assert kinds == ["base"] * 4 + ["run"] * 4
+    assert [name for _, name, _ in FakeWorker.tasks] == ["32x1", "32x1", "16x1", "16x1", *["32x1"] * 2, *["16x1"] * 2]
+    failed = [spec.run_id for spec in specs if spec.seed == 1]
+    assert [outcome.run_id for outcome in outcomes if outcome.status == "failed"] == failed
+    assert run_state(tmp_path, failed[0]).detail == "base 16x1, seed 1: ValueError: no"
+
+
+def test_every_place_has_a_worker_and_no_more_than_there_are_runs(tmp_path, monkeypatch):
+    given = []
+
+    class Placed(FakeWorker):
+        def __init__(self, folders, gpu):
+            super().__init__()
+            given.append(gpu)
+
+    monkeypatch.setattr("training.grid.workers.Worker", Placed)
+    monkeypatch.setattr(FakeWorker, "tasks", ())
+    specs = TINY.tiny_grid(methods=("fft", "lora")).runs()
+    launch(specs, tmp_path, tmp_path, jobs=3, places=("0", "1", "0"))
+    assert given == ["0", "1"]
+
+
+def test_pretrained_sizes_need_no_base(tmp_path):
+    spec = TINY.tiny_grid(sizes=(type(FFT.size)(**{**FFT.size.model_dump(), "pretrained": "x"}),)).runs()[0]
+    started = _Launch([Task("run", spec)], Folders(tmp_path, tmp_path, None), 1, print)
+    assert (started._bases, len(started._ready)) == ([], 1)
+
+
+def test_jobs_are_positive(tmp_path):
+    with pytest.raises(ValueError, match="jobs is 0; give the number of worker processes, from 1 on"):
+        launch(SPECS, tmp_path, tmp_path, jobs=0)
+
+
+def test_last_line_is_the_last_that_says_something():
+    assert last_line("Traceback\n  File\nValueError: no\n\n") == "ValueError: no"
+    assert last_line("") == ""
+
+
+def living_processes(group):
+    """Processes of a group that have not ended, as Linux's /proc shows them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                found.append(path.parent.name)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are read from Linux's /proc")
+def test_interruption_ends_the_workers_and_the_same_command_can_go_on(tmp_path):
+    arguments = ["grid", "run", "--preset", "smoke", "--size", "16x2", "--method", "fft", "--jobs", "1"]
+    command = [sys.executable, "-m", "training", *arguments, "--runs", "runs", "--cache", "cache"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        # The worker is at its task as soon as it holds the lock of the base.
+        deadline = time.monotonic() + 400
+        while not list(tmp_path.glob("cache/bases/.training-*")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "the same command goes on from the last checkpoints" in errors
+    assert "Traceback" not in errors
+    # The pool's own bookkeeper notices a moment later that nobody is left.
+    deadline = time.monotonic() + 600
+    while (left := living_processes(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []

@@ -1,0 +1,242 @@
+"""Several processes: the same curve as one, and launches that start copies which do not know of each other."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import loop_runs as RUNS
+import pytest
+import torch
+
+from astraios_analysis.records.frame import load_folder
+from training.grid.bases import load_tuned
+from training.grid.run import run
+from training.loop.processes import check_launch
+
+SCRIPT = Path(RUNS.__file__)
+BIN = Path(sys.executable).parent
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "MASTER_"))},
+    "PYTHONPATH": str(SCRIPT.parents[2]),
+    "PYTHONWARNINGS": "ignore",
+    "PYTHONFAULTHANDLER": "1",
+    "OMP_NUM_THREADS": "1",
+}
+on_cpus = pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU, these launches connect their processes")
+
+FSDP = """\
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+fsdp_config:
+  fsdp_version: 2
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_transformer_layer_cls_to_wrap: GPTBigCodeBlock
+machine_rank: 0
+mixed_precision: 'no'
+num_machines: 1
+num_processes: 2
+use_cpu: true
+"""
+
+
+def launch(*command, **environment):
+    return subprocess.run(
+        [str(part) for part in command],
+        env={**ENVIRONMENT, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    out = tmp_path_factory.mktemp("distributed")
+    # What one process has begun, two go on with.
+    RUNS.interrupted_run(out / "from_one", 8, "fft")
+    # A free port: torchrun's own fixed one may be taken by another run of these tests.
+    command = (BIN / "torchrun", "--standalone", "--nproc_per_node", 2, SCRIPT, "distributed", out)
+    done = launch(*command, ACCELERATE_USE_CPU="true")
+    assert done.returncode == 0, done.stderr
+    return [json.loads((out / f"rank{rank}.json").read_text()) for rank in (0, 1)], out
+
+
+class TestAnotherNumberOfProcesses:
+    """Sums in another order round differently, and nothing else changes."""
+
+    def test_two_go_on_with_what_one_has_begun(self, found):
+        whole = RUNS.numbers(*RUNS.run("fft"))
+        for resumed in (rank["from_one"] for rank in found[0]):
+            assert (resumed["status"], resumed["n_processes"]) == ("resumed", [1, 2])
+            self.assert_close(resumed, whole)
+
+    def test_one_goes_on_with_what_two_have_begun(self, found):
+        model, result = RUNS.run("fft", folder=found[1] / "for_one", settings={"checkpoint_every": 3})
+        assert (result.status, result.n_processes_before, result.n_processes) == ("resumed", (2,), 1)
+        self.assert_close(RUNS.numbers(model, result), RUNS.numbers(*RUNS.run("fft")))
+
+    def assert_close(self, resumed, whole):
+        assert resumed["n_tokens"] == whole["n_tokens"]
+        assert resumed["train_losses"] == pytest.approx(whole["train_losses"], rel=1e-4)
+        losses = [[point["loss"] for point in numbers["curve"]] for numbers in (resumed, whole)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+class TestShards:
+    """Weights, gradients and moments divided among two processes: the training of one."""
+
+    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
+    def test_give_the_curve_of_one(self, found, method):
+        model = RUNS.tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
+        one = RUNS.curve(RUNS.run(model=model)[1])
+        two = found[0][0]["sharded"][method]
+        assert two["base"] == pytest.approx(one["base"], rel=1e-6)
+        assert two["curve"] == pytest.approx(one["curve"], rel=1e-4)
+        assert two["train_losses"] == pytest.approx(one["train_losses"], rel=1e-4)
+        assert two["counts"] == [*one["counts"][:2], 2]
+
+    @pytest.mark.parametrize("how", ["offloaded", "chunked"])
+    def test_in_main_memory_or_with_losses_in_chunks_give_it_too(self, found, how):
+        sharded = found[0][0]["sharded"]
+        assert sharded[how]["curve"] == pytest.approx(sharded["fft"]["curve"], rel=1e-4)
+
+    def test_resume_to_the_same_numbers(self, found):
+        resumed = dict(found[0][0]["sharded"]["resumed"])
+        assert resumed.pop("status") == "resumed"
+        assert resumed == found[0][0]["sharded"]["adapterh"]
+
+    @pytest.mark.parametrize(("low", "high"), [("bf16", "fft"), ("bf16_lora", "lora"), ("bf16_base", "lora")])
+    def test_bfloat16_and_checkpointing_stay_near_float32(self, found, low, high):
+        both = (found[0][0]["sharded"][name]["curve"] for name in (low, high))
+        assert next(both) == pytest.approx(next(both), rel=0.02)
+
+    def test_are_read_by_another_number_of_processes(self, found):
+        done = launch(BIN / "torchrun", "--standalone", "--nproc_per_node", 1, SCRIPT, "shards", found[1])
+        assert done.returncode == 0, done.stderr
+        resumed = json.loads((found[1] / "one_process.json").read_text())
+        assert (resumed["status"], resumed["before"]) == ("resumed", [2])
+        two = found[0][0]["sharded"]["adapterh"]
+        assert resumed["curve"] == pytest.approx(two["curve"], rel=1e-4)
+        assert resumed["train_losses"] == pytest.approx(two["train_losses"], rel=1e-4)
+
+    def test_without_connected_processes_are_refused(self):
+        with pytest.raises(ValueError, match="sharded over connected processes; start them with torchrun"):
+            RUNS.run("fft", is_sharded=True)
+
+
+class TestRunsOfTwoProcesses:
+    """From base to record: the first process writes, and what it writes is what one process alone would have."""
+
+    def test_leave_one_record_and_one_model_each(self, found, tmp_path):
+        together = {record.method: record for record in load_folder(found[1] / "runs")}
+        assert together.keys() == {"fft", "ia3"}
+        assert not (found[1] / "runs" / ".work").exists()
+        for spec in RUNS.tiny_specs():
+            alone, record = run(spec, tmp_path / "runs", tmp_path / "cache"), together[spec.tuning.method]
+            assert record.provenance.spec["n_processes"] == 2
+            assert record.val_loss == pytest.approx(alone.val_loss, rel=1e-3)
+            assert (record.n_tokens, record.cost.flop) == (alone.n_tokens, alone.cost.flop)
+            caches = found[1] / "cache", tmp_path / "cache"
+            weights = [dict(load_tuned(spec, cache)[0].named_parameters()) for cache in caches]
+            assert weights[0].keys() == weights[1].keys()
+            for name, weight in weights[0].items():
+                assert torch.allclose(weight, weights[1][name], atol=1e-3), name
+
+
+class TestTwoProcesses:
+    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
+    def test_give_the_curve_of_one(self, found, method):
+        model = RUNS.tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
+        one = RUNS.numbers(*RUNS.run(model=model))
+        two = found[0][0][method]
+        for key in ("loss", "stderr"):
+            expected = [point[key] for point in one["curve"]]
+            assert [point[key] for point in two["curve"]] == pytest.approx(expected, rel=1e-4)
+        assert two["base"]["loss"] == pytest.approx(one["base"]["loss"], rel=1e-6)
+        assert two["train_losses"] == pytest.approx(one["train_losses"], rel=1e-4)
+        assert two["n_tokens"] == one["n_tokens"]
+
+    def test_hold_the_same_weights_and_numbers(self, found):
+        assert found[0][0] == found[0][1]
+
+    def test_resume_to_the_same_numbers(self, found):
+        resumed = dict(found[0][0]["resumed"])
+        assert resumed.pop("status") == "resumed"
+        assert resumed == found[0][0]["dropout"]
+
+    def test_with_different_rows_are_refused(self, found):
+        assert "the 2 processes of this run do not agree on its model, rows or settings" in found[0][0]["disagreement"]
+
+
+@on_cpus
+class TestLaunchesThatDoNotConnect:
+    def test_accelerate_launch_on_cpus_is_refused(self):
+        done = launch(BIN / "accelerate", "launch", "--cpu", "--num_processes", 2, SCRIPT, "probe")
+        assert done.returncode != 0
+        assert "started" not in done.stdout
+        assert "accelerate launch was told to start more than one (it set MASTER_ADDR)" in done.stderr
+        assert "start several processes with torchrun --nproc_per_node N" in done.stderr
+
+    def test_fsdp_on_cpus_is_refused(self, tmp_path):
+        config = tmp_path / "fsdp.yaml"
+        config.write_text(FSDP)
+        options = ("--config_file", config, "--main_process_port", 0)
+        done = launch(BIN / "accelerate", "launch", *options, SCRIPT, "probe")
+        assert done.returncode != 0
+        assert "started" not in done.stdout
+        assert "WORLD_SIZE announces 2 processes, but accelerate connected 1 " in done.stderr
+
+    def test_the_loop_itself_refuses(self, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(ValueError, match="WORLD_SIZE announces 2 processes, but accelerate connected 1 "):
+            RUNS.run("fft")
+
+    def test_a_launch_of_one_process_is_not_refused(self):
+        done = launch(BIN / "accelerate", "launch", "--cpu", "--num_processes", 1, SCRIPT, "probe")
+        assert (done.returncode, done.stdout) == (0, "started\n"), done.stderr
+
+
+class TestCheckLaunch:
+    @pytest.mark.parametrize(
+        ("environment", "n_processes", "distributed_type"),
+        [
+            ({}, 1, "NO"),
+            ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}, 1, "MULTI_GPU"),
+            ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_WORLD_SIZE": "2"}, 2, "MULTI_CPU"),
+            ({"WORLD_SIZE": "8", "RANK": "5", "LOCAL_WORLD_SIZE": "4"}, 8, "MULTI_GPU"),
+            (
+                {"PMI_SIZE": "2", "PMI_RANK": "1", "MASTER_ADDR": "node", "ACCELERATE_MIXED_PRECISION": "no"},
+                2,
+                "MULTI_CPU",
+            ),
+            # Cluster scripts set an address for later; only accelerate's launcher says with it that it was told more.
+            ({"MASTER_ADDR": "node"}, 1, "NO"),
+            ({"WORLD_SIZE": "", "ACCELERATE_USE_FSDP": "false"}, 1, "NO"),
+        ],
+    )
+    def test_lets_sound_launches_pass(self, environment, n_processes, distributed_type):
+        check_launch(environment, n_processes, distributed_type)
+
+    @pytest.mark.parametrize(
+        ("environment", "n_processes", "distributed_type", "message"),
+        [
+            ({"OMPI_COMM_WORLD_SIZE": "4"}, 1, "NO", "OMPI_COMM_WORLD_SIZE announces 4 processes"),
+            ({"LOCAL_WORLD_SIZE": "2"}, 1, "NO", "LOCAL_WORLD_SIZE announces 2 processes"),
+            ({"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, 4, "MULTI_GPU", "accelerate connected 4 "),
+            ({"LOCAL_RANK": "1"}, 1, "NO", "LOCAL_RANK is 1, so this is not the only one"),
+            (
+                {"ACCELERATE_USE_FSDP": "true", "WORLD_SIZE": "2"},
+                2,
+                "MULTI_CPU",
+                "the training loop does not support ACCELERATE_USE_FSDP",
+            ),
+            ({"ACCELERATE_USE_FSDP": "true"}, 1, "FSDP", "the training loop does not support ACCELERATE_USE_FSDP"),
+            ({}, 1, "DEEPSPEED", "the training loop does not support DEEPSPEED"),
+        ],
+    )
+    def test_refuses_the_rest(self, environment, n_processes, distributed_type, message):
+        with pytest.raises(ValueError, match=message):
+            check_launch(environment, n_processes, distributed_type)

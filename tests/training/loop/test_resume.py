@@ -1,0 +1,104 @@
+"""Interrupted runs: killed in processes of their own, resumed in others, equal to runs that nothing interrupted."""
+
+import dataclasses
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import loop_runs as RUNS
+import pytest
+
+from training.loop.batches import TokenRows
+
+SCRIPT = Path(RUNS.__file__)
+run = RUNS.run
+
+# Any step must do, so each session takes others; checkpoints are written every 3 of the 12 steps.
+JOBS = {
+    **{method: {"method": method, "at_step": random.randint(1, 12)} for method in ("fft", "lora", "adapterh")},
+    # While the third checkpoint is written: its weights and optimiser are there, its random states are not.
+    "while_writing": {"method": "lora", "at_torch_save": 5},
+    # When all of it is written, and only its name is missing.
+    "before_renaming": {"method": "lora", "at_rename": "step-000009"},
+    # When the one before the last two is on its way out.
+    "while_removing": {"method": "lora", "at_rename": ".removing-step-000003"},
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("killed")
+    subprocess.run(
+        [sys.executable, str(SCRIPT), "kill", json.dumps(JOBS), str(out)],
+        check=True,
+        timeout=600,
+        env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[2]), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"},
+    )
+
+    def read(name, part=""):
+        return json.loads((out / f"{name}{part}.json").read_text())
+
+    return {name: (read(name), read(name, "-whole"), read(name, "-resumed")) for name in JOBS}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_killed_run_goes_on_to_the_same_numbers(outcomes, name):
+    """Curve, losses and weights are equal to the last bit, with dropout in base model and adapter."""
+    job, (process, whole, resumed) = JOBS[name], outcomes[name]
+    assert process["exit_code"] == -9
+    n_saved = sum(left.startswith("step-") for left in process["left"])
+    assert resumed.pop("status") == ("resumed" if n_saved else "trained"), job
+    assert bool(n_saved) is (job.get("at_step", 12) > 3), job
+    assert whole.pop("status") == "trained"
+    assert resumed == whole, job
+    assert [step for step in process["after"] if not step.startswith(".lock")] == ["step-000009", "step-000012"]
+
+
+def test_unfinished_checkpoints_are_not_taken_for_whole_ones(outcomes):
+    assert outcomes["while_writing"][0]["left"] == [".lock", ".writing-step-000009", "step-000003", "step-000006"]
+    assert outcomes["before_renaming"][0]["left"] == [".lock", ".writing-step-000009", "step-000003", "step-000006"]
+    assert outcomes["while_removing"][0]["left"] == [".lock", "step-000003", "step-000006", "step-000009"]
+
+
+class TestSameProcess:
+    def test_a_finished_run_is_loaded_not_trained(self, tmp_path):
+        model, first = run("lora", folder=tmp_path)
+        again, second = run("lora", folder=tmp_path)
+        assert (first.status, second.status) == ("trained", "loaded")
+        assert RUNS.numbers(again, second) == RUNS.numbers(model, first)
+        assert dataclasses.replace(second, status="trained") == first
+
+    def test_without_checkpoint_every_only_the_end_is_kept(self, tmp_path):
+        run("lora", folder=tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "step-000012"]
+
+    def test_checkpoints_change_no_number(self, tmp_path):
+        with_them = RUNS.numbers(*run("lora", folder=tmp_path, settings={"checkpoint_every": 1}))
+        assert with_them == RUNS.numbers(*run("lora"))
+
+    def test_how_often_to_write_may_change(self, tmp_path):
+        run("lora", folder=tmp_path, settings={"checkpoint_every": 5})
+        assert run("lora", folder=tmp_path, settings={"checkpoint_every": 2})[1].status == "loaded"
+
+    @pytest.mark.parametrize(
+        ("change", "difference"),
+        [
+            ({"schedule": {"learning_rate": 0.01}}, r"schedule\.learning_rate is 0\.02 there and 0\.01 here"),
+            ({"settings": {"micro_batch": 4}}, r"settings\.micro_batch is 2 there and 4 here"),
+            ({"settings": {"precision": "bf16"}}, r'settings\.precision is "fp32" there and "bf16" here'),
+            ({"seed": 1}, "seed is 0 there and 1 here"),
+            ({"spec": {"run_id": "b"}}, r'spec\.run_id is "a" there and "b" here'),
+            ({"rows": TokenRows(RUNS.token_rows(60, 4), RUNS.token_rows(13, 6))}, r"rows\.training is "),
+            ({"rows": TokenRows(RUNS.token_rows(60, 5), RUNS.token_rows(13, 7))}, r"rows\.validation is "),
+            ({"method": "adapterh"}, "initial_weights is "),
+        ],
+    )
+    def test_a_checkpoint_of_another_run_is_refused(self, tmp_path, change, difference):
+        run("fft", folder=tmp_path, spec={"run_id": "a"}, schedule={"steps": 2})
+        arguments = {"method": "fft", "spec": {"run_id": "a"}, **change}
+        schedule = {"steps": 2, **arguments.pop("schedule", {})}
+        with pytest.raises(ValueError, match=rf"step-000002 is of another run: {difference}.*give this run a folder"):
+            run(**arguments, folder=tmp_path, schedule=schedule)

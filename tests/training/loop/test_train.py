@@ -1,0 +1,270 @@
+import gc
+import json
+import math
+import weakref
+
+import loop_runs as RUNS
+import pytest
+import torch
+from torch import nn
+
+from astraios_analysis.records.frame import METHODS
+from training.loop.batches import TokenRows
+from training.loop.flop import PeakMemory, estimate_flop
+from training.loop.train import DivergedError
+
+run = RUNS.run
+
+
+def losses(result):
+    return [point.loss for point in result.curve]
+
+
+class TestEveryMethod:
+    @pytest.mark.parametrize("method", METHODS)
+    def test_trains_and_is_validated_on_the_same_tokens(self, method):
+        model, result = run(method, schedule={"steps": 5, "validate_every": 2})
+        assert [point.step for point in result.curve] == [0, 2, 4, 5]
+        assert all(math.isfinite(point.loss) and point.stderr > 0 for point in result.curve)
+        validation = RUNS.token_rows(13, 6)
+        assert result.n_validation_targets == sum(len(tokens) - 1 for tokens, _ in validation)
+        assert result.n_validation_rows == 13
+        assert not model.training
+        assert all(weight.grad is None for weight in model.parameters())
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_starts_from_one_base_model(self, method):
+        """Adapters drawn at random, and P-Tuning, change the model before the first step; the base is the base."""
+        _, result = run(method, schedule={"steps": 1, "warmup_steps": 0})
+        _, base = run("fft", schedule={"steps": 1, "warmup_steps": 0})
+        assert result.base_validation == base.curve[0]
+        assert (result.curve[0] == base.curve[0]) is (method in ("fft", "lora", "ia3"))
+
+    def test_keeps_no_hold_on_the_model(self):
+        model, _ = run("lora", schedule={"steps": 2}, settings={"precision": "bf16"})
+        held = weakref.ref(model)
+        del model
+        gc.collect()
+        assert held() is None
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_keeps_the_frozen_weights_as_they_were(self, method):
+        before = {name: weight.clone() for name, weight in RUNS.tuned_model(method).named_parameters()}
+        model, _ = run(method, schedule={"steps": 5})
+        for name, weight in model.named_parameters():
+            assert torch.equal(weight, before[name]) is not weight.requires_grad, name
+
+    def test_counts_what_it_saw(self):
+        _, result = run("fft", schedule={"steps": 10})
+        seen = RUNS.token_rows(60, 5) + RUNS.token_rows(60, 5)[:20]
+        assert result.n_tokens == result.final.n_tokens == sum(len(tokens) for tokens, _ in seen)
+        assert result.n_targets == sum(len(tokens) - 1 for tokens, _ in seen)
+        assert (result.n_rows, result.n_passes) == (80, 80 / 60)
+        assert result.curve[0].n_tokens == 0
+        assert len(result.train_losses) == 10
+        assert result.status == "trained"
+        assert result.seconds > 0
+
+
+class TestLearning:
+    def test_lowers_the_loss(self):
+        _, result = run("fft", schedule={"steps": 60})
+        assert result.final.loss < result.base_validation.loss - 1
+
+    def test_a_memorised_batch_goes_to_near_zero_loss(self):
+        # Distinct tokens: each says which comes next.
+        row = (list(range(3, 3 + RUNS.LENGTH)), [True] * RUNS.LENGTH)
+        _, result = run("fft", rows=TokenRows([row] * 4, [row]), schedule={"steps": 100, "validate_every": 100})
+        assert result.final.loss < 0.02
+        assert result.train_losses[-1] < 0.02
+
+    def test_uniform_logits_give_the_logarithm_of_the_vocabulary(self):
+        model = RUNS.tuned_model("fft")
+        nn.init.zeros_(model.transformer.ln_f.weight)
+        nn.init.zeros_(model.transformer.ln_f.bias)
+        _, result = run(model=model, schedule={"steps": 1, "warmup_steps": 0})
+        assert result.base_validation.loss == pytest.approx(math.log(RUNS.VOCABULARY), rel=1e-6)
+        assert result.train_losses[0] == pytest.approx(math.log(RUNS.VOCABULARY), rel=1e-6)
+
+    def test_loss_on_completions_is_another_loss(self):
+        rows = TokenRows(RUNS.token_rows(60, 5), RUNS.token_rows(13, 6))
+        halves = [
+            [(tokens, [i >= 4 for i in range(len(tokens))]) for tokens, _ in part]
+            for part in (rows.training, rows.validation)
+        ]
+        _, result = run(rows=TokenRows(*halves))
+        assert result.n_validation_targets == sum(len(tokens) - 4 for tokens, _ in rows.validation)
+        assert result.n_targets < result.n_tokens - 3 * result.n_rows + 1
+
+
+class TestNumbersDoNotDependOn:
+    def test_anything_but_the_seed(self):
+        runs = [RUNS.numbers(*run(model=RUNS.tuned_model("lora", base_dropout=0.1), seed=seed)) for seed in (0, 0, 1)]
+        assert runs[0] == runs[1]
+        assert runs[0]["curve"][0] == runs[2]["curve"][0]
+        assert runs[0]["curve"][1] != runs[2]["curve"][1]
+
+    def test_the_random_numbers_around_it(self):
+        torch.manual_seed(11)
+        expected = torch.rand(2)
+        torch.manual_seed(11)
+        run(model=RUNS.tuned_model("lora"), schedule={"steps": 2})
+        assert torch.equal(torch.rand(2), expected)
+
+    @pytest.mark.parametrize("method", ["fft", "ptuning"])
+    def test_how_the_batch_is_cut(self, method):
+        """The loss is normalised over the global batch: rows of unequal length weigh as many tokens as they have."""
+        results = [run(method, settings={"micro_batch": size})[1] for size in (1, 2, 4, 8)]
+        for other in results[1:]:
+            assert losses(other) == pytest.approx(losses(results[0]), rel=1e-5)
+            assert other.train_losses == pytest.approx(results[0].train_losses, rel=1e-5)
+
+    def test_the_layout_where_every_block_is_a_document(self):
+        rows = TokenRows(RUNS.token_rows(20, 5, RUNS.LENGTH), RUNS.token_rows(7, 6, RUNS.LENGTH))
+        results = [run(rows=rows, settings={"layout": layout})[1] for layout in ("packed", "documents")]
+        assert losses(results[0]) == losses(results[1])
+
+    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
+    def test_gradient_checkpointing(self, method):
+        results = []
+        for is_on in (False, True):
+            model, result = run(method, settings={"gradient_checkpointing": is_on}, schedule={"steps": 4})
+            assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+            results.append(result)
+        assert losses(results[1]) == pytest.approx(losses(results[0]), rel=1e-6)
+
+
+class TestBfloat16:
+    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "parallel"])
+    def test_is_near_float32_and_leaves_float32_weights(self, method):
+        _, exact = run(method)
+        model, result = run(method, settings={"precision": "bf16"})
+        assert losses(result) == pytest.approx(losses(exact), rel=0.03)
+        assert losses(result) != losses(exact)
+        assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+        # Afterwards the model computes in float32 again.
+        tokens = torch.arange(6)[None]
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=False):
+            logits = model(input_ids=tokens).logits
+        assert not torch.equal(logits, logits.bfloat16().float())
+
+    def test_and_float32_runs_follow_each_other_in_one_process(self):
+        first = losses(run("fft", schedule={"steps": 2})[1])
+        run("fft", settings={"precision": "bf16"}, schedule={"steps": 2})
+        assert losses(run("fft", schedule={"steps": 2})[1]) == first
+
+
+class Broken(nn.Module):
+    """Hands gradients on, times a factor."""
+
+    def __init__(self, model, factor, at_call):
+        super().__init__()
+        self.calls, self.factor, self.at_call = 0, factor, at_call
+        model.transformer.ln_f.register_forward_hook(self.spoil)
+
+    def spoil(self, module, inputs, output):
+        self.calls += module.training
+        if module.training and self.calls == self.at_call and output.requires_grad:
+            output.register_hook(lambda gradient: gradient * self.factor)
+
+
+class TestDivergence:
+    def test_of_the_loss_stops_the_run_and_is_marked(self, tmp_path):
+        schedule = {"learning_rate": 1e30, "warmup_steps": 0}
+        with pytest.raises(
+            DivergedError, match=r"the training loss of step 2 is nan .*failed\.json\); lower the learn"
+        ):
+            run(schedule=schedule, folder=tmp_path)
+        failure = json.loads((tmp_path / "failed.json").read_text())
+        assert failure["step"] == 1
+        assert failure["identity"]["schedule"]["learning_rate"] == 1e30
+        with pytest.raises(ValueError, match=r"this run failed before: the training loss of step 2 is nan"):
+            run(schedule=schedule, folder=tmp_path)
+
+    def test_without_a_folder_says_so(self):
+        with pytest.raises(DivergedError, match="no folder was given to mark the failure in"):
+            run(schedule={"learning_rate": 1e30, "warmup_steps": 0})
+
+    @pytest.mark.parametrize("max_gradient_norm", [1.0, None])
+    def test_of_a_gradient_comes_before_the_weights(self, tmp_path, max_gradient_norm):
+        model = RUNS.tuned_model("fft")
+        Broken(model, math.inf, at_call=2)
+        settings = {"micro_batch": 8, "max_gradient_norm": max_gradient_norm}
+        with pytest.raises(DivergedError, match=r"the gradient norm of step 2 is (nan|inf)"):
+            run(model=model, folder=tmp_path, settings=settings)
+        assert all(weight.isfinite().all() for weight in model.parameters())
+
+    def test_of_the_base_model_is_found_before_training(self, tmp_path):
+        model = RUNS.tuned_model("lora")
+        model.get_base_model().transformer.wte.weight.data[3] = torch.nan
+        with pytest.raises(DivergedError, match="the base model's validation loss is nan"):
+            run(model=model, folder=tmp_path)
+
+
+class TestCost:
+    def test_full_tuning_takes_six_operations_a_parameter_and_token(self):
+        model = RUNS.tuned_model("fft")
+        n_params = sum(weight.numel() for weight in model.parameters())
+        assert estimate_flop(model, 100, 10) == 6 * n_params * 100
+
+    def test_a_frozen_base_saves_its_weights_gradients(self):
+        model = RUNS.tuned_model("adapterp")
+        n_params = sum(weight.numel() for weight in model.parameters())
+        n_updated = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+        assert estimate_flop(model, 100, 10) == (4 * n_params + 2 * n_updated) * 100
+
+    def test_virtual_tokens_pass_through_the_base_model(self):
+        model = RUNS.tuned_model("ptuning")
+        n_base = sum(weight.numel() for weight in RUNS.tuned_model("fft").parameters())
+        assert estimate_flop(model, 100, 10) == 4 * n_base * (100 + 5 * 10)
+
+    def test_peak_memory_is_that_of_the_run_alone(self):
+        memory = PeakMemory(torch.device("cpu"))
+        if memory.read() is None:
+            pytest.skip("this system has no peak memory that can be reset")
+        before = memory.read()
+        held = torch.ones(25_000_000)
+        grown = memory.read()
+        assert grown - before > 60_000_000
+        del held
+        # Linux counts pages in batches, so its numbers are near, not exact.
+        assert memory.read() == pytest.approx(grown, rel=0.01)
+        assert PeakMemory(torch.device("cpu")).read() < grown - 60_000_000
+
+
+class TestMisfits:
+    def test_too_few_positions_for_virtual_tokens(self):
+        model = RUNS.tuned_model("ptuning", virtual_tokens=30)
+        with pytest.raises(
+            ValueError,
+            match=r"sequence_length 20 and 30 virtual tokens exceed the model's 40 positions; "
+            "choose a sequence_length of at most 10",
+        ):
+            run(model=model)
+
+    def test_too_few_positions_for_the_start_positions(self):
+        with pytest.raises(
+            ValueError, match=r"sequence_length 20 and 30 start positions exceed the model's 40 positions"
+        ):
+            run(settings={"position_offsets": 30})
+        with pytest.raises(ValueError, match="virtual tokens stand at the first positions; leave position_offsets out"):
+            run(model=RUNS.tuned_model("ptuning"), settings={"position_offsets": 3})
+
+    def test_a_batch_that_does_not_split(self):
+        with pytest.raises(ValueError, match=r"8 rows does not split into passes of 3 rows .* from 1, 2, 4, 8"):
+            run(settings={"micro_batch": 3})
+
+    def test_a_step_without_scored_tokens(self):
+        rows = [(tokens, [False] * len(tokens)) for tokens, _ in RUNS.token_rows(8, 1)] + RUNS.token_rows(8, 2)
+        with pytest.raises(
+            ValueError, match="no token of the 8 rows of step 1 is scored; choose a larger global_batch"
+        ):
+            run(rows=TokenRows(rows, RUNS.token_rows(3, 1)))
+
+    def test_nothing_to_train(self):
+        with pytest.raises(ValueError, match="no parameter requires a gradient"):
+            run(model=RUNS.tuned_model("fft").requires_grad_(False))
+
+    def test_updated_weights_that_lose_small_steps(self):
+        with pytest.raises(ValueError, match=r"updated parameter transformer\.wte\.weight is bfloat16"):
+            run(model=RUNS.tuned_model("fft").bfloat16())

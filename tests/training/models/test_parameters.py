@@ -1,0 +1,127 @@
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from astraios_analysis.records.frame import METHODS
+from training.models.counts import count_embedding_parameters, count_parameters
+from training.models.pretrained import empty_model, folder_config, size_config
+from training.spec.grids import preset
+from training.spec.run import ModelSize, Tuning, closed_form_counts
+
+RELEASED_COUNTS = Path(__file__).parents[3] / "data" / "released" / "parameter_counts.csv"
+
+# Exact counts of the published models.
+BASE = {"1b": 1_137_207_296, "3b": 3_043_311_104, "7b": 7_327_263_232, "16b": 15_517_456_384}
+UPDATED = {
+    "lora": {"1b": 3_588_096, "3b": 7_372_800, "7b": 12_472_320, "16b": 17_776_640},
+    "ptuning": {"1b": 12_650_496, "3b": 23_882_496, "7b": 50_466_816, "16b": 113_448_960},
+    "ia3": {"1b": 251_904, "3b": 516_096, "7b": 870_912, "16b": 1_239_040},
+    "adapterh": {"1b": 50_331_648, "3b": 103_809_024, "7b": 176_160_768, "16b": 251_658_240},
+    "adapterp": {"1b": 25_165_824, "3b": 51_904_512, "7b": 88_080_384, "16b": 125_829_120},
+    "parallel": {"1b": 26_738_688, "3b": 54_263_808, "7b": 90_832_896, "16b": 128_450_560},
+}
+PERCENT = {
+    "lora": {"1b": 0.3145, "3b": 0.2417, "7b": 0.1699, "16b": 0.1144},
+    "ptuning": {"1b": 1.1002, "3b": 0.7786, "7b": 0.6840, "16b": 0.7258},
+    "ia3": {"1b": 0.0221, "3b": 0.0170, "7b": 0.0119, "16b": 0.0080},
+    "adapterh": {"1b": 4.2383, "3b": 3.2985, "7b": 2.3477, "16b": 1.5959},
+    "adapterp": {"1b": 2.1650, "3b": 1.6769, "7b": 1.1878, "16b": 0.8044},
+    "parallel": {"1b": 2.2972, "3b": 1.7518, "7b": 1.2245, "16b": 0.8210},
+}
+
+
+@pytest.fixture(scope="module")
+def counts():
+    return {
+        (run.size.name, run.tuning.method): count_parameters(size_config(run.size), run.tuning)
+        for run in preset("starcoderbase").runs()
+    }
+
+
+@pytest.mark.parametrize("size", BASE)
+@pytest.mark.parametrize("method", UPDATED)
+def test_counts_of_the_published_models(counts, size, method):
+    count = counts[size, method]
+    assert count.n_params_base == BASE[size]
+    assert count.n_params_updated == UPDATED[method][size]
+    assert count.n_params == BASE[size] + UPDATED[method][size]
+    assert round(count.percent_updated, 4) == PERCENT[method][size]
+
+
+def test_closed_forms_give_the_same_counts_without_a_model(counts):
+    for run in preset("starcoderbase").runs():
+        assert closed_form_counts(run.size, run.tuning) == counts[run.size.name, run.tuning.method]
+    for run in preset("mini").runs(seeds=[0]):
+        assert closed_form_counts(run.size, run.tuning) == count_parameters(size_config(run.size), run.tuning)
+
+
+@pytest.mark.parametrize("size", BASE)
+def test_full_fine_tuning_updates_the_base_model_and_adds_nothing(counts, size):
+    count = counts[size, "fft"]
+    assert (count.n_params, count.n_params_base, count.n_params_updated) == (BASE[size],) * 3
+    assert count.percent_updated == 100
+
+
+def test_counts_equal_the_released_table(counts):
+    with RELEASED_COUNTS.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 28
+    columns = ("n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated")
+    for row in rows:
+        count = counts[row["size"], row["method"]]
+        assert {name: int(row[name]) for name in columns} == {name: getattr(count, name) for name in columns}
+
+
+def test_base_count_is_the_documented_sum():
+    size = ModelSize(name="s", d_model=24, n_layers=3, n_heads=4, d_ff=40, vocab_size=70, n_positions=20)
+    d, f, q = size.d_model, size.d_ff, size.d_model + 2 * size.d_model // size.n_heads
+    expected = 70 * d + 20 * d + 3 * (d * q + q + d * d + d + 2 * d * f + f + d + 4 * d) + 2 * d
+    count = count_parameters(size_config(size), Tuning(method="fft"))
+    assert count.n_params_base == expected
+    assert count.n_params_embedding == 70 * d + 20 * d
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama", "gpt2", "gpt_neox"])
+def test_counts_equal_those_of_a_model_with_weights(base_of, config_of, model_type, method):
+    from training.models.tuning import apply_tuning
+
+    tuning = Tuning.for_width(method, 32)
+    count = count_parameters(config_of(model_type), tuning)
+    base = base_of(model_type)
+    assert count.n_params_base == base.num_parameters()
+    tuned = apply_tuning(base, tuning)
+    assert count.n_params == sum(weight.numel() for weight in tuned.parameters())
+    assert count.n_params_updated == sum(weight.numel() for weight in tuned.parameters() if weight.requires_grad)
+
+
+def test_untied_head_counts_as_embedding(config_of):
+    config = config_of("llama")
+    model = empty_model(config)
+    assert count_embedding_parameters(model) == 2 * config.vocab_size * config.hidden_size
+    config.tie_word_embeddings = True
+    assert count_embedding_parameters(empty_model(config)) == config.vocab_size * config.hidden_size
+
+
+def test_empty_models_take_no_memory(config_of):
+    assert {weight.device.type for weight in empty_model(config_of("llama")).parameters()} == {"meta"}
+    # The context ends with the call: what is made afterwards has weights.
+    assert torch.zeros(1).device.type == "cpu"
+
+
+def test_folder_config_names_what_is_wrong_with_a_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"does not exist; give a local folder with a config\.json"):
+        folder_config(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"has no config\.json; save the model with save_pretrained"):
+        folder_config(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="give the base model's folder instead"):
+        folder_config(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot be read as a model configuration"):
+        folder_config(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(ValueError, match="describes a model of type 'vit', which is not a causal language model"):
+        folder_config(tmp_path)

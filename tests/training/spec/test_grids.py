@@ -1,0 +1,184 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from astraios_analysis.records.frame import METHODS, RunRecord
+from training.grid.search import PILOT_SEED
+from training.spec.grids import LADDER_VOCABULARY, PRESETS, Grid, corpus_settings, preset
+from training.spec.run import ModelSize, Schedule, Tuning, closed_form_counts
+
+MINI = Path(__file__).parents[3] / "data" / "runs" / "mini"
+
+
+def size(name, d_model=32):
+    return ModelSize(name=name, d_model=d_model, n_layers=2, n_heads=4, vocab_size=64, n_positions=16)
+
+
+def test_published_grid_has_every_size_with_every_method_once():
+    runs = preset("starcoderbase").runs()
+    assert [(run.size.name, run.tuning.method) for run in runs] == [
+        (name, method) for name in ("1b", "3b", "7b", "16b") for method in METHODS
+    ]
+    assert len({run.run_id for run in runs}) == 28
+    assert all(run.tuning == Tuning(method=run.tuning.method) for run in runs)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_run_ids_and_labels_fit_a_record(name):
+    for run in preset(name).runs():
+        RunRecord(
+            run_id=run.run_id,
+            grid=run.grid,
+            method=run.tuning.method,
+            size=run.size.name,
+            seed=run.seed,
+            held_out=run.held_out,
+            n_params=2,
+            n_params_base=1,
+            n_params_updated=1,
+        )
+
+
+def test_runs_follow_the_grid_not_the_order_asked():
+    runs = preset("starcoderbase").runs(sizes=["7b", "1b"], methods=["lora", "fft"])
+    assert [(run.size.name, run.tuning.method) for run in runs] == [
+        ("1b", "fft"),
+        ("1b", "lora"),
+        ("7b", "fft"),
+        ("7b", "lora"),
+    ]
+
+
+def test_seeds_and_held_out_sizes_reach_the_runs():
+    grid = Grid(
+        name="g", sizes=(size("a"), size("b", 64)), methods=("lora",), seeds=(0, 1), data="text", held_out_sizes=("b",)
+    )
+    assert [(run.size.name, run.seed, run.held_out) for run in grid.runs()] == [
+        ("a", 0, False),
+        ("a", 1, False),
+        ("b", 0, True),
+        ("b", 1, True),
+    ]
+
+
+def test_smoke_is_two_sizes_with_every_method_and_its_own_learning_rate():
+    grid = preset("smoke")
+    runs = grid.runs()
+    assert [(run.size.name, run.tuning.method) for run in runs] == [
+        (name, method) for name in ("16x2", "32x2") for method in METHODS
+    ]
+    rates = {run.tuning.method: run.schedule.learning_rate for run in runs}
+    assert rates == {**dict.fromkeys(METHODS, grid.schedule.learning_rate), **grid.learning_rates}
+    assert corpus_settings(grid.data).label == grid.data
+
+
+def test_pretraining_is_for_sizes_without_weights_only():
+    pretrained = ModelSize(**{**size("b").model_dump(), "pretrained": "some/model"})
+    grid = Grid(name="g", sizes=(size("a"), pretrained), methods=("fft",), data="text", pretraining=Schedule())
+    assert [run.pretraining for run in grid.runs()] == [Schedule(), None]
+    assert [run.pretraining_instructions for run in Grid(**{**dict(grid), "pretraining_instructions": 0.2}).runs()] == [
+        0.2,
+        None,
+    ]
+
+
+def test_rates_fall_with_the_width_from_the_reference_on():
+    grid = Grid(
+        name="g",
+        sizes=(size("a"), size("b", 64)),
+        methods=("fft", "lora"),
+        data="text",
+        schedule=Schedule(learning_rate=1e-2),
+        learning_rates={"lora": 4e-2},
+        pretraining=Schedule(learning_rate=8e-3),
+        reference_width=32,
+        width_exponent=1.0,
+    )
+    rates = [(run.schedule.learning_rate, run.pretraining.learning_rate) for run in grid.runs()]
+    assert rates == [(1e-2, 8e-3), (4e-2, 8e-3), (5e-3, 4e-3), (2e-2, 4e-3)]
+    same_lora = Grid(**{**dict(grid), "width_exponents": {"lora": 0.0}})
+    assert [run.schedule.learning_rate for run in same_lora.runs()] == [1e-2, 4e-2, 5e-3, 4e-2]
+    with pytest.raises(ValidationError, match="unknown tuning method 'lora2'"):
+        Grid(**{**dict(grid), "width_exponents": {"lora2": 1.0}})
+
+
+def test_mini_has_the_rates_that_the_search_found():
+    trials = pd.read_csv(Path(__file__).parents[3] / "data" / "pilots" / "mini_learning_rates.csv")
+    chosen = trials[trials["chosen"]]
+    assert dict(zip(chosen["method"], chosen["learning_rate"], strict=True)) == preset("mini").learning_rates
+    for _, tried in trials.groupby("method"):
+        best = tried.loc[tried["val_loss"].idxmin(), "learning_rate"]
+        assert tried["learning_rate"].min() < best < tried["learning_rate"].max()
+
+
+def test_mini_has_the_studys_shape_and_a_larger_size_held_out():
+    grid = preset("mini")
+    runs = grid.runs()
+    assert len(runs) == 105
+    assert len({run.run_id for run in runs}) == 105
+    sizes = [size.n_layers * size.d_model**2 for size in grid.sizes]
+    assert sizes == sorted(sizes)
+    assert grid.held_out_sizes == (grid.sizes[-1].name,)
+    assert [run.held_out for run in runs] == [run.size is grid.sizes[-1] for run in runs]
+    assert set(grid.learning_rates) == set(METHODS)
+    # The pilot has a seed that the grid has not.
+    assert PILOT_SEED not in grid.seeds
+
+
+def test_the_mini_grid_is_the_one_that_was_trained():
+    records = {path.stem: RunRecord.model_validate_json(path.read_text("utf-8")) for path in MINI.glob("*.json")}
+    runs = {run.run_id: run for run in preset("mini").runs()}
+    assert runs.keys() == records.keys()
+    for run_id in ("mini-16x2-fft-s0-", "mini-120x4-adapterh-s1-"):
+        (run,) = (run for name, run in runs.items() if name.startswith(run_id))
+        described = records[run.run_id].provenance.spec
+        assert described["run"] == run.model_dump(mode="json", exclude_none=True)
+        assert described["corpus"] == corpus_settings(run.data).model_dump(mode="json", exclude_none=True)
+
+
+def test_ladder_has_six_sizes_four_validations_and_room_for_the_start_positions():
+    runs = preset("ladder").runs()
+    assert len({run.run_id for run in runs}) == 126
+    counts = [closed_form_counts(run.size, run.tuning).n_params_base_nonembedding for run in runs]
+    assert max(counts) / min(counts) > 150
+    for run in runs:
+        assert run.size.vocab_size == LADDER_VOCABULARY
+        assert run.loop.position_offsets + run.pretraining.sequence_length == run.size.n_positions
+        assert run.schedule.steps // run.schedule.validate_every + 1 == run.pretraining.steps // 500 == 4
+
+
+def test_seeds_can_be_chosen():
+    runs = preset("mini").runs(sizes=["16x2"], methods=["fft"], seeds=[2, 0])
+    assert [run.seed for run in runs] == [0, 2]
+    with pytest.raises(ValueError, match="unknown seed 7 in grid 'mini'; choose from 0, 1, 2"):
+        preset("mini").runs(seeds=[7])
+
+
+def test_unknown_names_are_errors_that_list_the_choices():
+    grid = preset("starcoderbase")
+    with pytest.raises(ValueError, match="unknown preset 'mega'; choose from gpu, ladder, mini, smoke, starcoderbase"):
+        preset("mega")
+    with pytest.raises(ValueError, match="unknown size '34b' in grid 'starcoderbase'; choose from 1b, 3b, 7b, 16b"):
+        grid.runs(sizes=["34b"])
+    with pytest.raises(ValueError, match="unknown tuning method 'lora2'; choose from adapterh, adapterp, fft"):
+        grid.runs(methods=["lora2"])
+    with pytest.raises(ValueError, match="unknown corpus 'text'; runs are trained here on embedded-"):
+        corpus_settings("text")
+    narrow = Grid(name="g", sizes=(size("a"),), methods=("lora",), data="text")
+    with pytest.raises(ValueError, match="unknown tuning method 'fft' in grid 'g'; choose from lora"):
+        narrow.runs(methods=["fft"])
+
+
+def test_grid_refuses_what_does_not_fit_together():
+    with pytest.raises(ValidationError, match="size 'a' is in grid 'g' twice"):
+        Grid(name="g", sizes=(size("a"), size("a", 64)), data="text")
+    with pytest.raises(ValidationError, match="unknown held-out size 'c' in grid 'g'; choose from a"):
+        Grid(name="g", sizes=(size("a"),), data="text", held_out_sizes=("c",))
+    with pytest.raises(ValidationError, match="unknown tuning method 'lora2'"):
+        Grid(name="g", sizes=(size("a"),), methods=("lora2",), data="text")
+    with pytest.raises(ValidationError, match="unknown tuning method 'lora2'"):
+        Grid(name="g", sizes=(size("a"),), learning_rates={"lora2": 1e-3}, data="text")
+    with pytest.raises(ValidationError, match=r"learning_rates\.lora"):
+        Grid(name="g", sizes=(size("a"),), learning_rates={"lora": 0.0}, data="text")
