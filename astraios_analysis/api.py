@@ -51,18 +51,28 @@ from astraios_analysis.prediction.forecast import (
     require_near,
 )
 from astraios_analysis.prediction.limits import KINDS, LEVELS, parse_size, predictable_datasets, require_predictable
+from astraios_analysis.prediction.points import table_rows
 from astraios_analysis.prediction.regress import LossRegression, regress_all
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.grids import PerGrid, load_grids
 from astraios_analysis.records.printing import rows_of, table_text
 from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal, require_known
-from astraios_analysis.records.registry import LOSS, MEAN_GENERATION
+from astraios_analysis.records.registry import LOSS, MEAN_GENERATION, choose_measure
 from astraios_analysis.records.sources import find_example, load_records
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
 from astraios_analysis.scores.completion import complete as complete_scores
 from astraios_analysis.scores.completion import score_cells
-from astraios_analysis.scores.contrasts import OTHER, contrasts, crossing, measure, run_sd
+from astraios_analysis.scores.contrasts import (
+    OTHER,
+    REFERENCE,
+    Measured,
+    contrasts,
+    crossing,
+    measure,
+    measure_rows,
+    run_sd,
+)
 from astraios_analysis.scores.models import intervals_over_seeds, require_one_grid
 from astraios_analysis.scores.ranks import measured_datasets, rank_methods, rank_transfer, transfer_all
 from astraios_analysis.scores.transfer import transfer_slopes
@@ -82,6 +92,14 @@ class Result:
 
     def _repr_html_(self) -> str:
         return self.table.to_html(index=False, na_rep="", float_format="{:.4g}".format, border=0)
+
+
+def _shown_once(figure: Any) -> Any:
+    """Return a figure that a notebook shows as what a cell returns, and not once more."""
+    from matplotlib import pyplot
+
+    pyplot.close(figure)
+    return figure
 
 
 def _as_table(runs: Any) -> pd.DataFrame | None:
@@ -552,7 +570,7 @@ class Backtest(Result):
 
         if self.laws.empty:
             raise Refusal("a back-test of a table has no figure; its numbers are in table, groups and rows")
-        return backtest_rows(self.rows)[0]
+        return _shown_once(backtest_rows(self.rows)[0])
 
 
 def backtest(
@@ -828,27 +846,31 @@ class Comparison(Result):
         """Return a Figure: differences by size with intervals over problems, a panel a data set."""
         from astraios_analysis.figures.contrasts import contrast_panels
 
-        return contrast_panels(self.table)
+        return _shown_once(contrast_panels(self.table))
 
 
 def compare(
-    runs: Runs,
-    method_a: str,
-    method_b: str,
+    runs: Runs | pd.DataFrame,
+    method_a: str | None = None,
+    method_b: str | Sequence[str] | None = None,
     size: str | float | Sequence[str | float] | None = None,
     dataset: str | Sequence[str] | None = None,
     *,
     against: str | float | None = None,
     level: float = 0.95,
     seed: int = 0,
+    **table: Any,
 ) -> Comparison:
-    """Compare two methods, b minus a: paired by problems, and by seeds where there are several.
+    """Compare methods, b minus a: paired by problems, and by seeds where there are several.
 
     Parameters
     ----------
-    runs : sequence of RunRecord
-        Of one grid; held-out runs take no part.
-    method_a, method_b : str
+    runs : sequence of RunRecord, or DataFrame
+        Runs of one grid (held-out ones take no part), or a table with a column of methods.
+    method_a : str, optional
+        By default full fine-tuning, or the first there is.
+    method_b : str or sequence of str, optional
+        One or several; by default all others.
     size : str, float, or several
         Measured sizes; by default all that have both.
     dataset : str or sequence of str, optional
@@ -859,28 +881,54 @@ def compare(
         Coverage of the intervals.
     seed : int
         Of the bootstrap over problems.
+    **table
+        Of a table, as in `predict`: ``x, y, group, split, rate, n_items``. Its rows of one size and method are
+        replicates; errors over problems are those of ``n_items`` independent answers.
 
     Raises
     ------
     Refusal
         If a method is unknown, or the two have no score or loss at a common size.
     """
-    runs = _as_runs(runs)
-    _require_methods(runs, [method_a, method_b])
-    if method_a == method_b and against is None:
-        raise Refusal(f"{method_a} is compared with itself; name two methods")
-    known = {run.size: run.n_params_base for run in runs}
+    given, bootstrap = _as_table(runs), ProblemBootstrap(seed=seed)
+    if given is None:
+        _require_no_options(table)
+        runs = _as_runs(runs)
+        quantities = [measure(runs, name, bootstrap) for name in _several(dataset) or _compared(runs)]
+        known = {run.size: run.n_params_base for run in runs}
+    else:
+        runs, quantities = [], [_measure_table(given, bootstrap, **table)]
+        known = {label: n_params for n_params, label in quantities[0].sizes.items()}
+    methods = list(dict.fromkeys(method for one in quantities for method in one.methods))
+    first = method_a or (REFERENCE if REFERENCE in methods else methods[0])
+    others = _several(method_b) or [method for method in methods if method != first]
+    require_known("tuning method", [first, *others], methods)
+    if against is None and (first in others or not others):
+        raise Refusal(f"{first} is compared with itself; name two methods of {', '.join(methods)}")
     sizes = None if size is None else [_measured_size(one, known) for one in _several(size)]
     other = None if against is None else _measured_size(against, known)
-    bootstrap, rows, crossings, noise = ProblemBootstrap(seed=seed), [], [], []
-    for name in _several(dataset) or _compared(runs):
-        measured = measure(runs, name, bootstrap)
-        rows += contrasts(measured, method_a, method_b, sizes, against=other, level=level)
-        crossings += [] if other else [crossing(measured, method_a, method_b, level)]
-        noise += [] if (found := run_sd(runs, measured)) is None else [(name, *found)]
+    rows, crossings, noise = [], [], []
+    for measured in quantities:
+        for second in others:
+            rows += contrasts(measured, first, second, sizes, against=other, level=level)
+            # Whether a table's rates are errors or successes is not said.
+            unknown = given is not None and measured.higher_is_better
+            crossings += [] if other or unknown else [crossing(measured, first, second, level)]
+        noise += [] if (found := run_sd(runs, measured)) is None else [(measured.name, *found)]
     crossings = pd.DataFrame([row for row in crossings if row is not None])
     rows.sort(key=lambda row: row["scope"] == OTHER)
     return Comparison(rows, crossings, pd.DataFrame(noise, columns=["dataset", "run_sd", "source"]))
+
+
+def _measure_table(
+    table: pd.DataFrame, bootstrap: ProblemBootstrap, split: str | None = None, **named: Any
+) -> Measured:
+    columns = _table_columns(table, **named)
+    if not columns.group or len(columns.needed) > 1:
+        raise Refusal("methods are compared by a column of sizes, x, and one of methods, group; name them")
+    rows = rows_to_fit(table, columns, split or table.attrs.get(ROLES, {}).get("split"))
+    found = table_rows(rows, columns.needed[0], columns.y, columns.group, columns.n_items)
+    return measure_rows(found, columns.y, is_rate=columns.link == "logit", bootstrap=bootstrap)
 
 
 def _compared(runs: Runs) -> list[str]:
@@ -927,7 +975,7 @@ class Transfer(Result):
         """Return a Figure: a panel a data set and pair of sizes, with the line and its band."""
         from astraios_analysis.figures.transfer import transfer_panels
 
-        return transfer_panels(self.primary, self.table)
+        return _shown_once(transfer_panels(self.primary, self.table))
 
 
 def transfer(
@@ -1015,7 +1063,7 @@ class Regression(Result):
         """Return a Figure: points, the pooled curve with its band, and the held-out size (hollow)."""
         from astraios_analysis.figures.losses import regression_panels
 
-        return regression_panels(self.fits)
+        return _shown_once(regression_panels(self.fits))
 
 
 def regress(runs: Runs, score: str | Sequence[str] | None = None, on: str = LOSS, *, level: float = 0.95) -> Regression:
@@ -1240,7 +1288,9 @@ class Drawing(Result):
         return self.figure
 
 
-def grids(data: str | Path | None = None, grid: str = "all", **options: Any) -> PerGrid[Any]:
+def grids(
+    data: str | Path | None = None, grid: str = "all", *, metrics: Mapping[str, str] | None = None, **options: Any
+) -> PerGrid[Any]:
     """Read the runs below a data folder, grid by grid, as figures are drawn from them: what a notebook begins with.
 
     Parameters
@@ -1249,6 +1299,8 @@ def grids(data: str | Path | None = None, grid: str = "all", **options: Any) -> 
         Folder with released tables, record files, or both; ``./data`` by default.
     grid : str
         One grid, or ``all``.
+    metrics : mapping of str to str, optional
+        Of data sets of one's own the score that stands for them: ``{"gsm8k": "accuracy"}``, or ``"accuracy,5shot"``.
     **options
         ``level`` (coverage of intervals), ``target`` (size to predict at), ``cost`` (that performance is weighed by).
 
@@ -1259,7 +1311,10 @@ def grids(data: str | Path | None = None, grid: str = "all", **options: Any) -> 
     """
     from astraios_analysis.figures.gallery import Tables
 
-    return load_grids(data, grid).map(Tables, **options)
+    found = load_grids(data, grid)
+    for name, metric in (metrics or {}).items():
+        choose_measure(name, *metric.split(",", 1))
+    return found.map(Tables, **options)
 
 
 def draw(name: str, runs: Runs | PerGrid[Any], folder: str | Path | None = None, **options: Any) -> Any:

@@ -79,6 +79,43 @@ class TestSnippet:
         (full,) = q.table.query("method == 'full' and n_params == 34e9").itertuples()
         assert full.lower_95 < truth < full.upper_95 and full.value == pytest.approx(truth, rel=0.1)
 
+    def test_compare_a_table(self, table):
+        found = aa.compare(table)
+        assert found.table[["method_a", "method_b"]].drop_duplicates().values.tolist() == [
+            ["full", "lora"],
+            ["full", "prompt"],
+        ]
+        at = table.set_index(["params", "method"])["loss"]
+        for row in found.rows:
+            assert row["difference"] == at[row["n_params"], row["method_b"]] - at[row["n_params"], "full"]
+        assert isinstance(found.plot(), Figure) and found.crossings["ahead"].tolist() == ["lora", "full"]
+        rates = table.assign(rate=0.5 + (table["method"] == "lora") / 10)
+        (row, _) = aa.compare(rates, "full", "lora", "20m", y="rate", rate=True, n_items=100).rows
+        assert row["stderr"] == pytest.approx((0.25 / 100 + 0.24 / 100) ** 0.5, rel=0.05)
+        with pytest.raises(aa.Refusal, match="full is compared with itself; name two methods of full, lora, prompt"):
+            aa.compare(table, "full", "full")
+
+    def test_what_is_asked_of_runs_refuses_a_table(self, table):
+        verbs = [lambda: aa.rank(table), lambda: aa.plan(EXAMPLE, "7b"), lambda: aa.judge(table)]
+        for verb in [*verbs, lambda: aa.draw("backtest", table), lambda: aa.transfer({"a": 1})]:
+            with pytest.raises(aa.Refusal, match="runs"):
+                verb()
+        for wrong in (pd.concat([table, table[["loss"]]], axis=1), table.rename(columns={"loss": 1})):
+            with pytest.raises(aa.Refusal, match=r"two columns 'loss'|no name of letters"):
+                aa.predict(wrong, x="params", y="loss", size="7b")
+        assert aa.fit(EXAMPLE, "power", "params", "loss", "method").groups == ("full", "lora", "prompt")
+
+    @pytest.mark.parametrize("values", [[True] * 6, pd.date_range("2026", periods=6), np.arange(1, 7) + 1j])
+    def test_what_is_no_number_is_refused(self, values):
+        wrong = pd.DataFrame({"n": np.geomspace(1e6, 1e9, 6), "loss": values})
+        with pytest.raises(aa.Refusal, match=r"row 1, column 'loss': is .*, not a finite number"):
+            aa.fit(wrong, "power", "n", "loss")
+
+    def test_sizes_that_hardly_differ(self):
+        n = 2**60 + np.geomspace(1e6, 1e9, 6).astype(int)
+        with pytest.raises(aa.Refusal, match="the rows do not determine loss there"):
+            aa.predict(pd.DataFrame({"n": n, "loss": [5.0, 4, 3.4, 3, 2.7, 2.5]}), x="n", y="loss", size="2e18")
+
     def test_the_other_verbs(self, runs):
         tested = aa.backtest(runs, dataset=DATASET)
         assert tested.table["n_test"].tolist() == [7] and tested.mean["rmse_log"] == tested.groups[0]["rmse_log"]

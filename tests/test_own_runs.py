@@ -13,7 +13,7 @@ from astraios_analysis.cli.main import main
 from astraios_analysis.figures.gallery import FIGURES, Tables, draw
 from astraios_analysis.records.frame import load_folder
 from astraios_analysis.records.grids import PerGrid
-from astraios_analysis.records.registry import _CHOSEN, _DECLARED, METRICS
+from astraios_analysis.records.registry import _CHOSEN, _DECLARED, METRICS, find_dataset
 from astraios_analysis.render.findings import choose_method
 
 SIZES = (20e6, 60e6, 180e6, 540e6, 1.6e9)
@@ -125,7 +125,7 @@ def test_the_notebook_of_ones_own_table(own, tmp_path):
         NOTEBOOK, tmp_path / "out.ipynb", parameters=told, progress_bar=False, log_output=False
     )
     outputs = [output for cell in made.cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
     assert "prefix tuning" in json.dumps(outputs)
 
 
@@ -170,9 +170,16 @@ def test_declarations_that_are_wrong_are_named(tmp_path, text, message, clean):
         aa.load(tmp_path)
 
 
-def test_measure_of_an_option_goes_before_what_most_runs_have(own, capsys, clean):
+def test_measure_of_an_option_goes_before_what_most_runs_have(own, tmp_path, capsys, clean):
     if own[1] == "losses":
         pytest.skip("losses have one measure")
+    aa.grids(own[0], metrics={"gsm8k": "accuracy,default"})
+    assert find_dataset("gsm8k").primary_metric == "accuracy"
+    folders = ["--records", str(own[0]), "--build", str(tmp_path), "--only", "model_suite", "--quiet"]
+    assert main(["figures", *folders, "--metric", "gsm8k=accuracy"]) == 0
+    entry = json.loads((tmp_path / "manifest.json").read_text())["notebooks"]["model_suite"]
+    assert entry["parameters"] == {"metrics": {"gsm8k": "accuracy"}}
+    capsys.readouterr()
     options = ["--data", str(own[0]), "--dataset", "gsm8k"]
     assert main(["rank", *options, "--metric", "gsm8k=accuracy,default"]) == 0
     assert main(["rank", *options, "--metric", "gsm8k=pass@1"]) == 2

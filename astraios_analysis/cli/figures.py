@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from astraios_analysis.cli.shared import POSITIVE, Command, count, flag, option, several
+from astraios_analysis.cli.shared import METRICS, POSITIVE, Command, count, flag, option, several
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.grids import ALL
 from astraios_analysis.records.printing import say
@@ -30,6 +30,7 @@ EXAMPLES = """\
   astraios figures
   astraios figures --only task_performance --only model_suite --force
   astraios figures --records my_runs       (into build/records-my_runs)
+  astraios figures --records my_runs --metric gsm8k=accuracy,5shot
   astraios figures --data my_data --out my_figures -p level=0.9
 """
 
@@ -61,6 +62,7 @@ def _assignment(text: str) -> tuple[str, Any]:
 @click.option(
     "-p", "parameters", multiple=True, type=_assignment, metavar="NAME=VALUE", help="set a notebook parameter"
 )
+@METRICS
 @flag("--quiet", "no progress bar")
 def command(
     only: tuple[str, ...],
@@ -70,6 +72,7 @@ def command(
     out: Path | None,
     build: Path | None,
     parameters: tuple[tuple[str, Any], ...],
+    metrics: dict[str, str],
     quiet: bool,
     **how: Any,
 ) -> int:
@@ -78,7 +81,7 @@ def command(
         raise click.UsageError("argument --records: not allowed with argument --data")
     notebooks, data = notebooks or find_notebooks_dir(), records or data or find_data_dir()
     out, build = choose_outputs(records, out, build)
-    runs, named = load_records(data), dict(parameters)
+    runs, named = load_records(data), dict(parameters) | ({"metrics": metrics} if metrics else {})
     if "grid" in named:
         require_known("grid", [str(named["grid"])], [ALL, *sorted({run.grid for run in runs})])
     failed, result = None, None

@@ -74,8 +74,9 @@ def _coverage(text: str) -> float:
     return value
 
 
-def _measures(ctx: click.Context, option: click.Option, values: tuple[str, ...]) -> None:
-    """Choose the measures of data sets: NAME=METRIC[,SETTING]."""
+def _measures(ctx: click.Context, option: click.Option, values: tuple[str, ...]) -> dict[str, str]:
+    """Choose the measures of data sets, NAME=METRIC[,SETTING], and return them."""
+    chosen = {}
     for text in values:
         name, sign, measure = text.partition("=")
         metric, _, setting = measure.partition(",")
@@ -85,16 +86,14 @@ def _measures(ctx: click.Context, option: click.Option, values: tuple[str, ...])
             choose_measure(name, metric, setting or None)
         except Refusal as error:
             raise click.BadParameter(str(error), ctx, option) from error
+        chosen[name] = measure
+    return chosen
 
 
-METRIC = click.option(
-    "--metric",
-    multiple=True,
-    metavar="NAME=METRIC",
-    help="metric[,setting] of a data set of your own (repeatable)",
-    callback=_measures,
-    expose_value=False,
-)
+_METRIC = {"multiple": True, "metavar": "NAME=METRIC", "callback": _measures}
+_METRIC |= {"help": "metric[,setting] of a data set of your own (repeatable)"}
+METRIC = click.option("--metric", expose_value=False, **_METRIC)
+METRICS = click.option("--metric", "metrics", **_METRIC)
 POSITIVE, SEED = click.IntRange(min=1), click.IntRange(min=0)
 LEVEL = option("--level", "P", "coverage of the intervals (0.95)", type=_coverage, default="0.95")
 JSON = click.option("--json", "as_json", is_flag=True, help="print JSON: full precision, nothing else")

@@ -86,4 +86,6 @@ def _panel(panel: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> None:
     panel.set_xlabel("base model parameters")
     clear = int(((rows["lower"] > 0) | (rows["upper"] < 0)).sum())
     n_methods = f"{rows['method_b'].nunique() + 1} methods"
-    note(panel, f"{n_methods}; {clear} of {len(rows)} intervals leave out 0", width=46)
+    known = int(rows["lower"].notna().sum())
+    intervals = f"{clear} of {known} intervals leave out 0" if known else "no interval is known"
+    note(panel, f"{n_methods}; {intervals}", width=46)

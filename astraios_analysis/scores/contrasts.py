@@ -35,6 +35,7 @@ from astraios_analysis.scores.ranks import measured_datasets
 REFERENCE = "fft"
 THESE, OTHER = "these models", "other models"
 TOKENS = "normal, errors over tokens as if independent: at most this"
+ANSWERS = "normal, answers as if independent: at most this"
 UNKNOWN = "one run a model: not known"
 Model = tuple[int, str]
 Pair = tuple[Model, Model]
@@ -91,6 +92,25 @@ def measure(records: Sequence[RunRecord], name: str, bootstrap: ProblemBootstrap
         raise Refusal(f"no run has {name}; choose another data set or add runs")
     better = METRICS[way[0]].higher_is_better is not False
     return Measured(name, sizes, value, draws, runs, shares, kind, better)
+
+
+def measure_rows(frame: pd.DataFrame, name: str, *, is_rate: bool, bootstrap: ProblemBootstrap) -> Measured:
+    """Return the outcomes of a table's rows ``x, y, group, n_items``; rows of one size and method are its runs.
+
+    Rates are drawn with the error of independent answers, which for answers to the same problems is the most it can be.
+    """
+    sizes = {n: f"{n:.4g}" for n in sorted(frame["x"].unique())}
+    runs, value, draws, kind = {}, {}, {}, {}
+    rng = np.random.default_rng(bootstrap.seed)
+    for (n, method), rows in frame.groupby(["x", "group"], sort=False):
+        model, y, n_items = (n, method), rows["y"].to_numpy(), rows["n_items"].to_numpy(dtype=float)
+        # Nothing pairs the runs of a table.
+        runs[model] = {(method, place): one for place, one in enumerate(y)}
+        value[model] = float(y.mean())
+        error = np.sqrt(np.mean(y * (1 - y) / n_items) / len(y)) if is_rate else np.nan
+        draws[model] = value[model] + error * rng.standard_normal(bootstrap.n_draws)
+        kind[model] = ANSWERS
+    return Measured(name, sizes, value, draws, runs, {}, kind, is_rate)
 
 
 def _loss_draws(records: Sequence[RunRecord], mean: float, bootstrap: ProblemBootstrap) -> np.ndarray:

@@ -35,7 +35,8 @@ def test_a_printed_preset_is_the_same_grid(tmp_path, capsys, name):
     path.write_text(capsys.readouterr().out)
     grid = read_grid(path)
     assert grid.name == f"my_{name}"
-    assert grid.model_copy(update={"name": name}) == preset(name)
+    named = grid.model_copy(update={"name": name})
+    assert named == preset(name) and [r.run_id for r in named.runs()] == [r.run_id for r in preset(name).runs()]
     assert (
         read_grid(path) == grid and write_grid(grid).partition("name =")[2] == path.read_text().partition("name =")[2]
     )
