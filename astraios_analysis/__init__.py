@@ -36,6 +36,7 @@ _FROM = {
         "Regression",
         "Verdicts",
         "Plan",
+        "Batch",
         "Completion",
         "Allocation",
         "Drawing",

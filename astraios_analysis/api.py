@@ -17,6 +17,7 @@ from astraios_analysis.claims.judge import Judgement, UntestedError, judge_claim
 from astraios_analysis.claims.rules import CLAIMS, VERDICT_RULE
 from astraios_analysis.curves.allocate import ALLOCATING, allocate_budget, iso_cost
 from astraios_analysis.curves.backtest import summarise
+from astraios_analysis.curves.plan import COST_POWER, parse_money, plan_batch, read_pool
 from astraios_analysis.curves.routes import fit_answer
 from astraios_analysis.curves.surfaces import fit_surface
 from astraios_analysis.curves.tables import (
@@ -1208,31 +1209,89 @@ class Plan(Result):
         Cost against performance of every model and of predictions at the target (`prediction.decide.frontier`).
     n_params : float
         Base parameters of the target.
+    cost : str
+        Of the frontier.
     """
 
     table: pd.DataFrame
     choices: pd.DataFrame
     frontier: pd.DataFrame
     n_params: float
+    cost: str
+
+
+@dataclass(frozen=True, repr=False)
+class Batch(Result):
+    """Rows of a table to measure next.
+
+    Attributes
+    ----------
+    table : DataFrame
+        In order of choice: ``row`` (counted from 1), the columns of groups and inputs, ``cost, total_cost,
+        error_after`` (`curves.plan.plan_batch`), a relative error of the outcome at the target rows.
+    rows : DataFrame
+        The same rows with all their columns, as the table has them.
+    error_now : float
+        The error before any of them is measured.
+    budget, spent : float
+        What they may cost, and what the measured rows cost.
+    weights : dict of str to float
+        Of the laws averaged.
+    """
+
+    table: pd.DataFrame
+    rows: pd.DataFrame
+    error_now: float
+    budget: float
+    spent: float
+    weights: dict[str, float]
+
+
+def _plan_table(
+    table: pd.DataFrame,
+    target: pd.DataFrame | str | Path | None = None,
+    cost: str | None = None,
+    budget: str | None = None,
+    power: float = COST_POWER,
+    **named: Any,
+) -> Batch:
+    if target is None or cost is None or budget is None:
+        raise Refusal("name the target rows, the cost of a row (a column, or 6*N*D) and the budget (10%, or an amount)")
+    if not 0 <= power <= 2:
+        raise Refusal(f"the power of the cost is {power:g}; give 0 (no account of it) to 2")
+    columns = _table_columns(table, **named)
+    if columns.law is None and len(columns.x) > 3:
+        raise Refusal(f"x names {len(columns.x)} inputs; laws are averaged for one to three: name a law, or fewer")
+    pool = read_pool(table, _as_table(target), columns, cost)
+    left, spent = parse_money(str(budget), pool)
+    found, now, weights = plan_batch(pool, columns, left, power)
+    rows = table.iloc[found["row"].to_numpy() - 1]
+    for place, name in enumerate([*columns.group, *columns.x], start=1):
+        found.insert(place, name, rows[name].to_numpy())
+    return Batch(found, rows.reset_index(drop=True), now, left, spent, weights)
 
 
 def plan(
-    runs: Runs,
-    size: str | float,
+    runs: Runs | pd.DataFrame,
+    size: str | float | None = None,
     dataset: str | Sequence[str] | None = None,
     method: str | Sequence[str] | None = None,
     *,
     candidate_sizes: Sequence[str | float] = (),
     budget: str | None = None,
     tflops: float = TFLOPS,
-    cost: str = "flop",
-) -> Plan:
+    cost: str | None = None,
+    **table: Any,
+) -> Plan | Batch:
     """Say what choosing a method for a size gives up, which runs would lower that, and what performance costs.
+
+    Of a table: which of the rows that have no outcome yet to measure, so that the outcome at target rows is predicted
+    best for the money.
 
     Parameters
     ----------
-    runs : sequence of RunRecord
-        Of one grid.
+    runs : sequence of RunRecord, or DataFrame
+        Of one grid; or a table whose rows without an outcome are candidates.
     size : str or float
         The target.
     dataset : str or sequence of str, optional
@@ -1242,18 +1301,35 @@ def plan(
     candidate_sizes : sequence of str or float
         Sizes that could be trained, beside the measured ones.
     budget : str, optional
-        What more runs may cost: ``40 gpu-hours``, ``2 gpu-days``, ``3e20 flop``.
+        What more runs may cost: ``40 gpu-hours``, ``2 gpu-days``, ``3e20 flop``. Of a table: a share of what all its
+        rows cost, ``10%``, in which the measured rows count, or an amount in the unit of the cost.
     tflops : float
         FLOP that a GPU does in a second, in units of 1e12.
     cost : str
-        Of the frontier: one of `prediction.decide.COSTS`.
+        Of the frontier: one of `prediction.decide.COSTS`, ``flop`` by default. Of a table: a column, or an expression
+        of columns such as ``6*N*D``.
+    **table
+        Of a table: ``target`` (the rows to predict, or their file; no outcome is read), ``x, y, group, law, huber`` as
+        in `predict`, ``power`` of the cost that a row's gain is divided by.
 
     Raises
     ------
     Refusal
-        If the runs cannot support it.
+        If the runs cannot support it, or the budget buys nothing.
+
+    References
+    ----------
+    Fedorov 1972, Theory of Optimal Experiments (V-optimal designs); Li et al. 2026 (arXiv 2604.22753), the cost power.
     """
-    runs = [run for run in _as_runs(runs) if not run.held_out]
+    if (rows := _as_table(runs)) is not None:
+        for name in (n for n, value in {"size": size, "dataset": dataset, "method": method}.items() if value):
+            raise Refusal(f"{name} is for records; a table's plan has target rows")
+        return _plan_table(rows, cost=cost, budget=budget, **table)
+    for name in (name for name, value in table.items() if value):
+        raise Refusal(f"{name} is for a table; give a DataFrame, or leave it out")
+    if size is None:
+        raise Refusal("name the size to choose a method for, such as 34b")
+    runs, cost = [run for run in _as_runs(runs) if not run.held_out], cost or "flop"
     names = _several(dataset) or ([LOSS] if any(run.val_loss is not None for run in runs) else [])
     if not names:
         raise Refusal("these runs have no validation loss; name the data set to predict with --dataset")
@@ -1273,7 +1349,7 @@ def plan(
                 raise
     table = pd.concat(found, ignore_index=True)
     chosen = pd.concat(chosen, ignore_index=True)
-    return Plan(table, chosen, pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame(), target)
+    return Plan(table, chosen, pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame(), target, cost)
 
 
 @dataclass(frozen=True, repr=False)

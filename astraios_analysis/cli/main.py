@@ -25,7 +25,7 @@ COMMANDS = {
     "import": "records from tables, Trainer folders, results of harnesses",
 }
 """Commands, and one line about each."""
-_MODULES = {"import": "imports", "plan": "rank", "transfer": "compare", "regress": "compare"}
+_MODULES = {"import": "imports", "transfer": "compare", "regress": "compare"}
 
 HELP = """\
 Scaling laws for tuned code language models: from measured runs to figures,
@@ -52,6 +52,7 @@ examples:
   astraios predict --method all --size 34b --json
   astraios claims
   astraios plan --size 34b --dataset recode_format
+  astraios plan --data pool.csv --x N,D --y loss --cost "6*N*D" --target big.csv --budget 10%
   astraios fit --law chinchilla --x N,D --y loss --huber 1e-3 --data runs.csv
   astraios allocate --data runs.csv --x N,D --y loss --budget 1e22
   astraios import csv runs.csv --grid mine --out my_data
@@ -73,7 +74,7 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"astraios_analysis.cli.{_MODULES.get(name, name)}")
-        return getattr(module, name) if name in ("plan", "transfer", "regress") else module.command
+        return getattr(module, name) if name in ("transfer", "regress") else module.command
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write(f"\n{HELP}")

@@ -1,17 +1,6 @@
-"""``astraios rank`` and ``astraios plan``."""
+"""``astraios rank``."""
 
 import pytest
-from simulated_grids import LARGEST, simulate
-
-from astraios_analysis.records import frame as records
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Folder with a simulated grid."""
-    for record in simulate(held_out=(LARGEST,), seeds=(0, 1)):
-        records.save(record, tmp_path / "runs")
-    return tmp_path
 
 
 class TestRank:
@@ -57,28 +46,3 @@ class TestRank:
 
     def test_no_scores_at_all(self, refusal, own_grid):
         assert "no run here has a loss or a score to rank by" in refusal("rank", data=own_grid(scored=lambda *_: False))
-
-
-class TestPlan:
-    def test_runs_and_frontier(self, run, as_json, folder):
-        found, _ = as_json("plan", "--size", "5m", "--dataset", "embedded_fix", "--cost", "flop", data=folder)
-        assert list(found) == ["choices", "runs", "frontier"]
-        assert [row["option"] for row in found["choices"] if row["advice"]] and found["choices"][0]["flop"] == 0
-        gains = [row["reduction_per_flop"] for row in found["runs"]]
-        assert gains == sorted(gains, reverse=True)
-        assert {row["kind"] for row in found["frontier"]} == {"measured", "predicted"}
-        code, out, err = run("plan", "--size", "5m", "--method", "lora", "--top", "3", data=folder)
-        assert (
-            code == 0
-            and "narrow the prediction of val_loss at 5e+06" in out
-            and out.partition("Models that")[0].count("lora") == 3
-        )
-        assert "base models of new sizes are not counted" in err
-
-    def test_refusals(self, refusal):
-        assert "name the data set to predict with --dataset" in refusal("plan", "--size", "34b")
-        recode = ("plan", "--size", "34b", "--dataset", "recode_format")
-        assert "budget '40 euros' is not understood" in refusal(*recode, "--budget", "40 euros")
-        assert refusal("plan", "--size", "34b", "--method", "qlora", "--dataset", "recode_format").startswith(
-            "unknown tuning method 'qlora'; choose from fft, lora"
-        )

@@ -1,0 +1,86 @@
+"""``astraios plan``: runs of a grid, and rows of a table."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from simulated_grids import LARGEST, simulate
+
+from astraios_analysis.records import frame as records
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Folder with a simulated grid."""
+    for record in simulate(held_out=(LARGEST,), seeds=(0, 1)):
+        records.save(record, tmp_path / "runs")
+    return tmp_path
+
+
+class TestPlan:
+    def test_runs_and_frontier(self, run, as_json, folder):
+        found, _ = as_json("plan", "--size", "5m", "--dataset", "embedded_fix", "--cost", "flop", data=folder)
+        assert list(found) == ["choices", "runs", "frontier"]
+        assert [row["option"] for row in found["choices"] if row["advice"]] and found["choices"][0]["flop"] == 0
+        gains = [row["reduction_per_flop"] for row in found["runs"]]
+        assert gains == sorted(gains, reverse=True)
+        assert {row["kind"] for row in found["frontier"]} == {"measured", "predicted"}
+        code, out, err = run("plan", "--size", "5m", "--method", "lora", "--top", "3", data=folder)
+        assert (
+            code == 0
+            and "narrow the prediction of val_loss at 5e+06" in out
+            and out.partition("Models that")[0].count("lora") == 3
+        )
+        assert "base models of new sizes are not counted" in err
+
+    def test_refusals(self, refusal):
+        assert "name the data set to predict with --dataset" in refusal("plan", "--size", "34b")
+        recode = ("plan", "--size", "34b", "--dataset", "recode_format")
+        assert "budget '40 euros' is not understood" in refusal(*recode, "--budget", "40 euros")
+        assert refusal("plan", "--size", "34b", "--method", "qlora", "--dataset", "recode_format").startswith(
+            "unknown tuning method 'qlora'; choose from fft, lora"
+        )
+        assert "name the size to choose a method for" in refusal("plan", "--dataset", "recode_format")
+        assert "--target is for a table" in refusal(*recode, "--target", "big.csv")
+
+
+class TestTable:
+    @pytest.fixture
+    def pool(self, tmp_path):
+        n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(2e7, 1e9, 6), np.geomspace(5e8, 5e10, 6)))
+        table = pd.DataFrame({"run": range(36), "N": n, "D": d, "loss": 1.7 + 400 * n**-0.34 + 600 * d**-0.3})
+        table.loc[(n * d) > 2e18, "loss"] = None
+        table.to_csv(tmp_path / "pool.csv", index=False)
+        pd.DataFrame({"N": [4e9], "D": [2e11]}).to_csv(tmp_path / "big.csv", index=False)
+        asked = (
+            "--x",
+            "N,D",
+            "--y",
+            "loss",
+            "--law",
+            "chinchilla",
+            "--target",
+            tmp_path / "big.csv",
+            "--budget",
+            "20%",
+        )
+        return tmp_path, asked
+
+    def test_rows_can_be_run_as_printed(self, pool, run, as_json):
+        where, asked = pool
+        code, out, _ = run("plan", *asked, "--cost", "6*N*D", "--csv", where / "batch.csv", data=where / "pool.csv")
+        assert code == 0 and "error of the law at the target rows" in out
+        found, _ = as_json("plan", *asked, "--cost", "C", "--derive", "C=6*N*D", data=where / "pool.csv")
+        table, batch = pd.read_csv(where / "pool.csv"), pd.read_csv(where / "batch.csv")
+        chosen = table.iloc[[row["row"] - 1 for row in found["batch"]]].reset_index(drop=True)
+        assert batch.equals(chosen) and chosen["loss"].isna().all()
+        assert all(str(value) in out for value in chosen["N"])
+        assert found["spent"] + chosen.eval("6*N*D").sum() <= 0.2 * table.eval("6*N*D").sum() * (1 + 1e-9)
+        assert found["error_now"] > found["batch"][-1]["error_after"]
+
+    def test_refusals(self, pool, refusal):
+        where, asked = pool
+        assert "name the target rows, the cost of a row" in refusal("plan", *asked, data=where / "pool.csv")
+        assert "has no column 'M'" in refusal("plan", *asked, "--cost", "C", "--group", "M", data=where / "pool.csv")
+        assert "dataset is for records" in refusal(
+            "plan", *asked, "--cost", "6*N*D", "--dataset", "aatk", data=where / "pool.csv"
+        )
