@@ -20,6 +20,10 @@ from transformers import (
     Starcoder2Config,
 )
 
+from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.settings import CorpusSettings
+from training.spec.grids import LADDER_CORPUS
+
 # Read by `datasets` at its import: rows that tests store are no one else's, and go with them.
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="astraios-rows-")
 atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
@@ -122,3 +126,21 @@ def train():
         return largest
 
     return steps
+
+
+@pytest.fixture(scope="session")
+def corpus():
+    """Corpus of the default settings."""
+    return EmbeddedCorpus()
+
+
+@pytest.fixture(scope="session")
+def skilled_corpus():
+    """Corpus whose base text shows several skills, with a vocabulary of its own words."""
+    return EmbeddedCorpus(LADDER_CORPUS)
+
+
+@pytest.fixture(scope="session")
+def wide_corpus():
+    """Corpus with lists, numbers and strings, and three phrasings."""
+    return EmbeddedCorpus(CorpusSettings(kinds=("list", "number", "string"), phrasings=3))

@@ -113,7 +113,7 @@ TRACKERS = options(
     ),
     folder("--log-dir", "where trackers that write files put them", "build/trackers"),
 )
-_SETTING_NAMES = ("micro_batch", "gradient_checkpointing", "compile", "precision", "base_precision")
+_SETTING_NAMES = ("micro_batch", "gradient_checkpointing", "precision", "base_precision")
 CHOICE = options(
     click.option("--preset", "name", metavar="NAME", help=f"the grid: {', '.join(PRESETS)}"),
     folder("--spec", "the grid in a file of your own (`grid spec --preset NAME` prints one)"),
@@ -123,7 +123,6 @@ CHOICE = options(
     folder("--runs", "folder of the records (default: build/runs/PRESET)"),
     click.option("--micro-batch", metavar="ROWS", type=int, help="rows of one forward pass on one process *"),
     flag("--gradient-checkpointing", "compute activations anew instead of keeping them *"),
-    flag("--compile", "compute blocks by kernels of torch.compile *"),
     click.option("--precision", metavar="P", help="of the forward pass: fp32 or bf16 *"),
     click.option(
         "--base-precision",

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 
 import numpy as np
@@ -33,6 +33,8 @@ class EmbeddedCorpus:
     def __init__(self, settings: CorpusSettings | None = None) -> None:
         self.settings = settings or CorpusSettings()
         self.space = ProgramSpace(self.settings)
+        # Making a set takes a second or more, and scores, choices and losses ask for the same ones.
+        self._kept = lru_cache(maxsize=32)(self._problems)
 
     def pretraining(self, seed: int, split: Split = "train") -> Iterator[Item]:
         """Yield base text, one document an item, without end: documented functions, or the mixture of the settings."""
@@ -77,6 +79,9 @@ class EmbeddedCorpus:
         """
         if task not in (COMPLETION, *TASKS):
             raise ValueError(f"unknown task {task!r}; choose from {', '.join((COMPLETION, *TASKS))}")
+        return self._kept(task, split, n)
+
+    def _problems(self, task: str, split: Split, n: int) -> tuple[Item, ...]:
         rng = self._generator(self.settings.split_seed, f"problems {task}", split)
         if task == "security":
             return tuple(self._distinct_idioms(split, n, rng))

@@ -1,11 +1,9 @@
 """Instruction text in the place of the embedded corpus: prompts and completions of a file, a folder or the hub."""
 
-import gzip
 import hashlib
 import importlib
 import json
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from training.corpus.files import parse_json_lines, read_text_file
 from training.corpus.items import Document, Example, lay_out
 from training.corpus.settings import Split
 
@@ -89,41 +88,15 @@ TEXTS_VARIABLE = "ASTRAIOS_TEXTS"
 
 
 def load_jsonl(path: Path | str) -> list[Example]:
-    """Return the examples of a JSONL file, one object a line; gzip where the name ends in ``.gz``."""
-    examples = [_example(_parsed(line, where), where) for where, line in _lines(Path(path)) if line.strip()]
+    """Return the examples of a JSONL file, one object a line, plain or gzipped."""
+    rows = parse_json_lines(read_text_file(path, f"a JSONL file of {PROMPT!r} and {COMPLETION!r}"))
+    examples = [_example(row, where) for where, row in rows]
     if not examples:
         raise ValueError(f"{path}: no examples in it; write one JSON object with {PROMPT!r} and {COMPLETION!r} a line")
     return examples
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; give a JSONL file, plain or with .gz")
-    is_compressed = path.suffix == ".gz"
-    number = 0
-    try:
-        with gzip.open(path, "rt", encoding="utf-8-sig") if is_compressed else path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                yield f"{path}, line {number}", line
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}, after line {number}: not UTF-8 ({error}); convert the file to UTF-8") from error
-    except (OSError, EOFError, zlib.error) as error:
-        # A broken archive raises any of them; an unreadable plain file comes here too.
-        raise ValueError(f"{path}, after line {number}: cannot be read ({error}); fetch or write it anew") from error
-
-
-def _parsed(line: str, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not valid JSON ({error}); each line holds one whole object") from error
-
-
-def _example(record: Any, where: str) -> Example:
-    if not isinstance(record, dict):
-        raise ValueError(
-            f"{where}: holds {type(record).__name__}, not an object; write one with {PROMPT!r} and {COMPLETION!r}"
-        )
+def _example(record: Mapping[str, Any], where: str) -> Example:
     for name in (PROMPT, COMPLETION):
         if name not in record:
             raise ValueError(f"{where}: no column {name!r}; its columns are {', '.join(map(str, record)) or 'none'}")

@@ -245,8 +245,16 @@ def _check_model(model: PreTrainedModel | PeftModel, pad_token_id: int) -> None:
 
 
 def _row(model: PreTrainedModel | PeftModel, index: int, prompt: Sequence[int], decoding: Decoding) -> Row:
-    name = f"prompt {index}"
-    check_tokens(prompt, name, vocabulary_of(model))
+    """Return the row of a prompt, after the check that it fits the vocabulary, the positions and the budget."""
+    name, vocab_size = f"prompt {index}", vocabulary_of(model)
+    if not len(prompt):
+        raise ValueError(f"{name} is empty; give at least one token, such as the end of text")
+    worst = min(prompt) if min(prompt) < 0 else max(prompt)
+    if not 0 <= worst < vocab_size:
+        raise ValueError(
+            f"{name} has token id {worst}, and the model's vocabulary goes from 0 to {vocab_size - 1}; "
+            "use the model's own tokenizer"
+        )
     n_new = decoding.max_new_tokens
     if decoding.max_length is not None:
         n_new = min(n_new, decoding.max_length - len(prompt))
@@ -255,7 +263,18 @@ def _row(model: PreTrainedModel | PeftModel, index: int, prompt: Sequence[int], 
                 f"{name} has {len(prompt)} tokens, and max_length {decoding.max_length} leaves no room for new ones; "
                 "raise max_length, or shorten the prompt"
             )
-    return checked_row(model, index, prompt, n_new, decoding.tokens_per_batch)
+    n_virtual, n_positions, budget = count_virtual_tokens(model), _positions(model), decoding.tokens_per_batch
+    row = Row(index, n_virtual + len(prompt), n_new)
+    total = row.n_given + n_new
+    virtual = f"{n_virtual} virtual tokens and " if n_virtual else ""
+    length = f"{name} has {len(prompt)} tokens, with {virtual}{n_new} more to follow {total}"
+    if n_positions is not None and total > n_positions:
+        raise ValueError(f"{length}, and the model has {n_positions} positions; shorten it, or let fewer tokens follow")
+    if total > budget:
+        raise ValueError(
+            f"{length}, and tokens_per_batch is {budget}; raise it to {total} or more, or shorten the prompt"
+        )
+    return row
 
 
 def vocabulary_of(model: PreTrainedModel | PeftModel) -> int:
@@ -284,36 +303,6 @@ def batches_within(rows: Iterable[Row], tokens_per_batch: int, n_positions: int 
 
 def _positions(model: PreTrainedModel | PeftModel) -> int | None:
     return getattr(model.config, "max_position_embeddings", None)
-
-
-def check_tokens(tokens: Sequence[int], name: str, vocab_size: int) -> None:
-    """Raise ValueError if a sequence is empty, or has a token outside the vocabulary."""
-    if not len(tokens):
-        raise ValueError(f"{name} is empty; give at least one token, such as the end of text")
-    worst = min(tokens) if min(tokens) < 0 else max(tokens)
-    if not 0 <= worst < vocab_size:
-        raise ValueError(
-            f"{name} has token id {worst}, and the model's vocabulary goes from 0 to {vocab_size - 1}; "
-            "use the model's own tokenizer"
-        )
-
-
-def checked_row(
-    model: PreTrainedModel | PeftModel, index: int, prompt: Sequence[int], n_more: int, tokens_per_batch: int
-) -> Row:
-    """Return the row of a prompt, after the check that it fits the model's positions and the budget."""
-    n_virtual, n_positions = count_virtual_tokens(model), _positions(model)
-    row = Row(index, n_virtual + len(prompt), n_more)
-    total = row.n_given + n_more
-    virtual = f"{n_virtual} virtual tokens and " if n_virtual else ""
-    length = f"prompt {index} has {len(prompt)} tokens, with {virtual}{n_more} more to follow {total}"
-    if n_positions is not None and total > n_positions:
-        raise ValueError(f"{length}, and the model has {n_positions} positions; shorten it, or let fewer tokens follow")
-    if total > tokens_per_batch:
-        raise ValueError(
-            f"{length}, and tokens_per_batch is {tokens_per_batch}; raise it to {total} or more, or shorten the prompt"
-        )
-    return row
 
 
 @contextmanager

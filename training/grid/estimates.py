@@ -263,11 +263,7 @@ def fitting_plan(spec: RunSpec, memory_bytes: float, n_devices: int) -> Plan | N
     Precisions stay as given: they are the same for all methods of a grid unless someone decides otherwise.
     """
     # What is not sharded whole (`check_sharding`) is not proposed.
-    shared = (
-        1
-        if spec.loop.base_precision in _QUANTISED or spec.loop.compile
-        else math.gcd(n_devices, spec.schedule.global_batch)
-    )
+    shared = 1 if spec.loop.base_precision in _QUANTISED else math.gcd(n_devices, spec.schedule.global_batch)
     for n_processes in dict.fromkeys((1, shared)):
         for checkpointing in dict.fromkeys((spec.loop.gradient_checkpointing, True)):
             for micro_batch in dict.fromkeys((spec.loop.micro_batch, spec.loop.micro_batch or 1)):

@@ -21,16 +21,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from peft import PeftModel
-from torch import nn
 from transformers import PreTrainedModel
 
 from astraios_analysis.records.frame import ValidationPoint
-from training.corpus.texts import reason_of
 from training.loop.batches import RowSet, TokenRows, micro_batch_size, step_rows, step_starts
 from training.loop.checkpoints import Progress, RunFolder, keep_updated_weights_only, run_identity
 from training.loop.flop import PeakMemory, estimate_flop
 from training.loop.optimisation import learning_rate, make_optimizer
-from training.loop.processes import blocks_of, load_shards, make_accelerator, save_shards, shard
+from training.loop.processes import load_shards, make_accelerator, save_shards, shard
 from training.loop.reporting import Reporter, Reporting, reporter
 from training.loop.validation import Validator, count_virtual_tokens, token_losses
 from training.spec.run import LoopSettings, Schedule, check_sharding
@@ -53,13 +51,10 @@ class LoopResult:
     curve: tuple[ValidationPoint, ...]
     # Of every step before its update.
     train_losses: tuple[float, ...]
-    # Tokens without padding, scored ones, rows, and passes over the rows.
+    # Tokens without padding, scored ones, and rows.
     n_tokens: int
     n_targets: int
     n_rows: int
-    n_passes: float
-    n_validation_targets: int
-    n_validation_rows: int
     # Wall-clock time in the loop, work lost in interruptions left out; of it, in steps alone.
     seconds: float
     step_seconds: float
@@ -119,12 +114,15 @@ def train(
         loop = _Loop(model, schedule, settings, sets, accelerator, run_folder, seed, is_sharded, is_offloaded)
         stack.callback(loop.close)
         loop.start()
-        stack.enter_context(compiled(model, bool(settings.compile), accelerator))
         config = {key: identity[key] for key in ("spec", "schedule", "settings", "seed", "n_processes")}
         first_step = loop.progress.step
         with reporter(accelerator, reporting, first_step=first_step, n_steps=schedule.steps, config=config) as report:
             loop.run(report)
         return loop.result(first_step)
+
+
+# What a result says as the last checkpoint does.
+_COUNTED = ("n_tokens", "n_targets", "n_rows", "seconds", "step_seconds", "peak_memory_bytes")
 
 
 class _Loop:
@@ -145,7 +143,6 @@ class _Loop:
         self._plain, self._schedule, self._settings = model, schedule, settings
         self._rows, self._accelerator, self._folder = sets["training"], accelerator, folder
         self._validator = Validator(sets["validation"], settings.validation_batch, accelerator)
-        self._n_validation = sets["validation"].n_targets(range(len(sets["validation"]))), len(sets["validation"])
         self._memory = PeakMemory(accelerator.device)
         self._started = time.perf_counter()
         self._is_resumed = False
@@ -314,16 +311,8 @@ class _Loop:
             base_validation=progress.base,
             curve=tuple(progress.curve),
             train_losses=tuple(progress.train_losses),
-            n_tokens=progress.n_tokens,
-            n_targets=progress.n_targets,
-            n_rows=progress.n_rows,
-            n_passes=progress.n_rows / len(self._rows),
-            n_validation_targets=self._n_validation[0],
-            n_validation_rows=self._n_validation[1],
-            seconds=progress.seconds,
-            step_seconds=progress.step_seconds,
+            **{name: getattr(progress, name) for name in _COUNTED},
             flop=estimate_flop(self._plain, progress.n_tokens, progress.n_rows),
-            peak_memory_bytes=progress.peak_memory_bytes,
             settings=self._settings,
             n_processes=self._accelerator.num_processes,
             n_processes_before=tuple(progress.n_processes[:-1]),
@@ -403,33 +392,3 @@ def activations(model: PreTrainedModel | PeftModel, recomputed: bool) -> Iterato
         yield
     finally:
         model.gradient_checkpointing_disable()
-
-
-@contextmanager
-def compiled(model: PreTrainedModel | PeftModel, is_asked: bool, accelerator: Accelerator) -> Iterator[None]:
-    """Compute a model's blocks by compiled kernels, where that is asked for; parameters and their names stay."""
-    if not is_asked:
-        yield
-        return
-    _check_compiler(accelerator.device)
-    blocks = blocks_of(model)
-    for block in blocks:
-        # Rows of any length by one kernel, and dropout's noise as without.
-        block.compile(dynamic=True, options={"fallback_random": True})
-    try:
-        yield
-    finally:
-        for block in blocks:
-            block._compiled_call_impl = None
-        # The next model's blocks are of the same code, whose kernels torch keeps only so many of.
-        torch._dynamo.reset()
-
-
-def _check_compiler(device: torch.device) -> None:
-    try:
-        torch.compile(nn.functional.gelu)(torch.ones(2, device=device))
-    except Exception as error:  # of its own, of the C++ compiler and of triton
-        raise ValueError(
-            f"torch.compile does not work here ({reason_of(error)}); install what compiles for {device.type} (a C++ "
-            "compiler for cpu, triton for cuda), or leave out --compile"
-        ) from error

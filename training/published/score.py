@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from astraios_analysis.records.refusal import Refusal
+from training.corpus.files import read_text_file
 from training.published.measures import CATEGORIES, Report
 from training.published.problems import (
     AnswerProblem,
@@ -21,7 +22,6 @@ from training.published.problems import (
     load_problems,
     read_generations,
     read_problems,
-    read_text_file,
 )
 from training.published.scorers import (
     Runner,

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -279,27 +279,12 @@ class Sandbox:
             # Whoever stops asking stops the programs that have not begun.
             batch.is_wanted = False
 
-    def run_many(
-        self, programs: Iterable[Program], *, progress: Callable[[int, int], None] | None = None
-    ) -> list[Verdict]:
-        """Verdicts in the order of the programs; identical ones (text, test and limits) are run once.
-
-        `progress` is called with the number of programs that have a verdict, and of all.
-        """
+    def run_many(self, programs: Iterable[Program]) -> list[Verdict]:
+        """Verdicts in the order of the programs; identical ones (text, test and limits) are run once."""
         wanted = list(programs)
-        places: dict[Program, list[int]] = {}
-        for place, program in enumerate(wanted):
-            places.setdefault(program, []).append(place)
-        distinct = list(places)
-        verdicts: list[Verdict | None] = [None] * len(wanted)
-        n_done = 0
-        for index, verdict in self.run_each(distinct):
-            for place in places[distinct[index]]:
-                verdicts[place] = verdict
-            n_done += len(places[distinct[index]])
-            if progress is not None:
-                progress(n_done, len(wanted))
-        return verdicts
+        distinct = list(dict.fromkeys(wanted))
+        found = {distinct[index]: verdict for index, verdict in self.run_each(distinct)}
+        return [found[program] for program in wanted]
 
     def _find_backend(self, wanted: str | None) -> str:
         """The first containment that a program passes in."""

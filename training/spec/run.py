@@ -49,10 +49,8 @@ class LoopSettings(_Spec):
     max_gradient_norm: Annotated[float, Field(gt=0)] | None = 1.0
     # Less memory, about a third more time.
     gradient_checkpointing: bool = False
-    # By torch.compile; absent, and not false, where it is not so: older specifications keep their names.
-    compile: Literal[True] | None = None
     # Of a base trained from scratch: its rows start at a position drawn from 0 to this one, as texts in packed blocks
-    # do anywhere. Absent, as the one before, where rows start at 0.
+    # do anywhere. Absent, and not 0, where rows start at 0: older specifications keep their names.
     position_offsets: PositiveInt | None = None
     # Steps; the last step is saved in any case.
     checkpoint_every: PositiveInt | None = None
@@ -60,8 +58,6 @@ class LoopSettings(_Spec):
 
 def check_sharding(settings: LoopSettings, is_sharded: bool) -> None:
     """Raise ValueError if sharding is asked for with what does not go with it, or has not been tried with it."""
-    if is_sharded and settings.compile:
-        raise ValueError("blocks that are sharded are not compiled here; leave out --compile or --shard")
     if is_sharded and settings.base_precision in ("int8", "nf4"):
         raise ValueError(
             f"a base in {settings.base_precision} is not sharded here, which has not been tried; choose "

@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from training.__main__ import main
-from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.statistics import corpus_statistics
 
 KEYS = [
@@ -64,8 +63,7 @@ def test_a_file_is_shown_through_the_same_interface(capsys, tmp_path):
     assert "line 1: no column 'prompt'" in refused(capsys, "--file", str(path))
 
 
-def test_statistics(capsys, monkeypatch):
-    corpus = EmbeddedCorpus()
+def test_statistics(capsys, corpus, monkeypatch):
     monkeypatch.setattr("training.corpus.statistics.SAMPLE", 60)
     found = corpus_statistics(corpus, sample=60)
     assert found["corpus"] == corpus.settings.label

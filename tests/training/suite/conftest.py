@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import NO, YES
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import SandboxUnavailable
@@ -35,11 +34,6 @@ class Given:
             return self.likelihood(document)
         prompt = document.context.removeprefix("Question: ").removesuffix("\n\nAnswer:")
         return 0.0 if f" {self.answer(prompt)}" == document.target else -1.0
-
-
-@pytest.fixture(scope="session")
-def corpus():
-    return EmbeddedCorpus()
 
 
 @pytest.fixture(scope="session")

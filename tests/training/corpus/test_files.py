@@ -3,7 +3,7 @@ import hashlib
 
 import pytest
 
-from training.published.problems import parse_json, parse_json_lines, read_text_file
+from training.corpus.files import parse_json, parse_json_lines, read_text_file
 
 
 def write(path, content):
