@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, require_known
 from training.cli.shared import JSON, Command, at_most_one, flag
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import Item, lay_out
@@ -89,8 +89,8 @@ def command(given: SimpleNamespace) -> None:
 def _items(corpus: EmbeddedCorpus, given: SimpleNamespace) -> list[Item]:
     task, split = given.task, given.split or ("test" if given.problems else "train")
     if task is not None:
-        _known(task, (COMPLETION, *TASKS), "task")
-    _known(split, SPLITS, "split")
+        require_known("task", [task], (COMPLETION, *TASKS))
+    require_known("split", [split], SPLITS)
     if given.problems:
         if task is None:
             raise Refusal(f"--problems needs a task; add --task with one of {', '.join((COMPLETION, *TASKS))}")
@@ -99,11 +99,6 @@ def _items(corpus: EmbeddedCorpus, given: SimpleNamespace) -> list[Item]:
         return list(islice(corpus.pretraining(given.seed, split), given.show))
     stream = islice(corpus.instructions(given.seed, split), given.show * _MOST_LOOKED_AT)
     return list(islice((item for item in stream if task in (None, item.task)), given.show))
-
-
-def _known(name: str, choices: tuple[str, ...], what: str) -> None:
-    if name not in choices:
-        raise Refusal(f"unknown {what} {name!r}; choose from {', '.join(choices)}")
 
 
 def _shown(row: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from astraios_analysis.records.frame import DATASETS, RunRecord, load
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, require_known
 from training.cli.shared import (
     CACHE,
     CHOICE,
@@ -280,8 +280,7 @@ def retry(given: SimpleNamespace) -> int:
 
 
 def _train(specs: Sequence[RunSpec], runs_dir: Path, given: SimpleNamespace) -> int:
-    if given.engine not in ("local", "queue", "slurm"):
-        raise Refusal(f"unknown engine {given.engine!r}; choose from local, queue, slurm")
+    require_known("engine", [given.engine], ("local", "queue", "slurm"))
     if given.shard and given.engine == "local":
         raise Refusal("--shard divides a run among the processes of a job; choose --engine queue or slurm")
     # Asked before any process is started.

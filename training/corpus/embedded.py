@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 from tokenizers import Tokenizer
 
+from astraios_analysis.records.refusal import require_known
 from training.corpus.idioms import draw_idiom
 from training.corpus.items import PROGRAM_TASKS, Item, Maker, told_in_code
 from training.corpus.rows import train_tokenizer, word_tokenizer
@@ -77,8 +78,7 @@ class EmbeddedCorpus:
         Headline problems have two to four operations; `N_SEEN` more of one operation, marked seen, come last. No two
         are about the same program, except that yes/no questions ask about one at most once for either answer.
         """
-        if task not in (COMPLETION, *TASKS):
-            raise ValueError(f"unknown task {task!r}; choose from {', '.join((COMPLETION, *TASKS))}")
+        require_known("task", [task], (COMPLETION, *TASKS))
         return self._kept(task, split, n)
 
     def _problems(self, task: str, split: Split, n: int) -> tuple[Item, ...]:

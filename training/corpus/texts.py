@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from training.corpus.files import parse_json_lines, read_text_file
+from astraios_analysis.records.reading import read_lines
 from training.corpus.items import Document, Example, lay_out
 from training.corpus.settings import Split
 
@@ -89,11 +89,7 @@ TEXTS_VARIABLE = "ASTRAIOS_TEXTS"
 
 def load_jsonl(path: Path | str) -> list[Example]:
     """Return the examples of a JSONL file, one object a line, plain or gzipped."""
-    rows = parse_json_lines(read_text_file(path, f"a JSONL file of {PROMPT!r} and {COMPLETION!r}"))
-    examples = [_example(row, where) for where, row in rows]
-    if not examples:
-        raise ValueError(f"{path}: no examples in it; write one JSON object with {PROMPT!r} and {COMPLETION!r} a line")
-    return examples
+    return [_example(row, f"{path}, line {number}") for number, row in read_lines(Path(path))]
 
 
 def _example(record: Mapping[str, Any], where: str) -> Example:

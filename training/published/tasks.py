@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from astraios_analysis.records.frame import DATASETS
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import require_known
 from training.published.measures import CATEGORIES, CLONE_RULE, DEFECT_RULE, AnswerRule, Category
 from training.published.problems import AnswerProblem, CodeProblem, HubSource, Problem, Scenario
 
@@ -247,8 +247,7 @@ class EvaluationTask:
 
 def find_task(name: str) -> EvaluationTask:
     """Return a task by the name of its data set."""
-    if name not in TASKS:
-        raise Refusal(f"unknown data set {name!r}; choose from {', '.join(TASKS)}")
+    require_known("data set", [name], TASKS)
     return TASKS[name]
 
 

@@ -3,14 +3,14 @@
 import json
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from astraios_analysis.records.refusal import FileProblem, RecordError
+from astraios_analysis.records.reading import read_toml
+from astraios_analysis.records.refusal import FileProblem, RecordError, fail
 from training.corpus.texts import TEXTS_VARIABLE
 from training.spec.grids import PRESETS, Grid
 
@@ -24,26 +24,17 @@ _HEAD = """\
 
 def read_grid(path: Path) -> Grid:
     """Return the grid of a file, or refuse it with every field that is wrong."""
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise _fail(path, f"cannot be read ({error.strerror}); check the path and its permissions") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _fail(path, f"is not TOML ({error}); correct it") from error
+    content = read_toml(path)
     content.setdefault("name", path.stem)
     if content["name"] in PRESETS:
-        raise _fail(path, f"is that of a preset, {content['name']!r}; give your grid a name of its own", "name")
+        raise fail(path, f"is that of a preset, {content['name']!r}; give your grid a name of its own", "name")
     content["data"] = _text_beside(path, content.get("data"))
     try:
         return Grid.model_validate_json(json.dumps(content))
     except TypeError as error:
-        raise _fail(path, f"holds a date or time ({error}); write it as text") from error
+        raise fail(path, f"holds a date or time ({error}); write it as text") from error
     except ValidationError as error:
         raise RecordError([_problem(path, detail) for detail in error.errors()]) from error
-
-
-def _fail(path: Path, message: str, field: str = "") -> RecordError:
-    return RecordError([FileProblem(path, field, message)])
 
 
 def _problem(path: Path, detail: Mapping[str, Any]) -> FileProblem:
@@ -63,7 +54,7 @@ def _text_beside(path: Path, data: object) -> object:
         return data
     text = (path.parent / data).resolve()
     if not text.is_file():
-        raise _fail(path, f"is {data!r}, and there is no such file; give one with prompt and completion a line", "data")
+        raise fail(path, f"is {data!r}, and there is no such file; give one with prompt and completion a line", "data")
     os.environ[TEXTS_VARIABLE] = str(text.parent)
     return text.name.partition(".")[0]
 

@@ -192,7 +192,7 @@ def test_no_sandbox_is_a_refusal_and_nothing_is_run(tmp_path, problems, generati
     [
         (["x.json"], "--dataset is missing"),
         (["--dataset", "humanevalfix_python"], "GENERATIONS is missing"),
-        (["missing.json", "--dataset", "humanevalfix_python"], "missing.json: no such file"),
+        (["missing.json", "--dataset", "humanevalfix_python"], "missing.json: there is no such file"),
         (["x.json", "--dataset", "humanevalfix"], "unknown data set 'humanevalfix'"),
         (["x.json", "--dataset", "aatk", "--workers", "0"], "--workers 0: give a positive number"),
         (["x.json", "--dataset", "aatk", "--cpu-seconds", "0"], "--cpu-seconds 0: give seconds above 0"),
@@ -205,7 +205,7 @@ def test_wrong_arguments_are_refused(capsys, arguments, message):
 def test_a_corrupt_file_is_refused_with_its_place(tmp_path, problems, capsys):
     (tmp_path / "x.json").write_text('[["def add_one"], ["def')
     message = refused(capsys, tmp_path / "x.json", "--dataset", "humanevalfix_python", "--problems", problems)
-    assert "x.json: not valid JSON at line 1, column 20" in message
+    assert "x.json: is not valid JSON (line 1, column 20" in message
 
 
 def test_data_sets_are_listed(capsys):

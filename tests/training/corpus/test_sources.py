@@ -39,14 +39,14 @@ def test_a_byte_order_mark_is_passed_over(written):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([GOOD, '{"prompt": "a", "comp\n'], r"examples\.jsonl, line 2: not valid JSON .*; each line holds one whole"),
+        ([GOOD, '{"prompt": "a", "comp\n'], r"examples\.jsonl: line 2: is not valid JSON"),
         ([GOOD, "\n", {"prompt": "a"}], r"line 3: no column 'completion'; its columns are prompt"),
         ([{}], r"line 1: no column 'prompt'; its columns are none"),
         ([{"prompt": 3, "completion": "b"}], r"line 1: column 'prompt' holds int; it must be text"),
         ([{"prompt": "a", "completion": None}], r"line 1: column 'completion' holds NoneType; it must be text"),
         ([{"prompt": "a", "completion": ""}], r"line 1: column 'completion' is empty; .* leave the line out"),
-        ([], r"examples\.jsonl: no examples in it; write one JSON object with 'prompt' and 'completion' a line"),
-        (["\n", "  \n"], r"no examples in it"),
+        ([], r"examples\.jsonl: is empty; is it the right file"),
+        ([["a", "b"]], r"line 1: holds no table: one object a line"),
     ],
 )
 def test_wrong_lines_are_named(written, lines, message):

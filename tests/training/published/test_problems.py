@@ -55,7 +55,7 @@ def test_perturbed_problems_say_how(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "no problems in it; give a file with one JSON object a line"),
+        ([], "x.jsonl: is empty; is it the right file"),
         ([HUMANEVAL, {"a": 1}], r"line 2: its columns \(a\) are of no known problem set; give one of HumanEvalPack"),
         ([{}], r"its columns \(none\)"),
         ([HUMANEVAL | {"prompt": 3}], "line 1: column 'prompt' holds int; it must be text"),

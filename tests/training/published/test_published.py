@@ -129,7 +129,7 @@ def test_scenarios_from_a_published_file(score):
     ("dataset", "samples", "message"),
     [
         ("humanevalfix", [["x"]], "unknown data set 'humanevalfix'; choose from"),
-        ("humanevalfix_python", '[["def add_one', r"generations.json: not valid JSON at line 1, column 3"),
+        ("humanevalfix_python", '[["def add_one', r"generations.json: is not valid JSON .line 1, column 3"),
         ("humanevalfix_python", [["x"], ["y"]], "holds samples of 2 problems, and there are 3"),
         ("humanevalfix_python", [["x", "x"], ["y", "x"], ["z"]], r"problem 2 \(Python/2\) has 1 samples, most have 2"),
         ("humanevalfix_python", [[{}], [{}], [{}]], "item 0, sample 0 holds dict; programs are text"),

@@ -83,7 +83,7 @@ def test_what_is_wrong_is_named(tmp_path, old, new, message):
     [
         ([], "Missing option '--preset' (or '--spec FILE')"),
         (["--preset", "mini", "--spec", "x.toml"], "not allowed with argument"),
-        (["--spec", "x.toml"], "x.toml: cannot be read"),
+        (["--spec", "x.toml"], "x.toml: there is no such file"),
     ],
 )
 def test_one_grid_is_named(capsys, options, message):
