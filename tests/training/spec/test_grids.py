@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
@@ -111,6 +112,20 @@ def test_mini_has_the_rates_that_the_search_found():
     for _, tried in trials.groupby("method"):
         best = tried.loc[tried["val_loss"].idxmin(), "learning_rate"]
         assert tried["learning_rate"].min() < best < tried["learning_rate"].max()
+
+
+@pytest.mark.parametrize(("size", "name"), [("16x2", ""), ("56x3", "_56x3")])
+def test_the_ladders_rates_are_as_good_as_the_best_that_was_tried(size, name):
+    trials = pd.read_csv(Path(__file__).parents[3] / "data" / "pilots" / f"ladder_learning_rates{name}.csv")
+    assert set(trials["size"]) == {size}
+    rates = {run.tuning.method: run.schedule.learning_rate for run in preset("ladder").runs([size], None, [0])}
+    assert set(trials["method"]) == set(rates)
+    for method, tried in trials.groupby("method"):
+        best = tried.loc[tried["val_loss"].idxmin()]
+        assert tried["learning_rate"].min() < best["learning_rate"] < tried["learning_rate"].max()
+        nearest = tried.loc[np.log(tried["learning_rate"] / rates[method]).abs().idxmin()]
+        assert nearest["learning_rate"] == pytest.approx(rates[method], rel=0.1)
+        assert nearest["val_loss"] < best["val_loss"] + 0.2 * best["val_loss_se"]
 
 
 def test_mini_has_the_studys_shape_and_a_larger_size_held_out():
