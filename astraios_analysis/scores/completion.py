@@ -59,14 +59,12 @@ def complete(cells: pd.DataFrame, level: float = 0.95, *, has_slopes: bool | Non
     known = whole["value"].notna().to_numpy()
     share = np.where(whole["higher_is_better"], whole["value"], 1 - whole["value"])
     items = whole.groupby("dataset")["n_items"].transform("mean").to_numpy(dtype=float)
-    p = inside_unit_interval(share[known].astype(float), items[known])
-    noise = 1 / (items[known] * p * (1 - p))
-    ways = [_Sum.of(_design(whole, has_slopes=way), known, logit(p), noise) for way in (True, False)]
-    best = ways[not has_slopes] if has_slopes is not None else min(ways, key=lambda way: way.left_out_error)
+    z = logit(inside_unit_interval(share[known].astype(float), items[known]))
+    slopes, plain = (_Sum.of(_design(whole, has_slopes=way), known, z, items) for way in (True, False))
+    best = slopes if has_slopes or (has_slopes is None and _is_better(slopes, plain)) else plain
     mean, spread = best.predict(~known)
     at = expit(mean)
-    own = best.between + 1 / (items[~known] * np.clip(at * (1 - at), 1e-3, None))
-    half = best.quantile(level) * np.sqrt(best.scale * (spread + own))
+    half = best.quantile(level) * np.sqrt(best.scale * (spread + best.between + _noise(mean, items[~known])))
     turned = whole["higher_is_better"].to_numpy(dtype=bool)[~known]
     ends = open_ends(expit(np.array([mean - half, mean + half])), items[~known])
     whole.loc[~known, "value"] = np.where(turned, at, 1 - at)
@@ -76,12 +74,25 @@ def complete(cells: pd.DataFrame, level: float = 0.95, *, has_slopes: bool | Non
     return whole.drop(columns="higher_is_better").assign(level=level, kind=kind)
 
 
+def _noise(z: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Return the binomial variance of a logit, as if no share were closer than a thousandth to 0 or 1."""
+    return 1 / (items * np.clip(expit(z) * expit(-z), 1e-3, None))
+
+
+def _is_better(one: "_Sum", other: "_Sum") -> bool:
+    """Whether squared errors of left-out cells are smaller by more than a standard error of their mean difference."""
+    shown = np.isfinite(one.missed) & np.isfinite(other.missed)
+    gain = other.missed[shown] ** 2 - one.missed[shown] ** 2
+    return bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
+
+
 @dataclass(frozen=True)
 class _Sum:
     """The sum fitted to the known cells: parameters, their covariance, and how each cell is met when it is left out.
 
-    ``between`` is the variance beyond the noise, ``scale`` what all variances are multiplied with; ``left_out`` are
-    errors of left-out cells in units of their own standard error, ``left_out_error`` their root mean square as shares.
+    ``between`` is the variance beyond the noise, ``scale`` what all variances are multiplied with. Of left-out cells,
+    ``missed`` are errors as shares (NaN where nothing else tells of a cell), and ``left_out`` their sizes in units of
+    the standard error that an estimate there would be given.
     """
 
     design: np.ndarray
@@ -91,26 +102,26 @@ class _Sum:
     scale: float
     dof: float
     left_out: np.ndarray
-    left_out_error: float
+    missed: np.ndarray
 
     @classmethod
-    def of(cls, design: np.ndarray, known: np.ndarray, z: np.ndarray, noise: np.ndarray) -> "_Sum":
+    def of(cls, design: np.ndarray, known: np.ndarray, z: np.ndarray, items: np.ndarray) -> "_Sum":
         """Fit by weighted least squares; leaving a cell out is exact by its leverage."""
         from statsmodels.regression.linear_model import WLS  # Loads slowly.
 
+        noise = 1 / (items[known] * expit(z) * expit(-z))
         between = _between(design[known], z, noise)
         fitted = WLS(z, design[known], weights=1 / (between + noise)).fit()
         # Where models answer the same problems, fewer outcomes differ than problems alone would have it.
         scale = fitted.scale if between == 0 else 1.0
-        rest = 1 - np.einsum("ij,jk,ik->i", design[known], fitted.normalized_cov_params, design[known]) / (
-            between + noise
-        )
-        shown = rest > 1e-6
-        error = fitted.resid[shown] / rest[shown]
-        left_out = error * np.sqrt(rest[shown] / (scale * (between + noise[shown])))
-        missed = expit(z[shown] - error) - expit(z[shown])
+        spread = np.einsum("ij,jk,ik->i", design[known], fitted.normalized_cov_params, design[known])
+        rest = 1 - spread / (between + noise)
+        rest[rest <= 1e-6] = np.nan
+        error = fitted.resid / rest
+        own = spread / rest + between + _noise(z - error, items[known])
+        left_out = np.abs(error) / np.sqrt(scale * own)
         numbers = (fitted.params, fitted.normalized_cov_params, between, scale, float(fitted.df_resid))
-        return cls(design, *numbers, np.abs(left_out), float(np.sqrt(np.mean(missed**2))))
+        return cls(design, *numbers, left_out[np.isfinite(left_out)], expit(z - error) - expit(z))
 
     def predict(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return means and variances (before the scale) of the sum at rows of the design."""

@@ -62,18 +62,21 @@ def test_hidden_cells_are_covered_as_often_as_asked():
     assert 1.0 < np.median(widths) < 1.6
 
 
+@pytest.mark.parametrize("grid", ["released", "mini"])
+def test_hidden_cells_of_the_grids(grid):
+    """Slopes are taken where they help; floors, on which most cells of the trained grid lie, are covered."""
+    cells = score_cells(aa.load("data", grid=grid))
+    found = {
+        way: pd.concat(hide(cells, np.random.default_rng(seed), has_slopes=way) for seed in range(10))
+        for way in (False, None)
+    }
+    additive, ours = (np.sqrt(np.mean((own["value"] - own["value_was"]) ** 2)) for own in found.values())
+    hits = (found[None]["lower"] <= found[None]["value_was"]) & (found[None]["value_was"] <= found[None]["upper"])
+    assert ours < additive if grid == "released" else ours == additive
+    assert 0.9 <= hits.mean() <= 0.98
+
+
 def test_released_models():
-    cells = score_cells(aa.load("data", grid="released"))
-    errors = {False: [], True: []}
-    hits = []
-    for seed in range(10):
-        for has_slopes, found in errors.items():
-            hidden = hide(cells, np.random.default_rng(seed), has_slopes=has_slopes)
-            found += (hidden["value"] - hidden["value_was"]).tolist()
-            if has_slopes:
-                hits += ((hidden["lower"] <= hidden["value_was"]) & (hidden["value_was"] <= hidden["upper"])).tolist()
-    additive, ours = (np.sqrt(np.mean(np.square(found))) for found in errors.values())
-    assert ours < additive < 0.05 and 0.9 <= np.mean(hits) <= 0.98
     table = aa.complete(aa.load("data", grid="released")).table
     fft = table[(table["dataset"] == "humanevalexplain_python") & (table["size"] == "16b") & (table["method"] == "fft")]
     assert fft["kind"].tolist() == ["estimate"] and 0.15 < fft["lower"].item() < fft["upper"].item() < 0.35
