@@ -44,6 +44,7 @@ from astraios_analysis.prediction.decide import (
     frontier,
     plan_outcome,
     small_model_decisions,
+    training_preset,
 )
 from astraios_analysis.prediction.forecast import (
     Fitted,
@@ -1211,6 +1212,8 @@ class Plan(Result):
         Base parameters of the target.
     cost : str
         Of the frontier.
+    preset : str, optional
+        Of the grid whose sizes and methods these are, in `training`.
     """
 
     table: pd.DataFrame
@@ -1218,6 +1221,7 @@ class Plan(Result):
     frontier: pd.DataFrame
     n_params: float
     cost: str
+    preset: str | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -1349,7 +1353,8 @@ def plan(
                 raise
     table = pd.concat(found, ignore_index=True)
     chosen = pd.concat(chosen, ignore_index=True)
-    return Plan(table, chosen, pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame(), target, cost)
+    front = pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame()
+    return Plan(table, chosen, front, target, cost, training_preset(runs))
 
 
 @dataclass(frozen=True, repr=False)

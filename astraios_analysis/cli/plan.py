@@ -28,15 +28,14 @@ HELP = """\
 Say what choosing a method for a target size gives up on average (the expected
 regret), now and after runs that a --budget buys: one more of every method, of
 the better half, or of the best two, at the largest measured size or at
---candidate-size. Then rank single runs by how much each narrows the prediction
-per FLOP, and list which models (measured, and predicted at the target) no
-other beats in both cost and performance.
+--candidate-size, and successive halving over these sizes (all methods at the
+first, the better half at the next). Then rank single runs by how much each
+narrows the prediction per FLOP, and list which models (measured, and predicted
+at the target) no other beats in both cost and performance.
 
-Single runs are one more of each method at each measured size, at
---candidate-size, and, where the grid trains its own bases, at the geometric
-mean of the largest and the target. FLOP of pre-training a base are not
-counted. The variance is that of the law at the target, on its link scale,
-averaged over what is open.
+Single runs are one more of each method at each measured size and at
+--candidate-size. FLOP of pre-training a base are not counted. The variance is
+that of the law at the target, on its link scale, averaged over what is open.
 
 JSON has the lists choices, runs and frontier, with all digits and columns.
 
@@ -130,6 +129,11 @@ def command(
         print(f"{table_text(own[CHOICES])}\n")
         advised = own[own["advice"]].iloc[0]
         say(f"within the budget: {advised['option']}{f' ({advised.runs})' if advised.n_runs else ''}")
+        if advised.n_runs and found.preset:
+            say(
+                f"to train them: python -m training grid spec --preset {found.preset} > grid.toml, a new seed among "
+                "its seeds, then python -m training grid run --spec grid.toml with --size, --method and --seed as above"
+            )
     for name, own in found.table.groupby("quantity", sort=False):
         print(f"Runs that narrow the prediction of {name} at {found.n_params:.4g} base parameters the most per FLOP\n")
         print(f"{table_text(own.drop(columns=['quantity', 'flop_basis']).head(top))}\n")

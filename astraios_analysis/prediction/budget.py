@@ -7,7 +7,7 @@ of the runs' outcomes: what the runs will tell is the regression of the one on t
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +27,16 @@ _N_MOST = 24  # runs of one option, so that the regression stays one of few numb
 
 @dataclass(frozen=True)
 class Option:
-    """Runs to make before choosing: (method, size) of each, and what they cost in FLOP; none is choosing now."""
+    """Runs to make before choosing: (method, size) of each, and what they cost in FLOP; none is choosing now.
+
+    With ``halving``, sizes in order, all methods are run at the first of them, the better half by what is known then at
+    the next, and so on.
+    """
 
     name: str
     runs: tuple[tuple[str, float], ...]
     flop: float
+    halving: tuple[float, ...] = ()
 
 
 def parse_budget(text: str, tflops: float = TFLOPS) -> float:
@@ -48,18 +53,37 @@ def parse_budget(text: str, tflops: float = TFLOPS) -> float:
 
 
 def make_options(
-    fitted: Fitted, target: float, sizes: Sequence[float], cost: dict[tuple[str, float], float]
+    fitted: Fitted, target: float, sizes: Mapping[float, str], cost: Mapping[tuple[str, float], float]
 ) -> list[Option]:
-    """Return the options: now, and at each size one run of all methods, of the better half, and of the best two."""
+    """Return the options: now; at each size one run of all methods, of the better half, of the best two; halving.
+
+    ``sizes`` are in order, with their names. Halving goes over all of them, or over two seeds of the only one.
+    """
     order = [fitted.methods[i] for i in np.argsort(-_expected(fitted, target), kind="stable")]
     counts = sorted({len(order), -(-len(order) // 2), min(2, len(order))}, reverse=True)
     found = [Option("choose now", (), 0.0)]
-    for size in sizes:
+    for size, label in sizes.items():
         for n in counts:
             runs = tuple((method, float(size)) for method in order[:n])
             who = "every method" if n == len(order) else f"the {n} expected best"
-            found.append(Option(f"a run of {who} at {size:.4g}", runs, sum(cost[run] for run in runs)))
+            found.append(Option(f"a run of {who} at {label}", runs, sum(cost[run] for run in runs)))
+    stages = tuple(sizes) if len(sizes) > 1 else tuple(sizes) * 2
+    kept = halving_counts(len(order), len(stages))
+    if len(order) > 2:
+        words = ", ".join(f"{n} at {sizes[size]}" for n, size in zip(kept, stages, strict=True))
+        runs, worst = tuple((method, stages[0]) for method in order), 0.0
+        for n, size in zip(kept, stages, strict=True):
+            worst += sum(sorted(cost[method, size] for method in order)[-n:])
+        found.append(Option(f"halving: {words}", runs, worst, stages))
     return [option for option in found if len(option.runs) <= _N_MOST]
+
+
+def halving_counts(n_methods: int, n_stages: int) -> list[int]:
+    """Return how many methods are run at each stage of successive halving: all, the better half of them, and so on."""
+    found = [n_methods]
+    while len(found) < n_stages:
+        found.append(max(1, -(-found[-1] // 2)))
+    return found
 
 
 def _expected(fitted: Fitted, target: float) -> np.ndarray:
@@ -68,26 +92,64 @@ def _expected(fitted: Fitted, target: float) -> np.ndarray:
     return -mean if fitted.outcome.link == "log" else mean if fitted.outcome.higher_is_better else 1 - mean
 
 
-def expected_regrets(fitted: Fitted, target: float, options: Sequence[Option]) -> pd.DataFrame:
+def expected_regrets(
+    fitted: Fitted, target: float, options: Sequence[Option], labels: Mapping[float, str]
+) -> pd.DataFrame:
     """Return the expected regret of choosing after each option, cheapest first.
 
-    ``option, n_runs, flop, expected_regret, saved`` (against choosing now, both in the outcome's own unit), ``runs``.
+    ``option, n_runs, flop, expected_regret, saved`` (against choosing now, both in the outcome's own unit), ``runs``
+    (those that begin it). Halving, whose later runs depend on the first, costs ``flop`` at most.
     """
-    runs = list(dict.fromkeys(run for option in options for run in option.runs))
+    runs = list(dict.fromkeys(run for option in options for run in option.runs if not option.halving))
     good, seen = joint_draws(fitted, target, runs)
-    best = good.max(axis=1).mean()
     rows = []
     for option in options:
-        places = [runs.index(run) for run in option.runs]
-        design = np.column_stack([np.ones(len(good)), seen[:, places]])
-        known = design @ np.linalg.lstsq(design, good, rcond=None)[0]
-        regret = max(round(float(best - known.max(axis=1).mean()), 12), 0.0)
-        named = ", ".join(f"{method}@{size:.4g}" for method, size in option.runs)
-        rows.append((option.name, len(option.runs), option.flop, regret, named))
+        n_runs = len(option.runs)
+        if option.halving:
+            at = [(method, size) for size in option.halving for method in fitted.methods]
+            drawn = joint_draws(fitted, target, at)
+            counts = halving_counts(len(fitted.methods), len(option.halving))
+            (best, chosen), n_runs = _halve(*drawn, counts), sum(counts)
+        else:
+            best, chosen = good.max(axis=1).mean(), known_after(good, seen[:, [runs.index(run) for run in option.runs]])
+        regret = max(round(float(best - chosen.max(axis=1).mean()), 12), 0.0)
+        at_size: dict[str, list[str]] = {}
+        for method, size in option.runs:
+            at_size.setdefault(labels[size], []).append(method)
+        named = "; ".join(f"{label}: {' '.join(methods)}" for label, methods in at_size.items())
+        rows.append((option.name, n_runs, option.flop, regret, named))
     table = pd.DataFrame(rows, columns=["option", "n_runs", "flop", "expected_regret", "runs"])
     now = float(table.loc[table["n_runs"] == 0, "expected_regret"].min())
     table.insert(4, "saved", now - table["expected_regret"])
     return table.sort_values("flop", kind="stable").reset_index(drop=True)
+
+
+def known_after(good: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Return the expectation of lines (n, n_methods) given outcomes (n, n_runs), by regression of the ones on them."""
+    design = np.column_stack([np.ones(len(good)), seen])
+    return design @ np.linalg.lstsq(design, good, rcond=None)[0]
+
+
+def _halve(good: np.ndarray, seen: np.ndarray, counts: Sequence[int]) -> tuple[float, np.ndarray]:
+    """Return what the best is on average, and what is known of all methods after the last stage of halving.
+
+    ``seen`` (n, n_stages x n_methods) are outcomes of every method at every stage, of which each draw sees those of the
+    methods that are left.
+    """
+    m = good.shape[1]
+    is_seen, known = np.zeros(seen.shape, dtype=bool), np.zeros(good.shape)
+    left = np.ones(good.shape, dtype=bool)
+    for stage, count in enumerate(counts):
+        if stage:
+            order = np.argsort(-np.where(left, known, -np.inf), axis=1, kind="stable")
+            left = np.zeros(good.shape, dtype=bool)
+            np.put_along_axis(left, order[:, :count], True, axis=1)
+        is_seen[:, stage * m : (stage + 1) * m] = left
+        patterns, own = np.unique(is_seen, axis=0, return_inverse=True)
+        for place, pattern in enumerate(patterns):
+            rows = own == place
+            known[rows] = known_after(good, seen[:, pattern])[rows]
+    return float(good.max(axis=1).mean()), known
 
 
 def joint_draws(fitted: Fitted, target: float, runs: Sequence[tuple[str, float]]) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ pooled laws all effects are Gaussian, so that the variance after a run that has 
 outcome is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,8 @@ FLOP_PER_PARAMETER = {"fft": 6.0}
 FLOP_PER_FROZEN_PARAMETER = 4.0
 # The study's schedule: 200 steps of 32 sequences of 2,048 tokens.
 STUDY_TOKENS = 200 * 32 * 2048
+# The grid of the study's models, as `training` calls it.
+STUDY_PRESET = "starcoderbase"
 MEASURED, COUNTED = "measured in other runs", "counted, 6 or 4 a parameter and token"
 COSTS = ("n_params_updated", "peak_memory_bytes", "flop", "seconds")
 
@@ -235,6 +237,14 @@ def run_cost(records: Sequence[RunRecord], method: str, n_params: float) -> tupl
     return per_parameter * n_params * (float(np.median(tokens)) if tokens else 1.0), basis
 
 
+def training_preset(records: Sequence[RunRecord]) -> str | None:
+    """Return the preset of `training` that a grid is of; None where it was trained elsewhere."""
+    if any(record.grid == GRID for record in records):
+        return STUDY_PRESET
+    specs = (record.provenance.spec or {} for record in records if record.provenance)
+    return next((spec["run"]["grid"] for spec in specs if "run" in spec), None)
+
+
 def plan_runs(
     stack: Stack | SuiteFit,
     target: tuple[Sequence[str], float],
@@ -271,22 +281,25 @@ def plan_outcome(
 ) -> pd.DataFrame:
     """Rank the runs of methods at measured sizes and more by `plan_runs`.
 
-    Where the grid trains its own bases a size between the measured ones and the target is among them; bases of others
-    exist at their sizes only. ``quantity`` and ``flop_basis`` are added; ``name`` is ``val_loss`` or a data set.
+    Bases exist, or are known to be trainable, at measured sizes only: others are named in ``more_sizes``. ``size`` (its
+    name where it is measured), ``quantity`` and ``flop_basis`` are added; ``name`` is ``val_loss`` or a data set.
     """
     outcome = record_outcome(records, name)
     points, kept = outcome.points, [record for record in records if not record.held_out]
     methods = [method for method in methods or points.methods if method in points.methods]
-    measured = points.sizes.tolist()
-    trains_bases = any("pretraining" in (r.provenance.spec or {}).get("run", {}) for r in kept if r.provenance)
-    between = float(f"{(measured[-1] * target) ** 0.5:.3g}") if target > measured[-1] and trains_bases else None
-    sizes = sorted({*measured, *more_sizes, *([between] if between else [])})
-    candidates = [(method, size) for method in methods for size in sizes]
+    candidates = [(method, size) for method in methods for size in sorted({*points.sizes.tolist(), *more_sizes})]
     costs = [run_cost(kept, method, size) for method, size in candidates]
     found = plan_runs(fit_directly(outcome), (methods, target), candidates, [flop for flop, _ in costs])
     basis = {(m, round(n)): words for (m, n), (_, words) in zip(candidates, costs, strict=True)}
     known = [basis[row.method, row.n_params] for row in found.itertuples()]
+    found.insert(1, "size", found["n_params"].map(_size_names(records, found["n_params"])))
     return found.assign(quantity=name, flop_basis=known)
+
+
+def _size_names(records: Sequence[RunRecord], sizes: Iterable[float]) -> dict[float, str]:
+    """Return the names of sizes that were measured; of others, their parameters."""
+    known = {record.n_params_base: record.size for record in records}
+    return {size: known.get(round(size), f"{size:.10g}") for size in sizes}
 
 
 def choices(
@@ -305,10 +318,10 @@ def choices(
     fitted = fit_supported(record_outcome(records, name))
     require_near(fitted, target)
     kept = [record for record in records if not record.held_out]
-    sizes = sorted({float(fitted.outcome.points.sizes[-1]), *map(float, more_sizes)})
+    sizes = _size_names(records, sorted({float(fitted.outcome.points.sizes[-1]), *map(float, more_sizes)}))
     costs = {(method, size): run_cost(kept, method, size) for method in fitted.methods for size in sizes}
     options = make_options(fitted, target, sizes, {run: flop for run, (flop, _) in costs.items()})
-    found = expected_regrets(fitted, target, options).assign(quantity=name, n_params=round(target))
+    found = expected_regrets(fitted, target, options, sizes).assign(quantity=name, n_params=round(target))
     found["gpu_hours"] = found["flop"] / (tflops * UNITS["gpu-hours"])
     found["is_affordable"] = found["flop"] <= (np.inf if budget is None else budget)
     # To the last digit that the draws carry, so that money is not advised for nothing.

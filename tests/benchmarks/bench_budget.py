@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import astraios_analysis as aa
+from astraios_analysis.prediction.budget import halving_counts
 from astraios_analysis.prediction.decide import run_cost
 from astraios_analysis.prediction.forecast import fit_outcome, record_outcome
 from astraios_analysis.scores.bootstrap import ProblemBootstrap
@@ -30,9 +31,10 @@ def measured(runs, name):
 def halving(table):
     """The method that is left, and the runs that were paid for."""
     kept, paid = list(table.columns), []
-    for size, row in table.iloc[:-1].iterrows():
+    counts = halving_counts(len(kept), len(table) - 1)
+    for (size, row), following in zip(table.iloc[:-1].iterrows(), [*counts[1:], 1], strict=True):
         paid += [(method, size) for method in kept]
-        kept = row[kept].sort_values(ascending=False, kind="stable").index[: max(1, -(-len(kept) // 2))].tolist()
+        kept = row[kept].sort_values(ascending=False, kind="stable").index[:following].tolist()
     return kept[0], paid
 
 

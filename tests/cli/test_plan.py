@@ -1,11 +1,14 @@
 """``astraios plan``: runs of a grid, and rows of a table."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from simulated_grids import LARGEST, simulate
 
 from astraios_analysis.records import frame as records
+from training.spec.grids import preset
 
 
 @pytest.fixture
@@ -31,6 +34,16 @@ class TestPlan:
             and out.partition("Models that")[0].count("lora") == 3
         )
         assert "base models of new sizes are not counted" in err
+
+    def test_what_is_advised_can_be_trained(self, run):
+        asked = ("--size", "16b", "--dataset", "humanevalsynthesize_python", "--candidate-size", "16b")
+        code, out, err = run("plan", *asked, "--budget", "2 gpu-days")
+        runs = re.search(r"within the budget: .* \((7b|16b): ([a-z0-9 ]+)\)", err)
+        assert code == 0 and "halving: 7 at 7b, 4 at 16b" in out and runs
+        assert "python -m training grid spec --preset starcoderbase > grid.toml" in err
+        known = preset("starcoderbase")
+        assert runs[1] in [size.name for size in known.sizes]
+        assert set(runs[2].split()) <= set(known.methods)
 
     def test_refusals(self, refusal):
         assert "name the data set to predict with --dataset" in refusal("plan", "--size", "34b")
