@@ -166,6 +166,7 @@ def test_the_grid_of_the_study_does_all_of_it(home, tmp_path, monkeypatch, capsy
     monkeypatch.setitem(PRESETS, "starcoderbase", lambda: small)
     monkeypatch.setenv(TEXTS_VARIABLE, str(home))
     command = ["grid", "run", "--preset", "starcoderbase", "--method", "ia3", "--jobs", "1", "--unsafe"]
+    command += ["--base-precision", "bf16"]
     command += ["--runs", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache")]
     command += ["--dataset", "humanevalsynthesize_python", "--problems"]
     with pytest.raises(SystemExit):
@@ -176,6 +177,9 @@ def test_the_grid_of_the_study_does_all_of_it(home, tmp_path, monkeypatch, capsy
     assert main([*command, str(home)]) == 0
     (record,) = load_folder(tmp_path / "runs")
     assert [s.n_samples for s in record.scores if s.metric == "pass@1"] == [60]
+    # Packed blocks, as the study's, of a base in fewer bits.
+    assert (record.n_tokens, record.provenance.spec["corpus"]["n_examples"]) == (3 * 4 * 64, 60)
+    assert record.provenance.spec["loop"]["base_precision"] == "bf16"
 
 
 def in_this_process(specs, runs_dir, cache, *, scoring, **_):

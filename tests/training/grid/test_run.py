@@ -1,8 +1,5 @@
 import importlib.metadata
 import json
-import multiprocessing
-import os
-import signal
 
 import pytest
 import tiny_grid as TINY
@@ -20,7 +17,6 @@ from training.models.pretrained import scratch_config
 from training.spec.files import exclusive, record_path, run_lock, run_state, work_folder
 from training.spec.run import RunSpec
 
-FORK = multiprocessing.get_context("fork")
 METHODS = ("fft", "lora", "ptuning", "adapterh")
 SPECS = {spec.tuning.method: spec for spec in TINY.tiny_grid().runs()}
 
@@ -99,27 +95,6 @@ def test_a_finished_run_is_not_trained_again(runs, cache, monkeypatch):
 def test_same_seed_same_losses(runs, cache, tmp_path, method):
     again = run(SPECS[method], tmp_path, cache)
     assert measured(again) == measured(load(record_path(runs, SPECS[method].run_id)))
-
-
-def run_and_die(spec, runs_dir, cache):
-    with pytest.MonkeyPatch.context() as patch:
-        TINY.stop_at(patch, 5, lambda: os.kill(os.getpid(), signal.SIGKILL))
-        run(spec, runs_dir, cache, checkpoint_every=2)
-
-
-def test_a_killed_run_goes_on_to_the_same_record(runs, cache, tmp_path):
-    spec = SPECS["lora"]
-    process = FORK.Process(target=run_and_die, args=(spec, tmp_path, cache))
-    process.start()
-    process.join(600)
-    assert process.exitcode == -signal.SIGKILL
-    assert (run_state(tmp_path, spec.run_id).state, run_state(tmp_path, spec.run_id).detail) == (
-        "partial",
-        "4 steps saved",
-    )
-    record = run(spec, tmp_path, cache)
-    assert measured(record) == measured(load(record_path(runs, spec.run_id)))
-    assert run_state(tmp_path, spec.run_id).state == "done"
 
 
 def test_a_run_that_diverges_leaves_no_record(cache, tmp_path):

@@ -75,14 +75,6 @@ class TestLearning:
         assert result.final.loss < 0.02
         assert result.train_losses[-1] < 0.02
 
-    def test_uniform_logits_give_the_logarithm_of_the_vocabulary(self):
-        model = RUNS.tuned_model("fft")
-        nn.init.zeros_(model.transformer.ln_f.weight)
-        nn.init.zeros_(model.transformer.ln_f.bias)
-        _, result = run(model=model, schedule={"steps": 1, "warmup_steps": 0})
-        assert result.base_validation.loss == pytest.approx(math.log(RUNS.VOCABULARY), rel=1e-6)
-        assert result.train_losses[0] == pytest.approx(math.log(RUNS.VOCABULARY), rel=1e-6)
-
     def test_loss_on_completions_is_another_loss(self):
         rows = TokenRows(RUNS.token_rows(60, 5), RUNS.token_rows(13, 6))
         halves = [

@@ -12,21 +12,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Starcoder2Config
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from astraios_analysis.records.frame import load_folder
-from training.__main__ import main
 from training.corpus.items import Document
 from training.corpus.rows import encode, encode_context, packed_rows, save_tokenizer
 from training.corpus.settings import CorpusSettings
-from training.corpus.texts import TEXTS_VARIABLE, TextCorpus
+from training.corpus.texts import TextCorpus
 from training.grid import rows
 from training.grid.bases import load_base
 from training.grid.rows import run_corpus
 from training.grid.run import run
 from training.models import pretrained
 from training.models.pretrained import MODELS_VARIABLE, find_model, load_pretrained, scratch_config
-from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, PRESETS, preset
+from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY
 from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning, check_sharding
 
 SIZE = ModelSize(
@@ -80,7 +78,6 @@ def models(tmp_path_factory):
     shape = {name: value for name, value in llama.to_dict().items() if name in LlamaConfig().to_dict()}
     shape = {name: shape[name] for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")}
     shape |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": EMBEDDED_POSITIONS}
-    make_folder(folder / "starcoder2" / "tiny-code", Starcoder2Config(**shape, bos_token_id=0, eos_token_id=0))
     make_folder(folder / "qwen2" / "tiny-code", Qwen2Config(**shape, bos_token_id=None, eos_token_id=5))
     return folder
 
@@ -134,9 +131,6 @@ class TestEndOfText:
         ("gpt_bigcode", "fft", None),
         ("gpt_bigcode", "adapterp", "bf16"),
         ("llama", "lora", "bf16"),
-        ("llama", "fft", None),
-        ("starcoder2", "lora", None),
-        ("qwen2", "ptuning", None),
     ],
 )
 def test_a_run_starts_from_a_folder(models, monkeypatch, tmp_path, architecture, method, base_precision):
@@ -307,33 +301,6 @@ def test_a_download_that_was_broken_off_is_named(tmp_path, models):
         load_pretrained(size)
 
 
-def test_the_studys_own_preset_runs_on_folders(models, monkeypatch, tmp_path, capsys):
-    """`grid run --preset starcoderbase` as a lab has it, with a small model in the place of a published one."""
-    texts = [{"prompt": f"Add {n} to x", "completion": f"def solve(x):\n    return x + {n}"} for n in range(400)]
-    (tmp_path / "commitpackft+oasst.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
-    published = preset("starcoderbase")
-    small = published.model_copy(
-        update={
-            "sizes": (SIZE,),
-            "schedule": published.schedule.model_copy(
-                update={"steps": 4, "global_batch": 4, "sequence_length": 128, "warmup_steps": 1, "validate_every": 2}
-            ),
-            "n_validation": 4,
-        }
-    )
-    monkeypatch.setitem(PRESETS, "starcoderbase", lambda: small)
-    monkeypatch.setenv(MODELS_VARIABLE, str(models / "gpt_bigcode"))
-    command = ["run", "--preset", "starcoderbase", "--method", "lora", "--runs", str(tmp_path / "runs")]
-    command += ["--cache", str(tmp_path / "cache"), "--base-precision", "bf16"]
-    monkeypatch.setenv(TEXTS_VARIABLE, str(tmp_path))
-    assert main([*command, "--no-scores"]) == 0
-    (record,) = load_folder(tmp_path / "runs")
-    assert record.provenance.spec["corpus"]["n_examples"] == 400
-    # Packed blocks, as the study's.
-    assert record.n_tokens == 4 * 4 * 128
-    assert record.provenance.spec["throughput"]["tokens_per_second"] > 0
-
-
 class TestRowsOfAText:
     """They lie on the disk, once, and are those that were made of the whole text at a time."""
 
@@ -364,9 +331,3 @@ class TestRowsOfAText:
         assert np.array_equal(rows._rows.__wrapped__(*arguments)[39].tokens, first[39].tokens)
         with pytest.raises(Exception, match=r"'NoneType' object is not callable|generating"):
             rows._rows.__wrapped__(*arguments[:3], 1, *arguments[4:])
-
-
-def refused(command, capsys):
-    with pytest.raises(SystemExit):
-        main(command)
-    return capsys.readouterr().err

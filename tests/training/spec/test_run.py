@@ -66,13 +66,6 @@ def test_size_refuses_heads_that_do_not_divide_its_width():
         small(n_heads=5)
 
 
-@pytest.mark.parametrize("field", ["d_model", "n_layers", "n_heads", "vocab_size", "n_positions", "d_ff"])
-@pytest.mark.parametrize("value", [0, -1, 2.5, "8"])
-def test_size_refuses_what_is_no_positive_integer(field, value):
-    with pytest.raises(ValidationError, match=field):
-        small(**{field: value})
-
-
 def test_size_keeps_a_given_feed_forward_width():
     assert small().d_ff == 128
     assert small(d_ff=48).d_ff == 48
@@ -99,25 +92,6 @@ def test_tuning_refuses_an_option_of_another_method():
         Tuning(method="lora", bottleneck=4)
     with pytest.raises(ValidationError, match="rank=4 does not belong to tuning method 'fft'; it has no options"):
         Tuning(method="fft", rank=4)
-
-
-@pytest.mark.parametrize(
-    ("method", "option", "value"),
-    [
-        ("lora", "rank", 0),
-        ("lora", "alpha", 0.0),
-        ("lora", "dropout", 1.0),
-        ("lora", "dropout", float("nan")),
-        ("ptuning", "virtual_tokens", 0),
-        ("adapterh", "bottleneck", -1),
-        ("adapterp", "scaling", 0.0),
-        ("parallel", "init_std", 0.0),
-        ("parallel", "init_identity", 1),
-    ],
-)
-def test_tuning_refuses_options_out_of_range(method, option, value):
-    with pytest.raises(ValidationError, match=option):
-        Tuning(method=method, **{option: value})
 
 
 @pytest.mark.parametrize("width", [2048, 2816, 4096, 6144])
@@ -187,8 +161,3 @@ def test_run_spec_survives_json():
 def test_run_spec_leaves_out_when_to_write_checkpoints():
     with pytest.raises(ValidationError, match=r"loop\.checkpoint_every is 5, and is no part of a specification"):
         spec(loop=LoopSettings(checkpoint_every=5))
-
-
-def test_run_spec_refuses_a_negative_seed():
-    with pytest.raises(ValidationError, match="seed"):
-        spec(seed=-1)

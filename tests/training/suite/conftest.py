@@ -57,7 +57,7 @@ def sandbox():
         pytest.skip(f"needs a containment: {str(error).splitlines()[0]}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def examine(corpus, sandbox):
     """Function from a function of prompts to an examination of who answers by it."""
     return lambda answer, *likelihood: Examination(Given(answer, *likelihood), corpus, sandbox)

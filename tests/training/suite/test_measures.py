@@ -38,6 +38,13 @@ def knowing(references, problems):
     return known.__getitem__
 
 
+@pytest.fixture(scope="module")
+def known(examine, knowing):
+    """All measures of who knows all answers, taken once."""
+    examination = examine(knowing)
+    return {name: by_key(measure(examination)) for name, measure in MEASURES.items()}
+
+
 def source(item):
     return item.prompt.partition("\n")[2]
 
@@ -48,15 +55,19 @@ def test_measures_are_the_names_that_can_be_asked_for():
 
 
 @pytest.mark.parametrize("task", ["synthesis", "fix", "explain"])
-def test_reference_programs_solve_everything_and_wrong_ones_nothing(examine, knowing, task):
-    right, wrong = take(task, examine(knowing)), take(task, examine(lambda prompt: WRONG))
+def test_reference_programs_solve_everything(known, task):
+    right = known[task]
     assert {score.value for score in right.values() if score.setting != "choice"} == {1.0}
-    assert {score.value for score in wrong.values() if score.setting != "choice"} == {0.0}
     headline = right["greedy", "pass@1"]
     assert (headline.n_items, right["greedy/seen", "pass@1"].n_items) == (200, 24)
     assert headline.problems.problem_ids == tuple(range(200))
     assert right["greedy/seen", "pass@1"].problems.problem_ids == tuple(range(200, 224))
     assert (headline.chance, right["greedy/seen", "pass@1"].chance) == (0.0001, None)
+
+
+def test_wrong_programs_solve_nothing(examine):
+    wrong = take("synthesis", examine(lambda prompt: WRONG))
+    assert {score.value for score in wrong.values() if score.setting != "choice"} == {0.0}
 
 
 def test_a_description_is_judged_by_the_program_written_from_it(examine, knowing, problems):
@@ -77,7 +88,7 @@ def test_half_right_programs_are_counted_problem_by_problem(examine, knowing, pr
     assert score.stderr == pytest.approx(np.sqrt(0.25 * 0.75 / 200))
 
 
-def test_lines_and_tests_of_programs_that_are_half_right(examine, knowing, problems):
+def test_lines_and_tests_of_programs_that_are_half_right(examine, knowing, known, problems):
     # The first line after the header is missing.
     def shorter(prompt):
         lines = knowing(prompt).splitlines()
@@ -94,30 +105,20 @@ def test_lines_and_tests_of_programs_that_are_half_right(examine, knowing, probl
         passed.append(np.mean([names["solve"](list(case.input)) == case.output for case in item.cases]))
     assert found["greedy", "test_share"].value == pytest.approx(np.mean(passed))
     assert found["greedy", "pass@1"].value == 0 < np.mean(passed) < 1
-    right = take("fix", examine(knowing))
-    assert right["greedy", "line_accuracy"].value == right["greedy", "test_share"].value == 1
-    assert "line_accuracy" not in {metric for _, metric in take("explain", examine(knowing))}
+    assert known["fix"]["greedy", "line_accuracy"].value == known["fix"]["greedy", "test_share"].value == 1
+    assert "line_accuracy" not in {metric for _, metric in known["explain"]}
 
 
 def test_choices_by_given_likelihoods(examine, corpus):
     right = {choice.documents[0] for task in TASKS for choice in choices(corpus, task, "test")}
     for task in TASKS:
-        found = take(task, examine(lambda prompt: YES, lambda document: float(document in right)))
+        found = take(task, examine(lambda prompt: "", lambda document: float(document in right)))
         if task == "security":
             assert found["choice", "preference_auc"].value == found["choice/untrusted", "safe_share"].value == 1
             assert found["choice/trusted", "safe_share"].value == 0
             continue
         assert found["choice", "choice_accuracy"].value == 1
         assert found["choice", "choice_probability"].value == pytest.approx(np.e / (np.e + 3))
-
-
-@pytest.mark.parametrize("task", ["clone", "defect"])
-def test_how_sure_answers_to_questions_are(examine, references, task):
-    right, always = take(task, examine(references.__getitem__)), take(task, examine(lambda prompt: YES))
-    assert (right["likelihood", "auc"].value, always["likelihood", "auc"].value) == (1, 0.5)
-    missed = 1 / (1 + np.e)
-    assert right["likelihood", "brier"].value == pytest.approx(missed**2)
-    assert always["likelihood", "brier"].value == pytest.approx((missed**2 + (1 - missed) ** 2) / 2)
 
 
 def test_programs_that_leave_early_are_not_solved(examine):
@@ -140,6 +141,11 @@ def test_right_wrong_and_constant_answers_to_questions(examine, references, task
         assert [found[setting, f1].value for found in (right, wrong, always)] == [1.0, 0.0, pytest.approx(1 / 3)]
         assert always[setting, "predicted_positive_rate"].value == 1.0
     assert right["likelihood", "accuracy"].chance == 0.5
+    # How sure they are: one nat for the answer that is given.
+    assert (right["likelihood", "auc"].value, always["likelihood", "auc"].value) == (1, 0.5)
+    missed = 1 / (1 + np.e)
+    assert right["likelihood", "brier"].value == pytest.approx(missed**2)
+    assert always["likelihood", "brier"].value == pytest.approx((missed**2 + (1 - missed) ** 2) / 2)
 
 
 def test_answers_that_are_neither_are_invalid_and_wrong(examine, references):
@@ -164,8 +170,8 @@ def test_the_first_word_is_the_answer(text, answer):
 
 
 @pytest.mark.parametrize("category", PERTURBATIONS)
-def test_who_solves_every_changed_prompt_is_robust(examine, knowing, category):
-    found = take(f"robust_{category}", examine(knowing))
+def test_who_solves_every_changed_prompt_is_robust(known, category):
+    found = known[f"robust_{category}"]
     names = [change.__name__ for change in PERTURBATIONS[category][1]]
     for setting in (*names, "all_transformations"):
         assert found[setting, "robust_pass@1"].value == 1
@@ -221,13 +227,12 @@ def test_without_a_valid_answer_there_is_no_unsafe_share(examine):
     assert {score.value for (_, metric), score in found.items() if metric == "valid_rate"} == {0.0}
 
 
-def test_every_score_is_of_a_registered_data_set_and_counts_stand_once(examine, knowing):
-    examination = examine(knowing)
-    for name in MEASURES:
-        scores = MEASURES[name](examination)
+def test_every_score_is_of_a_registered_data_set_and_counts_stand_once(known):
+    for name, found in known.items():
+        scores = found.values()
         dataset = DATASETS[f"embedded_{name}"]
         assert {score.dataset for score in scores} == {dataset.name}
-        assert (dataset.primary_setting, dataset.primary_metric) in by_key(scores)
+        assert (dataset.primary_setting, dataset.primary_metric) in found
         for setting in {score.setting for score in scores}:
             counted = [score.metric for score in scores if score.setting == setting and score.problems]
             # An AUC is a mean over pairs.
@@ -238,7 +243,7 @@ def test_every_score_is_of_a_registered_data_set_and_counts_stand_once(examine, 
 
 def test_unchanged_prompts_are_answered_once_for_synthesis_and_robustness(examine, knowing, problems):
     examination = examine(knowing)
-    for name in ("synthesis", "robust_description", "robust_format"):
+    for name in ("synthesis", "robust_format"):
         MEASURES[name](examination)
     asked = examination.respondent.asked
     assert sum(prompt == problems["synthesis"].headline[0].prompt for prompt in asked) == 1
