@@ -8,7 +8,7 @@ import click
 from astraios_analysis.cli.shared import Command, Group
 from astraios_analysis.imports.formats import FORMATS, HARNESSES, TABLES, Request, read_all, recognise
 from astraios_analysis.imports.inputs import LOSS_UNITS, TIME_UNITS, Imported
-from astraios_analysis.imports.mapping import merge, read_mapping, write_mapping
+from astraios_analysis.imports.mapping import merge, read_mappings, write_mapping
 from astraios_analysis.imports.tables import FIELDS
 from astraios_analysis.imports.writing import Written, write_all
 from astraios_analysis.records.frame import RunRecord, to_frame
@@ -136,8 +136,9 @@ def _log_options() -> list[click.Option]:
 
 def _end_options() -> list[click.Option]:
     return [
-        _option("--map", "map_path", type=click.Path(path_type=Path), metavar="FILE",
-                help="TOML of the options: read where it exists, and written with what was decided"),
+        _option("--map", "maps", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+                help="TOML of the options: read where it exists, and written with what was decided (repeatable: "
+                "later ones go before, and the last is written)"),
         _option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
                 help="folder of records, made if need be"),
         _option("--replace", is_flag=True, help="overwrite what is there and differs"),
@@ -207,15 +208,15 @@ def _import(
     options: Mapping[str, object],
     out: Path,
     *,
-    map_path: Path | None = None,
+    maps: Sequence[Path] = (),
     replace: bool = False,
     as_json: bool = False,
     quiet: bool = False,
 ) -> None:
     """Import runs or scores, write them and print what was done; options are those of the format, by name."""
     known = _known_options(form)
-    if map_path is not None:
-        options = merge(read_mapping(map_path, known, form), options)
+    written, wanted = read_mappings(maps, known, form)
+    options = merge(written, options)
     by_format: dict[str, list[Path]] = {}
     for path in paths:
         by_format.setdefault(recognise(path) if form == "auto" else form, []).append(path)
@@ -224,9 +225,9 @@ def _import(
             say(f"{', '.join(map(str, some))}: {FORMATS[name]}")
     found = read_all(by_format, Request(options, out, replace=replace, quiet=quiet))
     written = write_all(found.records, out, replace=replace, extended=found.extended)
-    if map_path is not None:
+    if maps:
         read = [f"{record.run_id}: {_describe(record)}" for record in found.records]
-        write_mapping(map_path, form, options, [*read, *map(str, (*found.notes, *found.left_out))])
+        write_mapping(maps[-1], wanted, options, [*read, *map(str, (*found.notes, *found.left_out))])
     _report(form, out, found, written, as_json)
 
 
@@ -379,9 +380,9 @@ class _Format(Command):
 
 
 def _command(form: str) -> click.Command:
-    def run(paths, out, map_path, replace, as_json, quiet, **values):
+    def run(paths, out, maps, replace, as_json, quiet, **values):
         options = _options_of(values)
-        _import(form, paths, options, out, map_path=map_path, replace=replace, as_json=as_json, quiet=quiet)
+        _import(form, paths, options, out, maps=maps, replace=replace, as_json=as_json, quiet=quiet)
 
     examples = [f"  astraios import {form} {line} --out my_data\n" for line in _EXAMPLE_OPTIONS[form]]
     argument = click.Argument(["paths"], nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))

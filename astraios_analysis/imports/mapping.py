@@ -8,17 +8,29 @@ from astraios_analysis.records.reading import read_toml
 from astraios_analysis.records.refusal import Refusal, fail
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_HEAD = "# How these runs were imported. Again: astraios import FORMAT FILE... --map {name} --out DIR\n"
+_HEAD = "# How these runs were imported. Again: astraios import {form} FILE... --map {name} --out DIR\n"
+_READ = "\n# What was read:"
 
 
-def read_mapping(path: Path, known: Mapping[str, type], form: str) -> dict[str, object]:
-    """Return the options in a mapping file; none where it does not exist yet.
+def read_mappings(paths: Sequence[Path], known: Mapping[str, type], form: str) -> tuple[dict[str, object], str]:
+    """Return the options in mapping files, of which later ones go before, and the format that the last one names.
+
+    The last one need not exist yet: it is the one that is written.
+    """
+    options, written = {}, form
+    for path in paths:
+        if path.exists() or path != paths[-1]:
+            content, written = _read(path, known, form)
+            options = merge(options, content)
+    return options, written
+
+
+def _read(path: Path, known: Mapping[str, type], form: str) -> tuple[dict[str, object], str]:
+    """Return the options in a mapping file, and the format that it names.
 
     ``known`` are the types of options by name: a file that another kind of import wrote, or with an option that this
     one does not have, is refused.
     """
-    if not path.exists():
-        return {}
     content = read_toml(path)
     written = content.pop("format", form)
     if written != form and form != "auto":
@@ -28,7 +40,7 @@ def read_mapping(path: Path, known: Mapping[str, type], form: str) -> dict[str, 
             raise fail(path, f"is no option of this import; choose from {', '.join(sorted(known))}", name)
         if not isinstance(value, known[name]) or (isinstance(value, bool) and known[name] is not bool):
             raise fail(path, f"is {value!r}; it must be a {known[name].__name__}", name)
-    return content
+    return content, written
 
 
 def merge(first: Mapping[str, object], second: Mapping[str, object]) -> dict[str, object]:
@@ -41,8 +53,18 @@ def merge(first: Mapping[str, object], second: Mapping[str, object]) -> dict[str
 
 
 def write_mapping(path: Path, form: str, options: Mapping[str, object], decided: Sequence[str]) -> None:
-    """Write the options, and as comments what was read of each run, chosen and left out."""
-    lines = [_HEAD.format(name=path.name), f"format = {_value(form)}"]
+    """Write the options, and as comments what was read of each run, chosen and left out.
+
+    Where these options stand there already, so do the words of whoever wrote them.
+    """
+    end = [_READ, *(f"# {line}" for line in decided)]
+    if path.exists():
+        plain = {name: [*value] if isinstance(value, tuple) else value for name, value in options.items()}
+        if {"format": form, **plain} == {"format": form, **read_toml(path)}:
+            head = path.read_text("utf-8").partition(_READ)[0]
+            _write(path, [head.rstrip("\n"), *end])
+            return
+    lines = [_HEAD.format(name=path.name, form=form), f"format = {_value(form)}"]
     lines += [f"{_key(name)} = {_value(value)}" for name, value in options.items() if not isinstance(value, dict)]
     for name, table in options.items():
         if not isinstance(table, dict) or not table:
@@ -54,7 +76,10 @@ def write_mapping(path: Path, form: str, options: Mapping[str, object], decided:
         for key, inner in nested.items():
             lines += [f"\n[{_key(name)}.{_key(key)}]"]
             lines += [f"{_key(field)} = {_value(value)}" for field, value in inner.items()]
-    lines += ["\n# What was read:"] + [f"# {line}" for line in decided]
+    _write(path, [*lines, *end])
+
+
+def _write(path: Path, lines: Sequence[str]) -> None:
     try:
         path.write_text("\n".join(lines) + "\n", "utf-8")
     except OSError as error:

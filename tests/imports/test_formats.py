@@ -541,10 +541,18 @@ class TestAny:
         assert 'val_loss = "eval loss"' in written and "# fft-b: fft, 2000000 parameters, 2000000 updated" in written
         before = [record.model_dump() for record in load_folder("o")]
         assert [(r["method"], r["scores"][0]["value"]) for r in before] == [("lora", 0.25), ("fft", 0.5)]
+        # Again, recognised, and with the words of whoever keeps the file.
+        write(tmp_path / "m.toml", f"# ours\n{written}")
+        for form in ("csv", "auto"):
+            shutil.rmtree(tmp_path / "o")
+            assert run(form, "t.csv", "--map", "m.toml")[0] == 0
+            assert [record.model_dump() for record in load_folder("o")] == before
+            assert (tmp_path / "m.toml").read_text() == f"# ours\n{written}"
+        write(tmp_path / "more.toml", 'grid = "other"\n')
         shutil.rmtree(tmp_path / "o")
-        assert run("csv", "t.csv", "--map", "m.toml")[0] == 0
-        assert [record.model_dump() for record in load_folder("o")] == before
-        assert (tmp_path / "m.toml").read_text() == written
+        assert run("csv", "t.csv", "--map", "m.toml", "--map", "more.toml")[0] == 0
+        assert {record.grid for record in load_folder("o")} == {"other"}
+        assert 'val_loss = "eval loss"' in (tmp_path / "more.toml").read_text()
         shutil.rmtree(tmp_path / "o")
         assert "format: is that of another import: astraios import csv" in refused("peft", "t.csv", "--map", "m.toml")
         write(tmp_path / "w.toml", "colour = 1\n")
