@@ -5,15 +5,16 @@ import gzip
 import json
 import shutil
 
+import foreign_files
 import pytest
+from foreign_files import LORA, trainer_folder, write
 
 from astraios_analysis.cli.main import main
 from astraios_analysis.imports.peft import read_experiment, read_result
 from astraios_analysis.records.frame import load, load_folder
 
 RUN = ("--grid", "g", "--run-id", "r", "--method", "fft", "--size", "1b", "--n-params-base", "1M")
-COUNTS = ("--grid", "g", "--run-id", "r", "--n-params-base", "1,000,000", "--n-params-updated", 1000)
-LORA = {"peft_type": "LORA", "r": 8, "target_modules": ["q_proj"], "bias": "none"}
+COUNTS = ("--grid", "g", "--run-id", "r", *foreign_files.COUNTS)
 ADALORA = {"peft_type": "ADALORA", "r": 8}
 # lm-evaluation-harness before version 0.4.
 OLD = {
@@ -22,32 +23,6 @@ OLD = {
     "config": {"model": "hf-causal", "num_fewshot": 3, "limit": None},
 }
 SAMPLES = [{"task_id": f"HumanEval/{i // 2}", "completion": "x", "passed": i < 3} for i in range(328)]
-LOG = [{"step": 100, "eval_loss": 0.98}, {"step": 200, "eval_loss": 1.05, "eval_router_loss": 0.01}]
-STATE = {"global_step": 200, "max_steps": 200, "log_history": LOG}
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run `astraios import ... --out o` in an empty folder: (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        code = main(["import", *map(str, arguments), "--out", "o"])
-        return code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def refused(run, tmp_path):
-    """Run an import that must fail and write nothing, and return its complaint."""
-
-    def refused(*arguments):
-        code, out, err = run(*arguments)
-        assert code and out == "" and not (tmp_path / "o").exists()
-        return err
-
-    return refused
 
 
 @pytest.fixture
@@ -60,12 +35,6 @@ def case(reference_folder, tmp_path):
         return name
 
     return case
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return path.name
 
 
 def scores(name="r"):
@@ -258,12 +227,6 @@ class TestHumanEval:
             assert "are samples that nobody has run" in refused(form, path, *RUN, "--setting", "greedy")
 
 
-def trainer_folder(tmp_path, **state):
-    write(tmp_path / "out" / "trainer_state.json", STATE | state)
-    write(tmp_path / "out" / "adapter_config.json", LORA)
-    return "out"
-
-
 class TestTrainer:
     def test_plain_loss_goes_before_others(self, run, tmp_path):
         code, _, err = run("trainer", trainer_folder(tmp_path), *COUNTS)
@@ -311,8 +274,7 @@ class TestTrainer:
 
     def test_one_number_is_not_that_of_several_base_models(self, refused, tmp_path):
         for name in ("a", "b"):
-            write(tmp_path / name / "trainer_state.json", STATE)
-            write(tmp_path / name / "adapter_config.json", LORA | {"base_model_name_or_path": f"base-{name}"})
+            trainer_folder(tmp_path, adapter=LORA | {"base_model_name_or_path": f"base-{name}"}, name=name)
         message = refused("trainer", "a", "b", "--grid", "g", "--n-params-base", "1M")
         assert "these adapters are of several base models (base-a, base-b)" in message
 

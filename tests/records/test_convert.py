@@ -58,85 +58,9 @@ def test_percentage_becomes_an_exact_fraction(percentage, fraction):
     assert Decimal(fraction) * 100 == Decimal(percentage)
 
 
-@pytest.mark.parametrize(
-    ("name", "language", "expected"),
-    [
-        ("humanevalfixtests", "python", "humanevalfix_python"),
-        ("humanevalexplainsynthesize", "java", "humanevalexplain_java"),
-        ("humanevalsynthesize", "java", "humanevalsynthesize_java"),
-        ("recode-format", "python", "recode_format"),
-        ("aatk-dow", "c", "aatk"),
-        ("defect_detection", "c", "defect_detection"),
-    ],
-)
-def test_data_sets_get_the_project_s_names(name, language, expected):
-    assert conversion.to_dataset(name, language) == expected
-
-
 def test_data_set_without_a_rule_is_refused():
     with pytest.raises(ValueError, match="unknown data set 'mbpp' in the source tables; add its rule"):
         conversion.to_dataset("mbpp", "python")
-
-
-@pytest.mark.parametrize(
-    ("dataset", "setting", "expected"),
-    [
-        ("recode_format", "greedy,doc2comments,s1", "doc2comments"),
-        ("recode_syntax", "greedy,all_transformations", "all_transformations"),
-        ("defect_detection", "zero-shot/full2732", "zero_shot/full2732"),
-        ("defect_detection", "one-shot/balanced2000_seed0", "one_shot/balanced2000_seed0"),
-        ("humanevalfix_java", "t0.2,n20,second_file", "t0.2,n20,second_file"),
-        ("aatk", "t0.2,untruncated completion,n20", "t0.2,untruncated completion,n20"),
-    ],
-)
-def test_settings_get_the_project_s_names(dataset, setting, expected):
-    assert conversion.to_setting(dataset, setting) == expected
-
-
-def test_score_row():
-    row = conversion.convert_score(SCORE_ROW)
-    assert tuple(row) == conversion.SCORE_FIELDS
-    assert row | {"value": "0.585185", "stderr": "0.021", "dataset": "humanevalfix_java", "size": "1b"} == row
-    assert row | {"n_items": "164", "n_samples": "3280", "source": "measured", "source_file": "file.json"} == row
-    assert (row["setting"], row["reading_error"]) == ("t0.2,n20,second_file", "")
-
-
-def test_digitised_row_is_a_fraction_already():
-    row = conversion.convert_digitised(
-        {
-            "model_size": "16b",
-            "method": "ia3",
-            "dataset": "clone_detection",
-            "language": "java",
-            "setting": "zero_shot",
-            "metric": "accuracy",
-            "value": "0.8632",
-            "n_problems": "2000",
-            "digitisation_error": "0.0015",
-            "source": "a plot",
-        }
-    )
-    assert tuple(row) == conversion.SCORE_FIELDS
-    assert (row["value"], row["reading_error"], row["stderr"], row["source"]) == ("0.8632", "0.0015", "", "digitised")
-    assert row["n_items"] == row["n_samples"] == "2000"
-
-
-@pytest.mark.parametrize(
-    ("name", "dataset", "setting"),
-    [
-        ("recode-syntax/OperandSwap", "recode_syntax", "OperandSwap"),
-        ("recode-format/nominal", "recode_format", "nominal"),
-        ("defect_detection_zeroshot", "defect_detection", "zero_shot/full2732"),
-        ("defect_detection_oneshot", "defect_detection", "one_shot/full2732"),
-        ("humanevalfixtests", "humanevalfix_python", "t0.2,n20"),
-        ("humanevalsynthesize_secondfile", "humanevalsynthesize_python", "t0.2,n20,second_file"),
-    ],
-)
-def test_count_row_splits_the_condition_from_the_name(name, dataset, setting):
-    row = conversion.convert_counts(COUNT_ROW | {"dataset": name})
-    assert tuple(row) == conversion.COUNT_FIELDS
-    assert (row["dataset"], row["setting"]) == (dataset, setting)
-    assert (row["problem_id"], row["n_samples"], row["n_passed"]) == ("12", "1", "0")
 
 
 def test_parameter_row_adds_totals():

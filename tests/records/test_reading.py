@@ -175,17 +175,11 @@ def test_a_list_that_may_be_a_number_is_refused():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no table"),
-        ("n,loss\n", "holds no table"),
-        ("n,loss,loss\n1,2,3\n", "column 'loss': stands twice in the header"),
-        ("1,2\n3,4\n", "line 1: holds numbers, not names of columns: 1, 2; write a header"),
-        ("n,loss\n1,2,3\n", "line 2: has 3 cells and the header 2"),
         ("# c\n\nn,loss\n1,2\n1,2,3\n", "line 5: has 3 cells"),
         ('{"n": 1}\n{"n": }\n', "line 2: is not valid JSON"),
         ("[1, 2]", "holds no table: one object a line"),
         ('{"n": [1, 2], "loss": [3]}', "holds no table"),
         ('{"n": 1, "loss": 2}\n{"n": 1, "n": 2}\n', "line 2, n: stands twice in one object"),
-        ("n;loss\n1.234;2,5\n", "line 2, column 'n': '1.234' may be 1234 or 1,234; write it without a dot"),
     ],
 )
 def test_what_is_no_table_is_refused_with_its_place(tmp_path, text, message):
@@ -207,29 +201,6 @@ def test_names_of_groups_stay_as_they_are_written(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("n,run,loss\n1,007,3\n2,007,2\n3,1e3,2\n4,1.50,1\n")
     assert aa.read_table(path, group="run")["run"].tolist() == ["007", "007", "1e3", "1.50"]
-
-
-@pytest.mark.parametrize(
-    ("row", "options", "message"),
-    [
-        ("5M,,2.0", {}, "row 5, column 'method': is blank"),
-        ("5M,NA,2.0", {}, "row 5, column 'method': is blank"),
-        ("5M,lora,inf", {}, "row 5, column 'loss': is 'inf', not a finite number; correct or leave it out"),
-        ("5M,lora,", {}, "row 5, column 'loss': is missing, not a finite number"),
-        ("5M,lora,nan", {}, "row 5, column 'loss': is missing"),
-        ("5M,lora,0", {}, "row 5, column 'loss': is 0.0, not above 0"),
-        ("5M,lora,-1", {}, "row 5, column 'loss': is -1.0, not above 0"),
-        ("0,lora,2", {}, "row 5, column 'n': is '0', not above 0"),
-        ("big,lora,2", {}, "row 5, column 'n': is 'big', not a finite number"),
-        ("5M,lora,2", {"y": "los"}, "has no column 'los'; it has n, method, loss"),
-    ],
-)
-def test_a_wrong_cell_is_named_with_row_column_and_value(tmp_path, row, options, message):
-    path = tmp_path / "t.csv"
-    path.write_text(f"{CSV}{row}\n")
-    with pytest.raises(Refusal) as caught:
-        aa.fit(aa.read_table(path), "power", **{"x": "n", "y": "loss", "group": "method"} | options)
-    assert str(path) in str(caught.value) and message in str(caught.value)
 
 
 def test_labels_of_several_columns_do_not_collide():
