@@ -1,6 +1,6 @@
 """``astraios import``: read what other tools left, write records, all or nothing, and say what was done."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -56,28 +56,26 @@ def _many(name: str, dest: str, metavar: str, text: str) -> click.Option:
     return _option(name, dest, multiple=True, type=Pair(), metavar=metavar, help=f"{text} (repeatable)")
 
 
-def _run_options() -> list[click.Option]:
-    counts = [
-        _option(f"--{name.replace('_', '-')}", type=Count(), metavar="N", help=f"{name} of the run") for name in _COUNTS
-    ]
-    return [
+_PATH = click.Path(path_type=Path)
+_GROUPS: dict[str, list[click.Option]] = {
+    "run": [
         _option("--grid", metavar="NAME", help="grid that the runs belong to"),
         _option("--run-id", metavar="NAME", help="name of the run"),
         _option("--method", metavar="NAME", help="tuning method"),
         _option("--size", metavar="LABEL", help="label of the base model's size"),
         _option("--seed", type=click.IntRange(min=0), metavar="N", help="seed of the run"),
         _option("--held-out", multiple=True, metavar="LABEL", help="size that no fit uses (repeatable)"),
-        *counts,
-    ]  # fmt: skip
-
-
-def _table_options() -> list[click.Option]:
-    columns = [
-        _option(f"--{name.replace('_', '-')}-column", f"column_{name}", metavar="NAME", help=f"column of {name}")
-        for name in FIELDS
-    ]
-    return [
-        *columns,
+        *(_option(f"--{n.replace('_', '-')}", type=Count(), metavar="N", help=f"{n} of the run") for n in _COUNTS),
+    ],
+    "methods": [_option("--method-name", "methods", type=(str, str), multiple=True, metavar="NAME METHOD",
+                        help="what the files call a method (repeatable)")],
+    "items": [_many("--n-items", "n_items", "[NAME=]N", "number of problems of a data set or task, or of all")],
+    "metrics": [_many("--metric", "metrics", "NAME=METRIC", "metric of a data set of your own")],
+    "language": [_many("--language", "languages", "[TASK=]NAME", "programming language of a task, or of all")],
+    "skip": [_option("--skip-unknown", is_flag=True, help="leave out what cannot be mapped, and say so")],
+    "table": [
+        *(_option(f"--{name.replace('_', '-')}-column", f"column_{name}", metavar="NAME", help=f"column of {name}")
+          for name in FIELDS),
         _option("--score", "scores", multiple=True, metavar="'COLUMN DATASET ...'", type=click.UNPROCESSED,
                 help="a column of scores: COLUMN DATASET [METRIC SETTING LANGUAGE]; what is left out is the data "
                 "set's own. Columns COLUMN_stderr and COLUMN_n_items go with it (repeatable)"),
@@ -87,99 +85,46 @@ def _table_options() -> list[click.Option]:
         _option("--time-unit", type=click.Choice(list(TIME_UNITS)), help="unit of seconds (s)"),
         _option("--delimiter", metavar="CHAR", help="what stands between cells; tab for tabs (default: found)"),
         _option("--name-pattern", metavar="REGEX", help="fields in names of runs, as named groups: (?P<size>...)"),
-    ]  # fmt: skip
-
-
-def _trainer_options() -> list[click.Option]:
-    return [
-        _option("--base-config", type=click.Path(path_type=Path), metavar="DIR", help="folder of the base's weights"),
-        _option("--counts", type=click.Path(path_type=Path), metavar="FILE",
+    ],
+    "trainer": [
+        _option("--base-config", type=_PATH, metavar="DIR", help="folder of the base's weights"),
+        _option("--counts", type=_PATH, metavar="FILE",
                 help="counts, as python -m training params --adapter DIR... --config DIR --json prints them"),
         _option("--eval", metavar="NAME", help="validation set to take, where several were logged"),
         _option("--checkpoint", type=click.Choice(["last", "best"]), help="loss to record (last)"),
         _option("--repeated-step", type=click.Choice(["first", "last"]), help="loss of a step validated twice"),
         _option("--unfinished", is_flag=True, help="take a run that stopped before max_steps"),
-    ]  # fmt: skip
-
-
-def _method_options() -> list[click.Option]:
-    metavar, text = "NAME METHOD", "what the files call a method (repeatable)"
-    return [_option("--method-name", "methods", type=(str, str), multiple=True, metavar=metavar, help=text)]
-
-
-def _items_options() -> list[click.Option]:
-    return [_many("--n-items", "n_items", "[NAME=]N", "number of problems of a data set or task, or of all")]
-
-
-def _metric_options() -> list[click.Option]:
-    return [_many("--metric", "metrics", "NAME=METRIC", "metric of a data set of your own")]
-
-
-def _language_options() -> list[click.Option]:
-    return [_many("--language", "languages", "[TASK=]NAME", "programming language of a task, or of all")]
-
-
-def _skip_options() -> list[click.Option]:
-    return [_option("--skip-unknown", is_flag=True, help="leave out what cannot be mapped, and say so")]
-
-
-def _harness_options() -> list[click.Option]:
-    return [
+    ],
+    "harness": [
         _many("--dataset", "datasets", "[TASK=]NAME", "data set of a task, by default its own name"),
         _option("--setting", metavar="NAME", help="setting of the scores (default: by the file's configuration)"),
-    ]
-
-
-def _log_options() -> list[click.Option]:
-    return [_many("--logs", "logs", "TASK=FILE", "logs.json of a task: outcomes by problem")]
-
-
-def _end_options() -> list[click.Option]:
-    return [
-        _option("--map", "maps", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
-                help="TOML of the options: read where it exists, and written with what was decided (repeatable: "
-                "later ones go before, and the last is written)"),
-        _option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
-                help="folder of records, made if need be"),
-        _option("--replace", is_flag=True, help="overwrite what is there and differs"),
-        _option("--json", "as_json", is_flag=True, help="print a summary as JSON"),
-        _option("--quiet", is_flag=True, help="no progress bar"),
-    ]  # fmt: skip
-
-
-_GROUPS: dict[str, Callable[[], list[click.Option]]] = {
-    "run": _run_options,
-    "methods": _method_options,
-    "items": _items_options,
-    "metrics": _metric_options,
-    "language": _language_options,
-    "skip": _skip_options,
-    "table": _table_options,
-    "trainer": _trainer_options,
-    "harness": _harness_options,
-    "logs": _log_options,
-}
+    ],
+    "logs": [_many("--logs", "logs", "TASK=FILE", "logs.json of a task: outcomes by problem")],
+}  # fmt: skip
+_END = [
+    _option("--map", "maps", multiple=True, type=_PATH, metavar="FILE",
+            help="TOML of the options: read where it exists, and written with what was decided (repeatable: "
+            "later ones go before, and the last is written)"),
+    _option("--out", type=_PATH, required=True, metavar="DIR", help="folder of records, made if need be"),
+    _option("--replace", is_flag=True, help="overwrite what is there and differs"),
+    _option("--json", "as_json", is_flag=True, help="print a summary as JSON"),
+    _option("--quiet", is_flag=True, help="no progress bar"),
+]  # fmt: skip
 _OF_FORMAT = {name: ("run", "methods", "items", "metrics", "language", "table") for name in TABLES}
 _OF_FORMAT |= {name: ("run", "items", "language", "skip", "harness") for name in HARNESSES}
 _OF_FORMAT["bigcode"] += ("logs",)
 _OF_FORMAT |= {"trainer": ("run", "methods", "trainer"), "peft": ("run", "methods", "items", "skip")}
 _OF_FORMAT["auto"] = tuple(_GROUPS)
-_KINDS = {
-    "columns": dict,
-    "methods": dict,
-    "n_items": dict,
-    "metrics": dict,
-    "languages": dict,
-    "datasets": dict,
-    "logs": dict,
-}
-_KINDS |= {"runs": dict, "scores": list, "held_out": list, "percent": bool, "skip_unknown": bool, "unfinished": bool}
+_KINDS: dict[str, type] = dict.fromkeys(
+    ("columns", "methods", "n_items", "metrics", "languages", "datasets", "logs", "runs"), dict
+)
+_KINDS |= {"scores": list, "held_out": list, "percent": bool, "skip_unknown": bool, "unfinished": bool}
 _KINDS |= dict.fromkeys((*_COUNTS, "seed"), int)
 
 
 def _known_options(form: str) -> dict[str, type]:
     """Return the types of the options of a format, as they stand in mapping files."""
-    names = [option.name for group in _OF_FORMAT[form] for option in _GROUPS[group]()]
+    names = [option.name for group in _OF_FORMAT[form] for option in _GROUPS[group]]
     known = {"columns" if name.startswith("column_") else name for name in names}
     known |= {"runs"} if "columns" in known else set()
     return {name: _KINDS.get(name, str) for name in known}
@@ -385,12 +330,12 @@ def _command(form: str) -> click.Command:
         _import(form, paths, options, out, maps=maps, replace=replace, as_json=as_json, quiet=quiet)
 
     examples = [f"  astraios import {form} {line} --out my_data\n" for line in _EXAMPLE_OPTIONS[form]]
-    argument = click.Argument(["paths"], nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
-    options = [option for group in _OF_FORMAT[form] for option in _GROUPS[group]()]
+    argument = click.Argument(["paths"], nargs=-1, required=True, metavar="PATH...", type=_PATH)
+    options = [option for group in _OF_FORMAT[form] for option in _GROUPS[group]]
     return _Format(
         form,
         callback=run,
-        params=[argument, *options, *_end_options()],
+        params=[argument, *options, *_END],
         help=_HELPS[form],
         short_help=FORMATS.get(form, "any of these, recognised by what it holds"),
         epilog="".join(examples),

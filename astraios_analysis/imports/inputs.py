@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from astraios_analysis.records.files import FileProblem, RecordError
-from astraios_analysis.records.refusal import Refusal, fail
+from astraios_analysis.records.refusal import Refusal, explain, fail
 from astraios_analysis.records.registry import chance_level, find_dataset
 from astraios_analysis.records.released import GRID as RELEASED
 from astraios_analysis.records.schema import METHODS, Cost, Provenance, RunRecord, Score, ValidationPoint
@@ -158,7 +158,7 @@ def make_record(path: Path, place: str, fields: Mapping[str, object]) -> RunReco
         parts |= {"val_curve": tuple(ValidationPoint(**point) for point in fields.get("val_curve", ()))}
         return RunRecord(**(dict(fields) | parts))
     except ValidationError as error:
-        raise RecordError([explain(path, place, detail) for detail in error.errors()]) from error
+        raise RecordError([explain(path, detail, place) for detail in error.errors()]) from error
 
 
 def make_score(path: Path, place: str, fields: Mapping[str, object]) -> Score:
@@ -171,18 +171,4 @@ def make_score(path: Path, place: str, fields: Mapping[str, object]) -> Score:
     try:
         return Score(**({"chance": chance, "source": "measured"} | dict(fields)))
     except ValidationError as error:
-        raise RecordError([explain(path, place, detail) for detail in error.errors()]) from error
-
-
-def explain(path: Path, place: str, detail) -> FileProblem:
-    """Say what is wrong with one field in the words of the schema."""
-    field = ".".join(str(part) for part in detail["loc"])
-    where = ", ".join(part for part in (place, field) if part)
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] != "value_error":
-        message = f"is {detail['input']!r}; {message[0].lower()}{message[1:]}"
-    if detail["type"] == "string_pattern_mismatch":
-        allowed = {"run_id": "letters, digits, '_', '.' and '-'", "method": "no spaces and no commas"}
-        shown = allowed.get(field, "small letters, digits and '_'")
-        message = f"is {detail['input']!r}; a name has {shown}, and begins with a letter or digit: choose another"
-    return FileProblem(path, where, message)
+        raise RecordError([explain(path, detail, place) for detail in error.errors()]) from error

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from astraios_analysis.records.reading import parse_json, read_text
-from astraios_analysis.records.refusal import FileProblem, RecordError, fail
-from astraios_analysis.records.schema import SCHEMA_VERSION, RunRecord, order_methods
+from astraios_analysis.records.refusal import FileProblem, RecordError, explain, fail
+from astraios_analysis.records.schema import RunRecord, order_methods
 
 _READABLE = "check the path and its permissions"
 
@@ -63,29 +62,7 @@ def load(path: str | Path) -> RunRecord:
     try:
         return RunRecord.model_validate_json(text)
     except ValidationError as error:
-        raise RecordError([_explain(path, detail) for detail in error.errors()]) from error
-
-
-def _explain(path: Path, detail: ErrorDetails) -> FileProblem:
-    field = ".".join(str(part) for part in detail["loc"]) or "record"
-    shown = repr(detail["input"])
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    kind, message = detail["type"], detail["msg"]
-    if kind == "missing":
-        message = "is missing; every record has it: add the field"
-    elif kind == "extra_forbidden":
-        message = (
-            f"is not a field of schema version {SCHEMA_VERSION} (value {shown}); remove it or correct its spelling"
-        )
-    elif kind == "json_invalid":
-        message = f"cannot be read ({message}); restore the file or run that cell again"
-    elif kind == "value_error":
-        message = message.removeprefix("Value error, ")
-    elif kind == "finite_number":
-        message = f"is {shown}; a value that was not measured is left out, not written as NaN or infinity"
-    else:
-        message = f"is {shown}; {message[0].lower()}{message[1:]}"
-    return FileProblem(path, field, message)
+        raise RecordError([explain(path, detail) for detail in error.errors()]) from error
 
 
 def peek(path: Path) -> dict[str, object]:

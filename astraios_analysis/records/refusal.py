@@ -1,8 +1,9 @@
 """The error of the project: what cannot be answered, or a record that cannot be trusted, and what to do about it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 class Refusal(ValueError):
@@ -40,3 +41,24 @@ def require_known(what: str, wanted: Iterable[object], known: Iterable[object]) 
     for value in wanted:
         if value not in known:
             raise Refusal(f"unknown {what} {value!r}; choose from {', '.join(map(str, known)) or 'none'}")
+
+
+_WORDS = {
+    "missing": "is missing; every record has it: add the field",
+    "extra_forbidden": "is not a field of this kind of file (value {shown}); remove it or correct its spelling",
+    "json_invalid": "cannot be read ({message}); restore the file or run that cell again",
+    "finite_number": "is {shown}; a value that was not measured is left out, not written as NaN or infinity",
+    "string_pattern_mismatch": "is {shown}; a name has {letters}, and begins with a letter or digit: choose another",
+    "value_error": "{message}",
+}
+_LETTERS = {"run_id": "letters, digits, '_', '.' and '-'", "method": "no spaces and no commas"}
+
+
+def explain(path: Path, detail: Mapping[str, Any], place: str = "") -> FileProblem:
+    """Say what pydantic finds wrong with one field of a file, or of one place in it."""
+    field, shown = ".".join(map(str, detail["loc"])), repr(detail["input"])
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    message, letters = detail["msg"].removeprefix("Value error, "), _LETTERS.get(field, "small letters, digits and '_'")
+    plain = f"is {shown}; {message[0].lower()}{message[1:]}"
+    words = _WORDS.get(detail["type"], "{plain}").format(shown=shown, message=message, letters=letters, plain=plain)
+    return FileProblem(path, ", ".join(filter(None, (place, field))) or "record", words)

@@ -11,14 +11,13 @@ import pandas as pd
 from pydantic import ValidationError
 
 from astraios_analysis.records.frame import (
-    FileProblem,
     ProblemCounts,
     Provenance,
-    RecordError,
     RunRecord,
     Score,
     known_method,
 )
+from astraios_analysis.records.refusal import fail
 from astraios_analysis.records.registry import chance_level
 
 GRID = "released"
@@ -80,39 +79,32 @@ def load_released(folder: str | Path) -> list[RunRecord]:
     by_model = dict(list(scores.groupby(_MODEL, sort=False)))
     unknown = sorted(set(by_model) - models)
     if unknown:
-        raise _error(
-            folder / "scores.csv",
-            "size, method",
-            f"{unknown[0]} has scores but no row in parameter_counts.csv",
-        )
+        message = f"{unknown[0]} has scores but no row in parameter_counts.csv"
+        raise fail(folder / "scores.csv", message, "size, method")
     return [
         _record(folder, row, by_model.get((row["size"], row["method"])), counts)
         for row in parameters.to_dict("records")
     ]
 
 
-def _error(path: Path, field: str, message: str) -> RecordError:
-    return RecordError([FileProblem(path, field, message)])
-
-
 def _require_distinct(path: Path, keys: pd.DataFrame) -> None:
     repeated = keys[keys.duplicated()]
     if len(repeated):
         line = repeated.index[0] + 2
-        raise _error(path, ", ".join(keys), f"line {line} repeats {' '.join(repeated.iloc[0])}; keep one row")
+        raise fail(path, f"line {line} repeats {' '.join(repeated.iloc[0])}; keep one row", ", ".join(keys))
 
 
 def _read(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str))
     except FileNotFoundError as error:
-        raise _error(path, "", "does not exist; restore it, or write it again with the conversion") from error
+        raise fail(path, "does not exist; restore it, or write it again with the conversion") from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise _error(path, "", f"cannot be read as a table ({error}); restore it") from error
+        raise fail(path, f"cannot be read as a table ({error}); restore it") from error
     required = _REQUIRED.get(path.name, _SCENARIO)
     missing = [column for column in required if column not in frame]
     if missing:
-        raise _error(path, missing[0], f"column is missing; the file has {', '.join(frame.columns)}")
+        raise fail(path, f"column is missing; the file has {', '.join(frame.columns)}", missing[0])
     return frame.assign(**{column: _typed(path, frame[column]) for column in required})
 
 
@@ -127,7 +119,7 @@ def _typed(path: Path, cells: pd.Series) -> pd.Series:
     if wrong.any():
         line = wrong.idxmax() + 2
         shown = "empty" if pd.isna(cells[line - 2]) else repr(str(cells[line - 2]))
-        raise _error(path, f"line {line}, {cells.name}", f"is {shown}; give {allowed}")
+        raise fail(path, f"is {shown}; give {allowed}", f"line {line}, {cells.name}")
     return typed.astype("Int64") if allowed == "a whole number" else typed
 
 
@@ -155,7 +147,7 @@ def _index_counts(path: Path) -> dict[Key, ProblemCounts]:
             counts[key] = ProblemCounts(**{name: tuple(column[rows].tolist()) for name, column in columns.items()})
         except ValidationError as error:
             where = " ".join(str(part) for part in key)
-            raise _error(path, where, _say(error)) from error
+            raise fail(path, _say(error), where) from error
     return counts
 
 
@@ -179,7 +171,7 @@ def _index_scenarios(path: Path) -> dict[Key, ProblemCounts]:
             try:
                 made = ProblemCounts(**{name: tuple(column.tolist()) for name, column in fields.items()})
             except ValidationError as error:
-                raise _error(path, f"{size} {method} {completion}", _say(error)) from error
+                raise fail(path, _say(error), f"{size} {method} {completion}") from error
             counts[(*key[:4], key[4] + suffix)] = made
     return counts
 
@@ -190,7 +182,7 @@ def _record(folder: Path, row: dict, scores: pd.DataFrame | None, counts: dict[K
     try:
         known_method(method)
     except ValueError as error:
-        raise _error(folder / "parameter_counts.csv", f"{size} {method} method", str(error)) from error
+        raise fail(folder / "parameter_counts.csv", str(error), f"{size} {method} method") from error
     try:
         return RunRecord(
             run_id=f"{GRID}-{size}-{method}",
@@ -207,7 +199,7 @@ def _record(folder: Path, row: dict, scores: pd.DataFrame | None, counts: dict[K
         )
     except ValidationError as error:
         field = " ".join(str(part) for part in (size, method, *error.errors()[0]["loc"]))
-        raise _error(folder / "parameter_counts.csv", field, _say(error)) from error
+        raise fail(folder / "parameter_counts.csv", _say(error), field) from error
 
 
 def _say(error: ValidationError) -> str:
@@ -228,4 +220,4 @@ def _score(folder: Path, row: dict, counts: dict[Key, ProblemCounts]) -> Score:
         return Score(**fields, chance=chance_level(row["dataset"], row["metric"]))
     except ValidationError as error:
         where = " ".join(str(part) for part in (*key, row["metric"], *error.errors()[0]["loc"]))
-        raise _error(folder / "scores.csv", where, _say(error)) from error
+        raise fail(folder / "scores.csv", _say(error), where) from error

@@ -10,7 +10,7 @@ import pytest
 from foreign_files import LORA, trainer_folder, write
 
 from astraios_analysis.cli.main import main
-from astraios_analysis.imports.peft import read_experiment, read_result
+from astraios_analysis.imports.peft import read_result
 from astraios_analysis.records.frame import load, load_folder
 
 RUN = ("--grid", "g", "--run-id", "r", "--method", "fft", "--size", "1b", "--n-params-base", "1M")
@@ -343,8 +343,7 @@ class TestPeft:
             content["train_info"]["metrics"][-1]["test accuracy"] = float(row["test_acc"])
             path = tmp_path / "results" / f"{row['name']}.json"
             write(path, content)
-            found = read_experiment(path, read_result(path, content), content["run_info"])
-            assert (found.n_params, found.n_params_updated) == (int(row["total"]), int(row["trainable"]))
+            found = read_result(path, content)
             assert found.n_params_base in (None, 3_212_749_824)
             methods.add(found.method)
         # No two experiments are one method, so that none passes for a second run of another.
