@@ -46,12 +46,7 @@ from astraios_analysis.prediction.decide import (
     small_model_decisions,
     training_preset,
 )
-from astraios_analysis.prediction.forecast import (
-    Fitted,
-    Outcome,
-    record_outcome,
-    require_near,
-)
+from astraios_analysis.prediction.forecast import Fitted, Outcome, record_outcome, require_near
 from astraios_analysis.prediction.limits import KINDS, LEVELS, parse_size, predictable_datasets, require_predictable
 from astraios_analysis.prediction.points import table_rows
 from astraios_analysis.prediction.regress import LossRegression, regress_all

@@ -131,13 +131,7 @@ def describe_crossing(row: dict[str, Any]) -> str:
 @option("--seed", "N", "seed of the bootstrap (0)", type=SEED, default=0)
 @JSON
 def transfer(
-    dataset: tuple[str, ...],
-    small: str | None,
-    large: str | None,
-    level: float,
-    seed: int,
-    as_json: bool,
-    **where: Any,
+    dataset: tuple[str, ...], small: str | None, large: str | None, level: float, seed: int, as_json: bool, **where: Any
 ) -> None:
     """Print slopes of large on small."""
     found = aa.transfer(load_grid(**where, datasets=dataset), small, large, dataset or None, level=level, seed=seed)

@@ -99,12 +99,7 @@ _HOW = options(
     click.option("--scale", type=click.Choice(["fixed", "estimated"]), default="fixed", help="scale of Huber's loss"),
     click.option("--residual", type=click.Choice(["log", "linear"]), help="scale of residuals (default: the law's)"),
     click.option(
-        "--fix",
-        "fixed",
-        multiple=True,
-        type=_held,
-        metavar="NAME=VALUE",
-        help="hold at a number, or tie to another",
+        "--fix", "fixed", multiple=True, type=_held, metavar="NAME=VALUE", help="hold at a number, or tie to another"
     ),
     click.option("--starts", "n_starts", type=POSITIVE, metavar="N", help="starts to polish"),
     LEVEL,

@@ -297,10 +297,7 @@ _EXAMPLE_OPTIONS = {
     "peft": ("results/*.json --grid metamath --method-name lora-rank32 lora --skip-unknown",),
     "wandb": ("runs.csv --grid mine --val-loss-column eval/loss --map w.toml",),
     "mlflow": ("runs.csv --grid mine --val-loss-column metrics.eval_loss --method-column params.method",),
-    "lm-eval": (
-        "out.json --run-id r1",
-        "out.json --run-id b --grid g --method fft --n-params-base 1B",
-    ),
+    "lm-eval": ("out.json --run-id r1", "out.json --run-id b --grid g --method fft --n-params-base 1B"),
     "bigcode": ("out.json --run-id r1 --skip-unknown",),
     "human-eval": ("samples.jsonl_results.jsonl --run-id r1 --setting greedy",),
 }

@@ -9,14 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from astraios_analysis.imports import harnesses, peft, trackers
-from astraios_analysis.imports.inputs import (
-    Given,
-    Imported,
-    complete_counts,
-    make_record,
-    read_method,
-    size_label,
-)
+from astraios_analysis.imports.inputs import Given, Imported, complete_counts, make_record, read_method, size_label
 from astraios_analysis.imports.tables import ScoreColumn, TableOptions, read_table
 from astraios_analysis.imports.trainer import ADAPTER_CONFIG, STATE, TrainerOptions, read_trainer_folder
 from astraios_analysis.imports.writing import add_scores, existing_records, find_known, require_addable

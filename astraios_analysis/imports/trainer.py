@@ -13,13 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Literal
 
-from astraios_analysis.imports.inputs import (
-    Given,
-    Imported,
-    complete_counts,
-    make_record,
-    size_label,
-)
+from astraios_analysis.imports.inputs import Given, Imported, complete_counts, make_record, size_label
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.reading import read_json
 from astraios_analysis.records.refusal import Refusal, fail
@@ -47,9 +41,7 @@ _LORA_PLAIN = {
     *("enable_lora", "merge_weights", "bias", "lora_bias", "init_lora_weights", "ensure_weight_tying"),
 }
 # Those that let weights be saved that are not updated, or updated that are not saved: LoRA, but not countable.
-_UNSURE = {
-    *("modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters", "megatron_config"),
-}
+_UNSURE = {*("modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters", "megatron_config")}
 _LORA_STARTS = re.compile(r"gaussian|eva|olora|pissa(_niter_\d+)?|corda|loftq|orthogonal|lora_ga")
 # Options that make LoRA another method, by the name that method goes by.
 _LORA_VARIANTS = {

@@ -10,13 +10,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import ValidationError
 
-from astraios_analysis.records.frame import (
-    ProblemCounts,
-    Provenance,
-    RunRecord,
-    Score,
-    known_method,
-)
+from astraios_analysis.records.frame import ProblemCounts, Provenance, RunRecord, Score, known_method
 from astraios_analysis.records.refusal import fail
 from astraios_analysis.records.registry import chance_level
 

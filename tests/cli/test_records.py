@@ -52,10 +52,7 @@ class TestCheck:
         [
             (lambda text: text[:200], "is not valid JSON (line"),
             (lambda text: "", "is not valid JSON (the file is empty); it may be cut off: restore it"),
-            (
-                lambda text: text.replace('"lora"', '"lo ra"'),
-                "method: is 'lo ra'; a name has no spaces",
-            ),
+            (lambda text: text.replace('"lora"', '"lo ra"'), "method: is 'lo ra'; a name has no spaces"),
             (
                 lambda text: text.replace('"val_loss": 2.5', '"val_loss": -2.5'),
                 "val_loss: is -2.5; input should be gre",

@@ -460,11 +460,7 @@ class TestAny:
     @pytest.mark.parametrize(
         ("form", "content", "message"),
         [
-            (
-                "lm-eval",
-                peft_result("lora/x", LORA, 2, 1),
-                "is a result of PEFT's method_comparison; read it with",
-            ),
+            ("lm-eval", peft_result("lora/x", LORA, 2, 1), "is a result of PEFT's method_comparison; read it with"),
             ("bigcode", OLD, "is results of lm-evaluation-harness; read it with: astraios import lm-eval"),
             ("csv", OLD, "is results of lm-evaluation-harness"),
             ("auto", {"a": 1}, "is not recognised; say what it is with astraios import FORMAT, one of csv"),
@@ -474,17 +470,9 @@ class TestAny:
             ("auto", "{\n", "is not valid JSON"),
             ("lm-eval", {"results": [1]}, "results: has no object of this name; is it a result file"),
             ("lm-eval", OLD | {"results": {"qa": {"acc": [[]]}}}, "has no score that can be mapped"),
-            (
-                "peft",
-                peft_result("lora/x", LORA, 2, 0),
-                "num_trainable_params: is 0; input should be gr",
-            ),
+            ("peft", peft_result("lora/x", LORA, 2, 0), "num_trainable_params: is 0; input should be gr"),
             ("peft", peft_result("lora/x", LORA, 2, 1) | {"train_info": 1}, "train_info: is 1; input should be"),
-            (
-                "mlflow",
-                {"info": {"status": "FINISHED"}, "data": {"metrics": [1]}},
-                "is neither an object nor a list",
-            ),
+            ("mlflow", {"info": {"status": "FINISHED"}, "data": {"metrics": [1]}}, "is neither an object nor a list"),
         ],
     )
     def test_wrong_files_are_named(self, refused, tmp_path, form, content, message):
@@ -541,11 +529,7 @@ class TestAny:
             ("a;b\n1;2\n", (), "header: no column is known: a, b; say what they are"),
             ("n_params_base\n1M\n", ("--grid", "My Grid", "--method", "fft"), "'My Grid'; a name has small letters"),
             ("n_params_base\n1M\n", ("--grid", "g", "--method", "-"), "'-' is no name of a tuning method"),
-            (
-                "n_params_base,step,val_loss\n1M,3,-1\n",
-                ("--grid", "g", "--method", "fft"),
-                "loss: is -1.0; input s",
-            ),
+            ("n_params_base,step,val_loss\n1M,3,-1\n", ("--grid", "g", "--method", "fft"), "loss: is -1.0; input s"),
             ("n_params_base\n1M\n", ("--name-pattern", "(x"), "'(x' is no regular expression"),
             ("n_params_base\n1M\n", ("--n-params", "many"), "'many' is not a count, such as 1137207296"),
             ("n_params_base\n1M\n", ("--score", "a"), "--score 'a': give COLUMN DATASET"),
