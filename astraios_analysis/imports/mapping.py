@@ -1,13 +1,12 @@
 """Mapping files: what was decided in an import, as TOML that the next import of the same kind reads."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from astraios_analysis.records.printing import toml_lines
 from astraios_analysis.records.reading import read_toml
-from astraios_analysis.records.refusal import Refusal, fail
+from astraios_analysis.records.refusal import fail
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _HEAD = "# How these runs were imported. Again: astraios import {form} FILE... --map {name} --out DIR\n"
 _READ = "\n# What was read:"
 
@@ -64,19 +63,7 @@ def write_mapping(path: Path, form: str, options: Mapping[str, object], decided:
             head = path.read_text("utf-8").partition(_READ)[0]
             _write(path, [head.rstrip("\n"), *end])
             return
-    lines = [_HEAD.format(name=path.name, form=form), f"format = {_value(form)}"]
-    lines += [f"{_key(name)} = {_value(value)}" for name, value in options.items() if not isinstance(value, dict)]
-    for name, table in options.items():
-        if not isinstance(table, dict) or not table:
-            continue
-        flat = {key: value for key, value in table.items() if not isinstance(value, dict)}
-        nested = {key: value for key, value in table.items() if isinstance(value, dict)}
-        lines += [f"\n[{_key(name)}]"] if flat else []
-        lines += [f"{_key(key)} = {_value(value)}" for key, value in flat.items()]
-        for key, inner in nested.items():
-            lines += [f"\n[{_key(name)}.{_key(key)}]"]
-            lines += [f"{_key(field)} = {_value(value)}" for field, value in inner.items()]
-    _write(path, [*lines, *end])
+    _write(path, [_HEAD.format(name=path.name, form=form), *toml_lines({"format": form, **options}), *end])
 
 
 def _write(path: Path, lines: Sequence[str]) -> None:
@@ -84,21 +71,3 @@ def _write(path: Path, lines: Sequence[str]) -> None:
         path.write_text("\n".join(lines) + "\n", "utf-8")
     except OSError as error:
         raise fail(path, f"cannot be written ({error.strerror}); choose another file with --map") from error
-
-
-def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else _value(name)
-
-
-def _value(value: object) -> str:
-    """Return a value as TOML writes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    if not isinstance(value, str | Path):
-        raise Refusal(f"{value!r} cannot stand in a mapping file")
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text) + '"'

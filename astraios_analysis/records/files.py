@@ -26,13 +26,13 @@ def save(record: RunRecord, folder: str | Path, *, overwrite: bool = False) -> P
     try:
         if path.exists() and not overwrite:
             raise fail(path, "a record of this run_id is already there; pass overwrite=True to replace it")
-        _write_whole(path, _one_line_lists(json.dumps(fields, indent=1, ensure_ascii=False)) + "\n")
+        write_whole(path, _one_line_lists(json.dumps(fields, indent=1, ensure_ascii=False)) + "\n")
     except OSError as error:
         raise fail(path, f"cannot write the record ({error.strerror}); free space or choose another folder") from error
     return path
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a file beside its final place and move it there; whatever stops that, nothing is left behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     names = {"prefix": ".", "suffix": ".part"}

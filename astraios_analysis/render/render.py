@@ -10,7 +10,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from astraios_analysis.explorer.view import explored_fit  # noqa: F401 - its figure is declared there
 from astraios_analysis.figures.gallery import FIGURES, drawn_figures
+from astraios_analysis.records.files import write_whole
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.render.execution import Job, read_cells, run_jobs
 
@@ -308,14 +308,5 @@ def read_manifest(path: Path) -> dict | None:
 
 def write_text(path: Path, text: str) -> Path:
     """Write a file whole or not at all, making its folder if needed, and return its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
-        draft = Path(file.name)
-    try:
-        draft.write_text(text, encoding="utf-8", newline="\n")
-        draft.chmod(0o644)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    write_whole(path, text)
     return path

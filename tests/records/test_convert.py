@@ -63,26 +63,6 @@ def test_data_set_without_a_rule_is_refused():
         conversion.to_dataset("mbpp", "python")
 
 
-def test_parameter_row_adds_totals():
-    base = str(conversion.count_base_parameters("1b"))
-    row = {"model_size": "1b", "method": "lora", "n_params_base": base, "n_params_updated": "10"}
-    row |= {"n_params_saved": "7", "source": "counted"}
-    lora, fft = (
-        conversion.convert_parameters(row),
-        conversion.convert_parameters(row | {"method": "fft", "n_params_updated": base}),
-    )
-    assert tuple(lora) == conversion.PARAMETER_FIELDS
-    assert int(lora["n_params"]) == int(base) + 10
-    assert fft["n_params"] == fft["n_params_updated"] == base
-    with pytest.raises(ValueError, match=r"1b: n_params_base 5 is not 1137207296, the count of its shape"):
-        conversion.convert_parameters(row | {"n_params_base": "5"})
-
-
-@pytest.mark.parametrize(("size", "embedding"), [("1b", 117_440_512), ("16b", 352_321_536)])
-def test_embeddings_are_tokens_and_positions(size, embedding):
-    assert conversion.count_embedding_parameters(size) == embedding
-
-
 def write_source(folder, scores):
     """Four small source tables."""
     folder.mkdir()

@@ -2,19 +2,18 @@
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from astraios_analysis.records.printing import toml_lines
 from astraios_analysis.records.reading import read_toml
 from astraios_analysis.records.refusal import FileProblem, RecordError, fail
 from training.corpus.texts import TEXTS_VARIABLE
 from training.spec.grids import PRESETS, Grid
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _HEAD = """\
 # A grid of runs: python -m training grid run --spec FILE
 # data is one of the embedded corpora, a text of the hub that the toolkit knows, or a file NAME.jsonl beside this one
@@ -63,26 +62,4 @@ def write_grid(grid: Grid) -> str:
     """Return a grid as the text of a file that `read_grid` reads."""
     content = grid.model_dump(mode="json", exclude_none=True)
     content["name"] = f"my_{grid.name}" if grid.name in PRESETS else grid.name
-    return _HEAD + "\n".join(_table(content, ())) + "\n"
-
-
-def _table(content: Mapping[str, Any], place: tuple[str, ...]) -> list[str]:
-    """Return the lines of a table: its values, then the tables in it."""
-    tables = {name: value for name, value in content.items() if isinstance(value, dict)}
-    lists = {name: value for name, value in content.items() if _is_tables(value)}
-    lines = [f"{_key(name)} = {json.dumps(v)}" for name, v in content.items() if name not in {**tables, **lists}]
-    for name, value in tables.items():
-        head = ".".join(map(_key, (*place, name)))
-        lines += ["", f"[{head}]", *_table(value, (*place, name))] if value else []
-    for name, values in lists.items():
-        for value in values:
-            lines += ["", f"[[{'.'.join(map(_key, (*place, name)))}]]", *_table(value, (*place, name))]
-    return lines
-
-
-def _is_tables(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
-
-
-def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else json.dumps(name)
+    return _HEAD + "\n".join(toml_lines(content)) + "\n"
