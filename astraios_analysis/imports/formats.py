@@ -9,9 +9,18 @@ from pathlib import Path
 from tqdm import tqdm
 
 from astraios_analysis.imports import harnesses, peft, trackers
-from astraios_analysis.imports.inputs import Given, Imported, complete_counts, make_record, read_method, size_label
-from astraios_analysis.imports.tables import ScoreColumn, TableOptions, read_table
-from astraios_analysis.imports.trainer import ADAPTER_CONFIG, STATE, TrainerOptions, read_trainer_folder
+from astraios_analysis.imports.inputs import (
+    Given,
+    Imported,
+    Options,
+    ScoreColumn,
+    complete_counts,
+    make_record,
+    read_method,
+    size_label,
+)
+from astraios_analysis.imports.tables import read_table
+from astraios_analysis.imports.trainer import ADAPTER_CONFIG, STATE, read_trainer_folder
 from astraios_analysis.imports.writing import add_scores, existing_records, find_known, require_addable
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.notation import parse_count
@@ -166,16 +175,14 @@ def read_all(by_format: Mapping[str, Sequence[Path]], request: Request) -> Impor
 
 
 def _read_runs(form: str, paths: Sequence[Path], request: Request) -> Imported:
-    options, given = request.options, request.given
+    options, given = read_options(request.options), request.given
     if form == "peft":
-        peft_options = peft.PeftOptions(options.get("methods", {}), _items(options), options.get("skip_unknown", False))
-        return peft.read_results(paths, given, peft_options)
+        return peft.read_results(paths, given, options)
     if form == "trainer":
-        trainer = _trainer(paths, given, options)
-        return _read_each(lambda folder: read_trainer_folder(folder, given, trainer), paths, request.quiet)
+        _require_one_run(paths, given, options)
     readers = {"csv": read_table, "wandb": trackers.read_wandb, "mlflow": trackers.read_mlflow}
-    table = _table(options)
-    return _read_each(lambda path: readers[form](path, given, table), paths, request.quiet)
+    read = readers.get(form, read_trainer_folder)
+    return _read_each(lambda path: read(path, given, options), paths, request.quiet)
 
 
 def _read_each(read: Callable[[Path], Imported], paths: Sequence[Path], quiet: bool) -> Imported:
@@ -194,59 +201,41 @@ def _progress(paths: Sequence[Path], quiet: bool) -> Iterable[Path]:
     return tqdm(paths, unit=" files", desc="reading", disable=quiet or len(paths) == 1, leave=False)
 
 
-def _items(options: Mapping[str, object]) -> dict[str, int]:
+def read_options(said: Mapping[str, object]) -> Options:
+    """Return options as readers take them from plain values by name, as they stand in a mapping file."""
+    plain = {name: said[name] for name in Options.__dataclass_fields__ if name in said}
     try:
-        return {name: parse_count(str(text)) for name, text in options.get("n_items", {}).items()}
+        plain["n_items"] = {name: parse_count(str(text)) for name, text in said.get("n_items", {}).items()}
     except Refusal as error:
         raise Refusal(f"--n-items: {error}") from error
-
-
-def _table(options: Mapping[str, object]) -> TableOptions:
-    scores = options.get("scores", ())
-    wrong = [score for score in scores if not 2 <= len(score) <= 5]
+    wrong = [score for score in said.get("scores", ()) if not 2 <= len(score) <= 5]
     if wrong:
         raise Refusal(f"--score {' '.join(wrong[0])!r}: give COLUMN DATASET, and METRIC SETTING LANGUAGE if need be")
-    delimiter = options.get("delimiter")
-    delimiter = "\t" if delimiter == "tab" else delimiter
+    plain["scores"] = [ScoreColumn(*score) for score in said.get("scores", ())]
+    delimiter = {"tab": "\t"}.get(said.get("delimiter"), said.get("delimiter"))
     if delimiter is not None and len(delimiter) != 1:
         raise Refusal(f"--delimiter {delimiter!r} is not one character; for tabs give the word tab")
     try:
-        pattern = re.compile(options["name_pattern"]) if "name_pattern" in options else None
+        pattern = re.compile(said["name_pattern"]) if "name_pattern" in said else None
     except re.error as error:
-        raise Refusal(f"--name-pattern {options['name_pattern']!r} is no regular expression: {error}") from error
-    return TableOptions(
-        columns=options.get("columns", {}),
-        methods=options.get("methods", {}),
-        scores=[ScoreColumn(*score) for score in scores],
-        percent=options.get("percent", False),
-        n_items=_items(options),
-        language=options.get("languages", {}).get(""),
-        params_unit=options.get("params_unit", "1"),
-        loss_unit=options.get("loss_unit", "nats"),
-        time_unit=options.get("time_unit", "s"),
-        delimiter=delimiter,
-        runs=options.get("runs", {}),
-        pattern=pattern,
-    )
+        raise Refusal(f"--name-pattern {said['name_pattern']!r} is no regular expression: {error}") from error
+    plain |= {"delimiter": delimiter, "pattern": pattern}
+    plain["logs"] = {task: Path(file) for task, file in said.get("logs", {}).items()}
+    plain["base"] = Path(said["base_config"]) if "base_config" in said else None
+    plain["counted"] = _read_counted(Path(said["counts"])) if "counts" in said else {}
+    return Options(**plain)
 
 
-def _trainer(paths: Sequence[Path], given: Given, options: Mapping[str, object]) -> TrainerOptions:
-    if len(paths) > 1 and given.run_id is not None:
-        raise Refusal(f"--run-id {given.run_id} names one run, and there are {len(paths)} folders")
-    if len(paths) > 1 and given.n_params_updated is not None:
-        raise Refusal(f"--n-params-updated is that of one run, and there are {len(paths)} folders; give --counts FILE")
-    if given.n_params_base is not None or "base_config" in options:
-        _require_one_base(paths)
-    counts = options.get("counts")
-    return TrainerOptions(
-        base=Path(options["base_config"]) if "base_config" in options else None,
-        eval_name=options.get("eval"),
-        checkpoint=options.get("checkpoint", "last"),
-        repeated_step=options.get("repeated_step"),
-        unfinished=options.get("unfinished", False),
-        methods=options.get("methods", {}),
-        counted=_read_counted(Path(counts)) if counts else {},
-    )
+def _require_one_run(folders: Sequence[Path], given: Given, options: Options) -> None:
+    """Refuse to give several folders what is said of one run, or of one base model."""
+    if len(folders) > 1 and given.run_id is not None:
+        raise Refusal(f"--run-id {given.run_id} names one run, and there are {len(folders)} folders")
+    if len(folders) > 1 and given.n_params_updated is not None:
+        raise Refusal(
+            f"--n-params-updated is that of one run, and there are {len(folders)} folders; give --counts FILE"
+        )
+    if given.n_params_base is not None or options.base is not None:
+        _require_one_base(folders)
 
 
 def _require_one_base(folders: Sequence[Path]) -> None:
@@ -276,20 +265,12 @@ def _read_counted(path: Path) -> dict[Path, dict[str, int]]:
 
 def _add_scores(form: str, paths: Sequence[Path], request: Request, found: Imported) -> None:
     """Add the scores in result files to the run that they are of; two files must not say two things of one score."""
-    options = request.options
-    harness = harnesses.HarnessOptions(
-        datasets=options.get("datasets", {}),
-        languages=options.get("languages", {}),
-        n_items=_items(options),
-        setting=options.get("setting"),
-        logs={task: Path(file) for task, file in options.get("logs", {}).items()},
-        skip_unknown=options.get("skip_unknown", False),
-    )
+    options = read_options(request.options)
     scores: dict[tuple, tuple[Score, Path]] = {}
     problems = []
     for path in _progress(paths, request.quiet):
         try:
-            some, left_out = harnesses.read_scores(path, form, harness)
+            some, left_out = harnesses.read_scores(path, form, options)
         except RecordError as error:
             problems += error.problems
             continue

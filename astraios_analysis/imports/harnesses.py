@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from astraios_analysis.imports.inputs import data_name, make_score
+from astraios_analysis.imports.inputs import Options, data_name, make_score
 from astraios_analysis.imports.tables import NO_LANGUAGE
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.reading import read_json, read_lines
@@ -46,23 +46,6 @@ _METRICS = {
 _MAPPED = {"bigcode": ("pass@1", "pass@10"), "lm-eval": tuple(_METRICS), "human-eval": ("pass@1",)}
 # Entries of a task's results in lm-evaluation-harness that are no metrics.
 _NO_METRICS = ("alias", "samples", "sample_len", "sample_count", "name", " ", "prompt_original_task", "subset")
-
-
-@dataclass(frozen=True)
-class HarnessOptions:
-    """What the result file does not say of its tasks.
-
-    By task, or under the empty name for all others: ``datasets`` (names of data sets where not the task's own),
-    ``languages``, ``n_items`` (numbers of problems) and ``logs`` (its ``logs.json``, outcomes problem by problem).
-    ``setting`` stands in place of the one made from the file's configuration; variants and filters stay behind it.
-    """
-
-    datasets: Mapping[str, str] = field(default_factory=dict)
-    languages: Mapping[str, str] = field(default_factory=dict)
-    n_items: Mapping[str, int] = field(default_factory=dict)
-    setting: str | None = None
-    logs: Mapping[str, Path] = field(default_factory=dict)
-    skip_unknown: bool = False
 
 
 @dataclass
@@ -124,7 +107,7 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def read_scores(path: Path, harness: Harness, options: HarnessOptions) -> tuple[list[Score], list[FileProblem]]:
+def read_scores(path: Path, harness: Harness, options: Options) -> tuple[list[Score], list[FileProblem]]:
     """Return the scores in a result file, and what was left out.
 
     Raises RecordError listing every task and metric that cannot be mapped (unless told to leave them out).
@@ -182,7 +165,7 @@ def looks_like_bigcode(content: Mapping[str, object]) -> bool:
     return isinstance(content.get("config"), Mapping) and all(isinstance(values, Mapping) for values in tasks)
 
 
-def _read_bigcode(content: Mapping, options: HarnessOptions, found: _Found) -> None:
+def _read_bigcode(content: Mapping, options: Options, found: _Found) -> None:
     """Read ``{task: {metric: value}, "config": {...}}``; ReCode tasks have one level more, the transformation."""
     config = content.get("config") if isinstance(content.get("config"), Mapping) else {}
     for task in _tasks(content, "bigcode"):
@@ -195,7 +178,7 @@ def _read_bigcode(content: Mapping, options: HarnessOptions, found: _Found) -> N
             _read_bigcode_task(task, values, config, options, found)
 
 
-def _read_bigcode_task(task: str, values: Mapping, config: Mapping, options: HarnessOptions, found: _Found) -> None:
+def _read_bigcode_task(task: str, values: Mapping, config: Mapping, options: Options, found: _Found) -> None:
     match = _PACK.fullmatch(task)
     dataset = options.datasets.get(task) or (
         f"humaneval{_PACK_NAMES.get(match['task'], match['task'])}_{match['language']}" if match else data_name(task)
@@ -203,9 +186,9 @@ def _read_bigcode_task(task: str, values: Mapping, config: Mapping, options: Har
     own = match["language"] if match else "python" if _PYTHON.fullmatch(dataset) else None
     if found_end := _MULTIPLE.fullmatch(task):
         own = _ENDS.get(found_end["language"], found_end["language"])
-    language = _of_task(options.languages, task, dataset) or own
+    language = options.of_task("languages", task, dataset) or own
     setting = options.setting or sampling_setting(config)
-    n_items = _of_task(options.n_items, task, dataset) or _humaneval_items(task, match, config)
+    n_items = options.of_task("n_items", task, dataset) or _humaneval_items(task, match, config)
     lacking = {"language": (language, f"--language {task}=NAME"), "setting": (setting, "--setting NAME")}
     if found.lacks(task, lacking):
         return
@@ -249,7 +232,7 @@ def sampling_setting(config: Mapping) -> str | None:
     return f"t{temperature:g},n{n_samples}{nucleus}" + (f",k{top_k}" if top_k else "")
 
 
-def _read_recode(task: str, values: Mapping, options: HarnessOptions, found: _Found) -> None:
+def _read_recode(task: str, values: Mapping, options: Options, found: _Found) -> None:
     """Read a task of changed prompts: robust pass rates by transformation."""
     category = _RECODE.fullmatch(task)["category"]
     dataset = options.datasets.get(task) or f"recode_{_RECODE_NAMES.get(category, category)}"
@@ -261,11 +244,11 @@ def _read_recode(task: str, values: Mapping, options: HarnessOptions, found: _Fo
             setting = ",".join(part for part in (options.setting, transformation) if part)
             fields = {"dataset": dataset, "language": "python", "setting": setting}
             fields |= {"metric": "robust_pass@1", "value": value, "source_file": f"{found.path.name}: {task}"}
-            n_items = _of_task(options.n_items, task, dataset)
+            n_items = options.of_task("n_items", task, dataset)
             found.add(f"{task}.{transformation}.{metric}", fields | {"n_items": n_items})
 
 
-def _read_lm_eval(content: Mapping, options: HarnessOptions, found: _Found) -> None:
+def _read_lm_eval(content: Mapping, options: Options, found: _Found) -> None:
     """Read ``{"results": {task: {"metric,filter": value}}, ...}``; before version 0.4 there were no filters."""
     if not looks_like_lm_eval(content):
         message = "has no object of this name; is it a result file of lm-evaluation-harness?"
@@ -290,7 +273,7 @@ def _is_group(content: Mapping, task: str) -> bool:
     )
 
 
-def _read_lm_eval_task(content: Mapping, task: str, values: Mapping, options: HarnessOptions, found: _Found) -> None:
+def _read_lm_eval_task(content: Mapping, task: str, values: Mapping, options: Options, found: _Found) -> None:
     # The leaderboards name a task suite|task|number of examples.
     parts = task.split("|")
     name = values.get("task_name") or (parts[1] if len(parts) > 2 else task)
@@ -300,13 +283,13 @@ def _read_lm_eval_task(content: Mapping, task: str, values: Mapping, options: Ha
     dataset = options.datasets.get(task) or data_name(name)
     metrics = {key: value for key, value in values.items() if _is_metric(key, value)}
     is_code = any(key.startswith(("pass@", "pass_at_")) for key in metrics)
-    language = _of_task(options.languages, task, dataset) or ("python" if _PYTHON.fullmatch(dataset) else None)
+    language = options.of_task("languages", task, dataset) or ("python" if _PYTHON.fullmatch(dataset) else None)
     lacking = {"language": (language or (None if is_code else NO_LANGUAGE), f"--language {task}=NAME")}
     if options.setting is None:
         lacking["number of examples (n-shot)"] = (shots, "--setting NAME")
     if found.lacks(f"results.{task}", lacking):
         return
-    items = _of_task(options.n_items, task, dataset) or _entry(content, "n-samples", task, "effective")
+    items = options.of_task("n_items", task, dataset) or _entry(content, "n-samples", task, "effective")
     items = items or find_dataset(dataset).n_items
     fields = {"dataset": dataset, "language": lacking["language"][0], "source_file": found.path.name}
     # The prompts of one task are over the same problems.
@@ -376,7 +359,7 @@ def _items_of_errors(values: Mapping[str, object]) -> int | None:
     return None
 
 
-def _read_human_eval(path: Path, options: HarnessOptions, found: _Found) -> list[str]:
+def _read_human_eval(path: Path, options: Options, found: _Found) -> list[str]:
     """Read ``*_results.jsonl`` of human-eval: a program a line, with the task that it is of and whether it passed."""
     outcomes: dict[str, list[bool]] = {}
     for number, row in read_lines(path):
@@ -393,10 +376,10 @@ def _read_human_eval(path: Path, options: HarnessOptions, found: _Found) -> list
     prefixes = {name.partition("/")[0].lower() for name in outcomes}
     task = next(iter(prefixes)) if len(prefixes) == 1 and prefixes < {"humaneval", "mbpp"} else ""
     dataset = options.datasets.get(task, options.datasets.get("", task or None))
-    n_items = _of_task(options.n_items, task, dataset or "") or (
+    n_items = options.of_task("n_items", task, dataset or "") or (
         HUMANEVAL_PROBLEMS if task == "humaneval" else len(outcomes)
     )
-    language = _of_task(options.languages, task, dataset or "") or ("python" if task else None)
+    language = options.of_task("languages", task, dataset or "") or ("python" if task else None)
     lacking = {"data set": (dataset, "--dataset NAME"), "language": (language, "--language NAME")}
     lacking["setting"] = (options.setting, "--setting NAME (such as greedy, or t0.2,n20)")
     if found.lacks("", lacking):
@@ -422,11 +405,6 @@ def _entry(content: Mapping, *keys: str) -> object:
     for key in keys:
         content = content.get(key) if isinstance(content, Mapping) else None
     return content
-
-
-def _of_task(values: Mapping, task: str, dataset: str):
-    """Return what an option says of a task, of its data set, or of all tasks."""
-    return next((values[name] for name in (task, dataset, "") if name in values), None)
 
 
 def read_problem_counts(path: Path, n_items: int | None) -> ProblemCounts:

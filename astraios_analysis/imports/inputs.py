@@ -3,10 +3,11 @@
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -47,6 +48,61 @@ class Given:
     def counts(self) -> dict[str, int]:
         """Return the counts of parameters that were given."""
         return {name: value for name in COUNTS if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True)
+class ScoreColumn:
+    """A column that holds one data set's score: what it is, as far as the data set does not say it itself."""
+
+    column: str
+    dataset: str
+    metric: str | None = None
+    setting: str | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to read files, and what they do not say of scores; each importer has its own part of it.
+
+    Of tables: ``columns`` gives the column of a field where it has another name, ``percent`` says that shares are
+    percentages. Fields that no column gives are those of ``runs`` by name of run, or of the named groups of ``pattern``
+    in that name. Of tasks, by name, or by the empty name for all others: ``datasets`` (where not the task's own name),
+    ``languages``, ``n_items`` (numbers of problems) and ``logs`` (its ``logs.json``, outcomes problem by problem).
+    ``setting`` stands in place of the one made from a file's configuration; variants and filters stay behind it. Of
+    Trainer folders: ``base`` is the base model's folder of safetensors weights, ``eval`` a validation set where several
+    were logged, ``checkpoint`` whether the loss is that of the last step or of the checkpoint that the run names as its
+    best, ``repeated_step`` which loss to keep of a step validated twice; ``counted`` holds counts by adapter folder, as
+    `python -m training params --adapter` prints them. ``methods`` are the files' names of tuning methods.
+    """
+
+    methods: Mapping[str, str] = field(default_factory=dict)
+    n_items: Mapping[str, int] = field(default_factory=dict)
+    languages: Mapping[str, str] = field(default_factory=dict)
+    skip_unknown: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+    scores: Sequence[ScoreColumn] = ()
+    percent: bool = False
+    params_unit: str = "1"
+    loss_unit: str = "nats"
+    time_unit: str = "s"
+    delimiter: str | None = None
+    runs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    pattern: re.Pattern | None = None
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    setting: str | None = None
+    logs: Mapping[str, Path] = field(default_factory=dict)
+    base: Path | None = None
+    eval: str | None = None
+    checkpoint: Literal["last", "best"] = "last"
+    repeated_step: Literal["first", "last"] | None = None
+    unfinished: bool = False
+    counted: Mapping[Path, Mapping[str, int]] = field(default_factory=dict)
+
+    def of_task(self, name: str, task: str, dataset: str) -> object:
+        """Return what an option says of a task, of its data set, or of all tasks; None where it says nothing."""
+        values = getattr(self, name)
+        return next((values[key] for key in (task, dataset, "") if key in values), None)
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from astraios_analysis.imports.inputs import (
     Given,
     Imported,
+    Options,
     complete_counts,
     make_record,
     make_score,
@@ -30,15 +30,6 @@ GSM8K_TEST = 1319
 # Methods whose every added parameter is updated, with an optimizer that freezes none: the rest is the base model.
 _ADDS_ONLY = {"lora", "dora", "ia3", "ptuning", "prompt_tuning", "prefix_tuning", "loha", "lokr", "vera"}
 _OPTIMIZERS = {"AdamW", "Adam", "SGD"}
-
-
-@dataclass(frozen=True)
-class PeftOptions:
-    """Names of methods by experiment, numbers of problems by data set, and whether to leave other methods out."""
-
-    methods: Mapping[str, str] = field(default_factory=dict)
-    n_items: Mapping[str, int] = field(default_factory=dict)
-    skip_unknown: bool = False
 
 
 class _Layout(BaseModel):
@@ -112,7 +103,7 @@ class Result(_Layout):
         return next((entry for entry in reversed(self.train_info.metrics) if "test accuracy" in entry), {})
 
 
-def read_results(paths: Sequence[Path], given: Given, options: PeftOptions) -> Imported:
+def read_results(paths: Sequence[Path], given: Given, options: Options) -> Imported:
     """Return a record an experiment that succeeded; the base model's parameters may be said by another file."""
     found, results, problems = Imported(), {}, []
     for path in paths:
@@ -175,9 +166,7 @@ def _base_counts(results: Mapping[Path, Result]) -> tuple[dict[str, int], list[F
     return {name: count for name, (count, _) in bases.items()}, problems
 
 
-def _make(
-    path: Path, result: Result, info: Mapping, method: str, n_base: int | None, given: Given, options: PeftOptions
-):
+def _make(path: Path, result: Result, info: Mapping, method: str, n_base: int | None, given: Given, options: Options):
     if given.grid is None:
         raise fail(path, "is in no file; say it with --grid", "grid")
     n_base, train = given.n_params_base or n_base, result.train_info
@@ -212,7 +201,7 @@ def _make(
     return make_record(path, "", fields | complete_counts(counts, method))
 
 
-def _test_score(path: Path, result: Result, options: PeftOptions):
+def _test_score(path: Path, result: Result, options: Options):
     """Return the test accuracy, on the problems of one data set, without examples in the prompt."""
     value = result.test["test accuracy"]
     names = [name for name in result.meta_info.dataset_info if name != "metamath"]

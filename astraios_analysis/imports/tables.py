@@ -13,6 +13,7 @@ from astraios_analysis.imports.inputs import (
     TIME_UNITS,
     Given,
     Imported,
+    Options,
     complete_counts,
     data_name,
     make_record,
@@ -55,41 +56,6 @@ _FINISHED = "finished"
 _STATES = {_FINISHED, "crashed", "failed", "killed", "running", "preempting", "preempted", "scheduled", "pending"}
 
 
-@dataclass(frozen=True)
-class ScoreColumn:
-    """A column that holds one data set's score: what it is, as far as the data set does not say it itself."""
-
-    column: str
-    dataset: str
-    metric: str | None = None
-    setting: str | None = None
-    language: str | None = None
-
-
-@dataclass(frozen=True)
-class TableOptions:
-    """How to read a table.
-
-    ``columns`` gives the column of a field where it has another name, ``methods`` the table's names of tuning methods,
-    ``n_items`` the number of problems by data set (of all others under the empty name), ``language`` the programming
-    language of data sets that are not in the registry; ``percent`` says that shares are percentages. Fields that no
-    column gives are those of ``runs`` by name of run, or of the named groups of ``pattern`` in that name.
-    """
-
-    columns: Mapping[str, str] = field(default_factory=dict)
-    methods: Mapping[str, str] = field(default_factory=dict)
-    scores: Sequence[ScoreColumn] = ()
-    percent: bool = False
-    n_items: Mapping[str, int] = field(default_factory=dict)
-    language: str | None = None
-    params_unit: str = "1"
-    loss_unit: str = "nats"
-    time_unit: str = "s"
-    delimiter: str | None = None
-    runs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    pattern: re.Pattern | None = None
-
-
 Rows = list[tuple[int, dict[str, str]]]
 """Line number and cells by column, of every row."""
 
@@ -105,7 +71,7 @@ class _Run:
     scores: list = field(default_factory=list)
 
 
-def read_table(path: Path, given: Given, options: TableOptions) -> Imported:
+def read_table(path: Path, given: Given, options: Options) -> Imported:
     """Return the runs of a table's file in the order in which they appear."""
     rows, notes = read_rows(path, options.delimiter)
     columns = rows[0][1].keys() - options.columns.values()
@@ -134,7 +100,7 @@ def keep_finished(path: Path, rows: Rows, state: str) -> tuple[Rows, list[FilePr
     return kept, left_out
 
 
-def build_records(path: Path, rows: Rows, given: Given, options: TableOptions) -> Imported:
+def build_records(path: Path, rows: Rows, given: Given, options: Options) -> Imported:
     """Return the runs of rows; raises RecordError listing everything that cannot be mapped, with line and column."""
     _require_columns(path, list(rows[0][1]), options)
     rows = _with_points(path, rows, options)
@@ -168,7 +134,7 @@ def build_records(path: Path, rows: Rows, given: Given, options: TableOptions) -
     return Imported(records, [], notes)
 
 
-def _with_points(path: Path, rows: Rows, options: TableOptions) -> Rows:
+def _with_points(path: Path, rows: Rows, options: Options) -> Rows:
     """Return rows whose columns of numbers have decimal points where a comma is the decimal mark."""
     wanted = {options.columns.get(name, name) for name in (*COUNTS, *LOSS_FIELDS, *COST_FIELDS, *SCORE_NUMBERS)}
     wanted |= {score.column + end for score in options.scores for end in ("", "_stderr")}
@@ -199,7 +165,7 @@ def read_rows(path: Path, delimiter: str | None = None) -> tuple[Rows, list[File
     return rows, [FileProblem(path, "", note) for note in cells.notes]
 
 
-def _require_columns(path: Path, header: list[str], options: TableOptions) -> None:
+def _require_columns(path: Path, header: list[str], options: Options) -> None:
     wanted = [*options.columns.values(), *(score.column for score in options.scores)]
     known = {options.columns.get(name, name) for name in FIELDS}
     if not known & set(header):
@@ -210,14 +176,14 @@ def _require_columns(path: Path, header: list[str], options: TableOptions) -> No
             raise fail(path, f"is not in the table; its columns are {', '.join(header)}", f"column {name!r}")
 
 
-def unused_columns(rows: Rows, options: TableOptions) -> list[str]:
+def unused_columns(rows: Rows, options: Options) -> list[str]:
     """Return the columns that nothing reads."""
     used = {options.columns.get(name, name) for name in FIELDS}
     used |= {score.column + end for score in options.scores for end in ("", "_stderr", "_n_items")}
     return [name for name in rows[0][1] if name not in used]
 
 
-def _readers(options: TableOptions) -> dict[str, Callable[[str], object]]:
+def _readers(options: Options) -> dict[str, Callable[[str], object]]:
     """Return how to read each field of a run that is not text."""
     readers: dict[str, Callable[[str], object]] = {"method": lambda text: read_method(text, options.methods)}
     readers |= {name: lambda text: parse_count(text, options.params_unit) for name in COUNTS}
@@ -233,7 +199,7 @@ def _truth(text: str) -> bool:
     return found
 
 
-def _read_fields(path: Path, line: int, row: Mapping[str, str], options: TableOptions) -> dict[str, Any]:
+def _read_fields(path: Path, line: int, row: Mapping[str, str], options: Options) -> dict[str, Any]:
     """Return a row's fields of the run; a missing cell gives none."""
     readers, found = _readers(options), {}
     for name in (*RUN_FIELDS, "step"):
@@ -254,7 +220,7 @@ def _read_fields(path: Path, line: int, row: Mapping[str, str], options: TableOp
 
 
 def _add_row(
-    path: Path, line: int, row: Mapping[str, str], runs: dict[str, _Run], given: Given, options: TableOptions
+    path: Path, line: int, row: Mapping[str, str], runs: dict[str, _Run], given: Given, options: Options
 ) -> None:
     """Add a row to its run: a point of the curve where it has a step, scores where it has them."""
     fields = _read_fields(path, line, row, options)
@@ -291,7 +257,7 @@ def _add_row(
     run.scores += _row_scores(path, line, row, options)
 
 
-def _named_fields(path: Path, line: int, name: str, options: TableOptions) -> dict[str, Any]:
+def _named_fields(path: Path, line: int, name: str, options: Options) -> dict[str, Any]:
     """Return the fields that are said of a run by its name: one by one, or by a pattern."""
     said = {key: str(value) for key, value in options.runs.get(name, options.runs.get(run_name(name), {})).items()}
     if options.pattern is not None:
@@ -336,7 +302,7 @@ def _build(path: Path, name: str, run: _Run) -> RunRecord:
     return make_record(path, f"line {run.line}, run {name!r}", fields)
 
 
-def _row_scores(path: Path, line: int, row: Mapping[str, str], options: TableOptions) -> list[Score]:
+def _row_scores(path: Path, line: int, row: Mapping[str, str], options: Options) -> list[Score]:
     """Return the scores that stand in a row, in columns of their own and in the columns of a row that is a score."""
     scores = []
     for score in options.scores:
@@ -352,7 +318,7 @@ def _row_scores(path: Path, line: int, row: Mapping[str, str], options: TableOpt
     return scores
 
 
-def _score(path: Path, place: str, texts: Mapping[str, str], options: TableOptions) -> Score:
+def _score(path: Path, place: str, texts: Mapping[str, str], options: Options) -> Score:
     """Make a score of texts; a data set of the registry fills in its own metric, setting and language."""
     said = {name: text for name, text in texts.items() if not is_blank(text)}
     said |= {key: data_name(said[key]) for key in ("dataset", "language") if key in said}
@@ -360,7 +326,7 @@ def _score(path: Path, place: str, texts: Mapping[str, str], options: TableOptio
     known = find_dataset(name)
     own = {"metric": known.primary_metric, "setting": known.primary_setting, "language": known.language}
     if known.suite == "own":
-        language = data_name(options.language) if options.language else NO_LANGUAGE
+        language = data_name(options.languages.get("", NO_LANGUAGE))
         own = (
             {"setting": DEFAULT_SETTING} | {key: value for key, value in own.items() if value} | {"language": language}
         )
@@ -379,8 +345,7 @@ def _score(path: Path, place: str, texts: Mapping[str, str], options: TableOptio
         counts = {key: parse_count(said[key]) for key in SCORE_COUNTS if key in said}
     except Refusal as error:
         raise fail(path, str(error), place) from error
-    n_items = next((options.n_items[key] for key in (name, texts["dataset"], "") if key in options.n_items), None)
-    if "n_items" not in counts and n_items is not None:
+    if "n_items" not in counts and (n_items := options.of_task("n_items", name, texts["dataset"])) is not None:
         counts["n_items"] = n_items
     text = {key: said[key] for key in SCORE_TEXTS if key in said}
     return make_score(path, place, text | numbers | counts | {"source_file": path.name})

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from astraios_analysis.imports.inputs import Given, Imported
-from astraios_analysis.imports.tables import Rows, TableOptions, build_records, keep_finished, read_rows, unused_columns
+from astraios_analysis.imports.inputs import Given, Imported, Options
+from astraios_analysis.imports.tables import Rows, build_records, keep_finished, read_rows, unused_columns
 from astraios_analysis.records.files import FileProblem
 from astraios_analysis.records.notation import is_blank
 from astraios_analysis.records.reading import read_json
@@ -42,7 +42,7 @@ def _is_history(header: list[str]) -> bool:
     return header[0] in ("Run", "Group") and header[2:] == _HISTORY
 
 
-def read_wandb(path: Path, given: Given, options: TableOptions) -> Imported:
+def read_wandb(path: Path, given: Given, options: Options) -> Imported:
     """Return the runs of a run table or of a chart of Weights & Biases."""
     rows, _ = read_rows(path, options.delimiter)
     header = list(rows[0][1])
@@ -56,7 +56,7 @@ def read_wandb(path: Path, given: Given, options: TableOptions) -> Imported:
     return _chart(path, rows, header, given, options)
 
 
-def read_mlflow(path: Path, given: Given, options: TableOptions) -> Imported:
+def read_mlflow(path: Path, given: Given, options: Options) -> Imported:
     """Return the runs of a table of MLflow, of a metric's history, or of one run as JSON (``mlflow runs describe``)."""
     if path.suffix == ".json":
         rows: Rows = [(1, _flat(path, read_json(path)))]
@@ -85,7 +85,7 @@ def read_mlflow(path: Path, given: Given, options: TableOptions) -> Imported:
 
 
 def _run_table(
-    path: Path, rows: Rows, state: str, defaults: Mapping[str, str | None], given: Given, options: TableOptions
+    path: Path, rows: Rows, state: str, defaults: Mapping[str, str | None], given: Given, options: Options
 ) -> Imported:
     """Return the runs that finished; fields without a column of the user's take those of the tracker."""
     kept, left_out = keep_finished(path, rows, state)
@@ -99,7 +99,7 @@ def _run_table(
     return Imported(found.records, left_out, found.notes)
 
 
-def _chart(path: Path, rows: Rows, header: list[str], given: Given, options: TableOptions) -> Imported:
+def _chart(path: Path, rows: Rows, header: list[str], given: Given, options: Options) -> Imported:
     """Return a run a column, with its curve."""
     axis = options.columns.get("step", header[0])
     if axis != header[0] or axis not in (*_STEPS, options.columns.get("step")):
@@ -118,7 +118,7 @@ def _chart(path: Path, rows: Rows, header: list[str], given: Given, options: Tab
     return _curves(path, found_rows, notes, given, options)
 
 
-def _history(path: Path, rows: Rows, header: list[str], given: Given, options: TableOptions) -> Imported:
+def _history(path: Path, rows: Rows, header: list[str], given: Given, options: Options) -> Imported:
     if header[0] == "Group":
         raise fail(path, "holds means over groups of runs; ungroup the runs and export them again", "header")
     metric = _one_metric(path, sorted({row["metric"] for _, row in rows}), options)
@@ -127,7 +127,7 @@ def _history(path: Path, rows: Rows, header: list[str], given: Given, options: T
     return _curves(path, curves, [], given, options)
 
 
-def _one_metric(path: Path, metrics: list[str], options: TableOptions) -> str:
+def _one_metric(path: Path, metrics: list[str], options: Options) -> str:
     """Return the validation loss that is drawn; a training loss is no stand-in unless it is named."""
     named = options.columns.get("val_loss")
     candidates = [named] if named else [metric for metric in metrics if _VALIDATION.search(metric)]
@@ -137,7 +137,7 @@ def _one_metric(path: Path, metrics: list[str], options: TableOptions) -> str:
     return candidates[0]
 
 
-def _curves(path: Path, rows: Rows, notes: list[FileProblem], given: Given, options: TableOptions) -> Imported:
+def _curves(path: Path, rows: Rows, notes: list[FileProblem], given: Given, options: Options) -> Imported:
     if not rows:
         raise fail(path, "has no value of the validation loss")
     found = build_records(path, rows, given, replace(options, columns={}))

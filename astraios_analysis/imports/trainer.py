@@ -8,12 +8,11 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Literal
 
-from astraios_analysis.imports.inputs import Given, Imported, complete_counts, make_record, size_label
+from astraios_analysis.imports.inputs import Given, Imported, Options, complete_counts, make_record, size_label
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.reading import read_json
 from astraios_analysis.records.refusal import Refusal, fail
@@ -57,25 +56,6 @@ _LORA_VARIANTS = {
 
 
 @dataclass(frozen=True)
-class TrainerOptions:
-    """How to read a folder.
-
-    ``base`` is the base model's folder of safetensors weights, ``eval_name`` a validation set where several were
-    logged, ``checkpoint`` whether the loss is that of the last step or of the checkpoint that the run names as its
-    best, ``repeated_step`` which loss to keep of a step validated twice; ``counted`` holds counts by adapter folder, as
-    `python -m training params --adapter` prints them, ``methods`` other names of methods.
-    """
-
-    base: Path | None = None
-    eval_name: str | None = None
-    checkpoint: Literal["last", "best"] = "last"
-    repeated_step: Literal["first", "last"] | None = None
-    unfinished: bool = False
-    methods: Mapping[str, str] = field(default_factory=dict)
-    counted: Mapping[Path, Mapping[str, int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class _Folder:
     """An output folder: where its state lies, where its adapter, and what the adapter's configuration says."""
 
@@ -89,7 +69,7 @@ class _Folder:
         return self.path, self.place
 
 
-def read_trainer_folder(folder: Path, given: Given, options: TrainerOptions) -> Imported:
+def read_trainer_folder(folder: Path, given: Given, options: Options) -> Imported:
     """Return the record of one finished run, of the folder's state or of that of its last checkpoint, and notes.
 
     Raises RecordError naming the file and key of everything that cannot be mapped, and the option that would say it.
@@ -157,12 +137,10 @@ def _history(state: Mapping[str, object]) -> list[dict]:
     return [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
 
 
-def read_curve(
-    path: Path, state: Mapping[str, object], options: TrainerOptions
-) -> tuple[dict[int, float], list[FileProblem]]:
+def read_curve(path: Path, state: Mapping[str, object], options: Options) -> tuple[dict[int, float], list[FileProblem]]:
     """Return the validation cross-entropy by step, nats per token, up to the checkpoint to record, and notes."""
     entries = _history(state)
-    key, others = _chosen_loss(path, entries, options.eval_name)
+    key, others = _chosen_loss(path, entries, options.eval)
     losses = _losses(path, entries, key, options.repeated_step)
     notes = []
     if others:
@@ -279,7 +257,7 @@ def adapter_method(config: Mapping[str, object]) -> str:
     return "_".join(variants) or "lora"
 
 
-def _read_method(folder: _Folder, given: Given, options: TrainerOptions) -> str | None:
+def _read_method(folder: _Folder, given: Given, options: Options) -> str | None:
     """Return the method that the adapter, or its absence beside whole weights, shows; None where nothing does."""
     if folder.adapter is None:
         whole = any(any(where.glob(pattern)) for where in folder.places() for pattern in _MODEL_WEIGHTS)
@@ -299,7 +277,7 @@ def _read_method(folder: _Folder, given: Given, options: TrainerOptions) -> str 
 
 
 def _read_counts(
-    folder: _Folder, method: str | None, given: Given, options: TrainerOptions
+    folder: _Folder, method: str | None, given: Given, options: Options
 ) -> tuple[dict[str, int], list[FileProblem]]:
     """Return the counts of parameters, and what must be given as an option because nothing says it.
 
@@ -327,7 +305,7 @@ def _read_counts(
 
 
 def _said_counts(
-    folder: _Folder, method: str | None, given: Given, options: TrainerOptions
+    folder: _Folder, method: str | None, given: Given, options: Options
 ) -> list[tuple[str, Mapping[str, int]]]:
     """Return counts by who says them: options, what PEFT counted, the headers of saved weights."""
     said: list[tuple[str, Mapping[str, int]]] = [("options", given.counts())]
