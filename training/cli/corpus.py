@@ -41,7 +41,6 @@ object. Exit status: 0, or 2 with a message on standard error.
 
 examples:
   python -m training corpus --show 5
-  python -m training corpus --task fix --seed 3
   python -m training corpus --problems --task synthesis --split test --show 200 --json
   python -m training corpus --preset ladder --task fix
   python -m training corpus --statistics

@@ -50,10 +50,7 @@ tflops, tokens_per_row}.
 Exit status: 0; 1 where a run does not fit; 2 for wrong arguments.
 
 examples:
-  python -m training estimate --preset starcoderbase
   python -m training estimate --preset starcoderbase --gpus 8 --memory-gib 80 --tflops 989 --utilisation 0.35
-  python -m training estimate --preset starcoderbase --size 16b --method lora --gpus 1 --memory-gib 24 \\
-      --base-precision int8
   python -m training estimate --preset mini --gpus 2 --memory-gib 8 --measured data/runs/mini --json
 """
 

@@ -40,8 +40,7 @@ Exit status: 0; 2 with a message on standard error; 130 after Ctrl-C.
 examples:
   python -m training generate --run data/runs/own/RUN.json --dataset humanevalsynthesize_python \\
       --problems humanevalpack_python.jsonl --out generations.json
-  python -m training generate --model DIR --adapter DIR --dataset humanevalfix_java --out generations.json
-  python -m training generate --model DIR --dataset defect_detection --one-shot --first 100 --out answers.json
+  python -m training generate --model DIR --adapter DIR --dataset defect_detection --one-shot --out answers.json
   python -m training score --dataset humanevalsynthesize_python generations.json --record data/runs/own/RUN.json
 """
 

@@ -66,9 +66,6 @@ examples:
   python -m training grid list
   python -m training grid run --preset smoke --jobs 2
   python -m training grid status --preset smoke
-  python -m training grid retry --preset smoke
-  python -m training grid score --preset smoke
-  python -m training grid compare --preset mini --runs build/runs/mini
   python -m training grid run --help
 """
 
@@ -192,10 +189,7 @@ again the next time; one that diverged would diverge again, and says which file 
 
 RUN_EXAMPLES = """
 examples:
-  python -m training grid run --preset smoke
   python -m training grid run --preset smoke --size 32x2 --method lora ia3 --runs build/trial
-  python -m training grid run --preset mini --seed 0
-  python -m training grid run --preset smoke --no-scores
   python -m training grid run --preset gpu --engine slurm --partition gpu --minutes 120 --no-scores
   python -m training grid run --spec my_grid.toml
 """
@@ -209,7 +203,6 @@ again, unless --diverged is given (after a change of the machine or of the libra
 
 RETRY_EXAMPLES = """
 examples:
-  python -m training grid retry --preset mini
   python -m training grid retry --preset mini --method lora --jobs 1
   python -m training grid retry --preset mini --diverged
 """
@@ -357,7 +350,6 @@ Exit status: 0 when every finished run has the measures; 1 when some failed, wit
 error, or are another process' work; 2 for wrong arguments; 130 after Ctrl-C.
 
 examples:
-  python -m training grid score --preset smoke
   python -m training grid score --preset smoke --measures clone defect --jobs 1
   python -m training grid score --preset smoke --size 32x2 --measures security --force
 """
@@ -426,8 +418,6 @@ goes to standard output and, as CSV with full precision, to OUT. Progress goes t
 Exit status: 0; 2 with a message when a rate cannot be found; 130 after Ctrl-C.
 
 examples:
-  python -m training grid search --preset smoke
-  python -m training grid search --preset smoke --method ptuning --out build/ptuning.csv
   python -m training grid search --preset mini --method ptuning --virtual-tokens 1 4 10 30
   python -m training grid search --preset ladder --method ptuning ia3 --size 32x2 --out build/rates_32x2.csv
 """

@@ -44,8 +44,7 @@ needs none, only connected processes (docs/scale.md).
 Exit status: 0 when the record is there; 1 when training diverged; 2 with a message on standard error.
 
 examples:
-  python -m training run --preset smoke --size 16x2 --method lora --no-scores
-  python -m training run --preset smoke --size 16x2 --method lora --log-with tensorboard
+  python -m training run --preset smoke --size 16x2 --method lora --no-scores --log-with tensorboard
   torchrun --nproc_per_node 8 -m training run --preset starcoderbase --size 16b --method fft --shard \\
       --precision bf16 --micro-batch 1 --gradient-checkpointing --no-scores
   accelerate launch --config_file configs/accelerate/ddp.yaml -m training run --preset gpu --size 1024x16 --method fft

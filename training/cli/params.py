@@ -39,9 +39,7 @@ The table goes to standard output, and with --json a list of objects with these 
 Exit status: 0, or 2 with a message on standard error.
 
 examples:
-  python -m training params --preset starcoderbase
-  python -m training params --size 1b 7b --method lora adapterh
-  python -m training params --size 16b --json
+  python -m training params --size 1b 7b --method lora adapterh --json
   python -m training params --model path/to/model --method fft lora
   python -m training params --adapter out/lora out/dora --config path/to/base --json > counts.json
 """

@@ -37,7 +37,6 @@ machine that lacks what is needed; 130 after Ctrl-C.
 
 examples:
   python -m training score --list
-  python -m training score --dataset humanevalfix_python generations.json --problems humanevalpack_python.jsonl
   python -m training score --dataset defect_detection generations.json.gz --json
   python -m training score --dataset humanevalfix_python generations.json --problems p.jsonl --record runs/RUN.json
   python -m training score --dataset recode_syntax syntax.json --nominal format.json --problems humaneval.jsonl.gz

@@ -143,11 +143,11 @@ def _loss_mask(row: Row, loss_on: LossOn) -> NDArray[np.bool_]:
     return np.arange(len(row.tokens)) >= max(1, first)
 
 
-def packed_rows(rows: Sequence[Row], length: int, loss_on: LossOn = "all") -> list[ScoredRow]:
+def packed_rows(rows: Sequence[Row], length: int) -> list[ScoredRow]:
     """Return documents one after the other, cut into blocks of one length, as the study packs them.
 
     A document may begin in one block and end in the next, attention reaches over the ends of text between them, and
-    what does not fill the last block is left out.
+    what does not fill the last block is left out. All tokens but a block's first are scored.
     """
     total = sum(len(row.tokens) for row in rows)
     if length < 2 or total < length:
@@ -156,12 +156,5 @@ def packed_rows(rows: Sequence[Row], length: int, loss_on: LossOn = "all") -> li
             "give more documents, or a length from 2 to that number"
         )
     tokens = np.concatenate([np.asarray(row.tokens, dtype=np.int64) for row in rows])
-    # Within a block, a document's first token has tokens before it: only contexts are left out here.
-    first = [row.n_context if loss_on == "completion" else 0 for row in rows]
-    loss_mask = np.concatenate([np.arange(len(row.tokens)) >= n for row, n in zip(rows, first, strict=True)])
-    blocks = []
-    for start in range(0, total - length + 1, length):
-        mask = loss_mask[start : start + length].copy()
-        mask[0] = False
-        blocks.append(ScoredRow(tokens[start : start + length], mask))
-    return blocks
+    mask = np.arange(length) > 0
+    return [ScoredRow(tokens[start : start + length], mask.copy()) for start in range(0, total - length + 1, length)]

@@ -7,7 +7,7 @@ were taken so far, in the run's work folder.
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -82,7 +82,8 @@ def run(
             if not is_first_process():
                 return trained[0]
             save_tuned(trained[1], cache_dir, spec.run_id)
-            save(trained[0] if scoring is None else _score(spec, *trained, scoring, work, cache_dir), runs_dir)
+            kept = work / _SCORED_FOLDER
+            save(trained[0] if scoring is None else _scored(spec, *trained, scoring, cache_dir, kept), runs_dir)
         # Also what was left behind where the process was stopped between the two.
         if is_first_process():
             clear_work(runs_dir, spec.run_id)
@@ -102,12 +103,7 @@ def rescore(spec: RunSpec, runs_dir: str | Path, cache_dir: str | Path, scoring:
             raise Refusal(f"run {spec.run_id} has no record in {runs_dir}; train it first, which scores it too")
         record = load(path)
         if is_unscored(record, scoring):
-            model, tokenizer = load_tuned(spec, cache_dir)
-
-            def keep(scored: RunRecord) -> None:
-                save(scored, runs_dir, overwrite=True)
-
-            record = _scored(spec, record, model, tokenizer, scoring, cache_dir, keep)
+            record = _scored(spec, record, *load_tuned(spec, cache_dir), scoring, cache_dir, runs_dir)
         clear_work(runs_dir, spec.run_id)
         return record
 
@@ -160,26 +156,6 @@ def _whole(model: PreTrainedModel | PeftModel, spec: RunSpec, cache_dir: str | P
     return whole.eval()
 
 
-def _score(
-    spec: RunSpec,
-    record: RunRecord,
-    model: PreTrainedModel | PeftModel,
-    tokenizer: Tokenizer,
-    scoring: Scoring,
-    work: Path,
-    cache_dir: str | Path,
-) -> RunRecord:
-    folder = work / _SCORED_FOLDER
-    before = record_path(folder, spec.run_id)
-    # Of this very training: the loop refuses a work folder of another one.
-    record = load(before) if before.exists() else record
-
-    def keep(scored: RunRecord) -> None:
-        save(scored, folder, overwrite=True)
-
-    return _scored(spec, record, model, tokenizer, scoring, cache_dir, keep)
-
-
 def _scored(
     spec: RunSpec,
     record: RunRecord,
@@ -187,8 +163,16 @@ def _scored(
     tokenizer: Tokenizer,
     scoring: Scoring,
     cache_dir: str | Path,
-    keep: Callable[[RunRecord], None],
+    kept: str | Path,
 ) -> RunRecord:
+    """Return a record with its scores, which is kept in a folder after every measure, and gone on with there."""
+    # Of this very training: the loop refuses a work folder of another one.
+    before = record_path(kept, spec.run_id)
+    record = load(before) if before.exists() else record
+
+    def keep(scored: RunRecord) -> None:
+        save(scored, kept, overwrite=True)
+
     # As in training: on an accelerator where there is one, where a base in fewer bits is from the start.
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if model.device.type != device:

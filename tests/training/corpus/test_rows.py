@@ -43,10 +43,6 @@ def test_long_documents_are_cut_and_left_out_where_nothing_is_scored():
 
 def test_masks_of_blocks():
     assert masked(packed_rows(EXAMPLE, 4)) == [([5, 6, 7, 0], [0, 1, 1, 1]), ([8, 9, 0, 4], [0, 1, 1, 1])]
-    assert masked(packed_rows(EXAMPLE, 4, "completion")) == [
-        ([5, 6, 7, 0], [0, 0, 1, 1]),
-        ([8, 9, 0, 4], [0, 1, 1, 1]),
-    ]
 
 
 @settings(max_examples=100)

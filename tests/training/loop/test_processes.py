@@ -26,20 +26,6 @@ ENVIRONMENT = {
 }
 on_cpus = pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU, these launches connect their processes")
 
-FSDP = """\
-compute_environment: LOCAL_MACHINE
-distributed_type: FSDP
-fsdp_config:
-  fsdp_version: 2
-  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
-  fsdp_transformer_layer_cls_to_wrap: GPTBigCodeBlock
-machine_rank: 0
-mixed_precision: 'no'
-num_machines: 1
-num_processes: 2
-use_cpu: true
-"""
-
 
 def launch(*command, **environment):
     return subprocess.run(
@@ -179,15 +165,6 @@ class TestLaunchesThatDoNotConnect:
         assert "started" not in done.stdout
         assert "accelerate launch was told to start more than one (it set MASTER_ADDR)" in done.stderr
         assert "start several processes with torchrun --nproc_per_node N" in done.stderr
-
-    def test_fsdp_on_cpus_is_refused(self, tmp_path):
-        config = tmp_path / "fsdp.yaml"
-        config.write_text(FSDP)
-        options = ("--config_file", config, "--main_process_port", 0)
-        done = launch(BIN / "accelerate", "launch", *options, SCRIPT, "probe")
-        assert done.returncode != 0
-        assert "started" not in done.stdout
-        assert "WORLD_SIZE announces 2 processes, but accelerate connected 1 " in done.stderr
 
     def test_the_loop_itself_refuses(self, monkeypatch):
         monkeypatch.setenv("WORLD_SIZE", "2")
