@@ -155,8 +155,8 @@ def test_the_example_is_what_its_card_says():
 
 
 def test_fitted_once_and_asked_many_times(runs, monkeypatch):
-    calls, work = [], suite._explore
-    monkeypatch.setattr(suite, "_explore", lambda *arguments: calls.append(1) or work(*arguments))
+    calls, work = [], suite.explore
+    monkeypatch.setattr(suite, "explore", lambda *arguments: calls.append(1) or work(*arguments))
     counts = []
     for sizes in (["34b"], [f"{n}b" for n in range(20, 70)]):
         suite.fit_suite.cache_clear()

@@ -28,6 +28,7 @@ from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, Suite
 from astraios_analysis.records.schema import order_methods
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score
+from astraios_analysis.scores.contrasts import tipping_sd, weigh
 from astraios_analysis.scores.means import shared_block
 from astraios_analysis.scores.models import ModelScores, model_scores, usable_models
 from astraios_analysis.scores.ranks import (
@@ -165,12 +166,6 @@ def attempt(names: Iterable[str], test: Callable[[str], object]) -> dict[str, ob
     return found
 
 
-def _contrast(bench: Bench, scores: ModelScores, weights: Weights) -> np.ndarray:
-    places = scores.places
-    drawn = bench.drawn(scores)
-    return sum(weight * drawn[:, places[n][method]] for (n, method), weight in weights.items())
-
-
 def _two_sided(p: float) -> float:
     return float(min(1.0, 2 * p))
 
@@ -268,7 +263,7 @@ def _log_costs(records: Sequence[RunRecord]) -> dict[str, dict[Model, float]]:
 def _compare_methods(bench: Bench, method: str, log_cost: dict[Model, float], *, by_size: bool = True) -> Found:
     """Compare a method with all others; with log10 of costs, net of them."""
 
-    def weigh(scores: ModelScores, sizes: Sequence[int], other: str) -> Weights:
+    def net_of_cost(sizes: Sequence[int], other: str) -> Weights:
         weights: Weights = {}
         for n in sizes:
             weights |= {(n, method): 1 / len(sizes), (n, other): -1 / len(sizes)}
@@ -279,7 +274,7 @@ def _compare_methods(bench: Bench, method: str, log_cost: dict[Model, float], *,
 
     def family(name: str, sizes: Sequence[int] | None = None) -> Family:
         scores = bench.scores(name)
-        found = {}
+        found, drawn = {}, scores.by_model(bench.drawn(scores))
         needs = {method, "fft"} if log_cost else {method}
         for other in dict.fromkeys(scores.table["method"]):
             both = [
@@ -290,7 +285,7 @@ def _compare_methods(bench: Bench, method: str, log_cost: dict[Model, float], *,
                 and (not log_cost or {(n, method), (n, other)} <= set(log_cost))
             ]
             if other != method and both:
-                found[other] = _contrast(bench, scores, weigh(scores, both, other))
+                found[other] = weigh(drawn, net_of_cost(both, other))
         if not found:
             raise NotTestable(f"{name}: {method} has no score at a size with another method")
         return found
@@ -316,9 +311,8 @@ def _compare_methods(bench: Bench, method: str, log_cost: dict[Model, float], *,
 
 def _tipping(contrast: np.ndarray, pooled: Evidence, runs: float) -> float | None:
     """Return the SD of one run at which the p-value of a contrast would be 0.05; it enters ``runs`` times squared."""
-    room = (pooled.effect / _Z) ** 2 - _error(contrast) ** 2
     is_clear = min(pooled.p, pooled.p_opposite) < 1 - LEVEL
-    return float(np.sqrt(room / runs)) if room > 0 and is_clear else None
+    return tipping_sd(pooled.effect, _error(contrast) ** 2, runs, LEVEL) if is_clear else None
 
 
 def methods_differ_by_scale(bench: Bench) -> Found:
@@ -334,7 +328,8 @@ def methods_differ_by_scale(bench: Bench) -> Found:
             raise NotTestable(f"{name}: {len(usable)} sizes with {len(methods)} methods at all of them; 3 are needed")
         x = np.log10(list(usable))
         x = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
-        slope = {m: _contrast(bench, scores, dict(zip([(n, m) for n in usable], x, strict=True))) for m in methods}
+        drawn = scores.by_model(bench.drawn(scores))
+        slope = {m: weigh(drawn, dict(zip([(n, m) for n in usable], x, strict=True))) for m in methods}
         mean = np.mean(list(slope.values()), axis=0)
         return {m: own - mean for m, own in slope.items()} | {"_run": np.full_like(mean, np.sum(x**2))}
 
@@ -463,7 +458,8 @@ def larger_less_secure(bench: Bench) -> Found:
         )
         shared = order_methods(set(places[small]) & set(places[large]))
         # Goodness is the secure share: less of it at the large size speaks for the claim.
-        return {m: _contrast(bench, scores, {(small, m): 1.0, (large, m): -1.0}) for m in shared}
+        drawn = scores.by_model(bench.drawn(scores))
+        return {m: weigh(drawn, {(small, m): 1.0, (large, m): -1.0}) for m in shared}
 
     families = attempt(names, family)
 

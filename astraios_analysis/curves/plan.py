@@ -5,8 +5,9 @@ over laws and over basins of each law's fit, with the covariance::
 
     C = sum_b w_b [J_b S_b J_b' + (m_b - m)(m_b - m)'],   S_b = (J'J / s_b^2 + P)^-1
 
-J_b are a law's derivatives in its unbounded parameters, s_b the scatter of its inner errors, P a weak prior. The next
-row c is the one with the greatest reduction of the targets' variance, per power of its cost (V-optimal)::
+J_b are a law's derivatives in its unbounded parameters, s_b the scatter of its inner errors, drawn towards one percent,
+P a weak prior. The next row c is the one with the greatest reduction of the targets' variance, per power of its cost
+(V-optimal)::
 
     sum_t C_tc^2 / (C_cc + s^2) / cost_c^power
 
@@ -40,8 +41,10 @@ _N_BASINS = 8
 # A basin, or a law, of less weight is left out.
 _MIN_WEIGHT = 1e-3
 _SAME_BASIN = 1e-2
-# The surface that stands for laws before any can be fitted, and the scatter about it, in logarithms.
-QUADRATIC, _SCATTER = "quadratic", 0.01
+# The surface that stands for laws before any can be fitted.
+QUADRATIC = "quadratic"
+# What the scatter is expected to be, in logarithms, and how many rows that counts as.
+_SCATTER, _PRIOR_DOF = 0.01, 4
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,11 @@ def expect(
     for name, member in zip(surface.names, surface.members, strict=True):
         if surface.shares[name] < _MIN_WEIGHT:
             continue
-        noise += surface.shares[name] * member.near**2
+        # As many rows as parameters leave no scatter, and would be taken for all that there is to know.
+        scatter = (member.fit.dof * member.near**2 + _PRIOR_DOF * _SCATTER**2) / (member.fit.dof + _PRIOR_DOF)
+        noise += surface.shares[name] * scatter
         for phi, weight in _basins(member.fit):
-            mean, covariance = _at(member.fit, phi, member.near, places[:, member.columns])
+            mean, covariance = _at(member.fit, phi, scatter, places[:, member.columns])
             if np.isfinite(mean).all() and np.isfinite(covariance).all():
                 parts.append((mean, covariance))
                 weights.append(surface.shares[name] * weight)
@@ -104,14 +109,14 @@ def _basins(fit: LawFit) -> list[tuple[np.ndarray, float]]:
     return [(phi, weight / total) for phi, weight in kept]
 
 
-def _at(fit: LawFit, phi: np.ndarray, scatter: float, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _at(fit: LawFit, phi: np.ndarray, variance: float, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and covariance of the log of a law at places."""
     scale = fit.problem.scale
     x = places / scale if len(scale) > 1 else places[:, 0] / scale[0]
     there = replace(fit.problem, x=x, target=np.zeros(len(places)), residual="log")
     mean, slope = there.evaluate(phi)
     rows = replace(fit.problem, residual="log").evaluate(phi)[1][:, fit.weights > 0]
-    information = rows @ rows.T / scatter**2 + np.eye(len(phi)) / _PRIOR_SD**2
+    information = rows @ rows.T / variance + np.eye(len(phi)) / _PRIOR_SD**2
     covariance = slope.T @ np.linalg.solve(information, slope)
     return mean, covariance
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit, ndtri
+from scipy.special import ndtri
 
 from astraios_analysis.prediction.forecast import Fitted
-from astraios_analysis.prediction.pool import Pool
+from astraios_analysis.prediction.pool import draw_runs
 from astraios_analysis.prediction.stack import N_DRAWS, sobol
 from astraios_analysis.records.refusal import Refusal
 
@@ -157,31 +157,15 @@ def joint_draws(fitted: Fitted, target: float, runs: Sequence[tuple[str, float]]
 
     Shapes (N_DRAWS, n_methods) and (N_DRAWS, n_runs). New runs of one size share its effect.
     """
-    methods = [*fitted.methods, *(method for method, _ in runs)]
-    sizes = np.array([target] * len(fitted.methods) + [size for _, size in runs], dtype=float)
-    at_size, p = np.unique(sizes, return_inverse=True)[1], len(sizes)
-    numbers = ndtri(sobol(N_DRAWS, 2 * p + len(set(at_size))))
-    n_versions = sum(_n_versions(pool) for pool in fitted.stack.pools)
-    each, start, lines, seen = N_DRAWS // n_versions, 0, [], []
+    methods, n = [*fitted.methods, *(method for method, _ in runs)], len(fitted.methods)
+    sizes = np.array([target] * n + [size for _, size in runs], dtype=float)
+    numbers = ndtri(sobol(N_DRAWS, 2 * len(sizes) + len(np.unique(sizes))))
+    each, start, drawn = N_DRAWS // sum(len(pool.sigma_size) for pool in fitted.stack.pools), 0, []
     # Sobol points in the order of their first coordinate would tie versions to lines; these are as they come.
     for pool in fitted.stack.pools:
-        h = _n_versions(pool)
+        h = len(pool.sigma_size)
         own = numbers[start * each : (start + h) * each].reshape(h, each, -1)
+        drawn.append(draw_runs(pool, methods, sizes, own))
         start += h
-        mean, covariance = pool.posterior(methods, sizes)
-        root = np.linalg.cholesky(covariance + 1e-10 * np.eye(p))
-        z = mean[:, None, :] + own[..., :p] @ np.swapaxes(root, 1, 2)
-        known = pool.noise_factor[:, None, None] * pool.noise_at(z)
-        more = pool.points.seed_variance * (1 - 1 / pool.points.n_seeds)
-        scatter = np.sqrt(pool.sigma_run[:, None, None] ** 2 + known + more) * own[..., p : 2 * p]
-        scatter = scatter + pool.sigma_size[:, None, None] * own[..., 2 * p :][..., at_size]
-        line = pool.unlink(z, pool.floors(methods)[:, None, :]) if isinstance(pool, Pool) else expit(z)
-        is_loss = fitted.outcome.link == "log"
-        outcome = np.log(line) + scatter if is_loss else logit(np.clip(line, 1e-9, 1 - 1e-9)) + scatter
-        lines.append(line.reshape(h * each, p)[:, : len(fitted.methods)] * (-1 if is_loss else 1))
-        seen.append(outcome.reshape(h * each, p)[:, len(fitted.methods) :])
-    return np.concatenate(lines), np.concatenate(seen)
-
-
-def _n_versions(pool: object) -> int:
-    return len(pool.sigma_size)
+    lines, seen = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    return (-1 if fitted.outcome.link == "log" else 1) * lines[:, :n], seen[:, n:]

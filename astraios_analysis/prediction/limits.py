@@ -82,7 +82,8 @@ def require_sizes(n_sizes: int, *, borrows: bool = False) -> None:
     if n_sizes < MIN_SIZES_TO_PREDICT - borrows:
         raise Refusal(
             f"measured at {n_sizes} sizes; a back-test holds out the largest, and {n_sizes - 1} leave no interval to "
-            "check, so the prediction's intervals would rest on nothing. Measure a fourth size"
+            "check, so the prediction's intervals would rest on nothing. Measure another size, "
+            f"{MIN_SIZES_TO_PREDICT - borrows} in all"
         )
 
 

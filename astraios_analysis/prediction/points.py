@@ -98,7 +98,7 @@ def score_points(scores: ModelScores) -> PooledPoints:
     """Return the scores of models that are not held out: shares in which more is better, inside (0, 1), or losses."""
     kept = scores.keep(~scores.table["held_out"].to_numpy(dtype=bool)) if len(scores.table) else scores
     if not len(kept.table):
-        raise Refusal(f"no run has a score on {scores.dataset} to fit")
+        raise Refusal(f"no run has a score on {scores.dataset} to fit; add runs, or choose another data set")
     table, n_items = kept.table, kept.table["n_items"].to_numpy(dtype=float)
     metric, size = METRICS[kept.metric], table["n_params_base"].to_numpy(dtype=float)
     if metric.is_bounded:
@@ -169,9 +169,11 @@ def require_usable(points: PooledPoints, link: Link) -> None:
         if not np.all(np.isfinite(values)):
             raise Refusal(f"a {name} is missing or not finite; leave such points out")
     if len(points.y) == 0:
-        raise Refusal("no point is left to fit; every one is held out or the selection is empty")
+        raise Refusal(
+            "no point is left to fit; every one is held out or none was chosen: add points, or hold out fewer"
+        )
     if np.any(points.n_params <= 0):
-        raise Refusal(f"sizes must be positive; the smallest is {points.n_params.min():g}")
+        raise Refusal(f"sizes must be positive; the smallest is {points.n_params.min():g}: correct it")
     upper = 1.0 if link == "logit" else np.inf
     wrong = (points.y <= 0) | (points.y >= upper)
     if np.any(wrong):

@@ -115,26 +115,6 @@ class Pool:
         stretched = np.concatenate([stretch, self._stretch(expected, methods)], axis=1)
         return self._condition(joined, np.concatenate([z, expected], axis=1), stretched, more)
 
-    def draw(self, n_params: float, normals: np.ndarray) -> dict[str, np.ndarray]:
-        """Draw outcomes of all methods at one size together, for one new run (``observation``) and its line (``mean``).
-
-        ``normals`` has shape (h, i, 2 t + 1) for i draws of each version and t methods: the lines' standard normal
-        numbers, the size effect's, the runs'. They are the caller's, so that draws at different sizes, of different
-        kinds and in different calls are the same draws. Each result has shape (h i, t).
-        """
-        n = len(self.methods)
-        mean, covariance = self.posterior(self.methods, np.full(n, float(n_params)))
-        root = np.linalg.cholesky(covariance + 1e-12 * np.eye(n))
-        z = mean[:, None, :] + normals[..., :n] @ np.swapaxes(root, 1, 2)
-        floors = self.floors(self.methods)[:, None, :]
-        noise = self.noise_factor[:, None, None] * self.noise_at(z)
-        more = self.points.seed_variance * (1 - 1 / self.points.n_seeds)
-        scatter = self.sigma_size[:, None, None] * normals[..., n : n + 1]
-        scatter = scatter + np.sqrt(self.sigma_run[:, None, None] ** 2 + noise + more) * normals[..., n + 1 :]
-        line = self.unlink(z, floors)
-        run = line * np.exp(scatter) if self.link == "log" else expit(z + scatter)
-        return {"observation": run.reshape(-1, n), "mean": line.reshape(-1, n)}
-
     def _stretch(self, z: np.ndarray, methods: Sequence[str]) -> np.ndarray:
         """Return how many times scatter is larger on the link scale than relative to the outcome, (n_kept, t)."""
         return 1 + self.floors(methods) * np.exp(-np.maximum(z, -20)) if self.link == "log" else np.ones_like(z)
@@ -142,6 +122,29 @@ class Pool:
     def noise_at(self, z: np.ndarray) -> np.ndarray:
         """Return the known part of the variance at link values: that of a rate, from the problems behind a point."""
         return np.zeros_like(z) if self.link == "log" else noise_at(self.points, z)
+
+
+def draw_runs(
+    pool: "Pool", methods: Sequence[str], n_params: np.ndarray, normals: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw lines of methods at sizes together, and the outcome of one new run of each on the scale of logs or logits.
+
+    ``normals`` has shape (h, i, 2 t + k) for i draws of each version, t targets and k different sizes: the lines'
+    standard normal numbers, the size effects', the runs'. They are the caller's, so that draws at different sizes, of
+    different kinds and in different calls are the same draws. Each result has shape (h i, t).
+    """
+    n, at_size = len(methods), np.unique(n_params, return_inverse=True)[1]
+    mean, covariance = pool.posterior(methods, n_params)
+    root = np.linalg.cholesky(covariance + 1e-12 * np.eye(n))
+    z = mean[:, None, :] + normals[..., :n] @ np.swapaxes(root, 1, 2)
+    noise = pool.noise_factor[:, None, None] * pool.noise_at(z)
+    more = pool.points.seed_variance * (1 - 1 / pool.points.n_seeds)
+    k = normals.shape[-1] - 2 * n
+    scatter = pool.sigma_size[:, None, None] * normals[..., n : n + k][..., at_size]
+    scatter = scatter + np.sqrt(pool.sigma_run[:, None, None] ** 2 + noise + more) * normals[..., n + k :]
+    line = pool.unlink(z, pool.floors(methods)[:, None, :])
+    run = (np.log(line) if pool.link == "log" else z) + scatter
+    return line.reshape(-1, n), run.reshape(-1, n)
 
 
 def noise_at(points: PooledPoints, z: np.ndarray) -> np.ndarray:

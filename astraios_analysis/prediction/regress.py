@@ -131,7 +131,7 @@ def _within(kept: ModelScores, fitted: LossScoreFit) -> BinomialFit:
     sizes = [n for n in np.unique(size) if np.ptp(kept.good[size == n]) > 0 and np.ptp(loss[size == n]) > 0]
     rows = np.isin(size, sizes)
     if rows.sum() < MIN_MODELS:
-        raise Refusal(f"{kept.dataset}: {rows.sum()} models differ in loss and score within their size")
+        raise Refusal(f"{kept.dataset}: {rows.sum()} models differ in loss and score within their size; add methods")
     x = (fitted.loss_centre - loss[rows]) / fitted.loss_scale
     design = np.column_stack([size[rows][:, None] == np.array(sizes), x]).astype(float)
     n_items = table["n_items"].to_numpy(dtype=float)[rows]

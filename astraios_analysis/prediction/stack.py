@@ -9,12 +9,12 @@ Everything is deterministic: what is integrated over lies on scrambled Sobol poi
 every call, so that a number does not depend on what else is asked, nor on chance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import logit, logsumexp, ndtri
+from scipy.special import expit, logit, logsumexp, ndtri
 from scipy.stats import qmc
 
 from astraios_analysis.prediction.points import MIN_SIZES, Link, PooledPoints, require_usable
@@ -23,6 +23,7 @@ from astraios_analysis.prediction.pool import (
     MixedEquations,
     Pool,
     design_of,
+    draw_runs,
     floor_units,
     link_values,
 )
@@ -115,7 +116,7 @@ class Stack:
         return float(self.points.n_params.min()), float(self.points.n_params.max())
 
     def draw(self, n_params: float) -> dict[str, np.ndarray]:
-        """Draw outcomes of all methods at one size together (`Pool.draw`), each of shape (`N_DRAWS`, n_methods)."""
+        """Draw outcomes of all methods at one size together (`draw_pools`)."""
         return draw_pools(self.pools, n_params)
 
     def alone(self, form: Form) -> "Stack":
@@ -126,13 +127,18 @@ class Stack:
 
 
 def draw_pools(pools: Sequence[Pool], n_params: float) -> dict[str, np.ndarray]:
-    """Draw from pools that together have `N_VERSIONS` versions."""
-    numbers, start, drawn = normals(len(pools[0].methods)), 0, []
+    """Draw outcomes of all methods at one size from pools that together have `N_VERSIONS` versions.
+
+    For one new run (``observation``) and its line (``mean``), each of shape (`N_DRAWS`, n_methods).
+    """
+    methods = pools[0].methods
+    numbers, start, drawn = normals(len(methods)), 0, []
     for pool in pools:
-        stop = start + len(pool.tau)
-        drawn.append(pool.draw(n_params, numbers[start:stop]))
+        stop = start + len(pool.sigma_size)
+        drawn.append(draw_runs(pool, methods, np.full(len(methods), float(n_params)), numbers[start:stop]))
         start = stop
-    return {kind: np.concatenate([own[kind] for own in drawn]) for kind in drawn[0]}
+    lines, runs = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    return {"observation": np.exp(runs) if pools[0].link == "log" else expit(runs), "mean": lines}
 
 
 @lru_cache(maxsize=32)
@@ -191,34 +197,56 @@ def fit_form(points: PooledPoints, link: Link, form: Form) -> tuple[Pool, float]
 
     The criterion (Hurvich and Tsai 1989) is marginal: random slopes and size effects are integrated out, and their
     variances count as parameters. Its likelihood is the largest over the versions tried; it is infinite where the
-    points are not more than the parameters by two. Versions are integrated over by importance sampling in two rounds,
-    the second around what the first found, weighted by the mixture of both (Veach and Guibas 1995).
+    points are not more than the parameters by two. Versions are integrated over by importance sampling (`explore`).
     """
     kind = {"has_own_lines": form.pooling == "no_pooling", "is_relative": form.law == "relative_floor"}
     setting = _set_up(points, link, **kind)
     names = ["sigma_size", "sigma_run"] + ["tau"] * (form.pooling == "own_slopes")
     names += ["floor"] * form.law.endswith("_floor") + ["noise_factor"] * bool(points.noise.any())
-    first = sobol(_N_CANDIDATES, len(names))
-    weight = np.exp(_relative(_likelihoods(setting, points, link, form, names, first)[0]))
-    centre = weight @ first / weight.sum()
-    spread = (weight[:, None] * (first - centre)).T @ (first - centre) / weight.sum()
-    root = _WIDER * np.linalg.cholesky(spread + _LEAST_SPREAD**2 * np.eye(len(names)))
-    second = centre + ndtri(sobol(_N_CANDIDATES, len(names))) @ root.T
-    places = np.concatenate([first, second[((second > 0) & (second < 1)).all(axis=1)]])
-    restricted, maximised = _likelihoods(setting, points, link, form, names, places)
-    distance = np.sum(np.linalg.solve(root, (places - centre).T) ** 2, axis=0)
-    normal = np.exp(-distance / 2) / (np.prod(np.diag(root)) * (2 * np.pi) ** (len(names) / 2))
-    # In order of the size effect, on which intervals depend most: what is kept is then spread evenly over it.
-    order = np.argsort(places[:, 0], kind="stable")
-    kept = order[systematic(np.exp(_relative(restricted - np.log1p(normal)))[order], _N_KEPT)]
+    largest = [-np.inf]
+
+    def log_posterior(places: np.ndarray) -> np.ndarray:
+        restricted, maximised = _likelihoods(setting, points, link, form, names, places)
+        largest[0] = max(largest[0], float(maximised.max()))
+        return restricted
+
+    places, log_weight = explore(log_posterior, len(names), _N_CANDIDATES, [_N_CANDIDATES], _WIDER)
+    kept = keep_versions(log_weight, places[:, 0], _N_KEPT)
     versions = _versions(setting, points, form, names, places[kept])
     n_parameters = setting.design.shape[1] + len(names)
-    criterion = _aicc(float(maximised.max()), n_parameters, len(points.y))
+    criterion = _aicc(largest[0], n_parameters, len(points.y))
     return Pool(link, points, setting.methods, setting.centre, setting.scale, **versions, **kind), criterion
 
 
-def _relative(log_weight: np.ndarray) -> np.ndarray:
-    return log_weight - log_weight.max()
+def explore(
+    log_posterior: Callable[[np.ndarray], np.ndarray], d: int, n_first: int, n_near: Sequence[int], wider: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return places in the unit cube, and the log of their posterior over the density with which they were chosen.
+
+    Importance sampling: Sobol points, then, once for each of ``n_near``, normal ones around what was found, whose
+    spread is ``wider`` than the posterior's. Both proposals are one mixture (Veach and Guibas 1995).
+    """
+    first = sobol(n_first, d)
+    log_first = log_posterior(first)
+    places, log_weight = first, log_first
+    for n in n_near:
+        weight = np.exp(log_weight - log_weight.max())
+        centre = weight @ places / weight.sum()
+        spread = (weight[:, None] * (places - centre)).T @ (places - centre) / weight.sum()
+        root = wider * np.linalg.cholesky(spread + _LEAST_SPREAD**2 * np.eye(d))
+        near = centre + ndtri(sobol(n, d)) @ root.T
+        near = near[((near > 0) & (near < 1)).all(axis=1)]
+        places, log_found = np.concatenate([first, near]), np.concatenate([log_first, log_posterior(near)])
+        distance = (np.linalg.solve(root, (places - centre).T) ** 2).sum(axis=0)
+        normal = np.exp(-distance / 2) / (np.prod(np.diag(root)) * (2 * np.pi) ** (d / 2))
+        log_weight = log_found - np.log(n_first + n * normal)
+    return places, log_weight
+
+
+def keep_versions(log_weight: np.ndarray, sigma_size: np.ndarray, n: int) -> np.ndarray:
+    """Return n places by their weights, spread evenly over the size effect, on which intervals depend most."""
+    order = np.argsort(sigma_size, kind="stable")
+    return order[systematic(np.exp(log_weight - log_weight.max())[order], n)]
 
 
 def _aicc(log_likelihood: float, n_parameters: int, n: int) -> float:
@@ -255,7 +283,9 @@ def _set_up(points: PooledPoints, link: Link, *, has_own_lines: bool, is_relativ
         raise Refusal(f"{len(z)} points leave too little to judge {design.shape[1]} parameters by; measure more sizes")
     scatter = float(np.sqrt(np.sum((z - design @ theta) ** 2) / dof))
     if scatter < 1e-7:
-        raise Refusal("the points are equal or lie on lines exactly, so nothing shows how far a new one may fall")
+        raise Refusal(
+            "the points are equal or lie on lines exactly, so nothing shows how far a new one may fall; add seeds"
+        )
     units = floor_units(points, points.method.tolist(), is_relative=is_relative)
     return _Setting(methods, centre, scale, design, own, scatter, units)
 

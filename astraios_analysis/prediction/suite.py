@@ -18,11 +18,11 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.linalg import null_space
-from scipy.special import expit, logit, ndtri
+from scipy.special import expit, logit
 
-from astraios_analysis.prediction.points import PooledPoints
+from astraios_analysis.prediction.points import Link, PooledPoints
 from astraios_analysis.prediction.pool import noise_at
-from astraios_analysis.prediction.stack import N_DRAWS, N_VERSIONS, Form, FormScore, normals, sobol, systematic
+from astraios_analysis.prediction.stack import N_VERSIONS, Form, FormScore, draw_pools, explore, keep_versions
 
 MIN_LENDERS = 3
 MIN_LENT_SIZES = 3
@@ -42,7 +42,7 @@ PRIOR_IN_WORDS = (
 )
 FORM = Form("logit_power", "suite")
 _N_FIRST, _N_NEAR = 2048, (1024, 1024, 1024, 2048)
-_WIDER, _LEAST_SPREAD = 1.4, 0.02
+_WIDER = 1.4
 
 
 @dataclass(frozen=True)
@@ -102,36 +102,6 @@ def _log_likelihood(points: PooledPoints, centre: float, places: np.ndarray) -> 
     return _likelihood_at(points, centre, places.tobytes())
 
 
-def _around(weight: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return centre and widened root of the covariance of weighted places."""
-    centre = weight @ places / weight.sum()
-    spread = (weight[:, None] * (places - centre)).T @ (places - centre) / weight.sum()
-    return centre, _WIDER * np.linalg.cholesky(spread + _LEAST_SPREAD**2 * np.eye(len(centre)))
-
-
-def _explore(points: PooledPoints, lenders: tuple[Lender, ...], centre: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return places of versions, and the log of their posterior over the density with which they were chosen."""
-
-    def log_posterior(places: np.ndarray) -> np.ndarray:
-        lent = sum(lender.share * _log_likelihood(lender.points, centre, places) for lender in lenders)
-        return lent + _log_likelihood(points, centre, places)
-
-    d = len(_PRIOR)
-    first = sobol(_N_FIRST, d)
-    log_first = log_posterior(first)
-    places, log_weight = first, log_first
-    for n in _N_NEAR:
-        middle, root = _around(np.exp(log_weight - log_weight.max()), places)
-        near = middle + ndtri(sobol(n, d)) @ root.T
-        near = near[((near > 0) & (near < 1)).all(axis=1)]
-        places, log_found = np.concatenate([first, near]), np.concatenate([log_first, log_posterior(near)])
-        distance = (np.linalg.solve(root, (places - middle).T) ** 2).sum(axis=0)
-        normal = np.exp(-distance / 2) / (np.prod(np.diag(root)) * (2 * np.pi) ** (d / 2))
-        # Both proposals are one mixture (Veach and Guibas 1995).
-        log_weight = log_found - np.log(_N_FIRST + n * normal)
-    return places, log_weight
-
-
 @dataclass(frozen=True)
 class SuiteFit:
     """A data set's scores under the suite's law: equally likely versions, and the points they are conditioned on.
@@ -142,6 +112,7 @@ class SuiteFit:
     points: PooledPoints
     centre: float
     versions: dict[str, np.ndarray]
+    link: Link = "logit"
     scores: tuple[FormScore, ...] = (FormScore(FORM, np.inf, np.nan, 1.0),)
 
     @property
@@ -227,17 +198,17 @@ class SuiteFit:
         common, alone = (self.versions[name][:, None, None] ** 2 for name in ("slope_sd", "own_slope_sd"))
         return x[:, :, None] * x_other[:, None, :] * (common + alone * (own @ own_other.T))
 
+    def floors(self, methods: Sequence[str]) -> np.ndarray:
+        """Return the floor of scores, which is 0."""
+        return np.zeros((1, len(methods)))
+
+    def unlink(self, z: np.ndarray, floor: np.ndarray) -> np.ndarray:
+        """Return scores of link values."""
+        return expit(z)
+
     def draw(self, n_params: float) -> dict[str, np.ndarray]:
-        """Draw outcomes of all methods at one size together (`pool.Pool.draw`), each (N_DRAWS, n_methods)."""
-        n = len(self.methods)
-        numbers = normals(n)
-        mean, covariance = self.posterior(self.methods, np.full(n, float(n_params)))
-        root = np.linalg.cholesky(covariance + 1e-12 * np.eye(n))
-        z = mean[:, None, :] + numbers[..., :n] @ np.swapaxes(root, 1, 2)
-        more = self.points.seed_variance * (1 - 1 / self.points.n_seeds)
-        variance = self.sigma_run[:, None, None] ** 2 + self.noise_factor[:, None, None] * self.noise_at(z) + more
-        scatter = self.sigma_size[:, None, None] * numbers[..., n : n + 1] + np.sqrt(variance) * numbers[..., n + 1 :]
-        return {"observation": expit(z + scatter).reshape(N_DRAWS, n), "mean": expit(z).reshape(N_DRAWS, n)}
+        """Draw outcomes of all methods at one size together (`stack.draw_pools`)."""
+        return draw_pools((self,), n_params)
 
 
 @lru_cache(maxsize=128)
@@ -245,8 +216,11 @@ def fit_suite(points: PooledPoints, lenders: tuple[Lender, ...]) -> SuiteFit:
     """Fit a data set's points under the law that its lenders share."""
     sizes = np.unique(np.concatenate([lender.points.n_params for lender in lenders]))
     centre = float(np.log(sizes).mean())
-    places, log_weight = _explore(points, lenders, centre)
-    # In order of the size effect, on which intervals depend most: what is kept is then spread evenly over it.
-    order = np.argsort(places[:, list(_PRIOR).index("size_sd")], kind="stable")
-    kept = order[systematic(np.exp(log_weight - log_weight.max())[order], N_VERSIONS)]
+
+    def log_posterior(places: np.ndarray) -> np.ndarray:
+        lent = sum(lender.share * _log_likelihood(lender.points, centre, places) for lender in lenders)
+        return lent + _log_likelihood(points, centre, places)
+
+    places, log_weight = explore(log_posterior, len(_PRIOR), _N_FIRST, _N_NEAR, _WIDER)
+    kept = keep_versions(log_weight, places[:, list(_PRIOR).index("size_sd")], N_VERSIONS)
     return SuiteFit(points, centre, _versions(places[kept]))

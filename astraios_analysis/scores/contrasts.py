@@ -11,9 +11,10 @@ with Satterthwaite's degrees of freedom. With one run a model nothing is known o
 deviation of one run at which the interval would begin to include 0 (``tipping_sd``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -130,7 +131,7 @@ def contrast(measured: Measured, pair: Pair, level: float = 0.95) -> list[dict]:
     """
     (size_a, method_a), (size_b, method_b) = pair
     a, b = pair
-    difference, drawn = measured.value[b] - measured.value[a], measured.draws[b] - measured.draws[a]
+    difference, drawn = (weigh(of, {b: 1.0, a: -1.0}) for of in (measured.value, measured.draws))
     drawn = drawn[~np.isnan(drawn)]
     label = measured.sizes[size_b] if size_a == size_b else f"{measured.sizes[size_b]} against {measured.sizes[size_a]}"
     row = {"method_a": method_a, "method_b": method_b, "size": label, "n_params": size_b, "dataset": measured.name}
@@ -142,7 +143,7 @@ def contrast(measured: Measured, pair: Pair, level: float = 0.95) -> list[dict]:
     if len(drawn):
         variance = float(drawn.var(ddof=1))
         lower, upper = percentile_interval(drawn, level)
-        tipping = _tipping_sd(difference, variance, [len(measured.runs[model]) for model in pair], level)
+        tipping = tipping_sd(difference, variance, sum(1 / len(measured.runs[model]) for model in pair), level)
         these |= {"stderr": variance**0.5, "lower": lower, "upper": upper, "tipping_sd": tipping}
     other |= {"tipping_sd": these["tipping_sd"], "interval": UNKNOWN}
     if (total := _over_seeds(measured, pair, variance if measured.name != LOSS else 0.0)) is not None:
@@ -153,10 +154,18 @@ def contrast(measured: Measured, pair: Pair, level: float = 0.95) -> list[dict]:
     return [these, other]
 
 
-def _tipping_sd(difference: float, variance: float, n_runs: Sequence[int], level: float) -> float | None:
-    """Return the SD of one run, independent between models, at which a normal interval would begin to include 0."""
+def weigh(values: Mapping[Model, Any], weights: Mapping[Model, float]) -> Any:
+    """Return a weighted sum of models' values, or of their draws: a contrast."""
+    return sum(weight * values[model] for model, weight in weights.items())
+
+
+def tipping_sd(difference: float, variance: float, runs: float, level: float) -> float | None:
+    """Return the SD of one run at which a normal interval would begin to include 0.
+
+    Runs are independent; their variance enters the contrast's ``runs`` times: once over the runs of each of two models.
+    """
     room = (difference / stats.norm.ppf((1 + level) / 2)) ** 2 - variance
-    return float(np.sqrt(room / sum(1 / n for n in n_runs))) if room > 0 else None
+    return float(np.sqrt(room / runs)) if room > 0 else None
 
 
 def _over_seeds(measured: Measured, pair: Pair, variance: float) -> tuple[float, float] | None:

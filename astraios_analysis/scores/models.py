@@ -186,6 +186,10 @@ class ModelScores:
             found.setdefault(row.n_params_base, {})[row.method] = place
         return found
 
+    def by_model(self, values: np.ndarray) -> dict[tuple[int, str], np.ndarray]:
+        """Return values (..., n_models) by base size and method."""
+        return {(n, method): values[..., place] for n, at in self.places.items() for method, place in at.items()}
+
     @property
     def chance(self) -> float:
         """Goodness of a random guess; 0 where no chance level is known."""

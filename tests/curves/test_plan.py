@@ -162,3 +162,11 @@ def test_money():
     whole, spent = pool.cost.sum(), pool.cost[pool.measured].sum()
     assert parse_money("50%", pool) == pytest.approx((0.5 * whole - spent, spent))
     assert parse_money("1e20", pool) == pytest.approx((1e20, spent))
+
+
+def test_as_many_rows_as_parameters_are_not_known_exactly():
+    _, known, target = world()
+    rows = known[known["loss"].notna()].iloc[:6]
+    found = expect(rows[["N", "D"]].to_numpy(), rows["loss"].to_numpy(), target.to_numpy(), [LAWS[LAW]], 1e-3, "ND")
+    assert 0.007 < np.sqrt(found.noise[0]) < 0.02
+    assert np.sqrt(np.diag(found.covariance)).min() > 0.01

@@ -1,7 +1,10 @@
 """Sizes as people write them, how far they lie beyond the data, and what the data cannot support."""
 
 import pytest
+from simulated_grids import LARGEST, simulate
+from simulated_grids import SIZES as GRID_SIZES
 
+from astraios_analysis.prediction.forecast import fit_supported, record_outcome, require_near
 from astraios_analysis.prediction.limits import (
     parse_size,
     predictable_datasets,
@@ -74,3 +77,39 @@ def test_data_sets_that_cannot_be_predicted(released_records, dataset, message):
     assert dataset not in known and len(known) == 11
     with pytest.raises(Refusal, match=message):
         require_predictable(released_records, dataset)
+
+
+def few(*sizes, **options):
+    return simulate(sizes=sizes, methods=("fft", "lora"), seeds=(0,), **options)
+
+
+FIRST, SECOND, THIRD, FOURTH = GRID_SIZES
+LONE = [run for run in few(*GRID_SIZES, LARGEST) if run.n_params_base < LARGEST or run.method == "lora"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "said", "lifted"),
+    [
+        (few(FIRST, SECOND), "measured at 2 sizes.*Measure another size, 4 in all", few(*GRID_SIZES)),
+        (few(FIRST, SECOND, THIRD), "measured at 3 sizes.*Measure another size, 4 in all", few(*GRID_SIZES)),
+        (
+            [run for run in LONE if run.n_params_base == LARGEST or run.method == "fft"],
+            "predict no method of the largest.*Measure more methods at the largest",
+            [run for run in few(*GRID_SIZES, LARGEST) if run.n_params_base == LARGEST or run.method == "fft"],
+        ),
+        (
+            [run.model_copy(update={"val_loss": 1.0}) for run in few(*GRID_SIZES)],
+            "the points are equal.*add seeds",
+            few(*GRID_SIZES),
+        ),
+        (few(*GRID_SIZES, val_loss=None), "no validation loss.*a grid trained here measures it", few(*GRID_SIZES)),
+    ],
+    ids=["two sizes", "three sizes", "another method at the largest", "no scatter", "no loss"],
+)
+def test_a_refusal_says_what_lifts_it(refused, said, lifted):
+    with pytest.raises(Refusal, match=said):
+        fit_supported(record_outcome(refused, "val_loss"))
+    fitted = fit_supported(record_outcome(lifted, "val_loss"))
+    with pytest.raises(Refusal, match="Add runs nearer to that size, or insist with --force"):
+        require_near(fitted, 100 * LARGEST)
+    assert require_near(fitted, 100 * LARGEST, force=True) > 10 and require_near(fitted, 2 * LARGEST) < 10

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 from pooled_worlds import NEXT, rate_world
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from astraios_analysis.prediction.points import PooledPoints
-from astraios_analysis.prediction.pool import Pool
+from astraios_analysis.prediction.pool import Pool, draw_runs
 from astraios_analysis.prediction.stack import Form, fit_form
 from astraios_analysis.records.refusal import Refusal
 
@@ -72,12 +72,16 @@ def test_a_loss_scatters_relative_to_itself():
 def test_draws_have_the_moments_of_the_posterior():
     pool = one_version(expit(Z))
     normals = np.random.default_rng(0).standard_normal((1, 200_000, 5))
-    drawn = pool.draw(1e9, normals)
-    mean, covariance = pool.posterior(["a", "b"], np.array([1e9, 1e9]))
-    line, run = (np.log(drawn[kind] / (1 - drawn[kind])) for kind in ("mean", "observation"))
+    line, run = draw_runs(pool, ["a", "b"], np.array([1e9, 1e9]), normals)
+    line, (mean, covariance) = logit(line), pool.posterior(["a", "b"], np.array([1e9, 1e9]))
     np.testing.assert_allclose(line.mean(axis=0), mean[0], atol=0.01)
     np.testing.assert_allclose(np.cov(line.T), covariance[0], rtol=0.03)
     np.testing.assert_allclose(np.cov(run.T), covariance[0] + 0.09 + 0.01 * np.eye(2), rtol=0.03)
+    # At two sizes each run has its own size's effect: the lines alone are correlated.
+    normals = np.random.default_rng(0).standard_normal((1, 200_000, 6))
+    _, apart = draw_runs(pool, ["a", "b"], np.array([1e9, 2e9]), normals)
+    between = pool.posterior(["a", "b"], np.array([1e9, 2e9]))[1][0]
+    np.testing.assert_allclose(np.cov(apart.T), between + (0.09 + 0.01) * np.eye(2), rtol=0.03)
 
 
 def test_seeds_widen_one_new_run():
@@ -87,8 +91,7 @@ def test_seeds_widen_one_new_run():
     normals, spreads = np.random.default_rng(0).standard_normal((1, 50_000, 15)), []
     for own in (points, seeded):
         pool = fit_form(own, "logit", Form("logit_linear", "shared_slope"))[0].take(np.array([0]))
-        drawn = pool.draw(NEXT, normals)["observation"][:, 0]
-        spreads.append(np.log(drawn / (1 - drawn)).var())
+        spreads.append(draw_runs(pool, pool.methods, np.full(7, NEXT), normals)[1][:, 0].var())
     # Two thirds of the variance of a seed come on top: a mean of three already carries the last third.
     assert spreads[1] - spreads[0] == pytest.approx(0.5 * 2 / 3, rel=0.15)
 
