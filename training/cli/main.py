@@ -40,11 +40,7 @@ examples:
   {PROG} params                     parameters of the 28 published models
   {PROG} corpus --show 5            examples of the text that models are trained on
   {PROG} grid run --preset smoke    train the smallest grid
-  {PROG} run --help                 one big run on many processes
-  {PROG} estimate --help            operations, time and memory before a grid is trained
-  {PROG} generate --help            answers of a tuned model to the study's data sets
-  {PROG} score --list               data sets that generations can be scored on
-  {PROG} params --help              everything about a command
+  {PROG} score --help               everything about a command
 """
 
 # What shells report for a process that SIGINT ended: 128 + 2.

@@ -204,7 +204,7 @@ class RunFolder:
 
         All processes call it; each writes its own random states, and with ``save_shards`` its shards.
         """
-        name = _checkpoint_name(progress.step)
+        name = f"step-{progress.step:06d}"
         partial = self.path / f".writing-{name}"
         if accelerator.is_main_process:
             shutil.rmtree(partial, ignore_errors=True)
@@ -239,7 +239,8 @@ class RunFolder:
         """
         progress = self.read(checkpoint)
         random_states = checkpoint / f"random_states_{accelerator.process_index}.pkl"
-        is_same_count = self._n_processes(checkpoint) == accelerator.num_processes
+        written = json.loads((checkpoint / _PROGRESS_FILE).read_text("utf-8"))["identity"]
+        is_same_count = written.get("n_processes", 1) == accelerator.num_processes
         try:
             # accelerate only logs when these are missing.
             if is_same_count and not random_states.is_file():
@@ -277,9 +278,6 @@ class RunFolder:
                 "the checkpoints of the other"
             )
         return Progress.from_json(values["progress"])
-
-    def _n_processes(self, checkpoint: Path) -> int:
-        return json.loads((checkpoint / _PROGRESS_FILE).read_text("utf-8"))["identity"].get("n_processes", 1)
 
     def _checkpoints(self) -> list[Path]:
         found = [path for path in self.path.glob("step-*") if re.fullmatch(r"step-\d+", path.name) and path.is_dir()]
@@ -319,10 +317,6 @@ def _is_whole(checkpoint: Path) -> bool:
         return all((checkpoint / name).stat().st_size == size for name, size in files.items())
     except (OSError, ValueError, AttributeError):
         return False
-
-
-def _checkpoint_name(step: int) -> str:
-    return f"step-{step:06d}"
 
 
 def _unreadable(checkpoint: Path, error: Exception) -> ValueError:

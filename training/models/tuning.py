@@ -44,10 +44,6 @@ from training.spec.run import Tuning
 PLACING_ERRORS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError)
 
 
-def _fft(config: PretrainedConfig, tuning: Tuning) -> None:
-    return None
-
-
 def _lora(config: PretrainedConfig, tuning: Tuning) -> PeftConfig:
     known = ARCHITECTURES.get(config.model_type)
     return LoraConfig(
@@ -97,7 +93,7 @@ def _has_transposed_weights(config: PretrainedConfig) -> bool:
 
 
 METHODS: dict[str, Callable[[PretrainedConfig, Tuning], PeftConfig | None]] = {
-    "fft": _fft,
+    "fft": lambda config, tuning: None,
     "lora": _lora,
     "ptuning": _ptuning,
     "ia3": _ia3,

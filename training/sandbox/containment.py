@@ -118,11 +118,6 @@ def describe_python(executable: str | None = None) -> Python:
     return Python(real, tuple(dict.fromkeys(readable)), tuple(packages))
 
 
-def find_source_root() -> str:
-    """Folder that the worker's code is imported from."""
-    return str(_SOURCE_ROOT)
-
-
 def describe_java(javac: str | None = None) -> Java:
     """Find a Java development kit by its compiler, the one on the search path by default."""
     found = shutil.which(javac or "javac")
@@ -232,7 +227,7 @@ class Place:
             "processes": 1 if self.user is not None else 1 + count_tasks(os.geteuid()),
         }
         arguments = json.dumps({"language": language, "walls": walls, **settings})
-        code = _START.format(root=find_source_root())
+        code = _START.format(root=str(_SOURCE_ROOT))
         command = [python.executable, "-s", "-S", "-P", "-B", "-X", "utf8", "-c", code, arguments]
         return [*_wrap(find_bwrap(self.backend), readable, self.user), *command] if self.is_wrapped else command
 
@@ -248,7 +243,7 @@ class Place:
             command = [sys.executable, "-c", empty, self.folder]
             # In a process of its own: whatever it meets there ends it and not the sandbox.
             for _ in range(_REMOVAL_ATTEMPTS):
-                subprocess.run(command, cwd=find_source_root(), check=False, capture_output=True)
+                subprocess.run(command, cwd=_SOURCE_ROOT, check=False, capture_output=True)
                 with suppress(OSError):
                     os.rmdir(self.folder)
                     return
@@ -324,7 +319,7 @@ def count_tasks(user: int) -> int:
 def find_unreadable(python: Python) -> str | None:
     """A folder that keeps other users from reading the interpreter; None if there is none."""
     # The worker's own code is imported before it changes its user.
-    needed = [path for path in python.readable if not path.startswith(find_source_root()) and os.path.exists(path)]
+    needed = [path for path in python.readable if not path.startswith(str(_SOURCE_ROOT)) and os.path.exists(path)]
     for path in (Path(text).resolve() for text in needed):
         for part in (path, *path.parents):
             mode = part.stat().st_mode
