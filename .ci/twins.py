@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 from pandas.testing import assert_frame_equal
 
-from astraios_analysis.explorer.view import explored_fit  # noqa: F401 - its figure is declared there
 from astraios_analysis.figures.gallery import find_spec
 
 # Fits and resampling go through linear algebra, which differs in the last digits between machines.

@@ -567,7 +567,7 @@ class Backtest(Result):
 
         if self.laws.empty:
             raise Refusal("a back-test of a table has no figure; its numbers are in table, groups and rows")
-        return _shown_once(backtest_rows(self.rows)[0])
+        return _shown_once(backtest_rows(self.rows))
 
 
 def backtest(

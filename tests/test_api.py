@@ -172,16 +172,16 @@ def test_a_number_does_not_depend_on_what_else_is_asked(runs, predicted):
 
 
 @pytest.mark.parametrize("source", ["drawn", "committed"])
-@pytest.mark.parametrize("name", ["score_scaling", "best_at_target"])
+@pytest.mark.parametrize("name", ["score_scaling", "best_method"])
 def test_figures_say_what_predict_says(name, source, runs, predicted):
     path = ROOT / "figures" / f"{name}.csv"
     shown = aa.draw(name, runs).table if source == "drawn" else pd.read_csv(path)
-    shown = shown[shown["kind"] == "prediction"] if "kind" in shown else shown[shown["method"].notna()]
-    shown = shown.assign(at=shown.get("n_params_base", shown.get("n_params")))
+    shown = shown[shown["kind"].isin(["prediction", "predicted"]) & shown["method"].notna()]
+    shown = shown[shown["grid"] == "released"] if "grid" in shown else shown
     known = {(row["quantity"], row["method"], row["n_params"]): row for row in predicted.rows}
     assert len(shown) >= 42
     for row in shown.itertuples():
-        own = known[row.dataset, row.method, int(row.at)]
+        own = known[row.dataset, row.method, int(row.n_params_base)]
         (interval,) = [i for i in own["intervals"] if i["kind"] == "observation" and i["level"] == row.level]
         expected = (own["value"], interval["lower"], interval["upper"])
         assert (row.value, row.lower, row.upper) == pytest.approx(expected, rel=1e-6), (row.dataset, row.method)

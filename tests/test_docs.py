@@ -6,7 +6,6 @@ from pathlib import Path
 
 import yaml
 
-from astraios_analysis.explorer.view import explored_fit  # noqa: F401 - its figure is declared there
 from astraios_analysis.figures.gallery import FIGURES
 
 ROOT = Path(__file__).resolve().parent.parent

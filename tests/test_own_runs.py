@@ -108,7 +108,7 @@ def test_every_figure_is_drawn_or_says_why_not(own, tmp_path):
         drawn += list(found.tables) and [name]
         lacking |= {f"{name} {grid}": reason for grid, reason in found.lacking.items()}
         pyplot.close("all")
-    expected = {"best_at_target", "small_model_choices", "cost_performance", "best_method", "rank_transfer"}
+    expected = {"small_model_choices", "cost_performance", "best_method"}
     assert expected <= set(drawn)
     assert ("cross_entropy" if own[1] == "losses" else "score_scaling") in drawn
     assert all(reason and "Traceback" not in reason for reason in lacking.values())

@@ -32,7 +32,7 @@ from astraios_analysis.explorer.choices import (
     starting_choice,
 )
 from astraios_analysis.figures.losses import LOSS_LABEL
-from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table, save
+from astraios_analysis.figures.spec import BARS, require_rows, round_table, save
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
@@ -52,7 +52,6 @@ from astraios_analysis.figures.style import (
     small_multiples,
     start_at_zero,
 )
-from astraios_analysis.figures.transfer import count_covered, draw_backtest
 from astraios_analysis.laws.fit import Fit, fit_table
 from astraios_analysis.prediction.forecast import Fitted, fit_outcome, fit_supported, record_outcome, table_outcome
 from astraios_analysis.prediction.limits import KINDS, LEVELS, MAX_REACH, reach
@@ -60,7 +59,7 @@ from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import LOSS, METRICS, find_dataset
-from astraios_analysis.records.schema import order_methods
+from astraios_analysis.records.schema import METHODS, order_methods
 from astraios_analysis.scores.bootstrap import NO_INTERVAL
 from astraios_analysis.scores.losses import final_losses
 from astraios_analysis.scores.models import MEAN, intervals_over_seeds, keep_means
@@ -416,39 +415,6 @@ def _to_html(table: pd.DataFrame, caption: str) -> str:
     return f"<p><b>{caption}</b></p>{shown}"
 
 
-def _say_explored(table: pd.DataFrame) -> str | None:
-    checked = table[table["kind"] == "backtest"].dropna(subset=["value", "predicted"])
-    if checked.empty:
-        return None
-    made = checked[checked["lower"].notna()]
-    error = (checked["predicted"] - checked["value"]).abs().mean()
-    still = (checked["no_change"] - checked["value"]).abs().mean()
-    return (
-        f"Predicted from the smaller sizes, the largest fitted one is missed by {error:.2g} on average, against "
-        f"{still:.2g} for predicting no change; {count_covered(made)} of {len(made)} prediction intervals cover it."
-    )
-
-
-@figure(
-    "explored_fit",
-    notebook="explore",
-    title="A law, its prediction and its back-test",
-    question="What does one law say, and how far would it have been right?",
-    caption="What the explorer starts with: the validation loss, or without losses the score that most models have, "
-    "against the parameters of the base model with {level} intervals; a law whose shape methods share, or of scores "
-    "the laws that `astraios predict` averages (solid over the fitted sizes, dashed beyond), and prediction intervals "
-    "for a new run at {target} parameters, or at the held-out size of a grid out of its reach. Right: the largest "
-    "fitted size predicted from the smaller ones with {level} prediction intervals, means over seeds; dots predict no "
-    "change. Bars that leave the frame are in the table.",
-    answer=_say_explored,
-    fitted=("value", *BARS, "predicted", "reach"),
-)
-def explored_fit(runs: Sequence[RunRecord], level: float, target: float) -> tuple[Figure, pd.DataFrame]:
-    """Draw what the explorer starts with for a grid."""
-    view = first_view(runs, level=level, target=target)
-    return view.plot(), view.table
-
-
 def draw_view(view: View, table: pd.DataFrame) -> Figure:
     """Draw a view's table.
 
@@ -549,6 +515,24 @@ def _draw_tested(panel: Axes, rows: pd.DataFrame, choice: Choice) -> None:
     if choice.is_loss:
         panel.set_xlim(_bounds(means[["value", "predicted", "no_change"]].stack(), means))
         plain_log(panel, "x")
+
+
+def draw_backtest(panel: Axes, rows: pd.DataFrame) -> None:
+    """Draw what was held out against what was predicted, one line a method, on an axis of shares.
+
+    ``rows`` has ``method, measured, predicted, lower, upper, persistence``.
+    """
+    others = set(rows["method"]) - set(METHODS)
+    methods = order_methods(rows["method"] if others else METHODS)
+    for row in rows.to_dict("records"):
+        position, style = methods.index(row["method"]), METHOD_STYLES[row["method"]]
+        panel.plot([row["lower"], row["upper"]], [position, position], color=style.colour, linewidth=0.9)
+        panel.plot(row["predicted"], position, "|", color=style.colour, markersize=8, markeredgewidth=1.4)
+        panel.plot(row["persistence"], position, ".", color=GREY, markersize=3)
+        panel.plot(row["measured"], position, style.marker, color=style.colour, markerfacecolor="white", zorder=3)
+    panel.set_yticks(range(len(methods)), [METHOD_STYLES[method].label for method in methods])
+    panel.set_ylim(len(methods) - 0.4, -0.6)
+    panel.set_xlim(0, 1)
 
 
 def _handles(view: View) -> list[Line2D]:

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from astraios_analysis.claims.judge import Judgement, judgement_frame
 from astraios_analysis.claims.rules import CLAIMS, THESE, VERDICTS
-from astraios_analysis.figures.spec import BARS, figure, keep_shares, require_rows, round_table
+from astraios_analysis.figures.spec import BARS, figure, keep_shares, require_rows
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
@@ -21,17 +21,18 @@ from astraios_analysis.figures.style import (
     keep_voting,
     method_legend,
     name_dataset,
+    name_grid,
     name_method,
     note,
-    say_mute,
     say_no_vote,
     size_label,
     small_multiples,
+    split_grids,
     split_kinds,
 )
-from astraios_analysis.figures.tasks import PROBABILITIES, say_clearly_best
 from astraios_analysis.figures.transfer import say_refused
-from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION, METRICS
+from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, METRICS
+from astraios_analysis.records.released import GRID
 from astraios_analysis.records.schema import order_methods
 
 _COLOURS = dict(zip(VERDICTS, ("#009E73", "#D55E00", "#E69F00", "#56B4E9", GREY, GREY), strict=True))
@@ -43,44 +44,108 @@ _COST_LABELS = {
 }
 
 PAIRS = ("pair_accuracy", "pair_lower", "pair_upper")
-# Four panels a row leave no room for long titles on one line.
-_TITLE_WIDTH = 18
+ORDER = ("value", "estimate", *BARS, "p_value", "p_holm", "ceiling")
+_MEASURED = "best at the smaller size"
+_SHADES = ("#9ecae1", "#4292c6", "#08306b")  # of smaller sizes, the nearest to the largest last
+# Panels of costs that each grid gets.
+_MOST_COSTS = 4
+
+
+CLEAR = 0.95
+"""Probability from which a method is called clearly the best."""
+PROBABILITIES = {"vmin": 0, "vmax": 1, "cmap": "Blues", "annot": True, "fmt": ".2f", "linewidths": 0.5}
+PROBABILITIES |= {"annot_kws": {"fontsize": 6}}
+"""Looks of a heat map of probabilities."""
+
+
+def say_clearly_best(table: pd.DataFrame) -> str:
+    """Say on which data sets of a table of ``p_best`` one method is clearly the best, by what they measure."""
+    table = table.dropna(subset=["p_best"])
+    firsts = table.sort_values("p_best", ascending=False).groupby("dataset", sort=False).head(1)
+    parts = []
+    for kind, rows in split_kinds(firsts):
+        if rows["dataset"].eq(MEAN_GENERATION).all():
+            parts.append(f"{kind} {name_method(rows['method'].iloc[0])} ({rows['p_best'].iloc[0]:.2g})")
+            continue
+        clear = rows[rows["p_best"] >= CLEAR].to_dict("records")
+        named = join(f"{name_method(row['method'])} on {name_dataset(row['dataset'])}" for row in clear)
+        parts.append(f"{kind} {len(clear)} of {len(rows)} data sets{f' ({named})' if named else ''}")
+    found = f"One method is the best with a probability of {CLEAR:g} or more, or the likeliest of a mean: "
+    return f"{found}{'; '.join(parts) or 'nowhere'}.{say_no_vote(firsts)}"
+
+
+BEST = {"measured": "problems resampled", "predicted": "one new run of each"}
 
 
 def _say_best(table: pd.DataFrame) -> str:
-    return f"{say_clearly_best(table)}{say_refused(table)}"
+    measured, predicted = (table[table["kind"] == kind] for kind in BEST)
+    parts = [say_clearly_best(measured[measured["is_drawn"].astype(str).eq("True")])]
+    known = predicted.dropna(subset=["p_best"])
+    if len(known):
+        parts.append(f"At {size_label(known['n_params_base'].max())}: {say_clearly_best(known)}")
+    return " ".join([*parts, say_refused(predicted).strip()]).strip()
+
+
+def _best_rows(ranks: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
+    """Return how probably each method is the best: measured, at every size, and predicted at a larger one."""
+    require_rows(ranks, "best_method", "primary scores")
+    if (ranks["n_seeds"] == 1).all():
+        ranks = ranks.drop(columns="n_seeds")
+    fullest = ranks[ranks["n_methods"] == ranks.groupby("dataset")["n_methods"].transform("max")]
+    chosen = fullest.groupby("dataset")["n_params_base"].max()
+    is_drawn = (ranks["n_params_base"] == ranks["dataset"].map(chosen)) & (ranks["n_methods"] > 1)
+    require_rows(ranks[is_drawn], "best_method", "primary scores of several methods at one size")
+    if best.empty:
+        return ranks.assign(kind="measured", is_drawn=is_drawn)
+    predicted = best.rename(columns={"n_params": "n_params_base"}).assign(kind="predicted", is_drawn=True)
+    return pd.concat([ranks.assign(kind="measured", is_drawn=is_drawn), predicted], ignore_index=True)
 
 
 @figure(
-    "best_at_target",
+    "best_method",
     notebook="predictions",
-    title="Probability of being best at a larger size",
-    question="Which method will be best at a size that nobody has trained?",
-    caption="Probability that a method is the best of those measured at a size that nobody has trained ({target}, or "
-    "the held-out size of a grid out of its reach): share of joint draws of one new run of each method. Data sets that "
-    "no back-test can check are named, and not predicted.",
+    title="Probability of being the best method",
+    question="Which method is the best of those measured, and which will be at a size that nobody has trained?",
+    caption="Left: share of 2,000 bootstrap resamples of problems in which a method has the highest primary score, at "
+    "the largest size at which most methods were measured; it covers the choice of problems, not other training runs. "
+    "Right: probability that one new run of a method is the best at a larger size ({target}, or the held-out size of a "
+    "grid out of its reach): share of joint draws. Data sets without a vote are left out, and those that no back-test "
+    "can check are not predicted; an empty cell is a method that was not measured.",
     answer=_say_best,
-    fitted=("n_params", "p_best", "value", *BARS, "reach", "expected_regret"),
+    fitted=("p_best", "value", *BARS, "n_params_base", "reach", "expected_regret"),
+    rows=_best_rows,
 )
-def best_at_target(best: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the probability that each method is the best at a size that nobody has trained.
+def best_method(table: pd.DataFrame) -> Figure:
+    """Draw each method's probability of being the best, measured and predicted; all sizes are in the table."""
+    drawn = keep_voting(table[table["is_drawn"].astype(str).eq("True") & table["p_best"].notna()])
+    keys = list(dict.fromkeys(zip(drawn["grid"], drawn["dataset"], strict=True)))
+    keys.sort(key=lambda key: list(dict.fromkeys(drawn["grid"])).index(key[0]))
+    methods = order_methods(drawn["method"])
+    kinds = [kind for kind in BEST if kind in set(drawn["kind"])]
+    figure, axes = small_multiples(len(kinds), len(kinds), row_height=0.19 * len(keys) + 0.9, sharey=True)
+    for panel, kind in zip(axes, kinds, strict=True):
+        rows = drawn[drawn["kind"] == kind]
+        grid = rows.pivot(index=["grid", "dataset"], columns="method", values="p_best")
+        grid = grid.reindex(index=pd.MultiIndex.from_tuples(keys), columns=methods)
+        grid.index, grid.columns = _best_labels(drawn, keys), [name_method(method) for method in methods]
+        heat_map(panel, grid, cbar=kind == kinds[-1], cbar_kws={"label": "P(best)"}, **PROBABILITIES)
+        panel.tick_params(axis="x", rotation=60)
+        panel.set_title(f"P(best), {kind}", loc="left")
+        sizes = rows.groupby("grid", sort=False)["n_params_base"].max().map(size_label)
+        at = "; ".join(f"{name_grid(name).lower()} at {size}" for name, size in sizes.items())
+        where = at if kind == "predicted" else "at the largest size of most methods"
+        note(panel, f"{rows['method'].nunique()} methods, {BEST[kind]}\n{where}", width=60)
+    return figure
 
-    Data sets that must not be predicted are named below the title; the twin has the reason (``refusal``).
-    """
-    require_rows(best, "best_at_target", "a data set with primary scores at four sizes")
-    drawn, table = best.dropna(subset=["p_best"]), round_table(best)
-    grid = table.dropna(subset=["p_best"]).pivot(index="dataset", columns="method", values="p_best")
-    grid = grid.reindex(index=list(dict.fromkeys(drawn["dataset"])), columns=order_methods(grid.columns))
-    grid.index = [name_dataset(name) for name in grid.index]
-    grid.columns = [name_method(method) for method in grid.columns]
-    bar = {"label": "P(best), one new run"}
-    figure, axes = heat_map(grid, 0.3 * len(grid) + 0.5, cbar_kws=bar, **PROBABILITIES)
-    reach = table["reach"].max()
-    words = f"Probability of being best at {size_label(table['n_params'].iloc[0])} parameters"
-    axes.set_title(f"{words}, up to {reach:.1f} times beyond the sizes fitted", loc="left")
-    words = f"{drawn['method'].nunique()} methods; fitted on each data set: {_span(drawn['n_models'])} models"
-    note(axes, f"{words}\n{say_refused(table).strip()}", 110)
-    return figure, table
+
+def _best_labels(drawn: pd.DataFrame, keys: Sequence[tuple[str, str]]) -> list[str]:
+    measured, several = drawn[drawn["kind"] == "measured"], drawn["grid"].nunique() > 1
+    sizes = measured.drop_duplicates(["grid", "dataset"]).set_index(["grid", "dataset"])["size"]
+    labels = []
+    for grid, name in keys:
+        where = f"{grid} " * (several and grid != GRID) + str(sizes.get((grid, name), ""))
+        labels.append(f"{name_dataset(name)}, {where}")
+    return labels
 
 
 def _span(counts: pd.Series) -> str:
@@ -90,12 +155,13 @@ def _span(counts: pd.Series) -> str:
 
 
 def _say_choices(table: pd.DataFrame) -> str | None:
-    rows = table[table["is_drawn"].astype(bool) & (table["rule"] == "best at the smaller size")]
+    choices = table[table["kind"] == "choice"]
+    rows = choices[choices["is_drawn"].astype(str).eq("True") & (choices["rule"] == _MEASURED)]
     if rows.empty:
         return None
     parts = [
         f"{kind} {int(own['is_right'].astype(bool).sum())} of {len(own)} cases, "
-        f"{100 * own['regret'].mean():.1f} points ({100 * own['regret_random'].mean():.1f} by lot)"
+        f"{100 * own['regret'].mean():.1f} points (a random choice {100 * own['regret_random'].mean():.1f})"
         for kind, own in split_kinds(keep_shares(rows))
     ]
     found = "The best method of a smaller size is best at the largest too, and gives up of 100 points on average: "
@@ -103,9 +169,30 @@ def _say_choices(table: pd.DataFrame) -> str | None:
     for name, own in rows.drop(keep_shares(rows).index).groupby("dataset", sort=False):
         found += (
             f" On {name_dataset(name)} it is in {int(own['is_right'].astype(bool).sum())} of {len(own)} cases, and "
-            f"gives up {own['regret'].mean():.2g} ({own['regret_random'].mean():.2g} by lot)."
+            f"gives up {own['regret'].mean():.2g} (a random choice {own['regret_random'].mean():.2g})."
         )
-    return f"{found}{say_no_vote(rows)}".strip() or None
+    return f"{found}{_say_order(table[table['kind'] == 'order'])}{say_no_vote(rows)}".strip() or None
+
+
+def _say_order(table: pd.DataFrame) -> str:
+    rows = table[table["statistic"] == "spearman"].dropna(subset=["p_value"]) if "statistic" in table else table
+    if rows.empty:
+        return ""
+    parts = [f"{kind} {int((own['p_holm'] < 0.05).sum())} of {len(own)}" for kind, own in split_kinds(rows)]
+    return (
+        " The order of methods correlates with that at the largest size (p < 0.05, corrected for their number) in "
+        f"pairs of data set and smaller size: {'; '.join(parts) or 'none'}."
+    )
+
+
+def _choice_rows(choices: pd.DataFrame, transfers: pd.DataFrame) -> pd.DataFrame:
+    """Return what choosing at smaller sizes gives up, and how the order of methods carries over."""
+    require_rows(choices, "small_model_choices", "scores of two methods at two sizes")
+    largest = choices.groupby("dataset")["n_params_large"].transform("max")
+    choices = choices.assign(kind="choice", is_drawn=choices["n_params_large"] == largest)
+    if transfers.empty:
+        return choices
+    return pd.concat([choices, transfers.assign(kind="order")], ignore_index=True)
 
 
 @figure(
@@ -113,53 +200,59 @@ def _say_choices(table: pd.DataFrame) -> str | None:
     notebook="predictions",
     title="Choosing a method by small models",
     question="What comes of choosing a method by small models?",
-    caption="Score given up at the larger size by the method chosen at a smaller one (filled: best there; hollow: "
-    "predicted best by a law of the sizes up to it), with {level} percentile intervals over problems; the dash is what "
-    "a choice by lot gives up on average.",
+    caption="Left: Spearman's rank correlation of methods between each smaller size and the largest (dots, darker for "
+    "sizes nearer to it) and what it would be without the noise of the problems asked: {level} interval of scores "
+    "shrunk by their noise and then ranked. Right: score given up at the largest size by the method that is best at a "
+    "smaller one, with {level} percentile intervals over problems; the tick is a random choice. Kendall's tau, losses, "
+    "methods predicted best and all other pairs of sizes are in the table.",
     answer=_say_choices,
-    fitted=("p_right", "regret", "regret_lower", "regret_upper", "regret_random", *PAIRS),
+    fitted=("p_right", "regret", "regret_lower", "regret_upper", "regret_random", *PAIRS, *ORDER),
+    rows=_choice_rows,
 )
-def small_model_choices(choices: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw what choosing a method at a smaller size gives up at the largest; the twin has all pairs of sizes."""
-    require_rows(choices, "small_model_choices", "scores of two methods at two sizes")
-    largest = choices.groupby("dataset")["n_params_large"].transform("max")
-    table = round_table(choices.assign(is_drawn=choices["n_params_large"] == largest))
-    drawn = table[table["is_drawn"]]
-    names = list(dict.fromkeys(drawn["dataset"]))
-    figure, axes = small_multiples(len(names), 4, row_height=1.85)
-    for panel, name in zip(axes, names, strict=True):
-        _draw_choices(panel, drawn[drawn["dataset"] == name])
-    handles = [
-        Line2D([], [], color="black", marker="o", linestyle="", label="best at the smaller size"),
-        Line2D([], [], color="black", marker="o", markerfacecolor="white", linestyle="", label="predicted best"),
-        Line2D([], [], color=GREY, marker="_", markersize=9, linestyle="", label="choice by lot"),
+def small_model_choices(table: pd.DataFrame) -> Figure:
+    """Draw how the order of methods at smaller sizes carries over to the largest, and what a choice there gives up."""
+    voting = keep_voting(table)
+    order = voting[voting["kind"] == "order"]
+    order = order[order["statistic"] == "spearman"] if len(order) else order
+    regret = keep_shares(voting[voting["is_drawn"].astype(str).eq("True") & (voting["rule"] == _MEASURED)])
+    keys = list(dict.fromkeys(zip(order["grid"], order["dataset"], strict=True)))
+    keys += [key for key in dict.fromkeys(zip(regret["grid"], regret["dataset"], strict=True)) if key not in keys]
+    keys.sort(key=lambda key: list(dict.fromkeys(table["grid"])).index(key[0]))
+    panels = [
+        (order, ("value", *BARS), "Order of methods", "Spearman's rho with the largest size"),
+        (regret, ("regret", "regret_lower", "regret_upper"), "Regret of the best at a smaller size", "score given up"),
     ]
-    method_legend(figure, drawn["chosen"], handles)
-    return figure, table
+    panels = [panel for panel in panels if len(panel[0])]
+    figure, axes = small_multiples(len(panels), 2, row_height=0.27 * len(keys) + 0.7, sharey=True)
+    for panel, (rows, names, title, label) in zip(axes, panels, strict=True):
+        for place, (grid, dataset) in enumerate(keys):
+            own = rows[(rows["grid"] == grid) & (rows["dataset"] == dataset)].sort_values("n_params_small")
+            _draw_sizes(panel, own[list(names)].astype(float).to_numpy(), place)
+            if rows is regret:
+                panel.plot(own["regret_random"].astype(float), [place] * len(own), "|", color=GREY, markersize=11)
+        panel.set_title(title, loc="left")
+        panel.set_xlabel(label)
+        panel.axvline(0, color="0.3", linewidth=0.8)
+        note(panel, f"{_span(rows['n_methods'])} methods", width=60)
+    several = table["grid"].nunique() > 1
+    labels = [name_dataset(name) + f", {grid}" * (several and grid != GRID) for grid, name in keys]
+    axes[0].set_yticks(range(len(keys)), labels)
+    axes[0].set_ylim(len(keys) - 0.4, -0.6)
+    words = ("three or more sizes below the largest", "two sizes", "one size")
+    handles = [
+        Line2D([], [], color=shade, marker="o", label=label) for shade, label in zip(_SHADES, words, strict=True)
+    ]
+    handles.append(Line2D([], [], color=GREY, marker="|", markersize=9, linestyle="", label="random choice"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    return figure
 
 
-def _draw_choices(panel: Axes, rows: pd.DataFrame) -> None:
-    sizes = list(dict.fromkeys(rows.sort_values("n_params_small")["size_small"]))
-    for row in rows.to_dict("records"):
-        is_measured = row["rule"].startswith("best")
-        x = sizes.index(row["size_small"]) + (-0.12 if is_measured else 0.12)
-        style = METHOD_STYLES[row["chosen"]]
-        panel.plot([x, x], [row["regret_lower"], row["regret_upper"]], color=style.colour, linewidth=0.8)
-        face = style.colour if is_measured else "white"
-        looks = {"color": style.colour, "markerfacecolor": face, "markersize": 5, "clip_on": False, "zorder": 3}
-        panel.plot(x, row["regret"], marker=style.marker, **looks)
-        panel.plot(x, row["regret_random"], marker="_", color=GREY, markersize=9)
-    panel.set_xticks(range(len(sizes)), sizes)
-    panel.set_xlim(-0.5, len(sizes) - 0.5)
-    panel.set_ylim(bottom=0)
-    panel.set_title(textwrap.fill(name_dataset(rows["dataset"].iloc[0]), _TITLE_WIDTH), loc="left")
-    pairs = rows[rows["rule"].str.startswith("best")]["pair_accuracy"]
-    shown = f"judged at {rows['size_large'].iloc[0]}, {rows['n_methods'].max()} methods{say_mute(rows)}; "
-    shown += f"pairs in the same order: {', '.join(f'{value:.2f}' for value in pairs)}"
-    note(panel, shown, width=28, reserve=3)
-    metric = METRICS[rows["metric"].iloc[0]]
-    panel.set_ylabel(f"{metric.label} lost" if metric.is_bounded else f"excess {metric.label}")
-    panel.set_xlabel("size chosen at")
+def _draw_sizes(panel: Axes, values: np.ndarray, place: int) -> None:
+    """Draw (value, lower, upper) of smaller sizes, the largest last, in a row; nearer ones darker."""
+    for step, (value, lower, upper) in enumerate(values[::-1]):
+        height, colour = place - 0.22 * min(step, 2) + 0.22, _SHADES[::-1][min(step, 2)]
+        panel.plot([lower, upper], [height, height], color=colour, linewidth=1.0)
+        panel.plot(value, height, "o", color=colour, markersize=3.2)
 
 
 def _say_frontier(table: pd.DataFrame) -> str | None:
@@ -172,6 +265,11 @@ def _say_frontier(table: pd.DataFrame) -> str | None:
     return f"Methods with a model that no other beats in both, by number of data sets: {listed}.{say_refused(table)}"
 
 
+def _cost_rows(frontier: pd.DataFrame) -> pd.DataFrame:
+    require_rows(frontier, "cost_performance", "runs with a cost and a primary score")
+    return frontier
+
+
 @figure(
     "cost_performance",
     notebook="predictions",
@@ -179,33 +277,33 @@ def _say_frontier(table: pd.DataFrame) -> str | None:
     question="What does performance cost?",
     caption="Primary score against cost of every model (filled) and its prediction at the target size (hollow), with "
     "{level} intervals: over problems, and for one new run. The step joins measured models that no other beats in "
-    "both.",
+    f"both. Of each grid the mean, the loss and the next data sets, {_MOST_COSTS} at most; all are in the table.",
     answer=_say_frontier,
     fitted=("n_params_base", "cost_value", "value", *BARS, "p_frontier"),
+    rows=_cost_rows,
 )
-def cost_performance(frontier: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def cost_performance(table: pd.DataFrame) -> Figure:
     """Draw score against cost, measured and predicted, and the models that no other beats in both."""
-    require_rows(frontier, "cost_performance", "runs with a cost and a primary score")
-    table = round_table(frontier)
-    names = list(dict.fromkeys(table["dataset"]))
-    figure, axes = small_multiples(len(names), 4, row_height=1.8)
-    for panel, name in zip(axes, names, strict=True):
-        rows = table[table["dataset"] == name]
+    panels = []
+    for grid, own in split_grids(table):
+        names = sorted(dict.fromkeys(keep_voting(own)["dataset"]), key=lambda name: name not in (MEAN_GENERATION, LOSS))
+        panels += [(grid, name, own[own["dataset"] == name]) for name in names[:_MOST_COSTS]]
+    figure, axes = small_multiples(len(panels), min(_MOST_COSTS, len(panels)), row_height=2.0)
+    for panel, (grid, name, rows) in zip(axes, panels, strict=True):
         _draw_costs(panel, rows)
-        panel.set_title(textwrap.fill(name_dataset(name), _TITLE_WIDTH), loc="left")
+        panel.set_title(textwrap.fill(name_dataset(name), 20), loc="left")
         panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
         panel.set_xlabel(_COST_LABELS[rows["cost"].iloc[0]])
-        panel.xaxis.set_major_formatter(lambda number, _: size_label(number))
         counts = rows["kind"].value_counts()
         predicted = "not predicted" if counts.get("refused", 0) else f"{counts.get('predicted', 0)} predictions"
-        note(panel, f"{counts.get('measured', 0)} models, {predicted}")
+        note(panel, f"{name_grid(grid)}\n{counts.get('measured', 0)} models, {predicted}", width=34, reserve=2)
     handles = [
         Line2D([], [], color=GREY, marker="o", linestyle="", label="measured"),
         Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="predicted at the target"),
         Line2D([], [], color="black", linewidth=0.8, label="not beaten by a measured model"),
     ]
     method_legend(figure, table["method"].dropna(), handles)
-    return figure, table
+    return figure
 
 
 def _draw_costs(panel: Axes, rows: pd.DataFrame) -> None:
@@ -221,6 +319,9 @@ def _draw_costs(panel: Axes, rows: pd.DataFrame) -> None:
     best = measured["value"].cummin() if is_lower_better else measured["value"].cummax()
     panel.step(measured["cost_value"], best, where="post", color="black", linewidth=0.8, zorder=1)
     panel.set_xscale("log")
+    panel.xaxis.set_major_locator(mpl.ticker.LogLocator(numticks=5))
+    panel.xaxis.set_major_formatter(lambda number, _: size_label(number) if number < 1e15 else f"{number:.0e}")
+    panel.xaxis.set_minor_locator(mpl.ticker.NullLocator())
 
 
 def _say_verdicts(table: pd.DataFrame) -> str:
@@ -230,6 +331,14 @@ def _say_verdicts(table: pd.DataFrame) -> str:
         counts = join(f"{n} {verdict}" for verdict, n in rows["verdict"].value_counts().items())
         parts.append(f"{scope.capitalize()}: {counts}.")
     return " ".join(parts)
+
+
+def _claim_rows(judgements: Sequence[Judgement]) -> pd.DataFrame:
+    """Return a row for every claim and part; one without numbers for a claim that was not tested."""
+    frames = [judgement_frame(judgements), judgement_frame(judgements, parts=True)]
+    table = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+    require_rows(table[table["effect"].notna()], "claim_effects", "a claim that can be tested")
+    return table
 
 
 @figure(
@@ -242,6 +351,7 @@ def _say_verdicts(table: pd.DataFrame) -> str:
     "models (dots; hollow without a vote), with 95 % intervals of the kind that docs/claims.md names; right of the "
     "dashed line speaks for the claim. Claims that the records cannot test are named in the table.",
     answer=_say_verdicts,
+    rows=_claim_rows,
     fitted=(
         "effect",
         *BARS,
@@ -254,27 +364,23 @@ def _say_verdicts(table: pd.DataFrame) -> str:
         "tipping_sd",
     ),
 )
-def claim_effects(judgements: Sequence[Judgement]) -> tuple[Figure, pd.DataFrame]:
-    """Draw the effect of every claim that could be tested, pooled and part by part: a panel a claim and suite.
-
-    The twin has a row without numbers for a claim that was not tested.
-    """
-    frames = [judgement_frame(judgements), judgement_frame(judgements, parts=True)]
-    table = round_table(pd.concat([frame for frame in frames if len(frame)], ignore_index=True))
+def claim_effects(table: pd.DataFrame) -> Figure:
+    """Draw the effect of every claim that could be tested, pooled and part by part: a panel a claim."""
     tested = table[table["effect"].notna()]
-    require_rows(tested, "claim_effects", "a claim that can be tested")
     shown = tested[(tested["part"] == "pooled") | (tested["scope"] == THESE)]
-    panels = list(shown.groupby(["suite", "claim"], sort=False))
-    most = max(len(rows) for _, rows in panels)
-    figure, axes = small_multiples(len(panels), 2, row_height=0.75 + 0.14 * most)
+    panels = list(shown.groupby("claim", sort=False))
+    # Panels of a row are as tall as the one with most parts.
+    panels.sort(key=lambda named: -len(named[1]))
+    heights = [max(len(rows) for _, rows in panels[place : place + 2]) + 8 for place in range(0, len(panels), 2)]
+    grid = {"height_ratios": heights}
+    figure, axes = small_multiples(len(panels), 2, row_height=0.125 * float(np.mean(heights)), gridspec_kw=grid)
     several = table["suite"].nunique() > 1
-    for panel, ((suite, name), rows) in zip(axes, panels, strict=True):
-        verdicts = table[(table["suite"] == suite) & (table["claim"] == name) & (table["part"] == "pooled")]
-        _draw_claim(panel, rows, verdicts, f"{suite} data sets. " if several else "")
-    return figure, table
+    for panel, (name, rows) in zip(axes, panels, strict=True):
+        _draw_claim(panel, rows, table[(table["claim"] == name) & (table["part"] == "pooled")], several)
+    return figure
 
 
-def _draw_claim(panel: Axes, rows: pd.DataFrame, verdicts: pd.DataFrame, where: str) -> None:
+def _draw_claim(panel: Axes, rows: pd.DataFrame, verdicts: pd.DataFrame, several: bool) -> None:
     rows = rows[(rows["part"] != "pooled") | (rows["scope"] == THESE) | rows["lower"].notna()]
     shown = rows.to_dict("records")[::-1]
     for height, row in enumerate(shown):
@@ -286,19 +392,23 @@ def _draw_claim(panel: Axes, rows: pd.DataFrame, verdicts: pd.DataFrame, where: 
         fill = colour if is_full else "white"
         panel.plot(row["effect"], height, marker, markersize=size, color=colour, markerfacecolor=fill)
     panel.axvline(0, color=GREY, linewidth=0.7, linestyle="--", zorder=0)
-    names = [f"Pooled, {row['scope']}" if row["part"] == "pooled" else _name_part(row["part"]) for row in shown]
-    panel.set_yticks(np.arange(len(shown)), names, fontsize=6)
+    suites = [f"{row['suite']}: " * (several and row["part"] == "pooled") for row in shown]
+    names = [f"pooled, {row['scope']}" if row["part"] == "pooled" else _name_part(row["part"]) for row in shown]
+    panel.set_yticks(np.arange(len(shown)), [f"{a}{b}" for a, b in zip(suites, names, strict=True)], fontsize=6)
     panel.set_ylim(-0.6, len(shown) - 0.4)
     panel.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     panel.set_xlabel(rows["unit"].iloc[0], fontsize=6.5)
-    panel.set_title(textwrap.fill(rows["statement"].iloc[0], 34), loc="left", fontsize=7)
+    panel.set_title(textwrap.fill(rows["statement"].iloc[0], 36), loc="left", fontsize=7)
     said = []
-    for row in verdicts.itertuples():
-        has_p = row.p_corrected == row.p_corrected and row.verdict != "contradicted"
-        said.append(f"{row.scope}: {row.verdict}" + (f", corrected p {row.p_corrected:.2g}" if has_p else ""))
-    low, high = int(rows["n"].min()), int(rows["n"].max())
-    n = f"{low if low == high else f'{low} to {high}'} {CLAIMS[rows['claim'].iloc[0]].counted}"
-    note(panel, f"{where}{said[0]}\n{said[1]}\n{n}".capitalize(), width=60, reserve=3)
+    for suite, own in verdicts.groupby("suite", sort=False):
+        found = [
+            f"{row.scope} {row.verdict}"
+            + (f" (p {row.p_corrected:.2g})" if pd.notna(row.p_corrected) and row.verdict != "contradicted" else "")
+            for row in own.itertuples()
+        ]
+        said.append(f"{suite}: " * several + "; ".join(found))
+    words = f"{_span(rows['n'].dropna())} {CLAIMS[rows['claim'].iloc[0]].counted}"
+    note(panel, "\n".join([*said, words]), width=48, reserve=4)
 
 
 def _name_part(name: str) -> str:

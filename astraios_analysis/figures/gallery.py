@@ -3,18 +3,19 @@
 import base64
 import html
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from astraios_analysis.claims.judge import Judgement, judge_claims
 from astraios_analysis.figures import contrasts, decisions, losses, robustness, spec, suite, tasks, transfer
-from astraios_analysis.figures.spec import SUFFIXES, FigureSpec, figure_stem, save
-from astraios_analysis.figures.style import METHOD_STYLES
+from astraios_analysis.figures.spec import SUFFIXES, FigureSpec, figure_stem, round_table, save
+from astraios_analysis.figures.style import METHOD_STYLES, join
 from astraios_analysis.prediction.decide import best_at_size_all, decisions_all, frontier_all
 from astraios_analysis.prediction.limits import predictable_datasets
 from astraios_analysis.prediction.regress import LossRegression, regress_all
@@ -24,16 +25,17 @@ from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
 from astraios_analysis.scores.contrasts import contrast_all
-from astraios_analysis.scores.correlations import loss_correlations, size_correlations
+from astraios_analysis.scores.correlations import size_correlations
 from astraios_analysis.scores.losses import final_losses, loss_curves
 from astraios_analysis.scores.means import performance_panels
-from astraios_analysis.scores.models import intervals_over_seeds
-from astraios_analysis.scores.ranks import rank_all, transfer_all
+from astraios_analysis.scores.models import intervals_over_seeds, model_scores
+from astraios_analysis.scores.ranks import measured_datasets, rank_all, transfer_all
 from astraios_analysis.scores.transfer import transfer_slopes_all
 
 FIGURES = spec.FIGURES
 ROOMS = (suite, losses, tasks, contrasts, robustness, transfer, decisions)
 """Modules that declare figures; importing them fills `FIGURES`."""
+_SHORT, _NARROW = 5, 10
 MIME = "application/vnd.astraios.gallery+json"
 """Type of the output, among a cell's others, by which an executed notebook tells the report what was drawn and not."""
 
@@ -58,10 +60,20 @@ class Tables:
 
     def draw(self, name: str) -> tuple[Figure, pd.DataFrame]:
         """Draw a figure from the tables that its function's arguments name."""
-        if name not in FIGURES:
-            raise Refusal(f"unknown figure {name!r}; choose from {', '.join(sorted(FIGURES))}")
+        if (spec := find_figure(name)).rows:
+            table = self.rows(name)
+            return spec.draw(table), table
         METHOD_STYLES.order(run.method for run in self.runs)
-        function = FIGURES[name].draw
+        return self._call(spec.draw)
+
+    def rows(self, name: str) -> pd.DataFrame:
+        """Return this grid's table of a figure that grids share."""
+        METHOD_STYLES.order(run.method for run in self.runs)
+        table = round_table(self._call(FIGURES[name].rows)).drop(columns="grid", errors="ignore")
+        table.insert(0, "grid", self.runs[0].grid)
+        return table
+
+    def _call(self, function: Callable) -> Any:
         return function(**{each: getattr(self, each) for each in inspect.signature(function).parameters})
 
     @cached_property
@@ -85,6 +97,12 @@ class Tables:
         return tasks.models_in(self.scores)
 
     @cached_property
+    def votes(self) -> dict[str, bool]:
+        """Which data sets have a vote: those on which some model surely beats the commonest answer."""
+        kept = [run for run in self.runs if not run.held_out]
+        return {n: model_scores(kept, n, self.bootstrap).has_vote for n in measured_datasets(kept)}
+
+    @cached_property
     def panels(self) -> dict[str, pd.DataFrame]:
         """Mean performance by the title of its panel."""
         return performance_panels(self.runs, level=self.level, bootstrap=self.bootstrap)
@@ -101,8 +119,8 @@ class Tables:
 
     @cached_property
     def transfers(self) -> pd.DataFrame:
-        """Rank correlations of smaller sizes with the largest."""
-        return transfer_all(self.runs, level=self.level, bootstrap=self.bootstrap)
+        """Rank correlations of smaller sizes with the largest; empty where methods are too few for any."""
+        return _or_empty(transfer_all, self.runs, level=self.level, bootstrap=self.bootstrap)
 
     @cached_property
     def slopes(self) -> pd.DataFrame:
@@ -125,11 +143,6 @@ class Tables:
         return regress_all(self.runs, level=self.level)
 
     @cached_property
-    def correlations(self) -> pd.DataFrame:
-        """How each data set's score correlates with the loss."""
-        return loss_correlations(self.runs, level=self.level, bootstrap=self.bootstrap)
-
-    @cached_property
     def within_sizes(self) -> pd.DataFrame:
         """How loss and score correlate among the methods of each size."""
         return size_correlations(self.runs, level=self.level, bootstrap=self.bootstrap)
@@ -147,13 +160,13 @@ class Tables:
 
     @cached_property
     def best(self) -> pd.DataFrame:
-        """How probably each method is the best at the target size."""
-        return best_at_size_all(self.runs, self.target_size, level=self.level)
+        """How probably each method is the best at the target size; empty where nothing can be predicted."""
+        return _or_empty(best_at_size_all, self.runs, self.target_size, level=self.level)
 
     @cached_property
     def choices(self) -> pd.DataFrame:
-        """What methods chosen at smaller sizes give up at larger ones."""
-        return decisions_all(self.runs, level=self.level)
+        """What methods chosen at smaller sizes give up at larger ones; empty where there is no choice."""
+        return _or_empty(decisions_all, self.runs, level=self.level)
 
     @cached_property
     def frontier(self) -> pd.DataFrame:
@@ -164,6 +177,20 @@ class Tables:
     def judgements(self) -> list[Judgement]:
         """The verdict on each of the study's claims."""
         return judge_claims(self.runs)
+
+
+def _or_empty(make: Callable[..., pd.DataFrame], *arguments: object, **named: object) -> pd.DataFrame:
+    try:
+        return make(*arguments, **named)
+    except Refusal:
+        return pd.DataFrame()
+
+
+def find_figure(name: str) -> FigureSpec:
+    """Return the figure of a name."""
+    if name not in FIGURES:
+        raise Refusal(f"unknown figure {name!r}; choose from {', '.join(sorted(FIGURES))}")
+    return FIGURES[name]
 
 
 def draw_by_name(name: str, runs: Sequence[RunRecord], **options: object) -> tuple[Figure, pd.DataFrame]:
@@ -184,6 +211,16 @@ class Gallery:
     def table(self) -> pd.DataFrame:
         """The tables below one another, with the grid in front."""
         return PerGrid(self.tables, self.lacking).table
+
+    @property
+    def short(self) -> pd.DataFrame:
+        """The beginning of the table in three digits, without columns that hold one value; the CSV has all of it."""
+        whole = self.table
+        varied = [name for name in whole if whole[name].nunique(dropna=False) > 1] or list(whole)
+        keys = whole["grid"] if "grid" in varied else [0] * len(whole)
+        shown = whole[varied].groupby(keys, sort=False).head(_SHORT)
+        rounded = {name: shown[name].map(lambda value: float(f"{value:.3g}")) for name in shown.select_dtypes("float")}
+        return shown.assign(**rounded).iloc[:, :_NARROW].reset_index(drop=True)
 
     def __repr__(self) -> str:
         """Return one line a grid."""
@@ -208,31 +245,56 @@ class Gallery:
 
 
 def draw(name: str, grids: PerGrid[Tables], figures_dir: str | Path) -> Gallery:
-    """Draw a figure for each grid and save it; a grid whose records do not suffice is named with the reason.
+    """Draw a figure for each grid, or one of all, and save it; a grid that cannot is named with the reason.
 
-    Files that an earlier run left for such a grid are removed: they would show other records.
+    Files that an earlier run left where nothing can be drawn are removed: they would show other records.
     """
-    gallery = Gallery(name)
+    gallery, spec, folder = Gallery(name), find_figure(name), Path(figures_dir)
+    shared: dict[str, pd.DataFrame] = {}
     for grid in grids.everything:
-        stem = figure_stem(name, grid)
         try:
-            picture, table = grids[grid].draw(name)
+            if spec.rows:
+                shared[grid] = gallery.tables[grid] = grids[grid].rows(name)
+                continue
+            picture, gallery.tables[grid] = grids[grid].draw(name)
         except Refusal as error:
             gallery.lacking[grid] = str(error)
-            for suffix in SUFFIXES:
-                (Path(figures_dir) / f"{stem}.{suffix}").unlink(missing_ok=True)
+            if not spec.rows:
+                _remove(folder, figure_stem(name, grid))
             continue
-        save(picture, table, stem, figures_dir)
-        gallery.tables[grid] = table
-        gallery.pictures[grid] = Path(figures_dir) / f"{stem}.png"
+        gallery.pictures[grid] = _save(picture, gallery.tables[grid], figure_stem(name, grid), folder)
+    if shared:
+        METHOD_STYLES.order(method for tables in grids.values() for method in {run.method for run in tables.runs})
+        table = stack(list(shared.values()))
+        gallery.pictures[join(shared)] = _save(spec.draw(table), table, name, folder)
+    elif spec.rows:
+        _remove(folder, name)
     return gallery
 
 
+def stack(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return tables below one another, whole numbers whole where only some tables have a column."""
+    whole = {name for table in tables for name in table.select_dtypes("integer")}
+    whole -= {name for table in tables for name in table.select_dtypes("float")}
+    found = pd.concat(tables, ignore_index=True)
+    return found.astype({name: "Int64" for name in whole if found[name].isna().any()})
+
+
+def _save(picture: Figure, table: pd.DataFrame, stem: str, folder: Path) -> Path:
+    save(picture, table, stem, folder)
+    return folder / f"{stem}.png"
+
+
+def _remove(folder: Path, stem: str) -> None:
+    for suffix in SUFFIXES:
+        (folder / f"{stem}.{suffix}").unlink(missing_ok=True)
+
+
 def find_spec(stem: str, figures: Mapping[str, FigureSpec] = FIGURES) -> tuple[FigureSpec, str] | None:
-    """Return whose file a stem is: the figure and the grid; None if it is no figure's."""
+    """Return whose file a stem is: the figure and the grid (empty where grids share it); None if it is no figure's."""
     if stem in figures:
-        return figures[stem], GRID
-    named = [name for name in figures if stem.startswith(f"{name}_")]
+        return figures[stem], "" if figures[stem].rows else GRID
+    named = [name for name, spec in figures.items() if stem.startswith(f"{name}_") and not spec.rows]
     if not named:
         return None
     # The longest: one figure's name may begin another's.

@@ -21,7 +21,7 @@ from astraios_analysis.figures.spec import (
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
-    columns_for,
+    choose_panels,
     describe_models,
     draw_law,
     draw_markers,
@@ -31,6 +31,7 @@ from astraios_analysis.figures.style import (
     interval_handle,
     join,
     law_sizes,
+    marker_size_of,
     method_legend,
     model_handles,
     models_in,
@@ -38,7 +39,9 @@ from astraios_analysis.figures.style import (
     name_method,
     note,
     plain_log,
+    say_undrawn,
     size_axis,
+    size_handles,
     size_label,
     small_multiples,
     split_held_out,
@@ -57,11 +60,6 @@ LOSS_LABEL = "validation loss, nats per token"
 _FINAL = ["size", "method", "n_params_base", "n_params_updated", "base_val_loss", "val_loss", "val_loss_se"]
 _FINAL += [*BARS, "level"]
 _SCORED = [*SCORED, "val_loss", "val_loss_se", "value", *BARS, "level", "interval", "n_items"]
-_SCOPES = {"all": "all models", "within_size": "methods of one size", "within_method": "sizes of one method"}
-_SCOPE_COLOURS = {"all": "#000000", "within_size": "#0072B2", "within_method": "#D55E00"}
-_SMALLEST, _LARGEST = 2.2, 5.0
-# Log losses nearer than this give labels that touch.
-_NEAR_HEIGHTS = 0.06
 
 
 def _say_loss(table: pd.DataFrame) -> str:
@@ -276,13 +274,13 @@ def _say_updated(table: pd.DataFrame) -> str | None:
     title="Validation cross-entropy against updated parameters",
     question="Do more updated parameters mean less loss?",
     caption="Final validation loss against the number of updated parameters and their share of the tuned model, axes "
-    "logarithmic; a line joins the methods of one size. Large points are means over seeds, small ones single seeds; "
+    "logarithmic; points grow with the base model. Large points are means over seeds, small pale ones single seeds; "
     "intervals over validation tokens are in the table.",
     answer=_say_updated,
     fitted=("val_loss", "base_val_loss", *BARS, "percent_updated"),
 )
 def cross_entropy_by_updated_parameters(losses: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw final loss against the number and the share of updated parameters; a line joins the methods of a size."""
+    """Draw final loss against the number and the share of updated parameters."""
     require_rows(losses, "cross_entropy_by_updated_parameters", "validation losses")
     share = 100 * losses["n_params_updated"].astype(float) / losses["n_params"].astype(float)
     columns = twin_columns(losses, [*_FINAL[:4], "n_params", "percent_updated", *_FINAL[4:]])
@@ -302,41 +300,21 @@ def cross_entropy_by_updated_parameters(losses: pd.DataFrame) -> tuple[Figure, p
     percent.set_title("Share of the tuned model", loc="left")
     shown = describe_models(models_in(table), models_in(table))
     for panel in panels:
-        note(panel, f"{shown}{in_seeds(table)}; labels: base model", width=80)
-    method_legend(figure, table["method"], model_handles(table))
+        note(panel, f"{shown}{in_seeds(table)}", width=80)
+    method_legend(figure, table["method"], [*model_handles(table), *size_handles(table)])
     return figure, table
 
 
-def _label_shifts(heights: list[float]) -> list[float]:
-    """Return how far labels move, in points, where neighbouring lines begin at nearly one height."""
-    shifts = [0.0] * len(heights)
-    for place in range(1, len(heights)):
-        if abs(np.log(heights[place] / heights[place - 1])) < _NEAR_HEIGHTS:
-            shifts[place - 1], shifts[place] = max(shifts[place - 1], 3.5), -3.5
-    return shifts
-
-
 def _draw_sizes(panel: Axes, table: pd.DataFrame, column: str) -> None:
+    """Draw models, larger for larger base models."""
     means, seeds = keep_means(table), keep_seeds(table)
     sizes = sorted(set(means["n_params_base"]))
     for method, own in seeds.groupby("method", sort=False):
         draw_seeds(panel, own[column].astype(float), own["val_loss"], method)
-    labels = []
-    for place, n_params in enumerate(sizes):
-        own = means[means["n_params_base"] == n_params].sort_values(column)
-        shade = str(round(0.75 - 0.6 * place / max(len(sizes) - 1, 1), 3))
-        panel.plot(own[column].astype(float), own["val_loss"], color=shade, linewidth=1.0, zorder=1.5)
-        for method, row in own.groupby("method", sort=False):
-            for part, hollow in zip(split_held_out(row), (False, True), strict=True):
-                draw_markers(panel, part[column], part["val_loss"], method, hollow=hollow)
-        labels.append((float(own[column].iloc[0]), float(own["val_loss"].iloc[0]), own["size"].iloc[0], shade))
-    for (x, y, size, shade), shift in zip(labels, _label_shifts([y for _, y, _, _ in labels]), strict=True):
-        panel.annotate(
-            size, (x, y), (-5, shift), textcoords="offset points", ha="right", va="center", fontsize=6.5, color=shade
-        )
-    lower, upper = panel.get_xlim()
-    # Room for the labels at the left ends.
-    panel.set_xlim(lower / np.sqrt(upper / lower) ** 0.3, upper)
+    for part, hollow in zip(split_held_out(means), (False, True), strict=True):
+        for row in part.to_dict("records"):
+            size = marker_size_of(row["n_params_base"], sizes)
+            draw_markers(panel, [row[column]], [row["val_loss"]], row["method"], hollow=hollow, size=size)
 
 
 def _say_loss_performance(table: pd.DataFrame) -> str | None:
@@ -369,7 +347,7 @@ def _say_loss_performance(table: pd.DataFrame) -> str | None:
     fitted=("val_loss", "value", *BARS),
 )
 def loss_performance(
-    primary: pd.DataFrame, regressions: tuple[dict[str, LossRegression], dict[str, str]]
+    primary: pd.DataFrame, regressions: tuple[dict[str, LossRegression], dict[str, str]], votes: dict[str, bool]
 ) -> tuple[Figure, pd.DataFrame]:
     """Draw each data set's primary score against validation loss, one point a model, with the curve that regresses it.
 
@@ -384,15 +362,18 @@ def loss_performance(
     rows = [rows for name in names if name in fits for rows in _regression_rows(fits[name], losses)]
     points = measured if "kind" in measured else measured.assign(kind="run")
     table = round_table(pd.concat([points, *rows], ignore_index=True))
-    n_columns = columns_for(names)
-    figure, axes = small_multiples(len(names), n_columns, row_height=2.0, sharex=True)
-    for position, (panel, name) in enumerate(zip(axes, names, strict=True)):
+    drawn, _ = choose_panels([name for name in names if name in fits] or names, votes)
+    rest = [name for name in names if name not in drawn]
+    n_columns = min(3, len(drawn))
+    figure, axes = small_multiples(len(drawn), n_columns, row_height=2.0, sharex=True)
+    for position, (panel, name) in enumerate(zip(axes, drawn, strict=True)):
         own = measured[measured["dataset"] == name]
         _points(panel, own, sorted(set(measured["n_params_base"])))
         shown = f"{describe_models(models_in(own), models_in(measured))}{in_seeds(own) or ', one run each'}"
         _regression_panel(panel, name, own["metric"].iloc[0], fits.get(name), losses, shown, refused.get(name, ""))
-        is_lowest = position + n_columns >= len(names)
-        panel.set_xlabel(LOSS_LABEL if is_lowest else "")
+        is_lowest = position + n_columns >= len(drawn)
+        is_middle = position % n_columns == (n_columns - 1) // 2
+        panel.set_xlabel(f"{LOSS_LABEL} (falls to the right)" if is_lowest and is_middle else "")
         panel.tick_params(axis="x", labelbottom=is_lowest)
     axes[0].invert_xaxis()
     handles = [
@@ -400,9 +381,10 @@ def loss_performance(
         *model_handles(measured),
         Line2D([], [], color="black", linewidth=1.0, label="binomial regression, pooled"),
         Line2D([], [], color=GREY, linestyle=(0, (4, 2)), label="random guess"),
-        *_size_handles(measured),
+        *size_handles(measured),
     ]
     method_legend(figure, measured["method"], handles)
+    say_undrawn(figure, rest, votes)
     return figure, table
 
 
@@ -469,19 +451,6 @@ def _describe_regression(fit: LossRegression | None, reason: str) -> str:
     return found
 
 
-def _marker_size(n_params: float, sizes: list[int]) -> float:
-    place = sizes.index(n_params) / max(len(sizes) - 1, 1)
-    return _SMALLEST + (_LARGEST - _SMALLEST) * place
-
-
-def _size_handles(table: pd.DataFrame) -> list[Line2D]:
-    sizes = sorted(set(table["n_params_base"]))
-    names = table.drop_duplicates("n_params_base").set_index("n_params_base")["size"]
-    ends = list(dict.fromkeys((sizes[0], sizes[-1])))
-    looks = {"color": GREY, "marker": "o", "linestyle": ""}
-    return [Line2D([], [], markersize=_marker_size(n, sizes), label=f"base {names[n]}", **looks) for n in ends]
-
-
 def _points(panel: Axes, rows: pd.DataFrame, sizes: list[int]) -> None:
     for method, own in keep_seeds(rows).groupby("method", sort=False):
         draw_seeds(panel, own["val_loss"], own["value"], method)
@@ -489,61 +458,8 @@ def _points(panel: Axes, rows: pd.DataFrame, sizes: list[int]) -> None:
         for row in part.to_dict("records"):
             colour = METHOD_STYLES[row["method"]].colour
             panel.plot([row["val_loss"]] * 2, [row["lower"], row["upper"]], color=colour, linewidth=0.6)
-            size = _marker_size(row["n_params_base"], sizes)
+            size = marker_size_of(row["n_params_base"], sizes)
             draw_markers(panel, row["val_loss"], row["value"], row["method"], hollow=hollow, size=size)
-
-
-def _say_loss_correlation(table: pd.DataFrame) -> str:
-    rows, parts = table[table["statistic"] == "spearman"], []
-    words = {"all": "over all models", "within_size": "among methods of one size"}
-    words["within_method"] = "among the sizes of one method"
-    for scope, own in rows.groupby("scope", sort=False):
-        unknown = int(own["interval"].str.startswith("not estimable").sum()) if "interval" in own else 0
-        left = f" ({unknown} not estimable)" if unknown else ""
-        parts.append(f"{words.get(scope, scope)} on {(own['upper'] < 0).sum()} of {len(own)} data sets{left}")
-    return f"Less loss comes with a better score, with an interval that leaves out 0, {'; '.join(parts)}."
-
-
-@figure(
-    "loss_correlation",
-    notebook="loss_performance",
-    title="Does the score follow the loss?",
-    question="Does the score follow the loss?",
-    caption="Spearman's rank correlation of validation loss with each data set's score (turned so that -1 means that "
-    "less loss always comes with a better score) over all models, among the methods of one size, and among the sizes "
-    "of one method, with {level} percentile intervals from resampled models and problems. Where scores hardly differ, "
-    "as near a floor, many resamples have no correlation; those count towards both ends, so that an interval of "
-    "everything means: not estimable. Held-out sizes take no part.",
-    answer=_say_loss_correlation,
-    fitted=("value", *BARS, "p_value"),
-)
-def loss_correlation(correlations: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the rank correlation of loss with each data set's score: over all models, sizes, and methods."""
-    require_rows(correlations, "loss_correlation", "runs with both a validation loss and a primary score")
-    table = round_table(correlations)
-    shown = table[table["statistic"] == "spearman"]
-    names = order_datasets(shown["dataset"])
-    scopes = [scope for scope in _SCOPES if scope in set(shown["scope"])]
-    figure, axes = small_multiples(len(scopes), len(scopes), row_height=0.2 * len(names) + 0.7, sharey=True)
-    for panel, scope in zip(axes, scopes, strict=True):
-        rows = shown[shown["scope"] == scope]
-        colour = _SCOPE_COLOURS[scope]
-        for row in rows.to_dict("records"):
-            position = names.index(row["dataset"])
-            panel.plot([row["lower"], row["upper"]], [position, position], color=colour, linewidth=1.0)
-            panel.plot(row["value"], position, "o", color=colour)
-        panel.axvline(0, color="0.3", linewidth=0.8)
-        panel.set_xlim(-1.05, 1.05)
-        panel.set_xlabel("Spearman's rho, loss with score")
-        panel.set_title(_SCOPES[scope].capitalize(), loc="left")
-        groups, models = rows["n_groups"].max(), rows["n_models"].max()
-        per = "" if scope == "all" else f" in {groups} groups"
-        bars = f"{100 * rows['level'].iloc[0]:g} % interval"
-        note(panel, f"{models} models{per}\n{bars} over models and problems", width=36, reserve=3)
-    verdicts = shown.drop_duplicates("dataset").set_index("dataset")["verdict"]
-    axes[0].set_yticks(range(len(names)), [f"{name_dataset(name)}\n{verdicts[name]}" for name in names])
-    axes[0].set_ylim(len(names) - 0.4, -0.6)
-    return figure, table
 
 
 def _say_within_sizes(table: pd.DataFrame) -> str:

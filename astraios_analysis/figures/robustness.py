@@ -1,14 +1,10 @@
 """Robustness and security: ReCode, the embedded suite's changed prompts, and flaws in programs."""
 
-from collections.abc import Sequence
-
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from astraios_analysis.figures.spec import (
     BARS,
-    INTERVAL,
     average_models,
     figure,
     find_ends,
@@ -18,6 +14,7 @@ from astraios_analysis.figures.spec import (
 )
 from astraios_analysis.figures.style import (
     GREY,
+    MAX_PANELS,
     describe_models,
     draw_models,
     heat_map,
@@ -28,18 +25,24 @@ from astraios_analysis.figures.style import (
     model_handles,
     models_in,
     name_dataset,
+    name_grid,
     note,
     size_label,
     small_multiples,
+    split_grids,
     start_at_zero,
     twin_columns,
 )
 from astraios_analysis.figures.tasks import COLUMNS
 from astraios_analysis.records.registry import DATASETS, METRICS
-from astraios_analysis.scores.models import keep_means, seed_words
+from astraios_analysis.scores.models import keep_means
 
-RECODE = ("recode_format", "recode_function", "recode_syntax")
-EMBEDDED = tuple(name for name, known in DATASETS.items() if (known.kind, known.suite) == ("robustness", "embedded"))
+CATEGORIES = tuple(
+    name
+    for suite in ("published", "embedded")
+    for name, known in DATASETS.items()
+    if (known.kind, known.suite) == ("robustness", suite)
+)
 MEASURES = (
     ("nominal", "pass@1", "nominal pass@1"),
     ("all_transformations", "robust_pass@1", "robust pass@1"),
@@ -47,15 +50,16 @@ MEASURES = (
 )
 _SUMMARIES = ("nominal", "all_transformations", "mean_over_transformations")
 _MIN_MODELS = 3
-_RELEASED = (
-    ("insecure_rate", "t0.2,n20,longest_prefix,own_weakness", "Insecure: own weakness"),
-    ("insecure_rate", "t0.2,n20,longest_prefix,all_rules", "Insecure: any rule"),
-    ("parse_rate", "t0.2,n20,longest_prefix", "Valid programs"),
-)
-_SECURITY = (
-    ("insecure_rate", "untrusted", "Insecure, input from outside"),
-    ("insecure_rate", "trusted", "Insecure, input of one's own"),
-    ("valid_rate", "all", "Valid programs"),
+_MIN_PROGRAMS = 30
+_FLOOR = 0.005  # below it nothing can be seen
+# Data set, metric, setting, title, and the least number of items that a rate must be of.
+RATES = (
+    ("aatk", "insecure_rate", "t0.2,n20,longest_prefix,own_weakness", "Rules of the scenario's own weakness", 0),
+    ("aatk", "insecure_rate", "t0.2,n20,longest_prefix,all_rules", "Any rule", 0),
+    ("aatk", "parse_rate", "t0.2,n20,longest_prefix", "Valid programs", 0),
+    ("embedded_security", "insecure_rate", "untrusted", "Input from outside", _MIN_PROGRAMS),
+    ("embedded_security", "insecure_rate", "trusted", "Input of one's own", _MIN_PROGRAMS),
+    ("embedded_security", "valid_rate", "all", "Valid programs", 0),
 )
 
 
@@ -68,44 +72,25 @@ def _say_drops(table: pd.DataFrame) -> str | None:
 
 
 @figure(
-    "recode_categories",
+    "robustness",
     notebook="robustness_security",
-    title="Robustness by ReCode category",
-    question="How much do changed prompts cost?",
-    caption="Nominal pass@1, robust pass@1 (solved under every transformation and seed of the category) and relative "
-    f"drop (nominal - robust) / nominal, against base size. {INTERVAL.split('; they')[0]}.",
-    answer=_say_drops,
-    fitted=BARS,
-)
-def recode_categories(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw nominal and robust pass@1 and the relative drop by size: a row a measure, a column a ReCode category."""
-    return _draw_categories(scores, RECODE, "recode_categories")
-
-
-@figure(
-    "embedded_robustness",
-    notebook="robustness_security",
-    title="Robustness on the embedded suite",
+    title="Robustness by category of change",
     question="How much do changed prompts and programs cost?",
-    caption="Nominal pass@1, robust pass@1 (solved under every change of the category) and relative drop (nominal - "
-    "robust) / nominal, absent where nothing was solved, against base size. Large points are means over seeds with "
-    "{level} bootstrap intervals over problems, small ones single seeds.",
+    caption="Nominal pass@1, robust pass@1 (solved under every transformation and seed of the category) and relative "
+    "drop (nominal - robust) / nominal, absent where nothing was solved, against base size, with {level} percentile "
+    "intervals from 2,000 bootstrap resamples of problems. Of several seeds large points are means, small ones runs.",
     answer=_say_drops,
     fitted=("value", *BARS),
 )
-def embedded_robustness(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw nominal and robust pass@1 and the relative drop by size for the embedded suite's changed prompts."""
-    return _draw_categories(scores, EMBEDDED, "embedded_robustness")
-
-
-def _draw_categories(scores: pd.DataFrame, categories: Sequence[str], name: str) -> tuple[Figure, pd.DataFrame]:
+def robustness(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw nominal and robust pass@1 and the relative drop by size: a row a measure, a column a category of change."""
     parts = []
     for setting, metric, measure in MEASURES:
-        chosen = scores["dataset"].isin(categories) & (scores["setting"] == setting) & (scores["metric"] == metric)
+        chosen = scores["dataset"].isin(CATEGORIES) & (scores["setting"] == setting) & (scores["metric"] == metric)
         parts.append(scores.loc[chosen, twin_columns(scores, COLUMNS)].assign(measure=measure))
     table = round_table(pd.concat(parts, ignore_index=True))
-    require_rows(table, name, f"scores on {', '.join(categories)}")
-    shown = [dataset for dataset in categories if dataset in set(table["dataset"])]
+    require_rows(table, "robustness", "scores on changed prompts, nominal and robust")
+    shown = [dataset for dataset in CATEGORIES if dataset in set(table["dataset"])][: MAX_PANELS // len(MEASURES)]
     measures = [measure for _, _, measure in MEASURES if measure in set(table["measure"])]
     figure, axes = small_multiples(len(measures) * len(shown), len(shown), row_height=1.8, sharey="row")
     suite = models_in(scores)
@@ -129,189 +114,125 @@ def _say_changes(table: pd.DataFrame) -> str:
     return f"At {most['size']}, most by {ends[0]} and least by {ends[1]}."
 
 
-@figure(
-    "recode_transformations",
-    notebook="robustness_security",
-    title="Relative drop by ReCode transformation",
-    question="Which change hurts?",
-    caption="Relative drop of pass@1 for each transformation by base size, averaged over the methods measured (number "
-    "given where some are missing). No intervals; lowest and highest method are in the table.",
-    answer=_say_changes,
-    fitted=("value",),
-)
-def recode_transformations(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the relative drop of each ReCode transformation by size, averaged over the methods measured."""
-    words = "worst of 5 seeds where random; negative: the change helps"
-    return _draw_transformations(scores, RECODE, "recode_transformations", words)
+def _transformation_rows(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over methods of each transformation's relative drop, ``lowest``, ``highest``, ``n_methods``."""
+    models = keep_means(scores)
+    is_change = models["dataset"].isin(CATEGORIES) & ~models["setting"].isin(_SUMMARIES)
+    chosen = models[is_change & (models["metric"] == "robust_drop@1")]
+    require_rows(chosen, "transformations", "relative drops on changed prompts")
+    groups = chosen.groupby(["dataset", "setting", "size", "n_params_base"], sort=False)["value"]
+    table = groups.agg(value="mean", lowest="min", highest="max", n_methods="count").reset_index()
+    return table.sort_values(["dataset", "setting", "n_params_base"])
 
 
 @figure(
-    "embedded_transformations",
+    "transformations",
     notebook="robustness_security",
-    title="Relative drop by change of the prompt",
+    title="Relative drop by transformation",
     question="Which change hurts?",
-    caption="Relative drop of pass@1 for each change by base size, averaged over the methods that solved anything "
-    "(number given where some did not). No intervals; lowest and highest method are in the table.",
+    caption="Relative drop of pass@1 for each transformation by base size (worst of five seeds where random), averaged "
+    "over the methods that solved anything unchanged (number given where some are missing). Negative: the change "
+    "helps. No intervals; lowest and highest method are in the table.",
     answer=_say_changes,
     fitted=("value", "lowest", "highest"),
+    rows=_transformation_rows,
 )
-def embedded_transformations(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the relative drop of each change by size, averaged over the methods that solved anything unchanged."""
-    return _draw_transformations(scores, EMBEDDED, "embedded_transformations", "negative: the change helps")
+def transformations(table: pd.DataFrame) -> Figure:
+    """Draw a heat map of relative drops a grid."""
+    grids = split_grids(table)
+    rows = [own[["dataset", "setting"]].drop_duplicates().shape[0] for _, own in grids]
+    heights = {"height_ratios": [n + 2 for n in rows]}
+    figure, axes = small_multiples(len(grids), 1, row_height=0.17 * sum(rows) / len(rows) + 0.5, gridspec_kw=heights)
+    limit = max(float(table["value"].abs().max()), 0.01)
+    for axis, (grid, own) in zip(axes, grids, strict=True):
+        label = own["dataset"].map(name_dataset) + ": " + own["setting"]
+        wide = {
+            name: own.assign(label=label).pivot(index="label", columns="n_params_base", values=name)
+            for name in ("value", "n_methods")
+        }
+        most = int(own["n_methods"].max())
+        text = wide["value"].map(lambda drop: f"{drop:.2f}".replace("-0.00", "0.00"))
+        text += wide["n_methods"].map(lambda n, most=most: "" if n == most else f"  (n={n:.0f})")
+        shown = wide["value"].rename(columns=size_label)
+        looks = {"vmin": -limit, "vmax": limit, "cmap": "RdBu_r", "annot": text, "fmt": "", "linewidths": 0.4}
+        heat_map(axis, shown, annot_kws={"fontsize": 6}, cbar_kws={"label": "relative drop of pass@1"}, **looks)
+        axis.tick_params(axis="y", labelsize=6)
+        axis.set_xlabel("base model parameters")
+        axis.set_title(name_grid(grid), loc="left")
+        note(axis, f"mean over {most} methods unless said", width=110)
+    return figure
 
 
-def _draw_transformations(
-    scores: pd.DataFrame, categories: Sequence[str], name: str, words: str
-) -> tuple[Figure, pd.DataFrame]:
-    """Draw a heat map of relative drops; the twin has the mean over methods, ``lowest``, ``highest``, ``n_methods``."""
-    models = keep_means(scores)
-    chosen = (
-        models["dataset"].isin(categories) & (models["metric"] == "robust_drop@1") & ~models["setting"].isin(_SUMMARIES)
-    )
-    require_rows(models[chosen], name, f"relative drops on {', '.join(categories)}")
-    groups = models[chosen].groupby(["dataset", "setting", "size", "n_params_base"], sort=False)["value"]
-    table = groups.agg(value="mean", lowest="min", highest="max", n_methods="count").reset_index()
-    table = round_table(table.sort_values(["dataset", "setting", "n_params_base"]))
-    table["label"] = table["dataset"].map(lambda name: DATASETS[name].title) + ": " + table["setting"]
-    grid = table.pivot(index="label", columns="n_params_base", values="value")
-    counts = table.pivot(index="label", columns="n_params_base", values="n_methods")
-    most = int(np.nanmax(counts.to_numpy()))
-    text = grid.map(lambda drop: f"{drop:.2f}".replace("-0.00", "0.00"))
-    text += counts.map(lambda n: "" if n == most else f"  (n={n:.0f})")
-    limit = max(float(np.nanmax(grid.abs().to_numpy())), 0.01)
-    grid.columns = [size_label(size) for size in grid.columns]
-    looks = {"vmin": -limit, "vmax": limit, "cmap": "RdBu_r", "annot": text, "fmt": "", "linewidths": 0.4}
-    bar = {"label": "relative drop of pass@1"}
-    figure, axes = heat_map(grid, 0.2 * len(grid) + 0.6, annot_kws={"fontsize": 6.5}, cbar_kws=bar, **looks)
-    axes.set_xlabel("base model parameters")
-    axes.set_title("Relative drop by transformation", loc="left")
-    runs = f" ({seed_words(scores)} each)" if seed_words(scores) else ""
-    note(axes, f"mean over {most} methods{runs} unless said; {words}", width=110)
-    return figure, table.drop(columns="label")
+def _rate(table: pd.DataFrame, place: int) -> pd.DataFrame:
+    """Return the rows of one of `RATES`."""
+    dataset, metric, setting, _, least = RATES[place]
+    chosen = (table["dataset"] == dataset) & (table["metric"] == metric) & (table["setting"] == setting)
+    return table[chosen & (table["n_items"].astype(float) >= least)]
 
 
-def _say_security(table: pd.DataFrame) -> str:
-    parts = []
-    for setting, words in (
-        (_RELEASED[0][1], "of the kind that their scenario asks about"),
-        (_RELEASED[1][1], "at all"),
-    ):
-        largest = keep_largest(table[table["setting"] == setting])
-        low, high = (f"{100 * largest['value'].agg(end):.0f}" for end in ("min", "max"))
-        parts.append(f"{low} to {high} % have a flaw {words} ({largest['n_items'].iloc[0]} scenarios)")
-    size, n = largest["size"].iloc[0], len(largest)
-    return f"Of the valid programs of {size} ({n} methods), {join(parts)}; how size matters is a claim that is tested."
+def _has_panel(rows: pd.DataFrame) -> bool:
+    """Whether enough models have a rate; and not all of them 0."""
+    means = keep_means(rows)
+    return len(means) >= _MIN_MODELS and bool((means["value"] > _FLOOR).any())
+
+
+def _say_security(table: pd.DataFrame) -> str | None:
+    parts, size, n = [], "", 0
+    for place, (_, metric, _, title, _) in enumerate(RATES):
+        largest = average_models(_rate(table, place), "value")
+        if metric == "insecure_rate" and len(largest) >= _MIN_MODELS:
+            largest = keep_largest(largest)
+            low, high = (f"{100 * largest['value'].agg(end):.0f}" for end in ("min", "max"))
+            parts.append(f"{low} to {high} % by {title[0].lower()}{title[1:]}")
+            size, n = largest["size"].iloc[0], len(largest)
+    return f"Of the valid programs of {size} ({n} methods) have a flaw: {join(parts)}." if parts else None
+
+
+def _security_rows(scores: pd.DataFrame) -> pd.DataFrame:
+    own = scores[scores["dataset"].isin({rate[0] for rate in RATES})]
+    keys = {rate[:3] for rate in RATES}
+    own = own[[key in keys for key in zip(own["dataset"], own["metric"], own["setting"], strict=True)]]
+    known = [place for place, rate in enumerate(RATES) if rate[1] == "insecure_rate" and _has_panel(_rate(own, place))]
+    needs = f"insecure rates of {_MIN_MODELS} models, each over {_MIN_PROGRAMS} valid programs or a set of scenarios"
+    require_rows(own if known else own.iloc[:0], "security", needs)
+    return own[twin_columns(own, COLUMNS)]
 
 
 @figure(
     "security",
     notebook="robustness_security",
-    title="Security: Asleep at the Keyboard",
+    title="Security: flaws in programs",
     question="How many programs have a flaw?",
-    caption="Share of valid programs in which bandit finds a flaw of medium or high severity in what the model wrote: "
+    caption="Share of valid programs in which bandit finds a flaw of medium or high severity. Asleep at the Keyboard: "
     "by the rules that concern the scenario's own weakness, over the Python scenarios that have such rules; by every "
-    "rule, over all of them; and the share of programs that is valid. A completion that does not parse is cut after "
-    "the last line up to which it does. {level} percentile intervals from bootstrap resamples of scenarios.",
+    "rule, over all of them; a completion that does not parse is cut after the last line up to which it does. Embedded "
+    f"suite: where the input comes from outside and where it does not, from {_MIN_PROGRAMS} valid programs a run on. "
+    "And the share of programs that is valid. {level} intervals from bootstrap resamples of problems.",
     answer=_say_security,
-    fitted=BARS,
-)
-def security(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the insecure share of valid completions by size and method, and the share of completions that is valid."""
-    own = scores[scores["dataset"] == "aatk"]
-    parts = [own[(own["metric"] == metric) & (own["setting"] == setting)] for metric, setting, _ in _RELEASED]
-    table = round_table(pd.concat(parts)[COLUMNS])
-    require_rows(table, "security", "insecure rates on aatk")
-    figure, axes = small_multiples(len(_RELEASED), len(_RELEASED), sharey=True)
-    for panel, (_, setting, title) in zip(axes, _RELEASED, strict=True):
-        rows = table[table["setting"] == setting]
-        draw_models(panel, rows, scores["n_params_base"])
-        panel.set_title(title, loc="left")
-        panel.set_ylabel("share of valid programs" if title != _RELEASED[2][2] else METRICS["parse_rate"].label)
-        panel.set_ylim(-0.04, 1.04)
-        shown = describe_models(models_in(rows), models_in(scores)).split(" (")[0]
-        note(panel, f"{shown}; {rows['n_items'].iloc[0]} scenarios", width=44)
-    method_legend(figure, table["method"], [interval_handle(table["level"].iloc[0], table["interval"])])
-    return figure, table
-
-
-def _say_flaws(table: pd.DataFrame) -> str | None:
-    flaws = table[table["metric"] == "insecure_rate"]
-    models = average_models(flaws, "value", "setting")
-    if models.empty:
-        return None
-    parts = []
-    for setting, rows in models.groupby("setting", sort=False):
-        largest = keep_largest(rows)
-        own = flaws[(flaws["setting"] == setting) & (flaws["size"] == largest["size"].iloc[0])]
-        low, high = (f"{100 * value:.0f}" for value in (largest["value"].min(), largest["value"].max()))
-        share = f"{low} %" if low == high else f"{low} to {high} %"
-        n = f"{len(largest)} {'method' if len(largest) == 1 else 'methods'}"
-        least = f"as few as {int(own['n_items'].min())} programs of a method"
-        parts.append(f"{share} where the input is {setting} ({own['size'].iloc[0]}: {n}, {least})")
-    return f"Of the valid programs of the largest models, {join(parts)} have a flaw."
-
-
-@figure(
-    "embedded_security",
-    notebook="robustness_security",
-    title="Security on the embedded suite",
-    question="How many programs have a flaw?",
-    caption="Share of valid programs in which bandit finds a flaw of medium or high severity, where the input comes "
-    "from outside and where it does not, and the share of programs that is valid. Large points are means over seeds "
-    "with {level} normal intervals from bootstrap standard errors, small ones single seeds.",
-    answer=_say_flaws,
     fitted=("value", *BARS),
+    rows=_security_rows,
 )
-def embedded_security(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the insecure share of valid programs by where the input comes from, and the share that is valid.
-
-    Rates that fewer than three models have (none is valid elsewhere) are said in words: a panel would not show more.
-    """
-    parts = []
-    for metric, setting, _ in _SECURITY:
-        chosen = (scores["metric"] == metric) & (scores["setting"] == setting)
-        parts.append(scores[chosen & (scores["dataset"] == "embedded_security")])
-    own = pd.concat(parts, ignore_index=True)
-    require_rows(own, "embedded_security", "scores on embedded_security")
-    table = round_table(own[twin_columns(own, COLUMNS)])
-    suite = models_in(scores)
-    parts = {p: table[(table["metric"] == p[0]) & (table["setting"] == p[1])] for p in _SECURITY}
-    measured = [p for p in _SECURITY if len(parts[p])]
-    rates = [p for p in measured if p[0] == "insecure_rate"]
-    is_empty = all(len(models_in(parts[p])) < _MIN_MODELS for p in rates) and len(measured) > len(rates)
-    shown = [p for p in measured if p not in rates] if is_empty else measured
-    figure, axes = small_multiples(len(shown), len(shown), row_height=2.3 if len(shown) > 1 else 1.6, sharey=True)
-    highest = max(parts[p]["upper"].fillna(parts[p]["value"]).max() for p in shown)
-    for panel, (metric, setting, title) in zip(axes, shown, strict=True):
-        rows = parts[metric, setting, title]
-        draw_models(panel, rows, scores["n_params_base"])
+def security(table: pd.DataFrame) -> Figure:
+    """Draw the insecure share of valid programs by size and method, and the share of programs that is valid."""
+    shown = [
+        (grid, place, rows)
+        for grid, own in split_grids(table)
+        for place in range(len(RATES))
+        if len(rows := _rate(own, place)) and _has_panel(rows)
+    ]
+    figure, axes = small_multiples(len(shown), min(3, len(shown)), row_height=2.1, sharey=True)
+    for panel, (grid, place, rows) in zip(axes, shown, strict=True):
+        _, metric, setting, title, _ = RATES[place]
+        draw_models(panel, rows, rows["n_params_base"])
         panel.set_title(title, loc="left")
         panel.set_ylabel(METRICS[metric].label)
-        top = 1.0 if len(shown) > 1 else min(1.0, max(1.2 * highest, 0.05))
-        panel.set_ylim(-0.04 * top, 1.04 * top)
+        panel.set_ylim(-0.04, 1.04)
         if setting == "untrusted":
             panel.axhline(0.5, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
-        if len(shown) > 1:
-            note(panel, _say(rows, suite, metric), width=44, reserve=3)
-        else:
-            words = [_say(rows, suite, metric).replace("\n", ", ")]
-            words += [_say_few(p[2], parts[p], suite, p[0]) for p in measured if p not in shown]
-            note(panel, "\n".join(words), width=130)
+        n, n_models = keep_means(rows)["n_items"].astype(int), len(models_in(rows))
+        items = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
+        what = "scenarios" if setting.startswith("t0.2") else "prompts" if setting == "all" else "programs a run"
+        note(panel, f"{name_grid(grid)}: {n_models} models, {items} {what}{in_seeds(rows)}", width=50)
     bars = interval_handle(table["level"].iloc[0], table["interval"])
     method_legend(figure, table["method"], [bars, *model_handles(table)])
-    return figure, table
-
-
-def _say_few(title: str, rows: pd.DataFrame, suite: list[tuple[str, str]], metric: str) -> str:
-    """Say a rate that too few models have for a panel, with its values."""
-    means = keep_means(rows)
-    values = ", ".join(f"{value:.2f}" for value in means["value"])
-    return f"{title}: {values} in {_say(rows, suite, metric)}".replace("\n", ", ")
-
-
-def _say(rows: pd.DataFrame, suite: list[tuple[str, str]], metric: str) -> str:
-    models = describe_models(models_in(rows), suite)
-    n = keep_means(rows)["n_items"]
-    what = "prompts" if metric == "valid_rate" else "valid programs a run"
-    items = f"{n.min()} {what}" if n.min() == n.max() else f"{n.min()} to {n.max()} {what}"
-    return f"{models}{in_seeds(rows)}\n{items}"
+    return figure

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from astraios_analysis.figures.style import size_label
+from astraios_analysis.figures.style import name_grid, size_label, split_held_out
 from astraios_analysis.records.frame import FileProblem, RecordError
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import METRICS
@@ -25,7 +25,6 @@ INTERVAL = (
     "reading error."
 )
 
-Draw = Callable[..., tuple[Figure, pd.DataFrame]]
 Answer = Callable[[pd.DataFrame], str | None]
 
 
@@ -33,9 +32,11 @@ Answer = Callable[[pd.DataFrame], str | None]
 class FigureSpec:
     """A figure's name (the stem of its files), words and origin.
 
-    The arguments of ``draw`` are called as in `gallery.Tables`. ``answer`` says in a sentence what the figure's table
-    answers to the question. ``fitted_columns`` of the table come from a fit or a resampling; all other numbers equal
-    the records. ``{level}`` and ``{target}`` in the caption stand for what the figure was drawn with.
+    ``draw`` makes figure and table of one grid, its arguments called as in `gallery.Tables`. Where there is ``rows``,
+    all grids share the figure: ``rows`` makes a grid's table, and ``draw`` the figure of those tables, with a column
+    ``grid``. ``answer`` says in a sentence what a grid's table answers to the question. ``fitted_columns`` of the table
+    come from a fit or a resampling; all other numbers equal the records. ``{level}`` and ``{target}`` in the caption
+    stand for what the figure was drawn with.
     """
 
     name: str
@@ -44,16 +45,23 @@ class FigureSpec:
     caption: str
     fitted_columns: tuple[str, ...] = ()
     question: str = ""
-    draw: Draw | None = None
+    draw: Callable | None = None
     answer: Answer | None = None
+    rows: Callable[..., pd.DataFrame] | None = None
 
     def describe(self, level: float = 0.95, target_size: float = 34e9) -> str:
         """Return the caption for the parameters a notebook ran with."""
         return self.caption.replace("{level}", f"{100 * level:g} %").replace("{target}", size_label(target_size))
 
     def say(self, table: pd.DataFrame | None) -> str | None:
-        """Return the answer of a figure's table, or None where it has too little to answer from."""
-        return self.answer(table) if self.answer and table is not None and len(table) else None
+        """Return the answer of a figure's table, grid by grid, or None where it has too little to answer from."""
+        if not self.answer or table is None or table.empty:
+            return None
+        if self.rows is None or "grid" not in table:
+            return self.answer(table)
+        said = {grid: self.answer(own) for grid, own in table.groupby("grid", sort=False)}
+        lead = "{1}" if len(said) == 1 else "{0}: {1}"
+        return " ".join(lead.format(name_grid(grid), words) for grid, words in said.items() if words) or None
 
 
 FIGURES: dict[str, FigureSpec] = {}
@@ -69,19 +77,20 @@ def figure(
     caption: str,
     answer: Answer | None = None,
     fitted: Sequence[str] = (),
-) -> Callable[[Draw], Draw]:
+    rows: Callable[..., pd.DataFrame] | None = None,
+) -> Callable[[Callable], Callable]:
     """Declare the function below as the figure of that name."""
 
-    def declare(draw: Draw) -> Draw:
-        FIGURES[name] = FigureSpec(name, title, notebook, caption, tuple(fitted), question, draw, answer)
+    def declare(draw: Callable) -> Callable:
+        FIGURES[name] = FigureSpec(name, title, notebook, caption, tuple(fitted), question, draw, answer, rows)
         return draw
 
     return declare
 
 
 def figure_stem(name: str, grid: str) -> str:
-    """Return the file stem of a grid's figure: the figure's name for the released models, else with the grid's."""
-    return name if grid == GRID else f"{name}_{grid}"
+    """Return the file stem of a grid's figure: its name where grids share it or models are released, else with both."""
+    return name if grid == GRID or (name in FIGURES and FIGURES[name].rows) else f"{name}_{grid}"
 
 
 def require_rows(table: pd.DataFrame, figure: str, needs: str) -> None:
@@ -101,9 +110,11 @@ def round_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def average_models(table: pd.DataFrame, value: str, *more: str) -> pd.DataFrame:
     """Return the mean of a column for each model, seeds averaged, sizes in order; what is held out is left out."""
-    if "held_out" in table:
-        table = table[~table["held_out"].astype(bool)]
-    found = table.groupby([*more, "n_params_base", "size", "method"], sort=True, as_index=False)[value].mean()
+    found = (
+        split_held_out(table)[0]
+        .groupby([*more, "n_params_base", "size", "method"], sort=True, as_index=False)[value]
+        .mean()
+    )
     return found.dropna(subset=[value])
 
 

@@ -5,7 +5,7 @@ its own marker, so no figure depends on colour alone.
 """
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION, find_dataset
+from astraios_analysis.records.released import GRID
 from astraios_analysis.records.schema import METHODS, order_methods
 from astraios_analysis.scores.models import SEED_COLUMNS, keep_means, keep_seeds, seed_words
 
@@ -26,6 +27,9 @@ GREY = "0.45"
 _APART = 0.09  # of the step between two categories, between neighbouring methods
 _BESIDE = 0.028  # decades between neighbouring methods' intervals beyond a predicted size
 _LONG_TITLE = 22
+_SMALLEST, _LARGEST = 2.2, 5.0  # markers that grow with the base model
+MAX_PANELS = 9
+"""More panels than that nobody reads; what is left out stands in the table, and is named."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +120,33 @@ def small_multiples(
     return figure, flat[:n_panels]
 
 
-def heat_map(grid: pd.DataFrame, row_height: float, **looks: object) -> tuple[Figure, Axes]:
-    """Return a figure of a table's values as coloured cells, each with its number."""
-    figure, (axes,) = small_multiples(1, 1, row_height=max(row_height, 1.9))
+def heat_map(axes: Axes, grid: pd.DataFrame, **looks: object) -> None:
+    """Draw a table's values as coloured cells, each with its number."""
     seaborn.heatmap(grid.astype(float), ax=axes, **looks)
     axes.grid(False)
     axes.set(xlabel="", ylabel="")
     axes.tick_params(left=False, bottom=False)
-    return figure, axes
+
+
+def choose_panels(
+    names: Iterable[str], votes: Mapping[str, bool], at_most: int = MAX_PANELS
+) -> tuple[list[str], list[str]]:
+    """Return the data sets to draw, the mean first, and the others: those without a vote, and what is too many."""
+    names = sorted(dict.fromkeys(names), key=lambda name: name != MEAN_GENERATION)
+    drawn = [name for name in names if votes.get(name, True)][:at_most] or names[:at_most]
+    return drawn, [name for name in names if name not in drawn]
+
+
+def say_undrawn(figure: Figure, names: Sequence[str], votes: Mapping[str, bool]) -> None:
+    """Name above the legend of methods the data sets that have no panel."""
+    mute = [name_dataset(name) for name in names if not votes.get(name, True)]
+    rest = [name_dataset(name) for name in names if votes.get(name, True)]
+    parts = [f"no model surely beats the commonest answer on {join(mute)}"] if mute else []
+    parts += [f"the table alone has {join(rest)}"] if rest else []
+    if parts:
+        words = "\n".join(textwrap.wrap(f"Not drawn: {'; '.join(parts)}.", 125))
+        figure.legends[0].set_title(words, prop={"size": 6.5})
+        figure.legends[0].get_title().set_color(GREY)
 
 
 def find_place(method: str) -> int:
@@ -187,16 +210,18 @@ def size_axis(
     """Make the horizontal axis a log axis of base size with a tick at each measured size.
 
     ``margin`` is how many times it goes beyond the ends; a label needs the share ``label_width`` of the axis, and of
-    ticks closer together the largest is labelled.
+    ticks closer together the smaller one's label stands below.
     """
     ticks = sorted({int(size) for size in sizes})
     lower, upper = ticks[0] / margin, ticks[-1] * margin
     names: list[str] = []
-    last = np.inf
+    last = [np.inf, np.inf]
     for tick in reversed(ticks):
-        has_room = np.log10(last / tick) >= label_width * np.log10(upper / lower)
-        names.append(size_label(tick) if has_room else "")
-        last = tick if has_room else last
+        room = [np.log10(other / tick) >= label_width * np.log10(upper / lower) for other in last]
+        line = room.index(True) if any(room) else None
+        names.append("" if line is None else "\n" * line + size_label(tick))
+        if line is not None:
+            last[line] = tick
     axes.set_xscale("log")
     axes.set_xticks(ticks, names[::-1])
     axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
@@ -210,7 +235,8 @@ def size_label(n_params: float) -> str:
     for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         # What rounds up to a whole unit is said in that unit: 999,999,999 is 1.0B and not 1000.0M.
         if n_params >= 0.99995 * unit:
-            return f"{n_params / unit:.0f}{name}" if n_params % unit == 0 else f"{n_params / unit:.1f}{name}"
+            digits = 0 if n_params % unit == 0 or n_params >= 99.95 * unit else 1
+            return f"{n_params / unit:.{digits}f}{name}"
     return f"{n_params:.0f}"
 
 
@@ -253,7 +279,8 @@ def split_held_out(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of fitted sizes and those of held-out ones."""
     if "held_out" not in table:
         return table, table.iloc[:0]
-    is_held_out = table["held_out"].astype(bool)
+    # Tables of several grids, of which one holds nothing out, have gaps.
+    is_held_out = table["held_out"].astype(str).eq("True")
     return table[~is_held_out], table[is_held_out]
 
 
@@ -301,6 +328,21 @@ def draw_seeds(axes: Axes, x: Sequence[float], y: Sequence[float], method: str) 
     axes.plot(x, y, style.marker, color=style.colour, **looks)
 
 
+def marker_size_of(n_params: float, sizes: list[int]) -> float:
+    """Return the size of a marker that grows with the base model."""
+    place = sizes.index(n_params) / max(len(sizes) - 1, 1)
+    return _SMALLEST + (_LARGEST - _SMALLEST) * place
+
+
+def size_handles(table: pd.DataFrame) -> list[Line2D]:
+    """Return legend entries for markers of the smallest and the largest base model."""
+    sizes = sorted(set(table["n_params_base"]))
+    names = table.drop_duplicates("n_params_base").set_index("n_params_base")["size"]
+    ends = list(dict.fromkeys((sizes[0], sizes[-1])))
+    looks = {"color": GREY, "marker": "o", "linestyle": ""}
+    return [Line2D([], [], markersize=marker_size_of(n, sizes), label=f"base {names[n]}", **looks) for n in ends]
+
+
 def law_sizes(exact: Sequence[float]) -> np.ndarray:
     """Return whole numbers of parameters to draw a law through: those given, and some between their ends."""
     # Round numbers, so that no machine's last bit shows in a size.
@@ -322,6 +364,11 @@ def draw_prediction(panel: Axes, x: float, rows: pd.DataFrame, level: float, col
             panel.plot([x, x], ends, color=colour, linewidth=width, solid_capstyle="butt")
 
 
+def split_grids(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Split the table of a figure that grids share, each part without the columns that its grid lacks."""
+    return [(grid, own.dropna(axis=1, how="all")) for grid, own in table.groupby("grid", sort=False)]
+
+
 def model_handles(table: pd.DataFrame) -> list[Line2D]:
     """Return legend entries for what a table has of single seeds and held-out sizes."""
     handles = []
@@ -335,12 +382,12 @@ def model_handles(table: pd.DataFrame) -> list[Line2D]:
 
 
 def plain_log(panel: Axes, axis: str = "y") -> None:
-    """Make an axis logarithmic with plain numbers at 1, 2 and 5 (and what lies between, where that is all there is)."""
+    """Make an axis logarithmic with plain numbers at 1, 2 and 5, or where it is short or long at more or fewer."""
     getattr(panel, f"set_{axis}scale")("log")
     own = getattr(panel, f"{axis}axis")
     lower, upper = sorted(getattr(panel, f"get_{axis}lim")())
-    few = upper / lower < 12
-    own.set_major_locator(mpl.ticker.LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7) if few else (1, 2, 5), numticks=20))
+    subs = (1, 1.5, 2, 3, 4, 5, 7) if upper / lower < 12 else (1, 2, 5) if upper / lower < 500 else (1,)
+    own.set_major_locator(mpl.ticker.LogLocator(subs=subs, numticks=20))
     own.set_minor_locator(mpl.ticker.NullLocator())
     own.set_major_formatter(lambda number, _: f"{number:g}")
 
@@ -412,6 +459,11 @@ def name_method(method: str) -> str:
 def name_dataset(dataset: str) -> str:
     """Return a data set's title, or its name where it is not one of the study's."""
     return find_dataset(dataset).title
+
+
+def name_grid(grid: str) -> str:
+    """Return what the runs of a grid are called."""
+    return "Released models" if grid == GRID else f"Grid {grid}"
 
 
 def join(words: Iterable[str]) -> str:

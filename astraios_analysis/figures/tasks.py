@@ -1,4 +1,4 @@
-"""Task performance: each data set by size and method, means, zero- against one-shot, and which method is best."""
+"""Task performance: each data set by size and method, means, and zero- against one-shot."""
 
 from collections.abc import Sequence
 
@@ -19,35 +19,29 @@ from astraios_analysis.figures.spec import (
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
+    choose_panels,
     describe_models,
+    draw_markers,
     draw_models,
-    heat_map,
     in_seeds,
     interval_handle,
     join,
+    marker_size_of,
     method_legend,
     model_handles,
     models_in,
     name_dataset,
+    name_grid,
     name_method,
     note,
-    say_mute,
-    say_no_vote,
-    size_label,
+    say_undrawn,
+    size_handles,
     small_multiples,
-    split_kinds,
+    split_grids,
     start_at_zero,
     twin_columns,
 )
-from astraios_analysis.records.registry import (
-    DATASETS,
-    EMBEDDED_DATASETS,
-    MEAN_GENERATION,
-    METRICS,
-    STUDY_DATASETS,
-    find_dataset,
-)
-from astraios_analysis.records.schema import METHODS, order_methods
+from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION, METRICS, find_dataset, order_datasets
 from astraios_analysis.scores.bootstrap import primary_frame
 from astraios_analysis.scores.models import seed_words
 
@@ -55,11 +49,10 @@ SCORED = ["dataset", "setting", "metric", "size", "method", "n_params_base"]
 COLUMNS = [*SCORED, "value", *BARS, "level", "interval", "n_items", "source"]
 # Chance levels below this lie on the axis.
 _VISIBLE = 0.01
-_LONG_LABEL = 40
-CLEAR = 0.95
-"""Probability from which a method is called clearly the best."""
-PROBABILITIES = {"vmin": 0, "vmax": 1, "cmap": "Blues", "annot": True, "fmt": ".2f", "linewidths": 0.5}
-"""Looks of a heat map of probabilities."""
+REFERENCES = {
+    "commonest": Line2D([], [], color=GREY, linestyle=(0, (1, 1.5)), label="always the commonest answer"),
+    "guess": Line2D([], [], color=GREY, linestyle=(0, (4, 2)), label="random guess"),
+}
 
 
 def say_growth(table: pd.DataFrame) -> str | None:
@@ -86,44 +79,24 @@ def say_growth(table: pd.DataFrame) -> str | None:
 @figure(
     "task_performance",
     notebook="task_performance",
-    title="Eight data sets by size and method",
+    title="Scores by size and method",
     question="How good is each model on each data set?",
-    caption="Primary score of each of the study's eight data sets against the parameters of the base model. "
-    f"{INTERVAL} Methods are shifted sideways a little so that bars do not overlap; each panel names the models that "
-    "were not released.",
-    answer=say_growth,
-    fitted=BARS,
-)
-def task_performance(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the primary score of the study's eight data sets by size and method."""
-    return _draw_tasks(scores, STUDY_DATASETS, "task_performance", "the study's")
-
-
-@figure(
-    "embedded_performance",
-    notebook="task_performance",
-    title="The embedded suite by size and method",
-    question="How good is each model on each embedded data set?",
-    caption="Primary score of each of the embedded suite's five data sets against the parameters of the base model: "
-    "large points are means over seeds with {level} percentile intervals from 2,000 bootstrap resamples of problems, "
-    "small ones single seeds, hollow ones sizes held out of fits. No value compares with one of a published data set.",
+    caption="Primary score of each data set against the parameters of the base model. "
+    f"{INTERVAL} Methods are set apart, sizes are categories; each panel names the models that lack it. Of several "
+    "seeds large points are means, small ones single runs, hollow ones sizes held out of fits. Scores of the embedded "
+    "suite do not compare with those of published data sets.",
     answer=say_growth,
     fitted=("value", *BARS),
 )
-def embedded_performance(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the primary score of the embedded suite's five data sets by size and method."""
-    return _draw_tasks(scores, EMBEDDED_DATASETS, "embedded_performance", "the embedded suite's", n_columns=3)
-
-
-def _draw_tasks(
-    scores: pd.DataFrame, datasets: Sequence[str], name: str, whose: str, n_columns: int = 4
-) -> tuple[Figure, pd.DataFrame]:
-    """Draw primary scores, one panel a data set that has any; ``name`` and ``whose`` are for errors."""
-    primary, columns = primary_frame(scores), twin_columns(scores, COLUMNS)
-    parts = [primary.loc[primary["dataset"] == dataset, columns] for dataset in datasets]
-    table = round_table(pd.concat(parts, ignore_index=True))
-    require_rows(table, name, f"a primary score on one of {whose} data sets")
-    shown = [dataset for dataset in datasets if dataset in set(table["dataset"])]
+def task_performance(scores: pd.DataFrame, votes: dict[str, bool]) -> tuple[Figure, pd.DataFrame]:
+    """Draw the primary score of every data set by size and method, robustness and security apart."""
+    primary = primary_frame(scores)
+    kinds = primary["dataset"].map(lambda name: find_dataset(name).kind)
+    is_task = ~kinds.isin(["robustness", "security"]) & ~primary["dataset"].isin([MEAN_GENERATION])
+    table = round_table(primary.loc[is_task, twin_columns(scores, COLUMNS)])
+    require_rows(table, "task_performance", "a primary score")
+    shown, rest = choose_panels(order_datasets(table["dataset"]), votes)
+    n_columns = 4 if len(shown) > 6 else min(3, len(shown))
     figure, axes = small_multiples(len(shown), n_columns)
     for position, (panel, dataset) in enumerate(zip(axes, shown, strict=True)):
         rows = table[table["dataset"] == dataset]
@@ -131,10 +104,17 @@ def _draw_tasks(
         _panel(panel, rows, dataset, models_in(scores))
     start_at_zero(axes)
     bars = interval_handle(table["level"].iloc[0], table["interval"])
-    has_commonest = any(known.majority not in (None, known.chance) for known in map(find_dataset, shown))
-    references = _reference_handles() if has_commonest else _reference_handles()[1:]
+    references = [REFERENCES[name] for name in _references(shown)]
     method_legend(figure, table["method"], [bars, *references, *model_handles(table)])
+    say_undrawn(figure, rest, votes)
     return figure, table
+
+
+def _references(datasets: Sequence[str]) -> list[str]:
+    """Return which lines panels have: the score of the commonest answer, and that of guessing."""
+    known = [find_dataset(name) for name in datasets]
+    names = ["commonest"] if any(one.majority not in (None, one.chance) for one in known) else []
+    return names + (["guess"] if any(one.chance and one.chance >= _VISIBLE for one in known) else [])
 
 
 def _panel(panel: Axes, rows: pd.DataFrame, name: str, suite: list[tuple[str, str]]) -> None:
@@ -151,19 +131,11 @@ def _panel(panel: Axes, rows: pd.DataFrame, name: str, suite: list[tuple[str, st
     panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
 
 
-def _reference_handles() -> list[Line2D]:
-    return [
-        Line2D([], [], color=GREY, linestyle=(0, (1, 1.5)), label="always the commonest answer"),
-        Line2D([], [], color=GREY, linestyle=(0, (4, 2)), label="random guess"),
-    ]
-
-
 def _say_means(table: pd.DataFrame) -> str | None:
     parts = []
     for panel, rows in table.groupby("panel", sort=False):
         largest = keep_largest(average_models(rows, "value"))
-        names, mute = (str(rows[column].iloc[0]).split() for column in ("datasets", "no_vote"))
-        mute = [name for name in mute if name in names]
+        names, mute = rows["datasets"].iloc[0].split(), _words(rows)
         if mute == names:
             parts.append(f"{panel}: no vote (no model is surely better than always giving the commonest answer)")
         elif len(largest) > 1:
@@ -176,6 +148,13 @@ def _say_means(table: pd.DataFrame) -> str | None:
     return f"Highest mean at the largest size, of 100 points: {'; '.join(parts)}." if parts else None
 
 
+def _mean_rows(panels: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    parts = [frame.assign(panel=title) for title, frame in panels.items()]
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    require_rows(table, "mean_performance", "runs with primary scores on two data sets of one kind")
+    return table
+
+
 @figure(
     "mean_performance",
     notebook="task_performance",
@@ -185,30 +164,34 @@ def _say_means(table: pd.DataFrame) -> str | None:
     f"{INTERVAL} All data sets built on HumanEval are resampled together.",
     answer=_say_means,
     fitted=("value", *BARS),
+    rows=_mean_rows,
 )
-def mean_performance(panels: dict[str, pd.DataFrame], models: list[tuple[str, str]]) -> tuple[Figure, pd.DataFrame]:
-    """Draw mean scores, one panel a set of data sets; the twin names the panel and the data sets averaged."""
-    parts = [frame.assign(panel=title) for title, frame in panels.items()]
-    table = round_table(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
-    require_rows(table, "mean_performance", "runs with primary scores on two data sets of one kind")
-    figure, axes = small_multiples(len(panels), len(panels), row_height=2.6, sharey=False)
-    for panel, title in zip(axes, panels, strict=True):
-        rows = table[table["panel"] == title]
-        draw_models(panel, rows, table["n_params_base"])
+def mean_performance(table: pd.DataFrame) -> Figure:
+    """Draw mean scores, one panel a set of data sets that has a vote; the table names the data sets averaged."""
+    parts = [part for grid in split_grids(table) for part in _voting_means(*grid)]
+    figure, axes = small_multiples(len(parts), min(3, len(parts)), row_height=2.3)
+    for panel, (grid, title, rows) in zip(axes, parts, strict=True):
+        draw_models(panel, rows, table.loc[table["grid"] == grid, "n_params_base"])
         panel.set_ylabel("mean of primary scores")
         panel.set_title(title, loc="left")
-        names = [DATASETS[name].title for name in rows["datasets"].iloc[0].split()]
-        names = [name.removeprefix("Embedded ") if title.startswith("Embedded") else name for name in names]
-        shown = describe_models(models_in(rows), models)
-        note(
-            panel,
-            f"{shown}{in_seeds(rows)}\nmean of {', '.join(names)}",
-            width=42 if len(panels) < 4 else 28,
-            reserve=5,
-        )
+        names = [DATASETS[name].title.removeprefix("Embedded ") for name in rows["datasets"].iloc[0].split()]
+        where = f"{name_grid(grid)}, {describe_models(models_in(rows), models_in(rows)).split(' of ')[0]} models"
+        note(panel, f"{where}{in_seeds(rows)}\nmean of {', '.join(names)}", width=42, reserve=4)
     bars = interval_handle(table["level"].iloc[0], table["interval"])
     method_legend(figure, table["method"], [bars, *model_handles(table)])
-    return figure, table
+    return figure
+
+
+def _voting_means(grid: str, table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    """Return the panels of a grid, without those of which no data set has a vote unless there is no other."""
+    found = [(grid, title, own) for title, own in table.groupby("panel", sort=False)]
+    mute = [set(own["datasets"].iloc[0].split()) <= set(_words(own)) for _, _, own in found]
+    return [part for part, is_mute in zip(found, mute, strict=True) if not is_mute] or found
+
+
+def _words(rows: pd.DataFrame) -> list[str]:
+    """Return the data sets without a vote of a mean; an empty cell of a CSV is none."""
+    return str(rows["no_vote"].iloc[0]).replace("nan", "").split() if "no_vote" in rows else []
 
 
 def _say_shots(table: pd.DataFrame) -> str | None:
@@ -226,40 +209,47 @@ def _say_shots(table: pd.DataFrame) -> str | None:
     notebook="task_performance",
     title="Clone and defect detection, zero-shot against one-shot",
     question="Does an example in the prompt help?",
-    caption="Accuracy with no example (hollow) and with one example (filled) in the prompt, by size and method. Thick "
-    "bars are {level} intervals: over problems for defect detection, binomial and reading error for clone detection. "
-    "Dotted: always giving the commonest answer.",
+    caption="Accuracy with one example in the prompt against that without, a point a model, larger for larger base "
+    "models, with {level} intervals: over problems for defect detection, binomial and reading error for clone "
+    "detection. Above the diagonal the example helps. Dotted: always giving the commonest answer.",
     answer=_say_shots,
     fitted=BARS,
 )
 def zero_against_one_shot(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw accuracy with no and with one example in the prompt: a row of panels a data set, a column a size."""
+    """Draw accuracy with one example in the prompt against that with none, a panel a data set."""
     parts = [_shots(scores, name) for name in ("clone_detection", "defect_detection")]
     table = round_table(pd.concat(parts, ignore_index=True))
     require_rows(table, "zero_against_one_shot", "an accuracy on clone_detection or defect_detection")
     names, sizes = list(dict.fromkeys(table["dataset"])), sorted(set(table["n_params_base"]))
-    figure, axes = small_multiples(len(names) * len(sizes), len(sizes), row_height=2.1, sharey=True, sharex="row")
-    suite = models_in(scores)
-    for position, panel in enumerate(axes):
-        name, n_params = names[position // len(sizes)], sizes[position % len(sizes)]
-        rows = table[(table["dataset"] == name) & (table["n_params_base"] == n_params)]
-        _dumbbells(panel, rows)
-        panel.set_title(f"{DATASETS[name].title}, {size_label(n_params)}", loc="left")
-        both = rows.groupby(["size", "method"])["shots"].nunique()
-        size = table.loc[table["n_params_base"] == n_params, "size"].iloc[0]
-        here = [model for model in suite if model[0] == size]
-        note(panel, f"both: {describe_models(list(both[both == 2].index), here)}")
-        panel.axvline(DATASETS[name].majority or 0, color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
-        panel.set_xlim(-0.02, 1)
-        panel.set_xlabel("accuracy" if position >= len(axes) - len(sizes) else "")
-    handles = [
-        Line2D([], [], color=GREY, marker="o", linestyle="", markerfacecolor="white", label="zero-shot"),
-        Line2D([], [], color=GREY, marker="o", linestyle="", label="one-shot"),
-        interval_handle(table["level"].iloc[0], table["interval"]),
-        _reference_handles()[0],
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    figure, axes = small_multiples(len(names), 2, row_height=3.0)
+    for panel, name in zip(axes, names, strict=True):
+        rows = table[table["dataset"] == name]
+        both = _draw_shots(panel, rows, sizes)
+        top = 1.04 * float(rows["upper"].max())
+        panel.plot([0, top], [0, top], color=GREY, linewidth=0.7)
+        for line in (panel.axvline, panel.axhline):
+            line(DATASETS[name].majority or 0, color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
+        panel.set(xlim=(0, top), ylim=(0, top), xlabel="zero-shot accuracy", ylabel="one-shot accuracy")
+        panel.set_title(DATASETS[name].title, loc="left")
+        note(panel, f"both: {describe_models(both, models_in(scores))}", width=60)
+    bars = [interval_handle(table["level"].iloc[0], table["interval"]), REFERENCES["commonest"]]
+    method_legend(figure, table["method"], bars + size_handles(table))
     return figure, table
+
+
+def _draw_shots(panel: Axes, rows: pd.DataFrame, sizes: list[int]) -> list[tuple[str, str]]:
+    """Draw the models that have both accuracies, and return them."""
+    both = []
+    for (size, method), own in rows.groupby(["size", "method"], sort=False):
+        found = own.set_index("shots")
+        if {"zero_shot", "one_shot"} <= set(found.index):
+            zero, one = found.loc["zero_shot"], found.loc["one_shot"]
+            colour, marker_size = METHOD_STYLES[method].colour, marker_size_of(zero["n_params_base"], sizes)
+            panel.plot([zero["lower"], zero["upper"]], [one["value"]] * 2, color=colour, linewidth=0.6)
+            panel.plot([zero["value"]] * 2, [one["lower"], one["upper"]], color=colour, linewidth=0.6)
+            draw_markers(panel, [zero["value"]], [one["value"]], method, size=marker_size)
+            both.append((size, method))
+    return both
 
 
 def _shots(scores: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -269,78 +259,3 @@ def _shots(scores: pd.DataFrame, name: str) -> pd.DataFrame:
     is_accuracy = (scores["dataset"] == name) & (scores["metric"] == known.primary_metric)
     rows = scores.loc[is_accuracy & scores["setting"].isin(list(settings)), COLUMNS]
     return rows.assign(shots=rows["setting"].map(settings))
-
-
-def _dumbbells(panel: Axes, rows: pd.DataFrame) -> None:
-    methods = order_methods({*METHODS, *rows["method"]})
-    for position, method in enumerate(methods):
-        style, own = METHOD_STYLES[method], rows[rows["method"] == method].set_index("shots")
-        if len(own) == 2:
-            panel.plot(own["value"], [position, position], color=style.colour, linewidth=0.8, alpha=0.5)
-        for shots in ("zero_shot", "one_shot"):
-            if shots not in own.index:
-                continue
-            row = own.loc[shots]
-            panel.plot([row["lower"], row["upper"]], [position, position], color=style.colour, linewidth=2.2)
-            face = "white" if shots == "zero_shot" else style.colour
-            panel.plot(row["value"], position, style.marker, color=style.colour, markerfacecolor=face, zorder=3)
-    panel.set_yticks(range(len(methods)), [METHOD_STYLES[method].label for method in methods])
-    panel.set_ylim(len(methods) - 0.4, -0.6)
-
-
-def say_clearly_best(table: pd.DataFrame) -> str:
-    """Say on which data sets of a table of ``p_best`` one method is clearly the best, by what they measure."""
-    table = table.dropna(subset=["p_best"])
-    firsts = table.sort_values("p_best", ascending=False).groupby("dataset", sort=False).head(1)
-    parts = []
-    for kind, rows in split_kinds(firsts):
-        if rows["dataset"].eq(MEAN_GENERATION).all():
-            parts.append(f"{kind} {name_method(rows['method'].iloc[0])} ({rows['p_best'].iloc[0]:.2g})")
-            continue
-        clear = rows[rows["p_best"] >= CLEAR].to_dict("records")
-        named = join(f"{name_method(row['method'])} on {name_dataset(row['dataset'])}" for row in clear)
-        parts.append(f"{kind} {len(clear)} of {len(rows)} data sets{f' ({named})' if named else ''}")
-    found = f"One method is the best with a probability of {CLEAR:g} or more, or the likeliest of a mean: "
-    return f"{found}{'; '.join(parts) or 'nowhere'}.{say_no_vote(firsts)}"
-
-
-def _say_best(table: pd.DataFrame) -> str:
-    return say_clearly_best(table[table["is_drawn"].astype(bool)])
-
-
-@figure(
-    "best_method",
-    notebook="task_performance",
-    title="Probability of being the best method",
-    question="Which method is the best of those measured?",
-    caption="Share of 2,000 bootstrap resamples of problems in which a method has the highest primary score, at the "
-    "largest size at which most methods were measured. It covers the choice of problems, not other training runs. An "
-    "empty cell is a method that was not measured.",
-    answer=_say_best,
-    fitted=("p_best", *BARS),
-)
-def best_method(ranks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw each method's probability of being the best of those measured at one size; all sizes are in the twin."""
-    require_rows(ranks, "best_method", "primary scores")
-    if (ranks["n_seeds"] == 1).all():
-        ranks = ranks.drop(columns="n_seeds")
-    fullest = ranks[ranks["n_methods"] == ranks.groupby("dataset")["n_methods"].transform("max")]
-    chosen = fullest.groupby("dataset")["n_params_base"].max()
-    is_drawn = (ranks["n_params_base"] == ranks["dataset"].map(chosen)) & (ranks["n_methods"] > 1)
-    table = round_table(ranks.assign(is_drawn=is_drawn))
-    drawn = table[table["is_drawn"]]
-    require_rows(drawn, "best_method", "primary scores of several methods at one size")
-    labels = {
-        name: f"{name_dataset(name)} at {rows['size'].iloc[0]} ({len(rows)} methods{say_mute(rows)})"
-        for name, rows in drawn.groupby("dataset", sort=False)
-    }
-    grid = drawn.pivot(index="dataset", columns="method", values="p_best")
-    grid = grid.reindex(index=list(labels), columns=order_methods(grid.columns))
-    grid.index, grid.columns = list(labels.values()), [name_method(method) for method in grid.columns]
-    bar = {"label": "P(best) over resampled problems"}
-    figure, axes = heat_map(grid, 0.3 * len(grid) + 0.5, cbar_kws=bar, **PROBABILITIES)
-    # Beside long names there is less room for a title.
-    comma = ",\n" if max(map(len, labels.values())) > _LONG_LABEL else ", "
-    words = f"Probability of being the best method{comma}largest size at which most methods were measured"
-    axes.set_title(words, loc="left")
-    return figure, table

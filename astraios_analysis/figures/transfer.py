@@ -12,33 +12,39 @@ from matplotlib.lines import Line2D
 from astraios_analysis.figures.spec import BARS, figure, keep_shares, require_rows, round_table
 from astraios_analysis.figures.style import (
     GREY,
+    MAX_PANELS,
     METHOD_STYLES,
     beside,
-    columns_for,
+    choose_panels,
     describe_models,
     draw_law,
+    draw_markers,
     draw_methods,
     draw_prediction,
     draw_seeds,
     in_seeds,
     interval_handle,
     join,
+    keep_voting,
     law_sizes,
     method_legend,
     model_handles,
     models_in,
     name_dataset,
+    name_grid,
     note,
     plain_log,
     say_mute,
     say_no_vote,
+    say_undrawn,
     size_axis,
     size_label,
     small_multiples,
+    split_grids,
     split_held_out,
     split_kinds,
 )
-from astraios_analysis.prediction.backtest import describe, largest_from_smaller
+from astraios_analysis.prediction.backtest import largest_from_smaller
 from astraios_analysis.prediction.forecast import (
     Fitted,
     fit_outcome,
@@ -49,8 +55,8 @@ from astraios_analysis.prediction.forecast import (
 from astraios_analysis.prediction.limits import MAX_REACH
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import METRICS, DataSet, find_dataset
-from astraios_analysis.records.schema import METHODS, order_methods
+from astraios_analysis.records.registry import LOSS, METRICS, find_dataset
+from astraios_analysis.records.schema import order_methods
 from astraios_analysis.scores.models import keep_means, keep_seeds
 
 _LINE = ("slope", "slope_lower", "slope_upper", "centre", "intercept", "intercept_lower", "intercept_upper")
@@ -122,7 +128,11 @@ def _say_scaling(table: pd.DataFrame) -> str | None:
     fitted=("value", *BARS, "reach"),
 )
 def score_scaling(
-    primary: pd.DataFrame, runs: Sequence[RunRecord], datasets: Sequence[str], target_size: float
+    primary: pd.DataFrame,
+    runs: Sequence[RunRecord],
+    datasets: Sequence[str],
+    target_size: float,
+    votes: dict[str, bool],
 ) -> tuple[Figure, pd.DataFrame]:
     """Draw measured scores, the predicted law and predictions for a new run at a target size, for each data set.
 
@@ -136,21 +146,23 @@ def score_scaling(
     parts += [seeds] if len(seeds) else []
     table = round_table(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
     require_rows(table, "score_scaling", "a data set with primary scores at three sizes")
-    n_columns = columns_for(datasets)
-    figure, axes = small_multiples(len(datasets), n_columns, row_height=1.85)
+    predicted = [name for name in datasets if name in set(table.loc[table["kind"] == "prediction", "dataset"])]
+    shown, rest = choose_panels(predicted or datasets, votes)
+    rest += [name for name in datasets if predicted and name not in predicted]
+    figure, axes = small_multiples(len(shown), 3, row_height=1.95)
     suite = models_in(primary)
-    for position, (panel, name) in enumerate(zip(axes, datasets, strict=True)):
+    for position, (panel, name) in enumerate(zip(axes, shown, strict=True)):
         rows = table[table["dataset"] == name]
         _scaling_panel(panel, rows, target_size)
         measured = rows[rows["kind"].isin(["measured", "held_out"])]
         panel.set_title(name_dataset(name), loc="left")
-        shown = describe_models(models_in(measured), suite) + in_seeds(primary[primary["dataset"] == name])
+        words = describe_models(models_in(measured), suite) + in_seeds(primary[primary["dataset"] == name])
         laws = rows.loc[rows["kind"] == "line", "law"]
         law = f"mostly {laws.iloc[0]}" if len(laws) else "no law"
         refused = "\nnot predicted" if (rows["kind"] == "refused").any() else ""
-        note(panel, f"{shown}\n{law}{refused}", width=33, reserve=3)
+        note(panel, f"{words}\n{law}{refused}", width=46, reserve=2)
         panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
-        panel.set_xlabel("base model parameters" if position + n_columns >= len(datasets) else "")
+        panel.set_xlabel("base model parameters" if position + 3 >= len(shown) else "")
     measured = primary[primary["dataset"].isin(datasets)]
     handles = [
         interval_handle(measured["level"].iloc[0], measured["interval"]),
@@ -161,6 +173,7 @@ def score_scaling(
         *model_handles(measured),
     ]
     method_legend(figure, table["method"].dropna(), handles)
+    say_undrawn(figure, rest, votes)
     return figure, table
 
 
@@ -235,103 +248,160 @@ def _scaling_panel(panel: Axes, rows: pd.DataFrame, target: float) -> None:
 
 
 def _say_backtest(table: pd.DataFrame) -> str | None:
-    table = table[table.groupby("dataset")["measured"].transform(lambda own: own.between(0, 1).all())]
-    if table.empty:
-        return None
-    error, still = table["error"].abs().mean(), table["persistence_error"].abs().mean()
-    width = 100 * (table["upper"] - table["lower"]).median()
-    return (
-        f"The held-out size is missed by {100 * error:.1f} of 100 points on average, against {100 * still:.1f} for "
-        f"predicting no change; {count_covered(table)} of {len(table)} prediction intervals cover, {width:.0f} points "
-        "wide in the median."
-    )
+    tested, parts = keep_voting(table[table["kind"] == "tested"]), []
+    losses, scores = tested[tested["dataset"] == LOSS], _shares(tested[tested["dataset"] != LOSS])
+    for what, rows, unit, factor in (("losses", losses, "nats", 1), ("scores", scores, "of 100 points", 100)):
+        if len(rows):
+            error, still = (factor * rows[name].abs().mean() for name in ("error", "persistence_error"))
+            width = factor * (rows["upper"] - rows["lower"]).median()
+            parts.append(
+                f"{what} of the largest size are missed by {error:.2g} {unit} on average (no change: {still:.2g}), "
+                f"{count_covered(rows)} of {len(rows)} prediction intervals cover, {width:.2g} wide in the median"
+            )
+    found = "; ".join(parts)
+    return f"{found[0].upper()}{found[1:]}.{say_no_vote(table.dropna(subset=['error']))}" if found else None
+
+
+def _backtest_rows(
+    runs: Sequence[RunRecord], datasets: Sequence[str], level: float, votes: Mapping[str, bool]
+) -> pd.DataFrame:
+    """Return the runs of the largest size with what the smaller ones predict, and of one outcome points and laws.
+
+    ``kind``: ``tested``; ``measured`` (a smaller size) and ``line`` of the outcome that is drawn.
+    """
+    has_loss = any(run.val_loss is not None and not run.held_out for run in runs)
+    parts = []
+    for name in [LOSS] * has_loss + list(datasets):
+        try:
+            outcome = record_outcome(runs, name)
+        except Refusal:
+            continue
+        rows = largest_from_smaller(outcome, (level,))
+        if rows is None:
+            continue
+        # Whole numbers, which rounding leaves as they are.
+        parts.append(rows.assign(quantity=name, n_params=rows["n_params"].astype(int)))
+    require_rows(pd.DataFrame(parts and parts[0]), "backtest", "methods with primary scores at four sizes")
+    tested = _tested(pd.concat(parts, ignore_index=True), level)
+    tested = tested.assign(has_vote=tested["dataset"].map(lambda name: votes.get(name, True)))
+    # The loss, or what says most: the score with most sizes.
+    voting = keep_voting(tested).assign(n=lambda own: own.groupby("dataset")["method"].transform("nunique"))
+    most = voting.sort_values(["n_train_sizes", "n"], ascending=False, kind="stable")["dataset"]
+    name = LOSS if LOSS in set(most) else next(iter(most), tested["dataset"].iloc[0])
+    outcome = record_outcome(runs, name)
+    fitted = fit_outcome(outcome.below(float(outcome.points.sizes[-1])))
+    points = outcome.runs[outcome.runs["n_params"] < outcome.points.sizes[-1]]
+    points = points.rename(columns={"n_params": "n_params_base", "value": "measured"})
+    points = points[["method", "n_params_base", "measured"]].astype({"n_params_base": int}).assign(kind="measured")
+    line = pd.DataFrame(law_rows(fitted, float(outcome.points.sizes[-1]))).rename(columns={"value": "predicted"})
+    drawn = pd.concat([points, line.assign(kind="line")]).assign(dataset=name)
+    return pd.concat([tested, drawn], ignore_index=True)
+
+
+def _tested(rows: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Return runs that were held out (`prediction.backtest.predict_runs`, with ``quantity``) as rows of the figure."""
+    name = f"{100 * level:g}"
+    renamed = {"quantity": "dataset", "n_params": "n_params_base", "value": "measured"}
+    renamed |= {f"{end}_{name}": end for end in (*BARS, "covered")}
+    table = rows.rename(columns=renamed)[[*renamed.values(), *_TESTED]].assign(level=level, kind="tested")
+    return table.assign(persistence_error=table["persistence"] - table["measured"])
 
 
 @figure(
     "backtest",
     notebook="scale_transfer",
-    title="Back-test: the largest size held out",
+    title="Back-test: the largest size predicted from the smaller ones",
     question="How good are such predictions?",
-    caption="Scores of the largest size, held out (hollow), and what `astraios predict` says of it from the smaller "
-    "sizes, with {level} prediction intervals for a new run; dots predict no change. Data sets with fewer than four "
-    "sizes cannot be back-tested.",
+    caption="Left: one outcome, fitted to the smaller sizes (filled) as `astraios predict` does; dashed the way to the "
+    "largest size, {level} prediction intervals for a new run there, and what was then measured (hollow). Right: "
+    "predicted against measured for every run of the largest size, all data sets, with the same intervals; on the "
+    "diagonal a prediction is right. Data sets with too few sizes cannot be back-tested.",
     answer=_say_backtest,
     fitted=("predicted", *BARS, "error", "persistence", "persistence_error", "reach"),
+    rows=_backtest_rows,
 )
-def backtest_panels(runs: Sequence[RunRecord], datasets: Sequence[str], level: float) -> tuple[Figure, pd.DataFrame]:
-    """Draw the largest size's measured scores (hollow) against what the smaller sizes predicted, for each data set.
+def backtest_panels(table: pd.DataFrame) -> Figure:
+    """Draw a prediction with what was then measured, and predicted against measured scores, a row a grid.
 
-    The twin has one row a run: ``dataset, method, size, n_params_base, seed, measured, predicted, lower, upper, level,
-    error, covered, persistence, persistence_error, n_train_sizes, reach``.
+    ``dataset, method, size, n_params_base, seed, measured, predicted, lower, upper, level, error, covered, persistence,
+    persistence_error, n_train_sizes, reach``.
     """
-    parts = []
-    for name in datasets:
-        rows = largest_from_smaller(record_outcome(runs, name), (level,))
-        # Whole numbers, which rounding leaves as they are.
-        parts += [] if rows is None else [rows.assign(quantity=name, n_params=rows["n_params"].astype(int))]
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    require_rows(table, "backtest", "methods with primary scores at four sizes")
-    return backtest_rows(table, level)
-
-
-def backtest_rows(rows: pd.DataFrame, level: float = 0.95) -> tuple[Figure, pd.DataFrame]:
-    """Draw runs that were held out (`prediction.backtest.predict_runs`, with ``quantity``), one panel a quantity."""
-    name = f"{100 * level:g}"
-    renamed = {"quantity": "dataset", "n_params": "n_params_base", "value": "measured"}
-    renamed |= {f"{end}_{name}": end for end in (*BARS, "covered")}
-    table = rows.rename(columns=renamed)[[*renamed.values(), *_TESTED]].assign(level=level)
-    still = table["persistence"] - table["measured"]
-    table = round_table(table.assign(persistence_error=still))
-    names = list(dict.fromkeys(table["dataset"]))
-    figure, axes = small_multiples(len(names), columns_for(names), row_height=2.05, sharey=True)
-    for panel, quantity in zip(axes, names, strict=True):
-        own = table[table["dataset"] == quantity]
-        draw_backtest(panel, own)
-        data = find_dataset(quantity)
-        panel.set_title(data.title, loc="left")
-        note(panel, _verdict(rows[rows["quantity"] == quantity], level), width=34, reserve=3)
-        if not _is_share(data, own):
-            panel.autoscale(axis="x")
-        panel.set_xlabel(METRICS[data.primary_metric].label if data.primary_metric else "")
+    grids = split_grids(table)
+    figure, axes = small_multiples(2 * len(grids), 2, row_height=2.9)
+    for (grid, own), left, right in zip(grids, axes[::2], axes[1::2], strict=True):
+        shown = own[own["dataset"] == own.loc[own["kind"] == "line", "dataset"].iloc[0]]
+        _prediction_panel(left, shown, grid)
+        tested = keep_voting(own[own["kind"] == "tested"])
+        _draw_tested(right, _shares(tested), f"{name_grid(grid)}: predicted and measured scores")
+    dots = {"marker": "o", "linestyle": ""}
     handles = [
-        Line2D([], [], color=GREY, marker="o", linestyle="", markerfacecolor="white", label="measured, held out"),
-        Line2D([], [], color=GREY, marker="|", markersize=7, label=f"predicted, {100 * level:g} % prediction interval"),
-        Line2D([], [], color=GREY, marker=".", markersize=3, linestyle="", label="no change from the size before"),
+        Line2D([], [], color=GREY, label="measured, fitted", **dots),
+        Line2D([], [], color=GREY, markerfacecolor="white", label="measured, held out", **dots),
+        Line2D([], [], color=GREY, linewidth=1.1, linestyle="--", label="predicted"),
+        Line2D([], [], color=GREY, linewidth=0.8, label=f"{100 * table['level'].max():g} % prediction interval"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    return figure, table
+    method_legend(figure, table["method"], handles)
+    return figure
 
 
-def _is_share(data: DataSet, rows: pd.DataFrame) -> bool:
-    """Whether what was held out is a share: by its metric, or where that is not known by its values."""
-    metric = METRICS.get(data.primary_metric or "")
-    return (metric.lower, metric.upper) == (0, 1) if metric else bool(rows["measured"].between(0, 1).all())
+def _prediction_panel(panel: Axes, rows: pd.DataFrame, grid: str) -> None:
+    """Draw an outcome by size: what was fitted, the law, and the prediction of the largest size beside its runs."""
+    kinds = {kind: rows[rows["kind"] == kind] for kind in ("measured", "line", "tested")}
+    inside, target = kinds["measured"]["n_params_base"], float(kinds["tested"]["n_params_base"].iloc[0])
+    for method, line in kinds["line"].groupby("method", sort=False):
+        colour, line = METHOD_STYLES[method].colour, line.sort_values("n_params_base")
+        draw_law(panel, line["n_params_base"], line["predicted"], (inside.min(), inside.max()), colour)
+        own, tested = (kinds[kind][kinds[kind]["method"] == method] for kind in ("measured", "tested"))
+        draw_markers(panel, own["n_params_base"], own["measured"], method, size=3.4)
+        x = beside(target, method)
+        for ends in tested.iloc[:1][[*BARS]].to_numpy(dtype=float):
+            panel.plot([x, x], ends, color=colour, linewidth=0.9)
+        draw_markers(panel, [x] * len(tested), tested["measured"], method, hollow=True, size=4)
+    name = rows["dataset"].iloc[0]
+    size_axis(panel, [*inside, target], margin=1.75)
+    metric = METRICS[find_dataset(name).primary_metric] if name != LOSS else None
+    if metric is None:
+        plain_log(panel)
+    panel.set_ylabel(metric.label if metric else "nats per token")
+    panel.set_title(f"{name_grid(grid)}: {name_dataset(name)}", loc="left")
+    note(panel, _verdict(kinds["tested"]), width=80, reserve=2)
 
 
-def draw_backtest(panel: Axes, rows: pd.DataFrame) -> None:
-    """Draw what was held out against what was predicted, one line a method, on an axis of shares.
-
-    ``rows`` has ``method, measured, predicted, lower, upper, persistence``.
-    """
-    others = set(rows["method"]) - set(METHODS)
-    methods = order_methods(rows["method"] if others else METHODS)
-    for row in rows.to_dict("records"):
-        position, style = methods.index(row["method"]), METHOD_STYLES[row["method"]]
-        panel.plot([row["lower"], row["upper"]], [position, position], color=style.colour, linewidth=0.9)
-        panel.plot(row["predicted"], position, "|", color=style.colour, markersize=8, markeredgewidth=1.4)
-        panel.plot(row["persistence"], position, ".", color=GREY, markersize=3)
-        panel.plot(row["measured"], position, style.marker, color=style.colour, markerfacecolor="white", zorder=3)
-    panel.set_yticks(range(len(methods)), [METHOD_STYLES[method].label for method in methods])
-    panel.set_ylim(len(methods) - 0.4, -0.6)
-    panel.set_xlim(0, 1)
+def _shares(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of data sets whose scores are shares, or all where none is."""
+    are = rows.groupby("dataset")["measured"].transform(lambda own: own.between(0, 1).all()) & (rows["dataset"] != LOSS)
+    return rows[are] if are.any() else rows
 
 
-def _verdict(rows: pd.DataFrame, level: float) -> str:
-    found = describe(rows, level)
-    sizes, n = f"{rows['n_train_sizes'].iloc[0]} sizes", rows["method"].nunique()
-    error = f"error {found['mean_abs_error']:.3f}, no change {found['persistence_mean_abs_error']:.3f}"
-    covered = f"interval covered {found['n_covered']} of {len(rows)}"
-    return f"{rows['size'].iloc[0]} from {sizes}, {n} methods\n{error}\n{covered}"
+def backtest_rows(rows: pd.DataFrame, level: float = 0.95) -> Figure:
+    """Draw runs that were held out (`prediction.backtest.predict_runs`, with ``quantity``), one panel a quantity."""
+    table = _tested(rows, level)
+    names = list(dict.fromkeys(table["dataset"]))[:MAX_PANELS]
+    figure, axes = small_multiples(len(names), min(3, len(names)), row_height=2.4)
+    for panel, name in zip(axes, names, strict=True):
+        _draw_tested(panel, table[table["dataset"] == name], name_dataset(name))
+    method_legend(figure, table["method"])
+    return figure
+
+
+def _draw_tested(panel: Axes, rows: pd.DataFrame, title: str) -> None:
+    """Draw what was predicted against what was measured, a point a run."""
+    for method, own in rows.groupby("method", sort=False):
+        panel.vlines(own["measured"], own["lower"], own["upper"], color=METHOD_STYLES[method].colour, linewidth=0.5)
+        draw_markers(panel, own["measured"], own["predicted"], method, size=3.4)
+    ends = rows["measured"].min(), rows["measured"].max()
+    panel.axline((ends[0], ends[0]), slope=1, color=GREY, linewidth=0.8, zorder=1)
+    panel.set(xlabel="measured", ylabel="predicted")
+    panel.set_title(title, loc="left")
+    note(panel, _verdict(rows), width=80, reserve=2)
+
+
+def _verdict(rows: pd.DataFrame) -> str:
+    """Say how large the error was, beside that of no change, and how many intervals covered."""
+    error, still = (float(rows[name].abs().mean()) for name in ("error", "persistence_error"))
+    covered = f"{count_covered(rows)} of {len(rows)} intervals cover"
+    n = f"{rows['method'].nunique()} methods at {join(dict.fromkeys(rows['size']))}"
+    return f"{n}\nmean error {error:.3f}, no change {still:.3f}; {covered}"
 
 
 def prediction_panels(
@@ -393,27 +463,35 @@ def _say_small_large(table: pd.DataFrame) -> str | None:
     notebook="scale_transfer",
     title="Small against large",
     question="Do differences between methods carry over from small to large?",
-    caption="Each method's primary score at the smallest size against its score at the largest size that has scores of "
-    "four or more methods, with {level} intervals in both directions. The line regresses large on small with the "
-    "errors of both, which problems cause (Fuller 1987); its {level} band is from one resample of problems for all. "
-    "Dotted: differences that carry over unchanged. Where methods may differ at the small size by the choice of "
-    "problems alone there is no line. The table has every pair of sizes.",
+    caption="Each method's primary score at the smallest size that tells methods apart against its score at the "
+    "largest size that has scores of four or more methods, with {level} intervals in both directions. The line "
+    "regresses large on small with the errors of both, which problems cause (Fuller 1987); its {level} band is from "
+    "one resample of problems for all. Dotted: differences that carry over unchanged. Where methods may differ at all "
+    "smaller sizes by the choice of problems alone there is no line. The table has every pair of sizes.",
     answer=_say_small_large,
     fitted=("small_lower", "small_upper", "large_lower", "large_upper", *_LINE),
 )
-def small_against_large(primary: pd.DataFrame, slopes: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def small_against_large(
+    primary: pd.DataFrame, slopes: pd.DataFrame, votes: dict[str, bool]
+) -> tuple[Figure, pd.DataFrame]:
     """Draw each method's score at the smallest size against its score at the largest, for each data set.
 
     The twin has rows of kind point (of the pairs drawn) and fit (of every pair of sizes).
     """
     require_rows(slopes, "small_against_large", "scores of four methods at two sizes")
-    widest = slopes["n_params_large"] / slopes["n_params_small"]
+    # The widest pair that has a slope, or else the widest.
+    widest = slopes["n_params_large"] / slopes["n_params_small"] * np.where(slopes["slope"].isna(), 1e-9, 1)
     is_drawn = widest == widest.groupby(slopes["dataset"]).transform("max")
     fits = slopes.assign(kind="fit", is_drawn=is_drawn)
     points = pd.concat([_pairs(primary, fit) for fit in fits[is_drawn].to_dict("records")], ignore_index=True)
     table = round_table(pd.concat([points, fits], ignore_index=True))
-    drawn = table["is_drawn"].astype("boolean").fillna(False)
-    return _transfer_panels(table[table["kind"] == "point"], table[drawn]), table
+    drawn = table[table["is_drawn"].astype("boolean").fillna(False)]
+    has_slope = drawn["slope"].notna() if drawn["slope"].notna().any() else drawn["slope"].isna()
+    shown, _ = choose_panels(drawn.loc[has_slope, "dataset"], votes)
+    rest = [name for name in drawn["dataset"] if name not in shown]
+    picture = _transfer_panels(table[table["kind"] == "point"], drawn[drawn["dataset"].isin(shown)])
+    say_undrawn(picture, rest, votes)
+    return picture, table
 
 
 def transfer_panels(primary: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
@@ -440,7 +518,7 @@ def _pairs(primary: pd.DataFrame, fit: dict) -> pd.DataFrame:
 
 
 def _transfer_panels(points: pd.DataFrame, fits: pd.DataFrame) -> Figure:
-    figure, axes = small_multiples(len(fits), min(columns_for(list(fits["dataset"])), len(fits)), row_height=1.95)
+    figure, axes = small_multiples(len(fits), min(3, len(fits)), row_height=1.95)
     for panel, fit in zip(axes, fits.to_dict("records"), strict=True):
         chosen = (points["dataset"] == fit["dataset"]) & (points["size_small"] == fit["size_small"])
         rows = points[chosen & (points["size_large"] == fit["size_large"])]
@@ -500,64 +578,3 @@ def _describe_methods(compared: str, transfers: pd.DataFrame) -> str:
     methods, everyone = compared.split(), {method for names in transfers["methods"] for method in names.split()}
     missing = [METHOD_STYLES[method].label for method in order_methods(everyone.difference(methods))]
     return f"{len(methods)} methods" + (f" (not {' '.join(missing)})" if missing else "")
-
-
-def _say_ranks(table: pd.DataFrame) -> str | None:
-    rows = table[table["statistic"] == "spearman"].dropna(subset=["p_value"])
-    if rows.empty:
-        return None
-    parts = [
-        f"{kind} {int((own['p_value'] < 0.05).sum())} of {len(own)} ({0.05 * len(own):.1f}; corrected for their "
-        f"number, {int((own['p_holm'] < 0.05).sum())})"
-        for kind, own in split_kinds(rows)
-    ]
-    found = "Pairs of data set and smaller size with p < 0.05 for rank correlation with the largest size (and what "
-    return f"{found}chance alone would give): {'; '.join(parts) or 'none'}.{say_no_vote(rows)}"
-
-
-@figure(
-    "rank_transfer",
-    notebook="scale_transfer",
-    title="Does the order of methods carry over?",
-    question="Does the order of methods carry over?",
-    caption="Observed rank correlation of methods between each smaller size and the largest (dots), and what it would "
-    "be without the noise of the problems asked: median (hollow) and {level} interval of scores shrunk by their noise "
-    "and then ranked. The grey tick is the product of both sizes' mean correlation with their own resamples: about the "
-    "most that rank noise lets one see.",
-    answer=_say_ranks,
-    fitted=("value", "estimate", *BARS, "p_value", "p_holm", "ceiling"),
-)
-def rank_transfer(transfers: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the rank correlation of methods between each smaller size and the largest, for each data set.
-
-    Bars are intervals of noise-free scores; a tick marks about the most that rank noise lets one see.
-    """
-    require_rows(transfers, "rank_transfer", "scores of four methods at two sizes")
-    table = round_table(transfers)
-    labels = [
-        f"{name_dataset(row['dataset'])}, {row['size_small']} to {row['size_large']}, "
-        f"{_describe_methods(row['methods'], table)}"
-        for row in table[table["statistic"] == "spearman"].to_dict("records")
-    ]
-    figure, axes = small_multiples(2, 2, row_height=0.155 * len(labels) + 0.5, sharey=True)
-    for panel, statistic in zip(axes, ("spearman", "kendall"), strict=True):
-        for position, row in enumerate(table[table["statistic"] == statistic].to_dict("records")):
-            panel.plot([row["lower"], row["upper"]], [position, position], color="#0072B2", linewidth=1.0)
-            panel.plot(row["value"], position, "o", color="#0072B2")
-            panel.plot(row["estimate"], position, "o", color="#0072B2", markerfacecolor="white", markersize=3)
-            panel.plot(row["ceiling"], position, "|", color=GREY, markersize=6)
-        panel.axvline(0, color="0.3", linewidth=0.8)
-        panel.set_xlim(-1.05, 1.05)
-        panel.set_xlabel("rank correlation")
-        panel.set_yticks(range(len(labels)), labels)
-        panel.set_ylim(len(labels) - 0.4, -0.6)
-        panel.set_title({"spearman": "Spearman's rho", "kendall": "Kendall's tau-b"}[statistic], loc="left")
-    noiseless = f"without noise, {100 * table['level'].iloc[0]:g} % interval"
-    hollow = {"markerfacecolor": "white", "markersize": 3}
-    handles = [
-        Line2D([], [], color="#0072B2", marker="o", linestyle="", label="observed"),
-        Line2D([], [], color="#0072B2", marker="o", label=noiseless, **hollow),
-        Line2D([], [], color=GREY, marker="|", linestyle="", label="about the most that rank noise lets one see"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    return figure, table

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from astraios_analysis.figures.decisions import CLEAR
 from astraios_analysis.figures.gallery import FIGURES
 from astraios_analysis.figures.spec import figure_stem, keep_shares
 from astraios_analysis.figures.style import join, keep_voting, name_dataset, name_method, say_no_vote, size_label
-from astraios_analysis.figures.tasks import CLEAR
 from astraios_analysis.figures.transfer import refused_rows
 from astraios_analysis.records.registry import LOSS, METRICS
+from astraios_analysis.records.released import GRID
 from astraios_analysis.records.schema import order_methods
 
 RULED_OUT = 0.05
@@ -29,7 +30,6 @@ LIKELY = 0.5
 _LEADS = {
     "backtest": "The same kind of prediction, tried on the largest measured size",
     "small_model_choices": "Choosing by small models, tried on measured sizes",
-    "rank_transfer": "The order of methods from small to large",
 }
 
 
@@ -57,9 +57,10 @@ def choose_method(figures_dir: Path, grid: str, n_seeds: int | None = None) -> C
 
     ``n_seeds`` is the most runs that any model of the grid has.
     """
-    table = read_twin(figures_dir, "best_at_target", grid)
+    table = read_twin(figures_dir, "best_method", grid)
     if table is None:
         return None
+    table = table[table["kind"] == "predicted"].rename(columns={"n_params_base": "n_params"})
     best = keep_voting(table).dropna(subset=["p_best"])
     if best.empty:
         return None
@@ -86,11 +87,14 @@ def choose_method(figures_dir: Path, grid: str, n_seeds: int | None = None) -> C
     )
 
 
-def read_twin(figures_dir: Path, name: str, grid: str) -> pd.DataFrame | None:
-    """Return the table of a grid's figure, or None where it was not drawn."""
-    path = figures_dir / f"{figure_stem(name, grid)}.csv"
-    table = pd.read_csv(path) if path.is_file() and path.stat().st_size > 1 else None
-    return table if table is not None and len(table) else None
+def read_twin(figures_dir: Path, name: str, grid: str | None) -> pd.DataFrame | None:
+    """Return the table of a grid's figure (None: of all grids that share it), or None where it was not drawn."""
+    path = figures_dir / f"{figure_stem(name, grid or GRID)}.csv"
+    table = pd.read_csv(path) if path.is_file() and path.stat().st_size > 1 else pd.DataFrame()
+    if grid and "grid" in table:
+        # One that grids share: its own rows.
+        table = table[table["grid"] == grid].reset_index(drop=True)
+    return table if len(table) else None
 
 
 def _rows(best: pd.DataFrame, firsts: pd.DataFrame, methods: Sequence[str]) -> list[dict[str, object]]:
@@ -150,7 +154,7 @@ def _costs(firsts: pd.DataFrame, best: pd.DataFrame) -> list[str]:
     for row in firsts.drop(shares.index).to_dict("records"):
         found.append(
             f"On {name_dataset(row['dataset'])} the most probable method is expected to be "
-            f"{row['expected_regret']:.2g} worse than the true best ({row['metric']}), a method drawn by lot "
+            f"{row['expected_regret']:.2g} worse than the true best ({row['metric']}), a random choice "
             f"{lots[row['dataset']]:.2g}."
         )
     if shares.empty:
@@ -160,7 +164,7 @@ def _costs(firsts: pd.DataFrame, best: pd.DataFrame) -> list[str]:
         0,
         f"What a wrong choice costs: the most probable method is expected to give up {100 * regret.median():.1f} of "
         f"100 points to the true best in the median over data sets (at most {100 * regret.max():.1f}, on "
-        f"{name_dataset(shares.loc[regret.idxmax(), 'dataset'])}), a method drawn by lot {100 * lot.median():.1f}.",
+        f"{name_dataset(shares.loc[regret.idxmax(), 'dataset'])}), a random choice {100 * lot.median():.1f}.",
     )
     return found
 

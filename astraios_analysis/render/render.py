@@ -17,7 +17,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from astraios_analysis.explorer.view import explored_fit  # noqa: F401 - its figure is declared there
 from astraios_analysis.figures.gallery import FIGURES, drawn_figures
 from astraios_analysis.records.files import write_whole
 from astraios_analysis.records.refusal import Refusal

@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib import pyplot
 
 from astraios_analysis.figures.gallery import FIGURES, MIME, drawn_figures
-from astraios_analysis.figures.spec import FigureSpec, figure_stem
+from astraios_analysis.figures.spec import FigureSpec
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID
 from astraios_analysis.render.execution import read_cells
@@ -37,7 +37,7 @@ from astraios_analysis.render.render import (
 
 TITLE = "Astraios: findings, figures and tables"
 # Shown small at the top, of the grids that have them; each leads to the figure itself.
-HEADLINES = ("best_at_target", "small_model_choices", "task_performance", "embedded_performance", "claim_effects")
+HEADLINES = ("backtest", "best_method", "small_model_choices", "claim_effects")
 _THUMBNAIL_WIDTH = 600  # pixels at least: about twice what it is shown at, for dense screens
 SIGNIFICANT_DIGITS = 4
 _NO_VALUE = "–"
@@ -105,21 +105,28 @@ def _environment() -> jinja2.Environment:
 
 
 def _drawn_grids(figures_dir: Path, notebooks: Sequence[str]) -> list[str]:
-    found = {grid for name in notebooks for _, _, grid in drawn_figures(figures_dir, name, FIGURES)}
+    found = {grid for name in notebooks for _, _, grid in drawn_figures(figures_dir, name, FIGURES) if grid}
+    for path in figures_dir.glob("*.csv"):
+        if path.stem in FIGURES and FIGURES[path.stem].rows:
+            found |= set(pd.read_csv(path, usecols=["grid"])["grid"])
     return sorted(found, key=lambda grid: (grid != GRID, grid))
 
 
 def _headlines(figures_dir: Path, grids: Sequence[str]) -> list[dict[str, str]]:
-    """Return small pictures of the figures to begin with, of one grid: the first that predicts, or else the first."""
-    having = [grid for grid in grids if (figures_dir / f"{figure_stem(HEADLINES[0], grid)}.png").is_file()]
+    """Return small pictures of the figures to begin with, which grids share."""
     found = []
-    for grid in [*having, *grids][:1]:
-        for name in HEADLINES:
-            picture = figures_dir / f"{figure_stem(name, grid)}.png"
-            if name in FIGURES and picture.is_file():
-                title = FIGURES[name].title
-                found.append({"stem": picture.stem, "title": title, "grid": grid, "picture": _shrink(picture)})
+    for name in HEADLINES:
+        picture = figures_dir / f"{name}.png"
+        if name in FIGURES and picture.is_file() and _shows(figures_dir, name, grids):
+            found.append({"stem": name, "title": FIGURES[name].title, "picture": _shrink(picture)})
     return found
+
+
+def _shows(figures_dir: Path, name: str, grids: Sequence[str]) -> bool:
+    """Whether a figure that grids share is of these records: it shows no other grid."""
+    table = figures_dir / f"{name}.csv"
+    shown = pd.read_csv(table, usecols=["grid"])["grid"] if table.is_file() else []
+    return set(shown) <= set(grids)
 
 
 def _shrink(picture: Path) -> str:
@@ -174,7 +181,11 @@ def _section(
 
 def _figures_of(notebook: str, figures_dir: Path, grids: Sequence[str]) -> list[tuple[str, FigureSpec, str]]:
     """Return a notebook's figures, grid by grid; one that no grid has stands once, to be named as not rendered."""
-    drawn = [item for item in drawn_figures(figures_dir, notebook, FIGURES) if item[2] in grids]
+    drawn = [
+        item
+        for item in drawn_figures(figures_dir, notebook, FIGURES)
+        if item[2] in grids or (item[2] == "" and _shows(figures_dir, item[0], grids))
+    ]
     known = {spec.name for _, spec, _ in drawn}
     missing = [(name, spec, "") for name, spec in FIGURES.items() if spec.notebook == notebook and name not in known]
     order = list(FIGURES)
@@ -200,7 +211,7 @@ def _figure(stem: str, spec: FigureSpec, grid: str, folders: tuple[Path, Path], 
     picture, twin = (figures_dir / f"{stem}.{kind}" for kind in ("png", "csv"))
     links = [(kind.upper(), _link(figures_dir / f"{stem}.{kind}", build_dir)) for kind in ("pdf", "png", "csv")]
     is_drawn = picture.is_file()
-    answered = spec.say(read_twin(figures_dir, spec.name, grid)) if is_drawn else None
+    answered = spec.say(read_twin(figures_dir, spec.name, grid or None)) if is_drawn else None
     title = f"{spec.title}: grid {grid}" if grid not in ("", GRID) else spec.title
     return {
         "name": stem,

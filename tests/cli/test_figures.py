@@ -9,6 +9,7 @@ from matplotlib import pyplot
 from astraios_analysis.cli.figures import choose_outputs
 from astraios_analysis.cli.main import main
 from astraios_analysis.figures.gallery import FIGURES, Gallery
+from astraios_analysis.figures.spec import figure_stem
 from astraios_analysis.records.frame import save
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ def test_failing_notebook_is_named_and_the_report_is_written_all_the_same(capsys
     assert f"notebook 'model_suite', cell {len(notebook['cells'])} failed:\n    drawn.no_such_thing\n" in complaint
     assert "all other notebooks have their figures; the next run goes on with what is missing" in complaint
     assert "were made earlier" in (tmp_path / "build" / "report.html").read_text("utf-8")
-    assert (tmp_path / "build" / "figures" / "updated_parameters_mini.png").exists()
+    assert (tmp_path / "build" / "figures" / "updated_parameters.png").exists()
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_six_records_fill_a_notebook_or_it_says_what_they_lack(name, six_records
     for figure, drawn in galleries.items():
         assert [*drawn.pictures, *drawn.lacking] == ["ours"]
         assert all(len(reason) > 20 for reason in drawn.lacking.values())
-        assert (tmp_path / f"{figure}_ours.png").is_file() == bool(drawn.pictures)
+        assert (tmp_path / f"{figure_stem(figure, 'ours')}.png").is_file() == bool(drawn.pictures)
         for table in drawn.tables.values():
             # A sentence, or nothing where the table has too little for one.
             assert (FIGURES[figure].say(table) or "nothing.").endswith(".")
@@ -118,7 +119,7 @@ def test_every_grid_is_drawn_or_the_one_that_is_named(fails, tmp_path, make_reco
     assert "mini" in (tmp_path / "build" / "report.html").read_text("utf-8")
     save(make_record(run_id="b", grid="maxi"), tmp_path / "data")
     assert main(["figures", "--only", "model_suite", "--quiet", "-p", "grid=maxi", *map(str, places)]) == 0
-    drawn = {path.stem for path in (tmp_path / "figures").glob("*.csv")}
-    assert {"updated_parameters_mini", "updated_parameters_maxi", "training_cost_maxi"} <= drawn
+    drawn = (tmp_path / "figures" / "updated_parameters.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in drawn] == ["grid", "maxi"]
     code, complaint = fails("figures", "--only", "model_suite", "--quiet", "-p", "grid=midi", *places)
     assert code == 2 and "unknown grid 'midi'; choose from all, maxi, mini" in complaint

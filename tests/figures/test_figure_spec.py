@@ -28,7 +28,7 @@ from astraios_analysis.records.sources import load_records
 from astraios_analysis.scores.bootstrap import ProblemBootstrap
 
 runs, bootstrap = load_records(sys.argv[1], "released"), ProblemBootstrap(n_draws=20)
-for name in ("updated_parameters", "recode_transformations"):
+for name in ("updated_parameters", "transformations"):
     save(*draw_by_name(name, runs, bootstrap=bootstrap), name, sys.argv[2])
 """
 

@@ -9,8 +9,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from astraios_analysis.figures.gallery import FIGURES, Tables
-from astraios_analysis.figures.style import FULL_WIDTH, METHOD_STYLES, note, small_multiples
-from astraios_analysis.figures.tasks import best_method
+from astraios_analysis.figures.style import FULL_WIDTH, MAX_PANELS, METHOD_STYLES, note, small_multiples
 from astraios_analysis.records.frame import Score
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import METHODS
@@ -22,9 +21,9 @@ COLUMNS = {
     "task_performance": [*SCORE, "interval", "n_items", "source"],
     "mean_performance": ["panel", "size", "method", "n_params_base", "value", "lower", "upper", "level", "datasets"],
     "zero_against_one_shot": [*SCORE, "shots", "interval", "n_items", "source"],
-    "best_method": ["dataset", "metric", "size", "method", "rank", "value", "p_best", "n_methods", "is_drawn"],
-    "recode_categories": [*SCORE, "measure", "interval", "n_items", "source"],
-    "recode_transformations": ["dataset", "setting", "size", "value", "lowest", "highest", "n_methods"],
+    "best_method": ["dataset", "metric", "size", "method", "rank", "value", "p_best", "n_methods", "kind"],
+    "robustness": [*SCORE, "measure", "interval", "n_items", "source"],
+    "transformations": ["dataset", "setting", "size", "value", "lowest", "highest", "n_methods"],
     "security": [*SCORE, "n_items"],
     "score_scaling": [
         "dataset",
@@ -39,8 +38,10 @@ COLUMNS = {
         "refusal",
     ],
     "small_against_large": ["dataset", "method", "small", "small_lower", "small_upper", "large", "size_large"],
-    "rank_transfer": ["dataset", "statistic", "value", "estimate", "lower", "upper", "p_holm", "n_methods", "methods"],
-    "backtest": ["dataset", "method", "measured", "predicted", "lower", "upper", "level", "covered", "reach"],
+    "small_model_choices": ["dataset", "statistic", "value", "estimate", "p_holm", "n_methods", "methods", "regret"],
+    "backtest": ["dataset", "method", "measured", "predicted", "lower", "upper", "level", "covered", "reach", "kind"],
+    "contrasts": ["dataset", "method_a", "method_b", "difference", "stderr", "lower", "upper", "scope"],
+    "claim_effects": ["claim", "scope", "verdict", "part", "effect", "lower", "upper"],
 }
 
 
@@ -70,7 +71,11 @@ class TestReleased:
 
     def test_says_how_many_models_or_methods_it_shows(self, drawn, name):
         words = " ".join(text.get_text() for text, _ in drawn[name][2])
-        assert re.search(r"\d+ of \d+ models|\d+ methods|number of methods", words)
+        assert re.search(r"\d+ models|\d+ methods|number of methods", words)
+
+    def test_has_at_most_nine_panels(self, drawn, name):
+        bars = {axes for axes in drawn[name][0].axes if axes.get_label() == "<colorbar>"}
+        assert len(set(drawn[name][0].axes) - bars) <= MAX_PANELS
 
     def test_no_text_over_another(self, drawn, name):
         assert overlapping(drawn[name][2]) == []
@@ -148,14 +153,15 @@ def outcome(tables, name):
 
 
 FITS = {"score_scaling", "backtest"}
-TRANSFER = {"small_against_large", "rank_transfer"}
+TRANSFER = {"small_against_large"}
+CHEAP = [name for name in COLUMNS if name not in ("best_method", "claim_effects", "small_model_choices")]
 
 
 class TestSubsets:
     def refused(self, records):
         """Figures that refuse these records, each with its reason; the others are drawn and checked."""
         tables = tables_of(records)
-        found = {name: outcome(tables, name) for name in COLUMNS}
+        found = {name: outcome(tables, name) for name in CHEAP}
         return {name: reason for name, reason in found.items() if reason != "drawn"}
 
     def test_two_sizes(self, released_records):
@@ -173,15 +179,15 @@ class TestSubsets:
         assert all("or more methods at two sizes" in refused[name] for name in TRANSFER)
 
     def test_own_small_grid(self, small_grid):
-        drawn = {"updated_parameters", "task_performance", "best_method"} | FITS | TRANSFER
+        drawn = {"updated_parameters", "task_performance", "contrasts"} | FITS | TRANSFER
         refused = self.refused(small_grid)
-        assert set(refused) == set(COLUMNS) - drawn
+        assert set(refused) == set(CHEAP) - drawn
         assert all(name in reason and "choose another grid or add" in reason for name, reason in refused.items())
 
     def test_no_scores(self, small_grid):
         refused = self.refused([record.model_copy(update={"scores": ()}) for record in small_grid])
-        # Methods of losses are ranked too.
-        assert set(refused) == set(COLUMNS) - {"updated_parameters", "best_method"}
+        # Losses are compared and back-tested too.
+        assert set(refused) == set(CHEAP) - {"updated_parameters", "contrasts", "backtest"}
 
     def test_held_out_points_are_hollow_and_not_fitted(self, small_grid):
         kept = [r.model_copy(update={"held_out": r.size == "30m"}) for r in small_grid]
@@ -224,13 +230,16 @@ def test_methods_look_as_style_says(drawn):
 
 
 def test_a_data_set_with_one_method_has_no_best_one(released_records):
-    ranks = tables_of(released_records).ranks
-    names = list(ranks["dataset"].unique())[:2]
-    alone = (ranks["dataset"] != names[1]) | (ranks["method"] == "fft")
-    chosen = ranks[ranks["dataset"].isin(names) & alone]
-    chosen = chosen.assign(n_methods=chosen.groupby(["dataset", "size"])["method"].transform("count"))
-    figure, table = best_method(chosen)
+    tables = tables_of(released_records)
+    names = list(tables.ranks["dataset"].unique())[2:4]
+    alone = (tables.ranks["dataset"] != names[1]) | (tables.ranks["method"] == "fft")
+    chosen = tables.ranks[tables.ranks["dataset"].isin(names) & alone]
+    tables.ranks = chosen.assign(n_methods=chosen.groupby(["dataset", "size"])["method"].transform("count"))
+    # Nothing is predicted: there is one heat map.
+    tables.best = pd.DataFrame()
+    figure, table = tables.draw("best_method")
     assert set(table.loc[table["is_drawn"], "dataset"]) == {names[0]}
     assert len(figure.axes[0].get_yticklabels()) == 1
+    tables.ranks = tables.ranks[tables.ranks["dataset"] == names[1]]
     with pytest.raises(Refusal, match="primary scores of several methods at one size"):
-        best_method(chosen[chosen["dataset"] == names[1]])
+        tables.draw("best_method")

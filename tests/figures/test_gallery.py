@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from astraios_analysis.explorer.view import explored_fit
 from astraios_analysis.figures import gallery
 from astraios_analysis.figures.gallery import FIGURES, Tables, draw, draw_by_name, drawn_figures, find_spec
 from astraios_analysis.figures.spec import FigureSpec, figure, figure_stem
@@ -16,7 +15,7 @@ from astraios_analysis.figures.style import small_multiples
 from astraios_analysis.records.grids import PerGrid
 from astraios_analysis.records.refusal import Refusal
 
-A = SimpleNamespace(method="fft")
+A = SimpleNamespace(method="fft", grid="own")
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
@@ -26,12 +25,10 @@ class TestDeclared:
         spec = FIGURES[name]
         assert spec.name == name and spec.title and spec.question.endswith("?")
         assert spec.caption.endswith(".") and not re.search(r"[{}]", spec.describe())
-        assert set(inspect.signature(spec.draw).parameters) <= set(dir(Tables([])))
+        assert set(inspect.signature(spec.rows or spec.draw).parameters) <= set(dir(Tables([])))
+        assert not spec.rows or list(inspect.signature(spec.draw).parameters) == ["table"]
         assert f'aa.draw(\\"{name}\\", tables' in (NOTEBOOKS / f"{spec.notebook}.ipynb").read_text()
         assert spec.say(pd.DataFrame()) is spec.say(None) is None
-
-    def test_the_explorer_declares_its_figure(self):
-        assert explored_fit and FIGURES["explored_fit"].notebook == "explore"
 
     def test_caption_names_the_level_and_the_target_that_a_notebook_ran_with(self):
         spec = FigureSpec("name", "Title", "notebook", "Bars: {level} intervals at {target}; 50 % thick")
@@ -54,6 +51,43 @@ def counted(monkeypatch):
     return PerGrid({"released": Tables([A]), "own": Tables([A, A], level=0.5), "bare": Tables([])})
 
 
+@pytest.fixture
+def shared(counted):
+    """Declare a figure that grids share, whose panels are their runs; and two grids with runs, one without."""
+
+    def rows(runs):
+        if not runs:
+            raise Refusal("no <runs>")
+        columns = {"n": list(range(len(runs)))} | ({"extra": [1] * len(runs)} if len(runs) > 1 else {})
+        return pd.DataFrame(columns)
+
+    @figure("shared", notebook="n", title="t", caption="c", question="q?", rows=rows)
+    def draw_shared(table):
+        return small_multiples(table["grid"].nunique(), 3)[0]
+
+    return PerGrid({"released": Tables([A]), "own": Tables([A, A]), "bare": Tables([])})
+
+
+class TestShared:
+    def test_one_file_has_the_rows_of_all_grids(self, shared, tmp_path):
+        shared["released"].runs = [SimpleNamespace(method="fft", grid="released")]
+        drawn = draw("shared", shared, tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {"shared.csv", "shared.pdf", "shared.png"}
+        # Whole numbers stay whole where one grid has no such column.
+        assert (tmp_path / "shared.csv").read_text() == "grid,n,extra\nreleased,0,\nown,0,1\nown,1,1\n"
+        assert drawn.lacking == {"bare": "no <runs>"} and list(drawn.pictures) == ["released and own"]
+        assert find_spec("shared", gallery.FIGURES)[1] == "" and find_spec("shared_own", gallery.FIGURES) is None
+
+    def test_one_grid_alone(self, shared, tmp_path):
+        picture, table = draw_by_name("shared", [A])
+        assert len(picture.axes) == 1 and table.to_dict("list") == {"grid": ["own"], "n": [0]}
+
+    def test_a_file_of_other_records_is_removed(self, shared, tmp_path):
+        draw("shared", shared, tmp_path)
+        draw("shared", PerGrid({"bare": Tables([])}), tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+
 class TestDraw:
     def test_files_carry_the_grid_and_reasons_are_shown(self, counted, tmp_path):
         drawn = draw("counted", counted, tmp_path)
@@ -73,7 +107,7 @@ class TestDraw:
         _, table = draw_by_name("counted", [A] * 3, level=0.8)
         assert table.to_dict("list") == {"n": [3], "level": [0.8]}
         assert gallery.FIGURES["counted"].say(table) == "1 rows."
-        with pytest.raises(Refusal, match="unknown figure 'countd'; choose from backtest, best_at_target, "):
+        with pytest.raises(Refusal, match="unknown figure 'countd'; choose from backtest, best_method, "):
             draw_by_name("countd", [A])
 
 
@@ -95,12 +129,14 @@ def test_a_stem_of_no_figure():
 
 
 def test_figures_of_a_notebook_that_have_files(tmp_path):
-    for name in ("training_cost_mini.png", "updated_parameters_mini.csv", "updated_parameters.csv", "budget.csv"):
+    for name in ("contrasts_mini.png", "task_performance_mini.csv", "task_performance.csv", "budget.csv"):
         (tmp_path / name).write_text("")
-    (tmp_path / "training_cost.txt").write_text("")
-    found = [(stem, grid) for stem, _, grid in drawn_figures(tmp_path, "model_suite")]
+    for name in ("contrasts.txt", "mean_performance.png", "mean_performance_mini.png"):
+        (tmp_path / name).write_text("")
+    found = [(stem, grid) for stem, _, grid in drawn_figures(tmp_path, "task_performance")]
     assert found == [
-        ("updated_parameters", "released"),
-        ("updated_parameters_mini", "mini"),
-        ("training_cost_mini", "mini"),
+        ("contrasts_mini", "mini"),
+        ("task_performance", "released"),
+        ("task_performance_mini", "mini"),
+        ("mean_performance", ""),
     ]

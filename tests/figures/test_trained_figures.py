@@ -7,22 +7,23 @@ from layout_checks import outside_axes, overlapping, running_out, texts_of, too_
 from matplotlib import pyplot
 from simulated_grids import LARGEST, SIZES, World, simulate
 
-from astraios_analysis.explorer.view import explored_fit  # noqa: F401 - its figure is declared there
 from astraios_analysis.figures import gallery
 from astraios_analysis.figures.gallery import FIGURES, Tables, draw_by_name
-from astraios_analysis.figures.robustness import embedded_security
+from astraios_analysis.figures.spec import figure_stem
 from astraios_analysis.records.frame import METHODS, Score, ValidationPoint
 from astraios_analysis.records.grids import PerGrid
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import EMBEDDED_DATASETS
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
 from astraios_analysis.scores.models import intervals_over_seeds, keep_means
 
+GRID = "mini"
 ROBUST = tuple(f"embedded_robust_{category}" for category in ("description", "format", "syntax"))
 LEVELS = {name: -0.5 - 0.1 * place for place, name in enumerate((*EMBEDDED_DATASETS, "embedded_security"))}
 WORLD = World(level=LEVELS, slope=dict.fromkeys(LEVELS, 3.0))
 LOSS = {"cross_entropy", "cross_entropy_by_step", "cross_entropy_by_updated_parameters"}
-DECISIONS = {"best_at_target", "small_model_choices", "cost_performance", "claim_effects"}
-LOSS_SCORE = {"loss_ranks_methods", "loss_performance", "loss_correlation"}
+DECISIONS = {"best_method", "small_model_choices", "cost_performance", "claim_effects"}
+LOSS_SCORE = {"loss_ranks_methods", "loss_performance"}
 
 
 def more_scores(record, rng):
@@ -52,7 +53,7 @@ def trained():
 
 def draw_all(records, folder, names):
     """Draw figures of a grid: {name: Gallery}."""
-    tables = PerGrid({"mini": Tables(records, bootstrap=ProblemBootstrap(n_draws=50))})
+    tables = PerGrid({records[0].grid: Tables(records, bootstrap=ProblemBootstrap(n_draws=50))})
     return {name: gallery.draw(name, tables, folder) for name in names}
 
 
@@ -70,7 +71,7 @@ def drawn(trained, tmp_path_factory):
 
     gallery.save = keep
     try:
-        galleries = draw_all(trained, tmp_path_factory.mktemp("figures"), EVERY)
+        galleries = draw_all(trained, tmp_path_factory.mktemp("figures"), TRAINED)
     finally:
         gallery.save = save
     return galleries, kept
@@ -82,11 +83,9 @@ def hollow_points(figure):
     return sum(len(line.get_xdata()) for line in lines if line.get_markerfacecolor() == "white")
 
 
-EVERY = sorted(set(FIGURES) - {"zero_against_one_shot", "security"})
-PUBLISHED = {"task_performance", "recode_categories", "recode_transformations"}
-TRAINED = [name for name in EVERY if name not in PUBLISHED]
+TRAINED = sorted(set(FIGURES) - {"zero_against_one_shot"})
 # The figures for choosing a method take seconds of pooled fits.
-OTHERS = [name for name in EVERY if name not in DECISIONS and not name.startswith("recode")]
+OTHERS = [name for name in TRAINED if name not in DECISIONS]
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -94,41 +93,34 @@ class TestTrained:
     def test_is_drawn_and_readable(self, drawn, name):
         galleries, kept = drawn
         assert galleries[name].lacking == {}
-        table, _, problems, _ = kept[f"{name}_mini"]
+        table, _, problems, _ = kept[figure_stem(name, GRID)]
         assert len(table) and problems == ([], [], {}, [])
 
     def test_fitted_columns_are_there(self, drawn, name):
-        assert set(FIGURES[name].fitted_columns) <= set(drawn[1][f"{name}_mini"][0])
+        assert set(FIGURES[name].fitted_columns) <= set(drawn[1][figure_stem(name, GRID)][0])
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_says_how_many_models(drawn, name):
-    words = drawn[1][f"{name}_mini"][1]
+    words = drawn[1][figure_stem(name, GRID)][1]
     assert any(text in words for text in ("35 of 35 models", "28 models", "35 models", "7 methods"))
 
 
-@pytest.mark.parametrize(("n_models", "n_panels"), [(1, 1), (3, 3)])
-def test_rates_of_too_few_models_are_said_in_words(drawn, n_models, n_panels):
-    table = drawn[1]["embedded_security_mini"][0]
-    first = dict.fromkeys(zip(table["size"], table["method"], strict=True))
-    kept = pd.Series(zip(table["size"], table["method"], strict=True), table.index).isin(list(first)[:n_models])
-    shown = table[kept | (table["metric"] == "valid_rate")]
-    figure, twin = embedded_security(shown)
-    words = " ".join(text.get_text() for text, _ in texts_of(figure))
-    assert len(figure.axes) == n_panels and len(twin) == len(shown)
-    alone = f"in 1 of 35 models (only {next(iter(first))[0]} FFT)"
-    assert (alone in words) == (n_models == 1)
-    assert (overlapping(texts_of(figure)), running_out(figure, texts_of(figure))) == ([], [])
-    pyplot.close(figure)
+@pytest.mark.parametrize(("n_models", "n_items"), [(2, 100), (7, 29)])
+def test_rates_of_too_few_models_or_programs_have_no_panel(trained, n_models, n_items):
+    keys = [(r.size, r.method) for r in trained if r.seed == 0][:n_models]
+
+    def thin(score):
+        return score.model_copy(update={"n_items": n_items}) if score.metric == "insecure_rate" else score
+
+    few = [r.model_copy(update={"scores": tuple(map(thin, r.scores))}) for r in trained if (r.size, r.method) in keys]
+    with pytest.raises(Refusal, match="security: it needs insecure rates of 3 models, each over 30 valid programs"):
+        draw_by_name("security", few, bootstrap=ProblemBootstrap(n_draws=20))
 
 
-def test_published_data_sets_are_said_to_be_lacking(drawn):
-    assert "primary score on one of the study's data sets" in drawn[0]["task_performance"].lacking["mini"]
-
-
-@pytest.mark.parametrize("name", ["cross_entropy", "embedded_performance", "loss_performance", "score_scaling"])
+@pytest.mark.parametrize("name", ["cross_entropy", "task_performance", "loss_performance", "score_scaling"])
 def test_every_seed_is_drawn_beside_its_mean_and_held_out_sizes_are_hollow(drawn, name):
-    table, words, _, hollow = drawn[1][f"{name}_mini"]
+    table, words, _, hollow = drawn[1][f"{name}_{GRID}"]
     assert (table["kind"] == "seed").sum() % 105 == 0 and (table["kind"] == "seed").any()
     assert "3 seeds" in words and "size held out of fits" in words
     assert hollow >= len(METHODS)
@@ -136,11 +128,11 @@ def test_every_seed_is_drawn_beside_its_mean_and_held_out_sizes_are_hollow(drawn
 
 def test_loss_figures_state_nats_per_token(drawn):
     for name in LOSS | {"loss_performance"}:
-        assert "validation loss, nats per token" in drawn[1][f"{name}_mini"][1]
+        assert "validation loss, nats per token" in drawn[1][f"{name}_{GRID}"][1]
 
 
 def test_measured_losses_are_those_of_the_records(drawn, trained):
-    table = drawn[1]["cross_entropy_mini"][0]
+    table = drawn[1][f"cross_entropy_{GRID}"][0]
     seeds = table[table["kind"] == "seed"].set_index(["size", "method", "seed"])["val_loss"]
     for record in trained:
         assert seeds[record.size, record.method, record.seed] == pytest.approx(record.val_loss, rel=1e-7)
@@ -154,7 +146,7 @@ def worsened(record):
 
 
 def test_prediction_is_at_the_held_out_size_and_leaves_it_out(drawn, trained):
-    table = drawn[1]["score_scaling_mini"][0]
+    table = drawn[1][f"score_scaling_{GRID}"][0]
     assert set(table.loc[table["kind"] == "prediction", "n_params_base"]) == {LARGEST}
     changed = [worsened(r) if r.held_out else r for r in trained]
     again = draw_by_name("score_scaling", changed, bootstrap=ProblemBootstrap(n_draws=50))[1]
@@ -185,28 +177,25 @@ class TestPartial:
 
     def test_first_seed_of_some_cells(self, trained, tmp_path):
         some = [r for i, r in enumerate(r for r in trained if r.seed == 0) if i % 5]
-        assert self.lacking(some, tmp_path) == {"task_performance"}
-        twin = pd.read_csv(tmp_path / "cross_entropy_mini.csv")
+        assert self.lacking(some, tmp_path) == set()
+        twin = pd.read_csv(tmp_path / f"cross_entropy_{GRID}.csv")
         assert set(twin["kind"]) == {"run", "line"} and (twin["kind"] == "run").sum() == len(some) == 28
 
     def test_two_sizes_of_uneven_seeds(self, trained, tmp_path):
         some = [r for r in trained if r.n_params_base in SIZES[:2] and (r.seed == 0 or r.method == "lora")]
-        assert self.lacking(some, tmp_path) == {"task_performance", "score_scaling", "backtest"}
-        twin = pd.read_csv(tmp_path / "cross_entropy_mini.csv")
+        assert self.lacking(some, tmp_path) == {"score_scaling", "backtest"}
+        twin = pd.read_csv(tmp_path / f"cross_entropy_{GRID}.csv")
         means = twin[twin["kind"] == "mean"].set_index("method")["n_seeds"]
         assert set(means["lora"]) == {3} and set(means["fft"]) == {1}
 
     def test_one_run_without_scores(self, trained, tmp_path):
         one = [trained[0].model_copy(update={"scores": ()})]
-        assert self.lacking(one, tmp_path) == set(TRAINED) - LOSS - DECISIONS - {
-            "updated_parameters",
-            "training_cost",
-        } | {"task_performance"}
+        assert self.lacking(one, tmp_path) == set(TRAINED) - LOSS - DECISIONS - {"updated_parameters"}
 
     def test_no_losses_and_no_cost(self, trained, tmp_path):
         bare = {"val_loss": None, "val_loss_se": None, "base_val_loss": None, "val_curve": (), "cost": None}
         some = [r.model_copy(update=bare) for r in trained if r.seed == 0]
-        assert self.lacking(some, tmp_path) == LOSS | LOSS_SCORE | {"task_performance", "training_cost"}
+        assert self.lacking(some, tmp_path) == LOSS | LOSS_SCORE
 
 
 def test_means_have_one_row_a_model(trained):

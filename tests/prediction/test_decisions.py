@@ -5,8 +5,7 @@ import pytest
 from matplotlib import pyplot
 from simulated_grids import LARGEST, SIZES, World, simulate
 
-from astraios_analysis.figures.decisions import best_at_target
-from astraios_analysis.figures.gallery import FIGURES
+from astraios_analysis.figures.gallery import FIGURES, Tables
 from astraios_analysis.prediction.decide import (
     COUNTED,
     MEASURED,
@@ -76,12 +75,13 @@ class TestDecisions:
         assert refused["dataset"].tolist() == ["embedded_synthesis"]
         assert refused[["method", "p_best"]].isna().all(axis=None)
         assert refused["refusal"].iloc[0].startswith("measured at 3 sizes; a back-test holds out the largest, and 2")
-        answer = FIGURES["best_at_target"].say(found)
+        tables = Tables(records, target=LARGEST, bootstrap=BOOTSTRAP)
+        figure, table = tables.draw("best_method")
+        answer = FIGURES["best_method"].say(table)
         assert "1 of 1 data sets" in answer and answer.count("Not predicted: ") == 1 and "measured at 3 sizes" in answer
         costs = frontier(records, "embedded_synthesis", "n_params_updated", target=LARGEST, bootstrap=BOOTSTRAP)
         assert set(costs["kind"]) == {"measured", "refused"} and costs["refusal"].iloc[-1] == refused["refusal"].iloc[0]
-        figure, table = best_at_target(found)
-        assert len(table) == 15 and "Not predicted" in " ".join(t.get_text() for t in figure.axes[0].texts)
+        assert (table["kind"] == "predicted").sum() == 15
         pyplot.close(figure)
 
     def test_released_models(self, released_records):

@@ -15,7 +15,8 @@ def write(tmp_path):
     def write(*rows):
         table = pd.DataFrame(rows, columns=COLUMNS).assign(metric="pass@1", n_params=34e9, level=0.95, reach=2.2)
         table = table.assign(lower=table["value"] - 0.1, upper=table["value"] + 0.2)
-        table.to_csv(tmp_path / "best_at_target.csv", index=False)
+        table = table.rename(columns={"n_params": "n_params_base"}).assign(kind="predicted", grid="released")
+        table.to_csv(tmp_path / "best_method.csv", index=False)
         return tmp_path
 
     return write
@@ -28,7 +29,7 @@ THIRD = ("humanevalfix_java", "ia3", 0.2, 0.35, 0.05)
 
 def test_nothing_is_said_without_a_prediction(tmp_path):
     assert choose_method(tmp_path, "released") is None
-    (tmp_path / "best_at_target.csv").write_text("dataset\n")
+    (tmp_path / "best_method.csv").write_text("dataset\n")
     assert choose_method(tmp_path, "released") is None
 
 
@@ -41,7 +42,7 @@ def test_clear_choices_are_named_and_open_ones_are_not(write):
     assert "below 0.05 for FFT on 1." in choice.supported[1]
     assert "give up 1.1 of 100 points" in choice.supported[2] and "at most 2.0, on Fix Java" in choice.supported[2]
     # The means of 0.001 and 0.2, and of 0.02, 0.03 and 0.05; half-way between.
-    assert choice.supported[2].endswith("a method drawn by lot 6.7.")
+    assert choice.supported[2].endswith("a random choice 6.7.")
     # LoRA gives up 0.001 and 0.03, FFT 0.2 and 0.02; (IA)3 is not on both.
     assert choice.advice == (
         "Do not choose by these records; if you must: LoRA, which gives up 1.6 points on average over 2 data sets."
@@ -74,9 +75,15 @@ def test_a_choice_that_is_clear_is_advised(write):
 
 def test_what_is_not_predicted_is_named_with_the_reason(write):
     folder = write(*OPEN)
-    table = pd.read_csv(folder / "best_at_target.csv").assign(refusal="")
-    refused = {"dataset": "recode_format", "metric": "robust_pass@1", "n_params": 34e9, "refusal": "measured twice"}
-    pd.concat([table, pd.DataFrame([refused])]).to_csv(folder / "best_at_target.csv", index=False)
+    table = pd.read_csv(folder / "best_method.csv").assign(refusal="")
+    refused = {
+        "dataset": "recode_format",
+        "metric": "robust_pass@1",
+        "n_params_base": 34e9,
+        "refusal": "measured twice",
+    }
+    refused |= {"kind": "predicted", "grid": "released"}
+    pd.concat([table, pd.DataFrame([refused])]).to_csv(folder / "best_method.csv", index=False)
     choice = choose_method(folder, "released")
     assert choice.unsupported[-1] == "Any choice at 34B on ReCode format: measured twice."
     assert len(choice.rows) == 1 and not any("nan" in word for word in (*choice.supported, *choice.reasons))
@@ -84,7 +91,9 @@ def test_what_is_not_predicted_is_named_with_the_reason(write):
 
 def test_a_size_that_was_measured_is_not_beyond(write):
     folder = write(*OPEN)
-    pd.DataFrame({"n_params_base": [1e9, 34e9]}).to_csv(folder / "updated_parameters.csv", index=False)
+    pd.DataFrame({"grid": "released", "n_params_base": [1e9, 34e9]}).to_csv(
+        folder / "updated_parameters.csv", index=False
+    )
     assert not choose_method(folder, "released").is_beyond
 
 
@@ -94,7 +103,7 @@ def test_board_has_the_pooled_verdicts_with_titles(tmp_path):
         ("clone_detection", -0.1, "contradicted by clone_detection"),
     ]
     table = pd.DataFrame(rows, columns=["part", "effect", "reason"]).assign(p_corrected=[None, None])
-    table.to_csv(tmp_path / "claim_effects_mini.csv", index=False)
+    table.assign(grid="mini").to_csv(tmp_path / "claim_effects.csv", index=False)
     (row,) = claim_board(tmp_path, ["released", "mini"])
     assert (row["effect"], row["p_corrected"]) == (0.1, None)
     assert row["reason"] == "contradicted by Clone detection"

@@ -10,7 +10,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / ".ci" / "twins.py"
 TABLE = "method,n_items,value,lower\nfft,9007199254740993,0.25,0.1234567\nlora,164,0.5,\nia3,164,0.75,0.5\n"
 # A figure whose column `lower` is fitted and whose `value` is measured.
-NAME = "task_performance_mini.csv"
+NAME = "contrasts_own.csv"
 
 
 @pytest.fixture(scope="module")
