@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from astraios_analysis.cli.shared import METRICS, POSITIVE, Command, count, flag, option, several
+from astraios_analysis.figures.style import name_method
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.grids import ALL
 from astraios_analysis.records.printing import say
@@ -120,7 +121,7 @@ def describe_records(records: Sequence[RunRecord]) -> dict[str, str]:
     for grid in count_seeds(records):
         runs = [record for record in records if record.grid == grid]
         sizes = " ".join(dict.fromkeys(record.size for record in sorted(runs, key=lambda r: r.n_params_base)))
-        methods = " ".join(order_methods(record.method for record in runs))
+        methods = ", ".join(map(name_method, order_methods(record.method for record in runs)))
         sources = [score.source for record in runs for score in record.scores]
         counts = ", ".join(f"{sources.count(source):,} {source}" for source in dict.fromkeys(sorted(sources)[::-1]))
         known = f"sizes {sizes}; methods {methods}; scores: {counts or 'none'}"

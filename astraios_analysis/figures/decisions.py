@@ -164,12 +164,12 @@ def _say_choices(table: pd.DataFrame) -> str | None:
         f"{100 * own['regret'].mean():.1f} points (a random choice {100 * own['regret_random'].mean():.1f})"
         for kind, own in split_kinds(keep_shares(rows))
     ]
-    found = "The best method of a smaller size is best at the largest too, and gives up of 100 points on average: "
+    found = "The best method of a smaller size is best at the largest too, and its mean regret in points of 100 is: "
     found = f"{found}{'; '.join(parts)}." if parts else ""
     for name, own in rows.drop(keep_shares(rows).index).groupby("dataset", sort=False):
         found += (
-            f" On {name_dataset(name)} it is in {int(own['is_right'].astype(bool).sum())} of {len(own)} cases, and "
-            f"gives up {own['regret'].mean():.2g} (a random choice {own['regret_random'].mean():.2g})."
+            f" On {name_dataset(name)} it is in {int(own['is_right'].astype(bool).sum())} of {len(own)} cases, with "
+            f"a mean regret of {own['regret'].mean():.2g} (a random choice {own['regret_random'].mean():.2g})."
         )
     return f"{found}{_say_order(table[table['kind'] == 'order'])}{say_no_vote(rows)}".strip() or None
 

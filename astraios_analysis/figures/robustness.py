@@ -1,5 +1,6 @@
 """Robustness and security: ReCode, the embedded suite's changed prompts, and flaws in programs."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -191,7 +192,8 @@ def _say_security(table: pd.DataFrame) -> str | None:
 def _security_rows(scores: pd.DataFrame) -> pd.DataFrame:
     own = scores[scores["dataset"].isin({rate[0] for rate in RATES})]
     keys = {rate[:3] for rate in RATES}
-    own = own[[key in keys for key in zip(own["dataset"], own["metric"], own["setting"], strict=True)]]
+    is_rate = [key in keys for key in zip(own["dataset"], own["metric"], own["setting"], strict=True)]
+    own = own[np.array(is_rate, dtype=bool)]
     known = [place for place, rate in enumerate(RATES) if rate[1] == "insecure_rate" and _has_panel(_rate(own, place))]
     needs = f"insecure rates of {_MIN_MODELS} models, each over {_MIN_PROGRAMS} valid programs or a set of scenarios"
     require_rows(own if known else own.iloc[:0], "security", needs)

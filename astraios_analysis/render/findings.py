@@ -38,7 +38,8 @@ class Choice:
     """What one grid says about choosing a tuning method at a larger size, in sentences and one row a data set.
 
     ``is_beyond``: nobody has trained the target size; otherwise it was held out. Rows have ``p_best`` in the order of
-    ``methods`` (None where not measured), and ``best``, ``value``, ``lower``, ``upper``, ``regret`` of the likeliest.
+    ``methods`` (None where not measured), and ``best``, ``value``, ``lower``, ``upper``, ``regret`` of the likeliest;
+    where the target was held out and measured, ``measured`` of that method and the ``winner`` (None elsewhere).
     """
 
     grid: str
@@ -65,6 +66,7 @@ def choose_method(figures_dir: Path, grid: str, n_seeds: int | None = None) -> C
     if best.empty:
         return None
     measured = read_twin(figures_dir, "score_scaling", grid)
+    failed = _failed(read_twin(figures_dir, "backtest", grid))
     firsts = best.sort_values("p_best", ascending=False, kind="stable").groupby("dataset", sort=False).head(1)
     counts = read_twin(figures_dir, "updated_parameters", grid)
     largest = 0 if counts is None else counts["n_params_base"].max()
@@ -75,16 +77,50 @@ def choose_method(figures_dir: Path, grid: str, n_seeds: int | None = None) -> C
         target=target,
         is_beyond=bool(best["n_params"].max() > largest),
         advice=_advice(best, firsts),
-        supported=tuple(_supported(best, firsts, target)),
+        supported=tuple(_supported(best, firsts[~firsts["dataset"].isin(failed)], firsts, target)),
         unsupported=(
+            *_untrusted(failed, firsts),
             *_unsupported(firsts, read_twin(figures_dir, "claim_effects", grid), n_seeds),
             *_refusals(table, target),
             *filter(None, [say_no_vote(table.dropna(subset=["p_best"])).strip()]),
         ),
         reasons=tuple(_reasons(figures_dir, grid, best, measured)),
         methods=tuple(map(name_method, methods)),
-        rows=tuple(_rows(best, firsts, methods)),
+        rows=tuple(_rows(best, firsts, methods, _held_out(figures_dir, grid, measured, best["n_params"].max()))),
     )
+
+
+def _failed(tested: pd.DataFrame | None) -> list[str]:
+    """Return the data sets on which the back-test misses by more than no change does."""
+    if tested is None:
+        return []
+    errors = tested.dropna(subset=["error"])[["dataset", "error", "persistence_error"]].set_index("dataset").abs()
+    means = errors.groupby(level=0, sort=False).mean()
+    return list(means.index[means["error"] > means["persistence_error"]])
+
+
+def _untrusted(failed: Sequence[str], firsts: pd.DataFrame) -> list[str]:
+    shown = [name for name in firsts["dataset"] if name in failed]
+    if not shown:
+        return []
+    return [f"Predictions on {join(map(name_dataset, shown))}: the back-test there misses by more than no change does."]
+
+
+def _held_out(
+    figures_dir: Path, grid: str, measured: pd.DataFrame | None, n_params: float
+) -> dict[str, dict[str, float]]:
+    """Return what was measured of methods at a target that was held out, by data set."""
+    found: dict[str, dict[str, float]] = {}
+    losses = read_twin(figures_dir, "cross_entropy", grid)
+    if measured is not None:
+        rows = measured[(measured["kind"] == "held_out") & (measured["n_params_base"] == n_params)]
+        for row in rows.to_dict("records"):
+            found.setdefault(row["dataset"], {})[row["method"]] = row["value"]
+    if losses is not None and "held_out" in losses:
+        held_out = losses["held_out"].astype(str).eq("True") & (losses["n_params_base"] == n_params)
+        rows = losses[held_out & losses["kind"].isin(["mean", "run"])]
+        found[LOSS] = dict(zip(rows["method"], rows["val_loss"], strict=True))
+    return {name: values for name, values in found.items() if values}
 
 
 def read_twin(figures_dir: Path, name: str, grid: str | None) -> pd.DataFrame | None:
@@ -97,21 +133,26 @@ def read_twin(figures_dir: Path, name: str, grid: str | None) -> pd.DataFrame | 
     return table if len(table) else None
 
 
-def _rows(best: pd.DataFrame, firsts: pd.DataFrame, methods: Sequence[str]) -> list[dict[str, object]]:
+def _rows(
+    best: pd.DataFrame, firsts: pd.DataFrame, methods: Sequence[str], measured: dict[str, dict[str, float]]
+) -> list[dict[str, object]]:
     found = []
     chosen = firsts.set_index("dataset")
     for dataset, own in best.groupby("dataset", sort=False):
         p = own.set_index("method")["p_best"]
-        first = chosen.loc[dataset]
+        first, known = chosen.loc[dataset], measured.get(dataset, {})
         row = {"dataset": name_dataset(dataset), "metric": METRICS[first["metric"]].label}
         row |= {"p_best": [float(p[method]) if method in p else None for method in methods]}
         row |= {"best": name_method(first["method"]), "regret": float(first["expected_regret"])}
+        pick = max if METRICS[first["metric"]].higher_is_better is not False else min
+        row |= {"measured": known.get(first["method"])}
+        row |= {"winner": name_method(pick(known, key=known.get)) if known else None}
         found.append(row | {name: float(first[name]) for name in ("value", "lower", "upper", "level")})
     return found
 
 
 def _advice(best: pd.DataFrame, firsts: pd.DataFrame) -> str:
-    """Say which method gives up the least on average over data sets, and whether to choose by the records at all."""
+    """Say which method has the least expected regret, and whether to choose by the records at all."""
     scores = best[best["dataset"] != LOSS]
     scores, unit, factor = (scores, "points", 100) if len(scores) else (best, "nats per token", 1)
     regrets = scores.pivot_table(index="method", columns="dataset", values="expected_regret")
@@ -119,15 +160,16 @@ def _advice(best: pd.DataFrame, firsts: pd.DataFrame) -> str:
     if means.empty:
         return ""
     over = f"on average over {regrets.shape[1]} data sets" if regrets.shape[1] > 1 else "on average"
-    others = f", {name_method(means.index[1])} {means.iloc[1]:.2g}, the worst {means.iloc[-1]:.2g}" * (len(means) > 2)
+    second = f"; {name_method(means.index[1])} {means.iloc[1]:.2g}, the worst {means.iloc[-1]:.2g}" * (len(means) > 2)
     clear = firsts[firsts["dataset"].isin(regrets.columns)]["p_best"] >= CLEAR
     lead = "Choose" if clear.mean() > LIKELY else "Do not choose by these records; if you must:"
-    return f"{lead} {name_method(means.index[0])}, which gives up {means.iloc[0]:.2g} {unit} {over}{others}."
+    return f"{lead} {name_method(means.index[0])} (expected regret {means.iloc[0]:.2g} {unit} {over}{second})."
 
 
-def _supported(best: pd.DataFrame, firsts: pd.DataFrame, target: str) -> list[str]:
-    n = len(firsts)
-    clear, likely = firsts[firsts["p_best"] >= CLEAR], firsts[firsts["p_best"] >= LIKELY]
+def _supported(best: pd.DataFrame, trusted: pd.DataFrame, firsts: pd.DataFrame, target: str) -> list[str]:
+    """Return what the records support; a method is named only where the back-test supports the procedure (trusted)."""
+    n = len(trusted)
+    clear, likely = trusted[trusted["p_best"] >= CLEAR], trusted[trusted["p_best"] >= LIKELY]
     found = []
     if len(clear):
         found.append(f"At {target}, one method is the best with a probability of {CLEAR:g} or more: {_name(clear)}.")
@@ -136,7 +178,8 @@ def _supported(best: pd.DataFrame, firsts: pd.DataFrame, target: str) -> list[st
         found.append(
             f"On {len(between)} of {n} data sets one method is more probably the best than not: {_name(between)}."
         )
-    out = best[best["p_best"] < RULED_OUT].groupby("method")["dataset"].nunique().sort_values(ascending=False)
+    kept = best[best["dataset"].isin(trusted["dataset"])]
+    out = kept[kept["p_best"] < RULED_OUT].groupby("method")["dataset"].nunique().sort_values(ascending=False)
     if len(out):
         listed = join(f"{name_method(method)} on {count}" for method, count in out.items())
         found.append(
@@ -162,9 +205,9 @@ def _costs(firsts: pd.DataFrame, best: pd.DataFrame) -> list[str]:
     regret, lot = shares["expected_regret"], lots[shares["dataset"]]
     found.insert(
         0,
-        f"What a wrong choice costs: the most probable method is expected to give up {100 * regret.median():.1f} of "
-        f"100 points to the true best in the median over data sets (at most {100 * regret.max():.1f}, on "
-        f"{name_dataset(shares.loc[regret.idxmax(), 'dataset'])}), a random choice {100 * lot.median():.1f}.",
+        f"What a wrong choice costs: the expected regret of the most probable method is {100 * regret.median():.1f} of "
+        f"100 points in the median over data sets (at most {100 * regret.max():.1f}, on "
+        f"{name_dataset(shares.loc[regret.idxmax(), 'dataset'])}), that of a random choice {100 * lot.median():.1f}.",
     )
     return found
 

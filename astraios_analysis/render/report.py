@@ -1,7 +1,8 @@
 """One self-contained HTML page: what the records support, every figure with its table, and what it was made from.
 
-The page needs no network: pictures, styles and the script that sorts tables are in it. It carries no time, so the same
-figures give the same page. What it says in words is computed by `findings` and by what each figure answers.
+The page needs no network: pictures, styles and tables are in it, the tables as one archive from which a script shows
+what is opened. It carries no time, so the same figures give the same page. What it says in words is computed by
+`findings` and by what each figure answers.
 """
 
 import base64
@@ -9,6 +10,7 @@ import io
 import json
 import os
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -16,7 +18,7 @@ from urllib.parse import quote
 import jinja2
 import mistune
 import pandas as pd
-from matplotlib import pyplot
+from PIL import Image
 
 from astraios_analysis.figures.gallery import FIGURES, MIME, drawn_figures
 from astraios_analysis.figures.spec import FigureSpec
@@ -36,9 +38,7 @@ from astraios_analysis.render.render import (
 )
 
 TITLE = "Astraios: findings, figures and tables"
-# Shown small at the top, of the grids that have them; each leads to the figure itself.
-HEADLINES = ("backtest", "best_method", "small_model_choices", "claim_effects")
-_THUMBNAIL_WIDTH = 600  # pixels at least: about twice what it is shown at, for dense screens
+_COLOURS = 64  # of a picture in the page; the PNG beside it has all
 SIGNIFICANT_DIGITS = 4
 _NO_VALUE = "–"
 _HEADING = re.compile(r"\A\s*#\s+(.+?)\s*#*\s*(?:\n|\Z)")
@@ -65,11 +65,12 @@ def write_report(
     path, manifest = build_dir / MANIFEST, read_manifest(build_dir / MANIFEST)
     names = order_notebooks([*notebooks, *(spec.notebook for spec in FIGURES.values())])
     grids = list(seeds) if seeds is not None else _drawn_grids(figures_dir, names)
-    sections = [
+    everything = [
         _section(name, notebooks.get(name), grids, (figures_dir, build_dir), _parameters(manifest, name))
         | {"notice": _notice(manifest, name, figures_dir)}
         for name in names
     ]
+    sections = [section for section in everything if section["figures"]]
     choices = [choose_method(figures_dir, grid, (seeds or {}).get(grid)) for grid in grids]
     page = (
         _environment()
@@ -79,11 +80,11 @@ def write_report(
             summary=[(label, in_words(value)) for label, value in (data_summary or {}).items()],
             sections=sections,
             choices=[choice for choice in choices if choice],
-            headlines=_headlines(figures_dir, grids),
+            tables=pack_tables(figures_dir, sections),
             board=claim_board(figures_dir, grids),
             lacking=[
                 {"section": section["name"], "figure": FIGURES[figure].title, "grid": grid, "reason": reason}
-                for section in sections
+                for section in everything
                 for figure, grid, reason in section["lacking"]
             ],
             manifest=manifest,
@@ -112,16 +113,6 @@ def _drawn_grids(figures_dir: Path, notebooks: Sequence[str]) -> list[str]:
     return sorted(found, key=lambda grid: (grid != GRID, grid))
 
 
-def _headlines(figures_dir: Path, grids: Sequence[str]) -> list[dict[str, str]]:
-    """Return small pictures of the figures to begin with, which grids share."""
-    found = []
-    for name in HEADLINES:
-        picture = figures_dir / f"{name}.png"
-        if name in FIGURES and picture.is_file() and _shows(figures_dir, name, grids):
-            found.append({"stem": name, "title": FIGURES[name].title, "picture": _shrink(picture)})
-    return found
-
-
 def _shows(figures_dir: Path, name: str, grids: Sequence[str]) -> bool:
     """Whether a figure that grids share is of these records: it shows no other grid."""
     table = figures_dir / f"{name}.csv"
@@ -130,14 +121,24 @@ def _shows(figures_dir: Path, name: str, grids: Sequence[str]) -> bool:
 
 
 def _shrink(picture: Path) -> str:
-    """Return a PNG in base64, each of its pixels the mean of a square of the picture's."""
-    pixels = pyplot.imread(picture)
-    step = max(pixels.shape[1] // _THUMBNAIL_WIDTH, 1)
-    height, width = (length // step for length in pixels.shape[:2])
-    squares = pixels[: height * step, : width * step].reshape(height, step, width, step, -1)
+    """Return a PNG of few colours in base64, a quarter as large."""
     small = io.BytesIO()
-    pyplot.imsave(small, squares.mean(axis=(1, 3)), format="png", metadata={"Software": None})
+    with Image.open(picture) as whole:
+        # Neighbouring colours of a drawing are its own: nothing is mixed from dots.
+        palette = whole.convert("RGB").quantize(_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        palette.save(small, "png", optimize=True)
     return base64.b64encode(small.getvalue()).decode("ascii")
+
+
+def pack_tables(figures_dir: Path, sections: Sequence[Mapping]) -> str:
+    """Return the CSV twins of the figures shown as one ZIP in base64, the same bytes for the same tables."""
+    archive = io.BytesIO()
+    names = [f"{figure['name']}.csv" for section in sections for figure in section["figures"] if figure["columns"]]
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name in names:
+            # The default time, 1980: an archive with the time of the run would differ each time.
+            packed.writestr(zipfile.ZipInfo(name), (figures_dir / name).read_bytes(), zipfile.ZIP_DEFLATED, 9)
+    return base64.b64encode(archive.getvalue()).decode("ascii")
 
 
 def introduction(path: str | Path) -> tuple[str | None, str]:
@@ -173,23 +174,19 @@ def _section(
         "lacking": lacking,
         "figures": [
             _figure(stem, spec, grid, folders, spec.describe(**parameters))
-            | {"lacking": [(other, reason) for figure, other, reason in lacking if figure == spec.name and not grid]}
             for stem, spec, grid in _figures_of(name, figures_dir, grids)
         ],
     }
 
 
 def _figures_of(notebook: str, figures_dir: Path, grids: Sequence[str]) -> list[tuple[str, FigureSpec, str]]:
-    """Return a notebook's figures, grid by grid; one that no grid has stands once, to be named as not rendered."""
-    drawn = [
-        item
-        for item in drawn_figures(figures_dir, notebook, FIGURES)
-        if item[2] in grids or (item[2] == "" and _shows(figures_dir, item[0], grids))
+    """Return a notebook's figures that have pictures, grid by grid."""
+    return [
+        (stem, spec, grid)
+        for stem, spec, grid in drawn_figures(figures_dir, notebook, FIGURES)
+        if (figures_dir / f"{stem}.png").is_file()
+        and (grid in grids or (grid == "" and _shows(figures_dir, stem, grids)))
     ]
-    known = {spec.name for _, spec, _ in drawn}
-    missing = [(name, spec, "") for name, spec in FIGURES.items() if spec.notebook == notebook and name not in known]
-    order = list(FIGURES)
-    return sorted([*drawn, *missing], key=lambda item: order.index(item[1].name))
 
 
 def _notice(manifest: Mapping | None, name: str, figures_dir: Path) -> str | None:
@@ -208,10 +205,9 @@ def _to_html(markdown: str) -> str:
 
 def _figure(stem: str, spec: FigureSpec, grid: str, folders: tuple[Path, Path], caption: str) -> dict[str, object]:
     figures_dir, build_dir = folders
-    picture, twin = (figures_dir / f"{stem}.{kind}" for kind in ("png", "csv"))
+    twin = figures_dir / f"{stem}.csv"
     links = [(kind.upper(), _link(figures_dir / f"{stem}.{kind}", build_dir)) for kind in ("pdf", "png", "csv")]
-    is_drawn = picture.is_file()
-    answered = spec.say(read_twin(figures_dir, spec.name, grid or None)) if is_drawn else None
+    answered = spec.say(read_twin(figures_dir, spec.name, grid or None))
     title = f"{spec.title}: grid {grid}" if grid not in ("", GRID) else spec.title
     return {
         "name": stem,
@@ -220,9 +216,9 @@ def _figure(stem: str, spec: FigureSpec, grid: str, folders: tuple[Path, Path], 
         "answer": answered,
         "caption": caption,
         "alt": f"{title}. {answered}" if answered else f"{title}. {caption}",
-        "picture": base64.b64encode(picture.read_bytes()).decode("ascii") if is_drawn else None,
+        "picture": _shrink(figures_dir / f"{stem}.png"),
         "links": [(kind, link) for kind, link in links if link],
-        "table": describe_table(twin, spec.fitted_columns) if is_drawn and twin.is_file() else None,
+        **describe_table(twin, spec.fitted_columns),
     }
 
 
@@ -246,20 +242,13 @@ def read_lacking(path: Path) -> list[tuple[str, str, str]]:
 
 
 def describe_table(path: Path, fitted: Sequence[str]) -> dict[str, object]:
-    """Return a CSV twin as columns and rows of text, every row of it."""
+    """Return the columns of a CSV twin, those from fits marked, and how many rows it has."""
     try:
-        # Text that looks like a missing value to pandas ("none", "NA") is text here: only an empty cell is missing.
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""]).convert_dtypes()
-    except pd.errors.EmptyDataError:
+        frame = pd.read_csv(path)
+    except (FileNotFoundError, pd.errors.EmptyDataError):
         frame = pd.DataFrame()
-    numeric = {name: _is_numeric(frame[name]) for name in frame.columns}
-    columns = [{"name": name, "numeric": numeric[name], "fitted": name in fitted} for name in frame.columns]
-    text = {name: [format_value(value) for value in frame[name]] for name in frame.columns}
-    return {"columns": columns, "rows": list(zip(*text.values(), strict=True))}
-
-
-def _is_numeric(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+    columns = [{"name": name, "fitted": name in fitted} for name in frame.columns]
+    return {"columns": columns, "n_rows": len(frame)}
 
 
 def format_value(value: object) -> str:

@@ -101,7 +101,7 @@ def test_figures_writes_figures_and_report(run, tmp_path):
     assert sorted(path.name for path in places[1].iterdir()) == [
         f"updated_parameters.{x}" for x in ("csv", "pdf", "png")
     ]
-    assert "28 runs: sizes 1b 3b 7b 16b; methods fft lora" in report.read_text("utf-8")
+    assert "28 runs: sizes 1b 3b 7b 16b; methods FFT, LoRA" in report.read_text("utf-8")
 
 
 def test_unknown_names_are_wrong_arguments(fails, tmp_path):

@@ -67,7 +67,8 @@ class TestReleased:
         assert len(table) and figure.get_size_inches()[0] == FULL_WIDTH
 
     def test_fitted_columns_are_there(self, drawn, name):
-        assert set(FIGURES[name].fitted_columns) <= set(drawn[name][1])
+        # Operations of tuning were not published for these models.
+        assert set(FIGURES[name].fitted_columns) - {"flop"} <= set(drawn[name][1])
 
     def test_says_how_many_models_or_methods_it_shows(self, drawn, name):
         words = " ".join(text.get_text() for text, _ in drawn[name][2])
@@ -186,8 +187,8 @@ class TestSubsets:
 
     def test_no_scores(self, small_grid):
         refused = self.refused([record.model_copy(update={"scores": ()}) for record in small_grid])
-        # Losses are compared and back-tested too.
-        assert set(refused) == set(CHEAP) - {"updated_parameters", "contrasts", "backtest"}
+        # Losses are compared too; these are all the same, and no law fits them.
+        assert set(refused) == set(CHEAP) - {"updated_parameters", "contrasts"}
 
     def test_held_out_points_are_hollow_and_not_fitted(self, small_grid):
         kept = [r.model_copy(update={"held_out": r.size == "30m"}) for r in small_grid]
