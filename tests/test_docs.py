@@ -1,11 +1,15 @@
 """The documentation's tables name what exists: figures, notebooks, targets."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
+import click
+import pytest
 import yaml
 
+from astraios_analysis.cli.main import commands
 from astraios_analysis.figures.gallery import FIGURES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,3 +62,29 @@ def test_readme_names_targets_that_the_makefile_has():
     named = set(re.findall(r"\bmake ([a-z]+)\b", (ROOT / "README.md").read_text()))
     assert named
     assert named <= targets
+
+
+def shown_commands(text: str) -> list[list[str]]:
+    """Return the words of each `astraios` command in back-ticks or as a line of its own."""
+    found = re.findall(r"`astraios ([^`]+)`|^    (?:\$ )?\.venv/bin/astraios (.+)$", text, re.MULTILINE)
+    return [shlex.split(inline or line) for inline, line in found]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/start.md"])
+def test_commands_shown_are_commands_with_these_options(page):
+    shown = [words for words in shown_commands((ROOT / page).read_text()) if not {"FOLDER", "--help"} & set(words)]
+    assert len(shown) > 1
+    for name, *arguments in shown:
+        assert find_command(name) is not None
+        if arguments:
+            find_command(name).make_context(name, arguments)
+
+
+def test_an_option_that_is_not_there_is_noticed():
+    ((name, *arguments),) = shown_commands("`astraios rank --data-set x`")
+    with pytest.raises(click.UsageError, match="--data-set"):
+        find_command(name).make_context(name, arguments)
+
+
+def find_command(name: str) -> click.Command:
+    return commands.get_command(click.Context(commands), name)
