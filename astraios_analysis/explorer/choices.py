@@ -14,7 +14,7 @@ from astraios_analysis.scores.bootstrap import primary_measures
 AVERAGED = "averaged"
 LOSS_LAWS = ("power", "power_floor", AVERAGED)
 SCORE_LAWS = (AVERAGED, "logit_linear")
-SHARED = {"shared": "all but the level", "none": "nothing (each by itself)", AVERAGED: "averaged as well"}
+SHARED = {"shared": "shared shape, own level", "none": "no pooling", AVERAGED: "poolings averaged"}
 X_LABELS = {
     "n_params_base": "base model parameters",
     "n_params_base_nonembedding": "base model parameters without embeddings",
@@ -24,8 +24,6 @@ X_LABELS = {
 }
 # Of these, all methods of one size have the same value.
 SIZE_COLUMNS = ("n_params_base", "n_params_base_nonembedding")
-# Exponent, floor and level leave fewer sizes one degree of freedom, and an interval that says nothing.
-_SIZES_FOR_A_FLOOR = 5
 
 
 @dataclass(frozen=True)
@@ -158,10 +156,10 @@ def starting_choice(records: Sequence[RunRecord], *, level: float = 0.95, target
     fitted = {float(record.n_params_base) for record in records if not record.held_out}
     if target is not None and fitted and not max(fitted) / MAX_REACH <= target <= max(fitted) * MAX_REACH:
         target = max((float(record.n_params_base) for record in records if record.held_out), default=None)
-    if found.outcomes[0] == LOSS:
-        return Choice(level=level, target=target, law=LOSS_LAWS[len(fitted) >= _SIZES_FOR_A_FLOOR])
-    y = max(found.outcomes, key=lambda name: _count_models(records, name, found.measures[name][0]))
-    simplest = "power" if is_loss(y, found.measures[y][0]) else "logit_linear"
+    y = LOSS
+    if found.outcomes[0] != LOSS:
+        y = max(found.outcomes, key=lambda name: _count_models(records, name, found.measures[name][0]))
+    simplest = "power" if is_loss(y, found.measures.get(y, ("",))[0]) else "logit_linear"
     law = AVERAGED if len(fitted) >= MIN_SIZES_TO_PREDICT else simplest
     return Choice(y, level=level, target=target, law=law)
 

@@ -16,9 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from astraios_analysis.curves.routes import TableFit, fit_routes
 from astraios_analysis.explorer.choices import (
@@ -31,35 +29,17 @@ from astraios_analysis.explorer.choices import (
     options_of,
     starting_choice,
 )
-from astraios_analysis.figures.losses import LOSS_LABEL
-from astraios_analysis.figures.spec import BARS, require_rows, round_table, save
-from astraios_analysis.figures.style import (
-    GREY,
-    METHOD_STYLES,
-    beside,
-    draw_law,
-    draw_methods,
-    draw_prediction,
-    draw_seeds,
-    in_seeds,
-    interval_handle,
-    method_legend,
-    name_method,
-    note,
-    plain_log,
-    size_axis,
-    size_label,
-    small_multiples,
-    start_at_zero,
-)
+from astraios_analysis.figures.spec import round_table, save
+from astraios_analysis.figures.style import METHOD_STYLES, name_method
+from astraios_analysis.figures.transfer import prediction_panels
 from astraios_analysis.laws.fit import Fit, fit_table
 from astraios_analysis.prediction.forecast import Fitted, fit_outcome, fit_supported, record_outcome, table_outcome
 from astraios_analysis.prediction.limits import KINDS, LEVELS, MAX_REACH, reach
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import LOSS, METRICS, find_dataset
-from astraios_analysis.records.schema import METHODS, order_methods
+from astraios_analysis.records.registry import LOSS
+from astraios_analysis.records.schema import order_methods
 from astraios_analysis.scores.bootstrap import NO_INTERVAL
 from astraios_analysis.scores.losses import final_losses
 from astraios_analysis.scores.models import MEAN, intervals_over_seeds, keep_means
@@ -70,10 +50,8 @@ _TESTED = ["held_out_by", "size", "method", "seed", "x", "value", "predicted", "
 _TESTED += ["error", "no_change", "no_change_error", "reach"]
 _N_LINE_POINTS = 16
 _SCREEN_DPI = 120
-# Bars go at most this many times beyond what was measured on a logarithmic axis; the table has their ends.
-_ROOM = 2.0
-_TWIN = ["outcome", "input", "kind", "method", "size", "x", "value", "lower", "upper", "level", "interval", "n_seeds"]
-_TWIN += ["held_out_by", "predicted", "covered", "no_change", "reach"]
+_TWIN = ["outcome", "input", "kind", "method", "size", "seed", "x", "value", "lower", "upper", "level", "interval"]
+_TWIN += ["n_seeds", "held_out_by", "predicted", "covered", "no_change", "reach"]
 
 
 class Grid:
@@ -91,7 +69,6 @@ class Grid:
         fitted = models[models["held_out_by"] == ""]
         choice = replace(choice, target=float(choice.target or 2 * fitted["x"].max()))
         predictions = _at(curve, [choice.target], sorted({*LEVELS, choice.level}))
-        predictions = predictions.assign(reach=_reach(predictions, runs, choice))
         predictions = predictions[predictions["method"].isin(choice.methods)]
         place = order_methods(predictions["method"]).index
         predictions = predictions.sort_values("method", key=lambda own: own.map(place), kind="stable")
@@ -196,10 +173,10 @@ class Grid:
 
 
 def _at(curve: Fit | Fitted, x: Sequence[float], levels: Sequence[float], kinds: Sequence[str] = KINDS) -> pd.DataFrame:
-    """Return laws at inputs: ``method, x, value, lower, upper, level, kind``."""
+    """Return laws at inputs: ``method, x, value, lower, upper, level, kind, reach``."""
     if isinstance(curve, Fit):
         found = pd.concat([curve.predict(np.asarray(x, dtype=float), level=level) for level in levels])
-        found = found.rename(columns={"group": "method", curve.points.x_names[0]: "x"}).drop(columns="reach")
+        found = found.rename(columns={"group": "method", curve.points.x_names[0]: "x"})
         return found[found["kind"].isin(kinds)]
     parts = []
     for one in map(float, x):
@@ -207,17 +184,8 @@ def _at(curve: Fit | Fitted, x: Sequence[float], levels: Sequence[float], kinds:
         for kind, level in ((kind, level) for kind in kinds for level in levels):
             lower, upper = drawn.bounds[kind, level]
             own = {"method": drawn.methods, "x": one, "value": drawn.median, "lower": lower, "upper": upper}
-            parts.append(pd.DataFrame(own | {"level": level, "kind": kind}))
+            parts.append(pd.DataFrame(own | {"level": level, "kind": kind, "reach": reach(one, curve.x_range)}))
     return pd.concat(parts, ignore_index=True)
-
-
-def _reach(rows: pd.DataFrame, runs: pd.DataFrame, choice: Choice) -> list[float]:
-    """Return how far inputs lie beyond those fitted: any method's where they share sizes, else the method's own."""
-    fitted = runs[runs["held_out_by"] == ""]
-    own = {method: (group["x"].min(), group["x"].max()) for method, group in fitted.groupby("method")}
-    whole = fitted["x"].min(), fitted["x"].max()
-    ends = [whole if choice.x in SIZE_COLUMNS else own[method] for method in rows["method"]]
-    return [reach(x, end) for x, end in zip(rows["x"], ends, strict=True)]
 
 
 def _compare(curve: Fit | Fitted, train: pd.DataFrame, test: pd.DataFrame, choice: Choice) -> pd.DataFrame:
@@ -231,7 +199,7 @@ def _compare(curve: Fit | Fitted, train: pd.DataFrame, test: pd.DataFrame, choic
     found["no_change"] = found["method"].map(last.groupby("method")["value"].mean())
     found["error"], found["no_change_error"] = (found[name] - found["value"] for name in ("predicted", "no_change"))
     found["covered"] = found["value"].between(found["lower"], found["upper"])
-    return found.assign(reach=_reach(found, train, choice))[_TESTED]
+    return found[_TESTED]
 
 
 def explore(records: Sequence[RunRecord], choice: Choice) -> "View":
@@ -345,15 +313,21 @@ class View:
         return pd.DataFrame(rows, columns=names)
 
     def plot(self) -> Figure:
-        """Return the figure: models, law and prediction, and beside them the back-test."""
-        return draw_view(self, self.table)
+        """Return the figure that ``fit`` and ``predict`` give: points, laws, and predictions at the target."""
+        choice = self.choice
+        METHOD_STYLES.order(choice.methods)
+        if isinstance(self.curve, Fit):
+            return self.curve.plot(to=choice.target if len(self.predictions) else None)
+        methods = [method for method in choice.methods if method in self.curve.methods]
+        targets = [choice.target] if len(self.predictions) else []
+        return prediction_panels({choice.y: self.curve}, targets, methods, X_LABELS[choice.x])
 
     def code(self, data_dir: str | Path) -> str:
-        """Return lines of Python that draw the figure again, beside the file that they are in."""
-        data = str(Path(data_dir).resolve())
+        """Return three lines of Python that make the view again."""
+        runs = f"aa.load({str(Path(data_dir).resolve())!r}, {self.grid!r})"
         return (
-            "import astraios_analysis as aa\nfrom astraios_analysis.explorer.view import Choice, explore\n\n"
-            f"explore(aa.load({data!r}, {self.grid!r}), Choice({self.choice.arguments})).save(__file__)\n"
+            "import astraios_analysis as aa\nfrom astraios_analysis.explorer.view import Choice, explore\n"
+            f"view = explore({runs}, Choice({self.choice.arguments}))\n"
         )
 
     def save(self, path: str | Path) -> list[Path]:
@@ -368,7 +342,7 @@ class View:
         digest = hashlib.sha256(f"{self.grid}, {choice.arguments}".encode()).hexdigest()[:6]
         script = Path(folder) / f"{words}_{digest}.py"
         written = self.save(script)
-        script.write_text(self.code(data_dir), encoding="utf-8")
+        script.write_text(f"{self.code(data_dir)}view.save(__file__)\n", encoding="utf-8")
         return [*written, script]
 
     @cached_property
@@ -415,138 +389,5 @@ def _to_html(table: pd.DataFrame, caption: str) -> str:
     return f"<p><b>{caption}</b></p>{shown}"
 
 
-def draw_view(view: View, table: pd.DataFrame) -> Figure:
-    """Draw a view's table.
-
-    Left: points with error bars, hollow where held out, with a line to what was predicted of them; the law, solid over
-    what was fitted and dashed beyond; at the target 50 % (thick) and ``level`` (thin) prediction intervals for a new
-    run. Right: the largest fitted size, predicted from the smaller ones.
-    """
-    choice = view.choice
-    require_rows(table[table["kind"] == "measured"], "explored_fit", "models with an outcome")
-    # Finding a layout takes half as long as drawing, and the explorer draws at every touch: margins are fixed here.
-    ratios = {"width_ratios": [5, 3]}
-    drawn, (left, right) = small_multiples(2, 2, row_height=3.5, gridspec_kw=ratios, layout="none")
-    drawn.subplots_adjust(left=0.075, right=0.985, bottom=0.175, top=0.775, wspace=0.27)
-    METHOD_STYLES.order(choice.methods)
-    _draw_fit(left, table, choice)
-    setting, _, metric = choice.measure.partition(" | ")
-    y_label = METRICS[metric].label if metric else LOSS_LABEL
-    left.set_title(
-        f"{find_dataset(choice.y).title}: {y_label} ({setting})" if metric else "Validation loss", loc="left"
-    )
-    left.set_ylabel(y_label)
-    right.set_xlabel(y_label)
-    note(left, _words(view), width=92, reserve=2)
-    _draw_tested(right, table[table["kind"] == "backtest"], choice)
-    method_legend(drawn, choice.methods, _handles(view))
-    return drawn
-
-
-def _words(view: View) -> str:
-    choice, out = view.choice, int((view.models["held_out_by"] != "").sum())
-    target = f"{choice.target:.3g}" if choice.x in ("seconds", "flop") else size_label(float(f"{choice.target:.3g}"))
-    unit = {"flop": "FLOP", "seconds": "s"}.get(choice.x, X_LABELS[choice.x])
-    counted = f"{len(view.models) - out} models fitted, {out} held out{in_seeds(view.models)}"
-    return f"{_law_words(choice)}; {counted}\npredicted at {target} {unit}"
-
-
 def _law_words(choice: Choice) -> str:
-    return "laws averaged" if choice.law == AVERAGED else f"{choice.law}, methods share {SHARED[choice.pooling]}"
-
-
-def _draw_fit(panel: Axes, table: pd.DataFrame, choice: Choice) -> None:
-    points = table.assign(n_params_base=table["x"])
-    draw_methods(panel, points[points["kind"] == "measured"], line=False)
-    draw_methods(panel, points[points["kind"] == "held_out"], line=False, hollow=True)
-    for method, own in table.groupby("method", sort=False):
-        colour, kinds = METHOD_STYLES[method].colour, dict(list(own.groupby("kind")))
-        none, inside = own.iloc[:0], own.loc[own["kind"] == "measured", "x"]
-        line, seeds, predicted = (kinds.get(kind, none) for kind in ("line", "seed", "prediction"))
-        draw_law(panel, line["x"], line["value"], (inside.min(), inside.max()), colour)
-        if len(predicted):
-            draw_prediction(panel, beside(predicted["x"].iloc[0], method), predicted, choice.level, colour)
-        draw_seeds(panel, seeds["x"], seeds["value"], method)
-        tested = own[(own["kind"] == "backtest") & (own["held_out_by"] != IN_TURN)]
-        panel.vlines(tested["x"], tested["value"], tested["predicted"], color=colour, linewidth=0.6, linestyle=":")
-    _set_limits(panel, table, choice)
-    panel.set_xlabel(X_LABELS[choice.x])
-    if choice.x in SIZE_COLUMNS:
-        sizes = table.loc[table["kind"].isin(["measured", "held_out"]), "x"]
-        size_axis(panel, [*sizes, choice.target], label=False, margin=1.6, label_width=0.09)
-        return
-    panel.set_xscale("log")
-    if choice.x == "seconds":
-        plain_log(panel, "x")
-    elif choice.x == "n_params_updated":
-        panel.xaxis.set_major_formatter(lambda number, _: size_label(number))
-
-
-def _set_limits(panel: Axes, table: pd.DataFrame, choice: Choice) -> None:
-    """Bound a logarithmic axis by what was measured and the law: bars without end would flatten both."""
-    if not choice.is_loss:
-        start_at_zero([panel])
-        panel.set_ylim(top=min(panel.get_ylim()[1], 1.0))
-        return
-    panel.set_yscale("log")
-    values = table.loc[table["kind"].isin(["measured", "held_out", "line"]), "value"]
-    panel.set_ylim(_bounds(values, table[(table["kind"] == "prediction") & (table["level"] == choice.level)]))
-    plain_log(panel)
-
-
-def _bounds(values: pd.Series, bars: pd.DataFrame) -> tuple[float, float]:
-    low = max(min([values.min(), *bars["lower"]]), values.min() / _ROOM)
-    return low / 1.06, min(max([values.max(), *bars["upper"]]), values.max() * _ROOM) * 1.06
-
-
-def _draw_tested(panel: Axes, rows: pd.DataFrame, choice: Choice) -> None:
-    """Draw the largest fitted size, means over seeds, against its prediction without it."""
-    shown = rows[rows["held_out_by"] == IN_TURN]
-    if shown.empty:
-        panel.set_axis_off()
-        panel.text(0, 0.5, "No back-test: too few sizes are left\nto fit without the largest.", color=GREY, fontsize=7)
-        return
-    means = shown.groupby("method", as_index=False)[["value", "predicted", "no_change", *BARS]].mean()
-    draw_backtest(panel, means.rename(columns={"value": "measured", "no_change": "persistence"}))
-    panel.set_title(f"Back-test: {shown['size'].iloc[0]} held out", loc="left")
-    error, no_change = ((shown[name] - shown["value"]).abs().mean() for name in ("predicted", "no_change"))
-    words = f"error {error:.3f}, no change {no_change:.3f}"
-    note(panel, f"{words}\ninterval covered {int(shown['covered'].sum())} of {len(shown)}", width=44, reserve=2)
-    if choice.is_loss:
-        panel.set_xlim(_bounds(means[["value", "predicted", "no_change"]].stack(), means))
-        plain_log(panel, "x")
-
-
-def draw_backtest(panel: Axes, rows: pd.DataFrame) -> None:
-    """Draw what was held out against what was predicted, one line a method, on an axis of shares.
-
-    ``rows`` has ``method, measured, predicted, lower, upper, persistence``.
-    """
-    others = set(rows["method"]) - set(METHODS)
-    methods = order_methods(rows["method"] if others else METHODS)
-    for row in rows.to_dict("records"):
-        position, style = methods.index(row["method"]), METHOD_STYLES[row["method"]]
-        panel.plot([row["lower"], row["upper"]], [position, position], color=style.colour, linewidth=0.9)
-        panel.plot(row["predicted"], position, "|", color=style.colour, markersize=8, markeredgewidth=1.4)
-        panel.plot(row["persistence"], position, ".", color=GREY, markersize=3)
-        panel.plot(row["measured"], position, style.marker, color=style.colour, markerfacecolor="white", zorder=3)
-    panel.set_yticks(range(len(methods)), [METHOD_STYLES[method].label for method in methods])
-    panel.set_ylim(len(methods) - 0.4, -0.6)
-    panel.set_xlim(0, 1)
-
-
-def _handles(view: View) -> list[Line2D]:
-    hollow = {"marker": "o", "linestyle": "", "markerfacecolor": "white", "markeredgewidth": 0.8}
-    looks = {
-        "law": {"linewidth": 1.1},
-        "extrapolated": {"linewidth": 1.1, "linestyle": "--"},
-        "50 %": {"linewidth": 2.2},
-        f"{100 * view.choice.level:g} % prediction interval": {"linewidth": 0.7},
-        "held out": hollow,
-        "one seed": {"marker": "o", "markersize": 2.2, "linestyle": ""},
-    }
-    lacking = {"one seed"} if view.seeds.empty else set()
-    lacking |= {"held out"} if view.backtest.empty else set()
-    handles = [Line2D([], [], color=GREY, label=label, **look) for label, look in looks.items() if label not in lacking]
-    made = set(view.models["interval"]) - {NO_INTERVAL}
-    return [interval_handle(view.choice.level, made), *handles] if made else handles
+    return "laws averaged" if choice.law == AVERAGED else f"{choice.law}, {SHARED[choice.pooling]}"

@@ -3,10 +3,12 @@
 import asyncio
 import html
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
+from plotly.graph_objects import FigureWidget
 
 from astraios_analysis.explorer.choices import (
     LOSS,
@@ -17,6 +19,7 @@ from astraios_analysis.explorer.choices import (
     poolings_for,
     starting_choice,
 )
+from astraios_analysis.explorer.picture import draw_interactive
 from astraios_analysis.explorer.view import Grid, View
 from astraios_analysis.figures.style import name_dataset, name_method
 from astraios_analysis.prediction.limits import MAX_REACH
@@ -25,6 +28,8 @@ from astraios_analysis.records.refusal import Refusal
 
 # Profiles take a second or two; they wait until nothing has been moved for so long.
 _CERTIFY_AFTER = 0.6
+# The controls stay where they are while what they show scrolls by.
+_STICKY = "<style>.astraios-controls { position: sticky; top: 0; align-self: flex-start; }</style>"
 _COMPUTING = "<p><b>Fit</b></p><p>Parameters and certificate are being computed.</p>"
 
 
@@ -62,6 +67,8 @@ class Explorer:
         self._show_grid()
         for widget in self._inputs.values():
             widget.observe(self._on_change, names="value")
+        for widget in self._looks.values():
+            widget.observe(self._on_look, names="value")
         self._save.on_click(self._on_save)
 
     def _make_widgets(self) -> None:
@@ -78,13 +85,24 @@ class Explorer:
                 value=10.0, min=0, max=1, step=0.01, **look(description="predict at", readout_format=".3s")
             ),
         }
+        # How the same is looked at; nothing is fitted anew but the second law.
+        self._looks = {
+            "other": widgets.Dropdown(options=[("none", "")], **look(description="second law")),
+            "right": widgets.Dropdown(options=["backtest", "residuals"], **look(description="beside")),
+            "log_x": widgets.Checkbox(value=True, indent=False, description="logarithmic x"),
+            "log_y": widgets.Checkbox(value=True, indent=False, description="logarithmic y"),
+        }
         self._save = widgets.Button(description="Write figure, CSV and code", layout=widgets.Layout(width="300px"))
-        self._picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", width="860px"))
+        self._picture = FigureWidget()
         names = ("_said", "_always", "_notes", "_prediction", "_fit")
         self._said, self._always, self._notes, self._prediction, self._fit = (widgets.HTML() for _ in names)
-        controls = [*self._inputs.values(), self._always, self._save, self._said]
-        left = widgets.VBox(controls, layout=widgets.Layout(width="320px", flex="0 0 auto"))
-        shown = [self._picture, self._notes, self._prediction, self._fit]
+        self._code = widgets.Textarea(rows=4, layout=widgets.Layout(width="98%"))
+        controls = [*self._inputs.values(), *self._looks.values(), self._always, self._save, self._said]
+        left = widgets.VBox([widgets.HTML(_STICKY), *controls], layout=widgets.Layout(width="320px", flex="0 0 auto"))
+        left.add_class("astraios-controls")
+        # A box of their own: the picture's layout is plotly's, and cannot be hidden.
+        self._shown = widgets.VBox([self._picture, self._code])
+        shown = [self._shown, self._notes, self._prediction, self._fit]
         right = widgets.VBox(shown, layout=widgets.Layout(flex="1 1 auto", min_width="0", padding="0 0 0 12px"))
         self.widget = widgets.HBox([left, right])
 
@@ -111,6 +129,22 @@ class Explorer:
             self._offer(self.choice, keep_target=change["owner"] not in (self._inputs["x"], self._inputs["held_out"]))
             self._show()
 
+    def _on_look(self, _: dict) -> None:
+        if not self._is_updating and self.view is not None:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Draw the view, and a second law over it where one is chosen; why there is none is said."""
+        looks, other = {name: widget.value for name, widget in self._looks.items()}, None
+        self._said.value = ""
+        if looks["other"]:
+            try:
+                other = self.grid.view(replace(self.view.choice, law=looks["other"], pooling=""))
+            except Refusal as error:
+                self._said.value = html.escape(f"{looks['other']}: {error}")
+        log = (looks["log_x"], looks["log_y"] and self.view.choice.is_loss)
+        draw_interactive(self._picture, self.view, other=other, right=looks["right"], log=log)
+
     def _show_grid(self) -> None:
         """Set all widgets to the choice that a grid starts with."""
         try:
@@ -133,6 +167,10 @@ class Explorer:
             measure = self._set("measure", measures, now.measure)
             self._set("x", {name: X_LABELS[name] for name in found.inputs}, now.x)
             law = self._set("law", {name: name for name in laws_for(y, measure)}, now.law)
+            others = {"": "none"} | {name: name for name in laws_for(y, measure) if name != law}
+            kept, second = self._looks["other"].value, self._looks["other"]
+            second.options = [(words, name) for name, words in others.items()]
+            second.value = kept if kept in others else ""
             self._set("pooling", {name: SHARED[name] for name in poolings_for(law)}, now.pooling)
             self._set("methods", {name: name_method(name) for name in found.methods}, now.methods or found.methods)
             self._set("held_out", {name: name for name in found.sizes}, now.held_out)
@@ -170,12 +208,14 @@ class Explorer:
             self._waiting.cancel()
             self._waiting = None
         try:
-            view = self.grid.view(self.choice)
-            self._picture.value, self._picture.layout.display = view.picture, None
+            self.view = self.grid.view(self.choice)
         except Refusal as error:
             self._refuse(str(error))
             return
-        self.view, self._said.value, self._save.disabled = view, "", False
+        view, self._save.disabled = self.view, False
+        self._shown.layout.display = None
+        self._draw()
+        self._code.value = view.code(self.data_dir)
         self._prediction.value = view.prediction_html()
         lacking = "".join(f"<p>{html.escape(one)}</p>" for one in self.grid.options.lacking)
         self._notes.value = view.notes_html() + lacking
@@ -198,7 +238,7 @@ class Explorer:
 
     def _refuse(self, reason: str) -> None:
         self.view, self._save.disabled = None, True
-        self._picture.layout.display = "none"
+        self._shown.layout.display = "none"
         self._prediction.value = self._fit.value = self._said.value = ""
         self._notes.value = f"<p><b>This choice has no answer.</b></p><p>{html.escape(reason)}</p>"
 

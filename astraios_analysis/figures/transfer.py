@@ -359,10 +359,10 @@ def _prediction_panel(panel: Axes, rows: pd.DataFrame, grid: str) -> None:
         draw_markers(panel, [x] * len(tested), tested["measured"], method, hollow=True, size=4)
     name = rows["dataset"].iloc[0]
     size_axis(panel, [*inside, target], margin=1.75)
-    metric = METRICS[find_dataset(name).primary_metric] if name != LOSS else None
-    if metric is None:
+    metric = METRICS.get(find_dataset(name).primary_metric or "")
+    if name == LOSS:
         plain_log(panel)
-    panel.set_ylabel(metric.label if metric else "nats per token")
+    panel.set_ylabel("nats per token" if name == LOSS else metric.label if metric else name)
     panel.set_title(f"{name_grid(grid)}: {name_dataset(name)}", loc="left")
     note(panel, _verdict(kinds["tested"]), width=80, reserve=2)
 

@@ -9,14 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from matplotlib import pyplot
+from plotly.graph_objects import FigureWidget
 from simulated_grids import LARGEST, World, simulate
 
 import astraios_analysis as aa
 from astraios_analysis.explorer.choices import Choice, complete, laws_for, options_of, poolings_for, starting_choice
+from astraios_analysis.explorer.picture import draw_interactive
 from astraios_analysis.explorer.view import Grid, explore
 from astraios_analysis.explorer.widgets import Explorer
+from astraios_analysis.figures.style import name_method
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.schema import METHODS
 from astraios_analysis.scores.bootstrap import primary_frame
@@ -178,15 +181,40 @@ def test_seeds_are_averaged_and_shown(seeded):
     assert len(view.models) == 35 and len(view.seeds) == 105 and set(view.models["n_seeds"]) == {3}
 
 
-def test_figure_shows_what_the_table_has(grid):
-    view = grid.view(Choice(law="power", x="flop"))
-    left = (figure := view.plot()).axes[0]
-    assert left.get_xlabel() == "floating-point operations of tuning" and left.get_xscale() == "log"
-    counts = view.table["kind"].value_counts()
-    assert counts["measured"] == 28 and counts["held_out"] == 7 and counts["backtest"] == 42
-    dashed = [line for line in left.get_lines() if line.get_linestyle() == "--" and len(line.get_xdata()) > 1]
-    assert len(dashed) == len(METHODS)
-    pyplot.close(figure)
+class TestPicture:
+    @pytest.fixture(scope="class")
+    def view(self, grid):
+        return grid.view(Choice(law="power", x="flop"))
+
+    def test_shows_what_the_table_has(self, view):
+        draw_interactive(picture := FigureWidget(), view)
+        assert picture.layout.xaxis.title.text == "floating-point operations of tuning"
+        assert (picture.layout.xaxis.type, picture.layout.yaxis.type) == ("log", "log")
+        counts = view.table["kind"].value_counts()
+        assert counts["measured"] == 28 and counts["held_out"] == 7 and counts["backtest"] == 42
+        assert sum(trace.line.dash == "dash" for trace in picture.data) == len(METHODS)
+        # The back-test: every run that took no part, and the diagonal.
+        assert sum(len(trace.x) for trace in picture.data if trace.xaxis == "x2") == 42 + 2
+
+    def test_hover_names_the_run_and_its_values(self, view, mini):
+        draw_interactive(picture := FigureWidget(), view)
+        seed = next(trace for trace in picture.data if trace.marker.size == 4)
+        run = next(run for run in mini if run.val_loss == pytest.approx(seed.y[0], rel=1e-7))
+        assert seed.text[0] == f"{name_method(run.method)}, {run.size}, seed {run.seed}"
+        assert "%{x" in seed.hovertemplate and "%{y" in seed.hovertemplate
+
+    def test_axes_a_second_law_and_residuals(self, view, grid):
+        other = grid.view(replace(view.choice, law="power_floor", pooling=""))
+        draw_interactive(picture := FigureWidget(), view, other=other, right="residuals", log=(False, True))
+        assert (picture.layout.xaxis.type, picture.layout.yaxis.type) == ("linear", "log")
+        dotted = [trace for trace in picture.data if trace.line.dash == "dot"]
+        assert len(dotted) == len(METHODS) and "power_floor" in dotted[0].hovertemplate
+        off = {trace.legendgroup: trace for trace in picture.data if trace.xaxis == "x2"}
+        assert set(off) == set(METHODS)
+        line = view.line[view.line["method"] == "lora"].set_index("x")["value"]
+        models = view.models[view.models["method"] == "lora"].set_index("x")["value"]
+        expected = np.log(models / line[models.index])
+        np.testing.assert_allclose(sorted(off["lora"].y), sorted(expected), atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -195,23 +223,41 @@ def explorer(mini, tmp_path_factory):
 
 
 class TestExplorer:
-    def test_starts_at_the_held_out_size_certified(self, explorer):
-        assert explorer.choice.target == 756_840 and explorer.view.is_certified
+    def test_starts_with_what_predict_says_at_the_held_out_size(self, explorer):
+        assert explorer.choice.target == 756_840 and explorer.choice.law == "averaged"
+        assert "Laws averaged" in explorer._fit.value
+
+    def test_a_widget_moved_changes_plot_prediction_code_and_fit(self, explorer):
+        def shown():
+            lines = [trace.y for trace in explorer._picture.data if trace.line.dash == "solid"]
+            return str(lines), explorer._prediction.value, explorer._fit.value, explorer._code.value
+
+        before = shown()
+        explorer._inputs["law"].value = "power"
+        assert all(a != b for a, b in zip(before, shown(), strict=True)) and explorer.choice.pooling == "shared"
         assert "identified" in explorer._fit.value
 
-    def test_a_widget_moved_changes_plot_prediction_and_fit(self, explorer):
-        before = explorer._picture.value, explorer._prediction.value, explorer._fit.value
-        explorer._inputs["law"].value = "averaged"
-        after = explorer._picture.value, explorer._prediction.value, explorer._fit.value
-        assert all(a != b for a, b in zip(before, after, strict=True)) and explorer.choice.pooling == "averaged"
-        explorer._inputs["law"].value = "power"
+    def test_looks_are_drawn_anew_without_a_fit(self, explorer):
+        view = explorer.view
+        explorer._looks["other"].value = "averaged"
+        assert [trace for trace in explorer._picture.data if trace.line.dash == "dot"]
+        explorer._looks["log_x"].value = False
+        assert explorer._picture.layout.xaxis.type == "linear" and explorer.view is view
+        explorer._looks["other"].value, explorer._looks["log_x"].value = "", True
+
+    def test_three_lines_make_the_view_again(self, explorer):
+        lines = explorer._code.value.splitlines()
+        made = {}
+        exec("\n".join(lines), made)
+        assert len(lines) == 3
+        pd.testing.assert_frame_equal(made["view"].table, explorer.view.table)
 
     def test_a_refusal_stands_in_place_of_the_plot(self, explorer):
         explorer._inputs["held_out"].value = ("16x2", "32x2", "56x3", "88x4")
-        assert explorer._picture.layout.display == "none" and explorer._save.disabled
+        assert explorer._shown.layout.display == "none" and explorer._save.disabled
         assert "This choice has no answer" in explorer._notes.value
         explorer._inputs["held_out"].value = ()
-        assert explorer._picture.layout.display is None and not explorer._save.disabled
+        assert explorer._shown.layout.display is None and not explorer._save.disabled
 
     def test_a_page_without_a_kernel_shows_plot_and_tables(self, explorer):
         data, _ = explorer._repr_mimebundle_()

@@ -1,6 +1,7 @@
 """The explorer in JupyterLab in a real browser: a widget is moved, and the plot and the tables follow."""
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -17,12 +18,11 @@ pytestmark = pytest.mark.browser
 # Cold starts of server, kernel and page on a busy machine; a test that passes does not wait for them.
 PATIENCE = 400
 ATTEMPTS = 3
-PICTURE = "img.widget-image"
-CONTENT = """async () => {
-    const image = document.querySelector("img.widget-image");
-    const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
-    return bytes.length + ":" + bytes.reduce((sum, byte, i) => (sum * 31 + byte) % 4294967291, 7);
-}"""
+PICTURE = ".js-plotly-plot .main-svg"
+# Where the lines of laws run.
+CONTENT = (
+    "[...document.querySelectorAll('.js-plotly-plot .scatterlayer path.js-line')].map(x => x.getAttribute('d')).join()"
+)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def run_all(page, lab):
     page.wait_for_function("window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
     page.locator(".jp-NotebookPanel .jp-Cell").first.click()
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    page.wait_for_selector(f"{PICTURE}[src^=blob]")
+    page.wait_for_selector(".js-plotly-plot .scatterlayer path.js-line", state="attached")
 
 
 def wait_for_certificate(page):
@@ -136,29 +136,42 @@ def shown(page):
 
 
 def picture_after(page, action):
-    """Return the picture's content before and after an action that changes it."""
-    before, source = page.evaluate(CONTENT), page.locator(PICTURE).get_attribute("src")
+    """Return where lines run before and after an action that changes them."""
+    before = page.evaluate(CONTENT)
     action()
-    page.wait_for_function(f"document.querySelector({PICTURE!r}).src !== {source!r}")
+    page.wait_for_function(f"before => {CONTENT} !== before", arg=before)
     return before, page.evaluate(CONTENT)
 
 
 def test_every_cell_runs_and_the_explorer_shows_fit_prediction_and_backtest(page):
     page.wait_for_function("!document.querySelector('.jp-NotebookPanel').innerText.includes('[*]')")
     words = " ".join(shown(page))
-    for caption in ("Prediction for a new run", "Back-test: sizes the fit has not seen", "Certificate", "identified"):
+    for caption in (
+        "Prediction for a new run",
+        "Back-test: sizes the fit has not seen",
+        "Certificate",
+        "Laws averaged",
+    ):
         assert caption in words
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    assert page.evaluate(f"document.querySelector({PICTURE!r}).naturalWidth") > 500
+    assert page.locator(PICTURE).first.bounding_box()["width"] > 500
+    assert len(page.locator("textarea").first.input_value().splitlines()) == 3
+
+
+def test_hover_names_the_run(page):
+    box = page.locator(".js-plotly-plot .points path.point").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector(".js-plotly-plot .hovertext")
+    assert re.match(r"\S+, \w+", page.locator(".js-plotly-plot .hovertext").first.text_content())
 
 
 def test_another_law_changes_plot_tables_and_certificate(page):
     words = shown(page)
-    before, after = picture_after(page, lambda: choose(page, "law", "averaged"))
+    before, after = picture_after(page, lambda: choose(page, "law", "power"))
     assert before != after
     # Tables follow the picture.
     page.wait_for_function(
-        "[...document.querySelectorAll('.widget-html-content')].some(one => one.innerText.includes('weights'))"
+        "[...document.querySelectorAll('.widget-html-content')].some(one => one.innerText.includes('identified'))"
     )
     assert shown(page) != words
 
@@ -173,10 +186,10 @@ def test_moving_the_target_moves_the_prediction(page):
 def test_a_choice_without_an_answer_is_said_in_place_of_the_plot(page):
     choose(page, "hold out", "32x2", "56x3", "88x4")
     page.wait_for_function("document.querySelector('.jp-NotebookPanel').innerText.includes('has no answer')")
-    assert not page.locator(PICTURE).is_visible()
+    assert not page.locator(PICTURE).first.is_visible()
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     choose(page, "hold out")
-    page.locator(PICTURE).wait_for(state="visible")
+    page.locator(PICTURE).first.wait_for(state="visible")
 
 
 def test_the_button_writes_figure_table_and_code(page, folder):

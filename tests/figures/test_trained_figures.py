@@ -17,7 +17,7 @@ from astraios_analysis.records.registry import EMBEDDED_DATASETS
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
 from astraios_analysis.scores.models import intervals_over_seeds, keep_means
 
-GRID = "mini"
+GRID = "sim"
 ROBUST = tuple(f"embedded_robust_{category}" for category in ("description", "format", "syntax"))
 LEVELS = {name: -0.5 - 0.1 * place for place, name in enumerate((*EMBEDDED_DATASETS, "embedded_security"))}
 WORLD = World(level=LEVELS, slope=dict.fromkeys(LEVELS, 3.0))
