@@ -122,7 +122,7 @@ def best_method(table: pd.DataFrame) -> Figure:
     keys.sort(key=lambda key: list(dict.fromkeys(drawn["grid"])).index(key[0]))
     methods = order_methods(drawn["method"])
     kinds = [kind for kind in BEST if kind in set(drawn["kind"])]
-    figure, axes = small_multiples(len(kinds), len(kinds), row_height=0.19 * len(keys) + 0.9, sharey=True)
+    figure, axes = small_multiples(len(kinds), len(kinds), row_height=max(0.19 * len(keys) + 0.9, 2.2), sharey=True)
     for panel, kind in zip(axes, kinds, strict=True):
         rows = drawn[drawn["kind"] == kind]
         grid = rows.pivot(index=["grid", "dataset"], columns="method", values="p_best")
@@ -223,7 +223,7 @@ def small_model_choices(table: pd.DataFrame) -> Figure:
         (regret, ("regret", "regret_lower", "regret_upper"), "Regret of the best at a smaller size", "score given up"),
     ]
     panels = [panel for panel in panels if len(panel[0])]
-    figure, axes = small_multiples(len(panels), 2, row_height=0.27 * len(keys) + 0.7, sharey=True)
+    figure, axes = small_multiples(len(panels), 2, row_height=max(0.27 * len(keys) + 0.7, 1.9), sharey=True)
     for panel, (rows, names, title, label) in zip(axes, panels, strict=True):
         for place, (grid, dataset) in enumerate(keys):
             own = rows[(rows["grid"] == grid) & (rows["dataset"] == dataset)].sort_values("n_params_small")

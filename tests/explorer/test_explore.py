@@ -181,11 +181,12 @@ def test_seeds_are_averaged_and_shown(seeded):
     assert len(view.models) == 35 and len(view.seeds) == 105 and set(view.models["n_seeds"]) == {3}
 
 
-class TestPicture:
-    @pytest.fixture(scope="class")
-    def view(self, grid):
-        return grid.view(Choice(law="power", x="flop"))
+@pytest.fixture(scope="module")
+def view(grid):
+    return grid.view(Choice(law="power", x="flop"))
 
+
+class TestPicture:
     def test_shows_what_the_table_has(self, view):
         draw_interactive(picture := FigureWidget(), view)
         assert picture.layout.xaxis.title.text == "floating-point operations of tuning"
