@@ -39,7 +39,12 @@ FLOORS = {
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "misc", "manager"}
 
 # Distributions that are imported under another name, or under a second one that is part of their interface.
-IMPORTED_AS = {"pyyaml": ["yaml"], "pillow": ["PIL"], "py-rattler": ["rattler"], "pydantic": ["pydantic", "pydantic_core"]}
+IMPORTED_AS = {
+    "pyyaml": ["yaml"],
+    "pillow": ["PIL"],
+    "py-rattler": ["rattler"],
+    "pydantic": ["pydantic", "pydantic_core"],
+}
 
 
 def python_files(*folders):
