@@ -32,8 +32,8 @@ data sets: {", ".join(list(TASKS)[:6])},
   {", ".join(list(TASKS)[6:])}
 
 --for-vllm DIR writes a plain model (merged where the method allows it), its tokenizer and prompts.jsonl, objects
-{{prompt, n, temperature, max_tokens, seed}} as vLLM takes them; what it answers, a JSON list of texts a line in the
-order of the prompts, is laid out by --texts FILE. Progress goes to standard error.
+{{prompt, n, temperature, top_p, max_tokens, seed}} as vLLM takes them; what it answers, a JSON list of texts a line
+in the order of the prompts, is laid out by --texts FILE. Progress goes to standard error.
 
 Exit status: 0; 2 with a message on standard error; 130 after Ctrl-C.
 

@@ -26,7 +26,7 @@ from training.generation.generate import TOKENS_PER_BATCH, Decoding, generate
 from training.loop.validation import count_virtual_tokens
 from training.models.tuning import merge_tuning
 from training.published.score import Request, score_file
-from training.published.tasks import EvaluationTask, find_task, is_function_complete
+from training.published.tasks import TOP_P, EvaluationTask, find_task, is_function_complete
 from training.published.writing import WRITING_VERSION, Writing, asked, laid_out, save_layout, with_published
 from training.suite.request import Scoring, missing_datasets
 
@@ -41,6 +41,7 @@ def decoding_of(writing: Writing, model: PreTrainedModel | PeftModel) -> Decodin
         max_new_tokens=longest,
         max_length=longest,
         temperature=sampling.temperature,
+        top_p=TOP_P,
         n_samples=sampling.n_samples,
         seed=writing.seed,
         tokens_per_batch=writing.tokens_per_batch or max(TOKENS_PER_BATCH, 2 * longest),
@@ -177,6 +178,7 @@ def write_for_vllm(
             "prompt": prompt,
             "n": decoding.n_samples,
             "temperature": decoding.temperature,
+            "top_p": decoding.top_p,
             "max_tokens": decoding.max_length - len(encode_context(tokenizer, prompt)),
             "seed": decoding.seed,
         }

@@ -202,6 +202,10 @@ PASS_AT = (1, 10)
 """The k of pass@k, where there are as many samples."""
 
 
+TOP_P = 0.95
+"""Of samples: the harness's default, which the study's scripts leave as it is; the temperature they give."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How the study generated."""

@@ -19,7 +19,7 @@ from training.published.scorers import make_blocks
 from training.published.tasks import EvaluationTask, Sampling, find_task
 from training.spec.files import flush
 
-WRITING_VERSION = 1
+WRITING_VERSION = 2
 """Of what is generated: raised when the same model would write something else."""
 
 NOTES = "scores"

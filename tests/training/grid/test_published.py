@@ -136,7 +136,8 @@ def test_a_specification_of_ones_own_trains_resumes_generates_scores_and_records
     assert scores["pass@1"].key == ("humanevalsynthesize_python", "python", "t0.2,n2", "pass@1")
     assert scores["pass@1"].problems.n_samples == (2, 2, 2)
     note = record.provenance.spec["scores"]["humanevalsynthesize_python"]
-    assert (note["decoding"]["temperature"], note["problems"]) == (0.2, "humanevalsynthesize_python.jsonl")
+    assert (note["decoding"]["temperature"], note["decoding"]["top_p"]) == (0.2, 0.95)
+    assert note["problems"] == "humanevalsynthesize_python.jsonl"
     # Nothing is generated twice, and what is new comes into the record.
     both = ("humanevalsynthesize_python", "humanevalexplain_python")
     asked = []
