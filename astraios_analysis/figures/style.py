@@ -26,7 +26,6 @@ FULL_WIDTH = 7.2  # inches: the text width of a two-column page
 GREY = "0.45"
 _APART = 0.09  # of the step between two categories, between neighbouring methods
 _BESIDE = 0.028  # decades between neighbouring methods' intervals beyond a predicted size
-_LONG_TITLE = 22
 _SMALLEST, _LARGEST = 2.2, 5.0  # markers that grow with the base model
 MAX_PANELS = 9
 """More panels than that nobody reads; what is left out stands in the table, and is named."""
@@ -390,11 +389,6 @@ def plain_log(panel: Axes, axis: str = "y") -> None:
     own.set_major_locator(mpl.ticker.LogLocator(subs=subs, numticks=20))
     own.set_minor_locator(mpl.ticker.NullLocator())
     own.set_major_formatter(lambda number, _: f"{number:g}")
-
-
-def columns_for(datasets: Sequence[str]) -> int:
-    """Return how many panels with the titles of data sets stand side by side: four, or three where titles are long."""
-    return 3 if any(len(name_dataset(name)) > _LONG_TITLE for name in datasets) else 4
 
 
 def in_seeds(table: pd.DataFrame) -> str:

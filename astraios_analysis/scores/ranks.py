@@ -50,27 +50,6 @@ Correlation = Callable[[np.ndarray, np.ndarray], np.ndarray]
 STATISTICS: dict[str, Correlation] = {"spearman": spearman, "kendall": kendall}
 
 
-def correlate_groups(
-    correlation: Correlation,
-    x: np.ndarray,
-    y: np.ndarray,
-    groups: Sequence[np.ndarray],
-    unknown: float | None = None,
-) -> np.ndarray:
-    """Average a correlation along the last axis over groups of places in it, weighted by their number less one.
-
-    Groups in which one side is constant have no correlation: they drop out, or count as ``unknown``.
-    """
-    values = np.stack([correlation(x[..., g], y[..., g]) for g in groups], axis=-1)
-    weights = np.broadcast_to(np.array([len(g) - 1.0 for g in groups]), values.shape)
-    if unknown is None:
-        weights = np.where(np.isnan(values), 0.0, weights)
-    values = np.nan_to_num(values, nan=unknown or 0.0)
-    total = weights.sum(axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, (values * weights).sum(axis=-1) / total, np.nan)
-
-
 def draw_orders(
     n: int, rng: np.random.Generator, *, n_sampled: int = N_PERMUTATIONS, groups: Sequence[np.ndarray] | None = None
 ) -> tuple[np.ndarray, Literal["exact permutation", "sampled permutation"]]:

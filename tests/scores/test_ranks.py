@@ -18,7 +18,6 @@ from astraios_analysis.scores.bootstrap import PROBLEM_BOOTSTRAP, ProblemBootstr
 from astraios_analysis.scores.models import model_scores
 from astraios_analysis.scores.ranks import (
     N_PERMUTATIONS,
-    correlate_groups,
     draw_orders,
     kendall,
     measured_datasets,
@@ -176,14 +175,6 @@ class TestPermutation:
             p_values.append(permutation_p(spearman(np.broadcast_to(x, orders.shape), y[orders])))
         # Uniform from 1/200 up: the share below 0.1 has a standard error of 0.015.
         assert 0.05 < np.mean(np.array(p_values) <= 0.1) < 0.15 and 0.45 < np.mean(p_values) < 0.55
-
-    def test_groups_are_weighted_by_their_models_less_one(self):
-        x, groups = np.arange(7.0), [np.arange(3), np.arange(3, 7)]
-        y = np.array([1, 2, 3, 9, 8, 7, 6.0])
-        assert correlate_groups(spearman, x, y, groups) == pytest.approx((2 * 1 + 3 * -1) / 5)
-        y[:3] = 4
-        assert correlate_groups(spearman, x, y, groups) == pytest.approx(-1)
-        assert correlate_groups(spearman, x, y, groups, unknown=1.0) == pytest.approx((2 - 3) / 5)
 
 
 class TestRankMethods:
