@@ -378,6 +378,10 @@ def parse_place(text: str | Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+_TABLE_OPTIONS = ("x", "y", "group", "split", "rate", "n_items", "size_column", "family_column", "law", "huber", "via")
+_TABLE_OPTIONS += ("route",)
+
+
 def _table_columns(
     table: pd.DataFrame,
     x: Any = None,
@@ -388,6 +392,7 @@ def _table_columns(
     law: str | Law | None = None,
     **more: Any,
 ) -> Columns:
+    require_known("option of a table", more, _TABLE_OPTIONS)
     x, y, group = _roles(table, x, y, group)
     found = find_law(law) if isinstance(law, str) else law
     columns = Columns(tuple(x), y, tuple(group), size_column, family_column, found, **more)

@@ -47,31 +47,13 @@ class TestCheck:
         paths = [tmp_path, own_record.parent, own_record] * times
         assert run("records", "check", *paths) == (0, "", "1 valid record in 1 grid, 0 problems\n")
 
-    @pytest.mark.parametrize(
-        ("damage", "message"),
-        [
-            (lambda text: text[:200], "is not valid JSON (line"),
-            (lambda text: "", "is not valid JSON (the file is empty); it may be cut off: restore it"),
-            (lambda text: text.replace('"lora"', '"lo ra"'), "method: is 'lo ra'; a name has no spaces"),
-            (
-                lambda text: text.replace('"val_loss": 2.5', '"val_loss": -2.5'),
-                "val_loss: is -2.5; input should be gre",
-            ),
-            (
-                lambda text: text.replace('"seed"', '"sede"'),
-                "sede: is not a field of this kind of file (value 0); remove",
-            ),
-            (
-                lambda text: text.replace('"n_params_base"', '"x"'),
-                "n_params_base: is missing; every record has it: add",
-            ),
-        ],
-    )
-    def test_broken_record(self, run, own_record, tmp_path, damage, message):
-        own_record.write_text(damage(own_record.read_text()))
-        code, out, err = run("records", "check", tmp_path)
-        assert code == 1 and err.startswith("0 valid records in 0 grids, ")
-        assert any(line.startswith(f"{own_record}: {message}") for line in out.splitlines())
+    def test_broken_record(self, run, own_record, tmp_path):
+        text = own_record.read_text()
+        for damaged, message in (("", "is not valid JSON"), (text.replace('"lora"', '"lo ra"'), "method: is 'lo ra'")):
+            own_record.write_text(damaged)
+            code, out, err = run("records", "check", tmp_path)
+            assert code == 1 and err.startswith("0 valid records in 0 grids, ")
+            assert out.startswith(f"{own_record}: {message}")
 
     def test_every_problem_of_every_path_is_printed(self, run, own_record, tmp_path):
         copy = tmp_path / "copy.json"
