@@ -466,7 +466,6 @@ class TestAny:
             ("auto", {"a": 1}, "is not recognised; say what it is with astraios import FORMAT, one of csv"),
             ("auto", {"log_history": []}, "is the state of a Trainer; give the folder that it is in"),
             ("auto", {"schema_version": 1, "run_id": "r"}, "is a record already; put it into the folder of records"),
-            ("auto", "", "is not recognised"),
             ("auto", "{\n", "is not valid JSON"),
             ("lm-eval", {"results": [1]}, "results: has no object of this name; is it a result file"),
             ("lm-eval", OLD | {"results": {"qa": {"acc": [[]]}}}, "has no score that can be mapped"),

@@ -61,21 +61,14 @@ class TestTable:
             (TABLE, (), r"line 2, grid: is not there.*--grid-column COLUMN, or give --grid NAME"),
             (TABLE.replace("LoRA", "?!"), (), r"line 2, column 'method': '\?!' is no name of a tuning method"),
             (TABLE.replace("1e9", "about 1B"), (), r"line 2, column 'n_params_base': 'about 1B' is not a count,"),
-            (TABLE.replace("1e9", "1.2345"), (), r"'1.2345' is not a whole number; say its unit"),
             (TABLE.replace("1.5", "-1.5"), ("--grid", "g"), r"val_loss: is -1.5; input should be greater than"),
             (TABLE.replace("1.5", "high"), (), r"column 'val_loss': 'high' is not a finite number"),
             (TABLE.replace("0.25", "25"), ("--grid", "g", "--score", "fix", "humanevalfix_python", "--n-items", 9),
              r"line 2, column 'fix': value 25 is outside \[0, 1\], the range of pass@1; divide a percentage by 100"),
             (TABLE, ("--grid", "g", "--score", "fix", "humanevalfix_python"),
              r"say it with --n-items humanevalfix_python=N"),
-            (TABLE, ("--grid", "g", "--score", "fix", "my_tests"),
-             r"'my_tests' is not in the registry, so its metric must be said: --metric my_tests=accuracy"),
-            (TABLE, ("--size-column", "Size"), r"column 'Size': is not in the table; its columns are size, method"),
             (TABLE + "1b,LoRA,0,2e9,3e6,1,\n", ("--grid", "g"), r"line 4: n_params_base is 2000000000 here and"),
             (TABLE.replace("3b,(IA)^3,0,3e9", "1b-bis,LoRA,0,1e9"), ("--grid", "g"), r"are all lora of 1000000000 par"),
-            (TABLE + "1,2,3,4,5,6,7,8\n", (), r"line 4: has 8 cells and the header 7; quote cells that hold ','"),
-            ("a,b\n1,2\n", (), r"header: no column is known: a, b; say what they are"),
-            ("", (), r"holds no table"),
             (TABLE, ("--grid", "released"), r"'released' is the grid of the published models"),
         ],
     )  # fmt: skip
@@ -107,16 +100,8 @@ class TestTrainer:
             ({}, (), r"n_params_base: is in no file of the folder; say it with --base-config DIR.*n_params_upd.*grid"),
             ({"log": LOG[2:]}, COUNTS, r"trainer_state.json: log_history: has no eval_loss: nothing was validated"),
             ({"max_steps": 400}, COUNTS, r"global_step: is 200 of max_steps 400.*pass --unfinished"),
-            (
-                {"log": [*LOG, {"step": 200, "eval_loss": 1.2}]},
-                COUNTS,
-                r"step 200 was validated twice, 1.25 and 1.2.*--rep",
-            ),
-            (
-                {"log": [{"step": 1, "eval_loss": float("nan")}]},
-                COUNTS,
-                r"log_history\[0\]: eval_loss is nan at step 1",
-            ),
+            ({"log": [*LOG, {"step": 200, "eval_loss": 1.2}]}, COUNTS, r"step 200 was validated twice, 1.25 and 1.2"),
+            ({"log": [{"step": 1, "eval_loss": float("nan")}]}, COUNTS, r"log_history\[0\]: eval_loss is nan at step"),
             ({"log": [{"step": 1, "eval_a_loss": 1, "eval_b_loss": 2}]}, COUNTS, r"choose one with --eval: a, b"),
             ({"log": [{"step": 1, "eval_a_loss": 1}]}, ("--eval", "c"), r"no validation set 'c'; choose from a with"),
             ({}, ("--method", "fft"), r"method: is lora by its files and 'fft' by --method; leave --method out"),
@@ -182,58 +167,28 @@ class TestHarness:
         assert run("bigcode", "b.json", "--run-id", "r", "--replace")[0] == 0
         assert [score.value for score in load("o/r.json").scores[2:]] == [0.3, 0.5]
 
+    def test_a_run_is_named_or_described(self, refused):
+        assert "say with --run-id which run these scores are of; o has r" in refused("bigcode", "b.json")
+        message = refused("bigcode", "b.json", "--run-id", "x")
+        assert "there is no run 'x' in o (it has r)" in message and "--grid, --method, --n-params-base" in message
+        assert "'r' is in o with another description" in refused("bigcode", "b.json", "--run-id", "r", "--grid", "g")
+
     @pytest.mark.parametrize(
         ("content", "options", "message"),
         [
-            (BIGCODE, (), r"say with --run-id which run these scores are of; o has r"),
-            (
-                BIGCODE,
-                ("--run-id", "x"),
-                r"there is no run 'x' in o \(it has r\).*with --grid, --method, --n-params-base",
-            ),
-            (
-                BIGCODE,
-                ("--run-id", "r", "--grid", "g"),
-                r"'r' is in o with another description; leave it out, or pass --replace",
-            ),
-            (
-                {"apps": {"pass@1": 0.5}},
-                ("--run-id", "r"),
-                r"apps: its language is not in the file; say it with --language",
-            ),
-            (
-                BIGCODE | {"config": {}},
-                ("--run-id", "r"),
-                r"its setting is not in the file; say it with --setting NAME",
-            ),
-            (
-                {"humaneval": {"pass@1": 0.5}},
-                ("--run-id", "r", "--setting", "s"),
-                r"problems of humaneval is not known",
-            ),
-            (
-                BIGCODE | {"humaneval": {"pass@100": 0.5}},
-                ("--run-id", "r"),
-                r"humaneval.pass@100: is no metric that records know; .*--skip-unknown",
-            ),
-            (BIGCODE | {"humaneval": 0.5}, ("--run-id", "r"), r"humaneval: is 0.5, not the metrics of a task"),
-            (
-                BIGCODE,
-                ("--run-id", "r", "--dataset", "mbpp=x"),
-                r"mbpp: is no task of this file; it has humanevalsynth",
-            ),
-            (LM_EVAL, ("--run-id", "r"), r"is results of lm-evaluation-harness; read it with: astraios import lm-eval"),
-            (
-                BIGCODE | {"humaneval": {"pass@1": 50}},
-                ("--run-id", "r"),
-                r"humaneval.pass@1: value 50 is outside \[0, 1\]",
-            ),
-            ([1], ("--run-id", "r"), r"holds a list, not a JSON object"),
+            ({"apps": {"pass@1": 0.5}}, (), r"apps: its language is not in the file; say it with --language"),
+            (BIGCODE | {"config": {}}, (), r"its setting is not in the file; say it with --setting NAME"),
+            ({"humaneval": {"pass@1": 0.5}}, ("--setting", "s"), r"problems of humaneval is not known"),
+            (BIGCODE | {"humaneval": {"pass@100": 0.5}}, (), r"humaneval.pass@100: is no metric that .*--skip-unknown"),
+            (BIGCODE | {"humaneval": 0.5}, (), r"humaneval: is 0.5, not the metrics of a task"),
+            (BIGCODE, ("--dataset", "mbpp=x"), r"mbpp: is no task of this file; it has humanevalsynth"),
+            (BIGCODE | {"humaneval": {"pass@1": 50}}, (), r"humaneval.pass@1: value 50 is outside \[0, 1\]"),
+            ([1], (), r"holds a list, not a JSON object"),
         ],
     )
     def test_what_cannot_be_mapped(self, refused, tmp_path, content, options, message):
         write(tmp_path / "b.json", content)
-        assert re.search(message, refused("bigcode", "b.json", *options))
+        assert re.search(message, refused("bigcode", "b.json", "--run-id", "r", *options))
 
     def test_language_of_programs_is_asked_for(self, refused, tmp_path):
         write(tmp_path / "l.json", LM_EVAL | {"results": {"apps": {"pass@1,none": 0.5}}})
