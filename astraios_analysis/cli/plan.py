@@ -53,7 +53,8 @@ EXAMPLES = """\
   astraios plan --size 34b --dataset recode_format --method lora --cost n_params_updated
   astraios plan --size 5m --grid mini --cost flop --json
   astraios plan --data pool.csv --x N,D --y loss --cost flop --target big.csv --budget 10%
-  astraios plan --data pool.csv --x N,D --y loss --cost "6*N*D" --target big.csv --budget 1e21 --csv batch.csv
+  astraios plan --data pool.csv --x N,D --y loss --cost "6*N*D" \\
+      --target big.csv --budget 1e21 --csv batch.csv
 """
 # What a table is told of.
 TABLE = options(
