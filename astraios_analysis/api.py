@@ -1329,8 +1329,7 @@ def plan(
         for name in (n for n, value in {"size": size, "dataset": dataset, "method": method}.items() if value):
             raise Refusal(f"{name} is for records; a table's plan has target rows")
         return _plan_table(rows, cost=cost, budget=budget, **table)
-    for name in (name for name, value in table.items() if value):
-        raise Refusal(f"{name} is for a table; give a DataFrame, or leave it out")
+    _require_no_options(table)
     if size is None:
         raise Refusal("name the size to choose a method for, such as 34b")
     runs, cost = [run for run in _as_runs(runs) if not run.held_out], cost or "flop"

@@ -96,7 +96,7 @@ class TestSnippet:
             aa.compare(table, "full", "full")
 
     def test_what_is_asked_of_runs_refuses_a_table(self, table):
-        verbs = [lambda: aa.rank(table), lambda: aa.plan(EXAMPLE, "7b"), lambda: aa.judge(table)]
+        verbs = [lambda: aa.rank(table), lambda: aa.regress(EXAMPLE), lambda: aa.judge(table)]
         for verb in [*verbs, lambda: aa.draw("backtest", table), lambda: aa.transfer({"a": 1})]:
             with pytest.raises(aa.Refusal, match="runs"):
                 verb()
