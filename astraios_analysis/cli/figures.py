@@ -1,24 +1,18 @@
 """``astraios figures``: render notebooks, figures and the report."""
 
 import json
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from astraios_analysis.cli.shared import METRICS, POSITIVE, Command, count, flag, option, several
-from astraios_analysis.figures.style import name_method
-from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.grids import ALL
 from astraios_analysis.records.printing import say
 from astraios_analysis.records.refusal import require_known
-from astraios_analysis.records.released import GRID
-from astraios_analysis.records.schema import order_methods
 from astraios_analysis.records.sources import find_data_dir, find_notebooks_dir, load_records
 from astraios_analysis.render.render import NotebookError, render
-from astraios_analysis.render.report import write_report
+from astraios_analysis.render.report import count_seeds, describe_records, write_report
 
 HELP = """\
 Execute the notebooks with papermill, each in its own process, and write
@@ -113,26 +107,3 @@ def choose_outputs(records: Path | None, out: Path | None, build: Path | None) -
         return out or Path("figures"), build or Path("build")
     build = build or Path("build") / f"records-{records.resolve().name}"
     return out or build / "figures", build
-
-
-def describe_records(records: Sequence[RunRecord]) -> dict[str, str]:
-    """Return, for each grid, what its records are: sizes, methods, and how many scores from what source."""
-    described = {}
-    for grid in count_seeds(records):
-        runs = [record for record in records if record.grid == grid]
-        sizes = " ".join(dict.fromkeys(record.size for record in sorted(runs, key=lambda r: r.n_params_base)))
-        methods = ", ".join(map(name_method, order_methods(record.method for record in runs)))
-        sources = [score.source for record in runs for score in record.scores]
-        counts = ", ".join(f"{sources.count(source):,} {source}" for source in dict.fromkeys(sorted(sources)[::-1]))
-        known = f"sizes {sizes}; methods {methods}; scores: {counts or 'none'}"
-        described[f"Grid {grid}"] = f"{count(len(runs), 'run')}: {known}"
-    return described
-
-
-def count_seeds(records: Sequence[RunRecord]) -> dict[str, int]:
-    """Return, for each grid in order, the most runs that any of its models has."""
-    found: dict[str, Counter] = {}
-    for record in records:
-        found.setdefault(record.grid, Counter())[record.size, record.method] += 1
-    ordered = sorted(found, key=lambda grid: (grid != GRID, grid))
-    return {grid: max(found[grid].values()) for grid in ordered}

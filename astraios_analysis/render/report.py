@@ -11,6 +11,7 @@ import json
 import os
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -22,8 +23,11 @@ from PIL import Image
 
 from astraios_analysis.figures.gallery import FIGURES, MIME, drawn_figures
 from astraios_analysis.figures.spec import FigureSpec
+from astraios_analysis.figures.style import name_method
+from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID
+from astraios_analysis.records.schema import order_methods
 from astraios_analysis.render.execution import read_cells
 from astraios_analysis.render.findings import choose_method, claim_board, read_twin
 from astraios_analysis.render.render import (
@@ -270,3 +274,26 @@ def in_words(value: object) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(in_words(item) for item in value)
     return format_value(value)
+
+
+def describe_records(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Return, for each grid, what its records are: sizes, methods, and how many scores from what source."""
+    described = {}
+    for grid in count_seeds(records):
+        runs = [record for record in records if record.grid == grid]
+        sizes = " ".join(dict.fromkeys(record.size for record in sorted(runs, key=lambda r: r.n_params_base)))
+        methods = ", ".join(map(name_method, order_methods(record.method for record in runs)))
+        sources = [score.source for record in runs for score in record.scores]
+        counts = ", ".join(f"{sources.count(source):,} {source}" for source in dict.fromkeys(sorted(sources)[::-1]))
+        known = f"sizes {sizes}; methods {methods}; scores: {counts or 'none'}"
+        described[f"Grid {grid}"] = f"{len(runs)} run{'' if len(runs) == 1 else 's'}: {known}"
+    return described
+
+
+def count_seeds(records: Sequence[RunRecord]) -> dict[str, int]:
+    """Return, for each grid in order, the most runs that any of its models has."""
+    found: dict[str, Counter] = {}
+    for record in records:
+        found.setdefault(record.grid, Counter())[record.size, record.method] += 1
+    ordered = sorted(found, key=lambda grid: (grid != GRID, grid))
+    return {grid: max(found[grid].values()) for grid in ordered}

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from simulated_grids import LARGEST, simulate
 
-from astraios_analysis.cli.figures import describe_records
 from astraios_analysis.records import frame as records
+from astraios_analysis.render.report import describe_records
 
 KEYS = ["size", "n_params", "at", "group", "dataset", "method", "quantity", "value", "intervals", "reach", "weights"]
 PREDICT = ["predict", "--method", "lora", "--size", "34b"]

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from astraios_analysis.cli.figures import count_seeds, describe_records
 from astraios_analysis.records.sources import load_records
-from astraios_analysis.render.report import write_report
+from astraios_analysis.render.report import count_seeds, describe_records, write_report
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
