@@ -367,7 +367,7 @@ class View:
             shown = f"<p><b>Fit</b></p>{self.curve._repr_html_()}"
             facts = self.curve.checklist(next(iter(self.curve.fits)))
             shown += "".join(f"<p>{html.escape(f'{item}: {words}')}</p>" for item, words in facts.items())
-        return shown + _to_html(self.certificate, "Certificate")
+        return shown + _to_html(self.certificate, "Fit diagnostics")
 
     def notes_html(self) -> str:
         """Return what is left out."""

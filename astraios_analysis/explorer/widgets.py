@@ -30,7 +30,7 @@ from astraios_analysis.records.refusal import Refusal
 _CERTIFY_AFTER = 0.6
 # The controls stay where they are while what they show scrolls by.
 _STICKY = "<style>.astraios-controls { position: sticky; top: 0; align-self: flex-start; }</style>"
-_COMPUTING = "<p><b>Fit</b></p><p>Parameters and certificate are being computed.</p>"
+_COMPUTING = "<p><b>Fit</b></p><p>Parameters and fit diagnostics are being computed.</p>"
 
 
 class Explorer:

@@ -10,11 +10,14 @@ import signal
 import sys
 from pathlib import Path
 
-import nbformat
-import papermill
-from papermill.exceptions import PapermillExecutionError
+# What checks web addresses in JSON schemas builds a grammar for a second; notebooks hold none to check.
+sys.modules.setdefault("rfc3987_syntax", None)
 
-from astraios_analysis.render.execution import NO_KERNEL
+import nbformat  # noqa: E402
+import papermill  # noqa: E402
+from papermill.exceptions import PapermillExecutionError  # noqa: E402
+
+from astraios_analysis.render.execution import NO_KERNEL  # noqa: E402
 
 KERNEL = "astraios"
 

@@ -263,7 +263,7 @@ class TestExplorer:
     def test_a_page_without_a_kernel_shows_plot_and_tables(self, explorer):
         data, _ = explorer._repr_mimebundle_()
         assert "application/vnd.jupyter.widget-view+json" in data
-        for part in ("data:image/png;base64,", "Prediction for a new run", "Back-test", "Certificate"):
+        for part in ("data:image/png;base64,", "Prediction for a new run", "Back-test", "Fit diagnostics"):
             assert part in data["text/html"]
 
     def test_profiles_wait_until_nothing_moves(self, explorer):

@@ -149,7 +149,7 @@ def test_every_cell_runs_and_the_explorer_shows_fit_prediction_and_backtest(page
     for caption in (
         "Prediction for a new run",
         "Back-test: sizes the fit has not seen",
-        "Certificate",
+        "Fit diagnostics",
         "Laws averaged",
     ):
         assert caption in words
