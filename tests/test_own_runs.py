@@ -161,7 +161,7 @@ def test_a_metric_of_ones_own(tmp_path, make_record, make_score, clean, capsys):
         ("[x]\nmetric = 'accuracy'\nhigher_is_better = false\n", "accuracy is known with range"),
         ("[x]\nmetric = 'parse_error'\nrange = [1, 0]\nhigher_is_better = true\n", "range 1 to 0 is none"),
         ("[humanevalfix_java]\nmetric = 'accuracy'\n", "one of the toolkit's own"),
-        ("[x\n", "is not readable TOML"),
+        ("[x\n", "is not TOML"),
     ],
 )
 def test_declarations_that_are_wrong_are_named(tmp_path, text, message, clean):
