@@ -26,6 +26,7 @@ from astraios_analysis.curves.tables import Columns
 from astraios_analysis.laws.engine import LawFit
 from astraios_analysis.laws.forms import LAWS
 from astraios_analysis.laws.law import Law
+from astraios_analysis.laws.rescue import SOLVER_ERRORS
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.solver import solve
 from astraios_analysis.laws.starts import find_starts
@@ -91,8 +92,11 @@ def expect(
 
 def _basins(fit: LawFit) -> list[tuple[np.ndarray, float]]:
     """Return minima of a law's fit (q,) with weights by how likely each makes the rows, those that differ."""
-    starts = find_starts(fit.problem, fit.weights, _N_BASINS)
-    found = solve(fit.problem, starts, fit.weights, fit.objective)[0]
+    try:
+        starts = find_starts(fit.problem, fit.weights, _N_BASINS)
+        found = solve(fit.problem, starts, fit.weights, fit.objective)[0]
+    except SOLVER_ERRORS:
+        return [(fit.phi, 1.0)]
     phis, values = np.vstack([fit.phi, found.phi]), np.append(fit.value, found.objective)
     usable = np.isfinite(values) & np.isfinite(phis).all(axis=1)
     kept: list[tuple[np.ndarray, float]] = []
