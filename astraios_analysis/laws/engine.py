@@ -5,7 +5,7 @@ objective, its gradient, how many starts agree, and its degrees of freedom; whet
 `intervals.certify`'s to say.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,7 +22,7 @@ from astraios_analysis.laws.residuals import (
     check_inputs,
     check_points,
 )
-from astraios_analysis.laws.solver import Solution, minimise, solve
+from astraios_analysis.laws.solver import Solution, minimise
 from astraios_analysis.laws.starts import find_starts
 from astraios_analysis.records.refusal import Refusal
 
@@ -210,17 +210,15 @@ def choose(
 def make_problem(law: Law, x: np.ndarray, y: np.ndarray, objective: Objective, held: Mapping[int, float]):
     """Return the residuals of a law on points, with inputs divided by their geometric mean where that is free to do."""
     scale = law.scale_of(np.log(x).mean(axis=0).reshape(len(law.inputs)))
-    if law.rescale is None or not _held_survive(law, held, scale):
+    if law.rescale is None or not held_survive(law, held, scale):
         scale = np.ones(len(law.inputs))
     target = np.log(y) if objective.residual == "log" else y
     return LawResiduals(law, x / (scale if x.ndim > 1 else scale[0]), target, objective.residual, scale, held)
 
 
-def _held_survive(law: Law, held: Mapping[int, float], scale: np.ndarray) -> bool:
-    """Whether held parameters mean the same for scaled inputs, whatever the others are."""
-    if not held:
-        return True
-    probe = np.array([1.1 if np.isinf(p.upper) else 0.5 * (p.lower + p.upper) for p in law.parameters])
+def held_survive(law: Law, held: Iterable[int], scale: np.ndarray) -> bool:
+    """Whether held parameters, by position, mean the same for scaled inputs, whatever the others are."""
+    probe = np.array([1.1 if np.isinf(p.upper) else 0.3 * p.lower + 0.7 * p.upper for p in law.parameters])
     moved = law.rescale(probe, scale)
     return all(moved[j] == probe[j] for j in held)
 
@@ -268,76 +266,22 @@ def fit_groups(
     n_starts: int = N_STARTS,
     must_converge: bool = True,
 ) -> GroupFits:
-    """Fit a law to each group of points by itself: searched one by one, polished side by side.
+    """Fit a law to each group of points by itself.
 
     ``group`` labels each point; the rest is as in `fit_law`, a group that cannot be fitted is named in ``refused``.
     """
-    law = find_law(law)
-    objective = objective or Objective(residual=law.residual)
     x, y, labels = np.asarray(x, dtype=float), np.asarray(y, dtype=float), np.asarray(group)
     if not len(x) == len(y) == len(labels):
         raise Refusal(f"x, y and group must have one length; they have {len(x)}, {len(y)} and {len(labels)}")
-    held, problems, starts, refused = check_fixed(law, fixed or {}), {}, {}, {}
+    fits, refused, how = {}, {}, {"fixed": fixed, "n_starts": n_starts, "must_converge": must_converge}
     for label in dict.fromkeys(labels.tolist()):
         own = labels == label
         try:
-            own_x, own_y, weights = check_points(law, objective, x[own], y[own], None)
-            check_count(law, own_x, weights, held)
-        except Refusal as error:
-            refused[label] = str(error)
-            continue
-        problems[label] = make_problem(law, own_x, own_y, objective, held)
-        starts[label] = find_starts(problems[label], weights, n_starts)
-    fits = {}
-    try:
-        polished = {label: (solution, sigma) for label, solution, sigma in _polish(law, problems, starts, objective)}
-    except SOLVER_ERRORS:
-        # One group's problem must not be that of all: they are solved one by one.
-        polished = {}
-    for label, problem in problems.items():
-        weights = np.ones(problem.target.shape)
-        try:
-            found, fallback = solve_or_rescue(problem, starts[label], weights, objective, polished.get(label))
-            fits[label] = choose(problem, *found, weights, objective, must_converge=must_converge, fallback=fallback)
-        except Refusal as error:
+            fits[label] = fit_law(law, x[own], y[own], objective=objective, **how)
+        except SOLVER_ERRORS as error:
+            # One group's problem must not be that of all.
             refused[label] = str(error)
     return GroupFits(fits, refused)
-
-
-def _polish(law: Law, problems: dict, starts: dict, objective: Objective):
-    """Minimise all groups' problems in one batch; yield each group's minima."""
-    if not problems:
-        return
-    n = max(len(problem.target) for problem in problems.values())
-    owner = np.concatenate([np.full(len(starts[label]), k) for k, label in enumerate(problems)])
-    # Rows that pad short groups repeat their first point with weight zero.
-    rows = [np.r_[np.arange(len(p.target)), np.zeros(n - len(p.target), int)] for p in problems.values()]
-    weights = np.stack([np.arange(n) < len(p.target) for p in problems.values()]).astype(float)
-    batch = LawResiduals(
-        law,
-        np.stack([p.x[r] for p, r in zip(problems.values(), rows, strict=True)])[owner],
-        np.stack([p.target[r] for p, r in zip(problems.values(), rows, strict=True)])[owner],
-        objective.residual,
-        np.ones(len(law.inputs)),
-        next(iter(problems.values())).held,
-    )
-    solution, sigma = solve(batch, np.concatenate(list(starts.values())), weights[owner], objective)
-    for k, label in enumerate(problems):
-        own = owner == k
-        yield (
-            label,
-            Solution(*(getattr(solution, name)[own] for name in Solution.__dataclass_fields__)),
-            sigma[own],
-        )
-
-
-def own_parameters(law: Law) -> tuple[str, ...]:
-    """Return the parameters that each group has its own of: the amplitudes, which are linear and no floor."""
-    own = tuple(name for name in law.linear if name != "E")
-    if not own:
-        raise Refusal(f"{law.name} has no amplitude that groups could have their own of; fit groups apart (none)")
-    # One amplitude a group: a law with two terms in it shares the second.
-    return own[:1]
 
 
 def pool_law(law: Law, groups: Sequence[str]) -> Law:
@@ -348,7 +292,10 @@ def pool_law(law: Law, groups: Sequence[str]) -> Law:
     """
     if len(groups) < 2:
         raise Refusal(f"pooling needs at least two groups; there is {len(groups)}")
-    (own,) = own_parameters(law)
+    # Of what is linear and no floor the first: a law with two terms in it shares the second.
+    own = next((name for name in law.linear if name != "E"), None)
+    if own is None:
+        raise Refusal(f"{law.name} has no amplitude that groups could have their own of; fit groups apart (none)")
     place, n_groups, k = law.index(own), len(groups), len(law.parameters)
     template = law.parameters[place]
     parameters = (

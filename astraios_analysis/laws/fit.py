@@ -36,6 +36,8 @@ _SIZE_CONVENTIONS = {
     "n_params_updated": "updated parameters",
 }
 _NO_INTERVALS = "no intervals"
+# A link's best outcome is extrapolated where it lies this share of the measured span beyond it.
+_FAR_CEILING = 0.25
 # An inner hold-out leaves out the far sixth of distinct inputs, one at least.
 _FAR_SHARE = 6
 
@@ -153,9 +155,24 @@ class Fit:
             found.insert(0, ("not_converged", f"the solver stopped short of a minimum ({fit.message})"))
         elif fit.fallback:
             found.append(("fallback", f"Newton's method stopped short; found by {fit.fallback}"))
+        found += self._far_ceiling(group)
         if self.certified[group][2].startswith(_NO_INTERVALS):
             found.insert(0, ("no_intervals", self.certified[group][2]))
         return [{"code": code, "text": text} for code, text in found]
+
+    def _far_ceiling(self, group: str) -> list[tuple[str, str]]:
+        """Return a warning where a link's best outcome lies far from all that was measured."""
+        best = self.law.best(self.fits[group].theta) if self.law.best else None
+        if best is None:
+            return []
+        own = self.points.y if group == ALL else self.points.y[self._own(group)]
+        is_error = self.law.outcome == "error"
+        reached, worst = (own.min(), own.max()) if is_error else (own.max(), own.min())
+        if abs(best - reached) <= _FAR_CEILING * abs(reached - worst):
+            return []
+        text = f"the best {self.law.outcome} that the law says, {best:.3g}, is extrapolated: the best measured is"
+        text += f" {reached:.3g}; hold it at what is known (--fix), or go through --via, which ends at 1"
+        return [("ceiling_extrapolated", text)]
 
     def warnings(self, group: str = ALL) -> list[str]:
         """Return what a reader must know before using a group's parameters, in words."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import expit, log_expit, logit
+from scipy.special import expit, log_expit
 
 from astraios_analysis.laws.law import FLOOR, Law, Parameter, amplitude, exponent, power_law, rescale_by, split, stack
 from astraios_analysis.laws.surfaces import (
@@ -170,7 +170,7 @@ BROKEN = Law(
 
 
 def _logit_line(regressor: Callable[[np.ndarray], np.ndarray]) -> dict[str, Callable]:
-    """Return function, gradient and links of the law ``logit(y) = a + b regressor(x)``."""
+    """Return function and gradient of the law ``logit(y) = a + b regressor(x)``."""
 
     def function(x, theta):
         a, b = split(theta)
@@ -181,7 +181,7 @@ def _logit_line(regressor: Callable[[np.ndarray], np.ndarray]) -> dict[str, Call
         slope = rate * (1 - rate)
         return stack(slope, slope * regressor(x))
 
-    return {"function": function, "gradient": gradient, "link": logit, "unlink": expit, "regressor": regressor}
+    return {"function": function, "gradient": gradient}
 
 
 def _exponential(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
@@ -236,6 +236,7 @@ EXPONENTIAL_LINK = Law(
     outcome="error",
     residual="linear",
     linear=("eps", "k"),
+    best=lambda theta: theta[0] - theta[1],
     rescale=rescale_by(lambda theta, scale: {2: 1 / scale[0]}),
 )
 LOGISTIC_LINK = Law(
@@ -256,6 +257,7 @@ LOGISTIC_LINK = Law(
     outcome="score",
     residual="linear",
     linear=("floor", "ceiling"),
+    best=lambda theta: theta[1],
     rescale=rescale_by(lambda theta, scale: {2: 1 / scale[0], 3: scale[0]}),
 )
 LOGIT_LINK = Law(
@@ -307,7 +309,9 @@ def tie_law(law: Law, ties: Mapping[str, str]) -> Law:
     def rescale(theta, scale):
         return law.rescale(np.asarray(theta)[..., source], scale)[..., kept]
 
-    probe = np.array([1.1 if np.isinf(p.upper) else 0.5 * (p.lower + p.upper) for p in law.parameters])[kept][source]
+    probe = np.array([1.1 if np.isinf(p.upper) else 0.3 * p.lower + 0.7 * p.upper for p in law.parameters])[kept][
+        source
+    ]
     moved = law.rescale(probe, np.linspace(1.7, 3.1, len(law.inputs))) if law.rescale else probe
     # Two amplitudes that are equal in one unit are not in another.
     is_free = law.rescale is not None and all(np.isclose(moved[j], moved[kept][source[j]]) for j in range(len(source)))

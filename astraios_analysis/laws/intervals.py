@@ -5,17 +5,20 @@ minimum, in units of the noise, is compared with the square of a t quantile. Whe
 the data do not bound the parameter there, and it is not identified, whatever number the minimum has.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from scipy import stats
+from scipy.special import expit
 
-from astraios_analysis.laws.engine import LawFit, noise_level
-from astraios_analysis.laws.residuals import LawResiduals, from_coordinates, losses, to_coordinates
+from astraios_analysis.laws.engine import N_STARTS, LawFit, held_survive, noise_level
+from astraios_analysis.laws.law import Parameter
+from astraios_analysis.laws.rescue import NO_GAIN
+from astraios_analysis.laws.residuals import LawResiduals, from_coordinates, losses, nearest_bound
 from astraios_analysis.laws.solver import minimise, solve
-from astraios_analysis.laws.starts import resolve_linear
+from astraios_analysis.laws.starts import find_starts, resolve_linear
 from astraios_analysis.records.refusal import Refusal
 
 # Multiples of the delta method's half width at which a profile is first looked at, on both sides.
@@ -23,16 +26,22 @@ _OFFSETS = np.array([0.25, 0.5, 0.8, 1.2, 2.0, 4.0, 8.0])
 # In log coordinates a step of e^4 says enough; standard errors beyond it come from a flat direction.
 _LARGEST_ERROR = 1.5
 _REFINEMENTS = 25
+# A root of the deviance that is off the straight line of the delta method by this share belongs to a bent valley.
+_BENT = 0.25
 _PRECISION = 1e-10
 # Where the first look does not reach the limit: so many times twice as far, in log coordinates up to a factor e^12.
 _DOUBLINGS, _FURTHEST = 8, 12.0
-# A term of less than this share of the outcome may as well have vanished; and the shares at which it is looked at.
-_VANISHED = 1e-2
+# A parameter that moves the outcome by less than this share may as well be at its bound, unless its error in unbounded
+# coordinates is as small as this. It is then looked at where it moves the outcome by so many shares, found among these
+# coordinates; a start away from the bound has the share below.
+_VANISHED, _KNOWN, _NO_EFFECT = 1e-2, 0.3, 1e-15
 _SHARES = np.array([1e-14, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.0])
+_LIFTED = 0.05
+_COORDINATES = np.arange(-250.0, 250.0, 0.5)
+# Coordinates to look at of a parameter that has gone to one of two bounds.
+_BETWEEN = np.linspace(-7.0, 7.0, 15)
 # Square of the relative error that counts as exact.
 _ROUNDING = 1e-20
-Kind = Literal["pairs", "residual", "block", "parametric"]
-KINDS = ("pairs", "residual", "block", "parametric")
 # Resamples start at the fit, which is close: little damping is needed.
 _DAMPING = 0.1
 
@@ -80,18 +89,24 @@ class Certificate:
         return [text for _, text in self.coded()]
 
 
-def _raw_problem(fit: LawFit) -> tuple[LawResiduals, np.ndarray, np.ndarray]:
-    """Return the problem for inputs in their own units, its coordinates at the fit, and their covariance.
+def _frame(fit: LawFit, position: int | None = None) -> tuple[LawResiduals, np.ndarray, np.ndarray]:
+    """Return the problem in which a parameter is as published, its coordinates at the fit, and their covariance.
 
-    On scaled inputs an amplitude mixes with its exponent, and a profile is of the parameter as published.
+    On a scaled input an amplitude mixes with its exponent: inputs that a parameter is measured in are in their own
+    units, all for None, the others scaled, so that their parameters are not entangled.
     """
-    problem = fit.problem
-    raw = replace(problem, x=problem.raw_x(), scale=np.ones_like(problem.scale))
-    free, step = problem.free, 1e-6
+    law, problem = fit.law, fit.problem
+    scale = np.ones_like(problem.scale)
+    if position is not None and law.rescale is not None:
+        units = np.array(law.units or law.inputs)
+        only = np.where(units[:, None] == units, problem.scale, 1.0)
+        scale = np.where([held_survive(law, [position], one) for one in only], problem.scale, 1.0)
+    x = problem.raw_x() / (scale[0] if len(law.inputs) == 1 else scale)
+    frame, step = replace(problem, x=x, scale=scale), 1e-6
     steps = step * np.eye(len(fit.phi))
-    up, down = (to_coordinates(fit.law, problem.raw_theta(fit.phi + s))[:, free] for s in (steps, -steps))
+    up, down = (frame.from_raw(problem.raw_theta(fit.phi + s)) for s in (steps, -steps))
     turn = (up - down).T / (2 * step)
-    return raw, to_coordinates(fit.law, fit.theta)[free], turn @ fit.phi_covariance @ turn.T
+    return frame, frame.from_raw(fit.theta), turn @ fit.phi_covariance @ turn.T
 
 
 def _value(fit, residual):
@@ -116,135 +131,215 @@ def _estimated_unit(fit: LawFit) -> float:
     return float(np.sqrt(noise * psi_square))
 
 
-def certify(fit: LawFit, level: float = 0.95) -> tuple[Certificate, dict[str, Interval]]:
-    """Return a fit's certificate and the profile intervals of the fitted parameters that it rests on."""
+def certify(
+    fit: LawFit, level: float = 0.95, only: Collection[str] | None = None
+) -> tuple[Certificate, dict[str, Interval]]:
+    """Return a fit's certificate and the profile intervals that it rests on, of all fitted parameters or of some."""
     if not 0 < level < 1:
         raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
-    raw, phi, covariance = _raw_problem(fit)
-    limit, unit = float(stats.t.ppf((1 + level) / 2, fit.dof)), _noise_unit(fit)
-    base = _value(fit, fit.residuals)
-    found, is_lowest, is_careful = {}, True, _has_vanished(fit)
-    for place, position in enumerate(raw.free):
-        parameter = fit.law.parameters[position]
-        search = _Search(fit, raw, place, phi, covariance, base, unit, limit, is_careful)
-        lower, upper = search.end(-1), search.end(1)
-        is_lowest &= search.lowest >= base - 1e-6 * abs(base) - 1e-20
+    profiles = _Profiles(fit, level)
+    found = {}
+    for place, (position, parameter) in enumerate(zip(profiles.free, profiles.parameters, strict=True)):
+        if only is not None and parameter.name not in only:
+            continue
+        ends = np.nan, np.nan
+        if place not in profiles.idle:
+            search = _Search(profiles, place)
+            ends = search.end(-1), search.end(1)
         coordinates = np.zeros((2, len(fit.law.parameters)))
-        coordinates[:, position] = [np.nan_to_num(end, nan=0.0) for end in (lower, upper)]
-        ends = from_coordinates(fit.law, coordinates)[0][:, position]
-        ends = (
-            parameter.lower if np.isnan(lower) else float(ends[0]),
-            parameter.upper if np.isnan(upper) else float(ends[1]),
+        coordinates[:, position] = np.nan_to_num(ends, nan=0.0)
+        lower, upper = map(float, from_coordinates(fit.law, coordinates)[0][:, position])
+        lower = parameter.lower if np.isnan(ends[0]) else lower
+        upper = parameter.upper if np.isnan(ends[1]) else upper
+        bounded = not np.isnan(ends).any()
+        found[parameter.name] = Interval(
+            parameter.name, fit.params[parameter.name], lower, upper, level, "profile", bounded
         )
-        bounded = not (np.isnan(lower) or np.isnan(upper))
-        found[parameter.name] = Interval(parameter.name, fit.params[parameter.name], *ends, level, "profile", bounded)
     identified = {name: interval.is_identified for name, interval in found.items()}
-    return Certificate(identified, level, is_lowest), found
+    # A fall of the deviance that no interval would show is that of a valley without an end.
+    is_lowest = profiles.lowest >= profiles.base - max(1e-6 * abs(profiles.base), 0.5 * NO_GAIN * profiles.unit) - 1e-20
+    return Certificate(identified, level, bool(is_lowest)), found
 
 
-def _scale_of_term(fit: LawFit, position: int) -> float | None:
-    """Return the value of an amplitude or floor at which its term is the outcome; None for other parameters."""
-    law, x = fit.law, fit.problem.raw_x()
-    if law.names[position] not in (*law.linear, "E") or law.parameters[position].lower != 0:
-        return None
-    column = np.abs(law.gradient(x, fit.theta)[:, position])
-    outcome = np.exp(fit.problem.target) if fit.objective.residual == "log" else np.abs(fit.problem.target)
-    # Of a law that groups share, only one group's points have its amplitude.
-    own = column > 0
-    return float(np.median(outcome[own]) / np.median(column[own])) if own.any() else None
+class _Profiles:
+    """What the profiles of a fit's parameters share.
 
+    ``at_bounds`` holds, by place and side, the root of the deviance with a parameter at a bound that it may reach, and
+    all parameters there. Where some lie within the limit, or a parameter moves next to nothing, a profile may have
+    several valleys: it is searched from the fit and from each of these.
+    """
 
-def _has_vanished(fit: LawFit) -> bool:
-    """Whether some term is next to nothing: at its bound a parameter has no gradient, and profiles need more starts."""
-    scales = {j: _scale_of_term(fit, j) for j in fit.problem.free}
-    return any(scale is not None and fit.theta[j] <= _VANISHED * scale for j, scale in scales.items())
+    def __init__(self, fit: LawFit, level: float):
+        self.fit, self.free = fit, fit.problem.free
+        self.limit, self.unit = float(stats.t.ppf((1 + level) / 2, fit.dof)), _noise_unit(fit)
+        self.base = self.lowest = _value(fit, fit.residuals)
+        is_log, target = fit.objective.residual == "log", fit.problem.target
+        self.outcome = np.exp(target) if is_log else np.abs(target)
+        moved = np.abs(fit.problem.evaluate(fit.phi)[1]) / (1.0 if is_log else np.mean(self.outcome))
+        # Of a law that groups share, only one group's points have its amplitude.
+        moved = np.array([np.median(one[one > 0]) if (one > 0).any() else 0.0 for one in moved])
+        error = np.sqrt(np.maximum(np.diag(fit.phi_covariance), 0.0))
+        is_known = (moved > _NO_EFFECT) & (error < _KNOWN)
+        self.parameters = [fit.law.parameters[j] for j in self.free]
+        self.has_vanished = (moved <= _VANISHED) & ~is_known & [p.lower > -np.inf for p in self.parameters]
+        self.at_bounds = {key: self._at_bound(*key) for key in self._near_bounds()}
+        within = {place: theta for (place, _), (root, theta) in self.at_bounds.items() if root < self.limit}
+        self.is_careful = bool(self.has_vanished.any() or within)
+        # Where another parameter may be at a bound at which these have no effect, they may be anything.
+        self.idle = {k for place, theta in within.items() for k in self._without_effect(theta) if k != place}
+        self.starts = []
+        if self.is_careful and not fit.law.linear:
+            # What is linear is solved for at every point of a profile; other laws start from each valley.
+            self.starts = [self._lift(fit.theta, np.flatnonzero(self.has_vanished)), *within.values()]
+
+    def _without_effect(self, theta: np.ndarray) -> list[int]:
+        """Return places of parameters that move no outcome."""
+        slope = np.abs(self.fit.law.gradient(self.fit.problem.raw_x(), theta))[:, self.free].max(axis=0)
+        return np.flatnonzero(slope < _NO_EFFECT * np.mean(self.outcome)).tolist()
+
+    def _near_bounds(self) -> list[tuple[int, int]]:
+        """Return places and sides of bounds that lie within twice the limit by the delta method, or are reached."""
+        error, found = np.sqrt(np.maximum(np.diag(self.fit.phi_covariance), 0.0)), []
+        for place, parameter in enumerate(self.parameters):
+            share = expit(self.fit.phi[place])
+            # The distance of a bound is the slope of the parameter in its coordinate, over these.
+            far = {-1: 1 - share, 1: share} if np.isfinite(parameter.upper) else {-1: 1.0}
+            for side in far if np.isfinite(parameter.lower) else ():
+                if self.has_vanished[place] or 2 * self.limit * error[place] * far[side] > 1:
+                    found.append((place, side))
+        return found
+
+    def _at_bound(self, place: int, side: int) -> tuple[float, np.ndarray]:
+        """Return the root of the deviance with one parameter at its bound, and all parameters there."""
+        frame, phi, _ = _frame(self.fit, int(self.free[place]))
+        others = np.arange(len(phi)) != place
+        value, phi[place] = nearest_bound(self.parameters[place], side)
+        problem = replace(frame, held={**frame.held, int(self.free[place]): value})
+        if not others.any():
+            return self.root(_value(self.fit, problem.evaluate(phi[others])[0])), frame.raw_theta(phi)
+        starts = np.concatenate([phi[None, others], resolve_linear(problem, phi[None, others], self.fit.weights)])
+        solution = self.minimise(problem, starts)
+        best = int(np.argmin(solution.objective))
+        phi[others] = solution.phi[best]
+        return self.root(solution.objective[best]), frame.raw_theta(phi)
+
+    def minimise(self, problem: LawResiduals, starts: np.ndarray):
+        """Minimise the fit's objective for problems with a parameter held."""
+        found = minimise(problem, starts, self.fit.weights, self.fit.objective.delta * self.fit.sigma, damping=0.1)
+        return replace(found, objective=np.where(np.isfinite(found.objective), found.objective, np.inf))
+
+    def root(self, objective):
+        """Return the root of the deviance, and remember the lowest objective seen."""
+        self.lowest = min(self.lowest, float(np.min(objective)))
+        return np.sqrt(np.maximum(2 * (objective - self.base) / self.unit, 0.0))
+
+    def shares(self, frame: LawResiduals, phi: np.ndarray, place: int) -> np.ndarray:
+        """Return coordinates at which a parameter moves the outcome by `_SHARES`, as far as it can, from its bound."""
+        many = np.repeat(phi[None], len(_COORDINATES), axis=0)
+        many[:, place] = _COORDINATES
+        with np.errstate(all="ignore"):
+            value = self.fit.law.function(frame.x, frame.theta(many))
+            change = np.abs(value - value[0]) / self.outcome
+        change = np.maximum.accumulate(np.where(np.isfinite(change), change, 0.0), axis=0)
+        own = change[-1] > 0
+        if not own.any():
+            return np.empty(0)
+        moved = np.median(change[:, own], axis=1)
+        reached = _SHARES[moved[-1] >= _SHARES]
+        return np.interp(np.log(reached), np.log(np.maximum(moved, 1e-300)), _COORDINATES)
+
+    def _lift(self, theta: np.ndarray, places: Sequence[int]) -> np.ndarray:
+        """Return parameters of which some are moved away from a bound: what starts there has no gradient and stays."""
+        frame = self.fit.problem
+        phi = frame.from_raw(theta)
+        for place in places:
+            at = np.zeros(1) if np.isfinite(self.parameters[place].upper) else self.shares(frame, phi, place)
+            if len(at):
+                phi[place] = at[min(np.searchsorted(_SHARES, _LIFTED), len(at) - 1)]
+        return frame.raw_theta(phi)
 
 
 class _Search:
     """The profile of one parameter: where its signed root of the deviance passes the limit."""
 
-    def __init__(self, fit, raw, place, phi, covariance, base, unit, limit, is_careful=True):
-        self.fit, self.raw, self.place, self.phi, self.covariance = fit, raw, place, phi, covariance
-        self.base, self.unit, self.limit, self.lowest = base, unit, limit, base
-        self.others = np.arange(len(phi)) != place
-        self.position = int(raw.free[place])
-        parameter = fit.law.parameters[self.position]
-        error = float(np.sqrt(max(covariance[place, place], 0.0)))
+    def __init__(self, shared: _Profiles, place: int):
+        self.all, self.place, self.fit, self.limit = shared, place, shared.fit, shared.limit
+        self.position, parameter = int(shared.free[place]), shared.parameters[place]
+        self.frame, self.phi, self.covariance = _frame(self.fit, self.position)
+        self.others = np.arange(len(self.phi)) != place
         self.is_log = np.isfinite(parameter.lower)
-        at_bound = self._vanishing() if parameter.lower == 0 and np.isinf(parameter.upper) else None
-        if at_bound is not None:
-            self.points = at_bound
-        else:
-            error = min(max(error, 1e-6), _LARGEST_ERROR) if np.isfinite(parameter.lower) else error
-            reach = max(error, 1e-6 * max(1.0, abs(phi[place]))) * limit * _OFFSETS
-            self.points = np.concatenate([phi[place] - reach[::-1], phi[place] + reach])
-        # Away from bounds profiles are smooth, and one start at each point is enough.
-        self.is_careful = is_careful
+        self.points = self._points(parameter)
         self.roots, self.paths = self._roots(self.points)
-        if self.is_careful or not self._rises():
+        if shared.is_careful or not self._is_straight():
+            everywhere = np.arange(len(self.points))
+            if self.fit.law.search and self.others.any():
+                found = [find_starts(self._held(point), self.fit.weights, N_STARTS) for point in self.points]
+                self._improve(everywhere.repeat(N_STARTS), np.concatenate(found))
             # Each point again from where its neighbours ended: a valley is followed, not jumped into.
             for shift in (1, -1):
-                self._improve(np.roll(self.paths, shift, axis=0))
+                self._improve(everywhere, np.roll(self.paths, shift, axis=0))
 
-    def _rises(self) -> bool:
-        """Whether the deviance rises on both sides, up to rounding."""
-        steps = np.diff(self.roots) * np.sign(self.points[1:] + self.points[:-1] - 2 * self.phi[self.place])
-        return bool(np.isfinite(steps).all() and np.all(steps > -1e-3 * self.limit))
+    def _points(self, parameter: Parameter) -> np.ndarray:
+        """Return coordinates at which the profile is first looked at, on both sides.
 
-    def _vanishing(self) -> np.ndarray | None:
-        """Return coordinates to look at of a term that has vanished from the fit, or may as well have; None for others.
-
-        They are shares of the outcome, from none to nearly all.
+        Of a term that has vanished from the fit, or may as well have, they are shares of the outcome.
         """
-        scale = _scale_of_term(self.fit, self.position)
-        if scale is None or (
-            np.exp(self.phi[self.place]) > _VANISHED * scale and self.covariance[self.place, self.place] < 1.0
-        ):
-            return None
-        return np.log(scale) + np.log(_SHARES)
+        centre, variance = self.phi[self.place], self.covariance[self.place, self.place]
+        may_vanish = parameter.name in self.fit.law.linear and variance >= 1
+        if self.is_log and (self.all.has_vanished[self.place] or may_vanish):
+            points = _BETWEEN if np.isfinite(parameter.upper) else self.all.shares(self.frame, self.phi, self.place)
+            if len(points):
+                return points
+        error = float(np.sqrt(max(variance, 0.0)))
+        error = min(max(error, 1e-6), _LARGEST_ERROR) if self.is_log else error
+        reach = max(error, 1e-6 * max(1.0, abs(centre))) * self.limit * _OFFSETS
+        return np.concatenate([centre - reach[::-1], centre + reach])
+
+    def _is_straight(self) -> bool:
+        """Whether the root rises on both sides, up to rounding, about as the delta method has it up to the limit."""
+        away = self.points - self.phi[self.place]
+        rises = np.diff(self.roots) * np.sign(away[1:] + away[:-1]) > -1e-3 * self.limit
+        expected = np.abs(away) / np.sqrt(max(self.covariance[self.place, self.place], 1e-300))
+        near = expected <= 1.3 * self.limit
+        return bool(rises.all() and np.all(np.abs(self.roots - expected)[near] <= _BENT * expected[near]))
 
     def _held(self, points):
-        coordinates = np.zeros((len(points), len(self.fit.law.parameters)))
-        coordinates[:, self.position] = points
-        values = from_coordinates(self.fit.law, coordinates)[0][:, self.position]
-        return replace(self.raw, held={**self.raw.held, self.position: values})
+        coordinates = np.zeros((*np.shape(points), len(self.fit.law.parameters)))
+        coordinates[..., self.position] = points
+        values = from_coordinates(self.fit.law, coordinates)[0][..., self.position]
+        return replace(self.frame, held={**self.frame.held, self.position: values})
 
     def _roots(self, points, *paths):
         """Return roots of the deviance and the other coordinates, the best from several starts at each point."""
+        problem = self._held(points)
         if not self.others.any():
-            residual = self._held(points).evaluate(np.zeros((len(points), 0)))[0]
-            objective = np.array([_value(self.fit, row) for row in residual])
-            return self._deviance(objective), np.zeros((len(points), 0))
+            residual = problem.evaluate(np.zeros((len(points), 0)))[0]
+            return self.all.root(np.array([_value(self.fit, row) for row in residual])), np.zeros((len(points), 0))
         variance = self.covariance[self.place, self.place]
         # A parameter that has gone to its bound has no curvature left to say how the others follow it.
         along = self.covariance[self.others, self.place] / variance if variance > 1e-12 else np.zeros(self.others.sum())
         moved = np.clip((points - self.phi[self.place])[:, None] * along, -8, 8)
         starts = [*paths, self.phi[self.others] + moved]
-        problem = self._held(points)
-        # Away from bounds, too: what starts there has no gradient and stays.
-        if self.is_careful:
+        if self.all.is_careful and self.fit.law.linear:
+            # Away from bounds, too: what starts there has no gradient and stays.
             starts += [resolve_linear(problem, start, self.fit.weights) for start in starts]
-        many = self._held(np.tile(points, len(starts)))
-        threshold = self.fit.objective.delta * self.fit.sigma
-        solution = minimise(many, np.concatenate(starts), self.fit.weights, threshold, damping=0.1)
-        objective = np.where(np.isfinite(solution.objective), solution.objective, np.inf).reshape(len(starts), -1)
+        more = (self.frame.from_raw(theta)[self.others] for theta in self.all.starts)
+        starts += [np.broadcast_to(start, moved.shape) for start in more if np.isfinite(start).all()]
+        solution = self.all.minimise(self._held(np.tile(points, len(starts))), np.concatenate(starts))
+        objective = solution.objective.reshape(len(starts), -1)
         best, column = objective.argmin(axis=0), np.arange(len(points))
         phi = solution.phi.reshape(len(starts), len(points), -1)
-        return self._deviance(objective[best, column]), phi[best, column]
+        return self.all.root(objective[best, column]), phi[best, column]
 
-    def _deviance(self, objective):
-        self.lowest = min(self.lowest, float(np.min(objective)))
-        return np.sqrt(np.maximum(2 * (objective - self.base) / self.unit, 0.0))
-
-    def _improve(self, paths):
+    def _improve(self, rows, paths):
+        """Look again at some of the points, from other starts."""
         if not self.others.any():
             return
-        threshold = self.fit.objective.delta * self.fit.sigma
-        solution = minimise(self._held(self.points), paths, self.fit.weights, threshold, damping=0.1)
-        roots = self._deviance(np.where(np.isfinite(solution.objective), solution.objective, np.inf))
-        better = roots < self.roots
-        self.roots = np.where(better, roots, self.roots)
-        self.paths = np.where(better[:, None], solution.phi, self.paths)
+        solution = self.all.minimise(self._held(self.points[rows]), paths)
+        roots = self.all.root(solution.objective)
+        for row, root, phi in zip(rows, roots, solution.phi, strict=True):
+            if root < self.roots[row]:
+                self.roots[row], self.paths[row] = root, phi
 
     def _further(self, side, a, fa, start):
         """Go on outwards, twice as far each time, until the limit is passed or nothing is left to look at."""
@@ -262,6 +357,9 @@ class _Search:
 
     def end(self, side: int) -> float:
         """Return the coordinate of one end, NaN where the profile stays below the limit."""
+        at_bound = self.all.at_bounds.get((self.place, side))
+        if at_bound is not None and at_bound[0] < self.limit:
+            return np.nan
         chosen = np.flatnonzero(np.sign(self.points - self.phi[self.place]) == side)[::side]
         below = np.flatnonzero(~(self.roots[chosen] >= self.limit))
         # The outermost point below the limit, so that a failure further in does not cut the interval short.
@@ -273,8 +371,12 @@ class _Search:
             b, fb, path = (values[chosen[inner + 1]] for values in (self.points, self.roots, self.paths))
         else:
             a, fa, start, b, fb, path = self._further(side, a, fa, start)
-            if not fb >= self.limit:
+            if not fb >= self.limit and at_bound is None:
                 return np.nan
+            if not fb >= self.limit:
+                a, fa, start = b, fb, path
+                at = self.frame.from_raw(at_bound[1])
+                b, fb, path = at[self.place], at_bound[0], at[self.others]
         for _ in range(_REFINEMENTS):
             if abs(b - a) <= _PRECISION * max(1.0, abs(b)) or min(abs(fb - self.limit), abs(self.limit - fa)) < 1e-7:
                 break
@@ -294,7 +396,7 @@ def delta_intervals(fit: LawFit, level: float = 0.95) -> dict[str, Interval]:
 
     ``is_identified`` says here only that the standard error is finite and the interval within the bounds.
     """
-    raw, phi, covariance = _raw_problem(fit)
+    raw, phi, covariance = _frame(fit)
     half = stats.t.ppf((1 + level) / 2, fit.dof) * np.sqrt(np.diag(covariance))
     ends = np.zeros((2, len(fit.law.parameters)))
     ends[:, raw.free] = phi - half, phi + half
@@ -320,74 +422,32 @@ class Refits:
     n_failed: int
 
 
-def bootstrap(
-    fit: LawFit,
-    n_resamples: int,
-    rng: np.random.Generator,
-    kind: Kind = "pairs",
-    *,
-    blocks: Sequence | np.ndarray | None = None,
-) -> Refits:
-    """Refit a law to resamples of its points, each refit started at the fit.
+def bootstrap(fit: LawFit, n_resamples: int, rng: np.random.Generator) -> Refits:
+    """Refit a law to points drawn with replacement, each refit started at the fit.
 
-    ``pairs`` draws points with replacement; ``block`` whole blocks of them (runs, methods, problems), by the label of
-    each point; ``residual`` adds residuals, centred and inflated for the degrees of freedom spent, to fitted values;
-    ``parametric`` adds normal noise of the residual scale. Refuses if fewer than half of the refits arrive.
+    Refuses if fewer than half of the refits arrive.
     """
-    if kind not in KINDS:
-        raise Refusal(f"unknown bootstrap {kind!r}; choose from {', '.join(KINDS)}")
     if n_resamples < 2:
         raise Refusal(f"{n_resamples} resamples have no spread; ask for at least 2")
-    weights, target = _resample(fit, n_resamples, rng, kind, blocks)
-    if weights.ndim == 2:
-        weights = weights[_count_distinct(fit, weights) >= len(fit.phi)]
-    problem = replace(fit.problem, target=target)
-    start = np.repeat(fit.phi[None], len(weights) if weights.ndim == 2 else n_resamples, axis=0)
+    used = fit.weights > 0
+    counts = rng.multinomial(used.sum(), np.full(used.sum(), 1 / used.sum()), size=n_resamples)
+    weights = np.zeros((n_resamples, len(used)))
+    weights[:, used] = counts * fit.weights[used]
+    weights = weights[_count_distinct(fit, weights) >= len(fit.phi)]
+    start = np.repeat(fit.phi[None], len(weights), axis=0)
     if fit.objective.scale == "estimated":
-        solution = solve(problem, start, weights, fit.objective)[0]
+        solution = solve(fit.problem, start, weights, fit.objective)[0]
     else:
-        shared = {"curvature_at": fit.phi} if target.ndim == 1 else {}
-        solution = minimise(problem, start, weights, fit.objective.delta, damping=_DAMPING, **shared)
+        how = {"damping": _DAMPING, "curvature_at": fit.phi}
+        solution = minimise(fit.problem, start, weights, fit.objective.delta, **how)
     arrived = solution.has_converged
     if arrived.sum() < max(2, n_resamples / 2):
         raise Refusal(
             f"{fit.law.name}: only {int(arrived.sum())} of {n_resamples} resamples have a fit; the data do not "
             "identify this law: choose one with fewer parameters"
         )
-    theta = problem.raw_theta(solution.phi[arrived])
+    theta = fit.problem.raw_theta(solution.phi[arrived])
     return Refits(theta, solution.objective[arrived], n_resamples - len(theta))
-
-
-def _resample(fit, n_resamples, rng, kind, blocks):
-    """Return weights, shape (n,) or (b, n), and targets, shape (n,) or (b, n), of the resamples."""
-    used, n = fit.weights > 0, len(fit.weights)
-    target = fit.problem.target
-    if kind in ("pairs", "block"):
-        labels = np.arange(n) if kind == "pairs" else _check_blocks(blocks, n)
-        names, member = np.unique(labels[used], return_inverse=True)
-        if len(names) < 2:
-            raise Refusal("a bootstrap needs at least two blocks to draw from")
-        counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
-        weights = np.zeros((n_resamples, n))
-        weights[:, used] = counts[:, member] * fit.weights[used]
-        return weights, target
-    fitted = target + fit.residuals
-    if kind == "parametric":
-        noise = rng.normal(0, fit.residual_scale, size=(n_resamples, n))
-    else:
-        inflation = np.sqrt(fit.n_obs / fit.dof)
-        pool = (fit.residuals[used] - fit.residuals[used].mean()) * inflation
-        noise = rng.choice(pool, size=(n_resamples, n))
-    return fit.weights, fitted - noise
-
-
-def _check_blocks(blocks, n: int) -> np.ndarray:
-    if blocks is None:
-        raise Refusal("a block bootstrap needs the block of each point; give blocks, or draw pairs")
-    labels = np.asarray(blocks)
-    if len(labels) != n:
-        raise Refusal(f"there are {n} points and {len(labels)} block labels; give one a point")
-    return labels
 
 
 def _count_distinct(fit: LawFit, weights: np.ndarray) -> np.ndarray:

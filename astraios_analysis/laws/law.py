@@ -89,8 +89,8 @@ class Law:
         inputs have no free unit.
     search : Search, optional
         For a law that is not linear in its amplitudes.
-    link, unlink, regressor : callable, optional
-        For laws linear in all parameters on a link scale: that scale, the way back, and what the slope multiplies.
+    best : callable, optional
+        ``best(theta)``: the best outcome that a law of the loss says, one number.
     """
 
     name: str
@@ -106,9 +106,7 @@ class Law:
     linear: tuple[str, ...] = ()
     rescale: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
     search: Search | None = None
-    link: Callable[[np.ndarray], np.ndarray] | None = None
-    unlink: Callable[[np.ndarray], np.ndarray] | None = None
-    regressor: Callable[[np.ndarray], np.ndarray] | None = None
+    best: Callable[[np.ndarray], float] | None = None
 
     def __repr__(self) -> str:
         return f"Law({self.name}: {self.formula}; {self.source})"

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import least_squares
 
-from astraios_analysis.laws.residuals import LawResiduals, Objective
+from astraios_analysis.laws.residuals import LawResiduals, Objective, nearest_bound
 from astraios_analysis.laws.solver import Solution, minimise, solve
 from astraios_analysis.laws.starts import find_starts
 from astraios_analysis.records.refusal import Refusal
@@ -19,9 +19,9 @@ SOLVER_ERRORS = (np.linalg.LinAlgError, FloatingPointError, ValueError, Overflow
 _MORE_STARTS = 12
 _MAX_EVALUATIONS = 400
 # A fall of the deviance (twice the objective's, in units of the noise) below this says that nothing is left to gain.
-_NO_GAIN = 1e-2
-# A floor below this share of the outcome may be on its way to 0; and the coordinate that is 0 for every purpose.
-_NEAR_BOUND, _AT_BOUND = 1e-3, -200.0
+NO_GAIN = 1e-2
+# A parameter that moves no outcome by more than this share may be on its way to a bound.
+_NEAR_BOUND = 1e-3
 
 
 def solve_or_rescue(
@@ -29,14 +29,10 @@ def solve_or_rescue(
     starts: np.ndarray,
     weights: np.ndarray,
     objective: Objective,
-    polished: tuple[Solution, np.ndarray] | None = None,
 ) -> tuple[tuple[Solution, np.ndarray], str]:
-    """Return minima of one problem with Huber's scales, and the name of what found them where Newton's method did not.
-
-    ``polished`` are minima from the starts that are there already.
-    """
+    """Return minima of a problem with Huber's scales, and the name of what found them where Newton's method did not."""
     try:
-        found = polished or solve(problem, starts, weights, objective)
+        found = solve(problem, starts, weights, objective)
     except SOLVER_ERRORS as error:
         if isinstance(error, Refusal):
             raise
@@ -45,38 +41,41 @@ def solve_or_rescue(
         if found is None:
             raise Refusal(f"{problem.law.name}: the solver found no minimum; keep Huber's scale fixed")
         return found, ""
-    fallback, solution = "", None if found is None else _polish_bound(problem, found[0], weights, objective)
+    fallback, solution = "", None if found is None else _polish_bounds(problem, found[0], weights, objective)
     if solution is None or not solution.has_converged[np.argmin(solution.objective)]:
         solution, fallback = _rescue(problem, starts, weights, objective, solution)
-        solution = _polish_bound(problem, solution, weights, objective)
+        solution = _settle(problem, _polish_bounds(problem, solution, weights, objective), weights, objective)
     return (solution, np.ones(len(solution.objective))), fallback
 
 
-def _polish_bound(problem: LawResiduals, found: Solution, weights: np.ndarray, objective: Objective) -> Solution:
-    """Put a floor at its bound of 0 where the best solution is on its way there and the rest fits as well without it.
+def _polish_bounds(problem: LawResiduals, found: Solution, weights: np.ndarray, objective: Objective) -> Solution:
+    """Put parameters at a bound where the best solution is on its way there and the rest fits as well with them at it.
 
-    In log coordinates a bound is never reached, and how far a fit gets is the solver's and not the data's.
+    In unbounded coordinates a bound is never reached, and how far a fit gets is the solver's and not the data's.
     """
-    row, law = int(np.argmin(found.objective)), problem.law
-    places = [place for place, j in enumerate(problem.free) if law.names[j] == "E" and law.parameters[j].lower == 0]
-    outcome = np.exp(problem.target) if problem.residual == "log" else np.abs(problem.target)
-    if (
-        not places
-        or len(problem.free) < 2
-        or found.phi[row, places[0]] > np.log(_NEAR_BOUND * np.mean(outcome) + 1e-300)
-    ):
+    row, size = int(np.argmin(found.objective)), 1.0 if problem.residual == "log" else np.mean(np.abs(problem.target))
+    best = Solution(*(getattr(found, name)[[row]].copy() for name in Solution.__dataclass_fields__))
+    slope = np.abs(problem.evaluate(best.phi[0])[1][:, weights > 0]).max(axis=1)
+    held: dict[int, float] = {}
+    for place in np.flatnonzero(slope <= _NEAR_BOUND * size):
+        j = int(problem.free[place])
+        bound = nearest_bound(problem.law.parameters[j], best.phi[0, place])
+        others = np.array([k not in held and k != j for k in problem.free])
+        if bound is None or not others.any():
+            continue
+        value, coordinate = bound
+        at = replace(problem, held={**problem.held, **held, j: value})
+        end = minimise(at, best.phi[:, others], weights, objective.delta)
+        if end.objective[0] <= best.objective[0] * (1 + 1e-9) + 1e-24:
+            phi = best.phi.copy()
+            phi[0, others], phi[0, place], held[j] = end.phi[0], coordinate, value
+            best = replace(end, phi=phi)
+    if not held:
         return found
-    others, held = np.arange(len(problem.free)) != places[0], {int(problem.free[places[0]]): 0.0}
-    without = replace(problem, held={**problem.held, **held})
-    at = minimise(without, found.phi[[row]][:, others], weights, objective.delta)
-    if not (at.has_converged[0] and at.objective[0] <= found.objective[row] * (1 + 1e-9) + 1e-24):
-        return found
-    phi = found.phi.copy()
-    phi[row, others], phi[row, places[0]] = at.phi[0], _AT_BOUND
-    columns = {name: getattr(found, name).copy() for name in ("objective", "gradient_norm", "has_converged")}
+    columns = {name: getattr(found, name).copy() for name in Solution.__dataclass_fields__}
     for name, values in columns.items():
-        values[row] = getattr(at, name)[0]
-    return replace(found, phi=phi, **columns)
+        values[row] = getattr(best, name)[0]
+    return Solution(**columns)
 
 
 def _rescue(problem, starts, weights, objective, found: Solution | None) -> tuple[Solution, str]:
@@ -117,12 +116,18 @@ def _least_squares(problem: LawResiduals, start: np.ndarray, weights: np.ndarray
 
     tight = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "max_nfev": _MAX_EVALUATIONS}
     phi = least_squares(residual, start, jacobian, x_scale="jac", **robust, **tight).x
-    first = minimise(problem, np.stack([start, phi]), weights, objective.delta)
-    again = minimise(problem, first.phi[[int(np.argmin(first.objective))]], weights, objective.delta)
-    gain = first.objective.min() - again.objective[0]
-    dof = max(int(used.sum()) - len(start), 1)
-    flat = np.isfinite(again.objective) & (gain * dof <= _NO_GAIN * again.objective)
-    return Solution(again.phi, again.objective, again.gradient_norm, again.has_converged | flat, again.n_steps)
+    return minimise(problem, np.stack([start, phi]), weights, objective.delta)
+
+
+def _settle(problem: LawResiduals, found: Solution, weights: np.ndarray, objective: Objective) -> Solution:
+    """Count the best solution as converged if going on gains next to nothing: it lies in a valley without an end."""
+    row = int(np.argmin(found.objective))
+    if found.has_converged[row] or not np.isfinite(found.objective[row]):
+        return found
+    again = minimise(problem, found.phi[[row]], weights, objective.delta)
+    gain, dof = found.objective[row] - again.objective, max(int((weights > 0).sum()) - found.phi.shape[1], 1)
+    flat = np.isfinite(again.objective) & (gain * dof <= NO_GAIN * again.objective)
+    return _together([found, replace(again, has_converged=again.has_converged | flat)])
 
 
 def _together(parts: list[Solution]) -> Solution:

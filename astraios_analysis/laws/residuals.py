@@ -12,13 +12,15 @@ import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from astraios_analysis.laws.law import Law, Residual
+from astraios_analysis.laws.law import Law, Parameter, Residual
 from astraios_analysis.records.refusal import Refusal
 
 # Step of central differences in unbounded coordinates, which are of order one: truncation and rounding both 1e-10.
 _STEP = 1e-5
 # Beyond this an exponential coordinate is zero or infinite for every purpose; it keeps exp from overflowing.
 _COORDINATE_LIMIT = 300.0
+# Coordinates of a parameter at its only bound, and, but for the sign, at one of two.
+AT_BOUND = -200.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,15 @@ def from_coordinates(law: Law, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return theta, slope
 
 
+def nearest_bound(parameter: Parameter, coordinate: float) -> tuple[float, float] | None:
+    """Return the bound that a coordinate runs to, and the coordinate that is there for every purpose."""
+    if not np.isfinite(parameter.lower):
+        return None
+    if not np.isfinite(parameter.upper):
+        return parameter.lower, AT_BOUND[0]
+    return (parameter.lower, -AT_BOUND[1]) if coordinate < 0 else (parameter.upper, AT_BOUND[1])
+
+
 @dataclass(frozen=True)
 class LawResiduals:
     """Residuals of one law on data, one set or one for each problem of a batch.
@@ -215,6 +226,12 @@ class LawResiduals:
         """Return all parameters for inputs in their own units, shape (..., k)."""
         theta = self.theta(phi)
         return theta if self.law.rescale is None else self.law.rescale(theta, self.scale)
+
+    def from_raw(self, theta: np.ndarray) -> np.ndarray:
+        """Return the free coordinates of parameters for inputs in their own units."""
+        theta = theta if self.law.rescale is None else self.law.rescale(theta, 1 / self.scale)
+        with np.errstate(divide="ignore"):
+            return to_coordinates(self.law, theta)[..., self.free]
 
     def _spread(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not self.held:

@@ -76,6 +76,32 @@ MULTIPLICATIVE_THREE = power_law(
 )
 
 
+def product_law(n_inputs: int) -> Law:
+    """Return ``E + A prod x_i^-alpha_i`` of any number of inputs, whose exponents may have either sign."""
+    inputs = [f"x{i + 1}" for i in range(n_inputs)]
+    exponents = [
+        Parameter(f"alpha{i + 1}", -np.inf, np.inf, "1", f"exponent of {of}", (-0.1, 0.0, 0.1, 0.3))
+        for i, of in enumerate(inputs)
+    ]
+    return power_law(
+        f"product_{n_inputs}",
+        "E + A " + " ".join(f"{of}^-{own.name}" for of, own in zip(inputs, exponents, strict=True)),
+        {"A": "reducible loss where all inputs are 1"},
+        {own: ("A", of) for of, own in zip(inputs, exponents, strict=True)},
+        "Zhang et al. 2024, equation 1, with a factor for each input",
+    )
+
+
+def _log_sum(parts: list[np.ndarray]) -> np.ndarray:
+    """Return the log of the sum of exponentials; `numpy.logaddexp` takes three times as long."""
+    largest = parts[0]
+    for part in parts[1:]:
+        largest = np.maximum(largest, part)
+    base = np.maximum(largest, -1e300)
+    with np.errstate(divide="ignore"):
+        return base + np.log(sum(np.exp(part - base) for part in parts))
+
+
 def coupled_law(name: str, additive: Law, source: str) -> Law:
     """Return ``E + (sum of power terms)^k`` of an additive law ``E + sum of power terms``; k = 1 is that law.
 
@@ -91,26 +117,29 @@ def coupled_law(name: str, additive: Law, source: str) -> Law:
     parameters = (*additive.parameters, k_parameter)
 
     def terms(x, theta):
+        """Return parameters, logs of inputs, falls x^-a and the log of the sum of terms; an amplitude may be 0."""
         theta = split(theta)
         logs = [np.log(x[..., i]) for i in range(m)]
-        own = [np.log(theta[1 + i]) - theta[1 + m + i] * logs[i] for i in range(m)]
-        return theta, logs, own, np.logaddexp.reduce(np.stack(np.broadcast_arrays(*own)), axis=0)
+        falls = [-theta[1 + m + i] * logs[i] for i in range(m)]
+        with np.errstate(divide="ignore"):
+            own = [np.log(theta[1 + i]) + fall for i, fall in enumerate(falls)]
+        return theta, logs, falls, _log_sum(own)
 
     def function(x, theta):
         theta, _, _, total = terms(x, theta)
         return theta[0] + np.exp(theta[-1] * total)
 
     def gradient(x, theta):
-        theta, logs, own, total = terms(x, theta)
+        theta, logs, falls, total = terms(x, theta)
         value = np.exp(theta[-1] * total)
-        parts = [theta[-1] * value * np.exp(one - total) for one in own]
-        by_amplitude = [part / amplitude for part, amplitude in zip(parts, theta[1:], strict=False)]
-        return stack(1.0, *by_amplitude, *(-part * log for part, log in zip(parts, logs, strict=True)), value * total)
+        by_amplitude = [theta[-1] * value * np.exp(fall - total) for fall in falls]
+        by_exponent = (-theta[1 + i] * by_amplitude[i] * log for i, log in enumerate(logs))
+        return stack(1.0, *by_amplitude, *by_exponent, value * total)
 
     def basis(x, values):
         a, k, shifts = values[:, :m], values[:, m, None], np.pad(values[:, m + 1 :], ((0, 0), (1, 0)))
         own = [(shifts[:, i, None] - a[:, i, None] * np.log(x[..., i])) / k for i in range(m)]
-        return np.stack([np.ones((len(values), len(x))), np.exp(k * np.logaddexp.reduce(own, axis=0))], axis=1)
+        return np.stack([np.ones((len(values), len(x))), np.exp(k * _log_sum(own))], axis=1)
 
     def to_theta(coefficients, values):
         a, k, shifts = values[:, :m], values[:, m, None], np.pad(values[:, m + 1 :], ((0, 0), (1, 0)))
@@ -273,7 +302,7 @@ FARSEER = Law(
     ),
     function=_farseer,
     gradient=_farseer_gradient,
-    source="Li et al. 2025 (Farseer, arXiv 2506.10972), equation 3, their a being a/c and their b being b - a/c",
+    source="Li et al. 2025 (Farseer, arXiv 2506.10972), their a being a/c and their b being b - a/c",
     inputs=("N", "D"),
     units=("N", NO_UNIT),
     rescale=_farseer_rescale,

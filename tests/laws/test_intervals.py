@@ -6,10 +6,11 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 from scipy.optimize import brentq, least_squares
+from scipy.special import expit
 
 from astraios_analysis.laws.engine import fit_law
-from astraios_analysis.laws.forms import POWER, POWER_FLOOR
-from astraios_analysis.laws.intervals import KINDS, bootstrap, certify, delta_intervals
+from astraios_analysis.laws.forms import LAWS, POWER, POWER_FLOOR
+from astraios_analysis.laws.intervals import bootstrap, certify, delta_intervals
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.records.refusal import Refusal
 
@@ -81,51 +82,14 @@ def test_refits_are_fits_of_their_resamples(delta):
         np.testing.assert_allclose(theta, alone.theta, rtol=1e-4)
 
 
-def log_log_line(x, y, **options):
-    """Linear regression of log y, whose coefficients are log A and alpha."""
-    return sm.OLS(np.log(y), sm.add_constant(-np.log(x))).fit(**options)
-
-
-@pytest.mark.parametrize("kind", ["residual", "parametric"])
-def test_spread_of_refits_is_the_covariance_of_linear_regression(kind):
-    # Of six points two parameters take a third of the degrees of freedom: without them spreads are a fifth too small.
-    x = np.geomspace(1e6, 1e9, 6)
-    y = 40 * x**-0.3 * np.exp(np.random.default_rng(1).normal(0, 0.02, 6))
-    amplitude, alpha = bootstrap(fit_law(POWER, x, y), 6000, np.random.default_rng(2), kind).theta.T
-    np.testing.assert_allclose(np.cov(np.log(amplitude), alpha), log_log_line(x, y).cov_params(), rtol=0.08)
-
-
-@pytest.mark.parametrize("size", [1, 5])
-def test_spread_of_drawn_points_and_blocks_is_that_of_the_sandwich(size):
-    # Noise grows with x and is the same within blocks, so that errors of independent points are far off.
-    x, blocks = np.geomspace(1e6, 1e9, 60 * size), np.repeat(np.arange(60), size)
-    y = 40 * x**-0.3 * np.exp((np.random.default_rng(1).normal(0, 1, 60) * np.geomspace(0.005, 0.05, 60))[blocks])
-    kind = {"kind": "block", "blocks": blocks} if size > 1 else {"kind": "pairs"}
-    amplitude, alpha = bootstrap(fit_law(POWER, x, y), 3000, np.random.default_rng(2), **kind).theta.T
-    options = {"cov_type": "cluster", "cov_kwds": {"groups": blocks, "use_correction": False}}
-    found, expected = np.cov(np.log(amplitude), alpha), log_log_line(x, y, **options).cov_params()
-    np.testing.assert_allclose(found, expected, rtol=0.2)
-    assert abs(found[1, 1] / log_log_line(x, y).cov_params()[1, 1] - 1) > 0.25
-
-
-def test_same_seed_same_refits():
-    found = fit_law(POWER, FORTY, Y)
-    first, second = (bootstrap(found, 10, np.random.default_rng(5)).theta for _ in range(2))
-    np.testing.assert_array_equal(first, second)
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"kind": "jackknife"}, f"unknown bootstrap 'jackknife'; choose from {', '.join(KINDS)}"),
-        ({"kind": "block"}, "a block bootstrap needs the block of each point"),
-        ({"kind": "block", "blocks": [1, 2]}, "there are 40 points and 2 block labels"),
-        ({"kind": "block", "blocks": [1] * 40}, "at least two blocks"),
-    ],
-)
-def test_refused_bootstraps(options, text):
-    with pytest.raises(Refusal, match=text):
-        bootstrap(fit_law(POWER, FORTY, Y), 10, np.random.default_rng(0), **options)
+def test_spread_of_drawn_points_is_that_of_the_sandwich():
+    # Noise grows with x, so that errors of equal noise are far off.
+    x = np.geomspace(1e6, 1e9, 60)
+    y = 40 * x**-0.3 * np.exp(np.random.default_rng(1).normal(0, 1, 60) * np.geomspace(0.005, 0.05, 60))
+    amplitude, alpha = bootstrap(fit_law(POWER, x, y), 3000, np.random.default_rng(2)).theta.T
+    found, line = np.cov(np.log(amplitude), alpha), sm.OLS(np.log(y), sm.add_constant(-np.log(x)))
+    np.testing.assert_allclose(found, line.fit(cov_type="HC0").cov_params(), rtol=0.2)
+    assert abs(found[1, 1] / line.fit().cov_params()[1, 1] - 1) > 0.25
 
 
 def test_one_resample_has_no_spread():
@@ -189,6 +153,74 @@ def test_ends_at_a_bound_are_those_of_an_independent_profile(law, name):
                 assert end == pytest.approx(independent_end(law, x, y, name, side, fit.params[name]), rel=2e-3)
         assert certificate.is_lowest
     assert at_bound >= 1 and covered >= n_worlds - 2
+
+
+def scipy_profile(residual, starts, level, dof, estimate, step):
+    """An end of a profile, by scipy alone: small steps from the estimate, each from where the last one ended."""
+    roots, costs, known = [], [], list(starts)
+    while len(roots) < 2 or roots[-1] < stats.t.ppf((1 + level) / 2, dof):
+        held = (estimate + len(roots) * step,)
+        tries = [least_squares(residual, start, "3-point", x_scale="jac", xtol=1e-12, args=held) for start in known]
+        best = min(tries, key=lambda one: one.cost)
+        known[len(starts) :] = [best.x]
+        costs.append(best.cost)
+        roots.append(np.sqrt(max(best.cost / costs[0] - 1, 0.0) * dof))
+    share = (stats.t.ppf((1 + level) / 2, dof) - roots[-2]) / (roots[-1] - roots[-2])
+    return estimate + (len(roots) - 2 + share) * step
+
+
+def test_a_coupled_law_of_which_one_term_has_vanished():
+    """A may be 0: alpha and A may then be anything, and the floor ends where an independent profile does.
+
+    That one has the terms' own amplitudes and exponents in the place of the published ones.
+    """
+    n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e8, 3e10, 6), np.geomspace(2e9, 6e11, 6)))
+    y = (1.69 + 640 * d**-0.35) * np.exp(0.005 * np.random.default_rng(0).standard_normal(len(n)))
+    fit = fit_law("skaling", np.column_stack([n, d]), y, must_converge=False, n_starts=4)
+    certificate, found = certify(fit, only=["E", "A", "alpha", "k"])
+    for name in ("A", "alpha"):
+        assert (found[name].lower, found[name].upper, found[name].is_identified) == (0, np.inf, False)
+    assert (found["k"].lower, found["k"].upper) == (0.01, 2) and certificate.is_lowest
+
+    def residual(p, floor):
+        (s, t, log_a, b), k = p[:4], 0.01 + 1.99 * expit(p[4])
+        of_size, of_data = s - np.exp(log_a) * np.log(n / 1.7e9), t - b * np.log(d / 3.5e10)
+        return np.log(floor + np.exp(k * np.logaddexp(of_size / k, of_data / k))) - np.log(y)
+
+    starts = [np.array([s, -1.8, -3.0, 0.35, k]) for s, k in ((-30.0, 0.0), (-3.0, 0.0), (-3.0, 4.0))]
+    end = scipy_profile(residual, starts, 0.95, fit.dof, fit.params["E"], (found["E"].upper - fit.params["E"]) / 6)
+    assert found["E"].upper == pytest.approx(end, rel=2e-3)
+
+
+def test_ends_of_farseer_are_those_of_an_independent_profile():
+    """In logs about the middle of the inputs, so that scipy arrives."""
+    n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e8, 3e10, 7), np.geomspace(2e9, 6e11, 7)))
+    x, middle = np.column_stack([n, d]), (1.7e9, 3.5e10)
+    truth = np.array([-0.02, 0.8, 0.07, 0.5, 3.0, -0.1, -0.03, -0.5, 0.02])
+    y = LAWS["farseer"].function(x, truth) * np.exp(0.003 * np.random.default_rng(1).standard_normal(len(n)))
+    fit = fit_law("farseer", x, y, n_starts=4)
+    own = certify(fit, only=["a1"])[1]["a1"]
+
+    def bend(a, b, c):
+        return a * middle[0] ** c * np.expm1(c * np.log(n / middle[0])) / c + b
+
+    def residual(p, a1):
+        rate = np.exp(bend(a1, *p[6:]))
+        size = bend(*p[3:6]) + np.exp(p[6]) * np.log(middle[1])
+        return np.log(np.exp(bend(*p[:3])) + np.exp(size - rate * np.log(d))) - np.log(y)
+
+    start = fit.theta.copy()
+    for place in (0, 3, 6):
+        start[place + 1] += start[place] * np.expm1(start[place + 2] * np.log(middle[0])) / start[place + 2]
+    start[4] -= np.exp(start[7]) * np.log(middle[1])
+    assert np.sum(residual(np.delete(start, 6), start[6]) ** 2) == pytest.approx(2 * fit.value, rel=1e-6)
+    others = np.delete(start, 6)
+    end = scipy_profile(residual, [others], 0.95, fit.dof, own.value, (own.upper - own.value) / 6)
+    assert own.upper == pytest.approx(end, abs=0.03 * (own.upper - own.value)) and own.lower < own.value
+    for held in (-0.026, -0.03):
+        best = least_squares(residual, others, "3-point", x_scale="jac", xtol=1e-12, args=(held,))
+        others = best.x
+        assert fit_law("farseer", x, y, n_starts=4, fixed={"a1": held}).value == pytest.approx(best.cost, rel=1e-4)
 
 
 @pytest.mark.reference
