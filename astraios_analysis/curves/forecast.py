@@ -428,17 +428,6 @@ def fit_curves(
     )
 
 
-def forecast_curves(
-    curves: Sequence[tuple[np.ndarray, np.ndarray]],
-    targets: Sequence[np.ndarray],
-    *,
-    progress: Callable[[Sequence], Sequence] = lambda items: items,
-) -> list[Forecast]:
-    """Forecast curves (`fit_curves`) at targets, one array a curve."""
-    fitted = fit_curves(curves, progress)
-    return [fitted.forecast(place, x) for place, x in enumerate(targets)]
-
-
 def _posterior(found: CurveLikelihood, log_prior: np.ndarray) -> np.ndarray:
     posterior = found.log_likelihood + log_prior.reshape(-1, len(_FLOOR))[found.cells]
     posterior = np.exp(posterior - posterior.max())

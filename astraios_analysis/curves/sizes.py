@@ -28,6 +28,8 @@ SIZE_PROCEDURE = (
 # In squared log sizes: a family whose sizes spread over this much has half the say on its slope.
 _SLOPE_PRIOR = 0.5
 _MIN_SCATTER = 0.01
+# Neighbours in size that are off the shared slope by so much of the log loss, and so many times the usual.
+_MIXED, _MIXED_TIMES = 0.1, 4.0
 # Shares of the line beside no change, and how many families must have shown an error before it is any but 1.
 _TRUSTS, _MIN_FAMILIES = (1.0, 0.75, 0.5, 0.25, 0.0), 5
 
@@ -75,14 +77,9 @@ def forecast_families(
 
     Columns of ``group`` whose values each belong to one size name models; the others (a task) are kept apart.
     """
-    both = pd.concat([train, target])
-    spans = {name: both.groupby([family, name])[size].nunique().max() > 1 for name in group}
-    tasks = [name for name in group if spans[name]]
-    models = [name for name in group if not spans[name] and name != family]
     if train.empty:
         raise Refusal("no family has training rows; a slope in size needs two training sizes of a family")
-    train = train.assign(_model=train[models].astype(str).agg("/".join, axis=1) if models else "")
-    parts = [((), train)] if not tasks else list(train.groupby(tasks, sort=False))
+    tasks, parts = _tasks(train, pd.concat([train, target]), group, size, family)
     found = []
     for key, rows in parts:
         asked = target
@@ -91,6 +88,44 @@ def forecast_families(
         found += _forecast_task(rows, asked, dict(zip(tasks, map(str, key), strict=True)), (x, y, size, family))
     if not found:
         raise Refusal("no family has rows to predict and training sizes to predict them from")
+    return found
+
+
+def _tasks(train: pd.DataFrame, rows: pd.DataFrame, group: Sequence[str], size: str, family: str):
+    """Return the columns that name tasks, as all rows have it, and training rows by task, with their models' names."""
+    spans = {name: rows.groupby([family, name])[size].nunique().max() > 1 for name in group}
+    tasks = [name for name in group if spans[name]]
+    models = [name for name in group if not spans[name] and name != family]
+    train = train.assign(_model=train[models].astype(str).agg("/".join, axis=1) if models else "")
+    return tasks, [((), train)] if not tasks else list(train.groupby(tasks, sort=False))
+
+
+def mixed_families(train: pd.DataFrame, x: str, y: str, group: Sequence[str], size: str, family: str) -> list[str]:
+    """Return notes on families two of whose models, next to each other in size, lie on different lines.
+
+    They differ from the slope that families share by more than a tenth of the loss, at the median over x, and by many
+    times what neighbours do elsewhere.
+    """
+    _, parts = _tasks(train, train, group, size, family)
+    found = []
+    for key, rows in parts:
+        tables = {name: _table(part, x, y, size) for name, part in rows.groupby(family, sort=False)}
+        try:
+            slopes, off = common_slopes(list(tables.values())), []
+        except Refusal:
+            continue
+        for name, table in tables.items():
+            sizes = table.index.get_level_values(0).to_numpy(dtype=float)
+            step = np.outer(np.diff(np.log(sizes)), slopes.reindex(table.columns))
+            excess = np.median(np.diff(table.to_numpy(), axis=0) - step, axis=1) if table.shape[1] else np.empty(0)
+            off += [(name, one, two, abs(e)) for one, two, e in zip(sizes[:-1], sizes[1:], excess, strict=False)]
+        usual = np.median([e for *_, e in off]) if off else 0.0
+        found += [
+            f"{'/'.join(map(str, (*key, name)))}: the models of {one:g} and {two:g} differ by {100 * np.expm1(e):.0f} "
+            "% more than the slope in size says: does the family mix two kinds of models? Give each its own family"
+            for name, one, two, e in off
+            if e > max(_MIXED, _MIXED_TIMES * usual)
+        ]
     return found
 
 

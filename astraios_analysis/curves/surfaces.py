@@ -25,6 +25,7 @@ from astraios_analysis.laws.engine import LawFit, fit_law, fit_subsets
 from astraios_analysis.laws.forms import LAWS
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
+from astraios_analysis.laws.surfaces import product_law
 from astraios_analysis.records.refusal import Refusal
 
 LAW_PROCEDURE = (
@@ -43,6 +44,8 @@ _OF_TWO, _OF_THREE = (
     ("chinchilla", "multiplicative", "skaling"),
     ("additive_three", "multiplicative_three", "skaling_three"),
 )
+# Of more inputs than this the coupled laws, which take seconds, are left out.
+_MANY = 3
 _NEAR_GRID, _GROWTH_GRID = np.geomspace(0.3, 10, 25), np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 40)])
 # Log residuals below this are rounding.
 _MIN_SCATTER = 1e-9
@@ -111,19 +114,26 @@ def fit_surface(
 
 
 def candidates(x: np.ndarray) -> list[tuple[Law, tuple[int, ...]]]:
-    """Return laws of inputs (n, d) with the columns that each takes.
+    """Return laws of inputs (n, d) with the columns that each takes; a column of one value tells nothing.
 
     Of three inputs also the laws of each pair, and that of repeated tokens wherever a column can be the unique part of
-    another.
+    another; of more, the laws of each pair and of three that are quick to fit, and a product of powers of all.
     """
-    d = x.shape[1]
-    if d not in (2, 3):
-        raise Refusal(f"{d} inputs: laws are averaged for two or three; name a law with --law, or leave inputs out")
-    found = [(LAWS[name], pair) for pair in combinations(range(d), 2) for name in _OF_TWO]
-    if d == 3:
-        found += [(LAWS[name], (0, 1, 2)) for name in _OF_THREE]
+    varied = np.flatnonzero(np.ptp(x, axis=0) > 0).tolist()
+    d = len(varied)
+    if d < 2:
+        raise Refusal(
+            f"{d} of {x.shape[1]} inputs differ between rows: laws are averaged for two or more; name a law with --law"
+        )
+    quick = d > _MANY
+    of_two, of_three = (names[: -1 if quick else None] for names in (_OF_TWO, _OF_THREE))
+    found = [(LAWS[name], pair) for pair in combinations(varied, 2) for name in of_two]
+    found += [(LAWS[name], three) for three in combinations(varied, 3) for name in of_three]
+    if quick:
+        found.append((product_law(d), tuple(varied)))
+    elif d == _MANY:
         # Rounding aside, what is unique is a part of the whole.
-        parts = [order for order in permutations(range(3)) if np.all(x[:, order[2]] <= 1.001 * x[:, order[1]])]
+        parts = [order for order in permutations(varied) if np.all(x[:, order[2]] <= 1.001 * x[:, order[1]])]
         found += [(LAWS["epochs"], order) for order in parts]
     return found
 
@@ -206,7 +216,7 @@ def inner_errors(fitted: LawFit, x: np.ndarray, columns: Sequence[int]) -> tuple
     some columns: they are the same for all laws.
     """
     nears, fars, distances = [], [], []
-    for along in directions(x):
+    for along in directions(x[:, np.ptp(x, axis=0) > 0]):
         order = np.argsort(along, kind="stable")
         for share in INNER_SHARES:
             near, far = np.split(order, [int(share * len(order))])

@@ -20,7 +20,7 @@ from astraios_analysis.curves.backtest import (
 )
 from astraios_analysis.curves.forecast import Forecast
 from astraios_analysis.curves.routes import TableFit, fit_routes
-from astraios_analysis.curves.sizes import SIZE_PROCEDURE, forecast_families
+from astraios_analysis.curves.sizes import SIZE_PROCEDURE, forecast_families, mixed_families
 from astraios_analysis.curves.surfaces import LAW_PROCEDURE, SURFACE_PROCEDURE, fit_surface
 from astraios_analysis.curves.via import VIA_PROCEDURE, fit_link
 from astraios_analysis.laws.law import Law
@@ -281,6 +281,13 @@ def rows_to_fit(table: pd.DataFrame, columns: Columns, split: str | None) -> pd.
     if len(needed) == 1 and columns.link == "log":
         x, y = found[needed[0]].to_numpy(), found[outcome].to_numpy()
         notes += warn_of_axes(x, y, read_labels(found, columns.group, ""), needed[0], outcome)
+    if columns.family:
+        notes += mixed_families(found, columns.x[0], columns.y, columns.group, columns.size, columns.family)
+    if columns.is_surface:
+        same = [name for name in columns.x if found[name].nunique() == 1]
+        notes += [
+            f"{name} is {found[name].iloc[0]:g} in every row: it tells nothing, and takes no part" for name in same
+        ]
     found = found.reset_index(drop=True)
     found.attrs[NOTES] = [*table.attrs.get(NOTES, []), *notes]
     return found

@@ -62,6 +62,11 @@ TASKS = {
     ),
     "chinchilla, C": Task("chinchilla_points.csv", "split_C", columns("N,D", "loss"), 0.018),
     "chinchilla, N": Task("chinchilla_points.csv", "split_N", columns("N,D", "loss"), 0.065),
+    "moe": Task("scalebench/moe.csv", "split", columns("num_experts,dense_parameter_count", "loss_validation"), 0.02),
+    "data constrained": Task(
+        "scalebench/data_constrained.csv", "split", columns("unique_tokens,params,tokens", "loss")
+    ),
+    "sparsity": Task("scalebench/sparsity.csv", "split", columns("P,N_active,N_dense,D1,D2", "loss")),
     "leaderboard": Task(
         "leaderboard_scores.csv",
         "split",
@@ -74,7 +79,12 @@ TASKS = {
 
 
 def read(task):
-    frame = pd.read_csv(FOLDER / task.file, comment="#")
+    path = FOLDER / task.file
+    if task.file.startswith("scalebench"):
+        marks = {"train": TRAIN, "test": EXTRAPOLATE}
+        parts = [pd.read_csv(path.with_stem(f"{path.stem}_{part}")).assign(split=mark) for part, mark in marks.items()]
+        return pd.concat(parts, ignore_index=True)
+    frame = pd.read_csv(path, comment="#")
     if task.file.startswith("pretraining"):
         used = ["fit", "target"] if task.columns.y == "loss" else ["fit", "err", "target"]
         frame = frame[frame["role"].isin(used)]

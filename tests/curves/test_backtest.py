@@ -174,8 +174,21 @@ def test_few_rows_are_answered_by_the_laws_that_they_leave_a_degree_of_freedom()
     assert set(surface.names) == {"chinchilla", "multiplicative"} and surface.shares["multiplicative"] > 0.9
     with pytest.raises(Refusal, match="leave no degree of freedom"):
         fit_surface(x[:4], y[:4], None, OBJECTIVE, ["N", "D"])
-    with pytest.raises(Refusal, match="4 inputs: laws are averaged for two or three"):
-        fit_surface(np.column_stack([x, x]), y, None, OBJECTIVE, list("abcd"))
+    with pytest.raises(Refusal, match="1 of 2 inputs differ between rows: laws are averaged for two or more"):
+        fit_surface(np.column_stack([x[:, 0], np.ones(9)]), y, None, OBJECTIVE, list("ab"))
+
+
+def test_more_than_three_inputs_are_averaged_and_one_of_one_value_takes_no_part():
+    rng = np.random.default_rng(0)
+    x = np.column_stack([np.exp(rng.uniform(0, 3, (80, 4))), np.full(80, 2.3)])
+    y = (1.5 + 2 * x[:, 0] ** -0.3 * x[:, 2] ** -0.2) * np.exp(0.002 * rng.standard_normal(80))
+    near = x[:, 0] < np.quantile(x[:, 0], 0.8)
+    surface = fit_surface(x[near], y[near], None, OBJECTIVE, list("abcde"))
+    assert not any("e" in name.partition("(")[2] for name in surface.names)
+    forecast = surface.forecast(x[~near])
+    low, high = forecast.interval(0.95)
+    assert np.sqrt(np.mean((forecast.log_mean - np.log(y[~near])) ** 2)) < 0.01
+    assert np.mean((low <= y[~near]) & (y[~near] <= high)) > 0.8
 
 
 @pytest.mark.reference

@@ -8,7 +8,7 @@ import pytest
 
 import astraios_analysis as aa
 from astraios_analysis.cli.main import main
-from astraios_analysis.curves.forecast import fit_curves, forecast_curves, forecast_from
+from astraios_analysis.curves.forecast import fit_curves, forecast_from
 from astraios_analysis.records.refusal import Refusal
 
 REFERENCE = Path(os.environ.get("ASTRAIOS_REFERENCE", "")) / "benchmarks"
@@ -23,7 +23,7 @@ def _curve(rng, exponent=0.5, floor=1.5, noise=0.004):
 def test_forecast_recovers_a_known_law():
     x, y = _curve(np.random.default_rng(0))
     target = np.array([2e6, 4e6])
-    forecast = forecast_curves([(x, y)], [target])[0]
+    forecast = fit_curves([(x, y)]).forecast(0, target)
     truth = np.log(1.5 + 60 * target**-0.5)
     assert np.all(np.abs(forecast.log_mean - truth) < 0.01)
     low, high = forecast.interval(0.95)
@@ -35,7 +35,7 @@ def test_forecast_recovers_a_known_law():
 def test_forecast_refuses(y, message):
     x = np.arange(1.0, len(y) + 1)
     with pytest.raises(Refusal, match=message):
-        forecast_curves([(x, np.array(y, dtype=float))], [np.array([9.0])])
+        fit_curves([(x, np.array(y, dtype=float))])
 
 
 def test_a_run_of_spikes_moves_nothing():

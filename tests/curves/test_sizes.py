@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from astraios_analysis.curves.sizes import common_slopes, predict_at
-from astraios_analysis.curves.tables import Columns, backtest_table
+from astraios_analysis.curves.tables import Columns, backtest_table, rows_to_fit
+from astraios_analysis.laws.tables import NOTES
 from astraios_analysis.records.refusal import Refusal
 
 X = np.array([100.0, 1000.0, 10000.0])
@@ -96,6 +97,15 @@ def test_no_change_is_followed_where_lines_erred():
     frame = pd.DataFrame(rows, columns=["task", "family", "model", "params", "n_ft", "loss", "split"])
     found = run(frame)
     assert found["a"]["weights"]["no_change"] > 0.5 and np.mean([g["rmse_log"] for g in found.values()]) < 0.05
+
+
+def test_a_family_that_mixes_two_lines_is_named():
+    frame = world(np.random.default_rng(0), noise=0.01)
+    plain = rows_to_fit(frame, COLUMNS, None).attrs[NOTES]
+    off = (frame["family"] == "a") & (frame["params"] == 1e8)
+    mixed = rows_to_fit(frame.assign(loss=frame["loss"].where(~off, frame["loss"] * 1.6)), COLUMNS, None).attrs[NOTES]
+    assert plain == [] and [note.partition(":")[0] for note in mixed] == ["t/a", "t/a"]
+    assert "the models of 1e+07 and 1e+08 differ by" in mixed[0] and "Give each its own family" in mixed[0]
 
 
 def test_new_models_are_covered_about_as_often_as_asked():
