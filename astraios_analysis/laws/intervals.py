@@ -270,9 +270,9 @@ class _Search:
         self.is_log = np.isfinite(parameter.lower)
         self.points = self._points(parameter)
         self.roots, self.paths = self._roots(self.points)
-        if shared.is_careful or not self._is_straight():
+        if shared.is_careful or not self._is_straight(_BENT):
             everywhere = np.arange(len(self.points))
-            if self.fit.law.search and self.others.any():
+            if self.fit.law.search and self.others.any() and not (shared.is_careful or self._is_straight(2 * _BENT)):
                 found = [find_starts(self._held(point), self.fit.weights, N_STARTS) for point in self.points]
                 self._improve(everywhere.repeat(N_STARTS), np.concatenate(found))
             # Each point again from where its neighbours ended: a valley is followed, not jumped into.
@@ -295,13 +295,13 @@ class _Search:
         reach = max(error, 1e-6 * max(1.0, abs(centre))) * self.limit * _OFFSETS
         return np.concatenate([centre - reach[::-1], centre + reach])
 
-    def _is_straight(self) -> bool:
+    def _is_straight(self, share: float) -> bool:
         """Whether the root rises on both sides, up to rounding, about as the delta method has it up to the limit."""
         away = self.points - self.phi[self.place]
         rises = np.diff(self.roots) * np.sign(away[1:] + away[:-1]) > -1e-3 * self.limit
         expected = np.abs(away) / np.sqrt(max(self.covariance[self.place, self.place], 1e-300))
         near = expected <= 1.3 * self.limit
-        return bool(rises.all() and np.all(np.abs(self.roots - expected)[near] <= _BENT * expected[near]))
+        return bool(rises.all() and np.all(np.abs(self.roots - expected)[near] <= share * expected[near]))
 
     def _held(self, points):
         coordinates = np.zeros((*np.shape(points), len(self.fit.law.parameters)))
