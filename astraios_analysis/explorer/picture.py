@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from plotly.graph_objects import FigureWidget
 
 from astraios_analysis.explorer.choices import X_LABELS
 from astraios_analysis.explorer.view import IN_TURN, View
@@ -129,9 +130,12 @@ def make_backtest(view: View) -> list[dict[str, Any]]:
 
 
 def draw_interactive(
-    picture: Any, view: View, *, other: View | None = None, right: str = "backtest", log: Sequence[bool] = (True, True)
-) -> None:
-    """Draw a view into a plotly FigureWidget: the law on the left, its back-test or its residuals on the right."""
+    view: View, *, other: View | None = None, right: str = "backtest", log: Sequence[bool] = (True, True)
+) -> FigureWidget:
+    """Return a view as a figure: the law on the left, its back-test or its residuals on the right.
+
+    A new one each time: a page that is still loading misses what is changed in a figure that it has.
+    """
     choice, x_label = view.choice, X_LABELS[view.choice.x]
     beside = make_residuals(view) if right == "residuals" else make_backtest(view)
     traces = [*make_traces(view, other), *(trace | {"xaxis": "x2", "yaxis": "y2"} for trace in beside)]
@@ -140,20 +144,18 @@ def draw_interactive(
     x2, y2 = {"type": y_kind, "title": "measured"}, {"type": y_kind, "title": "predicted"}
     if right == "residuals":
         x2, y2 = {"type": x_kind, "title": x_label}, {"type": "linear", "title": "measured against the law"}
-    with picture.batch_update():
-        picture.data = ()
-        picture.add_traces([{"type": "scatter", **_plain(trace)} for trace in traces])
-        picture.update_layout(
-            xaxis={"type": x_kind, "title": x_label, "domain": [0, 0.62]},
-            yaxis={"type": y_kind, "title": y_label},
-            xaxis2=x2 | {"domain": [0.72, 1]},
-            yaxis2=y2 | {"anchor": "x2"},
-            legend={"orientation": "h", "y": -0.2},
-            margin={"t": 20, "r": 10, "l": 60, "b": 20},
-            template="simple_white",
-            height=480,
-            hovermode="closest",
-        )
+    layout = {
+        "xaxis": {"type": x_kind, "title": x_label, "domain": [0, 0.62]},
+        "yaxis": {"type": y_kind, "title": y_label},
+        "xaxis2": x2 | {"domain": [0.72, 1]},
+        "yaxis2": y2 | {"anchor": "x2"},
+        "legend": {"orientation": "h", "y": -0.2},
+        "margin": {"t": 20, "r": 10, "l": 60, "b": 20},
+        "template": "simple_white",
+        "height": 480,
+        "hovermode": "closest",
+    }
+    return FigureWidget([{"type": "scatter", **_plain(trace)} for trace in traces], layout)
 
 
 def _plain(value: Any) -> Any:

@@ -143,7 +143,9 @@ class Explorer:
             except Refusal as error:
                 self._said.value = html.escape(f"{looks['other']}: {error}")
         log = (looks["log_x"], looks["log_y"] and self.view.choice.is_loss)
-        draw_interactive(self._picture, self.view, other=other, right=looks["right"], log=log)
+        old, self._picture = self._picture, draw_interactive(self.view, other=other, right=looks["right"], log=log)
+        self._shown.children = (self._picture, self._code)
+        old.close()
 
     def _show_grid(self) -> None:
         """Set all widgets to the choice that a grid starts with."""

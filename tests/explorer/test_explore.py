@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from plotly.graph_objects import FigureWidget
 from simulated_grids import LARGEST, World, simulate
 
 import astraios_analysis as aa
@@ -188,7 +187,7 @@ def view(grid):
 
 class TestPicture:
     def test_shows_what_the_table_has(self, view):
-        draw_interactive(picture := FigureWidget(), view)
+        picture = draw_interactive(view)
         assert picture.layout.xaxis.title.text == "floating-point operations of tuning"
         assert (picture.layout.xaxis.type, picture.layout.yaxis.type) == ("log", "log")
         counts = view.table["kind"].value_counts()
@@ -198,7 +197,7 @@ class TestPicture:
         assert sum(len(trace.x) for trace in picture.data if trace.xaxis == "x2") == 42 + 2
 
     def test_hover_names_the_run_and_its_values(self, view, mini):
-        draw_interactive(picture := FigureWidget(), view)
+        picture = draw_interactive(view)
         seed = next(trace for trace in picture.data if trace.marker.size == 4)
         run = next(run for run in mini if run.val_loss == pytest.approx(seed.y[0], rel=1e-7))
         assert seed.text[0] == f"{name_method(run.method)}, {run.size}, seed {run.seed}"
@@ -206,7 +205,7 @@ class TestPicture:
 
     def test_axes_a_second_law_and_residuals(self, view, grid):
         other = grid.view(replace(view.choice, law="power_floor", pooling=""))
-        draw_interactive(picture := FigureWidget(), view, other=other, right="residuals", log=(False, True))
+        picture = draw_interactive(view, other=other, right="residuals", log=(False, True))
         assert (picture.layout.xaxis.type, picture.layout.yaxis.type) == ("linear", "log")
         dotted = [trace for trace in picture.data if trace.line.dash == "dot"]
         assert len(dotted) == len(METHODS) and "power_floor" in dotted[0].hovertemplate
