@@ -279,7 +279,7 @@ class Maker:
         alternatives = tuple(bool(draw < 0.5) for draw in self.rng.random(program.n_ops))
         return render_python(program, self.settings.function_name, Style(names, alternatives))
 
-    def code(self, program: Program, _language: str = "python") -> str:
+    def code(self, program: Program) -> str:
         """Return a program as text."""
         return render_python(program, self.settings.function_name)
 

@@ -86,7 +86,7 @@ def _choice(maker: Maker, item: Item) -> Choice | None:
         names = (shown + 1 + int(maker.rng.integers(2))) % len(VARIABLES[program.kind])
         programs[0] = reorder(maker.space, program, maker.rng)
         return Choice(item, first, tuple(f"\n\n{maker.restyled(p, names)}{_AFTER_CODE}" for p in programs))
-    codes = [maker.code(p, item.language) for p in programs]
+    codes = [maker.code(p) for p in programs]
     if item.task == "defect":
         return Choice(item, asked.partition("\n")[0], tuple(f"\n{code}{_AFTER_CODE}" for code in codes))
     return Choice(item, asked, tuple(map(answer_text, codes)))
