@@ -119,7 +119,7 @@ def candidates(x: np.ndarray) -> list[tuple[Law, tuple[int, ...]]]:
     Of three inputs also the laws of each pair, and that of repeated tokens wherever a column can be the unique part of
     another; of more, the laws of each pair and of three that are quick to fit, and a product of powers of all.
     """
-    varied = np.flatnonzero(np.ptp(x, axis=0) > 0).tolist()
+    varied = np.flatnonzero((x != x[:1]).any(axis=0)).tolist()
     d = len(varied)
     if d < 2:
         raise Refusal(

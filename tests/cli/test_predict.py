@@ -178,7 +178,8 @@ class TestSeveralGrids:
     def test_are_described(self, two_grids):
         described = describe_records(records.load_folder(two_grids / "runs"))
         assert described == {
-            "Grid own": "20 runs: sizes 0.3m 1m 10m 30m; methods fft lora ptuning ia3 adapterh; scores: 20 measured"
+            "Grid own": "20 runs: sizes 0.3m 1m 10m 30m; "
+            "methods FFT, LoRA, P-Tuning, (IA)³, AdapterH; scores: 20 measured"
         }
 
 
