@@ -19,6 +19,7 @@ pytestmark = pytest.mark.browser
 PATIENCE = 400
 ATTEMPTS = 3
 PICTURE = ".js-plotly-plot .main-svg"
+POINT = ".js-plotly-plot .points path.point"
 # Where the lines of laws run.
 CONTENT = (
     "[...document.querySelectorAll('.js-plotly-plot .scatterlayer path.js-line')].map(x => x.getAttribute('d')).join()"
@@ -154,14 +155,20 @@ def test_every_cell_runs_and_the_explorer_shows_fit_prediction_and_backtest(page
     ):
         assert caption in words
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    assert page.locator(PICTURE).first.bounding_box()["width"] > 500
+    page.wait_for_function(f"document.querySelector('{PICTURE}')?.getBoundingClientRect().width > 500")
     assert len(page.locator("textarea").first.input_value().splitlines()) == 3
 
 
 def test_hover_names_the_run(page):
-    box = page.locator(".js-plotly-plot .points path.point").first.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_selector(".js-plotly-plot .hovertext")
+    # The picture may be made anew meanwhile, with another point under the pointer or none: a second look then.
+    for _ in range(ATTEMPTS):
+        page.wait_for_selector(POINT)
+        box = page.locator(POINT).first.bounding_box()
+        if box is None:
+            continue
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.wait_for_selector(".js-plotly-plot .hovertext")
+        break
     assert re.match(r"\S+, \w+", page.locator(".js-plotly-plot .hovertext").first.text_content())
 
 
