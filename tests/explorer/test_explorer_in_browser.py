@@ -160,16 +160,16 @@ def test_every_cell_runs_and_the_explorer_shows_fit_prediction_and_backtest(page
 
 
 def test_hover_names_the_run(page):
-    # The picture may be made anew meanwhile, with another point under the pointer or none: a second look then.
-    for _ in range(ATTEMPTS):
-        page.wait_for_selector(POINT)
-        box = page.locator(POINT).first.bounding_box()
-        if box is None:
-            continue
-        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        page.wait_for_selector(".js-plotly-plot .hovertext")
-        break
-    assert re.match(r"\S+, \w+", page.locator(".js-plotly-plot .hovertext").first.text_content())
+    # The picture may be made anew at any moment, which takes away the words or moves the point: look until both hold.
+    words, deadline = [], time.monotonic() + PATIENCE
+    while not words and time.monotonic() < deadline:
+        box = page.evaluate(f"document.querySelector('{POINT}')?.getBoundingClientRect().toJSON()")
+        if box:
+            page.mouse.move(0, 0)
+            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=3)
+        page.wait_for_timeout(300)
+        words = page.locator(".js-plotly-plot .hovertext").all_text_contents()
+    assert words and re.match(r"\S+, \w+", words[0])
 
 
 def test_another_law_changes_plot_tables_and_certificate(page):
