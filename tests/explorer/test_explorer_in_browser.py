@@ -137,11 +137,16 @@ def shown(page):
 
 
 def picture_after(page, action):
-    """Return where lines run before and after an action that changes them."""
-    before = page.evaluate(CONTENT)
-    action()
-    page.wait_for_function(f"before => {CONTENT} !== before", arg=before)
-    return before, page.evaluate(CONTENT)
+    """Return where lines run before and after an action that changes them; a page that is busy may lose the first."""
+    before = after = page.evaluate(CONTENT)
+    deadline = time.monotonic() + PATIENCE
+    while after in (before, "") and time.monotonic() < deadline:
+        action()
+        for _ in range(60):
+            page.wait_for_timeout(500)
+            if (after := page.evaluate(CONTENT)) not in (before, ""):
+                break
+    return before, after
 
 
 def test_every_cell_runs_and_the_explorer_shows_fit_prediction_and_backtest(page):
@@ -167,8 +172,10 @@ def test_hover_names_the_run(page):
         if box:
             page.mouse.move(0, 0)
             page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=3)
-        page.wait_for_timeout(300)
-        words = page.locator(".js-plotly-plot .hovertext").all_text_contents()
+        for _ in range(40):
+            page.wait_for_timeout(250)
+            if words := page.locator(".js-plotly-plot .hovertext").all_text_contents():
+                break
     assert words and re.match(r"\S+, \w+", words[0])
 
 
@@ -185,8 +192,7 @@ def test_another_law_changes_plot_tables_and_certificate(page):
 
 def test_moving_the_target_moves_the_prediction(page):
     slider = page.locator(".widget-slider .noUi-handle, .widget-slider [role=slider]").first
-    slider.focus()
-    before, after = picture_after(page, lambda: page.keyboard.press("PageUp"))
+    before, after = picture_after(page, lambda: slider.press("PageUp"))
     assert before != after
 
 
