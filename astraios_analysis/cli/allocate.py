@@ -1,12 +1,14 @@
 """``astraios allocate``: the size and the data that a budget buys."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 
 import astraios_analysis as aa
 from astraios_analysis.cli.predict import PICTURES, picture
-from astraios_analysis.cli.shared import JSON, LEVEL, SEED, Command, columns, option
+from astraios_analysis.cli.shared import LEVEL, SEED, columns
+from astraios_analysis.records.commands import JSON, Command, option
 from astraios_analysis.records.notation import parse_number
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 
@@ -54,12 +56,14 @@ def _budgets(text: str) -> list[float]:
 @option("--seed", "N", "seed of the draws (0)", type=SEED, default=0)
 @option("--plot", "FILE", "write the isoFLOP picture (.png, .pdf, .svg)", type=picture)
 @JSON
-def command(data: Path, budget: list[float], plot: Path | None, as_json: bool, **asked: object) -> None:
+def command(given: SimpleNamespace) -> None:
     """Print what each budget buys."""
-    found = aa.allocate(aa.read_table(data), budget, **asked)
-    if plot is not None:
-        found.plot().savefig(plot, metadata=PICTURES[plot.suffix])
-    if as_json:
+    names = ("x", "y", "split", "cost", "law", "huber", "level", "seed")
+    asked = {name: getattr(given, name) for name in names}
+    found = aa.allocate(aa.read_table(given.data), given.budget, **asked)
+    if given.plot is not None:
+        found.plot().savefig(given.plot, metadata=PICTURES[given.plot.suffix])
+    if given.as_json:
         print(json_text({"budgets": rows_of(found.table), "weights": found.weights}))
         return
     print(table_text(found.table.drop(columns="warnings")))

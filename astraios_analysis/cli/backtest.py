@@ -1,6 +1,6 @@
 """``astraios backtest``: hold rows of a table or sizes of records out, predict them, score the predictions."""
 
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -8,18 +8,8 @@ import pandas as pd
 from tqdm import tqdm
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import (
-    JSON,
-    RUNS_OR_TABLE,
-    TABLE,
-    Command,
-    load_grid,
-    option,
-    read_data,
-    require_no_table,
-    several,
-    told,
-)
+from astraios_analysis.cli.shared import RUNS_OR_TABLE, TABLE, is_table, load_grid, read_data, several, told
+from astraios_analysis.records.commands import JSON, Command, option
 from astraios_analysis.records.printing import json_text, say, table_text
 
 HELP = """\
@@ -66,35 +56,24 @@ EXAMPLES = """\
 @option("--size", "COLUMN", "the same as --size-column")
 @option("--family", "COLUMN", "the same as --family-column")
 @JSON
-def command(
-    data: Path | None,
-    grid: str | None,
-    run_seed: int | None,
-    hold_out: int | None,
-    dataset: tuple[str, ...],
-    size: str | None,
-    family: str | None,
-    as_json: bool,
-    **table: Any,
-) -> None:
+def command(given: SimpleNamespace) -> None:
     """Back-test a table or records and print the scores."""
-    table["size_column"], table["family_column"] = table["size_column"] or size, table["family_column"] or family
-    if data is None or data.is_dir():
-        require_no_table(table, data)
-        runs = load_grid(data, grid, run_seed, dataset)
+    given.size_column, given.family_column = given.size_column or given.size, given.family_column or given.family
+    if is_table(given):
+        try:
+            found = aa.backtest(read_data(given), given.hold_out, **told(given), progress=_progress)
+        except aa.Refusal as error:
+            raise aa.Refusal(str(error) if str(given.data) in str(error) else f"{given.data}: {error}") from error
+    else:
+        runs = load_grid(given)
         if not any(run.val_loss is not None for run in runs):
             say("no loss back-tested: these runs have no validation loss; a grid trained here measures it")
-        found = aa.backtest(runs, hold_out, dataset, progress=_progress)
-    else:
-        try:
-            found = aa.backtest(read_data(data, table), hold_out, **told(table), progress=_progress)
-        except aa.Refusal as error:
-            raise aa.Refusal(str(error) if str(data) in str(error) else f"{data}: {error}") from error
+        found = aa.backtest(runs, given.hold_out, given.dataset, progress=_progress)
     for text in found.notes:
         say(text)
     for text in found.refused:
         say(f"not back-tested: {text}")
-    if as_json:
+    if given.as_json:
         parts = {"mean": found.mean, "groups": found.groups, "rows": found.predicted, "procedure": found.procedure}
         print(json_text(parts))
     else:

@@ -1,12 +1,13 @@
 """``astraios claims``: what the study claims, judged."""
 
 import textwrap
-from typing import Any
+from types import SimpleNamespace
 
 import click
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import JSON, RUNS, SEED, Command, flag, load_runs, option, require_distinct, several
+from astraios_analysis.cli.shared import RUNS, SEED, load_runs, require_distinct, several
+from astraios_analysis.records.commands import JSON, Command, flag, option
 from astraios_analysis.records.printing import json_text, say, table_text
 
 _WIDTH = 100
@@ -45,20 +46,18 @@ EXAMPLES = """\
 @flag("--rules", "print the rules and judge nothing")
 @option("--seed", "N", "seed of resamples and permutations (0)", type=SEED, default=0)
 @JSON
-def command(
-    claim: tuple[str, ...], parts: bool, all_parts: bool, rules: bool, seed: int, as_json: bool, **where: Any
-) -> None:
+def command(given: SimpleNamespace) -> None:
     """Judge the claims and print the verdicts."""
-    if rules:
+    if given.rules:
         lines = aa.describe_claims().splitlines()
         print("\n".join(textwrap.fill(line, _WIDTH, subsequent_indent="  ") for line in lines))
         return
-    runs = load_runs(**where)
+    runs = load_runs(given)
     require_distinct(runs)
-    found = aa.judge(runs, claim, seed=seed, all_parts=all_parts)
+    found = aa.judge(runs, given.claim, seed=given.seed, all_parts=given.all_parts)
     if found.reason:
         raise aa.Refusal(found.reason)
-    if as_json:
+    if given.as_json:
         print(json_text(found.rows))
         return
     for (grid, suite), own in found.table.groupby(["grid", "suite"], sort=False):
@@ -68,7 +67,7 @@ def command(
             said = " ".join(f"{row.scope.capitalize()}: {row.verdict}; {row.reason}." for row in lines.itertuples())
             text = f"{lines['statement'].iloc[0]} {said}"
             print(textwrap.fill(text, _WIDTH, initial_indent="  ", subsequent_indent="    "))
-        if parts:
+        if given.parts:
             shown = found.parts[(found.parts["grid"] == grid) & (found.parts["suite"] == suite)]
             print(f"\n{table_text(shown[['claim', 'scope', 'part', 'kind', 'votes', *_EVIDENCE, 'detail']])}")
         print()

@@ -1,6 +1,7 @@
 """``astraios compare``, ``transfer`` and ``regress``: two methods, two sizes, and loss and score, with their errors."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -8,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import JSON, LEVEL, RUNS, SEED, Command, load_grid, option, several
+from astraios_analysis.cli.shared import LEVEL, RUNS, SEED, load_grid, several
+from astraios_analysis.records.commands import JSON, Command, option
 from astraios_analysis.records.means import describe_mean
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records.registry import MEAN_GENERATION
@@ -65,33 +67,22 @@ SHOWN = ["dataset", "size", "difference", "stderr", "lower", "upper", "tipping_s
 @JSON
 @click.option("--csv", "csv", is_flag=False, flag_value="-", metavar="[FILE]", help="print CSV, or write it to FILE")
 @option("--plot", "FILE", "draw the differences by size", type=Path)
-def command(
-    method_a: str,
-    method_b: str,
-    size: tuple[str, ...],
-    dataset: tuple[str, ...],
-    against: str | None,
-    level: float,
-    seed: int,
-    as_json: bool,
-    csv: str | None,
-    plot: Path | None,
-    **where: Any,
-) -> None:
+def command(given: SimpleNamespace) -> None:
     """Print paired differences."""
-    runs = load_grid(**where, datasets=dataset)
-    found = aa.compare(runs, method_a, method_b, size or None, dataset or None, against=against, level=level, seed=seed)
-    if MEAN_GENERATION in set(found.table["dataset"]) and not dataset:
+    runs, methods = load_grid(given), (given.method_a, given.method_b)
+    how = {"against": given.against, "level": given.level, "seed": given.seed}
+    found = aa.compare(runs, *methods, given.size or None, given.dataset or None, **how)
+    if MEAN_GENERATION in set(found.table["dataset"]) and not given.dataset:
         say(describe_mean(runs))
-    if plot is not None:
-        found.plot().savefig(plot)
-    if csv is not None:
+    if given.plot is not None:
+        found.plot().savefig(given.plot)
+    if given.csv is not None:
         text = found.table.to_csv(index=False, lineterminator="\n")
-        print(text, end="") if csv == "-" else Path(csv).write_text(text)
-    if as_json:
+        print(text, end="") if given.csv == "-" else Path(given.csv).write_text(text)
+    if given.as_json:
         print(json_text(found.rows))
-    if not as_json and csv != "-":
-        _print(found, method_a, method_b, level)
+    if not given.as_json and given.csv != "-":
+        _print(found, *methods, given.level)
 
 
 def _print(found: aa.Comparison, method_a: str, method_b: str, level: float) -> None:
@@ -130,12 +121,11 @@ def describe_crossing(row: dict[str, Any]) -> str:
 @LEVEL
 @option("--seed", "N", "seed of the bootstrap (0)", type=SEED, default=0)
 @JSON
-def transfer(
-    dataset: tuple[str, ...], small: str | None, large: str | None, level: float, seed: int, as_json: bool, **where: Any
-) -> None:
+def transfer(given: SimpleNamespace) -> None:
     """Print slopes of large on small."""
-    found = aa.transfer(load_grid(**where, datasets=dataset), small, large, dataset or None, level=level, seed=seed)
-    if as_json:
+    asked = (given.small, given.large, given.dataset or None)
+    found = aa.transfer(load_grid(given), *asked, level=given.level, seed=given.seed)
+    if given.as_json:
         print(json_text(found.rows))
         return
     known = found.table["slope"].notna()
@@ -143,7 +133,8 @@ def transfer(
         print(table_text(found.table.loc[known, SLOPES]))
     for row in found.table[~known].to_dict("records"):
         say(f"{row['dataset']}, {row['size_small']} to {row['size_large']}: no slope, {row['reason']}")
-    say(f"{100 * level:g} % intervals over problems, for these methods; slope 1: differences carry over unchanged")
+    level = f"{100 * given.level:g} % intervals over problems"
+    say(f"{level}, for these methods; slope 1: differences carry over unchanged")
 
 
 @click.command("regress", cls=Command, help=REGRESS_HELP, epilog=REGRESS_EXAMPLES)
@@ -154,10 +145,10 @@ def transfer(
 )
 @LEVEL
 @JSON
-def regress(dataset: tuple[str, ...], on: str, level: float, as_json: bool, **where: Any) -> None:
+def regress(given: SimpleNamespace) -> None:
     """Print parameters and what was predicted of the held-out size."""
-    found = aa.regress(load_grid(**where, datasets=dataset), dataset or None, on, level=level)
-    if as_json:
+    found = aa.regress(load_grid(given), given.dataset or None, given.on, level=given.level)
+    if given.as_json:
         print(json_text({"parameters": found.rows, "held_out": rows_of(found.held_out)}))
         return
     print(table_text(found.table.drop(columns=["on", "level"])))
@@ -166,4 +157,5 @@ def regress(dataset: tuple[str, ...], on: str, level: float, as_json: bool, **wh
         print(table_text(found.held_out))
     for name, reason in found.refused.items():
         say(f"no curve of {name}: {reason}")
-    say(f"{100 * level:g} % intervals; slopes in logits per nat less; dispersion 1: as independent problems scatter")
+    meaning = "slopes in logits per nat less; dispersion 1: as independent problems scatter"
+    say(f"{100 * given.level:g} % intervals; {meaning}")

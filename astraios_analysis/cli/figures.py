@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 
-from astraios_analysis.cli.shared import METRICS, POSITIVE, Command, count, flag, option, several
+from astraios_analysis.cli.shared import METRICS, POSITIVE, count, several
+from astraios_analysis.records.commands import Command, flag, option
 from astraios_analysis.records.grids import ALL
 from astraios_analysis.records.printing import say
 from astraios_analysis.records.refusal import require_known
@@ -59,31 +61,19 @@ def _assignment(text: str) -> tuple[str, Any]:
 )
 @METRICS
 @flag("--quiet", "no progress bar")
-def command(
-    only: tuple[str, ...],
-    data: Path | None,
-    records: Path | None,
-    notebooks: Path | None,
-    out: Path | None,
-    build: Path | None,
-    parameters: tuple[tuple[str, Any], ...],
-    metrics: dict[str, str],
-    quiet: bool,
-    **how: Any,
-) -> int:
+def command(given: SimpleNamespace) -> int:
     """Render notebooks, figures and the report."""
-    if data and records:
+    if given.data and given.records:
         raise click.UsageError("argument --records: not allowed with argument --data")
-    notebooks, data = notebooks or find_notebooks_dir(), records or data or find_data_dir()
-    out, build = choose_outputs(records, out, build)
-    runs, named = load_records(data), dict(parameters) | ({"metrics": metrics} if metrics else {})
+    notebooks, data = given.notebooks or find_notebooks_dir(), given.records or given.data or find_data_dir()
+    out, build = choose_outputs(given.records, given.out, given.build)
+    runs, named = load_records(data), dict(given.parameters) | ({"metrics": given.metrics} if given.metrics else {})
     if "grid" in named:
         require_known("grid", [str(named["grid"])], [ALL, *sorted({run.grid for run in runs})])
     failed, result = None, None
+    how = {"parameters": named, "progress": not given.quiet, "force": given.force, "jobs": given.jobs}
     try:
-        result = render(
-            notebooks, data, out, build, only=list(only) or None, parameters=named, progress=not quiet, **how
-        )
+        result = render(notebooks, data, out, build, only=list(given.only) or None, **how)
     except NotebookError as error:
         # The page is made all the same: it says of which notebooks the figures are not those of these records.
         failed = error

@@ -1,27 +1,24 @@
 """``astraios fit``: a law fitted to a table or to records."""
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import click
 import pandas as pd
 
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import (
-    JSON,
     LEVEL,
     POSITIVE,
     READ,
     RUNS_OR_TABLE,
     SEED,
-    Command,
     columns,
     load_runs,
-    option,
-    options,
     read_data,
     require_distinct,
 )
+from astraios_analysis.records.commands import JSON, Command, flag, option, options
 from astraios_analysis.records.printing import json_text, say, table_text
 
 HELP = """\
@@ -66,16 +63,6 @@ def _pooling(text: str) -> str:
     return text
 
 
-def _huber(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not value > 0:
-        raise click.BadParameter(f"{text!r} is not a positive number, such as 1e-3")
-    return value
-
-
 def _held(text: str) -> tuple[str, float | str]:
     name, _, value = text.partition("=")
     try:
@@ -95,7 +82,7 @@ _COLUMNS = options(
 )
 _HOW = options(
     option("--pooling", "{none,shared}", "what groups share (table: none; records: shared)", type=_pooling),
-    option("--huber", "DELTA", "Huber's loss (default: least squares)", type=_huber),
+    option("--huber", "DELTA", "Huber's loss (default: least squares)", type=click.FloatRange(0, min_open=True)),
     click.option("--scale", type=click.Choice(["fixed", "estimated"]), default="fixed", help="scale of Huber's loss"),
     click.option("--residual", type=click.Choice(["log", "linear"]), help="scale of residuals (default: the law's)"),
     click.option(
@@ -112,52 +99,42 @@ _HOW = options(
     option("--resamples", "N", "bootstrap refits (2000)", type=POSITIVE, default=2000),
     option("--seed", "N", "seed of the bootstrap (0)", type=SEED, default=0),
 )
+_ASKED = ("x", "y", "group", "split", "pooling", "huber", "scale", "residual")
+_ASKED += ("level", "intervals", "resamples", "seed")
 
 
 @click.command("fit", cls=Command, help=HELP, epilog=EXAMPLES)
 @RUNS_OR_TABLE
 @option("--law", "NAME", "law to fit (see --list)")
-@click.option("--list", "show_laws", is_flag=True, help="print the laws and end")
+@flag("--list", "print the laws and end")
 @_COLUMNS
 @_HOW
 @click.option("-o", "--output", metavar="FILE", type=Path, help="keep the fit, for `astraios predict FILE`")
 @JSON
-def command(
-    data: Path | None,
-    grid: str | None,
-    run_seed: int | None,
-    law: str | None,
-    show_laws: bool,
-    group: tuple[str, ...] | None,
-    fixed: tuple[tuple[str, float | str], ...],
-    derive: tuple[str, ...],
-    blank_group: str | None,
-    n_starts: int | None,
-    output: Path | None,
-    as_json: bool,
-    **asked: Any,
-) -> None:
+def command(given: SimpleNamespace) -> None:
     """Fit a law and print what was found."""
-    if show_laws:
+    if given.list:
         print(table_text(aa.list_laws()))
         return
-    if law is None:
+    if given.law is None:
         raise aa.Refusal(f"name the law to fit with --law: {', '.join(aa.list_laws()['law'])}")
-    asked |= {"fixed": dict(fixed), "group": () if group == ("none",) else group}
-    asked |= {"n_starts": n_starts} if n_starts else {}
-    if data is not None and not data.is_dir():
-        found = aa.fit(read_data(data, asked | {"derive": derive, "blank_group": blank_group}), law, **asked)
+    if given.group == ("none",):
+        given.group = ()
+    asked = {name: getattr(given, name) for name in _ASKED} | {"fixed": dict(given.fixed)}
+    asked |= {"n_starts": given.n_starts} if given.n_starts else {}
+    if given.data is not None and not given.data.is_dir():
+        found = aa.fit(read_data(given), given.law, **asked)
     else:
-        runs = load_runs(data, grid, run_seed)
+        runs = load_runs(given)
         require_distinct(runs)
-        found = aa.fit(runs, law, **asked)
+        found = aa.fit(runs, given.law, **asked)
     for note in found.points.notes:
         say(note)
     for name, reason in found.refused.items():
         say(f"{name} is not fitted: {reason}")
-    if output is not None:
-        found.save(output, asked["seed"])
-    if as_json:
+    if given.output is not None:
+        found.save(given.output, given.seed)
+    if given.as_json:
         reports = [_report(found, name) for name in found.fits]
         print(json_text(reports if _is_apart(found) else reports[0]))
     else:

@@ -1,51 +1,51 @@
 """``astraios import``: read what other tools left, write records, all or nothing, and say what was done."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 
-from astraios_analysis.cli.shared import Command, Group
-from astraios_analysis.imports.formats import FORMATS, HARNESSES, TABLES, Request, read_all, recognise
-from astraios_analysis.imports.inputs import LOSS_UNITS, TIME_UNITS, Imported
+from astraios_analysis.imports.formats import FORMATS, HARNESSES, TABLES, read_all, recognise
+from astraios_analysis.imports.inputs import LOSS_UNITS, TIME_UNITS, Imported, read_options
 from astraios_analysis.imports.mapping import merge, read_mappings, write_mapping
 from astraios_analysis.imports.tables import FIELDS
 from astraios_analysis.imports.writing import Written, write_all
+from astraios_analysis.records.commands import Command, Group
 from astraios_analysis.records.frame import RunRecord, to_frame
-from astraios_analysis.records.notation import COUNT_UNITS, parse_count
+from astraios_analysis.records.notation import COUNT_UNITS
 from astraios_analysis.records.printing import json_text, say, table_text
-from astraios_analysis.records.refusal import Refusal
 
 # Between the words of an option that has several, where no shell would put it.
 SEPARATOR = "\x1f"
 _COUNTS = ("n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated", "n_tokens")
 
 
-class Count(click.ParamType):
-    """A whole number from 1 up, as people write it: 1137207296, 1.137B, 7e9, 1,000,000."""
-
-    name = "N"
-
-    def convert(self, value, param, ctx):
-        """Return the number."""
-        try:
-            count = value if isinstance(value, int) else parse_count(value)
-        except Refusal as error:
-            self.fail(str(error), param, ctx)
-        return count if count >= 1 else self.fail(f"{value!r} is not a whole number from 1 up", param, ctx)
-
-
-class Pair(click.ParamType):
-    """``NAME=VALUE``, or a value for all."""
-
-    name = "NAME=VALUE"
-
-    def convert(self, value, param, ctx):
-        """Return (name, value); the name is empty where the value is for all."""
+def _pairs(ctx: click.Context, option: click.Option, values: Sequence[str]) -> dict[str, str]:
+    """Read ``NAME=VALUE``, or a value for all, whose name is empty."""
+    found = {}
+    for value in values:
         name, sign, text = value.rpartition("=")
         if not text or (sign and not name):
-            self.fail(f"{value!r} is not NAME=VALUE, nor a value for all", param, ctx)
-        return name, text
+            raise click.BadParameter(f"{value!r} is not NAME=VALUE, nor a value for all", ctx, option)
+        found[name] = text
+    return found
+
+
+def _column(ctx: click.Context, option: click.Option, value: str | None) -> None:
+    """Put the column of a field beside those of others."""
+    if value is not None:
+        ctx.params.setdefault("columns", {})[option.name.removesuffix("_column")] = value
+
+
+def _scores(ctx: click.Context, option: click.Option, values: Sequence[str]) -> list[list[str]]:
+    found = [value.split(SEPARATOR) for value in values]
+    for words in found:
+        if not 2 <= len(words) <= 5:
+            message = f"{' '.join(words)!r}: give COLUMN DATASET, and METRIC SETTING LANGUAGE if need be"
+            raise click.BadParameter(message, ctx, option)
+    return found
 
 
 def _option(*names: str, **settings) -> click.Option:
@@ -53,7 +53,7 @@ def _option(*names: str, **settings) -> click.Option:
 
 
 def _many(name: str, dest: str, metavar: str, text: str) -> click.Option:
-    return _option(name, dest, multiple=True, type=Pair(), metavar=metavar, help=f"{text} (repeatable)")
+    return _option(name, dest, multiple=True, callback=_pairs, metavar=metavar, help=f"{text} (repeatable)")
 
 
 _PATH = click.Path(path_type=Path)
@@ -65,18 +65,20 @@ _GROUPS: dict[str, list[click.Option]] = {
         _option("--size", metavar="LABEL", help="label of the base model's size"),
         _option("--seed", type=click.IntRange(min=0), metavar="N", help="seed of the run"),
         _option("--held-out", multiple=True, metavar="LABEL", help="size that no fit uses (repeatable)"),
-        *(_option(f"--{n.replace('_', '-')}", type=Count(), metavar="N", help=f"{n} of the run") for n in _COUNTS),
+        *(_option(f"--{n.replace('_', '-')}", metavar="N", help=f"{n} of the run") for n in _COUNTS),
     ],
-    "methods": [_option("--method-name", "methods", type=(str, str), multiple=True, metavar="NAME METHOD",
+    "methods": [_option("--method-name", "methods", type=(str, str), multiple=True,
+                        callback=lambda ctx, option, values: dict(values), metavar="NAME METHOD",
                         help="what the files call a method (repeatable)")],
     "items": [_many("--n-items", "n_items", "[NAME=]N", "number of problems of a data set or task, or of all")],
     "metrics": [_many("--metric", "metrics", "NAME=METRIC", "metric of a data set of your own")],
     "language": [_many("--language", "languages", "[TASK=]NAME", "programming language of a task, or of all")],
     "skip": [_option("--skip-unknown", is_flag=True, help="leave out what cannot be mapped, and say so")],
     "table": [
-        *(_option(f"--{name.replace('_', '-')}-column", f"column_{name}", metavar="NAME", help=f"column of {name}")
+        *(_option(f"--{name.replace('_', '-')}-column", callback=_column, expose_value=False, metavar="NAME",
+                  help=f"column of {name}")
           for name in FIELDS),
-        _option("--score", "scores", multiple=True, metavar="'COLUMN DATASET ...'", type=click.UNPROCESSED,
+        _option("--score", "scores", multiple=True, metavar="'COLUMN DATASET ...'", callback=_scores,
                 help="a column of scores: COLUMN DATASET [METRIC SETTING LANGUAGE]; what is left out is the data "
                 "set's own. Columns COLUMN_stderr and COLUMN_n_items go with it (repeatable)"),
         _option("--percent", is_flag=True, help="scores and their errors are percentages"),
@@ -115,65 +117,31 @@ _OF_FORMAT |= {name: ("run", "items", "language", "skip", "harness") for name in
 _OF_FORMAT["bigcode"] += ("logs",)
 _OF_FORMAT |= {"trainer": ("run", "methods", "trainer"), "peft": ("run", "methods", "items", "skip")}
 _OF_FORMAT["auto"] = tuple(_GROUPS)
-_KINDS: dict[str, type] = dict.fromkeys(
-    ("columns", "methods", "n_items", "metrics", "languages", "datasets", "logs", "runs"), dict
-)
-_KINDS |= {"scores": list, "held_out": list, "percent": bool, "skip_unknown": bool, "unfinished": bool}
-_KINDS |= dict.fromkeys((*_COUNTS, "seed"), int)
+_ASIDE = ("paths", "maps", "out", "replace", "as_json", "quiet")
 
 
-def _known_options(form: str) -> dict[str, type]:
-    """Return the types of the options of a format, as they stand in mapping files."""
-    names = [option.name for group in _OF_FORMAT[form] for option in _GROUPS[group]]
-    known = {"columns" if name.startswith("column_") else name for name in names}
-    known |= {"runs"} if "columns" in known else set()
-    return {name: _KINDS.get(name, str) for name in known}
-
-
-def _options_of(values: Mapping[str, object]) -> dict[str, object]:
-    """Return the options that were given, as they stand in a mapping file: plain values, lists and tables."""
-    options: dict[str, object] = {}
-    columns = {name.removeprefix("column_"): value for name, value in values.items() if name.startswith("column_")}
-    for name, value in values.items():
-        if value is None or value is False or value == () or name.startswith("column_"):
-            continue
-        kind = _KINDS.get(name, type(value))
-        options[name] = dict(value) if kind is dict else list(value) if kind is list else value
-    if "scores" in options:
-        options["scores"] = [score.split(SEPARATOR) for score in options["scores"]]
-    for name in ("base_config", "counts"):
-        options |= {name: str(options[name])} if name in options else {}
-    given = {name: column for name, column in columns.items() if column is not None}
-    return options | ({"columns": given} if given else {})
-
-
-def _import(
-    form: str,
-    paths: Sequence[Path],
-    options: Mapping[str, object],
-    out: Path,
-    *,
-    maps: Sequence[Path] = (),
-    replace: bool = False,
-    as_json: bool = False,
-    quiet: bool = False,
-) -> None:
-    """Import runs or scores, write them and print what was done; options are those of the format, by name."""
-    known = _known_options(form)
-    written, wanted = read_mappings(maps, known, form)
-    options = merge(written, options)
+def _import(form: str, given: SimpleNamespace) -> None:
+    """Import runs or scores, write them and print what was done."""
+    known = {option.name for group in _OF_FORMAT[form] for option in _GROUPS[group] if option.expose_value}
+    known |= {"columns", "runs"} if "table" in _OF_FORMAT[form] else set()
+    # As they stand in a mapping file: plain values, lists and tables.
+    asked = {name: value for name, value in vars(given).items() if name not in _ASIDE}
+    asked = {name: value for name, value in asked.items() if value not in (None, {}, [], ()) and value is not False}
+    read, wanted = read_mappings(given.maps, known, form)
+    told = merge(read, asked)
+    options = read_options(told | {"out": given.out, "replace": given.replace, "quiet": given.quiet})
     by_format: dict[str, list[Path]] = {}
-    for path in paths:
+    for path in given.paths:
         by_format.setdefault(recognise(path) if form == "auto" else form, []).append(path)
     if form == "auto":
         for name, some in by_format.items():
             say(f"{', '.join(map(str, some))}: {FORMATS[name]}")
-    found = read_all(by_format, Request(options, out, replace=replace, quiet=quiet))
-    written = write_all(found.records, out, replace=replace, extended=found.extended)
-    if maps:
-        read = [f"{record.run_id}: {_describe(record)}" for record in found.records]
-        write_mapping(maps[-1], wanted, options, [*read, *map(str, (*found.notes, *found.left_out))])
-    _report(form, out, found, written, as_json)
+    found = read_all(by_format, options)
+    written = write_all(found.records, given.out, replace=given.replace, extended=found.extended)
+    if given.maps:
+        decided = [f"{record.run_id}: {_describe(record)}" for record in found.records]
+        write_mapping(given.maps[-1], wanted, told, [*decided, *map(str, (*found.notes, *found.left_out))])
+    _report(form, given.out, found, written, given.as_json)
 
 
 def _describe(record: RunRecord) -> str:
@@ -322,16 +290,12 @@ class _Format(Command):
 
 
 def _command(form: str) -> click.Command:
-    def run(paths, out, maps, replace, as_json, quiet, **values):
-        options = _options_of(values)
-        _import(form, paths, options, out, maps=maps, replace=replace, as_json=as_json, quiet=quiet)
-
     examples = [f"  astraios import {form} {line} --out my_data\n" for line in _EXAMPLE_OPTIONS[form]]
     argument = click.Argument(["paths"], nargs=-1, required=True, metavar="PATH...", type=_PATH)
     options = [option for group in _OF_FORMAT[form] for option in _GROUPS[group]]
     return _Format(
         form,
-        callback=run,
+        callback=partial(_import, form),
         params=[argument, *options, *_END],
         help=_HELPS[form],
         short_help=FORMATS.get(form, "any of these, recognised by what it holds"),

@@ -1,12 +1,11 @@
 """The command ``astraios``: its commands, its help and its exit codes. A command's module is imported when named."""
 
-import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 import click
 
+from astraios_analysis.records.commands import Program
 from astraios_analysis.records.refusal import RecordError, Refusal
 
 COMMANDS = {
@@ -25,7 +24,7 @@ COMMANDS = {
     "import": "records from tables, Trainer folders, results of harnesses",
 }
 """Commands, and one line about each."""
-_MODULES = {"import": "imports", "transfer": "compare", "regress": "compare"}
+_PLACES = {"import": "imports", "transfer": "compare:transfer", "regress": "compare:regress"}
 
 HELP = """\
 Scaling laws for tuned code language models: from measured runs to figures,
@@ -38,7 +37,6 @@ Where it holds several grids, rank and predict want to know which: --grid NAME.
 """
 
 EXAMPLES = """\
-examples:
   astraios figures                       render every notebook, figure and the report
   astraios figures --only scale_transfer --jobs 1
   astraios records check data            validate everything, exit 1 if anything is wrong
@@ -62,61 +60,25 @@ exit codes: 0 done, 1 something is wrong with the data or a notebook,
 2 the command or its arguments, or a prediction that the data cannot support.
 """
 
-# What shells report for a process that SIGINT ended: 128 + 2.
-_INTERRUPTED = 130
-
-
-class _Commands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"astraios_analysis.cli.{_MODULES.get(name, name)}")
-        return getattr(module, name) if name in ("transfer", "regress") else module.command
-
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write(f"\n{HELP}")
-
-    # Without an import of what is only listed.
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write(f"\n{EXAMPLES}")
-
-
-commands = _Commands("astraios", context_settings={"max_content_width": 100})
+commands = Program(
+    "astraios",
+    {name: (f"astraios_analysis.cli.{_PLACES.get(name, name)}", line) for name, line in COMMANDS.items()},
+    help=HELP,
+    epilog=EXAMPLES,
+)
 commands = click.version_option(package_name="astraios", message="astraios %(version)s")(commands)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        with commands.make_context("astraios", arguments) as context:
-            code = commands.invoke(context)
-        sys.stdout.flush()
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return commands.run("astraios", argv)
     except RecordError as error:
         return _fail(str(error), 1)
     except Refusal as error:
         return _fail(str(error), 2)
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) has seen enough. What is left in the buffer must go somewhere at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: cannot be read or written ({error.strerror})", 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted", _INTERRUPTED)
-    return code or 0
 
 
 def _fail(text: str, code: int) -> int:

@@ -1,26 +1,23 @@
 """``astraios plan``: which runs next, for how much, from records or from a table of rows that could be measured."""
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import click
 
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import (
-    JSON,
     POSITIVE,
     READ,
     RUNS_OR_TABLE,
-    Command,
     columns,
+    is_table,
     load_grid,
-    option,
-    options,
     read_data,
-    require_no_table,
     several,
     told,
 )
+from astraios_analysis.records.commands import JSON, Command, option, options
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 
 CHOICES = ["option", "n_runs", "flop", "gpu_hours", "is_affordable", "expected_regret", "saved", "advice"]
@@ -90,38 +87,20 @@ TABLE = options(
 @option("--top", "N", "runs to print as a table (12)", type=POSITIVE, default=12)
 @TABLE
 @JSON
-def command(
-    data: Path | None,
-    grid: str | None,
-    run_seed: int | None,
-    size: str | None,
-    method: tuple[str, ...],
-    dataset: tuple[str, ...],
-    candidate_size: tuple[str, ...],
-    budget: str | None,
-    tflops: float,
-    cost: str | None,
-    top: int,
-    as_json: bool,
-    target: Path | None,
-    csv: Path | None,
-    **table: Any,
-) -> None:
+def command(given: SimpleNamespace) -> None:
     """Propose what to run next."""
-    if data is not None and not data.is_dir():
-        asked = {"size": size, "dataset": dataset, "method": method, "budget": budget, "cost": cost}
-        _plan_table(data, target, csv, as_json, asked, table)
+    if is_table(given, "target", "csv"):
+        _plan_table(given)
         return
-    require_no_table({"target": target, "csv": csv, **table}, data)
-    runs = load_grid(data, grid, run_seed, datasets=dataset)
-    money = {"budget": budget, "tflops": tflops, "cost": cost}
-    found = aa.plan(runs, size, dataset, method, candidate_sizes=candidate_size, **money)
+    runs = load_grid(given)
+    money = {name: getattr(given, name) for name in ("budget", "tflops", "cost")}
+    found = aa.plan(runs, given.size, given.dataset, given.method, candidate_sizes=given.candidate_size, **money)
     front = found.frontier
     if len(front):
         for row in front[front["kind"] == "refused"].itertuples():
-            say(f"{row.dataset} not predicted at {size}: {row.refusal}")
+            say(f"{row.dataset} not predicted at {given.size}: {row.refusal}")
         front = front[front["kind"] != "refused"].drop(columns="refusal")
-    if as_json:
+    if given.as_json:
         tables = {"choices": found.choices, "runs": found.table, "frontier": front}
         print(json_text({name: rows_of(own) for name, own in tables.items()}))
         return
@@ -137,7 +116,7 @@ def command(
             )
     for name, own in found.table.groupby("quantity", sort=False):
         print(f"Runs that narrow the prediction of {name} at {found.n_params:.4g} base parameters the most per FLOP\n")
-        print(f"{table_text(own.drop(columns=['quantity', 'flop_basis']).head(top))}\n")
+        print(f"{table_text(own.drop(columns=['quantity', 'flop_basis']).head(given.top))}\n")
         say(f"FLOP: {'; '.join(dict.fromkeys(own['flop_basis']))}; base models of new sizes are not counted")
     for name, own in front.groupby("dataset", sort=False) if len(front) else []:
         print(f"Models that none beats in both {found.cost} and {name}, or may: probability 0.1 or more\n")
@@ -147,21 +126,22 @@ def command(
         say("no frontier: it needs a score; name a data set with --dataset")
 
 
-def _plan_table(
-    data: Path, target: Path | None, csv: Path | None, as_json: bool, asked: dict[str, Any], table: dict[str, Any]
-) -> None:
+def _plan_table(given: SimpleNamespace) -> None:
     """Propose a batch of a table's rows."""
-    derived = [text for text in table["derive"] if text.partition("=")[0].strip() in (table["x"] or ())]
-    places = None if target is None else read_data(target, {**table, "derive": derived})
-    found = aa.plan(read_data(data, table), target=places, **asked, **told(table))
-    if csv is not None:
-        found.rows.to_csv(csv, index=False, lineterminator="\n")
-    if as_json:
+    places = None
+    if given.target is not None:
+        derived = [text for text in given.derive if text.partition("=")[0].strip() in (given.x or ())]
+        places = read_data(SimpleNamespace(**vars(given) | {"data": given.target, "derive": derived}))
+    asked = {name: getattr(given, name) for name in ("size", "dataset", "method", "budget", "cost")}
+    found = aa.plan(read_data(given), target=places, **asked, **told(given))
+    if given.csv is not None:
+        found.rows.to_csv(given.csv, index=False, lineterminator="\n")
+    if given.as_json:
         kept = {name: getattr(found, name) for name in ("error_now", "budget", "spent", "weights")}
         print(json_text({"batch": rows_of(found.table), **kept}))
         return
-    exact = {name: found.table[name].map(str) for name in table["x"]}
-    print(f"Rows of {data} to measure, in this order (row: counted from 1 below the header)\n")
+    exact = {name: found.table[name].map(str) for name in given.x}
+    print(f"Rows of {given.data} to measure, in this order (row: counted from 1 below the header)\n")
     print(f"{table_text(found.table.assign(**exact))}\n")
     print(
         f"error of the law at the target rows: {found.error_now:.3g} now (relative), {_last(found):.3g} with all rows"

@@ -1,25 +1,15 @@
 """``astraios predict``: losses and scores at sizes nobody has measured."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 import pandas as pd
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import (
-    JSON,
-    RUNS_OR_TABLE,
-    TABLE,
-    Command,
-    flag,
-    load_grid,
-    option,
-    read_data,
-    require_no_table,
-    several,
-    told,
-)
+from astraios_analysis.cli.shared import RUNS_OR_TABLE, TABLE, is_table, load_grid, read_data, several, told
+from astraios_analysis.records.commands import JSON, Command, flag, option
 from astraios_analysis.records.notation import split_sizes
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 
@@ -110,43 +100,28 @@ def picture(text: str) -> Path:
 @option("--plot", "FILE", "write a figure: measured points, laws, predictions (.png, .pdf, .svg)", type=picture)
 @option("--csv", "FILE", "write the predictions as a table", type=Path)
 @JSON
-def command(
-    fit: Path | None,
-    points: Path | None,
-    data: Path | None,
-    grid: str | None,
-    run_seed: int | None,
-    method: tuple[str, ...],
-    size: str | None,
-    dataset: tuple[str, ...],
-    force: bool,
-    at: tuple[str, ...],
-    plot: Path | None,
-    csv: Path | None,
-    as_json: bool,
-    **table: Any,
-) -> None:
+def command(given: SimpleNamespace) -> None:
     """Predict losses and scores at sizes."""
-    if fit is not None or points is not None:
-        _predict_saved(fit, points, csv, as_json)
+    if given.fit is not None or given.points is not None:
+        _predict_saved(given)
         return
-    asked: dict[str, Any] = {"size": split_sizes(size) if size else None, "method": _named(method), "force": force}
-    if data is not None and not data.is_dir():
-        found = aa.predict(read_data(data, table), **asked, at=list(at), **told(table))
+    asked: dict[str, Any] = {"size": split_sizes(given.size) if given.size else None, "method": _named(given.method)}
+    asked["force"] = given.force
+    if is_table(given, "at"):
+        found = aa.predict(read_data(given), **asked, at=list(given.at), **told(given))
     else:
-        require_no_table({"at": at, **table}, data)
-        if not size:
+        if not given.size:
             raise aa.Refusal("name the sizes to predict with --size, such as 34b")
-        runs = load_grid(data, grid, run_seed, dataset)
-        found = aa.predict(runs, dataset=_named(dataset), **asked)
-        if not dataset and not any(run.val_loss is not None for run in runs):
+        runs = load_grid(given)
+        found = aa.predict(runs, dataset=_named(given.dataset), **asked)
+        if not given.dataset and not any(run.val_loss is not None for run in runs):
             say("no loss predicted: these runs have no validation loss; a grid trained here measures it")
     _say_refused(found)
-    if plot is not None:
-        found.plot().savefig(plot, metadata=PICTURES[plot.suffix])
-    if csv is not None:
-        found.table.to_csv(csv, index=False, lineterminator="\n")
-    if as_json:
+    if given.plot is not None:
+        found.plot().savefig(given.plot, metadata=PICTURES[given.plot.suffix])
+    if given.csv is not None:
+        found.table.to_csv(given.csv, index=False, lineterminator="\n")
+    if given.as_json:
         untested = {name: {"back_tested": False} for name in found.untested}
         rows = [{key: row[key] for key in KEYS} | untested.get(row["quantity"], {}) for row in found.rows]
         print(json_text(rows))
@@ -156,15 +131,15 @@ def command(
         say("this is an extrapolation; the intervals trust the law beyond the sizes it was fitted to")
 
 
-def _predict_saved(fit: Path | None, points: Path | None, csv: Path | None, as_json: bool) -> None:
+def _predict_saved(given: SimpleNamespace) -> None:
     """Predict the rows of a file by a fit that was kept."""
-    if fit is None or points is None:
+    if given.fit is None or given.points is None:
         raise aa.Refusal("a saved fit and its points go together: astraios predict fit.json --points points.csv")
-    saved = aa.load_fit(fit)
-    found = saved.predict_rows(aa.read_table(points))
-    if csv is not None:
-        found.to_csv(csv, index=False, lineterminator="\n")
-    print(json_text(rows_of(found)) if as_json else table_text(found))
+    saved = aa.load_fit(given.fit)
+    found = saved.predict_rows(aa.read_table(given.points))
+    if given.csv is not None:
+        found.to_csv(given.csv, index=False, lineterminator="\n")
+    print(json_text(rows_of(found)) if given.as_json else table_text(found))
     for group, own in saved.warnings.items():
         for one in own:
             say(f"warning ({one['code']}), {group}: {one['text']}")

@@ -1,27 +1,17 @@
 """``astraios rank``: which method, and does its rank carry over to larger sizes."""
 
-from typing import Any
+from types import SimpleNamespace
 
 import click
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import JSON, LEVEL, RUNS, SEED, Command, load_grid, option, several
+from astraios_analysis.cli.shared import LEVEL, RUNS, SEED, load_grid, several
+from astraios_analysis.records.commands import JSON, Command, option
 from astraios_analysis.records.means import describe_mean
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 
-TRANSFER = [
-    "dataset",
-    "size_small",
-    "size_large",
-    "n_methods",
-    "statistic",
-    "value",
-    "estimate",
-    "lower",
-    "upper",
-    "p_holm",
-    "ceiling",
-]
+TRANSFER = ["dataset", "size_small", "size_large", "n_methods", "statistic", "value", "estimate", "lower", "upper"]
+TRANSFER += ["p_holm", "ceiling"]
 DECISIONS = ["dataset", "size_small", "size_large", "rule", "chosen", "best", "p_right"]
 DECISIONS += ["regret", "regret_lower", "regret_upper", "regret_random", "pair_accuracy"]
 
@@ -51,17 +41,17 @@ EXAMPLES = """\
 @LEVEL
 @option("--seed", "N", "seed of the bootstrap (0)", type=SEED, default=0)
 @JSON
-def command(dataset: tuple[str, ...], size: str | None, level: float, seed: int, as_json: bool, **where: Any) -> None:
+def command(given: SimpleNamespace) -> None:
     """Rank methods by size, correlate the orders, and judge the choices that they lead to."""
-    runs = load_grid(**where, datasets=dataset)
-    found = aa.rank(runs, size, dataset or None, level=level, seed=seed)
-    if not dataset and (words := describe_mean(runs)):
+    runs = load_grid(given)
+    found = aa.rank(runs, given.size, given.dataset or None, level=given.level, seed=given.seed)
+    if not given.dataset and (words := describe_mean(runs)):
         say(words)
     for what, reason in found.refused.items():
         say(f"no {what}: {reason}")
-    if as_json:
+    if given.as_json:
         frames = {"ranks": found.table, "transfer": found.transfer, "decisions": found.decisions}
-        frames |= {"best": found.best} if size is not None else {}
+        frames |= {"best": found.best} if given.size is not None else {}
         print(json_text({name: rows_of(frame) for name, frame in frames.items()}))
         return
     print("Methods by size (p_best: share of resampled problem sets in which the method is first)\n")
@@ -73,10 +63,10 @@ def command(dataset: tuple[str, ...], size: str | None, level: float, seed: int,
         print("\nChoosing by a smaller size (regret: score given up; p_right: share of resamples)\n")
         print(table_text(found.decisions[DECISIONS]))
     if len(found.best):
-        print(f"\nProbability of being best at {size} (one new run of each method)\n")
+        print(f"\nProbability of being best at {given.size} (one new run of each method)\n")
         print(table_text(found.best.drop(columns=["level", "interval", "n_params"])))
     say(
-        f"\n{100 * level:g} % intervals of scores over problems; of correlations (value: observed, estimate: median) "
-        "of noise-free scores;\np_holm: two-sided permutation, corrected over all data sets and sizes; ceiling: about "
-        "the most that rank noise lets one see"
+        f"\n{100 * given.level:g} % intervals of scores over problems; of correlations (value: observed, estimate: "
+        "median) of noise-free scores;\np_holm: two-sided permutation, corrected over all data sets and sizes; "
+        "ceiling: about the most that rank noise lets one see"
     )

@@ -1,25 +1,14 @@
 """``astraios records``: validate records, or print them as a table."""
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import click
 import pandas as pd
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import (
-    ALL_RUNS,
-    JSON,
-    LEVEL,
-    RUNS,
-    Command,
-    Group,
-    count,
-    flag,
-    load_grid,
-    load_runs,
-    several,
-)
+from astraios_analysis.cli.shared import ALL_RUNS, LEVEL, RUNS, count, load_grid, load_runs, several
+from astraios_analysis.records.commands import JSON, Command, Group, flag
 from astraios_analysis.records.frame import to_frame
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records.refusal import Refusal, require_known
@@ -76,9 +65,9 @@ def command() -> None:
     short_help="validate files and folders; exit 1 if anything is wrong",
 )
 @click.argument("paths", nargs=-1, required=True, type=Path, metavar="PATH...")
-def check(paths: tuple[Path, ...]) -> int:
+def check(given: SimpleNamespace) -> int:
     """Print everything that is wrong."""
-    records, problems = check_sources(list(paths))
+    records, problems = check_sources(list(given.paths))
     for problem in problems:
         print(problem)
     for name in sorted({score.dataset for record in records for score in record.scores}.difference(DATASETS)):
@@ -97,19 +86,17 @@ def check(paths: tuple[Path, ...]) -> int:
 @several("--setting", "NAME", "keep this setting (repeatable)")
 @flag("--runs", "one row a run instead of one a score")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", help="default: table")
-def show(
-    data: Path | None, grid: str | None, run_seed: int | None, runs: bool, form: str, **filters: tuple[str, ...]
-) -> None:
+def show(given: SimpleNamespace) -> None:
     """Print records as a table."""
-    frame = to_frame(load_runs(data, grid, run_seed), per="run" if runs else "score")
-    wanted = {name: filters[name] for name in FILTERS if filters[name]}
+    frame = to_frame(load_runs(given), per="run" if given.runs else "score")
+    wanted = {name: getattr(given, name) for name in FILTERS if getattr(given, name)}
     shown = _filter(frame, wanted)
-    if not runs and MEAN_GENERATION not in filters["dataset"]:
+    if not given.runs and MEAN_GENERATION not in given.dataset:
         # Computed from the others: it is shown where it is named.
         shown = shown[shown["dataset"] != MEAN_GENERATION]
-    if form == "csv":
+    if given.form == "csv":
         print(shown.to_csv(index=False, lineterminator="\n"), end="")
-    elif form == "json":
+    elif given.form == "json":
         print(json_text(rows_of(shown)))
     else:
         known = shown.dropna(axis="columns", how="all") if len(shown) else shown
@@ -142,14 +129,15 @@ def _filter(frame: pd.DataFrame, filters: dict[str, tuple[str, ...]]) -> pd.Data
 @several("--dataset", "NAME", "data set (repeatable; default: all)")
 @LEVEL
 @JSON
-def complete(dataset: tuple[str, ...], level: float, as_json: bool, **where: Any) -> None:
+def complete(given: SimpleNamespace) -> None:
     """Print estimates of missing scores."""
-    table = aa.complete(load_grid(**where), level=level).table
-    require_known("dataset", dataset, set(table["dataset"]))
-    shown = table[table["dataset"].isin(dataset)] if dataset else table
-    if as_json:
+    table = aa.complete(load_grid(given), level=given.level).table
+    require_known("dataset", given.dataset, set(table["dataset"]))
+    shown = table[table["dataset"].isin(given.dataset)] if given.dataset else table
+    if given.as_json:
         print(json_text(rows_of(shown)))
         return
     estimates = shown[shown["kind"] == "estimate"].drop(columns=["n_items", "level", "kind", "n_params_base"])
     print(table_text(estimates) if len(estimates) else "no score is missing")
-    say(f"{len(estimates)} estimates beside {len(shown) - len(estimates)} measured scores; {100 * level:g} % intervals")
+    level, n_measured = f"{100 * given.level:g} % intervals", len(shown) - len(estimates)
+    say(f"{len(estimates)} estimates beside {n_measured} measured scores; {level}")

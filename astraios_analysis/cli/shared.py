@@ -1,16 +1,17 @@
-"""What commands share: help as it is written, options, and the records that these choose."""
+"""What commands share: options, and the records that these choose."""
 
 import csv
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 import pandas as pd
 
 import astraios_analysis as aa
+from astraios_analysis.records.commands import flag, option, options
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.means import describe_mean
 from astraios_analysis.records.notation import parse_count
@@ -21,57 +22,14 @@ from astraios_analysis.records.released import GRID as RELEASED
 from astraios_analysis.records.sources import load_records, peek_runs
 
 
-class _Texts:
-    """Shows descriptions and examples as they are written, line by line."""
-
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write(f"\n{self.help}" if self.help else "")
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write(f"\nexamples:\n{self.epilog}" if self.epilog else "")
-
-
-class Group(_Texts, click.Group):
-    """A command of commands."""
-
-
-class Command(_Texts, click.Command):
-    """A command."""
-
-
-def options(*decorators: Callable) -> Callable:
-    """Return one decorator of several, the first one's option shown first."""
-    return functools.reduce(lambda outer, inner: lambda function: outer(inner(function)), decorators)
-
-
-def option(name: str, metavar: str, text: str, **settings: Any) -> Callable:
-    """Return an option that takes a value."""
-    return click.option(name, metavar=metavar, help=text, **settings)
-
-
 def several(name: str, metavar: str, text: str) -> Callable:
     """Return an option that may be repeated."""
     return click.option(name, metavar=metavar, multiple=True, help=text)
 
 
-def flag(name: str, text: str) -> Callable:
-    """Return an option that is on or off."""
-    return click.option(name, is_flag=True, help=text)
-
-
 def columns(text: str) -> tuple[str, ...]:
     """Read names of columns: A,B; a name that holds a comma stands in quotes."""
     return tuple(name for name in next(csv.reader([text], skipinitialspace=True), []) if name)
-
-
-def _coverage(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < 1:
-        raise click.BadParameter(f"{text!r} is not a coverage between 0 and 1, such as 0.95")
-    return value
 
 
 def _measures(ctx: click.Context, option: click.Option, values: tuple[str, ...]) -> dict[str, str]:
@@ -94,9 +52,9 @@ _METRIC = {"multiple": True, "metavar": "NAME=METRIC", "callback": _measures}
 _METRIC |= {"help": "metric[,setting] of a data set of your own (repeatable)"}
 METRIC = click.option("--metric", expose_value=False, **_METRIC)
 METRICS = click.option("--metric", "metrics", **_METRIC)
+_SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 POSITIVE, SEED = click.IntRange(min=1), click.IntRange(min=0)
-LEVEL = option("--level", "P", "coverage of the intervals (0.95)", type=_coverage, default="0.95")
-JSON = click.option("--json", "as_json", is_flag=True, help="print JSON: full precision, nothing else")
+LEVEL = option("--level", "P", "coverage of the intervals (0.95)", type=_SHARE, default=0.95)
 _WHICH = (
     option("--grid", "NAME", "use this grid, for example released"),
     option("--run-seed", "N", "use runs trained with this seed", type=SEED),
@@ -127,57 +85,66 @@ TABLE = options(
 )
 
 
-def told(table: Mapping[str, Any]) -> dict[str, Any]:
+# What a table is told of, which records have no use for.
+_TOLD = ("x", "y", "group", "size_column", "family_column", "law", "huber", "via", "rate", "n_items", "route", "power")
+_TOLD += ("split",)
+
+
+def told(given: SimpleNamespace) -> dict[str, Any]:
     """Return what a table was told with `TABLE`, numbers read."""
-    told = {name: value for name, value in table.items() if value and name not in ("derive", "blank_group")}
+    told = {name: value for name in _TOLD if (value := getattr(given, name, None))}
     with suppress(Refusal):
         told |= {"n_items": float(parse_count(told["n_items"]))} if "n_items" in told else {}
     return told
 
 
-def read_data(data: Path, table: Mapping[str, Any]) -> pd.DataFrame:
+def read_data(given: SimpleNamespace) -> pd.DataFrame:
     """Read the table of a command, whose columns of names are text whatever they look like."""
-    names = [*(table.get("group") or ()), *filter(None, [table.get("family_column"), table.get("split")])]
-    found = aa.read_table(data, labels=names, blank_group=table.get("blank_group"))
-    return aa.derive(found, *(table.get("derive") or ()))
+    names = filter(None, [getattr(given, name, None) for name in ("family_column", "split")])
+    found = aa.read_table(given.data, labels=[*(given.group or ()), *names], blank_group=given.blank_group)
+    return aa.derive(found, *given.derive)
 
 
-def require_no_table(table: Mapping[str, Any], data: Path | None) -> None:
-    """Refuse options of a table where there are records."""
-    what = "" if data is None else f"{data} is a folder; "
-    for name in (name.replace("_", "-") for name, value in table.items() if value):
-        raise Refusal(f"{what}--{name} is for a table: give the file with --data FILE.csv, or leave it out")
+def is_table(given: SimpleNamespace, *others: str) -> bool:
+    """Whether a command was given a table; with records the options of one (``others`` of the command) are refused."""
+    if given.data is not None and not given.data.is_dir():
+        return True
+    what = "" if given.data is None else f"{given.data} is a folder; "
+    for name in (*others, *_TOLD, "derive", "blank_group"):
+        if getattr(given, name, None):
+            option = name.replace("_", "-")
+            raise Refusal(f"{what}--{option} is for a table: give the file with --data FILE.csv, or leave it out")
+    return False
 
 
-def load_runs(data: Path | None, grid: str | None = None, run_seed: int | None = None) -> list[RunRecord]:
+def load_runs(given: SimpleNamespace, grid: str | None = None) -> list[RunRecord]:
     """Read the records of the data folder that are of the grid and the seed asked for."""
-    runs = load_records(data, grid)
-    if run_seed is None:
+    runs = load_records(given.data, grid or given.grid)
+    if given.run_seed is None:
         return runs
     seeds = sorted({run.seed for run in runs if run.seed is not None})
-    if run_seed not in seeds:
+    if given.run_seed not in seeds:
         known = f"choose from {', '.join(map(str, seeds))}" if seeds else "no run here records its seed"
-        raise Refusal(f"no run with seed {run_seed}; {known}")
-    return [run for run in runs if run.seed == run_seed]
+        raise Refusal(f"no run with seed {given.run_seed}; {known}")
+    return [run for run in runs if run.seed == given.run_seed]
 
 
-def load_grid(
-    data: Path | None, grid: str | None = None, run_seed: int | None = None, datasets: Sequence[str] = ()
-) -> list[RunRecord]:
+def load_grid(given: SimpleNamespace) -> list[RunRecord]:
     """Read one grid: what ranks and fits compare. Several seeds of a model are replicates.
 
     Where no grid is named and there are several, it is the only one that has scores on the data sets asked for, or else
     that of the released models; which one it is goes to standard error, and the others are not read.
     """
+    grid = given.grid
     if grid is None:
         scored: dict[str, set[str]] = {}
-        for name, seed, found in peek_runs(data):
-            if run_seed in (None, seed):
+        for name, seed, found in peek_runs(given.data):
+            if given.run_seed in (None, seed):
                 scored.setdefault(name, set()).update(found)
-        grid = _meant(scored, set(datasets)) if len(scored) > 1 else None
-    runs = load_runs(data, grid, run_seed)
+        grid = _meant(scored, set(given.dataset)) if len(scored) > 1 else None
+    runs = load_runs(given, grid)
     require_distinct(runs)
-    if MEAN_GENERATION in datasets and (words := describe_mean(runs)):
+    if MEAN_GENERATION in given.dataset and (words := describe_mean(runs)):
         say(words)
     return runs
 

@@ -1,29 +1,17 @@
 """Which importer reads a file, and what it makes of it: every format from its options to records."""
 
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from astraios_analysis.imports import harnesses, peft, trackers
-from astraios_analysis.imports.inputs import (
-    Given,
-    Imported,
-    Options,
-    ScoreColumn,
-    complete_counts,
-    make_record,
-    read_method,
-    size_label,
-)
+from astraios_analysis.imports.inputs import Imported, Options, complete_counts, make_record, size_label
 from astraios_analysis.imports.tables import read_table
 from astraios_analysis.imports.trainer import ADAPTER_CONFIG, STATE, read_trainer_folder
 from astraios_analysis.imports.writing import add_scores, existing_records, find_known, require_addable
 from astraios_analysis.records.files import FileProblem, RecordError
-from astraios_analysis.records.notation import parse_count
 from astraios_analysis.records.reading import is_packed, read_bytes, read_cells, read_json, read_text
 from astraios_analysis.records.refusal import Refusal, fail
 from astraios_analysis.records.registry import choose_measure
@@ -134,62 +122,38 @@ def _of_table(path: Path) -> str | None:
     return "wandb" if trackers.is_wandb_table(header) or trackers.is_wandb_chart(header) else "csv"
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked of an import: options as plain values by name, the folder of records that are known."""
-
-    options: Mapping[str, object]
-    out: Path
-    replace: bool = False
-    quiet: bool = False
-
-    @property
-    def given(self) -> Given:
-        """What the options say of runs."""
-        names = [name for name in Given.__dataclass_fields__ if name in self.options and name != "held_out"]
-        held_out = tuple(self.options.get("held_out", ()))
-        said = {name: self.options[name] for name in names}
-        said |= {"method": read_method(said["method"], {})} if "method" in said else {}
-        return Given(held_out=held_out, **said)
-
-
-def read_all(by_format: Mapping[str, Sequence[Path]], request: Request) -> Imported:
+def read_all(by_format: Mapping[str, Sequence[Path]], options: Options) -> Imported:
     """Return what files hold, by format; scores come last, for they may be of a run of the same call."""
-    for dataset, metric in request.options.get("metrics", {}).items():
+    for dataset, metric in options.metrics.items():
         choose_measure(dataset, *metric.split(",", 1))
     found = Imported()
     for form, paths in by_format.items():
         for path in paths if form != "trainer" else ():
             require(path, form)
         if form not in HARNESSES:
-            found.add(_read_runs(form, paths, request))
+            found.add(_read_runs(form, paths, options))
     harness = {form: paths for form, paths in by_format.items() if form in HARNESSES}
     if harness and found.records:
         # A run that is there already keeps what it has, and is not changed by the way.
-        known = existing_records(request.out)
+        known = existing_records(options.out)
         found.records, _ = find_known(found.records, known)
-        require_addable(found.records, known, replace=request.replace)
+        require_addable(found.records, known, replace=options.replace)
     for form, paths in harness.items():
-        _add_scores(form, paths, request, found)
+        _add_scores(form, paths, options, found)
     return found
 
 
-def _read_runs(form: str, paths: Sequence[Path], request: Request) -> Imported:
-    options, given = read_options(request.options), request.given
+def _read_runs(form: str, paths: Sequence[Path], options: Options) -> Imported:
     if form == "peft":
-        return peft.read_results(paths, given, options)
+        return peft.read_results(paths, options)
     if form == "trainer":
-        _require_one_run(paths, given, options)
+        _require_one_run(paths, options)
     readers = {"csv": read_table, "wandb": trackers.read_wandb, "mlflow": trackers.read_mlflow}
     read = readers.get(form, read_trainer_folder)
-    return _read_each(lambda path: read(path, given, options), paths, request.quiet)
-
-
-def _read_each(read: Callable[[Path], Imported], paths: Sequence[Path], quiet: bool) -> Imported:
     found, problems = Imported(), []
-    for path in _progress(paths, quiet):
+    for path in _progress(paths, options.quiet):
         try:
-            found.add(read(path))
+            found.add(read(path, options))
         except RecordError as error:
             problems += error.problems
     if problems:
@@ -201,40 +165,15 @@ def _progress(paths: Sequence[Path], quiet: bool) -> Iterable[Path]:
     return tqdm(paths, unit=" files", desc="reading", disable=quiet or len(paths) == 1, leave=False)
 
 
-def read_options(said: Mapping[str, object]) -> Options:
-    """Return options as readers take them from plain values by name, as they stand in a mapping file."""
-    plain = {name: said[name] for name in Options.__dataclass_fields__ if name in said}
-    try:
-        plain["n_items"] = {name: parse_count(str(text)) for name, text in said.get("n_items", {}).items()}
-    except Refusal as error:
-        raise Refusal(f"--n-items: {error}") from error
-    wrong = [score for score in said.get("scores", ()) if not 2 <= len(score) <= 5]
-    if wrong:
-        raise Refusal(f"--score {' '.join(wrong[0])!r}: give COLUMN DATASET, and METRIC SETTING LANGUAGE if need be")
-    plain["scores"] = [ScoreColumn(*score) for score in said.get("scores", ())]
-    delimiter = {"tab": "\t"}.get(said.get("delimiter"), said.get("delimiter"))
-    if delimiter is not None and len(delimiter) != 1:
-        raise Refusal(f"--delimiter {delimiter!r} is not one character; for tabs give the word tab")
-    try:
-        pattern = re.compile(said["name_pattern"]) if "name_pattern" in said else None
-    except re.error as error:
-        raise Refusal(f"--name-pattern {said['name_pattern']!r} is no regular expression: {error}") from error
-    plain |= {"delimiter": delimiter, "pattern": pattern}
-    plain["logs"] = {task: Path(file) for task, file in said.get("logs", {}).items()}
-    plain["base"] = Path(said["base_config"]) if "base_config" in said else None
-    plain["counted"] = _read_counted(Path(said["counts"])) if "counts" in said else {}
-    return Options(**plain)
-
-
-def _require_one_run(folders: Sequence[Path], given: Given, options: Options) -> None:
+def _require_one_run(folders: Sequence[Path], options: Options) -> None:
     """Refuse to give several folders what is said of one run, or of one base model."""
-    if len(folders) > 1 and given.run_id is not None:
-        raise Refusal(f"--run-id {given.run_id} names one run, and there are {len(folders)} folders")
-    if len(folders) > 1 and given.n_params_updated is not None:
+    if len(folders) > 1 and options.run_id is not None:
+        raise Refusal(f"--run-id {options.run_id} names one run, and there are {len(folders)} folders")
+    if len(folders) > 1 and options.n_params_updated is not None:
         raise Refusal(
             f"--n-params-updated is that of one run, and there are {len(folders)} folders; give --counts FILE"
         )
-    if given.n_params_base is not None or options.base is not None:
+    if options.n_params_base is not None or options.base_config is not None:
         _require_one_base(folders)
 
 
@@ -249,26 +188,11 @@ def _require_one_base(folders: Sequence[Path]) -> None:
         )
 
 
-def _read_counted(path: Path) -> dict[Path, dict[str, int]]:
-    """Return counts by adapter folder from what `python -m training params --adapter ... --json` printed."""
-    names = ("n_params", "n_params_base", "n_params_updated")
-    try:
-        rows = json.loads(path.read_text("utf-8"))
-        found = {Path(row["adapter"]).resolve(): {name: int(row[name]) for name in names} for row in rows}
-        for row, counts in zip(rows, found.values(), strict=True):
-            counts["n_params_base_nonembedding"] = counts["n_params_base"] - int(row["n_params_embedding"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        message = "is not what `python -m training params --adapter DIR --config DIR --json` prints"
-        raise fail(path, f"{message} ({error})") from error
-    return found
-
-
-def _add_scores(form: str, paths: Sequence[Path], request: Request, found: Imported) -> None:
+def _add_scores(form: str, paths: Sequence[Path], options: Options, found: Imported) -> None:
     """Add the scores in result files to the run that they are of; two files must not say two things of one score."""
-    options = read_options(request.options)
     scores: dict[tuple, tuple[Score, Path]] = {}
     problems = []
-    for path in _progress(paths, request.quiet):
+    for path in _progress(paths, options.quiet):
         try:
             some, left_out = harnesses.read_scores(path, form, options)
         except RecordError as error:
@@ -282,28 +206,28 @@ def _add_scores(form: str, paths: Sequence[Path], request: Request, found: Impor
                 problems.append(FileProblem(path, ", ".join(score.key), message))
     if problems:
         raise RecordError(problems)
-    record = _record_to_extend(form, paths[0], request, found)
-    record = add_scores(record, [score for score, _ in scores.values()], paths[0], replace=request.replace)
+    record = _record_to_extend(form, paths[0], options, found)
+    record = add_scores(record, [score for score, _ in scores.values()], paths[0], replace=options.replace)
     found.records = [other for other in found.records if other.run_id != record.run_id] + [record]
     found.extended.add(record.run_id)
 
 
-def _record_to_extend(form: str, path: Path, request: Request, found: Imported) -> RunRecord:
-    """Return the record that scores are added to: the one of that name, or a new one made of what was given."""
-    given, out = request.given, request.out
+def _record_to_extend(form: str, path: Path, options: Options, found: Imported) -> RunRecord:
+    """Return the record that scores are added to: the one of that name, or a new one made of what was options."""
+    out = options.out
     known = {name: record for name, (record, _) in existing_records(out).items()}
     known |= {record.run_id: record for record in found.records}
     names = ", ".join(sorted(known)) or "none yet"
-    run_id = given.run_id or (found.records[0].run_id if len(found.records) == 1 else None)
+    run_id = options.run_id or (found.records[0].run_id if len(found.records) == 1 else None)
     if run_id is None:
         raise Refusal(f"say with --run-id which run these scores are of; {out} has {names}")
     old = known.get(run_id)
-    if old is not None and (old in found.records or _is_described(old, given)):
+    if old is not None and (old in found.records or _is_described(old, options)):
         return old
-    if old is not None and not request.replace:
+    if old is not None and not options.replace:
         raise Refusal(f"run {run_id!r} is in {out} with another description; leave it out, or pass --replace")
-    counts = complete_counts(given.counts(), given.method)
-    wanted = {"grid": given.grid, "method": given.method}
+    counts = complete_counts(options.given_counts(), options.method)
+    wanted = {"grid": options.grid, "method": options.method}
     wanted |= {name: counts.get(name) for name in ("n_params_base", "n_params_updated")}
     lacking = [f"--{name.replace('_', '-')}" for name, value in wanted.items() if value is None]
     if lacking:
@@ -311,9 +235,9 @@ def _record_to_extend(form: str, path: Path, request: Request, found: Imported) 
             f"there is no run {run_id!r} in {out} (it has {names}); choose one of them, or describe a new run with "
             f"{', '.join(lacking)}"
         )
-    size = given.size or size_label(counts["n_params_base"])
-    fields = {"run_id": run_id, "grid": given.grid, "method": given.method, "size": size, "seed": given.seed}
-    fields |= {"held_out": size in given.held_out, "n_tokens": given.n_tokens} | counts
+    size = options.size or size_label(counts["n_params_base"])
+    fields = {"run_id": run_id, "grid": options.grid, "method": options.method, "size": size, "seed": options.seed}
+    fields |= {"held_out": size in options.held_out, "n_tokens": options.n_tokens} | counts
     origin = f"scores imported from {FORMATS[form]}"
     made = make_record(path, "", fields | {"provenance": {"origin": origin}})
     # Another description of a run leaves what was measured on it.
@@ -321,8 +245,8 @@ def _record_to_extend(form: str, path: Path, request: Request, found: Imported) 
     return made if old is None else made.model_copy(update={name: getattr(old, name) for name in kept})
 
 
-def _is_described(record: RunRecord, given: Given) -> bool:
+def _is_described(record: RunRecord, options: Options) -> bool:
     """Whether what was given of a run, if anything, is what its record says."""
     fields = ("grid", "method", "size", "seed", "n_params_base", "n_params_updated", "n_params", "n_tokens")
-    said = {name: getattr(given, name) for name in fields if getattr(given, name) is not None}
+    said = {name: getattr(options, name) for name in fields if getattr(options, name) is not None}
     return all(getattr(record, name) == value for name, value in said.items())

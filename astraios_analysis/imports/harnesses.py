@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -119,7 +119,7 @@ def read_scores(path: Path, harness: Harness, options: Options) -> tuple[list[Sc
         content = read_json(path)
         tasks = _tasks(content, harness)
         if "" in options.datasets and len(tasks) == 1:
-            options = replace(options, datasets={tasks[0]: options.datasets[""]})
+            options = options.model_copy(update={"datasets": {tasks[0]: options.datasets[""]}})
         (_read_bigcode if harness == "bigcode" else _read_lm_eval)(content, options, found)
     for name in sorted((set(options.datasets) | set(options.logs)) - set(tasks)):
         found.problem(name, f"is no task of this file; it has {', '.join(tasks) or 'none'}")

@@ -1,17 +1,28 @@
 """What a user says about runs that no file says, and values as they stand in files; what is missing is asked for."""
 
+import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+)
 
 from astraios_analysis.records.files import FileProblem, RecordError
+from astraios_analysis.records.notation import COUNT_UNITS, parse_count
 from astraios_analysis.records.refusal import Refusal, explain, fail
 from astraios_analysis.records.registry import chance_level, find_dataset
 from astraios_analysis.records.released import GRID as RELEASED
@@ -29,29 +40,10 @@ _LONGEST_NAME = 100
 _SIZE_UNITS = ((10**9, "b"), (10**6, "m"), (10**3, "k"))
 
 
-@dataclass(frozen=True)
-class Given:
-    """Values given as options; None where a file must say it. ``held_out`` are labels of sizes."""
-
-    grid: str | None = None
-    run_id: str | None = None
-    method: str | None = None
-    size: str | None = None
-    seed: int | None = None
-    held_out: tuple[str, ...] = ()
-    n_params: int | None = None
-    n_params_base: int | None = None
-    n_params_base_nonembedding: int | None = None
-    n_params_updated: int | None = None
-    n_tokens: int | None = None
-
-    def counts(self) -> dict[str, int]:
-        """Return the counts of parameters that were given."""
-        return {name: value for name in COUNTS if (value := getattr(self, name)) is not None}
+Count = Annotated[int, BeforeValidator(lambda said: parse_count(str(said))), Field(ge=1)]
 
 
-@dataclass(frozen=True)
-class ScoreColumn:
+class ScoreColumn(NamedTuple):
     """A column that holds one data set's score: what it is, as far as the data set does not say it itself."""
 
     column: str
@@ -61,48 +53,90 @@ class ScoreColumn:
     language: str | None = None
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to read files, and what they do not say of scores; each importer has its own part of it.
+class Options(BaseModel):
+    """What a user says of runs and files, by the names of mapping files; each importer has its own part of it.
 
-    Of tables: ``columns`` gives the column of a field where it has another name, ``percent`` says that shares are
-    percentages. Fields that no column gives are those of ``runs`` by name of run, or of the named groups of ``pattern``
-    in that name. Of tasks, by name, or by the empty name for all others: ``datasets`` (where not the task's own name),
-    ``languages``, ``n_items`` (numbers of problems) and ``logs`` (its ``logs.json``, outcomes problem by problem).
-    ``setting`` stands in place of the one made from a file's configuration; variants and filters stay behind it. Of
-    Trainer folders: ``base`` is the base model's folder of safetensors weights, ``eval`` a validation set where several
-    were logged, ``checkpoint`` whether the loss is that of the last step or of the checkpoint that the run names as its
-    best, ``repeated_step`` which loss to keep of a step validated twice; ``counted`` holds counts by adapter folder, as
-    `python -m training params --adapter` prints them. ``methods`` are the files' names of tuning methods.
+    Of runs, where no file says it: ``grid`` to ``n_tokens``; ``held_out`` are labels of sizes, ``methods`` the files'
+    names of tuning methods. Of tables: ``columns`` gives the column of a field where it has another name, ``percent``
+    says that shares are percentages. Fields that no column gives are those of ``runs`` by name of run, or of the named
+    groups of ``name_pattern`` in that name. Of tasks, by name, or by the empty name for all others: ``datasets`` (where
+    not the task's own name), ``languages``, ``n_items`` (numbers of problems) and ``logs`` (its ``logs.json``, outcomes
+    problem by problem). ``setting`` stands in place of the one made from a file's configuration; variants and filters
+    stay behind it. Of Trainer folders: ``base_config`` is the base model's folder of safetensors weights, ``counts``
+    what `python -m training params --adapter` printed, ``eval`` a validation set where several were logged,
+    ``checkpoint`` whether the loss is that of the last step or of the checkpoint that the run names as its best,
+    ``repeated_step`` which loss to keep of a step validated twice. ``out`` is the folder of the records.
     """
 
-    methods: Mapping[str, str] = field(default_factory=dict)
-    n_items: Mapping[str, int] = field(default_factory=dict)
-    languages: Mapping[str, str] = field(default_factory=dict)
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    grid: str | None = None
+    run_id: str | None = None
+    method: Annotated[str, AfterValidator(lambda said: read_method(said, {}))] | None = None
+    size: str | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
+    held_out: tuple[str, ...] = ()
+    n_params: Count | None = None
+    n_params_base: Count | None = None
+    n_params_base_nonembedding: Count | None = None
+    n_params_updated: Count | None = None
+    n_tokens: Count | None = None
+    methods: dict[str, str] = {}
+    n_items: dict[str, Count] = {}
+    metrics: dict[str, str] = {}
+    languages: dict[str, str] = {}
     skip_unknown: bool = False
-    columns: Mapping[str, str] = field(default_factory=dict)
-    scores: Sequence[ScoreColumn] = ()
+    columns: dict[str, str] = {}
+    scores: tuple[ScoreColumn, ...] = ()
     percent: bool = False
-    params_unit: str = "1"
-    loss_unit: str = "nats"
-    time_unit: str = "s"
+    params_unit: Literal[tuple(COUNT_UNITS)] = "1"
+    loss_unit: Literal[tuple(LOSS_UNITS)] = "nats"
+    time_unit: Literal[tuple(TIME_UNITS)] = "s"
     delimiter: str | None = None
-    runs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    pattern: re.Pattern | None = None
-    datasets: Mapping[str, str] = field(default_factory=dict)
+    runs: dict[str, dict[str, JsonValue]] = {}
+    name_pattern: re.Pattern | None = None
+    datasets: dict[str, str] = {}
     setting: str | None = None
-    logs: Mapping[str, Path] = field(default_factory=dict)
-    base: Path | None = None
+    logs: dict[str, Path] = {}
+    base_config: Path | None = None
+    counts: Path | None = None
     eval: str | None = None
     checkpoint: Literal["last", "best"] = "last"
     repeated_step: Literal["first", "last"] | None = None
     unfinished: bool = False
-    counted: Mapping[Path, Mapping[str, int]] = field(default_factory=dict)
+    out: Path = Path()
+    replace: bool = False
+    quiet: bool = False
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, said: str | None) -> str | None:
+        found = "\t" if said == "tab" else said
+        if found is not None and len(found) != 1:
+            raise ValueError(f"{said!r} is not one character; for tabs give the word tab")
+        return found
+
+    def given_counts(self) -> dict[str, int]:
+        """Return the counts of parameters that were given."""
+        return {name: value for name in COUNTS if (value := getattr(self, name)) is not None}
 
     def of_task(self, name: str, task: str, dataset: str) -> object:
         """Return what an option says of a task, of its data set, or of all tasks; None where it says nothing."""
         values = getattr(self, name)
         return next((values[key] for key in (task, dataset, "") if key in values), None)
+
+
+def read_options(said: Mapping[str, object], path: Path | None = None) -> Options:
+    """Return options from plain values by name, as they stand in a mapping file (``path``) or were given."""
+    try:
+        return Options.model_validate_json(json.dumps(said, default=str))
+    except ValidationError as error:
+        problems = [explain(path or Path(), detail) for detail in error.errors()]
+        if path is not None:
+            raise RecordError(problems) from error
+        names = [problem.field.partition(".")[0].replace("_", "-") for problem in problems]
+        lines = [f"--{name}: {problem.message}" for name, problem in zip(names, problems, strict=True)]
+        raise Refusal("\n".join(lines)) from error
 
 
 @dataclass

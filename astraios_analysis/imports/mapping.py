@@ -1,8 +1,10 @@
 """Mapping files: what was decided in an import, as TOML that the next import of the same kind reads."""
 
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from astraios_analysis.imports.inputs import read_options
 from astraios_analysis.records.printing import toml_lines
 from astraios_analysis.records.reading import read_toml
 from astraios_analysis.records.refusal import fail
@@ -11,35 +13,26 @@ _HEAD = "# How these runs were imported. Again: astraios import {form} FILE... -
 _READ = "\n# What was read:"
 
 
-def read_mappings(paths: Sequence[Path], known: Mapping[str, type], form: str) -> tuple[dict[str, object], str]:
+def read_mappings(paths: Sequence[Path], known: Collection[str], form: str) -> tuple[dict[str, object], str]:
     """Return the options in mapping files, of which later ones go before, and the format that the last one names.
 
-    The last one need not exist yet: it is the one that is written.
+    A file that another kind of import wrote, or with an option that is not ``known`` to this one, is refused. The last
+    one need not exist yet: it is the one that is written.
     """
     options, written = {}, form
     for path in paths:
-        if path.exists() or path != paths[-1]:
-            content, written = _read(path, known, form)
-            options = merge(options, content)
+        if not path.exists() and path == paths[-1]:
+            continue
+        content = read_toml(path)
+        written = content.pop("format", form)
+        if written != form and form != "auto":
+            raise fail(path, f"is that of another import: astraios import {written}", "format")
+        for name in content:
+            if name not in known:
+                raise fail(path, f"is no option of this import; choose from {', '.join(sorted(known))}", name)
+        read_options(content, path)
+        options = merge(options, content)
     return options, written
-
-
-def _read(path: Path, known: Mapping[str, type], form: str) -> tuple[dict[str, object], str]:
-    """Return the options in a mapping file, and the format that it names.
-
-    ``known`` are the types of options by name: a file that another kind of import wrote, or with an option that this
-    one does not have, is refused.
-    """
-    content = read_toml(path)
-    written = content.pop("format", form)
-    if written != form and form != "auto":
-        raise fail(path, f"is that of another import: astraios import {written}", "format")
-    for name, value in content.items():
-        if name not in known:
-            raise fail(path, f"is no option of this import; choose from {', '.join(sorted(known))}", name)
-        if not isinstance(value, known[name]) or (isinstance(value, bool) and known[name] is not bool):
-            raise fail(path, f"is {value!r}; it must be a {known[name].__name__}", name)
-    return content, written
 
 
 def merge(first: Mapping[str, object], second: Mapping[str, object]) -> dict[str, object]:
@@ -56,18 +49,12 @@ def write_mapping(path: Path, form: str, options: Mapping[str, object], decided:
 
     Where these options stand there already, so do the words of whoever wrote them.
     """
-    end = [_READ, *(f"# {line}" for line in decided)]
-    if path.exists():
-        plain = {name: [*value] if isinstance(value, tuple) else value for name, value in options.items()}
-        if {"format": form, **plain} == {"format": form, **read_toml(path)}:
-            head = path.read_text("utf-8").partition(_READ)[0]
-            _write(path, [head.rstrip("\n"), *end])
-            return
-    _write(path, [_HEAD.format(name=path.name, form=form), *toml_lines({"format": form, **options}), *end])
-
-
-def _write(path: Path, lines: Sequence[str]) -> None:
+    lines = toml_lines({"format": form, **options})
+    if path.exists() and tomllib.loads("\n".join(lines)) == {"format": form, **read_toml(path)}:
+        head = path.read_text("utf-8").partition(_READ)[0].rstrip("\n")
+    else:
+        head = "\n".join([_HEAD.format(name=path.name, form=form), *lines])
     try:
-        path.write_text("\n".join(lines) + "\n", "utf-8")
+        path.write_text("\n".join([head, _READ, *(f"# {line}" for line in decided)]) + "\n", "utf-8")
     except OSError as error:
         raise fail(path, f"cannot be written ({error.strerror}); choose another file with --map") from error

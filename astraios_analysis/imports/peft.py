@@ -8,7 +8,6 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from astraios_analysis.imports.inputs import (
-    Given,
     Imported,
     Options,
     complete_counts,
@@ -103,7 +102,7 @@ class Result(_Layout):
         return next((entry for entry in reversed(self.train_info.metrics) if "test accuracy" in entry), {})
 
 
-def read_results(paths: Sequence[Path], given: Given, options: Options) -> Imported:
+def read_results(paths: Sequence[Path], options: Options) -> Imported:
     """Return a record an experiment that succeeded; the base model's parameters may be said by another file."""
     found, results, problems = Imported(), {}, []
     for path in paths:
@@ -119,20 +118,20 @@ def read_results(paths: Sequence[Path], given: Given, options: Options) -> Impor
             problems += error.problems
     bases, wrong = _base_counts({path: result for path, (result, _) in results.items()})
     problems += wrong
-    if given.run_id is not None and len(results) > 1:
-        raise Refusal(f"--run-id {given.run_id} names one run, and there are {len(results)} results")
+    if options.run_id is not None and len(results) > 1:
+        raise Refusal(f"--run-id {options.run_id} names one run, and there are {len(results)} results")
     names = sorted({result.base for result, _ in results.values()})
-    if given.n_params_base is not None and len(names) > 1:
+    if options.n_params_base is not None and len(names) > 1:
         shown = ", ".join(names)
         raise Refusal(f"--n-params-base is that of one base model, and these are {shown}; import them one at a time")
     for path, (result, info) in results.items() if not problems else ():
         try:
-            method = given.method or read_method(result.method, options.methods)
+            method = options.method or read_method(result.method, options.methods)
         except Refusal as error:
             (found.left_out if options.skip_unknown else problems).append(FileProblem(path, "method", str(error)))
             continue
         try:
-            found.records.append(_make(path, result, info, method, bases.get(result.base), given, options))
+            found.records.append(_make(path, result, info, method, bases.get(result.base), options))
         except RecordError as error:
             problems += error.problems
     if problems:
@@ -166,10 +165,10 @@ def _base_counts(results: Mapping[Path, Result]) -> tuple[dict[str, int], list[F
     return {name: count for name, (count, _) in bases.items()}, problems
 
 
-def _make(path: Path, result: Result, info: Mapping, method: str, n_base: int | None, given: Given, options: Options):
-    if given.grid is None:
+def _make(path: Path, result: Result, info: Mapping, method: str, n_base: int | None, options: Options):
+    if options.grid is None:
         raise fail(path, "is in no file; say it with --grid", "grid")
-    n_base, train = given.n_params_base or n_base, result.train_info
+    n_base, train = options.n_params_base or n_base, result.train_info
     if n_base is None:
         message = (
             f"those of {result.base} do not follow from this file alone; import it with a result of full "
@@ -178,19 +177,19 @@ def _make(path: Path, result: Result, info: Mapping, method: str, n_base: int | 
         raise fail(path, message, "n_params_base")
     counts = {"n_params_base": n_base, "n_params_updated": train.num_trainable_params}
     counts |= {"n_params": train.num_total_params}
-    for name, value in given.counts().items():
+    for name, value in options.given_counts().items():
         if counts.setdefault(name, value) != value:
             raise fail(path, f"is {counts[name]} in the file and {value} by --{name.replace('_', '-')}", name)
-    size, seed = given.size or size_label(n_base), result.run_info.train_config.seed
+    size, seed = options.size or size_label(n_base), result.run_info.train_config.seed
     cost = {"seconds": train.train_time, "peak_memory_bytes": train.accelerator_memory_max or train.cuda_memory_max}
     fields = {
-        "run_id": given.run_id or run_name(result.run_info.experiment_name),
-        "grid": given.grid,
+        "run_id": options.run_id or run_name(result.run_info.experiment_name),
+        "grid": options.grid,
         "method": method,
         "size": size,
-        "seed": given.seed if given.seed is not None else seed,
-        "held_out": size in given.held_out,
-        "n_tokens": given.n_tokens or result.test.get("train total tokens"),
+        "seed": options.seed if options.seed is not None else seed,
+        "held_out": size in options.held_out,
+        "n_tokens": options.n_tokens or result.test.get("train total tokens"),
         "scores": (_test_score(path, result, options),) if result.test else (),
         "cost": {name: value for name, value in cost.items() if value is not None},
         "provenance": {

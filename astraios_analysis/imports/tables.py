@@ -11,7 +11,6 @@ import pandas as pd
 from astraios_analysis.imports.inputs import (
     COUNTS,
     TIME_UNITS,
-    Given,
     Imported,
     Options,
     complete_counts,
@@ -71,13 +70,13 @@ class _Run:
     scores: list = field(default_factory=list)
 
 
-def read_table(path: Path, given: Given, options: Options) -> Imported:
+def read_table(path: Path, options: Options) -> Imported:
     """Return the runs of a table's file in the order in which they appear."""
     rows, notes = read_rows(path, options.delimiter)
     columns = rows[0][1].keys() - options.columns.values()
     state = next((name for name in columns if name.lower() in ("state", "status") and _are_states(rows, name)), None)
     rows, left_out = (rows, []) if state is None else keep_finished(path, rows, state)
-    found = build_records(path, rows, given, options)
+    found = build_records(path, rows, options)
     unused = [FileProblem(path, f"column {name!r}", "is read as nothing") for name in unused_columns(rows, options)]
     return Imported(found.records, [*left_out, *unused], [*notes, *found.notes])
 
@@ -100,7 +99,7 @@ def keep_finished(path: Path, rows: Rows, state: str) -> tuple[Rows, list[FilePr
     return kept, left_out
 
 
-def build_records(path: Path, rows: Rows, given: Given, options: Options) -> Imported:
+def build_records(path: Path, rows: Rows, options: Options) -> Imported:
     """Return the runs of rows; raises RecordError listing everything that cannot be mapped, with line and column."""
     _require_columns(path, list(rows[0][1]), options)
     rows = _with_points(path, rows, options)
@@ -108,7 +107,7 @@ def build_records(path: Path, rows: Rows, given: Given, options: Options) -> Imp
     runs: dict[str, _Run] = {}
     for line, row in rows:
         try:
-            _add_row(path, line, row, runs, given, options)
+            _add_row(path, line, row, runs, options)
         except RecordError as error:
             problems += error.problems
     records = []
@@ -219,9 +218,7 @@ def _read_fields(path: Path, line: int, row: Mapping[str, str], options: Options
     return found
 
 
-def _add_row(
-    path: Path, line: int, row: Mapping[str, str], runs: dict[str, _Run], given: Given, options: Options
-) -> None:
+def _add_row(path: Path, line: int, row: Mapping[str, str], runs: dict[str, _Run], options: Options) -> None:
     """Add a row to its run: a point of the curve where it has a step, scores where it has them."""
     fields = _read_fields(path, line, row, options)
     step = fields.pop("step", None)
@@ -229,16 +226,16 @@ def _add_row(
     fields = _named_fields(path, line, raw_name or path.stem, options) | fields
     for name in ("grid", "run_id", "method", "size", "seed", "n_tokens", *COUNTS):
         # What is updated follows from fft, whatever is said of the methods of other rows.
-        follows = name == "n_params_updated" and fields.get("method") == "fft" != given.method
-        if name not in fields and getattr(given, name) is not None and not follows:
-            fields[name] = getattr(given, name)
+        follows = name == "n_params_updated" and fields.get("method") == "fft" != options.method
+        if name not in fields and getattr(options, name) is not None and not follows:
+            fields[name] = getattr(options, name)
     try:
         fields |= complete_counts({name: fields[name] for name in COUNTS if name in fields}, fields.get("method"))
     except Refusal as error:
         raise fail(path, str(error), f"line {line}") from error
     _require(path, line, fields)
     fields.setdefault("size", size_label(fields["n_params_base"]))
-    fields["held_out"] = fields.get("held_out", False) or fields["size"] in given.held_out
+    fields["held_out"] = fields.get("held_out", False) or fields["size"] in options.held_out
     seed = f"s{fields['seed']}" if "seed" in fields else None
     name = fields.setdefault("run_id", run_name(fields["grid"], fields["size"], fields["method"], seed))
     point = (fields.pop("val_loss", None), fields.pop("val_loss_se", None)) if step is not None else None
@@ -260,16 +257,16 @@ def _add_row(
 def _named_fields(path: Path, line: int, name: str, options: Options) -> dict[str, Any]:
     """Return the fields that are said of a run by its name: one by one, or by a pattern."""
     said = {key: str(value) for key, value in options.runs.get(name, options.runs.get(run_name(name), {})).items()}
-    if options.pattern is not None:
-        match = options.pattern.search(name)
+    if options.name_pattern is not None:
+        match = options.name_pattern.search(name)
         if match is None:
-            message = f"{name!r} is not of the form {options.pattern.pattern!r}; correct --name-pattern"
+            message = f"{name!r} is not of the form {options.name_pattern.pattern!r}; correct --name-pattern"
             raise fail(path, message, f"line {line}")
         said = {key: text for key, text in match.groupdict().items() if text is not None} | said
     wrong = sorted(said.keys() - set(RUN_FIELDS))
     if wrong:
         raise fail(path, f"{wrong[0]!r} is no field of a run; choose from {', '.join(RUN_FIELDS)}", f"run {name!r}")
-    return _read_fields(path, line, said, replace(options, columns={}))
+    return _read_fields(path, line, said, options.model_copy(update={"columns": {}}))
 
 
 def _require(path: Path, line: int, fields: Mapping[str, object]) -> None:

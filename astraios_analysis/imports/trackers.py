@@ -5,10 +5,9 @@ Each becomes a table of runs; runs that did not finish are left out, and said to
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from astraios_analysis.imports.inputs import Given, Imported, Options
+from astraios_analysis.imports.inputs import Imported, Options
 from astraios_analysis.imports.tables import Rows, build_records, keep_finished, read_rows, unused_columns
 from astraios_analysis.records.files import FileProblem
 from astraios_analysis.records.notation import is_blank
@@ -42,21 +41,21 @@ def _is_history(header: list[str]) -> bool:
     return header[0] in ("Run", "Group") and header[2:] == _HISTORY
 
 
-def read_wandb(path: Path, given: Given, options: Options) -> Imported:
+def read_wandb(path: Path, options: Options) -> Imported:
     """Return the runs of a run table or of a chart of Weights & Biases."""
     rows, _ = read_rows(path, options.delimiter)
     header = list(rows[0][1])
     if is_wandb_table(header):
         own = {name.lower(): name for name in header}
         defaults = {"run_id": own["name"], "seconds": own.get("runtime")}
-        return _run_table(path, rows, own["state"], defaults, given, options)
+        return _run_table(path, rows, own["state"], defaults, options)
     if not is_wandb_chart(header):
         message = "is no run table (columns Name, State, ...) nor chart (Step, then 'run - metric') of Weights & Biases"
         raise fail(path, f"{message}; for any other table: astraios import csv")
-    return _chart(path, rows, header, given, options)
+    return _chart(path, rows, header, options)
 
 
-def read_mlflow(path: Path, given: Given, options: Options) -> Imported:
+def read_mlflow(path: Path, options: Options) -> Imported:
     """Return the runs of a table of MLflow, of a metric's history, or of one run as JSON (``mlflow runs describe``)."""
     if path.suffix == ".json":
         rows: Rows = [(1, _flat(path, read_json(path)))]
@@ -68,7 +67,7 @@ def read_mlflow(path: Path, given: Given, options: Options) -> Imported:
         ]
     header = list(rows[0][1])
     if _is_history(header):
-        return _history(path, rows, header, given, options)
+        return _history(path, rows, header, options)
     if not is_mlflow_table(header):
         raise fail(path, "is no table of MLflow's runs (columns run_id, experiment_id, status, ...)")
     is_ui = "Status" in header
@@ -81,17 +80,15 @@ def read_mlflow(path: Path, given: Given, options: Options) -> Imported:
     named = names and not any(map(is_blank, names)) and len(set(names)) == len(names)
     by_name, by_id = ("Name", "Run ID") if is_ui else ("tags.mlflow.runName", "run_id")
     defaults = {"run_id": by_name if named else by_id}
-    return _run_table(path, rows, "Status" if is_ui else "status", defaults, given, options)
+    return _run_table(path, rows, "Status" if is_ui else "status", defaults, options)
 
 
-def _run_table(
-    path: Path, rows: Rows, state: str, defaults: Mapping[str, str | None], given: Given, options: Options
-) -> Imported:
+def _run_table(path: Path, rows: Rows, state: str, defaults: Mapping[str, str | None], options: Options) -> Imported:
     """Return the runs that finished; fields without a column of the user's take those of the tracker."""
     kept, left_out = keep_finished(path, rows, state)
     own = {name: column for name, column in defaults.items() if column and name not in options.columns}
-    options = replace(options, columns={**own, **options.columns})
-    found = build_records(path, kept, given, options)
+    options = options.model_copy(update={"columns": {**own, **options.columns}})
+    found = build_records(path, kept, options)
     unused = [name for name in unused_columns(rows, options) if name != state]
     if unused:
         message = f"are read as nothing: {', '.join(unused[:8])}" + (", ..." if len(unused) > 8 else "")
@@ -99,7 +96,7 @@ def _run_table(
     return Imported(found.records, left_out, found.notes)
 
 
-def _chart(path: Path, rows: Rows, header: list[str], given: Given, options: Options) -> Imported:
+def _chart(path: Path, rows: Rows, header: list[str], options: Options) -> Imported:
     """Return a run a column, with its curve."""
     axis = options.columns.get("step", header[0])
     if axis != header[0] or axis not in (*_STEPS, options.columns.get("step")):
@@ -115,16 +112,16 @@ def _chart(path: Path, rows: Rows, header: list[str], given: Given, options: Opt
             if row.get(f"{name}__MIN", row[name]) != row.get(f"{name}__MAX", row[name]) and not notes:
                 message = f"{name!r} is a mean over steps or runs; the history of single runs is exact"
                 notes.append(FileProblem(path, f"line {line}", message))
-    return _curves(path, found_rows, notes, given, options)
+    return _curves(path, found_rows, notes, options)
 
 
-def _history(path: Path, rows: Rows, header: list[str], given: Given, options: Options) -> Imported:
+def _history(path: Path, rows: Rows, header: list[str], options: Options) -> Imported:
     if header[0] == "Group":
         raise fail(path, "holds means over groups of runs; ungroup the runs and export them again", "header")
     metric = _one_metric(path, sorted({row["metric"] for _, row in rows}), options)
     kept = [(line, row) for line, row in rows if row["metric"] == metric]
     curves = [(n, {"run_id": row["Run"], "step": row["step"], "val_loss": row["value"]}) for n, row in kept]
-    return _curves(path, curves, [], given, options)
+    return _curves(path, curves, [], options)
 
 
 def _one_metric(path: Path, metrics: list[str], options: Options) -> str:
@@ -137,10 +134,10 @@ def _one_metric(path: Path, metrics: list[str], options: Options) -> str:
     return candidates[0]
 
 
-def _curves(path: Path, rows: Rows, notes: list[FileProblem], given: Given, options: Options) -> Imported:
+def _curves(path: Path, rows: Rows, notes: list[FileProblem], options: Options) -> Imported:
     if not rows:
         raise fail(path, "has no value of the validation loss")
-    found = build_records(path, rows, given, replace(options, columns={}))
+    found = build_records(path, rows, options.model_copy(update={"columns": {}}))
     message = "a chart does not say whether its runs finished; a record is of a finished run"
     notes = [*notes, *found.notes, FileProblem(path, "", message)]
     return Imported(found.records, [], notes)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from astraios_analysis.imports.inputs import Given, Imported, Options, complete_counts, make_record, size_label
+from astraios_analysis.imports.inputs import Imported, Options, complete_counts, make_record, size_label
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.reading import read_json
 from astraios_analysis.records.refusal import Refusal, fail
@@ -69,7 +69,7 @@ class _Folder:
         return self.path, self.place
 
 
-def read_trainer_folder(folder: Path, given: Given, options: Options) -> Imported:
+def read_trainer_folder(folder: Path, options: Options) -> Imported:
     """Return the record of one finished run, of the folder's state or of that of its last checkpoint, and notes.
 
     Raises RecordError naming the file and key of everything that cannot be mapped, and the option that would say it.
@@ -80,23 +80,23 @@ def read_trainer_folder(folder: Path, given: Given, options: Options) -> Importe
     curve, notes = read_curve(place / STATE, state, options)
     adapter = next((where for where in (folder, place) if (where / ADAPTER_CONFIG).exists()), None)
     found = _Folder(folder, place, adapter, read_json(adapter / ADAPTER_CONFIG) if adapter else {})
-    method = _read_method(found, given, options)
-    counts, problems = _read_counts(found, method, given, options)
-    required = {"--grid": given.grid, "--method": method}
+    method = _read_method(found, options)
+    counts, problems = _read_counts(found, method, options)
+    required = {"--grid": options.grid, "--method": method}
     problems += [FileProblem(folder, o[2:], f"is in no file; say it with {o}") for o, v in required.items() if not v]
     if problems:
         raise RecordError(problems)
-    size = given.size or size_label(counts["n_params_base"])
+    size = options.size or size_label(counts["n_params_base"])
     known = ("max_steps", "global_step", "num_train_epochs", "train_batch_size", "best_model_checkpoint")
     spec = {name: state[name] for name in known if state.get(name) is not None}
     fields = {
-        "run_id": given.run_id or folder.resolve().name,
-        "grid": given.grid,
+        "run_id": options.run_id or folder.resolve().name,
+        "grid": options.grid,
         "method": method,
         "size": size,
-        "seed": given.seed,
-        "held_out": size in given.held_out,
-        "n_tokens": given.n_tokens or state.get("num_input_tokens_seen") or None,
+        "seed": options.seed,
+        "held_out": size in options.held_out,
+        "n_tokens": options.n_tokens or state.get("num_input_tokens_seen") or None,
         "base_val_loss": curve.get(0),
         "val_loss": curve[max(curve)],
         "val_curve": [{"step": step, "loss": loss} for step, loss in curve.items()],
@@ -257,7 +257,7 @@ def adapter_method(config: Mapping[str, object]) -> str:
     return "_".join(variants) or "lora"
 
 
-def _read_method(folder: _Folder, given: Given, options: Options) -> str | None:
+def _read_method(folder: _Folder, options: Options) -> str | None:
     """Return the method that the adapter, or its absence beside whole weights, shows; None where nothing does."""
     if folder.adapter is None:
         whole = any(any(where.glob(pattern)) for where in folder.places() for pattern in _MODEL_WEIGHTS)
@@ -266,26 +266,24 @@ def _read_method(folder: _Folder, given: Given, options: Options) -> str | None:
         try:
             found = adapter_method(folder.config)
         except Refusal as error:
-            if given.method is None:
+            if options.method is None:
                 raise fail(folder.adapter / ADAPTER_CONFIG, str(error)) from error
-            return given.method
+            return options.method
         found = options.methods.get(found, found)
-    if given.method and found and given.method != found:
-        message = f"is {found} by its files and {given.method!r} by --method; leave --method out"
+    if options.method and found and options.method != found:
+        message = f"is {found} by its files and {options.method!r} by --method; leave --method out"
         raise fail(folder.path, message, "method")
-    return found or given.method
+    return found or options.method
 
 
-def _read_counts(
-    folder: _Folder, method: str | None, given: Given, options: Options
-) -> tuple[dict[str, int], list[FileProblem]]:
+def _read_counts(folder: _Folder, method: str | None, options: Options) -> tuple[dict[str, int], list[FileProblem]]:
     """Return the counts of parameters, and what must be given as an option because nothing says it.
 
     Whatever is known from two sides must agree.
     """
     counts: dict[str, int] = {}
     said_by: dict[str, str] = {}
-    for source, values in _said_counts(folder, method, given, options):
+    for source, values in _said_counts(folder, method, options):
         for name, value in values.items():
             if counts.setdefault(name, value) != value:
                 message = f"is {value} by {source} and {counts[name]} by {said_by[name]}; correct the one that is wrong"
@@ -304,24 +302,37 @@ def _read_counts(
     return counts, problems
 
 
-def _said_counts(
-    folder: _Folder, method: str | None, given: Given, options: Options
-) -> list[tuple[str, Mapping[str, int]]]:
+def _said_counts(folder: _Folder, method: str | None, options: Options) -> list[tuple[str, Mapping[str, int]]]:
     """Return counts by who says them: options, what PEFT counted, the headers of saved weights."""
-    said: list[tuple[str, Mapping[str, int]]] = [("options", given.counts())]
+    said: list[tuple[str, Mapping[str, int]]] = [("options", options.given_counts())]
     if folder.adapter is not None:
         places = (folder.adapter.resolve(), folder.path.resolve())
-        said += [("--counts", options.counted[place]) for place in places if place in options.counted]
+        counted = _read_counted(options.counts) if options.counts else {}
+        said += [("--counts", counted[place]) for place in places if place in counted]
         weights = folder.adapter / ADAPTER_WEIGHTS
         saved = count_saved(read_shapes(weights), folder.config) if weights.exists() else None
         said += [(str(weights), {"n_params_updated": saved})] if saved else []
-    if options.base is not None and not options.base.exists():
-        raise fail(options.base, "does not exist; give the folder of the base model's weights")
-    bases = (options.base,) if options.base else folder.places() if method == "fft" else ()
+    if options.base_config is not None and not options.base_config.exists():
+        raise fail(options.base_config, "does not exist; give the folder of the base model's weights")
+    bases = (options.base_config,) if options.base_config else folder.places() if method == "fft" else ()
     for where in bases:
         shapes = read_model_shapes(where if where.is_dir() else where.parent)
         said += [(str(where), count_weights(shapes))] if shapes else []
     return said
+
+
+def _read_counted(path: Path) -> dict[Path, dict[str, int]]:
+    """Return counts by adapter folder from what `python -m training params --adapter ... --json` printed."""
+    names = ("n_params", "n_params_base", "n_params_updated")
+    try:
+        rows = json.loads(path.read_text("utf-8"))
+        found = {Path(row["adapter"]).resolve(): {name: int(row[name]) for name in names} for row in rows}
+        for row, counts in zip(rows, found.values(), strict=True):
+            counts["n_params_base_nonembedding"] = counts["n_params_base"] - int(row["n_params_embedding"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        message = "is not what `python -m training params --adapter DIR --config DIR --json` prints"
+        raise fail(path, f"{message} ({error})") from error
+    return found
 
 
 def count_saved(shapes: Mapping[str, list[int]], config: Mapping[str, object]) -> int | None:

@@ -529,9 +529,9 @@ class TestAny:
             ("n_params_base\n1M\n", ("--grid", "My Grid", "--method", "fft"), "'My Grid'; a name has small letters"),
             ("n_params_base\n1M\n", ("--grid", "g", "--method", "-"), "'-' is no name of a tuning method"),
             ("n_params_base,step,val_loss\n1M,3,-1\n", ("--grid", "g", "--method", "fft"), "loss: is -1.0; input s"),
-            ("n_params_base\n1M\n", ("--name-pattern", "(x"), "'(x' is no regular expression"),
+            ("n_params_base\n1M\n", ("--name-pattern", "(x"), "is '(x'; input should be a valid regular"),
             ("n_params_base\n1M\n", ("--n-params", "many"), "'many' is not a count, such as 1137207296"),
-            ("n_params_base\n1M\n", ("--score", "a"), "--score 'a': give COLUMN DATASET"),
+            ("n_params_base\n1M\n", ("--score", "a"), "'--score': 'a': give COLUMN DATASET"),
         ],
     )
     def test_bad_tables_and_options(self, refused, tmp_path, table, options, message):
