@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 MISSING = "-"
+# As text, with commas between thousands; nothing, and what is missing, go with numbers.
+_NUMBER = re.compile(r"(-?\d[\d,]*(\.\d*)?(e[+-]?\d+)?|-|)")
 
 
 def say(text: str) -> None:
@@ -15,22 +17,23 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def table_text(frame: pd.DataFrame) -> str:
-    """Return a table as aligned text: numbers right and with four digits, text left, what is missing as a dash.
+def table_text(table: pd.DataFrame | Sequence[Mapping[str, object]]) -> str:
+    """Return a table, or its rows, as aligned text: numbers right and with four digits, text left, a dash for nothing.
 
     A table without rows is its header.
     """
-    columns = []
+    frame, columns = pd.DataFrame(table), []
     for position, name in enumerate(frame.columns):
-        values = frame.iloc[:, position]
-        cells = [str(name), *(_cell(value) for value in values)]
+        cells = [str(name), *map(_cell, frame.iloc[:, position])]
         width = max(map(len, cells))
-        is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+        is_number = all(_NUMBER.fullmatch(cell) for cell in cells[1:])
         columns.append([cell.rjust(width) if is_number else cell.ljust(width) for cell in cells])
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or MISSING
     if pd.isna(value):
         return MISSING
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from training.cli.shared import table
+from astraios_analysis.records.printing import table_text
 from training.grid.estimates import GIB, estimate_memory
 from training.loop.batches import TokenRows
 from training.loop.flop import model_flops_utilisation
@@ -64,7 +64,7 @@ def main() -> None:
             del model, base
             torch.cuda.empty_cache()
     if os.environ.get("RANK", "0") == "0":
-        print(table(lines))
+        print(table_text(lines))
     torch.distributed.destroy_process_group()
 
 

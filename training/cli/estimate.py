@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
-from training.cli.shared import CHOICE, JSON, Command, choice_of, folder, note, table
+from astraios_analysis.records.commands import JSON, option
+from astraios_analysis.records.printing import say, table_text
+from training.cli.shared import CHOICE, Command, choice_of, folder
 from training.grid.estimates import (
     GIB,
     Machine,
@@ -57,12 +59,10 @@ examples:
 
 @click.command("estimate", cls=Command, help=HELP, epilog=EPILOG)
 @CHOICE
-@click.option("--gpus", metavar="N", type=int, default=8, show_default=True, help="GPUs")
-@click.option("--memory-gib", metavar="GIB", type=float, default=80.0, show_default=True, help="memory of each")
-@click.option("--tflops", metavar="T", type=float, default=312.0, help="peak of each, bf16 dense (default: an A100's)")
-@click.option(
-    "--utilisation", metavar="U", type=float, default=0.4, show_default=True, help="share of the peak that is reached"
-)
+@option("--gpus", "N", "GPUs", type=int, default=8, show_default=True)
+@option("--memory-gib", "GIB", "memory of each", type=float, default=80.0, show_default=True)
+@option("--tflops", "T", "peak of each, bf16 dense (default: an A100's)", type=float, default=312.0)
+@option("--utilisation", "U", "share of the peak that is reached", type=float, default=0.4, show_default=True)
 @folder("--measured", "records whose throughput and row length are used instead")
 @JSON
 def command(given: SimpleNamespace) -> int:
@@ -82,10 +82,10 @@ def command(given: SimpleNamespace) -> int:
     if given.as_json:
         print(json.dumps({**_document(estimates, machine), "measured": source}, indent=2))
     else:
-        print(table([_row(estimate, given.gpus) for estimate in estimates]))
+        print(table_text([_row(estimate, given.gpus) for estimate in estimates]))
         print(_summary(estimates, machine))
     if n_unfit:
-        note(f"{n_unfit} of {len(estimates)} runs do not fit on {given.gpus} GPUs of this memory")
+        say(f"{n_unfit} of {len(estimates)} runs do not fit on {given.gpus} GPUs of this memory")
     return 1 if n_unfit else 0
 
 

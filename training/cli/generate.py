@@ -9,9 +9,11 @@ from peft import PeftModel
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
+from astraios_analysis.records.commands import flag, option
 from astraios_analysis.records.frame import RunRecord, load
+from astraios_analysis.records.printing import say
 from astraios_analysis.records.refusal import Refusal
-from training.cli.shared import CACHE, Command, at_most_one, flag, folder, note
+from training.cli.shared import CACHE, Command, at_most_one, folder
 from training.grid.bases import load_tuned
 from training.grid.published import write_for_vllm, write_generations
 from training.models.pretrained import open_model
@@ -50,16 +52,16 @@ examples:
 @folder("--model", "a folder of a model, tuned or not")
 @folder("--adapter", "a folder of an adapter of PEFT, put on --model")
 @CACHE
-@click.option("--dataset", metavar="NAME", required=True, help="what is asked; `score --list` names them")
+@option("--dataset", "NAME", "what is asked; `score --list` names them", required=True)
 @folder("--problems", "JSONL file of the problems (default: from the hub)", metavar="FILE")
 @click.option("--samples", "n_samples", metavar="N", type=int, help="samples a prompt (default: the study's)")
-@click.option("--temperature", metavar="T", type=float, help="of sampling, 0 greedy (default: the study's)")
-@click.option("--max-length", metavar="N", type=int, help="tokens of prompt and answer (default: the study's)")
-@click.option("--first", metavar="N", type=int, help="only the first N prompts")
+@option("--temperature", "T", "of sampling, 0 greedy (default: the study's)", type=float)
+@option("--max-length", "N", "tokens of prompt and answer (default: the study's)", type=int)
+@option("--first", "N", "only the first N prompts", type=int)
 @flag("--one-shot", "yes/no questions: after the first one and its answer")
-@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="of the draws")
-@click.option("--tokens-per-batch", metavar="N", type=int, help="tokens of a batch, padding included: bounds memory")
-@click.option("--precision", metavar="P", default="fp32", show_default=True, help="of the weights: fp32 or bf16")
+@option("--seed", "N", "of the draws", type=int, default=0, show_default=True)
+@option("--tokens-per-batch", "N", "tokens of a batch, padding included: bounds memory", type=int)
+@option("--precision", "P", "of the weights: fp32 or bf16", default="fp32", show_default=True)
 @folder("--out", "the file to write", metavar="FILE")
 @folder("--for-vllm", "write model and prompts for vLLM into this folder instead")
 @folder("--texts", "lay out texts that another program wrote after the prompts", metavar="FILE")
@@ -74,15 +76,15 @@ def command(given: SimpleNamespace) -> None:
     writing = Writing(**{field.name: getattr(given, field.name) for field in fields(Writing)})
     writing.setting  # noqa: B018  # an unknown data set is refused before a model is read
     if given.texts is not None:
-        note(f"{lay_out_texts(writing, given.texts, out)} is written")
+        say(f"{lay_out_texts(writing, given.texts, out)} is written")
         return
     model, tokenizer, subject = _model_of(given)
     if for_vllm is not None:
-        note(f"written into {for_vllm}: {write_for_vllm(model, tokenizer, writing, for_vllm)}")
+        say(f"written into {for_vllm}: {write_for_vllm(model, tokenizer, writing, for_vllm)}")
         return
     model.to("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16 if given.precision == "bf16" else None)
     write_generations(model, tokenizer, writing, out, subject=f"{subject}, {given.precision}", progress=writing.dataset)
-    note(f"{out} is written ({writing.setting}); score it with `python -m training score`")
+    say(f"{out} is written ({writing.setting}); score it with `python -m training score`")
 
 
 def _model_of(given: SimpleNamespace) -> tuple[PreTrainedModel | PeftModel, Tokenizer, str]:

@@ -5,21 +5,22 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import click
 
+from astraios_analysis.records.commands import JSON, Group, flag, option, options
 from astraios_analysis.records.frame import DATASETS, RunRecord, load
+from astraios_analysis.records.printing import say, table_text
 from astraios_analysis.records.refusal import Refusal, require_known
 from training.cli.shared import (
     CACHE,
     CHOICE,
     DATASETS_OF_TEXT,
     JOBS,
-    JSON,
     METHOD,
     NO_MEMORY_CHECK,
     PRESET,
@@ -27,21 +28,15 @@ from training.cli.shared import (
     TRACKERS,
     UNSAFE,
     Command,
-    Group,
     at_most_one,
     check_trackers,
     choice_of,
     close,
-    flag,
     folder,
-    jobs_of,
-    note,
-    options,
     processors,
     require_containment,
     scoring_of,
     several,
-    table,
 )
 from training.grid.cluster import JobSettings, run_queue, submit
 from training.grid.estimates import available_memory, describe_time, gpus, place, seconds_left
@@ -102,7 +97,7 @@ def list_(given: SimpleNamespace) -> None:
         }
         for grid in grids
     ]
-    print(json.dumps(rows, indent=2) if given.as_json else table(rows))
+    print(json.dumps(rows, indent=2) if given.as_json else table_text(rows))
 
 
 SPEC_EPILOG = """\
@@ -119,7 +114,7 @@ examples:
 @PRESET
 def spec_(given: SimpleNamespace) -> None:
     """Print a preset as TOML."""
-    print(write_grid(preset(given.name)), end="")
+    print(write_grid(preset(given.preset)), end="")
 
 
 STATUS_EPILOG = """\
@@ -157,7 +152,7 @@ def status(given: SimpleNamespace) -> None:
         print(json.dumps(rows, indent=2))
         return
     counts = Counter(row["state"] for row in rows)
-    print(table([{name: value for name, value in row.items() if name != "seconds_left"} for row in rows]))
+    print(table_text([{name: value for name, value in row.items() if name != "seconds_left"} for row in rows]))
     print(", ".join(f"{counts[state]} {state}" for state in STATES))
     if None not in left and any(left):
         at_once = max(1, counts["running"])
@@ -215,19 +210,19 @@ _TRAINING = options(
     NO_MEMORY_CHECK,
     SCORING,
     TRACKERS,
-    click.option("--engine", metavar="ENGINE", default="local", help="local (default), queue or slurm"),
+    option("--engine", "ENGINE", "local (default), queue or slurm", default="local"),
     flag("--shard", "queue, slurm: divide a model among the processes of its job (FSDP2)"),
-    click.option("--partition", metavar="NAME", help="slurm: partition of the jobs"),
-    click.option("--account", metavar="NAME", help="slurm: account of the jobs"),
-    click.option("--qos", metavar="NAME", help="slurm: quality of service"),
+    option("--partition", "NAME", "slurm: partition of the jobs"),
+    option("--account", "NAME", "slurm: account of the jobs"),
+    option("--qos", "NAME", "slurm: quality of service"),
     *(
-        click.option(
+        option(
             f"--{name.replace('_', '-')}",
-            metavar="N",
+            "N",
+            f"queue, slurm: {meaning}",
             type=type(getattr(_JOB, name)),
             default=getattr(_JOB, name),
             show_default=True,
-            help=f"queue, slurm: {meaning}",
         )
         for name, meaning in {
             "minutes": "time of a job",
@@ -240,7 +235,7 @@ _TRAINING = options(
             "max_timeouts": "how often a job may run out of time",
         }.items()
     ),
-    click.option("--setup", metavar="COMMAND", multiple=True, help="slurm: a shell command before Python starts"),
+    option("--setup", "COMMAND", "slurm: a shell command before Python starts", multiple=True),
 )
 
 
@@ -262,10 +257,10 @@ def retry(given: SimpleNamespace) -> int:
     failed = [spec for spec, found in states.items() if found.state == "failed"]
     hopeless = [] if given.diverged else [spec for spec in failed if states[spec].is_divergence]
     if hopeless:
-        note(f"{len(hopeless)} runs that diverged would diverge again and are left out; --diverged tries them")
+        say(f"{len(hopeless)} runs that diverged would diverge again and are left out; --diverged tries them")
     again = tuple(spec for spec in failed if spec not in hopeless)
     if not again:
-        note(f"no failed run to try again in {choice.runs_dir}")
+        say(f"no failed run to try again in {choice.runs_dir}")
         return 0
     for spec in again:
         clear_failure(choice.runs_dir, spec.run_id)
@@ -287,18 +282,18 @@ def _train(specs: Sequence[RunSpec], runs_dir: Path, given: SimpleNamespace) -> 
     if given.engine == "slurm":
         jobs = submit(specs, folders, _job(given))
         if jobs:
-            note(f"{len(jobs)} jobs are in the queue, {jobs[0].job_id} to {jobs[-1].job_id}; see `grid status`")
+            say(f"{len(jobs)} jobs are in the queue, {jobs[0].job_id} to {jobs[-1].job_id}; see `grid status`")
         else:
-            note(f"all {len(specs)} runs were finished before")
+            say(f"all {len(specs)} runs were finished before")
         return 0
     require_containment(scoring, "grid run --no-scores trains without running any program")
     if given.engine == "queue":
-        outcomes = run_queue(specs, folders, _job(given), note)
+        outcomes = run_queue(specs, folders, _job(given), say)
     else:
         places = _places(missing, given)
         with _stopped("the same command goes on from the last checkpoints"):
             shared = {"scoring": scoring, "log_with": folders.log_with, "log_dir": folders.log_dir}
-            outcomes = launch(specs, runs_dir, given.cache, jobs=len(places), report=note, places=places, **shared)
+            outcomes = launch(specs, runs_dir, given.cache, jobs=len(places), report=say, places=places, **shared)
     return close(outcomes, f"runs are finished; records are in {runs_dir}")
 
 
@@ -311,20 +306,18 @@ def _stopped(ending: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        note(f"stopped; {ending}")
+        say(f"stopped; {ending}")
         raise
 
 
 def _places(missing: Sequence[RunSpec], given: SimpleNamespace) -> tuple[str | None, ...]:
     found = gpus()
-    asked = (len(found) or processors()) if given.jobs is None else given.jobs
-    if asked < 1:
-        raise Refusal(f"jobs is {asked}; give the number of worker processes, from 1 on")
+    asked = given.jobs or len(found) or processors()
     if given.no_memory_check or not missing:
         return tuple(found[turn % len(found)].index if found else None for turn in range(asked))
     places = place(missing, min(asked, len(missing)), found, available_memory())
     if len(places) < min(asked, len(missing)):
-        note(f"{len(places)} of {asked} workers: more would not fit into the free memory")
+        say(f"{len(places)} of {asked} workers: more would not fit into the free memory")
     return places
 
 
@@ -380,7 +373,7 @@ def score(given: SimpleNamespace) -> int:
         return 0
     with _stopped("the same command goes on after the last measure of each run"):
         folders = choice.runs_dir, given.cache
-        outcomes = launch_scoring(choice.specs, *folders, scoring, jobs=jobs_of(given), report=note)
+        outcomes = launch_scoring(choice.specs, *folders, scoring, jobs=given.jobs or processors(), report=say)
     return close(outcomes, f"records in {choice.runs_dir} have the measures")
 
 
@@ -391,7 +384,7 @@ def _print_base_scores(specs: Sequence[RunSpec], cache: Path, scoring: Scoring, 
     bases = {(spec.size.name, spec.seed): spec for spec in specs}
     rows: list[dict[str, Any]] = []
     for number, ((size, seed), spec) in enumerate(bases.items(), 1):
-        note(f"[{number}/{len(bases)}] base {size}, seed {seed}")
+        say(f"[{number}/{len(bases)}] base {size}, seed {seed}")
         rows += base_scores(spec, cache, scoring)
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -399,8 +392,7 @@ def _print_base_scores(specs: Sequence[RunSpec], cache: Path, scoring: Scoring, 
     primary = {(known.name, known.primary_setting, known.primary_metric) for known in DATASETS.values()}
     shown = [row for row in rows if (row["dataset"], row["setting"], row["metric"]) in primary]
     shown = [row for row in rows if row in shown or row["dataset"] not in DATASETS]
-    rounded = [{n: f"{value:.3f}" if isinstance(value, float) else value for n, value in row.items()} for row in shown]
-    print(table(rounded))
+    print(table_text(shown))
 
 
 SEARCH_HELP = """\
@@ -426,7 +418,7 @@ examples:
 @_action("search", "Search learning rates for a grid.", SEARCH_HELP, SEARCH_EPILOG)
 @PRESET
 @METHOD
-@click.option("--size", metavar="SIZE", help="the size that is searched at (default: the smallest)")
+@option("--size", "SIZE", "the size that is searched at (default: the smallest)")
 @several("--virtual-tokens", "N", "P-Tuning: prompt lengths (default: the grid's)", type=int)
 @folder("--runs", "folder of the trials' records (default: build/runs/PRESET_search)")
 @folder("--out", "the table (default: RUNS/learning_rates.csv)", metavar="FILE")
@@ -434,16 +426,16 @@ examples:
 @CACHE
 def search_(given: SimpleNamespace) -> None:
     """Try learning rates until the best of every method lies between two others."""
-    grid, size = preset(given.name), given.size
+    grid, size = preset(given.preset), given.size
     check_corpus(grid.data)
     grid.runs(None if size is None else [size], given.method)
     runs_dir = given.runs or Path("build/runs") / f"{grid.name}_search"
     chosen = {"methods": given.method, "virtual_tokens": given.virtual_tokens, "size": size}
-    trials = search(grid, runs_dir, given.cache, jobs=jobs_of(given), report=note, **chosen)
+    trials = search(grid, runs_dir, given.cache, jobs=given.jobs or processors(), report=say, **chosen)
     out = given.out or runs_dir / "learning_rates.csv"
     write_trials(trials, out)
-    print(table([{**trial.model_dump(), "chosen": "*" if trial.chosen else ""} for trial in trials]))
-    note(f"the table is in {out}")
+    print(table_text([{**trial.model_dump(), "chosen": "*" if trial.chosen else ""} for trial in trials]))
+    say(f"the table is in {out}")
 
 
 PILOT_HELP = """\
@@ -473,9 +465,9 @@ examples:
 @several("--size", "SIZE", "sizes (default: all but the held-out one)")
 @METHOD
 @several("--seed", "SEED", "seeds, none of the grid's (default: 1004)", type=int)
-@click.option("--text", metavar="TEXT", default="skills", show_default=True, help=f"base text: {', '.join(TEXTS)}")
-@click.option("--offsets", metavar="N", type=int, help="last start position of base text (default: the grid's)")
-@click.option("--instructions", metavar="SHARE", type=float, help="of instructions in base text (default: the grid's)")
+@option("--text", "TEXT", f"base text: {', '.join(TEXTS)}", default="skills", show_default=True)
+@option("--offsets", "N", "last start position of base text (default: the grid's)", type=int)
+@option("--instructions", "SHARE", "of instructions in base text (default: the grid's)", type=float)
 @folder("--runs", "folder of the records (default: build/runs/PRESET_pilot)")
 @folder("--out", "the table of runs (default: RUNS/pilots.csv)", metavar="FILE")
 @folder("--accept", "the table of acceptance", metavar="FILE")
@@ -485,9 +477,9 @@ examples:
 def pilot(given: SimpleNamespace) -> int:
     """Train and score pilots, and write their tables."""
     changes = {name: getattr(given, name) for name in ("text", "offsets", "instructions")}
-    grid = pilot_grid(preset(given.name), given.seed or [1004], **changes)
+    grid = pilot_grid(preset(given.preset), given.seed or [1004], **changes)
     specs, runs_dir = grid.runs(given.size, given.method), given.runs or Path("build/runs") / grid.name
-    scoring, how = Scoring(unsafe=given.unsafe), {"jobs": jobs_of(given), "report": note}
+    scoring, how = Scoring(unsafe=given.unsafe), {"jobs": given.jobs or processors(), "report": say}
     require_containment(scoring, "no pilot was trained")
     outcomes = launch(specs, runs_dir, given.cache, scoring=scoring, **how)
     if any(outcome.status == "skipped" for outcome in outcomes):
@@ -522,37 +514,14 @@ LOSS_TOLERANCE = 1e-3
 """Largest difference of losses that counts as the same, in nats per token."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Largest differences of two records of one run; an infinite loss where one lacks a point, None without scores."""
-
-    run_id: str
-    loss: float
-    score: float | None
-    processors: tuple[str | None, str | None]
-
-
-def differences(specs: Sequence[RunSpec], runs_dir: str | Path, other_dir: str | Path) -> Iterator[Difference]:
-    """Yield how far the records of runs in two folders are apart, for those that both folders have."""
-    for spec in specs:
-        paths = [record_path(folder, spec.run_id) for folder in (runs_dir, other_dir)]
-        if all(path.exists() for path in paths):
-            yield difference(*map(load, paths))
-
-
-def difference(one: RunRecord, other: RunRecord) -> Difference:
-    """Return how far two records of one run are apart."""
+def difference(one: RunRecord, other: RunRecord) -> tuple[float, float | None]:
+    """Return the largest differences of losses (infinite where one lacks a point) and of scores, if both have some."""
     losses = [_losses(record) for record in (one, other)]
     # Losses of answers are taken like scores, and older records are without.
     answers = [{task: found.loss for task, found in record.task_losses.items()} for record in (one, other)]
     scores = [{s.key: s.value for s in r.scores} | a for r, a in zip((one, other), answers, strict=True)]
     shared = scores[0].keys() & scores[1].keys()
-    return Difference(
-        run_id=one.run_id,
-        loss=_largest(*losses, losses[0].keys() | losses[1].keys()),
-        score=_largest(*scores, shared) if shared else None,
-        processors=(one.provenance.processor, other.provenance.processor),
-    )
+    return _largest(*losses, losses[0].keys() | losses[1].keys()), _largest(*scores, shared) if shared else None
 
 
 def _losses(record: RunRecord) -> dict[Any, float]:
@@ -568,34 +537,31 @@ def _largest(one: dict[Any, float], other: dict[Any, float], keys: Any) -> float
 @_action("compare", "Hold a grid's records against committed ones.", COMPARE_HELP, COMPARE_EPILOG)
 @CHOICE
 @folder("--with", "the other records (default: data/runs/PRESET)", names=("other",))
-@click.option(
-    "--tolerance",
-    metavar="NATS",
-    type=float,
-    default=LOSS_TOLERANCE,
-    show_default=True,
-    help="largest difference of losses",
-)
+@option("--tolerance", "NATS", "largest difference of losses", type=float, default=LOSS_TOLERANCE, show_default=True)
 def compare(given: SimpleNamespace) -> int:
     """Print how far records of the same runs are apart."""
     choice, tolerance = choice_of(given), given.tolerance
-    runs_dir, other = choice.runs_dir, given.other or Path("data/runs") / choice.preset
-    found = list(differences(choice.specs, runs_dir, other))
-    if not found:
+    folders = choice.runs_dir, given.other or Path("data/runs") / choice.preset
+    places = {spec.run_id: [record_path(folder, spec.run_id) for folder in folders] for spec in choice.specs}
+    pairs = {run_id: list(map(load, own)) for run_id, own in places.items() if all(path.exists() for path in own)}
+    if not pairs:
         raise Refusal(
-            f"none of the {len(choice.specs)} runs has a record both in {runs_dir} and in {other}; "
+            f"none of the {len(choice.specs)} runs has a record both in {folders[0]} and in {folders[1]}; "
             "train them with `grid run`, or name the folders with --runs and --with"
         )
-    shown = [(d.run_id, f"{d.loss:.2g}", "-" if d.score is None else f"{d.score:.2g}") for d in found]
-    print(table([dict(zip(("run_id", "loss", "score"), row, strict=True)) for row in shown]))
-    apart = [d for d in found if not d.loss <= tolerance]
-    if len(found) < len(choice.specs):
-        note(f"{len(choice.specs) - len(found)} of {len(choice.specs)} runs are not in both folders")
-    note(
-        f"{len(found) - len(apart)} of {len(found)} runs have losses within {tolerance:g} nats per token; "
-        f"the largest difference is {max(d.loss for d in found):.2g}"
+    found = {run_id: difference(*pair) for run_id, pair in pairs.items()}
+    print(
+        table_text([{"run_id": name, "loss": f"{loss:.2g}", "score": score} for name, (loss, score) in found.items()])
     )
-    for pair in sorted({tuple(str(name or "an unknown kind") for name in d.processors) for d in apart}):
-        if len(set(pair)) > 1:
-            note(f"trained on {pair[0]} and on {pair[1]}: kinds of processors round differently")
+    apart = [run_id for run_id, (loss, _) in found.items() if not loss <= tolerance]
+    if len(found) < len(choice.specs):
+        say(f"{len(choice.specs) - len(found)} of {len(choice.specs)} runs are not in both folders")
+    say(
+        f"{len(found) - len(apart)} of {len(found)} runs have losses within {tolerance:g} nats per token; "
+        f"the largest difference is {max(loss for loss, _ in found.values()):.2g}"
+    )
+    kinds = {tuple(r.provenance.processor or "an unknown kind" for r in pairs[run_id]) for run_id in apart}
+    for one, other in sorted(kinds):
+        if one != other:
+            say(f"trained on {one} and on {other}: kinds of processors round differently")
     return 1 if apart else 0

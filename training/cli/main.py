@@ -1,13 +1,12 @@
 """Command line of the training package: ``python -m training COMMAND``. A command's module is imported when named."""
 
-import importlib
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-import click
+from astraios_analysis.records.commands import Program
 
 PROG = "python -m training"
 
@@ -20,7 +19,6 @@ COMMANDS = {
     "generate": ("training.cli.generate", "let a tuned model answer a data set of the study"),
     "score": ("training.cli.score", "score a file of generations"),
 }
-"""Commands: the module of each, whose ``command`` it is, and one line about it."""
 
 HELP = """\
 Train and count grids of tuned language models: sizes x tuning methods x seeds.
@@ -43,30 +41,7 @@ examples:
   {PROG} score --help               everything about a command
 """
 
-# What shells report for a process that SIGINT ended: 128 + 2.
-_INTERRUPTED = 130
-
-
-class _Commands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        return importlib.import_module(COMMANDS[name][0]).command if name in COMMANDS else None
-
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write(f"\n{HELP}")
-
-    # Without an import of what is only listed.
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write(f"\n{EXAMPLES}")
-
-
-commands = _Commands("training", context_settings={"max_content_width": 120})
+commands = Program("training", COMMANDS, help=HELP, epilog=EXAMPLES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,24 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         # The libraries' notices about their own future versions are not the caller's business.
         warnings.simplefilter("ignore", category=FutureWarning)
-        arguments = sys.argv[1:] if argv is None else list(argv)
-        try:
-            with commands.make_context(PROG, arguments) as context:
-                status = commands.invoke(context)
-            sys.stdout.flush()
-            return status or 0
-        except click.exceptions.Exit as end:
-            return end.exit_code
-        except click.ClickException as error:
-            error.show()
-            sys.exit(error.exit_code)
-        except BrokenPipeError:
-            # The reader of a pipe (head, less) has seen enough. What is left in the buffer must go somewhere at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return _INTERRUPTED
-    return 0
+        status = commands.run(PROG, argv)
+    return sys.exit(status) if status == 2 else status
 
 
 def leave(status: int) -> NoReturn:

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import click
 
+from astraios_analysis.records.commands import flag
+from astraios_analysis.records.printing import say
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import (
     CACHE,
@@ -15,8 +17,6 @@ from training.cli.shared import (
     Command,
     check_trackers,
     choice_of,
-    flag,
-    note,
     require_containment,
     scoring_of,
 )
@@ -80,12 +80,12 @@ def command(given: SimpleNamespace) -> int:
     try:
         record = run(spec, choice.runs_dir, given.cache, reporting=reporting, scoring=scoring, **how)
     except DivergedError as error:
-        note(str(error))
+        say(str(error))
         return 1
     if is_first_process():
         when = "was finished before: " if was_finished else ""
         losses = f"validation loss {record.val_loss:.3f}, base {record.base_val_loss:.3f}"
-        note(f"{spec.run_id}: {when}{losses}; in {choice.runs_dir}")
+        say(f"{spec.run_id}: {when}{losses}; in {choice.runs_dir}")
     return 0
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import click
 from transformers import PretrainedConfig
 
+from astraios_analysis.records.commands import JSON, option
 from astraios_analysis.records.frame import METHODS, known_method
+from astraios_analysis.records.printing import table_text
 from astraios_analysis.records.refusal import Refusal
-from training.cli.shared import JSON, METHOD, Command, at_most_one, folder, several, table
+from training.cli.shared import METHOD, Command, at_most_one, folder, several
 from training.models.counts import count_adapter, count_parameters
 from training.models.pretrained import folder_config, size_config
 from training.spec.grids import PRESETS, preset
@@ -46,9 +48,7 @@ examples:
 
 
 @click.command("params", cls=Command, help=HELP, epilog=EPILOG)
-@click.option(
-    "--preset", "grid", metavar="NAME", help=f"models of a grid: {', '.join(PRESETS)} (default: starcoderbase)"
-)
+@option("--preset", "NAME", f"models of a grid: {', '.join(PRESETS)} (default: starcoderbase)")
 @folder("--model", "a local folder with a config.json; weights are not needed", metavar="FOLDER")
 @several("--adapter", "FOLDER", "folders of adapters, of any PEFT method", type=Path)
 @folder("--config", "--adapter's base: config.json, or its folder", metavar="PATH")
@@ -57,7 +57,7 @@ examples:
 @JSON
 def command(given: SimpleNamespace) -> None:
     """Count the models of a grid, of one folder, or of adapters."""
-    at_most_one(preset=given.grid, model=given.model, adapter=given.adapter)
+    at_most_one(preset=given.preset, model=given.model, adapter=given.adapter)
     if given.adapter is not None:
         if given.size or given.method:
             raise Refusal("--size and --method are those of a preset; leave them out with --adapter")
@@ -65,12 +65,12 @@ def command(given: SimpleNamespace) -> None:
     elif given.model is not None:
         rows = _folder_rows(given.model, given.size, given.method)
     else:
-        rows = _preset_rows(given.grid, given.size, given.method)
+        rows = _preset_rows(given.preset, given.size, given.method)
     if given.as_json:
         print(json.dumps(rows, indent=2))
         return
     shown = [{name: f"{n:,}" if isinstance(n, int) else n for name, n in row.items()} for row in rows]
-    print(table([{**row, "percent_updated": f"{row['percent_updated']:.4f}"} for row in shown]))
+    print(table_text([{**row, "percent_updated": f"{row['percent_updated']:.4f}"} for row in shown]))
 
 
 def _adapter_rows(adapters: list[Path], config: Path | None) -> list[dict[str, Any]]:

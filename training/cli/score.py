@@ -8,9 +8,11 @@ from types import SimpleNamespace
 
 import click
 
+from astraios_analysis.records.commands import JSON, flag, option
 from astraios_analysis.records.frame import load, save
+from astraios_analysis.records.printing import say, table_text
 from astraios_analysis.records.refusal import Refusal
-from training.cli.shared import JSON, Command, flag, folder, note, processors, table
+from training.cli.shared import Command, folder, processors
 from training.published.measures import Report
 from training.published.score import DEFAULT_FOLDER, Request, score_file
 from training.published.security import AnalyserUnavailable
@@ -43,31 +45,30 @@ examples:
 """
 
 
+_SECONDS = click.FloatRange(0, 3600, min_open=True, max_open=True)
+
+
 @click.command("score", cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("generations", metavar="GENERATIONS", type=Path, required=False)
-@click.option("--dataset", metavar="NAME", help="what the generations answer; --list names them")
-@click.option("--list", "lists", is_flag=True, help="list the data sets and how they are scored")
+@option("--dataset", "NAME", "what the generations answer; --list names them")
+@flag("--list", "list the data sets and how they are scored")
 @folder("--problems", "JSONL file of the problems (default: from the hub)", metavar="FILE")
 @folder("--nominal", "ReCode: generations for the prompts as they were", metavar="FILE")
 @JSON
-@click.option("--workers", metavar="N", type=int, help="programs at a time (default: the processors)")
+@option("--workers", "N", "programs at a time (default: the processors)", type=click.IntRange(min=1))
 @folder("--resume", "folder of the journals of verdicts", str(DEFAULT_FOLDER))
 @flag("--fresh", "forget the journal of this file and run everything")
-@click.option("--cpu-seconds", metavar="S", type=float, help="processor time of a program (default: Python 1, Java 3)")
+@option("--cpu-seconds", "S", "processor time of a program (default: Python 1, Java 3)", type=_SECONDS)
 @flag("--unsafe", "run programs without containment: only ever programs of your own")
 @folder("--record", "put the scores into this record of a run", metavar="FILE")
-@click.option("--setting", metavar="TEXT", help="--record: how it was generated (default: as the study, t0.2,n20)")
+@option("--setting", "TEXT", "--record: how it was generated (default: as the study, t0.2,n20)")
 def command(given: SimpleNamespace) -> int:
     """Score generations, or list the data sets."""
-    if given.lists:
+    if given.list:
         return _print(_list_tasks(given.as_json))
     for name, value in {"--dataset": given.dataset, "GENERATIONS": given.generations}.items():
         if value is None:
             raise Refusal(f"{name} is missing; see --help")
-    if given.workers is not None and given.workers < 1:
-        raise Refusal(f"--workers {given.workers}: give a positive number")
-    if given.cpu_seconds is not None and not 0 < given.cpu_seconds < 3600:
-        raise Refusal(f"--cpu-seconds {given.cpu_seconds:g}: give seconds above 0 and below 3600")
     request = Request(
         given.dataset,
         given.generations,
@@ -80,21 +81,21 @@ def command(given: SimpleNamespace) -> int:
         cpu_seconds=given.cpu_seconds,
     )
     try:
-        report = score_file(request, note)
+        report = score_file(request, say)
     except JavaUnavailable as error:
         raise Refusal(f"{error} On Debian and Ubuntu: apt-get install openjdk-17-jdk-headless") from error
     except (SandboxUnavailable, AnalyserUnavailable) as error:
         raise Refusal(str(error)) from error
     except (JournalError, ProgramsNotRun) as error:
-        note(f"error: {error}")
+        say(f"error: {error}")
         return 1
     except KeyboardInterrupt:
-        note("stopped; the same command goes on from there")
+        say("stopped; the same command goes on from there")
         raise
     if given.record is not None:
         scored = with_published(load(given.record), report, given.setting or Writing(report.dataset).setting, {})
         save(scored, given.record.parent, overwrite=True)
-        note(f"{given.record} has the scores")
+        say(f"{given.record} has the scores")
     return _print(json.dumps(report.to_json(), indent=2) if given.as_json else report_table(report))
 
 
@@ -113,7 +114,7 @@ def report_table(report: Report) -> str:
     head = f"{report.dataset}: {len(report.whole.per_problem)} problems, {report.whole.n_samples:,} samples"
     where = f"programs were executed in: {report.sandbox}" if report.sandbox else "no program was executed"
     foot = f"stderr: over problems, which are resampled; {where}"
-    return "\n".join([head, "", table(rows), "", *report.notes, foot])
+    return "\n".join([head, "", table_text(rows), "", *report.notes, foot])
 
 
 def _list_tasks(as_json: bool) -> str:
@@ -145,7 +146,7 @@ def _print(text: str) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        note(f"error: standard output cannot be written ({error.strerror}); the verdicts are kept, run it again")
+        say(f"error: standard output cannot be written ({error.strerror}); the verdicts are kept, run it again")
         # What is left in the buffer would fail once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

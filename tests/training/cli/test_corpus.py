@@ -3,8 +3,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from training.__main__ import main
 from training.corpus.statistics import corpus_statistics
 
@@ -16,14 +14,6 @@ KEYS = [
 def printed(capsys, *arguments):
     assert main(["corpus", *arguments]) == 0
     return capsys.readouterr().out
-
-
-def refused(capsys, *arguments):
-    with pytest.raises(SystemExit) as exit_:
-        main(["corpus", *arguments])
-    captured = capsys.readouterr()
-    assert (exit_.value.code, captured.out) == (2, "")
-    return captured.err
 
 
 def test_examples_are_printed(capsys):
@@ -55,14 +45,6 @@ def test_the_corpus_of_a_preset(capsys):
     assert 2 in {row["details"].get("phrasing") for row in rows}
 
 
-def test_a_file_is_shown_through_the_same_interface(capsys, tmp_path):
-    path = tmp_path / "one.jsonl"
-    path.write_text('{"prompt": "a", "completion": "b"}\n')
-    assert printed(capsys, "--file", str(path)) == "--- file\nQuestion: a\n\nAnswer: b\n"
-    path.write_text("{}\n")
-    assert "line 1: no column 'prompt'" in refused(capsys, "--file", str(path))
-
-
 def test_statistics(capsys, corpus, monkeypatch):
     monkeypatch.setattr("training.corpus.statistics.SAMPLE", 60)
     found = corpus_statistics(corpus, sample=60)
@@ -79,14 +61,14 @@ def test_statistics(capsys, corpus, monkeypatch):
     assert "  train-test: keys 0, fingerprints 0, texts 0\n" in printed(capsys, "--statistics")
 
 
-def test_wrong_arguments_say_what_is_allowed(capsys):
-    assert "unknown task 'poem'; choose from completion, synthesis" in refused(capsys, "--task", "poem")
-    assert "unknown split 'dev'; choose from train, validation, test" in refused(capsys, "--split", "dev")
-    assert "unknown preset 'nano'; choose from" in refused(capsys, "--preset", "nano")
-    assert "--problems needs a task; add --task with one of" in refused(capsys, "--problems")
-    assert "--show 0: give a positive number" in refused(capsys, "--show", "0")
-    assert "--seed -1: give a number from 0 on" in refused(capsys, "--seed", "-1")
-    assert "not allowed with argument" in refused(capsys, "--problems", "--statistics")
+def test_wrong_arguments_say_what_is_allowed(refused):
+    assert "unknown task 'poem'; choose from completion, synthesis" in refused("corpus", "--task", "poem")
+    assert "unknown split 'dev'; choose from train, validation, test" in refused("corpus", "--split", "dev")
+    assert "unknown preset 'nano'; choose from" in refused("corpus", "--preset", "nano")
+    assert "--problems needs a task; add --task with one of" in refused("corpus", "--problems")
+    assert "0 is not in the range x>=1" in refused("corpus", "--show", "0")
+    assert "-1 is not in the range x>=0" in refused("corpus", "--seed", "-1")
+    assert "not allowed with argument" in refused("corpus", "--problems", "--statistics")
 
 
 def test_the_command_needs_no_torch_and_bears_a_reader_that_leaves():

@@ -19,21 +19,6 @@ from training.spec.grids import PRESETS
 from training.spec.run import RunSpec
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    grid = TINY.tiny_grid()
-    monkeypatch.setitem(PRESETS, "tiny", lambda: grid)
-    return grid
-
-
-def refused(capsys, *arguments):
-    with pytest.raises(SystemExit) as exit_:
-        main(arguments)
-    captured = capsys.readouterr()
-    assert (exit_.value.code, captured.out) == (2, "")
-    return captured.err
-
-
 def test_list_shows_every_preset(capsys):
     assert main(["grid", "list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -175,17 +160,17 @@ def test_a_tuned_model_that_is_gone_is_a_failure_with_a_reason(capsys, folders, 
     assert "1 done" in capsys.readouterr().out
 
 
-def test_without_containment_nothing_is_trained_or_scored(capsys, monkeypatch, tmp_path, tiny):
+def test_without_containment_nothing_is_trained_or_scored(refused, monkeypatch, tmp_path, tiny):
     def none_works(*_, **__):
         raise SandboxUnavailable("no containment works here (bubblewrap: not found); install bubblewrap")
 
     monkeypatch.setattr("training.cli.shared.Sandbox", none_works)
     monkeypatch.setattr("training.cli.grid.launch", lambda *_, **__: pytest.fail("trained"))
     monkeypatch.setattr("training.cli.grid.launch_scoring", lambda *_, **__: pytest.fail("scored"))
-    errors = refused(capsys, "grid", "run", "--preset", "tiny", "--runs", str(tmp_path))
+    errors = refused("grid", "run", "--preset", "tiny", "--runs", str(tmp_path))
     assert "no containment works here" in errors
     assert "--no-scores trains without running any program" in errors
-    assert "nothing was scored" in refused(capsys, "grid", "score", "--preset", "tiny", "--runs", str(tmp_path))
+    assert "nothing was scored" in refused("grid", "score", "--preset", "tiny", "--runs", str(tmp_path))
 
 
 @pytest.mark.sandbox
@@ -226,25 +211,23 @@ def test_failures_are_listed_and_are_the_exit_status(capsys, monkeypatch, tmp_pa
     assert given["jobs"] == len(os.sched_getaffinity(0))
 
 
-def test_wrong_arguments_say_what_is_allowed(capsys):
-    assert "unknown preset 'mega'; choose from gpu, ladder, mini, smoke" in refused(
-        capsys, "grid", "run", "--preset", "mega"
-    )
-    assert "unknown size '1b' in grid 'smoke'" in refused(capsys, "grid", "run", "--preset", "smoke", "--size", "1b")
-    assert "jobs is 0; give" in refused(capsys, "grid", "run", "--preset", "smoke", "--jobs", "0")
-    message = refused(capsys, "grid", "score", "--preset", "smoke", "--measures", "speed")
+def test_wrong_arguments_say_what_is_allowed(refused):
+    assert "unknown preset 'mega'; choose from gpu, ladder, mini, smoke" in refused("grid", "run", "--preset", "mega")
+    assert "unknown size '1b' in grid 'smoke'" in refused("grid", "run", "--preset", "smoke", "--size", "1b")
+    assert "0 is not in the range x>=1" in refused("grid", "run", "--preset", "smoke", "--jobs", "0")
+    message = refused("grid", "score", "--preset", "smoke", "--measures", "speed")
     assert "unknown measure 'speed'; choose from synthesis, fix, explain" in message
-    assert "--json belongs to --base" in refused(capsys, "grid", "score", "--preset", "smoke", "--json")
-    assert "not allowed with" in refused(capsys, "grid", "score", "--preset", "smoke", "--base", "--force")
+    assert "--json belongs to --base" in refused("grid", "score", "--preset", "smoke", "--json")
+    assert "not allowed with" in refused("grid", "score", "--preset", "smoke", "--base", "--force")
     assert "none of the 14 runs has a record in no; train" in refused(
-        capsys, "grid", "score", "--preset", "smoke", "--runs", "no"
+        "grid", "score", "--preset", "smoke", "--runs", "no"
     )
-    message = refused(capsys, "grid", "run", "--preset", "starcoderbase", "--dataset", "mbpp")
+    message = refused("grid", "run", "--preset", "starcoderbase", "--dataset", "mbpp")
     assert "unknown data set 'mbpp'; choose from humanevalsynthesize_python" in message
-    message = refused(capsys, "grid", "run", "--preset", "smoke", "--dataset", "aatk")
+    message = refused("grid", "run", "--preset", "smoke", "--dataset", "aatk")
     assert "--dataset and --problems are for runs on text" in message
-    assert "--preset" in refused(capsys, "grid", "status")
-    assert "ACTION" in refused(capsys, "grid")
+    assert "--preset" in refused("grid", "status")
+    assert "ACTION" in refused("grid")
 
 
 def test_listing_and_status_need_no_torch(tmp_path):

@@ -15,14 +15,6 @@ from training.spec.run import Tuning
 KEYS = ["size", "method", "n_params", "n_params_base", "n_params_embedding", "n_params_updated", "percent_updated"]
 
 
-def refused(capsys, *arguments):
-    with pytest.raises(SystemExit) as exit_:
-        main(arguments)
-    captured = capsys.readouterr()
-    assert (exit_.value.code, captured.out) == (2, "")
-    return captured.err
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from Linux's /proc")
 def test_all_published_models_are_counted_in_less_than_one_gibibyte_and_nothing_but_json_is_printed():
     # Read by the process itself: the peak that its parent is told includes the parent's own, from before the exec.
@@ -92,26 +84,26 @@ def test_a_model_folder_is_counted_without_weights(capsys, tmp_path, config_of, 
         assert {name: getattr(count, name) for name in KEYS[2:]} == {name: row[name] for name in KEYS[2:]}
 
 
-def test_a_folder_of_unknown_architecture_is_counted_where_that_is_possible(capsys, tmp_path):
+def test_a_folder_of_unknown_architecture_is_counted_where_that_is_possible(capsys, tmp_path, refused):
     from transformers import OPTConfig
 
     OPTConfig(hidden_size=32, num_hidden_layers=1, ffn_dim=64, num_attention_heads=4, vocab_size=80).save_pretrained(
         tmp_path
     )
-    assert "unknown architecture 'opt'" in refused(capsys, "params", "--model", str(tmp_path))
+    assert "unknown architecture 'opt'" in refused("params", "--model", str(tmp_path))
     main(["params", "--model", str(tmp_path), "--method", "fft", "ptuning", "--json"])
     assert [row["method"] for row in json.loads(capsys.readouterr().out)] == ["fft", "ptuning"]
 
 
-def test_wrong_arguments_say_what_is_allowed(capsys, tmp_path):
+def test_wrong_arguments_say_what_is_allowed(refused, tmp_path):
     assert "unknown preset 'mega'; choose from gpu, ladder, mini, smoke, starcoderbase" in refused(
-        capsys, "params", "--preset", "mega"
+        "params", "--preset", "mega"
     )
-    assert "unknown size '34b' in grid 'starcoderbase'; choose from 1b" in refused(capsys, "params", "--size", "34b")
+    assert "unknown size '34b' in grid 'starcoderbase'; choose from 1b" in refused("params", "--size", "34b")
     message = "unknown tuning method 'lora2'; choose from adapterh, adapterp, fft"
-    assert message in refused(capsys, "params", "--method", "lora2")
-    assert message in refused(capsys, "params", "--model", str(tmp_path), "--method", "lora2")
-    assert "leave it out with --model" in refused(capsys, "params", "--model", str(tmp_path), "--size", "1b")
-    assert "not allowed with argument" in refused(capsys, "params", "--model", ".", "--preset", "starcoderbase")
-    assert "has no config.json" in refused(capsys, "params", "--model", str(tmp_path))
-    assert "COMMAND" in refused(capsys)
+    assert message in refused("params", "--method", "lora2")
+    assert message in refused("params", "--model", str(tmp_path), "--method", "lora2")
+    assert "leave it out with --model" in refused("params", "--model", str(tmp_path), "--size", "1b")
+    assert "not allowed with argument" in refused("params", "--model", ".", "--preset", "starcoderbase")
+    assert "has no config.json" in refused("params", "--model", str(tmp_path))
+    assert "COMMAND" in refused()
