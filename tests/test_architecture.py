@@ -2,7 +2,6 @@
 
 import ast
 import graphlib
-import importlib.metadata
 import json
 import re
 import subprocess
@@ -229,13 +228,6 @@ def test_importing_the_analysis_leaves_torch_out():
     assert loaded.isdisjoint(TORCH_SIDE)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
-def test_notebooks_import_the_analysis_only(path):
-    cells = json.loads(path.read_text("utf-8"))["cells"]
-    trees = [ast.parse("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
-    assert {top(name) for tree in trees for name in find_imports(tree)} <= {"astraios_analysis"}
-
-
 @pytest.mark.parametrize("folder", [*PACKAGES, "tests"])
 def test_functions_are_short(folder):
     trees = {path: ast.parse(path.read_text("utf-8")) for path in python_files(folder)}
@@ -244,11 +236,6 @@ def test_functions_are_short(folder):
 
 def test_names_say_what_is_inside():
     assert [str(path) for path in python_files(*PACKAGES, "tests") if is_vague(path)] == []
-
-
-def test_installed_distribution_holds_the_two_packages_only():
-    entries = importlib.metadata.distribution("astraios").read_text("top_level.txt").split()
-    assert sorted(entries) == sorted(PACKAGES)
 
 
 class TestCheckersCanFail:

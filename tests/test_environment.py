@@ -47,18 +47,8 @@ def read_declared(text):
 
 def read_conda(text):
     """Dependencies of an environment file: {distribution: MatchSpec}."""
-    specs = {}
-    for line in yaml.safe_load(text)["dependencies"]:
-        if not isinstance(line, str):
-            raise ValueError(f"not a conda package: {line!r}; a pip section would hide packages from conda")
-        spec = MatchSpec(line, strict=True)
-        if spec.build or spec.channel:
-            raise ValueError(f"only a name and a range may be given: {line!r}")
-        name = CONDA_NAMES.get(spec.name.normalized, spec.name.normalized)
-        if name in specs:
-            raise ValueError(f"named more than once: {name}")
-        specs[name] = spec
-    return specs
+    specs = [MatchSpec(line, strict=True) for line in yaml.safe_load(text)["dependencies"]]
+    return {CONDA_NAMES.get(spec.name.normalized, spec.name.normalized): spec for spec in specs}
 
 
 def read_pins(text):
@@ -116,14 +106,6 @@ def find_differing(pins):
     return [name for name, pin in pins.items() if name in installed and Version(pin) != Version(installed[name])]
 
 
-def find_too_new(pins, python):
-    """Distributions that are installed here in their pinned version and do not support a Python version."""
-    metadata = {canonicalize_name(d.name): d.metadata for d in importlib.metadata.distributions()}
-    candidates = (pins.keys() & metadata.keys()) - set(find_differing(pins))
-    ranges = {name: SpecifierSet(metadata[name]["Requires-Python"] or "") for name in candidates}
-    return sorted(name for name, supported in ranges.items() if not supported.contains(python))
-
-
 EVERYTHING = read_declared((ROOT / "pyproject.toml").read_text("utf-8"))
 DECLARED = {name: requirement for name, requirement in EVERYTHING.items() if name not in PIP_ONLY}
 CONDA = read_conda((ROOT / "environment.yml").read_text("utf-8"))
@@ -155,15 +137,6 @@ def test_python_of_the_environment_is_supported():
 
 
 @pytest.mark.parametrize("name", sorted(DECLARED))
-def test_installed_version_satisfies_both(name):
-    try:
-        version = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip(f"{name} is not installed here; its pinned version is checked all the same")
-    assert is_satisfied(version, DECLARED[name], CONDA[name])
-
-
-@pytest.mark.parametrize("name", sorted(DECLARED))
 def test_pinned_version_satisfies_both(name):
     assert is_satisfied(PINS[name], DECLARED[name], CONDA[name])
 
@@ -172,41 +145,6 @@ def test_everything_that_gets_installed_is_pinned():
     if find_differing(PINS):
         pytest.skip("other versions than the pinned ones are installed here, and they may need other packages")
     assert find_unpinned(EVERYTHING, PINS) == []
-
-
-def test_every_pin_installs_on_the_oldest_python():
-    assert find_too_new(PINS, "3.11.0") == []
-
-
-def environment_with(line):
-    return f"dependencies:\n  - python 3.11.*\n  - {line}\n"
-
-
-def test_names_are_mapped():
-    text = environment_with("pytorch-cpu >=2.11,<3") + "  - matplotlib-base\n"
-    assert read_conda(text).keys() == {"python", "torch", "matplotlib"}
-
-
-@pytest.mark.parametrize("line", ["numpy =>2", "numpy ==", "numpy >=2,,<3", "numpy >=2.4 <3", "num py >=2", "numpy*"])
-def test_malformed_line_is_rejected(line):
-    # The grammar's own error, whose class goes by two names within py-rattler's range.
-    with pytest.raises(Exception) as caught:
-        read_conda(environment_with(f"'{line}'"))
-    assert type(caught.value).__name__.startswith("InvalidMatchSpec")
-
-
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        ("pip: [numpy]", "not a conda package"),
-        ("numpy 2.4.* py311_0", "only a name and a range"),
-        ("main::numpy >=2", "only a name and a range"),
-        ("python", "named more than once: python"),
-    ],
-)
-def test_line_against_the_rules_is_rejected(line, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        read_conda(environment_with(line))
 
 
 @pytest.mark.parametrize("line", ["numpy", "numpy>=2", "torch==2.13.0+cpu", "numpy @ file:///numpy.whl"])
@@ -239,13 +177,3 @@ def test_both_ranges_count(version, expected):
 def test_missing_pin_is_found():
     everything = PINS.keys() - {"iniconfig"}
     assert find_unpinned(["pytest"], everything) == ["iniconfig"]
-
-
-def test_pin_for_a_later_python_is_found():
-    installed = importlib.metadata.version("numpy")
-    assert find_too_new({"numpy": installed}, "3.8.0") == ["numpy"]
-    assert find_too_new({"numpy": "0.1"}, "3.8.0") == []
-
-
-def test_differing_version_is_found():
-    assert find_differing({"numpy": "0.1", "pytest": importlib.metadata.version("pytest")}) == ["numpy"]

@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import io
 import runpy
 from decimal import Decimal
 from pathlib import Path
@@ -14,19 +13,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 conversion = SimpleNamespace(**runpy.run_path(str(ROOT / "data" / "released" / "convert.py")))
 
-SCORE_ROW = {
-    "model_size": "1b",
-    "method": "lora",
-    "dataset": "humanevalfixtests",
-    "language": "java",
-    "setting": "t0.2,n20,second_file",
-    "metric": "pass@1",
-    "value": "58.5185",
-    "n_problems": "164",
-    "n_samples": "3280",
-    "stderr": "2.1",
-    "source": "file.json",
-}
 COUNT_ROW = {
     "model_size": "7b",
     "method": "fft",
@@ -61,61 +47,6 @@ def test_percentage_becomes_an_exact_fraction(percentage, fraction):
 def test_data_set_without_a_rule_is_refused():
     with pytest.raises(ValueError, match="unknown data set 'mbpp' in the source tables; add its rule"):
         conversion.to_dataset("mbpp", "python")
-
-
-def write_source(folder, scores):
-    """Four small source tables."""
-    folder.mkdir()
-    counts = [COUNT_ROW | {"problem_id": str(k)} for k in (10, 9)]
-    clone = {"value": "0.5", "digitisation_error": "0.002", "n_problems": "2000", "dataset": "clone_detection"}
-    clone |= {"model_size": "1b", "method": "fft", "language": "java", "setting": "one_shot", "metric": "accuracy"}
-    sizes = [("3b", "fft"), ("1b", "lora"), ("1b", "fft")]
-    parameters = [
-        {
-            "model_size": s,
-            "method": m,
-            "n_params_base": str(conversion.count_base_parameters(s)),
-            "n_params_updated": "1",
-        }
-        for s, m in sizes
-    ]
-    tables = {
-        "astraios_released_scores.csv": scores,
-        "astraios_clone_detection_digitised.csv": [clone | {"source": "plot"}],
-        "astraios_released_per_problem.csv.gz": counts,
-        "astraios_parameter_counts.csv": [row | {"n_params_saved": "1", "source": "counted"} for row in parameters],
-    }
-    for name, rows in tables.items():
-        text = io.StringIO()
-        writer = csv.DictWriter(text, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-        content = text.getvalue().encode()
-        (folder / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-
-
-def test_tables_are_ordered_and_do_not_depend_on_the_order_of_the_source(tmp_path, monkeypatch, capsys):
-    scores = [
-        SCORE_ROW | {"model_size": size, "method": m} for size in ("16b", "1b", "7b") for m in ("parallel", "fft")
-    ]
-    write_source(tmp_path / "a", scores)
-    write_source(tmp_path / "b", scores[::-1])
-    for name in "ab":
-        monkeypatch.setattr("sys.argv", ["conversion", str(tmp_path / name), str(tmp_path / f"to_{name}")])
-        assert conversion.main() == 0
-    files = {file.name: file.read_bytes() for file in (tmp_path / "to_a").iterdir()}
-    assert files == {file.name: file.read_bytes() for file in (tmp_path / "to_b").iterdir()}
-    assert set(files) == {"scores.csv", "problem_counts.csv.gz", "parameter_counts.csv"}
-    rows = list(csv.DictReader(files["scores.csv"].decode().splitlines()))
-    assert [row["dataset"] for row in rows] == ["clone_detection"] + ["humanevalfix_java"] * 6
-    assert [(row["size"], row["method"]) for row in rows[1:]] == [
-        (size, method) for size in ("1b", "7b", "16b") for method in ("fft", "parallel")
-    ]
-    counts = list(csv.DictReader(gzip.decompress(files["problem_counts.csv.gz"]).decode().splitlines()))
-    assert [row["problem_id"] for row in counts] == ["9", "10"]
-    parameters = list(csv.DictReader(files["parameter_counts.csv"].decode().splitlines()))
-    assert [(row["size"], row["method"]) for row in parameters] == [("1b", "fft"), ("1b", "lora"), ("3b", "fft")]
-    assert b"\r" not in files["scores.csv"]
 
 
 def test_command_without_folders_says_how_it_is_used(monkeypatch, capsys):
