@@ -13,7 +13,7 @@ from astraios_analysis.imports.trainer import ADAPTER_CONFIG, STATE, read_traine
 from astraios_analysis.imports.writing import add_scores, existing_records, find_known, require_addable
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.reading import is_packed, read_bytes, read_cells, read_json, read_text
-from astraios_analysis.records.refusal import Refusal, fail
+from astraios_analysis.records.refusal import Refusal, fail, gather
 from astraios_analysis.records.registry import choose_measure
 from astraios_analysis.records.schema import RunRecord, Score
 
@@ -150,14 +150,9 @@ def _read_runs(form: str, paths: Sequence[Path], options: Options) -> Imported:
         _require_one_run(paths, options)
     readers = {"csv": read_table, "wandb": trackers.read_wandb, "mlflow": trackers.read_mlflow}
     read = readers.get(form, read_trainer_folder)
-    found, problems = Imported(), []
-    for path in _progress(paths, options.quiet):
-        try:
-            found.add(read(path, options))
-        except RecordError as error:
-            problems += error.problems
-    if problems:
-        raise RecordError(problems)
+    found = Imported()
+    for one in gather(lambda path: read(path, options), _progress(paths, options.quiet)):
+        found.add(one)
     return found
 
 
@@ -192,12 +187,8 @@ def _add_scores(form: str, paths: Sequence[Path], options: Options, found: Impor
     """Add the scores in result files to the run that they are of; two files must not say two things of one score."""
     scores: dict[tuple, tuple[Score, Path]] = {}
     problems = []
-    for path in _progress(paths, options.quiet):
-        try:
-            some, left_out = harnesses.read_scores(path, form, options)
-        except RecordError as error:
-            problems += error.problems
-            continue
+    read = gather(lambda path: harnesses.read_scores(path, form, options), _progress(paths, options.quiet))
+    for path, (some, left_out) in zip(paths, read, strict=True):
         found.left_out += left_out
         for score in some:
             known, first = scores.setdefault(score.key, (score, path))

@@ -26,7 +26,7 @@ from astraios_analysis.records.notation import COUNT_UNITS, parse_count
 from astraios_analysis.records.refusal import Refusal, explain, fail
 from astraios_analysis.records.registry import chance_level, find_dataset
 from astraios_analysis.records.released import GRID as RELEASED
-from astraios_analysis.records.schema import METHODS, Cost, Provenance, RunRecord, Score, ValidationPoint
+from astraios_analysis.records.schema import METHODS, RunRecord, Score
 
 COUNTS = ("n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated")
 TIME_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
@@ -243,10 +243,7 @@ def make_record(path: Path, place: str, fields: Mapping[str, object]) -> RunReco
     if fields.get("grid") == RELEASED:
         raise fail(path, f"{RELEASED!r} is the grid of the published models; choose another name with --grid", place)
     try:
-        parts: dict[str, object] = {"provenance": Provenance(**fields.get("provenance", {}))}
-        parts |= {"cost": Cost(**fields["cost"])} if fields.get("cost") else {"cost": None}
-        parts |= {"val_curve": tuple(ValidationPoint(**point) for point in fields.get("val_curve", ()))}
-        return RunRecord(**(dict(fields) | parts))
+        return RunRecord(**{**fields, "cost": fields.get("cost") or None})
     except ValidationError as error:
         raise RecordError([explain(path, detail, place) for detail in error.errors()]) from error
 

@@ -21,7 +21,7 @@ from astraios_analysis.imports.tables import NO_LANGUAGE
 from astraios_analysis.imports.trainer import adapter_method
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.reading import read_json
-from astraios_analysis.records.refusal import Refusal, explain, fail
+from astraios_analysis.records.refusal import Refusal, explain, fail, gather
 
 ORIGIN = "imported from a result of PEFT's method_comparison"
 # Problems of the test split (Cobbe et al. 2021); taken only where the accuracy is a whole number of them.
@@ -104,39 +104,39 @@ class Result(_Layout):
 
 def read_results(paths: Sequence[Path], options: Options) -> Imported:
     """Return a record an experiment that succeeded; the base model's parameters may be said by another file."""
-    found, results, problems = Imported(), {}, []
-    for path in paths:
-        try:
-            content = read_json(path)
-            result = read_result(path, content)
-            if result.train_info.status == "success":
-                results[path] = (result, content["run_info"])
-            else:
-                message = f"is {result.train_info.status!r}: the run did not finish"
-                found.left_out.append(FileProblem(path, "status", message))
-        except RecordError as error:
-            problems += error.problems
-    bases, wrong = _base_counts({path: result for path, (result, _) in results.items()})
-    problems += wrong
+    found, results = Imported(), {}
+    for path, content in zip(paths, gather(_read_whole, paths), strict=True):
+        if content[0].train_info.status == "success":
+            results[path] = content
+        else:
+            message = f"is {content[0].train_info.status!r}: the run did not finish"
+            found.left_out.append(FileProblem(path, "status", message))
+    bases = _base_counts({path: result for path, (result, _) in results.items()})
     if options.run_id is not None and len(results) > 1:
         raise Refusal(f"--run-id {options.run_id} names one run, and there are {len(results)} results")
     names = sorted({result.base for result, _ in results.values()})
     if options.n_params_base is not None and len(names) > 1:
         shown = ", ".join(names)
         raise Refusal(f"--n-params-base is that of one base model, and these are {shown}; import them one at a time")
-    for path, (result, info) in results.items() if not problems else ():
+
+    def make(path: Path) -> None:
+        result, info = results[path]
         try:
             method = options.method or read_method(result.method, options.methods)
         except Refusal as error:
-            (found.left_out if options.skip_unknown else problems).append(FileProblem(path, "method", str(error)))
-            continue
-        try:
-            found.records.append(_make(path, result, info, method, bases.get(result.base), options))
-        except RecordError as error:
-            problems += error.problems
-    if problems:
-        raise RecordError(problems)
+            if not options.skip_unknown:
+                raise fail(path, str(error), "method") from error
+            found.left_out.append(FileProblem(path, "method", str(error)))
+            return
+        found.records.append(_make(path, result, info, method, bases.get(result.base), options))
+
+    gather(make, results)
     return found
+
+
+def _read_whole(path: Path) -> tuple[Result, Mapping[str, object]]:
+    content = read_json(path)
+    return read_result(path, content), content["run_info"]
 
 
 def looks_like_result(content: Mapping[str, object]) -> bool:
@@ -152,8 +152,8 @@ def read_result(path: Path, content: Mapping[str, object]) -> Result:
         raise RecordError([explain(path, detail) for detail in error.errors()]) from error
 
 
-def _base_counts(results: Mapping[Path, Result]) -> tuple[dict[str, int], list[FileProblem]]:
-    """Return the parameters of each base model that the files say, and where they contradict each other."""
+def _base_counts(results: Mapping[Path, Result]) -> dict[str, int]:
+    """Return the parameters of each base model that the files say; contradictions are refused."""
     bases: dict[str, tuple[int, Path]] = {}
     problems = []
     for path, result in results.items():
@@ -162,7 +162,9 @@ def _base_counts(results: Mapping[Path, Result]) -> tuple[dict[str, int], list[F
         if count != own:
             message = f"{result.base} has {own} parameters here and {count} in {first}"
             problems.append(FileProblem(path, "num_total_params", message))
-    return {name: count for name, (count, _) in bases.items()}, problems
+    if problems:
+        raise RecordError(problems)
+    return {name: count for name, (count, _) in bases.items()}
 
 
 def _make(path: Path, result: Result, info: Mapping, method: str, n_base: int | None, options: Options):

@@ -27,7 +27,7 @@ from astraios_analysis.imports.inputs import (
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.notation import is_blank, parse_count, read_truth, with_points
 from astraios_analysis.records.reading import read_cells
-from astraios_analysis.records.refusal import Refusal, fail
+from astraios_analysis.records.refusal import Refusal, fail, gather
 from astraios_analysis.records.registry import find_dataset
 from astraios_analysis.records.schema import RunRecord, Score
 
@@ -103,24 +103,12 @@ def build_records(path: Path, rows: Rows, options: Options) -> Imported:
     """Return the runs of rows; raises RecordError listing everything that cannot be mapped, with line and column."""
     _require_columns(path, list(rows[0][1]), options)
     rows = _with_points(path, rows, options)
-    problems: list[FileProblem] = []
     runs: dict[str, _Run] = {}
-    for line, row in rows:
-        try:
-            _add_row(path, line, row, runs, options)
-        except RecordError as error:
-            problems += error.problems
-    records = []
-    for name, run in runs.items() if not problems else ():
-        try:
-            records.append(_build(path, name, run))
-        except RecordError as error:
-            problems += error.problems
-    if problems:
-        problems = _once(problems)
-        more = len(problems) - _MAX_SHOWN
-        rest = [FileProblem(path, "", f"has {more} problems more of this kind")] if more > 0 else []
-        raise RecordError(problems[:_MAX_SHOWN] + rest)
+    try:
+        gather(lambda numbered: _add_row(path, *numbered, runs, options), rows)
+        records = gather(lambda named: _build(path, *named), runs.items())
+    except RecordError as error:
+        raise RecordError(_once(path, error.problems)) from error
     renamed = [(run.raw_name, name) for name, run in runs.items() if run.raw_name not in (None, name)]
     notes = []
     if renamed:
@@ -146,15 +134,18 @@ def _with_points(path: Path, rows: Rows, options: Options) -> Rows:
     return rows
 
 
-def _once(problems: Sequence[FileProblem]) -> list[FileProblem]:
-    """Return each problem once, with the number of lines that have it."""
+def _once(path: Path, problems: Sequence[FileProblem]) -> list[FileProblem]:
+    """Return each problem once, with the number of lines that have it, and as many as anyone reads."""
     found: dict[tuple, list[FileProblem]] = {}
     for problem in problems:
         found.setdefault((re.sub(r"line \d+", "", problem.field), problem.message), []).append(problem)
-    return [
+    once = [
         replace(same[0], message=f"{same[0].message} ({len(same)} lines are like it)") if len(same) > 1 else same[0]
         for same in found.values()
     ]
+    more = len(once) - _MAX_SHOWN
+    rest = [FileProblem(path, "", f"has {more} problems more of this kind")] if more > 0 else []
+    return once[:_MAX_SHOWN] + rest
 
 
 def read_rows(path: Path, delimiter: str | None = None) -> tuple[Rows, list[FileProblem]]:
@@ -294,7 +285,7 @@ def _build(path: Path, name: str, run: _Run) -> RunRecord:
             fields.setdefault("val_loss_se", curve[-1]["stderr"])
         if curve[0]["step"] == 0:
             fields.setdefault("base_val_loss", curve[0]["loss"])
-    fields |= {"val_curve": curve, "scores": tuple(dict.fromkeys(run.scores)), "cost": cost}
+    fields |= {"val_curve": tuple(curve), "scores": tuple(dict.fromkeys(run.scores)), "cost": cost}
     fields["provenance"] = {"origin": f"{ORIGIN}: {path.name}"}
     return make_record(path, f"line {run.line}, run {name!r}", fields)
 

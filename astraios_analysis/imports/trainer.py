@@ -99,7 +99,7 @@ def read_trainer_folder(folder: Path, options: Options) -> Imported:
         "n_tokens": options.n_tokens or state.get("num_input_tokens_seen") or None,
         "base_val_loss": curve.get(0),
         "val_loss": curve[max(curve)],
-        "val_curve": [{"step": step, "loss": loss} for step, loss in curve.items()],
+        "val_curve": tuple({"step": step, "loss": loss} for step, loss in curve.items()),
         "cost": read_cost(state),
         "provenance": {"origin": ORIGIN, "spec": spec | ({"adapter": found.config} if found.config else {})},
     }

@@ -1,9 +1,12 @@
 """The error of the project: what cannot be answered, or a record that cannot be trusted, and what to do about it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Refusal(ValueError):
@@ -33,6 +36,19 @@ class RecordError(Refusal):
 def fail(path: Path, message: str, field: str = "") -> RecordError:
     """Return the error that says what is wrong with one line, column or key of a file."""
     return RecordError([FileProblem(path, field, message)])
+
+
+def gather(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Return what a function makes of each item; what is wrong with any of them is refused together."""
+    found, problems = [], []
+    for item in items:
+        try:
+            found.append(function(item))
+        except RecordError as error:
+            problems += error.problems
+    if problems:
+        raise RecordError(problems)
+    return found
 
 
 def require_known(what: str, wanted: Iterable[object], known: Iterable[object]) -> None:
