@@ -7,7 +7,6 @@ import pytest
 from simulated_grids import LARGEST, simulate
 
 from astraios_analysis.records import frame as records
-from astraios_analysis.render.report import describe_records
 
 KEYS = ["size", "n_params", "at", "group", "dataset", "method", "quantity", "value", "intervals", "reach", "weights"]
 PREDICT = ["predict", "--method", "lora", "--size", "34b"]
@@ -138,11 +137,6 @@ def test_a_table_is_predicted(run, tmp_path):
     assert code == 2 and "has no column 'size_class'" in err
 
 
-def test_columns_belong_to_a_table(run, folder):
-    code, _, err = run("predict", "--size", "5m", "--x", "params", "--data", folder)
-    assert code == 2 and "--x is for a table" in err
-
-
 class TestSeveralGrids:
     @pytest.mark.parametrize("command", [["rank"], PREDICT])
     def test_are_never_mixed(self, run, two_grids, command):
@@ -171,17 +165,6 @@ class TestSeveralGrids:
         found, _ = as_json("predict", "--method", "lora", "--size", "0.1b", "--grid", "own", data=two_grids)
         assert [one["reach"] for one in found] == [pytest.approx(100 / 30)]
 
-    def test_are_all_shown(self, run, two_grids):
-        rows = json.loads(run("records", "show", "--runs", "--format", "json", data=two_grids)[1])
-        assert {row["grid"] for row in rows} == {"released", "own"} and len(rows) == 48
-
-    def test_are_described(self, two_grids):
-        described = describe_records(records.load_folder(two_grids / "runs"))
-        assert described == {
-            "Grid own": "20 runs: sizes 0.3m 1m 10m 30m; "
-            "methods FFT, LoRA, P-Tuning, (IA)³, AdapterH; scores: 20 measured"
-        }
-
 
 class TestSeveralSeeds:
     @pytest.mark.parametrize("command", [["rank"], ["predict", "--method", "all", "--size", "60m"]])
@@ -193,9 +176,3 @@ class TestSeveralSeeds:
     def test_show_filters_by_seed(self, run, own_grid):
         out = run("records", "show", "--run-seed", "3", "--format", "json", data=own_grid(seeds=(3, 4)))[1]
         assert {row["seed"] for row in json.loads(out)} == {3}
-
-    def test_two_runs_of_one_seed(self, refusal, own_grid, make_record):
-        folder = own_grid(sizes=(10**6,), methods=("lora",))
-        twin = {"run_id": "again", "grid": "own", "size": "1m", "n_params_base": 10**6, "n_params": 10**6 + 99}
-        records.save(make_record(**twin), folder / "runs")
-        assert "1m lora of grid own has 2 runs of one seed: again, own-1000000-lora-s0" in refusal("rank", data=folder)

@@ -1,51 +1,13 @@
 """The released tables: complete, in the project's names and units, and exact in their counts."""
 
-import numpy as np
 import pytest
 
-from astraios_analysis.records.frame import METHODS, check, save, to_frame
+from astraios_analysis.records.frame import METHODS, to_frame
 from astraios_analysis.records.registry import DATASETS, SECOND_FILE
 from astraios_analysis.scores.bootstrap import combine, primary_frame, primary_score, problem_statistics
 
 SIZES = ("1b", "3b", "7b", "16b")
 MODELS = [f"{size}-{method}" for size in SIZES for method in METHODS]
-
-# Updated parameters and their share of the tuned model in percent, counted from the published configurations.
-BASE = {"1b": 1_137_207_296, "3b": 3_043_311_104, "7b": 7_327_263_232, "16b": 15_517_456_384}
-UPDATED = {
-    "1b": {
-        "lora": (3_588_096, 0.3145),
-        "ptuning": (12_650_496, 1.1002),
-        "ia3": (251_904, 0.0221),
-        "adapterh": (50_331_648, 4.2383),
-        "adapterp": (25_165_824, 2.1650),
-        "parallel": (26_738_688, 2.2972),
-    },
-    "3b": {
-        "lora": (7_372_800, 0.2417),
-        "ptuning": (23_882_496, 0.7786),
-        "ia3": (516_096, 0.0170),
-        "adapterh": (103_809_024, 3.2985),
-        "adapterp": (51_904_512, 1.6769),
-        "parallel": (54_263_808, 1.7518),
-    },
-    "7b": {
-        "lora": (12_472_320, 0.1699),
-        "ptuning": (50_466_816, 0.6840),
-        "ia3": (870_912, 0.0119),
-        "adapterh": (176_160_768, 2.3477),
-        "adapterp": (88_080_384, 1.1878),
-        "parallel": (90_832_896, 1.2245),
-    },
-    "16b": {
-        "lora": (17_776_640, 0.1144),
-        "ptuning": (113_448_960, 0.7258),
-        "ia3": (1_239_040, 0.0080),
-        "adapterh": (251_658_240, 1.5959),
-        "adapterp": (125_829_120, 0.8044),
-        "parallel": (128_450_560, 0.8210),
-    },
-}
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +19,6 @@ def table(released_records):
 def test_released_models_are_seven_methods_at_four_sizes(released_records):
     assert [f"{record.size}-{record.method}" for record in released_records] == MODELS
     assert [record.run_id for record in released_records] == [f"released-{model}" for model in MODELS]
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_parameters_are_exact(released_records, size):
-    records = {record.method: record for record in released_records if record.size == size}
-    assert {record.n_params_base for record in records.values()} == {BASE[size]}
-    assert records["fft"].n_params == records["fft"].n_params_updated == BASE[size]
-    assert {method: record.n_params_updated for method, record in records.items() if method != "fft"} == {
-        method: updated for method, (updated, _) in UPDATED[size].items()
-    }
-    for method, (updated, percent) in UPDATED[size].items():
-        assert records[method].n_params == BASE[size] + updated
-        assert round(100 * records[method].n_params_updated / records[method].n_params, 4) == percent
 
 
 def test_non_embedding_parameters_leave_out_tokens_and_positions(released_records):
@@ -161,16 +110,3 @@ def test_every_score_with_counts_comes_out_of_its_counts(released_records):
         "parse_rate": 9,
         "insecure_rate": 9 * 4,
     }
-
-
-def test_chance_is_known_where_it_means_something(table):
-    known = table.groupby(["dataset", "metric"])["chance"].first()
-    assert known["clone_detection", "accuracy"] == known["defect_detection", "overall_accuracy"] == 0.5
-    assert known["humanevalfix_java", "pass@1"] == 0
-    assert np.isnan(known["aatk", "parse_rate"]) and np.isnan(known["recode_format", "robust_drop@1"])
-
-
-def test_released_records_can_be_saved_and_read_like_any_other(released_records, tmp_path):
-    for record in released_records[:2]:
-        save(record, tmp_path)
-    assert check([tmp_path]) == (sorted(released_records[:2], key=lambda record: record.run_id), [])
