@@ -17,16 +17,15 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    ValidationError,
     field_validator,
 )
 
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.notation import COUNT_UNITS, parse_count
-from astraios_analysis.records.refusal import Refusal, explain, fail
+from astraios_analysis.records.refusal import Refusal, fail
 from astraios_analysis.records.registry import chance_level, find_dataset
 from astraios_analysis.records.released import GRID as RELEASED
-from astraios_analysis.records.schema import METHODS, RunRecord, Score
+from astraios_analysis.records.schema import METHODS, RunRecord, Score, validating
 
 COUNTS = ("n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated")
 TIME_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
@@ -129,13 +128,13 @@ class Options(BaseModel):
 def read_options(said: Mapping[str, object], path: Path | None = None) -> Options:
     """Return options from plain values by name, as they stand in a mapping file (``path``) or were given."""
     try:
-        return Options.model_validate_json(json.dumps(said, default=str))
-    except ValidationError as error:
-        problems = [explain(path or Path(), detail) for detail in error.errors()]
+        with validating(path or Path()):
+            return Options.model_validate_json(json.dumps(said, default=str))
+    except RecordError as error:
         if path is not None:
-            raise RecordError(problems) from error
-        names = [problem.field.partition(".")[0].replace("_", "-") for problem in problems]
-        lines = [f"--{name}: {problem.message}" for name, problem in zip(names, problems, strict=True)]
+            raise
+        names = [problem.field.partition(".")[0].replace("_", "-") for problem in error.problems]
+        lines = [f"--{name}: {problem.message}" for name, problem in zip(names, error.problems, strict=True)]
         raise Refusal("\n".join(lines)) from error
 
 
@@ -242,10 +241,8 @@ def make_record(path: Path, place: str, fields: Mapping[str, object]) -> RunReco
     """
     if fields.get("grid") == RELEASED:
         raise fail(path, f"{RELEASED!r} is the grid of the published models; choose another name with --grid", place)
-    try:
+    with validating(path, place):
         return RunRecord(**{**fields, "cost": fields.get("cost") or None})
-    except ValidationError as error:
-        raise RecordError([explain(path, detail, place) for detail in error.errors()]) from error
 
 
 def make_score(path: Path, place: str, fields: Mapping[str, object]) -> Score:
@@ -255,7 +252,5 @@ def make_score(path: Path, place: str, fields: Mapping[str, object]) -> Score:
     if fields["n_items"] is None:
         raise fail(path, f"the number of problems of {name} is not known; say it with --n-items {name}=N", place)
     chance = chance_level(name, str(fields["metric"]))
-    try:
-        return Score(**({"chance": chance, "source": "measured"} | dict(fields)))
-    except ValidationError as error:
-        raise RecordError([explain(path, detail, place) for detail in error.errors()]) from error
+    with validating(path, place):
+        return Score(**({"chance": chance, "source": "measured"} | fields))

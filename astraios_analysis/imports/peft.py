@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from astraios_analysis.imports.inputs import (
     Imported,
@@ -21,7 +21,8 @@ from astraios_analysis.imports.tables import NO_LANGUAGE
 from astraios_analysis.imports.trainer import adapter_method
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.reading import read_json
-from astraios_analysis.records.refusal import Refusal, explain, fail, gather
+from astraios_analysis.records.refusal import Refusal, fail, gather
+from astraios_analysis.records.schema import validating
 
 ORIGIN = "imported from a result of PEFT's method_comparison"
 # Problems of the test split (Cobbe et al. 2021); taken only where the accuracy is a whole number of them.
@@ -146,10 +147,8 @@ def looks_like_result(content: Mapping[str, object]) -> bool:
 
 def read_result(path: Path, content: Mapping[str, object]) -> Result:
     """Return the content of a result, or refuse a file that is none."""
-    try:
+    with validating(path):
         return Result.model_validate(content)
-    except ValidationError as error:
-        raise RecordError([explain(path, detail) for detail in error.errors()]) from error
 
 
 def _base_counts(results: Mapping[Path, Result]) -> dict[str, int]:

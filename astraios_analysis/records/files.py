@@ -7,11 +7,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from astraios_analysis.records.reading import parse_json, read_text
-from astraios_analysis.records.refusal import FileProblem, RecordError, explain, fail
-from astraios_analysis.records.schema import RunRecord, order_methods
+from astraios_analysis.records.refusal import FileProblem, RecordError, fail
+from astraios_analysis.records.schema import RunRecord, order_methods, validating
 
 _READABLE = "check the path and its permissions"
 
@@ -59,10 +57,8 @@ def load(path: str | Path) -> RunRecord:
     path = Path(path)
     text = read_text(path)
     parse_json(path, text)
-    try:
+    with validating(path):
         return RunRecord.model_validate_json(text)
-    except ValidationError as error:
-        raise RecordError([explain(path, detail) for detail in error.errors()]) from error
 
 
 def peek(path: Path) -> dict[str, object]:

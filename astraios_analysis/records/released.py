@@ -8,11 +8,11 @@ import zlib
 from pathlib import Path
 
 import pandas as pd
-from pydantic import ValidationError
 
 from astraios_analysis.records.frame import ProblemCounts, Provenance, RunRecord, Score, known_method
 from astraios_analysis.records.refusal import fail
 from astraios_analysis.records.registry import chance_level
+from astraios_analysis.records.schema import validating
 
 GRID = "released"
 NOMINAL = "nominal"
@@ -130,18 +130,12 @@ def _index_counts(path: Path) -> dict[Key, ProblemCounts]:
         .sum()
     )
     whole = pd.concat([frame, total.assign(setting=ALL_TRANSFORMATIONS)])
-    columns = {
-        "problem_ids": whole["problem_id"].to_numpy(dtype=object),
-        "n_samples": whole["n_samples"].to_numpy(dtype=object),
-        "n_passed": whole["n_passed"].to_numpy(dtype=object),
-    }
+    names = {"problem_ids": "problem_id", "n_samples": "n_samples", "n_passed": "n_passed"}
+    columns = {name: whole[column].to_numpy(dtype=object) for name, column in names.items()}
     counts = {}
     for key, rows in whole.groupby(keys, sort=False, observed=True).indices.items():
-        try:
+        with validating(path, " ".join(map(str, key))):
             counts[key] = ProblemCounts(**{name: tuple(column[rows].tolist()) for name, column in columns.items()})
-        except ValidationError as error:
-            where = " ".join(str(part) for part in key)
-            raise fail(path, _say(error), where) from error
     return counts
 
 
@@ -162,10 +156,8 @@ def _index_scenarios(path: Path) -> dict[Key, ProblemCounts]:
             (",own_weakness", scoped, "n_valid", "n_insecure_in_scope"),
         ):
             fields = {"problem_ids": rows["scenario_id"], "n_samples": rows[of], "n_passed": rows[counted]}
-            try:
+            with validating(path, f"{size} {method} {completion}"):
                 made = ProblemCounts(**{name: tuple(column.tolist()) for name, column in fields.items()})
-            except ValidationError as error:
-                raise fail(path, _say(error), f"{size} {method} {completion}") from error
             counts[(*key[:4], key[4] + suffix)] = made
     return counts
 
@@ -177,30 +169,13 @@ def _record(folder: Path, row: dict, scores: pd.DataFrame | None, counts: dict[K
         known_method(method)
     except ValueError as error:
         raise fail(folder / "parameter_counts.csv", str(error), f"{size} {method} method") from error
-    try:
+    made = tuple(_score(folder, score, counts) for score in rows)
+    names = ("n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated")
+    fields = {name: row[name] for name in names} | {"grid": GRID, "method": method, "size": size, "scores": made}
+    with validating(folder / "parameter_counts.csv", f"{size} {method}"):
         return RunRecord(
-            run_id=f"{GRID}-{size}-{method}",
-            grid=GRID,
-            method=method,
-            size=size,
-            held_out=False,
-            n_params=row["n_params"],
-            n_params_base=row["n_params_base"],
-            n_params_base_nonembedding=row["n_params_base_nonembedding"],
-            n_params_updated=row["n_params_updated"],
-            scores=tuple(_score(folder, score, counts) for score in rows),
-            provenance=Provenance(origin=_ORIGIN),
+            run_id=f"{GRID}-{size}-{method}", held_out=False, provenance=Provenance(origin=_ORIGIN), **fields
         )
-    except ValidationError as error:
-        field = " ".join(str(part) for part in (size, method, *error.errors()[0]["loc"]))
-        raise fail(folder / "parameter_counts.csv", _say(error), field) from error
-
-
-def _say(error: ValidationError) -> str:
-    """Return the first thing that is wrong, with its value unless the message already has it."""
-    detail = error.errors()[0]
-    shown = f"{detail['input']!r}: " if detail["type"] != "value_error" else ""
-    return shown + detail["msg"].removeprefix("Value error, ")
 
 
 def _score(folder: Path, row: dict, counts: dict[Key, ProblemCounts]) -> Score:
@@ -210,8 +185,5 @@ def _score(folder: Path, row: dict, counts: dict[Key, ProblemCounts]) -> Score:
     if row["metric"] in _MEAN_METRICS and key in counts:
         problems = counts[key]
         fields |= {"problems": problems, "n_passed": sum(problems.n_passed)}
-    try:
+    with validating(folder / "scores.csv", " ".join((*key, row["metric"]))):
         return Score(**fields, chance=chance_level(row["dataset"], row["metric"]))
-    except ValidationError as error:
-        where = " ".join(str(part) for part in (*key, row["metric"], *error.errors()[0]["loc"]))
-        raise fail(folder / "scores.csv", _say(error), where) from error

@@ -6,11 +6,23 @@ is absent (``None`` in memory, no key in a file): never 0 and never NaN.
 
 import json
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from astraios_analysis.records.refusal import RecordError, explain
 from astraios_analysis.records.registry import DECLARATIONS, METRICS
 
 SCHEMA_VERSION = 2
@@ -30,6 +42,15 @@ RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 PositiveCount = Annotated[int, Field(gt=0, le=_LARGEST)]
 NonNegative = Annotated[float, Field(ge=0)]
+
+
+@contextmanager
+def validating(path: Path, place: str = "") -> Iterator[None]:
+    """Refuse what is wrong with anything made here of a file, or of a place in it, every field of it."""
+    try:
+        yield
+    except ValidationError as error:
+        raise RecordError([explain(path, detail, place) for detail in error.errors()]) from error
 
 
 class _Schema(BaseModel):
