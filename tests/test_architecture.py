@@ -101,11 +101,6 @@ def find_back_doors(imports):
     ]
 
 
-def find_relative_imports(imports):
-    """Imports that do not name their package."""
-    return [f"{module}: {name}" for module, names in imports.items() for name in names if name.startswith(".")]
-
-
 def find_undeclared_imports(imports, declared):
     """Imports from outside the standard library that no declared distribution provides."""
     allowed = sys.stdlib_module_names | set(declared) | set(PACKAGES)
@@ -196,10 +191,6 @@ def test_training_uses_the_analysis_through_records_only():
     assert find_back_doors(imports_by_module(ROOT, "training")) == []
 
 
-def test_imports_are_absolute(imports):
-    assert find_relative_imports(imports) == []
-
-
 def test_imports_have_no_cycle(imports):
     assert find_cycle(imports) == []
 
@@ -253,9 +244,6 @@ class TestCheckersCanFail:
             "training.grid.run: astraios_analysis.prediction.fits",
             "training.grid.run: astraios_analysis",
         ]
-
-    def test_relative_import(self):
-        assert find_relative_imports({"m": [".n", "os"]}) == ["m: .n"]
 
     def test_import_from_above(self):
         imports = {"p.low.a": ["p.high.b", "os"], "p.high.b": ["p.low.a", "p.high.c"], "p.side.d": ["p.low.a"]}

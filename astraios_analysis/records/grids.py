@@ -73,23 +73,20 @@ class PerGrid(Mapping[str, T], Generic[T]):
         lacking: dict[str, str] = {}
         for grid in self.everything:
             try:
-                found[grid] = call_for_grid(grid, function, self, *others, **named)
+                values = [_value(argument, grid) for argument in (self, *others)]
+                found[grid] = function(*values, **{name: _value(value, grid) for name, value in named.items()})
             except Refusal as error:
                 lacking[grid] = str(error)
         return PerGrid(found, lacking, self.everything)
 
 
-def call_for_grid(grid: str, function: Callable[..., R], *arguments: object, **named: object) -> R:
-    """Call a function with one grid's values of every `PerGrid` among its arguments; refuse where one is lacking."""
-
-    def own(argument: object) -> object:
-        if not isinstance(argument, PerGrid):
-            return argument
-        if grid in argument.lacking:
-            raise Refusal(argument.lacking[grid])
-        return argument[grid]
-
-    return function(*map(own, arguments), **{name: own(value) for name, value in named.items()})
+def _value(argument: object, grid: str) -> object:
+    """Return an argument, of a `PerGrid` the grid's value; refuse where that is lacking."""
+    if not isinstance(argument, PerGrid):
+        return argument
+    if grid in argument.lacking:
+        raise Refusal(argument.lacking[grid])
+    return argument[grid]
 
 
 def _describe(value: object) -> str:

@@ -60,31 +60,13 @@ class TestPredict:
         ]
         assert len(as_json(*PREDICT, *options)[0]) == 4
 
-    def test_measured_size_is_no_extrapolation(self, as_json):
-        (one,), notes = as_json("predict", "--method", "lora", "--size", "7B", "--dataset", "recode_format")
-        assert one["n_params"] == 7_327_263_232 and one["reach"] == 1.0 and notes == ""
-
-    def test_too_far_is_refused_unless_forced(self, refusal, as_json):
-        far = ["predict", "--method", "fft", "--size", "300b", "--dataset", "recode_syntax"]
-        assert refusal(*far).endswith("the limit is 10 times. Add runs nearer to that size, or insist with --force")
-        assert as_json(*far, "--force")[0][0]["reach"] == pytest.approx(19.33, abs=0.01)
-
     @pytest.mark.parametrize(
         ("changed", "message"),
         [
             (["--method", "qlora"], "unknown tuning method 'qlora'; choose from fft, lora, ptuning, ia3"),
-            (
-                ["--size", "huge"],
-                "size 'huge' is not understood; give a measured size (1b, 3b, 7b, 16b), a number with",
-            ),
-            (["--size", "0b"], "size '0b' is not understood"),
             (["--grid", "mine"], "unknown grid 'mine'; choose from released"),
             (["--dataset", "mbpp"], "unknown data set 'mbpp'; choose from clone_detection"),
             (["--dataset", "aatk"], "aatk: only 1b, 16b measured; a line and its error need at least 3 sizes"),
-            (
-                ["--dataset", "humanevalexplain_java"],
-                "humanevalexplain_java: only 1b, 7b measured; a line and its error",
-            ),
         ],
     )
     def test_refusals(self, refusal, changed, message):

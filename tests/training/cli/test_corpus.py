@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 
@@ -82,9 +81,3 @@ def test_the_command_needs_no_torch_and_bears_a_reader_that_leaves():
         child.stdout.close()
         errors = child.stderr.read()
     assert (child.returncode, errors) == (0, b"")
-
-
-def test_help_shows_examples():
-    command = [sys.executable, "-m", "training", "corpus", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600, env=dict(os.environ))
-    assert "examples:\n  python -m training corpus --show 5" in done.stdout

@@ -194,12 +194,6 @@ def test_wrong_arguments_are_refused(arguments, message, refused):
     assert message in refused("score", *arguments)
 
 
-def test_a_corrupt_file_is_refused_with_its_place(tmp_path, problems, refused):
-    (tmp_path / "x.json").write_text('[["def add_one"], ["def')
-    message = refused("score", tmp_path / "x.json", "--dataset", "humanevalfix_python", "--problems", problems)
-    assert "x.json: is not valid JSON (line 1, column 20" in message
-
-
 def test_data_sets_are_listed(capsys):
     assert main(["score", "--list"]) == 0
     text = capsys.readouterr().out
