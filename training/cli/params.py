@@ -6,17 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import click
-from transformers import PretrainedConfig
 
 from astraios_analysis.records.commands import JSON, option
-from astraios_analysis.records.frame import METHODS, known_method
 from astraios_analysis.records.printing import table_text
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import METHOD, Command, at_most_one, folder, several
 from training.models.counts import count_adapter, count_parameters
-from training.models.pretrained import folder_config, size_config
+from training.models.pretrained import size_config
 from training.spec.grids import PRESETS, preset
-from training.spec.run import ParameterCounts, Tuning
+from training.spec.run import ParameterCounts
 
 HELP = """\
 Count the parameters of tuned models exactly, without their weights.
@@ -28,7 +26,7 @@ share of updated parameters stays near that of the published 1B models.
 
 EPILOG = """\
 columns:
-  size                 name of the size in the preset, or of the model folder
+  size                 name of the size in the preset
   method               tuning method
   n_params             parameters of the tuned model, added ones included
   n_params_base        parameters of the base model, embeddings included
@@ -42,28 +40,24 @@ Exit status: 0, or 2 with a message on standard error.
 
 examples:
   python -m training params --size 1b 7b --method lora adapterh --json
-  python -m training params --model path/to/model --method fft lora
   python -m training params --adapter out/lora out/dora --config path/to/base --json > counts.json
 """
 
 
 @click.command("params", cls=Command, help=HELP, epilog=EPILOG)
 @option("--preset", "NAME", f"models of a grid: {', '.join(PRESETS)} (default: starcoderbase)")
-@folder("--model", "a local folder with a config.json; weights are not needed", metavar="FOLDER")
 @several("--adapter", "FOLDER", "folders of adapters, of any PEFT method", type=Path)
 @folder("--config", "--adapter's base: config.json, or its folder", metavar="PATH")
 @several("--size", "SIZE", "sizes of the preset to count (default: all)")
 @METHOD
 @JSON
 def command(given: SimpleNamespace) -> None:
-    """Count the models of a grid, of one folder, or of adapters."""
-    at_most_one(preset=given.preset, model=given.model, adapter=given.adapter)
+    """Count the models of a grid, or adapters."""
+    at_most_one(preset=given.preset, adapter=given.adapter)
     if given.adapter is not None:
         if given.size or given.method:
             raise Refusal("--size and --method are those of a preset; leave them out with --adapter")
         rows = _adapter_rows(given.adapter, given.config)
-    elif given.model is not None:
-        rows = _folder_rows(given.model, given.size, given.method)
     else:
         rows = _preset_rows(given.preset, given.size, given.method)
     if given.as_json:
@@ -84,22 +78,8 @@ def _preset_rows(grid: str | None, sizes: list[str] | None, methods: list[str] |
     runs = preset(grid or "starcoderbase").runs(sizes, methods)
     # Seeds share their counts: one row for each size and method.
     models = {(run.size.name, run.tuning.method): run for run in runs}
-    return [_row(run.size.name, size_config(run.size), run.tuning) for run in models.values()]
-
-
-def _folder_rows(model: Path, sizes: list[str] | None, methods: list[str] | None) -> list[dict[str, Any]]:
-    if sizes:
-        raise Refusal("--size chooses among a preset's sizes; leave it out with --model, which counts one folder")
-    wanted = {known_method(method) for method in methods or METHODS}
-    config = folder_config(model)
-    width = config.get_text_config().hidden_size
-    return [
-        _row(model.resolve().name, config, Tuning.for_width(method, width)) for method in METHODS if method in wanted
-    ]
-
-
-def _row(size: str, config: PretrainedConfig, tuning: Tuning) -> dict[str, Any]:
-    return {"size": size, "method": tuning.method, **_counts(count_parameters(config, tuning))}
+    counted = {names: count_parameters(size_config(run.size), run.tuning) for names, run in models.items()}
+    return [{"size": size, "method": method, **_counts(counts)} for (size, method), counts in counted.items()]
 
 
 def _counts(counts: ParameterCounts) -> dict[str, Any]:

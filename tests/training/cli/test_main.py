@@ -9,8 +9,6 @@ import pytest
 from astraios_analysis.records.frame import METHODS
 from training.__main__ import main
 from training.cli.main import COMMANDS
-from training.models.counts import count_parameters
-from training.spec.run import Tuning
 
 KEYS = ["size", "method", "n_params", "n_params_base", "n_params_embedding", "n_params_updated", "percent_updated"]
 
@@ -72,38 +70,12 @@ def test_table_has_a_line_for_each_model(capsys):
     assert len(lines) == len(METHODS)
 
 
-@pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama"])
-def test_a_model_folder_is_counted_without_weights(capsys, tmp_path, config_of, model_type):
-    config = config_of(model_type)
-    config.save_pretrained(tmp_path / "small-model")
-    main(["params", "--model", str(tmp_path / "small-model"), "--json"])
-    rows = json.loads(capsys.readouterr().out)
-    assert [(row["size"], row["method"]) for row in rows] == [("small-model", method) for method in METHODS]
-    for row in rows:
-        count = count_parameters(config, Tuning.for_width(row["method"], config.hidden_size))
-        assert {name: getattr(count, name) for name in KEYS[2:]} == {name: row[name] for name in KEYS[2:]}
-
-
-def test_a_folder_of_unknown_architecture_is_counted_where_that_is_possible(capsys, tmp_path, refused):
-    from transformers import OPTConfig
-
-    OPTConfig(hidden_size=32, num_hidden_layers=1, ffn_dim=64, num_attention_heads=4, vocab_size=80).save_pretrained(
-        tmp_path
-    )
-    assert "unknown architecture 'opt'" in refused("params", "--model", str(tmp_path))
-    main(["params", "--model", str(tmp_path), "--method", "fft", "ptuning", "--json"])
-    assert [row["method"] for row in json.loads(capsys.readouterr().out)] == ["fft", "ptuning"]
-
-
-def test_wrong_arguments_say_what_is_allowed(refused, tmp_path):
+def test_wrong_arguments_say_what_is_allowed(refused):
     assert "unknown preset 'mega'; choose from gpu, ladder, mini, smoke, starcoderbase" in refused(
         "params", "--preset", "mega"
     )
     assert "unknown size '34b' in grid 'starcoderbase'; choose from 1b" in refused("params", "--size", "34b")
     message = "unknown tuning method 'lora2'; choose from adapterh, adapterp, fft"
     assert message in refused("params", "--method", "lora2")
-    assert message in refused("params", "--model", str(tmp_path), "--method", "lora2")
-    assert "leave it out with --model" in refused("params", "--model", str(tmp_path), "--size", "1b")
-    assert "not allowed with argument" in refused("params", "--model", ".", "--preset", "starcoderbase")
-    assert "has no config.json" in refused("params", "--model", str(tmp_path))
+    assert "not allowed with argument" in refused("params", "--adapter", ".", "--preset", "starcoderbase")
     assert "COMMAND" in refused()
