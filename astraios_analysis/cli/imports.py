@@ -1,11 +1,12 @@
 """``astraios import``: read what other tools left, write records, all or nothing, and say what was done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import click
+import pandas as pd
 
 from astraios_analysis.imports.formats import FORMATS, HARNESSES, TABLES, read_all, recognise
 from astraios_analysis.imports.inputs import LOSS_UNITS, TIME_UNITS, Imported, read_options
@@ -13,7 +14,7 @@ from astraios_analysis.imports.mapping import merge, read_mappings, write_mappin
 from astraios_analysis.imports.tables import FIELDS
 from astraios_analysis.imports.writing import Written, write_all
 from astraios_analysis.records.commands import Command, Group
-from astraios_analysis.records.frame import RunRecord, to_frame
+from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.notation import COUNT_UNITS
 from astraios_analysis.records.printing import json_text, say, table_text
 
@@ -159,32 +160,23 @@ def _report(form: str, out: Path, found: Imported, written: Written, as_json: bo
         say(f"note: {problem}")
     for new, old in written.known_as.items():
         say(f"note: run {new!r} is there already as {old!r}")
-    if as_json:
-        print(json_text(_summary(form, out, found, written)))
-        return
-    frame = to_frame(found.records, per="run")
-    counts = {record.run_id: len(record.scores) for record in found.records}
-    frame["scores"] = frame["run_id"].map(counts)
-    columns = ["run_id", "grid", "size", "method", "seed", "n_params_base", "n_params_updated", "val_loss", "scores"]
-    print(table_text(frame[columns]))
-    parts = [f"{len(getattr(written, name))} {name}" for name in ("new", "replaced", "unchanged")]
-    say(f"{', '.join(parts)} in {out}; check with: astraios records check {out}")
-
-
-def _summary(form: str, out: Path, found: Imported, written: Written) -> Mapping[str, object]:
-    """Return what was done as plain values."""
     fields = ("run_id", "grid", "size", "method", "seed", "n_params", "n_params_base", "n_params_updated", "val_loss")
-    described = [
+    rows = [
         {name: getattr(record, name) for name in fields}
         | {"n_points": len(record.val_curve), "n_scores": len(record.scores)}
         for record in found.records
     ]
     done = {name: list(getattr(written, name)) for name in ("new", "replaced", "unchanged")}
-    said = {
-        name: [{"path": str(p.path), "place": p.field, "message": p.message} for p in getattr(found, name)]
-        for name in ("left_out", "notes")
-    }
-    return {"format": form, "out": str(out), **done, **said, "records": described}
+    if as_json:
+        said = {
+            name: [{"path": str(p.path), "place": p.field, "message": p.message} for p in getattr(found, name)]
+            for name in ("left_out", "notes")
+        }
+        print(json_text({"format": form, "out": str(out), **done, **said, "records": rows}))
+        return
+    print(table_text(pd.DataFrame(rows).drop(columns=["n_params", "n_points"])))
+    parts = [f"{len(names)} {name}" for name, names in done.items()]
+    say(f"{', '.join(parts)} in {out}; check with: astraios records check {out}")
 
 
 _HELP = """\

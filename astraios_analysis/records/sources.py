@@ -14,29 +14,25 @@ from astraios_analysis.records.released import GRID, is_released_folder, load_re
 
 def find_data_dir() -> Path:
     """Return the data folder to use when none is named: ``./data``, or else what came with this package."""
-    return _find_folder("data", "run in the repository or pass --data FOLDER")
+    return _find("data", "run in the repository or pass --data FOLDER")
 
 
 def find_notebooks_dir() -> Path:
     """Return the folder of notebooks: ``./notebooks``, or else what came with this package."""
-    return _find_folder("notebooks", "run in the repository or pass --notebooks DIR")
+    return _find("notebooks", "run in the repository or pass --notebooks DIR")
 
 
 def find_example() -> Path:
     """Return the simulated table of the examples, which came with this package."""
-    package = Path(__file__).resolve().parents[1]
-    for root in (package / "study", package.parent):
-        if (found := root / "data" / "examples" / "runs.csv").is_file():
-            return found
-    raise fail(Path("data/examples/runs.csv"), "is not part of this installation; install anew")
+    return _find("data/examples/runs.csv", "install anew", here=False)
 
 
-def _find_folder(name: str, remedy: str) -> Path:
+def _find(name: str, remedy: str, *, here: bool = True) -> Path:
     package = Path(__file__).resolve().parents[1]
     # A wheel holds a copy (setup.py); an editable install has the checkout's beside the package.
     beside = package.parent / name if (package.parent / "pyproject.toml").is_file() else None
-    for candidate in (Path(name), package / "study" / name, beside):
-        if candidate and candidate.is_dir():
+    for candidate in (Path(name) if here else None, package / "study" / name, beside):
+        if candidate and candidate.exists():
             return candidate
     raise fail(Path(name), f"does not exist; {remedy}")
 
