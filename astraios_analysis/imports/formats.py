@@ -52,8 +52,10 @@ def require(path: Path, form: str) -> None:
 
 def _recognised(path: Path) -> str | None:
     try:
+        if path.is_dir() and not (path / STATE).exists() and not any(path.glob(f"checkpoint-*/{STATE}")):
+            raise fail(path, f"is a folder without {STATE}; give the output folder of a Trainer, or the files in it")
         if path.is_dir():
-            return _of_folder(path)
+            return "trainer"
     except OSError as error:
         raise fail(path, f"cannot be read ({error.strerror}); check the path and its permissions") from error
     content = read_bytes(path)
@@ -61,12 +63,6 @@ def _recognised(path: Path) -> str | None:
         return "csv"
     text = read_text(path, content)
     return _of_json(path, text) if text.lstrip()[:1] in ("{", "[") else _of_table(path)
-
-
-def _of_folder(path: Path) -> str:
-    if not (path / STATE).exists() and not any(path.glob(f"checkpoint-*/{STATE}")):
-        raise fail(path, f"is a folder without {STATE}; give the output folder of a Trainer, or the files in it")
-    return "trainer"
 
 
 def _of_json(path: Path, text: str) -> str | None:
@@ -168,12 +164,8 @@ def _require_one_run(folders: Sequence[Path], options: Options) -> None:
         raise Refusal(
             f"--n-params-updated is that of one run, and there are {len(folders)} folders; give --counts FILE"
         )
-    if options.n_params_base is not None or options.base_config is not None:
-        _require_one_base(folders)
-
-
-def _require_one_base(folders: Sequence[Path]) -> None:
-    """Refuse to give one number of parameters to adapters of several base models."""
+    if options.n_params_base is None and options.base_config is None:
+        return
     configs = [path for folder in folders for path in sorted(folder.glob(f"**/{ADAPTER_CONFIG}"))[:1]]
     names = {str(read_json(path).get("base_model_name_or_path") or "") for path in configs} - {""}
     if len(names) > 1:

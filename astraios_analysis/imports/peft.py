@@ -58,16 +58,12 @@ class _TrainInfo(_Layout):
     cuda_memory_max: int | None = None
 
 
-class _MetaInfo(_Layout):
-    dataset_info: dict[str, JsonValue] = {}
-
-
 class Result(_Layout):
     """One file: what is read of it. Other keys, and what older versions lack, are passed over."""
 
     run_info: _RunInfo
     train_info: _TrainInfo
-    meta_info: _MetaInfo
+    meta_info: dict[str, JsonValue]
 
     @property
     def base(self) -> str:
@@ -204,7 +200,7 @@ def _make(path: Path, result: Result, info: Mapping, method: str, n_base: int | 
 def _test_score(path: Path, result: Result, options: Options):
     """Return the test accuracy, on the problems of one data set, without examples in the prompt."""
     value = result.test["test accuracy"]
-    names = [name for name in result.meta_info.dataset_info if name != "metamath"]
+    names = [name for name in result.meta_info.get("dataset_info", {}) if name != "metamath"]
     if len(names) != 1:
         raise fail(path, "is not the metamath training set and one test set", "meta_info.dataset_info")
     n_items = options.n_items.get(names[0], options.n_items.get(""))

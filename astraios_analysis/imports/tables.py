@@ -74,15 +74,12 @@ def read_table(path: Path, options: Options) -> Imported:
     """Return the runs of a table's file in the order in which they appear."""
     rows, notes = read_rows(path, options.delimiter)
     columns = rows[0][1].keys() - options.columns.values()
-    state = next((name for name in columns if name.lower() in ("state", "status") and _are_states(rows, name)), None)
+    named = [name for name in columns if name.lower() in ("state", "status")]
+    state = next((name for name in named if all(row[name].lower() in _STATES for _, row in rows)), None)
     rows, left_out = (rows, []) if state is None else keep_finished(path, rows, state)
     found = build_records(path, rows, options)
     unused = [FileProblem(path, f"column {name!r}", "is read as nothing") for name in unused_columns(rows, options)]
     return Imported(found.records, [*left_out, *unused], [*notes, *found.notes])
-
-
-def _are_states(rows: Rows, name: str) -> bool:
-    return all(row[name].lower() in _STATES for _, row in rows)
 
 
 def keep_finished(path: Path, rows: Rows, state: str) -> tuple[Rows, list[FileProblem]]:

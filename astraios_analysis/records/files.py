@@ -70,11 +70,6 @@ def peek(path: Path) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _is_of_another(file: Path, grid: str | None) -> bool:
-    known = None if grid is None else peek(file).get("grid")
-    return isinstance(known, str) and known != grid
-
-
 def record_files(path: str | Path) -> list[Path]:
     """Return the record files at ``path``: the file itself, or every ``*.json`` below a folder, in order of name."""
     path = Path(path)
@@ -136,7 +131,8 @@ def check(paths: Iterable[str | Path], grid: str | None = None) -> tuple[list[Ru
             problems.extend(error.problems)
             continue
         for file in files:
-            if _is_of_another(file, grid):
+            known_grid = grid and peek(file).get("grid")
+            if isinstance(known_grid, str) and known_grid != grid:
                 continue
             try:
                 record = load(file)

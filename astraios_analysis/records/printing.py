@@ -55,7 +55,8 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 def toml_lines(content: Mapping[str, object], place: tuple[str, ...] = ()) -> list[str]:
     """Return the lines of a TOML table: its values, then the tables in it; empty ones are left out."""
     tables = {name: value for name, value in content.items() if isinstance(value, Mapping)}
-    lists = {name: value for name, value in content.items() if _is_tables(value)}
+    lists = {name: value for name, value in content.items() if isinstance(value, list) and value}
+    lists = {name: value for name, value in lists.items() if all(isinstance(one, Mapping) for one in value)}
     plain = {name: value for name, value in content.items() if name not in {**tables, **lists}}
     # What JSON writes of texts, numbers, truths and lists is TOML.
     lines = [f"{_toml_key(name)} = {json.dumps(value, allow_nan=False, default=str)}" for name, value in plain.items()]
@@ -67,10 +68,6 @@ def toml_lines(content: Mapping[str, object], place: tuple[str, ...] = ()) -> li
         for value in values:
             lines += ["", f"[[{'.'.join(map(_toml_key, (*place, name)))}]]", *toml_lines(value, (*place, name))]
     return lines
-
-
-def _is_tables(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) for one in value)
 
 
 def _toml_key(name: str) -> str:

@@ -54,32 +54,24 @@ examples:
 def command(given: SimpleNamespace) -> None:
     """Count the models of a grid, or adapters."""
     at_most_one(preset=given.preset, adapter=given.adapter)
-    if given.adapter is not None:
-        if given.size or given.method:
-            raise Refusal("--size and --method are those of a preset; leave them out with --adapter")
-        rows = _adapter_rows(given.adapter, given.config)
+    if given.adapter is None:
+        # Seeds share their counts: one row for each size and method.
+        runs = preset(given.preset or "starcoderbase").runs(given.size, given.method)
+        models = {(run.size.name, run.tuning.method): run for run in runs}
+        counted = {name: count_parameters(size_config(run.size), run.tuning) for name, run in models.items()}
+        rows = [{"size": size, "method": method, **_counts(counts)} for (size, method), counts in counted.items()]
+    elif given.size or given.method:
+        raise Refusal("--size and --method are those of a preset; leave them out with --adapter")
+    elif given.config is None:
+        raise Refusal("--adapter counts on a base model; give its config.json, or the folder of it, with --config")
     else:
-        rows = _preset_rows(given.preset, given.size, given.method)
+        counted = {str(place.resolve()): count_adapter(place, given.config) for place in given.adapter}
+        rows = [{"adapter": place, **_counts(counts)} for place, counts in counted.items()]
     if given.as_json:
         print(json.dumps(rows, indent=2))
         return
     shown = [{name: f"{n:,}" if isinstance(n, int) else n for name, n in row.items()} for row in rows]
     print(table_text([{**row, "percent_updated": f"{row['percent_updated']:.4f}"} for row in shown]))
-
-
-def _adapter_rows(adapters: list[Path], config: Path | None) -> list[dict[str, Any]]:
-    if config is None:
-        raise Refusal("--adapter counts on a base model; give its config.json, or the folder of it, with --config")
-    counted = [(folder, count_adapter(folder, config)) for folder in adapters]
-    return [{"adapter": str(folder.resolve()), **_counts(counts)} for folder, counts in counted]
-
-
-def _preset_rows(grid: str | None, sizes: list[str] | None, methods: list[str] | None) -> list[dict[str, Any]]:
-    runs = preset(grid or "starcoderbase").runs(sizes, methods)
-    # Seeds share their counts: one row for each size and method.
-    models = {(run.size.name, run.tuning.method): run for run in runs}
-    counted = {names: count_parameters(size_config(run.size), run.tuning) for names, run in models.items()}
-    return [{"size": size, "method": method, **_counts(counts)} for (size, method), counts in counted.items()]
 
 
 def _counts(counts: ParameterCounts) -> dict[str, Any]:
