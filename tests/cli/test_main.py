@@ -65,7 +65,7 @@ class TestHelp:
             (["dance"], "No such command 'dance'"),
             (["predict", "--method", "lora"], "name the sizes to predict with --size, such as 34b"),
             (["predict", "--size", "7b", "--plot", "a.txt"], "'a.txt' is no picture; name a file that ends in .png"),
-            (["rank", "--level", "95"], "95.0 is not in the range 0.0<x<1.0"),
+            (["rank", "--level", "95"], "95.0 is not in the range 0<x<1"),
             (["rank", "--seed", "-1"], "-1 is not in the range x>=0"),
             (["fit", "--huber", "0"], "0.0 is not in the range x>0"),
             (["fit", "--fix", "E"], "'E' is not NAME=NUMBER or NAME=NAME, such as E=1.7 or alpha=beta"),
