@@ -78,15 +78,25 @@ def command(given: SimpleNamespace) -> int:
         source = {"folder": str(given.measured), "n_runs": len(costs), "tflops": machine.tflops}
         source["tokens_per_row"] = length
     estimates = [estimate_run(spec, machine, tokens_per_row=length) for spec in specs]
-    n_unfit = sum(estimate.plan is None for estimate in estimates)
+    fitting = [estimate for estimate in estimates if estimate.plan is not None]
+    totals = {
+        "n_runs": len(estimates),
+        "n_unfit": len(estimates) - len(fitting),
+        "flop": sum(estimate.flop for estimate in estimates),
+        "device_seconds": sum(estimate.device_seconds for estimate in fitting),
+        "seconds": grid_seconds(estimates, machine),
+    }
     if given.as_json:
-        print(json.dumps({**_document(estimates, machine), "measured": source}, indent=2))
+        names = {"gpus": machine.n_devices, "memory_gib": machine.memory_bytes / GIB, "tflops": machine.tflops}
+        names |= {"utilisation": machine.utilisation, "step_seconds": machine.step_seconds}
+        cells = [_cell(estimate) for estimate in estimates]
+        print(json.dumps({"machine": names, "cells": cells, "grid": totals, "measured": source}, indent=2))
     else:
         print(table_text([_row(estimate, given.gpus) for estimate in estimates]))
-        print(_summary(estimates, machine))
-    if n_unfit:
-        say(f"{n_unfit} of {len(estimates)} runs do not fit on {given.gpus} GPUs of this memory")
-    return 1 if n_unfit else 0
+        print(_summary(totals, machine))
+    if totals["n_unfit"]:
+        say(f"{totals['n_unfit']} of {len(estimates)} runs do not fit on {given.gpus} GPUs of this memory")
+    return 1 if totals["n_unfit"] else 0
 
 
 def _row(estimate: RunEstimate, n_gpus: int) -> dict[str, str]:
@@ -107,37 +117,14 @@ def _row(estimate: RunEstimate, n_gpus: int) -> dict[str, str]:
     }
 
 
-def _summary(estimates: list[RunEstimate], machine: Machine) -> str:
-    flop = f"{len(estimates)} runs: {sum(estimate.flop for estimate in estimates) / 1e18:.3g} EFLOP of training"
-    seconds = grid_seconds(estimates, machine)
-    if seconds is None:
+def _summary(totals: dict[str, Any], machine: Machine) -> str:
+    flop = f"{totals['n_runs']} runs: {totals['flop'] / 1e18:.3g} EFLOP of training"
+    if totals["seconds"] is None:
         return f"{flop}; no time, for some do not fit"
-    device_seconds = sum(estimate.device_seconds for estimate in estimates)
     return (
-        f"{flop}, {device_seconds / 3600:.3g} GPU hours, {seconds / 3600:.3g} hours on {machine.n_devices} at "
-        f"{machine.tflops * machine.utilisation:.3g} TFLOP/s each (all busy, or the longest run)"
+        f"{flop}, {totals['device_seconds'] / 3600:.3g} GPU hours, {totals['seconds'] / 3600:.3g} hours on "
+        f"{machine.n_devices} at {machine.tflops * machine.utilisation:.3g} TFLOP/s each (all busy, or the longest run)"
     )
-
-
-def _document(estimates: list[RunEstimate], machine: Machine) -> dict[str, Any]:
-    fitting = [estimate for estimate in estimates if estimate.plan is not None]
-    return {
-        "machine": {
-            "gpus": machine.n_devices,
-            "memory_gib": machine.memory_bytes / GIB,
-            "tflops": machine.tflops,
-            "utilisation": machine.utilisation,
-            "step_seconds": machine.step_seconds,
-        },
-        "cells": [_cell(estimate) for estimate in estimates],
-        "grid": {
-            "n_runs": len(estimates),
-            "n_unfit": len(estimates) - len(fitting),
-            "flop": sum(estimate.flop for estimate in estimates),
-            "device_seconds": sum(estimate.device_seconds for estimate in fitting),
-            "seconds": grid_seconds(estimates, machine),
-        },
-    }
 
 
 def _cell(estimate: RunEstimate) -> dict[str, Any]:
