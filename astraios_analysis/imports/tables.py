@@ -76,24 +76,29 @@ def read_table(path: Path, options: Options) -> Imported:
     columns = rows[0][1].keys() - options.columns.values()
     named = [name for name in columns if name.lower() in ("state", "status")]
     state = next((name for name in named if all(row[name].lower() in _STATES for _, row in rows)), None)
-    rows, left_out = (rows, []) if state is None else keep_finished(path, rows, state)
-    found = build_records(path, rows, options)
-    unused = [FileProblem(path, f"column {name!r}", "is read as nothing") for name in unused_columns(rows, options)]
-    return Imported(found.records, [*left_out, *unused], [*notes, *found.notes])
+    found = read_runs(path, rows, options, state)
+    return Imported(found.records, found.left_out, [*notes, *found.notes])
 
 
-def keep_finished(path: Path, rows: Rows, state: str) -> tuple[Rows, list[FileProblem]]:
-    """Return the rows of runs that finished, by a column of states, and what is said of the others."""
-    kept = [(line, row) for line, row in rows if row[state].lower() == _FINISHED]
+def read_runs(path: Path, rows: Rows, options: Options, state: str | None) -> Imported:
+    """Return the runs of rows that finished, by a column of states, and what is said of others and of other columns."""
+    kept = [(line, row) for line, row in rows if state is None or row[state].lower() == _FINISHED]
     left_out = [
         FileProblem(path, f"line {line}", f"its {state} is {row[state]!r}: the run did not finish")
         for line, row in rows
-        if row[state].lower() != _FINISHED
+        if state is not None and row[state].lower() != _FINISHED
     ]
     if not kept:
         shown = ", ".join(sorted({row[state] for _, row in rows}))
         raise fail(path, f"holds no run that finished; their {state} is {shown}")
-    return kept, left_out
+    found = build_records(path, kept, options)
+    used = {state, *(options.columns.get(name, name) for name in FIELDS)}
+    used |= {score.column + end for score in options.scores for end in ("", "_stderr", "_n_items")}
+    unused = [name for name in rows[0][1] if name not in used]
+    if unused:
+        shown = f"{', '.join(unused[:8])}{', ...' if len(unused) > 8 else ''}"
+        left_out.append(FileProblem(path, "columns", f"read as nothing: {shown}"))
+    return Imported(found.records, left_out, found.notes)
 
 
 def build_records(path: Path, rows: Rows, options: Options) -> Imported:
@@ -161,13 +166,6 @@ def _require_columns(path: Path, header: list[str], options: Options) -> None:
     for name in wanted:
         if name not in header:
             raise fail(path, f"is not in the table; its columns are {', '.join(header)}", f"column {name!r}")
-
-
-def unused_columns(rows: Rows, options: Options) -> list[str]:
-    """Return the columns that nothing reads."""
-    used = {options.columns.get(name, name) for name in FIELDS}
-    used |= {score.column + end for score in options.scores for end in ("", "_stderr", "_n_items")}
-    return [name for name in rows[0][1] if name not in used]
 
 
 def _readers(options: Options) -> dict[str, Callable[[str], object]]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from astraios_analysis.imports.inputs import Imported, Options
-from astraios_analysis.imports.tables import Rows, build_records, keep_finished, read_rows, unused_columns
+from astraios_analysis.imports.tables import Rows, build_records, read_rows, read_runs
 from astraios_analysis.records.files import FileProblem
 from astraios_analysis.records.notation import is_blank
 from astraios_analysis.records.reading import read_json
@@ -71,29 +71,18 @@ def read_mlflow(path: Path, options: Options) -> Imported:
     if not is_mlflow_table(header):
         raise fail(path, "is no table of MLflow's runs (columns run_id, experiment_id, status, ...)")
     is_ui = "Status" in header
-    names = (
-        [row["Name" if is_ui else "tags.mlflow.runName"] for _, row in rows]
-        if is_ui or ("tags.mlflow.runName" in header)
-        else []
-    )
-    # Names of runs need not be distinct; their ids are.
-    named = names and not any(map(is_blank, names)) and len(set(names)) == len(names)
     by_name, by_id = ("Name", "Run ID") if is_ui else ("tags.mlflow.runName", "run_id")
+    # Names of runs need not be distinct; their ids are.
+    names = [row.get(by_name) for _, row in rows]
+    named = not any(map(is_blank, names)) and len(set(names)) == len(names)
     defaults = {"run_id": by_name if named else by_id}
     return _run_table(path, rows, "Status" if is_ui else "status", defaults, options)
 
 
 def _run_table(path: Path, rows: Rows, state: str, defaults: Mapping[str, str | None], options: Options) -> Imported:
     """Return the runs that finished; fields without a column of the user's take those of the tracker."""
-    kept, left_out = keep_finished(path, rows, state)
     own = {name: column for name, column in defaults.items() if column and name not in options.columns}
-    options = options.model_copy(update={"columns": {**own, **options.columns}})
-    found = build_records(path, kept, options)
-    unused = [name for name in unused_columns(rows, options) if name != state]
-    if unused:
-        message = f"are read as nothing: {', '.join(unused[:8])}" + (", ..." if len(unused) > 8 else "")
-        left_out.append(FileProblem(path, f"{len(unused)} columns", message))
-    return Imported(found.records, left_out, found.notes)
+    return read_runs(path, rows, options.model_copy(update={"columns": {**own, **options.columns}}), state)
 
 
 def _chart(path: Path, rows: Rows, header: list[str], options: Options) -> Imported:
