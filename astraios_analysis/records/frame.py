@@ -1,6 +1,6 @@
 """The bridge: the types of a finished run, records on disk, and one tidy frame for released and trained runs alike.
 
-This module is the only one that `training` imports; it hands on the schema, the registries and the file functions.
+It hands on the schema, the registries and the file functions.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.records.files import check, load, load_folder, record_files, save, sort_records
+from astraios_analysis.records.files import check, load, load_folder, save, sort_records
 from astraios_analysis.records.refusal import FileProblem, RecordError
 from astraios_analysis.records.registry import DATASETS, METRICS, chance_level
 from astraios_analysis.records.schema import (
@@ -24,31 +24,6 @@ from astraios_analysis.records.schema import (
     ValidationPoint,
     known_method,
 )
-
-__all__ = [
-    "DATASETS",
-    "METHODS",
-    "METRICS",
-    "SCHEMA_VERSION",
-    "Cost",
-    "FileProblem",
-    "ProblemCounts",
-    "Provenance",
-    "RecordError",
-    "RunRecord",
-    "Score",
-    "TaskLoss",
-    "ValidationPoint",
-    "chance_level",
-    "check",
-    "known_method",
-    "load",
-    "load_folder",
-    "record_files",
-    "save",
-    "sort_records",
-    "to_frame",
-]
 
 _TEXT = pd.StringDtype(na_value=np.nan)
 # Columns and their types: the same whatever the rows, so that tables of different grids can be put together.

@@ -4,11 +4,12 @@ import functools
 import json
 
 import pytest
+from simulated_grids import World, simulate
 
 from astraios_analysis.cli.main import main
 from astraios_analysis.records import frame as records
 from astraios_analysis.records import released, sources
-from astraios_analysis.records.frame import METHODS, ProblemCounts, Score
+from astraios_analysis.records.frame import METHODS
 
 load_once = functools.cache(released.load_released)
 
@@ -69,28 +70,16 @@ def as_json(run, released_data):
     return as_json
 
 
-def own_score(place, step, dataset="humanevalsynthesize_python", **changes):
-    """A score on 30 problems of 20 samples that grows with the place of the method and the step of the size."""
-    passed = tuple((3 * problem + 2 * place + 4 * step) % 21 * (problem < 12 + 5 * step) for problem in range(30))
-    problems = ProblemCounts(problem_ids=tuple(range(30)), n_samples=(20,) * 30, n_passed=passed)
-    known = {"language": "python", "setting": "t0.2,n20", "metric": "pass@1", "source": "measured", "n_items": 30}
-    return Score(**({"dataset": dataset, "value": sum(passed) / 600, "problems": problems} | known | changes))
-
-
 @pytest.fixture
-def own_grid(make_record, tmp_path):
-    """Write a grid of our own into a folder: methods at sizes with seeds, or without scores."""
+def own_grid(tmp_path):
+    """Write a grid of our own into a folder: five methods at four sizes, without losses, and some without scores."""
 
-    def write(methods=METHODS[:5], sizes=(300_000, 10**6, 10**7, 30_000_000), seeds=(0,), scored=lambda *_: True):
-        for step, n_params in enumerate(sizes):
-            for place, method in enumerate(methods):
-                for seed in seeds:
-                    name = {"run_id": f"own-{n_params}-{method}-s{seed}", "grid": "own", "size": f"{n_params / 1e6:g}m"}
-                    counts = {"n_params": n_params + 99, "n_params_base": n_params, "n_params_base_nonembedding": 9}
-                    scores = (own_score(place, step),) if scored(method, n_params) else ()
-                    fields = {"method": method, "seed": seed, "n_params_updated": 99, "scores": scores}
-                    fields |= {"val_loss": None, "val_loss_se": None}
-                    records.save(make_record(**(name | counts | fields)), tmp_path / "runs")
+    def write(scored=lambda method: True, **changes):
+        world = World(level={"embedded_fix": -1.5}, slope={"embedded_fix": 4.0})
+        fields = {"methods": METHODS[:5], "seeds": (0,), "grid": "own", "val_loss": None} | changes
+        for record in simulate(world, **fields):
+            kept = record.scores if scored(record.method) else ()
+            records.save(record.model_copy(update={"scores": kept}), tmp_path / "runs")
         return tmp_path
 
     return write

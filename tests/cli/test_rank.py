@@ -40,9 +40,11 @@ class TestRank:
         assert message.startswith("unknown data set 'mbpp'; choose from clone_detection, ")
 
     def test_one_size_is_ranked_but_not_compared(self, as_json, own_grid):
-        found, notes = as_json("rank", data=own_grid(sizes=(10**6,)))
+        found, notes = as_json("rank", data=own_grid(sizes=(51_936,)))
         assert len(found["ranks"]) == 5 and found["transfer"] == []
-        assert "no transfer of humanevalsynthesize_python: 1 size(s) have scores of 4 or more methods" in notes
+        assert "no transfer of embedded_fix: 1 size(s) have scores of 4 or more methods" in notes
 
     def test_no_scores_at_all(self, refusal, own_grid):
-        assert "no run here has a loss or a score to rank by" in refusal("rank", data=own_grid(scored=lambda *_: False))
+        assert "no run here has a loss or a score to rank by" in refusal(
+            "rank", data=own_grid(scored=lambda method: False)
+        )

@@ -13,47 +13,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 conversion = SimpleNamespace(**runpy.run_path(str(ROOT / "data" / "released" / "convert.py")))
 
-COUNT_ROW = {
-    "model_size": "7b",
-    "method": "fft",
-    "dataset": "recode-syntax/OperandSwap",
-    "language": "python",
-    "problem_id": "12",
-    "n_samples": "1",
-    "n_passed": "0",
-}
-
-
-@pytest.mark.parametrize(
-    ("percentage", "fraction"),
-    [
-        ("58.5185", "0.585185"),
-        ("100", "1"),
-        ("100.0", "1"),
-        ("0.0", "0"),
-        ("0", "0"),
-        ("7.0", "0.07"),
-        ("0.0305", "0.000305"),
-        ("-125.5", "-1.255"),
-        ("1e-5", "0.0000001"),
-        ("0.29999999999999999", "0.0029999999999999999"),
-    ],
-)
-def test_percentage_becomes_an_exact_fraction(percentage, fraction):
-    assert conversion.to_fraction(percentage) == fraction
-    assert Decimal(fraction) * 100 == Decimal(percentage)
-
-
-def test_data_set_without_a_rule_is_refused():
-    with pytest.raises(ValueError, match="unknown data set 'mbpp' in the source tables; add its rule"):
-        conversion.to_dataset("mbpp", "python")
-
-
-def test_command_without_folders_says_how_it_is_used(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["conversion"])
-    assert conversion.main() == 2
-    assert "usage: python data/released/convert.py SOURCE TARGET" in capsys.readouterr().err
-
 
 @pytest.mark.reference
 def test_released_tables_are_the_converted_source_tables(reference_folder, released_folder, tmp_path):
@@ -85,14 +44,6 @@ def test_no_row_of_the_source_is_lost_and_every_value_is_a_hundredth(reference_f
     )
     found = sorted(tuple(Decimal(row[k]) if k in ("value", "stderr") else row[k] for k in keys) for row in released)
     assert found == expected
-
-
-def test_humaneval_is_the_unperturbed_prompts_of_one_category():
-    rows = [
-        conversion.convert_counts(COUNT_ROW | {"dataset": f"recode-{name}/nominal"}) for name in ("format", "syntax")
-    ]
-    (added,) = conversion.add_humaneval(rows)[2:]
-    assert added == rows[0] | {"dataset": "humaneval_python", "setting": "greedy"}
 
 
 def test_security_is_scored_over_all_programs_together():

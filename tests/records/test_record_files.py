@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from astraios_analysis.records.frame import RecordError, check, load, load_folder, record_files, save
+from astraios_analysis.records.files import record_files
+from astraios_analysis.records.frame import RecordError, check, load, load_folder, save
 
 
 def to_fields(record):
