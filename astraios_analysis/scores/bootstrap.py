@@ -1,4 +1,4 @@
-"""Scores with their uncertainty: bootstrap over problems, and an interval for every score.
+"""The uncertainty of scores: bootstrap over problems.
 
 The 20 samples of one problem are not independent, and all models answer the same problems. So problems are resampled,
 not samples, and one resample of problems serves every model and every data set built on them: differences between
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.records.counts import pass_at_k, robust_drop, robust_pass, robust_relative
-from astraios_analysis.records.frame import ProblemCounts, RunRecord, Score, to_frame
+from astraios_analysis.records.frame import ProblemCounts, RunRecord, Score
 from astraios_analysis.records.registry import (
     DATASETS,
     LOSS,
@@ -121,7 +121,7 @@ class ProblemBootstrap:
         """
         statistics = problem_statistics(record, score)
         if statistics is not None:
-            means = self.weights(problem_pool(score.dataset), statistics.shape[1]) @ statistics.T
+            means = self.weights(find_dataset(score.dataset).problems, statistics.shape[1]) @ statistics.T
             return combine(score.metric, means), PROBLEM_BOOTSTRAP
         error, kind = _standard_error(score)
         if error is None:
@@ -135,11 +135,6 @@ class ProblemBootstrap:
         """Return draws of the mean of scores, of several runs or data sets, and how they were made."""
         drawn, kinds = zip(*(self.draws(record, score) for record, score in scored), strict=True)
         return np.mean(drawn, axis=0), "; ".join(dict.fromkeys(kinds))
-
-
-def problem_pool(dataset: str) -> str:
-    """Return the pool of problems a data set draws on; an unknown data set has its own."""
-    return find_dataset(dataset).problems
 
 
 def _standard_error(score: Score) -> tuple[float | None, str]:
@@ -163,26 +158,6 @@ def percentile_interval(draws: np.ndarray, level: float) -> tuple[float, float]:
         return float("nan"), float("nan")
     lower, upper = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(lower), float(upper)
-
-
-def score_intervals(
-    records: Iterable[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
-) -> pd.DataFrame:
-    """Return `to_frame` with ``lower``, ``upper``, ``level`` and ``interval`` (how it was made) for each score.
-
-    An interval covers the choice of problems, not the variance between training runs.
-    """
-    records = list(records)
-    bootstrap = bootstrap or ProblemBootstrap()
-    rows = []
-    for record in records:
-        for score in record.scores:
-            draws, kind = bootstrap.draws(record, score)
-            lower, upper = percentile_interval(draws, level)
-            rows.append((record.run_id, *score.key, lower, upper, level, kind))
-    columns = ["run_id", "dataset", "language", "setting", "metric", "lower", "upper", "level", "interval"]
-    intervals = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(("lower", "upper", "level"), float))
-    return to_frame(records).merge(intervals, how="left", validate="one_to_one")
 
 
 def find_score(record: RunRecord, dataset: str, metric: str | None, setting: str | None) -> Score | None:

@@ -72,23 +72,21 @@ def measure(records: Sequence[RunRecord], name: str, bootstrap: ProblemBootstrap
     sizes = {r.n_params_base: r.size for r in sorted(kept, key=lambda r: r.n_params_base)}
     runs, shares, value, draws, kind = {}, {}, {}, {}, {}
     way = require_measure(records, name)
-    scores = None if name == LOSS else model_scores(kept, name, bootstrap, way)
-    for _, own in group_models(kept).items():
+    scores = model_scores(kept, name, bootstrap, way)
+    for own in group_models(kept).values():
         model = (own[0].n_params_base, own[0].method)
-        found = [(record, record.val_loss if name == LOSS else primary_score(record, name, way)) for record in own]
-        found = [(record, one) for record, one in found if one is not None]
+        found = [(record, one) for record in own if (one := primary_score(record, name, way)) is not None]
         if not found:
             continue
-        runs[model] = {record.seed: one if name == LOSS else one.value for record, one in found}
+        runs[model] = {record.seed: score.value for record, score in found}
         value[model] = float(np.mean(list(runs[model].values())))
-        if name == LOSS:
-            draws[model], kind[model] = _loss_draws([record for record, _ in found], value[model], bootstrap), TOKENS
-            continue
         known = {record.seed: problem_statistics(record, score) for record, score in found}
         if all(one is not None and len(one) == 1 for one in known.values()):
             shares[model] = {seed: one[0] for seed, one in known.items()}
         place = scores.places[model[0]][model[1]]
         draws[model], kind[model] = scores.draws[:, place], scores.kinds[place]
+        if name == LOSS:
+            draws[model], kind[model] = _loss_draws([record for record, _ in found], value[model], bootstrap), TOKENS
     if not value:
         raise Refusal(f"no run has {name}; choose another data set or add runs")
     better = METRICS[way[0]].higher_is_better is not False
@@ -179,10 +177,11 @@ def _over_seeds(measured: Measured, pair: Pair, variance: float) -> tuple[float,
     shares = [measured.shares.get(model) for model in pair]
     sides = [(a, shares[0]), (b, shares[1])]
     if set(a) == set(b):
-        known = None not in (shares[0] or None, shares[1] or None) and _match(*shares)
-        paired = {seed: shares[1][seed] - shares[0][seed] for seed in a} if known else None
+        is_known = all(shares) and len({len(one) for side in shares for one in side.values()}) == 1
+        paired = {seed: shares[1][seed] - shares[0][seed] for seed in a} if is_known else None
         sides = [({seed: b[seed] - a[seed] for seed in a}, paired)]
-    total, squares = variance, variance**2 / _problem_dof(sides)
+    n_problems = min((len(next(iter(known.values()))) for _, known in sides if known), default=np.inf)
+    total, squares = variance, variance**2 / (n_problems - 1)
     for values, per_problem in sides:
         n, mean_square = len(values), float(np.var(list(values.values()), ddof=1))
         noise = _error_variance(per_problem) if per_problem is not None else 0.0
@@ -190,15 +189,6 @@ def _over_seeds(measured: Measured, pair: Pair, variance: float) -> tuple[float,
         squares += (mean_square / n) ** 2 / (n - 1)
     # Runs that are equal to the last digit leave no error and no doubt about it.
     return float(np.sqrt(total)), float(total**2 / squares) if squares > 0 else np.inf
-
-
-def _match(a: dict, b: dict) -> bool:
-    return len({len(one) for side in (a, b) for one in side.values()}) == 1
-
-
-def _problem_dof(sides: Sequence[tuple[dict, dict | None]]) -> float:
-    known = [len(next(iter(shares.values()))) for _, shares in sides if shares]
-    return min(known) - 1 if known else np.inf
 
 
 def _error_variance(shares: dict[int | None, np.ndarray]) -> float:

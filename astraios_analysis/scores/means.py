@@ -106,7 +106,6 @@ def mean_performance(
 
 
 def _scores(record: RunRecord, datasets: Sequence[str]) -> list[tuple[RunRecord, Score]]:
-    """Return a run's primary scores on data sets; each must be there."""
     found = {name: primary_score(record, name) for name in datasets}
     missing = [name for name, score in found.items() if score is None]
     if missing:

@@ -23,7 +23,6 @@ from astraios_analysis.scores.bootstrap import (
     find_score,
     percentile_interval,
     primary_measures,
-    score_intervals,
 )
 
 MODEL = ["grid", "size", "n_params_base", "method", "held_out"]
@@ -108,17 +107,14 @@ def seed_words(table: pd.DataFrame) -> str:
 def intervals_over_seeds(
     records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
 ) -> pd.DataFrame:
-    """Return the scores of one grid with intervals: of runs or, where models have several seeds, of their means.
+    """Return `to_frame` with ``lower``, ``upper``, ``level`` and ``interval`` (how it was made) for each score.
 
-    With several seeds, runs come without intervals and their means below them with, over the ``n_seeds`` runs that have
-    the score. Intervals resample the problems of all seeds together: they cover the choice of problems; how far seeds
-    scatter is in the rows of kind ``seed``.
+    Where models have several seeds, runs come without intervals and their means below them with, over the ``n_seeds``
+    runs that have the score. Intervals resample the problems of all seeds together: they cover the choice of problems,
+    not the variance between training runs; how far seeds scatter is in the rows of kind ``seed``.
     """
-    bootstrap = bootstrap or ProblemBootstrap()
-    if not has_several_seeds(records):
-        return score_intervals(records, level=level, bootstrap=bootstrap)
-    runs = to_frame(records).assign(level=level, interval=NO_INTERVAL, lower=np.nan, upper=np.nan)
-    found = []
+    bootstrap, found, is_several = bootstrap or ProblemBootstrap(), [], has_several_seeds(records)
+    by = [*(["size", "method"] if is_several else ["run_id"]), *_KEYS]
     for own in group_models(records).values():
         scored: dict[tuple, list[tuple[RunRecord, Score]]] = {}
         for record in own:
@@ -126,8 +122,13 @@ def intervals_over_seeds(
                 scored.setdefault(score.key, []).append((record, score))
         for key, pairs in scored.items():
             draws, kind = bootstrap.mean_draws(pairs)
-            found.append((own[0].size, own[0].method, *key, *percentile_interval(draws, level), kind))
-    intervals = pd.DataFrame(found, columns=["size", "method", *_KEYS, "lower", "upper", "interval"])
+            model = [getattr(own[0], name) for name in by[: -len(_KEYS)]]
+            found.append((*model, *key, *percentile_interval(draws, level), level, kind))
+    intervals = pd.DataFrame(found, columns=[*by, "lower", "upper", "level", "interval"])
+    intervals = intervals.astype(dict.fromkeys(("lower", "upper", "level"), float))
+    if not is_several:
+        return to_frame(records).merge(intervals, how="left", validate="one_to_one")
+    runs = to_frame(records).assign(lower=np.nan, upper=np.nan, level=level, interval=NO_INTERVAL)
     values = ["value", "base_val_loss", "val_loss", "val_loss_se"]
     return with_means(runs, _KEYS, values, ["n_items"], intervals)
 
@@ -138,7 +139,7 @@ class ModelScores:
 
     ``table`` has one row for each model, sizes increasing: `MODEL`, ``n_params_updated``, ``value`` (mean over seeds),
     ``n_items`` (problems; the mean where runs differ), ``n_seeds``, ``seed_variance`` (of one run's score; NaN with one
-    seed), ``val_loss`` (mean over seeds, NaN where not measured) and ``loss_seed_variance``. ``draws``, shape (n_draws,
+    seed) and ``val_loss`` (mean over seeds, NaN where not measured). ``draws``, shape (n_draws,
     n_models), are the means for resampled problems, one resample for all models, and ``kinds`` how they were made.
     """
 
@@ -276,7 +277,6 @@ def require_measure(records: Sequence[RunRecord], dataset: str) -> Measure:
 
 
 def _summarise(scored: list[tuple[RunRecord, Score]]) -> dict:
-    """Average one model's scores and losses over its seeds."""
     values = np.array([score.value for _, score in scored])
     losses = np.array([np.nan if record.val_loss is None else record.val_loss for record, _ in scored])
     return {
@@ -284,14 +284,9 @@ def _summarise(scored: list[tuple[RunRecord, Score]]) -> dict:
         "value": float(values.mean()),
         "n_items": float(np.mean([score.n_items or 1 for _, score in scored])),
         "n_seeds": len(scored),
-        "seed_variance": _variance(values),
+        "seed_variance": float(values.var(ddof=1)) if len(values) > 1 else np.nan,
         "val_loss": float(losses.mean()),
-        "loss_seed_variance": _variance(losses),
     }
-
-
-def _variance(values: np.ndarray) -> float:
-    return float(values.var(ddof=1)) if len(values) > 1 else float("nan")
 
 
 def usable_models(scores: ModelScores) -> ModelScores:

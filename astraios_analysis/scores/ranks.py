@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal
 
@@ -51,23 +50,16 @@ STATISTICS: dict[str, Correlation] = {"spearman": spearman, "kendall": kendall}
 
 
 def draw_orders(
-    n: int, rng: np.random.Generator, *, n_sampled: int = N_PERMUTATIONS, groups: Sequence[np.ndarray] | None = None
+    n: int, rng: np.random.Generator, *, n_sampled: int = N_PERMUTATIONS
 ) -> tuple[np.ndarray, Literal["exact permutation", "sampled permutation"]]:
-    """Return orders of n items that permute them, or the items of each group, and whether these are all there are.
+    """Return orders of n items, shape (n_orders, n), and whether these are all there are.
 
-    Shape (n_orders, n). The observed order is the first: that it is among them is what keeps a p-value from being 0.
+    The observed order is the first: that it is among them is what keeps a p-value from being 0.
     """
-    groups = [np.arange(n)] if groups is None else groups
-    if len(groups) == 1 and len(groups[0]) <= MAX_EXACT:
-        within = np.array(list(permutations(groups[0])))
-        kind = "exact permutation"
-    else:
-        within = np.hstack([rng.permuted(np.tile(group, (n_sampled, 1)), axis=1) for group in groups])
-        within = np.vstack([np.hstack(groups), within])
-        kind = "sampled permutation"
-    orders = np.tile(np.arange(n), (len(within), 1))
-    orders[:, np.hstack(groups)] = within
-    return orders, kind
+    if n <= MAX_EXACT:
+        return np.array(list(permutations(range(n)))), "exact permutation"
+    observed = np.arange(n)[None]
+    return np.vstack([observed, rng.permuted(observed.repeat(n_sampled, axis=0), axis=1)]), "sampled permutation"
 
 
 def permutation_p(null: np.ndarray, side: Literal["both", "above", "below"] = "both") -> float:
@@ -82,27 +74,16 @@ def permutation_p(null: np.ndarray, side: Literal["both", "above", "below"] = "b
     return float(np.mean(known >= known[0] - 1e-12))
 
 
-@dataclass(frozen=True)
-class RankCorrelation:
-    """A rank correlation with the two-sided permutation p-value that all orders are equally likely."""
+def rank_correlation(small: np.ndarray, large: np.ndarray, statistic: str, seed: int = 0) -> tuple[float, float, str]:
+    """Correlate the scores of the same methods at two sizes, by a key of `STATISTICS`.
 
-    value: float
-    p_value: float
-    p_kind: str
-    n_methods: int
-
-
-def rank_correlation(small: np.ndarray, large: np.ndarray, statistic: str, seed: int = 0) -> RankCorrelation:
-    """Correlate the scores of the same methods at two sizes, by a key of `STATISTICS`, and test the correlation."""
-    small, large = np.asarray(small, dtype=float), np.asarray(large, dtype=float)
-    n = len(small)
-    if n < MIN_METHODS:
-        raise Refusal(f"{n} methods have scores at both sizes; a rank correlation needs at least {MIN_METHODS}")
-    orders, kind = draw_orders(n, np.random.default_rng(seed))
+    The two-sided p-value, which stands between the correlation and its kind, is that all orders are equally likely.
+    """
+    orders, kind = draw_orders(len(small), np.random.default_rng(seed))
     null = STATISTICS[statistic](np.broadcast_to(small, orders.shape), large[orders])
     if np.isnan(null[0]):
         raise Refusal("all methods score the same at one of the sizes; there is no order to compare")
-    return RankCorrelation(float(null[0]), permutation_p(null), kind, n)
+    return float(null[0]), permutation_p(null), kind
 
 
 def noise_free(good: np.ndarray, drawn: np.ndarray, groups: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
@@ -195,30 +176,23 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def _compare(scores: ModelScores, small: list[int], large: list[int], level: float) -> list[dict]:
-    """Return a row for each statistic that compares the models at two lists of places."""
     values, draws, rows = scores.good, scores.draws_of_runs(), []
     sides = np.split(np.arange(len(both := [*small, *large])), 2)
     noiseless = noise_free(values[both], draws[:, both], sides)
     true = [noiseless[:, side] for side in sides]
     first = {"small": scores.table.iloc[small[0]], "large": scores.table.iloc[large[0]]}
     for statistic, function in STATISTICS.items():
-        found = rank_correlation(values[small], values[large], statistic)
+        value, p_value, p_kind = rank_correlation(values[small], values[large], statistic)
         drawn = function(*true)
-        lower, upper = with_value(percentile_interval(drawn, level), found.value)
+        lower, upper = with_value(percentile_interval(drawn, level), value)
         again = [function(np.broadcast_to(values[s], draws[:, s].shape), draws[:, s]) for s in (small, large)]
         repeatability = [np.nan if np.isnan(one).all() else np.nanmean(one) for one in again]
         row = {"dataset": scores.dataset, "has_vote": scores.has_vote}
         row |= {f"size_{name}": model["size"] for name, model in first.items()}
         row |= {f"n_params_{name}": int(model["n_params_base"]) for name, model in first.items()}
-        row |= {
-            "statistic": statistic,
-            "value": found.value,
-            "estimate": float(np.nanmedian(drawn)),
-            "lower": lower,
-            "upper": upper,
-            "level": level,
-        }
-        row |= {"p_value": found.p_value, "p_kind": found.p_kind, "n_methods": found.n_methods}
+        row |= {"statistic": statistic, "value": value, "estimate": float(np.nanmedian(drawn))}
+        row |= {"lower": lower, "upper": upper, "level": level}
+        row |= {"p_value": p_value, "p_kind": p_kind, "n_methods": len(small)}
         row |= {"methods": " ".join(scores.table["method"].iloc[small]), "ceiling": float(np.prod(repeatability))}
         rows.append(row | {"interval": f"of noise-free scores, {scores.interval_of([*small, *large])}"})
     return rows

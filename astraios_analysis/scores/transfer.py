@@ -15,7 +15,6 @@ and more often has no end.) Where small scores may differ by error alone there i
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -30,22 +29,14 @@ from astraios_analysis.scores.ranks import measured_datasets
 MIN_METHODS = 4
 
 
-@dataclass(frozen=True)
-class Line:
-    """A slope with its interval, the share of the variance of x that is not error, and the SD round the line.
+def errors_in_both(
+    x: np.ndarray, y: np.ndarray, drawn_x: np.ndarray, drawn_y: np.ndarray, level: float
+) -> dict[str, float]:
+    """Return the line of y on x, values (k,) that are known with the errors of joint resamples (n_draws, k).
 
-    ``slope``, ``lower``, ``upper`` and ``scatter`` are NaN where x may vary by error alone.
+    ``slope, slope_lower, slope_upper``, the SD round the line (``scatter``), and ``reliability``, the share of the
+    variance of x that is not error: alone where x may vary by error alone.
     """
-
-    slope: float
-    lower: float
-    upper: float
-    reliability: float
-    scatter: float
-
-
-def errors_in_both(x: np.ndarray, y: np.ndarray, drawn_x: np.ndarray, drawn_y: np.ndarray, level: float) -> Line:
-    """Return the line of y on x, values (k,) that are known with the errors of joint resamples (n_draws, k)."""
     off_x, off_y = drawn_x - drawn_x.mean(axis=0), drawn_y - drawn_y.mean(axis=0)
     e_xx, e_xy, e_yy = (_covariance(a, b).mean() for a, b in ((off_x, off_x), (off_x, off_y), (off_y, off_y)))
     s_xx, s_xy, s_yy = _covariance(x, x) - e_xx, _covariance(x, y) - e_xy, _covariance(y, y) - e_yy
@@ -53,7 +44,7 @@ def errors_in_both(x: np.ndarray, y: np.ndarray, drawn_x: np.ndarray, drawn_y: n
     spread = _covariance(drawn_x, drawn_x) - 2 * e_xx
     has_slope = spread > 0
     if s_xx <= 0 or np.mean(~has_slope) > (1 - level) / 2:
-        return Line(np.nan, np.nan, np.nan, reliability, np.nan)
+        return {"reliability": reliability}
     slopes = (_covariance(drawn_x, drawn_y) - 2 * e_xy) / np.where(has_slope, spread, 1.0)
     # A resample without a slope could have any; between an infinite one and its neighbour there is nothing.
     tail = (1 - level) / 2
@@ -61,11 +52,11 @@ def errors_in_both(x: np.ndarray, y: np.ndarray, drawn_x: np.ndarray, drawn_y: n
     upper = np.quantile(np.where(has_slope, slopes, np.inf), 1 - tail, method="nearest")
     slope = s_xy / s_xx
     scatter = np.sqrt(max(s_yy - 2 * slope * s_xy + slope**2 * s_xx, 0.0))
-    return Line(*map(float, (slope, lower, upper, reliability, scatter)))
+    found = {"slope": slope, "slope_lower": lower, "slope_upper": upper, "scatter": scatter}
+    return {name: float(value) for name, value in found.items()} | {"reliability": reliability}
 
 
 def _covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the covariance along the last axis, with divisor k - 1."""
     a, b = a - a.mean(axis=-1, keepdims=True), b - b.mean(axis=-1, keepdims=True)
     return (a * b).sum(axis=-1) / (a.shape[-1] - 1)
 
@@ -117,16 +108,14 @@ def _regress(scores: ModelScores, methods: list[str], small: list[int], large: l
         return row | {"reason": "no counts or errors say how far scores are off"}
     x, y = drawn[known][:, small], drawn[known][:, large]
     good = scores.good
-    line = errors_in_both(good[small], good[large], x, y, level)
-    row |= {"reliability": line.reliability}
-    if np.isnan(line.slope):
+    row |= (line := errors_in_both(good[small], good[large], x, y, level))
+    if "slope" not in line:
         said = f"methods may differ at {row['size_small']} by the choice of problems alone: reliability"
-        return row | {"reason": f"{said} {line.reliability:.2f}"}
+        return row | {"reason": f"{said} {row['reliability']:.2f}"}
     # In units of the score, at the methods' mean; there the slope's own error does not matter.
-    at_centre = scores.goodness(y.mean(axis=1) - line.slope * (x.mean(axis=1) - good[small].mean()))
-    found = {"slope": line.slope, "slope_lower": line.lower, "slope_upper": line.upper, "scatter": line.scatter}
-    found |= dict(zip(("intercept_lower", "intercept_upper"), percentile_interval(at_centre, level), strict=True))
-    return row | found | {"reason": ""}
+    at_centre = scores.goodness(y.mean(axis=1) - row["slope"] * (x.mean(axis=1) - good[small].mean()))
+    row |= dict(zip(("intercept_lower", "intercept_upper"), percentile_interval(at_centre, level), strict=True))
+    return row | {"reason": ""}
 
 
 def transfer_slopes_all(

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from astraios_analysis.records.frame import Score, to_frame
-from astraios_analysis.records.registry import STUDY_DATASETS
+from astraios_analysis.records.registry import STUDY_DATASETS, find_dataset
 from astraios_analysis.scores.bootstrap import (
     BINOMIAL_ERROR,
     BOOTSTRAP_ERROR,
@@ -15,10 +15,9 @@ from astraios_analysis.scores.bootstrap import (
     percentile_interval,
     primary_frame,
     primary_score,
-    problem_pool,
-    score_intervals,
 )
 from astraios_analysis.scores.means import mean_performance
+from astraios_analysis.scores.models import intervals_over_seeds
 
 
 def test_bootstrap_agrees_with_the_standard_errors_of_the_tables(released_records):
@@ -58,21 +57,18 @@ def test_models_and_data_sets_of_one_pool_share_their_resamples(make_record, mak
     two = make_record(run_id="two", scores=(make_score(passed, dataset="humanevalexplain_java"),))
     bootstrap = ProblemBootstrap(30)
     assert np.array_equal(*(bootstrap.draws(record, record.scores[0])[0] for record in (one, two)))
-    assert problem_pool("recode_format") == problem_pool("humanevalfix_java") == "humaneval"
-    assert problem_pool("my_own") == "my_own"
+    assert find_dataset("recode_format").problems == find_dataset("humanevalfix_java").problems == "humaneval"
+    assert find_dataset("my_own").problems == "my_own"
+
+
+def digitised(value, **changes):
+    """An accuracy read from a plot."""
+    fields = {"dataset": "clone_detection", "language": "java", "setting": "zero_shot", "metric": "accuracy"}
+    return Score(**(fields | {"value": value, "n_items": 2_000, "source": "digitised"} | changes))
 
 
 def test_normal_draws_are_independent_between_models_and_stay_in_range(make_record):
-    score = Score(
-        dataset="aatk",
-        language="c",
-        setting="s",
-        metric="parse_rate",
-        value=0.95,
-        stderr=0.05,
-        n_items=25,
-        source="measured",
-    )
+    score = digitised(0.95, metric="parse_rate", stderr=0.05, n_items=25)
     records = [make_record(run_id=name, scores=(score,)) for name in ("a", "b")]
     bootstrap = ProblemBootstrap(4_000, seed=3)
     (first, kind), (second, _) = (bootstrap.draws(record, score) for record in records)
@@ -87,33 +83,15 @@ def test_normal_draws_are_independent_between_models_and_stay_in_range(make_reco
 
 @pytest.mark.parametrize(("value", "reading"), [(0.3, 0.0015), (0.8, 0.02)])
 def test_digitised_accuracy_has_binomial_and_reading_error(make_record, value, reading):
-    score = Score(
-        dataset="clone_detection",
-        language="java",
-        setting="zero_shot",
-        metric="accuracy",
-        value=value,
-        reading_error=reading,
-        n_items=2_000,
-        source="digitised",
-    )
-    table = score_intervals([make_record(scores=(score,))], level=0.9, bootstrap=ProblemBootstrap(40_000))
+    record = make_record(scores=(digitised(value, reading_error=reading),))
+    table = intervals_over_seeds([record], level=0.9, bootstrap=ProblemBootstrap(40_000))
     width = table["upper"][0] - table["lower"][0]
     assert width == pytest.approx(2 * 1.6449 * (value * (1 - value) / 2_000 + reading**2) ** 0.5, rel=0.02)
     assert table["interval"][0] == f"{BINOMIAL_ERROR} and reading error"
 
 
 def test_digitised_accuracy_of_zero_is_not_known_without_error(make_record):
-    score = Score(
-        dataset="clone_detection",
-        language="java",
-        setting="one_shot",
-        metric="accuracy",
-        value=0.0,
-        n_items=2_000,
-        source="digitised",
-    )
-    table = score_intervals([make_record(scores=(score,))])
+    table = intervals_over_seeds([make_record(scores=(digitised(0.0),))])
     assert table["lower"][0] == 0
     assert 0.0003 < table["upper"][0] < 0.002
 
@@ -149,7 +127,7 @@ def test_level_must_be_a_share(level):
 
 
 def test_every_released_score_has_an_interval_around_it(released_records):
-    table = score_intervals(released_records, level=0.95, bootstrap=ProblemBootstrap(400))
+    table = intervals_over_seeds(released_records, level=0.95, bootstrap=ProblemBootstrap(400))
     assert len(table) == len(to_frame(released_records)) == 4_117
     assert (table["level"] == 0.95).all()
     bare = table["interval"] == NO_INTERVAL
@@ -163,16 +141,8 @@ def test_every_released_score_has_an_interval_around_it(released_records):
     pd.testing.assert_frame_equal(table[list(to_frame([]))], to_frame(released_records))
 
 
-def test_wider_level_gives_wider_interval(released_records):
-    records, bootstrap = released_records[:1], ProblemBootstrap(300)
-    narrow, wide = (score_intervals(records, level=level, bootstrap=bootstrap) for level in (0.5, 0.95))
-    known = narrow["upper"] > narrow["lower"]
-    widths = [(table["upper"] - table["lower"])[known] for table in (narrow, wide)]
-    assert known.sum() > 50 and (widths[0] < widths[1]).all()
-
-
 def test_no_records_give_an_empty_table():
-    table = score_intervals([])
+    table = intervals_over_seeds([])
     assert list(table)[-4:] == ["lower", "upper", "level", "interval"] and len(table) == 0
 
 

@@ -51,8 +51,10 @@ def test_without_errors_it_is_least_squares():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=7), rng.normal(size=7)
     line = errors_in_both(x, y, np.tile(x, (10, 1)), np.tile(y, (10, 1)), 0.95)
-    assert (line.slope, line.lower, line.upper) == pytest.approx((np.polyfit(x, y, 1)[0],) * 3)
-    assert line.reliability == pytest.approx(1.0)
+    assert [line[name] for name in ("slope", "slope_lower", "slope_upper")] == pytest.approx(
+        [np.polyfit(x, y, 1)[0]] * 3
+    )
+    assert line["reliability"] == pytest.approx(1.0)
 
 
 def test_where_errors_could_be_everything_there_is_no_slope(released):

@@ -6,7 +6,8 @@ import tiny_grid as TINY
 import torch
 
 from astraios_analysis.records.frame import load
-from astraios_analysis.scores.bootstrap import primary_score, score_intervals
+from astraios_analysis.scores.bootstrap import primary_score
+from astraios_analysis.scores.models import intervals_over_seeds
 from training.corpus.items import NO, YES, Document
 from training.corpus.rows import END_ID, encode_context
 from training.corpus.settings import TASKS
@@ -62,7 +63,7 @@ def test_a_record_has_its_scores_and_says_how_they_were_got(runs):
     assert all(note["suite_version"] == 2 and note["seconds"] > 0 for note in notes.values())
     assert notes["security"]["versions"]["bandit"]
     assert primary_score(record, "embedded_defect").n_items == 200
-    intervals = score_intervals([record])
+    intervals = intervals_over_seeds([record])
     assert intervals.loc[intervals["metric"] == "accuracy", "lower"].notna().all()
     assert [path.name for path in runs.iterdir()] == [f"{FFT.run_id}.json"]
 
