@@ -62,7 +62,6 @@ def decide(found: Found, p_corrected: float, p_opposite: float) -> tuple[Verdict
 
 
 def _clear(parts: Sequence[Evidence], which: str) -> list[str]:
-    """Return the parts that are clear on their own, corrected over the parts of their kind."""
     found = []
     for kind in dict.fromkeys(part.kind for part in parts):
         own = [part for part in parts if part.kind == kind]
@@ -125,19 +124,14 @@ def _judge(bench: Bench, grid: str) -> list[Judgement]:
         if found is None:
             verdict, reason = "not testable here", reasons[claim.name]
         elif p is None:
-            verdict, reason = "not known", _say_tipping(found)
+            verdict, reason = "not known", "one run a model: not known"
+            if found.tipping_sd is not None:
+                reason += f"; a run-to-run SD of {found.tipping_sd:.4f} would turn the conclusion on these models"
         else:
             verdict, reason = decide(found, *p)
         where = (bench.scope, grid, bench.suite, "released" if grid == GRID else "trained")
         judged.append(Judgement(claim, *where, verdict, found, p and p[0], len(known), reason))
     return judged
-
-
-def _say_tipping(found: Found) -> str:
-    reason = "one run a model: not known"
-    if found.tipping_sd is None:
-        return reason
-    return f"{reason}; a run-to-run SD of {found.tipping_sd:.4f} would turn the conclusion on these models"
 
 
 def _plain(evidence: Evidence | None, is_known: bool = True) -> dict[str, object]:

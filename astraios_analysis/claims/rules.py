@@ -1,19 +1,12 @@
 """The study's claims and the rules by which each is judged, as data. `docs/claims.md` says the same in prose."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from astraios_analysis.scores.contrasts import OTHER, THESE
 
 Verdict = Literal["supported", "contradicted", "mixed", "not supported", "not known", "not testable here"]
-VERDICTS: tuple[Verdict, ...] = (
-    "supported",
-    "contradicted",
-    "mixed",
-    "not supported",
-    "not known",
-    "not testable here",
-)
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 SCOPES = (THESE, OTHER)
 
 ALPHA = 0.05

@@ -30,7 +30,7 @@ from astraios_analysis.records.schema import order_methods
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score
 from astraios_analysis.scores.contrasts import tipping_sd, weigh
 from astraios_analysis.scores.means import shared_block
-from astraios_analysis.scores.models import ModelScores, model_scores, usable_models
+from astraios_analysis.scores.models import ModelScores, has_several_seeds, model_scores, usable_models
 from astraios_analysis.scores.ranks import (
     draw_orders,
     noise_free,
@@ -137,10 +137,7 @@ class Bench:
     @property
     def knows_runs(self) -> bool:
         """Whether models were trained more than once, so that other runs are known in this scope."""
-        seeds: dict[Model, set] = {}
-        for record in self.records:
-            seeds.setdefault((record.n_params_base, record.method), set()).add(record.seed)
-        return self.scope == THESE or any(len(own) > 1 for own in seeds.values())
+        return self.scope == THESE or has_several_seeds(self.records)
 
     def how(self, over: str = "problems") -> str:
         """Say what an interval is over."""
@@ -387,7 +384,6 @@ def _tipping_slopes(family: Family) -> float | None:
 
 
 def _at_every_size(scores: ModelScores) -> dict[int, dict[str, int]]:
-    """Return the places of the methods that are measured at every size."""
     places = scores.places
     methods = set.intersection(*(set(at) for at in places.values())) if places else set()
     return {n: {m: at[m] for m in order_methods(methods)} for n, at in places.items() if methods}
@@ -417,24 +413,26 @@ def _trend(name: str, family: Family, x: np.ndarray, bench: Bench, how: str = ""
     means = family[""]
     if means.shape[1] != len(x):
         raise NotTestable(f"{name}: not measured at every size")
-    weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
-    slope = means @ weights
-    found = weakest(name, {"": slope}, bench.how(), n=len(x), detail="")
     if bench.scope == OTHER:
-        from statsmodels.regression.linear_model import OLS
-
-        fit = OLS(means[0], np.column_stack([np.ones(len(x)), x])).fit()
-        lower, upper = fit.conf_int(alpha=1 - LEVEL)[1]
-        p = float(stats.t.sf(fit.tvalues[1], fit.df_resid)) if fit.bse[1] > 1e-12 else float(slope[0] <= 0)
-        kind = f"t over sizes, {int(fit.df_resid)} degrees of freedom"
-        found = Evidence(
-            name, float(slope[0]), float(lower), float(upper), kind, _two_sided(p), _two_sided(1 - p), len(x)
-        )
+        fit = stats.linregress(x, means[0])
+        found = _over_sizes(name, fit.slope, fit.stderr, len(x), len(x) - 2)
+    else:
+        weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
+        found = weakest(name, {"": means @ weights}, bench.how(), n=len(x), detail="")
     if max(abs(found.lower), abs(found.upper)) * np.ptp(x) > 1:
         raise NotTestable(
             f"{name}: the interval [{found.lower:.2g}, {found.upper:.2g}] a decade leaves the range of a share"
         )
     return found
+
+
+def _over_sizes(name: str, effect: float, error: float, n: int, dof: int) -> Evidence:
+    """Return an effect of n sizes with a t test."""
+    half = stats.t.ppf((1 + LEVEL) / 2, dof) * error
+    p = float(stats.t.sf(effect / error, dof)) if error > 1e-12 else float(effect <= 0)
+    effect, lower, upper = map(float, (effect, effect - half, effect + half))
+    how = f"t over sizes, {dof} degrees of freedom"
+    return Evidence(name, effect, lower, upper, how, _two_sided(p), _two_sided(1 - p), n)
 
 
 def larger_less_secure(bench: Bench) -> Found:
@@ -477,12 +475,11 @@ def larger_less_secure(bench: Bench) -> Found:
         settings = dict.fromkeys(
             s.setting for r in bench.records for s in r.scores if s.key[::3] == (name, "insecure_rate")
         )
+        settings.pop(DATASETS[name].primary_setting, None)
         for setting in settings:
             with suppress(NotTestable):
                 other = judge(setting, family(name, ("insecure_rate", setting)))
-                parts += (
-                    [replace(other, kind="rules", votes=False)] if setting != DATASETS[name].primary_setting else []
-                )
+                parts.append(replace(other, kind="rules", votes=False))
     pooled = pool(list(families.values()))
     tipping = _tipping(np.mean(list(pooled.values()), axis=0), found.pooled, 2 / len(pooled))
     return replace(found, parts=found.parts + parts, tipping_sd=tipping, is_known=bench.knows_runs)
@@ -524,7 +521,6 @@ def _summarise_shared(
 
 
 def _carry_over(bench: Bench, name: str, present: list[str], orders: np.ndarray) -> Family:
-    """Return a data set's mean correlation: by order of methods, and of draws of noise-free scores."""
     scores = bench.scores(name)
     drawn = bench.drawn(scores)[1:]
     usable = [(n, at) for n, at in scores.places.items() if len(at) >= MIN_METHODS]
@@ -597,20 +593,13 @@ def loss_indicates(bench: Bench) -> Found:
         for size, own in of_size.items()
         if own
     ]
-    if bench.scope == OTHER:
-        return replace(found, pooled=_over_sizes([float(pool(own)["null"][0]) for own in of_size.values() if own]))
-    return replace(found, parts=found.parts + parts)
-
-
-def _over_sizes(values: Sequence[float]) -> Evidence:
-    """Return the mean of correlations, one a size, with a t test over sizes."""
-    n = len(values)
+    if bench.scope == THESE:
+        return replace(found, parts=found.parts + parts)
+    n = len(parts)
     if n < MIN_SIZES:
         raise NotTestable(f"{n} sizes have correlations; a test over sizes needs {MIN_SIZES}")
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(n))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error
-    p = float(stats.t.sf(mean / error, n - 1)) if error > 1e-12 else float(mean <= 0)
-    if max(abs(mean - half), abs(mean + half)) > 1:
-        raise NotTestable(f"the interval [{mean - half:.2g}, {mean + half:.2g}] leaves the range of a correlation")
-    kind = f"t over sizes, {n - 1} degrees of freedom"
-    return Evidence(POOLED, mean, mean - half, mean + half, kind, _two_sided(p), _two_sided(1 - p), n)
+    values = [part.effect for part in parts]
+    pooled = _over_sizes(POOLED, np.mean(values), stats.sem(values), n, n - 1)
+    if max(abs(pooled.lower), abs(pooled.upper)) > 1:
+        raise NotTestable(f"the interval [{pooled.lower:.2g}, {pooled.upper:.2g}] leaves the range of a correlation")
+    return replace(found, pooled=pooled)
