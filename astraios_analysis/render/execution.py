@@ -99,7 +99,6 @@ def _name_executed(failure: str, job: Job) -> str:
 
 
 def _run(job: Job, scratch: Path, processes: set[subprocess.Popen]) -> str | None:
-    """Run one notebook in a process of its own and return what went wrong, or None."""
     scratch.mkdir()
     draft, log = scratch / f"{job.name}.ipynb", scratch / "log"
     command = [sys.executable, "-m", WORKER, str(job.source), str(draft), json.dumps(dict(job.parameters))]
@@ -173,7 +172,6 @@ def _clip(lines: list[str], limit: int) -> list[str]:
 
 
 def _tail(log: Path) -> str:
-    """Return the last lines that a kernel printed outside its cells, if any."""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return (
         "\nits last words:" + "".join(f"\n    {_ANSI.sub('', line)}" for line in lines[-_LOG_LINES:]) if lines else ""

@@ -14,7 +14,7 @@ import pandas as pd
 from astraios_analysis.figures.decisions import CLEAR
 from astraios_analysis.figures.gallery import FIGURES
 from astraios_analysis.figures.spec import figure_stem, keep_shares
-from astraios_analysis.figures.style import join, keep_voting, name_dataset, name_method, say_no_vote, size_label
+from astraios_analysis.figures.style import join, keep_voting, name_dataset, name_method, say_no_vote, size_label, span
 from astraios_analysis.figures.transfer import refused_rows
 from astraios_analysis.records.registry import LOSS, METRICS
 from astraios_analysis.records.released import GRID
@@ -249,7 +249,6 @@ def _unsupported(firsts: pd.DataFrame, claims: pd.DataFrame | None, n_seeds: int
 
 
 def _refusals(table: pd.DataFrame, target: str) -> list[str]:
-    """Return what must not be predicted, with the reason of each."""
     return [
         f"Any choice at {target} on {join(name_dataset(name) for name in own['dataset'])}: {reason}."
         for reason, own in refused_rows(table).groupby("refusal", sort=False)
@@ -260,11 +259,9 @@ def _reasons(figures_dir: Path, grid: str, best: pd.DataFrame, measured: pd.Data
     found = []
     if measured is not None:
         sizes = measured[measured["kind"] == "measured"].groupby("dataset")["n_params_base"].nunique()
-        low, high = int(sizes.min()), int(sizes.max())
-        few = f"{low}" if low == high else f"{low} to {high}"
         found.append(
             f"The target lies up to {best['reach'].max():.1f} times beyond the largest size fitted, and each data set "
-            f"has scores at {few} sizes only."
+            f"has scores at {span(sizes)} sizes only."
         )
     shares = keep_shares(best)
     if len(shares):

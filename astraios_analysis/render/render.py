@@ -37,7 +37,6 @@ NOTEBOOKS = (
     "how_it_works",
 )
 FOLDER_PARAMETERS = ("data_dir", "figures_dir")
-REPORT = "report.html"
 MANIFEST = "manifest.json"
 # Distributions that a figure's numbers or looks depend on.
 PACKAGES = (
@@ -66,7 +65,6 @@ class RenderResult:
     notebooks: tuple[str, ...]
     ran: tuple[str, ...]
     outputs: tuple[Path, ...]
-    report: Path
     seconds: float
 
 
@@ -150,7 +148,8 @@ def render(
     folders = {"data_dir": str(data_dir), "figures_dir": str(figures_dir)}
     placed = {stem: {k: v for k, v in folders.items() if k in known[stem]} for stem in chosen}
     todo = [Job(path, executed / path.name, own[stem] | placed[stem]) for stem, path in chosen.items()]
-    todo = [job for job in todo if force or not _is_done(job, entries.get(job.name), own[job.name])]
+    done = {name for name, entry in entries.items() if entry["parameters"] == own.get(name) and not force}
+    todo = [job for job in todo if job.name not in done or not job.target.is_file()]
     entries = {name: entry for name, entry in entries.items() if name not in {job.name for job in todo}}
     write_manifest(build_dir, inputs, entries)
 
@@ -168,12 +167,7 @@ def render(
     outputs = _outputs(figures_dir)
     files = [path for name in chosen for path in outputs.get(name, [])]
     ran = tuple(job.name for job in todo)
-    return RenderResult(tuple(chosen), ran, tuple(files), build_dir / REPORT, time.perf_counter() - began)
-
-
-def _is_done(job: Job, entry: Mapping | None, parameters: Mapping[str, object]) -> bool:
-    """Whether a notebook's entry is there, is of a run with these parameters, and its executed copy is there too."""
-    return entry is not None and entry["parameters"] == parameters and job.target.is_file()
+    return RenderResult(tuple(chosen), ran, tuple(files), time.perf_counter() - began)
 
 
 def _choose(found: dict[str, Path], only: Sequence[str] | None) -> dict[str, Path]:
@@ -213,7 +207,6 @@ def _processors() -> int:
 
 
 def _outputs(figures_dir: Path) -> dict[str, list[Path]]:
-    """Return the figure files that exist, by the notebook that draws them."""
     return {
         notebook: figure_files(figures_dir, [stem for stem, _, _ in drawn_figures(figures_dir, notebook, FIGURES)])
         for notebook in dict.fromkeys(spec.notebook for spec in FIGURES.values())
@@ -293,7 +286,8 @@ def true_entries(
 def write_manifest(build_dir: Path, inputs: Mapping[str, object], entries: Mapping[str, Mapping]) -> Path:
     """Write ``build_dir/manifest.json`` and return its path."""
     text = json.dumps({**inputs, "notebooks": dict(entries)}, indent=1, sort_keys=True) + "\n"
-    return write_text(build_dir / MANIFEST, text)
+    write_whole(build_dir / MANIFEST, text)
+    return build_dir / MANIFEST
 
 
 def read_manifest(path: Path) -> dict | None:
@@ -303,9 +297,3 @@ def read_manifest(path: Path) -> dict | None:
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("notebooks"), dict) else None
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a file whole or not at all, making its folder if needed, and return its path."""
-    write_whole(path, text)
-    return path

@@ -24,6 +24,7 @@ from PIL import Image
 from astraios_analysis.figures.gallery import FIGURES, MIME, drawn_figures
 from astraios_analysis.figures.spec import FigureSpec
 from astraios_analysis.figures.style import name_method
+from astraios_analysis.records.files import write_whole
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID
@@ -32,15 +33,14 @@ from astraios_analysis.render.execution import read_cells
 from astraios_analysis.render.findings import choose_method, claim_board, read_twin
 from astraios_analysis.render.render import (
     MANIFEST,
-    REPORT,
     figure_files,
     file_hash,
     find_notebooks,
     order_notebooks,
     read_manifest,
-    write_text,
 )
 
+REPORT = "report.html"
 TITLE = "Astraios: findings, figures and tables"
 _COLOURS = 64  # of a picture in the page; the PNG beside it has all
 SIGNIFICANT_DIGITS = 4
@@ -76,37 +76,27 @@ def write_report(
     ]
     sections = [section for section in everything if section["figures"]]
     choices = [choose_method(figures_dir, grid, (seeds or {}).get(grid)) for grid in grids]
-    page = (
-        _environment()
-        .get_template(REPORT)
-        .render(
-            title=TITLE,
-            summary=[(label, in_words(value)) for label, value in (data_summary or {}).items()],
-            sections=sections,
-            choices=[choice for choice in choices if choice],
-            tables=pack_tables(figures_dir, sections),
-            board=claim_board(figures_dir, grids),
-            lacking=[
-                {"section": section["name"], "figure": FIGURES[figure].title, "grid": grid, "reason": reason}
-                for section in everything
-                for figure, grid, reason in section["lacking"]
-            ],
-            manifest=manifest,
-            manifest_hash=file_hash(path) if manifest else None,
-            manifest_link=MANIFEST,
-        )
+    loader = jinja2.PackageLoader("astraios_analysis.render")
+    looks = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    template = jinja2.Environment(loader=loader, **looks).get_template(REPORT)
+    page = template.render(
+        title=TITLE,
+        summary=[(label, in_words(value)) for label, value in (data_summary or {}).items()],
+        sections=sections,
+        choices=[choice for choice in choices if choice],
+        tables=pack_tables(figures_dir, sections),
+        board=claim_board(figures_dir, grids),
+        lacking=[
+            {"section": section["name"], "figure": FIGURES[figure].title, "grid": grid, "reason": reason}
+            for section in everything
+            for figure, grid, reason in section["lacking"]
+        ],
+        manifest=manifest,
+        manifest_hash=file_hash(path) if manifest else None,
+        manifest_link=MANIFEST,
     )
-    return write_text(build_dir / REPORT, page)
-
-
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("astraios_analysis.render"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    write_whole(build_dir / REPORT, page)
+    return build_dir / REPORT
 
 
 def _drawn_grids(figures_dir: Path, notebooks: Sequence[str]) -> list[str]:
@@ -184,7 +174,6 @@ def _section(
 
 
 def _figures_of(notebook: str, figures_dir: Path, grids: Sequence[str]) -> list[tuple[str, FigureSpec, str]]:
-    """Return a notebook's figures that have pictures, grid by grid."""
     return [
         (stem, spec, grid)
         for stem, spec, grid in drawn_figures(figures_dir, notebook, FIGURES)
@@ -227,7 +216,6 @@ def _figure(stem: str, spec: FigureSpec, grid: str, folders: tuple[Path, Path], 
 
 
 def _link(path: Path, start: Path) -> str | None:
-    """Return the address of a file relative to the page, or None where there is no such file."""
     return quote(Path(os.path.relpath(path, start)).as_posix()) if path.is_file() else None
 
 
