@@ -19,42 +19,53 @@ _RUN = "%{text}<br>%{x:.5~g}: %{y:.4~g}<extra></extra>"
 
 def make_traces(view: View, other: View | None = None) -> list[dict[str, Any]]:
     """Return traces of the left panel: runs, models, laws, predictions; of another view its laws, dotted."""
-    table, traces = view.table, []
+    traces = []
     METHOD_STYLES.order(view.choice.methods)
-    for method, own in table.groupby("method", sort=False):
-        style, kinds = METHOD_STYLES[method], dict(list(own.groupby("kind")))
-        colour, symbol = style.colour, _SYMBOLS.get(style.marker, "circle")
-        common = {"legendgroup": method, "showlegend": False, "hovertemplate": _RUN, "mode": "markers"}
-        for kind, looks in (
-            ("seed", {"size": 4, "opacity": 0.5}),
-            ("measured", {"size": 8}),
-            ("held_out", {"size": 8, "symbol": f"{symbol}-open"}),
-        ):
+    for method, own in view.table.groupby("method", sort=False):
+        kinds = dict(list(own.groupby("kind")))
+        for kind, looks in (("seed", {"size": 4, "opacity": 0.5}), ("measured", {}), ("held_out", {})):
             if kind in kinds:
-                rows = kinds[kind]
-                marker = {"color": colour, "symbol": symbol} | looks
-                bars = _bars(rows, colour) if kind != "seed" else {}
-                words = [_words(row, kind) for row in rows.to_dict("records")]
-                traces.append(common | {"x": rows["x"], "y": rows["value"], "text": words, "marker": marker} | bars)
-        traces += _law(kinds.get("line"), method, kinds)
-        traces += _predictions(kinds.get("prediction"), method, view.choice.level)
-    if other is not None:
-        for method, line in other.line.groupby("method", sort=False):
-            traces.append(_line(line, method, "dot", f"{name_method(method)}: {other.choice.law}"))
+                rows, is_full = kinds[kind], kind != "held_out"
+                bars = rows if kind != "seed" and rows["upper"].notna().any() else None
+                traces.append(_points(method, rows["x"], rows["value"], _words(rows), is_full, bars, **looks))
+        if "line" in kinds:
+            traces += _law(kinds["line"].sort_values("x"), method, kinds.get("measured", kinds["line"])["x"].max())
+        if "prediction" in kinds:
+            traces += _predictions(kinds["prediction"], method, view.choice.level)
+    for method, line in other.line.groupby("method", sort=False) if other is not None else ():
+        traces.append(_line(line, method, "dot", f"{name_method(method)}: {other.choice.law}"))
     return traces
 
 
-def _words(row: dict[str, Any], kind: str) -> str:
-    run = f", seed {row['seed']:g}" if kind == "seed" and pd.notna(row.get("seed")) else ""
-    ends = f"<br>interval {row['lower']:.4g} to {row['upper']:.4g}" if pd.notna(row["lower"]) else ""
-    return f"{name_method(row['method'])}, {row['size']}{run}{' (held out)' if kind == 'held_out' else ''}{ends}"
+def _points(
+    method: str,
+    x: pd.Series,
+    y: pd.Series,
+    words: list[str],
+    is_full: pd.Series | bool,
+    bars: pd.DataFrame | None = None,
+    **looks: Any,
+) -> dict[str, Any]:
+    """Return a trace of a method's points, open where they are not full, with bars from ``lower`` to ``upper``."""
+    style = METHOD_STYLES[method]
+    symbol, full = _SYMBOLS.get(style.marker, "circle"), np.broadcast_to(is_full, len(x))
+    symbols = [symbol if one else f"{symbol}-open" for one in full]
+    trace = {"x": x, "y": y, "text": words, "mode": "markers", "hovertemplate": _RUN, "legendgroup": method}
+    trace |= {"showlegend": False, "marker": {"color": style.colour, "symbol": symbols, "size": 8} | looks}
+    if bars is not None:
+        ends = {"array": bars["upper"] - y, "arrayminus": y - bars["lower"]}
+        trace["error_y"] = ends | {"color": style.colour, "thickness": 1, "width": 0}
+    return trace
 
 
-def _bars(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
-    up, down = rows["upper"] - rows["value"], rows["value"] - rows["lower"]
-    if up.isna().all():
-        return {}
-    return {"error_y": {"array": up, "arrayminus": down, "color": colour, "thickness": 1, "width": 0}}
+def _words(rows: pd.DataFrame) -> list[str]:
+    found = []
+    for row in rows.to_dict("records"):
+        run = f", seed {row['seed']:g}" if row["kind"] == "seed" and pd.notna(row.get("seed")) else ""
+        ends = f"<br>interval {row['lower']:.4g} to {row['upper']:.4g}" if pd.notna(row["lower"]) else ""
+        is_out = " (held out)" * (row["kind"] == "held_out")
+        found.append(f"{name_method(row['method'])}, {row['size']}{run}{is_out}{ends}")
+    return found
 
 
 def _line(line: pd.DataFrame, method: str, dash: str, words: str, **more: Any) -> dict[str, Any]:
@@ -64,20 +75,16 @@ def _line(line: pd.DataFrame, method: str, dash: str, words: str, **more: Any) -
     return own | {"legendgroup": method, "showlegend": False, "name": name_method(method)} | more
 
 
-def _law(line: pd.DataFrame | None, method: str, kinds: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """Return a law, solid over what was fitted and dashed beyond."""
-    if line is None:
-        return []
-    line, words = line.sort_values("x"), f"{name_method(method)}: law"
-    ends = kinds["measured"]["x"] if "measured" in kinds else line["x"]
-    inside, beyond = line[line["x"] <= ends.max()], line[line["x"] >= ends.max()]
+def _law(line: pd.DataFrame, method: str, end: float) -> list[dict[str, Any]]:
+    words = f"{name_method(method)}: law"
+    inside, beyond = line[line["x"] <= end], line[line["x"] >= end]
     return [_line(inside, method, "solid", words, showlegend=True), _line(beyond, method, "dash", words)]
 
 
-def _predictions(rows: pd.DataFrame | None, method: str, level: float) -> list[dict[str, Any]]:
+def _predictions(rows: pd.DataFrame, method: str, level: float) -> list[dict[str, Any]]:
     """Return prediction intervals at the target: 50 % thick, the wide one thin."""
     found = []
-    for wanted, width in ((level, 1.5), (0.5, 5)) if rows is not None else ():
+    for wanted, width in ((level, 1.5), (0.5, 5)):
         for row in rows[rows["level"] == wanted].to_dict("records"):
             ends = [row["lower"], row["upper"]]
             words = f"{name_method(method)}, {100 * wanted:g} % prediction interval<br>{ends[0]:.4g} to {ends[1]:.4g}"
@@ -91,41 +98,26 @@ def make_residuals(view: View) -> list[dict[str, Any]]:
     traces, table = [], view.table
     for method, own in table[table["kind"].isin(["measured", "held_out"])].groupby("method", sort=False):
         line = view.line[view.line["method"] == method].sort_values("x")
-        if line.empty:
-            continue
-        law = np.interp(np.log(own["x"]), np.log(line["x"]), line["value"])
-        off = np.log(own["value"] / law) if view.choice.is_loss else own["value"] - law
-        style = METHOD_STYLES[method]
-        symbol = _SYMBOLS.get(style.marker, "circle")
-        symbols = [symbol if kind == "measured" else f"{symbol}-open" for kind in own["kind"]]
-        words = [_words(row, row["kind"]) for row in own.to_dict("records")]
-        looks = {"color": style.colour, "symbol": symbols, "size": 8}
-        one = {"x": own["x"], "y": off, "text": words, "mode": "markers", "marker": looks, "hovertemplate": _RUN}
-        traces.append(one | {"legendgroup": method, "showlegend": False})
+        if len(line):
+            law = np.interp(np.log(own["x"]), np.log(line["x"]), line["value"])
+            off = np.log(own["value"] / law) if view.choice.is_loss else own["value"] - law
+            traces.append(_points(method, own["x"], off, _words(own), own["kind"] == "measured"))
     return traces
 
 
 def make_backtest(view: View) -> list[dict[str, Any]]:
     """Return traces of predicted against measured for the runs that took no part, with the diagonal."""
-    traces = []
-    for method, own in view.backtest.groupby("method", sort=False):
-        style = METHOD_STYLES[method]
-        symbol = _SYMBOLS.get(style.marker, "circle")
-        symbols = [symbol if by == IN_TURN else f"{symbol}-open" for by in own["held_out_by"]]
+    traces, table = [], view.backtest
+    for method, own in table.groupby("method", sort=False):
         words = [
             f"{name_method(method)}, {row['size']}, held out by {row['held_out_by']}; no change {row['no_change']:.4g}"
             for row in own.to_dict("records")
         ]
-        bars = {"array": own["upper"] - own["predicted"], "arrayminus": own["predicted"] - own["lower"]}
-        bars |= {"color": style.colour, "thickness": 1, "width": 0}
-        looks = {"color": style.colour, "symbol": symbols, "size": 7}
-        one = {"x": own["value"], "y": own["predicted"], "text": words, "mode": "markers", "marker": looks}
-        traces.append(one | {"error_y": bars, "hovertemplate": _RUN, "legendgroup": method, "showlegend": False})
-    if len(view.backtest):
-        ends = [view.backtest["value"].min(), view.backtest["value"].max()]
-        traces.append(
-            {"x": ends, "y": ends, "mode": "lines", "line": {"color": "grey", "width": 1}, "showlegend": False}
-        )
+        is_full = own["held_out_by"] == IN_TURN
+        traces.append(_points(method, own["value"], own["predicted"], words, is_full, own, size=7))
+    if len(table):
+        ends, looks = [table["value"].min(), table["value"].max()], {"color": "grey", "width": 1}
+        traces.append({"x": ends, "y": ends, "mode": "lines", "line": looks, "showlegend": False})
     return traces
 
 

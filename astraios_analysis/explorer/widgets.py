@@ -148,7 +148,6 @@ class Explorer:
         old.close()
 
     def _show_grid(self) -> None:
-        """Set all widgets to the choice that a grid starts with."""
         try:
             start = starting_choice(self.grid.records, level=self.level, target=self.start_target)
         except Refusal as error:

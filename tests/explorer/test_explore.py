@@ -73,10 +73,6 @@ class TestChoices:
         with pytest.raises(Refusal, match=re.escape(complaint)):
             complete(Choice(**wrong), grid.options)
 
-    def test_arguments_make_the_choice_again(self):
-        choice = Choice(law="power", held_out=("88x4",), target=1e6, methods=("lora",))
-        assert eval(f"Choice({choice.arguments})", {"Choice": Choice}) == choice
-
 
 class TestAveraged:
     @pytest.mark.parametrize("y", ["val_loss", "embedded_synthesis"])
@@ -152,27 +148,9 @@ class TestLaws:
             ("records", "120x4"),
         }
 
-    def test_a_law_that_holds_is_found_and_its_extrapolation_covers(self, mini):
-        noise = np.random.default_rng(0)
-        level = {method: 5.0 + place for place, method in enumerate(METHODS)}
-        made = [
-            r.model_copy(update={"val_loss": level[r.method] * r.n_params_base**-0.2 * np.exp(0.01 * noise.normal())})
-            for r in mini
-        ]
-        found = explore(made, Choice(law="power", target=1e6))
-        alpha = found.parameters.set_index("parameter").loc["alpha"]
-        assert alpha["value"] == pytest.approx(0.2, abs=0.01) and alpha["identified"]
-        assert found.backtest["covered"].mean() > 0.95 and (found.backtest["error"].abs() < 0.1).all()
-        at = found.predictions.drop_duplicates("method")
-        assert at["value"].to_numpy() == pytest.approx([level[m] * 1e6**-0.2 for m in at["method"]], rel=0.05)
-
     def test_a_target_out_of_reach_is_not_predicted(self, grid):
         found = grid.view(Choice(law="power", target=1e8))
         assert found.predictions.empty and "fft is not predicted: 1e+08 lies 229.0 times beyond" in found.notes[0]
-
-    def test_too_few_sizes_are_refused_in_words(self, grid):
-        with pytest.raises(Refusal, match="no degree of freedom for the 3 parameters"):
-            grid.view(Choice(law="power_floor", pooling="none", held_out=("32x2", "56x3", "88x4"), methods=("fft",)))
 
 
 def test_seeds_are_averaged_and_shown(seeded):
