@@ -5,6 +5,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
+from matplotlib import pyplot
+
+from astraios_analysis.figures.style import draw_law
 
 # Rows that cost up to so many times more or less than a budget are shown with it.
 _NEAR = 1.5
@@ -12,9 +16,6 @@ _NEAR = 1.5
 
 def draw_budgets(table: pd.DataFrame, lines: Sequence[Any], points: pd.DataFrame, names: Sequence[str]) -> Any:
     """Return a Figure: loss against size along each budget, dashed beyond the sizes fitted, rows and optima."""
-    import seaborn
-    from matplotlib import pyplot
-
     size, _, loss = names
     figure, axes = pyplot.subplots(figsize=(7.2, 4.8), layout="constrained")
     low, high = points[size].min(), points[size].max()
@@ -24,9 +25,7 @@ def draw_budgets(table: pd.DataFrame, lines: Sequence[Any], points: pd.DataFrame
         near = points[(points["cost"] / best["budget"]).between(1 / _NEAR, _NEAR)]
         ends = [best[f"{size}_lower"], best[f"{size}_upper"]]
         shown += [*ends, best[size] / 5, best[size] * 5]
-        inside = (line.inputs[:, 0] >= low) & (line.inputs[:, 0] <= high)
-        for style, part in (("-", inside), ("--", line.inputs[:, 0] <= low), ("--", line.inputs[:, 0] >= high)):
-            axes.plot(line.inputs[part, 0], line.loss[part], style, color=colour)
+        draw_law(axes, pd.Series(line.inputs[:, 0]), pd.Series(line.loss), (low, high), colour)
         axes.scatter(near[size], near[loss], color=colour, s=14, alpha=0.7)
         axes.plot(ends, [best["loss"]] * 2, color=colour, linewidth=4, alpha=0.5)
         axes.plot(best[size], best["loss"], "*", color=colour, markersize=13, markeredgecolor="black")

@@ -27,6 +27,7 @@ from astraios_analysis.figures.style import (
     say_no_vote,
     size_label,
     small_multiples,
+    span,
     split_grids,
     split_kinds,
 )
@@ -87,7 +88,6 @@ def _say_best(table: pd.DataFrame) -> str:
 
 
 def _best_rows(ranks: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
-    """Return how probably each method is the best: measured, at every size, and predicted at a larger one."""
     require_rows(ranks, "best_method", "primary scores")
     if (ranks["n_seeds"] == 1).all():
         ranks = ranks.drop(columns="n_seeds")
@@ -118,8 +118,7 @@ def _best_rows(ranks: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
 def best_method(table: pd.DataFrame) -> Figure:
     """Draw each method's probability of being the best, measured and predicted; all sizes are in the table."""
     drawn = keep_voting(table[table["is_drawn"].astype(str).eq("True") & table["p_best"].notna()])
-    keys = list(dict.fromkeys(zip(drawn["grid"], drawn["dataset"], strict=True)))
-    keys.sort(key=lambda key: list(dict.fromkeys(drawn["grid"])).index(key[0]))
+    keys = _keys(drawn)
     methods = order_methods(drawn["method"])
     kinds = [kind for kind in BEST if kind in set(drawn["kind"])]
     figure, axes = small_multiples(len(kinds), len(kinds), row_height=max(0.19 * len(keys) + 0.9, 2.2), sharey=True)
@@ -138,6 +137,13 @@ def best_method(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def _keys(*tables: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return grids and data sets of tables, grid by grid."""
+    whole = pd.concat([table[["grid", "dataset"]] for table in tables])
+    keys = dict.fromkeys(zip(whole["grid"], whole["dataset"], strict=True))
+    return sorted(keys, key=lambda key: list(dict.fromkeys(whole["grid"])).index(key[0]))
+
+
 def _best_labels(drawn: pd.DataFrame, keys: Sequence[tuple[str, str]]) -> list[str]:
     measured, several = drawn[drawn["kind"] == "measured"], drawn["grid"].nunique() > 1
     sizes = measured.drop_duplicates(["grid", "dataset"]).set_index(["grid", "dataset"])["size"]
@@ -146,12 +152,6 @@ def _best_labels(drawn: pd.DataFrame, keys: Sequence[tuple[str, str]]) -> list[s
         where = f"{grid} " * (several and grid != GRID) + str(sizes.get((grid, name), ""))
         labels.append(f"{name_dataset(name)}, {where}")
     return labels
-
-
-def _span(counts: pd.Series) -> str:
-    """Say one number, or the smallest and the largest of several."""
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _say_choices(table: pd.DataFrame) -> str | None:
@@ -186,7 +186,6 @@ def _say_order(table: pd.DataFrame) -> str:
 
 
 def _choice_rows(choices: pd.DataFrame, transfers: pd.DataFrame) -> pd.DataFrame:
-    """Return what choosing at smaller sizes gives up, and how the order of methods carries over."""
     require_rows(choices, "small_model_choices", "scores of two methods at two sizes")
     largest = choices.groupby("dataset")["n_params_large"].transform("max")
     choices = choices.assign(kind="choice", is_drawn=choices["n_params_large"] == largest)
@@ -215,9 +214,7 @@ def small_model_choices(table: pd.DataFrame) -> Figure:
     order = voting[voting["kind"] == "order"]
     order = order[order["statistic"] == "spearman"] if len(order) else order
     regret = keep_shares(voting[voting["is_drawn"].astype(str).eq("True") & (voting["rule"] == _MEASURED)])
-    keys = list(dict.fromkeys(zip(order["grid"], order["dataset"], strict=True)))
-    keys += [key for key in dict.fromkeys(zip(regret["grid"], regret["dataset"], strict=True)) if key not in keys]
-    keys.sort(key=lambda key: list(dict.fromkeys(table["grid"])).index(key[0]))
+    keys = _keys(order, regret)
     panels = [
         (order, ("value", *BARS), "Order of methods", "Spearman's rho with the largest size"),
         (regret, ("regret", "regret_lower", "regret_upper"), "Regret of the best at a smaller size", "score given up"),
@@ -233,7 +230,7 @@ def small_model_choices(table: pd.DataFrame) -> Figure:
         panel.set_title(title, loc="left")
         panel.set_xlabel(label)
         panel.axvline(0, color="0.3", linewidth=0.8)
-        note(panel, f"{_span(rows['n_methods'])} methods", width=60)
+        note(panel, f"{span(rows['n_methods'])} methods", width=60)
     several = table["grid"].nunique() > 1
     labels = [name_dataset(name) + f", {grid}" * (several and grid != GRID) for grid, name in keys]
     axes[0].set_yticks(range(len(keys)), labels)
@@ -407,7 +404,7 @@ def _draw_claim(panel: Axes, rows: pd.DataFrame, verdicts: pd.DataFrame, several
             for row in own.itertuples()
         ]
         said.append(f"{suite}: " * several + "; ".join(found))
-    words = f"{_span(rows['n'].dropna())} {CLAIMS[rows['claim'].iloc[0]].counted}"
+    words = f"{span(rows['n'].dropna())} {CLAIMS[rows['claim'].iloc[0]].counted}"
     note(panel, "\n".join([*said, words]), width=48, reserve=4)
 
 

@@ -262,11 +262,13 @@ def draw(name: str, grids: PerGrid[Tables], figures_dir: str | Path) -> Gallery:
             if not spec.rows:
                 _remove(folder, figure_stem(name, grid))
             continue
-        gallery.pictures[grid] = _save(picture, gallery.tables[grid], figure_stem(name, grid), folder)
+        save(picture, gallery.tables[grid], figure_stem(name, grid), folder)
+        gallery.pictures[grid] = folder / f"{figure_stem(name, grid)}.png"
     if shared:
         METHOD_STYLES.order(method for tables in grids.values() for method in {run.method for run in tables.runs})
         table = stack(list(shared.values()))
-        gallery.pictures[join(shared)] = _save(spec.draw(table), table, name, folder)
+        save(spec.draw(table), table, name, folder)
+        gallery.pictures[join(shared)] = folder / f"{name}.png"
     elif spec.rows:
         _remove(folder, name)
     return gallery
@@ -278,11 +280,6 @@ def stack(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     whole -= {name for table in tables for name in table.select_dtypes("float")}
     found = pd.concat(tables, ignore_index=True)
     return found.astype({name: "Int64" for name in whole if found[name].isna().any()})
-
-
-def _save(picture: Figure, table: pd.DataFrame, stem: str, folder: Path) -> Path:
-    save(picture, table, stem, folder)
-    return folder / f"{stem}.png"
 
 
 def _remove(folder: Path, stem: str) -> None:

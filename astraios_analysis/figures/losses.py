@@ -44,6 +44,7 @@ from astraios_analysis.figures.style import (
     size_handles,
     size_label,
     small_multiples,
+    span,
     split_held_out,
     twin_columns,
 )
@@ -100,7 +101,7 @@ def cross_entropy(losses: pd.DataFrame, runs: Sequence[RunRecord], level: float)
     methods = order_methods(measured["method"])
     figure, axes = small_multiples(len(methods) + 1, 4, row_height=1.95, sharex=True, sharey=True)
     points = table[table["kind"] != "line"]
-    _all_methods(axes[0], _models(points))
+    _all_methods(axes[0], points[points["kind"] != "seed"])
     for panel, method in zip(axes[1:], methods, strict=True):
         _one_method(panel, table[table["method"] == method])
     for position, panel in enumerate(axes):
@@ -133,10 +134,6 @@ def _law_rows(runs: Sequence[RunRecord], losses: pd.DataFrame, level: float) -> 
     return pd.concat(parts, ignore_index=True).assign(kind="line")
 
 
-def _models(points: pd.DataFrame) -> pd.DataFrame:
-    return points[points["kind"] != "seed"]
-
-
 def _all_methods(panel: Axes, models: pd.DataFrame) -> None:
     base = models.groupby("n_params_base")["base_val_loss"].mean()
     panel.plot(base.index.astype(float), base, color=GREY, linestyle=":", linewidth=1.1)
@@ -154,12 +151,15 @@ def _all_methods(panel: Axes, models: pd.DataFrame) -> None:
 
 def _one_method(panel: Axes, rows: pd.DataFrame) -> None:
     method = rows["method"].iloc[0]
-    style, models = METHOD_STYLES[method], _models(rows[rows["kind"] != "line"])
+    style, models = METHOD_STYLES[method], rows[~rows["kind"].isin(["line", "seed"])]
     base = models.sort_values("n_params_base")
     panel.plot(base["n_params_base"].astype(float), base["base_val_loss"], color=GREY, linestyle=":", linewidth=1.1)
     line = rows[rows["kind"] == "line"].sort_values("n_params_base")
     if len(line):
-        _draw_line(panel, line, style.colour)
+        n_params, (lower, upper) = line["n_params_base"].astype(float), (line[name].astype(float) for name in BARS)
+        inside = n_params[~line["is_extrapolated"].astype(bool)]
+        draw_law(panel, n_params, line["val_loss"], (inside.min(), inside.max()), style.colour)
+        panel.fill_between(n_params, lower, upper, color=style.colour, alpha=0.15, linewidth=0)
     seeds = rows[rows["kind"] == "seed"]
     draw_seeds(panel, seeds["n_params_base"].astype(float), seeds["val_loss"], method)
     for part, hollow in zip(split_held_out(models), (False, True), strict=True):
@@ -170,14 +170,6 @@ def _one_method(panel: Axes, rows: pd.DataFrame) -> None:
     panel.set_title(style.label, loc="left")
     panel.title.set_color(style.colour)
     note(panel, _law_words(line), width=36, reserve=2)
-
-
-def _draw_line(panel: Axes, line: pd.DataFrame, colour: str) -> None:
-    n_params = line["n_params_base"].astype(float)
-    inside = n_params[~line["is_extrapolated"].astype(bool)]
-    draw_law(panel, n_params, line["val_loss"], (inside.min(), inside.max()), colour)
-    lower, upper = (line[name].astype(float) for name in BARS)
-    panel.fill_between(n_params, lower, upper, color=colour, alpha=0.15, linewidth=0)
 
 
 def _law_words(line: pd.DataFrame) -> str:
@@ -286,9 +278,10 @@ def cross_entropy_by_updated_parameters(losses: pd.DataFrame) -> tuple[Figure, p
     columns = twin_columns(losses, [*_FINAL[:4], "n_params", "percent_updated", *_FINAL[4:]])
     table = round_table(losses.assign(percent_updated=share)[columns])
     figure, panels = small_multiples(2, 2, row_height=3.0, sharey=True)
+    sizes = sorted(set(table["n_params_base"]))
     for panel, column in zip(panels, ("n_params_updated", "percent_updated"), strict=True):
         panel.set_xscale("log")
-        _draw_sizes(panel, table, column)
+        _points(panel, table, column, "val_loss", sizes)
         plain_log(panel)
     count, percent = panels
     count.set_xlabel("updated parameters")
@@ -303,18 +296,6 @@ def cross_entropy_by_updated_parameters(losses: pd.DataFrame) -> tuple[Figure, p
         note(panel, f"{shown}{in_seeds(table)}", width=80)
     method_legend(figure, table["method"], [*model_handles(table), *size_handles(table)])
     return figure, table
-
-
-def _draw_sizes(panel: Axes, table: pd.DataFrame, column: str) -> None:
-    """Draw models, larger for larger base models."""
-    means, seeds = keep_means(table), keep_seeds(table)
-    sizes = sorted(set(means["n_params_base"]))
-    for method, own in seeds.groupby("method", sort=False):
-        draw_seeds(panel, own[column].astype(float), own["val_loss"], method)
-    for part, hollow in zip(split_held_out(means), (False, True), strict=True):
-        for row in part.to_dict("records"):
-            size = marker_size_of(row["n_params_base"], sizes)
-            draw_markers(panel, [row[column]], [row["val_loss"]], row["method"], hollow=hollow, size=size)
 
 
 def _say_loss_performance(table: pd.DataFrame) -> str | None:
@@ -368,7 +349,7 @@ def loss_performance(
     figure, axes = small_multiples(len(drawn), n_columns, row_height=2.0, sharex=True)
     for position, (panel, name) in enumerate(zip(axes, drawn, strict=True)):
         own = measured[measured["dataset"] == name]
-        _points(panel, own, sorted(set(measured["n_params_base"])))
+        _points(panel, own, "val_loss", "value", sorted(set(measured["n_params_base"])))
         shown = f"{describe_models(models_in(own), models_in(measured))}{in_seeds(own) or ', one run each'}"
         _regression_panel(panel, name, own["metric"].iloc[0], fits.get(name), losses, shown, refused.get(name, ""))
         is_lowest = position + n_columns >= len(drawn)
@@ -377,7 +358,7 @@ def loss_performance(
         panel.tick_params(axis="x", labelbottom=is_lowest)
     axes[0].invert_xaxis()
     handles = [
-        interval_handle(measured["level"].iloc[0], measured["interval"]),
+        interval_handle(measured),
         *model_handles(measured),
         Line2D([], [], color="black", linewidth=1.0, label="binomial regression, pooled"),
         Line2D([], [], color=GREY, linestyle=(0, (4, 2)), label="random guess"),
@@ -408,7 +389,6 @@ def regression_panels(fits: dict[str, LossRegression]) -> Figure:
 
 
 def _regression_rows(fit: LossRegression, losses: np.ndarray) -> list[pd.DataFrame]:
-    """Return the rows of a regression in the figure's table."""
     curve = fit.curve(losses).rename(columns={"loss": "val_loss"}).assign(kind="curve")
     parameters = fit.table[["scope", "parameter", "value", *BARS]].assign(kind="parameter")
     tested = fit.held_out.rename(columns={"loss": "val_loss", "predicted": "value"})
@@ -451,15 +431,17 @@ def _describe_regression(fit: LossRegression | None, reason: str) -> str:
     return found
 
 
-def _points(panel: Axes, rows: pd.DataFrame, sizes: list[int]) -> None:
+def _points(panel: Axes, rows: pd.DataFrame, x: str, y: str, sizes: list[int]) -> None:
+    """Draw models, larger for larger base models, scores with their intervals; seeds small and pale."""
     for method, own in keep_seeds(rows).groupby("method", sort=False):
-        draw_seeds(panel, own["val_loss"], own["value"], method)
+        draw_seeds(panel, own[x].astype(float), own[y], method)
     for part, hollow in zip(split_held_out(keep_means(rows)), (False, True), strict=True):
         for row in part.to_dict("records"):
-            colour = METHOD_STYLES[row["method"]].colour
-            panel.plot([row["val_loss"]] * 2, [row["lower"], row["upper"]], color=colour, linewidth=0.6)
+            if y == "value":
+                colour = METHOD_STYLES[row["method"]].colour
+                panel.plot([row[x]] * 2, [row["lower"], row["upper"]], color=colour, linewidth=0.6)
             size = marker_size_of(row["n_params_base"], sizes)
-            draw_markers(panel, row["val_loss"], row["value"], row["method"], hollow=hollow, size=size)
+            draw_markers(panel, [row[x]], [row[y]], row["method"], hollow=hollow, size=size)
 
 
 def _say_within_sizes(table: pd.DataFrame) -> str:
@@ -503,7 +485,6 @@ def loss_ranks_methods(within_sizes: pd.DataFrame) -> tuple[Figure, pd.DataFrame
     panel.set_ylabel("Spearman's rho, less loss with score")
     size_axis(panel, table["n_params_base"])
     panel.set_title("Methods of one size", loc="left")
-    low, high = (int(table.loc[table["dataset"] != "mean", "n"].agg(end)) for end in ("min", "max"))
-    note(panel, f"{low if low == high else f'{low} to {high}'} methods a size", width=90)
+    note(panel, f"{span(table.loc[table['dataset'] != 'mean', 'n'])} methods a size", width=90)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure, table

@@ -30,6 +30,7 @@ from astraios_analysis.figures.style import (
     note,
     size_label,
     small_multiples,
+    span,
     split_grids,
     start_at_zero,
     twin_columns,
@@ -104,8 +105,7 @@ def robustness(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         note(panel, f"{describe_models(models_in(rows), suite)}{problems}{in_seeds(rows)}", width=54, reserve=2)
         panel.set_ylabel(measure if position % len(shown) == 0 else "")
     start_at_zero(axes)
-    bars = interval_handle(table["level"].iloc[0], table["interval"])
-    method_legend(figure, table["method"], [bars, *model_handles(table)])
+    method_legend(figure, table["method"], [interval_handle(table), *model_handles(table)])
     return figure, table
 
 
@@ -165,14 +165,12 @@ def transformations(table: pd.DataFrame) -> Figure:
 
 
 def _rate(table: pd.DataFrame, place: int) -> pd.DataFrame:
-    """Return the rows of one of `RATES`."""
     dataset, metric, setting, _, least = RATES[place]
     chosen = (table["dataset"] == dataset) & (table["metric"] == metric) & (table["setting"] == setting)
     return table[chosen & (table["n_items"].astype(float) >= least)]
 
 
 def _has_panel(rows: pd.DataFrame) -> bool:
-    """Whether enough models have a rate; and not all of them 0."""
     means = keep_means(rows)
     return len(means) >= _MIN_MODELS and bool((means["value"] > _FLOOR).any())
 
@@ -232,9 +230,7 @@ def security(table: pd.DataFrame) -> Figure:
         if setting == "untrusted":
             panel.axhline(0.5, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
         n, n_models = keep_means(rows)["n_items"].astype(int), len(models_in(rows))
-        items = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
         what = "scenarios" if setting.startswith("t0.2") else "prompts" if setting == "all" else "programs a run"
-        note(panel, f"{name_grid(grid)}: {n_models} models, {items} {what}{in_seeds(rows)}", width=50)
-    bars = interval_handle(table["level"].iloc[0], table["interval"])
-    method_legend(figure, table["method"], [bars, *model_handles(table)])
+        note(panel, f"{name_grid(grid)}: {n_models} models, {span(n)} {what}{in_seeds(rows)}", width=50)
+    method_legend(figure, table["method"], [interval_handle(table), *model_handles(table)])
     return figure

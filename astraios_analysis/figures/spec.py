@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot
@@ -68,21 +69,11 @@ FIGURES: dict[str, FigureSpec] = {}
 """Every figure that is declared, by its name, in the order of the report."""
 
 
-def figure(
-    name: str,
-    *,
-    notebook: str,
-    title: str,
-    question: str,
-    caption: str,
-    answer: Answer | None = None,
-    fitted: Sequence[str] = (),
-    rows: Callable[..., pd.DataFrame] | None = None,
-) -> Callable[[Callable], Callable]:
-    """Declare the function below as the figure of that name."""
+def figure(name: str, *, fitted: Sequence[str] = (), **declared: Any) -> Callable[[Callable], Callable]:
+    """Declare the function below as the figure of that name, by the fields of `FigureSpec`."""
 
     def declare(draw: Callable) -> Callable:
-        FIGURES[name] = FigureSpec(name, title, notebook, caption, tuple(fitted), question, draw, answer, rows)
+        FIGURES[name] = FigureSpec(name, fitted_columns=tuple(fitted), draw=draw, **declared)
         return draw
 
     return declare

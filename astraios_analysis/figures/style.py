@@ -247,9 +247,9 @@ def start_at_zero(panels: Iterable[Axes]) -> None:
         panel.set_ylim(lower if min(other.dataLim.y0 for other in shared) < 0 else 0, upper)
 
 
-def interval_handle(level: float, kinds: Iterable[str]) -> Line2D:
+def interval_handle(table: pd.DataFrame) -> Line2D:
     """Return the legend entry that names error bars: their level, and how they were made (the column ``interval``)."""
-    known = {kind for kind in kinds if kind != "none"}
+    level, known = table["level"].iloc[0], {kind for kind in table["interval"] if kind != "none"}
     ways = ["bootstrap over problems"] if any(kind.startswith("bootstrap") for kind in known) else []
     ways += ["normal"] if any("normal" in kind for kind in known) else []
     label = f"{100 * level:g} % interval ({' or '.join(ways)})"
@@ -389,6 +389,12 @@ def plain_log(panel: Axes, axis: str = "y") -> None:
     own.set_major_locator(mpl.ticker.LogLocator(subs=subs, numticks=20))
     own.set_minor_locator(mpl.ticker.NullLocator())
     own.set_major_formatter(lambda number, _: f"{number:g}")
+
+
+def span(counts: Iterable[float]) -> str:
+    """Say one whole number, or the smallest and the largest of several."""
+    low, high = int(min(counts)), int(max(counts))
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def in_seeds(table: pd.DataFrame) -> str:

@@ -103,9 +103,8 @@ def task_performance(scores: pd.DataFrame, votes: dict[str, bool]) -> tuple[Figu
         draw_models(panel, rows, scores["n_params_base"], label=position + n_columns >= len(shown))
         _panel(panel, rows, dataset, models_in(scores))
     start_at_zero(axes)
-    bars = interval_handle(table["level"].iloc[0], table["interval"])
     references = [REFERENCES[name] for name in _references(shown)]
-    method_legend(figure, table["method"], [bars, *references, *model_handles(table)])
+    method_legend(figure, table["method"], [interval_handle(table), *references, *model_handles(table)])
     say_undrawn(figure, rest, votes)
     return figure, table
 
@@ -177,8 +176,7 @@ def mean_performance(table: pd.DataFrame) -> Figure:
         names = [DATASETS[name].title.removeprefix("Embedded ") for name in rows["datasets"].iloc[0].split()]
         where = f"{name_grid(grid)}, {describe_models(models_in(rows), models_in(rows)).split(' of ')[0]} models"
         note(panel, f"{where}{in_seeds(rows)}\nmean of {', '.join(names)}", width=42, reserve=4)
-    bars = interval_handle(table["level"].iloc[0], table["interval"])
-    method_legend(figure, table["method"], [bars, *model_handles(table)])
+    method_legend(figure, table["method"], [interval_handle(table), *model_handles(table)])
     return figure
 
 
@@ -232,8 +230,8 @@ def zero_against_one_shot(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         panel.set(xlim=(0, top), ylim=(0, top), xlabel="zero-shot accuracy", ylabel="one-shot accuracy")
         panel.set_title(DATASETS[name].title, loc="left")
         note(panel, f"both: {describe_models(both, models_in(scores))}", width=60)
-    bars = [interval_handle(table["level"].iloc[0], table["interval"]), REFERENCES["commonest"]]
-    method_legend(figure, table["method"], bars + size_handles(table))
+    handles = [interval_handle(table), REFERENCES["commonest"], *size_handles(table)]
+    method_legend(figure, table["method"], handles)
     return figure, table
 
 

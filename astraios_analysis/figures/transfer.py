@@ -165,7 +165,7 @@ def score_scaling(
         panel.set_xlabel("base model parameters" if position + 3 >= len(shown) else "")
     measured = primary[primary["dataset"].isin(datasets)]
     handles = [
-        interval_handle(measured["level"].iloc[0], measured["interval"]),
+        interval_handle(measured),
         Line2D([], [], color=GREY, linewidth=1.1, label="fitted"),
         Line2D([], [], color=GREY, linewidth=1.1, linestyle="--", label="extrapolated"),
         Line2D([], [], color=GREY, linewidth=2.2, label="50 %"),
@@ -373,9 +373,9 @@ def _shares(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[are] if are.any() else rows
 
 
-def backtest_rows(rows: pd.DataFrame, level: float = 0.95) -> Figure:
+def backtest_rows(rows: pd.DataFrame) -> Figure:
     """Draw runs that were held out (`prediction.backtest.predict_runs`, with ``quantity``), one panel a quantity."""
-    table = _tested(rows, level)
+    table = _tested(rows, 0.95)
     names = list(dict.fromkeys(table["dataset"]))[:MAX_PANELS]
     figure, axes = small_multiples(len(names), min(3, len(names)), row_height=2.4)
     for panel, name in zip(axes, names, strict=True):
@@ -385,7 +385,6 @@ def backtest_rows(rows: pd.DataFrame, level: float = 0.95) -> Figure:
 
 
 def _draw_tested(panel: Axes, rows: pd.DataFrame, title: str) -> None:
-    """Draw what was predicted against what was measured, a point a run."""
     for method, own in rows.groupby("method", sort=False):
         panel.vlines(own["measured"], own["lower"], own["upper"], color=METHOD_STYLES[method].colour, linewidth=0.5)
         draw_markers(panel, own["measured"], own["predicted"], method, size=3.4)
@@ -397,7 +396,6 @@ def _draw_tested(panel: Axes, rows: pd.DataFrame, title: str) -> None:
 
 
 def _verdict(rows: pd.DataFrame) -> str:
-    """Say how large the error was, beside that of no change, and how many intervals covered."""
     error, still = (float(rows[name].abs().mean()) for name in ("error", "persistence_error"))
     covered = f"{count_covered(rows)} of {len(rows)} intervals cover"
     n = f"{rows['method'].nunique()} methods at {join(dict.fromkeys(rows['size']))}"
@@ -410,32 +408,26 @@ def prediction_panels(
     """Draw predictions of any outcomes: single runs, laws (dashed beyond the sizes fitted) and intervals at targets."""
     figure, axes = small_multiples(len(fitted), min(len(fitted), 3), row_height=2.3)
     METHOD_STYLES.order(methods)
-    looks = {method: METHOD_STYLES[method] for method in methods}
     for panel, (name, one) in zip(axes, fitted.items(), strict=True):
         laws = pd.DataFrame([row for target in targets for row in law_rows(one, target)])
         bars = pd.DataFrame([row for target in targets for row in prediction_rows(one, target)])
-        for method, style in looks.items():
-            runs = one.outcome.runs[one.outcome.runs["method"] == method]
-            panel.plot(runs["n_params"], runs["value"], style.marker, color=style.colour, markersize=3.5, linestyle="")
+        for method in methods:
+            colour, runs = METHOD_STYLES[method].colour, one.outcome.runs[one.outcome.runs["method"] == method]
+            draw_markers(panel, runs["n_params"], runs["value"], method, size=3.5)
             own = laws[laws["method"] == method].drop_duplicates("n_params_base").sort_values("n_params_base")
-            draw_law(panel, own["n_params_base"], own["value"], one.x_range, style.colour)
+            draw_law(panel, own["n_params_base"], own["value"], one.x_range, colour)
             for target, ends in bars[bars["method"] == method].groupby("n_params_base"):
-                draw_prediction(panel, float(target), ends, 0.95, style.colour)
-                panel.plot(target, ends["value"].iloc[0], style.marker, color=style.colour, mfc="white", markersize=3.5)
+                draw_prediction(panel, float(target), ends, 0.95, colour)
+                draw_markers(panel, [target], ends["value"].iloc[:1], method, hollow=True, size=3.5)
         panel.set_xscale("log")
         if one.outcome.link == "log":
             plain_log(panel)
         panel.set_title(name_dataset(name), loc="left")
         panel.set_ylabel(one.outcome.metric)
         panel.set_xlabel(x_label)
-    handles = [
-        Line2D([], [], color=style.colour, marker=style.marker, linestyle="", label=style.label)
-        for style in looks.values()
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
     looks = (("law", 0.8, "-"), ("extrapolated", 0.8, "--"), ("50 %", 2.2, "-"), ("95 % prediction interval", 0.7, "-"))
     handles = [Line2D([], [], color=GREY, linewidth=w, linestyle=style, label=label) for label, w, style in looks]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    method_legend(figure, methods, handles)
     # Whoever asked for it shows it: an open figure a notebook would show once more.
     pyplot.close(figure)
     return figure
@@ -501,7 +493,6 @@ def transfer_panels(primary: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
 
 
 def _pairs(primary: pd.DataFrame, fit: dict) -> pd.DataFrame:
-    """Return the two scores of every method of a fit, side by side."""
     sides = []
     for side in ("small", "large"):
         chosen = (primary["dataset"] == fit["dataset"]) & (primary["n_params_base"] == fit[f"n_params_{side}"])
@@ -534,9 +525,12 @@ def _transfer_panels(points: pd.DataFrame, fits: pd.DataFrame) -> Figure:
         metric = METRICS[fit["metric"]].label if fit["metric"] in METRICS else fit["metric"]
         panel.set_xlabel(f"{metric}, {fit['size_small']}")
         panel.set_ylabel(f"{metric}, {fit['size_large']}")
-    lines = [Line2D([], [], color="black", linewidth=0.9, label="large on small, errors in both")]
-    lines += [Line2D([], [], color=GREY, linewidth=0.8, linestyle=":", label="differences unchanged")]
-    method_legend(figure, points["method"], [interval_handle(points["level"].iloc[0], points["interval"]), *lines])
+    handles = [
+        interval_handle(points),
+        Line2D([], [], color="black", linewidth=0.9, label="large on small, errors in both"),
+        Line2D([], [], color=GREY, linewidth=0.8, linestyle=":", label="differences unchanged"),
+    ]
+    method_legend(figure, points["method"], handles)
     return figure
 
 

@@ -271,12 +271,6 @@ def test_backtest(primary, counts):
     assert set(table["dataset"]) == set(n_sizes[n_sizes >= 3].index)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "figures").glob("*.csv")))
-def test_committed_pictures_have_no_date(name):
-    png = (ROOT / "figures" / f"{name}.png").read_bytes()
-    assert b"tIME" not in png and b"tEXt" not in png
-
-
 class TestCheckCanFail:
     def test_changed_value(self, released):
         table = twin("task_performance")

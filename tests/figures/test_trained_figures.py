@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from layout_checks import outside_axes, overlapping, running_out, texts_of, too_small
+from layout_checks import problems_of, texts_of
 from matplotlib import pyplot
 from simulated_grids import LARGEST, SIZES, World, simulate
 
@@ -23,7 +23,6 @@ LEVELS = {name: -0.5 - 0.1 * place for place, name in enumerate((*EMBEDDED_DATAS
 WORLD = World(level=LEVELS, slope=dict.fromkeys(LEVELS, 3.0))
 LOSS = {"cross_entropy", "cross_entropy_by_step", "cross_entropy_by_updated_parameters"}
 DECISIONS = {"best_method", "small_model_choices", "cost_performance", "claim_effects"}
-LOSS_SCORE = {"loss_ranks_methods", "loss_performance"}
 
 
 def more_scores(record, rng):
@@ -64,9 +63,8 @@ def drawn(trained, tmp_path_factory):
 
     def keep(figure, table, stem, folder):
         texts = texts_of(figure)
-        problems = (overlapping(texts), running_out(figure, texts), too_small(texts), outside_axes(figure))
         words = " ".join(text.get_text() for text, _ in texts)
-        kept[stem] = (table, words, problems, hollow_points(figure))
+        kept[stem] = (table, words, problems_of(figure, texts), hollow_points(figure))
         pyplot.close(figure)
 
     gallery.save = keep
@@ -89,20 +87,11 @@ OTHERS = [name for name in TRAINED if name not in DECISIONS]
 
 
 @pytest.mark.parametrize("name", TRAINED)
-class TestTrained:
-    def test_is_drawn_and_readable(self, drawn, name):
-        galleries, kept = drawn
-        assert galleries[name].lacking == {}
-        table, _, problems, _ = kept[figure_stem(name, GRID)]
-        assert len(table) and problems == ([], [], {}, [])
-
-    def test_fitted_columns_are_there(self, drawn, name):
-        assert set(FIGURES[name].fitted_columns) <= set(drawn[1][figure_stem(name, GRID)][0])
-
-
-@pytest.mark.parametrize("name", TRAINED)
-def test_says_how_many_models(drawn, name):
-    words = drawn[1][figure_stem(name, GRID)][1]
+def test_every_figure_is_drawn_readable_and_whole(drawn, name):
+    galleries, kept = drawn
+    assert galleries[name].lacking == {}
+    table, words, problems, _ = kept[figure_stem(name, GRID)]
+    assert len(table) and problems == [] and set(FIGURES[name].fitted_columns) <= set(table)
     assert any(text in words for text in ("35 of 35 models", "28 models", "35 models", "7 methods"))
 
 
@@ -191,11 +180,6 @@ class TestPartial:
     def test_one_run_without_scores(self, trained, tmp_path):
         one = [trained[0].model_copy(update={"scores": ()})]
         assert self.lacking(one, tmp_path) == set(TRAINED) - LOSS - DECISIONS - {"updated_parameters"}
-
-    def test_no_losses_and_no_cost(self, trained, tmp_path):
-        bare = {"val_loss": None, "val_loss_se": None, "base_val_loss": None, "val_curve": (), "cost": None}
-        some = [r.model_copy(update=bare) for r in trained if r.seed == 0]
-        assert self.lacking(some, tmp_path) == LOSS | LOSS_SCORE
 
 
 def test_means_have_one_row_a_model(trained):

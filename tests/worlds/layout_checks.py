@@ -28,6 +28,12 @@ def texts_of(figure):
     return [(text, np.array([box.x0, box.y0, box.x1, box.y1]) * scale) for text, box in boxes]
 
 
+def problems_of(figure, texts):
+    """What keeps a figure from being read: texts over each other, cut off or small, and what is drawn beyond axes."""
+    found = [overlapping(texts), running_out(figure, texts), list(too_small(texts)), outside_axes(figure)]
+    return [problem for problems in found for problem in problems]
+
+
 def overlapping(texts):
     """Pairs of texts that are drawn over each other."""
     boxes = np.array([box for _, box in texts])
