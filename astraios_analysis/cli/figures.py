@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from astraios_analysis.cli.shared import METRICS, POSITIVE, count, several
+from astraios_analysis.cli.shared import METRIC, POSITIVE, count, several
 from astraios_analysis.records.commands import Command, flag, option
 from astraios_analysis.records.grids import ALL
 from astraios_analysis.records.printing import say
@@ -59,7 +59,7 @@ def _assignment(text: str) -> tuple[str, Any]:
 @click.option(
     "-p", "parameters", multiple=True, type=_assignment, metavar="NAME=VALUE", help="set a notebook parameter"
 )
-@METRICS
+@METRIC
 @flag("--quiet", "no progress bar")
 def command(given: SimpleNamespace) -> int:
     """Render notebooks, figures and the report."""
@@ -67,7 +67,7 @@ def command(given: SimpleNamespace) -> int:
         raise click.UsageError("argument --records: not allowed with argument --data")
     notebooks, data = given.notebooks or find_notebooks_dir(), given.records or given.data or find_data_dir()
     out, build = choose_outputs(given.records, given.out, given.build)
-    runs, named = load_records(data), dict(given.parameters) | ({"metrics": given.metrics} if given.metrics else {})
+    runs, named = load_records(data), dict(given.parameters) | ({"metrics": given.metric} if given.metric else {})
     if "grid" in named:
         require_known("grid", [str(named["grid"])], [ALL, *sorted({run.grid for run in runs})])
     failed, result = None, None

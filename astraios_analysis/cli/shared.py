@@ -48,10 +48,8 @@ def _measures(ctx: click.Context, option: click.Option, values: tuple[str, ...])
     return chosen
 
 
-_METRIC = {"multiple": True, "metavar": "NAME=METRIC", "callback": _measures}
-_METRIC |= {"help": "metric[,setting] of a data set of your own (repeatable)"}
-METRIC = click.option("--metric", expose_value=False, **_METRIC)
-METRICS = click.option("--metric", "metrics", **_METRIC)
+_OWN = "metric[,setting] of a data set of your own (repeatable)"
+METRIC = option("--metric", "NAME=METRIC", _OWN, multiple=True, callback=_measures)
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 POSITIVE, SEED = click.IntRange(min=1), click.IntRange(min=0)
 LEVEL = option("--level", "P", "coverage of the intervals (0.95)", type=_SHARE, default=0.95)

@@ -42,11 +42,6 @@ class TestCheck:
             "28 valid records in 1 grid, 0 problems\n",
         )
 
-    @pytest.mark.parametrize("times", [1, 2])
-    def test_own_records_however_often_named(self, run, own_record, tmp_path, times):
-        paths = [tmp_path, own_record.parent, own_record] * times
-        assert run("records", "check", *paths) == (0, "", "1 valid record in 1 grid, 0 problems\n")
-
     def test_broken_record(self, run, own_record, tmp_path):
         text = own_record.read_text()
         for damaged, message in (("", "is not valid JSON"), (text.replace('"lora"', '"lo ra"'), "method: is 'lo ra'")):
