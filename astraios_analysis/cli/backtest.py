@@ -1,7 +1,7 @@
 """``astraios backtest``: hold rows of a table or sizes of records out, predict them, score the predictions."""
 
+from functools import partial
 from types import SimpleNamespace
-from typing import Any
 
 import click
 import pandas as pd
@@ -61,14 +61,14 @@ def command(given: SimpleNamespace) -> None:
     given.size_column, given.family_column = given.size_column or given.size, given.family_column or given.family
     if is_table(given):
         try:
-            found = aa.backtest(read_data(given), given.hold_out, **told(given), progress=_progress)
+            found = aa.backtest(read_data(given), given.hold_out, **told(given), progress=partial(tqdm, disable=None))
         except aa.Refusal as error:
             raise aa.Refusal(str(error) if str(given.data) in str(error) else f"{given.data}: {error}") from error
     else:
         runs = load_grid(given)
         if not any(run.val_loss is not None for run in runs):
             say("no loss back-tested: these runs have no validation loss; a grid trained here measures it")
-        found = aa.backtest(runs, given.hold_out, given.dataset, progress=_progress)
+        found = aa.backtest(runs, given.hold_out, given.dataset, progress=partial(tqdm, disable=None))
     for text in found.notes:
         say(text)
     for text in found.refused:
@@ -78,10 +78,6 @@ def command(given: SimpleNamespace) -> None:
         print(json_text(parts))
     else:
         _print(found)
-
-
-def _progress(items: Any) -> Any:
-    return tqdm(items, disable=None)
 
 
 def _print(found: aa.Backtest) -> None:

@@ -140,15 +140,10 @@ def _plan_table(given: SimpleNamespace) -> None:
         kept = {name: getattr(found, name) for name in ("error_now", "budget", "spent", "weights")}
         print(json_text({"batch": rows_of(found.table), **kept}))
         return
+    after = float(found.table["error_after"].iloc[-1]) if len(found.table) else found.error_now
     exact = {name: found.table[name].map(str) for name in given.x}
     print(f"Rows of {given.data} to measure, in this order (row: counted from 1 below the header)\n")
     print(f"{table_text(found.table.assign(**exact))}\n")
-    print(
-        f"error of the law at the target rows: {found.error_now:.3g} now (relative), {_last(found):.3g} with all rows"
-    )
+    print(f"error of the law at the target rows: {found.error_now:.3g} now (relative), {after:.3g} with all rows")
     print(f"cost: {found.table['cost'].sum():.4g} of {found.budget:.4g}; the measured rows cost {found.spent:.4g}")
     say("laws: " + ", ".join(f"{law} {weight:.3f}" for law, weight in found.weights.items() if weight >= 1e-3))
-
-
-def _last(found: aa.Batch) -> float:
-    return float(found.table["error_after"].iloc[-1]) if len(found.table) else found.error_now

@@ -4,7 +4,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import click
-import pandas as pd
 
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import ALL_RUNS, LEVEL, RUNS, count, load_grid, load_runs, several
@@ -90,7 +89,12 @@ def show(given: SimpleNamespace) -> None:
     """Print records as a table."""
     frame = to_frame(load_runs(given), per="run" if given.runs else "score")
     wanted = {name: getattr(given, name) for name in FILTERS if getattr(given, name)}
-    shown = _filter(frame, wanted)
+    shown = frame
+    for column, values in wanted.items():
+        if column not in frame:
+            raise Refusal(f"--{column} chooses scores and --runs shows one row a run; leave one of the two out")
+        require_known(column, values, list(dict.fromkeys(frame[column])))
+        shown = shown[shown[column].isin(values)]
     if not given.runs and MEAN_GENERATION not in given.dataset:
         # Computed from the others: it is shown where it is named.
         shown = shown[shown["dataset"] != MEAN_GENERATION]
@@ -105,17 +109,6 @@ def show(given: SimpleNamespace) -> None:
     if shown.empty:
         chosen = ", ".join(f"{name} {' or '.join(values)}" for name, values in wanted.items())
         say(f"nothing is {chosen} at once" if chosen else "these runs have no score; --runs shows the runs")
-
-
-def _filter(frame: pd.DataFrame, filters: dict[str, tuple[str, ...]]) -> pd.DataFrame:
-    """Keep the rows that have one of the wanted values in every column named."""
-    keep = pd.Series(True, index=frame.index)
-    for column, wanted in filters.items():
-        if column not in frame:
-            raise Refusal(f"--{column} chooses scores and --runs shows one row a run; leave one of the two out")
-        require_known(column, wanted, list(dict.fromkeys(frame[column])))
-        keep &= frame[column].isin(wanted)
-    return frame[keep]
 
 
 @command.command(
