@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -108,9 +107,11 @@ class Item:
         }
 
 
-VARIABLES: MappingProxyType[Kind, tuple[str, ...]] = MappingProxyType(
-    {"list": ("xs", "items", "values"), "number": ("n", "amount", "size"), "string": ("s", "text", "word")}
-)
+VARIABLES: Mapping[Kind, tuple[str, ...]] = {
+    "list": ("xs", "items", "values"),
+    "number": ("n", "amount", "size"),
+    "string": ("s", "text", "word"),
+}
 """Variable names of each kind; the first of each are the default ones, the others rename."""
 
 CONNECTIVES = (", then ", "; next ", ", and after that ")
@@ -176,9 +177,7 @@ def documented_header(program: Program, function_name: str, phrasing: int) -> st
     return f'{python_header(program, function_name)}\n    """{describe(program, phrasing)}"""'
 
 
-_INPUT_NAMES: MappingProxyType[Kind, str] = MappingProxyType(
-    {"list": "a list of numbers", "number": "a number", "string": "a text"}
-)
+_INPUT_NAMES: Mapping[Kind, str] = {"list": "a list of numbers", "number": "a number", "string": "a text"}
 _MOST_TRIES = 1000
 
 
@@ -301,22 +300,18 @@ class Maker:
         return Item(task, "python", self.split, prompt, reference, programs, seen, details=details)
 
 
-PROGRAM_TASKS: Mapping[str, Callable[[Maker, Program, bool], Item | None]] = MappingProxyType(
-    {
-        COMPLETION: Maker.completion,
-        "synthesis": Maker.synthesis,
-        "fix": Maker.fix,
-        "explain": Maker.explain,
-        "clone": Maker.clone,
-        "defect": Maker.defect,
-    }
-)
+PROGRAM_TASKS: Mapping[str, Callable[[Maker, Program, bool], Item | None]] = {
+    COMPLETION: Maker.completion,
+    "synthesis": Maker.synthesis,
+    "fix": Maker.fix,
+    "explain": Maker.explain,
+    "clone": Maker.clone,
+    "defect": Maker.defect,
+}
 """How the item of each task is made: from a program and, for yes/no questions, the answer it shall have."""
 
 
-TOLD_AS = MappingProxyType(
-    {"fix": "commit", "explain": "comment", "clone": "rewriting", "defect": "review", "security": "idiom"}
-)
+TOLD_AS = {"fix": "commit", "explain": "comment", "clone": "rewriting", "defect": "review", "security": "idiom"}
 """What base text makes of each task; a program to write is a documented function there."""
 
 
