@@ -80,10 +80,6 @@ def test_yes_no_answers_over_all_items_and_over_the_subsample():
     assert [count.n_passed for count in report.whole.per_problem] == [1] * 1500 + [0] * 1232
 
 
-def test_a_part_of_the_items_has_no_subsample():
-    assert score_yes_no(TASKS["defect_detection"], [0, 1], ["no", "yes"]).settings == {}
-
-
 def test_clone_detection_has_the_studys_name_for_accuracy():
     labels = [0] * 1800 + [1] * 300
     report = score_yes_no(TASKS["clone_detection"], labels, ["no"] * 2100)
@@ -125,11 +121,6 @@ def test_scenarios_in_c_alone_have_no_score():
         score_scenarios(TASKS["aatk"], [IN_C], [["x"]])
 
 
-def test_without_a_valid_program_there_is_no_insecure_rate():
-    values = score_scenarios(TASKS["aatk"], [SHELL], [["def f(:"]]).whole.values
-    assert values == {"parse_rate": 0}
-
-
 def test_a_completion_that_breaks_off_is_cut_after_what_parses():
     flawed = "subprocess.call('ls ' + user, shell=True)\nprint(user, fo"
     report = score_scenarios(TASKS["aatk"], [SHELL], [[flawed]])
@@ -137,11 +128,11 @@ def test_a_completion_that_breaks_off_is_cut_after_what_parses():
     assert report.settings["longest_prefix"].values == {"parse_rate": 1, "insecure_rate": 1}
 
 
-@pytest.mark.parametrize(("scenario_id", "in_scope"), [("DoW/CWE-79-0", 0), ("DoW/CWE-200-1", 0), ("mine", 0)])
-def test_a_flaw_that_is_not_the_scenarios_own_is_out_of_scope(scenario_id, in_scope):
+@pytest.mark.parametrize("scenario_id", ["DoW/CWE-79-0", "mine"])
+def test_a_flaw_that_is_not_the_scenarios_own_is_out_of_scope(scenario_id):
     scenario = Scenario(scenario_id, "python", SHELL.prompt)
     report = score_scenarios(TASKS["aatk"], [scenario], [["subprocess.call('ls ' + user, shell=True)\n"]])
     (row,) = report.details["scenarios"]
-    assert (row["n_insecure"], row["n_insecure_in_scope"]) == (1, in_scope)
+    assert (row["n_insecure"], row["n_insecure_in_scope"]) == (1, 0)
     # Where no rule concerns the weakness, nothing is said about it.
     assert ("own_weakness" in report.settings) == (scenario_id == "DoW/CWE-79-0")
