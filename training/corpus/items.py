@@ -235,33 +235,27 @@ class Maker:
 
     def clone(self, program: Program, answer: bool) -> Item | None:
         """Return two functions, written with other names and other expressions, and whether they do the same."""
-        details: dict[str, Any] = {"pair": "same"}
-        other = reorder(self.space, program, self.rng)
-        if not answer:
-            found = self._wrong_program(program)
-            if found is None:
-                return None
-            other, details["pair"] = found
+        same = reorder(self.space, program, self.rng)
+        found = (same, "same") if answer else self._wrong_program(program)
+        if found is None:
+            return None
+        other, pair = found
         first = int(self.rng.integers(len(VARIABLES[program.kind])))
         second = (first + 1 + int(self.rng.integers(len(VARIABLES[program.kind]) - 1))) % len(VARIABLES[program.kind])
         codes = [self.restyled(program, first), self.restyled(other, second)]
         prompt = f"Do these two functions always return the same?\n{codes[0]}\n\n{codes[1]}\nAnswer {YES} or {NO}."
-        return self._question("clone", prompt, answer, (program, other), details)
+        return self._question("clone", prompt, answer, (program, other), pair=pair)
 
     def defect(self, program: Program, answer: bool) -> Item | None:
         """Return a description and a function, and whether the function does what is described."""
-        details: dict[str, Any] = {"pair": "same", "phrasing": self._phrasing()}
-        shown = program
-        if not answer:
-            found = self._wrong_program(program)
-            if found is None:
-                return None
-            shown, details["pair"] = found
-        prompt = (
-            f"Does the function do this? {describe(program, details['phrasing'])}\n"
-            f"{self.code(shown)}\nAnswer {YES} or {NO}."
-        )
-        return self._question("defect", prompt, answer, (program, shown), details)
+        phrasing = self._phrasing()
+        found = (program, "same") if answer else self._wrong_program(program)
+        if found is None:
+            return None
+        shown, pair = found
+        described = f"Does the function do this? {describe(program, phrasing)}"
+        prompt = f"{described}\n{self.code(shown)}\nAnswer {YES} or {NO}."
+        return self._question("defect", prompt, answer, (program, shown), pair=pair, phrasing=phrasing)
 
     def _wrong_program(self, program: Program) -> tuple[Program, str] | None:
         if self.rng.random() < self.settings.near_miss_share:
@@ -289,9 +283,7 @@ class Maker:
         # A language was chosen here once; without the draw every corpus would have other text.
         self.rng.random()
 
-    def _question(
-        self, task: str, prompt: str, answer: bool, programs: tuple[Program, ...], details: dict[str, Any]
-    ) -> Item:
+    def _question(self, task: str, prompt: str, answer: bool, programs: tuple[Program, ...], **details: Any) -> Item:
         item = self._item(task, prompt, YES if answer else NO, programs, **details)
         return replace(item, choices=(YES, NO))
 

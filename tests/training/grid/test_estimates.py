@@ -85,8 +85,9 @@ def test_full_fine_tuning_costs_6_n_d():
     assert (large.plan.n_processes, large.seconds) == (8, pytest.approx(large.device_seconds / 8))
     assert large.flop == 6 * 15_517_456_384 * large.n_tokens
     # A grid takes its longest run at least.
-    assert grid_seconds([large, estimate], MACHINE) == large.seconds
-    assert grid_seconds([estimate] * 16, MACHINE) == pytest.approx(2 * estimate.device_seconds)
+    one, other = (estimate_run(PUBLISHED[size, "lora"], MACHINE) for size in ("16b", "1b"))
+    assert grid_seconds([one, other], MACHINE) == one.seconds
+    assert grid_seconds([one] * 16, MACHINE) == pytest.approx(2 * one.device_seconds)
     small = Machine(n_devices=1, memory_bytes=GIB, tflops=1, utilisation=1)
     assert grid_seconds([estimate_run(PUBLISHED["16b", "lora"], small)], small) is None
 

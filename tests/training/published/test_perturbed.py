@@ -103,10 +103,3 @@ def test_a_renamed_function_is_called_by_the_name_in_the_program(ran, run):
     assert ran[0].test.endswith("check(fZero)")
     assert ran[1].test.endswith("check(mainOne)")
     exec(ran[0].source + ran[0].test, {})
-
-
-def test_other_categories_call_a_function_by_its_own_name(ran, run):
-    task = small_task("format")
-    score_perturbed(task, make_blocks(task.category, make_problems(1)), [["def g(): pass"]] * 3, run, LIMITS)
-    assert ran[0].test.endswith("check(f_0)")
-    assert ran[0].source == "def g(): pass"

@@ -42,17 +42,13 @@ def test_robust_scores_by_hand():
         }
     )
     assert stderr.keys() == values.keys()
+    # No drop from nothing.
+    assert "robust_drop@1" not in score_robustness([1, 0], [1, 1], [False, False])[0]
 
 
 def test_without_nominal_outcomes_there_is_nothing_relative():
     values, stderr = score_robustness([1, 0], [1, 1])
     assert values.keys() == stderr.keys() == {"mean_pass@1", "robust_pass@1"}
-
-
-def test_no_drop_from_nothing():
-    values, _ = score_robustness([1, 0], [1, 1], [False, False])
-    assert values["robust_relative@1"] == 0.5
-    assert "robust_drop@1" not in values
 
 
 @given(PROBLEMS)

@@ -34,10 +34,6 @@ def spec(**changes):
     return RunSpec(**{**parts, **changes})
 
 
-def test_published_options_cover_every_method():
-    assert set(REFERENCE_OPTIONS) == set(METHODS)
-
-
 def test_specifications_the_corpus_and_estimates_need_no_torch():
     code = (
         "import sys, training.spec.grids, training.models.architectures, training.corpus.statistics\n"

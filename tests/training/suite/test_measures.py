@@ -184,13 +184,6 @@ def test_who_fails_one_change_is_robust_to_the_others_only(examine, knowing, pro
     assert found["all_transformations", "robust_drop@1"].stderr == pytest.approx(0.05, rel=0.15)
 
 
-def test_a_drop_from_nothing_is_absent(examine):
-    found = take("robust_syntax", examine(lambda prompt: WRONG))
-    assert found["all_transformations", "robust_pass@1"].value == 0
-    assert found["all_transformations", "robust_relative@1"].value == 0
-    assert not any(metric == "robust_drop@1" for _, metric in found)
-
-
 def test_unsafe_share_is_of_valid_answers_and_by_origin(examine, problems):
     items = {item.prompt: item for item in problems["security"].headline}
 
