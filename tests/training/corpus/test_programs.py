@@ -81,6 +81,13 @@ def test_values_stay_within_the_declared_bounds(program, data):
     assert program.is_bounded
 
 
+def test_towers_of_squares_are_not_bounded():
+    squares = Program("list", (Step("square"),) * 4)
+    assert not squares.is_bounded
+    assert Program("list", (Step("square"),) * 2).is_bounded
+    assert not Program("list", (Step("running_total"), Step("running_total"), Step("square"))).is_bounded
+
+
 @settings(max_examples=200)
 @given(program=programs(), data=st.data())
 def test_exchanging_steps_that_commute_changes_neither_key_nor_meaning(program, data):

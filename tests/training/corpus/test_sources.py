@@ -32,6 +32,10 @@ def test_examples_come_in_the_order_of_the_file(written, name):
     assert load_jsonl(str(path)) == load_jsonl(path)
 
 
+def test_a_byte_order_mark_is_passed_over(written):
+    assert load_jsonl(written("\ufeff", GOOD)) == [Example("Say hé", "hé")]
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

@@ -6,7 +6,7 @@ from peft import CPTConfig, PeftModel, get_peft_model
 from torch import nn
 
 from astraios_analysis.records.frame import METHODS
-from training.generation.generate import Decoding, generate
+from training.generation.generate import Decoding, generate, scoring
 from training.models.architectures import ARCHITECTURES
 from training.models.tuning import apply_tuning
 from training.spec.run import Tuning
@@ -164,6 +164,12 @@ class TestModel:
         assert continue_all(model, prompts) == expected
         assert model.training and not frozen.training
         assert torch.equal(torch.get_rng_state(), state)
+
+    def test_modes_are_restored_after_an_error(self, model):
+        model.train()
+        with pytest.raises(RuntimeError, match="stop here"), scoring(model):
+            raise RuntimeError("stop here")
+        assert model.training and not torch.is_inference_mode_enabled()
 
     @pytest.mark.parametrize("method", ["lora", "ptuning"])
     def test_bf16_models_generate(self, tuned_of, prompts, method):

@@ -16,7 +16,7 @@ from training.grid import bases
 from training.grid.bases import base_digest, load_base, pretrain
 from training.grid.rows import run_corpus, stream_rows
 from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, HARDER_CORPUS, HARDER_VOCABULARY, preset
-from training.spec.run import RunSpec, closed_form_counts
+from training.spec.run import LoopSettings, RunSpec, closed_form_counts
 
 FORK = multiprocessing.get_context("fork")
 
@@ -83,6 +83,13 @@ def test_folder_holds_a_model_without_dropout_and_its_tokenizer(folder):
     assert (folder / "tokenizer.json").read_text() == run_corpus(tiny().data).tokenizer.to_str(pretty=True)
     assert not list(folder.parent.glob(".training-*"))
     assert not list(folder.parent.glob(".writing-*"))
+
+
+def test_seed_decides_the_initial_weights():
+    one, again, other = (weights(bases._initial_model(tiny(seeds=(seed,)))) for seed in (0, 0, 1))
+    assert_same_weights(one, again)
+    name = next(iter(one))
+    assert not torch.equal(one[name], other[name])
 
 
 def pretrain_and_log(cache, log, barrier):
@@ -152,6 +159,14 @@ def test_weights_that_cannot_be_had_say_what_to_do(tmp_path, monkeypatch):
         load_base(spec, tmp_path)
 
 
+def test_a_damaged_base_is_named(tmp_path, folder):
+    copy = tmp_path / "bases" / folder.name
+    copy.mkdir(parents=True)
+    (copy / "base.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"{folder.name} cannot be read: .*; delete it to train it anew"):
+        load_base(tiny(), tmp_path)
+
+
 def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="size '16x1' of grid 'tiny' has neither pre-trained weights nor"):
         load_base(tiny(pretraining=None), tmp_path)
@@ -187,6 +202,13 @@ def test_validation_rows_are_the_same_for_every_seed_and_training_rows_are_not()
     assert [row.tokens.tolist() for row in one.validation] == [row.tokens.tolist() for row in other.validation]
     assert [row.tokens.tolist() for row in one.training] != [row.tokens.tolist() for row in other.training]
     assert all(row.loss_mask[1:].all() for row in one.training)
+
+
+def test_packed_rows_are_blocks_of_the_schedules_length():
+    spec = tiny(loop=LoopSettings())
+    rows = stream_rows(spec, spec.schedule, "pretraining", run_corpus(spec.data).tokenizer)
+    assert {len(row.tokens) for row in (*rows.training, *rows.validation)} == {290}
+    assert (len(rows.training), len(rows.validation)) == (24, 8)
 
 
 def test_a_share_of_the_pretraining_documents_are_instructions_that_no_tuning_of_the_seed_sees():

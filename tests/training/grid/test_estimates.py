@@ -92,6 +92,13 @@ def test_full_fine_tuning_costs_6_n_d():
     assert grid_seconds([estimate_run(PUBLISHED["16b", "lora"], small)], small) is None
 
 
+@pytest.mark.parametrize("name", ["n_devices", "memory_bytes", "tflops", "utilisation"])
+def test_machines_have_positive_numbers(name):
+    values = {"n_devices": 1, "memory_bytes": 1.0, "tflops": 1.0, "utilisation": 0.5}
+    with pytest.raises(ValueError, match=f"{name} is 0; give a"):
+        Machine(**{**values, name: 0})
+
+
 def test_pace_finds_rate_and_overhead_again(measured):
     made = [replace(cost, device_seconds=cost.flop_spent / 5e9 + cost.steps * 0.1) for cost in measured]
     assert pace(made) == pytest.approx((5e9, 0.1))

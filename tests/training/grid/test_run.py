@@ -121,6 +121,17 @@ def test_missing_weights_are_named(tmp_path):
         load_tuned(spec, tmp_path)
 
 
+def test_damaged_weights_are_named(runs, cache, tmp_path):
+    spec = SPECS["lora"]
+    folder = tuned_folder(tmp_path, spec.run_id)
+    folder.mkdir(parents=True)
+    (tmp_path / "bases").symlink_to(cache / "bases")
+    for path in tuned_folder(cache, spec.run_id).iterdir():
+        (folder / path.name).write_bytes(b"" if path.suffix == ".safetensors" else path.read_bytes())
+    with pytest.raises(ValueError, match=rf"{spec.run_id} in .* cannot be read: .+; delete the folder"):
+        load_tuned(spec, tmp_path)
+
+
 def test_a_finished_run_is_not_trained_again(runs, cache, monkeypatch):
     monkeypatch.setattr(run_module, "train", lambda *_, **__: pytest.fail("trained again"))
     path = record_path(runs, SPECS["lora"].run_id)

@@ -226,6 +226,10 @@ class TestMisfits:
         with pytest.raises(ValueError, match="virtual tokens stand at the first positions; leave position_offsets out"):
             run(model=RUNS.tuned_model("ptuning"), settings={"position_offsets": 3})
 
+    def test_a_batch_that_does_not_split(self):
+        with pytest.raises(ValueError, match=r"8 rows does not split into passes of 3 rows .* from 1, 2, 4, 8"):
+            run(settings={"micro_batch": 3})
+
     def test_a_step_without_scored_tokens(self):
         rows = [(tokens, [False] * len(tokens)) for tokens, _ in RUNS.token_rows(8, 1)] + RUNS.token_rows(8, 2)
         with pytest.raises(

@@ -80,6 +80,10 @@ def test_yes_no_answers_over_all_items_and_over_the_subsample():
     assert [count.n_passed for count in report.whole.per_problem] == [1] * 1500 + [0] * 1232
 
 
+def test_a_part_of_the_items_has_no_subsample():
+    assert score_yes_no(TASKS["defect_detection"], [0, 1], ["no", "yes"]).settings == {}
+
+
 def test_clone_detection_has_the_studys_name_for_accuracy():
     labels = [0] * 1800 + [1] * 300
     report = score_yes_no(TASKS["clone_detection"], labels, ["no"] * 2100)
@@ -119,6 +123,11 @@ def test_a_flaw_of_the_prompt_is_not_the_models():
 def test_scenarios_in_c_alone_have_no_score():
     with pytest.raises(ValueError, match="none of the 1 scenarios is in Python, the only language that is analysed"):
         score_scenarios(TASKS["aatk"], [IN_C], [["x"]])
+
+
+def test_without_a_valid_program_there_is_no_insecure_rate():
+    values = score_scenarios(TASKS["aatk"], [SHELL], [["def f(:"]]).whole.values
+    assert values == {"parse_rate": 0}
 
 
 def test_a_completion_that_breaks_off_is_cut_after_what_parses():
