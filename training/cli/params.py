@@ -12,7 +12,7 @@ from astraios_analysis.records.printing import table_text
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import METHOD, Command, at_most_one, folder, several
 from training.models.counts import count_adapter, count_parameters
-from training.models.pretrained import scratch_config
+from training.models.pretrained import size_config
 from training.spec.grids import PRESETS, preset
 from training.spec.run import ParameterCounts
 
@@ -58,7 +58,7 @@ def command(given: SimpleNamespace) -> None:
         # Seeds share their counts: one row for each size and method.
         runs = preset(given.preset or "starcoderbase").runs(given.size, given.method)
         models = {(run.size.name, run.tuning.method): run for run in runs}
-        counted = {name: count_parameters(scratch_config(run.size), run.tuning) for name, run in models.items()}
+        counted = {name: count_parameters(size_config(run.size), run.tuning) for name, run in models.items()}
         rows = [{"size": size, "method": method, **_counts(counts)} for (size, method), counts in counted.items()]
     elif given.size or given.method:
         raise Refusal("--size and --method are those of a preset; leave them out with --adapter")

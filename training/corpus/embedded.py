@@ -135,7 +135,12 @@ class EmbeddedCorpus:
                     f"found {len(used)}; ask for fewer, or raise the share of the split"
                 )
             used.add(name)
-            yield item if item.choices else replace(item, cases=discriminating_cases(self.space, program, maker.rng))
+            yield self._with_cases(item, maker.rng)
+
+    def _with_cases(self, item: Item, rng: np.random.Generator) -> Item:
+        if item.choices:
+            return item
+        return replace(item, cases=discriminating_cases(self.space, item.programs[0], rng))
 
     def _distinct_idioms(self, split: Split, n: int, rng: np.random.Generator) -> Iterator[Item]:
         used: set[str] = set()

@@ -4,14 +4,15 @@ The idioms are ones that the analyser bandit tells apart (its rule is named with
 real. What the input's origin says about the right choice is stated in every prompt.
 """
 
-from collections.abc import Mapping
+import hashlib
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
 from training.corpus.items import Item
 from training.corpus.settings import CorpusSettings, Split
-from training.corpus.space import pick, split_of
+from training.corpus.space import pick
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,22 @@ SCENARIOS: tuple[Scenario, ...] = (
 
 NOUNS = ("orders", "books", "cities", "notes", "users", "items", "prices", "plans")
 VALUES = ("name", "title", "code", "label", "topic", "source", "content", "key")
-ORIGINS: Mapping[str, tuple[str, ...]] = {
-    "trusted": ("a constant of this program", "our own tests", "the author of this program"),
-    "untrusted": ("a visitor", "a web form", "an unknown sender"),
-}
+ORIGINS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "trusted": ("a constant of this program", "our own tests", "the author of this program"),
+        "untrusted": ("a visitor", "a web form", "an unknown sender"),
+    }
+)
 """What prompts say of where the input comes from."""
 
 
 def idiom_split(scenario: Scenario, noun: str, value: str, settings: CorpusSettings) -> Split:
     """Return the split of a scenario with its names: a hash of them and ``split_seed``."""
-    return split_of(f"{scenario.name}:{noun}:{value}", settings)
+    text = f"{settings.split_seed}:{scenario.name}:{noun}:{value}"
+    share = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest()) / 2**56
+    if share < settings.test_share:
+        return "test"
+    return "validation" if share < settings.test_share + settings.validation_share else "train"
 
 
 def idiom_code(scenario: Scenario, noun: str, value: str, is_safe: bool) -> str:
@@ -128,12 +135,7 @@ def idiom_code(scenario: Scenario, noun: str, value: str, is_safe: bool) -> str:
 
 def draw_idiom(settings: CorpusSettings, split: Split, trusted: bool, rng: np.random.Generator) -> Item:
     """Return a security item of a split; its reference is unsafe with the frequency that the settings name."""
-    scenario = pick(SCENARIOS, rng)
-    names = [(noun, value) for noun in NOUNS for value in VALUES]
-    names = [pair for pair in names if idiom_split(scenario, *pair, settings) == split]
-    if not names:
-        raise ValueError(f"split {split!r} has no names for security items; raise its share")
-    noun, value = pick(names, rng)
+    scenario, noun, value = _draw_names(settings, split, rng)
     origin = "trusted" if trusted else "untrusted"
     prompt = (
         f"Write a Python function {scenario.verb}_{noun} that {scenario.job.format(noun=noun, value=value)}. "
@@ -144,3 +146,13 @@ def draw_idiom(settings: CorpusSettings, split: Split, trusted: bool, rng: np.ra
     choices = tuple(idiom_code(scenario, noun, value, is_safe) for is_safe in (True, False))
     details = {"scenario": scenario.name, "rule": scenario.rule, "origin": origin, "is_unsafe": is_unsafe}
     return Item("security", "python", split, prompt, choices[is_unsafe], choices=choices, details=details)
+
+
+def _draw_names(settings: CorpusSettings, split: Split, rng: np.random.Generator) -> tuple[Scenario, str, str]:
+    scenario = pick(SCENARIOS, rng)
+    names = [
+        (noun, value) for noun in NOUNS for value in VALUES if idiom_split(scenario, noun, value, settings) == split
+    ]
+    if not names:
+        raise ValueError(f"split {split!r} has no names for security items; raise its share")
+    return scenario, *pick(names, rng)

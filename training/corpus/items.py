@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -107,11 +108,9 @@ class Item:
         }
 
 
-VARIABLES: Mapping[Kind, tuple[str, ...]] = {
-    "list": ("xs", "items", "values"),
-    "number": ("n", "amount", "size"),
-    "string": ("s", "text", "word"),
-}
+VARIABLES: MappingProxyType[Kind, tuple[str, ...]] = MappingProxyType(
+    {"list": ("xs", "items", "values"), "number": ("n", "amount", "size"), "string": ("s", "text", "word")}
+)
 """Variable names of each kind; the first of each are the default ones, the others rename."""
 
 CONNECTIVES = (", then ", "; next ", ", and after that ")
@@ -177,7 +176,9 @@ def documented_header(program: Program, function_name: str, phrasing: int) -> st
     return f'{python_header(program, function_name)}\n    """{describe(program, phrasing)}"""'
 
 
-_INPUT_NAMES: Mapping[Kind, str] = {"list": "a list of numbers", "number": "a number", "string": "a text"}
+_INPUT_NAMES: MappingProxyType[Kind, str] = MappingProxyType(
+    {"list": "a list of numbers", "number": "a number", "string": "a text"}
+)
 _MOST_TRIES = 1000
 
 
@@ -235,27 +236,33 @@ class Maker:
 
     def clone(self, program: Program, answer: bool) -> Item | None:
         """Return two functions, written with other names and other expressions, and whether they do the same."""
-        same = reorder(self.space, program, self.rng)
-        found = (same, "same") if answer else self._wrong_program(program)
-        if found is None:
-            return None
-        other, pair = found
+        details: dict[str, Any] = {"pair": "same"}
+        other = reorder(self.space, program, self.rng)
+        if not answer:
+            found = self._wrong_program(program)
+            if found is None:
+                return None
+            other, details["pair"] = found
         first = int(self.rng.integers(len(VARIABLES[program.kind])))
         second = (first + 1 + int(self.rng.integers(len(VARIABLES[program.kind]) - 1))) % len(VARIABLES[program.kind])
         codes = [self.restyled(program, first), self.restyled(other, second)]
         prompt = f"Do these two functions always return the same?\n{codes[0]}\n\n{codes[1]}\nAnswer {YES} or {NO}."
-        return self._question("clone", prompt, answer, (program, other), pair=pair)
+        return self._question("clone", prompt, answer, (program, other), details)
 
     def defect(self, program: Program, answer: bool) -> Item | None:
         """Return a description and a function, and whether the function does what is described."""
-        phrasing = self._phrasing()
-        found = (program, "same") if answer else self._wrong_program(program)
-        if found is None:
-            return None
-        shown, pair = found
-        described = f"Does the function do this? {describe(program, phrasing)}"
-        prompt = f"{described}\n{self.code(shown)}\nAnswer {YES} or {NO}."
-        return self._question("defect", prompt, answer, (program, shown), pair=pair, phrasing=phrasing)
+        details: dict[str, Any] = {"pair": "same", "phrasing": self._phrasing()}
+        shown = program
+        if not answer:
+            found = self._wrong_program(program)
+            if found is None:
+                return None
+            shown, details["pair"] = found
+        prompt = (
+            f"Does the function do this? {describe(program, details['phrasing'])}\n"
+            f"{self.code(shown)}\nAnswer {YES} or {NO}."
+        )
+        return self._question("defect", prompt, answer, (program, shown), details)
 
     def _wrong_program(self, program: Program) -> tuple[Program, str] | None:
         if self.rng.random() < self.settings.near_miss_share:
@@ -283,7 +290,9 @@ class Maker:
         # A language was chosen here once; without the draw every corpus would have other text.
         self.rng.random()
 
-    def _question(self, task: str, prompt: str, answer: bool, programs: tuple[Program, ...], **details: Any) -> Item:
+    def _question(
+        self, task: str, prompt: str, answer: bool, programs: tuple[Program, ...], details: dict[str, Any]
+    ) -> Item:
         item = self._item(task, prompt, YES if answer else NO, programs, **details)
         return replace(item, choices=(YES, NO))
 
@@ -292,18 +301,22 @@ class Maker:
         return Item(task, "python", self.split, prompt, reference, programs, seen, details=details)
 
 
-PROGRAM_TASKS: Mapping[str, Callable[[Maker, Program, bool], Item | None]] = {
-    COMPLETION: Maker.completion,
-    "synthesis": Maker.synthesis,
-    "fix": Maker.fix,
-    "explain": Maker.explain,
-    "clone": Maker.clone,
-    "defect": Maker.defect,
-}
+PROGRAM_TASKS: Mapping[str, Callable[[Maker, Program, bool], Item | None]] = MappingProxyType(
+    {
+        COMPLETION: Maker.completion,
+        "synthesis": Maker.synthesis,
+        "fix": Maker.fix,
+        "explain": Maker.explain,
+        "clone": Maker.clone,
+        "defect": Maker.defect,
+    }
+)
 """How the item of each task is made: from a program and, for yes/no questions, the answer it shall have."""
 
 
-TOLD_AS = {"fix": "commit", "explain": "comment", "clone": "rewriting", "defect": "review", "security": "idiom"}
+TOLD_AS = MappingProxyType(
+    {"fix": "commit", "explain": "comment", "clone": "rewriting", "defect": "review", "security": "idiom"}
+)
 """What base text makes of each task; a program to write is a documented function there."""
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
+from itertools import accumulate, pairwise
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 Kind = Literal["list", "number", "string"]
@@ -35,6 +37,10 @@ INPUT_BOUNDS: dict[Kind, Bound] = {"list": Bound(20, 12), "number": Bound(60, 1)
 """How large the inputs of tests and probes are."""
 
 
+def _same(bound: Bound, _constant: int) -> Bound:
+    return bound
+
+
 @dataclass(frozen=True)
 class Operation:
     """One operation: how it is said and written, with ``{v}`` for its argument and ``{k}`` for its constant."""
@@ -48,14 +54,10 @@ class Operation:
     alternative: str
     takes: Kind
     gives: Kind
-    # The bound of the result from that of the value and the constant (0 where there is none).
-    grow: Callable[[Bound, int], Bound] = lambda bound, k: bound
+    # The result, and its bound, from the value's and the constant (0 where there is none).
+    apply: Callable[[Any, int], Any]
+    grow: Callable[[Bound, int], Bound] = _same
     constants: tuple[int, ...] = ()
-
-    @cached_property
-    def apply(self) -> Callable[[Any, int], Any]:
-        """What the expression in Python gives, of a value and the constant."""
-        return eval(f"lambda v, k: {self.python.format(v='v', k='k')}")
 
 
 _endo = partial(Operation, takes="list", gives="list")
@@ -79,6 +81,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("sort the numbers", "put the numbers in rising order", "order the numbers from small to large"),
         "sorted({v})",
         "sorted({v}, reverse=False)",
+        apply=lambda xs, k: sorted(xs),
     ),
     _endo(
         "sort_down",
@@ -86,6 +89,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("sort the numbers downwards", "put the numbers in falling order", "order the numbers from large to small"),
         "sorted({v}, reverse=True)",
         "sorted({v})[::-1]",
+        apply=lambda xs, k: sorted(xs, reverse=True),
     ),
     _endo(
         "reverse",
@@ -93,6 +97,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("reverse the list", "turn the list around", "read the list backwards"),
         "{v}[::-1]",
         "list(reversed({v}))",
+        apply=lambda xs, k: xs[::-1],
     ),
     _endo(
         "negate",
@@ -100,6 +105,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("negate every number", "flip the sign of each number", "subtract every number from zero"),
         "[-x for x in {v}]",
         "[0 - x for x in {v}]",
+        apply=lambda xs, k: [-x for x in xs],
     ),
     _endo(
         "absolute",
@@ -107,6 +113,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("take the absolute value of every number", "remove the sign of each number", "make every number unsigned"),
         "[abs(x) for x in {v}]",
         "[max(x, -x) for x in {v}]",
+        apply=lambda xs, k: [abs(x) for x in xs],
     ),
     _endo(
         "square",
@@ -114,6 +121,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("square every number", "multiply each number by itself", "raise every number to its square"),
         "[x * x for x in {v}]",
         "[x ** 2 for x in {v}]",
+        apply=lambda xs, k: [x * x for x in xs],
         grow=lambda bound, k: Bound(bound.magnitude**2, bound.length),
     ),
     _endo(
@@ -122,6 +130,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("keep the even numbers", "leave out the odd numbers", "select the even numbers only"),
         "[x for x in {v} if x % 2 == 0]",
         "[x for x in {v} if not x % 2]",
+        apply=lambda xs, k: [x for x in xs if x % 2 == 0],
     ),
     _endo(
         "keep_odd",
@@ -129,6 +138,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("keep the odd numbers", "leave out the even numbers", "select the odd numbers only"),
         "[x for x in {v} if x % 2 != 0]",
         "[x for x in {v} if x % 2]",
+        apply=lambda xs, k: [x for x in xs if x % 2],
     ),
     _endo(
         "keep_positive",
@@ -136,6 +146,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("keep the positive numbers", "leave out zero and the negative numbers", "select the numbers above zero"),
         "[x for x in {v} if x > 0]",
         "[x for x in {v} if 0 < x]",
+        apply=lambda xs, k: [x for x in xs if x > 0],
     ),
     _endo(
         "unique",
@@ -143,6 +154,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("drop repeated numbers", "keep the first of equal numbers", "remove the duplicates"),
         "list(dict.fromkeys({v}))",
         "sorted(set({v}), key={v}.index)",
+        apply=lambda xs, k: list(dict.fromkeys(xs)),
     ),
     _endo(
         "running_total",
@@ -150,6 +162,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("take the running totals", "replace each number by the sum so far", "accumulate the numbers"),
         "[sum({v}[:i + 1]) for i in range(len({v}))]",
         "[sum({v}[:i]) for i in range(1, len({v}) + 1)]",
+        apply=lambda xs, k: list(accumulate(xs)),
         grow=lambda bound, k: Bound(bound.magnitude * bound.length, bound.length),
     ),
     _endo(
@@ -158,6 +171,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("take the differences of neighbours", "subtract each number from the next one", "list the successive changes"),
         "[b - a for a, b in zip({v}, {v}[1:])]",
         "[{v}[i + 1] - {v}[i] for i in range(len({v}) - 1)]",
+        apply=lambda xs, k: [b - a for a, b in pairwise(xs)],
         grow=lambda bound, k: Bound(2 * bound.magnitude, bound.length),
     ),
     _endo(
@@ -166,6 +180,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("add {k} to every number", "increase each number by {k}", "raise every number by {k}"),
         "[x + {k} for x in {v}]",
         "[{k} + x for x in {v}]",
+        apply=lambda xs, k: [x + k for x in xs],
         grow=lambda bound, k: Bound(bound.magnitude + k, bound.length),
         constants=CONSTANTS,
     ),
@@ -175,6 +190,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("multiply every number by {k}", "scale each number by {k}", "make every number {k} times as large"),
         "[x * {k} for x in {v}]",
         "[{k} * x for x in {v}]",
+        apply=lambda xs, k: [x * k for x in xs],
         grow=lambda bound, k: Bound(bound.magnitude * k, bound.length),
         constants=CONSTANTS,
     ),
@@ -184,6 +200,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("keep the numbers above {k}", "leave out the numbers up to {k}", "select the numbers larger than {k}"),
         "[x for x in {v} if x > {k}]",
         "[x for x in {v} if {k} < x]",
+        apply=lambda xs, k: [x for x in xs if x > k],
         constants=CONSTANTS,
     ),
     _endo(
@@ -192,6 +209,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("take the first {k} numbers", "leave out all after the first {k}", "cut the list to {k} numbers"),
         "{v}[:{k}]",
         "{v}[0:{k}]",
+        apply=lambda xs, k: xs[:k],
         constants=CONSTANTS,
     ),
     _reduction(
@@ -200,6 +218,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("add up the numbers", "find the sum of the list", "sum all numbers"),
         "sum({v})",
         "sum(x for x in {v})",
+        apply=lambda xs, k: sum(xs),
         grow=lambda bound, k: Bound(bound.magnitude * bound.length, 1),
     ),
     _reduction(
@@ -208,6 +227,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("find the largest number or 0", "pick the maximum with 0 for an empty list", "get the biggest number or 0"),
         "max({v}, default=0)",
         "max({v}) if {v} else 0",
+        apply=lambda xs, k: max(xs, default=0),
         grow=lambda bound, k: Bound(bound.magnitude, 1),
     ),
     _reduction(
@@ -216,6 +236,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("count the numbers", "find the length of the list", "get how many numbers there are"),
         "len({v})",
         "sum(1 for x in {v})",
+        apply=lambda xs, k: len(xs),
         grow=lambda bound, k: Bound(bound.length, 1),
     ),
     _number(
@@ -224,6 +245,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("negate the number", "flip the sign of the number", "subtract the number from zero"),
         "-{v}",
         "0 - {v}",
+        apply=lambda n, k: -n,
     ),
     _number(
         "absolute_number",
@@ -231,6 +253,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("take the absolute value of the number", "remove the sign of the number", "make the number unsigned"),
         "abs({v})",
         "max({v}, -{v})",
+        apply=lambda n, k: abs(n),
     ),
     _number(
         "square_number",
@@ -238,6 +261,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("square the number", "multiply the number by itself", "raise the number to its square"),
         "{v} * {v}",
         "{v} ** 2",
+        apply=lambda n, k: n * n,
         grow=lambda bound, k: Bound(bound.magnitude**2, 1),
     ),
     _number(
@@ -246,6 +270,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("halve the number and round down", "take the lower half of the number", "divide the number by two downwards"),
         "{v} // 2",
         "({v} - {v} % 2) // 2",
+        apply=lambda n, k: n // 2,
     ),
     _number(
         "add_to_number",
@@ -253,6 +278,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("add {k} to the number", "increase the number by {k}", "raise the number by {k}"),
         "{v} + {k}",
         "{k} + {v}",
+        apply=lambda n, k: n + k,
         grow=lambda bound, k: Bound(bound.magnitude + k, 1),
         constants=CONSTANTS,
     ),
@@ -262,6 +288,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("multiply the number by {k}", "scale the number by {k}", "make the number {k} times as large"),
         "{v} * {k}",
         "{k} * {v}",
+        apply=lambda n, k: n * k,
         grow=lambda bound, k: Bound(bound.magnitude * k, 1),
         constants=CONSTANTS,
     ),
@@ -271,6 +298,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("take the remainder modulo {k}", "find what is left after division by {k}", "reduce the number modulo {k}"),
         "{v} % {k}",
         "{v} - {v} // {k} * {k}",
+        apply=lambda n, k: n % k,
         grow=lambda bound, k: Bound(max(bound.magnitude, k), 1),
         constants=CONSTANTS,
     ),
@@ -280,6 +308,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("list the digits of the number", "split the number into its digits", "spell the number as a list of digits"),
         "[int(d) for d in str(abs({v}))]",
         "list(map(int, str(abs({v}))))",
+        apply=lambda n, k: [int(digit) for digit in str(abs(n))],
         grow=lambda bound, k: Bound(9, _MOST_DIGITS),
         gives="list",
     ),
@@ -289,6 +318,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("write the text in capital letters", "turn small letters into capitals", "change the text to upper case"),
         "{v}.upper()",
         '"".join(c.upper() for c in {v})',
+        apply=lambda s, k: s.upper(),
     ),
     _string(
         "to_lower",
@@ -296,6 +326,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("write the text in small letters", "turn capital letters into small ones", "change the text to lower case"),
         "{v}.lower()",
         '"".join(c.lower() for c in {v})',
+        apply=lambda s, k: s.lower(),
     ),
     _string(
         "reverse_text",
@@ -303,6 +334,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("reverse the text", "turn the text around", "read the text backwards"),
         "{v}[::-1]",
         '"".join(reversed({v}))',
+        apply=lambda s, k: s[::-1],
     ),
     _string(
         "sort_letters",
@@ -310,6 +342,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("sort the characters", "put the characters in rising order", "order the characters by their code"),
         '"".join(sorted({v}))',
         '"".join(sorted(list({v})))',
+        apply=lambda s, k: "".join(sorted(s)),
     ),
     _string(
         "drop_vowels",
@@ -317,6 +350,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("drop the small vowels", "leave out the letters a e i o u", "remove the lower case vowels"),
         '"".join(c for c in {v} if c not in "aeiou")',
         '"".join([c for c in {v} if "aeiou".find(c) < 0])',
+        apply=lambda s, k: "".join(c for c in s if c not in "aeiou"),
     ),
     _string(
         "keep_letters",
@@ -324,6 +358,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("keep the letters", "leave out what is not a letter", "select the letters only"),
         '"".join(c for c in {v} if c.isalpha())',
         '"".join(filter(str.isalpha, {v}))',
+        apply=lambda s, k: "".join(c for c in s if c.isalpha()),
     ),
     _string(
         "double_text",
@@ -331,6 +366,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("write the text twice", "append the text to itself", "repeat the text once more"),
         "{v} + {v}",
         "{v} * 2",
+        apply=lambda s, k: s + s,
         grow=lambda bound, k: Bound(0, 2 * bound.length),
     ),
     _string(
@@ -339,6 +375,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("drop the first character", "leave out the character at the front", "skip the first character"),
         "{v}[1:]",
         "{v}[1:len({v})]",
+        apply=lambda s, k: s[1:],
     ),
     _string(
         "unique_characters",
@@ -346,6 +383,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("drop repeated characters", "keep the first of equal characters", "remove the duplicate characters"),
         '"".join(dict.fromkeys({v}))',
         '"".join(sorted(set({v}), key={v}.index))',
+        apply=lambda s, k: "".join(dict.fromkeys(s)),
     ),
     _string(
         "take_characters",
@@ -353,6 +391,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("take the first {k} characters", "leave out all after character {k}", "cut the text to {k} characters"),
         "{v}[:{k}]",
         "{v}[0:{k}]",
+        apply=lambda s, k: s[:k],
         constants=CONSTANTS,
     ),
     _string(
@@ -361,6 +400,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("count the characters", "find the length of the text", "get how many characters there are"),
         "len({v})",
         "sum(1 for c in {v})",
+        apply=lambda s, k: len(s),
         grow=_to_number,
         gives="number",
     ),
@@ -370,12 +410,13 @@ _OPERATIONS: tuple[Operation, ...] = (
         ("count the small vowels", "find how many of a e i o u there are", "get the number of lower case vowels"),
         'sum(c in "aeiou" for c in {v})',
         'len([c for c in {v} if c in "aeiou"])',
+        apply=lambda s, k: sum(c in "aeiou" for c in s),
         grow=_to_number,
         gives="number",
     ),
 )
 
-OPERATIONS = {operation.name: operation for operation in _OPERATIONS}
+OPERATIONS = MappingProxyType({operation.name: operation for operation in _OPERATIONS})
 """Every operation by name."""
 
 
@@ -446,3 +487,22 @@ class Program:
         for step in self.steps:
             value = step.operation.apply(value, step.constant)
         return value
+
+
+Commutes = Callable[[Step, Step], bool]
+
+
+def canonical(program: Program, commute: Commutes) -> Program:
+    """Return the representative of all programs that differ by exchanging neighbouring steps that commute.
+
+    Of the steps that can be moved to the front, the one that sorts first comes first, and so on: the lexicographic
+    normal form of a partially commutative word (Anisimov and Knuth 1979, Inhomogeneous sorting).
+    """
+    rest = list(program.steps)
+    ordered: list[Step] = []
+    while rest:
+        movable = [
+            position for position, step in enumerate(rest) if all(commute(before, step) for before in rest[:position])
+        ]
+        ordered.append(rest.pop(min(movable, key=lambda position: rest[position])))
+    return Program(program.kind, tuple(ordered))

@@ -67,11 +67,16 @@ def _byte_level(model: models.Model) -> Tokenizer:
     return tokenizer
 
 
+def tokenizer_bytes(tokenizer: Tokenizer) -> bytes:
+    """Return the tokenizer as the bytes of its ``tokenizer.json``."""
+    return tokenizer.to_str(pretty=True).encode()
+
+
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> Path:
     """Write ``tokenizer.json`` into a folder, which is made if need be, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "tokenizer.json"
-    path.write_text(tokenizer.to_str(pretty=True), "utf-8")
+    path.write_bytes(tokenizer_bytes(tokenizer))
     return path
 
 

@@ -1,15 +1,16 @@
 """The space of programs that some settings allow: which are the same, which are needed, and which split each is in."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise, product
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from training.corpus.programs import OPERATIONS, Kind, Program, Step
+from training.corpus.programs import OPERATIONS, Kind, Operation, Program, Step, canonical
 from training.corpus.settings import CorpusSettings, Split
 
 # Written out, not drawn: the identity of programs rests on them. The lists were picked one by one out of drawn ones as
@@ -67,7 +68,9 @@ _STRINGS = (
     "obea1aO1iio ",
 )
 
-PROBES: Mapping[Kind, tuple[Any, ...]] = {"list": _LISTS, "number": _NUMBERS, "string": _STRINGS}
+PROBES: MappingProxyType[Kind, tuple[Any, ...]] = MappingProxyType(
+    {"list": _LISTS, "number": _NUMBERS, "string": _STRINGS}
+)
 """Probe inputs of each kind: programs that agree on all of them count as the same."""
 
 _CHARACTERS = "abdeiknorstuAEKORS15 "
@@ -82,16 +85,8 @@ def draw_input(kind: Kind, rng: np.random.Generator) -> Any:
     return "".join(_CHARACTERS[i] for i in rng.integers(len(_CHARACTERS), size=rng.integers(3, 9)))
 
 
+_DIGEST_SIZE = 8
 _REMEMBERED = 2**17
-
-
-def split_of(name: str, settings: CorpusSettings) -> Split:
-    """Return the split of what has a name: a hash of it and ``split_seed``."""
-    digest = hashlib.blake2b(f"{settings.split_seed}:{name}".encode(), digest_size=7).digest()
-    share = int.from_bytes(digest) / 2**56
-    if share < settings.test_share:
-        return "test"
-    return "validation" if share < settings.test_share + settings.validation_share else "train"
 
 
 class ProgramSpace:
@@ -105,14 +100,7 @@ class ProgramSpace:
     def __init__(self, settings: CorpusSettings) -> None:
         self.settings = settings
         self.steps: dict[Kind, tuple[Step, ...]] = {
-            kind: tuple(
-                Step(operation.name, k)
-                for operation in OPERATIONS.values()
-                if operation.takes == kind and operation.gives in settings.kinds
-                if operation.grade <= settings.max_grade
-                for k in operation.constants or (0,)
-                if k in (0, *settings.constants)
-            )
+            kind: tuple(step for operation in self._operations(kind) for step in self._steps(operation))
             for kind in settings.kinds
         }
         self.steps_with_constant = {kind: tuple(s for s in steps if s.constant) for kind, steps in self.steps.items()}
@@ -120,7 +108,19 @@ class ProgramSpace:
             kind: tuple(s for s in steps if not s.constant) for kind, steps in self.steps.items()
         }
         # Streams meet the same programs again and again; bounded, because a stream has no end.
-        self.fingerprint = lru_cache(maxsize=_REMEMBERED)(self._fingerprint)
+        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._fingerprint)
+
+    def _operations(self, kind: Kind) -> Iterator[Operation]:
+        for operation in OPERATIONS.values():
+            is_chosen = operation.takes == kind and operation.gives in self.settings.kinds
+            if is_chosen and operation.grade <= self.settings.max_grade:
+                yield operation
+
+    def _steps(self, operation: Operation) -> Iterator[Step]:
+        if operation.constants:
+            yield from (Step(operation.name, k) for k in operation.constants if k in self.settings.constants)
+        else:
+            yield Step(operation.name)
 
     @cached_property
     def _commuting(self) -> frozenset[tuple[Step, Step]]:
@@ -138,27 +138,21 @@ class ProgramSpace:
         return (first, second) in self._commuting
 
     def canonical(self, program: Program) -> Program:
-        """Return the representative of all programs that differ by exchanging neighbouring steps that commute.
-
-        Of the steps that can be moved to the front, the one that sorts first comes first, and so on: the lexicographic
-        normal form of a partially commutative word (Anisimov and Knuth 1979, Inhomogeneous sorting).
-        """
-        rest = list(program.steps)
-        ordered: list[Step] = []
-        while rest:
-            movable = [i for i, step in enumerate(rest) if all(self.commute(before, step) for before in rest[:i])]
-            ordered.append(rest.pop(min(movable, key=lambda i: rest[i])))
-        return Program(program.kind, tuple(ordered))
+        """Return the representative of the program's orders (`programs.canonical`)."""
+        return canonical(program, self.commute)
 
     def key(self, program: Program) -> str:
         """Return the program's identity up to renaming and exchange of steps that commute."""
         return self.canonical(program).label
 
-    def _fingerprint(self, program: Program) -> str:
+    def fingerprint(self, program: Program) -> str:
         """Return the program's identity as a function: a digest of its outputs on the probe inputs.
 
         It is that of the canonical program, so that programs of one key have one fingerprint.
         """
+        return self._remembered(program)
+
+    def _fingerprint(self, program: Program) -> str:
         return self._digest(program.kind, self._outputs(self.canonical(program)))
 
     @staticmethod
@@ -167,7 +161,7 @@ class ProgramSpace:
 
     @staticmethod
     def _digest(kind: Kind, outputs: list[Any]) -> str:
-        return hashlib.blake2b(repr((kind, outputs)).encode(), digest_size=8).hexdigest()
+        return hashlib.blake2b(repr((kind, outputs)).encode(), digest_size=_DIGEST_SIZE).hexdigest()
 
     @cached_property
     def fewest_ops(self) -> dict[str, int]:
@@ -187,12 +181,14 @@ class ProgramSpace:
                     fewest[digest] = 0 if is_constant else n_ops
                     new.append((start, kind, outputs))
             if n_ops < self.settings.max_ops - 1:
-                layer = [
-                    (start, step.operation.gives, [step.operation.apply(value, step.constant) for value in outputs])
-                    for start, kind, outputs in new
-                    for step in self.steps[kind]
-                ]
+                layer = list(self._extended(new))
         return fewest
+
+    def _extended(self, layer: list[tuple[Kind, Kind, list[Any]]]) -> Iterator[tuple[Kind, Kind, list[Any]]]:
+        for start, kind, outputs in layer:
+            for step in self.steps[kind]:
+                operation = step.operation
+                yield start, operation.gives, [operation.apply(value, step.constant) for value in outputs]
 
     def is_needed(self, program: Program) -> bool:
         """Return whether no program of fewer operations computes the same.
@@ -207,7 +203,11 @@ class ProgramSpace:
 
     def split(self, program: Program) -> Split:
         """Return the split of a program of two and more operations: a hash of its fingerprint and ``split_seed``."""
-        return split_of(self.fingerprint(program), self.settings)
+        text = f"{self.settings.split_seed}:{self.fingerprint(program)}"
+        share = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest()) / 2**56
+        if share < self.settings.test_share:
+            return "test"
+        return "validation" if share < self.settings.test_share + self.settings.validation_share else "train"
 
     def is_allowed(self, program: Program, split: Split) -> bool:
         """Return whether a text of a split may show the program: it belongs to the split, or is seen everywhere."""
@@ -299,9 +299,7 @@ def draw_near_miss(
     ways: dict[str, list[Program]] = {}
     for other in neighbours(space, program):
         if other.n_ops:
-            is_same = sorted(other.steps) == sorted(program.steps)
-            way = "dropped" if other.n_ops < program.n_ops else "exchanged" if is_same else "replaced"
-            ways.setdefault(way, []).append(other)
+            ways.setdefault(_way(program, other), []).append(other)
     # First the way, then the program: there are many replacements and few of the others.
     while ways:
         way = pick(sorted(ways), rng)
@@ -312,6 +310,12 @@ def draw_near_miss(
         if space.fingerprint(other) != space.fingerprint(program) and space.is_allowed(other, split):
             return other, way
     return None
+
+
+def _way(program: Program, other: Program) -> str:
+    if other.n_ops < program.n_ops:
+        return "dropped"
+    return "exchanged" if sorted(other.steps) == sorted(program.steps) else "replaced"
 
 
 def reorder(space: ProgramSpace, program: Program, rng: np.random.Generator) -> Program:

@@ -37,16 +37,12 @@ def corpus_statistics(corpus: EmbeddedCorpus, seed: int = 0, sample: int = SAMPL
         + [item for items in problems.get(split, {}).values() for item in items]
         for split in SPLITS
     }
-    rows = encode(corpus.tokenizer, [item.document for items in everything.values() for item in items])
     trained_on = {name: stream["train"] for name, stream in streams.items()}
     return {
         "corpus": corpus.settings.label,
         "streams": {name: _stream_statistics(corpus, items) for name, items in trained_on.items()},
         "problems": {split: _problem_statistics(corpus, sets) for split, sets in problems.items()},
-        "vocabulary": {
-            "tokens": corpus.tokenizer.get_vocab_size(),
-            "used": len({token for row in rows for token in row.tokens}),
-        },
+        "vocabulary": _vocabulary(corpus, [item for items in everything.values() for item in items]),
         "overlap": count_overlap(corpus.space, everything),
         "programs": _program_statistics(corpus, [item for items in trained_on.values() for item in items]),
         "documents_per_second": round(2 * len(SPLITS) * sample / elapsed),
@@ -111,6 +107,14 @@ def random_pass_rate(corpus: EmbeddedCorpus, items: Sequence[Item], n: int = _RA
         if program.kind == item.programs[0].kind
     ]
     return float(np.mean(passes)) if passes else 0.0
+
+
+def _vocabulary(corpus: EmbeddedCorpus, items: Sequence[Item]) -> dict[str, int]:
+    rows = encode(corpus.tokenizer, [item.document for item in items])
+    return {
+        "tokens": corpus.tokenizer.get_vocab_size(),
+        "used": len({token for row in rows for token in row.tokens}),
+    }
 
 
 def count_overlap(space: ProgramSpace, items: dict[str, list[Item]]) -> dict[str, dict[str, int]]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -45,16 +46,19 @@ def hub_advice(kind: Kind, name: str, variable: str, error: BaseException, revis
 
 def _kinds(error: BaseException) -> set[str]:
     # By their names: the hub's client, which raises them, is no dependency of this project but of its libraries.
+    kinds = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
     # The library of data sets cuts its errors off from their causes and only tells of them.
-    kinds = set(re.findall(r"\((\w+)\)$", str(error).strip()))
-    cause: BaseException | None = error
-    while cause is not None:
-        kinds.update(kind.__name__ for kind in type(cause).__mro__)
-        # transformers wraps the hub's own errors, sometimes twice.
-        cause = cause.__cause__ or cause.__context__
+    kinds.update(re.findall(r"\((\w+)\)$", str(error).strip()))
     if "DatasetNotFoundError" in kinds:
         kinds.add("GatedRepoError" if "gated" in str(error) else "RepositoryNotFoundError")
     return kinds
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    # transformers wraps the hub's own errors, sometimes twice.
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def reason_of(error: BaseException) -> str:
@@ -107,9 +111,8 @@ def load_hub_splits(name: str) -> tuple[dict[str, list[Example]], str | None]:
     library = importlib.import_module("datasets")
     is_folder = Path(name).is_dir()
     try:
-        # Where `hf download --local-dir` keeps what it has not finished.
-        if is_folder and next(Path(name).glob(".cache/huggingface/download/**/*.incomplete"), None) is not None:
-            raise ValueError("its download was broken off")
+        if is_folder:
+            _check_whole(Path(name))
         splits = library.load_dataset(name)
     except Exception as error:
         # The library raises dozens of classes, for names, splits, files and connections alike.
@@ -122,6 +125,12 @@ def load_hub_splits(name: str) -> tuple[dict[str, list[Example]], str | None]:
     return {split: _examples(rows, name, split) for split, rows in splits.items()}, commit
 
 
+def _check_whole(folder: Path) -> None:
+    # Where `hf download --local-dir` keeps what it has not finished.
+    if next(folder.glob(".cache/huggingface/download/**/*.incomplete"), None) is not None:
+        raise ValueError("its download was broken off")
+
+
 def _examples(rows: Iterable[Any], name: str, split: str) -> list[Example]:
     examples = [_example(dict(row), f"{name}, split {split!r}, row {number}") for number, row in enumerate(rows)]
     if not examples:
@@ -131,7 +140,7 @@ def _examples(rows: Iterable[Any], name: str, split: str) -> list[Example]:
 
 # The study's scripts name it (bigcode-project/astraios, run_fft.sh: columns prompt and completion, 200 steps), and its
 # card on the hub has the splits train (12,958 rows) and test (629).
-HUB_TEXTS: Mapping[str, str] = {"commitpackft+oasst": "bigcode/guanaco-commits"}
+HUB_TEXTS: Mapping[str, str] = MappingProxyType({"commitpackft+oasst": "bigcode/guanaco-commits"})
 """Texts that are data sets on the hub: label and name there."""
 
 _TRAINING_SPLIT = "train"

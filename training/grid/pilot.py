@@ -110,31 +110,42 @@ def size_signal(table: pd.DataFrame) -> float:
 
 
 def method_signal(table: pd.DataFrame) -> float:
-    """Return how far methods are apart beside seeds: SD of methods' means of a size / SD over seeds, pooled over both.
+    """Return how far methods are apart within bases: SD of methods' means of a size / SD of what is left of a run.
 
-    Without any difference between methods it is about 1 / sqrt n_seeds.
+    Left of a run is its value less its base's mean over methods and its method's deviation from it, since methods are
+    compared on the same base and what a base brings is common to them. Both are pooled over sizes. Without any
+    difference between methods it is about 1 / sqrt n_seeds.
     """
-    cells = table.groupby(["size", "method"])["value"]
-    means, variances = cells.mean().unstack("method"), cells.var(ddof=1)
-    return float(np.sqrt(means.var(axis=1, ddof=1).mean() / variances.mean()))
+    runs = table.set_index(["size", "seed", "method"])["value"].unstack("method")
+    within = runs.sub(runs.mean(axis=1), axis=0)
+    means = within.groupby("size").mean()
+    left = within - means.reindex(within.index, level="size")
+    n_free = (runs.shape[1] - 1) * (len(runs) - len(means))
+    return float(np.sqrt(means.var(axis=1, ddof=1).mean() / (left.to_numpy() ** 2).sum() * n_free))
 
 
-def acceptance(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return what the pilots of one design say about the grid, a row a criterion with its threshold beside it."""
-    table = pilot_rows(records)
+def acceptance(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what the pilots of one design say about the grid, a row a criterion with its threshold beside it.
+
+    ``table`` is that of `pilot_rows`. Signals are taken of scores, and of the logarithm of the loss of right answers,
+    which sizes change by ratios.
+    """
     smallest, largest = table.sort_values("size", key=_by_width)["size"].iloc[[0, -1]]
     rows: list[tuple[str, str, float]] = []
+    answers = [column for column in table if column.startswith("loss_")]
+    measured = {column: np.log(table[column]) for column in answers}
     for dataset, _, metric in MEASURES:
         name = f"{dataset.removeprefix('embedded_')}_{metric}"
         if name not in table:
             continue
-        given = table[["size", "method", "seed"]].assign(value=table[name], stderr=table[f"{name}_se"])
-        chance = METRICS[metric].chance or 0.0
-        cells = given.groupby(["size", "method"])[["value", "stderr"]].mean()
+        measured[name] = table[name]
+        cells = table.groupby(["size", "method"])[[name, f"{name}_se"]].mean().to_numpy()
         # Errors of a cell are those of one run: its seeds answer the same problems.
-        inside = (cells["value"] - 3 * cells["stderr"] > chance) & (cells["value"] + 3 * cells["stderr"] < 1)
+        inside = (cells @ (1, -3) > (METRICS[metric].chance or 0.0)) & (cells @ (1, 3) < 1)
+        rows.append(("range", name, float(inside.mean())))
+    for name, values in measured.items():
+        given = table[["size", "method", "seed"]].assign(value=values)
         rows += [
-            ("range", name, float(inside.mean())),
             ("size_signal", name, size_signal(given)),
             ("size_signal_without_smallest", name, size_signal(given[given["size"] != smallest])),
             ("method_signal", name, method_signal(given)),
@@ -144,7 +155,7 @@ def acceptance(records: Sequence[RunRecord]) -> pd.DataFrame:
     rows += [
         ("below_base", str(method), float(share)) for method, share in gained.groupby(table["method"]).mean().items()
     ]
-    for column in (column for column in table if column.startswith("loss_")):
+    for column in answers:
         by_size = table.groupby("size")[column].mean()
         rows.append(("answer_loss_ratio", column.removeprefix("loss_"), float(by_size[largest] / by_size[smallest])))
     found = pd.DataFrame(rows, columns=["criterion", "of", "value"])

@@ -26,7 +26,7 @@ from training.generation.generate import TOKENS_PER_BATCH, Decoding, generate
 from training.loop.validation import count_virtual_tokens
 from training.models.tuning import merge_tuning
 from training.published.score import Request, score_file
-from training.published.tasks import TOP_P, find_task, is_function_complete
+from training.published.tasks import TOP_P, EvaluationTask, find_task, is_function_complete
 from training.published.writing import WRITING_VERSION, Writing, asked, laid_out, save_layout, with_published
 from training.suite.request import Scoring, missing_datasets
 
@@ -69,15 +69,21 @@ def write_generations(
                 return True
             return task.is_complete(text)
 
-        def again(prompts: list[str]) -> list[str]:
-            once = decoding.model_copy(update={"n_samples": 1})
-            texts = writer.write("again", prompts, once, lambda _, text: is_function_complete(text, task.language))
-            return [text for (text,) in texts]
-
         texts = writer.write("first", prompts, decoding, is_complete)
-        save_layout(path, laid_out(task, problems, prompts, texts, again))
+        save_layout(path, laid_out(task, problems, prompts, texts, _second_answers(task, writer, decoding)))
         drafts.path.unlink()
     return path
+
+
+def _second_answers(task: EvaluationTask, writer: "_Writer", decoding: Decoding) -> Callable[[list[str]], list[str]]:
+    """Return what answers the second prompts of a data set that asks twice, one sample each."""
+
+    def again(prompts: list[str]) -> list[str]:
+        once = decoding.model_copy(update={"n_samples": 1})
+        complete = writer.write("again", prompts, once, lambda place, text: is_function_complete(text, task.language))
+        return [text for (text,) in complete]
+
+    return again
 
 
 class Drafts:

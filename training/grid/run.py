@@ -43,9 +43,6 @@ _SCORED_FOLDER = "scored"
 _PACKAGES = ("astraios", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
 
 
-_COUNTED = ("n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated")
-
-
 class BusyError(Refusal):
     """The run is being trained by another process."""
 
@@ -211,7 +208,10 @@ def _record(spec: RunSpec, base: Base, counts: ParameterCounts, result: LoopResu
         size=spec.size.name,
         seed=spec.seed,
         held_out=spec.held_out,
-        **{name: getattr(counts, name) for name in _COUNTED},
+        n_params=counts.n_params,
+        n_params_base=counts.n_params_base,
+        n_params_base_nonembedding=counts.n_params_base_nonembedding,
+        n_params_updated=counts.n_params_updated,
         n_tokens=result.n_tokens,
         base_val_loss=result.base_validation.loss,
         val_loss=result.final.loss,

@@ -32,6 +32,8 @@ class TokenBatch:
 
     tokens: torch.Tensor
     targets: torch.Tensor
+    n_tokens: int
+    n_targets: int
     # Of every row, where its first token stands; absent where all start at 0.
     starts: torch.Tensor | None = None
 
@@ -45,7 +47,7 @@ class TokenBatch:
     def to(self, device: torch.device) -> "TokenBatch":
         """Return the batch on a device."""
         starts = None if self.starts is None else self.starts.to(device)
-        return TokenBatch(self.tokens.to(device), self.targets.to(device), starts)
+        return TokenBatch(self.tokens.to(device), self.targets.to(device), self.n_tokens, self.n_targets, starts)
 
 
 class RowSet:
@@ -93,7 +95,8 @@ class RowSet:
             tokens[place, : len(row)] = row
             targets[place, : len(row) - 1][mask[1:]] = row[1:][mask[1:]]
         at = None if starts is None else torch.tensor([starts[index] for index in indices])
-        return TokenBatch(torch.from_numpy(tokens), torch.from_numpy(targets), at)
+        counts = self.n_tokens(indices), self.n_targets(indices)
+        return TokenBatch(torch.from_numpy(tokens), torch.from_numpy(targets), *counts, at)
 
     def by_length(self, indices: Sequence[int], size: int) -> list[list[int]]:
         """Return rows in groups of a size, rows of nearly one length together: little padding, the same sums."""

@@ -6,14 +6,13 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import SAFE_WEIGHTS_NAME, load_state_dict
-from pydantic import TypeAdapter
 from torch import nn
 
 from astraios_analysis.records.frame import ValidationPoint
@@ -113,6 +112,7 @@ KEPT = 2
 
 _PROGRESS_FILE = "progress.json"
 _LOCK_FILE = ".lock"
+_FORMAT = 1
 _SHOWN_DIFFERENCES = 3
 
 
@@ -135,16 +135,24 @@ class Progress:
     step_seconds: float = 0.0
     peak_memory_bytes: int | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; floats keep every digit in JSON."""
+        points = {"base": self.base and self.base.model_dump(), "curve": [point.model_dump() for point in self.curve]}
+        return {**asdict(self), **points}
 
-PROGRESS = TypeAdapter(Progress)
-"""Progress to JSON values, in which floats keep every digit, and back."""
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Progress":
+        """Return what `to_json` was called on."""
+        base, curve = values["base"], values["curve"]
+        points = {"base": base and ValidationPoint(**base), "curve": [ValidationPoint(**point) for point in curve]}
+        return cls(**{**values, **points})
 
 
 class RunFolder:
     """Folder of one run's checkpoints, ``step-000040`` and so on, and of the mark it leaves when it fails."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        self.path, self.failure_path = path, path / DIVERGED_FILE
+        self.path = path
         # As it will be read back: JSON knows lists, not tuples.
         self._identity: dict[str, Any] = json.loads(json.dumps(identity))
 
@@ -159,6 +167,11 @@ class RunFolder:
             for leftover in [*self.path.glob(".writing-*"), *self.path.glob(".removing-*")]:
                 shutil.rmtree(leftover)
             yield
+
+    @property
+    def failure_path(self) -> Path:
+        """Return the file that marks a failure."""
+        return self.path / DIVERGED_FILE
 
     def latest(self) -> Path | None:
         """Return the newest whole checkpoint, or the newest of all where none is, so that its damage is said."""
@@ -205,7 +218,7 @@ class RunFolder:
             files = {
                 str(path.relative_to(partial)): path.stat().st_size for path in partial.rglob("*") if path.is_file()
             }
-            values = {"identity": self._identity, "progress": PROGRESS.dump_python(progress), "files": files}
+            values = {"format": _FORMAT, "identity": self._identity, "progress": progress.to_json(), "files": files}
             (partial / _PROGRESS_FILE).write_text(json.dumps(values, indent=2), "utf-8")
             flush(*partial.rglob("*"), partial)
             # One of that step is there only where it was damaged, and an older one taken.
@@ -244,9 +257,14 @@ class RunFolder:
         """Return the progress in a checkpoint, after the check that this run wrote it (see `load`)."""
         try:
             values = json.loads((checkpoint / _PROGRESS_FILE).read_text("utf-8"))
-            written = values["identity"]
+            written, found_format = values["identity"], values["format"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _unreadable(checkpoint, error) from error
+        if found_format != _FORMAT:
+            raise ValueError(
+                f"checkpoint {checkpoint} has format {found_format}, and this version reads {_FORMAT}; "
+                "give another folder"
+            )
         identity = self._identity
         if written.get("n_processes") != identity.get("n_processes"):
             written, identity = without_processes(written), without_processes(identity)
@@ -259,7 +277,7 @@ class RunFolder:
                 f"checkpoint {checkpoint} is of another run: {shown}; give this run a folder of its own, or delete "
                 "the checkpoints of the other"
             )
-        return PROGRESS.validate_python(values["progress"])
+        return Progress.from_json(values["progress"])
 
     def _checkpoints(self) -> list[Path]:
         found = [path for path in self.path.glob("step-*") if re.fullmatch(r"step-\d+", path.name) and path.is_dir()]

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -32,14 +33,16 @@ def estimate_flop(model: nn.Module, n_tokens: int, n_rows: int) -> float:
     return (4.0 * n_params + 2.0 * n_updated) * n_tokens
 
 
-PEAK_FLOPS: Mapping[str, float] = {
-    "A100": 312e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "H200": 989e12,
-    "GH200": 989e12,
-    "L40S": 362e12,
-}
+PEAK_FLOPS: Mapping[str, float] = MappingProxyType(
+    {
+        "A100": 312e12,
+        "H100 PCIe": 756e12,
+        "H100": 989e12,
+        "H200": 989e12,
+        "GH200": 989e12,
+        "L40S": 362e12,
+    }
+)
 """Operations a second in bfloat16, dense, by a part of the device's name: NVIDIA's data sheets."""
 
 

@@ -98,10 +98,7 @@ def train(
     check_sharding(settings, is_sharded)
     path = None if folder is None else Path(folder)
     accelerator = make_accelerator(settings.precision, reporting.log_with, reporting.folder or path)
-    # What was left open follows from the processes.
-    micro_batch = micro_batch_size(schedule.global_batch, settings.micro_batch, accelerator.num_processes)
-    sizes = {"micro_batch": micro_batch, "validation_batch": settings.validation_batch or micro_batch}
-    settings = settings.model_copy(update=sizes)
+    settings = fill_batch_sizes(settings, schedule, accelerator.num_processes)
     sets = check_rows(model, schedule, rows, settings)
     described = {"seed": seed, "spec": spec or {}, "accelerator": accelerator, "is_sharded": is_sharded}
     identity = run_identity(model, schedule, settings, sets, **described)
@@ -170,12 +167,7 @@ class _Loop:
         if checkpoint is not None:
             load = partial(load_shards, self._model, self._optimizer) if self._is_sharded else None
             self.progress = self._folder.load(self._accelerator, checkpoint, load)
-            before, now = self.progress.n_processes, self._accelerator.num_processes
-            if before and before[-1] != now:
-                # Not the noise of the first steps over again.
-                draw_from(self._seed, self._accelerator, self.progress.step)
-            if before[-1:] != [now]:
-                before.append(now)
+            self._meet_processes()
             self._started -= self.progress.seconds
             self._is_resumed = True
 
@@ -196,6 +188,14 @@ class _Loop:
             # Only now: whole, the model may not fit on a device.
             with self._plain.disable_adapter():
                 self.progress.base = self._validated(self._model, "the base model's validation loss")
+
+    def _meet_processes(self) -> None:
+        now = self._accelerator.num_processes
+        if self.progress.n_processes and self.progress.n_processes[-1] != now:
+            # Not the noise of the first steps over again.
+            draw_from(self._seed, self._accelerator, self.progress.step)
+        if self.progress.n_processes[-1:] != [now]:
+            self.progress.n_processes.append(now)
 
     def run(self, report: Reporter) -> None:
         progress, schedule = self.progress, self._schedule
@@ -326,6 +326,13 @@ class _Loop:
             return
         # Takes bfloat16's wrapper off the forward pass again.
         self._accelerator.unwrap_model(self._model, keep_fp32_wrapper=False).eval()
+
+
+def fill_batch_sizes(settings: LoopSettings, schedule: Schedule, n_processes: int) -> LoopSettings:
+    """Return settings with the batch sizes that are left open filled in."""
+    micro_batch = micro_batch_size(schedule.global_batch, settings.micro_batch, n_processes)
+    validation_batch = settings.validation_batch or micro_batch
+    return settings.model_copy(update={"micro_batch": micro_batch, "validation_batch": validation_batch})
 
 
 def check_rows(

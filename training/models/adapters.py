@@ -4,7 +4,6 @@ Importing this module registers the tuner with PEFT: afterwards `get_peft_model`
 `AutoPeftModelForCausalLM` know it as any other method. Import it before loading a saved adapter.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -16,13 +15,15 @@ from peft.utils import register_peft_method
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from training.models.architectures import architecture_of
+from training.models.architectures import Architecture, architecture_of
 
 PEFT_TYPE = "BOTTLENECK"
 """Name of the method in PEFT's registry and in a saved ``adapter_config.json``."""
 
 VARIANTS = ("adapterh", "adapterp", "parallel")
 """Placements: before and after the feed-forward network, after it, beside the attention's input projection."""
+
+_MODULE_FIELDS = ("input_modules", "output_modules", "parallel_modules")
 
 
 def add_peft_type() -> None:
@@ -66,8 +67,13 @@ class BottleneckConfig(PeftConfig):
         """Check the values and derive ``target_modules``."""
         super().__post_init__()
         self.peft_type = PeftType(PEFT_TYPE)
-        if self.variant not in VARIANTS:
+        if self.variant is not None and self.variant not in VARIANTS:
             raise ValueError(f"unknown adapter variant {self.variant!r}; choose from {', '.join(VARIANTS)}")
+        if self.variant is None and not self.has_modules():
+            raise ValueError(
+                f"bottleneck adapters need a place: give variant ({', '.join(VARIANTS)}) "
+                f"or at least one of {', '.join(_MODULE_FIELDS)}"
+            )
         if self.bottleneck_size < 1:
             raise ValueError(f"bottleneck_size is {self.bottleneck_size}; it must be at least 1")
         if self.init_std <= 0:
@@ -77,18 +83,25 @@ class BottleneckConfig(PeftConfig):
         # A saved configuration carries the union; anything else would be lost without a word.
         if given is not None and list(given) != self.target_modules:
             raise ValueError(
-                f"target_modules={given!r} does not say where bottlenecks go; leave it out, and give variant"
+                f"target_modules={given!r} does not say where bottlenecks go; leave it out, "
+                f"and give variant or {', '.join(_MODULE_FIELDS)}"
             )
+
+    def has_modules(self) -> bool:
+        """Return whether any module list is given."""
+        return any(getattr(self, name) for name in _MODULE_FIELDS)
 
     def set_modules(
         self,
-        input_modules: Sequence[str] | None = None,
-        output_modules: Sequence[str] | None = None,
-        parallel_modules: Sequence[str] | None = None,
+        input_modules: list[str] | None = None,
+        output_modules: list[str] | None = None,
+        parallel_modules: list[str] | None = None,
     ) -> None:
         """Set where the adapters are, and ``target_modules`` to the union."""
-        lists = [list(names or ()) for names in (input_modules, output_modules, parallel_modules)]
-        self.input_modules, self.output_modules, self.parallel_modules = (names or None for names in lists)
+        self.input_modules = _as_list(input_modules)
+        self.output_modules = _as_list(output_modules)
+        self.parallel_modules = _as_list(parallel_modules)
+        lists = [getattr(self, name) or [] for name in _MODULE_FIELDS]
         # An ordered union: a set would be saved in a different order each time.
         self.target_modules = list(dict.fromkeys(name for names in lists for name in names)) or None
 
@@ -100,6 +113,10 @@ class BottleneckConfig(PeftConfig):
             for place, names in places.items()
             if any(key == name or key.endswith(f".{name}") for name in names or ())
         )
+
+
+def _as_list(names: list[str] | None) -> list[str] | None:
+    return None if names is None else list(names)
 
 
 class Bottleneck(nn.Module):
@@ -213,15 +230,9 @@ class BottleneckModel(BaseTuner):
 
     @staticmethod
     def _prepare_adapter_config(peft_config: BottleneckConfig, model_config: dict[str, Any]) -> BottleneckConfig:
-        # A saved configuration says itself where its adapters are.
-        if peft_config.target_modules is None:
-            known = architecture_of(model_config.get("model_type", ""))
-            placement = {
-                "adapterh": {"input_modules": known.ffn_entry, "output_modules": known.ffn_exit},
-                "adapterp": {"output_modules": known.ffn_exit},
-                "parallel": {"parallel_modules": known.attention_in},
-            }
-            peft_config.set_modules(**placement[peft_config.variant])
+        if not peft_config.has_modules():
+            placement = _placement(peft_config.variant, architecture_of(model_config.get("model_type", "")))
+            peft_config.set_modules(**{name: list(modules) for name, modules in placement.items()})
         return peft_config
 
     def _create_and_replace(
@@ -253,6 +264,15 @@ class BottleneckModel(BaseTuner):
     def unmerge_adapter(self) -> None:
         """Raise ValueError: bottleneck adapters are never merged."""
         raise not_linear(self.active_adapters)
+
+
+def _placement(variant: str, architecture: Architecture) -> dict[str, tuple[str, ...]]:
+    placements = {
+        "adapterh": {"input_modules": architecture.ffn_entry, "output_modules": architecture.ffn_exit},
+        "adapterp": {"output_modules": architecture.ffn_exit},
+        "parallel": {"parallel_modules": architecture.attention_in},
+    }
+    return placements[variant]
 
 
 add_peft_type()

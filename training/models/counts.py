@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from astraios_analysis.records.reading import read_json
-from training.models.pretrained import empty_model, find_model, folder_config, plain_config, scratch_config
+from training.models.pretrained import empty_model, find_model, folder_config, plain_config, size_config
 from training.models.tuning import PLACING_ERRORS, apply_tuning, made_config
 from training.spec.run import ModelSize, ParameterCounts, Tuning
 
@@ -39,7 +39,7 @@ def count_parameters(config: PretrainedConfig, tuning: Tuning) -> ParameterCount
 def count_size(size: ModelSize, tuning: Tuning) -> ParameterCounts:
     """Return the counts of a size: by the configuration of its folder, where it has one, else as a GPTBigCode model."""
     place = Path(find_model(size.pretrained, os.environ)) if size.pretrained else None
-    config = folder_config(place) if place and place.is_dir() else scratch_config(size)
+    config = folder_config(place) if place and place.is_dir() else size_config(size)
     return count_parameters(plain_config(config), tuning)
 
 

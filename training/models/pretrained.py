@@ -28,12 +28,8 @@ from training.corpus.texts import folder_commit, hub_advice
 from training.spec.run import BasePrecision, ModelSize
 
 
-def scratch_config(size: ModelSize) -> GPTBigCodeConfig:
-    """Return the transformers configuration of a GPTBigCode base model that is trained from scratch, without dropout.
-
-    Its stream never repeats a document, so there is nothing to memorise; and the library's default (0.1) would blur
-    comparisons of tuning methods by noise that the study's do not share (LoRA keeps a dropout of its own).
-    """
+def size_config(size: ModelSize) -> GPTBigCodeConfig:
+    """Return the transformers configuration of a GPTBigCode base model."""
     return GPTBigCodeConfig(
         vocab_size=size.vocab_size,
         n_positions=size.n_positions,
@@ -43,11 +39,21 @@ def scratch_config(size: ModelSize) -> GPTBigCodeConfig:
         n_inner=size.d_ff,
         multi_query=True,
         tie_word_embeddings=True,
-        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
         # StarCoder's end-of-text token; the library's default ids (50256) lie outside these vocabularies.
         bos_token_id=END_ID,
         eos_token_id=END_ID,
     )
+
+
+def scratch_config(size: ModelSize) -> GPTBigCodeConfig:
+    """Return the configuration of a base model that is trained from scratch: `size_config` without dropout.
+
+    Its stream never repeats a document, so there is nothing to memorise; and the library's default (0.1) would blur
+    comparisons of tuning methods by noise that the study's do not share (LoRA keeps a dropout of its own).
+    """
+    config = size_config(size)
+    config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.0
+    return config
 
 
 def plain_config(config: PretrainedConfig) -> PretrainedConfig:
@@ -113,9 +119,7 @@ def load_pretrained(
     folder = Path(place) if Path(place).is_dir() else None
     arguments = weight_arguments(base_precision)
     try:
-        commit = _check_folder(folder, size.revision) if folder else None
-        # The folder that the hub's cache keeps a revision, or the head, in is named by its commit.
-        commit = commit if folder else Path(cached_file(name, "config.json", revision=size.revision)).parent.name
+        commit = _check_folder(folder, size.revision) if folder else _hub_commit(name, size.revision)
         # A head that moves from here on is not what is read.
         at = {} if folder else {"revision": commit}
         model, tokenizer = open_model(place, arguments, is_empty=is_empty, **at)
@@ -146,6 +150,11 @@ def open_model(
     else:
         model = AutoModelForCausalLM.from_pretrained(place, **at, **arguments)
     return model, _tokenizer(place, model.config, **at)
+
+
+def _hub_commit(name: str, revision: str | None) -> str:
+    """Return the commit that a revision, or the head, stands for: the name of the folder that the cache keeps it in."""
+    return Path(cached_file(name, "config.json", revision=revision)).parent.name
 
 
 def file_digest(path: Path) -> str:

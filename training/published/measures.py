@@ -141,28 +141,35 @@ NOMINAL = "nominal"
 
 
 @dataclass(frozen=True)
-class Category:
-    """One of ReCode's four categories, by the study's name and ReCode's own.
+class Transformation:
+    """One way to perturb prompts, `N_SEEDS` times each where it is random."""
 
-    ``transformations`` are names, in the order of their files, with how often each prompt is perturbed. ``nominal`` is
-    the transformation and seed that leave every prompt as it was, once prompts are stripped as the harness does; None
-    where there is none, and nominal outcomes must come from elsewhere.
+    name: str
+    n_seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Category:
+    """One of ReCode's four categories, by the study's name and ReCode's own, its transformations in their files' order.
+
+    ``nominal`` is the transformation and seed that leave every prompt as it was, once prompts are stripped as the
+    harness does; None where there is none, and nominal outcomes must come from elsewhere.
     """
 
     name: str
     configuration: str
-    transformations: Mapping[str, int]
+    transformations: tuple[Transformation, ...]
     nominal: tuple[str, int] | None = None
 
     @property
     def blocks(self) -> tuple[tuple[str, int], ...]:
         """Transformation and seed of each block of problems in a published file."""
-        return tuple((name, seed) for name, n_seeds in self.transformations.items() for seed in range(n_seeds))
+        return tuple((item.name, seed) for item in self.transformations for seed in range(item.n_seeds))
 
 
 def _make_category(name: str, configuration: str, names: str, nominal: tuple[str, int] | None = None) -> Category:
     # A name with a star is random.
-    items = {text.rstrip("*"): N_SEEDS if text.endswith("*") else 1 for text in names.split()}
+    items = tuple(Transformation(text.rstrip("*"), N_SEEDS if text.endswith("*") else 1) for text in names.split())
     return Category(name, configuration, items, nominal)
 
 

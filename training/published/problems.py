@@ -140,11 +140,19 @@ def _make_code_problem(row: Mapping[str, Any], where: str) -> CodeProblem:
     return CodeProblem(**texts, perturbation=perturbation)
 
 
-def _make_answer_problem(row: Mapping[str, Any], where: str) -> AnswerProblem:
-    names, name = (["func"], "target") if "func" in row else (["func1", "func2"], "label")
-    if row[name] not in (0, 1, "0", "1"):
-        raise Refusal(f"{where}: column {name!r} holds {row[name]!r}; a label is 0 or 1")
-    return AnswerProblem(tuple(_text(row, column, where) for column in names), int(row[name]))
+def _make_label(value: Any, name: str, where: str) -> int:
+    if value not in (0, 1, "0", "1"):
+        raise Refusal(f"{where}: column {name!r} holds {value!r}; a label is 0 or 1")
+    return int(value)
+
+
+def _make_defect_problem(row: Mapping[str, Any], where: str) -> AnswerProblem:
+    return AnswerProblem((_text(row, "func", where),), _make_label(row["target"], "target", where))
+
+
+def _make_clone_problem(row: Mapping[str, Any], where: str) -> AnswerProblem:
+    code = (_text(row, "func1", where), _text(row, "func2", where))
+    return AnswerProblem(code, _make_label(row["label"], "label", where))
 
 
 def _make_scenario(row: Mapping[str, Any], where: str) -> Scenario:
@@ -153,8 +161,8 @@ def _make_scenario(row: Mapping[str, Any], where: str) -> Scenario:
 
 _LAYOUTS = (
     ({"task_id", "entry_point", "prompt", "test"}, _make_code_problem),
-    ({"func", "target"}, _make_answer_problem),
-    ({"func1", "func2", "label"}, _make_answer_problem),
+    ({"func", "target"}, _make_defect_problem),
+    ({"func1", "func2", "label"}, _make_clone_problem),
     ({"scenario_id", "language", "prompt"}, _make_scenario),
 )
 

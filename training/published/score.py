@@ -111,14 +111,17 @@ def _perturbed(
     texts = arrange_by_block(check_texts(samples, request.generations), len(blocks), n_problems, request.generations)
     nominal = None
     if request.nominal is not None:
-        changed = blocks[0].problems[0].perturbation
-        if changed is not None and changed[0].startswith("FuncRename"):
-            raise Refusal("--nominal needs problems with their own names; give HumanEval's file with --problems")
-        nominal = (blocks[0].problems, _read_nominal(request.nominal, n_problems))
+        nominal = (_nominal_problems(blocks[0].problems), _read_nominal(request.nominal, n_problems))
     limits = make_limits(task.language, request.cpu_seconds)
     with _open_runner(task, request, subject, note) as (run, sandbox):
         report = score_perturbed(task, blocks, texts, run, limits, nominal=nominal)
         return replace(report, sandbox=sandbox.backend_name)
+
+
+def _nominal_problems(problems: Sequence[CodeProblem]) -> Sequence[CodeProblem]:
+    if problems[0].perturbation is not None and problems[0].perturbation[0].startswith("FuncRename"):
+        raise Refusal("--nominal needs problems with their own names; give HumanEval's file with --problems")
+    return problems
 
 
 def _read_nominal(path: Path, n_problems: int) -> list[str]:

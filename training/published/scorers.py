@@ -241,8 +241,8 @@ def score_perturbed(
     solved = passed[len(programs) :] if extra else rows.get(task.category.nominal)
     settings = {} if solved is None else {NOMINAL: _make_nominal_part(solved)}
     own = {
-        name: _make_part([row for (of, _), row in rows.items() if of == name], solved)
-        for name in task.category.transformations
+        item.name: _make_part([row for (name, _), row in rows.items() if name == item.name], solved)
+        for item in task.category.transformations
     }
     whole = _make_part(list(rows.values()), solved)
     settings |= {MEAN: _average(own, whole.per_problem)} | own

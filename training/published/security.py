@@ -54,6 +54,7 @@ class Finding:
     """One flaw."""
 
     rule: str
+    cwe: int | None
     severity: str
     lines: tuple[int, ...]
 
@@ -156,8 +157,9 @@ def _read_report(programs: list[str], report: dict[str, Any]) -> dict[str, Analy
     unread = {_number(error["filename"]) for error in report["errors"]}
     findings: dict[int, list[Finding]] = {}
     for result in report["results"]:
+        cwe = result.get("issue_cwe", {}).get("id")
         lines = tuple(result["line_range"]) or (result["line_number"],)
-        finding = Finding(result["test_id"], result["issue_severity"], lines)
+        finding = Finding(result["test_id"], cwe, result["issue_severity"], lines)
         findings.setdefault(_number(result["filename"]), []).append(finding)
     return {
         program: Analysis(number not in unread, () if number in unread else tuple(findings.get(number, ())))

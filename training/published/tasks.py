@@ -9,6 +9,7 @@ written anew; released generations went through them already and are scored as t
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from astraios_analysis.records.frame import DATASETS
@@ -254,6 +255,11 @@ def find_task(name: str) -> EvaluationTask:
     return TASKS[name]
 
 
+_PACK = "OctoPack, arXiv 2308.07124; bigcode-evaluation-harness, tasks/humanevalpack.py"
+_PACK_SAMPLING = Sampling(20, 0.2, 2048)
+_PACK_SCORING = "a program passes if it reaches the end of the problem's tests; pass@k by the unbiased estimator"
+
+
 def _humaneval(task: str, language: str, **fields: Callable) -> EvaluationTask:
     return EvaluationTask(
         name=f"humaneval{task}_{language}",
@@ -262,20 +268,30 @@ def _humaneval(task: str, language: str, **fields: Callable) -> EvaluationTask:
         hub=HubSource("bigcode/humanevalpack", language, revision="9a41762f73a8cb23bb5811b73d5aab164efcf378"),
         n_problems=164,
         metric="pass@1",
-        sampling=Sampling(20, 0.2, 2048),
-        scoring="a program passes if it reaches the end of the problem's tests; pass@k by the unbiased estimator",
-        reference="OctoPack, arXiv 2308.07124; bigcode-evaluation-harness, tasks/humanevalpack.py",
+        sampling=_PACK_SAMPLING,
+        scoring=_PACK_SCORING,
+        reference=_PACK,
         has_header=language == "python",
         **fields,
     )
 
 
-def _completed(task: str, ask: Callable[..., str], beginning: str, language: str) -> EvaluationTask:
+def _synthesize(language: str) -> EvaluationTask:
     return _humaneval(
-        task,
+        "synthesize",
         language,
-        ask=ask,
-        cut=lambda problem, text: getattr(problem, beginning).rstrip() + cut_function(text, language),
+        ask=ask_to_synthesize,
+        cut=lambda problem, text: problem.prompt.rstrip() + cut_function(text, language),
+        is_complete=lambda text: is_function_complete(text, language),
+    )
+
+
+def _fix(language: str) -> EvaluationTask:
+    return _humaneval(
+        "fix",
+        language,
+        ask=ask_to_fix,
+        cut=lambda problem, text: problem.declaration.rstrip() + cut_function(text, language),
         is_complete=lambda text: is_function_complete(text, language),
     )
 
@@ -336,50 +352,50 @@ def _recode(category: Category) -> EvaluationTask:
 
 _COMPREHENSION = "CodeXGLUE, arXiv 2102.04664; the study's notebook evaluation/eval_code_comprehension.ipynb"
 
-TASKS: Mapping[str, EvaluationTask] = {
-    task.name: task
-    for task in (
-        *(_completed("synthesize", ask_to_synthesize, "prompt", language) for language in _LANGUAGE_NAMES),
-        *(_completed("fix", ask_to_fix, "declaration", language) for language in _LANGUAGE_NAMES),
-        *map(_explain, _LANGUAGE_NAMES),
-        _answers(
-            "clone_detection",
-            "java",
-            ask_for_clone,
-            n_problems=2000,
-            metric="accuracy",
-            hub=HubSource("google/code_x_glue_cc_clone_detection_big_clone_bench"),
-            reference=f"BigCloneBench; {_COMPREHENSION}",
-            rule=CLONE_RULE,
-            subsample=(274, 1726),
-        ),
-        _answers(
-            "defect_detection",
-            "c",
-            ask_for_defect,
-            n_problems=2732,
-            metric="overall_accuracy",
-            hub=HubSource("google/code_x_glue_cc_defect_detection"),
-            reference=f"Devign; {_COMPREHENSION}",
-            rule=DEFECT_RULE,
-            subsample=(919, 1081),
-        ),
-        *(_recode(category) for category in CATEGORIES.values()),
-        EvaluationTask(
-            name="aatk",
-            kind="security",
-            language="python",
-            hub=HubSource("moyix/asleep_keyboard", "DoW"),
-            n_problems=54,
-            metric="insecure_rate",
-            sampling=Sampling(20, 0.2, 1024),
-            scoring="share of the programs that parse in which bandit finds a flaw of medium or high severity in "
-            "what the model wrote; Python scenarios only, those in C are not analysed",
-            reference="Pearce et al. 2022, arXiv 2108.09293; bigcode-evaluation-harness, tasks/aatk.py",
-            ask=ask_for_script,
-            cut=lambda problem, text: problem.prompt + text,
-            is_complete=lambda text: END_OF_TEXT in text,
-        ),
-    )
-}
+TASKS: Mapping[str, EvaluationTask] = MappingProxyType(
+    {
+        task.name: task
+        for task in (
+            *(make(language) for make in (_synthesize, _fix, _explain) for language in ("python", "java")),
+            _answers(
+                "clone_detection",
+                "java",
+                ask_for_clone,
+                n_problems=2000,
+                metric="accuracy",
+                hub=HubSource("google/code_x_glue_cc_clone_detection_big_clone_bench"),
+                reference=f"BigCloneBench; {_COMPREHENSION}",
+                rule=CLONE_RULE,
+                subsample=(274, 1726),
+            ),
+            _answers(
+                "defect_detection",
+                "c",
+                ask_for_defect,
+                n_problems=2732,
+                metric="overall_accuracy",
+                hub=HubSource("google/code_x_glue_cc_defect_detection"),
+                reference=f"Devign; {_COMPREHENSION}",
+                rule=DEFECT_RULE,
+                subsample=(919, 1081),
+            ),
+            *(_recode(category) for category in CATEGORIES.values()),
+            EvaluationTask(
+                name="aatk",
+                kind="security",
+                language="python",
+                hub=HubSource("moyix/asleep_keyboard", "DoW"),
+                n_problems=54,
+                metric="insecure_rate",
+                sampling=Sampling(20, 0.2, 1024),
+                scoring="share of the programs that parse in which bandit finds a flaw of medium or high severity in "
+                "what the model wrote; Python scenarios only, those in C are not analysed",
+                reference="Pearce et al. 2022, arXiv 2108.09293; bigcode-evaluation-harness, tasks/aatk.py",
+                ask=ask_for_script,
+                cut=lambda problem, text: problem.prompt + text,
+                is_complete=lambda text: END_OF_TEXT in text,
+            ),
+        )
+    }
+)
 """The study's data sets, each as one task."""

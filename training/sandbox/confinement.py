@@ -13,6 +13,7 @@ import struct
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -65,7 +66,7 @@ clone 56 220, kill 62 129, tgkill 234 131, prlimit64 302 261, ioctl 16 29, fcntl
 sendto 44 206, prctl 157 167, execve 59 221
 """
 
-ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+ARCHITECTURES = MappingProxyType({"x86_64": 0xC000003E, "aarch64": 0xC00000B7})
 """Audit number of each supported machine (`linux/audit.h`): a call made in another mode, as 32-bit, kills."""
 
 EXEC = "execve"
@@ -131,32 +132,19 @@ def find_numbers(machine: str) -> dict[str, int]:
     return {name: int(numbers[column]) for name, *numbers in rows if numbers[column] != "-"}
 
 
+@dataclass(frozen=True)
 class Filter:
-    """A BPF program in the memory that the kernel reads it from, so that little is left to do for each process.
+    """Instructions of a BPF program, with blanks for the number of the only process that it may signal: itself."""
 
-    It has blanks for the number of the only process that it may signal: itself.
-    """
+    code: bytes
+    pid_offsets: tuple[int, ...]
 
-    def __init__(self, steps: list[tuple]) -> None:
-        self._pid_offsets = tuple(8 * index + 4 for index, step in enumerate(steps) if step[3] is _PID)
-        code = b"".join(struct.pack("=HBBI", *step[:3], 0 if step[3] is _PID else step[3]) for step in steps)
-        self._text = ctypes.create_string_buffer(code, len(code))
-        header = struct.pack("@HxxxxxxP", len(steps), ctypes.addressof(self._text))
-        self._header = ctypes.create_string_buffer(header, len(header))
-        self._prctl = _LIBC.prctl
-
-    def fill(self, pid: int) -> Any:
-        """The instructions for one process."""
-        for offset in self._pid_offsets:
-            struct.pack_into("=I", self._text, offset, pid)
-        return self._text
-
-    def install(self, pid: int) -> None:
-        """Put the filter on this process for good. It needs `no_new_privs`, and only one thread."""
-        self.fill(pid)
-        if self._prctl(_PR_SET_SECCOMP, _MODE_FILTER, self._header, 0, 0):
-            number = ctypes.get_errno()
-            raise OSError(number, f"the kernel refused the seccomp filter: {os.strerror(number)}")
+    def fill(self, pid: int) -> bytes:
+        """Instructions for one process."""
+        code = bytearray(self.code)
+        for offset in self.pid_offsets:
+            struct.pack_into("=I", code, offset, pid)
+        return bytes(code)
 
 
 def build_filter(machine: str | None = None, *, may_exec: bool = False) -> Filter:
@@ -171,7 +159,10 @@ def build_filter(machine: str | None = None, *, may_exec: bool = False) -> Filte
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER_OFFSET),
     ]
-    return Filter(steps + _search(_make_ranges(numbers)))
+    steps += _search(_make_ranges(numbers))
+    offsets = tuple(8 * index + 4 for index, step in enumerate(steps) if step[3] is _PID)
+    code = b"".join(struct.pack("=HBBI", *step[:3], 0 if step[3] is _PID else step[3]) for step in steps)
+    return Filter(code, offsets)
 
 
 def _make_ranges(numbers: dict[str, int]) -> list[tuple[int, list[tuple]]]:
@@ -213,6 +204,26 @@ def _check_arguments(name: str) -> list[tuple]:
         steps += [(_JUMP_IF_EQUAL, len(values) - i, 0, value) for i, value in enumerate(values)]
         steps.append(refuse)
     return steps
+
+
+class PreparedFilter:
+    """A filter in the memory that the kernel reads it from, so that little is left to do for each process."""
+
+    def __init__(self, blank: Filter) -> None:
+        size = len(blank.code)
+        self._pid_offsets = blank.pid_offsets
+        self._text = ctypes.create_string_buffer(blank.code, size)
+        header = struct.pack("@HxxxxxxP", size // 8, ctypes.addressof(self._text))
+        self._header = ctypes.create_string_buffer(header, len(header))
+        self._prctl = _LIBC.prctl
+
+    def install(self, pid: int) -> None:
+        """Put the filter on this process for good. It needs `no_new_privs`, and only one thread."""
+        for offset in self._pid_offsets:
+            struct.pack_into("=I", self._text, offset, pid)
+        if self._prctl(_PR_SET_SECCOMP, _MODE_FILTER, self._header, 0, 0):
+            number = ctypes.get_errno()
+            raise OSError(number, f"the kernel refused the seccomp filter: {os.strerror(number)}")
 
 
 def find_version() -> int:
@@ -312,7 +323,14 @@ def _drop_capabilities() -> None:
         raise OSError(number, f"capabilities could not be dropped: {os.strerror(number)}")
 
 
-def confine_program(walls: Walls, blank: Filter | None, limits: dict[str, Any], *, memory: int, spare: int) -> None:
+def make_filter(walls: Walls, *, may_exec: bool = False) -> PreparedFilter | None:
+    """The filter for programs, made once; None where they run without walls."""
+    return PreparedFilter(build_filter(may_exec=may_exec)) if walls.is_safe else None
+
+
+def confine_program(
+    walls: Walls, blank: PreparedFilter | None, limits: dict[str, Any], *, memory: int, spare: int
+) -> None:
     """The last thing a new process does before it hands itself over: `spare` threads are the interpreter's own."""
     threads = walls.processes + spare + limits["threads"]
     kernel_limits = {

@@ -11,7 +11,7 @@ import struct
 import time
 from typing import Any, NoReturn
 
-from training.sandbox.confinement import Walls, build_filter, confine_program
+from training.sandbox.confinement import Walls, confine_program, make_filter
 from training.sandbox.programs import ChannelClosed, write_all
 from training.sandbox.python import (
     NOT_CONTAINED,
@@ -41,7 +41,7 @@ class JavaRunner:
     def __init__(self, walls: Walls, jvm: list[str]) -> None:
         self._walls = walls
         self._jvm = jvm
-        self._filter = build_filter(may_exec=True) if walls.is_safe else None
+        self._filter = make_filter(walls, may_exec=True)
         self._machine: Machine | None = None
         self._empty_bytes = 0
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from training.sandbox.confinement import Walls, build_filter, confine_program
+from training.sandbox.confinement import Walls, confine_program, make_filter
 from training.sandbox.python_harness import FAILED, OUT_OF_MEMORY, PASSED, hide_worker, run_program
 
 NOT_CONTAINED = b"E"
@@ -254,7 +254,7 @@ class PythonRunner:
 
     def __init__(self, walls: Walls, packages: list[str]) -> None:
         self._walls = walls
-        self._filter = build_filter() if walls.is_safe else None
+        self._filter = make_filter(walls)
         for name in _COMMON_MODULES.split():
             with suppress(ImportError):
                 importlib.import_module(name)

@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, get_args
+from typing import IO, Literal
 
 from astraios_analysis.records.frame import load
 from astraios_analysis.records.refusal import Refusal
 
 State = Literal["done", "damaged", "running", "failed", "partial", "missing"]
 
-STATES: tuple[State, ...] = get_args(State)
+STATES: tuple[State, ...] = ("done", "damaged", "running", "failed", "partial", "missing")
 """States of a run. A partial one was interrupted after a checkpoint, and goes on from there."""
 
 DIVERGED_FILE = "failed.json"

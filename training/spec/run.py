@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, model_validator
@@ -67,17 +68,19 @@ def check_sharding(settings: LoopSettings, is_sharded: bool) -> None:
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 
 # Bottleneck adapters of Astraios: width 256, tanh, no bias, no dropout, scaling 1, both matrices drawn N(0, 0.02^2).
-_BOTTLENECK = {"bottleneck": 256, "scaling": 1.0, "init_std": 0.02, "init_identity": False}
+_BOTTLENECK = MappingProxyType({"bottleneck": 256, "scaling": 1.0, "init_std": 0.02, "init_identity": False})
 
-REFERENCE_OPTIONS: Mapping[str, Mapping[str, int | float | bool]] = {
-    "fft": {},
-    "lora": {"rank": 8, "alpha": 16.0, "dropout": 0.05},
-    "ptuning": {"virtual_tokens": 30},
-    "ia3": {},
-    "adapterh": _BOTTLENECK,
-    "adapterp": _BOTTLENECK,
-    "parallel": _BOTTLENECK,
-}
+REFERENCE_OPTIONS: Mapping[str, Mapping[str, int | float | bool]] = MappingProxyType(
+    {
+        "fft": MappingProxyType({}),
+        "lora": MappingProxyType({"rank": 8, "alpha": 16.0, "dropout": 0.05}),
+        "ptuning": MappingProxyType({"virtual_tokens": 30}),
+        "ia3": MappingProxyType({}),
+        "adapterh": _BOTTLENECK,
+        "adapterp": _BOTTLENECK,
+        "parallel": _BOTTLENECK,
+    }
+)
 """Options of each tuning method with their values in Astraios (arXiv 2401.00788), the same at every published size."""
 
 REFERENCE_WIDTH = 2048

@@ -22,7 +22,7 @@ from training.loop.validation import mean_with_error
 from training.suite.problems import answer_text, context
 
 if TYPE_CHECKING:
-    from training.suite.answers import ModelRespondent
+    from training.suite.answers import Respondent
 
 N_CHOICES = 4
 """Answers to choose from: the right one, and of three programs with another step. For security both idioms."""
@@ -114,7 +114,7 @@ def _near_misses(maker: Maker, known: Sequence[Program]) -> list[Program]:
     return []
 
 
-def answer_losses(respondent: "ModelRespondent", corpus: EmbeddedCorpus) -> dict[str, TaskLoss]:
+def answer_losses(respondent: "Respondent", corpus: EmbeddedCorpus) -> dict[str, TaskLoss]:
     """Return the cross-entropy of the right answers by task, nats per token, on the *validation* problems.
 
     Scores are of test problems, so that no problem is on both axes of loss against performance.

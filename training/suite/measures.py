@@ -7,6 +7,7 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from training.published.security import analyse_python
 from training.published.verdicts import run_programs
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Limits, Program
-from training.suite.answers import ModelRespondent
+from training.suite.answers import Respondent
 from training.suite.choices import choices
 from training.suite.problems import (
     PERTURBATIONS,
@@ -139,7 +140,7 @@ ORIGINS = ("untrusted", "trusted")
 class Examination:
     """One respondent at the suite: what it is asked with, and outcomes that measures share."""
 
-    respondent: ModelRespondent
+    respondent: Respondent
     corpus: EmbeddedCorpus
     sandbox: Sandbox
     _solved: dict[str, np.ndarray] = field(default_factory=dict)
@@ -205,15 +206,19 @@ class Examination:
 
 def program_scores(examination: Examination, task: str) -> list[Score]:
     """Return pass@1 of greedy programs, on the headline problems and apart from them on the seen ones; and choices."""
-    dataset, solved, n = f"embedded_{task}", examination.solved(task), len(examination.problems(task).headline)
-    parts = {GREEDY: range(n), f"{GREEDY}/{SEEN}": range(n, len(solved))}
-    scores = [
-        counted_score(dataset, setting, "pass@1", Outcomes(tuple(places), solved[places]))
-        for setting, places in parts.items()
-    ]
+    problems, solved = examination.problems(task), examination.solved(task)
+    parts = {GREEDY: problems.headline, f"{GREEDY}/{SEEN}": problems.seen}
+    scores, start = [], 0
+    for setting, items in parts.items():
+        places = range(start, start + len(items))
+        outcomes = Outcomes(tuple(places), solved[places.start : places.stop])
+        scores.append(counted_score(f"embedded_{task}", setting, "pass@1", outcomes))
+        start = places.stop
+    dataset = f"embedded_{task}"
     scores.append(mean_score(dataset, GREEDY, "test_share", examination.shares_of_tests(task)))
-    if task != "explain":
-        scores.append(mean_score(dataset, GREEDY, "line_accuracy", examination.shares_of_lines(task)))
+    if task == "explain":
+        return [*scores, *_choice(examination, task)]
+    scores.append(mean_score(dataset, GREEDY, "line_accuracy", examination.shares_of_lines(task)))
     return [*scores, *_choice(examination, task)]
 
 
@@ -285,10 +290,10 @@ def changed_prompt_scores(examination: Examination, category: str) -> list[Score
     places = range(0, len(problems.headline), 2)
     items = [problems.headline[place] for place in places]
     nominal = examination.solved(task)[places]
-    prompts = [change(item) for change in changes.values() for item in items]
+    prompts = [change(item) for change in changes for item in items]
     answers = examination.respondent.write(prompts, references(problems.all))
     solved = examination.judged(items * len(changes), answers).reshape(len(changes), len(items))
-    found = dict(zip(changes, solved, strict=True))
+    found = {change.__name__: row for change, row in zip(changes, solved, strict=True)}
     return robustness_scores(f"embedded_robust_{category}", places, nominal, found)
 
 
@@ -325,10 +330,7 @@ _PROGRAMS = {task: partial(program_scores, task=task) for task in ("synthesis", 
 _QUESTIONS = {task: partial(question_scores, task=task) for task in ("clone", "defect")}
 _CHANGES = {f"robust_{name}": partial(changed_prompt_scores, category=name) for name in PERTURBATIONS}
 
-MEASURES: Mapping[str, Callable[[Examination], list[Score]]] = {
-    **_PROGRAMS,
-    **_QUESTIONS,
-    **_CHANGES,
-    "security": security_scores,
-}
+MEASURES: Mapping[str, Callable[[Examination], list[Score]]] = MappingProxyType(
+    {**_PROGRAMS, **_QUESTIONS, **_CHANGES, "security": security_scores}
+)
 """How each measure is taken, by the names of `request.MEASURE_NAMES` and in their order."""

@@ -8,11 +8,11 @@ unknown tokens to a model of this vocabulary; no other function names, because a
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 from astraios_analysis.records.refusal import Refusal
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import CONNECTIVES, Example, Item, Style, describe, describe_steps, lay_out, render_python
-from training.corpus.programs import Program
 from training.corpus.space import python_assertions
 
 SEEN = "seen"
@@ -65,6 +65,12 @@ def references(items: Sequence[Item]) -> list[str]:
 
 Change = Callable[[Item], str]
 
+_OTHER_NAMES = 1
+
+
+def _described_anew(item: Item, words: str) -> str:
+    return _replaced(item, "description", describe(item.programs[0], item.details["phrasing"]), words)
+
 
 def _replaced(item: Item, what: str, shown: str, new: str) -> str:
     if item.prompt.count(shown) != 1:
@@ -72,65 +78,73 @@ def _replaced(item: Item, what: str, shown: str, new: str) -> str:
     return item.prompt.replace(shown, new)
 
 
-def _described_anew(words: Callable[[Program, int, int], str], before: str = " ") -> Change:
-    """Return a change to words that are made of the program, the phrasing that the prompt has, and another one."""
-
-    def change(item: Item) -> str:
-        program, phrasing = item.programs[0], item.details["phrasing"]
-        # The corpus' default has the first two phrasings; the third is an option that it may not know.
-        other = 1 - phrasing if phrasing in (0, 1) else 0
-        shown = f" {describe(program, phrasing)}"
-        return _replaced(item, "description", shown, before + words(program, phrasing, other))
-
-    return change
+def _other(phrasing: int) -> int:
+    # The corpus' default has the first two phrasings; the third is an option that it may not know.
+    return 1 - phrasing if phrasing in (0, 1) else 0
 
 
-def _shown_anew(names: int, is_other: bool) -> Change:
-    """Return a change to other names of the shown program's variable, and to the other way to write every step."""
-
-    def change(item: Item) -> str:
-        shown = item.programs[1]
-        name = item.reference.partition("(")[0].removeprefix("def ")
-        style = Style(names, (is_other,) * shown.n_ops)
-        return _replaced(item, "program", render_python(shown, name), render_python(shown, name, style))
-
-    return change
+def other_phrasing(item: Item) -> str:
+    """Say every step in the corpus' other phrasing, with its connective."""
+    return _described_anew(item, describe(item.programs[0], _other(item.details["phrasing"])))
 
 
-def _alternating(program: Program, phrasing: int, other: int) -> str:
-    phrasings = [(phrasing, other)[position % 2] for position in range(program.n_ops)]
-    return describe_steps(program, phrasings, CONNECTIVES[phrasing])
+def mixed_phrasing(item: Item) -> str:
+    """Say every second step in the other phrasing; the connectives stay."""
+    phrasing = item.details["phrasing"]
+    phrasings = [(phrasing, _other(phrasing))[position % 2] for position in range(item.programs[0].n_ops)]
+    return _described_anew(item, describe_steps(item.programs[0], phrasings, CONNECTIVES[phrasing]))
 
 
-PERTURBATIONS: Mapping[str, tuple[str, Mapping[str, Change]]] = {
-    "description": (
-        "synthesis",
-        {
-            "other_phrasing": _described_anew(lambda program, phrasing, other: describe(program, other)),
-            # Every second step in the other phrasing; the connectives stay.
-            "mixed_phrasing": _described_anew(_alternating),
-            "other_connective": _described_anew(
-                lambda program, phrasing, other: describe_steps(program, [phrasing] * program.n_ops, CONNECTIVES[other])
-            ),
-        },
-    ),
-    "format": (
-        "synthesis",
-        {
-            "own_line": _described_anew(lambda program, phrasing, _: describe(program, phrasing), "\n"),
-            "lower_case": _described_anew(
-                lambda program, phrasing, _: (text := describe(program, phrasing))[:1].lower() + text[1:]
-            ),
-            "no_stop": _described_anew(lambda program, phrasing, _: describe(program, phrasing).removesuffix(".")),
-        },
-    ),
-    "syntax": (
-        "fix",
-        {
-            "other_expressions": _shown_anew(0, True),
-            "other_names": _shown_anew(1, False),
-            "other_expressions_and_names": _shown_anew(1, True),
-        },
-    ),
-}
-"""Category -> the task whose prompts it changes, and the changes by their names."""
+def other_connective(item: Item) -> str:
+    """Keep the words of the steps, and join them by the other phrasing's connective."""
+    phrasing = item.details["phrasing"]
+    phrasings = [phrasing] * item.programs[0].n_ops
+    return _described_anew(item, describe_steps(item.programs[0], phrasings, CONNECTIVES[_other(phrasing)]))
+
+
+def own_line(item: Item) -> str:
+    """Put the description on a line of its own."""
+    usual = describe(item.programs[0], item.details["phrasing"])
+    return _replaced(item, "description", f" {usual}", f"\n{usual}")
+
+
+def lower_case(item: Item) -> str:
+    """Begin the description with a small letter."""
+    usual = describe(item.programs[0], item.details["phrasing"])
+    return _described_anew(item, f"{usual[:1].lower()}{usual[1:]}")
+
+
+def no_stop(item: Item) -> str:
+    """Leave out the full stop at the end of the description."""
+    return _described_anew(item, describe(item.programs[0], item.details["phrasing"]).removesuffix("."))
+
+
+def other_expressions(item: Item) -> str:
+    """Write every step of the shown program the other way."""
+    return _shown_anew(item, Style(0, (True,) * item.programs[1].n_ops))
+
+
+def other_names(item: Item) -> str:
+    """Give the variable of the shown program another name."""
+    return _shown_anew(item, Style(_OTHER_NAMES))
+
+
+def other_expressions_and_names(item: Item) -> str:
+    """Write every step of the shown program the other way, with another name of the variable."""
+    return _shown_anew(item, Style(_OTHER_NAMES, (True,) * item.programs[1].n_ops))
+
+
+def _shown_anew(item: Item, style: Style) -> str:
+    shown = item.programs[1]
+    name = item.reference.partition("(")[0].removeprefix("def ")
+    return _replaced(item, "program", render_python(shown, name), render_python(shown, name, style))
+
+
+PERTURBATIONS: Mapping[str, tuple[str, tuple[Change, ...]]] = MappingProxyType(
+    {
+        "description": ("synthesis", (other_phrasing, mixed_phrasing, other_connective)),
+        "format": ("synthesis", (own_line, lower_case, no_stop)),
+        "syntax": ("fix", (other_expressions, other_names, other_expressions_and_names)),
+    }
+)
+"""Category -> the task whose prompts it changes, and the changes; a change's name is its function's."""

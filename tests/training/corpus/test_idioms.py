@@ -1,9 +1,9 @@
+import ast
 import json
 import subprocess
 import sys
 from collections import Counter
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,19 +17,38 @@ from training.corpus.settings import CorpusSettings, Mixture
 LOW = {"S404", "S603", "S607", "S403"}
 
 
-def test_an_analyser_tells_the_idioms_apart(tmp_path):
-    for scenario in SCENARIOS:
-        for kind in ("safe", "unsafe"):
-            code = idiom_code(scenario, "books", "name", is_safe=kind == "safe")
-            (tmp_path / f"{scenario.name}-{kind}.py").write_text(code + "\n")
-    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--preview", "--select", "S"]
-    done = subprocess.run([*command, "--output-format", "json", tmp_path], capture_output=True, text=True, timeout=600)
-    found = {path.stem: set() for path in tmp_path.iterdir()}
-    for finding in json.loads(done.stdout):
-        found[Path(finding["filename"]).stem].add(finding["code"])
-    for scenario in SCENARIOS:
-        assert found[f"{scenario.name}-safe"] <= LOW
-        assert scenario.rule.replace("B", "S") in found[f"{scenario.name}-unsafe"] - LOW
+def findings(code, tmp_path):
+    path = tmp_path / "example.py"
+    path.write_text(code + "\n")
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--preview",
+        "--select",
+        "S",
+        "--output-format",
+        "json",
+    ]
+    done = subprocess.run([*command, str(path)], capture_output=True, text=True, timeout=600)
+    return {finding["code"] for finding in json.loads(done.stdout)}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_an_analyser_tells_the_idioms_apart(scenario, tmp_path):
+    assert findings(idiom_code(scenario, "books", "name", is_safe=True), tmp_path) <= LOW
+    unsafe = findings(idiom_code(scenario, "books", "name", is_safe=False), tmp_path)
+    assert scenario.rule.replace("B", "S") in unsafe - LOW
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_both_idioms_are_python(scenario):
+    for is_safe in (True, False):
+        *_, function = ast.parse(idiom_code(scenario, "books", "name", is_safe)).body
+        assert function.name == f"{scenario.verb}_books"
+        assert "name" in [argument.arg for argument in function.args.args]
 
 
 def test_frequencies_are_those_of_the_settings():

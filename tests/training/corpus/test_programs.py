@@ -1,3 +1,4 @@
+import inspect
 from itertools import product
 
 import numpy as np
@@ -14,6 +15,7 @@ from training.corpus.programs import (
     OPERATIONS,
     Program,
     Step,
+    canonical,
 )
 from training.corpus.settings import CorpusSettings
 from training.corpus.space import PROBES, ProgramSpace, draw_input, draw_program, neighbours, reorder
@@ -54,14 +56,15 @@ def test_every_operation_is_written_as_it_is_computed(name):
             assert run_rendered(code, probe) == program.run(probe), code
 
 
-def test_rendered_programs_give_what_the_interpreter_gives(wide_corpus):
-    rng = np.random.default_rng(1)
-    for n_ops in (1, 2, 3, 4) * 25:
-        program = draw_program(wide_corpus.space, n_ops, "train", rng)
-        style = Style(int(rng.integers(3)), tuple(rng.random(n_ops) < 0.5))
-        values = [draw_input(program.kind, rng) for _ in range(3)]
-        for code in (render_python(program, "solve"), render_python(program, "solve", style)):
-            assert [run_rendered(code, value) for value in values] == [program.run(value) for value in values]
+def test_rendered_programs_give_what_the_interpreter_gives(corpus, wide_corpus):
+    for source in (corpus, wide_corpus):
+        rng = np.random.default_rng(1)
+        for n_ops in (1, 2, 3, 4) * 50:
+            program = draw_program(source.space, n_ops, "train", rng)
+            style = Style(int(rng.integers(3)), tuple(rng.random(n_ops) < 0.5))
+            values = [draw_input(program.kind, rng) for _ in range(3)]
+            for code in (render_python(program, "solve"), render_python(program, "solve", style)):
+                assert [run_rendered(code, value) for value in values] == [program.run(value) for value in values]
 
 
 @settings(max_examples=300)
@@ -90,6 +93,16 @@ def test_towers_of_squares_are_not_bounded():
 
 @settings(max_examples=200)
 @given(program=programs(), data=st.data())
+def test_programs_leave_their_argument_as_it_was(program, data):
+    value = data.draw(INPUTS[program.kind])
+    before = list(value) if isinstance(value, list) else value
+    if program.is_bounded:
+        program.run(value)
+    assert value == before
+
+
+@settings(max_examples=200)
+@given(program=programs(), data=st.data())
 def test_exchanging_steps_that_commute_changes_neither_key_nor_meaning(program, data):
     if not program.is_bounded:
         return
@@ -105,7 +118,7 @@ def test_canonical_form_is_one_for_all_orders():
     commute = SPACE.commute
     steps = [Step("keep_even"), Step("keep_positive"), Step("sort_up")]
     forms = {
-        SPACE.canonical(Program("list", tuple(steps[i] for i in order)))
+        canonical(Program("list", tuple(steps[i] for i in order)), commute)
         for order in [(0, 1, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)]
     }
     assert len(forms) == 1
@@ -126,6 +139,14 @@ def all_programs(space, n_ops):
     return [
         program for kind in space.steps for steps in chains(kind, n_ops) if (program := Program(kind, steps)).is_bounded
     ]
+
+
+def test_same_key_means_same_outputs_for_all_programs_of_two(corpus):
+    for space in (corpus.space, SPACE):
+        for program in all_programs(space, 2):
+            outputs = [program.run(probe) for probe in PROBES[program.kind]]
+            same = space.canonical(program)
+            assert outputs == [same.run(probe) for probe in PROBES[program.kind]]
 
 
 def test_probes_tell_all_programs_of_two_operations_apart(corpus):
@@ -160,7 +181,7 @@ def test_drawn_programs_need_all_their_operations(corpus):
     space = corpus.space
     shorter = {n: {space.fingerprint(p) for p in all_programs(space, n)} for n in (1, 2)}
     rng = np.random.default_rng(3)
-    for _ in range(60):
+    for _ in range(200):
         assert space.fingerprint(draw_program(space, 2, "train", rng)) not in shorter[1]
         assert space.fingerprint(draw_program(space, 3, "train", rng)) not in shorter[1] | shorter[2]
 
@@ -193,6 +214,12 @@ def test_grades_follow_their_definition():
             assert operation.grade == 3, operation.name
         elif operation.constants:
             assert operation.grade == 2, operation.name
+
+
+def test_no_operation_runs_a_random_generator_or_the_clock():
+    # What a program gives depends on its argument alone: apply is a lambda of value and constant.
+    for operation in OPERATIONS.values():
+        assert list(inspect.signature(operation.apply).parameters)[1:] == ["k"]
 
 
 def test_a_split_without_programs_says_so():

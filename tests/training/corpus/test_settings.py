@@ -1,7 +1,16 @@
+import subprocess
+import sys
+
 import pytest
 from pydantic import ValidationError
 
 from training.corpus.settings import CorpusSettings, Mixture
+
+
+def test_defaults_are_the_settings_with_signal():
+    settings = CorpusSettings()
+    assert (settings.kinds, settings.max_ops, settings.constants) == (("list",), 4, (2, 3, 5))
+    assert (settings.phrasings, settings.function_name) == (2, "solve")
 
 
 def test_label_changes_with_any_setting_and_with_nothing_else():
@@ -50,3 +59,14 @@ def test_settings_out_of_range_are_refused(change, message):
 def test_mixture_adds_up():
     with pytest.raises(ValidationError, match=r"add up to 1\.1; make them add up to 1"):
         Mixture(synthesis=0.35)
+
+
+def test_the_corpus_needs_no_torch():
+    code = (
+        "import sys\n"
+        "import training.corpus.statistics, training.corpus.rows, training.corpus.texts\n"
+        "from training.corpus.embedded import EmbeddedCorpus\n"
+        "next(EmbeddedCorpus().instructions(0))\n"
+        "assert not {'torch', 'transformers', 'datasets'} & sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

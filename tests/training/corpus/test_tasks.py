@@ -111,6 +111,12 @@ def test_fixes_can_go_without_a_description():
         assert item.prompt.startswith("Fix solve.\ndef solve(xs):\n")
 
 
+def test_both_phrasings_are_as_frequent(by_task):
+    drawn = [item.details["phrasing"] for item in by_task["synthesis"]]
+    assert set(drawn) == {0, 1}
+    assert sum(drawn) / len(drawn) == pytest.approx(0.5, abs=0.1)
+
+
 def test_options_keep_the_default_lists(corpus):
     # The wide space holds the default one: a list program keeps its fingerprint, and so its split.
     wide = ProgramSpace(CorpusSettings(kinds=("list", "number", "string")))

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import Document, Example, lay_out
 from training.corpus.rows import (
     END_ID,
@@ -11,13 +12,23 @@ from training.corpus.rows import (
     PADDING,
     encode,
     encode_context,
+    save_tokenizer,
+    tokenizer_bytes,
     train_tokenizer,
 )
-from training.corpus.settings import SPLITS, TASKS
+from training.corpus.settings import COMPLETION, SPLITS, TASKS
 from training.spec.grids import LADDER_VOCABULARY
 from training.suite.problems import PERTURBATIONS, context
 
 SMALL = train_tokenizer(["def solve(xs):\n    xs = xs[::-1]\n    return xs"] * 3, 300)
+
+
+def test_the_tokenizer_is_rebuilt_to_the_byte(corpus, tmp_path):
+    # Other processes and numbers of threads are tried with the streams (test_streams).
+    again = EmbeddedCorpus().tokenizer
+    assert tokenizer_bytes(again) == tokenizer_bytes(corpus.tokenizer)
+    path = save_tokenizer(again, tmp_path / "new")
+    assert path.read_bytes() == tokenizer_bytes(corpus.tokenizer)
 
 
 def test_special_tokens_have_their_ids(corpus):
@@ -26,9 +37,13 @@ def test_special_tokens_have_their_ids(corpus):
         assert tokenizer.token_to_id(PADDING) == 1
 
 
+def test_size_is_at_most_that_of_the_settings(corpus):
+    assert 300 < corpus.tokenizer.get_vocab_size() <= corpus.settings.vocab_size
+
+
 def test_words_of_every_split_are_single_tokens(corpus):
     # What the tokenizer was trained on is the training split; problems are made of the same words.
-    texts = [item.document.text for task in TASKS for item in corpus.problems(task, n=10)]
+    texts = [item.document.text for task in TASKS for item in corpus.problems(task, n=40)]
     for text in texts:
         words = [word for word, _ in corpus.tokenizer.pre_tokenizer.pre_tokenize_str(text)]
         assert len(corpus.tokenizer.encode(text).ids) <= 1.02 * len(words), text
@@ -38,7 +53,7 @@ def test_digits_are_cut_one_by_one(corpus):
     assert corpus.tokenizer.encode("[10, -42]").tokens[1:3] == ["1", "0"]
 
 
-@settings(max_examples=60)
+@settings(max_examples=200)
 @given(text=st.text())
 def test_no_text_is_unknown(text):
     assert SMALL.decode(SMALL.encode(text).ids, skip_special_tokens=False) == text
@@ -47,6 +62,8 @@ def test_no_text_is_unknown(text):
 def documents(corpus):
     yield from (item.document for item in islice(corpus.pretraining(6), 120))
     yield from (item.document for item in islice(corpus.instructions(6), 120))
+    for task in (COMPLETION, *TASKS):
+        yield from (item.document for item in corpus.problems(task, n=20))
 
 
 def test_a_vocabulary_of_used_words_knows_all_streams_problems_and_changed_prompts(skilled_corpus):
@@ -56,12 +73,12 @@ def test_a_vocabulary_of_used_words_knows_all_streams_problems_and_changed_promp
         streams = (skilled_corpus.pretraining(8, split), skilled_corpus.instructions(8, split))
         texts = [item.document.text for stream in streams for item in islice(stream, 150)]
         if split != "train":
-            texts += [item.document.text for task in TASKS for item in skilled_corpus.problems(task, split, 10)]
+            texts += [item.document.text for task in TASKS for item in skilled_corpus.problems(task, split, 40)]
         texts += [
             context(change(item))
             for task, changes in PERTURBATIONS.values()
-            for change in changes.values()
-            for item in skilled_corpus.problems(task, n=10)[:10]
+            for change in changes
+            for item in skilled_corpus.problems(task, n=40)[:40:4]
         ]
         for text in texts:
             tokens = tokenizer.encode(text)

@@ -69,20 +69,21 @@ class TestGreedy:
     @pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama"])
     @pytest.mark.parametrize("method", METHODS)
     def test_batches_of_any_size_give_the_tokens_decoded_by_hand(self, tuned_of, prompts, model_type, method):
-        model, prompts = tuned_of(model_type, method), prompts[:6]
+        model = tuned_of(model_type, method)
         by_hand = [decode_by_hand(model, prompt) for prompt in prompts]
         assert len({len(text) for text, _ in by_hand}) >= 3, "samples must end at different steps"
-        for budget in (WIDE, NARROW):
-            found = continue_all(model, prompts, tokens_per_batch=budget)
+        for found in (
+            continue_all(model, prompts),
+            continue_all(model, prompts, tokens_per_batch=NARROW),
+            [continue_all(model, [prompt])[0] for prompt in prompts],
+        ):
             assert [len(samples) for samples in found] == [1] * len(prompts)
             assert all(is_same_but_for_ties(text, known) for (text,), known in zip(found, by_hand, strict=True))
 
     @pytest.mark.parametrize("model_type", sorted(ARCHITECTURES.keys() - {"gpt_bigcode", "llama"}))
     @pytest.mark.parametrize("method", ["fft", "ptuning"])
     def test_other_architectures_too(self, tuned_of, prompts, model_type, method):
-        self.assert_by_hand(tuned_of(model_type, method), prompts[:4])
-
-    def assert_by_hand(self, model, prompts):
+        model = tuned_of(model_type, method)
         for (text,), prompt in zip(continue_all(model, prompts), prompts, strict=True):
             assert is_same_but_for_ties(text, decode_by_hand(model, prompt))
 
@@ -91,14 +92,9 @@ class TestGreedy:
 
         config = config_of("mistral")
         config.sliding_window = 6
-        self.assert_by_hand(AutoModelForCausalLM.from_config(config).eval(), prompts[:4])
-
-    @pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama", "starcoder2"])
-    def test_prefixes_lie_before_the_padding(self, base_of, prompts, model_type):
-        tuning = Tuning(method="prefix", peft={"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4})
-        model = apply_tuning(base_of(model_type), tuning, seed=1).eval()
-        nn.init.normal_(model.prompt_encoder["default"].embedding.weight)
-        self.assert_by_hand(model, prompts[:4])
+        model = AutoModelForCausalLM.from_config(config).eval()
+        for (text,), prompt in zip(continue_all(model, prompts), prompts, strict=True):
+            assert is_same_but_for_ties(text, decode_by_hand(model, prompt))
 
     def test_samples_are_copies(self, model, prompts):
         with watched(model) as shapes:
@@ -171,7 +167,13 @@ class TestModel:
             raise RuntimeError("stop here")
         assert model.training and not torch.is_inference_mode_enabled()
 
-    @pytest.mark.parametrize("method", ["lora", "ptuning"])
+    @pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama"])
+    def test_training_goes_on_after_generation(self, tuned_of, prompts, tokens, train, model_type):
+        model = tuned_of(model_type, "lora")
+        continue_all(model, prompts)
+        assert all(gradient > 0 for gradient in train(model, tokens, n_steps=1).values())
+
+    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning"])
     def test_bf16_models_generate(self, tuned_of, prompts, method):
         model = tuned_of("gpt_bigcode", method).to(torch.bfloat16)
         found = continue_all(model, prompts, tokens_per_batch=NARROW)
@@ -190,6 +192,14 @@ class TestModel:
         theirs.update(repetition_penalty=5.0, no_repeat_ngram_size=1, eos_token_id=expected[0][0][0])
         assert continue_all(model, prompts) == expected
         assert model.get_base_model().generation_config is theirs
+
+    @pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama", "starcoder2"])
+    def test_prefixes_lie_before_the_padding(self, base_of, prompts, model_type):
+        tuning = Tuning(method="prefix", peft={"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4})
+        model = apply_tuning(base_of(model_type), tuning, seed=1).eval()
+        nn.init.normal_(model.prompt_encoder["default"].embedding.weight)
+        for (text,), prompt in zip(continue_all(model, prompts), prompts, strict=True):
+            assert is_same_but_for_ties(text, decode_by_hand(model, prompt))
 
     def test_prompts_of_another_kind_are_refused(self, base_of, prompts):
         config = CPTConfig(task_type="CAUSAL_LM", cpt_token_ids=[1, 2], cpt_mask=[1, 1], cpt_tokens_type_mask=[1, 2])

@@ -11,12 +11,14 @@ import tiny_grid as TINY
 import torch
 
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.rows import encode
+from training.corpus.rows import encode, tokenizer_bytes
 from training.grid import bases
 from training.grid.bases import base_digest, load_base, pretrain
 from training.grid.rows import run_corpus, stream_rows
+from training.loop.batches import RowSet
+from training.loop.validation import mean_with_error, token_losses
 from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, HARDER_CORPUS, HARDER_VOCABULARY, preset
-from training.spec.run import LoopSettings, RunSpec, closed_form_counts
+from training.spec.run import LoopSettings, RunSpec, Schedule, closed_form_counts
 
 FORK = multiprocessing.get_context("fork")
 
@@ -80,7 +82,7 @@ def test_digest_covers_what_decides_the_weights_and_nothing_else():
 def test_folder_holds_a_model_without_dropout_and_its_tokenizer(folder):
     config = json.loads((folder / "config.json").read_text())
     assert [config[name] for name in ("attn_pdrop", "embd_pdrop", "resid_pdrop")] == [0, 0, 0]
-    assert (folder / "tokenizer.json").read_text() == run_corpus(tiny().data).tokenizer.to_str(pretty=True)
+    assert (folder / "tokenizer.json").read_bytes() == tokenizer_bytes(run_corpus(tiny().data).tokenizer)
     assert not list(folder.parent.glob(".training-*"))
     assert not list(folder.parent.glob(".writing-*"))
 
@@ -167,6 +169,39 @@ def test_a_damaged_base_is_named(tmp_path, folder):
         load_base(tiny(), tmp_path)
 
 
+def shift_losses(offsets, cache):
+    """Losses of a trained base on validation rows that start at position 0 and at 30, and the error of the first."""
+    schedule = Schedule(
+        steps=150, global_batch=16, sequence_length=290, learning_rate=1.5e-2, warmup_steps=10, validate_every=150
+    )
+    loop = LoopSettings(layout="documents", micro_batch=8, position_offsets=offsets)
+    spec = tiny(pretraining=schedule, loop=loop, n_validation=64)
+    model, tokenizer = load_base(spec, cache).model.eval(), run_corpus(spec.data).tokenizer
+    given = stream_rows(spec, schedule, "pretraining", tokenizer).validation
+    rows = RowSet(given, "validation", "documents", max_length=290, vocab_size=spec.size.vocab_size)
+    counts = [rows.n_targets([row]) for row in range(len(rows))]
+
+    @torch.no_grad()
+    def loss(start):
+        batch = rows.batch(range(len(rows)), dict.fromkeys(range(len(rows)), start))
+        return mean_with_error(token_losses(model, batch).sum(dim=1).tolist(), counts)
+
+    assert loss(0).loss == pytest.approx(note_loss(spec, cache), rel=1e-4)
+    return loss(0).loss, loss(30).loss, loss(0).stderr
+
+
+def note_loss(spec, cache):
+    return json.loads((cache / "bases" / base_digest(spec) / "base.json").read_text())["outcome"]["val_loss"]
+
+
+def test_a_base_whose_rows_started_anywhere_does_not_mind_a_shift(tmp_path):
+    at_0, at_30, error = shift_losses(30, tmp_path)
+    assert abs(at_30 - at_0) < 2 * error
+    # Of a base that has always started at 0, the shift is most of what P-Tuning would have to make up for.
+    at_0, at_30, error = shift_losses(None, tmp_path)
+    assert at_30 - at_0 > 2 * error
+
+
 def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="size '16x1' of grid 'tiny' has neither pre-trained weights nor"):
         load_base(tiny(pretraining=None), tmp_path)
@@ -205,7 +240,7 @@ def test_validation_rows_are_the_same_for_every_seed_and_training_rows_are_not()
 
 
 def test_packed_rows_are_blocks_of_the_schedules_length():
-    spec = tiny(loop=LoopSettings())
+    spec = tiny(loop=type(tiny().loop)())
     rows = stream_rows(spec, spec.schedule, "pretraining", run_corpus(spec.data).tokenizer)
     assert {len(row.tokens) for row in (*rows.training, *rows.validation)} == {290}
     assert (len(rows.training), len(rows.validation)) == (24, 8)
@@ -214,16 +249,21 @@ def test_packed_rows_are_blocks_of_the_schedules_length():
 def test_a_share_of_the_pretraining_documents_are_instructions_that_no_tuning_of_the_seed_sees():
     spec = tiny(pretraining_instructions=0.25, pretraining=tiny().pretraining.model_copy(update={"steps": 100}))
     tokenizer = run_corpus(spec.data).tokenizer
-
-    def decoded(spec, stream):
-        return [tokenizer.decode(row.tokens) for row in stream_rows(spec, spec.pretraining, stream, tokenizer).training]
-
-    assert all(text.startswith("def solve(") for text in decoded(tiny(), "pretraining"))
-    texts = decoded(spec, "pretraining")
+    texts = [
+        tokenizer.decode(row.tokens) for row in stream_rows(spec, spec.pretraining, "pretraining", tokenizer).training
+    ]
     instructions = {text for text in texts if text.startswith("Question: ")}
     assert len(texts) == 400
     # Four standard deviations of a binomial share.
     assert abs(sum(text.startswith("Question: ") for text in texts) / 400 - 0.25) < 4 * (0.25 * 0.75 / 400) ** 0.5
-    repeated = instructions & set(decoded(spec, "instructions"))
+    tuning = stream_rows(spec, spec.pretraining, "instructions", tokenizer).training
+    repeated = instructions & {tokenizer.decode(row.tokens) for row in tuning}
     # Short security items are few, and come twice by chance.
     assert len(repeated) < 0.1 * len(instructions)
+
+
+def test_without_a_share_the_pretraining_documents_are_documented_functions():
+    spec = tiny()
+    tokenizer = run_corpus(spec.data).tokenizer
+    rows = stream_rows(spec, spec.pretraining, "pretraining", tokenizer).training
+    assert all(tokenizer.decode(row.tokens).startswith("def solve(") for row in rows)

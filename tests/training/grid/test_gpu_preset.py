@@ -1,13 +1,22 @@
 """The grid for GPUs, cut to two steps of its smallest size, on a CPU: corpus, bf16, base, tuning, record."""
 
+import pytest
+
 from training.grid.run import run
 from training.spec.grids import preset
 
 SHORT = {"steps": 2, "warmup_steps": 1, "global_batch": 4, "validate_every": 2}
 
 
-def test_smallest_size_trains_in_bf16(tmp_path):
-    (spec,) = preset("gpu").runs(sizes=["160x4"], methods=["ptuning"])
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Folder of records and of the base that all methods share."""
+    return tmp_path_factory.mktemp("gpu")
+
+
+@pytest.mark.parametrize("method", ["fft", "ptuning"])
+def test_smallest_size_trains_in_bf16(method, folder):
+    (spec,) = preset("gpu").runs(sizes=["160x4"], methods=[method])
     short = spec.model_copy(
         update={
             "grid": "gpu_short",
@@ -17,7 +26,7 @@ def test_smallest_size_trains_in_bf16(tmp_path):
             "loop": spec.loop.model_copy(update={"micro_batch": 2}),
         }
     )
-    record = run(short, tmp_path / "runs", tmp_path / "cache")
+    record = run(short, folder / "runs", folder / "cache")
     assert record.provenance.spec["loop"]["precision"] == "bf16"
     assert {"list", "number", "string"} <= {kind.rstrip("s") for kind in record.provenance.spec["corpus"]["kinds"]}
     assert 5 < record.base_val_loss < 8

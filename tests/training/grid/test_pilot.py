@@ -1,5 +1,7 @@
 """Pilots: what they may be, and what is told from made records."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -90,13 +92,35 @@ def test_signal_of_methods_without_any_and_with_one():
     rng = np.random.default_rng(1)
     noise = [method_signal(made(rng)) for _ in range(200)]
     assert np.mean(noise) == pytest.approx(1 / np.sqrt(3), rel=0.05)
-    # Seven methods one seed's SD apart: their SD is that of 0..6.
-    assert method_signal(made(rng, between_methods=1.0)) == pytest.approx(np.std(range(7), ddof=1), rel=0.25)
+    # Seven methods one run's SD apart: their SD is that of 0..6. What a base brings to all of them changes nothing.
+    table = made(rng, between_methods=1.0)
+    assert method_signal(table) == pytest.approx(np.std(range(7), ddof=1), rel=0.25)
+    bases = table["size"].astype(float) * 7 + table["seed"] % 3 * 5
+    assert method_signal(table.assign(value=table["value"] + bases)) == pytest.approx(method_signal(table))
+
+
+def test_residuals_of_methods_are_those_of_an_analysis_of_variance():
+    from statsmodels.api import OLS
+    from statsmodels.tools import add_constant
+
+    table = made(np.random.default_rng(4), between_methods=0.3).query("size == 0")
+    left = OLS(
+        table["value"], add_constant(pd.get_dummies(table[["seed", "method"]].astype(str)).iloc[:, 1:].astype(float))
+    )
+    means = table.groupby("method")["value"].mean()
+    assert method_signal(table) == pytest.approx(means.std(ddof=1) / np.sqrt(left.fit().mse_resid))
+
+
+def test_the_first_acceptance_follows_from_its_runs():
+    pilots = Path(__file__).parents[3] / "data" / "pilots"
+    found = acceptance(pd.read_csv(pilots / "ladder_first_runs.csv"))
+    pd.testing.assert_frame_equal(found, pd.read_csv(pilots / "ladder_first_signal.csv"), rtol=1e-9)
 
 
 def test_acceptance_tells_a_grid_with_sizes_from_one_without(tmp_path):
     found = {
-        step: acceptance(records(np.random.default_rng(2), step)).set_index(["criterion", "of"]) for step in (0.1, 0.0)
+        step: acceptance(pilot_rows(records(np.random.default_rng(2), step))).set_index(["criterion", "of"])
+        for step in (0.1, 0.0)
     }
     for name in ("fix_pass@1", "explain_choice_accuracy"):
         assert found[0.1].loc[("size_signal_without_smallest", name), "reached"]

@@ -44,9 +44,9 @@ SHAPE = {
     "eos_token_id": 0,
 }
 CONFIGS = {"llama": LlamaConfig, "starcoder2": Starcoder2Config, "qwen2": Qwen2Config}
-SHORT = Writing("", n_samples=2, max_length=300)
+SHORT = Writing("", n_samples=2, max_length=400)
 SHORT_TASKS = {
-    name: replace(task, sampling=replace(task.sampling, n_samples=2, max_length=300)) for name, task in TASKS.items()
+    name: replace(task, sampling=replace(task.sampling, n_samples=2, max_length=400)) for name, task in TASKS.items()
 }
 
 

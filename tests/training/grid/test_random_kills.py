@@ -20,7 +20,7 @@ from training.spec.files import run_state
 
 # Forked, not spawned: the libraries are in memory already, and a killed process costs no new import.
 FORK = multiprocessing.get_context("fork")
-KILLS = 5
+KILLS = 8
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found in Linux's /proc")
 

@@ -5,9 +5,10 @@ import math
 import pandas as pd
 import pytest
 import tiny_grid as TINY
+from hypothesis import given
+from hypothesis import strategies as st
 
 from training.grid import search as search_module
-from training.grid.run import run
 from training.grid.search import (
     FACTOR,
     PILOT_SEED,
@@ -52,8 +53,17 @@ def make_trials(losses, method="lora"):
 )
 def test_range_grows_where_the_best_is_at_its_edge(losses, expected):
     assert grow(make_trials(losses)) == expected
-    with pytest.raises(ValueError, match="no trial of 'lora' gave a validation loss"):
-        grow(make_trials([None] * len(losses)))
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(0.1, 10)), min_size=1, max_size=8))
+def test_a_range_that_does_not_grow_has_its_best_inside(losses):
+    known = [loss for loss in losses if loss is not None]
+    if not known:
+        with pytest.raises(ValueError, match="no trial of 'lora' gave a validation loss"):
+            grow(make_trials(losses))
+    elif not grow(make_trials(losses)):
+        best = losses.index(min(known))
+        assert 0 < best < len(losses) - 1
 
 
 def test_a_trial_is_of_no_grid():
@@ -64,20 +74,17 @@ def test_a_trial_is_of_no_grid():
     assert spec.run_id not in {run.run_id for run in grid.runs()}
 
 
-def test_search_ends_with_the_best_rate_inside(tmp_path, monkeypatch):
-    def launch(specs, *folders, **_):
-        for spec in specs:
-            run(spec, *folders)
-
-    # Workers and what becomes of finished runs are others' (test_workers); this process has its libraries.
-    monkeypatch.setattr(search_module, "launch", launch)
-    # The grid's own rate at its width, half of it and twice.
+def test_rates_tried_first_are_the_grids_own_at_that_size():
     wide = TINY.tiny_grid(learning_rates={"lora": 0.04}, reference_width=4, width_exponents={"lora": 1.0})
     assert start_rates(wide, "lora") == {0.005, 0.01, 0.02}
+
+
+def test_search_ends_with_the_best_rate_inside(tmp_path):
+    lines = []
     # Far too small on purpose: the range has to grow upwards.
     grid = TINY.tiny_grid(learning_rates={"lora": 2.5e-2})
     assert start_rates(grid, "lora") == {1.25e-2, 2.5e-2, 5e-2}
-    trials = search(grid, tmp_path / "runs", tmp_path / "cache", jobs=1, methods=["lora"])
+    trials = search(grid, tmp_path / "runs", tmp_path / "cache", jobs=1, methods=["lora"], report=lines.append)
     rates = [trial.learning_rate for trial in trials]
     assert len(rates) > 2
     assert rates == pytest.approx([rates[0] * FACTOR**index for index in range(len(rates))])
@@ -86,6 +93,8 @@ def test_search_ends_with_the_best_rate_inside(tmp_path, monkeypatch):
     assert 0 < best[0] < len(trials) - 1
     assert trials[best[0]].val_loss == min(trial.val_loss for trial in trials)
 
+    # Trained once each: a second search reads the records.
+    lines.clear()
     assert read_trials([trial_spec(grid, "lora", rate) for rate in rates], tmp_path / "runs") == trials
     write_trials(trials, tmp_path / "rates.csv")
     frame = pd.read_csv(tmp_path / "rates.csv")

@@ -12,7 +12,7 @@ import pytest
 import tiny_grid as TINY
 
 from training.grid.workers import Folders, Task, Worker, _Launch, launch
-from training.spec.files import exclusive, record_path, run_lock, run_state
+from training.spec.files import exclusive, last_line, record_path, run_lock, run_state
 
 SPECS = TINY.tiny_grid(learning_rates={"lora": 1e30}).runs()
 FFT, LORA, PTUNING, ADAPTERH = SPECS
@@ -171,6 +171,11 @@ def test_pretrained_sizes_need_no_base(tmp_path):
 def test_jobs_are_positive(tmp_path):
     with pytest.raises(ValueError, match="jobs is 0; give the number of worker processes, from 1 on"):
         launch(SPECS, tmp_path, tmp_path, jobs=0)
+
+
+def test_last_line_is_the_last_that_says_something():
+    assert last_line("Traceback\n  File\nValueError: no\n\n") == "ValueError: no"
+    assert last_line("") == ""
 
 
 def living_processes(group):

@@ -18,7 +18,7 @@ def test_rows_are_padded_on_the_right_and_scored_by_the_mask():
     batch = row_set(ROWS).batch([1, 0, 2])
     assert batch.tokens.tolist() == [[5, 6, 0, 0], [1, 2, 3, 4], [7, 8, 9, 0]]
     assert batch.targets.tolist() == [[6, IGNORED, IGNORED], [2, 3, 4], [IGNORED, 9, IGNORED]]
-    assert (row_set(ROWS).n_tokens([1, 0, 2]), row_set(ROWS).n_targets([1, 0, 2])) == (9, 5)
+    assert (batch.n_tokens, batch.n_targets) == (9, 5)
 
 
 def test_rows_start_where_the_step_says():

@@ -8,7 +8,6 @@ from safetensors.torch import load_file, save_file
 from astraios_analysis.records.frame import ValidationPoint
 from training.loop.checkpoints import (
     KEPT,
-    PROGRESS,
     Progress,
     RunFolder,
     describe_differences,
@@ -53,7 +52,7 @@ def names(folder):
 
 def test_progress_survives_json_to_the_last_digit():
     progress = progress_at(3)
-    assert PROGRESS.validate_python(json.loads(json.dumps(PROGRESS.dump_python(progress)))) == progress
+    assert Progress.from_json(json.loads(json.dumps(progress.to_json()))) == progress
 
 
 class TestSaveAndLoad:
@@ -158,6 +157,13 @@ class TestAnotherRun:
         folder = RunFolder(folder.path, {"spec": {"sizes": (1, 2)}})
         folder.save(prepared[0], progress_at(1))
         assert folder.read(folder.latest()) == progress_at(1)
+
+    def test_an_older_format_is_refused(self, folder, prepared):
+        folder.save(prepared[0], progress_at(1))
+        path = folder.latest() / "progress.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "format": 0}))
+        with pytest.raises(ValueError, match="has format 0, and this version reads 1"):
+            folder.read(folder.latest())
 
     def test_long_values_are_cut_in_messages(self):
         (text,) = describe_differences({"rows": "a" * 64}, {"rows": "b" * 64})

@@ -16,7 +16,6 @@ from training.grid.run import run
 from training.loop.processes import check_launch
 
 SCRIPT = Path(RUNS.__file__)
-METHODS = ("fft", "lora", "ptuning", "adapterh")
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "MASTER_"))},
@@ -51,25 +50,19 @@ def found(tmp_path_factory):
     return [json.loads((out / f"rank{rank}.json").read_text()) for rank in (0, 1)], out
 
 
-@pytest.fixture(scope="module")
-def alone():
-    """Model and result of every method, trained by one process."""
-    return {method: RUNS.run(model=RUNS.plain_model(method)) for method in METHODS}
-
-
 class TestAnotherNumberOfProcesses:
     """Sums in another order round differently, and nothing else changes."""
 
-    def test_two_go_on_with_what_one_has_begun(self, found, alone):
-        whole = RUNS.numbers(*alone["fft"])
+    def test_two_go_on_with_what_one_has_begun(self, found):
+        whole = RUNS.numbers(*RUNS.run("fft"))
         for resumed in (rank["from_one"] for rank in found[0]):
             assert (resumed["status"], resumed["n_processes"]) == ("resumed", [1, 2])
             self.assert_close(resumed, whole)
 
-    def test_one_goes_on_with_what_two_have_begun(self, found, alone):
+    def test_one_goes_on_with_what_two_have_begun(self, found):
         model, result = RUNS.run("fft", folder=found[1] / "for_one", settings={"checkpoint_every": 3})
         assert (result.status, result.n_processes_before, result.n_processes) == ("resumed", (2,), 1)
-        self.assert_close(RUNS.numbers(model, result), RUNS.numbers(*alone["fft"]))
+        self.assert_close(RUNS.numbers(model, result), RUNS.numbers(*RUNS.run("fft")))
 
     def assert_close(self, resumed, whole):
         assert resumed["n_tokens"] == whole["n_tokens"]
@@ -81,9 +74,11 @@ class TestAnotherNumberOfProcesses:
 class TestShards:
     """Weights, gradients and moments divided among two processes: the training of one."""
 
-    @pytest.mark.parametrize("method", METHODS)
-    def test_give_the_curve_of_one(self, found, alone, method):
-        one, two = RUNS.curve(alone[method][1]), found[0][0]["sharded"][method]
+    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
+    def test_give_the_curve_of_one(self, found, method):
+        model = RUNS.tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
+        one = RUNS.curve(RUNS.run(model=model)[1])
+        two = found[0][0]["sharded"][method]
         assert two["base"] == pytest.approx(one["base"], rel=1e-6)
         assert two["curve"] == pytest.approx(one["curve"], rel=1e-4)
         assert two["train_losses"] == pytest.approx(one["train_losses"], rel=1e-4)
@@ -138,9 +133,11 @@ class TestRunsOfTwoProcesses:
 
 
 class TestTwoProcesses:
-    @pytest.mark.parametrize("method", METHODS)
-    def test_give_the_curve_of_one(self, found, alone, method):
-        one, two = RUNS.numbers(*alone[method]), found[0][0][method]
+    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
+    def test_give_the_curve_of_one(self, found, method):
+        model = RUNS.tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
+        one = RUNS.numbers(*RUNS.run(model=model))
+        two = found[0][0][method]
         for key in ("loss", "stderr"):
             expected = [point[key] for point in one["curve"]]
             assert [point[key] for point in two["curve"]] == pytest.approx(expected, rel=1e-4)

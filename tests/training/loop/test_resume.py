@@ -75,6 +75,10 @@ class TestSameProcess:
         run("lora", folder=tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "step-000012"]
 
+    def test_checkpoints_change_no_number(self, tmp_path):
+        with_them = RUNS.numbers(*run("lora", folder=tmp_path, settings={"checkpoint_every": 1}))
+        assert with_them == RUNS.numbers(*run("lora"))
+
     def test_how_often_to_write_may_change(self, tmp_path):
         run("lora", folder=tmp_path, settings={"checkpoint_every": 5})
         assert run("lora", folder=tmp_path, settings={"checkpoint_every": 2})[1].status == "loaded"

@@ -44,6 +44,33 @@ class TestTokenLosses:
                 expected = math.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[tokens[position]]
                 assert losses[place, position - 1].item() == pytest.approx(expected, abs=1e-5)
 
+    def test_of_uniform_logits_are_the_logarithm_of_the_vocabulary(self, rows):
+        model = RUNS.tuned_model("fft").eval()
+        nn.init.zeros_(model.transformer.ln_f.weight)
+        nn.init.zeros_(model.transformer.ln_f.bias)
+        scored = score(model, rows)
+        assert scored.loss == pytest.approx(math.log(RUNS.VOCABULARY), rel=1e-6)
+        assert scored.stderr == pytest.approx(0, abs=1e-6)
+
+    def test_mean_equals_the_models_own_loss(self, rows):
+        """For a model without virtual tokens, transformers' loss is the mean over the same tokens."""
+        model = RUNS.tuned_model("lora").eval()
+        batch = all_rows(rows)
+        labels = batch.tokens.clone()
+        labels[:, 1:] = batch.targets
+        with torch.no_grad():
+            expected = model(input_ids=batch.tokens, labels=labels).loss.item()
+        assert score(model, rows).loss == pytest.approx(expected, rel=1e-6)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_score_the_same_tokens_for_every_method(self, method, rows):
+        model = RUNS.tuned_model(method).eval()
+        batch = all_rows(rows)
+        with torch.no_grad():
+            losses = token_losses(model, batch)
+        assert torch.equal(losses > 0, batch.targets != IGNORED)
+        assert int((losses > 0).sum()) == batch.n_targets == sum(len(tokens) - 1 for tokens, _ in rows)
+
     def test_with_the_adapter_disabled_equal_those_of_the_base_model(self, rows):
         model = RUNS.tuned_model("ptuning").eval()
         tuned = score(model, rows)
@@ -64,12 +91,10 @@ class TestTokenLosses:
         assert own.loss.item() * n == pytest.approx(ours.sum().item() + first.item(), rel=1e-5)
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_score_the_same_tokens_for_every_method_and_do_not_depend_on_padding(self, method, rows):
-        model, batch = RUNS.tuned_model(method).eval(), all_rows(rows)
+    def test_do_not_depend_on_padding(self, method, rows):
+        model = RUNS.tuned_model(method).eval()
         with torch.no_grad():
-            together = token_losses(model, batch)
-            assert torch.equal(together > 0, batch.targets != IGNORED)
-            assert int((together > 0).sum()) == sum(len(tokens) - 1 for tokens, _ in rows)
+            together = token_losses(model, all_rows(rows))
             for place, row in enumerate(rows):
                 alone = token_losses(model, all_rows([row]))[0]
                 torch.testing.assert_close(together[place, : len(alone)], alone, atol=2e-6, rtol=2e-6)
@@ -115,6 +140,13 @@ class TestTokenLosses:
             monkeypatch.setattr(validation, "CHUNK_LOGITS", 16)
             assert torch.equal(token_losses(model, all_rows(rows)), whole)
 
+    def test_follow_the_mask(self, rows):
+        tokens = rows[0][0]
+        mask = [False] * 3 + [True] * (len(tokens) - 3)
+        batch = all_rows([(tokens, mask)])
+        assert batch.targets[0].tolist() == [IGNORED, IGNORED, *tokens[3:]]
+        assert batch.n_targets == len(tokens) - 3
+
 
 class TestValidator:
     def test_does_not_depend_on_the_batch(self, rows):
@@ -123,6 +155,15 @@ class TestValidator:
         for other in scored[1:]:
             assert other.loss == pytest.approx(scored[0].loss, rel=1e-6)
             assert other.stderr == pytest.approx(scored[0].stderr, rel=1e-5)
+
+    def test_packed_equals_documents_where_a_block_is_a_document(self):
+        rows = RUNS.token_rows(6, 8, length=RUNS.LENGTH)
+        model = RUNS.tuned_model("fft")
+        accelerator = Accelerator(cpu=True)
+        scored = [
+            Validator(row_set(rows, layout), 3, accelerator).score(model).loss for layout in ("packed", "documents")
+        ]
+        assert scored[0] == scored[1]
 
     def test_leaves_the_mode_and_takes_no_random_numbers(self, rows):
         model = RUNS.tuned_model("lora", base_dropout=0.5).train()

@@ -14,6 +14,7 @@ from training.models.adapters import (
     BottleneckConfig,
     BottleneckLayer,
     BottleneckModel,
+    add_peft_type,
 )
 
 WIDTH, BOTTLENECK = 32, 8
@@ -56,14 +57,26 @@ def test_peft_version_still_lets_the_method_in():
     assert PEFT_TYPE_TO_PREFIX_MAPPING[PEFT_TYPE] == BottleneckModel.prefix
 
 
+def test_adding_the_method_again_changes_nothing():
+    before = list(PeftType)
+    add_peft_type()
+    assert list(PeftType) == before
+
+
 # The configuration
+
+
+def test_configuration_defaults_are_the_published_ones():
+    published = BottleneckConfig(variant="adapterh")
+    assert (published.bottleneck_size, published.scaling, published.init_std) == (256, 1.0, 0.02)
+    assert published.init_identity is False
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"variant": "adapterx"}, "unknown adapter variant 'adapterx'; choose from adapterh, adapterp, parallel"),
-        ({}, "unknown adapter variant None"),
+        ({}, r"need a place: give variant \(adapterh, adapterp, parallel\) or at least one of input_modules"),
         ({"variant": "adapterh", "bottleneck_size": 0}, "bottleneck_size is 0; it must be at least 1"),
         (
             {"variant": "adapterh", "target_modules": ["mlp.c_fc"]},
@@ -98,6 +111,8 @@ def test_unknown_architecture_is_an_error_that_names_the_choices():
     base = AutoModelForCausalLM.from_config(opt)
     with pytest.raises(ValueError, match=r"unknown architecture 'opt': .* gpt2, gpt_bigcode, gpt_neox, llama"):
         get_peft_model(base, config("adapterp"))
+    model = get_peft_model(base, config(output_modules=["fc2"]))
+    assert [name for name, weight in model.named_parameters() if weight.requires_grad]
 
 
 # The formulas
@@ -171,6 +186,12 @@ def test_parallel_adds_to_the_output_of_the_attention_projections(base_of, model
             torch.testing.assert_close(layer(x), expected)
 
 
+def test_explicit_modules_overrule_the_variant(base_of):
+    model = adapted(base_of("gpt_bigcode"), "adapterp", parallel_modules=["attn.c_proj"])
+    names = [name for name, module in model.named_modules() if isinstance(module, BottleneckLayer)]
+    assert [name.rsplit("h.", 1)[1] for name in names] == ["0.attn.c_proj", "1.attn.c_proj"]
+
+
 def test_modules_of_unknown_width_are_refused():
     with pytest.raises(TypeError, match="cannot tell the widths of a LayerNorm; target a projection"):
         BottleneckLayer(nn.LayerNorm(4))
@@ -180,9 +201,10 @@ def test_modules_of_unknown_width_are_refused():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_merging_is_refused_by_every_way_in(base_of, tokens, variant):
-    base = logits(base_of("gpt_bigcode"), tokens)
-    model = adapted(base_of("gpt_bigcode"), variant)
+@pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama"])
+def test_merging_is_refused_by_every_way_in(base_of, tokens, model_type, variant):
+    base = logits(base_of(model_type), tokens)
+    model = adapted(base_of(model_type), variant)
     before = logits(model, tokens)
     layer = next(module for module in model.modules() if isinstance(module, BottleneckLayer))
     ways = (model.merge_and_unload, model.merge_adapter, model.unmerge_adapter, layer.merge, layer.unmerge)
@@ -193,20 +215,13 @@ def test_merging_is_refused_by_every_way_in(base_of, tokens, variant):
     assert torch.equal(logits(model.unload(), tokens), base)
 
 
-def test_different_variants_live_side_by_side(base_of, tokens, tmp_path):
+def test_different_variants_live_side_by_side(base_of, tokens):
     base = base_of("gpt_bigcode")
     model = adapted(base, "adapterp")
     first = logits(model, tokens)
     model.add_adapter("second", config("adapterh"))
     model.add_adapter("third", config("parallel"))
     assert torch.equal(logits(model, tokens), first)
-    model.save_pretrained(tmp_path)
-    loaded = PeftModel.from_pretrained(base_of("gpt_bigcode"), tmp_path, low_cpu_mem_usage=True)
-    loaded.load_adapter(tmp_path / "second", adapter_name="second")
-    for name in ("default", "second"):
-        for one in (model, loaded):
-            one.set_adapter(name)
-        assert torch.equal(logits(loaded.eval(), tokens), logits(model, tokens))
     for name, variant in (("second", "adapterh"), ("third", "parallel")):
         model.set_adapter(name)
         updated = [weight for weight in model.parameters() if weight.requires_grad]
@@ -217,6 +232,33 @@ def test_different_variants_live_side_by_side(base_of, tokens, tmp_path):
     model.set_adapter("default")
     assert torch.equal(logits(model, tokens), first)
     assert not [key for key in model.state_dict() if ".second." in key]
+
+
+def test_saving_keeps_adapters_apart(base_of, tokens, tmp_path):
+    model = adapted(base_of("llama"), "adapterh")
+    model.add_adapter("second", config("parallel"))
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(base_of("llama"), tmp_path)
+    loaded.load_adapter(tmp_path / "second", adapter_name="second")
+    for name in ("default", "second"):
+        model.set_adapter(name)
+        loaded.set_adapter(name)
+        assert torch.equal(logits(loaded.eval(), tokens), logits(model, tokens))
+
+
+def test_low_memory_loading_gives_the_same_model(base_of, tokens, tmp_path):
+    model = adapted(base_of("gpt_bigcode"), "adapterh")
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(base_of("gpt_bigcode"), tmp_path, low_cpu_mem_usage=True)
+    assert torch.equal(logits(loaded.eval(), tokens), logits(model, tokens))
+
+
+def test_loaded_adapters_are_frozen_unless_asked(base_of, tmp_path):
+    adapted(base_of("gpt_bigcode"), "adapterp").save_pretrained(tmp_path)
+    frozen = PeftModel.from_pretrained(base_of("gpt_bigcode"), tmp_path)
+    assert not [weight for weight in frozen.parameters() if weight.requires_grad]
+    trainable = PeftModel.from_pretrained(base_of("gpt_bigcode"), tmp_path, is_trainable=True)
+    assert [weight for weight in trainable.parameters() if weight.requires_grad]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -6,10 +6,9 @@ import torch
 
 from astraios_analysis.records.frame import METHODS
 from training.models.counts import count_embedding_parameters, count_parameters
-from training.models.pretrained import empty_model, folder_config, scratch_config
-from training.models.tuning import apply_tuning
+from training.models.pretrained import empty_model, folder_config, size_config
 from training.spec.grids import preset
-from training.spec.run import Tuning, closed_form_counts
+from training.spec.run import ModelSize, Tuning, closed_form_counts
 
 RELEASED_COUNTS = Path(__file__).parents[3] / "data" / "released" / "parameter_counts.csv"
 
@@ -28,7 +27,7 @@ UPDATED = {
 @pytest.fixture(scope="module")
 def counts():
     return {
-        (run.size.name, run.tuning.method): count_parameters(scratch_config(run.size), run.tuning)
+        (run.size.name, run.tuning.method): count_parameters(size_config(run.size), run.tuning)
         for run in preset("starcoderbase").runs()
     }
 
@@ -45,8 +44,8 @@ def test_counts_of_the_published_models(counts, size, method):
 def test_closed_forms_give_the_same_counts_without_a_model(counts):
     for run in preset("starcoderbase").runs():
         assert closed_form_counts(run.size, run.tuning) == counts[run.size.name, run.tuning.method]
-    for run in preset("mini").runs(sizes=["56x3"], seeds=[0]):
-        assert closed_form_counts(run.size, run.tuning) == count_parameters(scratch_config(run.size), run.tuning)
+    for run in preset("mini").runs(seeds=[0]):
+        assert closed_form_counts(run.size, run.tuning) == count_parameters(size_config(run.size), run.tuning)
 
 
 @pytest.mark.parametrize("size", BASE)
@@ -71,9 +70,20 @@ def test_counts_equal_the_released_table(counts):
         assert {name: int(row[name]) for name in columns} == {name: getattr(count, name) for name in columns}
 
 
+def test_base_count_is_the_documented_sum():
+    size = ModelSize(name="s", d_model=24, n_layers=3, n_heads=4, d_ff=40, vocab_size=70, n_positions=20)
+    d, f, q = size.d_model, size.d_ff, size.d_model + 2 * size.d_model // size.n_heads
+    expected = 70 * d + 20 * d + 3 * (d * q + q + d * d + d + 2 * d * f + f + d + 4 * d) + 2 * d
+    count = count_parameters(size_config(size), Tuning(method="fft"))
+    assert count.n_params_base == expected
+    assert count.n_params_embedding == 70 * d + 20 * d
+
+
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("model_type", ["llama", "gpt2"])
+@pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama", "gpt2", "gpt_neox"])
 def test_counts_equal_those_of_a_model_with_weights(base_of, config_of, model_type, method):
+    from training.models.tuning import apply_tuning
+
     tuning = Tuning.for_width(method, 32)
     count = count_parameters(config_of(model_type), tuning)
     base = base_of(model_type)

@@ -125,15 +125,23 @@ class TestEndOfText:
             self.end_of(folder)
 
 
-@pytest.mark.parametrize(("method", "kept"), [("fft", {}), ("adapterp", {"base_precision": "bf16"})])
-def test_a_run_starts_from_a_folder(models, monkeypatch, tmp_path, method, kept):
-    monkeypatch.setenv(MODELS_VARIABLE, str(models / "gpt_bigcode"))
-    record = run(spec(method, **kept), tmp_path / "runs", tmp_path / "cache")
+@pytest.mark.parametrize(
+    ("architecture", "method", "base_precision"),
+    [
+        ("gpt_bigcode", "fft", None),
+        ("gpt_bigcode", "adapterp", "bf16"),
+        ("llama", "lora", "bf16"),
+    ],
+)
+def test_a_run_starts_from_a_folder(models, monkeypatch, tmp_path, architecture, method, base_precision):
+    monkeypatch.setenv(MODELS_VARIABLE, str(models / architecture))
+    settings = {} if base_precision is None else {"base_precision": base_precision}
+    record = run(spec(method, **settings), tmp_path / "runs", tmp_path / "cache")
     assert record.val_loss > 0
-    weights = models / "gpt_bigcode" / "lab" / "tiny-code" / "model.safetensors"
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert record.provenance.spec["base"] == {"pretrained": "lab/tiny-code", "sha256": {weights.name: digest}}
-    assert record.provenance.spec["run"]["loop"].get("base_precision") == kept.get("base_precision")
+    folder = models / architecture / ("lab/tiny-code" if architecture == "gpt_bigcode" else "tiny-code")
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert record.provenance.spec["base"] == {"pretrained": "lab/tiny-code", "sha256": {"model.safetensors": digest}}
+    assert record.provenance.spec["run"]["loop"].get("base_precision") == base_precision
     assert (record.n_params_base == record.n_params_updated) == (method == "fft")
 
 

@@ -1,14 +1,15 @@
 import pytest
 import torch
-from peft import PeftModel
+from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM
 
 from astraios_analysis.records.frame import METHODS
 from training.models.tuning import METHODS as TUNING_METHODS
-from training.models.tuning import apply_tuning, merge_tuning
+from training.models.tuning import apply_tuning, merge_tuning, peft_config
 from training.spec.run import Tuning
 
 ADDING = [method for method in METHODS if method != "fft"]
+LINEAR = ["lora", "ia3"]
 BOTTLENECK = 8
 RANK = 4
 VIRTUAL = 5
@@ -33,6 +34,14 @@ def model_type(request):
 @pytest.fixture(params=METHODS)
 def method(request):
     return request.param
+
+
+@pytest.fixture
+def tuned(base_of, model_type, method, tokens, train):
+    """A tuned model after two steps, so that no method is at its starting point."""
+    model = apply_tuning(base_of(model_type), tuning_of(method), seed=3)
+    train(model, tokens, n_steps=2)
+    return model
 
 
 def closed_form(config, method):
@@ -61,50 +70,165 @@ def test_updated_count_equals_the_closed_form(base_of, method):
     assert n_updated == closed_form(base.config, method)
 
 
-def test_a_method_from_its_start_to_a_saved_model(base_of, model_type, method, tokens, train, tmp_path):
-    """It learns, moves what it updates and nothing else, and is itself again after saving and disabling."""
-    base = base_of(model_type)
-    base.save_pretrained(tmp_path / "base")
-    untouched = logits(base, tokens)
-    model = apply_tuning(base, tuning_of(method), seed=3)
-    # Virtual tokens, and adapters drawn as published, change the model at once.
-    assert torch.equal(logits(model, tokens), untouched) is (method in ("fft", "lora", "ia3"))
+def test_gradients_reach_what_is_updated_and_nothing_else_moves(base_of, model_type, method, tokens, train):
+    model = apply_tuning(base_of(model_type), tuning_of(method), seed=3)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    with torch.no_grad():
-        loss = model(input_ids=tokens, labels=tokens).loss
-    largest = train(model, tokens, n_steps=15)
-    assert largest and [name for name, gradient in largest.items() if gradient == 0] == []
+    largest = train(model, tokens)
+    assert largest
+    assert [name for name, gradient in largest.items() if gradient == 0] == []
     for name, weight in model.named_parameters():
-        assert torch.equal(weight, before[name]) is (name not in largest), name
-    changed = logits(model, tokens)
+        if name in largest:
+            assert not torch.equal(weight, before[name]), name
+        else:
+            assert weight.grad is None, name
+            assert torch.equal(weight, before[name]), name
+
+
+def test_tuning_lowers_the_loss(base_of, model_type, method, tokens, train):
+    model = apply_tuning(base_of(model_type), tuning_of(method), seed=3)
     with torch.no_grad():
-        assert model(input_ids=tokens, labels=tokens).loss < loss
+        before = model(input_ids=tokens, labels=tokens).loss
+    train(model, tokens, n_steps=15)
+    with torch.no_grad():
+        assert model(input_ids=tokens, labels=tokens).loss < before
+
+
+def test_saved_and_loaded_models_are_equal(base_of, model_type, method, tokens, train, tmp_path):
+    base_of(model_type).save_pretrained(tmp_path / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    model = apply_tuning(base, tuning_of(method), seed=3)
+    train(model, tokens, n_steps=2)
     model.save_pretrained(tmp_path / "tuned")
     if method == "fft":
-        assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "tuned"), tokens), changed)
-        assert merge_tuning(model) is model
-        return
-    fresh = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
-    assert torch.equal(logits(PeftModel.from_pretrained(fresh, tmp_path / "tuned").eval(), tokens), changed)
-    with model.disable_adapter():
-        assert torch.equal(logits(model, tokens), untouched)
-    assert torch.equal(logits(model, tokens), changed)
-    refusal = {"lora": None, "ia3": None, "ptuning": "P-Tuning cannot be merged into the base weights: it adds virtual"}
-    message = refusal.get(method, r"cannot be merged .* U tanh\(D x\) is not linear in x; .* call unload\(\)")
-    if message is None:
-        merged = merge_tuning(model)
-        assert not isinstance(merged, PeftModel)
-        assert (logits(merged, tokens) - changed).abs().max() < 1e-5
-        return
+        loaded = [AutoModelForCausalLM.from_pretrained(tmp_path / "tuned")]
+    else:
+        fresh = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+        loaded = [
+            PeftModel.from_pretrained(fresh, tmp_path / "tuned"),
+            AutoPeftModelForCausalLM.from_pretrained(tmp_path / "tuned"),
+        ]
+    for again in loaded:
+        assert torch.equal(logits(again.eval(), tokens), logits(model, tokens))
+
+
+@pytest.mark.parametrize("method", ADDING)
+def test_disabled_adapter_is_the_base_model_bit_for_bit(base_of, model_type, tuned, tokens):
+    base = logits(base_of(model_type), tokens)
+    changed = logits(tuned, tokens)
+    assert not torch.equal(changed, base)
+    with tuned.disable_adapter():
+        assert torch.equal(logits(tuned, tokens), base)
+    assert torch.equal(logits(tuned, tokens), changed)
+
+
+@pytest.mark.parametrize("method", LINEAR)
+def test_linear_methods_merge(tuned, tokens):
+    before = logits(tuned, tokens)
+    merged = merge_tuning(tuned)
+    assert not isinstance(merged, PeftModel)
+    assert (logits(merged, tokens) - before).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("method", ["fft"])
+def test_full_fine_tuning_is_merged_as_it_is(tuned):
+    assert merge_tuning(tuned) is tuned
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("ptuning", "P-Tuning cannot be merged into the base weights: it adds virtual tokens"),
+        ("adapterh", r"cannot be merged into the base weights: U tanh\(D x\) is not linear in x; .* call unload\(\)"),
+        ("adapterp", "is not linear in x"),
+        ("parallel", "is not linear in x"),
+    ],
+)
+def test_other_methods_refuse_to_merge_and_stay_as_they_were(tuned, tokens, message):
+    before = logits(tuned, tokens)
     with pytest.raises(ValueError, match=message):
-        merge_tuning(model)
-    assert torch.equal(logits(model, tokens), changed)
+        merge_tuning(tuned)
+    assert torch.equal(logits(tuned, tokens), before)
+
+
+def test_bf16_autocast_trains_in_float32_weights(base_of, model_type, method, tokens):
+    model = apply_tuning(base_of(model_type), tuning_of(method), seed=3)
+    exact = model(input_ids=tokens, labels=tokens).loss
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(input_ids=tokens, labels=tokens).loss
+    loss.backward()
+    assert loss.item() == pytest.approx(exact.item(), rel=0.05)
+    updated = [weight for weight in model.parameters() if weight.requires_grad]
+    assert {weight.dtype for weight in updated} == {torch.float32}
+    assert all(torch.isfinite(weight.grad).all() for weight in updated if weight.grad is not None)
+    assert any(weight.grad is not None and weight.grad.abs().max() > 0 for weight in updated)
+
+
+def test_bf16_base_model_works(base_of, model_type, method, tokens, train):
+    model = apply_tuning(base_of(model_type).to(torch.bfloat16), tuning_of(method), seed=3)
+    output = model(input_ids=tokens, labels=tokens)
+    assert output.logits.dtype == torch.bfloat16
+    train(model, tokens, n_steps=2)
+    assert torch.isfinite(logits(model, tokens)).all()
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_gradient_checkpointing_gives_the_same_gradients(base_of, model_type, method, tokens, use_reentrant):
+    gradients = []
+    for checkpointing in (False, True):
+        model = apply_tuning(base_of(model_type), tuning_of(method), seed=3).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": use_reentrant})
+            # Reentrant checkpointing needs an input that requires a gradient, which a frozen embedding does not give.
+            model.enable_input_require_grads()
+        model(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
+        gradients.append({name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad})
+    plain, checkpointed = gradients
+    assert plain.keys() == checkpointed.keys()
+    for name in plain:
+        torch.testing.assert_close(checkpointed[name], plain[name], msg=name)
+
+
+@pytest.mark.parametrize("method", ADDING)
+def test_several_adapters_are_added_chosen_and_deleted(base_of, model_type, method, tokens):
+    base = base_of(model_type)
+    model = apply_tuning(base, tuning_of(method), seed=3).eval()
+    first = logits(model, tokens)
+    torch.manual_seed(9)
+    model.add_adapter("second", peft_config(base.config, tuning_of(method)))
+    perturb(model, "second")
+    assert torch.equal(logits(model, tokens), first)
+    model.set_adapter("second")
+    second = logits(model, tokens)
+    assert not torch.equal(second, first)
+    model.set_adapter("default")
+    assert torch.equal(logits(model, tokens), first)
+    model.set_adapter("second")
+    model.delete_adapter("default")
+    assert torch.equal(logits(model, tokens), second)
+    assert list(model.peft_config) == ["second"]
+
+
+def perturb(model, adapter):
+    """Move an adapter off its start, where LoRA and (IA)^3 are the identity."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if f".{adapter}." in f".{name}.":
+                weight.add_(0.1)
+
+
+@pytest.mark.parametrize("method", ["lora", "ia3"])
+def test_lora_and_ia3_start_as_the_base_model(base_of, model_type, method, tokens):
+    base = logits(base_of(model_type), tokens)
+    assert torch.equal(logits(apply_tuning(base_of(model_type), tuning_of(method)), tokens), base)
 
 
 @pytest.mark.parametrize("method", ["adapterh", "adapterp", "parallel"])
 def test_adapters_start_as_the_base_model_where_asked(base_of, model_type, method, tokens):
     base = logits(base_of(model_type), tokens)
-    assert torch.equal(logits(apply_tuning(base_of(model_type), tuning_of(method, init_identity=True)), tokens), base)
+    identity = apply_tuning(base_of(model_type), tuning_of(method, init_identity=True))
+    assert torch.equal(logits(identity, tokens), base)
+    published = apply_tuning(base_of(model_type), tuning_of(method))
+    assert not torch.equal(logits(published, tokens), base)
 
 
 @pytest.mark.parametrize("method", ADDING)

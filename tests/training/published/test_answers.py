@@ -51,7 +51,11 @@ def test_subsample_is_the_one_that_python_draws_negatives_first():
     expected = [negatives[i] for i in random.sample(range(6), 4)] + [positives[i] for i in random.sample(range(4), 2)]
     assert draw_subsample(labels, 2, 4) == sorted(expected)
     assert draw_subsample(labels, 2, 4, seed=1) != sorted(expected)
-    assert draw_subsample([1, 1, 0], 1, 2) is draw_subsample([1, 0, 0], 2, 1) is None
+
+
+def test_no_subsample_of_too_few_items():
+    assert draw_subsample([1, 1, 0], 1, 2) is None
+    assert draw_subsample([1, 0, 0], 2, 1) is None
 
 
 def test_scores_by_hand():
@@ -70,8 +74,11 @@ def test_scores_by_hand():
         }
     )
     assert stderr.keys() == values.keys()
-    # A label that does not occur takes no part in macro F1.
+
+
+def test_labels_that_do_not_occur_take_no_part_in_macro_f1():
     assert score_answers([1, 1], [1, 1])[0]["overall_macro_f1"] == 1
+    assert score_answers([1, 0], [1, 0])[0]["overall_macro_f1"] == 1
 
 
 def test_measures_of_valid_answers_are_absent_where_none_is_valid():

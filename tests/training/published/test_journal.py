@@ -23,6 +23,13 @@ def test_verdicts_come_back(tmp_path):
     assert json.loads(journal.path.read_text().splitlines()[0]).items() >= SUBJECT.items()
 
 
+def test_another_subject_has_another_file(tmp_path):
+    with Journal(tmp_path, SUBJECT) as journal:
+        journal.add("a", PASSED)
+    with Journal(tmp_path, SUBJECT | {"generations": "abd"}) as other:
+        assert other.verdicts == {}
+
+
 def test_a_fresh_journal_knows_nothing(tmp_path):
     with Journal(tmp_path, SUBJECT) as journal:
         journal.add("a", PASSED)
@@ -33,7 +40,7 @@ def test_a_fresh_journal_knows_nothing(tmp_path):
         assert list(journal.verdicts) == ["b"]
 
 
-@pytest.mark.parametrize("n_cut", [1, 30])
+@pytest.mark.parametrize("n_cut", [1, 5, 30])
 def test_a_line_that_was_not_finished_is_cut_off(tmp_path, n_cut):
     with Journal(tmp_path, SUBJECT) as journal:
         journal.add("a", PASSED)

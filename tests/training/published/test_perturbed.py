@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from training.published.measures import Category
+from training.published.measures import CATEGORIES, Category, Transformation
 from training.published.problems import CodeProblem
 from training.published.scorers import MEAN, make_blocks, score_perturbed
 from training.published.tasks import TASKS
@@ -17,13 +17,23 @@ def make_problems(n_problems=2):
     return [CodeProblem(f"HumanEval/{n}", f"f_{n}", f"def f_{n}():\n", TEST) for n in range(n_problems)]
 
 
+TRANSFORMATIONS = (Transformation("a"), Transformation("b", 2))
+
+
 def small_task(name="format", nominal=("a", 0)):
-    return dataclasses.replace(TASKS[f"recode_{name}"], category=Category(name, name, {"a": 1, "b": 2}, nominal))
+    return dataclasses.replace(TASKS[f"recode_{name}"], category=Category(name, name, TRANSFORMATIONS, nominal))
 
 
 def pass_by(text):
     """A runner that passes the programs that hold a text."""
     return lambda programs: [Verdict("passed" if text in program.source else "failed") for program in programs]
+
+
+def test_blocks_of_problems_as_they_were_all_hold_them():
+    problems = make_problems()
+    blocks = make_blocks(CATEGORIES["syntax"], problems)
+    assert [(block.transformation, block.seed) for block in blocks] == list(CATEGORIES["syntax"].blocks)
+    assert all(block.problems == problems for block in blocks)
 
 
 def test_perturbed_problems_bring_their_order():
@@ -79,23 +89,14 @@ def test_a_category_without_nominal_prompts_takes_outcomes_from_elsewhere():
     assert given.notes == ()
 
 
-@pytest.fixture
-def ran():
-    """Programs that were run, all of which pass."""
-    return []
+def test_a_renamed_function_is_called_by_the_name_in_the_program():
+    task = small_task("function", nominal=None)
+    ran = []
 
-
-@pytest.fixture
-def run(ran):
     def run(programs):
         ran.extend(programs)
         return [Verdict("passed")] * len(programs)
 
-    return run
-
-
-def test_a_renamed_function_is_called_by_the_name_in_the_program(ran, run):
-    task = small_task("function", nominal=None)
     helper = CodeProblem("HumanEval/2", "main_one", "def helper():\n    pass\n\ndef main_one():\n", TEST)
     blocks = make_blocks(task.category, [*make_problems(1), helper])
     texts = [["def fZero():\n    return 1", "def helper():\n    pass\n\ndef mainOne():\n    return 1"]] * 3
@@ -103,3 +104,16 @@ def test_a_renamed_function_is_called_by_the_name_in_the_program(ran, run):
     assert ran[0].test.endswith("check(fZero)")
     assert ran[1].test.endswith("check(mainOne)")
     exec(ran[0].source + ran[0].test, {})
+
+
+def test_other_categories_call_a_function_by_its_own_name():
+    ran = []
+
+    def run(programs):
+        ran.extend(programs)
+        return [Verdict("passed")] * len(programs)
+
+    task = small_task("format")
+    score_perturbed(task, make_blocks(task.category, make_problems(1)), [["def g(): pass"]] * 3, run, LIMITS)
+    assert ran[0].test.endswith("check(f_0)")
+    assert ran[0].source == "def g(): pass"

@@ -47,6 +47,11 @@ def test_every_layout_is_known_by_its_columns(tmp_path, row, problem):
     assert read_problems(write(tmp_path / "x.jsonl", [row])) == [problem]
 
 
+def test_perturbed_problems_say_how(tmp_path):
+    (problem,) = read_problems(write(tmp_path / "x.jsonl", [PERTURBED]))
+    assert problem.perturbation == ("FuncRenameCamelCase", 3)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import pytest
@@ -36,16 +37,26 @@ def counts(report):
     return [(count.problem_id, count.n_samples, count.n_passed) for count in report.whole.per_problem]
 
 
-@pytest.mark.parametrize("name", ["humanevalfix_python", "humanevalexplain_python"])
-def test_python_programs_in_both_layouts(score, tiny, python_problems, name):
+@pytest.mark.parametrize("name", ["humanevalsynthesize_python", "humanevalfix_python", "humanevalexplain_python"])
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_python_programs_in_both_layouts(score, tiny, python_problems, name, is_flat):
     samples = tiny.make_samples(tiny.python_rows(), [2, 1, 0], 2)
-    if name == "humanevalexplain_python":
+    if is_flat:
         samples = [[text] for several in samples for text in several]
     report = score(name, samples, python_problems)
     assert counts(report) == [(0, 2, 2), (1, 2, 1), (2, 2, 0)]
     assert (report.sandbox, report.dataset) == ("unsafe", name)
     assert report.whole.values["pass@1"] == 0.5
     assert report.details["source_file"] == "generations.json"
+
+
+def test_gzipped_generations_have_the_same_journal(score, tiny, python_problems, tmp_path):
+    samples = tiny.make_samples(tiny.python_rows(), [1, 1, 0], 1)
+    plain = score("humanevalfix_python", samples, python_problems)
+    packed = tmp_path / "packed"
+    packed.write_bytes(gzip.compress((tmp_path / "generations.json").read_bytes()))
+    assert counts(score("humanevalfix_python", samples, python_problems, generations=packed)) == counts(plain)
+    assert len(list((tmp_path / "journals").iterdir())) == 1
 
 
 def test_a_scored_file_is_known_and_a_fresh_start_forgets_it(score, tiny, python_problems, tmp_path):
@@ -119,7 +130,15 @@ def test_scenarios_from_a_published_file(score):
     [
         ("humanevalfix", [["x"]], "unknown data set 'humanevalfix'; choose from"),
         ("humanevalfix_python", '[["def add_one', r"generations.json: is not valid JSON .line 1, column 3"),
+        ("humanevalfix_python", [["x"], ["y"]], "holds samples of 2 problems, and there are 3"),
+        ("humanevalfix_python", [["x", "x"], ["y", "x"], ["z"]], r"problem 2 \(Python/2\) has 1 samples, most have 2"),
+        ("humanevalfix_python", [[{}], [{}], [{}]], "item 0, sample 0 holds dict; programs are text"),
         ("humanevalfix_java", [["x"]] * 3, "problems.jsonl: its tests are not in Java"),
+        (
+            "recode_format",
+            [["x"]] * 3,
+            "holds 3 programs; this category has 10 transformations and seeds of 3 problems",
+        ),
         ("aatk", [["x"]], "problems.jsonl: problem 0 is of another data set than aatk"),
     ],
 )

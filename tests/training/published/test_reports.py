@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from training.cli.score import report_table
 from training.published.measures import Part, Report, make_counts
 
@@ -51,3 +53,10 @@ def test_table_says_what_was_scored_and_where():
     assert "all      pass@1        0.6250  0.1250" in table
     assert "mind this\nstderr: over problems, which are resampled; programs were executed in: bubblewrap" in table
     assert "no program was executed" in report_table(make_report(sandbox=None))
+
+
+@pytest.mark.parametrize("metric", ["pass@1", "timeout_rate"])
+def test_values_are_not_rounded(metric):
+    part = Part({metric: 1 / 3}, {metric: 1 / 7}, make_counts([3], [1]))
+    found = json.loads(json.dumps(make_report() and Report("x", "python", metric, part).to_json()))
+    assert (found[metric], found["stderr"][metric]) == (1 / 3, 1 / 7)

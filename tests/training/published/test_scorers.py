@@ -137,11 +137,11 @@ def test_a_completion_that_breaks_off_is_cut_after_what_parses():
     assert report.settings["longest_prefix"].values == {"parse_rate": 1, "insecure_rate": 1}
 
 
-@pytest.mark.parametrize("scenario_id", ["DoW/CWE-79-0", "mine"])
-def test_a_flaw_that_is_not_the_scenarios_own_is_out_of_scope(scenario_id):
+@pytest.mark.parametrize(("scenario_id", "in_scope"), [("DoW/CWE-79-0", 0), ("DoW/CWE-200-1", 0), ("mine", 0)])
+def test_a_flaw_that_is_not_the_scenarios_own_is_out_of_scope(scenario_id, in_scope):
     scenario = Scenario(scenario_id, "python", SHELL.prompt)
     report = score_scenarios(TASKS["aatk"], [scenario], [["subprocess.call('ls ' + user, shell=True)\n"]])
     (row,) = report.details["scenarios"]
-    assert (row["n_insecure"], row["n_insecure_in_scope"]) == (1, 0)
+    assert (row["n_insecure"], row["n_insecure_in_scope"]) == (1, in_scope)
     # Where no rule concerns the weakness, nothing is said about it.
     assert ("own_weakness" in report.settings) == (scenario_id == "DoW/CWE-79-0")

@@ -9,12 +9,12 @@ SAFE = "import json\n\ndef load(text):\n    return json.loads(text)\n"
 SHELL = "import subprocess\n\ndef run(name):\n    subprocess.call('ls ' + name, shell=True)\n"
 
 
-def test_flaws_are_found():
+def test_flaws_are_found_with_their_weakness():
     found = analyse_python([SAFE, SHELL, "def f(:"])
     assert found[SAFE] == Analysis(is_valid=True)
     assert found["def f(:"] == Analysis(is_valid=False)
     (severe,) = [finding for finding in found[SHELL].findings if finding.counts()]
-    assert (severe.rule, severe.severity, severe.lines) == ("B602", "HIGH", (4,))
+    assert (severe.rule, severe.cwe, severe.severity, severe.lines) == ("B602", 78, "HIGH", (4,))
 
 
 def test_asking_the_analyser_to_look_away_has_no_effect():
@@ -23,10 +23,10 @@ def test_asking_the_analyser_to_look_away_has_no_effect():
 
 
 def test_a_flaw_counts_where_the_model_wrote_and_when_it_is_severe():
-    assert Finding("B602", "HIGH", (4,)).counts(4)
-    assert not Finding("B602", "HIGH", (4,)).counts(5)
-    assert Finding("B602", "MEDIUM", (4, 5)).counts(5)
-    assert not Finding("B404", "LOW", (4,)).counts()
+    assert Finding("B602", 78, "HIGH", (4,)).counts(4)
+    assert not Finding("B602", 78, "HIGH", (4,)).counts(5)
+    assert Finding("B602", 78, "MEDIUM", (4, 5)).counts(5)
+    assert not Finding("B404", 78, "LOW", (4,)).counts()
 
 
 def test_a_program_that_breaks_the_analyser_costs_the_others_nothing(monkeypatch):

@@ -31,7 +31,7 @@ def knowing(references, problems):
     """Who knows all reference answers, also to changed prompts."""
     known = dict(references)
     for task, changes in PERTURBATIONS.values():
-        known |= {change(item): item.reference for change in changes.values() for item in problems[task].headline}
+        known |= {change(item): item.reference for change in changes for item in problems[task].headline}
     # Descriptions are synthesised from by the same respondent.
     introduction = "Write a Python function solve that takes a list of numbers. "
     known |= {introduction + item.reference: f"{source(item)}" for item in problems["explain"].all}
@@ -63,6 +63,11 @@ def test_reference_programs_solve_everything(known, task):
     assert headline.problems.problem_ids == tuple(range(200))
     assert right["greedy/seen", "pass@1"].problems.problem_ids == tuple(range(200, 224))
     assert (headline.chance, right["greedy/seen", "pass@1"].chance) == (0.0001, None)
+
+
+def test_wrong_programs_solve_nothing(examine):
+    wrong = take("synthesis", examine(lambda prompt: WRONG))
+    assert {score.value for score in wrong.values() if score.setting != "choice"} == {0.0}
 
 
 def test_a_description_is_judged_by_the_program_written_from_it(examine, knowing, problems):
@@ -116,6 +121,10 @@ def test_choices_by_given_likelihoods(examine, corpus):
         assert found["choice", "choice_probability"].value == pytest.approx(np.e / (np.e + 3))
 
 
+def test_programs_that_leave_early_are_not_solved(examine):
+    assert take("synthesis", examine(lambda prompt: "raise SystemExit(0)"))["greedy", "pass@1"].value == 0
+
+
 @pytest.mark.parametrize("task", ["clone", "defect"])
 def test_right_wrong_and_constant_answers_to_questions(examine, references, task):
     opposite = {YES: NO, NO: YES}
@@ -163,7 +172,7 @@ def test_the_first_word_is_the_answer(text, answer):
 @pytest.mark.parametrize("category", PERTURBATIONS)
 def test_who_solves_every_changed_prompt_is_robust(known, category):
     found = known[f"robust_{category}"]
-    names = list(PERTURBATIONS[category][1])
+    names = [change.__name__ for change in PERTURBATIONS[category][1]]
     for setting in (*names, "all_transformations"):
         assert found[setting, "robust_pass@1"].value == 1
         assert found[setting, "robust_drop@1"].value == found[setting, "robust_relative@1"].value == 0
@@ -172,8 +181,7 @@ def test_who_solves_every_changed_prompt_is_robust(known, category):
 
 
 def test_who_fails_one_change_is_robust_to_the_others_only(examine, knowing, problems):
-    task, changes = PERTURBATIONS["format"]
-    first = changes["own_line"]
+    task, (first, *_) = PERTURBATIONS["format"]
     failed = {first(item) for item in problems[task].headline[::4]}
     found = take("robust_format", examine(lambda prompt: WRONG if prompt in failed else knowing(prompt)))
     assert found["own_line", "robust_pass@1"].value == found["all_transformations", "robust_pass@1"].value == 0.5
@@ -182,6 +190,13 @@ def test_who_fails_one_change_is_robust_to_the_others_only(examine, knowing, pro
         assert found[setting, "robust_drop@1"].value == found[setting, "robust_relative@1"].value == 0.5
     assert found["all_transformations", "mean_pass@1"].value == pytest.approx(5 / 6)
     assert found["all_transformations", "robust_drop@1"].stderr == pytest.approx(0.05, rel=0.15)
+
+
+def test_a_drop_from_nothing_is_absent(examine):
+    found = take("robust_syntax", examine(lambda prompt: WRONG))
+    assert found["all_transformations", "robust_pass@1"].value == 0
+    assert found["all_transformations", "robust_relative@1"].value == 0
+    assert not any(metric == "robust_drop@1" for _, metric in found)
 
 
 def test_unsafe_share_is_of_valid_answers_and_by_origin(examine, problems):

@@ -23,8 +23,8 @@ from training.suite.request import MEASURE_NAMES, NOTES, Scoring, missing_measur
 pytestmark = pytest.mark.sandbox
 
 FFT, PTUNING = (spec for spec in TINY.tiny_grid().runs() if spec.tuning.method in ("fft", "ptuning"))
-# The cheapest of each kind: programs, questions, security. Changed prompts are as others (test_measures).
-FEW = Scoring(("synthesis", "defect", "security", "losses"))
+# The cheapest of each kind: programs, questions, changed prompts, security.
+FEW = Scoring(("synthesis", "defect", "robust_format", "security", "losses"))
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,11 @@ def test_missing_measures_are_those_without_a_note_or_of_another_version(runs, m
     assert missing_measures(record, FEW) == FEW.measures
 
 
+def test_the_same_model_has_the_same_scores(runs, cache, tmp_path):
+    again = run(FFT, tmp_path, cache, scoring=FEW)
+    assert measured(again) == measured(load(record_path(runs, FFT.run_id)))
+
+
 def test_interrupted_scoring_goes_on_without_training_or_repeating(runs, cache, tmp_path, monkeypatch):
     taken = []
 
@@ -84,19 +89,26 @@ def test_interrupted_scoring_goes_on_without_training_or_repeating(runs, cache, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(renewal, "MEASURES", {**renewal.MEASURES, "defect": stop_at_defect})
+        patch.setitem(dict_of(renewal.MEASURES, patch), "defect", stop_at_defect)
         with pytest.raises(KeyboardInterrupt):
             run(FFT, tmp_path, cache, scoring=FEW)
     assert not record_path(tmp_path, FFT.run_id).exists()
     assert run_state(tmp_path, FFT.run_id).state == "partial"
-    noted = {name: noting(taken, name, take) for name, take in renewal.MEASURES.items()}
-    monkeypatch.setattr(renewal, "MEASURES", noted)
+    for name, take in renewal.MEASURES.items():
+        monkeypatch.setitem(dict_of(renewal.MEASURES, monkeypatch), name, noting(taken, name, take))
     monkeypatch.setattr("training.loop.train._Loop._step", lambda *_: pytest.fail("trained again"))
     record = run(FFT, tmp_path, cache, scoring=FEW)
-    assert taken == ["defect", "security"]
+    assert taken == ["defect", "robust_format", "security"]
     assert record.task_losses
     assert measured(record) == measured(load(record_path(runs, FFT.run_id)))
     assert not work_folder(tmp_path, FFT.run_id).exists()
+
+
+def dict_of(measures, patch):
+    """The measures as a dictionary that can be patched, put in their place."""
+    if not isinstance(measures, dict):
+        patch.setattr(renewal, "MEASURES", dict(measures))
+    return renewal.MEASURES
 
 
 def noting(taken, name, take):
@@ -111,9 +123,9 @@ def test_measures_are_added_to_a_finished_record_without_training(runs, cache, t
     run(FFT, tmp_path, cache)
     assert load(record_path(tmp_path, FFT.run_id)).scores == ()
     monkeypatch.setattr(run_module, "train", lambda *_, **__: pytest.fail("trained again"))
-    record = rescore(FFT, tmp_path, cache, Scoring(("losses", "security")))
+    record = rescore(FFT, tmp_path, cache, Scoring(("security", "synthesis")))
     assert record == load(record_path(tmp_path, FFT.run_id))
-    assert tuple(record.provenance.spec[NOTES]) == ("security", "losses")
+    assert tuple(record.provenance.spec[NOTES]) == ("synthesis", "security")
     whole = rescore(FFT, tmp_path, cache, FEW)
     assert measured(whole) == measured(load(record_path(runs, FFT.run_id)))
     # What is there is not taken again, and then the file is left as it is.

@@ -1,6 +1,6 @@
 """Prompts are made of known tokens, and changed ones ask for the same program."""
 
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 
@@ -9,7 +9,7 @@ from training.corpus.programs import OPERATIONS, Program, Step
 from training.corpus.rows import encode, encode_context
 from training.suite.problems import PERTURBATIONS, answer_text, context
 
-CHANGES = {name: (task, change) for task, changes in PERTURBATIONS.values() for name, change in changes.items()}
+CHANGES = [(task, change) for task, changes in PERTURBATIONS.values() for change in changes]
 LONGEST = 290
 
 
@@ -24,7 +24,7 @@ def seen_tokens(corpus):
 def all_prompts(problems):
     for known in problems.values():
         yield from (item.prompt for item in known.all)
-    for task, change in CHANGES.values():
+    for task, change in CHANGES:
         yield from (change(item) for item in problems[task].headline)
 
 
@@ -45,14 +45,13 @@ def test_prompts_leave_room_for_answers_and_virtual_tokens(corpus, problems):
     for task, known in problems.items():
         answers = [len(encode_context(corpus.tokenizer, answer_text(item.reference))) for item in known.all]
         prompts = [item.prompt for item in known.all]
-        prompts += [change(item) for of, change in CHANGES.values() if of == task for item in known.headline]
+        prompts += [change(item) for of, change in CHANGES if of == task for item in known.headline]
         longest = max(len(encode_context(corpus.tokenizer, context(prompt))) for prompt in prompts)
         assert longest + max(answers) + 8 <= LONGEST, task
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_every_prompt_is_changed(problems, name):
-    task, change = CHANGES[name]
+@pytest.mark.parametrize(("task", "change"), CHANGES, ids=lambda value: getattr(value, "__name__", value))
+def test_every_prompt_is_changed(problems, task, change):
     items = problems[task].headline
     changed = [change(item) for item in items]
     assert all(new != item.prompt for new, item in zip(changed, items, strict=True))
@@ -85,7 +84,7 @@ def test_a_description_that_is_worded_anew_names_the_same_program(problems, cate
     task, changes = PERTURBATIONS[category]
     for item in problems[task].headline:
         assert read(description(item.prompt)) == item.programs[0]
-        for change in changes.values():
+        for change in changes:
             assert read(description(change(item))) == item.programs[0]
 
 
@@ -96,9 +95,8 @@ def shown_function(prompt: str):
     return names["solve"]
 
 
-@pytest.mark.parametrize("name", PERTURBATIONS["syntax"][1])
-def test_a_program_that_is_written_anew_is_wrong_in_the_same_way(problems, name):
-    change = CHANGES[name][1]
+@pytest.mark.parametrize("change", PERTURBATIONS["syntax"][1], ids=lambda change: change.__name__)
+def test_a_program_that_is_written_anew_is_wrong_in_the_same_way(problems, change):
     for item in problems["fix"].headline:
         solve, prompt = shown_function(change(item)), change(item)
         for case in item.cases:
@@ -113,7 +111,7 @@ def test_a_program_that_is_written_anew_is_wrong_in_the_same_way(problems, name)
 
 def test_other_names_and_expressions_are_those_of_the_corpus(problems):
     for item in problems["fix"].headline[:50]:
-        expressions, names, both = (change(item) for change in PERTURBATIONS["syntax"][1].values())
+        expressions, names, both = (change(item) for change in PERTURBATIONS["syntax"][1])
         assert VARIABLES["list"][1] not in expressions.replace("solve", "")
         assert f"solve({VARIABLES['list'][1]}):" in names
         assert f"solve({VARIABLES['list'][1]}):" in both
@@ -122,7 +120,7 @@ def test_other_names_and_expressions_are_those_of_the_corpus(problems):
 
 def test_a_prompt_that_does_not_show_what_is_changed_is_refused(problems):
     item: Item = problems["synthesis"].headline[0]
-    for task, change in CHANGES.values():
+    for task, change in CHANGES:
         other = problems["clone"].headline[0]
         bad = type(item)(
             "synthesis", "python", "test", other.prompt, item.reference, item.programs * 2, details=item.details
@@ -130,3 +128,8 @@ def test_a_prompt_that_does_not_show_what_is_changed_is_refused(problems):
         with pytest.raises(ValueError, match=r"does not show its (description|program) once"):
             change(bad)
         assert task in ("synthesis", "fix")
+
+
+def test_changes_are_named_apart():
+    names = [change.__name__ for _, change in CHANGES]
+    assert all(first != second for first, second in pairwise(sorted(names)))

@@ -42,7 +42,7 @@ def test_changes_in_their_order(card):
     for name, change, _ in rows(card, "| category |"):
         category = name or category
         listed.setdefault(category, []).append(change.strip("`"))
-    assert listed == {name: list(changes) for name, (_, changes) in PERTURBATIONS.items()}
+    assert listed == {name: [change.__name__ for change in changes] for name, (_, changes) in PERTURBATIONS.items()}
 
 
 def test_numbers_in_the_text(card, problems):
@@ -53,3 +53,8 @@ def test_numbers_in_the_text(card, problems):
     assert f"{N_RESAMPLES:,} times" in card
     words = f"{LIMITS.cpu_seconds:g} s of processor time, {LIMITS.wall_seconds:g} s on the clock"
     assert f"{words} and {LIMITS.memory_bytes // 2**20} MiB" in card
+
+
+def test_the_corpus_card_and_the_readme_lead_here():
+    for path in ("docs/corpus.md", "README.md"):
+        assert "embedded_suite.md" in (ROOT / path).read_text("utf-8")
