@@ -2,8 +2,8 @@
 
 `python tests/benchmarks/base_skills.py --size 56x3 --seed 1001` trains one base from scratch and prints, every 250
 steps, how often it is right, given the right text before, on the constants of a documented function, on even or odd,
-and on all other words of a function at once; `pass` is a whole function. `--set constant_share=0.5` tries other settings of the
-corpus; `--out` adds the rows to a CSV.
+and on all other words of a function at once; `pass` is a whole function. `--set constant_share=0.5` tries other
+settings of the corpus; `--out` adds the rows to a CSV.
 """
 
 import argparse
