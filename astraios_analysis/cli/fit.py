@@ -92,7 +92,7 @@ _HOW = options(
     LEVEL,
     click.option(
         "--intervals",
-        type=click.Choice(["profile", "bootstrap", "delta"]),
+        type=click.Choice(["profile", "bootstrap"]),
         default="profile",
         help="how intervals are made (profile)",
     ),

@@ -1,4 +1,4 @@
-"""Points to parameters: one law fitted to one set of points, to each group, or to groups that share its shape.
+"""Points to parameters: one law fitted to one set of points, or to groups that share its shape.
 
 A global start from the data alone, damped Newton on the true objective, standard errors. Each fit carries its
 objective, its gradient, how many starts agree, and its degrees of freedom; whether the data identify each parameter is
@@ -13,7 +13,7 @@ import numpy as np
 
 from astraios_analysis.laws.forms import find_law
 from astraios_analysis.laws.law import GROUP, NO_UNIT, Law
-from astraios_analysis.laws.rescue import SOLVER_ERRORS, solve_or_rescue
+from astraios_analysis.laws.rescue import solve_or_rescue
 from astraios_analysis.laws.residuals import (
     LawResiduals,
     Objective,
@@ -129,7 +129,7 @@ def fit_law(
     check_count(law, x, weights, held)
     problem = make_problem(law, x, y, objective, held)
     starts = find_starts(problem, weights, n_starts)
-    found, fallback = solve_or_rescue(problem, starts, weights, objective)
+    *found, fallback = solve_or_rescue(problem, starts, weights, objective)
     return choose(problem, *found, weights, objective, must_converge=must_converge, fallback=fallback)
 
 
@@ -247,43 +247,6 @@ def _theta_by_phi(problem: LawResiduals, phi: np.ndarray) -> np.ndarray:
     return (problem.raw_theta(phi + steps) - problem.raw_theta(phi - steps)).T / (2 * step)
 
 
-@dataclass(frozen=True)
-class GroupFits:
-    """One fit a group, without anything shared, in the order of the data; ``refused`` says why others have none."""
-
-    fits: dict[str, LawFit]
-    refused: dict[str, str]
-
-
-def fit_groups(
-    law: Law | str,
-    x: np.ndarray,
-    y: np.ndarray,
-    group: Sequence,
-    *,
-    objective: Objective | None = None,
-    fixed: Mapping[str, float] | None = None,
-    n_starts: int = N_STARTS,
-    must_converge: bool = True,
-) -> GroupFits:
-    """Fit a law to each group of points by itself.
-
-    ``group`` labels each point; the rest is as in `fit_law`, a group that cannot be fitted is named in ``refused``.
-    """
-    x, y, labels = np.asarray(x, dtype=float), np.asarray(y, dtype=float), np.asarray(group)
-    if not len(x) == len(y) == len(labels):
-        raise Refusal(f"x, y and group must have one length; they have {len(x)}, {len(y)} and {len(labels)}")
-    fits, refused, how = {}, {}, {"fixed": fixed, "n_starts": n_starts, "must_converge": must_converge}
-    for label in dict.fromkeys(labels.tolist()):
-        own = labels == label
-        try:
-            fits[label] = fit_law(law, x[own], y[own], objective=objective, **how)
-        except SOLVER_ERRORS as error:
-            # One group's problem must not be that of all.
-            refused[label] = str(error)
-    return GroupFits(fits, refused)
-
-
 def pool_law(law: Law, groups: Sequence[str]) -> Law:
     """Return a law over groups with shared exponents and floor, and one amplitude a group.
 
@@ -300,7 +263,7 @@ def pool_law(law: Law, groups: Sequence[str]) -> Law:
     template = law.parameters[place]
     parameters = (
         *(p for p in law.parameters if p.name != own),
-        *(replace(template, name=f"{own}[{group}]", meaning=f"{template.meaning}, {group}") for group in groups),
+        *(replace(template, name=f"{own}[{group}]") for group in groups),
     )
     shared = [j for j in range(k) if j != place]
     order = np.array([*shared, place])
@@ -339,7 +302,6 @@ def pool_law(law: Law, groups: Sequence[str]) -> Law:
         # The number of a group is a label.
         units=(*(law.units or law.inputs), NO_UNIT),
         outcome=law.outcome,
-        residual=law.residual,
         linear=tuple(p.name for p in parameters if p.name in law.linear or p.name.startswith(f"{own}[")),
         rescale=rescale if law.rescale else None,
     )

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.laws.engine import N_STARTS, LawFit, fit_groups, fit_law, number_groups, pool_law
+from astraios_analysis.laws.engine import N_STARTS, LawFit, fit_law, number_groups, pool_law
 from astraios_analysis.laws.forms import find_law, tie_law
 from astraios_analysis.laws.intervals import (
     Certificate,
@@ -17,7 +17,6 @@ from astraios_analysis.laws.intervals import (
     bootstrap,
     bootstrap_intervals,
     certify,
-    delta_intervals,
 )
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.rescue import SOLVER_ERRORS
@@ -27,7 +26,7 @@ from astraios_analysis.laws.tables import ALL, Points, select_points
 from astraios_analysis.records.refusal import Refusal
 
 POOLINGS = ("none", "shared")
-INTERVALS = ("profile", "bootstrap", "delta")
+INTERVALS = ("profile", "bootstrap")
 # What a size column counts, where its name says so.
 _SIZE_CONVENTIONS = {
     "n_params_base": "base-model parameters, embeddings included",
@@ -47,7 +46,7 @@ class IntervalOptions:
     """How intervals of parameters are made: coverage, method, and refits and seed of a bootstrap."""
 
     level: float = 0.95
-    method: Literal["profile", "bootstrap", "delta"] = "profile"
+    method: Literal["profile", "bootstrap"] = "profile"
     resamples: int = 2000
     seed: int = 0
 
@@ -110,9 +109,7 @@ class Fit:
         options, percent = self.options, f"{100 * self.options.level:g} %"
         certificate, intervals = certify(fit, options.level)
         how = f"profile likelihood, {percent}"
-        if options.method == "delta":
-            intervals, how = delta_intervals(fit, options.level), f"delta method, {percent}"
-        elif options.method == "bootstrap":
+        if options.method == "bootstrap":
             refits = bootstrap(fit, options.resamples, np.random.default_rng(options.seed))
             intervals = bootstrap_intervals(fit, refits, options.level, certificate.identified)
             how = f"percentiles of {options.resamples} bootstrap refits of pairs, {percent}"
@@ -150,7 +147,7 @@ class Fit:
 
     def coded_warnings(self, group: str = ALL) -> list[dict[str, str]]:
         """Return what a reader must know before using a group's parameters, each with its ``code`` and ``text``."""
-        fit, found = self.fits[group], self.certified[group][0].coded()
+        fit, found = self.fits[group], self.certified[group][0].warnings()
         if fit.status != "converged":
             found.insert(0, ("not_converged", f"the solver stopped short of a minimum ({fit.message})"))
         elif fit.fallback:
@@ -367,7 +364,7 @@ def _far_error(fit: LawFit, inputs: np.ndarray) -> float:
     _, order = np.unique(np.log(inputs).sum(axis=1).round(12), return_inverse=True)
     n_far = max((order.max() + 1) // _FAR_SHARE, 1)
     is_far, x = order > order.max() - n_far, fit.x if fit.problem.x.ndim > 1 else fit.x[:, 0]
-    y = np.exp(fit.problem.target) if fit.objective.residual == "log" else fit.problem.target
+    y = fit.problem.outcome
     pooled = x.shape[1:] and x.shape[1] > inputs.shape[1]
     if pooled and set(x[is_far, -1]) - set(x[~is_far, -1]):
         return 0.0
@@ -403,42 +400,28 @@ def fit_table(
     residual: Literal["log", "linear"] | None = None,
     fixed: Mapping[str, float | str] | None = None,
     level: float = 0.95,
-    intervals: Literal["profile", "bootstrap", "delta"] = "profile",
+    intervals: Literal["profile", "bootstrap"] = "profile",
     resamples: int = 2000,
     seed: int = 0,
     n_starts: int = N_STARTS,
 ) -> Fit:
-    """Fit a law to the points of a table, or to `Points`; options are those of `astraios_analysis.fit`."""
+    """Fit a law to the points of a table, or to `Points`; options are those of `astraios_analysis.fit`.
+
+    A group that cannot be fitted is named in the fit.
+    """
     ties = {name: value for name, value in (fixed or {}).items() if isinstance(value, str)}
-    fixed = {name: value for name, value in (fixed or {}).items() if name not in ties}
     law = tie_law(find_law(law), ties)
-    objective = Objective(residual or law.residual, huber or np.inf, scale)
-    options = IntervalOptions(level, intervals, resamples, seed)
-    if isinstance(frame, Points):
-        points = frame
-    else:
-        points = select_points(frame, x, y, group, split, positive=objective.residual == "log")
-    return fit_points(law, points, objective, pooling, fixed=fixed, options=options, n_starts=n_starts)
-
-
-def fit_points(
-    law: Law,
-    points: Points,
-    objective: Objective,
-    pooling: str | None,
-    *,
-    fixed: Mapping[str, float] | None = None,
-    options: IntervalOptions | None = None,
-    n_starts: int = N_STARTS,
-) -> Fit:
-    """Fit points that are selected already, as `fit_table` does; a group that cannot be fitted is named in the fit."""
+    how = {"fixed": {name: value for name, value in (fixed or {}).items() if name not in ties}}
+    how |= {"objective": Objective(residual or law.residual, huber or np.inf, scale)}
+    how |= {"n_starts": n_starts, "must_converge": False}
+    options, points = IntervalOptions(level, intervals, resamples, seed), frame
+    if not isinstance(points, Points):
+        points = select_points(frame, x, y, group, split, positive=how["objective"].residual == "log")
     if pooling not in (None, *POOLINGS):
         raise Refusal(f"unknown pooling {pooling!r}; choose from {', '.join(POOLINGS)}")
     if len(points.x_names) != len(law.inputs):
         wanted, given = ", ".join(law.inputs), ", ".join(points.x_names)
         raise Refusal(f"{law.name} has {len(law.inputs)} inputs ({wanted}) and x names {len(points.x_names)}: {given}")
-    how = {"objective": objective, "fixed": fixed, "n_starts": n_starts, "must_converge": False}
-    options = options or IntervalOptions()
     if points.group is None:
         if pooling == "shared":
             raise Refusal("shared pooling needs groups; name their columns with group")
@@ -446,7 +429,14 @@ def fit_points(
     if pooling == "shared":
         x, names = number_groups(points.x, points.group)
         return Fit(law, points, {ALL: fit_law(pool_law(law, names), x, points.y, **how)}, names, options)
-    found = fit_groups(law, points.x, points.y, points.group, **how)
-    if not found.fits:
-        raise Refusal("; ".join(f"{group}: {reason}" for group, reason in found.refused.items()))
-    return Fit(law, points, {str(k): fit for k, fit in found.fits.items()}, (), options, found.refused)
+    fits, refused = {}, {}
+    for label in dict.fromkeys(points.group.tolist()):
+        own = points.group == label
+        try:
+            fits[str(label)] = fit_law(law, points.x[own], points.y[own], **how)
+        except SOLVER_ERRORS as error:
+            # One group's problem must not be that of all.
+            refused[str(label)] = str(error)
+    if not fits:
+        raise Refusal("; ".join(f"{group}: {reason}" for group, reason in refused.items()))
+    return Fit(law, points, fits, (), options, refused)

@@ -30,25 +30,11 @@ def decades(x: np.ndarray) -> np.ndarray:
     return np.log10(np.asarray(x, dtype=float) / REFERENCE_SIZE)
 
 
-POWER = power_law(
-    "power",
-    "A N^-alpha",
-    {"A": "loss at N = 1"},
-    {exponent("alpha", "N"): ("A", "N")},
-    "Kaplan et al. 2020, equation 1.1",
-)
-POWER_FLOOR = power_law(
-    "power_floor",
-    "E + A N^-alpha",
-    {"A": "reducible loss at N = 1"},
-    {exponent("alpha", "N"): ("A", "N")},
-    "Henighan et al. 2020, equation 1.1",
-)
+POWER = power_law("power", "A N^-alpha", "Kaplan et al. 2020, equation 1.1")
+POWER_FLOOR = power_law("power_floor", "E + A N^-alpha", "Henighan et al. 2020, equation 1.1")
 UPDATED_FLOOR = power_law(
     "updated_floor",
     "E + A U^-alpha",
-    {"A": "reducible loss at U = 1"},
-    {exponent("alpha", "U"): ("A", "U")},
     "Zhuo et al. 2024, section 3: loss against updated parameters; form of Henighan et al. 2020",
 )
 
@@ -119,11 +105,10 @@ RECTIFIED = Law(
     formula="E + B / (D_l + D^beta)",
     parameters=(
         FLOOR,
-        amplitude("B", "amplitude of the loss that data remove", "loss x D^beta"),
-        Parameter(
-            "D_l", 0, np.inf, "D^beta", "what pre-training is worth in data", (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
-        ),
-        exponent("beta", "D"),
+        amplitude("B", "loss x D^beta"),
+        # What pre-training is worth in data.
+        Parameter("D_l", 0, np.inf, "D^beta", (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)),
+        exponent("beta"),
     ),
     function=_rectified,
     gradient=_rectified_gradient,
@@ -137,10 +122,11 @@ M4 = Law(
     formula="(y - E)/(E0 - E) = ((E0 - y)/(E0 - E))^a (D/x_t)^-c",
     parameters=(
         FLOOR,
-        amplitude("E0", "loss without data"),
-        Parameter("a", 0, np.inf, "1", "how late the curve leaves E0", (0.3, 1.0, 2.0, 4.0, 8.0)),
-        Parameter("x_t", 0, np.inf, "D", "transition", (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0), "input"),
-        exponent("c", "D", (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.5)),
+        amplitude("E0"),
+        # How late the curve leaves E0, the loss without data.
+        Parameter("a", 0, np.inf, "1", (0.3, 1.0, 2.0, 4.0, 8.0)),
+        Parameter("x_t", 0, np.inf, "D", (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0), "input"),
+        exponent("c", (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.5)),
     ),
     function=_m4,
     gradient=_m4_gradient,
@@ -154,11 +140,12 @@ BROKEN = Law(
     formula="E + A D^-alpha (1 + (D/x_b)^(1/width))^(-beta width)",
     parameters=(
         FLOOR,
-        amplitude("A", "reducible loss at D = 1"),
-        Parameter("alpha", -1.0, 3.0, "1", "exponent before the break", (0.0, 0.1, 0.25, 0.5, 1.0)),
-        Parameter("beta", -3.0, 3.0, "1", "change of the exponent", (-0.2, 0.1, 0.3, 0.7, 1.5)),
-        Parameter("x_b", 0, np.inf, "D", "break", (0.1, 0.3, 0.5, 0.7, 0.9), "input"),
-        Parameter("width", 0.01, np.inf, "1", "width of the break in log D", (0.1, 0.4, 1.2)),
+        amplitude("A"),
+        # Exponent before the break, and what it changes by there.
+        Parameter("alpha", -1.0, 3.0, "1", (0.0, 0.1, 0.25, 0.5, 1.0)),
+        Parameter("beta", -3.0, 3.0, "1", (-0.2, 0.1, 0.3, 0.7, 1.5)),
+        Parameter("x_b", 0, np.inf, "D", (0.1, 0.3, 0.5, 0.7, 0.9), "input"),
+        Parameter("width", 0.01, np.inf, "1", (0.1, 0.4, 1.2)),
     ),
     function=_broken,
     gradient=_broken_gradient,
@@ -211,30 +198,26 @@ LOGIT_LINEAR = Law(
     name="logit_linear",
     formula="logit(score) = a + b log10(N / 1e9)",
     parameters=(
-        Parameter("a", -np.inf, np.inf, "logit", "logit of the score at one billion parameters", (-4, -2, -1, 0, 1, 3)),
-        Parameter(
-            "b", -np.inf, np.inf, "logit per decade", "change of the logit for ten times the parameters", (-1, 0, 1, 3)
-        ),
+        Parameter("a", -np.inf, np.inf, "logit", (-4, -2, -1, 0, 1, 3)),
+        Parameter("b", -np.inf, np.inf, "logit per decade", (-1, 0, 1, 3)),
     ),
     source="logistic growth of a rate with log size; the simplest form that keeps a rate in (0, 1)",
     outcome="score",
-    residual="linear",
     **_logit_line(decades),
 )
 EXPONENTIAL_LINK = Law(
     name="exponential_link",
     formula="error = eps - k exp(-gamma L)",
     parameters=(
-        Parameter("eps", 0, np.inf, "error", "error at large loss (chance)"),
-        Parameter("k", 0, np.inf, "error", "what the error can fall by at L = 0"),
-        Parameter("gamma", 0, np.inf, "1 / loss", "rate of the fall", (0.1, 0.3, 0.7, 1.5, 3, 6, 12, 25)),
+        Parameter("eps", 0, np.inf, "error"),
+        Parameter("k", 0, np.inf, "error"),
+        Parameter("gamma", 0, np.inf, "1 / loss", (0.1, 0.3, 0.7, 1.5, 3, 6, 12, 25)),
     ),
     function=_exponential,
     gradient=_exponential_gradient,
     source="Gadre et al. 2024, error against loss",
     inputs=("L",),
     outcome="error",
-    residual="linear",
     linear=("eps", "k"),
     best=lambda theta: theta[0] - theta[1],
     rescale=rescale_by(lambda theta, scale: {2: 1 / scale[0]}),
@@ -243,19 +226,16 @@ LOGISTIC_LINK = Law(
     name="logistic_link",
     formula="score = floor + (ceiling - floor) / (1 + exp(k (L - L0)))",
     parameters=(
-        Parameter("floor", 0, 1, "score", "chance level, approached at large loss"),
-        Parameter("ceiling", 0, 1, "score", "score approached at small loss"),
-        Parameter("k", 0, np.inf, "1 / loss", "steepness", (0.5, 1.5, 4, 8, 16, 32, 64, 128)),
-        Parameter(
-            "L0", 0, np.inf, "loss", "loss halfway between floor and ceiling", (-0.3, 0, 0.2, 0.4, 0.6, 0.8, 1), "input"
-        ),
+        Parameter("floor", 0, 1, "score"),
+        Parameter("ceiling", 0, 1, "score"),
+        Parameter("k", 0, np.inf, "1 / loss", (0.5, 1.5, 4, 8, 16, 32, 64, 128)),
+        Parameter("L0", 0, np.inf, "loss", (-0.3, 0, 0.2, 0.4, 0.6, 0.8, 1), "input"),
     ),
     function=_logistic,
     gradient=_logistic_gradient,
     source="Bhagia et al. 2024, accuracy against task loss, with their a and b as ceiling - floor and floor",
     inputs=("L",),
     outcome="score",
-    residual="linear",
     linear=("floor", "ceiling"),
     best=lambda theta: theta[1],
     rescale=rescale_by(lambda theta, scale: {2: 1 / scale[0], 3: scale[0]}),
@@ -264,13 +244,12 @@ LOGIT_LINK = Law(
     name="logit_link",
     formula="logit(score) = a + b L",
     parameters=(
-        Parameter("a", -np.inf, np.inf, "logit", "logit of the score at loss 0", (-2, 0, 2, 5, 10, 20)),
-        Parameter("b", -np.inf, np.inf, "logit / loss", "change of the logit for one nat", (-40, -20, -8, -3, -1, 0)),
+        Parameter("a", -np.inf, np.inf, "logit", (-2, 0, 2, 5, 10, 20)),
+        Parameter("b", -np.inf, np.inf, "logit / loss", (-40, -20, -8, -3, -1, 0)),
     ),
     source="binomial regression on loss (McCullagh and Nelder 1989, chapter 4)",
     inputs=("L",),
     outcome="score",
-    residual="linear",
     rescale=rescale_by(lambda theta, scale: {1: 1 / scale[0]}),
     **_logit_line(lambda x: np.asarray(x, dtype=float)),
 )

@@ -1,4 +1,4 @@
-"""How sure a fit is: profile likelihood and certificate, intervals by the delta method, bootstrap refits.
+"""How sure a fit is: profile likelihood and certificate, bootstrap refits.
 
 The profile of a parameter is the objective minimised over all others with that one held. Twice its rise over the
 minimum, in units of the noise, is compared with the square of a t quantile. Where it never rises that far on one side,
@@ -7,7 +7,6 @@ the data do not bound the parameter there, and it is not identified, whatever nu
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -54,12 +53,10 @@ class Interval:
     lie strictly within, by profile likelihood.
     """
 
-    name: str
     value: float
     lower: float
     upper: float
     level: float
-    method: Literal["profile", "bootstrap", "delta"]
     is_identified: bool
 
 
@@ -74,7 +71,7 @@ class Certificate:
     level: float
     is_lowest: bool
 
-    def coded(self) -> list[tuple[str, str]]:
+    def warnings(self) -> list[tuple[str, str]]:
         """Return what a reader must know before using the parameters: a code, and the words for it."""
         reaches = f"(its {100 * self.level:g} % profile interval reaches its bound)"
         unknown = [name for name, is_identified in self.identified.items() if not is_identified]
@@ -84,20 +81,16 @@ class Certificate:
             found.append(("local_minimum", text))
         return found
 
-    def warnings(self) -> list[str]:
-        """Return the same in words alone."""
-        return [text for _, text in self.coded()]
 
-
-def _frame(fit: LawFit, position: int | None = None) -> tuple[LawResiduals, np.ndarray, np.ndarray]:
+def _frame(fit: LawFit, position: int) -> tuple[LawResiduals, np.ndarray, np.ndarray]:
     """Return the problem in which a parameter is as published, its coordinates at the fit, and their covariance.
 
     On a scaled input an amplitude mixes with its exponent: inputs that a parameter is measured in are in their own
-    units, all for None, the others scaled, so that their parameters are not entangled.
+    units, the others scaled, so that their parameters are not entangled.
     """
     law, problem = fit.law, fit.problem
     scale = np.ones_like(problem.scale)
-    if position is not None and law.rescale is not None:
+    if law.rescale is not None:
         units = np.array(law.units or law.inputs)
         only = np.where(units[:, None] == units, problem.scale, 1.0)
         scale = np.where([held_survive(law, [position], one) for one in only], problem.scale, 1.0)
@@ -135,8 +128,6 @@ def certify(
     fit: LawFit, level: float = 0.95, only: Collection[str] | None = None
 ) -> tuple[Certificate, dict[str, Interval]]:
     """Return a fit's certificate and the profile intervals that it rests on, of all fitted parameters or of some."""
-    if not 0 < level < 1:
-        raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
     profiles = _Profiles(fit, level)
     found = {}
     for place, (position, parameter) in enumerate(zip(profiles.free, profiles.parameters, strict=True)):
@@ -152,9 +143,7 @@ def certify(
         lower = parameter.lower if np.isnan(ends[0]) else lower
         upper = parameter.upper if np.isnan(ends[1]) else upper
         bounded = not np.isnan(ends).any()
-        found[parameter.name] = Interval(
-            parameter.name, fit.params[parameter.name], lower, upper, level, "profile", bounded
-        )
+        found[parameter.name] = Interval(fit.params[parameter.name], lower, upper, level, bounded)
     identified = {name: interval.is_identified for name, interval in found.items()}
     # A fall of the deviance that no interval would show is that of a valley without an end.
     is_lowest = profiles.lowest >= profiles.base - max(1e-6 * abs(profiles.base), 0.5 * NO_GAIN * profiles.unit) - 1e-20
@@ -391,25 +380,6 @@ class _Search:
         return b if abs(fb - self.limit) <= abs(fa - self.limit) else a
 
 
-def delta_intervals(fit: LawFit, level: float = 0.95) -> dict[str, Interval]:
-    """Return intervals by the delta method in unbounded coordinates: a check on the others, and no more.
-
-    ``is_identified`` says here only that the standard error is finite and the interval within the bounds.
-    """
-    raw, phi, covariance = _frame(fit)
-    half = stats.t.ppf((1 + level) / 2, fit.dof) * np.sqrt(np.diag(covariance))
-    ends = np.zeros((2, len(fit.law.parameters)))
-    ends[:, raw.free] = phi - half, phi + half
-    ends = from_coordinates(fit.law, ends)[0]
-    return {
-        fit.law.names[j]: Interval(
-            fit.law.names[j], float(fit.theta[j]), float(ends[0, j]), float(ends[1, j]), level, "delta",
-            bool(np.all(np.isfinite(ends[:, j])))
-        )
-        for j in raw.free
-    }  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Refits:
     """Parameters, shape (b, k), of a law fitted to resamples of its data, and the objective of each refit.
@@ -465,6 +435,6 @@ def bootstrap_intervals(
     """Return percentile intervals of refits, with what a certificate says of each parameter."""
     ends = np.quantile(refits.theta, [(1 - level) / 2, (1 + level) / 2], axis=0).T
     return {
-        name: Interval(name, fit.params[name], *map(float, ends[fit.law.index(name)]), level, "bootstrap", known)
+        name: Interval(fit.params[name], *map(float, ends[fit.law.index(name)]), level, known)
         for name, known in identified.items()
     }

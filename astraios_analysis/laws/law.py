@@ -35,7 +35,6 @@ class Parameter:
     lower: float
     upper: float
     unit: str
-    meaning: str
     search: tuple[float, ...] = ()
     search_in: Literal["value", "input"] = "value"
 
@@ -61,26 +60,14 @@ class Law:
 
     Attributes
     ----------
-    name, formula : str
-        Name in tables and output, and the form as text.
-    parameters : tuple of Parameter
-        In the order that ``function`` takes them.
     function : callable
         ``function(x, theta)``: x of shape (..., n), or (..., n, d) for a law of d > 1 inputs; theta of shape
         (..., k); result of shape (..., n). Leading axes broadcast, so that many fits are evaluated at once.
     gradient : callable
         ``gradient(x, theta)``: derivatives of ``function`` in each parameter, shape (..., n, k).
-    source : str
-        Where the form comes from.
-    inputs : tuple of str
-        What x holds: N parameters, D tokens or examples, U updated parameters, Q unique tokens, V a third input (rank,
-        vocabulary, experts), L loss.
     units : tuple of str, optional
         What each input is counted in: inputs of one unit are divided by one scale, those of `NO_UNIT` by none. By
         default each has its own.
-    outcome : {"loss", "score", "error"}
-    residual : {"log", "linear"}
-        The scale of residuals that suits the outcome unless a caller says otherwise.
     linear : tuple of str
         Parameters in which the function is linear and homogeneous, the others given: the function is the sum of each
         times its derivative.
@@ -102,7 +89,6 @@ class Law:
     inputs: tuple[str, ...] = ("N",)
     units: tuple[str, ...] | None = None
     outcome: Literal["loss", "score", "error"] = "loss"
-    residual: Residual = "log"
     linear: tuple[str, ...] = ()
     rescale: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
     search: Search | None = None
@@ -110,6 +96,11 @@ class Law:
 
     def __repr__(self) -> str:
         return f"Law({self.name}: {self.formula}; {self.source})"
+
+    @property
+    def residual(self) -> Residual:
+        """The scale of residuals that suits the outcome unless a caller says otherwise."""
+        return "log" if self.outcome == "loss" else "linear"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -159,39 +150,51 @@ def rescale_by(factors: Callable[[np.ndarray, np.ndarray], Mapping[int, np.ndarr
     return rescale
 
 
-def amplitude(name: str, meaning: str, unit: str = "loss") -> Parameter:
+def amplitude(name: str, unit: str = "loss") -> Parameter:
     """Return a positive parameter in which laws are linear."""
-    return Parameter(name, 0, np.inf, unit, meaning)
+    return Parameter(name, 0, np.inf, unit)
 
 
-def exponent(name: str, of: str, search: tuple[float, ...] = EXPONENTS) -> Parameter:
+def exponent(name: str, search: tuple[float, ...] = EXPONENTS) -> Parameter:
     """Return a positive exponent of an input."""
-    return Parameter(name, 0, np.inf, "1", f"exponent of {of}", search)
+    return Parameter(name, 0, np.inf, "1", search)
 
 
-FLOOR = amplitude("E", "irreducible loss, approached as the inputs grow")
+# The irreducible loss, approached as the inputs grow.
+FLOOR = amplitude("E")
 
 
 def power_law(
-    name: str, formula: str, amplitudes: Mapping[str, str], exponents: Mapping[Parameter, tuple[str, str]], source: str
+    name: str,
+    formula: str,
+    source: str,
+    search: tuple[float, ...] = EXPONENTS,
+    signed: Mapping[str, tuple[float, ...]] | None = None,
 ) -> Law:
-    """Return the law ``E + sum over terms of A prod x^-alpha``; E only if the formula has it.
+    """Return the law ``E + sum over terms of A prod x^-alpha`` that a formula says; E only if it has one.
 
-    ``amplitudes`` gives the meaning of each term's amplitude, ``exponents`` for each exponent its term's amplitude and
-    the input that it belongs to.
+    ``search`` lists values of exponents; those that may have either sign have their own in ``signed``.
     """
+    terms = [term.split() for term in formula.removeprefix("E + ").split(" + ")]
     floor = (FLOOR,) if formula.startswith("E + ") else ()
-    parameters = (*floor, *(amplitude(*own) for own in amplitudes.items()), *exponents)
-    inputs = tuple(dict.fromkeys(of for _, of in exponents.values()))
+    # The input of each exponent, term by term: "N^-alpha".
+    powers = [[factor.split("^-") for factor in factors] for _, *factors in terms]
+    inputs = tuple(dict.fromkeys(of for own in powers for of, _ in own))
+    exponents = [
+        Parameter(alpha, -np.inf, np.inf, "1", signed[alpha]) if alpha in (signed or {}) else exponent(alpha, search)
+        for own in powers
+        for _, alpha in own
+    ]
+    parameters = (*floor, *(amplitude(own) for own, *_ in terms), *exponents)
     place = {parameter.name: position for position, parameter in enumerate(parameters)}
-    terms = {
-        place[term]: [(place[p.name], inputs.index(of)) for p, (own, of) in exponents.items() if own == term]
-        for term in amplitudes
+    by_term = {
+        place[own[0]]: [(place[alpha], inputs.index(of)) for of, alpha in factors]
+        for own, factors in zip(terms, powers, strict=True)
     }
 
     def falls(x, theta):
         logs = [np.log(x[..., i]) for i in range(len(inputs))] if len(inputs) > 1 else [np.log(x)]
-        return logs, {a: np.exp(-sum(theta[e] * logs[i] for e, i in own)) for a, own in terms.items()}
+        return logs, {a: np.exp(-sum(theta[e] * logs[i] for e, i in own)) for a, own in by_term.items()}
 
     def function(x, theta):
         theta = split(theta)
@@ -200,13 +203,13 @@ def power_law(
     def gradient(x, theta):
         theta = split(theta)
         logs, fall = falls(x, theta)
-        by = fall | {e: -theta[a] * fall[a] * logs[i] for a, own in terms.items() for e, i in own}
+        by = fall | {e: -theta[a] * fall[a] * logs[i] for a, own in by_term.items() for e, i in own}
         return stack(*([1.0] if floor else []), *(by[position] for position in sorted(by)))
 
     def factors(theta, scale):
-        return {a: np.prod([scale[i] ** theta[..., e] for e, i in own], axis=0) for a, own in terms.items()}
+        return {a: np.prod([scale[i] ** theta[..., e] for e, i in own], axis=0) for a, own in by_term.items()}
 
-    linear = (*(p.name for p in floor), *amplitudes)
+    linear = (*(p.name for p in floor), *(own for own, *_ in terms))
     return Law(
         name, formula, parameters, function, gradient, source, inputs, linear=linear, rescale=rescale_by(factors)
     )

@@ -29,8 +29,8 @@ def solve_or_rescue(
     starts: np.ndarray,
     weights: np.ndarray,
     objective: Objective,
-) -> tuple[tuple[Solution, np.ndarray], str]:
-    """Return minima of a problem with Huber's scales, and the name of what found them where Newton's method did not."""
+) -> tuple[Solution, np.ndarray, str]:
+    """Return minima of a problem, Huber's scales, and the name of what found them where Newton's method did not."""
     try:
         found = solve(problem, starts, weights, objective)
     except SOLVER_ERRORS as error:
@@ -40,12 +40,12 @@ def solve_or_rescue(
     if objective.scale == "estimated":
         if found is None:
             raise Refusal(f"{problem.law.name}: the solver found no minimum; keep Huber's scale fixed")
-        return found, ""
+        return *found, ""
     fallback, solution = "", None if found is None else _polish_bounds(problem, found[0], weights, objective)
     if solution is None or not solution.has_converged[np.argmin(solution.objective)]:
         solution, fallback = _rescue(problem, starts, weights, objective, solution)
         solution = _settle(problem, _polish_bounds(problem, solution, weights, objective), weights, objective)
-    return (solution, np.ones(len(solution.objective))), fallback
+    return solution, np.ones(len(solution.objective)), fallback
 
 
 def _polish_bounds(problem: LawResiduals, found: Solution, weights: np.ndarray, objective: Objective) -> Solution:

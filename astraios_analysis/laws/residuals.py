@@ -112,8 +112,6 @@ def check_fixed(law: Law, fixed: Mapping[str, float]) -> dict[int, float]:
     """Return held parameters by position; refuse unknown ones and values outside the bounds."""
     held = {}
     for name, value in fixed.items():
-        if name not in law.names:
-            raise Refusal(f"{law.name} has no parameter {name!r}; it has {', '.join(law.names)}")
         parameter = law.parameters[law.index(name)]
         if not parameter.lower <= value <= parameter.upper:
             raise Refusal(f"{name} is held at {value:g}, outside {parameter.lower:g} to {parameter.upper:g}")
@@ -202,6 +200,15 @@ class LawResiduals:
         """Positions of the parameters that are fitted."""
         return np.array([j for j in range(len(self.law.parameters)) if j not in self.held], dtype=int)
 
+    @property
+    def outcome(self) -> np.ndarray:
+        """What was measured."""
+        return np.exp(self.target) if self.residual == "log" else self.target
+
+    def relative(self, weights: np.ndarray) -> np.ndarray:
+        """Return weights of plain residuals: to first order a log residual is a relative one."""
+        return weights / (self.outcome**2 if self.residual == "log" else 1.0)
+
     def _has_own_x(self) -> bool:
         return self.x.ndim == (2 if len(self.law.inputs) == 1 else 3)
 
@@ -249,7 +256,8 @@ class LawResiduals:
         with np.errstate(all="ignore"):
             derivative = np.swapaxes(self.law.gradient(self.x, theta), -1, -2)
             value = self._value(theta, derivative)
-            derivative = derivative * slope[..., None] if not self.held else self._free_part(derivative, slope)
+            free = self.free if self.held else slice(None)
+            derivative = derivative[..., free, :] * slope[..., free, None]
             if self.residual == "linear":
                 return value - self.target, derivative
             derivative /= value[..., None, :]
@@ -264,9 +272,6 @@ class LawResiduals:
         for j in others:
             value += theta[..., j, None] * derivative[..., j, :]
         return value
-
-    def _free_part(self, derivative: np.ndarray, slope: np.ndarray) -> np.ndarray:
-        return derivative[..., self.free, :] * slope[..., self.free, None]
 
     def curvature(self, phi: np.ndarray) -> np.ndarray:
         """Return second derivatives of the residuals, shape (..., q, q, n), as differences of first ones."""

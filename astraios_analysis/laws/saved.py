@@ -17,7 +17,7 @@ from astraios_analysis.laws.engine import pool_law
 from astraios_analysis.laws.forms import find_law
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import check_inputs
-from astraios_analysis.laws.tables import ALL
+from astraios_analysis.laws.tables import ALL, require_columns
 from astraios_analysis.records.notation import column_numbers
 from astraios_analysis.records.printing import json_text
 from astraios_analysis.records.refusal import Refusal
@@ -144,15 +144,8 @@ class SavedFit:
             point), ``level``, ``reach`` (the extrapolation factor) and ``warnings``, codes joined by ``;``:
             ``extrapolation`` (reach above 1), ``far_extrapolation`` (above 10), and those of the fit, such as
             ``not_identified:alpha``.
-
-        Raises
-        ------
-        Refusal
-            If a column is missing, an input is no positive number, or a group was not fitted.
         """
-        missing = [name for name in self.x_names if name not in points]
-        if missing:
-            raise Refusal(f"the points have no column {missing[0]!r}; this fit needs {', '.join(self.x_names)}")
+        require_columns(points, self.x_names, "the table of points")
         points = points.reset_index(drop=True).assign(**{n: column_numbers(points[n]).to_numpy() for n in self.x_names})
         labelled = set(self.group_names) <= set(points.columns) and self.groups != (ALL,)
         if labelled:
@@ -191,21 +184,7 @@ def write_fit(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def load_fit(path: str | Path) -> SavedFit:
-    """Read a fit that `Fit.save` or ``astraios fit -o`` has written.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    SavedFit
-
-    Raises
-    ------
-    Refusal
-        If the file is missing or is no saved fit of this format.
-    """
+    """Read a fit that `Fit.save` or ``astraios fit -o`` has written."""
     path = Path(path)
     if not path.is_file():
         raise Refusal(f"{path}: there is no such file; write one with astraios fit -o {path.name}")

@@ -28,14 +28,13 @@ def find_starts(residuals: LawResiduals, weights: np.ndarray, n_starts: int) -> 
     search = law.search or _own_search(residuals)
     axes = [(held[name],) if name in held else values for name, values in search.grid.items()]
     values, shape = np.array(list(product(*axes))).reshape(-1, len(axes)), tuple(map(len, axes))
-    outcome = np.exp(residuals.target) if residuals.residual == "log" else residuals.target
+    outcome = residuals.outcome
     with np.errstate(all="ignore"):
         basis = search.basis(residuals.x, values) if search.linear else None
         fitted = None if search.linear else law.function(residuals.x, search.to_theta(None, values))
     found = []
     for own in np.atleast_2d(weights):
-        # To first order a log residual is the relative one, in which the linear parameters stay linear.
-        row_weights = own / (outcome**2 if residuals.residual == "log" else 1.0)
+        row_weights = residuals.relative(own)
         with np.errstate(all="ignore"):
             if basis is not None:
                 coefficients, squares = _solve_linear(search, basis, held, outcome, row_weights)
@@ -49,7 +48,7 @@ def find_starts(residuals: LawResiduals, weights: np.ndarray, n_starts: int) -> 
 def _starts_at(residuals: LawResiduals, search: Search, coefficients, values, chosen) -> np.ndarray:
     """Return chosen points of a search as coordinates of the law's free parameters."""
     law = residuals.law
-    outcome = np.exp(residuals.target) if residuals.residual == "log" else residuals.target
+    outcome = residuals.outcome
     coefficients = None if coefficients is None else coefficients[chosen]
     if law.search and coefficients is not None:
         # The other form may take logs of them.
@@ -72,12 +71,12 @@ def resolve_linear(residuals: LawResiduals, phi: np.ndarray, weights: np.ndarray
     if not free:
         return phi
     theta = residuals.theta(phi)
-    outcome = np.exp(residuals.target) if residuals.residual == "log" else residuals.target
+    outcome = residuals.outcome
     with np.errstate(all="ignore"):
         columns = np.swapaxes(law.gradient(residuals.x, theta), -1, -2)
         others = [law.index(name) for name in law.linear if law.index(name) not in free]
         rest = outcome - np.einsum("bm,bmn->bn", theta[:, others], columns[:, others, :])
-        row_weights = weights / (outcome**2 if residuals.residual == "log" else 1.0)
+        row_weights = residuals.relative(weights)
         # Columns of one length: amplitudes of inputs in their own units span many decades.
         length = np.sqrt(np.sum(row_weights * columns[:, free, :] ** 2, axis=-1))
         basis = columns[:, free, :] / length[:, :, None]

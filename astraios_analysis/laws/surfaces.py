@@ -10,6 +10,7 @@ from astraios_analysis.laws.law import (
     Law,
     Parameter,
     Search,
+    amplitude,
     exponent,
     power_law,
     rescale_by,
@@ -20,76 +21,45 @@ from astraios_analysis.laws.law import (
 # Beyond e^700 there are no numbers.
 _MAX_LOG = 700.0
 
-_ALPHA_N, _BETA_D, _BETA_U = exponent("alpha", "N"), exponent("beta", "D"), exponent("beta", "U")
-CHINCHILLA = power_law(
-    "chinchilla",
-    "E + A N^-alpha + B D^-beta",
-    {"A": "loss of finite parameters at N = 1", "B": "loss of finite data at D = 1"},
-    {_ALPHA_N: ("A", "N"), _BETA_D: ("B", "D")},
-    "Hoffmann et al. 2022, equation 2",
-)
+CHINCHILLA = power_law("chinchilla", "E + A N^-alpha + B D^-beta", "Hoffmann et al. 2022, equation 2")
 MULTIPLICATIVE = power_law(
     "multiplicative",
     "E + A N^-alpha D^-beta",
-    {"A": "reducible loss at N = D = 1"},
-    {_ALPHA_N: ("A", "N"), _BETA_D: ("A", "D")},
     "Zhang et al. 2024, equation 1 (fine-tuning; D examples or tokens)",
 )
 UPDATED_ADDITIVE = power_law(
     "updated_additive",
     "E + A N^-alpha + B U^-beta",
-    {"A": "loss of finite base parameters at N = 1", "B": "loss of few updated parameters at U = 1"},
-    {_ALPHA_N: ("A", "N"), _BETA_U: ("B", "U")},
     "Hoffmann et al. 2022, equation 2, with updated parameters in the place of tokens",
 )
 UPDATED_MULTIPLICATIVE = power_law(
     "updated_multiplicative",
     "E + A N^-alpha U^-beta",
-    {"A": "reducible loss at N = U = 1"},
-    {
-        exponent("alpha", "N", FEW_EXPONENTS): ("A", "N"),
-        Parameter("beta", -np.inf, np.inf, "1", "exponent of U", (-0.1, 0.0, 0.03, 0.1, 0.3, 0.7)): ("A", "U"),
-    },
     "Zhang et al. 2024, equation 1, with updated (PET) parameters in the place of data",
+    FEW_EXPONENTS,
+    {"beta": (-0.1, 0.0, 0.03, 0.1, 0.3, 0.7)},
 )
 ADDITIVE_THREE = power_law(
     "additive_three",
     "E + A N^-alpha + B D^-beta + C V^-gamma",
-    {
-        "A": "loss of finite parameters at N = 1",
-        "B": "loss of finite data at D = 1",
-        "C": "loss of a finite third input at V = 1",
-    },
-    {
-        exponent(n, i, FEW_EXPONENTS): (a, i)
-        for n, a, i in (("alpha", "A", "N"), ("beta", "B", "D"), ("gamma", "C", "V"))
-    },
     "Tao et al. 2024, vocabulary parameters as V (their floor is that of a normalised loss)",
+    FEW_EXPONENTS,
 )
 MULTIPLICATIVE_THREE = power_law(
     "multiplicative_three",
     "E + A N^-alpha D^-beta V^-gamma",
-    {"A": "reducible loss at N = D = V = 1"},
-    {exponent(n, i, FEW_EXPONENTS): ("A", i) for n, i in (("alpha", "N"), ("beta", "D"))}
-    | {Parameter("gamma", -np.inf, np.inf, "1", "exponent of V", (-0.1, 0.0, 0.03, 0.1, 0.3)): ("A", "V")},
     "Zhang et al. 2024, equation 1, with a factor for a third input (LoRA's rank, experts)",
+    FEW_EXPONENTS,
+    {"gamma": (-0.1, 0.0, 0.03, 0.1, 0.3)},
 )
 
 
 def product_law(n_inputs: int) -> Law:
     """Return ``E + A prod x_i^-alpha_i`` of any number of inputs, whose exponents may have either sign."""
-    inputs = [f"x{i + 1}" for i in range(n_inputs)]
-    exponents = [
-        Parameter(f"alpha{i + 1}", -np.inf, np.inf, "1", f"exponent of {of}", (-0.1, 0.0, 0.1, 0.3))
-        for i, of in enumerate(inputs)
-    ]
-    return power_law(
-        f"product_{n_inputs}",
-        "E + A " + " ".join(f"{of}^-{own.name}" for of, own in zip(inputs, exponents, strict=True)),
-        {"A": "reducible loss where all inputs are 1"},
-        {own: ("A", of) for of, own in zip(inputs, exponents, strict=True)},
-        "Zhang et al. 2024, equation 1, with a factor for each input",
-    )
+    factors = " ".join(f"x{i + 1}^-alpha{i + 1}" for i in range(n_inputs))
+    signed = {f"alpha{i + 1}": (-0.1, 0.0, 0.1, 0.3) for i in range(n_inputs)}
+    source = "Zhang et al. 2024, equation 1, with a factor for each input"
+    return power_law(f"product_{n_inputs}", f"E + A {factors}", source, signed=signed)
 
 
 def _log_sum(parts: list[np.ndarray]) -> np.ndarray:
@@ -109,12 +79,9 @@ def coupled_law(name: str, additive: Law, source: str) -> Law:
     """
     m = len(additive.inputs)
     inner = additive.formula.removeprefix("E + ")
-    bounds = 0.01, 2.0
-    k_parameter = Parameter(
-        "k", *bounds, "1", "how the terms go together: 1 adds them", (0.1, 0.25, 0.5, 0.8, 1.0, 1.5)
-    )
+    couplings = (0.1, 0.25, 0.5, 0.8, 1.0, 1.5)
     exponents = EXPONENTS[1:] if m == 2 else FEW_EXPONENTS[:-1]
-    parameters = (*additive.parameters, k_parameter)
+    parameters = (*additive.parameters, Parameter("k", 0.01, 2.0, "1", couplings))
 
     def terms(x, theta):
         """Return parameters, logs of inputs, falls x^-a and the log of the sum of terms; an amplitude may be 0."""
@@ -146,7 +113,7 @@ def coupled_law(name: str, additive: Law, source: str) -> Law:
         amplitudes = np.exp((np.log(coefficients[:, 1:]) + shifts) / k)
         return np.column_stack([coefficients[:, 0], amplitudes, a / k, k])
 
-    grid = {f"a{i}": exponents for i in range(m)} | {"k": (0.1, 0.25, 0.5, 0.8, 1.0, 1.5)}
+    grid = {f"a{i}": exponents for i in range(m)} | {"k": couplings}
     grid |= {f"r{i}": (-2.0, -0.7, 0.0, 0.7, 2.0) if m == 2 else (-1.0, 0.0, 1.0) for i in range(1, m)}
     return Law(
         name,
@@ -218,12 +185,13 @@ EPOCHS = Law(
     formula="E + A N'^-alpha + B D'^-beta, D' = Q + Q R_D (1 - exp(-(D/Q - 1)/R_D)), N' likewise with R_N",
     parameters=(
         FLOOR,
-        Parameter("A", 0, np.inf, "loss", "loss of finite parameters at N' = 1"),
-        Parameter("B", 0, np.inf, "loss", "loss of finite data at D' = 1"),
-        exponent("alpha", "N'", ()),
-        exponent("beta", "D'", ()),
-        Parameter("R_D", 0, np.inf, "epochs", "repeats after which 1 - 1/e of their worth is had"),
-        Parameter("R_N", 0, np.inf, "1", "the same of parameters beyond those optimal for the unique data"),
+        amplitude("A"),
+        amplitude("B"),
+        exponent("alpha", ()),
+        exponent("beta", ()),
+        # Repeats after which 1 - 1/e of their worth is had; the same of parameters beyond what unique data can use.
+        Parameter("R_D", 0, np.inf, "epochs"),
+        Parameter("R_N", 0, np.inf, "1"),
     ),
     function=_epochs,
     gradient=_epochs_gradient,
@@ -291,14 +259,11 @@ def _farseer_rescale(theta: np.ndarray, scale: np.ndarray) -> np.ndarray:
 FARSEER = Law(
     name="farseer",
     formula="exp(a3 P(c3) + b3) + exp(a2 P(c2) + b2) D^-exp(a1 P(c1) + b1), P(c) = (N^c - 1)/c",
+    # Of the log floor, of the log amplitude of data, of the log exponent of data.
     parameters=tuple(
-        parameter
-        for i, of in ((3, "the log floor"), (2, "the log amplitude of data"), (1, "the log exponent of data"))
-        for parameter in (
-            Parameter(f"a{i}", -np.inf, np.inf, "1", f"slope of {of} in log N at N = 1"),
-            Parameter(f"b{i}", -np.inf, np.inf, "1", f"{of} at N = 1"),
-            Parameter(f"c{i}", -1.0, 1.0, "1", f"power of N that {of} follows; 0 is log N"),
-        )
+        Parameter(f"{name}{i}", -bound, bound, "1")
+        for i in (3, 2, 1)
+        for name, bound in (("a", np.inf), ("b", np.inf), ("c", 1.0))
     ),
     function=_farseer,
     gradient=_farseer_gradient,

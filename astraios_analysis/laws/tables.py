@@ -67,11 +67,6 @@ def read_table(
     -------
     DataFrame
         The table, with the columns' roles in ``attrs``: `astraios_analysis.fit` need not be told them again.
-
-    Raises
-    ------
-    Refusal
-        If the file does not exist or is no table, or a column is missing.
     """
     roles = {"x": _columns(x), "y": y, "group": _columns(group), "split": split}
     if isinstance(source, pd.DataFrame):
@@ -81,7 +76,7 @@ def read_table(
             raise Refusal(f"the table has two columns {twice[0]!r}; rename one")
     else:
         frame, where = read_frame(Path(source), [*roles["group"], *labels, split]), str(source)
-    _require_columns(frame, (*roles["x"], y, *roles["group"], split), where)
+    require_columns(frame, (*roles["x"], y, *roles["group"], split), where)
     for name in [name for name in (*roles["group"], *labels) if blank_group is not None and name in frame]:
         frame[name] = _named_blanks(frame, name, blank_group, where)
     frame.attrs |= {SOURCE: where, ROLES: roles}
@@ -99,7 +94,8 @@ def _columns(names: str | Sequence[str] | None) -> tuple[str, ...]:
     return () if names is None else (names,) if isinstance(names, str) else tuple(names)
 
 
-def _require_columns(frame: pd.DataFrame, names: Sequence[str | None], where: str) -> None:
+def require_columns(frame: pd.DataFrame, names: Sequence[str | None], where: str = "the table") -> None:
+    """Refuse a table that lacks one of the columns."""
     for name in names:
         if name is not None and name not in frame:
             raise Refusal(f"{where} has no column {name!r}; it has {', '.join(map(str, frame.columns))}")
@@ -127,11 +123,6 @@ def derive(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-
-    Raises
-    ------
-    Refusal
-        If an expression cannot be computed, or a column of the name is there.
     """
     table = table.copy() if columns else table
     for text in columns:
@@ -166,7 +157,7 @@ def select_points(
     group, split = _columns(roles.get("group") if group is None else group), split or roles.get("split")
     if not x or y is None:
         raise Refusal(f"name the columns of {where} with x and y; it has {', '.join(map(str, frame.columns))}")
-    _require_columns(frame, (*x, y, *group, split), where)
+    require_columns(frame, (*x, y, *group, split), where)
     notes = list(frame.attrs.get(NOTES, []))
     if "held_out" in frame:
         kept = frame[~held_out_rows(frame)]

@@ -60,7 +60,7 @@ def test_a_group_that_cannot_be_fitted_is_named_beside_the_others(capsys, table,
 
 def test_options_reach_the_fit(capsys, table):
     options = ("--law", "power", "--x", "params", "--y", "loss", "--data", table, "--split", "split")
-    robust = fit_json(capsys, *options, "--huber", "1e-3", "--fix", "A=10", "--level", "0.8", "--intervals", "delta")
+    robust = fit_json(capsys, *options, "--huber", "1e-3", "--fix", "A=10", "--level", "0.8")
     assert robust["params"]["A"] == {"value": 10, "lower": 10, "upper": 10, "level": None, "identified": None}
     assert robust["params"]["alpha"]["level"] == 0.8
     assert robust["certificate"]["checklist"]["objective"].startswith("Huber loss, delta 0.001, fixed scale")

@@ -61,13 +61,13 @@ def divide(*positions):
 
 def law(name, function, gradient, rescale, *parameters):
     return Law(
-        name, name, parameters, function, gradient, "NIST StRD", residual="linear", linear=("b1",), rescale=rescale
+        name, name, parameters, function, gradient, "NIST StRD", outcome="score", linear=("b1",), rescale=rescale
     )
 
 
-AMPLITUDE = Parameter("b1", 0, np.inf, "y", "amplitude")
-RATE = Parameter("b2", 0, np.inf, "1 / x", "rate", EXPONENTS)
-DANWOOD = law("DanWood", rise, rise_gradient, None, AMPLITUDE, Parameter("b2", 0, np.inf, "1", "exponent", EXPONENTS))
+AMPLITUDE = Parameter("b1", 0, np.inf, "y")
+RATE = Parameter("b2", 0, np.inf, "1 / x", EXPONENTS)
+DANWOOD = law("DanWood", rise, rise_gradient, None, AMPLITUDE, Parameter("b2", 0, np.inf, "1", EXPONENTS))
 MISRA1A = law("Misra1a", saturation, saturation_gradient, divide(1), AMPLITUDE, RATE)
 BOXBOD = law("BoxBOD", saturation, saturation_gradient, divide(1), AMPLITUDE, RATE)
 RAT42 = law(
@@ -76,8 +76,8 @@ RAT42 = law(
     growth_gradient,
     divide(2),
     AMPLITUDE,
-    Parameter("b2", -np.inf, np.inf, "1", "delay", (-2, 0, 1, 2, 4)),
-    Parameter("b3", 0, np.inf, "1 / x", "rate", EXPONENTS),
+    Parameter("b2", -np.inf, np.inf, "1", (-2, 0, 1, 2, 4)),
+    Parameter("b3", 0, np.inf, "1 / x", EXPONENTS),
 )
 # Data as pairs of y and x; certified parameters with standard errors, and the residual sum of squares.
 CERTIFIED = {

@@ -5,41 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from law_worlds import THETAS
 
 from astraios_analysis.laws.forms import LAWS, LOGIT_LINEAR, REFERENCE_SIZE, find_law
 from astraios_analysis.laws.surfaces import CHINCHILLA
-from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.array([1e6, 3.3e7, 1.137207296e9, 1.5517456384e10, 1e12])
 TOKENS = np.array([2e9, 1e8, 3e10, 5e11, 1e10])
 RANKS = np.array([4.0, 8.0, 64.0, 16.0, 2.0])
 LOSSES = np.array([3.9, 3.1, 2.6, 2.2, 1.9])
-# Two settings of each law, in the order of its parameters, inside its bounds.
-THETAS = {
-    "power": ([20.0, 0.1], [400.0, 0.34]),
-    "power_floor": ([1.7, 400.0, 0.34], [0.3, 5.0, 0.05]),
-    "chinchilla": ([1.69, 406.4, 410.7, 0.34, 0.28], [0.5, 90.0, 2000.0, 0.2, 0.5]),
-    "multiplicative": ([0.7, 300.0, 0.2, 0.05], [1.1, 2000.0, 0.1, 0.2]),
-    "skaling": ([1.69, 4e4, 4e5, 0.6, 0.7, 0.5], [0.5, 9.0, 30.0, 0.1, 0.2, 1.5]),
-    "farseer": (
-        [-0.02, 0.8, 0.07, 0.5, 3.0, -0.1, -0.03, -1.0, 0.05],
-        [0.01, 0.5, -0.05, -0.1, 6.0, 0.02, 0.02, -1.5, -0.02],
-    ),
-    "updated_floor": ([0.4, 30.0, 0.2], [0.9, 3.0, 0.02]),
-    "updated_additive": ([0.4, 400.0, 30.0, 0.34, 0.2], [0.9, 60.0, 3.0, 0.2, 0.05]),
-    "updated_multiplicative": ([0.4, 60.0, 0.2, 0.02], [0.9, 60.0, 0.2, -0.03]),
-    "epochs": ([1.87, 521.0, 1488.0, 0.35, 0.36, 15.4, 5.3], [0.5, 90.0, 2000.0, 0.2, 0.5, 2.0, 1.0]),
-    "additive_three": ([1.69, 406.4, 410.7, 20.0, 0.34, 0.28, 0.4], [0.5, 9.0, 20.0, 2.0, 0.2, 0.5, 0.1]),
-    "multiplicative_three": ([0.7, 300.0, 0.2, 0.05, 0.1], [1.1, 2000.0, 0.1, 0.2, -0.05]),
-    "skaling_three": ([1.69, 4e4, 4e4, 2e2, 0.6, 0.5, 0.7, 0.5], [0.5, 9.0, 30.0, 2.0, 0.1, 0.2, 0.1, 1.5]),
-    "rectified": ([0.5, 50.0, 20.0, 0.2], [1.5, 900.0, 3.0, 0.4]),
-    "m4": ([0.1, 0.95, 2.0, 5e8, 0.4], [0.3, 4.0, 0.6, 2e10, 0.9]),
-    "broken": ([0.2, 9.0, 0.1, 0.4, 3e9, 0.5], [1.0, 0.5, -0.05, 0.3, 2e8, 1.5]),
-    "logit_linear": ([-1.5, 1.0], [0.3, -0.4]),
-    "exponential_link": ([0.75, 2.0, 1.1], [0.9, 30.0, 2.0]),
-    "logistic_link": ([0.25, 0.9, 4.0, 2.6], [0.01, 0.7, 1.5, 3.0]),
-    "logit_link": ([7.0, -3.0], [0.2, -0.4]),
-}
 law_cases = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
 settings = pytest.mark.parametrize(
     ("law", "theta"),
@@ -81,20 +55,15 @@ def test_every_law_has_settings_to_test_it_at():
 
 @law_cases
 def test_law_describes_itself(law):
-    assert law.name and law.formula and law.source
+    assert law.formula and law.source and find_law(law.name) is law and find_law(law) is law
     assert len(set(law.names)) == len(law.names) >= 1
     assert set(law.linear) <= set(law.names)
     for parameter in law.parameters:
         assert parameter.name in law.formula
-        assert parameter.unit and parameter.meaning
+        assert parameter.unit
         assert parameter.lower < parameter.upper
         assert law.search or bool(parameter.search) != (parameter.name in law.linear)
     assert all(name in law.formula for name in law.inputs)
-
-
-@law_cases
-def test_laws_are_found_by_their_name(law):
-    assert find_law(law.name) is law and find_law(law) is law
 
 
 def test_the_page_on_the_fit_engine_has_the_table_of_laws():
@@ -103,23 +72,9 @@ def test_the_page_on_the_fit_engine_has_the_table_of_laws():
     assert [line for line in text.splitlines() if line.startswith("| `")] == rows
 
 
-def test_an_unknown_law_is_named():
-    with pytest.raises(Refusal, match="unknown law 'chinchila'; choose from power, power_floor, chinchilla"):
-        find_law("chinchila")
-
-
-def test_an_unknown_parameter_is_named():
-    with pytest.raises(Refusal, match="chinchilla has no parameter 'gamma'; it has E, A, B, alpha, beta"):
-        CHINCHILLA.index("gamma")
-
-
-@settings
-def test_settings_lie_within_the_bounds(law, theta):
-    assert all(p.lower < value < p.upper for p, value in zip(law.parameters, theta, strict=True))
-
-
 @settings
 def test_gradient_is_that_of_finite_differences(law, theta):
+    assert all(p.lower < value < p.upper for p, value in zip(law.parameters, theta, strict=True))
     assert wrong_derivatives(law, inputs_of(law), theta) == []
 
 
@@ -184,11 +139,7 @@ def test_broken_power_law_has_two_slopes():
 
 def test_intercept_is_the_logit_at_one_billion_parameters():
     assert LOGIT_LINEAR.function(np.array([REFERENCE_SIZE]), np.array([np.log(3), 2.0]))[0] == pytest.approx(0.75)
-
-
-def test_slope_is_the_change_of_the_logit_for_ten_times_the_parameters():
-    one, ten = LOGIT_LINEAR.function(np.array([1e9, 1e10]), np.array([0.0, np.log(4)]))
-    assert (one, ten) == (pytest.approx(0.5), pytest.approx(0.8))
+    assert LOGIT_LINEAR.function(np.array([1e10]), np.array([0.0, np.log(4)]))[0] == pytest.approx(0.8)
 
 
 def test_farseer_passes_through_a_power_of_size():

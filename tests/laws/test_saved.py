@@ -60,19 +60,7 @@ def test_commands_keep_a_fit_and_predict_by_it(tmp_path, capsys):
     table().to_csv(tmp_path / "runs.csv", index=False)
     POINTS.to_csv(tmp_path / "points.csv", index=False)
     fit, out = str(tmp_path / "fit.json"), tmp_path / "predictions.csv"
-    asked = [
-        "fit",
-        "--law",
-        "power_floor",
-        "--x",
-        "n",
-        "--y",
-        "y",
-        "--group",
-        "m",
-        "--data",
-        str(tmp_path / "runs.csv"),
-    ]
+    asked = f"fit --law power_floor --x n --y y --group m --data {tmp_path / 'runs.csv'}".split()
     assert main([*asked, "-o", fit, "--json"]) == 0
     params = json.loads(capsys.readouterr().out)[0]["params"]
     assert main(["predict", fit, "--points", str(tmp_path / "points.csv"), "--csv", str(out), "--json"]) == 0
@@ -102,7 +90,7 @@ def test_what_is_no_fit_is_refused(tmp_path, content, text):
 def test_points_must_have_the_inputs(tmp_path):
     aa.fit(table(), "power_floor", "n", "y", group="m").save(tmp_path / "fit.json")
     saved = aa.load_fit(tmp_path / "fit.json")
-    with pytest.raises(aa.Refusal, match="no column 'n'; this fit needs n"):
+    with pytest.raises(aa.Refusal, match="the table of points has no column 'n'; it has size, m"):
         saved.predict_rows(POINTS.rename(columns={"n": "size"}))
     with pytest.raises(aa.Refusal, match="no fit for 'c'; choose from a, b"):
         saved.predict_rows(POINTS.assign(m="c"))
