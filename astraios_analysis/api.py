@@ -1,7 +1,8 @@
 """The toolkit: verbs on the runs of a grid or on any table, and what they return.
 
 What a verb returns prints as a table in a terminal and in Jupyter, has ``.table`` and, where there is something to see,
-``.plot()``. Commands, notebooks and explorer call these and nothing beneath them.
+``.plot()``. What the data cannot answer is refused (`Refusal`), with the reason and the next step. Commands, notebooks
+and explorer call these and nothing beneath them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,13 +19,12 @@ from astraios_analysis.claims.rules import CLAIMS, VERDICT_RULE
 from astraios_analysis.curves.allocate import ALLOCATING, allocate_budget, iso_cost
 from astraios_analysis.curves.backtest import summarise
 from astraios_analysis.curves.plan import COST_POWER, parse_money, plan_batch, read_pool
-from astraios_analysis.curves.routes import fit_answer
-from astraios_analysis.curves.surfaces import fit_surface
+from astraios_analysis.curves.routes import TableFit, fit_answer
 from astraios_analysis.curves.tables import (
     SPLIT,
     Columns,
+    answer_row,
     backtest_table,
-    describe_rows,
     mark_largest,
     predict_places,
     rows_to_fit,
@@ -33,7 +33,6 @@ from astraios_analysis.curves.tables import (
 from astraios_analysis.laws.fit import Fit, fit_table
 from astraios_analysis.laws.forms import LAWS, find_law
 from astraios_analysis.laws.law import Law
-from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.tables import ALL, ROLES, evaluate, read_table, record_points
 from astraios_analysis.prediction import backtest as backtests
 from astraios_analysis.prediction.budget import TFLOPS, parse_budget
@@ -46,15 +45,15 @@ from astraios_analysis.prediction.decide import (
     small_model_decisions,
     training_preset,
 )
-from astraios_analysis.prediction.forecast import Fitted, Outcome, record_outcome, require_near
-from astraios_analysis.prediction.limits import KINDS, LEVELS, parse_size, predictable_datasets, require_predictable
+from astraios_analysis.prediction.forecast import Fitted, record_outcome, require_near
+from astraios_analysis.prediction.limits import LEVELS, parse_size, predictable_datasets, require_predictable
 from astraios_analysis.prediction.points import table_rows
 from astraios_analysis.prediction.regress import LossRegression, regress_all
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.grids import PerGrid, load_grids
 from astraios_analysis.records.printing import rows_of, table_text
 from astraios_analysis.records.reading import NOTES
-from astraios_analysis.records.refusal import Refusal, require_known
+from astraios_analysis.records.refusal import Refusal, attempt, require_known
 from astraios_analysis.records.registry import LOSS, MEAN_GENERATION, choose_measure
 from astraios_analysis.records.sources import find_example, load_records
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
@@ -200,15 +199,9 @@ def fit(
         ``fixed`` : mapping of str to float or str
             Parameters to hold at a value, or to tie to another: ``{"alpha": "beta"}``.
         ``level``, ``intervals``, ``resamples``, ``seed``
-            Coverage of the parameters' intervals (0.95); ``profile``, ``bootstrap`` or ``delta``; refits and seed of a
-            bootstrap.
+            Coverage of the parameters' intervals (0.95); ``profile`` or ``bootstrap``; refits and seed of a bootstrap.
         ``n_starts`` : int
             Starts to polish.
-
-    Raises
-    ------
-    Refusal
-        If a column is missing or holds no numbers, or the points cannot identify the law.
     """
     if (table := _as_table(runs)) is not None:
         return fit_table(table, law, x, y, group, **options)
@@ -248,7 +241,7 @@ class Prediction(Result):
     backtest: pd.DataFrame
     tested: pd.DataFrame
     refused: dict[str, str]
-    fitted: dict[str, Fitted] = field(default_factory=dict)
+    fitted: dict[str, Fitted | TableFit] = field(default_factory=dict)
     untested: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -326,36 +319,56 @@ def predict(
         the larger models of families are predicted from their smaller ones, at each x. ``law``, ``huber`` : one law
         alone. ``via`` : column of losses that the rate is predicted through. ``route`` : ``curve``, ``sizes`` or
         ``lines`` alone.
-
-    Raises
-    ------
-    Refusal
-        If nothing can be predicted, or a data set that was named cannot.
     """
     methods = _several(method)
     if (given := _as_table(runs)) is not None:
         return _predict_table(given, _places(size, at), methods, force, table)
     _require_no_options({"at": at, **table})
-    outcomes, known, axis = _record_outcomes(runs, dataset, methods)
+    runs, names, untested = _as_runs(runs), _several(dataset), {}
+    for name in names or []:
+        if name != LOSS:
+            require_predictable(runs, name)
+    if names is None:
+        names = [LOSS] * _has_losses(runs) + predictable_datasets(runs)
+    _require_methods(runs, methods)
+    known = {run.size: run.n_params_base for run in runs}
     sizes = [(str(one), parse_size(str(one), known)) for one in _several(size) or []]
     if not sizes:
         raise Refusal("name the sizes to predict, such as 34b")
-    fitted, refused, untested = {}, {}, {}
-    for name, outcome in outcomes.items():
-        try:
-            if isinstance(outcome, Refusal):
-                raise outcome
-            one, why = fit_answer(outcome)
-            for _, n_params in sizes:
-                require_near(one, n_params, force=force)
-            fitted[name] = one
-            untested |= {name: why} if why else {}
-        except Refusal as error:
-            refused[name] = str(error).removeprefix(f"{name}: ")
+
+    def answer(name: str) -> Fitted | TableFit:
+        one, why = fit_answer(record_outcome(runs, name))
+        for _, n_params in sizes:
+            require_near(one, n_params, force=force)
+        untested.update({name: why} if why else {})
+        return one
+
+    fitted, refused = attempt(dict.fromkeys(names), answer)
     if not fitted or (refused and dataset is not None):
-        listed = "\n".join(f"{name}: {reason}" for name, reason in refused.items())
-        raise Refusal(listed or "no data set here has primary scores at three sizes; add runs")
-    return _predict(fitted, refused, untested, sizes, methods, axis)
+        raise Refusal(_listed(refused) or "no data set here has primary scores at three sizes; add runs")
+    rows, tested, summaries = [], [], []
+    for name, one in fitted.items():
+        wanted = [method for method in methods or one.methods if method in one.methods]
+        if not wanted:
+            refused[name] = f"{methods[0]} has no {name} to fit; choose from {', '.join(one.methods)}"
+            continue
+        rows += [row for label, n_params in sizes for row in _rows(name, one, label, n_params, wanted)]
+        found = None if name in untested else backtests.largest_from_smaller(one.outcome)
+        if found is not None:
+            tested.append(found.assign(quantity=name))
+            summaries.append({"quantity": name, **backtests.describe(found)})
+    if not rows:
+        raise Refusal("\n".join(refused.values()))
+    tests = pd.concat(tested, ignore_index=True) if tested else pd.DataFrame()
+    return Prediction(rows, pd.DataFrame(summaries), tests, refused, fitted, untested)
+
+
+def _listed(refused: Mapping[str, str]) -> str:
+    return "\n".join(f"{name}: {reason}" for name, reason in refused.items())
+
+
+def _has_losses(runs: Runs) -> bool:
+    return any(run.val_loss is not None and not run.held_out for run in runs)
 
 
 def _places(size: Any, at: Any) -> list[Any]:
@@ -412,7 +425,9 @@ def _predict_table(
     refused: dict[str, str] = {}
     rows, one = predict_places(train, columns, asked, methods, force=force, refused=refused)
     tested, why = test_rows(train, columns)
-    summary = [] if tested is None else [{"quantity": columns.y, **describe_rows(tested)}]
+    summary = (
+        [] if tested is None else [{"quantity": columns.y, **backtests.describe(tested, "measured", "value", "last")}]
+    )
     fitted = {} if one is None else {columns.y: one}
     tests, untested = pd.DataFrame() if tested is None else tested, {} if why is None else {columns.y: why}
     notes = [*train.attrs[NOTES], *(one.notes if one else [])]
@@ -448,63 +463,15 @@ def _roles(table: pd.DataFrame, x: Any, y: str | None, group: Any) -> tuple[list
     return x, y, list(told.get("group", ())) if group is None else _several(group)
 
 
-def _record_outcomes(
-    runs: Runs, dataset: str | Sequence[str] | None, methods: list[str] | None
-) -> tuple[dict[str, Outcome | Refusal], dict[str, int], str]:
-    """Return what can be asked of records: outcomes (or why there is none), labels of sizes, and the axis."""
-    runs = _as_runs(runs)
-    names = _several(dataset)
-    for name in names or []:
-        if name != LOSS:
-            require_predictable(runs, name)
-    if names is None:
-        has_losses = any(run.val_loss is not None and not run.held_out for run in runs)
-        names = [LOSS] * has_losses + predictable_datasets(runs)
-    _require_methods(runs, methods)
-    outcomes: dict[str, Outcome | Refusal] = {}
-    for name in dict.fromkeys(names):
-        try:
-            outcomes[name] = record_outcome(runs, name)
-        except Refusal as error:
-            outcomes[name] = error
-    return outcomes, {run.size: run.n_params_base for run in runs}, "n_params_base"
-
-
-def _predict(fitted, refused, untested, sizes, methods, at) -> Prediction:
-    rows, tested, summaries = [], [], []
-    for name, one in fitted.items():
-        wanted = [method for method in methods or one.methods if method in one.methods]
-        missing = [method for method in methods or [] if method not in one.methods]
-        if missing and not wanted:
-            refused[name] = f"{missing[0]} has no {name} to fit; choose from {', '.join(one.methods)}"
-            continue
-        rows += [row for label, n_params in sizes for row in _rows(name, one, label, n_params, wanted, at)]
-        found = None if name in untested else backtests.largest_from_smaller(one.outcome)
-        if found is not None:
-            tested.append(found.assign(quantity=name))
-            summaries.append({"quantity": name, **backtests.describe(found)})
-    if not rows:
-        raise Refusal("\n".join(refused.values()))
-    tests = pd.concat(tested, ignore_index=True) if tested else pd.DataFrame()
-    return Prediction(rows, pd.DataFrame(summaries), tests, refused, fitted, untested)
-
-
-def _rows(name: str, fitted: Fitted, label: str, n_params: float, methods: list[str], at: str) -> list[dict]:
-    found, beyond = fitted.intervals(n_params), require_near(fitted, n_params, force=True)
-    rows = []
+def _rows(name: str, fitted: Fitted | TableFit, label: str, n_params: float, methods: list[str]) -> list[dict]:
+    found, rows = fitted.intervals(n_params), []
+    shared = {"size": label, "at": {"n_params_base": n_params}, "quantity": name, "metric": fitted.outcome.metric}
+    shared |= {"dataset": None if name == LOSS else name, "reach": require_near(fitted, n_params, force=True)}
+    shared |= {"weights": fitted.weights, "sizes_fitted": fitted.n_sizes}
     for method in methods:
         place = fitted.methods.index(method)
-        intervals = [
-            {"level": level, "kind": kind}
-            | {end: float(found.bounds[kind, level][i, place]) for i, end in enumerate(("lower", "upper"))}
-            for kind in KINDS
-            for level in LEVELS
-        ]
-        row = {"size": label, "n_params": round(n_params) if n_params >= 1 else n_params, "at": {at: n_params}}
-        row |= {"group": method, "dataset": None if name == LOSS else name, "method": method, "quantity": name}
-        row |= {"metric": fitted.outcome.metric, "value": float(found.median[place]), "intervals": intervals}
-        weights = {law: weight for law, weight in fitted.weights.items() if weight >= 1e-6}
-        rows.append(row | {"reach": beyond, "weights": weights, "sizes_fitted": fitted.n_sizes})
+        ends = {key: own[:, place] for key, own in found.bounds.items()}
+        rows.append(answer_row(method, float(found.median[place]), ends, **shared))
     return rows
 
 
@@ -519,8 +486,6 @@ class Backtest(Result):
     rows : DataFrame
         Every run held out with its prediction: ``quantity, size, n_params, method, seed, value, predicted, error,
         lower_50, ..., persistence, reach``; of a table ``group, x, measured, value`` (predicted), ``lower_50, ...``.
-    laws : DataFrame
-        Each law and pooling alone: ``quantity, law, pooling, weight, aicc, left_out, rmse_log, ...``; empty likewise.
     refused : list of str
         What could not be back-tested, and why.
     procedure : str
@@ -531,7 +496,6 @@ class Backtest(Result):
 
     groups: list[dict[str, Any]]
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
-    laws: pd.DataFrame = field(default_factory=pd.DataFrame)
     refused: list[str] = field(default_factory=list)
     procedure: str = backtests.RECORD_PROCEDURE
     notes: list[str] = field(default_factory=list)
@@ -570,7 +534,7 @@ class Backtest(Result):
         """Return a Figure: what was held out against what was predicted."""
         from astraios_analysis.figures.transfer import backtest_rows
 
-        if self.laws.empty:
+        if "predicted" not in self.rows:
             raise Refusal("a back-test of a table has no figure; its numbers are in table, groups and rows")
         return _shown_once(backtest_rows(self.rows))
 
@@ -603,11 +567,6 @@ def backtest(
         Wraps the sequence of quantities or curves, as ``tqdm`` does.
     **table
         As in `predict`: ``x, y, group, rate, n_items, size_column, family_column, law, huber, via, route``.
-
-    Raises
-    ------
-    Refusal
-        If nothing can be held out, or nothing can be predicted.
     """
     if (given := _as_table(runs)) is not None:
         columns = _table_columns(given, **table)
@@ -623,9 +582,8 @@ def backtest(
     groups, refused = backtests.backtest_records(runs, hold_out, _quantities(runs, dataset), progress)
     if not groups:
         raise Refusal("\n".join(refused) or "no data set has scores at three fitted sizes and a held-out one")
-    laws = pd.concat([pd.DataFrame(g["laws"]).assign(quantity=g["group"]["quantity"]) for g in groups])
     rows = pd.concat([group.pop("rows") for group in groups], ignore_index=True)
-    return Backtest(groups, rows, laws.reset_index(drop=True), refused)
+    return Backtest(groups, rows, refused)
 
 
 def _quantities(runs: Runs, dataset: str | Sequence[str] | None) -> list[str]:
@@ -701,11 +659,6 @@ def allocate(
     seed : int
         Of the draws.
 
-    Raises
-    ------
-    Refusal
-        If no law of two inputs can be fitted, or no run of that cost is near the rows.
-
     References
     ----------
     Hoffmann et al. 2022, section 3: of ``E + A N^-alpha + B D^-beta`` and 6 N D the optimum is a power of the budget.
@@ -719,10 +672,7 @@ def allocate(
     cost, budgets = cost or f"6 * `{names[0]}` * `{names[1]}`", [float(one) for one in _several(budget) or []]
     if not budgets or not all(0 < one < float("inf") for one in budgets):
         raise Refusal("budget must be a positive number of FLOP, such as 1e21")
-    inputs, laws = train[list(names)].to_numpy(dtype=float), [columns.law] if columns.law else None
-    laws = laws or [LAWS[name] for name in ALLOCATING]
-    objective = Objective(columns.law.residual if columns.law else "log", huber)
-    surface = fit_surface(inputs, train[columns.y].to_numpy(dtype=float), laws, objective, names)
+    surface = columns.fit_surface(train, [LAWS[name] for name in ALLOCATING])
     rng = np.random.default_rng(seed)
     lines = [iso_cost(surface, names, cost, one, rng) for one in budgets]
     found = [allocate_budget(line, surface, names, one, level) for line, one in zip(lines, budgets, strict=True)]
@@ -779,41 +729,35 @@ def rank(
         Of the bootstrap over problems.
     force : bool
         Allow sizes beyond ten times the fitted range.
-
-    Raises
-    ------
-    Refusal
-        If no run has a loss or a score, or a data set that was named cannot be ranked.
     """
     runs = _as_runs(runs)
     names = _several(dataset) or measured_datasets(runs, loss=True)
     options = {"level": level, "bootstrap": ProblemBootstrap(seed=seed)}
-    tables: dict[str, list[pd.DataFrame]] = {"ranks": [], "transfer": [], "decisions": [], "best": []}
-    refused: dict[str, str] = {}
     n_params = None if size is None else parse_size(str(size), {run.size: run.n_params_base for run in runs})
     transfers = pd.DataFrame({"dataset": []})
     with suppress(Refusal):
         transfers = transfer_all(runs, **options)
-    for name in names:
-        tables["ranks"].append(rank_methods(runs, name, **options))
-        for kind, function in (("transfer", rank_transfer), ("decisions", small_model_decisions)):
-            try:
-                # p-values are corrected over all data sets, whichever are asked for.
-                own = transfers[transfers["dataset"] == name] if kind == "transfer" else transfers[:0]
-                tables[kind].append(own if len(own) else function(runs, name, **options))
-            except Refusal as error:
-                refused[f"{kind} of {name}"] = str(error).removeprefix(f"{name}: ")
-        if n_params is not None:
-            try:
-                tables["best"].append(best_at_size(runs, name, n_params, level=level, force=force))
-            except Refusal as error:
-                if dataset is not None:
-                    raise
-                refused[f"best method at {size} on {name}"] = str(error).removeprefix(f"{name}: ")
-    if not tables["ranks"]:
+
+    def carry_over(name: str) -> pd.DataFrame:
+        # p-values are corrected over all data sets, whichever are asked for.
+        own = transfers[transfers["dataset"] == name]
+        return own if len(own) else rank_transfer(runs, name, **options)
+
+    ranks = [rank_methods(runs, name, **options) for name in names]
+    if not ranks:
         raise Refusal("no run here has a loss or a score to rank by; add some, or choose another grid")
-    found = {kind: pd.concat(parts, ignore_index=True) if parts else pd.DataFrame() for kind, parts in tables.items()}
-    return Ranking(found["ranks"], found["transfer"], found["decisions"], found["best"], refused)
+    ways = {"transfer": carry_over, "decisions": lambda name: small_model_decisions(runs, name, **options)}
+    tables, refused = {"best": pd.DataFrame()}, {}
+    if n_params is not None:
+        ways["best"] = lambda name: best_at_size(runs, name, n_params, level=level, force=force)
+    for kind, way in ways.items():
+        parts, reasons = attempt(names, way)
+        if kind == "best" and reasons and dataset is not None:
+            raise Refusal(_listed(reasons))
+        tables[kind] = pd.concat(parts.values(), ignore_index=True) if parts else pd.DataFrame()
+        label = f"best method at {size} on" if kind == "best" else f"{kind} of"
+        refused |= {f"{label} {name}": reason for name, reason in reasons.items()}
+    return Ranking(pd.concat(ranks, ignore_index=True), **tables, refused=refused)
 
 
 @dataclass(frozen=True, repr=False)
@@ -886,11 +830,6 @@ def compare(
     **table
         Of a table, as in `predict`: ``x, y, group, split, rate, n_items``. Its rows of one size and method are
         replicates; errors over problems are those of ``n_items`` independent answers.
-
-    Raises
-    ------
-    Refusal
-        If a method is unknown, or the two have no score or loss at a common size.
     """
     given, bootstrap = _as_table(runs), ProblemBootstrap(seed=seed)
     if given is None:
@@ -938,7 +877,7 @@ def _compared(runs: Runs) -> list[str]:
     names = measured_datasets(runs)
     if MEAN_GENERATION in names:
         return [MEAN_GENERATION]
-    names = [LOSS] * any(run.val_loss is not None and not run.held_out for run in runs) + names
+    names = [LOSS] * _has_losses(runs) + names
     if not names:
         raise Refusal("no run here has a loss or a primary score to compare; add runs")
     return names
@@ -1006,31 +945,26 @@ def transfer(
         Coverage of the intervals.
     seed : int
         Of the bootstrap over problems.
-
-    Raises
-    ------
-    Refusal
-        If no two sizes share four methods, or a data set that was named has none such.
     """
     runs = _as_runs(runs)
     known = {run.size: run.n_params_base for run in runs}
     first, second = (None if one is None else _measured_size(one, known) for one in (small, large))
     if first is not None and second is not None and first >= second:
         raise Refusal(f"{small} is not smaller than {large}; give the smaller size first")
-    bootstrap, parts, refused = ProblemBootstrap(seed=seed), [], []
-    for name in _several(dataset) or measured_datasets(runs):
-        try:
-            found = transfer_slopes(runs, name, level=level, bootstrap=bootstrap)
-        except Refusal as error:
-            refused.append(str(error))
-            continue
+    bootstrap = ProblemBootstrap(seed=seed)
+
+    def slopes(name: str) -> pd.DataFrame:
+        found = transfer_slopes(runs, name, level=level, bootstrap=bootstrap)
         for wanted, side in ((first, "n_params_small"), (second, "n_params_large")):
             found = found if wanted is None else found[found[side] == wanted]
-        parts += [found] if len(found) else []
-        refused += [] if len(found) else [f"{name}: these two sizes do not share four methods"]
+        if found.empty:
+            raise Refusal("these two sizes do not share four methods")
+        return found
+
+    parts, refused = attempt(_several(dataset) or measured_datasets(runs), slopes)
     if not parts or (refused and dataset is not None):
-        raise Refusal("\n".join(refused) or "no run has a primary score; add runs with scores")
-    table = pd.concat(parts, ignore_index=True)
+        raise Refusal(_listed(refused) or "no run has a primary score; add runs with scores")
+    table = pd.concat(parts.values(), ignore_index=True)
     primary = primary_frame(intervals_over_seeds(runs, level=level, bootstrap=bootstrap))
     return Transfer(table, primary[primary["dataset"].isin(table["dataset"])].reset_index(drop=True))
 
@@ -1081,19 +1015,12 @@ def regress(runs: Runs, score: str | Sequence[str] | None = None, on: str = LOSS
         ``val_loss``, or a task whose answers' loss the records hold.
     level : float
         Coverage of the intervals.
-
-    Raises
-    ------
-    Refusal
-        If the runs have no losses, or a data set that was named says nothing about loss.
     """
     runs = _as_runs(runs)
     fits, refused = regress_all(runs, _several(score), on, level=level)
     if not fits or (refused and score is not None):
-        listed = [f"{name}: {reason}" for name, reason in refused.items()]
-        raise Refusal(
-            "\n".join(listed[:1] if score is None else listed) or "no run has a primary score; add runs with scores"
-        )
+        shown = refused if score is not None else dict(list(refused.items())[:1])
+        raise Refusal(_listed(shown) or "no run has a primary score; add runs with scores")
     return Regression(fits, refused)
 
 
@@ -1152,11 +1079,6 @@ def judge(runs: Runs, claims: str | Sequence[str] | None = None, *, seed: int = 
         Of the resamples of problems.
     all_parts : bool
         Whether data sets on which no model beats the constant answer vote, too.
-
-    Raises
-    ------
-    Refusal
-        If a claim is unknown.
     """
     names = _several(claims) or tuple(CLAIMS)
     if _as_table(runs) is not None:
@@ -1188,11 +1110,6 @@ def complete(runs: Runs, *, level: float = 0.95) -> Completion:
     runs : sequence of RunRecord
         Of one grid; held-out runs take no part.
     level : float
-
-    Raises
-    ------
-    Refusal
-        If there are not two data sets of programs with six models each.
     """
     return Completion(complete_scores(score_cells(_as_runs(runs)), level))
 
@@ -1316,11 +1233,6 @@ def plan(
         Of a table: ``target`` (the rows to predict, or their file; no outcome is read), ``x, y, group, law, huber`` as
         in `predict`, ``power`` of the cost that a row's gain is divided by.
 
-    Raises
-    ------
-    Refusal
-        If the runs cannot support it, or the budget buys nothing.
-
     References
     ----------
     Fedorov 1972, Theory of Optimal Experiments (V-optimal designs); Li et al. 2026 (arXiv 2604.22753), the cost power.
@@ -1342,18 +1254,13 @@ def plan(
     found = [plan_outcome(runs, name, target, _several(method), more) for name in dict.fromkeys(names)]
     money = None if budget is None else parse_budget(budget, tflops)
     chosen = [choices(runs, name, target, more, money, tflops) for name in dict.fromkeys(names)]
-    fronts = []
-    for name in dict.fromkeys(names):
-        try:
-            fronts.append(frontier(runs, name, cost, target=target))
-        except Refusal:
-            # The loss, which nobody named, is planned for where no cost is recorded, too.
-            if name != LOSS or cost not in COSTS:
-                raise
-    table = pd.concat(found, ignore_index=True)
-    chosen = pd.concat(chosen, ignore_index=True)
-    front = pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame()
-    return Plan(table, chosen, front, target, cost, training_preset(runs))
+    fronts, refused = attempt(dict.fromkeys(names), lambda name: frontier(runs, name, cost, target=target))
+    # The loss, which nobody named, is planned for where no cost is recorded, too.
+    if refused and (set(refused) != {LOSS} or cost not in COSTS):
+        raise Refusal(_listed(refused))
+    front = pd.concat(fronts.values(), ignore_index=True) if fronts else pd.DataFrame()
+    tables = (pd.concat(parts, ignore_index=True) for parts in (found, chosen))
+    return Plan(*tables, front, target, cost, training_preset(runs))
 
 
 @dataclass(frozen=True, repr=False)
@@ -1413,11 +1320,6 @@ def draw(name: str, runs: Runs | PerGrid[Any], folder: str | Path | None = None,
     Returns
     -------
     Drawing or Gallery
-
-    Raises
-    ------
-    Refusal
-        If there is no such figure, or the runs do not hold what it shows.
     """
     from astraios_analysis.figures import gallery
 

@@ -26,8 +26,7 @@ held out.
 
 Without a table, records are back-tested: the sizes marked held out (or else
 the largest; --hold-out K: the K largest that are not marked) are predicted
-from the others, losses and every score, as `astraios predict` would. Each law
-and pooling that is averaged is scored beside it (laws in JSON).
+from the others, losses and every score, as `astraios predict` would.
 
 JSON is {mean: {rmse_log, mean_abs_pct, coverage, interval_score, weights},
 groups, rows, procedure}; mean is the plain mean over groups, rows are all that
@@ -86,7 +85,3 @@ def _print(found: aa.Backtest) -> None:
     last |= {f"covered_{100 * float(level):g}": share for level, share in mean["coverage"].items()}
     print(table_text(pd.concat([found.table, pd.DataFrame([last])]).astype({"n_train": "Int64", "n_test": "Int64"})))
     say(found.procedure)
-    if len(found.laws):
-        shown = found.laws[["quantity", "law", "pooling", "weight", "aicc", "left_out", "rmse_log", "interval_score"]]
-        print("\nEach law and pooling alone (left_out: log density of the largest fitted sizes)\n")
-        print(table_text(shown.assign(covered_95=[coverage["0.95"] for coverage in found.laws["coverage"]])))

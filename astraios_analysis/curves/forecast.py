@@ -109,26 +109,30 @@ class Forecast:
     scales: np.ndarray
     shares: np.ndarray
     weights: dict[str, float]
-    lines: tuple[np.ndarray, np.ndarray] | None = None
+    lines: tuple[np.ndarray, np.ndarray]
     link: Link = "log"
-
-    @property
-    def log_mean(self) -> np.ndarray:
-        """Mean on the link scale (the logarithm, for losses), shape (n,)."""
-        return self.shares @ self.centres
 
     @property
     def median(self) -> np.ndarray:
         """Median of the outcomes, shape (n,): what is said where one number is asked for."""
         return self.values(self.log_quantile(0.5))
 
+    def map(self, call: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]], **more) -> "Forecast":
+        """Return the forecast with centres and scales changed by a call, of an observation and of the curve."""
+        centres, scales = call(self.centres, self.scales)
+        return replace(self, centres=centres, scales=scales, lines=call(*self.lines), **more)
+
     def values(self, z: np.ndarray) -> np.ndarray:
         """Return outcomes of link values."""
         return np.exp(z) if self.link == "log" else expit(z)
 
+    def parts(self, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+        """Return centres and scales of an observation, or of the curve."""
+        return self.lines if kind == "mean" else (self.centres, self.scales)
+
     def log_quantile(self, probability: float, kind: Kind = "observation") -> np.ndarray:
         """Return a quantile on the link scale by bisection, shape (n,)."""
-        centres, scales = self.lines if kind == "mean" and self.lines else (self.centres, self.scales)
+        centres, scales = self.parts(kind)
         low = (centres - 10 * scales).min(axis=0)
         high = (centres + 10 * scales).max(axis=0)
         for _ in range(36):
@@ -152,19 +156,16 @@ def mix(parts: Mapping[str, Forecast], shares: Mapping[str, float]) -> Forecast:
     """Return the mixture of forecasts of the same outcomes, each with its share; laws are named by their part."""
     total = sum(shares[name] for name in parts)
     kept = {name: shares[name] / total for name in parts if shares[name] > 1e-6 * total}
-    if len(kept) == 1:
-        return parts[next(iter(kept))]
     first = parts[next(iter(kept))]
-    lines = [parts[name].lines or (parts[name].centres, parts[name].scales) for name in kept]
+    if len(kept) == 1:
+        return first
     weights = {law: w * share for name, share in kept.items() for law, w in parts[name].weights.items()}
-    return Forecast(
-        np.concatenate([parts[name].centres for name in kept]),
-        np.concatenate([parts[name].scales for name in kept]),
-        np.concatenate([share * parts[name].shares for name, share in kept.items()]),
-        weights,
-        (np.concatenate([one[0] for one in lines]), np.concatenate([one[1] for one in lines])),
-        first.link,
+    of_rows, of_lines = (
+        tuple(np.concatenate(own) for own in zip(*(parts[name].parts(kind) for name in kept), strict=True))
+        for kind in ("observation", "mean")
     )
+    shares = np.concatenate([share * parts[name].shares for name, share in kept.items()])
+    return Forecast(*of_rows, shares, weights, of_lines, first.link)
 
 
 def student_forecast(centre: np.ndarray, spread: np.ndarray, dof: int, name: str, noise: float = 0.0) -> Forecast:
@@ -390,17 +391,13 @@ class CurveSet:
 def scaled(forecast: Forecast, scales: np.ndarray) -> Forecast:
     """Return a forecast whose errors are one of several multiples of what it says, each with its share."""
     middle = forecast.shares @ forecast.centres
-    centres = np.concatenate([middle + one * (forecast.centres - middle) for one in scales])
-    lines = tuple(
-        np.concatenate(parts)
-        for parts in zip(
-            *((middle + s * (forecast.lines[0] - middle), s * forecast.lines[1]) for s in scales), strict=True
-        )
-    )
-    spreads = np.concatenate([one * forecast.scales for one in scales])
-    return replace(
-        forecast, centres=centres, scales=spreads, shares=np.kron(_SCALE_SHARES, forecast.shares), lines=lines
-    )
+
+    def widen(centres: np.ndarray, spreads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        moved = [middle + one * (centres - middle) for one in scales]
+        return np.concatenate(moved), np.concatenate([one * spreads for one in scales])
+
+    shares = np.kron(_SCALE_SHARES, forecast.shares)
+    return forecast.map(widen, shares=shares)
 
 
 def fit_curves(
@@ -475,11 +472,10 @@ def _between(forecast: Forecast, few: np.ndarray, u: np.ndarray) -> Forecast:
     after = np.searchsorted(few, u).clip(1, len(few) - 1)
     share = (u - few[after - 1]) / (few[after] - few[after - 1])
 
-    def read(values: np.ndarray) -> np.ndarray:
-        return values[:, after - 1] * (1 - share) + values[:, after] * share
+    def read(*parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(values[:, after - 1] * (1 - share) + values[:, after] * share for values in parts)
 
-    lines = tuple(read(one) for one in forecast.lines)
-    return replace(forecast, centres=read(forecast.centres), scales=read(forecast.scales), lines=lines)
+    return forecast.map(read)
 
 
 def _with_rise(forecast: Forecast, slope: float, u: np.ndarray) -> Forecast:
@@ -489,10 +485,7 @@ def _with_rise(forecast: Forecast, slope: float, u: np.ndarray) -> Forecast:
     parts = {"0": forecast}
     for share in (0.5, 1.0):
         moved, more = slope * share * u, (slope * share * u / 2) ** 2
-        lines = (forecast.lines[0] + moved, np.sqrt(forecast.lines[1] ** 2 + more))
-        parts[str(share)] = replace(
-            forecast, centres=forecast.centres + moved, scales=np.sqrt(forecast.scales**2 + more), lines=lines
-        )
+        parts[str(share)] = forecast.map(lambda c, s, m=moved, v=more: (c + m, np.sqrt(s**2 + v)))
     return replace(mix(parts, {"0": 0.4, "0.5": 0.3, "1.0": 0.3}), weights=forecast.weights)
 
 

@@ -30,7 +30,7 @@ from astraios_analysis.laws.rescue import SOLVER_ERRORS
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.solver import solve
 from astraios_analysis.laws.starts import find_starts
-from astraios_analysis.laws.tables import SOURCE, evaluate, is_blank, read_labels, read_numbers
+from astraios_analysis.laws.tables import SOURCE, evaluate, is_blank, read_labels, read_numbers, require_columns
 from astraios_analysis.records.notation import parse_number
 from astraios_analysis.records.refusal import Refusal
 
@@ -186,9 +186,7 @@ def read_pool(table: pd.DataFrame, target: pd.DataFrame, columns: Columns, cost:
     """Read the rows: those without an outcome are candidates."""
     columns.require(table)
     where, known = table.attrs.get(SOURCE, "the table"), table[columns.y].map(lambda cell: not is_blank(cell))
-    for name in (*columns.x, *columns.group):
-        if name not in target:
-            raise Refusal(f"the target rows have no column {name!r}; they have {', '.join(map(str, target.columns))}")
+    require_columns(target, (*columns.x, *columns.group), "the table of target rows")
     y = np.full(len(table), np.nan)
     if known.any():
         y[known] = read_numbers(table[known], columns.y, where, positive=True)

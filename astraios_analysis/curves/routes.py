@@ -10,7 +10,6 @@ then a mixture of the routes' forecasts.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from scipy.special import logit
@@ -31,73 +30,21 @@ _ENOUGH_FOR_CURVES = 4
 _N_THINNED = 512
 
 
-class Route(Protocol):
-    """A fitted way to predict methods (groups of rows) at values of the input."""
+@dataclass(frozen=True)
+class Route:
+    """A way to predict methods (groups of rows) at values of the input: what was fitted, and how it is asked."""
 
-    @property
-    def methods(self) -> Collection[str]:
-        """Methods that it predicts."""
+    methods: Collection[str]
+    fitted: CurveSet | Lines | Stack
+    ask: Callable[[str, np.ndarray], Forecast]
 
     def forecast(self, method: str, x: np.ndarray) -> Forecast | None:
         """Return the forecast of a method, None where this way has none."""
-
-
-@dataclass(frozen=True)
-class _Curves:
-    methods: Mapping[str, int]
-    fitted: CurveSet
-    signs: Mapping[str, int] | None
-
-    def forecast(self, method: str, x: np.ndarray) -> Forecast | None:
-        if method not in self.methods:
-            return None
-        found = self.fitted.forecast(self.methods[method], x)
-        return found if self.signs is None else _as_logit(found, self.signs[method])
-
-
-@dataclass(frozen=True)
-class _Lines:
-    methods: Mapping[str, int]
-    fitted: Lines
-    link: str
-
-    def forecast(self, method: str, x: np.ndarray) -> Forecast | None:
-        if method not in self.methods:
-            return None
-        return replace(self.fitted.forecast(self.methods[method], x), link=self.link)
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    stack: Stack
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        return self.stack.methods
-
-    def forecast(self, method: str, x: np.ndarray) -> Forecast | None:
-        if method not in self.stack.methods:
-            return None
-        drawn = [self.stack.draw(float(one)) for one in x]
-        place, link = self.stack.methods.index(method), self.stack.link
-        parts = []
-        for kind in KINDS:
-            values = np.stack([_link(one[kind][:, place], link) for one in drawn], axis=1)
-            # So many quantiles stand for the draws, each a normal of next to no width.
-            centres = np.quantile(values, (np.arange(_N_THINNED) + 0.5) / _N_THINNED, axis=0)
-            parts.append((centres, np.broadcast_to(5 * centres.std(axis=0) / _N_THINNED, centres.shape)))
-        (centres, scales), lines = parts
-        return Forecast(centres, scales, np.full(_N_THINNED, 1 / _N_THINNED), self.stack.weights, lines, link)
+        return self.ask(method, x) if method in self.methods else None
 
 
 def _link(values: np.ndarray, link: str) -> np.ndarray:
     return np.log(values) if link == "log" else logit(np.clip(values, 1e-9, 1 - 1e-9))
-
-
-def _as_logit(found: Forecast, sign: int) -> Forecast:
-    """Return a forecast of log odds as one of the rate's logit; ``sign`` is -1 where odds of failures were fitted."""
-    lines = None if found.lines is None else (sign * found.lines[0], found.lines[1])
-    return replace(found, centres=sign * found.centres, lines=lines, link="logit")
 
 
 @dataclass(frozen=True)
@@ -115,11 +62,7 @@ class TableFit:
     @property
     def methods(self) -> tuple[str, ...]:
         """Methods (groups of rows) that some route predicts."""
-        return tuple(m for m in self.outcome.points.methods if self.has(m))
-
-    def has(self, method: str) -> bool:
-        """Whether some route predicts a method."""
-        return any(method in route.methods for route in self.routes.values())
+        return tuple(m for m in self.outcome.points.methods if _has_any(self.routes, m))
 
     @property
     def x_range(self) -> tuple[float, float]:
@@ -143,23 +86,18 @@ class TableFit:
     def notes(self) -> list[str]:
         """What a reader must know of the curves: tails that rise, spikes that count less."""
         curves, found = self.routes.get("curve"), []
-        for method, place in curves.methods.items() if curves else ():
+        for method, own in zip(curves.methods, curves.fitted.found, strict=True) if curves else ():
             name = "the curve" if len(curves.methods) == 1 else method
-            own = curves.fitted.found[place]
             if own.rise:
                 found.append(f"{name}: the last rows rise; a power law does not describe them, intervals are wider")
             if own.spikes[0]:
                 found.append(f"{name}: {100 * own.spikes[0]:.2g} % of the later rows are spikes; they count less")
         return found
 
-    def weights_of(self, method: str) -> dict[str, float]:
-        """Return the weights of laws and routes for one method."""
-        return self.forecast(method, np.array([self.x_range[1]])).weights
-
     @cached_property
     def weights(self) -> dict[str, float]:
         """Weights of laws, the mean over methods."""
-        own = [self.weights_of(method) for method in self.methods]
+        own = [self.forecast(method, np.array([self.x_range[1]])).weights for method in self.methods]
         return {law: float(np.mean([w.get(law, 0.0) for w in own])) for law in dict.fromkeys(k for w in own for k in w)}
 
     def intervals(self, n_params: float, levels: Sequence[float] = LEVELS) -> Intervals:
@@ -229,7 +167,7 @@ def _by_method(outcome: Outcome) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {m: (rows["n_params"].to_numpy(), rows["value"].to_numpy()) for m, rows in own}
 
 
-def _fit_curves(outcome: Outcome, progress: Progress) -> _Curves:
+def _fit_curves(outcome: Outcome, progress: Progress) -> Route:
     rows = _by_method(outcome)
     n_short = sum(len(np.unique(x)) < _ENOUGH_FOR_CURVES for x, _ in rows.values())
     if 2 * n_short > len(rows):
@@ -242,22 +180,47 @@ def _fit_curves(outcome: Outcome, progress: Progress) -> _Curves:
         # Odds of what falls: the laws fall towards a floor.
         signs = {m: 1 if np.polyfit(np.log(x), y, 1)[0] <= 0 else -1 for m, (x, y) in rows.items()}
         rows = {m: (x, np.exp(signs[m] * logit(y))) for m, (x, y) in rows.items()}
-    return _Curves({m: place for place, m in enumerate(rows)}, fit_curves(list(rows.values()), progress), signs)
+    fitted, methods = fit_curves(list(rows.values()), progress), list(rows)
+
+    def ask(method: str, x: np.ndarray) -> Forecast:
+        found = fitted.forecast(methods.index(method), x)
+        sign = 0 if signs is None else signs[method]
+        # Log odds, of failures where these fall, as the rate's logit.
+        return found.map(lambda centres, scales: (sign * centres, scales), link="logit") if sign else found
+
+    return Route(methods, fitted, ask)
 
 
-def _fit_sizes(outcome: Outcome) -> _Sizes:
+def _fit_sizes(outcome: Outcome) -> Route:
     points = outcome.points
     if len(points.sizes) < MIN_SIZES_TO_PREDICT:
         raise Refusal(f"{len(points.sizes)} sizes leave laws of size no size to be tested on")
     if len(points.sizes) > _MAX_SIZES or len(points.y) > _MAX_POINTS:
         raise Refusal(f"{len(points.sizes)} sizes of {len(points.methods)} methods are no table of few common sizes")
-    return _Sizes(fit_stack(points, outcome.link))
+    stack = fit_stack(points, outcome.link)
+
+    def ask(method: str, x: np.ndarray) -> Forecast:
+        drawn = [stack.draw(float(one)) for one in x]
+        place, parts = stack.methods.index(method), []
+        for kind in KINDS:
+            values = np.stack([_link(one[kind][:, place], stack.link) for one in drawn], axis=1)
+            # So many quantiles stand for the draws, each a normal of next to no width.
+            centres = np.quantile(values, (np.arange(_N_THINNED) + 0.5) / _N_THINNED, axis=0)
+            parts.append((centres, np.broadcast_to(5 * centres.std(axis=0) / _N_THINNED, centres.shape)))
+        of_rows, of_lines = parts
+        shares = np.full(_N_THINNED, 1 / _N_THINNED)
+        return Forecast(*of_rows, shares, stack.weights, of_lines, stack.link)
+
+    return Route(stack.methods, stack, ask)
 
 
-def _fit_lines(outcome: Outcome) -> _Lines:
+def _fit_lines(outcome: Outcome) -> Route:
     rows = _by_method(outcome)
     fitted = fit_lines([(x, _link(y, outcome.link)) for x, y in rows.values()])
-    return _Lines({m: place for place, m in enumerate(rows)}, fitted, outcome.link)
+    methods = list(rows)
+    return Route(
+        methods, fitted, lambda method, x: replace(fitted.forecast(methods.index(method), x), link=outcome.link)
+    )
 
 
 def _left_out(outcome: Outcome, n: int = 2) -> list[tuple[Outcome, list]]:

@@ -223,7 +223,7 @@ def inner_errors(fitted: LawFit, x: np.ndarray, columns: Sequence[int]) -> tuple
             nears.append(np.isin(np.arange(len(x)), near))
             fars.append(far)
             distances.append(np.maximum(along[far] - along[near].max(initial=-np.inf), 0.0))
-    y = np.exp(fitted.problem.target) if fitted.objective.residual == "log" else fitted.problem.target
+    y = fitted.problem.outcome
     inputs, errors = x[:, columns] if len(columns) > 1 else x[:, columns[0]], []
     for theta, far in zip(fit_subsets(fitted, np.array(nears)), fars, strict=True):
         with np.errstate(all="ignore"):

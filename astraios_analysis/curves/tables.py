@@ -21,11 +21,11 @@ from astraios_analysis.curves.backtest import (
 from astraios_analysis.curves.forecast import Forecast
 from astraios_analysis.curves.routes import TableFit, fit_routes
 from astraios_analysis.curves.sizes import SIZE_PROCEDURE, forecast_families, mixed_families
-from astraios_analysis.curves.surfaces import LAW_PROCEDURE, SURFACE_PROCEDURE, fit_surface
+from astraios_analysis.curves.surfaces import LAW_PROCEDURE, SURFACE_PROCEDURE, Surface, fit_surface
 from astraios_analysis.curves.via import VIA_PROCEDURE, fit_link
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
-from astraios_analysis.laws.tables import SOURCE, TRAIN, held_out_rows, read_labels, warn_of_axes
+from astraios_analysis.laws.tables import SOURCE, TRAIN, held_out_rows, read_labels, require_columns, warn_of_axes
 from astraios_analysis.prediction.forecast import table_outcome
 from astraios_analysis.prediction.limits import KINDS, LEVELS, reach, require_reach
 from astraios_analysis.prediction.points import Link
@@ -102,12 +102,16 @@ class Columns:
             return SIZE_PROCEDURE
         return LAW_PROCEDURE if self.law else SURFACE_PROCEDURE if len(self.x) > 1 else CURVE_PROCEDURE
 
+    def fit_surface(self, rows: pd.DataFrame, laws: Sequence[Law] | None = None) -> Surface:
+        """Fit the law, or else laws of several inputs, to rows."""
+        objective = Objective(self.law.residual if self.law else "log", self.huber)
+        x, y = rows[list(self.x)].to_numpy(dtype=float), rows[self.y].to_numpy(dtype=float)
+        return fit_surface(x, y, [self.law] if self.law else laws, objective, self.x)
+
     def require(self, table: pd.DataFrame, *more: str | None) -> None:
         """Refuse a table that lacks one of the columns."""
         items = self.n_items if isinstance(self.n_items, str) else None
-        for name in (*self.x, self.y, *self.group, self.size, self.family, self.via, items, *more):
-            if name is not None and name not in table:
-                raise Refusal(f"the table has no column {name!r}; it has {', '.join(map(str, table.columns))}")
+        require_columns(table, (*self.x, self.y, *self.group, self.size, self.family, self.via, items, *more))
 
 
 def forecast_rows(
@@ -162,12 +166,11 @@ def _groups(train: pd.DataFrame, target: pd.DataFrame, names: Sequence[str]) -> 
 
 
 def _by_laws(groups: Sequence[Group], columns: Columns, progress: Progress, refused: dict[str, str]) -> Found:
-    objective, found = Objective(columns.law.residual if columns.law else "log", columns.huber), []
+    found = []
     for group in progress(groups):
-        train, target = (rows[list(columns.x)].to_numpy(dtype=float) for rows in (group.train, group.test))
-        y, laws = group.train[columns.y].to_numpy(dtype=float), [columns.law] if columns.law else None
+        target = group.test[list(columns.x)].to_numpy(dtype=float)
         try:
-            found.append((group, fit_surface(train, y, laws, objective, columns.x).forecast(target)))
+            found.append((group, columns.fit_surface(group.train).forecast(target)))
         except Refusal as error:
             refused[_label(group)] = str(error)
     if not found:
@@ -193,6 +196,7 @@ def backtest_table(
 
     Returns one dict a group (`backtest.score_group`), a row for every row predicted (`predicted_rows`), and notes.
     """
+    columns.require(table, split)
     groups, notes = split_groups(table, columns.x, columns.y, columns.keys, split, may_be_zero=columns.link != "log")
     if columns.family:
         # Smaller models of a family may be in groups of their own, which nothing is predicted of.
@@ -329,23 +333,44 @@ def predict_places(
 def _rows(group: Group, forecast: Forecast, columns: Columns, train: pd.DataFrame) -> list[dict]:
     label, names = _label(group), list(dict.fromkeys([*columns.needed, *columns.x]))
     ends = {(kind, level): forecast.interval(level, kind) for kind in KINDS for level in LEVELS}
-    weights = {law: weight for law, weight in forecast.weights.items() if weight >= 1e-6}
     ranges = {name: (float(train[name].min()), float(train[name].max())) for name in columns.needed}
-    n_fitted = int(group.train[columns.needed[0]].nunique())
+    shared = {"quantity": columns.y, "metric": columns.y, "weights": forecast.weights}
+    shared |= {"sizes_fitted": int(group.train[columns.needed[0]].nunique())}
     rows = []
     for place, value in enumerate(forecast.median):
         at = {name: float(group.test[name].iloc[place]) for name in names}
-        first = at[columns.needed[0]]
-        size = f"{first:g}" if len(columns.needed) == 1 else ",".join(f"{n}={at[n]:g}" for n in columns.needed)
-        row = {"size": size, "n_params": round(first) if first >= 1 else first, "at": at, "group": label}
-        row |= {"dataset": None, "method": label, "quantity": columns.y, "metric": columns.y, "value": float(value)}
-        row["intervals"] = [
-            {"level": level, "kind": kind, "lower": float(low[place]), "upper": float(high[place])}
-            for (kind, level), (low, high) in ends.items()
-        ]
+        size = ",".join(f"{name}={at[name]:g}" for name in columns.needed)
+        size = size if len(columns.needed) > 1 else f"{at[columns.needed[0]]:g}"
         beyond = max(reach(at[name], ranges[name]) for name in columns.needed)
-        rows.append(row | {"reach": beyond, "weights": weights, "sizes_fitted": n_fitted})
+        own = {key: (low[place], high[place]) for key, (low, high) in ends.items()}
+        rows.append(answer_row(label, float(value), own, size=size, at=at, reach=beyond, **shared))
     return rows
+
+
+def answer_row(
+    group: str,
+    value: float,
+    ends: Mapping[tuple[str, float], Sequence[float]],
+    *,
+    size: str,
+    at: Mapping[str, float],
+    quantity: str,
+    metric: str,
+    reach: float,
+    weights: Mapping[str, float],
+    sizes_fitted: int,
+    dataset: str | None = None,
+) -> dict:
+    """Return one answer as ``astraios predict --json`` prints it; ``ends`` by kind and level."""
+    first = next(iter(at.values()))
+    row = {"size": size, "n_params": round(first) if first >= 1 else first, "at": dict(at), "group": group}
+    row |= {"dataset": dataset, "method": group, "quantity": quantity, "metric": metric, "value": value}
+    row["intervals"] = [
+        {"level": level, "kind": kind, "lower": float(low), "upper": float(high)}
+        for (kind, level), (low, high) in ends.items()
+    ]
+    weights = {law: weight for law, weight in weights.items() if weight >= 1e-6}
+    return row | {"reach": reach, "weights": weights, "sizes_fitted": sizes_fitted}
 
 
 def mark_largest(train: pd.DataFrame, columns: Columns, n_largest: int = 1) -> pd.DataFrame:
@@ -379,13 +404,3 @@ def test_rows(train: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame | Non
     except Refusal as error:
         return None, str(error)
     return rows, None
-
-
-def describe_rows(rows: pd.DataFrame) -> dict[str, float]:
-    """Return how far predicted rows fell, as `prediction.backtest.describe` does."""
-    return {
-        "n": len(rows),
-        "mean_abs_error": float((rows["value"] - rows["measured"]).abs().mean()),
-        "persistence_mean_abs_error": float((rows["last"] - rows["measured"]).abs().mean()),
-        "n_covered": int(((rows["lower_95"] <= rows["measured"]) & (rows["measured"] <= rows["upper_95"])).sum()),
-    }

@@ -54,13 +54,10 @@ class RateLink:
         # Orders of their own, so that draws of loss, curve and scatter do not go together.
         places = sobol(_N_DRAWS, 2 * k + 4)[np.random.default_rng(1).permutation(_N_DRAWS)]
         theta, dispersion, size_variance = self.binomial.draw(places[:, 2:])
-        items = (
-            self.n_items
-            if n_items is None
-            else rows[n_items]
-            if isinstance(n_items, str) and n_items in rows
-            else (self.n_items if isinstance(n_items, str) else float(n_items))
-        )
+        if isinstance(n_items, str):
+            items = rows.get(n_items, self.n_items)
+        else:
+            items = self.n_items if n_items is None else n_items
         items = np.broadcast_to(np.asarray(items, dtype=float), (len(rows),))
         drawn = {}
         for kind in ("observation", "mean"):
@@ -99,15 +96,7 @@ class RateLink:
 
 def draw_mixture(forecast: Forecast, places: np.ndarray, kind: str) -> np.ndarray:
     """Draw outcomes of a forecast at places of the unit interval, shape (n_draws, n); rows of one draw go together."""
-    centres, scales = (
-        (forecast.centres, forecast.scales)
-        if kind == "observation"
-        else forecast.lines
-        or (
-            forecast.centres,
-            forecast.scales,
-        )
-    )
+    centres, scales = forecast.parts(kind)
     total = np.cumsum(forecast.shares)
     chosen = np.searchsorted(total / total[-1], places).clip(0, len(total) - 1)
     normals = ndtri(np.random.default_rng(2).permutation((np.arange(len(places)) + 0.5) / len(places)))

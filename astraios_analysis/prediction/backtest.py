@@ -1,7 +1,6 @@
 """The back-test: hold sizes out, fit the rest, predict every run held out, and compare.
 
-What is scored is what `forecast` gives and every command prints: the median and the intervals for one new run. Each law
-and pooling that is averaged can be scored beside it.
+What is scored is what `forecast` gives and every command prints: the median and the intervals for one new run.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,16 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.prediction.forecast import (
-    Fitted,
-    Outcome,
-    fit_outcome,
-    measured_runs,
-    record_outcome,
-)
+from astraios_analysis.prediction.forecast import Fitted, Outcome, fit_outcome, measured_runs, record_outcome
 from astraios_analysis.prediction.limits import LEVELS, reach, score_values
 from astraios_analysis.records.frame import RunRecord
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, attempt
 from astraios_analysis.records.registry import LOSS
 from astraios_analysis.scores.ranks import measured_datasets
 
@@ -89,13 +82,16 @@ def largest_from_smaller(outcome: Outcome, levels: Sequence[float] = LEVELS) -> 
     return rows if len(rows) else None
 
 
-def describe(rows: pd.DataFrame, level: float = 0.95) -> dict[str, float]:
-    """Return how far predictions fell: ``n, mean_abs_error, persistence_mean_abs_error, n_covered`` by intervals."""
+def describe(
+    rows: pd.DataFrame, measured: str = "value", predicted: str = "predicted", last: str = "persistence"
+) -> dict[str, float]:
+    """Return how far predictions fell: ``n, mean_abs_error, persistence_mean_abs_error, n_covered`` (by 95 %)."""
+    truth = rows[measured]
     return {
         "n": len(rows),
-        "mean_abs_error": float(rows["error"].abs().mean()),
-        "persistence_mean_abs_error": float((rows["persistence"] - rows["value"]).abs().mean()),
-        "n_covered": int(rows[f"covered_{100 * level:g}"].sum()),
+        "mean_abs_error": float((rows[predicted] - truth).abs().mean()),
+        "persistence_mean_abs_error": float((rows[last] - truth).abs().mean()),
+        "n_covered": int(((rows["lower_95"] <= truth) & (truth <= rows["upper_95"])).sum()),
     }
 
 
@@ -109,61 +105,33 @@ def backtest_records(
 
     Returns one group a quantity (``val_loss`` and names of data sets; all that are measured by default), and why others
     could not be back-tested. A group holds what `limits.score_values` gives, on the scale of the logarithm, with
-    ``persistence_rmse_log``, ``sizes`` (held out), ``rows`` (`predict_runs`) and ``laws``: each law and pooling with
-    its ``weight``, ``aicc``, ``left_out`` log density and scores of its own.
+    ``persistence_rmse_log``, ``sizes`` (held out) and ``rows`` (`predict_runs`).
     """
     train, test = hold_out_sizes(records, n_largest)
     wanted = list(quantities) if quantities is not None else [LOSS, *measured_datasets(list(records))]
-    groups, refused = [], []
-    for quantity in progress(wanted):
-        try:
-            groups.append(_backtest(train, test, quantity))
-        except Refusal as error:
-            text = str(error)
-            refused.append(text if text.startswith(quantity) else f"{quantity}: {text}")
-    return groups, refused
 
+    def back_test(quantity: str) -> dict:
+        outcome = record_outcome(train, quantity)
+        fitted = fit_outcome(outcome)
+        rows = predict_runs(fitted, measured_runs(test, quantity))
+        if not len(rows):
+            raise Refusal("no run of a held-out size has it, for a method that has it at a fitted one")
+        n_items = _items(outcome, rows)
+        measured, last = (
+            outcome.inside(rows[name].to_numpy(dtype=float), n_items) for name in ("value", "persistence")
+        )
+        return {
+            "group": {"grid": train[0].grid, "quantity": quantity},
+            "n_train": len(outcome.points.y),
+            **score_rows(outcome, rows),
+            "weights": fitted.weights,
+            "persistence_rmse_log": float(np.sqrt(np.mean((np.log(last) - np.log(measured)) ** 2))),
+            "sizes": list(dict.fromkeys(rows["size"])),
+            "rows": rows.assign(quantity=quantity),
+        }
 
-def _backtest(train: list[RunRecord], test: list[RunRecord], quantity: str) -> dict:
-    found = _compare(record_outcome(train, quantity), measured_runs(test, quantity))
-    return {"group": {"grid": train[0].grid, "quantity": quantity}, **found}
-
-
-def backtest_outcome(outcome: Outcome, n_largest: int = 1) -> dict:
-    """Hold out the largest sizes of an outcome, such as a table's, and return a group as `backtest_records` does."""
-    sizes = outcome.points.sizes
-    if not 0 < n_largest < len(sizes):
-        raise Refusal(f"{n_largest} of {len(sizes)} values held out leave nothing to fit; hold out fewer")
-    first = float(sizes[-n_largest])
-    found = _compare(outcome.below(first), outcome.runs[outcome.runs["n_params"] >= first])
-    return {"group": {"quantity": outcome.name}, **found}
-
-
-def _compare(outcome: Outcome, test: pd.DataFrame) -> dict:
-    fitted = fit_outcome(outcome)
-    rows = predict_runs(fitted, test)
-    if not len(rows):
-        raise Refusal(f"{outcome.name}: no run of a held-out size has it, for a method that has it at a fitted one")
-    stack = fitted.stack
-    alone = [Fitted(outcome, stack.alone(score.form)) for score in stack.scores]
-    laws = [
-        {"law": s.form.law, "pooling": s.form.pooling, "weight": s.weight}
-        | {"aicc": s.aicc if np.isfinite(s.aicc) else None, "left_out": None if np.isnan(s.left_out) else s.left_out}
-        | score_rows(outcome, predict_runs(one, rows[list(outcome.runs)]))
-        for s, one in zip(stack.scores, alone, strict=True)
-    ]
-    measured, last = (
-        outcome.inside(rows[name].to_numpy(dtype=float), _items(outcome, rows)) for name in ("value", "persistence")
-    )
-    return {
-        "n_train": len(outcome.points.y),
-        **score_rows(outcome, rows),
-        "weights": fitted.weights,
-        "persistence_rmse_log": float(np.sqrt(np.mean((np.log(last) - np.log(measured)) ** 2))),
-        "sizes": list(dict.fromkeys(rows["size"])),
-        "laws": laws,
-        "rows": rows.assign(quantity=outcome.name),
-    }
+    found, refused = attempt(progress(wanted), back_test)
+    return list(found.values()), [f"{quantity}: {reason}" for quantity, reason in refused.items()]
 
 
 def _items(outcome: Outcome, rows: pd.DataFrame) -> np.ndarray | None:
@@ -173,10 +141,7 @@ def _items(outcome: Outcome, rows: pd.DataFrame) -> np.ndarray | None:
 def score_rows(outcome: Outcome, rows: pd.DataFrame) -> dict:
     """Score predicted runs on the scale of the logarithm, shares kept half a problem away from 0 and 1."""
     n_items = _items(outcome, rows)
-    inside = {name: outcome.inside(rows[name].to_numpy(dtype=float), n_items) for name in rows if _is_share(name)}
+    shares = [name for name in rows if name.startswith(("value", "predicted", "lower_", "upper_"))]
+    inside = {name: outcome.inside(rows[name].to_numpy(dtype=float), n_items) for name in shares}
     bounds = {level: tuple(inside[f"{end}_{100 * level:g}"] for end in ("lower", "upper")) for level in LEVELS}
     return score_values(inside["value"], np.log(inside["predicted"]), bounds)
-
-
-def _is_share(column: str) -> bool:
-    return column in ("value", "predicted") or column.startswith(("lower_", "upper_"))

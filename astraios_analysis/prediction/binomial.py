@@ -47,7 +47,6 @@ class BinomialFit:
     replication: float
     chance: float
     n_obs: int
-    converged: bool
 
     @property
     def covariance(self) -> np.ndarray:
@@ -82,8 +81,8 @@ def mean_rate(eta: np.ndarray, chance: float) -> np.ndarray:
     return chance + (1 - chance) * expit(eta)
 
 
-def solve_rates(design: np.ndarray, rates: np.ndarray, n_items: np.ndarray, chance: float) -> tuple[np.ndarray, bool]:
-    """Maximise the penalised quasi-likelihood of rates (n,) by Fisher scoring; return theta (k,), and whether it ended.
+def solve_rates(design: np.ndarray, rates: np.ndarray, n_items: np.ndarray, chance: float) -> np.ndarray:
+    """Maximise the penalised quasi-likelihood of rates (n,) by Fisher scoring; return theta (k,).
 
     statsmodels has no such prior, without which rates that losses separate have no estimate.
     """
@@ -102,8 +101,8 @@ def solve_rates(design: np.ndarray, rates: np.ndarray, n_items: np.ndarray, chan
             step /= 2
         theta, objective = theta + step, value
         if np.abs(step).max() < _TOLERANCE * (1 + np.abs(theta).max()):
-            return theta, True
-    return theta, False
+            break
+    return theta
 
 
 def _objective(design, rates, n_items, chance, theta) -> float:
@@ -125,7 +124,7 @@ def fit_rates(
     """Fit the model of this module: regressors (n, k) of about unit scale, intercepts among them; the rest (n,)."""
     _require_rates(design, rates, n_items, chance)
     n, k = design.shape
-    theta, converged = solve_rates(design, rates, n_items, chance)
+    theta = solve_rates(design, rates, n_items, chance)
     eta = design @ theta
     p, _, weight = _weights(eta, n_items, chance)
     bread = np.linalg.inv(design.T @ (weight[:, None] * design) + np.eye(k) / PRIOR_SD**2)
@@ -159,7 +158,6 @@ def fit_rates(
         replication=replication,
         chance=chance,
         n_obs=n,
-        converged=converged,
     )
 
 

@@ -26,9 +26,9 @@ from astraios_analysis.prediction.forecast import (
 from astraios_analysis.prediction.stack import Stack
 from astraios_analysis.prediction.suite import SuiteFit
 from astraios_analysis.records.frame import RunRecord
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, attempt
 from astraios_analysis.records.released import GRID
-from astraios_analysis.scores.bootstrap import Measure, ProblemBootstrap, percentile_interval
+from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval
 from astraios_analysis.scores.models import ModelScores, model_scores, require_measure
 from astraios_analysis.scores.ranks import measured_datasets, share_first
 
@@ -71,7 +71,10 @@ def small_model_decisions(
     rows = []
     for index, small in enumerate(sizes):
         so_far = [r for r in kept if r.n_params_base <= small]
-        expected = None if small == sizes[-1] else _fit_up_to(so_far, dataset, measure)
+        # Too few sizes may be left to predict from.
+        fits, _ = attempt(
+            [dataset] * (small != sizes[-1]), lambda name, runs=so_far: fit_outcome(record_outcome(runs, name, measure))
+        )
         for large in sizes[index + 1 :]:
             methods = [m for m in dict.fromkeys(scores.table["method"]) if {(small, m), (large, m)} <= place.keys()]
             if len(methods) < MIN_METHODS:
@@ -82,7 +85,7 @@ def small_model_decisions(
             measured = _outcome(values[at_small], drawn[:, at_small], *outcome)
             ways = {"interval": f"percentile, {scores.interval_of([*at_small, *at_large])}"}
             rows.append(shared | {"rule": "best at the smaller size"} | measured | ways)
-            if expected is not None:
+            for expected in fits.values():
                 median = expected.intervals(float(large)).median
                 choice = scores.goodness(median[[expected.methods.index(m) for m in methods]])
                 rows.append(
@@ -91,14 +94,6 @@ def small_model_decisions(
     if not rows:
         raise Refusal(f"{dataset}: no two sizes share {MIN_METHODS} methods; add runs")
     return pd.DataFrame(rows)
-
-
-def _fit_up_to(records: Sequence[RunRecord], dataset: str, measure: Measure) -> Fitted | None:
-    """Return the prediction from some runs, None where they are too few."""
-    try:
-        return fit_outcome(record_outcome(records, dataset, measure))
-    except Refusal:
-        return None
 
 
 def _sizes_row(scores: ModelScores, small: int, large: int) -> dict:
@@ -185,15 +180,12 @@ def decisions_all(
     records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
 ) -> pd.DataFrame:
     """Run `small_model_decisions` for the loss and every data set that has two sizes, one below the other."""
-    bootstrap, parts = bootstrap or ProblemBootstrap(), []
-    for name in measured_datasets(records, loss=True):
-        try:
-            parts.append(small_model_decisions(records, name, level=level, bootstrap=bootstrap))
-        except Refusal:
-            continue
+    ways = {"level": level, "bootstrap": bootstrap or ProblemBootstrap()}
+    names = measured_datasets(records, loss=True)
+    parts, _ = attempt(names, lambda name: small_model_decisions(records, name, **ways))
     if not parts:
         raise Refusal("no two methods have losses or scores at two sizes; add runs")
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts.values(), ignore_index=True)
 
 
 def best_at_size_all(records: Sequence[RunRecord], n_params: float, *, level: float = 0.95) -> pd.DataFrame:
@@ -201,19 +193,15 @@ def best_at_size_all(records: Sequence[RunRecord], n_params: float, *, level: fl
 
     A data set that must not be predicted has one row without a method, with the reason as ``refusal``.
     """
-    parts, refused = [], {}
-    for name in measured_datasets(records, loss=True):
-        try:
-            parts.append(best_at_size(records, name, n_params, level=level))
-        except Refusal as error:
-            refused[name] = str(error).removeprefix(f"{name}: ")
+    names = measured_datasets(records, loss=True)
+    parts, refused = attempt(names, lambda name: best_at_size(records, name, n_params, level=level))
     if not parts:
         listed = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise Refusal(listed or "no run has a loss or a primary score; add some")
     metrics = [require_measure(records, name)[0] for name in refused]
     rows = {"dataset": list(refused), "metric": metrics, "n_params": round(n_params), "level": level}
     rows |= {"n_models": 0, "refusal": list(refused.values())}
-    found = [part.assign(refusal="") for part in parts]
+    found = [part.assign(refusal="") for part in parts.values()]
     return pd.concat([*found, pd.DataFrame(rows)] if refused else found, ignore_index=True)
 
 
@@ -371,8 +359,8 @@ def frontier(
         | {"cost_value": paid[n, m]}
         for (n, m), v, (low, high) in zip(_models(scores), scores.table["value"], bounds, strict=True)
     ]
-    fitted, refusal = _predicted(kept, dataset, target)
-    if target is not None and fitted is not None:
+    fits, refused = attempt([dataset] * (target is not None), lambda name: _fit_near(kept, name, target))
+    for fitted in fits.values():
         found = fitted.intervals(target, (level,))
         place = [fitted.methods.index(m) for m in dict.fromkeys(scores.table["method"])]
         rows += [
@@ -391,44 +379,29 @@ def frontier(
     table["p_frontier"] = _undominated(price, scores.goodness(drawn[known])).mean(axis=0) if known.any() else np.nan
     columns = [*vote, "metric", "method", "n_params_base", "kind", "cost", "cost_value", "value", "lower", "upper"]
     shown = table[[*columns, "level", "on_frontier", "p_frontier"]].sort_values("cost_value", kind="stable")
-    return _with_refusal(shown.reset_index(drop=True), target, refusal)
+    shown = shown.reset_index(drop=True).assign(refusal="")
+    row = shown.iloc[0][[*vote, "metric", "cost", "level"]].to_dict() | {"kind": "refused", "on_frontier": False}
+    last = [row | {"n_params_base": round(target), "refusal": why} for why in refused.values()]
+    return pd.concat([shown, pd.DataFrame(last)], ignore_index=True) if last else shown
 
 
-def _with_refusal(shown: pd.DataFrame, target: float | None, refusal: str) -> pd.DataFrame:
-    """Add the reasons of refusals, and a last row where there is one."""
-    shown = shown.assign(refusal="")
-    if target is None or not refusal:
-        return shown
-    row = shown.iloc[0][["dataset", "has_vote", "metric", "cost", "level"]].to_dict()
-    row |= {"n_params_base": round(target), "kind": "refused", "on_frontier": False, "refusal": refusal}
-    return pd.concat([shown, pd.DataFrame([row])], ignore_index=True)
-
-
-def _predicted(records: Sequence[RunRecord], dataset: str, target: float | None) -> tuple[Fitted | None, str]:
-    """Return the prediction that may be shown at a target, or why there is none."""
-    if target is None:
-        return None, ""
-    try:
-        fitted = fit_supported(record_outcome(records, dataset))
-        require_near(fitted, target)
-    except Refusal as error:
-        return None, str(error).removeprefix(f"{dataset}: ")
-    return fitted, ""
+def _fit_near(records: Sequence[RunRecord], dataset: str, target: float) -> Fitted:
+    """Return the prediction that may be shown at a target."""
+    fitted = fit_supported(record_outcome(records, dataset))
+    require_near(fitted, target)
+    return fitted
 
 
 def frontier_all(
     records: Sequence[RunRecord], cost: str, *, target: float | None = None, level: float = 0.95
 ) -> pd.DataFrame:
     """Run `frontier` for the loss and every data set whose runs have the cost, one below the other."""
-    bootstrap, parts, refusals = ProblemBootstrap(), [], []
-    for name in measured_datasets(records, loss=True):
-        try:
-            parts.append(frontier(records, name, cost, target=target, bootstrap=bootstrap, level=level))
-        except Refusal as error:
-            refusals.append(str(error))
+    ways = {"target": target, "bootstrap": ProblemBootstrap(), "level": level}
+    names = measured_datasets(records, loss=True)
+    parts, refused = attempt(names, lambda name: frontier(records, name, cost, **ways))
     if not parts:
-        raise Refusal("; ".join(dict.fromkeys(refusals)) or "no run has a loss or a primary score; add some")
-    return pd.concat(parts, ignore_index=True)
+        raise Refusal("; ".join(dict.fromkeys(refused.values())) or "no run has a loss or a primary score; add some")
+    return pd.concat(parts.values(), ignore_index=True)
 
 
 def _models(scores: ModelScores) -> list[tuple[int, str]]:

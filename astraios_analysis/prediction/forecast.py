@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.prediction.chain import Chain, fit_chain
-from astraios_analysis.prediction.limits import KINDS, LEVELS, reach, require_reach, require_sizes
+from astraios_analysis.prediction.limits import KINDS, LEVELS, MIN_SIZES_TO_PREDICT, reach, require_reach
 from astraios_analysis.prediction.points import (
     Link,
     PooledPoints,
@@ -45,7 +45,7 @@ class Outcome:
     ``size, n_params, method, seed, value, n_items``. ``scores`` and ``losses`` are there where a score can be predicted
     through the loss. ``n_items`` is the mean number of problems behind a share, None for others. ``lenders`` are other
     data sets of the grid, of which the law of a score is learned too. ``span`` are the ends of the metric's range, of
-    which laws see shares; ``notes`` say what looks wrong.
+    which laws see shares.
     """
 
     name: str
@@ -59,7 +59,6 @@ class Outcome:
     n_items: float | None = None
     lenders: tuple[Lender, ...] = ()
     span: tuple[float, float] = (0.0, 1.0)
-    notes: tuple[str, ...] = ()
 
     def below(self, n_params: float) -> "Outcome":
         """Return the same outcome as if it had been measured at smaller sizes only; lenders keep theirs."""
@@ -75,7 +74,11 @@ class Outcome:
         if self.link == "log":
             return good
         share = good if self.higher_is_better else 1.0 - good
-        return share if self.span == (0, 1) else self.span[0] + share * (self.span[1] - self.span[0])
+        return self.span[0] + share * (self.span[1] - self.span[0])
+
+    def share(self, values: np.ndarray) -> np.ndarray:
+        """Return values of the metric as shares of its range."""
+        return (values - self.span[0]) / (self.span[1] - self.span[0])
 
     def goodness(self, values: np.ndarray) -> np.ndarray:
         """Turn values round where less is better, so that more is."""
@@ -85,14 +88,13 @@ class Outcome:
         """Return values as predictions are scored against them: shares half a problem inside (0, 1), or losses."""
         if self.link == "log" or n_items is None:
             return values
-        share = values if self.span == (0, 1) else (values - self.span[0]) / (self.span[1] - self.span[0])
-        return inside_unit_interval(share, n_items)
+        return inside_unit_interval(self.share(values), n_items)
 
     def end(self, bounds: np.ndarray) -> np.ndarray:
         """Let ends of intervals reach 0 and 1 where so many problems cannot tell them from it."""
         if self.n_items is None:
             return bounds
-        share = bounds if self.span == (0, 1) else (bounds - self.span[0]) / (self.span[1] - self.span[0])
+        share = self.share(bounds)
         inside = inside_unit_interval(share, self.n_items)
         return np.where(inside > share, self.span[0], np.where(inside < share, self.span[1], bounds))
 
@@ -300,7 +302,14 @@ def fit_supported(outcome: Outcome) -> Fitted:
     try:
         # Known without a fit, which takes a while.
         n_sizes, largest = len(outcome.points.sizes), outcome.points.sizes[-1]
-        require_sizes(n_sizes, borrows=bool(outcome.lenders))
+        # Where others lend, one size less is enough.
+        least = MIN_SIZES_TO_PREDICT - bool(outcome.lenders)
+        if n_sizes < least:
+            raise Refusal(
+                f"measured at {n_sizes} sizes; a back-test holds out the largest, and {n_sizes - 1} leave no interval "
+                "to check, so the prediction's intervals would rest on nothing. Measure another size, "
+                f"{least} in all"
+            )
         at_largest = set(outcome.points.method[outcome.points.n_params == largest])
         if not at_largest & set(outcome.points.below(largest).methods):
             raise Refusal(

@@ -77,16 +77,6 @@ def _sizes(records: Sequence[RunRecord], dataset: str, measure: Measure) -> list
     return [size for (_, size), methods in sorted(found.items()) if len(methods) >= least]
 
 
-def require_sizes(n_sizes: int, *, borrows: bool = False) -> None:
-    """Refuse what is measured at fewer sizes than a back-test needs: `MIN_SIZES_TO_PREDICT`, one less if it borrows."""
-    if n_sizes < MIN_SIZES_TO_PREDICT - borrows:
-        raise Refusal(
-            f"measured at {n_sizes} sizes; a back-test holds out the largest, and {n_sizes - 1} leave no interval to "
-            "check, so the prediction's intervals would rest on nothing. Measure another size, "
-            f"{MIN_SIZES_TO_PREDICT - borrows} in all"
-        )
-
-
 def require_reach(n_params: float, x_range: tuple[float, float], *, force: bool) -> None:
     """Refuse sizes further than `MAX_REACH` beyond the fitted range, unless forced."""
     beyond = reach(n_params, x_range)

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.laws.tables import SOURCE, read_labels, read_numbers
+from astraios_analysis.laws.tables import SOURCE, read_labels, read_numbers, require_columns
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
@@ -138,9 +138,7 @@ def table_rows(
 ) -> pd.DataFrame:
     """Return a table's rows as ``x, y, group, n_items``, numbers checked; labels of several columns joined by /."""
     named = [n_items] if isinstance(n_items, str) else []
-    for column in (x, y, *group, *named):
-        if column not in table:
-            raise Refusal(f"the table has no column {column!r}; choose from {', '.join(map(str, table.columns))}")
+    require_columns(table, (x, y, *group, *named))
     where = table.attrs.get(SOURCE, "the table")
     frame = pd.DataFrame({"x": read_numbers(table, x, where, positive=True), "y": read_numbers(table, y, where)})
     frame["group"] = read_labels(table, group, where)

@@ -21,7 +21,7 @@ from astraios_analysis.prediction.chain import LossScoreFit, fit_loss_score
 from astraios_analysis.prediction.stack import N_DRAWS, sobol
 from astraios_analysis.records.counts import open_ends
 from astraios_analysis.records.frame import RunRecord
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, attempt
 from astraios_analysis.records.registry import LOSS
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, find_score, percentile_interval
 from astraios_analysis.scores.models import MIN_MODELS, ModelScores, model_scores, require_measure, usable_models
@@ -98,13 +98,8 @@ def regress_all(
     records: Sequence[RunRecord], datasets: Sequence[str] | None = None, on: str = LOSS, *, level: float = 0.95
 ) -> tuple[dict[str, LossRegression], dict[str, str]]:
     """Run `regress_score` for data sets, all that are measured by default: what was found, and why others were not."""
-    found, refused = {}, {}
-    for name in measured_datasets(list(records)) if datasets is None else datasets:
-        try:
-            found[name] = regress_score(records, name, on, level=level)
-        except Refusal as error:
-            refused[name] = str(error).removeprefix(f"{name}: ")
-    return found, refused
+    names = measured_datasets(list(records)) if datasets is None else datasets
+    return attempt(names, lambda name: regress_score(records, name, on, level=level))
 
 
 def _on(scores: ModelScores, records: Sequence[RunRecord], dataset: str, on: str) -> ModelScores:

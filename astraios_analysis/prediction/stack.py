@@ -27,7 +27,7 @@ from astraios_analysis.prediction.pool import (
     floor_units,
     link_values,
 )
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, attempt
 
 MAX_LEFT_OUT = 3
 POOLINGS = ("shared_slope", "own_slopes", "no_pooling")
@@ -81,34 +81,18 @@ def forms_of(link: Link, n_methods: int) -> list[Form]:
 
 
 @dataclass(frozen=True)
-class FormScore:
-    """How one form did on the points that were fitted.
-
-    ``aicc`` is of all points, infinite where there are too few for the form; ``left_out`` the mean log density of the
-    sizes left out, of log loss or of a share's logit, NaN where none could be.
-    """
-
-    form: Form
-    aicc: float
-    left_out: float
-    weight: float
-
-
-@dataclass(frozen=True)
 class Stack:
-    """Forms fitted to the same points, with weights; ``pools`` hold as many versions as their form's weight gives."""
+    """Forms fitted to the same points, and their weights, by which ``pools`` hold versions."""
 
     points: PooledPoints
     link: Link
     pools: tuple[Pool, ...]
-    scores: tuple[FormScore, ...]
-    n_left_out: int
-    methods: tuple[str, ...]
+    weights: dict[str, float]
 
     @property
-    def weights(self) -> dict[str, float]:
-        """Weight of each form, by name."""
-        return {score.form.name: score.weight for score in self.scores}
+    def methods(self) -> tuple[str, ...]:
+        """Methods fitted, in the order of draws."""
+        return self.pools[0].methods
 
     @property
     def x_range(self) -> tuple[float, float]:
@@ -118,12 +102,6 @@ class Stack:
     def draw(self, n_params: float) -> dict[str, np.ndarray]:
         """Draw outcomes of all methods at one size together (`draw_pools`)."""
         return draw_pools(self.pools, n_params)
-
-    def alone(self, form: Form) -> "Stack":
-        """Return the stack in which one form has all the weight."""
-        scores = tuple(FormScore(s.form, s.aicc, s.left_out, float(s.form == form)) for s in self.scores)
-        pool = fit_form(self.points, self.link, form)[0]
-        return Stack(self.points, self.link, (_thin(pool, N_VERSIONS),), scores, self.n_left_out, self.methods)
 
 
 def draw_pools(pools: Sequence[Pool], n_params: float) -> dict[str, np.ndarray]:
@@ -153,20 +131,17 @@ def normals(n_methods: int) -> np.ndarray:
 @lru_cache(maxsize=256)
 def fit_stack(points: PooledPoints, link: Link) -> Stack:
     """Fit every form to points and weigh them by how they predict sizes left out, and by AICc."""
-    fitted, refusal = _fit_all(points, link, forms_of(link, len(points.methods)))
+    fitted, refused = attempt(forms_of(link, len(points.methods)), lambda form: fit_form(points, link, form))
     if not fitted:
-        raise refusal or Refusal("no form can be fitted to these points")
-    criteria = np.array([criterion for _, _, criterion in fitted])
-    densities = _left_out_densities(points, link, [form for form, _, _ in fitted])
+        # What the simplest form is refused for is what the points lack.
+        raise Refusal(next(iter(refused.values())))
+    criteria = np.array([criterion for _, criterion in fitted.values()])
+    densities = _left_out_densities(points, link, list(fitted))
     weights = weigh(akaike_weights(criteria), densities)
-    mean = np.mean([d.mean(axis=1) for d in densities], axis=0) if densities else np.full(len(fitted), np.nan)
-    scores = [
-        FormScore(form, criterion, float(m), float(w))
-        for (form, _, criterion), m, w in zip(fitted, mean, weights, strict=True)
-    ]
     shares = np.bincount(systematic(weights, N_VERSIONS), minlength=len(weights))
-    pools = tuple(_thin(pool, n) for (_, pool, _), n in zip(fitted, shares, strict=True) if n)
-    return Stack(points, link, pools, tuple(scores), len(densities), pools[0].methods)
+    pools = tuple(_thin(pool, n) for (pool, _), n in zip(fitted.values(), shares, strict=True) if n)
+    named = {form.name: float(weight) for form, weight in zip(fitted, weights, strict=True)}
+    return Stack(points, link, pools, named)
 
 
 def _thin(pool: Pool, n: int) -> Pool:
@@ -178,17 +153,6 @@ def systematic(weight: np.ndarray, n: int) -> np.ndarray:
     """Return n places, each about as often as its weight says (systematic resampling)."""
     total = np.cumsum(weight)
     return np.searchsorted(total / total[-1], (np.arange(n) + 0.5) / n).clip(0, len(weight) - 1)
-
-
-def _fit_all(points, link, forms):
-    found, refusal = [], None
-    for form in forms:
-        try:
-            found.append((form, *fit_form(points, link, form)))
-        except Refusal as error:
-            # What the simplest form is refused for is what the points lack.
-            refusal = refusal or error
-    return found, refusal
 
 
 @lru_cache(maxsize=256)
@@ -343,7 +307,7 @@ def _left_out_densities(points, link, forms) -> list[np.ndarray]:
     sizes = points.sizes
     for place in range(len(sizes) - 1, MIN_SIZES - 1, -1)[:MAX_LEFT_OUT]:
         train, test = points.below(sizes[place]), points.keep(points.n_params == sizes[place])
-        fitted = {form: pool for form, pool, _ in _fit_all(train, link, forms)[0]}
+        fitted, _ = attempt(forms, lambda form, points=train: fit_form(points, link, form)[0])
         known = np.isin(test.method, train.method)
         if not known.any() or not fitted:
             continue

@@ -22,7 +22,7 @@ from scipy.special import expit, logit
 
 from astraios_analysis.prediction.points import Link, PooledPoints
 from astraios_analysis.prediction.pool import noise_at
-from astraios_analysis.prediction.stack import N_VERSIONS, Form, FormScore, draw_pools, explore, keep_versions
+from astraios_analysis.prediction.stack import N_VERSIONS, draw_pools, explore, keep_versions
 
 MIN_LENDERS = 3
 MIN_LENT_SIZES = 3
@@ -40,7 +40,7 @@ PRIOR_IN_WORDS = (
     "standard deviations log-uniform: slopes of data sets 0.03 to 3, methods' slopes, sizes and runs 0.01 to 1 "
     "(logits, slopes per decade); mean slope uniform in -2 to 6, bend in -1 to 3"
 )
-FORM = Form("logit_power", "suite")
+FORM = "logit_power/suite"
 _N_FIRST, _N_NEAR = 2048, (1024, 1024, 1024, 2048)
 _WIDER = 1.4
 
@@ -113,7 +113,6 @@ class SuiteFit:
     centre: float
     versions: dict[str, np.ndarray]
     link: Link = "logit"
-    scores: tuple[FormScore, ...] = (FormScore(FORM, np.inf, np.nan, 1.0),)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -123,7 +122,7 @@ class SuiteFit:
     @property
     def weights(self) -> dict[str, float]:
         """Weight of the one form, by name."""
-        return {FORM.name: 1.0}
+        return {FORM: 1.0}
 
     @property
     def x_range(self) -> tuple[float, float]:
@@ -153,10 +152,6 @@ class SuiteFit:
     def pools(self) -> "tuple[SuiteFit]":
         """The one law there is."""
         return (self,)
-
-    def alone(self, form: Form) -> "SuiteFit":
-        """Return the fit in which the one form has all the weight."""
-        return self
 
     def _lines(self, method: np.ndarray, n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return x of points (h, n) and which method each has (n, m)."""

@@ -59,6 +59,17 @@ def require_known(what: str, wanted: Iterable[object], known: Iterable[object]) 
             raise Refusal(f"unknown {what} {value!r}; choose from {', '.join(map(str, known)) or 'none'}")
 
 
+def attempt(names: Iterable[T], call: Callable[[T], R]) -> tuple[dict[T, R], dict[T, str]]:
+    """Return what a call gives for each name, and for the others why it refuses."""
+    found, refused = {}, {}
+    for name in names:
+        try:
+            found[name] = call(name)
+        except Refusal as error:
+            refused[name] = str(error).removeprefix(f"{name}: ")
+    return found, refused
+
+
 _WORDS = {
     "missing": "is missing; every record has it: add the field",
     "extra_forbidden": "is not a field of this kind of file (value {shown}); remove it or correct its spelling",
