@@ -150,7 +150,7 @@ class TestPlan:
                 self.plan(known, target, **options)
         with pytest.raises(Refusal, match="every row is measured; add rows to choose from"):
             self.plan(pool, target)
-        with pytest.raises(Refusal, match="the target rows have no column 'D'"):
+        with pytest.raises(Refusal, match="the table of target rows has no column 'D'"):
             self.plan(known, target[["N"]])
         with pytest.raises(Refusal, match="no row to measure is of the target's group 'c'"):
             self.plan(known.assign(kind="a"), target.assign(kind="c"), group="kind")

@@ -52,32 +52,19 @@ def family_table():
     return pd.DataFrame(rows, columns=["family", "model", "params", "n_ft", "loss"])
 
 
+BY_METHOD, BY_LAW = {"x": "params", "group": "method"}, {"x": ["N", "D"], "law": "chinchilla"}
+BY_FAMILY = {"x": "n_ft", "group": "model", "size_column": "params", "family_column": "family"}
+FAR, FAR_OF_BOTH = {"params": 2e10}, {"N": 4e9, "D": 2e11}
 CASES = {
     "curve": (curves_table(RNG(0)), {"x": "tokens", "y": "loss", "group": "run"}, {"tokens": 4e9}),
-    "sizes": (sizes_table(RNG(1)), {"x": "params", "y": "loss", "group": "method", "route": "sizes"}, {"params": 2e10}),
-    "mixed": (sizes_table(RNG(1)), {"x": "params", "y": "loss", "group": "method"}, {"params": 2e10}),
-    "rate": (
-        sizes_table(RNG(2)),
-        {"x": "params", "y": "accuracy", "group": "method", "n_items": "items"},
-        {"params": 2e10},
-    ),
-    "error": (sizes_table(RNG(2)), {"x": "params", "y": "error", "group": "method", "n_items": 2000}, {"params": 2e10}),
-    "via": (
-        sizes_table(RNG(3)),
-        {"x": "params", "y": "accuracy", "group": "method", "via": "loss", "n_items": "items"},
-        {"params": 2e10},
-    ),
-    "law": (joint_table(RNG(4)), {"x": ["N", "D"], "y": "loss", "law": "chinchilla"}, {"N": 4e9, "D": 2e11}),
-    "law via": (
-        joint_table(RNG(4)),
-        {"x": ["N", "D"], "y": "accuracy", "law": "chinchilla", "via": "loss"},
-        {"N": 4e9, "D": 2e11},
-    ),
-    "families": (
-        family_table(),
-        {"x": "n_ft", "y": "loss", "group": "model", "size_column": "params", "family_column": "family"},
-        {"params": 8e9},
-    ),
+    "sizes": (sizes_table(RNG(1)), BY_METHOD | {"y": "loss", "route": "sizes"}, FAR),
+    "mixed": (sizes_table(RNG(1)), BY_METHOD | {"y": "loss"}, FAR),
+    "rate": (sizes_table(RNG(2)), BY_METHOD | {"y": "accuracy", "n_items": "items"}, FAR),
+    "error": (sizes_table(RNG(2)), BY_METHOD | {"y": "error", "n_items": 2000}, FAR),
+    "via": (sizes_table(RNG(3)), BY_METHOD | {"y": "accuracy", "via": "loss", "n_items": "items"}, FAR),
+    "law": (joint_table(RNG(4)), BY_LAW | {"y": "loss"}, FAR_OF_BOTH),
+    "law via": (joint_table(RNG(4)), BY_LAW | {"y": "accuracy", "via": "loss"}, FAR_OF_BOTH),
+    "families": (family_table(), BY_FAMILY | {"y": "loss"}, {"params": 8e9}),
 }
 
 
@@ -164,5 +151,5 @@ def test_commands(tmp_path, capsys, name, options):
     assert main(["predict", "--data", str(path), *options, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert rows[0]["at"] == CASES[name][2] and "back_tested" not in rows[0]
-    assert main(["predict", "--data", str(path), *options]) == 0
+    assert main(["predict", "--data", str(path), *options, "--derive", "C=6*1e9"]) == 0
     assert "Back-test" in capsys.readouterr().out

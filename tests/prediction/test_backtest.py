@@ -87,14 +87,6 @@ class TestScores:
         assert score["rmse_log"] < score["persistence_rmse_log"]
         assert any(">logistic" in name for name in score["weights"])
 
-    def test_every_law_and_pooling_is_scored(self, found):
-        poolings = ("shared_slope", "own_slopes", "no_pooling")
-        names = [(law["law"], law["pooling"]) for law in found[0]["laws"]]
-        assert names == [(law, pooling) for law in ("power", "power_floor", "relative_floor") for pooling in poolings]
-        for group in found:
-            assert sum(law["weight"] for law in group["laws"]) == pytest.approx(1)
-            assert all(law["rmse_log"] > 0 and law["n_test"] == group["n_test"] for law in group["laws"])
-
     def test_rows_say_what_the_summary_counts(self, found):
         for group in found:
             rows = group["rows"]
@@ -137,7 +129,6 @@ class TestCommand:
         [
             (["--law", "power"], "--law is for a table"),
             (["--dataset", "mbpp"], "unknown data set 'mbpp'; choose from val_loss"),
-            (["--hold-out", "4", "--dataset", "val_loss"], "4 sizes held out of 4"),
         ],
     )
     def test_refusals(self, folder, capsys, options, message):

@@ -27,13 +27,12 @@ def test_parameters_agree_with_statsmodels():
     # The weak prior moves estimates by its share of the information, here well below a thousandth.
     np.testing.assert_allclose(found.theta, peer.params, rtol=1e-3)
     np.testing.assert_allclose(np.sqrt(np.diag(found.bread) * peer.scale), peer.bse, rtol=1e-3)
-    assert found.converged
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5])
 def test_gradient_vanishes_at_the_solution(chance):
     design, rates, n = world(np.random.default_rng(1), chance=chance)
-    theta = solve_rates(design, rates, n, chance)[0]
+    theta = solve_rates(design, rates, n, chance)
 
     def objective(values):
         p = mean_rate(design @ values, chance)
@@ -77,7 +76,7 @@ def test_none_or_all_solved_in_one_group_stays_finite(edge):
     group = np.arange(28) % 7 == 0
     rates[group] = edge
     found = fit_rates(np.column_stack([design, group]), rates, n, SIZES, 0.0)
-    assert np.all(np.isfinite(found.covariance)) and found.converged
+    assert np.all(np.isfinite(found.covariance))
     assert (found.theta[2] > 3) == (edge == 1.0) and abs(found.theta[2]) > 3
 
 

@@ -90,7 +90,7 @@ LONE = [run for run in few(*GRID_SIZES, LARGEST) if run.n_params_base < LARGEST 
 @pytest.mark.parametrize(
     ("refused", "said", "lifted"),
     [
-        (few(FIRST, SECOND), "measured at 2 sizes.*Measure another size, 4 in all", few(*GRID_SIZES)),
+        (few(FIRST, SECOND), "val_loss: measured at 2 sizes.*Measure another size, 4 in all", few(*GRID_SIZES)),
         (few(FIRST, SECOND, THIRD), "measured at 3 sizes.*Measure another size, 4 in all", few(*GRID_SIZES)),
         (
             [run for run in LONE if run.n_params_base == LARGEST or run.method == "fft"],
@@ -110,6 +110,6 @@ def test_a_refusal_says_what_lifts_it(refused, said, lifted):
     with pytest.raises(Refusal, match=said):
         fit_supported(record_outcome(refused, "val_loss"))
     fitted = fit_supported(record_outcome(lifted, "val_loss"))
-    with pytest.raises(Refusal, match="Add runs nearer to that size, or insist with --force"):
+    with pytest.raises(Refusal, match=r"val_loss: .* Add runs nearer to that size, or insist with --force"):
         require_near(fitted, 100 * LARGEST)
     assert require_near(fitted, 100 * LARGEST, force=True) > 10 and require_near(fitted, 2 * LARGEST) < 10

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pooled_worlds import NEXT, SIZES, suite_world
+from pooled_worlds import NEXT, SIZES, require_calibrated, suite_world
 from scipy.special import logit
 
 import astraios_analysis as aa
@@ -94,17 +94,7 @@ def forecasts(request):
 
 
 def test_few_sizes_are_covered_as_often_as_asked_and_no_wider_than_needed(forecasts):
-    levels = np.array([0.5, 0.8, 0.95])
-    hits = []
-    for truth, drawn in forecasts:
-        lower, upper = (np.quantile(drawn, q, axis=0) for q in ((1 - levels) / 2, (1 + levels) / 2))
-        hits.append(((lower <= truth) & (truth <= upper)).mean(axis=1))
-    # Methods of one world share its size effect: about 14 independent looks.
-    error, coverage = np.sqrt(levels * (1 - levels) / 14), np.mean(hits, axis=0)
-    assert np.all(coverage >= levels - 3 * error) and np.all(coverage <= np.minimum(levels + 3 * error, 1)), coverage
-    widths = [np.diff(np.quantile(logit(drawn), [0.25, 0.75], axis=0), axis=0).mean() for _, drawn in forecasts]
-    spread = np.median([np.abs(logit(truth) - np.median(logit(drawn), axis=0)) for truth, drawn in forecasts])
-    assert 0.6 < np.median(widths) / (2 * spread) < 1.8
+    require_calibrated(forecasts, logit, 14, 1.8)
 
 
 def test_three_sizes_are_enough_where_others_lend(released_records):

@@ -12,6 +12,21 @@ METHODS = tuple("abcdefg")
 SIZE, METHOD = np.tile(SIZES, 7), np.repeat(METHODS, 4)
 
 
+def require_calibrated(forecasts, scale, n_looks, widest):
+    """Truths lie in intervals of draws about as often as asked, and these are about as wide as that needs."""
+    levels, hits = np.array([0.5, 0.8, 0.95]), []
+    for truth, drawn in forecasts:
+        lower, upper = (np.quantile(drawn, q, axis=0) for q in ((1 - levels) / 2, (1 + levels) / 2))
+        hits.append(((lower <= truth) & (truth <= upper)).mean(axis=1))
+    # Methods of one world share its size effect: so many independent looks as worlds.
+    error, found = np.sqrt(levels * (1 - levels) / n_looks), np.mean(hits, axis=0)
+    assert np.all(found >= levels - 3 * error) and np.all(found <= np.minimum(levels + 3.5 * error, 1)), found
+    widths = [np.diff(np.quantile(scale(drawn), [0.25, 0.75], axis=0), axis=0).mean() for _, drawn in forecasts]
+    spread = np.median([np.abs(scale(truth) - np.median(scale(drawn), axis=0)) for truth, drawn in forecasts])
+    # Half of all errors lie within half the width of a 50 % interval, if it is neither too narrow nor too wide.
+    assert 0.6 < np.median(widths) / (2 * spread) < widest
+
+
 def loss_world(rng, floor=0.2, size_sd=0.02, run_sd=0.02):
     """Losses of seven methods at four sizes, and what they are at the next size."""
     x = np.append(SIZES, NEXT)
