@@ -107,8 +107,10 @@ def noise_free(good: np.ndarray, drawn: np.ndarray, groups: Sequence[np.ndarray]
         prior[own] = max(float(beyond), 1e-12) * centre[own]
     shrink = prior @ np.linalg.pinv(prior + noise, rcond=1e-9)
     values, vectors = np.linalg.eigh(prior - shrink @ prior)
+    # The symmetric root: signs and order of eigenvectors, which differ between machines, cancel in it.
+    root = vectors * np.sqrt(np.clip(values, 0, None)) @ vectors.T
     normal = np.random.default_rng(seed).standard_normal((len(drawn), n))
-    return mean + shrink @ (good - mean) + normal * np.sqrt(np.clip(values, 0, None)) @ vectors.T
+    return mean + shrink @ (good - mean) + normal @ root
 
 
 def with_value(interval: tuple[float, float], value: float) -> tuple[float, float]:
