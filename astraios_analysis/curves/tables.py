@@ -25,7 +25,8 @@ from astraios_analysis.curves.surfaces import LAW_PROCEDURE, SURFACE_PROCEDURE, 
 from astraios_analysis.curves.via import VIA_PROCEDURE, fit_link
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
-from astraios_analysis.laws.tables import SOURCE, TRAIN, held_out_rows, read_labels, require_columns, warn_of_axes
+from astraios_analysis.laws.tables import SOURCE, TRAIN, held_out_rows, read_labels, require_columns
+from astraios_analysis.laws.tables import warn_of_axes, warn_of_rows
 from astraios_analysis.prediction.forecast import table_outcome
 from astraios_analysis.prediction.limits import KINDS, LEVELS, reach, require_reach
 from astraios_analysis.prediction.points import Link
@@ -282,6 +283,7 @@ def rows_to_fit(table: pd.DataFrame, columns: Columns, split: str | None) -> pd.
     may_be_zero = columns.link != "log" and not columns.via
     read_labels(known, columns.keys, known.attrs.get(SOURCE, "the table"))
     found, notes = usable_rows(known, list(dict.fromkeys([*columns.x, *needed])), outcome, may_be_zero=may_be_zero)
+    notes += warn_of_rows(found, read_labels(found, columns.keys, "") if columns.keys else None, outcome)
     if len(needed) == 1 and columns.link == "log":
         x, y = found[needed[0]].to_numpy(), found[outcome].to_numpy()
         notes += warn_of_axes(x, y, read_labels(found, columns.group, ""), needed[0], outcome)
@@ -313,7 +315,12 @@ def predict_places(
     ask = targets(train, columns, asked)
     for name in columns.needed:
         for value in ask[name].unique():
-            require_reach(float(value), (float(train[name].min()), float(train[name].max())), force=force)
+            try:
+                require_reach(float(value), (float(train[name].min()), float(train[name].max())), force=force)
+            except Refusal as error:
+                # What is odd about the table may be why.
+                odd = [note for note in train.attrs.get(NOTES, []) if note.startswith("warning")]
+                raise Refusal(". ".join([str(error), *odd])) from None
     if methods:
         known = dict.fromkeys(_labels(train, columns.keys))
         unknown = [name for name in methods if name not in known]

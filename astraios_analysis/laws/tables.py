@@ -177,6 +177,7 @@ def select_points(
     columns = [read_numbers(frame, name, where, positive=True) for name in x]
     outcome = read_numbers(frame, y, where, positive=positive)
     labels = read_labels(frame, group, where) if group else None
+    notes += warn_of_rows(frame, labels, y)
     notes += warn_of_axes(columns[0], outcome, labels, x[0], y) if len(x) == 1 else []
     inputs = columns[0] if len(x) == 1 else np.column_stack(columns)
     return Points(inputs, outcome, labels, x, y, tuple(notes), group)
@@ -211,12 +212,19 @@ def read_numbers(frame: pd.DataFrame, name: str, where: str, *, positive: bool =
     if not wrong.any() and positive:
         wrong, wanted = values <= 0, "above 0, to have a logarithm"
         wanted += "; a loss below 0 is relative to another: take the loss itself" if (values < 0).any() else ""
-    if wrong.any():
-        row, value = _first(frame, name, wrong)
-        shown = "missing" if is_blank(value) else repr(value)
-        more = f" ({int(wrong.sum())} rows are like it)" if wrong.sum() > 1 else ""
-        raise Refusal(f"{where}, row {row}, column {name!r}: is {shown}, not {wanted}{more}; correct or leave it out")
+    refuse_cells(frame, name, wrong, where, wanted)
     return values
+
+
+def refuse_cells(
+    frame: pd.DataFrame, name: str, wrong: np.ndarray, where: str, wanted: str, remedy: str = "correct or leave it out"
+) -> None:
+    """Refuse a column that has cells that are wrong, naming the first one, and how many are like it."""
+    if np.any(wrong):
+        row, value = _first(frame, name, np.asarray(wrong))
+        shown = "missing" if is_blank(value) else repr(value)
+        more = f" ({int(np.sum(wrong))} rows are like it)" if np.sum(wrong) > 1 else ""
+        raise Refusal(f"{where}, row {row}, column {name!r}: is {shown}, not {wanted}{more}; {remedy}")
 
 
 def read_labels(frame: pd.DataFrame, group: Sequence[str], where: str) -> np.ndarray:
@@ -256,8 +264,22 @@ def warn_of_axes(x: np.ndarray, y: np.ndarray, labels: np.ndarray | None, x_name
         if len(np.unique(x[own])) > 2 and np.ptp(y[own]) > 0:
             rising.append(spearmanr(x[own], y[own]).statistic > 0.5)
     if rising and all(rising):
-        return [f"warning: {y_name} rises with {x_name}; the laws of losses here fall"]
+        return [f"warning: {y_name} rises with {x_name}; the laws of losses here fall (of a rate, say --rate)"]
     return []
+
+
+def warn_of_rows(frame: pd.DataFrame, labels: np.ndarray | None, y: str) -> list[str]:
+    """Return what looks wrong about rows: groups whose names hardly differ, and rows that stand twice."""
+    names: dict[str, list[str]] = {}
+    for name in [] if labels is None else dict.fromkeys(labels.tolist()):
+        names.setdefault("".join(filter(str.isalnum, name.casefold())) or name, []).append(name)
+    alike = ["and".join(f" {name!r} " for name in same).strip() for same in names.values() if len(same) > 1]
+    notes = [f"warning: {' and '.join(alike)} are groups of their own; write them alike if they are one"] * bool(alike)
+    # Losses of two runs are never the same to the last digit; rates may be.
+    n_twice = int(frame.duplicated().sum()) if not frame[y].between(0, 1).all() else 0
+    words = "1 row is the same as another; it counts as a run of its own"
+    words = words if n_twice == 1 else f"{n_twice} rows are the same as others; they count as runs of their own"
+    return notes + [f"warning: {words}"] * bool(n_twice)
 
 
 def record_points(frame: pd.DataFrame, x: Sequence[str], y: str, group: Sequence[str]) -> Points:

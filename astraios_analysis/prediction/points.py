@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.laws.tables import SOURCE, read_labels, read_numbers, require_columns
+from astraios_analysis.laws.tables import SOURCE, read_labels, read_numbers, refuse_cells, require_columns
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
@@ -123,13 +123,16 @@ def table_points(
     """
     frame = table_rows(table, x, y, group, n_items)
     counts = frame["n_items"].to_numpy(dtype=float) if n_items is not None else None
-    if counts is not None:
-        frame["y"] = inside_unit_interval(frame["y"].to_numpy(), counts)
-    wrong = frame["y"] <= 0 if link == "log" else (frame["y"] <= 0) | (frame["y"] >= 1)
-    if wrong.any():
-        value, allowed = frame["y"][wrong].iloc[0], "above 0" if link == "log" else "between 0 and 1"
-        advice = ", or name the items behind each rate: --n-items COLUMN, or a number" * (value in (0, 1))
-        raise Refusal(f"{y} is {value:g}; values must lie {allowed} for a {link} scale{advice}")
+    where, rates = table.attrs.get(SOURCE, "the table"), frame["y"].to_numpy()
+    if link == "log":
+        refuse_cells(table, y, rates <= 0, where, "above 0, to have a logarithm")
+    else:
+        refuse_cells(table, y, (rates < 0) | (rates > 1), where, "between 0 and 1", "divide percentages by 100")
+        if counts is not None:
+            frame["y"] = inside_unit_interval(rates, counts)
+        else:
+            remedy = "name the items behind each rate: --n-items COLUMN, or a number"
+            refuse_cells(table, y, (rates == 0) | (rates == 1), where, "inside 0 and 1, to have a logit", remedy)
     return _average(frame, link, counts is not None)
 
 

@@ -46,6 +46,7 @@ TABLES = {
     "json": '{"n": 1, "loss": \n',
     "list": "[1, 2, 3]",
     "split": GOOD.replace("acc", "split"),
+    "swapped": "loss,n\n1e6,3\n1e7,2.5\n1e8,2.2\n1e9,2.1\n",
     "dots": "n;loss\n1.234;2,5\n",
 }
 PREDICT = ("predict", "--x", "n", "--y", "loss", "--size", "1e10")
@@ -82,7 +83,8 @@ CASES = [
     ("good", ("predict", "--x", "n", "--y", "loss", "--size", "100,200"), "may be 100200 or two sizes"),
     ("good", (*PREDICT, "--group", "m", "--method", "dora"), "unknown m 'dora'; choose from lora, full"),
     ("good", (*PREDICT, "--plot", "out.gif"), "'out.gif' is no picture"),
-    ("good", ("predict", "--x", "n", "--y", "loss", "--rate", "--size", "1e10"), "values must lie between 0 and 1"),
+    ("good", ("predict", "--x", "n", "--y", "loss", "--rate", "--size", "1e10"), "divide percentages by 100"),
+    ("swapped", (*PREDICT,), "are x and y the wrong way round?"),
     ("good", ("backtest", "--x", "n", "--y", "loss", "--hold-out", "9"), "9"),
     ("split", ("backtest", "--x", "n", "--y", "loss", "--split", "split"), "column 'split' holds"),
     ("good", ("backtest", "--x", "n"), "x and y"),

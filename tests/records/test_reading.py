@@ -226,6 +226,28 @@ def test_axes_that_look_wrong_are_warned_of(x, y, message):
     assert any(message in note for note in notes) if message else not notes
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, None),
+        ({"m": ["lora"] * 4 + ["LoRA"] * 4}, "'lora' and 'LoRA' are groups of their own"),
+        ({"m": ["ada lora"] * 4 + ["ada_lora"] * 4}, "'ada lora' and 'ada_lora' are groups of their own"),
+        ({"m": ["+"] * 4 + ["++"] * 4}, None),
+        ({"m": ["lora"] * 8, "loss": [3.0, 2.5, 2.2, 2.1] * 2}, "4 rows are the same as others"),
+        ({"m": ["lora"] * 8, "loss": [0.3, 0.25, 0.2, 0.1] * 2}, None),
+    ],
+)
+def test_rows_that_look_wrong_are_warned_of(change, message):
+    losses = [3, 2.5, 2.2, 2.1, 3.1, 2.6, 2.3, 2.15]
+    table = pd.DataFrame({"n": [1e6, 1e7, 1e8, 1e9] * 2, "loss": losses, "m": ["a"] * 4 + ["b"] * 4} | change)
+    for notes in (
+        aa.fit(table, "power", "n", "loss", "m").points.notes,
+        aa.predict(table, 2e9, x="n", y="loss", group="m").notes,
+    ):
+        found = [note for note in notes if "wrong way" not in note]
+        assert any(message in note for note in found) if message else not found
+
+
 @pytest.mark.reference
 def test_cases(reference_folder):
     cases = reference_folder / "cases"
