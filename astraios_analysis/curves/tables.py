@@ -25,8 +25,15 @@ from astraios_analysis.curves.surfaces import LAW_PROCEDURE, SURFACE_PROCEDURE, 
 from astraios_analysis.curves.via import VIA_PROCEDURE, fit_link
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
-from astraios_analysis.laws.tables import SOURCE, TRAIN, held_out_rows, read_labels, require_columns
-from astraios_analysis.laws.tables import warn_of_axes, warn_of_rows
+from astraios_analysis.laws.tables import (
+    SOURCE,
+    TRAIN,
+    held_out_rows,
+    read_labels,
+    require_columns,
+    warn_of_axes,
+    warn_of_rows,
+)
 from astraios_analysis.prediction.forecast import table_outcome
 from astraios_analysis.prediction.limits import KINDS, LEVELS, reach, require_reach
 from astraios_analysis.prediction.points import Link

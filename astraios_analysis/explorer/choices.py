@@ -14,6 +14,9 @@ from astraios_analysis.scores.bootstrap import primary_measures
 AVERAGED = "averaged"
 LOSS_LAWS = ("power", "power_floor", AVERAGED)
 SCORE_LAWS = (AVERAGED, "logit_linear")
+SURFACE_LAWS = (AVERAGED, "chinchilla", "multiplicative", "skaling")
+# How the outcome of a table is read.
+LOSS_MEASURE, RATE_MEASURE = "loss", "rate"
 SHARED = {"shared": "shared shape, own level", "none": "no pooling", AVERAGED: "poolings averaged"}
 X_LABELS = {
     "n_params_base": "base model parameters",
@@ -79,7 +82,8 @@ class Options:
     """What one grid offers.
 
     ``measures`` of each data set begin with that of ``primary``, where it has one; ``inputs`` are keys of `X_LABELS`,
-    ``sizes`` those that the records do not hold out, by number; ``lacking`` says what is not offered, and why.
+    ``sizes`` those that the records do not hold out, by number; ``lacking`` says what is not offered, and why;
+    ``is_surface``: laws are of two inputs.
     """
 
     outcomes: tuple[str, ...]
@@ -90,6 +94,13 @@ class Options:
     sizes: tuple[str, ...]
     always_held_out: tuple[str, ...]
     lacking: tuple[str, ...]
+    is_surface: bool = False
+
+    def laws(self, y: str, measure: str = "") -> tuple[str, ...]:
+        """Return the laws that suit an outcome."""
+        if self.is_surface:
+            return SURFACE_LAWS
+        return LOSS_LAWS if is_loss(y, measure) else SCORE_LAWS
 
 
 def name_measure(score: Score) -> str:
@@ -100,7 +111,7 @@ def name_measure(score: Score) -> str:
 def is_loss(y: str, measure: str) -> bool:
     """Whether an outcome is a loss, which has a floor, and not a share."""
     metric = METRICS.get(measure.rpartition(" | ")[2])
-    return y == LOSS or bool(metric and not metric.is_bounded)
+    return y == LOSS or measure == LOSS_MEASURE or bool(metric and not metric.is_bounded)
 
 
 def options_of(records: Sequence[RunRecord]) -> Options:
@@ -133,14 +144,14 @@ def options_of(records: Sequence[RunRecord]) -> Options:
     )
 
 
-def laws_for(y: str, measure: str = "") -> tuple[str, ...]:
-    """Return the laws that suit an outcome."""
-    return LOSS_LAWS if is_loss(y, measure) else SCORE_LAWS
+def name_input(x: str) -> str:
+    """Return what an input is called on an axis."""
+    return X_LABELS.get(x, x)
 
 
 def poolings_for(law: str) -> tuple[str, ...]:
     """Return what methods can share under a law; a logit-linear one has no amplitude that they could own."""
-    own = {AVERAGED: (AVERAGED,), "logit_linear": ("none",)}
+    own = {AVERAGED: (AVERAGED,), "logit_linear": ("none",)} | dict.fromkeys(SURFACE_LAWS[1:], ("none",))
     return own.get(law, ("shared", "none"))
 
 
@@ -180,7 +191,7 @@ def complete(choice: Choice, found: Options) -> Choice:
         raise Refusal(f"level is {choice.level:g}; give a share between 0 and 1, such as 0.95")
     measures = found.measures.get(choice.y, ("",))
     measure = choice.measure or measures[0]
-    laws = laws_for(choice.y, measure if measure in measures else measures[0]) if choice.y in found.outcomes else ()
+    laws = found.laws(choice.y, measure if measure in measures else measures[0]) if choice.y in found.outcomes else ()
     law = choice.law or next(iter(laws), "")
     filled = {"measure": measure, "law": law, "methods": choice.methods or found.methods}
     choice = replace(choice, pooling=choice.pooling or poolings_for(law)[0], **filled)

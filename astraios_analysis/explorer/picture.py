@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from plotly.graph_objects import FigureWidget
 
-from astraios_analysis.explorer.choices import X_LABELS
+from astraios_analysis.explorer.choices import name_input
 from astraios_analysis.explorer.view import IN_TURN, View
 from astraios_analysis.figures.style import METHOD_STYLES, beside, name_dataset, name_method
 from astraios_analysis.records.registry import LOSS
@@ -99,7 +99,9 @@ def make_residuals(view: View) -> list[dict[str, Any]]:
     for method, own in table[table["kind"].isin(["measured", "held_out"])].groupby("method", sort=False):
         line = view.line[view.line["method"] == method].sort_values("x")
         if len(line):
+            # Points of two inputs lie beside the curve of their level: the law's own values are there.
             law = np.interp(np.log(own["x"]), np.log(line["x"]), line["value"])
+            law = own["predicted"].fillna(pd.Series(law, own.index))
             off = np.log(own["value"] / law) if view.choice.is_loss else own["value"] - law
             traces.append(_points(method, own["x"], off, _words(own), own["kind"] == "measured"))
     return traces
@@ -128,7 +130,7 @@ def draw_interactive(
 
     A new one each time: a page that is still loading misses what is changed in a figure that it has.
     """
-    choice, x_label = view.choice, X_LABELS[view.choice.x]
+    choice, x_label = view.choice, name_input(view.choice.x)
     beside = make_residuals(view) if right == "residuals" else make_backtest(view)
     traces = [*make_traces(view, other), *(trace | {"xaxis": "x2", "yaxis": "y2"} for trace in beside)]
     x_kind, y_kind = ("log" if on else "linear" for on in log)

@@ -26,9 +26,11 @@ from astraios_analysis.explorer.choices import (
     X_LABELS,
     Choice,
     complete,
+    name_input,
     options_of,
     starting_choice,
 )
+from astraios_analysis.explorer.levels import Levels
 from astraios_analysis.figures.spec import round_table, save
 from astraios_analysis.figures.style import METHOD_STYLES, name_method
 from astraios_analysis.figures.transfer import prediction_panels
@@ -39,7 +41,6 @@ from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import LOSS
-from astraios_analysis.records.schema import order_methods
 from astraios_analysis.scores.bootstrap import NO_INTERVAL
 from astraios_analysis.scores.losses import final_losses
 from astraios_analysis.scores.models import MEAN, intervals_over_seeds, keep_means
@@ -57,10 +58,20 @@ _TWIN += ["n_seeds", "held_out_by", "predicted", "covered", "no_change", "reach"
 class Grid:
     """One grid's runs, and what was computed of them: a view whose target alone has moved is not fitted anew."""
 
+    source = ""  # a line of Python that reads the runs; empty where it is known from folder and name
+
     def __init__(self, records: Sequence[RunRecord]) -> None:
-        self.records, self.options = list(records), options_of(records)
+        self.records, self.options, self.name = list(records), options_of(records), records[0].grid
+        self.inputs = to_frame(self.records, per="run")[["size", "method", "held_out", *X_LABELS]]
         self._measure = lru_cache(maxsize=32)(self._measured)
+        self._cache()
+
+    def _cache(self) -> None:
         self._fit = lru_cache(maxsize=64)(self._fitted)
+
+    def start(self, *, level: float = 0.95, target: float | None = None) -> Choice:
+        """Return the choice to begin with."""
+        return starting_choice(self.records, level=level, target=target)
 
     def view(self, choice: Choice) -> "View":
         """Return what follows from a choice; the certificate of its fit takes longest, and waits until it is read."""
@@ -70,7 +81,7 @@ class Grid:
         choice = replace(choice, target=float(choice.target or 2 * fitted["x"].max()))
         predictions = _at(curve, [choice.target], sorted({*LEVELS, choice.level}))
         predictions = predictions[predictions["method"].isin(choice.methods)]
-        place = order_methods(predictions["method"]).index
+        place = choice.methods.index
         predictions = predictions.sort_values("method", key=lambda own: own.map(place), kind="stable")
         beyond = predictions[predictions["reach"] > MAX_REACH].drop_duplicates("method")
         notes += tuple(
@@ -85,8 +96,7 @@ class Grid:
         line = pd.concat([line[line["x"].between(low, high)], predictions.drop_duplicates("method")])
         line = line.sort_values("x", kind="stable")[["method", "x", "value"]].reset_index(drop=True)
         runs = runs[runs["method"].isin(choice.methods)] if "kind" in runs else runs.iloc[:0]
-        grid = self.records[0].grid
-        return View(choice, grid, models, runs, curve, line, predictions, backtest, notes)
+        return View(choice, self.name, models, runs, curve, line, predictions, backtest, notes, self.source)
 
     def _measured(self, y: str, measure: str, level: float) -> pd.DataFrame:
         """Return an outcome of every run, and with several seeds of every model, with intervals."""
@@ -98,12 +108,16 @@ class Grid:
         table = intervals_over_seeds(own, level=level)
         return table[table["setting"] + " | " + table["metric"] == measure].reset_index(drop=True)
 
+    def _table(self, choice: Choice) -> pd.DataFrame:
+        """Return an outcome of every run, and of every model, at its input."""
+        # The seeds of a model are looks at one input: the mean of theirs.
+        inputs = self.inputs.groupby(["size", "method"])[choice.x].mean().rename("x")
+        measured = self._measure(choice.y, choice.measure, choice.level)
+        return measured.join(inputs.astype(float), on=["size", "method"])
+
     def _fitted(self, choice: Choice) -> tuple:
         """Return models and runs of a choice, its law, where this runs, its back-test, and notes."""
-        measured = self._measure(choice.y, choice.measure, choice.level)
-        # The seeds of a model are looks at one input: the mean of theirs.
-        inputs = to_frame(self.records, per="run").groupby(["size", "method"])[choice.x].mean().rename("x")
-        table = measured.join(inputs.astype(float), on=["size", "method"]).dropna(subset=["x", "value"])
+        table = self._table(choice).dropna(subset=["x", "value"])
         by = np.where(table["size"].isin(choice.held_out), CHOICE, "")
         table = table.assign(held_out_by=np.where(table["held_out"].astype(bool), RECORDS, by))
         models = keep_means(table)
@@ -112,8 +126,10 @@ class Grid:
             raise Refusal(f"no run of {', '.join(choice.methods)} has {choice.y} and {choice.x}; choose other methods")
         runs = table[table["kind"] != MEAN] if "kind" in table else table
         curve = self._curve(choice, runs)
+        if isinstance(curve, Levels):
+            models = curve.predict_rows(models, choice.level).assign(lower=np.nan, upper=np.nan)
         backtest, notes = self._backtest(choice, runs, curve)
-        if choice.x not in SIZE_COLUMNS:
+        if choice.x in X_LABELS and choice.x not in SIZE_COLUMNS:
             notes += (
                 "methods of one size share a base model; against this input the intervals do not know of it, and are "
                 "too narrow",
@@ -127,9 +143,7 @@ class Grid:
 
     def _curve(self, choice: Choice, runs: pd.DataFrame, below: float = np.inf) -> Fit | Fitted:
         """Fit the runs that are not held out, of base models smaller than ``below``."""
-        runs = runs[(runs["held_out_by"] == "") & (runs["n_params_base"] < below)]
-        if runs.empty:
-            raise Refusal("no run is left to fit: every size is held out; hold out fewer")
+        runs = self._fitted_rows(runs, below)
         if choice.law == AVERAGED:
             return self._average(choice, runs, below)
         runs = runs[runs["method"].isin(choice.methods)]
@@ -141,10 +155,16 @@ class Grid:
             level=choice.level,
         )
 
+    def _fitted_rows(self, runs: pd.DataFrame, below: float) -> pd.DataFrame:
+        runs = runs[(runs["held_out_by"] == "") & (runs["n_params_base"] < below)]
+        if runs.empty:
+            raise Refusal("no run is left to fit: every size is held out; hold out fewer")
+        return runs
+
     def _average(self, choice: Choice, runs: pd.DataFrame, below: float) -> Fitted | TableFit:
         """Average laws as ``predict`` does: of records, or of the table of another measure or input."""
         is_primary = choice.y == LOSS or choice.measure == self.options.primary.get(choice.y)
-        if is_primary and choice.x == "n_params_base":
+        if is_primary and not self.source and choice.x == "n_params_base":
             kept = [record for record in self.records if record.size not in choice.held_out]
             outcome = record_outcome(kept, choice.y)
             return fit_supported(outcome) if np.isinf(below) else fit_outcome(outcome.below(below))
@@ -190,26 +210,19 @@ def _at(curve: Fit | Fitted, x: Sequence[float], levels: Sequence[float], kinds:
 
 def _compare(curve: Fit | Fitted, train: pd.DataFrame, test: pd.DataFrame, choice: Choice) -> pd.DataFrame:
     """Compare runs that took no part with the law, and with no change from their method's largest fitted size."""
-    test = test.loc[test["method"].isin(choice.methods), ["held_out_by", "size", "method", "seed", "x", "value"]]
+    test = test.loc[test["method"].isin(choice.methods)]
     if test.empty:
         return pd.DataFrame(columns=_TESTED)
-    at = _at(curve, sorted(set(test["x"])), [choice.level], KINDS[:1]).rename(columns={"value": "predicted"})
-    found = test.merge(at, on=["method", "x"])
+    if isinstance(curve, Levels):
+        found = curve.predict_rows(test, choice.level)
+    else:
+        at = _at(curve, sorted(set(test["x"])), [choice.level], KINDS[:1]).rename(columns={"value": "predicted"})
+        found = test[["held_out_by", "size", "method", "seed", "x", "value"]].merge(at, on=["method", "x"])
     last = train[train["n_params_base"] == train.groupby("method")["n_params_base"].transform("max")]
     found["no_change"] = found["method"].map(last.groupby("method")["value"].mean())
     found["error"], found["no_change_error"] = (found[name] - found["value"] for name in ("predicted", "no_change"))
     found["covered"] = found["value"].between(found["lower"], found["upper"])
     return found[_TESTED]
-
-
-def explore(records: Sequence[RunRecord], choice: Choice) -> "View":
-    """Return what follows from a choice, of the runs of one grid; refuse what these cannot answer."""
-    return Grid(records).view(choice)
-
-
-def first_view(records: Sequence[RunRecord], *, level: float = 0.95, target: float | None = None) -> "View":
-    """Return what a grid starts with."""
-    return explore(records, starting_choice(records, level=level, target=target))
 
 
 @dataclass(frozen=True, repr=False)
@@ -236,6 +249,8 @@ class View:
         error, no_change, no_change_error, reach``; no change is that of a method's largest fitted size.
     notes : tuple of str
         What is left out, and why.
+    source : str
+        The line of Python that reads a table; empty for records, which are known by folder and grid.
     """
 
     choice: Choice
@@ -247,11 +262,12 @@ class View:
     predictions: pd.DataFrame
     backtest: pd.DataFrame
     notes: tuple[str, ...]
+    source: str = ""
 
     @property
     def is_certified(self) -> bool:
         """Whether parameters and certificate are at hand."""
-        return isinstance(self.curve, (Fitted, TableFit)) or "table" in vars(self.curve)
+        return not isinstance(self.curve, Fit) or "table" in vars(self.curve)
 
     @property
     def parameters(self) -> pd.DataFrame:
@@ -320,14 +336,14 @@ class View:
             return self.curve.plot(to=choice.target if len(self.predictions) else None)
         methods = [method for method in choice.methods if method in self.curve.methods]
         targets = [choice.target] if len(self.predictions) else []
-        return prediction_panels({choice.y: self.curve}, targets, methods, X_LABELS[choice.x])
+        return prediction_panels({choice.y: self.curve}, targets, methods, name_input(choice.x))
 
     def code(self, data_dir: str | Path) -> str:
-        """Return three lines of Python that make the view again."""
-        runs = f"aa.load({str(Path(data_dir).resolve())!r}, {self.grid!r})"
+        """Return the lines of Python that make the view again."""
+        runs = self.source or f"aa.load({str(Path(data_dir).resolve())!r}, {self.grid!r})"
         return (
-            "import astraios_analysis as aa\nfrom astraios_analysis.explorer.view import Choice, explore\n"
-            f"view = explore({runs}, Choice({self.choice.arguments}))\n"
+            f"import astraios_analysis as aa\nruns = {runs}\n"
+            f"view = aa.explore(runs, aa.Choice({self.choice.arguments}))\n"
         )
 
     def save(self, path: str | Path) -> list[Path]:
@@ -361,7 +377,7 @@ class View:
 
     def fit_html(self) -> str:
         """Return parameters and certificate; it takes a second or two unless the view is certified."""
-        if isinstance(self.curve, (Fitted, TableFit)):
+        if not isinstance(self.curve, Fit):
             shown = _to_html(self.parameters, "Laws averaged: weights")
         else:
             shown = f"<p><b>Fit</b></p>{self.curve._repr_html_()}"
@@ -380,7 +396,7 @@ class View:
 
     def __repr__(self) -> str:
         choice = self.choice
-        words = f"{self.grid}: {choice.y} against {X_LABELS[choice.x]}; {_law_words(choice)}"
+        words = f"{self.grid}: {choice.y} against {name_input(choice.x)}; {_law_words(choice)}"
         return f"{words}\n{self.prediction_table.to_string(index=False)}"
 
 

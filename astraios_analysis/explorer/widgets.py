@@ -8,22 +8,22 @@ from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
+import pandas as pd
 from plotly.graph_objects import FigureWidget
 
 from astraios_analysis.explorer.choices import (
     LOSS,
     SHARED,
-    X_LABELS,
     Choice,
-    laws_for,
+    name_input,
     poolings_for,
-    starting_choice,
 )
 from astraios_analysis.explorer.picture import draw_interactive
+from astraios_analysis.explorer.sources import make_grid
 from astraios_analysis.explorer.view import Grid, View
 from astraios_analysis.figures.style import name_dataset, name_method
 from astraios_analysis.prediction.limits import MAX_REACH
-from astraios_analysis.records.frame import RecordError, RunRecord, to_frame
+from astraios_analysis.records.frame import RecordError, RunRecord
 from astraios_analysis.records.refusal import Refusal
 
 # Profiles take a second or two; they wait until nothing has been moved for so long.
@@ -38,8 +38,8 @@ class Explorer:
 
     Parameters
     ----------
-    runs : mapping of str to sequence of RunRecord
-        By grid (`load_grids`).
+    runs : mapping of str to sequence of RunRecord or DataFrame
+        By name: records of a grid, or a table that ``aa.read_table`` read with its columns' roles.
     data_dir : str or Path
         Where they were read from, for the code that the button writes.
     out_dir : str or Path
@@ -52,14 +52,14 @@ class Explorer:
 
     def __init__(
         self,
-        runs: Mapping[str, Sequence[RunRecord]],
+        runs: Mapping[str, Sequence[RunRecord] | pd.DataFrame],
         *,
-        data_dir: str | Path,
-        out_dir: str | Path,
+        data_dir: str | Path = "data",
+        out_dir: str | Path = "build/explored",
         level: float = 0.95,
         target: float | None = None,
     ) -> None:
-        self.grids = {name: Grid(records) for name, records in runs.items()}
+        self.grids = {name: make_grid(own, name) for name, own in runs.items()}
         self.data_dir, self.out_dir, self.level, self.start_target = data_dir, out_dir, level, target
         self.view: View | None = None
         self._is_updating, self._waiting, self._target = False, None, 10.0
@@ -149,7 +149,7 @@ class Explorer:
 
     def _show_grid(self) -> None:
         try:
-            start = starting_choice(self.grid.records, level=self.level, target=self.start_target)
+            start = self.grid.start(level=self.level, target=self.start_target)
         except Refusal as error:
             self._refuse(str(error))
             return
@@ -166,9 +166,9 @@ class Explorer:
             y = self._set("y", {n: "validation loss" if n == LOSS else name_dataset(n) for n in found.outcomes}, now.y)
             measures = {name: name or "-" for name in found.measures.get(y, ("",))}
             measure = self._set("measure", measures, now.measure)
-            self._set("x", {name: X_LABELS[name] for name in found.inputs}, now.x)
-            law = self._set("law", {name: name for name in laws_for(y, measure)}, now.law)
-            others = {"": "none"} | {name: name for name in laws_for(y, measure) if name != law}
+            self._set("x", {name: name_input(name) for name in found.inputs}, now.x)
+            law = self._set("law", {name: name for name in found.laws(y, measure)}, now.law)
+            others = {"": "none"} | {name: name for name in found.laws(y, measure) if name != law}
             kept, second = self._looks["other"].value, self._looks["other"]
             second.options = [(words, name) for name, words in others.items()]
             second.value = kept if kept in others else ""
@@ -191,7 +191,7 @@ class Explorer:
         return widget.value
 
     def _set_target(self, wished: float | None) -> None:
-        runs, slider = to_frame(self.grid.records, per="run"), self._inputs["target"]
+        runs, slider = self.grid.inputs, self._inputs["target"]
         is_out = runs["held_out"].astype(bool) | runs["size"].isin(self._inputs["held_out"].value)
         fitted = runs.loc[~is_out, self._inputs["x"].value].dropna()
         largest = float(fitted.max()) if len(fitted) else 1.0

@@ -218,7 +218,7 @@ def prediction_rows(fitted: Fitted, target: float) -> list[dict]:
     """Return predictions for a new run with 50 and 95 % intervals: ``method, n_params_base, value, lower, ...``."""
     found = fitted.intervals(target, (0.5, 0.95))
     return [
-        {"method": method, "n_params_base": round(target), "value": value, "level": level}
+        {"method": method, "n_params_base": target if target < 1 else round(target), "value": value, "level": level}
         | {end: found.bounds["observation", level][i, place] for i, end in enumerate(BARS)}
         for level in (0.5, 0.95)
         for place, (method, value) in enumerate(zip(found.methods, found.median, strict=True))

@@ -14,9 +14,10 @@ import pytest
 from simulated_grids import LARGEST, World, simulate
 
 import astraios_analysis as aa
-from astraios_analysis.explorer.choices import Choice, complete, laws_for, options_of, poolings_for, starting_choice
+from astraios_analysis.explorer.choices import LOSS_LAWS, Choice, complete, options_of, poolings_for, starting_choice
 from astraios_analysis.explorer.picture import draw_interactive
-from astraios_analysis.explorer.view import Grid, explore
+from astraios_analysis.explorer.sources import explore
+from astraios_analysis.explorer.view import Grid
 from astraios_analysis.explorer.widgets import Explorer
 from astraios_analysis.figures.style import name_method
 from astraios_analysis.records.refusal import Refusal
@@ -115,7 +116,7 @@ class TestLaws:
     def test_every_choice_has_a_fit_a_prediction_and_a_back_test(self, grid):
         # One input that methods share at a size, and one that they do not.
         for x in ("n_params_base", "seconds"):
-            for law in laws_for("val_loss")[:2]:
+            for law in LOSS_LAWS[:2]:
                 for pooling in poolings_for(law):
                     view = grid.view(Choice(x=x, law=law, pooling=pooling))
                     own = view.predictions
@@ -193,6 +194,83 @@ class TestPicture:
         models = view.models[view.models["method"] == "lora"].set_index("x")["value"]
         expected = np.log(models / line[models.index])
         np.testing.assert_allclose(sorted(off["lora"].y), sorted(expected), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def own():
+    """The example table, with its columns' roles."""
+    return aa.read_table(aa.example_table(), "params", "loss", "method")
+
+
+@pytest.fixture(scope="module")
+def surface():
+    """Losses of sizes and tokens, each token count off the curves of a few levels."""
+    rng = np.random.default_rng(0)
+    n, d = (np.repeat(np.geomspace(1e7, 1e9, 6), 8), np.exp(rng.uniform(np.log(1e9), np.log(1e11), 48)))
+    loss = (1.7 + 400 * n**-0.34 + 410 * d**-0.28) * np.exp(rng.normal(0, 1e-4, 48))
+    return aa.read_table(pd.DataFrame({"N": n, "D": d, "loss": loss}), ["N", "D"], "loss")
+
+
+class TestTables:
+    def test_says_what_predict_says_of_the_table(self, own):
+        view = explore(own, Choice(target=2e10))
+        expected = {row["method"]: row["value"] for row in aa.predict(own, 2e10).rows}
+        found = view.predictions.drop_duplicates("method").set_index("method")["value"]
+        assert found.to_dict() == pytest.approx(expected, rel=1e-12) and view.choice.law == "averaged"
+
+    def test_one_law_is_that_of_fit(self, own):
+        view = explore(own, Choice(law="power_floor", pooling="none"))
+        fitted = aa.fit(own, "power_floor")
+        pd.testing.assert_frame_equal(view.parameters, fitted.table)
+
+    def test_two_inputs_are_predicted_as_predict_does_and_residuals_are_at_their_own_inputs(self, surface):
+        view = explore(surface, Choice(law="chinchilla", target=2e9))
+        assert len(view.choice.methods) == 6 and all(name.startswith("D near ") for name in view.choice.methods)
+        rows = view.models
+        np.testing.assert_allclose(rows["predicted"], rows["value"], rtol=1e-3)
+        levels = view.curve.values
+        expected = aa.predict(surface, at=[{"N": 2e9, "D": value} for value in levels.values()], law="chinchilla").rows
+        found = view.predictions[view.predictions["kind"] == "observation"].drop_duplicates("method")
+        np.testing.assert_allclose(found["value"], [row["value"] for row in expected], **EXACT)
+        # The largest size is left out, and known to a part in a thousand; no change is far off.
+        assert view.backtest["error"].abs().max() < 0.01 < view.backtest["no_change_error"].abs().min()
+        residuals = draw_interactive(view, right="residuals").data
+        off = [y for trace in residuals if trace.xaxis == "x2" for y in trace.y]
+        assert len(off) == 48 and np.abs(off).max() < 1e-3
+
+    def test_few_values_of_the_second_input_are_curves_of_their_own(self, surface):
+        few = surface.assign(D=np.tile([1e9, 1e10], 24))
+        few.attrs |= surface.attrs
+        assert explore(few).choice.methods == ("D 1e+09", "D 1e+10")
+
+    def test_repeated_rows_are_seeds_and_held_out_ones_are_tested(self, own):
+        twice = pd.concat([own, own.assign(loss=own["loss"] * 1.01)], ignore_index=True)
+        twice["held_out"] = twice["params"] == twice["params"].max()
+        twice.attrs |= own.attrs
+        view = explore(twice)
+        assert len(view.seeds) == len(twice) == 2 * len(view.models)
+        assert set(view.backtest["held_out_by"]) == {"records", "in turn"} and np.isfinite(view.backtest["error"]).all()
+
+    def test_the_widgets_take_it_and_its_lines_make_it_again(self, own, surface):
+        widgets = Explorer({"own": own, "surface": surface})
+        made = {"table": own}  # a frame has no name of its own
+        exec(widgets._code.value, made)
+        pd.testing.assert_frame_equal(made["view"].table, widgets.view.table)
+        widgets._inputs["grid"].value = "surface"
+        assert widgets.choice.x == "N" and "skaling" in [value for _, value in widgets._inputs["law"].options]
+        assert widgets._picture.layout.xaxis.title.text == "N"
+
+    @pytest.mark.parametrize(
+        ("roles", "complaint"),
+        [
+            ((), "which column is what is not known; read the table with aa.read_table"),
+            ((["N", "D", "loss"], "loss"), "one input and groups, or two inputs without groups, can be looked at; x"),
+            ((["N", "D"], "loss", "D"), "can be looked at; x names N, D and group D"),
+        ],
+    )
+    def test_a_table_that_cannot_be_looked_at_is_refused(self, surface, roles, complaint):
+        with pytest.raises(Refusal, match=re.escape(complaint)):
+            explore(aa.read_table(surface, *roles))
 
 
 @pytest.fixture(scope="module")
