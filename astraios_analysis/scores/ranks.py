@@ -86,6 +86,12 @@ def rank_correlation(small: np.ndarray, large: np.ndarray, statistic: str, seed:
     return float(null[0]), permutation_p(null), kind
 
 
+# Variance of true scores where the measured ones show none: some 3e-5, far below one problem.
+_LEAST_SPREAD = 1e-9
+# Standard deviation that parts scores without spread and without noise.
+_TIE = 1e-7
+
+
 def noise_free(good: np.ndarray, drawn: np.ndarray, groups: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
     """Draw what scores would be without noise, given measured ones and draws of them, shape (n_draws, n).
 
@@ -104,13 +110,16 @@ def noise_free(good: np.ndarray, drawn: np.ndarray, groups: Sequence[np.ndarray]
     for group in groups:
         own = np.ix_(group, group)
         beyond = np.var(good[group], ddof=1) - np.trace(noise[own]) / (len(group) - 1)
-        prior[own] = max(float(beyond), 1e-12) * centre[own]
-    shrink = prior @ np.linalg.pinv(prior + noise, rcond=1e-9)
+        prior[own] = max(float(beyond), _LEAST_SPREAD) * centre[own]
+    # What is cut is the mean of a group, 0 but for rounding and far below the least spread: all machines cut the same.
+    shrink = prior @ np.linalg.pinv(prior + noise, rcond=_LEAST_SPREAD / 1e3, hermitian=True)
     values, vectors = np.linalg.eigh(prior - shrink @ prior)
     # The symmetric root: signs and order of eigenvectors, which differ between machines, cancel in it.
-    root = vectors * np.sqrt(np.clip(values, 0, None)) @ vectors.T
-    normal = np.random.default_rng(seed).standard_normal((len(drawn), n))
-    return mean + shrink @ (good - mean) + normal @ root
+    root = vectors * np.sqrt(np.where(values > _LEAST_SPREAD / 1e3, values, 0)) @ vectors.T
+    rng = np.random.default_rng(seed)
+    normal = rng.standard_normal((len(drawn), n))
+    # Scores that nothing tells apart, such as shares of 0, are in an order by chance, and not by how a machine rounds.
+    return mean + shrink @ (good - mean) + normal @ root + rng.normal(0, _TIE, normal.shape)
 
 
 def with_value(interval: tuple[float, float], value: float) -> tuple[float, float]:

@@ -296,6 +296,23 @@ class TestRankTransfer:
         # Where noise is two thirds of the spread; with a third of it 0.93. The prior's width is taken as known.
         assert 0.85 <= np.mean(covered) <= 0.97 and np.mean(widths) < 1.3
 
+    @pytest.mark.parametrize("n_passed", [(0, 0, 3, 0, 0, 0, 0), (0, 0, 0, 0, 0, 0, 0), (9, 0, 8, 9, 9, 8, 9)])
+    def test_orders_of_noise_free_scores_do_not_hang_on_how_a_machine_rounds(self, n_passed):
+        rng, n_items = np.random.default_rng(5), 200
+        passed = np.arange(n_items)[:, None] < np.array(n_passed)
+        drawn = passed[rng.integers(0, n_items, (500, n_items))].mean(axis=1)
+        orders = []
+        for off in (0, 1e-15):
+            changed = drawn * (1 + off * rng.standard_normal(drawn.shape))
+            draws = noise_free(changed.mean(axis=0), changed, [np.arange(7)])
+            orders.append(np.argsort(draws, axis=1))
+        np.testing.assert_array_equal(*orders)
+        # Where nothing is known, every method is as often the first as any other.
+        tied = [i for i, count in enumerate(n_passed) if count == 0]
+        if len(tied) > 1:
+            lowest = np.bincount(orders[0][:, 0], minlength=7)[tied]
+            assert lowest.min() > 0.5 * 500 / len(tied)
+
     def test_the_seed_fixes_the_interval(self, released_records):
         tables = [
             rank_transfer(released_records, DATASET, bootstrap=ProblemBootstrap(n_draws=200, seed=seed))
