@@ -63,7 +63,7 @@ def contrast_panels(table: pd.DataFrame) -> Figure:
     drawn = table[table["scope"] == "these models"]
     names, methods = list(dict.fromkeys(drawn["dataset"])), list(dict.fromkeys(drawn["method_b"]))
     names, rest = choose_panels(names, {})
-    figure, axes = small_multiples(len(names), min(_COLUMNS, len(names)), row_height=1.9)
+    figure, axes = small_multiples(len(names), min(_COLUMNS, len(names)), row_height=2.1)
     first = METHOD_STYLES[drawn["method_a"].iloc[0]].label
     for panel, name in zip(axes, names, strict=True):
         panel.set_title(name_dataset(name), loc="left")
@@ -94,4 +94,4 @@ def _panel(panel: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> None:
     n_methods = f"{rows['method_b'].nunique() + 1} methods"
     known = int(rows["lower"].notna().sum())
     intervals = f"{clear} of {known} intervals leave out 0" if known else "no interval is known"
-    note(panel, f"{n_methods}; {intervals}", width=46)
+    note(panel, f"{n_methods}; {intervals}")

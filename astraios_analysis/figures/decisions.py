@@ -133,7 +133,7 @@ def best_method(table: pd.DataFrame) -> Figure:
         sizes = rows.groupby("grid", sort=False)["n_params_base"].max().map(size_label)
         at = "; ".join(f"{name_grid(name).lower()} at {size}" for name, size in sizes.items())
         where = at if kind == "predicted" else "at the largest size of most methods"
-        note(panel, f"{rows['method'].nunique()} methods, {BEST[kind]}\n{where}", width=60)
+        note(panel, f"{rows['method'].nunique()} methods, {BEST[kind]}\n{where}")
     return figure
 
 
@@ -230,7 +230,7 @@ def small_model_choices(table: pd.DataFrame) -> Figure:
         panel.set_title(title, loc="left")
         panel.set_xlabel(label)
         panel.axvline(0, color="0.3", linewidth=0.8)
-        note(panel, f"{span(rows['n_methods'])} methods", width=60)
+        note(panel, f"{span(rows['n_methods'])} methods")
     several = table["grid"].nunique() > 1
     labels = [name_dataset(name) + f", {grid}" * (several and grid != GRID) for grid, name in keys]
     axes[0].set_yticks(range(len(keys)), labels)
@@ -293,7 +293,7 @@ def cost_performance(table: pd.DataFrame) -> Figure:
         panel.set_xlabel(_COST_LABELS[rows["cost"].iloc[0]])
         counts = rows["kind"].value_counts()
         predicted = "not predicted" if counts.get("refused", 0) else f"{counts.get('predicted', 0)} predictions"
-        note(panel, f"{name_grid(grid)}\n{counts.get('measured', 0)} models, {predicted}", width=34, reserve=2)
+        note(panel, f"{name_grid(grid)}\n{counts.get('measured', 0)} models, {predicted}", reserve=2)
     handles = [
         Line2D([], [], color=GREY, marker="o", linestyle="", label="measured"),
         Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="predicted at the target"),
@@ -395,7 +395,7 @@ def _draw_claim(panel: Axes, rows: pd.DataFrame, verdicts: pd.DataFrame, several
     panel.set_ylim(-0.6, len(shown) - 0.4)
     panel.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     panel.set_xlabel(rows["unit"].iloc[0], fontsize=6.5)
-    panel.set_title(textwrap.fill(rows["statement"].iloc[0], 36), loc="left", fontsize=7)
+    panel.set_title(textwrap.fill(rows["statement"].iloc[0], 33), loc="left", fontsize=7)
     said = []
     for suite, own in verdicts.groupby("suite", sort=False):
         found = [
@@ -405,7 +405,7 @@ def _draw_claim(panel: Axes, rows: pd.DataFrame, verdicts: pd.DataFrame, several
         ]
         said.append(f"{suite}: " * several + "; ".join(found))
     words = f"{span(rows['n'].dropna())} {CLAIMS[rows['claim'].iloc[0]].counted}"
-    note(panel, "\n".join([*said, words]), width=48, reserve=4)
+    note(panel, "\n".join([*said, words]), reserve=4, beside=130)
 
 
 def _name_part(name: str) -> str:

@@ -146,7 +146,7 @@ def _all_methods(panel: Axes, models: pd.DataFrame) -> None:
     panel.set_title("All methods", loc="left")
     models_here = models_in(models)
     words = seed_words(models.assign(kind="mean")) if "n_seeds" in models else "one run a model"
-    note(panel, f"{describe_models(models_here, models_here)}\n{words}", width=36, reserve=2)
+    note(panel, f"{describe_models(models_here, models_here)}\n{words}", reserve=2)
 
 
 def _one_method(panel: Axes, rows: pd.DataFrame) -> None:
@@ -169,7 +169,7 @@ def _one_method(panel: Axes, rows: pd.DataFrame) -> None:
         draw_markers(panel, x, part["val_loss"], method, hollow=hollow, size=3.4)
     panel.set_title(style.label, loc="left")
     panel.title.set_color(style.colour)
-    note(panel, _law_words(line), width=36, reserve=2)
+    note(panel, _law_words(line), reserve=2)
 
 
 def _law_words(line: pd.DataFrame) -> str:
@@ -209,7 +209,7 @@ def cross_entropy_by_step(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             _draw_curves(panel, own, method)
         size, is_held_out = rows["size"].iloc[0], len(split_held_out(rows)[1]) > 0
         panel.set_title(f"{size}, {size_label(n_params)} parameters{', held out' if is_held_out else ''}", loc="left")
-        note(panel, f"{rows['method'].nunique()} methods{in_seeds(rows) or ', one run each'}", width=60)
+        note(panel, f"{rows['method'].nunique()} methods{in_seeds(rows) or ', one run each'}")
         plain_log(panel)
         panel.set_ylabel(LOSS_LABEL if position % n_columns == 0 else "")
         is_lowest = position + n_columns >= len(sizes)
@@ -293,7 +293,7 @@ def cross_entropy_by_updated_parameters(losses: pd.DataFrame) -> tuple[Figure, p
     percent.set_title("Share of the tuned model", loc="left")
     shown = describe_models(models_in(table), models_in(table))
     for panel in panels:
-        note(panel, f"{shown}{in_seeds(table)}", width=80)
+        note(panel, f"{shown}{in_seeds(table)}")
     method_legend(figure, table["method"], [*model_handles(table), *size_handles(table)])
     return figure, table
 
@@ -346,7 +346,7 @@ def loss_performance(
     drawn, _ = choose_panels([name for name in names if name in fits] or names, votes)
     rest = [name for name in names if name not in drawn]
     n_columns = min(3, len(drawn))
-    figure, axes = small_multiples(len(drawn), n_columns, row_height=2.0, sharex=True)
+    figure, axes = small_multiples(len(drawn), n_columns, row_height=2.7, sharex=True)
     for position, (panel, name) in enumerate(zip(axes, drawn, strict=True)):
         own = measured[measured["dataset"] == name]
         _points(panel, own, "val_loss", "value", sorted(set(measured["n_params_base"])))
@@ -371,7 +371,7 @@ def loss_performance(
 
 def regression_panels(fits: dict[str, LossRegression]) -> Figure:
     """Draw scores against a loss with their regressions, a panel a data set; held-out models hollow."""
-    figure, axes = small_multiples(len(fits), min(len(fits), 3), row_height=2.2)
+    figure, axes = small_multiples(len(fits), min(len(fits), 3), row_height=2.6)
     for panel, (name, fit) in zip(axes, fits.items(), strict=True):
         for row in fit.models.to_dict("records"):
             draw_markers(panel, row["val_loss"], row["value"], row["method"])
@@ -409,7 +409,7 @@ def _regression_panel(
         panel.plot(curve["loss"], curve["value"], color="black", linewidth=1.0, zorder=1.5)
         panel.fill_between(curve["loss"], curve["lower"], curve["upper"], color="black", alpha=0.12, linewidth=0)
     panel.set_title(name_dataset(name), loc="left")
-    note(panel, f"{shown}\n{_describe_regression(fit, reason)}", width=46, reserve=3)
+    note(panel, f"{shown}\n{_describe_regression(fit, reason)}", reserve=3)
     panel.set_ylabel(METRICS[metric].label)
     panel.set_ylim(*((max(lower, -0.03), max(upper, 0.1)) if METRICS[metric].lower == 0 else (lower, upper)))
 
@@ -485,6 +485,6 @@ def loss_ranks_methods(within_sizes: pd.DataFrame) -> tuple[Figure, pd.DataFrame
     panel.set_ylabel("Spearman's rho, less loss with score")
     size_axis(panel, table["n_params_base"])
     panel.set_title("Methods of one size", loc="left")
-    note(panel, f"{span(table.loc[table['dataset'] != 'mean', 'n'])} methods a size", width=90)
+    note(panel, f"{span(table.loc[table['dataset'] != 'mean', 'n'])} methods a size")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure, table

@@ -56,7 +56,7 @@ _MIN_PROGRAMS = 30
 _FLOOR = 0.005  # below it nothing can be seen
 # Data set, metric, setting, title, and the least number of items that a rate must be of.
 RATES = (
-    ("aatk", "insecure_rate", "t0.2,n20,longest_prefix,own_weakness", "Rules of the scenario's own weakness", 0),
+    ("aatk", "insecure_rate", "t0.2,n20,longest_prefix,own_weakness", "Own weakness' rules", 0),
     ("aatk", "insecure_rate", "t0.2,n20,longest_prefix,all_rules", "Any rule", 0),
     ("aatk", "parse_rate", "t0.2,n20,longest_prefix", "Valid programs", 0),
     ("embedded_security", "insecure_rate", "untrusted", "Input from outside", _MIN_PROGRAMS),
@@ -102,7 +102,7 @@ def robustness(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         draw_models(panel, rows, scores["n_params_base"], label=position >= len(axes) - len(shown))
         panel.set_title(DATASETS[dataset].title, loc="left")
         problems = f"\n{rows['n_items'].iloc[0]} problems" if len(rows) else ""
-        note(panel, f"{describe_models(models_in(rows), suite)}{problems}{in_seeds(rows)}", width=54, reserve=2)
+        note(panel, f"{describe_models(models_in(rows), suite)}{problems}{in_seeds(rows)}", reserve=2)
         panel.set_ylabel(measure if position % len(shown) == 0 else "")
     start_at_zero(axes)
     method_legend(figure, table["method"], [interval_handle(table), *model_handles(table)])
@@ -160,7 +160,7 @@ def transformations(table: pd.DataFrame) -> Figure:
         axis.tick_params(axis="y", labelsize=6)
         axis.set_xlabel("base model parameters")
         axis.set_title(name_grid(grid), loc="left")
-        note(axis, f"mean over {most} methods unless said", width=110)
+        note(axis, f"mean over {most} methods unless said")
     return figure
 
 
@@ -231,6 +231,6 @@ def security(table: pd.DataFrame) -> Figure:
             panel.axhline(0.5, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
         n, n_models = keep_means(rows)["n_items"].astype(int), len(models_in(rows))
         what = "scenarios" if setting.startswith("t0.2") else "prompts" if setting == "all" else "programs a run"
-        note(panel, f"{name_grid(grid)}: {n_models} models, {span(n)} {what}{in_seeds(rows)}", width=50)
+        note(panel, f"{name_grid(grid)}: {n_models} models, {span(n)} {what}{in_seeds(rows)}")
     method_legend(figure, table["method"], [interval_handle(table), *model_handles(table)])
     return figure

@@ -16,6 +16,7 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
 
 from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION, find_dataset
 from astraios_analysis.records.released import GRID
@@ -23,6 +24,9 @@ from astraios_analysis.records.schema import METHODS, order_methods
 from astraios_analysis.scores.models import SEED_COLUMNS, keep_means, keep_seeds, seed_words
 
 FULL_WIDTH = 7.2  # inches: the text width of a two-column page
+_NOTE_SIZE = 8  # points
+# Points of a panel's place that its axis' numbers and label take.
+_BESIDE_PANEL = 40
 GREY = "0.45"
 _APART = 0.09  # of the step between two categories, between neighbouring methods
 _BESIDE = 0.028  # decades between neighbouring methods' intervals beyond a predicted size
@@ -79,7 +83,7 @@ def use_theme() -> None:
     mpl.rcParams.update(
         {
             "font.size": 7.5,
-            "axes.titlesize": 8,
+            "axes.titlesize": 8.5,
             "axes.labelsize": 7.5,
             "xtick.labelsize": 7,
             "ytick.labelsize": 7,
@@ -143,8 +147,8 @@ def say_undrawn(figure: Figure, names: Sequence[str], votes: Mapping[str, bool])
     parts = [f"no model surely beats the commonest answer on {join(mute)}"] if mute else []
     parts += [f"the table alone has {join(rest)}"] if rest else []
     if parts:
-        words = "\n".join(textwrap.wrap(f"Not drawn: {'; '.join(parts)}.", 125))
-        figure.legends[0].set_title(words, prop={"size": 6.5})
+        words = "\n".join(textwrap.wrap(f"Not drawn: {'; '.join(parts)}.", 100))
+        figure.legends[0].set_title(words, prop={"size": _NOTE_SIZE})
         figure.legends[0].get_title().set_color(GREY)
 
 
@@ -437,18 +441,32 @@ def describe_models(shown: Iterable[tuple[str, str]], suite: Iterable[tuple[str,
     return f"{text} (not {', '.join(parts)})"
 
 
-def note(axes: Axes, text: str, width: int = 46, reserve: int = 1) -> None:
-    """Write small grey lines between a panel's title and its frame.
+def note(axes: Axes, text: str, reserve: int = 1, beside: float = _BESIDE_PANEL) -> None:
+    """Write grey lines between a panel's title and its frame, wrapped to the panel's width.
 
-    Lines are wrapped to ``width`` characters; room for at least ``reserve`` lines keeps the titles of a row level.
+    Room for at least ``reserve`` lines keeps the titles of a row level; ``beside`` are the points that labels take.
     """
-    lines = [part for line in text.split("\n") for part in textwrap.wrap(line, width)]
-    axes.set_title(axes.get_title(loc="left"), loc="left", pad=4 + 7 * max(len(lines), reserve))
-    written = axes.annotate(
-        "\n".join(lines), (0, 1), (0, 2), xycoords="axes fraction", textcoords="offset points", fontsize=5.8, color=GREY
-    )
+    place = axes.get_subplotspec()
+    share = len(place.colspan) / place.get_gridspec().ncols
+    room = 72 * axes.figure.get_figwidth() * share - beside
+    lines = [part for line in text.split("\n") for part in _wrap(line, room)]
+    axes.set_title(axes.get_title(loc="left"), loc="left", pad=4 + 1.2 * _NOTE_SIZE * max(len(lines), reserve))
+    ends = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": _NOTE_SIZE, "color": GREY}
+    written = axes.annotate("\n".join(lines), (0, 1), (0, 2), **ends)
     # The title already holds the room; counted again, long lines would squeeze the panels.
     written.set_in_layout(False)
+
+
+def _wrap(line: str, room: float) -> list[str]:
+    """Return a line in parts that are no wider than a number of points, where words allow it."""
+    lines = [""]
+    for word in line.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and TextPath((0, 0), longer, size=_NOTE_SIZE).get_extents().width > room:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def name_method(method: str) -> str:

@@ -96,8 +96,8 @@ def task_performance(scores: pd.DataFrame, votes: dict[str, bool]) -> tuple[Figu
     table = round_table(primary.loc[is_task, twin_columns(scores, COLUMNS)])
     require_rows(table, "task_performance", "a primary score")
     shown, rest = choose_panels(order_datasets(table["dataset"]), votes)
-    n_columns = 4 if len(shown) > 6 else min(3, len(shown))
-    figure, axes = small_multiples(len(shown), n_columns)
+    n_columns = min(3, len(shown))
+    figure, axes = small_multiples(len(shown), n_columns, row_height=2.1)
     for position, (panel, dataset) in enumerate(zip(axes, shown, strict=True)):
         rows = table[table["dataset"] == dataset]
         draw_models(panel, rows, scores["n_params_base"], label=position + n_columns >= len(shown))
@@ -126,7 +126,7 @@ def _panel(panel: Axes, rows: pd.DataFrame, name: str, suite: list[tuple[str, st
     n_items, source = rows["n_items"].iloc[0], rows["source"].iloc[0]
     items = "problems" if known.kind == "generation" else "items"
     words = seed_words(rows) or source
-    note(panel, f"{describe_models(models_in(rows), suite)}\n{n_items} {items}, {words}", width=31, reserve=3)
+    note(panel, f"{describe_models(models_in(rows), suite)}\n{n_items} {items}, {words}", reserve=3)
     panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
 
 
@@ -175,7 +175,7 @@ def mean_performance(table: pd.DataFrame) -> Figure:
         panel.set_title(title, loc="left")
         names = [DATASETS[name].title.removeprefix("Embedded ") for name in rows["datasets"].iloc[0].split()]
         where = f"{name_grid(grid)}, {describe_models(models_in(rows), models_in(rows)).split(' of ')[0]} models"
-        note(panel, f"{where}{in_seeds(rows)}\nmean of {', '.join(names)}", width=42, reserve=4)
+        note(panel, f"{where}{in_seeds(rows)}\nmean of {', '.join(names)}", reserve=4)
     method_legend(figure, table["method"], [interval_handle(table), *model_handles(table)])
     return figure
 
@@ -229,7 +229,7 @@ def zero_against_one_shot(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             line(DATASETS[name].majority or 0, color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
         panel.set(xlim=(0, top), ylim=(0, top), xlabel="zero-shot accuracy", ylabel="one-shot accuracy")
         panel.set_title(DATASETS[name].title, loc="left")
-        note(panel, f"both: {describe_models(both, models_in(scores))}", width=60)
+        note(panel, f"both: {describe_models(both, models_in(scores))}")
     handles = [interval_handle(table), REFERENCES["commonest"], *size_handles(table)]
     method_legend(figure, table["method"], handles)
     return figure, table

@@ -149,7 +149,7 @@ def score_scaling(
     predicted = [name for name in datasets if name in set(table.loc[table["kind"] == "prediction", "dataset"])]
     shown, rest = choose_panels(predicted or datasets, votes)
     rest += [name for name in datasets if predicted and name not in predicted]
-    figure, axes = small_multiples(len(shown), 3, row_height=1.95)
+    figure, axes = small_multiples(len(shown), 3, row_height=2.2)
     suite = models_in(primary)
     for position, (panel, name) in enumerate(zip(axes, shown, strict=True)):
         rows = table[table["dataset"] == name]
@@ -160,7 +160,7 @@ def score_scaling(
         laws = rows.loc[rows["kind"] == "line", "law"]
         law = f"mostly {laws.iloc[0]}" if len(laws) else "no law"
         refused = "\nnot predicted" if (rows["kind"] == "refused").any() else ""
-        note(panel, f"{words}\n{law}{refused}", width=46, reserve=2)
+        note(panel, f"{words}\n{law}{refused}", reserve=2)
         panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
         panel.set_xlabel("base model parameters" if position + 3 >= len(shown) else "")
     measured = primary[primary["dataset"].isin(datasets)]
@@ -364,7 +364,7 @@ def _prediction_panel(panel: Axes, rows: pd.DataFrame, grid: str) -> None:
         plain_log(panel)
     panel.set_ylabel("nats per token" if name == LOSS else metric.label if metric else name)
     panel.set_title(f"{name_grid(grid)}: {name_dataset(name)}", loc="left")
-    note(panel, _verdict(kinds["tested"]), width=80, reserve=2)
+    note(panel, _verdict(kinds["tested"]), reserve=2)
 
 
 def _shares(rows: pd.DataFrame) -> pd.DataFrame:
@@ -392,7 +392,7 @@ def _draw_tested(panel: Axes, rows: pd.DataFrame, title: str) -> None:
     panel.axline((ends[0], ends[0]), slope=1, color=GREY, linewidth=0.8, zorder=1)
     panel.set(xlabel="measured", ylabel="predicted")
     panel.set_title(title, loc="left")
-    note(panel, _verdict(rows), width=80, reserve=2)
+    note(panel, _verdict(rows), reserve=2)
 
 
 def _verdict(rows: pd.DataFrame) -> str:
@@ -521,7 +521,7 @@ def _transfer_panels(points: pd.DataFrame, fits: pd.DataFrame) -> Figure:
         panel.set_title(name_dataset(fit["dataset"]), loc="left")
         _draw_line(panel, fit)
         who = _describe_methods(fit["methods"], fits)
-        note(panel, f"{who}{say_mute(pd.DataFrame([fit]))}\n{_say_slope(fit)}", width=36, reserve=2)
+        note(panel, f"{who}{say_mute(pd.DataFrame([fit]))}\n{_say_slope(fit)}", reserve=2)
         metric = METRICS[fit["metric"]].label if fit["metric"] in METRICS else fit["metric"]
         panel.set_xlabel(f"{metric}, {fit['size_small']}")
         panel.set_ylabel(f"{metric}, {fit['size_large']}")
