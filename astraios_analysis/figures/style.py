@@ -26,7 +26,7 @@ from astraios_analysis.scores.models import SEED_COLUMNS, keep_means, keep_seeds
 FULL_WIDTH = 7.2  # inches: the text width of a two-column page
 _NOTE_SIZE = 8  # points
 # Points of a panel's place that its axis' numbers and label take.
-_BESIDE_PANEL = 40
+_BESIDE_PANEL = 48
 GREY = "0.45"
 _APART = 0.09  # of the step between two categories, between neighbouring methods
 _BESIDE = 0.028  # decades between neighbouring methods' intervals beyond a predicted size

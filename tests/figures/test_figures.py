@@ -86,7 +86,7 @@ class TestLayoutCheckCanFail:
 
     def test_text_beyond_the_edge(self, panel):
         panel.set_title("title", loc="left")
-        note(panel, "a note far longer than the figure is wide, " * 9, width=999)
+        note(panel, "a_note_of_one_word_far_longer_than_the_figure_is_wide_" * 9)
         assert len(running_out(panel.figure, texts_of(panel.figure))) == 1
 
     def test_small_text(self, panel):
