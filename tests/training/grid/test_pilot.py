@@ -111,10 +111,11 @@ def test_residuals_of_methods_are_those_of_an_analysis_of_variance():
     assert method_signal(table) == pytest.approx(means.std(ddof=1) / np.sqrt(left.fit().mse_resid))
 
 
-def test_the_first_acceptance_follows_from_its_runs():
+@pytest.mark.parametrize(("runs", "signal"), [("first_runs", "first_signal"), ("acceptance_runs", "signal")])
+def test_what_was_found_follows_from_its_runs(runs, signal):
     pilots = Path(__file__).parents[3] / "data" / "pilots"
-    found = acceptance(pd.read_csv(pilots / "ladder_first_runs.csv"))
-    pd.testing.assert_frame_equal(found, pd.read_csv(pilots / "ladder_first_signal.csv"), rtol=1e-9)
+    found = acceptance(pd.read_csv(pilots / f"ladder_{runs}.csv"))
+    pd.testing.assert_frame_equal(found, pd.read_csv(pilots / f"ladder_{signal}.csv"), rtol=1e-9)
 
 
 def test_acceptance_tells_a_grid_with_sizes_from_one_without(tmp_path):
