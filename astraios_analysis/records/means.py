@@ -1,4 +1,4 @@
-"""The mean over code generation as a score of its own, made when records are read.
+"""Scores that are made when records are read: the mean over code generation, and losses of right answers.
 
 The counts of a run's data sets add up problem by problem, so that whatever resamples problems resamples the mean of all
 of them jointly. Which data sets they are follows from the whole grid and from nothing that is asked for later.
@@ -12,6 +12,8 @@ from astraios_analysis.records.schema import ProblemCounts, RunRecord, Score
 
 _MEAN = DATASETS[MEAN_GENERATION]
 _MIN_PARTS = 2
+ANSWERS = "right_answers"
+"""Setting of the cross-entropy of right answers, on validation problems."""
 
 
 def averaged_datasets(records: Iterable[RunRecord]) -> tuple[str, ...]:
@@ -36,6 +38,26 @@ def with_mean(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the runs of any grids, each that has all of its grid's averaged data sets with their mean as a score."""
     parts = {grid: averaged_datasets(r for r in records if r.grid == grid) for grid in {r.grid for r in records}}
     return [_with_mean(record, parts[record.grid]) for record in records]
+
+
+def with_answers(record: RunRecord) -> RunRecord:
+    """Return a run with the losses of its tasks' right answers as scores of the embedded data sets of these tasks."""
+    own = [
+        Score(
+            dataset=name,
+            language=DATASETS[name].language,
+            setting=ANSWERS,
+            metric="cross_entropy",
+            value=found.loss,
+            stderr=found.stderr,
+            # Tokens: of how many problems they are is not recorded. The error is over problems.
+            n_items=found.n_targets,
+            source="measured",
+        )
+        for task, found in record.task_losses.items()
+        if (name := f"embedded_{task}") in DATASETS
+    ]
+    return record.model_copy(update={"scores": (*record.scores, *own)}) if own else record
 
 
 def describe_mean(records: Iterable[RunRecord]) -> str:

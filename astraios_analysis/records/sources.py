@@ -6,7 +6,7 @@ from pathlib import Path
 
 from astraios_analysis.records.files import files_below, peek
 from astraios_analysis.records.frame import FileProblem, RecordError, RunRecord, check, sort_records
-from astraios_analysis.records.means import with_mean
+from astraios_analysis.records.means import with_answers, with_mean
 from astraios_analysis.records.refusal import fail, require_known
 from astraios_analysis.records.registry import DECLARATIONS, LOSS, read_declarations
 from astraios_analysis.records.released import GRID, is_released_folder, load_released, released_datasets
@@ -85,7 +85,7 @@ def load_records(data_dir: str | Path | None = None, grid: str | None = None) ->
     """Read every record below a data folder (`find_data_dir` by default), of one grid or all, ordered as a table is.
 
     The folder holds released tables, record files, or both; anything wrong in it is refused. Runs that have what their
-    grid's mean over code generation is over have the mean among their scores.
+    grid's mean over code generation is over have the mean among their scores, and so are losses of right answers.
     """
     folder = find_data_dir() if data_dir is None else Path(data_dir)
     records, problems = check_sources([folder], grid)
@@ -93,7 +93,7 @@ def load_records(data_dir: str | Path | None = None, grid: str | None = None) ->
         raise RecordError(problems)
     if grid is not None and not records:
         require_known("grid", [grid], sorted({name for name, _, _ in peek_runs(folder)}))
-    return with_mean(sort_records(record for record in records if grid in (None, record.grid)))
+    return with_mean(sort_records(with_answers(record) for record in records if grid in (None, record.grid)))
 
 
 def peek_runs(data_dir: str | Path | None = None) -> Iterator[tuple[str, object, frozenset[str]]]:

@@ -5,8 +5,12 @@ import pandas as pd
 import pytest
 
 import astraios_analysis as aa
-from astraios_analysis.records.means import averaged_datasets, describe_mean, with_mean
+from astraios_analysis.records.files import load as load_record
+from astraios_analysis.records.files import save
+from astraios_analysis.records.means import ANSWERS, averaged_datasets, describe_mean, with_mean
 from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION, STUDY_DATASETS
+from astraios_analysis.records.schema import TaskLoss
+from astraios_analysis.records.sources import load_records
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
 from astraios_analysis.scores.models import model_scores
 
@@ -129,3 +133,13 @@ def test_data_sets_on_which_no_model_beats_the_constant_answer_have_no_vote(rele
     names = [*STUDY_DATASETS, MEAN_GENERATION, "recode_format"]
     mute = [name for name in names if not model_scores(released, name, ProblemBootstrap(n_draws=200)).has_vote]
     assert mute == ["clone_detection", "defect_detection"]
+
+
+def test_losses_of_right_answers_are_scores_once_records_are_read(make_record, tmp_path):
+    losses = {"clone": TaskLoss(loss=0.4, stderr=0.01, n_targets=9), "own": TaskLoss(loss=1, n_targets=2)}
+    save(made := make_record(task_losses=losses), tmp_path)
+    (record,) = load_records(tmp_path)
+    (score,) = record.scores[len(made.scores) :]
+    assert score.key == ("embedded_clone", "python", ANSWERS, "cross_entropy")
+    assert (score.value, score.stderr, score.n_items) == (0.4, 0.01, 9)
+    assert load_record(tmp_path / f"{record.run_id}.json") == made
