@@ -91,7 +91,7 @@ class TestTables:
         [
             ({}, "method", "has no column 'method'; it has params, loss, m"),
             ({"loss": ["two"] * 8}, "m", "row 1, column 'loss': is 'two', not a finite number"),
-            ({"loss": -2.0}, "m", "loss is -2; values must lie above 0 for a log scale"),
+            ({"loss": -2.0}, "m", "column .loss.: is -2.0, not above 0, to have a logarithm"),
         ],
     )
     def test_refusals(self, change, group, message):
