@@ -40,6 +40,8 @@ from astraios_analysis.scores.ranks import (
 )
 
 PERFORMANCE = ("comprehension", "generation")
+# Losses of answers are no performance, of which the claims are.
+_SCORED = (*PERFORMANCE, "robustness", "security")
 POOLED = "pooled"
 N_MODEL_PERMUTATIONS = 5_000
 COSTS = ("flop", "peak_memory_bytes", "seconds")
@@ -111,8 +113,8 @@ class Bench:
         return replace(self, scope=scope, _drawn={})
 
     def datasets(self, *kinds: str) -> list[str]:
-        """Return the suite's data sets of these kinds (all by default) on which a run has a primary score."""
-        known = [d.name for d in DATASETS.values() if d.suite == self.suite and d.kind in (kinds or [d.kind])]
+        """Return the suite's data sets of these kinds (all that have scores) on which a run has a primary score."""
+        known = [d.name for d in DATASETS.values() if d.suite == self.suite and d.kind in (kinds or _SCORED)]
         return [name for name in known if any(primary_score(record, name) is not None for record in self.records)]
 
     def scores(self, dataset: str, measure: tuple[str, str] | None = None) -> ModelScores:

@@ -7,13 +7,11 @@ of them jointly. Which data sets they are follows from the whole grid and from n
 import math
 from collections.abc import Iterable, Sequence
 
-from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION
+from astraios_analysis.records.registry import ANSWERS, DATASETS, MEAN_GENERATION
 from astraios_analysis.records.schema import ProblemCounts, RunRecord, Score
 
 _MEAN = DATASETS[MEAN_GENERATION]
 _MIN_PARTS = 2
-ANSWERS = "right_answers"
-"""Setting of the cross-entropy of right answers, on validation problems."""
 
 
 def averaged_datasets(records: Iterable[RunRecord]) -> tuple[str, ...]:
@@ -41,7 +39,7 @@ def with_mean(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def with_answers(record: RunRecord) -> RunRecord:
-    """Return a run with the losses of its tasks' right answers as scores of the embedded data sets of these tasks."""
+    """Return a run with the losses of its tasks' right answers as scores of data sets of their own."""
     own = [
         Score(
             dataset=name,
@@ -55,7 +53,7 @@ def with_answers(record: RunRecord) -> RunRecord:
             source="measured",
         )
         for task, found in record.task_losses.items()
-        if (name := f"embedded_{task}") in DATASETS
+        if (name := f"answers_{task}") in DATASETS
     ]
     return record.model_copy(update={"scores": (*record.scores, *own)}) if own else record
 

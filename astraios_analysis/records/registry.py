@@ -16,7 +16,7 @@ from typing import Literal
 from astraios_analysis.records.reading import read_toml
 from astraios_analysis.records.refusal import Refusal, fail
 
-Kind = Literal["comprehension", "generation", "robustness", "security", "own"]
+Kind = Literal["comprehension", "generation", "answers", "robustness", "security", "own"]
 Suite = Literal["published", "embedded", "mean", "own"]
 
 # The one measured quantity beside scores: validation cross-entropy, by its name in records and tables, and its metric.
@@ -177,19 +177,29 @@ def _recode(category: str) -> DataSet:
 
 
 def _embedded(
-    name: str, kind: Kind, measure: tuple[str, str], chance: float, *, pool: str = "", majority: float | None = None
+    name: str, kind: Kind, measure: tuple[str | None, str | None], chance: float | None, *, pool: str = ""
 ) -> DataSet:
     title = f"Embedded {name}"
     if kind == "robustness":
         name, title = f"robust_{name}", f"{title} changed"
     pool = f"embedded_{pool or name}"
-    return DataSet(f"embedded_{name}", title, kind, "python", *measure, pool, chance, majority, suite="embedded")
+    return DataSet(f"embedded_{name}", title, kind, "python", *measure, pool, chance, suite="embedded")
+
+
+ANSWERS = "right_answers"
+"""Setting of the cross-entropy of a task's right answers, on validation problems."""
+
+
+def _answers(task: str) -> DataSet:
+    """Return the data set of a task's losses of right answers, on validation problems."""
+    measure, pool = ("cross_entropy", ANSWERS), f"{task}_answers"
+    return DataSet(f"answers_{task}", f"Answers of {task}", "answers", "python", *measure, pool, None, suite="embedded")
 
 
 _HUMANEVALPACK = tuple(
     _humaneval(task, language) for task in ("synthesize", "fix", "explain") for language in ("python", "java")
 )
-_GREEDY, _LIKELIHOOD = ("pass@1", "greedy"), ("accuracy", "likelihood")
+_GREEDY = ("pass@1", "greedy")
 _ROBUST = ("robust_pass@1", "all_transformations")
 _OWN_WEAKNESS = ("insecure_rate", "t0.2,n20,longest_prefix,own_weakness")
 _CHANGED = {"description": "synthesis", "format": "synthesis", "syntax": "fix"}
@@ -215,9 +225,13 @@ DATASETS: dict[str, DataSet] = {
         DataSet("humaneval_python", "HumanEval Python", "generation", "python", *_GREEDY, "humaneval", is_extra=True),
         *(_recode(category) for category in ("format", "function", "syntax", "docstring")),
         DataSet("aatk", "Asleep at the Keyboard", "security", "python", *_OWN_WEAKNESS, "aatk", chance=None),
-        # Chance of a program: the share of random ones that pass (docs/corpus.md); questions are balanced.
-        *(_embedded(task, "generation", _GREEDY, 0.0001) for task in ("synthesis", "fix", "explain")),
-        *(_embedded(task, "comprehension", _LIKELIHOOD, 0.5, majority=0.5) for task in ("clone", "defect")),
+        # Headlines of the grid `ladder` (docs/ladder.md). Chance of a program: the share of random ones that pass
+        # (docs/corpus.md).
+        *(_embedded(task, "generation", _GREEDY, 0.0001) for task in ("synthesis", "fix")),
+        _embedded("explain", "generation", ("choice_accuracy", "choice"), 0.25),
+        # No score stands for them: choices hardly leave chance, or show neither sizes nor methods.
+        *(_embedded(task, "comprehension", (None, None), None) for task in ("clone", "defect")),
+        *(_answers(task) for task in ("synthesis", "fix", "explain", "clone", "defect", "security")),
         *(_embedded(name, "robustness", _ROBUST, 0.0, pool=f"{task}_half") for name, task in _CHANGED.items()),
         # Chance: the safe or the unsafe idiom by the toss of a coin.
         _embedded("security", "security", ("insecure_rate", "untrusted"), 0.5),
@@ -227,10 +241,11 @@ DATASETS: dict[str, DataSet] = {
 
 def _of_suite(suite: Suite) -> tuple[str, ...]:
     known = (dataset for dataset in DATASETS.values() if dataset.suite == suite and not dataset.is_extra)
-    return tuple(dataset.name for dataset in known if dataset.kind in ("comprehension", "generation"))
+    kinds = ("comprehension", "generation")
+    return tuple(dataset.name for dataset in known if dataset.kind in kinds and dataset.primary_metric)
 
 
-# The eight data sets whose mean is the study's downstream performance, and the five of the embedded suite.
+# The eight data sets whose mean is the study's downstream performance, and the three of the embedded suite.
 STUDY_DATASETS: tuple[str, ...] = _of_suite("published")
 EMBEDDED_DATASETS: tuple[str, ...] = _of_suite("embedded")
 SECOND_FILE = "second_file"

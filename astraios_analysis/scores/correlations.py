@@ -33,7 +33,8 @@ def size_correlations(
     rows: list[dict] = []
     sizes: dict[int, list[tuple[float, np.ndarray]]] = {}
     for name, known in DATASETS.items():
-        is_own = known.suite in ("published", "embedded") and not known.is_extra
+        # A loss is not held against another.
+        is_own = known.suite in ("published", "embedded") and not known.is_extra and known.kind != "answers"
         if not is_own or all(primary_score(record, name) is None for record in fitted):
             continue
         scores = model_scores(fitted, name, bootstrap)
