@@ -8,7 +8,7 @@ from simulated_grids import LARGEST, World, simulate
 import astraios_analysis as aa
 from astraios_analysis.prediction.regress import POOLED, WITHIN, regress_score
 
-FIX, DEFECT = "embedded_fix", "embedded_defect"
+FIX, EXPLAIN = "embedded_fix", "embedded_explain"
 
 
 def world(**changes):
@@ -23,7 +23,7 @@ def slope_of(fit, scope=POOLED):
 
 @pytest.fixture(scope="module")
 def trained():
-    return simulate(world(level={FIX: -0.5, DEFECT: -0.5}, slope={FIX: 3.0, DEFECT: 3.0}), held_out=(LARGEST,))
+    return simulate(world(level={FIX: -0.5, EXPLAIN: -0.5}, slope={FIX: 3.0, EXPLAIN: 3.0}), held_out=(LARGEST,))
 
 
 @pytest.mark.parametrize("scope", [POOLED, WITHIN])
@@ -91,8 +91,8 @@ def test_without_held_out_runs_the_largest_size_is(trained):
 
 
 def test_the_curve_begins_at_chance(trained):
-    curve = regress_score(trained, DEFECT).curve([0.3, 0.6, 30.0])
-    assert curve["value"].is_monotonic_decreasing and curve["value"].iloc[-1] == pytest.approx(0.5, abs=1e-3)
+    curve = regress_score(trained, EXPLAIN).curve([0.3, 0.6, 30.0])
+    assert curve["value"].is_monotonic_decreasing and curve["value"].iloc[-1] == pytest.approx(0.25, abs=1e-3)
     assert ((curve["lower"] <= curve["value"]) & (curve["value"] <= curve["upper"])).iloc[:2].all()
 
 

@@ -7,8 +7,8 @@ import pytest
 import astraios_analysis as aa
 from astraios_analysis.records.files import load as load_record
 from astraios_analysis.records.files import save
-from astraios_analysis.records.means import ANSWERS, averaged_datasets, describe_mean, with_mean
-from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION, STUDY_DATASETS
+from astraios_analysis.records.means import averaged_datasets, describe_mean, with_mean
+from astraios_analysis.records.registry import ANSWERS, DATASETS, MEAN_GENERATION, STUDY_DATASETS
 from astraios_analysis.records.schema import TaskLoss
 from astraios_analysis.records.sources import load_records
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
@@ -140,6 +140,6 @@ def test_losses_of_right_answers_are_scores_once_records_are_read(make_record, t
     save(made := make_record(task_losses=losses), tmp_path)
     (record,) = load_records(tmp_path)
     (score,) = record.scores[len(made.scores) :]
-    assert score.key == ("embedded_clone", "python", ANSWERS, "cross_entropy")
+    assert score.key == ("answers_clone", "python", ANSWERS, "cross_entropy")
     assert (score.value, score.stderr, score.n_items) == (0.4, 0.01, 9)
     assert load_record(tmp_path / f"{record.run_id}.json") == made
