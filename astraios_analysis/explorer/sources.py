@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.curves.routes import TableFit
-from astraios_analysis.curves.surfaces import fit_surface
+from astraios_analysis.curves.tables import Columns
 from astraios_analysis.explorer.choices import (
     AVERAGED,
     LOSS_MEASURE,
@@ -20,7 +20,6 @@ from astraios_analysis.explorer.levels import Levels
 from astraios_analysis.explorer.view import Grid, View
 from astraios_analysis.laws.fit import Fit
 from astraios_analysis.laws.forms import LAWS
-from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.tables import ROLES, SOURCE, TRAIN, held_out_rows, read_labels, read_numbers
 from astraios_analysis.prediction.forecast import Fitted, table_outcome
 from astraios_analysis.records.frame import RunRecord
@@ -30,7 +29,6 @@ from astraios_analysis.scores.models import MEAN
 
 # Curves over the first input are drawn at as many values of the second.
 _MAX_CURVES = 6
-_HUBER = 1e-3
 
 
 class TableGrid(Grid):
@@ -115,10 +113,8 @@ class TableGrid(Grid):
         if not self.options.is_surface:
             return super()._curve(choice, runs, below)
         rows = self._fitted_rows(runs, below)
-        law = LAWS.get(choice.law)
-        objective = Objective(law.residual if law else "log", _HUBER)
-        x = rows[["x", "second"]].to_numpy(dtype=float)
-        surface = fit_surface(x, rows["value"].to_numpy(dtype=float), [law] if law else None, objective, self._x)
+        named = rows.assign(**dict(zip(self._x, (rows["x"], rows["second"]), strict=True)), **{self._y: rows["value"]})
+        surface = Columns(self._x, self._y, law=LAWS.get(choice.law)).fit_surface(named)
         outcome = table_outcome(rows, "x", "value", "method", "log")
         return Levels(replace(outcome, metric=self._y), surface, self._values)
 

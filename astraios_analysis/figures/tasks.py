@@ -124,7 +124,7 @@ def _panel(panel: Axes, rows: pd.DataFrame, name: str, suite: list[tuple[str, st
         panel.axhline(known.chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
     panel.set_title(known.title, loc="left")
     n_items, source = rows["n_items"].iloc[0], rows["source"].iloc[0]
-    items = "problems" if known.kind == "generation" else "items"
+    items = {"generation": "problems", "answers": "tokens"}.get(known.kind, "items")
     words = seed_words(rows) or source
     note(panel, f"{describe_models(models_in(rows), suite)}\n{n_items} {items}, {words}", reserve=3)
     panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
