@@ -391,7 +391,9 @@ def _print_base_scores(specs: Sequence[RunSpec], cache: Path, scoring: Scoring, 
         return
     primary = {(known.name, known.primary_setting, known.primary_metric) for known in DATASETS.values()}
     shown = [row for row in rows if (row["dataset"], row["setting"], row["metric"]) in primary]
-    shown = [row for row in rows if row in shown or row["dataset"] not in DATASETS]
+    # Of what no score stands for, all are shown.
+    known = {known.name for known in DATASETS.values() if known.primary_metric}
+    shown = [row for row in rows if row in shown or row["dataset"] not in known]
     print(table_text(shown))
 
 

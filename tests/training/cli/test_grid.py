@@ -187,10 +187,10 @@ def test_scores_of_base_models_are_printed_and_in_no_record(capsys, folders, tin
     assert {path: path.read_bytes() for path in Path(folders[1]).glob("*.json")} == before
     main(["grid", "score", "--preset", "tiny", "--base", "--measures", "defect", *folders])
     table = capsys.readouterr().out.splitlines()
-    assert [line.split()[3:6] for line in table[1:]] == [
-        ["embedded_completion", "greedy", "pass@1"],
-        ["embedded_defect", "likelihood", "accuracy"],
-    ]
+    shown = [line.split()[3:6] for line in table[1:]]
+    # No score stands for defect, so all of its are shown.
+    assert shown[0] == ["embedded_completion", "greedy", "pass@1"] and len(shown) == len(rows)
+    assert ["embedded_defect", "likelihood", "accuracy"] in shown
 
 
 def test_failures_are_listed_and_are_the_exit_status(capsys, monkeypatch, tmp_path, tiny):

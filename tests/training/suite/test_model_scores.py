@@ -62,7 +62,7 @@ def test_a_record_has_its_scores_and_says_how_they_were_got(runs):
     assert tuple(notes) == FEW.measures
     assert all(note["suite_version"] == 2 and note["seconds"] > 0 for note in notes.values())
     assert notes["security"]["versions"]["bandit"]
-    assert primary_score(record, "embedded_defect").n_items == 200
+    assert primary_score(record, "embedded_defect", ("accuracy", "likelihood")).n_items == 200
     intervals = intervals_over_seeds([record])
     assert intervals.loc[intervals["metric"] == "accuracy", "lower"].notna().all()
     assert [path.name for path in runs.iterdir()] == [f"{FFT.run_id}.json"]
