@@ -129,9 +129,9 @@ class DataSet:
 
     Both are None where no measured score stands for it. Data sets with one pool of ``problems`` ask about the same
     problems in the same order, so they are resampled together. ``language`` is None where there are several;
-    ``chance`` is the score of a uniform random guess, ``majority`` that of always giving the commonest answer. What
-    ``is_extra`` is no data set of the study, and takes part in everything but its means and the votes on its claims. A
-    mean has ``parts``, the data sets that it may be over.
+    ``chance`` is the score of a uniform random guess (of accuracy where no measure is primary), ``majority`` that of
+    always giving the commonest answer. What ``is_extra`` is no data set of the study, and takes part in everything but
+    its means and the votes on its claims. A mean has ``parts``, the data sets that it may be over.
     """
 
     name: str
@@ -230,7 +230,7 @@ DATASETS: dict[str, DataSet] = {
         *(_embedded(task, "generation", _GREEDY, 0.0001) for task in ("synthesis", "fix")),
         _embedded("explain", "generation", ("choice_accuracy", "choice"), 0.25),
         # No score stands for them: choices hardly leave chance, or show neither sizes nor methods.
-        *(_embedded(task, "comprehension", (None, None), None) for task in ("clone", "defect")),
+        *(_embedded(task, "comprehension", (None, None), 0.5) for task in ("clone", "defect")),
         *(_answers(task) for task in ("synthesis", "fix", "explain", "clone", "defect", "security")),
         *(_embedded(name, "robustness", _ROBUST, 0.0, pool=f"{task}_half") for name, task in _CHANGED.items()),
         # Chance: the safe or the unsafe idiom by the toss of a coin.
@@ -382,5 +382,6 @@ def chance_level(dataset: str, metric: str) -> float | None:
         return None
     if METRICS[metric].chance is not None:
         return METRICS[metric].chance
-    comparable = metric == known.primary_metric or metric.startswith("pass@")
-    return known.chance if comparable else None
+    primary = known.primary_metric or "accuracy"
+    of_programs = metric.startswith("pass@") and "pass@" in primary
+    return known.chance if metric == primary or of_programs else None
