@@ -94,7 +94,8 @@ def transfer_slopes(
 
 
 def _regress(scores: ModelScores, methods: list[str], small: list[int], large: list[int], level: float) -> dict:
-    table, drawn = scores.table, scores.goodness(scores.draws_of_runs())
+    # Goodness, turned back into units of the score at the end.
+    table, drawn = scores.table, scores.draws_of_runs()
     value = table["value"].to_numpy(dtype=float)
     known = ~np.isnan(drawn[:, [*small, *large]]).any(axis=1)
     row = {"dataset": scores.dataset, "has_vote": scores.has_vote, "metric": scores.metric}

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from simulated_grids import World, simulate
 from transfer_worlds import coverage
 
 import astraios_analysis as aa
@@ -34,6 +35,14 @@ def test_slope_from_the_counts_alone(released, released_folder):
     assert row["centre"] == pytest.approx(x.mean().mean()) and row["intercept"] == pytest.approx(y.mean().mean())
     assert row["slope_lower"] < row["slope"] < row["slope_upper"]
     assert row["intercept_lower"] < row["intercept"] < row["intercept_upper"]
+
+
+def test_of_losses_the_level_is_in_nats():
+    runs = list(simulate(World(), seeds=(0,), n_problems=40, val_loss_se=0.01))
+    for row in aa.transfer(runs, dataset="val_loss").table.dropna(subset=["slope"]).to_dict("records"):
+        assert row["intercept_lower"] < row["intercept"] < row["intercept_upper"]
+        # The error of a mean over seven methods, each known to 0.01, and what the smaller size brings.
+        assert row["intercept_upper"] - row["intercept_lower"] < 4 * 0.01 / np.sqrt(7) * np.hypot(1, row["slope"]) * 1.5
 
 
 @pytest.mark.parametrize("design", [{}, {"scatter": 0.03}, {"spread": 0.02}], ids=["line", "scatter", "little spread"])
