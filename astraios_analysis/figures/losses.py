@@ -339,7 +339,7 @@ def loss_performance(
     require_rows(known, "loss_performance", "runs with both a validation loss and a primary score")
     measured, (fits, refused) = round_table(known[twin_columns(known, _SCORED)]), regressions
     names = order_datasets(measured["dataset"])
-    losses = np.linspace(measured["val_loss"].min(), measured["val_loss"].max(), 41)
+    losses = np.geomspace(measured["val_loss"].min(), measured["val_loss"].max(), 41)
     rows = [rows for name in names if name in fits for rows in _regression_rows(fits[name], losses)]
     points = measured if "kind" in measured else measured.assign(kind="run")
     table = round_table(pd.concat([points, *rows], ignore_index=True))
@@ -356,6 +356,7 @@ def loss_performance(
         is_middle = position % n_columns == (n_columns - 1) // 2
         panel.set_xlabel(f"{LOSS_LABEL} (falls to the right)" if is_lowest and is_middle else "")
         panel.tick_params(axis="x", labelbottom=is_lowest)
+    plain_log(axes[0], "x")
     axes[0].invert_xaxis()
     handles = [
         interval_handle(measured),

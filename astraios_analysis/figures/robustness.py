@@ -52,6 +52,8 @@ MEASURES = (
 )
 _SUMMARIES = ("nominal", "all_transformations", "mean_over_transformations")
 _MIN_MODELS = 3
+# Of what is solved, a share is lost: of fewer problems a run it says nothing.
+_MIN_SOLVED = 5
 _MIN_PROGRAMS = 30
 _FLOOR = 0.005  # below it nothing can be seen
 # Data set, metric, setting, title, and the least number of items that a rate must be of.
@@ -79,8 +81,9 @@ def _say_drops(table: pd.DataFrame) -> str | None:
     title="Robustness by category of change",
     question="How much do changed prompts and programs cost?",
     caption="Nominal pass@1, robust pass@1 (solved under every transformation and seed of the category) and relative "
-    "drop (nominal - robust) / nominal, absent where nothing was solved, against base size, with {level} percentile "
-    "intervals from 2,000 bootstrap resamples of problems. Of several seeds large points are means, small ones runs.",
+    f"drop (nominal - robust) / nominal, absent where a run solves fewer than {_MIN_SOLVED} problems, against base "
+    "size, with {level} percentile intervals from 2,000 bootstrap resamples of problems. Of several seeds large points "
+    "are means, small ones runs.",
     answer=_say_drops,
     fitted=("value", *BARS),
 )
@@ -89,7 +92,8 @@ def robustness(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     parts = []
     for setting, metric, measure in MEASURES:
         chosen = scores["dataset"].isin(CATEGORIES) & (scores["setting"] == setting) & (scores["metric"] == metric)
-        parts.append(scores.loc[chosen, twin_columns(scores, COLUMNS)].assign(measure=measure))
+        own = scores[chosen] if metric != "robust_drop@1" else _solving(scores, chosen)
+        parts.append(own[twin_columns(scores, COLUMNS)].assign(measure=measure))
     table = round_table(pd.concat(parts, ignore_index=True))
     require_rows(table, "robustness", "scores on changed prompts, nominal and robust")
     shown = [dataset for dataset in CATEGORIES if dataset in set(table["dataset"])][: MAX_PANELS // len(MEASURES)]
@@ -115,11 +119,20 @@ def _say_changes(table: pd.DataFrame) -> str:
     return f"At {most['size']}, most by {ends[0]} and least by {ends[1]}."
 
 
+def _solving(scores: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
+    """Return the chosen relative drops of models that solve enough problems unchanged."""
+    nominal = scores[(scores["setting"] == "nominal") & (scores["metric"] == "pass@1")]
+    solved = nominal.assign(solved=nominal["value"] * nominal["n_items"].astype(float))
+    by = ["dataset", "size", "method"]
+    most = scores[by].merge(solved.groupby(by)["solved"].mean(), how="left", left_on=by, right_index=True)["solved"]
+    return scores[chosen & (most.to_numpy() >= _MIN_SOLVED)]
+
+
 def _transformation_rows(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the mean over methods of each transformation's relative drop, ``lowest``, ``highest``, ``n_methods``."""
     models = keep_means(scores)
     is_change = models["dataset"].isin(CATEGORIES) & ~models["setting"].isin(_SUMMARIES)
-    chosen = models[is_change & (models["metric"] == "robust_drop@1")]
+    chosen = _solving(models, is_change & (models["metric"] == "robust_drop@1"))
     require_rows(chosen, "transformations", "relative drops on changed prompts")
     groups = chosen.groupby(["dataset", "setting", "size", "n_params_base"], sort=False)["value"]
     table = groups.agg(value="mean", lowest="min", highest="max", n_methods="count").reset_index()
@@ -132,8 +145,8 @@ def _transformation_rows(scores: pd.DataFrame) -> pd.DataFrame:
     title="Relative drop by transformation",
     question="Which change hurts?",
     caption="Relative drop of pass@1 for each transformation by base size (worst of five seeds where random), averaged "
-    "over the methods that solved anything unchanged (number given where some are missing). Negative: the change "
-    "helps. No intervals; lowest and highest method are in the table.",
+    f"over the methods that solve {_MIN_SOLVED} problems a run unchanged (number given where some are missing). "
+    "Negative: the change helps. No intervals; lowest and highest method are in the table.",
     answer=_say_changes,
     fitted=("value", "lowest", "highest"),
     rows=_transformation_rows,

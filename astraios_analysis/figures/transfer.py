@@ -314,8 +314,8 @@ def _tested(rows: pd.DataFrame, level: float) -> pd.DataFrame:
     question="How good are such predictions?",
     caption="Left: one outcome, fitted to the smaller sizes (filled) as `astraios predict` does; dashed the way to the "
     "largest size, {level} prediction intervals for a new run there, and what was then measured (hollow). Right: "
-    "predicted against measured for every run of the largest size, all data sets, with the same intervals; on the "
-    "diagonal a prediction is right. Data sets with too few sizes cannot be back-tested.",
+    "predicted against measured for every run of the largest size, all data sets scored by a share, with the same "
+    "intervals; on the diagonal a prediction is right. Data sets with too few sizes cannot be back-tested.",
     answer=_say_backtest,
     fitted=("predicted", *BARS, "error", "persistence", "persistence_error", "reach"),
     rows=_backtest_rows,
@@ -368,9 +368,11 @@ def _prediction_panel(panel: Axes, rows: pd.DataFrame, grid: str) -> None:
 
 
 def _shares(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of data sets whose scores are shares, or all where none is."""
-    are = rows.groupby("dataset")["measured"].transform(lambda own: own.between(0, 1).all()) & (rows["dataset"] != LOSS)
-    return rows[are] if are.any() else rows
+    """Return the rows of data sets whose scores are shares, by their metric or else by their values; all if none is."""
+    metrics = rows["dataset"].map(lambda name: METRICS.get(find_dataset(name).primary_metric or ""))
+    within = rows.groupby("dataset")["measured"].transform(lambda own: own.between(0, 1).all())
+    are = [fits if metric is None else metric.is_bounded for metric, fits in zip(metrics, within, strict=True)]
+    return rows[np.array(are, dtype=bool)] if any(are) else rows
 
 
 def backtest_rows(rows: pd.DataFrame) -> Figure:
