@@ -40,8 +40,8 @@ from training.cli.shared import (
 )
 from training.grid.cluster import JobSettings, run_queue, submit
 from training.grid.estimates import available_memory, describe_time, gpus, place, seconds_left
-from training.grid.pilot import TEXTS, acceptance, pilot_grid, pilot_rows, write_pilots
-from training.grid.search import search, write_trials
+from training.grid.pilot import TEXTS, acceptance, pilot_grid, pilot_rows, write_table
+from training.grid.search import search
 from training.grid.workers import Folders, launch, launch_scoring
 from training.spec.files import STATES, clear_failure, record_path, run_state
 from training.spec.grids import PRESETS, check_corpus, fetch_corpus, preset
@@ -105,7 +105,7 @@ What is printed is TOML; change it (sizes, methods, seeds, data, schedule, learn
 `grid run --spec FILE`, or one run of it with `run --spec FILE`. Left out of a file, a field has its default.
 
 examples:
-  python -m training grid spec --preset mini > my_grid.toml
+  python -m training grid spec --preset ladder > my_grid.toml
   python -m training grid run --spec my_grid.toml
 """
 
@@ -198,8 +198,8 @@ again, unless --diverged is given (after a change of the machine or of the libra
 
 RETRY_EXAMPLES = """
 examples:
-  python -m training grid retry --preset mini --method lora --jobs 1
-  python -m training grid retry --preset mini --diverged
+  python -m training grid retry --preset ladder --method lora --jobs 1
+  python -m training grid retry --preset ladder --diverged
 """
 
 _JOB = JobSettings()
@@ -402,7 +402,7 @@ Search learning rates for the methods of a grid.
 
 Every method is trained at the grid's smallest size, or --size, with a pilot seed: at the grid's own rate, half of it
 and twice, until the rate with the smallest validation loss has a larger and a smaller one beside it. No test score is
-looked at. With several prompt lengths, the rates of each are searched.
+looked at.
 """
 
 SEARCH_EPILOG = """\
@@ -412,7 +412,7 @@ goes to standard output and, as CSV with full precision, to OUT. Progress goes t
 Exit status: 0; 2 with a message when a rate cannot be found; 130 after Ctrl-C.
 
 examples:
-  python -m training grid search --preset mini --method ptuning --virtual-tokens 1 4 10 30
+  python -m training grid search --preset ladder --method ptuning
   python -m training grid search --preset ladder --method ptuning ia3 --size 32x2 --out build/rates_32x2.csv
 """
 
@@ -421,7 +421,6 @@ examples:
 @PRESET
 @METHOD
 @option("--size", "SIZE", "the size that is searched at (default: the smallest)")
-@several("--virtual-tokens", "N", "P-Tuning: prompt lengths (default: the grid's)", type=int)
 @folder("--runs", "folder of the trials' records (default: build/runs/PRESET_search)")
 @folder("--out", "the table (default: RUNS/learning_rates.csv)", metavar="FILE")
 @JOBS
@@ -432,11 +431,11 @@ def search_(given: SimpleNamespace) -> None:
     check_corpus(grid.data)
     grid.runs(None if size is None else [size], given.method)
     runs_dir = given.runs or Path("build/runs") / f"{grid.name}_search"
-    chosen = {"methods": given.method, "virtual_tokens": given.virtual_tokens, "size": size}
-    trials = search(grid, runs_dir, given.cache, jobs=given.jobs or processors(), report=say, **chosen)
+    jobs = given.jobs or processors()
+    trials = search(grid, runs_dir, given.cache, jobs=jobs, methods=given.method, size=size, report=say)
     out = given.out or runs_dir / "learning_rates.csv"
-    write_trials(trials, out)
-    print(table_text([{**trial.model_dump(), "chosen": "*" if trial.chosen else ""} for trial in trials]))
+    write_table(trials, out)
+    print(table_text(trials.assign(chosen=trials["chosen"].map({True: "*", False: ""})).to_dict("records")))
     say(f"the table is in {out}")
 
 
@@ -488,9 +487,9 @@ def pilot(given: SimpleNamespace) -> int:
         # Trained before, perhaps without a measure that is new.
         launch_scoring(specs, runs_dir, given.cache, scoring, **how)
     records = [load(path) for spec in specs if (path := record_path(runs_dir, spec.run_id)).exists()]
-    write_pilots(table := pilot_rows(records), given.out or runs_dir / "pilots.csv")
+    write_table(table := pilot_rows(records), given.out or runs_dir / "pilots.csv")
     if given.accept is not None and records:
-        write_pilots(found := acceptance(table), given.accept)
+        write_table(found := acceptance(table), given.accept)
         print(found.to_string(index=False, float_format="{:.3g}".format))
     return close(outcomes, f"pilots are finished; records are in {runs_dir}")
 
@@ -508,8 +507,8 @@ that only one folder has are counted on standard error.
 Exit status: 0 when all losses agree; 1 when some do not; 2 for wrong arguments, or when no run is in both folders.
 
 examples:
-  python -m training grid compare --preset mini
-  python -m training grid compare --preset mini --seed 0 --runs build/again --with data/runs/mini --tolerance 1e-4
+  python -m training grid compare --preset ladder
+  python -m training grid compare --preset ladder --seed 0 --runs build/again --with data/runs/ladder --tolerance 1e-4
 """
 
 LOSS_TOLERANCE = 1e-3

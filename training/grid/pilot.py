@@ -165,7 +165,7 @@ def acceptance(table: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def write_pilots(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a table of pilots as CSV, in full precision."""
+def write_table(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a table of pilots or trials as CSV, in full precision."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path, index=False, lineterminator="\n")

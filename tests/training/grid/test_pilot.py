@@ -16,7 +16,7 @@ from training.grid.pilot import (
     pilot_grid,
     pilot_rows,
     size_signal,
-    write_pilots,
+    write_table,
 )
 from training.grid.search import trial_spec
 from training.spec.grids import PLAIN_CORPUS, preset
@@ -134,6 +134,6 @@ def test_acceptance_tells_a_grid_with_sizes_from_one_without(tmp_path):
     assert (below["ptuning"], below["lora"]) == (0, 1)
     assert found[0.1].loc[("answer_loss_ratio", "fix"), "value"] == pytest.approx(16 / 128)
     assert set(found[0.1].index.get_level_values(0)) == set(THRESHOLDS)
-    write_pilots(rows := pilot_rows(records(np.random.default_rng(2), 0.1)), tmp_path / "made" / "pilots.csv")
+    write_table(rows := pilot_rows(records(np.random.default_rng(2), 0.1)), tmp_path / "made" / "pilots.csv")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "made" / "pilots.csv"), rows, check_dtype=False)
     assert list(rows["size"].unique()) == ["16x2", "32x2", "56x3", "88x4", "128x4"]
