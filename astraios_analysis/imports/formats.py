@@ -180,9 +180,15 @@ def _add_scores(form: str, paths: Sequence[Path], options: Options, found: Impor
     scores: dict[tuple, tuple[Score, Path]] = {}
     problems = []
     read = gather(lambda path: harnesses.read_scores(path, form, options), _progress(paths, options.quiet))
-    for path, (some, left_out) in zip(paths, read, strict=True):
-        found.left_out += left_out
-        for score in some:
+    known_names = set().union(*(one.names for one in read))
+    for option, said in (("--n-items", options.n_items), ("--language", options.languages)):
+        if strange := sorted(set(said) - known_names - {""}):
+            listed = ", ".join(sorted(known_names - {""}))
+            raise Refusal(f"{option} {strange[0]}: there is no task or data set of this name; choose from {listed}")
+    for path, one in zip(paths, read, strict=True):
+        found.left_out += one.left_out
+        found.notes += one.notes
+        for score in one.scores:
             known, first = scores.setdefault(score.key, (score, path))
             if known.value != score.value:
                 message = f"is {score.value:g} here and {known.value:g} in {first}; these are two runs, or keep one"

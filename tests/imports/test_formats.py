@@ -63,6 +63,30 @@ class TestLmEval:
         assert run("lm-eval", "exact.json", *RUN)[0] == 0
         assert {n for _, _, n in scores().values()} == {99}
 
+    def test_what_contradicts_the_file_is_refused_or_said(self, run, refused, tmp_path):
+        values = {"acc": 40 / 99, "acc_stderr": error(40 / 99, 99)}
+        write(tmp_path / "w.json", OLD | {"results": {"wsc": values, "sum": {"acc": 0.0}}})
+        message = refused("lm-eval", "w.json", *RUN, "--n-items", "wsc=104", "--n-items", "sum=50")
+        assert "results.wsc: has 99 problems by the file, and --n-items says 104; leave it out" in message
+        message = refused("lm-eval", "w.json", *RUN, "--n-items", 50, "--n-items", "wcs=99")
+        assert "--n-items wcs: there is no task or data set of this name; choose from sum, wsc" in message
+        # N for all is for those that the file says nothing of.
+        code, _, err = run("lm-eval", "w.json", *RUN, "--n-items", 50, "--setting", "0shot")
+        assert code == 0 and "wsc, sum: has 3 examples by the file, and is called 0shot" in err
+        assert {name: n for (name, _), (*_, n) in scores().items()} == {"wsc": 99, "sum": 50}
+
+    def test_metrics_that_nobody_knows_are_named_where_there_are_no_others(self, refused, tmp_path):
+        write(tmp_path / "c.json", OLD | {"results": {"crows": {"pct_stereotype": 0.5, "likelihood_difference": 2.5}}})
+        for more in ((), ("--skip-unknown",)):
+            message = refused("lm-eval", "c.json", *RUN, *more)
+            assert "no score that can be read: its metrics are pct_stereotype, likelihood_difference; known" in message
+
+    def test_what_many_tasks_lack_is_asked_once(self, refused, tmp_path):
+        results = {name: {"acc": 0.5, "acc_stderr": error(0.5, 100)} for name in "abcdef"}
+        write(tmp_path / "t.json", {"results": results})
+        message = refused("lm-eval", "t.json", *RUN)
+        assert message.count("\n") == 1 and "say it with --setting NAME (as of results.b, results.c" in message
+
     def test_leaderboard_names_carry_the_number_of_examples(self, run, tmp_path):
         values = {"acc": 0.5, "acc_stderr": error(0.5, 100)}
         results = {"harness|arc:challenge|25": values, "harness|wino|5": values, "all": values}
@@ -464,7 +488,11 @@ class TestAny:
             ("auto", {"schema_version": 1, "run_id": "r"}, "is a record already; put it into the folder of records"),
             ("auto", "{\n", "is not valid JSON"),
             ("lm-eval", {"results": [1]}, "results: has no object of this name; is it a result file"),
-            ("lm-eval", OLD | {"results": {"qa": {"acc": [[]]}}}, "has no score that can be mapped"),
+            (
+                "lm-eval",
+                OLD | {"results": {"qa": {"acc": [[]]}}},
+                "has no score that can be read: its metrics are none; known are pass@1",
+            ),
             ("peft", peft_result("lora/x", LORA, 2, 0), "num_trainable_params: is 0; input should be gr"),
             ("peft", peft_result("lora/x", LORA, 2, 1) | {"train_info": 1}, "train_info: is 1; input should be"),
             ("mlflow", {"info": {"status": "FINISHED"}, "data": {"metrics": [1]}}, "is neither an object nor a list"),
