@@ -188,18 +188,26 @@ class MixedEquations:
         tau, sigma_size, sigma_run, factor = versions
         size = np.round(np.log10(points.n_params), 9)
         membership = (size[:, None] == np.unique(size)).astype(float)
-        parts = (np.broadcast_to(design, (len(z), *design.shape)), stretch[:, :, None] * membership)
-        columns = np.concatenate([*parts, np.broadcast_to(own, (len(z), *own.shape))], axis=2)
         variance = stretch**2 * (sigma_run[:, None] ** 2 + factor[:, None] * points.noise) + more_variance
         start = z @ np.linalg.pinv(design).T
         left = z - start @ design.T
-        weighted = np.swapaxes(columns / variance[:, :, None], 1, 2)
-        n_sizes, n_own = membership.shape[1], own.shape[1]
+        n_sizes, n_own, k = membership.shape[1], own.shape[1], design.shape[1]
         spreads = [np.repeat(sigma_size[:, None], n_sizes, axis=1), np.repeat(tau[:, None], n_own, axis=1)]
         spread = np.maximum(np.concatenate(spreads, axis=1), 1e-12)
-        precision = np.concatenate([np.zeros((len(z), design.shape[1])), spread**-2], axis=1)
-        matrix = weighted @ columns + precision[:, :, None] * np.eye(columns.shape[2])
-        right = (weighted @ left[:, :, None])[:, :, 0]
+        # Versions differ by the weights of points alone, so that products of columns are made once for all of them.
+        shared, sizes = np.hstack([design, own]), np.arange(k, k + n_sizes)
+        places = np.r_[:k, k + n_sizes : k + n_sizes + n_own]
+        matrix = np.zeros((len(z), len(places) + n_sizes, len(places) + n_sizes))
+        matrix[:, places[:, None], places] = _weighted_products(1 / variance, shared, shared)
+        crossed = _weighted_products(stretch / variance, shared, membership)
+        matrix[:, places[:, None], sizes] = crossed
+        matrix[:, sizes[:, None], places] = np.swapaxes(crossed, 1, 2)
+        matrix[:, sizes, sizes] = (stretch**2 / variance) @ membership
+        diagonal = np.arange(matrix.shape[1])
+        matrix[:, diagonal[k:], diagonal[k:]] += spread**-2
+        right = np.empty(matrix.shape[:2])
+        right[:, places] = (left / variance) @ shared
+        right[:, sizes] = (stretch * left / variance) @ membership
         scatter, prior = np.log(variance).sum(axis=1), 2 * np.log(spread).sum(axis=1)
         return cls(matrix, right, start, (left**2 / variance).sum(axis=1), scatter, prior, n_sizes)
 
@@ -215,11 +223,31 @@ class MixedEquations:
 
     def log_likelihoods(self) -> tuple[np.ndarray, np.ndarray]:
         """Return restricted and maximised log likelihoods, without what is the same for all versions, each (h,)."""
-        k = self.start.shape[1]
-        explained = (self.right * np.linalg.solve(self.matrix, self.right[:, :, None])[:, :, 0]).sum(axis=1)
-        shared = self.log_scatter + self.log_prior + self.square - explained
-        whole, effects = (np.linalg.slogdet(matrix)[1] for matrix in (self.matrix, self.matrix[:, k:, k:]))
+        k, n = self.start.shape[1], self.matrix.shape[1]
+        # One Cholesky factor, effects before fixed and what is explained last: its diagonal has both determinants and
+        # the sum of squares that is left.
+        order = np.r_[k:n, :k]
+        joined = np.empty((len(self.matrix), n + 1, n + 1))
+        joined[:, :n, :n] = self.matrix[:, order[:, None], order]
+        joined[:, n, :n] = joined[:, :n, n] = self.right[:, order]
+        joined[:, n, n] = self.square
+        try:
+            diagonal = np.diagonal(np.linalg.cholesky(joined), axis1=1, axis2=2)
+            logs = 2 * np.log(diagonal[:, :n])
+            effects, whole, left = logs[:, : n - k].sum(axis=1), logs.sum(axis=1), diagonal[:, n] ** 2
+        except np.linalg.LinAlgError:
+            # Nothing is left of points that a version meets.
+            explained = np.linalg.solve(self.matrix, self.right[:, :, None])[:, :, 0]
+            left = self.square - (self.right * explained).sum(axis=1)
+            whole, effects = (np.linalg.slogdet(matrix)[1] for matrix in (self.matrix, self.matrix[:, k:, k:]))
+        shared = self.log_scatter + self.log_prior + left
         return -(shared + whole) / 2, -(shared + effects) / 2
+
+
+def _weighted_products(weight: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return ``a.T @ diag(w) @ b`` for every row w of weights (h, n), shape (h, p, q)."""
+    products = (a[:, :, None] * b[:, None, :]).reshape(len(a), -1)
+    return (weight @ products).reshape(len(weight), a.shape[1], b.shape[1])
 
 
 def floor_units(points: PooledPoints, methods: Sequence[str], *, is_relative: bool) -> np.ndarray:
