@@ -24,7 +24,7 @@ from astraios_analysis.records.refusal import Refusal
 Progress = Callable[[Sequence], Sequence]
 ROUTES = ("curve", "sizes", "lines")
 # Beyond these the stack has nothing to pool that a curve does not show by itself, and costs seconds.
-_MAX_SIZES, _MAX_POINTS = 8, 48
+_MAX_SIZES, _MAX_POINTS = 8, 72
 # A curve's laws have up to four parameters, a line two.
 _ENOUGH_FOR_CURVES = 4
 _N_THINNED = 512
