@@ -544,7 +544,8 @@ def _say_slope(fit: dict) -> str:
 
 
 def _interval(fit: dict) -> str:
-    return f"{fit['slope']:.2f} [{fit['slope_lower']:.2g}, {fit['slope_upper']:.2g}]"
+    lower, upper = (f"{float(f'{fit[name]:.2g}'):g}" for name in ("slope_lower", "slope_upper"))
+    return f"{fit['slope']:.2f} [{lower}, {upper}]"
 
 
 def _draw_line(panel: Axes, fit: dict) -> None:
