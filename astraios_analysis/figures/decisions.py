@@ -166,9 +166,10 @@ def _say_choices(table: pd.DataFrame) -> str | None:
     ]
     found = "The best method of a smaller size is best at the largest too, and its mean regret in points of 100 is: "
     found = f"{found}{'; '.join(parts)}." if parts else ""
-    for name, own in rows.drop(keep_shares(rows).index).groupby("dataset", sort=False):
+    for _, own in split_kinds(rows.drop(keep_shares(rows).index)):
+        names = join(dict.fromkeys(map(name_dataset, own["dataset"])))
         found += (
-            f" On {name_dataset(name)} it is in {int(own['is_right'].astype(bool).sum())} of {len(own)} cases, with "
+            f" On {names} it is in {int(own['is_right'].astype(bool).sum())} of {len(own)} cases, with "
             f"a mean regret of {own['regret'].mean():.2g} (a random choice {own['regret_random'].mean():.2g})."
         )
     return f"{found}{_say_order(table[table['kind'] == 'order'])}{say_no_vote(rows)}".strip() or None

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
-from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION, find_dataset
+from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, find_dataset
 from astraios_analysis.records.released import GRID
 from astraios_analysis.records.schema import METHODS, order_methods
 from astraios_analysis.scores.models import SEED_COLUMNS, keep_means, keep_seeds, seed_words
@@ -499,7 +499,9 @@ def split_kinds(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     known = table["dataset"].map(DATASETS)
     kinds = [None if pd.isna(one) else one.title.lower() if one.parts else one.kind for one in known]
     order = {DATASETS[MEAN_GENERATION].title.lower(): 0, "generation": 1, "robustness": 2, "comprehension": 3}
-    labels = pd.Series([kind or "other" for kind in kinds], index=table.index, dtype=object)
+    others = ["validation loss" if name == LOSS else "other" for name in table["dataset"]]
+    labels = pd.Series([kind or other for kind, other in zip(kinds, others, strict=True)], table.index, dtype=object)
+    labels = labels.replace("answers", "losses of answers")
     return [(name, table[labels == name]) for name in sorted(set(labels), key=lambda name: (order.get(name, 4), name))]
 
 

@@ -13,6 +13,7 @@ from astraios_analysis.figures.spec import (
     average_models,
     figure,
     keep_largest,
+    keep_shares,
     require_rows,
     round_table,
 )
@@ -56,24 +57,32 @@ REFERENCES = {
 
 
 def say_growth(table: pd.DataFrame) -> str | None:
-    """Say on which data sets the mean over methods rises with size."""
-    rising, other = [], []
+    """Say on which data sets of shares the mean over methods rises with size, and which losses fall."""
+    rising, other, falling, n_losses = [], [], [], 0
+    are_shares = set(keep_shares(table)["dataset"])
     for dataset, rows in average_models(table, "value", "dataset").groupby("dataset", sort=False):
         wide = rows.pivot_table(index="method", columns="n_params_base", values="value")
         counts = wide.notna().sum()
         full = counts[counts >= max(counts.max() / 2, 1)].index
         pair = wide[[full.min(), full.max()]].dropna() if len(full) > 1 else pd.DataFrame()
-        if len(pair):
-            gain = float((pair.iloc[:, 1] - pair.iloc[:, 0]).mean())
-            shown = f"{100 * gain:+.1f}" if rows["value"].between(0, 1).all() else f"{gain:+.2g}"
-            (rising if gain > 0 else other).append(f"{name_dataset(dataset)} ({shown})")
-    if not rising + other:
+        if pair.empty:
+            continue
+        small, large = pair.mean()
+        if dataset in are_shares:
+            (rising if large > small else other).append(f"{name_dataset(dataset)} ({100 * (large - small):+.1f})")
+            continue
+        n_losses += 1
+        falling += [f"{name_dataset(dataset)} (to {100 * large / small:.0f} %)"] if large < small else []
+    parts = []
+    if rising + other:
+        rest = f"; not on {join(other)}" if other else ""
+        n = f"{len(rising)} of {len(rising + other)} data sets"
+        parts.append(f"rises on {n}, in points of 100{f': {join(rising)}' if rising else ''}{rest}")
+    if n_losses:
+        parts.append(f"loss falls on {len(falling)} of {n_losses}{f': {join(falling)}' if falling else ''}")
+    if not parts:
         return None
-    rest = f"; not on {join(other)}" if other else ""
-    return (
-        f"From the smallest to the largest size that most methods have, the mean over methods rises on {len(rising)} "
-        f"of {len(rising) + len(other)} data sets, in points of 100: {join(rising) or 'none'}{rest}."
-    )
+    return f"From the smallest to the largest size that most methods have, the mean over methods {'; '.join(parts)}."
 
 
 @figure(

@@ -37,8 +37,10 @@ def models(*rows):
 def test_growth_compares_the_same_methods_at_both_ends():
     table = models(("1b", 1, "fft", 0.1), ("1b", 1, "lora", 0.2), ("3b", 3, "lora", 0.5), ("3b", 3, "fft", 0.6))
     other = table.assign(dataset="humanevalfix_java", value=[0.2, 0.2, 0.1, 0.1])
-    said = answer("task_performance", pd.concat([table.assign(dataset="humanevalfix_python"), other]))
-    assert "rises on 1 of 2 data sets" in said
+    scores = pd.concat([table.assign(dataset="humanevalfix_python"), other]).assign(metric="pass@1")
+    losses = table.assign(dataset="answers_fix", value=[2.0, 3.0, 0.5, 0.75], metric="cross_entropy")
+    said = answer("task_performance", pd.concat([scores, losses]))
+    assert "rises on 1 of 2 data sets" in said and "loss falls on 1 of 1: Answers of fix (to 25 %)" in said
     assert "Fix Python (+40.0); not on Fix Java (-10.0)" in said
 
 

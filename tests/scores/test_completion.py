@@ -62,9 +62,9 @@ def test_hidden_cells_are_covered_as_often_as_asked():
     assert 1.0 < np.median(widths) < 1.6
 
 
-@pytest.mark.parametrize("grid", ["released", "mini"])
+@pytest.mark.parametrize("grid", ["released", "ladder"])
 def test_hidden_cells_of_the_grids(grid):
-    """Slopes are taken where they help; floors, on which most cells of the trained grid lie, are covered."""
+    """Slopes are taken where they help; floors and ceilings, where many cells of the trained grid lie, are covered."""
     cells = score_cells(aa.load("data", grid=grid))
     found = {
         way: pd.concat(hide(cells, np.random.default_rng(seed), has_slopes=way) for seed in range(10))
@@ -72,7 +72,7 @@ def test_hidden_cells_of_the_grids(grid):
     }
     additive, ours = (np.sqrt(np.mean((own["value"] - own["value_was"]) ** 2)) for own in found.values())
     hits = (found[None]["lower"] <= found[None]["value_was"]) & (found[None]["value_was"] <= found[None]["upper"])
-    assert ours < additive if grid == "released" else ours == additive
+    assert ours < additive if grid == "released" else ours == pytest.approx(additive, rel=0.01)
     assert 0.9 <= hits.mean() <= 0.98
 
 
