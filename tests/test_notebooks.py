@@ -174,7 +174,7 @@ def test_good_notebook_passes(rule):
         (find_thick_cells, notebook_of(code("%matplotlib inline")), "cell 0: not plain Python"),
         (find_findings, notebook_of(prose("LoRA gains"), PARAMETERS), "cell 0: 'LoRA'"),
         (find_findings, notebook_of(prose("one of `x3`, $2 N$, and 4 more"), PARAMETERS), "cell 0: '4'"),
-        (find_findings, notebook_of(prose("in grid mini"), PARAMETERS), "cell 0: 'mini'"),
+        (find_findings, notebook_of(prose("in grid ladder"), PARAMETERS), "cell 0: 'ladder'"),
         (find_machine_traces, notebook_of(PARAMETERS, kernel="my-env"), "kernel 'my-env', not 'python3'"),
         (find_machine_traces, notebook_of(code('x = "/home/ada/runs"')), "cell 0: path '/home/a'"),
         (find_machine_traces, notebook_of(code('x = "~/runs"')), "cell 0: path '~/'"),

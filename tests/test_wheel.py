@@ -57,8 +57,8 @@ def test_what_is_imported_is_the_wheel(installed, tmp_path):
     [
         ("claims --claim fft_best", "mixed"),
         ("rank --dataset humanevalsynthesize_java", "humanevalsynthesize_java"),
-        ("fit --law power_floor --grid mini --pooling shared", "power_floor"),
-        ("backtest --grid mini --dataset val_loss", "val_loss"),
+        ("fit --law power_floor --grid ladder --pooling shared", "power_floor"),
+        ("backtest --grid ladder --dataset val_loss", "val_loss"),
         ("plan --size 34b --dataset recode_format", "recode_format"),
         ("records show --grid released --method lora --size 7b", "humanevalfix_java"),
     ],

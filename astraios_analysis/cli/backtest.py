@@ -42,7 +42,7 @@ EXAMPLES = """\
       --rate --n-items items
   astraios backtest --data runs.csv --x params --y accuracy --via loss --split split
   astraios backtest --grid released
-  astraios backtest --grid mini --hold-out 2 --dataset val_loss --json
+  astraios backtest --grid ladder --hold-out 2 --dataset val_loss --json
 """
 
 

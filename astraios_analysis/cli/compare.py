@@ -28,7 +28,7 @@ EXAMPLES = """\
   astraios compare lora fft --size 7b
   astraios compare lora fft --dataset humanevalfix_python --dataset recode_format
   astraios compare fft lora --size 7b --against 3b     LoRA at 7b, FFT at 3b
-  astraios compare lora fft --grid mini --dataset val_loss --csv contrasts.csv
+  astraios compare lora fft --grid ladder --dataset val_loss --csv contrasts.csv
 """
 TRANSFER_HELP = """\
 Regress scores at a large size on scores at a small one: methods are points, and
@@ -47,8 +47,8 @@ over-dispersion and an effect of the size; over all sizes (pooled), among models
 of one size (within size), and at each size. Slopes are in logits per nat less.
 """
 REGRESS_EXAMPLES = """\
-  astraios regress --grid mini --dataset embedded_fix
-  astraios regress --grid mini --json
+  astraios regress --grid ladder --dataset embedded_fix
+  astraios regress --grid ladder --json
 """
 SLOPES = ["dataset", "size_small", "size_large", "slope", "slope_lower", "slope_upper", "intercept", "intercept_lower"]
 SLOPES += ["intercept_upper", "scatter", "reliability", "n_methods"]

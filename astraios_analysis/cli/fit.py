@@ -43,8 +43,8 @@ covariance and draws, scatter, range, versions, coded warnings) for
 EXAMPLES = """\
   astraios fit --law chinchilla --x N,D --y loss --huber 1e-3 --data runs.csv
   astraios fit --law power_floor --x params --y loss --group method --data runs.csv --json
-  astraios fit --law power_floor --grid mini --pooling shared
-  astraios fit --law updated_multiplicative --x n_params_base,n_params_updated --grid mini
+  astraios fit --law power_floor --grid ladder --pooling shared
+  astraios fit --law updated_multiplicative --x n_params_base,n_params_updated --grid ladder
   astraios fit --law chinchilla --x N,D --y loss --data runs.csv --fix alpha=beta
   astraios fit --law power_floor --derive C=6*N*D --x C --y loss --data runs.csv
   astraios fit --law skaling --x N,D --y loss --data runs.csv -o fit.json

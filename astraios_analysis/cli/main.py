@@ -45,7 +45,7 @@ EXAMPLES = """\
   astraios rank --dataset humanevalsynthesize_java
   astraios compare lora fft --size 7b
   astraios transfer --dataset mean_generation
-  astraios regress --grid mini --dataset embedded_fix
+  astraios regress --grid ladder --dataset embedded_fix
   astraios predict --method lora --size 34b --dataset recode_format
   astraios predict --method all --size 34b --json
   astraios claims

@@ -48,7 +48,7 @@ EXAMPLES = """\
   astraios plan --size 16b --dataset mean_generation --candidate-size 16b --budget '400 gpu-hours'
   astraios plan --size 34b --dataset recode_format
   astraios plan --size 34b --dataset recode_format --method lora --cost n_params_updated
-  astraios plan --size 5m --grid mini --cost flop --json
+  astraios plan --size 5m --grid ladder --cost flop --json
   astraios plan --data pool.csv --x N,D --y loss --cost flop --target big.csv --budget 10%
   astraios plan --data pool.csv --x N,D --y loss --cost "6*N*D" \\
       --target big.csv --budget 1e21 --csv batch.csv

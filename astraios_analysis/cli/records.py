@@ -22,7 +22,7 @@ Everything that is wrong is printed with file, field, value and remedy.
 """
 CHECK_EXAMPLES = """\
   astraios records check data
-  astraios records check data/runs/mini my_run.json
+  astraios records check data/runs/ladder my_run.json
 """
 COMPLETE_HELP = """\
 Estimate the scores that models lack on data sets of programs from those that

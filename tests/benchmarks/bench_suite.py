@@ -34,7 +34,7 @@ def describe(rows):
     return errors | covered | {"width": 100 * width.median(), "interval score": 100 * (width + 40 * outside).mean()}
 
 
-@pytest.mark.parametrize("grid", ["released", "mini"])
+@pytest.mark.parametrize("grid", ["released", "ladder"])
 def test_largest_size_of_each_data_set(grid):
     runs = [run for run in aa.load("data", grid=grid) if not run.held_out]
     rows = {}
@@ -79,7 +79,7 @@ def test_simulated_suites(n_sizes):
     assert coverage[-1] >= 90
 
 
-@pytest.mark.parametrize("grid", ["released", "mini"])
+@pytest.mark.parametrize("grid", ["released", "ladder"])
 def test_masked_cells(grid):
     """A fifth of the models hidden on each data set, 100 times: additive logit, and with slopes of data sets."""
     cells = score_cells(aa.load("data", grid=grid))

@@ -62,7 +62,7 @@ class TestCheck:
         assert len(out.splitlines()) == 3
 
     @pytest.mark.parametrize(
-        "command", [["rank"], ["records", "show"], ["predict", "--size", "34b"], ["rank", "--grid", "mini"]]
+        "command", [["rank"], ["records", "show"], ["predict", "--size", "34b"], ["rank", "--grid", "ladder"]]
     )
     def test_other_commands_refuse_wrong_data(self, fails, tmp_path, command):
         (tmp_path / "bad.json").write_text("{")

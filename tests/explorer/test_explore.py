@@ -26,18 +26,18 @@ from astraios_analysis.scores.bootstrap import primary_frame
 from astraios_analysis.scores.models import intervals_over_seeds
 
 ROOT = Path(__file__).parents[2]
-MINI = ROOT / "data" / "runs" / "mini"
+LADDER = ROOT / "data" / "runs" / "ladder"
 EXACT = {"rtol": 1e-12, "atol": 0}
 
 
 @pytest.fixture(scope="module")
-def mini():
-    return aa.load(MINI, "mini")
+def ladder():
+    return aa.load(LADDER, "ladder")
 
 
 @pytest.fixture(scope="module")
-def grid(mini):
-    return Grid(mini)
+def grid(ladder):
+    return Grid(ladder)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ class TestChoices:
         [
             ({"law": "logit_linear"}, "law 'logit_linear' is not there; choose from power, power_floor, averaged"),
             ({"x": "tokens"}, "x 'tokens' is not there; choose from n_params_base"),
-            ({"held_out": ("120x4",)}, "held_out '120x4' is not there; choose from 16x2, 32x2"),
+            ({"held_out": ("160x4",)}, "held_out '160x4' is not there; choose from 16x2, 32x2"),
             ({"methods": ("lora2",)}, "methods 'lora2' is not there; choose from fft, lora"),
             ({"law": "averaged", "pooling": "shared"}, "pooling 'shared' is not there; choose from averaged"),
             ({"level": 95}, "level is 95; give a share between 0 and 1"),
@@ -77,9 +77,9 @@ class TestChoices:
 
 class TestAveraged:
     @pytest.mark.parametrize("y", ["val_loss", "embedded_synthesis"])
-    def test_says_what_predict_says_number_for_number(self, mini, grid, y):
+    def test_says_what_predict_says_number_for_number(self, ladder, grid, y):
         view = grid.view(Choice(y=y, law="averaged", methods=("fft", "lora"), target=1e6))
-        expected = aa.predict(mini, 1e6, y, ["fft", "lora"])
+        expected = aa.predict(ladder, 1e6, y, ["fft", "lora"])
         ends = {
             (row["method"], one["kind"], one["level"]): (row["value"], one["lower"], one["upper"], row["reach"])
             for row in expected.rows
@@ -89,10 +89,10 @@ class TestAveraged:
         assert set(own.index) == set(ends)
         np.testing.assert_allclose(own.to_numpy(), [ends[key] for key in own.index], **EXACT)
 
-    def test_is_back_tested_as_predict_is(self, mini, grid):
+    def test_is_back_tested_as_predict_is(self, ladder, grid):
         own = grid.view(Choice(law="averaged", target=1e6)).backtest
         own = own[own["held_out_by"] == "in turn"].sort_values(["method", "seed"])
-        expected = aa.predict(mini, 1e6, "val_loss").tested.sort_values(["method", "seed"])
+        expected = aa.predict(ladder, 1e6, "val_loss").tested.sort_values(["method", "seed"])
         names = {"predicted": "predicted", "lower": "lower_95", "upper": "upper_95", "no_change": "persistence"}
         np.testing.assert_allclose(own[list(names)], expected[list(names.values())], **EXACT)
 
@@ -103,9 +103,9 @@ class TestAveraged:
         expected = aa.predict([run for run in runs if run.size != smallest], 4e6, "val_loss", "lora").rows[0]["value"]
         np.testing.assert_allclose(view.predictions["value"], expected, **EXACT)
 
-    def test_another_input_is_a_table_to_predict(self, mini, grid):
+    def test_another_input_is_a_table_to_predict(self, ladder, grid):
         view = grid.view(Choice(law="averaged", x="n_params_base_nonembedding", target=1e6))
-        runs = aa.frame(mini, per="run").query("not held_out")
+        runs = aa.frame(ladder, per="run").query("not held_out")
         expected = aa.predict(runs, 1e6, x="n_params_base_nonembedding", y="val_loss", group="method")
         values = {row["method"]: row["value"] for row in expected.rows}
         found = view.predictions.drop_duplicates("method")
@@ -137,21 +137,21 @@ class TestLaws:
         assert set(own["interval"]) == {"bootstrap over problems"}
         np.testing.assert_allclose(own[["lower", "upper"]], expected[["lower", "upper"]], **EXACT)
 
-    def test_sizes_that_are_held_out_take_no_part(self, mini, grid):
-        choice = Choice(law="power", held_out=("88x4",), target=1e6)
-        found, out = grid.view(choice), ("88x4", "120x4")
-        again = explore([r.model_copy(update={"val_loss": 9.0}) if r.size in out else r for r in mini], choice)
+    def test_sizes_that_are_held_out_take_no_part(self, ladder, grid):
+        choice = Choice(law="power", held_out=("128x4",), target=1e6)
+        found, out = grid.view(choice), ("128x4", "160x4")
+        again = explore([r.model_copy(update={"val_loss": 9.0}) if r.size in out else r for r in ladder], choice)
         for name in ("value", "upper"):
             np.testing.assert_array_equal(found.predictions[name], again.predictions[name])
         assert set(zip(found.backtest["held_out_by"], found.backtest["size"], strict=True)) == {
-            ("in turn", "56x3"),
-            ("choice", "88x4"),
-            ("records", "120x4"),
+            ("in turn", "88x4"),
+            ("choice", "128x4"),
+            ("records", "160x4"),
         }
 
     def test_a_target_out_of_reach_is_not_predicted(self, grid):
         found = grid.view(Choice(law="power", target=1e8))
-        assert found.predictions.empty and "fft is not predicted: 1e+08 lies 229.0 times beyond" in found.notes[0]
+        assert found.predictions.empty and "fft is not predicted: 1e+08 lies 127.5 times beyond" in found.notes[0]
 
 
 def test_seeds_are_averaged_and_shown(seeded):
@@ -170,15 +170,15 @@ class TestPicture:
         assert picture.layout.xaxis.title.text == "floating-point operations of tuning"
         assert (picture.layout.xaxis.type, picture.layout.yaxis.type) == ("log", "log")
         counts = view.table["kind"].value_counts()
-        assert counts["measured"] == 28 and counts["held_out"] == 7 and counts["backtest"] == 42
+        assert counts["measured"] == 35 and counts["held_out"] == 7 and counts["backtest"] == 42
         assert sum(trace.line.dash == "dash" for trace in picture.data) == len(METHODS)
         # The back-test: every run that took no part, and the diagonal.
         assert sum(len(trace.x) for trace in picture.data if trace.xaxis == "x2") == 42 + 2
 
-    def test_hover_names_the_run_and_its_values(self, view, mini):
+    def test_hover_names_the_run_and_its_values(self, view, ladder):
         picture = draw_interactive(view)
         seed = next(trace for trace in picture.data if trace.marker.size == 4)
-        run = next(run for run in mini if run.val_loss == pytest.approx(seed.y[0], rel=1e-7))
+        run = next(run for run in ladder if run.val_loss == pytest.approx(seed.y[0], rel=1e-7))
         assert seed.text[0] == f"{name_method(run.method)}, {run.size}, seed {run.seed}"
         assert "%{x" in seed.hovertemplate and "%{y" in seed.hovertemplate
 
@@ -274,13 +274,13 @@ class TestTables:
 
 
 @pytest.fixture(scope="module")
-def explorer(mini, tmp_path_factory):
-    return Explorer({"mini": mini}, data_dir=MINI, out_dir=tmp_path_factory.mktemp("out"), target=34e9)
+def explorer(ladder, tmp_path_factory):
+    return Explorer({"ladder": ladder}, data_dir=LADDER, out_dir=tmp_path_factory.mktemp("out"), target=34e9)
 
 
 class TestExplorer:
     def test_starts_with_what_predict_says_at_the_held_out_size(self, explorer):
-        assert explorer.choice.target == 756_840 and explorer.choice.law == "averaged"
+        assert explorer.choice.target == 1_195_680 and explorer.choice.law == "averaged"
         assert "Laws averaged" in explorer._fit.value
 
     def test_a_widget_moved_changes_plot_prediction_code_and_fit(self, explorer):

@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     (root / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks" / "explore.ipynb", root / "notebooks")
     (root / "data" / "runs").mkdir(parents=True)
-    (root / "data" / "runs" / "mini").symlink_to(ROOT / "data" / "runs" / "mini")
+    (root / "data" / "runs" / "ladder").symlink_to(ROOT / "data" / "runs" / "ladder")
     return root
 
 

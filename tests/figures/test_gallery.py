@@ -115,8 +115,8 @@ class TestDraw:
     ("stem", "name", "grid"),
     [
         ("cross_entropy", "cross_entropy", "released"),
-        ("cross_entropy_mini", "cross_entropy", "mini"),
-        ("cross_entropy_by_step_mini", "cross_entropy_by_step", "mini"),
+        ("cross_entropy_ladder", "cross_entropy", "ladder"),
+        ("cross_entropy_by_step_ladder", "cross_entropy_by_step", "ladder"),
     ],
 )
 def test_a_stem_names_figure_and_grid(stem, name, grid):
@@ -129,14 +129,14 @@ def test_a_stem_of_no_figure():
 
 
 def test_figures_of_a_notebook_that_have_files(tmp_path):
-    for name in ("contrasts_mini.png", "task_performance_mini.csv", "task_performance.csv", "budget.csv"):
+    for name in ("contrasts_ladder.png", "task_performance_ladder.csv", "task_performance.csv", "budget.csv"):
         (tmp_path / name).write_text("")
-    for name in ("contrasts.txt", "mean_performance.png", "mean_performance_mini.png"):
+    for name in ("contrasts.txt", "mean_performance.png", "mean_performance_ladder.png"):
         (tmp_path / name).write_text("")
     found = [(stem, grid) for stem, _, grid in drawn_figures(tmp_path, "task_performance")]
     assert found == [
-        ("contrasts_mini", "mini"),
+        ("contrasts_ladder", "ladder"),
         ("task_performance", "released"),
-        ("task_performance_mini", "mini"),
+        ("task_performance_ladder", "ladder"),
         ("mean_performance", ""),
     ]

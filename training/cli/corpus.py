@@ -25,7 +25,7 @@ them. The same settings and seed give the same bytes. docs/corpus.md describes i
 
 EPILOG = """\
 tasks:
-  completion   a documented function: the pre-training text, one document each
+  completion   the base text, one document each: documented functions, and what the preset has beside them
   synthesis    description -> program
   fix          program with one mutation and its failing behaviour -> right program
   explain      program -> description
@@ -41,7 +41,7 @@ object. Exit status: 0, or 2 with a message on standard error.
 examples:
   python -m training corpus --show 5
   python -m training corpus --problems --task synthesis --split test --show 200 --json
-  python -m training corpus --preset ladder --task fix
+  python -m training corpus --preset gpu --task fix
   python -m training corpus --statistics
 """
 
@@ -56,7 +56,7 @@ _MOST_LOOKED_AT = 1000
 @option("--seed", "SEED", "seed of the streams", type=click.IntRange(min=0), default=0, show_default=True)
 @flag("--problems", "the fixed problem set of --task, of --split test unless given")
 @flag("--statistics", "counts, lengths, vocabulary, mixture, overlap of splits")
-@option("--preset", "NAME", "the grid whose corpus is shown", default="mini", show_default=True)
+@option("--preset", "NAME", "the grid whose corpus is shown", default="ladder", show_default=True)
 @JSON
 def command(given: SimpleNamespace) -> None:
     """Print examples, or statistics."""

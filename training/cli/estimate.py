@@ -53,7 +53,7 @@ Exit status: 0; 1 where a run does not fit; 2 for wrong arguments.
 
 examples:
   python -m training estimate --preset starcoderbase --gpus 8 --memory-gib 80 --tflops 989 --utilisation 0.35
-  python -m training estimate --preset mini --gpus 2 --memory-gib 8 --measured data/runs/mini --json
+  python -m training estimate --preset ladder --gpus 2 --memory-gib 8 --measured data/runs/ladder --json
 """
 
 

@@ -39,7 +39,7 @@ def read_grid(path: Path) -> Grid:
 def _problem(path: Path, detail: Mapping[str, Any]) -> FileProblem:
     field, message = ".".join(map(str, detail["loc"])), detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
-        message = "is no field of a grid; `grid spec --preset mini` prints those that there are"
+        message = "is no field of a grid; `grid spec --preset ladder` prints those that there are"
     elif detail["type"] == "missing":
         message = "is missing; add it"
     elif detail["type"] != "value_error":

@@ -24,7 +24,6 @@ def test_list_shows_every_preset(capsys):
     rows = json.loads(capsys.readouterr().out)
     assert [(row["preset"], row["n_runs"]) for row in rows] == [
         ("smoke", 14),
-        ("mini", 105),
         ("ladder", 126),
         ("gpu", 35),
         ("starcoderbase", 28),
@@ -58,7 +57,7 @@ def test_status_tells_the_five_states_apart(capsys, tmp_path, tiny):
 
 
 def test_status_tells_how_long_the_rest_takes(capsys, tmp_path, monkeypatch):
-    source = Path(__file__).parents[3] / "data" / "runs" / "mini"
+    source = Path(__file__).parents[3] / "data" / "runs" / "ladder"
     records = sorted((r for r in load_folder(source) if r.seed == 0), key=lambda record: record.n_params_base)
     specs = [RunSpec.model_validate_json(json.dumps(record.provenance.spec["run"])) for record in records]
     monkeypatch.setitem(PRESETS, "again", lambda: SimpleNamespace(name="again", runs=lambda *_: specs))
@@ -212,7 +211,7 @@ def test_failures_are_listed_and_are_the_exit_status(capsys, monkeypatch, tmp_pa
 
 
 def test_wrong_arguments_say_what_is_allowed(refused):
-    assert "unknown preset 'mega'; choose from gpu, ladder, mini, smoke" in refused("grid", "run", "--preset", "mega")
+    assert "unknown preset 'mega'; choose from gpu, ladder, smoke" in refused("grid", "run", "--preset", "mega")
     assert "unknown size '1b' in grid 'smoke'" in refused("grid", "run", "--preset", "smoke", "--size", "1b")
     assert "0 is not in the range x>=1" in refused("grid", "run", "--preset", "smoke", "--jobs", "0")
     message = refused("grid", "score", "--preset", "smoke", "--measures", "speed")

@@ -71,7 +71,7 @@ def test_table_has_a_line_for_each_model(capsys):
 
 
 def test_wrong_arguments_say_what_is_allowed(refused):
-    assert "unknown preset 'mega'; choose from gpu, ladder, mini, smoke, starcoderbase" in refused(
+    assert "unknown preset 'mega'; choose from gpu, ladder, smoke, starcoderbase" in refused(
         "params", "--preset", "mega"
     )
     assert "unknown size '34b' in grid 'starcoderbase'; choose from 1b" in refused("params", "--size", "34b")

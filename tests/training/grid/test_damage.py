@@ -130,8 +130,33 @@ def processes_of(folder):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends a process with its parent on Linux only")
 def test_workers_end_with_the_launcher_that_was_killed(tmp_path):
-    arguments = ["grid", "run", "--preset", "mini", "--size", "120x4", "--method", "fft", "--seed", "0", "--jobs", "1"]
-    command = [sys.executable, "-m", "training", *arguments, "--no-scores", "--runs", "runs", "--cache", "cache"]
+    arguments = [
+        "grid",
+        "run",
+        "--preset",
+        "ladder",
+        "--size",
+        "160x4",
+        "--method",
+        "fft",
+        "--seed",
+        "0",
+        "--jobs",
+        "1",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "training",
+        *arguments,
+        "--jobs",
+        "1",
+        "--no-scores",
+        "--runs",
+        "runs",
+        "--cache",
+        "cache",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, start_new_session=True

@@ -44,7 +44,7 @@ from training.spec.grids import preset
 from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning, closed_form_counts
 
 ROOT = Path(__file__).parents[3]
-MINI = ROOT / "data" / "runs" / "mini"
+LADDER = ROOT / "data" / "runs" / "ladder"
 PUBLISHED = {(run.size.name, run.tuning.method): run for run in preset("starcoderbase").runs()}
 SMOKE = preset("smoke").runs()
 MACHINE = Machine(n_devices=8, memory_bytes=80 * GIB, tflops=312, utilisation=0.4)
@@ -62,11 +62,11 @@ def memory_of(spec, **layout):
 
 @pytest.fixture(scope="module")
 def measured():
-    return measured_costs(MINI)
+    return measured_costs(LADDER)
 
 
 def test_operations_are_those_of_the_records():
-    records = load_folder(MINI)
+    records = load_folder(LADDER)
     assert records
     for record in records:
         spec = RunSpec.model_validate_json(json.dumps(record.provenance.spec["run"]))
@@ -115,7 +115,7 @@ def test_pace_finds_rate_and_overhead_again(measured):
 
 
 def test_a_folder_without_costs_is_refused(tmp_path):
-    record = json.loads(next(MINI.glob("*.json")).read_text())
+    record = json.loads(next(LADDER.glob("*.json")).read_text())
     del record["cost"]
     (tmp_path / f"{record['run_id']}.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"no record in .* has time, operations and the run's specification; give"):
@@ -271,7 +271,7 @@ def test_free_memory_of_gpus_and_of_the_machine_is_in_bytes():
 
 
 def test_a_run_from_scratch_needs_what_its_base_needs():
-    spec = preset("mini").runs(methods=["ia3"])[-1]
+    spec = preset("ladder").runs(methods=["ia3"])[-1]
     assert needed_bytes(spec) > estimate_memory(spec.size, spec.tuning, spec.schedule, spec.loop).total
 
 
@@ -325,11 +325,11 @@ def test_what_does_not_fit_is_said_and_is_the_exit_status(capsys):
 
 
 def test_measured_grids_give_pace_and_length_of_rows(capsys):
-    command = ["estimate", "--preset", "smoke", "--gpus", "2", "--memory-gib", "8", "--measured", str(MINI), "--json"]
+    command = ["estimate", "--preset", "smoke", "--gpus", "2", "--memory-gib", "8", "--measured", str(LADDER), "--json"]
     assert main(command) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["machine"]["step_seconds"] > 0
-    assert found["measured"]["n_runs"] == 105
+    assert found["measured"]["n_runs"] == 126
     # 60 steps of 32 documents, as long as those that were measured on the same corpus.
     assert found["cells"][0]["n_tokens"] == pytest.approx(60 * 32 * found["measured"]["tokens_per_row"], abs=1)
 
@@ -337,8 +337,8 @@ def test_measured_grids_give_pace_and_length_of_rows(capsys):
 def test_wrong_arguments_say_what_is_allowed(capsys):
     for arguments, message in [
         (["--preset", "mega"], "unknown preset 'mega'"),
-        (["--preset", "mini", "--gpus", "0"], "n_devices is 0; give a positive number"),
-        (["--preset", "mini", "--utilisation", "40"], r"give a share of the peak in (0, 1]"),
+        (["--preset", "ladder", "--gpus", "0"], "n_devices is 0; give a positive number"),
+        (["--preset", "ladder", "--utilisation", "40"], r"give a share of the peak in (0, 1]"),
     ]:
         with pytest.raises(SystemExit):
             main(["estimate", *arguments])

@@ -44,7 +44,7 @@ def test_counts_of_the_published_models(counts, size, method):
 def test_closed_forms_give_the_same_counts_without_a_model(counts):
     for run in preset("starcoderbase").runs():
         assert closed_form_counts(run.size, run.tuning) == counts[run.size.name, run.tuning.method]
-    for run in preset("mini").runs(seeds=[0]):
+    for run in preset("ladder").runs(seeds=[0]):
         assert closed_form_counts(run.size, run.tuning) == count_parameters(size_config(run.size), run.tuning)
 
 

@@ -10,7 +10,7 @@ from training.grid.search import PILOT_SEED
 from training.spec.grids import LADDER_VOCABULARY, PRESETS, Grid, corpus_settings, preset
 from training.spec.run import ModelSize, Schedule, Tuning, closed_form_counts
 
-MINI = Path(__file__).parents[3] / "data" / "runs" / "mini"
+LADDER = Path(__file__).parents[3] / "data" / "runs" / "ladder"
 
 
 def size(name, d_model=32):
@@ -105,15 +105,6 @@ def test_rates_fall_with_the_width_from_the_reference_on():
         Grid(**{**dict(grid), "width_exponents": {"lora2": 1.0}})
 
 
-def test_mini_has_the_rates_that_the_search_found():
-    trials = pd.read_csv(Path(__file__).parents[3] / "data" / "pilots" / "mini_learning_rates.csv")
-    chosen = trials[trials["chosen"]]
-    assert dict(zip(chosen["method"], chosen["learning_rate"], strict=True)) == preset("mini").learning_rates
-    for _, tried in trials.groupby("method"):
-        best = tried.loc[tried["val_loss"].idxmin(), "learning_rate"]
-        assert tried["learning_rate"].min() < best < tried["learning_rate"].max()
-
-
 @pytest.mark.parametrize(("size", "name"), [("16x2", ""), ("56x3", "_56x3")])
 def test_the_ladders_rates_are_as_good_as_the_best_that_was_tried(size, name):
     trials = pd.read_csv(Path(__file__).parents[3] / "data" / "pilots" / f"ladder_learning_rates{name}.csv")
@@ -128,52 +119,45 @@ def test_the_ladders_rates_are_as_good_as_the_best_that_was_tried(size, name):
         assert nearest["val_loss"] < best["val_loss"] + 0.2 * best["val_loss_se"]
 
 
-def test_mini_has_the_studys_shape_and_a_larger_size_held_out():
-    grid = preset("mini")
+def test_ladder_has_six_sizes_one_held_out_and_room_for_the_start_positions():
+    grid = preset("ladder")
     runs = grid.runs()
-    assert len(runs) == 105
-    assert len({run.run_id for run in runs}) == 105
-    sizes = [size.n_layers * size.d_model**2 for size in grid.sizes]
-    assert sizes == sorted(sizes)
-    assert grid.held_out_sizes == (grid.sizes[-1].name,)
-    assert [run.held_out for run in runs] == [run.size is grid.sizes[-1] for run in runs]
-    assert set(grid.learning_rates) == set(METHODS)
-    # The pilot has a seed that the grid has not.
-    assert PILOT_SEED not in grid.seeds
-
-
-def test_the_mini_grid_is_the_one_that_was_trained():
-    records = {path.stem: RunRecord.model_validate_json(path.read_text("utf-8")) for path in MINI.glob("*.json")}
-    runs = {run.run_id: run for run in preset("mini").runs()}
-    assert runs.keys() == records.keys()
-    for run_id in ("mini-16x2-fft-s0-", "mini-120x4-adapterh-s1-"):
-        (run,) = (run for name, run in runs.items() if name.startswith(run_id))
-        described = records[run.run_id].provenance.spec
-        assert described["run"] == run.model_dump(mode="json", exclude_none=True)
-        assert described["corpus"] == corpus_settings(run.data).model_dump(mode="json", exclude_none=True)
-
-
-def test_ladder_has_six_sizes_four_validations_and_room_for_the_start_positions():
-    runs = preset("ladder").runs()
     assert len({run.run_id for run in runs}) == 126
     counts = [closed_form_counts(run.size, run.tuning).n_params_base_nonembedding for run in runs]
-    assert max(counts) / min(counts) > 150
+    assert counts == sorted(counts) and max(counts) / min(counts) > 150
+    assert [run.held_out for run in runs] == [run.size is grid.sizes[-1] for run in runs]
+    # The pilot has a seed that the grid has not.
+    assert PILOT_SEED not in grid.seeds
     for run in runs:
         assert run.size.vocab_size == LADDER_VOCABULARY
         assert run.loop.position_offsets + run.pretraining.sequence_length == run.size.n_positions
         assert run.schedule.steps // run.schedule.validate_every + 1 == run.pretraining.steps // 500 == 4
 
 
+def test_ladder_is_the_grid_that_was_trained():
+    records = {path.stem: RunRecord.model_validate_json(path.read_text("utf-8")) for path in LADDER.glob("*.json")}
+    runs = {run.run_id: run for run in preset("ladder").runs()}
+    assert runs.keys() == records.keys()
+    for run_id in ("ladder-16x2-fft-s0-", "ladder-160x4-adapterh-s1-"):
+        (run,) = (run for name, run in runs.items() if name.startswith(run_id))
+        described = records[run.run_id].provenance.spec
+        assert described["run"] == run.model_dump(mode="json", exclude_none=True)
+        assert described["corpus"] == corpus_settings(run.data).model_dump(mode="json", exclude_none=True)
+    # One frozen commit, nothing edited.
+    assert len({record.provenance.commit for record in records.values()}) == 1
+    assert not any(record.provenance.dirty for record in records.values())
+
+
 def test_seeds_can_be_chosen():
-    runs = preset("mini").runs(sizes=["16x2"], methods=["fft"], seeds=[2, 0])
+    runs = preset("ladder").runs(sizes=["16x2"], methods=["fft"], seeds=[2, 0])
     assert [run.seed for run in runs] == [0, 2]
-    with pytest.raises(ValueError, match="unknown seed 7 in grid 'mini'; choose from 0, 1, 2"):
-        preset("mini").runs(seeds=[7])
+    with pytest.raises(ValueError, match="unknown seed 7 in grid 'ladder'; choose from 0, 1, 2"):
+        preset("ladder").runs(seeds=[7])
 
 
 def test_unknown_names_are_errors_that_list_the_choices():
     grid = preset("starcoderbase")
-    with pytest.raises(ValueError, match="unknown preset 'mega'; choose from gpu, ladder, mini, smoke, starcoderbase"):
+    with pytest.raises(ValueError, match="unknown preset 'mega'; choose from gpu, ladder, smoke, starcoderbase"):
         preset("mega")
     with pytest.raises(ValueError, match="unknown size '34b' in grid 'starcoderbase'; choose from 1b, 3b, 7b, 16b"):
         grid.runs(sizes=["34b"])

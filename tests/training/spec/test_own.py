@@ -65,7 +65,7 @@ def test_a_file_of_ones_own_names_its_runs_and_its_text(tmp_path, monkeypatch, c
         ("n_heads = 1", "n_heads = 3", "n_heads 3 does not divide d_model 8"),
         ("n_heads = 1\n", "", r"sizes\.0\.n_heads: is missing; add it"),
         ("text.jsonl", "gone.jsonl", "data: is 'gone.jsonl', and there is no such file"),
-        ("methods =", 'name = "mini"\nmethods =', "name: is that of a preset, 'mini'"),
+        ("methods =", 'name = "ladder"\nmethods =', "name: is that of a preset, 'ladder'"),
         ("[[sizes]]", "[[sizes", "is not TOML"),
         ('data = "text.jsonl"', "data = 2020-01-01", "holds a date or time"),
     ],
@@ -82,7 +82,7 @@ def test_what_is_wrong_is_named(tmp_path, old, new, message):
     ("options", "message"),
     [
         ([], "Missing option '--preset' (or '--spec FILE')"),
-        (["--preset", "mini", "--spec", "x.toml"], "not allowed with argument"),
+        (["--preset", "ladder", "--spec", "x.toml"], "not allowed with argument"),
         (["--spec", "x.toml"], "x.toml: there is no such file"),
     ],
 )
