@@ -23,8 +23,6 @@ PRIOR_SD = 10.0
 _MAX_STEPS = 100
 _MAX_CHANGE = 3.0
 _TOLERANCE = 1e-9
-# Variances of rates are not taken smaller than those of a rate this close to 0 or 1.
-_EDGE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,9 @@ def fit_rates(
     membership = (np.unique(size)[:, None] == size).astype(float).T
     root = np.sqrt(weight)
     scaled, levels = root[:, None] * design, root[:, None] * membership
-    residual = (rates - p) * np.sqrt(n_items / np.maximum(p * (1 - p), _EDGE))
+    # Not divided by a variance below that of half a problem: one solved where hardly any was expected is no outlier.
+    edge = 0.5 / (n_items + 1)
+    residual = (rates - p) * np.sqrt(n_items / np.maximum(p * (1 - p), edge * (1 - edge)))
     around = float(residual @ residual)
     both = np.column_stack([scaled, levels])
     within = float(np.sum((residual - both @ np.linalg.lstsq(both, residual, rcond=None)[0]) ** 2))

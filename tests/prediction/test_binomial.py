@@ -59,6 +59,17 @@ def test_over_dispersion_is_seen():
     assert np.median(dispersions) > 4
 
 
+def test_one_solved_where_hardly_any_was_expected_is_no_over_dispersion():
+    rng = np.random.default_rng(6)
+    # Half of the models solve next to nothing.
+    design = np.column_stack([np.ones(28), np.where(np.arange(28) % 2, 0.0, -14.0) + rng.standard_normal(28)])
+    rates = rng.binomial(200, expit(design @ (-0.5, 1.0))) / 200
+    before = fit_rates(design, rates, np.full(28, 200.0), SIZES, 0.0)
+    rates[0] = 1 / 200
+    after = fit_rates(design, rates, np.full(28, 200.0), SIZES, 0.0)
+    assert rates[2] == 0 and after.dispersion < before.dispersion + 0.5
+
+
 @pytest.mark.parametrize("size_sd", [0.0, 0.4])
 def test_draws_cover_the_slope_as_often_as_asked(size_sd):
     rng = np.random.default_rng(5)
