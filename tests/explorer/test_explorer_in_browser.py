@@ -197,7 +197,7 @@ def test_moving_the_target_moves_the_prediction(page):
 
 
 def test_a_choice_without_an_answer_is_said_in_place_of_the_plot(page):
-    choose(page, "hold out", "32x2", "56x3", "88x4")
+    choose(page, "hold out", "32x2", "56x3", "88x4", "128x4")
     page.wait_for_function("document.querySelector('.jp-NotebookPanel').innerText.includes('has no answer')")
     assert not page.locator(PICTURE).first.is_visible()
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0

@@ -325,13 +325,24 @@ def test_what_does_not_fit_is_said_and_is_the_exit_status(capsys):
 
 
 def test_measured_grids_give_pace_and_length_of_rows(capsys):
-    command = ["estimate", "--preset", "smoke", "--gpus", "2", "--memory-gib", "8", "--measured", str(LADDER), "--json"]
+    command = [
+        "estimate",
+        "--preset",
+        "ladder",
+        "--gpus",
+        "2",
+        "--memory-gib",
+        "8",
+        "--measured",
+        str(LADDER),
+        "--json",
+    ]
     assert main(command) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["machine"]["step_seconds"] > 0
     assert found["measured"]["n_runs"] == 126
-    # 60 steps of 32 documents, as long as those that were measured on the same corpus.
-    assert found["cells"][0]["n_tokens"] == pytest.approx(60 * 32 * found["measured"]["tokens_per_row"], abs=1)
+    # 300 steps of 32 documents, as long as those that were measured on the same corpus.
+    assert found["cells"][0]["n_tokens"] == pytest.approx(300 * 32 * found["measured"]["tokens_per_row"], abs=1)
 
 
 def test_wrong_arguments_say_what_is_allowed(capsys):
