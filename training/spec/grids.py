@@ -244,7 +244,6 @@ HARDER_CORPUS = LADDER_CORPUS.model_copy(
         "ops_weights": (0.05, 0.2, 0.35, 0.4),
         "constant_share": 0.25,
         "phrasings": 3,
-        "vocab_size": 2048,
     }
 )
 """The ladder's corpus with three kinds of values, longer programs and more ways to say things: for larger models."""
