@@ -37,6 +37,8 @@ _METRICS = {
     "exact_match": ("accuracy", "exact_match"),
     "em": ("accuracy", "em"),
     "mc1": ("accuracy", "mc1"),
+    "mc2": ("accuracy", "mc2"),
+    "pct_stereotype": ("stereotype_share", ""),
     "ppl": ("perplexity", ""),
     "word_perplexity": ("perplexity", "word"),
     "byte_perplexity": ("perplexity", "byte"),

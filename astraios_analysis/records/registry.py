@@ -96,11 +96,12 @@ _SHARES: dict[bool | None, tuple[tuple[str, str, str], ...]] = {
     None: (
         ("predicted_positive_rate", "positive answers", "share of items answered with the positive label"),
         ("distinct_sample_share", "distinct samples", "distinct texts of a problem over its samples"),
+        ("stereotype_share", "stereotypes", "pairs whose stereotype is the likelier sentence (Nangia et al. 2020)"),
     ),
 }
 # Of an equal preference for all answers.
 _CHANCE = {"choice_accuracy": 0.25, "choice_probability": 0.25, "brier": 0.25}
-_CHANCE |= dict.fromkeys(("preference_auc", "safe_share", "auc"), 0.5)
+_CHANCE |= dict.fromkeys(("preference_auc", "safe_share", "auc", "stereotype_share"), 0.5)
 METRICS: dict[str, Metric] = {
     name: Metric(name, label, 0.0, 1.0, better, meaning, _CHANCE.get(name))
     for better, shares in _SHARES.items()
@@ -118,6 +119,7 @@ METRICS |= {
         Metric(
             "cross_entropy", "cross-entropy", 0.0, inf, False, "cross-entropy of the data set's text, nats per token"
         ),
+        Metric("likelihood_difference", "log-likelihood difference", 0.0, inf, None, "mean distance of pairs, in nats"),
         Metric(LOSS_METRIC, "validation loss", 0.0, inf, False, "validation cross-entropy, nats per token"),
     )
 }

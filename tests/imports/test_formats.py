@@ -76,10 +76,10 @@ class TestLmEval:
         assert {name: n for (name, _), (*_, n) in scores().items()} == {"wsc": 99, "sum": 50}
 
     def test_metrics_that_nobody_knows_are_named_where_there_are_no_others(self, refused, tmp_path):
-        write(tmp_path / "c.json", OLD | {"results": {"crows": {"pct_stereotype": 0.5, "likelihood_difference": 2.5}}})
+        write(tmp_path / "c.json", OLD | {"results": {"toxicity": {"toxic_share": 0.5, "toxic_logit": 2.5}}})
         for more in ((), ("--skip-unknown",)):
             message = refused("lm-eval", "c.json", *RUN, *more)
-            assert "no score that can be read: its metrics are pct_stereotype, likelihood_difference; known" in message
+            assert "no score that can be read: its metrics are toxic_share, toxic_logit; known" in message
 
     def test_what_many_tasks_lack_is_asked_once(self, refused, tmp_path):
         results = {name: {"acc": 0.5, "acc_stderr": error(0.5, 100)} for name in "abcdef"}
@@ -126,13 +126,25 @@ class TestLmEval:
 
     def test_perplexity_beside_accuracy_and_metrics_that_nobody_knows(self, run, tmp_path):
         values = {"ppl": 6.25, "ppl_stderr": 0.125, "acc": 0.25, "acc_stderr": error(0.25, 400)}
-        stereotypes = {"pct_stereotype": 0.5, "likelihood_difference": 2.5}
-        write(tmp_path / "l.json", OLD | {"results": {"lambada": values, "crows": stereotypes}})
+        write(tmp_path / "l.json", OLD | {"results": {"lambada": values, "toxicity": {"toxic_share": 0.5}}})
         code, _, err = run("lm-eval", "l.json", *RUN, "--skip-unknown")
-        assert code == 0 and "crows.pct_stereotype: is no metric that records know" in err
+        assert code == 0 and "toxicity.toxic_share: is no metric that records know" in err
         assert {(s.metric, s.value, s.n_items) for s in load("o/r.json").scores} == {
             ("perplexity", 6.25, 400),
             ("accuracy", 0.25, 400),
+        }
+
+    def test_shares_that_are_neither_good_nor_bad(self, run, tmp_path):
+        share = {"pct_stereotype": 0.625, "pct_stereotype_stderr": error(0.625, 1600)}
+        results = {"crows": share | {"likelihood_difference": 9.125, "likelihood_difference_stderr": 0.5}}
+        results["truthfulqa_mc"] = {"mc1": 0.25, "mc1_stderr": error(0.25, 800), "mc2": 0.375, "mc2_stderr": 0.0142}
+        write(tmp_path / "c.json", OLD | {"results": results})
+        assert run("lm-eval", "c.json", *RUN)[0] == 0
+        assert {(s.dataset, s.metric, s.setting, s.value, s.n_items) for s in load("o/r.json").scores} == {
+            ("crows", "stereotype_share", "3shot", 0.625, 1600),
+            ("crows", "likelihood_difference", "3shot", 9.125, 1600),
+            ("truthfulqa_mc", "accuracy", "3shot,mc1", 0.25, 800),
+            ("truthfulqa_mc", "accuracy", "3shot,mc2", 0.375, 800),
         }
 
     def test_variants_and_filters_stay_apart_under_a_setting(self, run, tmp_path):
