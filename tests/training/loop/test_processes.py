@@ -1,68 +1,43 @@
 """Several processes: the same curve as one, and launches that start copies which do not know of each other."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import loop_runs as RUNS
 import pytest
 import torch
+from accelerate.commands import launch as launcher
 
 from astraios_analysis.records.frame import load_folder
 from training.grid.bases import load_tuned
+from training.grid.rows import run_corpus
 from training.grid.run import run
 from training.loop.processes import check_launch
-
-SCRIPT = Path(RUNS.__file__)
-BIN = Path(sys.executable).parent
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "MASTER_"))},
-    "PYTHONPATH": str(SCRIPT.parents[2]),
-    "PYTHONWARNINGS": "ignore",
-    "PYTHONFAULTHANDLER": "1",
-    "OMP_NUM_THREADS": "1",
-}
-on_cpus = pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU, these launches connect their processes")
-
-
-def launch(*command, **environment):
-    return subprocess.run(
-        [str(part) for part in command],
-        env={**ENVIRONMENT, **environment},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
+    """What each of two processes found, and the folder of what they left."""
     out = tmp_path_factory.mktemp("distributed")
     # What one process has begun, two go on with.
-    RUNS.interrupted_run(out / "from_one", 8, "fft")
-    # A free port: torchrun's own fixed one may be taken by another run of these tests.
-    command = (BIN / "torchrun", "--standalone", "--nproc_per_node", 2, SCRIPT, "distributed", out)
-    done = launch(*command, ACCELERATE_USE_CPU="true")
-    assert done.returncode == 0, done.stderr
-    return [json.loads((out / f"rank{rank}.json").read_text()) for rank in (0, 1)], out
+    RUNS.interrupted_run(out / "from_one", "fft")
+    # Trained here once, and known to both.
+    run_corpus(RUNS.tiny_specs()[0].data).tokenizer  # noqa: B018
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        return RUNS.on_processes(2, RUNS.train_distributed, out), out
 
 
 class TestAnotherNumberOfProcesses:
     """Sums in another order round differently, and nothing else changes."""
 
     def test_two_go_on_with_what_one_has_begun(self, found):
-        whole = RUNS.numbers(*RUNS.run("fft"))
-        for resumed in (rank["from_one"] for rank in found[0]):
+        whole = RUNS.numbers(*RUNS.run("fft", **RUNS.SHORT))
+        for resumed in (rank["from_one"] for rank in found[0].values()):
             assert (resumed["status"], resumed["n_processes"]) == ("resumed", [1, 2])
             self.assert_close(resumed, whole)
 
     def test_one_goes_on_with_what_two_have_begun(self, found):
-        model, result = RUNS.run("fft", folder=found[1] / "for_one", settings={"checkpoint_every": 3})
+        model, result = RUNS.run("fft", folder=found[1] / "for_one", **RUNS.SHORT)
         assert (result.status, result.n_processes_before, result.n_processes) == ("resumed", (2,), 1)
-        self.assert_close(RUNS.numbers(model, result), RUNS.numbers(*RUNS.run("fft")))
+        self.assert_close(RUNS.numbers(model, result), RUNS.numbers(*RUNS.run("fft", **RUNS.SHORT)))
 
     def assert_close(self, resumed, whole):
         assert resumed["n_tokens"] == whole["n_tokens"]
@@ -76,8 +51,7 @@ class TestShards:
 
     @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
     def test_give_the_curve_of_one(self, found, method):
-        model = RUNS.tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
-        one = RUNS.curve(RUNS.run(model=model)[1])
+        one = RUNS.curve(RUNS.run(model=RUNS.plain_model(method), **RUNS.SHORT)[1])
         two = found[0][0]["sharded"][method]
         assert two["base"] == pytest.approx(one["base"], rel=1e-6)
         assert two["curve"] == pytest.approx(one["curve"], rel=1e-4)
@@ -90,9 +64,8 @@ class TestShards:
         assert sharded[how]["curve"] == pytest.approx(sharded["fft"]["curve"], rel=1e-4)
 
     def test_resume_to_the_same_numbers(self, found):
-        resumed = dict(found[0][0]["sharded"]["resumed"])
-        assert resumed.pop("status") == "resumed"
-        assert resumed == found[0][0]["sharded"]["adapterh"]
+        sharded = found[0][0]["sharded"]
+        assert sharded["resumed"] == sharded["adapterh"] | {"status": "resumed", "before": []}
 
     @pytest.mark.parametrize(("low", "high"), [("bf16", "fft"), ("bf16_lora", "lora"), ("bf16_base", "lora")])
     def test_bfloat16_and_checkpointing_stay_near_float32(self, found, low, high):
@@ -100,9 +73,7 @@ class TestShards:
         assert next(both) == pytest.approx(next(both), rel=0.02)
 
     def test_are_read_by_another_number_of_processes(self, found):
-        done = launch(BIN / "torchrun", "--standalone", "--nproc_per_node", 1, SCRIPT, "shards", found[1])
-        assert done.returncode == 0, done.stderr
-        resumed = json.loads((found[1] / "one_process.json").read_text())
+        resumed = RUNS.on_processes(1, RUNS.resumed_shards, found[1] / "shards_for_one")[0]
         assert (resumed["status"], resumed["before"]) == ("resumed", [2])
         two = found[0][0]["sharded"]["adapterh"]
         assert resumed["curve"] == pytest.approx(two["curve"], rel=1e-4)
@@ -135,8 +106,7 @@ class TestRunsOfTwoProcesses:
 class TestTwoProcesses:
     @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
     def test_give_the_curve_of_one(self, found, method):
-        model = RUNS.tuned_model(method, **({"dropout": 0.0} if method == "lora" else {}))
-        one = RUNS.numbers(*RUNS.run(model=model))
+        one = RUNS.numbers(*RUNS.run(model=RUNS.plain_model(method), **RUNS.SHORT))
         two = found[0][0][method]
         for key in ("loss", "stderr"):
             expected = [point[key] for point in one["curve"]]
@@ -149,31 +119,43 @@ class TestTwoProcesses:
         assert found[0][0] == found[0][1]
 
     def test_resume_to_the_same_numbers(self, found):
-        resumed = dict(found[0][0]["resumed"])
-        assert resumed.pop("status") == "resumed"
-        assert resumed == found[0][0]["dropout"]
+        assert found[0][0]["resumed"] == found[0][0]["dropout"] | {"status": "resumed", "n_processes": [2]}
 
     def test_with_different_rows_are_refused(self, found):
         assert "the 2 processes of this run do not agree on its model, rows or settings" in found[0][0]["disagreement"]
 
 
-@on_cpus
-class TestLaunchesThatDoNotConnect:
-    def test_accelerate_launch_on_cpus_is_refused(self):
-        done = launch(BIN / "accelerate", "launch", "--cpu", "--num_processes", 2, SCRIPT, "probe")
-        assert done.returncode != 0
-        assert "started" not in done.stdout
-        assert "accelerate launch was told to start more than one (it set MASTER_ADDR)" in done.stderr
-        assert "start several processes with torchrun --nproc_per_node N" in done.stderr
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_accelerate_launch_on_cpus_starts_one_process_whatever_it_was_told(monkeypatch, n_processes):
+    started = []
 
-    def test_the_loop_itself_refuses(self, monkeypatch):
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        with pytest.raises(ValueError, match="WORLD_SIZE announces 2 processes, but accelerate connected 1 "):
-            RUNS.run("fft")
+    class Process:
+        returncode = 0
 
-    def test_a_launch_of_one_process_is_not_refused(self):
-        done = launch(BIN / "accelerate", "launch", "--cpu", "--num_processes", 1, SCRIPT, "probe")
-        assert (done.returncode, done.stdout) == (0, "started\n"), done.stderr
+        def __init__(self, command, env):
+            started.append(env)
+
+        def wait(self):
+            pass
+
+    monkeypatch.setattr(launcher.subprocess, "Popen", Process)
+    arguments = ["--cpu", "--num_processes", str(n_processes), "--num_machines", "1", "--mixed_precision", "no"]
+    launcher.launch_command(launcher.launch_command_parser().parse_args([*arguments, "--dynamo_backend", "no", "x.py"]))
+    (environment,) = started
+    if n_processes == 1:
+        check_launch(environment, 1, "NO")
+        return
+    message = (
+        r"accelerate launch was told to start more than one \(it set MASTER_ADDR\).* with torchrun --nproc_per_node N"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_launch(environment, 1, "NO")
+
+
+def test_the_loop_itself_refuses_a_launch_that_does_not_connect(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="WORLD_SIZE announces 2 processes, but accelerate connected 1 "):
+        RUNS.run("fft")
 
 
 class TestCheckLaunch:
