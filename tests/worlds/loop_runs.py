@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -42,8 +41,6 @@ SCHEDULE = {
 }
 # Of several processes: validated twice after its start, and saved once before it is interrupted.
 SHORT = {"schedule": {"steps": 6}, "settings": {"checkpoint_every": 3}}
-# Forked, not spawned: the libraries are in memory already.
-FORK = multiprocessing.get_context("fork")
 
 
 def tuned_model(method, base_dropout=0.0, device="cpu", **options):
@@ -179,14 +176,6 @@ def train_job(job, folder, out, is_killed=False):
         reporting=Reporting(log_with=log_with),
     )
     out.write_text(json.dumps({"status": result.status, **numbers(model, result)}))
-
-
-def in_a_process(function, *arguments):
-    """Call a function in a process of its own, and return how that ended."""
-    process = FORK.Process(target=function, args=arguments)
-    process.start()
-    process.join(600)
-    return process.exitcode
 
 
 class Interruption(Exception):

@@ -1,11 +1,32 @@
 """The smallest grid that goes through the whole chain: what the tests of bases, runs and launches train."""
 
+import multiprocessing
+from types import SimpleNamespace
+
 from astraios_analysis.records.frame import RunRecord, save
 from training.corpus.settings import CorpusSettings
+from training.grid import workers
 from training.spec.grids import Grid, embedded_size
 from training.spec.run import LoopSettings, Schedule, closed_form_counts
 
 STEPS = 6
+# Forked, not spawned: the libraries are in memory already.
+FORK = multiprocessing.get_context("fork")
+
+
+def in_a_process(function, *arguments):
+    """Call a function in a process of its own, and return how that ended."""
+    process = FORK.Process(target=function, args=arguments)
+    process.start()
+    process.join(600)
+    return process.exitcode
+
+
+def fork_workers(patch):
+    """Let the workers of launches be forked; `test_workers` spawns them, as users do."""
+    patch.setattr(workers, "multiprocessing", SimpleNamespace(get_context=lambda _: FORK))
+    # An idle one does not notice that it is not needed any more: it holds the other end of its connection, too.
+    patch.setattr(workers, "_SECONDS_TO_END", 0.1)
 
 
 def tiny_grid(**changes):

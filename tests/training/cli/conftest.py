@@ -9,7 +9,8 @@ from training.spec.grids import PRESETS
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """A grid of four small runs under the preset `tiny`."""
+    """A grid of four small runs under the preset `tiny`, whose workers are forked."""
+    TINY.fork_workers(monkeypatch)
     grid = TINY.tiny_grid()
     monkeypatch.setitem(PRESETS, "tiny", lambda: grid)
     return grid

@@ -1,7 +1,6 @@
 """``python -m training score`` as a process: its output, what stops it, and what is not lost by that."""
 
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -35,24 +34,33 @@ def generations(tmp_path):
     return path
 
 
-def make_command(*arguments):
-    return [sys.executable, "-m", "training", "score", *map(str, arguments)]
+# The command needs no torch: where one of its libraries is imported, it fails.
+WITHOUT_TORCH = """
+import sys
+sys.modules.update(dict.fromkeys(('torch', 'transformers', 'peft', 'accelerate', 'tokenizers')))
+from training.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def start(*arguments, **options):
     """A process of the command, in which Ctrl-C works although the tests may ignore it."""
-    return subprocess.Popen(
-        make_command(*arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        restore_signals=True,
-        **({"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)} | options),
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    handled = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    command = [sys.executable, "-c", WITHOUT_TORCH, "score", *map(str, arguments)]
+    return subprocess.Popen(command, text=True, restore_signals=True, **(pipes | handled | options))
 
 
-def run(*arguments, **options):
-    return subprocess.run(make_command(*arguments), capture_output=True, text=True, check=False, timeout=600, **options)
+@pytest.fixture
+def scored(capsys):
+    """Run the command in this process: its result, with the JSON that it printed, and its notes."""
+
+    def scored(*arguments):
+        assert main(["score", *map(str, arguments), "--json"]) == 0
+        captured = capsys.readouterr()
+        return json.loads(captured.out), captured.err
+
+    return scored
 
 
 def journalled(folder):
@@ -74,70 +82,60 @@ def options(problems, folder):
     return ["--dataset", "humanevalfix_python", "--problems", problems, "--resume", folder, "--unsafe", "--workers", 1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_what_was_killed_loses_nothing_and_repeats_nothing(tmp_path, problems, generations, number):
-    folder = tmp_path / "journals"
-    arguments = [generations, *options(problems, folder), "--json"]
-    process = start(*arguments)
-    wait_for_verdicts(process, folder, 5)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=600)
-    assert out == ""
-    if number == signal.SIGINT:
-        assert process.returncode == 130
-        assert "stopped; the same command goes on from there" in err
-    before = journalled(folder)
-    assert 5 <= len(before) < 60
-    again = run(*arguments)
-    assert f"{len(before)} verdicts are known from " in again.stderr
+def test_what_was_stopped_loses_nothing_and_repeats_nothing(tmp_path, problems, generations, scored):
+    folder, before = tmp_path / "journals", []
+    arguments = [generations, *options(problems, folder)]
+    for number in (signal.SIGINT, signal.SIGKILL):
+        process = start(*arguments, "--json")
+        wait_for_verdicts(process, folder, len(before) + 5)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=600)
+        assert out == ""
+        assert (process.returncode, "stopped; the same command goes on from there" in err) == (
+            (130, True) if number == signal.SIGINT else (-number, False)
+        )
+        after = journalled(folder)
+        assert len(before) + 5 <= len(after) < 60
+        assert after[: len(before)] == before
+        before = after
+    found, notes = scored(*arguments)
+    assert f"{len(before)} verdicts are known from " in notes
     after = journalled(folder)
     assert after[: len(before)] == before
     assert set(Counter(after).values()) == {1}
     assert len(after) == 60
-    found = json.loads(again.stdout)
-    assert [row["n_passed"] for row in found["per_problem"]] == [20, 7, 0]
-    whole = run(generations, *options(problems, tmp_path / "other"), "--json")
-    assert json.loads(whole.stdout) == found
-
-
-def test_json_is_all_there_is_on_standard_output(tmp_path, problems, generations):
-    done = run(generations, *options(problems, tmp_path / "journals"), "--json")
-    found = json.loads(done.stdout)
-    assert done.returncode == 0
+    whole, notes = scored(generations, *options(problems, tmp_path / "other"))
+    assert whole == found
     expected = {"dataset": "humanevalfix_python", "n_problems": 3, "n_samples": 60, "sandbox": "unsafe"}
     assert found.items() >= expected.items()
     assert found["pass@1"] == pytest.approx(27 / 60)
     assert found["per_problem"] == [
         {"problem_id": number, "n_samples": 20, "n_passed": n_passed} for number, n_passed in enumerate([20, 7, 0])
     ]
-    assert "60/60" in done.stderr
+    assert "60/60" in notes
 
 
-def test_duplicates_run_once(tmp_path, problems):
+def test_duplicates_run_once(tmp_path, problems, scored):
     samples = [several * 10 for several in TINY.make_samples(TINY.python_rows(), [1, 1, 0], 2)]
     path = tmp_path / "generations.json"
     path.write_text(json.dumps(samples))
-    found = json.loads(run(path, *options(problems, tmp_path / "journals"), "--json").stdout)
+    found, _ = scored(path, *options(problems, tmp_path / "journals"))
     assert (found["n_samples"], found["n_distinct_programs"]) == (60, 6)
     assert len(journalled(tmp_path / "journals")) == 6
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit of the kernel stands for a full disk")
-def test_a_full_disk_is_said_and_loses_nothing(tmp_path, problems, generations):
-    folder = tmp_path / "journals"
-    limit = 2000
-    full = run(
-        generations,
-        *options(problems, folder),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
-    assert (full.returncode, full.stdout) == (1, "")
-    assert "cannot be written (File too large)" in full.stderr
-    assert "are kept: free some space, and the same command goes on" in full.stderr
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path, problems, generations, scored):
+    folder, limit = tmp_path / "journals", (2000, 2000)
+    arguments = [generations, *options(problems, folder)]
+    full = start(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    out, err = full.communicate(timeout=600)
+    assert (full.returncode, out) == (1, "")
+    assert "cannot be written (File too large)" in err
+    assert "are kept: free some space, and the same command goes on" in err
     before = journalled(folder)
     assert len(before) > 0
-    again = run(generations, *options(problems, folder))
-    assert again.returncode == 0
+    scored(*arguments)
     assert journalled(folder)[: len(before)] == before
     assert len(journalled(folder)) == 60
 
@@ -145,15 +143,10 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path, problems, generations):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_behind_standard_output_keeps_the_verdicts(tmp_path, problems, generations):
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            make_command(generations, *options(problems, tmp_path / "journals"), "--json"),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert "standard output cannot be written (No space left on device); the verdicts are kept" in done.stderr
+        process = start(generations, *options(problems, tmp_path / "journals"), "--json", stdout=full)
+        _, err = process.communicate(timeout=600)
+    assert process.returncode == 1
+    assert "standard output cannot be written (No space left on device); the verdicts are kept" in err
     assert len(journalled(tmp_path / "journals")) == 60
 
 
@@ -202,19 +195,3 @@ def test_data_sets_are_listed(capsys):
     assert [row["dataset"] for row in rows] == list(TASKS)
     assert all(row["dataset"] in text and row["reference"] in text for row in rows)
     assert {row["dataset"]: row["chance"] for row in rows}["defect_detection"] == 0.5
-
-
-def test_scoring_needs_no_torch(tmp_path, problems, generations):
-    code = (
-        "import sys\n"
-        "blocked = ('torch', 'transformers', 'peft', 'accelerate', 'tokenizers')\n"
-        "sys.modules.update(dict.fromkeys(blocked))\n"
-        "from training.__main__ import main\n"
-        "sys.exit(main(sys.argv[1:]))"
-    )
-    arguments = ["score", generations, *options(problems, tmp_path / "j"), "--json"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False, env=os.environ
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["n_samples"] == 60

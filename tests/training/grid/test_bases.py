@@ -1,8 +1,6 @@
 import json
-import multiprocessing
 import os
 import signal
-from itertools import islice
 
 import huggingface_hub.constants
 import numpy as np
@@ -10,17 +8,14 @@ import pytest
 import tiny_grid as TINY
 import torch
 
-from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.rows import encode, tokenizer_bytes
+from training.corpus.rows import tokenizer_bytes
 from training.grid import bases
 from training.grid.bases import base_digest, load_base, pretrain
 from training.grid.rows import run_corpus, stream_rows
 from training.loop.batches import RowSet
 from training.loop.validation import mean_with_error, token_losses
-from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, HARDER_CORPUS, HARDER_VOCABULARY, preset
-from training.spec.run import LoopSettings, RunSpec, Schedule, closed_form_counts
-
-FORK = multiprocessing.get_context("fork")
+from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, preset
+from training.spec.run import LoopSettings, RunSpec, Schedule
 
 
 def tiny(method="fft", **changes):
@@ -110,8 +105,8 @@ def pretrain_and_log(cache, log, barrier):
 
 def test_two_processes_at_once_train_a_base_once(tmp_path, folder):
     run_corpus(tiny().data)
-    barrier, log = FORK.Barrier(2), tmp_path / "log"
-    pair = [FORK.Process(target=pretrain_and_log, args=(tmp_path, log, barrier)) for _ in range(2)]
+    barrier, log = TINY.FORK.Barrier(2), tmp_path / "log"
+    pair = [TINY.FORK.Process(target=pretrain_and_log, args=(tmp_path, log, barrier)) for _ in range(2)]
     for process in pair:
         process.start()
     for process in pair:
@@ -127,10 +122,7 @@ def pretrain_and_die(cache):
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, cache, folder, monkeypatch):
-    process = FORK.Process(target=pretrain_and_die, args=(tmp_path,))
-    process.start()
-    process.join(600)
-    assert process.exitcode == -signal.SIGKILL
+    assert TINY.in_a_process(pretrain_and_die, tmp_path) == -signal.SIGKILL
     assert not (tmp_path / "bases" / folder.name).exists()
     statuses, train = [], bases.train
 
@@ -215,17 +207,6 @@ def test_preset_sizes_have_room_for_the_corpus_and_virtual_tokens():
     spec = preset("smoke").runs()[0]
     assert run_corpus(spec.data).tokenizer.get_vocab_size() == EMBEDDED_VOCABULARY == spec.size.vocab_size
     assert spec.schedule.sequence_length + 30 == EMBEDDED_POSITIONS == spec.size.n_positions
-
-
-def test_the_grid_for_a_gpu_spans_a_factor_of_100_and_has_room_for_its_corpus():
-    runs = preset("gpu").runs()
-    counts = [closed_form_counts(run.size, run.tuning).n_params_base_nonembedding for run in runs]
-    assert max(counts) / min(counts) > 100
-    assert {run.loop.precision for run in runs} == {"bf16"}
-    corpus = EmbeddedCorpus(HARDER_CORPUS)
-    assert corpus.tokenizer.get_vocab_size() == HARDER_VOCABULARY == runs[0].size.vocab_size
-    rows = encode(corpus.tokenizer, [item.document for item in islice(corpus.instructions(0, "train"), 200)])
-    assert max(len(row.tokens) for row in rows) < runs[0].schedule.sequence_length
 
 
 def test_validation_rows_are_the_same_for_every_seed_and_training_rows_are_not():

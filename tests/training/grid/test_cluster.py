@@ -4,17 +4,19 @@ import os
 import re
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny_grid as TINY
-from submitit import LocalExecutor, SlurmExecutor
+from accelerate.state import AcceleratorState
+from submitit import DebugExecutor, LocalExecutor, SlurmExecutor
 
 from astraios_analysis.records.frame import load
 from training.__main__ import main
 from training.grid.bases import pretrain
 from training.grid.cluster import JOB_FOLDER, JobSettings, TaskJob, run_queue, submit, tasks_of
-from training.grid.run import run
 from training.grid.workers import Folders, Task
 from training.spec.files import record_path, run_lock, run_state, work_folder
 from training.spec.grids import PRESETS
@@ -115,23 +117,52 @@ def test_settings_are_checked(changes, message):
         JobSettings(**changes)
 
 
-def test_jobs_of_several_processes_train_runs_together(tmp_path, monkeypatch):
-    """Bases, then runs, each by two processes that know of each other; sharded, the curve of one to 1e-4."""
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    (spec,) = TINY.tiny_grid(methods=("lora",)).runs()[:1]
-    plain = spec.tuning.model_copy(update={"dropout": 0.0})
-    spec = spec.model_copy(update={"tuning": plain})
-    lines = []
-    settings = JobSettings(gpus=0, processes=2, minutes=30)
-    folders = Folders(tmp_path / "runs", tmp_path / "cache", None, is_sharded=True)
-    (outcome,) = run_queue([spec], folders, settings, lines.append)
+@pytest.fixture(scope="module")
+def queued(tmp_path_factory):
+    """A run that the queue has trained, by jobs in this process: its specification, folders and what was said."""
+    (spec,) = TINY.tiny_grid(methods=("lora",)).runs()
+    spec = spec.model_copy(update={"tuning": spec.tuning.model_copy(update={"dropout": 0.0})})
+    folders, lines = Folders(tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("cache"), None), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.grid.cluster._submitit", lambda: SimpleNamespace(LocalExecutor=DebugExecutor))
+        (outcome,) = run_queue([spec], folders, JobSettings(gpus=0), lines.append)
     assert outcome.status == "done", lines
-    record = load(record_path(folders.runs, spec.run_id))
+    return spec, folders, lines
+
+
+def test_the_queue_trains_bases_and_then_runs(queued):
+    spec, folders, lines = queued
+    assert [line.partition(":")[0] for line in lines] == ["[1/2] base 16x1, seed 0", f"[2/2] {spec.run_id}"]
+    assert run_state(folders.runs, spec.run_id).state == "done"
+
+
+def work_as_task(rank, spec, folders):
+    """One of the two processes that submitit starts for a job."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    os.environ |= {
+        "ACCELERATE_USE_CPU": "true",
+        "SUBMITIT_EXECUTOR": "local",
+        "SUBMITIT_LOCAL_JOB_ID": str(os.getppid()),
+    }
+    os.environ |= {"SUBMITIT_LOCAL_NTASKS": "2", "SUBMITIT_LOCAL_GLOBALID": rank, "SUBMITIT_LOCAL_LOCALID": rank}
+    status, message = TaskJob(Task("run", spec), folders)()
+    assert status == "done", message
+
+
+def test_the_processes_of_a_job_train_its_run_together(queued, tmp_path):
+    """Sharded over two processes that know of each other, the curve is that of one to 1e-4."""
+    spec, folders, _ = queued
+    together = replace(folders, runs=tmp_path, is_sharded=True)
+    pair = [TINY.FORK.Process(target=work_as_task, args=(rank, spec, together)) for rank in "01"]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(600)
+    assert [process.exitcode for process in pair] == [0, 0]
+    alone, record = (load(record_path(runs, spec.run_id)) for runs in (folders.runs, tmp_path))
     assert record.provenance.spec["n_processes"] == 2
-    alone = run(spec, tmp_path / "alone", tmp_path / "cache")
     for one, two in zip(alone.val_curve, record.val_curve, strict=True):
         assert two.loss == pytest.approx(one.loss, rel=1e-4)
-    assert [line.partition(":")[0] for line in lines] == ["[1/2] base 16x1, seed 0", f"[2/2] {spec.run_id}"]
 
 
 def test_what_several_processes_ask_of_a_cluster():

@@ -1,11 +1,6 @@
-"""Damage that a copy, a full disk or a killed launcher leaves behind is noticed, named, and costs no other run."""
+"""Damage that a copy or a full disk leaves behind is noticed, named, and costs no other run."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -113,65 +108,3 @@ def test_a_full_disk_fails_a_run_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_text", no_room)
     status, message = perform("run", FFT, Folders(tmp_path, tmp_path, None))
     assert (status, message) == ("failed", "OSError: [Errno 28] No space left on device: 'somewhere'")
-
-
-def processes_of(folder):
-    """Living processes that work in a folder, as Linux's /proc shows them."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            is_dead = (path / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
-            if not is_dead and (path / "cwd").resolve() == folder:
-                found.append(path.name)
-        except OSError:
-            continue
-    return found
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends a process with its parent on Linux only")
-def test_workers_end_with_the_launcher_that_was_killed(tmp_path):
-    arguments = [
-        "grid",
-        "run",
-        "--preset",
-        "ladder",
-        "--size",
-        "160x4",
-        "--method",
-        "fft",
-        "--seed",
-        "0",
-        "--jobs",
-        "1",
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "training",
-        *arguments,
-        "--jobs",
-        "1",
-        "--no-scores",
-        "--runs",
-        "runs",
-        "--cache",
-        "cache",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        deadline = time.monotonic() + 400
-        while not list(tmp_path.glob("cache/bases/.training-*")) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        # Its base takes minutes, and a worker that was left alone would train it to the end.
-        deadline = time.monotonic() + 120
-        while (left := processes_of(tmp_path)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert left == []
-    finally:
-        os.killpg(process.pid, signal.SIGKILL) if processes_of(tmp_path) else None

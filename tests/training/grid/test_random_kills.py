@@ -1,25 +1,21 @@
 """Workers and launchers killed at random moments: every run ends with exactly one valid record, the undisturbed one."""
 
-import multiprocessing
 import os
 import random
 import signal
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import tiny_grid as TINY
 import torch
 
 from astraios_analysis.records.frame import load_folder
-from training.grid import bases, run, workers
+from training.grid import bases, run
 from training.grid.workers import launch
 from training.spec.files import run_state
 
-# Forked, not spawned: the libraries are in memory already, and a killed process costs no new import.
-FORK = multiprocessing.get_context("fork")
 KILLS = 8
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found in Linux's /proc")
@@ -43,7 +39,7 @@ def launcher(runs, cache, log):
         return result
 
     run.train = train
-    workers.multiprocessing = SimpleNamespace(get_context=lambda _: FORK)
+    TINY.fork_workers(pytest.MonkeyPatch())
     launch(specs(), runs, cache, jobs=2)
 
 
@@ -83,7 +79,7 @@ def test_every_run_ends_with_one_record_whatever_is_killed(tmp_path, undisturbed
             # Two launchers at once, always.
             started = [process for process in started if process.is_alive()]
             while len(started) < 2 and not is_over():
-                process = FORK.Process(target=launcher, args=(runs, cache, log))
+                process = TINY.FORK.Process(target=launcher, args=(runs, cache, log))
                 process.start()
                 started.append(process)
             time.sleep(rng.uniform(0.05, 0.6))

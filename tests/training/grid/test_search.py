@@ -56,7 +56,8 @@ def test_rates_tried_first_are_the_grids_own_at_that_size():
     assert start_rates(wide, "lora") == {0.005, 0.01, 0.02}
 
 
-def test_search_ends_with_the_best_rate_inside(tmp_path):
+def test_search_ends_with_the_best_rate_inside(tmp_path, monkeypatch):
+    TINY.fork_workers(monkeypatch)
     lines = []
     # Far too small on purpose: the range has to grow upwards.
     grid = TINY.tiny_grid(learning_rates={"lora": 2.5e-2})

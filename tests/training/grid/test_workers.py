@@ -1,18 +1,20 @@
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import tiny_grid as TINY
 
+from training.__main__ import main
+from training.grid import bases
 from training.grid.workers import Folders, Task, Worker, _Launch, launch
 from training.spec.files import exclusive, last_line, record_path, run_lock, run_state
+from training.spec.grids import PRESETS
 
 SPECS = TINY.tiny_grid(learning_rates={"lora": 1e30}).runs()
 FFT, LORA, PTUNING, ADAPTERH = SPECS
@@ -27,7 +29,7 @@ def folders(tmp_path_factory):
 def launched(folders):
     lines = []
     with exclusive(run_lock(folders[0], ADAPTERH.run_id)):
-        outcomes = launch(SPECS, *folders, jobs=2, report=lines.append)
+        outcomes = launch(SPECS, *folders, jobs=1, report=lines.append)
     return outcomes, lines
 
 
@@ -189,28 +191,48 @@ def living_processes(group):
     return found
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are read from Linux's /proc")
-def test_interruption_ends_the_workers_and_the_same_command_can_go_on(tmp_path):
-    arguments = ["grid", "run", "--preset", "smoke", "--size", "16x2", "--method", "fft", "--jobs", "1"]
-    command = [sys.executable, "-m", "training", *arguments, "--runs", "runs", "--cache", "cache"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+def train_for_hours(*_, folder, **__):
+    folder.mkdir()
+    time.sleep(10_000)
+
+
+def launcher(folder):
+    """A command in a process group of its own, whose worker is at a base that takes hours."""
+    os.setpgrp()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    patch = pytest.MonkeyPatch()
+    TINY.fork_workers(patch)
+    patch.setattr(bases, "train", train_for_hours)
+    patch.setitem(PRESETS, "tiny", TINY.tiny_grid)
+    command = ["grid", "run", "--preset", "tiny", "--method", "fft", "--jobs", "1", "--no-scores"]
+    with (folder / "errors").open("w") as errors, redirect_stderr(errors):
+        status = main([*command, "--runs", str(folder / "runs"), "--cache", str(folder / "cache")])
+    sys.exit(status)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are read from /proc, and end with their parent on Linux")
+@pytest.mark.parametrize("is_interrupted", [True, False])
+def test_workers_end_with_a_launcher_that_is_interrupted_or_killed(tmp_path, is_interrupted):
+    process = TINY.FORK.Process(target=launcher, args=(tmp_path,))
+    process.start()
     try:
-        # The worker is at its task as soon as it holds the lock of the base.
-        deadline = time.monotonic() + 400
-        while not list(tmp_path.glob("cache/bases/.training-*")) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=300)
+        # The worker is at its task as soon as the base has its folder.
+        until(lambda: list(tmp_path.glob("cache/bases/.training-*")))
+        # Ctrl-C reaches all processes of a terminal; a kill, the launcher alone.
+        os.killpg(process.pid, signal.SIGINT) if is_interrupted else process.kill()
+        process.join(300)
+        until(lambda: not living_processes(process.pid))
     finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "the same command goes on from the last checkpoints" in errors
+        for left in living_processes(process.pid):
+            os.kill(int(left), signal.SIGKILL)
+    assert process.exitcode == (130 if is_interrupted else -signal.SIGKILL)
+    errors = (tmp_path / "errors").read_text()
+    assert ("the same command goes on from the last checkpoints" in errors) is is_interrupted
     assert "Traceback" not in errors
-    # The pool's own bookkeeper notices a moment later that nobody is left.
-    deadline = time.monotonic() + 600
-    while (left := living_processes(process.pid)) and time.monotonic() < deadline:
+
+
+def until(condition):
+    deadline = time.monotonic() + 400
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.05)
-    assert left == []

@@ -6,6 +6,7 @@ import random
 
 import loop_runs as RUNS
 import pytest
+from tiny_grid import in_a_process
 
 from training.loop.batches import TokenRows
 
@@ -28,12 +29,12 @@ def outcomes(tmp_path_factory):
     """Each job killed and resumed, what lay in its folder, and its method trained whole, each in its own process."""
     out, found = tmp_path_factory.mktemp("killed"), {}
     for method in ("fft", "lora", "adapterh"):
-        RUNS.in_a_process(RUNS.train_job, {"method": method}, out / f"{method}-whole", out / f"{method}-whole.json")
+        in_a_process(RUNS.train_job, {"method": method}, out / f"{method}-whole", out / f"{method}-whole.json")
     for name, job in JOBS.items():
         folder, numbers = out / name, out / f"{name}.json"
-        exit_code = RUNS.in_a_process(RUNS.train_job, job, folder, numbers, True)
+        exit_code = in_a_process(RUNS.train_job, job, folder, numbers, True)
         left = sorted(path.name for path in folder.iterdir())
-        RUNS.in_a_process(RUNS.train_job, job, folder, numbers)
+        in_a_process(RUNS.train_job, job, folder, numbers)
         after = sorted(path.name for path in folder.iterdir())
         whole, resumed = (json.loads(path.read_text()) for path in (out / f"{job['method']}-whole.json", numbers))
         found[name] = ({"exit_code": exit_code, "left": left, "after": after}, whole, resumed)
