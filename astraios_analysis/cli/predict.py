@@ -12,6 +12,7 @@ from astraios_analysis.cli.shared import RUNS_OR_TABLE, TABLE, is_table, load_gr
 from astraios_analysis.records.commands import JSON, Command, flag, option
 from astraios_analysis.records.notation import split_sizes
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
+from astraios_analysis.records.refusal import by_reason
 
 ALL = "all"
 KEYS = ["size", "n_params", "at", "group", "dataset", "method", "quantity", "value", "intervals", "reach", "weights"]
@@ -150,11 +151,8 @@ def _named(values: tuple[str, ...]) -> list[str] | None:
 
 
 def _say_refused(found: aa.Prediction) -> None:
-    reasons: dict[str, list[str]] = {}
-    for name, reason in found.refused.items():
-        reasons.setdefault(reason, []).append(name)
-    for reason, names in reasons.items():
-        say(f"not predicted: {', '.join(names)}: {reason}")
+    for names, reason in by_reason(found.refused).items():
+        say(f"not predicted: {names}: {reason}")
     for note in found.notes:
         say(note)
     for name, reason in found.untested.items():

@@ -23,7 +23,7 @@ from astraios_analysis.laws.rescue import SOLVER_ERRORS
 from astraios_analysis.laws.residuals import Objective, check_inputs
 from astraios_analysis.laws.saved import N_DRAWS, Curve, SavedFit, write_fit
 from astraios_analysis.laws.tables import ALL, Points, select_points
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, by_reason
 
 POOLINGS = ("none", "shared")
 INTERVALS = ("profile", "bootstrap")
@@ -438,5 +438,5 @@ def fit_table(
             # One group's problem must not be that of all.
             refused[str(label)] = str(error)
     if not fits:
-        raise Refusal("; ".join(f"{group}: {reason}" for group, reason in refused.items()))
+        raise Refusal("; ".join(f"{groups}: {reason}" for groups, reason in by_reason(refused).items()))
     return Fit(law, points, fits, (), options, refused)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from astraios_analysis.records.reading import parse_json, read_text
-from astraios_analysis.records.refusal import FileProblem, RecordError, fail
+from astraios_analysis.records.refusal import FileProblem, RecordError, collect, fail
 from astraios_analysis.records.schema import RunRecord, order_methods, validating
 
 _READABLE = "check the path and its permissions"
@@ -122,29 +122,21 @@ def check(paths: Iterable[str | Path], grid: str | None = None) -> tuple[list[Ru
 
     With ``grid``, files that name another grid are passed over.
     """
+    listed, unknown = collect(record_files, paths)
+    files = [file for folder in listed for file in folder if grid is None or not _names_another(file, grid)]
+    loaded, problems = collect(lambda file: (load(file), file), files)
     records: dict[str, tuple[RunRecord, Path]] = {}
-    problems: list[FileProblem] = []
-    for root in paths:
-        try:
-            files = record_files(root)
-        except RecordError as error:
-            problems.extend(error.problems)
-            continue
-        for file in files:
-            known_grid = grid and peek(file).get("grid")
-            if isinstance(known_grid, str) and known_grid != grid:
-                continue
-            try:
-                record = load(file)
-            except RecordError as error:
-                problems.extend(error.problems)
-                continue
-            known = records.setdefault(record.run_id, (record, file))
-            if known[1].resolve() != file.resolve():
-                problems.append(
-                    FileProblem(file, "run_id", f"{record.run_id!r} is also in {known[1]}; remove one or rename it")
-                )
-    return [record for record, _ in records.values()], problems
+    for record, file in loaded:
+        _, first = records.setdefault(record.run_id, (record, file))
+        if first.resolve() != file.resolve():
+            message = f"{record.run_id!r} is also in {first}; remove one or rename it"
+            problems.append(FileProblem(file, "run_id", message))
+    return [record for record, _ in records.values()], problems + unknown
+
+
+def _names_another(file: Path, grid: str) -> bool:
+    named = peek(file).get("grid")
+    return isinstance(named, str) and named != grid
 
 
 def sort_records(records: Iterable[RunRecord]) -> list[RunRecord]:

@@ -38,14 +38,20 @@ def fail(path: Path, message: str, field: str = "") -> RecordError:
     return RecordError([FileProblem(path, field, message)])
 
 
-def gather(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Return what a function makes of each item; what is wrong with any of them is refused together."""
+def collect(function: Callable[[T], R], items: Iterable[T]) -> tuple[list[R], list[FileProblem]]:
+    """Return what a function makes of each item, and what is wrong with those that it refuses."""
     found, problems = [], []
     for item in items:
         try:
             found.append(function(item))
         except RecordError as error:
             problems += error.problems
+    return found, problems
+
+
+def gather(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Return what a function makes of each item; what is wrong with any of them is refused together."""
+    found, problems = collect(function, items)
     if problems:
         raise RecordError(problems)
     return found
@@ -68,6 +74,14 @@ def attempt(names: Iterable[T], call: Callable[[T], R]) -> tuple[dict[T, R], dic
         except Refusal as error:
             refused[name] = str(error).removeprefix(f"{name}: ")
     return found, refused
+
+
+def by_reason(refused: Mapping[T, str]) -> dict[str, str]:
+    """Return each reason once, by the names of all that it stopped."""
+    names: dict[str, list[str]] = {}
+    for name, reason in refused.items():
+        names.setdefault(reason, []).append(str(name))
+    return {", ".join(of_reason): reason for reason, of_reason in names.items()}
 
 
 _WORDS = {

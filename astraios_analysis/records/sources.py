@@ -7,7 +7,7 @@ from pathlib import Path
 from astraios_analysis.records.files import files_below, peek
 from astraios_analysis.records.frame import FileProblem, RecordError, RunRecord, check, sort_records
 from astraios_analysis.records.means import with_answers, with_mean
-from astraios_analysis.records.refusal import fail, require_known
+from astraios_analysis.records.refusal import collect, fail, require_known
 from astraios_analysis.records.registry import DECLARATIONS, LOSS, read_declarations
 from astraios_analysis.records.released import GRID, is_released_folder, load_released, released_datasets
 
@@ -42,15 +42,10 @@ def check_sources(paths: list[Path], grid: str | None = None) -> tuple[list[RunR
 
     With ``grid``, what is of another grid is passed over.
     """
-    problems: list[FileProblem] = []
+    listed, problems = collect(lambda path: (path, files_below(path) if os.path.isdir(path) else []), paths)
     recorded: list[Path] = []
     released: dict[Path, Path] = {}
-    for path in paths:
-        try:
-            files = files_below(path) if os.path.isdir(path) else []
-        except RecordError as error:
-            problems.extend(error.problems)
-            continue
+    for path, files in listed:
         for file in files:
             if file.name == DECLARATIONS:
                 read_declarations(file)
@@ -67,13 +62,8 @@ def check_sources(paths: list[Path], grid: str | None = None) -> tuple[list[RunR
 def _check_released(folders: list[Path], places: dict[str, str]) -> tuple[list[RunRecord], list[FileProblem]]:
     """Read released tables and name the runs already in ``places``: one counted twice would shrink every interval."""
     records: list[RunRecord] = []
-    problems: list[FileProblem] = []
-    for folder in folders:
-        try:
-            found = load_released(folder)
-        except RecordError as error:
-            problems.extend(error.problems)
-            continue
+    loaded, problems = collect(lambda folder: (folder, load_released(folder)), folders)
+    for folder, found in loaded:
         for run_id in sorted({record.run_id for record in found} & set(places)):
             problems.append(FileProblem(folder, "run_id", f"{run_id!r} is also in {places[run_id]}; give one of them"))
         places |= {record.run_id: str(folder) for record in found}
