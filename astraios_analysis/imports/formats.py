@@ -7,13 +7,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from astraios_analysis.imports import harnesses, peft, trackers
-from astraios_analysis.imports.inputs import Imported, Options, complete_counts, make_record, size_label
+from astraios_analysis.imports.inputs import Imported, Options, complete_counts, make_record, run_fields
 from astraios_analysis.imports.tables import read_table
 from astraios_analysis.imports.trainer import ADAPTER_CONFIG, STATE, read_trainer_folder
 from astraios_analysis.imports.writing import add_scores, existing_records, find_known, require_addable
-from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.reading import is_packed, read_bytes, read_cells, read_json, read_text
-from astraios_analysis.records.refusal import Refusal, fail, gather
+from astraios_analysis.records.refusal import FileProblem, RecordError, Refusal, fail, gather
 from astraios_analysis.records.registry import choose_measure
 from astraios_analysis.records.schema import RunRecord, Score
 
@@ -108,7 +107,7 @@ def _of_row(path: Path, row: object) -> str | None:
 
 def _of_table(path: Path) -> str | None:
     try:
-        header = list(read_cells(path).columns)
+        header = read_cells(path).columns
     except RecordError:
         return None
     if len(header) < 2:
@@ -224,11 +223,8 @@ def _record_to_extend(form: str, path: Path, options: Options, found: Imported) 
             f"there is no run {run_id!r} in {out} (it has {names}); choose one of them, or describe a new run with "
             f"{', '.join(lacking)}"
         )
-    size = options.size or size_label(counts["n_params_base"])
-    fields = {"run_id": run_id, "grid": options.grid, "method": options.method, "size": size, "seed": options.seed}
-    fields |= {"held_out": size in options.held_out, "n_tokens": options.n_tokens} | counts
-    origin = f"scores imported from {FORMATS[form]}"
-    made = make_record(path, "", fields | {"provenance": {"origin": origin}})
+    run = run_fields(options, options.method, counts, run_id)
+    made = make_record(path, "", run | {"provenance": {"origin": f"scores imported from {FORMATS[form]}"}})
     # Another description of a run leaves what was measured on it.
     kept = ("base_val_loss", "val_loss", "val_loss_se", "val_curve", "scores", "cost", "provenance")
     return made if old is None else made.model_copy(update={name: getattr(old, name) for name in kept})

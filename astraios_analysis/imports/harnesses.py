@@ -9,9 +9,8 @@ from typing import Literal, NamedTuple
 
 from astraios_analysis.imports.inputs import Options, data_name, make_score
 from astraios_analysis.imports.tables import NO_LANGUAGE
-from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.reading import read_json, read_lines
-from astraios_analysis.records.refusal import fail
+from astraios_analysis.records.refusal import FileProblem, RecordError, fail
 from astraios_analysis.records.registry import LOSS_METRIC, METRICS, find_dataset
 from astraios_analysis.records.schema import ProblemCounts, Score
 

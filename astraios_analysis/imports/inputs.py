@@ -20,9 +20,8 @@ from pydantic import (
     field_validator,
 )
 
-from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.notation import COUNT_UNITS, parse_count
-from astraios_analysis.records.refusal import Refusal, fail
+from astraios_analysis.records.refusal import FileProblem, RecordError, Refusal, fail
 from astraios_analysis.records.registry import chance_level, find_dataset
 from astraios_analysis.records.released import GRID as RELEASED
 from astraios_analysis.records.schema import METHODS, RunRecord, Score, validating
@@ -53,18 +52,11 @@ class ScoreColumn(NamedTuple):
 
 
 class Options(BaseModel):
-    """What a user says of runs and files, by the names of mapping files; each importer has its own part of it.
+    """What a user says of runs and files, by the names of mapping files; the command's help describes each option.
 
-    Of runs, where no file says it: ``grid`` to ``n_tokens``; ``held_out`` are labels of sizes, ``methods`` the files'
-    names of tuning methods. Of tables: ``columns`` gives the column of a field where it has another name, ``percent``
-    says that shares are percentages. Fields that no column gives are those of ``runs`` by name of run, or of the named
-    groups of ``name_pattern`` in that name. Of tasks, by name, or by the empty name for all others: ``datasets`` (where
-    not the task's own name), ``languages``, ``n_items`` (numbers of problems) and ``logs`` (its ``logs.json``, outcomes
-    problem by problem). ``setting`` stands in place of the one made from a file's configuration; variants and filters
-    stay behind it. Of Trainer folders: ``base_config`` is the base model's folder of safetensors weights, ``counts``
-    what `python -m training params --adapter` printed, ``eval`` a validation set where several were logged,
-    ``checkpoint`` whether the loss is that of the last step or of the checkpoint that the run names as its best,
-    ``repeated_step`` which loss to keep of a step validated twice. ``out`` is the folder of the records.
+    Fields of a run that no column gives are those of ``runs`` by name of run, or of the named groups of
+    ``name_pattern`` in that name. What is said of tasks goes by their names, or by the empty name for all others.
+    ``setting`` stands in place of the one made from a file's configuration; variants and filters stay behind it.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -184,6 +176,26 @@ def complete_counts(counts: Mapping[str, int], method: str | None) -> dict[str, 
     if method is not None and {"n_params_base", "n_params_updated"} <= counts.keys():
         counts.setdefault("n_params", counts["n_params_base"] + counts["n_params_updated"])
     return counts
+
+
+def run_fields(
+    options: Options, method: str | None, counts: Mapping[str, int], run_id: str, *, seed=None, n_tokens=None
+) -> dict[str, object]:
+    """Return what a record says of its run; what an option says goes before what a file says.
+
+    No tokens are what a file did not count.
+    """
+    size = options.size or size_label(counts["n_params_base"])
+    return {
+        **counts,
+        "run_id": options.run_id or run_id,
+        "grid": options.grid,
+        "method": method,
+        "size": size,
+        "seed": seed if options.seed is None else options.seed,
+        "held_out": size in options.held_out,
+        "n_tokens": options.n_tokens or n_tokens or None,
+    }
 
 
 def run_name(*parts: object) -> str:

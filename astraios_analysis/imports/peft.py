@@ -14,14 +14,13 @@ from astraios_analysis.imports.inputs import (
     make_record,
     make_score,
     read_method,
+    run_fields,
     run_name,
-    size_label,
 )
 from astraios_analysis.imports.tables import NO_LANGUAGE
 from astraios_analysis.imports.trainer import adapter_method
-from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.reading import read_json
-from astraios_analysis.records.refusal import Refusal, fail, gather
+from astraios_analysis.records.refusal import FileProblem, RecordError, Refusal, fail, gather
 from astraios_analysis.records.schema import validating
 
 ORIGIN = "imported from a result of PEFT's method_comparison"
@@ -177,16 +176,11 @@ def _make(path: Path, result: Result, info: Mapping, method: str, n_base: int | 
     for name, value in options.given_counts().items():
         if counts.setdefault(name, value) != value:
             raise fail(path, f"is {counts[name]} in the file and {value} by --{name.replace('_', '-')}", name)
-    size, seed = options.size or size_label(n_base), result.run_info.train_config.seed
+    name, seed = run_name(result.run_info.experiment_name), result.run_info.train_config.seed
+    n_tokens = result.test.get("train total tokens")
+    run = run_fields(options, method, complete_counts(counts, method), name, seed=seed, n_tokens=n_tokens)
     cost = {"seconds": train.train_time, "peak_memory_bytes": train.accelerator_memory_max or train.cuda_memory_max}
     fields = {
-        "run_id": options.run_id or run_name(result.run_info.experiment_name),
-        "grid": options.grid,
-        "method": method,
-        "size": size,
-        "seed": options.seed if options.seed is not None else seed,
-        "held_out": size in options.held_out,
-        "n_tokens": options.n_tokens or result.test.get("train total tokens"),
         "scores": (_test_score(path, result, options),) if result.test else (),
         "cost": {name: value for name, value in cost.items() if value is not None},
         "provenance": {
@@ -194,7 +188,7 @@ def _make(path: Path, result: Result, info: Mapping, method: str, n_base: int | 
             "spec": {name: info.get(name) for name in ("experiment_name", "train_config", "peft_config")},
         },
     }
-    return make_record(path, "", fields | complete_counts(counts, method))
+    return make_record(path, "", run | fields)
 
 
 def _test_score(path: Path, result: Result, options: Options):

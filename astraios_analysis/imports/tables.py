@@ -24,10 +24,9 @@ from astraios_analysis.imports.inputs import (
     run_name,
     size_label,
 )
-from astraios_analysis.records.files import FileProblem, RecordError
 from astraios_analysis.records.notation import is_blank, parse_count, read_truth, with_points
-from astraios_analysis.records.reading import read_cells
-from astraios_analysis.records.refusal import Refusal, fail, gather
+from astraios_analysis.records.reading import Rows, read_cells
+from astraios_analysis.records.refusal import FileProblem, RecordError, Refusal, fail, gather
 from astraios_analysis.records.registry import find_dataset
 from astraios_analysis.records.schema import RunRecord, Score
 
@@ -55,10 +54,6 @@ _FINISHED = "finished"
 _STATES = {_FINISHED, "crashed", "failed", "killed", "running", "preempting", "preempted", "scheduled", "pending"}
 
 
-Rows = list[tuple[int, dict[str, str]]]
-"""Line number and cells by column, of every row."""
-
-
 @dataclass
 class _Run:
     """What the rows read so far say of one run."""
@@ -72,12 +67,13 @@ class _Run:
 
 def read_table(path: Path, options: Options) -> Imported:
     """Return the runs of a table's file in the order in which they appear."""
-    rows, notes = read_rows(path, options.delimiter)
-    columns = rows[0][1].keys() - options.columns.values()
+    table = read_cells(path, options.delimiter)
+    columns = [name for name in table.columns if name not in options.columns.values()]
     named = [name for name in columns if name.lower() in ("state", "status")]
-    state = next((name for name in named if all(row[name].lower() in _STATES for _, row in rows)), None)
-    found = read_runs(path, rows, options, state)
-    return Imported(found.records, found.left_out, [*notes, *found.notes])
+    state = next((name for name in named if all(row[name].lower() in _STATES for _, row in table.rows)), None)
+    found = read_runs(path, table.rows, options, state)
+    found.notes[:0] = [FileProblem(path, "", note) for note in table.notes]
+    return found
 
 
 def read_runs(path: Path, rows: Rows, options: Options, state: str | None) -> Imported:
@@ -148,13 +144,6 @@ def _once(path: Path, problems: Sequence[FileProblem]) -> list[FileProblem]:
     more = len(once) - _MAX_SHOWN
     rest = [FileProblem(path, "", f"has {more} problems more of this kind")] if more > 0 else []
     return once[:_MAX_SHOWN] + rest
-
-
-def read_rows(path: Path, delimiter: str | None = None) -> tuple[Rows, list[FileProblem]]:
-    """Return every row of a table that is not empty, and what to say of how it was read."""
-    cells = read_cells(path, delimiter)
-    rows = [(number, dict(zip(cells.columns, row, strict=True))) for number, row in cells.rows]
-    return rows, [FileProblem(path, "", note) for note in cells.notes]
 
 
 def _require_columns(path: Path, header: list[str], options: Options) -> None:

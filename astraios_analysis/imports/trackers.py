@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from astraios_analysis.imports.inputs import Imported, Options
-from astraios_analysis.imports.tables import Rows, build_records, read_rows, read_runs
-from astraios_analysis.records.files import FileProblem
+from astraios_analysis.imports.tables import build_records, read_runs
 from astraios_analysis.records.notation import is_blank
-from astraios_analysis.records.reading import read_json
-from astraios_analysis.records.refusal import fail
+from astraios_analysis.records.reading import Rows, read_cells, read_json
+from astraios_analysis.records.refusal import FileProblem, fail
 
 _STEPS = ("Step", "_step", "global_step", "train/global_step", "trainer/global_step")
 _CHART = re.compile(r"(?P<run>.+) - (?P<metric>.+?)(?P<end>__MIN|__MAX)?")
@@ -43,8 +42,8 @@ def _is_history(header: list[str]) -> bool:
 
 def read_wandb(path: Path, options: Options) -> Imported:
     """Return the runs of a run table or of a chart of Weights & Biases."""
-    rows, _ = read_rows(path, options.delimiter)
-    header = list(rows[0][1])
+    table = read_cells(path, options.delimiter)
+    rows, header = table.rows, table.columns
     if is_wandb_table(header):
         own = {name.lower(): name for name in header}
         defaults = {"run_id": own["name"], "seconds": own.get("runtime")}
@@ -63,7 +62,7 @@ def read_mlflow(path: Path, options: Options) -> Imported:
         # Its interface puts ' before cells that a spreadsheet would compute.
         rows = [
             (line, {name: re.sub(r"^'(?=[=+@-])", "", cell) for name, cell in row.items()})
-            for line, row in read_rows(path, options.delimiter)[0]
+            for line, row in read_cells(path, options.delimiter).rows
         ]
     header = list(rows[0][1])
     if _is_history(header):

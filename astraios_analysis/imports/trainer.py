@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from astraios_analysis.imports.inputs import Imported, Options, complete_counts, make_record, size_label
-from astraios_analysis.records.files import FileProblem, RecordError
+from astraios_analysis.imports.inputs import Imported, Options, complete_counts, make_record, run_fields
 from astraios_analysis.records.reading import read_json
-from astraios_analysis.records.refusal import Refusal, fail
+from astraios_analysis.records.refusal import FileProblem, RecordError, Refusal, fail
 
 STATE, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "trainer_state.json", "adapter_config.json", "adapter_model.safetensors"
 ORIGIN = "imported from a Hugging Face Trainer output folder"
@@ -86,24 +85,17 @@ def read_trainer_folder(folder: Path, options: Options) -> Imported:
     problems += [FileProblem(folder, o[2:], f"is in no file; say it with {o}") for o, v in required.items() if not v]
     if problems:
         raise RecordError(problems)
-    size = options.size or size_label(counts["n_params_base"])
     known = ("max_steps", "global_step", "num_train_epochs", "train_batch_size", "best_model_checkpoint")
     spec = {name: state[name] for name in known if state.get(name) is not None}
     fields = {
-        "run_id": options.run_id or folder.resolve().name,
-        "grid": options.grid,
-        "method": method,
-        "size": size,
-        "seed": options.seed,
-        "held_out": size in options.held_out,
-        "n_tokens": options.n_tokens or state.get("num_input_tokens_seen") or None,
         "base_val_loss": curve.get(0),
         "val_loss": curve[max(curve)],
         "val_curve": tuple({"step": step, "loss": loss} for step, loss in curve.items()),
         "cost": read_cost(state),
         "provenance": {"origin": ORIGIN, "spec": spec | ({"adapter": found.config} if found.config else {})},
     }
-    return Imported([make_record(folder, "", fields | counts)], [], notes)
+    run = run_fields(options, method, counts, folder.resolve().name, n_tokens=state.get("num_input_tokens_seen"))
+    return Imported([make_record(folder, "", run | fields)], [], notes)
 
 
 def find_state(folder: Path) -> Path:

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from astraios_analysis.records.files import FileProblem, RecordError, files_below, load, save
+from astraios_analysis.records.files import files_below, load, save
+from astraios_analysis.records.refusal import FileProblem, RecordError
 from astraios_analysis.records.schema import Provenance, RunRecord, Score
 
 

@@ -9,8 +9,8 @@ import tomllib
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -25,16 +25,18 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _GROUPS = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?")
 _AMBIGUOUS = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
 _NO_TABLE = "holds no table: a header and at least one row, each on a line of its own"
-Rows = list[tuple[int, list[str]]]
+Lines = list[tuple[int, list[str]]]
+Rows = list[tuple[int, dict[str, str]]]
+"""Of every row the line, or the row, that it stands on, and its cells by column."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """A table as text: names of columns, and the cells of every row with the line, or the row, that it stands on."""
+    """A table as text: names of columns, rows, and what to say of how it was read."""
 
-    columns: tuple[str, ...]
-    rows: tuple[tuple[int, tuple[str, ...]], ...]
-    notes: tuple[str, ...] = ()
+    columns: list[str]
+    rows: Rows
+    notes: list[str] = field(default_factory=list)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -145,9 +147,8 @@ def read_frame(path: Path, labels: Sequence[str | None] = ()) -> pd.DataFrame:
     ``labels`` are columns whose cells are names, whatever they look like.
     """
     cells = read_cells(path)
-    columns = zip(*(row for _, row in cells.rows), strict=True)
-    named = zip(cells.columns, columns, strict=True)
-    frame = pd.DataFrame({name: _typed(values, is_label=name in labels) for name, values in named})
+    columns = {name: [row[name] for _, row in cells.rows] for name in cells.columns}
+    frame = pd.DataFrame({name: _typed(values, is_label=name in labels) for name, values in columns.items()})
     frame.attrs[NOTES] = list(cells.notes)
     return frame
 
@@ -229,9 +230,9 @@ def _read_json(path: Path, text: str) -> pd.DataFrame:
 def _from_frame(path: Path, frame: pd.DataFrame) -> Cells:
     if frame.empty:
         raise fail(path, "holds no row")
-    cells = [[_shown(value) for value in row] for row in frame.itertuples(index=False)]
     names = require_distinct(path, [str(name).strip() for name in frame.columns])
-    return Cells(tuple(names), tuple((number, tuple(row)) for number, row in enumerate(cells, 1)))
+    rows = enumerate(frame.itertuples(index=False), 1)
+    return Cells(names, [(number, dict(zip(names, map(_shown, row), strict=True))) for number, row in rows])
 
 
 def _shown(value: object) -> str:
@@ -284,7 +285,7 @@ def _read_delimited(path: Path, text: str, delimiter: str | None) -> Cells:
     return _of_rows(path, rows, notes, delimiter)
 
 
-def _split(path: Path, lines: Sequence[tuple[int, str]], delimiter: str | None) -> Rows:
+def _split(path: Path, lines: Sequence[tuple[int, str]], delimiter: str | None) -> Lines:
     """Return the cells of lines, with the number of the line on which each row begins; without delimiter at blanks."""
     if delimiter is None:
         return [(number, line.split()) for number, line in lines]
@@ -312,7 +313,7 @@ def _find_delimiter(lines: Sequence[tuple[int, str]]) -> str | None:
     return None if len(widths) == 1 and widths != {1} else DELIMITERS[0]
 
 
-def _of_rows(path: Path, rows: Rows, notes: list[str], delimiter: str | None = None) -> Cells:
+def _of_rows(path: Path, rows: Lines, notes: list[str], delimiter: str | None = None) -> Cells:
     """Return the table of rows of cells, whose header may stand below a title."""
     widest = max(sum(map(bool, row)) for _, row in rows)
     while len(rows) > 2 and widest > 1 and sum(map(bool, rows[0][1])) == 1:
@@ -331,26 +332,19 @@ def _of_rows(path: Path, rows: Rows, notes: list[str], delimiter: str | None = N
     rows = [(number, (row + [""] * len(header))[: len(header)]) for number, row in rows]
     kept = [i for i, name in enumerate(header) if name or any(row[i] for _, row in rows)]
     names = require_distinct(path, [header[i] or f"column {i + 1}" for i in kept])
-    rows = [(number, tuple(row[i] for i in kept)) for number, row in rows]
-    if delimiter == ";" and any(DECIMAL_COMMA.fullmatch(cell) for _, row in rows for cell in row):
-        rows = _with_points(path, names, rows)
+    found = [(number, dict(zip(names, (row[i] for i in kept), strict=True))) for number, row in rows]
+    if delimiter == ";" and any(DECIMAL_COMMA.fullmatch(cell) for _, row in found for cell in row.values()):
+        for number, row in found:
+            row |= {name: _with_point(path, f"line {number}, column {name!r}", cell) for name, cell in row.items()}
         notes.append("a comma is read as the decimal mark")
-    return Cells(tuple(names), tuple(rows), tuple(notes))
+    return Cells(names, found, notes)
 
 
-def _with_points(
-    path: Path, names: Sequence[str], rows: Iterable[tuple[int, tuple[str, ...]]]
-) -> list[tuple[int, tuple[str, ...]]]:
-    """Return rows whose numbers have a decimal point where they had a comma, and no dots between thousands."""
-    found = []
-    for number, row in rows:
-        cells = []
-        for name, cell in zip(names, row, strict=True):
-            if _AMBIGUOUS.fullmatch(cell):
-                message = f"{cell!r} may be {cell.replace('.', '')} or {cell.replace('.', ',')}; write it without a dot"
-                raise fail(path, message, f"line {number}, column {name!r}")
-            if _GROUPS.fullmatch(cell) and (cell.count(".") > 1 or "," in cell):
-                cell = cell.replace(".", "")
-            cells.append(cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell)
-        found.append((number, tuple(cells)))
-    return found
+def _with_point(path: Path, place: str, cell: str) -> str:
+    """Return a cell with a decimal point where it is a number with a comma, and without dots between thousands."""
+    if _AMBIGUOUS.fullmatch(cell):
+        message = f"{cell!r} may be {cell.replace('.', '')} or {cell.replace('.', ',')}; write it without a dot"
+        raise fail(path, message, place)
+    if _GROUPS.fullmatch(cell) and (cell.count(".") > 1 or "," in cell):
+        cell = cell.replace(".", "")
+    return cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell
