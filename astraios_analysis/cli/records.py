@@ -7,7 +7,7 @@ import click
 
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import ALL_RUNS, LEVEL, RUNS, count, load_grid, load_runs, several
-from astraios_analysis.records.commands import JSON, Command, Group, flag
+from astraios_analysis.records.commands import JSON, Command, Group, flag, options
 from astraios_analysis.records.frame import to_frame
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 from astraios_analysis.records.refusal import Refusal, require_known
@@ -78,11 +78,7 @@ def check(given: SimpleNamespace) -> int:
 
 @command.command("show", cls=Command, help=SHOW_HELP, epilog=SHOW_EXAMPLES, short_help="print scores, one row a score")
 @ALL_RUNS
-@several("--method", "NAME", "keep this method (repeatable)")
-@several("--size", "NAME", "keep this size (repeatable)")
-@several("--dataset", "NAME", "keep this dataset (repeatable)")
-@several("--metric", "NAME", "keep this metric (repeatable)")
-@several("--setting", "NAME", "keep this setting (repeatable)")
+@options(*(several(f"--{name}", "NAME", f"keep this {name} (repeatable)") for name in FILTERS))
 @flag("--runs", "one row a run instead of one a score")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", help="default: table")
 def show(given: SimpleNamespace) -> None:

@@ -41,16 +41,7 @@ SCORE_COLUMNS |= dict.fromkeys(("n_items", "n_samples", "n_passed"), "Int64") | 
 def to_frame(records: Iterable[RunRecord], per: Literal["score", "run"] = "score") -> pd.DataFrame:
     """Return records as a tidy table, sorted; counts are nullable integers, absent values NA.
 
-    Parameters
-    ----------
-    records : iterable of RunRecord
-    per : {"score", "run"}
-        One row for each score of each run (a run without scores has none), or one row for each run with its cost.
-
-    Returns
-    -------
-    DataFrame
-        ``grid, run_id, size, method, seed, held_out, n_params, ...``.
+    It has one row for each score of each run (a run without scores has none), or one for each run with its cost.
     """
     rows = []
     for record in sort_records(records):
