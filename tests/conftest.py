@@ -152,6 +152,12 @@ def make_score():
     return make
 
 
+@pytest.fixture
+def draw_once(monkeypatch):
+    """Draw a figure that is saved once, and not twice for each of two formats; its files are empty."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: figure.draw_without_rendering())
+
+
 @pytest.fixture(scope="session")
 def released_folder():
     """Folder of the released tables in this checkout."""

@@ -3,6 +3,7 @@
 import ast
 import functools
 import graphlib
+import json
 import re
 import sys
 import tomllib
@@ -159,6 +160,23 @@ def test_every_package_is_a_room_with_a_floor(package):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_rooms_import_only_what_lies_below(package):
     assert find_upward_imports(imports_by_module(ROOT, package), FLOORS[package]) == []
+
+
+def test_commands_are_shells_over_the_api():
+    imports = imports_by_module(ROOT, "astraios_analysis")
+    names = {name for module in imports if module.startswith("astraios_analysis.cli") for name in imports[module]}
+    rooms = {name.split(".")[1] for name in names if name.startswith("astraios_analysis.")}
+    # These read, write and render, which the API does not.
+    assert rooms <= {"records", "imports", "render", "cli"} and "astraios_analysis" in names
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_import_the_api_alone(path):
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    lines = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    # The explorer is a shell beside the API.
+    own = {name for name in find_imports(ast.parse(lines)) if path.stem != "explore" or ".explorer." not in name}
+    assert own == {"astraios_analysis"} and "import astraios_analysis as aa" in lines
 
 
 @pytest.mark.parametrize(

@@ -73,13 +73,6 @@ def find_range_differences(declared, conda):
     return [name for name in declared if ranges[name] != {str(part) for part in declared[name].specifier}]
 
 
-def is_satisfied(version, requirement, spec):
-    """Whether a version lies in pip's range and in conda's; a build label such as +cpu does not count."""
-    public = Version(version).public
-    in_conda = spec.version is None or VersionSpec(spec.version).matches(CondaVersion(public))
-    return requirement.specifier.contains(public) and in_conda
-
-
 def find_unpinned(roots, pins):
     """Distributions reachable from the roots, as installed here, that have no pin."""
     missing, seen, queue = set(), set(), [(name, "") for name in roots]
@@ -113,12 +106,8 @@ PINS = read_pins((ROOT / "constraints.txt").read_text("utf-8"))
 
 
 def test_environment_names_what_pyproject_declares():
-    assert CONDA.keys() == DECLARED.keys() | CONDA_ONLY
-
-
-def test_what_pip_alone_has_is_declared_and_pinned():
     assert EVERYTHING.keys() >= PIP_ONLY
-    assert all(EVERYTHING[name].specifier.contains(PINS[name]) for name in PIP_ONLY)
+    assert CONDA.keys() == DECLARED.keys() | CONDA_ONLY
 
 
 def test_environment_comes_from_conda_forge_alone():
@@ -136,9 +125,8 @@ def test_python_of_the_environment_is_supported():
     assert SpecifierSet(project["requires-python"]).contains("3.11.0")
 
 
-@pytest.mark.parametrize("name", sorted(DECLARED))
-def test_pinned_version_satisfies_both(name):
-    assert is_satisfied(PINS[name], DECLARED[name], CONDA[name])
+def test_pinned_versions_lie_in_the_ranges():
+    assert [name for name in EVERYTHING if not EVERYTHING[name].specifier.contains(PINS[name])] == []
 
 
 def test_everything_that_gets_installed_is_pinned():
@@ -147,31 +135,10 @@ def test_everything_that_gets_installed_is_pinned():
     assert find_unpinned(EVERYTHING, PINS) == []
 
 
-@pytest.mark.parametrize("line", ["numpy", "numpy>=2", "torch==2.13.0+cpu", "numpy @ file:///numpy.whl"])
-def test_pin_that_is_not_exact_is_rejected(line):
-    with pytest.raises(ValueError, match="not an exact public version"):
-        read_pins(line)
-
-
-def test_repetitions_are_rejected():
-    with pytest.raises(ValueError, match="pinned more than once: a-b"):
-        read_pins("a-b==1\nA_B==2")
-    with pytest.raises(ValueError, match="declared more than once: numpy"):
-        read_declared('[project]\ndependencies = ["numpy"]\n[project.optional-dependencies]\ndev = ["NumPy>2"]')
-
-
 def test_range_difference_is_found():
     declared = {"a": Requirement("a>=1,<2"), "b": Requirement("b>=1")}
     conda = {"a": MatchSpec("a >=1,<2"), "b": MatchSpec("b >=2")}
     assert find_range_differences(declared, conda) == ["b"]
-
-
-@pytest.mark.parametrize(
-    ("version", "expected"), [("2.13.0+cpu", True), ("2.10.0", False), ("3.0", False), ("2.12.1", False)]
-)
-def test_both_ranges_count(version, expected):
-    requirement, spec = Requirement("torch>=2.11,<3"), MatchSpec("pytorch-cpu >=2.11,!=2.12.1,<4")
-    assert is_satisfied(version, requirement, spec) is expected
 
 
 def test_missing_pin_is_found():

@@ -4,7 +4,7 @@ import functools
 import json
 
 import pytest
-from simulated_grids import World, simulate
+from simulated_grids import LARGEST, World, simulate
 
 from astraios_analysis.cli.main import main
 from astraios_analysis.records import frame as records
@@ -83,6 +83,15 @@ def own_grid(tmp_path):
         return tmp_path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory):
+    """Folder with a simulated grid of two seeds, its largest size held out."""
+    folder = tmp_path_factory.mktemp("simulated")
+    for record in simulate(held_out=(LARGEST,), seeds=(0, 1)):
+        records.save(record, folder / "runs")
+    return folder
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """Claims at the command line."""
 
-import json
 from itertools import product
 
 import pytest
 from simulated_grids import simulate
 
 from astraios_analysis.claims.rules import CLAIMS, SCOPES
-from astraios_analysis.cli.main import main
 from astraios_analysis.records import frame as records
 
 KEYS = "claim scope effect interval p p_opposite n detail p_corrected verdict parts leave_one_out all_parts tipping_sd"
@@ -15,22 +13,20 @@ KEYS += " reason records grid suite n_claims statement unit rule"
 
 
 @pytest.fixture
-def run(capsys, tmp_path):
-    """Write records, run the command on them: (exit code, standard output, standard error)."""
+def folder(tmp_path):
+    """Write records into a folder."""
 
-    def run(*arguments, runs=()):
+    def write(runs):
         for record in runs:
             records.save(record, tmp_path / "runs")
-        code = main(["claims", *arguments, "--data", str(tmp_path)])
-        return code, *capsys.readouterr()
+        return tmp_path
 
-    return run
+    return write
 
 
-def test_json_is_what_was_promised(run):
-    code, out, _ = run("--json", runs=simulate())
-    found = json.loads(out, parse_constant=pytest.fail)
-    assert code == 0 and [(one["claim"], one["scope"]) for one in found] == list(product(CLAIMS, SCOPES))
+def test_json_is_what_was_promised(as_json, folder):
+    found, _ = as_json("claims", data=folder(simulate()))
+    assert [(one["claim"], one["scope"]) for one in found] == list(product(CLAIMS, SCOPES))
     for one in found:
         assert list(one) == KEYS.split() and one["records"] == "trained"
         assert (one["effect"] is None) == (one["verdict"] == "not testable here") == (one["parts"] == [])
@@ -43,8 +39,9 @@ def test_json_is_what_was_promised(run):
             assert {"part", "kind", "votes", "effect", "interval", "p"} <= set(one["parts"][0])
 
 
-def test_table_and_parts(run):
-    code, out, err = run("--claim", "fft_best", "--claim", "larger_less_secure", "--parts", runs=simulate())
+def test_table_and_parts(run, folder):
+    named = ("--claim", "fft_best", "--claim", "larger_less_secure")
+    code, out, err = run("claims", *named, "--parts", data=folder(simulate()))
     assert code == 0 and out.startswith("Trained models, grid sim, embedded data sets\n")
     assert "across scales. These models: supported; pooled, it is clear" in " ".join(out.split())
     assert "embedded_fix" in out and "not testable here" in out and "over all claims tested in a scope" in err
@@ -52,13 +49,13 @@ def test_table_and_parts(run):
 
 
 def test_rules_need_no_records(run):
-    code, out, _ = run("--rules")
+    code, out, _ = run("claims", "--rules")
     assert code == 0 and all(name in out for name in CLAIMS) and "Holm-corrected" in out
 
 
-def test_refusals(run):
+def test_refusals(refusal, folder):
     runs = simulate(sizes=(13_296,), seeds=(0,))
-    code, out, err = run("--claim", "best", runs=runs)
-    assert (code, out) == (2, "") and err.startswith("unknown claim 'best'; choose from fft_best")
-    code, _, err = run(runs=[runs[0].model_copy(update={"run_id": "twin"})])
-    assert code == 2 and "13k fft of grid sim has 2 runs of one seed: sim-13296-fft-s0, twin; keep one" in err
+    message = refusal("claims", "--claim", "best", data=folder(runs))
+    assert message.startswith("unknown claim 'best'; choose from fft_best")
+    message = refusal("claims", data=folder([runs[0].model_copy(update={"run_id": "twin"})]))
+    assert "13k fft of grid sim has 2 runs of one seed: sim-13296-fft-s0, twin; keep one" in message

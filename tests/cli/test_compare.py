@@ -2,11 +2,6 @@
 
 import csv
 import io
-import json
-
-from simulated_grids import simulate
-
-from astraios_analysis.records import frame as records
 
 FIELDS = ["method_a", "method_b", "size", "n_params", "dataset", "difference", "stderr", "lower", "upper", "level"]
 FIELDS += ["scope", "tipping_sd", "interval"]
@@ -42,17 +37,15 @@ def test_transfer(as_json, run, released_data):
     found, _ = as_json("transfer", "--dataset", "mean_generation")
     assert [(row["size_small"], row["size_large"]) for row in found] == [("1b", "3b"), ("1b", "7b"), ("3b", "7b")]
     assert all(row["slope_lower"] < row["slope"] < row["slope_upper"] for row in found)
-    code, out, err = run("transfer", "--small", "1b", "--large", "7b", data=released_data)
-    assert code == 0 and "nan" not in out and "by the choice of problems alone" in err
+    named = ("--dataset", "recode_format", "--dataset", "recode_syntax")
+    code, out, err = run("transfer", "--small", "1b", "--large", "7b", *named, data=released_data)
+    assert code == 0 and "nan" not in out and "recode_syntax" not in out and "by the choice of problems alone" in err
 
 
-def test_regress(run, refusal, tmp_path):
-    for record in simulate(seeds=(0,)):
-        records.save(record, tmp_path / "runs")
-    code, out, _ = run("regress", data=tmp_path)
+def test_regress(run, as_json, refusal, simulated):
+    code, out, _ = run("regress", data=simulated)
     assert code == 0 and "within size" in out and "predicted from the others' curve" in out
-    _, out, _ = run("regress", "--dataset", "embedded_fix", "--json", data=tmp_path)
-    found = json.loads(out)
+    found, _ = as_json("regress", "--dataset", "embedded_fix", data=simulated)
     assert {row["parameter"] for row in found["parameters"]} == {"slope", "midpoint", "size_sd", "dispersion"}
     assert len(found["held_out"]) == 7
     assert "no validation loss" in refusal("regress")

@@ -10,6 +10,7 @@ from astraios_analysis.cli.figures import choose_outputs
 from astraios_analysis.cli.main import main
 from astraios_analysis.figures.gallery import FIGURES, Gallery
 from astraios_analysis.figures.spec import figure_stem
+from astraios_analysis.records import registry
 from astraios_analysis.records.frame import save
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +66,7 @@ def six_records(tmp_path_factory, make_record, make_score):
 
 
 @pytest.mark.parametrize("name", ["model_suite", "cross_entropy", "loss_performance", "predictions"])
-def test_six_records_fill_a_notebook_or_it_says_what_they_lack(name, six_records, tmp_path):
+def test_six_records_fill_a_notebook_or_it_says_what_they_lack(name, six_records, tmp_path, draw_once):
     """Run here and not in a kernel, which would take as long again for each."""
     cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))["cells"]
     values, galleries = {}, {}
@@ -92,16 +93,24 @@ def test_unwritable_place_is_named(fails, tmp_path):
     assert code == 1 and "taken: cannot be read or written (File exists)" in complaint
 
 
-def test_figures_writes_figures_and_report(run, tmp_path):
-    places = ["--out", tmp_path / "figures", "--build", tmp_path / "build"]
-    code, out, err = run("figures", "--only", "model_suite", "--quiet", "-p", "grid=released", *places, *DATA)
+def test_figures_and_report_of_the_grid_that_is_named(run, fails, tmp_path, make_record, monkeypatch):
+    monkeypatch.setattr(registry, "_CHOSEN", {})
+    for grid in ("mini", "maxi"):
+        save(make_record(run_id=grid, grid=grid), tmp_path / "data")
+    figures, build = tmp_path / "figures", tmp_path / "build"
+    command = ["figures", "--only", "model_suite", "--quiet", "--out", figures, "--build", build]
+    code, out, err = run(*command, "-p", "grid=maxi", "--metric", "gsm8k=accuracy", data=tmp_path / "data")
     assert (code, out) == (0, "")
-    report = tmp_path / "build" / "report.html"
-    assert err.splitlines()[-1].startswith(f"1 of 1 notebook run: 3 files in {places[1]}, report in {report} (")
-    assert sorted(path.name for path in places[1].iterdir()) == [
-        f"updated_parameters.{x}" for x in ("csv", "pdf", "png")
-    ]
-    assert "28 runs: sizes 1b 3b 7b 16b; methods FFT, LoRA" in report.read_text("utf-8")
+    entry = json.loads((build / "manifest.json").read_text())["notebooks"]["model_suite"]
+    assert entry["parameters"] == {"grid": "maxi", "metrics": {"gsm8k": "accuracy"}}
+    report = build / "report.html"
+    assert err.splitlines()[-1].startswith(f"1 of 1 notebook run: 3 files in {figures}, report in {report} (")
+    assert sorted(path.name for path in figures.iterdir()) == [f"updated_parameters.{x}" for x in ("csv", "pdf", "png")]
+    assert "1 run: sizes 1b; methods LoRA" in report.read_text("utf-8")
+    drawn = (figures / "updated_parameters.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in drawn] == ["grid", "maxi"]
+    code, complaint = fails(*command, "-p", "grid=midi", data=tmp_path / "data")
+    assert code == 2 and "unknown grid 'midi'; choose from all, maxi, mini" in complaint
 
 
 def test_unknown_names_are_wrong_arguments(fails, tmp_path):
@@ -110,16 +119,3 @@ def test_unknown_names_are_wrong_arguments(fails, tmp_path):
     assert code == 2 and complaint.startswith("unknown parameter 'levle' for notebooks model_suite, cross_entropy")
     code, complaint = fails("figures", "--only", "dance", "--quiet", *places, *DATA)
     assert code == 2 and complaint.startswith("unknown notebook 'dance'; choose from model_suite")
-
-
-def test_every_grid_is_drawn_or_the_one_that_is_named(fails, tmp_path, make_record):
-    places = ["--out", tmp_path / "figures", "--build", tmp_path / "build", "--data", tmp_path / "data"]
-    save(make_record(run_id="a", grid="mini"), tmp_path / "data")
-    assert main(["figures", "--only", "model_suite", "--quiet", *map(str, places)]) == 0
-    assert "mini" in (tmp_path / "build" / "report.html").read_text("utf-8")
-    save(make_record(run_id="b", grid="maxi"), tmp_path / "data")
-    assert main(["figures", "--only", "model_suite", "--quiet", "-p", "grid=maxi", *map(str, places)]) == 0
-    drawn = (tmp_path / "figures" / "updated_parameters.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in drawn] == ["grid", "maxi"]
-    code, complaint = fails("figures", "--only", "model_suite", "--quiet", "-p", "grid=midi", *places)
-    assert code == 2 and "unknown grid 'midi'; choose from all, maxi, mini" in complaint

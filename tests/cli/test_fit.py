@@ -1,12 +1,10 @@
 """The command ``astraios fit``: its JSON, its tables, its refusals, on tables and on records."""
 
-import json
 import re
 
 import numpy as np
 import pytest
 
-from astraios_analysis.cli.main import main
 from astraios_analysis.records.frame import save
 
 
@@ -24,13 +22,11 @@ def table(tmp_path_factory):
     return path
 
 
-def fit_json(capsys, *arguments):
-    assert main(["fit", *map(str, arguments), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+COLUMNS = ("--x", "params", "--y", "loss", "--split", "split")
 
 
-def test_json_of_one_fit(capsys, table):
-    found = fit_json(capsys, "--law", "power", "--x", "params", "--y", "loss", "--data", table, "--split", "split")
+def test_json_of_one_fit(as_json, table):
+    found, _ = as_json("fit", "--law", "power", *COLUMNS, data=table)
     assert list(found) == ["law", "formula", "params", "objective", "n_obs", "dof", "certificate"]
     assert (found["law"], found["n_obs"], found["dof"]) == ("power", 18, 16)
     assert list(found["params"]["alpha"]) == ["value", "lower", "upper", "level", "identified"]
@@ -38,45 +34,39 @@ def test_json_of_one_fit(capsys, table):
     assert set(found["certificate"]["checklist"]) >= {"form", "objective", "starts", "window", "N convention"}
 
 
-def test_groups_apart_and_shared(capsys, table):
-    common = ("--law", "power_floor", "--x", "params", "--y", "loss", "--group", "method", "--split", "split")
-    apart = fit_json(capsys, *common, "--data", table)
+def test_groups_apart_and_shared(as_json, table, tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text(table.read_text() + "1e6,2e7,3,alone,train\n")
+    common = ("fit", "--law", "power_floor", *COLUMNS, "--group", "method")
+    apart, notes = as_json(*common, data=path)
     assert [one["group"] for one in apart] == ["fft", "lora", "ia3"]
-    shared = fit_json(capsys, *common, "--data", table, "--pooling", "shared")
+    assert "alone is not fitted: 1 points leave no degree of freedom" in notes
+    shared, _ = as_json(*common, "--pooling", "shared", data=table)
     assert list(shared["params"]) == ["E", "alpha", "A[fft]", "A[lora]", "A[ia3]"]
     assert shared["params"]["alpha"]["value"] == pytest.approx(0.3, abs=0.02)
     assert shared["params"]["alpha"]["identified"] is True
 
 
-def test_a_group_that_cannot_be_fitted_is_named_beside_the_others(capsys, table, tmp_path):
-    path = tmp_path / "runs.csv"
-    path.write_text(table.read_text() + "1e6,2e7,3,alone,train\n")
-    common = ("--law", "power_floor", "--x", "params", "--y", "loss", "--group", "method", "--split", "split")
-    assert main(["fit", *common, "--data", str(path), "--json"]) == 0
-    captured = capsys.readouterr()
-    assert [one["group"] for one in json.loads(captured.out)] == ["fft", "lora", "ia3"]
-    assert "alone is not fitted: 1 points leave no degree of freedom" in captured.err
-
-
-def test_options_reach_the_fit(capsys, table):
-    options = ("--law", "power", "--x", "params", "--y", "loss", "--data", table, "--split", "split")
-    robust = fit_json(capsys, *options, "--huber", "1e-3", "--fix", "A=10", "--level", "0.8")
+def test_options_reach_the_fit(as_json, table):
+    robust, _ = as_json(
+        "fit", "--law", "power", *COLUMNS, "--huber", "1e-3", "--fix", "A=10", "--level", "0.8", data=table
+    )
     assert robust["params"]["A"] == {"value": 10, "lower": 10, "upper": 10, "level": None, "identified": None}
     assert robust["params"]["alpha"]["level"] == 0.8
     assert robust["certificate"]["checklist"]["objective"].startswith("Huber loss, delta 0.001, fixed scale")
-    resampled = fit_json(capsys, *options, "--intervals", "bootstrap", "--resamples", "50", "--seed", "3")
+    bootstrap = ("--intervals", "bootstrap", "--resamples", "50", "--seed", "3")
+    resampled, _ = as_json("fit", "--law", "power", *COLUMNS, *bootstrap, data=table)
     assert "50 bootstrap refits" in resampled["certificate"]["checklist"]["intervals"]
 
 
-def test_text_names_what_is_not_identified(capsys, tmp_path):
+def test_text_names_what_is_not_identified(run, tmp_path):
     path = tmp_path / "flat.csv"
     path.write_text("n,loss\n" + "\n".join(f"{n},2.0" for n in (1e6, 1e7, 1e8, 1e9, 1e10)))
-    assert main(["fit", "--law", "power_floor", "--x", "n", "--y", "loss", "--data", str(path)]) == 0
-    out = capsys.readouterr().out
-    assert "warning: not identifiable: alpha" in out and "a report of this fit states" in out
+    code, out, _ = run("fit", "--law", "power_floor", "--x", "n", "--y", "loss", data=path)
+    assert code == 0 and "warning: not identifiable: alpha" in out and "a report of this fit states" in out
 
 
-def test_records_are_fitted_with_a_shared_exponent(capsys, tmp_path, make_record):
+def test_records_are_fitted_with_a_shared_exponent(as_json, tmp_path, make_record):
     for m, method in enumerate(("lora", "ia3")):
         for k, size in enumerate((1e6, 1e7, 1e8, 1e9)):
             fields = {"run_id": f"g-{k}-{method}", "grid": "g", "method": method, "size": f"{k}", "held_out": k == 3}
@@ -84,7 +74,7 @@ def test_records_are_fitted_with_a_shared_exponent(capsys, tmp_path, make_record
             fields |= {"n_params": int(size) + 100, "n_params_updated": 100, "base_val_loss": None, "val_curve": ()}
             fields |= {"val_loss": (2 + m) * size**-0.1 * (1 + 0.001 * (-1) ** k)}
             save(make_record(**fields), tmp_path)
-    found = fit_json(capsys, "--law", "power", "--data", tmp_path)
+    found, _ = as_json("fit", "--law", "power", data=tmp_path)
     assert list(found["params"]) == ["alpha", "A[lora]", "A[ia3]"]
     assert found["n_obs"] == 6
     assert "embeddings included" in found["certificate"]["checklist"]["N convention"]
@@ -99,13 +89,10 @@ def test_records_are_fitted_with_a_shared_exponent(capsys, tmp_path, make_record
         (["--law", "power", "--x", "params", "--y", "loss", "--split", "method"], "no row of .* is marked train"),
     ],
 )
-def test_refusals(capsys, table, arguments, text):
-    assert main(["fit", *arguments, "--data", str(table)]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert re.search(text, captured.err)
+def test_refusals(refusal, table, arguments, text):
+    assert re.search(text, refusal("fit", *arguments, data=table))
 
 
-def test_laws_are_listed(capsys):
-    assert main(["fit", "--list"]) == 0
-    assert "chinchilla" in capsys.readouterr().out
+def test_laws_are_listed(run):
+    code, out, _ = run("fit", "--list")
+    assert code == 0 and "chinchilla" in out

@@ -5,29 +5,19 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from simulated_grids import LARGEST, simulate
 
-from astraios_analysis.records import frame as records
 from training.spec.grids import preset
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Folder with a simulated grid."""
-    for record in simulate(held_out=(LARGEST,), seeds=(0, 1)):
-        records.save(record, tmp_path / "runs")
-    return tmp_path
-
-
 class TestPlan:
-    def test_runs_and_frontier(self, run, as_json, folder):
-        found, _ = as_json("plan", "--size", "5m", "--dataset", "embedded_fix", "--cost", "flop", data=folder)
+    def test_runs_and_frontier(self, run, as_json, simulated):
+        found, _ = as_json("plan", "--size", "5m", "--dataset", "embedded_fix", "--cost", "flop", data=simulated)
         assert list(found) == ["choices", "runs", "frontier"]
         assert [row["option"] for row in found["choices"] if row["advice"]] and found["choices"][0]["flop"] == 0
         gains = [row["reduction_per_flop"] for row in found["runs"]]
         assert gains == sorted(gains, reverse=True)
         assert {row["kind"] for row in found["frontier"]} == {"measured", "predicted"}
-        code, out, err = run("plan", "--size", "5m", "--method", "lora", "--top", "3", data=folder)
+        code, out, err = run("plan", "--size", "5m", "--method", "lora", "--top", "3", data=simulated)
         assert (
             code == 0
             and "narrow the prediction of val_loss at 5e+06" in out
@@ -64,19 +54,8 @@ class TestTable:
         table.loc[(n * d) > 2e18, "loss"] = None
         table.to_csv(tmp_path / "pool.csv", index=False)
         pd.DataFrame({"N": [4e9], "D": [2e11]}).to_csv(tmp_path / "big.csv", index=False)
-        asked = (
-            "--x",
-            "N,D",
-            "--y",
-            "loss",
-            "--law",
-            "chinchilla",
-            "--target",
-            tmp_path / "big.csv",
-            "--budget",
-            "20%",
-        )
-        return tmp_path, asked
+        columns = ("--x", "N,D", "--y", "loss", "--law", "chinchilla")
+        return tmp_path, (*columns, "--target", tmp_path / "big.csv", "--budget", "20%")
 
     def test_rows_can_be_run_as_printed(self, pool, run, as_json):
         where, asked = pool

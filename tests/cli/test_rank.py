@@ -27,9 +27,11 @@ class TestRank:
         assert {row["size_large"] for row in found["transfer"]} == {"7b", "16b"}
         assert all(-1 <= row["lower"] <= row["upper"] <= 1 and 0 < row["p_value"] <= 1 for row in found["transfer"])
 
-    def test_level_and_seed(self, as_json):
+    def test_level_and_seed(self, as_json, own_grid):
+        folder = own_grid(sizes=(51_936,))
+
         def widths(*options):
-            rows = as_json("rank", "--dataset", "recode_format", *options)[0]["ranks"]
+            rows = as_json("rank", *options, data=folder)[0]["ranks"]
             return [row["upper"] - row["lower"] for row in rows], {row["level"] for row in rows}
 
         (wide, _), (narrow, level), (other, _) = widths(), widths("--level", "0.5"), widths("--seed", "7")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from astraios_analysis.records import frame as records
+from astraios_analysis.records.registry import MEAN_GENERATION
 from astraios_analysis.records.schema import METHODS
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +84,9 @@ class TestShow:
             score = scores[tuple(row[name] for name in ("run_id", "dataset", "language", "setting", "metric"))]
             assert float(row["value"]) == score.value and row["metric"] in records.METRICS
             assert (float(row["stderr"]) if row["stderr"] else None) == score.stderr
+        # The mean over code generation is there where it is named.
+        named = ("--dataset", MEAN_GENERATION)
+        assert len(table_of(run("records", "show", "--format", "csv", *named, *DATA)[1])) == 21
         pass_rates = [float(row["value"]) for row in rows if row["metric"] == "pass@1"]
         assert len(pass_rates) > 200 and min(pass_rates) >= 0 and max(pass_rates) <= 1
 

@@ -120,15 +120,6 @@ def test_without_counts_the_error_is_the_largest_it_can_be(make_grid, make_score
     assert (mean_of(run).value, mean_of(run).stderr, mean_of(run).problems) == (0.25, 0.02, None)
 
 
-def test_records_show_has_it_where_it_is_named(released_data, capsys):
-    from astraios_analysis.cli.main import main
-
-    assert main(["records", "show", "--data", str(released_data), "--metric", "pass@1", "--format", "csv"]) == 0
-    assert MEAN_GENERATION not in capsys.readouterr().out
-    assert main(["records", "show", "--data", str(released_data), "--dataset", MEAN_GENERATION, "--format", "csv"]) == 0
-    assert capsys.readouterr().out.count(MEAN_GENERATION) == 21
-
-
 def test_data_sets_on_which_no_model_beats_the_constant_answer_have_no_vote(released):
     names = [*STUDY_DATASETS, MEAN_GENERATION, "recode_format"]
     mute = [name for name in names if not model_scores(released, name, ProblemBootstrap(n_draws=200)).has_vote]

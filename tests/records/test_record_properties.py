@@ -112,7 +112,7 @@ def run_records(draw):
     )
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(record=run_records())
 def test_record_comes_back_equal(record):
     with tempfile.TemporaryDirectory() as folder:
@@ -181,7 +181,7 @@ def broken_texts(draw, fields):
     return data if draw(st.booleans()) else data[:cut]
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_broken_record_is_refused_or_read_as_it_stands(make_record, data):
     text = data.draw(broken_texts(to_fields(make_record())))

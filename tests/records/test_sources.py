@@ -10,32 +10,32 @@ from astraios_analysis.records.sources import check_sources, find_data_dir, load
 
 
 @pytest.fixture
-def data(tmp_path, released_folder, make_record):
-    """A data folder with the released tables and one trained run."""
-    shutil.copytree(released_folder, tmp_path / "data" / "released")
+def data(tmp_path, write_tables, make_record):
+    """A data folder with the tables of two released models and one trained run."""
+    write_tables(tmp_path / "data" / "released")
     save(make_record(), tmp_path / "data" / "runs")
     return tmp_path / "data"
 
 
 def test_released_models_and_trained_runs_are_read_together(data):
     records = load_records(data)
-    assert len(records) == 29
-    assert [record.grid for record in records] == ["mini"] + ["released"] * 28
+    assert len(records) == 3
+    assert [record.grid for record in records] == ["mini", "released", "released"]
     assert [record.run_id for record in load_records(data, "mini")] == ["mini-1b-lora-s0"]
-    assert len(load_records(str(data), "released")) == 28
+    assert len(load_records(str(data), "released")) == 2
     assert len(load_records(data / "runs" / "mini-1b-lora-s0.json")) == 1
 
 
 def test_one_place_given_twice_counts_once(data):
     for paths in ([data, data], [data, data / "released"], [data / "runs", data], [data, data / ".." / "data"]):
         records, problems = check_sources(paths)
-        assert (len(records), problems) == (29, [])
+        assert (len(records), problems) == (3, [])
 
 
 def test_link_to_runs_elsewhere_is_followed(data, tmp_path):
     shutil.move(data / "runs", tmp_path / "large_disk")
     (data / "runs").symlink_to(tmp_path / "large_disk")
-    assert len(load_records(data)) == 29
+    assert len(load_records(data)) == 3
 
 
 def test_one_run_in_two_files_names_both(data, make_record):
@@ -50,13 +50,13 @@ def test_one_run_in_two_files_names_both(data, make_record):
 def test_one_model_in_two_sources_names_both(data, make_record):
     shutil.copytree(data / "released", data / "more")
     problems = check_sources([data])[1]
-    assert len(problems) == 28
+    assert len(problems) == 2
     assert {problem.path for problem in problems} == {data / "released"}
     assert f"'released-1b-fft' is also in {data / 'more'}; give one of them" in {p.message for p in problems}
     shutil.rmtree(data / "more")
-    save(make_record(run_id="released-7b-ia3"), data / "runs")
+    save(make_record(run_id="released-1b-lora"), data / "runs")
     assert [problem.message for problem in check_sources([data])[1]] == [
-        "'released-7b-ia3' is also in a record file; give one of them"
+        "'released-1b-lora' is also in a record file; give one of them"
     ]
 
 
