@@ -24,7 +24,6 @@ from astraios_analysis.prediction.forecast import (
     require_near,
 )
 from astraios_analysis.prediction.stack import Stack
-from astraios_analysis.prediction.suite import SuiteFit
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal, attempt
 from astraios_analysis.records.released import GRID
@@ -234,7 +233,7 @@ def training_preset(records: Sequence[RunRecord]) -> str | None:
 
 
 def plan_runs(
-    stack: Stack | SuiteFit,
+    stack: Stack,
     target: tuple[Sequence[str], float],
     candidates: Sequence[tuple[str, float]],
     cost: Sequence[float],
@@ -318,7 +317,7 @@ def choices(
     return found.assign(flop_basis="; ".join(dict.fromkeys(words for _, words in costs.values())))
 
 
-def _variance(stack: Stack | SuiteFit, target: tuple[Sequence[str], float], extra=None) -> float:
+def _variance(stack: Stack, target: tuple[Sequence[str], float], extra=None) -> float:
     """Return the mean over versions of all laws, and over targets, of the lines' variance."""
     methods, n_params = list(target[0]), np.full(len(target[0]), float(target[1]))
     parts = [np.einsum("hii->hi", pool.posterior(methods, n_params, extra)[1]) for pool in stack.pools]

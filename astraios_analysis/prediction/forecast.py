@@ -24,7 +24,7 @@ from astraios_analysis.prediction.points import (
     table_rows,
 )
 from astraios_analysis.prediction.stack import N_DRAWS, Stack, fit_stack, sobol
-from astraios_analysis.prediction.suite import MIN_LENDERS, MIN_LENT_SIZES, Lender, SuiteFit, fit_suite
+from astraios_analysis.prediction.suite import MIN_LENDERS, MIN_LENT_SIZES, Lender, fit_suite
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
@@ -175,7 +175,7 @@ class Fitted:
     """An outcome's laws, fitted; ``share`` is the weight of the way through the loss, 0 without it."""
 
     outcome: Outcome
-    stack: Stack | SuiteFit
+    stack: Stack
     chain: Chain | None = None
     share: float = 0.0
 
@@ -265,7 +265,7 @@ def fit_outcome(outcome: Outcome) -> Fitted:
     return Fitted(outcome, stack, chain, _share(outcome))
 
 
-def fit_directly(outcome: Outcome) -> Stack | SuiteFit:
+def fit_directly(outcome: Outcome) -> Stack:
     """Fit the laws of size alone: those of an outcome by itself, or the one of its suite."""
     if outcome.lenders:
         return fit_suite(outcome.points, outcome.lenders)

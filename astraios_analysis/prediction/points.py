@@ -57,6 +57,11 @@ class PooledPoints:
         dof = self.seeds[known] - 1
         return float(self.run_variance[known] @ dof / dof.sum())
 
+    @property
+    def one_run_variance(self) -> float:
+        """Variance of one run beyond that of a mean over as many seeds as these points have."""
+        return self.seed_variance * (1 - 1 / self.n_seeds)
+
     def __eq__(self, other: object) -> bool:
         """Whether all numbers are equal."""
         return isinstance(other, PooledPoints) and self._key == other._key

@@ -29,25 +29,55 @@ from astraios_analysis.records.refusal import Refusal
 SPREAD_OF_FLOORS = 0.98
 
 
-@dataclass(frozen=True)
-class Pool:
-    """A pooled law: equally likely versions of it, and the points that each is conditioned on.
+@dataclass(frozen=True, kw_only=True)
+class Versions:
+    """Equally likely versions of a law of several methods, and the points that each is conditioned on.
 
-    ``centre`` and ``scale`` are those of log10 of the sizes; ``tau, sigma_size, sigma_run, noise_factor, floor`` have
-    shape (h,), one value a version. ``has_own_lines``: each method has a slope of its own with nothing shared;
-    otherwise slopes are common up to ``tau``. ``is_relative``: floors are shares of each method's smallest loss;
-    otherwise methods have one floor.
+    ``centre`` is that of the log of the sizes; ``sigma_size, sigma_run, noise_factor`` have shape (h,), one value a
+    version. Laws give the posterior of lines, and what else `draw_runs` asks for.
     """
 
-    link: Link
     points: PooledPoints
-    methods: tuple[str, ...]
+    link: Link
     centre: float
-    scale: float
-    tau: np.ndarray
     sigma_size: np.ndarray
     sigma_run: np.ndarray
     noise_factor: np.ndarray
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods fitted, in the order of draws."""
+        return self.points.methods
+
+    def floors(self, methods: Sequence[str]) -> np.ndarray:
+        """Return the floor of each version for methods of targets, shape (h, t): none."""
+        return np.zeros((1, len(methods)))
+
+    def unlink(self, z: np.ndarray, floor: np.ndarray) -> np.ndarray:
+        """Return outcomes of link values, ``floor`` being that of each version."""
+        return floor + np.exp(z) if self.link == "log" else expit(z)
+
+    def noise_at(self, z: np.ndarray) -> np.ndarray:
+        """Return the known part of the variance at link values: that of a rate, from the problems behind a point."""
+        points = self.points
+        if self.link == "log" or not points.noise.any():
+            return np.zeros_like(z)
+        n_items = np.mean(1 / (points.noise * points.y * (1 - points.y)))
+        p = inside_unit_interval(expit(z), n_items)
+        return 1 / (n_items * p * (1 - p))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(Versions):
+    """A pooled law of one outcome.
+
+    ``centre`` and ``scale`` are those of log10 of the sizes; ``tau, floor`` have shape (h,). ``has_own_lines``: each
+    method has a slope of its own with nothing shared; otherwise slopes are common up to ``tau``. ``is_relative``:
+    floors are shares of each method's smallest loss; otherwise methods have one floor.
+    """
+
+    scale: float
+    tau: np.ndarray
     floor: np.ndarray
     has_own_lines: bool = False
     is_relative: bool = False
@@ -60,10 +90,6 @@ class Pool:
     def floors(self, methods: Sequence[str]) -> np.ndarray:
         """Return the floor of each version for methods of targets, shape (h, t)."""
         return self.floor[:, None] * floor_units(self.points, methods, is_relative=self.is_relative)
-
-    def unlink(self, z: np.ndarray, floor: np.ndarray) -> np.ndarray:
-        """Return outcomes of link values, ``floor`` being that of each version."""
-        return floor + np.exp(z) if self.link == "log" else expit(z)
 
     @cached_property
     def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +137,7 @@ class Pool:
             method=np.append(points.method, np.asarray(methods, dtype=str)),
             noise=np.append(points.noise, np.zeros(n)),
         )
-        more = np.append(np.zeros(len(points.y)), np.full(n, points.seed_variance * (1 - 1 / points.n_seeds)))
+        more = np.append(np.zeros(len(points.y)), np.full(n, points.one_run_variance))
         stretched = np.concatenate([stretch, self._stretch(expected, methods)], axis=1)
         return self._condition(joined, np.concatenate([z, expected], axis=1), stretched, more)
 
@@ -119,13 +145,9 @@ class Pool:
         """Return how many times scatter is larger on the link scale than relative to the outcome, (n_kept, t)."""
         return 1 + self.floors(methods) * np.exp(-np.maximum(z, -20)) if self.link == "log" else np.ones_like(z)
 
-    def noise_at(self, z: np.ndarray) -> np.ndarray:
-        """Return the known part of the variance at link values: that of a rate, from the problems behind a point."""
-        return np.zeros_like(z) if self.link == "log" else noise_at(self.points, z)
-
 
 def draw_runs(
-    pool: "Pool", methods: Sequence[str], n_params: np.ndarray, normals: np.ndarray
+    pool: Versions, methods: Sequence[str], n_params: np.ndarray, normals: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw lines of methods at sizes together, and the outcome of one new run of each on the scale of logs or logits.
 
@@ -137,23 +159,14 @@ def draw_runs(
     mean, covariance = pool.posterior(methods, n_params)
     root = np.linalg.cholesky(covariance + 1e-12 * np.eye(n))
     z = mean[:, None, :] + normals[..., :n] @ np.swapaxes(root, 1, 2)
-    noise = pool.noise_factor[:, None, None] * pool.noise_at(z)
-    more = pool.points.seed_variance * (1 - 1 / pool.points.n_seeds)
+    own = pool.sigma_run[:, None, None] ** 2 + pool.noise_factor[:, None, None] * pool.noise_at(z)
+    own = own + pool.points.one_run_variance
     k = normals.shape[-1] - 2 * n
     scatter = pool.sigma_size[:, None, None] * normals[..., n : n + k][..., at_size]
-    scatter = scatter + np.sqrt(pool.sigma_run[:, None, None] ** 2 + noise + more) * normals[..., n + k :]
+    scatter = scatter + np.sqrt(own) * normals[..., n + k :]
     line = pool.unlink(z, pool.floors(methods)[:, None, :])
     run = (np.log(line) if pool.link == "log" else z) + scatter
     return line.reshape(-1, n), run.reshape(-1, n)
-
-
-def noise_at(points: PooledPoints, z: np.ndarray) -> np.ndarray:
-    """Return the variance, on the logit scale, of shares at link values, from the problems behind points."""
-    if not points.noise.any():
-        return np.zeros_like(z)
-    n_items = np.mean(1 / (points.noise * points.y * (1 - points.y)))
-    p = inside_unit_interval(expit(z), n_items)
-    return 1 / (n_items * p * (1 - p))
 
 
 def design_of(

@@ -22,6 +22,7 @@ from astraios_analysis.prediction.pool import (
     SPREAD_OF_FLOORS,
     MixedEquations,
     Pool,
+    Versions,
     design_of,
     draw_runs,
     floor_units,
@@ -86,7 +87,7 @@ class Stack:
 
     points: PooledPoints
     link: Link
-    pools: tuple[Pool, ...]
+    pools: tuple[Versions, ...]
     weights: dict[str, float]
 
     @property
@@ -104,7 +105,7 @@ class Stack:
         return draw_pools(self.pools, n_params)
 
 
-def draw_pools(pools: Sequence[Pool], n_params: float) -> dict[str, np.ndarray]:
+def draw_pools(pools: Sequence[Versions], n_params: float) -> dict[str, np.ndarray]:
     """Draw outcomes of all methods at one size from pools that together have `N_VERSIONS` versions.
 
     For one new run (``observation``) and its line (``mean``), each of shape (`N_DRAWS`, n_methods).
@@ -179,7 +180,8 @@ def fit_form(points: PooledPoints, link: Link, form: Form) -> tuple[Pool, float]
     versions = _versions(setting, points, form, names, places[kept])
     n_parameters = setting.design.shape[1] + len(names)
     criterion = _aicc(largest[0], n_parameters, len(points.y))
-    return Pool(link, points, setting.methods, setting.centre, setting.scale, **versions, **kind), criterion
+    pool = Pool(points=points, link=link, centre=setting.centre, scale=setting.scale, **versions, **kind)
+    return pool, criterion
 
 
 def explore(
@@ -224,7 +226,6 @@ def _aicc(log_likelihood: float, n_parameters: int, n: int) -> float:
 class _Setting:
     """Points in the coordinates of a fit."""
 
-    methods: tuple[str, ...]
     centre: float
     scale: float
     design: np.ndarray
@@ -251,7 +252,7 @@ def _set_up(points: PooledPoints, link: Link, *, has_own_lines: bool, is_relativ
             "the points are equal or lie on lines exactly, so nothing shows how far a new one may fall; add seeds"
         )
     units = floor_units(points, points.method.tolist(), is_relative=is_relative)
-    return _Setting(methods, centre, scale, design, own, scatter, units)
+    return _Setting(centre, scale, design, own, scatter, units)
 
 
 def _versions(setting, points, form, names, places) -> dict[str, np.ndarray]:

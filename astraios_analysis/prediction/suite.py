@@ -18,11 +18,11 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.linalg import null_space
-from scipy.special import expit, logit
+from scipy.special import logit
 
-from astraios_analysis.prediction.points import Link, PooledPoints
-from astraios_analysis.prediction.pool import noise_at
-from astraios_analysis.prediction.stack import N_VERSIONS, draw_pools, explore, keep_versions
+from astraios_analysis.prediction.points import PooledPoints
+from astraios_analysis.prediction.pool import Versions
+from astraios_analysis.prediction.stack import N_VERSIONS, Stack, explore, keep_versions
 
 MIN_LENDERS = 3
 MIN_LENT_SIZES = 3
@@ -32,14 +32,10 @@ _PRIOR = {
     "bend": (-1.0, 3.0, False),
     "slope_sd": (0.03, 3.0, True),
     "own_slope_sd": (0.01, 1.0, True),
-    "size_sd": (0.01, 1.0, True),
-    "run_sd": (0.01, 1.0, True),
+    "sigma_size": (0.01, 1.0, True),
+    "sigma_run": (0.01, 1.0, True),
     "noise_factor": (0.05, 2.0, True),
 }
-PRIOR_IN_WORDS = (
-    "standard deviations log-uniform: slopes of data sets 0.03 to 3, methods' slopes, sizes and runs 0.01 to 1 "
-    "(logits, slopes per decade); mean slope uniform in -2 to 6, bend in -1 to 3"
-)
 FORM = "logit_power/suite"
 _N_FIRST, _N_NEAR = 2048, (1024, 1024, 1024, 2048)
 _WIDER = 1.4
@@ -90,8 +86,8 @@ def _likelihood_at(points: PooledPoints, centre: float, key: bytes) -> np.ndarra
     square = {name: value[:, None, None] ** 2 for name, value in v.items()}
     covariance = square["slope_sd"] * whole[:, :, None] * whole[:, None, :]
     covariance = covariance + square["own_slope_sd"] * (by_method @ np.swapaxes(by_method, 1, 2))
-    covariance += square["size_sd"] * sizes + v["noise_factor"][:, None, None] * noise
-    covariance += square["run_sd"] * np.eye(len(z))
+    covariance += square["sigma_size"] * sizes + v["noise_factor"][:, None, None] * noise
+    covariance += square["sigma_run"] * np.eye(len(z))
     root = np.linalg.cholesky(covariance)
     left = np.linalg.solve(root, (z - v["slope"][:, None] * whole)[:, :, None])[:, :, 0]
     return -(left**2).sum(axis=1) / 2 - np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
@@ -102,74 +98,32 @@ def _log_likelihood(points: PooledPoints, centre: float, places: np.ndarray) -> 
     return _likelihood_at(points, centre, places.tobytes())
 
 
-@dataclass(frozen=True)
-class SuiteFit:
-    """A data set's scores under the suite's law: equally likely versions, and the points they are conditioned on.
+@dataclass(frozen=True, kw_only=True)
+class SuiteLaw(Versions):
+    """A data set's scores under the suite's law; ``slope, bend, slope_sd, own_slope_sd`` have shape (h,)."""
 
-    The attributes and methods are those of `stack.Stack` that predictions ask for.
-    """
-
-    points: PooledPoints
-    centre: float
-    versions: dict[str, np.ndarray]
-    link: Link = "logit"
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Methods fitted, in the order of draws."""
-        return self.points.methods
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of the one form, by name."""
-        return {FORM: 1.0}
-
-    @property
-    def x_range(self) -> tuple[float, float]:
-        """Smallest and largest size fitted."""
-        return float(self.points.n_params.min()), float(self.points.n_params.max())
-
-    @property
-    def sigma_size(self) -> np.ndarray:
-        """Standard deviation of size effects of each version, (h,)."""
-        return self.versions["size_sd"]
-
-    @property
-    def sigma_run(self) -> np.ndarray:
-        """Standard deviation of run effects of each version, (h,)."""
-        return self.versions["run_sd"]
-
-    @property
-    def noise_factor(self) -> np.ndarray:
-        """Factor of the known noise of each version, (h,)."""
-        return self.versions["noise_factor"]
-
-    def noise_at(self, z: np.ndarray) -> np.ndarray:
-        """Return the known part of the variance at link values."""
-        return noise_at(self.points, z)
-
-    @property
-    def pools(self) -> "tuple[SuiteFit]":
-        """The one law there is."""
-        return (self,)
+    slope: np.ndarray
+    bend: np.ndarray
+    slope_sd: np.ndarray
+    own_slope_sd: np.ndarray
 
     def _lines(self, method: np.ndarray, n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return x of points (h, n) and which method each has (n, m)."""
         own = np.asarray(method)[:, None] == np.array(self.methods)
-        return _bent(n_params, self.centre, self.versions["bend"]), own.astype(float)
+        return _bent(n_params, self.centre, self.bend), own.astype(float)
 
     def posterior(
         self, methods: Sequence[str], n_params: np.ndarray, extra: tuple[Sequence[str], np.ndarray] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return mean (h, t) and covariance (h, t, t) of the lines at t targets, as `pool.Pool.posterior` does."""
-        points, v = self.points, self.versions
-        z = np.broadcast_to(logit(points.y), (len(v["slope"]), len(points.y)))
+        points, slope = self.points, self.slope[:, None]
+        z = np.broadcast_to(logit(points.y), (len(slope), len(points.y)))
         noise = self.noise_factor[:, None] * points.noise + self.sigma_run[:, None] ** 2
         method, sizes = points.method, points.n_params
         if extra is not None:
             expected = self.posterior(*extra)[0]
             more = self.noise_factor[:, None] * self.noise_at(expected) + self.sigma_run[:, None] ** 2
-            more = more + points.seed_variance * (1 - 1 / points.n_seeds)
+            more = more + points.one_run_variance
             z, noise = np.concatenate([z, expected], axis=1), np.concatenate([noise, more], axis=1)
             method, sizes = np.append(method, list(extra[0])), np.append(sizes, extra[1])
         x, own = self._lines(method, sizes)
@@ -178,10 +132,10 @@ class SuiteFit:
         inverse = np.linalg.inv(within + noise[:, :, None] * np.eye(len(sizes)))
         weighted = own.T @ inverse
         levels = np.linalg.inv(weighted @ own)
-        left = (z - v["slope"][:, None] * x)[:, :, None]
+        left = (z - slope * x)[:, :, None]
         level = levels @ (weighted @ left)
         gain = self._slopes(x_new, own_new, x, own) @ inverse
-        mean = (own_new @ level + gain @ (left - own @ level))[:, :, 0] + v["slope"][:, None] * x_new
+        mean = (own_new @ level + gain @ (left - own @ level))[:, :, 0] + slope * x_new
         rest = own_new - gain @ own
         prior = self._slopes(x_new, own_new, x_new, own_new)
         covariance = prior - gain @ np.swapaxes(self._slopes(x_new, own_new, x, own), 1, 2)
@@ -190,24 +144,12 @@ class SuiteFit:
 
     def _slopes(self, x, own, x_other, own_other) -> np.ndarray:
         """Return the covariance that slopes give two lists of points, (h, n, n)."""
-        common, alone = (self.versions[name][:, None, None] ** 2 for name in ("slope_sd", "own_slope_sd"))
+        common, alone = (sd[:, None, None] ** 2 for sd in (self.slope_sd, self.own_slope_sd))
         return x[:, :, None] * x_other[:, None, :] * (common + alone * (own @ own_other.T))
-
-    def floors(self, methods: Sequence[str]) -> np.ndarray:
-        """Return the floor of scores, which is 0."""
-        return np.zeros((1, len(methods)))
-
-    def unlink(self, z: np.ndarray, floor: np.ndarray) -> np.ndarray:
-        """Return scores of link values."""
-        return expit(z)
-
-    def draw(self, n_params: float) -> dict[str, np.ndarray]:
-        """Draw outcomes of all methods at one size together (`stack.draw_pools`)."""
-        return draw_pools((self,), n_params)
 
 
 @lru_cache(maxsize=128)
-def fit_suite(points: PooledPoints, lenders: tuple[Lender, ...]) -> SuiteFit:
+def fit_suite(points: PooledPoints, lenders: tuple[Lender, ...]) -> Stack:
     """Fit a data set's points under the law that its lenders share."""
     sizes = np.unique(np.concatenate([lender.points.n_params for lender in lenders]))
     centre = float(np.log(sizes).mean())
@@ -217,5 +159,6 @@ def fit_suite(points: PooledPoints, lenders: tuple[Lender, ...]) -> SuiteFit:
         return lent + _log_likelihood(points, centre, places)
 
     places, log_weight = explore(log_posterior, len(_PRIOR), _N_FIRST, _N_NEAR, _WIDER)
-    kept = keep_versions(log_weight, places[:, list(_PRIOR).index("size_sd")], N_VERSIONS)
-    return SuiteFit(points, centre, _versions(places[kept]))
+    kept = keep_versions(log_weight, places[:, list(_PRIOR).index("sigma_size")], N_VERSIONS)
+    law = SuiteLaw(points=points, link="logit", centre=centre, **_versions(places[kept]))
+    return Stack(points, "logit", (law,), {FORM: 1.0})

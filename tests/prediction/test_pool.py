@@ -17,8 +17,9 @@ SIZES = np.array([1e6, 1e7, 1e8])
 def one_version(y, link="logit", tau=0.0, sigma_size=0.3, sigma_run=0.1, floor=0.0, noise=0.0):
     """A law of two methods at three sizes whose variances are known."""
     points = PooledPoints(np.tile(SIZES, 2), y, np.repeat(["a", "b"], 3), np.full(6, noise))
-    versions = [np.array([value]) for value in (tau, sigma_size, sigma_run, 1.0, floor)]
-    return Pool(link, points, ("a", "b"), 7.0, 1.0, *versions)
+    versions = {"tau": tau, "sigma_size": sigma_size, "sigma_run": sigma_run, "noise_factor": 1.0, "floor": floor}
+    versions = {name: np.array([value]) for name, value in versions.items()}
+    return Pool(points=points, link=link, centre=7.0, scale=1.0, **versions)
 
 
 Z = np.array([-1.0, -0.2, 0.9, -1.6, -0.9, 0.1])

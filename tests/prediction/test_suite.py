@@ -11,15 +11,15 @@ import astraios_analysis as aa
 from astraios_analysis.prediction import suite
 from astraios_analysis.prediction.backtest import largest_from_smaller
 from astraios_analysis.prediction.forecast import fit_outcome, fit_supported, record_outcome
-from astraios_analysis.prediction.suite import Lender, SuiteFit, fit_suite
+from astraios_analysis.prediction.suite import Lender, SuiteLaw, fit_suite
 
 VERSION = {
     "slope": 1.2,
     "bend": 0.7,
     "slope_sd": 0.5,
     "own_slope_sd": 0.2,
-    "size_sd": 0.15,
-    "run_sd": 0.1,
+    "sigma_size": 0.15,
+    "sigma_run": 0.1,
     "noise_factor": 0.5,
 }
 SYNTHESIS = "humanevalsynthesize_java"
@@ -32,8 +32,8 @@ def dense(points, n_params, method, version=VERSION):
     same = methods[:, None] == methods
     line = (1e4 + version["own_slope_sd"] ** 2 * np.outer(x, x)) * same + version["slope_sd"] ** 2 * np.outer(x, x)
     n = len(points.y)
-    seen = line[:n, :n] + version["size_sd"] ** 2 * (points.n_params[:, None] == points.n_params)
-    seen += np.diag(version["run_sd"] ** 2 + version["noise_factor"] * points.noise)
+    seen = line[:n, :n] + version["sigma_size"] ** 2 * (points.n_params[:, None] == points.n_params)
+    seen += np.diag(version["sigma_run"] ** 2 + version["noise_factor"] * points.noise)
     return version["slope"] * x, line, seen
 
 
@@ -45,7 +45,8 @@ def points():
 
 @pytest.fixture(scope="module")
 def fitted(points):
-    return SuiteFit(points, float(np.log(1e5)), {name: np.array([value]) for name, value in VERSION.items()})
+    versions = {name: np.array([value]) for name, value in VERSION.items()}
+    return SuiteLaw(points=points, link="logit", centre=float(np.log(1e5)), **versions)
 
 
 def test_posterior_is_that_of_one_gaussian(points, fitted):
@@ -129,5 +130,5 @@ def test_the_law_is_the_lenders_too(released_records):
         replace(lender.points, y=0.3 + 0.001 * np.arange(len(lender.points.y)) % 0.007) for lender in outcome.lenders
     ]
     lenders = tuple(replace(own, points=points) for own, points in zip(outcome.lenders, flat, strict=True))
-    usual, moved = (fit_outcome(o).stack.versions for o in (outcome, replace(outcome, lenders=lenders)))
-    assert usual["slope"].mean() > 0.8 and moved["slope"].mean() < 0.5
+    usual, moved = (fit_outcome(o).stack.pools[0] for o in (outcome, replace(outcome, lenders=lenders)))
+    assert usual.slope.mean() > 0.8 and moved.slope.mean() < 0.5
