@@ -16,21 +16,21 @@ from astraios_analysis.claims.judge import Judgement, judge_claims
 from astraios_analysis.figures import contrasts, decisions, losses, robustness, spec, suite, tasks, transfer
 from astraios_analysis.figures.spec import SUFFIXES, FigureSpec, figure_stem, round_table, save
 from astraios_analysis.figures.style import METHOD_STYLES, join
-from astraios_analysis.prediction.decide import best_at_size_all, decisions_all, frontier_all
+from astraios_analysis.prediction.decide import best_at_size_all, frontier, small_model_decisions
 from astraios_analysis.prediction.limits import predictable_datasets
 from astraios_analysis.prediction.regress import LossRegression, regress_all
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.grids import PerGrid
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
+from astraios_analysis.scores.bootstrap import RESAMPLES, ProblemBootstrap, primary_frame
 from astraios_analysis.scores.contrasts import contrast_all
 from astraios_analysis.scores.correlations import size_correlations
 from astraios_analysis.scores.losses import final_losses, loss_curves
 from astraios_analysis.scores.means import performance_panels
 from astraios_analysis.scores.models import intervals_over_seeds, model_scores
-from astraios_analysis.scores.ranks import measured_datasets, rank_all, transfer_all
-from astraios_analysis.scores.transfer import transfer_slopes_all
+from astraios_analysis.scores.ranks import measured_datasets, over_datasets, rank_all, transfer_all
+from astraios_analysis.scores.transfer import transfer_slopes
 
 FIGURES = spec.FIGURES
 ROOMS = (suite, losses, tasks, contrasts, robustness, transfer, decisions)
@@ -52,7 +52,7 @@ class Tables:
     level: float = 0.95
     target: float = 34e9
     cost: str = "n_params_updated"
-    bootstrap: ProblemBootstrap | None = None
+    bootstrap: ProblemBootstrap = RESAMPLES
 
     def __repr__(self) -> str:
         """Say how many runs there are."""
@@ -125,7 +125,9 @@ class Tables:
     @cached_property
     def slopes(self) -> pd.DataFrame:
         """Scores of larger sizes regressed on those of smaller ones."""
-        return transfer_slopes_all(self.runs, level=self.level, bootstrap=self.bootstrap)
+        ways = {"level": self.level, "bootstrap": self.bootstrap, "loss": False}
+        nothing = "no data set has scores of 4 or more methods at two sizes; add runs"
+        return over_datasets(transfer_slopes, self.runs, nothing, **ways)
 
     @cached_property
     def losses(self) -> pd.DataFrame:
@@ -145,7 +147,7 @@ class Tables:
     @cached_property
     def within_sizes(self) -> pd.DataFrame:
         """How loss and score correlate among the methods of each size."""
-        return size_correlations(self.runs, level=self.level, bootstrap=self.bootstrap)
+        return size_correlations(self.runs, level=self.level)
 
     @cached_property
     def datasets(self) -> list[str]:
@@ -166,12 +168,13 @@ class Tables:
     @cached_property
     def choices(self) -> pd.DataFrame:
         """What methods chosen at smaller sizes give up at larger ones; empty where there is no choice."""
-        return _or_empty(decisions_all, self.runs, level=self.level)
+        return _or_empty(over_datasets, small_model_decisions, self.runs, level=self.level)
 
     @cached_property
     def frontier(self) -> pd.DataFrame:
         """Score against cost, measured and at the target size."""
-        return frontier_all(self.runs, cost=self.cost, target=self.target_size, level=self.level)
+        ways = {"cost": self.cost, "target": self.target_size, "level": self.level}
+        return over_datasets(frontier, self.runs, **ways)
 
     @cached_property
     def judgements(self) -> list[Judgement]:

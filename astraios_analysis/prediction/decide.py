@@ -27,7 +27,7 @@ from astraios_analysis.prediction.stack import Stack
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal, attempt
 from astraios_analysis.records.released import GRID
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval
+from astraios_analysis.scores.bootstrap import RESAMPLES, ProblemBootstrap, percentile_interval
 from astraios_analysis.scores.models import ModelScores, model_scores, require_measure
 from astraios_analysis.scores.ranks import measured_datasets, share_first
 
@@ -47,8 +47,7 @@ def small_model_decisions(
     dataset: str,
     *,
     level: float = 0.95,
-    bootstrap: ProblemBootstrap | None = None,
-    seed: int = 0,
+    bootstrap: ProblemBootstrap = RESAMPLES,
 ) -> pd.DataFrame:
     """Judge the choice of a method at every smaller size by the scores at every larger one of one grid.
 
@@ -64,7 +63,7 @@ def small_model_decisions(
     scores = model_scores(kept, dataset, bootstrap, measure)
     if scores.table.empty:
         raise Refusal(f"no run that is not held out has {dataset}; choose another data set or add runs")
-    values, drawn = scores.good, scores.draws_of_runs(seed)
+    values, drawn = scores.good, scores.draws_of_runs()
     sizes = sorted(set(scores.table["n_params_base"]))
     place = {(row.n_params_base, row.method): i for i, row in enumerate(scores.table.itertuples())}
     rows = []
@@ -79,7 +78,7 @@ def small_model_decisions(
             if len(methods) < MIN_METHODS:
                 continue
             at_small, at_large = ([place[n, m] for m in methods] for n in (small, large))
-            shared = _sizes_row(scores, at_small[0], at_large[0]) | {"level": level, "n_methods": len(methods)}
+            shared = scores.pair_of_sizes(at_small[0], at_large[0]) | {"level": level, "n_methods": len(methods)}
             outcome = (values[at_large], drawn[:, at_large], methods, level)
             measured = _outcome(values[at_small], drawn[:, at_small], *outcome)
             ways = {"interval": f"percentile, {scores.interval_of([*at_small, *at_large])}"}
@@ -93,15 +92,6 @@ def small_model_decisions(
     if not rows:
         raise Refusal(f"{dataset}: no two sizes share {MIN_METHODS} methods; add runs")
     return pd.DataFrame(rows)
-
-
-def _sizes_row(scores: ModelScores, small: int, large: int) -> dict:
-    table = scores.table
-    row = {"dataset": scores.dataset, "has_vote": scores.has_vote, "metric": scores.metric}
-    for side, place in (("small", small), ("large", large)):
-        row[f"size_{side}"] = table["size"].iloc[place]
-        row[f"n_params_{side}"] = int(table["n_params_base"].iloc[place])
-    return row
 
 
 def _outcome(
@@ -173,18 +163,6 @@ def best_at_size(
     first = ["dataset", "has_vote", "metric", "n_params"]
     table = table[[*first, *(name for name in table if name not in first)]]
     return table.sort_values("p_best", ascending=False, kind="stable").reset_index(drop=True)
-
-
-def decisions_all(
-    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
-) -> pd.DataFrame:
-    """Run `small_model_decisions` for the loss and every data set that has two sizes, one below the other."""
-    ways = {"level": level, "bootstrap": bootstrap or ProblemBootstrap()}
-    names = measured_datasets(records, loss=True)
-    parts, _ = attempt(names, lambda name: small_model_decisions(records, name, **ways))
-    if not parts:
-        raise Refusal("no two methods have losses or scores at two sizes; add runs")
-    return pd.concat(parts.values(), ignore_index=True)
 
 
 def best_at_size_all(records: Sequence[RunRecord], n_params: float, *, level: float = 0.95) -> pd.DataFrame:
@@ -330,9 +308,8 @@ def frontier(
     cost: str,
     *,
     target: float | None = None,
-    bootstrap: ProblemBootstrap | None = None,
+    bootstrap: ProblemBootstrap = RESAMPLES,
     level: float = 0.95,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Return cost (one of `COSTS`, averaged over seeds) against performance, and which models no other beats in both.
 
@@ -351,7 +328,7 @@ def frontier(
     if not known.any():
         raise Refusal(f"{cost} was not measured in runs with a score on {dataset}; choose n_params_updated")
     scores = scores.keep(known)
-    drawn = scores.goodness(scores.draws_of_runs(seed))
+    drawn = scores.goodness(scores.draws_of_runs())
     bounds = [percentile_interval(own, level) for own in drawn.T]
     rows = [
         {"method": m, "n_params_base": int(n), "kind": "measured", "value": v, "lower": low, "upper": high}
@@ -369,7 +346,7 @@ def frontier(
             for i in place
         ]
         more = fitted.draw(target)["observation"][:, place]
-        drawn = np.column_stack([drawn, more[np.random.default_rng([seed, 31]).integers(len(more), size=len(drawn))]])
+        drawn = np.column_stack([drawn, more[np.random.default_rng([0, 31]).integers(len(more), size=len(drawn))]])
     vote = {"dataset": dataset, "has_vote": scores.has_vote}
     table = pd.DataFrame(rows).assign(**vote, metric=scores.metric, cost=cost, level=level)
     price = table["cost_value"].to_numpy()
@@ -389,18 +366,6 @@ def _fit_near(records: Sequence[RunRecord], dataset: str, target: float) -> Fitt
     fitted = fit_supported(record_outcome(records, dataset))
     require_near(fitted, target)
     return fitted
-
-
-def frontier_all(
-    records: Sequence[RunRecord], cost: str, *, target: float | None = None, level: float = 0.95
-) -> pd.DataFrame:
-    """Run `frontier` for the loss and every data set whose runs have the cost, one below the other."""
-    ways = {"target": target, "bootstrap": ProblemBootstrap(), "level": level}
-    names = measured_datasets(records, loss=True)
-    parts, refused = attempt(names, lambda name: frontier(records, name, cost, **ways))
-    if not parts:
-        raise Refusal("; ".join(dict.fromkeys(refused.values())) or "no run has a loss or a primary score; add some")
-    return pd.concat(parts.values(), ignore_index=True)
 
 
 def _models(scores: ModelScores) -> list[tuple[int, str]]:

@@ -23,7 +23,7 @@ from astraios_analysis.records.counts import open_ends
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal, attempt
 from astraios_analysis.records.registry import LOSS, METRICS
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, find_score, percentile_interval
+from astraios_analysis.scores.bootstrap import NO_RESAMPLES, find_score, percentile_interval
 from astraios_analysis.scores.models import MIN_MODELS, ModelScores, model_scores, require_measure, usable_models
 from astraios_analysis.scores.ranks import measured_datasets
 
@@ -76,8 +76,7 @@ def regress_score(
     metric, _ = require_measure(records, dataset)
     if not METRICS[metric].is_bounded:
         raise Refusal(f"{dataset} is measured by {METRICS[metric].label}, and shares alone are regressed on a loss")
-    # No interval is made of resampled problems.
-    scores = _on(model_scores(records, dataset, ProblemBootstrap(n_draws=2)), records, dataset, on)
+    scores = _on(model_scores(records, dataset, NO_RESAMPLES), records, dataset, on)
     kept = usable_models(scores)
     fitted, rows = fit_loss_score(scores), []
     n_sizes = kept.table["n_params_base"].nunique()

@@ -7,7 +7,8 @@ models, means over data sets and ranks then carry the right covariance.
 
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -95,22 +96,22 @@ def combine(metric: str, means: np.ndarray) -> np.ndarray:
     return means[..., 0]
 
 
-@dataclass
+@lru_cache(maxsize=32)
+def _weights(n_draws: int, seed: int, pool: str, n_problems: int) -> np.ndarray:
+    rng = np.random.default_rng([seed, zlib.crc32(pool.encode()), n_problems])
+    return rng.multinomial(n_problems, np.full(n_problems, 1 / n_problems), size=n_draws) / n_problems
+
+
+@dataclass(frozen=True)
 class ProblemBootstrap:
     """Resamples of problems, one stream for each pool of problems, whichever other pools are drawn."""
 
     n_draws: int = 2000
     seed: int = 0
-    _weights: dict[tuple[str, int], np.ndarray] = field(default_factory=dict, repr=False)
 
     def weights(self, pool: str, n_problems: int) -> np.ndarray:
         """Return resampling weights, shape (n_draws, n_problems); each row adds up to one."""
-        key = (pool, n_problems)
-        if key not in self._weights:
-            rng = np.random.default_rng([self.seed, zlib.crc32(pool.encode()), n_problems])
-            times = rng.multinomial(n_problems, np.full(n_problems, 1 / n_problems), size=self.n_draws)
-            self._weights[key] = times / n_problems
-        return self._weights[key]
+        return _weights(self.n_draws, self.seed, pool, n_problems)
 
     def draws(self, record: RunRecord, score: Score) -> tuple[np.ndarray, str]:
         """Return bootstrap draws of a score, shape (n_draws,), and the name of the interval they make.
@@ -119,6 +120,8 @@ class ProblemBootstrap:
         models: with the standard error that came with it, or for an accuracy the binomial one and the reading error in
         quadrature. Where neither is known, draws are NaN.
         """
+        if self.n_draws == 0:
+            return np.empty(0), NO_INTERVAL
         statistics = problem_statistics(record, score)
         if statistics is not None:
             means = self.weights(find_dataset(score.dataset).problems, statistics.shape[1]) @ statistics.T
@@ -135,6 +138,11 @@ class ProblemBootstrap:
         """Return draws of the mean of scores, of several runs or data sets, and how they were made."""
         drawn, kinds = zip(*(self.draws(record, score) for record, score in scored), strict=True)
         return np.mean(drawn, axis=0), "; ".join(dict.fromkeys(kinds))
+
+
+RESAMPLES = ProblemBootstrap()
+NO_RESAMPLES = ProblemBootstrap(n_draws=0)
+"""Where averages alone are asked for, and no interval."""
 
 
 def _standard_error(score: Score) -> tuple[float | None, str]:

@@ -20,7 +20,7 @@ from astraios_analysis.records.counts import inside_unit_interval, open_ends
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS
-from astraios_analysis.scores.bootstrap import ProblemBootstrap
+from astraios_analysis.scores.bootstrap import NO_RESAMPLES
 from astraios_analysis.scores.models import model_scores, require_one_grid
 
 KINDS = ("generation", "robustness")
@@ -32,10 +32,10 @@ MEASURED, ESTIMATE = "measured", "estimate"
 def score_cells(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Return the measured cells: ``dataset, method, size, n_params_base, metric, value, n_items, higher_is_better``."""
     require_one_grid(records)
-    parts, few = [], ProblemBootstrap(n_draws=2)
+    parts = []
     for name, data in DATASETS.items():
         if data.kind in KINDS and not data.parts:
-            scores = model_scores([r for r in records if not r.held_out], name, few)
+            scores = model_scores([r for r in records if not r.held_out], name, NO_RESAMPLES)
             if len(scores.table) >= MIN_MODELS and scores.table["n_params_base"].nunique() > 1:
                 columns = scores.table[["method", "size", "n_params_base", "value", "n_items"]]
                 ways = {"metric": scores.metric, "higher_is_better": scores.higher_is_better}

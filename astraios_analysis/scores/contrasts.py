@@ -25,6 +25,7 @@ from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, LOSS, METRICS, SECOND_FILE
 from astraios_analysis.scores.bootstrap import (
     NO_INTERVAL,
+    RESAMPLES,
     ProblemBootstrap,
     percentile_interval,
     primary_score,
@@ -65,9 +66,9 @@ class Measured:
         return tuple(dict.fromkeys(method for _, method in self.value))
 
 
-def measure(records: Sequence[RunRecord], name: str, bootstrap: ProblemBootstrap | None = None) -> Measured:
+def measure(records: Sequence[RunRecord], name: str, bootstrap: ProblemBootstrap = RESAMPLES) -> Measured:
     """Return a data set's primary score, or the validation loss (``val_loss``), of the models that are not held out."""
-    kept, bootstrap = [record for record in records if not record.held_out], bootstrap or ProblemBootstrap()
+    kept = [record for record in records if not record.held_out]
     require_one_grid(kept)
     sizes = {r.n_params_base: r.size for r in sorted(kept, key=lambda r: r.n_params_base)}
     runs, shares, value, draws, kind = {}, {}, {}, {}, {}
@@ -288,11 +289,10 @@ def contrasts(
 
 
 def contrast_all(
-    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
+    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap = RESAMPLES
 ) -> pd.DataFrame:
     """Compare every method with full fine-tuning, or the first there is, on the loss and all data sets with a vote."""
-    bootstrap, rows = bootstrap or ProblemBootstrap(), []
-    kept = [record for record in records if not record.held_out]
+    rows, kept = [], [record for record in records if not record.held_out]
     names = [name for name in measured_datasets(kept) if model_scores(kept, name, bootstrap).has_vote]
     for name in [LOSS] * any(record.val_loss is not None for record in kept) + names:
         measured = measure(kept, name, bootstrap)

@@ -17,10 +17,11 @@ from astraios_analysis.scores.models import ModelScores, group_models, model_sco
 from astraios_analysis.scores.ranks import noise_free, spearman, with_value
 
 MIN_GROUP = 4
+_RESAMPLES = ProblemBootstrap(n_draws=1000)
 
 
 def size_correlations(
-    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None, seed: int = 0
+    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap = _RESAMPLES
 ) -> pd.DataFrame:
     """Correlate less loss with a better score among the methods of each size, for every data set that has a vote.
 
@@ -28,7 +29,6 @@ def size_correlations(
     problems and, where a model has several, its seeds (loss and score of a run together); ``mean`` is the row over the
     data sets of a size.
     """
-    bootstrap = bootstrap or ProblemBootstrap(n_draws=1000)
     fitted = [r for r in records if not r.held_out and r.val_loss is not None]
     rows: list[dict] = []
     sizes: dict[int, list[tuple[float, np.ndarray]]] = {}
@@ -40,14 +40,14 @@ def size_correlations(
         scores = model_scores(fitted, name, bootstrap)
         if not scores.has_vote:
             continue
-        loss, moved = scores.table["val_loss"].to_numpy(dtype=float), _resample_seeds(fitted, scores, seed)
+        loss, moved = scores.table["val_loss"].to_numpy(dtype=float), _resample_seeds(fitted, scores)
         for n, at in scores.places.items():
             place = list(at.values())
             if len(place) < MIN_GROUP or np.ptp(loss[place]) < 1e-12 or np.ptp(scores.good[place]) < 1e-12:
                 continue
             value = -float(spearman(loss[place], scores.good[place]))
             drawn = scores.goodness(scores.draws)[:, place]
-            true = noise_free(scores.good[place], drawn, [np.arange(len(place))], seed)
+            true = noise_free(scores.good[place], drawn, [np.arange(len(place))])
             draws = -spearman(loss[place] + moved[0][:, place], true + moved[1][:, place])
             sizes.setdefault(n, []).append((value, draws))
             rows.append({"dataset": name} | _size_row(scores.table.iloc[place[0]], value, draws, len(place), level))
@@ -67,9 +67,9 @@ def _size_row(model: pd.Series, value: float, draws: np.ndarray, n: int, level: 
     return row | {"lower": lower, "upper": upper, "level": level, "n": n}
 
 
-def _resample_seeds(records: Sequence[RunRecord], scores: ModelScores, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _resample_seeds(records: Sequence[RunRecord], scores: ModelScores) -> tuple[np.ndarray, np.ndarray]:
     """Return how losses and goodness of models move when their seeds are resampled, shape (n_draws, n_models) each."""
-    rng, shape = np.random.default_rng([seed, 3]), scores.draws.shape
+    rng, shape = np.random.default_rng([0, 3]), scores.draws.shape
     moved = np.zeros(shape), np.zeros(shape)
     runs = {(own[0].n_params_base, own[0].method): own for own in group_models(records).values()}
     for place, row in enumerate(scores.table.itertuples()):

@@ -8,7 +8,7 @@ import pandas as pd
 from astraios_analysis.records.frame import RunRecord, Score
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, EMBEDDED_DATASETS, MEAN_GENERATION, STUDY_DATASETS, Suite
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score
+from astraios_analysis.scores.bootstrap import RESAMPLES, ProblemBootstrap, percentile_interval, primary_score
 from astraios_analysis.scores.models import group_models, has_several_seeds, model_scores, with_means
 
 MIN_DATASETS = 2
@@ -32,7 +32,7 @@ def shared_block(records: Sequence[RunRecord], datasets: Sequence[str]) -> tuple
 
 
 def performance_panels(
-    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
+    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap = RESAMPLES
 ) -> dict[str, pd.DataFrame]:
     """Average primary scores over the study's data sets, those of code generation, comprehension and robustness.
 
@@ -52,7 +52,6 @@ def performance_panels(
     if averaged:
         parts = (averaged[0][1].source_file or "").split()
         blocks = {"Code generation": ([record for record, _ in averaged], parts)} | blocks
-    bootstrap = bootstrap or ProblemBootstrap()
     averages = {name for _, datasets in blocks.values() for name in datasets}
     has_vote = {name: model_scores(records, name, bootstrap).has_vote for name in averages}
     return {
@@ -73,7 +72,7 @@ def mean_performance(
     datasets: Sequence[str],
     *,
     level: float = 0.95,
-    bootstrap: ProblemBootstrap | None = None,
+    bootstrap: ProblemBootstrap = RESAMPLES,
 ) -> pd.DataFrame:
     """Average each run's primary scores over data sets that all runs share, each with weight one.
 
@@ -83,7 +82,6 @@ def mean_performance(
         raise Refusal("a mean needs runs and a data set that all of them share; choose fewer runs or more data sets")
     if len({DATASETS[name].suite for name in datasets if name in DATASETS}) > 1:
         raise Refusal(f"{', '.join(datasets)} are of two suites, whose scores share no mean; choose data sets of one")
-    bootstrap = bootstrap or ProblemBootstrap()
     scored = {record.run_id: _scores(record, datasets) for record in records}
     rows = []
     for record in records:

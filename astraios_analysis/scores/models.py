@@ -18,6 +18,7 @@ from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, LOSS, METRICS, find_dataset, order_datasets
 from astraios_analysis.scores.bootstrap import (
     NO_INTERVAL,
+    RESAMPLES,
     Measure,
     ProblemBootstrap,
     find_score,
@@ -105,7 +106,7 @@ def seed_words(table: pd.DataFrame) -> str:
 
 
 def intervals_over_seeds(
-    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
+    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap = RESAMPLES
 ) -> pd.DataFrame:
     """Return `to_frame` with ``lower``, ``upper``, ``level`` and ``interval`` (how it was made) for each score.
 
@@ -113,7 +114,7 @@ def intervals_over_seeds(
     runs that have the score. Intervals resample the problems of all seeds together: they cover the choice of problems,
     not the variance between training runs; how far seeds scatter is in the rows of kind ``seed``.
     """
-    bootstrap, found, is_several = bootstrap or ProblemBootstrap(), [], has_several_seeds(records)
+    found, is_several = [], has_several_seeds(records)
     by = [*(["size", "method"] if is_several else ["run_id"]), *_KEYS]
     for own in group_models(records).values():
         scored: dict[tuple, list[tuple[RunRecord, Score]]] = {}
@@ -196,7 +197,7 @@ class ModelScores:
         """Goodness of a random guess; 0 where no chance level is known."""
         return float(self.goodness(np.float64(find_dataset(self.dataset).chance or 0.0)))
 
-    @property
+    @cached_property
     def has_vote(self) -> bool:
         """Whether any model that is not held out is surely (97.5 %) better than always giving the commonest answer.
 
@@ -209,6 +210,14 @@ class ModelScores:
             return True
         lowest = np.quantile(self.goodness(self.draws), 0.025, axis=0)[~self.table["held_out"].to_numpy(dtype=bool)]
         return not bool(np.all(lowest <= self.goodness(np.float64(constant))))
+
+    def pair_of_sizes(self, small: int, large: int) -> dict[str, object]:
+        """Return what a row of a table about two sizes begins with; the sizes are those of two models, by place."""
+        row = {"dataset": self.dataset, "has_vote": self.has_vote, "metric": self.metric}
+        for side, place in (("small", small), ("large", large)):
+            model = self.table.iloc[place]
+            row |= {f"size_{side}": model["size"], f"n_params_{side}": int(model["n_params_base"])}
+        return row
 
     @property
     def covers_seeds(self) -> bool:
@@ -230,7 +239,7 @@ class ModelScores:
 def model_scores(
     records: Sequence[RunRecord],
     dataset: str,
-    bootstrap: ProblemBootstrap | None = None,
+    bootstrap: ProblemBootstrap = RESAMPLES,
     measure: tuple[str, str] | None = None,
 ) -> ModelScores:
     """Average a data set's scores over the seeds of each model, by the primary metric and setting or by ``measure``.
@@ -239,7 +248,6 @@ def model_scores(
     """
     require_one_grid(records)
     metric, setting = measure or require_measure(records, dataset)
-    bootstrap = bootstrap or ProblemBootstrap()
     rows, drawn, kinds = [], [], []
     for key, runs in group_models(sorted(records, key=lambda r: r.n_params_base)).items():
         found = [(record, find_score(record, dataset, metric, setting)) for record in runs]

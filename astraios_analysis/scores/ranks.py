@@ -1,18 +1,24 @@
 """Rank correlation with honest uncertainty, and whether the order of methods at a small size holds at a large one."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from functools import cache
 from itertools import permutations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from astraios_analysis.records.frame import RunRecord
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, attempt
 from astraios_analysis.records.registry import LOSS, order_datasets
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_measures, primary_score
+from astraios_analysis.scores.bootstrap import (
+    RESAMPLES,
+    ProblemBootstrap,
+    percentile_interval,
+    primary_measures,
+    primary_score,
+)
 from astraios_analysis.scores.models import ModelScores, model_scores
 
 # Up to eight items all orders are enumerated (40,320); beyond that they are sampled.
@@ -50,16 +56,27 @@ STATISTICS: dict[str, Correlation] = {"spearman": spearman, "kendall": kendall}
 
 
 def draw_orders(
-    n: int, rng: np.random.Generator, *, n_sampled: int = N_PERMUTATIONS
+    n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, Literal["exact permutation", "sampled permutation"]]:
     """Return orders of n items, shape (n_orders, n), and whether these are all there are.
 
     The observed order is the first: that it is among them is what keeps a p-value from being 0.
     """
     if n <= MAX_EXACT:
-        return np.array(list(permutations(range(n)))), "exact permutation"
+        return _all_orders(n), "exact permutation"
     observed = np.arange(n)[None]
-    return np.vstack([observed, rng.permuted(observed.repeat(n_sampled, axis=0), axis=1)]), "sampled permutation"
+    return np.vstack([observed, rng.permuted(observed.repeat(N_PERMUTATIONS, axis=0), axis=1)]), "sampled permutation"
+
+
+@cache
+def _all_orders(n: int) -> np.ndarray:
+    return np.array(list(permutations(range(n))))
+
+
+def over_orders(x: np.ndarray, y: np.ndarray, orders: np.ndarray, statistic: str = "spearman") -> np.ndarray:
+    """Correlate x with y in every order, shape (n_orders, n), by a key of `STATISTICS`: ranked once for all of them."""
+    correlate = pearson if statistic == "spearman" else STATISTICS[statistic]
+    return correlate(stats.rankdata(x), stats.rankdata(y)[orders])
 
 
 def permutation_p(null: np.ndarray, side: Literal["both", "above", "below"] = "both") -> float:
@@ -74,13 +91,13 @@ def permutation_p(null: np.ndarray, side: Literal["both", "above", "below"] = "b
     return float(np.mean(known >= known[0] - 1e-12))
 
 
-def rank_correlation(small: np.ndarray, large: np.ndarray, statistic: str, seed: int = 0) -> tuple[float, float, str]:
+def rank_correlation(small: np.ndarray, large: np.ndarray, statistic: str) -> tuple[float, float, str]:
     """Correlate the scores of the same methods at two sizes, by a key of `STATISTICS`.
 
     The two-sided p-value, which stands between the correlation and its kind, is that all orders are equally likely.
     """
-    orders, kind = draw_orders(len(small), np.random.default_rng(seed))
-    null = STATISTICS[statistic](np.broadcast_to(small, orders.shape), large[orders])
+    orders, kind = draw_orders(len(small), np.random.default_rng(0))
+    null = over_orders(small, large, orders, statistic)
     if np.isnan(null[0]):
         raise Refusal("all methods score the same at one of the sizes; there is no order to compare")
     return float(null[0]), permutation_p(null), kind
@@ -128,7 +145,7 @@ def with_value(interval: tuple[float, float], value: float) -> tuple[float, floa
     return min(lower, value), max(upper, value)
 
 
-def _measured(records: list[RunRecord], dataset: str, bootstrap: ProblemBootstrap | None) -> ModelScores:
+def _measured(records: list[RunRecord], dataset: str, bootstrap: ProblemBootstrap) -> ModelScores:
     """Return the primary scores of the runs that are not held out: a ranking is what a method is chosen by."""
     scores = model_scores([record for record in records if not record.held_out], dataset, bootstrap)
     if scores.table.empty:
@@ -137,7 +154,7 @@ def _measured(records: list[RunRecord], dataset: str, bootstrap: ProblemBootstra
 
 
 def rank_transfer(
-    records: list[RunRecord], dataset: str, *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
+    records: list[RunRecord], dataset: str, *, level: float = 0.95, bootstrap: ProblemBootstrap = RESAMPLES
 ) -> pd.DataFrame:
     """Correlate the ranking of methods at every smaller size with that at the largest size measured for all of them.
 
@@ -196,7 +213,7 @@ def _compare(scores: ModelScores, small: list[int], large: list[int], level: flo
         value, p_value, p_kind = rank_correlation(values[small], values[large], statistic)
         drawn = function(*true)
         lower, upper = with_value(percentile_interval(drawn, level), value)
-        again = [function(np.broadcast_to(values[s], draws[:, s].shape), draws[:, s]) for s in (small, large)]
+        again = [function(values[s], draws[:, s]) for s in (small, large)]
         repeatability = [np.nan if np.isnan(one).all() else np.nanmean(one) for one in again]
         row = {"dataset": scores.dataset, "has_vote": scores.has_vote}
         row |= {f"size_{name}": model["size"] for name, model in first.items()}
@@ -210,7 +227,7 @@ def _compare(scores: ModelScores, small: list[int], large: list[int], level: flo
 
 
 def rank_methods(
-    records: list[RunRecord], dataset: str, *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
+    records: list[RunRecord], dataset: str, *, level: float = 0.95, bootstrap: ProblemBootstrap = RESAMPLES
 ) -> pd.DataFrame:
     """Rank methods at each measured size, with the probability ``p_best`` that each is the best of those measured.
 
@@ -256,27 +273,39 @@ def measured_datasets(records: Sequence[RunRecord], *, loss: bool = False) -> li
     return [LOSS] * has_loss + order_datasets(names)
 
 
-def rank_all(
-    records: list[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
+def over_datasets(
+    call: Callable[..., pd.DataFrame],
+    records: Sequence[RunRecord],
+    nothing: str = "",
+    *,
+    loss: bool = True,
+    **ways: Any,
 ) -> pd.DataFrame:
-    """Run `rank_methods` for every measured data set, one below the other."""
-    bootstrap = bootstrap or ProblemBootstrap()
-    parts = [
-        rank_methods(records, name, level=level, bootstrap=bootstrap) for name in measured_datasets(records, loss=True)
-    ]
+    """Return what a call says of the loss and every data set, one below the other; those that it refuses are left out.
+
+    Where all are refused, ``nothing`` says why, or else the reasons.
+    """
+    parts, refused = attempt(measured_datasets(records, loss=loss), lambda name: call(records, name, **ways))
     if not parts:
+        reasons = "; ".join(dict.fromkeys(refused.values()))
+        raise Refusal(nothing or reasons or "no run has a loss or a primary score; add some")
+    return pd.concat(parts.values(), ignore_index=True)
+
+
+def rank_all(records: list[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap = RESAMPLES) -> pd.DataFrame:
+    """Run `rank_methods` for every measured data set, one below the other."""
+    names = measured_datasets(records, loss=True)
+    if not names:
         raise Refusal("no run has a primary score to rank by; add runs with scores")
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(
+        [rank_methods(records, name, level=level, bootstrap=bootstrap) for name in names], ignore_index=True
+    )
 
 
 def transfer_all(
-    records: list[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
+    records: list[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap = RESAMPLES
 ) -> pd.DataFrame:
     """Run `rank_transfer` for every data set that has two sizes to compare, one below the other."""
-    bootstrap, parts = bootstrap or ProblemBootstrap(), []
-    for name in measured_datasets(records, loss=True):
-        with suppress(Refusal):
-            parts.append(rank_transfer(records, name, level=level, bootstrap=bootstrap))
-    if not parts:
-        raise Refusal("no data set has scores of four or more methods at two sizes; add runs")
-    return _corrected(pd.concat(parts, ignore_index=True).drop(columns="p_holm"))
+    nothing = "no data set has scores of four or more methods at two sizes; add runs"
+    found = over_datasets(rank_transfer, records, nothing, level=level, bootstrap=bootstrap)
+    return _corrected(found.drop(columns="p_holm"))

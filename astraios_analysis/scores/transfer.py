@@ -14,7 +14,6 @@ and more often has no end.) Where small scores may differ by error alone there i
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import combinations
 
 import numpy as np
@@ -22,9 +21,8 @@ import pandas as pd
 
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval
+from astraios_analysis.scores.bootstrap import RESAMPLES, ProblemBootstrap, percentile_interval
 from astraios_analysis.scores.models import ModelScores, model_scores
-from astraios_analysis.scores.ranks import measured_datasets
 
 MIN_METHODS = 4
 
@@ -64,12 +62,11 @@ def _covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def transfer_slopes(
     records: Sequence[RunRecord],
     dataset: str,
-    pairs: Sequence[tuple[int, int]] | None = None,
     *,
     level: float = 0.95,
-    bootstrap: ProblemBootstrap | None = None,
+    bootstrap: ProblemBootstrap = RESAMPLES,
 ) -> pd.DataFrame:
-    """Regress every larger size on every smaller one of a grid, or the given pairs of base sizes, on one data set.
+    """Regress every larger size on every smaller one of a grid, on one data set.
 
     ``dataset, has_vote, metric, size_small, size_large, n_params_small, n_params_large, slope, slope_lower,
     slope_upper, centre`` (mean score at the small size), ``intercept, intercept_lower, intercept_upper`` (score at the
@@ -81,8 +78,8 @@ def transfer_slopes(
         raise Refusal(f"no run has a primary score on {dataset}; choose another data set or add runs")
     places = scores.places
     rows = []
-    for small, large in combinations(places, 2) if pairs is None else pairs:
-        methods = [m for m in places.get(small, {}) if m in places.get(large, {})]
+    for small, large in combinations(places, 2):
+        methods = [m for m in places[small] if m in places[large]]
         if len(methods) >= MIN_METHODS:
             at = [[places[n][m] for m in methods] for n in (small, large)]
             rows.append(_regress(scores, methods, *at, level))
@@ -98,9 +95,7 @@ def _regress(scores: ModelScores, methods: list[str], small: list[int], large: l
     table, drawn = scores.table, scores.draws_of_runs()
     value = table["value"].to_numpy(dtype=float)
     known = ~np.isnan(drawn[:, [*small, *large]]).any(axis=1)
-    row = {"dataset": scores.dataset, "has_vote": scores.has_vote, "metric": scores.metric}
-    for side, place in (("small", small[0]), ("large", large[0])):
-        row |= {f"size_{side}": table["size"].iloc[place], f"n_params_{side}": int(table["n_params_base"].iloc[place])}
+    row = scores.pair_of_sizes(small[0], large[0])
     row |= dict.fromkeys(("slope", "slope_lower", "slope_upper"), np.nan) | {"centre": float(value[small].mean())}
     row |= {"intercept": float(value[large].mean()), "intercept_lower": np.nan, "intercept_upper": np.nan}
     row |= {"scatter": np.nan, "reliability": np.nan, "level": level, "n_methods": len(methods)}
@@ -117,16 +112,3 @@ def _regress(scores: ModelScores, methods: list[str], small: list[int], large: l
     at_centre = scores.goodness(y.mean(axis=1) - row["slope"] * (x.mean(axis=1) - good[small].mean()))
     row |= dict(zip(("intercept_lower", "intercept_upper"), percentile_interval(at_centre, level), strict=True))
     return row | {"reason": ""}
-
-
-def transfer_slopes_all(
-    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap | None = None
-) -> pd.DataFrame:
-    """Run `transfer_slopes` for every data set that has two sizes to compare, one below the other."""
-    bootstrap, parts = bootstrap or ProblemBootstrap(), []
-    for name in measured_datasets(list(records)):
-        with suppress(Refusal):
-            parts.append(transfer_slopes(records, name, level=level, bootstrap=bootstrap))
-    if not parts:
-        raise Refusal(f"no data set has scores of {MIN_METHODS} or more methods at two sizes; add runs")
-    return pd.concat(parts, ignore_index=True)

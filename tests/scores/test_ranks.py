@@ -1,6 +1,5 @@
 """Rank correlations against scipy, and rankings of methods on records whose order is known."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +16,6 @@ from astraios_analysis.scores.bootstrap import PROBLEM_BOOTSTRAP, ProblemBootstr
 from astraios_analysis.scores.models import model_scores
 from astraios_analysis.scores.ranks import (
     N_PERMUTATIONS,
-    draw_orders,
     kendall,
     measured_datasets,
     noise_free,
@@ -77,14 +75,12 @@ class TestStatistics:
         for function in (spearman, kendall):
             np.testing.assert_allclose(function(x, y), [function(a, b) for a, b in zip(x, y, strict=True)])
 
-    @pytest.mark.parametrize("n", [4, 5, 6, 7])
+    @pytest.mark.parametrize("n", [4, 5, 6, 7, 8])
     def test_exact_p_of_kendall_equals_scipy(self, n):
-        rng = np.random.default_rng(n)
-        for _ in range(3):
-            x, y = rng.normal(size=(2, n))
-            _, p_value, kind = rank_correlation(x, y, "kendall")
-            assert p_value == pytest.approx(stats.kendalltau(x, y, method="exact").pvalue, abs=1e-12)
-            assert kind == "exact permutation"
+        x, y = np.random.default_rng(n).normal(size=(2, n))
+        _, p_value, kind = rank_correlation(x, y, "kendall")
+        assert p_value == pytest.approx(stats.kendalltau(x, y, method="exact").pvalue, abs=1e-12)
+        assert kind == "exact permutation"
 
     @pytest.mark.parametrize("n", [4, 5, 6])
     @pytest.mark.parametrize("tied", [False, True])
@@ -107,12 +103,10 @@ class TestStatistics:
     def test_orders_of_nine_methods_are_sampled(self):
         x, y = np.random.default_rng(3).normal(size=(2, 9))
         y = x + y
-        found = value, p_value, kind = rank_correlation(x, y, "kendall", seed=1)
+        value, p_value, kind = rank_correlation(x, y, "kendall")
         exact = stats.kendalltau(x, y, method="exact").pvalue
         assert kind == "sampled permutation" and value == pytest.approx(stats.kendalltau(x, y).statistic)
         assert p_value == pytest.approx(exact, abs=5 * (exact / N_PERMUTATIONS) ** 0.5)
-        assert found == rank_correlation(x, y, "kendall", seed=1)
-        assert p_value != rank_correlation(x, y, "kendall", seed=2)[1]
         # An order that is never drawn has a p-value all the same.
         assert rank_correlation(np.arange(14), np.arange(14), "kendall")[1] == 1 / (N_PERMUTATIONS + 1)
 
@@ -123,27 +117,12 @@ class TestStatistics:
 
 
 class TestPermutation:
-    @pytest.mark.parametrize("n", [4, 8])
-    def test_few_items_have_every_order_once(self, n):
-        orders, kind = draw_orders(n, np.random.default_rng(0))
-        assert kind == "exact permutation" and len({tuple(order) for order in orders}) == math.factorial(n)
-        assert (np.sort(orders, axis=1) == np.arange(n)).all() and (orders[0] == np.arange(n)).all()
-
     @pytest.mark.parametrize("side", ["both", "above", "below"])
     def test_share_of_orders_as_extreme_with_the_observed_one_among_them(self, side):
         null = np.array([0.5, 0.5 - 1e-13, -0.5, 0.1, 0.9, np.nan])
         assert permutation_p(null, side) == {"both": 4, "above": 3, "below": 4}[side] / 5
         assert permutation_p(np.array([2.0, *np.zeros(99)]) * (-1 if side == "below" else 1), side) == 0.01
         assert np.isnan(permutation_p(np.array([np.nan, 0.3]), side))
-
-    def test_no_relation_is_seldom_significant(self):
-        rng, p_values = np.random.default_rng(7), []
-        for _ in range(400):
-            x, y = rng.normal(size=(2, 10))
-            orders, _ = draw_orders(10, rng, n_sampled=199)
-            p_values.append(permutation_p(spearman(np.broadcast_to(x, orders.shape), y[orders])))
-        # Uniform from 1/200 up: the share below 0.1 has a standard error of 0.015.
-        assert 0.05 < np.mean(np.array(p_values) <= 0.1) < 0.15 and 0.45 < np.mean(p_values) < 0.55
 
 
 class TestRankMethods:
@@ -222,18 +201,17 @@ class TestRankMethods:
         assert added.mean() == pytest.approx(0.005, rel=0.2)
         assert 0.5 < table["p_best"]["fft"] < alone["p_best"]["fft"]
 
-    def test_two_runs_of_one_seed(self, two_sizes, make_run):
-        twice = [*two_sizes, make_run("fft", 1_000, np.arange(10) < 3, run_id="again")]
-        for function in (rank_methods, rank_transfer):
-            with pytest.raises(Refusal, match="1000b fft has two runs of one seed"):
-                function(twice, DATASET)
-
-    def test_two_grids(self, two_sizes, make_run):
-        again = make_run("fft", 1_000, np.arange(10) < 3, run_id="again")
-        mixed = [*two_sizes, again.model_copy(update={"grid": "other"})]
-        for function in (rank_methods, rank_transfer):
-            with pytest.raises(Refusal, match="scores of different grids do not compare, and there are 2"):
-                function(mixed, DATASET)
+    @pytest.mark.parametrize(
+        ("grid", "message"),
+        [
+            ("mini", "1000b fft has two runs of one seed"),
+            ("other", "scores of different grids do not compare, and there are 2"),
+        ],
+    )
+    def test_one_run_too_many(self, two_sizes, make_run, grid, message):
+        again = make_run("fft", 1_000, np.arange(10) < 3, run_id="again").model_copy(update={"grid": grid})
+        with pytest.raises(Refusal, match=message):
+            rank_methods([*two_sizes, again], DATASET)
 
 
 class TestRankTransfer:
@@ -313,14 +291,10 @@ class TestRankTransfer:
             lowest = np.bincount(orders[0][:, 0], minlength=7)[tied]
             assert lowest.min() > 0.5 * 500 / len(tied)
 
-    def test_the_seed_fixes_the_interval(self, released_records):
-        tables = [
-            rank_transfer(released_records, DATASET, bootstrap=ProblemBootstrap(n_draws=200, seed=seed))
-            for seed in (0, 0, 1)
-        ]
-        assert tables[0].equals(tables[1])
-        assert not np.allclose(tables[0]["lower"], tables[2]["lower"])
-        np.testing.assert_array_equal(tables[0]["value"], tables[2]["value"])
+    def test_the_seed_fixes_the_interval(self, two_sizes):
+        resamples = [ProblemBootstrap(n_draws=200, seed=seed) for seed in (0, 0, 1)]
+        one, same, other = (rank_transfer(two_sizes, DATASET, bootstrap=own) for own in resamples)
+        assert one.equals(same) and one["value"].equals(other["value"]) and not one["lower"].equals(other["lower"])
 
     def test_one_size_with_enough_methods(self, two_sizes):
         with pytest.raises(Refusal, match=r"recode_format: 1 size\(s\) have scores of 4 or more methods"):
