@@ -261,10 +261,9 @@ class Prediction(Result):
     @property
     def weights(self) -> pd.DataFrame:
         """Weights of the laws averaged: ``quantity, law, weight``, those below 0.001 left out."""
-        rows = [(name, law, w) for name, one in self.fitted.items() for law, w in one.weights.items() if w >= 1e-3]
-        if not self.fitted:
-            first = {row["quantity"]: row["weights"] for row in self.rows[::-1]}
-            rows = [(name, law, w) for name, weights in first.items() for law, w in weights.items() if w >= 1e-3]
+        found = {name: one.weights for name, one in self.fitted.items()}
+        found = found or {row["quantity"]: row["weights"] for row in self.rows[::-1]}
+        rows = [(name, law, w) for name, weights in found.items() for law, w in weights.items() if w >= 1e-3]
         return pd.DataFrame(rows, columns=["quantity", "law", "weight"])
 
     def plot(self) -> Any:
@@ -874,13 +873,10 @@ def _measure_table(
 
 def _compared(runs: Runs) -> list[str]:
     """Return what two methods are compared on where nothing is named."""
-    names = measured_datasets(runs)
-    if MEAN_GENERATION in names:
-        return [MEAN_GENERATION]
-    names = [LOSS] * _has_losses(runs) + names
+    names = measured_datasets(runs, loss=True)
     if not names:
         raise Refusal("no run here has a loss or a primary score to compare; add runs")
-    return names
+    return [MEAN_GENERATION] if MEAN_GENERATION in names else names
 
 
 def _measured_size(text: str | float, known: dict[str, int]) -> int:
@@ -965,8 +961,9 @@ def transfer(
     if not parts or (refused and dataset is not None):
         raise Refusal(_listed(refused) or "no run has a primary score; add runs with scores")
     table = pd.concat(parts.values(), ignore_index=True)
-    primary = primary_frame(intervals_over_seeds(runs, level=level, bootstrap=bootstrap))
-    return Transfer(table, primary[primary["dataset"].isin(table["dataset"])].reset_index(drop=True))
+    shown = set(table["dataset"])
+    runs = [run.model_copy(update={"scores": tuple(s for s in run.scores if s.dataset in shown)}) for run in runs]
+    return Transfer(table, primary_frame(intervals_over_seeds(runs, level=level, bootstrap=bootstrap)))
 
 
 @dataclass(frozen=True, repr=False)
@@ -1245,7 +1242,7 @@ def plan(
     if size is None:
         raise Refusal("name the size to choose a method for, such as 34b")
     runs, cost = [run for run in _as_runs(runs) if not run.held_out], cost or "flop"
-    names = _several(dataset) or ([LOSS] if any(run.val_loss is not None for run in runs) else [])
+    names = _several(dataset) or [LOSS] * _has_losses(runs)
     if not names:
         raise Refusal("these runs have no validation loss; name the data set to predict with --dataset")
     _require_methods(runs, _several(method))

@@ -13,6 +13,7 @@ from zlib import crc32
 
 import numpy as np
 from scipy import optimize, stats
+from scipy.special import ndtr
 
 from astraios_analysis.claims.rules import (
     LEVEL,
@@ -34,6 +35,7 @@ from astraios_analysis.scores.models import ModelScores, has_several_seeds, mode
 from astraios_analysis.scores.ranks import (
     draw_orders,
     noise_free,
+    over_orders,
     permutation_p,
     spearman,
     with_value,
@@ -150,7 +152,7 @@ class Bench:
         return np.random.default_rng([self.seed, stream])
 
 
-def attempt(names: Iterable[str], test: Callable[[str], object]) -> dict[str, object]:
+def by_part(names: Iterable[str], test: Callable[[str], object]) -> dict[str, object]:
     """Return what a test finds by part; where no part can be tested, say why."""
     found, reasons = {}, []
     for name in names:
@@ -183,7 +185,7 @@ def weakest(name: str, family: Family, how: str, **more: object) -> Evidence:
 
     def one_sided(other: str, sign: int) -> float:
         value, error = sign * family[other][0], errors[other]
-        return float(stats.norm.sf(value / error)) if error > 1e-12 else float(value <= 1e-12)
+        return float(ndtr(-value / error)) if error > 1e-12 else float(value <= 1e-12)
 
     closest = min(family, key=lambda other: family[other][0])
     effect, half = float(family[closest][0]), _Z * errors[closest]
@@ -289,7 +291,7 @@ def _compare_methods(bench: Bench, method: str, log_cost: dict[Model, float], *,
             raise NotTestable(f"{name}: {method} has no score at a size with another method")
         return found
 
-    families = attempt(bench.datasets(*PERFORMANCE), family)
+    families = by_part(bench.datasets(*PERFORMANCE), family)
     others = {other for found in families.values() for other in found}
     if len(others) < MIN_METHODS - 1:
         raise NotTestable(f"{method} is measured beside {len(others)} other methods; {MIN_METHODS - 1} are needed")
@@ -299,7 +301,7 @@ def _compare_methods(bench: Bench, method: str, log_cost: dict[Model, float], *,
     block, chosen = shared_block(bench.records, voting)
     for n, size in sorted({(r.n_params_base, r.size) for r in block or bench.records}) if by_size else ():
         with suppress(NotTestable):
-            own = attempt(chosen or voting, partial(family, sizes=[n]))
+            own = by_part(chosen or voting, partial(family, sizes=[n]))
             parts.append(replace(judge(size, pool(list(own.values()))), kind="size"))
     closest = found.pooled.detail.removeprefix("closest: ")
     contrast = pool([families[name] for name in voting])[closest]
@@ -332,7 +334,7 @@ def methods_differ_by_scale(bench: Bench) -> Found:
         mean = np.mean(list(slope.values()), axis=0)
         return {m: own - mean for m, own in slope.items()} | {"_run": np.full_like(mean, np.sum(x**2))}
 
-    families = attempt(names, family)
+    families = by_part(names, family)
     sizes = set.intersection(*(set(bench.scores(name).places) for name in chosen)) if chosen else set()
     if len(sizes) >= 3:
         families |= {name: family(name, sorted(sizes)) for name in chosen if name in families}
@@ -405,12 +407,12 @@ def larger_less_robust(bench: Bench) -> Found:
         drawn = 1 - bench.drawn(scores)
         return {"": np.stack([drawn[:, list(at.values())].mean(axis=1) for at in places.values()], axis=-1)}
 
-    families = attempt(bench.datasets("robustness"), family)
+    families = by_part(bench.datasets("robustness"), family)
     sizes = np.array(sorted({r.n_params_base for r in bench.records}), dtype=float)
     return _summarise(bench, families, partial(_trend, x=np.log10(sizes), bench=bench))
 
 
-def _trend(name: str, family: Family, x: np.ndarray, bench: Bench, how: str = "") -> Evidence:
+def _trend(name: str, family: Family, x: np.ndarray, bench: Bench) -> Evidence:
     """Return the slope of means over sizes, shape (1 + n_draws, n_sizes): over problems, or a t test over sizes."""
     means = family[""]
     if means.shape[1] != len(x):
@@ -461,7 +463,7 @@ def larger_less_secure(bench: Bench) -> Found:
         drawn = scores.by_model(bench.drawn(scores))
         return {m: weigh(drawn, {(small, m): 1.0, (large, m): -1.0}) for m in shared}
 
-    families = attempt(names, family)
+    families = by_part(names, family)
 
     def judge(name: str, family: Family) -> Evidence:
         mean = np.mean(list(family.values()), axis=0)
@@ -503,7 +505,7 @@ def small_carries_over(bench: Bench) -> Found:
     present = order_methods(record.method for record in bench.records)
     # One order of all methods orders those that two sizes share: the same for every data set.
     orders, _ = draw_orders(len(present), bench.rng(1))
-    families = attempt(bench.datasets(*PERFORMANCE), lambda name: _carry_over(bench, name, present, orders))
+    families = by_part(bench.datasets(*PERFORMANCE), lambda name: _carry_over(bench, name, present, orders))
     judge = partial(_correlation, how=bench.how(), n=len(present))
     found = _summarise_shared(bench, families, judge)
     return replace(found, is_known=bench.knows_runs)
@@ -517,7 +519,7 @@ def _summarise_shared(
     shared = shared_block(bench.records, voting)[1] or voting
     kept = {name: family for name, family in families.items() if name in shared or name not in voting}
     found = _summarise(bench, kept, judge, **more)
-    parts = attempt(families, lambda name: replace(judge(name, families[name]), votes=name in voting))
+    parts = by_part(families, lambda name: replace(judge(name, families[name]), votes=name in voting))
     pooled = replace(found.pooled, detail="; ".join(filter(None, (found.pooled.detail, f"over {', '.join(shared)}"))))
     return replace(found, pooled=pooled, parts=list(parts.values()))
 
@@ -534,14 +536,19 @@ def _carry_over(bench: Bench, name: str, present: list[str], orders: np.ndarray)
         small, large = [at[m] for m in shared], [largest[m] for m in shared]
         if len(shared) < MIN_METHODS or np.isnan(spearman(scores.good[small], scores.good[large])):
             continue
-        inner = np.argsort(np.argsort(orders[:, [present.index(m) for m in shared]], axis=1), axis=1)
-        nulls.append(spearman(np.broadcast_to(scores.good[small], inner.shape), scores.good[large][inner]))
+        inner = _among(orders, present, shared)
+        nulls.append(over_orders(scores.good[small], scores.good[large], inner))
         both, sides = [*small, *large], np.split(np.arange(2 * len(small)), 2)
         true = noise_free(scores.good[both], drawn[:, both], sides, crc32(f"{name} {stream}".encode()))
         draws.append(spearman(*(true[:, side] for side in sides)))
     if not nulls:
         raise NotTestable(f"{name}: no smaller size shares {MIN_METHODS} methods with the largest that differ in score")
     return {"null": np.mean(nulls, axis=0), "draws": np.mean(draws, axis=0)}
+
+
+def _among(orders: np.ndarray, known: Sequence[str], methods: Iterable[str]) -> np.ndarray:
+    """Return the orders of some methods that orders of all known ones say, shape (n_orders, n_methods)."""
+    return np.argsort(np.argsort(orders[:, [known.index(method) for method in methods]], axis=1), axis=1)
 
 
 def _correlation(name: str, family: Family, how: str, n: int, detail: str = "") -> Evidence:
@@ -574,17 +581,17 @@ def loss_indicates(bench: Bench) -> Found:
             place = list(at.values())
             if len(place) < MIN_METHODS or np.ptp(scores.good[place]) < 1e-12 or np.ptp(loss[place]) < 1e-12:
                 continue
-            inner = np.argsort(np.argsort(orders[n][:, [known.index(m) for m in at]], axis=1), axis=1)
-            null = -spearman(np.broadcast_to(loss[place], inner.shape), scores.good[place][inner])
+            inner = _among(orders[n], known, at)
+            null = -over_orders(loss[place], scores.good[place], inner)
             true = noise_free(
                 scores.good[place], drawn[:, place], [np.arange(len(place))], crc32(f"{name} {stream}".encode())
             )
-            found[n] = {"null": null, "draws": -spearman(np.broadcast_to(loss[place], true.shape), true)}
+            found[n] = {"null": null, "draws": -spearman(loss[place], true)}
         if not found:
             raise NotTestable(f"{name}: no size has {MIN_METHODS} methods that differ in loss and in score")
         return found
 
-    whole = attempt(names, by_size)
+    whole = by_part(names, by_size)
     families = {name: pool(list(own.values())) for name, own in whole.items()}
     n = len({(r.n_params_base, r.method) for r in bench.records})
     found = _summarise(bench, families, partial(_correlation, how=bench.how(), n=n))

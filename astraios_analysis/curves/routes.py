@@ -67,7 +67,7 @@ class TableFit:
     @property
     def x_range(self) -> tuple[float, float]:
         """Smallest and largest input fitted."""
-        return float(self.outcome.points.n_params.min()), float(self.outcome.points.n_params.max())
+        return self.outcome.points.x_range
 
     @property
     def n_sizes(self) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.prediction.chain import Chain, fit_chain
-from astraios_analysis.prediction.limits import KINDS, LEVELS, MIN_SIZES_TO_PREDICT, reach, require_reach
+from astraios_analysis.prediction.limits import KINDS, LEVELS, MIN_SIZES_TO_PREDICT, require_reach
 from astraios_analysis.prediction.points import (
     Link,
     PooledPoints,
@@ -29,11 +29,9 @@ from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, LOSS, LOSS_METRIC, METRICS, find_dataset
-from astraios_analysis.scores.bootstrap import Measure, ProblemBootstrap, primary_score
+from astraios_analysis.scores.bootstrap import NO_RESAMPLES, Measure, primary_score
 from astraios_analysis.scores.models import ModelScores, model_scores, require_measure
 
-# Enough to find an average; no interval is made of these resamples.
-_FEW = ProblemBootstrap(n_draws=2)
 _LENDING = ("generation", "robustness")
 
 
@@ -120,7 +118,7 @@ def record_outcome(records: Sequence[RunRecord], name: str, measure: Measure | N
     runs = measured_runs(kept, name, measure)
     if name == LOSS:
         return Outcome(LOSS, LOSS_METRIC, "log", loss_points(kept), runs, higher_is_better=False)
-    scores, metric = model_scores(kept, name, _FEW, measure), METRICS[measure[0]]
+    scores, metric = model_scores(kept, name, NO_RESAMPLES, measure), METRICS[measure[0]]
     points, link = score_points(scores), "logit" if metric.is_bounded else "log"
     ways: dict = {"higher_is_better": scores.higher_is_better}
     if metric.is_bounded:
@@ -144,7 +142,7 @@ def _lenders(records: Sequence[RunRecord], name: str) -> tuple[Lender, ...]:
     for other, data in DATASETS.items():
         apart = data.family != own.family and other not in own.parts
         if data.kind in _LENDING and data.suite == suite and apart:
-            scores = model_scores(records, other, _FEW)
+            scores = model_scores(records, other, NO_RESAMPLES)
             if len(scores.table) and scores.table["n_params_base"].nunique() >= MIN_LENT_SIZES:
                 found[other] = score_points(scores)
     families = [DATASETS[other].family for other in found]
@@ -187,7 +185,7 @@ class Fitted:
     @property
     def x_range(self) -> tuple[float, float]:
         """Smallest and largest size fitted."""
-        return self.stack.x_range
+        return self.outcome.points.x_range
 
     @property
     def n_sizes(self) -> int:
@@ -299,32 +297,28 @@ def _log_density(draws: np.ndarray, value: float) -> float:
 
 def fit_supported(outcome: Outcome) -> Fitted:
     """Fit an outcome whose predictions may be shown: sizes enough for a back-test, and a method to test."""
-    try:
-        # Known without a fit, which takes a while.
-        n_sizes, largest = len(outcome.points.sizes), outcome.points.sizes[-1]
-        # Where others lend, one size less is enough.
-        least = MIN_SIZES_TO_PREDICT - bool(outcome.lenders)
-        if n_sizes < least:
-            raise Refusal(
-                f"measured at {n_sizes} sizes; a back-test holds out the largest, and {n_sizes - 1} leave no interval "
-                "to check, so the prediction's intervals would rest on nothing. Measure another size, "
-                f"{least} in all"
-            )
-        at_largest = set(outcome.points.method[outcome.points.n_params == largest])
-        if not at_largest & set(outcome.points.below(largest).methods):
-            raise Refusal(
-                f"measured at {n_sizes} sizes, but the smaller ones predict no method of the largest, so nothing tests "
-                "the prediction's intervals. Measure more methods at the largest"
-            )
-    except Refusal as error:
-        raise Refusal(f"{outcome.name}: {error}") from error
+    # Known without a fit, which takes a while.
+    n_sizes, largest = len(outcome.points.sizes), outcome.points.sizes[-1]
+    # Where others lend, one size less is enough.
+    least = MIN_SIZES_TO_PREDICT - bool(outcome.lenders)
+    if n_sizes < least:
+        raise Refusal(
+            f"{outcome.name}: measured at {n_sizes} sizes; a back-test holds out the largest, and {n_sizes - 1} leave "
+            "no interval to check, so the prediction's intervals would rest on nothing. Measure another size, "
+            f"{least} in all"
+        )
+    at_largest = set(outcome.points.method[outcome.points.n_params == largest])
+    if not at_largest & set(outcome.points.below(largest).methods):
+        raise Refusal(
+            f"{outcome.name}: measured at {n_sizes} sizes, but the smaller ones predict no method of the largest, so "
+            "nothing tests the prediction's intervals. Measure more methods at the largest"
+        )
     return fit_outcome(outcome)
 
 
 def require_near(fitted: Fitted, n_params: float, *, force: bool = False) -> float:
     """Return how far a size lies beyond those fitted; refuse it where that is too far, unless forced."""
     try:
-        require_reach(n_params, fitted.x_range, force=force)
+        return require_reach(n_params, fitted.x_range, force=force)
     except Refusal as error:
         raise Refusal(f"{fitted.outcome.name}: {error}") from error
-    return reach(n_params, fitted.x_range)

@@ -77,8 +77,8 @@ def _sizes(records: Sequence[RunRecord], dataset: str, measure: Measure) -> list
     return [size for (_, size), methods in sorted(found.items()) if len(methods) >= least]
 
 
-def require_reach(n_params: float, x_range: tuple[float, float], *, force: bool) -> None:
-    """Refuse sizes further than `MAX_REACH` beyond the fitted range, unless forced."""
+def require_reach(n_params: float, x_range: tuple[float, float], *, force: bool) -> float:
+    """Return how far a size lies beyond the fitted range; refuse it beyond `MAX_REACH`, unless forced."""
     beyond = reach(n_params, x_range)
     if beyond > MAX_REACH and not force:
         raise Refusal(
@@ -86,6 +86,7 @@ def require_reach(n_params: float, x_range: tuple[float, float], *, force: bool)
             f"({x_range[0]:.4g} to {x_range[1]:.4g}); the limit is {MAX_REACH:g} times. "
             "Add runs nearer to that size, or insist with --force"
         )
+    return beyond
 
 
 def score_values(

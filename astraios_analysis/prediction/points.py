@@ -80,6 +80,11 @@ class PooledPoints:
         """Sizes, increasing."""
         return np.unique(self.n_params)
 
+    @property
+    def x_range(self) -> tuple[float, float]:
+        """Smallest and largest size."""
+        return float(self.n_params.min()), float(self.n_params.max())
+
     def keep(self, rows: np.ndarray) -> "PooledPoints":
         """Return the points that a boolean array keeps."""
         arrays = (self.n_params, self.y, self.method, self.noise, self.run_variance, self.seeds)

@@ -95,11 +95,6 @@ class Stack:
         """Methods fitted, in the order of draws."""
         return self.pools[0].methods
 
-    @property
-    def x_range(self) -> tuple[float, float]:
-        """Smallest and largest size fitted."""
-        return float(self.points.n_params.min()), float(self.points.n_params.max())
-
     def draw(self, n_params: float) -> dict[str, np.ndarray]:
         """Draw outcomes of all methods at one size together (`draw_pools`)."""
         return draw_pools(self.pools, n_params)
