@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from astraios_analysis.records.frame import Cost, ProblemCounts, Provenance, RunRecord, Score, ValidationPoint
 from astraios_analysis.records.released import load_released
+from astraios_analysis.records.sources import load_records
 
 VARIABLE = "ASTRAIOS_REFERENCE"
 
@@ -176,3 +177,9 @@ def released_data(released_folder, tmp_path_factory):
 def released_records(released_folder):
     """Records of the 28 released models."""
     return load_released(released_folder)
+
+
+@pytest.fixture(scope="session")
+def released_runs(released_data):
+    """Runs of the 28 released models as `load` gives them: with means over data sets."""
+    return load_records(released_data)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from released_counts import FIVE, problem_shares
 from scipy.stats import norm, spearmanr
 from simulated_grids import LARGEST, SIZES, World, simulate
 from statsmodels.stats.multitest import multipletests
@@ -189,11 +190,6 @@ def scores(released_folder):
     return table.pivot_table(index=["dataset", "size"], columns="method", values="value")
 
 
-# The five generation sets that all seven methods have at 1b, 3b and 7b.
-FIVE = [f"humaneval{task}" for task in ("synthesize_python", "synthesize_java", "fix_python", "fix_java")]
-FIVE += ["humanevalexplain_python"]
-
-
 class TestReleased:
     def test_every_claim_has_two_verdicts(self, found):
         assert [(j.claim.name, j.scope) for j in found] == [(name, scope) for name in CLAIMS for scope in SCOPES]
@@ -213,12 +209,7 @@ class TestReleased:
 
     def test_interactions_are_those_of_another_program(self, released_folder, found, scores):
         """Slopes and their covariance from the counts, with pandas and numpy only."""
-        counts = pd.read_csv(released_folder / "problem_counts.csv.gz")
-        counts = counts[counts["dataset"].isin(FIVE) & (counts["setting"] == "t0.2,n20") & (counts["size"] != "16b")]
-        share = (counts["n_passed"] / counts["n_samples"]).groupby(
-            [counts[c] for c in ("problem_id", "size", "method")]
-        )
-        wide = share.mean().unstack(["size", "method"])  # the mean over the five sets, problem by problem
+        wide = problem_shares(released_folder)
         x = np.log10([1_137_207_296, 3_043_311_104, 7_327_263_232])
         x = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
         slopes = sum(w * wide[size] for w, size in zip(x, ("1b", "3b", "7b"), strict=True))[list(METHODS)]

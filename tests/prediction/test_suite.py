@@ -7,7 +7,6 @@ import pytest
 from pooled_worlds import NEXT, SIZES, require_calibrated, suite_world
 from scipy.special import logit
 
-import astraios_analysis as aa
 from astraios_analysis.prediction import suite
 from astraios_analysis.prediction.backtest import largest_from_smaller
 from astraios_analysis.prediction.forecast import fit_outcome, fit_supported, record_outcome
@@ -82,9 +81,9 @@ def test_likelihood_is_the_restricted_one(points):
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["two sizes", "three sizes"])
 def forecasts(request):
-    """Of 14 worlds: seven outcomes of a data set at its next size, and what few sizes and three others say of it."""
+    """Of 10 worlds: seven outcomes of a data set at its next size, and what few sizes and three others say of it."""
     found = []
-    for seed in range(14):
+    for seed in range(10):
         own, *others = suite_world(np.random.default_rng(seed))
         n = request.param
         kept, target = own.below(SIZES[n]), float(SIZES[n])
@@ -95,10 +94,10 @@ def forecasts(request):
 
 
 def test_few_sizes_are_covered_as_often_as_asked_and_no_wider_than_needed(forecasts):
-    require_calibrated(forecasts, logit, 14, 1.8)
+    require_calibrated(forecasts, logit, 10, 1.8)
 
 
-def test_three_sizes_are_enough_where_others_lend(released_records):
+def test_three_sizes_are_enough_where_others_lend(released_records, released_runs):
     outcome = record_outcome(released_records, SYNTHESIS)
     shares = {lender.name: lender.share for lender in outcome.lenders}
     n_recode = sum(name.startswith("recode") or name == "humaneval_python" for name in shares)
@@ -106,7 +105,7 @@ def test_three_sizes_are_enough_where_others_lend(released_records):
     assert fit_supported(outcome).weights == {"logit_power/suite": 1.0}
     own = record_outcome(released_records, "recode_format")
     assert not any(lender.name.startswith("recode") for lender in own.lenders)
-    mean = record_outcome(aa.load("data", grid="released"), "mean_generation")
+    mean = record_outcome(released_runs, "mean_generation")
     assert {lender.name.split("_")[0] for lender in mean.lenders} == {"recode", "humaneval"}
     assert record_outcome(released_records, "defect_detection").lenders == ()
 

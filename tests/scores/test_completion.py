@@ -67,7 +67,7 @@ def test_hidden_cells_of_the_grids(grid):
     """Slopes are taken where they help; floors and ceilings, where many cells of the trained grid lie, are covered."""
     cells = score_cells(aa.load("data", grid=grid))
     found = {
-        way: pd.concat(hide(cells, np.random.default_rng(seed), has_slopes=way) for seed in range(10))
+        way: pd.concat(hide(cells, np.random.default_rng(seed), has_slopes=way) for seed in range(5))
         for way in (False, None)
     }
     additive, ours = (np.sqrt(np.mean((own["value"] - own["value_was"]) ** 2)) for own in found.values())
@@ -76,12 +76,12 @@ def test_hidden_cells_of_the_grids(grid):
     assert 0.9 <= hits.mean() <= 0.98
 
 
-def test_released_models():
-    table = aa.complete(aa.load("data", grid="released")).table
+def test_released_models(released_runs):
+    table = aa.complete(released_runs).table
     fft = table[(table["dataset"] == "humanevalexplain_python") & (table["size"] == "16b") & (table["method"] == "fft")]
     assert fft["kind"].tolist() == ["estimate"] and 0.15 < fft["lower"].item() < fft["upper"].item() < 0.35
 
 
-def test_what_cannot_be_filled_in():
+def test_what_cannot_be_filled_in(released_records):
     with pytest.raises(Refusal, match="filling in needs two data sets of programs with 6 models each"):
-        score_cells([run for run in aa.load("data", grid="released") if run.size == "1b"])
+        score_cells([run for run in released_records if run.size == "1b"])

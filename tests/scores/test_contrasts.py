@@ -1,23 +1,15 @@
 """Paired contrasts: values and errors recomputed by other means, coverage, crossings, what would turn a conclusion."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from contrast_worlds import coverage
+from released_counts import problem_shares
 from scipy import stats
 from simulated_grids import simulate
 
 import astraios_analysis as aa
 from astraios_analysis.scores.bootstrap import ProblemBootstrap
 from astraios_analysis.scores.contrasts import OTHER, THESE, contrast_all, crossing, measure
-
-FIVE = [f"humaneval{task}_{language}" for task in ("synthesize", "fix") for language in ("python", "java")]
-FIVE += ["humanevalexplain_python"]
-
-
-@pytest.fixture(scope="module")
-def released(released_data):
-    return aa.load(released_data)
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +21,9 @@ def rows_of(found, scope=THESE):
     return found.table[found.table["scope"] == scope].reset_index(drop=True)
 
 
-def test_difference_and_error_from_the_counts_alone(released, released_folder):
-    counts = pd.read_csv(released_folder / "problem_counts.csv.gz")
-    counts = counts[counts["dataset"].isin(FIVE) & (counts["setting"] == "t0.2,n20")]
-    share = counts.assign(share=counts["n_passed"] / counts["n_samples"])
-    share = share.groupby(["size", "method", "problem_id"])["share"].mean()
-    found = rows_of(aa.compare(released, "lora", "fft"))
+def test_difference_and_error_from_the_counts_alone(released_runs, released_folder):
+    share = problem_shares(released_folder)
+    found = rows_of(aa.compare(released_runs, "lora", "fft"))
     assert list(found["size"]) == ["1b", "3b", "7b"]
     # Of an independent review, in points.
     known = {"1b": (-1.30, 0.36), "3b": (1.23, 0.40), "7b": (1.23, 0.43)}
@@ -49,8 +38,8 @@ def test_difference_and_error_from_the_counts_alone(released, released_folder):
         assert row["lower"] < row["difference"] < row["upper"]
 
 
-def test_one_run_a_model_says_nothing_of_others_but_what_would_turn_it(released):
-    found = aa.compare(released, "lora", "fft", size="7b")
+def test_one_run_a_model_says_nothing_of_others_but_what_would_turn_it(released_runs):
+    found = aa.compare(released_runs, "lora", "fft", size="7b")
     these, other = found.rows
     assert (these["scope"], other["scope"]) == (THESE, OTHER)
     assert other["stderr"] is None and other["lower"] is None and "not known" in other["interval"]
@@ -58,19 +47,19 @@ def test_one_run_a_model_says_nothing_of_others_but_what_would_turn_it(released)
     error = np.sqrt(these["stderr"] ** 2 + 2 * these["tipping_sd"] ** 2)
     assert these["difference"] - stats.norm.ppf(0.975) * error == pytest.approx(0, abs=1e-12)
     assert 100 * found.run_sd["run_sd"].iloc[0] == pytest.approx(0.47, abs=0.005)
-    unclear = aa.compare(released, "lora", "fft", size="3b", dataset="humanevalsynthesize_java").rows[0]
+    unclear = aa.compare(released_runs, "lora", "fft", size="3b", dataset="humanevalsynthesize_java").rows[0]
     assert unclear["lower"] < 0 < unclear["upper"] and unclear["tipping_sd"] is None
 
 
-def test_where_two_methods_cross(released):
-    row = aa.compare(released, "lora", "fft").crossings.iloc[0]
+def test_where_two_methods_cross(released_runs):
+    row = aa.compare(released_runs, "lora", "fft").crossings.iloc[0]
     assert (row["ahead"], row["from_size"], row["to_size"]) == ("fft", "1b", "7b")
     # On the straight line between -1.299 points at 1.137e9 and 1.226 at 3.043e9.
     share = 1.299 / (1.299 + 1.226)
     assert np.log(row["n_params"]) == pytest.approx(np.log(1.137e9) + share * np.log(3.043 / 1.137), abs=2e-3)
     assert 1.137e9 < row["lower"] < row["n_params"] < row["upper"] < 3.043e9
     # Turned round, it is the same crossing.
-    assert aa.compare(released, "fft", "lora").crossings["n_params"].iloc[0] == pytest.approx(row["n_params"])
+    assert aa.compare(released_runs, "fft", "lora").crossings["n_params"].iloc[0] == pytest.approx(row["n_params"])
 
 
 def test_a_method_that_is_ahead_everywhere_crosses_nowhere(trained):
@@ -108,21 +97,21 @@ def test_training_again_adds_to_other_problems(trained):
     assert ((other["upper"] - other["lower"]) > (these["upper"] - these["lower"])).all()
 
 
-def test_across_sizes(released):
-    row = aa.compare(released, "fft", "lora", size="7b", against="3b").rows[0]
-    values = aa.frame(released).query("dataset == 'mean_generation'").set_index(["size", "method"])["value"]
+def test_across_sizes(released_runs):
+    row = aa.compare(released_runs, "fft", "lora", size="7b", against="3b").rows[0]
+    values = aa.frame(released_runs).query("dataset == 'mean_generation'").set_index(["size", "method"])["value"]
     assert row["size"] == "7b against 3b"
     assert row["difference"] == pytest.approx(values["7b", "lora"] - values["3b", "fft"])
 
 
-def test_the_same_whatever_else_is_asked(released):
-    alone = aa.compare(released, "lora", "fft", size="7b").rows[0]
-    among = aa.compare(released, "lora", "fft", dataset=["recode_format", "mean_generation"]).rows
+def test_the_same_whatever_else_is_asked(released_runs):
+    alone = aa.compare(released_runs, "lora", "fft", size="7b").rows[0]
+    among = aa.compare(released_runs, "lora", "fft", dataset=["recode_format", "mean_generation"]).rows
     assert alone == next(r for r in among if (r["dataset"], r["size"]) == ("mean_generation", "7b"))
 
 
-def test_everything_against_full_fine_tuning(released):
-    table = contrast_all(released, bootstrap=ProblemBootstrap(n_draws=100))
+def test_everything_against_full_fine_tuning(released_runs):
+    table = contrast_all(released_runs, bootstrap=ProblemBootstrap(n_draws=100))
     assert set(table["method_a"]) == {"fft"} and len(set(table["method_b"])) == 6
     assert "mean_generation" in set(table["dataset"])
     # What no model beats a constant answer on has no vote.
@@ -143,6 +132,6 @@ def test_prints_and_plots(trained):
         (("lora", "fft", None, "humanevalexplain_java_"), "choose from"),
     ],
 )
-def test_refusals(released, asked, words):
+def test_refusals(released_runs, asked, words):
     with pytest.raises(aa.Refusal, match=words):
-        aa.compare(released, *asked)
+        aa.compare(released_runs, *asked)

@@ -1,28 +1,17 @@
 """Large on small with errors in both: worlds with a known slope, and one number recomputed by other means."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from released_counts import problem_shares
 from simulated_grids import World, simulate
 from transfer_worlds import coverage
 
 import astraios_analysis as aa
 from astraios_analysis.scores.transfer import errors_in_both
 
-FIVE = [f"humaneval{task}_{language}" for task in ("synthesize", "fix") for language in ("python", "java")]
-FIVE += ["humanevalexplain_python"]
 
-
-@pytest.fixture(scope="module")
-def released(released_data):
-    return aa.load(released_data)
-
-
-def test_slope_from_the_counts_alone(released, released_folder):
-    counts = pd.read_csv(released_folder / "problem_counts.csv.gz")
-    counts = counts[counts["dataset"].isin(FIVE) & (counts["setting"] == "t0.2,n20")]
-    counts = counts.assign(share=counts["n_passed"] / counts["n_samples"])
-    share = counts.pivot_table(index="problem_id", columns=["size", "method"], values="share", aggfunc="mean")
+def test_slope_from_the_counts_alone(released_runs, released_folder):
+    share = problem_shares(released_folder)
     x, y = share["1b"], share["7b"][share["1b"].columns]
     # Errors of means over problems, analytically: the covariance of problems over their number.
     joint = np.cov(np.hstack([x, y]).T) / len(share)
@@ -30,7 +19,7 @@ def test_slope_from_the_counts_alone(released, released_folder):
     centring = (np.eye(k) - 1 / k) / (k - 1)
     e_xx, e_xy = np.trace(centring @ joint[:k, :k]), np.trace(centring @ joint[:k, k:])
     expected = (np.cov(x.mean(), y.mean())[0, 1] - e_xy) / (x.mean().var(ddof=1) - e_xx)
-    row = aa.transfer(released, small="1b", large="7b", dataset="mean_generation").table.iloc[0]
+    row = aa.transfer(released_runs, small="1b", large="7b", dataset="mean_generation").table.iloc[0]
     assert row["slope"] == pytest.approx(expected, rel=0.03)
     assert row["centre"] == pytest.approx(x.mean().mean()) and row["intercept"] == pytest.approx(y.mean().mean())
     assert row["slope_lower"] < row["slope"] < row["slope_upper"]
@@ -66,22 +55,22 @@ def test_without_errors_it_is_least_squares():
     assert line["reliability"] == pytest.approx(1.0)
 
 
-def test_where_errors_could_be_everything_there_is_no_slope(released):
-    row = aa.transfer(released, "1b", "7b", "humanevalsynthesize_python").table.iloc[0]
+def test_where_errors_could_be_everything_there_is_no_slope(released_runs):
+    row = aa.transfer(released_runs, "1b", "7b", "humanevalsynthesize_python").table.iloc[0]
     assert np.isnan(row["slope"]) and "by the choice of problems alone" in row["reason"]
 
 
-def test_every_pair_of_sizes(released):
-    table = aa.transfer(released, dataset=["mean_generation", "recode_format"]).table
+def test_every_pair_of_sizes(released_runs):
+    table = aa.transfer(released_runs, dataset=["mean_generation", "recode_format"]).table
     assert table.groupby("dataset").size().to_dict() == {"mean_generation": 3, "recode_format": 6}
-    alone = aa.transfer(released, "1b", "7b", "mean_generation").table.iloc[0]
+    alone = aa.transfer(released_runs, "1b", "7b", "mean_generation").table.iloc[0]
     among = table[(table["dataset"] == "mean_generation") & (table["size_large"] == "7b")].iloc[0]
     assert alone["slope"] == among["slope"]
 
 
-def test_prints_and_plots(released):
-    found = aa.transfer(released, "1b", "7b")
-    assert "slope_lower" in repr(found) and len(found.plot().axes) == found.table.shape[0]
+def test_prints_and_plots(released_runs):
+    found = aa.transfer(released_runs, "1b", "7b", ["mean_generation", "recode_format"])
+    assert "slope_lower" in repr(found) and len(found.plot().axes) == len(found.table) == 2
 
 
 @pytest.mark.parametrize(
@@ -92,6 +81,6 @@ def test_prints_and_plots(released):
         ({"dataset": "humanevalexplain_java", "small": "3b"}, "do not share four methods"),
     ],
 )
-def test_refusals(released, asked, words):
+def test_refusals(released_runs, asked, words):
     with pytest.raises(aa.Refusal, match=words):
-        aa.transfer(released, **asked)
+        aa.transfer(released_runs, **asked)

@@ -58,7 +58,7 @@ def coverage(n_worlds, scope, *, level=0.95, seed=0, **design):
     expected, hits, errors, found = truth(design.get("run_sd", 0.0)), [], [], []
     for number in range(n_worlds):
         records = world(np.random.default_rng([seed, number]), **design)
-        measured = measure(records, DATASET, ProblemBootstrap(n_draws=1000, seed=number))
+        measured = measure(records, DATASET, ProblemBootstrap(n_draws=1000))
         rows = contrast(measured, ((SIZE, "lora"), (SIZE, "fft")), level)
         row = next(row for row in rows if row["scope"] == scope)
         hits.append(row["lower"] <= expected <= row["upper"])

@@ -37,7 +37,7 @@ def coverage(n_worlds, *, seed=0, **design):
     hits, errors, naive = [], [], []
     for number in range(n_worlds):
         records, truth = world(np.random.default_rng([seed, number]), **design)
-        row = transfer_slopes(records, DATASET, bootstrap=ProblemBootstrap(n_draws=1000, seed=number)).iloc[0]
+        row = transfer_slopes(records, DATASET, bootstrap=ProblemBootstrap(n_draws=1000)).iloc[0]
         if np.isnan(row["slope"]):
             continue
         hits.append(row["slope_lower"] <= truth <= row["slope_upper"])
