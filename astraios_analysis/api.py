@@ -56,7 +56,7 @@ from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal, attempt, require_known
 from astraios_analysis.records.registry import LOSS, MEAN_GENERATION, choose_measure
 from astraios_analysis.records.sources import find_example, load_records
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_frame
+from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_measures
 from astraios_analysis.scores.completion import complete as complete_scores
 from astraios_analysis.scores.completion import score_cells
 from astraios_analysis.scores.contrasts import (
@@ -962,8 +962,8 @@ def transfer(
         raise Refusal(_listed(refused) or "no run has a primary score; add runs with scores")
     table = pd.concat(parts.values(), ignore_index=True)
     shown = set(table["dataset"])
-    runs = [run.model_copy(update={"scores": tuple(s for s in run.scores if s.dataset in shown)}) for run in runs]
-    return Transfer(table, primary_frame(intervals_over_seeds(runs, level=level, bootstrap=bootstrap)))
+    wanted = {(name, *measure) for name, measure in primary_measures(runs).items() if name in shown}
+    return Transfer(table, intervals_over_seeds(runs, level=level, bootstrap=bootstrap, wanted=wanted))
 
 
 @dataclass(frozen=True, repr=False)

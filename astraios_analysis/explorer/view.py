@@ -103,10 +103,8 @@ class Grid:
         if y == LOSS:
             table = final_losses(self.records, level=level).rename(columns={LOSS: "value"})
             return table.assign(n_items=np.nan, interval=np.where(table["lower"].notna(), "normal", NO_INTERVAL))
-        # Bootstrapping all scores takes seconds; a score's problems may be told by others of its data set.
-        own = [r.model_copy(update={"scores": tuple(s for s in r.scores if s.dataset == y)}) for r in self.records]
-        table = intervals_over_seeds(own, level=level)
-        return table[table["setting"] + " | " + table["metric"] == measure].reset_index(drop=True)
+        setting, _, metric = measure.rpartition(" | ")
+        return intervals_over_seeds(self.records, level=level, wanted={(y, metric, setting)})
 
     def _table(self, choice: Choice) -> pd.DataFrame:
         """Return an outcome of every run, and of every model, at its input."""

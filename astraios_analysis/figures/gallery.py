@@ -23,7 +23,7 @@ from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.grids import PerGrid
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID
-from astraios_analysis.scores.bootstrap import RESAMPLES, ProblemBootstrap, primary_frame
+from astraios_analysis.scores.bootstrap import RESAMPLES, ProblemBootstrap, primary_frame, primary_measures
 from astraios_analysis.scores.contrasts import contrast_all
 from astraios_analysis.scores.correlations import size_correlations
 from astraios_analysis.scores.losses import final_losses, loss_curves
@@ -89,7 +89,8 @@ class Tables:
     @cached_property
     def primary(self) -> pd.DataFrame:
         """The scores that stand for their data sets."""
-        return primary_frame(self.scores)
+        wanted = {(name, *measure) for name, measure in primary_measures(self.runs).items()}
+        return intervals_over_seeds(self.runs, level=self.level, bootstrap=self.bootstrap, wanted=wanted)
 
     @cached_property
     def models(self) -> list[tuple[str, str]]:

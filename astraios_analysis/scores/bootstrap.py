@@ -6,7 +6,7 @@ models, means over data sets and ranks then carry the right covariance.
 """
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -229,7 +229,11 @@ def primary_frame(scores: pd.DataFrame) -> pd.DataFrame:
     """Keep the rows of a table of scores that are a data set's primary metric and setting."""
     runs = scores[scores["run_id"].notna()]
     measures = _primary_measures(zip(*(runs[c] for c in ("run_id", "dataset", "metric", "setting")), strict=True))
-    primary = {(name, *measure) for name, measure in measures.items()}
+    return keep_measures(scores, {(name, *measure) for name, measure in measures.items()})
+
+
+def keep_measures(scores: pd.DataFrame, wanted: Collection[tuple[str, str, str]]) -> pd.DataFrame:
+    """Keep the rows of a table of scores that are of some data sets, each by a metric and setting."""
     keys = zip(scores["dataset"], scores["metric"], scores["setting"], strict=True)
     # An array, because an empty list would select columns.
-    return scores[np.array([key in primary for key in keys], dtype=bool)].reset_index(drop=True)
+    return scores[np.array([key in wanted for key in keys], dtype=bool)].reset_index(drop=True)

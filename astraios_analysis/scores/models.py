@@ -6,7 +6,7 @@ so fits and ranks see their mean once (`ModelScores`), and how far seeds scatter
 """
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +22,7 @@ from astraios_analysis.scores.bootstrap import (
     Measure,
     ProblemBootstrap,
     find_score,
+    keep_measures,
     percentile_interval,
     primary_measures,
 )
@@ -106,13 +107,18 @@ def seed_words(table: pd.DataFrame) -> str:
 
 
 def intervals_over_seeds(
-    records: Sequence[RunRecord], *, level: float = 0.95, bootstrap: ProblemBootstrap = RESAMPLES
+    records: Sequence[RunRecord],
+    *,
+    level: float = 0.95,
+    bootstrap: ProblemBootstrap = RESAMPLES,
+    wanted: Collection[tuple[str, str, str]] | None = None,
 ) -> pd.DataFrame:
     """Return `to_frame` with ``lower``, ``upper``, ``level`` and ``interval`` (how it was made) for each score.
 
-    Where models have several seeds, runs come without intervals and their means below them with, over the ``n_seeds``
-    runs that have the score. Intervals resample the problems of all seeds together: they cover the choice of problems,
-    not the variance between training runs; how far seeds scatter is in the rows of kind ``seed``.
+    ``wanted`` are (data set, metric, setting), all by default: bootstrapping every score takes seconds. Where models
+    have several seeds, runs come without intervals and their means below them with, over the ``n_seeds`` runs that have
+    the score. Intervals resample the problems of all seeds together: they cover the choice of problems, not the
+    variance between training runs; how far seeds scatter is in the rows of kind ``seed``.
     """
     found, is_several = [], has_several_seeds(records)
     by = [*(["size", "method"] if is_several else ["run_id"]), *_KEYS]
@@ -120,16 +126,18 @@ def intervals_over_seeds(
         scored: dict[tuple, list[tuple[RunRecord, Score]]] = {}
         for record in own:
             for score in record.scores:
-                scored.setdefault(score.key, []).append((record, score))
+                if wanted is None or (score.dataset, score.metric, score.setting) in wanted:
+                    scored.setdefault(score.key, []).append((record, score))
         for key, pairs in scored.items():
             draws, kind = bootstrap.mean_draws(pairs)
             model = [getattr(own[0], name) for name in by[: -len(_KEYS)]]
             found.append((*model, *key, *percentile_interval(draws, level), level, kind))
     intervals = pd.DataFrame(found, columns=[*by, "lower", "upper", "level", "interval"])
     intervals = intervals.astype(dict.fromkeys(("lower", "upper", "level"), float))
+    runs = to_frame(records) if wanted is None else keep_measures(to_frame(records), wanted)
     if not is_several:
-        return to_frame(records).merge(intervals, how="left", validate="one_to_one")
-    runs = to_frame(records).assign(lower=np.nan, upper=np.nan, level=level, interval=NO_INTERVAL)
+        return runs.merge(intervals, how="left", validate="one_to_one")
+    runs = runs.assign(lower=np.nan, upper=np.nan, level=level, interval=NO_INTERVAL)
     values = ["value", "base_val_loss", "val_loss", "val_loss_se"]
     return with_means(runs, _KEYS, values, ["n_items"], intervals)
 
