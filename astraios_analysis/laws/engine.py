@@ -17,6 +17,7 @@ from astraios_analysis.laws.rescue import solve_or_rescue
 from astraios_analysis.laws.residuals import (
     LawResiduals,
     Objective,
+    central_differences,
     check_count,
     check_fixed,
     check_inputs,
@@ -175,7 +176,7 @@ def choose(
     condition = np.linalg.cond((columns / np.where(length > 0, length, 1)[:, None]).T) if np.all(length > 0) else np.inf
     phi_covariance = noise * np.linalg.pinv(columns @ columns.T, hermitian=True)
     with np.errstate(all="ignore"):
-        turn = _theta_by_phi(problem, phi)
+        turn = central_differences(problem.raw_theta, phi)
         covariance, theta = turn @ phi_covariance @ turn.T, problem.raw_theta(phi)
     x = problem.raw_x()[used]
     found = LawFit(
@@ -213,14 +214,13 @@ def make_problem(law: Law, x: np.ndarray, y: np.ndarray, objective: Objective, h
     if law.rescale is None or not held_survive(law, held, scale):
         scale = np.ones(len(law.inputs))
     target = np.log(y) if objective.residual == "log" else y
-    return LawResiduals(law, x / (scale if x.ndim > 1 else scale[0]), target, objective.residual, scale, held)
+    return LawResiduals(law, x / scale, target, objective.residual, scale, held)
 
 
 def held_survive(law: Law, held: Iterable[int], scale: np.ndarray) -> bool:
     """Whether held parameters, by position, mean the same for scaled inputs, whatever the others are."""
-    probe = np.array([1.1 if np.isinf(p.upper) else 0.3 * p.lower + 0.7 * p.upper for p in law.parameters])
-    moved = law.rescale(probe, scale)
-    return all(moved[j] == probe[j] for j in held)
+    moved = law.rescale(law.probe, scale)
+    return all(moved[j] == law.probe[j] for j in held)
 
 
 def noise_level(residual: np.ndarray, weights: np.ndarray, dof: int, threshold: float) -> tuple[float, float]:
@@ -238,13 +238,6 @@ def noise_level(residual: np.ndarray, weights: np.ndarray, dof: int, threshold: 
     psi = np.minimum(np.abs(residual), threshold)
     slope = np.mean(np.abs(residual) <= window) * threshold / window
     return float(np.mean(psi**2) / slope**2 * n / dof), spread
-
-
-def _theta_by_phi(problem: LawResiduals, phi: np.ndarray) -> np.ndarray:
-    """Return derivatives of all parameters in the free coordinates, shape (k, q)."""
-    step = 1e-6
-    steps = step * np.eye(len(phi))
-    return (problem.raw_theta(phi + steps) - problem.raw_theta(phi - steps)).T / (2 * step)
 
 
 def pool_law(law: Law, groups: Sequence[str]) -> Law:

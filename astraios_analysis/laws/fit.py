@@ -133,17 +133,13 @@ class Fit:
     @cached_property
     def diagnostics(self) -> pd.DataFrame:
         """What speaks for and against each fit: points, degrees of freedom, gradient, condition, starts, scatter."""
-        names = {"n_obs": "n_obs", "dof": "dof", "status": "status", "value": "objective"}
-        names |= {
-            name: name for name in ("residual_scale", "gradient_norm", "condition_number", "n_agreeing", "n_starts")
-        }
+        names = ["n_obs", "dof", "status", "value", "residual_scale", "gradient_norm", "condition_number"]
+        names += ["n_agreeing", "n_starts"]
         rows = [
-            {"group": group}
-            | {shown: getattr(fit, name) for name, shown in names.items()}
-            | {"is_lowest": self.certified[group][0].is_lowest}
+            (group, *(getattr(fit, name) for name in names), self.certified[group][0].is_lowest)
             for group, fit in self.fits.items()
         ]
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows, columns=["group", *names, "is_lowest"]).rename(columns={"value": "objective"})
 
     def coded_warnings(self, group: str = ALL) -> list[dict[str, str]]:
         """Return what a reader must know before using a group's parameters, each with its ``code`` and ``text``."""
@@ -363,22 +359,14 @@ def _far_error(fit: LawFit, inputs: np.ndarray) -> float:
     """
     _, order = np.unique(np.log(inputs).sum(axis=1).round(12), return_inverse=True)
     n_far = max((order.max() + 1) // _FAR_SHARE, 1)
-    is_far, x = order > order.max() - n_far, fit.x if fit.problem.x.ndim > 1 else fit.x[:, 0]
-    y = fit.problem.outcome
-    pooled = x.shape[1:] and x.shape[1] > inputs.shape[1]
-    if pooled and set(x[is_far, -1]) - set(x[~is_far, -1]):
+    is_far, x, y = order > order.max() - n_far, fit.x, fit.problem.outcome
+    is_pooled = x.shape[1] > inputs.shape[1]
+    if is_pooled and set(x[is_far, -1]) - set(x[~is_far, -1]):
         return 0.0
     held = {fit.law.names[j]: value for j, value in fit.problem.held.items()}
+    how = {"objective": fit.objective, "fixed": held, "n_starts": fit.n_starts, "must_converge": False}
     try:
-        near = fit_law(
-            fit.law,
-            x[~is_far],
-            y[~is_far],
-            objective=fit.objective,
-            fixed=held,
-            n_starts=fit.n_starts,
-            must_converge=False,
-        )
+        near = fit_law(fit.law, x[~is_far], y[~is_far], **how)
     except Refusal:
         return 0.0
     value = near.predict(x[is_far])

@@ -288,9 +288,7 @@ def tie_law(law: Law, ties: Mapping[str, str]) -> Law:
     def rescale(theta, scale):
         return law.rescale(np.asarray(theta)[..., source], scale)[..., kept]
 
-    probe = np.array([1.1 if np.isinf(p.upper) else 0.3 * p.lower + 0.7 * p.upper for p in law.parameters])[kept][
-        source
-    ]
+    probe = law.probe[kept][source]
     moved = law.rescale(probe, np.linspace(1.7, 3.1, len(law.inputs))) if law.rescale else probe
     # Two amplitudes that are equal in one unit are not in another.
     is_free = law.rescale is not None and all(np.isclose(moved[j], moved[kept][source[j]]) for j in range(len(source)))

@@ -15,7 +15,13 @@ from scipy.special import expit
 from astraios_analysis.laws.engine import N_STARTS, LawFit, held_survive, noise_level
 from astraios_analysis.laws.law import Parameter
 from astraios_analysis.laws.rescue import NO_GAIN
-from astraios_analysis.laws.residuals import LawResiduals, from_coordinates, losses, nearest_bound
+from astraios_analysis.laws.residuals import (
+    LawResiduals,
+    central_differences,
+    from_coordinates,
+    losses,
+    nearest_bound,
+)
 from astraios_analysis.laws.solver import minimise, solve
 from astraios_analysis.laws.starts import find_starts, resolve_linear
 from astraios_analysis.records.refusal import Refusal
@@ -94,11 +100,8 @@ def _frame(fit: LawFit, position: int) -> tuple[LawResiduals, np.ndarray, np.nda
         units = np.array(law.units or law.inputs)
         only = np.where(units[:, None] == units, problem.scale, 1.0)
         scale = np.where([held_survive(law, [position], one) for one in only], problem.scale, 1.0)
-    x = problem.raw_x() / (scale[0] if len(law.inputs) == 1 else scale)
-    frame, step = replace(problem, x=x, scale=scale), 1e-6
-    steps = step * np.eye(len(fit.phi))
-    up, down = (frame.from_raw(problem.raw_theta(fit.phi + s)) for s in (steps, -steps))
-    turn = (up - down).T / (2 * step)
+    frame = replace(problem, x=problem.raw_x() / scale, scale=scale)
+    turn = central_differences(lambda phi: frame.from_raw(problem.raw_theta(phi)), fit.phi)
     return frame, frame.from_raw(fit.theta), turn @ fit.phi_covariance @ turn.T
 
 

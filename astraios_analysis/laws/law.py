@@ -107,6 +107,11 @@ class Law:
         """Names of the parameters, in order."""
         return tuple(parameter.name for parameter in self.parameters)
 
+    @property
+    def probe(self) -> np.ndarray:
+        """Parameters within their bounds, to try on what a change of units does to each."""
+        return np.array([1.1 if np.isinf(p.upper) else 0.3 * p.lower + 0.7 * p.upper for p in self.parameters])
+
     def scale_of(self, logs: np.ndarray) -> np.ndarray:
         """Return what to divide inputs by, shape (d,), from the means of their logarithms (d,): one a unit."""
         units = np.array(self.units or self.inputs)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from astraios_analysis.laws.residuals import LawResiduals, Objective, nearest_bound
-from astraios_analysis.laws.solver import Solution, minimise, solve
+from astraios_analysis.laws.solver import Solution, join, minimise, solve
 from astraios_analysis.laws.starts import find_starts
 from astraios_analysis.records.refusal import Refusal
 
@@ -54,7 +54,7 @@ def _polish_bounds(problem: LawResiduals, found: Solution, weights: np.ndarray, 
     In unbounded coordinates a bound is never reached, and how far a fit gets is the solver's and not the data's.
     """
     row, size = int(np.argmin(found.objective)), 1.0 if problem.residual == "log" else np.mean(np.abs(problem.target))
-    best = Solution(*(getattr(found, name)[[row]].copy() for name in Solution.__dataclass_fields__))
+    best = found.take([row])
     slope = np.abs(problem.evaluate(best.phi[0])[1][:, weights > 0]).max(axis=1)
     held: dict[int, float] = {}
     for place in np.flatnonzero(slope <= _NEAR_BOUND * size):
@@ -72,10 +72,9 @@ def _polish_bounds(problem: LawResiduals, found: Solution, weights: np.ndarray, 
             best = replace(end, phi=phi)
     if not held:
         return found
-    columns = {name: getattr(found, name).copy() for name in Solution.__dataclass_fields__}
-    for name, values in columns.items():
-        values[row] = getattr(best, name)[0]
-    return Solution(**columns)
+    rows = np.arange(len(found.objective))
+    rows[row] = len(rows)
+    return join([found, best]).take(rows)
 
 
 def _rescue(problem, starts, weights, objective, found: Solution | None) -> tuple[Solution, str]:
@@ -86,7 +85,7 @@ def _rescue(problem, starts, weights, objective, found: Solution | None) -> tupl
         parts.append(minimise(problem, more, weights, objective.delta))
     except SOLVER_ERRORS:
         more = starts
-    best = _together(parts) if parts else None
+    best = join(parts) if parts else None
     row = None if best is None else int(np.argmin(best.objective))
     if row is not None and best.has_converged[row]:
         return best, f"{len(more)} starts"
@@ -97,7 +96,7 @@ def _rescue(problem, starts, weights, objective, found: Solution | None) -> tupl
         if best is None:
             raise Refusal(f"{problem.law.name}: no solver ends on these points ({error})") from None
         return best, ""
-    return last if best is None else _together([best, last]), "scipy least_squares"
+    return last if best is None else join([best, last]), "scipy least_squares"
 
 
 def _least_squares(problem: LawResiduals, start: np.ndarray, weights: np.ndarray, objective: Objective) -> Solution:
@@ -127,10 +126,4 @@ def _settle(problem: LawResiduals, found: Solution, weights: np.ndarray, objecti
     again = minimise(problem, found.phi[[row]], weights, objective.delta)
     gain, dof = found.objective[row] - again.objective, max(int((weights > 0).sum()) - found.phi.shape[1], 1)
     flat = np.isfinite(again.objective) & (gain * dof <= NO_GAIN * again.objective)
-    return _together([found, replace(again, has_converged=again.has_converged | flat)])
-
-
-def _together(parts: list[Solution]) -> Solution:
-    return Solution(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in Solution.__dataclass_fields__)
-    )
+    return join([found, replace(again, has_converged=again.has_converged | flat)])

@@ -3,7 +3,7 @@
 Residuals are taken in coordinates without bounds, for many parameter vectors at once.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
@@ -179,13 +179,20 @@ def nearest_bound(parameter: Parameter, coordinate: float) -> tuple[float, float
     return (parameter.lower, -AT_BOUND[1]) if coordinate < 0 else (parameter.upper, AT_BOUND[1])
 
 
+def central_differences(call: Callable[[np.ndarray], np.ndarray], phi: np.ndarray) -> np.ndarray:
+    """Return derivatives of what is called, shape (k, q), in coordinates of order one (q,)."""
+    step = 1e-6
+    steps = step * np.eye(len(phi))
+    return (call(phi + steps) - call(phi - steps)).T / (2 * step)
+
+
 @dataclass(frozen=True)
 class LawResiduals:
-    """Residuals of one law on data, one set or one for each problem of a batch.
+    """Residuals of one law on data.
 
-    Inputs x, shape (n,), (n, d), (b, n) or (b, n, d), are divided by ``scale``, shape (d,), their geometric mean, so
-    that amplitudes and exponents are not entangled. ``target``, shape (n,) or (b, n), is ``log y`` or ``y``. ``held``
-    gives parameters that are held at a value, by position; a value may be an array of shape (b,).
+    Inputs x, shape (n,) or (n, d), are divided by ``scale``, shape (d,), their geometric mean, so that amplitudes and
+    exponents are not entangled. ``target``, shape (n,), is ``log y`` or ``y``. ``held`` gives parameters that are held
+    at a value, by position; a value may be an array of shape (b,), one for each problem of a batch.
     """
 
     law: Law
@@ -209,21 +216,13 @@ class LawResiduals:
         """Return weights of plain residuals: to first order a log residual is a relative one."""
         return weights / (self.outcome**2 if self.residual == "log" else 1.0)
 
-    def _has_own_x(self) -> bool:
-        return self.x.ndim == (2 if len(self.law.inputs) == 1 else 3)
-
     def take(self, rows: np.ndarray) -> "LawResiduals":
         """Return the problems of a batch that ``rows`` chooses."""
-        return replace(
-            self,
-            x=self.x[rows] if self._has_own_x() else self.x,
-            target=self.target[rows] if self.target.ndim == 2 else self.target,
-            held={j: value[rows] if np.ndim(value) else value for j, value in self.held.items()},
-        )
+        return replace(self, held={j: value[rows] if np.ndim(value) else value for j, value in self.held.items()})
 
     def raw_x(self) -> np.ndarray:
         """Return inputs in their own units."""
-        return self.x * (self.scale[0] if len(self.law.inputs) == 1 else self.scale)
+        return self.x * self.scale
 
     def theta(self, phi: np.ndarray) -> np.ndarray:
         """Return all parameters for scaled inputs from free coordinates (..., q), shape (..., k)."""

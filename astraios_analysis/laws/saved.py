@@ -157,12 +157,9 @@ class SavedFit:
         parts = []
         for name, rows in blocks:
             found = self.predict(rows, name, level)
-            mean, new = (found[found["kind"] == kind].reset_index(drop=True) for kind in KINDS)
-            shown = rows.assign(value=new["value"].to_numpy())
-            for prefix, one in (("mean_", mean), ("", new)):
-                for end in ("lower", "upper"):
-                    shown[f"{prefix}{end}"] = one[end].to_numpy()
-            shown = shown.assign(level=new["level"].to_numpy(), reach=new["reach"].to_numpy())
+            mean, new = (found[found["kind"] == kind].set_index(rows.index) for kind in KINDS)
+            ends = {"mean_lower": mean["lower"], "mean_upper": mean["upper"]} | dict(new[["lower", "upper"]].items())
+            shown = rows.assign(value=new["value"], **ends, level=new["level"], reach=new["reach"])
             own = [one["code"] for one in self.warnings.get(ALL if self.members else name, [])]
             parts.append(shown.assign(warnings=[";".join(_codes(reach) + own) for reach in shown["reach"]]))
         found = pd.concat(parts)

@@ -8,7 +8,8 @@ Newton's. Both are invariant to how parameters are scaled, and so is the damped 
 Levenberg and Marquardt's method with full second derivatives.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +50,15 @@ class Solution:
     has_converged: np.ndarray
     n_steps: np.ndarray
 
+    def take(self, rows: np.ndarray) -> "Solution":
+        """Return the minima that ``rows`` chooses."""
+        return Solution(*(values[rows] for values in vars(self).values()))
+
+
+def join(parts: Sequence[Solution]) -> Solution:
+    """Return the minima of several batches as one."""
+    return Solution(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
+
 
 def minimise(
     residuals: LawResiduals,
@@ -74,22 +84,16 @@ def minimise(
         rows = np.arange(first, min(first + CHUNK, n_problems))
         own_weights = weights[rows] if np.ndim(weights) == 2 else np.broadcast_to(weights, (len(rows), len(weights)))
         descent = _Descent(residuals.take(rows), start[rows], own_weights, delta[rows, None], shared)
-        parts.append(descent.run(max_steps, damping))
-    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Solution(*columns)
+        parts.append(Solution(*descent.run(max_steps, damping)))
+    return join(parts)
 
 
 class _Descent:
     """The state of one chunk of problems on their way down; problems that have arrived are put aside."""
 
     def __init__(self, residuals, start, weights, delta, shared):
-        self.residuals, self.phi, self.weights, self.delta, self.shared = (
-            residuals,
-            start.copy(),
-            weights,
-            delta,
-            shared,
-        )
+        self.residuals, self.phi, self.weights = residuals, start.copy(), weights
+        self.delta, self.shared = delta, shared
         self.rows = np.arange(len(start))
         n = len(start)
         self.out = (start.copy(), np.full(n, np.inf), np.full(n, np.inf), np.zeros(n, bool), np.zeros(n, int))
@@ -264,7 +268,7 @@ def _solve_with_scale(problem, starts, weights, objective):
         threshold = np.maximum(target, 0.1 * threshold)
     value = np.sum(weights * losses(residual, threshold[:, None]), axis=1) / sigma**2
     value = value + total * (np.log(sigma) + log_normaliser(objective.delta))
-    return Solution(solution.phi, value, solution.gradient_norm, solution.has_converged, solution.n_steps), sigma
+    return replace(solution, objective=value), sigma
 
 
 def _require_scatter(problem: LawResiduals, residual: np.ndarray, weights: np.ndarray) -> None:

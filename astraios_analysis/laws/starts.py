@@ -95,7 +95,7 @@ def resolve_linear(residuals: LawResiduals, phi: np.ndarray, weights: np.ndarray
 def _own_search(residuals: LawResiduals) -> Search:
     """Return the search of a law in its own form: a grid over its non-linear parameters."""
     law = residuals.law
-    first = residuals.x if residuals.x.ndim == 1 else residuals.x[..., 0]
+    first = residuals.x if residuals.x.ndim == 1 else residuals.x[:, 0]
     low, high = np.log(first.min()), np.log(first.max())
     linear = [law.index(name) for name in law.linear]
     others = [j for j in range(len(law.parameters)) if j not in linear]
