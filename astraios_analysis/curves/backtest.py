@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.curves.forecast import Forecast
-from astraios_analysis.laws.tables import SOURCE, TRAIN, read_labels, read_numbers
+from astraios_analysis.laws.tables import ALL, SOURCE, TRAIN, read_labels, read_numbers
 from astraios_analysis.prediction.limits import LEVELS, score_values
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.refusal import Refusal
@@ -29,11 +29,26 @@ class Group:
     train: pd.DataFrame
     test: pd.DataFrame
 
+    @property
+    def label(self) -> str:
+        """Its name, as `read_labels` gives it to rows."""
+        return "/".join(self.key.values()) or ALL
 
-def split_groups(
-    frame: pd.DataFrame, inputs: Sequence[str], y: str, group: Sequence[str], split: str, *, may_be_zero: bool = False
-) -> tuple[list[Group], list[str]]:
-    """Return each group's training and held-out rows, and notes on what was left out."""
+
+def split_rows(
+    frame: pd.DataFrame,
+    inputs: Sequence[str],
+    y: str,
+    group: Sequence[str],
+    split: str,
+    *,
+    may_be_zero: bool = False,
+    keep_all: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Return training and held-out rows, and notes on what was left out.
+
+    Groups of which nothing is held out take no part, unless all are kept; rows of the others stand together.
+    """
     marks = frame[split].astype(str)
     others, known = ~marks.isin([TRAIN, EXTRAPOLATE]), f"{TRAIN!r} to fit and {EXTRAPOLATE!r} to predict"
     shown = ", ".join(map(repr, marks[others].unique()[:5]))
@@ -44,18 +59,17 @@ def split_groups(
         notes.append(
             f"{int(others.sum())} rows whose {split} is {shown}, neither {TRAIN!r} nor {EXTRAPOLATE!r}, left out"
         )
-    read_labels(frame, group, frame.attrs.get(SOURCE, "the table"))
-    parts = [((), frame)] if not group else frame.groupby(list(group), sort=False)
-    groups = []
-    for key, rows in parts:
-        train, test = rows[rows[split] == TRAIN], rows[rows[split] == EXTRAPOLATE]
-        if test.empty:
-            notes.append(f"{'/'.join(map(str, key))}: nothing is marked {EXTRAPOLATE}; left out")
-            continue
-        groups.append(Group(dict(zip(group, map(str, key), strict=True)), train, test))
-    if not groups:
+    labels = read_labels(frame, group, frame.attrs.get(SOURCE, "the table"))
+    asked = dict.fromkeys(labels[(frame[split] == EXTRAPOLATE).to_numpy()])
+    if not asked:
         raise Refusal(f"no row is marked {EXTRAPOLATE} in column {split!r}; mark the rows to predict")
-    return groups, notes
+    known = dict.fromkeys(labels)
+    notes += [f"{label}: nothing is marked {EXTRAPOLATE}; left out" for label in known if label not in asked]
+    if not keep_all:
+        together = np.argsort([list(known).index(label) for label in labels], kind="stable")
+        frame = frame.iloc[together[np.isin(labels[together], list(asked))]]
+    is_train = frame[split] == TRAIN
+    return frame[is_train], frame[~is_train], notes
 
 
 def usable_rows(
@@ -72,13 +86,15 @@ def usable_rows(
     return frame[~zero], notes
 
 
-def score_group(group: Group, forecast: Forecast, y: str, n_items: np.ndarray | None = None) -> dict:
+def score_group(group: Group, forecast: Forecast, y: str, n_items: str | float | None = None) -> dict:
     """Return one group's ``group, n_train, n_test, weights`` and the scores of its forecast (`score_values`).
 
     Rates are scored half an item away from 0 and 1 where their items are known.
     """
     measured = group.test[y].to_numpy(dtype=float)
-    measured = measured if n_items is None else inside_unit_interval(measured, n_items)
+    if n_items is not None:
+        items = group.test[n_items].to_numpy(dtype=float) if isinstance(n_items, str) else float(n_items)
+        measured = inside_unit_interval(measured, items)
     bounds = {level: forecast.interval(level) for level in LEVELS}
     scored = score_values(measured, np.log(forecast.median), bounds)
     return {"group": group.key, "n_train": len(group.train), **scored, "weights": forecast.weights}

@@ -31,7 +31,7 @@ from astraios_analysis.prediction.points import Link
 from astraios_analysis.records.refusal import Refusal
 
 MIN_POINTS = 3
-_N_OF_STUDENT = 25
+_N_OF_STUDENT, _N_THINNED = 25, 512
 # Rows beyond this many are averaged; fewer than the second are too few to tell a spike from a bend.
 _MAX_ROWS, _MIN_ROWS = 64, 12
 _SPIKE, _MAX_TARGETS, _LEAST_CELL = 5.0, 32, 1e-4
@@ -179,6 +179,20 @@ def student_forecast(centre: np.ndarray, spread: np.ndarray, dof: int, name: str
     line = np.sqrt(np.maximum(spread**2 - noise**2, (1e-3 * spread) ** 2))
     centres = np.repeat(centre[None], _N_OF_STUDENT, axis=0)
     return Forecast(centres, wider * spread, shares, {name: 1.0}, (centres, wider * line))
+
+
+def drawn_forecast(drawn: Mapping[Kind, np.ndarray], weights: dict[str, float], link: Link) -> Forecast:
+    """Return draws of link values, shape (n_draws, n) by kind, as a mixture.
+
+    So many quantiles stand for the draws, each a normal of next to no width.
+    """
+    parts = {}
+    for kind, values in drawn.items():
+        centres = np.quantile(values, (np.arange(_N_THINNED) + 0.5) / _N_THINNED, axis=0)
+        scales = np.maximum(5 * centres.std(axis=0) / _N_THINNED, 1e-9)
+        parts[kind] = centres, np.broadcast_to(scales, centres.shape)
+    shares = np.full(_N_THINNED, 1 / _N_THINNED)
+    return Forecast(*parts["observation"], shares, weights, parts["mean"], link)
 
 
 def _log_shapes(u: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from scipy.special import logit
 
-from astraios_analysis.curves.forecast import CurveSet, Forecast, fit_curves, mix
+from astraios_analysis.curves.forecast import CurveSet, Forecast, drawn_forecast, fit_curves, mix
 from astraios_analysis.curves.lines import Lines, fit_lines
 from astraios_analysis.prediction.forecast import Fitted, Intervals, Outcome, fit_supported
 from astraios_analysis.prediction.limits import KINDS, LEVELS, MIN_SIZES_TO_PREDICT
@@ -27,7 +27,6 @@ ROUTES = ("curve", "sizes", "lines")
 _MAX_SIZES, _MAX_POINTS = 8, 72
 # A curve's laws have up to four parameters, a line two.
 _ENOUGH_FOR_CURVES = 4
-_N_THINNED = 512
 
 
 @dataclass(frozen=True)
@@ -201,15 +200,9 @@ def _fit_sizes(outcome: Outcome) -> Route:
 
     def ask(method: str, x: np.ndarray) -> Forecast:
         drawn = [stack.draw(float(one)) for one in x]
-        place, parts = stack.methods.index(method), []
-        for kind in KINDS:
-            values = np.stack([_link(one[kind][:, place], stack.link) for one in drawn], axis=1)
-            # So many quantiles stand for the draws, each a normal of next to no width.
-            centres = np.quantile(values, (np.arange(_N_THINNED) + 0.5) / _N_THINNED, axis=0)
-            parts.append((centres, np.broadcast_to(5 * centres.std(axis=0) / _N_THINNED, centres.shape)))
-        of_rows, of_lines = parts
-        shares = np.full(_N_THINNED, 1 / _N_THINNED)
-        return Forecast(*of_rows, shares, stack.weights, of_lines, stack.link)
+        place = stack.methods.index(method)
+        by_kind = {kind: np.stack([_link(one[kind][:, place], stack.link) for one in drawn], axis=1) for kind in KINDS}
+        return drawn_forecast(by_kind, stack.weights, stack.link)
 
     return Route(stack.methods, stack, ask)
 

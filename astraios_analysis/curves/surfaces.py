@@ -24,7 +24,7 @@ from astraios_analysis.curves.forecast import Forecast, mix, student_forecast
 from astraios_analysis.laws.engine import LawFit, fit_law, fit_subsets
 from astraios_analysis.laws.forms import LAWS
 from astraios_analysis.laws.law import Law
-from astraios_analysis.laws.residuals import Objective
+from astraios_analysis.laws.residuals import Objective, check_inputs
 from astraios_analysis.laws.surfaces import product_law
 from astraios_analysis.records.refusal import Refusal
 
@@ -79,7 +79,7 @@ class Surface:
         """Return predictive distributions at targets (m, d), all positive."""
         distance, parts = distance_beyond(self.train, target), {}
         for name, member in zip(self.names, self.members, strict=True):
-            centre, variance = _log_prediction(member.fit, target[:, member.columns])
+            centre, variance = _log_prediction(member.fit, check_inputs(member.fit.law, target[:, member.columns]))
             if np.all(np.isfinite(centre) & np.isfinite(variance)):
                 spread = np.sqrt(variance + member.near**2 + (member.growth * distance) ** 2)
                 parts[name] = student_forecast(centre, spread, len(INNER_SHARES), name, member.near)
@@ -143,8 +143,7 @@ def _name(law: Law, columns: tuple[int, ...], names: Sequence[str]) -> str:
 
 
 def _fit_member(law: Law, columns: tuple[int, ...], x: np.ndarray, y: np.ndarray, objective: Objective) -> _Member:
-    own = x[:, columns] if len(columns) > 1 else x[:, columns[0]]
-    fitted = fit_law(law, own, y, objective=objective, must_converge=False)
+    fitted = fit_law(law, x[:, columns], y, objective=objective, must_converge=False)
     errors, distances = inner_errors(fitted, x, columns)
     # A few rows far off (early checkpoints) are not what the far end scatters by: the median, scaled to a normal's.
     scatter = max(1.4826 * float(np.median(np.abs(fitted.residuals))), _MIN_SCATTER)
@@ -186,7 +185,6 @@ def _akaike(fits: Sequence[LawFit]) -> np.ndarray:
 
 
 def _log_prediction(fitted: LawFit, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    x = x if len(fitted.law.inputs) > 1 else x[:, 0]
     with np.errstate(all="ignore"):
         value = fitted.law.function(x, fitted.theta)
         slope = fitted.law.gradient(x, fitted.theta) / value[:, None]
@@ -223,8 +221,7 @@ def inner_errors(fitted: LawFit, x: np.ndarray, columns: Sequence[int]) -> tuple
             nears.append(np.isin(np.arange(len(x)), near))
             fars.append(far)
             distances.append(np.maximum(along[far] - along[near].max(initial=-np.inf), 0.0))
-    y = fitted.problem.outcome
-    inputs, errors = x[:, columns] if len(columns) > 1 else x[:, columns[0]], []
+    inputs, y, errors = check_inputs(fitted.law, x[:, columns]), fitted.problem.outcome, []
     for theta, far in zip(fit_subsets(fitted, np.array(nears)), fars, strict=True):
         with np.errstate(all="ignore"):
             error = np.log(fitted.law.function(inputs[far], theta) / y[far])

@@ -15,7 +15,7 @@ from astraios_analysis.curves.backtest import (
     EXTRAPOLATE,
     Group,
     score_group,
-    split_groups,
+    split_rows,
     usable_rows,
 )
 from astraios_analysis.curves.forecast import Forecast
@@ -144,7 +144,7 @@ def forecast_rows(
     if columns.is_surface:
         return _by_laws(groups, columns, progress, {} if refused is None else refused)
     fitted = fitted or fit_table(train, columns, progress)
-    return [(one, fitted.forecast(_label(one), one.test[columns.x[0]].to_numpy(dtype=float))) for one in groups]
+    return [(one, fitted.forecast(one.label, one.test[columns.x[0]].to_numpy(dtype=float))) for one in groups]
 
 
 def fit_table(train: pd.DataFrame, columns: Columns, progress: Progress = lambda items: items) -> TableFit:
@@ -152,14 +152,6 @@ def fit_table(train: pd.DataFrame, columns: Columns, progress: Progress = lambda
     group = list(columns.group)
     outcome = table_outcome(train, columns.x[0], columns.y, group, columns.link, columns.n_items)
     return fit_routes(outcome, columns.route, progress)
-
-
-def _labels(rows: pd.DataFrame, group: Sequence[str]) -> pd.Series:
-    return rows[list(group)].astype(str).agg("/".join, axis=1) if group else pd.Series("all", index=rows.index)
-
-
-def _label(group: Group) -> str:
-    return "/".join(group.key.values()) or "all"
 
 
 def _groups(train: pd.DataFrame, target: pd.DataFrame, names: Sequence[str]) -> list[Group]:
@@ -180,7 +172,7 @@ def _by_laws(groups: Sequence[Group], columns: Columns, progress: Progress, refu
         try:
             found.append((group, columns.fit_surface(group.train).forecast(target)))
         except Refusal as error:
-            refused[_label(group)] = str(error)
+            refused[group.label] = str(error)
     if not found:
         raise Refusal("; ".join(refused.values()) or "no group has rows to predict and rows to predict them from")
     return found
@@ -194,7 +186,7 @@ def _forecast_via(train: pd.DataFrame, target: pd.DataFrame, columns: Columns, p
     )
     both = measured[measured[columns.y].notna()]
     link = fit_link(both, columns.via, columns.y, list(columns.group), columns.n_items)
-    return [(one, link.forecast(_label(one), loss, one.test, columns.n_items)) for one, loss in losses]
+    return [(one, link.forecast(one.label, loss, one.test, columns.n_items)) for one, loss in losses]
 
 
 def backtest_table(
@@ -205,26 +197,16 @@ def backtest_table(
     Returns one dict a group (`backtest.score_group`), a row for every row predicted (`predicted_rows`), and notes.
     """
     columns.require(table, split)
-    groups, notes = split_groups(table, columns.x, columns.y, columns.keys, split, may_be_zero=columns.link != "log")
-    if columns.family:
-        # Smaller models of a family may be in groups of their own, which nothing is predicted of.
-        rows, _ = usable_rows(table, columns.x, columns.y)
-        train, target = rows[rows[split] == TRAIN], rows[rows[split] == EXTRAPOLATE]
-    else:
-        train, target = (pd.concat([getattr(one, part) for one in groups]) for part in ("train", "test"))
+    # Smaller models of a family may be in groups of their own, which nothing is predicted of.
+    how = {"may_be_zero": columns.link != "log", "keep_all": bool(columns.family)}
+    train, target, notes = split_rows(table, columns.x, columns.y, columns.keys, split, **how)
     refused: dict[str, str] = {}
     found = forecast_rows(train, target, columns, progress, refused=refused)
     notes += [f"{name}: {reason}" for name, reason in refused.items()]
     if not found:
         raise Refusal("no group has rows to predict and rows to predict them from")
-    scored = [score_group(one, forecast, columns.y, _items(one.test, columns.n_items)) for one, forecast in found]
+    scored = [score_group(group, forecast, columns.y, columns.n_items) for group, forecast in found]
     return scored, pd.concat([predicted_rows(*one, columns) for one in found], ignore_index=True), notes
-
-
-def _items(rows: pd.DataFrame, n_items: str | float | None) -> np.ndarray | None:
-    if n_items is None:
-        return None
-    return rows[n_items].to_numpy(dtype=float) if isinstance(n_items, str) else np.full(len(rows), float(n_items))
 
 
 def predicted_rows(group: Group, forecast: Forecast, columns: Columns) -> pd.DataFrame:
@@ -329,11 +311,11 @@ def predict_places(
                 odd = [note for note in train.attrs.get(NOTES, []) if note.startswith("warning")]
                 raise Refusal(". ".join([str(error), *odd])) from None
     if methods:
-        known = dict.fromkeys(_labels(train, columns.keys))
+        known = dict.fromkeys(read_labels(train, columns.keys, ""))
         unknown = [name for name in methods if name not in known]
         if unknown:
             raise Refusal(f"unknown {'/'.join(columns.keys) or 'group'} {unknown[0]!r}; choose from {', '.join(known)}")
-        ask = ask[_labels(ask, columns.keys).isin(methods)]
+        ask = ask[np.isin(read_labels(ask, columns.keys, ""), methods)]
     fitted = fit_table(train, columns) if columns.is_plain else None
     found = forecast_rows(train, ask, columns, fitted=fitted, refused=refused)
     rows = [row for group, one in found for row in _rows(group, one, columns, train)]
@@ -345,7 +327,7 @@ def predict_places(
 
 
 def _rows(group: Group, forecast: Forecast, columns: Columns, train: pd.DataFrame) -> list[dict]:
-    label, names = _label(group), list(dict.fromkeys([*columns.needed, *columns.x]))
+    names = list(dict.fromkeys([*columns.needed, *columns.x]))
     ends = {(kind, level): forecast.interval(level, kind) for kind in KINDS for level in LEVELS}
     ranges = {name: (float(train[name].min()), float(train[name].max())) for name in columns.needed}
     shared = {"quantity": columns.y, "metric": columns.y, "weights": forecast.weights}
@@ -357,7 +339,7 @@ def _rows(group: Group, forecast: Forecast, columns: Columns, train: pd.DataFram
         size = size if len(columns.needed) > 1 else f"{at[columns.needed[0]]:g}"
         beyond = max(reach(at[name], ranges[name]) for name in columns.needed)
         own = {key: (low[place], high[place]) for key, (low, high) in ends.items()}
-        rows.append(answer_row(label, float(value), own, size=size, at=at, reach=beyond, **shared))
+        rows.append(answer_row(group.label, float(value), own, size=size, at=at, reach=beyond, **shared))
     return rows
 
 

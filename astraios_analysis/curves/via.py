@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit, ndtri
 
-from astraios_analysis.curves.forecast import Forecast
+from astraios_analysis.curves.forecast import Forecast, drawn_forecast
+from astraios_analysis.laws.tables import read_labels
 from astraios_analysis.prediction.binomial import BinomialFit, fit_rates, mean_rate
+from astraios_analysis.prediction.limits import KINDS
 from astraios_analysis.prediction.stack import sobol
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.refusal import Refusal
@@ -26,7 +28,7 @@ VIA_PROCEDURE = (
 _CHANCES = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98)
 _CHOSEN = 1.5
 SHARING = ("one curve", "own levels", "own curves")
-_N_DRAWS, _N_KEPT = 2048, 512
+_N_DRAWS = 2048
 # Items behind a rate where none are named: the scatter found tells how many it behaves like.
 _NOMINAL_ITEMS = 1000.0
 
@@ -54,13 +56,9 @@ class RateLink:
         # Orders of their own, so that draws of loss, curve and scatter do not go together.
         places = sobol(_N_DRAWS, 2 * k + 4)[np.random.default_rng(1).permutation(_N_DRAWS)]
         theta, dispersion, size_variance = self.binomial.draw(places[:, 2:])
-        if isinstance(n_items, str):
-            items = rows.get(n_items, self.n_items)
-        else:
-            items = self.n_items if n_items is None else n_items
-        items = np.broadcast_to(np.asarray(items, dtype=float), (len(rows),))
+        items = items_of(rows, n_items, self.n_items)
         drawn = {}
-        for kind in ("observation", "mean"):
+        for kind in KINDS:
             losses = draw_mixture(loss, places[:, 0], kind)
             columns = []
             for place in range(losses.shape[1]):
@@ -77,13 +75,9 @@ class RateLink:
                 else:
                     columns.append(logit(p))
             values = np.stack(columns, axis=1)
-            values = -values if self.is_error else values
-            centres = np.quantile(values, (np.arange(_N_KEPT) + 0.5) / _N_KEPT, axis=0)
-            scales = np.maximum(5 * centres.std(axis=0) / _N_KEPT, 1e-9)
-            drawn[kind] = (centres, np.broadcast_to(scales, centres.shape))
+            drawn[kind] = -values if self.is_error else values
         weights = {f"{law}>logistic/{self.sharing.replace(' ', '_')}": w for law, w in loss.weights.items()}
-        shares = np.full(_N_KEPT, 1 / _N_KEPT)
-        return Forecast(*drawn["observation"], shares, weights, drawn["mean"], "logit")
+        return drawn_forecast(drawn, weights, "logit")
 
     def _design(self, loss: np.ndarray, group: str) -> np.ndarray:
         return _design((self.centre - loss) / self.scale, np.full(len(loss), group), self.groups, self.sharing)
@@ -110,15 +104,18 @@ def _design(x: np.ndarray, group: np.ndarray, groups: tuple[str, ...], sharing: 
     return np.column_stack([own, own * x[:, None] if sharing == "own curves" else x])
 
 
+def items_of(rows: pd.DataFrame, n_items: str | float | None, otherwise: float) -> np.ndarray:
+    """Return the items behind each row's rate: those of a column, one number for all, or what else is told."""
+    found = rows.get(n_items, otherwise) if isinstance(n_items, str) else otherwise if n_items is None else n_items
+    return np.broadcast_to(np.asarray(found, dtype=float), (len(rows),))
+
+
 def fit_link(rows: pd.DataFrame, loss: str, rate: str, group: Sequence[str], n_items: str | float | None) -> RateLink:
     """Fit rates against losses, shared among groups in the way that predicts the smallest losses best."""
     if len(rows) < 3:
         raise Refusal(f"{len(rows)} rows have both {loss} and {rate}; a curve between them needs at least 3")
-    labels = rows[list(group)].astype(str).agg("/".join, axis=1).to_numpy() if group else np.full(len(rows), "all")
+    labels, items = read_labels(rows, group, ""), items_of(rows, n_items, _NOMINAL_ITEMS)
     x, y = rows[loss].to_numpy(dtype=float), rows[rate].to_numpy(dtype=float)
-    items = np.full(len(rows), _NOMINAL_ITEMS)
-    if n_items is not None:
-        items = rows[n_items].to_numpy(dtype=float) if isinstance(n_items, str) else np.full(len(rows), float(n_items))
     is_error = np.polyfit(x, y, 1)[0] > 0
     y = 1 - y if is_error else y
     last = np.array([x[i] == x[labels == labels[i]].min() for i in range(len(x))])
