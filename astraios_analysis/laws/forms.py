@@ -6,7 +6,17 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import expit, log_expit
 
-from astraios_analysis.laws.law import FLOOR, Law, Parameter, amplitude, exponent, power_law, rescale_by, split, stack
+from astraios_analysis.laws.law import (
+    FLOOR,
+    Law,
+    Parameter,
+    amplitude,
+    exponent,
+    power_law,
+    rescale_by,
+    stack,
+    value_and_gradient,
+)
 from astraios_analysis.laws.surfaces import (
     ADDITIVE_THREE,
     CHINCHILLA,
@@ -39,17 +49,12 @@ UPDATED_FLOOR = power_law(
 )
 
 
-def _rectified(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    e, b, d_l, beta = split(theta)
-    return e + b / (d_l + np.exp(beta * np.log(x)))
-
-
-def _rectified_gradient(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    _, b, d_l, beta = split(theta)
+def _rectified(x, e, b, d_l, beta):
     log_x = np.log(x)
     rise = np.exp(beta * log_x)
+    yield e + b / (d_l + rise)
     share = 1 / (d_l + rise)
-    return stack(1.0, share, -b * share**2, -b * share**2 * rise * log_x)
+    yield from (1.0, share, -b * share**2, -b * share**2 * rise * log_x)
 
 
 def _sigmoid_position(x: np.ndarray, a: np.ndarray, x_t: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -66,38 +71,25 @@ def _sigmoid_position(x: np.ndarray, a: np.ndarray, x_t: np.ndarray, c: np.ndarr
     return t
 
 
-def _m4(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    e, e0, a, x_t, c = split(theta)
-    share = expit(_sigmoid_position(x, a, x_t, c))
-    return e + (e0 - e) * share
-
-
-def _m4_gradient(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    e, e0, a, x_t, c = split(theta)
+def _m4(x, e, e0, a, x_t, c):
     t = _sigmoid_position(x, a, x_t, c)
     share = expit(t)
+    yield e + (e0 - e) * share
     rest = expit(-t)
     # ds/dt over dG/dt, with G(t) = log s - a log(1 - s) the left side of the equation that t solves.
     rate = (e0 - e) * share * rest / (rest + a * share)
-    return stack(rest, share, rate * log_expit(-t), rate * c / x_t, rate * (np.log(x_t) - np.log(x)))
+    yield from (rest, share, rate * log_expit(-t), rate * c / x_t, rate * (np.log(x_t) - np.log(x)))
 
 
-def _broken(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    e, a, alpha, beta, x_b, width = split(theta)
-    log_x = np.log(x)
-    bend = np.logaddexp(0, (log_x - np.log(x_b)) / width)
-    return e + a * np.exp(-alpha * log_x - beta * width * bend)
-
-
-def _broken_gradient(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    _, a, alpha, beta, x_b, width = split(theta)
+def _broken(x, e, a, alpha, beta, x_b, width):
     log_x = np.log(x)
     beyond = (log_x - np.log(x_b)) / width
-    bend, share = np.logaddexp(0, beyond), expit(beyond)
+    bend = np.logaddexp(0, beyond)
     fall = np.exp(-alpha * log_x - beta * width * bend)
-    term = a * fall
-    by_break = term * beta * share / x_b
-    return stack(1.0, fall, -term * log_x, -term * width * bend, by_break, -term * beta * (bend - share * beyond))
+    yield e + a * fall
+    share, term = expit(beyond), a * fall
+    by_break, by_width = term * beta * share / x_b, -term * beta * (bend - share * beyond)
+    yield from (1.0, fall, -term * log_x, -term * width * bend, by_break, by_width)
 
 
 RECTIFIED = Law(
@@ -110,8 +102,7 @@ RECTIFIED = Law(
         Parameter("D_l", 0, np.inf, "D^beta", (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)),
         exponent("beta"),
     ),
-    function=_rectified,
-    gradient=_rectified_gradient,
+    **value_and_gradient(_rectified),
     source="Lin et al. 2024, the rectified scaling law",
     inputs=("D",),
     linear=("E", "B"),
@@ -128,8 +119,7 @@ M4 = Law(
         Parameter("x_t", 0, np.inf, "D", (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0), "input"),
         exponent("c", (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.5)),
     ),
-    function=_m4,
-    gradient=_m4_gradient,
+    **value_and_gradient(_m4),
     source="Alabdulmohsin et al. 2022, M4: their beta is x_t^c (E0 - E)^(1 - a)",
     inputs=("D",),
     linear=("E", "E0"),
@@ -147,8 +137,7 @@ BROKEN = Law(
         Parameter("x_b", 0, np.inf, "D", (0.1, 0.3, 0.5, 0.7, 0.9), "input"),
         Parameter("width", 0.01, np.inf, "1", (0.1, 0.4, 1.2)),
     ),
-    function=_broken,
-    gradient=_broken_gradient,
+    **value_and_gradient(_broken),
     source="Caballero et al. 2023, equation 1 with one break",
     inputs=("D",),
     linear=("E", "A"),
@@ -159,39 +148,27 @@ BROKEN = Law(
 def _logit_line(regressor: Callable[[np.ndarray], np.ndarray]) -> dict[str, Callable]:
     """Return function and gradient of the law ``logit(y) = a + b regressor(x)``."""
 
-    def function(x, theta):
-        a, b = split(theta)
-        return expit(a + b * regressor(x))
-
-    def gradient(x, theta):
-        rate = function(x, theta)
+    def terms(x, a, b):
+        at = regressor(x)
+        rate = expit(a + b * at)
+        yield rate
         slope = rate * (1 - rate)
-        return stack(slope, slope * regressor(x))
+        yield from (slope, slope * at)
 
-    return {"function": function, "gradient": gradient}
-
-
-def _exponential(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    ceiling, k, gamma = split(theta)
-    return ceiling - k * np.exp(-gamma * x)
+    return value_and_gradient(terms)
 
 
-def _exponential_gradient(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    _, k, gamma = split(theta)
+def _exponential(x, ceiling, k, gamma):
     fall = np.exp(-gamma * x)
-    return stack(1.0, -fall, k * fall * x)
+    yield ceiling - k * fall
+    yield from (1.0, -fall, k * fall * x)
 
 
-def _logistic(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    floor, ceiling, k, middle = split(theta)
-    return floor + (ceiling - floor) * expit(-k * (x - middle))
-
-
-def _logistic_gradient(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    floor, ceiling, k, middle = split(theta)
+def _logistic(x, floor, ceiling, k, middle):
     share = expit(-k * (x - middle))
+    yield floor + (ceiling - floor) * share
     slope = (ceiling - floor) * share * (1 - share)
-    return stack(1 - share, share, -slope * (x - middle), slope * k)
+    yield from (1 - share, share, -slope * (x - middle), slope * k)
 
 
 LOGIT_LINEAR = Law(
@@ -213,8 +190,7 @@ EXPONENTIAL_LINK = Law(
         Parameter("k", 0, np.inf, "error"),
         Parameter("gamma", 0, np.inf, "1 / loss", (0.1, 0.3, 0.7, 1.5, 3, 6, 12, 25)),
     ),
-    function=_exponential,
-    gradient=_exponential_gradient,
+    **value_and_gradient(_exponential),
     source="Gadre et al. 2024, error against loss",
     inputs=("L",),
     outcome="error",
@@ -231,8 +207,7 @@ LOGISTIC_LINK = Law(
         Parameter("k", 0, np.inf, "1 / loss", (0.5, 1.5, 4, 8, 16, 32, 64, 128)),
         Parameter("L0", 0, np.inf, "loss", (-0.3, 0, 0.2, 0.4, 0.6, 0.8, 1), "input"),
     ),
-    function=_logistic,
-    gradient=_logistic_gradient,
+    **value_and_gradient(_logistic),
     source="Bhagia et al. 2024, accuracy against task loss, with their a and b as ceiling - floor and floor",
     inputs=("L",),
     outcome="score",

@@ -4,7 +4,7 @@ Notation of Hoffmann et al. (2022): N parameters, D tokens or examples, U update
 input (rank, vocabulary, experts), L loss; E the irreducible loss, A, B, C amplitudes, alpha, beta, gamma exponents.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,26 +58,14 @@ class Search:
 class Law:
     """A functional form relating a quantity to size, tokens, updated parameters or loss.
 
-    Attributes
-    ----------
-    function : callable
-        ``function(x, theta)``: x of shape (..., n), or (..., n, d) for a law of d > 1 inputs; theta of shape
-        (..., k); result of shape (..., n). Leading axes broadcast, so that many fits are evaluated at once.
-    gradient : callable
-        ``gradient(x, theta)``: derivatives of ``function`` in each parameter, shape (..., n, k).
-    units : tuple of str, optional
-        What each input is counted in: inputs of one unit are divided by one scale, those of `NO_UNIT` by none. By
-        default each has its own.
-    linear : tuple of str
-        Parameters in which the function is linear and homogeneous, the others given: the function is the sum of each
-        times its derivative.
-    rescale : callable, optional
-        ``rescale(theta, scale)``: parameters for x, given those for ``x / scale``, scale of shape (d,). None where
-        inputs have no free unit.
-    search : Search, optional
-        For a law that is not linear in its amplitudes.
-    best : callable, optional
-        ``best(theta)``: the best outcome that a law of the loss says, one number.
+    ``function(x, theta)`` takes x of shape (..., n), or (..., n, d) for a law of d > 1 inputs, and theta of shape
+    (..., k), and returns (..., n); leading axes broadcast, so that many fits are evaluated at once.
+    ``gradient(x, theta)`` are its derivatives in each parameter, shape (..., n, k). In the parameters ``linear`` it is
+    linear and homogeneous, the others given: the sum of each times its derivative; a law that is not linear in its
+    amplitudes has another ``search``. Inputs of one of the ``units`` are divided by one scale, those of `NO_UNIT` by
+    none; by default each has its own. ``rescale(theta, scale)`` are the parameters for x, given those for
+    ``x / scale``, scale of shape (d,); None where inputs have no free unit. ``best(theta)`` is the best outcome that a
+    law of the loss says.
     """
 
     name: str
@@ -141,6 +129,22 @@ def split(theta: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return each parameter of theta (..., k) with an axis for points added, shape (..., 1)."""
     theta = np.asarray(theta, dtype=float)
     return tuple(theta[..., position, None] for position in range(theta.shape[-1]))
+
+
+def value_and_gradient(terms: Callable[..., Iterator[np.ndarray]]) -> dict[str, Callable]:
+    """Return ``function`` and ``gradient`` of a law from a generator ``terms(x, *parameters)``.
+
+    It yields the value, then the derivative in each parameter; of a value alone no derivative is computed.
+    """
+
+    def function(x, theta):
+        return next(terms(x, *split(theta)))
+
+    def gradient(x, theta):
+        _, *derivatives = terms(x, *split(theta))
+        return stack(*derivatives)
+
+    return {"function": function, "gradient": gradient}
 
 
 def rescale_by(factors: Callable[[np.ndarray, np.ndarray], Mapping[int, np.ndarray]]):

@@ -15,7 +15,7 @@ from astraios_analysis.laws.law import (
     power_law,
     rescale_by,
     split,
-    stack,
+    value_and_gradient,
 )
 
 # Beyond e^700 there are no numbers.
@@ -83,25 +83,18 @@ def coupled_law(name: str, additive: Law, source: str) -> Law:
     exponents = EXPONENTS[1:] if m == 2 else FEW_EXPONENTS[:-1]
     parameters = (*additive.parameters, Parameter("k", 0.01, 2.0, "1", couplings))
 
-    def terms(x, theta):
-        """Return parameters, logs of inputs, falls x^-a and the log of the sum of terms; an amplitude may be 0."""
-        theta = split(theta)
+    def terms(x, *theta):
         logs = [np.log(x[..., i]) for i in range(m)]
         falls = [-theta[1 + m + i] * logs[i] for i in range(m)]
+        # An amplitude may be 0.
         with np.errstate(divide="ignore"):
             own = [np.log(theta[1 + i]) + fall for i, fall in enumerate(falls)]
-        return theta, logs, falls, _log_sum(own)
-
-    def function(x, theta):
-        theta, _, _, total = terms(x, theta)
-        return theta[0] + np.exp(theta[-1] * total)
-
-    def gradient(x, theta):
-        theta, logs, falls, total = terms(x, theta)
+        total = _log_sum(own)
         value = np.exp(theta[-1] * total)
+        yield theta[0] + value
         by_amplitude = [theta[-1] * value * np.exp(fall - total) for fall in falls]
         by_exponent = (-theta[1 + i] * by_amplitude[i] * log for i, log in enumerate(logs))
-        return stack(1.0, *by_amplitude, *by_exponent, value * total)
+        yield from (1.0, *by_amplitude, *by_exponent, value * total)
 
     def basis(x, values):
         a, k, shifts = values[:, :m], values[:, m, None], np.pad(values[:, m + 1 :], ((0, 0), (1, 0)))
@@ -119,10 +112,9 @@ def coupled_law(name: str, additive: Law, source: str) -> Law:
         name,
         f"E + ({inner})^k",
         parameters,
-        function,
-        gradient,
-        source,
-        additive.inputs,
+        **value_and_gradient(terms),
+        source=source,
+        inputs=additive.inputs,
         rescale=additive.rescale,
         search=Search(("E", "S"), grid, basis, to_theta),
     )
@@ -141,37 +133,21 @@ def _repeated(amount: np.ndarray, unique: np.ndarray, decay: np.ndarray) -> tupl
     return u + u * decay * rest, by_unique, u * (rest - fall * repeats / decay)
 
 
-def _epochs_terms(x: np.ndarray, theta: np.ndarray):
-    """Return parameters, worth of data and of size with their derivatives, and what size the unique data can use."""
-    theta = split(theta)
-    _, a, b, alpha, beta, r_d, r_n = theta
+def _epochs(x, e, a, b, alpha, beta, r_d, r_n):
     n, d, q = (x[..., i] for i in range(3))
     unique = np.minimum(q, d)
     # The size that is optimal for the unique data: alpha A N^-alpha = beta B D^-beta there.
     log_usable = (np.log(alpha * a) - np.log(beta * b) + beta * np.log(unique)) / alpha
-    return theta, _repeated(d, unique, r_d), _repeated(n, np.exp(log_usable), r_n), log_usable, unique
-
-
-def _epochs(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    (e, a, b, alpha, beta, *_), (data, *_), (size, *_), *_ = _epochs_terms(x, theta)
-    return e + a * size**-alpha + b * data**-beta
-
-
-def _epochs_gradient(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    theta, (data, _, data_by_decay), (size, by_usable, size_by_decay), log_usable, unique = _epochs_terms(x, theta)
-    _, a, b, alpha, beta, *_ = theta
+    data, _, data_by_decay = _repeated(d, unique, r_d)
+    size, by_usable, size_by_decay = _repeated(n, np.exp(log_usable), r_n)
     of_size, of_data = size**-alpha, data**-beta
+    yield e + a * of_size + b * of_data
     by_size, by_data = -alpha * a * of_size / size, -beta * b * of_data / data
     usable = by_size * by_usable * np.exp(np.minimum(log_usable, _MAX_LOG))
-    return stack(
-        1.0,
-        of_size + usable / (alpha * a),
-        of_data - usable / (alpha * b),
-        -a * of_size * np.log(size) + usable * (1 / alpha - log_usable) / alpha,
-        -b * of_data * np.log(data) + usable * (np.log(unique) - 1 / beta) / alpha,
-        by_data * data_by_decay,
-        by_size * size_by_decay,
-    )
+    yield from (1.0, of_size + usable / (alpha * a), of_data - usable / (alpha * b))
+    yield -a * of_size * np.log(size) + usable * (1 / alpha - log_usable) / alpha
+    yield -b * of_data * np.log(data) + usable * (np.log(unique) - 1 / beta) / alpha
+    yield from (by_data * data_by_decay, by_size * size_by_decay)
 
 
 def _epochs_basis(x: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -193,8 +169,7 @@ EPOCHS = Law(
         Parameter("R_D", 0, np.inf, "epochs"),
         Parameter("R_N", 0, np.inf, "1"),
     ),
-    function=_epochs,
-    gradient=_epochs_gradient,
+    **value_and_gradient(_epochs),
     source="Muennighoff et al. 2023, the data-constrained law (Q unique tokens), all parameters fitted at once",
     inputs=("N", "D", "Q"),
     units=("N", "D", "D"),
@@ -217,29 +192,24 @@ def _box_cox(log_n: np.ndarray, power: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return value, np.where(near, log_n**2 / 2 + power * log_n**3 / 3, slope)
 
 
-def _farseer_parts(x: np.ndarray, theta: np.ndarray):
-    theta = split(theta)
+def _farseer_parts(x, theta):
+    """Return the bends P(c) with their derivatives, the floor, the fall, and minus the derivative of its log in b1."""
     log_n, log_d = np.log(x[..., 0]), np.log(x[..., 1])
     bends = [_box_cox(log_n, power) for power in theta[2::3]]
     floor, size, rate = (b + a * bend for a, b, (bend, _) in zip(theta[::3], theta[1::3], bends, strict=True))
     rate = np.exp(rate)
-    return theta, bends, np.exp(floor), np.exp(size - rate * log_d), rate * log_d
+    return bends, np.exp(floor), np.exp(size - rate * log_d), rate * log_d
 
 
-def _farseer(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    *_, floor, fall, _ = _farseer_parts(x, theta)
-    return floor + fall
-
-
-def _farseer_gradient(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    theta, bends, floor, fall, steepness = _farseer_parts(x, theta)
-    outer = floor, fall, -fall * steepness
-    parts = ((d * bend, d, d * a * by) for d, a, (bend, by) in zip(outer, theta[::3], bends, strict=True))
-    return stack(*(derivative for part in parts for derivative in part))
+def _farseer(x, *theta):
+    bends, floor, fall, steepness = _farseer_parts(x, theta)
+    yield floor + fall
+    for d, a, (bend, by_power) in zip((floor, fall, -fall * steepness), theta[::3], bends, strict=True):
+        yield from (d * bend, d, d * a * by_power)
 
 
 def _farseer_basis(x: np.ndarray, values: np.ndarray) -> np.ndarray:
-    *_, floor, fall, _ = _farseer_parts(x, _farseer_theta(np.ones((len(values), 2)), values))
+    _, floor, fall, _ = _farseer_parts(x, split(_farseer_theta(np.ones((len(values), 2)), values)))
     return np.stack([floor, fall], axis=1)
 
 
@@ -265,8 +235,7 @@ FARSEER = Law(
         for i in (3, 2, 1)
         for name, bound in (("a", np.inf), ("b", np.inf), ("c", 1.0))
     ),
-    function=_farseer,
-    gradient=_farseer_gradient,
+    **value_and_gradient(_farseer),
     source="Li et al. 2025 (Farseer, arXiv 2506.10972), their a being a/c and their b being b - a/c",
     inputs=("N", "D"),
     units=("N", NO_UNIT),
