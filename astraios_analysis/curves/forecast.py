@@ -229,8 +229,13 @@ class CurveLikelihood:
     rise: float = 0.0
 
 
-def curve_likelihood(x: np.ndarray, y: np.ndarray) -> CurveLikelihood:
-    """Return what training points of one curve say; x and y are positive, shape (n,)."""
+@lru_cache(maxsize=24)
+def curve_likelihood(x: bytes, y: bytes) -> CurveLikelihood:
+    """Return what training points of one curve say; x and y are positive numbers, shape (n,).
+
+    The same few curves are asked for again by back-tests and weights.
+    """
+    x, y = np.frombuffer(x), np.frombuffer(y)
     x_unique, index, counts = np.unique(x, return_inverse=True, return_counts=True)
     z = np.bincount(index, np.log(y)) / counts
     u = np.log(x_unique / x_unique[-1])
@@ -325,12 +330,6 @@ def _thin(u: np.ndarray, z: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray,
     return np.bincount(index, counts * u) / total, np.bincount(index, counts * z) / total, total
 
 
-@lru_cache(maxsize=24)
-def _remembered(x: bytes, y: bytes) -> CurveLikelihood:
-    """Return a curve's likelihood; the same few curves are asked for again by back-tests and weights."""
-    return curve_likelihood(np.frombuffer(x), np.frombuffer(y))
-
-
 def _record_probability(z: np.ndarray, log_likelihood: np.ndarray) -> float:
     """Return the probability that rows are running minima: they never rise although their scatter would make them."""
     steps = np.diff(z)
@@ -393,7 +392,7 @@ class CurveSet:
         is_near = x <= x.max() / factor
         if len(np.unique(x[is_near])) < max(_MIN_INNER, len(np.unique(x)) // 4) or is_near.all():
             return None
-        near = _remembered(x[is_near].tobytes(), y[is_near].tobytes())
+        near = curve_likelihood(x[is_near].tobytes(), y[is_near].tobytes())
         forecast = forecast_from(near, self.log_prior, x[~is_near])
         below = forecast.shares @ ndtr((np.log(y[~is_near]) - forecast.centres) / forecast.scales)
         off = ndtri(np.clip(below, 1e-9, 1 - 1e-9))
@@ -421,22 +420,21 @@ def fit_curves(
 
     ``progress`` wraps the sequence of curves, as ``tqdm`` does.
     """
+    curves = [(np.asarray(x, dtype=float), np.asarray(y, dtype=float)) for x, y in curves]
     for x, y in curves:
-        _require_curve(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+        _require_curve(x, y)
     priors = np.stack([profile.log_prior() for profile in PROFILES])
     found, evidence, flat = [], [], priors.reshape(len(priors), -1, len(_FLOOR))
     # Each profile's own cells are kept, whichever the curves choose together.
     either = logsumexp(priors, axis=0)
-    for x, y in progress(list(curves)):
-        likelihood = _remembered(np.asarray(x, dtype=float).tobytes(), np.asarray(y, dtype=float).tobytes())
+    for x, y in progress(curves):
+        likelihood = curve_likelihood(x.tobytes(), y.tobytes())
         found.append(_without_the_improbable(likelihood, either))
         evidence.append([logsumexp(likelihood.log_likelihood + prior) for prior in flat])
     together = np.log([p.share for p in PROFILES]) + np.sum(evidence, axis=0)
     shares = np.exp(together - logsumexp(together))
     prior = logsumexp(priors + np.log(np.maximum(shares, 1e-300))[:, None, None, None], axis=0)
-    return CurveSet(
-        tuple((np.asarray(x, dtype=float), np.asarray(y, dtype=float)) for x, y in curves), tuple(found), prior
-    )
+    return CurveSet(tuple(curves), tuple(found), prior)
 
 
 def _posterior(found: CurveLikelihood, log_prior: np.ndarray) -> np.ndarray:

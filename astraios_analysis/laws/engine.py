@@ -258,30 +258,32 @@ def pool_law(law: Law, groups: Sequence[str]) -> Law:
         *(p for p in law.parameters if p.name != own),
         *(replace(template, name=f"{own}[{group}]") for group in groups),
     )
-    shared = [j for j in range(k) if j != place]
-    order = np.array([*shared, place])
+    # Which of its parameters each group's law takes, shape (n_groups, k).
+    sources = np.empty((n_groups, k), dtype=int)
+    sources[:, [j for j in range(k) if j != place]] = np.arange(k - 1)
+    sources[:, place] = k - 1 + np.arange(n_groups)
+
+    def by_point(x: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return inputs and parameters point by point, (n, 1[, d]) and (..., n, k), and which parameters these are."""
+        source = sources[np.asarray(x[:, -1], dtype=int) - 1]
+        inputs = x[:, 0, None] if len(law.inputs) == 1 else x[:, None, :-1]
+        return inputs, np.asarray(theta, dtype=float)[..., source], source
 
     def function(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-        inputs, full, _ = _spread(law, place, n_groups, x, np.asarray(theta, dtype=float))
+        inputs, full, _ = by_point(x, theta)
         return law.function(inputs, full)[..., 0]
 
     def gradient(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-        inputs, full, member = _spread(law, place, n_groups, x, np.asarray(theta, dtype=float))
+        inputs, full, source = by_point(x, theta)
         base = law.gradient(inputs, full)[..., 0, :]
-        found = np.zeros((*base.shape[:-2], k - 1 + n_groups, base.shape[-2]))
-        found[..., : k - 1, :] = np.swapaxes(base[..., shared], -1, -2)
-        belongs = member[..., None, :] == np.arange(n_groups)[:, None]
-        found[..., k - 1 :, :] = belongs * base[..., None, :, place]
-        return np.swapaxes(found, -1, -2)
+        found = np.swapaxes(np.zeros((*base.shape[:-2], len(parameters), base.shape[-2])), -1, -2)
+        np.put_along_axis(found, np.broadcast_to(source, base.shape), base, axis=-1)
+        return found
 
     def rescale(theta: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        theta = np.asarray(theta, dtype=float)
-        moved = theta.copy()
-        for g in range(n_groups):
-            one = np.empty((*theta.shape[:-1], k))
-            one[..., order] = np.concatenate([theta[..., : k - 1], theta[..., k - 1 + g, None]], axis=-1)
-            one = law.rescale(one, scale[:-1])
-            moved[..., : k - 1], moved[..., k - 1 + g] = one[..., shared], one[..., place]
+        moved = np.array(theta, dtype=float)
+        for source in sources:
+            moved[..., source] = law.rescale(np.asarray(theta, dtype=float)[..., source], scale[:-1])
         return moved
 
     return Law(
@@ -298,19 +300,6 @@ def pool_law(law: Law, groups: Sequence[str]) -> Law:
         linear=tuple(p.name for p in parameters if p.name in law.linear or p.name.startswith(f"{own}[")),
         rescale=rescale if law.rescale else None,
     )
-
-
-def _spread(law: Law, place: int, n_groups: int, x: np.ndarray, theta: np.ndarray):
-    """Return inputs and parameters point by point, (..., n, 1[, d]) and (..., n, k), and the points' groups."""
-    k = len(law.parameters)
-    shared = [j for j in range(k) if j != place]
-    member = np.asarray(x[..., -1], dtype=int) - 1
-    inputs = x[..., 0, None] if len(law.inputs) == 1 else x[..., None, :-1]
-    full = np.empty((*np.broadcast_shapes(theta.shape[:-1], member.shape[:-1]), member.shape[-1], k))
-    full[..., shared] = theta[..., None, : k - 1]
-    amplitudes = np.broadcast_to(theta[..., k - 1 :], (*full.shape[:-2], n_groups))
-    full[..., place] = np.take_along_axis(amplitudes, np.broadcast_to(member, full.shape[:-1]), axis=-1)
-    return inputs, full, member
 
 
 def number_groups(x: np.ndarray, group: Sequence) -> tuple[np.ndarray, tuple[str, ...]]:

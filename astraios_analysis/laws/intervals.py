@@ -7,6 +7,7 @@ the data do not bound the parameter there, and it is not identified, whatever nu
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -114,17 +115,20 @@ def _noise_unit(fit: LawFit) -> float:
 
     Never below what rounding makes of an exact fit, so that data without noise do not seem to identify everything.
     """
-    size = 1.0 if fit.objective.residual == "log" else float(np.mean(fit.problem.target**2))
-    return max(_estimated_unit(fit), _ROUNDING * size)
-
-
-def _estimated_unit(fit: LawFit) -> float:
     used, threshold = fit.weights > 0, fit.objective.delta * fit.sigma
-    noise, _ = noise_level(fit.residuals[used], fit.weights[used], fit.dof, threshold)
-    if not fit.objective.is_robust:
-        return noise
-    psi_square = float(np.mean(np.minimum(np.abs(fit.residuals[used]), threshold) ** 2)) * fit.n_obs / fit.dof
-    return float(np.sqrt(noise * psi_square))
+    unit, _ = noise_level(fit.residuals[used], fit.weights[used], fit.dof, threshold)
+    if fit.objective.is_robust:
+        psi_square = float(np.mean(np.minimum(np.abs(fit.residuals[used]), threshold) ** 2)) * fit.n_obs / fit.dof
+        unit = float(np.sqrt(unit * psi_square))
+    size = 1.0 if fit.objective.residual == "log" else float(np.mean(fit.problem.target**2))
+    return max(unit, _ROUNDING * size)
+
+
+def _values_at(fit: LawFit, position: int, points: np.ndarray) -> np.ndarray:
+    """Return the values that a parameter has at coordinates of its own."""
+    coordinates = np.zeros((*np.shape(points), len(fit.law.parameters)))
+    coordinates[..., position] = points
+    return from_coordinates(fit.law, coordinates)[0][..., position]
 
 
 def certify(
@@ -140,9 +144,7 @@ def certify(
         if place not in profiles.idle:
             search = _Search(profiles, place)
             ends = search.end(-1), search.end(1)
-        coordinates = np.zeros((2, len(fit.law.parameters)))
-        coordinates[:, position] = np.nan_to_num(ends, nan=0.0)
-        lower, upper = map(float, from_coordinates(fit.law, coordinates)[0][:, position])
+        lower, upper = map(float, _values_at(fit, position, np.nan_to_num(ends, nan=0.0)))
         lower = parameter.lower if np.isnan(ends[0]) else lower
         upper = parameter.upper if np.isnan(ends[1]) else upper
         bounded = not np.isnan(ends).any()
@@ -251,6 +253,14 @@ class _Profiles:
         return frame.raw_theta(phi)
 
 
+class _Point(NamedTuple):
+    """A coordinate of the parameter profiled, the root of the deviance there, and the other coordinates."""
+
+    at: float
+    root: float
+    path: np.ndarray
+
+
 class _Search:
     """The profile of one parameter: where its signed root of the deviance passes the limit."""
 
@@ -296,10 +306,8 @@ class _Search:
         return bool(rises.all() and np.all(np.abs(self.roots - expected)[near] <= share * expected[near]))
 
     def _held(self, points):
-        coordinates = np.zeros((*np.shape(points), len(self.fit.law.parameters)))
-        coordinates[..., self.position] = points
-        values = from_coordinates(self.fit.law, coordinates)[0][..., self.position]
-        return replace(self.frame, held={**self.frame.held, self.position: values})
+        held = {**self.frame.held, self.position: _values_at(self.fit, self.position, points)}
+        return replace(self.frame, held=held)
 
     def _roots(self, points, *paths):
         """Return roots of the deviance and the other coordinates, the best from several starts at each point."""
@@ -333,54 +341,59 @@ class _Search:
             if root < self.roots[row]:
                 self.roots[row], self.paths[row] = root, phi
 
-    def _further(self, side, a, fa, start):
+    def _look(self, at: float, *paths: np.ndarray) -> _Point:
+        """Look at one more coordinate, also from where others ended."""
+        roots, found = self._roots(np.array([at]), *(path[None] for path in paths))
+        return _Point(at, roots[0], found[0])
+
+    def _further(self, side: int, inner: _Point) -> tuple[_Point, _Point]:
         """Go on outwards, twice as far each time, until the limit is passed or nothing is left to look at."""
-        b, fb, path, distance = a, fa, start, abs(a - self.phi[self.place])
+        outer, distance = inner, abs(inner.at - self.phi[self.place])
         for _ in range(_DOUBLINGS if distance > 0 else 0):
             if self.is_log and distance > _FURTHEST:
                 break
             distance *= 2
-            point = np.array([self.phi[self.place] + side * distance])
-            root, paths = self._roots(point, path[None])
-            a, fa, start, b, fb, path = b, fb, path, point[0], root[0], paths[0]
-            if fb >= self.limit:
+            inner, outer = outer, self._look(self.phi[self.place] + side * distance, outer.path)
+            if outer.root >= self.limit:
                 break
-        return a, fa, start, b, fb, path
+        return inner, outer
+
+    def _bracket(self, side: int) -> tuple[_Point, _Point] | None:
+        """Return points within and beyond the limit, None where none is beyond it."""
+        chosen = np.flatnonzero(np.sign(self.points - self.phi[self.place]) == side)[::side]
+        looked = [_Point(self.points[i], self.roots[i], self.paths[i]) for i in chosen]
+        # The outermost point below the limit, so that a failure further in does not cut the interval short.
+        n_within = max((i + 1 for i, point in enumerate(looked) if not point.root >= self.limit), default=0)
+        inner = looked[n_within - 1] if n_within else _Point(self.phi[self.place], 0.0, self.phi[self.others])
+        if n_within < len(looked):
+            return inner, looked[n_within]
+        inner, outer = self._further(side, inner)
+        if outer.root >= self.limit:
+            return inner, outer
+        if (self.place, side) not in self.all.at_bounds:
+            return None
+        root, theta = self.all.at_bounds[self.place, side]
+        at = self.frame.from_raw(theta)
+        return outer, _Point(at[self.place], root, at[self.others])
 
     def end(self, side: int) -> float:
         """Return the coordinate of one end, NaN where the profile stays below the limit."""
-        at_bound = self.all.at_bounds.get((self.place, side))
-        if at_bound is not None and at_bound[0] < self.limit:
+        root_at_bound = self.all.at_bounds.get((self.place, side), (np.inf, None))[0]
+        found = None if root_at_bound < self.limit else self._bracket(side)
+        if found is None:
             return np.nan
-        chosen = np.flatnonzero(np.sign(self.points - self.phi[self.place]) == side)[::side]
-        below = np.flatnonzero(~(self.roots[chosen] >= self.limit))
-        # The outermost point below the limit, so that a failure further in does not cut the interval short.
-        inner = int(below[-1]) if len(below) else -1
-        a, fa, start = self.phi[self.place], 0.0, self.phi[self.others]
-        if inner >= 0:
-            a, fa, start = (values[chosen[inner]] for values in (self.points, self.roots, self.paths))
-        if inner + 1 < len(chosen):
-            b, fb, path = (values[chosen[inner + 1]] for values in (self.points, self.roots, self.paths))
-        else:
-            a, fa, start, b, fb, path = self._further(side, a, fa, start)
-            if not fb >= self.limit and at_bound is None:
-                return np.nan
-            if not fb >= self.limit:
-                a, fa, start = b, fb, path
-                at = self.frame.from_raw(at_bound[1])
-                b, fb, path = at[self.place], at_bound[0], at[self.others]
+        inner, outer = found
         for _ in range(_REFINEMENTS):
-            if abs(b - a) <= _PRECISION * max(1.0, abs(b)) or min(abs(fb - self.limit), abs(self.limit - fa)) < 1e-7:
+            near = min(abs(outer.root - self.limit), abs(self.limit - inner.root))
+            if abs(outer.at - inner.at) <= _PRECISION * max(1.0, abs(outer.at)) or near < 1e-7:
                 break
             # The signed root of the deviance is close to a straight line; halves keep a kink from stalling it.
-            share = (self.limit - fa) / (fb - fa) if np.isfinite(fb) and fb > fa else 0.5
-            middle = a + (b - a) * np.clip(share, 0.02, 0.98)
-            root, paths = self._roots(np.array([middle]), path[None], start[None])
-            if root[0] >= self.limit:
-                b, fb, path = middle, root[0], paths[0]
-            else:
-                a, fa, start = middle, root[0], paths[0]
-        return b if abs(fb - self.limit) <= abs(fa - self.limit) else a
+            is_line = np.isfinite(outer.root) and outer.root > inner.root
+            share = (self.limit - inner.root) / (outer.root - inner.root) if is_line else 0.5
+            at = inner.at + (outer.at - inner.at) * np.clip(share, 0.02, 0.98)
+            middle = self._look(at, outer.path, inner.path)
+            inner, outer = (inner, middle) if middle.root >= self.limit else (middle, outer)
+        return min(outer, inner, key=lambda point: abs(point.root - self.limit)).at
 
 
 @dataclass(frozen=True)
