@@ -60,14 +60,12 @@ def split_rows(
             f"{int(others.sum())} rows whose {split} is {shown}, neither {TRAIN!r} nor {EXTRAPOLATE!r}, left out"
         )
     labels = read_labels(frame, group, frame.attrs.get(SOURCE, "the table"))
-    asked = dict.fromkeys(labels[(frame[split] == EXTRAPOLATE).to_numpy()])
+    all_labels, asked = dict.fromkeys(labels), set(labels[(frame[split] == EXTRAPOLATE).to_numpy()])
     if not asked:
         raise Refusal(f"no row is marked {EXTRAPOLATE} in column {split!r}; mark the rows to predict")
-    known = dict.fromkeys(labels)
-    notes += [f"{label}: nothing is marked {EXTRAPOLATE}; left out" for label in known if label not in asked]
+    notes += [f"{label}: nothing is marked {EXTRAPOLATE}; left out" for label in all_labels if label not in asked]
     if not keep_all:
-        together = np.argsort([list(known).index(label) for label in labels], kind="stable")
-        frame = frame.iloc[together[np.isin(labels[together], list(asked))]]
+        frame = pd.concat([frame[labels == label] for label in all_labels if label in asked])
     is_train = frame[split] == TRAIN
     return frame[is_train], frame[~is_train], notes
 

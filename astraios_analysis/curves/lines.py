@@ -8,7 +8,7 @@ chooses (1 where no group has three sizes). Intervals are t with the degrees of 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,23 +38,19 @@ class Lines:
         centre, variance = _predict(self, place, np.log(np.asarray(x, dtype=float)))
         at, _ = self.groups[place]
         bend = 0.0 if self.is_tested else _UNTESTED * self.slope * (np.log(x) - at.max())
-        return student_forecast(
-            centre, np.hypot(self.scatter * np.sqrt(variance), bend), self.dof, "line", self.scatter
-        )
+        spread = np.hypot(self.scatter * np.sqrt(variance), bend)
+        return student_forecast(centre, spread, self.dof, "line", self.scatter)
 
 
 def fit_lines(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> Lines:
     """Fit lines to groups, each sizes and link values; refuse where no residual is left."""
     logs = tuple((np.log(np.asarray(x, dtype=float)), np.asarray(z, dtype=float)) for x, z in groups)
     fitted = _fit(logs)
-    inner, errors, spans = [], [], []
-    for x, z in logs:
-        below = x < x.max()
-        inner.append((x[below], z[below]))
     try:
-        smaller = _fit(tuple(inner))
+        smaller = _fit(tuple((x[x < x.max()], z[x < x.max()]) for x, z in logs))
     except Refusal:
         return fitted
+    errors, spans = [], []
     for place, (x, z) in enumerate(logs):
         below = x < x.max()
         if not below.any():
@@ -70,9 +66,8 @@ def fit_lines(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> Lines:
     fits = [np.log1p((truth - k * moved) ** 2 / (4 * smaller.scatter**2 * spans)).sum() for k in _DAMPINGS]
     damping = float(_DAMPINGS[int(np.argmin(fits))])
     scale = float(np.sqrt(np.mean((truth - damping * moved) ** 2 / spans)))
-    return Lines(
-        logs, fitted.slope, fitted.ratio, max(scale, fitted.scatter * 0.5), max(len(errors) - 2, 1), damping, True
-    )
+    scatter, dof = max(scale, fitted.scatter * 0.5), max(len(errors) - 2, 1)
+    return replace(fitted, scatter=scatter, dof=dof, damping=damping, is_tested=True)
 
 
 def _fit(groups: tuple) -> Lines:

@@ -19,7 +19,7 @@ from astraios_analysis.curves.lines import Lines, fit_lines
 from astraios_analysis.prediction.forecast import Fitted, Intervals, Outcome, fit_supported
 from astraios_analysis.prediction.limits import KINDS, LEVELS, MIN_SIZES_TO_PREDICT
 from astraios_analysis.prediction.stack import Stack, fit_stack, weigh
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, require_known
 
 Progress = Callable[[Sequence], Sequence]
 ROUTES = ("curve", "sizes", "lines")
@@ -115,8 +115,7 @@ class TableFit:
 
 def fit_routes(outcome: Outcome, only: str | None = None, progress: Progress = lambda items: items) -> TableFit:
     """Fit the routes that an outcome of a table allows (or one of them), and weigh them by rows left out."""
-    if only is not None and only not in ROUTES:
-        raise Refusal(f"unknown route {only!r}; choose from {', '.join(ROUTES)}")
+    require_known("route", [only] if only else [], ROUTES)
     routes, reasons = _fit_all(outcome, only, progress)
     if not routes:
         raise Refusal(f"{outcome.name}: " + "; ".join(dict.fromkeys(reasons.values())))

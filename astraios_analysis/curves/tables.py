@@ -38,7 +38,7 @@ from astraios_analysis.prediction.forecast import table_outcome
 from astraios_analysis.prediction.limits import KINDS, LEVELS, reach, require_reach
 from astraios_analysis.prediction.points import Link
 from astraios_analysis.records.reading import NOTES
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, require_known
 
 # The column of marks that the back-test beside a prediction makes.
 SPLIT = "_held_out"
@@ -312,9 +312,7 @@ def predict_places(
                 raise Refusal(". ".join([str(error), *odd])) from None
     if methods:
         known = dict.fromkeys(read_labels(train, columns.keys, ""))
-        unknown = [name for name in methods if name not in known]
-        if unknown:
-            raise Refusal(f"unknown {'/'.join(columns.keys) or 'group'} {unknown[0]!r}; choose from {', '.join(known)}")
+        require_known("/".join(columns.keys) or "group", methods, known)
         ask = ask[np.isin(read_labels(ask, columns.keys, ""), methods)]
     fitted = fit_table(train, columns) if columns.is_plain else None
     found = forecast_rows(train, ask, columns, fitted=fitted, refused=refused)

@@ -23,10 +23,8 @@ from astraios_analysis.laws.rescue import SOLVER_ERRORS
 from astraios_analysis.laws.residuals import Objective, check_inputs
 from astraios_analysis.laws.saved import N_DRAWS, Curve, SavedFit, write_fit
 from astraios_analysis.laws.tables import ALL, Points, select_points
-from astraios_analysis.records.refusal import Refusal, by_reason
+from astraios_analysis.records.refusal import Refusal, by_reason, require_known
 
-POOLINGS = ("none", "shared")
-INTERVALS = ("profile", "bootstrap")
 # What a size column counts, where its name says so.
 _SIZE_CONVENTIONS = {
     "n_params_base": "base-model parameters, embeddings included",
@@ -53,8 +51,7 @@ class IntervalOptions:
     def __post_init__(self) -> None:
         if not 0 < self.level < 1:
             raise Refusal(f"level is {self.level:g}; give a share between 0 and 1, such as 0.95")
-        if self.method not in INTERVALS:
-            raise Refusal(f"unknown intervals {self.method!r}; choose from {', '.join(INTERVALS)}")
+        require_known("intervals", [self.method], ("profile", "bootstrap"))
 
 
 @dataclass(frozen=True, repr=False)
@@ -405,8 +402,7 @@ def fit_table(
     options, points = IntervalOptions(level, intervals, resamples, seed), frame
     if not isinstance(points, Points):
         points = select_points(frame, x, y, group, split, positive=how["objective"].residual == "log")
-    if pooling not in (None, *POOLINGS):
-        raise Refusal(f"unknown pooling {pooling!r}; choose from {', '.join(POOLINGS)}")
+    require_known("pooling", [pooling or "none"], ("none", "shared"))
     if len(points.x_names) != len(law.inputs):
         wanted, given = ", ".join(law.inputs), ", ".join(points.x_names)
         raise Refusal(f"{law.name} has {len(law.inputs)} inputs ({wanted}) and x names {len(points.x_names)}: {given}")

@@ -29,7 +29,7 @@ from astraios_analysis.laws.surfaces import (
     UPDATED_ADDITIVE,
     UPDATED_MULTIPLICATIVE,
 )
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, require_known
 
 # Sizes are counted in units of 1e9 parameters, so that an intercept is the value at one billion and not at one.
 REFERENCE_SIZE = 1e9
@@ -290,6 +290,5 @@ def find_law(law: str | Law) -> Law:
     if isinstance(law, Law):
         return law
     name, *ties = law.split(", ")
-    if name not in LAWS:
-        raise Refusal(f"unknown law {law!r}; choose from {', '.join(LAWS)}")
+    require_known("law", [name], LAWS)
     return tie_law(LAWS[name], dict(tie.split(" = ") for tie in ties))

@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 from astraios_analysis.laws.law import Law, Parameter, Residual
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, require_known
 
 # Step of central differences in unbounded coordinates, which are of order one: truncation and rounding both 1e-10.
 _STEP = 1e-5
@@ -38,10 +38,8 @@ class Objective:
     scale: Literal["fixed", "estimated"] = "fixed"
 
     def __post_init__(self) -> None:
-        if self.residual not in ("log", "linear"):
-            raise Refusal(f"unknown residual {self.residual!r}; choose from log, linear")
-        if self.scale not in ("fixed", "estimated"):
-            raise Refusal(f"unknown scale {self.scale!r}; choose from fixed, estimated")
+        require_known("residual", [self.residual], ("log", "linear"))
+        require_known("scale", [self.scale], ("fixed", "estimated"))
         if not self.delta > 0:
             raise Refusal(f"Huber's delta is {self.delta:g}; it must be positive (inf for least squares)")
         if self.scale == "estimated" and not np.isfinite(self.delta):
