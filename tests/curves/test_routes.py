@@ -1,6 +1,7 @@
 """Ways to predict a table: each answers, what is back-tested is what predicts, advice that is given works."""
 
 import json
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -68,41 +69,40 @@ CASES = {
 }
 
 
+@cache
+def answer(name):
+    table, columns, at = CASES[name]
+    return aa.predict(table, at=at, **columns)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_every_way_answers_and_is_back_tested(name):
-    table, columns, at = CASES[name]
-    found = aa.predict(table, at=at, **columns)
+    (table, columns, at), found = CASES[name], answer(name)
     assert len(found.rows) and not found.untested and found.backtest["n"].iloc[0] > 0
+    # A marked row is predicted as an unmarked table without it is: what is back-tested is what predicts.
     tested = aa.backtest(table, **columns)
     np.testing.assert_allclose(tested.rows["value"], found.tested["value"])
+    assert "mean_abs_error" in found.backtest and tested.mean["rmse_log"] < 0.5
     for row in found.rows:
         assert sum(row["weights"].values()) == pytest.approx(1, abs=1e-4) and row["at"].items() >= at.items()
         ends = {(one["kind"], one["level"]): (one["lower"], one["upper"]) for one in row["intervals"]}
-        assert ends["observation", 0.95][0] < ends["observation", 0.5][0] < row["value"] < ends["observation", 0.5][1]
-        assert (
-            ends["observation", 0.95][1] - ends["observation", 0.95][0] > ends["mean", 0.95][1] - ends["mean", 0.95][0]
-        )
-    # A marked row is predicted as an unmarked table without it is: what is back-tested is what predicts.
-    assert "mean_abs_error" in found.backtest and tested.mean["rmse_log"] < 0.5
+        wide, narrow, mean = ends["observation", 0.95], ends["observation", 0.5], ends["mean", 0.95]
+        assert wide[0] < narrow[0] < row["value"] < narrow[1] and wide[1] - wide[0] > mean[1] - mean[0]
 
 
 def test_truths_are_covered():
-    q = aa.predict(CASES["law"][0], at="N=4e9,D=2e11", x=["N", "D"], y="loss", law="chinchilla").rows[0]
+    (row,) = answer("law").rows
     truth = 1.7 + 400 * 4e9**-0.34 + 410 * 2e11**-0.28
-    assert q["intervals"][2]["lower"] < truth < q["intervals"][2]["upper"] and q["value"] == pytest.approx(
-        truth, rel=0.02
-    )
-    for column, turn in (("accuracy", 1), ("error", -1)):
-        found = aa.predict(CASES["rate"][0], size=2e10, x="params", y=column, group="method", n_items="items")
-        for row, level in zip(found.rows, (1.0, 1.3), strict=True):
+    assert row["intervals"][2]["lower"] < truth < row["intervals"][2]["upper"]
+    assert row["value"] == pytest.approx(truth, rel=0.02)
+    for name, turn in (("rate", 1), ("error", -1)):
+        for row, level in zip(answer(name).rows, (1.0, 1.3), strict=True):
             rate = expit(turn * (5 - 2.2 * (1.5 + 300 * level * 2e10**-0.3)))
             assert row["intervals"][2]["lower"] < rate < row["intervals"][2]["upper"]
 
 
 def test_errors_and_successes_mirror_each_other():
-    table, columns, at = CASES["rate"]
-    good, bad = (aa.predict(table, at=at, **columns | {"y": y}) for y in ("accuracy", "error"))
-    for one, other in zip(good.rows, bad.rows, strict=True):
+    for one, other in zip(answer("rate").rows, answer("error").rows, strict=True):
         assert one["value"] == pytest.approx(1 - other["value"], abs=2e-3)
 
 

@@ -8,73 +8,46 @@ import pytest
 from scipy.special import expit
 
 from astraios_analysis.laws.engine import fit_law
-from astraios_analysis.laws.law import Law, Parameter, split, stack
+from astraios_analysis.laws.law import Law, Parameter, rescale_by, value_and_gradient
 from astraios_analysis.laws.residuals import Objective
 
 EXPONENTS = tuple(np.geomspace(0.1, 10, 9))
 
 
-def rise(x, theta):
-    b1, b2 = split(theta)
-    return b1 * np.exp(b2 * np.log(x))
-
-
-def rise_gradient(x, theta):
-    b1, b2 = split(theta)
+def rise(x, b1, b2):
     up = np.exp(b2 * np.log(x))
-    return stack(up, b1 * up * np.log(x))
+    yield b1 * up
+    yield from (up, b1 * up * np.log(x))
 
 
-def saturation(x, theta):
-    b1, b2 = split(theta)
-    return -b1 * np.expm1(-b2 * x)
+def saturation(x, b1, b2):
+    yield -b1 * np.expm1(-b2 * x)
+    yield from (-np.expm1(-b2 * x), b1 * x * np.exp(-b2 * x))
 
 
-def saturation_gradient(x, theta):
-    b1, b2 = split(theta)
-    return stack(-np.expm1(-b2 * x), b1 * x * np.exp(-b2 * x))
-
-
-def growth(x, theta):
-    b1, b2, b3 = split(theta)
-    return b1 * expit(b3 * x - b2)
-
-
-def growth_gradient(x, theta):
-    b1, b2, b3 = split(theta)
+def growth(x, b1, b2, b3):
     share = expit(b3 * x - b2)
+    yield b1 * share
     slope = b1 * share * (1 - share)
-    return stack(share, -slope, slope * x)
+    yield from (share, -slope, slope * x)
 
 
-def divide(*positions):
-    """Parameters at these positions are per unit of x."""
-
-    def rescale(theta, scale):
-        theta = np.array(theta, dtype=float)
-        for position in positions:
-            theta[..., position] /= scale[0]
-        return theta
-
-    return rescale
-
-
-def law(name, function, gradient, rescale, *parameters):
-    return Law(
-        name, name, parameters, function, gradient, "NIST StRD", outcome="score", linear=("b1",), rescale=rescale
-    )
+def law(name, terms, position, *parameters):
+    """The parameter at the position, if any, is per unit of x."""
+    rescale = None if position is None else rescale_by(lambda theta, scale: {position: 1 / scale[0]})
+    how = value_and_gradient(terms) | {"source": "NIST StRD", "outcome": "score", "linear": ("b1",)}
+    return Law(name, name, parameters, **how, rescale=rescale)
 
 
 AMPLITUDE = Parameter("b1", 0, np.inf, "y")
 RATE = Parameter("b2", 0, np.inf, "1 / x", EXPONENTS)
-DANWOOD = law("DanWood", rise, rise_gradient, None, AMPLITUDE, Parameter("b2", 0, np.inf, "1", EXPONENTS))
-MISRA1A = law("Misra1a", saturation, saturation_gradient, divide(1), AMPLITUDE, RATE)
-BOXBOD = law("BoxBOD", saturation, saturation_gradient, divide(1), AMPLITUDE, RATE)
+DANWOOD = law("DanWood", rise, None, AMPLITUDE, Parameter("b2", 0, np.inf, "1", EXPONENTS))
+MISRA1A = law("Misra1a", saturation, 1, AMPLITUDE, RATE)
+BOXBOD = law("BoxBOD", saturation, 1, AMPLITUDE, RATE)
 RAT42 = law(
     "Rat42",
     growth,
-    growth_gradient,
-    divide(2),
+    2,
     AMPLITUDE,
     Parameter("b2", -np.inf, np.inf, "1", (-2, 0, 1, 2, 4)),
     Parameter("b3", 0, np.inf, "1 / x", EXPONENTS),

@@ -67,24 +67,29 @@ def test_profiles_of_large_laws_hold_the_truth(name):
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize(("name", "at_most"), [("rectified", 1), ("m4", 1), ("broken", 2)])
-def test_public_learning_curves_converge(reference_folder, name, at_most):
-    """Of 47 curves one, five and sixteen stopped short before there were fallbacks."""
+@pytest.mark.parametrize(
+    ("name", "curves"),
+    [
+        ("rectified", ["('qa', '1-shot') 262M"]),
+        ("m4", ["('qa', '1-shot') 262M", "log_perplexity TEnc-LSTM", "val_loss 1.07e+09"]),
+        ("broken", ["cal_10 ViT/B/16", "c_10 BiT/101/3", "val_loss 4.53e+08", "val_loss 1.07e+09"]),
+    ],
+)
+def test_public_learning_curves_on_which_newton_stops_short_converge(reference_folder, name, curves):
     rows = pd.read_csv(reference_folder / "benchmarks" / "learning_curves.csv", comment="#")
-    found = fit_table(rows, name, "x", "y", ["Domain", "Task", "Model"])
-    assert len(found.fits) == 47 and sum(fit.status != "converged" for fit in found.fits.values()) <= at_most
+    rows["curve"] = rows["Task"] + " " + rows["Model"]
+    found = fit_table(rows[rows["curve"].isin(curves)], name, "x", "y", "curve")
+    assert len(found.fits) == len(curves) and all(fit.status == "converged" for fit in found.fits.values())
 
 
 @pytest.mark.reference
 def test_coupled_law_with_k_held_at_one_is_the_additive_law(points):
     x, y = points
     objective = Objective("log", 1e-3)
-    coupled, additive = (fit_law(name, x, y, objective=objective, fixed=held) for name, held in COUPLED)
+    coupled = fit_law("skaling", x, y, objective=objective, fixed={"k": 1.0})
+    additive = fit_law("chinchilla", x, y, objective=objective)
     np.testing.assert_allclose(coupled.theta[:5], additive.theta, rtol=1e-6)
     assert fit_law("skaling", x, y, objective=objective).value < additive.value
-
-
-COUPLED = (("skaling", {"k": 1.0}), ("chinchilla", None))
 
 
 @pytest.mark.parametrize("name", ["power_floor", "chinchilla", "rectified"])
@@ -184,69 +189,62 @@ def test_weights_count_points():
     np.testing.assert_allclose(weighted.predict([1e10]), repeated.predict([1e10]), rtol=1e-8)
 
 
-class TestRefusals:
-    @pytest.mark.parametrize(
-        ("law", "x", "y", "text"),
-        [
-            (POWER, [1, 2, np.nan], [3, 2, 1], "inputs of power must be positive and finite; one is nan"),
-            (POWER, [1, 2, -3], [3, 2, 1], "one is -3"),
-            (POWER, [1, 2, 3], [3, 2, np.nan], "an outcome is nan; leave missing points out"),
-            (POWER, [1, 2, 3], [3, 2, -1], "an outcome is -1, and power is a sum of positive terms"),
-            (POWER, [1, 2, 3], [3, 2, 0], "an outcome is 0 and has no log; use linear residuals"),
-            (POWER, [1, 2, 3], [3, 2], "x, y and weights must have one length; they have 3, 2 and 2"),
-            (POWER_FLOOR, [1, 2, 3], [3, 2, 1.5], "3 points leave no degree of freedom for the 3 parameters of"),
-            (POWER, [5, 5, 5, 5], [3, 3.1, 2.9, 3], "1 distinct value of N cannot identify the 2 parameters of power"),
-            (POWER_FLOOR, [5, 5, 6, 6], [3, 3.1, 2, 2], "2 distinct values of N cannot identify the 3"),
-            (CHINCHILLA, [1, 2, 3], [3, 2, 1], r"chinchilla takes 2 inputs \(N, D\), not 1"),
-        ],
-    )
-    def test_points(self, law, x, y, text):
-        with pytest.raises(Refusal, match=text):
-            fit_law(law, x, y)
+FOUR = ([1, 2, 3, 4], [4, 3, 2, 1])
+REFUSED = [
+    (POWER, ([1, 2, np.nan], [3, 2, 1]), {}, "inputs of power must be positive and finite; one is nan"),
+    (POWER, ([1, 2, -3], [3, 2, 1]), {}, "one is -3"),
+    (POWER, ([1, 2, 3], [3, 2, np.nan]), {}, "an outcome is nan; leave missing points out"),
+    (POWER, ([1, 2, 3], [3, 2, -1]), {}, "an outcome is -1, and power is a sum of positive terms"),
+    (POWER, ([1, 2, 3], [3, 2, 0]), {}, "an outcome is 0 and has no log; use linear residuals"),
+    (POWER, ([1, 2, 3], [3, 2]), {}, "x, y and weights must have one length; they have 3, 2 and 2"),
+    (POWER_FLOOR, ([1, 2, 3], [3, 2, 1.5]), {}, "3 points leave no degree of freedom for the 3 parameters of"),
+    (POWER, ([5] * 4, [3, 3.1, 2.9, 3]), {}, "1 distinct value of N cannot identify the 2 parameters of power"),
+    (POWER_FLOOR, ([5, 5, 6, 6], [3, 3.1, 2, 2]), {}, "2 distinct values of N cannot identify the 3"),
+    (CHINCHILLA, ([1, 2, 3], [3, 2, 1]), {}, r"chinchilla takes 2 inputs \(N, D\), not 1"),
+    (POWER, FOUR, {"weights": [1, 1, -1, 1]}, "weights must be finite and not negative"),
+    (POWER, FOUR, {"fixed": {"gamma": 1}}, "power has no parameter 'gamma'; it has A, alpha"),
+    (POWER, FOUR, {"fixed": {"alpha": -1}}, "alpha is held at -1, outside 0 to inf"),
+    (
+        POWER,
+        (SIZES, np.full(12, 2.0)),
+        {"objective": Objective("log", 1e-3, "estimated")},
+        "residuals are zero, so that their scale cannot be estimated",
+    ),
+]
 
-    @pytest.mark.parametrize(
-        ("options", "text"),
-        [
-            ({"weights": [1, 1, -1, 1]}, "weights must be finite and not negative"),
-            ({"fixed": {"gamma": 1}}, "power has no parameter 'gamma'; it has A, alpha"),
-            ({"fixed": {"alpha": -1}}, "alpha is held at -1, outside 0 to inf"),
-        ],
-    )
-    def test_options(self, options, text):
-        with pytest.raises(Refusal, match=text):
-            fit_law(POWER, [1, 2, 3, 4], [4, 3, 2, 1], **options)
 
-    @pytest.mark.parametrize(
-        ("options", "text"),
-        [
-            ({"residual": "cubic"}, "unknown residual 'cubic'; choose from log, linear"),
-            ({"delta": 0}, "Huber's delta is 0; it must be positive"),
-            ({"scale": "free"}, "unknown scale 'free'; choose from fixed, estimated"),
-            ({"scale": "estimated"}, "least squares has no scale to estimate"),
-        ],
-    )
-    def test_objectives(self, options, text):
-        with pytest.raises(Refusal, match=text):
-            Objective(**options)
+@pytest.mark.parametrize(("law", "points", "options", "text"), REFUSED)
+def test_refusals(law, points, options, text):
+    with pytest.raises(Refusal, match=text):
+        fit_law(law, *points, **options)
 
-    def test_a_scale_of_exact_data(self):
-        with pytest.raises(Refusal, match="residuals are zero, so that their scale cannot be estimated"):
-            fit_law(POWER, SIZES, np.full(12, 2.0), objective=Objective("log", 1e-3, "estimated"))
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"residual": "cubic"}, "unknown residual 'cubic'; choose from log, linear"),
+        ({"delta": 0}, "Huber's delta is 0; it must be positive"),
+        ({"scale": "free"}, "unknown scale 'free'; choose from fixed, estimated"),
+        ({"scale": "estimated"}, "least squares has no scale to estimate"),
+    ],
+)
+def test_objectives(options, text):
+    with pytest.raises(Refusal, match=text):
+        Objective(**options)
 
 
 @pytest.mark.parametrize("name", ["power_floor", "rectified", "m4", "broken"])
 def test_constant_loss_identifies_no_exponent(name):
     found = fit_law(LAWS[name], SIZES, np.full(12, 2.0), must_converge=False)
-    certificate, _ = certify(found)
-    exponents = [p for p in ("alpha", "beta", "D_l", "x_t") if p in certificate.identified]
-    assert not all(certificate.identified[name] for name in exponents)
+    certificate, _ = certify(found, only=("alpha", "beta", "D_l", "x_t"))
+    assert not all(certificate.identified.values())
     assert any("not identifiable" in text for _, text in certificate.warnings())
 
 
 positive = st.floats(1e-3, 1e6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(positive, positive), min_size=1, max_size=9), st.sampled_from([np.inf, 1e-3]))
 def test_any_points_give_a_fit_or_a_reason(points, delta):
     x, y = np.array(points).T
@@ -258,19 +256,6 @@ def test_any_points_give_a_fit_or_a_reason(points, delta):
     assert found.dof >= 1 and np.all(np.isfinite(found.theta)) and np.isfinite(found.value)
     constant = np.sum(losses(np.log(y) - np.median(np.log(y)), delta))
     assert found.value <= constant * (1 + 1e-6) + 1e-12
-
-
-@pytest.mark.parametrize("name", ["power", "power_floor", "chinchilla", "rectified"])
-def test_gradient_and_units_of_pooled_laws(name):
-    law = pool_law(LAWS[name], ["a", "b", "c"])
-    rng = np.random.default_rng(1)
-    x = np.column_stack([*(rng.uniform(1, 50, (9, len(law.inputs) - 1)).T), np.tile([1, 2, 3], 3)])
-    theta = rng.uniform(0.2, 0.9, len(law.parameters))
-    steps = 1e-6 * np.eye(len(theta))
-    differences = [(law.function(x, theta + step) - law.function(x, theta - step)) / 2e-6 for step in steps]
-    np.testing.assert_allclose(law.gradient(x, theta), np.column_stack(differences), atol=1e-7)
-    scale = np.array([*np.full(len(law.inputs) - 1, 30.0), 1.0])
-    np.testing.assert_allclose(law.function(x, law.rescale(theta, scale)), law.function(x / scale, theta), rtol=1e-10)
 
 
 def test_shared_exponent_is_that_of_linear_regression():

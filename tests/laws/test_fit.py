@@ -67,7 +67,7 @@ def test_parameters_and_predictions_are_those_of_linear_regression():
 
 
 def test_predictions_are_covered_about_as_often_as_asked():
-    n_worlds, levels = 200, np.array([0.5, 0.8, 0.95])
+    n_worlds, levels = 100, np.array([0.5, 0.8, 0.95])
     hits = np.zeros((2, 3))
     for seed in range(n_worlds):
         rng = np.random.default_rng(seed)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from law_worlds import THETAS
 
-from astraios_analysis.laws.forms import LAWS, LOGIT_LINEAR, REFERENCE_SIZE, find_law
+from astraios_analysis.laws.engine import pool_law
+from astraios_analysis.laws.forms import LAWS, LOGIT_LINEAR, REFERENCE_SIZE, find_law, tie_law
+from astraios_analysis.laws.law import GROUP
 from astraios_analysis.laws.surfaces import CHINCHILLA
 
 SIZES = np.array([1e6, 3.3e7, 1.137207296e9, 1.5517456384e10, 1e12])
@@ -15,9 +17,19 @@ TOKENS = np.array([2e9, 1e8, 3e10, 5e11, 1e10])
 RANKS = np.array([4.0, 8.0, 64.0, 16.0, 2.0])
 LOSSES = np.array([3.9, 3.1, 2.6, 2.2, 1.9])
 law_cases = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
+
+
+def settings_of_laws():
+    """Every law at two settings, and some over two groups, with an amplitude each, or with a tied exponent."""
+    yield from ((LAWS[name], theta) for name, settings in THETAS.items() for theta in settings)
+    for name, amplitude in (("power", "A"), ("power_floor", "A"), ("chinchilla", "A"), ("rectified", "B")):
+        theta, place = THETAS[name][0], LAWS[name].names.index(amplitude)
+        yield pool_law(LAWS[name], "ab"), [*theta[:place], *theta[place + 1 :], theta[place], 1.7 * theta[place]]
+    yield tie_law(CHINCHILLA, {"alpha": "beta"}), [1.69, 406.4, 4100.7, 0.38]
+
+
 settings = pytest.mark.parametrize(
-    ("law", "theta"),
-    [pytest.param(LAWS[name], np.array(t), id=f"{name}-{i}") for name, ts in THETAS.items() for i, t in enumerate(ts)],
+    ("law", "theta"), [pytest.param(law, np.array(theta), id=law.name) for law, theta in settings_of_laws()]
 )
 
 
@@ -25,6 +37,7 @@ def inputs_of(law):
     """Inputs that a law takes, shape (5,) or (5, d)."""
     repeats = np.array([1.0, 3.0, 40.0, 0.5, 7.0])
     columns = {"N": SIZES, "D": TOKENS, "U": SIZES / 300, "Q": TOKENS / repeats, "L": LOSSES, "V": RANKS}
+    columns |= {GROUP: np.array([1.0, 2.0, 1.0, 2.0, 1.0])}
     x = np.column_stack([columns[name] for name in law.inputs])
     return x[:, 0] if len(law.inputs) == 1 else x
 
