@@ -70,7 +70,6 @@ class LawFit:
     problem: LawResiduals
     phi: np.ndarray
     phi_covariance: np.ndarray
-    weights: np.ndarray
     fallback: str = ""
 
     def __repr__(self) -> str:
@@ -83,6 +82,11 @@ class LawFit:
         """Inputs in their own units, shape (n, d)."""
         x = self.problem.raw_x()
         return x.reshape(len(x), -1)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights of the points, shape (n,): one each."""
+        return np.ones(self.n_obs)
 
     @property
     def params(self) -> dict[str, float]:
@@ -112,7 +116,6 @@ def fit_law(
     y: np.ndarray,
     *,
     objective: Objective | None = None,
-    weights: np.ndarray | None = None,
     fixed: Mapping[str, float] | None = None,
     n_starts: int = N_STARTS,
     must_converge: bool = True,
@@ -125,13 +128,15 @@ def fit_law(
     """
     law = find_law(law)
     objective = objective or Objective(residual=law.residual)
-    x, y, weights = check_points(law, objective, x, y, weights)
+    x, y = check_points(law, objective, x, y)
     held = check_fixed(law, fixed or {})
-    check_count(law, x, weights, held)
+    check_count(law, x, held)
     problem = make_problem(law, x, y, objective, held)
-    starts = find_starts(problem, weights, n_starts)
-    *found, fallback = solve_or_rescue(problem, starts, weights, objective)
-    return choose(problem, *found, weights, objective, must_converge=must_converge, fallback=fallback)
+    starts = find_starts(problem, np.ones(len(y)), n_starts)
+    found = choose(problem, *solve_or_rescue(problem, starts, objective), objective)
+    if found.status == "failed" and must_converge:
+        raise Refusal(f"{law.name}: the solver stopped short of a minimum ({found.message})")
+    return found
 
 
 def fit_subsets(fit: LawFit, subsets: np.ndarray) -> np.ndarray:
@@ -140,7 +145,7 @@ def fit_subsets(fit: LawFit, subsets: np.ndarray) -> np.ndarray:
     Each starts where a search of its own points says. Parameters of a subset that leaves no degree of freedom, or that
     has no minimum, are not numbers.
     """
-    weights = subsets * fit.weights
+    weights = subsets.astype(float)
     found = np.full((len(subsets), len(fit.theta)), np.nan)
     rows = np.flatnonzero([len(np.unique(fit.x[own > 0], axis=0)) > len(fit.phi) for own in weights])
     if len(rows):
@@ -154,32 +159,22 @@ def fit_subsets(fit: LawFit, subsets: np.ndarray) -> np.ndarray:
     return found
 
 
-def choose(
-    problem: LawResiduals,
-    solution: Solution,
-    sigma: np.ndarray,
-    weights: np.ndarray,
-    objective: Objective,
-    *,
-    must_converge: bool,
-    fallback: str = "",
-) -> LawFit:
+def choose(problem: LawResiduals, solution: Solution, sigma: np.ndarray, fallback: str, objective: Objective) -> LawFit:
     """Return the best of several minima of one problem as a fit, with its errors and what its certificate says."""
     row = int(np.argmin(solution.objective))
     law, phi, value = problem.law, solution.phi[row], float(solution.objective[row])
     residual, jacobian = problem.evaluate(phi)
-    used = weights > 0
-    n_obs, dof = int(used.sum()), int(used.sum()) - len(phi)
-    noise, spread = noise_level(residual[used], weights[used], dof, objective.delta * sigma[row])
-    columns = jacobian[:, used] * np.sqrt(weights[used])
-    length = np.sqrt(np.sum(columns**2, axis=1))
-    condition = np.linalg.cond((columns / np.where(length > 0, length, 1)[:, None]).T) if np.all(length > 0) else np.inf
-    phi_covariance = noise * np.linalg.pinv(columns @ columns.T, hermitian=True)
+    n_obs, dof = len(residual), len(residual) - len(phi)
+    noise, spread = noise_level(residual, dof, objective.delta * sigma[row])
+    slopes = np.ascontiguousarray(jacobian.T)
+    length = np.sqrt(np.sum(slopes**2, axis=0))
+    condition = np.linalg.cond(slopes / length) if np.all(length > 0) else np.inf
+    phi_covariance = noise * np.linalg.pinv(slopes.T @ slopes, hermitian=True)
     with np.errstate(all="ignore"):
         turn = central_differences(problem.raw_theta, phi)
         covariance, theta = turn @ phi_covariance @ turn.T, problem.raw_theta(phi)
-    x = problem.raw_x()[used]
-    found = LawFit(
+    x = problem.raw_x()
+    return LawFit(
         law=law,
         objective=objective,
         theta=theta,
@@ -200,12 +195,8 @@ def choose(
         problem=problem,
         phi=phi,
         phi_covariance=phi_covariance,
-        weights=weights,
         fallback=fallback,
     )
-    if found.status == "failed" and must_converge:
-        raise Refusal(f"{law.name}: the solver stopped short of a minimum ({found.message})")
-    return found
 
 
 def make_problem(law: Law, x: np.ndarray, y: np.ndarray, objective: Objective, held: Mapping[int, float]):
@@ -223,7 +214,7 @@ def held_survive(law: Law, held: Iterable[int], scale: np.ndarray) -> bool:
     return all(moved[j] == law.probe[j] for j in held)
 
 
-def noise_level(residual: np.ndarray, weights: np.ndarray, dof: int, threshold: float) -> tuple[float, float]:
+def noise_level(residual: np.ndarray, dof: int, threshold: float) -> tuple[float, float]:
     """Return the factor of the covariance, and the standard deviation of residuals.
 
     For least squares both come from the mean square. For Huber's loss the factor is ``mean psi^2 / (mean psi')^2``
@@ -231,7 +222,7 @@ def noise_level(residual: np.ndarray, weights: np.ndarray, dof: int, threshold: 
     """
     n = len(residual)
     if not np.isfinite(threshold):
-        square = float(np.sum(weights * residual**2) / dof)
+        square = float(np.sum(residual**2) / dof)
         return square, float(np.sqrt(square))
     spread = float(1.4826 * np.median(np.abs(residual)))
     window = max(threshold, 1.06 * spread * n**-0.2)

@@ -107,7 +107,7 @@ def _frame(fit: LawFit, position: int) -> tuple[LawResiduals, np.ndarray, np.nda
 
 
 def _value(fit, residual):
-    return float(np.sum(fit.weights * losses(residual, fit.objective.delta * fit.sigma)))
+    return float(np.sum(losses(residual, fit.objective.delta * fit.sigma)))
 
 
 def _noise_unit(fit: LawFit) -> float:
@@ -115,10 +115,10 @@ def _noise_unit(fit: LawFit) -> float:
 
     Never below what rounding makes of an exact fit, so that data without noise do not seem to identify everything.
     """
-    used, threshold = fit.weights > 0, fit.objective.delta * fit.sigma
-    unit, _ = noise_level(fit.residuals[used], fit.weights[used], fit.dof, threshold)
+    threshold = fit.objective.delta * fit.sigma
+    unit, _ = noise_level(fit.residuals, fit.dof, threshold)
     if fit.objective.is_robust:
-        psi_square = float(np.mean(np.minimum(np.abs(fit.residuals[used]), threshold) ** 2)) * fit.n_obs / fit.dof
+        psi_square = float(np.mean(np.minimum(np.abs(fit.residuals), threshold) ** 2)) * fit.n_obs / fit.dof
         unit = float(np.sqrt(unit * psi_square))
     size = 1.0 if fit.objective.residual == "log" else float(np.mean(fit.problem.target**2))
     return max(unit, _ROUNDING * size)
@@ -415,10 +415,7 @@ def bootstrap(fit: LawFit, n_resamples: int, rng: np.random.Generator) -> Refits
     """
     if n_resamples < 2:
         raise Refusal(f"{n_resamples} resamples have no spread; ask for at least 2")
-    used = fit.weights > 0
-    counts = rng.multinomial(used.sum(), np.full(used.sum(), 1 / used.sum()), size=n_resamples)
-    weights = np.zeros((n_resamples, len(used)))
-    weights[:, used] = counts * fit.weights[used]
+    weights = rng.multinomial(fit.n_obs, np.full(fit.n_obs, 1 / fit.n_obs), size=n_resamples).astype(float)
     weights = weights[_count_distinct(fit, weights) >= len(fit.phi)]
     start = np.repeat(fit.phi[None], len(weights), axis=0)
     if fit.objective.scale == "estimated":

@@ -25,12 +25,10 @@ _NEAR_BOUND = 1e-3
 
 
 def solve_or_rescue(
-    problem: LawResiduals,
-    starts: np.ndarray,
-    weights: np.ndarray,
-    objective: Objective,
+    problem: LawResiduals, starts: np.ndarray, objective: Objective
 ) -> tuple[Solution, np.ndarray, str]:
     """Return minima of a problem, Huber's scales, and the name of what found them where Newton's method did not."""
+    weights = np.ones(len(problem.target))
     try:
         found = solve(problem, starts, weights, objective)
     except SOLVER_ERRORS as error:
@@ -55,7 +53,7 @@ def _polish_bounds(problem: LawResiduals, found: Solution, weights: np.ndarray, 
     """
     row, size = int(np.argmin(found.objective)), 1.0 if problem.residual == "log" else np.mean(np.abs(problem.target))
     best = found.take([row])
-    slope = np.abs(problem.evaluate(best.phi[0])[1][:, weights > 0]).max(axis=1)
+    slope = np.abs(problem.evaluate(best.phi[0])[1]).max(axis=1)
     held: dict[int, float] = {}
     for place in np.flatnonzero(slope <= _NEAR_BOUND * size):
         j = int(problem.free[place])
@@ -101,17 +99,14 @@ def _rescue(problem, starts, weights, objective, found: Solution | None) -> tupl
 
 def _least_squares(problem: LawResiduals, start: np.ndarray, weights: np.ndarray, objective: Objective) -> Solution:
     """Minimise from one start (q,) by scipy's trust region, then by Newton's method from where that ends."""
-    used = weights > 0
-    root = np.sqrt(weights[used])
-    if objective.is_robust and np.ptp(root) > 0:
-        raise ValueError("Huber's loss of unequal weights")
-    robust = {"loss": "huber", "f_scale": objective.delta * root[0]} if objective.is_robust else {}
+    robust = {"loss": "huber", "f_scale": objective.delta} if objective.is_robust else {}
 
     def residual(phi):
-        return np.nan_to_num(problem.evaluate(phi)[0][used] * root, nan=1e6, posinf=1e6, neginf=-1e6)
+        return np.nan_to_num(problem.evaluate(phi)[0], nan=1e6, posinf=1e6, neginf=-1e6)
 
     def jacobian(phi):
-        return np.nan_to_num((problem.evaluate(phi)[1][:, used] * root).T, nan=0.0, posinf=0.0, neginf=0.0)
+        by_point = np.ascontiguousarray(problem.evaluate(phi)[1].T)
+        return np.nan_to_num(by_point, nan=0.0, posinf=0.0, neginf=0.0)
 
     tight = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "max_nfev": _MAX_EVALUATIONS}
     phi = least_squares(residual, start, jacobian, x_scale="jac", **robust, **tight).x
@@ -124,6 +119,6 @@ def _settle(problem: LawResiduals, found: Solution, weights: np.ndarray, objecti
     if found.has_converged[row] or not np.isfinite(found.objective[row]):
         return found
     again = minimise(problem, found.phi[[row]], weights, objective.delta)
-    gain, dof = found.objective[row] - again.objective, max(int((weights > 0).sum()) - found.phi.shape[1], 1)
+    gain, dof = found.objective[row] - again.objective, max(len(weights) - found.phi.shape[1], 1)
     flat = np.isfinite(again.objective) & (gain * dof <= NO_GAIN * again.objective)
     return join([found, replace(again, has_converged=again.has_converged | flat)])

@@ -84,14 +84,11 @@ def check_inputs(law: Law, x: np.ndarray) -> np.ndarray:
     return np.atleast_1d(x)
 
 
-def check_points(
-    law: Law, objective: Objective, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return inputs, outcomes and weights as arrays; refuse what is missing, not positive, or of another length."""
+def check_points(law: Law, objective: Objective, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs and outcomes as arrays; refuse what is missing, not positive, or of another length."""
     x, y = check_inputs(law, x), np.asarray(y, dtype=float)
-    weights = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
-    if not len(x) == len(y) == len(weights):
-        raise Refusal(f"x, y and weights must have one length; they have {len(x)}, {len(y)} and {len(weights)}")
+    if len(x) != len(y):
+        raise Refusal(f"x and y must have one length; they have {len(x)} and {len(y)}")
     if not np.all(np.isfinite(y)):
         raise Refusal(f"an outcome is {y[~np.isfinite(y)][0]:g}; leave missing points out before fitting")
     if law.outcome == "loss" and np.any(y < 0):
@@ -101,9 +98,7 @@ def check_points(
         )
     if objective.residual == "log" and np.any(y <= 0):
         raise Refusal(f"an outcome is {y[y <= 0][0]:g} and has no log; use linear residuals, or leave it out")
-    if not (np.all(np.isfinite(weights)) and np.all(weights >= 0)):
-        raise Refusal("weights must be finite and not negative")
-    return x, y, weights
+    return x, y
 
 
 def check_fixed(law: Law, fixed: Mapping[str, float]) -> dict[int, float]:
@@ -117,16 +112,15 @@ def check_fixed(law: Law, fixed: Mapping[str, float]) -> dict[int, float]:
     return held
 
 
-def check_count(law: Law, x: np.ndarray, weights: np.ndarray, held: Collection[int]) -> None:
+def check_count(law: Law, x: np.ndarray, held: Collection[int]) -> None:
     """Refuse points that leave no degree of freedom, or fewer distinct inputs than parameters."""
-    used = weights > 0
-    n_free, n_obs = len(law.parameters) - len(held), int(used.sum())
+    n_free, n_obs = len(law.parameters) - len(held), len(x)
     if n_obs - n_free < 1:
         raise Refusal(
             f"{n_obs} points leave no degree of freedom for the {n_free} parameters of {law.name}; "
             f"give at least {n_free + 1} points, a law with fewer parameters, or hold some"
         )
-    n_distinct = len(np.unique(x[used], axis=0))
+    n_distinct = len(np.unique(x, axis=0))
     if n_distinct < n_free:
         raise Refusal(
             f"{n_distinct} distinct value{'s' if n_distinct != 1 else ''} of {', '.join(law.inputs)} cannot identify "
