@@ -279,6 +279,7 @@ def tie_law(law: Law, ties: Mapping[str, str]) -> Law:
         parameters=tuple(law.parameters[j] for j in kept),
         function=function,
         gradient=gradient,
+        both=None,
         linear=linear,
         rescale=rescale if is_free else None,
         search=search,

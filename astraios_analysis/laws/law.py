@@ -60,12 +60,12 @@ class Law:
 
     ``function(x, theta)`` takes x of shape (..., n), or (..., n, d) for a law of d > 1 inputs, and theta of shape
     (..., k), and returns (..., n); leading axes broadcast, so that many fits are evaluated at once.
-    ``gradient(x, theta)`` are its derivatives in each parameter, shape (..., n, k). In the parameters ``linear`` it is
-    linear and homogeneous, the others given: the sum of each times its derivative; a law that is not linear in its
-    amplitudes has another ``search``. Inputs of one of the ``units`` are divided by one scale, those of `NO_UNIT` by
-    none; by default each has its own. ``rescale(theta, scale)`` are the parameters for x, given those for
-    ``x / scale``, scale of shape (d,); None where inputs have no free unit. ``best(theta)`` is the best outcome that a
-    law of the loss says.
+    ``gradient(x, theta)`` are its derivatives in each parameter, shape (..., n, k); ``both`` gives the two at once. In
+    the parameters ``linear`` it is linear and homogeneous, the others given: the sum of each times its derivative; a
+    law that is not linear in its amplitudes has another ``search``. Inputs of one of the ``units`` are divided by one
+    scale, those of `NO_UNIT` by none; by default each has its own. ``rescale(theta, scale)`` are the parameters for x,
+    given those for ``x / scale``, scale of shape (d,); None where inputs have no free unit. ``best(theta)`` is the best
+    outcome that a law of the loss says.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Law:
     rescale: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
     search: Search | None = None
     best: Callable[[np.ndarray], float] | None = None
+    both: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None
 
     def __repr__(self) -> str:
         return f"Law({self.name}: {self.formula}; {self.source})"
@@ -132,7 +133,7 @@ def split(theta: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def value_and_gradient(terms: Callable[..., Iterator[np.ndarray]]) -> dict[str, Callable]:
-    """Return ``function`` and ``gradient`` of a law from a generator ``terms(x, *parameters)``.
+    """Return ``function``, ``gradient`` and ``both`` of a law from a generator ``terms(x, *parameters)``.
 
     It yields the value, then the derivative in each parameter; of a value alone no derivative is computed.
     """
@@ -140,11 +141,14 @@ def value_and_gradient(terms: Callable[..., Iterator[np.ndarray]]) -> dict[str, 
     def function(x, theta):
         return next(terms(x, *split(theta)))
 
-    def gradient(x, theta):
-        _, *derivatives = terms(x, *split(theta))
-        return stack(*derivatives)
+    def both(x, theta):
+        value, *derivatives = terms(x, *split(theta))
+        return value, stack(*derivatives)
 
-    return {"function": function, "gradient": gradient}
+    def gradient(x, theta):
+        return both(x, theta)[1]
+
+    return {"function": function, "gradient": gradient, "both": both}
 
 
 def rescale_by(factors: Callable[[np.ndarray, np.ndarray], Mapping[int, np.ndarray]]):

@@ -245,8 +245,7 @@ class LawResiduals:
         """Return residuals, shape (..., n), and their derivatives, shape (..., q, n), at coordinates (..., q)."""
         theta, slope = self._spread(phi)
         with np.errstate(all="ignore"):
-            derivative = np.swapaxes(self.law.gradient(self.x, theta), -1, -2)
-            value = self._value(theta, derivative)
+            value, derivative = self._law_at(theta)
             free = self.free if self.held else slice(None)
             derivative = derivative[..., free, :] * slope[..., free, None]
             if self.residual == "linear":
@@ -254,15 +253,23 @@ class LawResiduals:
             derivative /= value[..., None, :]
             return np.log(value) - self.target, derivative
 
-    def _value(self, theta: np.ndarray, derivative: np.ndarray) -> np.ndarray:
-        """Return the law, from the derivatives in its linear parameters where it has some: they are there already."""
-        if not self.law.linear:
-            return self.law.function(self.x, theta)
-        first, *others = (self.law.index(name) for name in self.law.linear)
+    def _law_at(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the law's values (..., n) and derivatives (..., k, n).
+
+        Where it is linear in some parameters its value is the sum of their derivatives, which are there already.
+        """
+        law = self.law
+        if law.both and not law.linear:
+            value, gradient = law.both(self.x, theta)
+            return value, np.swapaxes(gradient, -1, -2)
+        derivative = np.swapaxes(law.gradient(self.x, theta), -1, -2)
+        if not law.linear:
+            return law.function(self.x, theta), derivative
+        first, *others = (law.index(name) for name in law.linear)
         value = theta[..., first, None] * derivative[..., first, :]
         for j in others:
             value += theta[..., j, None] * derivative[..., j, :]
-        return value
+        return value, derivative
 
     def curvature(self, phi: np.ndarray) -> np.ndarray:
         """Return second derivatives of the residuals, shape (..., q, q, n), as differences of first ones."""
