@@ -615,7 +615,7 @@ class Allocation(Result):
 
     def plot(self) -> Any:
         """Return a Figure: loss along each line of equal cost, rows that cost about as much, optima with intervals."""
-        from astraios_analysis.figures.budgets import draw_budgets
+        from astraios_analysis.figures.losses import draw_budgets
 
         return draw_budgets(self.table, self.lines, self.points, self.names)
 
@@ -1322,4 +1322,4 @@ def draw(name: str, runs: Runs | PerGrid[Any], folder: str | Path | None = None,
 
     if isinstance(runs, PerGrid):
         return gallery.draw(name, runs, folder or "figures")
-    return Drawing(*gallery.draw_by_name(name, _as_runs(runs), **options))
+    return Drawing(*gallery.Tables(_as_runs(runs), **options).draw(name))

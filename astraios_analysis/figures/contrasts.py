@@ -7,21 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from astraios_analysis.figures import style
 from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table
-from astraios_analysis.figures.style import (
-    METHOD_STYLES,
-    choose_panels,
-    join,
-    name_dataset,
-    name_method,
-    note,
-    say_undrawn,
-    size_label,
-    small_multiples,
-)
+from astraios_analysis.figures.style import METHOD_STYLES, join, name_dataset, name_method, size_label
 from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, METRICS
 
-_COLUMNS = 3
 _GAP = 0.09  # of the step between two sizes, between neighbouring methods
 
 
@@ -62,36 +52,39 @@ def contrast_panels(table: pd.DataFrame) -> Figure:
     """Draw differences by size with intervals, a panel a data set; of rows of both scopes these models are drawn."""
     drawn = table[table["scope"] == "these models"]
     names, methods = list(dict.fromkeys(drawn["dataset"])), list(dict.fromkeys(drawn["method_b"]))
-    names, rest = choose_panels(names, {})
-    figure, axes = small_multiples(len(names), min(_COLUMNS, len(names)), row_height=2.1)
+    names, rest = style.choose_panels(names, {})
+    figure, axes = style.small_multiples(len(names), min(3, len(names)), row_height=2.1)
     first = METHOD_STYLES[drawn["method_a"].iloc[0]].label
     for panel, name in zip(axes, names, strict=True):
-        panel.set_title(name_dataset(name), loc="left")
-        _panel(panel, drawn[drawn["dataset"] == name], methods)
+        rows = drawn[drawn["dataset"] == name]
+        _draw_contrasts(panel, rows, methods)
         metric = DATASETS[name].primary_metric if name in DATASETS else None
-        panel.set_ylabel(f"{METRICS[metric].label if metric else name} minus {first}")
+        ylabel = f"{METRICS[metric].label if metric else name} minus {first}"
+        style.label_panel(panel, name_dataset(name), _count_clear(rows), xlabel="base model parameters", ylabel=ylabel)
     looks = [METHOD_STYLES[method] for method in methods]
     handles = [Line2D([], [], color=s.colour, marker=s.marker, linestyle="", label=s.label) for s in looks]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
-    say_undrawn(figure, rest, {})
+    style.say_undrawn(figure, rest, {})
     return figure
 
 
-def _panel(panel: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> None:
+def _draw_contrasts(panel: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> None:
     panel.axhline(0, color="0.3", linewidth=0.8)
     sizes = sorted(set(rows["n_params"]))
     for place, method in enumerate(methods):
-        own, style = rows[rows["method_b"] == method].sort_values("n_params"), METHOD_STYLES[method]
+        own, look = rows[rows["method_b"] == method].sort_values("n_params"), METHOD_STYLES[method]
         # Markers stand side by side: sizes are categories here.
         x = own["n_params"].map(sizes.index) + _GAP * (place - (len(methods) - 1) / 2)
-        panel.vlines(x, own["lower"].astype(float), own["upper"].astype(float), color=style.colour, linewidth=0.8)
-        panel.plot(x, own["difference"], style.marker, color=style.colour, linestyle="-", linewidth=0.6, markersize=3.5)
+        panel.vlines(x, own["lower"].astype(float), own["upper"].astype(float), color=look.colour, linewidth=0.8)
+        panel.plot(x, own["difference"], look.marker, color=look.colour, linestyle="-", linewidth=0.6, markersize=3.5)
     panel.set_xticks(range(len(sizes)), [size_label(size) for size in sizes])
     panel.set_xlim(-0.6, len(sizes) - 0.4)
     panel.grid(axis="x", visible=False)
-    panel.set_xlabel("base model parameters")
+
+
+def _count_clear(rows: pd.DataFrame) -> str:
     clear = int(((rows["lower"] > 0) | (rows["upper"] < 0)).sum())
     n_methods = f"{rows['method_b'].nunique() + 1} methods"
     known = int(rows["lower"].notna().sum())
     intervals = f"{clear} of {known} intervals leave out 0" if known else "no interval is known"
-    note(panel, f"{n_methods}; {intervals}")
+    return f"{n_methods}; {intervals}"

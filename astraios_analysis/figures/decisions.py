@@ -12,24 +12,17 @@ from matplotlib.lines import Line2D
 
 from astraios_analysis.claims.judge import Judgement, judgement_frame
 from astraios_analysis.claims.rules import CLAIMS, THESE, VERDICTS
+from astraios_analysis.figures import style
 from astraios_analysis.figures.spec import BARS, figure, keep_shares, require_rows
 from astraios_analysis.figures.style import (
     GREY,
     METHOD_STYLES,
-    heat_map,
     join,
-    keep_voting,
-    method_legend,
     name_dataset,
     name_grid,
     name_method,
-    note,
-    say_no_vote,
     size_label,
-    small_multiples,
     span,
-    split_grids,
-    split_kinds,
 )
 from astraios_analysis.figures.transfer import say_refused
 from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, METRICS
@@ -64,7 +57,7 @@ def say_clearly_best(table: pd.DataFrame) -> str:
     table = table.dropna(subset=["p_best"])
     firsts = table.sort_values("p_best", ascending=False).groupby("dataset", sort=False).head(1)
     parts = []
-    for kind, rows in split_kinds(firsts):
+    for kind, rows in style.split_kinds(firsts):
         if rows["dataset"].eq(MEAN_GENERATION).all():
             parts.append(f"{kind} {name_method(rows['method'].iloc[0])} ({rows['p_best'].iloc[0]:.2g})")
             continue
@@ -72,7 +65,7 @@ def say_clearly_best(table: pd.DataFrame) -> str:
         named = join(f"{name_method(row['method'])} on {name_dataset(row['dataset'])}" for row in clear)
         parts.append(f"{kind} {len(clear)} of {len(rows)} data sets{f' ({named})' if named else ''}")
     found = f"One method is the best with a probability of {CLEAR:g} or more, or the likeliest of a mean: "
-    return f"{found}{'; '.join(parts) or 'nowhere'}.{say_no_vote(firsts)}"
+    return f"{found}{'; '.join(parts) or 'nowhere'}.{style.say_no_vote(firsts)}"
 
 
 BEST = {"measured": "problems resampled", "predicted": "one new run of each"}
@@ -117,23 +110,25 @@ def _best_rows(ranks: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
 )
 def best_method(table: pd.DataFrame) -> Figure:
     """Draw each method's probability of being the best, measured and predicted; all sizes are in the table."""
-    drawn = keep_voting(table[table["is_drawn"].astype(str).eq("True") & table["p_best"].notna()])
+    drawn = style.keep_voting(table[table["is_drawn"].astype(str).eq("True") & table["p_best"].notna()])
     keys = _keys(drawn)
     methods = order_methods(drawn["method"])
     kinds = [kind for kind in BEST if kind in set(drawn["kind"])]
-    figure, axes = small_multiples(len(kinds), len(kinds), row_height=max(0.19 * len(keys) + 0.9, 2.2), sharey=True)
+    figure, axes = style.small_multiples(
+        len(kinds), len(kinds), row_height=max(0.19 * len(keys) + 0.9, 2.2), sharey=True
+    )
     for panel, kind in zip(axes, kinds, strict=True):
         rows = drawn[drawn["kind"] == kind]
         grid = rows.pivot(index=["grid", "dataset"], columns="method", values="p_best")
         grid = grid.reindex(index=pd.MultiIndex.from_tuples(keys), columns=methods)
         grid.index, grid.columns = _best_labels(drawn, keys), [name_method(method) for method in methods]
-        heat_map(panel, grid, cbar=kind == kinds[-1], cbar_kws={"label": "P(best)"}, **PROBABILITIES)
+        style.heat_map(panel, grid, cbar=kind == kinds[-1], cbar_kws={"label": "P(best)"}, **PROBABILITIES)
         panel.tick_params(axis="x", rotation=60)
-        panel.set_title(f"P(best), {kind}", loc="left")
         sizes = rows.groupby("grid", sort=False)["n_params_base"].max().map(size_label)
         at = "; ".join(f"{name_grid(name).lower()} at {size}" for name, size in sizes.items())
         where = at if kind == "predicted" else "at the largest size of most methods"
-        note(panel, f"{rows['method'].nunique()} methods, {BEST[kind]}\n{where}")
+        words = f"{rows['method'].nunique()} methods, {BEST[kind]}\n{where}"
+        style.label_panel(panel, f"P(best), {kind}", words)
     return figure
 
 
@@ -162,24 +157,24 @@ def _say_choices(table: pd.DataFrame) -> str | None:
     parts = [
         f"{kind} {int(own['is_right'].astype(bool).sum())} of {len(own)} cases, "
         f"{100 * own['regret'].mean():.1f} points (a random choice {100 * own['regret_random'].mean():.1f})"
-        for kind, own in split_kinds(keep_shares(rows))
+        for kind, own in style.split_kinds(keep_shares(rows))
     ]
     found = "The best method of a smaller size is best at the largest too, and its mean regret in points of 100 is: "
     found = f"{found}{'; '.join(parts)}." if parts else ""
-    for _, own in split_kinds(rows.drop(keep_shares(rows).index)):
+    for _, own in style.split_kinds(rows.drop(keep_shares(rows).index)):
         names = join(dict.fromkeys(map(name_dataset, own["dataset"])))
         found += (
             f" On {names} it is in {int(own['is_right'].astype(bool).sum())} of {len(own)} cases, with "
             f"a mean regret of {own['regret'].mean():.2g} (a random choice {own['regret_random'].mean():.2g})."
         )
-    return f"{found}{_say_order(table[table['kind'] == 'order'])}{say_no_vote(rows)}".strip() or None
+    return f"{found}{_say_order(table[table['kind'] == 'order'])}{style.say_no_vote(rows)}".strip() or None
 
 
 def _say_order(table: pd.DataFrame) -> str:
     rows = table[table["statistic"] == "spearman"].dropna(subset=["p_value"]) if "statistic" in table else table
     if rows.empty:
         return ""
-    parts = [f"{kind} {int((own['p_holm'] < 0.05).sum())} of {len(own)}" for kind, own in split_kinds(rows)]
+    parts = [f"{kind} {int((own['p_holm'] < 0.05).sum())} of {len(own)}" for kind, own in style.split_kinds(rows)]
     return (
         " The order of methods correlates with that at the largest size (p < 0.05, corrected for their number) in "
         f"pairs of data set and smaller size: {'; '.join(parts) or 'none'}."
@@ -211,7 +206,7 @@ def _choice_rows(choices: pd.DataFrame, transfers: pd.DataFrame) -> pd.DataFrame
 )
 def small_model_choices(table: pd.DataFrame) -> Figure:
     """Draw how the order of methods at smaller sizes carries over to the largest, and what a choice there gives up."""
-    voting = keep_voting(table)
+    voting = style.keep_voting(table)
     order = voting[voting["kind"] == "order"]
     order = order[order["statistic"] == "spearman"] if len(order) else order
     regret = keep_shares(voting[voting["is_drawn"].astype(str).eq("True") & (voting["rule"] == _MEASURED)])
@@ -221,17 +216,15 @@ def small_model_choices(table: pd.DataFrame) -> Figure:
         (regret, ("regret", "regret_lower", "regret_upper"), "Regret of the best at a smaller size", "score given up"),
     ]
     panels = [panel for panel in panels if len(panel[0])]
-    figure, axes = small_multiples(len(panels), 2, row_height=max(0.27 * len(keys) + 0.7, 1.9), sharey=True)
+    figure, axes = style.small_multiples(len(panels), 2, row_height=max(0.27 * len(keys) + 0.7, 1.9), sharey=True)
     for panel, (rows, names, title, label) in zip(axes, panels, strict=True):
         for place, (grid, dataset) in enumerate(keys):
             own = rows[(rows["grid"] == grid) & (rows["dataset"] == dataset)].sort_values("n_params_small")
             _draw_sizes(panel, own[list(names)].astype(float).to_numpy(), place)
             if rows is regret:
                 panel.plot(own["regret_random"].astype(float), [place] * len(own), "|", color=GREY, markersize=11)
-        panel.set_title(title, loc="left")
-        panel.set_xlabel(label)
         panel.axvline(0, color="0.3", linewidth=0.8)
-        note(panel, f"{span(rows['n_methods'])} methods")
+        style.label_panel(panel, title, f"{span(rows['n_methods'])} methods", xlabel=label)
     several = table["grid"].nunique() > 1
     labels = [name_dataset(name) + f", {grid}" * (several and grid != GRID) for grid, name in keys]
     axes[0].set_yticks(range(len(keys)), labels)
@@ -255,7 +248,7 @@ def _draw_sizes(panel: Axes, values: np.ndarray, place: int) -> None:
 
 def _say_frontier(table: pd.DataFrame) -> str | None:
     measured = table[(table["kind"] == "measured") & table["on_frontier"].astype(bool)]
-    measured = keep_voting(measured[measured["dataset"] != MEAN_GENERATION])
+    measured = style.keep_voting(measured[measured["dataset"] != MEAN_GENERATION])
     counts = measured.groupby("method")["dataset"].nunique().sort_values(ascending=False, kind="stable")
     if counts.empty:
         return None
@@ -283,35 +276,34 @@ def _cost_rows(frontier: pd.DataFrame) -> pd.DataFrame:
 def cost_performance(table: pd.DataFrame) -> Figure:
     """Draw score against cost, measured and predicted, and the models that no other beats in both."""
     panels = []
-    for grid, own in split_grids(table):
-        names = sorted(dict.fromkeys(keep_voting(own)["dataset"]), key=lambda name: name not in (MEAN_GENERATION, LOSS))
+    for grid, own in style.split_grids(table):
+        names = sorted(
+            dict.fromkeys(style.keep_voting(own)["dataset"]), key=lambda name: name not in (MEAN_GENERATION, LOSS)
+        )
         panels += [(grid, name, own[own["dataset"] == name]) for name in names[:_MOST_COSTS]]
-    figure, axes = small_multiples(len(panels), min(_MOST_COSTS, len(panels)), row_height=2.0)
+    figure, axes = style.small_multiples(len(panels), min(_MOST_COSTS, len(panels)), row_height=2.0)
     for panel, (grid, name, rows) in zip(axes, panels, strict=True):
         _draw_costs(panel, rows)
-        panel.set_title(textwrap.fill(name_dataset(name), 20), loc="left")
-        panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
-        panel.set_xlabel(_COST_LABELS[rows["cost"].iloc[0]])
         counts = rows["kind"].value_counts()
         predicted = "not predicted" if counts.get("refused", 0) else f"{counts.get('predicted', 0)} predictions"
-        note(panel, f"{name_grid(grid)}\n{counts.get('measured', 0)} models, {predicted}", reserve=2)
+        words = f"{name_grid(grid)}\n{counts.get('measured', 0)} models, {predicted}"
+        axes_labels = {"xlabel": _COST_LABELS[rows["cost"].iloc[0]], "ylabel": METRICS[rows["metric"].iloc[0]].label}
+        style.label_panel(panel, textwrap.fill(name_dataset(name), 20), words, reserve=2, **axes_labels)
     handles = [
         Line2D([], [], color=GREY, marker="o", linestyle="", label="measured"),
         Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="predicted at the target"),
         Line2D([], [], color="black", linewidth=0.8, label="not beaten by a measured model"),
     ]
-    method_legend(figure, table["method"].dropna(), handles)
+    style.method_legend(figure, table["method"].dropna(), handles)
     return figure
 
 
 def _draw_costs(panel: Axes, rows: pd.DataFrame) -> None:
     for row in rows[rows["kind"] != "refused"].to_dict("records"):
-        style, is_measured = METHOD_STYLES[row["method"]], row["kind"] == "measured"
-        panel.plot([row["cost_value"]] * 2, [row["lower"], row["upper"]], color=style.colour, linewidth=0.6, alpha=0.6)
-        face = style.colour if is_measured else "white"
-        panel.plot(
-            row["cost_value"], row["value"], style.marker, color=style.colour, markerfacecolor=face, markersize=4
-        )
+        look, is_measured = METHOD_STYLES[row["method"]], row["kind"] == "measured"
+        panel.plot([row["cost_value"]] * 2, [row["lower"], row["upper"]], color=look.colour, linewidth=0.6, alpha=0.6)
+        face = look.colour if is_measured else "white"
+        panel.plot(row["cost_value"], row["value"], look.marker, color=look.colour, markerfacecolor=face, markersize=4)
     measured = rows[rows["kind"] == "measured"].sort_values("cost_value")
     is_lower_better = METRICS[rows["metric"].iloc[0]].higher_is_better is False
     best = measured["value"].cummin() if is_lower_better else measured["value"].cummax()
@@ -371,7 +363,7 @@ def claim_effects(table: pd.DataFrame) -> Figure:
     panels.sort(key=lambda named: -len(named[1]))
     heights = [max(len(rows) for _, rows in panels[place : place + 2]) + 8 for place in range(0, len(panels), 2)]
     grid = {"height_ratios": heights}
-    figure, axes = small_multiples(len(panels), 2, row_height=0.125 * float(np.mean(heights)), gridspec_kw=grid)
+    figure, axes = style.small_multiples(len(panels), 2, row_height=0.125 * float(np.mean(heights)), gridspec_kw=grid)
     several = table["suite"].nunique() > 1
     for panel, (name, rows) in zip(axes, panels, strict=True):
         _draw_claim(panel, rows, table[(table["claim"] == name) & (table["part"] == "pooled")], several)
@@ -396,7 +388,6 @@ def _draw_claim(panel: Axes, rows: pd.DataFrame, verdicts: pd.DataFrame, several
     panel.set_ylim(-0.6, len(shown) - 0.4)
     panel.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     panel.set_xlabel(rows["unit"].iloc[0], fontsize=6.5)
-    panel.set_title(textwrap.fill(rows["statement"].iloc[0], 33), loc="left", fontsize=7)
     said = []
     for suite, own in verdicts.groupby("suite", sort=False):
         found = [
@@ -406,7 +397,8 @@ def _draw_claim(panel: Axes, rows: pd.DataFrame, verdicts: pd.DataFrame, several
         ]
         said.append(f"{suite}: " * several + "; ".join(found))
     words = f"{span(rows['n'].dropna())} {CLAIMS[rows['claim'].iloc[0]].counted}"
-    note(panel, "\n".join([*said, words]), reserve=4, beside=130)
+    title = textwrap.fill(rows["statement"].iloc[0], 33)
+    style.label_panel(panel, title, "\n".join([*said, words]), reserve=4, beside=130)
 
 
 def _name_part(name: str) -> str:

@@ -1,6 +1,7 @@
 """Every figure by its name: drawn from records alone, for one grid or for every grid that can answer."""
 
 import base64
+import functools
 import html
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +13,16 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from astraios_analysis.claims.judge import Judgement, judge_claims
+from astraios_analysis.claims.judge import judge_claims
 from astraios_analysis.figures import contrasts, decisions, losses, robustness, spec, suite, tasks, transfer
 from astraios_analysis.figures.spec import SUFFIXES, FigureSpec, figure_stem, round_table, save
 from astraios_analysis.figures.style import METHOD_STYLES, join
 from astraios_analysis.prediction.decide import best_at_size_all, frontier, small_model_decisions
 from astraios_analysis.prediction.limits import predictable_datasets
-from astraios_analysis.prediction.regress import LossRegression, regress_all
+from astraios_analysis.prediction.regress import regress_all
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.grids import PerGrid
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, require_known
 from astraios_analysis.records.released import GRID
 from astraios_analysis.scores.bootstrap import RESAMPLES, ProblemBootstrap, primary_frame, primary_measures
 from astraios_analysis.scores.contrasts import contrast_all
@@ -38,6 +39,18 @@ ROOMS = (suite, losses, tasks, contrasts, robustness, transfer, decisions)
 _SHORT, _NARROW = 5, 10
 MIME = "application/vnd.astraios.gallery+json"
 """Type of the output, among a cell's others, by which an executed notebook tells the report what was drawn and not."""
+
+
+def _or_empty(make: Callable[..., pd.DataFrame], *arguments: object, **named: object) -> pd.DataFrame:
+    try:
+        return make(*arguments, **named)
+    except Refusal:
+        return pd.DataFrame()
+
+
+def _resampled(make: Callable[..., Any]) -> cached_property:
+    """Return what is made of a grid's runs with intervals of its level, from its resamples of problems."""
+    return cached_property(lambda self: make(self.runs, level=self.level, bootstrap=self.bootstrap))
 
 
 @dataclass
@@ -76,52 +89,27 @@ class Tables:
     def _call(self, function: Callable) -> Any:
         return function(**{each: getattr(self, each) for each in inspect.signature(function).parameters})
 
-    @cached_property
-    def frame(self) -> pd.DataFrame:
-        """One row a run."""
-        return to_frame(self.runs, per="run")
-
-    @cached_property
-    def scores(self) -> pd.DataFrame:
-        """Every score with its interval; of several seeds the means too."""
-        return intervals_over_seeds(self.runs, level=self.level, bootstrap=self.bootstrap)
+    frame = cached_property(lambda self: to_frame(self.runs, per="run"))
+    scores = _resampled(intervals_over_seeds)  # every score with its interval; of several seeds the means too
+    panels = _resampled(performance_panels)  # mean performance by the title of its panel
+    ranks = _resampled(rank_all)  # how probably each method is the best of those measured
+    differences = _resampled(contrast_all)  # every method less full fine-tuning, by size
+    # Rank correlations of smaller sizes with the largest; empty where methods are too few for any.
+    transfers = _resampled(functools.partial(_or_empty, transfer_all))
+    losses = cached_property(lambda self: final_losses(self.runs, level=self.level))
+    # How loss and score correlate among the methods of each size.
+    within_sizes = cached_property(lambda self: size_correlations(self.runs, level=self.level))
+    curves = cached_property(lambda self: loss_curves(self.runs))  # validation losses by step
+    # Scores regressed on the validation loss, by data set, and why some are not.
+    regressions = cached_property(lambda self: regress_all(self.runs, level=self.level))
+    datasets = cached_property(lambda self: predictable_datasets(self.runs))  # those with enough sizes to fit
+    judgements = cached_property(lambda self: judge_claims(self.runs))  # the verdict on each of the study's claims
 
     @cached_property
     def primary(self) -> pd.DataFrame:
         """The scores that stand for their data sets."""
         wanted = {(name, *measure) for name, measure in primary_measures(self.runs).items()}
         return intervals_over_seeds(self.runs, level=self.level, bootstrap=self.bootstrap, wanted=wanted)
-
-    @cached_property
-    def models(self) -> list[tuple[str, str]]:
-        """All models (size, method) that have scores."""
-        return tasks.models_in(self.scores)
-
-    @cached_property
-    def votes(self) -> dict[str, bool]:
-        """Which data sets have a vote: those on which some model surely beats the commonest answer."""
-        kept = [run for run in self.runs if not run.held_out]
-        return {n: model_scores(kept, n, self.bootstrap).has_vote for n in measured_datasets(kept)}
-
-    @cached_property
-    def panels(self) -> dict[str, pd.DataFrame]:
-        """Mean performance by the title of its panel."""
-        return performance_panels(self.runs, level=self.level, bootstrap=self.bootstrap)
-
-    @cached_property
-    def ranks(self) -> pd.DataFrame:
-        """How probably each method is the best of those measured."""
-        return rank_all(self.runs, level=self.level, bootstrap=self.bootstrap)
-
-    @cached_property
-    def differences(self) -> pd.DataFrame:
-        """Every method less full fine-tuning, by size."""
-        return contrast_all(self.runs, level=self.level, bootstrap=self.bootstrap)
-
-    @cached_property
-    def transfers(self) -> pd.DataFrame:
-        """Rank correlations of smaller sizes with the largest; empty where methods are too few for any."""
-        return _or_empty(transfer_all, self.runs, level=self.level, bootstrap=self.bootstrap)
 
     @cached_property
     def slopes(self) -> pd.DataFrame:
@@ -131,29 +119,10 @@ class Tables:
         return over_datasets(transfer_slopes, self.runs, nothing, **ways)
 
     @cached_property
-    def losses(self) -> pd.DataFrame:
-        """Final validation losses."""
-        return final_losses(self.runs, level=self.level)
-
-    @cached_property
-    def curves(self) -> pd.DataFrame:
-        """Validation losses by step."""
-        return loss_curves(self.runs)
-
-    @cached_property
-    def regressions(self) -> tuple[dict[str, LossRegression], dict[str, str]]:
-        """Scores regressed on the validation loss, by data set, and why some are not."""
-        return regress_all(self.runs, level=self.level)
-
-    @cached_property
-    def within_sizes(self) -> pd.DataFrame:
-        """How loss and score correlate among the methods of each size."""
-        return size_correlations(self.runs, level=self.level)
-
-    @cached_property
-    def datasets(self) -> list[str]:
-        """Data sets with enough sizes to fit."""
-        return predictable_datasets(self.runs)
+    def votes(self) -> dict[str, bool]:
+        """Which data sets have a vote: those on which some model surely beats the commonest answer."""
+        kept = [run for run in self.runs if not run.held_out]
+        return {n: model_scores(kept, n, self.bootstrap).has_vote for n in measured_datasets(kept)}
 
     @cached_property
     def target_size(self) -> float:
@@ -177,29 +146,11 @@ class Tables:
         ways = {"cost": self.cost, "target": self.target_size, "level": self.level}
         return over_datasets(frontier, self.runs, **ways)
 
-    @cached_property
-    def judgements(self) -> list[Judgement]:
-        """The verdict on each of the study's claims."""
-        return judge_claims(self.runs)
-
-
-def _or_empty(make: Callable[..., pd.DataFrame], *arguments: object, **named: object) -> pd.DataFrame:
-    try:
-        return make(*arguments, **named)
-    except Refusal:
-        return pd.DataFrame()
-
 
 def find_figure(name: str) -> FigureSpec:
     """Return the figure of a name."""
-    if name not in FIGURES:
-        raise Refusal(f"unknown figure {name!r}; choose from {', '.join(sorted(FIGURES))}")
+    require_known("figure", [name], sorted(FIGURES))
     return FIGURES[name]
-
-
-def draw_by_name(name: str, runs: Sequence[RunRecord], **options: object) -> tuple[Figure, pd.DataFrame]:
-    """Draw a figure of one grid's records and return it with the table of what is drawn; options are of `Tables`."""
-    return Tables(runs, **options).draw(name)
 
 
 @dataclass(frozen=True)

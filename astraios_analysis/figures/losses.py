@@ -1,14 +1,17 @@
-"""Validation cross-entropy by size, step and updated parameters, and scores against it."""
+"""Validation cross-entropy by size, step and updated parameters, scores against it, and what budgets buy of it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from astraios_analysis.figures import style
 from astraios_analysis.figures.spec import (
     BARS,
     average_models,
@@ -18,36 +21,7 @@ from astraios_analysis.figures.spec import (
     require_rows,
     round_table,
 )
-from astraios_analysis.figures.style import (
-    GREY,
-    METHOD_STYLES,
-    choose_panels,
-    describe_models,
-    draw_law,
-    draw_markers,
-    draw_seeds,
-    find_place,
-    in_seeds,
-    interval_handle,
-    join,
-    law_sizes,
-    marker_size_of,
-    method_legend,
-    model_handles,
-    models_in,
-    name_dataset,
-    name_method,
-    note,
-    plain_log,
-    say_undrawn,
-    size_axis,
-    size_handles,
-    size_label,
-    small_multiples,
-    span,
-    split_held_out,
-    twin_columns,
-)
+from astraios_analysis.figures.style import GREY, METHOD_STYLES, join, name_dataset, name_method, size_label, span
 from astraios_analysis.figures.tasks import SCORED
 from astraios_analysis.prediction.forecast import fit_outcome, record_outcome
 from astraios_analysis.prediction.regress import POOLED, WITHIN, LossRegression
@@ -60,6 +34,8 @@ from astraios_analysis.scores.models import keep_means, keep_seeds, seed_words
 LOSS_LABEL = "validation loss, nats per token"
 _FINAL = ["size", "method", "n_params_base", "n_params_updated", "base_val_loss", "val_loss", "val_loss_se"]
 _FINAL += [*BARS, "level"]
+# Rows that cost up to so many times more or less than a budget are shown with it.
+_NEAR = 1.5
 _SCORED = [*SCORED, "val_loss", "val_loss_se", "value", *BARS, "level", "interval", "n_items"]
 
 
@@ -94,26 +70,26 @@ def cross_entropy(losses: pd.DataFrame, runs: Sequence[RunRecord], level: float)
     The twin has rows of kind seed, mean or run (one run a model), and line.
     """
     require_rows(losses, "cross_entropy", "validation losses")
-    measured = losses[twin_columns(losses, _FINAL)]
+    measured = losses[style.twin_columns(losses, _FINAL)]
     measured = measured if "kind" in measured else measured.assign(kind="run")
     lines = _law_rows(runs, losses, level)
     table = round_table(pd.concat([measured, lines], ignore_index=True) if len(lines) else measured)
     methods = order_methods(measured["method"])
-    figure, axes = small_multiples(len(methods) + 1, 4, row_height=1.95, sharex=True, sharey=True)
+    figure, axes = style.small_multiples(len(methods) + 1, 4, row_height=1.95, sharex=True, sharey=True)
     points = table[table["kind"] != "line"]
     _all_methods(axes[0], points[points["kind"] != "seed"])
     for panel, method in zip(axes[1:], methods, strict=True):
         _one_method(panel, table[table["method"] == method])
     for position, panel in enumerate(axes):
-        size_axis(panel, points["n_params_base"], label=position + 4 >= len(axes))
-        plain_log(panel)
+        style.size_axis(panel, points["n_params_base"], label=position + 4 >= len(axes))
+        style.plain_log(panel)
         panel.set_ylabel(LOSS_LABEL if position % 4 == 0 else "")
-    handles = [Line2D([], [], color=GREY, linestyle=":", label="base model, untuned"), *model_handles(losses)]
+    handles = [Line2D([], [], color=GREY, linestyle=":", label="base model, untuned"), *style.model_handles(losses)]
     if len(lines):
         band = f"law and {100 * level:g} % confidence band"
         handles.append(Line2D([], [], color=GREY, linewidth=1.1, label=band))
         handles.append(Line2D([], [], color=GREY, linewidth=1.1, linestyle="--", label="extrapolated"))
-    method_legend(figure, methods, handles)
+    style.method_legend(figure, methods, handles)
     return figure, table
 
 
@@ -125,7 +101,7 @@ def _law_rows(runs: Sequence[RunRecord], losses: pd.DataFrame, level: float) -> 
         return pd.DataFrame()
     ends = float(losses["n_params_base"].min()), float(losses["n_params_base"].max())
     law, parts = max(fitted.weights, key=fitted.weights.get), []
-    for size in law_sizes([*ends, *fitted.outcome.points.sizes]):
+    for size in style.law_sizes([*ends, *fitted.outcome.points.sizes]):
         found = fitted.intervals(float(size), (level,))
         bounds = dict(zip(BARS, found.bounds["mean", level], strict=True))
         beyond = not fitted.x_range[0] <= size <= fitted.x_range[1]
@@ -141,35 +117,31 @@ def _all_methods(panel: Axes, models: pd.DataFrame) -> None:
         own = own.sort_values("n_params_base")
         colour = METHOD_STYLES[method].colour
         panel.plot(own["n_params_base"].astype(float), own["val_loss"], color=colour, linewidth=0.9)
-        for part, hollow in zip(split_held_out(own), (False, True), strict=True):
-            draw_markers(panel, part["n_params_base"], part["val_loss"], method, hollow=hollow)
-    panel.set_title("All methods", loc="left")
-    models_here = models_in(models)
+        for part, hollow in zip(style.split_held_out(own), (False, True), strict=True):
+            style.draw_markers(panel, part["n_params_base"], part["val_loss"], method, hollow=hollow)
     words = seed_words(models.assign(kind="mean")) if "n_seeds" in models else "one run a model"
-    note(panel, f"{describe_models(models_here, models_here)}\n{words}", reserve=2)
+    style.label_panel(panel, "All methods", f"{style.describe_models(models)}\n{words}", reserve=2)
 
 
 def _one_method(panel: Axes, rows: pd.DataFrame) -> None:
     method = rows["method"].iloc[0]
-    style, models = METHOD_STYLES[method], rows[~rows["kind"].isin(["line", "seed"])]
+    look, models = METHOD_STYLES[method], rows[~rows["kind"].isin(["line", "seed"])]
     base = models.sort_values("n_params_base")
     panel.plot(base["n_params_base"].astype(float), base["base_val_loss"], color=GREY, linestyle=":", linewidth=1.1)
     line = rows[rows["kind"] == "line"].sort_values("n_params_base")
     if len(line):
         n_params, (lower, upper) = line["n_params_base"].astype(float), (line[name].astype(float) for name in BARS)
         inside = n_params[~line["is_extrapolated"].astype(bool)]
-        draw_law(panel, n_params, line["val_loss"], (inside.min(), inside.max()), style.colour)
-        panel.fill_between(n_params, lower, upper, color=style.colour, alpha=0.15, linewidth=0)
+        style.draw_law(panel, n_params, line["val_loss"], (inside.min(), inside.max()), look.colour)
+        panel.fill_between(n_params, lower, upper, color=look.colour, alpha=0.15, linewidth=0)
     seeds = rows[rows["kind"] == "seed"]
-    draw_seeds(panel, seeds["n_params_base"].astype(float), seeds["val_loss"], method)
-    for part, hollow in zip(split_held_out(models), (False, True), strict=True):
+    style.draw_seeds(panel, seeds["n_params_base"].astype(float), seeds["val_loss"], method)
+    for part, hollow in zip(style.split_held_out(models), (False, True), strict=True):
         x, known = part["n_params_base"].astype(float), part["lower"].notna()
         bars = part[known]
-        panel.vlines(x[known], bars["lower"], bars["upper"], color=style.colour, linewidth=0.8, zorder=2.8)
-        draw_markers(panel, x, part["val_loss"], method, hollow=hollow, size=3.4)
-    panel.set_title(style.label, loc="left")
-    panel.title.set_color(style.colour)
-    note(panel, _law_words(line), reserve=2)
+        panel.vlines(x[known], bars["lower"], bars["upper"], color=look.colour, linewidth=0.8, zorder=2.8)
+        style.draw_markers(panel, x, part["val_loss"], method, hollow=hollow, size=3.4)
+    style.label_panel(panel, look.label, _law_words(line), reserve=2)
 
 
 def _law_words(line: pd.DataFrame) -> str:
@@ -198,20 +170,20 @@ def _say_steps(table: pd.DataFrame) -> str:
 def cross_entropy_by_step(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw validation loss by optimiser step, one panel a size; step 0 is the untuned base model."""
     require_rows(curves, "cross_entropy_by_step", "validation curves")
-    columns = twin_columns(curves, ["size", "method", "n_params_base", "step", "loss", "stderr"])
+    columns = style.twin_columns(curves, ["size", "method", "n_params_base", "step", "loss", "stderr"])
     table = round_table(curves[columns])
     sizes = sorted(set(table["n_params_base"]))
     n_columns = min(len(sizes), 3)
-    figure, axes = small_multiples(len(sizes), n_columns, row_height=2.1, sharex=True, sharey=True)
+    figure, axes = style.small_multiples(len(sizes), n_columns, row_height=2.1, sharex=True, sharey=True)
     for position, (panel, n_params) in enumerate(zip(axes, sizes, strict=True)):
         rows = table[table["n_params_base"] == n_params]
         for method, own in rows.groupby("method", sort=False):
             _draw_curves(panel, own, method)
-        size, is_held_out = rows["size"].iloc[0], len(split_held_out(rows)[1]) > 0
-        panel.set_title(f"{size}, {size_label(n_params)} parameters{', held out' if is_held_out else ''}", loc="left")
-        note(panel, f"{rows['method'].nunique()} methods{in_seeds(rows) or ', one run each'}")
-        plain_log(panel)
-        panel.set_ylabel(LOSS_LABEL if position % n_columns == 0 else "")
+        size, is_held_out = rows["size"].iloc[0], len(style.split_held_out(rows)[1]) > 0
+        title = f"{size}, {size_label(n_params)} parameters{', held out' if is_held_out else ''}"
+        words = f"{rows['method'].nunique()} methods{style.in_seeds(rows) or ', one run each'}"
+        style.label_panel(panel, title, words, ylabel=LOSS_LABEL if position % n_columns == 0 else "")
+        style.plain_log(panel)
         is_lowest = position + n_columns >= len(sizes)
         panel.set_xlabel("optimiser step (0: base model)" if is_lowest else "")
         # Shared axes leave out the numbers above a place without a panel.
@@ -222,25 +194,25 @@ def cross_entropy_by_step(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             Line2D([], [], color=GREY, linewidth=1.2, label="mean over seeds"),
             Line2D([], [], color=GREY, linewidth=0.5, alpha=0.6, label="one seed"),
         ]
-    method_legend(figure, table["method"], handles)
+    style.method_legend(figure, table["method"], handles)
     return figure, table
 
 
 def _draw_curves(panel: Axes, rows: pd.DataFrame, method: str) -> None:
-    style = METHOD_STYLES[method]
+    look = METHOD_STYLES[method]
     seeds = keep_seeds(rows)
     for _, own in seeds.groupby("seed") if len(seeds) else []:
-        panel.plot(own["step"], own["loss"], color=style.colour, linewidth=0.4, alpha=0.5, zorder=2)
+        panel.plot(own["step"], own["loss"], color=look.colour, linewidth=0.4, alpha=0.5, zorder=2)
     mean = keep_means(rows).sort_values("step")
     every = max(len(mean) // 6, 1)
     panel.plot(
         mean["step"],
         mean["loss"],
-        color=style.colour,
+        color=look.colour,
         linewidth=1.1,
-        marker=style.marker,
+        marker=look.marker,
         markersize=3.2,
-        markevery=(find_place(method) % every, every),
+        markevery=(style.find_place(method) % every, every),
         markeredgecolor="white",
         markeredgewidth=0.3,
         zorder=3,
@@ -275,26 +247,21 @@ def cross_entropy_by_updated_parameters(losses: pd.DataFrame) -> tuple[Figure, p
     """Draw final loss against the number and the share of updated parameters."""
     require_rows(losses, "cross_entropy_by_updated_parameters", "validation losses")
     share = 100 * losses["n_params_updated"].astype(float) / losses["n_params"].astype(float)
-    columns = twin_columns(losses, [*_FINAL[:4], "n_params", "percent_updated", *_FINAL[4:]])
+    columns = style.twin_columns(losses, [*_FINAL[:4], "n_params", "percent_updated", *_FINAL[4:]])
     table = round_table(losses.assign(percent_updated=share)[columns])
-    figure, panels = small_multiples(2, 2, row_height=3.0, sharey=True)
+    figure, panels = style.small_multiples(2, 2, row_height=3.0, sharey=True)
     sizes = sorted(set(table["n_params_base"]))
     for panel, column in zip(panels, ("n_params_updated", "percent_updated"), strict=True):
         panel.set_xscale("log")
         _points(panel, table, column, "val_loss", sizes)
-        plain_log(panel)
+        style.plain_log(panel)
     count, percent = panels
-    count.set_xlabel("updated parameters")
     count.xaxis.set_major_formatter(lambda number, _: size_label(number))
     percent.xaxis.set_major_formatter(lambda number, _: f"{number:g}")
-    percent.set_xlabel("updated, % of all parameters")
-    count.set_ylabel(LOSS_LABEL)
-    count.set_title("Number of updated parameters", loc="left")
-    percent.set_title("Share of the tuned model", loc="left")
-    shown = describe_models(models_in(table), models_in(table))
-    for panel in panels:
-        note(panel, f"{shown}{in_seeds(table)}")
-    method_legend(figure, table["method"], [*model_handles(table), *size_handles(table)])
+    words = f"{style.describe_models(table)}{style.in_seeds(table)}"
+    style.label_panel(count, "Number of updated parameters", words, xlabel="updated parameters", ylabel=LOSS_LABEL)
+    style.label_panel(percent, "Share of the tuned model", words, xlabel="updated, % of all parameters")
+    style.method_legend(figure, table["method"], [*style.model_handles(table), *style.size_handles(table)])
     return figure, table
 
 
@@ -337,55 +304,55 @@ def loss_performance(
     """
     known = primary[primary["val_loss"].notna()]
     require_rows(known, "loss_performance", "runs with both a validation loss and a primary score")
-    measured, (fits, refused) = round_table(known[twin_columns(known, _SCORED)]), regressions
+    measured, (fits, refused) = round_table(known[style.twin_columns(known, _SCORED)]), regressions
     names = order_datasets(measured["dataset"])
     losses = np.geomspace(measured["val_loss"].min(), measured["val_loss"].max(), 41)
     rows = [rows for name in names if name in fits for rows in _regression_rows(fits[name], losses)]
     points = measured if "kind" in measured else measured.assign(kind="run")
     table = round_table(pd.concat([points, *rows], ignore_index=True))
-    drawn, _ = choose_panels([name for name in names if name in fits] or names, votes)
+    drawn, _ = style.choose_panels([name for name in names if name in fits] or names, votes)
     rest = [name for name in names if name not in drawn]
     n_columns = min(3, len(drawn))
-    figure, axes = small_multiples(len(drawn), n_columns, row_height=2.7, sharex=True)
+    figure, axes = style.small_multiples(len(drawn), n_columns, row_height=2.7, sharex=True)
     for position, (panel, name) in enumerate(zip(axes, drawn, strict=True)):
         own = measured[measured["dataset"] == name]
         _points(panel, own, "val_loss", "value", sorted(set(measured["n_params_base"])))
-        shown = f"{describe_models(models_in(own), models_in(measured))}{in_seeds(own) or ', one run each'}"
+        shown = f"{style.describe_models(own, measured)}{style.in_seeds(own) or ', one run each'}"
         _regression_panel(panel, name, own["metric"].iloc[0], fits.get(name), losses, shown, refused.get(name, ""))
         is_lowest = position + n_columns >= len(drawn)
         is_middle = position % n_columns == (n_columns - 1) // 2
         panel.set_xlabel(f"{LOSS_LABEL} (falls to the right)" if is_lowest and is_middle else "")
         panel.tick_params(axis="x", labelbottom=is_lowest)
-    plain_log(axes[0], "x")
+    style.plain_log(axes[0], "x")
     axes[0].invert_xaxis()
     handles = [
-        interval_handle(measured),
-        *model_handles(measured),
+        style.interval_handle(measured),
+        *style.model_handles(measured),
         Line2D([], [], color="black", linewidth=1.0, label="binomial regression, pooled"),
         Line2D([], [], color=GREY, linestyle=(0, (4, 2)), label="random guess"),
-        *size_handles(measured),
+        *style.size_handles(measured),
     ]
-    method_legend(figure, measured["method"], handles)
-    say_undrawn(figure, rest, votes)
+    style.method_legend(figure, measured["method"], handles)
+    style.say_undrawn(figure, rest, votes)
     return figure, table
 
 
 def regression_panels(fits: dict[str, LossRegression]) -> Figure:
     """Draw scores against a loss with their regressions, a panel a data set; held-out models hollow."""
-    figure, axes = small_multiples(len(fits), min(len(fits), 3), row_height=2.6)
+    figure, axes = style.small_multiples(len(fits), min(len(fits), 3), row_height=2.6)
     for panel, (name, fit) in zip(axes, fits.items(), strict=True):
         for row in fit.models.to_dict("records"):
-            draw_markers(panel, row["val_loss"], row["value"], row["method"])
+            style.draw_markers(panel, row["val_loss"], row["value"], row["method"])
         test = fit.held_out[~fit.held_out["method"].isna()]
         for row in test.to_dict("records"):
-            draw_markers(panel, row["loss"], row["measured"], row["method"], hollow=True)
+            style.draw_markers(panel, row["loss"], row["measured"], row["method"], hollow=True)
         ends = [*fit.models["val_loss"], *test["loss"]]
         _regression_panel(
             panel, name, fit.metric, fit, np.linspace(min(ends), max(ends), 41), f"{len(fit.models)} models", ""
         )
         panel.set_xlabel(LOSS_LABEL if fit.on == LOSS else f"loss of {fit.on}, nats per token")
         panel.invert_xaxis()
-    method_legend(figure, [method for fit in fits.values() for method in fit.models["method"]])
+    style.method_legend(figure, [method for fit in fits.values() for method in fit.models["method"]])
     return figure
 
 
@@ -409,9 +376,8 @@ def _regression_panel(
         curve = fit.curve(losses)
         panel.plot(curve["loss"], curve["value"], color="black", linewidth=1.0, zorder=1.5)
         panel.fill_between(curve["loss"], curve["lower"], curve["upper"], color="black", alpha=0.12, linewidth=0)
-    panel.set_title(name_dataset(name), loc="left")
-    note(panel, f"{shown}\n{_describe_regression(fit, reason)}", reserve=3)
-    panel.set_ylabel(METRICS[metric].label)
+    words = f"{shown}\n{_describe_regression(fit, reason)}"
+    style.label_panel(panel, name_dataset(name), words, reserve=3, ylabel=METRICS[metric].label)
     panel.set_ylim(*((max(lower, -0.03), max(upper, 0.1)) if METRICS[metric].lower == 0 else (lower, upper)))
 
 
@@ -435,14 +401,14 @@ def _describe_regression(fit: LossRegression | None, reason: str) -> str:
 def _points(panel: Axes, rows: pd.DataFrame, x: str, y: str, sizes: list[int]) -> None:
     """Draw models, larger for larger base models, scores with their intervals; seeds small and pale."""
     for method, own in keep_seeds(rows).groupby("method", sort=False):
-        draw_seeds(panel, own[x].astype(float), own[y], method)
-    for part, hollow in zip(split_held_out(keep_means(rows)), (False, True), strict=True):
+        style.draw_seeds(panel, own[x].astype(float), own[y], method)
+    for part, hollow in zip(style.split_held_out(keep_means(rows)), (False, True), strict=True):
         for row in part.to_dict("records"):
             if y == "value":
                 colour = METHOD_STYLES[row["method"]].colour
                 panel.plot([row[x]] * 2, [row["lower"], row["upper"]], color=colour, linewidth=0.6)
-            size = marker_size_of(row["n_params_base"], sizes)
-            draw_markers(panel, [row[x]], [row[y]], row["method"], hollow=hollow, size=size)
+            size = style.marker_size_of(row["n_params_base"], sizes)
+            style.draw_markers(panel, [row[x]], [row[y]], row["method"], hollow=hollow, size=size)
 
 
 def _say_within_sizes(table: pd.DataFrame) -> str:
@@ -472,7 +438,7 @@ def loss_ranks_methods(within_sizes: pd.DataFrame) -> tuple[Figure, pd.DataFrame
     """Draw by size how loss and score correlate among its methods: a line a data set, and their mean."""
     require_rows(within_sizes, "loss_ranks_methods", "losses and scores of four methods at a size")
     table = round_table(within_sizes)
-    figure, (panel,) = small_multiples(1, 1, row_height=2.6)
+    figure, (panel,) = style.small_multiples(1, 1, row_height=2.6)
     names = [name for name in DATASETS if name in set(table["dataset"])]
     for name, colour in zip(names, sns.color_palette("colorblind", len(names)), strict=True):
         rows = table[table["dataset"] == name]
@@ -483,9 +449,37 @@ def loss_ranks_methods(within_sizes: pd.DataFrame) -> tuple[Figure, pd.DataFrame
     panel.errorbar(mean["n_params_base"], mean["value"], yerr=bars, fmt="D-", color="0.1", linewidth=1.6, label=label)
     panel.axhline(0, color=GREY, linewidth=0.8, linestyle="--")
     panel.set_ylim(-1.05, 1.05)
-    panel.set_ylabel("Spearman's rho, less loss with score")
-    size_axis(panel, table["n_params_base"])
-    panel.set_title("Methods of one size", loc="left")
-    note(panel, f"{span(table.loc[table['dataset'] != 'mean', 'n'])} methods a size")
+    style.size_axis(panel, table["n_params_base"])
+    words = f"{span(table.loc[table['dataset'] != 'mean', 'n'])} methods a size"
+    style.label_panel(panel, "Methods of one size", words, ylabel="Spearman's rho, less loss with score")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure, table
+
+
+def draw_budgets(table: pd.DataFrame, lines: Sequence[Any], points: pd.DataFrame, names: Sequence[str]) -> Any:
+    """Return a Figure: loss against size along each budget, dashed beyond the sizes fitted, rows and optima."""
+    size, _, loss = names
+    figure, axes = pyplot.subplots(figsize=(7.2, 4.8), layout="constrained")
+    low, high = points[size].min(), points[size].max()
+    shown = [low, high]
+    colours = sns.color_palette("colorblind", len(lines))
+    for colour, line, (_, best) in zip(colours, lines, table.iterrows(), strict=True):
+        near = points[(points["cost"] / best["budget"]).between(1 / _NEAR, _NEAR)]
+        ends = [best[f"{size}_lower"], best[f"{size}_upper"]]
+        shown += [*ends, best[size] / 5, best[size] * 5]
+        style.draw_law(axes, pd.Series(line.inputs[:, 0]), pd.Series(line.loss), (low, high), colour)
+        axes.scatter(near[size], near[loss], color=colour, s=14, alpha=0.7)
+        axes.plot(ends, [best["loss"]] * 2, color=colour, linewidth=4, alpha=0.5)
+        axes.plot(best[size], best["loss"], "*", color=colour, markersize=13, markeredgecolor="black")
+        axes.plot([], [], color=colour, label=f"{best['budget']:.3g}")
+    window = max(min(shown), low / 30), min(max(shown), high * 30)
+    seen = [line.loss[(line.inputs[:, 0] >= window[0]) & (line.inputs[:, 0] <= window[1])] for line in lines]
+    top = max(np.quantile(np.concatenate([points[loss], *seen]), 0.9), table["loss"].max())
+    bottom = min(table["loss"].min(), points[loss].min())
+    axes.set(xscale="log", xlim=window, ylim=(0.97 * bottom, 1.05 * top), xlabel=size, ylabel=loss)
+    level = 100 * table["level"].iloc[0]
+    axes.set_title(f"Optimum of each budget with its {level:g} % interval; dots: rows of 0.7 to 1.5 times the budget")
+    axes.title.set_fontsize(9)
+    axes.legend(title="budget (FLOP)")
+    pyplot.close(figure)
+    return figure

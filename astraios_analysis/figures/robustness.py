@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from astraios_analysis.figures import style
 from astraios_analysis.figures.spec import (
     BARS,
     average_models,
@@ -13,28 +14,7 @@ from astraios_analysis.figures.spec import (
     require_rows,
     round_table,
 )
-from astraios_analysis.figures.style import (
-    GREY,
-    MAX_PANELS,
-    describe_models,
-    draw_models,
-    heat_map,
-    in_seeds,
-    interval_handle,
-    join,
-    method_legend,
-    model_handles,
-    models_in,
-    name_dataset,
-    name_grid,
-    note,
-    size_label,
-    small_multiples,
-    span,
-    split_grids,
-    start_at_zero,
-    twin_columns,
-)
+from astraios_analysis.figures.style import GREY, MAX_PANELS, join, name_dataset, name_grid, size_label, span
 from astraios_analysis.figures.tasks import COLUMNS
 from astraios_analysis.records.registry import DATASETS, METRICS
 from astraios_analysis.scores.models import keep_means
@@ -93,23 +73,22 @@ def robustness(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     for setting, metric, measure in MEASURES:
         chosen = scores["dataset"].isin(CATEGORIES) & (scores["setting"] == setting) & (scores["metric"] == metric)
         own = scores[chosen] if metric != "robust_drop@1" else _solving(scores, chosen)
-        parts.append(own[twin_columns(scores, COLUMNS)].assign(measure=measure))
+        parts.append(own[style.twin_columns(scores, COLUMNS)].assign(measure=measure))
     table = round_table(pd.concat(parts, ignore_index=True))
     require_rows(table, "robustness", "scores on changed prompts, nominal and robust")
     shown = [dataset for dataset in CATEGORIES if dataset in set(table["dataset"])][: MAX_PANELS // len(MEASURES)]
     measures = [measure for _, _, measure in MEASURES if measure in set(table["measure"])]
-    figure, axes = small_multiples(len(measures) * len(shown), len(shown), row_height=1.8, sharey="row")
-    suite = models_in(scores)
+    figure, axes = style.small_multiples(len(measures) * len(shown), len(shown), row_height=1.8, sharey="row")
     for position, panel in enumerate(axes):
         measure, dataset = measures[position // len(shown)], shown[position % len(shown)]
         rows = table[(table["measure"] == measure) & (table["dataset"] == dataset)]
-        draw_models(panel, rows, scores["n_params_base"], label=position >= len(axes) - len(shown))
-        panel.set_title(DATASETS[dataset].title, loc="left")
+        style.draw_models(panel, rows, scores["n_params_base"], label=position >= len(axes) - len(shown))
         problems = f"\n{rows['n_items'].iloc[0]} problems" if len(rows) else ""
-        note(panel, f"{describe_models(models_in(rows), suite)}{problems}{in_seeds(rows)}", reserve=2)
-        panel.set_ylabel(measure if position % len(shown) == 0 else "")
-    start_at_zero(axes)
-    method_legend(figure, table["method"], [interval_handle(table), *model_handles(table)])
+        words = f"{style.describe_models(rows, scores)}{problems}{style.in_seeds(rows)}"
+        ylabel = measure if position % len(shown) == 0 else ""
+        style.label_panel(panel, DATASETS[dataset].title, words, reserve=2, ylabel=ylabel)
+    style.start_at_zero(axes)
+    style.method_legend(figure, table["method"], [style.interval_handle(table), *style.model_handles(table)])
     return figure, table
 
 
@@ -153,10 +132,12 @@ def _transformation_rows(scores: pd.DataFrame) -> pd.DataFrame:
 )
 def transformations(table: pd.DataFrame) -> Figure:
     """Draw a heat map of relative drops a grid."""
-    grids = split_grids(table)
+    grids = style.split_grids(table)
     rows = [own[["dataset", "setting"]].drop_duplicates().shape[0] for _, own in grids]
     heights = {"height_ratios": [n + 2 for n in rows]}
-    figure, axes = small_multiples(len(grids), 1, row_height=0.17 * sum(rows) / len(rows) + 0.5, gridspec_kw=heights)
+    figure, axes = style.small_multiples(
+        len(grids), 1, row_height=0.17 * sum(rows) / len(rows) + 0.5, gridspec_kw=heights
+    )
     limit = max(float(table["value"].abs().max()), 0.01)
     for axis, (grid, own) in zip(axes, grids, strict=True):
         label = own["dataset"].map(name_dataset) + ": " + own["setting"]
@@ -169,11 +150,10 @@ def transformations(table: pd.DataFrame) -> Figure:
         text += wide["n_methods"].map(lambda n, most=most: "" if n == most else f"  (n={n:.0f})")
         shown = wide["value"].rename(columns=size_label)
         looks = {"vmin": -limit, "vmax": limit, "cmap": "RdBu_r", "annot": text, "fmt": "", "linewidths": 0.4}
-        heat_map(axis, shown, annot_kws={"fontsize": 6}, cbar_kws={"label": "relative drop of pass@1"}, **looks)
+        style.heat_map(axis, shown, annot_kws={"fontsize": 6}, cbar_kws={"label": "relative drop of pass@1"}, **looks)
         axis.tick_params(axis="y", labelsize=6)
-        axis.set_xlabel("base model parameters")
-        axis.set_title(name_grid(grid), loc="left")
-        note(axis, f"mean over {most} methods unless said")
+        words = f"mean over {most} methods unless said"
+        style.label_panel(axis, name_grid(grid), words, xlabel="base model parameters")
     return figure
 
 
@@ -208,7 +188,7 @@ def _security_rows(scores: pd.DataFrame) -> pd.DataFrame:
     known = [place for place, rate in enumerate(RATES) if rate[1] == "insecure_rate" and _has_panel(_rate(own, place))]
     needs = f"insecure rates of {_MIN_MODELS} models, each over {_MIN_PROGRAMS} valid programs or a set of scenarios"
     require_rows(own if known else own.iloc[:0], "security", needs)
-    return own[twin_columns(own, COLUMNS)]
+    return own[style.twin_columns(own, COLUMNS)]
 
 
 @figure(
@@ -229,21 +209,20 @@ def security(table: pd.DataFrame) -> Figure:
     """Draw the insecure share of valid programs by size and method, and the share of programs that is valid."""
     shown = [
         (grid, place, rows)
-        for grid, own in split_grids(table)
+        for grid, own in style.split_grids(table)
         for place in range(len(RATES))
         if len(rows := _rate(own, place)) and _has_panel(rows)
     ]
-    figure, axes = small_multiples(len(shown), min(3, len(shown)), row_height=2.1, sharey=True)
+    figure, axes = style.small_multiples(len(shown), min(3, len(shown)), row_height=2.1, sharey=True)
     for panel, (grid, place, rows) in zip(axes, shown, strict=True):
         _, metric, setting, title, _ = RATES[place]
-        draw_models(panel, rows, rows["n_params_base"])
-        panel.set_title(title, loc="left")
-        panel.set_ylabel(METRICS[metric].label)
+        style.draw_models(panel, rows, rows["n_params_base"])
         panel.set_ylim(-0.04, 1.04)
         if setting == "untrusted":
             panel.axhline(0.5, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
-        n, n_models = keep_means(rows)["n_items"].astype(int), len(models_in(rows))
+        n, n_models = keep_means(rows)["n_items"].astype(int), len(style.models_in(rows))
         what = "scenarios" if setting.startswith("t0.2") else "prompts" if setting == "all" else "programs a run"
-        note(panel, f"{name_grid(grid)}: {n_models} models, {span(n)} {what}{in_seeds(rows)}")
-    method_legend(figure, table["method"], [interval_handle(table), *model_handles(table)])
+        words = f"{name_grid(grid)}: {n_models} models, {span(n)} {what}{style.in_seeds(rows)}"
+        style.label_panel(panel, title, words, ylabel=METRICS[metric].label)
+    style.method_legend(figure, table["method"], [style.interval_handle(table), *style.model_handles(table)])
     return figure

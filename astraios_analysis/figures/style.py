@@ -416,17 +416,19 @@ def models_in(table: pd.DataFrame) -> list[tuple[str, str]]:
 _FEW_MODELS = 2
 
 
-def describe_models(shown: Iterable[tuple[str, str]], suite: Iterable[tuple[str, str]]) -> str:
-    """Say which models of a suite are shown: ``21 of 28 models (not 16b)``, ``1 of 28 models (only 16b FFT)``."""
-    suite = list(dict.fromkeys(suite))
-    present = set(shown)
+def describe_models(table: pd.DataFrame, suite: pd.DataFrame | None = None) -> str:
+    """Say which models of a suite a table has: ``21 of 28 models (not 16b)``, ``1 of 28 models (only 16b FFT)``.
+
+    Without a suite, the table is its own.
+    """
+    present, suite = models_in(table), models_in(table if suite is None else suite)
     missing = [model for model in suite if model not in present]
     text = f"{len(suite) - len(missing)} of {len(suite)} models"
     if not missing:
         return text
     kept = [model for model in suite if model in present]
     if 0 < len(kept) <= _FEW_MODELS < len(missing):
-        return f"{text} (only {', '.join(f'{size} {METHOD_STYLES[method].label}' for size, method in kept)})"
+        return f"{text} (only {', '.join(f'{size} {name_method(method)}' for size, method in kept)})"
     parts = []
     for size in dict.fromkeys(size for size, _ in suite):
         here = [method for s, method in suite if s == size]
@@ -434,23 +436,25 @@ def describe_models(shown: Iterable[tuple[str, str]], suite: Iterable[tuple[str,
         if len(gone) == len(here):
             parts.append(size)
         elif len(gone) > len(here) / 2:
-            kept = " ".join(METHOD_STYLES[m].label for m in here if m not in gone)
-            parts.append(f"{size} but {kept}")
+            parts.append(f"{size} but {' '.join(name_method(m) for m in here if m not in gone)}")
         elif gone:
-            parts.append(f"{size} {' '.join(METHOD_STYLES[m].label for m in gone)}")
+            parts.append(f"{size} {' '.join(map(name_method, gone))}")
     return f"{text} (not {', '.join(parts)})"
 
 
-def note(axes: Axes, text: str, reserve: int = 1, beside: float = _BESIDE_PANEL) -> None:
-    """Write grey lines between a panel's title and its frame, wrapped to the panel's width.
+def label_panel(
+    axes: Axes, title: str, text: str, *, reserve: int = 1, beside: float = _BESIDE_PANEL, **labels: str
+) -> None:
+    """Write a panel's title, grey lines between it and the frame, wrapped to the panel's width, and the axes' labels.
 
     Room for at least ``reserve`` lines keeps the titles of a row level; ``beside`` are the points that labels take.
     """
+    axes.set(**labels)
     place = axes.get_subplotspec()
     share = len(place.colspan) / place.get_gridspec().ncols
     room = 72 * axes.figure.get_figwidth() * share - beside
     lines = [part for line in text.split("\n") for part in _wrap(line, room)]
-    axes.set_title(axes.get_title(loc="left"), loc="left", pad=4 + 1.2 * _NOTE_SIZE * max(len(lines), reserve))
+    axes.set_title(title, loc="left", pad=4 + 1.2 * _NOTE_SIZE * max(len(lines), reserve))
     ends = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": _NOTE_SIZE, "color": GREY}
     written = axes.annotate("\n".join(lines), (0, 1), (0, 2), **ends)
     # The title already holds the room; counted again, long lines would squeeze the panels.

@@ -4,24 +4,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from astraios_analysis.figures import style
 from astraios_analysis.figures.spec import average_models, figure, find_ends, keep_largest, require_rows
-from astraios_analysis.figures.style import (
-    METHOD_STYLES,
-    describe_models,
-    draw_markers,
-    method_legend,
-    model_handles,
-    models_in,
-    name_grid,
-    name_method,
-    note,
-    plain_log,
-    size_axis,
-    size_label,
-    small_multiples,
-    split_grids,
-    split_held_out,
-)
+from astraios_analysis.figures.style import METHOD_STYLES, name_grid, name_method, size_label
 
 _COLUMNS = ["size", "method", "n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated"]
 # Columns of the table: title and label of the axis.
@@ -74,8 +59,8 @@ def _updated_rows(frame: pd.DataFrame) -> pd.DataFrame:
 )
 def updated_parameters(table: pd.DataFrame) -> Figure:
     """Draw updated parameters by base size and method, a row of panels a grid."""
-    grids, shown = split_grids(table), [name for name in _PANELS if name in table]
-    figure, axes = small_multiples(len(grids) * len(shown), len(shown), row_height=2.4)
+    grids, shown = style.split_grids(table), [name for name in _PANELS if name in table]
+    figure, axes = style.small_multiples(len(grids) * len(shown), len(shown), row_height=2.4)
     for position, panel in enumerate(axes):
         (grid, rows), column = grids[position // len(shown)], shown[position % len(shown)]
         if column not in rows:
@@ -83,24 +68,22 @@ def updated_parameters(table: pd.DataFrame) -> Figure:
             continue
         _draw(panel, rows.assign(flop=rows["flop"] / 1e12) if column == "flop" else rows, column)
         title, label = _PANELS[column]
-        panel.set_title(title, loc="left")
-        panel.set_ylabel(label)
-        note(panel, f"{name_grid(grid)}: {describe_models(models_in(rows), models_in(rows))}")
-    method_legend(figure, table["method"], model_handles(table))
+        style.label_panel(panel, title, f"{name_grid(grid)}: {style.describe_models(rows)}", ylabel=label)
+    style.method_legend(figure, table["method"], style.model_handles(table))
     return figure
 
 
 def _draw(axes: Axes, table: pd.DataFrame, column: str) -> None:
     axes.set_yscale("log")
     for method, rows in table.groupby("method", sort=False):
-        style, rows = METHOD_STYLES[method], rows.sort_values("n_params_base")
+        look, rows = METHOD_STYLES[method], rows.sort_values("n_params_base")
         x, y = rows["n_params_base"].astype(float), rows[column].astype(float)
-        axes.plot(x, y, color=style.colour, marker=style.marker, markeredgecolor="white", markeredgewidth=0.3)
-        held_out = split_held_out(rows)[1]
-        draw_markers(axes, held_out["n_params_base"], held_out[column], method, hollow=True)
-    size_axis(axes, table["n_params_base"])
+        axes.plot(x, y, color=look.colour, marker=look.marker, markeredgecolor="white", markeredgewidth=0.3)
+        held_out = style.split_held_out(rows)[1]
+        style.draw_markers(axes, held_out["n_params_base"], held_out[column], method, hollow=True)
+    style.size_axis(axes, table["n_params_base"])
     # Plain numbers: the exponents of powers of ten would be too small to read in print.
     if column == "n_params_updated":
         axes.yaxis.set_major_formatter(lambda number, _: size_label(number))
     else:
-        plain_log(axes)
+        style.plain_log(axes)

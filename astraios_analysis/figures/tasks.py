@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from astraios_analysis.figures import style
 from astraios_analysis.figures.spec import (
     BARS,
     INTERVAL,
@@ -17,31 +18,7 @@ from astraios_analysis.figures.spec import (
     require_rows,
     round_table,
 )
-from astraios_analysis.figures.style import (
-    GREY,
-    METHOD_STYLES,
-    choose_panels,
-    describe_models,
-    draw_markers,
-    draw_models,
-    in_seeds,
-    interval_handle,
-    join,
-    marker_size_of,
-    method_legend,
-    model_handles,
-    models_in,
-    name_dataset,
-    name_grid,
-    name_method,
-    note,
-    say_undrawn,
-    size_handles,
-    small_multiples,
-    split_grids,
-    start_at_zero,
-    twin_columns,
-)
+from astraios_analysis.figures.style import GREY, METHOD_STYLES, join, name_dataset, name_grid, name_method
 from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION, METRICS, find_dataset, order_datasets
 from astraios_analysis.scores.bootstrap import primary_frame
 from astraios_analysis.scores.models import seed_words
@@ -102,19 +79,21 @@ def task_performance(scores: pd.DataFrame, votes: dict[str, bool]) -> tuple[Figu
     primary = primary_frame(scores)
     kinds = primary["dataset"].map(lambda name: find_dataset(name).kind)
     is_task = ~kinds.isin(["robustness", "security"]) & ~primary["dataset"].isin([MEAN_GENERATION])
-    table = round_table(primary.loc[is_task, twin_columns(scores, COLUMNS)])
+    table = round_table(primary.loc[is_task, style.twin_columns(scores, COLUMNS)])
     require_rows(table, "task_performance", "a primary score")
-    shown, rest = choose_panels(order_datasets(table["dataset"]), votes)
+    shown, rest = style.choose_panels(order_datasets(table["dataset"]), votes)
     n_columns = min(3, len(shown))
-    figure, axes = small_multiples(len(shown), n_columns, row_height=2.1)
+    figure, axes = style.small_multiples(len(shown), n_columns, row_height=2.1)
     for position, (panel, dataset) in enumerate(zip(axes, shown, strict=True)):
         rows = table[table["dataset"] == dataset]
-        draw_models(panel, rows, scores["n_params_base"], label=position + n_columns >= len(shown))
-        _panel(panel, rows, dataset, models_in(scores))
-    start_at_zero(axes)
+        style.draw_models(panel, rows, scores["n_params_base"], label=position + n_columns >= len(shown))
+        _panel(panel, rows, dataset, scores)
+    style.start_at_zero(axes)
     references = [REFERENCES[name] for name in _references(shown)]
-    method_legend(figure, table["method"], [interval_handle(table), *references, *model_handles(table)])
-    say_undrawn(figure, rest, votes)
+    style.method_legend(
+        figure, table["method"], [style.interval_handle(table), *references, *style.model_handles(table)]
+    )
+    style.say_undrawn(figure, rest, votes)
     return figure, table
 
 
@@ -125,18 +104,16 @@ def _references(datasets: Sequence[str]) -> list[str]:
     return names + (["guess"] if any(one.chance and one.chance >= _VISIBLE for one in known) else [])
 
 
-def _panel(panel: Axes, rows: pd.DataFrame, name: str, suite: list[tuple[str, str]]) -> None:
+def _panel(panel: Axes, rows: pd.DataFrame, name: str, scores: pd.DataFrame) -> None:
     known = find_dataset(name)
     if known.majority is not None and known.majority != known.chance:
         panel.axhline(known.majority, color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
     if known.chance and known.chance >= _VISIBLE:
         panel.axhline(known.chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
-    panel.set_title(known.title, loc="left")
     n_items, source = rows["n_items"].iloc[0], rows["source"].iloc[0]
     items = {"generation": "problems", "answers": "tokens"}.get(known.kind, "items")
-    words = seed_words(rows) or source
-    note(panel, f"{describe_models(models_in(rows), suite)}\n{n_items} {items}, {words}", reserve=3)
-    panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
+    words = f"{style.describe_models(rows, scores)}\n{n_items} {items}, {seed_words(rows) or source}"
+    style.label_panel(panel, known.title, words, reserve=3, ylabel=METRICS[rows["metric"].iloc[0]].label)
 
 
 def _say_means(table: pd.DataFrame) -> str | None:
@@ -176,16 +153,15 @@ def _mean_rows(panels: dict[str, pd.DataFrame]) -> pd.DataFrame:
 )
 def mean_performance(table: pd.DataFrame) -> Figure:
     """Draw mean scores, one panel a set of data sets that has a vote; the table names the data sets averaged."""
-    parts = [part for grid in split_grids(table) for part in _voting_means(*grid)]
-    figure, axes = small_multiples(len(parts), min(3, len(parts)), row_height=2.3)
+    parts = [part for grid in style.split_grids(table) for part in _voting_means(*grid)]
+    figure, axes = style.small_multiples(len(parts), min(3, len(parts)), row_height=2.3)
     for panel, (grid, title, rows) in zip(axes, parts, strict=True):
-        draw_models(panel, rows, table.loc[table["grid"] == grid, "n_params_base"])
-        panel.set_ylabel("mean of primary scores")
-        panel.set_title(title, loc="left")
+        style.draw_models(panel, rows, table.loc[table["grid"] == grid, "n_params_base"])
         names = [DATASETS[name].title.removeprefix("Embedded ") for name in rows["datasets"].iloc[0].split()]
-        where = f"{name_grid(grid)}, {describe_models(models_in(rows), models_in(rows)).split(' of ')[0]} models"
-        note(panel, f"{where}{in_seeds(rows)}\nmean of {', '.join(names)}", reserve=4)
-    method_legend(figure, table["method"], [interval_handle(table), *model_handles(table)])
+        n_models = len(style.models_in(rows))
+        words = f"{name_grid(grid)}, {n_models} models{style.in_seeds(rows)}\nmean of {', '.join(names)}"
+        style.label_panel(panel, title, words, reserve=4, ylabel="mean of primary scores")
+    style.method_legend(figure, table["method"], [style.interval_handle(table), *style.model_handles(table)])
     return figure
 
 
@@ -228,35 +204,30 @@ def zero_against_one_shot(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     table = round_table(pd.concat(parts, ignore_index=True))
     require_rows(table, "zero_against_one_shot", "an accuracy on clone_detection or defect_detection")
     names, sizes = list(dict.fromkeys(table["dataset"])), sorted(set(table["n_params_base"]))
-    figure, axes = small_multiples(len(names), 2, row_height=3.0)
+    figure, axes = style.small_multiples(len(names), 2, row_height=3.0)
     for panel, name in zip(axes, names, strict=True):
         rows = table[table["dataset"] == name]
-        both = _draw_shots(panel, rows, sizes)
+        both = rows.groupby(["size", "method"], sort=False).filter(lambda own: own["shots"].nunique() == 2)
+        _draw_shots(panel, both, sizes)
         top = 1.04 * float(rows["upper"].max())
         panel.plot([0, top], [0, top], color=GREY, linewidth=0.7)
         for line in (panel.axvline, panel.axhline):
             line(DATASETS[name].majority or 0, color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
         panel.set(xlim=(0, top), ylim=(0, top), xlabel="zero-shot accuracy", ylabel="one-shot accuracy")
-        panel.set_title(DATASETS[name].title, loc="left")
-        note(panel, f"both: {describe_models(both, models_in(scores))}")
-    handles = [interval_handle(table), REFERENCES["commonest"], *size_handles(table)]
-    method_legend(figure, table["method"], handles)
+        style.label_panel(panel, DATASETS[name].title, f"both: {style.describe_models(both, scores)}")
+    handles = [style.interval_handle(table), REFERENCES["commonest"], *style.size_handles(table)]
+    style.method_legend(figure, table["method"], handles)
     return figure, table
 
 
-def _draw_shots(panel: Axes, rows: pd.DataFrame, sizes: list[int]) -> list[tuple[str, str]]:
-    """Draw the models that have both accuracies, and return them."""
-    both = []
-    for (size, method), own in rows.groupby(["size", "method"], sort=False):
-        found = own.set_index("shots")
-        if {"zero_shot", "one_shot"} <= set(found.index):
-            zero, one = found.loc["zero_shot"], found.loc["one_shot"]
-            colour, marker_size = METHOD_STYLES[method].colour, marker_size_of(zero["n_params_base"], sizes)
-            panel.plot([zero["lower"], zero["upper"]], [one["value"]] * 2, color=colour, linewidth=0.6)
-            panel.plot([zero["value"]] * 2, [one["lower"], one["upper"]], color=colour, linewidth=0.6)
-            draw_markers(panel, [zero["value"]], [one["value"]], method, size=marker_size)
-            both.append((size, method))
-    return both
+def _draw_shots(panel: Axes, both: pd.DataFrame, sizes: list[int]) -> None:
+    """Draw models that have both accuracies."""
+    for (_, method), own in both.groupby(["size", "method"], sort=False):
+        zero, one = (own.set_index("shots").loc[shots] for shots in ("zero_shot", "one_shot"))
+        colour, marker_size = METHOD_STYLES[method].colour, style.marker_size_of(zero["n_params_base"], sizes)
+        panel.plot([zero["lower"], zero["upper"]], [one["value"]] * 2, color=colour, linewidth=0.6)
+        panel.plot([zero["value"]] * 2, [one["lower"], one["upper"]], color=colour, linewidth=0.6)
+        style.draw_markers(panel, [zero["value"]], [one["value"]], method, size=marker_size)
 
 
 def _shots(scores: pd.DataFrame, name: str) -> pd.DataFrame:

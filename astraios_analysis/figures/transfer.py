@@ -9,41 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from astraios_analysis.figures import style
 from astraios_analysis.figures.spec import BARS, figure, keep_shares, require_rows, round_table
-from astraios_analysis.figures.style import (
-    GREY,
-    MAX_PANELS,
-    METHOD_STYLES,
-    beside,
-    choose_panels,
-    describe_models,
-    draw_law,
-    draw_markers,
-    draw_methods,
-    draw_prediction,
-    draw_seeds,
-    in_seeds,
-    interval_handle,
-    join,
-    keep_voting,
-    law_sizes,
-    method_legend,
-    model_handles,
-    models_in,
-    name_dataset,
-    name_grid,
-    note,
-    plain_log,
-    say_mute,
-    say_no_vote,
-    say_undrawn,
-    size_axis,
-    size_label,
-    small_multiples,
-    split_grids,
-    split_held_out,
-    split_kinds,
-)
+from astraios_analysis.figures.style import GREY, MAX_PANELS, METHOD_STYLES, join, name_dataset, name_grid, size_label
 from astraios_analysis.prediction.backtest import largest_from_smaller
 from astraios_analysis.prediction.forecast import (
     Fitted,
@@ -72,7 +40,7 @@ def choose_target(primary: pd.DataFrame, target: float) -> float:
     """
     if primary.empty:
         return target
-    fitted, held_out = split_held_out(primary)
+    fitted, held_out = style.split_held_out(primary)
     largest = float((fitted if len(fitted) else primary)["n_params_base"].max())
     if largest / MAX_REACH <= target <= largest * MAX_REACH:
         return target
@@ -147,33 +115,31 @@ def score_scaling(
     table = round_table(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
     require_rows(table, "score_scaling", "a data set with primary scores at three sizes")
     predicted = [name for name in datasets if name in set(table.loc[table["kind"] == "prediction", "dataset"])]
-    shown, rest = choose_panels(predicted or datasets, votes)
+    shown, rest = style.choose_panels(predicted or datasets, votes)
     rest += [name for name in datasets if predicted and name not in predicted]
-    figure, axes = small_multiples(len(shown), 3, row_height=2.2)
-    suite = models_in(primary)
+    figure, axes = style.small_multiples(len(shown), 3, row_height=2.2)
     for position, (panel, name) in enumerate(zip(axes, shown, strict=True)):
         rows = table[table["dataset"] == name]
         _scaling_panel(panel, rows, target_size)
         measured = rows[rows["kind"].isin(["measured", "held_out"])]
-        panel.set_title(name_dataset(name), loc="left")
-        words = describe_models(models_in(measured), suite) + in_seeds(primary[primary["dataset"] == name])
+        words = style.describe_models(measured, primary) + style.in_seeds(primary[primary["dataset"] == name])
         laws = rows.loc[rows["kind"] == "line", "law"]
         law = f"mostly {laws.iloc[0]}" if len(laws) else "no law"
         refused = "\nnot predicted" if (rows["kind"] == "refused").any() else ""
-        note(panel, f"{words}\n{law}{refused}", reserve=2)
-        panel.set_ylabel(METRICS[rows["metric"].iloc[0]].label)
-        panel.set_xlabel("base model parameters" if position + 3 >= len(shown) else "")
+        labels = {"xlabel": "base model parameters" if position + 3 >= len(shown) else ""}
+        labels["ylabel"] = METRICS[rows["metric"].iloc[0]].label
+        style.label_panel(panel, name_dataset(name), f"{words}\n{law}{refused}", reserve=2, **labels)
     measured = primary[primary["dataset"].isin(datasets)]
     handles = [
-        interval_handle(measured),
+        style.interval_handle(measured),
         Line2D([], [], color=GREY, linewidth=1.1, label="fitted"),
         Line2D([], [], color=GREY, linewidth=1.1, linestyle="--", label="extrapolated"),
         Line2D([], [], color=GREY, linewidth=2.2, label="50 %"),
         Line2D([], [], color=GREY, linewidth=0.7, label="95 % prediction interval"),
-        *model_handles(measured),
+        *style.model_handles(measured),
     ]
-    method_legend(figure, table["method"].dropna(), handles)
-    say_undrawn(figure, rest, votes)
+    style.method_legend(figure, table["method"].dropna(), handles)
+    style.say_undrawn(figure, rest, votes)
     return figure, table
 
 
@@ -205,7 +171,7 @@ def law_rows(fitted: Fitted, target: float) -> list[dict]:
     ends = [*fitted.x_range, target]
     law = max(fitted.weights, key=fitted.weights.get).replace("_", " ").replace("/", ", ")
     rows = []
-    for size in law_sizes(ends):
+    for size in style.law_sizes(ends):
         median = fitted.intervals(float(size), ()).median
         rows += [
             {"method": method, "n_params_base": size, "value": value, "law": law}
@@ -227,28 +193,28 @@ def prediction_rows(fitted: Fitted, target: float) -> list[dict]:
 
 def _scaling_panel(panel: Axes, rows: pd.DataFrame, target: float) -> None:
     measured = rows[rows["kind"] == "measured"]
-    draw_methods(panel, measured, line=False)
-    draw_methods(panel, rows[rows["kind"] == "held_out"], line=False, hollow=True)
+    style.draw_methods(panel, measured, line=False)
+    style.draw_methods(panel, rows[rows["kind"] == "held_out"], line=False, hollow=True)
     smallest, largest = measured["n_params_base"].min(), measured["n_params_base"].max()
     for method, own in rows.groupby("method", sort=False):
         colour = METHOD_STYLES[method].colour
         line = own[own["kind"] == "line"].sort_values("n_params_base")
         n_params = line["n_params_base"]
-        draw_law(panel, n_params, line["value"], (smallest, largest), colour)
-        draw_prediction(panel, beside(target, method), own[own["kind"] == "prediction"], 0.95, colour)
+        style.draw_law(panel, n_params, line["value"], (smallest, largest), colour)
+        style.draw_prediction(panel, style.beside(target, method), own[own["kind"] == "prediction"], 0.95, colour)
     sizes = sorted(set(rows.loc[rows["kind"] != "line", "n_params_base"]))
-    size_axis(panel, sizes, label=False, margin=1.75, label_width=0.18)
+    style.size_axis(panel, sizes, label=False, margin=1.75, label_width=0.18)
     panel.tick_params(axis="x", labelsize=6)
     metric = METRICS[rows["metric"].iloc[0]]
     if metric.is_bounded:
         top = 1.08 * float(np.nanmax(rows[["value", "upper"]].to_numpy(dtype=float)))
         panel.set_ylim(metric.lower, min(metric.upper, top))
     for method, own in rows[rows["kind"] == "seed"].groupby("method", sort=False):
-        draw_seeds(panel, own["n_params_base"], own["value"], method)
+        style.draw_seeds(panel, own["n_params_base"], own["value"], method)
 
 
 def _say_backtest(table: pd.DataFrame) -> str | None:
-    tested, parts = keep_voting(table[table["kind"] == "tested"]), []
+    tested, parts = style.keep_voting(table[table["kind"] == "tested"]), []
     losses, scores = tested[tested["dataset"] == LOSS], _shares(tested[tested["dataset"] != LOSS])
     for what, rows, unit, factor in (("losses", losses, "nats", 1), ("scores", scores, "of 100 points", 100)):
         if len(rows):
@@ -259,7 +225,7 @@ def _say_backtest(table: pd.DataFrame) -> str | None:
                 f"{count_covered(rows)} of {len(rows)} prediction intervals cover, {width:.2g} wide in the median"
             )
     found = "; ".join(parts)
-    return f"{found[0].upper()}{found[1:]}.{say_no_vote(table.dropna(subset=['error']))}" if found else None
+    return f"{found[0].upper()}{found[1:]}.{style.say_no_vote(table.dropna(subset=['error']))}" if found else None
 
 
 def _backtest_rows(
@@ -285,7 +251,7 @@ def _backtest_rows(
     tested = _tested(pd.concat(parts, ignore_index=True), level)
     tested = tested.assign(has_vote=tested["dataset"].map(lambda name: votes.get(name, True)))
     # The loss, or what says most: the score with most sizes.
-    voting = keep_voting(tested).assign(n=lambda own: own.groupby("dataset")["method"].transform("nunique"))
+    voting = style.keep_voting(tested).assign(n=lambda own: own.groupby("dataset")["method"].transform("nunique"))
     most = voting.sort_values(["n_train_sizes", "n"], ascending=False, kind="stable")["dataset"]
     name = LOSS if LOSS in set(most) else next(iter(most), tested["dataset"].iloc[0])
     outcome = record_outcome(runs, name)
@@ -326,12 +292,12 @@ def backtest_panels(table: pd.DataFrame) -> Figure:
     ``dataset, method, size, n_params_base, seed, measured, predicted, lower, upper, level, error, covered, persistence,
     persistence_error, n_train_sizes, reach``.
     """
-    grids = split_grids(table)
-    figure, axes = small_multiples(2 * len(grids), 2, row_height=2.9)
+    grids = style.split_grids(table)
+    figure, axes = style.small_multiples(2 * len(grids), 2, row_height=2.9)
     for (grid, own), left, right in zip(grids, axes[::2], axes[1::2], strict=True):
         shown = own[own["dataset"] == own.loc[own["kind"] == "line", "dataset"].iloc[0]]
         _prediction_panel(left, shown, grid)
-        tested = keep_voting(own[own["kind"] == "tested"])
+        tested = style.keep_voting(own[own["kind"] == "tested"])
         _draw_tested(right, _shares(tested), f"{name_grid(grid)}: predicted and measured scores")
     dots = {"marker": "o", "linestyle": ""}
     handles = [
@@ -340,7 +306,7 @@ def backtest_panels(table: pd.DataFrame) -> Figure:
         Line2D([], [], color=GREY, linewidth=1.1, linestyle="--", label="predicted"),
         Line2D([], [], color=GREY, linewidth=0.8, label=f"{100 * table['level'].max():g} % prediction interval"),
     ]
-    method_legend(figure, table["method"], handles)
+    style.method_legend(figure, table["method"], handles)
     return figure
 
 
@@ -350,21 +316,21 @@ def _prediction_panel(panel: Axes, rows: pd.DataFrame, grid: str) -> None:
     inside, target = kinds["measured"]["n_params_base"], float(kinds["tested"]["n_params_base"].iloc[0])
     for method, line in kinds["line"].groupby("method", sort=False):
         colour, line = METHOD_STYLES[method].colour, line.sort_values("n_params_base")
-        draw_law(panel, line["n_params_base"], line["predicted"], (inside.min(), inside.max()), colour)
+        style.draw_law(panel, line["n_params_base"], line["predicted"], (inside.min(), inside.max()), colour)
         own, tested = (kinds[kind][kinds[kind]["method"] == method] for kind in ("measured", "tested"))
-        draw_markers(panel, own["n_params_base"], own["measured"], method, size=3.4)
-        x = beside(target, method)
+        style.draw_markers(panel, own["n_params_base"], own["measured"], method, size=3.4)
+        x = style.beside(target, method)
         for ends in tested.iloc[:1][[*BARS]].to_numpy(dtype=float):
             panel.plot([x, x], ends, color=colour, linewidth=0.9)
-        draw_markers(panel, [x] * len(tested), tested["measured"], method, hollow=True, size=4)
+        style.draw_markers(panel, [x] * len(tested), tested["measured"], method, hollow=True, size=4)
     name = rows["dataset"].iloc[0]
-    size_axis(panel, [*inside, target], margin=1.75)
+    style.size_axis(panel, [*inside, target], margin=1.75)
     metric = METRICS.get(find_dataset(name).primary_metric or "")
     if name == LOSS:
-        plain_log(panel)
-    panel.set_ylabel("nats per token" if name == LOSS else metric.label if metric else name)
-    panel.set_title(f"{name_grid(grid)}: {name_dataset(name)}", loc="left")
-    note(panel, _verdict(kinds["tested"]), reserve=2)
+        style.plain_log(panel)
+    ylabel = "nats per token" if name == LOSS else metric.label if metric else name
+    title = f"{name_grid(grid)}: {name_dataset(name)}"
+    style.label_panel(panel, title, _verdict(kinds["tested"]), reserve=2, ylabel=ylabel)
 
 
 def _shares(rows: pd.DataFrame) -> pd.DataFrame:
@@ -379,22 +345,20 @@ def backtest_rows(rows: pd.DataFrame) -> Figure:
     """Draw runs that were held out (`prediction.backtest.predict_runs`, with ``quantity``), one panel a quantity."""
     table = _tested(rows, 0.95)
     names = list(dict.fromkeys(table["dataset"]))[:MAX_PANELS]
-    figure, axes = small_multiples(len(names), min(3, len(names)), row_height=2.4)
+    figure, axes = style.small_multiples(len(names), min(3, len(names)), row_height=2.4)
     for panel, name in zip(axes, names, strict=True):
         _draw_tested(panel, table[table["dataset"] == name], name_dataset(name))
-    method_legend(figure, table["method"])
+    style.method_legend(figure, table["method"])
     return figure
 
 
 def _draw_tested(panel: Axes, rows: pd.DataFrame, title: str) -> None:
     for method, own in rows.groupby("method", sort=False):
         panel.vlines(own["measured"], own["lower"], own["upper"], color=METHOD_STYLES[method].colour, linewidth=0.5)
-        draw_markers(panel, own["measured"], own["predicted"], method, size=3.4)
+        style.draw_markers(panel, own["measured"], own["predicted"], method, size=3.4)
     ends = rows["measured"].min(), rows["measured"].max()
     panel.axline((ends[0], ends[0]), slope=1, color=GREY, linewidth=0.8, zorder=1)
-    panel.set(xlabel="measured", ylabel="predicted")
-    panel.set_title(title, loc="left")
-    note(panel, _verdict(rows), reserve=2)
+    style.label_panel(panel, title, _verdict(rows), reserve=2, xlabel="measured", ylabel="predicted")
 
 
 def _verdict(rows: pd.DataFrame) -> str:
@@ -408,28 +372,27 @@ def prediction_panels(
     fitted: Mapping[str, Fitted], targets: Sequence[float], methods: Sequence[str], x_label: str = ""
 ) -> Figure:
     """Draw predictions of any outcomes: single runs, laws (dashed beyond the sizes fitted) and intervals at targets."""
-    figure, axes = small_multiples(len(fitted), min(len(fitted), 3), row_height=2.3)
+    figure, axes = style.small_multiples(len(fitted), min(len(fitted), 3), row_height=2.3)
     METHOD_STYLES.order(methods)
     for panel, (name, one) in zip(axes, fitted.items(), strict=True):
         laws = pd.DataFrame([row for target in targets for row in law_rows(one, target)])
         bars = pd.DataFrame([row for target in targets for row in prediction_rows(one, target)])
         for method in methods:
             colour, runs = METHOD_STYLES[method].colour, one.outcome.runs[one.outcome.runs["method"] == method]
-            draw_markers(panel, runs["n_params"], runs["value"], method, size=3.5)
+            style.draw_markers(panel, runs["n_params"], runs["value"], method, size=3.5)
             own = laws[laws["method"] == method].drop_duplicates("n_params_base").sort_values("n_params_base")
-            draw_law(panel, own["n_params_base"], own["value"], one.x_range, colour)
+            style.draw_law(panel, own["n_params_base"], own["value"], one.x_range, colour)
             for target, ends in bars[bars["method"] == method].groupby("n_params_base"):
-                draw_prediction(panel, float(target), ends, 0.95, colour)
-                draw_markers(panel, [target], ends["value"].iloc[:1], method, hollow=True, size=3.5)
+                style.draw_prediction(panel, float(target), ends, 0.95, colour)
+                style.draw_markers(panel, [target], ends["value"].iloc[:1], method, hollow=True, size=3.5)
         panel.set_xscale("log")
         if one.outcome.link == "log":
-            plain_log(panel)
+            style.plain_log(panel)
         panel.set_title(name_dataset(name), loc="left")
-        panel.set_ylabel(one.outcome.metric)
-        panel.set_xlabel(x_label)
+        panel.set(xlabel=x_label, ylabel=one.outcome.metric)
     looks = (("law", 0.8, "-"), ("extrapolated", 0.8, "--"), ("50 %", 2.2, "-"), ("95 % prediction interval", 0.7, "-"))
-    handles = [Line2D([], [], color=GREY, linewidth=w, linestyle=style, label=label) for label, w, style in looks]
-    method_legend(figure, methods, handles)
+    handles = [Line2D([], [], color=GREY, linewidth=w, linestyle=dash, label=label) for label, w, dash in looks]
+    style.method_legend(figure, methods, handles)
     # Whoever asked for it shows it: an open figure a notebook would show once more.
     pyplot.close(figure)
     return figure
@@ -440,7 +403,7 @@ def _say_small_large(table: pd.DataFrame) -> str | None:
     if fits.empty:
         return None
     parts = []
-    for kind, own in split_kinds(fits):
+    for kind, own in style.split_kinds(fits):
         known = own.dropna(subset=["slope"])
         slopes = [
             f"{_interval(row)}" + (f" ({name_dataset(row['dataset'])})" if len(own) > 1 else "")
@@ -481,10 +444,10 @@ def small_against_large(
     table = round_table(pd.concat([points, fits], ignore_index=True))
     drawn = table[table["is_drawn"].astype("boolean").fillna(False)]
     has_slope = drawn["slope"].notna() if drawn["slope"].notna().any() else drawn["slope"].isna()
-    shown, _ = choose_panels(drawn.loc[has_slope, "dataset"], votes)
+    shown, _ = style.choose_panels(drawn.loc[has_slope, "dataset"], votes)
     rest = [name for name in drawn["dataset"] if name not in shown]
     picture = _transfer_panels(table[table["kind"] == "point"], drawn[drawn["dataset"].isin(shown)])
-    say_undrawn(picture, rest, votes)
+    style.say_undrawn(picture, rest, votes)
     return picture, table
 
 
@@ -511,28 +474,27 @@ def _pairs(primary: pd.DataFrame, fit: dict) -> pd.DataFrame:
 
 
 def _transfer_panels(points: pd.DataFrame, fits: pd.DataFrame) -> Figure:
-    figure, axes = small_multiples(len(fits), min(3, len(fits)), row_height=1.95)
+    figure, axes = style.small_multiples(len(fits), min(3, len(fits)), row_height=1.95)
     for panel, fit in zip(axes, fits.to_dict("records"), strict=True):
         chosen = (points["dataset"] == fit["dataset"]) & (points["size_small"] == fit["size_small"])
         rows = points[chosen & (points["size_large"] == fit["size_large"])]
         for row in rows.to_dict("records"):
-            style = METHOD_STYLES[row["method"]]
-            panel.plot([row["small_lower"], row["small_upper"]], [row["large"]] * 2, color=style.colour, linewidth=0.6)
-            panel.plot([row["small"]] * 2, [row["large_lower"], row["large_upper"]], color=style.colour, linewidth=0.6)
-            panel.plot(row["small"], row["large"], style.marker, color=style.colour, markeredgewidth=0, zorder=3)
-        panel.set_title(name_dataset(fit["dataset"]), loc="left")
+            look = METHOD_STYLES[row["method"]]
+            panel.plot([row["small_lower"], row["small_upper"]], [row["large"]] * 2, color=look.colour, linewidth=0.6)
+            panel.plot([row["small"]] * 2, [row["large_lower"], row["large_upper"]], color=look.colour, linewidth=0.6)
+            panel.plot(row["small"], row["large"], look.marker, color=look.colour, markeredgewidth=0, zorder=3)
         _draw_line(panel, fit)
-        who = _describe_methods(fit["methods"], fits)
-        note(panel, f"{who}{say_mute(pd.DataFrame([fit]))}\n{_say_slope(fit)}", reserve=2)
+        who = _describe_methods(fit["methods"], fits) + style.say_mute(pd.DataFrame([fit]))
         metric = METRICS[fit["metric"]].label if fit["metric"] in METRICS else fit["metric"]
-        panel.set_xlabel(f"{metric}, {fit['size_small']}")
-        panel.set_ylabel(f"{metric}, {fit['size_large']}")
+        xlabel, ylabel = (f"{metric}, {fit[size]}" for size in ("size_small", "size_large"))
+        words = f"{who}\n{_say_slope(fit)}"
+        style.label_panel(panel, name_dataset(fit["dataset"]), words, reserve=2, xlabel=xlabel, ylabel=ylabel)
     handles = [
-        interval_handle(points),
+        style.interval_handle(points),
         Line2D([], [], color="black", linewidth=0.9, label="large on small, errors in both"),
         Line2D([], [], color=GREY, linewidth=0.8, linestyle=":", label="differences unchanged"),
     ]
-    method_legend(figure, points["method"], handles)
+    style.method_legend(figure, points["method"], handles)
     return figure
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from astraios_analysis.figures import gallery
-from astraios_analysis.figures.gallery import FIGURES, Tables, draw, draw_by_name, drawn_figures, find_spec
+from astraios_analysis.figures.gallery import FIGURES, Tables, draw, drawn_figures, find_spec
 from astraios_analysis.figures.spec import FigureSpec, figure, figure_stem
 from astraios_analysis.figures.style import small_multiples
 from astraios_analysis.records.grids import PerGrid
@@ -79,7 +79,7 @@ class TestShared:
         assert find_spec("shared", gallery.FIGURES)[1] == "" and find_spec("shared_own", gallery.FIGURES) is None
 
     def test_one_grid_alone(self, shared, tmp_path):
-        picture, table = draw_by_name("shared", [A])
+        picture, table = Tables([A]).draw("shared")
         assert len(picture.axes) == 1 and table.to_dict("list") == {"grid": ["own"], "n": [0]}
 
     def test_a_file_of_other_records_is_removed(self, shared, tmp_path):
@@ -104,11 +104,11 @@ class TestDraw:
         assert {path.stem for path in tmp_path.iterdir()} == {"counted"}
 
     def test_one_grid_by_name(self, counted):
-        _, table = draw_by_name("counted", [A] * 3, level=0.8)
+        _, table = Tables([A] * 3, level=0.8).draw("counted")
         assert table.to_dict("list") == {"n": [3], "level": [0.8]}
         assert gallery.FIGURES["counted"].say(table) == "1 rows."
         with pytest.raises(Refusal, match="unknown figure 'countd'; choose from backtest, best_method, "):
-            draw_by_name("countd", [A])
+            Tables([A]).draw("countd")
 
 
 @pytest.mark.parametrize(

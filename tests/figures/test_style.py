@@ -110,6 +110,12 @@ def test_size_labels_are_short_and_true(n_params):
 SUITE = [(size, method) for size in ("1b", "3b") for method in METHODS]
 
 
+def models(pairs):
+    """A table of models (size, method)."""
+    table = pd.DataFrame(pairs, columns=["size", "method"])
+    return table.assign(n_params_base=table["size"].map({"1b": 1e9, "3b": 3e9}))
+
+
 MISSING = ("1b", "ia3"), ("1b", "ptuning"), ("3b", "fft")
 
 
@@ -127,11 +133,11 @@ class TestDescribeModels:
         ],
     )
     def test_says_the_shorter_list(self, shown, words):
-        assert style.describe_models(shown, SUITE * 3) == words
+        assert style.describe_models(models(shown), models(SUITE * 3)) == words
 
     @given(st.sets(st.sampled_from(SUITE)))
     def test_count_is_exact_and_nothing_missing_goes_unsaid(self, shown):
-        text = style.describe_models(shown, SUITE)
+        text = style.describe_models(models(sorted(shown)), models(SUITE))
         assert text.startswith(f"{len(shown)} of 14 models")
         # One or two of many are named themselves: everything else is what is missing.
         named = shown if "only" in text else set(SUITE) - shown
