@@ -18,8 +18,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from astraios_analysis.figures.gallery import FIGURES, drawn_figures
+from astraios_analysis.figures.spec import FigureSpec
 from astraios_analysis.records.files import write_whole
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, require_known
 from astraios_analysis.render.execution import Job, read_cells, run_jobs
 
 # The order in which the study's questions build on each other: of the report and of execution.
@@ -130,11 +131,8 @@ def render(
     data_dir, figures_dir, build_dir = (Path(folder).resolve() for folder in (data_dir, figures_dir, build_dir))
     given = dict(parameters or {})
     notebooks = find_notebooks(notebooks_dir)
-    chosen = _choose(notebooks, only)
-    if not data_dir.is_dir():
-        raise Refusal(f"data folder {data_dir} does not exist; give the folder that holds the records")
-    if jobs is not None and jobs < 1:
-        raise Refusal(f"jobs is {jobs}; give at least 1")
+    require_known("notebook", only or (), notebooks)
+    chosen = {name: path for name, path in notebooks.items() if only is None or name in only}
     known = _check_parameters(chosen, given)
 
     executed = build_dir / "notebooks"
@@ -144,7 +142,7 @@ def render(
     # Read before anything runs: what changes meanwhile is seen as changed by the next run.
     inputs = describe_inputs(data_dir)
     begun = {stem: describe_notebook(path, (), own[stem]) for stem, path in chosen.items()}
-    entries = true_entries(build_dir, inputs, notebooks, _outputs(figures_dir))
+    entries = true_entries(build_dir, inputs, notebooks, figures_dir)
     folders = {"data_dir": str(data_dir), "figures_dir": str(figures_dir)}
     placed = {stem: {k: v for k, v in folders.items() if k in known[stem]} for stem in chosen}
     todo = [Job(path, executed / path.name, own[stem] | placed[stem]) for stem, path in chosen.items()]
@@ -157,28 +155,17 @@ def render(
         bar.set_postfix_str(job.name, refresh=False)
         bar.update()
         if failure is None:
-            entries[job.name] = begun[job.name] | {"outputs": hash_files(_outputs(figures_dir).get(job.name, []))}
+            drawn = figure_files(figures_dir, job.name, FIGURES)
+            entries[job.name] = begun[job.name] | {"outputs": hash_files(drawn)}
             write_manifest(build_dir, inputs, entries)
 
     with tqdm(total=len(todo), desc="notebooks", unit="notebook", disable=not (progress and todo)) as bar:
         outcomes = run_jobs(todo, n_parallel=min(jobs or _processors(), len(todo)), on_end=note)
     if failures := [outcomes[name] for name in chosen if outcomes.get(name)]:
         raise NotebookError("\n\n".join(failures))
-    outputs = _outputs(figures_dir)
-    files = [path for name in chosen for path in outputs.get(name, [])]
+    files = [path for name in chosen for path in figure_files(figures_dir, name, FIGURES)]
     ran = tuple(job.name for job in todo)
     return RenderResult(tuple(chosen), ran, tuple(files), time.perf_counter() - began)
-
-
-def _choose(found: dict[str, Path], only: Sequence[str] | None) -> dict[str, Path]:
-    if only is None:
-        return found
-    wanted = [only] if isinstance(only, str) else list(only)
-    unknown = [name for name in wanted if name not in found]
-    if unknown or not wanted:
-        problem = f"unknown notebook {unknown[0]!r}" if unknown else "no notebook chosen"
-        raise Refusal(f"{problem}; choose from {', '.join(found)}")
-    return {name: path for name, path in found.items() if name in wanted}
 
 
 def _check_parameters(notebooks: Mapping[str, Path], given: Mapping[str, object]) -> dict[str, list[str]]:
@@ -204,13 +191,6 @@ def _check_parameters(notebooks: Mapping[str, Path], given: Mapping[str, object]
 def _processors() -> int:
     """Return the number of processors this process may use, which a batch system can make fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _outputs(figures_dir: Path) -> dict[str, list[Path]]:
-    return {
-        notebook: figure_files(figures_dir, [stem for stem, _, _ in drawn_figures(figures_dir, notebook, FIGURES)])
-        for notebook in dict.fromkeys(spec.notebook for spec in FIGURES.values())
-    }
 
 
 def file_hash(path: Path) -> str:
@@ -245,10 +225,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def figure_files(figures_dir: Path, names: Iterable[str]) -> list[Path]:
-    """Return the files of figures, whatever their kinds, in order of name."""
-    found = [path for name in names for path in figures_dir.glob(f"{name}.*") if path.stem == name]
-    return sorted(path for path in found if path.is_file())
+def figure_files(figures_dir: Path, notebook: str, figures: Mapping[str, FigureSpec]) -> list[Path]:
+    """Return the files of a notebook's figures, whatever their kinds, in order of name."""
+    stems = {stem for stem, _, _ in drawn_figures(figures_dir, notebook, figures)}
+    return sorted(path for path in figures_dir.glob("*.*") if path.stem in stems and path.is_file())
 
 
 def describe_inputs(data_dir: Path) -> dict[str, object]:
@@ -265,10 +245,7 @@ def describe_notebook(
 
 
 def true_entries(
-    build_dir: Path,
-    inputs: Mapping[str, object],
-    notebooks: Mapping[str, Path],
-    outputs: Mapping[str, Iterable[Path]],
+    build_dir: Path, inputs: Mapping[str, object], notebooks: Mapping[str, Path], figures_dir: Path
 ) -> dict[str, dict]:
     """Return the manifest's entries that still are as things are: same inputs, notebook and output files."""
     earlier = read_manifest(build_dir / MANIFEST) or {}
@@ -278,7 +255,7 @@ def true_entries(
     for name, notebook in notebooks.items():
         entry = earlier["notebooks"].get(name)
         if isinstance(entry, dict) and isinstance(entry.get("parameters"), dict):
-            now = describe_notebook(notebook, outputs.get(name, ()), entry["parameters"])
+            now = describe_notebook(notebook, figure_files(figures_dir, name, FIGURES), entry["parameters"])
             found |= {name: entry} if entry == now else {}
     return found
 

@@ -26,7 +26,6 @@ from astraios_analysis.figures.spec import FigureSpec
 from astraios_analysis.figures.style import name_method
 from astraios_analysis.records.files import write_whole
 from astraios_analysis.records.frame import RunRecord
-from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.released import GRID
 from astraios_analysis.records.schema import order_methods
 from astraios_analysis.render.execution import read_cells
@@ -36,6 +35,7 @@ from astraios_analysis.render.render import (
     figure_files,
     file_hash,
     find_notebooks,
+    hash_files,
     order_notebooks,
     read_manifest,
 )
@@ -43,8 +43,6 @@ from astraios_analysis.render.render import (
 REPORT = "report.html"
 TITLE = "Astraios: findings, figures and tables"
 _COLOURS = 64  # of a picture in the page; the PNG beside it has all
-SIGNIFICANT_DIGITS = 4
-_NO_VALUE = "–"
 _HEADING = re.compile(r"\A\s*#\s+(.+?)\s*#*\s*(?:\n|\Z)")
 
 
@@ -52,36 +50,33 @@ def write_report(
     build_dir: str | Path,
     figures_dir: str | Path,
     notebooks_dir: str | Path,
-    data_summary: Mapping[str, object] | None = None,
-    seeds: Mapping[str, int] | None = None,
+    data_summary: Mapping[str, str],
+    seeds: Mapping[str, int],
 ) -> Path:
     """Write ``build_dir/report.html`` from the figures that are there, and return its path.
 
     The build folder's manifest says with what they were made, its executed notebooks what grids lack, and the first
     cell of each notebook introduces its section. ``data_summary`` says in words what the page shows. ``seeds`` has the
     grids of the records, in order, with the most runs that any of a grid's models has; figures of other grids are of
-    earlier records and stay out. By default every grid that has figures is shown.
+    earlier records and stay out.
     """
-    build_dir, figures_dir = Path(build_dir), Path(figures_dir)
-    if not figures_dir.is_dir():
-        raise Refusal(f"figures folder {figures_dir} does not exist; render the notebooks first")
+    build_dir, figures_dir, grids = Path(build_dir), Path(figures_dir), list(seeds)
     notebooks = find_notebooks(notebooks_dir)
     path, manifest = build_dir / MANIFEST, read_manifest(build_dir / MANIFEST)
     names = order_notebooks([*notebooks, *(spec.notebook for spec in FIGURES.values())])
-    grids = list(seeds) if seeds is not None else _drawn_grids(figures_dir, names)
     everything = [
         _section(name, notebooks.get(name), grids, (figures_dir, build_dir), _parameters(manifest, name))
         | {"notice": _notice(manifest, name, figures_dir)}
         for name in names
     ]
     sections = [section for section in everything if section["figures"]]
-    choices = [choose_method(figures_dir, grid, (seeds or {}).get(grid)) for grid in grids]
+    choices = [choose_method(figures_dir, grid, n_seeds) for grid, n_seeds in seeds.items()]
     loader = jinja2.PackageLoader("astraios_analysis.render")
     looks = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
     template = jinja2.Environment(loader=loader, **looks).get_template(REPORT)
     page = template.render(
         title=TITLE,
-        summary=[(label, in_words(value)) for label, value in (data_summary or {}).items()],
+        summary=list(data_summary.items()),
         sections=sections,
         choices=[choice for choice in choices if choice],
         tables=pack_tables(figures_dir, sections),
@@ -97,14 +92,6 @@ def write_report(
     )
     write_whole(build_dir / REPORT, page)
     return build_dir / REPORT
-
-
-def _drawn_grids(figures_dir: Path, notebooks: Sequence[str]) -> list[str]:
-    found = {grid for name in notebooks for _, _, grid in drawn_figures(figures_dir, name, FIGURES) if grid}
-    for path in figures_dir.glob("*.csv"):
-        if path.stem in FIGURES and FIGURES[path.stem].rows:
-            found |= set(pd.read_csv(path, usecols=["grid"])["grid"])
-    return sorted(found, key=lambda grid: (grid != GRID, grid))
 
 
 def _shows(figures_dir: Path, name: str, grids: Sequence[str]) -> bool:
@@ -184,8 +171,7 @@ def _figures_of(notebook: str, figures_dir: Path, grids: Sequence[str]) -> list[
 
 def _notice(manifest: Mapping | None, name: str, figures_dir: Path) -> str | None:
     """Return a warning if a notebook's figures are not those that the manifest describes."""
-    figures = [stem for stem, _, _ in drawn_figures(figures_dir, name, FIGURES)]
-    files = {path.name: file_hash(path) for path in figure_files(figures_dir, figures)}
+    files = hash_files(figure_files(figures_dir, name, FIGURES))
     if not manifest or not files or manifest["notebooks"].get(name, {}).get("outputs") == files:
         return None
     return "These figures were made earlier, from other records, package or settings; render this notebook again."
@@ -198,9 +184,9 @@ def _to_html(markdown: str) -> str:
 
 def _figure(stem: str, spec: FigureSpec, grid: str, folders: tuple[Path, Path], caption: str) -> dict[str, object]:
     figures_dir, build_dir = folders
-    twin = figures_dir / f"{stem}.csv"
     links = [(kind.upper(), _link(figures_dir / f"{stem}.{kind}", build_dir)) for kind in ("pdf", "png", "csv")]
-    answered = spec.say(read_twin(figures_dir, spec.name, grid or None))
+    table = read_twin(figures_dir, spec.name, grid or None)
+    answered = spec.say(table)
     title = f"{spec.title}: grid {grid}" if grid not in ("", GRID) else spec.title
     return {
         "name": stem,
@@ -211,7 +197,8 @@ def _figure(stem: str, spec: FigureSpec, grid: str, folders: tuple[Path, Path], 
         "alt": f"{title}. {answered}" if answered else f"{title}. {caption}",
         "picture": _shrink(figures_dir / f"{stem}.png"),
         "links": [(kind, link) for kind, link in links if link],
-        **describe_table(twin, spec.fitted_columns),
+        "columns": [] if table is None else [{"name": name, "fitted": name in spec.fitted_columns} for name in table],
+        "n_rows": 0 if table is None else len(table),
     }
 
 
@@ -231,37 +218,6 @@ def read_lacking(path: Path) -> list[tuple[str, str, str]]:
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         # A copy that was cut off or is not ours says nothing.
         return []
-
-
-def describe_table(path: Path, fitted: Sequence[str]) -> dict[str, object]:
-    """Return the columns of a CSV twin, those from fits marked, and how many rows it has."""
-    try:
-        frame = pd.read_csv(path)
-    except (FileNotFoundError, pd.errors.EmptyDataError):
-        frame = pd.DataFrame()
-    columns = [{"name": name, "fitted": name in fitted} for name in frame.columns]
-    return {"columns": columns, "n_rows": len(frame)}
-
-
-def format_value(value: object) -> str:
-    """Return a value as a reader wants it: 0.1235 for 0.123456, 1,137,207 for an integer, yes for True, – for none."""
-    if value is None or pd.isna(value):
-        return _NO_VALUE
-    if pd.api.types.is_bool(value):
-        return "yes" if value else "no"
-    if pd.api.types.is_integer(value):
-        return f"{value:,}"
-    if pd.api.types.is_float(value):
-        large = 10**SIGNIFICANT_DIGITS <= abs(value) < 1e15
-        return f"{value:,.0f}" if large else f"{value:.{SIGNIFICANT_DIGITS}g}"
-    return str(value)
-
-
-def in_words(value: object) -> str:
-    """Return a value, or several with commas between them, as `format_value` writes them."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(in_words(item) for item in value)
-    return format_value(value)
 
 
 def describe_records(records: Sequence[RunRecord]) -> dict[str, str]:

@@ -1,7 +1,6 @@
 import json
 from hashlib import sha256
 from pathlib import Path
-from shutil import rmtree
 
 import nbformat
 import pytest
@@ -52,7 +51,7 @@ def refused(folders, message, **options):
     """Check that a rendering is refused before it makes anything."""
     with pytest.raises(Refusal) as caught:
         render.render(*folders, progress=False, **options)
-    assert str(caught.value) == message.format(*folders)
+    assert str(caught.value) == message
     assert not folders[2].exists()
     assert not folders[3].exists()
 
@@ -74,8 +73,6 @@ def refused(folders, message, **options):
             "parameter 'data_dir' is set by the argument of that name; leave it out of the parameters",
         ),
         ({"only": ["alpha", "gamma"]}, "unknown notebook 'gamma'; choose from alpha, beta"),
-        ({"only": []}, "no notebook chosen; choose from alpha, beta"),
-        ({"jobs": 0}, "jobs is 0; give at least 1"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_runs(folders, options, message):
@@ -83,11 +80,8 @@ def test_wrong_options_are_refused_before_anything_runs(folders, options, messag
 
 
 @pytest.mark.usefixtures("nothing_runs")
-def test_wrong_folders_and_notebooks_are_refused_before_anything_runs(folders):
+def test_wrong_notebooks_are_refused_before_anything_runs(folders):
     notebooks = folders[0]
-    rmtree(folders[1])
-    refused(folders, "data folder {1} does not exist; give the folder that holds the records")
-    folders[1].mkdir()
     write_notebook(notebooks / "beta.ipynb", parameters='data_dir = "x"\nlevel = 1')
     refused(folders, "notebook beta has no parameter 'figures_dir'; add it to its parameters cell")
     write_notebook(notebooks / "beta.ipynb", tags=())
