@@ -1,22 +1,28 @@
 """The real sandbox in each containment that works here, and things outside it that no program may reach."""
 
+import functools
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from training.sandbox import pool
 from training.sandbox.confinement import LEAST_VERSION, find_version
 from training.sandbox.containment import (
     BUBBLEWRAP,
     LANDLOCK,
     PACKAGED,
+    Java,
+    compile_runner,
     describe_java,
     describe_python,
     find_bwrap,
@@ -87,6 +93,28 @@ def one_sandbox():
         pytest.skip(f"needs a containment: {str(error).splitlines()[0]}")
     with sandbox:
         yield sandbox
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_harness():
+    """Function from the folder of a JDK to the command of a Java machine, which every sandbox has from it.
+
+    Compiled for the first that wants it: two seconds of processor time, whatever is tested then.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="astraios-harness-", dir="/tmp") as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        os.chmod(folder, 0o755)
+        compile_once = functools.cache(lambda home: compile_runner(Java(home, ()), folder))
+
+        def describe(javac):
+            java = describe_java(javac)
+            return replace(java, readable=(*java.readable, folder))
+
+        patch.setattr(pool, "describe_java", describe)
+        patch.setattr(pool, "compile_runner", lambda java, scratch: compile_once(java.home))
+        yield compile_once
 
 
 @pytest.fixture(scope="session")

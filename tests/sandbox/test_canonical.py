@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.reference]
 # A canonical solution meets no limit, however slow or busy the machine is; some buggy ones never end.
 LIMITS = {
     "canonical_solution": Limits(cpu_seconds=60, wall_seconds=240),
-    "buggy_solution": Limits(cpu_seconds=1, wall_seconds=15),
+    "buggy_solution": Limits(cpu_seconds=0.5, wall_seconds=15),
 }
 
 

@@ -4,6 +4,7 @@ import re
 import runpy
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,10 +20,13 @@ java_escapes, python_bombs, python_escapes = (
     for name in ("java_escapes", "python_bombs", "python_escapes")
 )
 
-# Attacks that end need a tenth of it; those that never end spend it.
+# Attacks that end need a tenth of it.
 LIMITS = Limits(cpu_seconds=0.5, wall_seconds=3, memory_bytes=2**29)
-# What ends by itself meets no limit, however slow or busy the machine is.
-PATIENT = Limits(cpu_seconds=60, wall_seconds=240)
+# Of attacks in Python that never end, and spend it.
+SHORT = replace(LIMITS, cpu_seconds=0.2)
+# What ends by itself meets no limit, however slow or busy the machine is. With the memory of attacks, so that they
+# run on the Java machine of the program before them.
+PATIENT = replace(LIMITS, cpu_seconds=60, wall_seconds=240)
 GOOD = {
     "python": Program("python", "def f(x):\n    return x + 1", "assert f(1) == 2", PATIENT),
     "java": Program("java", "class S { static int f(int x) { return x + 1; } }", java_escapes.PLAIN_TEST, PATIENT),
@@ -48,9 +52,13 @@ def list_python_attacks(values):
     attacks += [(name, statuses, text, test) for name, (statuses, text) in python_bombs.BOMBS.items()]
     attacks += [(name, {"failed"}, text, test) for name, text in python_bombs.FORGERIES.items()]
     return [
-        (name, statuses, Program("python", replace_words(text, values), test, LIMITS))
+        (name, statuses, Program("python", replace_words(text, values), test, find_limits(statuses)))
         for name, statuses, text, test in attacks
     ]
+
+
+def find_limits(statuses):
+    return SHORT if statuses == {"timeout"} else LIMITS
 
 
 def list_java_attacks(values, *, harness):

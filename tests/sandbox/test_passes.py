@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from training.sandbox.containment import compile_runner, describe_python
+from training.sandbox.containment import describe_python
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Limits, Program, SandboxUnavailable
 
@@ -67,9 +67,8 @@ def test_no_wrong_program_in_java_passes(one_sandbox, java):
     assert run_attacks(one_sandbox, "java", java_passes.FALSE, java_passes.TEST, JAVA_LIMITS) == {}
 
 
-def test_the_secret_is_in_no_dump_of_the_heap(java, tmp_path):
-    command = compile_runner(java, str(tmp_path))
-    machine = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path)
+def test_the_secret_is_in_no_dump_of_the_heap(java, one_harness, tmp_path):
+    machine = subprocess.Popen(one_harness(java.home), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path)
     secret = os.urandom(32)
     texts = [java_passes.FALSE["dump_all"].encode(), java_passes.TEST.replace("!= 2", "!= 3").encode()]
     with machine:

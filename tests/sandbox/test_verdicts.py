@@ -135,20 +135,20 @@ def test_no_programs_have_no_verdicts(sandbox):
         ('new java.io.File("x").createNewFile();', "passed", "^$"),
     ],
 )
-def test_java_programs(sandbox, java, body, status, message):
-    verdict = judge(sandbox, "import java.util.*;", JAVA_MAIN.format(body), "java")
+def test_java_programs(one_sandbox, java, body, status, message):
+    verdict = judge(one_sandbox, "import java.util.*;", JAVA_MAIN.format(body), "java")
     assert verdict.status == status, verdict.message
     assert re.search(message, verdict.message)
 
 
-def test_java_without_main_fails(sandbox, java):
-    assert "ClassNotFoundException: Main" in judge(sandbox, "class A {}", language="java").message
+def test_java_without_main_fails(one_sandbox, java):
+    assert "ClassNotFoundException: Main" in judge(one_sandbox, "class A {}", language="java").message
 
 
-def test_java_memory_is_the_limit_of_the_program(sandbox, java):
+def test_java_memory_is_the_limit_of_the_program(one_sandbox, java):
     test = JAVA_MAIN.format("byte[] x = new byte[300 << 20]; if (x.length < 1) throw new Error();")
-    assert judge(sandbox, "", test, "java", memory_bytes=2**30).status == "passed"
-    assert judge(sandbox, "", test, "java", memory_bytes=2**28).status == "memory"
+    assert judge(one_sandbox, "", test, "java", memory_bytes=2**30).status == "passed"
+    assert judge(one_sandbox, "", test, "java", memory_bytes=2**28).status == "memory"
 
 
 def test_a_verdict_says_whether_it_passed():

@@ -74,6 +74,9 @@ _JAVA_OPTIONS = """
 -Djava.awt.headless=true -Duser.home=/nonexistent -Dfile.encoding=UTF-8
 """
 
+# For tools that end soon: nothing is compiled twice, and nothing collected beside them.
+_TOOL_OPTIONS = ("-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC")
+
 _DESCRIBE = """
 import json, os, sys, sysconfig
 paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
@@ -160,8 +163,8 @@ def compile_runner(java: Java, folder: str) -> list[str]:
     """
     sources = sorted(str(path) for path in (Path(__file__).parent / "java").rglob("*.java"))
     classes, module, archive = (os.path.join(folder, name) for name in ("classes", "runner.jar", "runner.jsa"))
-    _run_tool([f"{java.home}/bin/javac", "-proc:none", "-nowarn", "-d", classes, *sources])
-    _run_tool([f"{java.home}/bin/jar", "--create", "--file", module, "-C", classes, "."])
+    _run_tool([f"{java.home}/bin/javac", *_TOOL_OPTIONS, "-proc:none", "-nowarn", "-d", classes, *sources])
+    _run_tool([f"{java.home}/bin/jar", *_TOOL_OPTIONS, "--create", "--file", module, "-C", classes, "."])
     options = [*_JAVA_OPTIONS.split(), "--add-modules", "java.se,jdk.compiler", "-p", module, "-m", _JAVA_RUNNER]
     executable = f"{java.home}/bin/java"
     _run_tool([executable, f"-XX:ArchiveClassesAtExit={archive}", *options])
