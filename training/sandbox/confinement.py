@@ -132,19 +132,30 @@ def find_numbers(machine: str) -> dict[str, int]:
     return {name: int(numbers[column]) for name, *numbers in rows if numbers[column] != "-"}
 
 
-@dataclass(frozen=True)
 class Filter:
-    """Instructions of a BPF program, with blanks for the number of the only process that it may signal: itself."""
+    """A BPF program in the memory that the kernel reads it from, so that little is left to do for each process.
 
-    code: bytes
-    pid_offsets: tuple[int, ...]
+    It has blanks for the number of the only process that may be signalled: the one that it is put on.
+    """
+
+    def __init__(self, steps: list[tuple]) -> None:
+        self._pid_offsets = [8 * index + 4 for index, step in enumerate(steps) if step[3] is _PID]
+        code = b"".join(struct.pack("=HBBI", *step[:3], 0 if step[3] is _PID else step[3]) for step in steps)
+        self._code = ctypes.create_string_buffer(code, len(code))
+        header = struct.pack("@HxxxxxxP", len(steps), ctypes.addressof(self._code))
+        self._header = ctypes.create_string_buffer(header, len(header))
 
     def fill(self, pid: int) -> bytes:
         """Instructions for one process."""
-        code = bytearray(self.code)
-        for offset in self.pid_offsets:
-            struct.pack_into("=I", code, offset, pid)
-        return bytes(code)
+        for offset in self._pid_offsets:
+            struct.pack_into("=I", self._code, offset, pid)
+        return self._code.raw
+
+    def install(self, pid: int) -> None:
+        """Put the filter on this process for good. It needs `no_new_privs`, and only one thread."""
+        self.fill(pid)
+        if _LIBC.prctl(_PR_SET_SECCOMP, _MODE_FILTER, self._header, 0, 0):
+            raise _refusal("the kernel refused the seccomp filter")
 
 
 def build_filter(machine: str | None = None, *, may_exec: bool = False) -> Filter:
@@ -159,10 +170,7 @@ def build_filter(machine: str | None = None, *, may_exec: bool = False) -> Filte
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER_OFFSET),
     ]
-    steps += _search(_make_ranges(numbers))
-    offsets = tuple(8 * index + 4 for index, step in enumerate(steps) if step[3] is _PID)
-    code = b"".join(struct.pack("=HBBI", *step[:3], 0 if step[3] is _PID else step[3]) for step in steps)
-    return Filter(code, offsets)
+    return Filter(steps + _search(_make_ranges(numbers)))
 
 
 def _make_ranges(numbers: dict[str, int]) -> list[tuple[int, list[tuple]]]:
@@ -206,26 +214,6 @@ def _check_arguments(name: str) -> list[tuple]:
     return steps
 
 
-class PreparedFilter:
-    """A filter in the memory that the kernel reads it from, so that little is left to do for each process."""
-
-    def __init__(self, blank: Filter) -> None:
-        size = len(blank.code)
-        self._pid_offsets = blank.pid_offsets
-        self._text = ctypes.create_string_buffer(blank.code, size)
-        header = struct.pack("@HxxxxxxP", size // 8, ctypes.addressof(self._text))
-        self._header = ctypes.create_string_buffer(header, len(header))
-        self._prctl = _LIBC.prctl
-
-    def install(self, pid: int) -> None:
-        """Put the filter on this process for good. It needs `no_new_privs`, and only one thread."""
-        for offset in self._pid_offsets:
-            struct.pack_into("=I", self._text, offset, pid)
-        if self._prctl(_PR_SET_SECCOMP, _MODE_FILTER, self._header, 0, 0):
-            number = ctypes.get_errno()
-            raise OSError(number, f"the kernel refused the seccomp filter: {os.strerror(number)}")
-
-
 def find_version() -> int:
     """Version of the kernel's Landlock: 0 without it."""
     return max(0, _LIBC.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION_FLAG)))
@@ -267,9 +255,14 @@ def _allow(ruleset: int, path: str, as_folder: int, as_file: int) -> None:
 def _call(number: int, *arguments: object) -> int:
     result = _LIBC.syscall(number, *arguments)
     if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"Landlock refused call {number}: {os.strerror(error)}")
+        raise _refusal(f"Landlock refused call {number}")
     return result
+
+
+def _refusal(what: str) -> OSError:
+    """The error of the last call of the C library."""
+    number = ctypes.get_errno()
+    return OSError(number, f"{what}: {os.strerror(number)}")
 
 
 @dataclass(frozen=True)
@@ -278,7 +271,7 @@ class Walls:
 
     backend: str
     # Paths that the interpreter needs, and the folder of its programs.
-    readable: tuple[str, ...]
+    readable: list[str]
     folder: str
     # Whom to become, where it was started by root.
     user: int | None
@@ -319,18 +312,15 @@ def _drop_capabilities() -> None:
     """What makes an ordinary user of root in a user name space: for good, as no program that it becomes may add any."""
     # linux/capability.h: version 3, this process; effective, permitted and inheritable, two words each.
     if _LIBC.capset(struct.pack("=Ii", 0x20080522, 0), bytes(24)):
-        number = ctypes.get_errno()
-        raise OSError(number, f"capabilities could not be dropped: {os.strerror(number)}")
+        raise _refusal("capabilities could not be dropped")
 
 
-def make_filter(walls: Walls, *, may_exec: bool = False) -> PreparedFilter | None:
+def make_filter(walls: Walls, *, may_exec: bool = False) -> Filter | None:
     """The filter for programs, made once; None where they run without walls."""
-    return PreparedFilter(build_filter(may_exec=may_exec)) if walls.is_safe else None
+    return build_filter(may_exec=may_exec) if walls.is_safe else None
 
 
-def confine_program(
-    walls: Walls, blank: PreparedFilter | None, limits: dict[str, Any], *, memory: int, spare: int
-) -> None:
+def confine_program(walls: Walls, blank: Filter | None, limits: dict[str, Any], *, memory: int, spare: int) -> None:
     """The last thing a new process does before it hands itself over: `spare` threads are the interpreter's own."""
     threads = walls.processes + spare + limits["threads"]
     kernel_limits = {
@@ -367,5 +357,4 @@ def _lower_limit(name: int, value: int) -> None:
 
 def _prctl(option: int, value: int) -> None:
     if _LIBC.prctl(option, value, 0, 0, 0):
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl {option} was refused: {os.strerror(number)}")
+        raise _refusal(f"prctl {option} was refused")

@@ -45,8 +45,8 @@ class JavaRunner:
         self._machine: Machine | None = None
         self._empty_bytes = 0
 
-    def run(self, source: str, test: str, limits: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-        """Fields of the `Verdict` of a program, and whether the worker can go on: always, a machine is replaced."""
+    def run(self, source: str, test: str, limits: dict[str, Any]) -> dict[str, Any]:
+        """Fields of the `Verdict` of a program."""
         texts = [text.encode("utf-8", "replace") for text in (source, test)]
         for _ in range(_ATTEMPTS):
             machine = self._provide(limits)
@@ -58,8 +58,7 @@ class JavaRunner:
             # Killed by no limit of ours: by somebody outside, and the program is not to blame for that.
             if message != _KILLED:
                 break
-        verdict = {"status": status, "message": message}
-        return verdict | {"cpu_seconds": outcome.cpu_seconds, "wall_seconds": outcome.wall_seconds}, True
+        return outcome.make_verdict(status, message)
 
     def close(self) -> None:
         """End the machine."""

@@ -29,7 +29,6 @@ from training.sandbox.containment import (
 )
 from training.sandbox.programs import (
     ChannelClosed,
-    ChannelTimeout,
     JavaUnavailable,
     MessageTooLong,
     Program,
@@ -105,7 +104,7 @@ class Worker:
             theirs.close()
         try:
             read_frame(self._channel.fileno(), time.monotonic() + _START_SECONDS)
-        except (ChannelClosed, ChannelTimeout) as error:
+        except ChannelClosed as error:
             self.kill()
             reason = self._quote()
             self.close()
@@ -123,7 +122,7 @@ class Worker:
             answer = read_frame(self._channel.fileno(), deadline)
         except MessageTooLong as error:
             return Verdict("failed", f"the program and its test are {error}"), True
-        except (ChannelClosed, ChannelTimeout, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise WorkerLost(f"{error}; {self._quote()}") from error
         fields = answer["verdict"]
         return Verdict(**fields | {"message": _make_printable(fields["message"])}), answer["is_reusable"]

@@ -102,11 +102,7 @@ _MAX_FRAME_BYTES = 2**26
 
 
 class ChannelClosed(ConnectionError):
-    """The other side is gone, or talks nonsense."""
-
-
-class ChannelTimeout(TimeoutError):
-    """The other side did not answer in time."""
+    """The other side is gone, talks nonsense, or did not answer in time."""
 
 
 class MessageTooLong(ValueError):
@@ -150,7 +146,7 @@ def _read_exactly(descriptor: int, length: int, deadline: float | None) -> bytes
         poll.register(descriptor, select.POLLIN)
     while length:
         if poll is not None and not poll.poll(max(0.0, 1000 * (deadline - time.monotonic()))):
-            raise ChannelTimeout("no answer in time")
+            raise ChannelClosed("no answer in time")
         try:
             part = os.read(descriptor, min(length, 2**20))
         except ConnectionResetError:

@@ -129,6 +129,11 @@ class Outcome:
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
 
+    def make_verdict(self, status: str, message: str) -> dict[str, Any]:
+        """Fields of the `Verdict` of the program."""
+        times = {"cpu_seconds": self.cpu_seconds, "wall_seconds": self.wall_seconds}
+        return {"status": status, "message": message, **times}
+
 
 @dataclass
 class Watch:
@@ -267,8 +272,8 @@ class PythonRunner:
         gc.disable()
         gc.freeze()
 
-    def run(self, source: str, test: str, limits: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-        """Fields of the `Verdict` of a program, and whether the worker can go on: always, its process is gone."""
+    def run(self, source: str, test: str, limits: dict[str, Any]) -> dict[str, Any]:
+        """Fields of the `Verdict` of a program."""
         secret = os.urandom(SECRET_BYTES)
         ours, theirs = os.pipe()
         parent = os.getpid()
@@ -283,13 +288,7 @@ class PythonRunner:
         finally:
             watch.kill()
             watch.close()
-        status, message = judge(outcome, secret, limits)
-        return {
-            "status": status,
-            "message": message,
-            "cpu_seconds": outcome.cpu_seconds,
-            "wall_seconds": outcome.wall_seconds,
-        }, True
+        return outcome.make_verdict(*judge(outcome, secret, limits))
 
     def close(self) -> None:
         """Nothing is kept between programs."""

@@ -1,7 +1,7 @@
 """What surrounds a Python program in its own process: run it, run its test, and only then show the secret.
 
 Everything that is used after the program has run is looked up before it, so that a program which replaces functions of
-`os`, `sys` or `builtins` replaces nothing here. What the guarantee cannot cover is in `training.sandbox`.
+`os`, `sys` or `builtins` replaces nothing here. What the guarantee cannot cover is in docs/sandbox.md.
 """
 
 import builtins

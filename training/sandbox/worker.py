@@ -6,7 +6,6 @@ It is started by `training.sandbox.pool` and by nothing else.
 import json
 import os
 import signal
-import sys
 from contextlib import suppress
 from typing import Any
 
@@ -22,7 +21,7 @@ _MAX_TEXT = 2**20
 def main(arguments: str) -> None:
     """Answer until the other side hangs up; `arguments` is JSON: `language`, `walls`, and `packages` or `jvm`."""
     settings = json.loads(arguments)
-    walls = Walls(**settings["walls"] | {"readable": tuple(settings["walls"]["readable"])})
+    walls = Walls(**settings["walls"])
     # A stray print must not end up between the verdicts.
     answers = os.dup(1)
     os.dup2(2, 1)
@@ -53,10 +52,10 @@ def _reset_signals() -> None:
 def _serve(runner: PythonRunner | JavaRunner, walls: Walls, answers: int) -> None:
     while True:
         request: dict[str, Any] = read_frame(0)
-        verdict, is_reusable = runner.run(request["source"], request["test"], request["limits"])
-        is_reusable = is_reusable and len(request["source"]) + len(request["test"]) <= _MAX_TEXT
+        verdict = runner.run(request["source"], request["test"], request["limits"])
+        is_short = len(request["source"]) + len(request["test"]) <= _MAX_TEXT
         # A folder that cannot be emptied costs the worker: the next one has a new folder.
-        is_reusable = empty_folder(walls.folder) and _has_no_children(runner) and is_reusable
+        is_reusable = empty_folder(walls.folder) and _has_no_children(runner) and is_short
         write_frame(answers, {"verdict": verdict, "is_reusable": is_reusable})
         if not is_reusable:
             return
@@ -71,7 +70,3 @@ def _has_no_children(runner: PythonRunner | JavaRunner) -> bool:
     except ChildProcessError:
         return True
     return False
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
