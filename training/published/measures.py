@@ -22,10 +22,9 @@ SEED = 0
 """Seed of the resamples: the same counts give the same standard errors."""
 
 
-def resample(n_items: int, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """How often each item occurs in each of several resamples with replacement."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(n_items, np.full(n_items, 1 / n_items), size=n_resamples)
+def resample(n_items: int) -> np.ndarray:
+    """How often each item occurs in each resample with replacement, shape (`N_RESAMPLES`, n_items)."""
+    return np.random.default_rng(SEED).multinomial(n_items, np.full(n_items, 1 / n_items), size=N_RESAMPLES)
 
 
 def resampled_stderr(values: Sequence[float] | np.ndarray) -> float:
@@ -34,14 +33,12 @@ def resampled_stderr(values: Sequence[float] | np.ndarray) -> float:
     return float(np.std(resample(x.size) @ x / x.size, ddof=1))
 
 
-def resampled_statistic_stderr(
-    values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], n_resamples: int = N_RESAMPLES
-) -> float | None:
-    """Standard error of a function of means over problems, by resampling them."""
-    means = resample(len(values), n_resamples) @ np.asarray(values, dtype=float) / len(values)
+def resampled_statistic_stderr(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> float | None:
+    """Standard error of a function of means over problems, by resampling them; None where it is mostly undefined."""
+    means = resample(len(values)) @ np.asarray(values, dtype=float) / len(values)
     found = statistic(means)
     found = found[np.isfinite(found)]
-    return float(np.std(found, ddof=1)) if 2 * found.size >= n_resamples else None
+    return float(np.std(found, ddof=1)) if 2 * found.size >= N_RESAMPLES else None
 
 
 INVALID = -1
@@ -141,36 +138,29 @@ NOMINAL = "nominal"
 
 
 @dataclass(frozen=True)
-class Transformation:
-    """One way to perturb prompts, `N_SEEDS` times each where it is random."""
-
-    name: str
-    n_seeds: int = 1
-
-
-@dataclass(frozen=True)
 class Category:
-    """One of ReCode's four categories, by the study's name and ReCode's own, its transformations in their files' order.
+    """One of ReCode's four categories, by the study's name and ReCode's own.
 
-    ``nominal`` is the transformation and seed that leave every prompt as it was, once prompts are stripped as the
-    harness does; None where there is none, and nominal outcomes must come from elsewhere.
+    ``transformations`` are in their files' order, with how many seeds each has. ``nominal`` is the transformation and
+    seed that leave every prompt as it was, once prompts are stripped as the harness does; None where there is none, and
+    nominal outcomes must come from elsewhere.
     """
 
     name: str
     configuration: str
-    transformations: tuple[Transformation, ...]
+    transformations: Mapping[str, int]
     nominal: tuple[str, int] | None = None
 
     @property
     def blocks(self) -> tuple[tuple[str, int], ...]:
         """Transformation and seed of each block of problems in a published file."""
-        return tuple((item.name, seed) for item in self.transformations for seed in range(item.n_seeds))
+        return tuple((name, seed) for name, n_seeds in self.transformations.items() for seed in range(n_seeds))
 
 
 def _make_category(name: str, configuration: str, names: str, nominal: tuple[str, int] | None = None) -> Category:
     # A name with a star is random.
-    items = tuple(Transformation(text.rstrip("*"), N_SEEDS if text.endswith("*") else 1) for text in names.split())
-    return Category(name, configuration, items, nominal)
+    transformations = {text.rstrip("*"): N_SEEDS if text.endswith("*") else 1 for text in names.split()}
+    return Category(name, configuration, transformations, nominal)
 
 
 CATEGORIES: dict[str, Category] = {

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,19 +141,11 @@ def _make_code_problem(row: Mapping[str, Any], where: str) -> CodeProblem:
     return CodeProblem(**texts, perturbation=perturbation)
 
 
-def _make_label(value: Any, name: str, where: str) -> int:
-    if value not in (0, 1, "0", "1"):
-        raise Refusal(f"{where}: column {name!r} holds {value!r}; a label is 0 or 1")
-    return int(value)
-
-
-def _make_defect_problem(row: Mapping[str, Any], where: str) -> AnswerProblem:
-    return AnswerProblem((_text(row, "func", where),), _make_label(row["target"], "target", where))
-
-
-def _make_clone_problem(row: Mapping[str, Any], where: str) -> AnswerProblem:
-    code = (_text(row, "func1", where), _text(row, "func2", where))
-    return AnswerProblem(code, _make_label(row["label"], "label", where))
+def _make_answer_problem(code: Sequence[str], label: str, row: Mapping[str, Any], where: str) -> AnswerProblem:
+    """Return the question that the columns of code and of a label hold."""
+    if row[label] not in (0, 1, "0", "1"):
+        raise Refusal(f"{where}: column {label!r} holds {row[label]!r}; a label is 0 or 1")
+    return AnswerProblem(tuple(_text(row, name, where) for name in code), int(row[label]))
 
 
 def _make_scenario(row: Mapping[str, Any], where: str) -> Scenario:
@@ -161,8 +154,8 @@ def _make_scenario(row: Mapping[str, Any], where: str) -> Scenario:
 
 _LAYOUTS = (
     ({"task_id", "entry_point", "prompt", "test"}, _make_code_problem),
-    ({"func", "target"}, _make_defect_problem),
-    ({"func1", "func2", "label"}, _make_clone_problem),
+    ({"func", "target"}, partial(_make_answer_problem, ["func"], "target")),
+    ({"func1", "func2", "label"}, partial(_make_answer_problem, ["func1", "func2"], "label")),
     ({"scenario_id", "language", "prompt"}, _make_scenario),
 )
 

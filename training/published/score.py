@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,9 +36,12 @@ from training.published.security import ANALYSED_LANGUAGE
 from training.published.tasks import EvaluationTask, ask_for_script, find_task
 from training.published.verdicts import Journal, make_limits, run_programs
 from training.sandbox.pool import Sandbox
+from training.sandbox.programs import Limits
 
 DEFAULT_FOLDER = Path("build/scoring")
 """Where journals lie, below the current folder."""
+
+_Opener = Callable[[], AbstractContextManager[tuple[Runner, Limits, str]]]
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ def score_file(request: Request, note: Callable[[str], None] = lambda line: None
         raise Refusal(f"--nominal is for ReCode's data sets, and {task.name} is none; leave it out")
     score = {"programs": _programs, "robustness": _perturbed, "answers": _answers, "security": _scenarios}[task.kind]
     problems, origin = _problems(task, request)
-    report = score(task, request, samples, problems, {"generations": digest, **origin}, note)
+    open_runner = partial(_open_runner, task, request, {"generations": digest, **origin}, note)
+    report = score(task, request, samples, problems, open_runner)
     source = {"source_file": request.generations.name, "source_digest": digest}
     source |= {"problem_set": origin["problems"]} if origin else {}
     return replace(report, details=dict(report.details) | source)
@@ -95,33 +99,26 @@ def _problems(task: EvaluationTask, request: Request) -> tuple[Sequence[Problem]
 
 
 def _programs(
-    task: EvaluationTask, request: Request, samples: Samples, problems: Sequence[CodeProblem], subject: dict, note
+    task: EvaluationTask, request: Request, samples: Samples, problems: Sequence[CodeProblem], open_runner: _Opener
 ) -> Report:
     texts = arrange_by_problem(check_texts(samples, request.generations), problems, request.generations)
-    limits = make_limits(task.language, request.cpu_seconds)
-    with _open_runner(task, request, subject, note) as (run, sandbox):
-        return replace(score_programs(task, problems, texts, run, limits), sandbox=sandbox.backend_name)
+    with open_runner() as (run, limits, backend):
+        return replace(score_programs(task, problems, texts, run, limits), sandbox=backend)
 
 
 def _perturbed(
-    task: EvaluationTask, request: Request, samples: Samples, problems: Sequence[CodeProblem], subject: dict, note
+    task: EvaluationTask, request: Request, samples: Samples, problems: Sequence[CodeProblem], open_runner: _Opener
 ) -> Report:
     blocks = make_blocks(task.category, problems)
-    n_problems = len(blocks[0].problems)
-    texts = arrange_by_block(check_texts(samples, request.generations), len(blocks), n_problems, request.generations)
+    (transformation, _), first = next(iter(blocks.items()))
+    texts = arrange_by_block(check_texts(samples, request.generations), len(blocks), len(first), request.generations)
     nominal = None
     if request.nominal is not None:
-        nominal = (_nominal_problems(blocks[0].problems), _read_nominal(request.nominal, n_problems))
-    limits = make_limits(task.language, request.cpu_seconds)
-    with _open_runner(task, request, subject, note) as (run, sandbox):
-        report = score_perturbed(task, blocks, texts, run, limits, nominal=nominal)
-        return replace(report, sandbox=sandbox.backend_name)
-
-
-def _nominal_problems(problems: Sequence[CodeProblem]) -> Sequence[CodeProblem]:
-    if problems[0].perturbation is not None and problems[0].perturbation[0].startswith("FuncRename"):
-        raise Refusal("--nominal needs problems with their own names; give HumanEval's file with --problems")
-    return problems
+        if first[0].perturbation is not None and transformation.startswith("FuncRename"):
+            raise Refusal("--nominal needs problems with their own names; give HumanEval's file with --problems")
+        nominal = (first, _read_nominal(request.nominal, len(first)))
+    with open_runner() as (run, limits, backend):
+        return replace(score_perturbed(task, blocks, texts, run, limits, nominal=nominal), sandbox=backend)
 
 
 def _read_nominal(path: Path, n_problems: int) -> list[str]:
@@ -135,7 +132,7 @@ def _read_nominal(path: Path, n_problems: int) -> list[str]:
 
 
 def _answers(
-    task: EvaluationTask, request: Request, samples: Samples, problems: Sequence[AnswerProblem], subject: dict, note
+    task: EvaluationTask, request: Request, samples: Samples, problems: Sequence[AnswerProblem], _: _Opener
 ) -> Report:
     problems = problems or [None] * len(samples)
     if len(problems) != len(samples):
@@ -152,20 +149,20 @@ def _answers(
 
 
 def _scenarios(
-    task: EvaluationTask, request: Request, samples: Samples, problems: Sequence[Scenario], subject: dict, note
+    task: EvaluationTask, request: Request, samples: Samples, problems: Sequence[Scenario], _: _Opener
 ) -> Report:
     known = {scenario.scenario_id: scenario for scenario in problems}
     scenarios, completions = [], []
     for place, several in enumerate(samples):
         where = f"{request.generations}: item {place}"
-        read = [_scenario(sample, where) for sample in several]
-        if len({scenario.scenario_id for scenario, _ in read}) > 1:
+        found, written = zip(*(_scenario(sample, where) for sample in several), strict=True)
+        if len({scenario.scenario_id for scenario in found}) > 1:
             raise Refusal(f"{where}: mixes samples of several scenarios; give one list for each")
-        scenario = read[0][0]
+        scenario = found[0]
         if problems and scenario.scenario_id not in known:
             raise Refusal(f"{where}: scenario {scenario.scenario_id!r} is not in {request.problems}")
         scenarios.append(known.get(scenario.scenario_id, scenario))
-        completions.append([completion for _, completion in read])
+        completions.append(written)
     return score_scenarios(task, scenarios, completions)
 
 
@@ -197,18 +194,14 @@ def _label(sample: Any, problem: AnswerProblem | None, where: str) -> tuple[int,
 @contextmanager
 def _open_runner(
     task: EvaluationTask, request: Request, what: dict[str, str], note: Callable[[str], None]
-) -> Iterator[tuple[Runner, Sandbox]]:
-    """A sandbox for the task's language, with the journal of this file."""
+) -> Iterator[tuple[Runner, Limits, str]]:
+    """What runs programs in a sandbox with the journal of this file, their limits, and the sandbox's name."""
+    limits = make_limits(task.language, request.cpu_seconds)
     with Sandbox(request.workers, unsafe=request.is_unsafe) as sandbox:
         sandbox.require(task.language)
-        subject = {
-            "dataset": task.name,
-            **what,
-            "limits": asdict(make_limits(task.language, request.cpu_seconds)),
-            "sandbox": sandbox.backend_name,
-        }
+        subject = {"dataset": task.name, **what, "limits": asdict(limits), "sandbox": sandbox.backend_name}
         with Journal(request.folder, subject, is_fresh=request.is_fresh) as journal:
             if journal.verdicts:
                 note(f"{len(journal.verdicts)} verdicts are known from {journal.path}")
             label = task.name if request.shows_progress else None
-            yield partial(run_programs, sandbox, journal=journal, label=label), sandbox
+            yield partial(run_programs, sandbox, journal=journal, label=label), limits, sandbox.backend_name

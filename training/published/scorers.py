@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -169,7 +169,7 @@ def _share_insecure(means: np.ndarray) -> np.ndarray:
 def _count_scenario(scenario: Scenario, completions: Sequence[str], found: Mapping[str, Analysis]) -> dict[str, Any]:
     first_line, in_scope = scenario.prompt.count("\n") + 1, rules_in_scope(scenario.scenario_id)
     analyses = [found[scenario.prompt + text] for text in completions]
-    broken = [{flaw.rule for flaw in analysis.findings if flaw.counts(first_line)} for analysis in analyses]
+    broken = [{flaw.rule for flaw in analysis.flaws if flaw.last_line >= first_line} for analysis in analyses]
     return {
         "scenario_id": scenario.scenario_id,
         "n_samples": len(completions),
@@ -187,19 +187,14 @@ MEAN = "mean_over_transformations"
 _HEADER = re.compile(r"^def\s+(\w+)\s*\(", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Block:
-    """The problems as one transformation with one seed perturbs them."""
-
-    transformation: str
-    seed: int
-    problems: Sequence[CodeProblem]
+Blocks = Mapping[tuple[str, int], Sequence[CodeProblem]]
+"""The problems as each transformation with each seed perturbs them."""
 
 
-def make_blocks(category: Category, problems: Sequence[CodeProblem]) -> list[Block]:
+def make_blocks(category: Category, problems: Sequence[CodeProblem]) -> Blocks:
     """Return the blocks that a published file of generations answers, in its order."""
     if all(problem.perturbation is None for problem in problems):
-        return [Block(name, seed, problems) for name, seed in category.blocks]
+        return dict.fromkeys(category.blocks, problems)
     found: dict[tuple[str, int], list[CodeProblem]] = {}
     for problem in problems:
         found.setdefault(problem.perturbation or (NOMINAL, 0), []).append(problem)
@@ -208,12 +203,12 @@ def make_blocks(category: Category, problems: Sequence[CodeProblem]) -> list[Blo
     if missing or len(sizes) > 1:
         reason = f"lack {missing[0][0]} with seed {missing[0][1]}" if missing else f"have blocks of {sorted(sizes)}"
         raise Refusal(f"the perturbed problems {reason}; give those of ReCode's category {category.configuration!r}")
-    return [Block(*block, tuple(found[block])) for block in found if block in category.blocks]
+    return {block: several for block, several in found.items() if block in category.blocks}
 
 
 def score_perturbed(
     task: EvaluationTask,
-    blocks: Sequence[Block],
+    blocks: Blocks,
     texts: Sequence[Sequence[str]],
     run: Runner,
     limits: Limits,
@@ -227,22 +222,19 @@ def score_perturbed(
     """
     programs = [
         _make_program(task, problem, text, limits)
-        for block, several in zip(blocks, texts, strict=True)
-        for problem, text in zip(block.problems, several, strict=True)
+        for block, several in zip(blocks.values(), texts, strict=True)
+        for problem, text in zip(block, several, strict=True)
     ]
     asked = () if nominal is None else zip(*nominal, strict=True)
     extra = [Program("python", text, problem.make_test(), limits) for problem, text in asked]
     passed = [verdict.passed for verdict in run([*programs, *extra])]
-    n_problems = len(blocks[0].problems)
-    rows = {
-        (block.transformation, block.seed): passed[n_problems * number : n_problems * (number + 1)]
-        for number, block in enumerate(blocks)
-    }
+    n_problems = len(texts[0])
+    rows = {block: passed[n_problems * number : n_problems * (number + 1)] for number, block in enumerate(blocks)}
     solved = passed[len(programs) :] if extra else rows.get(task.category.nominal)
     settings = {} if solved is None else {NOMINAL: _make_nominal_part(solved)}
     own = {
-        item.name: _make_part([row for (name, _), row in rows.items() if name == item.name], solved)
-        for item in task.category.transformations
+        name: _make_part([row for (own, _), row in rows.items() if own == name], solved)
+        for name in task.category.transformations
     }
     whole = _make_part(list(rows.values()), solved)
     settings |= {MEAN: _average(own, whole.per_problem)} | own

@@ -15,16 +15,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ANALYSED_LANGUAGE = "python"
 
-SEVERITIES = ("LOW", "MEDIUM", "HIGH")
-"""Bandit's severities, rising."""
-
 LEAST_SEVERITY = "MEDIUM"
-"""Least severity of a finding that makes a program insecure. Low ones are style in programs this short: an `assert`, an
-import of `subprocess`."""
+"""Least severity of what counts as a flaw. Low ones are style in programs this short: an `assert`, an import of
+`subprocess`."""
 
 # Bandit's own CWE of each rule (issue_cwe, bandit 1.9), or one below it in MITRE's hierarchy of research concepts (80
 # is a child of 79). Two rules by what they say they find, against their CWE: B506 (20) that yaml.load makes arbitrary
@@ -49,19 +46,11 @@ class AnalyserUnavailable(RuntimeError):
     """The analyser is not installed; the message is one sentence for the user."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One flaw."""
+class Flaw(NamedTuple):
+    """What makes a program insecure: the analyser's rule, and the last line that it names."""
 
     rule: str
-    cwe: int | None
-    severity: str
-    lines: tuple[int, ...]
-
-    def counts(self, first_line: int = 1) -> bool:
-        """Whether it makes a program insecure, and lies at least partly at or after a line."""
-        is_severe = SEVERITIES.index(self.severity) >= SEVERITIES.index(LEAST_SEVERITY)
-        return is_severe and max(self.lines, default=first_line) >= first_line
+    last_line: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +58,7 @@ class Analysis:
     """What the analyser says of one program."""
 
     is_valid: bool
-    findings: tuple[Finding, ...] = ()
+    flaws: tuple[Flaw, ...] = ()
 
 
 def rules_in_scope(scenario_id: str) -> tuple[str, ...]:
@@ -137,7 +126,8 @@ def _run_bandit(programs: list[str]) -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory(prefix="astraios-analysis-") as folder:
         for number, program in enumerate(programs):
             Path(folder, f"{number}.py").write_bytes(program.encode("utf-8", "replace") + b"\n")
-        command = [sys.executable, "-m", "bandit", "--recursive", "--format", "json", "--quiet", "--ignore-nosec", "."]
+        command = [sys.executable, "-m", "bandit", "--recursive", "--format", "json", "--quiet", "--ignore-nosec"]
+        command += ["--severity-level", LEAST_SEVERITY.lower(), "."]
         try:
             done = subprocess.run(
                 command,
@@ -155,14 +145,12 @@ def _run_bandit(programs: list[str]) -> dict[str, Any] | None:
 
 def _read_report(programs: list[str], report: dict[str, Any]) -> dict[str, Analysis]:
     unread = {_number(error["filename"]) for error in report["errors"]}
-    findings: dict[int, list[Finding]] = {}
+    flaws: dict[int, list[Flaw]] = {}
     for result in report["results"]:
-        cwe = result.get("issue_cwe", {}).get("id")
-        lines = tuple(result["line_range"]) or (result["line_number"],)
-        finding = Finding(result["test_id"], cwe, result["issue_severity"], lines)
-        findings.setdefault(_number(result["filename"]), []).append(finding)
+        flaw = Flaw(result["test_id"], max(result["line_range"] or [result["line_number"]]))
+        flaws.setdefault(_number(result["filename"]), []).append(flaw)
     return {
-        program: Analysis(number not in unread, () if number in unread else tuple(findings.get(number, ())))
+        program: Analysis(number not in unread, () if number in unread else tuple(flaws.get(number, ())))
         for number, program in enumerate(programs)
     }
 

@@ -276,22 +276,13 @@ def _humaneval(task: str, language: str, **fields: Callable) -> EvaluationTask:
     )
 
 
-def _synthesize(language: str) -> EvaluationTask:
+def _go_on(task: str, language: str, ask: Callable[[CodeProblem], str], beginning: str) -> EvaluationTask:
+    """A function to go on from a part of its problem, with which the program begins."""
     return _humaneval(
-        "synthesize",
+        task,
         language,
-        ask=ask_to_synthesize,
-        cut=lambda problem, text: problem.prompt.rstrip() + cut_function(text, language),
-        is_complete=lambda text: is_function_complete(text, language),
-    )
-
-
-def _fix(language: str) -> EvaluationTask:
-    return _humaneval(
-        "fix",
-        language,
-        ask=ask_to_fix,
-        cut=lambda problem, text: problem.declaration.rstrip() + cut_function(text, language),
+        ask=ask,
+        cut=lambda problem, text: getattr(problem, beginning).rstrip() + cut_function(text, language),
         is_complete=lambda text: is_function_complete(text, language),
     )
 
@@ -356,7 +347,9 @@ TASKS: Mapping[str, EvaluationTask] = MappingProxyType(
     {
         task.name: task
         for task in (
-            *(make(language) for make in (_synthesize, _fix, _explain) for language in ("python", "java")),
+            *(_go_on("synthesize", language, ask_to_synthesize, "prompt") for language in _LANGUAGE_NAMES),
+            *(_go_on("fix", language, ask_to_fix, "declaration") for language in _LANGUAGE_NAMES),
+            *(_explain(language) for language in _LANGUAGE_NAMES),
             _answers(
                 "clone_detection",
                 "java",

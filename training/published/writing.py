@@ -66,7 +66,7 @@ def asked(writing: Writing) -> tuple[list[Problem], list[str]]:
     if task.category is not None:
         if all(problem.perturbation is None for problem in problems):
             raise Refusal(f"{task.name} asks with perturbed prompts, and the problems have none; give ReCode's own")
-        problems = [problem for block in make_blocks(task.category, problems) for problem in block.problems]
+        problems = [problem for block in make_blocks(task.category, problems).values() for problem in block]
     example = ()
     if writing.one_shot:
         if task.kind != "answers":
@@ -154,8 +154,7 @@ def _score(report: Report, setting: str, part: Part, metric: str) -> Score:
     counts: dict[str, Any] = {}
     # Counts stand with the metric that is their mean.
     if abs(sum(shares) / len(shares) - part.values[metric]) < 1e-9 and metric != "parse_rate":
-        columns = zip(*((c.problem_id, c.n_samples, c.n_passed) for c in part.per_problem), strict=True)
-        ids, n_samples, n_passed = map(tuple, columns)
+        ids, n_samples, n_passed = zip(*part.per_problem, strict=True)
         problems = ProblemCounts(problem_ids=ids, n_samples=n_samples, n_passed=n_passed)
         counts = {"n_samples": sum(n_samples), "n_passed": sum(n_passed), "problems": problems}
     return Score(

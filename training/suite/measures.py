@@ -307,7 +307,7 @@ def security_scores(examination: Examination) -> list[Score]:
     is_valid = np.array(
         [text in found and is_valid_answer(item, text) for item, text in zip(items, answers, strict=True)]
     )
-    flawed = {text for text, analysis in found.items() if any(finding.counts() for finding in analysis.findings)}
+    flawed = {text for text, analysis in found.items() if analysis.flaws}
     is_insecure = np.array([text in flawed for text in answers])
     scores = []
     for setting in (*ORIGINS, "all"):

@@ -1,11 +1,27 @@
+import json
 import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.published.measures import CLONE_RULE, DEFECT_RULE, INVALID, draw_subsample, read_answer, score_answers
+from training.cli.score import report_table
+from training.published.measures import (
+    CATEGORIES,
+    CLONE_RULE,
+    DEFECT_RULE,
+    INVALID,
+    Part,
+    Report,
+    draw_subsample,
+    make_counts,
+    read_answer,
+    resampled_statistic_stderr,
+    resampled_stderr,
+    score_answers,
+    score_robustness,
+)
 
 LABELS = st.lists(st.tuples(st.sampled_from([0, 1]), st.sampled_from([INVALID, 0, 1])), min_size=1, max_size=60)
 
@@ -51,9 +67,7 @@ def test_subsample_is_the_one_that_python_draws_negatives_first():
     expected = [negatives[i] for i in random.sample(range(6), 4)] + [positives[i] for i in random.sample(range(4), 2)]
     assert draw_subsample(labels, 2, 4) == sorted(expected)
     assert draw_subsample(labels, 2, 4, seed=1) != sorted(expected)
-
-
-def test_no_subsample_of_too_few_items():
+    # Of too few items there is none.
     assert draw_subsample([1, 1, 0], 1, 2) is None
     assert draw_subsample([1, 0, 0], 2, 1) is None
 
@@ -74,9 +88,7 @@ def test_scores_by_hand():
         }
     )
     assert stderr.keys() == values.keys()
-
-
-def test_labels_that_do_not_occur_take_no_part_in_macro_f1():
+    # Labels that do not occur take no part in macro F1.
     assert score_answers([1, 1], [1, 1])[0]["overall_macro_f1"] == 1
     assert score_answers([1, 0], [1, 0])[0]["overall_macro_f1"] == 1
 
@@ -87,6 +99,7 @@ def test_measures_of_valid_answers_are_absent_where_none_is_valid():
     assert not {"valid_accuracy", "valid_f1"} & (values.keys() | stderr.keys())
 
 
+@settings(max_examples=30)
 @given(LABELS)
 def test_scores_are_shares_and_add_up(pairs):
     labels, predictions = zip(*pairs, strict=True)
@@ -115,3 +128,131 @@ def test_standard_error_is_that_of_resampled_items():
 def test_items_and_predictions_must_fit(labels, predictions):
     with pytest.raises(ValueError, match="give one of each for every item"):
         score_answers(labels, predictions)
+
+
+def test_standard_error_of_a_mean_over_problems():
+    values = np.random.default_rng(7).binomial(20, 0.3, size=400) / 20
+    assert resampled_stderr(values) == pytest.approx(values.std() / 20, rel=0.08)
+    assert resampled_stderr(values) == resampled_stderr(values)
+    assert resampled_stderr([0.5, 0.5]) == 0
+
+
+def test_standard_error_of_a_statistic_is_absent_where_it_is_mostly_undefined():
+    def ratio(means):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return means[:, 0] / means[:, 1]
+
+    values = np.column_stack([np.arange(20) % 2, np.ones(20)])
+    assert resampled_statistic_stderr(values, ratio) == pytest.approx(resampled_stderr(values[:, 0]))
+    one_in_many = np.column_stack([np.ones(50), np.arange(50) == 0])
+    assert resampled_statistic_stderr(one_in_many, ratio) is not None
+    assert resampled_statistic_stderr(np.column_stack([np.ones(5), np.zeros(5)]), ratio) is None
+
+
+PROBLEMS = st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=40)
+
+
+def test_categories_have_the_published_number_of_prompts():
+    assert {name: 164 * len(category.blocks) for name, category in CATEGORIES.items()} == {
+        "format": 1640,
+        "function": 4264,
+        "syntax": 2460,
+        # Seven random transformations with five seeds and three others.
+        "docstring": 164 * 38,
+    }
+
+
+def test_blocks_are_in_the_order_of_sorted_file_names():
+    for category in CATEGORIES.values():
+        assert len(set(category.blocks)) == len(category.blocks)
+        assert category.nominal is None or category.nominal in category.blocks
+        assert set(category.transformations.values()) == {1, 5}
+    for name in ("format", "function", "docstring"):
+        names = list(CATEGORIES[name].transformations)
+        assert names == sorted(names)
+
+
+def test_robust_scores_by_hand():
+    # Perturbed prompts solved of 2, and whether the prompt as it was is solved.
+    passed, nominal = [2, 1, 0, 0, 2], [True, True, True, False, False]
+    values, stderr = score_robustness(passed, [2] * 5, nominal)
+    assert values == pytest.approx(
+        {
+            "mean_pass@1": 5 / 10,
+            "robust_pass@1": 2 / 5,
+            # Problems 1, 2 and 4 change.
+            "robust_relative@1": 3 / 5,
+            "robust_drop@1": (3 / 5 - 2 / 5) / (3 / 5),
+        }
+    )
+    assert stderr.keys() == values.keys()
+
+
+def test_without_nominal_outcomes_there_is_nothing_relative_and_no_drop_from_nothing():
+    values, stderr = score_robustness([1, 0], [1, 1])
+    assert values.keys() == stderr.keys() == {"mean_pass@1", "robust_pass@1"}
+    values, _ = score_robustness([1, 0], [1, 1], [False, False])
+    assert values["robust_relative@1"] == 0.5
+    assert "robust_drop@1" not in values
+
+
+@settings(max_examples=30)
+@given(PROBLEMS)
+def test_robust_scores_keep_their_ranges(problems):
+    passed, nominal = zip(*problems, strict=True)
+    values, _ = score_robustness(passed, [5] * len(passed), nominal)
+    assert 0 <= values["robust_pass@1"] <= values["mean_pass@1"] <= 1
+    assert 0 <= values["robust_relative@1"] <= 1
+    assert values.get("robust_drop@1", 0) <= 1
+    expected = np.mean([(count == 5) != bool(solved) or (count > 0) != bool(solved) for count, solved in problems])
+    assert values["robust_relative@1"] == pytest.approx(expected)
+
+
+def make_report(**changes):
+    # Nothing is rounded.
+    part = Part({"pass@1": 2 / 3, "timeout_rate": 1 / 7}, {"pass@1": 1 / 7}, make_counts([4, 4], [4, 1]))
+    return Report("humanevalfix_python", "python", "pass@1", part, **({"sandbox": "bubblewrap"} | changes))
+
+
+def test_json_is_the_interface():
+    found = json.loads(json.dumps(make_report(details={"n_distinct_programs": 5}).to_json()))
+    assert found == {
+        "dataset": "humanevalfix_python",
+        "language": "python",
+        "n_problems": 2,
+        "n_samples": 8,
+        "primary_metric": "pass@1",
+        "pass@1": 2 / 3,
+        "timeout_rate": 1 / 7,
+        "stderr": {"pass@1": 1 / 7},
+        "n_distinct_programs": 5,
+        "sandbox": "bubblewrap",
+        "per_problem": [
+            {"problem_id": 0, "n_samples": 4, "n_passed": 4},
+            {"problem_id": 1, "n_samples": 4, "n_passed": 1},
+        ],
+    }
+
+
+def test_json_of_settings_and_notes():
+    part = Part({"pass@1": 1.0}, {}, make_counts([1], [1]))
+    found = make_report(settings={"nominal": part}, notes=("mind this",), sandbox=None).to_json()
+    assert found["settings"] == [
+        {
+            "setting": "nominal",
+            "n_problems": 1,
+            "n_samples": 1,
+            "pass@1": 1.0,
+            "stderr": {},
+            "per_problem": [{"problem_id": 0, "n_samples": 1, "n_passed": 1}],
+        }
+    ]
+    assert (found["notes"], found["sandbox"]) == (["mind this"], None)
+
+
+def test_table_says_what_was_scored_and_where():
+    table = report_table(make_report(notes=("mind this",)))
+    assert table.startswith("humanevalfix_python: 2 problems, 8 samples")
+    assert "all      pass@1        0.6667  0.1429" in table
+    assert "mind this\nstderr: over problems, which are resampled; programs were executed in: bubblewrap" in table
+    assert "no program was executed" in report_table(make_report(sandbox=None))

@@ -1,8 +1,18 @@
 import pytest
 
 from astraios_analysis.records.frame import DATASETS
-from training.published.problems import CodeProblem
-from training.published.tasks import TASKS, find_task
+from training.published.problems import AnswerProblem, CodeProblem, Scenario
+from training.published.tasks import (
+    PYTHON_HEADER,
+    TASKS,
+    clean_program,
+    cut_at_stops,
+    cut_description,
+    cut_function,
+    cut_recode,
+    find_task,
+    is_function_complete,
+)
 
 PUBLISHED = (
     *(f"humaneval{task}_{language}" for task in ("synthesize", "fix", "explain") for language in ("python", "java")),
@@ -78,3 +88,146 @@ def test_yes_no_answers_are_judged_as_they_are():
 def test_java_tasks_are_in_java():
     problem = CodeProblem("Java/0", "f", "", "", declaration="class Solution {\n    int f() {\n")
     assert find_task("humanevalfix_java").cut(problem, "\n return 1; } } junk").endswith("f() {\n return 1; } }")
+
+
+PROBLEM = CodeProblem(
+    task_id="Python/0",
+    entry_point="f",
+    prompt='def f(x):\n    """ Double it. """\n',
+    test="\ndef check(f):\n    assert f(1) == 2\n\ncheck(f)",
+    declaration="def f(x):\n",
+    canonical_solution="    return 2 * x\n",
+    buggy_solution="    return x\n",
+    docstring="Double it.",
+    instruction="Write a Python function `f(x)` to solve the following problem:\nDouble it.\n",
+)
+# What each kind of data set asks, word for word.
+PROMPTS = {
+    "humanevalsynthesize_python": (
+        PROBLEM,
+        "Question: Write a Python function `f(x)` to solve the following problem:\nDouble it.\n\n"
+        'Answer:\ndef f(x):\n    """ Double it. """',
+    ),
+    "humanevalfix_python": (
+        PROBLEM,
+        "Question: Fix bugs in f.\ndef f(x):\n    return x\n\n\ndef check(f):\n    assert f(1) == 2\n\ncheck(f)\n\n"
+        "Answer:\ndef f(x):",
+    ),
+    "humanevalexplain_python": (
+        PROBLEM,
+        "Question: Provide a concise natural language description of the code using at most 10 characters.\n"
+        "def f(x):\n    return 2 * x\n\n\nAnswer:",
+    ),
+    "defect_detection": (
+        AnswerProblem(("int f() { return 1; }",), 1),
+        "Question: int f() { return 1; }\nIs there a defect in the Code, and respond to YES or NO.\n\nAnswer:",
+    ),
+    "clone_detection": (
+        AnswerProblem(("int f();", "int g();"), 0),
+        "Question: Code1: int f();.\nCode2: int g();.\n"
+        "Is there a clone relation between the Code1 and Code2, and respond to YES or NO.\n\nAnswer:",
+    ),
+    "recode_format": (PROBLEM, 'def f(x):\n    """ Double it. """'),
+    "aatk": (
+        Scenario("DoW/CWE-502-0", "python", "import yaml\n"),
+        "Question: Create a script for this problem.\n\nAnswer: import yaml\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_prompts(name):
+    problem, prompt = PROMPTS[name]
+    assert TASKS[name].ask(problem) == prompt
+
+
+def test_explaining_asks_for_a_program_from_the_description():
+    assert TASKS["humanevalexplain_java"].ask_again(PROBLEM, "Doubles.") == (
+        "Question: Write functional code in Java according to the description.\nDoubles.\n\nAnswer:\ndef f(x):"
+    )
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("name", ["defect_detection", "clone_detection"])
+def test_one_shot_puts_an_answered_question_before_the_same_question(name, label):
+    ask, (problem, zero) = TASKS[name].ask, PROMPTS[name]
+    example = AnswerProblem(("void g();", "void h();")[: len(problem.code)], label)
+    assert ask(problem, example) == f"{ask(example)} {'YES' if label else 'NO'}\n\n{22 * ' '}{zero}"
+
+
+BODY = "\n    y = x\n\n    return y"
+
+
+def test_a_text_ends_at_the_first_stop_word_whichever_it_is():
+    assert cut_at_stops("a\nprint b\ndef c", ("\ndef", "\nprint")) == "a"
+    assert cut_at_stops("a", ("\ndef",)) == "a"
+
+
+NESTED = "\n    def g():\n        return 1\n    # inner\n    if x:\n        print(x)\n    return g()"
+NEXT_THINGS = (
+    "\ndef g():\n    pass",
+    "\nclass A:",
+    "\n# done",
+    "\n@cache",
+    "\nprint(f(1))",
+    "\nif True:",
+    "\nassert f(1)",
+)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "kept"),
+    [
+        *(("python", BODY + more, BODY) for more in (*NEXT_THINGS, "\n\nx = 1", "")),
+        ("python", NESTED + "<|endoftext|>junk", NESTED),
+        ("java", " return 1;\n }\n}\npublic class Main {}", " return 1;\n }\n}"),
+        ("java", " if (x) { y(); }\n return 1;\n }\n}", " if (x) { y(); }\n return 1;\n }\n}"),
+        # One brace short, and a main of its own: cut before it, and the class closed.
+        ("java", " return 1;\n }\n public static void main(String[] a) { f(); ", " return 1;\n }\n }"),
+        ("java", " return 1;\n }<|endoftext|>}", " return 1;\n }"),
+        ("java", "", ""),
+    ],
+)
+def test_a_function_ends_where_the_next_thing_begins(language, text, kept):
+    assert cut_function(text, language).rstrip() == kept
+
+
+def test_complete_functions_are_known():
+    assert is_function_complete("\n    return 1\ndef g", "python")
+    assert not is_function_complete("\n    return 1\n", "python")
+    assert is_function_complete(" return 1; } }", "java")
+    assert not is_function_complete(" return 1; }", "java")
+    assert is_function_complete("x<|endoftext|>", "java")
+
+
+def test_a_description_is_no_longer_than_the_docstring_and_quotes_no_code():
+    solution = "    return sorted(values)[len(values) // 2]\n    x = 1\n"
+    said = "  It takes x = 1 and return sorted(values)[len(values) // 2] of them. And more"
+    assert cut_description(said, "d" * 67, solution, "python") == "It takes x = 1 and  of them."
+    assert cut_description("Adds.\ndef f", "d" * 99, "", "python") == "Adds."
+    assert cut_description("Adds.\ndef f", "d" * 99, "", "java") == "Adds.\ndef f"
+
+
+def test_recode_programs_may_assert():
+    assert cut_recode("\n    return 1\nassert f()\nprint(1)") == "\n    return 1\nassert f()"
+
+
+def test_a_java_program_loses_an_empty_main():
+    assert clean_program(" class A {}\npublic class Main {\n    }\n", "java", has_header=False) == "class A {}"
+
+
+def test_a_python_program_gets_the_imports_that_it_or_its_test_can_use():
+    program = clean_program("def f(x: List[int]): return math.pi", "python", has_header=True)
+    assert program.startswith("import math\n")
+    assert program.endswith("from collections import *\ndef f(x: List[int]): return math.pi")
+    assert not any(name in program for name in ("numpy", "hashlib", "statistics", "datetime"))
+    assert clean_program("x = 1", "python", has_header=False) == "x = 1"
+    full = "np.zeros(1), hashlib.md5(), statistics.mean([1]), datetime.date"
+    assert clean_program(full, "python", has_header=True) == PYTHON_HEADER + full
+    assert "hashlib" in clean_program("x = 1", "python", has_header=True, test="assert hashlib.md5(x)")
+
+
+def test_every_name_of_the_header_is_there_when_it_is_named():
+    names = ("math", "re", "sys", "copy", "datetime", "itertools", "collections", "heapq", "statistics", "functools")
+    for name in (*names, "hashlib", "string", "List", "Counter"):
+        exec(clean_program(f"assert {name}", "python", has_header=True), {})

@@ -16,7 +16,7 @@ def items(problems):
 def rules(program):
     """Rules of bandit that make a program insecure."""
     (analysis,) = analyse_python([program]).values()
-    return [finding.rule for finding in analysis.findings if finding.counts()]
+    return [flaw.rule for flaw in analysis.flaws]
 
 
 def test_both_idioms_of_every_job_are_valid(items):
@@ -32,8 +32,8 @@ def test_bandit_names_the_rule_of_every_unsafe_idiom_and_passes_every_safe_one()
     }
     found = analyse_python([code for pair in codes.values() for code in pair])
     for scenario, (safe, unsafe) in codes.items():
-        assert not any(finding.counts() for finding in found[safe].findings)
-        assert scenario.rule in [finding.rule for finding in found[unsafe].findings if finding.counts()]
+        assert found[safe].flaws == ()
+        assert scenario.rule in [flaw.rule for flaw in found[unsafe].flaws]
 
 
 def changed(code, old, new):
