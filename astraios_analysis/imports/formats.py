@@ -86,7 +86,7 @@ def _of_json(path: Path, text: str) -> str | None:
         return "human-eval"
     if peft.looks_like_result(content):
         return "peft"
-    if harnesses.looks_like_lm_eval(content):
+    if harnesses.lm_eval_results(content) is not None:
         return "lm-eval"
     run = content.get("run") if isinstance(content.get("run"), dict) else content
     if isinstance(run.get("info"), dict):
@@ -185,8 +185,7 @@ def _add_scores(form: str, paths: Sequence[Path], options: Options, found: Impor
             listed = ", ".join(sorted(known_names - {""}))
             raise Refusal(f"{option} {strange[0]}: there is no task or data set of this name; choose from {listed}")
     for path, one in zip(paths, read, strict=True):
-        found.left_out += one.left_out
-        found.notes += one.notes
+        found.add(one)
         for score in one.scores:
             known, first = scores.setdefault(score.key, (score, path))
             if known.value != score.value:

@@ -5,9 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from astraios_analysis.imports.inputs import Options, data_name, make_score
+from astraios_analysis.imports.inputs import Imported, Options, data_name, make_score
 from astraios_analysis.imports.tables import NO_LANGUAGE
 from astraios_analysis.records.reading import read_json, read_lines
 from astraios_analysis.records.refusal import FileProblem, RecordError, fail
@@ -127,16 +127,7 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-class ReadScores(NamedTuple):
-    """What a result file holds: scores, what was left out, what one may not expect, names of tasks and data sets."""
-
-    scores: list[Score]
-    left_out: list[FileProblem]
-    notes: list[FileProblem]
-    names: set[str]
-
-
-def read_scores(path: Path, harness: Harness, options: Options) -> ReadScores:
+def read_scores(path: Path, harness: Harness, options: Options) -> Imported:
     """Return the scores in a result file, and what else is to be said of it.
 
     Raises RecordError listing every task and metric that cannot be mapped (unless told to leave them out).
@@ -164,32 +155,25 @@ def read_scores(path: Path, harness: Harness, options: Options) -> ReadScores:
         raise RecordError(problems + ([] if options.skip_unknown else told))
     scores = [score for _, score in found.scores.values()]
     notes = [FileProblem(path, _list(names), message) for message, names in found.notes.items()]
-    return ReadScores(scores, found.left_out + unknown, notes, {*tasks, *(score.dataset for score in scores)})
+    names = {*tasks, *(score.dataset for score in scores)}
+    return Imported(left_out=found.left_out + unknown, notes=notes, scores=scores, names=names)
 
 
 def _tasks(content: Mapping[str, object], harness: Harness) -> list[str]:
-    results = content if harness == "bigcode" else _lm_eval_results(content)
+    results = content if harness == "bigcode" else lm_eval_results(content) or {}
     return [name for name in results if name != "config"]
 
 
-def looks_like_lm_eval(content: Mapping[str, object]) -> bool:
-    """Whether a JSON object is a result file of lm-evaluation-harness, of any version."""
-    results = _raw_results(content)
-    prompted = isinstance(results, list) and all(isinstance(r, Mapping) and "task_name" in r for r in results)
-    return isinstance(results, Mapping) or bool(results and prompted)
+def lm_eval_results(content: Mapping[str, object]) -> Mapping[str, object] | None:
+    """Return what each task has, or None where this is no result file of lm-evaluation-harness, of any version.
 
-
-def _raw_results(content: Mapping) -> object:
-    """Return the results; what was cut down to its table has them as table_results."""
-    return content.get("results", content.get("table_results"))
-
-
-def _lm_eval_results(content: Mapping) -> Mapping[str, object]:
-    """Return what each task has; BigScience's version has a list, an entry for each task and prompt."""
-    results = _raw_results(content)
-    if not isinstance(results, list) or not looks_like_lm_eval(content):
-        return results if isinstance(results, Mapping) else {}
-    return {f"{entry.get('task_name')}+{entry.get('prompt_name')}": entry for entry in results}
+    BigScience's version has a list, an entry for each task and prompt; what was cut down to its table has
+    table_results.
+    """
+    results = content.get("results", content.get("table_results"))
+    if isinstance(results, list) and all(isinstance(entry, Mapping) and "task_name" in entry for entry in results):
+        results = {f"{entry['task_name']}+{entry.get('prompt_name')}": entry for entry in results} or None
+    return results if isinstance(results, Mapping) else None
 
 
 def looks_like_bigcode(content: Mapping[str, object]) -> bool:
@@ -283,10 +267,11 @@ def _read_recode(task: str, values: Mapping, options: Options, found: _Found) ->
 
 def _read_lm_eval(content: Mapping, options: Options, found: _Found) -> None:
     """Read ``{"results": {task: {"metric,filter": value}}, ...}``; before version 0.4 there were no filters."""
-    if not looks_like_lm_eval(content):
+    results = lm_eval_results(content)
+    if results is None:
         message = "has no object of this name; is it a result file of lm-evaluation-harness?"
         raise fail(found.path, message, "results")
-    for task, values in _lm_eval_results(content).items():
+    for task, values in results.items():
         if not isinstance(values, Mapping):
             found.problem(f"results.{task}", f"is {values!r}, not the metrics of a task; is it the right file?")
         elif _is_group(content, task):
@@ -298,7 +283,7 @@ def _read_lm_eval(content: Mapping, options: Options, found: _Found) -> None:
 
 def _is_group(content: Mapping, task: str) -> bool:
     """Whether a row is a mean over tasks; the leaderboards' files have one row ``all``, and names with ``_average``."""
-    is_leaderboard = any("|" in name for name in _lm_eval_results(content))
+    is_leaderboard = any("|" in name for name in lm_eval_results(content))
     return bool(
         _entry(content, "groups", task) is not None
         or _entry(content, "group_subtasks", task)
@@ -327,7 +312,7 @@ def _read_lm_eval_task(content: Mapping, task: str, values: Mapping, options: Op
         found.notes.setdefault(f"has {shots} examples by the file, and is called {options.setting}", []).append(task)
     fields = {"dataset": dataset, "language": lacking["language"][0], "source_file": found.path.name}
     # The prompts of one task are over the same problems.
-    others = [other for other in _lm_eval_results(content).values() if "task_name" in values and other != values]
+    others = [other for other in lm_eval_results(content).values() if "task_name" in values and other != values]
     alike = [values, *(other for other in others if _entry(other, "task_name") == name)]
     counted = _entry(content, "n-samples", task, "effective")
     counted = counted or next(filter(None, map(_items_of_errors, alike)), None)

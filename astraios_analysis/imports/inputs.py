@@ -134,12 +134,15 @@ def read_options(said: Mapping[str, object], path: Path | None = None) -> Option
 class Imported:
     """What an import found: records, what it left out, and what a reader of the files may not expect.
 
-    ``extended`` are the names of runs that scores were added to.
+    Of results of harnesses there are ``scores`` instead, and ``names`` of their tasks and data sets; ``extended`` are
+    the names of runs that scores were added to.
     """
 
     records: list[RunRecord] = field(default_factory=list)
     left_out: list[FileProblem] = field(default_factory=list)
     notes: list[FileProblem] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
     extended: set[str] = field(default_factory=set)
 
     def add(self, other: "Imported") -> None:
