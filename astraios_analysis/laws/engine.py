@@ -147,7 +147,7 @@ def fit_subsets(fit: LawFit, subsets: np.ndarray) -> np.ndarray:
     """
     weights = subsets.astype(float)
     found = np.full((len(subsets), len(fit.theta)), np.nan)
-    rows = np.flatnonzero([len(np.unique(fit.x[own > 0], axis=0)) > len(fit.phi) for own in weights])
+    rows = np.flatnonzero(count_distinct(fit, weights) > len(fit.phi))
     if len(rows):
         starts = find_starts(fit.problem, weights[rows], N_STARTS)
         threshold = fit.objective.delta * fit.sigma
@@ -157,6 +157,12 @@ def fit_subsets(fit: LawFit, subsets: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
             found[rows] = fit.problem.raw_theta(solution.phi[np.arange(len(rows)) * N_STARTS + best])
     return found
+
+
+def count_distinct(fit: LawFit, weights: np.ndarray) -> np.ndarray:
+    """Return how many distinct inputs each of several subsets or resamples (b, n) of a fit's points holds."""
+    _, place = np.unique(fit.x, axis=0, return_inverse=True)
+    return (weights @ (place[:, None] == np.arange(place.max() + 1)) > 0).sum(axis=1)
 
 
 def choose(problem: LawResiduals, solution: Solution, sigma: np.ndarray, fallback: str, objective: Objective) -> LawFit:

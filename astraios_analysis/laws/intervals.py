@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit
 
-from astraios_analysis.laws.engine import N_STARTS, LawFit, held_survive, noise_level
+from astraios_analysis.laws.engine import N_STARTS, LawFit, count_distinct, held_survive, noise_level
 from astraios_analysis.laws.law import Parameter
 from astraios_analysis.laws.rescue import NO_GAIN
 from astraios_analysis.laws.residuals import (
@@ -416,7 +416,7 @@ def bootstrap(fit: LawFit, n_resamples: int, rng: np.random.Generator) -> Refits
     if n_resamples < 2:
         raise Refusal(f"{n_resamples} resamples have no spread; ask for at least 2")
     weights = rng.multinomial(fit.n_obs, np.full(fit.n_obs, 1 / fit.n_obs), size=n_resamples).astype(float)
-    weights = weights[_count_distinct(fit, weights) >= len(fit.phi)]
+    weights = weights[count_distinct(fit, weights) >= len(fit.phi)]
     start = np.repeat(fit.phi[None], len(weights), axis=0)
     if fit.objective.scale == "estimated":
         solution = solve(fit.problem, start, weights, fit.objective)[0]
@@ -431,15 +431,6 @@ def bootstrap(fit: LawFit, n_resamples: int, rng: np.random.Generator) -> Refits
         )
     theta = fit.problem.raw_theta(solution.phi[arrived])
     return Refits(theta, solution.objective[arrived], n_resamples - len(theta))
-
-
-def _count_distinct(fit: LawFit, weights: np.ndarray) -> np.ndarray:
-    """Return how many distinct inputs each resample holds."""
-    _, place = np.unique(fit.problem.x, axis=0, return_inverse=True)
-    held = np.zeros((len(weights), place.max() + 1), dtype=bool)
-    for point, position in enumerate(place):
-        held[:, position] |= weights[:, point] > 0
-    return held.sum(axis=1)
 
 
 def bootstrap_intervals(

@@ -7,6 +7,7 @@ each point of the search costs one small least-squares problem with non-negative
 from itertools import combinations, product
 
 import numpy as np
+from scipy.ndimage import generate_binary_structure, minimum_filter
 from scipy.optimize import nnls
 
 from astraios_analysis.laws.law import Law, Search
@@ -179,12 +180,9 @@ def _solve_one_by_one(matrix: np.ndarray, right: np.ndarray) -> tuple[np.ndarray
 
 def _promising(squares: np.ndarray, n_starts: int) -> np.ndarray:
     """Return flat positions of local minima, best first, filled up with the best other points."""
-    is_minimum = np.isfinite(squares)
-    for axis in range(squares.ndim):
-        padded = np.pad(squares, [(1, 1) if a == axis else (0, 0) for a in range(squares.ndim)], constant_values=np.inf)
-        before = np.take(padded, range(squares.shape[axis]), axis=axis)
-        after = np.take(padded, range(2, squares.shape[axis] + 2), axis=axis)
-        is_minimum &= (squares <= before) & (squares <= after)
+    neighbours = generate_binary_structure(squares.ndim, 1)
+    lowest = minimum_filter(squares, footprint=neighbours, mode="constant", cval=np.inf)
+    is_minimum = np.isfinite(squares) & (squares == lowest)
     flat, minima = squares.ravel(), np.flatnonzero(is_minimum.ravel())
     minima = minima[np.argsort(flat[minima], kind="stable")][:n_starts]
     if len(minima) < n_starts:
