@@ -195,7 +195,7 @@ def _box_cox(log_n: np.ndarray, power: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _farseer_parts(x, theta):
     """Return the bends P(c) with their derivatives, the floor, the fall, and minus the derivative of its log in b1."""
     log_n, log_d = np.log(x[..., 0]), np.log(x[..., 1])
-    bends = [_box_cox(log_n, power) for power in theta[2::3]]
+    bends = list(zip(*_box_cox(log_n, np.stack(theta[2::3])), strict=True))
     floor, size, rate = (b + a * bend for a, b, (bend, _) in zip(theta[::3], theta[1::3], bends, strict=True))
     rate = np.exp(rate)
     return bends, np.exp(floor), np.exp(size - rate * log_d), rate * log_d
