@@ -1,6 +1,4 @@
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,8 +8,6 @@ import astraios_analysis as aa
 from astraios_analysis.cli.main import main
 from astraios_analysis.curves.forecast import fit_curves, forecast_from
 from astraios_analysis.records.refusal import Refusal
-
-REFERENCE = Path(os.environ.get("ASTRAIOS_REFERENCE", "")) / "benchmarks"
 
 
 def _curve(rng, exponent=0.5, floor=1.5, noise=0.004):
@@ -104,9 +100,8 @@ def test_command_names_what_is_wrong(tmp_path, capsys, text, message):
 
 
 @pytest.mark.reference
-@pytest.mark.skipif(not REFERENCE.is_dir(), reason="ASTRAIOS_REFERENCE does not name the benchmark curves")
-def test_learning_curves_reach_the_stated_error(capsys):
-    table = str(REFERENCE / "learning_curves.csv")
+def test_learning_curves_reach_the_stated_error(reference_folder, capsys):
+    table = str(reference_folder / "benchmarks" / "learning_curves.csv")
     options = ["--x", "x", "--y", "y", "--group", "Domain,Task,Model", "--split", "split", "--json"]
     assert main(["backtest", "--data", table, *options]) == 0
     assert json.loads(capsys.readouterr().out)["mean"]["rmse_log"] < 0.024
