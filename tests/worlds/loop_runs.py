@@ -99,7 +99,7 @@ def numbers(model, result):
         b"".join(weight.detach().cpu().numpy().tobytes() for weight in model.parameters())
     ).hexdigest()
     return {
-        "base": result.base_validation.model_dump(),
+        "base": result.base.model_dump(),
         "curve": [point.model_dump() for point in result.curve],
         "train_losses": list(result.train_losses),
         "n_tokens": result.n_tokens,
@@ -110,10 +110,10 @@ def numbers(model, result):
 def curve(result):
     """Losses of a run, and what it counts."""
     return {
-        "base": result.base_validation.loss,
+        "base": result.base.loss,
         "curve": [point.loss for point in result.curve],
         "train_losses": list(result.train_losses),
-        "counts": [result.n_tokens, result.flop, result.n_processes],
+        "counts": [result.n_tokens, result.flop, result.n_processes[-1]],
     }
 
 
@@ -258,7 +258,7 @@ def resumed_shards(folder):
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
     _, result = run("adapterh", folder=folder, is_sharded=True, **SHORT)
-    return {"status": result.status, "before": list(result.n_processes_before), **curve(result)}
+    return {"status": result.status, "before": result.n_processes[:-1], **curve(result)}
 
 
 def tiny_specs():
@@ -276,8 +276,7 @@ def train_distributed(out):
     interrupted_run(out / "for_one", "fft")
     for name, method in (("resumed", "lora"), ("from_one", "fft")):
         model, result = run(method, folder=out / name, **SHORT)
-        n_processes = [*result.n_processes_before, result.n_processes]
-        found[name] = {"status": result.status, "n_processes": n_processes, **numbers(model, result)}
+        found[name] = {"status": result.status, "n_processes": result.n_processes, **numbers(model, result)}
     found["sharded"] = train_sharded(out)
     # From base to record, one with shards and one with whole weights on each.
     for spec in tiny_specs():

@@ -1,6 +1,5 @@
 """Prompts in, new tokens out: in batches of similar length, by transformers' ``generate``, tuned or not."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -12,7 +11,6 @@ from peft import PeftModel, PeftType
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 from transformers import (
     GenerationConfig,
     LogitsProcessor,
@@ -23,10 +21,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from training.loop.reporting import Progress, progress_bar
 from training.loop.validation import count_virtual_tokens
-
-Progress = bool | str | None
-"""Whether there is a progress bar: always, never, or (None, or a label for it) where standard error is a terminal."""
 
 # Most tokens of a batch, padding included: what bounds memory, and no number depends on it but by rounding.
 TOKENS_PER_BATCH = 16_384
@@ -316,11 +312,3 @@ def scoring(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def progress_bar(progress: Progress, total: int, *, label: str, unit: str) -> tqdm:
-    """Return a progress bar on standard error."""
-    # tqdm reads None as: where standard error is a terminal.
-    disable = not progress if isinstance(progress, bool) else None
-    label = progress if isinstance(progress, str) else label
-    return tqdm(desc=label, total=total, unit=unit, file=sys.stderr, disable=disable)

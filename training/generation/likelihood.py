@@ -8,8 +8,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from training.corpus.rows import ScoredRow
-from training.generation.generate import Progress, progress_bar, scoring, vocabulary_of
+from training.generation.generate import scoring, vocabulary_of
 from training.loop.batches import RowSet
+from training.loop.reporting import Progress, progress_bar
 from training.loop.validation import count_virtual_tokens, token_losses
 
 

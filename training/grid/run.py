@@ -213,10 +213,10 @@ def _record(spec: RunSpec, base: Base, counts: ParameterCounts, result: LoopResu
         n_params_base_nonembedding=counts.n_params_base_nonembedding,
         n_params_updated=counts.n_params_updated,
         n_tokens=result.n_tokens,
-        base_val_loss=result.base_validation.loss,
+        base_val_loss=result.base.loss,
         val_loss=result.final.loss,
         val_loss_se=result.final.stderr,
-        val_curve=result.curve,
+        val_curve=tuple(result.curve),
         cost=Cost(seconds=result.seconds, flop=result.flop, peak_memory_bytes=result.peak_memory_bytes),
         provenance=_provenance(spec, base, result),
     )
@@ -229,8 +229,8 @@ def _provenance(spec: RunSpec, base: Base, result: LoopResult) -> Provenance:
         "corpus": run_corpus(spec.data).settings.model_dump(mode="json", exclude_none=True),
         # With the batch sizes that were used; when checkpoints were written changes nothing.
         "loop": result.settings.model_dump(mode="json", exclude={"checkpoint_every"}, exclude_none=True),
-        "n_processes": result.n_processes,
-        **({"n_processes_before": list(result.n_processes_before)} if result.n_processes_before else {}),
+        "n_processes": result.n_processes[-1],
+        **({"n_processes_before": result.n_processes[:-1]} if len(result.n_processes) > 1 else {}),
         "throughput": _throughput(result),
         # Sums in another order round differently: equal to the last bit only with as many threads.
         "n_threads": torch.get_num_threads(),
@@ -252,7 +252,7 @@ def _provenance(spec: RunSpec, base: Base, result: LoopResult) -> Provenance:
 
 def _throughput(result: LoopResult) -> dict[str, float]:
     device = torch.cuda.get_device_name() if result.device == "cuda" else result.device
-    used = model_flops_utilisation(result.flop, result.step_seconds, result.n_processes, device)
+    used = model_flops_utilisation(result.flop, result.step_seconds, result.n_processes[-1], device)
     # What was not measured is absent: a run that was loaded when it was finished may have no times of its steps.
     speed = {"tokens_per_second": result.n_tokens / result.step_seconds} if result.step_seconds > 0 else {}
     return speed if used is None else {**speed, "mfu": used}

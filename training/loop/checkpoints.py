@@ -6,13 +6,13 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import SAFE_WEIGHTS_NAME, load_state_dict
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from astraios_analysis.records.frame import ValidationPoint
@@ -116,36 +116,29 @@ _FORMAT = 1
 _SHOWN_DIFFERENCES = 3
 
 
-@dataclass
-class Progress:
-    """How far a run has come. A checkpoint holds it beside weights, optimiser and random states.
+class Progress(BaseModel):
+    """How far a run has come; losses are nats per scored token. A checkpoint holds it beside weights and optimiser."""
 
-    Fields are those of `training.loop.train.LoopResult`; ``n_processes`` are the numbers it had, in order.
-    """
+    model_config = ConfigDict(extra="forbid")
 
     step: int = 0
+    # Tokens without padding, scored ones, and rows.
     n_tokens: int = 0
     n_targets: int = 0
     n_rows: int = 0
+    # Without what tuning adds, which P-Tuning and adapters change before the first step already.
     base: ValidationPoint | None = None
-    curve: list[ValidationPoint] = field(default_factory=list)
-    train_losses: list[float] = field(default_factory=list)
-    n_processes: list[int] = field(default_factory=list)
+    # Of the tuned model: before the first step, every `validate_every` steps and after the last.
+    curve: list[ValidationPoint] = []
+    # Of every step before its update.
+    train_losses: list[float] = []
+    # Numbers of processes that it had, in order.
+    n_processes: list[int] = []
+    # Wall-clock time in the loop, work lost in interruptions left out; of it, in steps alone.
     seconds: float = 0.0
     step_seconds: float = 0.0
+    # Largest of a process; absent where it cannot be measured.
     peak_memory_bytes: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values; floats keep every digit in JSON."""
-        points = {"base": self.base and self.base.model_dump(), "curve": [point.model_dump() for point in self.curve]}
-        return {**asdict(self), **points}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Progress":
-        """Return what `to_json` was called on."""
-        base, curve = values["base"], values["curve"]
-        points = {"base": base and ValidationPoint(**base), "curve": [ValidationPoint(**point) for point in curve]}
-        return cls(**{**values, **points})
 
 
 class RunFolder:
@@ -218,7 +211,7 @@ class RunFolder:
             files = {
                 str(path.relative_to(partial)): path.stat().st_size for path in partial.rglob("*") if path.is_file()
             }
-            values = {"format": _FORMAT, "identity": self._identity, "progress": progress.to_json(), "files": files}
+            values = {"format": _FORMAT, "identity": self._identity, "progress": progress.model_dump(), "files": files}
             (partial / _PROGRESS_FILE).write_text(json.dumps(values, indent=2), "utf-8")
             flush(*partial.rglob("*"), partial)
             # One of that step is there only where it was damaged, and an older one taken.
@@ -277,7 +270,7 @@ class RunFolder:
                 f"checkpoint {checkpoint} is of another run: {shown}; give this run a folder of its own, or delete "
                 "the checkpoints of the other"
             )
-        return Progress.from_json(values["progress"])
+        return Progress.model_validate(values["progress"])
 
     def _checkpoints(self) -> list[Path]:
         found = [path for path in self.path.glob("step-*") if re.fullmatch(r"step-\d+", path.name) and path.is_dir()]

@@ -154,6 +154,9 @@ def _integer(text: str | None, default: int) -> int:
 SHARDS_FOLDER = "shards"
 """Folder of the tensors within a checkpoint."""
 
+# A frozen base is read from where it came from.
+_UPDATED_ONLY = StateDictOptions(ignore_frozen_params=True, strict=False)
+
 
 def shard(model: nn.Module, device: torch.device, precision: Precision, *, is_offloaded: bool = False) -> nn.Module:
     """Divide a model's parameters among all processes, in place; make its optimiser afterwards.
@@ -198,8 +201,8 @@ def _from_first(value: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 def save_shards(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
     """Write the updated parameters and the optimiser's moments of a sharded model; every process writes its part."""
-    weights, moments = get_state_dict(model, optimizer, options=_updated_only())
-    with _without_notices():
+    weights, moments = get_state_dict(model, optimizer, options=_UPDATED_ONLY)
+    with warnings.catch_warnings(action="ignore"):
         sharded_files.save({"model": weights, "optimizer": moments}, checkpoint_id=folder / SHARDS_FOLDER)
 
 
@@ -207,10 +210,10 @@ def load_shards(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path
     """Read what `save_shards` wrote, on any number of processes."""
     if not (folder / SHARDS_FOLDER).is_dir():
         raise ValueError(f"there is no folder {SHARDS_FOLDER} in it: it was written without --shard; go on without it")
-    weights, moments = get_state_dict(model, optimizer, options=_updated_only())
-    with _without_notices():
+    weights, moments = get_state_dict(model, optimizer, options=_UPDATED_ONLY)
+    with warnings.catch_warnings(action="ignore"):
         sharded_files.load({"model": weights, "optimizer": moments}, checkpoint_id=folder / SHARDS_FOLDER)
-    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments, options=_updated_only())
+    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments, options=_UPDATED_ONLY)
 
 
 def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -220,11 +223,6 @@ def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
     return get_model_state_dict(model, options=options)
-
-
-def _updated_only() -> StateDictOptions:
-    # A frozen base is read from where it came from.
-    return StateDictOptions(ignore_frozen_params=True, strict=False)
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
@@ -237,7 +235,3 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
             "names them (_no_split_modules)"
         )
     return found
-
-
-def _without_notices() -> Any:
-    return warnings.catch_warnings(action="ignore")

@@ -12,6 +12,17 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 from tqdm import tqdm
 
+Progress = bool | str | None
+"""Whether there is a progress bar: always, never, or (None, or a label for it) where standard error is a terminal."""
+
+
+def progress_bar(progress: Progress, total: int, *, label: str, unit: str, initial: int = 0) -> tqdm:
+    """Return a progress bar on standard error."""
+    # tqdm reads None as: where standard error is a terminal.
+    disable = not progress if isinstance(progress, bool) else None
+    label = progress if isinstance(progress, str) else label
+    return tqdm(desc=label, total=total, initial=initial, unit=unit, file=sys.stderr, disable=disable)
+
 
 @dataclass(frozen=True)
 class Reporting:
@@ -73,10 +84,8 @@ def reporter(
     """Open a run's progress bar and trackers, and close them however the run ends."""
     if reporting.log_with:
         accelerator.init_trackers(reporting.name, config=_flat(config))
-    hidden = not accelerator.is_main_process or reporting.show_progress is False
-    # tqdm reads None as: where standard error is a terminal.
-    disable = True if hidden else None if reporting.show_progress is None else False
-    bar = tqdm(desc=reporting.name, total=n_steps, initial=first_step, unit="step", file=sys.stderr, disable=disable)
+    shown = reporting.show_progress if accelerator.is_main_process else False
+    bar = progress_bar(shown, n_steps, label=reporting.name, unit="step", initial=first_step)
     try:
         with bar:
             yield Reporter(accelerator, bar)

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -33,39 +32,18 @@ from training.loop.reporting import Reporter, Reporting, reporter
 from training.loop.validation import Validator, count_virtual_tokens, token_losses
 from training.spec.run import LoopSettings, Schedule, check_sharding
 
-Status = Literal["trained", "resumed", "loaded"]
-
 
 class DivergedError(RuntimeError):
     """Training gave a loss or gradient that is not a finite number: there is nothing to record."""
 
 
-@dataclass(frozen=True)
-class LoopResult:
-    """What a finished run measured; losses are nats per scored token."""
+class LoopResult(Progress):
+    """What a finished run measured."""
 
-    status: Status
-    # Without what tuning adds, which P-Tuning and adapters change before the first step already.
-    base_validation: ValidationPoint
-    # Of the tuned model: before the first step, every `validate_every` steps and after the last.
-    curve: tuple[ValidationPoint, ...]
-    # Of every step before its update.
-    train_losses: tuple[float, ...]
-    # Tokens without padding, scored ones, and rows.
-    n_tokens: int
-    n_targets: int
-    n_rows: int
-    # Wall-clock time in the loop, work lost in interruptions left out; of it, in steps alone.
-    seconds: float
-    step_seconds: float
+    status: Literal["trained", "resumed", "loaded"]
     flop: float
-    # Largest of a process; absent where it cannot be measured.
-    peak_memory_bytes: int | None
     # With the batch sizes that were used.
     settings: LoopSettings
-    n_processes: int
-    # Those that wrote the checkpoints it went on from, where that were others.
-    n_processes_before: tuple[int, ...]
     device: str
 
     @property
@@ -119,10 +97,6 @@ def train(
         with reporter(accelerator, reporting, first_step=first_step, n_steps=schedule.steps, config=config) as report:
             loop.run(report)
         return loop.result(first_step)
-
-
-# What a result says as the last checkpoint does.
-_COUNTED = ("n_tokens", "n_targets", "n_rows", "seconds", "step_seconds", "peak_memory_bytes")
 
 
 class _Loop:
@@ -301,21 +275,15 @@ class _Loop:
             progress.peak_memory_bytes = max(int(peaks.max()), progress.peak_memory_bytes or 0)
 
     def result(self, first_step: int) -> LoopResult:
-        progress = self.progress
         finished_before = self._is_resumed and first_step == self._schedule.steps
         # With a folder, the last checkpoint holds what was spent: loading it later gives the same result.
         if self._folder is None:
             self._spent()
         return LoopResult(
+            **dict(self.progress),
             status="loaded" if finished_before else "resumed" if self._is_resumed else "trained",
-            base_validation=progress.base,
-            curve=tuple(progress.curve),
-            train_losses=tuple(progress.train_losses),
-            **{name: getattr(progress, name) for name in _COUNTED},
-            flop=estimate_flop(self._plain, progress.n_tokens, progress.n_rows),
+            flop=estimate_flop(self._plain, self.progress.n_tokens, self.progress.n_rows),
             settings=self._settings,
-            n_processes=self._accelerator.num_processes,
-            n_processes_before=tuple(progress.n_processes[:-1]),
             device=self._accelerator.device.type,
         )
 

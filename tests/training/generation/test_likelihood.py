@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -35,40 +33,13 @@ def model(tuned_of):
 
 @pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama"])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("budget", [WIDE, NARROW])
-def test_is_the_sum_of_log_probabilities(tuned_of, prompts, model_type, method, budget):
+def test_is_the_sum_of_log_probabilities(tuned_of, prompts, model_type, method):
     model = tuned_of(model_type, method)
-    found = score(model, prompts, tokens_per_batch=budget)
     by_hand = [[score_by_hand(model, prompt, answer) for answer in ANSWERS] for prompt in prompts]
-    assert found.shape == (len(prompts), len(ANSWERS)) and found.dtype == np.float64
-    np.testing.assert_allclose(found, by_hand, atol=2e-5)
-
-
-@pytest.mark.parametrize("model_type", ["gpt2", "gpt_neox", "mistral", "qwen3"])
-def test_other_architectures_too(tuned_of, prompts, model_type):
-    model = tuned_of(model_type, "ptuning")
-    by_hand = [[score_by_hand(model, prompt, answer) for answer in ANSWERS] for prompt in prompts]
-    np.testing.assert_allclose(score(model, prompts), by_hand, atol=2e-5)
-
-
-def test_sliding_window_is_that_of_the_text(config_of, prompts):
-    from transformers import AutoModelForCausalLM
-
-    config = config_of("mistral")
-    config.sliding_window = 6
-    model = AutoModelForCausalLM.from_config(config).eval()
-    by_hand = [[score_by_hand(model, prompt, answer) for answer in ANSWERS] for prompt in prompts]
-    np.testing.assert_allclose(score(model, prompts), by_hand, atol=2e-5)
-
-
-def test_probabilities_of_all_tokens_sum_to_one(model, prompts):
-    found = score(model, prompts, [[token] for token in range(80)])
-    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1.0, atol=1e-5)
-
-
-def test_order_of_answers_and_prompts_does_not_matter(model, prompts):
-    found = score(model, prompts)
-    np.testing.assert_allclose(score(model, prompts[::-1], ANSWERS[::-1]), found[::-1, ::-1], atol=1e-5)
+    for budget in (WIDE, NARROW):
+        found = score(model, prompts, tokens_per_batch=budget)
+        assert found.shape == (len(prompts), len(ANSWERS)) and found.dtype == np.float64
+        np.testing.assert_allclose(found, by_hand, atol=2e-5)
 
 
 def test_budget_bounds_every_pass(model, prompts):
@@ -101,9 +72,3 @@ def test_bar_is_on_standard_error(model, prompts, capfd):
     score(model, prompts, progress=True)
     shown = capfd.readouterr()
     assert "likelihood: 100%" in shown.err and "48/48" in shown.err and shown.out == ""
-
-
-def test_uniform_model_gives_every_token_the_same(base_of):
-    model = base_of("llama")
-    torch.nn.init.zeros_(model.lm_head.weight)
-    assert score(model, [[1, 2]], [[5], [6, 7]])[0].tolist() == pytest.approx([-math.log(80), -2 * math.log(80)])

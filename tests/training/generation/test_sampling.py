@@ -33,8 +33,7 @@ class TestSamples:
     @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "parallel"])
     def test_budget_does_not_matter(self, tuned_of, prompts, model_type, method):
         model = tuned_of(model_type, method)
-        found = draw(model, prompts, top_p=0.95)
-        assert found == draw(model, prompts, top_p=0.95) == draw(model, prompts, top_p=0.95, tokens_per_batch=NARROW)
+        assert draw(model, prompts, top_p=0.95) == draw(model, prompts, top_p=0.95, tokens_per_batch=NARROW)
 
     def test_other_prompts_and_samples_do_not_matter(self, model, prompts):
         found = draw(model, prompts)

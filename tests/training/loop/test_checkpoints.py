@@ -50,11 +50,6 @@ def names(folder):
     )
 
 
-def test_progress_survives_json_to_the_last_digit():
-    progress = progress_at(3)
-    assert Progress.from_json(json.loads(json.dumps(progress.to_json()))) == progress
-
-
 class TestSaveAndLoad:
     def test_give_back_weights_optimiser_random_numbers_and_progress(self, folder, prepared):
         accelerator, model, optimizer = prepared

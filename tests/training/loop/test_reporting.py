@@ -48,7 +48,7 @@ class TestReporting:
         assert None not in recorder.config.values()
         assert recorder.is_finished
         trained = {step: values for step, values in recorder.values if "train/loss" in values}
-        assert [trained[step]["train/loss"] for step in (1, 2, 3, 4)] == list(result.train_losses)
+        assert [trained[step]["train/loss"] for step in (1, 2, 3, 4)] == result.train_losses
         assert trained[3]["train/learning_rate"] == 0.02
         validated = {step: values["validation/loss"] for step, values in recorder.values if "validation/loss" in values}
         assert validated == {point.step: point.loss for point in result.curve}

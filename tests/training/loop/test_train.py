@@ -21,21 +21,24 @@ def losses(result):
 
 
 class TestEveryMethod:
+    @pytest.fixture(scope="class")
+    def base(self):
+        """The base model's validation."""
+        return run("fft", schedule={"steps": 1, "warmup_steps": 0})[1].curve[0]
+
     @pytest.mark.parametrize("method", METHODS)
-    def test_trains_and_is_validated_on_the_same_tokens(self, method):
+    def test_trains_from_one_base_on_the_same_tokens(self, method, base):
+        """Adapters drawn at random, and P-Tuning, change the model before the first step; the base is the base."""
+        before = {name: weight.clone() for name, weight in RUNS.tuned_model(method).named_parameters()}
         model, result = run(method, schedule={"steps": 5, "validate_every": 2})
         assert [point.step for point in result.curve] == [0, 2, 4, 5]
         assert all(math.isfinite(point.loss) and point.stderr > 0 for point in result.curve)
+        assert result.base == base
+        assert (result.curve[0] == base) is (method in ("fft", "lora", "ia3"))
         assert not model.training
-        assert all(weight.grad is None for weight in model.parameters())
-
-    @pytest.mark.parametrize("method", METHODS)
-    def test_starts_from_one_base_model(self, method):
-        """Adapters drawn at random, and P-Tuning, change the model before the first step; the base is the base."""
-        _, result = run(method, schedule={"steps": 1, "warmup_steps": 0})
-        _, base = run("fft", schedule={"steps": 1, "warmup_steps": 0})
-        assert result.base_validation == base.curve[0]
-        assert (result.curve[0] == base.curve[0]) is (method in ("fft", "lora", "ia3"))
+        for name, weight in model.named_parameters():
+            assert torch.equal(weight, before[name]) is not weight.requires_grad, name
+            assert weight.grad is None
 
     def test_keeps_no_hold_on_the_model(self):
         model, _ = run("lora", schedule={"steps": 2}, settings={"precision": "bf16"})
@@ -43,13 +46,6 @@ class TestEveryMethod:
         del model
         gc.collect()
         assert held() is None
-
-    @pytest.mark.parametrize("method", METHODS)
-    def test_keeps_the_frozen_weights_as_they_were(self, method):
-        before = {name: weight.clone() for name, weight in RUNS.tuned_model(method).named_parameters()}
-        model, _ = run(method, schedule={"steps": 5})
-        for name, weight in model.named_parameters():
-            assert torch.equal(weight, before[name]) is not weight.requires_grad, name
 
     def test_counts_what_it_saw(self):
         _, result = run("fft", schedule={"steps": 10})
@@ -64,10 +60,6 @@ class TestEveryMethod:
 
 
 class TestLearning:
-    def test_lowers_the_loss(self):
-        _, result = run("fft", schedule={"steps": 60})
-        assert result.final.loss < result.base_validation.loss - 1
-
     def test_a_memorised_batch_goes_to_near_zero_loss(self):
         # Distinct tokens: each says which comes next.
         row = (list(range(3, 3 + RUNS.LENGTH)), [True] * RUNS.LENGTH)

@@ -44,14 +44,6 @@ class TestTokenLosses:
                 expected = math.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[tokens[position]]
                 assert losses[place, position - 1].item() == pytest.approx(expected, abs=1e-5)
 
-    def test_of_uniform_logits_are_the_logarithm_of_the_vocabulary(self, rows):
-        model = RUNS.tuned_model("fft").eval()
-        nn.init.zeros_(model.transformer.ln_f.weight)
-        nn.init.zeros_(model.transformer.ln_f.bias)
-        scored = score(model, rows)
-        assert scored.loss == pytest.approx(math.log(RUNS.VOCABULARY), rel=1e-6)
-        assert scored.stderr == pytest.approx(0, abs=1e-6)
-
     def test_mean_equals_the_models_own_loss(self, rows):
         """For a model without virtual tokens, transformers' loss is the mean over the same tokens."""
         model = RUNS.tuned_model("lora").eval()
@@ -140,13 +132,6 @@ class TestTokenLosses:
             monkeypatch.setattr(validation, "CHUNK_LOGITS", 16)
             assert torch.equal(token_losses(model, all_rows(rows)), whole)
 
-    def test_follow_the_mask(self, rows):
-        tokens = rows[0][0]
-        mask = [False] * 3 + [True] * (len(tokens) - 3)
-        batch = all_rows([(tokens, mask)])
-        assert batch.targets[0].tolist() == [IGNORED, IGNORED, *tokens[3:]]
-        assert batch.n_targets == len(tokens) - 3
-
 
 class TestValidator:
     def test_does_not_depend_on_the_batch(self, rows):
@@ -155,15 +140,6 @@ class TestValidator:
         for other in scored[1:]:
             assert other.loss == pytest.approx(scored[0].loss, rel=1e-6)
             assert other.stderr == pytest.approx(scored[0].stderr, rel=1e-5)
-
-    def test_packed_equals_documents_where_a_block_is_a_document(self):
-        rows = RUNS.token_rows(6, 8, length=RUNS.LENGTH)
-        model = RUNS.tuned_model("fft")
-        accelerator = Accelerator(cpu=True)
-        scored = [
-            Validator(row_set(rows, layout), 3, accelerator).score(model).loss for layout in ("packed", "documents")
-        ]
-        assert scored[0] == scored[1]
 
     def test_leaves_the_mode_and_takes_no_random_numbers(self, rows):
         model = RUNS.tuned_model("lora", base_dropout=0.5).train()
