@@ -4,6 +4,7 @@ Importing this module registers the tuner with PEFT: afterwards `get_peft_model`
 `AutoPeftModelForCausalLM` know it as any other method. Import it before loading a saved adapter.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -79,7 +80,7 @@ class BottleneckConfig(PeftConfig):
         if self.init_std <= 0:
             raise ValueError(f"init_std is {self.init_std}; it must be positive (init_identity=True starts from U = 0)")
         given = self.target_modules
-        self.set_modules(self.input_modules, self.output_modules, self.parallel_modules)
+        self.set_modules({name: getattr(self, name) for name in _MODULE_FIELDS})
         # A saved configuration carries the union; anything else would be lost without a word.
         if given is not None and list(given) != self.target_modules:
             raise ValueError(
@@ -91,19 +92,15 @@ class BottleneckConfig(PeftConfig):
         """Return whether any module list is given."""
         return any(getattr(self, name) for name in _MODULE_FIELDS)
 
-    def set_modules(
-        self,
-        input_modules: list[str] | None = None,
-        output_modules: list[str] | None = None,
-        parallel_modules: list[str] | None = None,
-    ) -> None:
-        """Set where the adapters are, and ``target_modules`` to the union."""
-        self.input_modules = _as_list(input_modules)
-        self.output_modules = _as_list(output_modules)
-        self.parallel_modules = _as_list(parallel_modules)
-        lists = [getattr(self, name) or [] for name in _MODULE_FIELDS]
-        # An ordered union: a set would be saved in a different order each time.
-        self.target_modules = list(dict.fromkeys(name for names in lists for name in names)) or None
+    def set_modules(self, modules: Mapping[str, Sequence[str] | None]) -> None:
+        """Set the three lists of modules, and ``target_modules`` to their union."""
+        # Ordered: a set would be saved in a different order each time.
+        union: dict[str, None] = {}
+        for name in _MODULE_FIELDS:
+            given = modules.get(name)
+            setattr(self, name, None if given is None else list(given))
+            union |= dict.fromkeys(given or ())
+        self.target_modules = list(union) or None
 
     def positions_of(self, key: str) -> tuple[str, ...]:
         """Return where the module named ``key`` is adapted: any of ``input``, ``parallel``, ``output``."""
@@ -113,10 +110,6 @@ class BottleneckConfig(PeftConfig):
             for place, names in places.items()
             if any(key == name or key.endswith(f".{name}") for name in names or ())
         )
-
-
-def _as_list(names: list[str] | None) -> list[str] | None:
-    return None if names is None else list(names)
 
 
 class Bottleneck(nn.Module):
@@ -231,8 +224,9 @@ class BottleneckModel(BaseTuner):
     @staticmethod
     def _prepare_adapter_config(peft_config: BottleneckConfig, model_config: dict[str, Any]) -> BottleneckConfig:
         if not peft_config.has_modules():
-            placement = _placement(peft_config.variant, architecture_of(model_config.get("model_type", "")))
-            peft_config.set_modules(**{name: list(modules) for name, modules in placement.items()})
+            peft_config.set_modules(
+                _placement(peft_config.variant, architecture_of(model_config.get("model_type", "")))
+            )
         return peft_config
 
     def _create_and_replace(

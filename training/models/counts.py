@@ -5,7 +5,7 @@ serve where a plan is made before anything is loaded.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -23,11 +23,15 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 def count_parameters(config: PretrainedConfig, tuning: Tuning) -> ParameterCounts:
     """Return the exact parameter counts of a model of any architecture, built on the meta device without weights."""
+    return _counts(config, lambda base: apply_tuning(base, tuning))
+
+
+def _counts(config: PretrainedConfig, tune: Callable[[PreTrainedModel], nn.Module]) -> ParameterCounts:
     base = empty_model(config)
     n_base = _numel(base.parameters())
     n_embedding = count_embedding_parameters(base)
     with torch.device("meta"):
-        tuned = apply_tuning(base, tuning)
+        tuned = tune(base)
     return ParameterCounts(
         n_params=_numel(tuned.parameters()),
         n_params_base=n_base,
@@ -56,17 +60,14 @@ def count_adapter(adapter: str | Path, base: str | Path) -> ParameterCounts:
     """Return the counts of an adapter's folder on the base model whose ``config.json``, or folder of it, is given."""
     path = Path(adapter) / ADAPTER_CONFIG if Path(adapter).is_dir() else Path(adapter)
     config = made_config(read_json(path), str(path))
-    model = empty_model(_base_config(Path(base)))
-    n_base, n_embedding = _numel(model.parameters()), count_embedding_parameters(model)
+    base_config = _base_config(Path(base))
     try:
-        with torch.device("meta"):
-            tuned = get_peft_model(model, config)
+        counts = _counts(base_config, lambda model: get_peft_model(model, config))
     except PLACING_ERRORS as error:
         raise ValueError(f"{path}: PEFT cannot place it on this base model: {str(error).splitlines()[0]}") from error
-    n_updated = _numel(weight for weight in tuned.parameters() if weight.requires_grad)
-    if not n_updated:
+    if not counts.n_params_updated:
         raise ValueError(f"{path}: updates no parameter of this base model; is it the base model of this adapter?")
-    return ParameterCounts(_numel(tuned.parameters()), n_base, n_embedding, n_updated)
+    return counts
 
 
 def _base_config(path: Path) -> PretrainedConfig:

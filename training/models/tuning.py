@@ -14,8 +14,7 @@ VeRA, LoHa, prefix tuning, ...) is given by its configuration, `Tuning.peft`. Wh
 table does, and beyond it ``all-linear``: every linear layer but the output head.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -154,7 +153,10 @@ def apply_tuning(model: PreTrainedModel, tuning: Tuning, *, seed: int | None = N
     added = peft_config(model.config, tuning)
     if added is None:
         return model.requires_grad_(True)
-    with _seeded(seed):
+    with torch.random.fork_rng([], enabled=seed is not None):
+        if seed is not None:
+            # PEFT draws initial values on the CPU and moves them, so the CPU's generator is the one to seed.
+            torch.default_generator.manual_seed(seed)
         if tuning.peft is None:
             return get_peft_model(model, added)
         try:
@@ -179,17 +181,3 @@ def merge_tuning(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
             "weight; keep the adapter on the model, or call get_base_model() to get the base model back"
         )
     return model.merge_and_unload()
-
-
-@contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    if seed is None:
-        yield
-        return
-    # PEFT draws initial values on the CPU and moves them, so the CPU's generator is the one to seed.
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)

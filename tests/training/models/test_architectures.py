@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from peft import PeftModel
 
 from astraios_analysis.records.frame import METHODS
 from astraios_analysis.records.refusal import Refusal
@@ -30,8 +31,9 @@ def test_every_architecture_takes_every_method(base_of, architecture, method, to
         train(model, tokens, n_steps=2)
         with torch.no_grad():
             before = model(input_ids=tokens).logits
-            merged = merge_tuning(model)(input_ids=tokens).logits
-        assert (merged - before).abs().max() < 1e-5
+            merged = merge_tuning(model)
+            assert not isinstance(merged, PeftModel)
+            assert (merged(input_ids=tokens).logits - before).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("method", ["lora", "ia3", "adapterh", "adapterp", "parallel"])

@@ -5,11 +5,10 @@ from transformers import AutoModelForCausalLM
 
 from astraios_analysis.records.frame import METHODS
 from training.models.tuning import METHODS as TUNING_METHODS
-from training.models.tuning import apply_tuning, merge_tuning, peft_config
+from training.models.tuning import apply_tuning, merge_tuning
 from training.spec.run import Tuning
 
 ADDING = [method for method in METHODS if method != "fft"]
-LINEAR = ["lora", "ia3"]
 BOTTLENECK = 8
 RANK = 4
 VIRTUAL = 5
@@ -70,10 +69,16 @@ def test_updated_count_equals_the_closed_form(base_of, method):
     assert n_updated == closed_form(base.config, method)
 
 
-def test_gradients_reach_what_is_updated_and_nothing_else_moves(base_of, model_type, method, tokens, train):
+def test_gradients_reach_what_is_updated_nothing_else_moves_and_the_loss_falls(
+    base_of, model_type, method, tokens, train
+):
     model = apply_tuning(base_of(model_type), tuning_of(method), seed=3)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    largest = train(model, tokens)
+    with torch.no_grad():
+        loss = model(input_ids=tokens, labels=tokens).loss
+    largest = train(model, tokens, n_steps=15)
+    with torch.no_grad():
+        assert model(input_ids=tokens, labels=tokens).loss < loss
     assert largest
     assert [name for name, gradient in largest.items() if gradient == 0] == []
     for name, weight in model.named_parameters():
@@ -82,15 +87,6 @@ def test_gradients_reach_what_is_updated_and_nothing_else_moves(base_of, model_t
         else:
             assert weight.grad is None, name
             assert torch.equal(weight, before[name]), name
-
-
-def test_tuning_lowers_the_loss(base_of, model_type, method, tokens, train):
-    model = apply_tuning(base_of(model_type), tuning_of(method), seed=3)
-    with torch.no_grad():
-        before = model(input_ids=tokens, labels=tokens).loss
-    train(model, tokens, n_steps=15)
-    with torch.no_grad():
-        assert model(input_ids=tokens, labels=tokens).loss < before
 
 
 def test_saved_and_loaded_models_are_equal(base_of, model_type, method, tokens, train, tmp_path):
@@ -109,24 +105,6 @@ def test_saved_and_loaded_models_are_equal(base_of, model_type, method, tokens, 
         ]
     for again in loaded:
         assert torch.equal(logits(again.eval(), tokens), logits(model, tokens))
-
-
-@pytest.mark.parametrize("method", ADDING)
-def test_disabled_adapter_is_the_base_model_bit_for_bit(base_of, model_type, tuned, tokens):
-    base = logits(base_of(model_type), tokens)
-    changed = logits(tuned, tokens)
-    assert not torch.equal(changed, base)
-    with tuned.disable_adapter():
-        assert torch.equal(logits(tuned, tokens), base)
-    assert torch.equal(logits(tuned, tokens), changed)
-
-
-@pytest.mark.parametrize("method", LINEAR)
-def test_linear_methods_merge(tuned, tokens):
-    before = logits(tuned, tokens)
-    merged = merge_tuning(tuned)
-    assert not isinstance(merged, PeftModel)
-    assert (logits(merged, tokens) - before).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("method", ["fft"])
@@ -171,55 +149,18 @@ def test_bf16_base_model_works(base_of, model_type, method, tokens, train):
     assert torch.isfinite(logits(model, tokens)).all()
 
 
-@pytest.mark.parametrize("use_reentrant", [False, True])
-def test_gradient_checkpointing_gives_the_same_gradients(base_of, model_type, method, tokens, use_reentrant):
+def test_gradient_checkpointing_gives_the_same_gradients(base_of, model_type, method, tokens):
     gradients = []
     for checkpointing in (False, True):
         model = apply_tuning(base_of(model_type), tuning_of(method), seed=3).train()
         if checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": use_reentrant})
-            # Reentrant checkpointing needs an input that requires a gradient, which a frozen embedding does not give.
-            model.enable_input_require_grads()
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
         gradients.append({name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad})
     plain, checkpointed = gradients
     assert plain.keys() == checkpointed.keys()
     for name in plain:
         torch.testing.assert_close(checkpointed[name], plain[name], msg=name)
-
-
-@pytest.mark.parametrize("method", ADDING)
-def test_several_adapters_are_added_chosen_and_deleted(base_of, model_type, method, tokens):
-    base = base_of(model_type)
-    model = apply_tuning(base, tuning_of(method), seed=3).eval()
-    first = logits(model, tokens)
-    torch.manual_seed(9)
-    model.add_adapter("second", peft_config(base.config, tuning_of(method)))
-    perturb(model, "second")
-    assert torch.equal(logits(model, tokens), first)
-    model.set_adapter("second")
-    second = logits(model, tokens)
-    assert not torch.equal(second, first)
-    model.set_adapter("default")
-    assert torch.equal(logits(model, tokens), first)
-    model.set_adapter("second")
-    model.delete_adapter("default")
-    assert torch.equal(logits(model, tokens), second)
-    assert list(model.peft_config) == ["second"]
-
-
-def perturb(model, adapter):
-    """Move an adapter off its start, where LoRA and (IA)^3 are the identity."""
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if f".{adapter}." in f".{name}.":
-                weight.add_(0.1)
-
-
-@pytest.mark.parametrize("method", ["lora", "ia3"])
-def test_lora_and_ia3_start_as_the_base_model(base_of, model_type, method, tokens):
-    base = logits(base_of(model_type), tokens)
-    assert torch.equal(logits(apply_tuning(base_of(model_type), tuning_of(method)), tokens), base)
 
 
 @pytest.mark.parametrize("method", ["adapterh", "adapterp", "parallel"])
