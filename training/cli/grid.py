@@ -292,8 +292,7 @@ def _train(specs: Sequence[RunSpec], runs_dir: Path, given: SimpleNamespace) -> 
     else:
         places = _places(missing, given)
         with _stopped("the same command goes on from the last checkpoints"):
-            shared = {"scoring": scoring, "log_with": folders.log_with, "log_dir": folders.log_dir}
-            outcomes = launch(specs, runs_dir, given.cache, jobs=len(places), report=say, places=places, **shared)
+            outcomes = launch(specs, folders, jobs=len(places), report=say, places=places)
     return close(outcomes, f"runs are finished; records are in {runs_dir}")
 
 
@@ -372,8 +371,8 @@ def score(given: SimpleNamespace) -> int:
         _print_base_scores(choice.specs, given.cache, scoring, given.as_json)
         return 0
     with _stopped("the same command goes on after the last measure of each run"):
-        folders = choice.runs_dir, given.cache
-        outcomes = launch_scoring(choice.specs, *folders, scoring, jobs=given.jobs or processors(), report=say)
+        folders = Folders(choice.runs_dir, given.cache, scoring)
+        outcomes = launch_scoring(choice.specs, folders, jobs=given.jobs or processors(), report=say)
     return close(outcomes, f"records in {choice.runs_dir} have the measures")
 
 
@@ -389,11 +388,10 @@ def _print_base_scores(specs: Sequence[RunSpec], cache: Path, scoring: Scoring, 
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    primary = {(known.name, known.primary_setting, known.primary_metric) for known in DATASETS.values()}
-    shown = [row for row in rows if (row["dataset"], row["setting"], row["metric"]) in primary]
+    primary = {known.name: (known.primary_setting, known.primary_metric) for known in DATASETS.values()}
+    primary = {name: stands for name, stands in primary.items() if stands[1]}
     # Of what no score stands for, all are shown.
-    known = {known.name for known in DATASETS.values() if known.primary_metric}
-    shown = [row for row in rows if row in shown or row["dataset"] not in known]
+    shown = [row for row in rows if primary.get(row["dataset"]) in (None, (row["setting"], row["metric"]))]
     print(table_text(shown))
 
 
@@ -431,8 +429,8 @@ def search_(given: SimpleNamespace) -> None:
     check_corpus(grid.data)
     grid.runs(None if size is None else [size], given.method)
     runs_dir = given.runs or Path("build/runs") / f"{grid.name}_search"
-    jobs = given.jobs or processors()
-    trials = search(grid, runs_dir, given.cache, jobs=jobs, methods=given.method, size=size, report=say)
+    folders, jobs = Folders(runs_dir, given.cache), given.jobs or processors()
+    trials = search(grid, folders, jobs=jobs, methods=given.method, size=size, report=say)
     out = given.out or runs_dir / "learning_rates.csv"
     write_table(trials, out)
     print(table_text(trials.assign(chosen=trials["chosen"].map({True: "*", False: ""})).to_dict("records")))
@@ -480,12 +478,13 @@ def pilot(given: SimpleNamespace) -> int:
     changes = {name: getattr(given, name) for name in ("text", "offsets", "instructions")}
     grid = pilot_grid(preset(given.preset), given.seed or [1004], **changes)
     specs, runs_dir = grid.runs(given.size, given.method), given.runs or Path("build/runs") / grid.name
-    scoring, how = Scoring(unsafe=given.unsafe), {"jobs": given.jobs or processors(), "report": say}
-    require_containment(scoring, "no pilot was trained")
-    outcomes = launch(specs, runs_dir, given.cache, scoring=scoring, **how)
+    folders = Folders(runs_dir, given.cache, Scoring(unsafe=given.unsafe))
+    how = {"jobs": given.jobs or processors(), "report": say}
+    require_containment(folders.scoring, "no pilot was trained")
+    outcomes = launch(specs, folders, **how)
     if any(outcome.status == "skipped" for outcome in outcomes):
         # Trained before, perhaps without a measure that is new.
-        launch_scoring(specs, runs_dir, given.cache, scoring, **how)
+        launch_scoring(specs, folders, **how)
     records = [load(path) for spec in specs if (path := record_path(runs_dir, spec.run_id)).exists()]
     write_table(table := pilot_rows(records), given.out or runs_dir / "pilots.csv")
     if given.accept is not None and records:

@@ -140,18 +140,12 @@ def tasks_of(specs: Sequence[RunSpec], runs_dir: Path) -> tuple[list[Task], list
     return list(bases.values()), runs
 
 
-def submit(
-    specs: Sequence[RunSpec],
-    folders: Folders,
-    settings: JobSettings,
-    *,
-    make_executor: Callable[[Path, int], Any] | None = None,
-) -> list[Any]:
+def submit(specs: Sequence[RunSpec], folders: Folders, settings: JobSettings) -> list[Any]:
     """Put the runs of a grid that have no record into a cluster's queue, their bases before them."""
     log_dir = folders.log_dir and folders.log_dir.resolve()
     folders = replace(folders, runs=folders.runs.resolve(), cache=folders.cache.resolve(), log_dir=log_dir)
     bases, runs = tasks_of(specs, folders.runs)
-    executor = (make_executor or slurm_executor)(folders.runs / JOB_FOLDER, settings.max_timeouts)
+    executor = slurm_executor(folders.runs / JOB_FOLDER, settings.max_timeouts)
     jobs: list[Any] = []
     for name, tasks in (("bases", bases), ("runs", runs)):
         if not tasks:

@@ -29,13 +29,14 @@ import re
 import shutil
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from astraios_analysis.records.frame import RunRecord, load, load_folder
 from astraios_analysis.records.refusal import Refusal
@@ -70,9 +71,8 @@ class Gpu:
     free_bytes: int
 
 
-def gpus(environment: Mapping[str, str] | None = None) -> tuple[Gpu, ...]:
+def gpus() -> tuple[Gpu, ...]:
     """Return the GPUs that this process may use, as the driver's ``nvidia-smi`` lists them; none without it."""
-    environment = os.environ if environment is None else environment
     if shutil.which("nvidia-smi") is None:
         return ()
     query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
@@ -80,7 +80,7 @@ def gpus(environment: Mapping[str, str] | None = None) -> tuple[Gpu, ...]:
         done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return ()
-    return visible_gpus(done.stdout, environment.get("CUDA_VISIBLE_DEVICES"))
+    return visible_gpus(done.stdout, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def visible_gpus(listed: str, visible: str | None) -> tuple[Gpu, ...]:
@@ -417,27 +417,13 @@ def grid_seconds(estimates: Sequence[RunEstimate], machine: Machine) -> float | 
     return max(busy, *(estimate.seconds for estimate in estimates))
 
 
-@dataclass(frozen=True)
-class MeasuredCost:
-    """What a record says of the time that a run took; ``length`` is the most tokens a row may have."""
+def measured_costs(folder: str | Path) -> pd.DataFrame:
+    """Return the time that runs took by their records, of those that hold time, operations and the specification.
 
-    size: str
-    method: str
-    data: str
-    length: int
-    steps: int
-    tokens_per_row: float
-    # Operations estimated to have taken the time.
-    flop_spent: float
-    seconds: float
-    device_seconds: float
-    scoring_seconds: float
-
-
-def measured_costs(folder: str | Path) -> list[MeasuredCost]:
-    """Return the costs in a folder of records, of those that hold time, operations and the run's specification."""
-    found = [cost for record in load_folder(folder) if (cost := _cost_of(record)) is not None]
-    if not found:
+    A row a run: ``length`` is the most tokens a row may have, ``flop_spent`` the operations that took the time.
+    """
+    found = _costs_of(load_folder(folder))
+    if found.empty:
         raise Refusal(
             f"no record in {folder} has time, operations and the run's specification; give a folder of records that "
             "`python -m training grid run` wrote"
@@ -445,48 +431,48 @@ def measured_costs(folder: str | Path) -> list[MeasuredCost]:
     return found
 
 
-def _cost_of(record: RunRecord) -> MeasuredCost | None:
-    cost, provenance = record.cost, record.provenance
-    if cost is None or not cost.seconds or not cost.flop or provenance is None or "run" not in provenance.spec:
-        return None
-    described = provenance.spec
-    spec = RunSpec.model_validate_json(json.dumps(described["run"]))
-    recomputed = described.get("loop", described["run"].get("loop", {})).get("gradient_checkpointing", False)
-    counts = counts_of(spec.size, spec.tuning)
-    return MeasuredCost(
-        size=record.size,
-        method=record.method,
-        data=spec.data,
-        length=spec.schedule.sequence_length,
-        steps=spec.schedule.steps,
-        tokens_per_row=record.n_tokens / (spec.schedule.steps * spec.schedule.global_batch),
-        flop_spent=spent_flop(counts, spec, record.n_tokens, recomputed=recomputed),
-        seconds=cost.seconds,
-        device_seconds=cost.seconds * described.get("n_processes", 1),
-        scoring_seconds=sum(taken.get("seconds", 0.0) for taken in described.get("scores", {}).values()),
-    )
+def _costs_of(records: Iterable[RunRecord]) -> pd.DataFrame:
+    rows = []
+    for record in records:
+        cost, described = record.cost, (record.provenance and record.provenance.spec) or {}
+        if cost is None or not cost.seconds or not cost.flop or "run" not in described:
+            continue
+        spec = RunSpec.model_validate_json(json.dumps(described["run"]))
+        recomputed = described.get("loop", described["run"].get("loop", {})).get("gradient_checkpointing", False)
+        row = {
+            "size": record.size,
+            "method": record.method,
+            "data": spec.data,
+            "length": spec.schedule.sequence_length,
+            "steps": spec.schedule.steps,
+            "tokens_per_row": record.n_tokens / (spec.schedule.steps * spec.schedule.global_batch),
+            "flop_spent": spent_flop(counts_of(spec.size, spec.tuning), spec, record.n_tokens, recomputed=recomputed),
+            "seconds": cost.seconds,
+            "device_seconds": cost.seconds * described.get("n_processes", 1),
+            "scoring_seconds": sum(taken.get("seconds", 0.0) for taken in described.get("scores", {}).values()),
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def pace(measured: Sequence[MeasuredCost]) -> tuple[float, float]:
+def pace(measured: pd.DataFrame) -> tuple[float, float]:
     """Return operations a second of a device, and seconds of a step that no operation explains (0 for one size alone).
 
     Least squares of relative errors in seconds = flop / rate + steps * overhead. Small models spend most of their time
     between operations, so that one rate for all sizes would be far off at both ends.
     """
-    seconds = np.array([cost.device_seconds for cost in measured])
-    parts = np.array([[cost.flop_spent, cost.steps] for cost in measured]) / seconds[:, None]
-    if len({cost.size for cost in measured}) > 1:
+    parts = measured[["flop_spent", "steps"]].to_numpy() / measured[["device_seconds"]].to_numpy()
+    if measured["size"].nunique() > 1:
         per_flop, overhead = np.linalg.lstsq(parts, np.ones(len(measured)), rcond=None)[0]
         if per_flop > 0 and overhead > 0:
             return float(1 / per_flop), float(overhead)
     return float(statistics.median(parts[:, 0])), 0.0
 
 
-def tokens_per_row(measured: Sequence[MeasuredCost], spec: RunSpec) -> float | None:
+def tokens_per_row(measured: pd.DataFrame, spec: RunSpec) -> float | None:
     """Return the mean tokens of a row on a run's corpus with its longest row; None where none was measured."""
-    wanted = (spec.data, spec.schedule.sequence_length)
-    same = [cost.tokens_per_row for cost in measured if (cost.data, cost.length) == wanted]
-    return statistics.fmean(same) if same else None
+    is_same = (measured["data"] == spec.data) & (measured["length"] == spec.schedule.sequence_length)
+    return statistics.fmean(measured.loc[is_same, "tokens_per_row"]) if is_same.any() else None
 
 
 # One run tells nothing about sizes that differ from its own.
@@ -500,15 +486,16 @@ def seconds_left(specs: Sequence[RunSpec], runs_dir: str | Path) -> list[float |
     """
     paths = [record_path(runs_dir, spec.run_id) for spec in specs]
     is_done = [path.exists() for path in paths]
-    measured = []
+    records = []
     for path in (path for path, done in zip(paths, is_done, strict=True) if done):
         # A record that cannot be read tells nothing about the pace.
         with suppress(ValueError):
-            measured += [cost for cost in [_cost_of(load(path))] if cost is not None]
+            records.append(load(path))
+    measured = _costs_of(records)
     if len(measured) < _LEAST_FINISHED:
         return [0.0 if done else None for done in is_done]
     rate, overhead = pace(measured)
-    scored = statistics.fmean(cost.scoring_seconds for cost in measured)
+    scored = statistics.fmean(measured["scoring_seconds"])
     return [
         0.0 if done else _seconds(spec, measured, rate, overhead) * _share_left(spec, runs_dir) + scored
         for spec, done in zip(specs, is_done, strict=True)
@@ -523,11 +510,11 @@ def describe_time(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
-def _seconds(spec: RunSpec, measured: Sequence[MeasuredCost], rate: float, overhead: float) -> float:
-    same = [cost for cost in measured if (cost.size, cost.method) == (spec.size.name, spec.tuning.method)]
-    if same:
+def _seconds(spec: RunSpec, measured: pd.DataFrame, rate: float, overhead: float) -> float:
+    is_same = (measured["size"] == spec.size.name) & (measured["method"] == spec.tuning.method)
+    if is_same.any():
         # Another seed of the same cell.
-        return statistics.fmean(cost.seconds for cost in same)
+        return statistics.fmean(measured.loc[is_same, "seconds"])
     length = tokens_per_row(measured, spec) or spec.schedule.sequence_length
     n_tokens = round(length * spec.schedule.steps * spec.schedule.global_batch)
     counts = counts_of(spec.size, spec.tuning)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from astraios_analysis.records.frame import METHODS, load
 from astraios_analysis.records.refusal import Refusal
-from training.grid.workers import launch
+from training.grid.workers import Folders, launch
 from training.spec.files import record_path
 from training.spec.grids import Grid
 from training.spec.run import RunSpec
@@ -31,8 +31,7 @@ _MOST_ROUNDS = 8
 
 def search(
     grid: Grid,
-    runs_dir: str | Path,
-    cache_dir: str | Path,
+    folders: Folders,
     *,
     jobs: int,
     methods: Sequence[str] | None = None,
@@ -46,8 +45,8 @@ def search(
     rates = {method: start_rates(grid, method, size) for method in METHODS if method in (methods or grid.methods)}
     for _ in range(_MOST_ROUNDS):
         specs = [trial_spec(grid, method, rate, size) for method, tried in rates.items() for rate in sorted(tried)]
-        launch(specs, runs_dir, cache_dir, jobs=jobs, report=report)
-        trials = read_trials(specs, runs_dir)
+        launch(specs, folders, jobs=jobs, report=report)
+        trials = read_trials(specs, folders.runs)
         more = {method: grow(own) for method, own in trials.groupby("method", sort=False)}
         if not any(more.values()):
             return trials

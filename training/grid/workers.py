@@ -74,7 +74,7 @@ class Folders:
 
     runs: Path
     cache: Path
-    scoring: Scoring | None
+    scoring: Scoring | None = None
     log_with: tuple[str, ...] = ()
     log_dir: Path | None = None
     # Of runs of several processes.
@@ -174,7 +174,7 @@ def perform(kind: str, spec: RunSpec, folders: Folders) -> tuple[Status, str]:
             pretrain(spec, folders.cache, reporting=quiet)
             return "done", ""
         if kind == "score":
-            record = rescore(spec, folders.runs, folders.cache, folders.scoring or Scoring())
+            record = rescore(spec, folders.runs, folders.cache, folders.scoring)
             return "done", f"{len(record.scores)} scores"
         reporting = replace(quiet, log_with=folders.log_with, folder=folders.log_dir)
         how = {"scoring": folders.scoring, "is_sharded": folders.is_sharded}
@@ -226,36 +226,29 @@ class Outcome:
 
 def launch(
     specs: Sequence[RunSpec],
-    runs_dir: str | Path,
-    cache_dir: str | Path,
+    folders: Folders,
     *,
     jobs: int,
     report: Callable[[str], None] = lambda line: None,
-    scoring: Scoring | None = None,
     places: Sequence[str | None] | None = None,
-    log_with: Sequence[str] = (),
-    log_dir: Path | None = None,
 ) -> tuple[Outcome, ...]:
     """Train runs in worker processes, base models first; finished runs are skipped, failures do not stop the others."""
-    missing = [spec for spec in specs if not record_path(runs_dir, spec.run_id).exists()]
-    damaged = _damaged(specs, runs_dir)
+    missing = [spec for spec in specs if not record_path(folders.runs, spec.run_id).exists()]
+    damaged = _damaged(specs, folders.runs)
     if n_finished := len(specs) - len(missing) - len(damaged):
         report(f"{n_finished} of {len(specs)} runs were finished before")
-    folders = Folders(Path(runs_dir), Path(cache_dir), scoring, tuple(log_with), log_dir)
-    outcomes = _outcomes(specs, [Task("run", spec) for spec in missing], folders, jobs, report, places)
-    return tuple(damaged.get(outcome.run_id, outcome) for outcome in outcomes)
+    return _outcomes(specs, damaged, [Task("run", spec) for spec in missing], folders, jobs, report, places)
 
 
 def launch_scoring(
     specs: Sequence[RunSpec],
-    runs_dir: str | Path,
-    cache_dir: str | Path,
-    scoring: Scoring,
+    folders: Folders,
     *,
     jobs: int,
     report: Callable[[str], None] = lambda line: None,
 ) -> tuple[Outcome, ...]:
     """Add the measures that finished runs lack, in worker processes; nothing is trained."""
+    runs_dir = folders.runs
     finished = [spec for spec in specs if record_path(runs_dir, spec.run_id).exists()]
     if not finished:
         raise Refusal(f"none of the {len(specs)} runs has a record in {runs_dir}; train them with `grid run` first")
@@ -264,20 +257,20 @@ def launch_scoring(
     damaged = _damaged(finished, runs_dir)
     whole = [spec for spec in finished if spec.run_id not in damaged]
     records = {spec.run_id: load(record_path(runs_dir, spec.run_id)) for spec in whole}
-    tasks = [Task("score", spec) for spec in whole if is_unscored(records[spec.run_id], scoring)]
+    tasks = [Task("score", spec) for spec in whole if is_unscored(records[spec.run_id], folders.scoring)]
     if len(tasks) < len(whole):
         report(f"{len(whole) - len(tasks)} of {len(whole)} records have all of the measures")
-    outcomes = _outcomes(finished, tasks, Folders(Path(runs_dir), Path(cache_dir), scoring), jobs, report)
-    return tuple(damaged.get(outcome.run_id, outcome) for outcome in outcomes)
+    return _outcomes(finished, damaged, tasks, folders, jobs, report)
 
 
-def _damaged(specs: Sequence[RunSpec], runs_dir: str | Path) -> dict[str, Outcome]:
+def _damaged(specs: Sequence[RunSpec], runs_dir: Path) -> dict[str, Outcome]:
     problems = {spec.run_id: damage(runs_dir, spec.run_id) for spec in specs}
     return {run_id: Outcome(run_id, "failed", problem) for run_id, problem in problems.items() if problem}
 
 
 def _outcomes(
     specs: Sequence[RunSpec],
+    damaged: Mapping[str, Outcome],
     tasks: list[Task],
     folders: Folders,
     jobs: int,
@@ -286,7 +279,7 @@ def _outcomes(
 ) -> tuple[Outcome, ...]:
     if jobs < 1:
         raise Refusal(f"jobs is {jobs}; give the number of worker processes, from 1 on")
-    outcomes = {spec.run_id: Outcome(spec.run_id, "skipped") for spec in specs}
+    outcomes = {spec.run_id: damaged.get(spec.run_id, Outcome(spec.run_id, "skipped")) for spec in specs}
     if tasks:
         for folder in (folders.runs, folders.cache):
             require_writable(folder)

@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,13 +29,19 @@ def test_models_are_counted_without_memory_and_nothing_but_json_is_printed(capsy
     assert lora["n_params_embedding"] == (49152 + 8192) * 2048
 
 
-def test_help_needs_no_torch_and_shows_examples():
+def test_only_what_trains_or_counts_needs_torch(tmp_path):
     code = (
         "import sys; from training.__main__ import main\n"
         "assert main(['--help']) == 0\n"
-        "assert {'torch', 'pandas', 'pydantic'}.isdisjoint(sys.modules)"
+        "assert {'torch', 'pandas', 'pydantic'}.isdisjoint(sys.modules)\n"
+        "for command in (['grid', 'list'], ['grid', 'status', '--preset', 'smoke'], ['corpus', '--show', '1'],\n"
+        "                ['estimate', '--preset', 'starcoderbase']):\n"
+        "    assert main(command) == 0\n"
+        "    assert {'torch', 'transformers'}.isdisjoint(sys.modules), command"
     )
-    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600).stdout
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    kept = {"capture_output": True, "text": True, "check": True, "timeout": 600}
+    text = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, **kept).stdout
     assert "examples:\n  python -m training params" in text
 
 

@@ -164,7 +164,7 @@ def test_a_damaged_base_is_named(tmp_path, folder):
 def shift_losses(offsets, cache):
     """Losses of a trained base on validation rows that start at position 0 and at 30, and the error of the first."""
     schedule = Schedule(
-        steps=150, global_batch=16, sequence_length=290, learning_rate=1.5e-2, warmup_steps=10, validate_every=150
+        steps=60, global_batch=16, sequence_length=290, learning_rate=1.5e-2, warmup_steps=10, validate_every=60
     )
     loop = LoopSettings(layout="documents", micro_batch=8, position_offsets=offsets)
     spec = tiny(pretraining=schedule, loop=loop, n_validation=64)

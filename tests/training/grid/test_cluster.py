@@ -3,20 +3,20 @@
 import os
 import re
 import signal
-import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import tiny_grid as TINY
 from accelerate.state import AcceleratorState
-from submitit import DebugExecutor, LocalExecutor, SlurmExecutor
+from submitit import DebugExecutor, SlurmExecutor
+from submitit.core.submission import process_job
 
 from astraios_analysis.records.frame import load
 from training.__main__ import main
 from training.grid.bases import pretrain
 from training.grid.cluster import JOB_FOLDER, JobSettings, TaskJob, run_queue, submit, tasks_of
+from training.grid.run import run
 from training.grid.workers import Folders, Task
 from training.spec.files import record_path, run_lock, run_state, work_folder
 from training.spec.grids import PRESETS
@@ -59,6 +59,7 @@ def cluster(tmp_path, monkeypatch):
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "srun").write_text("#!/bin/sh\nexit 1\n")
+    (folder / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/scontrol\n')
     (folder / "sbatch").write_text(
         f'#!/bin/sh\nn=$(ls {tmp_path}/sbatch-* 2>/dev/null | wc -l)\ncp "$1" {tmp_path}/sbatch-$n\n'
         'echo "Submitted batch job $((1000 + n))"\n'
@@ -117,6 +118,10 @@ def test_settings_are_checked(changes, message):
         JobSettings(**changes)
 
 
+# submitit's executor of this process leaves its logs open.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
+
 @pytest.fixture(scope="module")
 def queued(tmp_path_factory):
     """A run that the queue has trained, by jobs in this process: its specification, folders and what was said."""
@@ -173,60 +178,43 @@ def test_what_several_processes_ask_of_a_cluster():
         JobSettings(nodes=2).local_parameters()
 
 
-class Here(LocalExecutor):
-    """submitit's executor on this machine, given what SLURM's is given."""
-
-    def update_parameters(self, **parameters):
-        super().update_parameters(timeout_min=60)
-
-
-def until(condition, seconds=800):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.02)
+def work_as_job(jobs, is_preempted):
+    """What submitit's process does on a node; one that is to go is told so at its seventh step, as SLURM does."""
+    os.environ |= {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "1000"}
+    patch = pytest.MonkeyPatch()
+    patch.setitem(run.__kwdefaults__, "checkpoint_every", 5)
+    if is_preempted:
+        TINY.stop_at(patch, 7, lambda: os.kill(os.getpid(), signal.SIGUSR2))
+    process_job(jobs)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found in Linux's /proc")
-def test_a_preempted_job_goes_on_from_its_checkpoint(tmp_path):
-    # Long enough that it cannot be over before the signal arrives; a checkpoint comes every 50 steps.
-    schedule = TINY.tiny_grid().schedule.model_copy(update={"steps": 200})
-    spec = TINY.tiny_grid(methods=("lora",), schedule=schedule).runs()[0]
-    folders = Folders(tmp_path / "runs", tmp_path / "cache", None)
+def test_a_preempted_job_goes_on_from_its_checkpoint(cluster, queued):
+    trained, trained_folders, _ = queued
+    folders = replace(trained_folders, runs=cluster / "runs")
+    schedule = trained.schedule.model_copy(update={"steps": 12})
     # A base that is there needs no job of its own.
-    size = spec.size.model_copy(update={"pretrained": str(pretrain(spec, folders.cache))})
-    spec = spec.model_copy(update={"size": size, "pretraining": None})
-    (job,) = submit([spec], folders, JobSettings(), make_executor=lambda folder, n: Here(folder, max_num_timeout=n))
+    size = trained.size.model_copy(update={"pretrained": str(pretrain(trained, folders.cache))})
+    spec = trained.model_copy(update={"size": size, "pretraining": None, "schedule": schedule})
+    (job,) = submit([spec], folders, JobSettings())
+    assert job.job_id == "1000"
     work = work_folder(folders.runs, spec.run_id)
-    until(lambda: list(work.glob("step-*")))
-    assert run_state(folders.runs, spec.run_id).state == "running"
-    # As SLURM does before it ends a job: the controller hands the signal on to the process that trains.
-    _signal_task(job)
+    assert TINY.in_a_process(work_as_job, folders.runs / JOB_FOLDER, True) == 255
+    assert (cluster / "scontrol").read_text() == "requeue 1000\n"
+    assert [path.name for path in work.glob("step-*")] == ["step-000005"]
+    assert run_state(folders.runs, spec.run_id).state == "partial"
+    assert TINY.in_a_process(work_as_job, folders.runs / JOB_FOLDER, False) == 0
     assert job.result()[0] == "done"
-    assert job._process.wait(600) == 0
-    log = job.stderr() + job.stdout()
-    assert "this job is preempted" in log
-    assert "Requeued job" in log
-    record = load(record_path(folders.runs, spec.run_id))
-    assert record.val_curve[-1].step == 200
+    record, undisturbed = load(record_path(folders.runs, spec.run_id)), run(spec, cluster / "alone", folders.cache)
+    assert record.val_curve == undisturbed.val_curve
+    assert record.val_curve[-1].step == 12
     assert not work.exists()
     assert not run_lock(folders.runs, spec.run_id).exists()
-    assert (folders.runs / JOB_FOLDER).is_dir()
-
-
-def _signal_task(job):
-    """Send SIGUSR2 to the process that a job's controller has started."""
-    controller = job._process.pid
-    children = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
-    assert children
-    for child in children:
-        os.kill(int(child), signal.SIGUSR2)
 
 
 def test_a_failed_task_is_a_failed_job_and_leaves_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr("training.grid.cluster.perform", lambda *_: ("failed", "ValueError: no"))
     spec = TINY.tiny_grid().runs()[0]
-    job = TaskJob(Task("run", spec), Folders(tmp_path, tmp_path, None))
+    job = TaskJob(Task("run", spec), Folders(tmp_path, tmp_path))
     with pytest.raises(RuntimeError, match=f"{spec.run_id}: ValueError: no"):
         job()
     TINY.write_record(tmp_path, spec)

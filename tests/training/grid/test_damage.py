@@ -73,7 +73,7 @@ def test_a_damaged_record_is_no_finished_run(folders, capsys, monkeypatch):
     assert f"{path}: " in found.detail
     assert found.detail.endswith("; delete the file to train the run again")
     lines = []
-    outcomes = launch((FFT, LORA), runs, cache, jobs=1, report=lines.append)
+    outcomes = launch((FFT, LORA), Folders(runs, cache), jobs=1, report=lines.append)
     assert [outcome.status for outcome in outcomes] == ["skipped", "failed"]
     assert outcomes[1].message == found.detail
     assert lines == ["1 of 2 runs were finished before"]
@@ -93,7 +93,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_a_base_is_trained(tmp_pa
     monkeypatch.setattr(workers, "Worker", lambda *_: pytest.fail("a worker was started"))
     for folders in ((tmp_path / "file" / "runs", tmp_path), (tmp_path, tmp_path / "file" / "cache")):
         with pytest.raises(ValueError, match="cannot be written: Not a directory; make room, or name another folder"):
-            launch((FFT,), *folders, jobs=1)
+            launch((FFT,), Folders(*folders), jobs=1)
     monkeypatch.setattr("training.grid.run.load_base", lambda *_, **__: pytest.fail("a base was trained"))
     with pytest.raises(ValueError, match="cannot be written"):
         run(FFT, tmp_path / "file" / "runs", tmp_path)
@@ -106,5 +106,5 @@ def test_a_full_disk_fails_a_run_in_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr("training.grid.run.run", no_room)
     monkeypatch.setattr(Path, "write_text", no_room)
-    status, message = perform("run", FFT, Folders(tmp_path, tmp_path, None))
+    status, message = perform("run", FFT, Folders(tmp_path, tmp_path))
     assert (status, message) == ("failed", "OSError: [Errno 28] No space left on device: 'somewhere'")

@@ -13,7 +13,7 @@ import torch
 
 from astraios_analysis.records.frame import load_folder
 from training.grid import bases, run
-from training.grid.workers import launch
+from training.grid.workers import Folders, launch
 from training.spec.files import run_state
 
 KILLS = 8
@@ -40,7 +40,7 @@ def launcher(runs, cache, log):
 
     run.train = train
     TINY.fork_workers(pytest.MonkeyPatch())
-    launch(specs(), runs, cache, jobs=2)
+    launch(specs(), Folders(runs, cache), jobs=2)
 
 
 def children(pid):
@@ -63,9 +63,9 @@ def undisturbed(tmp_path_factory):
 
 
 def test_every_run_ends_with_one_record_whatever_is_killed(tmp_path, undisturbed, monkeypatch):
-    monkeypatch.setattr(bases, "CHECKPOINT_EVERY", 2)
-    monkeypatch.setattr(run, "CHECKPOINT_EVERY", 2)
     # Slower, so that there is something to kill at every stage.
+    for function in (bases.pretrain, run.run):
+        monkeypatch.setitem(function.__kwdefaults__, "checkpoint_every", 2)
     rng, runs, cache, log = random.Random(7), tmp_path / "runs", tmp_path / "cache", tmp_path / "log"
     started, n_kills = [], 0
     deadline = time.monotonic() + 800

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from training.grid.pilot import write_table
 from training.grid.search import FACTOR, PILOT_SEED, grow, read_trials, search, start_rates, trial_spec
+from training.grid.workers import Folders
 
 
 def make_trials(losses, method="lora"):
@@ -62,7 +63,8 @@ def test_search_ends_with_the_best_rate_inside(tmp_path, monkeypatch):
     # Far too small on purpose: the range has to grow upwards.
     grid = TINY.tiny_grid(learning_rates={"lora": 2.5e-2})
     assert start_rates(grid, "lora") == {1.25e-2, 2.5e-2, 5e-2}
-    trials = search(grid, tmp_path / "runs", tmp_path / "cache", jobs=1, methods=["lora"], report=lines.append)
+    folders = Folders(tmp_path / "runs", tmp_path / "cache")
+    trials = search(grid, folders, jobs=1, methods=["lora"], report=lines.append)
     rates = trials["learning_rate"].tolist()
     assert len(rates) > 2
     assert rates == pytest.approx([rates[0] * FACTOR**index for index in range(len(rates))])

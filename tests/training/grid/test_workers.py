@@ -29,7 +29,7 @@ def folders(tmp_path_factory):
 def launched(folders):
     lines = []
     with exclusive(run_lock(folders[0], ADAPTERH.run_id)):
-        outcomes = launch(SPECS, *folders, jobs=1, report=lines.append)
+        outcomes = launch(SPECS, Folders(*folders), jobs=1, report=lines.append)
     return outcomes, lines
 
 
@@ -63,13 +63,13 @@ def test_progress_names_the_base_first_and_counts_the_runs(launched):
 def test_finished_runs_start_no_process(launched, folders, monkeypatch):
     monkeypatch.setattr("training.grid.workers.Worker", lambda *_: pytest.fail("a worker was started"))
     lines = []
-    outcomes = launch((FFT, PTUNING), *folders, jobs=2, report=lines.append)
+    outcomes = launch((FFT, PTUNING), Folders(*folders), jobs=2, report=lines.append)
     assert [outcome.status for outcome in outcomes] == ["skipped", "skipped"]
     assert lines == ["2 of 2 runs were finished before"]
 
 
 def test_a_killed_worker_is_a_failed_run_with_a_reason(tmp_path):
-    worker = Worker(Folders(tmp_path, tmp_path, None))
+    worker = Worker(Folders(tmp_path, tmp_path))
     try:
         worker.give(Task("run", FFT))
         os.kill(worker._process.pid, signal.SIGKILL)
@@ -101,7 +101,7 @@ def test_a_worker_sees_the_gpu_it_is_pinned_to(tmp_path, monkeypatch):
     monkeypatch.setattr("training.grid.workers.multiprocessing.get_context", lambda _: context)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     for gpu in ("3", None):
-        Worker(Folders(tmp_path, tmp_path, None), gpu).end()
+        Worker(Folders(tmp_path, tmp_path), gpu).end()
     assert seen == ["3", "2,3"]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
 
@@ -140,7 +140,7 @@ def test_bases_come_first_and_larger_sizes_before_smaller_ones(tmp_path, monkeyp
 
     sizes = (embedded_size(16, 1, 2), embedded_size(32, 1, 2))
     specs = TINY.tiny_grid(sizes=sizes, methods=("fft", "lora"), seeds=(0, 1)).runs()
-    outcomes = launch(specs, tmp_path, tmp_path, jobs=1)
+    outcomes = launch(specs, Folders(tmp_path, tmp_path), jobs=1)
     kinds = [kind for kind, *_ in FakeWorker.tasks]
     assert kinds == ["base"] * 4 + ["run"] * 4
     assert [name for _, name, _ in FakeWorker.tasks] == ["32x1", "32x1", "16x1", "16x1", *["32x1"] * 2, *["16x1"] * 2]
@@ -160,19 +160,19 @@ def test_every_place_has_a_worker_and_no_more_than_there_are_runs(tmp_path, monk
     monkeypatch.setattr("training.grid.workers.Worker", Placed)
     monkeypatch.setattr(FakeWorker, "tasks", ())
     specs = TINY.tiny_grid(methods=("fft", "lora")).runs()
-    launch(specs, tmp_path, tmp_path, jobs=3, places=("0", "1", "0"))
+    launch(specs, Folders(tmp_path, tmp_path), jobs=3, places=("0", "1", "0"))
     assert given == ["0", "1"]
 
 
 def test_pretrained_sizes_need_no_base(tmp_path):
     spec = TINY.tiny_grid(sizes=(type(FFT.size)(**{**FFT.size.model_dump(), "pretrained": "x"}),)).runs()[0]
-    started = _Launch([Task("run", spec)], Folders(tmp_path, tmp_path, None), 1, print)
+    started = _Launch([Task("run", spec)], Folders(tmp_path, tmp_path), 1, print)
     assert (started._bases, len(started._ready)) == ([], 1)
 
 
 def test_jobs_are_positive(tmp_path):
     with pytest.raises(ValueError, match="jobs is 0; give the number of worker processes, from 1 on"):
-        launch(SPECS, tmp_path, tmp_path, jobs=0)
+        launch(SPECS, Folders(tmp_path, tmp_path), jobs=0)
 
 
 def test_last_line_is_the_last_that_says_something():
