@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from peft import get_peft_model
 from torch import nn
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from astraios_analysis.records.reading import read_json
 from training.models.pretrained import empty_model, find_model, folder_config, plain_config, size_config
@@ -60,7 +60,7 @@ def count_adapter(adapter: str | Path, base: str | Path) -> ParameterCounts:
     """Return the counts of an adapter's folder on the base model whose ``config.json``, or folder of it, is given."""
     path = Path(adapter) / ADAPTER_CONFIG if Path(adapter).is_dir() else Path(adapter)
     config = made_config(read_json(path), str(path))
-    base_config = _base_config(Path(base))
+    base_config = folder_config(base)
     try:
         counts = _counts(base_config, lambda model: get_peft_model(model, config))
     except PLACING_ERRORS as error:
@@ -68,16 +68,6 @@ def count_adapter(adapter: str | Path, base: str | Path) -> ParameterCounts:
     if not counts.n_params_updated:
         raise ValueError(f"{path}: updates no parameter of this base model; is it the base model of this adapter?")
     return counts
-
-
-def _base_config(path: Path) -> PretrainedConfig:
-    file = path / "config.json" if path.is_dir() else path
-    content = read_json(file)
-    model_type = content.pop("model_type", None)
-    try:
-        return AutoConfig.for_model(model_type, **content)
-    except Exception as error:  # the library raises many types here, its strict configurations' own among them
-        raise ValueError(f"{file}: is no configuration of a model: {str(error).strip().splitlines()[0]}") from error
 
 
 def _numel(parameters: Iterable[nn.Parameter]) -> int:

@@ -66,11 +66,12 @@ def plain_config(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def folder_config(folder: str | Path) -> PretrainedConfig:
-    """Read the configuration of a causal language model from a local folder; nothing is downloaded."""
+    """Read the configuration of a causal language model from a local folder, or its file; nothing is downloaded."""
     path = Path(folder)
-    if not path.is_dir():
+    if not path.exists():
         raise ValueError(f"model folder {str(folder)!r} does not exist; give a local folder with a config.json")
-    if not (path / "config.json").is_file():
+    file = path / "config.json" if path.is_dir() else path
+    if not file.is_file():
         hint = (
             " (it has an adapter_config.json: give the base model's folder instead)"
             if (path / "adapter_config.json").is_file()
@@ -78,13 +79,13 @@ def folder_config(folder: str | Path) -> PretrainedConfig:
         )
         raise ValueError(f"model folder {str(folder)!r} has no config.json{hint}; save the model with save_pretrained")
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
+        config = AutoConfig.from_pretrained(file, local_files_only=True)
     except Exception as error:  # the library raises many types here, its strict configurations' own among them
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path / 'config.json'} cannot be read as a model configuration: {reason}") from error
+        raise ValueError(f"{file} cannot be read as a model configuration: {reason}") from error
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise ValueError(
-            f"{path / 'config.json'} describes a model of type {config.model_type!r}, "
+            f"{file} describes a model of type {config.model_type!r}, "
             "which is not a causal language model; give one that transformers' AutoModelForCausalLM can build"
         )
     return config

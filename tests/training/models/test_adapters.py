@@ -130,40 +130,34 @@ def test_weights_are_drawn_as_published(base_of):
     assert not [name for name, _ in model.named_parameters() if "bottleneck" in name and "bias" in name]
 
 
-def test_adapterh_adapts_the_input_and_output_of_the_feed_forward_network(base_of, tokens):
-    base = base_of("gpt_bigcode")
+@pytest.mark.parametrize(
+    ("model_type", "variant", "network", "entry", "exit_"),
+    [
+        ("gpt_bigcode", "adapterh", "transformer.h.0.mlp", ".c_fc", ".c_proj"),
+        ("gpt_bigcode", "adapterp", "transformer.h.0.mlp", None, ".c_proj"),
+        # Gated, it has one input for two projections: the whole network is adapted.
+        ("llama", "adapterh", "model.layers.0.mlp", "", ""),
+    ],
+)
+def test_series_adapters_are_at_the_ends_of_the_feed_forward_network(
+    base_of, model_type, variant, network, entry, exit_
+):
+    base = base_of(model_type)
     x = torch.randn(2, 5, WIDTH, generator=torch.Generator().manual_seed(1))
-    mlp = copy.deepcopy(base.transformer.h[0].mlp)
-    model = adapted(base, "adapterh", init_std=0.3)
-    layers = model.base_model.model.transformer.h[0].mlp
+    frozen = copy.deepcopy(base.get_submodule(network))
+    model = adapted(base, variant, init_std=0.3, scaling=0.5)
+    tuned = model.get_submodule(f"base_model.model.{network}")
+    layers = {name for name, module in model.named_modules() if isinstance(module, BottleneckLayer)}
+    assert len(layers) == 2 * len({entry, exit_} - {None})
     with torch.no_grad():
-        h = x + update(weights(layers.c_fc, "input"), x)
-        y = mlp.c_proj(mlp.act(mlp.c_fc(h)))
-        expected = y + update(weights(layers.c_proj, "output"), y)
-        torch.testing.assert_close(layers(x), expected)
+        h = x if entry is None else x + 0.5 * update(weights(model.get_submodule(at(network, entry)), "input"), x)
+        y = frozen(h)
+        expected = y + 0.5 * update(weights(model.get_submodule(at(network, exit_)), "output"), y)
+        torch.testing.assert_close(tuned(x), expected)
 
 
-def test_adapterh_adapts_a_gated_network_once_at_each_end(base_of):
-    base = base_of("llama")
-    x = torch.randn(2, 5, WIDTH, generator=torch.Generator().manual_seed(1))
-    mlp = copy.deepcopy(base.model.layers[0].mlp)
-    model = adapted(base, "adapterh", init_std=0.3)
-    layer = model.base_model.model.model.layers[0].mlp
-    with torch.no_grad():
-        y = mlp(x + update(weights(layer, "input"), x))
-        torch.testing.assert_close(layer(x), y + update(weights(layer, "output"), y))
-
-
-def test_adapterp_adapts_the_output_of_the_feed_forward_network(base_of):
-    base = base_of("gpt_bigcode")
-    x = torch.randn(2, 5, WIDTH, generator=torch.Generator().manual_seed(1))
-    mlp = copy.deepcopy(base.transformer.h[0].mlp)
-    model = adapted(base, "adapterp", init_std=0.3, scaling=0.5)
-    layers = model.base_model.model.transformer.h[0].mlp
-    assert not isinstance(layers.c_fc, BottleneckLayer)
-    with torch.no_grad():
-        y = mlp(x)
-        torch.testing.assert_close(layers(x), y + 0.5 * update(weights(layers.c_proj, "output"), y))
+def at(network, module):
+    return f"base_model.model.{network}{module}"
 
 
 @pytest.mark.parametrize(

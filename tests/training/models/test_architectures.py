@@ -9,7 +9,7 @@ from astraios_analysis.records.refusal import Refusal
 from training.generation.generate import Decoding, generate
 from training.loop.batches import TokenBatch
 from training.loop.validation import token_losses
-from training.models.architectures import ARCHITECTURES, architecture_of
+from training.models.architectures import ARCHITECTURES
 from training.models.counts import count_parameters
 from training.models.tuning import apply_tuning, merge_tuning, peft_config
 from training.spec.run import Tuning
@@ -102,10 +102,3 @@ def test_a_configuration_that_peft_refuses_is_named(base_of, given, message):
 def test_a_method_is_one_of_the_seven_or_has_a_configuration(given, message):
     with pytest.raises(ValueError, match=message):
         Tuning(**given)
-
-
-def test_the_architectures_asked_for_are_known():
-    known = {"gpt_bigcode", "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "starcoder2", "gemma"}
-    assert known <= ARCHITECTURES.keys()
-    with pytest.raises(ValueError, match="unknown architecture ''"):
-        architecture_of("")

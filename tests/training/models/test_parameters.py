@@ -12,16 +12,8 @@ from training.spec.run import ModelSize, Tuning, closed_form_counts
 
 RELEASED_COUNTS = Path(__file__).parents[3] / "data" / "released" / "parameter_counts.csv"
 
-# Exact counts of the published models.
+# Exact counts of the published base models; those of tuned ones are in the released table.
 BASE = {"1b": 1_137_207_296, "3b": 3_043_311_104, "7b": 7_327_263_232, "16b": 15_517_456_384}
-UPDATED = {
-    "lora": {"1b": 3_588_096, "3b": 7_372_800, "7b": 12_472_320, "16b": 17_776_640},
-    "ptuning": {"1b": 12_650_496, "3b": 23_882_496, "7b": 50_466_816, "16b": 113_448_960},
-    "ia3": {"1b": 251_904, "3b": 516_096, "7b": 870_912, "16b": 1_239_040},
-    "adapterh": {"1b": 50_331_648, "3b": 103_809_024, "7b": 176_160_768, "16b": 251_658_240},
-    "adapterp": {"1b": 25_165_824, "3b": 51_904_512, "7b": 88_080_384, "16b": 125_829_120},
-    "parallel": {"1b": 26_738_688, "3b": 54_263_808, "7b": 90_832_896, "16b": 128_450_560},
-}
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +22,6 @@ def counts():
         (run.size.name, run.tuning.method): count_parameters(size_config(run.size), run.tuning)
         for run in preset("starcoderbase").runs()
     }
-
-
-@pytest.mark.parametrize("size", BASE)
-@pytest.mark.parametrize("method", UPDATED)
-def test_counts_of_the_published_models(counts, size, method):
-    count = counts[size, method]
-    assert count.n_params_base == BASE[size]
-    assert count.n_params_updated == UPDATED[method][size]
-    assert count.n_params == BASE[size] + UPDATED[method][size]
 
 
 def test_closed_forms_give_the_same_counts_without_a_model(counts):
