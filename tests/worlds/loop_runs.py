@@ -215,7 +215,14 @@ def on_processes(n_processes, function, *arguments):
         monitor_interval=0.1,
         max_restarts=0,
     )
-    return elastic_launch(config, _connected)(function, *arguments)
+    # The agent handles the signals of its process, and leaves it at that.
+    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    handlers = {number: signal.getsignal(number) for number in handled}
+    try:
+        return elastic_launch(config, _connected)(function, *arguments)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _connected(function, *arguments):
