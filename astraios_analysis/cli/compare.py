@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import LEVEL, RUNS, SEED, load_grid, several
+from astraios_analysis.cli.shared import LEVEL, RESAMPLED, RUNS, load_grid, several
 from astraios_analysis.records.commands import JSON, Command, option
 from astraios_analysis.records.means import describe_mean
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
@@ -62,9 +62,7 @@ SHOWN = ["dataset", "size", "difference", "stderr", "lower", "upper", "tipping_s
 @several("--size", "N", "at this size (repeatable; default: all that have both)")
 @several("--dataset", "NAME", "data set, or val_loss (repeatable; default: mean_generation, or all)")
 @option("--against", "N", "another size for A")
-@LEVEL
-@option("--seed", "N", "seed of the bootstrap (0)", type=SEED, default=0)
-@JSON
+@RESAMPLED
 @click.option("--csv", "csv", is_flag=False, flag_value="-", metavar="[FILE]", help="print CSV, or write it to FILE")
 @option("--plot", "FILE", "draw the differences by size", type=Path)
 def command(given: SimpleNamespace) -> None:
@@ -118,9 +116,7 @@ def describe_crossing(row: dict[str, Any]) -> str:
 @several("--dataset", "NAME", "data set (repeatable; default: all)")
 @option("--small", "N", "smaller size (default: all)")
 @option("--large", "N", "larger size (default: all)")
-@LEVEL
-@option("--seed", "N", "seed of the bootstrap (0)", type=SEED, default=0)
-@JSON
+@RESAMPLED
 def transfer(given: SimpleNamespace) -> None:
     """Print slopes of large on small."""
     asked = (given.small, given.large, given.dataset or None)

@@ -9,7 +9,7 @@ import click
 import pandas as pd
 
 from astraios_analysis.imports.formats import FORMATS, HARNESSES, TABLES, read_all, recognise
-from astraios_analysis.imports.inputs import LOSS_UNITS, TIME_UNITS, Imported, read_options
+from astraios_analysis.imports.inputs import COUNTS, LOSS_UNITS, TIME_UNITS, Imported, read_options
 from astraios_analysis.imports.mapping import merge, read_mappings, write_mapping
 from astraios_analysis.imports.tables import FIELDS
 from astraios_analysis.imports.writing import Written, write_all
@@ -20,7 +20,6 @@ from astraios_analysis.records.printing import json_text, say, table_text
 
 # Between the words of an option that has several, where no shell would put it.
 SEPARATOR = "\x1f"
-_COUNTS = ("n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated", "n_tokens")
 
 
 def _pairs(ctx: click.Context, option: click.Option, values: Sequence[str]) -> dict[str, str]:
@@ -66,7 +65,7 @@ _GROUPS: dict[str, list[click.Option]] = {
         _option("--size", metavar="LABEL", help="label of the base model's size"),
         _option("--seed", type=click.IntRange(min=0), metavar="N", help="seed of the run"),
         _option("--held-out", multiple=True, metavar="LABEL", help="size that no fit uses (repeatable)"),
-        *(_option(f"--{n.replace('_', '-')}", metavar="N", help=f"{n} of the run") for n in _COUNTS),
+        *(_option(f"--{n.replace('_', '-')}", metavar="N", help=f"{n} of the run") for n in (*COUNTS, "n_tokens")),
     ],
     "methods": [_option("--method-name", "methods", type=(str, str), multiple=True,
                         callback=lambda ctx, option, values: dict(values), metavar="NAME METHOD",

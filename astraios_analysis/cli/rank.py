@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import click
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import LEVEL, RUNS, SEED, load_grid, several
-from astraios_analysis.records.commands import JSON, Command, option
+from astraios_analysis.cli.shared import RESAMPLED, RUNS, load_grid, several
+from astraios_analysis.records.commands import Command, option
 from astraios_analysis.records.means import describe_mean
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
 
@@ -38,9 +38,7 @@ EXAMPLES = """\
 @RUNS
 @several("--dataset", "NAME", "data set (repeatable; default: all)")
 @option("--size", "N", "also rank at this size: 34b, 350m, 3.4e10")
-@LEVEL
-@option("--seed", "N", "seed of the bootstrap (0)", type=SEED, default=0)
-@JSON
+@RESAMPLED
 def command(given: SimpleNamespace) -> None:
     """Rank methods by size, correlate the orders, and judge the choices that they lead to."""
     runs = load_grid(given)

@@ -11,7 +11,7 @@ import click
 import pandas as pd
 
 import astraios_analysis as aa
-from astraios_analysis.records.commands import flag, option, options
+from astraios_analysis.records.commands import JSON, flag, option, options
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.means import describe_mean
 from astraios_analysis.records.notation import parse_count
@@ -53,6 +53,8 @@ METRIC = option("--metric", "NAME=METRIC", _OWN, multiple=True, callback=_measur
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 POSITIVE, SEED = click.IntRange(min=1), click.IntRange(min=0)
 LEVEL = option("--level", "P", "coverage of the intervals (0.95)", type=_SHARE, default=0.95)
+# Of commands that resample problems.
+RESAMPLED = options(LEVEL, option("--seed", "N", "seed of the bootstrap (0)", type=SEED, default=0), JSON)
 _WHICH = (
     option("--grid", "NAME", "use this grid, for example released"),
     option("--run-seed", "N", "use runs trained with this seed", type=SEED),
