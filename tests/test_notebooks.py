@@ -113,16 +113,11 @@ def test_there_are_notebooks():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_file_follows_the_notebook_format(path):
-    nbformat.validate(json.loads(path.read_text(encoding="utf-8")))
-
-
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_is_thin_and_stripped(path, rule):
-    if rule is find_findings and path.stem in SIMULATED:
-        return
-    assert rule(json.loads(path.read_text(encoding="utf-8"))) == []
+def test_notebook_is_whole_thin_and_stripped(path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    nbformat.validate(notebook)
+    rules = [rule for rule in RULES if rule is not find_findings or path.stem not in SIMULATED]
+    assert [fault for rule in rules for fault in rule(notebook)] == []
 
 
 def code(text, tags=(), **changes):
@@ -153,33 +148,24 @@ def test_good_notebook_passes(rule):
 
 
 @pytest.mark.parametrize(
-    ("rule", "bad", "complaint"),
+    ("rule", "bad", "complaints"),
     [
-        (find_leftovers, notebook_of(PARAMETERS, code("x", outputs=[{}])), "cell 1: outputs"),
-        (find_leftovers, notebook_of(PARAMETERS, code("x", execution_count=3)), "cell 1: execution count"),
-        (find_leftovers, notebook_of(code("", tags=["injected-parameters"])), "cell 0: injected parameters"),
-        (find_leftovers, notebook_of(PARAMETERS, papermill={}), "notebook metadata 'papermill'"),
-        (find_leftovers, notebook_of(code("x", metadata={"execution": {}})), "cell 0: metadata 'execution'"),
-        (find_parameter_faults, notebook_of(DRAW), "0 cells tagged 'parameters', not 1"),
-        (find_parameter_faults, notebook_of(PARAMETERS, PARAMETERS), "2 cells tagged 'parameters', not 1"),
-        (find_parameter_faults, notebook_of(DRAW, PARAMETERS), "cell 0: code before parameters in cell 1"),
-        (find_thick_cells, notebook_of(code("x = 1\n" * 13)), "cell 0: 13 lines, more than 12"),
-        (find_thick_cells, notebook_of(code(["def f():\n", "    pass"])), "cell 0: FunctionDef"),
-        (find_thick_cells, notebook_of(code("class A: pass")), "cell 0: ClassDef"),
-        (find_thick_cells, notebook_of(code("for x in y: z")), "cell 0: For"),
-        (find_thick_cells, notebook_of(code("while x: y")), "cell 0: While"),
-        (find_thick_cells, notebook_of(code("if x: y")), "cell 0: If"),
-        (find_thick_cells, notebook_of(code("try: x\nfinally: y")), "cell 0: Try"),
-        (find_thick_cells, notebook_of(code("f = lambda x: x")), "cell 0: Lambda"),
-        (find_thick_cells, notebook_of(code("%matplotlib inline")), "cell 0: not plain Python"),
-        (find_findings, notebook_of(prose("LoRA gains"), PARAMETERS), "cell 0: 'LoRA'"),
-        (find_findings, notebook_of(prose("one of `x3`, $2 N$, and 4 more"), PARAMETERS), "cell 0: '4'"),
-        (find_findings, notebook_of(prose("in grid ladder"), PARAMETERS), "cell 0: 'ladder'"),
-        (find_machine_traces, notebook_of(PARAMETERS, kernel="my-env"), "kernel 'my-env', not 'python3'"),
-        (find_machine_traces, notebook_of(code('x = "/home/ada/runs"')), "cell 0: path '/home/a'"),
-        (find_machine_traces, notebook_of(code('x = "~/runs"')), "cell 0: path '~/'"),
-        (find_machine_traces, notebook_of(code(r'x = "C:\\runs"')), r"cell 0: path 'C:\\\\'"),
+        (find_leftovers, notebook_of(code("x", outputs=[{}], execution_count=3)), "outputs, execution count"),
+        (find_leftovers, notebook_of(code("", tags=["injected-parameters"])), "injected parameters"),
+        (find_leftovers, notebook_of(code("x", metadata={"execution": {}})), "metadata 'execution'"),
+        (find_parameter_faults, notebook_of(DRAW, PARAMETERS), "code before parameters"),
+        (find_parameter_faults, notebook_of(PARAMETERS, PARAMETERS), "2 cells tagged 'parameters'"),
+        (find_thick_cells, notebook_of(code("x = 1\n" * 13)), "13 lines"),
+        (find_thick_cells, notebook_of(code(["def f():\n", "    pass"])), "FunctionDef"),
+        (find_thick_cells, notebook_of(code("for x in y: z = lambda x: x")), "For, Lambda"),
+        (find_thick_cells, notebook_of(code("%matplotlib inline")), "not plain Python"),
+        (find_findings, notebook_of(prose("LoRA gains in grid ladder")), "'LoRA', 'ladder'"),
+        (find_findings, notebook_of(prose("one of `x3`, $2 N$, and 4 more")), "'4'"),
+        (find_machine_traces, notebook_of(PARAMETERS, kernel="my-env"), "kernel 'my-env'"),
+        (find_machine_traces, notebook_of(code('x = "/home/ada/runs"')), "path '/home/a'"),
+        (find_machine_traces, notebook_of(code('x = "~/runs"')), "path '~/'"),
     ],
 )
-def test_bad_notebook_is_caught(rule, bad, complaint):
-    assert rule(bad) == [complaint]
+def test_bad_notebook_is_caught(rule, bad, complaints):
+    found = " ".join(rule(bad))
+    assert all(complaint in found for complaint in complaints.split(", "))

@@ -88,6 +88,7 @@ def test_every_picture_is_whole_and_described(page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_barrier(page, scheme):
+    """Contrast, language, landmarks and the order of headings among them."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page.emulate_media(color_scheme=scheme)
     found = axe.run(page).response["violations"]
@@ -95,7 +96,9 @@ def test_axe_finds_no_barrier(page, scheme):
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img id=x src=data:,>')")
     assert [one["id"] for one in axe.run(page).response["violations"] if one["id"] == "image-alt"]
     page.evaluate("document.getElementById('x').remove()")
+    is_dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     page.emulate_media(color_scheme="light")
+    assert is_dark == (scheme == "dark")
 
 
 def test_no_text_lies_on_other_text(page):
@@ -131,50 +134,12 @@ def test_tables_sort_by_number(page):
     assert table.locator("th[aria-sort=ascending]").inner_text().startswith("regret")
 
 
-CONTRASTS = """
-selector => {
-  const channel = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-  const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-  const parse = text => text.match(/[\\d.]+/g).map(Number);
-  const behind = element => {
-    const layers = [];
-    for (let e = element; e; e = e.parentElement) layers.unshift(parse(getComputedStyle(e).backgroundColor));
-    const cover = (below, [r, g, b, a = 1]) => [r, g, b].map((v, i) => a * v + (1 - a) * below[i]);
-    return layers.reduce(cover, [255, 255, 255]);
-  };
-  const found = {};
-  for (const element of document.querySelectorAll(selector)) {
-    if (!element.checkVisibility()) continue;
-    const both = [luminance(parse(getComputedStyle(element).color)), luminance(behind(element))];
-    const [light, dark] = both.sort((a, b) => b - a);
-    const ratio = (light + 0.05) / (dark + 0.05);
-    if (ratio < 4.5) found[element.tagName + "." + element.className] = ratio;
-  }
-  return found;
-}
-"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_contrast_is_enough_for_text(page, scheme):
-    """At least 4.5 to 1, as WCAG 2.1 asks for (criterion 1.4.3)."""
-    page.emulate_media(color_scheme=scheme)
-    assert page.evaluate(CONTRASTS, f"{TEXTS}, a, .badge") == {}
-    is_dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
-    page.emulate_media(color_scheme="light")
-    assert is_dark == (scheme == "dark")
-
-
 STRUCTURE = """
 () => {
-  const levels = [...document.querySelectorAll("h1, h2, h3, h4")].map(x => Number(x.tagName[1]));
   const named = x => (x.getAttribute("aria-label") || x.textContent || x.alt || "").trim();
   const ids = [...document.querySelectorAll("[id]")].map(x => x.id);
   const labels = [...document.querySelectorAll("[aria-labelledby]")].map(x => x.getAttribute("aria-labelledby"));
   return {
-    language: document.documentElement.lang,
-    landmarks: ["header", "nav", "main"].map(x => document.querySelectorAll(x).length),
-    skipped: levels.filter((level, i) => level > (levels[i - 1] ?? 0) + 1).length,
     unnamed: [...document.querySelectorAll("a, button, summary, [role=region], img")].filter(x => !named(x)).length,
     dangling: labels.filter(id => !document.getElementById(id)).length,
     headless: [...document.querySelectorAll("th")].filter(x => !x.scope).length,
@@ -186,9 +151,8 @@ STRUCTURE = """
 
 
 def test_page_is_built_so_that_it_can_be_heard(page):
-    """What a screen reader goes by: language, landmarks, headings without gaps, names, and heads of tables."""
+    """What a screen reader goes by and axe does not look for: names that are not empty, heads of tables, places."""
     found = page.evaluate(STRUCTURE)
-    assert found.pop("language") == "en" and found.pop("landmarks") == [1, 1, 1]
     assert found == dict.fromkeys(found, 0)
 
 
