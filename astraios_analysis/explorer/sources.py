@@ -16,8 +16,7 @@ from astraios_analysis.explorer.choices import (
     Options,
     starting_choice,
 )
-from astraios_analysis.explorer.levels import Levels
-from astraios_analysis.explorer.view import Grid, View
+from astraios_analysis.explorer.view import Grid, Levels, View
 from astraios_analysis.laws.fit import Fit
 from astraios_analysis.laws.forms import LAWS
 from astraios_analysis.laws.tables import ROLES, SOURCE, TRAIN, held_out_rows, read_labels, read_numbers

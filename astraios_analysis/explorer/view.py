@@ -19,6 +19,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from astraios_analysis.curves.routes import TableFit, fit_routes
+from astraios_analysis.curves.surfaces import Surface
 from astraios_analysis.explorer.choices import (
     AVERAGED,
     SHARED,
@@ -30,12 +31,19 @@ from astraios_analysis.explorer.choices import (
     options_of,
     starting_choice,
 )
-from astraios_analysis.explorer.levels import Levels
 from astraios_analysis.figures.spec import round_table, save
 from astraios_analysis.figures.style import METHOD_STYLES, name_method
 from astraios_analysis.figures.transfer import prediction_panels
 from astraios_analysis.laws.fit import Fit, fit_table
-from astraios_analysis.prediction.forecast import Fitted, fit_outcome, fit_supported, record_outcome, table_outcome
+from astraios_analysis.prediction.forecast import (
+    Fitted,
+    Intervals,
+    Outcome,
+    fit_outcome,
+    fit_supported,
+    record_outcome,
+    table_outcome,
+)
 from astraios_analysis.prediction.limits import KINDS, LEVELS, MAX_REACH, reach
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord, to_frame
@@ -53,6 +61,50 @@ _N_LINE_POINTS = 16
 _SCREEN_DPI = 120
 _TWIN = ["outcome", "input", "kind", "method", "size", "seed", "x", "value", "lower", "upper", "level", "interval"]
 _TWIN += ["n_seeds", "held_out_by", "predicted", "covered", "no_change", "reach"]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """A surface and the values of the second input, by the names of their curves; asked as `forecast.Fitted` is."""
+
+    outcome: Outcome
+    surface: Surface
+    values: dict[str, float]
+    share: float = 0.0
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the curves."""
+        return tuple(self.values)
+
+    @property
+    def x_range(self) -> tuple[float, float]:
+        """Smallest and largest first input fitted."""
+        return float(self.surface.train[:, 0].min()), float(self.surface.train[:, 0].max())
+
+    @property
+    def n_sizes(self) -> int:
+        """Number of different first inputs fitted."""
+        return len(np.unique(self.surface.train[:, 0]))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Shares of the laws."""
+        return self.surface.shares
+
+    def intervals(self, n_params: float, levels: Sequence[float] = LEVELS) -> Intervals:
+        """Return medians and intervals of all curves at one value of the first input."""
+        found = self.surface.forecast(np.array([[n_params, value] for value in self.values.values()]))
+        bounds = {(kind, level): np.array(found.interval(level, kind)) for kind in KINDS for level in levels}
+        return Intervals(self.methods, found.median, bounds)
+
+    def predict_rows(self, rows: pd.DataFrame, level: float) -> pd.DataFrame:
+        """Return rows with ``predicted, lower, upper, level, reach`` at their own two inputs, ``x`` and ``second``."""
+        inputs = rows[["x", "second"]].to_numpy(dtype=float)
+        found = self.surface.forecast(inputs)
+        lower, upper = found.interval(level)
+        ends = {"predicted": found.median, "lower": lower, "upper": upper, "level": level}
+        return rows.assign(**ends, reach=self.surface.reach(inputs)).reset_index(drop=True)
 
 
 class Grid:

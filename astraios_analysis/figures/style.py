@@ -187,7 +187,6 @@ def draw_methods(
     """
     sizes = None if sizes is None else list(sizes)
     for method, rows in table.groupby("method", sort=False):
-        style = METHOD_STYLES[method]
         rows = rows.sort_values("n_params_base")
         x, y = _places(rows["n_params_base"], method, sizes), rows["value"].to_numpy(dtype=float)
         error = np.vstack([y - rows["lower"].to_numpy(dtype=float), rows["upper"].to_numpy(dtype=float) - y])
@@ -195,16 +194,12 @@ def draw_methods(
             x,
             y,
             yerr=np.where(np.isnan(error), 0, np.maximum(error, 0)),
-            fmt=style.marker,
-            color=style.colour,
-            markerfacecolor="white" if hollow else style.colour,
-            markeredgecolor=style.colour if hollow else "white",
-            markeredgewidth=0.8 if hollow else 0.3,
+            fmt=METHOD_STYLES[method].marker,
             elinewidth=0.7,
-            zorder=3,
+            **_marker_looks(method, hollow),
         )
         if line:
-            axes.plot(x, y, color=style.colour, linewidth=0.7, alpha=0.55, zorder=2)
+            axes.plot(x, y, color=METHOD_STYLES[method].colour, linewidth=0.7, alpha=0.55, zorder=2)
 
 
 def size_axis(
@@ -309,19 +304,17 @@ def draw_markers(
     axes: Axes, x: Sequence[float], y: Sequence[float], method: str, *, hollow: bool = False, size: float = 4
 ) -> None:
     """Draw a method's models, hollow where they are held out."""
-    style = METHOD_STYLES[method]
-    axes.plot(
-        np.asarray(x, dtype=float),
-        np.asarray(y, dtype=float),
-        style.marker,
-        color=style.colour,
-        markersize=size,
-        markerfacecolor="white" if hollow else style.colour,
-        markeredgecolor=style.colour if hollow else "white",
-        markeredgewidth=0.8 if hollow else 0.3,
-        linestyle="",
-        zorder=3,
-    )
+    x, y, looks = np.asarray(x, dtype=float), np.asarray(y, dtype=float), _marker_looks(method, hollow)
+    axes.plot(x, y, METHOD_STYLES[method].marker, markersize=size, linestyle="", **looks)
+
+
+def _marker_looks(method: str, hollow: bool) -> dict[str, object]:
+    colour = METHOD_STYLES[method].colour
+    if hollow:
+        looks = {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 0.8}
+    else:
+        looks = {"markerfacecolor": colour, "markeredgecolor": "white", "markeredgewidth": 0.3}
+    return {"color": colour, "zorder": 3, **looks}
 
 
 def draw_seeds(axes: Axes, x: Sequence[float], y: Sequence[float], method: str) -> None:

@@ -1,7 +1,5 @@
 """Task performance: each data set by size and method, means, and zero- against one-shot."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,10 +25,9 @@ SCORED = ["dataset", "setting", "metric", "size", "method", "n_params_base"]
 COLUMNS = [*SCORED, "value", *BARS, "level", "interval", "n_items", "source"]
 # Chance levels below this lie on the axis.
 _VISIBLE = 0.01
-REFERENCES = {
-    "commonest": Line2D([], [], color=GREY, linestyle=(0, (1, 1.5)), label="always the commonest answer"),
-    "guess": Line2D([], [], color=GREY, linestyle=(0, (4, 2)), label="random guess"),
-}
+# What scores are held against, and how it is drawn.
+_COMMONEST, _GUESS = "always the commonest answer", "random guess"
+_DASHES = {_COMMONEST: (0, (1, 1.5)), _GUESS: (0, (4, 2))}
 
 
 def say_growth(table: pd.DataFrame) -> str | None:
@@ -89,7 +86,8 @@ def task_performance(scores: pd.DataFrame, votes: dict[str, bool]) -> tuple[Figu
         style.draw_models(panel, rows, scores["n_params_base"], label=position + n_columns >= len(shown))
         _panel(panel, rows, dataset, scores)
     style.start_at_zero(axes)
-    references = [REFERENCES[name] for name in _references(shown)]
+    known = {name for dataset in shown for name in _references(dataset)}
+    references = [_reference_handle(name) for name in _DASHES if name in known]
     style.method_legend(
         figure, table["method"], [style.interval_handle(table), *references, *style.model_handles(table)]
     )
@@ -97,19 +95,23 @@ def task_performance(scores: pd.DataFrame, votes: dict[str, bool]) -> tuple[Figu
     return figure, table
 
 
-def _references(datasets: Sequence[str]) -> list[str]:
-    """Return which lines panels have: the score of the commonest answer, and that of guessing."""
-    known = [find_dataset(name) for name in datasets]
-    names = ["commonest"] if any(one.majority not in (None, one.chance) for one in known) else []
-    return names + (["guess"] if any(one.chance and one.chance >= _VISIBLE for one in known) else [])
+def _references(dataset: str) -> dict[str, float]:
+    """Return which lines a panel has, and where: the score of the commonest answer, and that of guessing."""
+    known = find_dataset(dataset)
+    found = {} if known.majority in (None, known.chance) else {_COMMONEST: known.majority}
+    if known.chance and known.chance >= _VISIBLE:
+        found[_GUESS] = known.chance
+    return found
+
+
+def _reference_handle(name: str) -> Line2D:
+    return Line2D([], [], color=GREY, linewidth=1.5, linestyle=_DASHES[name], label=name)
 
 
 def _panel(panel: Axes, rows: pd.DataFrame, name: str, scores: pd.DataFrame) -> None:
     known = find_dataset(name)
-    if known.majority is not None and known.majority != known.chance:
-        panel.axhline(known.majority, color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
-    if known.chance and known.chance >= _VISIBLE:
-        panel.axhline(known.chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
+    for reference, height in _references(name).items():
+        panel.axhline(height, color=GREY, linewidth=0.9, linestyle=_DASHES[reference])
     n_items, source = rows["n_items"].iloc[0], rows["source"].iloc[0]
     items = {"generation": "problems", "answers": "tokens"}.get(known.kind, "items")
     words = f"{style.describe_models(rows, scores)}\n{n_items} {items}, {seed_words(rows) or source}"
@@ -212,10 +214,10 @@ def zero_against_one_shot(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         top = 1.04 * float(rows["upper"].max())
         panel.plot([0, top], [0, top], color=GREY, linewidth=0.7)
         for line in (panel.axvline, panel.axhline):
-            line(DATASETS[name].majority or 0, color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
+            line(DATASETS[name].majority or 0, color=GREY, linewidth=0.9, linestyle=_DASHES[_COMMONEST])
         panel.set(xlim=(0, top), ylim=(0, top), xlabel="zero-shot accuracy", ylabel="one-shot accuracy")
         style.label_panel(panel, DATASETS[name].title, f"both: {style.describe_models(both, scores)}")
-    handles = [style.interval_handle(table), REFERENCES["commonest"], *style.size_handles(table)]
+    handles = [style.interval_handle(table), _reference_handle(_COMMONEST), *style.size_handles(table)]
     style.method_legend(figure, table["method"], handles)
     return figure, table
 
