@@ -17,6 +17,7 @@ import torch
 
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import Item
+from training.corpus.settings import CorpusSettings
 from training.grid import bases
 from training.grid.pilot import pilot_grid
 from training.loop import train as loop
@@ -77,9 +78,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     changed = {name: json.loads(value) for name, _, value in (change.partition("=") for change in given.changes)}
-    settings = type(grids.LADDER_CORPUS).model_validate_json(
-        json.dumps({**grids.LADDER_CORPUS.model_dump(mode="json"), **changed})
-    )
+    settings = CorpusSettings.model_validate_json(json.dumps(changed))
     grids.CORPORA[settings.label] = settings
     corpus = EmbeddedCorpus(settings)
     skills = Skills(corpus)

@@ -21,8 +21,7 @@ from transformers import (
 )
 
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.settings import CorpusSettings
-from training.spec.grids import LADDER_CORPUS
+from training.spec.grids import HARDER_CORPUS
 
 # Read by `datasets` at its import: rows that tests store are no one else's, and go with them.
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="astraios-rows-")
@@ -135,12 +134,6 @@ def corpus():
 
 
 @pytest.fixture(scope="session")
-def skilled_corpus():
-    """Corpus whose base text shows several skills, with a vocabulary of its own words."""
-    return EmbeddedCorpus(LADDER_CORPUS)
-
-
-@pytest.fixture(scope="session")
 def wide_corpus():
     """Corpus with lists, numbers and strings, and three phrasings."""
-    return EmbeddedCorpus(CorpusSettings(kinds=("list", "number", "string"), phrasings=3))
+    return EmbeddedCorpus(HARDER_CORPUS)

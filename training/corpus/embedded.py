@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from astraios_analysis.records.refusal import require_known
 from training.corpus.idioms import draw_idiom
 from training.corpus.items import PROGRAM_TASKS, Item, Maker, told_in_code
-from training.corpus.rows import train_tokenizer, word_tokenizer
+from training.corpus.rows import word_tokenizer
 from training.corpus.settings import COMPLETION, TASKS, CorpusSettings, Mixture, Split
 from training.corpus.space import ProgramSpace, discriminating_cases, draw_program, pick_weighted
 
@@ -95,14 +95,11 @@ class EmbeddedCorpus:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the corpus, trained on its training split; the same for every run."""
+        """The tokenizer of the corpus, of the words of its training split; the same for every run."""
         documents = self.settings.tokenizer_documents
         seed = self.settings.split_seed
         streams = (self.pretraining(seed), self.instructions(seed))
-        texts = (item.document.text for stream in streams for item in islice(stream, documents))
-        if self.settings.vocabulary == "used":
-            return word_tokenizer(texts)
-        return train_tokenizer(texts, self.settings.vocab_size)
+        return word_tokenizer(item.document.text for stream in streams for item in islice(stream, documents))
 
     def _program_item(self, maker: Maker, task: str, answer: bool) -> Item:
         sizes = range(1, self.settings.max_ops + 1)

@@ -1,4 +1,4 @@
-"""Documents as rows of tokens: a byte-level BPE tokenizer, one document a row, or packed blocks of one length."""
+"""Documents as rows of tokens: a tokenizer of words, one document a row, or packed blocks of one length."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from training.corpus.items import Document
 
@@ -18,52 +18,25 @@ SPECIAL_TOKENS = (END_OF_TEXT, PADDING)
 """Special tokens in the order of their ids, from `END_ID` on."""
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Return a byte-level BPE tokenizer trained on texts; the same texts and size give the same tokenizer.
-
-    As StarCoder's, it cuts digits one by one and knows every byte, so that no text is unknown to it. Training ends
-    early where nothing is left to merge: every word of the embedded corpus is one token.
-    """
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    smallest = len(SPECIAL_TOKENS) + len(alphabet)
-    if vocab_size < smallest:
-        raise ValueError(f"vocab_size {vocab_size} is too small; bytes and special tokens alone are {smallest}")
-    tokenizer = _byte_level(models.BPE())
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=2,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
-
-
 def word_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """Return a tokenizer of the words of some texts, cut as `train_tokenizer` cuts them, and of their characters.
+    """Return a tokenizer of the words of some texts and of their characters; the same texts give the same tokenizer.
 
-    A word of the texts is one token; another one is cut into the longest known pieces, or, with a character that none
-    of the texts has, read as the padding.
+    Digits are cut one by one, as StarCoder's are. A word of the texts is one token; another one is cut into the longest
+    known pieces, or, with a character that none of the texts has, read as the padding.
     """
-    cut = _byte_level(models.BPE()).pre_tokenizer
-    words = {word for text in texts for word, _ in cut.pre_tokenize_str(text)}
-    vocabulary = [*SPECIAL_TOKENS, *sorted(words | {character for word in words for character in word})]
-    numbered = {piece: number for number, piece in enumerate(vocabulary)}
-    tokenizer = _byte_level(models.WordPiece(numbered, unk_token=PADDING, continuing_subword_prefix=""))
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-    return tokenizer
-
-
-def _byte_level(model: models.Model) -> Tokenizer:
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    cut = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
         ]
     )
+    words = {word for text in texts for word, _ in cut.pre_tokenize_str(text)}
+    vocabulary = [*SPECIAL_TOKENS, *sorted(words | {character for word in words for character in word})]
+    numbered = {piece: number for number, piece in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.WordPiece(numbered, unk_token=PADDING, continuing_subword_prefix=""))
+    tokenizer.pre_tokenizer = cut
     tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     return tokenizer
 
 

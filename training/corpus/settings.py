@@ -67,8 +67,6 @@ class CorpusSettings(_Settings):
     # without constants are more often redundant.
     constant_share: Share = 0.2
     phrasings: Annotated[int, Field(ge=1, le=3)] = 2
-    # No text is in Java any more; the labels of corpora, and so the names of runs, have the share.
-    java_share: Annotated[float, Field(ge=0, le=0)] = 0.0
     function_name: Annotated[str, StringConstraints(pattern=r"^[a-z]+$")] = "solve"
     fix_shows_description: bool = True
     # Of the wrong programs in clone and defect questions, those one mutation away; the others are unrelated.
@@ -77,18 +75,21 @@ class CorpusSettings(_Settings):
     unsafe_share_trusted: Share = 0.8
     unsafe_share_untrusted: Share = 0.2
     mixture: Mixture = Mixture()
-    # Of base text that shows more than documented functions: how much of it is about each task, as it stands in code
-    # and not as a question (`items.told_in_code`). Absent, as the next one, where older corpora do without.
-    pretraining_mixture: Mixture | None = None
+    # Of base text, which has each task's content as it stands in code and not as a question (`items.told_in_code`);
+    # without it base text is documented functions alone.
+    pretraining_mixture: Mixture | None = Mixture(
+        synthesis=0.4, fix=0.15, explain=0.15, clone=0.1, defect=0.1, security=0.1
+    )
     validation_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     # Of the division, the problem sets and the tokenizer, which all runs share.
     split_seed: Annotated[int, Field(ge=0)] = 0
-    vocab_size: Annotated[int, Field(ge=300)] = 1024
-    # Of each stream.
+    # Of each stream, those whose words the tokenizer knows.
     tokenizer_documents: PositiveInt = 2000
-    # Only the words that the text has, and the characters they are made of; else every byte, and all merges.
-    vocabulary: Literal["used"] | None = None
+    # There was a choice once; the labels of corpora, and so the names of runs, still have what was chosen.
+    java_share: Annotated[float, Field(ge=0, le=0)] = 0.0
+    vocab_size: Literal[1024] = 1024
+    vocabulary: Literal["used"] = "used"
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -13,9 +13,10 @@ import pandas as pd
 
 from astraios_analysis.records.frame import METRICS, RunRecord
 from astraios_analysis.records.refusal import Refusal
-from training.spec.grids import LADDER_CORPUS, PLAIN_CORPUS, Grid
+from training.corpus.settings import CorpusSettings
+from training.spec.grids import PLAIN_CORPUS, Grid
 
-TEXTS: Mapping[str, str] = {"skills": LADDER_CORPUS.label, "plain": PLAIN_CORPUS.label}
+TEXTS: Mapping[str, str] = {"skills": CorpusSettings().label, "plain": PLAIN_CORPUS.label}
 """Base text of pilots: of several skills, or documented functions alone, with the same instructions and words."""
 
 MEASURES: tuple[tuple[str, str, str], ...] = (

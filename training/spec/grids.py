@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from astraios_analysis.records.frame import METHODS, known_method
-from training.corpus.settings import CorpusSettings, Mixture
+from training.corpus.settings import CorpusSettings
 from training.corpus.texts import TEXTS_VARIABLE, fetch_text, find_text
 from training.spec.run import STARCODERBASE_SIZES, LoopSettings, ModelSize, RunSpec, Schedule, Tuning
 
@@ -121,11 +121,14 @@ def starcoderbase() -> Grid:
     return Grid(name="starcoderbase", sizes=STARCODERBASE_SIZES, data="commitpackft+oasst")
 
 
-EMBEDDED_VOCABULARY = 899
+EMBEDDED_VOCABULARY = 385
 """Tokens of the embedded corpus' tokenizer at its default settings (docs/corpus.md), which a test holds to it."""
 
+PLAIN_CORPUS = CorpusSettings(pretraining_mixture=None)
+"""The embedded corpus with base text of documented functions alone: what pilots hold the other against."""
+
 EMBEDDED_POSITIONS = 320
-"""Positions of models for the embedded corpus: its longest rows (271 tokens in 20,000) and 30 virtual tokens."""
+"""Positions of models for the embedded corpus: its rows (one of 60,000 is longer than 290) and 30 virtual tokens."""
 
 _EMBEDDED_LENGTH = EMBEDDED_POSITIONS - 30
 
@@ -173,18 +176,6 @@ def smoke() -> Grid:
     )
 
 
-LADDER_CORPUS = CorpusSettings(
-    pretraining_mixture=Mixture(synthesis=0.4, fix=0.15, explain=0.15, clone=0.1, defect=0.1, security=0.1),
-    vocabulary="used",
-)
-"""The embedded corpus with base text of several skills, and a vocabulary of the words that it has."""
-
-PLAIN_CORPUS = CorpusSettings(vocabulary="used")
-"""The same instructions and words, with base text of documented functions alone: what pilots hold the other against."""
-
-LADDER_VOCABULARY = 385
-"""Tokens of `LADDER_CORPUS`, which a test holds to it; `PLAIN_CORPUS` has a few less."""
-
 POSITION_OFFSETS = EMBEDDED_POSITIONS - _EMBEDDED_LENGTH
 """Last position at which a row of a base's text starts: where P-Tuning's 30 virtual tokens put the rows of tuning."""
 
@@ -195,7 +186,7 @@ def ladder() -> Grid:
     Non-embedding parameters span a factor of 179. Why it is what it is, and what it shows, is in docs/ladder.md.
     """
     shapes = ((16, 2, 2), (32, 2, 4), (56, 3, 4), (88, 4, 4), (128, 4, 4), (160, 4, 4))
-    sizes = tuple(embedded_size(*shape, LADDER_VOCABULARY) for shape in shapes)
+    sizes = tuple(embedded_size(*shape) for shape in shapes)
     return Grid(
         name="ladder",
         sizes=sizes,
@@ -222,7 +213,7 @@ def ladder() -> Grid:
         },
         reference_width=sizes[0].d_model,
         width_exponents={"fft": 1.0, "ia3": 0.0, "adapterh": 1.0, "adapterp": 1.0},
-        data=LADDER_CORPUS.label,
+        data=CorpusSettings().label,
         pretraining=Schedule(
             steps=2000,
             global_batch=32,
@@ -238,15 +229,10 @@ def ladder() -> Grid:
     )
 
 
-HARDER_CORPUS = LADDER_CORPUS.model_copy(
-    update={
-        "kinds": ("list", "number", "string"),
-        "ops_weights": (0.05, 0.2, 0.35, 0.4),
-        "constant_share": 0.25,
-        "phrasings": 3,
-    }
+HARDER_CORPUS = CorpusSettings(
+    kinds=("list", "number", "string"), ops_weights=(0.05, 0.2, 0.35, 0.4), constant_share=0.25, phrasings=3
 )
-"""The ladder's corpus with three kinds of values, longer programs and more ways to say things: for larger models."""
+"""The embedded corpus with three kinds of values, longer programs and more ways to say things: for larger models."""
 
 HARDER_VOCABULARY = 1051
 """Tokens of its tokenizer, which a test holds to it."""
@@ -281,7 +267,7 @@ def gpu() -> Grid:
 
 
 CORPORA: dict[str, CorpusSettings] = {
-    settings.label: settings for settings in (CorpusSettings(), HARDER_CORPUS, LADDER_CORPUS, PLAIN_CORPUS)
+    settings.label: settings for settings in (CorpusSettings(), HARDER_CORPUS, PLAIN_CORPUS)
 }
 """Corpora that a run can be trained on, by label."""
 

@@ -6,22 +6,15 @@ from itertools import product
 import numpy as np
 import pytest
 
-from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import USUAL, describe, documented_header, python_body, render_python
 from training.corpus.programs import Program
 from training.corpus.space import draw_program
-from training.spec.grids import LADDER_CORPUS
 
 PROGRAM_NATS = {1: 2.985, 2: 5.349, 3: 8.156}
 """Entropy of a training program by its number of operations, as docs/ladder.md says it."""
 
 FLOOR = 0.138
 """Nats per token of documented functions of up to three operations, as docs/ladder.md says it."""
-
-
-@pytest.fixture(scope="module")
-def corpus():
-    return EmbeddedCorpus(LADDER_CORPUS)
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,11 @@ def test_label_changes_with_any_setting_and_with_nothing_else():
         {"split_seed": 1},
         {"mixture": Mixture(synthesis=0.3, fix=0.15)},
         {"kinds": ("list", "number")},
-        {"vocab_size": 2048},
-        {"vocabulary": "used"},
         {"pretraining_mixture": Mixture()},
+        {"pretraining_mixture": None},
     ]
-    # What older corpora do without does not rename them.
-    assert settings.label == "embedded-a15d2b4d"
+    # Under which the grid `ladder` was trained.
+    assert settings.label == "embedded-f6941422"
     assert len({CorpusSettings(**change).label for change in [{}, *others]}) == 1 + len(others)
 
 
@@ -49,6 +48,8 @@ def test_settings_survive_json():
         ({"function_name": "do it"}, "match pattern"),
         ({"test_share": 0.0}, "greater than 0"),
         ({"unknown": 1}, "Extra inputs"),
+        ({"java_share": 0.5}, "less than or equal to 0"),
+        ({"vocab_size": 2048}, "should be 1024"),
     ],
 )
 def test_settings_out_of_range_are_refused(change, message):

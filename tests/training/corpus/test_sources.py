@@ -5,8 +5,7 @@ import types
 
 import pytest
 
-from training.corpus.items import Example, lay_out
-from training.corpus.rows import encode
+from training.corpus.items import Example
 from training.corpus.texts import load_hub_splits, load_jsonl
 
 GOOD = {"prompt": "Say hé", "completion": "hé"}
@@ -74,10 +73,6 @@ def test_hub_data_sets_come_in_the_same_form(monkeypatch):
 
 
 @pytest.mark.reference
-def test_a_real_instruction_set_enters_by_the_same_interface(reference_folder, corpus):
+def test_a_real_instruction_set_enters_by_the_same_interface(reference_folder):
     examples = load_jsonl(reference_folder / "instructions" / "oasst_commitpackft_sample.jsonl.gz")
     assert len(examples) == 1178
-    documents = [lay_out(example) for example in examples[:100]]
-    rows = encode(corpus.tokenizer, documents)
-    for document, row in zip(documents, rows, strict=True):
-        assert corpus.tokenizer.decode(list(row.tokens[:-1]), skip_special_tokens=False) == document.text

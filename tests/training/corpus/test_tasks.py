@@ -15,7 +15,7 @@ N_ITEMS = 1500
 @pytest.fixture(scope="module")
 def by_task(corpus):
     """Items of the training streams by task."""
-    found = {COMPLETION: list(islice(corpus.pretraining(4), 200))}
+    found = {COMPLETION: [item for item in islice(corpus.pretraining(4), 400) if item.task == COMPLETION]}
     for item in islice(corpus.instructions(4), N_ITEMS):
         found.setdefault(item.task, []).append(item)
     return found
@@ -120,5 +120,5 @@ def test_both_phrasings_are_as_frequent(by_task):
 def test_options_keep_the_default_lists(corpus):
     # The wide space holds the default one: a list program keeps its fingerprint, and so its split.
     wide = ProgramSpace(CorpusSettings(kinds=("list", "number", "string")))
-    for item in islice(corpus.pretraining(5), 100):
+    for item in corpus.problems("fix", n=100):
         assert wide.fingerprint(item.programs[0]) == corpus.space.fingerprint(item.programs[0])

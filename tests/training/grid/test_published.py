@@ -68,10 +68,10 @@ def home(tmp_path_factory):
 
 
 def spec_of(home, architecture, steps=3):
-    shape = {"d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 32, "vocab_size": 899, "n_positions": 600}
+    shape = {"d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 32, "n_positions": 600}
     return RunSpec(
         grid="local",
-        size=ModelSize(name="tiny", pretrained=str(home / architecture), **shape),
+        size=ModelSize(name="tiny", pretrained=str(home / architecture), vocab_size=EMBEDDED_VOCABULARY, **shape),
         tuning=Tuning(method="lora", rank=4),
         schedule=Schedule(steps=steps, global_batch=4, sequence_length=64, warmup_steps=1, validate_every=2),
         data="commitpackft+oasst",

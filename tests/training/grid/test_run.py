@@ -15,6 +15,7 @@ from training.loop.train import DivergedError
 from training.models.counts import count_parameters
 from training.models.pretrained import scratch_config
 from training.spec.files import exclusive, record_path, run_lock, run_state, work_folder
+from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY
 from training.spec.run import RunSpec
 
 METHODS = ("fft", "lora", "ptuning", "adapterh")
@@ -47,7 +48,7 @@ def test_record_says_what_was_counted_and_measured(runs, method):
     assert (record.n_params, record.n_params_updated) == (counts.n_params, counts.n_params_updated)
     assert (record.n_params_base, record.n_params_base_nonembedding) == (
         counts.n_params_base,
-        counts.n_params_base - (899 + 320) * 16,
+        counts.n_params_base - (EMBEDDED_VOCABULARY + EMBEDDED_POSITIONS) * 16,
     )
     assert [point.step for point in record.val_curve] == [0, 3, 6]
     assert (record.val_loss, record.val_loss_se) == (record.val_curve[-1].loss, record.val_curve[-1].stderr)

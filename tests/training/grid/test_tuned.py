@@ -8,6 +8,7 @@ from astraios_analysis.records.frame import METHODS
 from training.grid.bases import load_tuned, tuned_folder
 from training.grid.bases import save_tuned as keep_tuned
 from training.grid.run import run
+from training.spec.grids import EMBEDDED_VOCABULARY
 
 SPECS = {spec.tuning.method: spec for spec in TINY.tiny_grid(methods=METHODS).runs()}
 TOKENS = torch.tensor([[5, 80, 7, 300, 12, 9]])
@@ -44,7 +45,7 @@ def trained(tmp_path_factory, cache):
 def test_a_kept_model_computes_what_the_trained_one_did(trained, cache, method):
     model, tokenizer = load_tuned(SPECS[method], cache)
     assert torch.equal(compute_logits(model), trained[method])
-    assert tokenizer.get_vocab_size() == 899
+    assert tokenizer.get_vocab_size() == EMBEDDED_VOCABULARY
 
 
 def test_every_method_computes_something_else(trained):
