@@ -117,16 +117,12 @@ class ModelSize(_Spec):
         return data
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
+    def _parts_agree(self) -> Self:
         if self.d_model % self.n_heads:
             raise ValueError(
                 f"n_heads {self.n_heads} does not divide d_model {self.d_model}; choose a divisor, "
                 "so that every head has the same width"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _revision_is_of_something(self) -> Self:
         if self.revision is not None and self.pretrained is None:
             raise ValueError(f"revision {self.revision} is of no model; set `pretrained`, or leave it out")
         return self

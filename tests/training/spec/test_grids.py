@@ -1,11 +1,15 @@
+import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from tiny_grid import write_record
 
 from astraios_analysis.records.frame import METHODS, RunRecord
+from training.corpus.settings import CorpusSettings
 from training.grid.search import PILOT_SEED
 from training.spec.grids import PRESETS, Grid, corpus_settings, preset
 from training.spec.run import ModelSize, Schedule, Tuning, closed_form_counts
@@ -19,57 +23,34 @@ def size(name, d_model=32):
 
 def test_published_grid_has_every_size_with_every_method_once():
     runs = preset("starcoderbase").runs()
-    assert [(run.size.name, run.tuning.method) for run in runs] == [
-        (name, method) for name in ("1b", "3b", "7b", "16b") for method in METHODS
-    ]
+    assert [(run.size.name, run.tuning.method) for run in runs] == list(product(("1b", "3b", "7b", "16b"), METHODS))
     assert len({run.run_id for run in runs}) == 28
     assert all(run.tuning == Tuning(method=run.tuning.method) for run in runs)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_run_ids_and_labels_fit_a_record(name):
+def test_run_ids_and_labels_fit_a_record(name, tmp_path):
     for run in preset(name).runs():
-        RunRecord(
-            run_id=run.run_id,
-            grid=run.grid,
-            method=run.tuning.method,
-            size=run.size.name,
-            seed=run.seed,
-            held_out=run.held_out,
-            n_params=2,
-            n_params_base=1,
-            n_params_updated=1,
-        )
+        assert write_record(tmp_path, run).stem == run.run_id
 
 
 def test_runs_follow_the_grid_not_the_order_asked():
     runs = preset("starcoderbase").runs(sizes=["7b", "1b"], methods=["lora", "fft"])
-    assert [(run.size.name, run.tuning.method) for run in runs] == [
-        ("1b", "fft"),
-        ("1b", "lora"),
-        ("7b", "fft"),
-        ("7b", "lora"),
-    ]
+    assert [(run.size.name, run.tuning.method) for run in runs] == list(product(("1b", "7b"), ("fft", "lora")))
 
 
 def test_seeds_and_held_out_sizes_reach_the_runs():
     grid = Grid(
         name="g", sizes=(size("a"), size("b", 64)), methods=("lora",), seeds=(0, 1), data="text", held_out_sizes=("b",)
     )
-    assert [(run.size.name, run.seed, run.held_out) for run in grid.runs()] == [
-        ("a", 0, False),
-        ("a", 1, False),
-        ("b", 0, True),
-        ("b", 1, True),
-    ]
+    found = [(run.size.name, run.seed, run.held_out) for run in grid.runs()]
+    assert found == [("a", 0, False), ("a", 1, False), ("b", 0, True), ("b", 1, True)]
 
 
 def test_smoke_is_two_sizes_with_every_method_and_its_own_learning_rate():
     grid = preset("smoke")
     runs = grid.runs()
-    assert [(run.size.name, run.tuning.method) for run in runs] == [
-        (name, method) for name in ("16x2", "32x2") for method in METHODS
-    ]
+    assert [(run.size.name, run.tuning.method) for run in runs] == list(product(("16x2", "32x2"), METHODS))
     rates = {run.tuning.method: run.schedule.learning_rate for run in runs}
     assert rates == {**dict.fromkeys(METHODS, grid.schedule.learning_rate), **grid.learning_rates}
     assert corpus_settings(grid.data).label == grid.data
@@ -79,10 +60,8 @@ def test_pretraining_is_for_sizes_without_weights_only():
     pretrained = ModelSize(**{**size("b").model_dump(), "pretrained": "some/model"})
     grid = Grid(name="g", sizes=(size("a"), pretrained), methods=("fft",), data="text", pretraining=Schedule())
     assert [run.pretraining for run in grid.runs()] == [Schedule(), None]
-    assert [run.pretraining_instructions for run in Grid(**{**dict(grid), "pretraining_instructions": 0.2}).runs()] == [
-        0.2,
-        None,
-    ]
+    shared = Grid(**{**dict(grid), "pretraining_instructions": 0.2})
+    assert [run.pretraining_instructions for run in shared.runs()] == [0.2, None]
 
 
 def test_rates_fall_with_the_width_from_the_reference_on():
@@ -101,8 +80,6 @@ def test_rates_fall_with_the_width_from_the_reference_on():
     assert rates == [(1e-2, 8e-3), (4e-2, 8e-3), (5e-3, 4e-3), (2e-2, 4e-3)]
     same_lora = Grid(**{**dict(grid), "width_exponents": {"lora": 0.0}})
     assert [run.schedule.learning_rate for run in same_lora.runs()] == [1e-2, 4e-2, 5e-3, 4e-2]
-    with pytest.raises(ValidationError, match="unknown tuning method 'lora2'"):
-        Grid(**{**dict(grid), "width_exponents": {"lora2": 1.0}})
 
 
 @pytest.mark.parametrize(("size", "name"), [("16x2", ""), ("56x3", "_56x3")])
@@ -142,6 +119,7 @@ def test_ladder_is_the_grid_that_was_trained():
         described = records[run.run_id].provenance.spec
         assert described["run"] == run.model_dump(mode="json", exclude_none=True)
         assert described["corpus"] == corpus_settings(run.data).model_dump(mode="json", exclude_none=True)
+        assert CorpusSettings.model_validate_json(json.dumps(described["corpus"])).label == run.data
     # One frozen commit, nothing edited.
     assert len({record.provenance.commit for record in records.values()}) == 1
     assert not any(record.provenance.dirty for record in records.values())
@@ -169,14 +147,17 @@ def test_unknown_names_are_errors_that_list_the_choices():
         narrow.runs(methods=["fft"])
 
 
-def test_grid_refuses_what_does_not_fit_together():
-    with pytest.raises(ValidationError, match="size 'a' is in grid 'g' twice"):
-        Grid(name="g", sizes=(size("a"), size("a", 64)), data="text")
-    with pytest.raises(ValidationError, match="unknown held-out size 'c' in grid 'g'; choose from a"):
-        Grid(name="g", sizes=(size("a"),), data="text", held_out_sizes=("c",))
-    with pytest.raises(ValidationError, match="unknown tuning method 'lora2'"):
-        Grid(name="g", sizes=(size("a"),), methods=("lora2",), data="text")
-    with pytest.raises(ValidationError, match="unknown tuning method 'lora2'"):
-        Grid(name="g", sizes=(size("a"),), learning_rates={"lora2": 1e-3}, data="text")
-    with pytest.raises(ValidationError, match=r"learning_rates\.lora"):
-        Grid(name="g", sizes=(size("a"),), learning_rates={"lora": 0.0}, data="text")
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sizes": (size("a"), size("a", 64))}, "size 'a' is in grid 'g' twice"),
+        ({"held_out_sizes": ("c",)}, "unknown held-out size 'c' in grid 'g'; choose from a"),
+        ({"methods": ("lora2",)}, "unknown tuning method 'lora2'"),
+        ({"learning_rates": {"lora2": 1e-3}}, "unknown tuning method 'lora2'"),
+        ({"width_exponents": {"lora2": 1.0}}, "unknown tuning method 'lora2'"),
+        ({"learning_rates": {"lora": 0.0}}, r"learning_rates\.lora"),
+    ],
+)
+def test_grid_refuses_what_does_not_fit_together(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        Grid(**{"name": "g", "sizes": (size("a"),), "data": "text", **fields})
