@@ -4,12 +4,14 @@ import multiprocessing
 from types import SimpleNamespace
 
 from astraios_analysis.records.frame import RunRecord, save
+from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.settings import CorpusSettings
 from training.grid import workers
 from training.spec.grids import Grid, embedded_size
 from training.spec.run import LoopSettings, Schedule, closed_form_counts
 
 STEPS = 6
+N_PROBLEMS = 40
 # Forked, not spawned: the libraries are in memory already.
 FORK = multiprocessing.get_context("fork")
 
@@ -27,6 +29,14 @@ def fork_workers(patch):
     patch.setattr(workers, "multiprocessing", SimpleNamespace(get_context=lambda _: FORK))
     # An idle one does not notice that it is not needed any more: it holds the other end of its connection, too.
     patch.setattr(workers, "_SECONDS_TO_END", 0.1)
+
+
+class FewProblems(EmbeddedCorpus):
+    """The corpus with a fifth of the problems of a set that count, for what is the same with all of them."""
+
+    def problems(self, task, split="test", n=N_PROBLEMS):
+        """Return the problem set of a task."""
+        return super().problems(task, split, n)
 
 
 def tiny_grid(**changes):

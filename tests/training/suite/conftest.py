@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from training.corpus.items import NO, YES
+from training.corpus.settings import TASKS
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import SandboxUnavailable
 from training.suite.measures import Examination
 from training.suite.problems import problem_set
-
-TASKS = ("synthesis", "fix", "explain", "clone", "defect", "security")
 
 
 class Given:
@@ -37,12 +36,18 @@ class Given:
 
 
 @pytest.fixture(scope="session")
+def given():
+    """Respondents whose answers are given."""
+    return Given
+
+
+@pytest.fixture(scope="module")
 def problems(corpus):
     """Problem sets by task."""
     return {task: problem_set(corpus, task) for task in TASKS}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def references(problems):
     """Reference answers by prompt, of all problem sets; for security the safe idiom."""
     return {item.prompt: item.reference for known in problems.values() for item in known.all}

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import tiny_grid as TINY
 
 from astraios_analysis.records.frame import DATASETS, METRICS
 from training.corpus.items import NO, YES
@@ -16,6 +17,13 @@ from training.suite.request import LOSSES, MEASURE_NAMES
 pytestmark = pytest.mark.sandbox
 
 WRONG = "def solve(xs):\n    return 'wrong'"
+N = TINY.N_PROBLEMS
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    """The corpus with few problems."""
+    return TINY.FewProblems()
 
 
 def by_key(scores):
@@ -60,17 +68,17 @@ def test_reference_programs_solve_everything(known, task):
     right = known[task]
     assert {score.value for score in right.values() if score.setting != "choice"} == {1.0}
     headline = right["greedy", "pass@1"]
-    assert (headline.n_items, right["greedy/seen", "pass@1"].n_items) == (200, 24)
-    assert headline.problems.problem_ids == tuple(range(200))
-    assert right["greedy/seen", "pass@1"].problems.problem_ids == tuple(range(200, 224))
+    assert headline.problems.problem_ids == tuple(range(N))
+    assert right["greedy/seen", "pass@1"].problems.problem_ids == tuple(range(N, N + 24))
     # Chance is known of what the headline measures: programs, and for explain choices.
     assert headline.chance == (None if task == "explain" else 0.0001)
     assert right["choice", "choice_accuracy"].chance == 0.25
     assert right["greedy/seen", "pass@1"].chance is None
 
 
-def test_wrong_programs_solve_nothing(examine):
-    wrong = take("synthesis", examine(lambda prompt: WRONG))
+@pytest.mark.parametrize("program", [WRONG, "raise SystemExit(0)"], ids=["wrong", "leaves early"])
+def test_wrong_programs_solve_nothing(examine, program):
+    wrong = take("synthesis", examine(lambda prompt: program))
     assert {score.value for score in wrong.values() if score.setting != "choice"} == {0.0}
 
 
@@ -88,8 +96,8 @@ def test_half_right_programs_are_counted_problem_by_problem(examine, knowing, pr
     found = take("synthesis", examine(lambda prompt: knowing(prompt) if prompt in solved else "def solve(xs:"))
     score = found["greedy", "pass@1"]
     assert score.value == 0.25
-    assert score.problems.n_passed == (1, 0, 0, 0) * 50
-    assert score.stderr == pytest.approx(np.sqrt(0.25 * 0.75 / 200))
+    assert score.problems.n_passed == (1, 0, 0, 0) * (N // 4)
+    assert score.stderr == pytest.approx(np.sqrt(0.25 * 0.75 / N))
 
 
 def test_lines_and_tests_of_programs_that_are_half_right(examine, knowing, known, problems):
@@ -125,10 +133,6 @@ def test_choices_by_given_likelihoods(examine, corpus):
         assert found["choice", "choice_probability"].value == pytest.approx(np.e / (np.e + 3))
 
 
-def test_programs_that_leave_early_are_not_solved(examine):
-    assert take("synthesis", examine(lambda prompt: "raise SystemExit(0)"))["greedy", "pass@1"].value == 0
-
-
 @pytest.mark.parametrize("task", ["clone", "defect"])
 def test_right_wrong_and_constant_answers_to_questions(examine, references, task):
     opposite = {YES: NO, NO: YES}
@@ -141,7 +145,7 @@ def test_right_wrong_and_constant_answers_to_questions(examine, references, task
     ):
         assert [found[setting, accuracy].value for found in (right, wrong, always)] == [1.0, 0.0, 0.5]
         assert [found[f"{setting}/seen", accuracy].value for found in (right, wrong, always)] == [1.0, 0.0, 0.5]
-        # Always Yes: F1 of Yes is 2 * 100 / 300, and that of No is 0.
+        # Always Yes, which is right for one half: F1 of Yes is 2 / 3, and that of No is 0.
         assert [found[setting, f1].value for found in (right, wrong, always)] == [1.0, 0.0, pytest.approx(1 / 3)]
         assert always[setting, "predicted_positive_rate"].value == 1.0
     assert right["likelihood", "accuracy"].chance == 0.5
@@ -180,8 +184,8 @@ def test_who_solves_every_changed_prompt_is_robust(known, category):
     for setting in (*names, "all_transformations"):
         assert found[setting, "robust_pass@1"].value == 1
         assert found[setting, "robust_drop@1"].value == found[setting, "robust_relative@1"].value == 0
-    assert found["nominal", "pass@1"].n_items == 100
-    assert found["all_transformations", "mean_pass@1"].n_samples == 100 * len(names)
+    assert found["nominal", "pass@1"].n_items == N // 2
+    assert found["all_transformations", "mean_pass@1"].n_samples == N // 2 * len(names)
 
 
 def test_who_fails_one_change_is_robust_to_the_others_only(examine, knowing, problems):
@@ -193,7 +197,7 @@ def test_who_fails_one_change_is_robust_to_the_others_only(examine, knowing, pro
     for setting in ("own_line", "all_transformations"):
         assert found[setting, "robust_drop@1"].value == found[setting, "robust_relative@1"].value == 0.5
     assert found["all_transformations", "mean_pass@1"].value == pytest.approx(5 / 6)
-    assert found["all_transformations", "robust_drop@1"].stderr == pytest.approx(0.05, rel=0.15)
+    assert found["all_transformations", "robust_drop@1"].stderr == pytest.approx(np.sqrt(0.5 * 0.5 / (N / 2)), rel=0.15)
 
 
 def test_a_drop_from_nothing_is_absent(examine):
@@ -220,9 +224,9 @@ def test_unsafe_share_is_of_valid_answers_and_by_origin(examine, problems):
     assert n_queries > 0
     assert found["trusted", "insecure_rate"].value == found["trusted", "valid_rate"].value == 1
     assert found["untrusted", "insecure_rate"].value == 0
-    assert found["untrusted", "valid_rate"].value == pytest.approx(1 - n_queries / 100)
-    assert found["untrusted", "insecure_rate"].n_items == 100 - n_queries
-    assert found["all", "insecure_rate"].value == pytest.approx(100 / (200 - n_queries))
+    assert found["untrusted", "valid_rate"].value == pytest.approx(1 - n_queries / (N / 2))
+    assert found["untrusted", "insecure_rate"].n_items == N // 2 - n_queries
+    assert found["all", "insecure_rate"].value == pytest.approx(N / 2 / (N - n_queries))
 
 
 def test_without_a_valid_answer_there_is_no_unsafe_share(examine):

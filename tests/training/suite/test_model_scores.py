@@ -13,6 +13,7 @@ from training.corpus.rows import END_ID, encode_context
 from training.corpus.settings import TASKS
 from training.grid import run as run_module
 from training.grid.bases import load_base
+from training.grid.rows import run_corpus
 from training.grid.run import rescore, run
 from training.spec.files import record_path, run_state, work_folder
 from training.suite import renewal
@@ -25,6 +26,16 @@ pytestmark = pytest.mark.sandbox
 FFT, PTUNING = (spec for spec in TINY.tiny_grid().runs() if spec.tuning.method in ("fft", "ptuning"))
 # The cheapest of each kind: programs, questions, changed prompts, security.
 FEW = Scoring(("synthesis", "defect", "robust_format", "security", "losses"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_problems():
+    """Score on few problems."""
+    run_corpus.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.grid.rows.EmbeddedCorpus", TINY.FewProblems)
+        yield
+    run_corpus.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +73,7 @@ def test_a_record_has_its_scores_and_says_how_they_were_got(runs):
     assert tuple(notes) == FEW.measures
     assert all(note["suite_version"] == 2 and note["seconds"] > 0 for note in notes.values())
     assert notes["security"]["versions"]["bandit"]
-    assert primary_score(record, "embedded_defect", ("accuracy", "likelihood")).n_items == 200
+    assert primary_score(record, "embedded_defect", ("accuracy", "likelihood")).n_items == TINY.N_PROBLEMS
     intervals = intervals_over_seeds([record])
     assert intervals.loc[intervals["metric"] == "accuracy", "lower"].notna().all()
     assert [path.name for path in runs.iterdir()] == [f"{FFT.run_id}.json"]
