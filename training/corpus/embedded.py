@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from astraios_analysis.records.refusal import require_known
 from training.corpus.idioms import draw_idiom
-from training.corpus.items import PROGRAM_TASKS, Item, Maker, told_in_code
+from training.corpus.items import QUESTIONS, Item, Maker, told_in_code
 from training.corpus.rows import word_tokenizer
 from training.corpus.settings import COMPLETION, TASKS, CorpusSettings, Mixture, Split
 from training.corpus.space import ProgramSpace, discriminating_cases, draw_program, pick_weighted
@@ -83,12 +83,13 @@ class EmbeddedCorpus:
 
     def _problems(self, task: str, split: Split, n: int) -> tuple[Item, ...]:
         rng = self._generator(self.settings.split_seed, f"problems {task}", split)
-        if task == "security":
-            return tuple(self._distinct_idioms(split, n, rng))
         maker = Maker(self.space, split, rng)
         # One sequence of answers for all sizes keeps the headline problems balanced as a whole.
         answers = _balanced_answers(rng)
-        counts = self._counts(n).items()
+        marks = np.floor(np.cumsum([0, *_OPS_SHARES.values()]) * n + 1e-9)
+        counts = [*zip(_OPS_SHARES, np.diff(marks).astype(int).tolist(), strict=True), (1, N_SEEN)]
+        if task == "security":
+            counts = [(0, n)]
         return tuple(
             item for n_ops, count in counts for item in self._distinct(maker, task, n_ops, islice(answers, count))
         )
@@ -102,60 +103,41 @@ class EmbeddedCorpus:
         return word_tokenizer(item.document.text for stream in streams for item in islice(stream, documents))
 
     def _program_item(self, maker: Maker, task: str, answer: bool) -> Item:
-        sizes = range(1, self.settings.max_ops + 1)
-        weights = self.settings.ops_weights[: self.settings.max_ops]
         while True:
-            program = draw_program(self.space, pick_weighted(sizes, weights, maker.rng), maker.split, maker.rng)
-            item = PROGRAM_TASKS[task](maker, program, answer)
+            item = maker.make(task, draw_program(self.space, None, maker.split, maker.rng), answer)
             # A program without a near miss in its split is passed over; that happens in the small splits only.
             if item is not None:
                 return item
 
-    def _counts(self, n: int) -> dict[int, int]:
-        shares = {n_ops: share for n_ops, share in _OPS_SHARES.items() if n_ops <= self.settings.max_ops}
-        marks = np.floor(np.cumsum([0, *shares.values()]) / sum(shares.values()) * n + 1e-9)
-        return {**dict(zip(shares, np.diff(marks).astype(int).tolist(), strict=True)), 1: N_SEEN}
-
     def _distinct(self, maker: Maker, task: str, n_ops: int, answers: Iterable[bool]) -> Iterator[Item]:
-        is_question = task in ("clone", "defect")
         used: set[tuple[str, bool]] = set()
         for answer in answers:
             for _ in range(_MOST_REPETITIONS):
-                program = draw_program(self.space, n_ops, maker.split, maker.rng)
-                name = (self.space.fingerprint(program), answer and is_question)
-                item = None if name in used else PROGRAM_TASKS[task](maker, program, answer)
-                if item is not None:
+                if task == "security":
+                    item = draw_idiom(self.settings, maker.split, answer, maker.rng)
+                    name = (item.prompt, False)
+                else:
+                    program = draw_program(self.space, n_ops, maker.split, maker.rng)
+                    name = (self.space.fingerprint(program), answer and task in QUESTIONS)
+                    item = None if name in used else maker.make(task, program, answer)
+                if item is not None and name not in used:
                     break
             else:
+                what = f"problems of {n_ops} operations" if n_ops else "problems"
                 raise ValueError(
-                    f"{task!r} has too few different problems of {n_ops} operations in split {maker.split!r}: "
+                    f"{task!r} has too few different {what} in split {maker.split!r}: "
                     f"found {len(used)}; ask for fewer, or raise the share of the split"
                 )
             used.add(name)
-            yield self._with_cases(item, maker.rng)
+            yield self._as_problem(item, maker.rng)
 
-    def _with_cases(self, item: Item, rng: np.random.Generator) -> Item:
+    def _as_problem(self, item: Item, rng: np.random.Generator) -> Item:
+        if item.task == "security":
+            details = {key: value for key, value in item.details.items() if key != "is_unsafe"}
+            return replace(item, reference=item.choices[0], details=details)
         if item.choices:
             return item
         return replace(item, cases=discriminating_cases(self.space, item.programs[0], rng))
-
-    def _distinct_idioms(self, split: Split, n: int, rng: np.random.Generator) -> Iterator[Item]:
-        used: set[str] = set()
-        trusted = _balanced_answers(rng)
-        for _ in range(n):
-            wanted = next(trusted)
-            for _ in range(_MOST_REPETITIONS):
-                item = draw_idiom(self.settings, split, wanted, rng)
-                if item.prompt not in used:
-                    break
-            else:
-                raise ValueError(
-                    f"'security' has fewer than {n} different problems in split {split!r}: found {len(used)}; "
-                    "ask for fewer, or raise the share of the split"
-                )
-            used.add(item.prompt)
-            details = {key: value for key, value in item.details.items() if key != "is_unsafe"}
-            yield replace(item, reference=item.choices[0], details=details)
 
     @staticmethod
     def _generator(seed: int, stream: str, split: Split) -> np.random.Generator:

@@ -4,7 +4,6 @@ The idioms are ones that the analyser bandit tells apart (its rule is named with
 real. What the input's origin says about the right choice is stated in every prompt.
 """
 
-import hashlib
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -116,12 +115,8 @@ ORIGINS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
 
 
 def idiom_split(scenario: Scenario, noun: str, value: str, settings: CorpusSettings) -> Split:
-    """Return the split of a scenario with its names: a hash of them and ``split_seed``."""
-    text = f"{settings.split_seed}:{scenario.name}:{noun}:{value}"
-    share = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest()) / 2**56
-    if share < settings.test_share:
-        return "test"
-    return "validation" if share < settings.test_share + settings.validation_share else "train"
+    """Return the split of a scenario with its names."""
+    return settings.split_of(f"{scenario.name}:{noun}:{value}")
 
 
 def idiom_code(scenario: Scenario, noun: str, value: str, is_safe: bool) -> str:
@@ -145,7 +140,7 @@ def draw_idiom(settings: CorpusSettings, split: Split, trusted: bool, rng: np.ra
     is_unsafe = bool(rng.random() < unsafe_share)
     choices = tuple(idiom_code(scenario, noun, value, is_safe) for is_safe in (True, False))
     details = {"scenario": scenario.name, "rule": scenario.rule, "origin": origin, "is_unsafe": is_unsafe}
-    return Item("security", "python", split, prompt, choices[is_unsafe], choices=choices, details=details)
+    return Item("security", split, prompt, choices[is_unsafe], choices=choices, details=details)
 
 
 def _draw_names(settings: CorpusSettings, split: Split, rng: np.random.Generator) -> tuple[Scenario, str, str]:

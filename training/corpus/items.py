@@ -1,7 +1,7 @@
 """Items of the corpus, which documents and problem sets are made of: programs as text, prompts, reference answers."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -9,16 +9,8 @@ from typing import Any
 import numpy as np
 
 from training.corpus.programs import Kind, Program
-from training.corpus.settings import COMPLETION, TASKS, CorpusSettings, Split
+from training.corpus.settings import COMPLETION, FUNCTION_NAME, TASKS, CorpusSettings, Split
 from training.corpus.space import Case, ProgramSpace, draw_near_miss, draw_program, reorder, telling_input
-
-
-@dataclass(frozen=True)
-class Example:
-    """A prompt and its completion, from whatever source."""
-
-    prompt: str
-    completion: str
 
 
 @dataclass(frozen=True)
@@ -34,17 +26,28 @@ class Document:
         return self.context + self.target
 
 
-def lay_out(example: Example) -> Document:
-    r"""Return an example in the layout of Astraios: ``Question: {prompt}\n\nAnswer: {completion}``.
+@dataclass(frozen=True)
+class Example:
+    """A prompt and its completion, from whatever source."""
 
-    The space belongs to the target: pre-tokenisers keep it with the word after it, so a context that ended with it, or
-    with a line end, would be cut into other tokens than the training text.
-    """
-    return Document(f"Question: {example.prompt}\n\nAnswer:", f" {example.completion}")
+    prompt: str
+    completion: str
+
+    @property
+    def document(self) -> Document:
+        r"""The example in the layout of Astraios: ``Question: {prompt}\n\nAnswer: {completion}``.
+
+        The space belongs to the target: pre-tokenisers keep it with the word after it, so a context that ended with it,
+        or with a line end, would be cut into other tokens than the training text.
+        """
+        return Document(f"Question: {self.prompt}\n\nAnswer:", f" {self.completion}")
 
 
 YES, NO = "Yes", "No"
-"""Answers to clone and defect questions, and their choices in this order."""
+"""Answers to questions, and their choices in this order."""
+
+QUESTIONS = ("clone", "defect")
+"""Tasks that ask a yes/no question."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,6 @@ class Item:
     """
 
     task: str
-    language: str
     split: Split
     prompt: str
     reference: str
@@ -80,23 +82,17 @@ class Item:
         return f"{self.task}-{self.split}-{hashlib.sha256(self.prompt.encode()).hexdigest()[:12]}"
 
     @property
-    def example(self) -> Example:
-        """Prompt and completion, as a JSONL file would give them."""
-        return Example(self.prompt, self.reference)
-
-    @property
     def document(self) -> Document:
         """The text as a model reads it."""
-        if self.task in TASKS:
-            return lay_out(self.example)
-        return Document(self.prompt, self.reference)
+        parts = (self.prompt, self.reference)
+        return Example(*parts).document if self.task in TASKS else Document(*parts)
 
     def to_json(self) -> dict[str, Any]:
         """Return the item as plain values, for a line of JSONL."""
         return {
             "task": self.task,
             "id": self.id,
-            "language": self.language,
+            "language": "python",
             "split": self.split,
             "prompt": self.prompt,
             "reference": self.reference,
@@ -117,18 +113,6 @@ CONNECTIVES = (", then ", "; next ", ", and after that ")
 """What joins the clauses of a description, in each phrasing."""
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a Python function is written: index into `VARIABLES`, and which steps are written the other way."""
-
-    names: int = 0
-    alternatives: tuple[bool, ...] = ()
-
-
-USUAL = Style()
-"""The one style of functions outside clone questions."""
-
-
 def describe(program: Program, phrasing: int) -> str:
     """Return the program in English, one clause for each operation, in one of the phrasings."""
     return describe_steps(program, (phrasing,) * program.n_ops, CONNECTIVES[phrasing])
@@ -144,36 +128,36 @@ def describe_steps(program: Program, phrasings: Sequence[int], connective: str) 
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def python_header(program: Program, function_name: str, style: Style = USUAL) -> str:
-    """Return the first line of the Python function, without its line end."""
-    return f"def {function_name}({VARIABLES[program.kind][style.names]}):"
+def python_header(program: Program, names: int = 0) -> str:
+    """Return the first line of the Python function, without its line end; ``names`` is an index into `VARIABLES`."""
+    return f"def {FUNCTION_NAME}({VARIABLES[program.kind][names]}):"
 
 
-def python_body(program: Program, style: Style = USUAL) -> str:
+def python_body(program: Program, names: int = 0, alternatives: Sequence[bool] | None = None) -> str:
     """Return the lines of the Python function after its header, one for each operation and the return.
 
     It starts with a line end and ends without one, so that what comes before ends at the boundary of a token.
+    ``alternatives`` says which steps are written the other way.
     """
     kind = program.kind
     lines = []
-    for position, step in enumerate(program.steps):
+    for step, is_other in zip(program.steps, alternatives or (False,) * program.n_ops, strict=True):
         operation = step.operation
-        is_other = bool(style.alternatives) and style.alternatives[position]
         template = operation.alternative if is_other else operation.python
-        expression = template.format(v=VARIABLES[kind][style.names], k=step.constant)
+        expression = template.format(v=VARIABLES[kind][names], k=step.constant)
         kind = operation.gives
-        lines.append(f"\n    {VARIABLES[kind][style.names]} = {expression}")
-    return "".join([*lines, f"\n    return {VARIABLES[kind][style.names]}"])
+        lines.append(f"\n    {VARIABLES[kind][names]} = {expression}")
+    return "".join([*lines, f"\n    return {VARIABLES[kind][names]}"])
 
 
-def render_python(program: Program, function_name: str, style: Style = USUAL) -> str:
+def render_python(program: Program, names: int = 0, alternatives: Sequence[bool] | None = None) -> str:
     """Return the program as a Python function, without a last line end."""
-    return python_header(program, function_name, style) + python_body(program, style)
+    return python_header(program, names) + python_body(program, names, alternatives)
 
 
-def documented_header(program: Program, function_name: str, phrasing: int) -> str:
+def documented_header(program: Program, phrasing: int) -> str:
     """Return header and docstring of the Python function, up to the closing quotes."""
-    return f'{python_header(program, function_name)}\n    """{describe(program, phrasing)}"""'
+    return f'{python_header(program)}\n    """{describe(program, phrasing)}"""'
 
 
 _INPUT_NAMES: MappingProxyType[Kind, str] = MappingProxyType(
@@ -182,9 +166,9 @@ _INPUT_NAMES: MappingProxyType[Kind, str] = MappingProxyType(
 _MOST_TRIES = 1000
 
 
-def synthesis_prompt(language: str, function_name: str, kind: Kind, description: str) -> str:
+def synthesis_prompt(kind: Kind, description: str) -> str:
     """Return the prompt that asks for a program by its description."""
-    return f"Write a {language.capitalize()} function {function_name} that takes {_INPUT_NAMES[kind]}. {description}"
+    return f"Write a Python function {FUNCTION_NAME} that takes {_INPUT_NAMES[kind]}. {description}"
 
 
 class Maker:
@@ -196,42 +180,46 @@ class Maker:
         self.rng = rng
         self.settings: CorpusSettings = space.settings
 
-    def completion(self, program: Program, _answer: bool) -> Item:
+    def make(self, task: str, program: Program, answer: bool) -> Item | None:
+        """Return the item of a task about a program; a yes/no question has this answer, and None has no near miss."""
+        make = getattr(self, task)
+        return make(program, answer) if task in QUESTIONS else make(program)
+
+    def completion(self, program: Program) -> Item:
         """Return a documented function: the prompt ends with the docstring, the reference is the body."""
-        name, phrasing = self.settings.function_name, self._phrasing()
+        phrasing = self._phrasing()
         self._draw_in_vain()
-        prompt = documented_header(program, name, phrasing)
+        prompt = documented_header(program, phrasing)
         return self._item(COMPLETION, prompt, python_body(program), (program,), phrasing=phrasing)
 
-    def synthesis(self, program: Program, _answer: bool) -> Item:
+    def synthesis(self, program: Program) -> Item:
         """Return a description to write a program from."""
         self._draw_in_vain()
         phrasing = self._phrasing()
-        prompt = synthesis_prompt("python", self.settings.function_name, program.kind, describe(program, phrasing))
-        return self._item("synthesis", prompt, self.code(program), (program,), phrasing=phrasing)
+        prompt = synthesis_prompt(program.kind, describe(program, phrasing))
+        return self._item("synthesis", prompt, render_python(program), (program,), phrasing=phrasing)
 
-    def fix(self, program: Program, _answer: bool) -> Item | None:
+    def fix(self, program: Program) -> Item | None:
         """Return a program that misses by one mutation, what it gives wrongly, and the right program."""
         found = draw_near_miss(self.space, program, self.split, self.rng)
         if found is None:
             return None
         wrong, mutation = found
         self._draw_in_vain()
-        phrasing, name = self._phrasing(), self.settings.function_name
+        phrasing = self._phrasing()
         value = telling_input(program, wrong, self.rng)
-        wanted = f" {describe(program, phrasing)}" if self.settings.fix_shows_description else ""
         prompt = (
-            f"Fix {name}.{wanted}\n{self.code(wrong)}\n"
-            f"{name}({value!r}) is {wrong.run(value)!r} but should be {program.run(value)!r}."
+            f"Fix {FUNCTION_NAME}. {describe(program, phrasing)}\n{render_python(wrong)}\n"
+            f"{FUNCTION_NAME}({value!r}) is {wrong.run(value)!r} but should be {program.run(value)!r}."
         )
         details = {"phrasing": phrasing, "mutation": mutation}
-        return self._item("fix", prompt, self.code(program), (program, wrong), **details)
+        return self._item("fix", prompt, render_python(program), (program, wrong), **details)
 
-    def explain(self, program: Program, _answer: bool) -> Item:
+    def explain(self, program: Program) -> Item:
         """Return a program to describe; a description is judged by what is synthesised from it."""
         self._draw_in_vain()
         phrasing = self._phrasing()
-        prompt = f"Explain what this function does.\n{self.code(program)}"
+        prompt = f"Explain what this function does.\n{render_python(program)}"
         return self._item("explain", prompt, describe(program, phrasing), (program,), phrasing=phrasing)
 
     def clone(self, program: Program, answer: bool) -> Item | None:
@@ -260,7 +248,7 @@ class Maker:
             shown, details["pair"] = found
         prompt = (
             f"Does the function do this? {describe(program, details['phrasing'])}\n"
-            f"{self.code(shown)}\nAnswer {YES} or {NO}."
+            f"{render_python(shown)}\nAnswer {YES} or {NO}."
         )
         return self._question("defect", prompt, answer, (program, shown), details)
 
@@ -277,11 +265,7 @@ class Maker:
     def restyled(self, program: Program, names: int) -> str:
         """Return a program with other names and, for half of its steps, other expressions."""
         alternatives = tuple(bool(draw < 0.5) for draw in self.rng.random(program.n_ops))
-        return render_python(program, self.settings.function_name, Style(names, alternatives))
-
-    def code(self, program: Program) -> str:
-        """Return a program as text."""
-        return render_python(program, self.settings.function_name)
+        return render_python(program, names, alternatives)
 
     def _phrasing(self) -> int:
         return int(self.rng.integers(self.settings.phrasings))
@@ -298,20 +282,7 @@ class Maker:
 
     def _item(self, task: str, prompt: str, reference: str, programs: tuple[Program, ...], **details: Any) -> Item:
         seen = self.space.is_seen(programs[0])
-        return Item(task, "python", self.split, prompt, reference, programs, seen, details=details)
-
-
-PROGRAM_TASKS: Mapping[str, Callable[[Maker, Program, bool], Item | None]] = MappingProxyType(
-    {
-        COMPLETION: Maker.completion,
-        "synthesis": Maker.synthesis,
-        "fix": Maker.fix,
-        "explain": Maker.explain,
-        "clone": Maker.clone,
-        "defect": Maker.defect,
-    }
-)
-"""How the item of each task is made: from a program and, for yes/no questions, the answer it shall have."""
+        return Item(task, self.split, prompt, reference, programs, seen, details=details)
 
 
 TOLD_AS = MappingProxyType(

@@ -46,8 +46,6 @@ class Operation:
     """One operation: how it is said and written, with ``{v}`` for its argument and ``{k}`` for its constant."""
 
     name: str
-    # 1 looks at each element alone or is a built-in, 2 needs a constant, 3 compares elements or changes the kind.
-    grade: int
     phrasings: tuple[str, str, str]
     # Two expressions in Python.
     python: str
@@ -57,7 +55,11 @@ class Operation:
     # The result, and its bound, from the value's and the constant (0 where there is none).
     apply: Callable[[Any, int], Any]
     grow: Callable[[Bound, int], Bound] = _same
-    constants: tuple[int, ...] = ()
+
+    @property
+    def constants(self) -> tuple[int, ...]:
+        """Constants that it may have; none for most operations."""
+        return CONSTANTS if "{k}" in self.python else ()
 
 
 _endo = partial(Operation, takes="list", gives="list")
@@ -77,7 +79,6 @@ def _to_number(bound: Bound, _constant: int) -> Bound:
 _OPERATIONS: tuple[Operation, ...] = (
     _endo(
         "sort_up",
-        1,
         ("sort the numbers", "put the numbers in rising order", "order the numbers from small to large"),
         "sorted({v})",
         "sorted({v}, reverse=False)",
@@ -85,7 +86,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _endo(
         "sort_down",
-        1,
         ("sort the numbers downwards", "put the numbers in falling order", "order the numbers from large to small"),
         "sorted({v}, reverse=True)",
         "sorted({v})[::-1]",
@@ -93,7 +93,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _endo(
         "reverse",
-        1,
         ("reverse the list", "turn the list around", "read the list backwards"),
         "{v}[::-1]",
         "list(reversed({v}))",
@@ -101,7 +100,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _endo(
         "negate",
-        1,
         ("negate every number", "flip the sign of each number", "subtract every number from zero"),
         "[-x for x in {v}]",
         "[0 - x for x in {v}]",
@@ -109,7 +107,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _endo(
         "absolute",
-        1,
         ("take the absolute value of every number", "remove the sign of each number", "make every number unsigned"),
         "[abs(x) for x in {v}]",
         "[max(x, -x) for x in {v}]",
@@ -117,7 +114,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _endo(
         "square",
-        1,
         ("square every number", "multiply each number by itself", "raise every number to its square"),
         "[x * x for x in {v}]",
         "[x ** 2 for x in {v}]",
@@ -126,7 +122,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _endo(
         "keep_even",
-        1,
         ("keep the even numbers", "leave out the odd numbers", "select the even numbers only"),
         "[x for x in {v} if x % 2 == 0]",
         "[x for x in {v} if not x % 2]",
@@ -134,7 +129,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _endo(
         "keep_odd",
-        1,
         ("keep the odd numbers", "leave out the even numbers", "select the odd numbers only"),
         "[x for x in {v} if x % 2 != 0]",
         "[x for x in {v} if x % 2]",
@@ -142,7 +136,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _endo(
         "keep_positive",
-        1,
         ("keep the positive numbers", "leave out zero and the negative numbers", "select the numbers above zero"),
         "[x for x in {v} if x > 0]",
         "[x for x in {v} if 0 < x]",
@@ -150,7 +143,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _endo(
         "unique",
-        3,
         ("drop repeated numbers", "keep the first of equal numbers", "remove the duplicates"),
         "list(dict.fromkeys({v}))",
         "sorted(set({v}), key={v}.index)",
@@ -158,7 +150,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _endo(
         "running_total",
-        3,
         ("take the running totals", "replace each number by the sum so far", "accumulate the numbers"),
         "[sum({v}[:i + 1]) for i in range(len({v}))]",
         "[sum({v}[:i]) for i in range(1, len({v}) + 1)]",
@@ -167,7 +158,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _endo(
         "differences",
-        3,
         ("take the differences of neighbours", "subtract each number from the next one", "list the successive changes"),
         "[b - a for a, b in zip({v}, {v}[1:])]",
         "[{v}[i + 1] - {v}[i] for i in range(len({v}) - 1)]",
@@ -176,45 +166,36 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _endo(
         "add",
-        2,
         ("add {k} to every number", "increase each number by {k}", "raise every number by {k}"),
         "[x + {k} for x in {v}]",
         "[{k} + x for x in {v}]",
         apply=lambda xs, k: [x + k for x in xs],
         grow=lambda bound, k: Bound(bound.magnitude + k, bound.length),
-        constants=CONSTANTS,
     ),
     _endo(
         "multiply",
-        2,
         ("multiply every number by {k}", "scale each number by {k}", "make every number {k} times as large"),
         "[x * {k} for x in {v}]",
         "[{k} * x for x in {v}]",
         apply=lambda xs, k: [x * k for x in xs],
         grow=lambda bound, k: Bound(bound.magnitude * k, bound.length),
-        constants=CONSTANTS,
     ),
     _endo(
         "keep_above",
-        2,
         ("keep the numbers above {k}", "leave out the numbers up to {k}", "select the numbers larger than {k}"),
         "[x for x in {v} if x > {k}]",
         "[x for x in {v} if {k} < x]",
         apply=lambda xs, k: [x for x in xs if x > k],
-        constants=CONSTANTS,
     ),
     _endo(
         "take_first",
-        2,
         ("take the first {k} numbers", "leave out all after the first {k}", "cut the list to {k} numbers"),
         "{v}[:{k}]",
         "{v}[0:{k}]",
         apply=lambda xs, k: xs[:k],
-        constants=CONSTANTS,
     ),
     _reduction(
         "total",
-        3,
         ("add up the numbers", "find the sum of the list", "sum all numbers"),
         "sum({v})",
         "sum(x for x in {v})",
@@ -223,7 +204,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _reduction(
         "largest",
-        3,
         ("find the largest number or 0", "pick the maximum with 0 for an empty list", "get the biggest number or 0"),
         "max({v}, default=0)",
         "max({v}) if {v} else 0",
@@ -232,7 +212,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _reduction(
         "count",
-        3,
         ("count the numbers", "find the length of the list", "get how many numbers there are"),
         "len({v})",
         "sum(1 for x in {v})",
@@ -241,7 +220,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _number(
         "negate_number",
-        1,
         ("negate the number", "flip the sign of the number", "subtract the number from zero"),
         "-{v}",
         "0 - {v}",
@@ -249,7 +227,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _number(
         "absolute_number",
-        1,
         ("take the absolute value of the number", "remove the sign of the number", "make the number unsigned"),
         "abs({v})",
         "max({v}, -{v})",
@@ -257,7 +234,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _number(
         "square_number",
-        1,
         ("square the number", "multiply the number by itself", "raise the number to its square"),
         "{v} * {v}",
         "{v} ** 2",
@@ -266,7 +242,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _number(
         "halve",
-        1,
         ("halve the number and round down", "take the lower half of the number", "divide the number by two downwards"),
         "{v} // 2",
         "({v} - {v} % 2) // 2",
@@ -274,37 +249,30 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _number(
         "add_to_number",
-        2,
         ("add {k} to the number", "increase the number by {k}", "raise the number by {k}"),
         "{v} + {k}",
         "{k} + {v}",
         apply=lambda n, k: n + k,
         grow=lambda bound, k: Bound(bound.magnitude + k, 1),
-        constants=CONSTANTS,
     ),
     _number(
         "multiply_number",
-        2,
         ("multiply the number by {k}", "scale the number by {k}", "make the number {k} times as large"),
         "{v} * {k}",
         "{k} * {v}",
         apply=lambda n, k: n * k,
         grow=lambda bound, k: Bound(bound.magnitude * k, 1),
-        constants=CONSTANTS,
     ),
     _number(
         "remainder",
-        2,
         ("take the remainder modulo {k}", "find what is left after division by {k}", "reduce the number modulo {k}"),
         "{v} % {k}",
         "{v} - {v} // {k} * {k}",
         apply=lambda n, k: n % k,
         grow=lambda bound, k: Bound(max(bound.magnitude, k), 1),
-        constants=CONSTANTS,
     ),
     _number(
         "digits",
-        3,
         ("list the digits of the number", "split the number into its digits", "spell the number as a list of digits"),
         "[int(d) for d in str(abs({v}))]",
         "list(map(int, str(abs({v}))))",
@@ -314,7 +282,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _string(
         "to_upper",
-        1,
         ("write the text in capital letters", "turn small letters into capitals", "change the text to upper case"),
         "{v}.upper()",
         '"".join(c.upper() for c in {v})',
@@ -322,7 +289,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _string(
         "to_lower",
-        1,
         ("write the text in small letters", "turn capital letters into small ones", "change the text to lower case"),
         "{v}.lower()",
         '"".join(c.lower() for c in {v})',
@@ -330,7 +296,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _string(
         "reverse_text",
-        1,
         ("reverse the text", "turn the text around", "read the text backwards"),
         "{v}[::-1]",
         '"".join(reversed({v}))',
@@ -338,7 +303,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _string(
         "sort_letters",
-        1,
         ("sort the characters", "put the characters in rising order", "order the characters by their code"),
         '"".join(sorted({v}))',
         '"".join(sorted(list({v})))',
@@ -346,7 +310,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _string(
         "drop_vowels",
-        1,
         ("drop the small vowels", "leave out the letters a e i o u", "remove the lower case vowels"),
         '"".join(c for c in {v} if c not in "aeiou")',
         '"".join([c for c in {v} if "aeiou".find(c) < 0])',
@@ -354,7 +317,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _string(
         "keep_letters",
-        1,
         ("keep the letters", "leave out what is not a letter", "select the letters only"),
         '"".join(c for c in {v} if c.isalpha())',
         '"".join(filter(str.isalpha, {v}))',
@@ -362,7 +324,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _string(
         "double_text",
-        1,
         ("write the text twice", "append the text to itself", "repeat the text once more"),
         "{v} + {v}",
         "{v} * 2",
@@ -371,7 +332,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _string(
         "drop_first_character",
-        1,
         ("drop the first character", "leave out the character at the front", "skip the first character"),
         "{v}[1:]",
         "{v}[1:len({v})]",
@@ -379,7 +339,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _string(
         "unique_characters",
-        3,
         ("drop repeated characters", "keep the first of equal characters", "remove the duplicate characters"),
         '"".join(dict.fromkeys({v}))',
         '"".join(sorted(set({v}), key={v}.index))',
@@ -387,16 +346,13 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _string(
         "take_characters",
-        2,
         ("take the first {k} characters", "leave out all after character {k}", "cut the text to {k} characters"),
         "{v}[:{k}]",
         "{v}[0:{k}]",
         apply=lambda s, k: s[:k],
-        constants=CONSTANTS,
     ),
     _string(
         "text_length",
-        3,
         ("count the characters", "find the length of the text", "get how many characters there are"),
         "len({v})",
         "sum(1 for c in {v})",
@@ -406,7 +362,6 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     _string(
         "count_vowels",
-        3,
         ("count the small vowels", "find how many of a e i o u there are", "get the number of lower case vowels"),
         'sum(c in "aeiou" for c in {v})',
         'len([c for c in {v} if c in "aeiou"])',
@@ -458,11 +413,6 @@ class Program:
         return (self.kind, *(step.operation.gives for step in self.steps))
 
     @property
-    def grade(self) -> int:
-        """Difficulty: the sum of the operations' grades."""
-        return sum(step.operation.grade for step in self.steps)
-
-    @property
     def label(self) -> str:
         """The program as a line of text, in its written order."""
         return " | ".join([self.kind, *(step.label for step in self.steps)])
@@ -487,22 +437,3 @@ class Program:
         for step in self.steps:
             value = step.operation.apply(value, step.constant)
         return value
-
-
-Commutes = Callable[[Step, Step], bool]
-
-
-def canonical(program: Program, commute: Commutes) -> Program:
-    """Return the representative of all programs that differ by exchanging neighbouring steps that commute.
-
-    Of the steps that can be moved to the front, the one that sorts first comes first, and so on: the lexicographic
-    normal form of a partially commutative word (Anisimov and Knuth 1979, Inhomogeneous sorting).
-    """
-    rest = list(program.steps)
-    ordered: list[Step] = []
-    while rest:
-        movable = [
-            position for position, step in enumerate(rest) if all(commute(before, step) for before in rest[:position])
-        ]
-        ordered.append(rest.pop(min(movable, key=lambda position: rest[position])))
-    return Program(program.kind, tuple(ordered))

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from training.corpus.programs import CONSTANTS, Kind
 
@@ -26,6 +26,9 @@ COMPLETION = "completion"
 
 MAX_OPS = 4
 """Most operations of a program: whether a program of k needs k is decided against all programs of fewer."""
+
+FUNCTION_NAME = "solve"
+"""Name of all functions: copying invented names is a task of its own that hides all others in small models."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -58,17 +61,12 @@ class CorpusSettings(_Settings):
 
     # Of the values that programs work on.
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("list",)
-    max_ops: Annotated[int, Field(ge=2, le=MAX_OPS)] = MAX_OPS
     # Relative frequency of programs of 1, 2, 3 and 4 operations in the streams.
     ops_weights: tuple[Weight, Weight, Weight, Weight] = (0.1, 0.3, 0.3, 0.3)
-    max_grade: Annotated[int, Field(ge=1, le=3)] = 3
-    constants: tuple[Literal[2, 3, 5], ...] = CONSTANTS
     # Chance of a drawn operation to have a constant; a little less than their share in the text, because programs
     # without constants are more often redundant.
     constant_share: Share = 0.2
     phrasings: Annotated[int, Field(ge=1, le=3)] = 2
-    function_name: Annotated[str, StringConstraints(pattern=r"^[a-z]+$")] = "solve"
-    fix_shows_description: bool = True
     # Of the wrong programs in clone and defect questions, those one mutation away; the others are unrelated.
     near_miss_share: Share = 0.5
     # How often a security answer uses the unsafe idiom, its input being the program's own or from outside.
@@ -87,20 +85,30 @@ class CorpusSettings(_Settings):
     # Of each stream, those whose words the tokenizer knows.
     tokenizer_documents: PositiveInt = 2000
     # There was a choice once; the labels of corpora, and so the names of runs, still have what was chosen.
+    max_ops: Literal[4] = MAX_OPS
+    max_grade: Literal[3] = 3
+    constants: tuple[Literal[2], Literal[3], Literal[5]] = CONSTANTS
+    function_name: Literal["solve"] = FUNCTION_NAME
+    fix_shows_description: Literal[True] = True
     java_share: Annotated[float, Field(ge=0, le=0)] = 0.0
     vocab_size: Literal[1024] = 1024
     vocabulary: Literal["used"] = "used"
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        for name, values in (("kinds", self.kinds), ("constants", self.constants)):
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name} {values} repeats a value; name each once")
-        if self.constant_share > 0 and not self.constants and self.max_grade > 1:
-            raise ValueError("constant_share is positive but there are no constants; give some, or set the share to 0")
-        if not sum(self.ops_weights[: self.max_ops]) > 0:
-            raise ValueError(f"ops_weights {self.ops_weights} leave no program of up to {self.max_ops} operations")
+        if len(set(self.kinds)) < len(self.kinds):
+            raise ValueError(f"kinds {self.kinds} repeats a value; name each once")
+        if not sum(self.ops_weights) > 0:
+            raise ValueError(f"ops_weights {self.ops_weights} leave no program of up to {MAX_OPS} operations")
         return self
+
+    def split_of(self, name: str) -> Split:
+        """Return the split of what has a name: a hash of it and ``split_seed``."""
+        digest = hashlib.blake2b(f"{self.split_seed}:{name}".encode(), digest_size=7).digest()
+        share = int.from_bytes(digest) / 2**56
+        if share < self.test_share:
+            return "test"
+        return "validation" if share < self.test_share + self.validation_share else "train"
 
     @property
     def digest(self) -> str:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from training.corpus.programs import OPERATIONS, Kind, Operation, Program, Step, canonical
-from training.corpus.settings import CorpusSettings, Split
+from training.corpus.programs import OPERATIONS, Kind, Program, Step
+from training.corpus.settings import FUNCTION_NAME, MAX_OPS, CorpusSettings, Split
 
 # Written out, not drawn: the identity of programs rests on them. The lists were picked one by one out of drawn ones as
 # those that tell the most programs of up to three operations apart, until none of the others told any more; the first
@@ -99,28 +99,19 @@ class ProgramSpace:
 
     def __init__(self, settings: CorpusSettings) -> None:
         self.settings = settings
-        self.steps: dict[Kind, tuple[Step, ...]] = {
-            kind: tuple(step for operation in self._operations(kind) for step in self._steps(operation))
-            for kind in settings.kinds
-        }
+        self.steps: dict[Kind, tuple[Step, ...]] = {kind: tuple(self._steps(kind)) for kind in settings.kinds}
         self.steps_with_constant = {kind: tuple(s for s in steps if s.constant) for kind, steps in self.steps.items()}
         self.steps_without_constant = {
             kind: tuple(s for s in steps if not s.constant) for kind, steps in self.steps.items()
         }
         # Streams meet the same programs again and again; bounded, because a stream has no end.
-        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._fingerprint)
+        self.fingerprint = lru_cache(maxsize=_REMEMBERED)(self._fingerprint)
 
-    def _operations(self, kind: Kind) -> Iterator[Operation]:
+    def _steps(self, kind: Kind) -> Iterator[Step]:
         for operation in OPERATIONS.values():
-            is_chosen = operation.takes == kind and operation.gives in self.settings.kinds
-            if is_chosen and operation.grade <= self.settings.max_grade:
-                yield operation
-
-    def _steps(self, operation: Operation) -> Iterator[Step]:
-        if operation.constants:
-            yield from (Step(operation.name, k) for k in operation.constants if k in self.settings.constants)
-        else:
-            yield Step(operation.name)
+            if operation.takes == kind and operation.gives in self.settings.kinds:
+                for constant in operation.constants or (0,):
+                    yield Step(operation.name, constant)
 
     @cached_property
     def _commuting(self) -> frozenset[tuple[Step, Step]]:
@@ -138,21 +129,31 @@ class ProgramSpace:
         return (first, second) in self._commuting
 
     def canonical(self, program: Program) -> Program:
-        """Return the representative of the program's orders (`programs.canonical`)."""
-        return canonical(program, self.commute)
+        """Return the representative of all programs that differ by exchanging neighbouring steps that commute.
+
+        Of the steps that can be moved to the front, the one that sorts first comes first, and so on: the lexicographic
+        normal form of a partially commutative word (Anisimov and Knuth 1979, Inhomogeneous sorting).
+        """
+        rest = list(program.steps)
+        ordered: list[Step] = []
+        while rest:
+            movable = [
+                position
+                for position, step in enumerate(rest)
+                if all(self.commute(before, step) for before in rest[:position])
+            ]
+            ordered.append(rest.pop(min(movable, key=lambda position: rest[position])))
+        return Program(program.kind, tuple(ordered))
 
     def key(self, program: Program) -> str:
         """Return the program's identity up to renaming and exchange of steps that commute."""
         return self.canonical(program).label
 
-    def fingerprint(self, program: Program) -> str:
+    def _fingerprint(self, program: Program) -> str:
         """Return the program's identity as a function: a digest of its outputs on the probe inputs.
 
         It is that of the canonical program, so that programs of one key have one fingerprint.
         """
-        return self._remembered(program)
-
-    def _fingerprint(self, program: Program) -> str:
         return self._digest(program.kind, self._outputs(self.canonical(program)))
 
     @staticmethod
@@ -165,13 +166,13 @@ class ProgramSpace:
 
     @cached_property
     def fewest_ops(self) -> dict[str, int]:
-        """Fewest operations that make each function, for all functions of fewer than ``max_ops`` operations.
+        """Fewest operations that make each function, for all functions of fewer than `MAX_OPS` operations.
 
         A function that ignores its argument counts as needing none, so that no program of it is ever drawn.
         """
         fewest: dict[str, int] = {}
         layer = [(kind, kind, list(PROBES[kind])) for kind in self.settings.kinds]
-        for n_ops in range(self.settings.max_ops):
+        for n_ops in range(MAX_OPS):
             new = []
             for start, kind, outputs in layer:
                 digest = self._digest(start, outputs)
@@ -180,7 +181,7 @@ class ProgramSpace:
                     is_constant = all(output == outputs[0] for output in outputs)
                     fewest[digest] = 0 if is_constant else n_ops
                     new.append((start, kind, outputs))
-            if n_ops < self.settings.max_ops - 1:
+            if n_ops < MAX_OPS - 1:
                 layer = list(self._extended(new))
         return fewest
 
@@ -199,15 +200,11 @@ class ProgramSpace:
 
     def is_seen(self, program: Program) -> bool:
         """Return whether at most one operation computes the same: such functions occur in every split."""
-        return self.fewest_ops.get(self.fingerprint(program), self.settings.max_ops) <= 1
+        return self.fewest_ops.get(self.fingerprint(program), MAX_OPS) <= 1
 
     def split(self, program: Program) -> Split:
-        """Return the split of a program of two and more operations: a hash of its fingerprint and ``split_seed``."""
-        text = f"{self.settings.split_seed}:{self.fingerprint(program)}"
-        share = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest()) / 2**56
-        if share < self.settings.test_share:
-            return "test"
-        return "validation" if share < self.settings.test_share + self.settings.validation_share else "train"
+        """Return the split of a program of two and more operations."""
+        return self.settings.split_of(self.fingerprint(program))
 
     def is_allowed(self, program: Program, split: Split) -> bool:
         """Return whether a text of a split may show the program: it belongs to the split, or is seen everywhere."""
@@ -235,33 +232,30 @@ def pick_weighted(values: Sequence[T], weights: Sequence[float], rng: np.random.
     return next(value for value, weight in zip(reversed(values), reversed(weights), strict=True) if weight > 0)
 
 
-def draw_steps(space: ProgramSpace, kind: Kind, n_ops: int, rng: np.random.Generator) -> tuple[Step, ...] | None:
-    """Return a chain of steps that fit each other, or nothing where the chain comes to a dead end."""
+def draw_steps(space: ProgramSpace, kind: Kind, n_ops: int, rng: np.random.Generator) -> tuple[Step, ...]:
+    """Return a chain of steps that fit each other."""
     steps: list[Step] = []
     for _ in range(n_ops):
         has_constant = rng.random() < space.settings.constant_share
-        choices = space.steps_with_constant[kind] if has_constant else space.steps_without_constant[kind]
-        choices = choices or space.steps[kind]
-        if not choices:
-            return None
-        steps.append(pick(choices, rng))
+        steps.append(pick(space.steps_with_constant[kind] if has_constant else space.steps_without_constant[kind], rng))
         kind = steps[-1].operation.gives
     return tuple(steps)
 
 
-def draw_program(space: ProgramSpace, n_ops: int, split: Split, rng: np.random.Generator) -> Program:
-    """Return a program of a split that needs all its operations and keeps its values bounded."""
+def draw_program(space: ProgramSpace, n_ops: int | None, split: Split, rng: np.random.Generator) -> Program:
+    """Return a program of a split that needs all its operations and keeps its values bounded.
+
+    Without a number of operations, it is drawn as the streams have them.
+    """
+    n_ops = pick_weighted(range(1, MAX_OPS + 1), space.settings.ops_weights, rng) if n_ops is None else n_ops
     for _ in range(_MOST_TRIES):
         kind = pick(space.settings.kinds, rng)
-        steps = draw_steps(space, kind, n_ops, rng)
-        if steps is None:
-            continue
-        program = Program(kind, steps)
+        program = Program(kind, draw_steps(space, kind, n_ops, rng))
         if program.is_bounded and space.is_needed(program) and space.is_allowed(program, split):
             return program
     raise ValueError(
         f"found no program of {n_ops} operations for split {split!r} in {_MOST_TRIES} tries; "
-        "allow more kinds, grades or constants, or raise the share of the split"
+        "allow more kinds, or raise the share of the split"
     )
 
 
@@ -371,6 +365,6 @@ def telling_input(program: Program, other: Program, rng: np.random.Generator) ->
     raise ValueError(f"{program.label!r} and {other.label!r} give the same on every input tried")
 
 
-def python_assertions(function_name: str, cases: Sequence[Case]) -> str:
+def python_assertions(cases: Sequence[Case]) -> str:
     """Return the cases as lines of Python that raise an AssertionError where one fails."""
-    return "".join(f"assert {function_name}({case.input!r}) == {case.output!r}\n" for case in cases)
+    return "".join(f"assert {FUNCTION_NAME}({case.input!r}) == {case.output!r}\n" for case in cases)

@@ -13,7 +13,7 @@ from training.corpus.items import YES, Item
 from training.corpus.programs import Program
 from training.corpus.rows import encode
 from training.corpus.settings import COMPLETION, SPLITS, TASKS
-from training.corpus.space import ProgramSpace, draw_program, pick_weighted
+from training.corpus.space import ProgramSpace, draw_program
 
 SAMPLE = 2000
 """Documents of each stream and split that are counted."""
@@ -97,9 +97,7 @@ def _problem_statistics(corpus: EmbeddedCorpus, sets: dict[str, tuple[Item, ...]
 def random_pass_rate(corpus: EmbeddedCorpus, items: Sequence[Item], n: int = _RANDOM_PROGRAMS) -> float:
     """Return the chance of a program drawn from the training stream to pass all cases of a problem."""
     rng = np.random.default_rng(0)
-    sizes = range(1, corpus.settings.max_ops + 1)
-    weights = corpus.settings.ops_weights[: corpus.settings.max_ops]
-    programs = [draw_program(corpus.space, pick_weighted(sizes, weights, rng), "train", rng) for _ in range(n)]
+    programs = [draw_program(corpus.space, None, "train", rng) for _ in range(n)]
     passes = [
         all(case.holds(program) for case in item.cases)
         for item in items

@@ -5,7 +5,6 @@ import importlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -14,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from astraios_analysis.records.reading import read_lines
-from training.corpus.items import Document, Example, lay_out
+from training.corpus.items import Example
 from training.corpus.settings import Split
 
 Kind = Literal["model", "data set"]
@@ -173,13 +172,6 @@ class TextSettings(BaseModel):
     split_seed: int = _SPLIT_SEED
 
 
-@dataclass(frozen=True)
-class TextItem:
-    """One example of the text."""
-
-    document: Document
-
-
 class TextCorpus:
     """Examples laid out as the study's, in a fresh order for every seed and every pass."""
 
@@ -202,18 +194,17 @@ class TextCorpus:
             validation_split=validation_split,
             validation_share=_VALIDATION_SHARE if validation_split is None else None,
         )
-        parts = {"validation": validation, "train": training}
-        self._parts = {part: [lay_out(example) for example in examples] for part, examples in parts.items()}
+        self._parts = {"validation": validation, "train": training}
 
-    def instructions(self, seed: int, split: Split) -> Iterator[TextItem]:
+    def instructions(self, seed: int, split: Split) -> Iterator[Example]:
         """Yield examples of training without end, each pass in an order of its own; those of validation once."""
         if split not in self._parts:
             raise ValueError(f"text has no part {split!r}; choose from {', '.join(sorted(self._parts))}")
-        documents = self._parts[split]
-        rng = np.random.default_rng([seed, len(documents)])
+        examples = self._parts[split]
+        rng = np.random.default_rng([seed, len(examples)])
         while True:
-            for place in rng.permutation(len(documents)):
-                yield TextItem(documents[place])
+            for place in rng.permutation(len(examples)):
+                yield examples[place]
             if split == "validation":
                 # A row that came twice would be counted as two, in the standard error too.
                 return
@@ -231,13 +222,6 @@ def find_text(label: str, environment: Mapping[str, str]) -> Path | str | None:
     files = [path for end in ("jsonl", "jsonl.gz") if (path := folder / f"{label}.{end}").is_file()]
     names = [label] if hub_name is None else [hub_name, hub_name.rpartition("/")[2], label]
     return next(iter([*files, *(path for name in names if (path := folder / name).is_dir())]), hub_name)
-
-
-def fetch_text(label: str, environment: Mapping[str, str]) -> None:
-    """Read a text that is a data set, so that worker processes find it in the library's cache."""
-    source = find_text(label, environment)
-    if source is not None and not Path(source).is_file():
-        TextCorpus(label, source)
 
 
 def _splits(name: str) -> tuple[list[Example], list[Example], str | None, str | None]:

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from astraios_analysis.records.frame import METHODS, known_method
 from training.corpus.settings import CorpusSettings
-from training.corpus.texts import TEXTS_VARIABLE, fetch_text, find_text
+from training.corpus.texts import TEXTS_VARIABLE, TextCorpus, find_text
 from training.spec.run import STARCODERBASE_SIZES, LoopSettings, ModelSize, RunSpec, Schedule, Tuning
 
 _Name = TypeVar("_Name", str, int)
@@ -290,9 +291,10 @@ def check_corpus(label: str) -> None:
 
 
 def fetch_corpus(label: str) -> None:
-    """Read a corpus from the hub, where it comes from there, so that worker processes find it in the cache."""
-    if label not in CORPORA:
-        fetch_text(label, os.environ)
+    """Read a text that is a data set, so that worker processes find it in the library's cache."""
+    source = None if label in CORPORA else find_text(label, os.environ)
+    if source is not None and not Path(source).is_file():
+        TextCorpus(label, source)
 
 
 PRESETS: dict[str, Callable[[], Grid]] = {

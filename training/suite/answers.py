@@ -1,7 +1,6 @@
-"""Who answers: a language model, greedily and by likelihood, or in a test texts that are given."""
+"""A language model at the suite: it answers greedily, and by likelihood."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from peft import PeftModel
@@ -13,26 +12,6 @@ from training.corpus.rows import END_OF_TEXT, PADDING, Row, document_rows, encod
 from training.generation.generate import TOKENS_PER_BATCH, Decoding, generate
 from training.generation.likelihood import row_log_likelihoods
 from training.suite.problems import answer_text, context
-
-
-class Respondent(Protocol):
-    """What answers prompts: a model, or given texts in a test."""
-
-    def write(self, prompts: Sequence[str], references: Sequence[str]) -> list[str]:
-        """Return an answer to each prompt, a little longer than the longest reference at most."""
-        ...
-
-    def complete(self, contexts: Sequence[str], references: Sequence[str]) -> list[str]:
-        """Return what follows each text as it stands, without the layout of prompts."""
-        ...
-
-    def likelihoods(self, documents: Sequence[Document], *, is_ended: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return the log-likelihoods of targets after their contexts, shape (n,), and the numbers of their tokens.
-
-        The end of the text is one of them where it is ended there.
-        """
-        ...
-
 
 # An answer may be a little longer than any reference: a right program need not be the shortest one.
 _SPARE_TOKENS = 8
@@ -55,7 +34,7 @@ class ModelRespondent:
         self._padding = self._end if padding is None else padding
 
     def write(self, prompts: Sequence[str], references: Sequence[str]) -> list[str]:
-        """Return the model's greedy answers."""
+        """Return the model's greedy answers to prompts, a little longer than the longest reference at most."""
         texts = self._continue([context(prompt) for prompt in prompts], [answer_text(text) for text in references])
         return [text.removeprefix(" ") for text in texts]
 
@@ -83,7 +62,10 @@ class ModelRespondent:
         return [texts[text] for text in contexts]
 
     def likelihoods(self, documents: Sequence[Document], *, is_ended: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sums of the log-probabilities of the targets' tokens, nats, and how many there are."""
+        """Return the sums of the log-probabilities of the targets' tokens, nats, and how many there are, shape (n,).
+
+        The end of the text is one of them where it is ended there.
+        """
         encoded = encode(self._tokenizer, documents)
         cut = encoded if is_ended else [Row(row.tokens[:-1], row.n_context) for row in encoded]
         rows = document_rows(cut, max(len(row.tokens) for row in cut), loss_on="completion")

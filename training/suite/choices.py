@@ -8,21 +8,18 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from astraios_analysis.records.frame import TaskLoss
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.items import VARIABLES, Document, Item, Maker, describe
+from training.corpus.items import QUESTIONS, VARIABLES, Document, Item, Maker, describe, render_python
 from training.corpus.programs import Program
-from training.corpus.settings import TASKS, Split
+from training.corpus.settings import FUNCTION_NAME, TASKS, Split
 from training.corpus.space import draw_steps, reorder
 from training.loop.validation import mean_with_error
+from training.suite.answers import ModelRespondent
 from training.suite.problems import answer_text, context
-
-if TYPE_CHECKING:
-    from training.suite.answers import Respondent
 
 N_CHOICES = 4
 """Answers to choose from: the right one, and of three programs with another step. For security both idioms."""
@@ -48,7 +45,7 @@ class Choice:
     @property
     def is_ended(self) -> bool:
         """Whether the text ends with the answer; else the question goes on."""
-        return self.item.task not in ("clone", "defect")
+        return self.item.task not in QUESTIONS
 
 
 # A worker scores many models, and all of them choose among the same answers.
@@ -77,16 +74,15 @@ def _choice(maker: Maker, item: Item) -> Choice | None:
     programs = [program, *_near_misses(maker, known)]
     if len(programs) < N_CHOICES:
         return None
-    name = maker.settings.function_name
     if item.task == "explain":
         return Choice(item, asked, tuple(answer_text(describe(p, item.details["phrasing"])) for p in programs))
     if item.task == "clone":
         first = asked.partition("\n\n")[0]
-        shown = next(i for i, variable in enumerate(VARIABLES[program.kind]) if f"{name}({variable})" in first)
+        shown = next(i for i, variable in enumerate(VARIABLES[program.kind]) if f"{FUNCTION_NAME}({variable})" in first)
         names = (shown + 1 + int(maker.rng.integers(2))) % len(VARIABLES[program.kind])
         programs[0] = reorder(maker.space, program, maker.rng)
         return Choice(item, first, tuple(f"\n\n{maker.restyled(p, names)}{_AFTER_CODE}" for p in programs))
-    codes = [maker.code(p) for p in programs]
+    codes = [render_python(p) for p in programs]
     if item.task == "defect":
         return Choice(item, asked.partition("\n")[0], tuple(f"\n{code}{_AFTER_CODE}" for code in codes))
     return Choice(item, asked, tuple(map(answer_text, codes)))
@@ -105,7 +101,7 @@ def _near_misses(maker: Maker, known: Sequence[Program]) -> list[Program]:
         found = {space.fingerprint(each): each for each in known}
         for _ in range(_MOST_TRIES):
             drawn = draw_steps(space, step.operation.takes, 1, rng)
-            other = Program(program.kind, (*before, *(drawn or ()), *after))
+            other = Program(program.kind, (*before, *drawn, *after))
             is_program = other.n_ops == program.n_ops and other.is_typed and other.is_bounded
             if is_program and space.is_needed(other) and space.is_allowed(other, maker.split):
                 found.setdefault(space.fingerprint(other), other)
@@ -114,7 +110,7 @@ def _near_misses(maker: Maker, known: Sequence[Program]) -> list[Program]:
     return []
 
 
-def answer_losses(respondent: "Respondent", corpus: EmbeddedCorpus) -> dict[str, TaskLoss]:
+def answer_losses(respondent: ModelRespondent, corpus: EmbeddedCorpus) -> dict[str, TaskLoss]:
     """Return the cross-entropy of the right answers by task, nats per token, on the *validation* problems.
 
     Scores are of test problems, so that no problem is on both axes of loss against performance.

@@ -13,20 +13,20 @@ import numpy as np
 
 from astraios_analysis.records.frame import Score
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.items import NO, YES, Document, Item, synthesis_prompt
+from training.corpus.items import NO, QUESTIONS, YES, Document, Item, synthesis_prompt
 from training.corpus.settings import COMPLETION
+from training.corpus.space import python_assertions
 from training.published.security import analyse_python
 from training.published.verdicts import run_programs
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Limits, Program
-from training.suite.answers import Respondent
+from training.suite.answers import ModelRespondent
 from training.suite.choices import choices
 from training.suite.problems import (
     PERTURBATIONS,
     SEEN,
     ProblemSet,
     answer_text,
-    assertions,
     context,
     problem_set,
     references,
@@ -35,7 +35,6 @@ from training.suite.scores import (
     GENERATED,
     GREEDY,
     LIKELIHOOD,
-    Outcomes,
     answer_scores,
     auc_score,
     choice_scores,
@@ -140,7 +139,7 @@ ORIGINS = ("untrusted", "trusted")
 class Examination:
     """One respondent at the suite: what it is asked with, and outcomes that measures share."""
 
-    respondent: Respondent
+    respondent: ModelRespondent
     corpus: EmbeddedCorpus
     sandbox: Sandbox
     _solved: dict[str, np.ndarray] = field(default_factory=dict)
@@ -170,7 +169,7 @@ class Examination:
             (place, program, line)
             for place, (item, program) in enumerate(zip(items, self._programs[task], strict=False))
             if not shares[place]
-            for line in assertions(self.corpus, item).splitlines()
+            for line in python_assertions(item.cases).splitlines()
         ]
         for (place, _, _), passed in zip(single, passes(self.sandbox, [each[1:] for each in single]), strict=True):
             shares[place] += passed / len(items[place].cases)
@@ -191,34 +190,29 @@ class Examination:
 
     def judged(self, items: Sequence[Item], programs: Sequence[str]) -> np.ndarray:
         """Return which programs pass the tests of their problems, shape (n_problems,)."""
-        tested = [(program, assertions(self.corpus, item)) for item, program in zip(items, programs, strict=True)]
+        tested = [(program, python_assertions(item.cases)) for item, program in zip(items, programs, strict=True)]
         return np.array(passes(self.sandbox, tested))
 
     def _synthesised(self, descriptions: Sequence[str]) -> list[str]:
         """Let the respondent write programs from its own descriptions."""
-        name, items = self.corpus.settings.function_name, self.problems("explain").all
         prompts = [
-            synthesis_prompt("python", name, item.programs[0].kind, description)
-            for item, description in zip(items, descriptions, strict=True)
+            synthesis_prompt(item.programs[0].kind, description)
+            for item, description in zip(self.problems("explain").all, descriptions, strict=True)
         ]
         return self.respondent.write(prompts, references(self.problems("synthesis").all))
 
 
 def program_scores(examination: Examination, task: str) -> list[Score]:
     """Return pass@1 of greedy programs, on the headline problems and apart from them on the seen ones; and choices."""
-    problems, solved = examination.problems(task), examination.solved(task)
-    parts = {GREEDY: problems.headline, f"{GREEDY}/{SEEN}": problems.seen}
-    scores, start = [], 0
-    for setting, items in parts.items():
-        places = range(start, start + len(items))
-        outcomes = Outcomes(tuple(places), solved[places.start : places.stop])
-        scores.append(counted_score(f"embedded_{task}", setting, "pass@1", outcomes))
-        start = places.stop
-    dataset = f"embedded_{task}"
-    scores.append(mean_score(dataset, GREEDY, "test_share", examination.shares_of_tests(task)))
-    if task == "explain":
-        return [*scores, *_choice(examination, task)]
-    scores.append(mean_score(dataset, GREEDY, "line_accuracy", examination.shares_of_lines(task)))
+    dataset, solved = f"embedded_{task}", examination.solved(task)
+    n = len(examination.problems(task).headline)
+    scores = [
+        counted_score(dataset, GREEDY, "pass@1", solved[:n]),
+        counted_score(dataset, f"{GREEDY}/{SEEN}", "pass@1", solved[n:], range(n, len(solved))),
+        mean_score(dataset, GREEDY, "test_share", examination.shares_of_tests(task)),
+    ]
+    if task != "explain":
+        scores.append(mean_score(dataset, GREEDY, "line_accuracy", examination.shares_of_lines(task)))
     return [*scores, *_choice(examination, task)]
 
 
@@ -243,8 +237,7 @@ def completion_scores(examination: Examination) -> list[Score]:
     items = problems.headline
     bodies = examination.respondent.complete([item.prompt for item in items], references(items))
     solved = examination.judged(items, [item.prompt + body for item, body in zip(items, bodies, strict=True)])
-    outcomes = Outcomes(tuple(range(len(items))), solved)
-    return [counted_score(f"embedded_{COMPLETION}", GREEDY, "pass@1", outcomes)]
+    return [counted_score(f"embedded_{COMPLETION}", GREEDY, "pass@1", solved)]
 
 
 def question_scores(examination: Examination, task: str) -> list[Score]:
@@ -258,21 +251,15 @@ def question_scores(examination: Examination, task: str) -> list[Score]:
     # A model that finds both equally likely has no preference, and is not right.
     likelier = np.where(preferred[:, 0] == preferred[:, 1], -1, (preferred[:, 0] > preferred[:, 1]).astype(int))
     given = {LIKELIHOOD: likelier, GENERATED: np.array([parse_answer(text) for text in written])}
-    scores = []
+    scores, dataset, n = [], f"embedded_{task}", len(problems.headline)
     for setting, answers in given.items():
-        n = len(problems.headline)
-        scores += _question(task, setting, truth[:n], answers[:n])
-        scores += _question(task, f"{setting}/{SEEN}", truth[n:], answers[n:], first=n)
-    margins, dataset = preferred[:n, 0] - preferred[:n, 1], f"embedded_{task}"
+        scores += answer_scores(dataset, setting, truth[:n], answers[:n])
+        scores += answer_scores(dataset, f"{setting}/{SEEN}", truth[n:], answers[n:], first=n)
+    margins = preferred[:n, 0] - preferred[:n, 1]
     shares = 1 / (1 + np.exp(np.clip(-margins, None, 500)))
     scores.append(auc_score(dataset, LIKELIHOOD, "auc", margins, truth[:n]))
     scores.append(mean_score(dataset, LIKELIHOOD, "brier", (shares - truth[:n]) ** 2))
     return [*scores, *_choice(examination, task)]
-
-
-def _question(task: str, setting: str, truth: np.ndarray, given: np.ndarray, first: int = 0) -> list[Score]:
-    outcomes = Outcomes(tuple(range(first, first + len(truth))), given == truth)
-    return answer_scores(f"embedded_{task}", setting, truth, outcomes, given)
 
 
 def parse_answer(text: str) -> int:
@@ -315,8 +302,8 @@ def security_scores(examination: Examination) -> list[Score]:
         scores.append(share_score("embedded_security", setting, "valid_rate", is_valid[asked]))
         counted = asked & is_valid
         if counted.any():
-            outcomes = Outcomes(tuple(np.flatnonzero(counted).tolist()), is_insecure[counted])
-            scores.append(counted_score("embedded_security", setting, "insecure_rate", outcomes))
+            ids = np.flatnonzero(counted).tolist()
+            scores.append(counted_score("embedded_security", setting, "insecure_rate", is_insecure[counted], ids))
     liked, other = chosen_among(examination, "security").T
     is_untrusted = np.array([item.details["origin"] == "untrusted" for item in items])
     # The first is the idiom that the origin asks for.
@@ -327,7 +314,7 @@ def security_scores(examination: Examination) -> list[Score]:
 
 
 _PROGRAMS = {task: partial(program_scores, task=task) for task in ("synthesis", "fix", "explain")}
-_QUESTIONS = {task: partial(question_scores, task=task) for task in ("clone", "defect")}
+_QUESTIONS = {task: partial(question_scores, task=task) for task in QUESTIONS}
 _CHANGES = {f"robust_{name}": partial(changed_prompt_scores, category=name) for name in PERTURBATIONS}
 
 MEASURES: Mapping[str, Callable[[Examination], list[Score]]] = MappingProxyType(

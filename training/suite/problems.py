@@ -7,13 +7,11 @@ unknown tokens to a model of this vocabulary; no other function names, because a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 
 from astraios_analysis.records.refusal import Refusal
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.items import CONNECTIVES, Example, Item, Style, describe, describe_steps, lay_out, render_python
-from training.corpus.space import python_assertions
+from training.corpus.items import CONNECTIVES, Example, Item, describe, describe_steps, render_python
 
 SEEN = "seen"
 """Name of the further problems of one operation, which occur in every split and are kept out of headline scores."""
@@ -32,8 +30,6 @@ class ProblemSet:
         return (*self.headline, *self.seen)
 
 
-# A worker scores many models, and all of them answer the same problems. Making a set takes a good second.
-@lru_cache(maxsize=16)
 def problem_set(corpus: EmbeddedCorpus, task: str) -> ProblemSet:
     """Return the test problems of a task: the same for every model."""
     items = corpus.problems(task, "test")
@@ -45,17 +41,12 @@ def problem_set(corpus: EmbeddedCorpus, task: str) -> ProblemSet:
 
 def context(prompt: str) -> str:
     """Return what a model is given: the prompt in the study's layout, up to where its answer begins."""
-    return lay_out(Example(prompt, "")).context
+    return Example(prompt, "").document.context
 
 
 def answer_text(answer: str) -> str:
     """Return an answer as it follows a context."""
-    return lay_out(Example("", answer)).target
-
-
-def assertions(corpus: EmbeddedCorpus, item: Item) -> str:
-    """Return the test of a problem, as lines of Python that raise where a case fails."""
-    return python_assertions(corpus.settings.function_name, item.cases)
+    return Example("", answer).document.target
 
 
 def references(items: Sequence[Item]) -> list[str]:
@@ -121,23 +112,22 @@ def no_stop(item: Item) -> str:
 
 def other_expressions(item: Item) -> str:
     """Write every step of the shown program the other way."""
-    return _shown_anew(item, Style(0, (True,) * item.programs[1].n_ops))
+    return _shown_anew(item, alternatives=(True,) * item.programs[1].n_ops)
 
 
 def other_names(item: Item) -> str:
     """Give the variable of the shown program another name."""
-    return _shown_anew(item, Style(_OTHER_NAMES))
+    return _shown_anew(item, names=_OTHER_NAMES)
 
 
 def other_expressions_and_names(item: Item) -> str:
     """Write every step of the shown program the other way, with another name of the variable."""
-    return _shown_anew(item, Style(_OTHER_NAMES, (True,) * item.programs[1].n_ops))
+    return _shown_anew(item, names=_OTHER_NAMES, alternatives=(True,) * item.programs[1].n_ops)
 
 
-def _shown_anew(item: Item, style: Style) -> str:
+def _shown_anew(item: Item, names: int = 0, alternatives: Sequence[bool] | None = None) -> str:
     shown = item.programs[1]
-    name = item.reference.partition("(")[0].removeprefix("def ")
-    return _replaced(item, "program", render_python(shown, name), render_python(shown, name, style))
+    return _replaced(item, "program", render_python(shown), render_python(shown, names, alternatives))
 
 
 PERTURBATIONS: Mapping[str, tuple[str, tuple[Change, ...]]] = MappingProxyType(

@@ -6,7 +6,6 @@ exact. Everything else is resampled, problems and never answers (`training.publi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
@@ -24,27 +23,18 @@ ALL_TRANSFORMATIONS = "all_transformations"
 """Setting of robustness over all changes of a category, as for ReCode in the published suite."""
 
 
-@dataclass(frozen=True)
-class Outcomes:
-    """What came of each problem."""
-
-    ids: tuple[int, ...]
-    n_passed: np.ndarray
-    n_samples: int = 1
-
-    @property
-    def counts(self) -> ProblemCounts:
-        """The same, as a record stores it."""
-        n_samples = (self.n_samples,) * len(self.ids)
-        return ProblemCounts(problem_ids=self.ids, n_samples=n_samples, n_passed=tuple(map(int, self.n_passed)))
-
-
-def counted_score(dataset: str, setting: str, metric: str, outcomes: Outcomes) -> Score:
-    """Return a mean pass rate with its counts, problem by problem."""
-    shares = outcomes.n_passed / outcomes.n_samples
-    total = int(outcomes.n_passed.sum())
-    counted = {"n_samples": len(shares) * outcomes.n_samples, "n_passed": total, "problems": outcomes.counts}
-    return _score(dataset, setting, metric, float(shares.mean()), _mean_error(shares), len(shares), **counted)
+def counted_score(
+    dataset: str, setting: str, metric: str, n_passed: np.ndarray, ids: Sequence[int] | None = None, n_samples: int = 1
+) -> Score:
+    """Return a mean pass rate with its counts, problem by problem; without ids, problems are numbered from 0."""
+    n, shares = len(n_passed), n_passed / n_samples
+    problems = ProblemCounts(
+        problem_ids=tuple(range(n) if ids is None else ids),
+        n_samples=(n_samples,) * n,
+        n_passed=tuple(map(int, n_passed)),
+    )
+    counted = {"n_samples": n * n_samples, "n_passed": int(n_passed.sum()), "problems": problems}
+    return _score(dataset, setting, metric, float(shares.mean()), _mean_error(shares), n, **counted)
 
 
 def share_score(dataset: str, setting: str, metric: str, is_so: np.ndarray) -> Score:
@@ -53,15 +43,15 @@ def share_score(dataset: str, setting: str, metric: str, is_so: np.ndarray) -> S
     return _score(dataset, setting, metric, total / n, _mean_error(is_so), n, n_samples=n, n_passed=total)
 
 
-def answer_scores(dataset: str, setting: str, truth: np.ndarray, outcomes: Outcomes, given: np.ndarray) -> list[Score]:
-    """Return the scores of answers to Yes/No questions."""
+def answer_scores(dataset: str, setting: str, truth: np.ndarray, given: np.ndarray, first: int = 0) -> list[Score]:
+    """Return the scores of answers to Yes/No questions, numbered from the first on."""
     is_generated = setting.startswith(GENERATED)
     names = {"overall_macro_f1": "overall_macro_f1" if is_generated else "macro_f1"}
     names |= {"valid_rate": "valid_rate"} if is_generated else {}
     names |= {"predicted_positive_rate": "predicted_positive_rate"}
     values, errors = score_answers(truth.astype(int).tolist(), given.tolist())
-    counted = counted_score(dataset, setting, "overall_accuracy" if is_generated else "accuracy", outcomes)
-    n = len(truth)
+    n, accuracy = len(truth), "overall_accuracy" if is_generated else "accuracy"
+    counted = counted_score(dataset, setting, accuracy, given == truth, range(first, first + n))
     return [counted, *(_score(dataset, setting, own, values[name], errors[name], n) for name, own in names.items())]
 
 
@@ -75,10 +65,9 @@ def choice_scores(dataset: str, log_likelihoods: np.ndarray) -> list[Score]:
     Log-likelihoods have the shape (n_problems, n_answers); an answer as likely as the right one makes it wrong.
     """
     right, others = log_likelihoods[:, 0], log_likelihoods[:, 1:]
-    outcomes = Outcomes(tuple(range(len(right))), right > others.max(axis=1))
     shares = 1 / (1 + np.exp(np.clip(others - right[:, None], None, 500)).sum(axis=1))
     return [
-        counted_score(dataset, CHOICE, "choice_accuracy", outcomes),
+        counted_score(dataset, CHOICE, "choice_accuracy", right > others.max(axis=1)),
         mean_score(dataset, CHOICE, "choice_probability", shares),
     ]
 
@@ -87,8 +76,8 @@ def preference_scores(dataset: str, margins: np.ndarray, is_untrusted: np.ndarra
     """Return how preferences for safe code, log-likelihood ratios of shape (n,), follow the origin of the input."""
     scores = [auc_score(dataset, CHOICE, "preference_auc", margins, is_untrusted)]
     for origin, asked in (("untrusted", is_untrusted), ("trusted", ~is_untrusted)):
-        outcomes = Outcomes(tuple(np.flatnonzero(asked).tolist()), margins[asked] > 0)
-        scores.append(counted_score(dataset, f"{CHOICE}/{origin}", "safe_share", outcomes))
+        ids = np.flatnonzero(asked).tolist()
+        scores.append(counted_score(dataset, f"{CHOICE}/{origin}", "safe_share", margins[asked] > 0, ids))
     return scores
 
 
@@ -112,22 +101,23 @@ def robustness_scores(
     dataset: str, ids: Sequence[int], nominal: np.ndarray, changed: dict[str, np.ndarray]
 ) -> list[Score]:
     """Return the scores of a category of changed prompts (`training.published.measures.score_robustness`)."""
-    names = tuple(ids)
-    scores = [counted_score(dataset, NOMINAL, "pass@1", Outcomes(names, nominal))]
+    scores = [counted_score(dataset, NOMINAL, "pass@1", nominal, ids)]
     for change, solved in changed.items():
-        scores += _compared(dataset, change, nominal, Outcomes(names, solved))
+        scores += _compared(dataset, change, ids, nominal, solved, 1)
     together = np.stack(list(changed.values())).sum(axis=0)
-    return [*scores, *_compared(dataset, ALL_TRANSFORMATIONS, nominal, Outcomes(names, together, len(changed)))]
+    return [*scores, *_compared(dataset, ALL_TRANSFORMATIONS, ids, nominal, together, len(changed))]
 
 
-def _compared(dataset: str, setting: str, nominal: np.ndarray, outcomes: Outcomes) -> list[Score]:
+def _compared(
+    dataset: str, setting: str, ids: Sequence[int], nominal: np.ndarray, n_passed: np.ndarray, n_samples: int
+) -> list[Score]:
     n = len(nominal)
-    values, errors = score_robustness(outcomes.n_passed.tolist(), [outcomes.n_samples] * n, nominal.tolist())
+    values, errors = score_robustness(n_passed.tolist(), [n_samples] * n, nominal.tolist())
     # With one change the mean is the robust pass rate, and is not stored twice.
-    counted = "robust_pass@1" if outcomes.n_samples == 1 else "mean_pass@1"
+    counted = "robust_pass@1" if n_samples == 1 else "mean_pass@1"
     others = [name for name in values if name not in (counted, "mean_pass@1")]
     return [
-        counted_score(dataset, setting, counted, outcomes),
+        counted_score(dataset, setting, counted, n_passed, ids, n_samples),
         *(_score(dataset, setting, name, values[name], errors[name], n) for name in others if name in errors),
     ]
 

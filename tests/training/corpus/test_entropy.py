@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from training.corpus.items import USUAL, describe, documented_header, python_body, render_python
+from training.corpus.items import describe, documented_header, python_body, render_python
 from training.corpus.programs import Program
 from training.corpus.space import draw_program
 
@@ -60,7 +60,7 @@ def test_a_description_leaves_nothing_open_but_its_phrasing(corpus, chances):
     phrasings = range(corpus.settings.phrasings)
     described = {describe(program, phrasing): program for program in programs for phrasing in phrasings}
     assert len(described) == len(programs) * len(phrasings)
-    assert len({render_python(program, "solve", USUAL) for program in programs}) == len(programs)
+    assert len({render_python(program) for program in programs}) == len(programs)
 
 
 def test_the_floor_of_documented_functions_in_nats_per_token(corpus, chances):
@@ -69,7 +69,7 @@ def test_the_floor_of_documented_functions_in_nats_per_token(corpus, chances):
     lengths = []
     for of_size in chances.values():
         texts = [
-            documented_header(program, "solve", phrasing) + python_body(program)
+            documented_header(program, phrasing) + python_body(program)
             for program in of_size
             for phrasing in range(corpus.settings.phrasings)
         ]

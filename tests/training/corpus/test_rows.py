@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from itertools import islice
 
 import pytest
@@ -67,20 +64,3 @@ def test_wrong_sizes_are_refused():
         document_rows(EXAMPLE[:1], 2, "completion")
     with pytest.raises(ValueError, match="3 documents with 9 tokens cannot fill a block of length 10"):
         packed_rows(EXAMPLE, 10)
-
-
-def test_rows_are_what_the_loop_takes(corpus):
-    pytest.importorskip("torch", reason="needs torch: the loop's rows are checked with it")
-    from training.loop.batches import RowSet
-
-    rows = encode(corpus.tokenizer, [item.document for item in islice(corpus.instructions(0), 60)])
-    vocab_size = corpus.tokenizer.get_vocab_size()
-    documents = RowSet(document_rows(rows, 256), "training", layout="documents", max_length=256, vocab_size=vocab_size)
-    packed = RowSet(packed_rows(rows, 64), "training", layout="packed", max_length=64, vocab_size=vocab_size)
-    assert len(documents) == 60
-    assert packed.n_tokens(range(len(packed))) == 64 * len(packed)
-
-
-def test_importing_rows_takes_no_torch():
-    code = "import sys, training.corpus.rows; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=600, env=dict(os.environ))

@@ -7,7 +7,7 @@ import pytest
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import NO, YES, describe, render_python
 from training.corpus.settings import COMPLETION, CorpusSettings, Mixture
-from training.corpus.space import PROBES, ProgramSpace
+from training.corpus.space import PROBES
 
 N_ITEMS = 1500
 
@@ -38,7 +38,7 @@ def test_layout_of_synthesis(by_task):
     for item in by_task["synthesis"]:
         program = item.programs[0]
         description = describe(program, item.details["phrasing"])
-        code = render_python(program, "solve")
+        code = render_python(program)
         prompt = f"Write a Python function solve that takes a list of numbers. {description}"
         assert item.document.text == f"Question: {prompt}\n\nAnswer: {code}"
 
@@ -50,18 +50,18 @@ def test_layout_and_truth_of_fixes(by_task):
         mutations.add(item.details["mutation"])
         lines = item.prompt.splitlines()
         assert lines[0] == f"Fix solve. {describe(right, item.details['phrasing'])}"
-        assert "\n".join(lines[1:-1]) == render_python(wrong, "solve")
+        assert "\n".join(lines[1:-1]) == render_python(wrong)
         value, given, wanted = re.fullmatch(r"solve\((.*)\) is (.*) but should be (.*)\.", lines[-1]).groups()
         value = ast.literal_eval(value)
         assert (wrong.run(value), right.run(value)) == (ast.literal_eval(given), ast.literal_eval(wanted))
         assert given != wanted
-        assert item.reference == render_python(right, "solve")
+        assert item.reference == render_python(right)
     assert mutations == {"replaced", "dropped", "exchanged"}
 
 
 def test_layout_of_explanations(by_task):
     for item in by_task["explain"]:
-        code = render_python(item.programs[0], "solve")
+        code = render_python(item.programs[0])
         assert item.prompt == f"Explain what this function does.\n{code}"
         assert item.reference == describe(item.programs[0], item.details["phrasing"])
 
@@ -90,7 +90,7 @@ def test_defect_questions_are_answered_rightly(by_task):
         assert (outputs(wanted) == outputs(shown)) == (item.reference == YES)
         first, *code, last = item.prompt.splitlines()
         assert first == f"Does the function do this? {describe(wanted, item.details['phrasing'])}"
-        assert "\n".join(code) == render_python(shown, "solve")
+        assert "\n".join(code) == render_python(shown)
         assert last == "Answer Yes or No."
 
 
@@ -105,20 +105,13 @@ def _only(task):
     return Mixture(**{name: float(name == task) for name in Mixture.model_fields})
 
 
-def test_fixes_can_go_without_a_description():
-    bare = EmbeddedCorpus(CorpusSettings(fix_shows_description=False, mixture=_only("fix")))
-    for item in islice(bare.instructions(0), 20):
-        assert item.prompt.startswith("Fix solve.\ndef solve(xs):\n")
-
-
 def test_both_phrasings_are_as_frequent(by_task):
     drawn = [item.details["phrasing"] for item in by_task["synthesis"]]
     assert set(drawn) == {0, 1}
     assert sum(drawn) / len(drawn) == pytest.approx(0.5, abs=0.1)
 
 
-def test_options_keep_the_default_lists(corpus):
+def test_options_keep_the_default_lists(corpus, wide_corpus):
     # The wide space holds the default one: a list program keeps its fingerprint, and so its split.
-    wide = ProgramSpace(CorpusSettings(kinds=("list", "number", "string")))
     for item in corpus.problems("fix", n=100):
-        assert wide.fingerprint(item.programs[0]) == corpus.space.fingerprint(item.programs[0])
+        assert wide_corpus.space.fingerprint(item.programs[0]) == corpus.space.fingerprint(item.programs[0])

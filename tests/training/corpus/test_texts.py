@@ -1,9 +1,10 @@
 """Text from files, folders of data sets and the hub; and what is said when the hub does not give it.
 
-The library that reads the hub is no dependency. A stand-in for it reads folders of JSONL, and raises what the library
-(datasets 5.2) was seen to raise; where the library itself is installed, it is tried too.
+A stand-in for the library that reads the hub reads folders of JSONL, and raises what the library (datasets 5.2) was
+seen to raise; the library itself is tried too.
 """
 
+import gzip
 import hashlib
 import json
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from training.corpus.texts import HUB_TEXTS, TEXTS_VARIABLE, TextCorpus, find_text
+from training.corpus.items import Example
+from training.corpus.texts import HUB_TEXTS, TEXTS_VARIABLE, TextCorpus, find_text, load_jsonl
 from training.spec.grids import check_corpus, fetch_corpus, preset
 
 STUDY = preset("starcoderbase").data
@@ -181,6 +183,9 @@ def test_folders_that_are_not_whole_are_named(tmp_path, library):
     write(folder / "train.jsonl", rows(20, prompt="instruction"))
     with pytest.raises(ValueError, match="row 0: no column 'prompt'; its columns are instruction, completion"):
         TextCorpus(STUDY, folder)
+    write(folder / "train.jsonl", [])
+    with pytest.raises(ValueError, match="has no rows in split 'train'; choose another split"):
+        TextCorpus(STUDY, folder)
     part = folder / ".cache" / "huggingface" / "download" / "data" / "x.incomplete"
     part.parent.mkdir(parents=True)
     part.touch()
@@ -197,7 +202,6 @@ def test_folders_that_are_not_whole_are_named(tmp_path, library):
 
 
 def test_the_library_itself_reads_a_folder(tmp_path, monkeypatch):
-    pytest.importorskip("datasets", reason="the library that reads the hub is not installed")
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / HUB_NAME
     write(folder / "train.jsonl", rows(30))
@@ -211,7 +215,57 @@ def test_the_library_itself_reads_a_folder(tmp_path, monkeypatch):
 
 
 def test_the_library_itself_does_not_reach_the_hub(monkeypatch):
-    pytest.importorskip("datasets", reason="the library that reads the hub is not installed")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"from the hub: the hub (is switched off|cannot be reached)"):
         TextCorpus(STUDY, "nobody/none")
+
+
+GOOD = {"prompt": "Say hé", "completion": "hé"}
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write lines to a file and return its path."""
+
+    def write(*lines, name="examples.jsonl"):
+        path = tmp_path / name
+        text = "".join(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["examples.jsonl", "examples.jsonl.gz"])
+def test_examples_come_in_the_order_of_the_file(written, name):
+    path = written(GOOD, "\n", {"completion": "b", "prompt": "", "extra": 1}, name=name)
+    assert load_jsonl(path) == [Example("Say hé", "hé"), Example("", "b")]
+    assert load_jsonl(str(path)) == load_jsonl(path)
+
+
+def test_a_byte_order_mark_is_passed_over(written):
+    assert load_jsonl(written("\ufeff", GOOD)) == [Example("Say hé", "hé")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([GOOD, '{"prompt": "a", "comp\n'], r"examples\.jsonl: line 2: is not valid JSON"),
+        ([GOOD, "\n", {"prompt": "a"}], r"line 3: no column 'completion'; its columns are prompt"),
+        ([{}], r"line 1: no column 'prompt'; its columns are none"),
+        ([{"prompt": 3, "completion": "b"}], r"line 1: column 'prompt' holds int; it must be text"),
+        ([{"prompt": "a", "completion": None}], r"line 1: column 'completion' holds NoneType; it must be text"),
+        ([{"prompt": "a", "completion": ""}], r"line 1: column 'completion' is empty; .* leave the line out"),
+        ([], r"examples\.jsonl: is empty; is it the right file"),
+        ([["a", "b"]], r"line 1: holds no table: one object a line"),
+    ],
+)
+def test_wrong_lines_are_named(written, lines, message):
+    with pytest.raises(ValueError, match=message):
+        load_jsonl(written(*lines))
+
+
+@pytest.mark.reference
+def test_a_real_instruction_set_enters_by_the_same_interface(reference_folder):
+    examples = load_jsonl(reference_folder / "instructions" / "oasst_commitpackft_sample.jsonl.gz")
+    assert len(examples) == 1178

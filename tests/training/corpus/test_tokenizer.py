@@ -2,28 +2,11 @@ from itertools import islice
 
 import pytest
 
-from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.items import Document, Example, lay_out
-from training.corpus.rows import (
-    END_ID,
-    END_OF_TEXT,
-    PADDING,
-    encode,
-    encode_context,
-    save_tokenizer,
-    tokenizer_bytes,
-)
+from training.corpus.items import Document, Example
+from training.corpus.rows import END_ID, END_OF_TEXT, PADDING, encode, encode_context
 from training.corpus.settings import COMPLETION, SPLITS, TASKS
-from training.spec.grids import EMBEDDED_VOCABULARY, HARDER_VOCABULARY, PLAIN_CORPUS
+from training.spec.grids import EMBEDDED_VOCABULARY, HARDER_VOCABULARY
 from training.suite.problems import PERTURBATIONS, context
-
-
-def test_the_tokenizer_is_rebuilt_to_the_byte(corpus, tmp_path):
-    # Other processes and numbers of threads are tried with the streams (test_streams).
-    again = EmbeddedCorpus().tokenizer
-    assert tokenizer_bytes(again) == tokenizer_bytes(corpus.tokenizer)
-    path = save_tokenizer(again, tmp_path / "new")
-    assert path.read_bytes() == tokenizer_bytes(corpus.tokenizer)
 
 
 def test_special_tokens_have_their_ids(corpus):
@@ -34,9 +17,6 @@ def test_special_tokens_have_their_ids(corpus):
 def test_presets_say_how_many_tokens_their_corpora_have(corpus, wide_corpus):
     assert corpus.tokenizer.get_vocab_size() == EMBEDDED_VOCABULARY
     assert wide_corpus.tokenizer.get_vocab_size() == HARDER_VOCABULARY
-    # What pilots hold the corpus against has a few less: none of them is needed for it.
-    plain = EmbeddedCorpus(PLAIN_CORPUS).tokenizer.get_vocab()
-    assert plain.keys() < corpus.tokenizer.get_vocab().keys()
 
 
 def test_digits_are_cut_one_by_one(corpus):
@@ -98,6 +78,6 @@ def test_a_context_that_ends_in_a_line_end_would_meet_inside_a_token(corpus):
 
 
 def test_layout_is_the_study_s():
-    document = lay_out(Example("What?\n", "That.\n"))
+    document = Example("What?\n", "That.\n").document
     assert document.text == "Question: What?\n\n\nAnswer: That.\n"
     assert (document.context[-7:], document.target[:1]) == ("Answer:", " ")

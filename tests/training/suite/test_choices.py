@@ -1,18 +1,13 @@
 """The suite by likelihood: what is compared, and what follows from given likelihoods."""
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
+import tiny_grid as TINY
 
-from training.corpus.items import lay_out
 from training.corpus.rows import encode_context
 from training.corpus.settings import TASKS
 from training.suite.choices import N_CHOICES, answer_losses, choices
 from training.suite.scores import choice_scores
-
-Given = runpy.run_path(str(Path(__file__).with_name("conftest.py")))["Given"]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -24,7 +19,7 @@ def test_the_right_answer_stands_before_near_misses_of_the_split(corpus, task):
     assert len(left_out) < 10
     for choice in asked:
         assert len(set(choice.answers)) == len(choice.answers) == (2 if task == "security" else N_CHOICES)
-        text, whole = choice.documents[0].text, lay_out(choice.item.example).text
+        text, whole = choice.documents[0].text, choice.item.document.text
         if choice.is_ended:
             is_trusted = choice.item.details.get("origin") == "trusted"
             assert (text == whole) != is_trusted
@@ -65,9 +60,9 @@ def test_who_looks_at_length_alone_has_one_chance_in_four(corpus):
         assert abs(accuracy.value - 0.25) < 3 * accuracy.stderr
 
 
-def test_losses_are_means_over_tokens_of_validation_problems(corpus):
-    respondent = Given(str)
-    found = answer_losses(respondent, corpus)
+def test_losses_are_means_over_tokens_of_validation_problems(given):
+    corpus = TINY.FewProblems()
+    found = answer_losses(given(str), corpus)
     assert tuple(found) == TASKS
     for task, loss in found.items():
         asked = choices(corpus, task, "validation")

@@ -1,10 +1,11 @@
 """Prompts are made of known tokens, and changed ones ask for the same program."""
 
-from itertools import islice, pairwise
+from dataclasses import replace
+from itertools import islice
 
 import pytest
 
-from training.corpus.items import CONNECTIVES, VARIABLES, Item
+from training.corpus.items import CONNECTIVES, VARIABLES
 from training.corpus.programs import OPERATIONS, Program, Step
 from training.corpus.rows import encode, encode_context
 from training.suite.problems import PERTURBATIONS, answer_text, context
@@ -31,14 +32,6 @@ def all_prompts(problems):
 def test_no_prompt_has_a_token_that_training_text_has_not(corpus, problems, seen_tokens):
     used = {token for prompt in all_prompts(problems) for token in encode_context(corpus.tokenizer, context(prompt))}
     assert used <= seen_tokens
-
-
-def test_references_are_encoded_as_in_training(corpus, problems):
-    for known in problems.values():
-        for item in known.all[:20]:
-            (row,) = encode(corpus.tokenizer, [item.document])
-            parts = [context(item.prompt), answer_text(item.reference)]
-            assert [*row.tokens[:-1]] == [token for part in parts for token in encode_context(corpus.tokenizer, part)]
 
 
 def test_prompts_leave_room_for_answers_and_virtual_tokens(corpus, problems):
@@ -119,17 +112,8 @@ def test_other_names_and_expressions_are_those_of_the_corpus(problems):
 
 
 def test_a_prompt_that_does_not_show_what_is_changed_is_refused(problems):
-    item: Item = problems["synthesis"].headline[0]
-    for task, change in CHANGES:
-        other = problems["clone"].headline[0]
-        bad = type(item)(
-            "synthesis", "python", "test", other.prompt, item.reference, item.programs * 2, details=item.details
-        )
+    item = problems["synthesis"].headline[0]
+    bad = replace(item, prompt=problems["clone"].headline[0].prompt, programs=item.programs * 2)
+    for _, change in CHANGES:
         with pytest.raises(ValueError, match=r"does not show its (description|program) once"):
             change(bad)
-        assert task in ("synthesis", "fix")
-
-
-def test_changes_are_named_apart():
-    names = [change.__name__ for _, change in CHANGES]
-    assert all(first != second for first, second in pairwise(sorted(names)))

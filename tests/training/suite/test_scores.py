@@ -6,7 +6,6 @@ import pytest
 from astraios_analysis.scores.bootstrap import combine, problem_statistics
 from training.published.measures import resampled_stderr
 from training.suite.scores import (
-    Outcomes,
     answer_scores,
     choice_scores,
     counted_score,
@@ -22,7 +21,7 @@ def rng():
 
 def test_the_error_of_a_share_is_binomial_and_that_of_resampling_problems(rng):
     solved = rng.random(200) < 0.3
-    score = counted_score("embedded_fix", "greedy", "pass@1", Outcomes(tuple(range(200)), solved))
+    score = counted_score("embedded_fix", "greedy", "pass@1", solved)
     share = solved.mean()
     assert score.value == share
     assert score.stderr == pytest.approx(np.sqrt(share * (1 - share) / 200))
@@ -33,10 +32,7 @@ def test_answers_of_both_kinds_of_setting_have_their_own_metrics():
     truth = np.array([True, True, False, False])
     given = np.array([1, -1, 0, 0])
     found = {
-        setting: {
-            score.metric: score.value
-            for score in answer_scores("embedded_clone", setting, truth, Outcomes((0, 1, 2, 3), given == truth), given)
-        }
+        setting: {score.metric: score.value for score in answer_scores("embedded_clone", setting, truth, given)}
         for setting in ("likelihood", "generated", "generated/seen")
     }
     # The invalid answer is a third label with F1 0; Yes has 2/3, No 1.
