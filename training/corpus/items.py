@@ -142,10 +142,8 @@ def python_body(program: Program, names: int = 0, alternatives: Sequence[bool] |
     kind = program.kind
     lines = []
     for step, is_other in zip(program.steps, alternatives or (False,) * program.n_ops, strict=True):
-        operation = step.operation
-        template = operation.alternative if is_other else operation.python
-        expression = template.format(v=VARIABLES[kind][names], k=step.constant)
-        kind = operation.gives
+        expression = step.operation.python[is_other].format(v=VARIABLES[kind][names], k=step.constant)
+        kind = step.operation.gives
         lines.append(f"\n    {VARIABLES[kind][names]} = {expression}")
     return "".join([*lines, f"\n    return {VARIABLES[kind][names]}"])
 

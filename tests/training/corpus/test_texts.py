@@ -238,13 +238,9 @@ def written(tmp_path):
 
 @pytest.mark.parametrize("name", ["examples.jsonl", "examples.jsonl.gz"])
 def test_examples_come_in_the_order_of_the_file(written, name):
-    path = written(GOOD, "\n", {"completion": "b", "prompt": "", "extra": 1}, name=name)
+    path = written("\ufeff", GOOD, "\n", {"completion": "b", "prompt": "", "extra": 1}, name=name)
     assert load_jsonl(path) == [Example("Say hé", "hé"), Example("", "b")]
     assert load_jsonl(str(path)) == load_jsonl(path)
-
-
-def test_a_byte_order_mark_is_passed_over(written):
-    assert load_jsonl(written("\ufeff", GOOD)) == [Example("Say hé", "hé")]
 
 
 @pytest.mark.parametrize(
@@ -256,8 +252,6 @@ def test_a_byte_order_mark_is_passed_over(written):
         ([{"prompt": 3, "completion": "b"}], r"line 1: column 'prompt' holds int; it must be text"),
         ([{"prompt": "a", "completion": None}], r"line 1: column 'completion' holds NoneType; it must be text"),
         ([{"prompt": "a", "completion": ""}], r"line 1: column 'completion' is empty; .* leave the line out"),
-        ([], r"examples\.jsonl: is empty; is it the right file"),
-        ([["a", "b"]], r"line 1: holds no table: one object a line"),
     ],
 )
 def test_wrong_lines_are_named(written, lines, message):
