@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from astraios_analysis.records.frame import METHODS, known_method
+from astraios_analysis.records.refusal import require_known
 from training.corpus.settings import CorpusSettings
 from training.corpus.texts import TEXTS_VARIABLE, TextCorpus, find_text
 from training.spec.run import STARCODERBASE_SIZES, LoopSettings, ModelSize, RunSpec, Schedule, Tuning
@@ -308,6 +309,5 @@ PRESETS: dict[str, Callable[[], Grid]] = {
 
 def preset(name: str) -> Grid:
     """Return a preset grid by name."""
-    if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}; choose from {', '.join(sorted(PRESETS))}")
+    require_known("preset", [name], sorted(PRESETS))
     return PRESETS[name]()

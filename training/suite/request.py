@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from astraios_analysis.records.frame import RunRecord
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, require_known
 from training.published.tasks import find_task
 from training.published.writing import NOTES as NOTES
 from training.published.writing import WRITING_VERSION, Writing
@@ -63,9 +63,7 @@ class Scoring:
 
 def known_measures(names: Sequence[str]) -> tuple[str, ...]:
     """Return measures in the order of `MEASURE_NAMES`, each once."""
-    for name in names:
-        if name not in MEASURE_NAMES:
-            raise Refusal(f"unknown measure {name!r}; choose from {', '.join(MEASURE_NAMES)}")
+    require_known("measure", names, MEASURE_NAMES)
     return tuple(name for name in MEASURE_NAMES if name in names)
 
 
