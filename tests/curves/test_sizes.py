@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from astraios_analysis.curves.sizes import common_slopes, predict_at
 from astraios_analysis.curves.tables import Columns, backtest_table, rows_to_fit
 from astraios_analysis.laws.tables import NOTES
 from astraios_analysis.records.refusal import Refusal
@@ -64,19 +63,16 @@ def test_held_out_rows_take_no_part():
 
 def test_a_family_of_few_sizes_borrows_its_slope():
     frame = world(np.random.default_rng(2), slopes=(-0.06, -0.06, 0.0))
-    tables = {
-        family: part[part["split"] == "train"]
-        .assign(_y=lambda f: np.log(f["loss"]))
-        .pivot_table(index=["params", "model"], columns="n_ft", values="_y")
-        for family, part in frame.groupby("family")
-    }
-    slopes = common_slopes(list(tables.values()))
-    assert np.all((slopes > -0.06) & (slopes < 0.0))
-    flat = tables["c"].iloc[-1].to_numpy()
-    level, leverage = predict_at(tables["c"], slopes, 5e9)
-    predicted = level.to_numpy()
-    assert leverage < predict_at(tables["c"], slopes, 5e11)[1]
-    assert np.all(predicted < flat) and np.all(predicted > flat - 0.06 * np.log(10))
+    own = (frame["family"] == "c") & (frame["split"] == "train")
+    target = frame[(frame["family"] == "c") & ~own]
+    table = pd.concat([frame, target.assign(params=5e11, model="c5e+11")])
+    _, rows, _ = backtest_table(table, COLUMNS, "split")
+    near, far = (rows[(rows["family"] == "c") & (rows["params"] == size)] for size in (5e9, 5e11))
+    flat = frame.loc[own & (frame["params"] == 5e8), "loss"].to_numpy()
+    step = np.log(near["value"].to_numpy() / flat)
+    assert np.all(step < 0) and np.all(step > -0.06 * np.log(10))
+    widths = [np.log(one["upper_95"] / one["lower_95"]).iloc[0] for one in (near, far)]
+    assert widths[0] < widths[1]
 
 
 def test_no_change_is_followed_where_lines_erred():

@@ -1,6 +1,5 @@
 """Every law: what it says about itself, and that its pieces agree with each other."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,20 +45,10 @@ def finite_differences(law, x, theta):
     """Central differences of a law's function, shape (n, k)."""
     columns = []
     for index, value in enumerate(theta):
-        step = 1e-5 * max(abs(value), 1e-3)
-        up, down = theta.copy(), theta.copy()
-        up[index] += step
-        down[index] -= step
-        columns.append((law.function(x, up) - law.function(x, down)) / (2 * step))
+        step = np.zeros(len(theta))
+        step[index] = 1e-5 * max(abs(value), 1e-3)
+        columns.append((law.function(x, theta + step) - law.function(x, theta - step)) / (2 * step[index]))
     return np.column_stack(columns)
-
-
-def wrong_derivatives(law, x, theta):
-    """Parameters in which gradient and finite differences part."""
-    found, expected = law.gradient(x, theta), finite_differences(law, x, theta)
-    # Relative to the largest derivative of a parameter: far smaller ones drown in the rounding of differences.
-    limit = 1e-6 * np.abs(expected).max(axis=0) + 1e-300
-    return [name for name, bad in zip(law.names, np.any(np.abs(found - expected) > limit, axis=0), strict=True) if bad]
 
 
 def test_every_law_has_settings_to_test_it_at():
@@ -88,17 +77,11 @@ def test_the_page_on_the_fit_engine_has_the_table_of_laws():
 @settings
 def test_gradient_is_that_of_finite_differences(law, theta):
     assert all(p.lower < value < p.upper for p, value in zip(law.parameters, theta, strict=True))
-    assert wrong_derivatives(law, inputs_of(law), theta) == []
-
-
-def test_a_wrong_gradient_is_found():
-    def gradient(x, theta):
-        wrong = CHINCHILLA.gradient(x, theta).copy()
-        wrong[..., 3] *= -1
-        return wrong
-
-    x = inputs_of(CHINCHILLA)
-    assert wrong_derivatives(replace(CHINCHILLA, gradient=gradient), x, np.array(THETAS["chinchilla"][0])) == ["alpha"]
+    x = inputs_of(law)
+    found, expected = law.gradient(x, theta), finite_differences(law, x, theta)
+    # Relative to the largest derivative of a parameter: far smaller ones drown in the rounding of differences.
+    is_wrong = np.abs(found - expected) > 1e-6 * np.abs(expected).max(axis=0) + 1e-300
+    assert [name for name, wrong in zip(law.names, is_wrong.any(axis=0), strict=True) if wrong] == []
 
 
 @settings
