@@ -558,10 +558,10 @@ class TestAny:
         write(tmp_path / "t.csv", "method,n_params_base,n_params_updated\nfft,1M,1000\n")
         message = refused("csv", "t.csv", "--grid", "g")
         assert "line 2: n_params_updated is 1000 and n_params_base 1000000, and fft updates every parameter" in message
-        write(tmp_path / "t.csv", "method,n_params_base\nfft,1M\nlora,1M\n")
+        write(tmp_path / "t.csv", "method,n_params_base\nfft,1M\nP_Tuning,1M\n")
         code, _, err = run("csv", "t.csv", *TABLE)
-        assert code == 0 and {r.method: r.n_params_updated for r in load_folder("o")} == {"fft": 10**6, "lora": 1000}
-        assert "2 of 2 runs: no loss and no score of g-1m-fft, g-1m-lora" in err
+        assert code == 0 and {r.method: r.n_params_updated for r in load_folder("o")} == {"fft": 10**6, "ptuning": 1000}
+        assert "2 of 2 runs: no loss and no score of g-1m-fft, g-1m-ptuning" in err
 
     @pytest.mark.parametrize(
         ("cells", "loss", "share"), [('"2,51","45,5 %"', 2.51, 0.455), ("2.51,45.5%", 2.51, 0.455)]
