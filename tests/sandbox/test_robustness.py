@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from dataclasses import asdict
@@ -72,10 +73,21 @@ def list_scratch():
 
 
 @pytest.fixture
-def make_sandbox(backend, request):
+def make_sandbox(backend, find_interpreter):
     """Factory of sandboxes of one test's own, in one containment."""
-    find = request.getfixturevalue("find_interpreter")
-    return lambda workers=2: Sandbox(workers, backend=backend, python=find(backend))
+    return lambda workers=2: Sandbox(workers, backend=backend, python=find_interpreter(backend))
+
+
+@pytest.fixture
+def write_script(backend, find_interpreter):
+    """Factory of Python code for a process of its own: what comes before, and what is done in a sandbox."""
+    opened = f"with Sandbox(2, backend={backend!r}, python={find_interpreter(backend)!r}) as sandbox:\n"
+
+    def write(body, before=""):
+        imports = "from training.sandbox.pool import Sandbox\nfrom training.sandbox.programs import Limits, Program\n"
+        return before + imports + opened + textwrap.indent(body, "    ")
+
+    return write
 
 
 @pytest.mark.sandbox
@@ -148,13 +160,10 @@ def test_a_batch_that_is_broken_off_is_not_finished(make_sandbox):
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_run_leaves_no_process(backend, find_interpreter, ending):
-    script = (
-        "from training.sandbox.pool import Sandbox\nfrom training.sandbox.programs import Program, Limits\n"
-        f"with Sandbox(2, backend={backend!r}, python={find_interpreter(backend)!r}) as sandbox:\n"
-        "    print('ready', flush=True)\n"
-        "    sandbox.run_many([Program('python', f'while True: "
-        "pass # {i}', limits=Limits(60, 60)) for i in range(4)])\n"
+def test_an_interrupted_run_leaves_no_process(write_script, ending):
+    script = write_script(
+        "print('ready', flush=True)\n"
+        "sandbox.run_many([Program('python', f'while True: pass # {i}', limits=Limits(60, 60)) for i in range(4)])\n"
     )
     scratch = list_scratch()
     run = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -237,15 +246,13 @@ def test_each_bwrap_shows_an_environment_that_others_cannot_read(tmp_path):
 
 
 @pytest.mark.sandbox
-def test_root_of_a_user_name_space_is_an_ordinary_user(backend, find_interpreter):
+def test_root_of_a_user_name_space_is_an_ordinary_user(write_script):
     if subprocess.run(["unshare", "-r", "true"], check=False, capture_output=True).returncode:
         pytest.skip("needs user name spaces: allow them to users")
-    script = (
-        "from training.sandbox.pool import Sandbox\nfrom training.sandbox.programs import Program\n"
+    script = write_script(
         "read = Program('python', \"open('/etc/passwd')\")\n"
         "mount = Program('python', 'import os', 'try: os.chroot(os.sep)\\nexcept OSError: pass\\nelse: assert False')\n"
-        f"with Sandbox(1, backend={backend!r}, python={find_interpreter(backend)!r}) as sandbox:\n"
-        "    print(*(verdict.status for verdict in sandbox.run_many([read, mount])))\n"
+        "print(*(verdict.status for verdict in sandbox.run_many([read, mount])))\n"
     )
     scratch = list_scratch()
     command = ["unshare", "-r", sys.executable, "-c", script]
@@ -255,16 +262,17 @@ def test_root_of_a_user_name_space_is_an_ordinary_user(backend, find_interpreter
 
 
 @pytest.mark.sandbox
-def test_signals_are_those_of_an_interpreter_of_its_own(backend, find_interpreter):
-    script = (
+def test_signals_are_those_of_an_interpreter_of_its_own(write_script):
+    before = (
         "import signal\nfor number in (2, 3, 15): signal.signal(number, signal.SIG_IGN)\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGUSR1])\n"
-        "from training.sandbox.pool import Sandbox\nfrom training.sandbox.programs import Program\n"
+    )
+    script = write_script(
         "test = 'import signal\\nassert signal.getsignal(2) is signal.default_int_handler\\n'\n"
         "test += 'assert signal.getsignal(15) is signal.getsignal(3) is signal.SIG_DFL\\n'\n"
         "test += 'assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])'\n"
-        f"with Sandbox(1, backend={backend!r}, python={find_interpreter(backend)!r}) as sandbox:\n"
-        "    print(sandbox.run_many([Program('python', '', test)])[0])\n"
+        "print(sandbox.run_many([Program('python', '', test)])[0])\n",
+        before,
     )
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,8 +1,6 @@
 import errno
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -21,67 +19,54 @@ SUBJECT = {"dataset": "humanevalfix_python", "generations": "abc"}
 PASSED, FAILED = Verdict("passed", "", 0.25), Verdict("failed", "AssertionError: é", 0.5)
 
 
-def test_verdicts_come_back(tmp_path):
+@pytest.fixture
+def path(tmp_path):
+    """A journal's file that holds two verdicts."""
     with Journal(tmp_path, SUBJECT) as journal:
         journal.add("a", PASSED)
         journal.add("b", FAILED)
-    with Journal(tmp_path, SUBJECT) as again:
-        assert again.verdicts == {"a": PASSED, "b": FAILED}
-        assert again.path == journal.path
-    assert json.loads(journal.path.read_text().splitlines()[0]).items() >= SUBJECT.items()
+    return journal.path
 
 
-def test_another_subject_has_another_file(tmp_path):
-    with Journal(tmp_path, SUBJECT) as journal:
-        journal.add("a", PASSED)
+def read_verdicts(folder, **options):
+    with Journal(folder, SUBJECT, **options) as journal:
+        return dict(journal.verdicts)
+
+
+def test_verdicts_come_back(tmp_path, path):
+    assert read_verdicts(tmp_path) == {"a": PASSED, "b": FAILED}
+    assert list(tmp_path.iterdir()) == [path]
+    assert json.loads(path.read_text().splitlines()[0]).items() >= SUBJECT.items()
     with Journal(tmp_path, SUBJECT | {"generations": "abd"}) as other:
         assert other.verdicts == {}
 
 
-def test_a_fresh_journal_knows_nothing(tmp_path):
-    with Journal(tmp_path, SUBJECT) as journal:
-        journal.add("a", PASSED)
-    with Journal(tmp_path, SUBJECT, is_fresh=True) as journal:
-        assert journal.verdicts == {}
-        journal.add("b", FAILED)
-    with Journal(tmp_path, SUBJECT) as journal:
-        assert list(journal.verdicts) == ["b"]
+def test_a_fresh_journal_knows_nothing(tmp_path, path):
+    assert read_verdicts(tmp_path, is_fresh=True) == read_verdicts(tmp_path) == {}
 
 
 @pytest.mark.parametrize("n_cut", [1, 5, 30])
-def test_a_line_that_was_not_finished_is_cut_off(tmp_path, n_cut):
-    with Journal(tmp_path, SUBJECT) as journal:
-        journal.add("a", PASSED)
-        journal.add("b", FAILED)
-    journal.path.write_bytes(journal.path.read_bytes()[:-n_cut])
+def test_a_line_that_was_not_finished_is_cut_off(tmp_path, path, n_cut):
+    path.write_bytes(path.read_bytes()[:-n_cut])
     with Journal(tmp_path, SUBJECT) as journal:
         assert journal.verdicts == {"a": PASSED}
         journal.add("c", PASSED)
-    with Journal(tmp_path, SUBJECT) as journal:
-        assert list(journal.verdicts) == ["a", "c"]
+    assert list(read_verdicts(tmp_path)) == ["a", "c"]
 
 
-def test_a_damaged_line_costs_its_own_verdict_only(tmp_path):
-    with Journal(tmp_path, SUBJECT) as journal:
-        for key in "abc":
-            journal.add(key, PASSED)
-    lines = journal.path.read_bytes().splitlines(keepends=True)
-    lines[2] = b"\x00\xff{]\n"
-    journal.path.write_bytes(b"".join(lines))
-    with Journal(tmp_path, SUBJECT) as journal:
-        assert list(journal.verdicts) == ["a", "c"]
+def test_a_damaged_line_costs_its_own_verdict_only(tmp_path, path):
+    first, _, last = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + b"\x00\xff{]\n" + last)
+    assert read_verdicts(tmp_path) == {"b": FAILED}
 
 
-def test_a_second_process_is_sent_away(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from training.published.verdicts import Journal, JournalError\n"
-        f"try: Journal(Path(sys.argv[1]), {SUBJECT!r})\n"
-        "except JournalError as error: print(error)"
-    )
-    with Journal(tmp_path, SUBJECT):
-        done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
-    assert "another process is scoring the same file; wait until it is done" in done.stdout
-    assert subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, check=True).stdout == b""
+def test_who_comes_second_is_sent_away(tmp_path, path):
+    with (
+        Journal(tmp_path, SUBJECT),
+        pytest.raises(JournalError, match="another process is scoring the same file; wait"),
+    ):
+        Journal(tmp_path, SUBJECT)
+    assert list(read_verdicts(tmp_path)) == ["a", "b"]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
@@ -115,8 +100,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch, n_bytes):
         assert "the 1 verdicts in it are kept: free some space, and the same command goes on" in str(raised.value)
         assert journal.path.read_bytes() == before
         journal.add("b", FAILED)
-    with Journal(tmp_path, SUBJECT) as journal:
-        assert journal.verdicts == {"a": PASSED, "b": FAILED}
+    assert read_verdicts(tmp_path) == {"a": PASSED, "b": FAILED}
 
 
 def test_programs_are_told_apart_by_everything_that_decides_a_verdict():
