@@ -7,7 +7,7 @@ intervals, the mean over groups; the interval score is that of log y (of rates: 
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,6 @@ class Task:
     split: str
     columns: Columns
     limit: float = np.inf
-    options: dict = field(default_factory=dict)
 
 
 def columns(x, y, group=(), **options):

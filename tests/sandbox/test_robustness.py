@@ -114,6 +114,15 @@ def test_programs_of_a_killed_worker_are_run_again(make_sandbox, language, reque
     assert {verdict.status for verdict in verdicts.values()} == {"passed"}
 
 
+@pytest.mark.sandbox
+def test_a_sandbox_compiles_the_harness_for_java_itself(one_sandbox, java, monkeypatch):
+    for name in ("describe_java", "compile_runner"):
+        monkeypatch.setattr(pool, name, getattr(containment, name))
+    with Sandbox(1) as sandbox:
+        verdict = sandbox.run_many([Program("java", JAVA.format(1), limits=PATIENT)])[0]
+    assert verdict.passed, verdict.message
+
+
 def test_three_workers_are_tried_and_the_next_program_has_its_own(monkeypatch):
     lost, ask = [], pool.Worker.ask
 

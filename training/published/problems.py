@@ -31,11 +31,10 @@ _NAMED_BY_THEIR_TESTS = frozenset({"sort_third"})
 
 @dataclass(frozen=True)
 class HubSource:
-    """Where a data set lies on the hub."""
+    """Where a data set lies on the hub; its test part is taken."""
 
     name: str
     configuration: str | None = None
-    split: str = "test"
     # Commit; without it the newest is taken. The report names the one that was found.
     revision: str | None = None
 
@@ -100,7 +99,7 @@ def load_problems(source: HubSource) -> tuple[list[Problem], str | None]:
             f"run `pip install {_HUB_LIBRARY}`, or give the problems as a JSONL file with --problems"
         ) from error
     try:
-        rows = library.load_dataset(source.name, source.configuration, split=source.split, revision=source.revision)
+        rows = library.load_dataset(source.name, source.configuration, split="test", revision=source.revision)
     except Exception as error:
         # The library raises dozens of classes, for names, splits, files and connections alike.
         raise Refusal(

@@ -136,31 +136,28 @@ def run_programs(
     sandbox: Sandbox, programs: Sequence[Program], *, journal: Journal | None = None, label: str | None = None
 ) -> list[Verdict]:
     """Run programs, identical ones once, and none whose verdict the journal knows."""
-    places: dict[Program, str] = {}
-    for program in programs:
-        if program not in places:
-            places[program] = identify_program(program)
+    keys = {program: identify_program(program) for program in dict.fromkeys(programs)}
     known = dict(journal.verdicts) if journal is not None else {}
-    wanted = [program for program, key in places.items() if key not in known]
+    wanted = [program for program, key in keys.items() if key not in known]
     not_run: list[tuple[int, Verdict]] = []
-    with _show_progress(label, len(places), len(places) - len(wanted)) as bar:
+    with _show_progress(label, len(keys), len(keys) - len(wanted)) as bar:
         for index, verdict in sandbox.run_each(wanted) if wanted else ():
-            key = places[wanted[index]]
+            program = wanted[index]
             bar.update()
             if verdict.status == "error":
-                not_run.append((programs.index(wanted[index]), verdict))
+                not_run.append((programs.index(program), verdict))
                 continue
-            known[key] = verdict
+            known[keys[program]] = verdict
             if journal is not None:
-                journal.add(key, verdict)
+                journal.add(keys[program], verdict)
     if not_run:
         place, first = min(not_run, key=lambda found: found[0])
         raise ProgramsNotRun(
-            f"the sandbox could not run {len(not_run)} of {len(places)} programs (the first, number {place + 1} of "
+            f"the sandbox could not run {len(not_run)} of {len(keys)} programs (the first, number {place + 1} of "
             f"{label or 'all'} in order: {first.message}); nothing is scored, the other verdicts are kept, and the "
             "same command tries these again"
         )
-    return [known[places[program]] for program in programs]
+    return [known[keys[program]] for program in programs]
 
 
 def _show_progress(label: str | None, total: int, initial: int) -> AbstractContextManager:

@@ -5,6 +5,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
+import tiny_problems as TINY
 
 from training.published.problems import (
     AnswerProblem,
@@ -33,9 +34,9 @@ def write(path, rows, pack=bytes):
     return path
 
 
-def test_humanevalpack_from_a_file_plain_or_gzipped(tiny, tmp_path):
-    plain = read_problems(write(tmp_path / "x.jsonl", tiny.python_rows()))
-    assert read_problems(write(tmp_path / "x.jsonl.gz", tiny.python_rows(), gzip.compress)) == plain
+def test_humanevalpack_from_a_file_plain_or_gzipped(tmp_path):
+    plain = read_problems(write(tmp_path / "x.jsonl", TINY.python_rows()))
+    assert read_problems(write(tmp_path / "x.jsonl.gz", TINY.python_rows(), gzip.compress)) == plain
     assert [problem.task_id for problem in plain] == ["Python/0", "Python/1", "Python/2"]
     assert plain[0].buggy_solution == "    return x - 1\n"
     assert plain[0].perturbation is None
@@ -80,8 +81,8 @@ def test_what_is_no_problem_is_refused(tmp_path, rows, message):
         read_problems(write(tmp_path / "x.jsonl", rows))
 
 
-def test_tests_start_themselves_once_under_any_name(tiny, tmp_path):
-    problem = read_problems(write(tmp_path / "x.jsonl", tiny.python_rows()))[0]
+def test_tests_start_themselves_once_under_any_name(tmp_path):
+    problem = read_problems(write(tmp_path / "x.jsonl", TINY.python_rows()))[0]
     assert problem.make_test().count("check(add_one)") == 2  # the definition and one call
     assert problem.make_test().endswith("\ncheck(add_one)")
     assert problem.make_test("addOne").endswith("\ncheck(addOne)")
@@ -112,18 +113,18 @@ def hub(monkeypatch):
     return library
 
 
-def test_problems_from_the_hub_are_those_of_a_file(tiny, tmp_path, hub):
+def test_problems_from_the_hub_are_those_of_a_file(tmp_path, hub):
     """Read at the commit asked for, or else at the one that the library says it has read."""
     commit = "9" * 40
     urls = {f"hf://datasets/bigcode/humanevalpack@{commit}/python/test.parquet": {"num_bytes": 1, "checksum": None}}
-    hub.answer = Rows(tiny.python_rows())
+    hub.answer = Rows(TINY.python_rows())
     hub.answer.info = SimpleNamespace(download_checksums=urls)
-    expected = read_problems(write(tmp_path / "x.jsonl", tiny.python_rows()))
+    expected = read_problems(write(tmp_path / "x.jsonl", TINY.python_rows()))
     for revision, found in (("8" * 40, "8" * 40), (None, commit)):
         source = HubSource("bigcode/humanevalpack", "python", revision=revision)
         assert load_problems(source) == (expected, found)
         assert hub.asked.pop() == (("bigcode/humanevalpack", "python"), {"split": "test", "revision": revision})
-    hub.answer = tiny.python_rows()
+    hub.answer = TINY.python_rows()
     assert load_problems(source) == (expected, None)
 
 
@@ -151,13 +152,13 @@ def test_a_missing_library_is_said_with_what_to_do(monkeypatch):
 
 
 @pytest.fixture
-def problems(tiny, tmp_path):
-    return tiny.load(tiny.python_rows(), tmp_path)
+def problems(tmp_path):
+    return TINY.load(TINY.python_rows(), tmp_path)
 
 
 @pytest.fixture
-def samples(tiny):
-    return tiny.make_samples(tiny.python_rows(), [2, 1, 0], 4)
+def samples():
+    return TINY.make_samples(TINY.python_rows(), [2, 1, 0], 4)
 
 
 def test_a_file_is_read_with_its_digest_plain_or_gzipped(tmp_path):

@@ -2,6 +2,7 @@ import gzip
 import json
 
 import pytest
+import tiny_problems as TINY
 
 from training.published.measures import CATEGORIES
 from training.published.score import Request, score_file
@@ -29,8 +30,8 @@ def score(tmp_path):
 
 
 @pytest.fixture
-def python_problems(tiny, tmp_path):
-    return tiny.write_problems(tmp_path / "problems.jsonl", tiny.python_rows())
+def python_problems(tmp_path):
+    return TINY.write_problems(tmp_path / "problems.jsonl", TINY.python_rows())
 
 
 def counts(report):
@@ -39,8 +40,8 @@ def counts(report):
 
 @pytest.mark.parametrize("name", ["humanevalsynthesize_python", "humanevalfix_python", "humanevalexplain_python"])
 @pytest.mark.parametrize("is_flat", [False, True])
-def test_python_programs_in_both_layouts(score, tiny, python_problems, name, is_flat):
-    samples = tiny.make_samples(tiny.python_rows(), [2, 1, 0], 2)
+def test_python_programs_in_both_layouts(score, python_problems, name, is_flat):
+    samples = TINY.make_samples(TINY.python_rows(), [2, 1, 0], 2)
     if is_flat:
         samples = [[text] for several in samples for text in several]
     report = score(name, samples, python_problems)
@@ -50,8 +51,8 @@ def test_python_programs_in_both_layouts(score, tiny, python_problems, name, is_
     assert report.details["source_file"] == "generations.json"
 
 
-def test_gzipped_generations_have_the_same_journal(score, tiny, python_problems, tmp_path):
-    samples = tiny.make_samples(tiny.python_rows(), [1, 1, 0], 1)
+def test_gzipped_generations_have_the_same_journal(score, python_problems, tmp_path):
+    samples = TINY.make_samples(TINY.python_rows(), [1, 1, 0], 1)
     plain = score("humanevalfix_python", samples, python_problems)
     packed = tmp_path / "packed"
     packed.write_bytes(gzip.compress((tmp_path / "generations.json").read_bytes()))
@@ -59,8 +60,8 @@ def test_gzipped_generations_have_the_same_journal(score, tiny, python_problems,
     assert len(list((tmp_path / "journals").iterdir())) == 1
 
 
-def test_a_scored_file_is_known_and_a_fresh_start_forgets_it(score, tiny, python_problems, tmp_path):
-    samples = tiny.make_samples(tiny.python_rows(), [1, 1, 0], 1)
+def test_a_scored_file_is_known_and_a_fresh_start_forgets_it(score, python_problems, tmp_path):
+    samples = TINY.make_samples(TINY.python_rows(), [1, 1, 0], 1)
     score("humanevalfix_python", samples, python_problems)
     (journal,) = (tmp_path / "journals").iterdir()
     # What the journal says counts, so a lie in it shows that nothing is run.
@@ -69,12 +70,12 @@ def test_a_scored_file_is_known_and_a_fresh_start_forgets_it(score, tiny, python
     assert counts(score("humanevalfix_python", samples, python_problems, is_fresh=True))[2] == (2, 1, 0)
 
 
-def test_recode_with_the_problems_as_they_were(score, tiny, python_problems):
+def test_recode_with_the_problems_as_they_were(score, python_problems):
     blocks = CATEGORIES["format"].blocks
     right, wrong = (
-        tiny.solve(tiny.python_rows()[n], kind) for n, kind in ((0, "canonical_solution"), (1, "buggy_solution"))
+        TINY.solve(TINY.python_rows()[n], kind) for n, kind in ((0, "canonical_solution"), (1, "buggy_solution"))
     )
-    third = [tiny.solve(tiny.python_rows()[2])]
+    third = [TINY.solve(TINY.python_rows()[2])]
     broken = [["x"] if block == ("tab_indent", 0) else third for block in blocks]
     samples = [item for number in range(len(blocks)) for item in ([right], [wrong], broken[number])]
     report = score("recode_format", samples, python_problems)
@@ -84,14 +85,14 @@ def test_recode_with_the_problems_as_they_were(score, tiny, python_problems):
     assert set(report.settings) >= {"nominal", "tab_indent", "new_lines", "mean_over_transformations"}
 
 
-def test_nominal_outcomes_of_recode_from_another_file(score, tiny, python_problems, tmp_path):
-    rows = tiny.python_rows()
-    samples = [[tiny.solve(row)] for _ in CATEGORIES["syntax"].blocks for row in rows]
+def test_nominal_outcomes_of_recode_from_another_file(score, python_problems, tmp_path):
+    rows = TINY.python_rows()
+    samples = [[TINY.solve(row)] for _ in CATEGORIES["syntax"].blocks for row in rows]
     nominal = tmp_path / "nominal.json"
-    nominal.write_text(json.dumps([[tiny.solve(row)] for row in rows]))
+    nominal.write_text(json.dumps([[TINY.solve(row)] for row in rows]))
     one = score("recode_syntax", samples, python_problems, nominal=nominal)
     assert one.whole.values["robust_drop@1"] == 0
-    format_file = [[tiny.solve(row, "buggy_solution")] for _ in CATEGORIES["format"].blocks for row in rows]
+    format_file = [[TINY.solve(row, "buggy_solution")] for _ in CATEGORIES["format"].blocks for row in rows]
     nominal.write_text(json.dumps(format_file))
     assert score("recode_syntax", samples, python_problems, nominal=nominal).whole.values["robust_relative@1"] == 1
 
@@ -104,8 +105,8 @@ def test_yes_no_answers_need_no_problems(score, name):
     assert report.sandbox is None
 
 
-def test_yes_no_answers_with_problems(score, tmp_path, tiny):
-    problems = tiny.write_problems(tmp_path / "devign.jsonl", [{"func": "a", "target": 1}, {"func": "b", "target": 0}])
+def test_yes_no_answers_with_problems(score, tmp_path):
+    problems = TINY.write_problems(tmp_path / "devign.jsonl", [{"func": "a", "target": 1}, {"func": "b", "target": 0}])
     assert counts(score("defect_detection", [["yes"], ["yes"]], problems)) == [(0, 1, 1), (1, 1, 0)]
     with pytest.raises(ValueError, match="holds 1 answers, and there are 2 problems"):
         score("defect_detection", [["yes"]], problems)

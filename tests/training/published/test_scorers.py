@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+import tiny_problems as TINY
 
 from training.published.measures import CATEGORIES, Category
 from training.published.problems import CodeProblem, Scenario
@@ -23,12 +24,12 @@ FIX = TASKS["humanevalfix_python"]
 
 
 @pytest.fixture
-def problems(tiny, tmp_path):
-    return tiny.load(tiny.python_rows(), tmp_path)
+def problems(tmp_path):
+    return TINY.load(TINY.python_rows(), tmp_path)
 
 
-def test_programs_are_scored_by_running_them(tiny, problems):
-    samples = tiny.make_samples(tiny.python_rows(), [10, 3, 0], 10)
+def test_programs_are_scored_by_running_them(problems):
+    samples = TINY.make_samples(TINY.python_rows(), [10, 3, 0], 10)
     samples[1][9], samples[2][0] = "def shout(:", "while True: pass"
     limits = make_limits("python", 0.2)
     with Sandbox(2, unsafe=True) as sandbox:
@@ -59,8 +60,8 @@ def test_pass_at_10_needs_ten_samples(problems):
         ("python", "syntax_error_rate", ["SyntaxError: made up", "x SyntaxError: (<program>", "AssertionError"], 0),
     ],
 )
-def test_programs_that_do_not_compile_are_counted_by_the_message(tiny, tmp_path, language, metric, messages, rate):
-    problems = tiny.load(getattr(tiny, f"{language}_rows")(), tmp_path)
+def test_programs_that_do_not_compile_are_counted_by_the_message(tmp_path, language, metric, messages, rate):
+    problems = TINY.load(getattr(TINY, f"{language}_rows")(), tmp_path)
     verdicts = [Verdict("failed", message) for message in messages]
     samples = [[message] for message in messages]
     report = score_programs(TASKS[f"humanevalfix_{language}"], problems, samples, lambda programs: verdicts, LIMITS)

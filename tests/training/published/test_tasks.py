@@ -1,4 +1,5 @@
 import pytest
+import tiny_problems as TINY
 
 from astraios_analysis.records.frame import DATASETS
 from training.published.problems import AnswerProblem, CodeProblem, Scenario
@@ -47,8 +48,8 @@ def test_an_unknown_name_is_refused():
 
 
 @pytest.fixture
-def problem(tiny, tmp_path):
-    return tiny.load(tiny.python_rows(), tmp_path)[0]
+def problem(tmp_path):
+    return TINY.load(TINY.python_rows(), tmp_path)[0]
 
 
 @pytest.mark.parametrize(
