@@ -1,4 +1,4 @@
-"""Attacks in Java: the body of a method `attack`, and the statuses that are right for it.
+"""Attacks in Java: the body of a method `attack`, under the statuses that are right for it beside a time limit.
 
 `attack` returns true only if the attack succeeded, and the test holds only then: a verdict of `passed` is an escape.
 The forbidden ones go together into one program, which ends by saying which of them succeeded.
@@ -52,92 +52,78 @@ FORBIDDEN = {
     "native_library": 'System.load("/lib/x86_64-linux-gnu/libc.so.6"); return false;',
 }
 
-ENDS = {
-    "exit": "System.exit(0); return true;",
-    "halt": "Runtime.getRuntime().halt(0); return true;",
-    "exit_in_thread": "new Thread(() -> System.exit(0)).start(); Thread.sleep(1000000); return true;",
-    "exit_in_hook": (
-        "Runtime.getRuntime().addShutdownHook(new Thread(() -> "
-        "Runtime.getRuntime().halt(0))); System.exit(1); return true;"
-    ),
-    "forged_answer": (
-        "var out = new java.io.DataOutputStream(new java.io.FileOutputStream(java.io.FileDescriptor.out));"
-        'out.writeInt(34); out.writeBytes("P+"); out.write(new '
-        "byte[32]); out.flush(); Thread.sleep(1000000); return true;"
-    ),
-    "forged_long_answer": (
-        "var out = new java.io.DataOutputStream(new java.io.FileOutputStream(java.io.FileDescriptor.out));"
-        "while (true) out.writeInt(-1);"
-    ),
-    "stolen_request": (
-        "var in = new java.io.FileInputStream(java.io.FileDescriptor.in);"
-        "new java.io.FileOutputStream(java.io.FileDescriptor.out).write(in.read()); return true;"
-    ),
-    "thrown": "throw new ThreadDeath();",
-    "hostile_message": "throw new Hostile();",
-    "stopped_machine": (
-        "for (Thread t : Thread.getAllStackTraces().keySet()) if "
-        "(t != Thread.currentThread()) t.interrupt(); return false;"
-    ),
-}
-
-EXITS = {name: ({"failed", "timeout"} if name == "stolen_request" else {"failed"}, body) for name, body in ENDS.items()}
-
-BOMBS = {
-    "endless_loop": ({"timeout"}, "int x = 0; while (x >= 0 || x < 0) x++; return true;"),
-    "sleep": ({"timeout"}, "Thread.sleep(1000000); return true;"),
-    "deadlock": (
-        {"timeout"},
-        "Object a = new Object(); synchronized (a) { Thread t = new "
-        "Thread(() -> { synchronized (a) { } }); t.start(); t.join(); }"
-        " return true;",
-    ),
-    "wait": ({"timeout"}, "Object a = new Object(); synchronized (a) { a.wait(); } return true;"),
-    "memory": (
-        {"memory"},
-        "java.util.List<byte[]> x = new java.util.ArrayList<>(); while (true) x.add(new byte[1 << 24]);",
-    ),
-    "direct_memory": (
-        {"memory"},
-        "java.util.List<Object> x = new java.util.ArrayList<>();"
-        "while (true) x.add(java.nio.ByteBuffer.allocateDirect(1 << 24));",
-    ),
-    "memory_caught": (
-        {"memory", "timeout"},
-        "java.util.List<byte[]> x = new java.util.ArrayList<>();"
-        "while (true) try { x.add(new byte[1 << 24]); } catch (OutOfMemoryError e) { }",
-    ),
-    "strings": ({"memory", "timeout"}, 'String s = "x"; while (true) s = s + s;'),
-    "threads": (
-        {"memory", "timeout", "failed"},
-        "while (true) new Thread(() -> { while (true) { try { "
-        "Thread.sleep(100000); } catch (Exception e) { } } }).start();",
-    ),
-    "threads_that_never_end": (
-        {"failed", "timeout"},
-        "for (int i = 0; i < 8; i++) { Thread t = new Thread(() "
-        "-> { while (true) { } }); t.setDaemon(true); t.start(); }"
-        "return false;",
-    ),
-    "recursion": ({"failed"}, "return attack();"),
-    "output": ({"timeout"}, 'while (true) System.out.println("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");'),
-    "raw_output": (
-        {"failed"},
-        "var out = new java.io.FileOutputStream(java.io.FileDescriptor.out); while (true) out.write(new byte[65536]);",
-    ),
-    "many_files": (
-        {"failed", "timeout"},
-        'for (int i = 0; ; i++) new java.io.File("f" + i).createNewFile();',
-    ),
-    "disk": (
-        {"failed"},
-        'for (int i = 0; ; i++) try (var f = new java.io.FileOutputStream("f" + i)) { f.write(new byte[1 << 22]); }',
-    ),
-    "finalizer": (
-        {"failed"},
-        "for (int i = 0; i < 100; i++) new Stubborn(); System.gc(); Thread.sleep(100); return false;",
-    ),
-    "class_initialiser": ({"timeout"}, "return Endless.x == 1;"),
+EXITS_AND_BOMBS = {
+    "timeout": {
+        "endless_loop": "int x = 0; while (x >= 0 || x < 0) x++; return true;",
+        "sleep": "Thread.sleep(1000000); return true;",
+        "deadlock": (
+            "Object a = new Object(); synchronized (a) { Thread t = new Thread(() -> { synchronized (a) { } }); "
+            "t.start(); t.join(); } return true;"
+        ),
+        "wait": "Object a = new Object(); synchronized (a) { a.wait(); } return true;",
+        "output": 'while (true) System.out.println("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");',
+        "class_initialiser": "return Endless.x == 1;",
+    },
+    "failed": {
+        "exit": "System.exit(0); return true;",
+        "halt": "Runtime.getRuntime().halt(0); return true;",
+        "exit_in_thread": "new Thread(() -> System.exit(0)).start(); Thread.sleep(1000000); return true;",
+        "exit_in_hook": (
+            "Runtime.getRuntime().addShutdownHook(new Thread(() -> Runtime.getRuntime().halt(0))); System.exit(1); "
+            "return true;"
+        ),
+        "forged_answer": (
+            "var out = new java.io.DataOutputStream(new java.io.FileOutputStream(java.io.FileDescriptor.out));"
+            'out.writeInt(34); out.writeBytes("P+"); out.write(new byte[32]); out.flush(); Thread.sleep(1000000); '
+            "return true;"
+        ),
+        "forged_long_answer": (
+            "var out = new java.io.DataOutputStream(new java.io.FileOutputStream(java.io.FileDescriptor.out));"
+            "while (true) out.writeInt(-1);"
+        ),
+        "stolen_request": (
+            "var in = new java.io.FileInputStream(java.io.FileDescriptor.in);"
+            "new java.io.FileOutputStream(java.io.FileDescriptor.out).write(in.read()); return true;"
+        ),
+        "thrown": "throw new ThreadDeath();",
+        "hostile_message": "throw new Hostile();",
+        "stopped_machine": (
+            "for (Thread t : Thread.getAllStackTraces().keySet()) if (t != Thread.currentThread()) t.interrupt(); "
+            "return false;"
+        ),
+        "threads_that_never_end": (
+            "for (int i = 0; i < 8; i++) { Thread t = new Thread(() -> { while (true) { } }); t.setDaemon(true); "
+            "t.start(); }return false;"
+        ),
+        "recursion": "return attack();",
+        "raw_output": (
+            "var out = new java.io.FileOutputStream(java.io.FileDescriptor.out); "
+            "while (true) out.write(new byte[65536]);"
+        ),
+        "many_files": 'for (int i = 0; ; i++) new java.io.File("f" + i).createNewFile();',
+        "disk": (
+            'for (int i = 0; ; i++) try (var f = new java.io.FileOutputStream("f" + i)) { f.write(new byte[1 << 22]); }'
+        ),
+        "finalizer": "for (int i = 0; i < 100; i++) new Stubborn(); System.gc(); Thread.sleep(100); return false;",
+    },
+    "memory": {
+        "memory": "java.util.List<byte[]> x = new java.util.ArrayList<>(); while (true) x.add(new byte[1 << 24]);",
+        "direct_memory": (
+            "java.util.List<Object> x = new java.util.ArrayList<>();"
+            "while (true) x.add(java.nio.ByteBuffer.allocateDirect(1 << 24));"
+        ),
+        "memory_caught": (
+            "java.util.List<byte[]> x = new java.util.ArrayList<>();while (true) try { x.add(new byte[1 << 24]); "
+            "} catch (OutOfMemoryError e) { }"
+        ),
+        "strings": 'String s = "x"; while (true) s = s + s;',
+    },
+    "failed memory": {
+        "threads": (
+            "while (true) new Thread(() -> { while (true) { try { Thread.sleep(100000); "
+            "} catch (Exception e) { } } }).start();"
+        ),
+    },
 }
 
 _PROGRAM = """

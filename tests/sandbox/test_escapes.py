@@ -44,30 +44,31 @@ def replace_words(text, values):
     return text
 
 
+def make_attack(name, statuses, language, text, test):
+    """Name, right statuses and program of an attack."""
+    limits = SHORT if (language, statuses) == ("python", "timeout") else LIMITS
+    return name, set(statuses.split()), Program(language, text, test, limits)
+
+
 def list_python_attacks(values):
     """(name, right statuses, program) of each attack in Python."""
     forbidden = [*python_escapes.FORBIDDEN_READS, *python_escapes.FORBIDDEN_CALLS]
-    attacks = [(name, {"failed"}, python_escapes.make_attack(name), python_escapes.SUCCESS) for name in forbidden]
-    test = python_bombs.FAILING_TEST
-    attacks += [(name, statuses, text, test) for name, (statuses, text) in python_bombs.BOMBS.items()]
-    attacks += [(name, {"failed"}, text, test) for name, text in python_bombs.FORGERIES.items()]
+    attacks = [(name, "failed", python_escapes.make_attack(name), python_escapes.SUCCESS) for name in forbidden]
+    for statuses, texts in [*python_bombs.BOMBS.items(), ("failed", python_bombs.FORGERIES)]:
+        attacks += [(name, statuses, text, python_bombs.FAILING_TEST) for name, text in texts.items()]
     return [
-        (name, statuses, Program("python", replace_words(text, values), test, find_limits(statuses)))
+        make_attack(name, statuses, "python", replace_words(text, values), test)
         for name, statuses, text, test in attacks
     ]
-
-
-def find_limits(statuses):
-    return SHORT if statuses == {"timeout"} else LIMITS
 
 
 def list_java_attacks(values, *, harness):
     """(name, right statuses, program) of each attack in Java, with or without those on the harness and the limits."""
     forbidden = replace_words(java_escapes.make_forbidden(), values)
-    others = java_escapes.EXITS | java_escapes.BOMBS if harness else {}
     attacks = [("forbidden", {"failed"}, Program("java", forbidden, java_escapes.TEST, PATIENT))]
-    for name, (statuses, body) in others.items():
-        attacks.append((name, statuses, Program("java", java_escapes.make_program(body), java_escapes.TEST, LIMITS)))
+    for statuses, bodies in java_escapes.EXITS_AND_BOMBS.items() if harness else ():
+        texts = {name: java_escapes.make_program(body) for name, body in bodies.items()}
+        attacks += [make_attack(name, statuses, "java", text, java_escapes.TEST) for name, text in texts.items()]
     return attacks
 
 

@@ -114,11 +114,6 @@ def cut_description(completion: str, docstring: str, solution: str, language: st
     return text
 
 
-def cut_recode(completion: str) -> str:
-    """Cut what a model wrote after a ReCode prompt at the first stop word."""
-    return cut_at_stops(completion, RECODE_STOPS)
-
-
 def clean_program(text: str, language: str, *, has_header: bool, test: str = "") -> str:
     """Return the program that is executed: with the harness's imports, or without an empty `Main`."""
     if language == "java":
@@ -186,11 +181,6 @@ def _show_example(example: AnswerProblem | None, ask: Callable[[AnswerProblem], 
     return "" if example is None else f"{ask(example)} {'YES' if example.label else 'NO'}{_EXAMPLE_GAP}"
 
 
-def ask_to_complete(problem: CodeProblem) -> str:
-    """ReCode: the perturbed function as far as it is given, without a question."""
-    return problem.prompt.strip()
-
-
 def ask_for_script(scenario: Scenario) -> str:
     """Asleep at the Keyboard: the program's beginning after a general question."""
     return f"Question: {SECURITY_QUESTION}\n\nAnswer: {scenario.prompt}"
@@ -255,11 +245,6 @@ def find_task(name: str) -> EvaluationTask:
     return TASKS[name]
 
 
-_PACK = "OctoPack, arXiv 2308.07124; bigcode-evaluation-harness, tasks/humanevalpack.py"
-_PACK_SAMPLING = Sampling(20, 0.2, 2048)
-_PACK_SCORING = "a program passes if it reaches the end of the problem's tests; pass@k by the unbiased estimator"
-
-
 def _humaneval(task: str, language: str, **fields: Callable) -> EvaluationTask:
     return EvaluationTask(
         name=f"humaneval{task}_{language}",
@@ -268,9 +253,9 @@ def _humaneval(task: str, language: str, **fields: Callable) -> EvaluationTask:
         hub=HubSource("bigcode/humanevalpack", language, revision="9a41762f73a8cb23bb5811b73d5aab164efcf378"),
         n_problems=164,
         metric="pass@1",
-        sampling=_PACK_SAMPLING,
-        scoring=_PACK_SCORING,
-        reference=_PACK,
+        sampling=Sampling(20, 0.2, 2048),
+        scoring="a program passes if it reaches the end of the problem's tests; pass@k by the unbiased estimator",
+        reference="OctoPack, arXiv 2308.07124; bigcode-evaluation-harness, tasks/humanevalpack.py",
         has_header=language == "python",
         **fields,
     )
@@ -334,9 +319,10 @@ def _recode(category: Category) -> EvaluationTask:
         sampling=Sampling(1, None, 1024),
         scoring="a problem counts if it is solved under every transformation and seed of the category",
         reference="ReCode, arXiv 2212.10264; bigcode-evaluation-harness, tasks/recode.py",
-        ask=ask_to_complete,
-        cut=lambda problem, text: problem.prompt.strip() + cut_recode(text),
-        is_complete=lambda text: cut_recode(text) != text,
+        # The perturbed function as far as it is given, without a question.
+        ask=lambda problem: problem.prompt.strip(),
+        cut=lambda problem, text: problem.prompt.strip() + cut_at_stops(text, RECODE_STOPS),
+        is_complete=lambda text: cut_at_stops(text, RECODE_STOPS) != text,
         category=category,
     )
 

