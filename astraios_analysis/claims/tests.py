@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import combinations
 from zlib import crc32
 
 import numpy as np
@@ -452,16 +453,13 @@ def larger_less_secure(bench: Bench) -> Found:
             n: {m: place for m, place in at.items() if programs.get((n, m), 0) >= MIN_PROGRAMS}
             for n, at in scores.places.items()
         }
-        pairs = [(a, b) for a in places for b in places if a < b and set(places[a]) & set(places[b])]
-        if not pairs:
+        shared = {(a, b): order_methods(set(places[a]) & set(places[b])) for a, b in combinations(places, 2)}
+        if not any(shared.values()):
             raise NotTestable(f"{name}: no method has {MIN_PROGRAMS} valid programs at two sizes")
-        small, large = max(
-            pairs, key=lambda pair: (len(set(places[pair[0]]) & set(places[pair[1]])), pair[1] / pair[0])
-        )
-        shared = order_methods(set(places[small]) & set(places[large]))
+        small, large = max(shared, key=lambda pair: (len(shared[pair]), pair[1] / pair[0]))
         # Goodness is the secure share: less of it at the large size speaks for the claim.
         drawn = scores.by_model(bench.drawn(scores))
-        return {m: weigh(drawn, {(small, m): 1.0, (large, m): -1.0}) for m in shared}
+        return {m: weigh(drawn, {(small, m): 1.0, (large, m): -1.0}) for m in shared[small, large]}
 
     families = by_part(names, family)
 

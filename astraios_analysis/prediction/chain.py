@@ -116,16 +116,16 @@ def _seed_dispersion(table: pd.DataFrame, eta: np.ndarray, chance: float) -> flo
     return float(relative * np.mean(1 - 1 / n_seeds))
 
 
-def choose_pooling(scores: ModelScores) -> tuple[LossPooling, dict[str, float]]:
+def choose_pooling(scores: ModelScores) -> LossPooling:
     """Choose between one curve for all methods and one level for each by what predicts the largest fitted size best.
 
     The sizes that are not held out are split once more: the largest of them is predicted, from its measured losses,
-    by curves fitted to the smaller ones. Beside the choice stands the root mean squared error of each candidate; with
-    fewer than three sizes none is tried, and ``pooled`` has fewer parameters.
+    by curves fitted to the smaller ones. With fewer than three sizes none is tried, and ``pooled`` has fewer
+    parameters.
     """
     kept = usable_models(scores)
     sizes = np.unique(kept.table["n_params_base"])
-    errors: dict[str, float] = {}
+    errors: dict[LossPooling, float] = {}
     is_last = (kept.table["n_params_base"] == sizes[-1]).to_numpy()
     for pooling in ("pooled", "shared_slope") if len(sizes) >= 3 else ():
         try:
@@ -137,9 +137,8 @@ def choose_pooling(scores: ModelScores) -> tuple[LossPooling, dict[str, float]]:
         predicted = np.array([fitted.curve(np.array([loss]), method)[0] for loss, method in pairs])
         if len(predicted):
             errors[pooling] = float(np.sqrt(np.mean((predicted - test.good) ** 2)))
-    if len(errors) < 2:
-        return "pooled", errors
-    return ("pooled" if errors["pooled"] <= errors["shared_slope"] else "shared_slope"), errors
+    # The first of equals, which has fewer parameters.
+    return min(errors, key=errors.__getitem__) if len(errors) == 2 else "pooled"
 
 
 @dataclass(frozen=True)
@@ -169,4 +168,4 @@ class Chain:
 
 def fit_chain(scores: ModelScores, losses: PooledPoints) -> Chain:
     """Fit both steps of the way through the loss."""
-    return Chain(fit_loss_score(scores, choose_pooling(scores)[0]), fit_stack(losses, "log"))
+    return Chain(fit_loss_score(scores, choose_pooling(scores)), fit_stack(losses, "log"))

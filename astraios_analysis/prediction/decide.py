@@ -255,10 +255,9 @@ def plan_outcome(
     candidates = [(method, size) for method in methods for size in sorted({*points.sizes.tolist(), *more_sizes})]
     costs = [run_cost(kept, method, size) for method, size in candidates]
     found = plan_runs(fit_directly(outcome), (methods, target), candidates, [flop for flop, _ in costs])
-    basis = {(m, round(n)): words for (m, n), (_, words) in zip(candidates, costs, strict=True)}
-    known = [basis[row.method, row.n_params] for row in found.itertuples()]
     found.insert(1, "size", found["n_params"].map(_size_names(records, found["n_params"])))
-    return found.assign(quantity=name, flop_basis=known)
+    basis = {method: words for (method, _), (_, words) in zip(candidates, costs, strict=True)}
+    return found.assign(quantity=name, flop_basis=found["method"].map(basis))
 
 
 def _size_names(records: Sequence[RunRecord], sizes: Iterable[float]) -> dict[float, str]:

@@ -96,7 +96,8 @@ def combine(metric: str, means: np.ndarray) -> np.ndarray:
     return means[..., 0]
 
 
-@lru_cache(maxsize=32)
+# Of security every run has its own number of valid programs.
+@lru_cache(maxsize=128)
 def _weights(n_draws: int, seed: int, pool: str, n_problems: int) -> np.ndarray:
     rng = np.random.default_rng([seed, zlib.crc32(pool.encode()), n_problems])
     return rng.multinomial(n_problems, np.full(n_problems, 1 / n_problems), size=n_draws) / n_problems
