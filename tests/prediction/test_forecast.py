@@ -75,25 +75,10 @@ def test_released_models_at_34b(released_records, method, median, lower, upper):
     np.testing.assert_allclose(found.bounds["observation", 0.95][:, place], [lower, upper], atol=0.015)
 
 
-class TestTables:
-    TABLE = pd.DataFrame(
-        {"params": [1e6, 1e7, 1e8, 1e9] * 2, "loss": [4.0, 3.0, 2.4, 2.05, 4.4, 3.3, 2.66, 2.24], "m": list("aaaabbbb")}
-    )
-
-    def test_replicates_are_averaged(self):
-        table = pd.DataFrame({"params": [1e6, 1e6, 1e7], "loss": [2.0, 2.2, 1.5], "m": "a"})
-        points = table_outcome(table, "params", "loss", "m", "log").points
-        np.testing.assert_allclose(points.y, [2.1, 1.5])
-        assert points.seed_variance == pytest.approx(np.var(np.log([2.0, 2.2]), ddof=1)) and points.n_seeds == 1.5
-
-    @pytest.mark.parametrize(
-        ("change", "group", "message"),
-        [
-            ({}, "method", "has no column 'method'; it has params, loss, m"),
-            ({"loss": ["two"] * 8}, "m", "row 1, column 'loss': is 'two', not a finite number"),
-            ({"loss": -2.0}, "m", "column .loss.: is -2.0, not above 0, to have a logarithm"),
-        ],
-    )
-    def test_refusals(self, change, group, message):
-        with pytest.raises(Refusal, match=message):
-            table_outcome(self.TABLE.assign(**change), "params", "loss", group, "log")
+def test_replicates_of_a_table_are_averaged():
+    table = pd.DataFrame({"params": [1e6, 1e6, 1e7], "loss": [2.0, 2.2, 1.5], "m": "a"})
+    points = table_outcome(table, "params", "loss", "m", "log").points
+    np.testing.assert_allclose(points.y, [2.1, 1.5])
+    assert points.seed_variance == pytest.approx(np.var(np.log([2.0, 2.2]), ddof=1)) and points.n_seeds == 1.5
+    with pytest.raises(Refusal, match=r"column 'loss': is -2\.0, not above 0, to have a logarithm"):
+        table_outcome(table.assign(loss=-2.0), "params", "loss", "m", "log")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from astraios_analysis.records.registry import DATASETS, STUDY_DATASETS
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
+from astraios_analysis.records.registry import DATASETS
+from astraios_analysis.scores.bootstrap import ProblemBootstrap
 from astraios_analysis.scores.means import performance_panels, shared_block
 
 BOOTSTRAP = ProblemBootstrap(n_draws=100)
@@ -44,19 +44,12 @@ def test_block_with_most_scores_wins(make_runs, has, n_runs, names):
     assert shared_block(runs[::-1], SETS[::-1]) == (runs[:n_runs][::-1], order[::-1])
 
 
-def test_study_block_of_the_released_models(released_records):
-    runs, names = shared_block(released_records, STUDY_DATASETS)
-    assert (len(runs), len(names)) == (20, 7)
-    assert names == [name for name in STUDY_DATASETS if name != "humanevalexplain_java"]
-    left_out = {(r.size, r.method) for r in released_records} - {(r.size, r.method) for r in runs}
-    assert left_out == {("1b", "adapterp")} | {("16b", r.method) for r in released_records}
-    assert all(primary_score(run, name) is not None for run in runs for name in names)
-
-
 def test_panels_of_the_released_models(released_records):
     panels = performance_panels(released_records, level=0.8, bootstrap=BOOTSTRAP)
     shapes = {title: (len(table), table["n_datasets"].iloc[0]) for title, table in panels.items()}
     assert shapes == {"Study data sets": (20, 7), "Code comprehension": (27, 2), "Robustness": (25, 3)}
+    study = panels["Study data sets"]
+    assert set(study["size"]) == {"1b", "3b", "7b"} and "humanevalexplain_java" not in study["datasets"].iloc[0]
     for table in panels.values():
         assert set(table["level"]) == {0.8} and table["datasets"].nunique() == 1
         assert np.all((table["lower"] < table["value"]) & (table["value"] < table["upper"]))
