@@ -145,24 +145,24 @@ def best_at_size(
     beyond = require_near(fitted, n_params, force=force)
     found = fitted.intervals(n_params, (level,))
     better = fitted.outcome.goodness(fitted.draw(n_params)["observation"])
-    table = pd.DataFrame({"method": fitted.methods}).assign(
-        dataset=dataset,
-        has_vote=model_scores([r for r in records if not r.held_out], dataset).has_vote,
-        metric=fitted.outcome.metric,
-        n_params=round(n_params),
-        p_best=share_first(better),
-        value=found.median,
-        lower=found.bounds["observation", level][0],
-        upper=found.bounds["observation", level][1],
-        level=level,
-        interval="prediction, one new run",
-        reach=beyond,
-        expected_regret=(better.max(axis=1, keepdims=True) - better).mean(axis=0),
-        n_models=len(fitted.outcome.points.y),
-    )
-    first = ["dataset", "has_vote", "metric", "n_params"]
-    table = table[[*first, *(name for name in table if name not in first)]]
-    return table.sort_values("p_best", ascending=False, kind="stable").reset_index(drop=True)
+    lower, upper = found.bounds["observation", level]
+    columns = {
+        "dataset": dataset,
+        "has_vote": model_scores([r for r in records if not r.held_out], dataset).has_vote,
+        "metric": fitted.outcome.metric,
+        "n_params": round(n_params),
+        "method": fitted.methods,
+        "p_best": share_first(better),
+        "value": found.median,
+        "lower": lower,
+        "upper": upper,
+        "level": level,
+        "interval": "prediction, one new run",
+        "reach": beyond,
+        "expected_regret": (better.max(axis=1, keepdims=True) - better).mean(axis=0),
+        "n_models": len(fitted.outcome.points.y),
+    }
+    return pd.DataFrame(columns).sort_values("p_best", ascending=False, kind="stable").reset_index(drop=True)
 
 
 def best_at_size_all(records: Sequence[RunRecord], n_params: float, *, level: float = 0.95) -> pd.DataFrame:
