@@ -33,6 +33,12 @@ def predicted(runs):
     return aa.predict(runs, size="34b")
 
 
+@pytest.fixture(scope="module")
+def judged(runs):
+    """One claim on the released models."""
+    return aa.judge(runs, "fft_best")
+
+
 def test_nothing_is_loaded_before_it_is_needed():
     script = "import sys, astraios_analysis as aa; aa.__all__; print(*sys.modules); aa.predict; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT)
@@ -101,12 +107,12 @@ class TestSnippet:
         with pytest.raises(aa.Refusal, match="the rows do not determine loss there"):
             aa.predict(pd.DataFrame({"n": n, "loss": [5.0, 4, 3.4, 3, 2.7, 2.5]}), x="n", y="loss", size="2e18")
 
-    def test_the_other_verbs(self, runs):
+    def test_the_other_verbs(self, runs, judged):
         tested = aa.backtest(runs, dataset=DATASET)
         assert tested.table["n_test"].tolist() == [7] and tested.mean["rmse_log"] == tested.groups[0]["rmse_log"]
         ranked = aa.rank(runs, size="34b", dataset=DATASET)
         assert ranked.best["p_best"].sum() == pytest.approx(1)
-        assert aa.judge(runs, "fft_best").table["scope"].tolist() == ["these models", "other models"]
+        assert judged.table["scope"].tolist() == ["these models", "other models"]
         planned = aa.plan(runs, size="34b", dataset=DATASET)
         assert len(planned.table) and planned.n_params == 34e9
 
@@ -123,8 +129,8 @@ class TestSnippet:
             tested.plot()
 
 
-def test_what_is_returned_prints_as_a_short_table(runs, table, predicted):
-    found = [aa.fit(table, "power_floor"), predicted, aa.backtest(table), aa.judge(runs, "fft_best")]
+def test_what_is_returned_prints_as_a_short_table(table, predicted, judged):
+    found = [aa.fit(table, "power_floor"), predicted, aa.backtest(table), judged]
     for result in found:
         lines = repr(result).splitlines()
         assert max(map(len, lines)) < 400 and len(lines) <= len(result.table) + 10

@@ -117,8 +117,8 @@ class Bench:
 
     def datasets(self, *kinds: str) -> list[str]:
         """Return the suite's data sets of these kinds (all that have scores) on which a run has a primary score."""
-        known = [d.name for d in DATASETS.values() if d.suite == self.suite and d.kind in (kinds or _SCORED)]
-        return [name for name in known if any(primary_score(record, name) is not None for record in self.records)]
+        known = [d for d in DATASETS.values() if d.suite == self.suite and d.kind in (kinds or _SCORED)]
+        return [d.name for d in known if d.primary_metric and len(self.scores(d.name).table)]
 
     def scores(self, dataset: str, measure: tuple[str, str] | None = None) -> ModelScores:
         """Return a data set's scores, one row a model; computed once."""

@@ -94,12 +94,12 @@ class TestVerdicts:
         names = ("fft_best", "small_carries_over", "methods_differ_by_scale")
         found = [
             j
-            for s in range(12)
+            for s in range(8)
             for j in judge_claims(simulate(FLAT, seed=s), claims=names, n_draws=200)
             if j.scope == OTHER
         ]
-        # 36 verdicts at 0.05 each, corrected: more than five false ones has a chance below one in a thousand.
-        assert sum(j.verdict == "supported" for j in found) <= 5
+        # 24 verdicts at 0.05 each, corrected: more than four false ones has a chance below one in a hundred.
+        assert sum(j.verdict == "supported" for j in found) <= 4
 
     def test_held_out_runs_take_no_part(self):
         records = simulate(held_out=(LARGEST,))
