@@ -38,10 +38,11 @@ JSON has the lists choices, runs and frontier, with all digits and columns.
 
 With a table (--data FILE.csv) rows whose outcome --y is blank are candidates,
 and a batch of them is proposed, in order, for the --budget: the rows that
-narrow the prediction at the --target rows the most per power of their --cost
+narrow the prediction at the --target rows the most per unit of their --cost
 (V-optimal; laws and basins of their fits averaged, the covariance updated
 after each choice). A budget in percent is of what all rows of the table cost,
-the measured ones counted. Measure them all, or the first few and ask again.
+the measured ones counted. Measure the first quarter and ask again: better than
+all at once.
 JSON has batch, error_now, budget, spent, weights; --csv keeps the rows.
 """
 EXAMPLES = """\
@@ -61,7 +62,7 @@ TABLE = options(
     option("--target", "FILE", "with a CSV file: table of the rows to predict", type=Path),
     option("--law", "NAME", "with a CSV file: this law alone"),
     option("--huber", "DELTA", "with a CSV file: Huber's loss (1e-3)", type=float),
-    option("--power", "P", "with a CSV file: power of the cost that a row's gain is divided by (0.4)", type=float),
+    option("--power", "P", "with a CSV file: power of the cost that a row's gain is divided by (1)", type=float),
     option("--csv", "FILE", "with a CSV file: write the proposed rows as a table", type=Path),
     READ,
 )

@@ -34,8 +34,8 @@ from astraios_analysis.laws.tables import SOURCE, evaluate, is_blank, read_label
 from astraios_analysis.records.notation import parse_number
 from astraios_analysis.records.refusal import Refusal
 
-# Of the cost: 0 takes no account of it, 1 is the reduction per unit of cost. Chosen on other tables (docs/benchmarks).
-COST_POWER = 0.4
+# Of the cost: 0 takes no account of it, 1 is the reduction per unit of cost (docs/benchmarks).
+COST_POWER = 1.0
 # Standard deviation of what is known of a law's parameters before it is fitted, in logarithms.
 _PRIOR_SD = 3.0
 _N_BASINS = 8
