@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import click
 
 import astraios_analysis as aa
-from astraios_analysis.cli.predict import PICTURES, picture
-from astraios_analysis.cli.shared import LEVEL, SEED, columns
+from astraios_analysis.cli.shared import LEVEL, SEED, columns, picture, save_picture
 from astraios_analysis.records.commands import JSON, Command, option
 from astraios_analysis.records.notation import parse_number
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
@@ -62,7 +61,7 @@ def command(given: SimpleNamespace) -> None:
     asked = {name: getattr(given, name) for name in names}
     found = aa.allocate(aa.read_table(given.data), given.budget, **asked)
     if given.plot is not None:
-        found.plot().savefig(given.plot, metadata=PICTURES[given.plot.suffix])
+        save_picture(found.plot(), given.plot)
     if given.as_json:
         print(json_text({"budgets": rows_of(found.table), "weights": found.weights}))
         return

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import LEVEL, RESAMPLED, RUNS, load_grid, several
+from astraios_analysis.cli.shared import LEVEL, RESAMPLED, RUNS, load_grid, picture, save_picture, several
 from astraios_analysis.records.commands import JSON, Command, option
 from astraios_analysis.records.means import describe_mean
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
@@ -64,7 +64,7 @@ SHOWN = ["dataset", "size", "difference", "stderr", "lower", "upper", "tipping_s
 @option("--against", "N", "another size for A")
 @RESAMPLED
 @click.option("--csv", "csv", is_flag=False, flag_value="-", metavar="[FILE]", help="print CSV, or write it to FILE")
-@option("--plot", "FILE", "draw the differences by size", type=Path)
+@option("--plot", "FILE", "draw the differences by size (.png, .pdf, .svg)", type=picture)
 def command(given: SimpleNamespace) -> None:
     """Print paired differences."""
     runs, methods = load_grid(given), (given.method_a, given.method_b)
@@ -73,7 +73,7 @@ def command(given: SimpleNamespace) -> None:
     if MEAN_GENERATION in set(found.table["dataset"]) and not given.dataset:
         say(describe_mean(runs))
     if given.plot is not None:
-        found.plot().savefig(given.plot)
+        save_picture(found.plot(), given.plot)
     if given.csv is not None:
         text = found.table.to_csv(index=False, lineterminator="\n")
         print(text, end="") if given.csv == "-" else Path(given.csv).write_text(text)

@@ -8,7 +8,17 @@ import click
 import pandas as pd
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import RUNS_OR_TABLE, TABLE, is_table, load_grid, read_data, several, told
+from astraios_analysis.cli.shared import (
+    RUNS_OR_TABLE,
+    TABLE,
+    is_table,
+    load_grid,
+    picture,
+    read_data,
+    save_picture,
+    several,
+    told,
+)
 from astraios_analysis.records.commands import JSON, Command, flag, option
 from astraios_analysis.records.notation import split_sizes
 from astraios_analysis.records.printing import json_text, rows_of, say, table_text
@@ -17,8 +27,6 @@ from astraios_analysis.records.refusal import by_reason
 ALL = "all"
 KEYS = ["size", "n_params", "at", "group", "dataset", "method", "quantity", "value", "intervals", "reach", "weights"]
 AXES = {"n_params_base": "base parameters"}
-# Files of figures, and what keeps the time of day out of them.
-PICTURES: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 
 HELP = """\
 Predict the loss (where runs have losses) and scores of methods at a size, with
@@ -80,13 +88,6 @@ Reach: how many times the size lies beyond the sizes fitted; 1 is within them.
 Back-test of the same procedure: the largest fitted size held out and predicted from the smaller ones"""
 
 
-def picture(text: str) -> Path:
-    """Return the path of a picture to write."""
-    if Path(text).suffix not in PICTURES:
-        raise click.BadParameter(f"{text!r} is no picture; name a file that ends in {', '.join(PICTURES)}")
-    return Path(text)
-
-
 @click.command("predict", cls=Command, help=HELP, epilog=EXAMPLES)
 @click.argument("fit", required=False, type=Path)
 @click.option("--points", metavar="FILE", type=Path, help="with a saved fit: CSV file of the inputs to predict at")
@@ -119,7 +120,7 @@ def command(given: SimpleNamespace) -> None:
             say("no loss predicted: these runs have no validation loss; a grid trained here measures it")
     _say_refused(found)
     if given.plot is not None:
-        found.plot().savefig(given.plot, metadata=PICTURES[given.plot.suffix])
+        save_picture(found.plot(), given.plot)
     if given.csv is not None:
         found.table.to_csv(given.csv, index=False, lineterminator="\n")
     if given.as_json:

@@ -21,6 +21,21 @@ from astraios_analysis.records.registry import MEAN_GENERATION, choose_measure
 from astraios_analysis.records.released import GRID as RELEASED
 from astraios_analysis.records.sources import load_records, peek_runs
 
+# Files of figures, and what keeps the time of day out of them.
+_PICTURES: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+
+
+def picture(text: str) -> Path:
+    """Return the path of a picture to write."""
+    if Path(text).suffix not in _PICTURES:
+        raise click.BadParameter(f"{text!r} is no picture; name a file that ends in {', '.join(_PICTURES)}")
+    return Path(text)
+
+
+def save_picture(figure: Any, path: Path) -> None:
+    """Write a figure, the same bytes whenever it is drawn."""
+    figure.savefig(path, metadata=_PICTURES[path.suffix])
+
 
 def several(name: str, metavar: str, text: str) -> Callable:
     """Return an option that may be repeated."""

@@ -31,6 +31,9 @@ def test_table_says_where_they_cross_and_what_a_run_scatters(run, released_data)
 
 def test_refusals_are_one_line(refusal):
     assert refusal("compare", "lora", "dora").startswith("unknown tuning method 'dora'; choose from fft")
+    assert "'a.xyz' is no picture; name a file that ends in .png" in refusal(
+        "compare", "lora", "fft", "--plot", "a.xyz"
+    )
 
 
 def test_transfer(as_json, run, released_data):
