@@ -572,3 +572,46 @@ class TestAny:
         assert run("csv", "t.csv", "--grid", "g", *score)[0] == 0
         (record,) = load_folder("o")
         assert (record.n_params_base, record.val_loss, record.scores[0].value) == (1_300_000_000, loss, share)
+
+
+@pytest.mark.reference
+class TestReferenceCases:
+    """Right values of the small inputs that went wrong once, from the folder that holds them."""
+
+    def test_scores_of_the_harness(self, run, case, tmp_path):
+        options = (*RUN, "--language", "english")
+        items = ("--n-items", "arc_easy=2376", "--n-items", "wsc=104")
+        assert run("lm-eval", case("a01_lm_eval_before_0.4.json"), *options, *items)[0] == 0
+        assert scores() == {
+            ("arc_easy", "5shot"): (0.4, 0.01, 2376),
+            ("arc_easy", "5shot,acc_norm"): (0.45, 0.0102, 2376),
+            ("wsc", "5shot"): (0.3654, 0.0474, 104),
+        }
+        shutil.rmtree(tmp_path / "o")
+        path = case("a02_lm_eval_acc_and_acc_norm.json")
+        for more in ((), ("--replace",)):
+            assert run("lm-eval", path, *options, "--setting", "5shot", *more)[0] == 0
+            assert {key: value for key, (value, *_) in scores().items()} == {
+                ("arc_easy", "5shot"): 0.4,
+                ("arc_easy", "5shot,acc_norm"): 0.45,
+            }
+        shutil.rmtree(tmp_path / "o")
+        code, _, err = run("lm-eval", case("a03_lm_eval_group.json"), *options)
+        assert code == 0 and "results.mmlu: is a group" in err and "results.mmlu_stem: is a group" in err
+        assert scores() == {("mmlu_anatomy", "5shot"): (0.25, 0.0375, 135)}
+
+    def test_losses_of_the_trainer(self, run, case):
+        assert run("trainer", case("a06_trainer_aux_loss"), *COUNTS)[0] == 0
+        assert load("o/r.json").val_loss == 1.02
+        told = run("trainer", case("a11_best_checkpoint"), *COUNTS, "--replace")[2]
+        assert "names step 100 (0.98) as the best" in told and load("o/r.json").val_loss == 1.05
+
+    def test_run_names_of_others(self, run, case):
+        columns = ("--run-id-column", "run", "--method-column", "type", "--n-params-updated-column", "trainable")
+        score = ("--score", "acc", "gsm8k", "accuracy", "0shot", "english", "--n-items", 1319)
+        path = case("a12_run_names.csv")
+        assert run("csv", path, "--grid", "g", *columns, "--n-params-base", 3212749824, *score)[0] == 0
+        assert {(r.run_id, r.method, r.scores[0].value) for r in load_folder("o")} == {
+            ("lora-llama-3.2-3B-rank32", "lora", 0.4784),
+            ("ptuning-llama-3.2-3B-default", "ptuning", 0.3783),
+        }
