@@ -149,6 +149,7 @@ def test_right_wrong_and_constant_answers_to_questions(examine, references, task
         assert [found[setting, f1].value for found in (right, wrong, always)] == [1.0, 0.0, pytest.approx(1 / 3)]
         assert always[setting, "predicted_positive_rate"].value == 1.0
     assert right["likelihood", "accuracy"].chance == 0.5
+    assert right["likelihood/seen", "accuracy"].problems.problem_ids == tuple(range(N, N + 24))
     # How sure they are: one nat for the answer that is given.
     assert (right["likelihood", "auc"].value, always["likelihood", "auc"].value) == (1, 0.5)
     missed = 1 / (1 + np.e)
@@ -184,7 +185,7 @@ def test_who_solves_every_changed_prompt_is_robust(known, category):
     for setting in (*names, "all_transformations"):
         assert found[setting, "robust_pass@1"].value == 1
         assert found[setting, "robust_drop@1"].value == found[setting, "robust_relative@1"].value == 0
-    assert found["nominal", "pass@1"].n_items == N // 2
+    assert found["nominal", "pass@1"].problems.problem_ids == tuple(range(0, N, 2))
     assert found["all_transformations", "mean_pass@1"].n_samples == N // 2 * len(names)
 
 
@@ -223,6 +224,8 @@ def test_unsafe_share_is_of_valid_answers_and_by_origin(examine, problems):
     )
     assert n_queries > 0
     assert found["trusted", "insecure_rate"].value == found["trusted", "valid_rate"].value == 1
+    trusted = [place for place, item in enumerate(items.values()) if item.details["origin"] == "trusted"]
+    assert found["trusted", "insecure_rate"].problems.problem_ids == tuple(trusted)
     assert found["untrusted", "insecure_rate"].value == 0
     assert found["untrusted", "valid_rate"].value == pytest.approx(1 - n_queries / (N / 2))
     assert found["untrusted", "insecure_rate"].n_items == N // 2 - n_queries
