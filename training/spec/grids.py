@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -134,6 +135,8 @@ EMBEDDED_POSITIONS = 320
 
 _EMBEDDED_LENGTH = EMBEDDED_POSITIONS - 30
 
+_schedule = partial(Schedule, global_batch=32, sequence_length=_EMBEDDED_LENGTH)
+
 
 def embedded_size(d_model: int, n_layers: int, n_heads: int, vocab_size: int = EMBEDDED_VOCABULARY) -> ModelSize:
     """Return a base model for the embedded corpus, trained from scratch and named by its shape: ``32x2``."""
@@ -155,24 +158,10 @@ def smoke() -> Grid:
     return Grid(
         name="smoke",
         sizes=(embedded_size(16, 2, 2), embedded_size(32, 2, 4)),
-        schedule=Schedule(
-            steps=60,
-            global_batch=32,
-            sequence_length=_EMBEDDED_LENGTH,
-            learning_rate=3e-3,
-            warmup_steps=6,
-            validate_every=20,
-        ),
+        schedule=_schedule(steps=60, learning_rate=3e-3, warmup_steps=6, validate_every=20),
         learning_rates={"fft": 2e-3, "lora": 5e-3, "ptuning": 1e-2, "ia3": 2e-2},
         data=CorpusSettings().label,
-        pretraining=Schedule(
-            steps=300,
-            global_batch=32,
-            sequence_length=_EMBEDDED_LENGTH,
-            learning_rate=5e-3,
-            warmup_steps=20,
-            validate_every=100,
-        ),
+        pretraining=_schedule(steps=300, learning_rate=5e-3, warmup_steps=20, validate_every=100),
         loop=LoopSettings(layout="documents", micro_batch=8),
         n_validation=256,
     )
@@ -194,14 +183,7 @@ def ladder() -> Grid:
         sizes=sizes,
         held_out_sizes=(sizes[-1].name,),
         seeds=(0, 1, 2),
-        schedule=Schedule(
-            steps=300,
-            global_batch=32,
-            sequence_length=_EMBEDDED_LENGTH,
-            learning_rate=4e-2,
-            warmup_steps=12,
-            validate_every=100,
-        ),
+        schedule=_schedule(steps=300, learning_rate=4e-2, warmup_steps=12, validate_every=100),
         # Searched at 16x2 and 56x3 (data/pilots/ladder_learning_rates*.csv): the best at 16x2, and of the exponents 0,
         # 1/2 and 1 the one that comes nearest to the best at 56x3.
         learning_rates={
@@ -216,14 +198,7 @@ def ladder() -> Grid:
         reference_width=sizes[0].d_model,
         width_exponents={"fft": 1.0, "ia3": 0.0, "adapterh": 1.0, "adapterp": 1.0},
         data=CorpusSettings().label,
-        pretraining=Schedule(
-            steps=2000,
-            global_batch=32,
-            sequence_length=_EMBEDDED_LENGTH,
-            learning_rate=1.35e-2,
-            warmup_steps=40,
-            validate_every=500,
-        ),
+        pretraining=_schedule(steps=2000, learning_rate=1.35e-2, warmup_steps=40, validate_every=500),
         # So few that what a method adds to its base is large beside seeds (docs/ladder.md).
         pretraining_instructions=0.0025,
         loop=LoopSettings(layout="documents", micro_batch=8, position_offsets=POSITION_OFFSETS),
