@@ -58,7 +58,7 @@ def test_rendered_programs_give_what_the_interpreter_gives(corpus, wide_corpus):
         rng = np.random.default_rng(1)
         for n_ops in (1, 2, 3, 4) * 50:
             program = draw_program(source.space, n_ops, "train", rng)
-            style = (int(rng.integers(3)), tuple(rng.random(n_ops) < 0.5))
+            style = (int(rng.integers(3)), (rng.random(n_ops) < 0.5).tolist())
             values = [draw_input(program.kind, rng) for _ in range(3)]
             for code in (render_python(program), render_python(program, *style)):
                 assert [run_rendered(code, value) for value in values] == [program.run(value) for value in values]
