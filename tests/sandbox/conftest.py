@@ -46,8 +46,9 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-def choose_interpreter(backend):
-    """Interpreter for a backend: as root, Landlock needs one that other users can read."""
+@pytest.fixture(scope="session")
+def interpreter(backend):
+    """Interpreter for a containment: as root, Landlock needs one that other users can read."""
     if backend != LANDLOCK or os.geteuid() != 0:
         return sys.executable
     for candidate in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
@@ -72,15 +73,9 @@ def backend(request):
 
 
 @pytest.fixture(scope="session")
-def find_interpreter():
-    """Function from a backend to the interpreter for it."""
-    return choose_interpreter
-
-
-@pytest.fixture(scope="session")
-def sandbox(backend):
+def sandbox(backend, interpreter):
     """A sandbox with two workers."""
-    with Sandbox(2, backend=backend, python=choose_interpreter(backend)) as sandbox:
+    with Sandbox(2, backend=backend, python=interpreter) as sandbox:
         yield sandbox
 
 

@@ -73,15 +73,15 @@ def list_scratch():
 
 
 @pytest.fixture
-def make_sandbox(backend, find_interpreter):
+def make_sandbox(backend, interpreter):
     """Factory of sandboxes of one test's own, in one containment."""
-    return lambda workers=2: Sandbox(workers, backend=backend, python=find_interpreter(backend))
+    return lambda workers=2: Sandbox(workers, backend=backend, python=interpreter)
 
 
 @pytest.fixture
-def write_script(backend, find_interpreter):
+def write_script(backend, interpreter):
     """Factory of Python code for a process of its own: what comes before, and what is done in a sandbox."""
-    opened = f"with Sandbox(2, backend={backend!r}, python={find_interpreter(backend)!r}) as sandbox:\n"
+    opened = f"with Sandbox(2, backend={backend!r}, python={interpreter!r}) as sandbox:\n"
 
     def write(body, before=""):
         imports = "from training.sandbox.pool import Sandbox\nfrom training.sandbox.programs import Limits, Program\n"

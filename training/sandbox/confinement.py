@@ -269,7 +269,9 @@ def _refusal(what: str) -> OSError:
 class Walls:
     """What a worker is told about its containment."""
 
-    backend: str
+    # Whether there are any, and whether bubblewrap is one of them.
+    is_safe: bool
+    is_wrapped: bool
     # Paths that the interpreter needs, and the folder of its programs.
     readable: list[str]
     folder: str
@@ -277,16 +279,6 @@ class Walls:
     user: int | None
     # Processes and threads that its user has besides the program's.
     processes: int
-
-    @property
-    def is_safe(self) -> bool:
-        """Whether there are walls at all."""
-        return self.backend != "unsafe"
-
-    @property
-    def is_wrapped(self) -> bool:
-        """Whether bubblewrap is one of them."""
-        return self.backend.startswith("bubblewrap")
 
 
 def confine_worker(walls: Walls) -> None:

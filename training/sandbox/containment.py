@@ -222,7 +222,8 @@ class Place:
     def make_command(self, python: Python, language: str, readable: tuple[str, ...], settings: dict) -> list[str]:
         """Command line of the worker."""
         walls = {
-            "backend": self.backend,
+            "is_safe": self.backend != UNSAFE,
+            "is_wrapped": self.is_wrapped,
             "readable": [os.path.realpath(path) for path in readable],
             "folder": self.folder or _INNER_FOLDER,
             "user": self.user,

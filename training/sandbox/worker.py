@@ -30,7 +30,7 @@ def main(arguments: str) -> None:
     runner = PythonRunner(walls, settings["packages"]) if settings["language"] == "python" else None
     runner = runner or JavaRunner(walls, settings["jvm"])
     try:
-        write_frame(answers, {"ready": walls.backend, "user": os.getuid()})
+        write_frame(answers, "ready")
         _serve(runner, walls, answers)
     except (HostGone, ChannelClosed):
         # Nobody waits for an answer any more: not a failure of the worker.
