@@ -19,7 +19,8 @@ from astraios_analysis.curves.plan import COST_POWER, choose_batch, expect_pool,
 from astraios_analysis.curves.tables import Columns, forecast_rows
 from astraios_analysis.records.refusal import Refusal
 
-pytestmark = pytest.mark.reference
+# Up to ten minutes of processor time a task.
+pytestmark = [pytest.mark.reference, pytest.mark.timeout(3600)]
 FOLDER = Path(os.environ.get("ASTRAIOS_REFERENCE", "")) / "benchmarks" / "scalebench"
 SEEDS = 20
 # Rows of a group that a seed measures first, by the number of inputs: two and a half a parameter of the largest law.
