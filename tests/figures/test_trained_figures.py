@@ -20,7 +20,7 @@ from astraios_analysis.scores.models import intervals_over_seeds, keep_means
 GRID = "sim"
 # Fits and panels of seven take half as long again.
 OWN = METHODS[:5]
-ROBUST = tuple(f"embedded_robust_{category}" for category in ("description", "format", "syntax"))
+ROBUST = tuple(f"embedded_robust_{category}" for category in ("format", "syntax"))
 LEVELS = {name: -0.5 - 0.1 * place for place, name in enumerate((*EMBEDDED_DATASETS, "embedded_security"))}
 WORLD = World(level=LEVELS, slope=dict.fromkeys(LEVELS, 3.0))
 LOSS = {"cross_entropy", "cross_entropy_by_step", "cross_entropy_by_updated_parameters"}
