@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from astraios_analysis.figures import style
 from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table
@@ -62,7 +61,7 @@ def contrast_panels(table: pd.DataFrame) -> Figure:
         ylabel = f"{METRICS[metric].label if metric else name} minus {first}"
         style.label_panel(panel, name_dataset(name), _count_clear(rows), xlabel="base model parameters", ylabel=ylabel)
     looks = [METHOD_STYLES[method] for method in methods]
-    handles = [Line2D([], [], color=s.colour, marker=s.marker, linestyle="", label=s.label) for s in looks]
+    handles = [style.handle(s.label, color=s.colour, marker=s.marker, linestyle="") for s in looks]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
     style.say_undrawn(figure, rest, {})
     return figure

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from astraios_analysis.claims.judge import Judgement, judgement_frame
 from astraios_analysis.claims.rules import CLAIMS, THESE, VERDICTS
@@ -230,10 +229,8 @@ def small_model_choices(table: pd.DataFrame) -> Figure:
     axes[0].set_yticks(range(len(keys)), labels)
     axes[0].set_ylim(len(keys) - 0.4, -0.6)
     words = ("three or more sizes below the largest", "two sizes", "one size")
-    handles = [
-        Line2D([], [], color=shade, marker="o", label=label) for shade, label in zip(_SHADES, words, strict=True)
-    ]
-    handles.append(Line2D([], [], color=GREY, marker="|", markersize=9, linestyle="", label="random choice"))
+    handles = [style.handle(label, color=shade, marker="o") for shade, label in zip(_SHADES, words, strict=True)]
+    handles.append(style.handle("random choice", marker="|", markersize=9, linestyle=""))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
@@ -290,9 +287,9 @@ def cost_performance(table: pd.DataFrame) -> Figure:
         axes_labels = {"xlabel": _COST_LABELS[rows["cost"].iloc[0]], "ylabel": METRICS[rows["metric"].iloc[0]].label}
         style.label_panel(panel, textwrap.fill(name_dataset(name), 20), words, reserve=2, **axes_labels)
     handles = [
-        Line2D([], [], color=GREY, marker="o", linestyle="", label="measured"),
-        Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="predicted at the target"),
-        Line2D([], [], color="black", linewidth=0.8, label="not beaten by a measured model"),
+        style.handle("measured", marker="o", linestyle=""),
+        style.handle("predicted at the target", marker="o", markerfacecolor="white", linestyle=""),
+        style.handle("not beaten by a measured model", color="black", linewidth=0.8),
     ]
     style.method_legend(figure, table["method"].dropna(), handles)
     return figure

@@ -9,7 +9,6 @@ import seaborn as sns
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from astraios_analysis.figures import style
 from astraios_analysis.figures.spec import (
@@ -84,11 +83,11 @@ def cross_entropy(losses: pd.DataFrame, runs: Sequence[RunRecord], level: float)
         style.size_axis(panel, points["n_params_base"], label=position + 4 >= len(axes))
         style.plain_log(panel)
         panel.set_ylabel(LOSS_LABEL if position % 4 == 0 else "")
-    handles = [Line2D([], [], color=GREY, linestyle=":", label="base model, untuned"), *style.model_handles(losses)]
+    handles = [style.handle("base model, untuned", linestyle=":"), *style.model_handles(losses)]
     if len(lines):
         band = f"law and {100 * level:g} % confidence band"
-        handles.append(Line2D([], [], color=GREY, linewidth=1.1, label=band))
-        handles.append(Line2D([], [], color=GREY, linewidth=1.1, linestyle="--", label="extrapolated"))
+        handles.append(style.handle(band, linewidth=1.1))
+        handles.append(style.handle("extrapolated", linewidth=1.1, linestyle="--"))
     style.method_legend(figure, methods, handles)
     return figure, table
 
@@ -188,13 +187,8 @@ def cross_entropy_by_step(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         panel.set_xlabel("optimiser step (0: base model)" if is_lowest else "")
         # Shared axes leave out the numbers above a place without a panel.
         panel.tick_params(axis="x", labelbottom=is_lowest)
-    handles = []
-    if len(keep_seeds(table)):
-        handles = [
-            Line2D([], [], color=GREY, linewidth=1.2, label="mean over seeds"),
-            Line2D([], [], color=GREY, linewidth=0.5, alpha=0.6, label="one seed"),
-        ]
-    style.method_legend(figure, table["method"], handles)
+    handles = [style.handle("mean over seeds", linewidth=1.2), style.handle("one seed", linewidth=0.5, alpha=0.6)]
+    style.method_legend(figure, table["method"], handles if len(keep_seeds(table)) else [])
     return figure, table
 
 
@@ -328,8 +322,8 @@ def loss_performance(
     handles = [
         style.interval_handle(measured),
         *style.model_handles(measured),
-        Line2D([], [], color="black", linewidth=1.0, label="binomial regression, pooled"),
-        Line2D([], [], color=GREY, linestyle=(0, (4, 2)), label="random guess"),
+        style.handle("binomial regression, pooled", color="black", linewidth=1.0),
+        style.handle("random guess", linestyle=(0, (4, 2))),
         *style.size_handles(measured),
     ]
     style.method_legend(figure, measured["method"], handles)

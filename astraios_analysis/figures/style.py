@@ -246,20 +246,25 @@ def start_at_zero(panels: Iterable[Axes]) -> None:
         panel.set_ylim(lower if min(other.dataLim.y0 for other in shared) < 0 else 0, upper)
 
 
+def handle(label: str, **looks: object) -> Line2D:
+    """Return an entry of a legend, grey unless it has a colour of its own."""
+    return Line2D([], [], **{"color": GREY} | looks, label=label)
+
+
 def interval_handle(table: pd.DataFrame) -> Line2D:
     """Return the legend entry that names error bars: their level, and how they were made (the column ``interval``)."""
     level, known = table["level"].iloc[0], {kind for kind in table["interval"] if kind != "none"}
     ways = ["bootstrap over problems"] if any(kind.startswith("bootstrap") for kind in known) else []
     ways += ["normal"] if any("normal" in kind for kind in known) else []
     label = f"{100 * level:g} % interval ({' or '.join(ways)})"
-    return Line2D([], [], color=GREY, marker="|", markersize=7, linestyle="", label=label)
+    return handle(label, marker="|", markersize=7, linestyle="")
 
 
 def method_legend(figure: Figure, methods: Iterable[str], extra: Sequence[Line2D] = ()) -> None:
     """Name the methods shown below all panels, in the one order of methods, and everything else above them."""
     shown = order_methods(methods)
     styles = [METHOD_STYLES[method] for method in shown]
-    handles = [Line2D([], [], color=s.colour, marker=s.marker, linestyle="", label=s.label) for s in styles]
+    handles = [handle(s.label, color=s.colour, marker=s.marker, linestyle="") for s in styles]
     looks = {"frameon": False, "handletextpad": 0.3, "columnspacing": 1.2}
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), len(METHODS)), **looks)
     if extra:
@@ -336,7 +341,7 @@ def size_handles(table: pd.DataFrame) -> list[Line2D]:
     names = table.drop_duplicates("n_params_base").set_index("n_params_base")["size"]
     ends = list(dict.fromkeys((sizes[0], sizes[-1])))
     looks = {"color": GREY, "marker": "o", "linestyle": ""}
-    return [Line2D([], [], markersize=marker_size_of(n, sizes), label=f"base {names[n]}", **looks) for n in ends]
+    return [handle(f"base {names[n]}", markersize=marker_size_of(n, sizes), **looks) for n in ends]
 
 
 def law_sizes(exact: Sequence[float]) -> np.ndarray:
@@ -369,11 +374,11 @@ def model_handles(table: pd.DataFrame) -> list[Line2D]:
     """Return legend entries for what a table has of single seeds and held-out sizes."""
     handles = []
     if len(keep_seeds(table)):
-        handles.append(Line2D([], [], color=GREY, marker="o", markersize=2.2, linestyle="", label="one seed"))
-        handles.append(Line2D([], [], color=GREY, marker="o", linestyle="", label="mean over seeds"))
+        handles.append(handle("one seed", marker="o", markersize=2.2, linestyle=""))
+        handles.append(handle("mean over seeds", marker="o", linestyle=""))
     if len(split_held_out(table)[1]):
         hollow = {"markerfacecolor": "white", "markeredgewidth": 0.8}
-        handles.append(Line2D([], [], color=GREY, marker="o", linestyle="", label="size held out of fits", **hollow))
+        handles.append(handle("size held out of fits", marker="o", linestyle="", **hollow))
     return handles
 
 

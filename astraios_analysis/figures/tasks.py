@@ -105,7 +105,7 @@ def _references(dataset: str) -> dict[str, float]:
 
 
 def _reference_handle(name: str) -> Line2D:
-    return Line2D([], [], color=GREY, linewidth=1.5, linestyle=_DASHES[name], label=name)
+    return style.handle(name, linewidth=1.5, linestyle=_DASHES[name])
 
 
 def _panel(panel: Axes, rows: pd.DataFrame, name: str, scores: pd.DataFrame) -> None:

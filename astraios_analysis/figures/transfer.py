@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from astraios_analysis.figures import style
 from astraios_analysis.figures.spec import BARS, figure, keep_shares, require_rows, round_table
@@ -132,10 +131,10 @@ def score_scaling(
     measured = primary[primary["dataset"].isin(datasets)]
     handles = [
         style.interval_handle(measured),
-        Line2D([], [], color=GREY, linewidth=1.1, label="fitted"),
-        Line2D([], [], color=GREY, linewidth=1.1, linestyle="--", label="extrapolated"),
-        Line2D([], [], color=GREY, linewidth=2.2, label="50 %"),
-        Line2D([], [], color=GREY, linewidth=0.7, label="95 % prediction interval"),
+        style.handle("fitted", linewidth=1.1),
+        style.handle("extrapolated", linewidth=1.1, linestyle="--"),
+        style.handle("50 %", linewidth=2.2),
+        style.handle("95 % prediction interval", linewidth=0.7),
         *style.model_handles(measured),
     ]
     style.method_legend(figure, table["method"].dropna(), handles)
@@ -301,10 +300,10 @@ def backtest_panels(table: pd.DataFrame) -> Figure:
         _draw_tested(right, _shares(tested), f"{name_grid(grid)}: predicted and measured scores")
     dots = {"marker": "o", "linestyle": ""}
     handles = [
-        Line2D([], [], color=GREY, label="measured, fitted", **dots),
-        Line2D([], [], color=GREY, markerfacecolor="white", label="measured, held out", **dots),
-        Line2D([], [], color=GREY, linewidth=1.1, linestyle="--", label="predicted"),
-        Line2D([], [], color=GREY, linewidth=0.8, label=f"{100 * table['level'].max():g} % prediction interval"),
+        style.handle("measured, fitted", **dots),
+        style.handle("measured, held out", markerfacecolor="white", **dots),
+        style.handle("predicted", linewidth=1.1, linestyle="--"),
+        style.handle(f"{100 * table['level'].max():g} % prediction interval", linewidth=0.8),
     ]
     style.method_legend(figure, table["method"], handles)
     return figure
@@ -391,7 +390,7 @@ def prediction_panels(
         panel.set_title(name_dataset(name), loc="left")
         panel.set(xlabel=x_label, ylabel=one.outcome.metric)
     looks = (("law", 0.8, "-"), ("extrapolated", 0.8, "--"), ("50 %", 2.2, "-"), ("95 % prediction interval", 0.7, "-"))
-    handles = [Line2D([], [], color=GREY, linewidth=w, linestyle=dash, label=label) for label, w, dash in looks]
+    handles = [style.handle(label, linewidth=w, linestyle=dash) for label, w, dash in looks]
     style.method_legend(figure, methods, handles)
     # Whoever asked for it shows it: an open figure a notebook would show once more.
     pyplot.close(figure)
@@ -491,8 +490,8 @@ def _transfer_panels(points: pd.DataFrame, fits: pd.DataFrame) -> Figure:
         style.label_panel(panel, name_dataset(fit["dataset"]), words, reserve=2, xlabel=xlabel, ylabel=ylabel)
     handles = [
         style.interval_handle(points),
-        Line2D([], [], color="black", linewidth=0.9, label="large on small, errors in both"),
-        Line2D([], [], color=GREY, linewidth=0.8, linestyle=":", label="differences unchanged"),
+        style.handle("large on small, errors in both", color="black", linewidth=0.9),
+        style.handle("differences unchanged", linewidth=0.8, linestyle=":"),
     ]
     style.method_legend(figure, points["method"], handles)
     return figure
