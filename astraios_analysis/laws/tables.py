@@ -242,7 +242,11 @@ def read_labels(frame: pd.DataFrame, group: Sequence[str], where: str) -> np.nda
     texts = frame[list(group)].astype(str)
     joined = texts.agg("/".join, axis=1)
     if joined.nunique() < len(texts.drop_duplicates()):
-        joined = texts.agg(" | ".join, axis=1)
+        alike = joined[texts.drop_duplicates().index]
+        name = alike[alike.duplicated()].iloc[0]
+        raise Refusal(
+            f"{where}, columns {', '.join(group)}: two groups would both be called {name!r}; rename one of them"
+        )
     return joined.to_numpy(dtype=object)
 
 

@@ -203,10 +203,12 @@ def test_names_of_groups_stay_as_they_are_written(tmp_path):
     assert aa.read_table(path, group="run")["run"].tolist() == ["007", "007", "1e3", "1.50"]
 
 
-def test_labels_of_several_columns_do_not_collide():
+def test_labels_of_several_columns_that_would_be_one_are_refused():
     table = pd.DataFrame({"n": [1, 2, 4] * 2, "loss": [3, 2, 1.5] * 2, "a": ["x/y"] * 3 + ["x"] * 3})
     table["b"] = ["z"] * 3 + ["y/z"] * 3
-    assert aa.fit(table, "power", "n", "loss", ["a", "b"]).groups == ("x/y | z", "x | y/z")
+    for ask in (lambda **columns: aa.fit(table, "power", **columns), lambda **columns: aa.predict(table, 8, **columns)):
+        with pytest.raises(aa.Refusal, match="two groups would both be called 'x/y/z'; rename one of them"):
+            ask(x="n", y="loss", group=["a", "b"])
 
 
 @pytest.mark.parametrize(
