@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from itertools import cycle, islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -313,7 +314,7 @@ def _places(missing: Sequence[RunSpec], given: SimpleNamespace) -> tuple[str | N
     found = gpus()
     asked = given.jobs or len(found) or processors()
     if given.no_memory_check or not missing:
-        return tuple(found[turn % len(found)].index if found else None for turn in range(asked))
+        return tuple(islice(cycle(found or (None,)), asked))
     places = place(missing, min(asked, len(missing)), found, available_memory())
     if len(places) < min(asked, len(missing)):
         say(f"{len(places)} of {asked} workers: more would not fit into the free memory")

@@ -94,7 +94,7 @@ def check_memory(spec: RunSpec, is_sharded: bool, is_offloaded: bool) -> None:
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     found = gpus()
     if found:
-        free: float | None = found[min(int(os.environ.get("LOCAL_RANK", "0")), len(found) - 1)].free_bytes
+        free: float | None = list(found.values())[min(int(os.environ.get("LOCAL_RANK", "0")), len(found) - 1)]
     else:
         free = available_memory()
         free = None if free is None else free / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -29,10 +29,11 @@ import re
 import shutil
 import statistics
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -63,28 +64,20 @@ _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory
 _USED = (Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"))
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU that this process may use."""
-
-    index: str
-    free_bytes: int
-
-
-def gpus() -> tuple[Gpu, ...]:
-    """Return the GPUs that this process may use, as the driver's ``nvidia-smi`` lists them; none without it."""
+def gpus() -> dict[str, int]:
+    """Return the free bytes of the GPUs that this process may use, as ``nvidia-smi`` lists them; none without it."""
     if shutil.which("nvidia-smi") is None:
-        return ()
+        return {}
     query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
-        return ()
+        return {}
     return visible_gpus(done.stdout, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def visible_gpus(listed: str, visible: str | None) -> tuple[Gpu, ...]:
-    """Return the GPUs of the driver's list that a value of CUDA_VISIBLE_DEVICES leaves."""
+def visible_gpus(listed: str, visible: str | None) -> dict[str, int]:
+    """Return the free bytes of the GPUs of the driver's list that a value of CUDA_VISIBLE_DEVICES leaves."""
     free: dict[str, int] = {}
     indices = []
     for line in listed.splitlines():
@@ -93,12 +86,8 @@ def visible_gpus(listed: str, visible: str | None) -> tuple[Gpu, ...]:
             indices.append(parts[0])
             free[parts[0]] = free[parts[1]] = int(parts[2]) * 2**20
     names = indices if visible is None else [name.strip() for name in visible.split(",")]
-    found: list[Gpu] = []
-    for name in names:
-        if name not in free:
-            break
-        found.append(Gpu(name, free[name]))
-    return tuple(found)
+    # CUDA counts as far as the first that is not there.
+    return {name: free[name] for name in takewhile(free.__contains__, names)}
 
 
 def processor_name(listed: str | None = None) -> str:
@@ -304,7 +293,7 @@ def needed_bytes(spec: RunSpec) -> float:
 
 
 def place(
-    specs: Sequence[RunSpec], jobs: int, devices: Sequence[Gpu], memory_bytes: float | None
+    specs: Sequence[RunSpec], jobs: int, devices: Mapping[str, int], memory_bytes: float | None
 ) -> tuple[str | None, ...]:
     """Return for each worker process the GPU that it works on, None without GPUs: as many as memory has room for.
 
@@ -319,11 +308,11 @@ def place(
     if not devices:
         places: list[str | None] = [None] * room(memory_bytes)
     else:
-        rooms = [(device.index, room(device.free_bytes)) for device in devices]
+        rooms = {name: room(free) for name, free in devices.items()}
         # The first worker of every GPU before the second of any.
-        places = [index for turn in range(jobs) for index, n in rooms if turn < n][:jobs]
+        places = [name for turn in range(jobs) for name, n in rooms.items() if turn < n][:jobs]
     if not places:
-        free = max((device.free_bytes for device in devices), default=memory_bytes)
+        free = max(devices.values(), default=memory_bytes)
         reason = shortage(largest, free) or (
             f"needs {in_gib(need)} GiB for the training of its base, has {in_gib(free)}: use --micro-batch"
         )

@@ -61,17 +61,17 @@ def write_generations(
     task, decoding = find_task(writing.dataset), decoding_of(writing, model)
     problems, prompts = asked(writing)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with Drafts(path, {"model": subject, "prompts": prompts, **decoding.model_dump()}) as drafts:
-        writer = _Writer(model, tokenizer, drafts, progress)
+    drafts = Drafts(path, {"model": subject, "prompts": prompts, **decoding.model_dump()})
+    writer = _Writer(model, tokenizer, drafts, progress)
 
-        def is_complete(place: int, text: str) -> bool:
-            if task.ask_again is not None and len(text.strip()) > len(problems[place].docstring):
-                return True
-            return task.is_complete(text)
+    def is_complete(place: int, text: str) -> bool:
+        if task.ask_again is not None and len(text.strip()) > len(problems[place].docstring):
+            return True
+        return task.is_complete(text)
 
-        texts = writer.write("first", prompts, decoding, is_complete)
-        save_layout(path, laid_out(task, problems, prompts, texts, _second_answers(task, writer, decoding)))
-        drafts.path.unlink()
+    texts = writer.write("first", prompts, decoding, is_complete)
+    save_layout(path, laid_out(task, problems, prompts, texts, _second_answers(task, writer, decoding)))
+    drafts.path.unlink()
     return path
 
 
@@ -104,18 +104,11 @@ class Drafts:
                 # The last one, where a process was stopped in its midst.
                 break
             self.known[part][prompt, sample] = tokens
-        self._file = self.path.open("a", encoding="utf-8")
-
-    def __enter__(self) -> "Drafts":
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._file.close()
 
     def add(self, part: str, prompt: int, sample: int, tokens: list[int]) -> None:
         """Write a sample down."""
-        self._file.write(json.dumps([part, prompt, sample, tokens]) + "\n")
-        self._file.flush()
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([part, prompt, sample, tokens]) + "\n")
 
 
 class _Writer:

@@ -212,39 +212,43 @@ class TestCost:
         assert PeakMemory(torch.device("cpu")).read() < grown - 60_000_000
 
 
-class TestMisfits:
-    def test_too_few_positions_for_virtual_tokens(self):
-        model = RUNS.tuned_model("ptuning", virtual_tokens=30)
-        with pytest.raises(
-            ValueError,
-            match=r"sequence_length 20 and 30 virtual tokens exceed the model's 40 positions; "
-            "choose a sequence_length of at most 10",
-        ):
-            run(model=model)
+UNSCORED = [(tokens, [False] * len(tokens)) for tokens, _ in RUNS.token_rows(8, 1)]
 
-    def test_too_few_positions_for_the_start_positions(self):
-        with pytest.raises(
-            ValueError, match=r"sequence_length 20 and 30 start positions exceed the model's 40 positions"
-        ):
-            run(settings={"position_offsets": 30})
-        with pytest.raises(ValueError, match="virtual tokens stand at the first positions; leave position_offsets out"):
-            run(model=RUNS.tuned_model("ptuning"), settings={"position_offsets": 3})
 
-    def test_a_batch_that_does_not_split(self):
-        with pytest.raises(ValueError, match=r"8 rows does not split into passes of 3 rows .* from 1, 2, 4, 8"):
-            run(settings={"micro_batch": 3})
+@pytest.mark.parametrize(
+    ("options", "arguments", "message"),
+    [
+        (
+            {"method": "ptuning", "virtual_tokens": 30},
+            {},
+            "sequence_length 20 and 30 virtual tokens exceed the model's 40 positions; choose a sequence_length of at "
+            "most 10",
+        ),
+        (
+            {},
+            {"settings": {"position_offsets": 30}},
+            "sequence_length 20 and 30 start positions exceed the model's 40 positions",
+        ),
+        (
+            {"method": "ptuning"},
+            {"settings": {"position_offsets": 3}},
+            "virtual tokens stand at the first positions; leave position_offsets out",
+        ),
+        ({}, {"settings": {"micro_batch": 3}}, r"8 rows does not split into passes of 3 rows .* from 1, 2, 4, 8"),
+        (
+            {},
+            {"rows": TokenRows(UNSCORED + RUNS.token_rows(8, 2), RUNS.token_rows(3, 1))},
+            "no token of the 8 rows of step 1 is scored; choose a larger global_batch",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(options, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        run(model=RUNS.tuned_model(**{"method": "fft", **options}), **arguments)
 
-    def test_a_step_without_scored_tokens(self):
-        rows = [(tokens, [False] * len(tokens)) for tokens, _ in RUNS.token_rows(8, 1)] + RUNS.token_rows(8, 2)
-        with pytest.raises(
-            ValueError, match="no token of the 8 rows of step 1 is scored; choose a larger global_batch"
-        ):
-            run(rows=TokenRows(rows, RUNS.token_rows(3, 1)))
 
-    def test_nothing_to_train(self):
-        with pytest.raises(ValueError, match="no parameter requires a gradient"):
-            run(model=RUNS.tuned_model("fft").requires_grad_(False))
-
-    def test_updated_weights_that_lose_small_steps(self):
-        with pytest.raises(ValueError, match=r"updated parameter transformer\.wte\.weight is bfloat16"):
-            run(model=RUNS.tuned_model("fft").bfloat16())
+def test_weights_that_cannot_be_updated_are_refused():
+    with pytest.raises(ValueError, match="no parameter requires a gradient"):
+        run(model=RUNS.tuned_model("fft").requires_grad_(False))
+    with pytest.raises(ValueError, match=r"updated parameter transformer\.wte\.weight is bfloat16"):
+        run(model=RUNS.tuned_model("fft").bfloat16())
