@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import tiny_grid as TINY
 from accelerate.state import AcceleratorState
-from submitit import DebugExecutor, SlurmExecutor
+from submitit import DebugExecutor, LocalExecutor, SlurmExecutor
 from submitit.core.submission import process_job
 
 from astraios_analysis.records.frame import load
@@ -170,10 +170,13 @@ def test_the_processes_of_a_job_train_its_run_together(queued, tmp_path):
         assert two.loss == pytest.approx(one.loss, rel=1e-4)
 
 
-def test_what_several_processes_ask_of_a_cluster():
+def test_what_several_processes_ask_of_a_cluster_and_of_this_machine(tmp_path):
     asked = JobSettings(nodes=2, gpus=8).parameters("x")
     assert (asked["nodes"], asked["ntasks_per_node"], asked["gpus_per_node"]) == (2, 8, 8)
     assert JobSettings(gpus=0).parameters("x")["ntasks_per_node"] == 1
+    here = LocalExecutor(tmp_path)
+    here.update_parameters(**JobSettings(gpus=1, processes=2, minutes=30).local_parameters())
+    assert here.parameters == {"tasks_per_node": 2, "timeout_min": 30, "gpus_per_node": 1}
     with pytest.raises(ValueError, match="nodes is 2, and this machine is one; choose --engine slurm"):
         JobSettings(nodes=2).local_parameters()
 
