@@ -119,7 +119,8 @@ class ProblemBootstrap:
 
         With per-problem counts, problems are resampled. Without, draws are normal around the value, independent between
         models: with the standard error that came with it, or for an accuracy the binomial one and the reading error in
-        quadrature. Where neither is known, draws are NaN.
+        quadrature. Seeds share their validation tokens, so that errors of losses do not average out over them. Where no
+        error is known, draws are NaN.
         """
         if self.n_draws == 0:
             return np.empty(0), NO_INTERVAL
@@ -130,7 +131,8 @@ class ProblemBootstrap:
         error, kind = _standard_error(score)
         if error is None:
             return np.full(self.n_draws, np.nan), NO_INTERVAL
-        name = "/".join((record.run_id, *score.key))
+        run = f"{record.size} {record.method}" if score.dataset == LOSS else record.run_id
+        name = "/".join((run, *score.key))
         rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         metric = METRICS[score.metric]
         return np.clip(score.value + error * rng.standard_normal(self.n_draws), metric.lower, metric.upper), kind

@@ -85,9 +85,7 @@ def measure(records: Sequence[RunRecord], name: str, bootstrap: ProblemBootstrap
         if all(one is not None and len(one) == 1 for one in known.values()):
             shares[model] = {seed: one[0] for seed, one in known.items()}
         place = scores.places[model[0]][model[1]]
-        draws[model], kind[model] = scores.draws[:, place], scores.kinds[place]
-        if name == LOSS:
-            draws[model], kind[model] = _loss_draws([record for record, _ in found], value[model], bootstrap), TOKENS
+        draws[model], kind[model] = scores.draws[:, place], TOKENS if name == LOSS else scores.kinds[place]
     if not value:
         raise Refusal(f"no run has {name}; choose another data set or add runs")
     better = METRICS[way[0]].higher_is_better is not False
@@ -111,15 +109,6 @@ def measure_rows(frame: pd.DataFrame, name: str, *, is_rate: bool, bootstrap: Pr
         draws[model] = value[model] + error * rng.standard_normal(bootstrap.n_draws)
         kind[model] = ANSWERS
     return Measured(name, sizes, value, draws, runs, {}, kind, is_rate)
-
-
-def _loss_draws(records: Sequence[RunRecord], mean: float, bootstrap: ProblemBootstrap) -> np.ndarray:
-    """Draw a model's loss for other validation tokens; seeds share them, so their errors do not average out."""
-    errors = [record.val_loss_se for record in records]
-    if None in errors:
-        return np.full(bootstrap.n_draws, np.nan)
-    rng = np.random.default_rng([bootstrap.seed, *records[0].run_id.encode()])
-    return mean + np.mean(errors) * rng.standard_normal(bootstrap.n_draws)
 
 
 def contrast(measured: Measured, pair: Pair, level: float = 0.95) -> list[dict]:
