@@ -54,9 +54,9 @@ from astraios_analysis.records.grids import PerGrid, load_grids
 from astraios_analysis.records.printing import rows_of, table_text
 from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal, attempt, require_known
-from astraios_analysis.records.registry import LOSS, MEAN_GENERATION, choose_measure
+from astraios_analysis.records.registry import LOSS, LOSS_METRIC, MEAN_GENERATION, choose_measure
 from astraios_analysis.records.sources import find_example, load_records
-from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_measures
+from astraios_analysis.scores.bootstrap import TOKEN_ERROR, ProblemBootstrap, primary_measures
 from astraios_analysis.scores.completion import complete as complete_scores
 from astraios_analysis.scores.completion import score_cells
 from astraios_analysis.scores.contrasts import (
@@ -69,6 +69,7 @@ from astraios_analysis.scores.contrasts import (
     measure_rows,
     run_sd,
 )
+from astraios_analysis.scores.losses import final_losses
 from astraios_analysis.scores.models import intervals_over_seeds, require_one_grid
 from astraios_analysis.scores.ranks import measured_datasets, rank_methods, rank_transfer, transfer_all
 from astraios_analysis.scores.transfer import transfer_slopes
@@ -963,7 +964,12 @@ def transfer(
     table = pd.concat(parts.values(), ignore_index=True)
     shown = set(table["dataset"])
     wanted = {(name, *measure) for name, measure in primary_measures(runs).items() if name in shown}
-    return Transfer(table, intervals_over_seeds(runs, level=level, bootstrap=bootstrap, wanted=wanted))
+    primary = intervals_over_seeds(runs, level=level, bootstrap=bootstrap, wanted=wanted)
+    if LOSS in shown:
+        losses = final_losses(runs, level=level).rename(columns={"val_loss": "value"})
+        losses = losses.assign(dataset=LOSS, metric=LOSS_METRIC, interval=TOKEN_ERROR)
+        primary = pd.concat([primary, losses], ignore_index=True)
+    return Transfer(table, primary)
 
 
 @dataclass(frozen=True, repr=False)

@@ -124,7 +124,7 @@ def best_method(table: pd.DataFrame) -> Figure:
         style.heat_map(panel, grid, cbar=kind == kinds[-1], cbar_kws={"label": "P(best)"}, **PROBABILITIES)
         panel.tick_params(axis="x", rotation=60)
         sizes = rows.groupby("grid", sort=False)["n_params_base"].max().map(size_label)
-        at = "; ".join(f"{name_grid(name).lower()} at {size}" for name, size in sizes.items())
+        at = "; ".join(f"{name} at {size}" for name, size in sizes.items())
         where = at if kind == "predicted" else "at the largest size of most methods"
         words = f"{rows['method'].nunique()} methods, {BEST[kind]}\n{where}"
         style.label_panel(panel, f"P(best), {kind}", words)

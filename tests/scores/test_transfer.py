@@ -28,7 +28,9 @@ def test_slope_from_the_counts_alone(released_runs, released_folder):
 
 def test_of_losses_the_level_is_in_nats():
     runs = list(simulate(World(), seeds=(0,), n_problems=40, val_loss_se=0.01))
-    for row in aa.transfer(runs, dataset="val_loss").table.dropna(subset=["slope"]).to_dict("records"):
+    found = aa.transfer(runs, dataset="val_loss")
+    assert len(found.plot().axes) >= len(found.table) > 0
+    for row in found.table.dropna(subset=["slope"]).to_dict("records"):
         assert row["intercept_lower"] < row["intercept"] < row["intercept_upper"]
         # The error of a mean over seven methods, each known to 0.01, and what the smaller size brings.
         assert row["intercept_upper"] - row["intercept_lower"] < 4 * 0.01 / np.sqrt(7) * np.hypot(1, row["slope"]) * 1.5
