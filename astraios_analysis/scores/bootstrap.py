@@ -119,8 +119,8 @@ class ProblemBootstrap:
 
         With per-problem counts, problems are resampled. Without, draws are normal around the value, independent between
         models: with the standard error that came with it, or for an accuracy the binomial one and the reading error in
-        quadrature. Seeds share their validation tokens, so that errors of losses do not average out over them. Where no
-        error is known, draws are NaN.
+        quadrature. Seeds of a model share what they are measured on, so that these errors do not average out over them.
+        Where no error is known, draws are NaN.
         """
         if self.n_draws == 0:
             return np.empty(0), NO_INTERVAL
@@ -131,7 +131,7 @@ class ProblemBootstrap:
         error, kind = _standard_error(score)
         if error is None:
             return np.full(self.n_draws, np.nan), NO_INTERVAL
-        run = f"{record.size} {record.method}" if score.dataset == LOSS else record.run_id
+        run = record.run_id if record.seed is None else f"{record.size} {record.method}"
         name = "/".join((run, *score.key))
         rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         metric = METRICS[score.metric]

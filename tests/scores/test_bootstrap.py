@@ -69,7 +69,7 @@ def digitised(value, **changes):
 
 def test_normal_draws_are_independent_between_models_and_stay_in_range(make_record):
     score = digitised(0.95, metric="parse_rate", stderr=0.05, n_items=25)
-    records = [make_record(run_id=name, scores=(score,)) for name in ("a", "b")]
+    records = [make_record(run_id=name, size=name, scores=(score,)) for name in ("1b", "3b")]
     bootstrap = ProblemBootstrap(4_000, seed=3)
     (first, kind), (second, _) = (bootstrap.draws(record, score) for record in records)
     assert kind == BOOTSTRAP_ERROR
@@ -79,6 +79,16 @@ def test_normal_draws_are_independent_between_models_and_stay_in_range(make_reco
     bare = score.model_copy(update={"stderr": None})
     draws, kind = bootstrap.draws(records[0], bare)
     assert kind == NO_INTERVAL and np.isnan(draws).all()
+
+
+def test_normal_errors_do_not_average_out_over_seeds(make_record):
+    score = digitised(0.5, metric="cross_entropy", stderr=0.02)
+    seeds = [make_record(run_id=f"r{seed}", seed=seed, scores=(score,)) for seed in range(4)]
+    bootstrap = ProblemBootstrap(4_000)
+    draws, _ = bootstrap.mean_draws([(record, score) for record in seeds])
+    assert draws.std() == pytest.approx(0.02, rel=0.05)
+    unknown = [make_record(run_id=f"r{i}", seed=None, scores=(score,)) for i in range(4)]
+    assert bootstrap.mean_draws([(record, score) for record in unknown])[0].std() == pytest.approx(0.01, rel=0.05)
 
 
 @pytest.mark.parametrize(("value", "reading"), [(0.3, 0.0015), (0.8, 0.02)])
