@@ -79,7 +79,7 @@ def command(given: SimpleNamespace) -> None:
         _print(found)
 
 
-def _print(found: aa.Backtest) -> None:
+def _print(found: "aa.Backtest") -> None:
     mean = found.mean
     last = {"quantity": "mean"} | {name: mean[name] for name in ("rmse_log", "mean_abs_pct", "interval_score")}
     last |= {f"covered_{100 * float(level):g}": share for level, share in mean["coverage"].items()}

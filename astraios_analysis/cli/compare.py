@@ -83,7 +83,7 @@ def command(given: SimpleNamespace) -> None:
         _print(found, *methods, given.level)
 
 
-def _print(found: aa.Comparison, method_a: str, method_b: str, level: float) -> None:
+def _print(found: "aa.Comparison", method_a: str, method_b: str, level: float) -> None:
     for scope, rows in found.table.groupby("scope", sort=False):
         known = rows["stderr"].notna().any()
         what = "on other problems" if scope == "these models" else "trained again, on other problems"

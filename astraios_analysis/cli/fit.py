@@ -141,12 +141,12 @@ def command(given: SimpleNamespace) -> None:
         print("\n\n".join(_text(found, name) for name in found.fits))
 
 
-def _is_apart(found: aa.Fit) -> bool:
+def _is_apart(found: "aa.Fit") -> bool:
     """Return whether each group has a fit of its own."""
     return found.points.group is not None and not found.members
 
 
-def _report(found: aa.Fit, group: str) -> dict[str, object]:
+def _report(found: "aa.Fit", group: str) -> dict[str, object]:
     """Return one fit as plain values in the form that other programs build on."""
     fit, (certificate, intervals, _) = found.fits[group], found.certified[group]
     params = {}
@@ -184,7 +184,7 @@ def _finite(value: float) -> float | None:
     return float(value) if abs(value) < float("inf") else None
 
 
-def _text(found: aa.Fit, group: str) -> str:
+def _text(found: "aa.Fit", group: str) -> str:
     """Return one fit as text for people: parameters, warnings, certificate, and what a report of it states."""
     fit, (certificate, intervals, _) = found.fits[group], found.certified[group]
     percent = f"{100 * certificate.level:g} %"

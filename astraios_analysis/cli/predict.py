@@ -151,7 +151,7 @@ def _named(values: tuple[str, ...]) -> list[str] | None:
     return None if not values or ALL in values else list(dict.fromkeys(values))
 
 
-def _say_refused(found: aa.Prediction) -> None:
+def _say_refused(found: "aa.Prediction") -> None:
     for names, reason in by_reason(found.refused).items():
         say(f"not predicted: {names}: {reason}")
     for note in found.notes:
@@ -160,7 +160,7 @@ def _say_refused(found: aa.Prediction) -> None:
         say(f"not back-tested: {name}: {reason}")
 
 
-def _print(found: aa.Prediction) -> None:
+def _print(found: "aa.Prediction") -> None:
     rows, several_sizes = [], len({row["size"] for row in found.rows}) > 1
     for prediction in found.rows:
         names = ("quantity", "metric", "method", *(["size"] if several_sizes else []), "value")

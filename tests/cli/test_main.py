@@ -45,8 +45,11 @@ class TestHelp:
         heavy = {"numpy", "pandas", "scipy", "pydantic", "matplotlib", "statsmodels", "papermill", "seaborn"}
         script = "import sys\nfrom astraios_analysis.cli.main import main\nassert main(['--help']) == 0\n"
         script += f"print(sorted({heavy} & set(sys.modules)), file=sys.stderr)\n"
+        # Of a command too: what reads records is loaded, what fits them is not.
+        script += "assert main(['predict', '--help']) == main(['fit', '--help']) == 0\n"
+        script += "print({'scipy', 'astraios_analysis.api'} & set(sys.modules), file=sys.stderr)\n"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
-        assert done.stderr == "[]\n"
+        assert done.stderr == "[]\nset()\n"
 
     def test_version(self, run):
         version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
