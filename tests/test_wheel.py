@@ -63,6 +63,7 @@ COMMANDS = {
     PREDICT: "recode_format",
     f"{PREDICT} --data {ROOT / 'data'}": "recode_format",
     "rank --dataset humanevalsynthesize_java": "humanevalsynthesize_java",
+    "claims --grid released": "fft_best",
     "fit --law power_floor --grid ladder --pooling shared": "power_floor",
 }
 
