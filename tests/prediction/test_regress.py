@@ -51,7 +51,7 @@ def test_without_a_chance_level_it_is_the_glm_of_statsmodels(trained, scope):
 @pytest.mark.parametrize("size_sd", [0.0, 0.3])
 def test_worlds_with_a_known_slope(size_sd):
     hits, found, width = ({POOLED: [], WITHIN: []} for _ in range(3))
-    for seed in range(40):
+    for seed in range(80):
         fit = regress_score(simulate(world(size_sd=size_sd, model_sd=0.1), seeds=(0,), seed=seed), FIX)
         for scope in hits:
             row = slope_of(fit, scope)
