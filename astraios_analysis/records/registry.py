@@ -201,8 +201,6 @@ def _answers(task: str) -> DataSet:
 _HUMANEVALPACK = tuple(
     _humaneval(task, language) for task in ("synthesize", "fix", "explain") for language in ("python", "java")
 )
-_PARTS = tuple(dataset.name for dataset in _HUMANEVALPACK)
-_MEAN = ("pass@1", "mean")
 _GREEDY = ("pass@1", "greedy")
 _ROBUST = ("robust_pass@1", "all_transformations")
 _OWN_WEAKNESS = ("insecure_rate", "t0.2,n20,longest_prefix,own_weakness")
@@ -215,7 +213,15 @@ DATASETS: dict[str, DataSet] = {
         _comprehension("defect_detection", "c", "overall_accuracy", "zero_shot/full2732", "devign", 1477 / 2732),
         *_HUMANEVALPACK,
         DataSet(
-            MEAN_GENERATION, "Mean code generation", "generation", None, *_MEAN, "humaneval", suite="mean", parts=_PARTS
+            MEAN_GENERATION,
+            "Mean code generation",
+            "generation",
+            None,
+            "pass@1",
+            "mean",
+            "humaneval",
+            suite="mean",
+            parts=tuple(dataset.name for dataset in _HUMANEVALPACK),
         ),
         # The unperturbed prompts of ReCode: the problems, and the outcomes, that its robust scores rest on.
         DataSet("humaneval_python", "HumanEval Python", "generation", "python", *_GREEDY, "humaneval", is_extra=True),
