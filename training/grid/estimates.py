@@ -54,6 +54,7 @@ from training.spec.run import (
     closed_form_counts,
     is_closed_form,
     qkv_width,
+    training_flop,
 )
 
 GIB = 2**30
@@ -357,11 +358,11 @@ class RunEstimate:
     seconds: float | None
 
 
-def training_flop(counts: ParameterCounts, spec: RunSpec, n_tokens: int, n_rows: int) -> float:
-    """Return the operations of training by the rule that records follow."""
+def run_flop(counts: ParameterCounts, spec: RunSpec, n_tokens: int, n_rows: int) -> float:
+    """Return the operations of training a run, as its record will have them."""
     if spec.tuning.virtual_tokens:
-        return 4.0 * counts.n_params_base * (n_tokens + spec.tuning.virtual_tokens * n_rows)
-    return (4.0 * counts.n_params + 2.0 * counts.n_params_updated) * n_tokens
+        return training_flop(counts.n_params_base, 0, n_tokens, spec.tuning.virtual_tokens * n_rows)
+    return training_flop(counts.n_params, counts.n_params_updated, n_tokens)
 
 
 def spent_flop(counts: ParameterCounts, spec: RunSpec, n_tokens: int, *, recomputed: bool) -> float:
@@ -373,7 +374,7 @@ def spent_flop(counts: ParameterCounts, spec: RunSpec, n_tokens: int, *, recompu
     forward = 2.0 * counts.n_params_base + attention
     # Before the first step, at multiples of validate_every, and after the last; a frozen base once by itself.
     n_validations = 1 + math.ceil(schedule.steps / schedule.validate_every) + (spec.tuning.method != "fft")
-    trained = training_flop(counts, spec, n_tokens, n_rows) + 3.0 * attention * length * n_rows
+    trained = run_flop(counts, spec, n_tokens, n_rows) + 3.0 * attention * length * n_rows
     again = forward * length * n_rows if recomputed else 0.0
     return trained + again + n_validations * spec.n_validation * length * forward
 
@@ -393,7 +394,7 @@ def estimate_run(spec: RunSpec, machine: Machine, *, tokens_per_row: float | Non
         busy = spent / (machine.tflops * 1e12 * machine.utilisation)
         device_seconds = busy + schedule.steps * machine.step_seconds * plan.n_processes
         seconds = device_seconds / plan.n_processes
-    flop = training_flop(counts, spec, n_tokens, n_rows)
+    flop = run_flop(counts, spec, n_tokens, n_rows)
     memory = estimate_memory(spec.size, spec.tuning, schedule, spec.loop)
     return RunEstimate(spec, counts, n_tokens, flop, spent, memory, plan, device_seconds, seconds)
 

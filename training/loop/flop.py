@@ -10,27 +10,21 @@ from torch import nn
 
 from training.loop.optimisation import updated_parameters
 from training.loop.validation import count_virtual_tokens
+from training.spec.run import training_flop
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
 
 def estimate_flop(model: nn.Module, n_tokens: int, n_rows: int) -> float:
-    """Return the floating-point operations of training over all processes, C = (4 N + 2 N_u) D.
-
-    A token costs 2 N forward, 2 N backward for the gradients of activations, which go through frozen weights too, and
-    2 N_u for those of the N_u updated weights: 6 N D for full fine-tuning (Kaplan et al. 2020, arXiv 2001.08361;
-    Hoffmann et al. 2022, arXiv 2203.15556). N counts embeddings, D tokens without padding. P-Tuning makes its virtual
-    tokens once a batch: N is the base model, N_u 0, and D counts them in every row. Attention's own products,
-    validation and recomputed activations are left out.
-    """
+    """Return the operations of training a model (`training_flop`) on tokens without padding, of so many rows."""
     n_virtual = count_virtual_tokens(model)
     if n_virtual:
         n_base = sum(weight.numel() for weight in model.get_base_model().parameters())
-        return 4.0 * n_base * (n_tokens + n_virtual * n_rows)
+        return training_flop(n_base, 0, n_tokens, n_virtual * n_rows)
     n_params = sum(weight.numel() for weight in model.parameters())
     n_updated = sum(weight.numel() for weight in updated_parameters(model).values())
-    return (4.0 * n_params + 2.0 * n_updated) * n_tokens
+    return training_flop(n_params, n_updated, n_tokens)
 
 
 PEAK_FLOPS: Mapping[str, float] = MappingProxyType(

@@ -351,3 +351,15 @@ def closed_form_counts(size: ModelSize, tuning: Tuning) -> ParameterCounts:
         n_params_embedding=n_embedding,
         n_params_updated=n_base if tuning.method == "fft" else n_added,
     )
+
+
+def training_flop(n_params: int, n_updated: int, n_tokens: int, n_virtual: int = 0) -> float:
+    """Return the floating-point operations of training over all processes, C = (4 N + 2 N_u) D.
+
+    A token costs 2 N forward, 2 N backward for the gradients of activations, which go through frozen weights too, and
+    2 N_u for those of the N_u updated weights: 6 N D for full fine-tuning (Kaplan et al. 2020, arXiv 2001.08361;
+    Hoffmann et al. 2022, arXiv 2203.15556). N counts embeddings, D tokens without padding and, of all rows, the
+    ``n_virtual`` ones; P-Tuning makes these once a batch, so that N is the base model there, and N_u 0. Attention's own
+    products, validation and recomputed activations are left out.
+    """
+    return (4.0 * n_params + 2.0 * n_updated) * (n_tokens + n_virtual)

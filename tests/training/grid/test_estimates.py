@@ -26,8 +26,8 @@ from training.grid.estimates import (
     pace,
     place,
     processor_name,
+    run_flop,
     shortage,
-    training_flop,
     visible_gpus,
 )
 from training.loop.batches import TokenBatch
@@ -67,7 +67,7 @@ def test_operations_are_those_of_the_records():
         spec = RunSpec.model_validate_json(json.dumps(record.provenance.spec["run"]))
         n_rows = spec.schedule.steps * spec.schedule.global_batch
         counts = closed_form_counts(spec.size, spec.tuning)
-        assert training_flop(counts, spec, record.n_tokens, n_rows) == pytest.approx(record.cost.flop, rel=1e-12)
+        assert run_flop(counts, spec, record.n_tokens, n_rows) == pytest.approx(record.cost.flop, rel=1e-12)
 
 
 def test_full_fine_tuning_costs_6_n_d():
