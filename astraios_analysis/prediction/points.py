@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -70,7 +71,7 @@ class PooledPoints:
         """Return a hash of all numbers."""
         return hash(self._key)
 
-    @property
+    @cached_property
     def methods(self) -> tuple[str, ...]:
         """Methods in the order in which they come."""
         return tuple(dict.fromkeys(self.method.tolist()))

@@ -14,7 +14,7 @@ out exactly (as in `pool`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy.linalg import null_space
@@ -107,45 +107,58 @@ class SuiteLaw(Versions):
     slope_sd: np.ndarray
     own_slope_sd: np.ndarray
 
-    def _lines(self, method: np.ndarray, n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return x of points (h, n) and which method each has (n, m)."""
-        own = np.asarray(method)[:, None] == np.array(self.methods)
-        return _bent(n_params, self.centre, self.bend), own.astype(float)
+    def _design(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return x of points (h, n), and what intercepts and slopes multiply there, (h, n, 2 m + 1)."""
+        own = (np.asarray(methods)[:, None] == np.array(self.methods)).astype(float)
+        x = _bent(n_params, self.centre, self.bend)
+        slopes = x[:, :, None] * np.column_stack([np.ones(len(own)), own])
+        return x, np.concatenate([np.broadcast_to(own, (len(x), *own.shape)), slopes], axis=2)
+
+    @cached_property
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (h, c) and covariance (h, c, c) of intercepts and of what slopes differ by from the suite's."""
+        z = np.broadcast_to(logit(self.points.y), (len(self.slope), len(self.points.y)))
+        noise = self.noise_factor[:, None] * self.points.noise + self.sigma_run[:, None] ** 2
+        return self._condition(self.points.method, self.points.n_params, z, noise)
+
+    def _condition(self, methods, n_params, z, noise) -> tuple[np.ndarray, np.ndarray]:
+        """Return the coefficients given link values and their variances, both (h, n): intercepts have flat priors."""
+        m, (x, design) = len(self.methods), self._design(methods, n_params)
+        own, slopes = design[0, :, :m], design[:, :, m:]
+        spread = np.repeat([self.slope_sd**2, self.own_slope_sd**2], [1, m], axis=0).T
+        shared = spread[:, :, None] * np.swapaxes(slopes, 1, 2)
+        at_size = self.sigma_size[:, None, None] ** 2 * (n_params[:, None] == n_params)
+        inverse = np.linalg.inv(slopes @ shared + at_size + noise[:, :, None] * np.eye(len(n_params)))
+        weighted, gain = own.T @ inverse, shared @ inverse
+        levels = np.linalg.inv(weighted @ own)
+        left = (z - self.slope[:, None] * x)[:, :, None]
+        level = levels @ (weighted @ left)
+        mean = np.concatenate([level, gain @ (left - own @ level)], axis=1)[:, :, 0]
+        # What the slopes know of themselves, and what they owe to intercepts that are not known.
+        known = spread[:, :, None] * np.eye(m + 1) - gain @ np.swapaxes(shared, 1, 2)
+        with_levels = np.concatenate([np.broadcast_to(np.eye(m), levels.shape), -gain @ own], axis=1)
+        covariance = with_levels @ levels @ np.swapaxes(with_levels, 1, 2)
+        covariance[:, m:, m:] += known
+        return mean, (covariance + np.swapaxes(covariance, 1, 2)) / 2
 
     def posterior(
         self, methods: Sequence[str], n_params: np.ndarray, extra: tuple[Sequence[str], np.ndarray] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return mean (h, t) and covariance (h, t, t) of the lines at t targets, as `pool.Pool.posterior` does."""
-        points, slope = self.points, self.slope[:, None]
-        z = np.broadcast_to(logit(points.y), (len(slope), len(points.y)))
-        noise = self.noise_factor[:, None] * points.noise + self.sigma_run[:, None] ** 2
-        method, sizes = points.method, points.n_params
-        if extra is not None:
-            expected = self.posterior(*extra)[0]
-            more = self.noise_factor[:, None] * self.noise_at(expected) + self.sigma_run[:, None] ** 2
-            more = more + points.one_run_variance
-            z, noise = np.concatenate([z, expected], axis=1), np.concatenate([noise, more], axis=1)
-            method, sizes = np.append(method, list(extra[0])), np.append(sizes, extra[1])
-        x, own = self._lines(method, sizes)
-        x_new, own_new = self._lines(np.asarray(methods), np.asarray(n_params, dtype=float))
-        within = self._slopes(x, own, x, own) + self.sigma_size[:, None, None] ** 2 * (sizes[:, None] == sizes)
-        inverse = np.linalg.inv(within + noise[:, :, None] * np.eye(len(sizes)))
-        weighted = own.T @ inverse
-        levels = np.linalg.inv(weighted @ own)
-        left = (z - slope * x)[:, :, None]
-        level = levels @ (weighted @ left)
-        gain = self._slopes(x_new, own_new, x, own) @ inverse
-        mean = (own_new @ level + gain @ (left - own @ level))[:, :, 0] + slope * x_new
-        rest = own_new - gain @ own
-        prior = self._slopes(x_new, own_new, x_new, own_new)
-        covariance = prior - gain @ np.swapaxes(self._slopes(x_new, own_new, x, own), 1, 2)
-        covariance = covariance + rest @ levels @ np.swapaxes(rest, 1, 2)
-        return mean, (covariance + np.swapaxes(covariance, 1, 2)) / 2
+        mean, covariance = self.coefficients if extra is None else self._with_runs(*extra)
+        x, target = self._design(methods, np.asarray(n_params, dtype=float))
+        lines = (target @ mean[:, :, None])[:, :, 0] + self.slope[:, None] * x
+        return lines, target @ covariance @ np.swapaxes(target, 1, 2)
 
-    def _slopes(self, x, own, x_other, own_other) -> np.ndarray:
-        """Return the covariance that slopes give two lists of points, (h, n, n)."""
-        common, alone = (sd[:, None, None] ** 2 for sd in (self.slope_sd, self.own_slope_sd))
-        return x[:, :, None] * x_other[:, None, :] * (common + alone * (own @ own_other.T))
+    def _with_runs(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the coefficients after runs whose outcome is the expected one."""
+        points, expected = self.points, self.posterior(methods, n_params)[0]
+        z = np.concatenate([np.broadcast_to(logit(points.y), (len(expected), len(points.y))), expected], axis=1)
+        more = self.noise_at(expected) * self.noise_factor[:, None] + points.one_run_variance
+        noise = np.broadcast_to(points.noise, (len(expected), len(points.y))) * self.noise_factor[:, None]
+        noise = np.concatenate([noise, more], axis=1) + self.sigma_run[:, None] ** 2
+        joined = np.append(points.method, list(methods)), np.append(points.n_params, n_params)
+        return self._condition(*joined, z, noise)
 
 
 @lru_cache(maxsize=128)
