@@ -45,7 +45,7 @@ class LossScoreFit:
         x = (self.loss_centre - np.atleast_1d(np.asarray(loss, dtype=float))) / self.loss_scale
         if self.pooling != "pooled" and method not in self.methods:
             raise Refusal(f"{method} was not fitted on {self.dataset}; choose from {', '.join(self.methods)}")
-        return _design(x, np.full(len(x), method), self.methods, self.pooling)
+        return _design(x, np.array([method]), self.methods, self.pooling)
 
     def curve(self, loss: np.ndarray, method: str) -> np.ndarray:
         """Return the expected share at losses, shape (n,)."""
@@ -82,9 +82,9 @@ def _scatter(p: np.ndarray, relative: np.ndarray, rng: np.random.Generator) -> n
 
 
 def _design(x: np.ndarray, method: np.ndarray, methods: tuple[str, ...], pooling: LossPooling) -> np.ndarray:
-    if pooling == "shared_slope":
-        return np.column_stack([np.asarray(method)[:, None] == np.array(methods), x]).astype(float)
-    return np.column_stack([np.ones(len(x)), x])
+    """Return regressors at losses x (n,) of one method each, or of one for all."""
+    own = method[:, None] == np.array(methods) if pooling == "shared_slope" else np.ones((1, 1))
+    return np.column_stack([np.broadcast_to(own, (len(x), own.shape[1])), x]).astype(float)
 
 
 def fit_loss_score(scores: ModelScores, pooling: LossPooling = "pooled") -> LossScoreFit:

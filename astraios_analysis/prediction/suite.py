@@ -66,31 +66,39 @@ def _bent(n_params: np.ndarray, centre: float, bend: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _contrasts(points: PooledPoints) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return what the intercepts leave (n - m contrasts), of link values, noise, sizes; and methods' memberships."""
+def _contrasts(points: PooledPoints) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what the intercepts leave of link values (k,), of slopes and of scatter, k contrasts of n points.
+
+    Slopes are what x multiplies to, (n, k (1 + m)): the common slope and each method's own. Scatter (3, k k) are the
+    covariances that size effects, a run's scatter and the known noise have at variances and a factor of 1.
+    """
     own = (points.method[:, None] == np.array(points.methods)).astype(float)
     free = null_space(own.T)
     at_size = (points.n_params[:, None] == points.sizes).astype(float)
-    z = free.T @ logit(points.y)
-    return free, z, free.T @ (points.noise[:, None] * free), free.T @ at_size @ at_size.T @ free, own
+    slopes = free[:, :, None] * np.column_stack([np.ones(len(own)), own])[:, None, :]
+    scatter = [at_size @ at_size.T, np.eye(len(own)), np.diag(points.noise)]
+    scatter = np.stack([(free.T @ one @ free).ravel() for one in scatter])
+    return free.T @ logit(points.y), slopes.reshape(len(own), -1), scatter
 
 
 @lru_cache(maxsize=512)
 def _likelihood_at(points: PooledPoints, centre: float, key: bytes) -> np.ndarray:
     places = np.frombuffer(key).reshape(-1, len(_PRIOR))
-    v = _versions(places)
-    free, z, noise, sizes, own = _contrasts(points)
-    x = _bent(points.n_params, centre, v["bend"])
-    whole = x @ free
-    by_method = np.swapaxes(free, 0, 1) @ (x[:, :, None] * own)
-    square = {name: value[:, None, None] ** 2 for name, value in v.items()}
-    covariance = square["slope_sd"] * whole[:, :, None] * whole[:, None, :]
-    covariance = covariance + square["own_slope_sd"] * (by_method @ np.swapaxes(by_method, 1, 2))
-    covariance += square["sigma_size"] * sizes + v["noise_factor"][:, None, None] * noise
-    covariance += square["sigma_run"] * np.eye(len(z))
-    root = np.linalg.cholesky(covariance)
-    left = np.linalg.solve(root, (z - v["slope"][:, None] * whole)[:, :, None])[:, :, 0]
-    return -(left**2).sum(axis=1) / 2 - np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+    v, (z, slopes, scatter), h = _versions(places), _contrasts(points), len(places)
+    k = len(z)
+    by_slope = (_bent(points.n_params, centre, v["bend"]) @ slopes).reshape(h, k, -1)
+    left = z - v["slope"][:, None] * by_slope[:, :, 0]
+    by_slope[:, :, 0] *= v["slope_sd"][:, None]
+    by_slope[:, :, 1:] *= v["own_slope_sd"][:, None, None]
+    joined = np.empty((h, k + 1, k + 1))
+    factors = np.column_stack([v["sigma_size"] ** 2, v["sigma_run"] ** 2, v["noise_factor"]])
+    joined[:, :k, :k] = (factors @ scatter).reshape(h, k, k)
+    joined[:, :k, :k] += by_slope @ np.swapaxes(by_slope, 1, 2)
+    # The factor's last row is what is left, solved for: whatever stands in the corner, if it is large.
+    joined[:, k, :k], joined[:, :k, k], joined[:, k, k] = left, left, 1e200
+    root = np.linalg.cholesky(joined)
+    logs = np.log(np.diagonal(root, axis1=1, axis2=2)[:, :k]).sum(axis=1)
+    return -(root[:, k, :k] ** 2).sum(axis=1) / 2 - logs
 
 
 def _log_likelihood(points: PooledPoints, centre: float, places: np.ndarray) -> np.ndarray:
