@@ -91,7 +91,7 @@ TABLE = options(
     option("--size-column", "COLUMN", "with a CSV file: column of the models' sizes; predict larger models"),
     option("--family-column", "COLUMN", "with a CSV file: column of the models' families (with --size-column)"),
     option("--law", "NAME", "with a CSV file: fit this law alone"),
-    option("--huber", "DELTA", "with a CSV file: Huber's loss for --law (1e-3)", type=float),
+    option("--huber", "DELTA", "with a CSV file: Huber's loss for --law (default: least squares, as fit)", type=float),
     option("--via", "COLUMN", "with a CSV file: predict the rate --y through this column of losses"),
     flag("--rate", "with a CSV file: y is a rate in [0, 1], not a loss with a floor"),
     option("--n-items", "COLUMN|N", "with a CSV file: items behind each rate, a column or a number"),

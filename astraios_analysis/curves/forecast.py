@@ -19,11 +19,12 @@ the first are near the maximum of the marginal likelihood of training rows; the 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import expit, log_ndtr, logsumexp, ndtr, ndtri
-from scipy.stats import chi2
+from scipy.stats import chi2, t
 
 from astraios_analysis.laws.forms import RECTIFIED
 from astraios_analysis.prediction.limits import Kind
@@ -31,6 +32,8 @@ from astraios_analysis.prediction.points import Link
 from astraios_analysis.records.refusal import Refusal
 
 MIN_POINTS = 3
+# Of forecasts: also outcomes in [0, 1] as they are, for laws that are fitted so.
+Scale = Link | Literal["linear"]
 _N_OF_STUDENT, _N_THINNED = 25, 512
 # Rows beyond this many are averaged; fewer than the second are too few to tell a spike from a bend.
 _MAX_ROWS, _MIN_ROWS = 64, 12
@@ -102,7 +105,8 @@ class Forecast:
     """Predictive distributions of n outcomes on their link scale, mixtures of k normals: of a new observation.
 
     ``centres`` and ``scales`` have shape (k, n), ``shares`` (k,); ``lines`` are centres and scales of the curve itself,
-    without what an observation scatters around it. ``weights`` are the laws' posterior probabilities.
+    without what an observation scatters around it. ``weights`` are the laws' posterior probabilities. ``student`` are
+    centres, spreads and degrees of freedom where these are one Student's t.
     """
 
     centres: np.ndarray
@@ -110,7 +114,8 @@ class Forecast:
     shares: np.ndarray
     weights: dict[str, float]
     lines: tuple[np.ndarray, np.ndarray]
-    link: Link = "log"
+    link: Scale = "log"
+    student: Mapping[Kind, tuple[np.ndarray, np.ndarray, int]] | None = None
 
     @property
     def median(self) -> np.ndarray:
@@ -120,10 +125,12 @@ class Forecast:
     def map(self, call: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]], **more) -> "Forecast":
         """Return the forecast with centres and scales changed by a call, of an observation and of the curve."""
         centres, scales = call(self.centres, self.scales)
-        return replace(self, centres=centres, scales=scales, lines=call(*self.lines), **more)
+        return replace(self, centres=centres, scales=scales, lines=call(*self.lines), student=None, **more)
 
     def values(self, z: np.ndarray) -> np.ndarray:
         """Return outcomes of link values."""
+        if self.link == "linear":
+            return np.clip(z, 0.0, 1.0)
         return np.exp(z) if self.link == "log" else expit(z)
 
     def parts(self, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +138,10 @@ class Forecast:
         return self.lines if kind == "mean" else (self.centres, self.scales)
 
     def log_quantile(self, probability: float, kind: Kind = "observation") -> np.ndarray:
-        """Return a quantile on the link scale by bisection, shape (n,)."""
+        """Return a quantile on the link scale, of a mixture by bisection, shape (n,)."""
+        if self.student is not None:
+            centre, spread, dof = self.student[kind]
+            return centre + t.ppf(probability, dof) * spread
         centres, scales = self.parts(kind)
         low = (centres - 10 * scales).min(axis=0)
         high = (centres + 10 * scales).max(axis=0)
@@ -168,17 +178,21 @@ def mix(parts: Mapping[str, Forecast], shares: Mapping[str, float]) -> Forecast:
     return Forecast(*of_rows, shares, weights, of_lines, first.link)
 
 
-def student_forecast(centre: np.ndarray, spread: np.ndarray, dof: int, name: str, noise: float = 0.0) -> Forecast:
-    """Return Student's t around link values (n,), as a mixture of normals: spreads known as by ``dof`` looks.
+def student_forecast(
+    centre: np.ndarray, spread: np.ndarray, dof: int, name: str, noise: float = 0.0, link: Scale = "log"
+) -> Forecast:
+    """Return Student's t around link values (n,): spreads known as by ``dof`` looks.
 
-    ``noise`` is the part of the spread that an observation adds to the curve.
+    ``noise`` is the part of the spread that an observation adds to the curve. Its parts are a mixture of normals; its
+    own quantiles are those of t.
     """
+    line = np.sqrt(np.maximum(spread**2 - noise**2, (1e-3 * spread) ** 2))
     # A t is a normal whose variance is divided by chi-squared / dof; equally likely values of it stand for all.
     chi = chi2.ppf((np.arange(_N_OF_STUDENT) + 0.5) / _N_OF_STUDENT, dof)
     shares, wider = np.full(_N_OF_STUDENT, 1 / _N_OF_STUDENT), np.sqrt(dof / chi)[:, None]
-    line = np.sqrt(np.maximum(spread**2 - noise**2, (1e-3 * spread) ** 2))
     centres = np.repeat(centre[None], _N_OF_STUDENT, axis=0)
-    return Forecast(centres, wider * spread, shares, {name: 1.0}, (centres, wider * line))
+    lines, quantiles = (centres, wider * line), {"observation": (centre, spread, dof), "mean": (centre, line, dof)}
+    return Forecast(centres, wider * spread, shares, {name: 1.0}, lines, link, quantiles)
 
 
 def drawn_forecast(drawn: Mapping[Kind, np.ndarray], weights: dict[str, float], link: Link) -> Forecast:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.curves.surfaces import fit_surface
+from astraios_analysis.curves.surfaces import HUBER, fit_surface
 from astraios_analysis.curves.tables import Columns
 from astraios_analysis.laws.engine import LawFit
 from astraios_analysis.laws.forms import LAWS
@@ -75,7 +75,8 @@ def expect(
         if surface.shares[name] < _MIN_WEIGHT:
             continue
         # As many rows as parameters leave no scatter, and would be taken for all that there is to know.
-        scatter = (member.fit.dof * member.near**2 + _PRIOR_DOF * _SCATTER**2) / (member.fit.dof + _PRIOR_DOF)
+        dof, near = member.fit.dof, member.curve.width.near
+        scatter = (dof * near**2 + _PRIOR_DOF * _SCATTER**2) / (dof + _PRIOR_DOF)
         noise += surface.shares[name] * scatter
         for phi, weight in _basins(member.fit):
             mean, covariance = _at(member.fit, phi, scatter, places[:, member.columns])
@@ -237,7 +238,7 @@ def expect_pool(pool: Pool, columns: Columns) -> tuple[np.ndarray, Expected]:
     laws, groups = [columns.law] if columns.law else None, dict.fromkeys(pool.target_label)
     for name in groups:
         own, train = np.flatnonzero(label == name), pool.measured & (pool.label == name)
-        found = expect(pool.x[train], pool.y[train], places[own], laws, columns.huber, columns.x)
+        found = expect(pool.x[train], pool.y[train], places[own], laws, columns.huber or HUBER, columns.x)
         whole.covariance[np.ix_(own, own)], whole.noise[own] = found.covariance, found.noise
         for law, share in found.weights.items():
             whole.weights[law] = whole.weights.get(law, 0.0) + share / len(groups)

@@ -21,7 +21,7 @@ from astraios_analysis.curves.backtest import (
 from astraios_analysis.curves.forecast import Forecast
 from astraios_analysis.curves.routes import TableFit, fit_routes
 from astraios_analysis.curves.sizes import SIZE_PROCEDURE, forecast_families, mixed_families
-from astraios_analysis.curves.surfaces import LAW_PROCEDURE, SURFACE_PROCEDURE, Surface, fit_surface
+from astraios_analysis.curves.surfaces import HUBER, LAW_PROCEDURE, SURFACE_PROCEDURE, Surface, fit_surface
 from astraios_analysis.curves.via import VIA_PROCEDURE, fit_link
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
@@ -65,7 +65,7 @@ class Columns:
     rate: bool = False
     n_items: str | float | None = None
     route: str | None = None
-    huber: float = 1e-3
+    huber: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""
@@ -112,7 +112,8 @@ class Columns:
 
     def fit_surface(self, rows: pd.DataFrame, laws: Sequence[Law] | None = None) -> Surface:
         """Fit the law, or else laws of several inputs, to rows."""
-        objective = Objective(self.law.residual if self.law else "log", self.huber)
+        # One law is fitted as `fit` does it; of several, none is thought to hold for every row.
+        objective = Objective(self.law.residual if self.law else "log", self.huber or (np.inf if self.law else HUBER))
         x, y = rows[list(self.x)].to_numpy(dtype=float), rows[self.y].to_numpy(dtype=float)
         return fit_surface(x, y, [self.law] if self.law else laws, objective, self.x)
 

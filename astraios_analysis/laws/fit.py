@@ -1,7 +1,7 @@
 """A law fitted to a table: parameters with intervals, predictions, a figure, and what a report of it must say."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ import pandas as pd
 
 from astraios_analysis.laws.engine import N_STARTS, LawFit, fit_law, number_groups, pool_law
 from astraios_analysis.laws.forms import find_law, tie_law
+from astraios_analysis.laws.holdouts import Width, ordered, width_of
 from astraios_analysis.laws.intervals import (
     Certificate,
     Interval,
@@ -35,8 +36,6 @@ _SIZE_CONVENTIONS = {
 _NO_INTERVALS = "no intervals"
 # A link's best outcome is extrapolated where it lies this share of the measured span beyond it.
 _FAR_CEILING = 0.25
-# An inner hold-out leaves out the far sixth of distinct inputs, one at least.
-_FAR_SHARE = 6
 
 
 @dataclass(frozen=True)
@@ -198,9 +197,9 @@ class Fit:
 
         Notes
         -----
-        Delta method on the scale of the residuals, Student's t. Points at one input count as one look, in whatever
-        group; the scatter of a new point is the larger of the residuals' and the error at the far sixth of inputs
-        when the law is fitted without them, and what is known of the parameters is widened as much.
+        Delta method on the scale of the residuals, Student's t, with what the law errs beyond the points fitted, told
+        by inner splits of these (`laws.holdouts`); those of `predict` with one law are the same. Points at one input
+        count as one look, in whatever group.
         """
         return self._saved.predict(x, group, level)
 
@@ -208,8 +207,8 @@ class Fit:
     def _saved(self) -> SavedFit:
         points, curves = self.points, {}
         for label, fit in self.fits.items():
-            is_log, spread = fit.objective.residual == "log", self._spread[label]
-            curves[label] = Curve(fit.law, fit.theta, fit.covariance, fit.residual_scale, *spread, is_log, fit.x_range)
+            is_log = fit.objective.residual == "log"
+            curves[label] = Curve(fit.law, fit.theta, fit.covariance, self._width(fit), is_log, fit.x_range)
         return SavedFit(
             self.law, points.x_names, points.y_name, points.group_names, curves, self.members, self.options.level
         )
@@ -225,13 +224,13 @@ class Fit:
         """
         fits, rng = [], np.random.default_rng(seed)
         for label, fit in self.fits.items():
-            scatter, dof = self._spread[label]
             names = (*self.points.x_names, "group")[: len(fit.x_range)]
             held = [fit.law.names[j] for j in fit.problem.held]
             fits.append(
                 {"group": label, "params": fit.params, "held": held, "covariance": fit.covariance.tolist()}
-                | {"draws": fit.draw(N_DRAWS, rng).tolist(), "residual_scale": fit.residual_scale, "scatter": scatter}
-                | {"n_obs": fit.n_obs, "dof": fit.dof, "dof_of_predictions": dof, "objective": fit.value}
+                | {"draws": fit.draw(N_DRAWS, rng).tolist(), "residual_scale": fit.residual_scale}
+                | {"width": asdict(self._saved.curves[label].width)}
+                | {"n_obs": fit.n_obs, "dof": fit.dof, "objective": fit.value}
                 | {"range": dict(zip(names, fit.x_range.tolist(), strict=True)), "status": fit.status}
                 | {"warnings": self.coded_warnings(label)}
             )
@@ -244,15 +243,10 @@ class Fit:
         content |= {"level": self.options.level, "objective": objective, "notes": list(points.notes), "fits": fits}
         write_fit(path, content | {"refused": dict(self.refused)})
 
-    @cached_property
-    def _spread(self) -> dict[str, tuple[float, int]]:
-        """Scatter of a new point and degrees of freedom, of each fit."""
-        found = {}
-        for label, fit in self.fits.items():
-            inputs = fit.x[:, : len(self.law.inputs)]
-            dof = len(np.unique(inputs, axis=0)) - (len(self.law.parameters) - len(fit.problem.held))
-            found[label] = max(fit.residual_scale, _far_error(fit, inputs)), max(dof, 1)
-        return found
+    def _width(self, fit: LawFit) -> Width:
+        """Return how far predictions of a fit err; groups that share a law share its looks."""
+        x = ordered(self.law, fit.x[:, : len(self.law.inputs)])
+        return width_of(fit, x, len(self.law.parameters) - len(fit.problem.held))
 
     def plot(self, to: float | None = None):
         """Draw points, curves and the band of a new observation.
@@ -347,28 +341,6 @@ class Fit:
     def _repr_html_(self) -> str:
         table = self.table.to_html(index=False, float_format="{:.4g}".format, na_rep="-")
         return f"<p>{self._title()}</p>{table}" + "".join(f"<p>Warning: {text}</p>" for text in self._all_warnings())
-
-
-def _far_error(fit: LawFit, inputs: np.ndarray) -> float:
-    """Return the root mean square error of the far points when the law is fitted without them; 0 if it cannot be.
-
-    Points are in order of their inputs' product; those of one input go together.
-    """
-    _, order = np.unique(np.log(inputs).sum(axis=1).round(12), return_inverse=True)
-    n_far = max((order.max() + 1) // _FAR_SHARE, 1)
-    is_far, x, y = order > order.max() - n_far, fit.x, fit.problem.outcome
-    is_pooled = x.shape[1] > inputs.shape[1]
-    if is_pooled and set(x[is_far, -1]) - set(x[~is_far, -1]):
-        return 0.0
-    held = {fit.law.names[j]: value for j, value in fit.problem.held.items()}
-    how = {"objective": fit.objective, "fixed": held, "n_starts": fit.n_starts, "must_converge": False}
-    try:
-        near = fit_law(fit.law, x[~is_far], y[~is_far], **how)
-    except Refusal:
-        return 0.0
-    value = near.predict(x[is_far])
-    error = np.log(value / y[is_far]) if fit.objective.residual == "log" else value - y[is_far]
-    return float(np.sqrt(np.mean(error**2)))
 
 
 def fit_table(

@@ -15,14 +15,15 @@ from scipy import stats
 
 from astraios_analysis.laws.engine import pool_law
 from astraios_analysis.laws.forms import find_law
-from astraios_analysis.laws.law import Law
+from astraios_analysis.laws.holdouts import Width, distance_beyond, ordered
+from astraios_analysis.laws.law import GROUP, Law
 from astraios_analysis.laws.residuals import check_inputs
 from astraios_analysis.laws.tables import ALL, require_columns
 from astraios_analysis.records.notation import column_numbers
 from astraios_analysis.records.printing import json_text
 from astraios_analysis.records.refusal import Refusal
 
-FORMAT = 1
+FORMAT = 2
 KINDS = ("mean", "observation")
 N_DRAWS = 200
 # Further out than this a law has rarely been tested.
@@ -31,26 +32,34 @@ _FAR = 10.0
 
 @dataclass(frozen=True)
 class Curve:
-    """What predictions need of one fit: parameters with covariance, scatter of a new point, the range fitted."""
+    """What predictions need of one fit: parameters with covariance, how far it errs, the range fitted."""
 
     law: Law
     theta: np.ndarray
     covariance: np.ndarray
-    residual_scale: float
-    scatter: float
-    dof: int
+    width: Width
     is_log: bool
     x_range: np.ndarray
 
-    def interval(self, x: np.ndarray, level: float, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return values and ends of intervals at inputs, by the delta method on the scale of the residuals."""
+    def at(self, x: np.ndarray, kind: str, beyond: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the law at inputs and its standard deviation, by the delta method on the scale of the residuals.
+
+        ``beyond`` (n, d) tells how far each lies out where other inputs than the law's own do, too.
+        """
         value, slope = self.law.function(x, self.theta), self.law.gradient(x, self.theta)
         slope = slope / value[:, None] if self.is_log else slope
-        # What widens the scatter of points widens what is known of the parameters as well.
-        widening = (self.scatter / self.residual_scale) ** 2 if self.residual_scale > 0 else 1.0
-        variance = np.maximum(np.einsum("ni,ij,nj->n", slope, self.covariance, slope), 0.0) * widening
-        variance += self.scatter**2 if kind == "observation" else 0.0
-        half = stats.t.ppf((1 + level) / 2, self.dof) * np.sqrt(variance)
+        variance = np.maximum(np.einsum("ni,ij,nj->n", slope, self.covariance, slope), 0.0)
+        beyond = ordered(self.law, x)[:, : self._n_inputs] if beyond is None else beyond
+        return value, self.width.spread(variance, distance_beyond(self.width.last, beyond), kind)
+
+    @property
+    def _n_inputs(self) -> int:
+        return len(self.law.inputs) - (self.law.inputs[-1] == GROUP)
+
+    def interval(self, x: np.ndarray, level: float, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return values and ends of intervals at inputs: Student's t on the scale of the residuals."""
+        value, spread = self.at(x, kind)
+        half = stats.t.ppf((1 + level) / 2, self.width.dof) * spread
         if self.is_log:
             # Beyond e^700 there are no numbers, and nothing is known there.
             room = 700.0 - np.abs(np.log(value))
@@ -196,8 +205,7 @@ def load_fit(path: str | Path) -> SavedFit:
                 own,
                 np.array([one["params"][name] for name in own.names], dtype=float),
                 np.array(one["covariance"], dtype=float),
-                *(float(one[name]) for name in ("residual_scale", "scatter")),
-                int(one["dof_of_predictions"]),
+                Width(**one["width"] | {"last": tuple(one["width"]["last"])}),
                 content["objective"]["residual"] == "log",
                 np.array(list(one["range"].values()), dtype=float),
             )

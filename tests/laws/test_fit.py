@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from scipy import stats
 from simulated_grids import simulate
 
 import astraios_analysis as aa
@@ -49,7 +50,6 @@ def shared(grouped):
 def test_parameters_and_predictions_are_those_of_linear_regression():
     frame, target = power_table(np.random.default_rng(1)), [2e8, 1e10]
     found = fit_table(frame, "power", x="n", y="loss", level=0.8)
-    assert found._spread["all"] == (found.fits["all"].residual_scale, 10)
     line = sm.OLS(np.log(frame["loss"]), sm.add_constant(-np.log(frame["n"]))).fit()
     table = found.table.set_index("parameter")
     expected = np.array(line.conf_int(0.2))
@@ -59,10 +59,16 @@ def test_parameters_and_predictions_are_those_of_linear_regression():
     oracle = line.get_prediction(sm.add_constant(-np.log(target))).summary_frame(alpha=0.2)
     predicted = found.predict(target)
     assert list(predicted.columns) == ["group", "n", "value", "lower", "upper", "level", "kind", "reach"]
-    for kind, ends in (("mean", ["mean_ci_lower", "mean_ci_upper"]), ("observation", ["obs_ci_lower", "obs_ci_upper"])):
+    # The line's own errors are those of regression; the inner splits say what comes on top, and how surely.
+    width = found._saved.curves["all"].width
+    assert width.dof == 5 and width.inflation == max(1, width.near**2 / line.mse_resid)
+    further = width.growth * np.log([1, 10])
+    for kind, scatter in (("mean", 0.0), ("observation", width.near)):
         own = predicted[predicted["kind"] == kind]
+        spread = np.sqrt(width.inflation * oracle["mean_se"] ** 2 + further**2 + scatter**2)
+        ends = oracle["mean"].to_numpy()[:, None] + stats.t.ppf([0.1, 0.9], 5) * spread.to_numpy()[:, None]
         np.testing.assert_allclose(own["value"], np.exp(oracle["mean"]), rtol=1e-6)
-        np.testing.assert_allclose(own[["lower", "upper"]], np.exp(oracle[ends]), rtol=1e-5)
+        np.testing.assert_allclose(own[["lower", "upper"]], np.exp(ends), rtol=1e-5)
         assert own["reach"].tolist() == pytest.approx([1, 10])
 
 
@@ -102,7 +108,7 @@ def test_groups_apart_and_shared(apart, shared):
         assert near["value"].to_numpy() == pytest.approx(truth.to_numpy(), rel=0.01)
     assert shared.diagnostics[["n_obs", "dof", "status", "is_lowest"]].iloc[0].tolist() == [18, 13, "converged", True]
     # Three methods at one size are one look: six sizes and three parameters leave three degrees of freedom.
-    assert shared._spread["all"][1] == 3
+    assert shared._saved.curves["all"].width.dof == 3
 
 
 def test_what_is_held_out_takes_no_part(grouped, apart):

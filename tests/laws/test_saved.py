@@ -77,7 +77,7 @@ def test_commands_keep_a_fit_and_predict_by_it(tmp_path, capsys):
         (None, "no such file"),
         ("{}", "is no saved fit"),
         ("[", "is no saved fit"),
-        ('{"format": 9}', "format 9; this version reads 1"),
+        ('{"format": 9}', "format 9; this version reads 2"),
     ],
 )
 def test_what_is_no_fit_is_refused(tmp_path, content, text):

@@ -1,0 +1,147 @@
+"""How far a law errs beyond the points it is fitted to, told by inner splits of these points.
+
+Points are put in order of each input and of the inputs' product (compute, for N and D) and split at several places; the
+law is fitted to the points below and predicts those above. With u what the points below leave open about the law there
+(the delta method, in units of the scatter), an inner error has the variance::
+
+    near^2 (1 + u) + (growth x distance)^2
+
+in which the distance beyond the last point is in log units of what orders them. ``near`` and ``growth`` are fitted by
+maximum likelihood. Errors of one split are alike, so that the variance is known by few looks: predictions are Student's
+t with as many degrees of freedom as a direction has splits, or as the points leave where that is less.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from astraios_analysis.laws.engine import LawFit, fit_subsets
+from astraios_analysis.laws.law import Law
+from astraios_analysis.laws.residuals import check_inputs
+
+INNER_SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
+_NEAR_GRID, _GROWTH_GRID = np.geomspace(0.3, 10, 25), np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 40)])
+# Residuals below this are rounding.
+MIN_SCATTER = 1e-9
+
+
+@dataclass(frozen=True)
+class Width:
+    """How far predictions of a law err, on the scale of its residuals.
+
+    ``near`` is the standard deviation of a new point around the law, ``growth`` what the law's own error grows by for
+    each log unit beyond ``last`` (the largest of each of `directions`), ``inflation`` what the variance of the law's
+    parameters is multiplied by, ``dof`` the degrees of freedom of all these.
+    """
+
+    near: float
+    growth: float
+    inflation: float
+    dof: int
+    last: tuple[float, ...]
+
+    def spread(self, variance: np.ndarray, distance: np.ndarray, kind: str) -> np.ndarray:
+        """Return standard deviations of the law (``mean``) or of a new point (``observation``), shape (n,).
+
+        ``variance`` (n,) is the law's by the delta method, ``distance`` (n,) how far each lies beyond the points.
+        """
+        own = self.inflation * variance + (self.growth * distance) ** 2
+        return np.sqrt(own + (self.near**2 if kind == "observation" else 0.0))
+
+
+def ordered(law: Law, x: np.ndarray) -> np.ndarray:
+    """Return what tells how far out inputs (n,) or (n, d) of a law lie, (n, d): the smallest loss lies furthest."""
+    x = np.asarray(x, dtype=float).reshape(len(x), -1)
+    return 1 / x if law.inputs == ("L",) else x
+
+
+def directions(x: np.ndarray) -> np.ndarray:
+    """Return what orders points (n, d): the log of each input, and of their product where there are several, (k, n)."""
+    logs = np.log(x).T
+    return logs if len(logs) == 1 else np.vstack([logs, logs.sum(axis=0)])
+
+
+def distance_beyond(last: Sequence[float], x: np.ndarray) -> np.ndarray:
+    """Return how far inputs (m, d) lie beyond the last of each direction, in log units, shape (m,); 0 within them."""
+    return np.maximum((directions(x) - np.asarray(last)[:, None]).max(axis=0), 0.0)
+
+
+@dataclass(frozen=True)
+class InnerErrors:
+    """Split by split: errors of the far points (None where the near ones cannot be fitted), distances, and ``open``."""
+
+    errors: list[np.ndarray | None]
+    distances: list[np.ndarray]
+    open: list[np.ndarray]
+
+    def joined(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return errors, distances and what is open of all splits that have errors, each (n,)."""
+        known = [one is not None for one in self.errors]
+        lists = (self.errors, self.distances, self.open)
+        return tuple(np.concatenate([*(o for o, k in zip(own, known, strict=True) if k), np.empty(0)]) for own in lists)
+
+
+def inner_errors(fitted: LawFit, x: np.ndarray) -> InnerErrors:
+    """Return errors of predicting far points, on the scale of the fit's residuals, the splits being those of x (n, d).
+
+    The law may take some of these inputs only: the splits are the same for all laws that are compared.
+    """
+    nears, fars, distances = [], [], []
+    for along in directions(x[:, np.ptp(x, axis=0) > 0]):
+        order = np.argsort(along, kind="stable")
+        for share in INNER_SHARES:
+            near, far = np.split(order, [int(share * len(order))])
+            nears.append(np.isin(np.arange(len(x)), near))
+            fars.append(far)
+            distances.append(np.maximum(along[far] - along[near].max(initial=-np.inf), 0.0))
+    inputs, y, errors = check_inputs(fitted.law, fitted.x), fitted.problem.outcome, []
+    for theta, far in zip(fit_subsets(fitted, np.array(nears)), fars, strict=True):
+        with np.errstate(all="ignore"):
+            value = fitted.law.function(inputs, theta)[far]
+            error = np.log(value / y[far]) if fitted.objective.residual == "log" else value - y[far]
+        errors.append(error if len(error) and np.all(np.isfinite(error)) else None)
+    return InnerErrors(errors, distances, [_open(fitted, near)[far] for near, far in zip(nears, fars, strict=True)])
+
+
+def _open(fitted: LawFit, near: np.ndarray) -> np.ndarray:
+    """Return the law's variance at all points, in units of the scatter's, known from the near ones alone, (n,)."""
+    slopes = fitted.problem.evaluate(fitted.phi)[1].T
+    slopes = slopes / np.maximum(np.sqrt(np.sum(slopes**2, axis=0)), 1e-300)
+    if not np.all(np.isfinite(slopes)):
+        return np.zeros(len(slopes))
+    covariance = np.linalg.pinv(slopes[near].T @ slopes[near], rcond=1e-12, hermitian=True)
+    return np.maximum(np.einsum("ni,ij,nj->n", slopes, covariance, slopes), 0.0)
+
+
+def fit_growth(
+    errors: np.ndarray, distances: np.ndarray, scatter: float, open_: np.ndarray | float = 0.0
+) -> tuple[float, float]:
+    """Fit ``near`` and ``growth`` of errors (n,) by maximum likelihood over a grid.
+
+    ``near`` lies between 0.3 and 10 times the scatter of the residuals, and is it where there are no errors.
+    """
+    if not len(errors):
+        return scatter, 0.0
+    near, growth = (g.ravel() for g in np.meshgrid(_NEAR_GRID * scatter, _GROWTH_GRID, indexing="ij"))
+    variance = near[:, None] ** 2 * (1 + open_) + (growth[:, None] * distances) ** 2
+    best = int(np.argmin(np.sum(np.log(variance) + errors**2 / variance, axis=1)))
+    return float(near[best]), float(growth[best])
+
+
+def width_of(fitted: LawFit, x: np.ndarray, n_free: int, found: InnerErrors | None = None) -> Width:
+    """Return how far a fit's predictions err beyond its points, which x (n, d) orders.
+
+    Points of one x count as one look, in whatever group: ``n_free`` are the parameters that such looks determine.
+    """
+    found = inner_errors(fitted, x) if found is None else found
+    errors, distances, open_ = found.joined()
+    # A few points far off (early checkpoints) are not what the far end scatters by: the median, scaled to a normal's.
+    n, k = fitted.n_obs, len(fitted.phi)
+    scatter = 1.4826 * float(np.median(np.abs(fitted.residuals))) * np.sqrt(n / max(n - k, 1))
+    scatter = max(scatter if len(errors) else max(scatter, fitted.residual_scale), MIN_SCATTER)
+    near, growth = fit_growth(errors, distances, scatter, open_)
+    # What widens the scatter of points widens what is known of the parameters as well.
+    inflation = max((near / fitted.residual_scale) ** 2, 1.0) if fitted.residual_scale > 0 else 1.0
+    dof = min(len(INNER_SHARES), max(len(np.unique(x, axis=0)) - n_free, 1))
+    return Width(near, growth, inflation, dof, tuple(map(float, directions(x).max(axis=1))))
