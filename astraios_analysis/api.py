@@ -41,7 +41,6 @@ from astraios_analysis.prediction.decide import (
     best_at_size,
     choices,
     frontier,
-    plan_outcome,
     small_model_decisions,
     training_preset,
 )
@@ -445,8 +444,10 @@ def _several(value: Any) -> list | None:
 
 
 def _require_no_options(table: Mapping[str, Any]) -> None:
-    for name in (name for name, value in table.items() if value):
-        raise Refusal(f"{name} is for a table; give a DataFrame, or leave it out")
+    given = [name for name, value in table.items() if value]
+    require_known("option", given, (*_TABLE_OPTIONS, "at", "target", "power"))
+    if given:
+        raise Refusal(f"{given[0]} is for a table; give a DataFrame, or leave it out")
 
 
 def _require_methods(runs: Runs, methods: list[str] | None) -> None:
@@ -1119,12 +1120,12 @@ def complete(runs: Runs, *, level: float = 0.95) -> Completion:
 
 @dataclass(frozen=True, repr=False)
 class Plan(Result):
-    """What to train next: ``table`` ranks runs by how much they narrow the prediction per FLOP.
+    """What choosing a method for a size gives up, and which runs would lower that.
 
     Attributes
     ----------
-    choices : DataFrame
-        What choosing a method gives up on average, now and after more runs, with the cost of these
+    table : DataFrame
+        What the choice gives up on average, now and after more runs, with the cost of these
         (`prediction.decide.choices`).
     frontier : DataFrame
         Cost against performance of every model and of predictions at the target (`prediction.decide.frontier`).
@@ -1137,7 +1138,6 @@ class Plan(Result):
     """
 
     table: pd.DataFrame
-    choices: pd.DataFrame
     frontier: pd.DataFrame
     n_params: float
     cost: str
@@ -1199,7 +1199,6 @@ def plan(
     runs: Runs | pd.DataFrame,
     size: str | float | None = None,
     dataset: str | Sequence[str] | None = None,
-    method: str | Sequence[str] | None = None,
     *,
     candidate_sizes: Sequence[str | float] = (),
     budget: str | None = None,
@@ -1220,8 +1219,6 @@ def plan(
         The target.
     dataset : str or sequence of str, optional
         What to predict there; ``val_loss`` by default.
-    method : str or sequence of str, optional
-        Methods of interest; all by default.
     candidate_sizes : sequence of str or float
         Sizes that could be trained, beside the measured ones.
     budget : str, optional
@@ -1241,7 +1238,7 @@ def plan(
     Fedorov 1972, Theory of Optimal Experiments (V-optimal designs); Li et al. 2026 (arXiv 2604.22753), the cost power.
     """
     if (rows := _as_table(runs)) is not None:
-        for name in (n for n, value in {"size": size, "dataset": dataset, "method": method}.items() if value):
+        for name in (n for n, value in {"size": size, "dataset": dataset}.items() if value):
             raise Refusal(f"{name} is for records; a table's plan has target rows")
         return _plan_table(rows, cost=cost, budget=budget, **table)
     _require_no_options(table)
@@ -1251,10 +1248,8 @@ def plan(
     names = _several(dataset) or [LOSS] * _has_losses(runs)
     if not names:
         raise Refusal("these runs have no validation loss; name the data set to predict with --dataset")
-    _require_methods(runs, _several(method))
     known = {run.size: run.n_params_base for run in runs}
     target, more = parse_size(str(size), known), [parse_size(str(one), known) for one in candidate_sizes]
-    found = [plan_outcome(runs, name, target, _several(method), more) for name in dict.fromkeys(names)]
     money = None if budget is None else parse_budget(budget, tflops)
     chosen = [choices(runs, name, target, more, money, tflops) for name in dict.fromkeys(names)]
     fronts, refused = attempt(dict.fromkeys(names), lambda name: frontier(runs, name, cost, target=target))
@@ -1262,8 +1257,7 @@ def plan(
     if refused and (set(refused) != {LOSS} or cost not in COSTS):
         raise Refusal(_listed(refused))
     front = pd.concat(fronts.values(), ignore_index=True) if fronts else pd.DataFrame()
-    tables = (pd.concat(parts, ignore_index=True) for parts in (found, chosen))
-    return Plan(*tables, front, target, cost, training_preset(runs))
+    return Plan(pd.concat(chosen, ignore_index=True), front, target, cost, training_preset(runs))
 
 
 @dataclass(frozen=True, repr=False)

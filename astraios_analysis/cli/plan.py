@@ -7,7 +7,6 @@ import click
 
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import (
-    POSITIVE,
     READ,
     RUNS_OR_TABLE,
     columns,
@@ -26,15 +25,11 @@ Say what choosing a method for a target size gives up on average (the expected
 regret), now and after runs that a --budget buys: one more of every method, of
 the better half, or of the best two, at the largest measured size or at
 --candidate-size, and successive halving over these sizes (all methods at the
-first, the better half at the next). Then rank single runs by how much each
-narrows the prediction per FLOP, and list which models (measured, and predicted
-at the target) no other beats in both cost and performance.
+first, the better half at the next). Then list which models (measured, and
+predicted at the target) no other beats in both cost and performance. FLOP of
+pre-training a base are not counted.
 
-Single runs are one more of each method at each measured size and at
---candidate-size. FLOP of pre-training a base are not counted. The variance is
-that of the law at the target, on its link scale, averaged over what is open.
-
-JSON has the lists choices, runs and frontier, with all digits and columns.
+JSON has the lists choices and frontier, with all digits and columns.
 
 With a table (--data FILE.csv) rows whose outcome --y is blank are candidates,
 and a batch of them is proposed, in order, for the --budget: the rows that
@@ -48,7 +43,7 @@ JSON has batch, error_now, budget, spent, weights; --csv keeps the rows.
 EXAMPLES = """\
   astraios plan --size 16b --dataset mean_generation --candidate-size 16b --budget '400 gpu-hours'
   astraios plan --size 34b --dataset recode_format
-  astraios plan --size 34b --dataset recode_format --method lora --cost n_params_updated
+  astraios plan --size 34b --dataset recode_format --cost n_params_updated
   astraios plan --size 5m --grid ladder --cost flop --json
   astraios plan --data pool.csv --x N,D --y loss --cost flop --target big.csv --budget 10%
   astraios plan --data pool.csv --x N,D --y loss --cost "6*N*D" \\
@@ -71,11 +66,10 @@ TABLE = options(
 @click.command("plan", cls=Command, help=HELP, epilog=EXAMPLES)
 @RUNS_OR_TABLE
 @option("--size", "N", "target: 34b, 350m, 3.4e10, or a measured size")
-@several("--method", "NAME", "predict and run this method (repeatable)")
 @several(
     "--dataset",
     "NAME",
-    "narrow this data set's prediction, or val_loss (repeatable; default: the loss, where there is one)",
+    "choose by this data set, or val_loss (repeatable; default: the loss, where there is one)",
 )
 @several("--candidate-size", "N", "consider runs at this size (repeatable)")
 @option("--budget", "COST", "what more runs may cost: '40 gpu-hours', '2 gpu-days', '3e20 flop'; of a table 10%")
@@ -85,7 +79,6 @@ TABLE = options(
     "NAME",
     "cost of the frontier: flop (default), seconds, peak_memory_bytes, n_params_updated; of a table a column, or 6*N*D",
 )
-@option("--top", "N", "runs to print as a table (12)", type=POSITIVE, default=12)
 @TABLE
 @JSON
 def command(given: SimpleNamespace) -> None:
@@ -95,19 +88,20 @@ def command(given: SimpleNamespace) -> None:
         return
     runs = load_grid(given)
     money = {name: getattr(given, name) for name in ("budget", "tflops", "cost")}
-    found = aa.plan(runs, given.size, given.dataset, given.method, candidate_sizes=given.candidate_size, **money)
+    found = aa.plan(runs, given.size, given.dataset, candidate_sizes=given.candidate_size, **money)
     front = found.frontier
     if len(front):
         for row in front[front["kind"] == "refused"].itertuples():
             say(f"{row.dataset} not predicted at {given.size}: {row.refusal}")
         front = front[front["kind"] != "refused"].drop(columns="refusal")
     if given.as_json:
-        tables = {"choices": found.choices, "runs": found.table, "frontier": front}
+        tables = {"choices": found.table, "frontier": front}
         print(json_text({name: rows_of(own) for name, own in tables.items()}))
         return
-    for name, own in found.choices.groupby("quantity", sort=False):
+    for name, own in found.table.groupby("quantity", sort=False):
         print(f"What choosing a method by {name} at {found.n_params:.4g} base parameters gives up on average\n")
         print(f"{table_text(own[CHOICES])}\n")
+        say(f"FLOP: {'; '.join(dict.fromkeys(own['flop_basis']))}; base models of new sizes are not counted")
         advised = own[own["advice"]].iloc[0]
         say(f"within the budget: {advised['option']}{f' ({advised.runs})' if advised.n_runs else ''}")
         if advised.n_runs and found.preset:
@@ -115,10 +109,6 @@ def command(given: SimpleNamespace) -> None:
                 f"to train them: python -m training grid spec --preset {found.preset} > grid.toml, a new seed among "
                 "its seeds, then python -m training grid run --spec grid.toml with --size, --method and --seed as above"
             )
-    for name, own in found.table.groupby("quantity", sort=False):
-        print(f"Runs that narrow the prediction of {name} at {found.n_params:.4g} base parameters the most per FLOP\n")
-        print(f"{table_text(own.drop(columns=['quantity', 'flop_basis']).head(given.top))}\n")
-        say(f"FLOP: {'; '.join(dict.fromkeys(own['flop_basis']))}; base models of new sizes are not counted")
     for name, own in front.groupby("dataset", sort=False) if len(front) else []:
         print(f"Models that none beats in both {found.cost} and {name}, or may: probability 0.1 or more\n")
         shown = own[own["on_frontier"] | (own["p_frontier"] >= 0.1)]
@@ -133,7 +123,7 @@ def _plan_table(given: SimpleNamespace) -> None:
     if given.target is not None:
         derived = [text for text in given.derive if text.partition("=")[0].strip() in (given.x or ())]
         places = read_data(SimpleNamespace(**vars(given) | {"data": given.target, "derive": derived}))
-    asked = {name: getattr(given, name) for name in ("size", "dataset", "method", "budget", "cost")}
+    asked = {name: getattr(given, name) for name in ("size", "dataset", "budget", "cost")}
     found = aa.plan(read_data(given), target=places, **asked, **told(given))
     if given.csv is not None:
         found.rows.to_csv(given.csv, index=False, lineterminator="\n")

@@ -4,9 +4,7 @@ Two rules of choice are followed: take the method that is best at a smaller meas
 prediction from the sizes up to there (`forecast.fit_outcome`) expects to be best at the larger. Decision accuracy is
 the share of pairs of methods whose order at the smaller size is that at the larger (as in Magnusson et al. 2025);
 regret is the score, or the loss, given up by the choice. Probabilities and intervals resample problems, and seeds
-where there are several. The value of a run is how much it is expected to narrow the prediction at a target: in the
-pooled laws all effects are Gaussian, so that the variance after a run that has not been made is known before its
-outcome is.
+where there are several. What runs would lower the regret at a target is `budget`'s to say.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,13 +15,11 @@ import pandas as pd
 from astraios_analysis.prediction.budget import TFLOPS, UNITS, expected_regrets, make_options
 from astraios_analysis.prediction.forecast import (
     Fitted,
-    fit_directly,
     fit_outcome,
     fit_supported,
     record_outcome,
     require_near,
 )
-from astraios_analysis.prediction.stack import Stack
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal, attempt
 from astraios_analysis.records.released import GRID
@@ -210,56 +206,6 @@ def training_preset(records: Sequence[RunRecord]) -> str | None:
     return next((spec["run"]["grid"] for spec in specs if "run" in spec), None)
 
 
-def plan_runs(
-    stack: Stack,
-    target: tuple[Sequence[str], float],
-    candidates: Sequence[tuple[str, float]],
-    cost: Sequence[float],
-) -> pd.DataFrame:
-    """Rank runs (method and size, one seed each) by how much they narrow a prediction per FLOP of their ``cost``.
-
-    ``target`` are methods and a size, their variances averaged. ``method, n_params, is_new_size, flop, sd_now,
-    sd_after, reduction, reduction_per_flop``, best per FLOP first: ``sd_*`` is the root mean variance of the target
-    lines on the link scale (for a loss: relative to what lies above the floor), averaged over the laws by their
-    weights; ``reduction`` the share of variance that goes.
-    """
-    if not candidates:
-        raise Refusal("no run to choose from; give sizes with --candidate-size, or another --method")
-    now = _variance(stack, target)
-    rows = []
-    for (method, n_params), flop in zip(candidates, cost, strict=True):
-        variance = _variance(stack, target, ([method], np.array([float(n_params)])))
-        share = max(0.0, 1 - variance / now)
-        row = {"method": method, "n_params": round(n_params), "is_new_size": n_params not in stack.points.n_params}
-        row |= {"flop": flop, "sd_now": float(np.sqrt(now)), "sd_after": float(np.sqrt(variance))}
-        rows.append(row | {"reduction": share, "reduction_per_flop": share / flop})
-    found = pd.DataFrame(rows).sort_values("reduction_per_flop", ascending=False, kind="stable")
-    return found.reset_index(drop=True)
-
-
-def plan_outcome(
-    records: Sequence[RunRecord],
-    name: str,
-    target: float,
-    methods: Sequence[str] | None = None,
-    more_sizes: Sequence[float] = (),
-) -> pd.DataFrame:
-    """Rank the runs of methods at measured sizes and more by `plan_runs`.
-
-    Bases exist, or are known to be trainable, at measured sizes only: others are named in ``more_sizes``. ``size`` (its
-    name where it is measured), ``quantity`` and ``flop_basis`` are added; ``name`` is ``val_loss`` or a data set.
-    """
-    outcome = record_outcome(records, name)
-    points, kept = outcome.points, [record for record in records if not record.held_out]
-    methods = [method for method in methods or points.methods if method in points.methods]
-    candidates = [(method, size) for method in methods for size in sorted({*points.sizes.tolist(), *more_sizes})]
-    costs = [run_cost(kept, method, size) for method, size in candidates]
-    found = plan_runs(fit_directly(outcome), (methods, target), candidates, [flop for flop, _ in costs])
-    found.insert(1, "size", found["n_params"].map(_size_names(records, found["n_params"])))
-    basis = {method: words for (method, _), (_, words) in zip(candidates, costs, strict=True)}
-    return found.assign(quantity=name, flop_basis=found["method"].map(basis))
-
-
 def _size_names(records: Sequence[RunRecord], sizes: Iterable[float]) -> dict[float, str]:
     """Return the names of sizes that were measured; of others, their parameters."""
     known = {record.n_params_base: record.size for record in records}
@@ -292,13 +238,6 @@ def choices(
     regrets = found["expected_regret"].where(found["is_affordable"]).round(4)
     found["advice"] = found.index == regrets.idxmin()
     return found.assign(flop_basis="; ".join(dict.fromkeys(words for _, words in costs.values())))
-
-
-def _variance(stack: Stack, target: tuple[Sequence[str], float], extra=None) -> float:
-    """Return the mean over versions of all laws, and over targets, of the lines' variance."""
-    methods, n_params = list(target[0]), np.full(len(target[0]), float(target[1]))
-    parts = [np.einsum("hii->hi", pool.posterior(methods, n_params, extra)[1]) for pool in stack.pools]
-    return float(np.concatenate(parts).mean())
 
 
 def frontier(

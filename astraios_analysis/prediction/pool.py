@@ -94,14 +94,10 @@ class Pool(Versions):
     @cached_property
     def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean (h, c) and covariance (h, c, c) of intercepts, slope and what each method's slope differs by."""
-        z, stretch = link_values(self.link, self.points, self.floors(self.points.method))
-        return self._condition(self.points, z, stretch, np.zeros(len(self.points.y)))
-
-    def _condition(self, points, z, stretch, more_variance) -> tuple[np.ndarray, np.ndarray]:
-        """Solve the mixed-model equations of every version, and leave the effects of sizes out."""
+        points, versions = self.points, (self.tau, self.sigma_size, self.sigma_run, self.noise_factor)
         design, own = self._design(points.method, points.n_params)
-        versions = (self.tau, self.sigma_size, self.sigma_run, self.noise_factor)
-        return MixedEquations.of(design, own, points, z, stretch, versions, more_variance).coefficients()
+        z, stretch = link_values(self.link, points, self.floors(points.method))
+        return MixedEquations.of(design, own, points, z, stretch, versions).coefficients()
 
     def _design(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what the fixed coefficients multiply at points, and what the slopes' differences do (none: 0 wide)."""
@@ -112,38 +108,11 @@ class Pool(Versions):
         x = (np.log10(np.asarray(n_params, dtype=float)) - self.centre) / self.scale
         return design_of(group, x, len(self.methods), has_own_lines=self.has_own_lines, has_slopes=self.tau.any())
 
-    def posterior(
-        self, methods: Sequence[str], n_params: np.ndarray, extra: tuple[Sequence[str], np.ndarray] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean (h, t) and covariance (h, t, t) of the lines (without ``u_s`` and ``e_ms``) at t targets.
-
-        ``extra`` are methods and sizes of runs that are imagined to be measured too, with one seed each, at what the
-        lines expect.
-        """
+    def posterior(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean (h, t) and covariance (h, t, t) of the lines (without ``u_s`` and ``e_ms``) at t targets."""
         mean, covariance = self.coefficients
-        if extra is not None:
-            mean, covariance = self._with_runs(*extra)
         target = np.hstack(self._design(methods, n_params))
         return mean @ target.T, target @ covariance @ target.T
-
-    def _with_runs(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the coefficients after runs whose outcome is the expected one."""
-        z, stretch = link_values(self.link, self.points, self.floors(self.points.method))
-        expected = self.coefficients[0] @ np.hstack(self._design(methods, n_params)).T
-        points, n = self.points, len(methods)
-        joined = replace(
-            points,
-            n_params=np.append(points.n_params, np.asarray(n_params, dtype=float)),
-            method=np.append(points.method, np.asarray(methods, dtype=str)),
-            noise=np.append(points.noise, np.zeros(n)),
-        )
-        more = np.append(np.zeros(len(points.y)), np.full(n, points.one_run_variance))
-        stretched = np.concatenate([stretch, self._stretch(expected, methods)], axis=1)
-        return self._condition(joined, np.concatenate([z, expected], axis=1), stretched, more)
-
-    def _stretch(self, z: np.ndarray, methods: Sequence[str]) -> np.ndarray:
-        """Return how many times scatter is larger on the link scale than relative to the outcome, (n_kept, t)."""
-        return 1 + self.floors(methods) * np.exp(-np.maximum(z, -20)) if self.link == "log" else np.ones_like(z)
 
 
 def draw_runs(
@@ -196,12 +165,12 @@ class MixedEquations:
     n_sizes: int
 
     @classmethod
-    def of(cls, design, own, points, z, stretch, versions, more_variance=0.0) -> "MixedEquations":
+    def of(cls, design, own, points, z, stretch, versions) -> "MixedEquations":
         """Set up the equations of points whose link values and stretch are those of each version, both (h, n)."""
         tau, sigma_size, sigma_run, factor = versions
         size = np.round(np.log10(points.n_params), 9)
         membership = (size[:, None] == np.unique(size)).astype(float)
-        variance = stretch**2 * (sigma_run[:, None] ** 2 + factor[:, None] * points.noise) + more_variance
+        variance = stretch**2 * (sigma_run[:, None] ** 2 + factor[:, None] * points.noise)
         start = z @ np.linalg.pinv(design).T
         left = z - start @ design.T
         n_sizes, n_own, k = membership.shape[1], own.shape[1], design.shape[1]

@@ -124,22 +124,21 @@ class SuiteLaw(Versions):
 
     @cached_property
     def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (h, c) and covariance (h, c, c) of intercepts and of what slopes differ by from the suite's."""
-        z = np.broadcast_to(logit(self.points.y), (len(self.slope), len(self.points.y)))
-        noise = self.noise_factor[:, None] * self.points.noise + self.sigma_run[:, None] ** 2
-        return self._condition(self.points.method, self.points.n_params, z, noise)
+        """Mean (h, c) and covariance (h, c, c) of intercepts and of what slopes differ by from the suite's.
 
-    def _condition(self, methods, n_params, z, noise) -> tuple[np.ndarray, np.ndarray]:
-        """Return the coefficients given link values and their variances, both (h, n): intercepts have flat priors."""
-        m, (x, design) = len(self.methods), self._design(methods, n_params)
+        Intercepts have flat priors.
+        """
+        points, m = self.points, len(self.methods)
+        x, design = self._design(points.method, points.n_params)
         own, slopes = design[0, :, :m], design[:, :, m:]
         spread = np.repeat([self.slope_sd**2, self.own_slope_sd**2], [1, m], axis=0).T
         shared = spread[:, :, None] * np.swapaxes(slopes, 1, 2)
-        at_size = self.sigma_size[:, None, None] ** 2 * (n_params[:, None] == n_params)
-        inverse = np.linalg.inv(slopes @ shared + at_size + noise[:, :, None] * np.eye(len(n_params)))
+        at_size = self.sigma_size[:, None, None] ** 2 * (points.n_params[:, None] == points.n_params)
+        noise = self.noise_factor[:, None] * points.noise + self.sigma_run[:, None] ** 2
+        inverse = np.linalg.inv(slopes @ shared + at_size + noise[:, :, None] * np.eye(len(points.y)))
         weighted, gain = own.T @ inverse, shared @ inverse
         levels = np.linalg.inv(weighted @ own)
-        left = (z - self.slope[:, None] * x)[:, :, None]
+        left = (logit(points.y) - self.slope[:, None] * x)[:, :, None]
         level = levels @ (weighted @ left)
         mean = np.concatenate([level, gain @ (left - own @ level)], axis=1)[:, :, 0]
         # What the slopes know of themselves, and what they owe to intercepts that are not known.
@@ -149,24 +148,12 @@ class SuiteLaw(Versions):
         covariance[:, m:, m:] += known
         return mean, (covariance + np.swapaxes(covariance, 1, 2)) / 2
 
-    def posterior(
-        self, methods: Sequence[str], n_params: np.ndarray, extra: tuple[Sequence[str], np.ndarray] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def posterior(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean (h, t) and covariance (h, t, t) of the lines at t targets, as `pool.Pool.posterior` does."""
-        mean, covariance = self.coefficients if extra is None else self._with_runs(*extra)
+        mean, covariance = self.coefficients
         x, target = self._design(methods, np.asarray(n_params, dtype=float))
         lines = (target @ mean[:, :, None])[:, :, 0] + self.slope[:, None] * x
         return lines, target @ covariance @ np.swapaxes(target, 1, 2)
-
-    def _with_runs(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the coefficients after runs whose outcome is the expected one."""
-        points, expected = self.points, self.posterior(methods, n_params)[0]
-        z = np.concatenate([np.broadcast_to(logit(points.y), (len(expected), len(points.y))), expected], axis=1)
-        more = self.noise_at(expected) * self.noise_factor[:, None] + points.one_run_variance
-        noise = np.broadcast_to(points.noise, (len(expected), len(points.y))) * self.noise_factor[:, None]
-        noise = np.concatenate([noise, more], axis=1) + self.sigma_run[:, None] ** 2
-        joined = np.append(points.method, list(methods)), np.append(points.n_params, n_params)
-        return self._condition(*joined, z, noise)
 
 
 @lru_cache(maxsize=128)

@@ -12,17 +12,11 @@ from training.spec.grids import preset
 class TestPlan:
     def test_runs_and_frontier(self, run, as_json, simulated):
         found, _ = as_json("plan", "--size", "5m", "--dataset", "embedded_fix", "--cost", "flop", data=simulated)
-        assert list(found) == ["choices", "runs", "frontier"]
+        assert list(found) == ["choices", "frontier"]
         assert [row["option"] for row in found["choices"] if row["advice"]] and found["choices"][0]["flop"] == 0
-        gains = [row["reduction_per_flop"] for row in found["runs"]]
-        assert gains == sorted(gains, reverse=True)
         assert {row["kind"] for row in found["frontier"]} == {"measured", "predicted"}
-        code, out, err = run("plan", "--size", "5m", "--method", "lora", "--top", "3", data=simulated)
-        assert (
-            code == 0
-            and "narrow the prediction of val_loss at 5e+06" in out
-            and out.partition("Models that")[0].count("lora") == 3
-        )
+        code, out, err = run("plan", "--size", "5m", data=simulated)
+        assert code == 0 and "What choosing a method by val_loss at 5e+06 base parameters gives up on average" in out
         assert "base models of new sizes are not counted" in err
 
     def test_what_is_advised_can_be_trained(self, run):
@@ -39,9 +33,6 @@ class TestPlan:
         assert "name the data set to predict with --dataset" in refusal("plan", "--size", "34b")
         recode = ("plan", "--size", "34b", "--dataset", "recode_format")
         assert "budget '40 euros' is not understood" in refusal(*recode, "--budget", "40 euros")
-        assert refusal("plan", "--size", "34b", "--method", "qlora", "--dataset", "recode_format").startswith(
-            "unknown tuning method 'qlora'; choose from fft, lora"
-        )
         assert "name the size to choose a method for" in refusal("plan", "--dataset", "recode_format")
         assert "--target is for a table" in refusal(*recode, "--target", "big.csv")
 

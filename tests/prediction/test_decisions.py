@@ -13,12 +13,9 @@ from astraios_analysis.prediction.decide import (
     best_at_size,
     best_at_size_all,
     frontier,
-    plan_runs,
     run_cost,
     small_model_decisions,
 )
-from astraios_analysis.prediction.points import loss_points
-from astraios_analysis.prediction.stack import fit_stack
 from astraios_analysis.records.frame import METHODS, Cost
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap
@@ -99,24 +96,6 @@ class TestDecisions:
 
 
 class TestPlanning:
-    def test_the_obviously_informative_run_comes_first(self):
-        points = loss_points(simulate(World(size_sd=0.1, seed_sd=0.05)))
-        candidates = [("lora", float(SIZES[0])), ("lora", 2e6), ("parallel", float(SIZES[0]))]
-        found = plan_runs(fit_stack(points, "log"), (["lora"], float(LARGEST)), candidates, [1.0, 1.0, 1.0])
-        assert (found["method"].iloc[0], found["n_params"].iloc[0]) == ("lora", 2_000_000) and found[
-            "is_new_size"
-        ].iloc[0]
-        assert (found["reduction"].between(0, 1)).all() and (found["sd_after"] <= found["sd_now"] * (1 + 1e-9)).all()
-        # At the far end of what is measured, one run more tells little, whoever's it is.
-        assert found["reduction"].iloc[0] > 3 * found["reduction"].iloc[1]
-
-    def test_price_decides_between_equals(self):
-        points = loss_points(simulate())
-        found = plan_runs(fit_stack(points, "log"), (["lora"], 1e6), [("lora", 9e5), ("lora", 9e5)], [4.0, 1.0])
-        assert found["flop"].tolist() == [1.0, 4.0]
-        with pytest.raises(Refusal, match="no run to choose from; give sizes with --candidate-size"):
-            plan_runs(fit_stack(points, "log"), (["lora"], 1e6), [], [])
-
     def test_cost_is_measured_or_counted(self):
         records = simulate(sizes=SIZES[:2], seeds=(0,))
         assert run_cost(records, "lora", 1e5) == (pytest.approx(6 * 1e5 * 4e5), MEASURED)

@@ -97,13 +97,6 @@ def test_seeds_widen_one_new_run():
     assert spreads[1] - spreads[0] == pytest.approx(0.5 * 2 / 3, rel=0.15)
 
 
-def test_one_more_run_at_the_target_narrows_it_and_does_so_more_than_one_far_away():
-    pool = fit_form(rate_world(np.random.default_rng(5))[0], "logit", Form("logit_linear", "own_slopes"))[0]
-    now = pool.posterior(["a"], np.array([NEXT]))[1].mean()
-    near, far = (pool.posterior(["a"], np.array([NEXT]), (["a"], np.array([size])))[1].mean() for size in (NEXT, 1e4))
-    assert near < 0.8 * now and near < far <= now * (1 + 1e-9)
-
-
 def test_unknown_method():
     pool = one_version(expit(Z))
     with pytest.raises(Refusal, match="z was not fitted; choose from a, b"):

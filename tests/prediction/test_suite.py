@@ -56,13 +56,6 @@ def test_posterior_is_that_of_one_gaussian(points, fitted):
     np.testing.assert_allclose(covariance[0], line[28:, 28:] - gain @ line[:28, 28:], atol=1e-3)
 
 
-def test_a_run_that_is_imagined_narrows_its_line_and_moves_none(fitted):
-    mean, covariance = fitted.posterior(["a", "c"], np.full(2, NEXT))
-    after, narrower = fitted.posterior(["a", "c"], np.full(2, NEXT), (["a"], np.array([NEXT])))
-    np.testing.assert_allclose(after, mean, atol=1e-9)
-    assert narrower[0, 0, 0] < 0.8 * covariance[0, 0, 0] and narrower[0, 1, 1] < covariance[0, 1, 1]
-
-
 def test_likelihood_is_the_restricted_one(points):
     places = np.random.default_rng(1).random((4, 7))
     found = suite._log_likelihood(points, float(np.log(1e5)), places)
