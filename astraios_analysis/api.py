@@ -674,8 +674,8 @@ def allocate(
     if not budgets or not all(0 < one < float("inf") for one in budgets):
         raise Refusal("budget must be a positive number of FLOP, such as 1e21")
     surface = columns.fit_surface(train, [LAWS[name] for name in ALLOCATING])
-    rng = np.random.default_rng(seed)
-    lines = [iso_cost(surface, names, cost, one, rng) for one in budgets]
+    # The same draws for each, so that a budget's interval does not depend on which others are asked for.
+    lines = [iso_cost(surface, names, cost, one, np.random.default_rng(seed)) for one in budgets]
     found = [allocate_budget(line, surface, names, one, level) for line, one in zip(lines, budgets, strict=True)]
     points = train[[*names, columns.y]].assign(cost=evaluate(cost, train))
     weights = {name: share for name, share in surface.shares.items() if share >= 1e-3}

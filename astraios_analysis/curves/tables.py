@@ -312,9 +312,11 @@ def predict_places(
                 odd = [note for note in train.attrs.get(NOTES, []) if note.startswith("warning")]
                 raise Refusal(". ".join([str(error), *odd])) from None
     if methods:
-        known = dict.fromkeys(read_labels(train, columns.keys, ""))
-        require_known("/".join(columns.keys) or "group", methods, known)
-        ask = ask[np.isin(read_labels(ask, columns.keys, ""), methods)]
+        # Of families, models have no prediction of their own.
+        keys = [name for name in columns.keys if name in ask]
+        labels = read_labels(ask, keys, "")
+        require_known("/".join(keys) or "group", methods, dict.fromkeys(labels))
+        ask = ask[np.isin(labels, methods)]
     fitted = fit_table(train, columns) if columns.is_plain else None
     found = forecast_rows(train, ask, columns, fitted=fitted, refused=refused)
     rows = [row for group, one in found for row in _rows(group, one, columns, train)]

@@ -137,7 +137,7 @@ def fit_link(rows: pd.DataFrame, loss: str, rate: str, group: Sequence[str], n_i
 
 
 def _fit(x, y, labels, items, sharing: str, chance: float) -> RateLink:
-    groups, centre, scale = tuple(dict.fromkeys(labels)), float(x.mean()), float(x.std()) or 1.0
+    groups, centre, scale = tuple(sorted(set(labels))), float(x.mean()), float(x.std()) or 1.0
     design = _design((centre - x) / scale, labels, groups, sharing)
     # Each row is a model of its own: what rows of one size share is not told from their scatter.
     fitted = fit_rates(design, y, items, np.arange(len(x)), chance)

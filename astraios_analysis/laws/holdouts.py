@@ -89,7 +89,8 @@ def inner_errors(fitted: LawFit, x: np.ndarray) -> InnerErrors:
     """
     nears, fars, distances = [], [], []
     for along in directions(x[:, np.ptp(x, axis=0) > 0]):
-        order = np.argsort(along, kind="stable")
+        # Points of one place are in the order of the others' inputs, then of outcomes: never in that of a file.
+        order = np.lexsort((fitted.problem.outcome, *x.T, np.round(along, 12)))
         for share in INNER_SHARES:
             near, far = np.split(order, [int(share * len(order))])
             nears.append(np.isin(np.arange(len(x)), near))

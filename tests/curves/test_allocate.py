@@ -42,6 +42,11 @@ def test_intervals_hold_the_optimum_about_as_often_as_they_say_and_are_no_wider_
     assert sum(hits) >= 16 and np.median(ratios) < 1.5
 
 
+def test_a_budget_has_one_answer_alone_and_with_others():
+    alone, together = (aa.allocate(runs(), budget, ["N", "D"], "loss").table for budget in (1e21, [1e20, 1e21]))
+    pd.testing.assert_frame_equal(alone, together.iloc[[1]].reset_index(drop=True), check_exact=True)
+
+
 def test_an_optimum_outside_the_data_is_warned_of():
     found = aa.allocate(runs(), [1e21, 1e25], ["N", "D"], "loss").table
     assert [[w["code"] for w in ws] for ws in found["warnings"]] == [[], ["outside_data"]]

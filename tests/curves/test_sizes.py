@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import astraios_analysis as aa
 from astraios_analysis.curves.tables import Columns, backtest_table, rows_to_fit
 from astraios_analysis.laws.tables import NOTES
 from astraios_analysis.records.refusal import Refusal
@@ -119,3 +120,13 @@ def test_new_models_are_covered_about_as_often_as_asked():
 def test_refusals(change, message):
     with pytest.raises(Refusal, match=message):
         run(change(world(np.random.default_rng(0))))
+
+
+def test_a_family_is_asked_for_by_the_name_that_it_is_printed_with():
+    frame = world(np.random.default_rng(0), noise=0.01)
+    columns = {"x": "n_ft", "y": "loss", "group": ["task", "model"], "size_column": "params", "family_column": "family"}
+    whole = aa.predict(frame, size=5e10, **columns).table
+    own = aa.predict(frame, size=5e10, method="t/b", **columns).table
+    pd.testing.assert_frame_equal(own, whole[whole["method"] == "t/b"].reset_index(drop=True))
+    with pytest.raises(Refusal, match="unknown task/family 'b'; choose from t/a, t/b, t/c"):
+        aa.predict(frame, size=5e10, method="b", **columns)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 
 import astraios_analysis as aa
 from astraios_analysis.laws.engine import fit_law
@@ -104,6 +105,23 @@ def test_an_interval_does_not_depend_on_what_else_is_asked():
     together = aa.predict(table, x=["N", "D"], y="loss", at=places).rows
     for place, row in zip(places, together, strict=True):
         assert aa.predict(table, x=["N", "D"], y="loss", at=place).rows == [row]
+
+
+def test_what_is_printed_does_not_depend_on_the_order_of_rows():
+    n, d = map(np.ravel, np.meshgrid(np.geomspace(1e7, 1e9, 4), np.geomspace(1e8, 1e10, 5)))
+    noise = np.random.default_rng(1).standard_normal((2, 20))
+    losses = (1.7 + 400 * n**-0.34 + 410 * d**-0.28) * np.exp(0.01 * noise)
+    parts = [pd.DataFrame({"N": n, "D": d, "loss": loss, "on": name}) for loss, name in zip(losses, "ba", strict=True)]
+    table = pd.concat(parts, ignore_index=True)
+    table["error"] = expit(2 * (table["loss"] - 3)) + 0.002 * noise.ravel()
+    columns = {"x": ["N", "D"], "group": "on", "at": {"N": 3e9, "D": 3e10}}
+    for way in ({"y": "loss"}, {"y": "error", "via": "loss", "rate": True}):
+        one, other = (
+            aa.predict(rows, **columns, **way).table.sort_values("method")
+            for rows in (table, table.sample(frac=1, random_state=3))
+        )
+        ends = ["value", "lower_50", "upper_50", "lower_95", "upper_95"]
+        np.testing.assert_allclose(one[ends], other[ends], rtol=1e-7)
 
 
 def test_a_law_that_is_wrong_says_so_and_one_that_is_right_is_covered_as_asked():
