@@ -18,7 +18,7 @@ import numpy as np
 from astraios_analysis.curves.forecast import Forecast, mix, student_forecast
 from astraios_analysis.laws.engine import LawFit, fit_law
 from astraios_analysis.laws.forms import LAWS
-from astraios_analysis.laws.holdouts import MIN_SCATTER, inner_errors, ordered, width_of
+from astraios_analysis.laws.holdouts import MIN_SCATTER, in_order, inner_errors, ordered, width_of
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective, check_inputs
 from astraios_analysis.laws.saved import Curve
@@ -96,6 +96,7 @@ def fit_surface(
     x: np.ndarray, y: np.ndarray, laws: Sequence[Law] | None, objective: Objective, names: Sequence[str]
 ) -> Surface:
     """Fit laws to y (n,) at x (n, d), all positive, and weigh them; all that suit the inputs where none is named."""
+    x, y = in_order(x, y)
     asked = [(law, tuple(range(len(law.inputs)))) for law in laws] if laws else candidates(x)
     members, found, reasons = [], [], []
     for law, columns in asked:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from astraios_analysis.laws.engine import N_STARTS, LawFit, fit_law, number_groups, pool_law
 from astraios_analysis.laws.forms import find_law, tie_law
-from astraios_analysis.laws.holdouts import Width, ordered, width_of
+from astraios_analysis.laws.holdouts import Width, in_order, ordered, width_of
 from astraios_analysis.laws.intervals import (
     Certificate,
     Interval,
@@ -381,15 +381,15 @@ def fit_table(
     if points.group is None:
         if pooling == "shared":
             raise Refusal("shared pooling needs groups; name their columns with group")
-        return Fit(law, points, {ALL: fit_law(law, points.x, points.y, **how)}, (), options)
+        return Fit(law, points, {ALL: fit_law(law, *in_order(points.x, points.y), **how)}, (), options)
     if pooling == "shared":
         x, names = number_groups(points.x, points.group)
-        return Fit(law, points, {ALL: fit_law(pool_law(law, names), x, points.y, **how)}, names, options)
+        return Fit(law, points, {ALL: fit_law(pool_law(law, names), *in_order(x, points.y), **how)}, names, options)
     fits, refused = {}, {}
     for label in dict.fromkeys(points.group.tolist()):
         own = points.group == label
         try:
-            fits[str(label)] = fit_law(law, points.x[own], points.y[own], **how)
+            fits[str(label)] = fit_law(law, *in_order(points.x[own], points.y[own]), **how)
         except SOLVER_ERRORS as error:
             # One group's problem must not be that of all.
             refused[str(label)] = str(error)
