@@ -61,7 +61,7 @@ def in_order(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Where the near points of a split leave a law open, where their fit ends hangs on rounding, and so on the order.
     """
-    rows = np.lexsort((y, *x.reshape(len(y), -1).T))
+    rows = np.lexsort((y, *(x.T if x.ndim == 2 else [x])))
     return x[rows], y[rows]
 
 
