@@ -17,7 +17,7 @@ import pandas as pd
 from astraios_analysis.claims.judge import Judgement, UntestedError, judge_claims, judgement_frame, judgement_rows
 from astraios_analysis.claims.rules import CLAIMS, VERDICT_RULE
 from astraios_analysis.curves.allocate import ALLOCATING, allocate_budget, iso_cost
-from astraios_analysis.curves.backtest import summarise
+from astraios_analysis.curves.backtest import MARKS, summarise
 from astraios_analysis.curves.plan import COST_POWER, parse_money, plan_batch, read_pool
 from astraios_analysis.curves.routes import TableFit, fit_answer
 from astraios_analysis.curves.tables import (
@@ -415,7 +415,7 @@ def _table_columns(
 def _predict_table(
     table: pd.DataFrame, places: list[Any], methods: list[str] | None, force: bool, named: dict
 ) -> Prediction:
-    split = named.pop("split", None) or table.attrs.get(ROLES, {}).get("split")
+    split = named.pop("split", None)
     columns = _table_columns(table, **named)
     if not places:
         raise Refusal(f"name what to predict at: size, or at, such as {columns.needed[0]}=7e9")
@@ -572,12 +572,12 @@ def backtest(
     if (given := _as_table(runs)) is not None:
         columns = _table_columns(given, **table)
         split = split or given.attrs.get(ROLES, {}).get("split")
-        if not split:
-            given = rows_to_fit(given, columns, None)
-        notes = given.attrs.get(NOTES, [])
+        given = rows_to_fit(given, columns, split, MARKS)
+        notes = given.attrs[NOTES]
         given = given if split else mark_largest(given, columns, hold_out or 1)
         groups, rows, refused = backtest_table(given, columns, split or SPLIT, progress)
-        return Backtest(groups, rows, refused=refused, procedure=columns.procedure, notes=notes)
+        reasons = [f"{name}: {reason}" for name, reason in refused.items()]
+        return Backtest(groups, rows, reasons, columns.procedure, notes)
     _require_no_options(table)
     runs = _as_runs(runs)
     groups, refused = backtests.backtest_records(runs, hold_out, _quantities(runs, dataset), progress)
@@ -607,6 +607,8 @@ class Allocation(Result):
         Of the laws averaged.
     points : DataFrame
         The rows fitted, with what each cost.
+    notes : list of str
+        What was left out of the table, and what looks wrong in it.
     """
 
     table: pd.DataFrame
@@ -614,6 +616,7 @@ class Allocation(Result):
     points: pd.DataFrame
     lines: list[Any]
     names: tuple[str, ...]
+    notes: list[str] = field(default_factory=list)
 
     def plot(self) -> Any:
         """Return a Figure: loss along each line of equal cost, rows that cost about as much, optima with intervals."""
@@ -669,7 +672,7 @@ def allocate(
         raise Refusal(f"a budget is shared between two inputs, size and data; x names {', '.join(columns.x)}")
     if not 0 < level < 1:
         raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
-    train, names = rows_to_fit(table, columns, split or table.attrs.get(ROLES, {}).get("split")), columns.x
+    train, names = rows_to_fit(table, columns, split), columns.x
     cost, budgets = cost or f"6 * `{names[0]}` * `{names[1]}`", [float(one) for one in _several(budget) or []]
     if not budgets or not all(0 < one < float("inf") for one in budgets):
         raise Refusal("budget must be a positive number of FLOP, such as 1e21")
@@ -679,7 +682,7 @@ def allocate(
     found = [allocate_budget(line, surface, names, one, level) for line, one in zip(lines, budgets, strict=True)]
     points = train[[*names, columns.y]].assign(cost=evaluate(cost, train))
     weights = {name: share for name, share in surface.shares.items() if share >= 1e-3}
-    return Allocation(pd.DataFrame(found), weights, points, lines, (*names, columns.y))
+    return Allocation(pd.DataFrame(found), weights, points, lines, (*names, columns.y), train.attrs[NOTES])
 
 
 @dataclass(frozen=True, repr=False)
@@ -778,11 +781,14 @@ class Comparison(Result):
         (`scores.contrasts.crossing`).
     run_sd : DataFrame
         What is known of the standard deviation of one run: ``dataset, run_sd, source``.
+    notes : list of str
+        What was left out of a table, and what looks wrong in it.
     """
 
     rows: list[dict[str, Any]]
     crossings: pd.DataFrame
     run_sd: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -832,14 +838,15 @@ def compare(
         Of a table, as in `predict`: ``x, y, group, split, rate, n_items``. Its rows of one size and method are
         replicates; errors over problems are those of ``n_items`` independent answers.
     """
-    given, bootstrap = _as_table(runs), ProblemBootstrap(seed=seed)
+    given, bootstrap, notes = _as_table(runs), ProblemBootstrap(seed=seed), []
     if given is None:
         _require_no_options(table)
         runs = _as_runs(runs)
         quantities = [measure(runs, name, bootstrap) for name in _several(dataset) or _compared(runs)]
         known = {run.size: run.n_params_base for run in runs}
     else:
-        runs, quantities = [], [_measure_table(given, bootstrap, **table)]
+        one, notes = _measure_table(given, bootstrap, **table)
+        runs, quantities = [], [one]
         known = {label: n_params for n_params, label in quantities[0].sizes.items()}
     methods = list(dict.fromkeys(method for one in quantities for method in one.methods))
     first = method_a or (REFERENCE if REFERENCE in methods else methods[0])
@@ -859,18 +866,19 @@ def compare(
         noise += [] if (found := run_sd(runs, measured)) is None else [(measured.name, *found)]
     crossings = pd.DataFrame([row for row in crossings if row is not None])
     rows.sort(key=lambda row: row["scope"] == OTHER)
-    return Comparison(rows, crossings, pd.DataFrame(noise, columns=["dataset", "run_sd", "source"]))
+    return Comparison(rows, crossings, pd.DataFrame(noise, columns=["dataset", "run_sd", "source"]), notes)
 
 
 def _measure_table(
     table: pd.DataFrame, bootstrap: ProblemBootstrap, split: str | None = None, **named: Any
-) -> Measured:
+) -> tuple[Measured, list[str]]:
     columns = _table_columns(table, **named)
     if not columns.group or len(columns.needed) > 1:
         raise Refusal("methods are compared by a column of sizes, x, and one of methods, group; name them")
-    rows = rows_to_fit(table, columns, split or table.attrs.get(ROLES, {}).get("split"))
+    rows = rows_to_fit(table, columns, split)
     found = table_rows(rows, columns.needed[0], columns.y, columns.group, columns.n_items)
-    return measure_rows(found, columns.y, is_rate=columns.link == "logit", bootstrap=bootstrap)
+    measured = measure_rows(found, columns.y, is_rate=columns.link == "logit", bootstrap=bootstrap)
+    return measured, rows.attrs[NOTES]
 
 
 def _compared(runs: Runs) -> list[str]:
@@ -1161,6 +1169,8 @@ class Batch(Result):
         What they may cost, and what the measured rows cost.
     weights : dict of str to float
         Of the laws averaged.
+    notes : list of str
+        What was left out of the table, and what looks wrong in it.
     """
 
     table: pd.DataFrame
@@ -1169,6 +1179,7 @@ class Batch(Result):
     budget: float
     spent: float
     weights: dict[str, float]
+    notes: list[str] = field(default_factory=list)
 
 
 def _plan_table(
@@ -1177,6 +1188,7 @@ def _plan_table(
     cost: str | None = None,
     budget: str | None = None,
     power: float = COST_POWER,
+    split: str | None = None,
     **named: Any,
 ) -> Batch:
     if target is None or cost is None or budget is None:
@@ -1186,13 +1198,13 @@ def _plan_table(
     columns = _table_columns(table, **named)
     if columns.law is None and len(columns.x) > 3:
         raise Refusal(f"x names {len(columns.x)} inputs; laws are averaged for one to three: name a law, or fewer")
-    pool = read_pool(table, _as_table(target), columns, cost)
+    pool = read_pool(table, _as_table(target), columns, cost, split)
     left, spent = parse_money(str(budget), pool)
     found, now, weights = plan_batch(pool, columns, left, power)
     rows = table.iloc[found["row"].to_numpy() - 1]
     for place, name in enumerate([*columns.group, *columns.x], start=1):
         found.insert(place, name, rows[name].to_numpy())
-    return Batch(found, rows.reset_index(drop=True), now, left, spent, weights)
+    return Batch(found, rows.reset_index(drop=True), now, left, spent, weights, pool.notes)
 
 
 def plan(
@@ -1230,8 +1242,8 @@ def plan(
         Of the frontier: one of `prediction.decide.COSTS`, ``flop`` by default. Of a table: a column, or an expression
         of columns such as ``6*N*D``.
     **table
-        Of a table: ``target`` (the rows to predict, or their file; no outcome is read), ``x, y, group, law, huber`` as
-        in `predict`, ``power`` of the cost that a row's gain is divided by.
+        Of a table: ``target`` (the rows to predict, or their file; no outcome is read), ``x, y, group, split, law,
+        huber`` as in `predict`, ``power`` of the cost that a row's gain is divided by.
 
     References
     ----------

@@ -129,6 +129,47 @@ class TestSnippet:
             tested.plot()
 
 
+def test_which_rows_take_part_does_not_depend_on_what_is_asked():
+    names = {"x": ["N", "D"], "y": "loss", "law": "multiplicative"}
+    good = pd.DataFrame(
+        [(n, d) for n in np.geomspace(1e8, 3e9, 5) for d in np.geomspace(2e9, 1e11, 5)], columns=["N", "D"]
+    )
+    good["loss"] = 0.7 + 3000 * good["N"] ** -0.2 * good["D"] ** -0.15
+    more = {"N": [0, 1e8, 9e9], "D": [1e10, -1, 1e12], "loss": [5, np.nan, 99], "held_out": [False, False, True]}
+    table = pd.concat([good.assign(held_out=False), pd.DataFrame(more)], ignore_index=True)
+    table.loc[3, "loss"], target = np.nan, pd.DataFrame({"N": [6e9], "D": [2e11]})
+    known, at = table[table["loss"].notna() | (table["D"] < 0)], {"N": 6e9, "D": 2e11}
+    planned = aa.plan(table, target=target, cost="6*N*D", budget="1e20", **names)
+    assert planned.table["row"].tolist() == [4]
+    expected = [
+        "1 row marked held_out left out",
+        "1 row with N of 0 or less left out: no logarithm",
+        "1 row with D of 0 or less left out: no logarithm",
+    ]
+    for found in (
+        aa.fit(known, names["law"], names["x"], names["y"]).points,
+        aa.predict(known, at=at, **names),
+        aa.backtest(known, **names),
+        aa.allocate(known, 1e20, **names | {"law": "chinchilla"}),
+        planned,
+    ):
+        assert list(found.notes) == expected
+    methods = pd.DataFrame({"n": [0, 1e6, 1e7, 1e8] * 2, "m": ["a"] * 4 + ["b"] * 4, "loss": [9, 3, 2.5, 2.1] * 2})
+    assert aa.compare(methods, "a", "b", x="n", y="loss", group="m").notes == [
+        "2 rows with n of 0 or less left out: no logarithm"
+    ]
+    with pytest.raises(aa.Refusal, match=r"row 1, column 'n': is 0\.0, not above 0, .*\(8 rows are like it\)"):
+        aa.predict(methods.assign(n=0), 1e9, x="n", y="loss", group="m")
+
+
+def test_held_out_rows_that_are_marked_to_be_predicted_are(table):
+    far = table["params"] > 1e9
+    marked = table.assign(split=np.where(far, "extrapolate", "train"), held_out=far | (table["params"] < 3e7))
+    tested = aa.backtest(marked, split="split", law="power")
+    assert sum(group["n_test"] for group in tested.groups) == far.sum()
+    assert tested.notes == [f"{(table['params'] < 3e7).sum()} rows marked held_out left out"]
+
+
 def test_what_is_returned_prints_as_a_short_table(table, predicted, judged):
     found = [aa.fit(table, "power_floor"), predicted, aa.backtest(table), judged]
     for result in found:

@@ -60,6 +60,8 @@ def command(given: SimpleNamespace) -> None:
     names = ("x", "y", "split", "cost", "law", "huber", "level", "seed")
     asked = {name: getattr(given, name) for name in names}
     found = aa.allocate(aa.read_table(given.data), given.budget, **asked)
+    for note in found.notes:
+        say(note)
     if given.plot is not None:
         save_picture(found.plot(), given.plot)
     if given.as_json:

@@ -125,6 +125,8 @@ def _plan_table(given: SimpleNamespace) -> None:
         places = read_data(SimpleNamespace(**vars(given) | {"data": given.target, "derive": derived}))
     asked = {name: getattr(given, name) for name in ("size", "dataset", "budget", "cost")}
     found = aa.plan(read_data(given), target=places, **asked, **told(given))
+    for note in found.notes:
+        say(note)
     if given.csv is not None:
         found.rows.to_csv(given.csv, index=False, lineterminator="\n")
     if given.as_json:

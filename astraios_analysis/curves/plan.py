@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.curves.surfaces import HUBER, fit_surface
-from astraios_analysis.curves.tables import Columns
+from astraios_analysis.curves.tables import Columns, rows_to_fit
 from astraios_analysis.laws.engine import LawFit
 from astraios_analysis.laws.forms import LAWS
 from astraios_analysis.laws.law import Law
@@ -30,8 +30,9 @@ from astraios_analysis.laws.rescue import SOLVER_ERRORS
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.solver import solve
 from astraios_analysis.laws.starts import find_starts
-from astraios_analysis.laws.tables import SOURCE, evaluate, is_blank, read_labels, read_numbers, require_columns
+from astraios_analysis.laws.tables import SOURCE, evaluate, read_labels, read_numbers, require_columns
 from astraios_analysis.records.notation import parse_number
+from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal
 
 # Of the cost: 0 takes no account of it, 1 is the reduction per unit of cost (docs/benchmarks).
@@ -168,14 +169,19 @@ def _error(covariance: np.ndarray, targets: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Pool:
-    """A table of measured rows and candidates, and target rows, read: inputs, outcomes, labels, costs."""
+    """A table of measured rows and candidates, and target rows, read: inputs, outcomes, labels, costs.
 
+    ``row`` are the rows' positions in the table, ``notes`` what was left out of it.
+    """
+
+    row: np.ndarray
     x: np.ndarray
     y: np.ndarray
     label: np.ndarray
     cost: np.ndarray
     target: np.ndarray
     target_label: np.ndarray
+    notes: list[str]
 
     @property
     def measured(self) -> np.ndarray:
@@ -183,24 +189,22 @@ class Pool:
         return np.isfinite(self.y)
 
 
-def read_pool(table: pd.DataFrame, target: pd.DataFrame, columns: Columns, cost: str) -> Pool:
-    """Read the rows: those without an outcome are candidates."""
-    columns.require(table)
-    where, known = table.attrs.get(SOURCE, "the table"), table[columns.y].map(lambda cell: not is_blank(cell))
+def read_pool(table: pd.DataFrame, target: pd.DataFrame, columns: Columns, cost: str, split: str | None = None) -> Pool:
+    """Read the rows (`rows_to_fit`): those without an outcome are candidates."""
+    rows = rows_to_fit(table, columns, split, may_be_blank=True)
     require_columns(target, (*columns.x, *columns.group), "the table of target rows")
-    y = np.full(len(table), np.nan)
-    if known.any():
-        y[known] = read_numbers(table[known], columns.y, where, positive=True)
-    inputs = [
-        np.column_stack([read_numbers(rows, name, named, positive=True) for name in columns.x])
-        for rows, named in ((table, where), (target, target.attrs.get(SOURCE, "the target rows")))
-    ]
-    labels = [read_labels(rows, columns.group, where) for rows in (table, target)]
+    named = target.attrs.get(SOURCE, "the target rows")
+    places = np.column_stack([read_numbers(target, name, named, positive=True) for name in columns.x])
+    labels = read_labels(rows, columns.group, ""), read_labels(target, columns.group, named)
     if not set(labels[1]) <= set(labels[0]):
         missing = next(one for one in labels[1] if one not in set(labels[0]))
         raise Refusal(f"no row to measure is of the target's group {missing!r}; add rows of it, or leave --group out")
-    price = read_numbers(table.assign(_cost=evaluate(cost, table)), "_cost", where, positive=True)
-    return Pool(inputs[0], y, labels[0], price, inputs[1], labels[1])
+    where = table.attrs.get(SOURCE, "the table")
+    price = read_numbers(rows.assign(_cost=evaluate(cost, rows)), "_cost", where, positive=True)
+    # Positions, also in a table whose index says something else.
+    row = table.index.get_indexer(rows.index) if table.index.is_unique else rows.index.to_numpy()
+    x, y = np.column_stack([rows[name] for name in columns.x]), rows[columns.y].to_numpy(dtype=float)
+    return Pool(row, x, y, labels[0], price, places, labels[1], rows.attrs[NOTES])
 
 
 def parse_money(text: str, pool: Pool) -> tuple[float, float]:
@@ -256,7 +260,7 @@ def plan_batch(
     candidates, expected = expect_pool(pool, columns)
     chosen = choose_batch(expected, len(candidates), pool.cost[candidates], budget, power)
     rows = np.array([candidates[place] for place, _ in chosen], dtype=int)
-    table = {"row": rows + 1, "cost": pool.cost[rows], "total_cost": np.cumsum(pool.cost[rows])}
+    table = {"row": pool.row[rows] + 1, "cost": pool.cost[rows], "total_cost": np.cumsum(pool.cost[rows])}
     found = pd.DataFrame(table | {"error_after": [error for _, error in chosen]})
     now = _error(expected.covariance, np.arange(len(candidates), len(expected.covariance)))
     return found, now, expected.weights

@@ -15,8 +15,6 @@ from astraios_analysis.curves.backtest import (
     EXTRAPOLATE,
     Group,
     score_group,
-    split_rows,
-    usable_rows,
 )
 from astraios_analysis.curves.forecast import Forecast
 from astraios_analysis.curves.routes import TableFit, fit_routes
@@ -26,13 +24,14 @@ from astraios_analysis.curves.via import VIA_PROCEDURE, fit_link
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.tables import (
+    ROLES,
     SOURCE,
     TRAIN,
-    held_out_rows,
+    count_rows,
     read_labels,
+    refuse_cells,
     require_columns,
-    warn_of_axes,
-    warn_of_rows,
+    take_rows,
 )
 from astraios_analysis.prediction.forecast import table_outcome
 from astraios_analysis.prediction.limits import KINDS, LEVELS, reach, require_reach
@@ -191,23 +190,29 @@ def _forecast_via(train: pd.DataFrame, target: pd.DataFrame, columns: Columns, p
 
 
 def backtest_table(
-    table: pd.DataFrame, columns: Columns, split: str, progress: Progress = lambda items: items
-) -> tuple[list[dict], pd.DataFrame, list[str]]:
-    """Predict the rows that ``split`` marks extrapolate from those it marks train, and score them.
+    rows: pd.DataFrame, columns: Columns, split: str, progress: Progress = lambda items: items
+) -> tuple[list[dict], pd.DataFrame, dict[str, str]]:
+    """Predict the rows (`rows_to_fit`) that ``split`` marks extrapolate from those it marks train, and score them.
 
-    Returns one dict a group (`backtest.score_group`), a row for every row predicted (`predicted_rows`), and notes.
+    Returns one dict a group (`backtest.score_group`), a row for every row predicted (`predicted_rows`), and the groups
+    that are not back-tested, with the reasons.
     """
-    columns.require(table, split)
-    # Smaller models of a family may be in groups of their own, which nothing is predicted of.
-    how = {"may_be_zero": columns.link != "log", "keep_all": bool(columns.family)}
-    train, target, notes = split_rows(table, columns.x, columns.y, columns.keys, split, **how)
-    refused: dict[str, str] = {}
-    found = forecast_rows(train, target, columns, progress, refused=refused)
-    notes += [f"{name}: {reason}" for name, reason in refused.items()]
+    # What goes through a loss may not have been measured everywhere.
+    rows = rows[(rows[split] == TRAIN) | rows[columns.y].notna()]
+    labels = read_labels(rows, columns.keys, "")
+    known, asked = dict.fromkeys(labels), set(labels[(rows[split] == EXTRAPOLATE).to_numpy()])
+    if not asked:
+        raise Refusal(f"no row is marked {EXTRAPOLATE} in column {split!r}; mark the rows to predict")
+    refused = {label: f"nothing is marked {EXTRAPOLATE}" for label in known if label not in asked}
+    if not columns.family:
+        # Smaller models of a family may be in groups of their own; other groups without targets take no part.
+        rows = pd.concat([rows[labels == label] for label in known if label in asked])
+    is_train = rows[split] == TRAIN
+    found = forecast_rows(rows[is_train], rows[~is_train], columns, progress, refused=refused)
     if not found:
         raise Refusal("no group has rows to predict and rows to predict them from")
     scored = [score_group(group, forecast, columns.y, columns.n_items) for group, forecast in found]
-    return scored, pd.concat([predicted_rows(*one, columns) for one in found], ignore_index=True), notes
+    return scored, pd.concat([predicted_rows(*one, columns) for one in found], ignore_index=True), refused
 
 
 def predicted_rows(group: Group, forecast: Forecast, columns: Columns) -> pd.DataFrame:
@@ -257,36 +262,54 @@ def targets(train: pd.DataFrame, columns: Columns, asked: Sequence[Mapping[str, 
     return pd.concat(parts, ignore_index=True)
 
 
-def rows_to_fit(table: pd.DataFrame, columns: Columns, split: str | None) -> pd.DataFrame:
-    """Return the rows that take part in a fit: numbers, inputs positive, not held out."""
+def rows_to_fit(
+    table: pd.DataFrame,
+    columns: Columns,
+    split: str | None = None,
+    marks: Sequence[str] = (TRAIN,),
+    *,
+    may_be_blank: bool = False,
+) -> pd.DataFrame:
+    """Return the rows that take part in a fit and, with more ``marks`` of ``split``, those to predict (`take_rows`).
+
+    Where the outcome ``may_be_blank``, rows without one are there, too.
+    """
+    split, where = split or table.attrs.get(ROLES, {}).get("split"), table.attrs.get(SOURCE, "the table")
     columns.require(table, split)
-    if "held_out" in table:
-        table = table[~held_out_rows(table)]
-    if split:
-        table = table[table[split].astype(str) == TRAIN]
-    if table.empty:
-        raise Refusal("no row is left to fit; every one is held out" + (f" in {split!r}" if split else ""))
-    needed, known = columns.needed, table
+    is_loss = bool(columns.via) or columns.link == "log"
+    items = [columns.n_items] if isinstance(columns.n_items, str) else []
+    rows = take_rows(
+        table,
+        list(dict.fromkeys([*columns.x, *columns.needed])),
+        columns.via or columns.y,
+        columns.keys,
+        split,
+        marks=marks,
+        numbers=[columns.y, *items],
+        blank=[columns.via, columns.y, *items] if columns.via else [columns.y] * may_be_blank,
+        positive=is_loss,
+        against=columns.needed[0] if is_loss and len(columns.needed) == 1 else None,
+    )
+    for name in items:
+        refuse_cells(rows, name, rows[name] < 1, where, "1 or more; a rate has at least one item")
+    if columns.n_items is not None and not items and columns.n_items < 1:
+        raise Refusal(f"n_items is {columns.n_items:g}; a rate has at least one item")
+    notes, is_train = rows.attrs[NOTES], rows[split] == TRAIN if split else pd.Series(True, index=rows.index)
     if columns.via:
-        known = table[table[columns.via].notna()]
-    outcome = columns.via or columns.y
-    may_be_zero = columns.link != "log" and not columns.via
-    read_labels(known, columns.keys, known.attrs.get(SOURCE, "the table"))
-    found, notes = usable_rows(known, list(dict.fromkeys([*columns.x, *needed])), outcome, may_be_zero=may_be_zero)
-    notes += warn_of_rows(found, read_labels(found, columns.keys, "") if columns.keys else None, outcome)
-    if len(needed) == 1 and columns.link == "log":
-        x, y = found[needed[0]].to_numpy(), found[outcome].to_numpy()
-        notes += warn_of_axes(x, y, read_labels(found, columns.group, ""), needed[0], outcome)
+        refuse_cells(rows, columns.y, ~is_train & rows[columns.y].isna(), where, "a finite number")
+        lost = is_train & rows[columns.via].isna()
+        notes = [*notes, *([f"{count_rows(lost.sum())} without {columns.via} left out"] if lost.any() else [])]
+        rows, is_train = rows[~lost], is_train[~lost]
+    train = rows[is_train]
     if columns.family:
-        notes += mixed_families(found, columns.x[0], columns.y, columns.group, columns.size, columns.family)
+        notes = notes + mixed_families(train, columns.x[0], columns.y, columns.group, columns.size, columns.family)
     if columns.is_surface:
-        same = [name for name in columns.x if found[name].nunique() == 1]
-        notes += [
-            f"{name} is {found[name].iloc[0]:g} in every row: it tells nothing, and takes no part" for name in same
+        same = [name for name in columns.x if train[name].nunique() == 1]
+        notes = notes + [
+            f"{name} is {train[name].iloc[0]:g} in every row: it tells nothing, and takes no part" for name in same
         ]
-    found = found.reset_index(drop=True)
-    found.attrs[NOTES] = [*table.attrs.get(NOTES, []), *notes]
-    return found
+    rows.attrs[NOTES] = notes
+    return rows
 
 
 def predict_places(

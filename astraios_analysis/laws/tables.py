@@ -13,6 +13,7 @@ from astraios_analysis.records.reading import NOTES, read_frame
 from astraios_analysis.records.refusal import Refusal
 
 TRAIN = "train"
+LOGARITHM = "above 0, to have a logarithm"
 # The group of a table that has none.
 ALL = "all"
 # Under these names a table remembers where it comes from and which columns are what.
@@ -94,8 +95,9 @@ def _columns(names: str | Sequence[str] | None) -> tuple[str, ...]:
     return () if names is None else (names,) if isinstance(names, str) else tuple(names)
 
 
-def require_columns(frame: pd.DataFrame, names: Sequence[str | None], where: str = "the table") -> None:
+def require_columns(frame: pd.DataFrame, names: Sequence[str | None], where: str | None = None) -> None:
     """Refuse a table that lacks one of the columns."""
+    where = where or frame.attrs.get(SOURCE, "the table")
     for name in names:
         if name is not None and name not in frame:
             raise Refusal(f"{where} has no column {name!r}; it has {', '.join(map(str, frame.columns))}")
@@ -147,40 +149,101 @@ def select_points(
 ) -> Points:
     """Return the points of named columns, or of those that `read_table` was told; ``where`` is the table's name.
 
-    Inputs are positive, and with ``positive`` so is y.
-
-    Rows of a column ``held_out`` that are true, and those not marked ``train`` in ``split``, take no part. In a table
-    of records, which has a row a score, a run whose x and y are the same in all of its rows is one point.
+    Which rows take part is `take_rows`'; with ``positive`` y has a logarithm.
     """
     roles, where = frame.attrs.get(ROLES, {}), where or frame.attrs.get(SOURCE, "the table")
     x, y = _columns(roles.get("x") if x is None else x), roles.get("y") if y is None else y
     group, split = _columns(roles.get("group") if group is None else group), split or roles.get("split")
     if not x or y is None:
         raise Refusal(f"name the columns of {where} with x and y; it has {', '.join(map(str, frame.columns))}")
-    require_columns(frame, (*x, y, *group, split), where)
-    notes = list(frame.attrs.get(NOTES, []))
-    if "held_out" in frame:
-        kept = frame[~held_out_rows(frame)]
-        notes += [f"{len(frame) - len(kept)} held-out rows take no part"] if len(kept) < len(frame) else []
-        frame = kept
-    if split:
-        kept = frame[split].astype(str) == TRAIN
-        if not kept.any():
-            found = ", ".join(map(str, frame[split].unique()[:5]))
-            raise Refusal(f"no row of {where} is marked {TRAIN} in column {split!r}; it holds {found}")
-        notes.append(f"{int((~kept).sum())} rows not marked {TRAIN} in {split} are held out")
-        frame = frame[kept]
+    against = x[0] if len(x) == 1 else None
+    rows = take_rows(frame, x, y, group, split, positive=positive, against=against, where=where)
+    inputs = np.column_stack([rows[name] for name in x])
+    labels = read_labels(rows, group, where) if group else None
+    notes = tuple(rows.attrs[NOTES])
+    return Points(inputs[:, 0] if len(x) == 1 else inputs, rows[y].to_numpy(), labels, x, y, notes, group)
+
+
+def take_rows(
+    table: pd.DataFrame,
+    x: Sequence[str],
+    y: str,
+    group: Sequence[str] = (),
+    split: str | None = None,
+    *,
+    marks: Sequence[str] = (TRAIN,),
+    numbers: Sequence[str] = (),
+    blank: Sequence[str] = (),
+    positive: bool = True,
+    against: str | None = None,
+    where: str | None = None,
+) -> pd.DataFrame:
+    """Return the rows of a table that take part, whatever is asked of it, numbers read; `NOTES` say what does not.
+
+    Rows of a column ``held_out`` that are true, and those not marked ``train`` in ``split``, take no part; ``marks``
+    after ``train`` are of rows to predict, held out or not. In a table of records, which has a row a score, rows of one
+    run that are the same in all that is named are one. Rows in which an input x has no logarithm are left out.
+
+    y (positive, unless told otherwise) and more ``numbers`` are finite; those of ``blank`` are NaN where nothing was
+    measured. A loss y falls ``against`` one input, and what looks wrong about it is noted.
+    """
+    where = where or table.attrs.get(SOURCE, "the table")
+    require_columns(table, (*x, y, *group, *numbers, split), where)
+    # Messages name rows by the index.
+    frame = table if table.index.is_unique else table.reset_index(drop=True)
+    frame, notes = _marked_rows(frame, split, marks, where)
     if {"grid", "run_id"} <= set(frame.columns):
-        frame = frame.drop_duplicates(list(dict.fromkeys(["grid", "run_id", *x, y, *group])))
+        named = [*x, y, *group, *numbers, *([split] if split else [])]
+        frame = frame.drop_duplicates(list(dict.fromkeys(["grid", "run_id", *named])))
     if frame.empty:
-        raise Refusal(f"{where} has no row to fit")
-    columns = [read_numbers(frame, name, where, positive=True) for name in x]
-    outcome = read_numbers(frame, y, where, positive=positive)
-    labels = read_labels(frame, group, where) if group else None
-    notes += warn_of_rows(frame, labels, y)
-    notes += warn_of_axes(columns[0], outcome, labels, x[0], y) if len(x) == 1 else []
-    inputs = columns[0] if len(x) == 1 else np.column_stack(columns)
-    return Points(inputs, outcome, labels, x, y, tuple(notes), group)
+        raise Refusal(
+            f"{where} has no row to fit; every one is held out, or there is none: add rows, or hold out fewer"
+        )
+    frame = frame.copy()
+    for name in x:
+        frame[name] = read_numbers(frame, name, where)
+        lost = (frame[name] <= 0).to_numpy()
+        if lost.all():
+            refuse_cells(frame, name, lost, where, LOGARITHM)
+        if lost.any():
+            notes.append(f"{count_rows(lost.sum())} with {name} of 0 or less left out: no logarithm")
+            frame = frame[~lost].copy()
+    for name in dict.fromkeys([y, *numbers]):
+        known = ~frame[name].map(is_blank).to_numpy(dtype=bool) if name in blank else np.full(len(frame), True)
+        values = np.full(len(frame), np.nan)
+        if known.any():
+            values[known] = read_numbers(frame[known], name, where, positive=positive and name == y)
+        frame[name] = values
+    labels = read_labels(frame, group, where)
+    known = frame[y].notna().to_numpy()
+    notes += warn_of_rows(frame[known], labels[known] if group else None, y)
+    if against and known.any():
+        measured = frame.loc[known, [against, y]].to_numpy(dtype=float)
+        notes += warn_of_axes(*measured.T, labels[known], against, y)
+    frame.attrs = {**table.attrs, NOTES: list(dict.fromkeys([*table.attrs.get(NOTES, []), *notes]))}
+    return frame
+
+
+def count_rows(n: int) -> str:
+    """Return a number of rows in words."""
+    return f"{n} row{'' if n == 1 else 's'}"
+
+
+def _marked_rows(
+    frame: pd.DataFrame, split: str | None, marks: Sequence[str], where: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows that are not held out, and those to predict, with notes on the others."""
+    notes, marked = [], frame[split].astype(str) if split else pd.Series(marks[0], index=frame.index)
+    if "held_out" in frame:
+        kept = ~held_out_rows(frame) | marked.isin(marks[1:])
+        notes += [f"{count_rows((~kept).sum())} marked held_out left out"] * (not kept.all())
+        frame, marked = frame[kept], marked[kept]
+    kept, known = marked.isin(marks), " or ".join(marks)
+    if len(frame) and not (marked == marks[0]).any():
+        found = f"it holds {', '.join(map(str, marked.unique()[:5]))}; mark rows {known}"
+        raise Refusal(f"no row of {where} is marked {marks[0]} in column {split!r}; {found}")
+    notes += [f"{count_rows((~kept).sum())} not marked {known} in {split} left out"] * (not kept.all())
+    return frame[kept], notes
 
 
 def held_out_rows(frame: pd.DataFrame) -> pd.Series:
@@ -210,7 +273,7 @@ def read_numbers(frame: pd.DataFrame, name: str, where: str, *, positive: bool =
         raise Refusal(f"{where}, column {name!r}: {error}") from error
     wrong, wanted = ~np.isfinite(values), "a finite number"
     if not wrong.any() and positive:
-        wrong, wanted = values <= 0, "above 0, to have a logarithm"
+        wrong, wanted = values <= 0, LOGARITHM
         wanted += "; a loss below 0 is relative to another: take the loss itself" if (values < 0).any() else ""
     refuse_cells(frame, name, wrong, where, wanted)
     return values

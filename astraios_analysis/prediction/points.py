@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.laws.tables import SOURCE, read_labels, read_numbers, refuse_cells, require_columns
+from astraios_analysis.laws.tables import LOGARITHM, SOURCE, read_labels, refuse_cells
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
@@ -128,7 +128,9 @@ def score_points(scores: ModelScores) -> PooledPoints:
 def table_points(
     table: pd.DataFrame, x: str, y: str, group: Sequence[str], link: Link, n_items: str | float | None = None
 ) -> PooledPoints:
-    """Return a table's points by columns of sizes, outcomes and, if any, methods; rows of one x and group are seeds.
+    """Return the points of rows (`take_rows`) by columns of sizes, outcomes and, if any, methods.
+
+    Rows of one x and group are seeds.
 
     ``n_items``: the items behind each rate, a column or one number; with it rates may be 0 and 1.
     """
@@ -136,7 +138,7 @@ def table_points(
     counts = frame["n_items"].to_numpy(dtype=float) if n_items is not None else None
     where, rates = table.attrs.get(SOURCE, "the table"), frame["y"].to_numpy()
     if link == "log":
-        refuse_cells(table, y, rates <= 0, where, "above 0, to have a logarithm")
+        refuse_cells(table, y, rates <= 0, where, LOGARITHM)
     else:
         refuse_cells(table, y, (rates < 0) | (rates > 1), where, "between 0 and 1", "divide percentages by 100")
         if counts is not None:
@@ -150,16 +152,10 @@ def table_points(
 def table_rows(
     table: pd.DataFrame, x: str, y: str, group: Sequence[str], n_items: str | float | None = None
 ) -> pd.DataFrame:
-    """Return a table's rows as ``x, y, group, n_items``, numbers checked; labels of several columns joined by /."""
-    named = [n_items] if isinstance(n_items, str) else []
-    require_columns(table, (x, y, *group, *named))
-    where = table.attrs.get(SOURCE, "the table")
-    frame = pd.DataFrame({"x": read_numbers(table, x, where, positive=True), "y": read_numbers(table, y, where)})
-    frame["group"] = read_labels(table, group, where)
-    frame["n_items"] = read_numbers(table, n_items, where) if named else n_items
-    if n_items is not None and (frame["n_items"] < 1).any():
-        raise Refusal(f"n_items is {frame['n_items'].min():g} in some row; a rate has at least one item")
-    return frame
+    """Return rows as ``x, y, group, n_items``; labels of several columns joined by /."""
+    frame = pd.DataFrame({"x": table[x].to_numpy(dtype=float), "y": table[y].to_numpy(dtype=float)})
+    frame["group"] = read_labels(table, group, "")
+    return frame.assign(n_items=table[n_items].to_numpy(dtype=float) if isinstance(n_items, str) else n_items)
 
 
 def _average(frame: pd.DataFrame, link: Link, has_items: bool) -> PooledPoints:

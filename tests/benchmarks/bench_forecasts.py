@@ -17,8 +17,8 @@ from pooled_worlds import seven_methods
 from scipy.special import expit, logit
 
 import astraios_analysis as aa
-from astraios_analysis.curves.backtest import EXTRAPOLATE
-from astraios_analysis.curves.tables import Columns, backtest_table
+from astraios_analysis.curves.backtest import EXTRAPOLATE, MARKS
+from astraios_analysis.curves.tables import Columns, backtest_table, rows_to_fit
 from astraios_analysis.laws.engine import fit_law
 from astraios_analysis.laws.forms import find_law
 from astraios_analysis.laws.residuals import Objective
@@ -156,7 +156,8 @@ def _by_model(task, train, test):
 
 def ours(task, frame):
     started = time.process_time()
-    scored, rows, _ = backtest_table(frame, task.columns, task.split)
+    marked = rows_to_fit(frame, task.columns, task.split, MARKS)
+    scored, rows, _ = backtest_table(marked, task.columns, task.split)
     seconds = time.process_time() - started
     inside = np.mean([one["coverage"]["0.95"] for one in scored])
     if task.columns.link == "log" and not task.columns.via:

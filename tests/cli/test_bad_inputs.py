@@ -86,7 +86,7 @@ CASES = [
     ("good", ("predict", "--x", "n", "--y", "loss", "--rate", "--size", "1e10"), "divide percentages by 100"),
     ("swapped", (*PREDICT,), "are x and y the wrong way round?"),
     ("good", ("backtest", "--x", "n", "--y", "loss", "--hold-out", "9"), "9"),
-    ("split", ("backtest", "--x", "n", "--y", "loss", "--split", "split"), "column 'split' holds"),
+    ("split", ("backtest", "--x", "n", "--y", "loss", "--split", "split"), "train in column 'split'; it holds"),
     ("good", ("backtest", "--x", "n"), "x and y"),
     ("missing", PREDICT, "there is no such file"),
     ("missing", FIT, "there is no such file"),

@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 
 import astraios_analysis as aa
+from astraios_analysis.curves.backtest import MARKS
 from astraios_analysis.curves.surfaces import candidates, fit_surface
-from astraios_analysis.curves.tables import Columns, backtest_table
+from astraios_analysis.curves.tables import Columns, backtest_table, rows_to_fit
 from astraios_analysis.laws.forms import find_law
 from astraios_analysis.laws.residuals import Objective
+from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal
 
 LAW, OBJECTIVE = find_law("power_floor"), Objective("log")
@@ -88,12 +90,12 @@ def test_a_surface_does_not_see_what_it_predicts():
     split = np.where(np.arange(len(y)) < 27, "train", np.where(np.arange(len(y)) < 35, "extrapolate", "extra"))
     frame = pd.DataFrame({"N": x[:, 0], "D": x[:, 1], "y": y, "split": split})
     changed = frame.assign(y=np.where(split == "train", y, 9.0))
-    found = [backtest_table(f, Columns(("N", "D"), "y"), "split") for f in (frame, changed)]
-    (one,), (two,) = (groups for groups, _, _ in found)
+    columns = Columns(("N", "D"), "y")
+    rows = [rows_to_fit(f, columns, "split", MARKS) for f in (frame, changed)]
+    (one,), (two,) = (backtest_table(one, columns, "split")[0] for one in rows)
     assert one["weights"] == two["weights"] and one["rmse_log"] < 0.02 < two["rmse_log"]
-    assert one["n_test"] == 8 and found[0][2] == [
-        "1 rows whose split is 'extra', neither 'train' nor 'extrapolate', left out"
-    ]
+    assert one["n_test"] == 8
+    assert rows[0].attrs[NOTES] == ["1 row not marked train or extrapolate in split left out"]
 
 
 def test_three_inputs_are_tried_in_pairs_and_with_a_unique_part():

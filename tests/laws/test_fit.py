@@ -112,11 +112,11 @@ def test_groups_apart_and_shared(apart, shared):
 
 
 def test_what_is_held_out_takes_no_part(grouped, apart):
-    assert apart.points.notes == ("3 rows not marked train in split are held out",)
+    assert apart.points.notes == ("3 rows not marked train in split left out",)
     marked = pd.DataFrame(grouped).assign(held_out=grouped["split"] != "train", split="train")
     again = fit_table(marked, "power_floor", "params", "loss", "method")
     np.testing.assert_array_equal(again.table["value"], apart.table["value"])
-    assert again.points.notes[0] == "3 held-out rows take no part"
+    assert again.points.notes[0] == "3 rows marked held_out left out"
     with pytest.raises(Refusal, match="row 1: column 'held_out' is 'maybe'; it must be true or false"):
         fit_table(marked.assign(held_out="maybe"), "power", "params", "loss")
 
