@@ -101,7 +101,6 @@ _GROUPS: dict[str, list[click.Option]] = {
         _many("--dataset", "datasets", "[TASK=]NAME", "data set of a task, by default its own name"),
         _option("--setting", metavar="NAME", help="setting of the scores (default: by the file's configuration)"),
     ],
-    "logs": [_many("--logs", "logs", "TASK=FILE", "logs.json of a task: outcomes by problem")],
 }  # fmt: skip
 _END = [
     _option("--map", "maps", multiple=True, type=_PATH, metavar="FILE",
@@ -114,7 +113,6 @@ _END = [
 ]  # fmt: skip
 _OF_FORMAT = {name: ("run", "methods", "items", "metrics", "language", "table") for name in TABLES}
 _OF_FORMAT |= {name: ("run", "items", "language", "skip", "harness") for name in HARNESSES}
-_OF_FORMAT["bigcode"] += ("logs",)
 _OF_FORMAT |= {"trainer": ("run", "methods", "trainer"), "peft": ("run", "methods", "items", "skip")}
 _OF_FORMAT["auto"] = tuple(_GROUPS)
 _ASIDE = ("paths", "maps", "out", "replace", "as_json", "quiet")

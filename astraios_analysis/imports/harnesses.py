@@ -141,7 +141,7 @@ def read_scores(path: Path, harness: Harness, options: Options) -> Imported:
         if "" in options.datasets and len(tasks) == 1:
             options = options.model_copy(update={"datasets": {tasks[0]: options.datasets[""]}})
         (_read_bigcode if harness == "bigcode" else _read_lm_eval)(content, options, found)
-    for name in sorted((set(options.datasets) | set(options.logs)) - set(tasks)):
+    for name in sorted(set(options.datasets) - set(tasks)):
         found.problem(name, f"is no task of this file; it has {', '.join(tasks) or 'none'}")
     unknown = found.unmapped()
     problems = found.all_problems()
@@ -215,12 +215,7 @@ def _read_bigcode_task(task: str, values: Mapping, config: Mapping, options: Opt
         if metric not in _MAPPED["bigcode"] and not _is_known(metric, value):
             found.unknown.setdefault(metric, []).append(task)
             continue
-        own_fields = dict(fields)
-        if metric == "pass@1" and task in options.logs:
-            problems = read_problem_counts(options.logs[task], n_items)
-            own_fields |= {"problems": problems, "n_samples": sum(problems.n_samples)}
-            own_fields |= {"n_passed": sum(problems.n_passed)}
-        found.add(f"{task}.{metric}", own_fields | {"metric": metric, "value": value})
+        found.add(f"{task}.{metric}", fields | {"metric": metric, "value": value})
 
 
 def _humaneval_items(task: str, match: re.Match | None, config: Mapping) -> int | None:
@@ -435,39 +430,3 @@ def _entry(content: Mapping, *keys: str) -> object:
     for key in keys:
         content = content.get(key) if isinstance(content, Mapping) else None
     return content
-
-
-def read_problem_counts(path: Path, n_items: int | None) -> ProblemCounts:
-    """Return passes by problem from ``{"0": [[0, {"passed": true, ...}], ...], ...}``.
-
-    A multiple of ``n_items`` in the log are several descriptions a problem, in order (HumanEvalExplain), which are put
-    together. The harness writes the log for the last task that it ran.
-    """
-    outcomes: dict[int, Sequence[bool]] = {}
-    for key, entries in read_json(path).items():
-        try:
-            outcomes[int(key)] = [_passed(entry) for entry in entries]
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            message = "is no list of [number, {passed: true or false}]; give the logs.json that the harness wrote"
-            raise fail(path, message, str(key)) from error
-    n_entries = len(outcomes)
-    n_items = n_items or n_entries
-    if not n_entries or n_entries % n_items or sorted(outcomes) != list(range(n_entries)):
-        message = f"has outcomes of {n_entries} problems, and the task has {n_items}; is it the log of this task?"
-        raise fail(path, message)
-    each = n_entries // n_items
-    by_problem = [[p for row in range(i * each, (i + 1) * each) for p in outcomes[row]] for i in range(n_items)]
-    if not all(by_problem):
-        raise fail(path, "was never run; give a whole log", str(next(i for i, p in enumerate(by_problem) if not p)))
-    return ProblemCounts(
-        problem_ids=tuple(range(n_items)),
-        n_samples=tuple(len(passed) for passed in by_problem),
-        n_passed=tuple(sum(passed) for passed in by_problem),
-    )
-
-
-def _passed(entry) -> bool:
-    passed = entry[1]["passed"]
-    if not isinstance(passed, bool):
-        raise TypeError(f"passed is {passed!r}")
-    return passed

@@ -88,7 +88,6 @@ class Options(BaseModel):
     name_pattern: re.Pattern | None = None
     datasets: dict[str, str] = {}
     setting: str | None = None
-    logs: dict[str, Path] = {}
     base_config: Path | None = None
     counts: Path | None = None
     eval: str | None = None

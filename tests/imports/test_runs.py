@@ -139,17 +139,6 @@ class TestHarness:
             ("boolq", "english", "0shot", "accuracy", 0.75, 0.01, 100),
         ]
 
-    def test_outcomes_by_problem(self, run, refused, tmp_path):
-        log = {str(i): [[k, {"passed": i == 0}] for k in range(2)] for i in range(4)}
-        write(tmp_path / "logs.json", log)
-        options = ("bigcode", "b.json", "--run-id", "r", "--logs", "humanevalsynthesize-java=logs.json")
-        assert "has outcomes of 4 problems, and the task has 164" in refused(*options)
-        assert run(*options, "--n-items", 4)[0] == 0
-        score = load("o/r.json").scores[2]
-        assert (score.problems.n_passed, score.n_samples, score.n_passed) == ((2, 0, 0, 0), 8, 2)
-        write(tmp_path / "logs.json", log | {"1": "never"})
-        assert "logs.json: 1: is no list of [number" in refused(*options, "--n-items", 4)
-
     def test_changed_prompts(self, run, tmp_path):
         rates = {"ButterFingers": {"robust-pass-at-1": 0.2, "alt-robust-pass-at-1": 0.3}}
         write(tmp_path / "b.json", {"perturbed-humaneval-nlaugmenter-num_seeds_5": rates})
