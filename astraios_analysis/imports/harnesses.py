@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,7 +10,7 @@ from typing import Literal
 from astraios_analysis.imports.inputs import Imported, Options, data_name, make_score
 from astraios_analysis.imports.tables import NO_LANGUAGE
 from astraios_analysis.records.reading import read_json, read_lines
-from astraios_analysis.records.refusal import FileProblem, RecordError, fail
+from astraios_analysis.records.refusal import FileProblem, RecordError, fail, fold
 from astraios_analysis.records.registry import LOSS_METRIC, METRICS, find_dataset
 from astraios_analysis.records.schema import ProblemCounts, Score
 
@@ -54,7 +54,7 @@ class _Found:
     """What a file holds: scores by key with their place, what is left out on purpose, what cannot be mapped.
 
     ``unknown`` are tasks by metric that records do not know, ``uncounted`` those whose number of problems is unknown,
-    ``lacking`` places by what is to be said of them, ``notes`` tasks by what a reader may not expect of them.
+    ``notes`` what a reader may not expect.
     """
 
     path: Path
@@ -63,8 +63,7 @@ class _Found:
     left_out: list[FileProblem] = field(default_factory=list)
     unknown: dict[str, list[str]] = field(default_factory=dict)
     uncounted: list[str] = field(default_factory=list)
-    lacking: dict[str, list[str]] = field(default_factory=dict)
-    notes: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[FileProblem] = field(default_factory=list)
     problems: list[FileProblem] = field(default_factory=list)
 
     def add(self, place: str, fields: Mapping[str, object]) -> None:
@@ -84,47 +83,27 @@ class _Found:
         self.problems.append(FileProblem(self.path, place, message))
 
     def lacks(self, place: str, lacking: Mapping[str, tuple[object, str]]) -> bool:
-        """Whether anything is lacking; what is, is a problem with its remedy, once for all places that share it."""
+        """Whether anything is lacking; what is, is a problem with its remedy."""
         for name, (value, option) in lacking.items():
             if value is None:
-                message = f"its {name} is not in the file; say it with {option}"
-                self.lacking.setdefault(message, []).append(place)
+                self.problem(place, f"its {name} is not in the file; say it with {option}")
         return any(value is None for value, _ in lacking.values())
 
-    def all_problems(self) -> list[FileProblem]:
-        """Return what is wrong whatever is left out."""
-        told = [
-            FileProblem(self.path, places[0], message + ("" if len(places) == 1 else f" (as of {_list(places[1:])})"))
-            for message, places in self.lacking.items()
-        ]
-        return self.problems + told
-
     def unmapped(self) -> list[FileProblem]:
-        """Return a line a metric that records do not know, and one for tasks without a number of problems."""
-        problems = []
-        for metric, tasks in self.unknown.items():
-            place = f"{tasks[0]}.{metric}" if len(tasks) == 1 else metric
-            more = "" if len(tasks) == 1 else f", in {_list(tasks)}"
-            known = f"; the known ones are {_known_metrics(self.harness)}" if not problems else ""
-            problems.append(FileProblem(self.path, place, f"is no metric that records know{more}{known}"))
-        if self.uncounted:
-            tasks = list(dict.fromkeys(self.uncounted))
-            name = tasks[0] if len(tasks) == 1 else "TASK"
-            message = (
-                f"the number of problems of {_list(tasks)} is not known; say it with --n-items {name}=N, or N for all"
-            )
-            problems.append(FileProblem(self.path, "n-samples", message))
-        return problems
+        """Return metrics that records do not know, and tasks without a number of problems."""
+        problems = [
+            FileProblem(self.path, f"{task}.{metric}", f"{metric} is no metric that records know")
+            for metric, tasks in self.unknown.items()
+            for task in tasks
+        ]
+        message = "its number of problems is not known; say it with --n-items TASK=N, or N for all"
+        return fold([*problems, *(FileProblem(self.path, task, message) for task in self.uncounted)])
 
 
 def _known_metrics(harness: Harness) -> str:
     """List the metrics that are read: the harness's own names for them, and those that go by their name here."""
     own = () if harness == "human-eval" else (name for name in METRICS if name != LOSS_METRIC)
     return ", ".join(dict.fromkeys((*_MAPPED[harness], *own)))
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def read_scores(path: Path, harness: Harness, options: Options) -> Imported:
@@ -143,20 +122,20 @@ def read_scores(path: Path, harness: Harness, options: Options) -> Imported:
         (_read_bigcode if harness == "bigcode" else _read_lm_eval)(content, options, found)
     for name in sorted(set(options.datasets) - set(tasks)):
         found.problem(name, f"is no task of this file; it has {', '.join(tasks) or 'none'}")
-    unknown = found.unmapped()
-    problems = found.all_problems()
+    unknown, problems = found.unmapped(), fold(found.problems)
     if not (problems or found.scores) and (options.skip_unknown or not found.uncounted):
         metrics = ", ".join(found.unknown) or "none"
         message = f"has no score that can be read: its metrics are {metrics}; known are {_known_metrics(harness)}"
         raise fail(path, message)
     if problems or (unknown and not options.skip_unknown):
         hint = "leave what cannot be mapped out with --skip-unknown"
-        told = [FileProblem(path, problem.field, f"{problem.message}; {hint}") for problem in unknown]
-        raise RecordError(problems + ([] if options.skip_unknown else told))
+        if found.unknown:
+            hint = f"the known ones are {_known_metrics(harness)}; {hint}"
+        told = [FileProblem(path, problem.field, f"{problem.message}; {hint}") for problem in unknown[:1]]
+        raise RecordError(problems + ([] if options.skip_unknown else told + unknown[1:]))
     scores = [score for _, score in found.scores.values()]
-    notes = [FileProblem(path, _list(names), message) for message, names in found.notes.items()]
     names = {*tasks, *(score.dataset for score in scores)}
-    return Imported(left_out=found.left_out + unknown, notes=notes, scores=scores, names=names)
+    return Imported(left_out=found.left_out + unknown, notes=fold(found.notes), scores=scores, names=names)
 
 
 def _tasks(content: Mapping[str, object], harness: Harness) -> list[str]:
@@ -304,7 +283,8 @@ def _read_lm_eval_task(content: Mapping, task: str, values: Mapping, options: Op
         return
     said = re.fullmatch(r"(\d+)[ _-]?shot", options.setting or "")
     if said and shots is not None and int(said[1]) != shots:
-        found.notes.setdefault(f"has {shots} examples by the file, and is called {options.setting}", []).append(task)
+        message = f"has {shots} examples by the file, and is called {options.setting}"
+        found.notes.append(FileProblem(found.path, task, message))
     fields = {"dataset": dataset, "language": lacking["language"][0], "source_file": found.path.name}
     # The prompts of one task are over the same problems.
     others = [other for other in lm_eval_results(content).values() if "task_name" in values and other != values]

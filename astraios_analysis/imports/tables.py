@@ -1,8 +1,7 @@
 """Records from a table: rows of one run are put together, its scores stand in columns or in rows of their own."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from astraios_analysis.imports.inputs import (
 )
 from astraios_analysis.records.notation import is_blank, parse_count, read_truth, with_points
 from astraios_analysis.records.reading import Rows, read_cells
-from astraios_analysis.records.refusal import FileProblem, RecordError, Refusal, fail, gather
+from astraios_analysis.records.refusal import FileProblem, RecordError, Refusal, fail, fold, gather
 from astraios_analysis.records.registry import find_dataset
 from astraios_analysis.records.schema import RunRecord, Score
 
@@ -106,7 +105,7 @@ def build_records(path: Path, rows: Rows, options: Options) -> Imported:
         gather(lambda numbered: _add_row(path, *numbered, runs, options), rows)
         records = gather(lambda named: _build(path, *named), runs.items())
     except RecordError as error:
-        raise RecordError(_once(path, error.problems)) from error
+        raise RecordError(fold(error.problems, _MAX_SHOWN)) from error
     renamed = [(run.raw_name, name) for name, run in runs.items() if run.raw_name not in (None, name)]
     notes = []
     if renamed:
@@ -130,20 +129,6 @@ def _with_points(path: Path, rows: Rows, options: Options) -> Rows:
             raise fail(path, str(error), f"column {name!r}") from error
         rows = [(line, row | {name: cell}) for (line, row), cell in zip(rows, cells, strict=True)]
     return rows
-
-
-def _once(path: Path, problems: Sequence[FileProblem]) -> list[FileProblem]:
-    """Return each problem once, with the number of lines that have it, and as many as anyone reads."""
-    found: dict[tuple, list[FileProblem]] = {}
-    for problem in problems:
-        found.setdefault((re.sub(r"line \d+", "", problem.field), problem.message), []).append(problem)
-    once = [
-        replace(same[0], message=f"{same[0].message} ({len(same)} lines are like it)") if len(same) > 1 else same[0]
-        for same in found.values()
-    ]
-    more = len(once) - _MAX_SHOWN
-    rest = [FileProblem(path, "", f"has {more} problems more of this kind")] if more > 0 else []
-    return once[:_MAX_SHOWN] + rest
 
 
 def _require_columns(path: Path, header: list[str], options: Options) -> None:

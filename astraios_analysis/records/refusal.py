@@ -57,6 +57,21 @@ def gather(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     return found
 
 
+def fold(problems: Iterable[FileProblem], most: int | None = None) -> list[FileProblem]:
+    """Return each problem once, with the other places that have it; of more than ``most`` only how many there are."""
+    places: dict[tuple[Path, str], dict[str, None]] = {}
+    for problem in problems:
+        places.setdefault((problem.path, problem.message), {})[problem.field] = None
+    found = []
+    for (path, message), (first, *others) in places.items():
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        also = f" (also {', '.join(others[:3])}{more})" if others else ""
+        found.append(FileProblem(path, first, message + also))
+    if most is not None and len(found) > most:
+        found[most:] = [FileProblem(found[0].path, "", f"has {len(found) - most} problems more of this kind")]
+    return found
+
+
 def require_known(what: str, wanted: Iterable[object], known: Iterable[object]) -> None:
     """Refuse a value that is not known, naming the choices."""
     known = list(known)

@@ -55,7 +55,7 @@ class TestLmEval:
         values = {"acc": 40 / 99, "acc_stderr": error(40 / 99, 99), "acc_norm": 0.0, "acc_norm_stderr": 0.0}
         rounded = {"acc": 0.404, "acc_stderr": round(error(40 / 99, 99), 4)}
         write(tmp_path / "rounded.json", OLD | {"results": {"wsc": rounded}})
-        assert "the number of problems of wsc is not known; say it with --n-items wsc=N" in refused(
+        assert "wsc: its number of problems is not known; say it with --n-items TASK=N" in refused(
             "lm-eval", "rounded.json", *RUN
         )
         write(tmp_path / "exact.json", OLD | {"results": {"wsc": values}})
@@ -71,7 +71,7 @@ class TestLmEval:
         assert "--n-items wcs: there is no task or data set of this name; choose from sum, wsc" in message
         # N for all is for those that the file says nothing of.
         code, _, err = run("lm-eval", "w.json", *RUN, "--n-items", 50, "--setting", "0shot")
-        assert code == 0 and "wsc, sum: has 3 examples by the file, and is called 0shot" in err
+        assert code == 0 and "wsc: has 3 examples by the file, and is called 0shot (also sum)" in err
         assert {name: n for (name, _), (*_, n) in scores().items()} == {"wsc": 99, "sum": 50}
 
     def test_metrics_that_nobody_knows_are_named_where_there_are_no_others(self, refused, tmp_path):
@@ -84,7 +84,7 @@ class TestLmEval:
         results = {name: {"acc": 0.5, "acc_stderr": error(0.5, 100)} for name in "abcdef"}
         write(tmp_path / "t.json", {"results": results})
         message = refused("lm-eval", "t.json", *RUN)
-        assert message.count("\n") == 1 and "say it with --setting NAME (as of results.b, results.c" in message
+        assert message.count("\n") == 1 and "say it with --setting NAME (also results.b, results.c" in message
 
     def test_leaderboard_names_carry_the_number_of_examples(self, run, tmp_path):
         values = {"acc": 0.5, "acc_stderr": error(0.5, 100)}
@@ -98,9 +98,9 @@ class TestLmEval:
         results = {"qa": {"acc": [0, 1, 1, 0]}} | {f"sum_{i}": {"acc": 0.0, "acc_stderr": 0.0} for i in range(5)}
         write(tmp_path / "p.json", OLD | {"results": results})
         message = refused("lm-eval", "p.json", *RUN)
-        assert "the number of problems of sum_0, sum_1, sum_2 and 2 more is not known; say it with --n-items" in message
+        assert "or N for all (also sum_1, sum_2, sum_3 and 1 more); leave" in message
         code, _, err = run("lm-eval", "p.json", *RUN, "--skip-unknown")
-        assert code == 0 and "left out: p.json: n-samples: the number of problems of sum_0" in err
+        assert code == 0 and "left out: p.json: sum_0: its number of problems is not known" in err
         assert scores() == {("qa", "3shot"): (0.5, error(0.5, 4), 4)}
         assert run("lm-eval", "p.json", *RUN, "--n-items", 50)[0] == 0
         assert scores()["sum_4", "3shot"] == (0.0, 0.0, 50)
@@ -127,7 +127,7 @@ class TestLmEval:
         values = {"ppl": 6.25, "ppl_stderr": 0.125, "acc": 0.25, "acc_stderr": error(0.25, 400)}
         write(tmp_path / "l.json", OLD | {"results": {"lambada": values, "toxicity": {"toxic_share": 0.5}}})
         code, _, err = run("lm-eval", "l.json", *RUN, "--skip-unknown")
-        assert code == 0 and "toxicity.toxic_share: is no metric that records know" in err
+        assert code == 0 and "toxicity.toxic_share: toxic_share is no metric that records know" in err
         assert {(s.metric, s.value, s.n_items) for s in load("o/r.json").scores} == {
             ("perplexity", 6.25, 400),
             ("accuracy", 0.25, 400),
@@ -200,7 +200,7 @@ class TestLmEval:
         message = refused("lm-eval", "p.json", *RUN, "--n-items", 4)
         assert (
             len(message.splitlines()) == 1
-            and "gini: is no metric that records know, in a, b, c; the known ones are" in message
+            and "a.gini: gini is no metric that records know (also b.gini, c.gini); the known ones are" in message
         )
         assert run("lm-eval", "p.json", *RUN, "--n-items", 4, "--skip-unknown")[0] == 0
 

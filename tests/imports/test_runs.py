@@ -168,7 +168,11 @@ class TestHarness:
             ({"apps": {"pass@1": 0.5}}, (), r"apps: its language is not in the file; say it with --language"),
             (BIGCODE | {"config": {}}, (), r"its setting is not in the file; say it with --setting NAME"),
             ({"humaneval": {"pass@1": 0.5}}, ("--setting", "s"), r"problems of humaneval is not known"),
-            (BIGCODE | {"humaneval": {"pass@100": 0.5}}, (), r"humaneval.pass@100: is no metric that .*--skip-unknown"),
+            (
+                BIGCODE | {"humaneval": {"pass@100": 0.5}},
+                (),
+                r"pass@100 is no metric that .*--skip-unknown",
+            ),
             (BIGCODE | {"humaneval": 0.5}, (), r"humaneval: is 0.5, not the metrics of a task"),
             (BIGCODE, ("--dataset", "mbpp=x"), r"mbpp: is no task of this file; it has humanevalsynth"),
             (BIGCODE | {"humaneval": {"pass@1": 50}}, (), r"humaneval.pass@1: value 50 is outside \[0, 1\]"),
