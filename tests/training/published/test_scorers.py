@@ -85,7 +85,7 @@ def test_yes_no_answers_over_all_items_and_over_the_subsample():
     assert part.values["overall_accuracy"] == pytest.approx(1081 / 2000)
     assert [count.n_passed for count in report.whole.per_problem] == [1] * 1500 + [0] * 1232
     # A part of the items has no subsample.
-    assert score_yes_no(TASKS["defect_detection"], [0, 1], ["no", "yes"]).settings == {}
+    assert score_yes_no(task, [0, 1], ["no", "yes"]).settings == {}
 
 
 def test_clone_detection_has_the_studys_name_for_accuracy():

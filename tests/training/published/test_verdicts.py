@@ -12,7 +12,6 @@ from training.published.verdicts import (
     make_limits,
     run_programs,
 )
-from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Limits, Program, Verdict
 
 SUBJECT = {"dataset": "humanevalfix_python", "generations": "abc"}
@@ -39,10 +38,6 @@ def test_verdicts_come_back(tmp_path, path):
     assert json.loads(path.read_text().splitlines()[0]).items() >= SUBJECT.items()
     with Journal(tmp_path, SUBJECT | {"generations": "abd"}) as other:
         assert other.verdicts == {}
-
-
-def test_a_fresh_journal_knows_nothing(tmp_path, path):
-    assert read_verdicts(tmp_path, is_fresh=True) == read_verdicts(tmp_path) == {}
 
 
 @pytest.mark.parametrize("n_cut", [1, 5, 30])
@@ -141,20 +136,10 @@ def open_journal(folder):
     return Journal(folder, {"dataset": "x"})
 
 
-def test_verdicts_are_in_the_order_of_the_programs():
-    with Sandbox(1, unsafe=True) as sandbox:
-        verdicts = run_programs(sandbox, [RIGHT, WRONG, RIGHT])
-    assert [verdict.passed for verdict in verdicts] == [True, False, True]
-
-
 def test_identical_programs_run_once():
     sandbox = Counting()
-    assert [verdict.passed for verdict in run_programs(sandbox, [RIGHT, WRONG, RIGHT, RIGHT])] == [
-        True,
-        False,
-        True,
-        True,
-    ]
+    verdicts = run_programs(sandbox, [RIGHT, WRONG, RIGHT, RIGHT])
+    assert [verdict.passed for verdict in verdicts] == [True, False, True, True]
     assert sorted(program.source for program in sandbox.ran) == ["x = 1", "x = 2"]
     assert run_programs(sandbox, []) == []
 
