@@ -18,6 +18,9 @@ from training.spec.run import (
 UNKNOWN = "unknown tuning method 'lora2'; choose from adapterh, adapterp, fft, ia3, lora, parallel, ptuning"
 
 
+INT8 = LoopSettings(base_precision="int8")
+
+
 def small(**changes):
     shape = {"name": "s", "d_model": 32, "n_layers": 2, "n_heads": 4, "vocab_size": 64, "n_positions": 16}
     return ModelSize(**{**shape, **changes})
@@ -73,6 +76,14 @@ def test_specifications_are_frozen():
             "rank=4 does not belong to tuning method 'fft'; it has no options",
         ),
         (lambda: Schedule(steps=10), "warmup_steps 12 exceeds steps 10"),
+        (lambda: LoopSettings(layout="bucketed"), r"layout\n.*should be 'packed' or 'documents'"),
+        (lambda: LoopSettings(micro_batch=0), r"micro_batch\n.*greater than 0"),
+        (lambda: LoopSettings(precision="fp16"), r"precision\n.*should be 'fp32' or 'bf16'"),
+        (lambda: LoopSettings(max_gradient_norm=0.0), r"max_gradient_norm\n.*greater than 0"),
+        (lambda: LoopSettings(log_with="x"), r"log_with\n.*Extra inputs"),
+        (lambda: small(pretrained="a/b", revision="main"), "should match pattern"),
+        (lambda: small(revision="b" * 40), "revision b{40} is of no model; set `pretrained`, or leave it out"),
+        (lambda: spec(tuning=Tuning(method="fft"), loop=INT8), "'int8': fft has no frozen base; leave it out"),
         (
             lambda: spec(loop=LoopSettings(checkpoint_every=5)),
             r"loop\.checkpoint_every is 5, and is no part of a specification",
@@ -141,6 +152,8 @@ def test_run_id_changes_with_anything_in_the_specification():
         spec(schedule=Schedule(learning_rate=2e-4)),
         spec(pretraining=Schedule()),
         spec(loop=LoopSettings(layout="documents")),
+        spec(size=small(pretrained="a/b")),
+        spec(size=small(pretrained="a/b", revision="b" * 40)),
         spec(n_validation=64),
     ]
     assert len({variant.run_id for variant in variants}) == len(variants)
