@@ -59,22 +59,12 @@ class TestEveryMethod:
         assert result.seconds > 0
 
 
-class TestLearning:
-    def test_a_memorised_batch_goes_to_near_zero_loss(self):
-        # Distinct tokens: each says which comes next.
-        row = (list(range(3, 3 + RUNS.LENGTH)), [True] * RUNS.LENGTH)
-        _, result = run("fft", rows=TokenRows([row] * 4, [row]), schedule={"steps": 100, "validate_every": 100})
-        assert result.final.loss < 0.02
-        assert result.train_losses[-1] < 0.02
-
-    def test_loss_on_completions_is_another_loss(self):
-        rows = TokenRows(RUNS.token_rows(60, 5), RUNS.token_rows(13, 6))
-        halves = [
-            [(tokens, [i >= 4 for i in range(len(tokens))]) for tokens, _ in part]
-            for part in (rows.training, rows.validation)
-        ]
-        _, result = run(rows=TokenRows(*halves))
-        assert result.n_targets < result.n_tokens - 3 * result.n_rows + 1
+def test_a_memorised_batch_goes_to_near_zero_loss():
+    # Distinct tokens: each says which comes next.
+    row = (list(range(3, 3 + RUNS.LENGTH)), [True] * RUNS.LENGTH)
+    _, result = run("fft", rows=TokenRows([row] * 4, [row]), schedule={"steps": 100, "validate_every": 100})
+    assert result.final.loss < 0.02
+    assert result.train_losses[-1] < 0.02
 
 
 class TestNumbersDoNotDependOn:
@@ -151,19 +141,18 @@ class Broken(nn.Module):
 class TestDivergence:
     def test_of_the_loss_stops_the_run_and_is_marked(self, tmp_path):
         schedule = {"learning_rate": 1e30, "warmup_steps": 0}
-        with pytest.raises(
-            DivergedError, match=r"the training loss of step 2 is nan .*failed\.json\); lower the learn"
+        for folder, mark in (
+            (None, "no folder was given to mark the failure in"),
+            (tmp_path, r"marked in .*failed\.json"),
         ):
-            run(schedule=schedule, folder=tmp_path)
+            message = rf"the training loss of step 2 is nan \({mark}\); lower the learn"
+            with pytest.raises(DivergedError, match=message):
+                run(schedule=schedule, folder=folder)
         failure = json.loads((tmp_path / "failed.json").read_text())
         assert failure["step"] == 1
         assert failure["identity"]["schedule"]["learning_rate"] == 1e30
         with pytest.raises(ValueError, match=r"this run failed before: the training loss of step 2 is nan"):
             run(schedule=schedule, folder=tmp_path)
-
-    def test_without_a_folder_says_so(self):
-        with pytest.raises(DivergedError, match="no folder was given to mark the failure in"):
-            run(schedule={"learning_rate": 1e30, "warmup_steps": 0})
 
     @pytest.mark.parametrize("max_gradient_norm", [1.0, None])
     def test_of_a_gradient_comes_before_the_weights(self, tmp_path, max_gradient_norm):
@@ -182,21 +171,22 @@ class TestDivergence:
 
 
 class TestCost:
-    def test_full_tuning_takes_six_operations_a_parameter_and_token(self):
-        model = RUNS.tuned_model("fft")
-        n_params = sum(weight.numel() for weight in model.parameters())
-        assert estimate_flop(model, 100, 10) == 6 * n_params * 100
-
-    def test_a_frozen_base_saves_its_weights_gradients(self):
-        model = RUNS.tuned_model("adapterp")
+    @pytest.mark.parametrize(
+        ("method", "expected"),
+        [
+            ("fft", lambda n, n_base, n_updated: 6 * n * 100),
+            # A frozen base saves its weights' gradients.
+            ("adapterp", lambda n, n_base, n_updated: (4 * n + 2 * n_updated) * 100),
+            # Virtual tokens pass through the base model.
+            ("ptuning", lambda n, n_base, n_updated: 4 * n_base * (100 + 5 * 10)),
+        ],
+    )
+    def test_operations_are_those_of_the_formula(self, method, expected):
+        model = RUNS.tuned_model(method)
+        n_base = sum(weight.numel() for weight in RUNS.tuned_model("fft").parameters())
         n_params = sum(weight.numel() for weight in model.parameters())
         n_updated = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-        assert estimate_flop(model, 100, 10) == (4 * n_params + 2 * n_updated) * 100
-
-    def test_virtual_tokens_pass_through_the_base_model(self):
-        model = RUNS.tuned_model("ptuning")
-        n_base = sum(weight.numel() for weight in RUNS.tuned_model("fft").parameters())
-        assert estimate_flop(model, 100, 10) == 4 * n_base * (100 + 5 * 10)
+        assert estimate_flop(model, 100, 10) == expected(n_params, n_base, n_updated)
 
     def test_peak_memory_is_that_of_the_run_alone(self):
         memory = PeakMemory(torch.device("cpu"))
