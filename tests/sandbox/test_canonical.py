@@ -13,9 +13,9 @@ from training.sandbox.programs import Limits, Program
 pytestmark = [pytest.mark.sandbox, pytest.mark.reference]
 
 # A canonical solution meets no limit, however slow or busy the machine is; some buggy ones never end.
-LIMITS = {
-    "canonical_solution": Limits(cpu_seconds=60, wall_seconds=240),
-    "buggy_solution": Limits(cpu_seconds=0.5, wall_seconds=15),
+RIGHT = {
+    "canonical_solution": (Limits(cpu_seconds=60, wall_seconds=240), {"passed"}),
+    "buggy_solution": (Limits(cpu_seconds=0.5, wall_seconds=15), {"failed", "timeout", "memory"}),
 }
 
 
@@ -28,23 +28,10 @@ def problems(request, reference_folder):
         return request.param, [json.loads(line) for line in lines]
 
 
-def run_solutions(one_sandbox, problems, solution):
-    """Verdict of each problem by its name."""
-    language, rows = problems
-    programs = [Program(language, row["declaration"] + row[solution], row["test"], LIMITS[solution]) for row in rows]
-    return dict(zip((row["task_id"] for row in rows), one_sandbox.run_many(programs), strict=True))
-
-
-def test_canonical_solutions_pass(one_sandbox, problems):
-    verdicts = run_solutions(one_sandbox, problems, "canonical_solution")
-    assert {name: verdict for name, verdict in verdicts.items() if not verdict.passed} == {}
-    assert len(verdicts) == 164
-
-
-def test_buggy_solutions_fail(one_sandbox, problems):
-    verdicts = run_solutions(one_sandbox, problems, "buggy_solution")
-    wrong = {
-        name: verdict for name, verdict in verdicts.items() if verdict.status not in ("failed", "timeout", "memory")
-    }
-    assert wrong == {}
+@pytest.mark.parametrize("solution", RIGHT)
+def test_solutions_get_their_verdicts(one_sandbox, problems, solution):
+    (language, rows), (limits, right) = problems, RIGHT[solution]
+    programs = [Program(language, row["declaration"] + row[solution], row["test"], limits) for row in rows]
+    verdicts = dict(zip((row["task_id"] for row in rows), one_sandbox.run_many(programs), strict=True))
+    assert {name: verdict for name, verdict in verdicts.items() if verdict.status not in right} == {}
     assert len(verdicts) == 164
