@@ -88,17 +88,3 @@ def test_any_method_of_peft_by_its_configuration(base_of, architecture, method, 
 def test_a_configuration_that_peft_refuses_is_named(base_of, given, message):
     with pytest.raises(Refusal, match=message):
         apply_tuning(base_of("llama"), Tuning(method="own", peft=given))
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"method": "lora", "peft": {"peft_type": "LORA"}}, "'lora' has options of its own; give one with peft"),
-        ({"method": "dora", "peft": {"peft_type": "LORA"}, "rank": 8}, "go into its peft, not beside it: .*rank"),
-        ({"method": "dora", "peft": {}}, "peft of tuning method 'dora' has no peft_type"),
-        ({"method": "dora"}, "unknown tuning method 'dora'"),
-    ],
-)
-def test_a_method_is_one_of_the_seven_or_has_a_configuration(given, message):
-    with pytest.raises(ValueError, match=message):
-        Tuning(**given)

@@ -37,6 +37,7 @@ def test_run_ids_and_labels_fit_a_record(name, tmp_path):
 def test_runs_follow_the_grid_not_the_order_asked():
     runs = preset("starcoderbase").runs(sizes=["7b", "1b"], methods=["lora", "fft"])
     assert [(run.size.name, run.tuning.method) for run in runs] == list(product(("1b", "7b"), ("fft", "lora")))
+    assert [run.seed for run in preset("ladder").runs(sizes=["16x2"], methods=["fft"], seeds=[2, 0])] == [0, 2]
 
 
 def test_seeds_and_held_out_sizes_reach_the_runs():
@@ -125,13 +126,6 @@ def test_ladder_is_the_grid_that_was_trained():
     assert not any(record.provenance.dirty for record in records.values())
 
 
-def test_seeds_can_be_chosen():
-    runs = preset("ladder").runs(sizes=["16x2"], methods=["fft"], seeds=[2, 0])
-    assert [run.seed for run in runs] == [0, 2]
-    with pytest.raises(ValueError, match="unknown seed 7 in grid 'ladder'; choose from 0, 1, 2"):
-        preset("ladder").runs(seeds=[7])
-
-
 def test_unknown_names_are_errors_that_list_the_choices():
     grid = preset("starcoderbase")
     with pytest.raises(ValueError, match="unknown preset 'mega'; choose from gpu, ladder, smoke, starcoderbase"):
@@ -140,6 +134,8 @@ def test_unknown_names_are_errors_that_list_the_choices():
         grid.runs(sizes=["34b"])
     with pytest.raises(ValueError, match="unknown tuning method 'lora2'; choose from adapterh, adapterp, fft"):
         grid.runs(methods=["lora2"])
+    with pytest.raises(ValueError, match="unknown seed 7 in grid 'ladder'; choose from 0, 1, 2"):
+        preset("ladder").runs(seeds=[7])
     with pytest.raises(ValueError, match="unknown corpus 'text'; runs are trained here on embedded-"):
         corpus_settings("text")
     narrow = Grid(name="g", sizes=(size("a"),), methods=("lora",), data="text")
