@@ -31,9 +31,11 @@ def test_rows_start_where_the_step_says():
     assert step_starts(range(5), None, seed=1, step=0) is None
 
 
-def test_lists_and_arrays_are_the_same_rows():
+def test_equal_rows_have_one_digest():
     arrays = [(np.array(tokens, dtype=np.int32), np.array(mask)) for tokens, mask in ROWS]
     assert row_set(arrays).digest == row_set(ROWS).digest
+    # What a mask says of the first token does not matter.
+    assert row_set([([1, 2], [False, True])]).digest == row_set([([1, 2], [True, True])]).digest
 
 
 @pytest.mark.parametrize(
@@ -49,10 +51,6 @@ def test_lists_and_arrays_are_the_same_rows():
 )
 def test_other_rows_have_another_digest(changed):
     assert row_set(changed).digest != row_set(ROWS).digest
-
-
-def test_what_a_mask_says_of_the_first_token_does_not_matter():
-    assert row_set([([1, 2], [False, True])]).digest == row_set([([1, 2], [True, True])]).digest
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from astraios_analysis.records.frame import ValidationPoint
 from training.loop.checkpoints import (
     Progress,
     RunFolder,
-    describe_differences,
     keep_updated_weights_only,
 )
 
-IDENTITY = {"spec": {"grid": "smoke"}, "schedule": {"steps": 200, "warmup_steps": 12}, "seed": 0}
+# Tuples are no difference to the lists that are read back.
+IDENTITY = {"spec": {"grid": "smoke" * 9, "sizes": (1, 2)}, "schedule": {"steps": 200, "warmup_steps": 12}, "seed": 0}
 POINT = ValidationPoint(step=0, loss=1 / 3, stderr=0.1, n_tokens=0)
 
 
@@ -127,14 +127,11 @@ class TestSaveAndLoad:
 class TestAnotherRun:
     def test_many_differences_are_counted(self, folder, prepared):
         folder.save(prepared[0], progress_at(1))
-        other = RunFolder(folder.path, {"spec": {"grid": "mini"}, "schedule": {"steps": 1, "decay": "x"}, "seed": 1})
-        with pytest.raises(ValueError, match=r'spec\.grid is "smoke" there and "mini" here; .*; and 2 more; give'):
+        spec = {**IDENTITY["spec"], "grid": "mini"}
+        other = RunFolder(folder.path, {"spec": spec, "schedule": {"steps": 1, "decay": "x"}, "seed": 1})
+        # Long values are cut.
+        with pytest.raises(ValueError, match=r'spec\.grid is "smokesmokes… there and "mini" here; .*; and 2 more'):
             other.read(other.latest())
-
-    def test_tuples_are_not_a_difference(self, folder, prepared):
-        folder = RunFolder(folder.path, {"spec": {"sizes": (1, 2)}})
-        folder.save(prepared[0], progress_at(1))
-        assert folder.read(folder.latest()) == progress_at(1)
 
     def test_an_older_format_is_refused(self, folder, prepared):
         folder.save(prepared[0], progress_at(1))
@@ -142,10 +139,6 @@ class TestAnotherRun:
         path.write_text(json.dumps({**json.loads(path.read_text()), "format": 0}))
         with pytest.raises(ValueError, match="has format 0, and this version reads 1"):
             folder.read(folder.latest())
-
-    def test_long_values_are_cut_in_messages(self):
-        (text,) = describe_differences({"rows": "a" * 64}, {"rows": "b" * 64})
-        assert text == f'rows is "{"a" * 11}… there and "{"b" * 11}… here'
 
 
 def test_a_folder_is_for_one_process_at_a_time(folder):

@@ -25,6 +25,31 @@ def found(tmp_path_factory):
         return RUNS.on_processes(2, RUNS.train_distributed, out), out
 
 
+@pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
+def test_two_processes_give_the_curve_of_one_with_shards_or_without(found, method):
+    model, result = RUNS.run(model=RUNS.plain_model(method), **RUNS.SHORT)
+    two, shards, one = found[0][0][method], found[0][0]["sharded"][method], RUNS.curve(result)
+    for key in ("loss", "stderr"):
+        expected = [point[key] for point in RUNS.numbers(model, result)["curve"]]
+        assert [point[key] for point in two["curve"]] == pytest.approx(expected, rel=1e-4)
+    assert shards["curve"] == pytest.approx(one["curve"], rel=1e-4)
+    assert (two["base"]["loss"], shards["base"]) == pytest.approx((one["base"], one["base"]), rel=1e-6)
+    for several in (two, shards):
+        assert several["train_losses"] == pytest.approx(one["train_losses"], rel=1e-4)
+    assert (two["n_tokens"], shards["counts"]) == (result.n_tokens, [*one["counts"][:2], 2])
+
+
+class TestTwoProcesses:
+    def test_hold_the_same_weights_and_numbers(self, found):
+        assert found[0][0] == found[0][1]
+
+    def test_resume_to_the_same_numbers(self, found):
+        assert found[0][0]["resumed"] == found[0][0]["dropout"] | {"status": "resumed", "n_processes": [2]}
+
+    def test_with_different_rows_are_refused(self, found):
+        assert "the 2 processes of this run do not agree on its model, rows or settings" in found[0][0]["disagreement"]
+
+
 class TestAnotherNumberOfProcesses:
     """Sums in another order round differently, and nothing else changes."""
 
@@ -48,15 +73,6 @@ class TestAnotherNumberOfProcesses:
 
 class TestShards:
     """Weights, gradients and moments divided among two processes: the training of one."""
-
-    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
-    def test_give_the_curve_of_one(self, found, method):
-        one = RUNS.curve(RUNS.run(model=RUNS.plain_model(method), **RUNS.SHORT)[1])
-        two = found[0][0]["sharded"][method]
-        assert two["base"] == pytest.approx(one["base"], rel=1e-6)
-        assert two["curve"] == pytest.approx(one["curve"], rel=1e-4)
-        assert two["train_losses"] == pytest.approx(one["train_losses"], rel=1e-4)
-        assert two["counts"] == [*one["counts"][:2], 2]
 
     @pytest.mark.parametrize("how", ["offloaded", "chunked"])
     def test_in_main_memory_or_with_losses_in_chunks_give_it_too(self, found, how):
@@ -101,28 +117,6 @@ class TestRunsOfTwoProcesses:
             assert weights[0].keys() == weights[1].keys()
             for name, weight in weights[0].items():
                 assert torch.allclose(weight, weights[1][name], atol=1e-3), name
-
-
-class TestTwoProcesses:
-    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
-    def test_give_the_curve_of_one(self, found, method):
-        one = RUNS.numbers(*RUNS.run(model=RUNS.plain_model(method), **RUNS.SHORT))
-        two = found[0][0][method]
-        for key in ("loss", "stderr"):
-            expected = [point[key] for point in one["curve"]]
-            assert [point[key] for point in two["curve"]] == pytest.approx(expected, rel=1e-4)
-        assert two["base"]["loss"] == pytest.approx(one["base"]["loss"], rel=1e-6)
-        assert two["train_losses"] == pytest.approx(one["train_losses"], rel=1e-4)
-        assert two["n_tokens"] == one["n_tokens"]
-
-    def test_hold_the_same_weights_and_numbers(self, found):
-        assert found[0][0] == found[0][1]
-
-    def test_resume_to_the_same_numbers(self, found):
-        assert found[0][0]["resumed"] == found[0][0]["dropout"] | {"status": "resumed", "n_processes": [2]}
-
-    def test_with_different_rows_are_refused(self, found):
-        assert "the 2 processes of this run do not agree on its model, rows or settings" in found[0][0]["disagreement"]
 
 
 @pytest.mark.parametrize("n_processes", [1, 2])

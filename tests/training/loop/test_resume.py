@@ -65,17 +65,13 @@ class TestSameProcess:
         assert (first.status, second.status) == ("trained", "loaded")
         assert RUNS.numbers(again, second) == RUNS.numbers(model, first)
         assert second.model_copy(update={"status": "trained"}) == first
-
-    def test_without_checkpoint_every_only_the_end_is_kept(self, tmp_path):
-        run("lora", folder=tmp_path)
+        # Without checkpoint_every only the end is kept.
         assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "step-000012"]
 
     def test_checkpoints_change_no_number(self, tmp_path):
         with_them = RUNS.numbers(*run("lora", folder=tmp_path, settings={"checkpoint_every": 1}))
         assert with_them == RUNS.numbers(*run("lora"))
-
-    def test_how_often_to_write_may_change(self, tmp_path):
-        run("lora", folder=tmp_path, settings={"checkpoint_every": 5})
+        # How often to write may change.
         assert run("lora", folder=tmp_path, settings={"checkpoint_every": 2})[1].status == "loaded"
 
     @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ class TestNumbersDoNotDependOn:
 
 
 class TestBfloat16:
-    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "parallel"])
+    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "ia3", "adapterh", "parallel"])
     def test_is_near_float32_and_leaves_float32_weights(self, method):
         _, exact = run(method)
         model, result = run(method, settings={"precision": "bf16"})

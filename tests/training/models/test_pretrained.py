@@ -159,7 +159,11 @@ def test_a_revision_reaches_the_hub_and_the_one_found_is_kept(hub, revision, com
 
 
 def test_a_revision_that_is_not_there_is_said_with_how_to_fetch_it(hub):
-    with pytest.raises(ValueError, match=f"run hf download lab/tiny-code --revision {'c' * 40} --local-dir"):
+    # The client's own errors are recognised.
+    message = (
+        f"the hub (is switched off|cannot be reached).* hf download lab/tiny-code --revision {'c' * 40} --local-dir"
+    )
+    with pytest.raises(ValueError, match=message):
         load_pretrained(SIZE.model_copy(update={"revision": "c" * 40}))
 
 
@@ -250,12 +254,6 @@ def test_what_the_hub_refuses_is_said_with_what_to_do(monkeypatch, cause, messag
         load_pretrained(SIZE)
     assert "hf download lab/tiny-code --local-dir DIR/lab/tiny-code" in str(caught.value)
     assert "ASTRAIOS_MODELS=DIR" in str(caught.value)
-
-
-def test_the_clients_own_errors_are_recognised(monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match=r"the hub (is switched off|cannot be reached)"):
-        load_pretrained(SIZE)
 
 
 def test_a_download_that_was_broken_off_is_named(tmp_path, models):
