@@ -76,12 +76,6 @@ def test_reference_programs_solve_everything(known, task):
     assert right["greedy/seen", "pass@1"].chance is None
 
 
-@pytest.mark.parametrize("program", [WRONG, "raise SystemExit(0)"], ids=["wrong", "leaves early"])
-def test_wrong_programs_solve_nothing(examine, program):
-    wrong = take("synthesis", examine(lambda prompt: program))
-    assert {score.value for score in wrong.values() if score.setting != "choice"} == {0.0}
-
-
 def test_a_description_is_judged_by_the_program_written_from_it(examine, knowing, problems):
     # Who explains everything by the right words for the first problem solves the first problem alone.
     first = problems["explain"].headline[0]
@@ -157,13 +151,6 @@ def test_right_wrong_and_constant_answers_to_questions(examine, references, task
     assert always["likelihood", "brier"].value == pytest.approx((missed**2 + (1 - missed) ** 2) / 2)
 
 
-def test_answers_that_are_neither_are_invalid_and_wrong(examine, references):
-    found = take("clone", examine(lambda prompt: "def solve" if references[prompt] == YES else NO))
-    assert found["generated", "overall_accuracy"].value == found["generated", "valid_rate"].value == 0.5
-    # Labels: No with F1 1, Yes with 0, and the invalid answer, which is never right, with 0.
-    assert found["generated", "overall_macro_f1"].value == pytest.approx(1 / 3)
-
-
 def test_no_preference_is_not_right(examine):
     # Neither choice is preferred where the text is none of them.
     found = take("defect", examine(lambda prompt: "Maybe"))
@@ -199,13 +186,6 @@ def test_who_fails_one_change_is_robust_to_the_others_only(examine, knowing, pro
         assert found[setting, "robust_drop@1"].value == found[setting, "robust_relative@1"].value == 0.5
     assert found["all_transformations", "mean_pass@1"].value == pytest.approx(5 / 6)
     assert found["all_transformations", "robust_drop@1"].stderr == pytest.approx(np.sqrt(0.5 * 0.5 / (N / 2)), rel=0.15)
-
-
-def test_a_drop_from_nothing_is_absent(examine):
-    found = take("robust_syntax", examine(lambda prompt: WRONG))
-    assert found["all_transformations", "robust_pass@1"].value == 0
-    assert found["all_transformations", "robust_relative@1"].value == 0
-    assert not any(metric == "robust_drop@1" for _, metric in found)
 
 
 def test_unsafe_share_is_of_valid_answers_and_by_origin(examine, problems):
