@@ -13,13 +13,12 @@ from training.loop.batches import IGNORED, RowSet
 from training.loop.validation import Validator, count_virtual_tokens, mean_with_error, token_losses
 
 
-def row_set(rows, layout="documents", length=RUNS.LENGTH):
-    return RowSet(rows, "validation", layout, max_length=length, vocab_size=RUNS.VOCABULARY)
+def row_set(rows):
+    return RowSet(rows, "validation", "documents", max_length=RUNS.LENGTH, vocab_size=RUNS.VOCABULARY)
 
 
-def all_rows(rows, **options):
-    rows = row_set(rows, **options)
-    return rows.batch(range(len(rows)))
+def all_rows(rows):
+    return row_set(rows).batch(range(len(rows)))
 
 
 def score(model, rows, batch_size=4):
@@ -54,15 +53,6 @@ class TestTokenLosses:
             expected = model(input_ids=batch.tokens, labels=labels).loss.item()
         assert score(model, rows).loss == pytest.approx(expected, rel=1e-6)
 
-    @pytest.mark.parametrize("method", METHODS)
-    def test_score_the_same_tokens_for_every_method(self, method, rows):
-        model = RUNS.tuned_model(method).eval()
-        batch = all_rows(rows)
-        with torch.no_grad():
-            losses = token_losses(model, batch)
-        assert torch.equal(losses > 0, batch.targets != IGNORED)
-        assert int((losses > 0).sum()) == batch.n_targets == sum(len(tokens) - 1 for tokens, _ in rows)
-
     def test_with_the_adapter_disabled_equal_those_of_the_base_model(self, rows):
         model = RUNS.tuned_model("ptuning").eval()
         tuned = score(model, rows)
@@ -83,25 +73,15 @@ class TestTokenLosses:
         assert own.loss.item() * n == pytest.approx(ours.sum().item() + first.item(), rel=1e-5)
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_do_not_depend_on_padding(self, method, rows):
-        model = RUNS.tuned_model(method).eval()
+    def test_are_of_the_same_tokens_for_every_method_and_do_not_depend_on_padding(self, method, rows):
+        model, batch = RUNS.tuned_model(method).eval(), all_rows(rows)
         with torch.no_grad():
-            together = token_losses(model, all_rows(rows))
+            together = token_losses(model, batch)
+            assert torch.equal(together > 0, batch.targets != IGNORED)
+            assert int((together > 0).sum()) == batch.n_targets == sum(len(tokens) - 1 for tokens, _ in rows)
             for place, row in enumerate(rows):
                 alone = token_losses(model, all_rows([row]))[0]
                 torch.testing.assert_close(together[place, : len(alone)], alone, atol=2e-6, rtol=2e-6)
-
-    def test_of_a_packed_block_begin_as_its_first_document_alone(self, rows):
-        """Attention is causal: what follows in a block changes nothing before it."""
-        model = RUNS.tuned_model("fft").eval()
-        document = rows[0]
-        length = 2 * len(document[0])
-        block = (document[0] * 2, [True] * length)
-        with torch.no_grad():
-            packed = token_losses(model, all_rows([block], layout="packed", length=length))[0]
-            alone = token_losses(model, all_rows([document], length=length))[0]
-        torch.testing.assert_close(packed[: len(alone)], alone, atol=2e-6, rtol=2e-6)
-        assert (packed[-len(alone) :] - alone).abs().max() > 1e-3
 
     @pytest.mark.parametrize("method", METHODS)
     def test_in_chunks_are_those_of_whole_logits(self, method, rows, monkeypatch):
