@@ -183,7 +183,7 @@ def test_merging_is_refused_by_every_way_in(base_of, tokens, model_type, variant
     assert torch.equal(logits(model.unload(), tokens), base)
 
 
-def test_different_variants_live_side_by_side(base_of, tokens):
+def test_different_variants_live_side_by_side_and_are_saved_apart(base_of, tokens, tmp_path):
     base = base_of("gpt_bigcode")
     model = adapted(base, "adapterp")
     first = logits(model, tokens)
@@ -196,22 +196,17 @@ def test_different_variants_live_side_by_side(base_of, tokens):
         assert all(f".{name}." in key for key, weight in model.named_parameters() if weight.requires_grad)
         alone = get_peft_model(base_of("gpt_bigcode"), config(variant))
         assert len(updated) == len([weight for weight in alone.parameters() if weight.requires_grad])
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(base_of("gpt_bigcode"), tmp_path)
+    loaded.load_adapter(tmp_path / "third", adapter_name="third")
+    for name in ("default", "third"):
+        model.set_adapter(name)
+        loaded.set_adapter(name)
+        assert torch.equal(logits(loaded.eval(), tokens), logits(model, tokens))
     model.delete_adapter("second")
     model.set_adapter("default")
     assert torch.equal(logits(model, tokens), first)
     assert not [key for key in model.state_dict() if ".second." in key]
-
-
-def test_saving_keeps_adapters_apart(base_of, tokens, tmp_path):
-    model = adapted(base_of("llama"), "adapterh")
-    model.add_adapter("second", config("parallel"))
-    model.save_pretrained(tmp_path)
-    loaded = PeftModel.from_pretrained(base_of("llama"), tmp_path)
-    loaded.load_adapter(tmp_path / "second", adapter_name="second")
-    for name in ("default", "second"):
-        model.set_adapter(name)
-        loaded.set_adapter(name)
-        assert torch.equal(logits(loaded.eval(), tokens), logits(model, tokens))
 
 
 @pytest.mark.parametrize("option", ["low_cpu_mem_usage", "is_trainable"])
