@@ -49,11 +49,7 @@ def test_an_unknown_name_is_refused():
 
 @pytest.mark.parametrize(
     ("name", "begin"),
-    [
-        ("humanevalsynthesize_python", "prompt"),
-        ("humanevalfix_python", "declaration"),
-        ("recode_format", "prompt"),
-    ],
+    [("humanevalsynthesize_python", "prompt"), ("humanevalfix_python", "declaration"), ("recode_format", "prompt")],
 )
 def test_an_answer_becomes_a_program_that_begins_as_the_prompt_ends(name, begin):
     task = find_task(name)
@@ -149,21 +145,13 @@ def test_a_text_ends_at_the_first_stop_word_whichever_it_is():
 
 
 NESTED = "\n    def g():\n        return 1\n    # inner\n    if x:\n        print(x)\n    return g()"
-NEXT_THINGS = (
-    "\ndef g():\n    pass",
-    "\nclass A:",
-    "\n# done",
-    "\n@cache",
-    "\nprint(f(1))",
-    "\nif True:",
-    "\nassert f(1)",
-)
+NEXT = ("\ndef g():\n    pass", "\nclass A:", "\n# done", "\n@cache", "\nprint(f(1))", "\nif True:", "\nassert f(1)")
 
 
 @pytest.mark.parametrize(
     ("language", "text", "kept"),
     [
-        *(("python", BODY + more, BODY) for more in (*NEXT_THINGS, "\n\nx = 1", "")),
+        *(("python", BODY + more, BODY) for more in (*NEXT, "\n\nx = 1", "")),
         ("python", NESTED + "<|endoftext|>junk", NESTED),
         ("java", " return 1;\n }\n}\npublic class Main {}", " return 1;\n }\n}"),
         ("java", " if (x) { y(); }\n return 1;\n }\n}", " if (x) { y(); }\n return 1;\n }\n}"),
