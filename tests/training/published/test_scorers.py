@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import tiny_problems as TINY
 
-from training.published.measures import CATEGORIES, Category
+from training.published.measures import Category
 from training.published.problems import CodeProblem, Scenario
 from training.published.scorers import (
     MEAN,
@@ -163,13 +163,6 @@ def small_task(name="format", nominal=("a", 0)):
 def pass_by(text):
     """A runner that passes the programs that hold a text."""
     return lambda programs: [Verdict("passed" if text in program.source else "failed") for program in programs]
-
-
-def test_blocks_of_problems_as_they_were_all_hold_them():
-    problems = make_problems()
-    blocks = make_blocks(CATEGORIES["syntax"], problems)
-    assert list(blocks) == list(CATEGORIES["syntax"].blocks)
-    assert all(block == problems for block in blocks.values())
 
 
 def test_perturbed_problems_bring_their_order():

@@ -6,7 +6,6 @@ from training.published.tasks import (
     PYTHON_HEADER,
     TASKS,
     clean_program,
-    cut_at_stops,
     cut_description,
     cut_function,
     find_task,
@@ -139,11 +138,6 @@ def test_one_shot_puts_an_answered_question_before_the_same_question(name, label
 BODY = "\n    y = x\n\n    return y"
 
 
-def test_a_text_ends_at_the_first_stop_word_whichever_it_is():
-    assert cut_at_stops("a\nprint b\ndef c", ("\ndef", "\nprint")) == "a"
-    assert cut_at_stops("a", ("\ndef",)) == "a"
-
-
 NESTED = "\n    def g():\n        return 1\n    # inner\n    if x:\n        print(x)\n    return g()"
 NEXT = ("\ndef g():\n    pass", "\nclass A:", "\n# done", "\n@cache", "\nprint(f(1))", "\nif True:", "\nassert f(1)")
 
@@ -152,6 +146,7 @@ NEXT = ("\ndef g():\n    pass", "\nclass A:", "\n# done", "\n@cache", "\nprint(f
     ("language", "text", "kept"),
     [
         *(("python", BODY + more, BODY) for more in (*NEXT, "\n\nx = 1", "")),
+        ("python", BODY + NEXT[4] + NEXT[0], BODY),
         ("python", NESTED + "<|endoftext|>junk", NESTED),
         ("java", " return 1;\n }\n}\npublic class Main {}", " return 1;\n }\n}"),
         ("java", " if (x) { y(); }\n return 1;\n }\n}", " if (x) { y(); }\n return 1;\n }\n}"),
