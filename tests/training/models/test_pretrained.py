@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_grid import tiny_grid
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
@@ -24,34 +25,16 @@ from training.grid.rows import run_corpus
 from training.grid.run import run
 from training.models import pretrained
 from training.models.pretrained import MODELS_VARIABLE, find_model, load_pretrained, scratch_config
-from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY
-from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning, check_sharding
+from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, embedded_size
+from training.spec.run import LoopSettings, check_sharding
 
-SIZE = ModelSize(
-    name="tiny",
-    d_model=16,
-    n_layers=2,
-    n_heads=2,
-    d_ff=64,
-    vocab_size=EMBEDDED_VOCABULARY,
-    n_positions=EMBEDDED_POSITIONS,
-    pretrained="lab/tiny-code",
-)
+SIZE = embedded_size(16, 2, 2).model_copy(update={"name": "tiny", "pretrained": "lab/tiny-code"})
 PT = {"format": "pt"}
-SCHEDULE = Schedule(steps=2, global_batch=4, sequence_length=290, learning_rate=5e-3, warmup_steps=1, validate_every=2)
 
 
 def spec(method, **loop):
-    return RunSpec(
-        grid="local",
-        size=SIZE,
-        tuning=Tuning.for_width(method, 16),
-        schedule=SCHEDULE,
-        data=CorpusSettings().label,
-        seed=0,
-        loop=LoopSettings(layout="documents", **loop),
-        n_validation=4,
-    )
+    loop = LoopSettings(layout="documents", **loop)
+    return tiny_grid(sizes=(SIZE,), methods=(method,), loop=loop, n_validation=4).runs()[0]
 
 
 def make_folder(folder, config):

@@ -26,14 +26,11 @@ PERTURBED = HUMANEVAL | {"perturbation_name": "FuncRename", "seed": 3, "partial"
 SAMPLES_OF_HUMAN_EVAL = '{"task_id": "Python/0", "completion": "    return 0"}\n' * 2
 
 
-def write(path, rows, pack=bytes):
-    path.write_bytes(pack("".join(json.dumps(row) + "\n" for row in rows).encode()))
-    return path
-
-
 def test_humanevalpack_from_a_file_plain_or_gzipped(tmp_path):
-    plain = read_problems(write(tmp_path / "x.jsonl", TINY.python_rows()))
-    assert read_problems(write(tmp_path / "x.jsonl.gz", TINY.python_rows(), gzip.compress)) == plain
+    path, packed = TINY.write_problems(tmp_path / "x.jsonl", TINY.python_rows()), tmp_path / "x.jsonl.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    plain = read_problems(path)
+    assert read_problems(packed) == plain
     assert [problem.task_id for problem in plain] == ["Python/0", "Python/1", "Python/2"]
     assert plain[0].buggy_solution == "    return x - 1\n"
     assert plain[0].perturbation is None
@@ -57,7 +54,7 @@ def test_humanevalpack_from_a_file_plain_or_gzipped(tmp_path):
     ],
 )
 def test_every_layout_is_known_by_its_columns(tmp_path, row, problem):
-    assert read_problems(write(tmp_path / "x.jsonl", [row])) == [problem]
+    assert read_problems(TINY.write_problems(tmp_path / "x.jsonl", [row])) == [problem]
 
 
 @pytest.mark.parametrize(
@@ -74,11 +71,11 @@ def test_every_layout_is_known_by_its_columns(tmp_path, row, problem):
 )
 def test_what_is_no_problem_is_refused(tmp_path, rows, message):
     with pytest.raises(ValueError, match=message):
-        read_problems(write(tmp_path / "x.jsonl", rows))
+        read_problems(TINY.write_problems(tmp_path / "x.jsonl", rows))
 
 
 def test_tests_start_themselves_once_under_any_name(tmp_path):
-    problem = read_problems(write(tmp_path / "x.jsonl", TINY.python_rows()))[0]
+    problem = TINY.load(TINY.python_rows(), tmp_path)[0]
     assert problem.make_test().count("check(add_one)") == 2  # the definition and one call
     assert problem.make_test().endswith("\ncheck(add_one)")
     assert problem.make_test("addOne").endswith("\ncheck(addOne)")
@@ -115,7 +112,7 @@ def test_problems_from_the_hub_are_those_of_a_file(tmp_path, hub):
     urls = {f"hf://datasets/bigcode/humanevalpack@{commit}/python/test.parquet": {"num_bytes": 1, "checksum": None}}
     hub.answer = Rows(TINY.python_rows())
     hub.answer.info = SimpleNamespace(download_checksums=urls)
-    expected = read_problems(write(tmp_path / "x.jsonl", TINY.python_rows()))
+    expected = TINY.load(TINY.python_rows(), tmp_path)
     for revision, found in (("8" * 40, "8" * 40), (None, commit)):
         source = HubSource("bigcode/humanevalpack", "python", revision=revision)
         assert load_problems(source) == (expected, found)

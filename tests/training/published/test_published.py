@@ -15,16 +15,8 @@ def score(tmp_path):
     def run(dataset, samples, problems=None, **options):
         path = tmp_path / "generations.json"
         path.write_text(samples if isinstance(samples, str) else json.dumps(samples))
-        request = Request(
-            dataset,
-            path,
-            problems=problems,
-            workers=1,
-            is_unsafe=True,
-            folder=tmp_path / "journals",
-            shows_progress=False,
-        )
-        return score_file(Request(**(vars(request) | options)))
+        usual = {"generations": path, "workers": 1, "is_unsafe": True, "shows_progress": False}
+        return score_file(Request(dataset, problems=problems, folder=tmp_path / "journals", **(usual | options)))
 
     return run
 
