@@ -94,7 +94,7 @@ class TestNumbersDoNotDependOn:
         results = [run(rows=rows, settings={"layout": layout})[1] for layout in ("packed", "documents")]
         assert losses(results[0]) == losses(results[1])
 
-    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
     def test_gradient_checkpointing(self, method):
         results = []
         for is_on in (False, True):

@@ -125,6 +125,20 @@ def test_a_base_in_bf16_is_near_and_what_is_added_is_float32(base_of, model_type
     assert torch.isfinite(logits(model, tokens)).all()
 
 
+def test_gradient_checkpointing_gives_the_same_gradients(base_of, model_type, method, tokens):
+    gradients = []
+    for checkpointing in (False, True):
+        model = apply_tuning(base_of(model_type), tuning_of(method), seed=3).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
+        gradients.append({name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad})
+    plain, checkpointed = gradients
+    assert plain.keys() == checkpointed.keys()
+    for name in plain:
+        torch.testing.assert_close(checkpointed[name], plain[name], msg=name)
+
+
 @pytest.mark.parametrize("method", ["adapterh", "adapterp", "parallel"])
 def test_adapters_start_as_the_base_model_where_asked(base_of, model_type, method, tokens):
     base = logits(base_of(model_type), tokens)
