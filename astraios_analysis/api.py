@@ -23,6 +23,7 @@ from astraios_analysis.curves.routes import TableFit, fit_answer
 from astraios_analysis.curves.tables import (
     SPLIT,
     Columns,
+    SurfaceFit,
     answer_row,
     backtest_table,
     mark_largest,
@@ -33,7 +34,8 @@ from astraios_analysis.curves.tables import (
 from astraios_analysis.laws.fit import Fit, fit_table
 from astraios_analysis.laws.forms import LAWS, find_law
 from astraios_analysis.laws.law import Law
-from astraios_analysis.laws.tables import ALL, ROLES, evaluate, read_table, record_points
+from astraios_analysis.laws.tables import ALL, ROLES, evaluate, read_points, read_table, record_points
+from astraios_analysis.laws.tables import SOURCE as SOURCE
 from astraios_analysis.prediction import backtest as backtests
 from astraios_analysis.prediction.budget import TFLOPS, parse_budget
 from astraios_analysis.prediction.decide import (
@@ -45,7 +47,8 @@ from astraios_analysis.prediction.decide import (
     training_preset,
 )
 from astraios_analysis.prediction.forecast import Fitted, record_outcome, require_near
-from astraios_analysis.prediction.limits import LEVELS, parse_size, predictable_datasets, require_predictable
+from astraios_analysis.prediction.limits import LEVELS, parse_size, predictable_datasets, reach, require_predictable
+from astraios_analysis.prediction.limits import MAX_REACH as MAX_REACH
 from astraios_analysis.prediction.points import table_rows
 from astraios_analysis.prediction.regress import LossRegression, regress_all
 from astraios_analysis.records.frame import RunRecord, to_frame
@@ -55,7 +58,7 @@ from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal, attempt, require_known
 from astraios_analysis.records.registry import LOSS, LOSS_METRIC, MEAN_GENERATION, choose_measure
 from astraios_analysis.records.sources import find_example, load_records
-from astraios_analysis.scores.bootstrap import TOKEN_ERROR, ProblemBootstrap, primary_measures
+from astraios_analysis.scores.bootstrap import TOKEN_ERROR, ProblemBootstrap, keep_measures, primary_measures
 from astraios_analysis.scores.completion import complete as complete_scores
 from astraios_analysis.scores.completion import score_cells
 from astraios_analysis.scores.contrasts import (
@@ -139,15 +142,36 @@ def load(data: str | Path | None = None, grid: str | None = None) -> list[RunRec
     return load_records(data, None if grid == "all" else grid)
 
 
-def frame(runs: Runs, per: str = "score") -> pd.DataFrame:
+def frame(
+    runs: Runs | pd.DataFrame, per: str = "score", level: float | None = None, only: tuple[str, str, str] | None = None
+) -> pd.DataFrame:
     """Return runs as a tidy table: one row a score, or one row a run.
 
     Parameters
     ----------
-    runs : sequence of RunRecord
-    per : {"score", "run"}
+    runs : sequence of RunRecord, or DataFrame
+        Of a table from `read_table` the points are returned: its inputs and outcome as numbers, ``group`` (labels of
+        several columns joined) and ``held_out``.
+    per : {"score", "primary", "run"}
+        ``primary``: the scores that stand for their data sets, alone.
+    level : float, optional
+        With it, ``lower`` and ``upper`` of intervals of this coverage: of scores over problems; of runs that have one,
+        of the validation loss over tokens. Where models have several seeds their means, which have the intervals,
+        stand below the runs (``kind`` is ``seed`` or ``mean``).
+    only : tuple of str, optional
+        Data set, setting and metric of the scores to return.
     """
-    return to_frame(runs, per)
+    require_known("per", [per], ("score", "primary", "run"))
+    if (table := _as_table(runs)) is not None:
+        return read_points(table)
+    if per == "run":
+        return to_frame(runs, per) if level is None else final_losses(runs, level=level)
+    wanted = None if only is None else {(only[0], only[2], only[1])}
+    if per == "primary":
+        wanted = {(name, *measure) for name, measure in primary_measures(runs).items()}
+    if level is not None:
+        return intervals_over_seeds(runs, level=level, wanted=wanted)
+    return to_frame(runs) if wanted is None else keep_measures(to_frame(runs), wanted)
 
 
 def example_table() -> pd.DataFrame:
@@ -241,7 +265,7 @@ class Prediction(Result):
     backtest: pd.DataFrame
     tested: pd.DataFrame
     refused: dict[str, str]
-    fitted: dict[str, Fitted | TableFit] = field(default_factory=dict)
+    fitted: dict[str, Fitted | TableFit | SurfaceFit] = field(default_factory=dict)
     untested: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -261,16 +285,54 @@ class Prediction(Result):
     @property
     def weights(self) -> pd.DataFrame:
         """Weights of the laws averaged: ``quantity, law, weight``, those below 0.001 left out."""
-        found = {name: one.weights for name, one in self.fitted.items()}
+        found = {name: one.weights for name, one in self.fitted.items() if not isinstance(one, SurfaceFit)}
         found = found or {row["quantity"]: row["weights"] for row in self.rows[::-1]}
         rows = [(name, law, w) for name, weights in found.items() for law, w in weights.items() if w >= 1e-3]
         return pd.DataFrame(rows, columns=["quantity", "law", "weight"])
+
+    @property
+    def diagnostics(self) -> pd.DataFrame:
+        """What was fitted: ``quantity, n_obs`` (means over seeds), ``n_sizes, share_through_loss``."""
+        rows = []
+        for name, one in self.fitted.items():
+            x = one.train[:, 0] if isinstance(one, SurfaceFit) else one.outcome.points.n_params
+            rows.append((name, len(x), len(np.unique(x)), getattr(one, "share", 0.0)))
+        return pd.DataFrame(rows, columns=["quantity", "n_obs", "n_sizes", "share_through_loss"])
+
+    def predict(
+        self, x: float | Sequence | np.ndarray | pd.DataFrame, level: float | Sequence[float] = 0.95
+    ) -> pd.DataFrame:
+        """Predict at more inputs from what is fitted already, as `Fit.predict` does, however far they lie.
+
+        Parameters
+        ----------
+        x : number, sequence or DataFrame
+            Inputs, shape (n,), or (n, d) in the order of the columns, or a table with these.
+        level : float or sequence of float
+            Of the intervals.
+
+        Returns
+        -------
+        DataFrame
+            ``quantity, group`` (or method), the inputs' columns, ``value, lower, upper, level, kind, reach``.
+        """
+        if not self.fitted:
+            raise Refusal("predictions of families or through a loss are not kept; ask `predict` for these places")
+        levels = [_require_level(one) for one in _several(level)]
+        names = list(self.rows[0]["at"])
+        x = x[names].to_numpy(dtype=float) if isinstance(x, pd.DataFrame) else np.asarray(x, dtype=float)
+        x, parts = x.reshape(-1, len(names)), []
+        for quantity, one in self.fitted.items():
+            own = one.predict(x, levels) if isinstance(one, SurfaceFit) else _ask(one, x[:, 0], names[0], levels)
+            parts.append(own.assign(quantity=quantity))
+        columns = ["quantity", "group", *names, "value", "lower", "upper", "level", "kind", "reach"]
+        return pd.concat(parts, ignore_index=True)[columns]
 
     def plot(self) -> Any:
         """Return a Figure: measured points, laws (dashed beyond the sizes fitted), and predictions with intervals."""
         from astraios_analysis.figures.transfer import prediction_panels
 
-        if not self.fitted:
+        if not self.fitted or any(isinstance(one, SurfaceFit) for one in self.fitted.values()):
             raise Refusal("predictions in several inputs, of families or through a loss have no figure yet; see table")
         targets = sorted({row["n_params"] for row in self.rows})
         methods = list(dict.fromkeys(row["method"] for row in self.rows))
@@ -286,6 +348,7 @@ def predict(
     *,
     at: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None = None,
     force: bool = False,
+    level: float | None = None,
     **table: Any,
 ) -> Prediction:
     """Predict losses and scores of methods at sizes, measured or not; of a table, any column from others.
@@ -310,6 +373,8 @@ def predict(
         Of a table: places to predict, ``"N=7e9,D=2e12"`` or ``{"N": 7e9, "D": 2e12}``; ``size`` is its short form.
     force : bool
         Allow inputs beyond ten times the fitted range.
+    level : float, optional
+        Coverage of one more interval, beside those of 50, 80 and 95 %.
     **table
         Of a table. ``x``, ``y``, ``group``, ``split`` : columns (one or several of inputs and groups); rows of one x
         and group are replicates, rows not marked ``train`` in ``split`` take no part; by default what `read_table` was
@@ -319,9 +384,9 @@ def predict(
         alone. ``via`` : column of losses that the rate is predicted through. ``route`` : ``curve``, ``sizes`` or
         ``lines`` alone.
     """
-    methods = _several(method)
+    methods, levels = _several(method), LEVELS if level is None else tuple(sorted({*LEVELS, _require_level(level)}))
     if (given := _as_table(runs)) is not None:
-        return _predict_table(given, _places(size, at), methods, force, table)
+        return _predict_table(given, _places(size, at), methods, levels, force=force, **table)
     _require_no_options({"at": at, **table})
     runs, names, untested = _as_runs(runs), _several(dataset), {}
     for name in names or []:
@@ -351,8 +416,8 @@ def predict(
         if not wanted:
             refused[name] = f"{methods[0]} has no {name} to fit; choose from {', '.join(one.methods)}"
             continue
-        rows += [row for label, n_params in sizes for row in _rows(name, one, label, n_params, wanted)]
-        found = None if name in untested else backtests.largest_from_smaller(one.outcome)
+        rows += [row for label, n_params in sizes for row in _rows(name, one, label, n_params, wanted, levels)]
+        found = None if name in untested else backtests.largest_from_smaller(one.outcome, levels)
         if found is not None:
             tested.append(found.assign(quantity=name))
             summaries.append({"quantity": name, **backtests.describe(found)})
@@ -413,7 +478,13 @@ def _table_columns(
 
 
 def _predict_table(
-    table: pd.DataFrame, places: list[Any], methods: list[str] | None, force: bool, named: dict
+    table: pd.DataFrame,
+    places: list[Any],
+    methods: list[str] | None,
+    levels: Sequence[float],
+    *,
+    force: bool,
+    **named: Any,
 ) -> Prediction:
     split = named.pop("split", None)
     columns = _table_columns(table, **named)
@@ -422,14 +493,14 @@ def _predict_table(
     asked = [place if isinstance(place, dict) else {columns.needed[0]: place} for place in places]
     train = rows_to_fit(table, columns, split)
     refused: dict[str, str] = {}
-    rows, one = predict_places(train, columns, asked, methods, force=force, refused=refused)
-    tested, why = test_rows(train, columns)
+    rows, one = predict_places(train, columns, asked, methods, force=force, refused=refused, levels=levels)
+    tested, why = test_rows(train, columns, levels)
     summary = (
         [] if tested is None else [{"quantity": columns.y, **backtests.describe(tested, "measured", "value", "last")}]
     )
     fitted = {} if one is None else {columns.y: one}
     tests, untested = pd.DataFrame() if tested is None else tested, {} if why is None else {columns.y: why}
-    notes = [*train.attrs[NOTES], *(one.notes if one else [])]
+    notes = [*train.attrs[NOTES], *(one.notes if isinstance(one, TableFit) else [])]
     if not np.isfinite([row["value"] for row in rows]).all():
         raise Refusal(
             f"the rows do not determine {columns.y} there; {columns.needed[0]} may hardly differ between them"
@@ -464,8 +535,27 @@ def _roles(table: pd.DataFrame, x: Any, y: str | None, group: Any) -> tuple[list
     return x, y, list(told.get("group", ())) if group is None else _several(group)
 
 
-def _rows(name: str, fitted: Fitted | TableFit, label: str, n_params: float, methods: list[str]) -> list[dict]:
-    found, rows = fitted.intervals(n_params), []
+def _require_level(level: float) -> float:
+    if not 0 < level < 1:
+        raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
+    return level
+
+
+def _ask(fitted: Fitted | TableFit, x: np.ndarray, name: str, levels: Sequence[float]) -> pd.DataFrame:
+    """Predict all methods at values of one input, each by itself, as `Prediction.predict` gives them."""
+    parts = []
+    for one in x.tolist():
+        found, beyond = fitted.intervals(one, levels), reach(one, fitted.x_range)
+        for (kind, level), (lower, upper) in found.bounds.items():
+            own = {"group": found.methods, name: one, "value": found.median, "lower": lower, "upper": upper}
+            parts.append(pd.DataFrame(own | {"level": level, "kind": kind, "reach": beyond}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _rows(
+    name: str, fitted: Fitted | TableFit, label: str, n_params: float, methods: list[str], levels: Sequence[float]
+) -> list[dict]:
+    found, rows = fitted.intervals(n_params, levels), []
     shared = {"size": label, "at": {"n_params_base": n_params}, "quantity": name, "metric": fitted.outcome.metric}
     shared |= {"dataset": None if name == LOSS else name, "reach": require_near(fitted, n_params, force=True)}
     shared |= {"weights": fitted.weights, "sizes_fitted": fitted.n_sizes}
@@ -670,8 +760,7 @@ def allocate(
     columns = _table_columns(table, x, y, law=law, huber=huber)
     if len(columns.x) != 2:
         raise Refusal(f"a budget is shared between two inputs, size and data; x names {', '.join(columns.x)}")
-    if not 0 < level < 1:
-        raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
+    _require_level(level)
     train, names = rows_to_fit(table, columns, split), columns.x
     cost, budgets = cost or f"6 * `{names[0]}` * `{names[1]}`", [float(one) for one in _several(budget) or []]
     if not budgets or not all(0 < one < float("inf") for one in budgets):
@@ -1278,6 +1367,12 @@ class Drawing(Result):
 
     figure: Any
     table: pd.DataFrame
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write PDF, PNG and the table as CSV, by a path whose suffix does not matter; return the files' paths."""
+        from astraios_analysis.figures import spec
+
+        return spec.save(self.figure, spec.round_table(self.table), Path(path).stem, Path(path).parent)
 
     def plot(self) -> Any:
         """Return the figure."""

@@ -63,6 +63,28 @@ class TestSnippet:
         assert p.weights["weight"].sum() == pytest.approx(1, abs=1e-2)
         assert p.backtest["quantity"].tolist() == [DATASET] and isinstance(p.plot(), Figure)
 
+    @pytest.mark.parametrize("named", [{}, {"law": "power_floor"}])
+    def test_more_inputs_are_asked_of_what_is_fitted(self, table, named):
+        q = aa.predict(table, 2e10, level=0.9, **named)
+        more = q.predict([2e10], level=[0.9, 0.95]).set_index(["group", "kind", "level"])
+        for row in q.rows:
+            for one in row["intervals"]:
+                if one["level"] in (0.9, 0.95):
+                    own = more.loc[(row["method"], one["kind"], one["level"])]
+                    assert [*own[["value", "lower", "upper"]]] == [row["value"], one["lower"], one["upper"]]
+        assert {"lower_90", "reach"} <= set(q.tested) and q.diagnostics["n_sizes"].tolist() == [6]
+
+    def test_the_frame_has_intervals_of_what_is_asked(self, runs, table):
+        found = aa.frame(runs, level=0.9, only=("recode_format", "all_transformations", "robust_pass@1"))
+        assert len(found) == 28 and (found["lower"] < found["upper"]).all() and set(found["level"]) == {0.9}
+        assert set(aa.frame(runs, per="primary").groupby("dataset")["metric"].nunique()) == {1}
+        assert list(aa.frame(table)) == ["params", "loss", "group", "held_out"]
+
+    def test_a_drawing_is_saved(self, tmp_path):
+        written = aa.Drawing(Figure(), pd.DataFrame({"x": [1 / 3]})).save(tmp_path / "it.png")
+        assert sorted(path.name for path in written) == ["it.csv", "it.pdf", "it.png"]
+        assert (tmp_path / "it.csv").read_text() == "x\n0.33333333\n"
+
     def test_predict_a_table(self, table):
         q = aa.predict(table, x="params", y="loss", group="method", size=[7e9, 34e9])
         assert q.table.equals(aa.predict(table, size=[7e9, 34e9]).table)

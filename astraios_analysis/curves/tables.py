@@ -5,7 +5,8 @@ outcome goes through (`via`), one law or several inputs (`surfaces`), or else wh
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,7 @@ from astraios_analysis.laws.tables import (
     take_rows,
 )
 from astraios_analysis.prediction.forecast import table_outcome
-from astraios_analysis.prediction.limits import KINDS, LEVELS, reach, require_reach
+from astraios_analysis.prediction.limits import KINDS, LEVELS, require_reach
 from astraios_analysis.prediction.points import Link
 from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal, require_known
@@ -86,11 +87,6 @@ class Columns:
         return (self.size,) if self.size else self.x
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the routes of one input predict it (`routes.TableFit`)."""
-        return not (self.via or self.family or self.is_surface)
-
-    @property
     def is_surface(self) -> bool:
         """Whether laws of several inputs predict it, or one law that is named (`surfaces`)."""
         return not (self.via or self.family) and (self.law is not None or len(self.x) > 1)
@@ -122,12 +118,42 @@ class Columns:
         require_columns(table, (*self.x, self.y, *self.group, self.size, self.family, self.via, items, *more))
 
 
+@dataclass(frozen=True)
+class SurfaceFit:
+    """Laws of several inputs, or one law, fitted to each group of a table, once it is asked for."""
+
+    columns: Columns
+    surfaces: dict[str, Surface] = field(default_factory=dict)
+
+    def forecast(self, group: Group) -> Forecast:
+        """Forecast a group's target rows."""
+        if group.label not in self.surfaces:
+            self.surfaces[group.label] = self.columns.fit_surface(group.train)
+        return self.surfaces[group.label].forecast(group.test[list(self.columns.x)].to_numpy(dtype=float))
+
+    @property
+    def train(self) -> np.ndarray:
+        """Inputs fitted, shape (n, d)."""
+        return np.concatenate([surface.train for surface in self.surfaces.values()])
+
+    def predict(self, x: np.ndarray, levels: Sequence[float]) -> pd.DataFrame:
+        """Predict every group at inputs (n, d): the inputs, ``group, value, lower, upper, level, kind, reach``."""
+        parts, inputs = [], dict(zip(self.columns.x, x.T, strict=True))
+        for label, surface in self.surfaces.items():
+            found, beyond = surface.forecast(x), surface.reach(x)
+            for kind, level in product(KINDS, levels):
+                own = inputs | {"group": label, "value": found.median}
+                own |= dict(zip(("lower", "upper"), found.interval(level, kind), strict=True))
+                parts.append(pd.DataFrame(own | {"level": level, "kind": kind, "reach": beyond}))
+        return pd.concat(parts, ignore_index=True)
+
+
 def forecast_rows(
     train: pd.DataFrame,
     target: pd.DataFrame,
     columns: Columns,
     progress: Progress = lambda items: items,
-    fitted: TableFit | None = None,
+    fitted: TableFit | SurfaceFit | None = None,
     refused: dict[str, str] | None = None,
 ) -> Found:
     """Forecast target rows, which need no outcome, from training rows; one pair a group, targets as its ``test``.
@@ -141,14 +167,16 @@ def forecast_rows(
             raise Refusal("families are predicted on the scale of log losses; rates go by --group, without a family")
         return forecast_families(train, target, columns.x[0], columns.y, columns.group, columns.size, columns.family)
     groups = _groups(train, target, columns.group)
-    if columns.is_surface:
-        return _by_laws(groups, columns, progress, {} if refused is None else refused)
     fitted = fitted or fit_table(train, columns, progress)
+    if isinstance(fitted, SurfaceFit):
+        return _by_laws(groups, fitted, progress, {} if refused is None else refused)
     return [(one, fitted.forecast(one.label, one.test[columns.x[0]].to_numpy(dtype=float))) for one in groups]
 
 
-def fit_table(train: pd.DataFrame, columns: Columns, progress: Progress = lambda items: items) -> TableFit:
-    """Fit the routes of a table in one input."""
+def fit_table(train: pd.DataFrame, columns: Columns, progress: Progress = lambda items: items) -> TableFit | SurfaceFit:
+    """Fit the routes of a table in one input, or laws of several."""
+    if columns.is_surface:
+        return SurfaceFit(columns)
     group = list(columns.group)
     outcome = table_outcome(train, columns.x[0], columns.y, group, columns.link, columns.n_items)
     return fit_routes(outcome, columns.route, progress)
@@ -165,12 +193,11 @@ def _groups(train: pd.DataFrame, target: pd.DataFrame, names: Sequence[str]) -> 
     return found
 
 
-def _by_laws(groups: Sequence[Group], columns: Columns, progress: Progress, refused: dict[str, str]) -> Found:
+def _by_laws(groups: Sequence[Group], fitted: SurfaceFit, progress: Progress, refused: dict[str, str]) -> Found:
     found = []
     for group in progress(groups):
-        target = group.test[list(columns.x)].to_numpy(dtype=float)
         try:
-            found.append((group, columns.fit_surface(group.train).forecast(target)))
+            found.append((group, fitted.forecast(group)))
         except Refusal as error:
             refused[group.label] = str(error)
     if not found:
@@ -190,7 +217,11 @@ def _forecast_via(train: pd.DataFrame, target: pd.DataFrame, columns: Columns, p
 
 
 def backtest_table(
-    rows: pd.DataFrame, columns: Columns, split: str, progress: Progress = lambda items: items
+    rows: pd.DataFrame,
+    columns: Columns,
+    split: str,
+    progress: Progress = lambda items: items,
+    levels: Sequence[float] = LEVELS,
 ) -> tuple[list[dict], pd.DataFrame, dict[str, str]]:
     """Predict the rows (`rows_to_fit`) that ``split`` marks extrapolate from those it marks train, and score them.
 
@@ -212,17 +243,26 @@ def backtest_table(
     if not found:
         raise Refusal("no group has rows to predict and rows to predict them from")
     scored = [score_group(group, forecast, columns.y, columns.n_items) for group, forecast in found]
-    return scored, pd.concat([predicted_rows(*one, columns) for one in found], ignore_index=True), refused
+    found = pd.concat([predicted_rows(*one, columns, levels) for one in found], ignore_index=True)
+    return scored, found.assign(reach=_reach(found, rows[is_train], columns)), refused
 
 
-def predicted_rows(group: Group, forecast: Forecast, columns: Columns) -> pd.DataFrame:
+def _reach(rows: pd.DataFrame, train: pd.DataFrame, columns: Columns) -> np.ndarray:
+    """Return how many times the furthest input of each row lies beyond the training rows; 1 within them."""
+    at, known = (table[list(columns.needed)].to_numpy(dtype=float) for table in (rows, train))
+    return np.maximum(np.maximum(at / known.max(axis=0), known.min(axis=0) / at).max(axis=1), 1.0)
+
+
+def predicted_rows(
+    group: Group, forecast: Forecast, columns: Columns, levels: Sequence[float] = LEVELS
+) -> pd.DataFrame:
     """Return targets with their predictions: keys, inputs, ``measured`` (where known), ``value, lower_50, ...``."""
     names = [*columns.keys, *([columns.size] if columns.size else []), *columns.x]
     found = group.test[[name for name in dict.fromkeys(names) if name in group.test]].reset_index(drop=True)
     if columns.y in group.test:
         found = found.assign(measured=group.test[columns.y].to_numpy(dtype=float), last=_last(group, columns))
     found = found.assign(value=forecast.median)
-    for level in LEVELS:
+    for level in levels:
         lower, upper = forecast.interval(level)
         found = found.assign(**{f"lower_{100 * level:g}": lower, f"upper_{100 * level:g}": upper})
     return found
@@ -320,10 +360,11 @@ def predict_places(
     *,
     force: bool = False,
     refused: dict[str, str] | None = None,
-) -> tuple[list[dict], TableFit | None]:
+    levels: Sequence[float] = LEVELS,
+) -> tuple[list[dict], TableFit | SurfaceFit | None]:
     """Predict every group (or those named) at places, as rows of `api.Prediction`, in the order of the places.
 
-    Beside them is what was fitted where the routes of one input predict.
+    Beside them is what was fitted, save for families and what goes through a loss.
     """
     ask = targets(train, columns, asked)
     for name in columns.needed:
@@ -340,9 +381,13 @@ def predict_places(
         labels = read_labels(ask, keys, "")
         require_known("/".join(keys) or "group", methods, dict.fromkeys(labels))
         ask = ask[np.isin(labels, methods)]
-    fitted = fit_table(train, columns) if columns.is_plain else None
+    fitted = None if columns.via or columns.family else fit_table(train, columns)
     found = forecast_rows(train, ask, columns, fitted=fitted, refused=refused)
-    rows = [row for group, one in found for row in _rows(group, one, columns, train)]
+    end = fitted.outcome.end if isinstance(fitted, TableFit) else np.asarray
+    rows = []
+    for group, one in found:
+        ends = {(kind, level): end(np.array(one.interval(level, kind))) for kind in KINDS for level in levels}
+        rows += _rows(group, one, columns, train, ends)
     if not rows:
         raise Refusal("no group of the table has rows enough to be predicted")
     places = [tuple(place) for place in ask[list(columns.needed)].to_numpy(dtype=float)]
@@ -350,10 +395,11 @@ def predict_places(
     return sorted(rows, key=lambda row: order[tuple(row["at"][name] for name in columns.needed)]), fitted
 
 
-def _rows(group: Group, forecast: Forecast, columns: Columns, train: pd.DataFrame) -> list[dict]:
+def _rows(
+    group: Group, forecast: Forecast, columns: Columns, train: pd.DataFrame, ends: dict[tuple, np.ndarray]
+) -> list[dict]:
     names = list(dict.fromkeys([*columns.needed, *columns.x]))
-    ends = {(kind, level): forecast.interval(level, kind) for kind in KINDS for level in LEVELS}
-    ranges = {name: (float(train[name].min()), float(train[name].max())) for name in columns.needed}
+    beyond = _reach(group.test, train, columns)
     shared = {"quantity": columns.y, "metric": columns.y, "weights": forecast.weights}
     shared |= {"sizes_fitted": int(group.train[columns.needed[0]].nunique())}
     rows = []
@@ -361,9 +407,8 @@ def _rows(group: Group, forecast: Forecast, columns: Columns, train: pd.DataFram
         at = {name: float(group.test[name].iloc[place]) for name in names}
         size = ",".join(f"{name}={at[name]:g}" for name in columns.needed)
         size = size if len(columns.needed) > 1 else f"{at[columns.needed[0]]:g}"
-        beyond = max(reach(at[name], ranges[name]) for name in columns.needed)
         own = {key: (low[place], high[place]) for key, (low, high) in ends.items()}
-        rows.append(answer_row(group.label, float(value), own, size=size, at=at, reach=beyond, **shared))
+        rows.append(answer_row(group.label, float(value), own, size=size, at=at, reach=float(beyond[place]), **shared))
     return rows
 
 
@@ -417,10 +462,12 @@ def mark_largest(train: pd.DataFrame, columns: Columns, n_largest: int = 1) -> p
     return train.assign(**{SPLIT: marks})
 
 
-def test_rows(train: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame | None, str | None]:
+def test_rows(
+    train: pd.DataFrame, columns: Columns, levels: Sequence[float] = LEVELS
+) -> tuple[pd.DataFrame | None, str | None]:
     """Predict what `mark_largest` holds out; return the predicted rows, or why there are none."""
     try:
-        _, rows, _ = backtest_table(mark_largest(train, columns), columns, SPLIT)
+        _, rows, _ = backtest_table(mark_largest(train, columns), columns, SPLIT, levels=levels)
     except Refusal as error:
         return None, str(error)
     return rows, None
