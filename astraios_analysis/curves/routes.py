@@ -56,7 +56,6 @@ class TableFit:
     outcome: Outcome
     routes: Mapping[str, Route]
     shares: Mapping[str, float]
-    share: float = 0.0  # of the way through a loss, as `Fitted` has it
 
     @property
     def methods(self) -> tuple[str, ...]:

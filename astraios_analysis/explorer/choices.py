@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf
 
-from astraios_analysis.prediction.limits import MAX_REACH, MIN_SIZES_TO_PREDICT
-from astraios_analysis.records.frame import RunRecord, Score, to_frame
+import numpy as np
+import pandas as pd
+
+import astraios_analysis as aa
+from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import LOSS, METRICS, SECOND_FILE, find_dataset, order_datasets
 from astraios_analysis.records.schema import order_methods
-from astraios_analysis.scores.bootstrap import primary_measures
 
 AVERAGED = "averaged"
 LOSS_LAWS = ("power", "power_floor", AVERAGED)
@@ -83,7 +85,7 @@ class Options:
 
     ``measures`` of each data set begin with that of ``primary``, where it has one; ``inputs`` are keys of `X_LABELS`,
     ``sizes`` those that the records do not hold out, by number; ``lacking`` says what is not offered, and why;
-    ``is_surface``: laws are of two inputs.
+    ``fullest`` is the outcome to begin with; ``is_surface``: laws are of two inputs.
     """
 
     outcomes: tuple[str, ...]
@@ -94,7 +96,12 @@ class Options:
     sizes: tuple[str, ...]
     always_held_out: tuple[str, ...]
     lacking: tuple[str, ...]
+    fullest: str
     is_surface: bool = False
+
+    def measure(self, y: str) -> str:
+        """Return an outcome's first measure."""
+        return self.measures.get(y, ("",))[0]
 
     def laws(self, y: str, measure: str = "") -> tuple[str, ...]:
         """Return the laws that suit an outcome."""
@@ -103,9 +110,9 @@ class Options:
         return LOSS_LAWS if is_loss(y, measure) else SCORE_LAWS
 
 
-def name_measure(score: Score) -> str:
-    """Return a score's setting and metric as one name."""
-    return f"{score.setting} | {score.metric}"
+def measures_of(scores: pd.DataFrame) -> pd.Series:
+    """Return setting and metric of each of a table's scores as one name."""
+    return scores["setting"] + " | " + scores["metric"]
 
 
 def is_loss(y: str, measure: str) -> bool:
@@ -116,19 +123,23 @@ def is_loss(y: str, measure: str) -> bool:
 
 def options_of(records: Sequence[RunRecord]) -> Options:
     """Return what a grid offers."""
-    found: dict[str, set[str]] = {}
-    for score in (score for record in records for score in record.scores):
-        # Rows of a second file stay out of every analysis, and laws here follow shares and losses.
-        metric = METRICS[score.metric]
-        if SECOND_FILE not in score.setting and ((metric.lower, metric.upper) == (0, 1) or metric.upper == inf):
-            found.setdefault(score.dataset, set()).add(name_measure(score))
-    primary = {name: f"{setting} | {metric}" for name, (metric, setting) in primary_measures(records).items()}
+    scores, primary = aa.frame(records), aa.frame(records, per="primary")
+    primary = dict(zip(primary["dataset"], measures_of(primary), strict=True))
+    metrics = scores["metric"].map(METRICS)
+    # Rows of a second file stay out of every analysis, and laws here follow shares and losses.
+    is_followed = np.array([(one.lower, one.upper) == (0, 1) or one.upper == inf for one in metrics], dtype=bool)
+    scores = scores[is_followed & ~scores["setting"].str.contains(SECOND_FILE).to_numpy(dtype=bool)]
+    found = measures_of(scores).groupby(scores["dataset"]).unique()
     measures = {
         dataset: tuple(sorted(found[dataset], key=lambda name: (name != primary.get(dataset), name)))
-        for dataset in order_datasets(found)
+        for dataset in order_datasets(found.index)
     }
     has_loss = any(record.val_loss is not None for record in records)
-    known = to_frame(records, per="run").notna().any()
+    known = aa.frame(records, per="run").notna().any()
+    models = scores.assign(measure=measures_of(scores)).groupby(["dataset", "measure"])
+    models = models.apply(lambda own: len(own[["size", "method"]].drop_duplicates()))
+    # Of data sets with as many models, those of programs that ran say more than answers to yes-or-no questions.
+    n_models = {y: 2 * models[y, own[0]] + (find_dataset(y).kind == "robustness") for y, own in measures.items()}
     sizes = {record.size: record for record in sorted(records, key=lambda record: record.n_params_base)}
     lacking = [] if has_loss else ["losses: these runs have none (released models were published without)"]
     lacking += [f"{label}: not recorded for these runs" for name, label in X_LABELS.items() if not known[name]]
@@ -141,6 +152,7 @@ def options_of(records: Sequence[RunRecord]) -> Options:
         tuple(size for size, record in sizes.items() if not record.held_out),
         tuple(size for size, record in sizes.items() if record.held_out),
         tuple(lacking),
+        LOSS if has_loss else max(n_models, key=n_models.get, default=""),
     )
 
 
@@ -153,36 +165,6 @@ def poolings_for(law: str) -> tuple[str, ...]:
     """Return what methods can share under a law; a logit-linear one has no amplitude that they could own."""
     own = {AVERAGED: (AVERAGED,), "logit_linear": ("none",)} | dict.fromkeys(SURFACE_LAWS[1:], ("none",))
     return own.get(law, ("shared", "none"))
-
-
-def starting_choice(records: Sequence[RunRecord], *, level: float = 0.95, target: float | None = None) -> Choice:
-    """Return the choice to begin with: the loss, or without losses the primary score that most models have.
-
-    A target in base parameters that the grid's sizes do not reach gives way to the size that the records hold out, or
-    to twice the largest.
-    """
-    found = options_of(records)
-    if not found.outcomes:
-        raise Refusal("these runs have neither losses nor rates to look at; train or score a grid")
-    fitted = {float(record.n_params_base) for record in records if not record.held_out}
-    if target is not None and fitted and not max(fitted) / MAX_REACH <= target <= max(fitted) * MAX_REACH:
-        target = max((float(record.n_params_base) for record in records if record.held_out), default=None)
-    y = LOSS
-    if found.outcomes[0] != LOSS:
-        y = max(found.outcomes, key=lambda name: _count_models(records, name, found.measures[name][0]))
-    simplest = "power" if is_loss(y, found.measures.get(y, ("",))[0]) else "logit_linear"
-    law = AVERAGED if len(fitted) >= MIN_SIZES_TO_PREDICT else simplest
-    return Choice(y, level=level, target=target, law=law)
-
-
-def _count_models(records: Sequence[RunRecord], dataset: str, measure: str) -> int:
-    having = {
-        (record.size, record.method)
-        for record in records
-        if any(score.dataset == dataset and name_measure(score) == measure for score in record.scores)
-    }
-    # Of data sets with as many models, those of programs that ran say more than answers to yes-or-no questions.
-    return 2 * len(having) + (find_dataset(dataset).kind == "robustness")
 
 
 def complete(choice: Choice, found: Options) -> Choice:

@@ -96,14 +96,10 @@ def _predictions(rows: pd.DataFrame, method: str, level: float) -> list[dict[str
 def make_residuals(view: View) -> list[dict[str, Any]]:
     """Return traces of residuals: the logarithm of measured over the law (losses), or their difference (rates)."""
     traces, table = [], view.table
-    for method, own in table[table["kind"].isin(["measured", "held_out"])].groupby("method", sort=False):
-        line = view.line[view.line["method"] == method].sort_values("x")
-        if len(line):
-            # Points of two inputs lie beside the curve of their level: the law's own values are there.
-            law = np.interp(np.log(own["x"]), np.log(line["x"]), line["value"])
-            law = own["predicted"].fillna(pd.Series(law, own.index))
-            off = np.log(own["value"] / law) if view.choice.is_loss else own["value"] - law
-            traces.append(_points(method, own["x"], off, _words(own), own["kind"] == "measured"))
+    models = table[table["kind"].isin(["measured", "held_out"])].dropna(subset="predicted")
+    for method, own in models.groupby("method", sort=False):
+        off = np.log(own["value"] / own["predicted"]) if view.choice.is_loss else own["value"] - own["predicted"]
+        traces.append(_points(method, own["x"], off, _words(own), own["kind"] == "measured"))
     return traces
 
 

@@ -6,25 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.curves.routes import TableFit
-from astraios_analysis.curves.tables import Columns
-from astraios_analysis.explorer.choices import (
-    AVERAGED,
-    LOSS_MEASURE,
-    RATE_MEASURE,
-    Choice,
-    Options,
-    starting_choice,
-)
-from astraios_analysis.explorer.view import Grid, Levels, View
-from astraios_analysis.laws.fit import Fit
-from astraios_analysis.laws.forms import LAWS
-from astraios_analysis.laws.tables import ROLES, SOURCE, TRAIN, held_out_rows, read_labels, read_numbers
-from astraios_analysis.prediction.forecast import Fitted, table_outcome
+import astraios_analysis as aa
+from astraios_analysis.api import ROLES, SOURCE
+from astraios_analysis.explorer.choices import AVERAGED, LOSS_MEASURE, RATE_MEASURE, Choice, Options
+from astraios_analysis.explorer.view import Grid, View
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.scores.bootstrap import NO_INTERVAL
-from astraios_analysis.scores.models import MEAN
 
 # Curves over the first input are drawn at as many values of the second.
 _MAX_CURVES = 6
@@ -38,56 +25,37 @@ class TableGrid(Grid):
     """
 
     def __init__(self, table: pd.DataFrame, name: str = "table") -> None:
-        roles = table.attrs.get(ROLES, {})
-        x, y, group = (roles.get(role) for role in ("x", "y", "group"))
-        if not x or y is None:
-            raise Refusal("which column is what is not known; read the table with aa.read_table(table, x=..., y=...)")
+        points, roles = aa.frame(table), table.attrs[ROLES]
+        x, y, group = (roles[role] for role in ("x", "y", "group"))
         if len(x) > 2 or (len(x) == 2 and group):
             given = f"x names {', '.join(x)}" + f" and group {', '.join(group)}" * bool(group)
             raise Refusal(f"one input and groups, or two inputs without groups, can be looked at; {given}")
-        where = table.attrs.get(SOURCE, "the table")
-        self.name, self._y, self._x, self._values = name, y, x, {}
-        inputs = [read_numbers(table, column, where, positive=True) for column in x]
-        value = read_numbers(table, y, where)
-        is_out = held_out_rows(table).to_numpy() if "held_out" in table else np.zeros(len(table), dtype=bool)
-        if roles.get("split"):
-            is_out |= (table[roles["split"]].astype(str) != TRAIN).to_numpy()
-        method = read_labels(table, group, where) if len(x) == 1 else self._curves(inputs[1])
-        rows = {"size": [f"{one:g}" for one in inputs[0]], "method": method, "seed": np.nan, "x": inputs[0]}
-        rows |= {"second": inputs[-1], "n_params_base": inputs[0], "value": value, "held_out": is_out}
-        self.inputs = pd.DataFrame(rows).assign(**{x[0]: inputs[0]})
-        is_rate = bool(((value >= 0) & (value <= 1)).all()) and len(x) == 1
+        self.name, self._y, self._x, value = name, y, x[0], points[y]
+        if len(x) == 2:
+            self.second, (self.curves, points["group"]) = x[1], _name_curves(x[1], points[x[1]].to_numpy())
+        rows = {"size": points[x[0]].map("{:g}".format), "method": points["group"], "seed": np.nan, "x": points[x[0]]}
+        rows |= {"second": points[x[-1]], "n_params_base": points[x[0]], "value": value, "held_out": points["held_out"]}
+        self.inputs = pd.DataFrame(rows).assign(**{x[0]: points[x[0]]})
+        is_rate = bool(value.between(0, 1).all()) and len(x) == 1
         sizes = self.inputs.sort_values("x").groupby("size", sort=False)["held_out"].all()
         self.options = Options(
             outcomes=(y,),
             measures={y: (LOSS_MEASURE, RATE_MEASURE) if is_rate else (LOSS_MEASURE,)},
             primary={},
             inputs=x[:1],
-            methods=tuple(self._values) or tuple(dict.fromkeys(method.tolist())),
+            methods=tuple(self.curves) or tuple(dict.fromkeys(points["group"])),
             sizes=tuple(sizes.index[~sizes]),
             always_held_out=tuple(sizes.index[sizes]),
             lacking=(),
+            fullest=y,
             is_surface=len(x) == 2,
         )
+        where = table.attrs[SOURCE]
         source = "table" if where == "the table" else repr(where)
         said = {role: names[0] if len(names) == 1 else names for role, names in roles.items() if names}
         said |= {role: roles[role] for role in ("y", "split") if roles[role]}
         self.source = f"aa.read_table({source}, {', '.join(f'{role}={names!r}' for role, names in said.items())})"
         self._cache()
-
-    def _curves(self, second: np.ndarray) -> np.ndarray:
-        """Name each row's curve, and remember at which value of the second input it is drawn."""
-        values, name = np.unique(second), self._x[1]
-        if len(values) <= _MAX_CURVES:
-            digits = next(n for n in (3, 6, 17) if len({f"{value:.{n}g}" for value in values}) == len(values))
-            self._values = {f"{name} {value:.{digits}g}": float(value) for value in values}
-            return np.array([f"{name} {value:.{digits}g}" for value in second], dtype=object)
-        edges = np.geomspace(values[0], values[-1], _MAX_CURVES + 1)
-        part = np.clip(np.searchsorted(edges, second, side="right") - 1, 0, _MAX_CURVES - 1)
-        middles = {i: float(np.exp(np.log(second[part == i]).mean())) for i in np.unique(part).tolist()}
-        names = {i: f"{name} near {middle:.3g}" for i, middle in middles.items()}
-        self._values = {names[i]: middles[i] for i in middles}
-        return np.array([names[i] for i in part], dtype=object)
 
     def start(self, *, level: float = 0.95, target: float | None = None) -> Choice:
         """Return the choice to begin with: all that ``predict`` averages."""
@@ -95,27 +63,32 @@ class TableGrid(Grid):
 
     def view(self, choice: Choice) -> View:
         """Return what follows from a choice; outcome and input are the table's own."""
-        return super().view(replace(choice, y=self._y, x=self._x[0], law=choice.law or AVERAGED))
+        return super().view(replace(choice, y=self._y, x=self._x, law=choice.law or AVERAGED))
 
     def _table(self, choice: Choice) -> pd.DataFrame:
         """Return the rows and, where several have one input and group, their means."""
-        rows = self.inputs.assign(lower=np.nan, upper=np.nan, n_items=np.nan, interval=NO_INTERVAL)
+        rows = self.inputs.assign(lower=np.nan, upper=np.nan, n_items=np.nan, interval="none")
         keys = ["size", "method", "second"]
         if not rows.duplicated(keys).any():
             return rows
         means = rows.groupby(keys, sort=False, as_index=False).agg(
             {name: "mean" if name == "value" else "first" for name in rows if name not in keys}
         )
-        return pd.concat([rows.assign(kind="seed"), means.assign(kind=MEAN)], ignore_index=True)
+        return pd.concat([rows.assign(kind="seed"), means.assign(kind="mean")], ignore_index=True)
 
-    def _curve(self, choice: Choice, runs: pd.DataFrame, below: float = np.inf) -> Levels | Fit | Fitted | TableFit:
-        if not self.options.is_surface:
-            return super()._curve(choice, runs, below)
-        rows = self._fitted_rows(runs, below)
-        named = rows.assign(**dict(zip(self._x, (rows["x"], rows["second"]), strict=True)), **{self._y: rows["value"]})
-        surface = Columns(self._x, self._y, law=LAWS.get(choice.law)).fit_surface(named)
-        outcome = table_outcome(rows, "x", "value", "method", "log")
-        return Levels(replace(outcome, metric=self._y), surface, self._values)
+
+def _name_curves(name: str, values: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    """Return the curves of a second input, each at one of its values, by name, and the name of each row's."""
+    known = np.unique(values)
+    if len(known) <= _MAX_CURVES:
+        digits = next(n for n in (3, 6, 17) if len({f"{value:.{n}g}" for value in known}) == len(known))
+        names = {f"{name} {value:.{digits}g}": float(value) for value in known}
+        return names, np.array([f"{name} {value:.{digits}g}" for value in values], dtype=object)
+    edges = np.geomspace(known[0], known[-1], _MAX_CURVES + 1)
+    part = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, _MAX_CURVES - 1)
+    middles = {i: float(np.exp(np.log(values[part == i]).mean())) for i in np.unique(part).tolist()}
+    names = {i: f"{name} near {middle:.3g}" for i, middle in middles.items()}
+    return {names[i]: middles[i] for i in middles}, np.array([names[i] for i in part], dtype=object)
 
 
 def make_grid(runs: Sequence[RunRecord] | pd.DataFrame, name: str = "table") -> Grid:
@@ -123,7 +96,13 @@ def make_grid(runs: Sequence[RunRecord] | pd.DataFrame, name: str = "table") -> 
     return TableGrid(runs, name) if isinstance(runs, pd.DataFrame) else Grid(runs)
 
 
-def explore(runs: Sequence[RunRecord] | pd.DataFrame, choice: Choice | None = None) -> View:
+def explore(
+    runs: Sequence[RunRecord] | pd.DataFrame,
+    choice: Choice | None = None,
+    *,
+    level: float = 0.95,
+    target: float | None = None,
+) -> View:
     """Look at runs by one law, or by all that ``predict`` averages.
 
     Parameters
@@ -133,6 +112,8 @@ def explore(runs: Sequence[RunRecord] | pd.DataFrame, choice: Choice | None = No
         "method")``. Of two inputs, the first is the axis and values of the second are the curves.
     choice : Choice, optional
         What to look at; by default the loss, or the score that most models have, by the laws that ``predict`` averages.
+    level, target : float, optional
+        Without a choice: coverage of the intervals, and where to predict.
 
     Returns
     -------
@@ -145,9 +126,4 @@ def explore(runs: Sequence[RunRecord] | pd.DataFrame, choice: Choice | None = No
         What the runs cannot answer, with the reason.
     """
     grid = make_grid(runs)
-    return grid.view(grid.start() if choice is None else choice)
-
-
-def first_view(records: Sequence[RunRecord], *, level: float = 0.95, target: float | None = None) -> View:
-    """Return what a grid starts with."""
-    return explore(records, starting_choice(records, level=level, target=target))
+    return grid.view(grid.start(level=level, target=target) if choice is None else choice)

@@ -1,6 +1,6 @@
 """What follows from a choice: the law, its prediction and its back-test, as a figure, tables and lines of code.
 
-Laws are those of ``fit`` and ``predict``; nothing is fitted here in a way of its own.
+Laws, predictions and back-tests are those of ``fit`` and ``predict``; nothing is fitted here.
 """
 
 import base64
@@ -8,18 +8,19 @@ import hashlib
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from astraios_analysis.curves.routes import TableFit, fit_routes
-from astraios_analysis.curves.surfaces import Surface
+import astraios_analysis as aa
+from astraios_analysis.api import LEVELS, MAX_REACH
 from astraios_analysis.explorer.choices import (
     AVERAGED,
     SHARED,
@@ -29,134 +30,90 @@ from astraios_analysis.explorer.choices import (
     complete,
     name_input,
     options_of,
-    starting_choice,
 )
-from astraios_analysis.figures.spec import round_table, save
+from astraios_analysis.figures import style
 from astraios_analysis.figures.style import METHOD_STYLES, name_method
-from astraios_analysis.figures.transfer import prediction_panels
-from astraios_analysis.laws.fit import Fit, fit_table
-from astraios_analysis.prediction.forecast import (
-    Fitted,
-    Intervals,
-    Outcome,
-    fit_outcome,
-    fit_supported,
-    record_outcome,
-    table_outcome,
-)
-from astraios_analysis.prediction.limits import KINDS, LEVELS, MAX_REACH, reach
 from astraios_analysis.records.counts import inside_unit_interval
-from astraios_analysis.records.frame import RunRecord, to_frame
+from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import LOSS
-from astraios_analysis.scores.bootstrap import NO_INTERVAL
-from astraios_analysis.scores.losses import final_losses
-from astraios_analysis.scores.models import MEAN, intervals_over_seeds, keep_means
 
 # Whose choice it was to hold a size out: the records', the user's, or the back-test's.
 RECORDS, CHOICE, IN_TURN = "records", "choice", "in turn"
-_TESTED = ["held_out_by", "size", "method", "seed", "x", "value", "predicted", "lower", "upper", "level", "covered"]
-_TESTED += ["error", "no_change", "no_change_error", "reach"]
+_RUN = ["held_out_by", "size", "method", "seed", "x", "value"]
+_TESTED = [*_RUN, "predicted", "lower", "upper", "level", "covered", "error", "no_change", "no_change_error", "reach"]
 _N_LINE_POINTS = 16
 _SCREEN_DPI = 120
 _TWIN = ["outcome", "input", "kind", "method", "size", "seed", "x", "value", "lower", "upper", "level", "interval"]
 _TWIN += ["n_seeds", "held_out_by", "predicted", "covered", "no_change", "reach"]
+_PREDICTED = ["predicted", "lower", "upper", "level", "kind", "reach"]
+# Of fewer sizes ``predict`` says nothing; one law may.
+_MIN_SIZES = 3
 
-
-@dataclass(frozen=True)
-class Levels:
-    """A surface and the values of the second input, by the names of their curves; asked as `forecast.Fitted` is."""
-
-    outcome: Outcome
-    surface: Surface
-    values: dict[str, float]
-    share: float = 0.0
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Names of the curves."""
-        return tuple(self.values)
-
-    @property
-    def x_range(self) -> tuple[float, float]:
-        """Smallest and largest first input fitted."""
-        return float(self.surface.train[:, 0].min()), float(self.surface.train[:, 0].max())
-
-    @property
-    def n_sizes(self) -> int:
-        """Number of different first inputs fitted."""
-        return len(np.unique(self.surface.train[:, 0]))
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Shares of the laws."""
-        return self.surface.shares
-
-    def intervals(self, n_params: float, levels: Sequence[float] = LEVELS) -> Intervals:
-        """Return medians and intervals of all curves at one value of the first input."""
-        found = self.surface.forecast(np.array([[n_params, value] for value in self.values.values()]))
-        bounds = {(kind, level): np.array(found.interval(level, kind)) for kind in KINDS for level in levels}
-        return Intervals(self.methods, found.median, bounds)
-
-    def predict_rows(self, rows: pd.DataFrame, level: float) -> pd.DataFrame:
-        """Return rows with ``predicted, lower, upper, level, reach`` at their own two inputs, ``x`` and ``second``."""
-        inputs = rows[["x", "second"]].to_numpy(dtype=float)
-        found = self.surface.forecast(inputs)
-        lower, upper = found.interval(level)
-        ends = {"predicted": found.median, "lower": lower, "upper": upper, "level": level}
-        return rows.assign(**ends, reach=self.surface.reach(inputs)).reset_index(drop=True)
+Curve = aa.Fit | aa.Prediction
 
 
 class Grid:
     """One grid's runs, and what was computed of them: a view whose target alone has moved is not fitted anew."""
 
     source = ""  # a line of Python that reads the runs; empty where it is known from folder and name
+    # Of two inputs: the second one's column, and the value of each curve by its name.
+    second, curves = "", MappingProxyType({})
 
     def __init__(self, records: Sequence[RunRecord]) -> None:
         self.records, self.options, self.name = list(records), options_of(records), records[0].grid
-        self.inputs = to_frame(self.records, per="run")[["size", "method", "held_out", *X_LABELS]]
-        self._measure = lru_cache(maxsize=32)(self._measured)
+        self.inputs = aa.frame(self.records, per="run")[["size", "method", "held_out", *X_LABELS]]
         self._cache()
 
     def _cache(self) -> None:
+        self._measure = lru_cache(maxsize=32)(self._measured)
+        self._average = lru_cache(maxsize=64)(self._averaged)
         self._fit = lru_cache(maxsize=64)(self._fitted)
 
     def start(self, *, level: float = 0.95, target: float | None = None) -> Choice:
-        """Return the choice to begin with."""
-        return starting_choice(self.records, level=level, target=target)
+        """Return the choice to begin with: the loss, or without losses the primary score that most models have.
+
+        A target in base parameters that the grid's sizes do not reach gives way to the size that the records hold out,
+        or to twice the largest.
+        """
+        found = self.options
+        if not found.outcomes:
+            raise Refusal("these runs have neither losses nor rates to look at; train or score a grid")
+        fitted = {float(record.n_params_base) for record in self.records if not record.held_out}
+        if target is not None and fitted and not max(fitted) / MAX_REACH <= target <= max(fitted) * MAX_REACH:
+            target = max((float(record.n_params_base) for record in self.records if record.held_out), default=None)
+        laws = [law for law in found.laws(found.fullest, found.measure(found.fullest)) if law != AVERAGED]
+        law = AVERAGED if len(fitted) >= _MIN_SIZES else laws[0]
+        return Choice(found.fullest, level=level, target=target, law=law)
 
     def view(self, choice: Choice) -> "View":
         """Return what follows from a choice; the certificate of its fit takes longest, and waits until it is read."""
         choice = complete(choice, self.options)
-        models, runs, curve, line, backtest, notes = self._fit(replace(choice, target=None))
+        models, seeds, curve, line, backtest, notes = self._fit(replace(choice, target=None))
         fitted = models[models["held_out_by"] == ""]
         choice = replace(choice, target=float(choice.target or 2 * fitted["x"].max()))
-        predictions = _at(curve, [choice.target], sorted({*LEVELS, choice.level}))
-        predictions = predictions[predictions["method"].isin(choice.methods)]
-        place = choice.methods.index
-        predictions = predictions.sort_values("method", key=lambda own: own.map(place), kind="stable")
+        predictions = self._law_at(curve, choice, self._places(choice, [choice.target]), {*LEVELS, choice.level})
+        predictions = predictions.rename(columns={"predicted": "value"})
         beyond = predictions[predictions["reach"] > MAX_REACH].drop_duplicates("method")
         notes += tuple(
             f"{row.method} is not predicted: {row.x:.4g} lies {row.reach:.1f} times beyond what was fitted; the limit "
             f"is {MAX_REACH:g} times"
             for row in beyond.itertuples()
         )
-        predictions = predictions[predictions["reach"] <= MAX_REACH].reset_index(drop=True)
+        predictions = predictions[predictions["reach"] <= MAX_REACH].drop(columns="second", errors="ignore")
         # From the smallest input of a method to its largest, or the target.
         ends = pd.concat([models, predictions]).groupby("method")["x"].agg(["min", "max"])
         low, high = (line["method"].map(ends[end]) for end in ("min", "max"))
         line = pd.concat([line[line["x"].between(low, high)], predictions.drop_duplicates("method")])
         line = line.sort_values("x", kind="stable")[["method", "x", "value"]].reset_index(drop=True)
-        runs = runs[runs["method"].isin(choice.methods)] if "kind" in runs else runs.iloc[:0]
-        return View(choice, self.name, models, runs, curve, line, predictions, backtest, notes, self.source)
+        return View(choice, self.name, models, seeds, curve, line, predictions, backtest, notes, self.source)
 
     def _measured(self, y: str, measure: str, level: float) -> pd.DataFrame:
         """Return an outcome of every run, and with several seeds of every model, with intervals."""
         if y == LOSS:
-            table = final_losses(self.records, level=level).rename(columns={LOSS: "value"})
-            return table.assign(n_items=np.nan, interval=np.where(table["lower"].notna(), "normal", NO_INTERVAL))
-        setting, _, metric = measure.rpartition(" | ")
-        return intervals_over_seeds(self.records, level=level, wanted={(y, metric, setting)})
+            found = aa.frame(self.records, per="run", level=level).rename(columns={LOSS: "value"})
+            return found.assign(n_items=np.nan, interval=np.where(found["lower"].notna(), "normal", "none"))
+        return aa.frame(self.records, level=level, only=(y, *measure.split(" | ")))
 
     def _table(self, choice: Choice) -> pd.DataFrame:
         """Return an outcome of every run, and of every model, at its input."""
@@ -165,19 +122,22 @@ class Grid:
         measured = self._measure(choice.y, choice.measure, choice.level)
         return measured.join(inputs.astype(float), on=["size", "method"])
 
-    def _fitted(self, choice: Choice) -> tuple:
-        """Return models and runs of a choice, its law, where this runs, its back-test, and notes."""
+    def _rows(self, choice: Choice) -> pd.DataFrame:
+        """Return single runs (kind ``seed``) and models (``mean``, or ``run`` of one), with who holds them out."""
         table = self._table(choice).dropna(subset=["x", "value"])
         by = np.where(table["size"].isin(choice.held_out), CHOICE, "")
-        table = table.assign(held_out_by=np.where(table["held_out"].astype(bool), RECORDS, by))
-        models = keep_means(table)
-        models = models[models["method"].isin(choice.methods)].reset_index(drop=True)
+        by = np.where(table["held_out"].astype(bool), RECORDS, by)
+        return table.assign(kind=table.get("kind", "run"), held_out_by=by)
+
+    def _fitted(self, choice: Choice) -> tuple:
+        """Return models and seeds of a choice, its law, where this runs, its back-test, and notes."""
+        table = self._rows(choice)
+        table = table[table["method"].isin(choice.methods)]
+        models, runs = table[table["kind"] != "seed"].reset_index(drop=True), table[table["kind"] != "mean"]
         if models.empty:
             raise Refusal(f"no run of {', '.join(choice.methods)} has {choice.y} and {choice.x}; choose other methods")
-        runs = table[table["kind"] != MEAN] if "kind" in table else table
-        curve = self._curve(choice, runs)
-        if isinstance(curve, Levels):
-            models = curve.predict_rows(models, choice.level).assign(lower=np.nan, upper=np.nan)
+        is_averaged = choice.law == AVERAGED or bool(self.curves)
+        curve = self._average(replace(choice, methods=(), pooling="")) if is_averaged else _fit_law(choice, runs)
         backtest, notes = self._backtest(choice, runs, curve)
         if choice.x in X_LABELS and choice.x not in SIZE_COLUMNS:
             notes += (
@@ -186,93 +146,123 @@ class Grid:
             )
         x = np.geomspace(models["x"].min(), MAX_REACH * models["x"].max(), _N_LINE_POINTS)[:-1]
         # Four digits: the last bits of a power differ between machines, and a table of what is drawn should not.
-        x = np.unique([*models["x"], *(float(f"{one:.4g}") for one in x)])
-        line = _at(curve, x, [choice.level], KINDS[:1])
-        line = line.loc[line["method"].isin(choice.methods), ["method", "x", "value"]]
-        return models, runs, curve, line, backtest, notes
+        x = [*(float(f"{one:.4g}") for one in x), *(models["x"] if self.curves else ())]
+        places = self._places(choice, x)
+        asked = pd.concat([places, models[places.columns]]).drop_duplicates()
+        line = self._law_at(curve, choice, asked, [choice.level]).query("kind == 'observation'")
+        models = models.merge(line[[*places.columns, "predicted"]], how="left")
+        if self.curves:
+            line = line[line["second"] == line["method"].map(self.curves)]
+        line = line.rename(columns={"predicted": "value"})
+        return models, runs[runs["kind"] == "seed"], curve, line, backtest, notes
 
-    def _curve(self, choice: Choice, runs: pd.DataFrame, below: float = np.inf) -> Fit | Fitted:
-        """Fit the runs that are not held out, of base models smaller than ``below``."""
-        runs = self._fitted_rows(runs, below)
-        if choice.law == AVERAGED:
-            return self._average(choice, runs, below)
-        runs = runs[runs["method"].isin(choice.methods)]
-        pooling = choice.pooling if runs["method"].nunique() > 1 else "none"
-        return fit_table(
-            pd.DataFrame({choice.x: runs["x"], choice.y: runs["value"], "method": runs["method"]}),
-            *(choice.law, choice.x, choice.y, "method"),
-            pooling=pooling,
-            level=choice.level,
-        )
-
-    def _fitted_rows(self, runs: pd.DataFrame, below: float) -> pd.DataFrame:
-        runs = runs[(runs["held_out_by"] == "") & (runs["n_params_base"] < below)]
-        if runs.empty:
-            raise Refusal("no run is left to fit: every size is held out; hold out fewer")
-        return runs
-
-    def _average(self, choice: Choice, runs: pd.DataFrame, below: float) -> Fitted | TableFit:
-        """Average laws as ``predict`` does: of records, or of the table of another measure or input."""
+    def _averaged(self, choice: Choice) -> aa.Prediction:
+        """Return what ``predict`` says: of records, or of the table of another measure or input."""
+        runs = self._rows(choice)
+        runs = _to_fit(runs[runs["kind"] != "mean"])
         is_primary = choice.y == LOSS or choice.measure == self.options.primary.get(choice.y)
         if is_primary and not self.source and choice.x == "n_params_base":
             kept = [record for record in self.records if record.size not in choice.held_out]
-            outcome = record_outcome(kept, choice.y)
-            return fit_supported(outcome) if np.isinf(below) else fit_outcome(outcome.below(below))
-        link, value = "log", runs["value"].to_numpy(dtype=float)
-        if not choice.is_loss:
-            link, value = "logit", inside_unit_interval(value, runs["n_items"].astype(float).fillna(np.inf))
-        table = pd.DataFrame({choice.x: runs["x"], choice.y: value, "method": runs["method"]})
-        outcome = table_outcome(table, choice.x, choice.y, "method", link)
-        return fit_routes(outcome)
+            return aa.predict(kept, runs["x"].max(), choice.y, level=choice.level)
+        if self.curves:
+            points = pd.DataFrame({choice.x: runs["x"], self.second: runs["second"], choice.y: runs["value"]})
+            places = [{choice.x: runs["x"].max(), self.second: value} for value in self.curves.values()]
+            roles = {"x": [choice.x, self.second], "law": None if choice.law == AVERAGED else choice.law}
+            return aa.predict(points, at=places, y=choice.y, level=choice.level, force=True, **roles)
+        points = pd.DataFrame({choice.x: runs["x"], choice.y: _seen(choice, runs), "method": runs["method"]})
+        roles = {"x": choice.x, "y": choice.y, "group": "method", "rate": not choice.is_loss}
+        return aa.predict(points, runs["x"].max(), level=choice.level, **roles)
 
-    def _backtest(self, choice: Choice, runs: pd.DataFrame, curve: Fit | Fitted) -> tuple[pd.DataFrame, tuple]:
-        """Compare the law with held-out runs, and those of the largest fitted size with the law without it."""
-        is_fitted = runs["held_out_by"] == ""
-        largest = float(runs.loc[is_fitted, "n_params_base"].max())
-        is_last, is_smaller = runs["n_params_base"] == largest, runs["n_params_base"] < largest
-        notes = tuple(f"no law for {method}: {why}" for method, why in getattr(curve, "refused", {}).items())
-        found = [_compare(curve, runs[is_fitted], runs[~is_fitted], choice)]
-        try:
-            smaller = self._curve(choice, runs, largest)
-            last = runs[is_fitted & is_last].assign(held_out_by=IN_TURN)
-            found.insert(0, _compare(smaller, runs[is_fitted & is_smaller], last, choice))
-        except Refusal as error:
-            notes += (f"the largest fitted size is not back-tested: {error}",)
+    def _places(self, choice: Choice, x: Sequence[float]) -> pd.DataFrame:
+        """Return every method, or curve of two inputs, at inputs: ``method, x`` and, of two inputs, ``second``."""
+        found = pd.MultiIndex.from_product([choice.methods, x], names=["method", "x"]).to_frame(index=False)
+        return found.assign(second=found["method"].map(self.curves)) if self.curves else found
+
+    def _law_at(self, curve: Curve, choice: Choice, rows: pd.DataFrame, levels: Iterable[float]) -> pd.DataFrame:
+        """Return rows that have a law, with ``predicted`` and, at every level, ``lower, upper, level, kind, reach``."""
+        keys = ["x", "second"] if self.curves else ["x"]
+        inputs = rows[keys].drop_duplicates().to_numpy(dtype=float)
+        if isinstance(curve, aa.Prediction):
+            found = curve.predict(inputs, sorted(levels))
+        else:
+            found = pd.concat([curve.predict(inputs, level=level) for level in sorted(levels)])
+        found = found.rename(columns={choice.x: "x", self.second: "second", "value": "predicted", "group": "method"})
+        keys += [] if self.curves else ["method"]
+        return rows.merge(found[[*keys, *_PREDICTED]], on=keys)
+
+    def _backtest(self, choice: Choice, runs: pd.DataFrame, curve: Curve) -> tuple[pd.DataFrame, tuple]:
+        """Compare held-out runs with the law, and those of the largest fitted size with the law without it."""
+        notes = tuple(f"no law for {method}: {why}" for method, why in curve.refused.items())
+        is_out, untested = runs["held_out_by"] != "", ""
+        found = [self._compare(curve, choice, runs[~is_out], runs[is_out])]
+        if isinstance(curve, aa.Prediction):
+            found.insert(0, self._tested(curve, choice, runs[~is_out]))
+            untested, notes = curve.untested.get(choice.y, ""), (*notes, *curve.notes)
+        else:
+            last = runs["n_params_base"] == runs.loc[~is_out, "n_params_base"].max()
+            try:
+                smaller = _fit_law(choice, runs[~is_out & ~last])
+                tested = self._compare(smaller, choice, runs[~is_out & ~last], runs[~is_out & last])
+                found.insert(0, tested.assign(held_out_by=IN_TURN))
+            except Refusal as error:
+                untested = str(error)
+        if untested:
+            notes += (f"the largest fitted size is not back-tested: {untested}",)
         found = [part for part in found if len(part)]
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=_TESTED), notes
 
+    def _compare(self, curve: Curve, choice: Choice, train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
+        """Compare runs that took no part with the law, and with no change from their method's largest fitted size."""
+        if test.empty:
+            return pd.DataFrame(columns=_TESTED)
+        last = train[train["n_params_base"] == train.groupby("method")["n_params_base"].transform("max")]
+        runs = test[[name for name in (*_RUN, "second") if name in test]]
+        law = self._law_at(curve, choice, runs, [choice.level]).query("kind == 'observation'")
+        return _compared(law.assign(no_change=law["method"].map(last.groupby("method")["value"].mean())), choice)
 
-def _at(curve: Fit | Fitted, x: Sequence[float], levels: Sequence[float], kinds: Sequence[str] = KINDS) -> pd.DataFrame:
-    """Return laws at inputs: ``method, x, value, lower, upper, level, kind, reach``."""
-    if isinstance(curve, Fit):
-        found = pd.concat([curve.predict(np.asarray(x, dtype=float), level=level) for level in levels])
-        found = found.rename(columns={"group": "method", curve.points.x_names[0]: "x"})
-        return found[found["kind"].isin(kinds)]
-    parts = []
-    for one in map(float, x):
-        drawn = curve.intervals(one, levels)
-        for kind, level in ((kind, level) for kind in kinds for level in levels):
-            lower, upper = drawn.bounds[kind, level]
-            own = {"method": drawn.methods, "x": one, "value": drawn.median, "lower": lower, "upper": upper}
-            parts.append(pd.DataFrame(own | {"level": level, "kind": kind, "reach": reach(one, curve.x_range)}))
-    return pd.concat(parts, ignore_index=True)
+    def _tested(self, curve: aa.Prediction, choice: Choice, runs: pd.DataFrame) -> pd.DataFrame:
+        """Return the back-test that ``predict`` made, of the methods chosen."""
+        found, level = curve.tested, f"{100 * choice.level:g}"
+        if "measured" in found:  # of a table, which knows no sizes and seeds
+            keys = ["x", "second" if self.curves else "method", "measured"]
+            known = runs.assign(measured=_seen(choice, runs)).drop_duplicates(keys)
+            found = found.rename(columns={choice.x: "x", self.second: "second", "value": "predicted"})
+            found = found.merge(known[list(dict.fromkeys([*keys, "size", "method", "seed", "value"]))], on=keys)
+        names = {"n_params": "x", "last": "no_change", "persistence": "no_change"}
+        found = found.rename(columns={**names, f"lower_{level}": "lower", f"upper_{level}": "upper"})
+        if found.empty:
+            return pd.DataFrame(columns=_TESTED)
+        return _compared(found[found["method"].isin(choice.methods)].assign(held_out_by=IN_TURN), choice)
 
 
-def _compare(curve: Fit | Fitted, train: pd.DataFrame, test: pd.DataFrame, choice: Choice) -> pd.DataFrame:
-    """Compare runs that took no part with the law, and with no change from their method's largest fitted size."""
-    test = test.loc[test["method"].isin(choice.methods)]
-    if test.empty:
-        return pd.DataFrame(columns=_TESTED)
-    if isinstance(curve, Levels):
-        found = curve.predict_rows(test, choice.level)
-    else:
-        at = _at(curve, sorted(set(test["x"])), [choice.level], KINDS[:1]).rename(columns={"value": "predicted"})
-        found = test[["held_out_by", "size", "method", "seed", "x", "value"]].merge(at, on=["method", "x"])
-    last = train[train["n_params_base"] == train.groupby("method")["n_params_base"].transform("max")]
-    found["no_change"] = found["method"].map(last.groupby("method")["value"].mean())
-    found["error"], found["no_change_error"] = (found[name] - found["value"] for name in ("predicted", "no_change"))
-    found["covered"] = found["value"].between(found["lower"], found["upper"])
-    return found[_TESTED]
+def _to_fit(runs: pd.DataFrame) -> pd.DataFrame:
+    runs = runs[runs["held_out_by"] == ""]
+    if runs.empty:
+        raise Refusal("no run is left to fit: every size is held out; hold out fewer")
+    return runs
+
+
+def _seen(choice: Choice, runs: pd.DataFrame) -> np.ndarray:
+    """Return values as laws of a table see them: rates half a problem inside (0, 1)."""
+    value = runs["value"].to_numpy(dtype=float)
+    if choice.is_loss:
+        return value
+    return inside_unit_interval(value, runs["n_items"].astype(float).fillna(np.inf))
+
+
+def _fit_law(choice: Choice, runs: pd.DataFrame) -> aa.Fit:
+    """Fit one law, as ``fit`` does, to the runs that are not held out."""
+    runs = _to_fit(runs)
+    points = pd.DataFrame({choice.x: runs["x"], choice.y: runs["value"], "method": runs["method"]})
+    pooling = choice.pooling if runs["method"].nunique() > 1 else "none"
+    return aa.fit(points, choice.law, choice.x, choice.y, "method", pooling=pooling, level=choice.level)
+
+
+def _compared(rows: pd.DataFrame, choice: Choice) -> pd.DataFrame:
+    """Return runs that took no part, each with the errors of the law and of no change."""
+    errors = {name: rows[of] - rows["value"] for name, of in (("error", "predicted"), ("no_change_error", "no_change"))}
+    covered = rows["value"].between(rows["lower"], rows["upper"])
+    return rows.assign(**errors, covered=covered, level=choice.level)[_TESTED]
 
 
 @dataclass(frozen=True, repr=False)
@@ -286,9 +276,9 @@ class View:
     grid : str
     models, seeds : DataFrame
         What was measured, means over seeds and, where there are several, single runs; ``held_out_by`` says whether
-        the records or the choice hold a row out, and is empty where it is fitted.
-    curve : Fit or Fitted
-        What ``fit`` and ``predict`` make.
+        the records or the choice hold a row out, and is empty where it is fitted; ``predicted`` is the law there.
+    curve : Fit or Prediction
+        What ``fit`` or ``predict`` returns.
     line : DataFrame
         ``method, x, value``: the law from a method's smallest input to its largest, or the target.
     predictions : DataFrame
@@ -307,7 +297,7 @@ class View:
     grid: str
     models: pd.DataFrame
     seeds: pd.DataFrame
-    curve: Fit | Fitted
+    curve: Curve
     line: pd.DataFrame
     predictions: pd.DataFrame
     backtest: pd.DataFrame
@@ -317,25 +307,17 @@ class View:
     @property
     def is_certified(self) -> bool:
         """Whether parameters and certificate are at hand."""
-        return not isinstance(self.curve, Fit) or "table" in vars(self.curve)
+        return isinstance(self.curve, aa.Prediction) or "table" in vars(self.curve)
 
     @property
     def parameters(self) -> pd.DataFrame:
         """Parameters with intervals and whether the data bound them, or weights of the laws averaged."""
-        if isinstance(self.curve, Fit):
-            return self.curve.table
-        weights = {name: weight for name, weight in self.curve.weights.items() if weight >= 1e-3}
-        return pd.DataFrame({"law": list(weights), "weight": list(weights.values())})
+        return self.curve.weights if isinstance(self.curve, aa.Prediction) else self.curve.table
 
     @property
     def certificate(self) -> pd.DataFrame:
         """What speaks for and against the fit, one row a fit."""
-        if isinstance(self.curve, Fit):
-            return self.curve.diagnostics
-        n_points = len(self.curve.outcome.points.y)
-        return pd.DataFrame(
-            {"n_obs": [n_points], "n_sizes": self.curve.n_sizes, "share_through_loss": self.curve.share}
-        )
+        return self.curve.diagnostics
 
     @property
     def table(self) -> pd.DataFrame:
@@ -351,7 +333,7 @@ class View:
         ]
         table = pd.concat([part.astype({"x": float, "value": float}) for part in parts if len(part)], ignore_index=True)
         outcome = choice.y if choice.y == LOSS else f"{choice.y} | {choice.measure}"
-        return round_table(table.assign(outcome=outcome, input=choice.x).reindex(columns=_TWIN))
+        return table.assign(outcome=outcome, input=choice.x).reindex(columns=_TWIN)
 
     @property
     def prediction_table(self) -> pd.DataFrame:
@@ -379,14 +361,30 @@ class View:
         return pd.DataFrame(rows, columns=names)
 
     def plot(self) -> Figure:
-        """Return the figure that ``fit`` and ``predict`` give: points, laws, and predictions at the target."""
-        choice = self.choice
+        """Return the figure: points, laws (dashed beyond what was fitted), and predictions at the target."""
+        choice, table = self.choice, self.table.rename(columns={"x": "n_params_base"})
         METHOD_STYLES.order(choice.methods)
-        if isinstance(self.curve, Fit):
-            return self.curve.plot(to=choice.target if len(self.predictions) else None)
-        methods = [method for method in choice.methods if method in self.curve.methods]
-        targets = [choice.target] if len(self.predictions) else []
-        return prediction_panels({choice.y: self.curve}, targets, methods, name_input(choice.x))
+        figure, (panel,) = style.small_multiples(1, 1, row_height=2.6)
+        for kind, is_hollow in (("measured", False), ("held_out", True)):
+            style.draw_methods(panel, table[table["kind"] == kind], line=False, hollow=is_hollow)
+        for method, own in table.groupby("method", sort=False):
+            x, colour = own["n_params_base"], METHOD_STYLES[method].colour
+            seeds, measured, line, ends = (own["kind"] == kind for kind in ("seed", "measured", "line", "prediction"))
+            style.draw_seeds(panel, x[seeds], own.loc[seeds, "value"], method)
+            style.draw_law(panel, x[line], own.loc[line, "value"], (x[measured].min(), x[measured].max()), colour)
+            style.draw_prediction(panel, style.beside(choice.target, method), own[ends], choice.level, colour)
+        panel.set_title(f"{style.name_dataset(choice.y)}: {_law_words(choice)}", loc="left")
+        y_label = "nats per token" if choice.y == LOSS else choice.measure
+        panel.set(xlabel=name_input(choice.x), ylabel=y_label, xscale="log")
+        if choice.is_loss:
+            style.plain_log(panel)
+        looks = {"law": (0.8, "-"), "extrapolated": (0.8, "--"), "50 %": (2.2, "-")}
+        looks |= {f"{100 * choice.level:g} % prediction interval": (0.7, "-")}
+        handles = [style.handle(label, linewidth=width, linestyle=dash) for label, (width, dash) in looks.items()]
+        style.method_legend(figure, choice.methods, handles)
+        # Whoever asked for it shows it: an open figure a notebook would show once more.
+        pyplot.close(figure)
+        return figure
 
     def code(self, data_dir: str | Path) -> str:
         """Return the lines of Python that make the view again."""
@@ -398,7 +396,7 @@ class View:
 
     def save(self, path: str | Path) -> list[Path]:
         """Write figure (PDF, PNG) and table (CSV) under a name whose suffix does not matter; return their paths."""
-        return save(self.plot(), self.table, Path(path).stem, Path(path).parent)
+        return aa.Drawing(self.plot(), self.table).save(path)
 
     def write(self, folder: str | Path, data_dir: str | Path) -> list[Path]:
         """Write figure, table and code into a folder, under a name that says what is shown; return their paths."""
@@ -414,9 +412,8 @@ class View:
     @cached_property
     def picture(self) -> bytes:
         """The figure as PNG for a screen."""
-        drawn, file = self.plot(), io.BytesIO()
-        drawn.savefig(file, format="png", dpi=_SCREEN_DPI, metadata={"Software": None})
-        pyplot.close(drawn)
+        file = io.BytesIO()
+        self.plot().savefig(file, format="png", dpi=_SCREEN_DPI, metadata={"Software": None})
         return file.getvalue()
 
     def prediction_html(self) -> str:
@@ -427,7 +424,7 @@ class View:
 
     def fit_html(self) -> str:
         """Return parameters and certificate; it takes a second or two unless the view is certified."""
-        if not isinstance(self.curve, Fit):
+        if isinstance(self.curve, aa.Prediction):
             shown = _to_html(self.parameters, "Laws averaged: weights")
         else:
             shown = f"<p><b>Fit</b></p>{self.curve._repr_html_()}"

@@ -11,18 +11,12 @@ import numpy as np
 import pandas as pd
 from plotly.graph_objects import FigureWidget
 
-from astraios_analysis.explorer.choices import (
-    LOSS,
-    SHARED,
-    Choice,
-    name_input,
-    poolings_for,
-)
+from astraios_analysis.api import MAX_REACH
+from astraios_analysis.explorer.choices import LOSS, SHARED, Choice, name_input, poolings_for
 from astraios_analysis.explorer.picture import draw_interactive
 from astraios_analysis.explorer.sources import make_grid
 from astraios_analysis.explorer.view import Grid, View
 from astraios_analysis.figures.style import name_dataset, name_method
-from astraios_analysis.prediction.limits import MAX_REACH
 from astraios_analysis.records.frame import RecordError, RunRecord
 from astraios_analysis.records.refusal import Refusal
 
