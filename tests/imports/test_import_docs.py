@@ -2,34 +2,18 @@
 
 import contextlib
 import glob
-import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from foreign_files import LORA, peft_result, write
 
 from astraios_analysis.cli.main import main
 from astraios_analysis.records.frame import load_folder
 from training.__main__ import main as train
 
 PAGE = Path(__file__).parents[2] / "docs" / "import.md"
-
-
-RESULT = {
-    "run_info": {
-        "experiment_name": "lora/tiny-rank32",
-        "train_config": {"model_id": "some/tiny", "seed": 0, "optimizer_type": "AdamW"},
-        "peft_config": {"peft_type": "LORA", "r": 32},
-    },
-    "train_info": {
-        "status": "success",
-        "num_trainable_params": 1000,
-        "num_total_params": 1_001_000,
-        "metrics": [{"step": 9, "test accuracy": 605 / 1319}],
-    },
-    "meta_info": {"dataset_info": {"metamath": {}, "gsm8k": {}}},
-}
 
 
 def blocks(text):
@@ -44,11 +28,9 @@ def page_folder(tmp_path_factory):
     found = blocks(PAGE.read_text("utf-8"))
     for _, name, content in found:
         if name:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(content)
+            write(folder / name, content)
     codes = {}
-    (folder / "results").mkdir()
-    (folder / "results" / "lora.json").write_text(json.dumps(RESULT))
+    write(folder / "results" / "lora.json", peft_result("lora/tiny-rank32", LORA, 1_001_000, 1000))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for command in "".join(content for language, _, content in found if language == "sh").splitlines():

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from foreign_files import COUNTS, trainer_folder, write
+from foreign_files import COUNTS, LORA, trainer_folder, write
 
 from astraios_analysis.cli.main import main
 from astraios_analysis.records.frame import load, load_folder, save, to_frame
@@ -12,6 +12,7 @@ from astraios_analysis.records.frame import load, load_folder, save, to_frame
 HEADER = "size,method,seed,n_params_base,n_params_updated,val_loss,fix\n"
 TABLE = HEADER + "1b,LoRA,0,1e9,3e6,1.5,0.25\n3b,(IA)^3,0,3e9,1e5,1.25,\n"
 LOG = [{"step": 100, "eval_loss": 1.5}, {"step": 200, "eval_loss": 1.25}, {"step": 200, "train_runtime": 9.5}]
+MICA = LORA | {"init_lora_weights": "mica"}
 BIGCODE = {
     "humanevalsynthesize-java": {"pass@1": 0.25, "pass@10": 0.5},
     "config": {"temperature": 0.2, "n_samples": 20, "top_p": 0.95, "top_k": 0, "limit": None, "limit_start": 0},
@@ -107,6 +108,12 @@ class TestTrainer:
             ({}, ("--method", "fft"), r"method: is lora by its files and 'fft' by --method; leave --method out"),
             ({"adapter": None}, COUNTS, r"method: is in no file; say it with --method"),
             ({}, ("--base-config", "nowhere"), r"nowhere: does not exist; give the folder of the base model's weights"),
+            ({"adapter": MICA}, ("--n-params-base", 1000), r"d: is not known.*python -m training params --adapter"),
+            (
+                {},
+                ("out/../out", "--grid", "g", "--n-params-updated", 5),
+                r"is that of one run, and there are 2 fold",
+            ),
         ],
     )
     def test_what_cannot_be_mapped(self, refused, tmp_path, changes, options, message):
@@ -182,11 +189,6 @@ class TestHarness:
     def test_what_cannot_be_mapped(self, refused, tmp_path, content, options, message):
         write(tmp_path / "b.json", content)
         assert re.search(message, refused("bigcode", "b.json", "--run-id", "r", *options))
-
-    def test_language_of_programs_is_asked_for(self, refused, tmp_path):
-        write(tmp_path / "l.json", LM_EVAL | {"results": {"apps": {"pass@1,none": 0.5}}})
-        message = "results.apps: its language is not in the file; say it with --language apps=NAME"
-        assert message in refused("lm-eval", "l.json", "--run-id", "r")
 
 
 def test_different_record_stays_unless_told(run, refused, tmp_path):

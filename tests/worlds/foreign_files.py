@@ -21,3 +21,26 @@ def trainer_folder(folder, log=LOG, adapter=LORA, name="out", **state):
     if adapter:
         write(folder / name / "adapter_config.json", adapter)
     return name
+
+
+def write_weights(path, shapes, dtype="F32"):
+    """Write the header of a safetensors file and return its path."""
+    header = {name: {"dtype": dtype, "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
+    text = json.dumps({"__metadata__": {"format": "pt"}} | header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    return path
+
+
+def peft_result(name, config, total, updated, **changes):
+    """A result file of PEFT's method_comparison."""
+    metrics = [{"step": 10, "train loss": 0.5}, {"step": 20, "test accuracy": 605 / 1319, "train total tokens": 99}]
+    train = {"num_trainable_params": updated, "num_total_params": total, "status": "success", "train_time": 9.5}
+    return {
+        "run_info": {
+            "experiment_name": name,
+            "train_config": {"model_id": "some/Tiny-1B", "seed": 0, "optimizer_type": "AdamW"},
+            "peft_config": config,
+        },
+        "train_info": train | {"metrics": metrics, "cuda_memory_max": 77} | changes,
+        "meta_info": {"dataset_info": {"metamath": {}, "gsm8k": {}}},
+    }
