@@ -125,3 +125,48 @@ def test_one_clear_line(tmp_path, capsys, monkeypatch, name, words, message):
     lines = [line for line in err.splitlines() if line and not line.startswith(("Usage", "Try"))]
     assert code in (1, 2) and out == "" and not (tmp_path / "o").exists()
     assert "Traceback" not in err and message in err and len(lines) <= 3, err
+
+
+REFUSED = [
+    ("dance", "No such command 'dance'"),
+    ("predict --method lora", "name the sizes to predict with --size, such as 34b"),
+    ("predict --size 34b --method qlora", "unknown tuning method 'qlora'; choose from fft, lora, ptuning, ia3"),
+    ("predict --size 34b --grid mine", "unknown grid 'mine'; choose from released"),
+    ("predict --size 34b --dataset mbpp", "unknown data set 'mbpp'; choose from clone_detection"),
+    ("predict --size 34b --dataset aatk", "aatk: only 1b, 16b measured; a line and its error need at least 3 sizes"),
+    ("rank --dataset mbpp", "unknown data set 'mbpp'; choose from clone_detection, "),
+    ("rank --level 95", "95.0 is not in the range 0<x<1"),
+    ("rank --seed -1", "-1 is not in the range x>=0"),
+    ("compare lora dora", "unknown tuning method 'dora'; choose from fft"),
+    ("compare lora fft --plot a.xyz", "'a.xyz' is no picture; name a file that ends in .png"),
+    ("regress", "no validation loss"),
+    ("claims --claim best", "unknown claim 'best'; choose from fft_best"),
+    ("fit", "name the law to fit with --law: power"),
+    ("fit --huber 0", "0.0 is not in the range x>0"),
+    ("fit --fix E", "'E' is not NAME=NUMBER or NAME=NAME, such as E=1.7 or alpha=beta"),
+    ("fit --pooling partial", "its form own_slopes draws slopes towards a common one"),
+    ("plan --size 34b", "name the data set to predict with --dataset"),
+    ("plan --size 34b --dataset recode_format --budget 40euros", "budget '40euros' is not understood"),
+    ("plan --size 34b --dataset recode_format --target big.csv", "--target is for a table"),
+    ("plan --dataset recode_format", "name the size to choose a method for"),
+    ("records show --size 99b", "unknown size '99b'; choose from 1b, 3b, 7b, 16b"),
+    ("records show --method lora --method qlora", "unknown method 'qlora'; choose from fft, lora, ptuning, ia3"),
+    ("records show --dataset mbpp", "unknown dataset 'mbpp'; choose from clone_detection"),
+    ("records show --metric bleu", "unknown metric 'bleu'; choose from accuracy"),
+    ("records show --grid mine", "unknown grid 'mine'; choose from released"),
+    ("records show --run-seed 1", "no run with seed 1; no run here records its seed"),
+    ("records show --runs --dataset aatk", "--dataset chooses scores and --runs shows one row a run; leave one"),
+    ("records complete --dataset gsm8k", "unknown dataset 'gsm8k'; choose from"),
+    ("figures --jobs 0", "0 is not in the range x>=1"),
+    ("figures --records b", "argument --records: not allowed with argument --data"),
+    ("figures -p level", "'level' is not NAME=VALUE, for example level=0.9"),
+    ("figures -p levle=0.9", "unknown parameter 'levle' for notebooks model_suite, cross_entropy"),
+    ("figures --only dance", "unknown notebook 'dance'; choose from model_suite"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED)
+def test_wrong_arguments_of_the_released_models(fails, released_data, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    code, complaint = fails(*words.split(), data=None if words == "dance" else released_data)
+    assert code == 2 and message in complaint and list(tmp_path.iterdir()) == []

@@ -53,9 +53,7 @@ def test_rules_need_no_records(run):
     assert code == 0 and all(name in out for name in CLAIMS) and "Holm-corrected" in out
 
 
-def test_refusals(refusal, folder):
+def test_two_runs_of_one_seed_are_refused(refusal, folder):
     runs = simulate(sizes=(13_296,), seeds=(0,))
-    message = refusal("claims", "--claim", "best", data=folder(runs))
-    assert message.startswith("unknown claim 'best'; choose from fft_best")
-    message = refusal("claims", data=folder([runs[0].model_copy(update={"run_id": "twin"})]))
+    message = refusal("claims", data=folder([*runs, runs[0].model_copy(update={"run_id": "twin"})]))
     assert "13k fft of grid sim has 2 runs of one seed: sim-13296-fft-s0, twin; keep one" in message

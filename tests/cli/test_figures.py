@@ -111,11 +111,3 @@ def test_figures_and_report_of_the_grid_that_is_named(run, fails, tmp_path, make
     assert [line.split(",")[0] for line in drawn] == ["grid", "maxi"]
     code, complaint = fails(*command, "-p", "grid=midi", data=tmp_path / "data")
     assert code == 2 and "unknown grid 'midi'; choose from all, maxi, mini" in complaint
-
-
-def test_unknown_names_are_wrong_arguments(fails, tmp_path):
-    places = ["--out", tmp_path / "figures", "--build", tmp_path / "build"]
-    code, complaint = fails("figures", "-p", "levle=0.9", "--quiet", *places, *DATA)
-    assert code == 2 and complaint.startswith("unknown parameter 'levle' for notebooks model_suite, cross_entropy")
-    code, complaint = fails("figures", "--only", "dance", "--quiet", *places, *DATA)
-    assert code == 2 and complaint.startswith("unknown notebook 'dance'; choose from model_suite")

@@ -83,7 +83,6 @@ def test_records_are_fitted_with_a_shared_exponent(as_json, tmp_path, make_recor
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ([], "name the law to fit with --law: power"),
         (["--law", "power", "--x", "params,tokens", "--y", "loss"], r"power has 1 inputs \(N\) and x names 2"),
         (["--law", "power", "--x", "params", "--y", "loss", "--pooling", "shared"], "needs groups; name their columns"),
         (["--law", "power", "--x", "params", "--y", "loss", "--split", "method"], "no row of .* is marked train"),

@@ -29,13 +29,6 @@ class TestPlan:
         assert runs[1] in [size.name for size in known.sizes]
         assert set(runs[2].split()) <= set(known.methods)
 
-    def test_refusals(self, refusal):
-        assert "name the data set to predict with --dataset" in refusal("plan", "--size", "34b")
-        recode = ("plan", "--size", "34b", "--dataset", "recode_format")
-        assert "budget '40 euros' is not understood" in refusal(*recode, "--budget", "40 euros")
-        assert "name the size to choose a method for" in refusal("plan", "--dataset", "recode_format")
-        assert "--target is for a table" in refusal(*recode, "--target", "big.csv")
-
 
 class TestTable:
     @pytest.fixture

@@ -15,7 +15,8 @@ TABLE = "# note\nparams,loss,method\n" + "".join(
 
 class TestPredict:
     def test_json_is_what_was_promised(self, as_json):
-        found, notes = as_json(*PREDICT, "--dataset", "recode_format")
+        # What is named twice counts once.
+        found, notes = as_json(*PREDICT, *PREDICT[1:], *2 * ("--dataset", "recode_format"))
         assert isinstance(found, list) and [list(one) for one in found] == [KEYS]
         (one,) = found
         assert (one["size"], one["method"], one["quantity"]) == ("34b", "lora", "recode_format")
@@ -42,30 +43,6 @@ class TestPredict:
             float(line.split()[4]), abs=1e-3
         )
         assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-
-    def test_data_sets_with_three_sizes_are_predicted(self, as_json):
-        names = [f"humaneval{task}" for task in ("synthesize_java", "fix_java", "explain_python")]
-        options = [part for name in names for part in ("--dataset", name)]
-        found, _ = as_json("predict", "--method", "all", "--size", "34b", *options)
-        assert len(found) == len({(one["method"], one["quantity"]) for one in found}) == 21
-        assert {one["quantity"] for one in found} == set(names)
-
-    def test_repeats_count_once(self, as_json):
-        names = ("recode_format", "recode_syntax", "recode_format")
-        options = [part for name in names for part in ("--dataset", name)]
-        assert len(as_json(*PREDICT, "--method", "ia3", *options)[0]) == 4
-
-    @pytest.mark.parametrize(
-        ("changed", "message"),
-        [
-            (["--method", "qlora"], "unknown tuning method 'qlora'; choose from fft, lora, ptuning, ia3"),
-            (["--grid", "mine"], "unknown grid 'mine'; choose from released"),
-            (["--dataset", "mbpp"], "unknown data set 'mbpp'; choose from clone_detection"),
-            (["--dataset", "aatk"], "aatk: only 1b, 16b measured; a line and its error need at least 3 sizes"),
-        ],
-    )
-    def test_refusals(self, refusal, changed, message):
-        assert refusal(*PREDICT, *changed).startswith(message)
 
     def test_method_without_scores(self, as_json, refusal, own_grid):
         folder = own_grid(scored=lambda method: method != "ia3")

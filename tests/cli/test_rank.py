@@ -37,10 +37,6 @@ class TestRank:
         (wide, _), (narrow, level), (other, _) = widths(), widths("--level", "0.5"), widths("--seed", "7")
         assert level == {0.5} and all(a > b for a, b in zip(wide, narrow, strict=True)) and other != wide
 
-    def test_unknown_data_set(self, refusal):
-        message = refusal("rank", "--dataset", "mbpp")
-        assert message.startswith("unknown data set 'mbpp'; choose from clone_detection, ")
-
     def test_one_size_is_ranked_but_not_compared(self, as_json, own_grid):
         found, notes = as_json("rank", data=own_grid(sizes=(51_936,)))
         assert len(found["ranks"]) == 5 and found["transfer"] == []
