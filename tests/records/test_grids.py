@@ -28,10 +28,6 @@ class TestLoadGrids:
         write_tables(folder / "released")
         assert list(load_grids(folder)) == ["released", "bare", "mini"]
 
-    def test_unknown_grid(self, folder):
-        with pytest.raises(Refusal, match="unknown grid 'midi'; choose from bare, mini"):
-            load_grids(folder, "midi")
-
 
 class TestMap:
     def test_reasons_are_kept_and_passed_on(self, folder):

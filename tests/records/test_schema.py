@@ -10,7 +10,6 @@ from astraios_analysis.records.frame import (
     Provenance,
     Score,
     ValidationPoint,
-    known_method,
 )
 from astraios_analysis.records.registry import METRICS
 
@@ -148,11 +147,6 @@ def test_counts_are_found_by_data_set_language_and_setting(make_record):
     assert record.problem_counts("fix", "python", "t0.2,n20").n_passed == (2, 0)
     assert record.problem_counts("fix", "java", "greedy") is None
     assert make_record(scores=(Score(**RATE),)).problem_counts("humanevalfix_java", "java", "t0.2,n20") is None
-
-
-def test_unknown_method_names_the_choices():
-    with pytest.raises(ValueError, match=r"unknown tuning method 'qlora'; choose from .*parallel, ptuning"):
-        known_method("qlora")
 
 
 def test_a_record_prints_as_one_line(released_records):

@@ -38,15 +38,6 @@ def test_link_to_runs_elsewhere_is_followed(data, tmp_path):
     assert len(load_records(data)) == 3
 
 
-def test_one_run_in_two_files_names_both(data, make_record):
-    first = data / "runs" / "mini-1b-lora-s0.json"
-    second = save(make_record(), data / "copy")
-    records, problems = check_sources([first, second])
-    assert len(records) == 1
-    assert [(problem.path, problem.field) for problem in problems] == [(second, "run_id")]
-    assert str(first) in problems[0].message and "remove one or rename it" in problems[0].message
-
-
 def test_one_model_in_two_sources_names_both(data, make_record):
     shutil.copytree(data / "released", data / "more")
     problems = check_sources([data])[1]
