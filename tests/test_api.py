@@ -221,8 +221,9 @@ def test_fitted_once_and_asked_many_times(runs, monkeypatch):
 
 
 def test_a_number_does_not_depend_on_what_else_is_asked(runs, predicted):
-    alone = aa.predict(runs, size=["7b", "34b"], dataset=DATASET, method="lora").rows[1]
-    assert alone == next(row for row in predicted.rows if (row["quantity"], row["method"]) == (DATASET, "lora"))
+    alone = aa.predict(runs, size=["7b", "34b"], dataset=DATASET, method="lora")
+    own = next(row for row in predicted.rows if (row["quantity"], row["method"]) == (DATASET, "lora"))
+    assert alone.rows[1] == own and isinstance(alone.plot(), Figure)
 
 
 @pytest.mark.parametrize("source", ["drawn", "committed"])

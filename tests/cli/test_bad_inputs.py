@@ -71,6 +71,8 @@ CASES = [
     ("group", (*PREDICT, "--group", "m"), "row 1, column 'm': is blank"),
     ("na", (*FIT, "--group", "m"), "row 1, column 'm': is blank"),
     ("good", (*FIT, "--group", "k"), "has no column 'k'; it has n, m, loss, acc"),
+    ("good", (*PREDICT, "--group", "k"), "has no column 'k'"),
+    ("good", ("predict", "--size", "1e10"), "name the table's columns with x and y"),
     ("good", ("fit", "--law", "powr", "--x", "n", "--y", "loss"), "powr"),
     ("good", ("fit", "--law", "power", "--x", "n"), "name the columns"),
     ("good", ("predict", "--x", "n", "--y", "los", "--size", "7b"), "no column 'los'"),

@@ -18,15 +18,11 @@ DATA = ["--data", str(ROOT / "data" / "released")]
 
 
 def test_own_records_go_to_a_place_of_their_own():
-    chosen = {
-        (None, None): ("figures", "build"),
-        ("my/runs", None): ("build/records-runs/figures", "build/records-runs"),
-    }
-    chosen[("my/runs", "there")] = ("there/figures", "there")
-    for (own, build), expected in chosen.items():
-        folders = choose_outputs(own and Path(own), None, build and Path(build))
-        assert folders == tuple(map(Path, expected))
-    assert choose_outputs(Path("runs"), Path("pictures"), None)[0] == Path("pictures")
+    own, there = Path("my/runs"), Path("there")
+    assert choose_outputs(None, None, None) == (Path("figures"), Path("build"))
+    assert choose_outputs(own, None, None) == (Path("build/records-runs/figures"), Path("build/records-runs"))
+    assert choose_outputs(own, None, there) == (there / "figures", there)
+    assert choose_outputs(own, there, None)[0] == there
 
 
 def test_failing_notebook_is_named_and_the_report_is_written_all_the_same(capsys, tmp_path, make_record):

@@ -77,17 +77,17 @@ def test_a_table_is_predicted(run, tmp_path):
     assert code == 0 and [one["method"] for one in found] == ["a", "b"]
     for one, level in zip(found, (2, 3), strict=True):
         assert one["value"] == pytest.approx(level + 30 * 5e9**-0.3, rel=0.1) and len(one["intervals"]) == 6
-    code, _, err = run("predict", "--data", path, "--size", "5b")
-    assert code == 2 and "name the table's columns with x and y" in err
-    code, _, err = run("predict", *columns[:-1], "size_class", "--size", "5b")
-    assert code == 2 and "has no column 'size_class'" in err
 
 
 class TestSeveralGrids:
-    def test_are_never_mixed(self, run, two_grids):
+    def test_are_never_mixed(self, run, as_json, two_grids):
         code, out, err = run(*PREDICT, "--dataset", "recode_format", data=two_grids)
         assert code == 0 and "grid released; there is also own (--grid NAME)" in err
         assert out == run(*PREDICT, "--dataset", "recode_format", "--grid", "released", data=two_grids)[1]
+        found, _ = as_json("rank", "--grid", "own", data=two_grids)
+        assert {row["size"] for row in found["ranks"]} == {"13k", "51k", "213k", "727k"}
+        found, _ = as_json("predict", "--method", "lora", "--size", "2m", "--grid", "own", data=two_grids)
+        assert [one["reach"] for one in found] == [pytest.approx(2e6 / 727_296)]
 
     def test_a_damaged_run_of_another_grid_stops_nothing_but_its_own(self, run, two_grids):
         damaged = next((two_grids / "runs").glob("*lora*.json"))
@@ -103,12 +103,6 @@ class TestSeveralGrids:
         (two_grids / "runs" / "other-run.json").write_text(json.dumps(other))
         message = "scores of different grids do not compare, and there are 2: other, own; choose one with --grid"
         assert refusal("rank", data=two_grids) == message
-
-    def test_own_grid_alone(self, as_json, two_grids):
-        found, _ = as_json("rank", "--grid", "own", data=two_grids)
-        assert {row["size"] for row in found["ranks"]} == {"13k", "51k", "213k", "727k"}
-        found, _ = as_json("predict", "--method", "lora", "--size", "2m", "--grid", "own", data=two_grids)
-        assert [one["reach"] for one in found] == [pytest.approx(2e6 / 727_296)]
 
 
 class TestSeveralSeeds:

@@ -17,10 +17,8 @@ class TestRank:
     def test_json(self, as_json):
         found, _ = as_json("rank", "--dataset", "humanevalsynthesize_java", "--dataset", "recode_format")
         assert list(found) == ["ranks", "transfer", "decisions"]
-        assert {row["rule"] for row in found["decisions"]} == {
-            "best at the smaller size",
-            "predicted from sizes up to it",
-        }
+        rules = {row["rule"] for row in found["decisions"]}
+        assert rules == {"best at the smaller size", "predicted from sizes up to it"}
         assert {row["dataset"] for row in found["ranks"]} == {"humanevalsynthesize_java", "recode_format"}
         best = [row for row in found["ranks"] if row["dataset"] == "recode_format" and row["size"] == "16b"]
         assert best[0]["rank"] == 1 and sum(row["p_best"] for row in best) == pytest.approx(1)
@@ -43,6 +41,5 @@ class TestRank:
         assert "no transfer of embedded_fix: 1 size(s) have scores of 4 or more methods" in notes
 
     def test_no_scores_at_all(self, refusal, own_grid):
-        assert "no run here has a loss or a score to rank by" in refusal(
-            "rank", data=own_grid(scored=lambda method: False)
-        )
+        message = refusal("rank", data=own_grid(scored=lambda method: False))
+        assert "no run here has a loss or a score to rank by" in message

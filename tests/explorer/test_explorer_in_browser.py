@@ -1,7 +1,6 @@
 """The explorer in JupyterLab in a real browser: a widget is moved, and the plot and the tables follow."""
 
 import os
-import re
 import secrets
 import shutil
 import socket
@@ -19,7 +18,6 @@ pytestmark = pytest.mark.browser
 PATIENCE = 400
 ATTEMPTS = 3
 PICTURE = ".js-plotly-plot .main-svg"
-POINT = ".js-plotly-plot .points path.point"
 # Where the lines of laws run.
 CONTENT = (
     "[...document.querySelectorAll('.js-plotly-plot .scatterlayer path.js-line')].map(x => x.getAttribute('d')).join()"
@@ -164,21 +162,6 @@ def test_every_cell_runs_and_the_explorer_shows_fit_prediction_and_backtest(page
     assert len(page.locator("textarea").first.input_value().splitlines()) == 3
 
 
-def test_hover_names_the_run(page):
-    # The picture may be made anew at any moment, which takes away the words or moves the point: look until both hold.
-    words, deadline = [], time.monotonic() + PATIENCE
-    while not words and time.monotonic() < deadline:
-        box = page.evaluate(f"document.querySelector('{POINT}')?.getBoundingClientRect().toJSON()")
-        if box:
-            page.mouse.move(0, 0)
-            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=3)
-        for _ in range(40):
-            page.wait_for_timeout(250)
-            if words := page.locator(".js-plotly-plot .hovertext").all_text_contents():
-                break
-    assert words and re.match(r"\S+, \w+", words[0])
-
-
 def test_another_law_changes_plot_tables_and_certificate(page):
     words = shown(page)
     before, after = picture_after(page, lambda: choose(page, "law", "power"))
@@ -194,19 +177,3 @@ def test_moving_the_target_moves_the_prediction(page):
     slider = page.locator(".widget-slider .noUi-handle, .widget-slider [role=slider]").first
     before, after = picture_after(page, lambda: slider.press("PageUp"))
     assert before != after
-
-
-def test_a_choice_without_an_answer_is_said_in_place_of_the_plot(page):
-    choose(page, "hold out", "32x2", "56x3", "88x4", "128x4")
-    page.wait_for_function("document.querySelector('.jp-NotebookPanel').innerText.includes('has no answer')")
-    assert not page.locator(PICTURE).first.is_visible()
-    assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    choose(page, "hold out")
-    page.locator(PICTURE).first.wait_for(state="visible")
-
-
-def test_the_button_writes_figure_table_and_code(page, folder):
-    page.get_by_role("button", name="Write figure, CSV and code").click()
-    page.wait_for_function("document.querySelector('.jp-NotebookPanel').innerText.includes('Written:')")
-    written = sorted(path.suffix for path in (folder / "build" / "explored").iterdir())
-    assert written == [".csv", ".pdf", ".png", ".py"]
