@@ -2,22 +2,18 @@
 
 `python tests/benchmarks/base_skills.py --size 56x3 --seed 1001` trains one base from scratch and prints, every 250
 steps, how often it is right, given the right text before, on the constants of a documented function, on even or odd,
-and on all other words of a function at once; `pass` is a whole function. `--set constant_share=0.5` tries other
-settings of the corpus; `--out` adds the rows to a CSV.
+and on all other words of a function at once; `pass` is a whole function.
 """
 
 import argparse
-import json
+import tempfile
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import Item
-from training.corpus.settings import CorpusSettings
 from training.grid import bases
 from training.grid.pilot import pilot_grid
 from training.loop import train as loop
@@ -72,40 +68,25 @@ def main() -> None:
     parser.add_argument("--size", default="56x3")
     parser.add_argument("--seed", type=int, default=1004)
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", dest="changes")
-    parser.add_argument("--cache", default="build/cache")
-    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    changed = {name: json.loads(value) for name, _, value in (change.partition("=") for change in given.changes)}
-    settings = CorpusSettings.model_validate_json(json.dumps(changed))
-    grids.CORPORA[settings.label] = settings
-    corpus = EmbeddedCorpus(settings)
+    corpus = EmbeddedCorpus()
     skills = Skills(corpus)
     grid = pilot_grid(grids.preset("ladder"), [given.seed])
-    changes = {
-        "data": settings.label,
-        "sizes": tuple(
-            size.model_copy(update={"vocab_size": corpus.tokenizer.get_vocab_size()}) for size in grid.sizes
-        ),
-        "pretraining": grid.pretraining.model_copy(update={"steps": given.steps, "validate_every": 250}),
-    }
-    (spec,) = grids.Grid(**{**dict(grid), **changes}).runs([given.size], ["lora"])
+    pretraining = grid.pretraining.model_copy(update={"steps": given.steps, "validate_every": 250})
+    (spec,) = grids.Grid(**{**dict(grid), "pretraining": pretraining}).runs([given.size], ["lora"])
     rows = []
 
     class Probed(Validator):
         def score(self, model):
             found = super().score(model)
-            place = {"settings": " ".join(given.changes), "size": given.size, "seed": given.seed, "steps": given.steps}
-            rows.append({**place, "step": 250 * len(rows), "loss": found.loss, **skills.of(model)})
+            rows.append({"step": 250 * len(rows), "loss": found.loss, **skills.of(model)})
             print({name: round(v, 3) if isinstance(v, float) else v for name, v in rows[-1].items()}, flush=True)
             return found
 
     loop.Validator = Probed
-    bases.pretrain(spec, given.cache, checkpoint_every=given.steps)
-    if given.out:
-        table = pd.DataFrame(rows)
-        table.to_csv(given.out, mode="a", header=not given.out.exists(), index=False, lineterminator="\n")
+    with tempfile.TemporaryDirectory() as cache:
+        bases.pretrain(spec, cache, checkpoint_every=given.steps)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from notebook_files import write_notebook
 
 from astraios_analysis.render.execution import Job, run_jobs
 
 ROOT = Path(__file__).parents[2]
-
-
-def write_notebook(path, *sources, parameters="level = 0.95"):
-    """Write a notebook with a title, a parameters cell and these code cells; the first of them is cell 3."""
-    cells = [new_markdown_cell("# Title"), new_code_cell(parameters, metadata={"tags": ["parameters"]})]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = new_notebook(cells=cells + [new_code_cell(x) for x in sources], metadata={"kernelspec": kernel})
-    nbformat.write(notebook, path)
-    return path
 
 
 @pytest.fixture
@@ -78,11 +69,9 @@ def test_kernel_is_this_python_in_a_fixed_environment(tmp_path, job_of, monkeypa
 
 
 def test_failures_name_the_cell_and_its_error(job_of):
-    raising = (
-        "class Sad(Exception): pass\ndef check(value):\n    raise Sad(f'cannot be {value}:\\n- too high')\n" + "#\n" * 9
-    )
+    raising = "class Sad(Exception): pass\ndef check(value):\n    raise Sad(f'cannot be {value}:\\n- too high')\n"
     jobs = [
-        job_of("raises", raising, "1\n\ncheck(level)", "print('never')"),
+        job_of("raises", raising + "#\n" * 9, "1\n\ncheck(level)", "print('never')"),
         job_of("dies", "import os, time", "time.sleep(1); os._exit(9)"),
         job_of("leaves", "import sys", "sys.exit(0)", "print('never')"),
         job_of("kills", "import os, signal", "os.kill(os.getppid(), signal.SIGKILL)"),
@@ -91,21 +80,18 @@ def test_failures_name_the_cell_and_its_error(job_of):
     ended = []
     outcomes = run_jobs(jobs, n_parallel=4, on_end=lambda job, failure: ended.append((job.name, failure)))
     executed = {job.name: job.target for job in jobs}
-    assert dict(ended) == outcomes
-    assert len(ended) == len(jobs)
+    assert dict(ended) == outcomes and len(ended) == len(jobs)
     assert outcomes.keys() == executed.keys()
     assert outcomes["waits"] is None and printed(executed["waits"]) == "after a failure\n"
     raised = outcomes["raises"]
-    assert raised.startswith(
-        "notebook 'raises', cell 4 failed:\n    1\n    \n    check(level)\nSad: cannot be 0.9:\n- too high\n"
-    )
-    assert "in check(value)" in raised
-    assert "\x1b" not in raised
+    assert "in check(value)" in raised and "\x1b" not in raised
     assert "cannot be 0.9" in executed["raises"].read_text()
-    assert outcomes["dies"].startswith(
-        "notebook 'dies', cell 4 failed:\n    time.sleep(1); os._exit(9)\nthe kernel died"
-    )
-    assert outcomes["leaves"].startswith("notebook 'leaves', cell 4 failed:\n    sys.exit(0)\nSystemExit: 0")
+    for name, words in {
+        "raises": "    1\n    \n    check(level)\nSad: cannot be 0.9:\n- too high\n",
+        "dies": "    time.sleep(1); os._exit(9)\nthe kernel died",
+        "leaves": "    sys.exit(0)\nSystemExit: 0",
+    }.items():
+        assert outcomes[name].startswith(f"notebook '{name}', cell 4 failed:\n{words}")
     assert "notebook 'kills': the process that ran it ended without a word (signal 9" in outcomes["kills"]
 
 

@@ -76,13 +76,8 @@ def test_a_choice_that_is_clear_is_advised(write):
 def test_what_is_not_predicted_is_named_with_the_reason(write):
     folder = write(*OPEN)
     table = pd.read_csv(folder / "best_method.csv").assign(refusal="")
-    refused = {
-        "dataset": "recode_format",
-        "metric": "robust_pass@1",
-        "n_params_base": 34e9,
-        "refusal": "measured twice",
-    }
-    refused |= {"kind": "predicted", "grid": "released"}
+    refused = {"dataset": "recode_format", "metric": "robust_pass@1", "n_params_base": 34e9, "kind": "predicted"}
+    refused |= {"grid": "released", "refusal": "measured twice"}
     pd.concat([table, pd.DataFrame([refused])]).to_csv(folder / "best_method.csv", index=False)
     choice = choose_method(folder, "released")
     assert choice.unsupported[-1] == "Any choice at 34B on ReCode format: measured twice."
@@ -111,9 +106,8 @@ def test_what_was_held_out_stands_beside_its_prediction(write):
 
 def test_a_size_that_was_measured_is_not_beyond(write):
     folder = write(*OPEN)
-    pd.DataFrame({"grid": "released", "n_params_base": [1e9, 34e9]}).to_csv(
-        folder / "updated_parameters.csv", index=False
-    )
+    table = pd.DataFrame({"grid": "released", "n_params_base": [1e9, 34e9]})
+    table.to_csv(folder / "updated_parameters.csv", index=False)
     assert not choose_method(folder, "released").is_beyond
 
 

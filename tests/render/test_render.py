@@ -2,9 +2,8 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from notebook_files import write_notebook
 
 from astraios_analysis.figures.gallery import FIGURES
 from astraios_analysis.figures.spec import FigureSpec
@@ -13,19 +12,9 @@ from astraios_analysis.render import render
 from astraios_analysis.render.render import NOTEBOOKS, find_notebooks, notebook_parameters, order_notebooks
 
 ROOT = Path(__file__).parents[2]
-DEFAULTS = 'data_dir = "../data"\ngrid = "released"\nlevel = 0.95\nfigures_dir = "../figures"'
-BOTH = ["alpha", "beta"]
 DRAW = """from pathlib import Path
 for kind in ("csv", "png"):
     Path(figures_dir, f"{name}.{kind}").write_text(f"{name}, {level}, {Path(data_dir).name}")"""
-
-
-def write_notebook(path, *sources, parameters=DEFAULTS, tags=("parameters",)):
-    """Write a notebook with a title, a parameters cell and these code cells."""
-    cells = [new_markdown_cell("# Title"), new_code_cell(parameters, metadata={"tags": list(tags)})]
-    path.parent.mkdir(exist_ok=True)
-    nbformat.write(new_notebook(cells=cells + [new_code_cell(source) for source in sources]), path)
-    return path
 
 
 @pytest.fixture
@@ -58,25 +47,21 @@ def refused(folders, message, **options):
 
 @pytest.mark.usefixtures("nothing_runs")
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("parameters", "message"),
     [
-        (
-            {"parameters": {"levle": 0.9}},
-            "unknown parameter 'levle' for notebooks alpha, beta; choose from grid, level",
-        ),
-        (
-            {"parameters": {"levle": 0.9}, "only": ["beta"]},
-            "unknown parameter 'levle' for notebook beta; choose from grid, level",
-        ),
-        (
-            {"parameters": {"data_dir": "elsewhere"}},
-            "parameter 'data_dir' is set by the argument of that name; leave it out of the parameters",
-        ),
-        ({"only": ["alpha", "gamma"]}, "unknown notebook 'gamma'; choose from alpha, beta"),
+        ({"levle": 0.9}, "unknown parameter 'levle' for notebooks alpha, beta; choose from grid, level"),
+        ({"data_dir": "x"}, "parameter 'data_dir' is set by the argument of that name; leave it out of the parameters"),
     ],
 )
-def test_wrong_options_are_refused_before_anything_runs(folders, options, message):
-    refused(folders, message, **options)
+def test_wrong_parameters_are_refused_before_anything_runs(folders, parameters, message):
+    refused(folders, message, parameters=parameters)
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_wrong_choices_are_refused_before_anything_runs(folders):
+    message = "unknown parameter 'levle' for notebook beta; choose from grid, level"
+    refused(folders, message, parameters={"levle": 0.9}, only=["beta"])
+    refused(folders, "unknown notebook 'gamma'; choose from alpha, beta", only=["alpha", "gamma"])
 
 
 @pytest.mark.usefixtures("nothing_runs")
@@ -102,19 +87,13 @@ def test_parameters_are_the_names_assigned(tmp_path):
 
 
 def test_notebooks_have_an_order_and_unknown_ones_follow():
-    assert order_notebooks(["zoo", "scale_transfer", "ant", "model_suite", "zoo"]) == [
-        "model_suite",
-        "scale_transfer",
-        "ant",
-        "zoo",
-    ]
+    ordered = order_notebooks(["zoo", "scale_transfer", "ant", "model_suite", "zoo"])
+    assert ordered == ["model_suite", "scale_transfer", "ant", "zoo"]
 
 
 def test_the_notebooks_of_the_project_are_ordered_and_take_what_is_passed():
-    found = find_notebooks(ROOT / "notebooks")
-    assert list(found)[: len(NOTEBOOKS)] == list(NOTEBOOKS)
-    assert {spec.notebook for spec in FIGURES.values()} <= found.keys()
-    drawing = {spec.notebook for spec in FIGURES.values()}
+    found, drawing = find_notebooks(ROOT / "notebooks"), {spec.notebook for spec in FIGURES.values()}
+    assert list(found)[: len(NOTEBOOKS)] == list(NOTEBOOKS) and drawing <= found.keys()
     for name, path in found.items():
         names = set(notebook_parameters(path))
         assert {"data_dir", "figures_dir", "grid"} <= names or name not in drawing
@@ -228,27 +207,24 @@ def edit(path):
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"),
+    ("path", "change", "expected"),
     [
-        (lambda notebooks, data, figures, build: edit(notebooks / "beta.ipynb"), ["beta"]),
-        (lambda notebooks, data, figures, build: edit(data / "a.json"), ["alpha", "beta"]),
-        (lambda notebooks, data, figures, build: (data / "b.json").write_text("{}"), ["alpha", "beta"]),
-        (lambda notebooks, data, figures, build: edit(figures / "alpha.png"), ["alpha"]),
-        (lambda notebooks, data, figures, build: (figures / "beta.png").unlink(), ["beta"]),
-        (lambda notebooks, data, figures, build: (figures / "beta.csv").write_text("other"), ["beta"]),
-        (lambda notebooks, data, figures, build: (build / "notebooks" / "alpha.ipynb").unlink(), ["alpha"]),
-        *(
-            (lambda notebooks, data, figures, build, text=text: (build / "manifest.json").write_text(text), BOTH)
-            for text in ("{", "[]", '{"notebooks": 1}', "[" * 100_000)
-        ),
-        (lambda notebooks, data, figures, build: (figures / "zeta.png").write_text("no figure of ours"), []),
-        (lambda notebooks, data, figures, build: (figures / "alpha.beta.csv").write_text("not of alpha"), []),
+        ("notebooks/beta.ipynb", edit, ["beta"]),
+        ("data/a.json", edit, ["alpha", "beta"]),
+        ("data/b.json", Path.touch, ["alpha", "beta"]),
+        ("figures/alpha.png", edit, ["alpha"]),
+        ("figures/beta.png", Path.unlink, ["beta"]),
+        ("figures/beta.csv", Path.touch, ["beta"]),
+        ("build/notebooks/alpha.ipynb", Path.unlink, ["alpha"]),
+        *(("build/manifest.json", text, ["alpha", "beta"]) for text in ("{", "[]", '{"notebooks": 1}', "[" * 100_000)),
+        ("figures/zeta.png", "no figure of ours", []),
+        ("figures/alpha.beta.csv", "not of alpha", []),
     ],
-    ids=lambda value: None if callable(value) else " ".join(value) or "none",
 )
-def test_only_what_changed_runs_again(folders, runs, change, expected):
+def test_only_what_changed_runs_again(folders, runs, path, change, expected):
     render_all(folders, runs)
-    change(*folders)
+    place = folders[0].parent / path
+    change(place) if callable(change) else place.write_text(change)
     assert render_all(folders, runs) == expected
     assert render_all(folders, runs) == []
 
