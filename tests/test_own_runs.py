@@ -29,8 +29,8 @@ IMPORTS = {
 def make_tables(folder):
     """Write a table of losses and one of scores, drawn from known laws."""
     rng = np.random.default_rng(0)
-    lines = {"losses": ["method,n_params_base,n_params_updated,val_loss"], "scores": []}
-    lines["scores"] = ["method,n_params_base,n_params_updated,gsm8k,ppl"]
+    columns = {"losses": "val_loss", "scores": "gsm8k,ppl"}
+    lines = {name: [f"method,n_params_base,n_params_updated,{values}"] for name, values in columns.items()}
     for method, amplitude in METHODS.items():
         for size in SIZES:
             loss = (1.6 + amplitude * size**-0.32) * np.exp(rng.normal(0, 0.005))

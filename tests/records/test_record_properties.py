@@ -8,29 +8,12 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astraios_analysis.records.frame import (
-    METHODS,
-    METRICS,
-    Cost,
-    ProblemCounts,
-    Provenance,
-    RecordError,
-    RunRecord,
-    Score,
-    ValidationPoint,
-    check,
-    load,
-    save,
-)
+from astraios_analysis.records import frame as records
+from astraios_analysis.records.frame import METRICS, ProblemCounts, Score, ValidationPoint
 
-DEFAULTS = {
-    "schema_version": 2,
-    "val_curve": [],
-    "base_task_losses": {},
-    "task_losses": {},
-    "scores": [],
-    "provenance": {},
-}
+# What a record says where its file does not.
+DEFAULTS = {"schema_version": 2, "provenance": {}, "scores": [], "val_curve": []}
+DEFAULTS |= {"task_losses": {}, "base_task_losses": {}}
 
 
 def to_fields(record):
@@ -42,43 +25,32 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-small = st.integers(0, 10**6)
-positive = st.floats(0, 1e9)
-
-
-@st.composite
-def counts(draw):
-    ids = draw(st.lists(st.integers() | st.text(max_size=5), min_size=1, max_size=5, unique=True))
-    n = draw(st.lists(st.integers(1, 30), min_size=len(ids), max_size=len(ids)))
-    return ProblemCounts(
-        problem_ids=tuple(ids), n_samples=tuple(n), n_passed=tuple(draw(st.integers(0, most)) for most in n)
-    )
+small, positive, text = st.integers(0, 10**6), st.floats(0, 1e9), st.text(max_size=10)
 
 
 @st.composite
 def scores(draw):
+    """A score, with counts of problems or without."""
+    metric = METRICS[draw(st.sampled_from(sorted(METRICS)))]
     fields = {
         "dataset": draw(st.from_regex(r"[a-z0-9][a-z0-9_]{0,8}", fullmatch=True)),
         "language": draw(st.sampled_from(["python", "java", "c"])),
-        "setting": draw(st.text(min_size=1, max_size=10)),
-        "metric": draw(st.sampled_from(sorted(METRICS))),
+        "setting": draw(text.filter(bool)),
+        "metric": metric.name,
         "source": "measured",
         "stderr": draw(st.none() | positive),
-        "source_file": draw(st.none() | st.text(max_size=10)),
+        "source_file": draw(st.none() | text),
     }
-    problems = draw(st.none() | counts())
-    if problems is None:
-        metric = METRICS[fields["metric"]]
+    if (metric.lower, metric.upper) != (0, 1) or draw(st.booleans()):
         value = draw(st.floats(max(metric.lower, -1e6), min(metric.upper, 1e6)))
         return Score(**fields, value=value, n_items=draw(st.integers(1, 10**6)))
-    fields |= {
-        "metric": draw(st.sampled_from(sorted(m.name for m in METRICS.values() if (m.lower, m.upper) == (0, 1))))
-    }
-    rates = [c / n for c, n in zip(problems.n_passed, problems.n_samples, strict=True)]
-    value = sum(rates) / len(rates)
-    if fields["metric"] == "insecure_rate":
-        value = sum(problems.n_passed) / sum(problems.n_samples)
-    return Score(**fields, value=value, n_items=len(rates), problems=problems)
+    ids = draw(st.lists(st.integers() | text, min_size=1, max_size=5, unique=True))
+    n = [draw(st.integers(1, 30)) for _ in ids]
+    passed = [draw(st.integers(0, most)) for most in n]
+    problems = ProblemCounts(problem_ids=tuple(ids), n_samples=tuple(n), n_passed=tuple(passed))
+    shares = [c / k for c, k in zip(passed, n, strict=True)]
+    value = sum(passed) / sum(n) if metric.name == "insecure_rate" else sum(shares) / len(shares)
+    return Score(**fields, value=value, n_items=len(n), problems=problems)
 
 
 @st.composite
@@ -86,13 +58,14 @@ def run_records(draw):
     base, updated = draw(st.integers(1, 2**40)), draw(st.integers(1, 2**40))
     steps = sorted(draw(st.sets(small, max_size=4)))
     loss = draw(st.none() | positive)
-    cost = st.builds(Cost, seconds=st.none() | positive, flop=st.none() | positive, peak_memory_bytes=st.none() | small)
-    text = st.none() | st.text(max_size=10)
-    return RunRecord(
+    amounts = {name: st.none() | positive for name in ("seconds", "flop")}
+    told = {"device": st.none() | text, "versions": st.none() | st.dictionaries(text, text, max_size=2)}
+    spec = st.none() | st.dictionaries(text, json_values, max_size=3)
+    return records.RunRecord(
         run_id=draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True)),
         grid=draw(st.from_regex(r"[a-z0-9][a-z0-9_]{0,8}", fullmatch=True)),
-        method=draw(st.sampled_from(METHODS) | st.from_regex(r"[^\s,]{1,20}", fullmatch=True)),
-        size=draw(st.text(min_size=1, max_size=5)),
+        method=draw(st.sampled_from(records.METHODS) | st.from_regex(r"[^\s,]{1,20}", fullmatch=True)),
+        size=draw(text.filter(bool)),
         seed=draw(st.none() | small),
         held_out=draw(st.booleans()),
         n_params=base + updated,
@@ -103,12 +76,8 @@ def run_records(draw):
         val_loss_se=None if loss is None else draw(st.none() | positive),
         val_curve=tuple(ValidationPoint(step=step, loss=draw(positive)) for step in steps),
         scores=tuple(draw(st.lists(scores(), max_size=3, unique_by=lambda score: score.key))),
-        cost=draw(st.none() | cost),
-        provenance=Provenance(
-            spec=draw(st.none() | st.dictionaries(st.text(max_size=5), json_values, max_size=3)),
-            device=draw(text),
-            versions=draw(st.none() | st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2)),
-        ),
+        cost=draw(st.none() | st.builds(records.Cost, peak_memory_bytes=st.none() | small, **amounts)),
+        provenance=draw(st.builds(records.Provenance, spec=spec, **told)),
     )
 
 
@@ -116,8 +85,8 @@ def run_records(draw):
 @given(record=run_records())
 def test_record_comes_back_equal(record):
     with tempfile.TemporaryDirectory() as folder:
-        path = save(record, folder)
-        assert load(path) == record
+        path = records.save(record, folder)
+        assert records.load(path) == record
         assert path.read_bytes().endswith(b"}\n")
 
 
@@ -189,9 +158,9 @@ def test_broken_record_is_refused_or_read_as_it_stands(make_record, data):
         path = Path(folder) / "run.json"
         path.write_bytes(text)
         try:
-            record = load(path)
-        except RecordError as error:
+            record = records.load(path)
+        except records.RecordError as error:
             assert error.problems and all(problem.path == path and problem.message for problem in error.problems)
-            assert check([path])[1] == error.problems
+            assert records.check([path])[1] == error.problems
         else:
             assert says_the_same(to_fields(record), DEFAULTS | without_none(json.loads(text)))

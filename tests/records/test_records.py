@@ -1,5 +1,7 @@
 """One tidy table for released and trained runs alike."""
 
+from itertools import product
+
 from astraios_analysis.records.frame import METHODS, sort_records, to_frame
 
 
@@ -23,16 +25,12 @@ def test_table_has_one_row_for_each_score_with_absent_values_missing(make_record
 
 def test_sizes_are_ordered_by_number_and_methods_as_in_the_study(make_record, released_records):
     sizes = {"16b": 16_000, "1b": 1_000, "7b": 7_000}
+    order = list(product(("1b", "7b", "16b"), ("fft", "parallel"), (9, 10)))
     records = [
-        make_record(
-            run_id=f"{size}-{method}-{seed}", size=size, n_params=n + 100, n_params_base=n, method=method, seed=seed
-        )
-        for size, n in sizes.items()
-        for method in ("parallel", "fft")
-        for seed in (10, 9)
+        make_record(size=size, n_params=sizes[size] + 100, n_params_base=sizes[size], method=method, seed=seed)
+        for size, method, seed in reversed(order)
     ]
-    ordered = [record.run_id for record in sort_records(records)]
-    assert ordered == [f"{s}-{m}-{k}" for s in ("1b", "7b", "16b") for m in ("fft", "parallel") for k in (9, 10)]
+    assert [(record.size, record.method, record.seed) for record in sort_records(records)] == order
     table = to_frame(reversed(released_records), per="run")
     assert list(table["size"].unique()) == ["1b", "3b", "7b", "16b"]
     assert tuple(table["method"][:7]) == METHODS

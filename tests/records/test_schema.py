@@ -5,24 +5,13 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from astraios_analysis.records.frame import (
-    ProblemCounts,
-    Provenance,
-    Score,
-    ValidationPoint,
-)
+from astraios_analysis.records.frame import ProblemCounts, Provenance, Score, ValidationPoint
 from astraios_analysis.records.registry import METRICS
 
-RATE = {
-    "dataset": "humanevalfix_java",
-    "language": "java",
-    "setting": "t0.2,n20",
-    "metric": "pass@1",
-    "value": 0.25,
-    "n_items": 2,
-    "source": "measured",
-}
+RATE = {"dataset": "humanevalfix_java", "language": "java", "setting": "t0.2,n20", "metric": "pass@1", "value": 0.25}
+RATE |= {"n_items": 2, "source": "measured"}
 COUNTS = {"problem_ids": (0, 1), "n_samples": (4, 4), "n_passed": (2, 0)}
+EMPTY = ProblemCounts(problem_ids=(0, 1), n_samples=(4, 0), n_passed=(2, 0))
 
 
 @pytest.mark.parametrize(
@@ -52,15 +41,9 @@ COUNTS = {"problem_ids": (0, 1), "n_samples": (4, 4), "n_passed": (2, 0)}
             {"value": 0.2500011, "problems": ProblemCounts(**COUNTS)},
             r"value 0\.250001 is not the mean pass rate 0\.250000 of the counts",
         ),
+        ({"problems": EMPTY}, "needs samples of every problem; leave out those without"),
         (
-            {"problems": ProblemCounts(**COUNTS | {"n_samples": (4, 0), "n_passed": (2, 0)})},
-            "needs samples of every problem; leave out those without",
-        ),
-        (
-            {
-                "metric": "insecure_rate",
-                "problems": ProblemCounts(**COUNTS | {"n_samples": (4, 0), "n_passed": (2, 0)}),
-            },
+            {"metric": "insecure_rate", "problems": EMPTY},
             r"value 0\.25 is not the share of valid programs 0\.500000 of the counts",
         ),
     ],
@@ -109,17 +92,10 @@ def test_same_metric_in_another_setting_is_another_score(make_record):
     assert make_record(scores=scores).scores == scores
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        {"rate": math.nan},
-        {"rates": [1.0, math.inf]},
-        {"betas": (0.9, 0.95)},
-        {"path": object()},
-        {"a": {1: 2}},
-        {"name": "\ud800"},
-    ],
-)
+NO_JSON = [{"rate": math.nan}, {"rates": [1.0, math.inf]}, {"betas": (0.9, 0.95)}, {"path": object()}, {"a": {1: 2}}]
+
+
+@pytest.mark.parametrize("spec", [*NO_JSON, {"name": "\ud800"}])
 def test_specification_that_json_cannot_hold_is_refused_when_the_record_is_made(spec):
     with pytest.raises(ValidationError, match="spec"):
         Provenance(spec=spec)
@@ -130,10 +106,7 @@ def test_ends_of_each_metric_are_possible_and_beyond_is_not(metric):
     lowest = -50.0 if metric.lower == -math.inf else metric.lower
     for value in (lowest, min(metric.upper, 1e9)):
         assert Score(**(RATE | {"metric": metric.name, "value": value, "chance": None})).value == value
-    outside = ([] if metric.upper == math.inf else [metric.upper + 1e-9]) + (
-        [] if metric.lower == -math.inf else [metric.lower - 1e-9]
-    )
-    for value in outside:
+    for value in filter(math.isfinite, (metric.upper + 1e-9, metric.lower - 1e-9)):
         with pytest.raises(ValidationError, match="outside"):
             Score(**(RATE | {"metric": metric.name, "value": value, "chance": None}))
 

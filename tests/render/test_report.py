@@ -115,16 +115,15 @@ def test_page_needs_no_network_and_its_links_lead_somewhere(folders):
         assert found or address == "../data/README.md"
 
 
-def test_sections_follow_the_order_of_notebooks(folders):
-    page = read(folders)
+def test_summary_and_sections_in_the_order_of_notebooks(folders):
+    summary = {"Models": "28", "Sizes": "1b, 16b"}
+    page = read(folders, summary)
+    assert page.text("dt") == list(summary) and page.text("dd") == list(summary.values())
     # Neither a notebook without figures has a section, nor a figure without a picture a place.
     assert page.text("h2") == ["The model suite", "Zoo", "Provenance"]
     assert page.text("h3") == ["First <figure>", "Late"]
     assert "What grows?" in page.text("strong")
-
-
-def test_html_in_a_notebook_is_text(folders):
-    page = read(folders)
+    # HTML in a notebook is text.
     assert any("<script>alert(1)</script>" in words for words in page.text("div") + page.text("p"))
     assert len(page.all("script")) == 1
 
@@ -138,17 +137,8 @@ def test_all_tables_are_in_one_archive_as_they_are(folders):
     (table,) = [details for details in page.all("details") if details.get("class") == "table"]
     assert table["data-table"] == "first" and table["data-fitted"].split() == ["share"]
     assert "Table of what is drawn: 2 rows" in page.text("summary")
-
-
-def test_an_empty_table_is_left_out(folders):
     (folders[1] / "first.csv").write_text("")
     assert not any("Table of what is drawn" in words for words in read(folders).text("summary"))
-
-
-def test_summary_is_in_words(folders):
-    summary = {"Models": "28", "Sizes": "1b, 16b"}
-    page = read(folders, summary)
-    assert page.text("dt") == list(summary) and page.text("dd") == list(summary.values())
 
 
 def write_manifest(folders):
