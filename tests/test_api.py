@@ -129,20 +129,6 @@ class TestSnippet:
         with pytest.raises(aa.Refusal, match="the rows do not determine loss there"):
             aa.predict(pd.DataFrame({"n": n, "loss": [5.0, 4, 3.4, 3, 2.7, 2.5]}), x="n", y="loss", size="2e18")
 
-    def test_the_other_verbs(self, runs, judged):
-        tested = aa.backtest(runs, dataset=DATASET)
-        assert tested.table["n_test"].tolist() == [7] and tested.mean["rmse_log"] == tested.groups[0]["rmse_log"]
-        ranked = aa.rank(runs, size="34b", dataset=DATASET)
-        assert ranked.best["p_best"].sum() == pytest.approx(1)
-        assert judged.table["scope"].tolist() == ["these models", "other models"]
-        planned = aa.plan(runs, size="34b", dataset=DATASET)
-        assert len(planned.table) and planned.n_params == 34e9
-
-    def test_runs_as_a_table(self, runs):
-        assert len(aa.frame(runs, per="run")) == 28
-        with pytest.raises(aa.Refusal, match="no run of these records has val_loss"):
-            aa.fit(runs, law="power")
-
     def test_a_table_whose_rows_are_marked(self, table):
         marked = table.assign(split=np.where(table["params"] < 1e9, "train", "extrapolate"))
         tested = aa.backtest(marked, x="params", y="loss", group=(), split="split", law="power_floor")

@@ -144,6 +144,7 @@ REFUSED = [
     ("regress", "no validation loss"),
     ("claims --claim best", "unknown claim 'best'; choose from fft_best"),
     ("fit", "name the law to fit with --law: power"),
+    ("fit --law power", "no run of these records has val_loss"),
     ("fit --huber 0", "0.0 is not in the range x>0"),
     ("fit --fix E", "'E' is not NAME=NUMBER or NAME=NAME, such as E=1.7 or alpha=beta"),
     ("fit --pooling partial", "its form own_slopes draws slopes towards a common one"),

@@ -7,7 +7,8 @@ import pytest
 from foreign_files import COUNTS, LORA, trainer_folder, write
 
 from astraios_analysis.cli.main import main
-from astraios_analysis.records.frame import load, load_folder, save, to_frame
+from astraios_analysis.imports.writing import write_all
+from astraios_analysis.records.frame import RecordError, load, load_folder, save, to_frame
 
 HEADER = "size,method,seed,n_params_base,n_params_updated,val_loss,fix\n"
 TABLE = HEADER + "1b,LoRA,0,1e9,3e6,1.5,0.25\n3b,(IA)^3,0,3e9,1e5,1.25,\n"
@@ -199,3 +200,28 @@ def test_different_record_stays_unless_told(run, refused, tmp_path):
     assert "o/g-3b-ia3-s0.json: run_id: is there already with other val_loss; pass --replace" in complaint
     assert "1 replaced" in run("csv", "t.csv", "--grid", "g", "--replace")[2]
     assert load("o/g-3b-ia3-s0.json").val_loss == 1.3
+
+
+@pytest.mark.parametrize("stop", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_all_or_nothing(tmp_path, make_record, monkeypatch, stop):
+    old = make_record(run_id="a")
+    save(old, tmp_path / "my")
+    records = [make_record(run_id=name, seed=seed, val_loss=2.25) for seed, name in enumerate("abc")]
+    rename, left = type(tmp_path).replace, iter([True, True])
+
+    def stops(path, target):
+        # Two records are in place when the third cannot be moved.
+        if path.suffix == ".json" and path.parent.name.startswith(".import-") and not next(left, False):
+            raise stop
+        return rename(path, target)
+
+    monkeypatch.setattr(type(tmp_path), "replace", stops)
+    with pytest.raises((RecordError, KeyboardInterrupt)):
+        write_all(records, tmp_path / "my", replace=True)
+    assert [path.name for path in (tmp_path / "my").iterdir()] == ["a.json"] and load(tmp_path / "my/a.json") == old
+
+
+def test_no_empty_folder_is_left(tmp_path, make_record):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordError, match=r"cannot be written .*, and nothing was; free space"):
+        write_all([make_record()], tmp_path / "file" / "my", replace=False)

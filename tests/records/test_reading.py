@@ -3,12 +3,13 @@
 import gzip
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import astraios_analysis as aa
 from astraios_analysis.cli.main import main
-from astraios_analysis.records.notation import column_numbers, split_sizes
+from astraios_analysis.records.notation import column_numbers, parse_count, parse_number, split_sizes
 from astraios_analysis.records.reading import read_cells
 from astraios_analysis.records.refusal import Refusal
 
@@ -35,12 +36,8 @@ FILES = {
     "titled.csv": f"Runs of March, all\n\n{CSV}".replace(", all", "").encode(),
     "blanks.txt": CSV.replace("full #2", "full_#2").replace(",", "   ").encode(),
     "grouped.csv": CSV.replace("1M", "1\u202f000 000".replace(" ", "\u202f")).replace("4M", "4'000'000").encode(),
-    "nested.jsonl": "\n".join(
-        json.dumps({"n": n, "method": m, "loss": x, "of": {"lr": 1}}) for n, m, x in ROWS
-    ).encode(),
-    "separators.jsonl": "\n".join(
-        json.dumps({"n": n, "method": m, "loss": x, "note": "a\u2028b"}, ensure_ascii=False) for n, m, x in ROWS
-    ).encode(),
+    "nested.jsonl": "\n".join(json.dumps(row | {"of": {"lr": 1}}) for row in RECORDS).encode(),
+    "separators.jsonl": "\n".join(json.dumps(row | {"a": "\u2028"}, ensure_ascii=False) for row in RECORDS).encode(),
     "pandas.json": pd.DataFrame(RECORDS).to_json().encode(),
 }
 
@@ -116,6 +113,33 @@ def test_a_name_that_holds_a_comma_stands_in_quotes(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        *(("7B", 7 * 10**9), ("7b", 7 * 10**9), ("350M", 350_000_000), ("1.1B", 1_100_000_000), ("12 k", 12_000)),
+        *(("7e9", 7 * 10**9), ("7E+9", 7 * 10**9), ("7_000_000_000", 7 * 10**9), ("1,000,000", 10**6)),
+        *((" 1137207296 ", 1_137_207_296), ("1.137207296e9", 1_137_207_296), ("2T", 2 * 10**12), ("3G", 3 * 10**9)),
+    ],
+)
+def test_counts(text, count):
+    assert parse_count(text) == count
+
+
+def test_unit_is_that_of_numbers_without_one():
+    assert (parse_count("1.5", "k"), parse_count("1.5M", "k")) == (1500, 1_500_000)
+
+
+@pytest.mark.parametrize("text", ["", "about 7B", "-7B", "7BB", "1,00,000", "1,5", "1.2.3", "nan", "inf", "7 billion"])
+def test_what_is_no_number(text):
+    with pytest.raises(Refusal, match="is not a count, such as"):
+        parse_number(text)
+
+
+def test_a_count_is_whole():
+    with pytest.raises(Refusal, match=r"'1\.2345' is not a whole number; say its unit"):
+        parse_count("1.2345")
+
+
+@pytest.mark.parametrize(
     ("cells", "numbers"),
     [
         (["7B", "350M", "7e9", "7_000_000_000", "1,000,000", "20"], [7e9, 350e6, 7e9, 7e9, 1e6, 20]),
@@ -127,10 +151,12 @@ def test_a_name_that_holds_a_comma_stands_in_quotes(tmp_path):
         (["1 M", "1 000 000", "1'500", "1\u00a0000"], [1e6, 1e6, 1500, 1000]),
         (["45.5%", "7 %"], [0.455, 0.07]),
         (["1,3B", "350M"], [1.3e9, 350e6]),
+        (["1M", "1,000", "-1.5", "2e3", "x", None], [1e6, 1000, -1.5, 2000, np.nan, np.nan]),
+        ([1, 2], [1, 2]),
     ],
 )
 def test_notation_of_a_column(cells, numbers):
-    assert column_numbers(pd.Series(cells)).tolist() == numbers
+    np.testing.assert_array_equal(column_numbers(pd.Series(cells)), numbers)
 
 
 @pytest.mark.parametrize(

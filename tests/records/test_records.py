@@ -1,8 +1,13 @@
 """One tidy table for released and trained runs alike."""
 
+import json
 from itertools import product
 
+import pandas as pd
+import pytest
+
 from astraios_analysis.records.frame import METHODS, sort_records, to_frame
+from astraios_analysis.records.printing import json_text, rows_of, table_text
 
 
 def test_table_has_the_same_columns_for_any_records(make_record, released_records):
@@ -34,3 +39,19 @@ def test_sizes_are_ordered_by_number_and_methods_as_in_the_study(make_record, re
     table = to_frame(reversed(released_records), per="run")
     assert list(table["size"].unique()) == ["1b", "3b", "7b", "16b"]
     assert tuple(table["method"][:7]) == METHODS
+
+
+def test_a_table_in_words():
+    frame = pd.DataFrame({"name": ["a", None], "n": pd.array([12_345_678, None], "Int64"), "x": [1 / 3, float("nan")]})
+    assert table_text(frame) == "name         n       x\na     12345678  0.3333\n-            -       -"
+    assert table_text(frame.iloc[:0]) == "name  n  x"
+
+
+def test_json_has_every_digit_and_no_nan():
+    frame = pd.DataFrame({"x": [1 / 3, float("nan")], "n": pd.array([2**53 + 1, None], "Int64"), "held_out": True})
+    assert json.loads(json_text(rows_of(frame)), parse_constant=pytest.fail) == [
+        {"x": 1 / 3, "n": 2**53 + 1, "held_out": True},
+        {"x": None, "n": None, "held_out": True},
+    ]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_text([float("inf")])
