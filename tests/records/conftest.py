@@ -1,11 +1,20 @@
-"""The released tables, reduced to two models."""
+"""The released tables: as one table, and reduced to two models."""
 
 import gzip
 
 import pytest
 
+from astraios_analysis.records.frame import to_frame
+
 TABLES = ("scores.csv", "problem_counts.csv.gz", "parameter_counts.csv")
 MODELS = ("1b,fft,", "1b,lora,")
+
+
+@pytest.fixture(scope="session")
+def table(released_records):
+    """All scores of the released models, each beside its model's name."""
+    frame = to_frame(released_records)
+    return frame.assign(model=frame["size"] + "-" + frame["method"])
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,10 @@ ROOT = Path(__file__).parents[2]
 conversion = SimpleNamespace(**runpy.run_path(str(ROOT / "data" / "released" / "convert.py")))
 
 
+def read_rows(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
 @pytest.mark.reference
 def test_released_tables_are_the_converted_source_tables(reference_folder, released_folder, tmp_path):
     (tmp_path / "security_counts.csv").write_bytes((released_folder / "security_counts.csv").read_bytes())
@@ -26,24 +30,16 @@ def test_released_tables_are_the_converted_source_tables(reference_folder, relea
 
 @pytest.mark.reference
 def test_no_row_of_the_source_is_lost_and_every_value_is_a_hundredth(reference_folder, released_folder):
-    with (reference_folder / "data" / "astraios_released_scores.csv").open() as file:
-        source = list(csv.DictReader(file))
-    with (released_folder / "scores.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["source"] == "measured"]
+    source = read_rows(reference_folder / "data" / "astraios_released_scores.csv")
+    rows = [row for row in read_rows(released_folder / "scores.csv") if row["source"] == "measured"]
     added = [row for row in rows if row["dataset"] == "humaneval_python" or row["source_file"].startswith("aatk_")]
     released = [row for row in rows if row not in added]
     assert len(added) == 28 + 5 * 9
     assert len(released) == len(source) > 3_000
-    keys = ("source_file", "method", "metric", "n_items", "n_samples", "value", "stderr")
-    expected = sorted(
-        (
-            *(row["source"], row["method"], row["metric"], row["n_problems"], row["n_samples"]),
-            *(Decimal(row[name]) / 100 for name in ("value", "stderr")),
-        )
-        for row in source
-    )
-    found = sorted(tuple(Decimal(row[k]) if k in ("value", "stderr") else row[k] for k in keys) for row in released)
-    assert found == expected
+    words, numbers = ("source_file", "method", "metric", "n_items", "n_samples"), ("value", "stderr")
+    found = sorted((*(row[k] for k in words), *(Decimal(row[k]) * 100 for k in numbers)) for row in released)
+    words = ("source", "method", "metric", "n_problems", "n_samples")
+    assert found == sorted((*(row[k] for k in words), *(Decimal(row[k]) for k in numbers)) for row in source)
 
 
 def test_security_is_scored_over_all_programs_together():
@@ -61,8 +57,8 @@ def test_security_is_scored_over_all_programs_together():
 def test_security_counts_are_what_the_scorer_says_of_the_released_completions(reference_folder, released_folder):
     security = SimpleNamespace(**runpy.run_path(str(ROOT / "data" / "released" / "security.py")))
     rows = security.count_model(reference_folder / "generations" / "aatk_1b_parallel.json.gz")
-    with (released_folder / "security_counts.csv").open() as file:
-        stored = [row for row in csv.DictReader(file) if (row["size"], row["method"]) == ("1b", "parallel")]
+    stored = read_rows(released_folder / "security_counts.csv")
+    stored = [row for row in stored if (row["size"], row["method"]) == ("1b", "parallel")]
     assert [{name: str(row[name]) for name in security.FIELDS} for row in rows] == stored
 
 
