@@ -66,25 +66,18 @@ def clean():
 OUTCOMES = {"losses": ["val_loss"], "scores": ["gsm8k", "wiki"]}
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["predict", "--size", "7b"],
-        ["rank", "--size", "7b"],
-        ["compare", "dora", "prefix_tuning"],
-        ["backtest"],
-        ["plan", "--size", "7b", "--cost", "n_params_updated"],
-        ["records", "show", "--runs"],
-    ],
-    ids=lambda words: words[0],
-)
+COMMANDS = ("predict --size 7b", "rank --size 7b", "compare dora prefix_tuning", "backtest", "records show --runs")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "plan --size 7b --cost n_params_updated"])
 def test_every_command_answers(own, capsys, command):
     records, kind, _ = own
-    names = [] if command[0] in ("records", "backtest") else [w for n in OUTCOMES[kind] for w in ("--dataset", n)]
-    assert main([*command, *names, "--data", str(records)]) == 0
+    of_all = command.startswith(("records", "backtest"))
+    names = [] if of_all else [word for name in OUTCOMES[kind] for word in ("--dataset", name)]
+    assert main([*command.split(), *names, "--data", str(records)]) == 0
     shown = capsys.readouterr().out
-    assert "prefix_tuning" in shown or command[0] == "backtest"
-    assert command[0] == "records" or all(name in shown for name in OUTCOMES[kind])
+    assert "prefix_tuning" in shown or command == "backtest"
+    assert command.startswith("records") or all(name in shown for name in OUTCOMES[kind])
 
 
 def test_claims_say_why_there_are_none(own, capsys):

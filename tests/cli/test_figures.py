@@ -49,11 +49,8 @@ def six_records(tmp_path_factory, make_record, make_score):
     for place, (size, n_params) in enumerate([("1b", 1_000), ("3b", 3_000)]):
         for number, method in enumerate(("fft", "lora", "ia3")):
             scores = (make_score([4 * place + number, 9, 0, 12 + place], dataset="embedded_fix", setting="greedy"),)
-            changes = {
-                "n_params_base": n_params,
-                "n_params": n_params + 100,
-                "n_params_base_nonembedding": n_params // 2,
-            }
+            changes = {"n_params": n_params + 100, "n_params_base": n_params}
+            changes |= {"n_params_base_nonembedding": n_params // 2}
             changes |= {"size": size, "method": method, "val_loss": 2.5 - 0.2 * place + 0.1 * number}
             if method == "fft":
                 changes |= {"n_params": n_params, "n_params_updated": n_params}

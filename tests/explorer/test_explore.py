@@ -131,10 +131,8 @@ class TestLaws:
     def test_points_have_the_intervals_of_the_other_figures(self, released_records):
         choice = Choice("recode_format", law="logit_linear", target=3.4e10)
         own = explore(released_records, choice).models.set_index("run_id")
-        chosen = [
-            run.model_copy(update={"scores": tuple(score for score in run.scores if score.dataset == "recode_format")})
-            for run in released_records
-        ]
+        kept = [tuple(one for one in run.scores if one.dataset == "recode_format") for run in released_records]
+        chosen = [run.model_copy(update={"scores": s}) for run, s in zip(released_records, kept, strict=True)]
         expected = primary_frame(intervals_over_seeds(chosen)).set_index("run_id").loc[own.index]
         assert set(own["interval"]) == {"bootstrap over problems"}
         np.testing.assert_allclose(own[["lower", "upper"]], expected[["lower", "upper"]], **EXACT)
@@ -145,11 +143,8 @@ class TestLaws:
         again = explore([r.model_copy(update={"val_loss": 9.0}) if r.size in out else r for r in ladder], choice)
         for name in ("value", "upper"):
             np.testing.assert_array_equal(found.predictions[name], again.predictions[name])
-        assert set(zip(found.backtest["held_out_by"], found.backtest["size"], strict=True)) == {
-            ("in turn", "88x4"),
-            ("choice", "128x4"),
-            ("records", "160x4"),
-        }
+        tested = set(zip(found.backtest["held_out_by"], found.backtest["size"], strict=True))
+        assert tested == {("in turn", "88x4"), ("choice", "128x4"), ("records", "160x4")}
 
     def test_a_target_out_of_reach_is_not_predicted(self, grid):
         found = grid.view(Choice(law="power", target=1e8))

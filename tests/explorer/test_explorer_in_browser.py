@@ -150,13 +150,8 @@ def picture_after(page, action):
 def test_every_cell_runs_and_the_explorer_shows_fit_prediction_and_backtest(page):
     page.wait_for_function("!document.querySelector('.jp-NotebookPanel').innerText.includes('[*]')")
     words = " ".join(shown(page))
-    for caption in (
-        "Prediction for a new run",
-        "Back-test: sizes the fit has not seen",
-        "Fit diagnostics",
-        "Laws averaged",
-    ):
-        assert caption in words
+    captions = ("Prediction for a new run", "Back-test: sizes the fit has not seen", "Fit diagnostics", "Laws averaged")
+    assert all(caption in words for caption in captions)
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     page.wait_for_function(f"document.querySelector('{PICTURE}')?.getBoundingClientRect().width > 500")
     assert len(page.locator("textarea").first.input_value().splitlines()) == 3

@@ -270,14 +270,10 @@ WANDB = """"Name","State","Notes","User","Tags","Created","Runtime","Sweep","n",
 "crashed-1b","crashed","-","me","","2026-01-01T00:00:00.000Z","60","","1000000","7.5","fft"
 "fft-1b","finished","-","me","","2026-01-01T00:00:00.000Z","7200","","1000000","1.25","fft"
 """
-CHART = "\n".join(
-    (
-        '"Step","lora-1m-s0 - eval/loss","lora-1m-s0 - eval/loss__MIN","lora-1m-s0 - eval/loss__MAX",'
-        '"fft-1m-s0 - eval/loss"',
-        '"0","3.5","3.5","3.5",""',
-        '"100","1.5","1.4","1.6","1.25"',
-    )
-)
+CHART = """"Step","lora-1m-s0 - loss","lora-1m-s0 - loss__MIN","lora-1m-s0 - loss__MAX","fft-1m-s0 - loss"
+"0","3.5","3.5","3.5",""
+"100","1.5","1.4","1.6","1.25"
+""".replace(" - loss", " - eval/loss")
 MLFLOW = """run_id,experiment_id,status,artifact_uri,start_time,metrics.eval_loss,params.method,tags.mlflow.runName
 a1,0,FINISHED,x,2026-01-01,1.5,lora,first
 b2,0,FAILED,x,2026-01-01,9.5,fft,second
@@ -299,10 +295,8 @@ class TestTrackers:
         assert code == 0 and "line 3: its State is 'crashed': the run did not finish" in err
         assert "'lora/1 b' is written 'lora-1-b'" in err
         first, second = load_folder("o")
-        assert {(r.run_id, r.val_loss, r.cost.seconds) for r in (first, second)} == {
-            ("lora-1-b", 1.5, 3600),
-            ("fft-1b", 1.25, 7200),
-        }
+        found = {(r.run_id, r.val_loss, r.cost.seconds) for r in (first, second)}
+        assert found == {("lora-1-b", 1.5, 3600), ("fft-1b", 1.25, 7200)}
 
     def test_states_of_runs_are_read_in_any_table(self, run, refused, tmp_path):
         write(tmp_path / "w.csv", WANDB)
@@ -323,9 +317,8 @@ class TestTrackers:
         assert ([p.step for p in record.val_curve], record.base_val_loss, record.val_loss) == ([0, 100], 3.5, 1.5)
         write(tmp_path / "t.csv", CHART.replace("eval/loss", "train/loss"))
         shutil.rmtree(tmp_path / "o")
-        assert "which of train/loss is the validation loss? say it with --val-loss" in refused(
-            "wandb", "t.csv", *pattern
-        )
+        message = refused("wandb", "t.csv", *pattern)
+        assert "which of train/loss is the validation loss? say it with --val-loss" in message
         assert "'fft-1m-s0' is not of the form '^x'" in refused("wandb", "c.csv", "--name-pattern", "^x")
 
     @pytest.mark.parametrize(
@@ -349,9 +342,8 @@ class TestTrackers:
         assert run("mlflow", "h.csv", *options)[0] == 0
         assert [point.loss for point in load("o/r.json").val_curve] == [3.5, 1.5]
         data = {"metrics": {"eval_loss": 1.25}, "params": {}, "tags": {"mlflow.runName": "one"}}
-        write(
-            tmp_path / "run.json", {"info": {"run_id": "a", "experiment_id": "0", "status": "FINISHED"}, "data": data}
-        )
+        info = {"run_id": "a", "experiment_id": "0", "status": "FINISHED"}
+        write(tmp_path / "run.json", {"info": info, "data": data})
         assert run("auto", "run.json", *options, "--seed", 5, "--val-loss-column", "metrics.eval_loss")[0] == 0
         assert load("o/one.json").val_loss == 1.25
 
