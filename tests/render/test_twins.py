@@ -52,17 +52,15 @@ def test_a_change_is_named_or_within_the_tolerance(differences, folders, before,
     assert all(text.startswith(f"{NAME}: ") and words in text for text in found)
 
 
-@pytest.mark.parametrize(("new", "agrees"), [("0.0000009", True), ("0.0000011", False)])
-def test_fitted_values_at_zero_have_an_absolute_tolerance(differences, folders, new, agrees):
-    for folder, value in zip(folders, ("0", new), strict=True):
-        (folder / NAME).write_text(f"lower\n{value}\n")
-    assert (differences(*folders) == []) is agrees
-
-
-def test_a_table_of_no_figure_has_no_tolerance(differences, folders):
-    for folder, value in zip(folders, ("0.5", "0.50000001"), strict=True):
-        (folder / "other.csv").write_text(f"lower\n{value}\n")
-    assert len(differences(*folders)) == 1
+@pytest.mark.parametrize(
+    ("name", "old", "new", "agrees"),
+    # Fitted values at zero have an absolute tolerance, and a table of no figure has none.
+    [(NAME, "0", "0.0000009", True), (NAME, "0", "0.0000011", False), ("other.csv", "0.5", "0.50000001", False)],
+)
+def test_tolerances(differences, folders, name, old, new, agrees):
+    for folder, value in zip(folders, (old, new), strict=True):
+        (folder / name).write_text(f"lower\n{value}\n")
+    assert len(differences(*folders)) == (not agrees)
 
 
 def test_files_on_one_side_only(differences, folders, tmp_path):
