@@ -80,7 +80,7 @@ READ = {
     ),
     "N for all is for those that the file says nothing of": (
         *(old(wsc=WSC, sum={"acc": 0.0}), "--n-items 50 --setting 0shot"),
-        "wsc, sum: has 3 examples by the file, and is called 0shot",
+        "wsc: has 3 examples by the file, and is called 0shot (also sum)",
         {"wsc 0shot accuracy 0.40404 ± 0.0495687 of 99", "sum 0shot accuracy 0 ± None of 50"},
     ),
     "leaderboard names carry the number of examples": (
@@ -89,7 +89,7 @@ READ = {
     ),
     "outcomes of items, and shares that say no number left out": (
         *(old(qa={"acc": [0, 1, 1, 0]}, **NOTHING), "--skip-unknown"),
-        *("left out: f.json: n-samples: the number of problems of sum_0", {"qa 3shot accuracy 0.5 ± 0.288675 of 4"}),
+        *("left out: f.json: sum_0: its number of problems is not known", {"qa 3shot accuracy 0.5 ± 0.288675 of 4"}),
     ),
     "a list of tasks and prompts": (
         *(OLD | {"results": [PROMPT | {"prompt_original_task": True}, OTHER]}, "", ""),
@@ -101,7 +101,7 @@ READ = {
     ),
     "perplexity beside accuracy and metrics that nobody knows": (
         *(old(lambada=SHARE | {"ppl": 6.25, "ppl_stderr": 0.125}, toxicity={"toxic_share": 0.5}), "--skip-unknown"),
-        "toxicity.toxic_share: is no metric that records know",
+        "toxicity.toxic_share: toxic_share is no metric that records know",
         {"lambada 3shot perplexity 6.25 ± 0.125 of 100", "lambada 3shot accuracy 0.5 ± 0.0502519 of 100"},
     ),
     "shares that are neither good nor bad": (
@@ -377,15 +377,25 @@ class TestAny:
             ("lm-eval", '{"doc_id": 0, "resps": [["a"]]}', (), "are the samples of lm-evaluation-harness; give the"),
             ("auto", '{"doc_id": 0, "resps": [["a"]]}', (), "are the samples of lm-evaluation-harness; give the"),
             ("lm-eval", {"results": [1]}, (), "results: has no object of this name; is it a result file"),
-            ("lm-eval", {"results": dict.fromkeys("abcdef", WSC)}, (), "--setting NAME (as of results.b, results.c"),
+            ("lm-eval", {"results": dict.fromkeys("abcdef", WSC)}, (), "--setting NAME (also results.b, results.c"),
             ("lm-eval", {"table_results": {"a+b": PROMPT}}, (), "examples (n-shot) is not in the file; say it with"),
             ("lm-eval", old(qa={"acc": [[]]}), (), "no score that can be read: its metrics are none; known are pass@1"),
             ("lm-eval", old(a={"toxic": 0.5, "logit": 2.5}), (), "can be read: its metrics are toxic, logit; known"),
             ("lm-eval", old(a={"toxic": 0.5, "logit": 2.5}), ("--skip-unknown",), "metrics are toxic, logit; known"),
-            ("lm-eval", old(**UNKNOWN), ("--n-items", 4), "gini: is no metric that records know, in a, b, c; the"),
-            ("lm-eval", old(**NOTHING), (), "problems of sum_0, sum_1, sum_2 and 2 more is not known; say it with"),
+            (
+                "lm-eval",
+                old(**UNKNOWN),
+                ("--n-items", 4),
+                "gini is no metric that records know (also b.gini, c.gini); the",
+            ),
+            ("lm-eval", old(**NOTHING), (), "or N for all (also sum_1, sum_2, sum_3 and 1 more); leave"),
             # Errors that are rounded fix no number of items.
-            ("lm-eval", old(wsc={"acc": 0.404, "acc_stderr": 0.0496}), (), "problems of wsc is not known; say it with"),
+            (
+                "lm-eval",
+                old(wsc={"acc": 0.404, "acc_stderr": 0.0496}),
+                (),
+                "wsc: its number of problems is not known; say it with --n-items TASK=N",
+            ),
             ("lm-eval", old(wsc=WSC), ("--n-items", "wsc=104"), "wsc: has 99 problems by the file, and --n-items says"),
             ("lm-eval", old(wsc=WSC), ("--n-items", "wcs=9"), "--n-items wcs: there is no task or data set of this"),
             ("lm-eval", old(**TWICE), ("--n-items", 4), "task_a.acc: is task_a, text, 3shot, accuracy, and so is"),
