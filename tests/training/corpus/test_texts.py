@@ -1,16 +1,14 @@
 """Text from files, folders of data sets and the hub; and what is said when the hub does not give it.
 
-A stand-in for the library that reads the hub reads folders of JSONL, and raises what the library (datasets 5.2) was
-seen to raise; the library itself is tried too.
+Folders are read by the library itself; where the hub does not answer, a stand-in raises what the library (datasets 5.2)
+was seen to raise.
 """
 
 import gzip
 import hashlib
 import json
-import sys
-import types
 from itertools import islice
-from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -26,32 +24,12 @@ def rows(n, first=0, prompt="prompt"):
     return [{prompt: f"Question {place}", "completion": f"answer {place}"} for place in range(first, first + n)]
 
 
-def write(path, examples):
+def write(path, lines):
+    """Write lines, rows among them as JSON; gzipped where the name says so."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(example) + "\n" for example in examples))
+    text = "".join(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
     return path
-
-
-@pytest.fixture
-def library(monkeypatch):
-    """The stand-in: folders are read, and names on the hub raise what `error` says."""
-    module = types.ModuleType("datasets")
-    module.error, module.asked = None, []
-
-    def load_dataset(name):
-        module.asked.append(name)
-        if not Path(name).is_dir():
-            raise module.error
-        splits = {
-            path.stem: list(map(json.loads, path.read_text().splitlines())) for path in Path(name).glob("*.jsonl")
-        }
-        if not splits:
-            raise FileNotFoundError(f"The directory at {name} doesn't contain any data files")
-        return splits
-
-    module.load_dataset = load_dataset
-    monkeypatch.setitem(sys.modules, "datasets", module)
-    return module
 
 
 def drawn(corpus, seed, part, n):
@@ -84,12 +62,11 @@ def test_a_file_is_divided_once_and_ordered_by_seed(tmp_path):
         TextCorpus("mine", write(path, rows(1)))
 
 
-def test_a_data_set_brings_the_split_it_is_validated_on(tmp_path, library):
+def test_a_data_set_brings_the_split_it_is_validated_on(tmp_path):
     folder = tmp_path / HUB_NAME
     write(folder / "train.jsonl", rows(30))
     write(folder / "test.jsonl", rows(3, first=30))
     corpus = TextCorpus(STUDY, find_text(STUDY, {TEXTS_VARIABLE: str(tmp_path)}))
-    assert library.asked == [str(folder)]
     assert set(drawn(corpus, 0, "validation", 9)) == {f"Question: Question {n}\n\nAnswer:" for n in (30, 31, 32)}
     assert len(set(drawn(corpus, 0, "train", 30))) == 30
     settings = corpus.settings.model_dump(exclude_none=True)
@@ -113,8 +90,8 @@ def test_a_data_set_brings_the_split_it_is_validated_on(tmp_path, library):
     # Without a split of its own, a share is kept, as of a file.
     (folder / "test.jsonl").unlink()
     assert TextCorpus(STUDY, folder).settings.n_validation_examples == 2
-    (folder / "train.jsonl").rename(folder / "all.jsonl")
-    with pytest.raises(ValueError, match="has no split 'train'; its splits are all: save the one you mean as JSONL"):
+    (folder / "train.jsonl").rename(folder / "test.jsonl")
+    with pytest.raises(ValueError, match="has no split 'train'; its splits are test: save the one you mean as JSONL"):
         TextCorpus(STUDY, folder)
 
 
@@ -158,8 +135,8 @@ def unreachable(why):
     ],
     ids=["gated", "no_such_name", "offline", "unreachable", "timeout", "other"],
 )
-def test_what_the_hub_refuses_is_said_with_what_to_do(library, error, message):
-    library.error = error
+def test_what_the_hub_refuses_is_said_with_what_to_do(monkeypatch, error, message):
+    monkeypatch.setattr("datasets.load_dataset", Mock(side_effect=error))
     with pytest.raises(
         ValueError, match=f"cannot read data set 'bigcode/guanaco-commits' from the hub: {message}"
     ) as caught:
@@ -169,22 +146,22 @@ def test_what_the_hub_refuses_is_said_with_what_to_do(library, error, message):
     assert "ASTRAIOS_TEXTS=DIR" in str(caught.value)
 
 
-def test_the_hub_is_asked_before_anything_starts(monkeypatch, library):
+def test_the_hub_is_asked_before_anything_starts(monkeypatch):
     monkeypatch.delenv(TEXTS_VARIABLE, raising=False)
-    library.error = unreachable("LocalEntryNotFoundError")
+    monkeypatch.setattr("datasets.load_dataset", Mock(side_effect=unreachable("LocalEntryNotFoundError")))
     check_corpus(STUDY)
     with pytest.raises(ValueError, match="the hub cannot be reached"):
         fetch_corpus(STUDY)
     fetch_corpus(preset("smoke").data)
 
 
-def test_folders_that_are_not_whole_are_named(tmp_path, library):
+def test_folders_that_are_not_whole_are_named(tmp_path, monkeypatch):
     folder = tmp_path / "guanaco-commits"
+    folder.mkdir()
+    with pytest.raises(ValueError, match=r"EmptyDatasetError: .* any data files; put all of its files there"):
+        TextCorpus(STUDY, folder)
     write(folder / "train.jsonl", rows(20, prompt="instruction"))
     with pytest.raises(ValueError, match="row 0: no column 'prompt'; its columns are instruction, completion"):
-        TextCorpus(STUDY, folder)
-    write(folder / "train.jsonl", [])
-    with pytest.raises(ValueError, match="has no rows in split 'train'; choose another split"):
         TextCorpus(STUDY, folder)
     part = folder / ".cache" / "huggingface" / "download" / "data" / "x.incomplete"
     part.parent.mkdir(parents=True)
@@ -193,25 +170,9 @@ def test_folders_that_are_not_whole_are_named(tmp_path, library):
         ValueError, match=r"data set in folder '.*guanaco-commits': .* its download was broken off; put"
     ):
         TextCorpus(STUDY, folder)
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    with pytest.raises(
-        ValueError, match=r"FileNotFoundError: The directory at .* any data files; put all of its files"
-    ):
-        TextCorpus(STUDY, empty)
-
-
-def test_the_library_itself_reads_a_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / HUB_NAME
-    write(folder / "train.jsonl", rows(30))
-    write(folder / "test.jsonl", rows(3, first=30))
-    corpus = TextCorpus(STUDY, folder)
-    assert (corpus.settings.n_examples, corpus.settings.validation_split) == (33, "test")
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    with pytest.raises(ValueError, match=r"EmptyDatasetError: .* any data files; put all of its files there"):
-        TextCorpus(STUDY, empty)
+    monkeypatch.setattr("datasets.load_dataset", Mock(return_value={"train": []}))
+    with pytest.raises(ValueError, match="has no rows in split 'train'; choose another split"):
+        TextCorpus(STUDY, HUB_NAME)
 
 
 def test_the_library_itself_does_not_reach_the_hub(monkeypatch):
@@ -223,22 +184,9 @@ def test_the_library_itself_does_not_reach_the_hub(monkeypatch):
 GOOD = {"prompt": "Say hé", "completion": "hé"}
 
 
-@pytest.fixture
-def written(tmp_path):
-    """Write lines to a file and return its path."""
-
-    def write(*lines, name="examples.jsonl"):
-        path = tmp_path / name
-        text = "".join(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
-        return path
-
-    return write
-
-
 @pytest.mark.parametrize("name", ["examples.jsonl", "examples.jsonl.gz"])
-def test_examples_come_in_the_order_of_the_file(written, name):
-    path = written("\ufeff", GOOD, "\n", {"completion": "b", "prompt": "", "extra": 1}, name=name)
+def test_examples_come_in_the_order_of_the_file(tmp_path, name):
+    path = write(tmp_path / name, ["\ufeff", GOOD, "\n", {"completion": "b", "prompt": "", "extra": 1}])
     assert load_jsonl(path) == [Example("Say hé", "hé"), Example("", "b")]
     assert load_jsonl(str(path)) == load_jsonl(path)
 
@@ -254,9 +202,9 @@ def test_examples_come_in_the_order_of_the_file(written, name):
         ([{"prompt": "a", "completion": ""}], r"line 1: column 'completion' is empty; .* leave the line out"),
     ],
 )
-def test_wrong_lines_are_named(written, lines, message):
+def test_wrong_lines_are_named(tmp_path, lines, message):
     with pytest.raises(ValueError, match=message):
-        load_jsonl(written(*lines))
+        load_jsonl(write(tmp_path / "examples.jsonl", lines))
 
 
 @pytest.mark.reference
