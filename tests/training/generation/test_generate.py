@@ -4,6 +4,7 @@ import pytest
 import torch
 from peft import CPTConfig, PeftModel, get_peft_model
 from torch import nn
+from transformers import AutoModelForCausalLM
 
 from astraios_analysis.records.frame import METHODS
 from training.generation.generate import Decoding, generate, scoring
@@ -14,13 +15,14 @@ from training.spec.run import Tuning
 N_NEW = 16
 ENDS = tuple(range(0, 80, 6))
 WIDE, NARROW = 10_000, 60
+GIVEN = {"eos_token_id": 0, "pad_token_id": 3, "progress": False}
+ENDLESS = {"stop_token_ids": (), "eos_token_id": None}
 
 
 def continue_all(model, prompts, **options):
-    eos = options.pop("eos_token_id", 0)
-    progress = options.pop("progress", False)
+    given = {name: options.pop(name, default) for name, default in GIVEN.items()}
     settings = {"max_new_tokens": N_NEW, "tokens_per_batch": WIDE, "stop_token_ids": ENDS} | options
-    return generate(model, prompts, Decoding(**settings), eos_token_id=eos, pad_token_id=3, progress=progress)
+    return generate(model, prompts, Decoding(**settings), **given)
 
 
 def decode_by_hand(model, prompt):
@@ -37,11 +39,15 @@ def decode_by_hand(model, prompt):
     return text, gaps
 
 
-def is_same_but_for_ties(text, by_hand):
-    """Whether two greedy texts are equal up to the first place where rounding may decide."""
-    expected, gaps = by_hand
-    sure = next((place for place, gap in enumerate(gaps) if gap < 1e-4), None)
-    return text == expected if sure is None else text[:sure] == expected[:sure]
+def assert_same_but_for_ties(found, by_hand):
+    """Hold greedy samples, one a prompt, to texts by hand, up to the first place where rounding may decide."""
+    for (text,), (expected, gaps) in zip(found, by_hand, strict=True):
+        sure = next((place for place, gap in enumerate(gaps) if gap < 1e-4), None)
+        assert text[:sure] == expected[:sure]
+
+
+def assert_decoded_as_by_hand(model, prompts):
+    assert_same_but_for_ties(continue_all(model, prompts), [decode_by_hand(model, prompt) for prompt in prompts])
 
 
 @contextmanager
@@ -77,24 +83,17 @@ class TestGreedy:
             continue_all(model, prompts, tokens_per_batch=NARROW),
             [continue_all(model, [prompt])[0] for prompt in prompts],
         ):
-            assert [len(samples) for samples in found] == [1] * len(prompts)
-            assert all(is_same_but_for_ties(text, known) for (text,), known in zip(found, by_hand, strict=True))
+            assert_same_but_for_ties(found, by_hand)
 
     @pytest.mark.parametrize("model_type", sorted(ARCHITECTURES.keys() - {"gpt_bigcode", "llama"}))
     @pytest.mark.parametrize("method", ["fft", "ptuning"])
     def test_other_architectures_too(self, tuned_of, prompts, model_type, method):
-        model = tuned_of(model_type, method)
-        for (text,), prompt in zip(continue_all(model, prompts), prompts, strict=True):
-            assert is_same_but_for_ties(text, decode_by_hand(model, prompt))
+        assert_decoded_as_by_hand(tuned_of(model_type, method), prompts)
 
     def test_sliding_window_is_that_of_the_text(self, config_of, prompts):
-        from transformers import AutoModelForCausalLM
-
         config = config_of("mistral")
         config.sliding_window = 6
-        model = AutoModelForCausalLM.from_config(config).eval()
-        for (text,), prompt in zip(continue_all(model, prompts), prompts, strict=True):
-            assert is_same_but_for_ties(text, decode_by_hand(model, prompt))
+        assert_decoded_as_by_hand(AutoModelForCausalLM.from_config(config).eval(), prompts)
 
     def test_samples_are_copies(self, model, prompts):
         with watched(model) as shapes:
@@ -112,7 +111,7 @@ class TestGreedy:
 
 class TestEnds:
     def test_the_end_is_no_part_of_a_sample(self, model, prompts):
-        endless = continue_all(model, prompts, stop_token_ids=(), eos_token_id=None)
+        endless = continue_all(model, prompts, **ENDLESS)
         assert {len(text) for (text,) in endless} == {N_NEW}
         for (text,), (whole,) in zip(continue_all(model, prompts), endless, strict=True):
             length = next((place for place, token in enumerate(whole) if token in ENDS), N_NEW)
@@ -128,14 +127,14 @@ class TestEnds:
         assert len(shapes) == min(max(len(text) for (text,) in found) + 1, N_NEW)
 
     def test_length_of_text_is_limited_where_asked(self, model, prompts):
-        endless = continue_all(model, prompts, stop_token_ids=(), eos_token_id=None)
-        found = continue_all(model, prompts, stop_token_ids=(), eos_token_id=None, max_length=30)
+        endless = continue_all(model, prompts, **ENDLESS)
+        found = continue_all(model, prompts, **ENDLESS, max_length=30)
         for (text,), (whole,), prompt in zip(found, endless, prompts, strict=True):
             assert text == whole[: 30 - len(prompt)]
 
     def test_the_last_position_is_reached_beside_shorter_prompts(self, model, prompts):
         full = [prompts[2] * 3 + prompts[3], *([token] for token in range(1, 12))]
-        options = {"stop_token_ids": (), "eos_token_id": None, "max_length": 96, "max_new_tokens": 60}
+        options = ENDLESS | {"max_length": 96, "max_new_tokens": 60}
         found = continue_all(model, full, **options)
         assert [len(text) for (text,) in found] == [9, *[60] * 11]
         assert found == [continue_all(model, [prompt], **options)[0] for prompt in full]
@@ -198,8 +197,7 @@ class TestModel:
         tuning = Tuning(method="prefix", peft={"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4})
         model = apply_tuning(base_of(model_type), tuning, seed=1).eval()
         nn.init.normal_(model.prompt_encoder["default"].embedding.weight)
-        for (text,), prompt in zip(continue_all(model, prompts), prompts, strict=True):
-            assert is_same_but_for_ties(text, decode_by_hand(model, prompt))
+        assert_decoded_as_by_hand(model, prompts)
 
     def test_prompts_of_another_kind_are_refused(self, base_of, prompts):
         config = CPTConfig(task_type="CAUSAL_LM", cpt_token_ids=[1, 2], cpt_mask=[1, 1], cpt_tokens_type_mask=[1, 2])
@@ -207,53 +205,36 @@ class TestModel:
             continue_all(get_peft_model(base_of("llama"), config), prompts)
 
 
-class TestErrors:
-    @pytest.mark.parametrize(
-        ("prompt", "message"),
-        [
-            ([], "prompt 12 is empty; give at least one token"),
-            ([1, 80], "prompt 12 has token id 80, and the model's vocabulary goes from 0 to 79; use the model's own"),
-            ([-1, 2], "prompt 12 has token id -1, and"),
-            ([1] * 81, "prompt 12 has 81 tokens, with 16 more to follow 97, and the model has 96 positions; shorten"),
-        ],
-    )
-    def test_prompts(self, model, prompts, prompt, message):
-        with pytest.raises(ValueError, match=message):
-            continue_all(model, [*prompts, prompt])
-
-    def test_virtual_tokens_count(self, tuned_of):
-        model = tuned_of("gpt_bigcode", "ptuning")
-        assert len(continue_all(model, [[1] * 75], stop_token_ids=(), eos_token_id=None)[0][0]) == N_NEW
-        message = "prompt 0 has 76 tokens, with 5 virtual tokens and 16 more to follow 97, and the model has 96"
-        with pytest.raises(ValueError, match=message):
-            continue_all(model, [[1] * 76])
-
-    def test_padding_outside_the_vocabulary(self, model):
-        with pytest.raises(ValueError, match="pad_token_id is 80, and the model's vocabulary goes from 0 to 79"):
-            generate(model, [[1]], Decoding(max_new_tokens=1), eos_token_id=0, pad_token_id=80)
-
-    def test_budget_too_small_for_one_prompt(self, model):
-        message = (
-            "prompt 1 has 20 tokens, with 16 more to follow 36, and tokens_per_batch is 35; raise it to 36 or more"
-        )
-        with pytest.raises(ValueError, match=message):
-            continue_all(model, [[1], [2] * 20], tokens_per_batch=35)
-
-    def test_no_room_below_the_length_asked_for(self, model):
-        with pytest.raises(ValueError, match="prompt 0 has 30 tokens, and max_length 30 leaves no room"):
-            continue_all(model, [[1] * 30], max_length=30)
+@pytest.mark.parametrize(
+    ("prompt", "options", "message"),
+    [
+        ([], {}, "prompt 1 is empty; give at least one token"),
+        ([1, 80], {}, "prompt 1 has token id 80, and the model's vocabulary goes from 0 to 79; use the model's own"),
+        ([-1, 2], {}, "prompt 1 has token id -1, and"),
+        ([1] * 81, {}, "prompt 1 has 81 tokens, with 16 more to follow 97, and the model has 96 positions; shorten"),
+        ([2] * 20, {"tokens_per_batch": 35}, "prompt 1 has 20 tokens, with 16 more to follow 36, .* raise it to 36"),
+        ([1] * 30, {"max_length": 30}, "prompt 1 has 30 tokens, and max_length 30 leaves no room"),
+        ([1], {"pad_token_id": 80}, "pad_token_id is 80, and the model's vocabulary goes from 0 to 79"),
+    ],
+)
+def test_what_does_not_fit_is_refused(model, prompt, options, message):
+    with pytest.raises(ValueError, match=message):
+        continue_all(model, [[1], prompt], **options)
 
 
-class TestProgress:
-    def test_bar_is_on_standard_error(self, model, prompts, capfd):
-        continue_all(model, prompts, progress=True, temperature=1.0, n_samples=2)
-        shown = capfd.readouterr()
-        assert "generate: 100%" in shown.err and "24/24" in shown.err and shown.out == ""
+def test_virtual_tokens_count(tuned_of):
+    model = tuned_of("gpt_bigcode", "ptuning")
+    assert len(continue_all(model, [[1] * 75], **ENDLESS)[0][0]) == N_NEW
+    message = "prompt 0 has 76 tokens, with 5 virtual tokens and 16 more to follow 97, and the model has 96"
+    with pytest.raises(ValueError, match=message):
+        continue_all(model, [[1] * 76])
 
-    @pytest.mark.parametrize("progress", [False, None, "humanevalfix_python"])
-    def test_no_bar_where_not_wanted_or_no_terminal(self, model, prompts, capfd, progress):
-        continue_all(model, prompts, progress=progress)
-        assert "it/s" not in (shown := capfd.readouterr().err) and "%" not in shown
 
-    def test_no_prompts_no_samples(self, model):
-        assert continue_all(model, []) == []
+def test_the_bar_is_on_standard_error(model, prompts, capfd):
+    continue_all(model, prompts, progress=True, temperature=1.0, n_samples=2)
+    shown = capfd.readouterr()
+    assert "generate: 100%" in shown.err and "24/24" in shown.err and shown.out == ""
+
+
+def test_no_prompts_no_samples(model):
+    assert continue_all(model, []) == []

@@ -6,12 +6,12 @@ from scipy.stats import chisquare
 
 from training.generation.generate import Decoding, SeededDraws, generate
 
-WIDE, NARROW = 10_000, 60
+NARROW = 60
 PROBABILITIES = torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15], dtype=torch.float64)
 
 
 def draw(model, prompts, **options):
-    settings = {"max_new_tokens": 12, "tokens_per_batch": WIDE, "temperature": 0.9, "n_samples": 4} | options
+    settings = {"max_new_tokens": 12, "temperature": 0.9, "n_samples": 4} | options
     return generate(model, prompts, Decoding(**settings), eos_token_id=0, pad_token_id=0, progress=False)
 
 
