@@ -11,10 +11,6 @@ from training.corpus.settings import COMPLETION, TASKS, CorpusSettings
 CARD = (Path(__file__).parents[3] / "docs" / "corpus.md").read_text("utf-8")
 
 
-def test_the_card_is_of_the_default_settings():
-    assert CorpusSettings().label in CARD
-
-
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_every_operation_is_in_the_tables(name):
     operation = OPERATIONS[name]
@@ -31,7 +27,8 @@ def test_every_task_has_its_share():
     assert [rows[task] for task in TASKS] == [f"{100 * getattr(mixture, task):g} %" for task in TASKS]
 
 
-def test_sizes_and_rules_are_those_of_the_code():
+def test_settings_sizes_and_rules_are_those_of_the_code():
+    assert CorpusSettings().label in CARD
     assert f"{N_PROBLEMS} headline problems" in CARD
     assert f"{N_SEEN}\nmore of one operation" in CARD
     assert all(scenario.rule in CARD for scenario in SCENARIOS)

@@ -34,13 +34,13 @@ def test_documented_functions_are_python_with_their_description(by_task):
         assert len(function.body) == item.n_ops + 2
 
 
-def test_layout_of_synthesis(by_task):
-    for item in by_task["synthesis"]:
-        program = item.programs[0]
-        description = describe(program, item.details["phrasing"])
-        code = render_python(program)
-        prompt = f"Write a Python function solve that takes a list of numbers. {description}"
-        assert item.document.text == f"Question: {prompt}\n\nAnswer: {code}"
+def test_a_program_and_its_description_are_each_others_answer(by_task):
+    for item in by_task["synthesis"] + by_task["explain"]:
+        (program,) = item.programs
+        code, description = render_python(program), describe(program, item.details["phrasing"])
+        asked = f"Write a Python function solve that takes a list of numbers. {description}"
+        expected = {"synthesis": (asked, code), "explain": (f"Explain what this function does.\n{code}", description)}
+        assert (item.prompt, item.reference) == expected[item.task]
 
 
 def test_layout_and_truth_of_fixes(by_task):
@@ -57,13 +57,6 @@ def test_layout_and_truth_of_fixes(by_task):
         assert given != wanted
         assert item.reference == render_python(right)
     assert mutations == {"replaced", "dropped", "exchanged"}
-
-
-def test_layout_of_explanations(by_task):
-    for item in by_task["explain"]:
-        code = render_python(item.programs[0])
-        assert item.prompt == f"Explain what this function does.\n{code}"
-        assert item.reference == describe(item.programs[0], item.details["phrasing"])
 
 
 def test_clone_questions_are_answered_rightly(by_task):

@@ -9,18 +9,11 @@ from training.spec.grids import EMBEDDED_VOCABULARY, HARDER_VOCABULARY
 from training.suite.problems import PERTURBATIONS, context
 
 
-def test_special_tokens_have_their_ids(corpus):
+def test_special_tokens_and_sizes_are_those_that_are_said(corpus, wide_corpus):
     assert corpus.tokenizer.token_to_id(END_OF_TEXT) == END_ID == 0
     assert corpus.tokenizer.token_to_id(PADDING) == 1
-
-
-def test_presets_say_how_many_tokens_their_corpora_have(corpus, wide_corpus):
     assert corpus.tokenizer.get_vocab_size() == EMBEDDED_VOCABULARY
     assert wide_corpus.tokenizer.get_vocab_size() == HARDER_VOCABULARY
-
-
-def test_digits_are_cut_one_by_one(corpus):
-    assert corpus.tokenizer.encode("[10, -42]").tokens[1:3] == ["1", "0"]
 
 
 def documents(corpus):
@@ -50,8 +43,9 @@ def test_every_word_of_streams_problems_and_changed_prompts_is_one_token(corpus,
         assert tokenizer.decode(tokens.ids, skip_special_tokens=False) == text
 
 
-def test_other_words_are_cut_and_other_characters_are_padding(corpus):
+def test_digits_and_other_words_are_cut_and_other_characters_are_padding(corpus):
     tokenizer = corpus.tokenizer
+    assert tokenizer.encode("[10, -42]").tokens[1:3] == ["1", "0"]
     assert len(tokenizer.encode("thesort").ids) > 1
     assert tokenizer.decode(tokenizer.encode("thesort").ids) == "thesort"
     assert tokenizer.encode("Ü").tokens == [PADDING]
