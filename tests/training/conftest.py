@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import tiny_grid as TINY
 import torch
 from transformers import (
     Gemma2Config,
@@ -20,8 +21,9 @@ from transformers import (
     Starcoder2Config,
 )
 
+from training.__main__ import main
 from training.corpus.embedded import EmbeddedCorpus
-from training.spec.grids import HARDER_CORPUS
+from training.spec.grids import HARDER_CORPUS, PRESETS
 
 # Read by `datasets` at its import: rows that tests store are no one else's, and go with them.
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="astraios-rows-")
@@ -137,3 +139,41 @@ def corpus():
 def wide_corpus():
     """Corpus with lists, numbers and strings, and three phrasings."""
     return EmbeddedCorpus(HARDER_CORPUS)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A grid of four small runs under the preset `tiny`, whose workers are forked."""
+    TINY.fork_workers(monkeypatch)
+    grid = TINY.tiny_grid()
+    monkeypatch.setitem(PRESETS, "tiny", lambda: grid)
+    return grid
+
+
+@pytest.fixture
+def told(capsys):
+    """Run `python -m training` in this process, to the exit status that is expected: its two outputs, out and err."""
+
+    def told(*arguments, status=0):
+        capsys.readouterr()
+        try:
+            found = main([*map(str, arguments)])
+        except SystemExit as exit_:
+            found = exit_.code
+        captured = capsys.readouterr()
+        assert found == status, captured.err
+        return captured
+
+    return told
+
+
+@pytest.fixture
+def refused(told):
+    """Run a command that must end with code 2 and nothing on standard output: what it says."""
+
+    def refused(*arguments):
+        captured = told(*arguments, status=2)
+        assert captured.out == ""
+        return captured.err
+
+    return refused

@@ -3,7 +3,6 @@
 import pytest
 
 from astraios_analysis.records.frame import Provenance, RunRecord, Score, ValidationPoint, save
-from training.__main__ import main
 from training.cli.grid import difference
 
 
@@ -51,14 +50,13 @@ def folders(tmp_path, tiny):
     return ["--preset", "tiny", "--runs", str(tmp_path / "one"), "--with", str(tmp_path / "other")]
 
 
-def test_command_says_which_runs_are_apart(folders, capsys):
-    assert main(["grid", "compare", *folders]) == 0
-    captured = capsys.readouterr()
+def test_command_says_which_runs_are_apart(folders, told):
+    command = ["grid", "compare", *folders]
+    captured = told(*command)
     assert [line.split()[1:] for line in captured.out.splitlines()] == [["loss", "score"], ["0.0005", "0"], ["0", "0"]]
     assert "2 of 4 runs are not in both folders" in captured.err
     assert "2 of 2 runs have losses within 0.001 nats per token; the largest difference is 0.0005" in captured.err
-    assert main(["grid", "compare", *folders, "--tolerance", "1e-4"]) == 1
-    assert "1 of 2 runs have losses within 0.0001" in capsys.readouterr().err
+    assert "1 of 2 runs have losses within 0.0001" in told(*command, "--tolerance", "1e-4", status=1).err
 
 
 def test_nothing_in_common_is_an_error_that_says_what_to_do(folders, refused):
@@ -66,13 +64,12 @@ def test_nothing_in_common_is_an_error_that_says_what_to_do(folders, refused):
     assert "none of the 4 runs has a record both in" in message and "train them with `grid run`" in message
 
 
-def test_another_kind_of_processor_is_named_where_losses_differ(tmp_path, tiny, capsys):
+def test_another_kind_of_processor_is_named_where_losses_differ(tmp_path, tiny, told):
     run_id = next(run.run_id for run in tiny.runs())
     for name, loss, processor in (("one", 1.0, "A, AVX2"), ("other", 1.1, None), ("same", 1.0, "B, AVX2")):
         (tmp_path / name).mkdir()
         save(record(run_id, loss, processor=processor), tmp_path / name)
-    command = ["grid", "compare", "--preset", "tiny", "--runs", str(tmp_path / "one"), "--with"]
-    assert main([*command, str(tmp_path / "other")]) == 1
-    assert "trained on A, AVX2 and on an unknown kind: kinds of processors round" in capsys.readouterr().err
-    assert main([*command, str(tmp_path / "same")]) == 0
-    assert "processors round" not in capsys.readouterr().err
+    command = ["grid", "compare", "--preset", "tiny", "--runs", tmp_path / "one", "--with"]
+    errors = told(*command, tmp_path / "other", status=1).err
+    assert "trained on A, AVX2 and on an unknown kind: kinds of processors round" in errors
+    assert "processors round" not in told(*command, tmp_path / "same").err

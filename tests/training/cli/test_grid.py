@@ -4,12 +4,12 @@ import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import tiny_grid as TINY
 
 from astraios_analysis.records.frame import load_folder
-from training.__main__ import main
 from training.grid.rows import run_corpus
 from training.grid.workers import Outcome
 from training.sandbox.programs import SandboxUnavailable
@@ -18,66 +18,58 @@ from training.spec.grids import PRESETS
 from training.spec.run import RunSpec
 
 
-def test_list_shows_every_preset(capsys):
-    assert main(["grid", "list", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [(row["preset"], row["n_runs"]) for row in rows] == [
-        ("smoke", 14),
-        ("ladder", 126),
-        ("gpu", 35),
-        ("starcoderbase", 28),
-    ]
+def test_list_shows_every_preset(told):
+    rows = json.loads(told("grid", "list", "--json").out)
+    expected = [("smoke", 14), ("ladder", 126), ("gpu", 35), ("starcoderbase", 28)]
+    assert [(row["preset"], row["n_runs"]) for row in rows] == expected
     assert rows[0]["sizes"] == ["16x2", "32x2"]
-    main(["grid", "list"])
-    header, smoke, *_ = capsys.readouterr().out.splitlines()
+    header, smoke, *_ = told("grid", "list").out.splitlines()
     assert header.split() == ["preset", "sizes", "held_out_sizes", "methods", "seeds", "n_runs", "data"]
     assert smoke.split()[:5] == ["smoke", "16x2", "32x2", "-", "fft"]
 
 
-def test_status_tells_the_five_states_apart(capsys, tmp_path, tiny):
+def test_status_tells_the_five_states_apart(told, tmp_path, tiny):
     fft, lora, ptuning, adapterh = tiny.runs()
-    TINY.write_record(tmp_path, fft)
-    mark_error(tmp_path, lora.run_id, "Traceback\nValueError: no\n")
-    (work_folder(tmp_path, ptuning.run_id) / "step-000002").mkdir(parents=True)
-    (work_folder(tmp_path, ptuning.run_id) / "step-000004").mkdir()
-    with exclusive(run_lock(tmp_path, adapterh.run_id)):
-        assert main(["grid", "status", "--preset", "tiny", "--runs", str(tmp_path), "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+    command = ["grid", "status", "--preset", "tiny", "--runs", tmp_path / "runs"]
+    assert told(*command).out.endswith("0 done, 0 damaged, 0 running, 0 failed, 0 partial, 4 missing\n")
+    assert not (tmp_path / "runs").exists()
+    TINY.write_record(tmp_path / "runs", fft)
+    mark_error(tmp_path / "runs", lora.run_id, "Traceback\nValueError: no\n")
+    for step in (2, 4):
+        (work_folder(tmp_path / "runs", ptuning.run_id) / f"step-{step:06d}").mkdir(parents=True)
+    with exclusive(run_lock(tmp_path / "runs", adapterh.run_id)):
+        rows = json.loads(told(*command, "--json").out)
     assert [(row["method"], row["state"], row["detail"]) for row in rows] == [
         ("fft", "done", ""),
         ("lora", "failed", "ValueError: no"),
         ("ptuning", "partial", "4 steps saved"),
         ("adapterh", "running", ""),
     ]
-    main(["grid", "status", "--preset", "tiny", "--runs", str(tmp_path)])
-    lines = capsys.readouterr().out.splitlines()
+    lines = told(*command).out.splitlines()
     assert lines[0].split() == ["run_id", "size", "method", "seed", "state", "detail"]
     assert lines[-1] == "1 done, 0 damaged, 0 running, 1 failed, 1 partial, 1 missing"
 
 
-def test_status_tells_how_long_the_rest_takes(capsys, tmp_path, monkeypatch):
+def test_status_tells_how_long_the_rest_takes(told, tmp_path, monkeypatch):
     source = Path(__file__).parents[3] / "data" / "runs" / "ladder"
     records = sorted((r for r in load_folder(source) if r.seed == 0), key=lambda record: record.n_params_base)
     specs = [RunSpec.model_validate_json(json.dumps(record.provenance.spec["run"])) for record in records]
     monkeypatch.setitem(PRESETS, "again", lambda: SimpleNamespace(name="again", runs=lambda *_: specs))
-    command = ["grid", "status", "--preset", "again", "--runs", str(tmp_path)]
+    command = ["grid", "status", "--preset", "again", "--runs", tmp_path]
     for record in records[:-1]:
         shutil.copy(record_path(source, record.run_id), record_path(tmp_path, record.run_id))
     last, truth = specs[-1], records[-1].cost.seconds
-    assert main([*command, "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [row["seconds_left"] for row in rows[:-1]] == [0] * (len(records) - 1)
-    assert truth / 3 < rows[-1]["seconds_left"] < truth * 3 + 120
+    *done, left = [row["seconds_left"] for row in json.loads(told(*command, "--json").out)]
+    assert done == [0] * (len(records) - 1)
+    assert truth / 3 < left < truth * 3 + 120
     # Half of it is saved: half of its training is left, and all of its scores.
     (work_folder(tmp_path, last.run_id) / f"step-{last.schedule.steps // 2:06d}").mkdir(parents=True)
-    main([*command, "--json"])
-    half = json.loads(capsys.readouterr().out)[-1]["seconds_left"]
-    assert rows[-1]["seconds_left"] / 2 < half < rows[-1]["seconds_left"]
-    main(command)
-    assert re.fullmatch(r"about \d+ (min|s) left with 1 at a time", capsys.readouterr().out.splitlines()[-1])
+    half = json.loads(told(*command, "--json").out)[-1]["seconds_left"]
+    assert left / 2 < half < left
+    assert re.fullmatch(r"about \d+ (min|s) left with 1 at a time", told(*command).out.splitlines()[-1])
 
 
-def test_retry_trains_failed_runs_and_no_others(capsys, monkeypatch, tmp_path, tiny):
+def test_retry_trains_failed_runs_and_no_others(told, monkeypatch, tmp_path, tiny):
     fft, lora, ptuning, _ = tiny.runs()
     TINY.write_record(tmp_path, fft)
     mark_error(tmp_path, lora.run_id, "ValueError: no\n")
@@ -91,22 +83,15 @@ def test_retry_trains_failed_runs_and_no_others(capsys, monkeypatch, tmp_path, t
         return [Outcome(spec.run_id, "done") for spec in specs]
 
     monkeypatch.setattr("training.cli.grid.launch", launch)
-    command = ["grid", "retry", "--preset", "tiny", "--runs", str(tmp_path), "--no-scores"]
-    assert main(command) == 0
+    command = ["grid", "retry", "--preset", "tiny", "--runs", tmp_path, "--no-scores"]
+    errors = told(*command).err
     assert given == [lora]
-    assert "1 runs that diverged would diverge again and are left out; --diverged" in capsys.readouterr().err
+    assert "1 runs that diverged would diverge again and are left out; --diverged" in errors
     assert run_state(tmp_path, lora.run_id).state == "missing"
-    assert main([*command, "--diverged"]) == 0
+    told(*command, "--diverged")
     assert given == [lora, ptuning]
     assert not diverged.exists()
-    assert main(command) == 0
-    assert f"no failed run to try again in {tmp_path}" in capsys.readouterr().err
-
-
-def test_status_of_nothing_is_all_missing(capsys, tmp_path):
-    main(["grid", "status", "--preset", "smoke", "--runs", str(tmp_path / "none"), "--size", "16x2"])
-    assert capsys.readouterr().out.endswith("0 done, 0 damaged, 0 running, 0 failed, 0 partial, 7 missing\n")
-    assert not (tmp_path / "none").exists()
+    assert f"no failed run to try again in {tmp_path}" in told(*command).err
 
 
 @pytest.fixture(scope="module")
@@ -116,48 +101,62 @@ def folders(tmp_path_factory):
     return ["--runs", str(tmp_path_factory.mktemp("runs")), "--cache", str(tmp_path_factory.mktemp("cache"))]
 
 
-def test_run_trains_in_workers_and_a_second_time_skips(capsys, folders, tiny):
+@pytest.fixture
+def trained(told, folders, tiny):
+    """Train two of the runs, those that are not there yet: what is said."""
     command = ["grid", "run", "--preset", "tiny", "--method", "fft", "adapterh", "--jobs", "2", "--no-scores", *folders]
-    assert main(command) == 0
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert f"2 of 2 runs are finished; records are in {folders[1]}" in captured.err
-    assert main(command) == 0
-    assert "2 of 2 runs were finished before" in capsys.readouterr().err
+    return told(*command)
+
+
+def test_run_trains_in_workers_and_a_second_time_skips(told, folders, trained, tiny):
+    assert trained.out == ""
+    assert f"2 of 2 runs are finished; records are in {folders[1]}" in trained.err
+    command = ["grid", "run", "--preset", "tiny", "--method", "fft", "adapterh", "--no-scores", *folders]
+    assert "2 of 2 runs were finished before" in told(*command).err
     assert len(list(Path(folders[1]).glob("*.json"))) == 2
 
 
 @pytest.mark.sandbox
-def test_score_adds_measures_to_finished_runs_and_a_second_time_skips(capsys, folders, tiny):
-    # Trains what the test before has trained, where it has not run.
-    main(["grid", "run", "--preset", "tiny", "--method", "fft", "adapterh", "--jobs", "2", "--no-scores", *folders])
+def test_score_adds_measures_to_finished_runs_and_a_second_time_skips(told, folders, trained):
     command = ["grid", "score", "--preset", "tiny", "--jobs", "1", "--measures", "security", "defect", *folders]
-    assert main(command) == 0
-    captured = capsys.readouterr()
+    captured = told(*command)
     assert captured.out == ""
     assert "2 of 4 runs have no record yet and are passed over" in captured.err
     assert "[2/2] tiny-16x1-" in captured.err
     assert f"2 of 2 records in {folders[1]} have the measures" in captured.err
     records = load_folder(folders[1])
     assert [{score.dataset for score in r.scores} for r in records] == [{"embedded_defect", "embedded_security"}] * 2
-    assert main(command) == 0
-    errors = capsys.readouterr().err
+    errors = told(*command).err
     assert "2 of 2 records have all of the measures" in errors
     assert "[1/" not in errors
     assert load_folder(folders[1]) == records
 
 
 @pytest.mark.sandbox
-def test_a_tuned_model_that_is_gone_is_a_failure_with_a_reason(capsys, folders, tiny, tmp_path):
-    main(["grid", "run", "--preset", "tiny", "--method", "fft", "--jobs", "1", "--no-scores", *folders])
-    command = ["grid", "score", "--preset", "tiny", "--method", "fft", "--jobs", "1", "--measures", "explain"]
-    assert main([*command, *folders[:2], "--cache", str(tmp_path)]) == 1
-    errors = capsys.readouterr().err
+def test_a_tuned_model_that_is_gone_is_a_failure_with_a_reason(told, folders, trained, tmp_path):
+    chosen = ["--preset", "tiny", "--method", "fft", *folders[:2]]
+    errors = told("grid", "score", *chosen, "--jobs", "1", "--measures", "explain", "--cache", tmp_path, status=1).err
     assert "failed: tiny-16x1-fft-s0-" in errors
     assert "tuned weights of run" in errors
     # The record is as it was, and nothing marks it as failed.
-    assert main(["grid", "status", "--preset", "tiny", "--method", "fft", *folders[:2]]) == 0
-    assert "1 done" in capsys.readouterr().out
+    assert "1 done" in told("grid", "status", *chosen).out
+
+
+@pytest.mark.sandbox
+def test_scores_of_base_models_are_printed_and_in_no_record(told, folders, trained, monkeypatch):
+    before = {path: path.read_bytes() for path in Path(folders[1]).glob("*.json")}
+    command = ["grid", "score", "--preset", "tiny", "--base", "--measures", "defect", *folders]
+    rows = json.loads(told(*command, "--json").out)
+    assert list(rows[0]) == [
+        *("size", "seed", "n_params_base", "dataset", "setting", "metric", "value", "stderr", "n_items")
+    ]
+    assert {row["dataset"] for row in rows} == {"embedded_completion", "embedded_defect"}
+    assert {path: path.read_bytes() for path in Path(folders[1]).glob("*.json")} == before
+    monkeypatch.setattr("training.grid.run.base_scores", lambda *_: rows)
+    shown = [line.split()[3:6] for line in told(*command).out.splitlines()[1:]]
+    # No score stands for defect, so all of its are shown.
+    assert shown[0] == ["embedded_completion", "greedy", "pass@1"] and len(shown) == len(rows)
+    assert ["embedded_defect", "likelihood", "accuracy"] in shown
 
 
 def test_without_containment_nothing_is_trained_or_scored(refused, monkeypatch, tmp_path, tiny):
@@ -167,65 +166,19 @@ def test_without_containment_nothing_is_trained_or_scored(refused, monkeypatch, 
     monkeypatch.setattr("training.cli.shared.Sandbox", none_works)
     monkeypatch.setattr("training.cli.grid.launch", lambda *_, **__: pytest.fail("trained"))
     monkeypatch.setattr("training.cli.grid.launch_scoring", lambda *_, **__: pytest.fail("scored"))
-    errors = refused("grid", "run", "--preset", "tiny", "--runs", str(tmp_path))
+    errors = refused("grid", "run", "--preset", "tiny", "--runs", tmp_path)
     assert "no containment works here" in errors
     assert "--no-scores trains without running any program" in errors
-    assert "nothing was scored" in refused("grid", "score", "--preset", "tiny", "--runs", str(tmp_path))
+    assert "nothing was scored" in refused("grid", "score", "--preset", "tiny", "--runs", tmp_path)
 
 
-@pytest.mark.sandbox
-def test_scores_of_base_models_are_printed_and_in_no_record(capsys, folders, tiny, monkeypatch):
-    main(["grid", "run", "--preset", "tiny", "--method", "fft", "--jobs", "1", "--no-scores", *folders])
-    before = {path: path.read_bytes() for path in Path(folders[1]).glob("*.json")}
-    capsys.readouterr()
-    assert main(["grid", "score", "--preset", "tiny", "--base", "--json", "--measures", "defect", *folders]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert list(rows[0]) == [
-        *("size", "seed", "n_params_base", "dataset", "setting", "metric", "value", "stderr", "n_items")
-    ]
-    assert {row["dataset"] for row in rows} == {"embedded_completion", "embedded_defect"}
-    assert {path: path.read_bytes() for path in Path(folders[1]).glob("*.json")} == before
-    monkeypatch.setattr("training.grid.run.base_scores", lambda *_: rows)
-    main(["grid", "score", "--preset", "tiny", "--base", "--measures", "defect", *folders])
-    table = capsys.readouterr().out.splitlines()
-    shown = [line.split()[3:6] for line in table[1:]]
-    # No score stands for defect, so all of its are shown.
-    assert shown[0] == ["embedded_completion", "greedy", "pass@1"] and len(shown) == len(rows)
-    assert ["embedded_defect", "likelihood", "accuracy"] in shown
-
-
-def test_failures_are_listed_and_are_the_exit_status(capsys, monkeypatch, tmp_path, tiny):
+def test_failures_are_listed_and_are_the_exit_status(told, monkeypatch, tmp_path, tiny):
     fft, lora, *_ = tiny.runs()
     found = (Outcome(fft.run_id, "done"), Outcome(lora.run_id, "failed", "DivergedError: training diverged"))
-    given = {}
-
-    def launch(specs, folders, **options):
-        given.update(specs=specs, runs_dir=folders.runs, **options)
-        return found
-
+    launch = Mock(return_value=found)
     monkeypatch.setattr("training.cli.grid.launch", launch)
-    assert main(["grid", "run", "--preset", "tiny", "--method", "lora", "fft"]) == 1
-    errors = capsys.readouterr().err
+    errors = told("grid", "run", "--preset", "tiny", "--method", "lora", "fft", status=1).err
     assert f"failed: {lora.run_id}: DivergedError: training diverged\n1 of 2 runs are finished" in errors
-    assert given["specs"] == (fft, lora)
-    assert given["runs_dir"] == Path("build/runs/tiny")
-    assert given["jobs"] == len(os.sched_getaffinity(0))
-
-
-def test_wrong_arguments_say_what_is_allowed(refused):
-    assert "unknown preset 'mega'; choose from gpu, ladder, smoke" in refused("grid", "run", "--preset", "mega")
-    assert "unknown size '1b' in grid 'smoke'" in refused("grid", "run", "--preset", "smoke", "--size", "1b")
-    assert "0 is not in the range x>=1" in refused("grid", "run", "--preset", "smoke", "--jobs", "0")
-    message = refused("grid", "score", "--preset", "smoke", "--measures", "speed")
-    assert "unknown measure 'speed'; choose from synthesis, fix, explain" in message
-    assert "--json belongs to --base" in refused("grid", "score", "--preset", "smoke", "--json")
-    assert "not allowed with" in refused("grid", "score", "--preset", "smoke", "--base", "--force")
-    assert "none of the 14 runs has a record in no; train" in refused(
-        "grid", "score", "--preset", "smoke", "--runs", "no"
-    )
-    message = refused("grid", "run", "--preset", "starcoderbase", "--dataset", "mbpp")
-    assert "unknown data set 'mbpp'; choose from humanevalsynthesize_python" in message
-    message = refused("grid", "run", "--preset", "smoke", "--dataset", "aatk")
-    assert "--dataset and --problems are for runs on text" in message
-    assert "--preset" in refused("grid", "status")
-    assert "ACTION" in refused("grid")
+    (specs, given), options = launch.call_args
+    assert (specs, given.runs) == ((fft, lora), Path("build/runs/tiny"))
+    assert options["jobs"] == len(os.sched_getaffinity(0))

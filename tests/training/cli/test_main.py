@@ -2,31 +2,37 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 
 from astraios_analysis.records.frame import METHODS
-from training.__main__ import main
 from training.cli.main import COMMANDS
 from training.loop.flop import PeakMemory
 
 KEYS = ["size", "method", "n_params", "n_params_base", "n_params_embedding", "n_params_updated", "percent_updated"]
 
 
-def test_models_are_counted_without_memory_and_nothing_but_json_is_printed(capsys):
+def test_models_are_counted_without_memory_in_the_order_of_the_grid(told):
     memory = PeakMemory(torch.device("cpu"))
     before = memory.read()
-    assert main(["params", "--preset", "starcoderbase", "--size", "1b", "16b", "--json"]) == 0
+    rows = json.loads(told("params", "--size", "16b", "1b", "--method", "lora", "--method", "fft", "--json").out)
     assert before is None or memory.read() - before < 2**29
-    rows = json.loads(capsys.readouterr().out)
-    assert [list(row) for row in rows] == [KEYS] * 14
-    assert [(row["size"], row["method"]) for row in rows[::7]] == [("1b", "fft"), ("16b", "fft")]
+    assert [list(row) for row in rows] == [KEYS] * 4
+    assert [(row["size"], row["method"]) for row in rows] == [*product(("1b", "16b"), ("fft", "lora"))]
     lora = rows[1]
     assert lora["n_params_updated"] == 3588096
     assert lora["percent_updated"] == 100 * 3588096 / 1140795392
     assert lora["n_params_embedding"] == (49152 + 8192) * 2048
+
+
+def test_table_has_a_line_for_each_model(told):
+    header, *lines = told("params", "--size", "1b").out.splitlines()
+    assert header.split() == KEYS
+    assert lines[1].split() == ["1b", "lora", "1,140,795,392", "1,137,207,296", "117,440,512", "3,588,096", "0.3145"]
+    assert len(lines) == len(METHODS)
 
 
 def test_only_what_trains_or_counts_needs_torch(tmp_path):
@@ -46,38 +52,44 @@ def test_only_what_trains_or_counts_needs_torch(tmp_path):
 
 
 @pytest.mark.parametrize("command", [[name] for name in COMMANDS] + [["grid", "run"], ["grid", "search"]])
-def test_every_command_has_help_with_examples(capsys, command):
-    assert main([*command, "--help"]) == 0
-    text = capsys.readouterr().out
+def test_every_command_has_help_with_examples(told, command):
+    text = told(*command, "--help").out
     assert f"Usage: python -m training {' '.join(command)}" in text
     assert f"examples:\n  python -m training {command[0]}" in text
 
 
-def test_size_and_method_choose_rows(capsys):
-    assert main(["params", "--size", "3b", "1b", "--method", "lora", "--method", "fft", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [(row["size"], row["method"]) for row in rows] == [
-        ("1b", "fft"),
-        ("1b", "lora"),
-        ("3b", "fft"),
-        ("3b", "lora"),
-    ]
-
-
-def test_table_has_a_line_for_each_model(capsys):
-    main(["params", "--size", "1b"])
-    header, *lines = capsys.readouterr().out.splitlines()
-    assert header.split() == KEYS
-    assert lines[1].split() == ["1b", "lora", "1,140,795,392", "1,137,207,296", "117,440,512", "3,588,096", "0.3145"]
-    assert len(lines) == len(METHODS)
-
-
-def test_wrong_arguments_say_what_is_allowed(refused):
-    assert "unknown preset 'mega'; choose from gpu, ladder, smoke, starcoderbase" in refused(
-        "params", "--preset", "mega"
-    )
-    assert "unknown size '34b' in grid 'starcoderbase'; choose from 1b" in refused("params", "--size", "34b")
-    message = "unknown tuning method 'lora2'; choose from adapterh, adapterp, fft"
-    assert message in refused("params", "--method", "lora2")
-    assert "not allowed with argument" in refused("params", "--adapter", ".", "--preset", "starcoderbase")
-    assert "COMMAND" in refused()
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("", "COMMAND"),
+        ("params --preset mega", "unknown preset 'mega'; choose from gpu, ladder, smoke, starcoderbase"),
+        ("params --size 34b", "unknown size '34b' in grid 'starcoderbase'; choose from 1b"),
+        ("params --method lora2", "unknown tuning method 'lora2'; choose from adapterh, adapterp, fft"),
+        ("params --adapter . --preset starcoderbase", "not allowed with argument"),
+        ("estimate --preset mega", "unknown preset 'mega'"),
+        ("estimate --preset ladder --gpus 0", "n_devices is 0; give a positive number"),
+        ("estimate --preset ladder --utilisation 40", "give a share of the peak in (0, 1]"),
+        ("grid", "ACTION"),
+        ("grid status", "--preset"),
+        ("grid run --preset mega", "unknown preset 'mega'; choose from gpu, ladder, smoke"),
+        ("grid run --preset smoke --size 1b", "unknown size '1b' in grid 'smoke'"),
+        ("grid run --preset smoke --jobs 0", "0 is not in the range x>=1"),
+        ("grid run --preset starcoderbase --dataset mbpp", "unknown data set 'mbpp'; choose from humanevalsynthesize_"),
+        ("grid run --preset smoke --dataset aatk", "--dataset and --problems are for runs on text"),
+        ("grid run --preset smoke --no-scores --engine k8s", "unknown engine 'k8s'; choose from local"),
+        ("grid score --preset smoke --measures speed", "unknown measure 'speed'; choose from synthesis, fix, explain"),
+        ("grid score --preset smoke --json", "--json belongs to --base"),
+        ("grid score --preset smoke --base --force", "not allowed with"),
+        ("grid score --preset smoke --unsafe --runs no", "none of the 14 runs has a record in no; train"),
+        ("generate --dataset humanevalfix_python --out x.json", "there is no model: give --run, or --model"),
+        ("generate --dataset humanevalfix_python --model x", "--out is missing: name the file to write"),
+        ("score x.json", "--dataset is missing"),
+        ("score --dataset humanevalfix_python", "GENERATIONS is missing"),
+        ("score missing.json --dataset humanevalfix_python", "missing.json: there is no such file"),
+        ("score x.json --dataset humanevalfix", "unknown data set 'humanevalfix'"),
+        ("score x.json --dataset aatk --workers 0", "0 is not in the range x>=1"),
+        ("score x.json --dataset aatk --cpu-seconds 0", "0.0 is not in the range 0<x<3600"),
+    ],
+)
+def test_wrong_arguments_say_what_is_allowed(refused, command, message):
+    assert message in refused(*command.split())

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import tiny_problems as TINY
 
-from training.__main__ import main
 from training.published.tasks import TASKS
 from training.sandbox import containment, pool
 from training.sandbox.containment import BUBBLEWRAP
@@ -52,12 +51,11 @@ def start(*arguments, **options):
 
 
 @pytest.fixture
-def scored(capsys):
+def scored(told):
     """Run the command in this process: its result, with the JSON that it printed, and its notes."""
 
     def scored(*arguments):
-        assert main(["score", *map(str, arguments), "--json"]) == 0
-        captured = capsys.readouterr()
+        captured = told("score", *arguments, "--json")
         return json.loads(captured.out), captured.err
 
     return scored
@@ -172,26 +170,8 @@ def test_no_sandbox_is_a_refusal_and_nothing_is_run(tmp_path, problems, generati
     assert journalled(tmp_path / "j") == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["x.json"], "--dataset is missing"),
-        (["--dataset", "humanevalfix_python"], "GENERATIONS is missing"),
-        (["missing.json", "--dataset", "humanevalfix_python"], "missing.json: there is no such file"),
-        (["x.json", "--dataset", "humanevalfix"], "unknown data set 'humanevalfix'"),
-        (["x.json", "--dataset", "aatk", "--workers", "0"], "0 is not in the range x>=1"),
-        (["x.json", "--dataset", "aatk", "--cpu-seconds", "0"], "0.0 is not in the range 0<x<3600"),
-    ],
-)
-def test_wrong_arguments_are_refused(arguments, message, refused):
-    assert message in refused("score", *arguments)
-
-
-def test_data_sets_are_listed(capsys):
-    assert main(["score", "--list"]) == 0
-    text = capsys.readouterr().out
-    assert main(["score", "--list", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+def test_data_sets_are_listed(told):
+    rows, text = json.loads(told("score", "--list", "--json").out), told("score", "--list").out
     assert [row["dataset"] for row in rows] == list(TASKS)
     assert all(row["dataset"] in text and row["reference"] in text for row in rows)
     assert {row["dataset"]: row["chance"] for row in rows}["defect_detection"] == 0.5

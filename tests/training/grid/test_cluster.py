@@ -13,13 +13,11 @@ from submitit import DebugExecutor, LocalExecutor, SlurmExecutor
 from submitit.core.submission import process_job
 
 from astraios_analysis.records.frame import load
-from training.__main__ import main
 from training.grid.bases import pretrain
 from training.grid.cluster import JOB_FOLDER, JobSettings, TaskJob, run_queue, submit, tasks_of
 from training.grid.run import run
 from training.grid.workers import Folders, Task
 from training.spec.files import record_path, run_lock, run_state, work_folder
-from training.spec.grids import PRESETS
 
 SBATCH = """\
 #!/bin/bash
@@ -70,13 +68,11 @@ def cluster(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_file_that_would_be_submitted(cluster, monkeypatch, capsys):
-    grid = TINY.tiny_grid()
-    monkeypatch.setitem(PRESETS, "tiny", lambda: grid)
+def test_the_file_that_would_be_submitted(cluster, tiny, told):
     runs = cluster / "runs"
     options = ["--partition", "gpu", "--account", "lab", "--minutes", "90", "--at-once", "2", "--setup"]
     command = ["grid", "run", "--preset", "tiny", "--engine", "slurm", *options, "module load cuda"]
-    assert main([*command, "--runs", str(runs), "--cache", str(cluster / "cache")]) == 0
+    errors = told(*command, "--runs", runs, "--cache", cluster / "cache").err
     # The only base is a job of its own, on which the array of its four runs waits.
     bases, trained = ((cluster / f"sbatch-{number}").read_text() for number in (0, 1))
     made = re.sub(r"\S+ -u -m submitit", "PYTHON -u -m submitit", trained.replace(str(runs), "RUNS"))
@@ -84,17 +80,13 @@ def test_the_file_that_would_be_submitted(cluster, monkeypatch, capsys):
     assert "--array" not in bases
     assert "--dependency" not in bases
     assert "#SBATCH --job-name=tiny-bases" in bases
-    assert "5 jobs are in the queue, 1000 to 1001_3" in capsys.readouterr().err
+    assert "5 jobs are in the queue, 1000 to 1001_3" in errors
 
 
-def test_without_slurm_the_engine_says_so(monkeypatch, tmp_path, capsys):
-    grid = TINY.tiny_grid()
-    monkeypatch.setitem(PRESETS, "tiny", lambda: grid)
+def test_without_slurm_the_engine_says_so(monkeypatch, tmp_path, tiny, refused):
     monkeypatch.setattr(SlurmExecutor, "affinity", lambda *_: -1)
-    for engine, message in [("slurm", "this machine has no SLURM"), ("k8s", "unknown engine 'k8s'; choose from local")]:
-        with pytest.raises(SystemExit):
-            main(["grid", "run", "--preset", "tiny", "--engine", engine, "--runs", str(tmp_path)])
-        assert message in capsys.readouterr().err
+    message = refused("grid", "run", "--preset", "tiny", "--engine", "slurm", "--runs", tmp_path)
+    assert "this machine has no SLURM" in message
 
 
 def test_bases_are_shared_and_finished_runs_left_out(tmp_path):
@@ -111,11 +103,12 @@ def test_bases_are_shared_and_finished_runs_left_out(tmp_path):
         ({"minutes": 0}, "minutes is 0; give a positive number"),
         ({"minutes": 2}, "minutes is 2; a job needs 2 of them to be put back"),
         ({"gpus": -1}, "gpus is -1; give 0 or more"),
+        ({"nodes": 2}, "nodes is 2, and this machine is one; choose --engine slurm"),
     ],
 )
 def test_settings_are_checked(changes, message):
     with pytest.raises(ValueError, match=message):
-        JobSettings(**changes)
+        JobSettings(**changes).local_parameters()
 
 
 # submitit's executor of this process leaves its logs open.
@@ -177,8 +170,6 @@ def test_what_several_processes_ask_of_a_cluster_and_of_this_machine(tmp_path):
     here = LocalExecutor(tmp_path)
     here.update_parameters(**JobSettings(gpus=1, processes=2, minutes=30).local_parameters())
     assert here.parameters == {"tasks_per_node": 2, "timeout_min": 30, "gpus_per_node": 1}
-    with pytest.raises(ValueError, match="nodes is 2, and this machine is one; choose --engine slurm"):
-        JobSettings(nodes=2).local_parameters()
 
 
 def work_as_job(jobs, is_preempted):

@@ -7,17 +7,14 @@ import pytest
 import tiny_grid as TINY
 from safetensors import safe_open
 
-from training.__main__ import main
 from training.grid import workers
 from training.grid.bases import base_digest, load_base, load_tuned, tuned_folder
 from training.grid.cluster import tasks_of
 from training.grid.run import run
 from training.grid.workers import Folders, launch, perform
 from training.spec.files import record_path, run_state
-from training.spec.grids import PRESETS
 
-GRID = TINY.tiny_grid(methods=("fft", "lora"))
-FFT, LORA = GRID.runs()
+FFT, LORA = TINY.tiny_grid().runs(methods=["fft", "lora"])
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +60,8 @@ def test_tuned_weights_that_changed_are_not_scored(folders, spec):
         load_tuned(spec, cache)
 
 
-def test_a_damaged_record_is_no_finished_run(folders, capsys, monkeypatch):
+def test_a_damaged_record_is_no_finished_run(folders, told, tiny):
     runs, cache = folders
-    monkeypatch.setitem(PRESETS, "tiny", lambda: GRID)
     path = record_path(runs, LORA.run_id)
     path.write_bytes(path.read_bytes()[:300])
     found = run_state(runs, LORA.run_id)
@@ -81,11 +77,10 @@ def test_a_damaged_record_is_no_finished_run(folders, capsys, monkeypatch):
         tasks_of((FFT, LORA), runs)
     with pytest.raises(ValueError, match=str(path)):
         run(LORA, runs, cache)
-    command = ["--preset", "tiny", "--runs", str(runs)]
-    assert main(["grid", "status", *command]) == 0
-    assert "1 done, 1 damaged" in capsys.readouterr().out
-    assert main(["grid", "run", "--no-scores", "--cache", str(cache), *command]) == 1
-    assert f"failed: {LORA.run_id}: {found.detail}\n1 of 2 runs are finished" in capsys.readouterr().err
+    chosen = ["--preset", "tiny", "--method", "fft", "lora", "--runs", runs]
+    assert "1 done, 1 damaged" in told("grid", "status", *chosen).out
+    errors = told("grid", "run", "--no-scores", "--cache", cache, *chosen, status=1).err
+    assert f"failed: {LORA.run_id}: {found.detail}\n1 of 2 runs are finished" in errors
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_a_base_is_trained(tmp_path, monkeypatch):
