@@ -2,6 +2,7 @@
 
 import json
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,6 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from astraios_analysis.records.frame import load_folder
-from training.__main__ import main
 from training.grid.estimates import (
     GIB,
     Machine,
@@ -38,8 +38,7 @@ from training.models.tuning import apply_tuning
 from training.spec.grids import preset
 from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning, closed_form_counts
 
-ROOT = Path(__file__).parents[3]
-LADDER = ROOT / "data" / "runs" / "ladder"
+LADDER = Path(__file__).parents[3] / "data" / "runs" / "ladder"
 PUBLISHED = {(run.size.name, run.tuning.method): run for run in preset("starcoderbase").runs()}
 SMOKE = preset("smoke").runs()
 MACHINE = Machine(n_devices=8, memory_bytes=80 * GIB, tflops=312, utilisation=0.4)
@@ -79,28 +78,24 @@ def test_full_fine_tuning_costs_6_n_d():
     validated = 21 * 512 * 2048 * (2 * 1_137_207_296 + attention)
     assert estimate.flop_spent == pytest.approx(estimate.flop + 3 * attention * estimate.n_tokens + validated)
     assert estimate.seconds == pytest.approx(estimate.flop_spent / (312e12 * 0.4))
-
-
-def test_a_run_on_several_devices_takes_less_time_and_no_fewer_operations():
-    estimate = estimate_run(PUBLISHED["16b", "fft"], MACHINE)
-    assert estimate.plan.n_processes == 8
-    assert estimate.seconds == pytest.approx(estimate.device_seconds / 8)
-    assert estimate.flop == 6 * 15_517_456_384 * estimate.n_tokens
+    on_eight = estimate_run(PUBLISHED["16b", "fft"], MACHINE)
+    assert on_eight.plan.n_processes == 8
+    assert on_eight.seconds == pytest.approx(on_eight.device_seconds / 8)
+    assert on_eight.flop == 6 * 15_517_456_384 * on_eight.n_tokens
 
 
 def test_a_grid_takes_its_longest_run_at_least():
     one, other = (estimate_run(PUBLISHED[size, "lora"], MACHINE) for size in ("16b", "1b"))
     assert grid_seconds([one, other], MACHINE) == one.seconds
     assert grid_seconds([one] * 16, MACHINE) == pytest.approx(2 * one.device_seconds)
-    small = Machine(n_devices=1, memory_bytes=GIB, tflops=1, utilisation=1)
+    small = replace(MACHINE, n_devices=1, memory_bytes=GIB)
     assert grid_seconds([estimate_run(PUBLISHED["16b", "lora"], small)], small) is None
 
 
 @pytest.mark.parametrize("name", ["n_devices", "memory_bytes", "tflops", "utilisation"])
 def test_machines_have_positive_numbers(name):
-    values = {"n_devices": 1, "memory_bytes": 1.0, "tflops": 1.0, "utilisation": 0.5}
     with pytest.raises(ValueError, match=f"{name} is 0; give a"):
-        Machine(**{**values, name: 0})
+        replace(MACHINE, **{name: 0})
 
 
 def test_pace_finds_rate_and_overhead_again(measured):
@@ -191,11 +186,9 @@ def test_full_fine_tuning_holds_16_bytes_a_parameter():
 
 def test_a_frozen_base_in_fewer_bits_is_smaller():
     run = PUBLISHED["7b", "lora"]
-    sizes = [
-        memory_of(with_loop(run, precision="bf16", base_precision=kept)).weights
-        for kept in (None, "bf16", "int8", "nf4")
-    ]
-    assert [round(size / 7.327e9, 2) for size in sizes] == [4.01, 2.01, 1.04, 0.57]
+    for kept, bytes_of_one in ((None, 4.01), ("bf16", 2.01), ("int8", 1.04), ("nf4", 0.57)):
+        loop = with_loop(run, precision="bf16", base_precision=kept)
+        assert round(memory_of(loop).weights / 7.327e9, 2) == bytes_of_one
 
 
 def test_checkpointing_keeps_one_block_and_the_inputs_of_all():
@@ -232,17 +225,18 @@ def test_a_micro_batch_that_was_asked_for_is_kept():
     assert fitting_plan(small, 80 * GIB, 1) is None
 
 
-def test_a_shortage_says_what_is_needed_and_what_would_do():
-    assert shortage(PUBLISHED["1b", "lora"], 300 * GIB) is None
-    text = shortage(PUBLISHED["1b", "fft"], 22 * GIB)
-    assert text == "needs 187 GiB, has 22: use --micro-batch 1 and --gradient-checkpointing"
-    assert shortage(PUBLISHED["16b", "fft"], 80 * GIB, n_devices=8).endswith(
-        "use 8 devices with FSDP2 (--shard) and --micro-batch 1"
-    )
-    assert shortage(PUBLISHED["16b", "fft"], 80 * GIB).endswith(
-        "use more such devices (--shard), or devices with more memory"
-    )
-    assert "use --base-precision int8, more such devices" in shortage(PUBLISHED["16b", "lora"], 40 * GIB)
+@pytest.mark.parametrize(
+    ("run", "memory_gib", "n_devices", "ending"),
+    [
+        (("1b", "fft"), 22, 1, "needs 187 GiB, has 22: use --micro-batch 1 and --gradient-checkpointing"),
+        (("16b", "fft"), 80, 8, "use 8 devices with FSDP2 (--shard) and --micro-batch 1"),
+        (("16b", "fft"), 80, 1, "use more such devices (--shard), or devices with more memory"),
+        (("16b", "lora"), 40, 1, "use --base-precision int8, more such devices (--shard), or devices with more memory"),
+    ],
+)
+def test_a_shortage_says_what_is_needed_and_what_would_do(run, memory_gib, n_devices, ending):
+    assert shortage(PUBLISHED[run], memory_gib * GIB, n_devices).endswith(ending)
+    assert shortage(PUBLISHED[run], 2000 * GIB) is None
 
 
 @pytest.mark.parametrize(("gib", "shown"), [(0.104, "0.104"), (24, "24"), (999.4, "999"), (1147.3, "1,147")])
@@ -250,15 +244,9 @@ def test_memory_is_shown_without_powers_of_ten(gib, shown):
     assert in_gib(gib * 2**30) == shown
 
 
-@pytest.mark.parametrize(
-    ("visible", "names"),
-    [(None, ["0", "1", "2"]), ("2,0", ["2", "0"]), ("GPU-c", ["GPU-c"]), ("", []), ("-1", []), ("0,7,1", ["0"])],
-)
-def test_visible_gpus_are_those_that_cuda_would_count(visible, names):
-    assert list(visible_gpus(LISTED, visible)) == names
-
-
-def test_free_memory_of_gpus_and_of_the_machine_is_in_bytes():
+def test_visible_gpus_are_those_that_cuda_would_count_and_memory_is_in_bytes():
+    names = {None: ["0", "1", "2"], "2,0": ["2", "0"], "GPU-c": ["GPU-c"], "": [], "-1": [], "0,7,1": ["0"]}
+    assert {visible: list(visible_gpus(LISTED, visible)) for visible in names} == names
     assert visible_gpus(LISTED, "1") == {"1": 2000 * 2**20}
     assert visible_gpus("No devices were found\n", None) == {}
     found = available_memory()
@@ -270,14 +258,10 @@ def test_a_run_from_scratch_needs_what_its_base_needs():
     assert needed_bytes(spec) > estimate_memory(spec.size, spec.tuning, spec.schedule, spec.loop).total
 
 
-def test_as_many_workers_as_memory_has_room_for():
+def test_as_many_workers_as_memory_has_room_for_and_one_on_every_gpu_before_a_second_on_any():
     need = max(needed_bytes(spec) for spec in SMOKE)
-    assert place(SMOKE, 4, {}, None) == (None,) * 4
-    assert place(SMOKE, 4, {}, 100 * GIB) == (None,) * 4
+    assert place(SMOKE, 4, {}, None) == place(SMOKE, 4, {}, 100 * GIB) == (None,) * 4
     assert place(SMOKE, 4, {}, 2.5 * need) == (None,) * 2
-
-
-def test_every_gpu_gets_a_worker_before_any_gets_a_second():
     gpus = visible_gpus(LISTED, None)
     assert place(SMOKE, 3, gpus, None) == ("0", "1", "2")
     assert place(SMOKE, 5, gpus, None) == ("0", "1", "2", "0", "1")
@@ -285,12 +269,13 @@ def test_every_gpu_gets_a_worker_before_any_gets_a_second():
 
 def test_a_run_that_does_not_fit_is_named_with_what_would_do():
     lora = [PUBLISHED["16b", "lora"]]
-    with pytest.raises(ValueError, match=r"16b-lora-.* fit: needs .* GiB, has 24: use --base-precision int8, more"):
-        place(lora, 1, {}, 24 * GIB)
-    with pytest.raises(ValueError, match=r"does not fit: needs .* has 80: use --micro-batch \d.*--no-memory-check"):
-        place(lora, 2, {"0": 80 * GIB}, None)
-    with pytest.raises(ValueError, match=r"does not fit: needs \S+ GiB, has 0\.1: use"):
-        place(SMOKE, 1, {}, 0.1 * GIB)
+    for specs, gpus, free, message in (
+        (lora, {}, 24 * GIB, r"16b-lora-.* fit: needs .* GiB, has 24: use --base-precision int8, more"),
+        (lora, {"0": 80 * GIB}, None, r"does not fit: needs .* has 80: use --micro-batch \d.*--no-memory-check"),
+        (SMOKE, {}, 0.1 * GIB, r"does not fit: needs \S+ GiB, has 0\.1: use"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            place(specs, 2, gpus, free)
 
 
 def test_name_of_the_processor_is_the_first_of_those_listed():
@@ -299,9 +284,8 @@ def test_name_of_the_processor_is_the_first_of_those_listed():
     assert processor_name()
 
 
-def test_json_is_pure_and_complete(capsys):
-    assert main(["estimate", "--preset", "starcoderbase", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+def test_json_is_pure_and_complete(told):
+    found = json.loads(told("estimate", "--preset", "starcoderbase", "--json").out)
     assert list(found) == ["machine", "cells", "grid", "measured"]
     assert (len(found["cells"]), found["grid"]["n_runs"], found["grid"]["n_unfit"]) == (28, 28, 0)
     cell = found["cells"][-7]
@@ -310,32 +294,18 @@ def test_json_is_pure_and_complete(capsys):
     assert found["grid"]["flop"] == sum(cell["flop"] for cell in found["cells"])
 
 
-def test_what_does_not_fit_is_said_and_is_the_exit_status(capsys):
+def test_what_does_not_fit_is_said_and_is_the_exit_status(told):
     command = ["estimate", "--preset", "starcoderbase", "--size", "16b", "--gpus", "1", "--method"]
-    assert main([*command, "fft"]) == 1
-    captured = capsys.readouterr()
+    captured = told(*command, "fft", status=1)
     assert "not on 1" in captured.out
     assert "1 of 1 runs do not fit on 1 GPUs" in captured.err
-    assert main([*command, "lora", "--memory-gib", "24", "--base-precision", "int8"]) == 0
+    told(*command, "lora", "--memory-gib", "24", "--base-precision", "int8")
 
 
-def test_measured_grids_give_pace_and_length_of_rows(capsys):
-    command = ["estimate", "--preset", "ladder", "--gpus", "2", "--memory-gib", "8", "--json"]
-    command += ["--measured", str(LADDER)]
-    assert main(command) == 0
-    found = json.loads(capsys.readouterr().out)
+def test_measured_grids_give_pace_and_length_of_rows(told):
+    command = ["estimate", "--preset", "ladder", "--gpus", "2", "--memory-gib", "8", "--measured", LADDER, "--json"]
+    found = json.loads(told(*command).out)
     assert found["machine"]["step_seconds"] > 0
     assert found["measured"]["n_runs"] == 126
     # 300 steps of 32 documents, as long as those that were measured on the same corpus.
     assert found["cells"][0]["n_tokens"] == pytest.approx(300 * 32 * found["measured"]["tokens_per_row"], abs=1)
-
-
-def test_wrong_arguments_say_what_is_allowed(capsys):
-    for arguments, message in [
-        (["--preset", "mega"], "unknown preset 'mega'"),
-        (["--preset", "ladder", "--gpus", "0"], "n_devices is 0; give a positive number"),
-        (["--preset", "ladder", "--utilisation", "40"], r"give a share of the peak in (0, 1]"),
-    ]:
-        with pytest.raises(SystemExit):
-            main(["estimate", *arguments])
-        assert message in capsys.readouterr().err
