@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import tiny_problems as TINY
@@ -11,7 +12,6 @@ from tiny_grid import stop_at
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Starcoder2Config
 
 from astraios_analysis.records.frame import load, load_folder
-from training.__main__ import main
 from training.corpus.rows import save_tokenizer
 from training.corpus.settings import CorpusSettings
 from training.corpus.texts import TEXTS_VARIABLE
@@ -27,8 +27,8 @@ from training.published.score import Request, score_file
 from training.published.tasks import TASKS
 from training.published.writing import Writing, lay_out_texts, published_scores
 from training.spec.files import run_state
-from training.spec.grids import EMBEDDED_VOCABULARY, PRESETS, preset
-from training.spec.own import read_grid
+from training.spec.grids import EMBEDDED_VOCABULARY, PRESETS, Grid, preset
+from training.spec.own import write_grid
 from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning
 from training.suite.request import Scoring
 
@@ -44,7 +44,6 @@ SHAPE = {
     "eos_token_id": 0,
 }
 CONFIGS = {"llama": LlamaConfig, "starcoder2": Starcoder2Config, "qwen2": Qwen2Config}
-SHORT = Writing("", n_samples=2, max_length=400)
 SHORT_TASKS = {
     name: replace(task, sampling=replace(task.sampling, n_samples=2, max_length=400)) for name, task in TASKS.items()
 }
@@ -52,7 +51,7 @@ SHORT_TASKS = {
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A lab's folders of models, texts and problems."""
+    """A lab's folders of models, texts and problems, in which texts are looked for."""
     folder = tmp_path_factory.mktemp("lab")
     tokenizer = run_corpus(CorpusSettings().label).tokenizer
     for name, make in CONFIGS.items():
@@ -64,14 +63,16 @@ def home(tmp_path_factory):
     (folder / "commitpackft+oasst.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in ("humanevalsynthesize_python", "humanevalexplain_python"):
         TINY.write_problems(folder / f"{name}.jsonl", TINY.python_rows())
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(TEXTS_VARIABLE, str(folder))
+        yield folder
 
 
 def spec_of(home, architecture, steps=3):
     shape = {"d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 32, "n_positions": 600}
     return RunSpec(
         grid="local",
-        size=ModelSize(name="tiny", pretrained=str(home / architecture), vocab_size=EMBEDDED_VOCABULARY, **shape),
+        size=ModelSize(name=architecture, pretrained=str(home / architecture), vocab_size=EMBEDDED_VOCABULARY, **shape),
         tuning=Tuning(method="lora", rank=4),
         schedule=Schedule(steps=steps, global_batch=4, sequence_length=64, warmup_steps=1, validate_every=2),
         data="commitpackft+oasst",
@@ -85,53 +86,44 @@ METHODS = {"llama": "lora", "starcoder2": "dora", "qwen2": "ptuning"}
 
 
 def own_grid(home, folder):
-    """A specification of the three models in a file, as a user writes one."""
+    """A specification of the three models in a file, as `grid spec` prints them."""
     spec = spec_of(home, "llama")
-    sizes = [
-        spec.size.model_copy(update={"name": name, "pretrained": str(home / name)}).model_dump(exclude_none=True)
-        for name in CONFIGS
-    ]
-    lines = [f"methods = {json.dumps(list(METHODS.values()))}", f'data = "{spec.data}"', "n_validation = 4"]
-    lines += ["[schedule]", *(f"{name} = {json.dumps(value)}" for name, value in spec.schedule.model_dump().items())]
-    lines += ["[peft.dora]", 'peft_type = "LORA"', "use_dora = true", "r = 4"]
-    for size in sizes:
-        lines += ["[[sizes]]", *(f"{name} = {json.dumps(value)}" for name, value in size.items())]
+    grid = Grid(
+        name="mine",
+        sizes=tuple(spec_of(home, name).size for name in CONFIGS),
+        methods=tuple(METHODS.values()),
+        peft={"dora": {"peft_type": "LORA", "use_dora": True, "r": 4}},
+        **{name: getattr(spec, name) for name in ("schedule", "data", "n_validation")},
+    )
     path = folder / "mine.toml"
-    path.write_text("\n".join(lines))
-    return path
+    path.write_text(write_grid(grid))
+    return path, grid
 
 
 @pytest.mark.parametrize(("architecture", "method"), METHODS.items())
 def test_a_specification_of_ones_own_trains_resumes_generates_scores_and_records(
-    home, tmp_path, monkeypatch, architecture, method
+    home, tmp_path, monkeypatch, told, architecture, method
 ):
-    monkeypatch.setenv(TEXTS_VARIABLE, str(home))
-    path, cache = own_grid(home, tmp_path), tmp_path / "cache"
-    (spec,) = read_grid(path).runs([architecture], [method])
-    command = ["run", "--spec", str(path), "--size", architecture, "--method", method, "--cache", str(cache)]
+    (path, grid), cache = own_grid(home, tmp_path), tmp_path / "cache"
+    (spec,) = grid.runs([architecture], [method])
+    command = ["run", "--spec", path, "--size", architecture, "--method", method, "--cache", cache]
     monkeypatch.setattr("training.cli.one.run", partial(run, checkpoint_every=1))
-    assert main([*command, "--runs", str(tmp_path / "undisturbed"), "--no-scores"]) == 0
+    told(*command, "--runs", tmp_path / "undisturbed", "--no-scores")
     # As the study asks, but for two samples of each problem.
     monkeypatch.setattr("training.published.tasks.TASKS", SHORT_TASKS)
-    command += ["--runs", str(tmp_path / "runs"), "--unsafe", "--problems", str(home), "--dataset"]
-    command += ["humanevalsynthesize_python"]
-    write = published.write_generations
+    command += ["--runs", tmp_path / "runs", "--unsafe", "--problems", home, "--dataset", "humanevalsynthesize_python"]
     with monkeypatch.context() as patched:
         stop_at(patched, 2, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
-        assert main(command) == 130
+        told(*command, status=130)
     assert run_state(tmp_path / "runs", spec.run_id).detail == "2 steps saved"
     with monkeypatch.context() as patched:
         # Trained to the end, and stopped before anything is generated.
         patched.setattr(published, "write_generations", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-        assert main(command) == 130
+        told(*command, status=130)
     assert not (tmp_path / "runs" / f"{spec.run_id}.json").exists()
-    assert main(command) == 0
-    record, undisturbed = (load(tmp_path / name / f"{spec.run_id}.json") for name in ("runs", "undisturbed"))
-    assert (record.method, record.val_curve, record.base_val_loss) == (
-        method,
-        undisturbed.val_curve,
-        undisturbed.base_val_loss,
-    )
+    told(*command)
+    record, whole = (load(tmp_path / name / f"{spec.run_id}.json") for name in ("runs", "undisturbed"))
+    assert (record.method, record.val_curve, record.base_val_loss) == (method, whole.val_curve, whole.base_val_loss)
     scores = {score.metric: score for score in record.scores}
     assert scores["pass@1"].key == ("humanevalsynthesize_python", "python", "t0.2,n2", "pass@1")
     assert scores["pass@1"].problems.n_samples == (2, 2, 2)
@@ -139,44 +131,28 @@ def test_a_specification_of_ones_own_trains_resumes_generates_scores_and_records
     assert (note["decoding"]["temperature"], note["decoding"]["top_p"]) == (0.2, 0.95)
     assert note["problems"] == "humanevalsynthesize_python.jsonl"
     # Nothing is generated twice, and what is new comes into the record.
-    both = ("humanevalsynthesize_python", "humanevalexplain_python")
-    asked = []
-    monkeypatch.setattr(
-        published,
-        "write_generations",
-        lambda model, tokenizer, writing, *a, **k: (
-            asked.append(writing.dataset),
-            write(model, tokenizer, writing, *a, **k),
-        ),
-    )
+    both, write = ("humanevalsynthesize_python", "humanevalexplain_python"), Mock(wraps=write_generations)
+    monkeypatch.setattr(published, "write_generations", write)
     again = rescore(spec, tmp_path / "runs", cache, Scoring((), unsafe=True, datasets=both, problems=home))
-    assert asked == ["humanevalexplain_python"]
+    assert [call.args[2].dataset for call in write.call_args_list] == ["humanevalexplain_python"]
     assert {score.dataset for score in again.scores} == set(both)
     samples, _ = read_generations(cache / "generations" / spec.run_id / "humanevalexplain_python.json")
     assert [len(several) for several in samples] == [1] * 6
 
 
-def test_the_grid_of_the_study_does_all_of_it(home, tmp_path, monkeypatch, capsys):
-    small = preset("starcoderbase").model_copy(
-        update={
-            "sizes": (spec_of(home, "llama").size,),
-            "schedule": spec_of(home, "llama").schedule,
-            "n_validation": 4,
-        }
-    )
+def test_the_grid_of_the_study_does_all_of_it(home, tmp_path, monkeypatch, told, refused):
+    spec = spec_of(home, "llama")
+    changes = {"sizes": (spec.size,), "schedule": spec.schedule, "n_validation": 4}
+    small = preset("starcoderbase").model_copy(update=changes)
     monkeypatch.setitem(PRESETS, "starcoderbase", lambda: small)
     monkeypatch.setattr("training.published.tasks.TASKS", SHORT_TASKS)
-    monkeypatch.setenv(TEXTS_VARIABLE, str(home))
     command = ["grid", "run", "--preset", "starcoderbase", "--method", "ia3", "--jobs", "1", "--unsafe"]
-    command += ["--base-precision", "bf16"]
-    command += ["--runs", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache")]
+    command += ["--base-precision", "bf16", "--runs", tmp_path / "runs", "--cache", tmp_path / "cache"]
     command += ["--dataset", "humanevalsynthesize_python", "--problems"]
-    with pytest.raises(SystemExit):
-        main([*command, str(tmp_path)])
-    assert "has no humanevalsynthesize_python.jsonl or" in capsys.readouterr().err
+    assert "has no humanevalsynthesize_python.jsonl or" in refused(*command, tmp_path)
     # Worker processes read presets anew: here the work is done in this one.
     monkeypatch.setattr("training.cli.grid.launch", in_this_process)
-    assert main([*command, str(home)]) == 0
+    told(*command, home)
     (record,) = load_folder(tmp_path / "runs")
     assert [s.n_samples for s in record.scores if s.metric == "pass@1"] == [6]
     # Packed blocks, as the study's, of a base in fewer bits.
@@ -193,9 +169,8 @@ def in_this_process(specs, folders, **_):
 class TestGenerations:
     def test_go_on_where_they_were_stopped(self, home, tmp_path, monkeypatch):
         model, tokenizer = open_model(str(home / "llama"))
-        writing = replace(
-            SHORT, dataset="humanevalsynthesize_python", problems=home / "humanevalsynthesize_python.jsonl"
-        )
+        problems = home / "humanevalsynthesize_python.jsonl"
+        writing = Writing("humanevalsynthesize_python", problems, n_samples=2, max_length=400)
         whole = write_generations(model, tokenizer, writing, tmp_path / "whole.json", subject="m").read_text()
         add, n_added = published.Drafts.add, []
 
@@ -222,10 +197,9 @@ class TestGenerations:
         problems = home / "humanevalsynthesize_python.jsonl"
         texts = [[f"\n{row[column]}\nprint('more')"] * 2 for row in TINY.python_rows()]
         (tmp_path / "texts.jsonl").write_text("".join(json.dumps(several) + "\n" for several in texts))
-        path = lay_out_texts(
-            Writing(f"humaneval{task}_python", problems), tmp_path / "texts.jsonl", tmp_path / "out.json"
-        )
-        request = Request(f"humaneval{task}_python", path, problems, folder=tmp_path, is_unsafe=True)
+        name = f"humaneval{task}_python"
+        path = lay_out_texts(Writing(name, problems), tmp_path / "texts.jsonl", tmp_path / "out.json")
+        request = Request(name, path, problems, folder=tmp_path, is_unsafe=True)
         assert score_file(request).whole.values["pass@1"] == share
 
     def test_of_questions_robustness_and_security_are_scored_as_they_are(self, tmp_path):
@@ -268,23 +242,12 @@ class TestGenerations:
         rows = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
         assert rows[0]["prompt"].startswith("Question: Fix bugs in add_one.") and 0 < rows[0]["max_tokens"] < 600
 
-    def test_by_the_command_go_into_a_record(self, home, tmp_path, monkeypatch, capsys):
-        monkeypatch.setenv(TEXTS_VARIABLE, str(home))
+    def test_by_the_command_go_into_a_record(self, home, tmp_path, told):
         spec = spec_of(home, "llama", steps=1)
         run(spec, tmp_path / "runs", tmp_path / "cache")
         record, out = tmp_path / "runs" / f"{spec.run_id}.json", tmp_path / "out.json"
-        problems = ["--problems", str(home / "humanevalsynthesize_python.jsonl")]
-        asked = ["--dataset", "humanevalsynthesize_python", *problems]
-        model = ["--run", str(record), "--cache", str(tmp_path / "cache")]
-        few = ["--samples", "1", "--max-length", "300", "--temperature", "0", "--out", str(out)]
-        assert main(["generate", *model, *asked, *few]) == 0
-        scored = ["score", str(out), *asked, "--record", str(record), "--setting", "greedy", "--unsafe", "--resume"]
-        assert main([*scored, str(tmp_path)]) == 0
+        asked = ["--dataset", "humanevalsynthesize_python", "--problems", home / "humanevalsynthesize_python.jsonl"]
+        model = ["--run", record, "--cache", tmp_path / "cache", "--out", out]
+        told("generate", *model, *asked, "--samples", "1", "--max-length", "300", "--temperature", "0")
+        told("score", out, *asked, "--record", record, "--setting", "greedy", "--unsafe", "--resume", tmp_path)
         assert {score.setting for score in load(record).scores} == {"greedy"}
-        for wrong, message in (
-            (["--out", str(out)], "there is no model: give --run, or --model"),
-            (["--model", str(home / "llama")], "--out is missing: name the file to write"),
-        ):
-            with pytest.raises(SystemExit):
-                main(["generate", *asked, *wrong])
-            assert message in capsys.readouterr().err
