@@ -23,11 +23,11 @@ def tiny(method="fft", **changes):
 
 
 def changed(spec, **changes):
-    return RunSpec(**{**{name: getattr(spec, name) for name in RunSpec.model_fields}, **changes})
+    return RunSpec(**{**dict(spec), **changes})
 
 
 def resized(spec, **changes):
-    return changed(spec, size=type(spec.size)(**{**spec.size.model_dump(), **changes}))
+    return changed(spec, size=type(spec.size)(**{**dict(spec.size), **changes}))
 
 
 def weights(model):
@@ -59,7 +59,7 @@ def test_a_base_is_trained_once_for_all_methods(cache, folder, monkeypatch):
 
 def test_digest_covers_what_decides_the_weights_and_nothing_else():
     spec = tiny()
-    longer = type(spec.schedule)(**{**spec.pretraining.model_dump(), "steps": 7})
+    longer = spec.pretraining.model_copy(update={"steps": 7})
     assert base_digest(changed(spec, schedule=longer, grid="other")) == base_digest(spec)
     assert base_digest(resized(spec, name="renamed")) == base_digest(spec)
     others = [
@@ -69,7 +69,7 @@ def test_digest_covers_what_decides_the_weights_and_nothing_else():
         changed(spec, n_validation=9),
         changed(spec, pretraining_instructions=0.2),
         resized(spec, d_ff=32),
-        tiny(loop=type(spec.loop)(layout="documents", micro_batch=2)),
+        tiny(loop=LoopSettings(layout="documents", micro_batch=2)),
     ]
     assert len({base_digest(other) for other in (spec, *others)}) == len(others) + 1
 
@@ -78,8 +78,7 @@ def test_folder_holds_a_model_without_dropout_and_its_tokenizer(folder):
     config = json.loads((folder / "config.json").read_text())
     assert [config[name] for name in ("attn_pdrop", "embd_pdrop", "resid_pdrop")] == [0, 0, 0]
     assert (folder / "tokenizer.json").read_bytes() == tokenizer_bytes(run_corpus(tiny().data).tokenizer)
-    assert not list(folder.parent.glob(".training-*"))
-    assert not list(folder.parent.glob(".writing-*"))
+    assert not [*folder.parent.glob(".training-*"), *folder.parent.glob(".writing-*")]
 
 
 def test_seed_decides_the_initial_weights():
@@ -124,16 +123,10 @@ def pretrain_and_die(cache):
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, cache, folder, monkeypatch):
     assert TINY.in_a_process(pretrain_and_die, tmp_path) == -signal.SIGKILL
     assert not (tmp_path / "bases" / folder.name).exists()
-    statuses, train = [], bases.train
-
-    def observed(*args, **kwargs):
-        result = train(*args, **kwargs)
-        statuses.append(result.status)
-        return result
-
-    monkeypatch.setattr(bases, "train", observed)
+    train, results = bases.train, []
+    monkeypatch.setattr(bases, "train", lambda *a, **k: results.append(train(*a, **k)) or results[-1])
     resumed = load_base(tiny(), tmp_path)
-    assert statuses == ["resumed"]
+    assert [result.status for result in results] == ["resumed"]
     assert_same_weights(weights(resumed.model), weights(load_base(tiny(), cache).model))
 
 
@@ -144,13 +137,6 @@ def test_a_local_folder_takes_the_place_of_pre_training(cache, folder):
     assert loaded.note["pretrained"] == str(folder)
     with pytest.raises(ValueError, match="has d_model 16, and size '16x1' says 32; correct the size"):
         load_base(resized(spec, d_model=32), cache)
-
-
-def test_weights_that_cannot_be_had_say_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    spec = resized(tiny(), pretrained="someone/some-model")
-    with pytest.raises(ValueError, match=r"base model 'someone/some-model' .* hf download someone/some-model .*MODELS"):
-        load_base(spec, tmp_path)
 
 
 def test_a_damaged_base_is_named(tmp_path, folder):
@@ -168,7 +154,8 @@ def shift_losses(offsets, cache):
     )
     loop = LoopSettings(layout="documents", micro_batch=8, position_offsets=offsets)
     spec = tiny(data=PLAIN_CORPUS.label, pretraining=schedule, loop=loop, n_validation=64)
-    model, tokenizer = load_base(spec, cache).model.eval(), run_corpus(spec.data).tokenizer
+    base, tokenizer = load_base(spec, cache), run_corpus(spec.data).tokenizer
+    model = base.model.eval()
     given = stream_rows(spec, schedule, "pretraining", tokenizer).validation
     rows = RowSet(given, "validation", "documents", max_length=290, vocab_size=spec.size.vocab_size)
     counts = [rows.n_targets([row]) for row in range(len(rows))]
@@ -178,12 +165,8 @@ def shift_losses(offsets, cache):
         batch = rows.batch(range(len(rows)), dict.fromkeys(range(len(rows)), start))
         return mean_with_error(token_losses(model, batch).sum(dim=1).tolist(), counts)
 
-    assert loss(0).loss == pytest.approx(note_loss(spec, cache), rel=1e-4)
+    assert loss(0).loss == pytest.approx(base.note["outcome"]["val_loss"], rel=1e-4)
     return loss(0).loss, loss(30).loss, loss(0).stderr
-
-
-def note_loss(spec, cache):
-    return json.loads((cache / "bases" / base_digest(spec) / "base.json").read_text())["outcome"]["val_loss"]
 
 
 def test_a_base_whose_rows_started_anywhere_does_not_mind_a_shift(tmp_path):
@@ -194,13 +177,23 @@ def test_a_base_whose_rows_started_anywhere_does_not_mind_a_shift(tmp_path):
     assert at_30 - at_0 > 2 * error
 
 
-def test_what_does_not_fit_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="size '16x1' of grid 'tiny' has neither pre-trained weights nor"):
-        load_base(tiny(pretraining=None), tmp_path)
-    with pytest.raises(ValueError, match=r"has vocab_size 64, and the tokenizer of corpus .* has 385 tokens"):
-        load_base(resized(tiny(), vocab_size=64), tmp_path)
-    with pytest.raises(ValueError, match="unknown corpus 'elsewhere'; runs are trained here on embedded-"):
-        load_base(tiny(data="elsewhere"), tmp_path)
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (tiny(pretraining=None), "size '16x1' of grid 'tiny' has neither pre-trained weights nor"),
+        (resized(tiny(), vocab_size=64), r"has vocab_size 64, and the tokenizer of corpus .* has 385 tokens"),
+        (tiny(data="elsewhere"), "unknown corpus 'elsewhere'; runs are trained here on embedded-"),
+        (
+            resized(tiny(), pretrained="someone/some-model"),
+            r"base model 'someone/some-model' .* hf download someone/some-model .*MODELS",
+        ),
+    ],
+    ids=["neither", "narrow", "corpus", "weights"],
+)
+def test_what_cannot_be_had_or_does_not_fit_says_what_to_do(tmp_path, monkeypatch, spec, message):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=message):
+        load_base(spec, tmp_path)
 
 
 def test_preset_sizes_have_room_for_the_corpus_and_virtual_tokens():
@@ -209,42 +202,42 @@ def test_preset_sizes_have_room_for_the_corpus_and_virtual_tokens():
     assert spec.schedule.sequence_length + 30 == EMBEDDED_POSITIONS == spec.size.n_positions
 
 
-def test_validation_rows_are_the_same_for_every_seed_and_training_rows_are_not():
+@pytest.fixture(scope="module")
+def tokenizer():
+    return run_corpus(tiny().data).tokenizer
+
+
+def tokens_of(rows):
+    return [row.tokens.tolist() for row in rows]
+
+
+def test_validation_rows_are_the_same_for_every_seed_and_training_rows_are_not(tokenizer):
     specs = [tiny(seeds=(seed,)) for seed in (0, 1)]
-    tokenizer = run_corpus(specs[0].data).tokenizer
     one, other = (stream_rows(spec, spec.schedule, "instructions", tokenizer) for spec in specs)
     assert len(one.training) == TINY.STEPS * 4
     assert len(one.validation) == 8
-    assert [row.tokens.tolist() for row in one.validation] == [row.tokens.tolist() for row in other.validation]
-    assert [row.tokens.tolist() for row in one.training] != [row.tokens.tolist() for row in other.training]
+    assert tokens_of(one.validation) == tokens_of(other.validation)
+    assert tokens_of(one.training) != tokens_of(other.training)
     assert all(row.loss_mask[1:].all() for row in one.training)
 
 
-def test_packed_rows_are_blocks_of_the_schedules_length():
-    spec = tiny(loop=type(tiny().loop)())
-    rows = stream_rows(spec, spec.schedule, "pretraining", run_corpus(spec.data).tokenizer)
+def test_packed_rows_are_blocks_of_the_schedules_length(tokenizer):
+    spec = tiny(loop=LoopSettings())
+    rows = stream_rows(spec, spec.schedule, "pretraining", tokenizer)
     assert {len(row.tokens) for row in (*rows.training, *rows.validation)} == {290}
     assert (len(rows.training), len(rows.validation)) == (24, 8)
 
 
-def test_a_share_of_the_pretraining_documents_are_instructions_that_no_tuning_of_the_seed_sees():
-    spec = tiny(pretraining_instructions=0.25, pretraining=tiny().pretraining.model_copy(update={"steps": 100}))
-    tokenizer = run_corpus(spec.data).tokenizer
-    texts = [
-        tokenizer.decode(row.tokens) for row in stream_rows(spec, spec.pretraining, "pretraining", tokenizer).training
-    ]
+def test_a_share_of_the_pretraining_documents_are_instructions_that_no_tuning_of_the_seed_sees(tokenizer):
+    def drawn(stream, share):
+        spec = tiny(pretraining_instructions=share, pretraining=tiny().pretraining.model_copy(update={"steps": 100}))
+        return [tokenizer.decode(row.tokens) for row in stream_rows(spec, spec.pretraining, stream, tokenizer).training]
+
+    texts = drawn("pretraining", 0.25)
     instructions = {text for text in texts if text.startswith("Question: ")}
     assert len(texts) == 400
     # Four standard deviations of a binomial share.
     assert abs(sum(text.startswith("Question: ") for text in texts) / 400 - 0.25) < 4 * (0.25 * 0.75 / 400) ** 0.5
-    tuning = stream_rows(spec, spec.pretraining, "instructions", tokenizer).training
-    repeated = instructions & {tokenizer.decode(row.tokens) for row in tuning}
     # Short security items are few, and come twice by chance.
-    assert len(repeated) < 0.1 * len(instructions)
-
-
-def test_without_a_share_no_pretraining_document_is_an_instruction():
-    spec = tiny()
-    tokenizer = run_corpus(spec.data).tokenizer
-    rows = stream_rows(spec, spec.pretraining, "pretraining", tokenizer).training
-    assert not any("Question: " in tokenizer.decode(row.tokens) for row in rows)
+    assert len(instructions.intersection(drawn("instructions", 0.25))) < 0.1 * len(instructions)
+    assert not any("Question: " in text for text in drawn("pretraining", None))

@@ -5,8 +5,7 @@ import tiny_grid as TINY
 import torch
 
 from astraios_analysis.records.frame import METHODS
-from training.grid.bases import load_tuned, tuned_folder
-from training.grid.bases import save_tuned as keep_tuned
+from training.grid.bases import load_tuned, save_tuned, tuned_folder
 from training.grid.run import run
 from training.spec.grids import EMBEDDED_VOCABULARY
 
@@ -28,15 +27,14 @@ def cache(tmp_path_factory):
 def trained(tmp_path_factory, cache):
     """Logits of each model in memory, right after its training."""
     logits = {}
+
+    def keep(model, cache_dir, run_id):
+        logits[run_id] = compute_logits(model)
+        return save_tuned(model, cache_dir, run_id)
+
     with pytest.MonkeyPatch.context() as patch:
-        for method, spec in SPECS.items():
-            patch.setattr(
-                "training.grid.run.save_tuned",
-                lambda model, *rest, method=method: (
-                    logits.__setitem__(method, compute_logits(model)),
-                    keep_tuned(model, *rest),
-                ),
-            )
+        patch.setattr("training.grid.run.save_tuned", keep)
+        for spec in SPECS.values():
             run(spec, tmp_path_factory.mktemp("runs"), cache)
     return logits
 
@@ -44,13 +42,9 @@ def trained(tmp_path_factory, cache):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_kept_model_computes_what_the_trained_one_did(trained, cache, method):
     model, tokenizer = load_tuned(SPECS[method], cache)
-    assert torch.equal(compute_logits(model), trained[method])
+    logits = compute_logits(model)
+    assert [run_id for run_id, known in trained.items() if torch.equal(logits, known)] == [SPECS[method].run_id]
     assert tokenizer.get_vocab_size() == EMBEDDED_VOCABULARY
-
-
-def test_every_method_computes_something_else(trained):
-    logits = list(trained.values())
-    assert all(not torch.equal(a, b) for i, a in enumerate(logits) for b in logits[:i])
 
 
 def test_an_adapter_is_kept_without_its_base(trained, cache):

@@ -5,7 +5,7 @@ import sys
 import time
 from contextlib import redirect_stderr, suppress
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import tiny_grid as TINY
@@ -13,8 +13,8 @@ import tiny_grid as TINY
 from training.__main__ import main
 from training.grid import bases
 from training.grid.workers import Folders, Task, Worker, _Launch, launch
-from training.spec.files import exclusive, last_line, record_path, run_lock, run_state
-from training.spec.grids import PRESETS
+from training.spec.files import exclusive, last_line, run_lock, run_state
+from training.spec.grids import PRESETS, embedded_size
 
 SPECS = TINY.tiny_grid(learning_rates={"lora": 1e30}).runs()
 FFT, LORA, PTUNING, ADAPTERH = SPECS
@@ -33,7 +33,7 @@ def launched(folders):
     return outcomes, lines
 
 
-def test_every_run_has_an_outcome_in_the_order_given(launched):
+def test_every_run_has_an_outcome_in_the_order_given_and_a_failed_one_its_reason(launched, folders):
     outcomes, _ = launched
     assert [(outcome.run_id, outcome.status) for outcome in outcomes] == [
         (FFT.run_id, "done"),
@@ -43,14 +43,9 @@ def test_every_run_has_an_outcome_in_the_order_given(launched):
     ]
     assert "DivergedError: training diverged" in outcomes[1].message
     assert "by another process" in outcomes[3].message
-
-
-def test_a_failed_run_leaves_no_record_and_says_why(launched, folders):
-    assert not record_path(folders[0], LORA.run_id).exists()
-    state = run_state(folders[0], LORA.run_id)
-    assert state.state == "failed"
-    assert "training diverged" in state.detail
-    assert run_state(folders[0], ADAPTERH.run_id).state == "missing"
+    failed, busy = (run_state(folders[0], spec.run_id) for spec in (LORA, ADAPTERH))
+    assert (failed.state, busy.state) == ("failed", "missing")
+    assert "training diverged" in failed.detail
 
 
 def test_progress_names_the_base_first_and_counts_the_runs(launched):
@@ -58,14 +53,6 @@ def test_progress_names_the_base_first_and_counts_the_runs(launched):
     assert lines[0].startswith("base 16x1, seed 0: ready (")
     assert [line.split()[0] for line in lines[1:]] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
     assert any(PTUNING.run_id in line and "done, validation loss" in line for line in lines)
-
-
-def test_finished_runs_start_no_process(launched, folders, monkeypatch):
-    monkeypatch.setattr("training.grid.workers.Worker", lambda *_: pytest.fail("a worker was started"))
-    lines = []
-    outcomes = launch((FFT, PTUNING), Folders(*folders), jobs=2, report=lines.append)
-    assert [outcome.status for outcome in outcomes] == ["skipped", "skipped"]
-    assert lines == ["2 of 2 runs were finished before"]
 
 
 def test_a_killed_worker_is_a_failed_run_with_a_reason(tmp_path):
@@ -86,18 +73,8 @@ def test_a_killed_worker_is_a_failed_run_with_a_reason(tmp_path):
 
 def test_a_worker_sees_the_gpu_it_is_pinned_to(tmp_path, monkeypatch):
     seen = []
-
-    class Process:
-        def start(self):
-            seen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-        def join(self, *_):
-            pass
-
-        def is_alive(self):
-            return False
-
-    context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=lambda **_: Process())
+    process = Mock(start=lambda: seen.append(os.environ.get("CUDA_VISIBLE_DEVICES")), is_alive=lambda: False)
+    context = Mock(Pipe=multiprocessing.Pipe, Process=lambda **_: process)
     monkeypatch.setattr("training.grid.workers.multiprocessing.get_context", lambda _: context)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     for gpu in ("3", None):
@@ -109,9 +86,7 @@ def test_a_worker_sees_the_gpu_it_is_pinned_to(tmp_path, monkeypatch):
 class FakeWorker:
     """Answers without a process: bases of one seed fail."""
 
-    tasks = ()
-
-    gpu = None
+    tasks, gpu = (), None
 
     def __init__(self, *_):
         self.task, self.is_alive = None, True
@@ -119,7 +94,7 @@ class FakeWorker:
 
     def give(self, task):
         self.task = task
-        FakeWorker.tasks += ((task.kind, task.spec.size.name, task.spec.seed),)
+        FakeWorker.tasks += ((task.kind, task.spec.size.name),)
         os.write(self._other, b".")
 
     def take(self):
@@ -136,36 +111,25 @@ class FakeWorker:
 def test_bases_come_first_and_larger_sizes_before_smaller_ones(tmp_path, monkeypatch):
     monkeypatch.setattr("training.grid.workers.Worker", FakeWorker)
     monkeypatch.setattr(FakeWorker, "tasks", ())
-    from training.spec.grids import embedded_size
-
     sizes = (embedded_size(16, 1, 2), embedded_size(32, 1, 2))
     specs = TINY.tiny_grid(sizes=sizes, methods=("fft", "lora"), seeds=(0, 1)).runs()
     outcomes = launch(specs, Folders(tmp_path, tmp_path), jobs=1)
-    kinds = [kind for kind, *_ in FakeWorker.tasks]
-    assert kinds == ["base"] * 4 + ["run"] * 4
-    assert [name for _, name, _ in FakeWorker.tasks] == ["32x1", "32x1", "16x1", "16x1", *["32x1"] * 2, *["16x1"] * 2]
+    twice = [(kind, size) for kind in ("base", "run") for size in ("32x1", "16x1") for _ in range(2)]
+    assert FakeWorker.tasks == tuple(twice)
     failed = [spec.run_id for spec in specs if spec.seed == 1]
     assert [outcome.run_id for outcome in outcomes if outcome.status == "failed"] == failed
     assert run_state(tmp_path, failed[0]).detail == "base 16x1, seed 1: ValueError: no"
 
 
 def test_every_place_has_a_worker_and_no_more_than_there_are_runs(tmp_path, monkeypatch):
-    given = []
-
-    class Placed(FakeWorker):
-        def __init__(self, folders, gpu):
-            super().__init__()
-            given.append(gpu)
-
-    monkeypatch.setattr("training.grid.workers.Worker", Placed)
-    monkeypatch.setattr(FakeWorker, "tasks", ())
-    specs = TINY.tiny_grid(methods=("fft", "lora")).runs()
-    launch(specs, Folders(tmp_path, tmp_path), jobs=3, places=("0", "1", "0"))
-    assert given == ["0", "1"]
+    worker = Mock(side_effect=FakeWorker)
+    monkeypatch.setattr("training.grid.workers.Worker", worker)
+    launch((FFT, LORA), Folders(tmp_path, tmp_path), jobs=3, places=("0", "1", "0"))
+    assert [call.args[1] for call in worker.call_args_list] == ["0", "1"]
 
 
 def test_pretrained_sizes_need_no_base(tmp_path):
-    spec = TINY.tiny_grid(sizes=(type(FFT.size)(**{**FFT.size.model_dump(), "pretrained": "x"}),)).runs()[0]
+    spec = FFT.model_copy(update={"size": FFT.size.model_copy(update={"pretrained": "x"})})
     started = _Launch([Task("run", spec)], Folders(tmp_path, tmp_path), 1, print)
     assert (started._bases, len(started._ready)) == ([], 1)
 
