@@ -2,27 +2,21 @@
 
 import pytest
 
-from astraios_analysis.records.frame import Provenance, RunRecord, Score, ValidationPoint, save
+from astraios_analysis.records.frame import Provenance, ValidationPoint, save
 from training.cli.grid import difference
 
 
-def record(run_id="tiny-run", loss=1.0, curve=(3.0, 2.0, 1.0), values=(0.5,), processor=None):
-    known = {"dataset": "embedded_fix", "language": "python", "setting": "greedy", "metric": "pass@1", "n_items": 2}
-    return RunRecord(
-        run_id=run_id,
-        grid="tiny",
-        method="fft",
-        size="16x1",
-        held_out=False,
-        n_params=2,
-        n_params_base=1,
-        n_params_updated=1,
-        base_val_loss=3.0,
-        val_loss=loss,
-        val_curve=tuple(ValidationPoint(step=step, loss=each) for step, each in enumerate(curve)),
-        scores=tuple(Score(**known, value=value, source="measured") for value in values),
-        provenance=Provenance(processor=processor),
-    )
+@pytest.fixture
+def record(make_record, make_score):
+    """Factory of a record with a loss, a curve, scores by passes of two problems, and a kind of processor."""
+
+    def record(run_id="tiny-run", loss=1.0, curve=(3.0, 2.0, 1.0), passes=((1, 0),), processor=None):
+        points = tuple(ValidationPoint(step=step, loss=each) for step, each in enumerate(curve))
+        scores = tuple(make_score(passed, n=1, dataset="embedded_fix", setting="greedy") for passed in passes)
+        measured = {"base_val_loss": 3.0, "val_loss": loss, "val_curve": points, "scores": scores}
+        return make_record(run_id=run_id, **measured, provenance=Provenance(processor=processor))
+
+    return record
 
 
 @pytest.mark.parametrize(
@@ -32,16 +26,16 @@ def record(run_id="tiny-run", loss=1.0, curve=(3.0, 2.0, 1.0), values=(0.5,), pr
         ({"loss": 1.25}, 0.25, 0.0),
         ({"curve": (3.0, 2.5, 1.0)}, 0.5, 0.0),
         ({"curve": (3.0, 2.0)}, float("inf"), 0.0),
-        ({"values": (1.0,)}, 0.0, 0.5),
-        ({"values": ()}, 0.0, None),
+        ({"passes": ((1, 1),)}, 0.0, 0.5),
+        ({"passes": ()}, 0.0, None),
     ],
 )
-def test_difference_is_the_largest_of_losses_and_of_scores(changes, loss, score):
+def test_difference_is_the_largest_of_losses_and_of_scores(record, changes, loss, score):
     assert difference(record(), record(**changes)) == (loss, score)
 
 
 @pytest.fixture
-def folders(tmp_path, tiny):
+def folders(tmp_path, tiny, record):
     fft, lora, *_ = (run.run_id for run in tiny.runs())
     for name, losses in (("one", (1.0, 2.0)), ("other", (1.0005, 2.0))):
         for run_id, loss in zip((fft, lora), losses, strict=True):
@@ -64,7 +58,7 @@ def test_nothing_in_common_is_an_error_that_says_what_to_do(folders, refused):
     assert "none of the 4 runs has a record both in" in message and "train them with `grid run`" in message
 
 
-def test_another_kind_of_processor_is_named_where_losses_differ(tmp_path, tiny, told):
+def test_another_kind_of_processor_is_named_where_losses_differ(tmp_path, tiny, told, record):
     run_id = next(run.run_id for run in tiny.runs())
     for name, loss, processor in (("one", 1.0, "A, AVX2"), ("other", 1.1, None), ("same", 1.0, "B, AVX2")):
         (tmp_path / name).mkdir()

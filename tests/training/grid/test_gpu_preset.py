@@ -22,16 +22,9 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("method", ["fft", "ptuning"])
 def test_smallest_size_trains_in_bf16(method, folder):
     (spec,) = preset("gpu").runs(sizes=["160x4"], methods=[method])
-    short = spec.model_copy(
-        update={
-            "grid": "gpu_short",
-            "schedule": spec.schedule.model_copy(update=SHORT),
-            "pretraining": spec.pretraining.model_copy(update=SHORT),
-            "n_validation": 8,
-            "loop": spec.loop.model_copy(update={"micro_batch": 2}),
-        }
-    )
-    record = run(short, folder / "runs", folder / "cache")
+    short = {name: getattr(spec, name).model_copy(update=SHORT) for name in ("schedule", "pretraining")}
+    short |= {"grid": "gpu_short", "n_validation": 8, "loop": spec.loop.model_copy(update={"micro_batch": 2})}
+    record = run(spec.model_copy(update=short), folder / "runs", folder / "cache")
     assert record.provenance.spec["loop"]["precision"] == "bf16"
     assert {"list", "number", "string"} <= {kind.rstrip("s") for kind in record.provenance.spec["corpus"]["kinds"]}
     assert 5 < record.base_val_loss < 8

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import f_oneway
+from statsmodels.formula.api import ols
 
-from astraios_analysis.records.frame import METHODS, Provenance, RunRecord, Score, TaskLoss
+from astraios_analysis.records.frame import METHODS, Provenance, Score, TaskLoss
 from training.grid.pilot import (
     MEASURES,
     THRESHOLDS,
@@ -18,41 +19,36 @@ from training.grid.pilot import (
     size_signal,
     write_table,
 )
-from training.grid.search import trial_spec
 from training.spec.grids import PLAIN_CORPUS, preset
 
 LADDER = preset("ladder")
 SEEDS = (1001, 1002, 1003)
 
 
-def record(spec, score, gain):
-    scores = [
-        Score(
-            dataset=d, language="python", setting=s, metric=m, value=score, stderr=0.03, n_items=200, source="measured"
-        )
-        for d, s, m in MEASURES
-    ]
-    loss = 1 / spec.size.d_model
-    return RunRecord(
-        **{"run_id": spec.run_id, "grid": spec.grid, "method": spec.tuning.method, "size": spec.size.name},
-        **{"seed": spec.seed, "held_out": False, "n_params": 10, "n_params_base": 9, "n_params_updated": 1},
-        **{"base_val_loss": 1.0, "val_loss": 1.0 - gain, "val_loss_se": 0.01, "scores": tuple(scores)},
-        task_losses={"fix": TaskLoss(loss=loss, n_targets=5)},
-        provenance=Provenance(spec={"run": spec.model_dump(mode="json", exclude_none=True)}),
-    )
+@pytest.fixture
+def table(make_record):
+    """Factory of a table of pilots whose scores rise by a step from size to size; P-Tuning gains nothing."""
 
-
-def records(rng, step):
-    """Scores that rise by a step from size to size; P-Tuning gains nothing."""
-    return [
-        record(
-            spec,
-            float(np.clip(0.3 + step * place + rng.normal(0, 0.02), 0, 1)),
-            0.0 if spec.tuning.method == "ptuning" else 0.1,
+    def record(spec, score):
+        measured = {"language": "python", "source": "measured", "value": score, "stderr": 0.03, "n_items": 200}
+        gain = 0.0 if spec.tuning.method == "ptuning" else 0.1
+        return make_record(
+            **{"method": spec.tuning.method, "size": spec.size.name, "seed": spec.seed},
+            **{"base_val_loss": 1.0, "val_loss": 1.0 - gain},
+            scores=tuple(Score(dataset=d, setting=s, metric=m, **measured) for d, s, m in MEASURES),
+            task_losses={"fix": TaskLoss(loss=1 / spec.size.d_model, n_targets=5)},
+            provenance=Provenance(spec={"run": spec.model_dump(mode="json", exclude_none=True)}),
         )
-        for place, size in enumerate(pilot_grid(LADDER, SEEDS).sizes)
-        for spec in pilot_grid(LADDER, SEEDS).runs([size.name])
-    ]
+
+    def table(step):
+        rng, grid = np.random.default_rng(2), pilot_grid(LADDER, SEEDS)
+        return pilot_rows(
+            record(spec, float(np.clip(0.3 + step * place + rng.normal(0, 0.02), 0, 1)))
+            for place, size in enumerate(grid.sizes)
+            for spec in grid.runs([size.name])
+        )
+
+    return table
 
 
 def test_pilots_have_seeds_of_their_own_and_no_held_out_size():
@@ -67,12 +63,6 @@ def test_pilots_have_seeds_of_their_own_and_no_held_out_size():
         pilot_grid(LADDER, [1001, 1])
     with pytest.raises(ValueError, match="unknown base text 'songs'; choose from skills, plain"):
         pilot_grid(LADDER, [1001], text="songs")
-
-
-def test_a_rate_is_searched_at_another_size_as_it_is_given():
-    spec = trial_spec(LADDER, "ia3", 0.02, size="56x3")
-    assert (spec.size.name, spec.schedule.learning_rate) == ("56x3", 0.02)
-    assert spec.pretraining == LADDER.runs(["56x3"], ["ia3"])[0].pretraining
 
 
 def made(rng, between_sizes=0.0, between_methods=0.0):
@@ -100,15 +90,10 @@ def test_signal_of_methods_without_any_and_with_one():
 
 
 def test_residuals_of_methods_are_those_of_an_analysis_of_variance():
-    from statsmodels.api import OLS
-    from statsmodels.tools import add_constant
-
     table = made(np.random.default_rng(4), between_methods=0.3).query("size == 0")
-    left = OLS(
-        table["value"], add_constant(pd.get_dummies(table[["seed", "method"]].astype(str)).iloc[:, 1:].astype(float))
-    )
     means = table.groupby("method")["value"].mean()
-    assert method_signal(table) == pytest.approx(means.std(ddof=1) / np.sqrt(left.fit().mse_resid))
+    left = ols("value ~ C(seed) + C(method)", table).fit()
+    assert method_signal(table) == pytest.approx(means.std(ddof=1) / np.sqrt(left.mse_resid))
 
 
 @pytest.mark.parametrize(("runs", "signal"), [("first_runs", "first_signal"), ("acceptance_runs", "signal")])
@@ -118,11 +103,8 @@ def test_what_was_found_follows_from_its_runs(runs, signal):
     pd.testing.assert_frame_equal(found, pd.read_csv(pilots / f"ladder_{signal}.csv"), rtol=1e-9)
 
 
-def test_acceptance_tells_a_grid_with_sizes_from_one_without(tmp_path):
-    found = {
-        step: acceptance(pilot_rows(records(np.random.default_rng(2), step))).set_index(["criterion", "of"])
-        for step in (0.1, 0.0)
-    }
+def test_acceptance_tells_a_grid_with_sizes_from_one_without(tmp_path, table):
+    found = {step: acceptance(table(step)).set_index(["criterion", "of"]) for step in (0.1, 0.0)}
     for name in ("fix_pass@1", "explain_choice_accuracy"):
         assert found[0.1].loc[("size_signal_without_smallest", name), "reached"]
         assert not found[0.0].loc[("size_signal_without_smallest", name), "reached"]
@@ -134,6 +116,6 @@ def test_acceptance_tells_a_grid_with_sizes_from_one_without(tmp_path):
     assert (below["ptuning"], below["lora"]) == (0, 1)
     assert found[0.1].loc[("answer_loss_ratio", "fix"), "value"] == pytest.approx(16 / 128)
     assert set(found[0.1].index.get_level_values(0)) == set(THRESHOLDS)
-    write_table(rows := pilot_rows(records(np.random.default_rng(2), 0.1)), tmp_path / "made" / "pilots.csv")
+    write_table(rows := table(0.1), tmp_path / "made" / "pilots.csv")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "made" / "pilots.csv"), rows, check_dtype=False)
     assert list(rows["size"].unique()) == ["16x2", "32x2", "56x3", "88x4", "128x4"]

@@ -103,8 +103,5 @@ def test_every_run_ends_with_one_record_whatever_is_killed(tmp_path, undisturbed
     assert n_kills >= 3
     assert [numbers(record) for record in load_folder(runs)] == undisturbed
     # A training that was finished is not finished a second time, unless its process was killed before the record.
-    trained = log.read_text().split()
-    assert {method: trained.count(method) for method in ("fft", "lora", "ia3")}.keys() == {"fft", "lora", "ia3"}
-    assert len(trained) <= 3 + n_kills
-    assert not list(runs.glob(".work/*/step-*"))
-    assert not list(runs.glob("*.tmp"))
+    assert len(log.read_text().split()) <= 3 + n_kills
+    assert not [*runs.glob(".work/*/step-*"), *runs.glob("*.tmp")]
