@@ -7,19 +7,7 @@ from pathlib import Path
 import pytest
 import tiny_grid as TINY
 import torch
-from transformers import (
-    Gemma2Config,
-    Gemma3TextConfig,
-    GemmaConfig,
-    GPT2Config,
-    GPTBigCodeConfig,
-    GPTNeoXConfig,
-    LlamaConfig,
-    MistralConfig,
-    Qwen2Config,
-    Qwen3Config,
-    Starcoder2Config,
-)
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from training.__main__ import main
 from training.corpus.embedded import EmbeddedCorpus
@@ -58,7 +46,6 @@ _GATED = {
     "hidden_size": WIDTH,
     "num_hidden_layers": LAYERS,
     "num_attention_heads": HEADS,
-    "num_key_value_heads": KEY_VALUE_HEADS,
     "intermediate_size": GATED_FFN,
 }
 # A spread wider than the library's 0.02: else a model this small has nearly equal logits, and greedy ties.
@@ -66,19 +53,13 @@ _COMMON = {"initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 0, "pad_
 
 
 def make_config(model_type):
-    if model_type == "gpt_bigcode":
-        return GPTBigCodeConfig(**_GPT, **_COMMON)
-    if model_type == "gpt2":
-        return GPT2Config(**_GPT, **_COMMON)
-    if model_type == "gpt_neox":
-        shape = {name: value for name, value in _GATED.items() if name != "num_key_value_heads"}
-        return GPTNeoXConfig(**shape, hidden_dropout=0.0, attention_dropout=0.0, **_COMMON)
-    if model_type == "starcoder2":
-        return Starcoder2Config(**_GATED, residual_dropout=0.0, embedding_dropout=0.0, **_COMMON)
-    gated = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
-    gated |= {"gemma": GemmaConfig, "gemma2": Gemma2Config, "gemma3_text": Gemma3TextConfig}
-    heads = {"head_dim": WIDTH // HEADS} if model_type in ("mistral", "qwen3") or "gemma" in model_type else {}
-    return gated[model_type](**_GATED, **heads, tie_word_embeddings="gemma" in model_type, **_COMMON)
+    if model_type in ("gpt_bigcode", "gpt2"):
+        return AutoConfig.for_model(model_type, **_GPT, **_COMMON)
+    is_gemma = model_type.startswith("gemma")
+    heads = {"head_dim": WIDTH // HEADS} if is_gemma or model_type in ("mistral", "qwen3") else {}
+    heads |= {} if model_type == "gpt_neox" else {"num_key_value_heads": KEY_VALUE_HEADS}
+    tied = {"tie_word_embeddings": is_gemma} if model_type not in ("gpt_neox", "starcoder2") else {}
+    return AutoConfig.for_model(model_type, **_GATED, **heads, **tied, **_COMMON)
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +71,6 @@ def config_of():
 @pytest.fixture(scope="session")
 def base_of():
     """Return a function from model type to a small base model, the same one each time."""
-    from transformers import AutoModelForCausalLM
 
     def make(model_type):
         with torch.random.fork_rng():

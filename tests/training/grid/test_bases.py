@@ -39,12 +39,12 @@ def assert_same_weights(one, other):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+@pytest.fixture
+def cache(trained):
+    return trained.cache
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def folder(cache):
     return pretrain(tiny(), cache)
 

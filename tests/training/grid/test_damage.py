@@ -17,19 +17,11 @@ from training.spec.files import record_path, run_state
 FFT, LORA = TINY.tiny_grid().runs(methods=["fft", "lora"])
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    runs, cache = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("cache")
-    for spec in (FFT, LORA):
-        run(spec, runs, cache)
-    return runs, cache
-
-
 @pytest.fixture
 def folders(trained, tmp_path):
     """Copies of records and models, to be damaged."""
-    for source, name in zip(trained, ("runs", "cache"), strict=True):
-        shutil.copytree(source, tmp_path / name)
+    for source in (trained.runs, trained.cache):
+        shutil.copytree(source, tmp_path / source.name)
     return tmp_path / "runs", tmp_path / "cache"
 
 

@@ -6,9 +6,10 @@ import tiny_grid as TINY
 import torch
 
 from astraios_analysis.cli.main import main as astraios
-from astraios_analysis.records.frame import load
+from astraios_analysis.records.frame import METHODS, load
 from astraios_analysis.records.sources import check_sources
 from training.grid import run as run_module
+from training.grid.bases import load_tuned, tuned_folder
 from training.grid.run import BusyError, run
 from training.loop.flop import model_flops_utilisation
 from training.loop.train import DivergedError
@@ -18,24 +19,20 @@ from training.spec.files import exclusive, record_path, run_lock, run_state, wor
 from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY
 from training.spec.run import RunSpec
 
-METHODS = ("fft", "lora", "ptuning", "adapterh")
-SPECS = {spec.tuning.method: spec for spec in TINY.tiny_grid().runs()}
+SPECS = {spec.tuning.method: spec for spec in TINY.tiny_grid(methods=METHODS).runs()}
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+@pytest.fixture
+def cache(trained):
+    return trained.cache
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory, cache):
-    folder = tmp_path_factory.mktemp("runs")
-    for spec in SPECS.values():
-        run(spec, folder, cache)
-    return folder
+@pytest.fixture
+def runs(trained):
+    return trained.runs
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
 def test_record_says_what_was_counted_and_measured(runs, method):
     spec = SPECS[method]
     record = load(record_path(runs, spec.run_id))
@@ -69,7 +66,7 @@ def test_records_are_all_that_is_left_and_the_analysis_accepts_them(runs, capsys
     records, problems = check_sources([runs])
     assert (len(records), problems) == (len(SPECS), [])
     assert astraios(["records", "check", str(runs)]) == 0
-    assert "4 valid records" in capsys.readouterr().err
+    assert "7 valid records" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_trained_again_and_what_was_left_beside_its_record_is_removed(runs, cache, monkeypatch):
@@ -106,6 +103,29 @@ def test_a_run_of_another_process_is_left_alone(cache, tmp_path):
         with pytest.raises(BusyError, match="is being trained by another process; wait for it"):
             run(spec, tmp_path, cache)
     assert run_state(tmp_path, spec.run_id).state == "missing"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_kept_model_computes_what_the_trained_one_did_to_the_last_bit(trained, compute_logits, method):
+    model, tokenizer = load_tuned(SPECS[method], trained.cache)
+    logits = compute_logits(model)
+    same = [run_id for run_id, known in trained.logits.items() if torch.equal(logits, known)]
+    assert same == [SPECS[method].run_id]
+    assert tokenizer.get_vocab_size() == EMBEDDED_VOCABULARY
+
+
+def test_an_adapter_is_kept_without_its_base(cache):
+    sizes = {
+        method: sum(path.stat().st_size for path in tuned_folder(cache, spec.run_id).glob("*.safetensors"))
+        for method, spec in SPECS.items()
+    }
+    assert all(0 < sizes[method] < sizes["fft"] / 2 for method in METHODS if method != "fft")
+
+
+def test_missing_weights_are_named(tmp_path):
+    spec = SPECS["lora"]
+    with pytest.raises(ValueError, match=rf"tuned weights of run {spec.run_id} are not in .*train it again"):
+        load_tuned(spec, tmp_path)
 
 
 @pytest.mark.parametrize("root", [None, "/"], ids=["no_git", "within_another_project"])
