@@ -1,6 +1,8 @@
 """The smallest grid that goes through the whole chain: what the tests of bases, runs and launches train."""
 
 import multiprocessing
+from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 from astraios_analysis.records.frame import RunRecord, save
@@ -18,10 +20,28 @@ FORK = multiprocessing.get_context("fork")
 
 def in_a_process(function, *arguments):
     """Call a function in a process of its own, and return how that ended."""
-    process = FORK.Process(target=function, args=arguments)
-    process.start()
-    process.join(600)
-    return process.exitcode
+    return in_processes(function, [arguments])[0]
+
+
+def in_processes(function, several):
+    """Call a function at once in as many processes as there are arguments, and return how they ended."""
+    processes = [FORK.Process(target=function, args=arguments) for arguments in several]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(600)
+    return [process.exitcode for process in processes]
+
+
+def living_processes(group):
+    """Processes of a group that have not ended, as Linux's /proc shows them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                found.append(int(path.parent.name))
+    return found
 
 
 def fork_workers(patch):

@@ -110,13 +110,6 @@ class TestGreedy:
 
 
 class TestEnds:
-    def test_the_end_is_no_part_of_a_sample(self, model, prompts):
-        endless = continue_all(model, prompts, **ENDLESS)
-        assert {len(text) for (text,) in endless} == {N_NEW}
-        for (text,), (whole,) in zip(continue_all(model, prompts), endless, strict=True):
-            length = next((place for place, token in enumerate(whole) if token in ENDS), N_NEW)
-            assert text == whole[:length]
-
     def test_end_of_text_and_stop_tokens_end_alike(self, model, prompts):
         by_stop_token = continue_all(model, prompts, stop_token_ids=(12,), eos_token_id=None)
         assert continue_all(model, prompts, stop_token_ids=(), eos_token_id=12) == by_stop_token

@@ -105,12 +105,7 @@ def pretrain_and_log(cache, log, barrier):
 def test_two_processes_at_once_train_a_base_once(tmp_path, folder):
     run_corpus(tiny().data)
     barrier, log = TINY.FORK.Barrier(2), tmp_path / "log"
-    pair = [TINY.FORK.Process(target=pretrain_and_log, args=(tmp_path, log, barrier)) for _ in range(2)]
-    for process in pair:
-        process.start()
-    for process in pair:
-        process.join(600)
-    assert [process.exitcode for process in pair] == [0, 0]
+    assert TINY.in_processes(pretrain_and_log, [(tmp_path, log, barrier)] * 2) == [0, 0]
     assert log.read_text() == "trained\n"
 
 

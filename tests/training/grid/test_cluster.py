@@ -151,12 +151,7 @@ def test_the_processes_of_a_job_train_its_run_together(queued, tmp_path):
     """Sharded over two processes that know of each other, the curve is that of one to 1e-4."""
     spec, folders, _ = queued
     together = replace(folders, runs=tmp_path, is_sharded=True)
-    pair = [TINY.FORK.Process(target=work_as_task, args=(rank, spec, together)) for rank in "01"]
-    for process in pair:
-        process.start()
-    for process in pair:
-        process.join(600)
-    assert [process.exitcode for process in pair] == [0, 0]
+    assert TINY.in_processes(work_as_task, [(rank, spec, together) for rank in "01"]) == [0, 0]
     alone, record = (load(record_path(runs, spec.run_id)) for runs in (folders.runs, tmp_path))
     assert record.provenance.spec["n_processes"] == 2
     for one, two in zip(alone.val_curve, record.val_curve, strict=True):

@@ -3,8 +3,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import redirect_stderr, suppress
-from pathlib import Path
+from contextlib import redirect_stderr
 from unittest.mock import Mock
 
 import pytest
@@ -144,17 +143,6 @@ def test_last_line_is_the_last_that_says_something():
     assert last_line("") == ""
 
 
-def living_processes(group):
-    """Processes of a group that have not ended, as Linux's /proc shows them."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
-            if int(its_group) == group and state != "Z":
-                found.append(path.parent.name)
-    return found
-
-
 def train_for_hours(*_, folder, **__):
     folder.mkdir()
     time.sleep(10_000)
@@ -185,10 +173,10 @@ def test_workers_end_with_a_launcher_that_is_interrupted_or_killed(tmp_path, is_
         # Ctrl-C reaches all processes of a terminal; a kill, the launcher alone.
         os.killpg(process.pid, signal.SIGINT) if is_interrupted else process.kill()
         process.join(300)
-        until(lambda: not living_processes(process.pid))
+        until(lambda: not TINY.living_processes(process.pid))
     finally:
-        for left in living_processes(process.pid):
-            os.kill(int(left), signal.SIGKILL)
+        for left in TINY.living_processes(process.pid):
+            os.kill(left, signal.SIGKILL)
     assert process.exitcode == (130 if is_interrupted else -signal.SIGKILL)
     errors = (tmp_path / "errors").read_text()
     assert ("the same command goes on from the last checkpoints" in errors) is is_interrupted
