@@ -31,3 +31,9 @@ def prompts():
     """Return 12 prompts of 1 to 25 tokens."""
     rng = np.random.default_rng(5)
     return [rng.integers(1, 80, size=length).tolist() for length in (7, 1, 25, 12, 12, 3, 18, 2, 25, 9, 5, 14)]
+
+
+@pytest.fixture
+def model(tuned_of):
+    """A small model with LoRA."""
+    return tuned_of("gpt_bigcode", "lora")

@@ -66,11 +66,6 @@ def watched(model):
     handle.remove()
 
 
-@pytest.fixture
-def model(tuned_of):
-    return tuned_of("gpt_bigcode", "lora")
-
-
 class TestGreedy:
     @pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama"])
     @pytest.mark.parametrize("method", METHODS)

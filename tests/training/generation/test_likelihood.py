@@ -26,11 +26,6 @@ def score_by_hand(model, prompt, answer):
     return total
 
 
-@pytest.fixture
-def model(tuned_of):
-    return tuned_of("gpt_bigcode", "lora")
-
-
 @pytest.mark.parametrize("model_type", ["gpt_bigcode", "llama"])
 @pytest.mark.parametrize("method", METHODS)
 def test_is_the_sum_of_log_probabilities(tuned_of, prompts, model_type, method):
