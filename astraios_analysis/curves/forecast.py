@@ -37,8 +37,10 @@ Scale = Link | Literal["linear"]
 _N_OF_STUDENT, _N_THINNED = 25, 512
 # Rows beyond this many are averaged; fewer than the second are too few to tell a spike from a bend.
 _MAX_ROWS, _MIN_ROWS = 64, 12
-_SPIKE, _MAX_TARGETS, _LEAST_CELL = 5.0, 32, 1e-4
-# Inner forecasts reach so many times beyond their rows, of so many curves at most, from at least so many rows.
+_SPIKE, _LEAST_CELL = 5.0, 1e-4
+# Points more than so many times beyond the last row are far. Inner forecasts, for near and for far ones, reach so many
+# times beyond their rows, of so many curves at most, from at least so many rows.
+_FAR = 4.0
 _INNER_FACTORS, _MAX_INNER, _MIN_INNER = (2.0, 8.0), 32, 4
 _SCALES_BEFORE, _OWN_LOOKS = np.array([0.7, 1.0, 1.5, 2.5]), 0.5
 # Quantiles of the scales seen that stand for all of them, with the probability of each: tails matter most.
@@ -377,15 +379,21 @@ class CurveSet:
         plain = forecast_from(self.found[place], self.log_prior, x)
         if not len(x):
             return plain
-        inner = _INNER_FACTORS[int(x.max() / self.found[place].x_last > 4)]
-        seen, own = self._looks(inner), self._inner_scale(place, inner)
+        # Each point's own question, whatever else is asked: how far beyond its rows the curve is followed.
+        is_far = x / self.found[place].x_last > _FAR
+        near, far = (self._scales_of(place, factor) for factor in _INNER_FACTORS)
+        return scaled(plain, np.where(is_far, far[:, None], near[:, None]))
+
+    def _scales_of(self, place: int, factor: float) -> np.ndarray:
+        """Return quantiles of the scales of a curve's errors, as `_SCALE_SHARES` has their probabilities."""
+        seen, own = self._looks(factor), self._inner_scale(place, factor)
         weight = np.ones(len(seen))
         if own is not None:
             # What the curve's own inner errors say of each scale, as so many looks.
             weight = seen**-_OWN_LOOKS * np.exp(-_OWN_LOOKS * own**2 / (2 * seen**2))
         order = np.argsort(seen)
         total = np.cumsum(weight[order]) / weight.sum()
-        return scaled(plain, seen[order][np.searchsorted(total, _SCALE_AT).clip(0, len(seen) - 1)])
+        return seen[order][np.searchsorted(total, _SCALE_AT).clip(0, len(seen) - 1)]
 
     def _looks(self, factor: float) -> np.ndarray:
         """Return the scales of errors seen in inner forecasts that reach so many times beyond their rows."""
@@ -416,7 +424,7 @@ class CurveSet:
 
 
 def scaled(forecast: Forecast, scales: np.ndarray) -> Forecast:
-    """Return a forecast whose errors are one of several multiples of what it says, each with its share."""
+    """Return a forecast whose errors are one of several multiples (k, n) of what it says, each with its share."""
     middle = forecast.shares @ forecast.centres
 
     def widen(centres: np.ndarray, spreads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -472,10 +480,6 @@ def forecast_from(found: CurveLikelihood, log_prior: np.ndarray, x: np.ndarray) 
     kept = cells > _LEAST_CELL * cells.max()
     posterior, level, cell = posterior[kept], found.level[kept], found.cells[kept]
     u = np.log(x / found.x_last)
-    if len(u) > _MAX_TARGETS:
-        # Curves are smooth: many targets are read off a few.
-        few = np.linspace(u.min(), u.max(), _MAX_TARGETS)
-        return _between(forecast_from(found, log_prior, found.x_last * np.exp(few)), few, u)
     shapes = _log_shapes(u)
     cells = posterior.sum(axis=1)
     within = posterior / cells[:, None]
@@ -491,17 +495,6 @@ def forecast_from(found: CurveLikelihood, log_prior: np.ndarray, x: np.ndarray) 
     weights = _law_weights(posterior.sum(axis=0) / posterior.sum())
     found_so = Forecast(mean, np.sqrt(variance), cells / cells.sum(), weights, (mean, np.sqrt(line)))
     return _with_spikes(_with_rise(found_so, found.rise, np.maximum(u, 0)), *found.spikes)
-
-
-def _between(forecast: Forecast, few: np.ndarray, u: np.ndarray) -> Forecast:
-    """Return a forecast at places between those that it was made at."""
-    after = np.searchsorted(few, u).clip(1, len(few) - 1)
-    share = (u - few[after - 1]) / (few[after] - few[after - 1])
-
-    def read(*parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return tuple(values[:, after - 1] * (1 - share) + values[:, after] * share for values in parts)
-
-    return forecast.map(read)
 
 
 def _with_rise(forecast: Forecast, slope: float, u: np.ndarray) -> Forecast:

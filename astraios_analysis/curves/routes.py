@@ -10,6 +10,7 @@ then a mixture of the routes' forecasts.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 from scipy.special import logit
@@ -102,13 +103,11 @@ class TableFit:
         """Return medians and intervals of all methods at one input."""
         found = [self.forecast(method, np.array([float(n_params)])) for method in self.methods]
         median = np.array([one.values(one.log_quantile(0.5))[0] for one in found])
-        bounds = {
-            (kind, level): self.outcome.end(
-                np.array([[end[0] for end in one.interval(level, kind)] for one in found]).T
-            )
-            for kind in KINDS
-            for level in levels
-        }
+        bounds = {}
+        for kind, level in product(KINDS, levels):
+            ends = np.array([[end[0] for end in one.interval(level, kind)] for one in found]).T
+            # Turned round, the upper end of what is good is the lower of what is measured.
+            bounds[kind, level] = self.outcome.end(np.sort(self.outcome.turn(ends), axis=0))
         return Intervals(self.methods, self.outcome.turn(median), bounds)
 
 

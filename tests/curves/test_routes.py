@@ -7,11 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
+from simulated_grids import SIZES as GRID_SIZES
+from simulated_grids import World, simulate
 
 import astraios_analysis as aa
 from astraios_analysis.cli.main import main
 from astraios_analysis.curves.lines import fit_lines
 
+SECURITY = "embedded_security"
 SIZES, RNG = np.geomspace(2e7, 6e9, 6), np.random.default_rng
 
 
@@ -153,3 +156,25 @@ def test_commands(tmp_path, capsys, name, options):
     assert rows[0]["at"] == CASES[name][2] and "back_tested" not in rows[0]
     assert main(["predict", "--data", str(path), *options, "--derive", "C=6*1e9"]) == 0
     assert "Back-test" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("route", [None, "curve", "sizes"])
+def test_a_size_has_one_answer_alone_and_among_many(route):
+    table, way = sizes_table(RNG(2)), {**BY_METHOD, "y": "loss", "route": route}
+    sizes = [*np.geomspace(1e7, 1e9, 40), 1e10, 5e10]
+    together = aa.predict(table, size=sizes, **way).rows
+    for size in (sizes[3], 1e10, 5e10):
+        alone = aa.predict(table, size=size, **way).rows
+        for one, other in zip(alone, (row for row in together if row["at"]["params"] == size), strict=True):
+            found = [
+                [r["value"], *(end for i in r["intervals"] for end in (i["lower"], i["upper"]))] for r in (one, other)
+            ]
+            np.testing.assert_allclose(*found, rtol=1e-9)
+
+
+def test_intervals_of_what_is_better_when_lower_are_turned_as_the_value_is():
+    runs = simulate(World(level={SECURITY: -1.0}, slope={SECURITY: 3.0}), sizes=GRID_SIZES[:3])
+    found = aa.predict(runs, size=2 * GRID_SIZES[2], dataset=SECURITY)
+    assert list(found.untested) == [SECURITY] and found.rows[0]["metric"] == "insecure_rate"
+    for row in found.rows:
+        assert all(i["lower"] < row["value"] < i["upper"] for i in row["intervals"])
