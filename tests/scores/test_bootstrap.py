@@ -41,13 +41,11 @@ def test_bootstrap_agrees_with_the_standard_errors_of_the_tables(released_record
 def test_draws_depend_on_seed_and_pool_only():
     alone, mixed = ProblemBootstrap(20, seed=1), ProblemBootstrap(20, seed=1)
     mixed.weights("devign", 2732)
-    mixed.weights("humaneval", 163)
     weights = alone.weights("humaneval", 164)
     assert np.array_equal(weights, mixed.weights("humaneval", 164))
-    assert not np.array_equal(weights, ProblemBootstrap(20, seed=2).weights("humaneval", 164))
-    assert not np.array_equal(weights, alone.weights("bigclonebench", 164))
-    assert weights.shape == (20, 164)
-    assert weights.sum(axis=1) == pytest.approx(np.ones(20))
+    for other in (ProblemBootstrap(20, seed=2).weights("humaneval", 164), alone.weights("bigclonebench", 164)):
+        assert not np.array_equal(weights, other)
+    assert weights.shape == (20, 164) and weights.sum(axis=1) == pytest.approx(np.ones(20))
     assert np.array_equal(weights * 164, np.round(weights * 164))
 
 
@@ -76,19 +74,16 @@ def test_normal_draws_are_independent_between_models_and_stay_in_range(make_reco
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.06
     assert first.max() == 1 and np.quantile(first, 0.1) == pytest.approx(0.95 - 1.2816 * 0.05, abs=0.005)
     assert np.array_equal(first, ProblemBootstrap(4_000, seed=3).draws(records[0], score)[0])
-    bare = score.model_copy(update={"stderr": None})
-    draws, kind = bootstrap.draws(records[0], bare)
+    draws, kind = bootstrap.draws(records[0], score.model_copy(update={"stderr": None}))
     assert kind == NO_INTERVAL and np.isnan(draws).all()
 
 
 def test_normal_errors_do_not_average_out_over_seeds(make_record):
     score = digitised(0.5, metric="cross_entropy", stderr=0.02)
-    seeds = [make_record(run_id=f"r{seed}", seed=seed, scores=(score,)) for seed in range(4)]
-    bootstrap = ProblemBootstrap(4_000)
-    draws, _ = bootstrap.mean_draws([(record, score) for record in seeds])
-    assert draws.std() == pytest.approx(0.02, rel=0.05)
-    unknown = [make_record(run_id=f"r{i}", seed=None, scores=(score,)) for i in range(4)]
-    assert bootstrap.mean_draws([(record, score) for record in unknown])[0].std() == pytest.approx(0.01, rel=0.05)
+    for seeds, spread in ((range(4), 0.02), ([None] * 4, 0.01)):
+        runs = [make_record(run_id=f"r{i}", seed=seed, scores=(score,)) for i, seed in enumerate(seeds)]
+        draws, _ = ProblemBootstrap(4_000).mean_draws([(record, score) for record in runs])
+        assert draws.std() == pytest.approx(spread, rel=0.05)
 
 
 @pytest.mark.parametrize(("value", "reading"), [(0.3, 0.0015), (0.8, 0.02)])
@@ -149,23 +144,16 @@ def test_every_released_score_has_an_interval_around_it(released_records):
     slack = known["stderr"].fillna(0.001)
     assert (known["lower"] - slack <= known["value"]).all() and (known["value"] <= known["upper"] + slack).all()
     pd.testing.assert_frame_equal(table[list(to_frame([]))], to_frame(released_records))
-
-
-def test_no_records_give_an_empty_table():
-    table = intervals_over_seeds([])
-    assert list(table)[-4:] == ["lower", "upper", "level", "interval"] and len(table) == 0
+    assert list(intervals_over_seeds([])) == list(table)
 
 
 def test_primary_scores(released_records):
     record = next(record for record in released_records if record.run_id == "released-3b-ptuning")
     score = primary_score(record, "humanevalfix_java")
     assert (score.metric, score.setting) == ("pass@1", "t0.2,n20")
-    assert primary_score(record, "humanevalexplain_java") is None
-    assert primary_score(record, "aatk") is None
-    assert primary_score(record, "unheard_of") is None
+    assert [primary_score(record, name) for name in ("humanevalexplain_java", "aatk", "unheard_of")] == [None] * 3
     table = primary_frame(to_frame([record]))
-    found = {name for name in table["dataset"] if primary_score(record, name)}
-    assert found == set(table["dataset"]) and len(table) == len(found) == 11
+    assert len({name for name in table["dataset"] if primary_score(record, name)}) == 11
     assert list(table.index) == list(range(11))
 
 
@@ -197,22 +185,21 @@ def test_mean_over_data_sets_of_one_pool_keeps_their_covariance(make_record, mak
 
 
 def test_mean_of_a_score_without_interval_has_none(make_record, make_score):
-    bare = make_score([20, 3, 4], problems=None)
-    other = make_score([20, 3, 4], dataset="humanevalexplain_python")
-    row = mean_performance(
-        [make_record(scores=(bare, other))], ["humanevalfix_python", "humanevalexplain_python"]
-    ).iloc[0]
-    assert row["value"] == pytest.approx(bare.value)
-    assert np.isnan(row["lower"]) and np.isnan(row["upper"])
-    assert NO_INTERVAL in row["interval"]
+    names = ["humanevalfix_python", "humanevalexplain_python"]
+    scores = make_score([20, 3, 4], problems=None), make_score([20, 3, 4], dataset=names[1])
+    row = mean_performance([make_record(scores=scores)], names).iloc[0]
+    assert row["value"] == pytest.approx(scores[0].value)
+    assert np.isnan([row["lower"], row["upper"]]).all() and NO_INTERVAL in row["interval"]
 
 
 def test_mean_performance_refuses_what_has_no_mean(released_records):
-    with pytest.raises(ValueError, match="a mean needs runs and a data set that all of them share"):
-        mean_performance(released_records, [])
-    with pytest.raises(ValueError, match="a mean needs runs and a data set that all of them share"):
-        mean_performance([], STUDY_DATASETS)
-    with pytest.raises(
-        ValueError, match=r"released-16b-\w+ has no primary score on humanevalfix_java; leave the run or"
+    nothing = "a mean needs runs and a data set that all of them share"
+    lacks = r"released-16b-\w+ has no primary score on humanevalfix_java; leave the run or"
+    names = ["clone_detection", "humanevalfix_java"]
+    for runs, own, said in (
+        (released_records, [], nothing),
+        ([], STUDY_DATASETS, nothing),
+        (released_records[-1:], names, lacks),
     ):
-        mean_performance(released_records[-1:], ["clone_detection", "humanevalfix_java"])
+        with pytest.raises(ValueError, match=said):
+            mean_performance(runs, own)

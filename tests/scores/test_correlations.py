@@ -13,40 +13,29 @@ BOOTSTRAP = ProblemBootstrap(n_draws=300)
 FIX = "embedded_fix"
 
 
-def scores_of(records, dataset=FIX):
-    return model_scores(records, dataset, BOOTSTRAP)
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        (lambda: simulate(val_loss=None), "scores but no validation loss, so nothing relates the two"),
+        (lambda: simulate(val_loss=1.25), "all models have one loss, 1.25"),
+        (lambda: simulate(methods=("lora",), sizes=(13_296,)), "1 models have a loss and a score; 4 are needed"),
+        (lambda: simulate(scores=()), "no run has a score"),
+        (lambda: simulate(World(level={FIX: -60.0}, slope={FIX: 0.0}), n_problems=5), "no model solves any problem"),
+        (lambda: simulate(World(level={FIX: 60.0}, slope={FIX: 0.0})), "every model solves every problem"),
+    ],
+)
+def test_what_says_nothing_about_loss(records, message):
+    with pytest.raises(Refusal, match=message):
+        usable_models(model_scores(records(), FIX, BOOTSTRAP))
 
 
-class TestUsableModels:
-    @pytest.mark.parametrize(
-        ("records", "message"),
-        [
-            (lambda: simulate(val_loss=None), "scores but no validation loss, so nothing relates the two"),
-            (lambda: simulate(val_loss=1.25), "all models have one loss, 1.25"),
-            (lambda: simulate(methods=("lora",), sizes=(13_296,)), "1 models have a loss and a score; 4 are needed"),
-            (lambda: simulate(scores=()), "no run has a score"),
-            (
-                lambda: simulate(World(level={FIX: -60.0}, slope={FIX: 0.0}), n_problems=5),
-                "no model solves any problem",
-            ),
-            (lambda: simulate(World(level={FIX: 60.0}, slope={FIX: 0.0})), "every model solves every problem"),
-        ],
-    )
-    def test_what_says_nothing_about_loss(self, records, message):
-        with pytest.raises(Refusal, match=message):
-            usable_models(scores_of(records()))
-
-
-class TestSizes:
-    def test_scores_that_follow_the_loss_rank_the_methods_of_a_size(self):
-        found = size_correlations(simulate(World(level={FIX: 0.0}, slope={FIX: 6.0})), bootstrap=BOOTSTRAP)
+@pytest.mark.parametrize("slope", [0.0, 6.0], ids=["scores without relation to the loss", "scores that follow it"])
+def test_methods_of_a_size(slope):
+    found = size_correlations(simulate(World(level={FIX: 0.0}, slope={FIX: slope})), bootstrap=BOOTSTRAP)
+    assert ((found["lower"] <= found["value"]) & (found["value"] <= found["upper"])).all()
+    means = found[found["dataset"] == "mean"]
+    assert means["size"].is_unique and len(means) == len(found) / 2
+    if slope:
         assert (found["value"] > 0.7).all() and (found["lower"] > 0).all()
-        assert ((found["lower"] <= found["value"]) & (found["value"] <= found["upper"])).all()
-        means = found[found["dataset"] == "mean"]
-        assert means["size"].is_unique and len(means) == len(found) / 2
-
-    def test_scores_without_relation_to_the_loss_rank_nothing(self):
-        found = size_correlations(simulate(World(level={FIX: 0.0}, slope={FIX: 0.0})), bootstrap=BOOTSTRAP)
-        means = found[found["dataset"] == "mean"]
-        assert ((means["lower"] < 0) & (means["upper"] > 0)).mean() > 0.7
-        assert np.abs(means["value"].mean()) < 0.5
+    else:
+        assert ((means["lower"] < 0) & (means["upper"] > 0)).mean() > 0.7 and np.abs(means["value"].mean()) < 0.5

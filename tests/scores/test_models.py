@@ -36,11 +36,16 @@ def row_of(table, method="lora"):
 
 def test_mean_and_interval_are_those_of_draws_averaged_over_seeds(records, table):
     own = runs_of(records)
+    values = [primary_score(run, SCORE).value for run in own]
     row = row_of(keep_means(table))
-    assert row["value"] == pytest.approx(np.mean([primary_score(run, SCORE).value for run in own]))
     draws = np.mean([BOOTSTRAP.draws(run, primary_score(run, SCORE))[0] for run in own], axis=0)
     assert (row["lower"], row["upper"]) == pytest.approx(percentile_interval(draws, 0.95))
-    assert row["n_seeds"] == 3 and row["val_loss"] == pytest.approx(np.mean([run.val_loss for run in own]))
+    models = model_scores(records, SCORE, BOOTSTRAP).table
+    model = models[(models["method"] == "lora") & (models["size"] == own[0].size)].iloc[0]
+    assert len(models) == 16 and model["seed_variance"] == pytest.approx(np.var(values, ddof=1))
+    for found in (row, model):
+        assert found["value"] == pytest.approx(np.mean(values)) and found["n_seeds"] == 3
+        assert found["val_loss"] == pytest.approx(np.mean([run.val_loss for run in own]))
 
 
 def test_problems_are_shared_so_more_seeds_do_not_pretend_to_more_problems(records, table):
@@ -52,44 +57,25 @@ def test_problems_are_shared_so_more_seeds_do_not_pretend_to_more_problems(recor
     assert narrow["upper"] - narrow["lower"] < wide["upper"] - wide["lower"]
 
 
-def test_every_run_keeps_its_own_row(records, table):
+def test_runs_stand_beside_the_means_of_their_models(records, table):
     seeds = keep_seeds(table)
     assert len(seeds) == sum(len(record.scores) for record in records)
     found = seeds[seeds["dataset"] == SCORE].set_index("run_id")["value"]
     assert all(found[record.run_id] == primary_score(record, SCORE).value for record in records)
-
-
-def test_one_run_a_model_is_left_as_it_is(records):
-    some = [record for record in records if record.seed == 1]
-    table = intervals_over_seeds(some, bootstrap=BOOTSTRAP)
-    assert set(table["run_id"]) == {record.run_id for record in some}
-    assert seed_words(table) == "" and len(keep_seeds(table)) == 0
-    assert keep_means(table).equals(table)
-
-
-def test_uneven_seeds_are_said(records):
-    some = [record for record in records if record.seed == 0 or record.method == "lora"]
-    assert seed_words(intervals_over_seeds(some, bootstrap=BOOTSTRAP)) == "1 to 3 seeds"
-    assert seed_words(intervals_over_seeds(records, bootstrap=BOOTSTRAP)) == "3 seeds"
-
-
-def test_mean_performance_has_models_below_runs(records):
     panel = performance_panels(records, bootstrap=BOOTSTRAP)["Embedded suite"]
-    assert len(keep_seeds(panel)) == len(records) and len(keep_means(panel)) == len(records) / 3
-    own = keep_seeds(panel)[lambda rows: (rows["method"] == "ia3") & (rows["size"] == records[0].size)]
-    mean = keep_means(panel)[lambda rows: (rows["method"] == "ia3") & (rows["size"] == records[0].size)]
-    assert mean["value"].item() == pytest.approx(own["value"].mean())
-    assert mean["lower"].item() < mean["value"].item() < mean["upper"].item()
+    means = keep_means(panel).set_index(["size", "method"])
+    assert (len(keep_seeds(panel)), len(means)) == (len(records), len(records) / 3)
+    of_runs = keep_seeds(panel).groupby(["size", "method"])["value"].mean()
+    assert means["value"].to_dict() == pytest.approx(of_runs.to_dict())
+    assert ((means["lower"] < means["value"]) & (means["value"] < means["upper"])).all()
 
 
-def test_seeds_become_one_model(records):
-    found = model_scores(records, SCORE, BOOTSTRAP).table
-    assert len(found) == 16 and set(found["n_seeds"]) == {3}
-    runs = runs_of(records)
-    row = found[(found["method"] == "lora") & (found["size"] == records[0].size)].iloc[0]
-    values = [primary_score(run, SCORE).value for run in runs]
-    assert (row["value"], row["seed_variance"]) == pytest.approx((np.mean(values), np.var(values, ddof=1)))
-    assert row["val_loss"] == pytest.approx(np.mean([run.val_loss for run in runs]))
+def test_seeds_are_said_where_there_are_several(records, table):
+    uneven, single = ([r for r in records if r.seed == 1 or r.method == more] for more in ("lora", ""))
+    uneven, single = (intervals_over_seeds(some, bootstrap=BOOTSTRAP) for some in (uneven, single))
+    assert [seed_words(own) for own in (table, uneven, single)] == ["3 seeds", "1 to 3 seeds", ""]
+    assert len(single["run_id"].unique()) == len(records) / 3
+    assert len(keep_seeds(single)) == 0 and keep_means(single).equals(single)
 
 
 def test_data_sets_without_a_primary_score_are_refused(records):

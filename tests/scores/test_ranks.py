@@ -85,17 +85,11 @@ class TestStatistics:
     @pytest.mark.parametrize("n", [4, 5, 6])
     @pytest.mark.parametrize("tied", [False, True])
     def test_exact_p_of_spearman_equals_a_permutation_test(self, n, tied):
-        rng = np.random.default_rng(10 + n)
-        x, y = rng.normal(size=(2, n))
+        x, y = np.random.default_rng(10 + n).normal(size=(2, n))
         if tied:
             x[0], y[-1] = x[1], y[0]
-        expected = stats.permutation_test(
-            (x,),
-            lambda a: abs(stats.spearmanr(a, y).statistic),
-            permutation_type="pairings",
-            alternative="greater",
-            n_resamples=np.inf,
-        )
+        ways = {"permutation_type": "pairings", "alternative": "greater", "n_resamples": np.inf}
+        expected = stats.permutation_test((x,), lambda a: abs(stats.spearmanr(a, y).statistic), **ways)
         value, p_value, _ = rank_correlation(x, y, "spearman")
         assert p_value == pytest.approx(expected.pvalue, abs=1e-12)
         assert value == pytest.approx(stats.spearmanr(x, y).statistic)
@@ -116,25 +110,26 @@ class TestStatistics:
             rank_correlation(np.full(6, 0.1), np.arange(6), statistic)
 
 
-class TestPermutation:
-    @pytest.mark.parametrize("side", ["both", "above", "below"])
-    def test_share_of_orders_as_extreme_with_the_observed_one_among_them(self, side):
-        null = np.array([0.5, 0.5 - 1e-13, -0.5, 0.1, 0.9, np.nan])
-        assert permutation_p(null, side) == {"both": 4, "above": 3, "below": 4}[side] / 5
-        assert permutation_p(np.array([2.0, *np.zeros(99)]) * (-1 if side == "below" else 1), side) == 0.01
-        assert np.isnan(permutation_p(np.array([np.nan, 0.3]), side))
+@pytest.mark.parametrize("side", ["both", "above", "below"])
+def test_share_of_orders_as_extreme_with_the_observed_one_among_them(side):
+    null = np.array([0.5, 0.5 - 1e-13, -0.5, 0.1, 0.9, np.nan])
+    assert permutation_p(null, side) == {"both": 4, "above": 3, "below": 4}[side] / 5
+    assert permutation_p(np.array([2.0, *np.zeros(99)]) * (-1 if side == "below" else 1), side) == 0.01
+    assert np.isnan(permutation_p(np.array([np.nan, 0.3]), side))
 
 
 class TestRankMethods:
-    def test_ranks_values_and_ties(self, make_run):
+    def test_ranks_values_ties_and_how_each_interval_was_made(self, make_run):
         passed = {"fft": 3, "lora": 8, "ia3": 8, "ptuning": 5}
         records = [make_run(method, 1_000, np.arange(10) < k) for method, k in passed.items()]
         table = rank_methods(records, DATASET, bootstrap=BOOTSTRAP).set_index("method")
         assert table["rank"].to_dict() == {"lora": 1, "ia3": 1, "ptuning": 3, "fft": 4}
         assert table["value"].to_dict() == {"lora": 0.8, "ia3": 0.8, "ptuning": 0.5, "fft": 0.3}
-        assert set(table["interval"]) == {PROBLEM_BOOTSTRAP}
         assert np.all(table["lower"] <= table["value"]) and np.all(table["value"] <= table["upper"])
         assert table["p_best"]["lora"] == table["p_best"]["ia3"] > 0.4
+        bare = make_run("lora", 1_000, np.arange(10) < 4, problems=None, stderr=0.1)
+        table = rank_methods([records[0], bare], DATASET, bootstrap=BOOTSTRAP).set_index("method")
+        assert table["interval"].to_dict() == {"fft": PROBLEM_BOOTSTRAP, "lora": "normal, bootstrap standard error"}
 
     def test_methods_that_pass_equally_often_in_a_resample_share_it(self, make_run):
         # They fail on different problems: equal counts are a tie, in whatever order the floating-point sum is taken.
@@ -149,39 +144,19 @@ class TestRankMethods:
         assert table["p_best"]["fft"] == pytest.approx(expected, abs=1e-12)
 
     def test_probabilities_add_up_at_each_size(self, released_records):
-        table = rank_all(released_records, bootstrap=BOOTSTRAP)
-        totals = table.groupby(["dataset", "size"])["p_best"].sum()
-        np.testing.assert_allclose(totals, 1)
-        assert table.groupby(["dataset", "size"])["rank"].min().eq(1).all()
+        sizes = (table := rank_all(released_records, bootstrap=BOOTSTRAP)).groupby(["dataset", "size"])
+        np.testing.assert_allclose(sizes["p_best"].sum(), 1)
+        assert sizes["rank"].min().eq(1).all()
         assert list(dict.fromkeys(table["dataset"])) == measured_datasets(released_records)
 
-    def test_fewest_failures_are_best_where_lower_is_better(self, two_sizes, monkeypatch):
-        before = rank_methods(two_sizes, DATASET, bootstrap=BOOTSTRAP)
+    @pytest.mark.parametrize(("higher_is_better", "best"), [(True, "adapterh"), (False, "fft")])
+    def test_fewest_failures_are_best_where_lower_is_better(self, two_sizes, monkeypatch, higher_is_better, best):
         known = metrics.METRICS["robust_pass@1"]
-        monkeypatch.setitem(metrics.METRICS, "robust_pass@1", replace(known, higher_is_better=False))
-        after = rank_methods(two_sizes, DATASET, bootstrap=BOOTSTRAP)
-        best = {
-            name: t[t["rank"] == 1].set_index("size")["method"].to_dict()
-            for name, t in (("before", before), ("after", after))
-        }
-        assert best["before"] == {"1000b": "adapterh", "3000b": "adapterh", "7000b": "adapterh"}
-        assert best["after"] == {"1000b": "fft", "3000b": "fft", "7000b": "fft"}
-        assert after.loc[after["rank"] == 1, "p_best"].min() > 0.5
-
-    def test_each_row_says_how_its_own_interval_was_made(self, make_run):
-        records = [
-            make_run("fft", 1_000, np.arange(10) < 5),
-            make_run("lora", 1_000, np.arange(10) < 4, problems=None, stderr=0.1),
-        ]
-        table = rank_methods(records, DATASET, bootstrap=BOOTSTRAP).set_index("method")
-        assert table["interval"].to_dict() == {
-            "fft": PROBLEM_BOOTSTRAP,
-            "lora": "normal, bootstrap standard error",
-        }
-
-    def test_data_set_without_a_score(self, released_records):
-        with pytest.raises(Refusal, match="no run that is not held out has recode_docstring"):
-            rank_methods(released_records, "recode_docstring")
+        monkeypatch.setitem(metrics.METRICS, known.name, replace(known, higher_is_better=higher_is_better))
+        table = rank_methods(two_sizes, DATASET, bootstrap=BOOTSTRAP)
+        first = table[table["rank"] == 1]
+        assert first.set_index("size")["method"].to_dict() == dict.fromkeys(("1000b", "3000b", "7000b"), best)
+        assert first["p_best"].min() > 0.5
 
     def test_seeds_are_averaged_and_their_scatter_is_in_the_draws(self, make_run):
         outcomes = {"fft": (4, 6), "lora": (3, 5), "ia3": (2, 2), "parallel": (1, 1)}
@@ -190,28 +165,17 @@ class TestRankMethods:
             for method, passes in outcomes.items()
             for seed, n in enumerate(passes)
         ]
-        table = rank_methods(records, DATASET, bootstrap=BOOTSTRAP).set_index("method")
+        table, alone = (
+            rank_methods(runs, DATASET, bootstrap=BOOTSTRAP).set_index("method") for runs in (records, records[::2])
+        )
         assert table["value"].to_dict() == pytest.approx({"fft": 0.5, "lora": 0.4, "ia3": 0.2, "parallel": 0.1})
         assert set(table["n_seeds"]) == {2} and set(table["interval"]) == {f"{PROBLEM_BOOTSTRAP} and seeds"}
-        alone = rank_methods([r for r in records if r.seed == 0], DATASET, bootstrap=BOOTSTRAP).set_index("method")
         scores = model_scores(records, DATASET, BOOTSTRAP)
         # Two of four models have a seed variance of 0.02, the others none: pooled 0.01, and half of it for a mean.
         added = scores.draws_of_runs().var(axis=0) - scores.draws.var(axis=0)
         np.testing.assert_allclose(added, 0.005, rtol=0.6)
         assert added.mean() == pytest.approx(0.005, rel=0.2)
         assert 0.5 < table["p_best"]["fft"] < alone["p_best"]["fft"]
-
-    @pytest.mark.parametrize(
-        ("grid", "message"),
-        [
-            ("mini", "1000b fft has two runs of one seed"),
-            ("other", "scores of different grids do not compare, and there are 2"),
-        ],
-    )
-    def test_one_run_too_many(self, two_sizes, make_run, grid, message):
-        again = make_run("fft", 1_000, np.arange(10) < 3, run_id="again").model_copy(update={"grid": grid})
-        with pytest.raises(Refusal, match=message):
-            rank_methods([*two_sizes, again], DATASET)
 
 
 class TestRankTransfer:
@@ -234,21 +198,19 @@ class TestRankTransfer:
     def test_released_data(self, released_records):
         table = transfer_all(released_records, bootstrap=BOOTSTRAP)
         sizes = {name: list(dict.fromkeys(rows["size_small"])) for name, rows in table.groupby("dataset")}
-        assert sizes["recode_format"] == ["1b", "3b", "7b"]
-        assert sizes["humanevalfix_java"] == ["1b", "3b"]
-        assert sizes["humanevalexplain_java"] == ["1b"]
         assert set(sizes) == set(measured_datasets(released_records)) - {"aatk"}
+        assert sizes["recode_format"] == ["1b", "3b", "7b"] and sizes["humanevalfix_java"] == ["1b", "3b"]
+        assert sizes["humanevalexplain_java"] == ["1b"]
         largest = table.drop_duplicates("dataset").set_index("dataset")["size_large"]
         assert (largest["recode_format"], largest["humanevalexplain_python"]) == ("16b", "7b")
         n_methods = table.set_index(["dataset", "size_small"])["n_methods"]
-        assert set(n_methods["recode_function", "1b"]) == {4}
-        assert set(n_methods["humanevalexplain_java", "1b"]) == {5}
+        assert set(n_methods["recode_function", "1b"]) == {4} and set(n_methods["humanevalexplain_java", "1b"]) == {5}
         assert np.all((table["ceiling"] > 0) & (table["ceiling"] <= 1))
-        assert np.all((table["lower"] >= -1) & (table["lower"] <= table["upper"]) & (table["upper"] <= 1))
+        assert np.all((table["lower"] >= -1) & (table["upper"] <= 1))
         assert np.all(table["methods"].str.split().str.len() == table["n_methods"])
         # No interval excludes its value, and p-values are corrected.
-        assert ((table["lower"] <= table["value"]) & (table["value"] <= table["upper"])).all()
-        assert ((table["lower"] <= table["estimate"]) & (table["estimate"] <= table["upper"])).all()
+        for name in ("value", "estimate"):
+            assert ((table["lower"] <= table[name]) & (table[name] <= table["upper"])).all()
         rows = table[table["statistic"] == "spearman"]
         np.testing.assert_allclose(rows["p_holm"], multipletests(rows["p_value"], method="holm")[1])
 
@@ -296,17 +258,27 @@ class TestRankTransfer:
         one, same, other = (rank_transfer(two_sizes, DATASET, bootstrap=own) for own in resamples)
         assert one.equals(same) and one["value"].equals(other["value"]) and not one["lower"].equals(other["lower"])
 
-    def test_one_size_with_enough_methods(self, two_sizes):
-        with pytest.raises(Refusal, match=r"recode_format: 1 size\(s\) have scores of 4 or more methods"):
-            rank_transfer(two_sizes[:8], DATASET)
-        with pytest.raises(Refusal, match="no data set has scores of four or more methods at two sizes"):
-            transfer_all(two_sizes[:8])
 
-    def test_sizes_that_share_too_few_methods(self, make_run):
-        halves = ((1_000, METHODS[:4]), (7_000, METHODS[3:]))
-        records = [make_run(m, n, np.arange(10) <= i) for n, methods in halves for i, m in enumerate(methods)]
-        with pytest.raises(Refusal, match="recode_format: no smaller size shares 4 methods with the largest"):
-            rank_transfer(records, DATASET)
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda runs, run: rank_methods(runs, "recode_docstring"), "no run that is not held out has recode_docstring"),
+        (lambda runs, run: rank_methods([*runs, run], DATASET), "1000b fft has two runs of one seed"),
+        (
+            lambda runs, run: rank_methods([*runs, run.model_copy(update={"grid": "other"})], DATASET),
+            "scores of different grids do not compare, and there are 2",
+        ),
+        (lambda runs, run: rank_transfer(runs[:8], DATASET), r"recode_format: 1 size\(s\) have scores of 4 or more"),
+        (lambda runs, run: transfer_all(runs[:8]), "no data set has scores of four or more methods at two sizes"),
+        (
+            lambda runs, run: rank_transfer([*runs[1:5], *(r for r in runs[10:] if r.method != "lora")], DATASET),
+            "recode_format: no smaller size shares 4 methods with the largest",
+        ),
+    ],
+)
+def test_refusals(two_sizes, make_run, call, message):
+    with pytest.raises(Refusal, match=message):
+        call(two_sizes, make_run("fft", 1_000, np.arange(10) < 3, run_id="again"))
 
 
 def test_measured_data_sets_keep_the_order_of_the_study(released_records):
@@ -315,17 +287,15 @@ def test_measured_data_sets_keep_the_order_of_the_study(released_records):
     assert measured_datasets([]) == []
 
 
-def test_held_out_runs_take_no_part_in_ranks(make_run):
-    records = [make_run(m, n, np.arange(10) <= i) for n in (1_000, 7_000) for i, m in enumerate(METHODS)]
-    extra = [make_run(m, 20_000, np.arange(10) <= 6 - i) for i, m in enumerate(METHODS)]
-    held_out = [record.model_copy(update={"held_out": True}) for record in extra]
-    assert rank_transfer(records + held_out, DATASET).equals(rank_transfer(records, DATASET))
-    assert rank_methods(records + held_out, DATASET).equals(rank_methods(records, DATASET))
+def test_held_out_runs_take_no_part_in_ranks_and_a_size_without_an_order_has_no_row(make_run):
+    passed = {3_000: (0, 1), 7_000: (0, 1), 20_000: (6, -1), 1_000: (-1, 0)}
+    low, high, large, floor = (
+        [make_run(m, n, np.arange(10) <= first + step * i) for i, m in enumerate(METHODS)]
+        for n, (first, step) in passed.items()
+    )
+    records, held_out = low + high, [record.model_copy(update={"held_out": True}) for record in large]
+    for call in (rank_methods, rank_transfer):
+        assert call(records + held_out, DATASET).equals(call(records, DATASET))
     assert measured_datasets(held_out) == []
-    assert set(rank_transfer(records + extra, DATASET)["n_params_large"]) == {20_000}
-
-
-def test_a_size_without_an_order_has_no_row(make_run):
-    records = [make_run(m, n, np.arange(10) <= i) for n in (3_000, 7_000) for i, m in enumerate(METHODS)]
-    floor = [make_run(m, 1_000, np.zeros(10)) for m in METHODS]
+    assert set(rank_transfer(records + large, DATASET)["n_params_large"]) == {20_000}
     assert set(rank_transfer(floor + records, DATASET)["n_params_small"]) == {3_000}
