@@ -35,43 +35,45 @@ def sizes_of(runs):
     return sorted({run.n_params_base for run in runs})
 
 
-class TestWhatIsHeldOut:
-    def test_marked_sizes_unless_a_number_is_given(self):
-        train, test = hold_out_sizes(grid())
-        assert (sizes_of(train), sizes_of(test)) == (list(SIZES), [LARGEST])
-        assert not any(run.held_out for run in test)
-        train, test = hold_out_sizes(grid(), 2)
-        assert (sizes_of(train), sizes_of(test)) == (list(SIZES[:2]), list(SIZES[2:]))
+MARKED, BARE = grid(), [run for run in grid() if not run.held_out]
 
-    def test_the_largest_where_none_is_marked(self):
-        train, test = hold_out_sizes([run for run in grid() if not run.held_out])
-        assert (sizes_of(train), sizes_of(test)) == (list(SIZES[:3]), [SIZES[3]])
 
-    @pytest.mark.parametrize("n_largest", [0, 4, 9])
-    def test_something_must_be_left(self, n_largest):
-        with pytest.raises(Refusal, match=f"{n_largest} sizes held out of 4 .*; hold out 1 to 3"):
-            hold_out_sizes(grid(), n_largest)
+@pytest.mark.parametrize(
+    ("runs", "n_largest", "small", "large"),
+    [
+        (MARKED, None, list(SIZES), [LARGEST]),
+        (MARKED, 2, list(SIZES[:2]), list(SIZES[2:])),
+        (BARE, None, list(SIZES[:3]), [SIZES[3]]),
+    ],
+    ids=["marked sizes", "as many as are asked for", "the largest where none is marked"],
+)
+def test_what_is_held_out(runs, n_largest, small, large):
+    train, test = hold_out_sizes(runs, n_largest)
+    assert (sizes_of(train), sizes_of(test)) == (small, large) and not any(run.held_out for run in test)
+
+
+@pytest.mark.parametrize("n_largest", [0, 4, 9])
+def test_something_must_be_left(n_largest):
+    with pytest.raises(Refusal, match=f"{n_largest} sizes held out of 4 .*; hold out 1 to 3"):
+        hold_out_sizes(MARKED, n_largest)
 
 
 class TestNothingIsSeen:
     @pytest.mark.parametrize("quantity", QUANTITIES)
     def test_values_of_the_largest_size_do_not_move_its_prediction(self, quantity):
-        records = [run for run in grid() if not run.held_out]
-
         def worse(run):
             scores = tuple(s.model_copy(update={"value": s.value / 2, "problems": None}) for s in run.scores)
             return run.model_copy(update={"val_loss": 3 * run.val_loss, "scores": scores})
 
-        changed = [worse(run) if run.n_params_base == SIZES[-1] else run for run in records]
-        one, two = (largest_from_smaller(record_outcome(runs, quantity)) for runs in (records, changed))
+        changed = [worse(run) if run.n_params_base == SIZES[-1] else run for run in BARE]
+        one, two = (largest_from_smaller(record_outcome(runs, quantity)) for runs in (BARE, changed))
         ends = ["predicted", "lower_95", "upper_95", "lower_50", "upper_50", "persistence"]
         np.testing.assert_array_equal(one[ends], two[ends])
-        assert (one["value"] != two["value"]).all() and describe(two)["mean_abs_error"] > describe(one)[
-            "mean_abs_error"
-        ]
+        errors = [describe(table)["mean_abs_error"] for table in (one, two)]
+        assert (one["value"] != two["value"]).all() and errors[1] > errors[0]
 
     def test_marked_runs_take_no_part(self, found):
-        changed = [run.model_copy(update={"val_loss": run.val_loss * (9.0 if run.held_out else 1.0)}) for run in grid()]
+        changed = [run.model_copy(update={"val_loss": run.val_loss * (9.0 if run.held_out else 1.0)}) for run in MARKED]
         (other,) = backtest_records(changed, quantities=["val_loss"])[0]
         assert other["weights"] == found[0]["weights"]
         np.testing.assert_array_equal(other["rows"]["predicted"], found[0]["rows"]["predicted"])
@@ -86,11 +88,8 @@ class TestScores:
         assert loss["rmse_log"] < 0.1 < loss["persistence_rmse_log"] and loss["coverage"]["0.95"] >= 5 / 6
         assert score["rmse_log"] < score["persistence_rmse_log"]
         assert any(">logistic" in name for name in score["weights"])
-
-    def test_rows_say_what_the_summary_counts(self, found):
-        for group in found:
-            rows = group["rows"]
-            assert len(rows) == group["n_test"] and set(rows["method"]) == set(METHODS)
+        for rows in (loss["rows"], score["rows"]):
+            assert len(rows) == 6 and set(rows["method"]) == set(METHODS)
             inside = (rows["lower_95"] <= rows["value"]) & (rows["value"] <= rows["upper_95"])
             assert inside.tolist() == rows["covered_95"].tolist()
             np.testing.assert_allclose(rows["error"], rows["predicted"] - rows["value"])
@@ -109,28 +108,18 @@ class TestScores:
         assert score_rows(outcome, rows)["interval_score"] == pytest.approx(0.0, abs=1e-9)
 
 
-class TestCommand:
-    @pytest.fixture
-    def folder(self, tmp_path):
-        for run in grid():
-            store.save(run, tmp_path / "runs")
-        return tmp_path
-
-    def test_json_has_the_shape_of_tables(self, folder, capsys):
-        assert main(["backtest", "--data", str(folder), "--dataset", "val_loss", "--hold-out", "1", "--json"]) == 0
-        printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-        assert set(printed) == {"mean", "groups", "rows", "procedure"} and len(printed["groups"]) == 1
-        assert set(printed["mean"]) == {"rmse_log", "mean_abs_pct", "coverage", "interval_score", "weights"}
-        assert set(printed["mean"]["coverage"]) == {"0.5", "0.8", "0.95"} and "AICc" in printed["procedure"]
-        assert {"size", "method", "value", "predicted", "lower_95", "upper_95"} <= printed["rows"][0].keys()
-
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            (["--law", "power"], "--law is for a table"),
-            (["--dataset", "mbpp"], "unknown data set 'mbpp'; choose from val_loss"),
-        ],
-    )
-    def test_refusals(self, folder, capsys, options, message):
-        assert main(["backtest", "--data", str(folder), *options]) == 2
-        assert message in capsys.readouterr().err
+def test_command(tmp_path, capsys):
+    for run in MARKED:
+        store.save(run, tmp_path / "runs")
+    asked = ["backtest", "--data", str(tmp_path)]
+    assert main([*asked, "--dataset", "val_loss", "--hold-out", "1", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert set(printed) == {"mean", "groups", "rows", "procedure"} and len(printed["groups"]) == 1
+    assert set(printed["mean"]) == {"rmse_log", "mean_abs_pct", "coverage", "interval_score", "weights"}
+    assert set(printed["mean"]["coverage"]) == {"0.5", "0.8", "0.95"} and "AICc" in printed["procedure"]
+    assert {"size", "method", "value", "predicted", "lower_95", "upper_95"} <= printed["rows"][0].keys()
+    for options, message in (
+        (["--law", "power"], "--law is for a table"),
+        (["--dataset", "mbpp"], "unknown data set 'mbpp'; choose from val_loss"),
+    ):
+        assert main([*asked, *options]) == 2 and message in capsys.readouterr().err

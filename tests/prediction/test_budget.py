@@ -90,8 +90,5 @@ def test_more_runs_give_up_less_and_a_budget_bounds_them(released_records):
     assert found["option"].iloc[-1] == "halving: 7 at 16b, 4 at 16b"
     poor = choices(released_records, DATASET, 34e9, budget=1.0)
     assert poor.loc[poor["advice"], "option"].tolist() == ["choose now"]
-
-
-def test_losses_are_chosen_by_too():
-    found = choices(simulate(), "val_loss", 3e6)
-    assert (found["expected_regret"] >= 0).all() and found["quantity"].eq("val_loss").all()
+    losses = choices(simulate(), "val_loss", 3e6)
+    assert (losses["expected_regret"] >= 0).all() and losses["quantity"].eq("val_loss").all()

@@ -24,6 +24,10 @@ class TestFit:
         slopes = np.array([fit.binomial.theta[-1] / fit.loss_scale for fit in fits])
         errors = np.array([np.sqrt(fit.binomial.covariance[-1, -1]) / fit.loss_scale for fit in fits])
         assert slopes.mean() == pytest.approx(4.0, abs=0.4) and np.sum(np.abs(slopes - 4.0) <= 2 * errors) >= 6
+        curve, run = (fits[0].draw(np.full(N_DRAWS, 1.0), "lora", observation=kind).std() for kind in (False, True))
+        assert 0 < curve < run
+        with pytest.raises(Refusal, match="dora was not fitted on embedded_fix; choose from fft, lora"):
+            fits[0].curve(np.array([1.0]), "dora")
 
     def test_chance_floor_and_direction(self):
         world = World(level={"embedded_security": 0.0}, slope={"embedded_security": 5.0})
@@ -32,11 +36,6 @@ class TestFit:
         loss = np.array([0.5, 1.0, 1.4])
         np.testing.assert_allclose(fitted.curve(loss, "lora"), world.goodness("embedded_security", loss), atol=0.02)
         assert fitted.binomial.theta[-1] / fitted.loss_scale == pytest.approx(5.0, rel=0.15)
-
-    def test_a_method_without_a_level_is_refused(self):
-        fitted = fit_loss_score(scores_of(simulate(methods=("lora", "fft"))), "shared_slope")
-        with pytest.raises(Refusal, match="ia3 was not fitted on embedded_fix; choose from lora, fft"):
-            fitted.curve(np.array([1.0]), "ia3")
 
     def test_a_new_run_is_covered_as_often_as_asked(self):
         world, hits = World(size_sd=0.2, model_sd=0.1), []
@@ -51,24 +50,21 @@ class TestFit:
         # Runs of one world share its size effect: about 24 independent looks, and with four sizes its variance is wide.
         assert 0.66 <= coverage[0] <= 0.97 and 0.86 <= coverage[1] <= 1.0
 
-    def test_observation_is_wider_than_the_curve(self):
-        fitted = fit_loss_score(scores_of(simulate()))
-        drawn = [fitted.draw(np.full(N_DRAWS, 1.0), "lora", observation=kind).std() for kind in (False, True)]
-        assert 0 < drawn[0] < drawn[1]
+
+SHIFTED = [
+    run.model_copy(update={"val_loss": run.val_loss + 0.6 * (run.method in ("fft", "ia3"))})
+    for run in simulate(n_problems=1000)
+]
 
 
-def replace_loss(record, loss):
-    return record.model_copy(update={"val_loss": loss})
-
-
-class TestChoice:
-    def test_one_curve_where_methods_share_it(self):
-        assert choose_pooling(scores_of(simulate(n_problems=1000))) == "pooled"
-
-    def test_own_levels_where_methods_differ_at_equal_loss(self):
-        records = simulate(n_problems=1000)
-        shifted = [replace_loss(r, r.val_loss + 0.6) if r.method in ("fft", "ia3") else r for r in records]
-        assert choose_pooling(scores_of(shifted)) == "shared_slope"
-
-    def test_two_sizes_leave_no_choice(self):
-        assert choose_pooling(scores_of(simulate(sizes=(13_296, 51_936)))) == "pooled"
+@pytest.mark.parametrize(
+    ("records", "pooling"),
+    [
+        (simulate(n_problems=1000), "pooled"),
+        (SHIFTED, "shared_slope"),
+        (simulate(sizes=(13_296, 51_936)), "pooled"),
+    ],
+    ids=["methods share a curve", "methods differ at equal loss", "two sizes leave no choice"],
+)
+def test_methods_have_levels_of_their_own_where_they_need_them(records, pooling):
+    assert choose_pooling(scores_of(records)) == pooling

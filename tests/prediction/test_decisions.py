@@ -58,12 +58,10 @@ class TestDecisions:
         assert even["p_best"].max() < 0.5
 
     def test_what_no_back_test_can_check_is_named_and_not_predicted(self):
-        both = simulate(World(level={FIX: -1.0}, slope={FIX: 3.0}), seeds=(0,))
-        more = simulate(seeds=(0,))
-        synthesis = {r.run_id: r.scores for r in more}
+        both = {r.run_id: r.scores for r in simulate(seeds=(0,))}
         records = [
-            r.model_copy(update={"scores": r.scores if r.n_params_base == SIZES[0] else synthesis[r.run_id]})
-            for r in both
+            run if run.n_params_base == SIZES[0] else run.model_copy(update={"scores": both[run.run_id]})
+            for run in simulate(World(level={FIX: -1.0}, slope={FIX: 3.0}), seeds=(0,))
         ]
         found = best_at_size_all(records, LARGEST)
         refused = found[found["refusal"] != ""]
@@ -88,6 +86,15 @@ class TestDecisions:
             (lambda: best_at_size(simulate(), "mbpp", 1e6), "unknown data set 'mbpp'; choose from"),
             (lambda: best_at_size(simulate(), FIX, 1e9), "the limit is 10 times"),
             (lambda: best_at_size(simulate(scores=()), FIX, 1e6), "no run has a score on embedded_fix"),
+            (lambda: frontier(simulate(), FIX, "money"), "unknown cost 'money'; choose from n_params_updated, peak"),
+            (
+                lambda: frontier(simulate(cost=Cost(flop=1.0)), FIX, "seconds"),
+                "seconds was not measured in runs with a score on embedded_fix",
+            ),
+            (
+                lambda: plan_runs(fit_stack(loss_points(simulate()), "log"), (["lora"], 1e6), [], []),
+                "no run to choose from; give sizes with --candidate-size",
+            ),
         ],
     )
     def test_refusals(self, call, message):
@@ -111,15 +118,8 @@ class TestPlanning:
         shown = found[found["on_frontier"]]
         assert shown["value"].is_monotonic_increasing and shown["cost_value"].is_monotonic_increasing
         assert found.loc[(found["method"] == "fft") & (found["kind"] == "measured"), "p_frontier"].max() < 0.2
-
-    def test_lower_is_better_on_the_frontier_too(self):
-        world = World(level={"embedded_security": 0.0}, slope={"embedded_security": 5.0})
-        found = frontier(simulate(world), "embedded_security", "flop", bootstrap=BOOTSTRAP)
-        shown = found[found["on_frontier"]]
-        assert shown["value"].is_monotonic_decreasing and found.loc[found["value"].idxmin(), "on_frontier"]
-
-    def test_unknown_or_unmeasured_cost(self):
-        with pytest.raises(Refusal, match="unknown cost 'money'; choose from n_params_updated, peak"):
-            frontier(simulate(), FIX, "money")
-        with pytest.raises(Refusal, match="seconds was not measured in runs with a score on embedded_fix"):
-            frontier(simulate(cost=Cost(flop=1.0)), FIX, "seconds")
+        # Where lower is better, the best are the lowest.
+        insecure = World(level={"embedded_security": 0.0}, slope={"embedded_security": 5.0})
+        found = frontier(simulate(insecure), "embedded_security", "flop", bootstrap=BOOTSTRAP)
+        assert found.loc[found["on_frontier"], "value"].is_monotonic_decreasing
+        assert found.loc[found["value"].idxmin(), "on_frontier"]

@@ -40,12 +40,9 @@ def test_without_a_chance_level_it_is_the_glm_of_statsmodels(trained, scope):
     assert found["value"] == pytest.approx(glm.params.iloc[-1], rel=5e-3)
     if scope == WITHIN:
         # Here nothing is between sizes: errors are those of the GLM, t for t.
-        dispersion = fit.table[(fit.table["scope"] == scope) & (fit.table["parameter"] == "dispersion")]["value"].iloc[
-            0
-        ]
+        dispersion = fit.table.set_index(["scope", "parameter"])["value"][scope, "dispersion"]
         assert dispersion == pytest.approx(glm.scale, rel=0.02)
-        half = (found["upper"] - found["lower"]) / 2
-        assert half == pytest.approx(glm.bse.iloc[-1] * 2.07, rel=0.15)
+        assert (found["upper"] - found["lower"]) / 2 == pytest.approx(glm.bse.iloc[-1] * 2.07, rel=0.15)
 
 
 @pytest.mark.parametrize("size_sd", [0.0, 0.3])
@@ -67,39 +64,27 @@ def test_worlds_with_a_known_slope(size_sd):
 
 
 def test_the_held_out_size_is_predicted_and_not_seen(trained):
-    fit = regress_score(trained, FIX)
-    assert fit.held_out["size"].nunique() == 1 and len(fit.held_out) == 7
+    def spoil(run):
+        scores = tuple(s.model_copy(update={"value": 0.0, "problems": None}) for s in run.scores)
+        return run.model_copy(update={"scores": scores})
+
+    found = aa.regress(trained, score=FIX, on="val_loss")
+    assert "within size" in repr(found) and list(found.fits) == [FIX] and len(found.plot().axes) == 1
+    fit, again = found.fits[FIX], regress_score([spoil(r) if r.held_out else r for r in trained], FIX)
+    assert fit.held_out["size"].nunique() == 1 and len(fit.held_out) == len(found.held_out) == 7
     assert fit.held_out["covered"].mean() > 0.5
     truth = world().goodness(FIX, fit.held_out["loss"].to_numpy(dtype=float))
     assert np.abs(fit.held_out["predicted"] - truth).max() < 0.08
-    spoiled = [
-        run.model_copy(
-            update={"scores": tuple(s.model_copy(update={"value": 0.0, "problems": None}) for s in run.scores)}
-        )
-        if run.held_out
-        else run
-        for run in trained
-    ]
-    again = regress_score(spoiled, FIX)
     assert again.table.equals(fit.table) and again.held_out["predicted"].equals(fit.held_out["predicted"])
-
-
-def test_without_held_out_runs_the_largest_size_is(trained):
+    # Where none is marked, the largest is held out.
     kept = [run for run in trained if not run.held_out]
-    fit = regress_score(kept, FIX)
-    assert set(fit.held_out["size"]) == {max(kept, key=lambda run: run.n_params_base).size}
+    assert set(regress_score(kept, FIX).held_out["size"]) == {max(kept, key=lambda run: run.n_params_base).size}
 
 
 def test_the_curve_begins_at_chance(trained):
     curve = regress_score(trained, EXPLAIN).curve([0.3, 0.6, 30.0])
     assert curve["value"].is_monotonic_decreasing and curve["value"].iloc[-1] == pytest.approx(0.25, abs=1e-3)
     assert ((curve["lower"] <= curve["value"]) & (curve["value"] <= curve["upper"])).iloc[:2].all()
-
-
-def test_results_print_and_plot(trained):
-    found = aa.regress(trained, score=FIX, on="val_loss")
-    assert "within size" in repr(found) and list(found.fits) == [FIX]
-    assert len(found.plot().axes) == 1 and len(found.held_out) == 7
 
 
 def test_released_models_have_no_losses(released_records):
