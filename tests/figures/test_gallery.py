@@ -68,47 +68,35 @@ def shared(counted):
     return PerGrid({"released": Tables([A]), "own": Tables([A, A]), "bare": Tables([])})
 
 
-class TestShared:
-    def test_one_file_has_the_rows_of_all_grids(self, shared, tmp_path):
-        shared["released"].runs = [SimpleNamespace(method="fft", grid="released")]
-        drawn = draw("shared", shared, tmp_path)
-        assert {path.name for path in tmp_path.iterdir()} == {"shared.csv", "shared.pdf", "shared.png"}
-        # Whole numbers stay whole where one grid has no such column.
-        assert (tmp_path / "shared.csv").read_text() == "grid,n,extra\nreleased,0,\nown,0,1\nown,1,1\n"
-        assert drawn.lacking == {"bare": "no <runs>"} and list(drawn.pictures) == ["released and own"]
-        assert find_spec("shared", gallery.FIGURES)[1] == "" and find_spec("shared_own", gallery.FIGURES) is None
-
-    def test_one_grid_alone(self, shared, tmp_path):
-        picture, table = Tables([A]).draw("shared")
-        assert len(picture.axes) == 1 and table.to_dict("list") == {"grid": ["own"], "n": [0]}
-
-    def test_a_file_of_other_records_is_removed(self, shared, tmp_path):
-        draw("shared", shared, tmp_path)
-        draw("shared", PerGrid({"bare": Tables([])}), tmp_path)
-        assert list(tmp_path.iterdir()) == []
+def test_one_file_has_the_rows_of_all_grids(shared, tmp_path):
+    shared["released"].runs = [SimpleNamespace(method="fft", grid="released")]
+    drawn = draw("shared", shared, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"shared.csv", "shared.pdf", "shared.png"}
+    # Whole numbers stay whole where one grid has no such column.
+    assert (tmp_path / "shared.csv").read_text() == "grid,n,extra\nreleased,0,\nown,0,1\nown,1,1\n"
+    assert drawn.lacking == {"bare": "no <runs>"} and list(drawn.pictures) == ["released and own"]
+    assert find_spec("shared", gallery.FIGURES)[1] == "" and find_spec("shared_own", gallery.FIGURES) is None
+    picture, table = Tables([A]).draw("shared")
+    assert len(picture.axes) == 1 and table.to_dict("list") == {"grid": ["own"], "n": [0]}
 
 
-class TestDraw:
-    def test_files_carry_the_grid_and_reasons_are_shown(self, counted, tmp_path):
-        drawn = draw("counted", counted, tmp_path)
-        assert {path.stem for path in tmp_path.iterdir()} == {"counted", "counted_own"}
-        assert len(list(tmp_path.iterdir())) == 6
-        assert drawn.table.to_dict("list") == {"grid": ["released", "own"], "n": [1, 2], "level": [0.95, 0.5]}
-        assert drawn.lacking == {"bare": "no <runs>"}
-        page = drawn._repr_html_()
-        assert page.count("<img ") == 2 and "Grid <b>bare</b> is not shown: no &lt;runs&gt;" in page
+def test_files_carry_the_grid_and_reasons_are_shown(counted, tmp_path):
+    drawn = draw("counted", counted, tmp_path)
+    assert {path.stem for path in tmp_path.iterdir()} == {"counted", "counted_own"}
+    assert len(list(tmp_path.iterdir())) == 6
+    assert drawn.table.to_dict("list") == {"grid": ["released", "own"], "n": [1, 2], "level": [0.95, 0.5]}
+    assert drawn.lacking == {"bare": "no <runs>"} and gallery.FIGURES["counted"].say(drawn.table) == "2 rows."
+    page = drawn._repr_html_()
+    assert page.count("<img ") == 2 and "Grid <b>bare</b> is not shown: no &lt;runs&gt;" in page
+    with pytest.raises(Refusal, match="unknown figure 'countd'; choose from backtest, best_method, "):
+        counted["own"].draw("countd")
 
-    def test_files_of_other_records_are_removed(self, counted, tmp_path):
-        draw("counted", counted, tmp_path)
-        draw("counted", PerGrid({"own": Tables([])}), tmp_path)
-        assert {path.stem for path in tmp_path.iterdir()} == {"counted"}
 
-    def test_one_grid_by_name(self, counted):
-        _, table = Tables([A] * 3, level=0.8).draw("counted")
-        assert table.to_dict("list") == {"n": [3], "level": [0.8]}
-        assert gallery.FIGURES["counted"].say(table) == "1 rows."
-        with pytest.raises(Refusal, match="unknown figure 'countd'; choose from backtest, best_method, "):
-            Tables([A]).draw("countd")
+@pytest.mark.parametrize(("name", "bare", "left"), [("counted", "own", {"counted"}), ("shared", "bare", set())])
+def test_files_of_other_records_are_removed(shared, tmp_path, name, bare, left):
+    draw(name, shared, tmp_path)
+    draw(name, PerGrid({bare: Tables([])}), tmp_path)
+    assert {path.stem for path in tmp_path.iterdir()} == left
 
 
 @pytest.mark.parametrize(
@@ -122,21 +110,13 @@ class TestDraw:
 def test_a_stem_names_figure_and_grid(stem, name, grid):
     spec, found = find_spec(stem)
     assert (spec.name, found) == (name, grid) and figure_stem(name, grid) == stem
-
-
-def test_a_stem_of_no_figure():
     assert find_spec("budget") is None
 
 
 def test_figures_of_a_notebook_that_have_files(tmp_path):
-    for name in ("contrasts_ladder.png", "task_performance_ladder.csv", "task_performance.csv", "budget.csv"):
-        (tmp_path / name).write_text("")
-    for name in ("contrasts.txt", "mean_performance.png", "mean_performance_ladder.png"):
+    names = "contrasts_ladder.png task_performance_ladder.csv task_performance.csv budget.csv contrasts.txt"
+    for name in (*names.split(), "mean_performance.png", "mean_performance_ladder.png"):
         (tmp_path / name).write_text("")
     found = [(stem, grid) for stem, _, grid in drawn_figures(tmp_path, "task_performance")]
-    assert found == [
-        ("contrasts_ladder", "ladder"),
-        ("task_performance", "released"),
-        ("task_performance_ladder", "ladder"),
-        ("mean_performance", ""),
-    ]
+    expected = {"contrasts_ladder": "ladder", "task_performance": "released", "task_performance_ladder": "ladder"}
+    assert found == [*expected.items(), ("mean_performance", "")]

@@ -50,25 +50,18 @@ def confusable(colours, vision):
     return {pair: round(distance, 1) for pair, distance in distances.items() if distance < DISTINCT}
 
 
-def test_every_method_has_one_style():
+def test_every_method_has_one_style_that_differs_in_every_part():
     assert tuple(style.METHOD_STYLES) == METHODS
-
-
-@pytest.mark.parametrize("part", ["label", "colour", "marker"])
-def test_styles_differ_in_every_part(part):
-    values = [getattr(look, part).lower() for look in style.METHOD_STYLES.values()]
-    assert len(set(values)) == len(METHODS)
+    for part in ("label", "colour", "marker"):
+        assert len({getattr(look, part).lower() for look in style.METHOD_STYLES.values()}) == len(METHODS)
 
 
 @pytest.mark.parametrize("vision", VISION)
 def test_colours_differ_for_everyone(vision):
     colours = {name: look.colour for name, look in style.METHOD_STYLES.items()}
     assert confusable(colours | {"paper": "white"}, vision) == {}
-
-
-def test_the_colour_check_can_fail():
-    colours = {"red": "#d62728", "green": "#6b7a20"}
-    assert confusable(colours, "deuteranopia") and not confusable(colours, "normal")
+    # The check can fail.
+    assert bool(confusable({"red": "#d62728", "green": "#6b7a20"}, vision)) == (vision == "deuteranopia")
 
 
 @pytest.mark.parametrize(
@@ -76,13 +69,10 @@ def test_the_colour_check_can_fail():
     [
         (1_137_207_296, "1.1B"),
         (15_517_456_384, "15.5B"),
-        (34e9, "34B"),
         (350_000_000, "350M"),
         (300_000, "300k"),
-        (319_488, "319k"),
         (436_744, "437k"),
         (999_999_999, "1.0B"),
-        (1_500_000_000_000, "1.5T"),
         (2e12, "2T"),
         (512, "512"),
     ],
@@ -137,14 +127,11 @@ class TestDescribeModels:
         assert all((size in text) == (size in {s for s, _ in named}) for size in ("1b", "3b"))
 
 
-def test_categories_keep_the_order_of_sizes_and_methods():
+def test_categories_keep_the_order_of_sizes_and_methods_and_points_stand_at_their_sizes():
     sizes = [1_137_207_296, 3_043_311_104, 7_327_263_232, 15_517_456_384]
     places = np.array([style._places(sizes, method, sizes) for method in METHODS])
     assert (np.diff(places, axis=0) > 0).all() and (places[-1, :-1] < places[0, 1:]).all()
     np.testing.assert_allclose(places.mean(axis=0), range(4), atol=1e-12)
-
-
-def test_points_stand_at_their_sizes():
     np.testing.assert_array_equal(style._places([1e9, 3e9], "parallel", None), [1e9, 3e9])
     beside = [style.beside(34e9, method) for method in METHODS]
     assert beside == sorted(beside) and beside[0] > 34e9 and beside[-1] < 1.6 * 34e9
@@ -158,24 +145,20 @@ def panel():
     pyplot.close(figure)
 
 
-class TestSizeAxis:
-    def labels(self, panel):
-        return [label.get_text() for label in panel.get_xticklabels()]
-
-    def test_a_tick_at_each_size(self, panel):
-        style.size_axis(panel, [7_000_000_000, 1_000_000_000, 1_000_000_000])
-        assert list(panel.get_xticks()) == [1e9, 7e9]
-        assert self.labels(panel) == ["1B", "7B"]
-        assert panel.get_xscale() == "log" and panel.get_xlabel()
-
-    def test_of_crowded_labels_the_smaller_stands_below(self, panel):
-        style.size_axis(panel, [300_000, 310_000, 3_000_000, 3_100_000])
-        assert self.labels(panel) == ["\n300k", "310k", "\n3M", "3.1M"]
-
-    def test_one_size(self, panel):
-        style.size_axis(panel, [300_000], label=False)
-        assert self.labels(panel) == ["300k"]
-        assert panel.get_xlim()[0] < 300_000 < panel.get_xlim()[1] and not panel.get_xlabel()
+@pytest.mark.parametrize(
+    ("sizes", "ticks", "labels"),
+    [
+        ([7_000_000_000, 1_000_000_000, 1_000_000_000], [1e9, 7e9], ["1B", "7B"]),
+        ([300_000], [3e5], ["300k"]),
+        # Of crowded labels the smaller stands below.
+        ([300_000, 310_000, 3_000_000, 3_100_000], [3e5, 3.1e5, 3e6, 3.1e6], ["\n300k", "310k", "\n3M", "3.1M"]),
+    ],
+)
+def test_a_tick_at_each_size(panel, sizes, ticks, labels):
+    style.size_axis(panel, sizes, label=len(sizes) > 1)
+    assert list(panel.get_xticks()) == ticks and [text.get_text() for text in panel.get_xticklabels()] == labels
+    assert panel.get_xscale() == "log" and bool(panel.get_xlabel()) == (len(sizes) > 1)
+    assert panel.get_xlim()[0] < ticks[0] and ticks[-1] < panel.get_xlim()[1]
 
 
 @pytest.mark.parametrize(("lowest", "starts"), [(0.5, 0), (-0.5, -0.57)])
