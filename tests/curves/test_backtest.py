@@ -38,15 +38,13 @@ def test_a_new_row_is_covered_about_as_often_as_asked():
 
 
 def test_errors_that_grow_widen_what_lies_far():
-    rng = np.random.default_rng(3)
-
-    def widths(bend):
+    rng, widths = np.random.default_rng(3), []
+    for bend in (0.0, 0.15):
         x, y = world(rng, noise=0.002, bend=bend)
         forecast = fit_surface(x[: len(X), None], y[: len(X)], [LAW], OBJECTIVE, "x").forecast(FAR[:, None])
         low, high = forecast.interval(0.95)
-        return np.log(high / low)
-
-    straight, bent = widths(0.0), widths(0.15)
+        widths.append(np.log(high / low))
+    straight, bent = widths
     assert np.all(np.diff(bent) > 0) and bent[-1] > 2 * straight[-1]
 
 
@@ -87,7 +85,7 @@ def test_inner_splits_find_the_law_of_a_world(name):
 
 def test_a_surface_does_not_see_what_it_predicts():
     x, y = grid_world("chinchilla", np.random.default_rng(0))
-    split = np.where(np.arange(len(y)) < 27, "train", np.where(np.arange(len(y)) < 35, "extrapolate", "extra"))
+    split = np.repeat(["train", "extrapolate", "extra"], [27, 8, 1])
     frame = pd.DataFrame({"N": x[:, 0], "D": x[:, 1], "y": y, "split": split})
     changed = frame.assign(y=np.where(split == "train", y, 9.0))
     columns = Columns(("N", "D"), "y")
@@ -142,13 +140,11 @@ def test_more_than_three_inputs_are_averaged_and_one_of_one_value_takes_no_part(
 @pytest.mark.reference
 @pytest.mark.parametrize(("task", "least"), [("moe", 0.83), ("data_constrained", 0.95)])
 def test_public_targets_are_explained(reference_folder, task, least):
-    train, test = (
-        pd.read_csv(reference_folder / "benchmarks" / "scalebench" / f"{task}_{part}.csv") for part in ("train", "test")
-    )
+    folder = reference_folder / "benchmarks" / "scalebench"
+    train, test = (pd.read_csv(folder / f"{task}_{part}.csv") for part in ("train", "test"))
     *inputs, outcome = (name for name in train.columns if name != "group")
-    surface = fit_surface(
-        train[inputs].to_numpy(float), train[outcome].to_numpy(), None, Objective("log", 1e-3), inputs
-    )
+    x, objective = train[inputs].to_numpy(float), Objective("log", 1e-3)
+    surface = fit_surface(x, train[outcome].to_numpy(), None, objective, inputs)
     error = surface.forecast(test[inputs].to_numpy(float)).median - test[outcome]
     assert 1 - np.sum(error**2) / np.sum((test[outcome] - test[outcome].mean()) ** 2) >= least
 

@@ -27,11 +27,10 @@ def test_forecast_recovers_a_known_law():
     assert sum(forecast.weights.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("y, message", [([1, 1, 1, -1], "must be positive"), ([1, 1], "at least 3")])
+@pytest.mark.parametrize(("y", "message"), [([1, 1, 1, -1], "must be positive"), ([1, 1], "at least 3")])
 def test_forecast_refuses(y, message):
-    x = np.arange(1.0, len(y) + 1)
     with pytest.raises(Refusal, match=message):
-        fit_curves([(x, np.array(y, dtype=float))])
+        fit_curves([(np.arange(1.0, len(y) + 1), np.array(y, dtype=float))])
 
 
 def test_a_run_of_spikes_moves_nothing():
@@ -69,34 +68,27 @@ def test_widths_follow_the_errors_that_inner_rows_show():
     assert width[1] > 1.05 * width[0]
 
 
-def test_command_prints_scores_as_json(tmp_path, capsys):
+def test_command_prints_scores_as_json_or_names_what_is_wrong(tmp_path, capsys):
     x, y = _curve(np.random.default_rng(1))
     rows = [f"{a},{b},{'train' if i < 18 else 'extrapolate'}" for i, (a, b) in enumerate(zip(x, y, strict=True))]
     table = tmp_path / "runs.csv"
     table.write_text("\n".join(["x,y,split", *rows]))
-    assert main(["backtest", "--data", str(table), "--x", "x", "--y", "y", "--split", "split", "--json"]) == 0
+    asked = ["backtest", "--data", str(table), "--x", "x", "--y", "y", "--split", "split"]
+    assert main([*asked, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {"mean", "groups", "rows", "procedure"}
     first, measured = found["rows"][0], y[18]
     assert first["measured"] == pytest.approx(measured) and first["value"] == pytest.approx(measured, rel=0.1)
     assert [one["level"] for one in first["intervals"]] == [0.5, 0.8, 0.95]
-    assert set(found["mean"]["coverage"]) == {"0.5", "0.8", "0.95"}
-    assert found["mean"]["rmse_log"] < 0.03
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("x,y\n1,1\n", "no column 'split'"),
-        ("x,y,split\n1,1,test\n", "mark rows"),
-        ("x,y,split\n1,0,train\n", "above 0"),
-    ],
-)
-def test_command_names_what_is_wrong(tmp_path, capsys, text, message):
-    table = tmp_path / "runs.csv"
-    table.write_text(text)
-    assert main(["backtest", "--data", str(table), "--x", "x", "--y", "y", "--split", "split"]) == 2
-    assert message in capsys.readouterr().err
+    assert set(found["mean"]["coverage"]) == {"0.5", "0.8", "0.95"} and found["mean"]["rmse_log"] < 0.03
+    wrong = {
+        "x,y\n1,1\n": "no column 'split'",
+        "x,y,split\n1,1,test\n": "mark rows",
+        "x,y,split\n1,0,train\n": "above 0",
+    }
+    for text, message in wrong.items():
+        table.write_text(text)
+        assert main(asked) == 2 and message in capsys.readouterr().err
 
 
 @pytest.mark.reference

@@ -59,6 +59,11 @@ class TestChoice:
     def test_budget(self):
         expected = Expected(self.covariance, np.full(3, 1.0), {})
         assert [place for place, _ in choose_batch(expected, 2, np.array([1.0, 2.0]), 1.5)] == [0]
+        _, known, target = world()
+        pool = read_pool(known, target, COLUMNS, COST)
+        whole, spent = pool.cost.sum(), pool.cost[pool.measured].sum()
+        assert parse_money("50%", pool) == pytest.approx((0.5 * whole - spent, spent))
+        assert parse_money("1e20", pool) == pytest.approx((1e20, spent))
 
 
 class TestExpected:
@@ -85,10 +90,14 @@ class TestExpected:
         near = expect(x, y, x[:3], [LAWS["chinchilla"]], 1e-3, ["N", "D"])
         assert np.diag(near.covariance).max() < np.diag(alone.covariance).min()
 
-    def test_too_few_rows_for_a_law(self):
-        *_, target = world()
+    def test_few_rows_are_not_known_exactly(self):
+        _, known, target = world()
         found = expect(np.empty((0, 2)), np.empty(0), target.to_numpy(), None, 1e-3, ["N", "D"])
         assert found.weights == {QUADRATIC: 1.0} and np.isfinite(found.covariance).all()
+        # As many as a law has parameters, and one.
+        rows = known[known["loss"].notna()].iloc[:6]
+        found = expect(rows[["N", "D"]].to_numpy(), rows["loss"].to_numpy(), target.to_numpy(), [LAWS[LAW]], 1e-3, "ND")
+        assert 0.007 < np.sqrt(found.noise[0]) < 0.02 and np.sqrt(np.diag(found.covariance)).min() > 0.01
 
 
 class TestPlan:
@@ -109,6 +118,9 @@ class TestPlan:
         _, known, target = world()
         told = target.assign(loss=[1.0, 9.0, 3.0])
         assert self.plan(known, told, law=LAW).table.equals(self.plan(known, target, law=LAW).table)
+        # Groups have laws of their own.
+        both = pd.concat([known.assign(kind="a"), known.assign(kind="b")], ignore_index=True)
+        assert set(self.plan(both, target.assign(kind="b"), group="kind", law=LAW).table["kind"]) == {"b"}
 
     def test_it_predicts_better_than_cheap_rows(self):
         errors = []
@@ -128,15 +140,9 @@ class TestPlan:
         plan, cheapest = np.mean(errors, axis=0)
         assert plan < cheapest
 
-    def test_groups_have_laws_of_their_own(self):
-        _, known, target = world()
-        both = pd.concat([known.assign(kind="a"), known.assign(kind="b")], ignore_index=True)
-        found = self.plan(both, target.assign(kind="b"), group="kind", law=LAW)
-        assert set(found.table["kind"]) == {"b"}
-
-    def test_refusals(self):
-        pool, known, target = world()
-        for options, said in (
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
             ({"cost": None}, "name the target rows, the cost of a row"),
             ({"budget": "ten"}, "budget 'ten' is not understood; give a share of the table's cost"),
             ({"budget": "120%"}, "is not understood"),
@@ -145,28 +151,15 @@ class TestPlan:
             ({"cost": "6*N*M"}, "'6\\*N\\*M' cannot be computed"),
             ({"power": -1}, "the power of the cost is -1"),
             ({"size": "7b"}, "size is for records"),
-        ):
-            with pytest.raises(Refusal, match=said):
-                self.plan(known, target, **options)
-        with pytest.raises(Refusal, match="every row is measured; add rows to choose from"):
-            self.plan(pool, target)
-        with pytest.raises(Refusal, match="the table of target rows has no column 'D'"):
-            self.plan(known, target[["N"]])
-        with pytest.raises(Refusal, match="no row to measure is of the target's group 'c'"):
-            self.plan(known.assign(kind="a"), target.assign(kind="c"), group="kind")
-
-
-def test_money():
-    _, known, target = world()
-    pool = read_pool(known, target, COLUMNS, COST)
-    whole, spent = pool.cost.sum(), pool.cost[pool.measured].sum()
-    assert parse_money("50%", pool) == pytest.approx((0.5 * whole - spent, spent))
-    assert parse_money("1e20", pool) == pytest.approx((1e20, spent))
-
-
-def test_as_many_rows_as_parameters_are_not_known_exactly():
-    _, known, target = world()
-    rows = known[known["loss"].notna()].iloc[:6]
-    found = expect(rows[["N", "D"]].to_numpy(), rows["loss"].to_numpy(), target.to_numpy(), [LAWS[LAW]], 1e-3, "ND")
-    assert 0.007 < np.sqrt(found.noise[0]) < 0.02
-    assert np.sqrt(np.diag(found.covariance)).min() > 0.01
+            ({"table": world()[0]}, "every row is measured; add rows to choose from"),
+            ({"target": world()[2][["N"]]}, "the table of target rows has no column 'D'"),
+            (
+                {"target": world()[2].assign(kind="c"), "group": "kind"},
+                "no row to measure is of the target's group 'c'",
+            ),
+        ],
+    )
+    def test_refusals(self, options, said):
+        _, known, target = world()
+        with pytest.raises(Refusal, match=said):
+            self.plan(**{"table": known.assign(kind="a"), "target": target} | options)

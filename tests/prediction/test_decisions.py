@@ -91,10 +91,6 @@ class TestDecisions:
                 lambda: frontier(simulate(cost=Cost(flop=1.0)), FIX, "seconds"),
                 "seconds was not measured in runs with a score on embedded_fix",
             ),
-            (
-                lambda: plan_runs(fit_stack(loss_points(simulate()), "log"), (["lora"], 1e6), [], []),
-                "no run to choose from; give sizes with --candidate-size",
-            ),
         ],
     )
     def test_refusals(self, call, message):
