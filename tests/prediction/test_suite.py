@@ -12,15 +12,8 @@ from astraios_analysis.prediction.backtest import largest_from_smaller
 from astraios_analysis.prediction.forecast import fit_outcome, fit_supported, record_outcome
 from astraios_analysis.prediction.suite import Lender, SuiteLaw, fit_suite
 
-VERSION = {
-    "slope": 1.2,
-    "bend": 0.7,
-    "slope_sd": 0.5,
-    "own_slope_sd": 0.2,
-    "sigma_size": 0.15,
-    "sigma_run": 0.1,
-    "noise_factor": 0.5,
-}
+VERSION = {"slope": 1.2, "bend": 0.7, "slope_sd": 0.5, "own_slope_sd": 0.2}
+VERSION |= {"sigma_size": 0.15, "sigma_run": 0.1, "noise_factor": 0.5}
 SYNTHESIS = "humanevalsynthesize_java"
 
 
@@ -108,19 +101,17 @@ def test_the_back_test_sees_nothing_of_what_it_holds_out(released_records):
         scores = tuple(s.model_copy(update={"value": 0.9}) if s.dataset == SYNTHESIS else s for s in record.scores)
         return record.model_copy(update={"scores": scores}) if record.size == "7b" else record
 
-    own, other = (
-        largest_from_smaller(record_outcome(records, SYNTHESIS))
-        for records in (released_records, [changed(record) for record in released_records])
-    )
+    both = released_records, [changed(record) for record in released_records]
+    own, other = (largest_from_smaller(record_outcome(records, SYNTHESIS)) for records in both)
     assert (other["value"] == 0.9).all() and (own["value"] < 0.4).all()
     np.testing.assert_array_equal(own[["predicted", "lower_95"]], other[["predicted", "lower_95"]])
 
 
 def test_the_law_is_the_lenders_too(released_records):
     outcome = record_outcome(released_records, SYNTHESIS)
-    flat = [
-        replace(lender.points, y=0.3 + 0.001 * np.arange(len(lender.points.y)) % 0.007) for lender in outcome.lenders
-    ]
-    lenders = tuple(replace(own, points=points) for own, points in zip(outcome.lenders, flat, strict=True))
+    lenders = tuple(
+        replace(own, points=replace(own.points, y=0.3 + 0.001 * np.arange(len(own.points.y)) % 0.007))
+        for own in outcome.lenders
+    )
     usual, moved = (fit_outcome(o).stack.pools[0] for o in (outcome, replace(outcome, lenders=lenders)))
     assert usual.slope.mean() > 0.8 and moved.slope.mean() < 0.5
