@@ -15,10 +15,9 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from astraios_analysis.figures.gallery import Tables
-from astraios_analysis.figures.spec import SIGNIFICANT_DIGITS, require_rows, round_table, save
+from astraios_analysis.figures.spec import SIGNIFICANT_DIGITS, round_table, save
 from astraios_analysis.figures.style import small_multiples
 from astraios_analysis.records.frame import RecordError
-from astraios_analysis.records.refusal import Refusal
 
 ROOT = Path(__file__).parents[2]
 DRAW = """
@@ -119,11 +118,6 @@ class TestRoundTable:
         assert rounded["x"].tolist() == [0.33333333, 2.0]
         assert rounded[["n", "name", "flag"]].to_dict("list") == table[["n", "name", "flag"]].to_dict("list")
         assert list(rounded.index) == [0, 1]
-
-
-def test_nothing_to_draw_names_the_figure_and_what_it_needs():
-    with pytest.raises(Refusal, match="nothing to draw in security: it needs insecure rates on aatk; choose"):
-        require_rows(pd.DataFrame(), "security", "insecure rates on aatk")
 
 
 def test_what_an_interrupt_leaves_is_a_draft_that_the_next_run_overwrites(figure, tmp_path, monkeypatch):

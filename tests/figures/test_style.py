@@ -166,16 +166,13 @@ def test_axes_start_at_zero_or_below_what_is_negative(panel, lowest, starts):
     panel.plot([1, 2], [lowest, 0.9])
     style.start_at_zero([panel])
     assert panel.get_ylim()[0] == pytest.approx(starts) and panel.get_ylim()[1] > 0.9
-
-
-def test_axes_that_are_shared_start_at_zero_and_fit_every_panel():
+    # Axes that are shared fit every panel.
     _, panels = style.small_multiples(2, 2, sharey=True)
-    for panel, top in zip(panels, (0.5, 0.9), strict=True):
-        panel.plot([1, 2], [0.1, top])
+    for one, top in zip(panels, (0.5, 0.9), strict=True):
+        one.plot([1, 2], [0.1, top])
     style.start_at_zero(panels)
-    assert panels[0].get_ylim() == panels[1].get_ylim()
-    assert panels[0].get_ylim()[1] > 0.9
-    pyplot.close("all")
+    assert panels[0].get_ylim() == panels[1].get_ylim() and panels[0].get_ylim()[1] > 0.9
+    pyplot.close(panels[0].figure)
 
 
 def test_points_without_an_interval_are_drawn(panel):

@@ -47,14 +47,6 @@ def test_without_losses_a_score_has_its_own_law_only():
         record_outcome(records, LOSS)
 
 
-def test_intervals_nest_and_the_mean_is_narrower(fitted):
-    bounds = fitted[LOSS].intervals(LARGEST).bounds
-    widths = {key: (own[1] - own[0]) for key, own in bounds.items()}
-    for kind in ("mean", "observation"):
-        assert np.all(widths[kind, 0.5] < widths[kind, 0.8]) and np.all(widths[kind, 0.8] < widths[kind, 0.95])
-    assert np.all(widths["mean", 0.95] < widths["observation", 0.95])
-
-
 def test_intervals_end_at_zero_and_one_where_items_cannot_tell():
     outcome = record_outcome(simulate(n_problems=50), FIX)
     drawn = {kind: np.linspace([0.001, 0.2, 0.8], [0.3, 0.6, 0.999], 1001) for kind in ("observation", "mean")}

@@ -70,11 +70,6 @@ class TestStatistics:
             else:
                 assert ours(x, y) == pytest.approx(theirs(x, y).statistic, abs=1e-12)
 
-    def test_work_along_the_last_axis(self):
-        x, y = np.random.default_rng(0).integers(0, 5, (2, 6, 7))
-        for function in (spearman, kendall):
-            np.testing.assert_allclose(function(x, y), [function(a, b) for a, b in zip(x, y, strict=True)])
-
     @pytest.mark.parametrize("n", [4, 5, 6, 7, 8])
     def test_exact_p_of_kendall_equals_scipy(self, n):
         x, y = np.random.default_rng(n).normal(size=(2, n))
