@@ -51,6 +51,7 @@ from astraios_analysis.prediction.limits import LEVELS, parse_size, predictable_
 from astraios_analysis.prediction.limits import MAX_REACH as MAX_REACH
 from astraios_analysis.prediction.points import table_rows
 from astraios_analysis.prediction.regress import LossRegression, regress_all
+from astraios_analysis.records.files import sort_records
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.grids import PerGrid, load_grids
 from astraios_analysis.records.printing import rows_of, table_text
@@ -119,9 +120,9 @@ def _as_runs(runs: Runs) -> list[RunRecord]:
     """Return the runs of one grid, or refuse a table."""
     if _as_table(runs) is not None:
         raise Refusal("this is asked of runs, as `load` reads them; make records of a table with `astraios import csv`")
-    runs = list(runs)
     require_one_grid(runs)
-    return runs
+    # As `load` orders them: what is drawn and printed does not depend on how they were put together.
+    return sort_records(runs)
 
 
 def load(data: str | Path | None = None, grid: str | None = None) -> list[RunRecord]:
@@ -164,6 +165,7 @@ def frame(
     require_known("per", [per], ("score", "primary", "run"))
     if (table := _as_table(runs)) is not None:
         return read_points(table)
+    runs = sort_records(runs)
     if per == "run":
         return to_frame(runs, per) if level is None else final_losses(runs, level=level)
     wanted = None if only is None else {(only[0], only[2], only[1])}
@@ -1185,7 +1187,7 @@ def judge(runs: Runs, claims: str | Sequence[str] | None = None, *, seed: int = 
     if _as_table(runs) is not None:
         raise Refusal("claims are judged on runs, as `load` reads them")
     try:
-        return Verdicts(judge_claims(runs, claims=names, seed=seed, all_parts=all_parts))
+        return Verdicts(judge_claims(sort_records(runs), claims=names, seed=seed, all_parts=all_parts))
     except UntestedError as error:
         return Verdicts([], str(error))
 

@@ -212,6 +212,15 @@ def test_a_number_does_not_depend_on_what_else_is_asked(runs, predicted):
     assert alone.rows[1] == own and isinstance(alone.plot(), Figure)
 
 
+def test_a_number_does_not_depend_on_the_order_of_runs(runs):
+    turned = runs[::-1]
+    assert aa.predict(turned, size="34b", dataset=DATASET).rows == aa.predict(runs, size="34b", dataset=DATASET).rows
+    one, other = (aa.rank(given, dataset=DATASET) for given in (runs, turned))
+    for name in ("table", "transfer", "decisions"):
+        pd.testing.assert_frame_equal(getattr(one, name), getattr(other, name))
+    pd.testing.assert_frame_equal(aa.judge(turned).table, aa.judge(runs).table)
+
+
 @pytest.mark.parametrize("source", ["drawn", "committed"])
 @pytest.mark.parametrize("name", ["score_scaling", "best_method"])
 def test_figures_say_what_predict_says(name, source, runs, predicted):
