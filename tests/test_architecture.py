@@ -165,7 +165,7 @@ def test_commands_are_shells_over_the_api():
 
 
 def test_the_explorer_is_a_shell_over_the_api():
-    imports = imports_by_module(ROOT, "astraios_analysis")
+    imports = imports_by_module("astraios_analysis")
     names = {name for module in imports if module.startswith("astraios_analysis.explorer") for name in imports[module]}
     own = {name for name in names if name.startswith("astraios_analysis.")}
     own = {name for name in own if name.split(".")[1] not in ("records", "explorer")}
