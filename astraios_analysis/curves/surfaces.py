@@ -18,11 +18,12 @@ import numpy as np
 from astraios_analysis.curves.forecast import Forecast, mix, student_forecast
 from astraios_analysis.laws.engine import LawFit, fit_law
 from astraios_analysis.laws.forms import LAWS
-from astraios_analysis.laws.holdouts import MIN_SCATTER, in_order, inner_errors, ordered, width_of
+from astraios_analysis.laws.holdouts import MIN_SCATTER, in_order, inner_errors, ordered, reach, width_of
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective, check_inputs
 from astraios_analysis.laws.saved import Curve
 from astraios_analysis.laws.surfaces import product_law
+from astraios_analysis.prediction.stack import akaike_weights
 from astraios_analysis.records.refusal import Refusal
 
 LAW_PROCEDURE = (
@@ -87,9 +88,8 @@ class Surface:
         return mix(parts, self.shares)
 
     def reach(self, target: np.ndarray) -> np.ndarray:
-        """Return how many times an input of each target lies beyond those fitted, the worst of them; 1 within."""
-        low, high = self.train.min(axis=0), self.train.max(axis=0)
-        return np.maximum(np.maximum(target / high, low / target).max(axis=1), 1.0)
+        """Return how many times targets (m, d) lie beyond the rows fitted, shape (m,)."""
+        return reach(target, self.train.min(axis=0), self.train.max(axis=0))
 
 
 def fit_surface(
@@ -180,5 +180,4 @@ def _akaike(fits: Sequence[LawFit]) -> np.ndarray:
         k, n = len(fit.phi) + 1, fit.n_obs
         mean_square = max(float(np.mean(fit.residuals**2)), MIN_SCATTER**2)
         scores.append(n * np.log(mean_square) + 2 * k * n / max(n - k - 1, 0.5))
-    shares = np.exp(-0.5 * (np.array(scores) - min(scores)))
-    return shares / shares.sum()
+    return akaike_weights(np.array(scores))

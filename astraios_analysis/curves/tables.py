@@ -22,6 +22,7 @@ from astraios_analysis.curves.routes import TableFit, fit_routes
 from astraios_analysis.curves.sizes import SIZE_PROCEDURE, forecast_families, mixed_families
 from astraios_analysis.curves.surfaces import HUBER, LAW_PROCEDURE, SURFACE_PROCEDURE, Surface, fit_surface
 from astraios_analysis.curves.via import VIA_PROCEDURE, fit_link
+from astraios_analysis.laws.holdouts import reach
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.tables import (
@@ -250,7 +251,7 @@ def backtest_table(
 def _reach(rows: pd.DataFrame, train: pd.DataFrame, columns: Columns) -> np.ndarray:
     """Return how many times the furthest input of each row lies beyond the training rows; 1 within them."""
     at, known = (table[list(columns.needed)].to_numpy(dtype=float) for table in (rows, train))
-    return np.maximum(np.maximum(at / known.max(axis=0), known.min(axis=0) / at).max(axis=1), 1.0)
+    return reach(at, known.min(axis=0), known.max(axis=0))
 
 
 def predicted_rows(

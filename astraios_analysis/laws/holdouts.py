@@ -76,6 +76,11 @@ def distance_beyond(last: Sequence[float], x: np.ndarray) -> np.ndarray:
     return np.maximum((directions(x) - np.asarray(last)[:, None]).max(axis=0), 0.0)
 
 
+def reach(x: np.ndarray, low: np.ndarray | float, high: np.ndarray | float) -> np.ndarray:
+    """Return how many times inputs (n,) or (n, d) lie beyond a range, the furthest of several, (n,); 1 within it."""
+    return np.maximum(np.maximum(x / high, low / x), 1.0).reshape(len(x), -1).max(axis=1)
+
+
 @dataclass(frozen=True)
 class InnerErrors:
     """Split by split: errors of the far points (None where the near ones cannot be fitted), distances, and ``open``."""

@@ -15,7 +15,7 @@ from scipy import stats
 
 from astraios_analysis.laws.engine import pool_law
 from astraios_analysis.laws.forms import find_law
-from astraios_analysis.laws.holdouts import Width, distance_beyond, ordered
+from astraios_analysis.laws.holdouts import Width, distance_beyond, ordered, reach
 from astraios_analysis.laws.law import GROUP, Law
 from astraios_analysis.laws.residuals import check_inputs
 from astraios_analysis.laws.tables import ALL, require_columns
@@ -66,12 +66,6 @@ class Curve:
             return value, value * np.exp(-np.minimum(half, room)), value * np.exp(np.minimum(half, room))
         lowest, highest = (-np.inf, np.inf) if self.law.outcome == "loss" else (0.0, 1.0)
         return value, np.maximum(value - half, lowest), np.minimum(value + half, highest)
-
-    def reach(self, x: np.ndarray) -> np.ndarray:
-        """Return how many times inputs lie beyond those fitted, the worst of them for several; 1 within."""
-        x = x.reshape(len(x), -1)
-        low, high = self.x_range[: x.shape[1]].T
-        return np.maximum(np.maximum(x / high, low / x).max(axis=1), 1.0)
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,7 +127,13 @@ class SavedFit:
                 value, lower, upper = curve.interval(at, level, kind)
                 columns = dict(zip(names, x.reshape(len(x), -1).T, strict=True))
                 columns |= {"value": value, "lower": lower, "upper": upper, "level": level, "kind": kind}
-                parts.append(pd.DataFrame({"group": name} | columns | {"reach": curve.reach(x)}))
+                parts.append(
+                    pd.DataFrame(
+                        {"group": name}
+                        | columns
+                        | {"reach": reach(x.reshape(len(x), -1), *curve.x_range[: len(names)].T)}
+                    )
+                )
         return pd.concat(parts, ignore_index=True)
 
     def predict_rows(self, points: pd.DataFrame, level: float | None = None) -> pd.DataFrame:

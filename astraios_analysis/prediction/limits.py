@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 
+from astraios_analysis.laws import holdouts
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.notation import parse_number
 from astraios_analysis.records.refusal import Refusal
@@ -42,8 +43,7 @@ def parse_size(text: str, known: dict[str, int] | None = None) -> float:
 
 def reach(n_params: float, x_range: tuple[float, float]) -> float:
     """Return how many times a size lies beyond the fitted range; 1 inside it."""
-    smallest, largest = x_range
-    return float(max(n_params / largest, smallest / n_params, 1.0))
+    return float(holdouts.reach(np.array([n_params]), *x_range)[0])
 
 
 def predictable_datasets(records: Sequence[RunRecord]) -> list[str]:
