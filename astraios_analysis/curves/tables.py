@@ -24,7 +24,7 @@ from astraios_analysis.curves.surfaces import HUBER, LAW_PROCEDURE, SURFACE_PROC
 from astraios_analysis.curves.via import VIA_PROCEDURE, fit_link
 from astraios_analysis.laws.holdouts import reach
 from astraios_analysis.laws.law import Law
-from astraios_analysis.laws.residuals import Objective
+from astraios_analysis.laws.residuals import Objective, check_range
 from astraios_analysis.laws.tables import (
     ROLES,
     SOURCE,
@@ -111,6 +111,8 @@ class Columns:
         # One law is fitted as `fit` does it; of several, none is thought to hold for every row.
         objective = Objective(self.law.residual if self.law else "log", self.huber or (np.inf if self.law else HUBER))
         x, y = rows[list(self.x)].to_numpy(dtype=float), rows[self.y].to_numpy(dtype=float)
+        if self.law:
+            check_range(self.law, y, self.y)
         return fit_surface(x, y, [self.law] if self.law else laws, objective, self.x)
 
     def require(self, table: pd.DataFrame, *more: str | None) -> None:

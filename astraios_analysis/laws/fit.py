@@ -21,7 +21,7 @@ from astraios_analysis.laws.intervals import (
 )
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.rescue import SOLVER_ERRORS
-from astraios_analysis.laws.residuals import Objective, check_inputs
+from astraios_analysis.laws.residuals import Objective, check_inputs, check_range
 from astraios_analysis.laws.saved import N_DRAWS, Curve, SavedFit, write_fit
 from astraios_analysis.laws.tables import ALL, Points, select_points
 from astraios_analysis.records.refusal import Refusal, by_reason, require_known
@@ -374,6 +374,7 @@ def fit_table(
     options, points = IntervalOptions(level, intervals, resamples, seed), frame
     if not isinstance(points, Points):
         points = select_points(frame, x, y, group, split, positive=how["objective"].residual == "log")
+    check_range(law, points.y, points.y_name)
     require_known("pooling", [pooling or "none"], ("none", "shared"))
     if len(points.x_names) != len(law.inputs):
         wanted, given = ", ".join(law.inputs), ", ".join(points.x_names)

@@ -169,7 +169,7 @@ class _Profiles:
         self.base = self.lowest = _value(fit, fit.residuals)
         is_log, target = fit.objective.residual == "log", fit.problem.target
         self.outcome = np.exp(target) if is_log else np.abs(target)
-        moved = np.abs(fit.problem.evaluate(fit.phi)[1]) / (1.0 if is_log else np.mean(self.outcome))
+        moved = np.abs(fit.problem.evaluate(fit.phi)[1]) / (1.0 if is_log else np.mean(self.outcome) or 1.0)
         # Of a law that groups share, only one group's points have its amplitude.
         moved = np.array([np.median(one[one > 0]) if (one > 0).any() else 0.0 for one in moved])
         error = np.sqrt(np.maximum(np.diag(fit.phi_covariance), 0.0))

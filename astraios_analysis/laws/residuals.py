@@ -101,6 +101,15 @@ def check_points(law: Law, objective: Objective, x: np.ndarray, y: np.ndarray) -
     return x, y
 
 
+def check_range(law: Law, y: np.ndarray, name: str) -> None:
+    """Refuse outcomes of a column that a law of rates is not of."""
+    if law.outcome != "loss" and np.any(outside := (y < 0) | (y > 1)):
+        raise Refusal(
+            f"{name} is {y[outside][0]:g} in a row, and {law.name} is of {law.outcome}s between 0 and 1; divide "
+            "percentages by 100, or choose a law of losses"
+        )
+
+
 def check_fixed(law: Law, fixed: Mapping[str, float]) -> dict[int, float]:
     """Return held parameters by position; refuse unknown ones and values outside the bounds."""
     held = {}

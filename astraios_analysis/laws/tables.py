@@ -336,7 +336,7 @@ _STEEPEST = 2.0
 
 def warn_of_axes(x: np.ndarray, y: np.ndarray, labels: np.ndarray | None, x_name: str, y_name: str) -> list[str]:
     """Return what looks wrong about inputs and losses: columns the wrong way round, or a loss that rises with size."""
-    spread, fall = np.log(x.max() / x.min()), np.log(y.max() / max(y.min(), 1e-300))
+    spread, fall = np.log(x.max() / x.min()), np.log(max(y.max(), 1e-300) / max(y.min(), 1e-300))
     is_steep = fall > max(_STEEPEST * spread, np.log(30)) and spread > 0 and spearmanr(x, y).statistic < 0
     if is_steep or np.median(y) > _FAR_APART * np.median(x):
         span = f"{x_name} goes from {x.min():.4g} to {x.max():.4g} and {y_name} from {y.min():.4g} to {y.max():.4g}"

@@ -290,3 +290,15 @@ def test_where_newton_stops_short_the_fallback_is_named(curve, monkeypatch):
     assert one.fallback == "scipy least_squares" and one.value == pytest.approx(expected.value, rel=1e-9)
     text = "Newton's method stopped short; found by scipy least_squares"
     assert {"code": "fallback", "text": text} in found.coded_warnings()
+
+
+@pytest.mark.parametrize(("law", "of"), [("logistic_link", "scores"), ("exponential_link", "errors")])
+def test_laws_of_rates_take_rates(law, of):
+    losses, rates = np.linspace(3, 2, 8), np.linspace(0.2, 0.6, 8)
+    for wrong in (100 * rates, rates - 0.5):
+        with pytest.raises(
+            Refusal, match=f"y is .* in a row, and {law} is of {of} between 0 and 1; divide percentages"
+        ):
+            fit_table(pd.DataFrame({"L": losses, "y": wrong}), law, "L", "y")
+    # Nothing solved is a rate, too.
+    assert (fit_table(pd.DataFrame({"L": losses, "y": 0.0}), law, "L", "y").predict([1.9])["value"] < 1e-6).all()
