@@ -295,10 +295,12 @@ def test_where_newton_stops_short_the_fallback_is_named(curve, monkeypatch):
 @pytest.mark.parametrize(("law", "of"), [("logistic_link", "scores"), ("exponential_link", "errors")])
 def test_laws_of_rates_take_rates(law, of):
     losses, rates = np.linspace(3, 2, 8), np.linspace(0.2, 0.6, 8)
-    for wrong in (100 * rates, rates - 0.5):
-        with pytest.raises(
-            Refusal, match=f"y is .* in a row, and {law} is of {of} between 0 and 1; divide percentages"
-        ):
-            fit_table(pd.DataFrame({"L": losses, "y": wrong}), law, "L", "y")
+    table, words = pd.DataFrame({"L": losses, "y": 100 * rates}), f"y is 20 in a row, and {law} is of {of} between 0"
+    with pytest.raises(Refusal, match=words):
+        fit_table(table, law, "L", "y")
+    with pytest.raises(Refusal, match=words):
+        aa.predict(table, x="L", y="y", law=law, size=1.9)
+    with pytest.raises(Refusal, match="y is -0.3 in a row"):
+        fit_table(table.assign(y=rates - 0.5), law, "L", "y")
     # Nothing solved is a rate, too.
-    assert (fit_table(pd.DataFrame({"L": losses, "y": 0.0}), law, "L", "y").predict([1.9])["value"] < 1e-6).all()
+    assert (fit_table(table.assign(y=0.0), law, "L", "y").predict([1.9])["value"] < 1e-6).all()
