@@ -300,7 +300,7 @@ def test_laws_of_rates_take_rates(law, of):
         fit_table(table, law, "L", "y")
     with pytest.raises(Refusal, match=words):
         aa.predict(table, x="L", y="y", law=law, size=1.9)
-    with pytest.raises(Refusal, match="y is -0.3 in a row"):
+    with pytest.raises(Refusal, match=r"y is -0\.3 in a row"):
         fit_table(table.assign(y=rates - 0.5), law, "L", "y")
     # Nothing solved is a rate, too.
     assert (fit_table(table.assign(y=0.0), law, "L", "y").predict([1.9])["value"] < 1e-6).all()
