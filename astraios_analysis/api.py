@@ -111,16 +111,21 @@ def _as_table(runs: Any) -> pd.DataFrame | None:
         if names:
             raise Refusal(f"column {names[0]!r} has no name of letters; give it one: table.columns = [...]")
         return read_table(runs) if runs.columns.has_duplicates else runs
-    if isinstance(runs, Mapping) or not all(isinstance(run, RunRecord) for run in runs):
+    is_several = isinstance(runs, Iterable) and not isinstance(runs, Mapping)
+    if not is_several or not all(isinstance(run, RunRecord) for run in runs):
         raise Refusal(f"{type(runs).__name__} is neither runs nor a table; give a DataFrame, or what `load` returns")
     return None
 
 
-def _as_runs(runs: Runs) -> list[RunRecord]:
+def as_runs(runs: Runs) -> list[RunRecord]:
     """Return the runs of one grid, or refuse a table."""
     if _as_table(runs) is not None:
         raise Refusal("this is asked of runs, as `load` reads them; make records of a table with `astraios import csv`")
     require_one_grid(runs)
+    if not runs:
+        raise Refusal("there is no run; give what `load` returns")
+    if all(run.held_out for run in runs):
+        raise Refusal("every run is marked held out, and none is left to learn from; mark fewer")
     # As `load` orders them: what is drawn and printed does not depend on how they were put together.
     return sort_records(runs)
 
@@ -236,7 +241,8 @@ def fit(
     table = to_frame(runs, per="run")
     x, group = _several(x) or ["n_params_base"], ["method"] if group is None else _several(group)
     points = record_points(table, x, y or LOSS, group or [])
-    pooling = options.pop("pooling", None) or ("shared" if group else None)
+    is_shared = points.group is not None and len(set(points.group.tolist())) > 1
+    pooling = options.pop("pooling", None) or ("shared" if is_shared else None)
     return fit_table(points, law, pooling=pooling, **options)
 
 
@@ -390,7 +396,7 @@ def predict(
     if (given := _as_table(runs)) is not None:
         return _predict_table(given, _places(size, at), methods, levels, force=force, **table)
     _require_no_options({"at": at, **table})
-    runs, names, untested = _as_runs(runs), _several(dataset), {}
+    runs, names, untested = as_runs(runs), _several(dataset), {}
     for name in names or []:
         if name != LOSS:
             require_predictable(runs, name)
@@ -671,7 +677,7 @@ def backtest(
         reasons = [f"{name}: {reason}" for name, reason in refused.items()]
         return Backtest(groups, rows, reasons, columns.procedure, notes)
     _require_no_options(table)
-    runs = _as_runs(runs)
+    runs = as_runs(runs)
     groups, refused = backtests.backtest_records(runs, hold_out, _quantities(runs, dataset), progress)
     if not groups:
         raise Refusal("\n".join(refused) or "no data set has scores at three fitted sizes and a held-out one")
@@ -825,7 +831,7 @@ def rank(
     force : bool
         Allow sizes beyond ten times the fitted range.
     """
-    runs = _as_runs(runs)
+    runs = as_runs(runs)
     names = _several(dataset) or measured_datasets(runs, loss=True)
     options = {"level": level, "bootstrap": ProblemBootstrap(seed=seed)}
     n_params = None if size is None else parse_size(str(size), {run.size: run.n_params_base for run in runs})
@@ -932,7 +938,7 @@ def compare(
     given, bootstrap, notes = _as_table(runs), ProblemBootstrap(seed=seed), []
     if given is None:
         _require_no_options(table)
-        runs = _as_runs(runs)
+        runs = as_runs(runs)
         quantities = [measure(runs, name, bootstrap) for name in _several(dataset) or _compared(runs)]
         known = {run.size: run.n_params_base for run in runs}
     else:
@@ -1043,7 +1049,7 @@ def transfer(
     seed : int
         Of the bootstrap over problems.
     """
-    runs = _as_runs(runs)
+    runs = as_runs(runs)
     known = {run.size: run.n_params_base for run in runs}
     first, second = (None if one is None else _measured_size(one, known) for one in (small, large))
     if first is not None and second is not None and first >= second:
@@ -1119,7 +1125,7 @@ def regress(runs: Runs, score: str | Sequence[str] | None = None, on: str = LOSS
     level : float
         Coverage of the intervals.
     """
-    runs = _as_runs(runs)
+    runs = as_runs(runs)
     fits, refused = regress_all(runs, _several(score), on, level=level)
     if not fits or (refused and score is not None):
         shown = refused if score is not None else dict(list(refused.items())[:1])
@@ -1214,7 +1220,7 @@ def complete(runs: Runs, *, level: float = 0.95) -> Completion:
         Of one grid; held-out runs take no part.
     level : float
     """
-    return Completion(complete_scores(score_cells(_as_runs(runs)), level))
+    return Completion(complete_scores(score_cells(as_runs(runs)), level))
 
 
 @dataclass(frozen=True, repr=False)
@@ -1347,7 +1353,7 @@ def plan(
     _require_no_options(table)
     if size is None:
         raise Refusal("name the size to choose a method for, such as 34b")
-    runs, cost = [run for run in _as_runs(runs) if not run.held_out], cost or "flop"
+    runs, cost = [run for run in as_runs(runs) if not run.held_out], cost or "flop"
     names = _several(dataset) or [LOSS] * _has_losses(runs)
     if not names:
         raise Refusal("these runs have no validation loss; name the data set to predict with --dataset")
@@ -1431,4 +1437,4 @@ def draw(name: str, runs: Runs | PerGrid[Any], folder: str | Path | None = None,
 
     if isinstance(runs, PerGrid):
         return gallery.draw(name, runs, folder or "figures")
-    return Drawing(*gallery.Tables(_as_runs(runs), **options).draw(name))
+    return Drawing(*gallery.Tables(as_runs(runs), **options).draw(name))

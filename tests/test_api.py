@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from simulated_grids import simulate
 
 import astraios_analysis as aa
 from astraios_analysis.prediction import suite
@@ -210,6 +212,32 @@ def test_a_number_does_not_depend_on_what_else_is_asked(runs, predicted):
     alone = aa.predict(runs, size=["7b", "34b"], dataset=DATASET, method="lora")
     own = next(row for row in predicted.rows if (row["quantity"], row["method"]) == (DATASET, "lora"))
     assert alone.rows[1] == own and isinstance(alone.plot(), Figure)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (lambda runs: None, "NoneType is neither runs nor a table"),
+        (lambda runs: 5, "int is neither runs nor a table"),
+        (lambda runs: [], "there is no run; give what `load` returns"),
+        (lambda runs: [run.model_copy(update={"held_out": True}) for run in runs], "every run is marked held out"),
+        (
+            lambda runs: [*runs, runs[0].model_copy(update={"grid": "other"})],
+            "scores of different grids do not compare",
+        ),
+    ],
+)
+@pytest.mark.parametrize("verb", [partial(aa.predict, size="7b"), aa.rank, aa.compare, aa.explore, aa.Explorer])
+def test_what_are_no_runs_of_one_grid_is_refused(runs, verb, given, words):
+    with pytest.raises(aa.Refusal, match=words):
+        verb(given(runs))
+
+
+def test_one_method_is_fitted_by_itself(table):
+    runs = simulate(methods=("lora",))
+    found = aa.fit(runs, "power_floor").table
+    assert found["parameter"].tolist() == ["E", "A", "alpha"] and set(found["group"]) == {"lora"}
+    assert list(aa.Explorer(runs).grids) == ["sim"] and list(aa.Explorer(table).grids) == ["table"]
 
 
 def test_a_number_does_not_depend_on_the_order_of_runs(runs):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 import astraios_analysis as aa
-from astraios_analysis.api import ROLES, SOURCE
+from astraios_analysis.api import ROLES, SOURCE, as_runs
 from astraios_analysis.explorer.choices import AVERAGED, LOSS_MEASURE, RATE_MEASURE, Choice, Options
 from astraios_analysis.explorer.view import Grid, View
 from astraios_analysis.records.frame import RunRecord
@@ -93,7 +93,7 @@ def _name_curves(name: str, values: np.ndarray) -> tuple[dict[str, float], np.nd
 
 def make_grid(runs: Sequence[RunRecord] | pd.DataFrame, name: str = "table") -> Grid:
     """Return the records of one grid, or a table that ``aa.read_table`` read, as something to look at."""
-    return TableGrid(runs, name) if isinstance(runs, pd.DataFrame) else Grid(runs)
+    return TableGrid(runs, name) if isinstance(runs, pd.DataFrame) else Grid(as_runs(runs))
 
 
 def explore(

@@ -32,8 +32,8 @@ class Explorer:
 
     Parameters
     ----------
-    runs : mapping of str to sequence of RunRecord or DataFrame
-        By name: records of a grid, or a table that ``aa.read_table`` read with its columns' roles.
+    runs : sequence of RunRecord, DataFrame, or mapping of str to these
+        Records of a grid, or a table that ``aa.read_table`` read with its columns' roles; several by name.
     data_dir : str or Path
         Where they were read from, for the code that the button writes.
     out_dir : str or Path
@@ -46,14 +46,16 @@ class Explorer:
 
     def __init__(
         self,
-        runs: Mapping[str, Sequence[RunRecord] | pd.DataFrame],
+        runs: Sequence[RunRecord] | pd.DataFrame | Mapping[str, Sequence[RunRecord] | pd.DataFrame],
         *,
         data_dir: str | Path = "data",
         out_dir: str | Path = "build/explored",
         level: float = 0.95,
         target: float | None = None,
     ) -> None:
-        self.grids = {name: make_grid(own, name) for name, own in runs.items()}
+        named = runs if isinstance(runs, Mapping) else {"": runs}
+        grids = {name: make_grid(own, name or "table") for name, own in named.items()}
+        self.grids = {name or grid.name: grid for name, grid in grids.items()}
         self.data_dir, self.out_dir, self.level, self.start_target = data_dir, out_dir, level, target
         self.view: View | None = None
         self._is_updating, self._waiting, self._target = False, None, 10.0
