@@ -774,6 +774,11 @@ def allocate(
     if not budgets or not all(0 < one < float("inf") for one in budgets):
         raise Refusal("budget must be a positive number of FLOP, such as 1e21")
     surface = columns.fit_surface(train, [LAWS[name] for name in ALLOCATING])
+    if any(member.curve.width.still for member in surface.members):
+        raise Refusal(
+            f"{names[0]} and {names[1]} move together in all rows, so that none tells how a budget is best shared "
+            "between them; add rows that vary them apart"
+        )
     # The same draws for each, so that a budget's interval does not depend on which others are asked for.
     lines = [iso_cost(surface, names, cost, one, np.random.default_rng(seed)) for one in budgets]
     found = [allocate_budget(line, surface, names, one, level) for line, one in zip(lines, budgets, strict=True)]

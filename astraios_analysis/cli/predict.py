@@ -11,6 +11,7 @@ import astraios_analysis as aa
 from astraios_analysis.cli.shared import (
     RUNS_OR_TABLE,
     TABLE,
+    count,
     is_table,
     load_grid,
     picture,
@@ -177,7 +178,7 @@ def _print(found: "aa.Prediction") -> None:
     for tested in found.backtest.itertuples():
         own = found.weights[found.weights["quantity"] == tested.quantity]
         print(
-            f"  {tested.quantity}: {tested.n} runs, mean error {tested.mean_abs_error:.3f} (no change: "
+            f"  {tested.quantity}: {count(tested.n, 'run')}, mean error {tested.mean_abs_error:.3f} (no change: "
             f"{tested.persistence_mean_abs_error:.3f}), 95 % PI covered {tested.n_covered} of {tested.n}"
         )
         laws = (f"{law} {weight:.3f}" for law, weight in zip(own["law"], own["weight"], strict=True))

@@ -22,7 +22,7 @@ from astraios_analysis.laws.intervals import (
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.rescue import SOLVER_ERRORS
 from astraios_analysis.laws.residuals import Objective, check_inputs, check_range
-from astraios_analysis.laws.saved import N_DRAWS, Curve, SavedFit, write_fit
+from astraios_analysis.laws.saved import N_DRAWS, Curve, SavedFit, finite_or_none, write_fit
 from astraios_analysis.laws.tables import ALL, Points, select_points
 from astraios_analysis.records.refusal import Refusal, by_reason, require_known
 
@@ -227,8 +227,8 @@ class Fit:
             names = (*self.points.x_names, "group")[: len(fit.x_range)]
             held = [fit.law.names[j] for j in fit.problem.held]
             fits.append(
-                {"group": label, "params": fit.params, "held": held, "covariance": fit.covariance.tolist()}
-                | {"draws": fit.draw(N_DRAWS, rng).tolist(), "residual_scale": fit.residual_scale}
+                {"group": label, "params": fit.params, "held": held, "covariance": finite_or_none(fit.covariance)}
+                | {"draws": finite_or_none(fit.draw(N_DRAWS, rng)), "residual_scale": fit.residual_scale}
                 | {"width": asdict(self._saved.curves[label].width)}
                 | {"n_obs": fit.n_obs, "dof": fit.dof, "objective": fit.value}
                 | {"range": dict(zip(names, fit.x_range.tolist(), strict=True)), "status": fit.status}

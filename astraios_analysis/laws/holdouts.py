@@ -19,9 +19,12 @@ import numpy as np
 from astraios_analysis.laws.engine import LawFit, fit_subsets
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import check_inputs
+from astraios_analysis.records.refusal import Refusal
 
 INNER_SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
 _NEAR_GRID, _GROWTH_GRID = np.geomspace(0.3, 10, 25), np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 40)])
+# Inputs move together where what is left across is this share of their spread; a place is so far off their line.
+_TOGETHER, _OFF = 1e-3, 0.02
 # Residuals below this are rounding.
 MIN_SCATTER = 1e-9
 
@@ -32,7 +35,8 @@ class Width:
 
     ``near`` is the standard deviation of a new point around the law, ``growth`` what the law's own error grows by for
     each log unit beyond ``last`` (the largest of each of `directions`), ``inflation`` what the variance of the law's
-    parameters is multiplied by, ``dof`` the degrees of freedom of all these.
+    parameters is multiplied by, ``dof`` the degrees of freedom of all these. ``still`` are directions of the inputs'
+    logarithms in which no point lies apart from the others' ``centre``: no number but a refusal is said off them.
     """
 
     near: float
@@ -40,6 +44,20 @@ class Width:
     inflation: float
     dof: int
     last: tuple[float, ...]
+    centre: tuple[float, ...] = ()
+    still: tuple[tuple[float, ...], ...] = ()
+
+    def require_told(self, x: np.ndarray) -> None:
+        """Refuse inputs (n, d) that lie off the line, or plane, in which the inputs of all points move together."""
+        if not self.still:
+            return
+        off = np.abs((np.log(x) - np.array(self.centre)) @ np.array(self.still).T).max(axis=1)
+        if np.any(off > _OFF):
+            place, far = ", ".join(f"{one:.4g}" for one in x[np.argmax(off)]), np.exp(off.max())
+            raise Refusal(
+                f"the inputs of the rows fitted move together, and {place} lies off their line by a factor of "
+                f"{far:.3g}; no row tells what happens there: ask along the line, or add rows that vary them apart"
+            )
 
     def spread(self, variance: np.ndarray, distance: np.ndarray, kind: str) -> np.ndarray:
         """Return standard deviations of the law (``mean``) or of a new point (``observation``), shape (n,).
@@ -158,4 +176,15 @@ def width_of(fitted: LawFit, x: np.ndarray, n_free: int, found: InnerErrors | No
     # What widens the scatter of points widens what is known of the parameters as well.
     inflation = max((near / fitted.residual_scale) ** 2, 1.0) if fitted.residual_scale > 0 else 1.0
     dof = min(len(INNER_SHARES), max(len(np.unique(x, axis=0)) - n_free, 1))
-    return Width(near, growth, inflation, dof, tuple(map(float, directions(x).max(axis=1))))
+    return Width(near, growth, inflation, dof, tuple(map(float, directions(x).max(axis=1))), *_still(np.log(x)))
+
+
+def _still(logs: np.ndarray) -> tuple[tuple, tuple]:
+    """Return the centre of points (n, d), and the directions in which inputs that vary do not vary apart."""
+    centre, varied = logs.mean(axis=0), np.ptp(logs, axis=0) > 0
+    _, spread, axes = np.linalg.svd(logs[:, varied] - centre[varied])
+    spread = np.append(spread, np.zeros(len(axes) - len(spread)))
+    still = np.zeros((len(axes), len(centre)))
+    still[:, varied] = axes
+    still = still[spread <= _TOGETHER * spread.max(initial=0.0)]
+    return tuple(map(float, centre)), tuple(tuple(map(float, one)) for one in still)

@@ -50,6 +50,7 @@ class Curve:
         slope = slope / value[:, None] if self.is_log else slope
         variance = np.maximum(np.einsum("ni,ij,nj->n", slope, self.covariance, slope), 0.0)
         beyond = ordered(self.law, x)[:, : self._n_inputs] if beyond is None else beyond
+        self.width.require_told(beyond)
         return value, self.width.spread(variance, distance_beyond(self.width.last, beyond), kind)
 
     @property
@@ -182,6 +183,11 @@ def _codes(reach: float) -> list[str]:
     return [] if reach <= 1 else ["extrapolation"] if reach <= _FAR else ["extrapolation", "far_extrapolation"]
 
 
+def finite_or_none(numbers: np.ndarray) -> list:
+    """Return an array (n, k) as lists, numbers beyond all bounds (of what the points leave open) as null."""
+    return [[one if np.isfinite(one) else None for one in row] for row in numbers.tolist()]
+
+
 def write_fit(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write a fit's content with the versions it was made with."""
     versions = {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}
@@ -205,7 +211,7 @@ def load_fit(path: str | Path) -> SavedFit:
                 own,
                 np.array([one["params"][name] for name in own.names], dtype=float),
                 np.array(one["covariance"], dtype=float),
-                Width(**one["width"] | {"last": tuple(one["width"]["last"])}),
+                Width(**one["width"]),
                 content["objective"]["residual"] == "log",
                 np.array(list(one["range"].values()), dtype=float),
             )

@@ -1,5 +1,7 @@
 """What a law errs beyond its points: distances by hand, a known growth found again, one law's intervals one answer."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -149,3 +151,40 @@ def test_huber_is_asked_for():
     assert straight["value"] == pytest.approx(fit_table(table, "power", names, "y").predict([4e9])["value"].iloc[0])
     assert abs(np.log(robust["value"] / (40 * 4e9**-0.15))) < abs(np.log(straight["value"] / (40 * 4e9**-0.15))) / 2
     assert Objective("log", 1e-3).is_robust
+
+
+def test_off_the_line_on_which_all_inputs_lie_nothing_is_said(tmp_path):
+    n = np.geomspace(1e8, 3e9, 7)
+    loss = (1.7 + 400 * n**-0.34) * np.exp(0.01 * np.random.default_rng(0).standard_normal(7))
+    table, ways = pd.DataFrame({"N": n, "D": 20 * n, "loss": loss}), {"x": ["N", "D"], "y": "loss"}
+    fitted = fit_table(table, "multiplicative", ["N", "D"], "loss")
+    fitted.save(tmp_path / "fit.json")
+    asks = [
+        lambda at: aa.predict(table, at=at, **ways),
+        lambda at: aa.predict(table, at=at, law="multiplicative", **ways),
+    ]
+    asks += [lambda at: fitted.predict(pd.DataFrame([at]))]
+    asks += [lambda at: aa.load_fit(tmp_path / "fit.json").predict(pd.DataFrame([at]))]
+    for ask in asks:
+        assert ask({"N": 1e10, "D": 2e11}) is not None
+        with pytest.raises(aa.Refusal, match=r"move together, and 1e\+10, 2e\+10 lies off their line by a factor of 5"):
+            ask({"N": 1e10, "D": 2e10})
+    with pytest.raises(aa.Refusal, match="N and D move together in all rows, so that none tells how a budget"):
+        aa.allocate(table, 1e21, ["N", "D"], "loss")
+    # A tenth apart is apart: the interval says how little that tells.
+    apart = table.assign(D=table["D"] * np.exp(0.1 * np.random.default_rng(1).standard_normal(7)))
+    places = [{"N": 1e10, "D": 2e11}, {"N": 1e10, "D": 2e10}]
+    on, off = aa.predict(apart, at=places, law="multiplicative", **ways).rows
+    on, off = (np.log(row["intervals"][2]["upper"] / row["intervals"][2]["lower"]) for row in (on, off))
+    assert off > 2 * on
+
+
+def test_a_fit_that_is_open_to_infinity_is_kept(tmp_path):
+    n = np.geomspace(1e8, 3.2e9, 6)
+    table = pd.DataFrame({"N": n, "D": 10 * n, "loss": [3.1, 2.9, 2.7, 2.6, 2.5, 2.45]})
+    fitted = fit_table(table, "chinchilla", ["N", "D"], "loss")
+    fitted.save(tmp_path / "fit.json")
+    drawn = json.loads((tmp_path / "fit.json").read_text())["fits"][0]["draws"]
+    assert any(None in one for one in drawn) and len(drawn) == 200
+    again = aa.load_fit(tmp_path / "fit.json").predict([[1e10, 1e11]])
+    pd.testing.assert_frame_equal(again, fitted.predict([[1e10, 1e11]]))
