@@ -48,15 +48,15 @@ class Width:
     still: tuple[tuple[float, ...], ...] = ()
 
     def require_told(self, x: np.ndarray) -> None:
-        """Refuse inputs (n, d) that lie off the line, or plane, in which the inputs of all points move together."""
+        """Refuse inputs (n, d) that lie off the line, or plane, on which all points lie."""
         if not self.still:
             return
         off = np.abs((np.log(x) - np.array(self.centre)) @ np.array(self.still).T).max(axis=1)
         if np.any(off > _OFF):
             place, far = ", ".join(f"{one:.4g}" for one in x[np.argmax(off)]), np.exp(off.max())
             raise Refusal(
-                f"the inputs of the rows fitted move together, and {place} lies off their line by a factor of "
-                f"{far:.3g}; no row tells what happens there: ask along the line, or add rows that vary them apart"
+                f"inputs move together, or not at all, in the rows fitted, and {place} lies off where they do by a "
+                f"factor of {far:.3g}; no row tells what happens there: ask where rows lie, or add some that vary them apart"
             )
 
     def spread(self, variance: np.ndarray, distance: np.ndarray, kind: str) -> np.ndarray:
@@ -180,11 +180,9 @@ def width_of(fitted: LawFit, x: np.ndarray, n_free: int, found: InnerErrors | No
 
 
 def _still(logs: np.ndarray) -> tuple[tuple, tuple]:
-    """Return the centre of points (n, d), and the directions in which inputs that vary do not vary apart."""
-    centre, varied = logs.mean(axis=0), np.ptp(logs, axis=0) > 0
-    _, spread, axes = np.linalg.svd(logs[:, varied] - centre[varied])
+    """Return the centre of points (n, d), and the directions in which they do not lie apart."""
+    centre = logs.mean(axis=0)
+    _, spread, axes = np.linalg.svd(logs - centre)
     spread = np.append(spread, np.zeros(len(axes) - len(spread)))
-    still = np.zeros((len(axes), len(centre)))
-    still[:, varied] = axes
-    still = still[spread <= _TOGETHER * spread.max(initial=0.0)]
+    still = axes[spread <= _TOGETHER * spread.max()]
     return tuple(map(float, centre)), tuple(tuple(map(float, one)) for one in still)

@@ -167,10 +167,12 @@ def test_off_the_line_on_which_all_inputs_lie_nothing_is_said(tmp_path):
     asks += [lambda at: aa.load_fit(tmp_path / "fit.json").predict(pd.DataFrame([at]))]
     for ask in asks:
         assert ask({"N": 1e10, "D": 2e11}) is not None
-        with pytest.raises(aa.Refusal, match=r"move together, and 1e\+10, 2e\+10 lies off their line by a factor of 5"):
+        with pytest.raises(aa.Refusal, match=r"and 1e\+10, 2e\+10 lies off where they do by a factor of 5"):
             ask({"N": 1e10, "D": 2e10})
     with pytest.raises(aa.Refusal, match="N and D move together in all rows, so that none tells how a budget"):
         aa.allocate(table, 1e21, ["N", "D"], "loss")
+    with pytest.raises(aa.Refusal, match=r"move together, or not at all, .*, and 1e\+10, 2e\+10 lies off"):
+        aa.predict(table.assign(D=1e10), at={"N": 1e10, "D": 2e10}, law="multiplicative", **ways)
     # A tenth apart is apart: the interval says how little that tells.
     apart = table.assign(D=table["D"] * np.exp(0.1 * np.random.default_rng(1).standard_normal(7)))
     places = [{"N": 1e10, "D": 2e11}, {"N": 1e10, "D": 2e10}]
