@@ -56,7 +56,7 @@ class Width:
             place, far = ", ".join(f"{one:.4g}" for one in x[np.argmax(off)]), np.exp(off.max())
             raise Refusal(
                 f"inputs move together, or not at all, in the rows fitted, and {place} lies off where they do by a "
-                f"factor of {far:.3g}; no row tells what happens there: ask where rows lie, or add some that vary them apart"
+                f"factor of {far:.3g}; no row tells what happens there: ask where rows lie, or add some that vary them"
             )
 
     def spread(self, variance: np.ndarray, distance: np.ndarray, kind: str) -> np.ndarray:
