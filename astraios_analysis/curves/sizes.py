@@ -133,6 +133,8 @@ def _forecast_task(rows: pd.DataFrame, target: pd.DataFrame, key: dict, columns:
     x, y, size, family = columns
     train = dict(list(rows.groupby(family, sort=False)))
     tables = {name: _table(part, x, y, size) for name, part in train.items()}
+    # Models that were measured at no common input have no line.
+    tables = {name: table for name, table in tables.items() if table.shape[1]}
     slopes = common_slopes(list(tables.values()))
     scale, n_errors, trust = _inner_scale(tables)
     found = []
@@ -140,6 +142,8 @@ def _forecast_task(rows: pd.DataFrame, target: pd.DataFrame, key: dict, columns:
         for n_params, own in asked.groupby(size) if name in tables else ():
             level, leverage = predict_at(tables[name], slopes, float(n_params))
             own, level = own[own[x].isin(level.index)], trust * level + (1 - trust) * _nearest(tables[name])
+            if own.empty:
+                continue
             centre = level.reindex(own[x]).to_numpy()
             spread = np.full(len(centre), scale * np.sqrt(1 + leverage))
             forecast = student_forecast(centre, spread, n_errors, "size_line", scale)

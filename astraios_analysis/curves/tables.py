@@ -378,12 +378,12 @@ def predict_places(
                 # What is odd about the table may be why.
                 odd = [note for note in train.attrs.get(NOTES, []) if note.startswith("warning")]
                 raise Refusal(". ".join([str(error), *odd])) from None
+    # Of families, models have no prediction of their own.
+    keys = [name for name in columns.keys if name in ask]
+    labels = read_labels(ask, keys, "")
     if methods:
-        # Of families, models have no prediction of their own.
-        keys = [name for name in columns.keys if name in ask]
-        labels = read_labels(ask, keys, "")
         require_known("/".join(keys) or "group", methods, dict.fromkeys(labels))
-        ask = ask[np.isin(labels, methods)]
+        ask, labels = (own[np.isin(labels, methods)] for own in (ask, labels))
     fitted = None if columns.via or columns.family else fit_table(train, columns)
     found = forecast_rows(train, ask, columns, fitted=fitted, refused=refused)
     end = fitted.outcome.end if isinstance(fitted, TableFit) else np.asarray
@@ -393,6 +393,10 @@ def predict_places(
         rows += _rows(group, one, columns, train, ends)
     if not rows:
         raise Refusal("no group of the table has rows enough to be predicted")
+    if columns.family and refused is not None:
+        lacking = dict.fromkeys(labels).keys() - {row["method"] for row in rows}
+        why = f"its models share no {columns.x[0]} asked for, so that no line joins them"
+        refused |= {label: why for label in dict.fromkeys(labels) if label in lacking}
     places = [tuple(place) for place in ask[list(columns.needed)].to_numpy(dtype=float)]
     order = {place: i for i, place in reversed(list(enumerate(places)))}
     return sorted(rows, key=lambda row: order[tuple(row["at"][name] for name in columns.needed)]), fitted

@@ -96,7 +96,8 @@ def distance_beyond(last: Sequence[float], x: np.ndarray) -> np.ndarray:
 
 def reach(x: np.ndarray, low: np.ndarray | float, high: np.ndarray | float) -> np.ndarray:
     """Return how many times inputs (n,) or (n, d) lie beyond a range, the furthest of several, (n,); 1 within it."""
-    return np.maximum(np.maximum(x / high, low / x), 1.0).reshape(len(x), -1).max(axis=1)
+    beyond = np.maximum(np.maximum(x / high, low / x), 1.0)
+    return beyond if beyond.ndim == 1 else beyond.max(axis=1)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from astraios_analysis.records.refusal import Refusal
 
 X = np.array([100.0, 1000.0, 10000.0])
 SIZES = {"a": (1e7, 1e8, 1e9, 1e10), "b": (2e7, 2e8, 2e9), "c": (5e7, 5e8, 5e9)}
+FAMILIES = {"x": "n_ft", "y": "loss", "group": ["task", "model"], "size_column": "params", "family_column": "family"}
 COLUMNS = Columns(("n_ft",), "loss", ("task", "model"), size="params", family="family")
 
 
@@ -110,9 +111,16 @@ def test_refusals():
 
 def test_a_family_is_asked_for_by_the_name_that_it_is_printed_with():
     frame = world(np.random.default_rng(0), noise=0.01)
-    columns = {"x": "n_ft", "y": "loss", "group": ["task", "model"], "size_column": "params", "family_column": "family"}
-    whole = aa.predict(frame, size=5e10, **columns).table
-    own = aa.predict(frame, size=5e10, method="t/b", **columns).table
+    whole = aa.predict(frame, size=5e10, **FAMILIES).table
+    own = aa.predict(frame, size=5e10, method="t/b", **FAMILIES).table
     pd.testing.assert_frame_equal(own, whole[whole["method"] == "t/b"].reset_index(drop=True))
     with pytest.raises(Refusal, match="unknown task/family 'b'; choose from t/a, t/b, t/c"):
-        aa.predict(frame, size=5e10, method="b", **columns)
+        aa.predict(frame, size=5e10, method="b", **FAMILIES)
+
+
+def test_a_family_whose_models_share_no_input_is_named_and_the_others_are_predicted():
+    frame = world(np.random.default_rng(0), noise=0.01)
+    apart = (frame["family"] == "b") & (frame["n_ft"] == np.where(frame["params"] > 1e8, 100.0, 1000.0))
+    found = aa.predict(frame[(frame["family"] != "b") | apart], size=5e10, **FAMILIES)
+    assert set(found.table["method"]) == {"t/a", "t/c"} and np.isfinite(found.table["value"]).all()
+    assert found.refused == {"t/b": "its models share no n_ft asked for, so that no line joins them"}

@@ -11,7 +11,7 @@ import astraios_analysis as aa
 from astraios_analysis.laws.engine import fit_law
 from astraios_analysis.laws.fit import fit_table
 from astraios_analysis.laws.forms import find_law
-from astraios_analysis.laws.holdouts import directions, distance_beyond, fit_growth, inner_errors, width_of
+from astraios_analysis.laws.holdouts import directions, distance_beyond, fit_growth, inner_errors, reach, width_of
 from astraios_analysis.laws.residuals import Objective
 
 X = np.geomspace(1e6, 1e9, 40)
@@ -22,6 +22,12 @@ def test_distance_is_the_furthest_of_the_inputs_and_their_product():
     asked = np.array([[8.0, 5.0], [16.0, 1.0], [3.0, 19.0], [2.0, 10.0], [4.0, 40.0]])
     np.testing.assert_allclose(distance_beyond(last, asked), np.log([2, 4, 57 / 40, 1, 4]), atol=1e-15)
     np.testing.assert_allclose(distance_beyond([np.log(1e9)], np.array([[1e8], [2e9]])), [0.0, np.log(2)])
+
+
+def test_reach_is_that_of_the_furthest_input():
+    np.testing.assert_allclose(reach(np.array([0.5, 2.0, 30.0]), 1.0, 10.0), [2, 1, 3])
+    np.testing.assert_allclose(reach(np.array([[5.0, 1.0], [5.0, 40.0]]), [1, 2], [10, 4]), [2, 10])
+    assert len(reach(np.empty((0, 2)), [1, 2], [10, 4])) == len(reach(np.empty(0), 1.0, 2.0)) == 0
 
 
 def test_growth_of_errors_is_found_again():
