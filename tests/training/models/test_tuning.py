@@ -113,6 +113,19 @@ def test_other_methods_refuse_to_merge_and_stay_as_they_were(base_of, model_type
     assert merge_tuning(untuned) is untuned
 
 
+def test_bf16_autocast_trains_in_float32_weights(base_of, model_type, method, tokens):
+    model = apply_tuning(base_of(model_type), tuning_of(method), seed=3)
+    exact = model(input_ids=tokens, labels=tokens).loss
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(input_ids=tokens, labels=tokens).loss
+    loss.backward()
+    assert loss.item() == pytest.approx(exact.item(), rel=0.05)
+    updated = [weight for weight in model.parameters() if weight.requires_grad]
+    assert {weight.dtype for weight in updated} == {torch.float32}
+    assert all(torch.isfinite(weight.grad).all() for weight in updated if weight.grad is not None)
+    assert any(weight.grad is not None and weight.grad.abs().max() > 0 for weight in updated)
+
+
 def test_a_base_in_bf16_is_near_and_what_is_added_is_float32(base_of, model_type, method, tokens, train):
     exact = logits(apply_tuning(base_of(model_type), tuning_of(method), seed=3), tokens)
     model = apply_tuning(base_of(model_type).to(torch.bfloat16), tuning_of(method), seed=3)
