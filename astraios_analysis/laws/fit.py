@@ -245,8 +245,7 @@ class Fit:
 
     def _width(self, fit: LawFit) -> Width:
         """Return how far predictions of a fit err; groups that share a law share its looks."""
-        x = ordered(self.law, fit.x[:, : len(self.law.inputs)])
-        return width_of(fit, x, len(self.law.parameters) - len(fit.problem.held))
+        return width_of(fit, ordered(fit.law, fit.x), len(self.law.parameters) - len(fit.problem.held))
 
     def plot(self, to: float | None = None):
         """Draw points, curves and the band of a new observation.

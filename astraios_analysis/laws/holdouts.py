@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from astraios_analysis.laws.engine import LawFit, fit_subsets
-from astraios_analysis.laws.law import Law
+from astraios_analysis.laws.law import GROUP, Law
 from astraios_analysis.laws.residuals import check_inputs
 from astraios_analysis.records.refusal import Refusal
 
@@ -69,9 +69,13 @@ class Width:
 
 
 def ordered(law: Law, x: np.ndarray) -> np.ndarray:
-    """Return what tells how far out inputs (n,) or (n, d) of a law lie, (n, d): the smallest loss lies furthest."""
-    x = np.asarray(x, dtype=float).reshape(len(x), -1)
-    return 1 / x if law.inputs == ("L",) else x
+    """Return what tells how far out inputs (n,) or (n, d) of a law lie, without a group's number, (n, d).
+
+    Of a loss the smallest lies furthest.
+    """
+    names = [name for name in law.inputs if name != GROUP]
+    x = np.asarray(x, dtype=float).reshape(len(x), -1)[:, : len(names)]
+    return 1 / x if names == ["L"] else x
 
 
 def in_order(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,17 +138,20 @@ def inner_errors(fitted: LawFit, x: np.ndarray) -> InnerErrors:
             value = fitted.law.function(inputs, theta)[far]
             error = np.log(value / y[far]) if fitted.objective.residual == "log" else value - y[far]
         errors.append(error if len(error) and np.all(np.isfinite(error)) else None)
-    return InnerErrors(errors, distances, [_open(fitted, near)[far] for near, far in zip(nears, fars, strict=True)])
-
-
-def _open(fitted: LawFit, near: np.ndarray) -> np.ndarray:
-    """Return the law's variance at all points, in units of the scatter's, known from the near ones alone, (n,)."""
     slopes = fitted.problem.evaluate(fitted.phi)[1].T
     slopes = slopes / np.maximum(np.sqrt(np.sum(slopes**2, axis=0)), 1e-300)
+    return InnerErrors(errors, distances, [_open(slopes, *one) for one in zip(nears, fars, strict=True)])
+
+
+def _open(slopes: np.ndarray, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+    """Return the law's variance at far points, in units of the scatter's, known from the near ones alone, (n_far,).
+
+    ``slopes`` (n, q) are the derivatives at all points by the fit's coordinates.
+    """
     if not np.all(np.isfinite(slopes)):
-        return np.zeros(len(slopes))
+        return np.zeros(len(far))
     covariance = np.linalg.pinv(slopes[near].T @ slopes[near], rcond=1e-12, hermitian=True)
-    return np.maximum(np.einsum("ni,ij,nj->n", slopes, covariance, slopes), 0.0)
+    return np.maximum(np.einsum("ni,ij,nj->n", slopes[far], covariance, slopes[far]), 0.0)
 
 
 def fit_growth(

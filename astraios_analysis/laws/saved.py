@@ -16,7 +16,7 @@ from scipy import stats
 from astraios_analysis.laws.engine import pool_law
 from astraios_analysis.laws.forms import find_law
 from astraios_analysis.laws.holdouts import Width, distance_beyond, ordered, reach
-from astraios_analysis.laws.law import GROUP, Law
+from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import check_inputs
 from astraios_analysis.laws.tables import ALL, require_columns
 from astraios_analysis.records.notation import column_numbers
@@ -49,13 +49,9 @@ class Curve:
         value, slope = self.law.function(x, self.theta), self.law.gradient(x, self.theta)
         slope = slope / value[:, None] if self.is_log else slope
         variance = np.maximum(np.einsum("ni,ij,nj->n", slope, self.covariance, slope), 0.0)
-        beyond = ordered(self.law, x)[:, : self._n_inputs] if beyond is None else beyond
+        beyond = ordered(self.law, x) if beyond is None else beyond
         self.width.require_told(beyond)
         return value, self.width.spread(variance, distance_beyond(self.width.last, beyond), kind)
-
-    @property
-    def _n_inputs(self) -> int:
-        return len(self.law.inputs) - (self.law.inputs[-1] == GROUP)
 
     def interval(self, x: np.ndarray, level: float, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return values and ends of intervals at inputs: Student's t on the scale of the residuals."""

@@ -250,16 +250,18 @@ def read_points(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a table whose columns' roles are known: inputs, outcome, ``group``, ``held_out``.
 
     Held out are rows that a column ``held_out`` says are, and those not marked ``train`` in the column of the split.
+    Rows in which an input has no logarithm are left out, as `take_rows` does.
     """
     roles, where = table.attrs.get(ROLES, {}), table.attrs.get(SOURCE, "the table")
     if not roles.get("x") or roles.get("y") is None:
         raise Refusal("which column is what is not known; read the table with aa.read_table(table, x=..., y=...)")
-    found = {name: read_numbers(table, name, where, positive=True) for name in roles["x"]}
+    found = {name: read_numbers(table, name, where) for name in roles["x"]}
     found |= {roles["y"]: read_numbers(table, roles["y"], where), "group": read_labels(table, roles["group"], where)}
     is_out = held_out_rows(table).to_numpy() if "held_out" in table else np.zeros(len(table), dtype=bool)
     if roles["split"]:
         is_out |= (table[roles["split"]].astype(str) != TRAIN).to_numpy()
-    return pd.DataFrame(found | {"held_out": is_out})
+    points = pd.DataFrame(found | {"held_out": is_out})
+    return points[(points[list(roles["x"])] > 0).all(axis=1)].reset_index(drop=True)
 
 
 def held_out_rows(frame: pd.DataFrame) -> pd.Series:

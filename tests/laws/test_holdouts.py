@@ -11,7 +11,15 @@ import astraios_analysis as aa
 from astraios_analysis.laws.engine import fit_law
 from astraios_analysis.laws.fit import fit_table
 from astraios_analysis.laws.forms import find_law
-from astraios_analysis.laws.holdouts import directions, distance_beyond, fit_growth, inner_errors, reach, width_of
+from astraios_analysis.laws.holdouts import (
+    directions,
+    distance_beyond,
+    fit_growth,
+    inner_errors,
+    ordered,
+    reach,
+    width_of,
+)
 from astraios_analysis.laws.residuals import Objective
 
 X = np.geomspace(1e6, 1e9, 40)
@@ -103,6 +111,20 @@ def test_one_law_has_one_interval_whoever_is_asked(law, params):
         (ends,) = (i for i in row["intervals"] if i["level"] == 0.95 and i["kind"] == kind)
         found = [row["value"], ends["lower"], ends["upper"]]
         np.testing.assert_allclose(found, own[["value", "lower", "upper"]].astype(float), rtol=1e-9)
+
+
+def test_groups_that_share_a_law_of_the_loss_lie_out_where_it_is_small():
+    rng, losses = np.random.default_rng(0), np.linspace(3, 2, 8)
+    parts = [
+        (name, scale * (0.9 - 0.8 / (1 + np.exp(-3 * (losses - 2.4))))) for name, scale in (("a", 1.0), ("b", 0.8))
+    ]
+    parts = [pd.DataFrame({"L": losses, "y": y + 0.01 * rng.standard_normal(8), "on": name}) for name, y in parts]
+    fitted = fit_table(pd.concat(parts), "logistic_link", "L", "y", "on", pooling="shared")
+    curve = fitted._saved.curves["all"]
+    assert curve.width.last == pytest.approx([np.log(1 / 2)]) and curve.width.dof == 4
+    inside, beyond = (ordered(curve.law, np.array([[loss, 1.0]])) for loss in (2.5, 1.6))
+    assert distance_beyond(curve.width.last, inside) == 0
+    np.testing.assert_allclose(distance_beyond(curve.width.last, beyond), np.log(2 / 1.6))
 
 
 def test_an_interval_does_not_depend_on_what_else_is_asked():
