@@ -11,7 +11,6 @@ import astraios_analysis as aa
 from astraios_analysis.cli.shared import (
     RUNS_OR_TABLE,
     TABLE,
-    count,
     is_table,
     load_grid,
     picture,
@@ -22,7 +21,7 @@ from astraios_analysis.cli.shared import (
 )
 from astraios_analysis.records.commands import JSON, Command, flag, option
 from astraios_analysis.records.notation import split_sizes
-from astraios_analysis.records.printing import json_text, rows_of, say, table_text
+from astraios_analysis.records.printing import count, json_text, rows_of, say, table_text
 from astraios_analysis.records.refusal import by_reason
 
 ALL = "all"

@@ -188,8 +188,3 @@ def require_distinct(runs: Iterable[RunRecord]) -> None:
             model = f"{same[0].size} {same[0].method} of grid {same[0].grid} has {len(same)} runs of one seed"
             names = ", ".join(run.run_id for run in same)
             raise Refusal(f"{model}: {names}; keep one, or give them their own grids")
-
-
-def count(n: int, noun: str) -> str:
-    """Return a number of things in words."""
-    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -29,7 +29,6 @@ from astraios_analysis.laws.tables import (
     ROLES,
     SOURCE,
     TRAIN,
-    count_rows,
     read_labels,
     refuse_cells,
     require_columns,
@@ -38,6 +37,7 @@ from astraios_analysis.laws.tables import (
 from astraios_analysis.prediction.forecast import table_outcome
 from astraios_analysis.prediction.limits import KINDS, LEVELS, require_reach
 from astraios_analysis.prediction.points import Link
+from astraios_analysis.records.printing import count
 from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal, require_known
 
@@ -341,7 +341,7 @@ def rows_to_fit(
     if columns.via:
         refuse_cells(rows, columns.y, ~is_train & rows[columns.y].isna(), where, "a finite number")
         lost = is_train & rows[columns.via].isna()
-        notes = [*notes, *([f"{count_rows(lost.sum())} without {columns.via} left out"] if lost.any() else [])]
+        notes = [*notes, *([f"{count(int(lost.sum()), 'row')} without {columns.via} left out"] if lost.any() else [])]
         rows, is_train = rows[~lost], is_train[~lost]
     train = rows[is_train]
     if columns.family:

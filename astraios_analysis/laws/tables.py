@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from astraios_analysis.records.notation import column_numbers, is_blank, read_truth
+from astraios_analysis.records.printing import count
 from astraios_analysis.records.reading import NOTES, read_frame
 from astraios_analysis.records.refusal import Refusal
 
@@ -206,7 +207,7 @@ def take_rows(
         if lost.all():
             refuse_cells(frame, name, lost, where, LOGARITHM)
         if lost.any():
-            notes.append(f"{count_rows(lost.sum())} with {name} of 0 or less left out: no logarithm")
+            notes.append(f"{count(int(lost.sum()), 'row')} with {name} of 0 or less left out: no logarithm")
             frame = frame[~lost].copy()
     for name in dict.fromkeys([y, *numbers]):
         known = ~frame[name].map(is_blank).to_numpy(dtype=bool) if name in blank else np.full(len(frame), True)
@@ -224,11 +225,6 @@ def take_rows(
     return frame
 
 
-def count_rows(n: int) -> str:
-    """Return a number of rows in words."""
-    return f"{n} row{'' if n == 1 else 's'}"
-
-
 def _marked_rows(
     frame: pd.DataFrame, split: str | None, marks: Sequence[str], where: str
 ) -> tuple[pd.DataFrame, list[str]]:
@@ -236,13 +232,13 @@ def _marked_rows(
     notes, marked = [], frame[split].astype(str) if split else pd.Series(marks[0], index=frame.index)
     if "held_out" in frame:
         kept = ~held_out_rows(frame) | marked.isin(marks[1:])
-        notes += [f"{count_rows((~kept).sum())} marked held_out left out"] * (not kept.all())
+        notes += [f"{count(int((~kept).sum()), 'row')} marked held_out left out"] * (not kept.all())
         frame, marked = frame[kept], marked[kept]
     kept, known = marked.isin(marks), " or ".join(marks)
     if len(frame) and not (marked == marks[0]).any():
         found = f"it holds {', '.join(map(str, marked.unique()[:5]))}; mark rows {known}"
         raise Refusal(f"no row of {where} is marked {marks[0]} in column {split!r}; {found}")
-    notes += [f"{count_rows((~kept).sum())} not marked {known} in {split} left out"] * (not kept.all())
+    notes += [f"{count(int((~kept).sum()), 'row')} not marked {known} in {split} left out"] * (not kept.all())
     return frame[kept], notes
 
 

@@ -12,6 +12,11 @@ MISSING = "-"
 _NUMBER = re.compile(r"(-?\d[\d,]*(\.\d*)?(e[+-]?\d+)?|-|)")
 
 
+def count(n: int, noun: str) -> str:
+    """Return a number of things in words."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
 def say(text: str) -> None:
     """Print a note where it does not mix with results: on standard error."""
     print(text, file=sys.stderr)
