@@ -56,7 +56,7 @@ from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.grids import PerGrid, load_grids
 from astraios_analysis.records.printing import rows_of, table_text
 from astraios_analysis.records.reading import NOTES
-from astraios_analysis.records.refusal import Refusal, attempt, require_known
+from astraios_analysis.records.refusal import Refusal, attempt, require_known, require_level
 from astraios_analysis.records.registry import LOSS, LOSS_METRIC, MEAN_GENERATION, choose_measure
 from astraios_analysis.records.sources import find_example, load_records
 from astraios_analysis.scores.bootstrap import TOKEN_ERROR, ProblemBootstrap, keep_measures, primary_measures
@@ -168,6 +168,8 @@ def frame(
         Data set, setting and metric of the scores to return.
     """
     require_known("per", [per], ("score", "primary", "run"))
+    if level is not None:
+        require_level(level)
     if (table := _as_table(runs)) is not None:
         return read_points(table)
     runs = sort_records(runs)
@@ -326,7 +328,7 @@ class Prediction(Result):
         """
         if not self.fitted:
             raise Refusal("predictions of families or through a loss are not kept; ask `predict` for these places")
-        levels = [_require_level(one) for one in _several(level)]
+        levels = [require_level(one) for one in _several(level)]
         names = list(self.rows[0]["at"])
         x = x[names].to_numpy(dtype=float) if isinstance(x, pd.DataFrame) else np.asarray(x, dtype=float)
         x, parts = x.reshape(-1, len(names)), []
@@ -392,7 +394,7 @@ def predict(
         alone. ``via`` : column of losses that the rate is predicted through. ``route`` : ``curve``, ``sizes`` or
         ``lines`` alone.
     """
-    methods, levels = _several(method), LEVELS if level is None else tuple(sorted({*LEVELS, _require_level(level)}))
+    methods, levels = _several(method), LEVELS if level is None else tuple(sorted({*LEVELS, require_level(level)}))
     if (given := _as_table(runs)) is not None:
         return _predict_table(given, _places(size, at), methods, levels, force=force, **table)
     _require_no_options({"at": at, **table})
@@ -541,12 +543,6 @@ def _roles(table: pd.DataFrame, x: Any, y: str | None, group: Any) -> tuple[list
         known = ", ".join(map(str, table.columns))
         raise Refusal(f"name the table's columns with x and y, and group for methods; it has {known}")
     return x, y, list(told.get("group", ())) if group is None else _several(group)
-
-
-def _require_level(level: float) -> float:
-    if not 0 < level < 1:
-        raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
-    return level
 
 
 def _ask(fitted: Fitted | TableFit, x: np.ndarray, name: str, levels: Sequence[float]) -> pd.DataFrame:
@@ -768,7 +764,7 @@ def allocate(
     columns = _table_columns(table, x, y, law=law, huber=huber)
     if len(columns.x) != 2:
         raise Refusal(f"a budget is shared between two inputs, size and data; x names {', '.join(columns.x)}")
-    _require_level(level)
+    require_level(level)
     train, names = rows_to_fit(table, columns, split), columns.x
     cost, budgets = cost or f"6 * `{names[0]}` * `{names[1]}`", [float(one) for one in _several(budget) or []]
     if not budgets or not all(0 < one < float("inf") for one in budgets):
@@ -1225,7 +1221,7 @@ def complete(runs: Runs, *, level: float = 0.95) -> Completion:
         Of one grid; held-out runs take no part.
     level : float
     """
-    return Completion(complete_scores(score_cells(as_runs(runs)), level))
+    return Completion(complete_scores(score_cells(as_runs(runs)), require_level(level)))
 
 
 @dataclass(frozen=True, repr=False)

@@ -233,6 +233,19 @@ def test_what_are_no_runs_of_one_grid_is_refused(runs, verb, given, words):
         verb(given(runs))
 
 
+@pytest.mark.parametrize(
+    "verb",
+    [
+        *(aa.rank, aa.compare, aa.transfer, aa.complete, aa.explore, partial(aa.predict, size="34b")),
+        *(partial(aa.frame, per="run"), partial(aa.draw, "best_method")),
+    ],
+)
+def test_no_verb_takes_a_level_that_is_no_share(runs, verb):
+    for level in (0, 1, 95):
+        with pytest.raises(aa.Refusal, match=f"level is {level}; give a share between 0 and 1"):
+            verb(runs, level=level)
+
+
 def test_one_method_is_fitted_by_itself(table):
     runs = simulate(methods=("lora",))
     found = aa.fit(runs, "power_floor").table

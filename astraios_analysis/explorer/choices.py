@@ -9,7 +9,7 @@ import pandas as pd
 
 import astraios_analysis as aa
 from astraios_analysis.records.frame import RunRecord
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, require_level
 from astraios_analysis.records.registry import LOSS, METRICS, SECOND_FILE, find_dataset, order_datasets
 from astraios_analysis.records.schema import order_methods
 
@@ -169,8 +169,7 @@ def poolings_for(law: str) -> tuple[str, ...]:
 
 def complete(choice: Choice, found: Options) -> Choice:
     """Return a choice with its defaults filled in; what the grid does not have is refused, with what there is."""
-    if not 0 < choice.level < 1:
-        raise Refusal(f"level is {choice.level:g}; give a share between 0 and 1, such as 0.95")
+    require_level(choice.level)
     measures = found.measures.get(choice.y, ("",))
     measure = choice.measure or measures[0]
     laws = found.laws(choice.y, measure if measure in measures else measures[0]) if choice.y in found.outcomes else ()

@@ -24,7 +24,7 @@ from astraios_analysis.laws.rescue import SOLVER_ERRORS
 from astraios_analysis.laws.residuals import Objective, check_inputs, check_range
 from astraios_analysis.laws.saved import N_DRAWS, Curve, SavedFit, finite_or_none, write_fit
 from astraios_analysis.laws.tables import ALL, Points, select_points
-from astraios_analysis.records.refusal import Refusal, by_reason, require_known
+from astraios_analysis.records.refusal import Refusal, by_reason, require_known, require_level
 
 # What a size column counts, where its name says so.
 _SIZE_CONVENTIONS = {
@@ -48,8 +48,7 @@ class IntervalOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.level < 1:
-            raise Refusal(f"level is {self.level:g}; give a share between 0 and 1, such as 0.95")
+        require_level(self.level)
         require_known("intervals", [self.method], ("profile", "bootstrap"))
 
 

@@ -21,7 +21,7 @@ from astraios_analysis.laws.residuals import check_inputs
 from astraios_analysis.laws.tables import ALL, require_columns
 from astraios_analysis.records.notation import column_numbers
 from astraios_analysis.records.printing import json_text
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.refusal import Refusal, require_level
 
 FORMAT = 2
 KINDS = ("mean", "observation")
@@ -113,8 +113,7 @@ class SavedFit:
         x = check_inputs(self.law, x if len(names) == 1 else np.atleast_2d(x))
         groups = self.groups if group is None else (group,) if isinstance(group, str) else tuple(group)
         level, parts = self.level if level is None else level, []
-        if not 0 < level < 1:
-            raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
+        require_level(level)
         for name in groups:
             if name not in self.groups:
                 raise Refusal(f"no fit for {name!r}; choose from {', '.join(self.groups)}")

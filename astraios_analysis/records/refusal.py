@@ -80,6 +80,13 @@ def require_known(what: str, wanted: Iterable[object], known: Iterable[object]) 
             raise Refusal(f"unknown {what} {value!r}; choose from {', '.join(map(str, known)) or 'none'}")
 
 
+def require_level(level: float) -> float:
+    """Return the coverage of an interval; refuse what is no share."""
+    if not 0 < level < 1:
+        raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
+    return level
+
+
 def attempt(names: Iterable[T], call: Callable[[T], R]) -> tuple[dict[T, R], dict[T, str]]:
     """Return what a call gives for each name, and for the others why it refuses."""
     found, refused = {}, {}

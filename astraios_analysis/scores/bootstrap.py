@@ -15,6 +15,7 @@ import pandas as pd
 
 from astraios_analysis.records.counts import pass_at_k, robust_drop, robust_pass, robust_relative
 from astraios_analysis.records.frame import ProblemCounts, RunRecord, Score
+from astraios_analysis.records.refusal import require_level
 from astraios_analysis.records.registry import (
     DATASETS,
     LOSS,
@@ -162,8 +163,7 @@ def _standard_error(score: Score) -> tuple[float | None, str]:
 
 def percentile_interval(draws: np.ndarray, level: float) -> tuple[float, float]:
     """Return the central interval of draws that are not NaN; (NaN, NaN) where there are none."""
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
+    require_level(level)
     known = draws[~np.isnan(draws)]
     if known.size == 0:
         return float("nan"), float("nan")

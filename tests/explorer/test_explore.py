@@ -315,6 +315,9 @@ class TestExplorer:
 
     def test_profiles_wait_until_nothing_moves(self, explorer):
         async def move():
+            # Whichever test came before.
+            explorer._inputs["law"].value = "power"
+            explorer._inputs["pooling"].value = "shared"
             explorer._inputs["pooling"].value = "none"
             assert not explorer.view.is_certified and "being computed" in explorer._fit.value
             deadline = time.monotonic() + 400

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from astraios_analysis.records.frame import Score, to_frame
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import STUDY_DATASETS, find_dataset
 from astraios_analysis.scores.bootstrap import (
     BINOMIAL_ERROR,
@@ -111,7 +112,7 @@ def test_percentile_interval():
     assert percentile_interval(np.append(draws, [np.nan] * 50), 0.9) == pytest.approx((5, 95))
     assert np.isnan(percentile_interval(np.full(3, np.nan), 0.9)).all()
     for level in (95, 1.0, 0.0, -0.1):
-        with pytest.raises(ValueError, match=r"level is .*; give a share between 0 and 1, such as 0\.95"):
+        with pytest.raises(Refusal, match=r"level is .*; give a share between 0 and 1, such as 0\.95"):
             percentile_interval(draws, level)
 
 
