@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from astraios_analysis.prediction.points import Link, PooledPoints
 from astraios_analysis.records.counts import inside_unit_interval
@@ -34,7 +34,7 @@ class Versions:
     """Equally likely versions of a law of several methods, and the points that each is conditioned on.
 
     ``centre`` is that of the log of the sizes; ``sigma_size, sigma_run, noise_factor`` have shape (h,), one value a
-    version. Laws give the posterior of lines, and what else `draw_runs` asks for.
+    version. Laws say where a size lies on their lines (`at`), and what their coefficients are.
     """
 
     points: PooledPoints
@@ -49,21 +49,52 @@ class Versions:
         """Methods fitted, in the order of draws."""
         return self.points.methods
 
+    def at(self, n_params: np.ndarray) -> np.ndarray:
+        """Return x of sizes in each version, shape (h, t), or (1, t) where versions agree."""
+        raise NotImplementedError
+
+    @property
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean (h, c) and covariance (h, c, c), the intercepts first, and what slopes are made of, (n_methods, c)."""
+        raise NotImplementedError
+
+    @cached_property
+    def _lines(self) -> tuple[np.ndarray, ...]:
+        """Means (h, m) of levels and slopes, covariances (h, m, m) of levels, of levels with slopes, of slopes."""
+        mean, covariance, of_slopes = self.coefficients
+        m, with_slopes = len(self.methods), covariance @ of_slopes.T
+        return mean[:, :m], mean @ of_slopes.T, covariance[:, :m, :m], with_slopes[:, :m], of_slopes @ with_slopes
+
+    def posterior(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean (h, t) and covariance (h, t, t) of the lines (without ``u_s`` and ``e_ms``) at t targets."""
+        unknown = [name for name in methods if name not in self.methods]
+        if unknown:
+            raise Refusal(f"{unknown[0]} was not fitted; choose from {', '.join(self.methods)}")
+        level, slope, levels, crossed, slopes = self._lines
+        if tuple(methods) != self.methods:
+            place = np.array([self.methods.index(name) for name in methods], dtype=int)
+            level, slope = level[:, place], slope[:, place]
+            levels, crossed, slopes = (one[:, place[:, None], place] for one in (levels, crossed, slopes))
+        x = self.at(np.asarray(n_params, dtype=float))
+        row, column = x[:, :, None], x[:, None, :]
+        covariance = levels + column * (crossed + row * slopes) + row * np.swapaxes(crossed, 1, 2)
+        return level + x * slope, covariance
+
     def floors(self, methods: Sequence[str]) -> np.ndarray:
         """Return the floor of each version for methods of targets, shape (h, t): none."""
         return np.zeros((1, len(methods)))
 
     def unlink(self, z: np.ndarray, floor: np.ndarray) -> np.ndarray:
         """Return outcomes of link values, ``floor`` being that of each version."""
-        return floor + np.exp(z) if self.link == "log" else expit(z)
+        return floor + np.exp(z) if self.link == "log" else share_of(z)
 
-    def noise_at(self, z: np.ndarray) -> np.ndarray:
-        """Return the known part of the variance at link values: that of a rate, from the problems behind a point."""
+    def noise_at(self, outcome: np.ndarray) -> np.ndarray:
+        """Return the known part of the variance at outcomes: of a rate's logit, from the problems behind a point."""
         points = self.points
         if self.link == "log" or not points.noise.any():
-            return np.zeros_like(z)
+            return np.zeros_like(outcome)
         n_items = np.mean(1 / (points.noise * points.y * (1 - points.y)))
-        p = inside_unit_interval(expit(z), n_items)
+        p = inside_unit_interval(outcome, n_items)
         return 1 / (n_items * p * (1 - p))
 
 
@@ -92,27 +123,28 @@ class Pool(Versions):
         return self.floor[:, None] * floor_units(self.points, methods, is_relative=self.is_relative)
 
     @cached_property
-    def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (h, c) and covariance (h, c, c) of intercepts, slope and what each method's slope differs by."""
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean and covariance of intercepts, slope and what each method's slope differs by (`Versions`)."""
         points, versions = self.points, (self.tau, self.sigma_size, self.sigma_run, self.noise_factor)
-        design, own = self._design(points.method, points.n_params)
+        group, m = np.array([self.methods.index(name) for name in points.method]), len(self.methods)
+        kind = {"n_methods": m, "has_own_lines": self.has_own_lines, "has_slopes": self.tau.any()}
         z, stretch = link_values(self.link, points, self.floors(points.method))
-        return MixedEquations.of(design, own, points, z, stretch, versions).coefficients()
+        equations = MixedEquations.of(
+            *design_of(group, self.at(points.n_params)[0], **kind), points, z, stretch, versions
+        )
+        of_slopes = np.hstack(design_of(np.arange(m), np.ones(m), **kind))
+        of_slopes[:, :m] = 0
+        return *equations.coefficients(), of_slopes
 
-    def _design(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the fixed coefficients multiply at points, and what the slopes' differences do (none: 0 wide)."""
-        unknown = [name for name in methods if name not in self.methods]
-        if unknown:
-            raise Refusal(f"{unknown[0]} was not fitted; choose from {', '.join(self.methods)}")
-        group = np.array([self.methods.index(name) for name in methods], dtype=int)
-        x = (np.log10(np.asarray(n_params, dtype=float)) - self.centre) / self.scale
-        return design_of(group, x, len(self.methods), has_own_lines=self.has_own_lines, has_slopes=self.tau.any())
+    def at(self, n_params: np.ndarray) -> np.ndarray:
+        """Return the scaled log10 of sizes, the same in each version."""
+        return (np.log10(n_params)[None] - self.centre) / self.scale
 
-    def posterior(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean (h, t) and covariance (h, t, t) of the lines (without ``u_s`` and ``e_ms``) at t targets."""
-        mean, covariance = self.coefficients
-        target = np.hstack(self._design(methods, n_params))
-        return mean @ target.T, target @ covariance @ target.T
+
+def share_of(z: np.ndarray) -> np.ndarray:
+    """Return the shares whose logits are z, in a quarter of the time of `scipy.special.expit`."""
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-z))
 
 
 def draw_runs(
@@ -128,12 +160,12 @@ def draw_runs(
     mean, covariance = pool.posterior(methods, n_params)
     root = np.linalg.cholesky(covariance + 1e-12 * np.eye(n))
     z = mean[:, None, :] + normals[..., :n] @ np.swapaxes(root, 1, 2)
-    own = pool.sigma_run[:, None, None] ** 2 + pool.noise_factor[:, None, None] * pool.noise_at(z)
+    line = pool.unlink(z, pool.floors(methods)[:, None, :])
+    own = pool.sigma_run[:, None, None] ** 2 + pool.noise_factor[:, None, None] * pool.noise_at(line)
     own = own + pool.points.one_run_variance
     k = normals.shape[-1] - 2 * n
     scatter = pool.sigma_size[:, None, None] * normals[..., n : n + k][..., at_size]
     scatter = scatter + np.sqrt(own) * normals[..., n + k :]
-    line = pool.unlink(z, pool.floors(methods)[:, None, :])
     run = (np.log(line) if pool.link == "log" else z) + scatter
     return line.reshape(-1, n), run.reshape(-1, n)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import expit, logit, logsumexp, ndtri
+from scipy.special import logit, logsumexp, ndtri
 from scipy.stats import qmc
 
 from astraios_analysis.prediction.points import MIN_SIZES, Link, PooledPoints, require_usable
@@ -27,6 +27,7 @@ from astraios_analysis.prediction.pool import (
     draw_runs,
     floor_units,
     link_values,
+    share_of,
 )
 from astraios_analysis.records.refusal import Refusal, attempt
 
@@ -112,7 +113,7 @@ def draw_pools(pools: Sequence[Versions], n_params: float) -> dict[str, np.ndarr
         drawn.append(draw_runs(pool, methods, np.full(len(methods), float(n_params)), numbers[start:stop]))
         start = stop
     lines, runs = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
-    return {"observation": np.exp(runs) if pools[0].link == "log" else expit(runs), "mean": lines}
+    return {"observation": np.exp(runs) if pools[0].link == "log" else share_of(runs), "mean": lines}
 
 
 @lru_cache(maxsize=32)
@@ -321,9 +322,9 @@ def log_density(pool: Pool, test: PooledPoints) -> np.ndarray:
     mean, covariance = pool.posterior(test.method.tolist(), test.n_params)
     variance = np.einsum("hii->hi", covariance)
     more = pool.points.seed_variance * max(0.0, 1 / test.n_seeds - 1 / pool.points.n_seeds)
-    scatter = (pool.sigma_size**2 + pool.sigma_run**2)[:, None] + pool.noise_factor[:, None] * pool.noise_at(mean)
+    line = pool.unlink(mean, pool.floors(test.method.tolist()))
+    scatter = (pool.sigma_size**2 + pool.sigma_run**2)[:, None] + pool.noise_factor[:, None] * pool.noise_at(line)
     if pool.link == "log":
-        line = pool.floors(test.method.tolist()) + np.exp(mean)
         variance, centre, value = variance * (np.exp(mean) / line) ** 2, np.log(line), np.log(test.y)
     else:
         centre, value = mean, logit(test.y)

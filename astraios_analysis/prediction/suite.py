@@ -12,7 +12,6 @@ is integrated by importance sampling of the marginal likelihood, in which interc
 out exactly (as in `pool`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -115,22 +114,19 @@ class SuiteLaw(Versions):
     slope_sd: np.ndarray
     own_slope_sd: np.ndarray
 
-    def _design(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return x of points (h, n), and what intercepts and slopes multiply there, (h, n, 2 m + 1)."""
-        own = (np.asarray(methods)[:, None] == np.array(self.methods)).astype(float)
-        x = _bent(n_params, self.centre, self.bend)
-        slopes = x[:, :, None] * np.column_stack([np.ones(len(own)), own])
-        return x, np.concatenate([np.broadcast_to(own, (len(x), *own.shape)), slopes], axis=2)
+    def at(self, n_params: np.ndarray) -> np.ndarray:
+        """Return x of sizes in each version, shape (h, n)."""
+        return _bent(n_params, self.centre, self.bend)
 
     @cached_property
-    def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (h, c) and covariance (h, c, c) of intercepts and of what slopes differ by from the suite's.
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean and covariance of intercepts (flat priors), the data set's slope, and what methods' differ by from it.
 
-        Intercepts have flat priors.
+        What slopes are made of comes beside them (`pool.Versions`).
         """
         points, m = self.points, len(self.methods)
-        x, design = self._design(points.method, points.n_params)
-        own, slopes = design[0, :, :m], design[:, :, m:]
+        x, own = self.at(points.n_params), (points.method[:, None] == np.array(points.methods)).astype(float)
+        slopes = x[:, :, None] * np.column_stack([np.ones(len(own)), own])
         spread = np.repeat([self.slope_sd**2, self.own_slope_sd**2], [1, m], axis=0).T
         shared = spread[:, :, None] * np.swapaxes(slopes, 1, 2)
         at_size = self.sigma_size[:, None, None] ** 2 * (points.n_params[:, None] == points.n_params)
@@ -146,14 +142,9 @@ class SuiteLaw(Versions):
         with_levels = np.concatenate([np.broadcast_to(np.eye(m), levels.shape), -gain @ own], axis=1)
         covariance = with_levels @ levels @ np.swapaxes(with_levels, 1, 2)
         covariance[:, m:, m:] += known
-        return mean, (covariance + np.swapaxes(covariance, 1, 2)) / 2
-
-    def posterior(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean (h, t) and covariance (h, t, t) of the lines at t targets, as `pool.Pool.posterior` does."""
-        mean, covariance = self.coefficients
-        x, target = self._design(methods, np.asarray(n_params, dtype=float))
-        lines = (target @ mean[:, :, None])[:, :, 0] + self.slope[:, None] * x
-        return lines, target @ covariance @ np.swapaxes(target, 1, 2)
+        mean[:, m] += self.slope
+        of_slopes = np.column_stack([np.zeros((m, m)), np.ones(m), np.eye(m)])
+        return mean, (covariance + np.swapaxes(covariance, 1, 2)) / 2, of_slopes
 
 
 @lru_cache(maxsize=128)
