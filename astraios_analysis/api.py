@@ -37,12 +37,14 @@ from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.tables import ALL, ROLES, evaluate, read_points, read_table, record_points
 from astraios_analysis.laws.tables import SOURCE as SOURCE
 from astraios_analysis.prediction import backtest as backtests
-from astraios_analysis.prediction.budget import TFLOPS, parse_budget
+from astraios_analysis.prediction.chain import LossRegression, regress_all
 from astraios_analysis.prediction.decide import (
     COSTS,
+    TFLOPS,
     best_at_size,
     choices,
     frontier,
+    parse_budget,
     small_model_decisions,
     training_preset,
 )
@@ -50,15 +52,13 @@ from astraios_analysis.prediction.forecast import Fitted, record_outcome, requir
 from astraios_analysis.prediction.limits import LEVELS, parse_size, predictable_datasets, reach, require_predictable
 from astraios_analysis.prediction.limits import MAX_REACH as MAX_REACH
 from astraios_analysis.prediction.points import table_rows
-from astraios_analysis.prediction.regress import LossRegression, regress_all
 from astraios_analysis.records.files import sort_records
 from astraios_analysis.records.frame import RunRecord, to_frame
-from astraios_analysis.records.grids import PerGrid, load_grids
-from astraios_analysis.records.printing import rows_of, table_text
+from astraios_analysis.records.notation import rows_of, table_text
 from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal, attempt, require_known, require_level
 from astraios_analysis.records.registry import LOSS, LOSS_METRIC, MEAN_GENERATION, choose_measure
-from astraios_analysis.records.sources import find_example, load_records
+from astraios_analysis.records.sources import PerGrid, find_example, load_grids, load_records
 from astraios_analysis.scores.bootstrap import TOKEN_ERROR, ProblemBootstrap, keep_measures, primary_measures
 from astraios_analysis.scores.completion import complete as complete_scores
 from astraios_analysis.scores.completion import score_cells

@@ -13,8 +13,8 @@ import astraios_analysis as aa
 from astraios_analysis.cli.main import main
 from astraios_analysis.figures.gallery import FIGURES, Tables, draw
 from astraios_analysis.records.frame import load_folder
-from astraios_analysis.records.grids import PerGrid
 from astraios_analysis.records.registry import _CHOSEN, _DECLARED, METRICS, find_dataset
+from astraios_analysis.records.sources import PerGrid
 from astraios_analysis.render.findings import choose_method
 
 SIZES = (20e6, 60e6, 180e6, 540e6, 1.6e9)

@@ -8,8 +8,7 @@ import click
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import LEVEL, SEED, columns, picture, save_picture
 from astraios_analysis.records.commands import JSON, Command, option
-from astraios_analysis.records.notation import parse_number
-from astraios_analysis.records.printing import json_text, rows_of, say, table_text
+from astraios_analysis.records.notation import json_text, parse_number, rows_of, say, table_text
 
 HELP = """\
 Find the size and the amount of data with the least predicted loss that a budget

@@ -10,7 +10,7 @@ from tqdm import tqdm
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import RUNS_OR_TABLE, TABLE, is_table, load_grid, read_data, several, told
 from astraios_analysis.records.commands import JSON, Command, option
-from astraios_analysis.records.printing import json_text, say, table_text
+from astraios_analysis.records.notation import json_text, say, table_text
 
 HELP = """\
 Fit the rows that --split marks train, predict those it marks extrapolate, and

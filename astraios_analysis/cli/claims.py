@@ -8,7 +8,7 @@ import click
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import RUNS, SEED, load_runs, require_distinct, several
 from astraios_analysis.records.commands import JSON, Command, flag, option
-from astraios_analysis.records.printing import json_text, say, table_text
+from astraios_analysis.records.notation import json_text, say, table_text
 
 _WIDTH = 100
 _EVIDENCE = ["effect", "lower", "upper", "unit", "p"]

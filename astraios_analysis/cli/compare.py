@@ -11,8 +11,8 @@ import pandas as pd
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import LEVEL, RESAMPLED, RUNS, load_grid, picture, save_picture, several
 from astraios_analysis.records.commands import JSON, Command, option
-from astraios_analysis.records.means import describe_mean
-from astraios_analysis.records.printing import json_text, rows_of, say, table_text
+from astraios_analysis.records.frame import describe_mean
+from astraios_analysis.records.notation import json_text, rows_of, say, table_text
 from astraios_analysis.records.registry import MEAN_GENERATION
 
 HELP = """\

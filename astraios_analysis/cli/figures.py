@@ -9,10 +9,9 @@ import click
 
 from astraios_analysis.cli.shared import METRIC, POSITIVE, several
 from astraios_analysis.records.commands import Command, flag, option
-from astraios_analysis.records.grids import ALL
-from astraios_analysis.records.printing import count, say
+from astraios_analysis.records.notation import count, say
 from astraios_analysis.records.refusal import require_known
-from astraios_analysis.records.sources import find_data_dir, find_notebooks_dir, load_records
+from astraios_analysis.records.sources import ALL, find_data_dir, find_notebooks_dir, load_records
 from astraios_analysis.render.render import NotebookError, render
 from astraios_analysis.render.report import count_seeds, describe_records, write_report
 

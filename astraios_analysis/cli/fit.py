@@ -19,7 +19,7 @@ from astraios_analysis.cli.shared import (
     require_distinct,
 )
 from astraios_analysis.records.commands import JSON, Command, flag, option, options
-from astraios_analysis.records.printing import json_text, say, table_text
+from astraios_analysis.records.notation import json_text, say, table_text
 
 HELP = """\
 Fit a law to points and print its parameters with intervals, the certificate of

@@ -15,8 +15,7 @@ from astraios_analysis.imports.tables import FIELDS
 from astraios_analysis.imports.writing import Written, write_all
 from astraios_analysis.records.commands import Command, Group
 from astraios_analysis.records.frame import RunRecord
-from astraios_analysis.records.notation import COUNT_UNITS
-from astraios_analysis.records.printing import json_text, say, table_text
+from astraios_analysis.records.notation import COUNT_UNITS, json_text, say, table_text
 
 # Between the words of an option that has several, where no shell would put it.
 SEPARATOR = "\x1f"

@@ -17,7 +17,7 @@ from astraios_analysis.cli.shared import (
     told,
 )
 from astraios_analysis.records.commands import JSON, Command, option, options
-from astraios_analysis.records.printing import json_text, rows_of, say, table_text
+from astraios_analysis.records.notation import json_text, rows_of, say, table_text
 
 CHOICES = ["option", "n_runs", "flop", "gpu_hours", "is_affordable", "expected_regret", "saved", "advice"]
 HELP = """\

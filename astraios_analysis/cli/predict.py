@@ -20,8 +20,7 @@ from astraios_analysis.cli.shared import (
     told,
 )
 from astraios_analysis.records.commands import JSON, Command, flag, option
-from astraios_analysis.records.notation import split_sizes
-from astraios_analysis.records.printing import count, json_text, rows_of, say, table_text
+from astraios_analysis.records.notation import count, json_text, rows_of, say, split_sizes, table_text
 from astraios_analysis.records.refusal import by_reason
 
 ALL = "all"

@@ -7,8 +7,8 @@ import click
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import RESAMPLED, RUNS, load_grid, several
 from astraios_analysis.records.commands import Command, option
-from astraios_analysis.records.means import describe_mean
-from astraios_analysis.records.printing import json_text, rows_of, say, table_text
+from astraios_analysis.records.frame import describe_mean
+from astraios_analysis.records.notation import json_text, rows_of, say, table_text
 
 TRANSFER = ["dataset", "size_small", "size_large", "n_methods", "statistic", "value", "estimate", "lower", "upper"]
 TRANSFER += ["p_holm", "ceiling"]

@@ -9,7 +9,7 @@ import astraios_analysis as aa
 from astraios_analysis.cli.shared import ALL_RUNS, LEVEL, RUNS, load_grid, load_runs, several
 from astraios_analysis.records.commands import JSON, Command, Group, flag, options
 from astraios_analysis.records.frame import to_frame
-from astraios_analysis.records.printing import count, json_text, rows_of, say, table_text
+from astraios_analysis.records.notation import count, json_text, rows_of, say, table_text
 from astraios_analysis.records.refusal import Refusal, require_known
 from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION
 from astraios_analysis.records.sources import check_sources

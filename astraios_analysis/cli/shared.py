@@ -12,10 +12,8 @@ import pandas as pd
 
 import astraios_analysis as aa
 from astraios_analysis.records.commands import JSON, flag, option, options
-from astraios_analysis.records.frame import RunRecord
-from astraios_analysis.records.means import describe_mean
-from astraios_analysis.records.notation import parse_count
-from astraios_analysis.records.printing import say
+from astraios_analysis.records.frame import RunRecord, describe_mean
+from astraios_analysis.records.notation import parse_count, say
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import MEAN_GENERATION, choose_measure
 from astraios_analysis.records.released import GRID as RELEASED

@@ -26,9 +26,8 @@ from astraios_analysis.curves.tables import Columns, rows_to_fit
 from astraios_analysis.laws.engine import LawFit
 from astraios_analysis.laws.forms import LAWS
 from astraios_analysis.laws.law import Law
-from astraios_analysis.laws.rescue import SOLVER_ERRORS
 from astraios_analysis.laws.residuals import Objective
-from astraios_analysis.laws.solver import solve
+from astraios_analysis.laws.solver import SOLVER_ERRORS, solve
 from astraios_analysis.laws.starts import find_starts
 from astraios_analysis.laws.tables import SOURCE, evaluate, read_labels, read_numbers, require_columns
 from astraios_analysis.records.notation import parse_number

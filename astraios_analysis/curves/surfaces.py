@@ -17,12 +17,11 @@ import numpy as np
 
 from astraios_analysis.curves.forecast import Forecast, mix, student_forecast
 from astraios_analysis.laws.engine import LawFit, fit_law
-from astraios_analysis.laws.forms import LAWS
+from astraios_analysis.laws.forms import LAWS, product_law
 from astraios_analysis.laws.holdouts import MIN_SCATTER, in_order, inner_errors, ordered, reach, width_of
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective, check_inputs
 from astraios_analysis.laws.saved import Curve
-from astraios_analysis.laws.surfaces import product_law
 from astraios_analysis.prediction.stack import akaike_weights
 from astraios_analysis.records.refusal import Refusal
 

@@ -37,7 +37,7 @@ from astraios_analysis.laws.tables import (
 from astraios_analysis.prediction.forecast import table_outcome
 from astraios_analysis.prediction.limits import KINDS, LEVELS, require_reach
 from astraios_analysis.prediction.points import Link
-from astraios_analysis.records.printing import count
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal, require_known
 

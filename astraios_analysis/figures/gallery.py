@@ -17,13 +17,13 @@ from astraios_analysis.claims.judge import judge_claims
 from astraios_analysis.figures import contrasts, decisions, losses, robustness, spec, suite, tasks, transfer
 from astraios_analysis.figures.spec import SUFFIXES, FigureSpec, figure_stem, round_table, save
 from astraios_analysis.figures.style import METHOD_STYLES, join
+from astraios_analysis.prediction.chain import regress_all
 from astraios_analysis.prediction.decide import best_at_size_all, frontier, small_model_decisions
 from astraios_analysis.prediction.limits import predictable_datasets
-from astraios_analysis.prediction.regress import regress_all
 from astraios_analysis.records.frame import RunRecord, to_frame
-from astraios_analysis.records.grids import PerGrid
 from astraios_analysis.records.refusal import Refusal, require_known
 from astraios_analysis.records.released import GRID
+from astraios_analysis.records.sources import PerGrid
 from astraios_analysis.scores.bootstrap import RESAMPLES, ProblemBootstrap, primary_frame, primary_measures
 from astraios_analysis.scores.contrasts import contrast_all
 from astraios_analysis.scores.correlations import size_correlations

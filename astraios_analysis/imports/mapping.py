@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from astraios_analysis.imports.inputs import read_options
-from astraios_analysis.records.printing import toml_lines
+from astraios_analysis.records.notation import toml_lines
 from astraios_analysis.records.reading import read_toml
 from astraios_analysis.records.refusal import fail
 

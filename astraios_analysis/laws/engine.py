@@ -13,7 +13,6 @@ import numpy as np
 
 from astraios_analysis.laws.forms import find_law
 from astraios_analysis.laws.law import GROUP, NO_UNIT, Law
-from astraios_analysis.laws.rescue import solve_or_rescue
 from astraios_analysis.laws.residuals import (
     LawResiduals,
     Objective,
@@ -23,7 +22,7 @@ from astraios_analysis.laws.residuals import (
     check_inputs,
     check_points,
 )
-from astraios_analysis.laws.solver import Solution, minimise
+from astraios_analysis.laws.solver import Solution, minimise, solve_or_rescue
 from astraios_analysis.laws.starts import find_starts
 from astraios_analysis.records.refusal import Refusal
 

@@ -20,9 +20,9 @@ from astraios_analysis.laws.intervals import (
     certify,
 )
 from astraios_analysis.laws.law import Law
-from astraios_analysis.laws.rescue import SOLVER_ERRORS
 from astraios_analysis.laws.residuals import Objective, check_inputs, check_range
 from astraios_analysis.laws.saved import N_DRAWS, Curve, SavedFit, finite_or_none, write_fit
+from astraios_analysis.laws.solver import SOLVER_ERRORS
 from astraios_analysis.laws.tables import ALL, Points, select_points
 from astraios_analysis.records.refusal import Refusal, by_reason, require_known, require_level
 

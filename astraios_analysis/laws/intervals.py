@@ -15,7 +15,6 @@ from scipy.special import expit
 
 from astraios_analysis.laws.engine import N_STARTS, LawFit, count_distinct, held_survive, noise_level
 from astraios_analysis.laws.law import Parameter
-from astraios_analysis.laws.rescue import NO_GAIN
 from astraios_analysis.laws.residuals import (
     LawResiduals,
     central_differences,
@@ -23,7 +22,7 @@ from astraios_analysis.laws.residuals import (
     losses,
     nearest_bound,
 )
-from astraios_analysis.laws.solver import minimise, solve
+from astraios_analysis.laws.solver import NO_GAIN, minimise, solve
 from astraios_analysis.laws.starts import find_starts, resolve_linear
 from astraios_analysis.records.refusal import Refusal
 

@@ -19,8 +19,7 @@ from astraios_analysis.laws.holdouts import Width, distance_beyond, ordered, rea
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import check_inputs
 from astraios_analysis.laws.tables import ALL, require_columns
-from astraios_analysis.records.notation import column_numbers
-from astraios_analysis.records.printing import json_text
+from astraios_analysis.records.notation import column_numbers, json_text
 from astraios_analysis.records.refusal import Refusal, require_level
 
 FORMAT = 2

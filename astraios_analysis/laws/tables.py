@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from astraios_analysis.records.notation import column_numbers, is_blank, read_truth
-from astraios_analysis.records.printing import count
+from astraios_analysis.records.notation import column_numbers, count, is_blank, read_truth
 from astraios_analysis.records.reading import NOTES, read_frame
 from astraios_analysis.records.refusal import Refusal
 

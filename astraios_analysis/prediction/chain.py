@@ -3,9 +3,15 @@
 All methods are validated on the same tokens, so that one curve may serve them all (``pooled``), or every method has its
 own level with a common slope (``shared_slope``). The curve is logistic above the data set's chance level; more in
 `binomial`. Held-out models take no part. A score that is better when lower is turned round before.
+
+The same curve is loss against performance as a regression (`regress_score`), with its errors: fitted over all sizes
+(``pooled``); with a level for each size and a common slope (``within size``), which is what a method would be chosen
+by; and for each size alone. The size held out is predicted from its measured losses by the pooled curve of the others.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -16,8 +22,13 @@ from scipy.special import ndtri
 from astraios_analysis.prediction.binomial import BinomialFit, fit_rates, mean_rate
 from astraios_analysis.prediction.points import PooledPoints
 from astraios_analysis.prediction.stack import N_DRAWS, Stack, fit_stack, sobol
-from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.scores.models import ModelScores, usable_models
+from astraios_analysis.records.counts import open_ends
+from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.refusal import Refusal, attempt
+from astraios_analysis.records.registry import LOSS, METRICS
+from astraios_analysis.scores.bootstrap import NO_RESAMPLES, find_score, percentile_interval
+from astraios_analysis.scores.models import MIN_MODELS, ModelScores, model_scores, require_measure, usable_models
+from astraios_analysis.scores.ranks import measured_datasets
 
 LossPooling = Literal["pooled", "shared_slope"]
 
@@ -169,3 +180,156 @@ class Chain:
 def fit_chain(scores: ModelScores, losses: PooledPoints) -> Chain:
     """Fit both steps of the way through the loss."""
     return Chain(fit_loss_score(scores, choose_pooling(scores)), fit_stack(losses, "log"))
+
+
+POOLED, WITHIN = "pooled", "within size"
+
+
+@dataclass(frozen=True)
+class LossRegression:
+    """A data set's score on a loss: parameters, the pooled curve, and the held-out size.
+
+    ``table``: one row a scope and parameter: ``dataset, on, scope, parameter, value, lower, upper, level, n_models,
+    n_sizes``. Parameters: slope, in logits per nat less; midpoint, the loss half way from chance to 1; dispersion, 1
+    where models scatter like independent problems; size_sd, of the size effect, in logits. NaN is: not known.
+    ``held_out``: one row a model held out, or of the largest size: ``size, method, loss, measured, predicted, lower,
+    upper, covered``. ``models``: those fitted.
+    """
+
+    dataset: str
+    on: str
+    level: float
+    table: pd.DataFrame
+    held_out: pd.DataFrame
+    models: pd.DataFrame
+    fitted: LossScoreFit
+    metric: str
+    higher_is_better: bool
+
+    def curve(self, losses: Sequence[float]) -> pd.DataFrame:
+        """Return the pooled curve with its confidence band: ``loss, value, lower, upper``, in units of the score."""
+        rows = []
+        for loss in losses:
+            drawn = self.fitted.draw(np.full(N_DRAWS, float(loss)), self.fitted.methods[0], observation=False)
+            value = self.fitted.curve(np.array([loss]), self.fitted.methods[0])[0]
+            rows.append((loss, *_turn(self.higher_is_better, value, *percentile_interval(drawn, self.level))))
+        return pd.DataFrame(rows, columns=["loss", "value", "lower", "upper"])
+
+
+def _turn(higher_is_better: bool, value: float, lower: float, upper: float) -> tuple[float, float, float]:
+    return (value, lower, upper) if higher_is_better else (1 - value, 1 - upper, 1 - lower)
+
+
+def regress_score(
+    records: Sequence[RunRecord],
+    dataset: str,
+    on: str = LOSS,
+    *,
+    level: float = 0.95,
+) -> LossRegression:
+    """Regress a data set's primary score on a loss of the same runs, ``val_loss`` or one of a task's answers."""
+    metric, _ = require_measure(records, dataset)
+    if not METRICS[metric].is_bounded:
+        raise Refusal(f"{dataset} is measured by {METRICS[metric].label}, and shares alone are regressed on a loss")
+    scores = _on(model_scores(records, dataset, NO_RESAMPLES), records, dataset, on)
+    kept = usable_models(scores)
+    fitted, rows = fit_loss_score(scores), []
+    n_sizes = kept.table["n_params_base"].nunique()
+    _add(rows, POOLED, fitted.binomial, fitted, level, n_sizes)
+    scopes = {WITHIN: kept}
+    for n_params, own in kept.table.groupby("n_params_base", sort=True):
+        scopes[f"at {own['size'].iloc[0]}"] = kept.keep((kept.table["n_params_base"] == n_params).to_numpy())
+    for scope, chosen in scopes.items():
+        with suppress(Refusal):
+            found = _within(chosen, fitted)
+            _add(rows, scope, found, fitted, level, chosen.table["n_params_base"].nunique())
+    table = pd.DataFrame(rows).assign(dataset=dataset, on=on, level=level)
+    first = ["dataset", "on", "scope", "parameter", "value", "lower", "upper", "level", "n_models", "n_sizes"]
+    held_out = _hold_out(scores, level)
+    return LossRegression(
+        dataset, on, level, table[first], held_out, kept.table, fitted, scores.metric, scores.higher_is_better
+    )
+
+
+def regress_all(
+    records: Sequence[RunRecord], datasets: Sequence[str] | None = None, on: str = LOSS, *, level: float = 0.95
+) -> tuple[dict[str, LossRegression], dict[str, str]]:
+    """Run `regress_score` for data sets, all that are measured by default: what was found, and why others were not."""
+    names = measured_datasets(list(records)) if datasets is None else datasets
+    return attempt(names, lambda name: regress_score(records, name, on, level=level))
+
+
+def _on(scores: ModelScores, records: Sequence[RunRecord], dataset: str, on: str) -> ModelScores:
+    """Return scores with another loss in place of the validation loss."""
+    if on == LOSS or scores.table.empty:
+        return scores
+    found: dict[tuple, list[float]] = {}
+    known, measure = {}, require_measure(records, dataset)
+    for record in records:
+        losses = getattr(record, "task_losses", {})
+        known |= losses
+        if on in losses and find_score(record, dataset, *measure) is not None:
+            found.setdefault((record.n_params_base, record.method), []).append(losses[on].loss)
+    if not found:
+        raise Refusal(f"no run has a loss {on!r}; choose from {', '.join((LOSS, *known))}")
+    models = zip(scores.table["n_params_base"], scores.table["method"], strict=True)
+    return replace(scores, table=scores.table.assign(val_loss=[float(np.mean(found.get(m, [np.nan]))) for m in models]))
+
+
+def _within(kept: ModelScores, fitted: LossScoreFit) -> BinomialFit:
+    """Fit a level for each size and a common slope, over the sizes at which losses and scores differ."""
+    table = kept.table
+    size, loss = table["n_params_base"].to_numpy(), table["val_loss"].to_numpy(dtype=float)
+    sizes = [n for n in np.unique(size) if np.ptp(kept.good[size == n]) > 0 and np.ptp(loss[size == n]) > 0]
+    rows = np.isin(size, sizes)
+    if rows.sum() < MIN_MODELS:
+        raise Refusal(f"{kept.dataset}: {rows.sum()} models differ in loss and score within their size; add methods")
+    x = (fitted.loss_centre - loss[rows]) / fitted.loss_scale
+    design = np.column_stack([size[rows][:, None] == np.array(sizes), x]).astype(float)
+    n_items = table["n_items"].to_numpy(dtype=float)[rows]
+    return fit_rates(design, kept.good[rows], n_items, size[rows], fitted.binomial.chance)
+
+
+def _add(rows: list[dict], scope: str, found: BinomialFit, fitted: LossScoreFit, level: float, n_sizes: int) -> None:
+    """Add rows of one fit's parameters."""
+    theta, dispersion, size_variance = found.draw(sobol(N_DRAWS, 2 * len(found.theta) + 2))
+    slopes = theta[:, -1] / fitted.loss_scale
+    parameters = {"slope": (float(found.theta[-1] / fitted.loss_scale), slopes)}
+    if scope == POOLED:
+        middle, tail = _midpoint(found.theta[None], fitted)[0], (1 - level) / 2
+        # Where the slope may be 0 the curve may reach half way anywhere.
+        drawn = _midpoint(theta, fitted) if np.mean(slopes <= 0) <= tail else np.full(len(theta), np.nan)
+        parameters["midpoint"] = (np.nan if np.isnan(drawn).all() else float(middle), drawn)
+        parameters["size_sd"] = (float(np.sqrt(found.size_variance)), np.sqrt(size_variance))
+    parameters["dispersion"] = (found.dispersion, dispersion)
+    for name, (value, drawn) in parameters.items():
+        lower, upper = percentile_interval(drawn, level)
+        row = {"scope": scope, "parameter": name, "value": value, "lower": lower, "upper": upper}
+        rows.append(row | {"n_models": found.n_obs, "n_sizes": n_sizes})
+
+
+def _midpoint(theta: np.ndarray, fitted: LossScoreFit) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return fitted.loss_centre + fitted.loss_scale * theta[:, 0] / theta[:, 1]
+
+
+def _hold_out(scores: ModelScores, level: float) -> pd.DataFrame:
+    """Predict the models that are held out, or else those of the largest size, from the others' curve."""
+    columns = ["size", "method", "loss", "measured", "predicted", "lower", "upper", "covered"]
+    table = scores.table[scores.table["val_loss"].notna()]
+    is_test = table["held_out"].astype(bool)
+    if not is_test.any():
+        is_test = table["n_params_base"] == table["n_params_base"].max()
+    chosen = set(table.index[is_test])
+    try:
+        fitted = fit_loss_score(scores.keep(np.array([place not in chosen for place in scores.table.index])))
+    except Refusal:
+        return pd.DataFrame(columns=columns)
+    rows = []
+    for row in table[is_test].to_dict("records"):
+        drawn = fitted.draw(np.full(N_DRAWS, row["val_loss"]), fitted.methods[0], observation=True)
+        ends = open_ends(np.array(percentile_interval(drawn, level)), row["n_items"])
+        centre, low, high = _turn(scores.higher_is_better, float(np.median(drawn)), *map(float, ends))
+        covered = bool(low <= row["value"] <= high)
+        rows.append((row["size"], row["method"], row["val_loss"], row["value"], centre, low, high, covered))
+    return pd.DataFrame(rows, columns=columns)

@@ -1,9 +1,13 @@
 """The bridge: the types of a finished run, records on disk, and one tidy frame for released and trained runs alike.
 
-It hands on the schema, the registries and the file functions.
+It hands on the schema, the registries and the file functions. Two scores are made when records are read: the mean over
+code generation (`with_mean`) and losses of right answers. The counts of a run's data sets add up problem by problem, so
+that whatever resamples problems resamples the mean of all of them jointly. Which data sets they are follows from the
+whole grid and from nothing that is asked for later.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,7 +15,7 @@ import pandas as pd
 
 from astraios_analysis.records.files import check, load, load_folder, save, sort_records
 from astraios_analysis.records.refusal import FileProblem, RecordError
-from astraios_analysis.records.registry import DATASETS, METRICS, chance_level
+from astraios_analysis.records.registry import ANSWERS, DATASETS, MEAN_GENERATION, METRICS, chance_level
 from astraios_analysis.records.schema import (
     METHODS,
     SCHEMA_VERSION,
@@ -63,3 +67,103 @@ def _task_losses(record: RunRecord, score: Score) -> dict[str, float | None]:
     )
     values = (before and before.loss, after and after.loss, after and after.stderr)
     return dict(zip(LOSS_COLUMNS, values, strict=True))
+
+
+_MEAN = DATASETS[MEAN_GENERATION]
+_MIN_PARTS = 2
+
+
+def averaged_datasets(records: Iterable[RunRecord]) -> tuple[str, ...]:
+    """Return the HumanEvalPack sets of one grid that its mean is over; none where fewer than two are complete.
+
+    They are those measured for all of the grid's methods at every size at which any of them is measured for all.
+    """
+    having: dict[str, dict[int, set[str]]] = {name: {} for name in _MEAN.parts}
+    methods = set()
+    for record in records:
+        methods.add(record.method)
+        for name in _MEAN.parts:
+            if _primary(record, name):
+                having[name].setdefault(record.n_params_base, set()).add(record.method)
+    full = {name: {n for n, found in sizes.items() if found == methods} for name, sizes in having.items()}
+    everywhere = set().union(*full.values())
+    found = tuple(name for name in _MEAN.parts if everywhere and full[name] == everywhere)
+    return found if len(found) >= _MIN_PARTS else ()
+
+
+def with_mean(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the runs of any grids, each that has all of its grid's averaged data sets with their mean as a score."""
+    parts = {grid: averaged_datasets(r for r in records if r.grid == grid) for grid in {r.grid for r in records}}
+    return [_with_mean(record, parts[record.grid]) for record in records]
+
+
+def with_answers(record: RunRecord) -> RunRecord:
+    """Return a run with the losses of its tasks' right answers as scores of data sets of their own."""
+    own = [
+        Score(
+            dataset=name,
+            language=DATASETS[name].language,
+            setting=ANSWERS,
+            metric="cross_entropy",
+            value=found.loss,
+            stderr=found.stderr,
+            # Tokens: of how many problems they are is not recorded. The error is over problems.
+            n_items=found.n_targets,
+            source="measured",
+        )
+        for task, found in record.task_losses.items()
+        if (name := f"answers_{task}") in DATASETS
+    ]
+    return record.model_copy(update={"scores": (*record.scores, *own)}) if own else record
+
+
+def describe_mean(records: Iterable[RunRecord]) -> str:
+    """Say what a grid's mean over code generation is over; nothing where it has none."""
+    named = {score.source_file for record in records for score in record.scores if score.dataset == MEAN_GENERATION}
+    titles = [DATASETS[name].title for name in (named.pop() or "").split()] if named else []
+    return f"{MEAN_GENERATION}: mean over {', '.join(titles)}, problems resampled jointly" if titles else ""
+
+
+def _primary(record: RunRecord, name: str) -> Score | None:
+    wanted = (name, DATASETS[name].primary_setting, DATASETS[name].primary_metric)
+    return next((score for score in record.scores if (score.dataset, score.setting, score.metric) == wanted), None)
+
+
+def _with_mean(record: RunRecord, names: Sequence[str]) -> RunRecord:
+    scores = [score for name in names if (score := _primary(record, name))]
+    if not scores or len(scores) < len(names) or _primary(record, MEAN_GENERATION):
+        return record
+    problems = _add([score.problems for score in scores])
+    errors = [score.stderr for score in scores]
+    mean = Score(
+        dataset=MEAN_GENERATION,
+        language="several",
+        setting=_MEAN.primary_setting,
+        metric=_MEAN.primary_metric,
+        value=sum(score.value for score in scores) / len(scores) if problems is None else _share(problems),
+        # Without counts nothing says how errors go together; the mean of errors is the most they can come to.
+        stderr=sum(errors) / len(errors) if problems is None and None not in errors else None,
+        chance=0.0,
+        n_items=min(score.n_items for score in scores),
+        problems=problems,
+        source="measured",
+        source_file=" ".join(names),
+    )
+    return record.model_copy(update={"scores": (*record.scores, mean)})
+
+
+def _add(parts: Sequence[ProblemCounts | None]) -> ProblemCounts | None:
+    """Return counts whose share of passes is, problem by problem, the mean of the parts'; None if they do not match."""
+    if any(part is None for part in parts) or len({len(part.problem_ids) for part in parts}) > 1:
+        return None
+    samples, passed = [], []
+    for place in range(len(parts[0].problem_ids)):
+        common = math.lcm(*(part.n_samples[place] for part in parts))
+        samples.append(common * len(parts))
+        passed.append(sum(part.n_passed[place] * common // part.n_samples[place] for part in parts))
+    return ProblemCounts(problem_ids=parts[0].problem_ids, n_samples=tuple(samples), n_passed=tuple(passed))
+
+
+def _share(problems: ProblemCounts) -> float:
+    shares = [k / n for k, n in zip(problems.n_passed, problems.n_samples, strict=True)]
+    return sum(shares) / len(shares)

@@ -21,7 +21,7 @@ Suite = Literal["published", "embedded", "mean", "own"]
 
 # The one measured quantity beside scores: validation cross-entropy, by its name in records and tables, and its metric.
 LOSS, LOSS_METRIC = "val_loss", "nats per token"
-# The mean over code generation: a score like others (`records.means`), but no data set beside those it is over.
+# The mean over code generation: a score like others (`records.frame`), but no data set beside those it is over.
 MEAN_GENERATION = "mean_generation"
 DECLARATIONS = "datasets.toml"
 """File beside records that declares data sets of one's own."""

@@ -37,7 +37,7 @@ def performance_panels(
     """Average primary scores over the study's data sets, those of code generation, comprehension and robustness.
 
     By title, with the averaged data sets that have no vote (`ModelScores.has_vote`) as ``no_vote``. Code generation is
-    the mean of `records.means`. The embedded suite has panels of its own: no mean is over both suites. A group with
+    the mean of `records.frame`. The embedded suite has panels of its own: no mean is over both suites. A group with
     nothing to average is left out.
     """
     groups = {

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 
 import astraios_analysis as aa
-from astraios_analysis.prediction.budget import halving_counts
-from astraios_analysis.prediction.decide import run_cost
+from astraios_analysis.prediction.decide import halving_counts, run_cost
 from astraios_analysis.prediction.forecast import fit_outcome, record_outcome
 from astraios_analysis.records.registry import find_dataset
 from astraios_analysis.scores.bootstrap import ProblemBootstrap

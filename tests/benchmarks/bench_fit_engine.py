@@ -17,9 +17,9 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from astraios_analysis.laws.engine import fit_law
+from astraios_analysis.laws.forms import CHINCHILLA
 from astraios_analysis.laws.intervals import bootstrap
 from astraios_analysis.laws.residuals import Objective, losses
-from astraios_analysis.laws.surfaces import CHINCHILLA
 
 pytestmark = pytest.mark.reference
 BEST_KNOWN = 0.0010182740178006

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from astraios_analysis.records.printing import table_text
+from astraios_analysis.records.notation import table_text
 from training.grid.estimates import GIB, estimate_memory
 from training.loop.batches import TokenRows
 from training.loop.flop import model_flops_utilisation

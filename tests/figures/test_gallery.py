@@ -12,8 +12,8 @@ from astraios_analysis.figures import gallery
 from astraios_analysis.figures.gallery import FIGURES, Tables, draw, drawn_figures, find_spec
 from astraios_analysis.figures.spec import FigureSpec, figure, figure_stem
 from astraios_analysis.figures.style import small_multiples
-from astraios_analysis.records.grids import PerGrid
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.sources import PerGrid
 
 A = SimpleNamespace(method="fft", grid="own")
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"

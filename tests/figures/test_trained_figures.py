@@ -11,9 +11,9 @@ from astraios_analysis.figures import gallery
 from astraios_analysis.figures.gallery import FIGURES, Tables
 from astraios_analysis.figures.spec import figure_stem
 from astraios_analysis.records.frame import METHODS, Score, ValidationPoint
-from astraios_analysis.records.grids import PerGrid
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import EMBEDDED_DATASETS
+from astraios_analysis.records.sources import PerGrid
 from astraios_analysis.scores.bootstrap import ProblemBootstrap
 
 GRID = "sim"

@@ -11,10 +11,9 @@ from scipy.stats import chi2
 
 from astraios_analysis.laws.engine import fit_law, number_groups, pool_law
 from astraios_analysis.laws.fit import fit_table
-from astraios_analysis.laws.forms import LAWS, POWER, POWER_FLOOR
+from astraios_analysis.laws.forms import CHINCHILLA, LAWS, POWER, POWER_FLOOR
 from astraios_analysis.laws.intervals import certify
 from astraios_analysis.laws.residuals import Objective, losses
-from astraios_analysis.laws.surfaces import CHINCHILLA
 from astraios_analysis.records.refusal import Refusal
 
 SIZES = np.geomspace(1e6, 3e9, 12)

@@ -9,7 +9,7 @@ from simulated_grids import simulate
 
 import astraios_analysis as aa
 from astraios_analysis.laws import fit as fit_room
-from astraios_analysis.laws import rescue
+from astraios_analysis.laws import solver
 from astraios_analysis.laws.engine import fit_law
 from astraios_analysis.laws.fit import fit_table
 from astraios_analysis.laws.forms import LAWS, POWER
@@ -282,9 +282,9 @@ def test_a_group_that_fails_takes_no_other_down(curve, monkeypatch):
 
 def test_where_newton_stops_short_the_fallback_is_named(curve, monkeypatch):
     expected = aa.fit(curve, "power_floor", "n", "y").fits["all"]
-    minimise = rescue.minimise
-    monkeypatch.setattr(rescue, "minimise", lambda *args, **how: minimise(*args, **{**how, "max_steps": 3}))
-    monkeypatch.setattr(rescue, "solve", lambda p, s, w, o: (minimise(p, s, w, o.delta, max_steps=1), np.ones(len(s))))
+    minimise = solver.minimise
+    monkeypatch.setattr(solver, "minimise", lambda *args, **how: minimise(*args, **{**how, "max_steps": 3}))
+    monkeypatch.setattr(solver, "solve", lambda p, s, w, o: (minimise(p, s, w, o.delta, max_steps=1), np.ones(len(s))))
     found = aa.fit(curve, "power_floor", "n", "y")
     one = found.fits["all"]
     assert one.fallback == "scipy least_squares" and one.value == pytest.approx(expected.value, rel=1e-9)

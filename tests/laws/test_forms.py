@@ -7,9 +7,8 @@ import pytest
 from law_worlds import THETAS
 
 from astraios_analysis.laws.engine import pool_law
-from astraios_analysis.laws.forms import LAWS, LOGIT_LINEAR, REFERENCE_SIZE, find_law, tie_law
+from astraios_analysis.laws.forms import CHINCHILLA, LAWS, LOGIT_LINEAR, REFERENCE_SIZE, find_law, tie_law
 from astraios_analysis.laws.law import GROUP
-from astraios_analysis.laws.surfaces import CHINCHILLA
 
 SIZES = np.array([1e6, 3.3e7, 1.137207296e9, 1.5517456384e10, 1e12])
 TOKENS = np.array([2e9, 1e8, 3e10, 5e11, 1e10])

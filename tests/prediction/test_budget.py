@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 from simulated_grids import simulate
 
-from astraios_analysis.prediction import budget
-from astraios_analysis.prediction.budget import Option, expected_regrets, joint_draws, make_options, parse_budget
-from astraios_analysis.prediction.decide import choices
+from astraios_analysis.prediction import decide
+from astraios_analysis.prediction.decide import (
+    Option,
+    choices,
+    expected_regrets,
+    joint_draws,
+    make_options,
+    parse_budget,
+)
 from astraios_analysis.prediction.forecast import fit_outcome, record_outcome
 from astraios_analysis.records.refusal import Refusal
 
@@ -36,7 +42,7 @@ def test_two_equal_methods_by_hand(monkeypatch):
     rng = np.random.default_rng(0)
     good = rng.standard_normal((100_000, 2))
     seen = np.column_stack([good, good + rng.standard_normal(good.shape)])
-    monkeypatch.setattr(budget, "joint_draws", lambda *_: (good, seen))
+    monkeypatch.setattr(decide, "joint_draws", lambda *_: (good, seen))
     runs = (("a", 1.0), ("b", 1.0), ("a", 2.0), ("b", 2.0))
     options = [Option("now", (), 0.0), Option("exact", runs[:2], 5.0), Option("noisy", runs[2:], 4.0)]
     found = expected_regrets(None, 1.0, options, {1.0: "1m", 2.0: "2m"}).set_index("option")
@@ -54,8 +60,8 @@ def test_halving_by_hand(monkeypatch):
     good = rng.standard_normal((20_000, 3)) + np.array([0, 0, -30])
     noise = rng.standard_normal((20_000, 3))
     first, second = good + noise, good + noise[:, ::-1] * np.array([1, 1, 0])
-    monkeypatch.setattr(budget, "joint_draws", lambda *_: (good, np.hstack([first, second])))
-    monkeypatch.setattr(budget, "_expected", lambda *_: good.mean(axis=0))
+    monkeypatch.setattr(decide, "joint_draws", lambda *_: (good, np.hstack([first, second])))
+    monkeypatch.setattr(decide, "_expected", lambda *_: good.mean(axis=0))
     fitted = SimpleNamespace(methods=("a", "b", "c"))
     cost = {(method, size): price for method in "abc" for size, price in ((1.0, 1.0), (2.0, 10.0))}
     option = make_options(fitted, 3.0, {1.0: "1m", 2.0: "2m"}, cost)[-1]
@@ -63,7 +69,7 @@ def test_halving_by_hand(monkeypatch):
     both = Option("both", (), 0.0)
     found = expected_regrets(fitted, 3.0, [both, option], {1.0: "1m", 2.0: "2m"}).set_index("option")
     seen = np.hstack([first, second[:, :2]])
-    of_all = good.max(axis=1).mean() - budget.known_after(good, seen).max(axis=1).mean()
+    of_all = good.max(axis=1).mean() - decide.known_after(good, seen).max(axis=1).mean()
     assert found.loc[option.name, "expected_regret"] == pytest.approx(of_all, abs=1e-9)
     assert found.loc["both", "expected_regret"] == pytest.approx(1 / sqrt(pi), abs=0.02)
 

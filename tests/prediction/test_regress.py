@@ -6,7 +6,7 @@ import statsmodels.api as sm
 from simulated_grids import LARGEST, World, simulate
 
 import astraios_analysis as aa
-from astraios_analysis.prediction.regress import POOLED, WITHIN, regress_score
+from astraios_analysis.prediction.chain import POOLED, WITHIN, regress_score
 
 FIX, EXPLAIN = "embedded_fix", "embedded_explain"
 

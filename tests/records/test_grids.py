@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from astraios_analysis.records.frame import save
-from astraios_analysis.records.grids import PerGrid, load_grids
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.sources import PerGrid, load_grids
 from astraios_analysis.scores.losses import final_losses
 
 

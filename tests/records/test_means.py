@@ -7,7 +7,7 @@ import pytest
 import astraios_analysis as aa
 from astraios_analysis.records.files import load as load_record
 from astraios_analysis.records.files import save
-from astraios_analysis.records.means import averaged_datasets, describe_mean, with_mean
+from astraios_analysis.records.frame import averaged_datasets, describe_mean, with_mean
 from astraios_analysis.records.registry import ANSWERS, DATASETS, MEAN_GENERATION, STUDY_DATASETS
 from astraios_analysis.records.schema import TaskLoss
 from astraios_analysis.records.sources import load_records

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from astraios_analysis.records.frame import METHODS, sort_records, to_frame
-from astraios_analysis.records.printing import json_text, rows_of, table_text
+from astraios_analysis.records.notation import json_text, rows_of, table_text
 
 
 def test_table_has_the_same_columns_for_any_records(make_record, released_records):

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from astraios_analysis.records.commands import JSON, option
-from astraios_analysis.records.printing import say, table_text
+from astraios_analysis.records.notation import say, table_text
 from training.cli.shared import CHOICE, Command, choice_of, folder
 from training.grid.estimates import (
     GIB,

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from astraios_analysis.records.commands import flag, option
 from astraios_analysis.records.frame import RunRecord, load
-from astraios_analysis.records.printing import say
+from astraios_analysis.records.notation import say
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import CACHE, Command, at_most_one, folder
 from training.grid.bases import load_tuned

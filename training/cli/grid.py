@@ -15,7 +15,7 @@ import click
 
 from astraios_analysis.records.commands import JSON, Group, flag, option, options
 from astraios_analysis.records.frame import DATASETS, RunRecord, load
-from astraios_analysis.records.printing import say, table_text
+from astraios_analysis.records.notation import say, table_text
 from astraios_analysis.records.refusal import Refusal, require_known
 from training.cli.shared import (
     CACHE,

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import click
 
 from astraios_analysis.records.commands import flag
-from astraios_analysis.records.printing import say
+from astraios_analysis.records.notation import say
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import (
     CACHE,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from astraios_analysis.records.commands import JSON, option
-from astraios_analysis.records.printing import table_text
+from astraios_analysis.records.notation import table_text
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import METHOD, Command, at_most_one, folder, several
 from training.models.counts import count_adapter, count_parameters

@@ -10,7 +10,7 @@ import click
 
 from astraios_analysis.records.commands import JSON, flag, option
 from astraios_analysis.records.frame import load, save
-from astraios_analysis.records.printing import say, table_text
+from astraios_analysis.records.notation import say, table_text
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import Command, folder, processors
 from training.published.measures import Report

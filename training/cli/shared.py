@@ -13,7 +13,7 @@ import click
 from astraios_analysis.records import commands
 from astraios_analysis.records.commands import flag, option, options
 from astraios_analysis.records.frame import METHODS
-from astraios_analysis.records.printing import say
+from astraios_analysis.records.notation import say
 from astraios_analysis.records.refusal import Refusal
 from training.grid.workers import Outcome
 from training.published.tasks import TASKS

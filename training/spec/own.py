@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from astraios_analysis.records.printing import toml_lines
+from astraios_analysis.records.notation import toml_lines
 from astraios_analysis.records.reading import read_toml
 from astraios_analysis.records.refusal import FileProblem, RecordError, fail
 from training.corpus.texts import TEXTS_VARIABLE
