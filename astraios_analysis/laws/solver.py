@@ -7,10 +7,10 @@ that it says little far from the solution. It is damped with the matrix of itera
 Newton's. Both are invariant to how parameters are scaled, and so is the damped step. For least squares it is
 Levenberg and Marquardt's method with full second derivatives.
 
-Where it stops short (`solve_or_rescue`), more starts are tried, and scipy's least squares. A valley that runs to a bound, or to
-infinity, has no minimum to arrive at. There a fit counts as converged when 200 more of Newton's steps, from where
-scipy's trust region ended, lower the deviance by less than a hundredth: a profile's limit is about four, so that
-intervals and the curve stay what they are, and the parameters are not known anyway.
+Where it stops short (`solve_or_rescue`), more starts are tried, and scipy's least squares. A valley that runs to a
+bound, or to infinity, has no minimum to arrive at. There a fit counts as converged when 200 more of Newton's steps,
+from where scipy's trust region ended, lower the deviance by less than a hundredth: a profile's limit is about four, so
+that intervals and the curve stay what they are, and the parameters are not known anyway.
 """
 
 from collections.abc import Sequence

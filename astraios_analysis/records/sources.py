@@ -1,4 +1,4 @@
-"""Where records come from: every released model and trained run below a data folder, as one list; and several grids at once.
+"""Where records come from: every released model and trained run below a data folder, as one list; and several grids.
 
 Grids differ in what they hold, so that `PerGrid` holds one value for each, or the reason in words why there is none.
 """
