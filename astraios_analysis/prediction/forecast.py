@@ -25,7 +25,7 @@ from astraios_analysis.prediction.points import (
 )
 from astraios_analysis.prediction.stack import N_DRAWS, Stack, fit_stack, sobol
 from astraios_analysis.prediction.suite import MIN_LENDERS, MIN_LENT_SIZES, Lender, fit_suite
-from astraios_analysis.records.counts import inside_unit_interval
+from astraios_analysis.records.counts import inside_unit_interval, open_ends
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, LOSS, LOSS_METRIC, METRICS, find_dataset
@@ -93,8 +93,8 @@ class Outcome:
         if self.n_items is None:
             return bounds
         share = self.share(bounds)
-        inside = inside_unit_interval(share, self.n_items)
-        return np.where(inside > share, self.span[0], np.where(inside < share, self.span[1], bounds))
+        opened = open_ends(share, self.n_items)
+        return np.where(opened == share, bounds, self.span[0] + opened * (self.span[1] - self.span[0]))
 
 
 def measured_runs(records: Sequence[RunRecord], name: str, measure: Measure | None = None) -> pd.DataFrame:

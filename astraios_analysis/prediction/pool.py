@@ -92,7 +92,7 @@ class Versions:
         """Return the known part of the variance at outcomes: of a rate's logit, from the problems behind a point."""
         points = self.points
         if self.link == "log" or not points.noise.any():
-            return np.zeros_like(outcome)
+            return np.zeros(1)
         n_items = np.mean(1 / (points.noise * points.y * (1 - points.y)))
         p = inside_unit_interval(outcome, n_items)
         return 1 / (n_items * p * (1 - p))
@@ -161,10 +161,12 @@ def draw_runs(
     root = np.linalg.cholesky(covariance + 1e-12 * np.eye(n))
     z = mean[:, None, :] + normals[..., :n] @ np.swapaxes(root, 1, 2)
     line = pool.unlink(z, pool.floors(methods)[:, None, :])
-    own = pool.sigma_run[:, None, None] ** 2 + pool.noise_factor[:, None, None] * pool.noise_at(line)
-    own = own + pool.points.one_run_variance
+    own = (pool.sigma_run**2 + pool.points.one_run_variance)[:, None, None]
+    own = own + pool.noise_factor[:, None, None] * pool.noise_at(line)
     k = normals.shape[-1] - 2 * n
-    scatter = pool.sigma_size[:, None, None] * normals[..., n : n + k][..., at_size]
+    at_once = normals[..., n : n + k]
+    # Methods of one size share its number as it stands, without a copy for each.
+    scatter = pool.sigma_size[:, None, None] * (at_once if k == 1 else at_once[..., at_size])
     scatter = scatter + np.sqrt(own) * normals[..., n + k :]
     run = (np.log(line) if pool.link == "log" else z) + scatter
     return line.reshape(-1, n), run.reshape(-1, n)
