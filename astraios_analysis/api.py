@@ -54,7 +54,7 @@ from astraios_analysis.prediction.limits import MAX_REACH as MAX_REACH
 from astraios_analysis.prediction.points import table_rows
 from astraios_analysis.records.files import sort_records
 from astraios_analysis.records.frame import RunRecord, to_frame
-from astraios_analysis.records.notation import rows_of, table_text
+from astraios_analysis.records.notation import parse_number, rows_of, table_text
 from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal, attempt, require_known, require_level
 from astraios_analysis.records.registry import LOSS, LOSS_METRIC, MEAN_GENERATION, choose_measure
@@ -453,7 +453,7 @@ def _places(size: Any, at: Any) -> list[Any]:
 
 def parse_place(text: str | Mapping[str, Any]) -> dict[str, Any]:
     """Return a place to predict at, ``N=7e9,D=2e12``, as values of columns; what is no number stays text."""
-    parts = text if isinstance(text, Mapping) else dict(part.partition("=")[::2] for part in text.split(","))
+    parts = text if isinstance(text, Mapping) else dict(part.partition("=")[::2] for part in str(text).split(","))
     found: dict[str, Any] = {}
     for name, value in parts.items():
         if str(value).strip() == "":
@@ -766,9 +766,12 @@ def allocate(
         raise Refusal(f"a budget is shared between two inputs, size and data; x names {', '.join(columns.x)}")
     require_level(level)
     train, names = rows_to_fit(table, columns, split), columns.x
-    cost, budgets = cost or f"6 * `{names[0]}` * `{names[1]}`", [float(one) for one in _several(budget) or []]
-    if not budgets or not all(0 < one < float("inf") for one in budgets):
-        raise Refusal("budget must be a positive number of FLOP, such as 1e21")
+    cost = cost or f"6 * `{names[0]}` * `{names[1]}`"
+    budgets, wrong = attempt(_several(budget) or [], lambda one: float(parse_number(str(one))))
+    if wrong or not budgets or not all(0 < one < float("inf") for one in budgets.values()):
+        raise Refusal(
+            f"budget {budget!r} is not understood; give positive numbers of FLOP, such as 1e21 (or 1e21,1e22)"
+        )
     surface = columns.fit_surface(train, [LAWS[name] for name in ALLOCATING])
     if any(member.curve.width.still for member in surface.members):
         raise Refusal(
@@ -776,8 +779,10 @@ def allocate(
             "between them; add rows that vary them apart"
         )
     # The same draws for each, so that a budget's interval does not depend on which others are asked for.
-    lines = [iso_cost(surface, names, cost, one, np.random.default_rng(seed)) for one in budgets]
-    found = [allocate_budget(line, surface, names, one, level) for line, one in zip(lines, budgets, strict=True)]
+    lines = [iso_cost(surface, names, cost, one, np.random.default_rng(seed)) for one in budgets.values()]
+    found = [
+        allocate_budget(line, surface, names, one, level) for line, one in zip(lines, budgets.values(), strict=True)
+    ]
     points = train[[*names, columns.y]].assign(cost=evaluate(cost, train))
     weights = {name: share for name, share in surface.shares.items() if share >= 1e-3}
     return Allocation(pd.DataFrame(found), weights, points, lines, (*names, columns.y), train.attrs[NOTES])
@@ -1360,7 +1365,7 @@ def plan(
         raise Refusal("these runs have no validation loss; name the data set to predict with --dataset")
     known = {run.size: run.n_params_base for run in runs}
     target, more = parse_size(str(size), known), [parse_size(str(one), known) for one in candidate_sizes]
-    money = None if budget is None else parse_budget(budget, tflops)
+    money = None if budget is None else parse_budget(str(budget), tflops)
     chosen = [choices(runs, name, target, more, money, tflops) for name in dict.fromkeys(names)]
     fronts, refused = attempt(dict.fromkeys(names), lambda name: frontier(runs, name, cost, target=target))
     # The loss, which nobody named, is planned for where no cost is recorded, too.

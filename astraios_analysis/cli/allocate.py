@@ -8,7 +8,7 @@ import click
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import LEVEL, SEED, columns, picture, save_picture
 from astraios_analysis.records.commands import JSON, Command, option
-from astraios_analysis.records.notation import json_text, parse_number, rows_of, say, table_text
+from astraios_analysis.records.notation import json_text, rows_of, say, table_text
 
 HELP = """\
 Find the size and the amount of data with the least predicted loss that a budget
@@ -34,16 +34,9 @@ EXAMPLES = """\
 """
 
 
-def _budgets(text: str) -> list[float]:
-    try:
-        return [float(parse_number(one)) for one in text.split(",")]
-    except aa.Refusal as error:
-        raise click.BadParameter(f"{error}; write budgets as 1e21,1e22") from None
-
-
 @click.command("allocate", cls=Command, help=HELP, epilog=EXAMPLES)
 @click.option("--data", required=True, metavar="FILE", type=Path, help="CSV file")
-@click.option("--budget", required=True, metavar="A,B", type=_budgets, help="budgets, FLOP")
+@click.option("--budget", required=True, metavar="A,B", type=columns, help="budgets, FLOP")
 @option("--x", "SIZE,DATA", "columns of the size and of the data", type=columns)
 @option("--y", "COLUMN", "column of the loss")
 @option("--split", "COLUMN", "column that marks the rows to fit with train")

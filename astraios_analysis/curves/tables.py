@@ -295,6 +295,8 @@ def targets(train: pd.DataFrame, columns: Columns, asked: Sequence[Mapping[str, 
                 raise Refusal(
                     f"{name!r} is no input here; --at names {', '.join(dict.fromkeys([*needed, *columns.x]))}"
                 )
+            if name not in keys and not isinstance(place[name], float):
+                raise Refusal(f"{name} is {place[name]!r} at a place to predict; give a positive number, such as 7e9")
         missing = [name for name in needed if name not in place]
         if missing:
             raise Refusal(f"--at gives no {missing[0]}; give {','.join(f'{name}=...' for name in needed)}")

@@ -526,6 +526,6 @@ def find_law(law: str | Law) -> Law:
     """Return a law by its name, with ties where it has some (``chinchilla, alpha = beta``); a law is returned as is."""
     if isinstance(law, Law):
         return law
-    name, *ties = law.split(", ")
+    name, *ties = str(law).split(", ")
     require_known("law", [name], LAWS)
     return tie_law(LAWS[name], dict(tie.split(" = ") for tie in ties))

@@ -51,7 +51,7 @@ class Option:
 
 def parse_budget(text: str, tflops: float = TFLOPS) -> float:
     """Return the FLOP of a budget such as ``40 gpu-hours``, ``2 gpu-days`` or ``3e20 flop``."""
-    found = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z-]+)\s*", text.lower().replace("gpu-h ", "gpu-hours"))
+    found = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z-]+)\s*", text.lower())
     unit = next((name for name in UNITS if found and name.rstrip("s") == found[2].rstrip("s")), None)
     try:
         amount = float(found[1]) if found else 0.0
@@ -376,9 +376,11 @@ def choices(
 ) -> pd.DataFrame:
     """Return what choosing a method for a target gives up, now and after runs at the largest measured size or at more.
 
-    The columns of `budget.expected_regrets`, with ``quantity, n_params, gpu_hours, is_affordable, advice, flop_basis``;
+    The columns of `expected_regrets`, with ``quantity, n_params, gpu_hours, is_affordable, advice, flop_basis``;
     ``advice`` marks the least expected regret that the budget buys, the cheapest of several.
     """
+    if not 0 < tflops < np.inf:
+        raise Refusal(f"a GPU of {tflops:g} TFLOP a second trains nothing; give what one does in practice, such as 125")
     fitted = fit_supported(record_outcome(records, name))
     require_near(fitted, target)
     kept = [record for record in records if not record.held_out]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,8 +83,8 @@ def require_known(what: str, wanted: Iterable[object], known: Iterable[object]) 
 
 def require_level(level: float) -> float:
     """Return the coverage of an interval; refuse what is no share."""
-    if not 0 < level < 1:
-        raise Refusal(f"level is {level:g}; give a share between 0 and 1, such as 0.95")
+    if not isinstance(level, Real) or not 0 < level < 1:
+        raise Refusal(f"level is {level}; give a share between 0 and 1, such as 0.95")
     return level
 
 
