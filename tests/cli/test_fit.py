@@ -1,7 +1,5 @@
 """The command ``astraios fit``: its JSON, its tables, its refusals, on tables and on records."""
 
-import re
-
 import numpy as np
 import pytest
 
@@ -78,18 +76,6 @@ def test_records_are_fitted_with_a_shared_exponent(as_json, tmp_path, make_recor
     assert list(found["params"]) == ["alpha", "A[lora]", "A[ia3]"]
     assert found["n_obs"] == 6
     assert "embeddings included" in found["certificate"]["checklist"]["N convention"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["--law", "power", "--x", "params,tokens", "--y", "loss"], r"power has 1 inputs \(N\) and x names 2"),
-        (["--law", "power", "--x", "params", "--y", "loss", "--pooling", "shared"], "needs groups; name their columns"),
-        (["--law", "power", "--x", "params", "--y", "loss", "--split", "method"], "no row of .* is marked train"),
-    ],
-)
-def test_refusals(refusal, table, arguments, text):
-    assert re.search(text, refusal("fit", *arguments, data=table))
 
 
 def test_laws_are_listed(run):

@@ -52,11 +52,3 @@ class TestTable:
         assert all(str(value) in out for value in chosen["N"])
         assert found["spent"] + chosen.eval("6*N*D").sum() <= 0.2 * table.eval("6*N*D").sum() * (1 + 1e-9)
         assert found["error_now"] > found["batch"][-1]["error_after"]
-
-    def test_refusals(self, pool, refusal):
-        where, asked = pool
-        assert "name the target rows, the cost of a row" in refusal("plan", *asked, data=where / "pool.csv")
-        assert "has no column 'M'" in refusal("plan", *asked, "--cost", "C", "--group", "M", data=where / "pool.csv")
-        assert "dataset is for records" in refusal(
-            "plan", *asked, "--cost", "6*N*D", "--dataset", "aatk", data=where / "pool.csv"
-        )

@@ -85,10 +85,3 @@ def test_the_curve_begins_at_chance(trained):
     curve = regress_score(trained, EXPLAIN).curve([0.3, 0.6, 30.0])
     assert curve["value"].is_monotonic_decreasing and curve["value"].iloc[-1] == pytest.approx(0.25, abs=1e-3)
     assert ((curve["lower"] <= curve["value"]) & (curve["value"] <= curve["upper"])).iloc[:2].all()
-
-
-def test_released_models_have_no_losses(released_records):
-    with pytest.raises(aa.Refusal, match="no validation loss, so nothing relates the two"):
-        aa.regress(released_records)
-    with pytest.raises(aa.Refusal, match="no run has a loss 'fix'; choose from val_loss"):
-        aa.regress(released_records, score="recode_format", on="fix")

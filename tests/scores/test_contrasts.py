@@ -110,17 +110,3 @@ def test_everything_against_full_fine_tuning(released_runs):
     assert "mean_generation" in set(table["dataset"])
     # What no model beats a constant answer on has no vote.
     assert not {"clone_detection", "defect_detection"} & set(table["dataset"])
-
-
-@pytest.mark.parametrize(
-    ("asked", "words"),
-    [
-        (("lora", "lora"), "compared with itself"),
-        (("lora", "dora"), "unknown tuning method 'dora'; choose from"),
-        (("lora", "fft", "9b"), "size '9b' was not measured; choose from"),
-        (("lora", "fft", None, "humanevalexplain_java_"), "choose from"),
-    ],
-)
-def test_refusals(released_runs, asked, words):
-    with pytest.raises(aa.Refusal, match=words):
-        aa.compare(released_runs, *asked)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from simulated_grids import simulate
 
-from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score
 from astraios_analysis.scores.means import performance_panels
 from astraios_analysis.scores.models import intervals_over_seeds, keep_means, keep_seeds, model_scores, seed_words
@@ -76,8 +75,3 @@ def test_seeds_are_said_where_there_are_several(records, table):
     assert [seed_words(own) for own in (table, uneven, single)] == ["3 seeds", "1 to 3 seeds", ""]
     assert len(single["run_id"].unique()) == len(records) / 3
     assert len(keep_seeds(single)) == 0 and keep_means(single).equals(single)
-
-
-def test_data_sets_without_a_primary_score_are_refused(records):
-    with pytest.raises(Refusal, match="unknown data set 'mbpp'; choose from embedded_synthesis, embedded_fix"):
-        model_scores(records, "mbpp")

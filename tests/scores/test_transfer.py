@@ -67,16 +67,3 @@ def test_every_pair_of_sizes(released_runs):
     alone = aa.transfer(released_runs, "1b", "7b", "mean_generation").table.iloc[0]
     among = table[(table["dataset"] == "mean_generation") & (table["size_large"] == "7b")].iloc[0]
     assert alone["slope"] == among["slope"]
-
-
-@pytest.mark.parametrize(
-    ("asked", "words"),
-    [
-        ({"small": "7b", "large": "1b"}, "7b is not smaller than 1b"),
-        ({"small": "2b"}, "size '2b' was not measured"),
-        ({"dataset": "humanevalexplain_java", "small": "3b"}, "do not share four methods"),
-    ],
-)
-def test_refusals(released_runs, asked, words):
-    with pytest.raises(aa.Refusal, match=words):
-        aa.transfer(released_runs, **asked)
