@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from released_counts import FIVE as FIVE_SETS
+from released_counts import problem_shares
 
 import astraios_analysis as aa
 from astraios_analysis.records.files import load as load_record
@@ -14,18 +16,7 @@ from astraios_analysis.records.sources import load_records
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
 from astraios_analysis.scores.models import model_scores
 
-FIVE = [f"humaneval{name}" for name in ("synthesize_python", "synthesize_java", "fix_python", "fix_java")]
-FIVE = (*FIVE, "humanevalexplain_python")
-# Percent at 1b, 3b and 7b, as an independent review recomputed them.
-KNOWN = {
-    "fft": (11.41, 20.41, 28.91),
-    "lora": (12.71, 19.18, 27.68),
-    "adapterp": (11.70, 19.98, 26.32),
-    "adapterh": (11.37, 19.49, 25.99),
-    "parallel": (12.51, 18.46, 23.68),
-    "ia3": (9.66, 17.32, 23.51),
-    "ptuning": (9.55, 17.29, 23.06),
-}
+FIVE = tuple(FIVE_SETS)
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +47,8 @@ def mean_of(run):
 
 
 def test_released_values_from_the_counts_alone(released, released_folder):
-    counts = pd.read_csv(released_folder / "problem_counts.csv.gz")
-    counts = counts[counts["dataset"].isin(FIVE) & (counts["setting"] == "t0.2,n20")]
-    share = (
-        (counts["n_passed"] / counts["n_samples"]).groupby([counts[k] for k in ("size", "method", "dataset")]).mean()
-    )
     own = {(run.size, run.method): mean_of(run).value for run in released if mean_of(run)}
-    assert len(own) == 21
-    for (size, method), value in own.items():
-        assert value == pytest.approx(share[size, method].mean(), abs=1e-12)
-        assert 100 * value == pytest.approx(KNOWN[method][("1b", "3b", "7b").index(size)], abs=0.005)
+    assert own == pytest.approx(problem_shares(released_folder).mean().to_dict(), abs=1e-12) and len(own) == 21
 
 
 def test_its_sets_are_the_grid_s_and_no_study_s(released):
@@ -80,15 +63,12 @@ def test_its_sets_are_the_grid_s_and_no_study_s(released):
 
 
 def test_resamples_are_joint(released):
-    few = ProblemBootstrap(n_draws=50)
-    drawn = model_scores(released, MEAN_GENERATION, few)
-    parts = [model_scores(released, name, few) for name in FIVE]
-    for place, row in enumerate(drawn.table.itertuples()):
-        own = [
-            part.draws[:, np.flatnonzero((part.table["size"] == row.size) & (part.table["method"] == row.method))[0]]
-            for part in parts
-        ]
-        assert drawn.draws[:, place] == pytest.approx(np.mean(own, axis=0), abs=2e-9)
+    def draws(name):
+        own = model_scores(released, name, ProblemBootstrap(n_draws=50))
+        return pd.DataFrame(own.draws, columns=pd.MultiIndex.from_frame(own.table[["size", "method"]]))
+
+    joint = draws(MEAN_GENERATION)
+    np.testing.assert_allclose(joint, sum(draws(name)[joint.columns] for name in FIVE) / 5, atol=2e-9)
 
 
 def test_a_set_counts_only_where_all_methods_have_it_at_all_sizes(make_grid):
