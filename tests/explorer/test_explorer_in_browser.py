@@ -166,9 +166,3 @@ def test_another_law_changes_plot_tables_and_certificate(page):
         "[...document.querySelectorAll('.widget-html-content')].some(one => one.innerText.includes('identified'))"
     )
     assert shown(page) != words
-
-
-def test_moving_the_target_moves_the_prediction(page):
-    slider = page.locator(".widget-slider .noUi-handle, .widget-slider [role=slider]").first
-    before, after = picture_after(page, lambda: slider.press("PageUp"))
-    assert before != after

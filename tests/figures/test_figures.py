@@ -94,35 +94,6 @@ class TestLayoutCheckCanFail:
         assert [1.5, 1.9] in outside_axes(panel.figure)
 
 
-CHEAP = [name for name in RELEASED if name not in ("best_method", "claim_effects", "small_model_choices")]
-
-
-class TestSubsets:
-    def refused(self, records):
-        """Figures that refuse these records, each with its reason; the others are drawn and checked."""
-        tables, refused = tables_of(records), {}
-        for name in CHEAP:
-            try:
-                figure, table = tables.draw(name)
-            except Refusal as error:
-                refused[name] = str(error)
-                continue
-            assert len(table) and problems_of(figure, texts_of(figure)) == []
-            pyplot.close(figure)
-        return refused
-
-    def test_two_sizes(self, released_records):
-        refused = self.refused([record for record in released_records if record.size in ("1b", "3b")])
-        assert set(refused) == {"score_scaling", "backtest"}
-        assert "three sizes" in refused["score_scaling"] and "four sizes" in refused["backtest"]
-
-    def test_one_size_and_few_methods(self, released_records):
-        few = [r for r in released_records if r.size == "7b" and r.method in ("fft", "lora", "ia3")]
-        refused = self.refused(few)
-        assert set(refused) == {"score_scaling", "backtest", "small_against_large", "security"}
-        assert "or more methods at two sizes" in refused["small_against_large"]
-
-
 def test_methods_look_as_style_says(drawn):
     figure, table, _ = drawn["task_performance"]
     colours = {METHOD_STYLES[method].colour for method in set(table["method"])}

@@ -13,13 +13,6 @@ def test_range_in_words():
     assert Metric("x", "x", -0.5, 2.0, None, "").describe_range() == "[-0.5, 2]"
 
 
-def test_study_has_eight_data_sets():
-    expected = {"clone_detection", "defect_detection"}
-    expected |= {f"humaneval{t}_{lang}" for t in ("synthesize", "fix", "explain") for lang in ("python", "java")}
-    assert set(registry.STUDY_DATASETS) == expected
-    assert len(registry.STUDY_DATASETS) == len(expected) == 8
-
-
 def test_an_extra_data_set_shares_the_problems_and_is_none_of_the_study():
     extra = [name for name, d in DATASETS.items() if d.is_extra]
     assert extra == ["humaneval_python"] and DATASETS[extra[0]].kind == "generation"

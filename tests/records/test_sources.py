@@ -32,12 +32,6 @@ def test_one_place_given_twice_counts_once(data):
         assert (len(records), problems) == (3, [])
 
 
-def test_link_to_runs_elsewhere_is_followed(data, tmp_path):
-    shutil.move(data / "runs", tmp_path / "large_disk")
-    (data / "runs").symlink_to(tmp_path / "large_disk")
-    assert len(load_records(data)) == 3
-
-
 def test_one_model_in_two_sources_names_both(data, make_record):
     shutil.copytree(data / "released", data / "more")
     problems = check_sources([data])[1]

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from notebook_files import write_notebook
 
@@ -114,24 +115,15 @@ def test_interrupt_stops_at_once_and_leaves_no_kernel(tmp_path, job_of):
         time.sleep(0.5)
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=300)
-        wait_until(lambda: not is_running(int(pid_file.read_text())), 120)
+        wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())), 120)
     finally:
         process.kill()
         process.communicate()
-        if pid_file.exists() and is_running(int(pid_file.read_text())):
+        if pid_file.exists() and psutil.pid_exists(int(pid_file.read_text())):
             os.kill(int(pid_file.read_text()), signal.SIGKILL)
     assert errors.decode().splitlines()[-1] == "KeyboardInterrupt"
     assert process.returncode == -signal.SIGINT
     assert list(tmp_path.glob("astraios-*")) == []
-
-
-def is_running(pid):
-    """Whether a process exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def wait_until(condition, seconds):
