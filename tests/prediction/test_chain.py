@@ -1,10 +1,12 @@
-"""Score against loss: the truth of simulated grids comes back, and what says nothing about loss is named."""
+"""Score against loss: statsmodels and the truth of simulated grids come back, held-out sizes are not seen."""
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from simulated_grids import LARGEST, World, simulate
 
-from astraios_analysis.prediction.chain import choose_pooling, fit_loss_score
+import astraios_analysis as aa
+from astraios_analysis.prediction.chain import POOLED, WITHIN, choose_pooling, fit_loss_score, regress_score
 from astraios_analysis.prediction.stack import N_DRAWS
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap
@@ -68,3 +70,82 @@ SHIFTED = [
 )
 def test_methods_have_levels_of_their_own_where_they_need_them(records, pooling):
     assert choose_pooling(scores_of(records)) == pooling
+
+
+EXPLAIN = "embedded_explain"
+
+
+def world(**changes):
+    fields = {"level": {FIX: -0.5}, "slope": {FIX: 3.0}, "seed_sd": 0.02} | changes
+    return World(**fields)
+
+
+def slope_of(fit, scope=POOLED):
+    table = fit.table[fit.table["parameter"] == "slope"].set_index("scope")
+    return table.loc[scope]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return simulate(world(level={FIX: -0.5, EXPLAIN: -0.5}, slope={FIX: 3.0, EXPLAIN: 3.0}), held_out=(LARGEST,))
+
+
+@pytest.mark.parametrize("scope", [POOLED, WITHIN])
+def test_without_a_chance_level_it_is_the_glm_of_statsmodels(trained, scope):
+    # The embedded task has a chance level of 1e-4, which the GLM has not.
+    fit = regress_score(trained, FIX)
+    models, n = fit.models, fit.models["n_items"].to_numpy(dtype=float)
+    sizes = np.unique(models["n_params_base"])
+    level = (models["n_params_base"].to_numpy()[:, None] == sizes).astype(float)
+    level = np.ones((len(models), 1)) if scope == POOLED else level
+    design = np.column_stack([level, -models["val_loss"]])
+    glm = sm.GLM(models["value"], design, family=sm.families.Binomial(), var_weights=n).fit(scale="X2")
+    found = slope_of(fit, scope)
+    assert found["value"] == pytest.approx(glm.params.iloc[-1], rel=5e-3)
+    if scope == WITHIN:
+        # Here nothing is between sizes: errors are those of the GLM, t for t.
+        dispersion = fit.table.set_index(["scope", "parameter"])["value"][scope, "dispersion"]
+        assert dispersion == pytest.approx(glm.scale, rel=0.02)
+        assert (found["upper"] - found["lower"]) / 2 == pytest.approx(glm.bse.iloc[-1] * 2.07, rel=0.15)
+
+
+@pytest.mark.parametrize("size_sd", [0.0, 0.3])
+def test_worlds_with_a_known_slope(size_sd):
+    hits, found, width = ({POOLED: [], WITHIN: []} for _ in range(3))
+    for seed in range(80):
+        fit = regress_score(simulate(world(size_sd=size_sd, model_sd=0.1), seeds=(0,), seed=seed), FIX)
+        for scope in hits:
+            row = slope_of(fit, scope)
+            hits[scope].append(row["lower"] <= 3.0 <= row["upper"])
+            found[scope].append(row["value"])
+            width[scope].append(row["upper"] - row["lower"])
+            assert row["lower"] < row["value"] < row["upper"]
+    for scope in hits:
+        # Two degrees of freedom say little of the size effect: intervals over all sizes are wide.
+        assert np.mean(hits[scope]) >= 0.87, scope
+        assert np.median(width[scope]) / (2 * 1.96 * np.std(found[scope])) < (1.6 if scope == WITHIN else 2.5), scope
+        assert np.median(found[scope]) == pytest.approx(3.0, abs=0.25), scope
+
+
+def test_the_held_out_size_is_predicted_and_not_seen(trained):
+    def spoil(run):
+        scores = tuple(s.model_copy(update={"value": 0.0, "problems": None}) for s in run.scores)
+        return run.model_copy(update={"scores": scores})
+
+    found = aa.regress(trained, score=FIX, on="val_loss")
+    assert "within size" in repr(found) and list(found.fits) == [FIX] and len(found.plot().axes) == 1
+    fit, again = found.fits[FIX], regress_score([spoil(r) if r.held_out else r for r in trained], FIX)
+    assert fit.held_out["size"].nunique() == 1 and len(fit.held_out) == len(found.held_out) == 7
+    assert fit.held_out["covered"].mean() > 0.5
+    truth = world().goodness(FIX, fit.held_out["loss"].to_numpy(dtype=float))
+    assert np.abs(fit.held_out["predicted"] - truth).max() < 0.08
+    assert again.table.equals(fit.table) and again.held_out["predicted"].equals(fit.held_out["predicted"])
+    # Where none is marked, the largest is held out.
+    kept = [run for run in trained if not run.held_out]
+    assert set(regress_score(kept, FIX).held_out["size"]) == {max(kept, key=lambda run: run.n_params_base).size}
+
+
+def test_the_curve_begins_at_chance(trained):
+    curve = regress_score(trained, EXPLAIN).curve([0.3, 0.6, 30.0])
+    assert curve["value"].is_monotonic_decreasing and curve["value"].iloc[-1] == pytest.approx(0.25, abs=1e-3)
+    assert ((curve["lower"] <= curve["value"]) & (curve["value"] <= curve["upper"])).iloc[:2].all()

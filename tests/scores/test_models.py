@@ -1,12 +1,23 @@
-"""Means over seeds: their values and their intervals over problems, and ranks of means."""
+"""Means over seeds, final losses, and what relates scores to losses: values and intervals where the truth is known."""
 
 import numpy as np
 import pytest
-from simulated_grids import simulate
+from scipy import stats
+from simulated_grids import World, simulate
 
+from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score
+from astraios_analysis.scores.correlations import size_correlations
+from astraios_analysis.scores.losses import final_losses, loss_curves
 from astraios_analysis.scores.means import performance_panels
-from astraios_analysis.scores.models import intervals_over_seeds, keep_means, keep_seeds, model_scores, seed_words
+from astraios_analysis.scores.models import (
+    intervals_over_seeds,
+    keep_means,
+    keep_seeds,
+    model_scores,
+    seed_words,
+    usable_models,
+)
 
 BOOTSTRAP = ProblemBootstrap(n_draws=300)
 SCORE = "embedded_synthesis"
@@ -75,3 +86,55 @@ def test_seeds_are_said_where_there_are_several(records, table):
     assert [seed_words(own) for own in (table, uneven, single)] == ["3 seeds", "1 to 3 seeds", ""]
     assert len(single["run_id"].unique()) == len(records) / 3
     assert len(keep_seeds(single)) == 0 and keep_means(single).equals(single)
+
+
+def test_intervals_are_normal_and_means_keep_their_error():
+    table = final_losses(simulate(seeds=(0, 1), val_loss_se=0.05), level=0.9)
+    half = table["upper"] - table["val_loss"]
+    assert half.to_numpy() == pytest.approx(stats.norm.ppf(0.95) * 0.05)
+    means, seeds = (keep(table).groupby(["method", "size"])["val_loss"] for keep in (keep_means, keep_seeds))
+    assert set(means.size()) == {1} and set(seeds.size()) == {2} and len(means) == 28
+    assert means.mean().to_dict() == pytest.approx(seeds.mean().to_dict())
+
+
+def test_runs_without_losses_are_left_out_or_refused():
+    some = simulate(seeds=(0,))
+    bare = [record.model_copy(update={"val_loss": None}) for record in some]
+    found = final_losses([*some[:3], *bare[3:]])
+    # One run a model needs no means.
+    assert len(found) == 3 and "kind" not in found
+    with pytest.raises(Refusal, match=r"none of these runs has a validation loss .* train a grid"):
+        final_losses(bare)
+    with pytest.raises(Refusal, match="none of these runs has a validation curve"):
+        loss_curves(bare)
+
+
+FIX = "embedded_fix"
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        (lambda: simulate(val_loss=None), "scores but no validation loss, so nothing relates the two"),
+        (lambda: simulate(val_loss=1.25), "all models have one loss, 1.25"),
+        (lambda: simulate(methods=("lora",), sizes=(13_296,)), "1 models have a loss and a score; 4 are needed"),
+        (lambda: simulate(scores=()), "no run has a score"),
+        (lambda: simulate(World(level={FIX: -60.0}, slope={FIX: 0.0}), n_problems=5), "no model solves any problem"),
+        (lambda: simulate(World(level={FIX: 60.0}, slope={FIX: 0.0})), "every model solves every problem"),
+    ],
+)
+def test_what_says_nothing_about_loss(records, message):
+    with pytest.raises(Refusal, match=message):
+        usable_models(model_scores(records(), FIX, BOOTSTRAP))
+
+
+@pytest.mark.parametrize("slope", [0.0, 6.0], ids=["scores without relation to the loss", "scores that follow it"])
+def test_methods_of_a_size(slope):
+    found = size_correlations(simulate(World(level={FIX: 0.0}, slope={FIX: slope})), bootstrap=BOOTSTRAP)
+    assert ((found["lower"] <= found["value"]) & (found["value"] <= found["upper"])).all()
+    means = found[found["dataset"] == "mean"]
+    assert means["size"].is_unique and len(means) == len(found) / 2
+    if slope:
+        assert (found["value"] > 0.7).all() and (found["lower"] > 0).all()
+    else:
+        assert ((means["lower"] < 0) & (means["upper"] > 0)).mean() > 0.7 and np.abs(means["value"].mean()) < 0.5
