@@ -18,7 +18,6 @@ from astraios_analysis.prediction.backtest import largest_from_smaller
 from astraios_analysis.prediction.forecast import record_outcome
 from astraios_analysis.prediction.suite import Lender, fit_suite
 from astraios_analysis.records.registry import DATASETS
-from astraios_analysis.scores.completion import complete, score_cells
 
 PROGRAMS = [name for name, data in DATASETS.items() if data.kind in ("generation", "robustness")]
 LEVELS = (50, 80, 95)
@@ -77,28 +76,3 @@ def test_simulated_suites(n_sizes):
     coverage = 100 * np.mean(hits, axis=0)
     print(f"\n{n_sizes} sizes: covered {coverage.round(1)} %, width over ideal {np.mean(widths) / ideal:.2f}")
     assert coverage[-1] >= 90
-
-
-@pytest.mark.parametrize("grid", ["released", "ladder"])
-def test_masked_cells(grid):
-    """A fifth of the models hidden on each data set, 100 times: additive logit, and with slopes of data sets."""
-    cells = score_cells(aa.load("data", grid=grid))
-    rows = {}
-    for has_slopes in (False, True, None):
-        parts = []
-        for seed in range(100):
-            hidden = np.random.default_rng([seed, 7]).random(len(cells)) < 0.2
-            found = complete(cells[~hidden], has_slopes=has_slopes)
-            keys = ["dataset", "method", "size"]
-            parts.append(found[found["kind"] == "estimate"].merge(cells[hidden], on=keys, suffixes=("", "_was")))
-        found = pd.concat(parts)
-        inside = (found["lower"] <= found["value_was"]) & (found["value_was"] <= found["upper"])
-        rmse = 100 * np.sqrt(np.mean((found["value"] - found["value_was"]) ** 2))
-        width = 100 * (found["upper"] - found["lower"]).median()
-        rows[{False: "additive", True: "with slopes", None: "chosen by left-out cells"}[has_slopes]] = {
-            "RMSE": rmse,
-            "covered 95": 100 * inside.mean(),
-            "width": width,
-        }
-    print(f"\n{grid}, points of score\n{pd.DataFrame(rows).T.round(2).to_string()}")
-    assert rows["chosen by left-out cells"]["RMSE"] <= 1.02 * rows["additive"]["RMSE"]
