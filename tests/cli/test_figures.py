@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 from matplotlib import pyplot
+from simulated_grids import SIZES, simulate
 
 from astraios_analysis.cli.figures import choose_outputs
 from astraios_analysis.cli.main import main
 from astraios_analysis.figures.gallery import FIGURES, Gallery
 from astraios_analysis.figures.spec import figure_stem
 from astraios_analysis.records import registry
-from astraios_analysis.records.frame import save
+from astraios_analysis.records.frame import ValidationPoint, save
 
 ROOT = Path(__file__).parents[2]
 DATA = ["--data", str(ROOT / "data" / "released")]
@@ -42,31 +43,19 @@ def test_failing_notebook_is_named_and_the_report_is_written_all_the_same(capsys
     assert (tmp_path / "build" / "figures" / "updated_parameters.png").exists()
 
 
-@pytest.fixture(scope="module")
-def six_records(tmp_path_factory, make_record, make_score):
-    """Folder of records of two sizes and three methods, as someone who begins has them."""
-    folder = tmp_path_factory.mktemp("ours")
-    for place, (size, n_params) in enumerate([("1b", 1_000), ("3b", 3_000)]):
-        for number, method in enumerate(("fft", "lora", "ia3")):
-            scores = (make_score([4 * place + number, 9, 0, 12 + place], dataset="embedded_fix", setting="greedy"),)
-            changes = {"n_params": n_params + 100, "n_params_base": n_params}
-            changes |= {"n_params_base_nonembedding": n_params // 2}
-            changes |= {"size": size, "method": method, "val_loss": 2.5 - 0.2 * place + 0.1 * number}
-            if method == "fft":
-                changes |= {"n_params": n_params, "n_params_updated": n_params}
-            save(make_record(run_id=f"ours-{size}-{method}", grid="ours", scores=scores, **changes), folder)
-    return folder
-
-
 @pytest.mark.parametrize("name", ["model_suite", "cross_entropy", "loss_performance", "predictions"])
-def test_six_records_fill_a_notebook_or_it_says_what_they_lack(name, six_records, tmp_path, draw_once):
+def test_six_records_fill_a_notebook_or_it_says_what_they_lack(name, tmp_path, draw_once):
     """Run here and not in a kernel, which would take as long again for each."""
+    curve = tuple(ValidationPoint(step=step, loss=loss) for step, loss in ((0, 3.25), (10, 2.5)))
+    told = {"grid": "ours", "base_val_loss": 3.25, "val_curve": curve}
+    for record in simulate(sizes=SIZES[:2], methods=("fft", "lora", "ia3"), seeds=(0,), n_problems=4, **told):
+        save(record, tmp_path / "data")
     cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))["cells"]
     values, galleries = {}, {}
     for cell in cells:
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), values)
-            values |= {"data_dir": str(six_records), "figures_dir": str(tmp_path)}
+            values |= {"data_dir": str(tmp_path / "data"), "figures_dir": str(tmp_path)}
             if isinstance(drawn := values.get("drawn"), Gallery):
                 galleries[drawn.name] = drawn
     pyplot.close("all")

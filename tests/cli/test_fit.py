@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from astraios_analysis.records.frame import save
+from astraios_analysis.records.frame import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -64,17 +64,11 @@ def test_text_names_what_is_not_identified(run, tmp_path):
     assert code == 0 and "warning: not identifiable: alpha" in out and "a report of this fit states" in out
 
 
-def test_records_are_fitted_with_a_shared_exponent(as_json, tmp_path, make_record):
-    for m, method in enumerate(("lora", "ia3")):
-        for k, size in enumerate((1e6, 1e7, 1e8, 1e9)):
-            fields = {"run_id": f"g-{k}-{method}", "grid": "g", "method": method, "size": f"{k}", "held_out": k == 3}
-            fields |= {"n_params_base": int(size), "n_params_base_nonembedding": int(size) - 10}
-            fields |= {"n_params": int(size) + 100, "n_params_updated": 100, "base_val_loss": None, "val_curve": ()}
-            fields |= {"val_loss": (2 + m) * size**-0.1 * (1 + 0.001 * (-1) ** k)}
-            save(make_record(**fields), tmp_path)
-    found, _ = as_json("fit", "--law", "power", data=tmp_path)
-    assert list(found["params"]) == ["alpha", "A[lora]", "A[ia3]"]
-    assert found["n_obs"] == 6
+def test_records_are_fitted_with_a_shared_exponent(as_json, simulated):
+    found, _ = as_json("fit", "--law", "power", data=simulated)
+    assert list(found["params"]) == ["alpha", *(f"A[{method}]" for method in METHODS)]
+    # Seeds are points, and the largest size is held out.
+    assert found["n_obs"] == 4 * 2 * len(METHODS)
     assert "embeddings included" in found["certificate"]["checklist"]["N convention"]
 
 
