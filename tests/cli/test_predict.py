@@ -8,9 +8,6 @@ from simulated_grids import LARGEST, simulate
 
 KEYS = ["size", "n_params", "at", "group", "dataset", "method", "quantity", "value", "intervals", "reach", "weights"]
 PREDICT = ["predict", "--method", "lora", "--size", "34b"]
-TABLE = "# note\nparams,loss,method\n" + "".join(
-    f"{size},{2 + i + 30 * size**-0.3:.3f},{name}\n" for i, name in enumerate("ab") for size in (1e6, 1e7, 1e8, 1.1e9)
-)
 
 
 class TestPredict:
@@ -66,17 +63,6 @@ def test_losses_and_scores_are_predicted(run, as_json, simulated):
     assert sum(found["embedded_fix"]["weights"].values()) == pytest.approx(1)
     code, out, _ = run("predict", "--size", "2336k", "--dataset", "val_loss", data=simulated)
     assert code == 0 and "Back-test" in out and "power_floor" in out
-
-
-def test_a_table_is_predicted(run, tmp_path):
-    path = tmp_path / "runs.csv"
-    path.write_text(TABLE)
-    columns = ["--data", path, "--x", "params", "--y", "loss", "--group", "method"]
-    code, out, _ = run("predict", *columns, "--size", "5b", "--json")
-    found = json.loads(out, parse_constant=pytest.fail)
-    assert code == 0 and [one["method"] for one in found] == ["a", "b"]
-    for one, level in zip(found, (2, 3), strict=True):
-        assert one["value"] == pytest.approx(level + 30 * 5e9**-0.3, rel=0.1) and len(one["intervals"]) == 6
 
 
 class TestSeveralGrids:

@@ -18,39 +18,17 @@ X = np.geomspace(1e6, 1e9, 40)
 FAR = np.geomspace(1.5e9, 1e10, 12)
 
 
-def world(rng, noise=0.01, bend=0.0):
-    """Losses of a power law with a floor; ``bend`` makes it leave the law at large sizes."""
-    x = np.concatenate([X, FAR])
-    truth = 1.5 + 40 * x**-0.25 * (1 + bend * np.log(x / X[0]))
-    return x, truth * np.exp(noise * rng.standard_normal(len(x)))
-
-
 def test_a_new_row_is_covered_about_as_often_as_asked():
     hits = []
     for seed in range(12):
-        x, y = world(np.random.default_rng(seed))
+        x = np.concatenate([X, FAR])
+        y = (1.5 + 40 * x**-0.25) * np.exp(0.01 * np.random.default_rng(seed).standard_normal(len(x)))
         forecast = fit_surface(x[: len(X), None], y[: len(X)], [LAW], OBJECTIVE, "x").forecast(FAR[:, None])
         ends = (forecast.interval(level) for level in (0.5, 0.8, 0.95))
         hits.append([np.mean((low <= y[len(X) :]) & (y[len(X) :] <= high)) for low, high in ends])
     # Rows of one world share the fit's error: about 12 independent looks.
     levels = np.array([0.5, 0.8, 0.95])
     assert np.all(np.mean(hits, axis=0) >= levels - 3 * np.sqrt(levels * (1 - levels) / 12)), np.mean(hits, axis=0)
-
-
-def test_errors_that_grow_widen_what_lies_far():
-    rng, widths = np.random.default_rng(3), []
-    for bend in (0.0, 0.15):
-        x, y = world(rng, noise=0.002, bend=bend)
-        forecast = fit_surface(x[: len(X), None], y[: len(X)], [LAW], OBJECTIVE, "x").forecast(FAR[:, None])
-        low, high = forecast.interval(0.95)
-        widths.append(np.log(high / low))
-    straight, bent = widths
-    assert np.all(np.diff(bent) > 0) and bent[-1] > 2 * straight[-1]
-
-
-def test_too_few_rows_are_refused():
-    with pytest.raises(Refusal, match="3 parameters"):
-        fit_surface(X[:3, None], np.array([3.0, 2.5, 2.2]), [LAW], OBJECTIVE, "x")
 
 
 SURFACE = {

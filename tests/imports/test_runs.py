@@ -86,11 +86,12 @@ class TestTrainer:
     def test_last_checkpoint_and_seconds(self, run, tmp_path):
         for step in (9, 20):
             trainer_folder(tmp_path, name=f"out/checkpoint-{step}", log=LOG[:1] if step == 9 else LOG)
-        code, out, _ = run("trainer", "out", "--grid", "g", *COUNTS)
+        code, out, _ = run("trainer", "out", "--grid", "g", *COUNTS, "--held-out", "1m")
         record = load("o/out.json")
         assert code == 0 and "1000" in out and (record.method, record.val_loss, record.size) == ("lora", 1.25, "1m")
         # Zeros of the trainer are what it did not count.
         assert (record.n_tokens, record.cost.flop, record.cost.seconds, record.base_val_loss) == (None, None, 9.5, None)
+        assert record.held_out
 
     def test_whole_weights_are_full_fine_tuning(self, run, tmp_path):
         trainer_folder(tmp_path, log=LOG, adapter=None)
