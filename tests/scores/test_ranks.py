@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import contrast_worlds
 import numpy as np
 import pytest
 from hypothesis import given
@@ -34,23 +35,13 @@ DATASET = "recode_format"
 FEW_VALUES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=4, max_size=12)
 
 
-@pytest.fixture(scope="session")
-def make_run(make_record, make_score):
-    """Factory of a run with one primary score of known per-problem outcomes (1 passed, 0 failed)."""
-    known = DATASETS[DATASET]
-    primary = {"metric": known.primary_metric, "setting": known.primary_setting}
-
-    def make(method, n_params, outcomes, *, run_id=None, **changes):
-        score = make_score(outcomes, 1, DATASET, **primary, **changes)
-        counts = {"n_params": 2 * n_params, "n_params_base": n_params, "n_params_base_nonembedding": None}
-        name = run_id or f"run-{n_params}-{method}"
-        return make_record(run_id=name, method=method, size=f"{n_params}b", scores=(score,), **counts)
-
-    return make
+def make_run(method, n_params, passed, seed=0):
+    """A run with one primary score of known per-problem outcomes (1 passed, 0 failed)."""
+    return contrast_worlds.make_run(n_params, method, seed, np.asarray(passed, dtype=int), 1, DATASET)
 
 
-@pytest.fixture(scope="session")
-def two_sizes(make_run):
+@pytest.fixture(scope="module")
+def two_sizes():
     """Five methods at three sizes; a harder subset of ten problems passes each time."""
     passed = {1_000: (2, 4, 5, 7, 8), 3_000: (3, 6, 5, 7, 9), 7_000: (4, 5, 6, 8, 9)}
     return [
@@ -114,7 +105,7 @@ def test_share_of_orders_as_extreme_with_the_observed_one_among_them(side):
 
 
 class TestRankMethods:
-    def test_ranks_values_ties_and_how_each_interval_was_made(self, make_run):
+    def test_ranks_values_ties_and_how_each_interval_was_made(self):
         passed = {"fft": 3, "lora": 8, "ia3": 8, "ptuning": 5}
         records = [make_run(method, 1_000, np.arange(10) < k) for method, k in passed.items()]
         table = rank_methods(records, DATASET, bootstrap=BOOTSTRAP).set_index("method")
@@ -122,11 +113,13 @@ class TestRankMethods:
         assert table["value"].to_dict() == {"lora": 0.8, "ia3": 0.8, "ptuning": 0.5, "fft": 0.3}
         assert np.all(table["lower"] <= table["value"]) and np.all(table["value"] <= table["upper"])
         assert table["p_best"]["lora"] == table["p_best"]["ia3"] > 0.4
-        bare = make_run("lora", 1_000, np.arange(10) < 4, problems=None, stderr=0.1)
+        bare = make_run("lora", 1_000, np.arange(10) < 4)
+        score = bare.scores[0].model_copy(update={"problems": None, "stderr": 0.1})
+        bare = bare.model_copy(update={"scores": (score,)})
         table = rank_methods([records[0], bare], DATASET, bootstrap=BOOTSTRAP).set_index("method")
         assert table["interval"].to_dict() == {"fft": PROBLEM_BOOTSTRAP, "lora": "normal, bootstrap standard error"}
 
-    def test_methods_that_pass_equally_often_in_a_resample_share_it(self, make_run):
+    def test_methods_that_pass_equally_often_in_a_resample_share_it(self):
         # They fail on different problems: equal counts are a tie, in whatever order the floating-point sum is taken.
         first, second = np.ones(30), np.ones(30)
         first[:7], second[-7:] = 0, 0
@@ -150,13 +143,13 @@ class TestRankMethods:
         monkeypatch.setitem(metrics.METRICS, known.name, replace(known, higher_is_better=higher_is_better))
         table = rank_methods(two_sizes, DATASET, bootstrap=BOOTSTRAP)
         first = table[table["rank"] == 1]
-        assert first.set_index("size")["method"].to_dict() == dict.fromkeys(("1000b", "3000b", "7000b"), best)
+        assert first.set_index("size")["method"].to_dict() == dict.fromkeys(("1000", "3000", "7000"), best)
         assert first["p_best"].min() > 0.5
 
-    def test_seeds_are_averaged_and_their_scatter_is_in_the_draws(self, make_run):
+    def test_seeds_are_averaged_and_their_scatter_is_in_the_draws(self):
         outcomes = {"fft": (4, 6), "lora": (3, 5), "ia3": (2, 2), "parallel": (1, 1)}
         records = [
-            make_run(method, 1_000, np.arange(10) < n, run_id=f"{method}-{seed}").model_copy(update={"seed": seed})
+            make_run(method, 1_000, np.arange(10) < n, seed)
             for method, passes in outcomes.items()
             for seed, n in enumerate(passes)
         ]
@@ -177,11 +170,11 @@ class TestRankTransfer:
     def test_smaller_sizes_are_compared_with_the_largest(self, two_sizes):
         table = rank_transfer(two_sizes[::-1], DATASET, bootstrap=BOOTSTRAP)
         rows = table[["size_small", "size_large", "statistic", "n_methods"]].to_numpy().tolist()
-        assert rows == [[f"{s}000b", "7000b", name, 5] for s in (1, 3) for name in ("spearman", "kendall")]
+        assert rows == [[f"{s}000", "7000", name, 5] for s in (1, 3) for name in ("spearman", "kendall")]
         np.testing.assert_allclose(table["value"], [1, 1, 0.9, 0.8])
         np.testing.assert_allclose(table["p_value"], [2 / 120, 2 / 120, 10 / 120, 10 / 120])
 
-    def test_identical_outcomes_at_both_sizes_correlate_in_every_resample(self, make_run):
+    def test_identical_outcomes_at_both_sizes_correlate_in_every_resample(self):
         rng = np.random.default_rng(4)
         outcomes = {method: rng.random(40) < p for method, p in zip(METHODS, np.linspace(0.2, 0.8, 7), strict=True)}
         records = [make_run(method, n, passed) for n in (1_000, 7_000) for method, passed in outcomes.items()]
@@ -258,7 +251,7 @@ class TestRankTransfer:
     ("call", "message"),
     [
         (lambda runs, run: rank_methods(runs, "recode_docstring"), "no run that is not held out has recode_docstring"),
-        (lambda runs, run: rank_methods([*runs, run], DATASET), "1000b fft has two runs of one seed"),
+        (lambda runs, run: rank_methods([*runs, run], DATASET), "1000 fft has two runs of one seed"),
         (
             lambda runs, run: rank_methods([*runs, run.model_copy(update={"grid": "other"})], DATASET),
             "scores of different grids do not compare, and there are 2",
@@ -271,9 +264,9 @@ class TestRankTransfer:
         ),
     ],
 )
-def test_refusals(two_sizes, make_run, call, message):
+def test_refusals(two_sizes, call, message):
     with pytest.raises(Refusal, match=message):
-        call(two_sizes, make_run("fft", 1_000, np.arange(10) < 3, run_id="again"))
+        call(two_sizes, make_run("fft", 1_000, np.arange(10) < 3).model_copy(update={"run_id": "again"}))
 
 
 def test_measured_data_sets_keep_the_order_of_the_study(released_records):
@@ -282,7 +275,7 @@ def test_measured_data_sets_keep_the_order_of_the_study(released_records):
     assert measured_datasets([]) == []
 
 
-def test_held_out_runs_take_no_part_in_ranks_and_a_size_without_an_order_has_no_row(make_run):
+def test_held_out_runs_take_no_part_in_ranks_and_a_size_without_an_order_has_no_row():
     passed = {3_000: (0, 1), 7_000: (0, 1), 20_000: (6, -1), 1_000: (-1, 0)}
     low, high, large, floor = (
         [make_run(m, n, np.arange(10) <= first + step * i) for i, m in enumerate(METHODS)]

@@ -32,7 +32,7 @@ def world(rng, *, slope=1.2, scatter=0.0, spread=0.05, n_problems=164, n_samples
     return records, float(np.polyfit(small, large, 1)[0])
 
 
-def coverage(n_worlds, *, seed=0, **design):
+def slope_coverage(n_worlds, *, seed=0, **design):
     """Share of worlds with a slope, share of those whose interval holds it, median error, and least squares' error."""
     hits, errors, naive = [], [], []
     for number in range(n_worlds):
