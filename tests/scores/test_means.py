@@ -1,25 +1,48 @@
-"""Which runs and data sets a mean is taken over."""
+"""Means over data sets: which runs and data sets they are over, their values, and that they behave as a data set."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from released_counts import FIVE as FIVE_SETS
+from released_counts import problem_shares
 
-from astraios_analysis.records.registry import DATASETS
-from astraios_analysis.scores.bootstrap import ProblemBootstrap
+import astraios_analysis as aa
+from astraios_analysis.records.files import load as load_record
+from astraios_analysis.records.files import save
+from astraios_analysis.records.frame import averaged_datasets, describe_mean, with_mean
+from astraios_analysis.records.registry import ANSWERS, DATASETS, MEAN_GENERATION, STUDY_DATASETS
+from astraios_analysis.records.schema import TaskLoss
+from astraios_analysis.records.sources import load_records
+from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
 from astraios_analysis.scores.means import performance_panels, shared_block
+from astraios_analysis.scores.models import model_scores
 
 BOOTSTRAP = ProblemBootstrap(n_draws=100)
 SETS = ("humanevalfix_python", "humanevalfix_java", "humanevalsynthesize_python", "humanevalsynthesize_java")
 
 
 @pytest.fixture
-def make_runs(make_record, make_score):
-    """Factory of runs that have primary scores on the given data sets."""
+def make_grid(make_record, make_score):
+    """Factory of a grid: {(size, method): {data set: passes by problem}}."""
 
-    def make(*has):
-        scored = [[make_score([3, 1], dataset=one, language=DATASETS[one].language) for one in own] for own in has]
-        return [make_record(run_id=f"run{place}", scores=tuple(scores)) for place, scores in enumerate(scored)]
+    def make(models, **changes):
+        runs = []
+        for number, ((size, method), passed) in enumerate(models.items()):
+            scores = tuple(
+                make_score(counts, dataset=name, language=DATASETS[name].language, **changes)
+                for name, counts in passed.items()
+            )
+            base = {"size": f"{size}b", "n_params_base": size, "method": method, "run_id": f"run{number}"}
+            runs.append(make_record(scores=scores, n_params=10**6, n_params_base_nonembedding=None, **base))
+        return runs
 
     return make
+
+
+@pytest.fixture
+def make_runs(make_grid):
+    """Factory of runs that have primary scores on the given data sets."""
+    return lambda *has: make_grid({(1, f"m{i}"): {one: [3, 1] for one in own} for i, own in enumerate(has)})
 
 
 @pytest.mark.parametrize(
@@ -61,3 +84,85 @@ def test_groups_with_nothing_to_average_are_left_out(make_runs):
         ["Study data sets"],
         [],
     ]
+
+
+FIVE = tuple(FIVE_SETS)
+
+
+@pytest.fixture(scope="module")
+def released(released_data):
+    return aa.load(released_data)
+
+
+def mean_of(run):
+    return primary_score(run, MEAN_GENERATION)
+
+
+def test_released_values_from_the_counts_alone(released, released_folder):
+    own = {(run.size, run.method): mean_of(run).value for run in released if mean_of(run)}
+    assert own == pytest.approx(problem_shares(released_folder).mean().to_dict(), abs=1e-12) and len(own) == 21
+
+
+def test_its_sets_are_the_grid_s_and_no_study_s(released):
+    assert averaged_datasets(released) == FIVE
+    assert MEAN_GENERATION not in STUDY_DATASETS and "humaneval_python" not in DATASETS[MEAN_GENERATION].parts
+    assert describe_mean(released).count(",") == 5
+    # What is asked for later changes nothing.
+    some = [run for run in released if run.size == "7b" and run.method in ("fft", "lora")]
+    values = aa.rank(some, dataset=MEAN_GENERATION).table.set_index("method")["value"]
+    assert (100 * values).round(2).to_dict() == {"fft": 28.91, "lora": 27.68}
+    assert "Explain Python" in describe_mean(some)
+
+
+def test_resamples_are_joint(released):
+    def draws(name):
+        own = model_scores(released, name, ProblemBootstrap(n_draws=50))
+        return pd.DataFrame(own.draws, columns=pd.MultiIndex.from_frame(own.table[["size", "method"]]))
+
+    joint = draws(MEAN_GENERATION)
+    np.testing.assert_allclose(joint, sum(draws(name)[joint.columns] for name in FIVE) / 5, atol=2e-9)
+
+
+def test_a_set_counts_only_where_all_methods_have_it_at_all_sizes(make_grid):
+    whole = {name: [20, 10] for name in FIVE[:3]}
+    models = {(size, method): dict(whole) for size in (1, 3) for method in ("fft", "lora")}
+    assert averaged_datasets(make_grid(models)) == FIVE[:3]
+    del models[3, "lora"][FIVE[1]]
+    assert averaged_datasets(make_grid(models)) == (FIVE[0], FIVE[2])
+    # A size at which no set is complete asks for nothing.
+    models[7, "lora"] = {FIVE[0]: [20, 10]}
+    assert averaged_datasets(make_grid(models)) == (FIVE[0], FIVE[2])
+    assert [mean_of(run) is not None for run in with_mean(make_grid(models))] == [True] * 4 + [False]
+    assert averaged_datasets(make_grid({(1, "fft"): {FIVE[0]: [1]}})) == ()
+
+
+def test_each_set_has_one_vote_whatever_its_samples(make_grid, make_score):
+    (run,) = make_grid({(1, "fft"): {FIVE[0]: [20, 0]}})
+    other = make_score([1, 2], n=[4, 5], dataset=FIVE[1], language="java")
+    (run,) = with_mean([run.model_copy(update={"scores": (*run.scores, other)})])
+    assert mean_of(run).value == pytest.approx((0.5 + (1 / 4 + 2 / 5) / 2) / 2)
+    shares = np.divide(mean_of(run).problems.n_passed, mean_of(run).problems.n_samples)
+    assert shares == pytest.approx([(1 + 1 / 4) / 2, (0 + 2 / 5) / 2])
+    assert with_mean([run]) == [run]
+
+
+def test_without_counts_the_error_is_the_largest_it_can_be(make_grid, make_score):
+    models = {(1, "fft"): {FIVE[0]: [20, 0], FIVE[1]: [0, 0]}}
+    (run,) = with_mean(make_grid(models, problems=None, stderr=0.02))
+    assert (mean_of(run).value, mean_of(run).stderr, mean_of(run).problems) == (0.25, 0.02, None)
+
+
+def test_data_sets_on_which_no_model_beats_the_constant_answer_have_no_vote(released):
+    names = [*STUDY_DATASETS, MEAN_GENERATION, "recode_format"]
+    mute = [name for name in names if not model_scores(released, name, ProblemBootstrap(n_draws=200)).has_vote]
+    assert mute == ["clone_detection", "defect_detection"]
+
+
+def test_losses_of_right_answers_are_scores_once_records_are_read(make_record, tmp_path):
+    losses = {"clone": TaskLoss(loss=0.4, stderr=0.01, n_targets=9), "own": TaskLoss(loss=1, n_targets=2)}
+    save(made := make_record(task_losses=losses), tmp_path)
+    (record,) = load_records(tmp_path)
+    (score,) = record.scores[len(made.scores) :]
+    assert score.key == ("answers_clone", "python", ANSWERS, "cross_entropy")
+    assert (score.value, score.stderr, score.n_items) == (0.4, 0.01, 9)
+    assert load_record(tmp_path / f"{record.run_id}.json") == made
