@@ -450,22 +450,6 @@ class TestAny:
         message = refused("csv", "t.csv", "--grid", "g")
         assert "line 3: runs 'a/b' and 'a b' would both be named 'a-b'; rename one" in message
 
-    @pytest.mark.parametrize(
-        ("table", "options", "message"),
-        [
-            ("a;b\n1;2\n", (), "header: no column is known: a, b; say what they are"),
-            ("n_params_base\n1M\n", ("--grid", "My Grid", "--method", "fft"), "'My Grid'; a name has small letters"),
-            ("n_params_base\n1M\n", ("--grid", "g", "--method", "-"), "'-' is no name of a tuning method"),
-            ("n_params_base,step,val_loss\n1M,3,-1\n", ("--grid", "g", "--method", "fft"), "loss: is -1.0; input s"),
-            ("n_params_base\n1M\n", ("--name-pattern", "(x"), "is '(x'; input should be a valid regular"),
-            ("n_params_base\n1M\n", ("--n-params", "many"), "'many' is not a count, such as 1137207296"),
-            ("n_params_base\n1M\n", ("--score", "a"), "'--score': 'a': give COLUMN DATASET"),
-        ],
-    )
-    def test_bad_tables_and_options(self, refused, tmp_path, table, options, message):
-        write(tmp_path / "t.csv", table)
-        assert message in refused("csv", "t.csv", *options)
-
     def test_names_of_data_sets_are_written_as_records_do(self, run, tmp_path):
         write(tmp_path / "t.csv", "method,n_params_base,MMLU-Pro\nfft,1M,0.5\n")
         score = ("--score", "MMLU-Pro", "MMLU-Pro", "accuracy", "5shot", "English", "--n-items", "MMLU-Pro=4")

@@ -14,6 +14,7 @@ from astraios_analysis.records.frame import RecordError, load, load_folder, save
 from astraios_analysis.records.refusal import Refusal
 
 HEADER = "size,method,seed,n_params_base,n_params_updated,val_loss,fix\n"
+ONE = "n_params_base\n1M\n"
 TABLE = HEADER + "1b,LoRA,0,1e9,3e6,1.5,0.25\n3b,(IA)^3,0,3e9,1e5,1.25,\n"
 LOG = [{"step": 100, "eval_loss": 1.5}, {"step": 200, "eval_loss": 1.25}, {"step": 200, "train_runtime": 9.5}]
 MICA = LORA | {"init_lora_weights": "mica"}
@@ -75,6 +76,13 @@ class TestTable:
             (TABLE + "1b,LoRA,0,2e9,3e6,1,\n", ("--grid", "g"), r"line 4: n_params_base is 2000000000 here and"),
             (TABLE.replace("3b,(IA)^3,0,3e9", "1b-bis,LoRA,0,1e9"), ("--grid", "g"), r"are all lora of 1000000000 par"),
             (TABLE, ("--grid", "released"), r"'released' is the grid of the published models"),
+            ("a;b\n1;2\n", (), r"header: no column is known: a, b; say what they are"),
+            (ONE, ("--grid", "My Grid", "--method", "fft"), r"'My Grid'; a name has small letters"),
+            (ONE, ("--grid", "g", "--method", "-"), r"'-' is no name of a tuning method"),
+            ("n_params_base,step,val_loss\n1M,3,-1\n", ("--grid", "g", "--method", "fft"), r"loss: is -1.0; input s"),
+            (ONE, ("--name-pattern", "(x"), r"is '\(x'; input should be a valid regular"),
+            (ONE, ("--n-params", "many"), r"'many' is not a count, such as 1137207296"),
+            (ONE, ("--score", "a"), r"'--score': 'a': give COLUMN DATASET"),
         ],
     )  # fmt: skip
     def test_what_cannot_be_mapped(self, refused, tmp_path, table, options, message):
