@@ -80,12 +80,12 @@ def test_own_lines_are_least_squares_lines_of_each_method():
     assert np.isfinite(aicc)
 
 
-@pytest.mark.parametrize("link", ["log", "logit"])
-def test_density_is_that_of_the_draws(link):
+@pytest.mark.parametrize(("link", "law"), [("log", "power"), ("log", "power_floor"), ("logit", "logit_linear")])
+def test_density_is_that_of_the_draws(link, law):
     points = losses(np.random.default_rng(4), noise=0.03)
     if link == "logit":
         points = PooledPoints(points.n_params, expit(np.log(points.y)), points.method, np.full(20, 0.01))
-    pool = fit_form(points, link, stacks.forms_of(link, 4)[1])[0]
+    pool = fit_form(points, link, Form(law, "own_slopes"))[0]
     scale = np.log if link == "log" else logit
     drawn = scale(draw_pools([pool], 1e7)["observation"][:, 0])
     grid = np.linspace(drawn.mean() - 9 * drawn.std(), drawn.mean() + 9 * drawn.std(), 81)
@@ -93,6 +93,7 @@ def test_density_is_that_of_the_draws(link):
     density = np.exp(log_density(pool, PooledPoints(np.full(81, 1e7), back, np.full(81, "a"), np.zeros(81))))
     assert np.trapezoid(density, grid) == pytest.approx(1, abs=0.01)
     assert np.trapezoid(density * grid, grid) == pytest.approx(drawn.mean(), abs=0.02 * drawn.std() + 0.01)
+    assert np.trapezoid(density * (grid - drawn.mean()) ** 2, grid) == pytest.approx(drawn.var(), rel=0.15)
 
 
 @pytest.mark.parametrize(
