@@ -1,22 +1,18 @@
 """The command ``astraios fit``: its JSON, its tables, its refusals, on tables and on records."""
 
-import numpy as np
+import pandas as pd
 import pytest
 
+import astraios_analysis as aa
 from astraios_analysis.records.frame import METHODS
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """A CSV file of three methods at six sizes, with a comment, a split and no noise in its law."""
+    """The example's three methods at six sizes, with a comment, a split, and a row that is held out and absurd."""
     path = tmp_path_factory.mktemp("fit") / "runs.csv"
-    rng, lines = np.random.default_rng(0), ["# source: simulated", "params,tokens,loss,method,split"]
-    for method, amplitude in (("fft", 40), ("lora", 60), ("ia3", 90)):
-        for size in np.geomspace(1e6, 1e9, 6):
-            loss = (0.5 + amplitude * size**-0.3) * np.exp(rng.normal(0, 0.002))
-            lines.append(f"{size},{size * 20},{loss},{method},train")
-        lines.append(f"1e10,2e11,99,{method},extrapolate")
-    path.write_text("\n".join(lines) + "\n")
+    rows = pd.DataFrame(aa.example_table()).assign(split="train").to_csv(index=False)
+    path.write_text(f"# source: simulated\n{rows}1e11,full,99,extrapolate\n")
     return path
 
 
@@ -34,14 +30,14 @@ def test_json_of_one_fit(as_json, table):
 
 def test_groups_apart_and_shared(as_json, table, tmp_path):
     path = tmp_path / "runs.csv"
-    path.write_text(table.read_text() + "1e6,2e7,3,alone,train\n")
+    path.write_text(table.read_text() + "1e6,alone,3,train\n")
     common = ("fit", "--law", "power_floor", *COLUMNS, "--group", "method")
     apart, notes = as_json(*common, data=path)
-    assert [one["group"] for one in apart] == ["fft", "lora", "ia3"]
+    assert [one["group"] for one in apart] == ["full", "lora", "prompt"]
     assert "alone is not fitted: 1 points leave no degree of freedom" in notes
     shared, _ = as_json(*common, "--pooling", "shared", data=table)
-    assert list(shared["params"]) == ["E", "alpha", "A[fft]", "A[lora]", "A[ia3]"]
-    assert shared["params"]["alpha"]["value"] == pytest.approx(0.3, abs=0.02)
+    assert list(shared["params"]) == ["E", "alpha", "A[full]", "A[lora]", "A[prompt]"]
+    assert shared["params"]["alpha"]["value"] == pytest.approx(0.32, abs=0.03)
     assert shared["params"]["alpha"]["identified"] is True
 
 
