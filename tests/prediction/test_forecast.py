@@ -16,9 +16,7 @@ from astraios_analysis.prediction.forecast import (
 )
 from astraios_analysis.prediction.limits import (
     parse_size,
-    predictable_datasets,
     reach,
-    require_predictable,
     require_reach,
 )
 from astraios_analysis.records.refusal import Refusal
@@ -121,22 +119,6 @@ def test_far_sizes_need_force_on_both_sides(size):
         require_reach(size, RANGE, force=False)
     require_reach(size, RANGE, force=True)
     require_reach(15.517e10, RANGE, force=False)
-
-
-@pytest.mark.parametrize(
-    ("dataset", "message"),
-    [
-        ("humanevalexplain_java", "humanevalexplain_java: only 1b, 7b measured; .*at least 3 sizes.*choose from"),
-        ("recode_docstring", "recode_docstring: nothing measured"),
-        ("aatk", "aatk: only 1b, 16b measured; .*at least 3 sizes.*choose from clone_detection"),
-        ("humaneval", "unknown data set 'humaneval'; choose from clone_detection"),
-    ],
-)
-def test_data_sets_that_cannot_be_predicted(released_records, dataset, message):
-    known = predictable_datasets(released_records)
-    assert dataset not in known and len(known) == 11
-    with pytest.raises(Refusal, match=message):
-        require_predictable(released_records, dataset)
 
 
 def few(*sizes, **options):

@@ -27,16 +27,11 @@ def test_difference_and_error_from_the_counts_alone(released_runs, released_fold
     share = problem_shares(released_folder)
     found = rows_of(aa.compare(released_runs, "lora", "fft"))
     assert list(found["size"]) == ["1b", "3b", "7b"]
-    # Of an independent review, in points.
-    known = {"1b": (-1.30, 0.36), "3b": (1.23, 0.40), "7b": (1.23, 0.43)}
     for row in found.to_dict("records"):
         paired = (share[row["size"], "fft"] - share[row["size"], "lora"]).to_numpy()
         assert row["difference"] == pytest.approx(paired.mean(), abs=1e-12)
         # The paired bootstrap against the analytic error of a mean of paired differences.
         assert row["stderr"] == pytest.approx(stats.sem(paired), rel=0.05)
-        difference, error = known[row["size"]]
-        assert 100 * row["difference"] == pytest.approx(difference, abs=0.1)
-        assert 100 * row["stderr"] == pytest.approx(error, rel=0.1)
         assert row["lower"] < row["difference"] < row["upper"]
 
 
@@ -133,6 +128,8 @@ def test_slope_from_the_counts_alone(released_runs, released_folder):
 def test_of_losses_the_level_is_in_nats():
     runs = list(simulate(World(), seeds=(0,), n_problems=40, val_loss_se=0.01))
     found = aa.transfer(runs, dataset="val_loss")
+    with pytest.raises(aa.Refusal, match="no two sizes share 4 methods"):
+        aa.transfer([run for run in runs if run.method in ("fft", "lora", "ia3")], dataset="val_loss")
     assert len(found.plot().axes) >= len(found.table) > 0
     for row in found.table.dropna(subset=["slope"]).to_dict("records"):
         assert row["intercept_lower"] < row["intercept"] < row["intercept_upper"]
