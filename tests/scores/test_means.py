@@ -147,9 +147,10 @@ def test_each_set_has_one_vote_whatever_its_samples(make_grid, make_score):
 
 
 def test_without_counts_the_error_is_the_largest_it_can_be(make_grid, make_score):
-    models = {(1, "fft"): {FIVE[0]: [20, 0], FIVE[1]: [0, 0]}}
-    (run,) = with_mean(make_grid(models, problems=None, stderr=0.02))
-    assert (mean_of(run).value, mean_of(run).stderr, mean_of(run).problems) == (0.25, 0.02, None)
+    (run,) = make_grid({(1, "fft"): {FIVE[0]: [20, 0]}}, problems=None, stderr=0.02)
+    other = make_score([0, 0], dataset=FIVE[1], language="java", problems=None, stderr=0.04)
+    (run,) = with_mean([run.model_copy(update={"scores": (*run.scores, other)})])
+    assert (mean_of(run).value, mean_of(run).stderr, mean_of(run).problems) == (0.25, 0.03, None)
 
 
 def test_data_sets_on_which_no_model_beats_the_constant_answer_have_no_vote(released):
