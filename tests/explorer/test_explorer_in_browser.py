@@ -86,7 +86,8 @@ def page(browser, lab):
         "**/*", lambda route: route.continue_() if "//127.0.0.1:" in route.request.url else route.abort("failed")
     )
     page = opened(context, lab)
-    wait_for_certificate(page)
+    # Until profile intervals are there.
+    page.wait_for_function("!document.querySelector('.jp-NotebookPanel').innerText.includes('are being computed')")
     yield page
     context.close()
 
@@ -116,17 +117,6 @@ def run_all(page, lab):
     page.locator(".jp-NotebookPanel .jp-Cell").first.click()
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     page.wait_for_selector(".js-plotly-plot .scatterlayer path.js-line", state="attached")
-
-
-def wait_for_certificate(page):
-    """Wait until profile intervals are there."""
-    page.wait_for_function("!document.querySelector('.jp-NotebookPanel').innerText.includes('are being computed')")
-
-
-def choose(page, description, *values):
-    """Choose in the list with that label."""
-    box = page.locator(".widget-inline-hbox").filter(has=page.get_by_text(description, exact=True))
-    box.locator("select").select_option(label=list(values))
 
 
 def shown(page):
@@ -159,7 +149,8 @@ def test_every_cell_runs_and_the_explorer_shows_fit_prediction_and_backtest(page
 
 def test_another_law_changes_plot_tables_and_certificate(page):
     words = shown(page)
-    before, after = picture_after(page, lambda: choose(page, "law", "power"))
+    law = page.locator(".widget-inline-hbox").filter(has=page.get_by_text("law", exact=True)).locator("select")
+    before, after = picture_after(page, lambda: law.select_option(label="power"))
     assert before != after
     # Tables follow the picture.
     page.wait_for_function(
