@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from astraios_analysis.figures.gallery import FIGURES, find_spec
-from astraios_analysis.figures.style import join
 
 TWINS = sorted((Path(__file__).parents[2] / "figures").glob("*.csv"))
 
@@ -23,10 +22,6 @@ def test_every_table_is_answered_in_a_sentence(path):
     n_grids = table["grid"].nunique() if "grid" in table else 1
     assert answered.endswith(".") and len(answered) < 900 * n_grids
     assert not re.search(r"\bnan\b", answered)
-
-
-def test_enumerations():
-    assert [join(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
 
 
 def models(*rows):

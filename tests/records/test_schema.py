@@ -99,11 +99,6 @@ def test_impossible_record_is_refused(make_record, changes, message):
         make_record(**changes)
 
 
-def test_same_metric_in_another_setting_is_another_score(make_record):
-    scores = (Score(**RATE), Score(**(RATE | {"setting": "greedy"})))
-    assert make_record(scores=scores).scores == scores
-
-
 NO_JSON = [{"rate": math.nan}, {"rates": [1.0, math.inf]}, {"betas": (0.9, 0.95)}, {"path": object()}, {"a": {1: 2}}]
 
 
@@ -121,17 +116,6 @@ def test_ends_of_each_metric_are_possible_and_beyond_is_not(metric):
     for value in filter(math.isfinite, (metric.upper + 1e-9, metric.lower - 1e-9)):
         with pytest.raises(ValidationError, match="outside"):
             Score(**(RATE | {"metric": metric.name, "value": value, "chance": None}))
-
-
-def test_counts_are_found_by_data_set_language_and_setting(make_record):
-    python = Score(**(RATE | {"dataset": "fix", "language": "python", "problems": ProblemCounts(**COUNTS)}))
-    other = COUNTS | {"n_passed": (0, 2)}
-    java = Score(**(RATE | {"dataset": "fix", "problems": ProblemCounts(**other)}))
-    record = make_record(scores=(python, java))
-    assert record.problem_counts("fix", "java", "t0.2,n20").n_passed == (0, 2)
-    assert record.problem_counts("fix", "python", "t0.2,n20").n_passed == (2, 0)
-    assert record.problem_counts("fix", "java", "greedy") is None
-    assert make_record(scores=(Score(**RATE),)).problem_counts("humanevalfix_java", "java", "t0.2,n20") is None
 
 
 def test_a_record_prints_as_one_line(released_records):

@@ -47,21 +47,20 @@ def refused(folders, message, **options):
 
 @pytest.mark.usefixtures("nothing_runs")
 @pytest.mark.parametrize(
-    ("parameters", "message"),
+    ("parameters", "only", "message"),
     [
-        ({"levle": 0.9}, "unknown parameter 'levle' for notebooks alpha, beta; choose from grid, level"),
-        ({"data_dir": "x"}, "parameter 'data_dir' is set by the argument of that name; leave it out of the parameters"),
+        ({"levle": 0.9}, None, "unknown parameter 'levle' for notebooks alpha, beta; choose from grid, level"),
+        ({"levle": 0.9}, ["beta"], "unknown parameter 'levle' for notebook beta; choose from grid, level"),
+        (
+            {"data_dir": 1},
+            None,
+            "parameter 'data_dir' is set by the argument of that name; leave it out of the parameters",
+        ),
+        ({}, ["alpha", "gamma"], "unknown notebook 'gamma'; choose from alpha, beta"),
     ],
 )
-def test_wrong_parameters_are_refused_before_anything_runs(folders, parameters, message):
-    refused(folders, message, parameters=parameters)
-
-
-@pytest.mark.usefixtures("nothing_runs")
-def test_wrong_choices_are_refused_before_anything_runs(folders):
-    message = "unknown parameter 'levle' for notebook beta; choose from grid, level"
-    refused(folders, message, parameters={"levle": 0.9}, only=["beta"])
-    refused(folders, "unknown notebook 'gamma'; choose from alpha, beta", only=["alpha", "gamma"])
+def test_wrong_choices_are_refused_before_anything_runs(folders, parameters, only, message):
+    refused(folders, message, parameters=parameters, only=only)
 
 
 @pytest.mark.usefixtures("nothing_runs")
