@@ -35,24 +35,12 @@ def run(capsys):
 
 
 @pytest.fixture
-def fails(run):
-    """Run a command that must fail with nothing on standard output: (exit code, its last line of complaint)."""
-
-    def fails(*arguments, **options):
-        code, out, err = run(*arguments, **options)
-        assert out == ""
-        return code, err.strip().splitlines()[-1]
-
-    return fails
-
-
-@pytest.fixture
 def refusal(run, released_data):
-    """Run a command that must end with code 2 and nothing on standard output: what it says."""
+    """Run a command that must end with code 2, or another one, and nothing on standard output: its complaint."""
 
-    def refusal(*arguments, data=released_data):
-        code, out, err = run(*arguments, data=data)
-        assert (code, out) == (2, "")
+    def refusal(*arguments, data=released_data, code=2):
+        found, out, err = run(*arguments, data=data)
+        assert (found, out) == (code, "")
         return err.strip()
 
     return refusal

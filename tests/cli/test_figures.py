@@ -15,7 +15,6 @@ from astraios_analysis.records import registry
 from astraios_analysis.records.frame import ValidationPoint, save
 
 ROOT = Path(__file__).parents[2]
-DATA = ["--data", str(ROOT / "data" / "released")]
 
 
 def test_own_records_go_to_a_place_of_their_own():
@@ -69,13 +68,13 @@ def test_six_records_fill_a_notebook_or_it_says_what_they_lack(name, tmp_path, d
             assert (FIGURES[figure].say(table) or "nothing.").endswith(".")
 
 
-def test_unwritable_place_is_named(fails, tmp_path):
+def test_unwritable_place_is_named(refusal, tmp_path):
     (tmp_path / "taken").write_text("")
-    code, complaint = fails("figures", "--only", "model_suite", "--out", tmp_path / "taken", "--quiet", *DATA)
-    assert code == 1 and "taken: cannot be read or written (File exists)" in complaint
+    complaint = refusal("figures", "--only", "model_suite", "--out", tmp_path / "taken", "--quiet", code=1)
+    assert "taken: cannot be read or written (File exists)" in complaint
 
 
-def test_figures_and_report_of_the_grid_that_is_named(run, fails, tmp_path, make_record, monkeypatch):
+def test_figures_and_report_of_the_grid_that_is_named(run, refusal, tmp_path, make_record, monkeypatch):
     monkeypatch.setattr(registry, "_CHOSEN", {})
     for grid in ("mini", "maxi"):
         save(make_record(run_id=grid, grid=grid), tmp_path / "data")
@@ -91,5 +90,5 @@ def test_figures_and_report_of_the_grid_that_is_named(run, fails, tmp_path, make
     assert "1 run: sizes 1b; methods LoRA" in report.read_text("utf-8")
     drawn = (figures / "updated_parameters.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in drawn] == ["grid", "maxi"]
-    code, complaint = fails(*command, "-p", "grid=midi", data=tmp_path / "data")
-    assert code == 2 and "unknown grid 'midi'; choose from all, maxi, mini" in complaint
+    complaint = refusal(*command, "-p", "grid=midi", data=tmp_path / "data")
+    assert "unknown grid 'midi'; choose from all, maxi, mini" in complaint

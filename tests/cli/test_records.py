@@ -55,12 +55,11 @@ class TestCheck:
     @pytest.mark.parametrize(
         "command", [["rank"], ["records", "show"], ["predict", "--size", "34b"], ["rank", "--grid", "ladder"]]
     )
-    def test_other_commands_refuse_wrong_data(self, fails, tmp_path, command):
+    def test_other_commands_refuse_wrong_data(self, refusal, tmp_path, command):
         (tmp_path / "bad.json").write_text("{")
-        code, complaint = fails(*command, "--data", tmp_path)
-        assert code == 1 and complaint.startswith(f"{tmp_path / 'bad.json'}: is not valid JSON")
-        code, complaint = fails(*command, "--data", tmp_path / "nowhere")
-        assert code == 1 and "nowhere: " in complaint
+        *_, complaint = refusal(*command, data=tmp_path, code=1).splitlines()
+        assert complaint.startswith(f"{tmp_path / 'bad.json'}: is not valid JSON")
+        assert "nowhere: " in refusal(*command, data=tmp_path / "nowhere", code=1)
 
 
 class TestShow:
