@@ -12,7 +12,6 @@ ROWS = "".join(
     for n in (1e6, 1e7, 1e8, 1e9)
 )
 GOOD = f"n,m,loss,acc\n{ROWS}"
-FIRST = "1000000.0,lora,"
 
 
 def changed(cell):
@@ -20,7 +19,6 @@ def changed(cell):
     return GOOD.replace(GOOD.splitlines()[1], cell)
 
 
-LINES = [{"n": 1, "loss": 2}, {"n": 2}]
 TABLES = {
     "empty": "",
     "header": "n,m,loss\n",
