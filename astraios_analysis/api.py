@@ -453,11 +453,11 @@ def _places(size: Any, at: Any) -> list[Any]:
 
 def parse_place(text: str | Mapping[str, Any]) -> dict[str, Any]:
     """Return a place to predict at, ``N=7e9,D=2e12``, as values of columns; what is no number stays text."""
-    parts = text if isinstance(text, Mapping) else dict(part.partition("=")[::2] for part in str(text).split(","))
+    parts = text.items() if isinstance(text, Mapping) else [part.partition("=")[::2] for part in str(text).split(",")]
     found: dict[str, Any] = {}
-    for name, value in parts.items():
-        if str(value).strip() == "":
-            raise Refusal(f"{text!r} is no place to predict at; write COLUMN=VALUE, several joined by commas")
+    for name, value in parts:
+        if str(value).strip() == "" or str(name).strip() in found:
+            raise Refusal(f"{text!r} is no place to predict at; write COLUMN=VALUE, several columns joined by commas")
         try:
             found[str(name).strip()] = parse_size(str(value))
         except Refusal:
@@ -769,9 +769,8 @@ def allocate(
     cost = cost or f"6 * `{names[0]}` * `{names[1]}`"
     budgets, wrong = attempt(_several(budget) or [], lambda one: float(parse_number(str(one))))
     if wrong or not budgets or not all(0 < one < float("inf") for one in budgets.values()):
-        raise Refusal(
-            f"budget {budget!r} is not understood; give positive numbers of FLOP, such as 1e21 (or 1e21,1e22)"
-        )
+        odd = next(iter(wrong), budget)
+        raise Refusal(f"budget {odd!r} is not understood; give a positive number of FLOP, such as 1e21, or several")
     surface = columns.fit_surface(train, [LAWS[name] for name in ALLOCATING])
     if any(member.curve.width.still for member in surface.members):
         raise Refusal(

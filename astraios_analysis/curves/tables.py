@@ -26,6 +26,7 @@ from astraios_analysis.laws.holdouts import reach
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective, check_range
 from astraios_analysis.laws.tables import (
+    OF_PERCENT,
     ROLES,
     SOURCE,
     TRAIN,
@@ -74,6 +75,8 @@ class Columns:
             raise Refusal("the size column and the family column go together: give both, or neither")
         if self.law is not None and len(self.x) != len(self.law.inputs):
             raise Refusal(f"{self.law.name} takes {', '.join(self.law.inputs)}; x names {len(self.x)} columns")
+        if self.via == self.y:
+            raise Refusal(f"{self.y} does not go through itself; name the column of losses that it goes through (via)")
         if self.is_surface and self.link != "log":
             raise Refusal("rates are predicted from one input; of several predict the loss, or go through it (via)")
 
@@ -325,7 +328,7 @@ def rows_to_fit(
     items = [columns.n_items] if isinstance(columns.n_items, str) else []
     rows = take_rows(
         table,
-        list(dict.fromkeys([*columns.x, *columns.needed])),
+        [*columns.x, *(name for name in columns.needed if name not in columns.x)],
         columns.via or columns.y,
         columns.keys,
         split,
@@ -342,6 +345,7 @@ def rows_to_fit(
     notes, is_train = rows.attrs[NOTES], rows[split] == TRAIN if split else pd.Series(True, index=rows.index)
     if columns.via:
         refuse_cells(rows, columns.y, ~is_train & rows[columns.y].isna(), where, "a finite number")
+        refuse_cells(rows, columns.y, ~rows[columns.y].fillna(0).between(0, 1), where, "between 0 and 1", OF_PERCENT)
         lost = is_train & rows[columns.via].isna()
         notes = [*notes, *([f"{count(int(lost.sum()), 'row')} without {columns.via} left out"] if lost.any() else [])]
         rows, is_train = rows[~lost], is_train[~lost]

@@ -1,5 +1,6 @@
 """Points to fit, from a table with named columns or from records: inputs, outcome and groups, checked."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from astraios_analysis.records.reading import NOTES, read_frame
 from astraios_analysis.records.refusal import Refusal
 
 TRAIN = "train"
-LOGARITHM = "above 0, to have a logarithm"
+LOGARITHM, OF_PERCENT = "above 0, to have a logarithm", "divide percentages by 100"
 # The group of a table that has none.
 ALL = "all"
 # Under these names a table remembers where it comes from and which columns are what.
@@ -189,6 +190,9 @@ def take_rows(
     """
     where = where or table.attrs.get(SOURCE, "the table")
     require_columns(table, (*x, y, *group, *numbers, split), where)
+    twice = [name for name, times in Counter([*x, y, *group]).items() if times > 1]
+    if twice:
+        raise Refusal(f"column {twice[0]!r} is named twice; inputs, outcome and groups are columns of their own")
     # Messages name rows by the index.
     frame = table if table.index.is_unique else table.reset_index(drop=True)
     frame, notes = _marked_rows(frame, split, marks, where)

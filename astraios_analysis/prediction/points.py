@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.laws.tables import LOGARITHM, SOURCE, read_labels, refuse_cells
+from astraios_analysis.laws.tables import LOGARITHM, OF_PERCENT, SOURCE, read_labels, refuse_cells
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
@@ -140,7 +140,7 @@ def table_points(
     if link == "log":
         refuse_cells(table, y, rates <= 0, where, LOGARITHM)
     else:
-        refuse_cells(table, y, (rates < 0) | (rates > 1), where, "between 0 and 1", "divide percentages by 100")
+        refuse_cells(table, y, (rates < 0) | (rates > 1), where, "between 0 and 1", OF_PERCENT)
         if counts is not None:
             frame["y"] = inside_unit_interval(rates, counts)
         else:

@@ -218,9 +218,13 @@ def test_a_run_is_one_point_however_many_scores_it_has():
     ("options", "text"),
     [
         ({"law": "powr"}, "unknown law 'powr'; choose from power"),
-        ({"x": ["params", "loss"]}, r"power has 1 inputs \(N\) and x names 2: params, loss"),
+        (
+            {"x": ["params", "loss"]},
+            "column 'loss' is named twice; inputs, outcome and groups",
+        ),
+        ({"x": ["params", "loss"], "y": "seed"}, r"power has 1 inputs \(N\) and x names 2: params, loss"),
         ({"x": "size"}, "the table has no column 'size'; it has params, loss"),
-        ({"y": "method"}, "row 1, column 'method': is 'fft', not a finite number"),
+        ({"y": "method", "group": ()}, "row 1, column 'method': is 'fft', not a finite number"),
         ({"group": (), "pooling": "shared"}, "shared pooling needs groups"),
         ({"pooling": "partial"}, "unknown pooling 'partial'; choose from none, shared"),
         ({"level": 95}, "level is 95; give a share"),
@@ -230,7 +234,7 @@ def test_a_run_is_one_point_however_many_scores_it_has():
 )
 def test_refusals(grouped, options, text):
     with pytest.raises(Refusal, match=text):
-        fit_table(grouped, **({"law": "power"} | options))
+        fit_table(grouped.assign(seed=1.0), **({"law": "power"} | options))
     with pytest.raises(Refusal, match="name the columns of the table with x and y"):
         fit_table(pd.DataFrame({"n": SIZES}), "power")
 
