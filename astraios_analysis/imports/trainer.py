@@ -227,7 +227,12 @@ def adapter_method(config: Mapping[str, object]) -> str:
     Bottleneck adapters are told apart by ``variant`` (this project) or by ``use_parallel_adapter`` and
     ``use_adapterp`` (LLM-Adapters, Hu et al. 2023, with which the study was run).
     """
-    kind = str(config.get("peft_type"))
+    if not config.get("peft_type"):
+        raise Refusal(
+            "peft_type is not in it, and nothing else says which method this is; say it with --method, and how many "
+            "parameters it updates with --n-params-updated"
+        )
+    kind = str(config["peft_type"])
     if kind == "BOTTLENECK" and config.get("variant"):
         return str(config["variant"])
     if kind == "BOTTLENECK" and "use_parallel_adapter" in config:

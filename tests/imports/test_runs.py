@@ -120,6 +120,7 @@ class TestTrainer:
             ({"log": [{"step": 1, "eval_a_loss": 1}]}, ("--eval", "c"), r"no validation set 'c'; choose from a with"),
             ({}, ("--method", "fft"), r"method: is lora by its files and 'fft' by --method; leave --method out"),
             ({"adapter": None}, COUNTS, r"method: is in no file; say it with --method"),
+            ({"adapter": {"r": 8}}, COUNTS, r"adapter_config.json: peft_type is not in it.*say it with --method"),
             ({}, ("--base-config", "nowhere"), r"nowhere: does not exist; give the folder of the base model's weights"),
             ({"adapter": MICA}, ("--n-params-base", 1000), r"d: is not known.*python -m training params --adapter"),
             (
