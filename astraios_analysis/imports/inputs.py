@@ -190,7 +190,7 @@ def run_fields(
     size = options.size or size_label(counts["n_params_base"])
     return {
         **counts,
-        "run_id": options.run_id or run_id,
+        "run_id": options.run_id or run_name(run_id),
         "grid": options.grid,
         "method": method,
         "size": size,

@@ -176,7 +176,7 @@ def _make(path: Path, result: Result, info: Mapping, method: str, n_base: int | 
     for name, value in options.given_counts().items():
         if counts.setdefault(name, value) != value:
             raise fail(path, f"is {counts[name]} in the file and {value} by --{name.replace('_', '-')}", name)
-    name, seed = run_name(result.run_info.experiment_name), result.run_info.train_config.seed
+    name, seed = result.run_info.experiment_name, result.run_info.train_config.seed
     n_tokens = result.test.get("train total tokens")
     run = run_fields(options, method, complete_counts(counts, method), name, seed=seed, n_tokens=n_tokens)
     cost = {"seconds": train.train_time, "peak_memory_bytes": train.accelerator_memory_max or train.cuda_memory_max}

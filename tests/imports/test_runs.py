@@ -134,6 +134,11 @@ class TestTrainer:
         trainer_folder(tmp_path, **{"log": LOG} | changes)
         assert re.search(message, refused("trainer", "out", *options), re.DOTALL)
 
+    def test_a_folder_gives_its_name_in_the_letters_that_names_may_have(self, run, tmp_path):
+        trainer_folder(tmp_path, log=LOG, name="lora r=8 (new)")
+        assert run("trainer", "lora r=8 (new)", "--grid", "g", *COUNTS)[0] == 0
+        assert load_folder("o")[0].run_id == "lora-r-8-new"
+
     def test_folders_that_are_none(self, refused, tmp_path):
         (tmp_path / "empty").mkdir()
         assert "no checkpoint-N with one; give the output_dir" in refused("trainer", "empty", "--grid", "g")
