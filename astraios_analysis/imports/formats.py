@@ -135,6 +135,8 @@ def read_all(by_format: Mapping[str, Sequence[Path]], options: Options) -> Impor
         require_addable(found.records, known, replace=options.replace)
     for form, paths in harness.items():
         _add_scores(form, paths, options, found)
+    if not found.records:
+        raise RecordError(found.left_out)
     return found
 
 

@@ -234,6 +234,10 @@ class TestPeft:
         assert run("peft", "b.json", "f.json", "--grid", "g")[0] == 0
         assert [record.method for record in load_folder("o")] == ["fft", "adalora"]
 
+    def test_results_of_which_none_is_left(self, refused, tmp_path):
+        write(tmp_path / "a.json", peft_result("lora/tiny-1B", LORA, 1_001_000, 1000, status="failed"))
+        assert refused("peft", "a.json", "--grid", "g") == "a.json: status: is 'failed': the run did not finish\n"
+
     @pytest.mark.reference
     def test_published_results(self, run, reference_folder, tmp_path):
         lines = (reference_folder / "benchmarks" / "peft_methods.csv").read_text().splitlines()
