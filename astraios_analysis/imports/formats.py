@@ -137,6 +137,10 @@ def read_all(by_format: Mapping[str, Sequence[Path]], options: Options) -> Impor
         _add_scores(form, paths, options, found)
     if not found.records:
         raise RecordError(found.left_out)
+    sizes = {record.size for record in found.records}
+    for size in sorted(set(options.held_out) - sizes):
+        message = f"no run is of this size, and none is held out for it; they are of {', '.join(sorted(sizes))}"
+        found.notes.append(FileProblem(options.out, f"--held-out {size}", message))
     return found
 
 

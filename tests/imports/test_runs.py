@@ -41,6 +41,12 @@ class TestTable:
         assert (large.held_out, small.held_out, large.scores) == (True, False, ())
         assert json.loads(run(*options, "--n-items", 164)[1])["unchanged"] == done["new"]
 
+    def test_a_held_out_size_that_no_run_has_is_said(self, run, tmp_path):
+        write(tmp_path / "t.csv", TABLE)
+        code, _, err = run("csv", "t.csv", "--grid", "g", "--held-out", "3B", "--held-out", "1b")
+        assert code == 0 and "--held-out 3B: no run is of this size" in err and "they are of 1b, 3b" in err
+        assert [record.held_out for record in load_folder("o")] == [True, False]
+
     def test_curve_units_and_methods(self, run, tmp_path):
         table = "size,tuning,params,step,val_loss\nb,full,1.5,0,4\nb,full,1.5,10,2\n"
         write(tmp_path / "t.csv", table)
