@@ -61,6 +61,7 @@ class _Run:
     fields: dict[str, Any]
     raw_name: str | None = None
     points: dict[int, tuple[float, float | None]] = field(default_factory=dict)
+    last_step: int = 0
     scores: list = field(default_factory=list)
 
 
@@ -111,6 +112,10 @@ def build_records(path: Path, rows: Rows, options: Options) -> Imported:
     if renamed:
         old, new = renamed[0]
         notes.append(FileProblem(path, "run_id", f"{old!r} is written {new!r}, with the letters that names may have"))
+    for name, run in runs.items():
+        if run.points and max(run.points) < run.last_step:
+            message = f"the last loss is of step {max(run.points)}, and its rows go on to step {run.last_step}"
+            notes.append(FileProblem(path, f"run {name!r}", message))
     empty = [record.run_id for record in records if record.val_loss is None and not record.scores]
     if empty:
         message = f"no loss and no score of {', '.join(empty[:5])}{', ...' if len(empty) > 5 else ''}"
@@ -209,6 +214,7 @@ def _add_row(path: Path, line: int, row: Mapping[str, str], runs: dict[str, _Run
             raise fail(
                 path, f"{message}; correct one, or tell the runs apart with a column seed or run_id", f"line {line}"
             )
+    run.last_step = max(run.last_step, step or 0)
     if point is not None and point[0] is not None and run.points.setdefault(step, point) != point:
         raise fail(path, f"step {step} of run {name!r} has two losses; keep one", f"line {line}")
     run.scores += _row_scores(path, line, row, options)

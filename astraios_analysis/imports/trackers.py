@@ -94,7 +94,8 @@ def _chart(path: Path, rows: Rows, header: list[str], options: Options) -> Impor
     found_rows, notes = [], []
     for line, row in rows:
         for name, match in matches.items():
-            if match["metric"] != metric or is_blank(row[name]):
+            # NaN is what a run that diverged logged; an empty cell is a step of other runs.
+            if match["metric"] != metric or not row[name]:
                 continue
             found_rows.append((line, {"run_id": match["run"], "step": row[axis], "val_loss": row[name]}))
             if row.get(f"{name}__MIN", row[name]) != row.get(f"{name}__MAX", row[name]) and not notes:

@@ -320,6 +320,9 @@ class TestTrackers:
         record = load("o/lora-1m-s0.json")
         assert (record.method, record.n_params_base, record.seed, record.size) == ("lora", 1_000_000, 0, "1m")
         assert ([p.step for p in record.val_curve], record.base_val_loss, record.val_loss) == ([0, 100], 3.5, 1.5)
+        write(tmp_path / "n.csv", CHART.replace('"1.5"', '"NaN"'))
+        _, _, err = run("wandb", "n.csv", *TABLE, *pattern, "--replace")
+        assert "run 'lora-1m-s0': the last loss is of step 0, and its rows go on to step 100" in err
         write(tmp_path / "t.csv", CHART.replace("eval/loss", "train/loss"))
         shutil.rmtree(tmp_path / "o")
         message = refused("wandb", "t.csv", *pattern)
