@@ -10,7 +10,7 @@ from astraios_analysis.imports import harnesses, peft, trackers
 from astraios_analysis.imports.inputs import Imported, Options, complete_counts, make_record, run_fields
 from astraios_analysis.imports.tables import read_table
 from astraios_analysis.imports.trainer import ADAPTER_CONFIG, STATE, read_trainer_folder
-from astraios_analysis.imports.writing import add_scores, existing_records, find_known, require_addable
+from astraios_analysis.imports.writing import add_scores, contradiction, existing_records, find_known, require_addable
 from astraios_analysis.records.reading import is_packed, read_bytes, read_cells, read_json, read_text
 from astraios_analysis.records.refusal import FileProblem, RecordError, Refusal, fail, gather
 from astraios_analysis.records.registry import choose_measure
@@ -194,9 +194,8 @@ def _add_scores(form: str, paths: Sequence[Path], options: Options, found: Impor
         found.add(one)
         for score in one.scores:
             known, first = scores.setdefault(score.key, (score, path))
-            if known.value != score.value:
-                message = f"is {score.value:g} here and {known.value:g} in {first}; these are two runs, or keep one"
-                problems.append(FileProblem(path, ", ".join(score.key), message))
+            if message := contradiction(score, known, first):
+                problems.append(FileProblem(path, ", ".join(score.key), f"{message}; these are two runs, or keep one"))
     if problems:
         raise RecordError(problems)
     record = _record_to_extend(form, paths[0], options, found)

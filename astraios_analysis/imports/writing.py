@@ -29,6 +29,15 @@ def says_no_more(record: RunRecord, old: RunRecord) -> bool:
     return record.model_copy(update=plain) == old.model_copy(update=plain) and scores <= known
 
 
+def contradiction(score: Score, known: Score, place: object) -> str | None:
+    """Say the first field in which a score is not the known one of its key, wherever they come from, or None."""
+    for name in Score.model_fields:
+        new, old = getattr(score, name), getattr(known, name)
+        if name != "source_file" and new != old:
+            return f"{name} is {old} in {place} and {new} in the file"
+    return None
+
+
 def existing_records(folder: Path) -> dict[str, tuple[RunRecord, Path]]:
     """Return the records in a folder by name of run, with their files; none where the folder holds none."""
     files = [file for file in files_below(folder) if file.suffix == ".json"] if folder.is_dir() else []
@@ -42,10 +51,11 @@ def add_scores(record: RunRecord, scores: Sequence[Score], path: Path, *, replac
     problems = []
     for score in scores:
         known = by_key.setdefault(score.key, score)
-        if known.model_copy(update={"source_file": score.source_file}) == score:
+        message = contradiction(score, known, "the record")
+        if message is None:
             continue
         if not replace:
-            message = f"is {known.value:g} in the record and {score.value:g} in the file; pass --replace to change it"
+            message += "; pass --replace to change it"
             problems.append(FileProblem(path, f"run {record.run_id!r}, {', '.join(score.key)}", message))
         by_key[score.key] = score
     if problems:

@@ -155,7 +155,10 @@ def test_two_files_of_lm_eval_do_not_contradict_each_other(refused, tmp_path):
     for name, value in (("a.json", 0.25), ("b.json", 0.5)):
         write(tmp_path / name, old(piqa={"acc": value}))
     message = refused("lm-eval", "a.json", "b.json", *RUN, "--n-items", 4, "--replace")
-    assert "b.json: piqa, text, 3shot, accuracy: is 0.5 here and 0.25 in a.json" in message
+    assert "b.json: piqa, text, 3shot, accuracy: value is 0.25 in a.json and 0.5 in the file; these are two" in message
+    write(tmp_path / "b.json", old(piqa={"acc": 0.25, "acc_stderr": 0.125}))
+    message = refused("lm-eval", "a.json", "b.json", *RUN, "--n-items", 4)
+    assert "stderr is None in a.json and 0.125 in the file" in message
 
 
 def test_outcomes_of_human_eval_by_problem(run, tmp_path):

@@ -183,7 +183,7 @@ class TestHarness:
         run("bigcode", "b.json", "--run-id", "r")
         write(tmp_path / "b.json", BIGCODE | {"humanevalsynthesize-java": {"pass@1": 0.3}})
         message = refused("bigcode", "b.json", "--run-id", "r")
-        assert "pass@1: is 0.25 in the record and 0.3 in the file; pass --replace" in message
+        assert "pass@1: value is 0.25 in the record and 0.3 in the file; pass --replace" in message
         assert run("bigcode", "b.json", "--run-id", "r", "--replace")[0] == 0
         assert [score.value for score in load("o/r.json").scores[2:]] == [0.3, 0.5]
 
