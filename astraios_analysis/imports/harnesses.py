@@ -378,6 +378,8 @@ def _read_human_eval(path: Path, options: Options, found: _Found) -> list[str]:
             )
             raise fail(path, message)
         outcomes.setdefault(task, []).append(passed)
+    # Samples are written as they finish; their problems are recorded in one order.
+    outcomes = dict(sorted(outcomes.items(), key=lambda named: (len(named[0]), named[0])))
     prefixes = {name.partition("/")[0].lower() for name in outcomes}
     task = next(iter(prefixes)) if len(prefixes) == 1 and prefixes < {"humaneval", "mbpp"} else ""
     dataset = options.datasets.get(task, options.datasets.get("", task or None))

