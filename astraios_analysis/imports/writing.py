@@ -24,9 +24,11 @@ class Written:
 def says_no_more(record: RunRecord, old: RunRecord) -> bool:
     """Whether a record says nothing of a run that an old one does not, whatever it is called and whoever said it."""
     plain = {"run_id": "", "provenance": Provenance(), "scores": ()}
-    known = {score.model_copy(update={"source_file": None}) for score in old.scores}
-    scores = {score.model_copy(update={"source_file": None}) for score in record.scores}
-    return record.model_copy(update=plain) == old.model_copy(update=plain) and scores <= known
+    return record.model_copy(update=plain) == old.model_copy(update=plain) and _bare(record) <= _bare(old)
+
+
+def _bare(record: RunRecord) -> set[Score]:
+    return {score.model_copy(update={"source_file": None}) for score in record.scores}
 
 
 def contradiction(score: Score, known: Score, place: object) -> str | None:
@@ -66,13 +68,17 @@ def add_scores(record: RunRecord, scores: Sequence[Score], path: Path, *, replac
 def find_known(
     records: Sequence[RunRecord], known: Mapping[str, tuple[RunRecord, Path]]
 ) -> tuple[list[RunRecord], dict[str, str]]:
-    """Return records with those that are there already, from other files or under another name, as they are there.
+    """Return records, each once, with those that are there already, from other files or under another name, as there.
 
     The second value is the name of a run in the folder by the name that it now came with, where these differ.
     """
     models = {(r.grid, r.n_params_base, r.method, r.seed): r for r, _ in known.values()}
     kept, names = [], {}
+    first = {record.run_id: record for record in reversed(records)}
     for record in records:
+        other = first[record.run_id]
+        if other is not record and says_no_more(record, other) and says_no_more(other, record):
+            continue
         old = models.get((record.grid, record.n_params_base, record.method, record.seed))
         old = known[record.run_id][0] if record.run_id in known else old
         if old is not None and says_no_more(record, old):
@@ -93,14 +99,15 @@ def require_addable(
     problems, merged = [], {name: record for name, (record, _) in known.items()}
     names = [record.run_id for record in records]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        problems.append(
-            FileProblem(Path(f"{name}.json"), "run_id", "two of the runs have this name; say it with --run-id")
-        )
+        message = "two of the runs have this name and are not the same; rename one, in its file or with --run-id"
+        problems.append(FileProblem(Path(f"{name}.json"), "run_id", message))
     for record in records:
         may_change = replace or record.run_id in extended
         if record.run_id in known and known[record.run_id][0] != record and not may_change:
             old = known[record.run_id]
-            changed = [name for name in type(record).model_fields if getattr(record, name) != getattr(old[0], name)]
+            said = [one.model_copy(update={"scores": _bare(one)}) for one in (record, old[0])]
+            changed = [name for name in type(record).model_fields if getattr(said[0], name) != getattr(said[1], name)]
+            changed = [name for name in changed if name != "provenance"] or changed
             message = f"is there already with other {', '.join(changed)}; pass --replace, or choose another name"
             problems.append(FileProblem(old[1], "run_id", message))
         merged[record.run_id] = record
@@ -111,7 +118,7 @@ def require_addable(
         if len(runs) > 1 and set(runs) & set(names):
             message = (
                 f"{', '.join(runs)} are all {method} of {n_base} parameters with seed {seed}, of grid {grid}; "
-                "tell them apart with --seed, or keep one"
+                "tell them apart with --seed N (in a table a column seed, or [runs.NAME] of --map FILE), or keep one"
             )
             problems.append(FileProblem(Path(f"{runs[-1]}.json"), "seed", message))
     if problems:

@@ -457,6 +457,18 @@ class TestAny:
         assert code == 0 and "run 'b' is there already as 'a'" in err and "1 unchanged" in err
         assert [record.run_id for record in load_folder("o")] == ["a"]
 
+    def test_the_same_runs_in_two_files_of_a_call(self, run, refused, tmp_path):
+        table = "run_id,method,n_params_base,qa\na,fft,1M,0.5\nb,fft,2M,0.25\n"
+        score = ("--score", "qa", "qa", "accuracy", "0shot", "text", "--n-items", 4)
+        write(tmp_path / "one.csv", table)
+        write(tmp_path / "two.csv", table + "c,fft,3M,0.5\n")
+        assert "3 new" in run("csv", "one.csv", "two.csv", "--grid", "g", *score)[2]
+        write(tmp_path / "two.csv", table.replace("2M", "2.5M"))
+        message = refused("csv", "two.csv", "--grid", "g", *score)
+        assert "already with other size, n_params, n_params_base, n_params_updated; pass --replace" in message
+        message = refused("csv", "one.csv", "two.csv", "--grid", "g", *score)
+        assert "b.json: run_id: two of the runs have this name and are not the same; rename one" in message
+
     def test_names_that_become_one_are_refused(self, refused, tmp_path):
         write(tmp_path / "t.csv", "run_id,method,n_params_base\na/b,fft,1M\na b,fft,2M\n")
         message = refused("csv", "t.csv", "--grid", "g")
