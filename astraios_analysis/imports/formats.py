@@ -11,9 +11,10 @@ from astraios_analysis.imports.inputs import Imported, Options, complete_counts,
 from astraios_analysis.imports.tables import read_table
 from astraios_analysis.imports.trainer import ADAPTER_CONFIG, STATE, read_trainer_folder
 from astraios_analysis.imports.writing import add_scores, contradiction, existing_records, find_known, require_addable
+from astraios_analysis.records.files import files_below
 from astraios_analysis.records.reading import is_packed, read_bytes, read_cells, read_json, read_text
 from astraios_analysis.records.refusal import FileProblem, RecordError, Refusal, fail, gather
-from astraios_analysis.records.registry import choose_measure
+from astraios_analysis.records.registry import choose_measure, read_declarations
 from astraios_analysis.records.schema import RunRecord, Score
 
 HARNESSES = ("lm-eval", "bigcode", "human-eval")
@@ -119,6 +120,7 @@ def _of_table(path: Path) -> str | None:
 
 def read_all(by_format: Mapping[str, Sequence[Path]], options: Options) -> Imported:
     """Return what files hold, by format; scores come last, for they may be of a run of the same call."""
+    read_declarations(files_below(options.out) if options.out.is_dir() else ())
     for dataset, metric in options.metrics.items():
         choose_measure(dataset, *metric.split(",", 1))
     found = Imported()

@@ -361,9 +361,10 @@ _ENTRIES = {"metric": str, "setting": str, "range": list, "higher_is_better": bo
 _ENTRIES |= {"n_items": int, "title": str}
 
 
-def read_declarations(path: Path) -> None:
-    """Declare the data sets of a file: a table each, with what `declare` takes."""
-    for name, said in read_toml(path).items():
+def read_declarations(files: Iterable[Path]) -> None:
+    """Declare the data sets of those files that declare some: a table each, with what `declare` takes."""
+    declared = [(path, *entry) for path in files if path.name == DECLARATIONS for entry in read_toml(path).items()]
+    for path, name, said in declared:
         try:
             if not isinstance(said, dict):
                 raise Refusal(f'is {said!r}; write a table: [{name}], then metric = "accuracy"')

@@ -21,7 +21,7 @@ from astraios_analysis.records.frame import (
     with_mean,
 )
 from astraios_analysis.records.refusal import Refusal, collect, fail, require_known
-from astraios_analysis.records.registry import DECLARATIONS, LOSS, read_declarations
+from astraios_analysis.records.registry import LOSS, read_declarations
 from astraios_analysis.records.released import GRID, is_released_folder, load_released, released_datasets
 
 
@@ -59,9 +59,7 @@ def check_sources(paths: list[Path], grid: str | None = None) -> tuple[list[RunR
     recorded: list[Path] = []
     released: dict[Path, Path] = {}
     for path, files in listed:
-        for file in files:
-            if file.name == DECLARATIONS:
-                read_declarations(file)
+        read_declarations(files)
         folders = [folder for folder in sorted({file.parent for file in files}) if is_released_folder(folder)]
         released |= {folder.resolve(): folder for folder in folders}
         if not folders or any(file.suffix == ".json" for file in files):

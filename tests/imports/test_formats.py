@@ -457,6 +457,14 @@ class TestAny:
         assert code == 0 and "run 'b' is there already as 'a'" in err and "1 unchanged" in err
         assert [record.run_id for record in load_folder("o")] == ["a"]
 
+    def test_what_is_declared_beside_the_records(self, run, tmp_path):
+        declared = '[arena]\nmetric = "glicko"\nrange = [0, 3000]\nhigher_is_better = true\nn_items = 40\n'
+        write(tmp_path / "o" / "datasets.toml", declared)
+        write(tmp_path / "t.csv", "method,n_params_base,arena\nfft,1M,1450\n")
+        for said in ("1 new", "1 unchanged"):
+            assert said in run("csv", "t.csv", "--grid", "g", "--score", "arena", "arena")[2]
+        assert scores() == {"arena default glicko 1450 ± None of 40"}
+
     def test_the_same_runs_in_two_files_of_a_call(self, run, refused, tmp_path):
         table = "run_id,method,n_params_base,qa\na,fft,1M,0.5\nb,fft,2M,0.25\n"
         score = ("--score", "qa", "qa", "accuracy", "0shot", "text", "--n-items", 4)
