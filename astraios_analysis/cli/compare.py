@@ -85,7 +85,7 @@ def command(given: SimpleNamespace) -> None:
 
 def _print(found: "aa.Comparison", method_a: str, method_b: str, level: float) -> None:
     for scope, rows in found.table.groupby("scope", sort=False):
-        known = rows["stderr"].notna().any()
+        known = scope == "these models" or rows["stderr"].notna().any()
         what = "on other problems" if scope == "these models" else "trained again, on other problems"
         print(f"{method_b} minus {method_a}, {scope} {what}\n")
         print(f"{table_text(rows[SHOWN]) if known else 'one run a model: not known; see tipping_sd'}\n")

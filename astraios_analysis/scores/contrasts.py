@@ -190,7 +190,7 @@ def _error_variance(shares: dict[int | None, np.ndarray]) -> float:
 
 
 def crossing(measured: Measured, method_a: str, method_b: str, level: float = 0.95) -> dict | None:
-    """Return the size from which on the method ahead at the largest size is ahead; None with one size in common.
+    """Return the size from which on the method ahead at the largest size is ahead; None with one size or none ahead.
 
     Differences are joined by straight lines in the logarithm of size. ``n_params`` is 0 where it is ahead at every
     size; ``lower`` and ``upper`` of the percentile interval over resampled problems are 0 below the smallest size and
@@ -200,6 +200,8 @@ def crossing(measured: Measured, method_a: str, method_b: str, level: float = 0.
     if len(sizes) < 2:
         return None
     values = np.array([measured.value[n, method_b] - measured.value[n, method_a] for n in sizes])
+    if values[-1] == 0:
+        return None
     drawn = np.stack([measured.draws[n, method_b] - measured.draws[n, method_a] for n in sizes], axis=1)
     drawn = drawn[~np.isnan(drawn).any(axis=1)]
     sign = -1.0 if values[-1] < 0 else 1.0

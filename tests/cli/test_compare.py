@@ -48,6 +48,13 @@ def test_regress(run, as_json, simulated):
     assert len(found["held_out"]) == 7
 
 
+def test_differences_whose_error_nobody_knows_are_shown(run, simulated):
+    code, out, _ = run("compare", "lora", "fft", "--dataset", "val_loss", data=simulated)
+    these, others = out.split("\n\n")[1:4:2]
+    assert code == 0 and these.splitlines()[0].split() == others.splitlines()[0].split()
+    assert these.splitlines()[1].split()[3:6] == ["-"] * 3
+
+
 class TestRank:
     def test_all_data_sets(self, run, released_data):
         code, out, err = run("rank", data=released_data)

@@ -62,6 +62,8 @@ def test_where_two_methods_cross(released_runs):
 def test_a_method_that_is_ahead_everywhere_crosses_nowhere(trained):
     found = crossing(measure(trained, "val_loss"), "ia3", "fft")
     assert (found["n_params"], found["ahead"]) == (0.0, "fft")
+    equal = [run.model_copy(update={"val_loss": 1.5}) for run in trained]
+    assert crossing(measure(equal, "val_loss"), "ia3", "fft") is None
 
 
 @pytest.mark.parametrize(
