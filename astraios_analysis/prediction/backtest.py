@@ -11,6 +11,7 @@ import pandas as pd
 from astraios_analysis.prediction.forecast import Fitted, Outcome, fit_outcome, measured_runs, record_outcome
 from astraios_analysis.prediction.limits import LEVELS, reach, score_values
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, attempt
 from astraios_analysis.records.registry import LOSS
 from astraios_analysis.scores.ranks import measured_datasets
@@ -37,9 +38,9 @@ def hold_out_sizes(
     sizes = sorted({record.n_params_base for record in kept})
     n_largest = 1 if n_largest is None else n_largest
     if not 0 < n_largest < len(sizes):
+        remedy = f"hold out 1 to {len(sizes) - 1}" if len(sizes) > 1 else "measure another size"
         raise Refusal(
-            f"{n_largest} sizes held out of {len(sizes)} leave nothing to fit or to predict; hold out 1 to "
-            f"{max(len(sizes) - 1, 1)}"
+            f"{count(n_largest, 'size')} held out of {len(sizes)} leave nothing to fit or to predict; {remedy}"
         )
     first = sizes[-n_largest]
     return [r for r in kept if r.n_params_base < first], [r for r in kept if r.n_params_base >= first]

@@ -56,6 +56,8 @@ def test_what_is_held_out(runs, n_largest, small, large):
 def test_something_must_be_left(n_largest):
     with pytest.raises(Refusal, match=f"{n_largest} sizes held out of 4 .*; hold out 1 to 3"):
         hold_out_sizes(MARKED, n_largest)
+    with pytest.raises(Refusal, match="1 size held out of 1 leave nothing to fit or to predict; measure another size"):
+        hold_out_sizes(BARE[:1])
 
 
 class TestNothingIsSeen:
