@@ -260,10 +260,9 @@ def cross_entropy_by_updated_parameters(losses: pd.DataFrame) -> tuple[Figure, p
 
 
 def _say_loss_performance(table: pd.DataFrame) -> str | None:
-    known = (
-        table[(table["kind"] == "parameter") & (table["parameter"] == "slope")] if "parameter" in table else table[:0]
-    )
-    parts = []
+    if "parameter" not in table:
+        return None
+    known, parts = table[(table["kind"] == "parameter") & (table["parameter"] == "slope")], []
     for scope, words in ((POOLED, "over all sizes"), (WITHIN, "within sizes")):
         rows = known[known["scope"] == scope]
         rising = rows[rows["lower"] > 0].to_dict("records")

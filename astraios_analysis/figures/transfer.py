@@ -122,8 +122,8 @@ def score_scaling(
         _scaling_panel(panel, rows, target_size)
         measured = rows[rows["kind"].isin(["measured", "held_out"])]
         words = style.describe_models(measured, primary) + style.in_seeds(primary[primary["dataset"] == name])
-        laws = rows.loc[rows["kind"] == "line", "law"]
-        law = f"mostly {laws.iloc[0]}" if len(laws) else "no law"
+        lines = rows[rows["kind"] == "line"]
+        law = f"mostly {lines['law'].iloc[0]}" if len(lines) else "no law"
         refused = "\nnot predicted" if (rows["kind"] == "refused").any() else ""
         labels = {"xlabel": "base model parameters" if position + 3 >= len(shown) else ""}
         labels["ylabel"] = METRICS[rows["metric"].iloc[0]].label

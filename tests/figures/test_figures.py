@@ -118,6 +118,19 @@ def test_rates_of_too_few_models_or_programs_have_no_panel(trained, n_models, n_
         tables_of(few).draw("security")
 
 
+NEVER = {"dataset": "own", "language": "text", "setting": "default", "metric": "accuracy", "source": "measured"}
+NEVER = Score(**NEVER, value=0.0, n_items=100)
+
+
+@pytest.mark.parametrize(("name", "n_sizes"), [("loss_performance", 1), ("score_scaling", 4)])
+def test_scores_that_no_law_follows_are_drawn_without_one(trained, name, n_sizes):
+    few = [record for record in trained if record.n_params_base in SIZES[:n_sizes] and record.method in OWN[:3]]
+    few = [record.model_copy(update={"scores": (NEVER,)}) for record in few]
+    _, table = Tables(few, bootstrap=ProblemBootstrap(n_draws=20)).draw(name)
+    assert set(table["kind"]) <= {"run", "mean", "measured", "held_out", "seed", "refused"}
+    FIGURES[name].say(table)
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", "task_performance", "loss_performance", "score_scaling"])
 def test_every_seed_is_drawn_beside_its_mean_and_held_out_sizes_are_hollow(drawn, name):
     table, words, _, hollow = drawn[1][f"{name}_{GRID}"]
