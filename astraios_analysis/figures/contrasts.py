@@ -62,7 +62,8 @@ def contrast_panels(table: pd.DataFrame) -> Figure:
         style.label_panel(panel, name_dataset(name), _count_clear(rows), xlabel="base model parameters", ylabel=ylabel)
     looks = [METHOD_STYLES[method] for method in methods]
     handles = [style.handle(s.label, color=s.colour, marker=s.marker, linestyle="") for s in looks]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
+    columns = style.legend_columns(figure, handles, 8)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
     style.say_undrawn(figure, rest, {})
     return figure
 

@@ -26,7 +26,7 @@ from astraios_analysis.figures.style import (
 from astraios_analysis.figures.transfer import say_refused
 from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, METRICS
 from astraios_analysis.records.released import GRID
-from astraios_analysis.records.schema import order_methods
+from astraios_analysis.records.schema import METHODS, order_methods
 
 _COLOURS = dict(zip(VERDICTS, ("#009E73", "#D55E00", "#E69F00", "#56B4E9", GREY, GREY), strict=True))
 _COST_LABELS = {
@@ -122,7 +122,7 @@ def best_method(table: pd.DataFrame) -> Figure:
         grid = grid.reindex(index=pd.MultiIndex.from_tuples(keys), columns=methods)
         grid.index, grid.columns = _best_labels(drawn, keys), [name_method(method) for method in methods]
         style.heat_map(panel, grid, cbar=kind == kinds[-1], cbar_kws={"label": "P(best)"}, **PROBABILITIES)
-        panel.tick_params(axis="x", rotation=60)
+        panel.tick_params(axis="x", rotation=60 if set(methods) <= set(METHODS) else 90)
         sizes = rows.groupby("grid", sort=False)["n_params_base"].max().map(size_label)
         at = "; ".join(f"{name} at {size}" for name, size in sizes.items())
         where = at if kind == "predicted" else "at the largest size of most methods"

@@ -47,6 +47,7 @@ class MethodStyle:
 # For methods that are not the study's, in their order: 56 pairs.
 _OTHER_COLOURS = ("#332288", "#882255", "#117733", "#999933", "#AA4499", "#44AA99", "#661100", "#6699CC")
 _OTHER_MARKERS = "osD^vPX"
+_LONGEST_LABEL = 24  # letters; of a longer name beginning and end are shown where they are its own
 
 
 class _Styles(dict[str, MethodStyle]):
@@ -55,7 +56,10 @@ class _Styles(dict[str, MethodStyle]):
     def __missing__(self, method: str) -> MethodStyle:
         place = len(self) - len(METHODS)
         marker = _OTHER_MARKERS[place % len(_OTHER_MARKERS)]
-        return self.setdefault(method, MethodStyle(method, _OTHER_COLOURS[place % len(_OTHER_COLOURS)], marker))
+        label = f"{method[:12]}…{method[13 - _LONGEST_LABEL :]}"
+        if len(method) <= _LONGEST_LABEL or label in {style.label for style in self.values()}:
+            label = method
+        return self.setdefault(method, MethodStyle(label, _OTHER_COLOURS[place % len(_OTHER_COLOURS)], marker))
 
     def order(self, methods: Iterable[str]) -> None:
         """Give the methods of what is drawn next their styles, so that these depend on nothing drawn before."""
@@ -260,13 +264,21 @@ def interval_handle(table: pd.DataFrame) -> Line2D:
     return handle(label, marker="|", markersize=7, linestyle="")
 
 
+def legend_columns(figure: Figure, handles: Sequence[Line2D], at_most: int) -> int:
+    """Return in how many columns a legend fits into a figure's width."""
+    widest = max(TextPath((0, 0), one.get_label(), size=_NOTE_SIZE).get_extents().width for one in handles)
+    return max(min(len(handles), at_most, int(72 * figure.get_figwidth() / (widest + 24))), 1)
+
+
 def method_legend(figure: Figure, methods: Iterable[str], extra: Sequence[Line2D] = ()) -> None:
     """Name the methods shown below all panels, in the one order of methods, and everything else above them."""
     shown = order_methods(methods)
     styles = [METHOD_STYLES[method] for method in shown]
     handles = [handle(s.label, color=s.colour, marker=s.marker, linestyle="") for s in styles]
     looks = {"frameon": False, "handletextpad": 0.3, "columnspacing": 1.2}
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), len(METHODS)), **looks)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=legend_columns(figure, handles, len(METHODS)), **looks
+    )
     if extra:
         columns = len(extra) if len(extra) <= 4 else 3
         figure.legend(handles=list(extra), loc="outside upper center", ncols=columns, **looks)

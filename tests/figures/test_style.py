@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from layout_checks import running_out, texts_of
 from matplotlib import pyplot
 
 from astraios_analysis.figures import style
@@ -180,6 +181,16 @@ def test_points_without_an_interval_are_drawn(panel):
     style.draw_methods(panel, pd.DataFrame(rows))
     assert np.isfinite(panel.dataLim.get_points()).all()
     assert panel.dataLim.y0 == pytest.approx(0.3)
+
+
+def test_long_names_of_methods_fit_into_the_figure(panel):
+    names = [f"{n}-layers-of-prefix-tuning-with-virtual-tokens-{n % 2}" for n in range(12)]
+    names.append("0-layers-of-many-virtual-tokens-0")
+    style.method_legend(panel.figure, names)
+    texts = texts_of(panel.figure)
+    assert running_out(panel.figure, texts) == [] and style.name_method(names[-1]) == "0-layers-of-…al-tokens-0"
+    assert len({style.name_method(name) for name in names}) == 13
+    assert {text.get_text() for text, _ in texts} >= {style.name_method(name) for name in names}
 
 
 def test_legend_has_the_methods_in_their_one_order(panel):
