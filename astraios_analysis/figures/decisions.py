@@ -160,7 +160,7 @@ def _say_choices(table: pd.DataFrame) -> str | None:
     ]
     found = "The best method of a smaller size is best at the largest too, and its mean regret in points of 100 is: "
     found = f"{found}{'; '.join(parts)}." if parts else ""
-    for _, own in style.split_kinds(rows.drop(keep_shares(rows).index)):
+    for _, own in rows.drop(keep_shares(rows).index).groupby("metric", sort=False):
         names = join(dict.fromkeys(map(name_dataset, own["dataset"])))
         found += (
             f" On {names} it is in {int(own['is_right'].astype(bool).sum())} of {len(own)} cases, with "
@@ -208,7 +208,10 @@ def small_model_choices(table: pd.DataFrame) -> Figure:
     voting = style.keep_voting(table)
     order = voting[voting["kind"] == "order"]
     order = order[order["statistic"] == "spearman"] if len(order) else order
-    regret = keep_shares(voting[voting["is_drawn"].astype(str).eq("True") & (voting["rule"] == _MEASURED)])
+    chosen = voting[voting["is_drawn"].astype(str).eq("True") & (voting["rule"] == _MEASURED)]
+    regret = keep_shares(chosen)
+    if regret.empty and order.empty:
+        regret = chosen[chosen["metric"] == chosen["metric"].iloc[0]]
     keys = _keys(order, regret)
     panels = [
         (order, ("value", *BARS), "Order of methods", "Spearman's rho with the largest size"),

@@ -297,7 +297,9 @@ def backtest_panels(table: pd.DataFrame) -> Figure:
         shown = own[own["dataset"] == own.loc[own["kind"] == "line", "dataset"].iloc[0]]
         _prediction_panel(left, shown, grid)
         tested = style.keep_voting(own[own["kind"] == "tested"])
-        _draw_tested(right, _shares(tested), f"{name_grid(grid)}: predicted and measured scores")
+        shares = _shares(tested)
+        shares = shares if len(shares) else tested[tested["dataset"] == shown["dataset"].iloc[0]]
+        _draw_tested(right, shares, f"{name_grid(grid)}: predicted and measured scores")
     dots = {"marker": "o", "linestyle": ""}
     handles = [
         style.handle("measured, fitted", **dots),
@@ -333,11 +335,11 @@ def _prediction_panel(panel: Axes, rows: pd.DataFrame, grid: str) -> None:
 
 
 def _shares(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of data sets whose scores are shares, by their metric or else by their values; all if none is."""
+    """Return the rows of data sets whose scores are shares, by their metric or else by their values."""
     metrics = rows["dataset"].map(lambda name: METRICS.get(find_dataset(name).primary_metric or ""))
     within = rows.groupby("dataset")["measured"].transform(lambda own: own.between(0, 1).all())
-    are = [fits if metric is None else metric.is_bounded for metric, fits in zip(metrics, within, strict=True)]
-    return rows[np.array(are, dtype=bool)] if any(are) else rows
+    ends = [(0, 1) if metric is None else (metric.lower, metric.upper) for metric in metrics]
+    return rows[[fits and known == (0, 1) for known, fits in zip(ends, within, strict=True)]]
 
 
 def backtest_rows(rows: pd.DataFrame) -> Figure:

@@ -2,12 +2,15 @@
 
 import re
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import pytest
 
 from astraios_analysis.figures.gallery import FIGURES, find_spec
+from astraios_analysis.records.registry import _CHOSEN, METRICS, Metric
 
+RATING = {"rating": Metric("rating", "rating", 0, 3000, True, "")}
 TWINS = sorted((Path(__file__).parents[2] / "figures").glob("*.csv"))
 
 
@@ -34,8 +37,12 @@ def test_growth_compares_the_same_methods_at_both_ends():
     other = table.assign(dataset="humanevalfix_java", value=[0.2, 0.2, 0.1, 0.1])
     scores = pd.concat([table.assign(dataset="humanevalfix_python"), other]).assign(metric="pass@1")
     losses = table.assign(dataset="answers_fix", value=[2.0, 3.0, 0.5, 0.75], metric="cross_entropy")
-    said = answer("task_performance", pd.concat([scores, losses]))
-    assert "rises on 1 of 2 data sets" in said and "loss falls on 1 of 1: Answers of fix (to 25 %)" in said
+    # Of a rating more is better.
+    more = table.assign(dataset="own", value=[2.0, 3.0, 4.0, 6.0], metric="rating")
+    with mock.patch.dict(METRICS, RATING):
+        said = answer("task_performance", pd.concat([scores, losses, more]))
+    assert "rises on 1 of 2 data sets" in said
+    assert "gets better on 2 of 2 whose scores are no shares: Answers of fix (to 25 %) and own (to 200 %)." in said
     assert "Fix Python (+40.0); not on Fix Java (-10.0)" in said
 
 
@@ -47,13 +54,17 @@ def test_held_out_sizes_take_no_part_in_answers():
     )
 
 
-def test_backtest_counts_intervals():
+def test_backtest_counts_intervals_of_shares():
     columns = ["error", "persistence_error", "lower", "upper", "covered"]
     rows = [(0.1, 0.2, 0.0, 0.5, True), (-0.3, 0.0, 0.1, 0.2, False)]
     table = pd.DataFrame(rows, columns=columns).assign(dataset="a", measured=0.5, kind="tested", method="fft")
     said = answer("backtest", table)
     assert "missed by 20 of 100 points on average (no change: 10)" in said
     assert "1 of 2 prediction intervals cover, 30 wide" in said
+    # An error of 90 of another unit is none of 100 points, whether the unit has a largest value or not.
+    other = table.assign(dataset="rated", measured=1500.0, error=90.0)
+    with mock.patch.dict(METRICS, RATING), mock.patch.dict(_CHOSEN, {"rated": {"primary_metric": "rating"}}):
+        assert said == answer("backtest", pd.concat([table, other]))
     # The fitted sizes and the curve are no test; a data set without a vote does not count.
     mute = table.assign(has_vote=False, dataset="b", error=9.0)
     assert said[:-1] in answer("backtest", pd.concat([table, table.assign(kind="line", error=9.0), mute]))
@@ -78,3 +89,7 @@ def test_small_model_choices_are_weighed_against_a_random_choice():
     assert "generation 1 of 2 cases, 2.5 points (a random choice 10.0)" in said
     assert "robustness 1 of 1 cases, 1.0 points (a random choice 2.0)" in said
     assert "comprehension" not in said and "No vote: Clone detection" in said
+    # What is measured in two units has no mean.
+    both = pd.DataFrame(rows[:2], columns=columns).assign(metric=["perplexity", "cross_entropy"], kind="choice")
+    said = answer("small_model_choices", both)
+    assert "1 of 1 cases, with a mean regret of 0 " in said and "0 of 1 cases, with a mean regret of 0.05 " in said

@@ -131,6 +131,13 @@ def test_scores_that_no_law_follows_are_drawn_without_one(trained, name, n_sizes
     FIGURES[name].say(table)
 
 
+def test_choices_by_losses_of_three_methods_are_drawn(trained):
+    few = [record.model_copy(update={"scores": ()}) for record in trained if record.method in OWN[:3]]
+    figure, table = Tables(few, bootstrap=ProblemBootstrap(n_draws=20)).draw("small_model_choices")
+    assert len(figure.axes) == 1 and set(table["dataset"]) == {"val_loss"}
+    pyplot.close(figure)
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", "task_performance", "loss_performance", "score_scaling"])
 def test_every_seed_is_drawn_beside_its_mean_and_held_out_sizes_are_hollow(drawn, name):
     table, words, _, hollow = drawn[1][f"{name}_{GRID}"]
