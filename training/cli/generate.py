@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from types import SimpleNamespace
+from typing import get_args
 
 import click
 import torch
@@ -19,7 +20,7 @@ from training.grid.published import write_for_vllm, write_generations
 from training.models.pretrained import open_model
 from training.published.tasks import TASKS
 from training.published.writing import Writing, lay_out_texts
-from training.spec.run import RunSpec
+from training.spec.run import Precision, RunSpec
 
 HELP = """\
 Let a model answer a data set of the study: prompts, sampling and cutting are the study's, and so is the file's layout.
@@ -61,7 +62,14 @@ examples:
 @flag("--one-shot", "yes/no questions: after the first one and its answer")
 @option("--seed", "N", "of the draws", type=int, default=0, show_default=True)
 @option("--tokens-per-batch", "N", "tokens of a batch, padding included: bounds memory", type=int)
-@option("--precision", "P", "of the weights: fp32 or bf16", default="fp32", show_default=True)
+@option(
+    "--precision",
+    "P",
+    "of the weights: fp32 or bf16",
+    default="fp32",
+    show_default=True,
+    type=click.Choice(get_args(Precision)),
+)
 @folder("--out", "the file to write", metavar="FILE")
 @folder("--for-vllm", "write model and prompts for vLLM into this folder instead")
 @folder("--texts", "lay out texts that another program wrote after the prompts", metavar="FILE")
@@ -71,8 +79,6 @@ def command(given: SimpleNamespace) -> None:
     at_most_one(out=out, for_vllm=for_vllm)
     if out is None and for_vllm is None:
         raise Refusal("--out is missing: name the file to write, or a folder with --for-vllm")
-    if given.precision not in ("fp32", "bf16"):
-        raise Refusal(f"precision is {given.precision!r}; choose fp32 or bf16")
     writing = Writing(**{field.name: getattr(given, field.name) for field in fields(Writing)})
     writing.setting  # noqa: B018  # an unknown data set is refused before a model is read
     if given.texts is not None:
@@ -94,6 +100,9 @@ def _model_of(given: SimpleNamespace) -> tuple[PreTrainedModel | PeftModel, Toke
         return *load_tuned(spec_of(record), given.cache), record.run_id
     if given.model is None:
         raise Refusal("there is no model: give --run, or --model with --adapter where there is one")
+    for place in filter(None, (given.model, given.adapter)):
+        if not place.is_dir():
+            raise Refusal(f"{place} is no folder; give that of a model or adapter, with its configuration and weights")
     found, tokenizer = open_model(str(given.model))
     if given.adapter is not None:
         found = PeftModel.from_pretrained(found, given.adapter)

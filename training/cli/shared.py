@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -21,7 +21,7 @@ from training.sandbox.pool import Sandbox
 from training.sandbox.programs import SandboxUnavailable
 from training.spec.grids import CORPORA, PRESETS, check_corpus, preset
 from training.spec.own import read_grid
-from training.spec.run import LoopSettings, RunSpec
+from training.spec.run import BasePrecision, LoopSettings, Precision, RunSpec
 from training.suite.request import MEASURE_NAMES, Scoring
 
 
@@ -95,14 +95,15 @@ CHOICE = options(
     METHOD,
     several("--seed", "SEED", "seeds (default: all)", type=int),
     folder("--runs", "folder of the records (default: build/runs/PRESET)"),
-    option("--micro-batch", "ROWS", "rows of one forward pass on one process *", type=int),
+    option("--micro-batch", "ROWS", "rows of one forward pass on one process *", type=click.IntRange(min=1)),
     flag("--gradient-checkpointing", "compute activations anew instead of keeping them *"),
-    option("--precision", "P", "of the forward pass: fp32 or bf16 *"),
+    option("--precision", "P", "of the forward pass: fp32 or bf16 *", type=click.Choice(get_args(Precision))),
     option(
         "--base-precision",
         "P",
         "of a frozen base's weights: bf16, int8 as in the study, or nf4 (QLoRA)  (* part of a run: with another "
         "setting it has another name)",
+        type=click.Choice(get_args(BasePrecision)),
     ),
 )
 """Options that choose runs of a grid, and their settings: `choice_of`."""
