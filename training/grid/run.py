@@ -70,7 +70,8 @@ def run(
     # A record that cannot be read, or a disk without room, is said before a base is trained.
     if path.exists():
         load(path)
-    require_writable(runs_dir)
+    for folder in (runs_dir, cache_dir):
+        require_writable(folder)
     connect_processes(spec.loop.precision, is_offloaded=is_offloaded)
     with locked_by_first(run_lock(runs_dir, spec.run_id), wait=False) as is_mine:
         if not is_mine:

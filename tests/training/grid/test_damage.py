@@ -82,8 +82,9 @@ def test_a_folder_that_cannot_be_written_is_said_before_a_base_is_trained(tmp_pa
         with pytest.raises(ValueError, match="cannot be written: Not a directory; make room, or name another folder"):
             launch((FFT,), Folders(*folders), jobs=1)
     monkeypatch.setattr("training.grid.run.load_base", lambda *_, **__: pytest.fail("a base was trained"))
-    with pytest.raises(ValueError, match="cannot be written"):
-        run(FFT, tmp_path / "file" / "runs", tmp_path)
+    for folders in ((tmp_path / "file" / "runs", tmp_path), (tmp_path, tmp_path / "file" / "cache")):
+        with pytest.raises(ValueError, match="cannot be written"):
+            run(FFT, *folders)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
