@@ -126,6 +126,10 @@ class TestSnippet:
         with pytest.raises(aa.Refusal, match=r"row 1, column 'loss': is .*, not a finite number"):
             aa.fit(wrong, "power", "n", "loss")
 
+    def test_a_list_is_no_column(self, table):
+        with pytest.raises(aa.Refusal, match=r"has no column \['loss'\]; it has params, method, loss"):
+            aa.predict(table, size=1e9, x="params", y=["loss"], group="method")
+
     def test_sizes_that_hardly_differ(self):
         n = 2**60 + np.geomspace(1e6, 1e9, 6).astype(int)
         with pytest.raises(aa.Refusal, match="the rows do not determine loss there"):

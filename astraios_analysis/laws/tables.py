@@ -100,7 +100,7 @@ def require_columns(frame: pd.DataFrame, names: Sequence[str | None], where: str
     """Refuse a table that lacks one of the columns."""
     where = where or frame.attrs.get(SOURCE, "the table")
     for name in names:
-        if name is not None and name not in frame:
+        if name is not None and (not isinstance(name, str) or name not in frame):
             raise Refusal(f"{where} has no column {name!r}; it has {', '.join(map(str, frame.columns))}")
 
 
@@ -360,7 +360,7 @@ def warn_of_rows(frame: pd.DataFrame, labels: np.ndarray | None, y: str) -> list
     alike = ["and".join(f" {name!r} " for name in same).strip() for same in names.values() if len(same) > 1]
     notes = [f"warning: {' and '.join(alike)} are groups of their own; write them alike if they are one"] * bool(alike)
     # Losses of two runs are never the same to the last digit; rates may be.
-    n_twice = int(frame.duplicated().sum()) if not frame[y].between(0, 1).all() else 0
+    n_twice = int(frame.astype(str).duplicated().sum()) if not frame[y].between(0, 1).all() else 0
     words = "1 row is the same as another; it counts as a run of its own"
     words = words if n_twice == 1 else f"{n_twice} rows are the same as others; they count as runs of their own"
     return notes + [f"warning: {words}"] * bool(n_twice)

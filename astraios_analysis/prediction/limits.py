@@ -82,7 +82,7 @@ def require_reach(n_params: float, x_range: tuple[float, float], *, force: bool)
     beyond = reach(n_params, x_range)
     if beyond > MAX_REACH and not force:
         raise Refusal(
-            f"{n_params:.4g} parameters lie {beyond:.1f} times beyond the fitted range "
+            f"{n_params:.4g} parameters lie {beyond:.4g} times beyond the fitted range "
             f"({x_range[0]:.4g} to {x_range[1]:.4g}); the limit is {MAX_REACH:g} times. "
             "Add runs nearer to that size, or insist with --force"
         )

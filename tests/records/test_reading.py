@@ -249,6 +249,8 @@ def test_axes_that_look_wrong_are_warned_of(x, y, message):
         ({"m": ["ada lora"] * 4 + ["ada_lora"] * 4}, "'ada lora' and 'ada_lora' are groups of their own"),
         ({"m": ["+"] * 4 + ["++"] * 4}, None),
         ({"m": ["lora"] * 8, "loss": [3.0, 2.5, 2.2, 2.1] * 2}, "4 rows are the same as others"),
+        # Columns that take no part may hold anything.
+        ({"m": ["lora"] * 8, "config": [{"r": [8]}] * 8, "loss": [3.0, 2.5, 2.2, 2.1] * 2}, "4 rows are the same as"),
         ({"m": ["lora"] * 8, "loss": [0.3, 0.25, 0.2, 0.1] * 2}, None),
     ],
 )
