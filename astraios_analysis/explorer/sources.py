@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 import astraios_analysis as aa
-from astraios_analysis.api import ROLES, SOURCE, as_runs
+from astraios_analysis.api import ROLES, SOURCE, as_runs, parse_size
 from astraios_analysis.explorer.choices import AVERAGED, LOSS_MEASURE, RATE_MEASURE, Choice, Options
 from astraios_analysis.explorer.view import Grid, View
 from astraios_analysis.records.frame import RunRecord
@@ -101,7 +101,7 @@ def explore(
     choice: Choice | None = None,
     *,
     level: float = 0.95,
-    target: float | None = None,
+    target: float | str | None = None,
 ) -> View:
     """Look at runs by one law, or by all that ``predict`` averages.
 
@@ -113,7 +113,7 @@ def explore(
     choice : Choice, optional
         What to look at; by default the loss, or the score that most models have, by the laws that ``predict`` averages.
     level, target : float, optional
-        Without a choice: coverage of the intervals, and where to predict.
+        Without a choice: coverage of the intervals, and where to predict, as a number or as ``predict`` takes sizes.
 
     Returns
     -------
@@ -126,4 +126,7 @@ def explore(
         What the runs cannot answer, with the reason.
     """
     grid = make_grid(runs)
+    if target is not None:
+        records = () if isinstance(grid, TableGrid) else grid.records
+        target = parse_size(str(target), {record.size: record.n_params_base for record in records})
     return grid.view(grid.start(level=level, target=target) if choice is None else choice)

@@ -95,6 +95,13 @@ class TestAveraged:
         names = {"predicted": "predicted", "lower": "lower_95", "upper": "upper_95", "no_change": "persistence"}
         np.testing.assert_allclose(own[list(names)], expected[list(names.values())], **EXACT)
 
+    def test_a_target_is_a_size_as_predict_takes_it(self, seeded):
+        table = aa.read_table(aa.example_table(), "params", "loss", "method")
+        for runs, number, said in ((seeded, 2e6, "2m"), (table, 9e9, "9b")):
+            assert explore(runs, target=said).choice == explore(runs, target=number).choice
+            with pytest.raises(Refusal, match="size 'big' is not understood; give a measured"):
+                explore(runs, target="big")
+
     def test_a_size_held_out_here_is_no_run_to_predict(self, seeded):
         runs = [run.model_copy(update={"held_out": False}) for run in seeded]
         smallest = min(runs, key=lambda run: run.n_params_base).size
