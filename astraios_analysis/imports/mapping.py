@@ -22,6 +22,9 @@ def read_mappings(paths: Sequence[Path], known: Collection[str], form: str) -> t
     options, written = {}, form
     for path in paths:
         if not path.exists() and path == paths[-1]:
+            # Before records are: what is refused leaves nothing behind.
+            if not path.parent.is_dir():
+                raise fail(path, "cannot be written: its folder is not there; make it, or choose another with --map")
             continue
         content = read_toml(path)
         written = content.pop("format", form)

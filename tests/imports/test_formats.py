@@ -445,6 +445,8 @@ class TestAny:
         assert "format: is that of another import: astraios import csv" in refused("peft", "t.csv", "--map", "m.toml")
         write(tmp_path / "w.toml", "colour = 1\n")
         assert "w.toml: colour: is no option of this import; choose from " in refused("csv", "t.csv", "--map", "w.toml")
+        message = refused("csv", "t.csv", "--grid", "g", *columns, "--map", "m.toml", "--map", "no/m.toml")
+        assert "no/m.toml: cannot be written: its folder is not there; make it, or choose another" in message
 
     def test_the_same_runs_from_another_file(self, run, tmp_path):
         table = "run_id,method,n_params_base,n_params_updated,val_loss\na,lora,1M,1000,1.5\n"
