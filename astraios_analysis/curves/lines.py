@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from astraios_analysis.curves.forecast import Forecast, student_forecast
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
 
 _RATIOS = np.concatenate([[0.0], np.geomspace(0.01, 100, 41)])
@@ -80,7 +81,7 @@ def _fit(groups: tuple) -> Lines:
     dof, looks = n - len(known) - 1, n_sizes - 2
     if not spread.any() or min(dof, looks) < 1:
         raise Refusal(
-            f"{n} points at {n_sizes} size{'s' if n_sizes > 1 else ''} leave no residual to judge a line by; "
+            f"{count(n, 'point')} at {count(n_sizes, 'size')} leave no residual to judge a line by; "
             "measure a third size"
         )
     best = None

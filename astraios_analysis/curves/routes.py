@@ -20,6 +20,7 @@ from astraios_analysis.curves.lines import Lines, fit_lines
 from astraios_analysis.prediction.forecast import Fitted, Intervals, Outcome, fit_supported
 from astraios_analysis.prediction.limits import KINDS, LEVELS, MIN_SIZES_TO_PREDICT
 from astraios_analysis.prediction.stack import Stack, fit_stack, weigh
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, require_known
 
 Progress = Callable[[Sequence], Sequence]
@@ -190,7 +191,7 @@ def _fit_curves(outcome: Outcome, progress: Progress) -> Route:
 def _fit_sizes(outcome: Outcome) -> Route:
     points = outcome.points
     if len(points.sizes) < MIN_SIZES_TO_PREDICT:
-        raise Refusal(f"{len(points.sizes)} sizes leave laws of size no size to be tested on")
+        raise Refusal(f"{count(len(points.sizes), 'size')} leave laws of size no size to be tested on")
     if len(points.sizes) > _MAX_SIZES or len(points.y) > _MAX_POINTS:
         raise Refusal(f"{len(points.sizes)} sizes of {len(points.methods)} methods are no table of few common sizes")
     stack = fit_stack(points, outcome.link)

@@ -19,6 +19,7 @@ from astraios_analysis.prediction.binomial import BinomialFit, fit_rates, mean_r
 from astraios_analysis.prediction.limits import KINDS
 from astraios_analysis.prediction.stack import sobol
 from astraios_analysis.records.counts import inside_unit_interval
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
 
 VIA_PROCEDURE = (
@@ -113,7 +114,7 @@ def items_of(rows: pd.DataFrame, n_items: str | float | None, otherwise: float) 
 def fit_link(rows: pd.DataFrame, loss: str, rate: str, group: Sequence[str], n_items: str | float | None) -> RateLink:
     """Fit rates against losses, shared among groups in the way that predicts the smallest losses best."""
     if len(rows) < 3:
-        raise Refusal(f"{len(rows)} rows have both {loss} and {rate}; a curve between them needs at least 3")
+        raise Refusal(f"{count(len(rows), 'row')} with both {loss} and {rate}; a curve between them needs at least 3")
     labels, items = read_labels(rows, group, ""), items_of(rows, n_items, _NOMINAL_ITEMS)
     x, y = rows[loss].to_numpy(dtype=float), rows[rate].to_numpy(dtype=float)
     is_error = np.polyfit(x, y, 1)[0] > 0

@@ -21,6 +21,7 @@ from astraios_analysis.prediction.chain import regress_all
 from astraios_analysis.prediction.decide import best_at_size_all, frontier, small_model_decisions
 from astraios_analysis.prediction.limits import predictable_datasets
 from astraios_analysis.records.frame import RunRecord, to_frame
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, require_known
 from astraios_analysis.records.released import GRID
 from astraios_analysis.records.sources import PerGrid
@@ -69,7 +70,7 @@ class Tables:
 
     def __repr__(self) -> str:
         """Say how many runs there are."""
-        return f"{len(self.runs)} runs"
+        return count(len(self.runs), "run")
 
     def draw(self, name: str) -> tuple[Figure, pd.DataFrame]:
         """Draw a figure from the tables that its function's arguments name."""

@@ -13,6 +13,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 from astraios_analysis.laws.law import Law, Parameter, Residual
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, require_known
 
 # Step of central differences in unbounded coordinates, which are of order one: truncation and rounding both 1e-10.
@@ -126,7 +127,7 @@ def check_count(law: Law, x: np.ndarray, held: Collection[int]) -> None:
     n_free, n_obs = len(law.parameters) - len(held), len(x)
     if n_obs - n_free < 1:
         raise Refusal(
-            f"{n_obs} points leave no degree of freedom for the {n_free} parameters of {law.name}; "
+            f"{count(n_obs, 'point')} leave no degree of freedom for the {n_free} parameters of {law.name}; "
             f"give at least {n_free + 1} points, a law with fewer parameters, or hold some"
         )
     n_distinct = len(np.unique(x, axis=0))

@@ -375,5 +375,5 @@ def record_points(frame: pd.DataFrame, x: Sequence[str], y: str, group: Sequence
         )
     missing = frame[y].isna() & ~frame["held_out"].astype(bool) if y in frame else np.zeros(len(frame), bool)
     points = select_points(frame[~missing], x, y, group, where="the records")
-    notes = (f"{int(missing.sum())} runs without {y} take no part",) if missing.any() else ()
+    notes = (f"{count(int(missing.sum()), 'run')} without {y} take no part",) if missing.any() else ()
     return replace(points, notes=(*points.notes, *notes))

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit, ndtri
 
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
 
 # Ten logits: from one pass in twenty thousand to all but one; the information of a single solved problem outweighs it.
@@ -140,7 +141,7 @@ def fit_rates(
     if dof < 1:
         dof, size_dof, within = n - rank, 0, around
     if dof < 1:
-        raise Refusal(f"{n} models leave no degree of freedom beside {k} parameters; measure more")
+        raise Refusal(f"{count(n, 'model')} leave no degree of freedom beside {k} parameters; measure more")
     explained = levels - scaled @ np.linalg.lstsq(scaled, levels, rcond=None)[0]
     replication = float(np.sum(explained**2)) / size_dof if size_dof else 0.0
     dispersion = within / dof

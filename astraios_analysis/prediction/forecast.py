@@ -27,6 +27,7 @@ from astraios_analysis.prediction.stack import N_DRAWS, Stack, fit_stack, sobol
 from astraios_analysis.prediction.suite import MIN_LENDERS, MIN_LENT_SIZES, Lender, fit_suite
 from astraios_analysis.records.counts import inside_unit_interval, open_ends
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, LOSS, LOSS_METRIC, METRICS, find_dataset
 from astraios_analysis.scores.bootstrap import NO_RESAMPLES, Measure, primary_score
@@ -311,9 +312,9 @@ def fit_supported(outcome: Outcome) -> Fitted:
     least = MIN_SIZES_TO_PREDICT - bool(outcome.lenders)
     if n_sizes < least:
         raise Refusal(
-            f"{outcome.name}: measured at {n_sizes} sizes; a back-test holds out the largest, and {n_sizes - 1} leave "
-            "no interval to check, so the prediction's intervals would rest on nothing. Measure another size, "
-            f"{least} in all"
+            f"{outcome.name}: measured at {count(n_sizes, 'size')}; a back-test holds out the largest, and "
+            f"{n_sizes - 1} leave no interval to check, so the prediction's intervals would rest on nothing. Measure "
+            f"another size, {least} in all"
         )
     at_largest = set(outcome.points.method[outcome.points.n_params == largest])
     if not at_largest & set(outcome.points.below(largest).methods):

@@ -11,6 +11,7 @@ import pandas as pd
 from astraios_analysis.laws.tables import LOGARITHM, OF_PERCENT, SOURCE, read_labels, refuse_cells
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import METRICS
 from astraios_analysis.scores.models import ModelScores, require_one_grid
@@ -188,6 +189,4 @@ def require_usable(points: PooledPoints, link: Link) -> None:
         raise Refusal(f"value {points.y[wrong][0]:g} is outside (0, {upper:g}); it has no {link}")
     n_sizes = len(points.sizes)
     if n_sizes < MIN_SIZES:
-        raise Refusal(
-            f"{n_sizes} size{'s' if n_sizes != 1 else ''}; a law and its error need {MIN_SIZES}: measure more"
-        )
+        raise Refusal(f"{count(n_sizes, 'size')}; a law and its error need {MIN_SIZES}: measure more")

@@ -29,6 +29,7 @@ from astraios_analysis.prediction.pool import (
     link_values,
     share_of,
 )
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, attempt
 
 MAX_LEFT_OUT = 3
@@ -241,7 +242,9 @@ def _set_up(points: PooledPoints, link: Link, *, has_own_lines: bool, is_relativ
     theta, _, rank, _ = np.linalg.lstsq(design, z, rcond=None)
     dof = len(z) - rank
     if rank < design.shape[1] or dof < 2:
-        raise Refusal(f"{len(z)} points leave too little to judge {design.shape[1]} parameters by; measure more sizes")
+        raise Refusal(
+            f"{count(len(z), 'point')} leave too little to judge {design.shape[1]} parameters by; measure more sizes"
+        )
     scatter = float(np.sqrt(np.sum((z - design @ theta) ** 2) / dof))
     if scatter < 1e-7:
         raise Refusal(

@@ -20,6 +20,7 @@ from astraios_analysis.records.frame import (
     with_answers,
     with_mean,
 )
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, collect, fail, require_known
 from astraios_analysis.records.registry import LOSS, read_declarations
 from astraios_analysis.records.released import GRID, is_released_folder, load_released, released_datasets
@@ -191,7 +192,7 @@ def _describe(value: object) -> str:
     if shape is not None:
         return f"{shape[0]} rows, {shape[1]} columns" if len(shape) == 2 else f"shape {shape}"
     if isinstance(value, list) and value and isinstance(value[0], RunRecord):
-        return f"{len(value)} runs"
+        return count(len(value), "run")
     return repr(value)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.records.frame import RunRecord, Score, to_frame
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, LOSS, METRICS, find_dataset, order_datasets
 from astraios_analysis.scores.bootstrap import (
@@ -317,7 +318,8 @@ def usable_models(scores: ModelScores) -> ModelScores:
         )
     if len(kept.table) < MIN_MODELS:
         raise Refusal(
-            f"{scores.dataset}: {len(kept.table)} models have a loss and a score; {MIN_MODELS} are needed: add runs"
+            f"{scores.dataset}: {count(len(kept.table), 'model')} with a loss and a score; {MIN_MODELS} are "
+            "needed: add runs"
         )
     if np.ptp(kept.table["val_loss"]) < 1e-9:
         raise Refusal(f"{scores.dataset}: all models have one loss, {kept.table['val_loss'].iloc[0]:g}")
