@@ -81,7 +81,7 @@ def _fit(groups: tuple) -> Lines:
     dof, looks = n - len(known) - 1, n_sizes - 2
     if not spread.any() or min(dof, looks) < 1:
         raise Refusal(
-            f"{count(n, 'point')} at {count(n_sizes, 'size')} leave no residual to judge a line by; "
+            f"{count(n, 'point')} at {count(n_sizes, 'size')}: no residual is left to judge a line by; "
             "measure a third size"
         )
     best = None

@@ -191,7 +191,7 @@ def _fit_curves(outcome: Outcome, progress: Progress) -> Route:
 def _fit_sizes(outcome: Outcome) -> Route:
     points = outcome.points
     if len(points.sizes) < MIN_SIZES_TO_PREDICT:
-        raise Refusal(f"{count(len(points.sizes), 'size')} leave laws of size no size to be tested on")
+        raise Refusal(f"of {count(len(points.sizes), 'size')} none is left for laws of size to be tested on")
     if len(points.sizes) > _MAX_SIZES or len(points.y) > _MAX_POINTS:
         raise Refusal(f"{len(points.sizes)} sizes of {len(points.methods)} methods are no table of few common sizes")
     stack = fit_stack(points, outcome.link)

@@ -127,7 +127,7 @@ def check_count(law: Law, x: np.ndarray, held: Collection[int]) -> None:
     n_free, n_obs = len(law.parameters) - len(held), len(x)
     if n_obs - n_free < 1:
         raise Refusal(
-            f"{count(n_obs, 'point')} leave no degree of freedom for the {n_free} parameters of {law.name}; "
+            f"no degree of freedom is left by {count(n_obs, 'point')} for the {n_free} parameters of {law.name}; "
             f"give at least {n_free + 1} points, a law with fewer parameters, or hold some"
         )
     n_distinct = len(np.unique(x, axis=0))

@@ -141,7 +141,7 @@ def fit_rates(
     if dof < 1:
         dof, size_dof, within = n - rank, 0, around
     if dof < 1:
-        raise Refusal(f"{count(n, 'model')} leave no degree of freedom beside {k} parameters; measure more")
+        raise Refusal(f"no degree of freedom is left by {count(n, 'model')} beside {k} parameters; measure more")
     explained = levels - scaled @ np.linalg.lstsq(scaled, levels, rcond=None)[0]
     replication = float(np.sum(explained**2)) / size_dof if size_dof else 0.0
     dispersion = within / dof

@@ -243,7 +243,7 @@ def _set_up(points: PooledPoints, link: Link, *, has_own_lines: bool, is_relativ
     dof = len(z) - rank
     if rank < design.shape[1] or dof < 2:
         raise Refusal(
-            f"{count(len(z), 'point')} leave too little to judge {design.shape[1]} parameters by; measure more sizes"
+            f"too little is left by {count(len(z), 'point')} to judge {design.shape[1]} parameters by; measure more"
         )
     scatter = float(np.sqrt(np.sum((z - design @ theta) ** 2) / dof))
     if scatter < 1e-7:

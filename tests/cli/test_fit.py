@@ -34,7 +34,7 @@ def test_groups_apart_and_shared(as_json, table, tmp_path):
     common = ("fit", "--law", "power_floor", *COLUMNS, "--group", "method")
     apart, notes = as_json(*common, data=path)
     assert [one["group"] for one in apart] == ["full", "lora", "prompt"]
-    assert "alone is not fitted: 1 points leave no degree of freedom" in notes
+    assert "alone is not fitted: no degree of freedom is left by 1 point" in notes
     shared, _ = as_json(*common, "--pooling", "shared", data=table)
     assert list(shared["params"]) == ["E", "alpha", "A[full]", "A[lora]", "A[prompt]"]
     assert shared["params"]["alpha"]["value"] == pytest.approx(0.32, abs=0.03)

@@ -148,7 +148,7 @@ REFUSED = [
     (POWER, ([1, 2, 3], [3, 2, -1]), {}, "an outcome is -1, and power is a sum of positive terms"),
     (POWER, ([1, 2, 3], [3, 2, 0]), {}, "an outcome is 0 and has no log; use linear residuals"),
     (POWER, ([1, 2, 3], [3, 2]), {}, "x and y must have one length; they have 3 and 2"),
-    (POWER_FLOOR, ([1, 2, 3], [3, 2, 1.5]), {}, "3 points leave no degree of freedom for the 3 parameters of"),
+    (POWER_FLOOR, ([1, 2, 3], [3, 2, 1.5]), {}, "no degree of freedom is left by 3 points for the 3 parameters of"),
     (POWER, ([5] * 4, [3, 3.1, 2.9, 3]), {}, "1 distinct value of N cannot identify the 2 parameters of power"),
     (POWER_FLOOR, ([5, 5, 6, 6], [3, 3.1, 2, 2]), {}, "2 distinct values of N cannot identify the 3"),
     (CHINCHILLA, ([1, 2, 3], [3, 2, 1]), {}, r"chinchilla takes 2 inputs \(N, D\), not 1"),

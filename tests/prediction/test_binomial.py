@@ -92,7 +92,7 @@ def test_none_or_all_solved_in_one_group_stays_finite(edge):
         ({"n_items": np.zeros(28)}, "a rate needs problems behind it; one has 0"),
         ({"chance": 1.0}, "chance level 1 is not in"),
         ({"rates": np.full(3, 0.5)}, "28, 3 and 28 rows"),
-        ({"design": np.eye(28)}, "28 models leave no degree of freedom beside 28 parameters"),
+        ({"design": np.eye(28)}, "no degree of freedom is left by 28 models beside 28 parameters"),
     ],
 )
 def test_unusable_rates_are_refused(change, message):

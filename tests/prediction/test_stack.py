@@ -126,7 +126,7 @@ ALL = PooledPoints(SIZE, 1 / np.log10(SIZE), METHOD, np.zeros(28))
         (replace(ALL, y=np.zeros(28)), "log", r"value 0 is outside \(0, inf\)"),
         (replace(ALL, n_params=np.full(28, 1e6)), "log", "1 size; a law and its error need 3"),
         (replace(ALL, n_params=-SIZE), "log", "sizes must be positive; the smallest is -800000"),
-        (THREE, "log", "3 points leave too little to judge 2 parameters by"),
+        (THREE, "log", "too little is left by 3 points to judge 2 parameters by"),
         (NONE, "log", "no point is left to fit"),
     ],
 )

@@ -117,7 +117,7 @@ FIX = "embedded_fix"
     [
         (lambda: simulate(val_loss=None), "scores but no validation loss, so nothing relates the two"),
         (lambda: simulate(val_loss=1.25), "all models have one loss, 1.25"),
-        (lambda: simulate(methods=("lora",), sizes=(13_296,)), "1 model with a loss and a score, and 4 are needed"),
+        (lambda: simulate(methods=("lora",), sizes=(13_296,)), "1 model with a loss and a score; 4 are needed"),
         (lambda: simulate(scores=()), "no run has a score"),
         (lambda: simulate(World(level={FIX: -60.0}, slope={FIX: 0.0}), n_problems=5), "no model solves any problem"),
         (lambda: simulate(World(level={FIX: 60.0}, slope={FIX: 0.0})), "every model solves every problem"),
