@@ -1,5 +1,6 @@
 """`import astraios_analysis as aa`: the snippet of the design as it stands, and what holds of every prediction."""
 
+import pickle
 import subprocess
 import sys
 from functools import partial
@@ -255,6 +256,15 @@ def test_one_method_is_fitted_by_itself(table):
     found = aa.fit(runs, "power_floor").table
     assert found["parameter"].tolist() == ["E", "A", "alpha"] and set(found["group"]) == {"lora"}
     assert list(aa.Explorer(runs).grids) == ["sim"] and list(aa.Explorer(table).grids) == ["table"]
+
+
+def test_answers_can_be_sent_to_another_process(table, predicted, judged):
+    fitted, asked = aa.fit(table, "power_floor"), aa.predict(table, size=7e9)
+    for one in (fitted, aa.fit(table, "power_floor", group=()), asked, predicted, judged):
+        assert repr(pickle.loads(pickle.dumps(one))) == repr(one)
+    again = pickle.loads(pickle.dumps(asked)).predict([8e9])
+    pd.testing.assert_frame_equal(again, asked.predict([8e9]))
+    pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(fitted)).predict([8e9]), fitted.predict([8e9]))
 
 
 def test_a_number_does_not_depend_on_the_order_of_runs(runs):

@@ -9,7 +9,7 @@ then a mixture of the routes' forecasts.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 
 import numpy as np
@@ -19,6 +19,7 @@ from astraios_analysis.curves.forecast import CurveSet, Forecast, drawn_forecast
 from astraios_analysis.curves.lines import Lines, fit_lines
 from astraios_analysis.prediction.forecast import Fitted, Intervals, Outcome, fit_supported
 from astraios_analysis.prediction.limits import KINDS, LEVELS, MIN_SIZES_TO_PREDICT
+from astraios_analysis.prediction.points import Link
 from astraios_analysis.prediction.stack import Stack, fit_stack, weigh
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, require_known
@@ -178,14 +179,13 @@ def _fit_curves(outcome: Outcome, progress: Progress) -> Route:
         signs = {m: 1 if np.polyfit(np.log(x), y, 1)[0] <= 0 else -1 for m, (x, y) in rows.items()}
         rows = {m: (x, np.exp(signs[m] * logit(y))) for m, (x, y) in rows.items()}
     fitted, methods = fit_curves(list(rows.values()), progress), list(rows)
+    return Route(methods, fitted, partial(_ask_curves, fitted, methods, signs or {}))
 
-    def ask(method: str, x: np.ndarray) -> Forecast:
-        found = fitted.forecast(methods.index(method), x)
-        sign = 0 if signs is None else signs[method]
-        # Log odds, of failures where these fall, as the rate's logit.
-        return found.map(lambda centres, scales: (sign * centres, scales), link="logit") if sign else found
 
-    return Route(methods, fitted, ask)
+def _ask_curves(fitted: CurveSet, methods: list[str], signs: Mapping[str, int], method: str, x: np.ndarray) -> Forecast:
+    found, sign = fitted.forecast(methods.index(method), x), signs.get(method)
+    # Log odds, of failures where these fall, as the rate's logit.
+    return found.map(lambda centres, scales: (sign * centres, scales), link="logit") if sign else found
 
 
 def _fit_sizes(outcome: Outcome) -> Route:
@@ -195,23 +195,23 @@ def _fit_sizes(outcome: Outcome) -> Route:
     if len(points.sizes) > _MAX_SIZES or len(points.y) > _MAX_POINTS:
         raise Refusal(f"{len(points.sizes)} sizes of {len(points.methods)} methods are no table of few common sizes")
     stack = fit_stack(points, outcome.link)
+    return Route(stack.methods, stack, partial(_ask_sizes, stack))
 
-    def ask(method: str, x: np.ndarray) -> Forecast:
-        drawn = [stack.draw(float(one)) for one in x]
-        place = stack.methods.index(method)
-        by_kind = {kind: np.stack([_link(one[kind][:, place], stack.link) for one in drawn], axis=1) for kind in KINDS}
-        return drawn_forecast(by_kind, stack.weights, stack.link)
 
-    return Route(stack.methods, stack, ask)
+def _ask_sizes(stack: Stack, method: str, x: np.ndarray) -> Forecast:
+    drawn, place = [stack.draw(float(one)) for one in x], stack.methods.index(method)
+    by_kind = {kind: np.stack([_link(one[kind][:, place], stack.link) for one in drawn], axis=1) for kind in KINDS}
+    return drawn_forecast(by_kind, stack.weights, stack.link)
 
 
 def _fit_lines(outcome: Outcome) -> Route:
     rows = _by_method(outcome)
     fitted = fit_lines([(x, _link(y, outcome.link)) for x, y in rows.values()])
-    methods = list(rows)
-    return Route(
-        methods, fitted, lambda method, x: replace(fitted.forecast(methods.index(method), x), link=outcome.link)
-    )
+    return Route(list(rows), fitted, partial(_ask_lines, fitted, list(rows), outcome.link))
+
+
+def _ask_lines(fitted: Lines, methods: list[str], link: Link, method: str, x: np.ndarray) -> Forecast:
+    return replace(fitted.forecast(methods.index(method), x), link=link)
 
 
 def _left_out(outcome: Outcome, n: int = 2) -> list[tuple[Outcome, list]]:

@@ -4,6 +4,7 @@ First laws of several inputs: size, data, updated parameters, unique tokens, a t
 those of one.
 """
 
+import copyreg
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -529,3 +530,13 @@ def find_law(law: str | Law) -> Law:
     name, *ties = str(law).split(", ")
     require_known("law", [name], LAWS)
     return tie_law(LAWS[name], dict(tie.split(" = ") for tie in ties))
+
+
+def _pickle_law(law: Law) -> tuple:
+    """Keep a law of this list by its name: fits can be sent to other processes, whatever its functions close over."""
+    name, *ties = law.name.split(", ")
+    is_listed = law is LAWS.get(name) or (bool(ties) and all(" = " in tie for tie in ties))
+    return (find_law, (law.name,)) if is_listed else law.__reduce_ex__(2)
+
+
+copyreg.pickle(Law, _pickle_law)
