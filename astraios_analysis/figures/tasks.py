@@ -32,7 +32,7 @@ _DASHES = {_COMMONEST: (0, (1, 1.5)), _GUESS: (0, (4, 2))}
 
 def say_growth(table: pd.DataFrame) -> str | None:
     """Say on which data sets of shares the mean over methods rises with size, and which others get better."""
-    rising, other, better, n_others = [], [], [], 0
+    rising, other, losses, gains = [], [], [], []
     are_shares = set(keep_shares(table)["dataset"])
     for dataset, rows in average_models(table, "value", "dataset").groupby("dataset", sort=False):
         wide = rows.pivot_table(index="method", columns="n_params_base", values="value")
@@ -45,18 +45,18 @@ def say_growth(table: pd.DataFrame) -> str | None:
         if dataset in are_shares:
             (rising if large > small else other).append(f"{name_dataset(dataset)} ({100 * (large - small):+.1f})")
             continue
-        n_others += 1
         metric = METRICS[table.loc[table["dataset"] == dataset, "metric"].iloc[0]]
         is_better = metric.turn(large) > metric.turn(small)
-        better += [f"{name_dataset(dataset)} (to {100 * large / small:.0f} %)"] if is_better else []
+        words = f"{name_dataset(dataset)} (to {100 * large / small:.0f} %)" if is_better else ""
+        (gains if metric.higher_is_better else losses).append(words)
     parts = []
     if rising + other:
         rest = f"; not on {join(other)}" if other else ""
         n = f"{len(rising)} of {len(rising + other)} data sets"
         parts.append(f"rises on {n}, in points of 100{f': {join(rising)}' if rising else ''}{rest}")
-    if n_others:
-        what = f"gets better on {len(better)} of {n_others} whose scores are no shares"
-        parts.append(f"{what}{f': {join(better)}' if better else ''}")
+    for what, own in (("loss falls", losses), ("what is no share rises", gains)):
+        better = [words for words in own if words]
+        parts += [f"{what} on {len(better)} of {len(own)}{f': {join(better)}' if better else ''}"] if own else []
     if not parts:
         return None
     return f"From the smallest to the largest size that most methods have, the mean over methods {'; '.join(parts)}."

@@ -42,7 +42,7 @@ def test_growth_compares_the_same_methods_at_both_ends():
     with mock.patch.dict(METRICS, RATING):
         said = answer("task_performance", pd.concat([scores, losses, more]))
     assert "rises on 1 of 2 data sets" in said
-    assert "gets better on 2 of 2 whose scores are no shares: Answers of fix (to 25 %) and own (to 200 %)." in said
+    assert "loss falls on 1 of 1: Answers of fix (to 25 %); what is no share rises on 1 of 1: own (to 200 %)." in said
     assert "Fix Python (+40.0); not on Fix Java (-10.0)" in said
 
 
