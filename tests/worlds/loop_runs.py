@@ -5,21 +5,22 @@ import json
 import os
 import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
+import pytest
 import torch
 from accelerate.state import AcceleratorState
-from accelerate.tracking import GeneralTracker
-from tiny_grid import tiny_grid
+from tiny_grid import stop_at, tiny_grid
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from transformers import AutoModelForCausalLM, GPTBigCodeConfig
 
 import training.grid.run
-import training.loop.train
 from training.loop import validation
 from training.loop.batches import TokenRows
-from training.loop.reporting import Reporting
+from training.loop.train import train
 from training.models.tuning import apply_tuning
 from training.spec.run import LoopSettings, Schedule, Tuning
 
@@ -89,7 +90,7 @@ def run(method="fft", *, model=None, rows=None, schedule=(), settings=(), seed=0
     rows = TokenRows(token_rows(60, 5), token_rows(13, 6)) if rows is None else rows
     schedule = Schedule(**{**SCHEDULE, **dict(schedule)})
     settings = LoopSettings(**{"layout": "documents", "micro_batch": 2, **dict(settings)})
-    result = training.loop.train.train(model, schedule, rows, seed=seed, settings=settings, **arguments)
+    result = train(model, schedule, rows, seed=seed, settings=settings, **arguments)
     return model, result
 
 
@@ -115,22 +116,6 @@ def curve(result):
         "train_losses": list(result.train_losses),
         "counts": [result.n_tokens, result.flop, result.n_processes[-1]],
     }
-
-
-class KillingTracker(GeneralTracker):
-    """Kills its process after a step's training values have come in."""
-
-    name = "killing"
-    requires_logging_directory = False
-    tracker = None
-
-    def __init__(self, at_step):
-        super().__init__()
-        self.at_step = at_step
-
-    def log(self, values, step=None, **kwargs):
-        if step == self.at_step and "train/loss" in values:
-            kill_this_process()
 
 
 def kill_this_process():
@@ -162,43 +147,23 @@ def _kill_at_rename(name):
 
 def train_job(job, folder, out, is_killed=False):
     """Train a job, and write down its numbers; with ``is_killed``, die where the job says."""
-    log_with = ()
     if is_killed and "at_step" in job:
-        log_with = (KillingTracker(job["at_step"]),)
+        # Of the step before, a checkpoint may have been written, and nothing is left of this one.
+        stop_at(pytest.MonkeyPatch(), job["at_step"] - 1, kill_this_process)
     elif is_killed and "at_torch_save" in job:
         _kill_while_saving(job["at_torch_save"])
     elif is_killed:
         _kill_at_rename(job["at_rename"])
-    model, result = run(
-        model=tuned_model(job["method"], base_dropout=0.1),
-        settings={"checkpoint_every": 3},
-        folder=folder,
-        reporting=Reporting(log_with=log_with),
-    )
+    model = tuned_model(job["method"], base_dropout=0.1)
+    model, result = run(model=model, settings={"checkpoint_every": 3}, folder=folder)
     out.write_text(json.dumps({"status": result.status, **numbers(model, result)}))
 
 
-class Interruption(Exception):
-    """Stands for whatever interrupts a run."""
-
-
 def interrupted_run(folder, method="lora", **arguments):
-    """Train a short run until its fifth step and stop there; its checkpoint is that of the third."""
-    original = training.loop.train.learning_rate
-
-    def rate(schedule, step):
-        if step == 5:
-            raise Interruption
-        return original(schedule, step)
-
-    # On every process: a tracker would act on the first one only, and the others would wait for it.
-    training.loop.train.learning_rate = rate
-    try:
+    """Train a short run until its fifth step, on every process; its checkpoint is that of the third."""
+    with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
+        stop_at(patch, 5, Mock(side_effect=KeyboardInterrupt))
         run(method, folder=folder, **SHORT, **arguments)
-    except Interruption:
-        return
-    finally:
-        training.loop.train.learning_rate = original
 
 
 def on_processes(n_processes, function, *arguments):

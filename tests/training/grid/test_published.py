@@ -113,12 +113,12 @@ def test_a_specification_of_ones_own_trains_resumes_generates_scores_and_records
     monkeypatch.setattr("training.published.tasks.TASKS", SHORT_TASKS)
     command += ["--runs", tmp_path / "runs", "--unsafe", "--problems", home, "--dataset", "humanevalsynthesize_python"]
     with monkeypatch.context() as patched:
-        stop_at(patched, 2, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        stop_at(patched, 2, Mock(side_effect=KeyboardInterrupt))
         told(*command, status=130)
     assert run_state(tmp_path / "runs", spec.run_id).detail == "2 steps saved"
     with monkeypatch.context() as patched:
         # Trained to the end, and stopped before anything is generated.
-        patched.setattr(published, "write_generations", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(published, "write_generations", Mock(side_effect=KeyboardInterrupt))
         told(*command, status=130)
     assert not (tmp_path / "runs" / f"{spec.run_id}.json").exists()
     told(*command)
