@@ -139,11 +139,6 @@ def test_a_run_without_a_record_is_not_scored(cache, tmp_path):
         rescore(PTUNING, tmp_path, cache, FEW)
 
 
-def test_unknown_measures_name_the_choices():
-    with pytest.raises(ValueError, match="unknown measure 'speed'; choose from synthesis, fix, explain, clone, defect"):
-        Scoring(("speed",))
-
-
 def test_likelihoods_are_those_of_the_answers_tokens(model, problems):
     net, tokenizer = model
     prompts = [item.prompt for item in problems["clone"].headline[:7]]

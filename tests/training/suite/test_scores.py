@@ -4,28 +4,12 @@ import numpy as np
 import pytest
 
 from astraios_analysis.scores.bootstrap import combine, problem_statistics
-from training.published.measures import resampled_stderr
-from training.suite.scores import (
-    answer_scores,
-    choice_scores,
-    counted_score,
-    preference_scores,
-    robustness_scores,
-)
+from training.suite.scores import answer_scores, choice_scores, preference_scores, robustness_scores
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(3)
-
-
-def test_the_error_of_a_share_is_binomial_and_that_of_resampling_problems(rng):
-    solved = rng.random(200) < 0.3
-    score = counted_score("embedded_fix", "greedy", "pass@1", solved)
-    share = solved.mean()
-    assert score.value == share
-    assert score.stderr == pytest.approx(np.sqrt(share * (1 - share) / 200))
-    assert resampled_stderr(solved) == pytest.approx(score.stderr, rel=0.08)
 
 
 def test_answers_of_both_kinds_of_setting_have_their_own_metrics():
@@ -85,20 +69,3 @@ def test_the_analysis_finds_the_same_robustness_from_the_counts(rng, make_record
     for score in scores:
         statistics = problem_statistics(record, score)
         assert combine(score.metric, statistics.mean(axis=1)) == pytest.approx(score.value), score.key
-
-
-def test_robustness_by_hand():
-    nominal = np.array([True, True, True, False])
-    changed = {"a": np.array([True, False, True, False]), "b": np.array([True, True, False, True])}
-    found = {
-        (s.setting, s.metric): s.value
-        for s in robustness_scores("embedded_robust_syntax", (0, 2, 4, 6), nominal, changed)
-    }
-    assert found["nominal", "pass@1"] == 0.75
-    assert found["all_transformations", "mean_pass@1"] == 5 / 8
-    assert found["all_transformations", "robust_pass@1"] == 0.25
-    assert found["all_transformations", "robust_drop@1"] == pytest.approx(1 - 0.25 / 0.75)
-    # The second, the third (from solved) and the fourth (to solved) are turned by some change.
-    assert found["all_transformations", "robust_relative@1"] == 0.75
-    assert found["a", "robust_drop@1"] == pytest.approx(1 - 0.5 / 0.75)
-    assert found["b", "robust_relative@1"] == 0.5
