@@ -69,13 +69,3 @@ def test_statistics(printed, corpus, monkeypatch):
     monkeypatch.setattr("training.cli.corpus.corpus_statistics", lambda *_: found)
     assert json.loads(printed("--statistics", "--json"))["corpus"] == corpus.settings.label
     assert "  train-test: keys 0, fingerprints 0, texts 0\n" in printed("--statistics")
-
-
-def test_wrong_arguments_say_what_is_allowed(refused):
-    assert "unknown task 'poem'; choose from completion, synthesis" in refused("corpus", "--task", "poem")
-    assert "unknown split 'dev'; choose from train, validation, test" in refused("corpus", "--split", "dev")
-    assert "unknown preset 'nano'; choose from" in refused("corpus", "--preset", "nano")
-    assert "--problems needs a task; add --task with one of" in refused("corpus", "--problems")
-    assert "0 is not in the range x>=1" in refused("corpus", "--show", "0")
-    assert "-1 is not in the range x>=0" in refused("corpus", "--seed", "-1")
-    assert "not allowed with argument" in refused("corpus", "--problems", "--statistics")

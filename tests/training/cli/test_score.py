@@ -113,15 +113,6 @@ def test_what_was_stopped_loses_nothing_and_repeats_nothing(tmp_path, problems, 
     assert "60/60" in notes
 
 
-def test_duplicates_run_once(tmp_path, problems, scored):
-    samples = [several * 10 for several in TINY.make_samples(TINY.python_rows(), [1, 1, 0], 2)]
-    path = tmp_path / "generations.json"
-    path.write_text(json.dumps(samples))
-    found, _ = scored(path, *options(problems, tmp_path / "journals"))
-    assert (found["n_samples"], found["n_distinct_programs"]) == (60, 6)
-    assert len(journalled(tmp_path / "journals")) == 6
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit of the kernel stands for a full disk")
 def test_a_full_disk_is_said_and_loses_nothing(tmp_path, problems, generations, scored):
     folder, limit = tmp_path / "journals", (2000, 2000)

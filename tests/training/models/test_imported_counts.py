@@ -1,7 +1,6 @@
 """Adapters made elsewhere: counted as PEFT builds them, and as the headers of their saved weights say."""
 
 import json
-import re
 
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -76,12 +75,6 @@ def test_counts_of_published_variants(reference_folder, case, n_updated, capsys)
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["adapter"], row["n_params_updated"]) == (str((cases / case).resolve()), n_updated)
     assert row["n_params_base"] == 3_212_749_824
-
-
-def test_options_of_the_command(capsys):
-    with pytest.raises(SystemExit, match="2"):
-        main(["params", "--adapter", "x"])
-    assert re.search("give its config.json, or the folder of it, with --config", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "fft"])

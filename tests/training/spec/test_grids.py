@@ -48,15 +48,6 @@ def test_seeds_and_held_out_sizes_reach_the_runs():
     assert found == [("a", 0, False), ("a", 1, False), ("b", 0, True), ("b", 1, True)]
 
 
-def test_smoke_is_two_sizes_with_every_method_and_its_own_learning_rate():
-    grid = preset("smoke")
-    runs = grid.runs()
-    assert [(run.size.name, run.tuning.method) for run in runs] == list(product(("16x2", "32x2"), METHODS))
-    rates = {run.tuning.method: run.schedule.learning_rate for run in runs}
-    assert rates == {**dict.fromkeys(METHODS, grid.schedule.learning_rate), **grid.learning_rates}
-    assert corpus_settings(grid.data).label == grid.data
-
-
 def test_pretraining_is_for_sizes_without_weights_only():
     pretrained = ModelSize(**{**size("b").model_dump(), "pretrained": "some/model"})
     grid = Grid(name="g", sizes=(size("a"), pretrained), methods=("fft",), data="text", pretraining=Schedule())

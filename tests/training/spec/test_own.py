@@ -76,17 +76,3 @@ def test_what_is_wrong_is_named(tmp_path, old, new, message):
     path.write_text(SMALL.replace(old, new))
     with pytest.raises(Refusal, match=message):
         read_grid(path)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ([], "Missing option '--preset' (or '--spec FILE')"),
-        (["--preset", "ladder", "--spec", "x.toml"], "not allowed with argument"),
-        (["--spec", "x.toml"], "x.toml: there is no such file"),
-    ],
-)
-def test_one_grid_is_named(capsys, options, message):
-    with pytest.raises(SystemExit, match="2"):
-        main(["grid", "status", *options])
-    assert message in capsys.readouterr().err
