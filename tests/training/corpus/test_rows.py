@@ -26,20 +26,12 @@ def test_masks_of_documents():
         ([8, 9, 0], [0, 1, 1]),
         ([4, 0], [0, 1]),
     ]
-    assert [mask for _, mask in masked(document_rows(EXAMPLE, 10, "completion"))] == [
-        [0, 0, 1, 1],
-        [0, 1, 1],
-        [0, 1],
-    ]
+    assert [mask for _, mask in masked(document_rows(EXAMPLE, 10, "completion"))] == [[0, 0, 1, 1], [0, 1, 1], [0, 1]]
 
 
 def test_long_documents_are_cut_and_left_out_where_nothing_is_scored():
     assert masked(document_rows(EXAMPLE, 3, "completion"))[0] == ([5, 6, 7], [0, 0, 1])
     assert [tokens for tokens, _ in masked(document_rows(EXAMPLE, 2, "completion"))] == [[8, 9], [4, 0]]
-
-
-def test_masks_of_blocks():
-    assert masked(packed_rows(EXAMPLE, 4)) == [([5, 6, 7, 0], [0, 1, 1, 1]), ([8, 9, 0, 4], [0, 1, 1, 1])]
 
 
 @settings(max_examples=100)

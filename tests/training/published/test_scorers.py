@@ -50,6 +50,7 @@ def test_pass_at_10_needs_ten_samples(problems):
     assert report.whole.values["pass@1"] == 1
     assert "pass@10" not in report.whole.values
     assert report.whole.values["distinct_sample_share"] == 0.5
+    assert report.details["n_distinct_programs"] == 3
 
 
 @pytest.mark.parametrize(

@@ -41,11 +41,6 @@ def test_the_registry_holds_the_study():
     assert {TASKS[name].sampling.max_length for name in TASKS if name.startswith("humaneval")} == {2048}
 
 
-def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="unknown data set 'humaneval'; choose from humanevalsynthesize_python, "):
-        find_task("humaneval")
-
-
 @pytest.mark.parametrize(
     ("name", "begin"),
     [("humanevalsynthesize_python", "prompt"), ("humanevalfix_python", "declaration"), ("recode_format", "prompt")],
@@ -60,13 +55,11 @@ def test_an_answer_becomes_a_program_that_begins_as_the_prompt_ends(name, begin)
     assert not task.is_complete("\n    return x + 1")
 
 
-def test_explaining_asks_twice():
+def test_explaining_ends_in_a_program():
     task = find_task("humanevalexplain_python")
     said = task.cut(PROBLEM, " Adds one to x, and a lot more than fits.")
     assert said == "Adds one to x, and a lot more than fits."[: len(PROBLEM.docstring)].rstrip()
-    assert said in task.ask_again(PROBLEM, said)
     # The harness puts the docstring before the program although the model did not see it.
-    assert PROBLEM.docstring not in task.ask_again(PROBLEM, said)
     assert task.cut_again(PROBLEM, "\n    return x + 1") == PROBLEM.prompt.rstrip() + "\n    return x + 1"
 
 
