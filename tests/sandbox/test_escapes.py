@@ -1,24 +1,20 @@
 """Every escape we can think of, against the real sandbox: none gets out, none passes, none disturbs the others."""
 
 import re
-import runpy
 import socket
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
+import java_escapes
 import pytest
+import python_bombs
+import python_escapes
 
 from training.sandbox.containment import LANDLOCK
 from training.sandbox.programs import Limits, Program
 
 pytestmark = pytest.mark.sandbox
-
-java_escapes, python_bombs, python_escapes = (
-    SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name(f"{name}.py"))))
-    for name in ("java_escapes", "python_bombs", "python_escapes")
-)
 
 # Attacks that end need a tenth of it.
 LIMITS = Limits(cpu_seconds=0.5, wall_seconds=3, memory_bytes=2**29)
@@ -31,10 +27,7 @@ GOOD = {
     "python": Program("python", "def f(x):\n    return x + 1", "assert f(1) == 2", PATIENT),
     "java": Program("java", "class S { static int f(int x) { return x + 1; } }", java_escapes.PLAIN_TEST, PATIENT),
 }
-BAD = {
-    "python": Program("python", "def f(x):\n    return x + 2", "assert f(1) == 2", PATIENT),
-    "java": Program("java", "class S { static int f(int x) { return x + 2; } }", java_escapes.PLAIN_TEST, PATIENT),
-}
+BAD = {name: replace(program, source=program.source.replace("x + 1", "x + 2")) for name, program in GOOD.items()}
 
 
 def replace_words(text, values):
@@ -72,20 +65,6 @@ def list_java_attacks(values, *, harness):
     return attacks
 
 
-def mix(attacks, good, bad):
-    """Attacks with a good and a bad program after each, so that each has an attack before it on its worker."""
-    return [program for _, _, attack in attacks for program in (attack, good, bad)]
-
-
-def find_wrong(attacks, verdicts):
-    """What attacks got that they should not have got; a slow or busy machine may stop any of them by a time limit."""
-    return {
-        name: (verdict.status, verdict.message)
-        for (name, statuses, _), verdict in zip(attacks, verdicts, strict=True)
-        if verdict.status not in statuses | {"timeout"}
-    }
-
-
 @pytest.fixture(scope="module", params=["python", "java"])
 def outcome(request, sandbox, backend, outside):
     """Attacks in one language, run among good and bad programs, with what they got and what was left."""
@@ -96,13 +75,21 @@ def outcome(request, sandbox, backend, outside):
         attacks = list_java_attacks(outside.values, harness=backend != LANDLOCK)
     else:
         attacks = list_python_attacks(outside.values)
-    verdicts = dict(sandbox.run_each(mix(attacks, GOOD[language], BAD[language])))
+    # A good and a bad program after each, so that each has an attack before it on its worker.
+    mixed = [program for *_, attack in attacks for program in (attack, GOOD[language], BAD[language])]
+    verdicts = dict(sandbox.run_each(mixed))
     return attacks, [verdicts[index] for index in range(len(verdicts))]
 
 
 def test_no_attack_succeeds(outcome):
     attacks, verdicts = outcome
-    assert find_wrong(attacks, verdicts[0::3]) == {}
+    wrong = {
+        name: verdict
+        for (name, statuses, _), verdict in zip(attacks, verdicts[0::3], strict=True)
+        # A slow or busy machine may stop any of them by a time limit.
+        if verdict.status not in statuses | {"timeout"}
+    }
+    assert wrong == {}
 
 
 def test_all_that_is_forbidden_in_java_was_tried(outcome):

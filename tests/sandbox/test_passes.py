@@ -2,26 +2,20 @@
 
 import os
 import random
-import runpy
 import shutil
 import struct
 import subprocess
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
+import java_passes
 import pytest
+import python_passes
 
 from training.sandbox.containment import describe_python
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Limits, Program, SandboxUnavailable
 
 pytestmark = pytest.mark.sandbox
-
-java_passes, python_passes = (
-    SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name(f"{name}.py"))))
-    for name in ("java_passes", "python_passes")
-)
 
 LIMITS = Limits(cpu_seconds=2, wall_seconds=5, memory_bytes=2**29)
 # Dumps of the heap are not to be cut.

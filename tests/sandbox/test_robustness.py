@@ -14,6 +14,7 @@ from dataclasses import asdict
 from functools import partial
 from itertools import product
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -201,12 +202,9 @@ def is_running(pid):
 
 
 def test_no_containment_is_refused_and_leaves_nothing(monkeypatch):
-    def fail(*_):
-        raise OSError(errno.EINVAL, "not here")
-
     scratch = list_scratch()
     monkeypatch.setattr(containment, "find_bwrap", lambda backend: "bwrap-that-is-not-there")
-    monkeypatch.setattr(containment.os, "chown", fail)
+    monkeypatch.setattr(containment.os, "chown", Mock(side_effect=OSError(errno.EINVAL, "not here")))
     monkeypatch.setattr(containment, "is_mapped", lambda user: True)
     monkeypatch.setattr(pool, "find_unreadable", lambda python: None)
     monkeypatch.setattr(containment.os, "geteuid", lambda: 0)
@@ -291,10 +289,7 @@ def test_signals_are_those_of_an_interpreter_of_its_own(write_script):
 
 
 def test_a_kernel_without_descriptors_of_processes_is_enough(tmp_path, monkeypatch):
-    def fail(pid):
-        raise OSError(errno.ENOSYS, "no such call")
-
-    monkeypatch.setattr(os, "pidfd_open", fail)
+    monkeypatch.setattr(os, "pidfd_open", Mock(side_effect=OSError(errno.ENOSYS, "no such call")))
     reports, other = os.pipe()
     host, end = os.pipe()
     os.set_blocking(reports, False)
