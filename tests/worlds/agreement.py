@@ -1,11 +1,11 @@
 """Scores a published file of generations and compares every problem's count with the released one."""
 
-import csv
-import gzip
-import io
+import functools
 import re
 import time
 from types import SimpleNamespace
+
+import pandas as pd
 
 from training.published.score import Request, score_file
 
@@ -35,14 +35,11 @@ def expected_counts(folder, name):
     return {"": known[dataset, "c", size, method]}
 
 
-def _load_counts(folder, cache={}):  # noqa: B006 -- read once
-    if not cache:
-        text = gzip.decompress((folder / "data" / "astraios_released_per_problem.csv.gz").read_bytes()).decode()
-        for row in csv.DictReader(io.StringIO(text)):
-            key = (row["dataset"], row["language"], row["model_size"], row["method"])
-            counts = (int(row["problem_id"]), int(row["n_samples"]), int(row["n_passed"]))
-            cache.setdefault(key, []).append(counts)
-    return cache
+@functools.cache
+def _load_counts(folder):
+    rows = pd.read_csv(folder / "data" / "astraios_released_per_problem.csv.gz")
+    groups = rows.groupby(["dataset", "language", "model_size", "method"])[["problem_id", "n_samples", "n_passed"]]
+    return {key: list(counts.itertuples(index=False, name=None)) for key, counts in groups}
 
 
 def compare(folder, name, scratch):
@@ -64,12 +61,10 @@ def compare(folder, name, scratch):
         assert [row[0] for row in sorted(rows)] == [row[0] for row in ours], f"{name} {setting}: other problems"
         unequal = {a[0]: (a[1:], b[1:]) for a, b in zip(sorted(rows), ours, strict=True) if a != b}
         differing |= {setting: unequal} if unequal else {}
-    n_distinct = report.details.get("n_distinct_programs", 0)
-    n_samples = report.whole.n_samples
     return SimpleNamespace(
         report=report,
-        n_samples=n_samples,
-        n_distinct=n_distinct,
+        n_samples=report.whole.n_samples,
+        n_distinct=report.details.get("n_distinct_programs", 0),
         seconds=seconds,
         settings=list(expected),
         differing=differing,

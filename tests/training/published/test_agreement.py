@@ -1,12 +1,12 @@
 """Published generations against their released scores; tests/benchmarks/bench_agreement.py scores every file whole."""
 
-import csv
 import gzip
 import json
 from dataclasses import replace
 from types import SimpleNamespace
 
 import agreement as AGREEMENT
+import pandas as pd
 import pytest
 
 from training.published.problems import read_problems
@@ -31,24 +31,15 @@ def test_defect_detection_has_the_released_counts_and_scores(reference_folder, t
     assert found.differing == {}
     dataset, _, size, method = name.rsplit("_", 3)
     condition = "zero" if "zeroshot" in name else "one"
-    rows = [
-        row
-        for row in read_released(reference_folder)
-        if (row["dataset"], row["model_size"], row["method"]) == (dataset, size, method) and condition in row["setting"]
-    ]
+    released = pd.read_csv(reference_folder / "data" / "astraios_released_scores.csv")
+    is_same = (released[["dataset", "model_size", "method"]] == [dataset, size, method]).all(axis=1)
+    rows = released[is_same & released["setting"].str.contains(condition)]
     parts = {"full2732": found.report.whole, "balanced2000_seed0": found.report.settings["balanced2000_seed0"]}
-    compared = 0
-    for row in rows:
+    for row in rows.to_dict("records"):
         part = next(part for name, part in parts.items() if name in row["setting"])
-        assert 100 * part.values[row["metric"]] == pytest.approx(float(row["value"]), abs=1e-3), row
-        assert 100 * part.stderr[row["metric"]] == pytest.approx(float(row["stderr"]), rel=0.35, abs=0.02), row
-        compared += 1
-    assert compared == 12
-
-
-def read_released(folder):
-    with open(folder / "data" / "astraios_released_scores.csv", newline="") as lines:
-        return list(csv.DictReader(lines))
+        assert 100 * part.values[row["metric"]] == pytest.approx(row["value"], abs=1e-3), row
+        assert 100 * part.stderr[row["metric"]] == pytest.approx(row["stderr"], rel=0.35, abs=0.02), row
+    assert len(rows) == 12
 
 
 @pytest.mark.parametrize("name", PARTS)
