@@ -76,20 +76,15 @@ def test_retry_trains_failed_runs_and_no_others(told, monkeypatch, tmp_path, tin
     mark_error(tmp_path, ptuning.run_id, "DivergedError: training diverged\n")
     diverged = work_folder(tmp_path, ptuning.run_id) / "failed.json"
     diverged.write_text('{"reason": "the loss is nan"}')
-    given = []
-
-    def launch(specs, *_, **__):
-        given.extend(specs)
-        return [Outcome(spec.run_id, "done") for spec in specs]
-
+    launch = Mock(side_effect=lambda specs, *_, **__: [Outcome(spec.run_id, "done") for spec in specs])
     monkeypatch.setattr("training.cli.grid.launch", launch)
     command = ["grid", "retry", "--preset", "tiny", "--runs", tmp_path, "--no-scores"]
     errors = told(*command).err
-    assert given == [lora]
+    assert [*launch.call_args.args[0]] == [lora]
     assert "1 runs that diverged would diverge again and are left out; --diverged" in errors
     assert run_state(tmp_path, lora.run_id).state == "missing"
     told(*command, "--diverged")
-    assert given == [lora, ptuning]
+    assert [*launch.call_args.args[0]] == [ptuning]
     assert not diverged.exists()
     assert f"no failed run to try again in {tmp_path}" in told(*command).err
 
@@ -160,10 +155,8 @@ def test_scores_of_base_models_are_printed_and_in_no_record(told, folders, train
 
 
 def test_without_containment_nothing_is_trained_or_scored(refused, monkeypatch, tmp_path, tiny):
-    def none_works(*_, **__):
-        raise SandboxUnavailable("no containment works here (bubblewrap: not found); install bubblewrap")
-
-    monkeypatch.setattr("training.cli.shared.Sandbox", none_works)
+    refusal = SandboxUnavailable("no containment works here (bubblewrap: not found); install bubblewrap")
+    monkeypatch.setattr("training.cli.shared.Sandbox", Mock(side_effect=refusal))
     monkeypatch.setattr("training.cli.grid.launch", lambda *_, **__: pytest.fail("trained"))
     monkeypatch.setattr("training.cli.grid.launch_scoring", lambda *_, **__: pytest.fail("scored"))
     errors = refused("grid", "run", "--preset", "tiny", "--runs", tmp_path)

@@ -90,12 +90,9 @@ def test_defect_questions_are_answered_rightly(by_task):
 def test_share_of_near_misses(by_task):
     wrong = [item.details["pair"] for task in ("clone", "defect") for item in by_task[task] if item.reference == NO]
     assert wrong.count("unrelated") / len(wrong) == pytest.approx(0.5, abs=0.12)
-    near = EmbeddedCorpus(CorpusSettings(near_miss_share=1.0, mixture=_only("clone")))
+    only = Mixture(**{name: float(name == "clone") for name in Mixture.model_fields})
+    near = EmbeddedCorpus(CorpusSettings(near_miss_share=1.0, mixture=only))
     assert all(item.details["pair"] != "unrelated" for item in islice(near.instructions(0), 60))
-
-
-def _only(task):
-    return Mixture(**{name: float(name == task) for name in Mixture.model_fields})
 
 
 def test_both_phrasings_are_as_frequent(by_task):

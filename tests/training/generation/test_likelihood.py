@@ -39,11 +39,7 @@ def test_is_the_sum_of_log_probabilities(tuned_of, prompts, model_type, method):
 
 def test_budget_bounds_every_pass(model, prompts):
     widths = []
-
-    def watch(module, args, kwargs):
-        widths.append(kwargs["input_ids"].numel())
-
-    model.register_forward_pre_hook(watch, with_kwargs=True)
+    model.register_forward_pre_hook(lambda *given: widths.append(given[2]["input_ids"].numel()), with_kwargs=True)
     for budget in (29, 60, 200):
         score(model, prompts, tokens_per_batch=budget)
         assert max(widths) <= budget

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import tiny_grid as TINY
@@ -89,9 +90,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_a_base_is_trained(tmp_pa
 
 
 def test_a_full_disk_fails_a_run_in_one_line(tmp_path, monkeypatch):
-    def no_room(*_, **__):
-        raise OSError(28, "No space left on device", "somewhere")
-
+    no_room = Mock(side_effect=OSError(28, "No space left on device", "somewhere"))
     monkeypatch.setattr("training.grid.run.run", no_room)
     monkeypatch.setattr(Path, "write_text", no_room)
     status, message = perform("run", FFT, Folders(tmp_path, tmp_path))

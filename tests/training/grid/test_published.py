@@ -60,7 +60,7 @@ def home(tmp_path_factory):
             AutoModelForCausalLM.from_config(make(**SHAPE)).save_pretrained(folder / name)
         save_tokenizer(tokenizer, folder / name)
     rows = [{"prompt": f"Add {n} to x", "completion": f"def solve(x):\n    return x + {n}"} for n in range(60)]
-    (folder / "commitpackft+oasst.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    TINY.write_problems(folder / "commitpackft+oasst.jsonl", rows)
     for name in ("humanevalsynthesize_python", "humanevalexplain_python"):
         TINY.write_problems(folder / f"{name}.jsonl", TINY.python_rows())
     with pytest.MonkeyPatch.context() as patch:
@@ -196,9 +196,8 @@ class TestGenerations:
     def test_that_another_program_wrote_are_scored_as_they_are(self, home, tmp_path, task, column, share):
         problems = home / "humanevalsynthesize_python.jsonl"
         texts = [[f"\n{row[column]}\nprint('more')"] * 2 for row in TINY.python_rows()]
-        (tmp_path / "texts.jsonl").write_text("".join(json.dumps(several) + "\n" for several in texts))
-        name = f"humaneval{task}_python"
-        path = lay_out_texts(Writing(name, problems), tmp_path / "texts.jsonl", tmp_path / "out.json")
+        name, written = f"humaneval{task}_python", TINY.write_problems(tmp_path / "texts.jsonl", texts)
+        path = lay_out_texts(Writing(name, problems), written, tmp_path / "out.json")
         request = Request(name, path, problems, folder=tmp_path, is_unsafe=True)
         assert score_file(request).whole.values["pass@1"] == share
 
@@ -216,8 +215,8 @@ class TestGenerations:
             "aatk": (scenarios, [["print(1)\n"], ["print(\n"]], "parse_rate", 0.5),
         }
         for name, (rows, texts, metric, value) in cases.items():
-            problems, written = TINY.write_problems(tmp_path / f"{name}.jsonl", rows), tmp_path / "texts.jsonl"
-            written.write_text("".join(json.dumps(several) + "\n" for several in texts))
+            problems = TINY.write_problems(tmp_path / f"{name}.jsonl", rows)
+            written = TINY.write_problems(tmp_path / "texts.jsonl", texts)
             path = lay_out_texts(Writing(name, problems), written, tmp_path / f"{name}.json")
             report = score_file(Request(name, path, problems, folder=tmp_path, is_unsafe=True, shows_progress=False))
             assert report.whole.values[metric] == value, name

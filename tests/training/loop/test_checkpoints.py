@@ -6,11 +6,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from astraios_analysis.records.frame import ValidationPoint
-from training.loop.checkpoints import (
-    Progress,
-    RunFolder,
-    keep_updated_weights_only,
-)
+from training.loop.checkpoints import Progress, RunFolder, keep_updated_weights_only
 
 # Tuples are no difference to the lists that are read back.
 IDENTITY = {"spec": {"grid": "smoke" * 9, "sizes": (1, 2)}, "schedule": {"steps": 200, "warmup_steps": 12}, "seed": 0}

@@ -6,7 +6,6 @@ import weakref
 import loop_runs as RUNS
 import pytest
 import torch
-from torch import nn
 
 from astraios_analysis.records.frame import METHODS
 from training.loop.batches import TokenRows
@@ -125,20 +124,6 @@ class TestBfloat16:
         assert losses(run("fft", schedule={"steps": 2})[1]) == first
 
 
-class Broken(nn.Module):
-    """Hands gradients on, times a factor."""
-
-    def __init__(self, model, factor, at_call):
-        super().__init__()
-        self.calls, self.factor, self.at_call = 0, factor, at_call
-        model.transformer.ln_f.register_forward_hook(self.spoil)
-
-    def spoil(self, module, inputs, output):
-        self.calls += module.training
-        if module.training and self.calls == self.at_call and output.requires_grad:
-            output.register_hook(lambda gradient: gradient * self.factor)
-
-
 class TestDivergence:
     def test_of_the_loss_stops_the_run_and_is_marked(self, tmp_path):
         schedule = {"learning_rate": 1e30, "warmup_steps": 0}
@@ -157,8 +142,14 @@ class TestDivergence:
 
     @pytest.mark.parametrize("max_gradient_norm", [1.0, None])
     def test_of_a_gradient_comes_before_the_weights(self, tmp_path, max_gradient_norm):
-        model = RUNS.tuned_model("fft")
-        Broken(model, math.inf, at_call=2)
+        model, calls = RUNS.tuned_model("fft"), []
+
+        def spoil(module, inputs, output):
+            calls.extend([output] * module.training)
+            if module.training and len(calls) == 2:
+                output.register_hook(lambda gradient: gradient * math.inf)
+
+        model.transformer.ln_f.register_forward_hook(spoil)
         settings = {"micro_batch": 8, "max_gradient_norm": max_gradient_norm}
         with pytest.raises(DivergedError, match=r"the gradient norm of step 2 is (nan|inf)"):
             run(model=model, folder=tmp_path, settings=settings)

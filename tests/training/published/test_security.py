@@ -1,4 +1,5 @@
 import subprocess
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,20 +20,15 @@ def test_flaws_are_found_where_they_are():
 
 
 def test_a_program_that_breaks_the_analyser_costs_the_others_nothing(monkeypatch):
-    def break_on_poison(programs):
-        return None if "poison" in programs else {"errors": [], "results": []}
-
-    monkeypatch.setattr(security, "_run_bandit", break_on_poison)
+    report = {"errors": [], "results": []}
+    monkeypatch.setattr(security, "_run_bandit", lambda programs: None if "poison" in programs else report)
     found = analyse_python([SAFE, "poison", SHELL])
     assert [program for program, analysis in found.items() if not analysis.is_valid] == ["poison"]
     assert found.keys() == {SAFE, "poison", SHELL}
 
 
 def test_an_analyser_that_does_not_end_is_no_report(monkeypatch):
-    def hang(command, **options):
-        raise subprocess.TimeoutExpired(command, options["timeout"])
-
-    monkeypatch.setattr(subprocess, "run", hang)
+    monkeypatch.setattr(subprocess, "run", Mock(side_effect=subprocess.TimeoutExpired("bandit", 1)))
     assert analyse_python(["x = 1"]) == {"x = 1": Analysis(is_valid=False)}
 
 

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+from unittest.mock import Mock
 
 import pytest
 
@@ -168,12 +169,9 @@ def test_programs_that_could_not_be_run_are_no_failures(tmp_path):
 
 
 def test_nothing_more_is_run_when_a_verdict_cannot_be_written_down(tmp_path, monkeypatch):
-    def refuse(line):
-        raise JournalError("full")
-
     sandbox = Counting()
     with open_journal(tmp_path) as journal:
-        monkeypatch.setattr(journal, "_append", refuse)
+        monkeypatch.setattr(journal, "_append", Mock(side_effect=JournalError("full")))
         with pytest.raises(JournalError, match="full"):
             run_programs(sandbox, make_programs(5), journal=journal)
     assert len(sandbox.ran) == 1

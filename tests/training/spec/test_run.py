@@ -4,14 +4,7 @@ import sys
 import pytest
 
 from astraios_analysis.records.frame import METHODS
-from training.spec.run import (
-    REFERENCE_OPTIONS,
-    LoopSettings,
-    ModelSize,
-    RunSpec,
-    Schedule,
-    Tuning,
-)
+from training.spec.run import REFERENCE_OPTIONS, LoopSettings, ModelSize, RunSpec, Schedule, Tuning
 
 UNKNOWN = "unknown tuning method 'lora2'; choose from adapterh, adapterp, fft, ia3, lora, parallel, ptuning"
 
