@@ -9,8 +9,8 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
+import simulated_grids
 from hypothesis import HealthCheck, settings
 
 from astraios_analysis.records.frame import Cost, ProblemCounts, Provenance, RunRecord, Score, ValidationPoint
@@ -18,6 +18,9 @@ from astraios_analysis.records.released import load_released
 from astraios_analysis.records.sources import load_records
 
 VARIABLE = "ASTRAIOS_REFERENCE"
+
+REQUIRED = {"browser": ("needs a browser",), "sandbox": ("needs bwrap", "needs javac", "needs a Python")}
+"""By marker, how reasons for a skip begin that name something that can be installed."""
 
 BROWSERS = "chromium", "chromium-browser", "google-chrome"
 """Names under which distributions install Chromium or what is built from it."""
@@ -47,12 +50,14 @@ def pytest_configure(config):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Where ASTRAIOS_REQUIRE_BROWSER is set, a test marked `browser` fails instead of skipping for want of one."""
+    """Where ASTRAIOS_REQUIRE_BROWSER or ..._SANDBOX is set, tests marked so fail instead of skipping for want of it."""
     report = yield
-    if report.skipped and os.environ.get("ASTRAIOS_REQUIRE_BROWSER") and item.get_closest_marker("browser"):
-        reason = str(report.longrepr[2]).removeprefix("Skipped: ")
-        if reason.startswith("needs a browser"):
-            report.outcome, report.longrepr = "failed", f"skipped, though ASTRAIOS_REQUIRE_BROWSER is set: {reason}"
+    for marker, reasons in REQUIRED.items():
+        variable = f"ASTRAIOS_REQUIRE_{marker.upper()}"
+        if report.skipped and os.environ.get(variable) and item.get_closest_marker(marker):
+            reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+            if reason.startswith(reasons):
+                report.outcome, report.longrepr = "failed", f"skipped, though {variable} is set: {reason}"
     return report
 
 
@@ -141,16 +146,7 @@ def make_record():
 @pytest.fixture(scope="session")
 def make_score():
     """Factory of a measured score from passes by problem, its value their mean; keyword arguments replace fields."""
-
-    def make(passed, n=20, dataset="humanevalfix_python", metric="pass@1", setting="t0.2,n20", **changes):
-        n = np.broadcast_to(n, len(passed)).tolist()
-        passed = [int(count) for count in passed]
-        fields = {"dataset": dataset, "language": "python", "setting": setting, "metric": metric, "source": "measured"}
-        fields |= {"value": float(np.mean(np.divide(passed, n))), "n_items": len(passed)}
-        fields["problems"] = ProblemCounts(problem_ids=tuple(range(len(n))), n_samples=tuple(n), n_passed=tuple(passed))
-        return Score(**(fields | changes))
-
-    return make
+    return simulated_grids.make_score
 
 
 @pytest.fixture

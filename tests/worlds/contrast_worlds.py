@@ -2,8 +2,9 @@
 
 import numpy as np
 from scipy.special import expit
+from simulated_grids import make_score
 
-from astraios_analysis.records.frame import ProblemCounts, RunRecord, Score
+from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.registry import DATASETS
 from astraios_analysis.scores.bootstrap import ProblemBootstrap
 from astraios_analysis.scores.contrasts import contrast, measure
@@ -14,13 +15,8 @@ GAIN, DIFFICULTY, OWN = 0.3, 2.0, 0.7
 
 def make_run(n_params, method, seed, passed, n_samples, dataset=DATASET):
     """A record of a run with one primary score, from passes by problem."""
-    n, known = len(passed), DATASETS[dataset]
-    problems = ProblemCounts(
-        problem_ids=tuple(range(n)), n_samples=(n_samples,) * n, n_passed=tuple(np.asarray(passed).tolist())
-    )
-    fields = {"dataset": dataset, "language": "python", "setting": known.primary_setting, "n_items": n}
-    fields["metric"] = known.primary_metric
-    score = Score(**fields, value=float(np.mean(passed) / n_samples), source="measured", problems=problems)
+    known = DATASETS[dataset]
+    score = make_score(passed, n_samples, dataset, known.primary_metric, known.primary_setting)
     return RunRecord(
         run_id=f"sim-{n_params}-{method}-s{seed}",
         grid="sim",

@@ -76,14 +76,21 @@ def simulate(
     return records
 
 
+def make_score(passed, n=20, dataset="humanevalfix_python", metric="pass@1", setting="t0.2,n20", **changes):
+    """A measured score from passes by problem, its value their mean; keyword arguments replace fields."""
+    n = np.broadcast_to(n, len(passed)).tolist()
+    passed = [int(count) for count in passed]
+    fields = {"dataset": dataset, "language": "python", "setting": setting, "metric": metric, "source": "measured"}
+    fields |= {"value": float(np.mean(np.divide(passed, n))), "n_items": len(passed)}
+    fields["problems"] = ProblemCounts(problem_ids=tuple(range(len(n))), n_samples=tuple(n), n_passed=tuple(passed))
+    return Score(**(fields | changes))
+
+
 def _score(name, p, difficulty, rng):
     known = DATASETS[name]
     p = expit(logit(np.clip(p, 1e-12, 1 - 1e-12)) + difficulty)
     passed = (rng.random(len(difficulty)) < p).astype(int)
     if known.primary_metric == "insecure_rate":
         passed = 1 - passed
-    problems = ProblemCounts(
-        problem_ids=tuple(range(len(passed))), n_samples=(1,) * len(passed), n_passed=tuple(passed.tolist())
-    )
-    fields = {"dataset": name, "language": "python", "setting": known.primary_setting, "metric": known.primary_metric}
-    return Score(**fields, source="measured", value=float(passed.mean()), n_items=len(passed), problems=problems)
+    fields = {"setting": known.primary_setting, "metric": known.primary_metric}
+    return make_score(passed, 1, name, **fields)
