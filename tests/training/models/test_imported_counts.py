@@ -7,7 +7,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from astraios_analysis.imports.trainer import adapter_method, count_saved, count_weights, read_model_shapes, read_shapes
 from astraios_analysis.records.frame import METHODS
-from training.__main__ import main
 from training.models.counts import count_adapter, count_parameters
 from training.models.tuning import apply_tuning
 from training.spec.run import Tuning
@@ -68,11 +67,10 @@ def test_adapter_that_cannot_be_counted(counted, change, message):
 
 @pytest.mark.reference
 @pytest.mark.parametrize(("case", "n_updated"), [("a07_mica", 5_505_024), ("a08_kasa", 9_176_832)])
-def test_counts_of_published_variants(reference_folder, case, n_updated, capsys):
+def test_counts_of_published_variants(reference_folder, case, n_updated, told):
     cases = reference_folder / "cases"
     config = cases / "a07_llama32_3b_config.json"
-    assert main(["params", "--adapter", str(cases / case), "--config", str(config), "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
+    (row,) = json.loads(told("params", "--adapter", cases / case, "--config", config, "--json").out)
     assert (row["adapter"], row["n_params_updated"]) == (str((cases / case).resolve()), n_updated)
     assert row["n_params_base"] == 3_212_749_824
 

@@ -73,15 +73,11 @@ class TestEndOfText:
         assert row.tokens[-1] == tokenizer.token_to_id("<|endoftext|>")
         return row.tokens[-1]
 
-    def test_of_the_tokenizer(self, folder):
+    def test_of_the_tokenizer_or_of_the_model_where_that_says_nothing_or_by_its_usual_name(self, folder, models):
+        assert self.end_of(folder) == 5
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
         assert self.end_of(folder) == 0
-
-    def test_of_the_model_where_the_tokenizer_says_nothing(self, folder):
-        assert self.end_of(folder) == 5
-
-    def test_by_its_usual_name(self, models):
         assert self.end_of(models / "llama" / "tiny-code") == 0
 
     def test_a_text_begins_as_the_tokenizer_begins_it(self, folder):

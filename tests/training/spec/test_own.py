@@ -5,7 +5,6 @@ import os
 import pytest
 
 from astraios_analysis.records.refusal import Refusal
-from training.cli.main import main
 from training.corpus.texts import TEXTS_VARIABLE
 from training.spec.grids import PRESETS, check_corpus, preset
 from training.spec.own import read_grid, write_grid
@@ -29,10 +28,9 @@ n_positions = 320
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_printed_preset_is_the_same_grid(tmp_path, capsys, name):
-    assert main(["grid", "spec", "--preset", name]) == 0
+def test_a_printed_preset_is_the_same_grid(tmp_path, told, name):
     path = tmp_path / "g.toml"
-    path.write_text(capsys.readouterr().out)
+    path.write_text(told("grid", "spec", "--preset", name).out)
     grid = read_grid(path)
     assert grid.name == f"my_{name}"
     named = grid.model_copy(update={"name": name})
@@ -42,7 +40,7 @@ def test_a_printed_preset_is_the_same_grid(tmp_path, capsys, name):
     )
 
 
-def test_a_file_of_ones_own_names_its_runs_and_its_text(tmp_path, monkeypatch, capsys):
+def test_a_file_of_ones_own_names_its_runs_and_its_text(tmp_path, monkeypatch, told):
     monkeypatch.setenv(TEXTS_VARIABLE, "")
     (tmp_path / "text.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     path = tmp_path / "mine.toml"
@@ -52,8 +50,7 @@ def test_a_file_of_ones_own_names_its_runs_and_its_text(tmp_path, monkeypatch, c
     check_corpus(grid.data)
     runs = {(run.tuning.method, run.seed): run.schedule.learning_rate for run in grid.runs()}
     assert runs[("lora", 7)] == 1e-3 and runs[("fft", 0)] == grid.schedule.learning_rate and len(runs) == 4
-    assert main(["grid", "status", "--spec", str(path), "--runs", str(tmp_path / "r")]) == 0
-    assert "4 missing" in capsys.readouterr().out
+    assert "4 missing" in told("grid", "status", "--spec", path, "--runs", tmp_path / "r").out
 
 
 @pytest.mark.parametrize(
