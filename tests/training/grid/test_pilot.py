@@ -78,17 +78,6 @@ def test_signal_of_sizes_is_the_root_of_f_over_bases():
     assert size_signal(table) ** 2 == pytest.approx(f_oneway(*bases.to_numpy()).statistic)
 
 
-def test_signal_of_methods_without_any_and_with_one():
-    rng = np.random.default_rng(1)
-    noise = [method_signal(made(rng)) for _ in range(200)]
-    assert np.mean(noise) == pytest.approx(1 / np.sqrt(3), rel=0.05)
-    # Seven methods one run's SD apart: their SD is that of 0..6. What a base brings to all of them changes nothing.
-    table = made(rng, between_methods=1.0)
-    assert method_signal(table) == pytest.approx(np.std(range(7), ddof=1), rel=0.25)
-    bases = table["size"].astype(float) * 7 + table["seed"] % 3 * 5
-    assert method_signal(table.assign(value=table["value"] + bases)) == pytest.approx(method_signal(table))
-
-
 def test_residuals_of_methods_are_those_of_an_analysis_of_variance():
     table = made(np.random.default_rng(4), between_methods=0.3).query("size == 0")
     means = table.groupby("method")["value"].mean()

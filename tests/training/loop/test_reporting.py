@@ -15,14 +15,11 @@ run = RUNS.run
 class Recorder(GeneralTracker):
     name = "recorder"
     requires_logging_directory = False
+    tracker = None
 
     def __init__(self):
         super().__init__()
         self.config, self.values, self.is_finished = None, [], False
-
-    @property
-    def tracker(self):
-        return self.values
 
     def store_init_configuration(self, values):
         self.config = values
