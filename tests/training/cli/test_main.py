@@ -40,10 +40,11 @@ def test_only_what_trains_or_counts_needs_torch(tmp_path):
         "import sys; from training.__main__ import main\n"
         "assert main(['--help']) == 0\n"
         "assert {'torch', 'pandas', 'pydantic'}.isdisjoint(sys.modules)\n"
+        "import training.models.architectures, training.corpus.statistics, training.corpus.texts\n"
         "for command in (['grid', 'list'], ['grid', 'status', '--preset', 'smoke'], ['corpus', '--show', '1'],\n"
         "                ['estimate', '--preset', 'starcoderbase']):\n"
         "    assert main(command) == 0\n"
-        "    assert {'torch', 'transformers'}.isdisjoint(sys.modules), command"
+        "    assert {'torch', 'transformers', 'peft', 'datasets'}.isdisjoint(sys.modules), command"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     kept = {"capture_output": True, "text": True, "check": True, "timeout": 600}

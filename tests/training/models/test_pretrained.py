@@ -162,13 +162,6 @@ def test_a_downloaded_folder_says_of_which_commit_it_is(models, tmp_path):
     assert "sha256" in load_pretrained(size)[2]
 
 
-def test_where_models_lie_is_no_part_of_a_run(models, monkeypatch):
-    before = spec("lora").run_id
-    monkeypatch.setenv(MODELS_VARIABLE, str(models / "llama"))
-    assert spec("lora").run_id == before
-    assert spec("lora", base_precision="bf16").run_id != before
-
-
 def test_a_frozen_base_in_bfloat16_leaves_what_is_updated_in_float32(models, monkeypatch, tmp_path):
     from training.models.tuning import apply_tuning
 

@@ -8,24 +8,17 @@ import pytest
 from pydantic import ValidationError
 from tiny_grid import write_record
 
-from astraios_analysis.records.frame import METHODS, RunRecord
+from astraios_analysis.records.frame import RunRecord
 from training.corpus.settings import CorpusSettings
 from training.grid.search import PILOT_SEED
 from training.spec.grids import PRESETS, Grid, corpus_settings, preset
-from training.spec.run import ModelSize, Schedule, Tuning
+from training.spec.run import ModelSize, Schedule
 
 LADDER = Path(__file__).parents[3] / "data" / "runs" / "ladder"
 
 
 def size(name, d_model=32):
     return ModelSize(name=name, d_model=d_model, n_layers=2, n_heads=4, vocab_size=64, n_positions=16)
-
-
-def test_published_grid_has_every_size_with_every_method_once():
-    runs = preset("starcoderbase").runs()
-    assert [(run.size.name, run.tuning.method) for run in runs] == list(product(("1b", "3b", "7b", "16b"), METHODS))
-    assert len({run.run_id for run in runs}) == 28
-    assert all(run.tuning == Tuning(method=run.tuning.method) for run in runs)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -40,38 +33,12 @@ def test_runs_follow_the_grid_not_the_order_asked():
     assert [run.seed for run in preset("ladder").runs(sizes=["16x2"], methods=["fft"], seeds=[2, 0])] == [0, 2]
 
 
-def test_seeds_and_held_out_sizes_reach_the_runs():
-    grid = Grid(
-        name="g", sizes=(size("a"), size("b", 64)), methods=("lora",), seeds=(0, 1), data="text", held_out_sizes=("b",)
-    )
-    found = [(run.size.name, run.seed, run.held_out) for run in grid.runs()]
-    assert found == [("a", 0, False), ("a", 1, False), ("b", 0, True), ("b", 1, True)]
-
-
 def test_pretraining_is_for_sizes_without_weights_only():
     pretrained = ModelSize(**{**size("b").model_dump(), "pretrained": "some/model"})
     grid = Grid(name="g", sizes=(size("a"), pretrained), methods=("fft",), data="text", pretraining=Schedule())
     assert [run.pretraining for run in grid.runs()] == [Schedule(), None]
     shared = Grid(**{**dict(grid), "pretraining_instructions": 0.2})
     assert [run.pretraining_instructions for run in shared.runs()] == [0.2, None]
-
-
-def test_rates_fall_with_the_width_from_the_reference_on():
-    grid = Grid(
-        name="g",
-        sizes=(size("a"), size("b", 64)),
-        methods=("fft", "lora"),
-        data="text",
-        schedule=Schedule(learning_rate=1e-2),
-        learning_rates={"lora": 4e-2},
-        pretraining=Schedule(learning_rate=8e-3),
-        reference_width=32,
-        width_exponent=1.0,
-    )
-    rates = [(run.schedule.learning_rate, run.pretraining.learning_rate) for run in grid.runs()]
-    assert rates == [(1e-2, 8e-3), (4e-2, 8e-3), (5e-3, 4e-3), (2e-2, 4e-3)]
-    same_lora = Grid(**{**dict(grid), "width_exponents": {"lora": 0.0}})
-    assert [run.schedule.learning_rate for run in same_lora.runs()] == [1e-2, 4e-2, 5e-3, 4e-2]
 
 
 @pytest.mark.parametrize(("size", "name"), [("16x2", ""), ("56x3", "_56x3")])
