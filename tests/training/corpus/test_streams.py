@@ -63,12 +63,6 @@ def test_splits_have_the_shares_of_the_settings(corpus):
     assert shares["validation"] / len(programs) == pytest.approx(0.2, abs=0.07)
 
 
-def test_constants_are_in_at_most_a_quarter_of_the_operations(items):
-    steps = [step for item in items["train"] if item.programs for step in item.programs[0].steps]
-    assert 0.15 < sum(step.constant > 0 for step in steps) / len(steps) <= 0.25
-    assert {step.constant for step in steps} == {0, 2, 3, 5}
-
-
 def test_mixture_of_the_stream_is_that_of_the_settings(corpus):
     found = take(corpus.instructions(1), 2000)
     shares = Counter(item.task for item in found)
