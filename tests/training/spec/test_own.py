@@ -35,9 +35,7 @@ def test_a_printed_preset_is_the_same_grid(tmp_path, told, name):
     assert grid.name == f"my_{name}"
     named = grid.model_copy(update={"name": name})
     assert named == preset(name) and [r.run_id for r in named.runs()] == [r.run_id for r in preset(name).runs()]
-    assert (
-        read_grid(path) == grid and write_grid(grid).partition("name =")[2] == path.read_text().partition("name =")[2]
-    )
+    assert write_grid(grid).partition("name =")[2] == path.read_text().partition("name =")[2]
 
 
 def test_a_file_of_ones_own_names_its_runs_and_its_text(tmp_path, monkeypatch, told):

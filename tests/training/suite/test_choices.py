@@ -37,10 +37,8 @@ def test_the_right_answer_stands_before_near_misses_of_the_split(few, task):
         if task in ("synthesis", "fix", "clone", "defect"):
             assert len({answer.count("\n") for answer in choice.answers}) == 1
         for document in choice.documents:
-            cut = [
-                *encode_context(few.tokenizer, document.context),
-                *encode_context(few.tokenizer, document.target),
-            ]
+            parts = document.context, document.target
+            cut = [token for part in parts for token in encode_context(few.tokenizer, part)]
             assert cut == few.tokenizer.encode(document.text).ids
 
 
