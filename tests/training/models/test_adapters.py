@@ -16,6 +16,7 @@ from training.models.adapters import (
     BottleneckModel,
     add_peft_type,
 )
+from training.models.tuning import merge_tuning
 
 WIDTH, BOTTLENECK = 32, 8
 
@@ -175,9 +176,9 @@ def test_merging_is_refused_by_every_way_in(base_of, tokens, model_type, variant
     model = adapted(base_of(model_type), variant)
     before = logits(model, tokens)
     layer = next(module for module in model.modules() if isinstance(module, BottleneckLayer))
-    ways = (model.merge_and_unload, model.merge_adapter, model.unmerge_adapter, layer.merge, layer.unmerge)
+    ways = model.merge_and_unload, model.merge_adapter, model.unmerge_adapter, layer.merge, layer.unmerge
     message = r"adapter default cannot be merged into the base weights: U tanh\(D x\) is .* call unload\(\)"
-    for merge in ways:
+    for merge in (*ways, lambda: merge_tuning(model)):
         with pytest.raises(ValueError, match=message):
             merge()
     assert torch.equal(logits(model, tokens), before)
