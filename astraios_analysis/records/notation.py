@@ -131,7 +131,7 @@ _NUMERAL = re.compile(r"(-?\d[\d,]*(\.\d*)?(e[+-]?\d+)?|-|)")
 
 def count(n: int, noun: str) -> str:
     """Return a number of things in words."""
-    return f"{n} {noun}{'' if n == 1 else 's'}"
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def say(text: str) -> None:

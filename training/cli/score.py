@@ -10,7 +10,7 @@ import click
 
 from astraios_analysis.records.commands import JSON, flag, option
 from astraios_analysis.records.frame import load, save
-from astraios_analysis.records.notation import say, table_text
+from astraios_analysis.records.notation import count, say, table_text
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import Command, folder, processors
 from training.published.measures import Report
@@ -111,7 +111,8 @@ def report_table(report: Report) -> str:
         for setting, part in {"all": report.whole, **report.settings}.items()
         for name, value in part.values.items()
     ]
-    head = f"{report.dataset}: {len(report.whole.per_problem)} problems, {report.whole.n_samples:,} samples"
+    n_problems, n_samples = len(report.whole.per_problem), report.whole.n_samples
+    head = f"{report.dataset}: {count(n_problems, 'problem')}, {count(n_samples, 'sample')}"
     where = f"programs were executed in: {report.sandbox}" if report.sandbox else "no program was executed"
     foot = f"stderr: over problems, which are resampled; {where}"
     return "\n".join([head, "", table_text(rows), "", *report.notes, foot])

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.reading import read_bytes
 from astraios_analysis.records.refusal import Refusal
 from training.published.measures import CATEGORIES, Report
@@ -88,11 +89,20 @@ def _problems(task: EvaluationTask, request: Request) -> tuple[Sequence[Problem]
         origin = {"problems": f"{task.hub.name}@{commit}" if commit else task.hub.name}
     else:
         return (), {}
+    places: dict[Any, int] = {}
     for place, problem in enumerate(problems):
         if not isinstance(problem, kind):
             raise Refusal(
                 f"{request.problems or task.hub.name}: problem {place} is of another data set than {task.name}"
             )
+        if kind is not AnswerProblem:
+            name = problem.scenario_id if kind is Scenario else problem.task_id
+            first = places.setdefault((name, getattr(problem, "perturbation", None)), place)
+            if first != place:
+                raise Refusal(
+                    f"{request.problems or task.hub.name}: problems {first} and {place} are both {name}, which would "
+                    "count twice; give each problem once"
+                )
     if kind is CodeProblem and ("public class Main" in problems[0].test) != (task.language == "java"):
         raise Refusal(f"{request.problems or task.hub.name}: its tests are not in {task.language.title()}")
     return problems, origin
@@ -161,8 +171,16 @@ def _scenarios(
         scenario = found[0]
         if problems and scenario.scenario_id not in known:
             raise Refusal(f"{where}: scenario {scenario.scenario_id!r} is not in {request.problems}")
+        if any(scenario.scenario_id == other.scenario_id for other in scenarios):
+            raise Refusal(f"{where}: scenario {scenario.scenario_id!r} stands there already; give one list for each")
         scenarios.append(known.get(scenario.scenario_id, scenario))
         completions.append(written)
+    missing = known.keys() - {scenario.scenario_id for scenario in scenarios}
+    if missing:
+        raise Refusal(
+            f"{request.generations}: holds no samples of {count(len(missing), 'scenario')} of {request.problems}, "
+            f"{min(missing)!r} first; generate what is missing, or give the problems of the others alone"
+        )
     return score_scenarios(task, scenarios, completions)
 
 

@@ -1,5 +1,6 @@
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -245,3 +246,5 @@ def test_table_says_what_was_scored_and_where():
     assert "all      pass@1        0.6667  0.1429" in table
     assert "mind this\nstderr: over problems, which are resampled; programs were executed in: bubblewrap" in table
     assert "no program was executed" in report_table(make_report(sandbox=None))
+    one = replace(make_report(), whole=Part({"pass@1": 1.0}, {}, make_counts([1], [1])))
+    assert report_table(one).startswith("humanevalfix_python: 1 problem, 1 sample\n")

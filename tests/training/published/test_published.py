@@ -112,6 +112,19 @@ def test_scenarios_from_a_published_file(score):
     assert report.whole.values["insecure_rate"] == 0.5
 
 
+def test_a_problem_counts_once(score, tmp_path):
+    rows = TINY.python_rows()
+    twice = TINY.write_problems(tmp_path / "twice.jsonl", [*rows, rows[0]])
+    with pytest.raises(ValueError, match=r"problems 0 and 3 are both .*, which would count twice"):
+        score("humanevalfix_python", [["x"]] * 4, twice)
+    sample = {"scenario_id": "a", "prompt": "", "completion": ""}
+    with pytest.raises(ValueError, match="item 1: scenario 'a' stands there already"):
+        score("aatk", [[sample]] * 2)
+    scenarios = [{"scenario_id": name, "language": "python", "prompt": ""} for name in "abc"]
+    with pytest.raises(ValueError, match=r"holds no samples of 2 scenarios of .*, 'b' first; generate what is missing"):
+        score("aatk", [[sample]], TINY.write_problems(tmp_path / "scenarios.jsonl", scenarios))
+
+
 @pytest.mark.parametrize(
     ("dataset", "samples", "message"),
     [
