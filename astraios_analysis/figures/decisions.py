@@ -405,5 +405,5 @@ def _name_part(name: str) -> str:
     if name in DATASETS:
         return DATASETS[name].title
     if name in METHOD_STYLES:
-        return METHOD_STYLES[name].label
+        return style.plain(METHOD_STYLES[name].label)
     return _COST_LABELS.get(name, name.removeprefix("t0.2,n20,").replace(",", ", ").replace("_", " "))

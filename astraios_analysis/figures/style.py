@@ -129,7 +129,8 @@ def small_multiples(
 
 def heat_map(axes: Axes, grid: pd.DataFrame, **looks: object) -> None:
     """Draw a table's values as coloured cells, each with its number."""
-    seaborn.heatmap(grid.astype(float), ax=axes, **looks)
+    named = grid.astype(float).set_axis(map(plain, grid.index)).set_axis(map(plain, grid.columns), axis=1)
+    seaborn.heatmap(named, ax=axes, **looks)
     axes.grid(False)
     axes.set(xlabel="", ylabel="")
     axes.tick_params(left=False, bottom=False)
@@ -252,7 +253,7 @@ def start_at_zero(panels: Iterable[Axes]) -> None:
 
 def handle(label: str, **looks: object) -> Line2D:
     """Return an entry of a legend, grey unless it has a colour of its own."""
-    return Line2D([], [], **{"color": GREY} | looks, label=label)
+    return Line2D([], [], **{"color": GREY} | looks, label=plain(label))
 
 
 def interval_handle(table: pd.DataFrame) -> Line2D:
@@ -459,16 +460,21 @@ def label_panel(
 
     Room for at least ``reserve`` lines keeps the titles of a row level; ``beside`` are the points that labels take.
     """
-    axes.set(**labels)
+    axes.set(**{name: plain(label) for name, label in labels.items()})
     place = axes.get_subplotspec()
     share = len(place.colspan) / place.get_gridspec().ncols
     room = 72 * axes.figure.get_figwidth() * share - beside
-    lines = [part for line in text.split("\n") for part in _wrap(line, room)]
-    axes.set_title(title, loc="left", pad=4 + 1.2 * _NOTE_SIZE * max(len(lines), reserve))
+    lines = [part for line in plain(text).split("\n") for part in _wrap(line, room)]
+    axes.set_title(plain(title), loc="left", pad=4 + 1.2 * _NOTE_SIZE * max(len(lines), reserve))
     ends = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": _NOTE_SIZE, "color": GREY}
     written = axes.annotate("\n".join(lines), (0, 1), (0, 2), **ends)
     # The title already holds the room; counted again, long lines would squeeze the panels.
     written.set_in_layout(False)
+
+
+def plain(text: str) -> str:
+    """Return a text as it is to be drawn: what stands between two dollars would be taken for a formula."""
+    return text.replace("$", r"\$")
 
 
 def _wrap(line: str, room: float) -> list[str]:

@@ -195,6 +195,22 @@ def test_long_names_of_methods_fit_into_the_figure(panel):
     assert {text.get_text() for text, _ in texts} >= {style.name_method(name) for name in names}
 
 
+def test_dollars_in_names_are_drawn_as_they_are(panel):
+    style.method_legend(panel.figure, [r"$\none$"])
+    style.heat_map(panel, pd.DataFrame([[0.5]], index=["$a$"], columns=["$x$"]))
+    style.label_panel(panel, "$1$", "a note of $2$", ylabel="minus $x$")
+    panel.figure.canvas.draw()
+    shown = {text.get_text() for text in panel.figure.findobj(mpl.text.Text) if "$" in text.get_text()}
+    assert {text.replace(r"\$", "|") for text in shown} == {
+        r"|\none|",
+        "|a|",
+        "|x|",
+        "|1|",
+        "a note of |2|",
+        "minus |x|",
+    }
+
+
 def test_legend_has_the_methods_in_their_one_order(panel):
     style.method_legend(panel.figure, ["parallel", "fft", "parallel"])
     (legend,) = panel.figure.legends
