@@ -16,6 +16,7 @@ from astraios_analysis.figures.gallery import FIGURES
 from astraios_analysis.figures.spec import figure_stem, keep_shares
 from astraios_analysis.figures.style import join, keep_voting, name_dataset, name_method, say_no_vote, size_label, span
 from astraios_analysis.figures.transfer import refused_rows
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.registry import LOSS, METRICS
 from astraios_analysis.records.released import GRID
 from astraios_analysis.records.schema import order_methods
@@ -153,8 +154,11 @@ def _rows(
 
 def _advice(best: pd.DataFrame, firsts: pd.DataFrame) -> str:
     """Say which method has the least expected regret, and whether to choose by the records at all."""
-    scores = best[best["dataset"] != LOSS]
-    scores, unit, factor = (scores, "points", 100) if len(scores) else (best, "nats per token", 1)
+    # What has one unit: shares, or else the first of the other scores, or the loss.
+    scores, unit, factor = keep_shares(best), "points", 100
+    if scores.empty:
+        unit, factor = best.sort_values("dataset", key=lambda names: names == LOSS, kind="stable")["metric"].iloc[0], 1
+        scores = best[best["metric"] == unit]
     regrets = scores.pivot_table(index="method", columns="dataset", values="expected_regret")
     means = factor * regrets.dropna().mean(axis=1).sort_values(kind="stable")
     if means.empty:
@@ -170,21 +174,19 @@ def _supported(best: pd.DataFrame, trusted: pd.DataFrame, firsts: pd.DataFrame, 
     """Return what the records support; a method is named only where the back-test supports the procedure (trusted)."""
     n = len(trusted)
     clear, likely = trusted[trusted["p_best"] >= CLEAR], trusted[trusted["p_best"] >= LIKELY]
-    found = []
+    found, n_sets = [], count(n, "data set")
     if len(clear):
         found.append(f"At {target}, one method is the best with a probability of {CLEAR:g} or more: {_name(clear)}.")
     between = likely[likely["p_best"] < CLEAR]
     if len(between):
-        found.append(
-            f"On {len(between)} of {n} data sets one method is more probably the best than not: {_name(between)}."
-        )
+        found.append(f"On {len(between)} of {n_sets} one method is more probably the best than not: {_name(between)}.")
     kept = best[best["dataset"].isin(trusted["dataset"])]
     out = kept[kept["p_best"] < RULED_OUT].groupby("method")["dataset"].nunique().sort_values(ascending=False)
     if len(out):
-        listed = join(f"{name_method(method)} on {count}" for method, count in out.items())
+        listed = join(f"{name_method(method)} on {places}" for method, places in out.items())
         found.append(
-            f"Some choices can be left out: of {n} data sets, the probability of being best is below {RULED_OUT:g} for "
-            f"{listed}."
+            f"Some choices can be left out: of {n_sets}, the probability of being best is below {RULED_OUT:g} "
+            f"for {listed}."
         )
     found += _costs(firsts, best)
     return found
@@ -222,15 +224,15 @@ def _name(rows: pd.DataFrame) -> str:
 def _unsupported(firsts: pd.DataFrame, claims: pd.DataFrame | None, n_seeds: int | None) -> list[str]:
     n, clear, odds = len(firsts), firsts["p_best"] >= CLEAR, firsts["p_best"] < LIKELY
     top = firsts.loc[firsts["p_best"].idxmax()]
-    found = []
+    found, n_sets = [], count(n, "data set")
     if not clear.any():
         where = (
             f"the highest is {top['p_best']:.2f}, for {name_method(top['method'])} on {name_dataset(top['dataset'])}"
         )
-        found.append(f"Naming one best method: on none of {n} data sets does P(best) reach {CLEAR:g}; {where}.")
+        found.append(f"Naming one best method: on none of {n_sets} does P(best) reach {CLEAR:g}; {where}.")
     if odds.any():
         found.append(
-            f"Trusting the method named first: on {int(odds.sum())} of {n} data sets it is more probably not the best "
+            f"Trusting the method named first: on {int(odds.sum())} of {n_sets} it is more probably not the best "
             f"than the best (P(best) below {LIKELY:g})."
         )
     if firsts["method"].nunique() > 1:

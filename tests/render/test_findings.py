@@ -1,8 +1,11 @@
 """What is said about choosing a method follows from the probabilities in the figures' tables."""
 
+from unittest import mock
+
 import pandas as pd
 import pytest
 
+from astraios_analysis.records.registry import METRICS, Metric
 from astraios_analysis.render.findings import choose_method, claim_board
 
 COLUMNS = ["dataset", "method", "p_best", "value", "expected_regret"]
@@ -56,7 +59,7 @@ def test_clear_choices_are_named_and_open_ones_are_not(write):
 def test_without_a_clear_choice_that_is_said(write):
     choice = choose_method(write(*OPEN, THIRD), "released", n_seeds=1)
     assert choice.unsupported[0] == (
-        "Naming one best method: on none of 1 data sets does P(best) reach 0.95; "
+        "Naming one best method: on none of 1 data set does P(best) reach 0.95; "
         "the highest is 0.45, for FFT on Fix Java."
     )
     assert any("there is one run of each model" in sentence for sentence in choice.unsupported)
@@ -71,6 +74,16 @@ def test_a_choice_that_is_clear_is_advised(write):
     assert choose_method(write(*CLEAR, third), "released").advice == (
         "Choose LoRA (expected regret 0.1 points on average; FFT 20, the worst 40)."
     )
+
+
+def test_advice_has_one_unit(write):
+    folder = write(*CLEAR, ("own", "lora", 0.5, 1500.0, 40.0), ("own", "fft", 0.5, 1510.0, 30.0))
+    table = pd.read_csv(folder / "best_method.csv")
+    table.assign(metric=table["metric"].mask(table["dataset"] == "own", "rating")).to_csv(folder / "best_method.csv")
+    with mock.patch.dict(METRICS, {"rating": Metric("rating", "rating", 0, 3000, True, "")}):
+        assert choose_method(folder, "released").advice == "Choose LoRA (expected regret 0.1 points on average)."
+        table[table["dataset"] == "own"].assign(metric="rating").to_csv(folder / "best_method.csv")
+        assert "FFT (expected regret 30 rating on average)" in choose_method(folder, "released").advice
 
 
 def test_what_is_not_predicted_is_named_with_the_reason(write):
