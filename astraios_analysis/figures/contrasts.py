@@ -22,9 +22,10 @@ def _say_contrasts(table: pd.DataFrame) -> str | None:
     for size, own in rows.groupby("size", sort=False):
         clear = own[(own["lower"] > 0) | (own["upper"] < 0)]
         better = (clear["difference"] < 0) if lower_is_better else (clear["difference"] > 0)
-        above, below = (join(map(name_method, clear.loc[own, "method_b"])) for own in (better, ~better))
+        above, below = (join(map(name_method, clear.loc[side, "method_b"])) for side in (better, ~better))
         found = [f"{above} better"] * bool(above) + [f"{below} worse"] * bool(below)
-        parts.append(f"at {size} {' and '.join(found) or 'none clearly apart'}")
+        none = "none clearly apart" if own["lower"].notna().any() else "no interval is known"
+        parts.append(f"at {size} {' and '.join(found) or none}")
     first = name_method(rows["method_a"].iloc[0])
     return f"{name_dataset(name)} against {first}, on these problems and others like them: {'; '.join(parts)}."
 

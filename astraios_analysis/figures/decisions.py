@@ -144,7 +144,7 @@ def _best_labels(drawn: pd.DataFrame, keys: Sequence[tuple[str, str]]) -> list[s
     labels = []
     for grid, name in keys:
         where = f"{grid} " * (several and grid != GRID) + str(sizes.get((grid, name), ""))
-        labels.append(f"{name_dataset(name)}, {where}")
+        labels.append(f"{name_dataset(name)}, {where}" if where else name_dataset(name))
     return labels
 
 

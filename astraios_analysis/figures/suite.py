@@ -31,6 +31,8 @@ def _say_updated(table: pd.DataFrame) -> str | None:
     if len(largest) < 2:
         return found
     least, most = find_ends(largest, "flop")
+    if least["flop"] == most["flop"]:
+        return f"{found} At {most['size']}, FLOP do not differ."
     names = f"{name_method(most['method'])} against {name_method(least['method'])}"
     return f"{found} At {most['size']}, FLOP differ by a factor of {most['flop'] / least['flop']:.2g} ({names})."
 

@@ -21,6 +21,7 @@ from astraios_analysis.prediction.forecast import (
 )
 from astraios_analysis.prediction.limits import MAX_REACH
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import LOSS, METRICS, find_dataset
 from astraios_analysis.records.schema import order_methods
@@ -78,7 +79,7 @@ def _say_scaling(table: pd.DataFrame) -> str | None:
     target = size_label(predicted["n_params_base"].max())
     return (
         f"A new run at {target}: 95 % prediction intervals are {100 * width:.0f} of 100 points wide in the median over "
-        f"{predicted['dataset'].nunique()} data sets and their methods.{say_refused(table)}"
+        f"{count(predicted['dataset'].nunique(), 'data set')} and the methods.{say_refused(table)}"
     )
 
 
@@ -89,8 +90,8 @@ def _say_scaling(table: pd.DataFrame) -> str | None:
     question="What will a larger model score?",
     caption="Measured primary scores with {level} bootstrap intervals over problems, the laws of size that "
     "`astraios predict` averages (solid over the fitted sizes, dashed beyond), and its prediction intervals for a new "
-    "run at {target} parameters (50 % thick, 95 % thin). Fewer than four sizes leave nothing to back-test with: such "
-    "data sets are not predicted.",
+    "run at a larger size ({target}, or what a grid out of its reach is predicted at; 50 % thick, 95 % thin). Fewer "
+    "than four sizes leave nothing to back-test with: such data sets are not predicted.",
     answer=_say_scaling,
     fitted=("value", *BARS, "reach"),
 )

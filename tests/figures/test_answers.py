@@ -93,3 +93,13 @@ def test_small_model_choices_are_weighed_against_a_random_choice():
     both = pd.DataFrame(rows[:2], columns=columns).assign(metric=["perplexity", "cross_entropy"], kind="choice")
     said = answer("small_model_choices", both)
     assert "1 of 1 cases, with a mean regret of 0 " in said and "0 of 1 cases, with a mean regret of 0.05 " in said
+
+
+def test_what_is_equal_or_not_known_is_said_to_be():
+    table = models(("1b", 1, "fft", 0.1), ("1b", 1, "lora", 0.2)).assign(percent_updated=[100.0, 1.0], flop=2.0)
+    assert answer("updated_parameters", table).endswith(" At 1b, FLOP do not differ.")
+    rows = {"dataset": "val_loss", "scope": "these models", "size": "1b", "method_a": "fft", "method_b": "lora"}
+    table = pd.DataFrame([rows | {"difference": 0.1, "lower": None, "upper": None}]).astype(
+        {"lower": float, "upper": float}
+    )
+    assert answer("contrasts", table).endswith("at 1b no interval is known.")
