@@ -54,6 +54,8 @@ examples:
 def command(given: SimpleNamespace) -> None:
     """Count the models of a grid, or adapters."""
     at_most_one(preset=given.preset, adapter=given.adapter)
+    if given.adapter is None and given.config is not None:
+        raise Refusal("--config is the base of --adapter: name the adapters, or leave it out")
     if given.adapter is None:
         # Seeds share their counts: one row for each size and method.
         runs = preset(given.preset or "starcoderbase").runs(given.size, given.method)

@@ -332,12 +332,12 @@ class Machine:
     step_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("n_devices", "memory_bytes", "tflops"):
-            value = getattr(self, name)
+        amounts = {"gpus": self.n_devices, "memory-gib": self.memory_bytes / GIB, "tflops": self.tflops}
+        for name, value in amounts.items():
             if not (math.isfinite(value) and value > 0):
-                raise Refusal(f"{name} is {value}; give a positive number")
+                raise Refusal(f"--{name} is {value:g}; give a positive number")
         if not 0 < self.utilisation <= 1:
-            raise Refusal(f"utilisation is {self.utilisation}; give a share of the peak in (0, 1]")
+            raise Refusal(f"--utilisation is {self.utilisation}; give a share of the peak in (0, 1]")
 
 
 @dataclass(frozen=True)

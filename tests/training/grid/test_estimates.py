@@ -92,9 +92,12 @@ def test_a_grid_takes_its_longest_run_at_least():
     assert grid_seconds([estimate_run(PUBLISHED["16b", "lora"], small)], small) is None
 
 
-@pytest.mark.parametrize("name", ["n_devices", "memory_bytes", "tflops", "utilisation"])
+OPTIONS = {"n_devices": "gpus", "memory_bytes": "memory-gib", "tflops": "tflops", "utilisation": "utilisation"}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
 def test_machines_have_positive_numbers(name):
-    with pytest.raises(ValueError, match=f"{name} is 0; give a"):
+    with pytest.raises(ValueError, match=f"--{OPTIONS[name]} is 0; give a"):
         replace(MACHINE, **{name: 0})
 
 
