@@ -8,7 +8,7 @@ import click
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import ALL_RUNS, LEVEL, RUNS, load_grid, load_runs, several
 from astraios_analysis.records.commands import JSON, Command, Group, flag, options
-from astraios_analysis.records.frame import to_frame
+from astraios_analysis.records.frame import to_frame, warn_of_models
 from astraios_analysis.records.notation import count, json_text, rows_of, say, table_text
 from astraios_analysis.records.refusal import Refusal, require_known
 from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION
@@ -71,6 +71,8 @@ def check(given: SimpleNamespace) -> int:
         print(problem)
     for name in sorted({score.dataset for record in records for score in record.scores}.difference(DATASETS)):
         say(f"note: data set {name!r} is not one of the study's, so it is in no mean and no claim")
+    for words in warn_of_models(records):
+        say(words)
     n_grids = len({record.grid for record in records})
     say(f"{count(len(records), 'valid record')} in {count(n_grids, 'grid')}, {count(len(problems), 'problem')}")
     return 1 if problems else 0
@@ -129,4 +131,4 @@ def complete(given: SimpleNamespace) -> None:
     estimates = shown[shown["kind"] == "estimate"].drop(columns=["n_items", "level", "kind", "n_params_base"])
     print(table_text(estimates) if len(estimates) else "no score is missing")
     level, n_measured = f"{100 * given.level:g} % intervals", len(shown) - len(estimates)
-    say(f"{len(estimates)} estimates beside {n_measured} measured scores; {level}")
+    say(f"{count(len(estimates), 'estimate')} beside {count(n_measured, 'measured score')}; {level}")

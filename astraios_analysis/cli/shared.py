@@ -12,7 +12,7 @@ import pandas as pd
 
 import astraios_analysis as aa
 from astraios_analysis.records.commands import JSON, flag, option, options
-from astraios_analysis.records.frame import RunRecord, describe_mean
+from astraios_analysis.records.frame import RunRecord, describe_mean, warn_of_models
 from astraios_analysis.records.notation import parse_count, say
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import MEAN_GENERATION, choose_measure
@@ -157,6 +157,8 @@ def load_grid(given: SimpleNamespace) -> list[RunRecord]:
         grid = _meant(scored, set(given.dataset)) if len(scored) > 1 else None
     runs = load_runs(given, grid)
     require_distinct(runs)
+    for words in warn_of_models(runs):
+        say(words)
     if MEAN_GENERATION in given.dataset and (words := describe_mean(runs)):
         say(words)
     return runs

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from astraios_analysis.records.notation import column_numbers, count, is_blank, read_truth
+from astraios_analysis.records.notation import column_numbers, count, find_alike, is_blank, read_truth
 from astraios_analysis.records.reading import NOTES, read_frame
 from astraios_analysis.records.refusal import Refusal
 
@@ -354,10 +354,7 @@ def warn_of_axes(x: np.ndarray, y: np.ndarray, labels: np.ndarray | None, x_name
 
 def warn_of_rows(frame: pd.DataFrame, labels: np.ndarray | None, y: str) -> list[str]:
     """Return what looks wrong about rows: groups whose names hardly differ, and rows that stand twice."""
-    names: dict[str, list[str]] = {}
-    for name in [] if labels is None else dict.fromkeys(labels.tolist()):
-        names.setdefault("".join(filter(str.isalnum, name.casefold())) or name, []).append(name)
-    alike = ["and".join(f" {name!r} " for name in same).strip() for same in names.values() if len(same) > 1]
+    alike = find_alike([] if labels is None else labels.tolist())
     notes = [f"warning: {' and '.join(alike)} are groups of their own; write them alike if they are one"] * bool(alike)
     # Losses of two runs are never the same to the last digit; rates may be.
     n_twice = int(frame.astype(str).duplicated().sum()) if not frame[y].between(0, 1).all() else 0

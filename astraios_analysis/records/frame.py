@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from astraios_analysis.records.files import check, load, load_folder, save, sort_records
+from astraios_analysis.records.notation import count, find_alike
 from astraios_analysis.records.refusal import FileProblem, RecordError
 from astraios_analysis.records.registry import ANSWERS, DATASETS, MEAN_GENERATION, METRICS, chance_level
 from astraios_analysis.records.schema import (
@@ -115,6 +116,28 @@ def with_answers(record: RunRecord) -> RunRecord:
         if (name := f"answers_{task}") in DATASETS
     ]
     return record.model_copy(update={"scores": (*record.scores, *own)}) if own else record
+
+
+def warn_of_models(records: Sequence[RunRecord]) -> list[str]:
+    """Return what looks wrong about models: sizes of several parameter counts, methods whose names hardly differ."""
+    found = []
+    for grid in dict.fromkeys(record.grid for record in records):
+        own, counts = [record for record in records if record.grid == grid], {}
+        for record in own:
+            counts.setdefault(record.size, set()).add(record.n_params_base)
+        wide = {size: sorted(several) for size, several in counts.items() if len(several) > 1}
+        if wide:
+            size, several = next(iter(wide.items()))
+            found.append(
+                f"warning: grid {grid}: {count(len(wide), 'size')} with several numbers of base parameters, such as "
+                f"{size!r} with {' and '.join(f'{n:,}' for n in several)}; methods are compared at one number: correct "
+                "n_params_base if the base is the same"
+            )
+        found += [
+            f"warning: grid {grid}: {alike} are methods of their own; write them alike if they are one"
+            for alike in find_alike(record.method for record in own)
+        ]
+    return found
 
 
 def describe_mean(records: Iterable[RunRecord]) -> str:

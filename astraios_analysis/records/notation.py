@@ -6,7 +6,7 @@ Printed are tables for people, JSON and TOML for programs, notes on standard err
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from numbers import Real
 
@@ -132,6 +132,14 @@ _NUMERAL = re.compile(r"(-?\d[\d,]*(\.\d*)?(e[+-]?\d+)?|-|)")
 def count(n: int, noun: str) -> str:
     """Return a number of things in words."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def find_alike(names: Iterable[str]) -> list[str]:
+    """Return in words the names that differ in nothing but capitals and signs."""
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        found.setdefault("".join(filter(str.isalnum, name.casefold())) or name, []).append(name)
+    return [" and ".join(map(repr, same)) for same in found.values() if len(same) > 1]
 
 
 def say(text: str) -> None:

@@ -120,6 +120,14 @@ def test_check_notes_data_sets_that_take_part_in_nothing(run, tmp_path, make_rec
     assert code == 0 and "note: data set 'humanevalfix_pyton' is not one of the study's" in notes
 
 
+def test_models_that_look_like_one_are_warned_of(run, tmp_path, make_record):
+    for seed, changes in enumerate(({}, {"n_params_base": 999}, {"method": "LoRA"})):
+        records.save(make_record(run_id=f"r{seed}", seed=seed, **{"method": "lora", **changes}), tmp_path)
+    code, _, notes = run("records", "check", tmp_path)
+    assert code == 0 and "1 size with several numbers of base parameters, such as" in notes
+    assert "'lora' and 'LoRA' are methods of their own; write them alike if they are one" in notes
+
+
 class TestComplete:
     def test_estimates_and_json(self, run):
         code, out, err = run("records", "complete", *DATA, "--dataset", "humanevalexplain_python")
