@@ -57,9 +57,9 @@ class TableGrid(Grid):
         self.source = f"aa.read_table({source}, {', '.join(f'{role}={names!r}' for role, names in said.items())})"
         self._cache()
 
-    def start(self, *, level: float = 0.95, target: float | None = None) -> Choice:
+    def start(self, *, level: float = 0.95, target: float | str | None = None) -> Choice:
         """Return the choice to begin with: all that ``predict`` averages."""
-        return Choice(level=level, law=AVERAGED)
+        return Choice(level=level, law=AVERAGED, target=None if target is None else parse_size(str(target), {}))
 
     def view(self, choice: Choice) -> View:
         """Return what follows from a choice; outcome and input are the table's own."""
@@ -126,7 +126,4 @@ def explore(
         What the runs cannot answer, with the reason.
     """
     grid = make_grid(runs)
-    if target is not None:
-        records = () if isinstance(grid, TableGrid) else grid.records
-        target = parse_size(str(target), {record.size: record.n_params_base for record in records})
     return grid.view(grid.start(level=level, target=target) if choice is None else choice)

@@ -20,7 +20,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 import astraios_analysis as aa
-from astraios_analysis.api import LEVELS, MAX_REACH
+from astraios_analysis.api import LEVELS, MAX_REACH, parse_size
 from astraios_analysis.explorer.choices import (
     AVERAGED,
     SHARED,
@@ -70,7 +70,7 @@ class Grid:
         self._average = lru_cache(maxsize=64)(self._averaged)
         self._fit = lru_cache(maxsize=64)(self._fitted)
 
-    def start(self, *, level: float = 0.95, target: float | None = None) -> Choice:
+    def start(self, *, level: float = 0.95, target: float | str | None = None) -> Choice:
         """Return the choice to begin with: the loss, or without losses the primary score that most models have.
 
         A target in base parameters that the grid's sizes do not reach gives way to the size that the records hold out,
@@ -78,7 +78,12 @@ class Grid:
         """
         found = self.options
         if not found.outcomes:
-            raise Refusal("these runs have neither losses nor rates to look at; train or score a grid")
+            raise Refusal(
+                "these runs have neither losses nor scores that are shares, and the explorer shows no others; "
+                "aa.predict answers for what has another range, or train or score a grid"
+            )
+        if target is not None:
+            target = parse_size(str(target), {record.size: record.n_params_base for record in self.records})
         fitted = {float(record.n_params_base) for record in self.records if not record.held_out}
         if target is not None and fitted and not max(fitted) / MAX_REACH <= target <= max(fitted) * MAX_REACH:
             target = max((float(record.n_params_base) for record in self.records if record.held_out), default=None)

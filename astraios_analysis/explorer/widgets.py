@@ -40,7 +40,7 @@ class Explorer:
         Where the button writes.
     level : float
         Coverage of the intervals.
-    target : float, optional
+    target : float or str, optional
         Base parameters to predict at, at the start.
     """
 
@@ -51,7 +51,7 @@ class Explorer:
         data_dir: str | Path = "data",
         out_dir: str | Path = "build/explored",
         level: float = 0.95,
-        target: float | None = None,
+        target: float | str | None = None,
     ) -> None:
         named = runs if isinstance(runs, Mapping) else {"": runs}
         grids = {name: make_grid(own, name or "table") for name, own in named.items()}

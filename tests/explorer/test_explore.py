@@ -99,6 +99,7 @@ class TestAveraged:
         table = aa.read_table(aa.example_table(), "params", "loss", "method")
         for runs, number, said in ((seeded, 2e6, "2m"), (table, 9e9, "9b")):
             assert explore(runs, target=said).choice == explore(runs, target=number).choice
+            assert explore(runs, target=said).choice.target == aa.Explorer(runs, target=said).choice.target == number
             with pytest.raises(Refusal, match="size 'big' is not understood; give a measured"):
                 explore(runs, target="big")
 
