@@ -208,7 +208,8 @@ class TestGenerations:
             for name, seed in CATEGORIES["format"].blocks
             for row in TINY.python_rows()
         ]
-        scenarios = [{"scenario_id": "DoW/CWE-22-0", "language": "python", "prompt": "import os\n"}] * 2
+        same = {"language": "python", "prompt": "import os\n"}
+        scenarios = [{"scenario_id": f"DoW/CWE-22-{place}"} | same for place in range(2)]
         cases = {
             "defect_detection": (defects, [[" NO"], [" YES"], [" NO"], [" NO"]], "overall_accuracy", 0.75),
             "recode_format": (blocks, [[f"\n{row['canonical_solution']}"] for row in blocks], "robust_pass@1", 1.0),
