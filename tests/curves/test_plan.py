@@ -10,7 +10,9 @@ import astraios_analysis as aa
 from astraios_analysis.cli.main import main
 from astraios_analysis.curves.plan import QUADRATIC, Expected, choose_batch, expect, parse_money, read_pool
 from astraios_analysis.curves.tables import Columns
+from astraios_analysis.laws.engine import fit_law
 from astraios_analysis.laws.forms import LAWS, find_law
+from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.records.refusal import Refusal
 
 COLUMNS, COST, LAW = Columns(("N", "D"), "loss"), "6*N*D", "chinchilla"
@@ -81,17 +83,34 @@ class TestExpected:
         # The law's exponent is positive, its prior weak: nearly the covariance of least squares.
         assert found.covariance == pytest.approx(by_hand, rel=0.05)
 
+    def test_a_law_of_two_inputs_by_its_derivatives(self):
+        pool, _, target = world()
+        x, at, theta = pool[["N", "D"]].to_numpy(), target.to_numpy(), np.array([1.7, 400, 600, 0.34, 0.3])
+        found = expect(x, pool["loss"].to_numpy(), at, [LAWS["chinchilla"]], np.inf, ["N", "D"])
+        moved = theta * (1 + 1e-6 * np.eye(5))
+        rows, places = (np.log(LAWS["chinchilla"].function(z, moved) / loss(*z.T)) for z in (x, at))
+        # Of least squares; the prior is weak.
+        by_hand = places.T @ np.linalg.inv(rows @ rows.T) @ places * found.noise[0]
+        assert found.covariance == pytest.approx(by_hand, rel=0.1)
+
     def test_laws_that_differ_at_a_place_are_unsure_there(self):
-        _, known, target = world()
-        rows = known[known["loss"].notna()]
+        n, at, laws = np.geomspace(1e6, 1e8, 12), np.array([1e9, 1e10]), [LAWS["power"], LAWS["power_floor"]]
+        y = (0.1 + 30 * n**-0.2) * np.exp(0.01 * np.random.default_rng(1).standard_normal(12))
+        *alone, both = (expect(n[:, None], y, at[:, None], some, np.inf, ["N"]) for some in (laws[:1], laws[1:], laws))
+        logs = [np.log(law.function(at, fit_law(law, n, y, objective=Objective("log")).theta)) for law in laws]
+        # The law of total variance, of a mixture of two.
+        a, b = (both.weights[law.name] for law in laws)
+        within, apart = a * alone[0].covariance + b * alone[1].covariance, logs[0] - logs[1]
+        assert 0.2 < a < 0.8 and both.covariance == pytest.approx(within + a * b * np.outer(apart, apart), rel=1e-3)
+
+    def test_a_fit_of_several_minima_is_unsure(self):
+        # The best of them has next to no floor, and knows nothing of others: it errs by three times what it expects.
+        _, known, target = world(5)
+        rows, at, law = known.dropna(), target.to_numpy(), LAWS["multiplicative"]
         x, y = rows[["N", "D"]].to_numpy(), rows["loss"].to_numpy()
-        alone, both = (
-            expect(x, y, target.to_numpy(), [LAWS[name] for name in names], 1e-3, ["N", "D"])
-            for names in (["chinchilla"], ["chinchilla", "multiplicative"])
-        )
-        assert set(both.weights) == {"chinchilla", "multiplicative"} and alone.weights == {"chinchilla": 1.0}
-        near = expect(x, y, x[:3], [LAWS["chinchilla"]], 1e-3, ["N", "D"])
-        assert np.diag(near.covariance).max() < np.diag(alone.covariance).min()
+        best = fit_law(law, x, y, objective=Objective("log", 1e-3), must_converge=False)
+        error = np.log(law.function(at, best.theta) / loss(*at.T))
+        assert (np.abs(error) < np.sqrt(np.diag(expect(x, y, at, [law], 1e-3, "ND").covariance))).all()
 
     def test_few_rows_are_not_known_exactly(self):
         _, known, target = world()
