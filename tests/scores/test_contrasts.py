@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from contrast_worlds import coverage
+from contrast_worlds import DATASET, SIZE, coverage, make_run
 from released_counts import problem_shares
 from scipy import stats
 from simulated_grids import World, simulate
@@ -10,7 +10,7 @@ from transfer_worlds import slope_coverage
 
 import astraios_analysis as aa
 from astraios_analysis.scores.bootstrap import ProblemBootstrap
-from astraios_analysis.scores.contrasts import OTHER, THESE, contrast_all, crossing, measure
+from astraios_analysis.scores.contrasts import OTHER, THESE, contrast, contrast_all, crossing, measure, tipping_sd
 from astraios_analysis.scores.transfer import errors_in_both
 
 
@@ -46,6 +46,12 @@ def test_one_run_a_model_says_nothing_of_others_but_what_would_turn_it(released_
     assert 100 * found.run_sd["run_sd"].iloc[0] == pytest.approx(0.47, abs=0.005)
     unclear = aa.compare(released_runs, "lora", "fft", size="3b", dataset="humanevalsynthesize_java").rows[0]
     assert unclear["lower"] < 0 < unclear["upper"] and unclear["tipping_sd"] is None
+
+
+def test_what_would_turn_a_difference_by_hand():
+    # 1.96 errors of 0.05, of which problems make 0.03 and so two runs 0.04; equal models have no conclusion to turn.
+    assert tipping_sd(stats.norm.ppf(0.975) * 0.05, 0.03**2, 2, 0.95) == pytest.approx(0.04 / np.sqrt(2))
+    assert tipping_sd(0.0, 0.0, 2, 0.95) is None
 
 
 def test_where_two_methods_cross(released_runs):
@@ -88,6 +94,24 @@ def test_losses_over_seeds_are_a_paired_t_test(trained):
     assert "tipping_sd" in repr(found) and len(found.plot().axes) == 1
     # These runs have no error over tokens: nothing is known of other tokens.
     assert rows_of(found)["stderr"].isna().all()
+
+
+def test_models_of_different_seeds_are_a_welch_test(trained):
+    runs = [r for r in trained if r.method == "fft" or (r.method, r.seed) in {("lora", 1), ("lora", 2)}]
+    losses = [[r.val_loss for r in runs if (r.method, r.size) == (m, trained[0].size)] for m in ("fft", "lora")]
+    expected = stats.ttest_ind(*losses, equal_var=False).confidence_interval(0.95)
+    row = rows_of(aa.compare(runs, "lora", "fft", dataset="val_loss", size=trained[0].size), OTHER).iloc[0]
+    assert (row["lower"], row["upper"]) == pytest.approx((expected.low, expected.high))
+
+
+def test_scores_of_different_seeds_add_what_sampling_does_not_explain():
+    passed = np.random.default_rng(0).binomial(20, [[0.3], [0.4], [0.6], [0.7]], (4, 80))
+    runs = [make_run(SIZE, method, i, passed[i], 20) for i, method in enumerate(("lora", "lora", "fft", "fft"))]
+    these, other = contrast(measure(runs, DATASET), ((SIZE, "lora"), (SIZE, "fft")))
+    # The variance between two means is half their difference squared, less what it is by chance; means are of two.
+    steps = (passed[[1, 3]] - passed[[0, 2]]) / 20
+    seeds = (steps.mean(axis=1) ** 2 - steps.var(axis=1, ddof=1) / 80) / 2 / 2
+    assert other["stderr"] ** 2 == pytest.approx(these["stderr"] ** 2 + seeds.sum())
 
 
 def test_across_sizes(released_runs):
