@@ -16,21 +16,6 @@ import pandas as pd
 
 from astraios_analysis.claims.judge import Judgement, UntestedError, judge_claims, judgement_frame, judgement_rows
 from astraios_analysis.claims.rules import CLAIMS, VERDICT_RULE
-from astraios_analysis.curves.allocate import ALLOCATING, allocate_budget, iso_cost
-from astraios_analysis.curves.backtest import MARKS, summarise
-from astraios_analysis.curves.plan import COST_POWER, parse_money, plan_batch, read_pool
-from astraios_analysis.curves.routes import TableFit, fit_answer
-from astraios_analysis.curves.tables import (
-    SPLIT,
-    Columns,
-    SurfaceFit,
-    answer_row,
-    backtest_table,
-    mark_largest,
-    predict_places,
-    rows_to_fit,
-    test_rows,
-)
 from astraios_analysis.laws.fit import Fit, fit_table
 from astraios_analysis.laws.forms import LAWS, find_law
 from astraios_analysis.laws.law import Law
@@ -76,6 +61,21 @@ from astraios_analysis.scores.losses import final_losses
 from astraios_analysis.scores.models import intervals_over_seeds, require_one_grid
 from astraios_analysis.scores.ranks import measured_datasets, rank_methods, rank_transfer, transfer_all
 from astraios_analysis.scores.transfer import transfer_slopes
+from astraios_analysis.tables.allocate import ALLOCATING, allocate_budget, iso_cost
+from astraios_analysis.tables.backtest import MARKS, summarise
+from astraios_analysis.tables.plan import COST_POWER, parse_money, plan_batch, read_pool
+from astraios_analysis.tables.routes import TableFit, fit_answer
+from astraios_analysis.tables.rows import (
+    SPLIT,
+    Columns,
+    SurfaceFit,
+    answer_row,
+    backtest_table,
+    mark_largest,
+    predict_places,
+    rows_to_fit,
+    test_rows,
+)
 
 Runs = Sequence[RunRecord]
 AXES = {"n_params_base": "base model parameters"}
@@ -1262,7 +1262,7 @@ class Batch(Result):
     ----------
     table : DataFrame
         In order of choice: ``row`` (counted from 1), the columns of groups and inputs, ``cost, total_cost,
-        error_after`` (`curves.plan.plan_batch`), a relative error of the outcome at the target rows.
+        error_after`` (`tables.plan.plan_batch`), a relative error of the outcome at the target rows.
     rows : DataFrame
         The same rows with all their columns, as the table has them.
     error_now : float

@@ -1,1 +1,1 @@
-"""Forecasts of learning curves in tables."""
+"""Curves that laws describe and rows scatter around: their forecasts, and lines where rows are few."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from astraios_analysis.curves.forecast import Forecast, student_forecast
+from astraios_analysis.curves.mixture import Forecast, student_forecast
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
 

@@ -13,16 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from astraios_analysis.curves.mixture import KINDS, Link
 from astraios_analysis.prediction.chain import Chain, fit_chain
-from astraios_analysis.prediction.limits import KINDS, LEVELS, MIN_SIZES_TO_PREDICT, require_reach
-from astraios_analysis.prediction.points import (
-    Link,
-    PooledPoints,
-    loss_points,
-    score_points,
-    table_points,
-    table_rows,
-)
+from astraios_analysis.prediction.limits import LEVELS, MIN_SIZES_TO_PREDICT, require_reach
+from astraios_analysis.prediction.points import PooledPoints, loss_points, score_points, table_points, table_rows
 from astraios_analysis.prediction.stack import N_DRAWS, Stack, fit_stack, sobol
 from astraios_analysis.prediction.suite import MIN_LENDERS, MIN_LENT_SIZES, Lender, fit_suite
 from astraios_analysis.records.counts import inside_unit_interval, open_ends

@@ -1,7 +1,6 @@
 """Predict scores at sizes nobody has measured, say how sure that is, and refuse what the data cannot support."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -18,8 +17,6 @@ MAX_REACH = 10.0
 # A back-test holds out the largest size; two sizes that are left give a line, and no interval to check.
 MIN_SIZES_TO_PREDICT = 4
 LEVELS = (0.5, 0.8, 0.95)
-Kind = Literal["mean", "observation"]
-KINDS: tuple[Kind, ...] = ("observation", "mean")
 
 
 def parse_size(text: str, known: dict[str, int] | None = None) -> float:

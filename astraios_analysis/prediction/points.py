@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from astraios_analysis.curves.mixture import Link
 from astraios_analysis.laws.tables import LOGARITHM, OF_PERCENT, SOURCE, read_labels, refuse_cells
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
@@ -16,7 +16,6 @@ from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import METRICS
 from astraios_analysis.scores.models import ModelScores, require_one_grid
 
-Link = Literal["log", "logit"]
 MIN_SIZES = 3
 
 

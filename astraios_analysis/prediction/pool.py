@@ -21,7 +21,8 @@ from functools import cached_property
 import numpy as np
 from scipy.special import logit
 
-from astraios_analysis.prediction.points import Link, PooledPoints
+from astraios_analysis.curves.mixture import Link
+from astraios_analysis.prediction.points import PooledPoints
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.refusal import Refusal
 

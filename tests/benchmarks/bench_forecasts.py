@@ -1,6 +1,6 @@
 """Forecasts on the public files, one table: ours beside no change, a log-linear line and published forms; `make bench`.
 
-Every line is `backtest` of the marked rows (`curves.tables.backtest_table`), the procedure behind `predict`. Errors are
+Every line is `backtest` of the marked rows (`tables.rows.backtest_table`), the procedure behind `predict`. Errors are
 means over groups: the RMSE of log y, for rates (``logit``) the mean absolute error. Coverage is of nominal 95 %
 intervals, the mean over groups; the interval score is that of log y (of rates: of y).
 """
@@ -17,13 +17,13 @@ from pooled_worlds import seven_methods
 from scipy.special import expit, logit
 
 import astraios_analysis as aa
-from astraios_analysis.curves.backtest import EXTRAPOLATE, MARKS
-from astraios_analysis.curves.tables import Columns, backtest_table, rows_to_fit
 from astraios_analysis.laws.engine import fit_law
 from astraios_analysis.laws.forms import find_law
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.laws.tables import TRAIN
 from astraios_analysis.prediction.limits import interval_score
+from astraios_analysis.tables.backtest import EXTRAPOLATE, MARKS
+from astraios_analysis.tables.rows import Columns, backtest_table, rows_to_fit
 
 pytestmark = pytest.mark.reference
 FOLDER = Path(os.environ.get("ASTRAIOS_REFERENCE", "")) / "benchmarks"

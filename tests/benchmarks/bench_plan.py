@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from astraios_analysis.curves.plan import COST_POWER, choose_batch, expect_pool, read_pool
-from astraios_analysis.curves.tables import Columns, forecast_rows
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.tables.plan import COST_POWER, choose_batch, expect_pool, read_pool
+from astraios_analysis.tables.rows import Columns, forecast_rows
 
 # Up to ten minutes of processor time a task.
 pytestmark = [pytest.mark.reference, pytest.mark.timeout(3600)]

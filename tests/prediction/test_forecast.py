@@ -14,11 +14,7 @@ from astraios_analysis.prediction.forecast import (
     summarise,
     table_outcome,
 )
-from astraios_analysis.prediction.limits import (
-    parse_size,
-    reach,
-    require_reach,
-)
+from astraios_analysis.prediction.limits import parse_size, reach, require_reach
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import LOSS
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.curves.forecast import Forecast
+from astraios_analysis.curves.mixture import Forecast
 from astraios_analysis.laws.tables import ALL, TRAIN
 from astraios_analysis.prediction.limits import LEVELS, score_values
 from astraios_analysis.records.counts import inside_unit_interval

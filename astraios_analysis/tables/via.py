@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit, ndtri
 
-from astraios_analysis.curves.forecast import Forecast, drawn_forecast
+from astraios_analysis.curves.mixture import KINDS, Forecast, drawn_forecast
 from astraios_analysis.laws.tables import read_labels
 from astraios_analysis.prediction.binomial import BinomialFit, fit_rates, mean_rate
-from astraios_analysis.prediction.limits import KINDS
 from astraios_analysis.prediction.stack import sobol
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.notation import count

@@ -8,12 +8,12 @@ import pytest
 
 import astraios_analysis as aa
 from astraios_analysis.cli.main import main
-from astraios_analysis.curves.plan import QUADRATIC, Expected, choose_batch, expect, parse_money, read_pool
-from astraios_analysis.curves.tables import Columns
 from astraios_analysis.laws.engine import fit_law
 from astraios_analysis.laws.forms import LAWS, find_law
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.tables.plan import QUADRATIC, Expected, choose_batch, expect, parse_money, read_pool
+from astraios_analysis.tables.rows import Columns
 
 COLUMNS, COST, LAW = Columns(("N", "D"), "loss"), "6*N*D", "chinchilla"
 

@@ -21,8 +21,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.curves.surfaces import HUBER, fit_surface
-from astraios_analysis.curves.tables import Columns, rows_to_fit
 from astraios_analysis.laws.engine import LawFit
 from astraios_analysis.laws.forms import LAWS
 from astraios_analysis.laws.law import Law
@@ -33,6 +31,8 @@ from astraios_analysis.laws.tables import SOURCE, evaluate, read_labels, read_nu
 from astraios_analysis.records.notation import parse_number
 from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.tables.rows import Columns, rows_to_fit
+from astraios_analysis.tables.surfaces import HUBER, fit_surface
 
 # Of the cost: 0 takes no account of it, 1 is the reduction per unit of cost (docs/benchmarks).
 COST_POWER = 1.0

@@ -11,17 +11,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.curves.backtest import (
-    CURVE_PROCEDURE,
-    EXTRAPOLATE,
-    Group,
-    score_group,
-)
-from astraios_analysis.curves.forecast import Forecast
-from astraios_analysis.curves.routes import TableFit, fit_routes
-from astraios_analysis.curves.sizes import SIZE_PROCEDURE, forecast_families, mixed_families
-from astraios_analysis.curves.surfaces import HUBER, LAW_PROCEDURE, SURFACE_PROCEDURE, Surface, fit_surface
-from astraios_analysis.curves.via import VIA_PROCEDURE, fit_link
+from astraios_analysis.curves.mixture import KINDS, Forecast, Link
 from astraios_analysis.laws.holdouts import reach
 from astraios_analysis.laws.law import Law
 from astraios_analysis.laws.residuals import Objective, check_range
@@ -36,11 +26,20 @@ from astraios_analysis.laws.tables import (
     take_rows,
 )
 from astraios_analysis.prediction.forecast import table_outcome
-from astraios_analysis.prediction.limits import KINDS, LEVELS, require_reach
-from astraios_analysis.prediction.points import Link
+from astraios_analysis.prediction.limits import LEVELS, require_reach
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal, require_known
+from astraios_analysis.tables.backtest import (
+    CURVE_PROCEDURE,
+    EXTRAPOLATE,
+    Group,
+    score_group,
+)
+from astraios_analysis.tables.routes import TableFit, fit_routes
+from astraios_analysis.tables.sizes import SIZE_PROCEDURE, forecast_families, mixed_families
+from astraios_analysis.tables.surfaces import HUBER, LAW_PROCEDURE, SURFACE_PROCEDURE, Surface, fit_surface
+from astraios_analysis.tables.via import VIA_PROCEDURE, fit_link
 
 # The column of marks that the back-test beside a prediction makes.
 SPLIT = "_held_out"

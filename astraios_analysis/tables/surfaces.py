@@ -15,7 +15,7 @@ from itertools import combinations, permutations
 
 import numpy as np
 
-from astraios_analysis.curves.forecast import Forecast, mix, student_forecast
+from astraios_analysis.curves.mixture import Forecast, mix, student_forecast
 from astraios_analysis.laws.engine import LawFit, fit_law
 from astraios_analysis.laws.forms import LAWS, product_law
 from astraios_analysis.laws.holdouts import MIN_SCATTER, in_order, inner_errors, ordered, reach, width_of

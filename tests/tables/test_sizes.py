@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 import astraios_analysis as aa
-from astraios_analysis.curves.tables import Columns, backtest_table, rows_to_fit
 from astraios_analysis.laws.tables import NOTES
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.tables.rows import Columns, backtest_table, rows_to_fit
 
 X = np.array([100.0, 1000.0, 10000.0])
 SIZES = {"a": (1e7, 1e8, 1e9, 1e10), "b": (2e7, 2e8, 2e9), "c": (5e7, 5e8, 5e9)}

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 import astraios_analysis as aa
-from astraios_analysis.curves.backtest import MARKS
-from astraios_analysis.curves.surfaces import candidates, fit_surface
-from astraios_analysis.curves.tables import Columns, backtest_table, rows_to_fit
 from astraios_analysis.laws.forms import find_law
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.tables.backtest import MARKS
+from astraios_analysis.tables.rows import Columns, backtest_table, rows_to_fit
+from astraios_analysis.tables.surfaces import candidates, fit_surface
 
 LAW, OBJECTIVE = find_law("power_floor"), Objective("log")
 X = np.geomspace(1e6, 1e9, 40)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.curves.surfaces import Surface
 from astraios_analysis.laws.tables import evaluate
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.tables.surfaces import Surface
 
 N_DRAWS = 1000
 # Laws that can have a best size; along a line of equal cost a product of powers falls, or rises, all the way.

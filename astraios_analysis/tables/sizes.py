@@ -15,9 +15,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.curves.backtest import Group
-from astraios_analysis.curves.forecast import Forecast, student_forecast
+from astraios_analysis.curves.mixture import Forecast, student_forecast
 from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.tables.backtest import Group
 
 SIZE_PROCEDURE = (
     "a line in log size at each x, its slope drawn towards that of all families, models weighted robustly, mixed with "
