@@ -33,10 +33,10 @@ from astraios_analysis.prediction.decide import (
     small_model_decisions,
     training_preset,
 )
-from astraios_analysis.prediction.forecast import Fitted, record_outcome, require_near
+from astraios_analysis.prediction.forecast import Fitted, require_near
 from astraios_analysis.prediction.limits import LEVELS, parse_size, predictable_datasets, reach, require_predictable
 from astraios_analysis.prediction.limits import MAX_REACH as MAX_REACH
-from astraios_analysis.prediction.points import table_rows
+from astraios_analysis.prediction.outcome import record_outcome, table_rows
 from astraios_analysis.records.files import sort_records
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.notation import parse_number, rows_of, table_text

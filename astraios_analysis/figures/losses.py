@@ -23,7 +23,8 @@ from astraios_analysis.figures.spec import (
 from astraios_analysis.figures.style import GREY, METHOD_STYLES, join, name_dataset, name_method, size_label, span
 from astraios_analysis.figures.tasks import SCORED
 from astraios_analysis.prediction.chain import POOLED, WITHIN, LossRegression
-from astraios_analysis.prediction.forecast import fit_outcome, record_outcome
+from astraios_analysis.prediction.forecast import fit_outcome
+from astraios_analysis.prediction.outcome import record_outcome
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, LOSS, METRICS, find_dataset, order_datasets

@@ -12,14 +12,9 @@ from astraios_analysis.figures import style
 from astraios_analysis.figures.spec import BARS, figure, keep_shares, require_rows, round_table
 from astraios_analysis.figures.style import GREY, MAX_PANELS, METHOD_STYLES, join, name_dataset, name_grid, size_label
 from astraios_analysis.prediction.backtest import largest_from_smaller
-from astraios_analysis.prediction.forecast import (
-    Fitted,
-    fit_outcome,
-    fit_supported,
-    record_outcome,
-    require_near,
-)
+from astraios_analysis.prediction.forecast import Fitted, fit_outcome, fit_supported, require_near
 from astraios_analysis.prediction.limits import MAX_REACH
+from astraios_analysis.prediction.outcome import record_outcome
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal

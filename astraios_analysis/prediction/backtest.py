@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.prediction.forecast import Fitted, Outcome, fit_outcome, measured_runs, record_outcome
+from astraios_analysis.prediction.forecast import Fitted, fit_outcome
 from astraios_analysis.prediction.limits import LEVELS, reach, score_values
+from astraios_analysis.prediction.outcome import Outcome, measured_runs, record_outcome
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, attempt

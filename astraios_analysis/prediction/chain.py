@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from astraios_analysis.prediction.binomial import BinomialFit, fit_rates, mean_rate
-from astraios_analysis.prediction.points import PooledPoints
+from astraios_analysis.prediction.outcome import Outcome
 from astraios_analysis.prediction.stack import N_DRAWS, Stack, fit_stack, sobol
 from astraios_analysis.records.counts import open_ends
 from astraios_analysis.records.frame import RunRecord
@@ -177,9 +177,9 @@ class Chain:
         return found
 
 
-def fit_chain(scores: ModelScores, losses: PooledPoints) -> Chain:
+def fit_chain(scores: ModelScores, losses: Outcome) -> Chain:
     """Fit both steps of the way through the loss."""
-    return Chain(fit_loss_score(scores, choose_pooling(scores)), fit_stack(losses, "log"))
+    return Chain(fit_loss_score(scores, choose_pooling(scores)), fit_stack(losses.points, "log"))
 
 
 POOLED, WITHIN = "pooled", "within size"

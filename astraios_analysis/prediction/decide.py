@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from astraios_analysis.prediction.forecast import Fitted, fit_outcome, fit_supported, record_outcome, require_near
+from astraios_analysis.prediction.forecast import Fitted, fit_outcome, fit_supported, require_near
+from astraios_analysis.prediction.outcome import record_outcome
 from astraios_analysis.prediction.pool import draw_runs
 from astraios_analysis.prediction.stack import N_DRAWS, sobol
 from astraios_analysis.records.frame import RunRecord

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.special import logit
 
 from astraios_analysis.curves.mixture import Link
-from astraios_analysis.prediction.points import PooledPoints
+from astraios_analysis.prediction.outcome import PooledPoints
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.refusal import Refusal
 

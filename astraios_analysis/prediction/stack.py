@@ -18,7 +18,7 @@ from scipy.special import logit, logsumexp, ndtri
 from scipy.stats import qmc
 
 from astraios_analysis.curves.mixture import Link
-from astraios_analysis.prediction.points import MIN_SIZES, PooledPoints, require_usable
+from astraios_analysis.prediction.outcome import MIN_SIZES, PooledPoints, require_usable
 from astraios_analysis.prediction.pool import (
     SPREAD_OF_FLOORS,
     MixedEquations,

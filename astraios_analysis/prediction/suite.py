@@ -19,12 +19,10 @@ import numpy as np
 from scipy.linalg import null_space
 from scipy.special import logit
 
-from astraios_analysis.prediction.points import PooledPoints
+from astraios_analysis.prediction.outcome import Lender, PooledPoints
 from astraios_analysis.prediction.pool import Versions
 from astraios_analysis.prediction.stack import N_VERSIONS, Stack, explore, keep_versions
 
-MIN_LENDERS = 3
-MIN_LENT_SIZES = 3
 # What is the suite's: name, ends of its prior, and whether that is uniform in the log. Slopes are logits per decade.
 _PRIOR = {
     "slope": (-2.0, 6.0, False),
@@ -38,15 +36,6 @@ _PRIOR = {
 FORM = "logit_power/suite"
 _N_FIRST, _N_NEAR = 2048, (1024, 1024, 1024, 2048)
 _WIDER = 1.4
-
-
-@dataclass(frozen=True)
-class Lender:
-    """Another data set's points, and the share with which they count: one over the number of those of its family."""
-
-    name: str
-    points: PooledPoints
-    share: float
 
 
 def _versions(places: np.ndarray) -> dict[str, np.ndarray]:

@@ -18,8 +18,9 @@ from scipy.special import logit
 from astraios_analysis.curves.forecast import CurveSet, fit_curves
 from astraios_analysis.curves.lines import Lines, fit_lines
 from astraios_analysis.curves.mixture import KINDS, Forecast, Link, drawn_forecast, mix
-from astraios_analysis.prediction.forecast import Fitted, Intervals, Outcome, fit_supported
+from astraios_analysis.prediction.forecast import Fitted, Intervals, fit_supported
 from astraios_analysis.prediction.limits import LEVELS, MIN_SIZES_TO_PREDICT
+from astraios_analysis.prediction.outcome import Outcome
 from astraios_analysis.prediction.stack import Stack, fit_stack, weigh
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, require_known

@@ -25,8 +25,8 @@ from astraios_analysis.laws.tables import (
     require_columns,
     take_rows,
 )
-from astraios_analysis.prediction.forecast import table_outcome
 from astraios_analysis.prediction.limits import LEVELS, require_reach
+from astraios_analysis.prediction.outcome import table_outcome
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal, require_known

@@ -11,7 +11,8 @@ import pytest
 
 import astraios_analysis as aa
 from astraios_analysis.prediction.decide import halving_counts, run_cost
-from astraios_analysis.prediction.forecast import fit_outcome, record_outcome
+from astraios_analysis.prediction.forecast import fit_outcome
+from astraios_analysis.prediction.outcome import record_outcome
 from astraios_analysis.records.registry import find_dataset
 from astraios_analysis.scores.bootstrap import ProblemBootstrap
 from astraios_analysis.scores.models import model_scores

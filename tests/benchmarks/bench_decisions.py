@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from astraios_analysis.prediction.points import PooledPoints
+from astraios_analysis.prediction.outcome import PooledPoints
 from astraios_analysis.prediction.stack import fit_stack
 from astraios_analysis.records.counts import inside_unit_interval
 

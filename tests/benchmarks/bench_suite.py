@@ -15,8 +15,8 @@ from scipy.special import logit
 
 import astraios_analysis as aa
 from astraios_analysis.prediction.backtest import largest_from_smaller
-from astraios_analysis.prediction.forecast import record_outcome
-from astraios_analysis.prediction.suite import Lender, fit_suite
+from astraios_analysis.prediction.outcome import Lender, record_outcome
+from astraios_analysis.prediction.suite import fit_suite
 from astraios_analysis.records.registry import DATASETS
 
 PROGRAMS = [name for name, data in DATASETS.items() if data.kind in ("generation", "robustness")]

@@ -14,7 +14,7 @@ from astraios_analysis.prediction.backtest import (
     largest_from_smaller,
     score_rows,
 )
-from astraios_analysis.prediction.forecast import record_outcome
+from astraios_analysis.prediction.outcome import record_outcome
 from astraios_analysis.records import frame as store
 from astraios_analysis.records.refusal import Refusal
 

@@ -26,7 +26,8 @@ from astraios_analysis.prediction.decide import (
     run_cost,
     small_model_decisions,
 )
-from astraios_analysis.prediction.forecast import fit_outcome, record_outcome
+from astraios_analysis.prediction.forecast import fit_outcome
+from astraios_analysis.prediction.outcome import record_outcome
 from astraios_analysis.records.frame import METHODS, Cost
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap

@@ -6,15 +6,9 @@ import pytest
 from simulated_grids import LARGEST, World, simulate
 from simulated_grids import SIZES as GRID_SIZES
 
-from astraios_analysis.prediction.forecast import (
-    fit_outcome,
-    fit_supported,
-    record_outcome,
-    require_near,
-    summarise,
-    table_outcome,
-)
+from astraios_analysis.prediction.forecast import fit_outcome, fit_supported, require_near, summarise
 from astraios_analysis.prediction.limits import parse_size, reach, require_reach
+from astraios_analysis.prediction.outcome import record_outcome, table_outcome
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import LOSS
 

@@ -9,7 +9,7 @@ from pooled_worlds import METHOD, NEXT, SIZE, loss_world, rate_world, require_ca
 from scipy.special import expit, logit
 
 from astraios_analysis.prediction import stack as stacks
-from astraios_analysis.prediction.points import PooledPoints
+from astraios_analysis.prediction.outcome import PooledPoints
 from astraios_analysis.prediction.pool import Pool, draw_runs
 from astraios_analysis.prediction.stack import Form, akaike_weights, draw_pools, fit_form, fit_stack, log_density
 from astraios_analysis.records.refusal import Refusal

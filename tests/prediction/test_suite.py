@@ -9,8 +9,9 @@ from scipy.special import logit
 
 from astraios_analysis.prediction import suite
 from astraios_analysis.prediction.backtest import largest_from_smaller
-from astraios_analysis.prediction.forecast import fit_outcome, fit_supported, record_outcome
-from astraios_analysis.prediction.suite import Lender, SuiteLaw, fit_suite
+from astraios_analysis.prediction.forecast import fit_outcome, fit_supported
+from astraios_analysis.prediction.outcome import Lender, record_outcome
+from astraios_analysis.prediction.suite import SuiteLaw, fit_suite
 
 VERSION = {"slope": 1.2, "bend": 0.7, "slope_sd": 0.5, "own_slope_sd": 0.2}
 VERSION |= {"sigma_size": 0.15, "sigma_run": 0.1, "noise_factor": 0.5}

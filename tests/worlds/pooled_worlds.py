@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from astraios_analysis.prediction.points import PooledPoints
+from astraios_analysis.prediction.outcome import PooledPoints
 
 SIZES = np.array([1e4, 5e4, 2e5, 8e5])
 NEXT = 3e6

@@ -1,7 +1,7 @@
-"""Measured points of several methods at several sizes, from records or from a table of one's own."""
+"""What is predicted, from records or a table of one's own: measured points of methods at sizes, and what goes along."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,14 +9,17 @@ import pandas as pd
 
 from astraios_analysis.curves.mixture import Link
 from astraios_analysis.laws.tables import LOGARITHM, OF_PERCENT, SOURCE, read_labels, refuse_cells
-from astraios_analysis.records.counts import inside_unit_interval
+from astraios_analysis.records.counts import inside_unit_interval, open_ends
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import METRICS
-from astraios_analysis.scores.models import ModelScores, require_one_grid
+from astraios_analysis.records.registry import DATASETS, LOSS, LOSS_METRIC, METRICS, find_dataset
+from astraios_analysis.scores.bootstrap import NO_RESAMPLES, Measure, primary_score
+from astraios_analysis.scores.models import ModelScores, model_scores, require_measure, require_one_grid
 
 MIN_SIZES = 3
+MIN_LENDERS = 3
+MIN_LENT_SIZES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,3 +192,148 @@ def require_usable(points: PooledPoints, link: Link) -> None:
     n_sizes = len(points.sizes)
     if n_sizes < MIN_SIZES:
         raise Refusal(f"{count(n_sizes, 'size')}; a law and its error need {MIN_SIZES}: measure more")
+
+
+@dataclass(frozen=True)
+class Lender:
+    """Another data set's points, and the share with which they count: one over the number of those of its family."""
+
+    name: str
+    points: PooledPoints
+    share: float
+
+
+_LENDING = ("generation", "robustness")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is predicted, and what it is predicted from.
+
+    ``points`` are means over seeds in which, for a share, more is better; ``runs`` are single runs as measured, with
+    ``size, n_params, method, seed, value, n_items``. ``scores`` and ``losses`` are there where a score can be predicted
+    through the loss. ``n_items`` is the mean number of problems behind a share, None for others. ``lenders`` are other
+    data sets of the grid, of which the law of a score is learned too. ``span`` are the ends of the metric's range, of
+    which laws see shares.
+    """
+
+    name: str
+    metric: str
+    link: Link
+    points: PooledPoints
+    runs: pd.DataFrame
+    scores: ModelScores | None = None
+    losses: "Outcome | None" = None
+    higher_is_better: bool = True
+    n_items: float | None = None
+    lenders: tuple[Lender, ...] = ()
+    span: tuple[float, float] = (0.0, 1.0)
+
+    def below(self, n_params: float) -> "Outcome":
+        """Return the same outcome as if it had been measured at smaller sizes only; lenders keep theirs."""
+        scores, losses = self.scores, self.losses
+        if scores is not None and losses is not None:
+            scores = scores.keep((scores.table["n_params_base"] < n_params).to_numpy())
+            losses = losses.below(n_params)
+        runs = self.runs[self.runs["n_params"] < n_params]
+        return replace(self, points=self.points.below(n_params), runs=runs, scores=scores, losses=losses)
+
+    def turn(self, good: np.ndarray) -> np.ndarray:
+        """Return values of the metric for what laws are of: losses, or shares of its range in which more is better."""
+        if self.link == "log":
+            return good
+        share = good if self.higher_is_better else 1.0 - good
+        return self.span[0] + share * (self.span[1] - self.span[0])
+
+    def share(self, values: np.ndarray) -> np.ndarray:
+        """Return values of the metric as shares of its range."""
+        return (values - self.span[0]) / (self.span[1] - self.span[0])
+
+    def goodness(self, values: np.ndarray) -> np.ndarray:
+        """Turn values round where less is better, so that more is."""
+        return values if self.higher_is_better else (0.0 if self.link == "log" else sum(self.span)) - values
+
+    def inside(self, values: np.ndarray, n_items: np.ndarray | float | None) -> np.ndarray:
+        """Return values as predictions are scored against them: shares half a problem inside (0, 1), or losses."""
+        if self.link == "log" or n_items is None:
+            return values
+        return inside_unit_interval(self.share(values), n_items)
+
+    def end(self, bounds: np.ndarray) -> np.ndarray:
+        """Let ends of intervals reach 0 and 1 where so many problems cannot tell them from it."""
+        if self.n_items is None:
+            return bounds
+        share = self.share(bounds)
+        opened = open_ends(share, self.n_items)
+        return np.where(opened == share, bounds, self.span[0] + opened * (self.span[1] - self.span[0]))
+
+
+def measured_runs(records: Sequence[RunRecord], name: str, measure: Measure | None = None) -> pd.DataFrame:
+    """Return every run that has the loss or a data set's score by a measure, smallest size first."""
+    rows, measure = [], measure or require_measure(records, name)
+    for record in sorted(records, key=lambda r: r.n_params_base):
+        score = primary_score(record, name, measure)
+        if score is not None:
+            n_items = None if name == LOSS else score.n_items
+            rows.append((record.size, float(record.n_params_base), record.method, record.seed, score.value, n_items))
+    return pd.DataFrame(rows, columns=["size", "n_params", "method", "seed", "value", "n_items"])
+
+
+def record_outcome(records: Sequence[RunRecord], name: str, measure: Measure | None = None) -> Outcome:
+    """Return the loss (``val_loss``) or a data set's score of the runs of a grid that are not held out.
+
+    The score is by a measure: the one that stands for the data set among these runs, unless another is given.
+    """
+    measure = measure or require_measure(records, name)
+    kept = [record for record in records if not record.held_out]
+    runs = measured_runs(kept, name, measure)
+    if name == LOSS:
+        return Outcome(LOSS, LOSS_METRIC, "log", loss_points(kept), runs, higher_is_better=False)
+    scores, metric = model_scores(kept, name, NO_RESAMPLES, measure), METRICS[measure[0]]
+    points, link = score_points(scores), "logit" if metric.is_bounded else "log"
+    ways: dict = {"higher_is_better": scores.higher_is_better}
+    if metric.is_bounded:
+        ways |= {"n_items": float(scores.table["n_items"].mean()), "span": (metric.lower, metric.upper)}
+    elif scores.higher_is_better:
+        raise Refusal(f"{name}: {metric.name} grows without end, and no law here does; declare its largest value")
+    else:
+        return Outcome(name, metric.name, link, points, runs, **ways)
+    if any(record.val_loss is not None for record in kept):
+        ways |= {"scores": scores, "losses": record_outcome(kept, LOSS)}
+    return Outcome(name, metric.name, link, points, runs, **ways, lenders=_lenders(kept, name))
+
+
+def _lenders(records: Sequence[RunRecord], name: str) -> tuple[Lender, ...]:
+    """Return the data sets of programs that can lend to one of them, none where they are too few."""
+    own, found = find_dataset(name), {}
+    if own.kind not in _LENDING:
+        return ()
+    # A mean lends nothing, and borrows nothing from what it is the mean of.
+    suite = DATASETS[own.parts[0]].suite if own.parts else own.suite
+    for other, data in DATASETS.items():
+        apart = data.family != own.family and other not in own.parts
+        if data.kind in _LENDING and data.suite == suite and apart:
+            scores = model_scores(records, other, NO_RESAMPLES)
+            if len(scores.table) and scores.table["n_params_base"].nunique() >= MIN_LENT_SIZES:
+                found[other] = score_points(scores)
+    families = [DATASETS[other].family for other in found]
+    lenders = tuple(Lender(other, p, 1 / families.count(DATASETS[other].family)) for other, p in found.items())
+    return lenders if len(lenders) >= MIN_LENDERS else ()
+
+
+def table_outcome(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    group: str | Sequence[str] | None,
+    link: Link,
+    n_items: str | float | None = None,
+) -> Outcome:
+    """Return a column of a table as an outcome of another column (`table_points`)."""
+    group = [group] if isinstance(group, str) else list(group or [])
+    points, rows = table_points(table, x, y, group, link, n_items), table_rows(table, x, y, group, n_items)
+    runs = pd.DataFrame({"n_params": rows["x"], "method": rows["group"], "value": rows["y"]})
+    runs = runs.assign(size=runs["n_params"].map("{:g}".format), seed=None, n_items=rows["n_items"])
+    mean = None if n_items is None else float(rows["n_items"].mean())
+    ways = {"higher_is_better": link == "logit", "n_items": mean}
+    return Outcome(y, y, link, points, runs.sort_values("n_params", kind="stable"), **ways)
