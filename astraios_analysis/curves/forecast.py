@@ -257,11 +257,18 @@ class CurveSet:
     found: tuple[CurveLikelihood, ...]
     log_prior: np.ndarray
     _scales: dict = field(default_factory=dict, repr=False)
+    _posteriors: dict = field(default_factory=dict, repr=False)
+
+    def posterior(self, place: int) -> "CurvePosterior":
+        """Return one of the curves' laws as its rows and the prior have them."""
+        if place not in self._posteriors:
+            self._posteriors[place] = posterior_of(self.found[place], self.log_prior)
+        return self._posteriors[place]
 
     def forecast(self, place: int, x: np.ndarray) -> Forecast:
         """Forecast one of the curves at new points."""
         x = np.asarray(x, dtype=float)
-        plain = forecast_from(self.found[place], self.log_prior, x)
+        plain = self.posterior(place).forecast(x)
         if not len(x):
             return plain
         # Each point's own question, whatever else is asked: how far beyond its rows the curve is followed.
@@ -300,7 +307,7 @@ class CurveSet:
         if len(np.unique(x[is_near])) < max(_MIN_INNER, len(np.unique(x)) // 4) or is_near.all():
             return None
         near = curve_likelihood(x[is_near].tobytes(), y[is_near].tobytes())
-        forecast = forecast_from(near, self.log_prior, x[~is_near])
+        forecast = posterior_of(near, self.log_prior).forecast(x[~is_near])
         below = forecast.shares @ ndtr((np.log(y[~is_near]) - forecast.centres) / forecast.scales)
         off = ndtri(np.clip(below, 1e-9, 1 - 1e-9))
         # Rows of one curve err together: three looks at most, beside one before any.
@@ -358,28 +365,54 @@ def _without_the_improbable(found: CurveLikelihood, log_prior: np.ndarray) -> Cu
     return replace(found, **parts)
 
 
-def forecast_from(found: CurveLikelihood, log_prior: np.ndarray, x: np.ndarray) -> Forecast:
-    """Forecast one curve at new points under a log prior over roughness, noise and shape (`Profile.log_prior`)."""
+@dataclass(frozen=True)
+class CurvePosterior:
+    """One curve's laws under a prior, over c cells of roughness and noise, the improbable left out.
+
+    ``shares`` (c,) are the cells' probabilities; ``within`` (c, n_shapes) those of shapes in each, ``with_level`` times
+    their levels. ``moments`` (2, c) are of the levels, ``scales`` (3, c) roughness, noise and the levels' variance.
+    ``weights`` are the laws' probabilities.
+    """
+
+    found: CurveLikelihood
+    shares: np.ndarray
+    within: np.ndarray
+    with_level: np.ndarray
+    moments: np.ndarray
+    scales: np.ndarray
+    weights: dict[str, float]
+
+    def forecast(self, x: np.ndarray) -> Forecast:
+        """Forecast the curve at new points."""
+        found, (roughness, noise, level_variance) = self.found, self.scales[:, :, None]
+        u = np.log(x / found.x_last)
+        shapes = _log_shapes(u)
+        first, second = self.moments[:, :, None]
+        mean = self.within @ shapes + first
+        # Moments over shapes, cell by cell: E[(level + shape)^2] - mean^2.
+        second = self.within @ shapes**2 + 2 * (self.with_level @ shapes) + second
+        line = np.maximum(second - mean**2, 0) + level_variance
+        line = line + roughness**2 * np.maximum(u, 0) ** 5 / 20
+        variance = line + noise**2 * (1 + found.record * (_RECORD_SCATTER**2 - 1))
+        mean = mean + found.record * _RECORD_GAP * noise
+        plain = Forecast(mean, np.sqrt(variance), self.shares, self.weights, (mean, np.sqrt(line)))
+        return _with_spikes(_with_rise(plain, found.rise, np.maximum(u, 0)), *found.spikes)
+
+
+def posterior_of(found: CurveLikelihood, log_prior: np.ndarray) -> CurvePosterior:
+    """Return a curve's laws under a log prior over roughness, noise and shape (`Profile.log_prior`)."""
     posterior = _posterior(found, log_prior)
     cells = posterior.sum(axis=1)
     kept = cells > _LEAST_CELL * cells.max()
     posterior, level, cell = posterior[kept], found.level[kept], found.cells[kept]
-    u = np.log(x / found.x_last)
-    shapes = _log_shapes(u)
     cells = posterior.sum(axis=1)
     within = posterior / cells[:, None]
-    first = within @ shapes
-    mean = first + np.sum(within * level, axis=1)[:, None]
-    # Moments over shapes, cell by cell: E[(level + shape)^2] - mean^2.
-    second = within @ shapes**2 + 2 * (within * level) @ shapes + np.sum(within * level**2, axis=1)[:, None]
-    roughness, noise = (one.ravel()[cell][:, None] for one in np.meshgrid(_ROUGHNESS, _NOISE, indexing="ij"))
-    line = np.maximum(second - mean**2, 0) + found.level_variance[kept][:, None]
-    line = line + roughness**2 * np.maximum(u, 0) ** 5 / 20
-    variance = line + noise**2 * (1 + found.record * (_RECORD_SCATTER**2 - 1))
-    mean = mean + found.record * _RECORD_GAP * noise
+    with_level = within * level
+    moments = np.stack([with_level.sum(axis=1), (with_level * level).sum(axis=1)])
+    roughness, noise = (one.ravel()[cell] for one in np.meshgrid(_ROUGHNESS, _NOISE, indexing="ij"))
+    scales = np.stack([roughness, noise, found.level_variance[kept]])
     weights = _law_weights(posterior.sum(axis=0) / posterior.sum())
-    found_so = Forecast(mean, np.sqrt(variance), cells / cells.sum(), weights, (mean, np.sqrt(line)))
-    return _with_spikes(_with_rise(found_so, found.rise, np.maximum(u, 0)), *found.spikes)
+    return CurvePosterior(found, cells / cells.sum(), within, with_level, moments, scales, weights)
 
 
 def _with_rise(forecast: Forecast, slope: float, u: np.ndarray) -> Forecast:

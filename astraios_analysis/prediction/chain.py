@@ -20,8 +20,9 @@ import pandas as pd
 from scipy.special import ndtri
 
 from astraios_analysis.prediction.binomial import BinomialFit, fit_rates, mean_rate
+from astraios_analysis.prediction.direct import Direct, fit_direct
 from astraios_analysis.prediction.outcome import Outcome
-from astraios_analysis.prediction.stack import N_DRAWS, Stack, fit_stack, sobol
+from astraios_analysis.prediction.stack import N_DRAWS, sobol
 from astraios_analysis.records.counts import open_ends
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal, attempt
@@ -157,7 +158,7 @@ class Chain:
     """Laws of the loss against size, and the curve of the score against the loss."""
 
     curve: LossScoreFit
-    losses: Stack
+    losses: Direct
 
     @property
     def weights(self) -> dict[str, float]:
@@ -179,7 +180,7 @@ class Chain:
 
 def fit_chain(scores: ModelScores, losses: Outcome) -> Chain:
     """Fit both steps of the way through the loss."""
-    return Chain(fit_loss_score(scores, choose_pooling(scores)), fit_stack(losses.points, "log"))
+    return Chain(fit_loss_score(scores, choose_pooling(scores)), fit_direct(losses))
 
 
 POOLED, WITHIN = "pooled", "within size"

@@ -171,9 +171,9 @@ def joint_draws(fitted: Fitted, target: float, runs: Sequence[tuple[str, float]]
     methods, n = [*fitted.methods, *(method for method, _ in runs)], len(fitted.methods)
     sizes = np.array([target] * n + [size for _, size in runs], dtype=float)
     numbers = ndtri(sobol(N_DRAWS, 2 * len(sizes) + len(np.unique(sizes))))
-    each, start, drawn = N_DRAWS // sum(len(pool.sigma_size) for pool in fitted.stack.pools), 0, []
+    each, start, drawn = N_DRAWS // sum(len(pool.sigma_size) for pool in fitted.direct.stack.pools), 0, []
     # Sobol points in the order of their first coordinate would tie versions to lines; these are as they come.
-    for pool in fitted.stack.pools:
+    for pool in fitted.direct.stack.pools:
         h = len(pool.sigma_size)
         own = numbers[start * each : (start + h) * each].reshape(h, each, -1)
         drawn.append(draw_runs(pool, methods, sizes, own))

@@ -1,6 +1,6 @@
 """Outcomes at sizes that nobody has measured: one procedure, fitted once and asked for any size.
 
-A loss, or a column of a table, has its own laws of size (`stack`). The scores of a grid's data sets have one law
+A loss, or a column of a table, has its own laws of size (`direct`). The scores of a grid's data sets have one law
 together (`suite`) where they are enough to lend one another something, and each its own laws where not. Where the grid
 has losses a score is also predicted through the loss, size to loss to score (`chain`), and the two are mixed by how
 likely each makes the scores of the largest fitted size after being fitted to the smaller ones. Whatever is said of an
@@ -14,10 +14,10 @@ import numpy as np
 
 from astraios_analysis.curves.mixture import KINDS
 from astraios_analysis.prediction.chain import Chain, fit_chain
+from astraios_analysis.prediction.direct import Direct, fit_direct
 from astraios_analysis.prediction.limits import LEVELS, MIN_SIZES_TO_PREDICT, require_reach
 from astraios_analysis.prediction.outcome import Outcome
-from astraios_analysis.prediction.stack import N_DRAWS, Stack, fit_stack, sobol
-from astraios_analysis.prediction.suite import fit_suite
+from astraios_analysis.prediction.stack import mixing
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
 
@@ -27,14 +27,14 @@ class Fitted:
     """An outcome's laws, fitted; ``share`` is the weight of the way through the loss, 0 without it."""
 
     outcome: Outcome
-    stack: Stack
+    direct: Direct
     chain: Chain | None = None
     share: float = 0.0
 
     @property
     def methods(self) -> tuple[str, ...]:
         """Methods fitted, in the order of draws."""
-        return self.stack.methods
+        return self.direct.methods
 
     @property
     def x_range(self) -> tuple[float, float]:
@@ -49,7 +49,7 @@ class Fitted:
     @property
     def weights(self) -> dict[str, float]:
         """Weights of the laws averaged, those through the loss by the law of the loss and the curve after it."""
-        found = {name: weight * (1 - self.share) for name, weight in self.stack.weights.items()}
+        found = {name: weight * (1 - self.share) for name, weight in self.direct.weights.items()}
         if self.chain is not None:
             found |= {name: weight * self.share for name, weight in self.chain.weights.items()}
         return found
@@ -59,10 +59,10 @@ class Fitted:
 
         Each is of shape (N_DRAWS, n_methods). Draws of different sizes and kinds are the same draws.
         """
-        drawn = self.stack.draw(n_params)
+        drawn = self.direct.draw(n_params)
         if self.chain is not None and self.share:
             through = self.chain.draw(n_params)
-            take = _mixing() < self.share
+            take = mixing(0) < self.share
             for kind, values in drawn.items():
                 for place, method in enumerate(self.methods):
                     if method in through[kind]:
@@ -105,31 +105,19 @@ def _quantiles(ordered: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return low + (place - below)[:, None] * (high - low)
 
 
-def _mixing() -> np.ndarray:
-    """Return the number in (0, 1) that decides, draw by draw, which of two ways is taken."""
-    return sobol(N_DRAWS, 1)[:, 0][np.random.default_rng(0).permutation(N_DRAWS)]
-
-
 def fit_outcome(outcome: Outcome) -> Fitted:
     """Fit an outcome's laws and, where a score has losses beside it, the way through the loss."""
     try:
-        stack = fit_directly(outcome)
+        direct = fit_direct(outcome)
     except Refusal as error:
         raise Refusal(f"{outcome.name}: {error}") from error
     if outcome.scores is None or outcome.losses is None:
-        return Fitted(outcome, stack)
+        return Fitted(outcome, direct)
     try:
         chain = fit_chain(outcome.scores, outcome.losses)
     except Refusal:
-        return Fitted(outcome, stack)
-    return Fitted(outcome, stack, chain, _share(outcome))
-
-
-def fit_directly(outcome: Outcome) -> Stack:
-    """Fit the laws of size alone: those of an outcome by itself, or the one of its suite."""
-    if outcome.lenders:
-        return fit_suite(outcome.points, outcome.lenders)
-    return fit_stack(outcome.points, outcome.link)
+        return Fitted(outcome, direct)
+    return Fitted(outcome, direct, chain, _share(outcome))
 
 
 def _share(outcome: Outcome) -> float:
@@ -137,15 +125,15 @@ def _share(outcome: Outcome) -> float:
     size = float(outcome.points.sizes[-1])
     smaller, test = outcome.below(size), outcome.points.keep(outcome.points.n_params == size)
     try:
-        stack, chain = fit_directly(smaller), fit_chain(smaller.scores, smaller.losses)
+        laws, chain = fit_direct(smaller), fit_chain(smaller.scores, smaller.losses)
     except Refusal:
         return 0.5
-    direct, through = stack.draw(size)["observation"], chain.draw(size)["observation"]
-    known = [(m, v) for m, v in zip(test.method.tolist(), test.y, strict=True) if m in stack.methods and m in through]
+    direct, through = laws.draw(size)["observation"], chain.draw(size)["observation"]
+    known = [(m, v) for m, v in zip(test.method.tolist(), test.y, strict=True) if m in laws.methods and m in through]
     if not known:
         return 0.5
     # The methods of one size share its size effect: together they count as one look.
-    gain = [_log_density(through[m], v) - _log_density(direct[:, stack.methods.index(m)], v) for m, v in known]
+    gain = [_log_density(through[m], v) - _log_density(direct[:, laws.methods.index(m)], v) for m, v in known]
     return float(1 / (1 + np.exp(np.clip(-np.mean(gain), -50, 50))))
 
 

@@ -102,6 +102,11 @@ class Stack:
         """Draw outcomes of all methods at one size together (`draw_pools`)."""
         return draw_pools(self.pools, n_params)
 
+    def log_density(self, test: PooledPoints) -> np.ndarray:
+        """Return the log density of new runs at one size under the mixture of forms (`log_density`), (n,)."""
+        by_pool = [log_density(pool, test) + np.log(len(pool.sigma_size) / N_VERSIONS) for pool in self.pools]
+        return logsumexp(by_pool, axis=0)
+
 
 def draw_pools(pools: Sequence[Versions], n_params: float) -> dict[str, np.ndarray]:
     """Draw outcomes of all methods at one size from pools that together have `N_VERSIONS` versions.
@@ -141,6 +146,11 @@ def fit_stack(points: PooledPoints, link: Link) -> Stack:
     pools = tuple(_thin(pool, n) for (pool, _), n in zip(fitted.values(), shares, strict=True) if n)
     named = {form.name: float(weight) for form, weight in zip(fitted, weights, strict=True)}
     return Stack(points, link, pools, named)
+
+
+def mixing(which: int) -> np.ndarray:
+    """Return the number in (0, 1) that decides, draw by draw, which of two ways is taken; each choice has its own."""
+    return sobol(N_DRAWS, 1)[:, 0][np.random.default_rng(which).permutation(N_DRAWS)]
 
 
 def _thin(pool: Pool, n: int) -> Pool:

@@ -1,65 +1,51 @@
 """Which way the outcomes of a table in one input are predicted: what is back-tested is what predicts.
 
-Three ways, or routes, share one interface: ``curve`` (each group's curve by laws averaged by evidence, `forecast`),
-``sizes`` (groups are methods at common sizes, laws and poolings averaged, `prediction.stack`) and ``lines`` (few sizes
-of many groups, `lines`). A route is there where the table has what it needs; where several are, they are mixed by how
-likely each makes each group's last row from the rows before it, with equal weights as one more look. A forecast is
-then a mixture of the routes' forecasts.
+Three ways, or routes, share one interface, the first that a table allows being taken: ``sizes`` (groups are methods at
+few common sizes, predicted as on records, `prediction.direct`), ``curve`` (each group's curve by laws averaged by
+evidence, `curves.forecast`), and ``lines`` (few sizes of many groups, `curves.lines`) for groups that neither predicts.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import product
 
 import numpy as np
-from scipy.special import logit
 
-from astraios_analysis.curves.forecast import CurveSet, fit_curves
 from astraios_analysis.curves.lines import Lines, fit_lines
-from astraios_analysis.curves.mixture import KINDS, Forecast, Link, drawn_forecast, mix
+from astraios_analysis.curves.mixture import KINDS, Forecast, Link, to_link
+from astraios_analysis.prediction.direct import Direct, OwnCurves, Progress, fit_direct, fit_own_curves, rows_by_method
 from astraios_analysis.prediction.forecast import Fitted, Intervals, fit_supported
 from astraios_analysis.prediction.limits import LEVELS, MIN_SIZES_TO_PREDICT
 from astraios_analysis.prediction.outcome import Outcome
-from astraios_analysis.prediction.stack import Stack, fit_stack, weigh
+from astraios_analysis.prediction.stack import fit_stack
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, require_known
 
-Progress = Callable[[Sequence], Sequence]
-ROUTES = ("curve", "sizes", "lines")
+ROUTES = ("sizes", "curve", "lines")
 # Beyond these the stack has nothing to pool that a curve does not show by itself, and costs seconds.
 _MAX_SIZES, _MAX_POINTS = 8, 72
-# A curve's laws have up to four parameters, a line two.
-_ENOUGH_FOR_CURVES = 4
 
 
 @dataclass(frozen=True)
-class Route:
-    """A way to predict methods (groups of rows) at values of the input: what was fitted, and how it is asked."""
+class MethodLines:
+    """A line for each method (group of rows), slopes drawn towards a common one (`curves.lines`)."""
 
-    methods: Collection[str]
-    fitted: CurveSet | Lines | Stack
-    ask: Callable[[str, np.ndarray], Forecast]
+    link: Link
+    methods: tuple[str, ...]
+    fitted: Lines
 
-    def forecast(self, method: str, x: np.ndarray) -> Forecast | None:
-        """Return the forecast of a method, None where this way has none."""
-        return self.ask(method, x) if method in self.methods else None
-
-
-def _link(values: np.ndarray, link: str) -> np.ndarray:
-    return np.log(values) if link == "log" else logit(np.clip(values, 1e-9, 1 - 1e-9))
+    def forecast(self, method: str, x: np.ndarray) -> Forecast:
+        """Forecast a method at inputs."""
+        return replace(self.fitted.forecast(self.methods.index(method), x), link=self.link)
 
 
 @dataclass(frozen=True)
 class TableFit:
-    """An outcome of a table, fitted by every route that it allows; ``shares`` are the routes' weights.
-
-    It is asked as `prediction.forecast.Fitted` is.
-    """
+    """An outcome of a table, fitted by the routes that it needs; it is asked as `prediction.forecast.Fitted` is."""
 
     outcome: Outcome
-    routes: Mapping[str, Route]
-    shares: Mapping[str, float]
+    routes: Mapping[str, Direct | OwnCurves | MethodLines]
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -77,18 +63,18 @@ class TableFit:
         return len(self.outcome.points.sizes)
 
     def forecast(self, method: str, x: np.ndarray) -> Forecast:
-        """Forecast a method at inputs, the routes that have it mixed by their shares."""
-        x = np.atleast_1d(np.asarray(x, dtype=float))
-        found = {name: route.forecast(method, x) for name, route in self.routes.items()}
-        # Lines are for the groups that nothing else predicts.
-        others = {name: one for name, one in found.items() if one is not None and name != "lines"}
-        return mix(others, self.shares) if others else found["lines"]
+        """Forecast a method at inputs by the first route that has it."""
+        route = next(route for route in self.routes.values() if method in route.methods)
+        return route.forecast(method, np.atleast_1d(np.asarray(x, dtype=float)))
 
     @property
     def notes(self) -> list[str]:
         """What a reader must know of the curves: tails that rise, spikes that count less."""
-        curves, found = self.routes.get("curve"), []
-        for method, own in zip(curves.methods, curves.fitted.found, strict=True) if curves else ():
+        curves, found = next(iter(self.routes.values())), []
+        curves = curves.curves if isinstance(curves, Direct) else curves
+        if not isinstance(curves, OwnCurves):
+            return found
+        for method, own in zip(curves.methods, curves.fitted.found, strict=True):
             name = "the curve" if len(curves.methods) == 1 else method
             if own.rise:
                 found.append(f"{name}: the last rows rise; a power law does not describe them, intervals are wider")
@@ -115,117 +101,43 @@ class TableFit:
 
 
 def fit_routes(outcome: Outcome, only: str | None = None, progress: Progress = lambda items: items) -> TableFit:
-    """Fit the routes that an outcome of a table allows (or one of them), and weigh them by rows left out."""
+    """Fit the first route that an outcome of a table allows (or the one named), and lines for groups that it lacks."""
     require_known("route", [only] if only else [], ROUTES)
-    routes, reasons = _fit_all(outcome, only, progress)
-    if not routes:
-        raise Refusal(f"{outcome.name}: " + "; ".join(dict.fromkeys(reasons.values())))
-    if len(routes) - ("lines" in routes) < 2:
-        return TableFit(outcome, routes, dict.fromkeys(routes, 1.0))
-    names, looks = [name for name in routes if name != "lines"], []
-    for smaller, test in _left_out(outcome):
-        inner, _ = _fit_all(smaller, only)
-        densities = []
-        for method, x, z in test:
-            found = {name: inner[name].forecast(method, x) for name in names if name in inner}
-            if all(found.get(name) is not None for name in names):
-                densities.append([float(np.mean(found[name].log_density(z))) for name in names])
-        if densities:
-            looks.append(np.array(densities).T)
-    weights = weigh(np.full(len(names), 1 / len(names)), looks)
-    return TableFit(outcome, routes, dict(zip(names, map(float, weights), strict=True)) | {"lines": 0.0})
-
-
-def _fit_all(
-    outcome: Outcome, only: str | None, progress: Progress = lambda items: items
-) -> tuple[dict[str, Route], dict[str, str]]:
-    """Return the routes that can be fitted, and why others cannot."""
-    routes: dict[str, Route] = {}
+    routes: dict[str, Direct | OwnCurves | MethodLines] = {}
     reasons: dict[str, str] = {}
-    makers = {"sizes": _fit_sizes, "lines": _fit_lines}
     for name in ROUTES if only is None else (only,):
-        if only is None and name == "lines" and all(_has_any(routes, m) for m in outcome.points.methods):
-            continue
+        if all(_has_any(routes, method) for method in outcome.points.methods):
+            break
         try:
-            routes[name] = _fit_curves(outcome, progress) if name == "curve" else makers[name](outcome)
+            if name == "curve":
+                routes[name] = fit_own_curves(outcome, progress)
+            else:
+                routes[name] = _fit_lines(outcome) if name == "lines" else _fit_sizes(outcome, alone=only is not None)
         except Refusal as error:
             reasons[name] = str(error)
-    return routes, reasons
+    if not routes:
+        raise Refusal(f"{outcome.name}: " + "; ".join(dict.fromkeys(reasons.values())))
+    return TableFit(outcome, routes)
 
 
-def _has_any(routes: Mapping[str, Route], method: str) -> bool:
+def _has_any(routes: Mapping[str, Direct | OwnCurves | MethodLines], method: str) -> bool:
     return any(method in route.methods for route in routes.values())
 
 
-def _by_method(outcome: Outcome) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return inputs and outcomes of every method: of losses each row, of rates the means of replicates."""
-    points, runs = outcome.points, outcome.runs
-    if outcome.link == "logit":
-        return {m: (points.n_params[points.method == m], points.y[points.method == m]) for m in points.methods}
-    own = runs.groupby("method", sort=False)
-    return {m: (rows["n_params"].to_numpy(), rows["value"].to_numpy()) for m, rows in own}
-
-
-def _fit_curves(outcome: Outcome, progress: Progress) -> Route:
-    rows = _by_method(outcome)
-    n_short = sum(len(np.unique(x)) < _ENOUGH_FOR_CURVES for x, _ in rows.values())
-    if 2 * n_short > len(rows):
-        raise Refusal(
-            f"{n_short} of {len(rows)} groups have fewer than {_ENOUGH_FOR_CURVES} different inputs for a curve"
-        )
-    rows = {m: (x, y) for m, (x, y) in rows.items() if len(np.unique(x)) >= _ENOUGH_FOR_CURVES}
-    signs = None
-    if outcome.link == "logit":
-        # Odds of what falls: the laws fall towards a floor.
-        signs = {m: 1 if np.polyfit(np.log(x), y, 1)[0] <= 0 else -1 for m, (x, y) in rows.items()}
-        rows = {m: (x, np.exp(signs[m] * logit(y))) for m, (x, y) in rows.items()}
-    fitted, methods = fit_curves(list(rows.values()), progress), list(rows)
-    return Route(methods, fitted, partial(_ask_curves, fitted, methods, signs or {}))
-
-
-def _ask_curves(fitted: CurveSet, methods: list[str], signs: Mapping[str, int], method: str, x: np.ndarray) -> Forecast:
-    found, sign = fitted.forecast(methods.index(method), x), signs.get(method)
-    # Log odds, of failures where these fall, as the rate's logit.
-    return found.map(lambda centres, scales: (sign * centres, scales), link="logit") if sign else found
-
-
-def _fit_sizes(outcome: Outcome) -> Route:
+def _fit_sizes(outcome: Outcome, *, alone: bool) -> Direct:
+    """Fit laws that methods share, and their own curves unless these laws are asked for alone."""
     points = outcome.points
     if len(points.sizes) < MIN_SIZES_TO_PREDICT:
         raise Refusal(f"of {count(len(points.sizes), 'size')} none is left for laws of size to be tested on")
     if len(points.sizes) > _MAX_SIZES or len(points.y) > _MAX_POINTS:
         raise Refusal(f"{len(points.sizes)} sizes of {len(points.methods)} methods are no table of few common sizes")
-    stack = fit_stack(points, outcome.link)
-    return Route(stack.methods, stack, partial(_ask_sizes, stack))
+    return Direct(fit_stack(points, outcome.link)) if alone else fit_direct(outcome)
 
 
-def _ask_sizes(stack: Stack, method: str, x: np.ndarray) -> Forecast:
-    drawn, place = [stack.draw(float(one)) for one in x], stack.methods.index(method)
-    by_kind = {kind: np.stack([_link(one[kind][:, place], stack.link) for one in drawn], axis=1) for kind in KINDS}
-    return drawn_forecast(by_kind, stack.weights, stack.link)
-
-
-def _fit_lines(outcome: Outcome) -> Route:
-    rows = _by_method(outcome)
-    fitted = fit_lines([(x, _link(y, outcome.link)) for x, y in rows.values()])
-    return Route(list(rows), fitted, partial(_ask_lines, fitted, list(rows), outcome.link))
-
-
-def _ask_lines(fitted: Lines, methods: list[str], link: Link, method: str, x: np.ndarray) -> Forecast:
-    return replace(fitted.forecast(methods.index(method), x), link=link)
-
-
-def _left_out(outcome: Outcome, n: int = 2) -> list[tuple[Outcome, list]]:
-    """Return the table without the last input, or the last two, and each method's rows there."""
-    found = []
-    for size in outcome.points.sizes[::-1][:n]:
-        smaller, at = outcome.below(float(size)), outcome.points.keep(outcome.points.n_params == size)
-        if len(smaller.points.sizes) < 3:
-            break
-        found.append(
-            (smaller, [(m, at.n_params[at.method == m], _link(at.y[at.method == m], outcome.link)) for m in at.methods])
-        )
-    return found
+def _fit_lines(outcome: Outcome) -> MethodLines:
+    rows = rows_by_method(outcome)
+    fitted = fit_lines([(x, to_link(y, outcome.link)) for x, y in rows.values()])
+    return MethodLines(outcome.link, tuple(rows), fitted)
 
 
 def fit_answer(outcome: Outcome) -> tuple[Fitted | TableFit, str | None]:

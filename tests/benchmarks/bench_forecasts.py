@@ -5,6 +5,7 @@ means over groups: the RMSE of log y, for rates (``logit``) the mean absolute er
 intervals, the mean over groups; the interval score is that of log y (of rates: of y).
 """
 
+import itertools
 import os
 import time
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from pooled_worlds import seven_methods
+from pooled_worlds import KINDS, grid_world, seven_methods
 from scipy.special import expit, logit
 
 import astraios_analysis as aa
@@ -203,3 +204,37 @@ def test_pooling_pays():
         error = np.sqrt(np.mean(squares))
         print(f"\nexponents .30 +- {spread}: {error:.4f}, width {np.mean(widths):.3f}, covered {np.mean(inside):.3f}")
         assert error < 0.035
+
+
+def test_own_curves_beside_shared_laws():
+    """Twenty worlds of each kind, of five, six and eight sizes: new runs at the next size, 2.5 times larger."""
+    found = []
+    for kind, n_sizes, seed, route in itertools.product(KINDS, (5, 6, 8), range(20), ("sizes", None)):
+        table, truth, size = grid_world(np.random.default_rng(seed), kind, n_sizes)
+        rows = aa.predict(table, size=size, x="params", y="loss", group="method", route=route).rows
+        value = np.array([row["value"] for row in rows])
+        ends = {i["level"]: [] for i in rows[0]["intervals"] if i["kind"] == "observation"}
+        for row in rows:
+            for i in row["intervals"]:
+                if i["kind"] == "observation":
+                    ends[i["level"]].append((i["lower"], i["upper"]))
+        bounds = {level: np.array(own).T for level, own in ends.items()}
+        inside = {level: np.mean((low <= truth) & (truth <= high)) for level, (low, high) in bounds.items()}
+        score = interval_score(np.log(truth), *np.log(bounds[0.95]), 0.95)
+        own = sum(w for law, w in rows[0]["weights"].items() if law.endswith("/own_curve"))
+        square = np.mean(np.log(value / truth) ** 2)
+        found.append((kind, n_sizes, "mixed" if route is None else "shared", square, score, own, *inside.values()))
+    names = [
+        "kind",
+        "sizes",
+        "laws",
+        "rmse",
+        "interval score",
+        "own curves",
+        *(f"{100 * level:g} %" for level in inside),
+    ]
+    means = pd.DataFrame(found, columns=names).groupby(["kind", "sizes", "laws"]).mean()
+    means["rmse"] **= 0.5
+    print(f"\n{means.round(3).to_string()}")
+    mixed, shared = (means.xs(laws, level="laws") for laws in ("mixed", "shared"))
+    assert (mixed["95 %"] > 0.9).all() and (mixed["rmse"] < 1.5 * shared["rmse"]).all()

@@ -6,7 +6,7 @@ import pytest
 
 import astraios_analysis as aa
 from astraios_analysis.cli.main import main
-from astraios_analysis.curves.forecast import fit_curves, forecast_from
+from astraios_analysis.curves.forecast import fit_curves, posterior_of
 from astraios_analysis.records.refusal import Refusal
 
 
@@ -62,7 +62,7 @@ def test_widths_follow_the_errors_that_inner_rows_show():
         x = np.geomspace(1e3, 1e6, 16)
         curves.append((x, (1 + 30 * x**-0.4) * np.exp(np.cumsum(0.03 * rng.standard_normal(16)))))
     fitted = fit_curves(curves)
-    calm = [forecast_from(one, fitted.log_prior, np.array([2e6])).interval(0.95) for one in fitted.found]
+    calm = [posterior_of(one, fitted.log_prior).forecast(np.array([2e6])).interval(0.95) for one in fitted.found]
     ours = [fitted.forecast(place, np.array([2e6])).interval(0.95) for place in range(12)]
     width = [np.mean([np.log(high / low) for low, high in ends]) for ends in (calm, ours)]
     assert width[1] > 1.05 * width[0]

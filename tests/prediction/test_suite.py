@@ -114,5 +114,5 @@ def test_the_law_is_the_lenders_too(released_records):
         replace(own, points=replace(own.points, y=0.3 + 0.001 * np.arange(len(own.points.y)) % 0.007))
         for own in outcome.lenders
     )
-    usual, moved = (fit_outcome(o).stack.pools[0] for o in (outcome, replace(outcome, lenders=lenders)))
+    usual, moved = (fit_outcome(o).direct.stack.pools[0] for o in (outcome, replace(outcome, lenders=lenders)))
     assert usual.slope.mean() > 0.8 and moved.slope.mean() < 0.5

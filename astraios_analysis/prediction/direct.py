@@ -1,0 +1,164 @@
+"""An outcome by its size: laws that methods share, mixed with each method's own curve by sizes left out.
+
+Shared laws (`stack`) need few sizes, and err where a method's floor and exponent are its own, or where curves bend as
+none of them does. A method's own curve (`curves.forecast`) follows it there, and knows nothing of the others. Both
+predict the outcomes at the largest size from the smaller ones, then at the second largest; weights maximise the log
+score of the mixture, each size counting as one look and equal weights as one more. A curve takes part where it can be
+judged so: where the largest size is left out, four must remain.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from scipy.special import logit
+
+from astraios_analysis.curves.forecast import CurveSet, fit_curves
+from astraios_analysis.curves.mixture import KINDS, Forecast, Link, drawn_forecast, to_link
+from astraios_analysis.prediction.outcome import Outcome
+from astraios_analysis.prediction.stack import N_DRAWS, Stack, fit_stack, mixing, weigh
+from astraios_analysis.prediction.suite import fit_suite
+from astraios_analysis.records.refusal import Refusal
+
+Progress = Callable[[Sequence], Sequence]
+# A curve's laws have up to four parameters, a line two.
+ENOUGH_FOR_CURVES = 4
+_N_LOOKS = 2
+
+
+@dataclass(frozen=True)
+class OwnCurves:
+    """Each method's own curve, those of too few sizes left out; ``signs`` turn rates round that fall (1 or -1)."""
+
+    link: Link
+    methods: tuple[str, ...]
+    fitted: CurveSet
+    signs: tuple[int, ...]
+
+    def forecast(self, method: str, x: np.ndarray) -> Forecast:
+        """Forecast a method at sizes."""
+        place = self.methods.index(method)
+        found, sign = self.fitted.forecast(place, x), self.signs[place]
+        # Log odds, of failures where these fall, as the rate's logit.
+        return found if self.link == "log" else found.map(lambda z, scales: (sign * z, scales), link="logit")
+
+    @cached_property
+    def weights(self) -> dict[str, float]:
+        """Weights of laws, the mean over methods."""
+        own = [self.fitted.posterior(place).weights for place in range(len(self.methods))]
+        return {law: float(np.mean([w[law] for w in own])) for law in own[0]}
+
+
+def rows_by_method(outcome: Outcome) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return sizes and outcomes of every method: of losses each run, of rates the means over seeds."""
+    points = outcome.points
+    if outcome.link == "logit":
+        return {m: (points.n_params[points.method == m], points.y[points.method == m]) for m in points.methods}
+    own = outcome.runs.groupby("method", sort=False)
+    return {m: (of["n_params"].to_numpy(dtype=float), of["value"].to_numpy(dtype=float)) for m, of in own}
+
+
+def fit_own_curves(outcome: Outcome, progress: Progress | None = None) -> OwnCurves:
+    """Fit the curve of each method that has sizes enough.
+
+    ``progress`` wraps the sequence of curves; without it the same rows are fitted once.
+    """
+    rows = rows_by_method(outcome)
+    n_short = sum(len(np.unique(x)) < ENOUGH_FOR_CURVES for x, _ in rows.values())
+    if 2 * n_short > len(rows):
+        raise Refusal(
+            f"{n_short} of {len(rows)} groups have fewer than {ENOUGH_FOR_CURVES} different inputs for a curve"
+        )
+    rows = {m: (x, y) for m, (x, y) in rows.items() if len(np.unique(x)) >= ENOUGH_FOR_CURVES}
+    signs = [1] * len(rows)
+    if outcome.link == "logit":
+        # Odds of what falls: the laws fall towards a floor.
+        signs = [1 if np.polyfit(np.log(x), y, 1)[0] <= 0 else -1 for x, y in rows.values()]
+        rows = {m: (x, np.exp(sign * logit(y))) for (m, (x, y)), sign in zip(rows.items(), signs, strict=True)}
+    key = tuple((x.tobytes(), y.tobytes()) for x, y in rows.values())
+    fitted = _fit_once(key) if progress is None else fit_curves(list(rows.values()), progress)
+    return OwnCurves(outcome.link, tuple(rows), fitted, tuple(signs))
+
+
+@lru_cache(maxsize=64)
+def _fit_once(rows: tuple[tuple[bytes, bytes], ...]) -> CurveSet:
+    return fit_curves([(np.frombuffer(x), np.frombuffer(y)) for x, y in rows])
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Laws of size that methods share, and ``share``, the weight of each method's own curve beside them."""
+
+    stack: Stack
+    curves: OwnCurves | None = None
+    share: float = 0.0
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods fitted, in the order of draws."""
+        return self.stack.methods
+
+    @cached_property
+    def weights(self) -> dict[str, float]:
+        """Weights of laws: of those that methods share by law and pooling, of own curves as ``LAW/own_curve``."""
+        if self.curves is None:
+            return self.stack.weights
+        shared = {name: weight * (1 - self.share) for name, weight in self.stack.weights.items()}
+        return shared | {f"{law}/own_curve": weight * self.share for law, weight in self.curves.weights.items()}
+
+    def draw(self, n_params: float) -> dict[str, np.ndarray]:
+        """Draw outcomes of all methods at one size together, as `stack.Stack.draw`.
+
+        A draw follows the methods' own curves, or none does; curves take the place among their draws that the shared
+        laws' draw has among its own, so that what methods share at a size they share there, too.
+        """
+        drawn = self.stack.draw(n_params)
+        if self.curves is None or not self.share:
+            return drawn
+        take, at = mixing(1) < self.share, np.array([float(n_params)])
+        for place, method in enumerate(self.methods):
+            if method not in self.curves.methods:
+                continue
+            forecast = self.curves.forecast(method, at)
+            for kind, values in drawn.items():
+                rank = np.empty(N_DRAWS)
+                rank[np.argsort(values[:, place], kind="stable")] = np.arange(N_DRAWS)
+                own = forecast.quantiles((rank[take] + 0.5) / N_DRAWS, kind)
+                values[take, place] = forecast.values(own)
+        return drawn
+
+    def forecast(self, method: str, x: np.ndarray) -> Forecast:
+        """Forecast a method at sizes, by its draws."""
+        place, drawn = self.methods.index(method), [self.draw(float(one)) for one in x]
+        by_kind = {
+            kind: np.stack([to_link(one[kind][:, place], self.stack.link) for one in drawn], 1) for kind in KINDS
+        }
+        return drawn_forecast(by_kind, self.weights, self.stack.link)
+
+
+def fit_direct(outcome: Outcome) -> Direct:
+    """Fit laws of size alone: the one of the outcome's suite, or those of the outcome by itself."""
+    if outcome.lenders:
+        return Direct(fit_suite(outcome.points, outcome.lenders))
+    stack = fit_stack(outcome.points, outcome.link)
+    share = _share_of_curves(outcome)
+    return Direct(stack, fit_own_curves(outcome), share) if share else Direct(stack)
+
+
+def _share_of_curves(outcome: Outcome) -> float:
+    """Return the weight of own curves, 0 where no size that is left out can judge them."""
+    looks = []
+    for size in outcome.points.sizes[::-1][:_N_LOOKS]:
+        smaller, test = outcome.below(float(size)), outcome.points.keep(outcome.points.n_params == size)
+        try:
+            curves, stack = fit_own_curves(smaller), fit_stack(smaller.points, outcome.link)
+        except Refusal:
+            break
+        test = test.keep(np.isin(test.method, curves.methods))
+        if len(test.y):
+            z = to_link(test.y, outcome.link)
+            at = [(m, np.array([size]), np.array([one])) for m, one in zip(test.method.tolist(), z, strict=True)]
+            own = [curves.forecast(method, x).log_density(one)[0] for method, x, one in at]
+            looks.append(np.array([stack.log_density(test), own]))
+    return float(weigh(np.array([0.5, 0.5]), looks)[1]) if looks else 0.0

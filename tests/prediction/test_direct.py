@@ -1,0 +1,93 @@
+"""Laws that methods share, mixed with each method's own curve: shares, draws, coverage, one answer for both forms."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from pooled_worlds import require_calibrated
+from scipy.special import ndtr
+from scipy.stats import spearmanr
+from simulated_grids import simulate
+
+import astraios_analysis as aa
+from astraios_analysis.curves.mixture import Forecast
+from astraios_analysis.prediction.direct import fit_direct
+from astraios_analysis.prediction.outcome import table_outcome
+
+SIZES = 2e5 * 2.5 ** np.arange(7)
+NEXT = SIZES[-1] * 2.5
+METHODS = tuple("abcde")
+
+
+def outcome_of(rng, n_sizes=7, *, own=True, size_sd=0.0):
+    """Losses of five methods, with floors and exponents of their own or common ones; and truths at the next size."""
+    sizes = np.append(SIZES[:n_sizes], SIZES[n_sizes - 1] * 2.5)
+    floor = 0.6 + 0.15 * rng.uniform(-1, 1, 5) * own
+    exponent = rng.uniform(0.15, 0.5, 5) if own else np.full(5, 0.3)
+    line = floor[:, None] + np.exp(0.15 * rng.standard_normal(5))[:, None] * (sizes / sizes[0]) ** -exponent[:, None]
+    y = line * np.exp(0.006 * rng.standard_normal(line.shape) + size_sd * rng.standard_normal(len(sizes)))
+    rows = {"n": np.tile(sizes[:-1], 5), "y": y[:, :-1].ravel(), "m": np.repeat(METHODS, n_sizes)}
+    return table_outcome(pd.DataFrame(rows), "n", "y", "m", "log"), y[:, -1]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit_direct(outcome_of(np.random.default_rng(0))[0])
+
+
+def test_quantiles_by_interpolation_are_those_by_bisection():
+    rng = np.random.default_rng(1)
+    parts = np.concatenate([rng.normal(0, 0.02, (40, 1)), rng.normal(0.3, 0.5, (10, 1))])
+    scales, shares = rng.uniform(0.005, 0.2, (50, 1)), rng.dirichlet(np.ones(50))
+    forecast = Forecast(parts, scales, shares, {}, (parts, scales))
+    p = np.array([1e-4, 0.01, 0.025, 0.2, 0.5, 0.8, 0.975, 0.999])
+    exact = [forecast.log_quantile(one)[0] for one in p]
+    spread = exact[5] - exact[3]
+    np.testing.assert_allclose(forecast.quantiles(p), exact, atol=0.02 * spread)
+
+
+def test_own_curves_weigh_where_they_predict_better():
+    worlds = range(4)
+    own, alike = (
+        np.mean([fit_direct(outcome_of(np.random.default_rng(seed), own=own)[0]).share for seed in worlds])
+        for own in (True, False)
+    )
+    assert own > 0.5 > alike
+    # The largest of four sizes leaves three, too few for a curve: nothing would judge it.
+    four = fit_direct(outcome_of(np.random.default_rng(0), 4)[0])
+    assert four.share == 0 and four.weights == four.stack.weights
+
+
+def test_draws_are_the_mixture_and_keep_what_methods_share(fitted):
+    assert sum(fitted.weights.values()) == pytest.approx(1)
+    drawn, stack = fitted.draw(NEXT), fitted.stack.draw(NEXT)
+    for kind in ("observation", "mean"):
+        curve = fitted.curves.forecast("b", np.array([NEXT]))
+        centres, scales = (part[:, 0] for part in curve.parts(kind))
+        for z in np.quantile(np.log(drawn[kind][:, 1]), [0.05, 0.3, 0.7, 0.95]):
+            own = curve.shares @ ndtr((z - centres) / scales)
+            expected = fitted.share * own + (1 - fitted.share) * np.mean(np.log(stack[kind][:, 1]) < z)
+            assert np.mean(np.log(drawn[kind][:, 1]) < z) == pytest.approx(expected, abs=0.015)
+    take = np.all(drawn["observation"] != stack["observation"], axis=1)
+    assert take.mean() == pytest.approx(fitted.share, abs=0.01)
+    before, after = (spearmanr(one["observation"][take]).statistic[0, 1:] for one in (stack, drawn))
+    np.testing.assert_allclose(after, before, atol=0.02)
+
+
+def test_new_runs_are_covered_as_often_as_asked():
+    worlds = [outcome_of(np.random.default_rng(seed), size_sd=0.015) for seed in range(12)]
+    found = [(truth, fit_direct(outcome).draw(NEXT)["observation"]) for outcome, truth in worlds]
+    require_calibrated(found, np.log, 12, 2.5)
+
+
+def test_records_and_their_table_have_one_answer():
+    runs = simulate(sizes=(13_296, 51_936, 213_000, 727_296, 2_336_064), seeds=(0, 1))
+    rows = [(run.n_params_base, run.method, run.val_loss) for run in runs]
+    table = pd.DataFrame(rows, columns=["params", "method", "loss"])
+    of_runs = aa.predict(runs, 8e6, dataset="val_loss").rows
+    of_table = aa.predict(table, 8e6, x="params", y="loss", group="method").rows
+    assert any("/own_curve" in law for law in of_runs[0]["weights"])
+    by_method = {row["method"]: row for row in of_table}
+    for one in of_runs:
+        pair = (one, by_method[one["method"]])
+        found = [[r["value"], *(end for i in r["intervals"] for end in (i["lower"], i["upper"]))] for r in pair]
+        np.testing.assert_allclose(*found, rtol=1e-6)
