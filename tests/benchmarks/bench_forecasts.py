@@ -237,4 +237,4 @@ def test_own_curves_beside_shared_laws():
     means["rmse"] **= 0.5
     print(f"\n{means.round(3).to_string()}")
     mixed, shared = (means.xs(laws, level="laws") for laws in ("mixed", "shared"))
-    assert (mixed["95 %"] > 0.9).all() and (mixed["rmse"] < 1.5 * shared["rmse"]).all()
+    assert (mixed["95%"] > 0.9).all() and (mixed["rmse"] < 1.5 * shared["rmse"]).all()

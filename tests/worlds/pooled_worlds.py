@@ -66,7 +66,7 @@ def seven_methods(rng, spread=0.03, noise=0.01, floor=0.4, target=34e9):
 
 
 def grid_world(rng, kind, n_sizes):
-    """Losses of seven methods at sizes 2.5 times apart, as (table, truths at the next size); kinds of worlds in `KINDS`."""
+    """Losses of seven methods at sizes 2.5 times apart (`KINDS`): a table, truths at the next size, and that size."""
     sizes = 2e5 * 2.5 ** np.arange(n_sizes + 1)
     floor, slope, bend, size_sd = KINDS[kind](rng)
     level, t = np.exp(0.15 * rng.standard_normal((7, 1))), np.log(sizes / sizes[0])
