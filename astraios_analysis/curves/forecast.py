@@ -19,6 +19,7 @@ the first are near the maximum of the marginal likelihood of training rows; the 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -31,7 +32,7 @@ from astraios_analysis.records.refusal import Refusal
 MIN_POINTS = 3
 # Rows beyond this many are averaged; fewer than the second are too few to tell a spike from a bend.
 _MAX_ROWS, _MIN_ROWS = 64, 12
-_SPIKE, _LEAST_CELL = 5.0, 1e-4
+_SPIKE, _LEAST_CELL, _LEAST_SHAPE = 5.0, 1e-4, 1e-8
 # Points more than so many times beyond the last row are far. Inner forecasts, for near and for far ones, reach so many
 # times beyond their rows, of so many curves at most, from at least so many rows.
 _FAR = 4.0
@@ -96,10 +97,10 @@ PROFILES = (
 )
 
 
-def _log_shapes(u: np.ndarray) -> np.ndarray:
-    """Return log law(u) - log law(0) for every shape of the grid, shape (n_shapes, n)."""
-    offset = _OFFSET / (1 - _OFFSET)
-    theta = np.stack([_FLOOR, (1 - _FLOOR) * (1 + offset), offset, _EXPONENT], axis=-1)
+def _log_shapes(u: np.ndarray, kept: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Return log law(u) - log law(0) for every shape of the grid, or those kept, shape (n_shapes, n)."""
+    floor, offset, exponent = _FLOOR[kept], _OFFSET[kept] / (1 - _OFFSET[kept]), _EXPONENT[kept]
+    theta = np.stack([floor, (1 - floor) * (1 + offset), offset, exponent], axis=-1)
     return np.log(RECTIFIED.function(np.exp(u), theta))
 
 
@@ -256,14 +257,19 @@ class CurveSet:
     curves: tuple[tuple[np.ndarray, np.ndarray], ...]
     found: tuple[CurveLikelihood, ...]
     log_prior: np.ndarray
-    _scales: dict = field(default_factory=dict, repr=False)
-    _posteriors: dict = field(default_factory=dict, repr=False)
+    _known: dict = field(default_factory=dict, repr=False)
+
+    def _once(self, call: Callable, *at: Any) -> Any:
+        if (call, at) not in self._known:
+            self._known[call, at] = call(self, *at)
+        return self._known[call, at]
 
     def posterior(self, place: int) -> "CurvePosterior":
         """Return one of the curves' laws as its rows and the prior have them."""
-        if place not in self._posteriors:
-            self._posteriors[place] = posterior_of(self.found[place], self.log_prior)
-        return self._posteriors[place]
+        return self._once(CurveSet._find_posterior, place)
+
+    def _find_posterior(self, place: int) -> "CurvePosterior":
+        return posterior_of(self.found[place], self.log_prior)
 
     def forecast(self, place: int, x: np.ndarray) -> Forecast:
         """Forecast one of the curves at new points."""
@@ -273,12 +279,12 @@ class CurveSet:
             return plain
         # Each point's own question, whatever else is asked: how far beyond its rows the curve is followed.
         is_far = x / self.found[place].x_last > _FAR
-        near, far = (self._scales_of(place, factor) for factor in _INNER_FACTORS)
+        near, far = (self._once(CurveSet._weigh_scales, place, factor) for factor in _INNER_FACTORS)
         return scaled(plain, np.where(is_far, far[:, None], near[:, None]))
 
-    def _scales_of(self, place: int, factor: float) -> np.ndarray:
+    def _weigh_scales(self, place: int, factor: float) -> np.ndarray:
         """Return quantiles of the scales of a curve's errors, as `_SCALE_SHARES` has their probabilities."""
-        seen, own = self._looks(factor), self._inner_scale(place, factor)
+        seen, own = self._once(CurveSet._looks, factor), self._once(CurveSet._measure_scale, place, factor)
         weight = np.ones(len(seen))
         if own is not None:
             # What the curve's own inner errors say of each scale, as so many looks.
@@ -289,19 +295,12 @@ class CurveSet:
 
     def _looks(self, factor: float) -> np.ndarray:
         """Return the scales of errors seen in inner forecasts that reach so many times beyond their rows."""
-        if (None, factor) not in self._scales:
-            places = np.linspace(0, len(self.curves) - 1, min(len(self.curves), _MAX_INNER)).round().astype(int)
-            seen = [self._inner_scale(place, factor) for place in places]
-            self._scales[None, factor] = np.concatenate([_SCALES_BEFORE, [one for one in seen if one is not None]])
-        return self._scales[None, factor]
-
-    def _inner_scale(self, place: int, factor: float) -> float | None:
-        """Return how many times a curve's last rows are off what is expected; None where too few rows are left."""
-        if (place, factor) not in self._scales:
-            self._scales[place, factor] = self._measure_scale(place, factor)
-        return self._scales[place, factor]
+        places = np.linspace(0, len(self.curves) - 1, min(len(self.curves), _MAX_INNER)).round().astype(int).tolist()
+        seen = [self._once(CurveSet._measure_scale, place, factor) for place in places]
+        return np.concatenate([_SCALES_BEFORE, [one for one in seen if one is not None]])
 
     def _measure_scale(self, place: int, factor: float) -> float | None:
+        """Return how many times a curve's last rows are off what is expected; None where too few rows are left."""
         x, y = self.curves[place]
         is_near = x <= x.max() / factor
         if len(np.unique(x[is_near])) < max(_MIN_INNER, len(np.unique(x)) // 4) or is_near.all():
@@ -317,11 +316,10 @@ class CurveSet:
 
 def scaled(forecast: Forecast, scales: np.ndarray) -> Forecast:
     """Return a forecast whose errors are one of several multiples (k, n) of what it says, each with its share."""
-    middle = forecast.shares @ forecast.centres
+    middle, times = forecast.shares @ forecast.centres, scales[:, None]
 
     def widen(centres: np.ndarray, spreads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        moved = [middle + one * (centres - middle) for one in scales]
-        return np.concatenate(moved), np.concatenate([one * spreads for one in scales])
+        return np.concatenate(middle + times * (centres - middle)), np.concatenate(times * spreads)
 
     shares = np.kron(_SCALE_SHARES, forecast.shares)
     return forecast.map(widen, shares=shares)
@@ -369,12 +367,13 @@ def _without_the_improbable(found: CurveLikelihood, log_prior: np.ndarray) -> Cu
 class CurvePosterior:
     """One curve's laws under a prior, over c cells of roughness and noise, the improbable left out.
 
-    ``shares`` (c,) are the cells' probabilities; ``within`` (c, n_shapes) those of shapes in each, ``with_level`` times
-    their levels. ``moments`` (2, c) are of the levels, ``scales`` (3, c) roughness, noise and the levels' variance.
-    ``weights`` are the laws' probabilities.
+    ``shapes`` (s,) are places in the grid. ``shares`` (c,) are the cells' probabilities; ``within`` (c, s)
+    those of shapes in each, ``with_level`` times their levels. ``moments`` (2, c) are of the levels, ``scales`` (3, c)
+    roughness, noise and the levels' variance. ``weights`` are the laws' probabilities.
     """
 
     found: CurveLikelihood
+    shapes: np.ndarray
     shares: np.ndarray
     within: np.ndarray
     with_level: np.ndarray
@@ -386,7 +385,7 @@ class CurvePosterior:
         """Forecast the curve at new points."""
         found, (roughness, noise, level_variance) = self.found, self.scales[:, :, None]
         u = np.log(x / found.x_last)
-        shapes = _log_shapes(u)
+        shapes = _log_shapes(u, self.shapes)
         first, second = self.moments[:, :, None]
         mean = self.within @ shapes + first
         # Moments over shapes, cell by cell: E[(level + shape)^2] - mean^2.
@@ -404,15 +403,17 @@ def posterior_of(found: CurveLikelihood, log_prior: np.ndarray) -> CurvePosterio
     posterior = _posterior(found, log_prior)
     cells = posterior.sum(axis=1)
     kept = cells > _LEAST_CELL * cells.max()
-    posterior, level, cell = posterior[kept], found.level[kept], found.cells[kept]
+    by_shape = posterior[kept].sum(axis=0)
+    shapes = np.flatnonzero(by_shape > _LEAST_SHAPE * by_shape.max())
+    posterior, level, cell = posterior[kept][:, shapes], found.level[kept][:, shapes], found.cells[kept]
     cells = posterior.sum(axis=1)
     within = posterior / cells[:, None]
     with_level = within * level
     moments = np.stack([with_level.sum(axis=1), (with_level * level).sum(axis=1)])
     roughness, noise = (one.ravel()[cell] for one in np.meshgrid(_ROUGHNESS, _NOISE, indexing="ij"))
     scales = np.stack([roughness, noise, found.level_variance[kept]])
-    weights = _law_weights(posterior.sum(axis=0) / posterior.sum())
-    return CurvePosterior(found, cells / cells.sum(), within, with_level, moments, scales, weights)
+    weights = _law_weights(by_shape / by_shape.sum())
+    return CurvePosterior(found, shapes, cells / cells.sum(), within, with_level, moments, scales, weights)
 
 
 def _with_rise(forecast: Forecast, slope: float, u: np.ndarray) -> Forecast:

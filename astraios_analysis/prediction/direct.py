@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from scipy.special import logit
+from scipy.special import logit, ndtri
 
 from astraios_analysis.curves.forecast import CurveSet, fit_curves
 from astraios_analysis.curves.mixture import KINDS, Forecast, Link, drawn_forecast, to_link
@@ -110,23 +110,29 @@ class Direct:
     def draw(self, n_params: float) -> dict[str, np.ndarray]:
         """Draw outcomes of all methods at one size together, as `stack.Stack.draw`.
 
-        A draw follows the methods' own curves, or none does; curves take the place among their draws that the shared
-        laws' draw has among its own, so that what methods share at a size they share there, too.
+        A draw follows the methods' own curves, or none does. How far it lies off a curve is as far, in normal scores,
+        as it lies off the shared laws at the largest size fitted: what methods share at a size they share there, too.
         """
         drawn = self.stack.draw(n_params)
         if self.curves is None or not self.share:
             return drawn
-        take, at = mixing(1) < self.share, np.array([float(n_params)])
+        taken, places, scores = self._taken
         for place, method in enumerate(self.methods):
-            if method not in self.curves.methods:
-                continue
-            forecast = self.curves.forecast(method, at)
-            for kind, values in drawn.items():
-                rank = np.empty(N_DRAWS)
-                rank[np.argsort(values[:, place], kind="stable")] = np.arange(N_DRAWS)
-                own = forecast.quantiles((rank[take] + 0.5) / N_DRAWS, kind)
-                values[take, place] = forecast.values(own)
+            if method in self.curves.methods:
+                forecast = self.curves.forecast(method, np.array([float(n_params)]))
+                own = forecast.draw(places, {kind: score[place] for kind, score in scores.items()})
+                for kind, values in drawn.items():
+                    values[taken, place] = own[kind]
         return drawn
+
+    @cached_property
+    def _taken(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Which draws follow own curves, where among a curve's parts, and at which normal scores, (n_methods, n)."""
+        chosen, drawn = mixing(2), self.stack.draw(self.stack.points.x_range[1])
+        taken = np.flatnonzero(mixing(1) < self.share)
+        taken = taken[np.argsort(chosen[taken])]
+        ranks = {kind: values.argsort(axis=0, kind="stable").argsort(axis=0) for kind, values in drawn.items()}
+        return taken, chosen[taken], {kind: ndtri((rank[taken].T + 0.5) / N_DRAWS) for kind, rank in ranks.items()}
 
     def forecast(self, method: str, x: np.ndarray) -> Forecast:
         """Forecast a method at sizes, by its draws."""
