@@ -32,9 +32,10 @@ Predict the loss (where runs have losses) and scores of methods at a size, with
 intervals, how far the size lies beyond the data, and the laws averaged.
 
 Laws and ways to pool methods are averaged: weights are learnt by leaving out
-the largest fitted sizes, with AICc as one more look. Where runs have losses a
-score is predicted both directly and through the loss. Scores of programs
-share one law, learned from all data sets of the grid. The back-test of the
+the largest fitted sizes, with AICc as one more look, and so is that of each
+method's own curve beside them (from four sizes on, of rates five). Where runs
+have losses a score is predicted both directly and through the loss. Scores of
+programs share one law, learned from all data sets of the grid. The back-test of the
 same procedure is printed beside it; what cannot be back-tested (fewer than
 four sizes) is answered by lines, with the intervals of the few degrees of
 freedom that are left, and marked "not back-tested".
@@ -46,9 +47,9 @@ what you name yourself must work, or the command ends with code 2.
 --x; --group tells methods or curves apart, rows of one x and group are
 replicates, rows that --split does not mark train take no part. How it is
 predicted is what `astraios backtest` scores:
-  one input          curves by laws averaged by evidence, sizes with methods by
-                     pooled laws, few sizes by lines; what applies is mixed by
-                     how well it predicts rows left out (--route takes one)
+  one input          curves by laws averaged by evidence; up to eight sizes with
+                     methods as on records, fewer than four by lines (--route
+                     takes one)
   --law NAME         one law, in one input or several (--x N,D --at N=7e9,D=2e12)
   --size-column and --family-column
                      larger models of families from their smaller ones, at each x

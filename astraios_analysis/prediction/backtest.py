@@ -19,8 +19,9 @@ from astraios_analysis.scores.ranks import measured_datasets
 
 RECORD_PROCEDURE = (
     "every law and pooling fitted to the sizes that are not held out; weights by stacking over the largest sizes among "
-    "these, with Akaike weights (AICc) as one more look; scores of runs with losses also through the loss, mixed by "
-    "how likely each makes the largest fitted size; intervals are for one new run and hold fit, form, size and run"
+    "these, with Akaike weights (AICc) as one more look; from four sizes on (rates: five) mixed with each method's own "
+    "curve in the same way; scores of runs with losses also through the loss, mixed by how likely each makes the "
+    "largest fitted size; intervals are for one new run and hold fit, form, size and run"
 )
 
 

@@ -3,8 +3,9 @@
 Shared laws (`stack`) need few sizes, and err where a method's floor and exponent are its own, or where curves bend as
 none of them does. A method's own curve (`curves.forecast`) follows it there, and knows nothing of the others. Both
 predict the outcomes at the largest size from the smaller ones, then at the second largest; weights maximise the log
-score of the mixture, each size counting as one look and equal weights as one more. A curve takes part where it can be
-judged so: where the largest size is left out, four must remain.
+score of the mixture, each size counting as one look and equal weights as one more. A curve needs four sizes. Of losses
+at four, which leave no size to judge by, each way has half the weight; rates scatter too much for that, and their
+curves wait for a fifth size.
 """
 
 from collections.abc import Callable, Sequence
@@ -148,13 +149,17 @@ def fit_direct(outcome: Outcome) -> Direct:
     if outcome.lenders:
         return Direct(fit_suite(outcome.points, outcome.lenders))
     stack = fit_stack(outcome.points, outcome.link)
+    try:
+        curves = fit_own_curves(outcome)
+    except Refusal:
+        return Direct(stack)
     share = _share_of_curves(outcome)
-    return Direct(stack, fit_own_curves(outcome), share) if share else Direct(stack)
+    return Direct(stack, curves, share) if share else Direct(stack)
 
 
 def _share_of_curves(outcome: Outcome) -> float:
-    """Return the weight of own curves, 0 where no size that is left out can judge them."""
-    looks = []
+    """Return the weight of own curves; that of rates is 0 where no size that is left out can judge them."""
+    prior, looks = np.array([0.5, 0.5]), []
     for size in outcome.points.sizes[::-1][:_N_LOOKS]:
         smaller, test = outcome.below(float(size)), outcome.points.keep(outcome.points.n_params == size)
         try:
@@ -167,4 +172,4 @@ def _share_of_curves(outcome: Outcome) -> float:
             at = [(m, np.array([size]), np.array([one])) for m, one in zip(test.method.tolist(), z, strict=True)]
             own = [curves.forecast(method, x).log_density(one)[0] for method, x, one in at]
             looks.append(np.array([stack.log_density(test), own]))
-    return float(weigh(np.array([0.5, 0.5]), looks)[1]) if looks else 0.0
+    return float(weigh(prior, looks)[1]) if looks or outcome.link == "log" else 0.0

@@ -18,7 +18,7 @@ CURVE_PROCEDURE = (
     "power law, power law with floor and rectified law averaged by their posterior over exponents, floors, a rough "
     "remainder that grows with the distance from the last training row, and noise; priors chosen by the evidence of "
     "all training rows; prediction intervals hold fit, form and residual variance, scaled by what inner forecasts "
-    "of all curves erred; few sizes with methods also by pooled laws, mixed by rows left out; fewest by lines"
+    "of all curves erred; few sizes with methods by pooled laws, mixed with curves; fewest by lines"
 )
 
 

@@ -1,5 +1,7 @@
 """Laws that methods share, mixed with each method's own curve: shares, draws, coverage, one answer for both forms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,9 +42,12 @@ def test_own_curves_weigh_where_they_predict_better():
         for own in (True, False)
     )
     assert own > 0.5 > alike
-    # The largest of four sizes leaves three, too few for a curve: nothing would judge it.
-    four = fit_direct(outcome_of(np.random.default_rng(0), 4)[0])
-    assert four.share == 0 and four.weights == four.stack.weights
+    # The largest of four sizes leaves three, too few for a curve: nothing judges it.
+    four = outcome_of(np.random.default_rng(0), 4)[0]
+    assert fit_direct(four).share == 0.5
+    rates = replace(four, link="logit", points=replace(four.points, y=four.points.y / 3))
+    found = fit_direct(rates)
+    assert found.share == 0 and found.weights == found.stack.weights
 
 
 def test_draws_are_the_mixture_and_keep_what_methods_share(fitted):
