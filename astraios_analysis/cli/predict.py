@@ -35,10 +35,10 @@ Laws and ways to pool methods are averaged: weights are learnt by leaving out
 the largest fitted sizes, with AICc as one more look, and so is that of each
 method's own curve beside them (from four sizes on, of rates five). Where runs
 have losses a score is predicted both directly and through the loss. Scores of
-programs share one law, learned from all data sets of the grid. The back-test of the
-same procedure is printed beside it; what cannot be back-tested (fewer than
-four sizes) is answered by lines, with the intervals of the few degrees of
-freedom that are left, and marked "not back-tested".
+programs share one law, learned from all data sets of the grid. The back-test
+of the same procedure is printed beside it; what cannot be back-tested (fewer
+than four sizes) is answered by lines, with the intervals of the few degrees
+of freedom that are left, and marked "not back-tested".
 
 With `all`, what cannot be predicted is named on standard error and left out;
 what you name yourself must work, or the command ends with code 2.

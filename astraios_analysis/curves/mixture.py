@@ -78,19 +78,12 @@ class Forecast:
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         return (low + high) / 2
 
-    def draw(self, places: np.ndarray, scores: Mapping[Kind, np.ndarray]) -> dict[Kind, np.ndarray]:
-        """Draw the first outcome, (n_draws,) by kind: of parts that ``places`` choose, at normal ``scores`` there.
-
-        Places lie in (0, 1), in order.
-        """
+    def draw(self, places: np.ndarray, scores: np.ndarray, kind: Kind = "observation") -> np.ndarray:
+        """Draw the outcomes together, (n_draws, n), of parts that places in (0, 1) choose, at normal scores there."""
+        centres, scales = self.parts(kind)
         total = np.cumsum(self.shares)
-        ends = np.searchsorted(places, total[:-1] / total[-1])
-        part = np.repeat(np.arange(len(total)), np.diff(ends, prepend=0, append=len(places)))
-        found = {}
-        for kind, score in scores.items():
-            centres, scales = self.parts(kind)
-            found[kind] = self.values(centres[part, 0] + scales[part, 0] * score)
-        return found
+        part = np.searchsorted(total / total[-1], places).clip(0, len(total) - 1)
+        return self.values(centres[part] + scales[part] * scores[:, None])
 
     def interval(self, level: float, kind: Kind = "observation") -> tuple[np.ndarray, np.ndarray]:
         """Return the central interval of outcomes: where a new observation, or the curve, falls so often."""

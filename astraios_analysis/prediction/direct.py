@@ -121,9 +121,8 @@ class Direct:
         for place, method in enumerate(self.methods):
             if method in self.curves.methods:
                 forecast = self.curves.forecast(method, np.array([float(n_params)]))
-                own = forecast.draw(places, {kind: score[place] for kind, score in scores.items()})
                 for kind, values in drawn.items():
-                    values[taken, place] = own[kind]
+                    values[taken, place] = forecast.draw(places, scores[kind][place], kind)[:, 0]
         return drawn
 
     @cached_property

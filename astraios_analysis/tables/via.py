@@ -57,9 +57,10 @@ class RateLink:
         places = sobol(_N_DRAWS, 2 * k + 4)[np.random.default_rng(1).permutation(_N_DRAWS)]
         theta, dispersion, size_variance = self.binomial.draw(places[:, 2:])
         items = items_of(rows, n_items, self.n_items)
+        normals = ndtri(np.random.default_rng(2).permutation((np.arange(_N_DRAWS) + 0.5) / _N_DRAWS))
         drawn = {}
         for kind in KINDS:
-            losses = draw_mixture(loss, places[:, 0], kind)
+            losses = loss.draw(places[:, 0], normals, kind)
             columns = []
             for place in range(losses.shape[1]):
                 eta = np.einsum("nk,nk->n", self._design(losses[:, place], group), theta)
@@ -86,15 +87,6 @@ class RateLink:
         """Return expected rates at losses, shape (n,)."""
         rate = mean_rate(self._design(np.asarray(loss, dtype=float), group) @ self.binomial.theta, self.binomial.chance)
         return 1 - rate if self.is_error else rate
-
-
-def draw_mixture(forecast: Forecast, places: np.ndarray, kind: str) -> np.ndarray:
-    """Draw outcomes of a forecast at places of the unit interval, shape (n_draws, n); rows of one draw go together."""
-    centres, scales = forecast.parts(kind)
-    total = np.cumsum(forecast.shares)
-    chosen = np.searchsorted(total / total[-1], places).clip(0, len(total) - 1)
-    normals = ndtri(np.random.default_rng(2).permutation((np.arange(len(places)) + 0.5) / len(places)))
-    return forecast.values(centres[chosen] + scales[chosen] * normals[:, None])
 
 
 def _design(x: np.ndarray, group: np.ndarray, groups: tuple[str, ...], sharing: str) -> np.ndarray:
