@@ -104,10 +104,10 @@ def _log_shapes(u: np.ndarray, kept: np.ndarray | slice = slice(None)) -> np.nda
     return np.log(RECTIFIED.function(np.exp(u), theta))
 
 
-def _curve_covariance(u: np.ndarray) -> np.ndarray:
+def _curve_covariance(u: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the covariance of a threefold integrated Wiener process that starts at u = 0 and runs backwards."""
-    age = np.abs(u)
-    shorter, gap = np.minimum(age[:, None], age), np.abs(age[:, None] - age)
+    age, ages = np.abs(u)[:, None], np.abs(other)
+    shorter, gap = np.minimum(age, ages), np.abs(age - ages)
     return shorter**5 / 20 + gap * shorter**4 / 8 + gap**2 * shorter**3 / 12
 
 
@@ -117,8 +117,9 @@ class CurveLikelihood:
 
     ``log_likelihood`` and ``level`` have shape (n_cells, n_shapes); ``cells`` are places in the grid of 7 x 8. Levels
     are integrated out of the likelihood; their mean and variance are kept. ``record`` is the probability that rows are
-    running minima of noisy evaluations, ``x_last`` the last training point, ``spikes`` the share of rows that lie far
-    off and how far, ``rise`` the slope of a tail that surely rises (0 where it does not).
+    running minima of noisy evaluations, ``x_last`` the last training point, ``rows`` (3, n) those fitted: u, log y and
+    how many each stands for; ``spikes`` the share of rows that lie far off and how far, ``rise`` the slope of a tail
+    that surely rises (0 where it does not).
     """
 
     log_likelihood: np.ndarray
@@ -127,6 +128,7 @@ class CurveLikelihood:
     record: float
     x_last: float
     cells: np.ndarray
+    rows: np.ndarray
     spikes: tuple[float, float] = (0.0, 0.0)
     rise: float = 0.0
 
@@ -144,7 +146,7 @@ def curve_likelihood(x: bytes, y: bytes) -> CurveLikelihood:
     weight, spikes, rise = *_spikes(u, z), _rise(u, z)
     raw = z
     u, z, counts = _thin(u, z, counts * weight)
-    n, shapes, covariance = len(u), _log_shapes(u).T, _curve_covariance(u)
+    n, shapes, covariance = len(u), _log_shapes(u).T, _curve_covariance(u, u)
     size = (len(_ROUGHNESS), len(_NOISE))
     # Single precision halves what many curves hold; a thousandth of a nat is nothing here.
     found, level = (np.empty((*size, len(_FLOOR)), np.float32) for _ in range(2))
@@ -164,7 +166,9 @@ def curve_likelihood(x: bytes, y: bytes) -> CurveLikelihood:
             level[j + step, j], variance[j + step, j] = centre, noise**2 / precision
     record = _record_probability(raw, found)
     flat = (found.reshape(-1, len(_FLOOR)), level.reshape(-1, len(_FLOOR)), variance.ravel())
-    return CurveLikelihood(*flat, record, float(x_unique[-1]), np.arange(variance.size), spikes, rise)
+    return CurveLikelihood(
+        *flat, record, float(x_unique[-1]), np.arange(variance.size), np.stack([u, z, counts]), spikes, rise
+    )
 
 
 def _spikes(u: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
@@ -392,10 +396,29 @@ class CurvePosterior:
         second = self.within @ shapes**2 + 2 * (self.with_level @ shapes) + second
         line = np.maximum(second - mean**2, 0) + level_variance
         line = line + roughness**2 * np.maximum(u, 0) ** 5 / 20
+        inside = u < 0
+        if inside.any():
+            for place in range(len(self.shares)):
+                mean[place, inside], line[place, inside] = self._between_rows(place, u[inside], shapes[:, inside])
         variance = line + noise**2 * (1 + found.record * (_RECORD_SCATTER**2 - 1))
         mean = mean + found.record * _RECORD_GAP * noise
         plain = Forecast(mean, np.sqrt(variance), self.shares, self.weights, (mean, np.sqrt(line)))
         return _with_spikes(_with_rise(plain, found.rise, np.maximum(u, 0)), *found.spikes)
+
+    def _between_rows(self, place: int, u: np.ndarray, shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return one cell's mean and variance of log y at points between rows, by what the law leaves of these."""
+        (at, z, counts), (roughness, noise, level_variance) = self.found.rows, self.scales[:, place]
+        crossed = roughness**2 * _curve_covariance(at, u)
+        among = roughness**2 * _curve_covariance(at, at) + noise**2 * np.diag(1 / counts)
+        weight = np.linalg.solve(among, crossed)
+        # The law's level and shape count with what rows do not tell of them.
+        shapes, rest = shapes - _log_shapes(at, self.shapes) @ weight, 1 - weight.sum(axis=0)
+        (first, second), within, with_level = self.moments[:, place], self.within[place], self.with_level[place]
+        mean = within @ shapes + rest * first
+        square = within @ shapes**2 + 2 * rest * (with_level @ shapes) + rest**2 * second
+        left = roughness**2 * np.abs(u) ** 5 / 20 - np.sum(crossed * weight, axis=0)
+        line = np.maximum(square - mean**2, 0) + rest**2 * level_variance + np.maximum(left, 0)
+        return mean + z @ weight, line
 
 
 def posterior_of(found: CurveLikelihood, log_prior: np.ndarray) -> CurvePosterior:

@@ -97,3 +97,15 @@ def test_learning_curves_reach_the_stated_error(reference_folder, capsys):
     options = ["--x", "x", "--y", "y", "--group", "Domain,Task,Model", "--split", "split", "--json"]
     assert main(["backtest", "--data", table, *options]) == 0
     assert json.loads(capsys.readouterr().out)["mean"]["rmse_log"] < 0.024
+
+
+def test_between_rows_a_curve_goes_through_them():
+    # No law of the forecaster bends like this one early on; the rows say where it is.
+    x = np.geomspace(1e3, 1e7, 33)
+    rng = np.random.default_rng(8)
+    y = (0.5 + (x / 1e3) ** -0.4 + 0.4 / (1 + (x / 2e4) ** 2)) * np.exp(0.004 * rng.standard_normal(33))
+    rows, at = np.arange(33) % 4 != 1, np.arange(33)[1::4]
+    forecast = fit_curves([(x[rows], y[rows])]).forecast(0, x[at])
+    low, high = forecast.interval(0.95)
+    assert np.sqrt(np.mean(np.log(forecast.median / y[at]) ** 2)) < 0.012
+    assert np.mean((low <= y[at]) & (y[at] <= high)) > 0.85 and np.median(np.log(high / low)) < 0.1
