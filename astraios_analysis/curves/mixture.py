@@ -29,8 +29,8 @@ class Forecast:
 
     ``centres`` and ``scales`` have shape (k, n), ``shares`` (k,); ``lines`` are centres and scales of the curve itself,
     without what an observation scatters around it. ``weights`` are the laws' posterior probabilities. ``student`` are
-    centres, spreads and degrees of freedom where these are one Student's t, ``drawn`` the draws (n_draws, n), in order,
-    where it stands for some.
+    centres, spreads and degrees of freedom where these are one Student's t, ``drawn`` the outcomes (n_draws, n), in
+    order, where it stands for draws.
     """
 
     centres: np.ndarray
@@ -68,7 +68,7 @@ class Forecast:
             centre, spread, dof = self.student[kind]
             return centre + t.ppf(probability, dof) * spread
         if self.drawn is not None:
-            return np.quantile(self.drawn[kind], probability, axis=0)
+            return to_link(np.quantile(self.drawn[kind], probability, axis=0), self.link)
         centres, scales = self.parts(kind)
         low = (centres - 10 * scales).min(axis=0)
         high = (centres + 10 * scales).max(axis=0)
@@ -140,4 +140,5 @@ def drawn_forecast(drawn: Mapping[Kind, np.ndarray], weights: dict[str, float], 
         scales = np.maximum(5 * centres.std(axis=0) / _N_THINNED, 1e-9)
         parts[kind] = centres, np.broadcast_to(scales, centres.shape)
     shares = np.full(_N_THINNED, 1 / _N_THINNED)
-    return Forecast(*parts["observation"], shares, weights, parts["mean"], link, drawn=drawn)
+    found = Forecast(*parts["observation"], shares, weights, parts["mean"], link)
+    return replace(found, drawn={kind: found.values(values) for kind, values in drawn.items()})

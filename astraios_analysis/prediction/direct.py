@@ -87,7 +87,7 @@ def _fit_once(rows: tuple[tuple[bytes, bytes], ...]) -> CurveSet:
     return fit_curves([(np.frombuffer(x), np.frombuffer(y)) for x, y in rows])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Direct:
     """Laws of size that methods share, and ``share``, the weight of each method's own curve beside them."""
 
@@ -136,11 +136,17 @@ class Direct:
 
     def forecast(self, method: str, x: np.ndarray) -> Forecast:
         """Forecast a method at sizes, by its draws."""
-        place, drawn = self.methods.index(method), [self.draw(float(one)) for one in x]
+        # Methods are asked for one by one, at the same sizes.
+        place, drawn = self.methods.index(method), [_draw_once(self, float(one)) for one in x]
         by_kind = {
             kind: np.stack([to_link(one[kind][:, place], self.stack.link) for one in drawn], 1) for kind in KINDS
         }
         return drawn_forecast(by_kind, self.weights, self.stack.link)
+
+
+@lru_cache(maxsize=64)
+def _draw_once(direct: Direct, n_params: float) -> dict[str, np.ndarray]:
+    return direct.draw(n_params)
 
 
 def fit_direct(outcome: Outcome) -> Direct:

@@ -14,6 +14,7 @@ from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, LOSS, LOSS_METRIC, METRICS, find_dataset
+from astraios_analysis.records.schema import order_methods
 from astraios_analysis.scores.bootstrap import NO_RESAMPLES, Measure, primary_score
 from astraios_analysis.scores.models import ModelScores, model_scores, require_measure, require_one_grid
 
@@ -76,8 +77,8 @@ class PooledPoints:
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
-        """Methods in the order in which they come."""
-        return tuple(dict.fromkeys(self.method.tolist()))
+        """Methods in the usual order, whichever the points come in: draws go by it."""
+        return tuple(order_methods(self.method.tolist()))
 
     @property
     def sizes(self) -> np.ndarray:
@@ -144,12 +145,10 @@ def table_points(
         refuse_cells(table, y, rates <= 0, where, LOGARITHM)
     else:
         refuse_cells(table, y, (rates < 0) | (rates > 1), where, "between 0 and 1", OF_PERCENT)
-        if counts is not None:
-            frame["y"] = inside_unit_interval(rates, counts)
-        else:
+        if counts is None:
             remedy = "name the items behind each rate: --n-items COLUMN, or a number"
             refuse_cells(table, y, (rates == 0) | (rates == 1), where, "inside 0 and 1, to have a logit", remedy)
-    return _average(frame, link, counts is not None)
+    return _average(frame, link, has_items=counts is not None)
 
 
 def table_rows(
@@ -162,16 +161,22 @@ def table_rows(
 
 
 def _average(frame: pd.DataFrame, link: Link, has_items: bool) -> PooledPoints:
-    """Average replicates, with their variance on the link scale."""
+    """Average replicates, with their variance on the link scale; those of a rate are runs on the same items."""
     grouped = frame.groupby(["x", "group"], sort=True)
     means = grouped["y"].mean().reset_index()
-    z = np.log(frame["y"]) if link == "log" else np.log(frame["y"] / (1 - frame["y"]))
-    squares = z.groupby([frame["x"], frame["group"]]).agg(["var", "size"])
-    size, y = means["x"].to_numpy(dtype=float), means["y"].to_numpy(dtype=float)
-    method, noise = means["group"].to_numpy(dtype=str), np.zeros(len(y))
+    size, y, method = (
+        means["x"].to_numpy(dtype=float),
+        means["y"].to_numpy(dtype=float),
+        means["group"].to_numpy(dtype=str),
+    )
+    seeds, noise = grouped.size().to_numpy(dtype=float), np.zeros(len(y))
     if has_items:
-        noise = 1 / (grouped["n_items"].sum().to_numpy(dtype=float) * y * (1 - y))
-    return PooledPoints(size, y, method, noise, squares["var"].to_numpy(), squares["size"].to_numpy(dtype=float))
+        n_items = grouped["n_items"].mean().to_numpy(dtype=float)
+        y = inside_unit_interval(y, n_items)
+        noise = 1 / (n_items * y * (1 - y))
+        return PooledPoints(size, y, method, noise, grouped["y"].var().to_numpy() / (y * (1 - y)) ** 2, seeds)
+    z = np.log(frame["y"]) if link == "log" else np.log(frame["y"] / (1 - frame["y"]))
+    return PooledPoints(size, y, method, noise, z.groupby([frame["x"], frame["group"]]).var().to_numpy(), seeds)
 
 
 def require_usable(points: PooledPoints, link: Link) -> None:
