@@ -22,7 +22,7 @@ from scipy.special import ndtri
 from astraios_analysis.prediction.binomial import BinomialFit, fit_rates, mean_rate
 from astraios_analysis.prediction.direct import Direct, fit_direct
 from astraios_analysis.prediction.outcome import Outcome
-from astraios_analysis.prediction.stack import N_DRAWS, sobol
+from astraios_analysis.prediction.stack import N_DRAWS, SAME, Fresh, shuffled, sobol
 from astraios_analysis.records.counts import open_ends
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal, attempt
@@ -71,7 +71,7 @@ class LossScoreFit:
         theta, dispersion, size_variance = self.binomial.draw(places[:, 1:])
         return theta, dispersion, np.sqrt(size_variance) * ndtri(places[:, 0])
 
-    def draw(self, loss: np.ndarray, method: str, *, observation: bool) -> np.ndarray:
+    def draw(self, loss: np.ndarray, method: str, *, observation: bool, fresh: Fresh = SAME) -> np.ndarray:
         """Draw shares at N_DRAWS draws of a loss, each with its own draw of the curve.
 
         For an observation, what a new size (the same for all methods) and a new run scatter on the same problems comes
@@ -79,10 +79,10 @@ class LossScoreFit:
         """
         theta, dispersion, size_effect = self._drawn
         eta = np.einsum("nk,nk->n", self.design(loss, method), theta)
-        p = mean_rate(eta + size_effect * observation, self.binomial.chance)
+        p = mean_rate(eta + size_effect[shuffled(fresh[0])] * observation, self.binomial.chance)
         if not observation:
             return p
-        rng = np.random.default_rng([13, *method.encode()])
+        rng = np.random.default_rng([13 + fresh[1], *method.encode()])
         return _scatter(p, (dispersion + self.seed_dispersion) / self.n_items, rng)
 
 
@@ -165,13 +165,13 @@ class Chain:
         """Weights by the law of the loss and the curve after it."""
         return {f"{name}>logistic/{self.curve.pooling}": weight for name, weight in self.losses.weights.items()}
 
-    def draw(self, n_params: float) -> dict[str, dict[str, np.ndarray]]:
+    def draw(self, n_params: float, fresh: Fresh = SAME) -> dict[str, dict[str, np.ndarray]]:
         """Draw shares in which more is better, by kind and method, each of shape (N_DRAWS,)."""
         found: dict[str, dict[str, np.ndarray]] = {}
-        for kind, losses in self.losses.draw(n_params).items():
+        for kind, losses in self.losses.draw(n_params, fresh).items():
             known = self.losses.methods if self.curve.pooling == "pooled" else self.curve.methods
             found[kind] = {
-                method: self.curve.draw(losses[:, place], method, observation=kind == "observation")
+                method: self.curve.draw(losses[:, place], method, observation=kind == "observation", fresh=fresh)
                 for place, method in enumerate(self.losses.methods)
                 if method in known
             }

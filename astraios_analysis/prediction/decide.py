@@ -8,21 +8,20 @@ where there are several.
 
 What a choice gives up at a target size, now and after runs that a budget could buy (`expected_regrets`), comes from
 joint draws of the lines at the target and of the runs' outcomes: what the runs will tell is the regression of the one
-on the other (Strong, Oakley and Brennan 2014). Only the laws of size are asked; a way through the loss has no part.
+on the other (Strong, Oakley and Brennan 2014). The draws are those of the prediction, all its ways mixed.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
+from astraios_analysis.curves.mixture import to_link
 from astraios_analysis.prediction.forecast import Fitted, fit_outcome, fit_supported, require_near
 from astraios_analysis.prediction.outcome import record_outcome
-from astraios_analysis.prediction.pool import draw_runs
-from astraios_analysis.prediction.stack import N_DRAWS, sobol
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal, attempt
 from astraios_analysis.records.released import GRID
@@ -99,8 +98,7 @@ def halving_counts(n_methods: int, n_stages: int) -> list[int]:
 
 def _expected(fitted: Fitted, target: float) -> np.ndarray:
     """Return the mean of each method's line at the target, so that more is better."""
-    mean = fitted.draw(target)["mean"].mean(axis=0)
-    return -mean if fitted.outcome.link == "log" else mean if fitted.outcome.higher_is_better else 1 - mean
+    return fitted.outcome.goodness(fitted.draw(target)["mean"]).mean(axis=0)
 
 
 def expected_regrets(
@@ -166,20 +164,22 @@ def _halve(good: np.ndarray, seen: np.ndarray, counts: Sequence[int]) -> tuple[f
 def joint_draws(fitted: Fitted, target: float, runs: Sequence[tuple[str, float]]) -> tuple[np.ndarray, np.ndarray]:
     """Draw lines of all methods at the target, more being better, and outcomes of new runs on the link scale.
 
-    Shapes (N_DRAWS, n_methods) and (N_DRAWS, n_runs). New runs of one size share its effect.
+    Shapes (N_DRAWS, n_methods) and (N_DRAWS, n_runs). New runs of one size share its effect; a run that is asked for
+    twice is two runs.
     """
-    methods, n = [*fitted.methods, *(method for method, _ in runs)], len(fitted.methods)
-    sizes = np.array([target] * n + [size for _, size in runs], dtype=float)
-    numbers = ndtri(sobol(N_DRAWS, 2 * len(sizes) + len(np.unique(sizes))))
-    each, start, drawn = N_DRAWS // sum(len(pool.sigma_size) for pool in fitted.direct.stack.pools), 0, []
-    # Sobol points in the order of their first coordinate would tie versions to lines; these are as they come.
-    for pool in fitted.direct.stack.pools:
-        h = len(pool.sigma_size)
-        own = numbers[start * each : (start + h) * each].reshape(h, each, -1)
-        drawn.append(draw_runs(pool, methods, sizes, own))
-        start += h
-    lines, seen = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
-    return (-1 if fitted.outcome.link == "log" else 1) * lines[:, :n], seen[:, n:]
+    outcome, sizes = fitted.outcome, list(dict.fromkeys(size for _, size in runs))
+    lines, seen, counts = fitted.draw(target)["mean"], [], Counter()
+    drawn: dict[tuple[float, int], np.ndarray] = {}
+    for run in runs:
+        method, size = run
+        counts[run] += 1
+        key = size, counts[run]
+        if key not in drawn:
+            fresh = 1 + sizes.index(size), 1 + sizes.index(size) + len(sizes) * counts[run]
+            values = fitted.draw(size, fresh)["observation"]
+            drawn[key] = to_link(values if outcome.link == "log" else outcome.share(values), outcome.link)
+        seen.append(drawn[key][:, fitted.methods.index(method)])
+    return outcome.goodness(lines), np.stack(seen, axis=1) if seen else np.empty((len(lines), 0))
 
 
 MIN_METHODS = 2

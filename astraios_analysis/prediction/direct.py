@@ -18,7 +18,7 @@ from scipy.special import logit, ndtri
 from astraios_analysis.curves.forecast import CurveSet, fit_curves
 from astraios_analysis.curves.mixture import KINDS, Forecast, Link, drawn_forecast, to_link
 from astraios_analysis.prediction.outcome import Outcome
-from astraios_analysis.prediction.stack import N_DRAWS, Stack, fit_stack, mixing, weigh
+from astraios_analysis.prediction.stack import N_DRAWS, SAME, Fresh, Stack, fit_stack, mixing, weigh
 from astraios_analysis.prediction.suite import fit_suite
 from astraios_analysis.records.refusal import Refusal
 
@@ -108,31 +108,22 @@ class Direct:
         shared = {name: weight * (1 - self.share) for name, weight in self.stack.weights.items()}
         return shared | {f"{law}/own_curve": weight * self.share for law, weight in self.curves.weights.items()}
 
-    def draw(self, n_params: float) -> dict[str, np.ndarray]:
+    def draw(self, n_params: float, fresh: Fresh = SAME) -> dict[str, np.ndarray]:
         """Draw outcomes of all methods at one size together, as `stack.Stack.draw`.
 
         A draw follows the methods' own curves, or none does. How far it lies off a curve is as far, in normal scores,
         as it lies off the shared laws at the largest size fitted: what methods share at a size they share there, too.
         """
-        drawn = self.stack.draw(n_params)
+        drawn = self.stack.draw(n_params, fresh)
         if self.curves is None or not self.share:
             return drawn
-        taken, places, scores = self._taken
+        taken, places, scores = _taken(self, fresh)
         for place, method in enumerate(self.methods):
             if method in self.curves.methods:
                 forecast = self.curves.forecast(method, np.array([float(n_params)]))
                 for kind, values in drawn.items():
                     values[taken, place] = forecast.draw(places, scores[kind][place], kind)[:, 0]
         return drawn
-
-    @cached_property
-    def _taken(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Which draws follow own curves, where among a curve's parts, and at which normal scores, (n_methods, n)."""
-        chosen, drawn = mixing(2), self.stack.draw(self.stack.points.x_range[1])
-        taken = np.flatnonzero(mixing(1) < self.share)
-        taken = taken[np.argsort(chosen[taken])]
-        ranks = {kind: values.argsort(axis=0, kind="stable").argsort(axis=0) for kind, values in drawn.items()}
-        return taken, chosen[taken], {kind: ndtri((rank[taken].T + 0.5) / N_DRAWS) for kind, rank in ranks.items()}
 
     def forecast(self, method: str, x: np.ndarray) -> Forecast:
         """Forecast a method at sizes, by its draws."""
@@ -142,6 +133,16 @@ class Direct:
             kind: np.stack([to_link(one[kind][:, place], self.stack.link) for one in drawn], 1) for kind in KINDS
         }
         return drawn_forecast(by_kind, self.weights, self.stack.link)
+
+
+@lru_cache(maxsize=16)
+def _taken(direct: Direct, fresh: Fresh) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return which draws follow own curves, where among a curve's parts, and at which normal scores, (n_methods, n)."""
+    chosen, drawn = mixing(2), direct.stack.draw(direct.stack.points.x_range[1], fresh)
+    taken = np.flatnonzero(mixing(1) < direct.share)
+    taken = taken[np.argsort(chosen[taken])]
+    ranks = {kind: values.argsort(axis=0, kind="stable").argsort(axis=0) for kind, values in drawn.items()}
+    return taken, chosen[taken], {kind: ndtri((rank[taken].T + 0.5) / N_DRAWS) for kind, rank in ranks.items()}
 
 
 @lru_cache(maxsize=64)

@@ -17,7 +17,7 @@ from astraios_analysis.prediction.chain import Chain, fit_chain
 from astraios_analysis.prediction.direct import Direct, fit_direct
 from astraios_analysis.prediction.limits import LEVELS, MIN_SIZES_TO_PREDICT, require_reach
 from astraios_analysis.prediction.outcome import Outcome
-from astraios_analysis.prediction.stack import mixing
+from astraios_analysis.prediction.stack import SAME, Fresh, mixing
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
 
@@ -54,14 +54,15 @@ class Fitted:
             found |= {name: weight * self.share for name, weight in self.chain.weights.items()}
         return found
 
-    def draw(self, n_params: float) -> dict[str, np.ndarray]:
+    def draw(self, n_params: float, fresh: Fresh = SAME) -> dict[str, np.ndarray]:
         """Draw values of all methods together, for one new run (``observation``) and for the law (``mean``).
 
-        Each is of shape (N_DRAWS, n_methods). Draws of different sizes and kinds are the same draws.
+        Each is of shape (N_DRAWS, n_methods). Draws of different sizes and kinds are the same draws; new runs that are
+        looked at together differ by ``fresh`` numbers of their size's effect and of their own scatter.
         """
-        drawn = self.direct.draw(n_params)
+        drawn = self.direct.draw(n_params, fresh)
         if self.chain is not None and self.share:
-            through = self.chain.draw(n_params)
+            through = self.chain.draw(n_params, fresh)
             take = mixing(0) < self.share
             for kind, values in drawn.items():
                 for place, method in enumerate(self.methods):

@@ -45,6 +45,9 @@ _N_KEPT = 512
 N_VERSIONS = 512
 _DRAWS_A_VERSION = 8
 N_DRAWS = N_VERSIONS * _DRAWS_A_VERSION
+# Numbers of a size's own effect and of a run's own scatter: runs that several draws are of differ in them.
+Fresh = tuple[int, int]
+SAME: Fresh = (0, 0)
 # Standard deviations lie between these multiples of the scatter around parallel lines, their prior uniform in the log.
 _SPAN = (0.1, 10.0)
 _SPAN_OF_FACTORS = (0.05, 2.0)
@@ -98,9 +101,9 @@ class Stack:
         """Methods fitted, in the order of draws."""
         return self.pools[0].methods
 
-    def draw(self, n_params: float) -> dict[str, np.ndarray]:
+    def draw(self, n_params: float, fresh: Fresh = SAME) -> dict[str, np.ndarray]:
         """Draw outcomes of all methods at one size together (`draw_pools`)."""
-        return draw_pools(self.pools, n_params)
+        return draw_pools(self.pools, n_params, fresh)
 
     def log_density(self, test: PooledPoints) -> np.ndarray:
         """Return the log density of new runs at one size under the mixture of forms (`log_density`), (n,)."""
@@ -108,13 +111,13 @@ class Stack:
         return logsumexp(by_pool, axis=0)
 
 
-def draw_pools(pools: Sequence[Versions], n_params: float) -> dict[str, np.ndarray]:
+def draw_pools(pools: Sequence[Versions], n_params: float, fresh: Fresh = SAME) -> dict[str, np.ndarray]:
     """Draw outcomes of all methods at one size from pools that together have `N_VERSIONS` versions.
 
     For one new run (``observation``) and its line (``mean``), each of shape (`N_DRAWS`, n_methods).
     """
     methods = pools[0].methods
-    numbers, start, drawn = normals(len(methods)), 0, []
+    numbers, start, drawn = normals(len(methods), fresh), 0, []
     for pool in pools:
         stop = start + len(pool.sigma_size)
         drawn.append(draw_runs(pool, methods, np.full(len(methods), float(n_params)), numbers[start:stop]))
@@ -124,12 +127,22 @@ def draw_pools(pools: Sequence[Versions], n_params: float) -> dict[str, np.ndarr
 
 
 @lru_cache(maxsize=32)
-def normals(n_methods: int) -> np.ndarray:
-    """Return the standard normal numbers of draws, shape (versions, draws of each, 2 n_methods + 1)."""
+def normals(n_methods: int, fresh: Fresh = SAME) -> np.ndarray:
+    """Return the standard normal numbers of draws, shape (versions, draws of each, 2 n_methods + 1).
+
+    They are the lines', the size effect's, the runs'; numbers that are fresh are the same ones in another order.
+    """
     points = sobol(N_DRAWS, 2 * n_methods + 2)
     # The first coordinate is the version: Sobol points fall into each of its slices equally often.
-    order = np.argsort(points[:, 0], kind="stable")
-    return ndtri(points[order, 1:]).reshape(N_VERSIONS, _DRAWS_A_VERSION, -1)
+    found = ndtri(points[np.argsort(points[:, 0], kind="stable"), 1:])
+    found[:, n_methods] = found[shuffled(fresh[0]), n_methods]
+    found[:, n_methods + 1 :] = found[shuffled(fresh[1]), n_methods + 1 :]
+    return found.reshape(N_VERSIONS, _DRAWS_A_VERSION, -1)
+
+
+def shuffled(which: int) -> np.ndarray:
+    """Return the order of draws that is numbered so; 0 leaves them as they are."""
+    return np.random.default_rng([7, which]).permutation(N_DRAWS) if which else np.arange(N_DRAWS)
 
 
 @lru_cache(maxsize=256)
