@@ -5,7 +5,7 @@ none of them does. A method's own curve (`curves.forecast`) follows it there, an
 predict the outcomes at the largest size from the smaller ones, then at the second largest; weights maximise the log
 score of the mixture, each size counting as one look and equal weights as one more. A curve needs four sizes. Of losses
 at four, which leave no size to judge by, each way has half the weight; rates scatter too much for that, and their
-curves wait for a fifth size.
+curves wait for a fifth size. Beyond eight sizes, curves speak alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from scipy.special import logit, ndtri
 
 from astraios_analysis.curves.forecast import CurveSet, fit_curves
 from astraios_analysis.curves.mixture import KINDS, Forecast, Link, drawn_forecast, to_link
-from astraios_analysis.prediction.outcome import Outcome
+from astraios_analysis.prediction.outcome import Outcome, PooledPoints
 from astraios_analysis.prediction.stack import N_DRAWS, SAME, Fresh, Stack, fit_stack, mixing, weigh
 from astraios_analysis.prediction.suite import fit_suite
 from astraios_analysis.records.refusal import Refusal
@@ -26,6 +26,8 @@ Progress = Callable[[Sequence], Sequence]
 # A curve's laws have up to four parameters, a line two.
 ENOUGH_FOR_CURVES = 4
 _N_LOOKS = 2
+# Beyond these there is nothing to pool that a curve does not show by itself, and looks cost seconds.
+_MAX_SIZES, _MAX_POINTS = 8, 72
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,15 @@ def fit_direct(outcome: Outcome) -> Direct:
     return Direct(stack, curves, share) if share else Direct(stack)
 
 
+def is_pooled(points: PooledPoints) -> bool:
+    """Whether sizes and points are so few that what methods share adds to their own curves."""
+    return len(points.sizes) <= _MAX_SIZES and len(points.y) <= _MAX_POINTS
+
+
 def _share_of_curves(outcome: Outcome) -> float:
     """Return the weight of own curves; that of rates is 0 where no size that is left out can judge them."""
+    if not is_pooled(outcome.points):
+        return 1.0
     prior, looks = np.array([0.5, 0.5]), []
     for size in outcome.points.sizes[::-1][:_N_LOOKS]:
         smaller, test = outcome.below(float(size)), outcome.points.keep(outcome.points.n_params == size)

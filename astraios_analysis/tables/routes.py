@@ -14,7 +14,15 @@ import numpy as np
 
 from astraios_analysis.curves.lines import Lines, fit_lines
 from astraios_analysis.curves.mixture import KINDS, Forecast, Link, to_link
-from astraios_analysis.prediction.direct import Direct, OwnCurves, Progress, fit_direct, fit_own_curves, rows_by_method
+from astraios_analysis.prediction.direct import (
+    Direct,
+    OwnCurves,
+    Progress,
+    fit_direct,
+    fit_own_curves,
+    is_pooled,
+    rows_by_method,
+)
 from astraios_analysis.prediction.forecast import Fitted, Intervals, fit_supported
 from astraios_analysis.prediction.limits import LEVELS, MIN_SIZES_TO_PREDICT
 from astraios_analysis.prediction.outcome import Outcome
@@ -23,8 +31,6 @@ from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, require_known
 
 ROUTES = ("sizes", "curve", "lines")
-# Beyond these the stack has nothing to pool that a curve does not show by itself, and costs seconds.
-_MAX_SIZES, _MAX_POINTS = 8, 72
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ def _fit_sizes(outcome: Outcome, *, alone: bool) -> Direct:
     points = outcome.points
     if len(points.sizes) < MIN_SIZES_TO_PREDICT:
         raise Refusal(f"of {count(len(points.sizes), 'size')} none is left for laws of size to be tested on")
-    if len(points.sizes) > _MAX_SIZES or len(points.y) > _MAX_POINTS:
+    if not is_pooled(points):
         raise Refusal(f"{len(points.sizes)} sizes of {len(points.methods)} methods are no table of few common sizes")
     return Direct(fit_stack(points, outcome.link)) if alone else fit_direct(outcome)
 

@@ -14,8 +14,8 @@ import astraios_analysis as aa
 from astraios_analysis.prediction.direct import fit_direct
 from astraios_analysis.prediction.outcome import table_outcome
 
-SIZES = 2e5 * 2.5 ** np.arange(7)
-NEXT = SIZES[-1] * 2.5
+SIZES = 2e5 * 2.5 ** np.arange(9)
+NEXT = SIZES[6] * 2.5
 METHODS = tuple("abcde")
 
 
@@ -45,6 +45,8 @@ def test_own_curves_weigh_where_they_predict_better():
     # The largest of four sizes leaves three, too few for a curve: nothing judges it.
     four = outcome_of(np.random.default_rng(0), 4)[0]
     assert fit_direct(four).share == 0.5
+    nine = outcome_of(np.random.default_rng(0), 9)[0]
+    assert fit_direct(nine).share == 1
     rates = replace(four, link="logit", points=replace(four.points, y=four.points.y / 3))
     found = fit_direct(rates)
     assert found.share == 0 and found.weights == found.stack.weights
@@ -60,7 +62,7 @@ def test_draws_are_the_mixture_and_keep_what_methods_share(fitted):
             own = curve.shares @ ndtr((z - centres) / scales)
             expected = fitted.share * own + (1 - fitted.share) * np.mean(np.log(stack[kind][:, 1]) < z)
             assert np.mean(np.log(drawn[kind][:, 1]) < z) == pytest.approx(expected, abs=0.015)
-    last = fitted.stack.draw(SIZES[-1])["observation"]
+    last = fitted.stack.draw(SIZES[6])["observation"]
     take = np.all(drawn["observation"] != stack["observation"], axis=1)
     assert take.mean() == pytest.approx(fitted.share, abs=0.01)
     at_last, after = (spearmanr(one[take]).statistic[0, 1:] for one in (last, drawn["observation"]))
