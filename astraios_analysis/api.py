@@ -511,7 +511,8 @@ def _predict_table(
     fitted = {} if one is None else {columns.y: one}
     tests, untested = pd.DataFrame() if tested is None else tested, {} if why is None else {columns.y: why}
     notes = [*train.attrs[NOTES], *(one.notes if isinstance(one, TableFit) else [])]
-    if not np.isfinite([row["value"] for row in rows]).all():
+    ends = [one[end] for row in rows for one in row["intervals"] for end in ("lower", "upper")]
+    if not np.isfinite([*(row["value"] for row in rows), *ends]).all():
         raise Refusal(
             f"the rows do not determine {columns.y} there; {columns.needed[0]} may hardly differ between them"
         )
@@ -562,11 +563,12 @@ def _rows(
     found, rows = fitted.intervals(n_params, levels), []
     shared = {"size": label, "at": {"n_params_base": n_params}, "quantity": name, "metric": fitted.outcome.metric}
     shared |= {"dataset": None if name == LOSS else name, "reach": require_near(fitted, n_params, force=True)}
-    shared |= {"weights": fitted.weights, "sizes_fitted": fitted.n_sizes}
+    shared |= {"sizes_fitted": fitted.n_sizes}
     for method in methods:
         place = fitted.methods.index(method)
         ends = {key: own[:, place] for key, own in found.bounds.items()}
-        rows.append(answer_row(method, float(found.median[place]), ends, **shared))
+        weights = fitted.weights_of(method)
+        rows.append(answer_row(method, float(found.median[place]), ends, weights=weights, **shared))
     return rows
 
 

@@ -1,6 +1,6 @@
 """Predictive distributions on their link scale, as mixtures of normals."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -110,6 +110,12 @@ def mix(parts: Mapping[str, Forecast], shares: Mapping[str, float]) -> Forecast:
     )
     shares = np.concatenate([share * parts[name].shares for name, share in kept.items()])
     return Forecast(*of_rows, shares, weights, of_lines, first.link)
+
+
+def mean_weights(weights: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the mean weights of laws, of which each may lack some."""
+    laws = dict.fromkeys(law for own in weights for law in own)
+    return {law: float(np.mean([own.get(law, 0.0) for own in weights])) for law in laws}
 
 
 def student_forecast(

@@ -160,20 +160,25 @@ class Chain:
     curve: LossScoreFit
     losses: Direct
 
+    def weights_of(self, method: str) -> dict[str, float]:
+        """Weights by the law of a method's loss and the curve after it; none where it has no way through the loss."""
+        own = self.losses.weights_of(method) if method in self.methods else {}
+        return {f"{name}>logistic/{self.curve.pooling}": weight for name, weight in own.items()}
+
     @property
-    def weights(self) -> dict[str, float]:
-        """Weights by the law of the loss and the curve after it."""
-        return {f"{name}>logistic/{self.curve.pooling}": weight for name, weight in self.losses.weights.items()}
+    def methods(self) -> tuple[str, ...]:
+        """Methods whose scores follow from their losses."""
+        known = self.losses.methods if self.curve.pooling == "pooled" else self.curve.methods
+        return tuple(method for method in self.losses.methods if method in known)
 
     def draw(self, n_params: float, fresh: Fresh = SAME) -> dict[str, dict[str, np.ndarray]]:
         """Draw shares in which more is better, by kind and method, each of shape (N_DRAWS,)."""
         found: dict[str, dict[str, np.ndarray]] = {}
         for kind, losses in self.losses.draw(n_params, fresh).items():
-            known = self.losses.methods if self.curve.pooling == "pooled" else self.curve.methods
             found[kind] = {
                 method: self.curve.draw(losses[:, place], method, observation=kind == "observation", fresh=fresh)
                 for place, method in enumerate(self.losses.methods)
-                if method in known
+                if method in self.methods
             }
         return found
 

@@ -10,7 +10,7 @@ curves wait for a fifth size. Beyond eight sizes, curves speak alone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import logit, ndtri
@@ -45,12 +45,6 @@ class OwnCurves:
         found, sign = self.fitted.forecast(place, x), self.signs[place]
         # Log odds, of failures where these fall, as the rate's logit.
         return found if self.link == "log" else found.map(lambda z, scales: (sign * z, scales), link="logit")
-
-    @cached_property
-    def weights(self) -> dict[str, float]:
-        """Weights of laws, the mean over methods."""
-        own = [self.fitted.posterior(place).weights for place in range(len(self.methods))]
-        return {law: float(np.mean([w[law] for w in own])) for law in own[0]}
 
 
 def rows_by_method(outcome: Outcome) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -102,13 +96,13 @@ class Direct:
         """Methods fitted, in the order of draws."""
         return self.stack.methods
 
-    @cached_property
-    def weights(self) -> dict[str, float]:
-        """Weights of laws: of those that methods share by law and pooling, of own curves as ``LAW/own_curve``."""
-        if self.curves is None:
+    def weights_of(self, method: str) -> dict[str, float]:
+        """Weights of a method's laws: of those that methods share by law and pooling, of its own curve by law."""
+        if self.curves is None or method not in self.curves.methods:
             return self.stack.weights
+        own = self.curves.fitted.posterior(self.curves.methods.index(method)).weights
         shared = {name: weight * (1 - self.share) for name, weight in self.stack.weights.items()}
-        return shared | {f"{law}/own_curve": weight * self.share for law, weight in self.curves.weights.items()}
+        return shared | {f"{law}/own_curve": weight * self.share for law, weight in own.items()}
 
     def draw(self, n_params: float, fresh: Fresh = SAME) -> dict[str, np.ndarray]:
         """Draw outcomes of all methods at one size together, as `stack.Stack.draw`.
@@ -134,7 +128,7 @@ class Direct:
         by_kind = {
             kind: np.stack([to_link(one[kind][:, place], self.stack.link) for one in drawn], 1) for kind in KINDS
         }
-        return drawn_forecast(by_kind, self.weights, self.stack.link)
+        return drawn_forecast(by_kind, self.weights_of(method), self.stack.link)
 
 
 @lru_cache(maxsize=16)

@@ -9,10 +9,11 @@ unmeasured size (commands, figures, explorer, report, plans) comes from `fit_out
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from astraios_analysis.curves.mixture import KINDS
+from astraios_analysis.curves.mixture import KINDS, mean_weights
 from astraios_analysis.prediction.chain import Chain, fit_chain
 from astraios_analysis.prediction.direct import Direct, fit_direct
 from astraios_analysis.prediction.limits import LEVELS, MIN_SIZES_TO_PREDICT, require_reach
@@ -46,13 +47,17 @@ class Fitted:
         """Number of sizes fitted."""
         return len(self.outcome.points.sizes)
 
-    @property
+    @cached_property
     def weights(self) -> dict[str, float]:
-        """Weights of the laws averaged, those through the loss by the law of the loss and the curve after it."""
-        found = {name: weight * (1 - self.share) for name, weight in self.direct.weights.items()}
-        if self.chain is not None:
-            found |= {name: weight * self.share for name, weight in self.chain.weights.items()}
-        return found
+        """Weights of the laws averaged, the mean over methods; those through the loss have the curve after its law."""
+        return mean_weights(list(map(self.weights_of, self.methods)))
+
+    def weights_of(self, method: str) -> dict[str, float]:
+        """Weights of the laws averaged for one method: it may have no curve of its own, or no loss."""
+        through = self.chain.weights_of(method) if self.chain is not None else {}
+        share = self.share if through else 0.0
+        found = {name: weight * (1 - share) for name, weight in self.direct.weights_of(method).items()}
+        return found | {name: weight * share for name, weight in through.items()}
 
     def draw(self, n_params: float, fresh: Fresh = SAME) -> dict[str, np.ndarray]:
         """Draw values of all methods together, for one new run (``observation``) and for the law (``mean``).

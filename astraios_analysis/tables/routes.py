@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 
 from astraios_analysis.curves.lines import Lines, fit_lines
-from astraios_analysis.curves.mixture import KINDS, Forecast, Link, to_link
+from astraios_analysis.curves.mixture import KINDS, Forecast, Link, mean_weights, to_link
 from astraios_analysis.prediction.direct import (
     Direct,
     OwnCurves,
@@ -91,8 +91,11 @@ class TableFit:
     @cached_property
     def weights(self) -> dict[str, float]:
         """Weights of laws, the mean over methods."""
-        own = [self.forecast(method, np.array([self.x_range[1]])).weights for method in self.methods]
-        return {law: float(np.mean([w.get(law, 0.0) for w in own])) for law in dict.fromkeys(k for w in own for k in w)}
+        return mean_weights(list(map(self.weights_of, self.methods)))
+
+    def weights_of(self, method: str) -> dict[str, float]:
+        """Weights of the laws averaged for one method."""
+        return self.forecast(method, np.array([self.x_range[1]])).weights
 
     def intervals(self, n_params: float, levels: Sequence[float] = LEVELS) -> Intervals:
         """Return medians and intervals of all methods at one input."""

@@ -49,11 +49,11 @@ def test_own_curves_weigh_where_they_predict_better():
     assert fit_direct(nine).share == 1
     rates = replace(four, link="logit", points=replace(four.points, y=four.points.y / 3))
     found = fit_direct(rates)
-    assert found.share == 0 and found.weights == found.stack.weights
+    assert found.share == 0 and found.weights_of("a") == found.stack.weights
 
 
 def test_draws_are_the_mixture_and_keep_what_methods_share(fitted):
-    assert sum(fitted.weights.values()) == pytest.approx(1)
+    assert sum(fitted.weights_of("b").values()) == pytest.approx(1)
     drawn, stack = fitted.draw(NEXT), fitted.stack.draw(NEXT)
     for kind in ("observation", "mean"):
         curve = fitted.curves.forecast("b", np.array([NEXT]))
