@@ -224,15 +224,7 @@ def test_own_curves_beside_shared_laws():
         own = sum(w for law, w in rows[0]["weights"].items() if law.endswith("/own_curve"))
         square = np.mean(np.log(value / truth) ** 2)
         found.append((kind, n_sizes, "mixed" if route is None else "shared", square, score, own, *inside.values()))
-    names = [
-        "kind",
-        "sizes",
-        "laws",
-        "rmse",
-        "interval score",
-        "own curves",
-        *(f"{100 * level:g} %" for level in inside),
-    ]
+    names = ["kind", "sizes", "laws", "rmse", "interval score", "own curves", *(f"{level:.0%}" for level in inside)]
     means = pd.DataFrame(found, columns=names).groupby(["kind", "sizes", "laws"]).mean()
     means["rmse"] **= 0.5
     print(f"\n{means.round(3).to_string()}")
