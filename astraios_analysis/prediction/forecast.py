@@ -23,19 +23,11 @@ from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """An outcome's laws, fitted; ``share`` is the weight of the way through the loss, 0 without it."""
+class Answers:
+    """What is asked of every fitted ``outcome``, whichever way it is predicted: its ``methods`` and their weights."""
 
     outcome: Outcome
-    direct: Direct
-    chain: Chain | None = None
-    share: float = 0.0
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Methods fitted, in the order of draws."""
-        return self.direct.methods
+    methods: tuple[str, ...]
 
     @property
     def x_range(self) -> tuple[float, float]:
@@ -51,6 +43,21 @@ class Fitted:
     def weights(self) -> dict[str, float]:
         """Weights of the laws averaged, the mean over methods; those through the loss have the curve after its law."""
         return mean_weights(list(map(self.weights_of, self.methods)))
+
+
+@dataclass(frozen=True)
+class Fitted(Answers):
+    """An outcome's laws, fitted; ``share`` is the weight of the way through the loss, 0 without it."""
+
+    outcome: Outcome
+    direct: Direct
+    chain: Chain | None = None
+    share: float = 0.0
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods fitted, in the order of draws."""
+        return self.direct.methods
 
     def weights_of(self, method: str) -> dict[str, float]:
         """Weights of the laws averaged for one method: it may have no curve of its own, or no loss."""

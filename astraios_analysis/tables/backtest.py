@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from astraios_analysis.curves.mixture import Forecast
+from astraios_analysis.curves.mixture import Forecast, mean_weights
 from astraios_analysis.laws.tables import ALL, TRAIN
 from astraios_analysis.prediction.limits import LEVELS, score_values
 from astraios_analysis.records.counts import inside_unit_interval
@@ -54,6 +54,5 @@ def summarise(groups: Sequence[dict]) -> dict:
     """Return the plain means over groups of each number that `score_group` gives."""
     mean = {name: float(np.mean([g[name] for g in groups])) for name in ("rmse_log", "mean_abs_pct", "interval_score")}
     for name in ("coverage", "weights"):
-        keys = dict.fromkeys(key for g in groups for key in g[name])
-        mean[name] = {key: float(np.mean([g[name].get(key, 0.0) for g in groups])) for key in keys}
+        mean[name] = mean_weights([g[name] for g in groups])
     return mean

@@ -7,13 +7,12 @@ evidence, `curves.forecast`), and ``lines`` (few sizes of many groups, `curves.l
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import product
 
 import numpy as np
 
 from astraios_analysis.curves.lines import Lines, fit_lines
-from astraios_analysis.curves.mixture import KINDS, Forecast, Link, mean_weights, to_link
+from astraios_analysis.curves.mixture import KINDS, Forecast, Link, to_link
 from astraios_analysis.prediction.direct import (
     Direct,
     OwnCurves,
@@ -23,7 +22,7 @@ from astraios_analysis.prediction.direct import (
     is_pooled,
     rows_by_method,
 )
-from astraios_analysis.prediction.forecast import Fitted, Intervals, fit_supported
+from astraios_analysis.prediction.forecast import Answers, Fitted, Intervals, fit_supported
 from astraios_analysis.prediction.limits import LEVELS, MIN_SIZES_TO_PREDICT
 from astraios_analysis.prediction.outcome import Outcome
 from astraios_analysis.prediction.stack import fit_stack
@@ -47,7 +46,7 @@ class MethodLines:
 
 
 @dataclass(frozen=True)
-class TableFit:
+class TableFit(Answers):
     """An outcome of a table, fitted by the routes that it needs; it is asked as `prediction.forecast.Fitted` is."""
 
     outcome: Outcome
@@ -57,16 +56,6 @@ class TableFit:
     def methods(self) -> tuple[str, ...]:
         """Methods (groups of rows) that some route predicts."""
         return tuple(m for m in self.outcome.points.methods if _has_any(self.routes, m))
-
-    @property
-    def x_range(self) -> tuple[float, float]:
-        """Smallest and largest input fitted."""
-        return self.outcome.points.x_range
-
-    @property
-    def n_sizes(self) -> int:
-        """Number of different inputs fitted."""
-        return len(self.outcome.points.sizes)
 
     def forecast(self, method: str, x: np.ndarray) -> Forecast:
         """Forecast a method at inputs by the first route that has it."""
@@ -87,11 +76,6 @@ class TableFit:
             if own.spikes[0]:
                 found.append(f"{name}: {100 * own.spikes[0]:.2g} % of the later rows are spikes; they count less")
         return found
-
-    @cached_property
-    def weights(self) -> dict[str, float]:
-        """Weights of laws, the mean over methods."""
-        return mean_weights(list(map(self.weights_of, self.methods)))
 
     def weights_of(self, method: str) -> dict[str, float]:
         """Weights of the laws averaged for one method."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from pooled_worlds import grid_world, seven_methods
+from pooled_worlds import KINDS, grid_world, seven_methods
 from scipy.special import expit, logit
 
 import astraios_analysis as aa
@@ -206,13 +206,10 @@ def test_pooling_pays():
         assert error < 0.035
 
 
-_SHOWN = ("shared law", "own floors, exponents", "bent, no floor", "exponents near, sizes")
-
-
 def test_own_curves_beside_shared_laws():
     """Ten worlds of each kind, of four, five and eight sizes: new runs at the next size, 2.5 times larger."""
     found = []
-    for kind, n_sizes, seed, route in itertools.product(_SHOWN, (4, 5, 8), range(10), ("sizes", None)):
+    for kind, n_sizes, seed, route in itertools.product(KINDS, (4, 5, 8), range(10), ("sizes", None)):
         table, truth, size = grid_world(np.random.default_rng(seed), kind, n_sizes)
         rows = aa.predict(table, size=size, x="params", y="loss", group="method", route=route).rows
         value = np.array([row["value"] for row in rows])

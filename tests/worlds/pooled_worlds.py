@@ -70,23 +70,21 @@ def grid_world(rng, kind, n_sizes):
     sizes = 2e5 * 2.5 ** np.arange(n_sizes + 1)
     floor, slope, bend, size_sd = KINDS[kind](rng)
     level, t = np.exp(0.15 * rng.standard_normal((7, 1))), np.log(sizes / sizes[0])
-    line = floor * (level if kind == "floors in proportion" else 1) + level * np.exp(-slope * t - bend * t**2)
+    line = floor + level * np.exp(-slope * t - bend * t**2)
     y = line * np.exp(0.006 * rng.standard_normal(line.shape) + size_sd * rng.standard_normal(n_sizes + 1))
     table = pd.DataFrame({"params": np.tile(sizes[:-1], 7), "loss": y[:, :-1].ravel()})
     return table.assign(method=np.repeat(METHODS, n_sizes)), y[:, -1], sizes[-1]
 
 
-def _own(rng):
-    return 0.6 + 0.15 * rng.uniform(-1, 1, (7, 1)), rng.uniform(0.15, 0.5, (7, 1))
-
-
 # Floors, exponents, bends in the log of the size, and the scatter that methods of one size share.
 KINDS = {
     "shared law": lambda rng: (0.6, 0.3, 0.0, 0.0),
-    "exponents near": lambda rng: (0.6, 0.3 + 0.03 * rng.standard_normal((7, 1)), 0.0, 0.0),
-    "floors in proportion": lambda rng: (0.6, 0.3, 0.0, 0.0),
-    "own floors, exponents": lambda rng: (*_own(rng), 0.0, 0.0),
+    "own floors, exponents": lambda rng: (
+        0.6 + 0.15 * rng.uniform(-1, 1, (7, 1)),
+        rng.uniform(0.15, 0.5, (7, 1)),
+        0.0,
+        0.0,
+    ),
     "bent, no floor": lambda rng: (0.0, rng.uniform(0.1, 0.3, (7, 1)), 0.01, 0.0),
     "exponents near, sizes": lambda rng: (0.6, 0.3 + 0.03 * rng.standard_normal((7, 1)), 0.0, 0.015),
-    "own, sizes": lambda rng: (*_own(rng), 0.0, 0.015),
 }
