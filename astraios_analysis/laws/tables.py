@@ -348,7 +348,7 @@ def warn_of_axes(x: np.ndarray, y: np.ndarray, labels: np.ndarray | None, x_name
         if len(np.unique(x[own])) > 2 and np.ptp(y[own]) > 0:
             rising.append(spearmanr(x[own], y[own]).statistic > 0.5)
     if rising and all(rising):
-        return [f"warning: {y_name} rises with {x_name}; the laws of losses here fall (of a rate, say --rate)"]
+        return [f"warning: {y_name} rises with {x_name}, and losses fall (of a rate, say --rate)"]
     return []
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.special import logit, ndtri
+from scipy.stats import kendalltau
 
 from astraios_analysis.curves.forecast import CurveSet, fit_curves
 from astraios_analysis.curves.mixture import KINDS, Forecast, Link, drawn_forecast, to_link
@@ -26,13 +27,15 @@ Progress = Callable[[Sequence], Sequence]
 # A curve's laws have up to four parameters, a line two.
 ENOUGH_FOR_CURVES = 4
 _N_LOOKS = 2
+# Kendall's tau, below which a loss that rises may be one that is flat.
+_SURELY_RISES = 0.8
 # Beyond these there is nothing to pool that a curve does not show by itself, and looks cost seconds.
 _MAX_SIZES, _MAX_POINTS = 8, 72
 
 
 @dataclass(frozen=True)
 class OwnCurves:
-    """Each method's own curve, those of too few sizes left out; ``signs`` turn rates round that fall (1 or -1)."""
+    """Each method's own curve, those of too few sizes left out; ``signs`` turn outcomes round that rise (1 or -1)."""
 
     link: Link
     methods: tuple[str, ...]
@@ -43,8 +46,7 @@ class OwnCurves:
         """Forecast a method at sizes."""
         place = self.methods.index(method)
         found, sign = self.fitted.forecast(place, x), self.signs[place]
-        # Log odds, of failures where these fall, as the rate's logit.
-        return found if self.link == "log" else found.map(lambda z, scales: (sign * z, scales), link="logit")
+        return found.map(lambda z, scales: (sign * z, scales), link=self.link)
 
 
 def rows_by_method(outcome: Outcome) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -68,14 +70,18 @@ def fit_own_curves(outcome: Outcome, progress: Progress | None = None) -> OwnCur
             f"{n_short} of {len(rows)} groups have fewer than {ENOUGH_FOR_CURVES} different inputs for a curve"
         )
     rows = {m: (x, y) for m, (x, y) in rows.items() if len(np.unique(x)) >= ENOUGH_FOR_CURVES}
-    signs = [1] * len(rows)
-    if outcome.link == "logit":
-        # Odds of what falls: the laws fall towards a floor.
-        signs = [1 if np.polyfit(np.log(x), y, 1)[0] <= 0 else -1 for x, y in rows.values()]
-        rows = {m: (x, np.exp(sign * logit(y))) for (m, (x, y)), sign in zip(rows.items(), signs, strict=True)}
+    signs = {m: -1 if _rises(np.log(x), y, outcome.link) else 1 for m, (x, y) in rows.items()}
+    # Odds of what falls, or one over a loss that rises: the laws fall towards a floor.
+    turn = np.power if outcome.link == "log" else lambda y, sign: np.exp(sign * logit(y))
+    rows = {m: (x, turn(y, signs[m])) for m, (x, y) in rows.items()}
     key = tuple((x.tobytes(), y.tobytes()) for x, y in rows.values())
     fitted = _fit_once(key) if progress is None else fit_curves(list(rows.values()), progress)
-    return OwnCurves(outcome.link, tuple(rows), fitted, tuple(signs))
+    return OwnCurves(outcome.link, tuple(rows), fitted, tuple(signs.values()))
+
+
+def _rises(log_x: np.ndarray, y: np.ndarray, link: Link) -> bool:
+    """Whether an outcome rises with the input: a loss, which should not, only where nearly every row says so."""
+    return np.polyfit(log_x, y, 1)[0] > 0 if link == "logit" else kendalltau(log_x, y).statistic > _SURELY_RISES
 
 
 @lru_cache(maxsize=64)

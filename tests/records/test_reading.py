@@ -228,7 +228,7 @@ def test_labels_of_several_columns_that_would_be_one_are_refused():
     ("x", "y", "message"),
     [
         ("loss", "n", "are x and y the wrong way round?"),
-        ("n", "rising", "rising rises with n; the laws of losses here fall"),
+        ("n", "rising", "rising rises with n, and losses fall"),
         ("loss", "small", "are x and y the wrong way round?"),
         ("n", "loss", None),
     ],

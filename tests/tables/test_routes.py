@@ -170,3 +170,11 @@ def test_intervals_of_what_is_better_when_lower_are_turned_as_the_value_is():
     assert list(found.untested) == [SECURITY] and found.rows[0]["metric"] == "insecure_rate"
     for row in found.rows:
         assert all(i["lower"] < row["value"] < i["upper"] for i in row["intervals"])
+
+
+@pytest.mark.parametrize(("n", "noise"), [(7, 0.0), (12, 0.0), (7, 0.003), (12, 0.003)])
+def test_what_rises_along_a_power_law_is_predicted_to_rise_on(n, noise):
+    x = np.geomspace(1e8, 1e10, n)
+    table = pd.DataFrame({"params": x, "y": (x / 1e8) ** 0.1 * np.exp(noise * RNG(0).standard_normal(n))})
+    for row in aa.predict(table, x="params", y="y", size=[3e10, 1e11]).rows:
+        assert row["value"] == pytest.approx((row["at"]["params"] / 1e8) ** 0.1, rel=0.03)
