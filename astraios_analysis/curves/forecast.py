@@ -18,7 +18,7 @@ the first are near the maximum of the marginal likelihood of training rows; the 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -398,27 +398,35 @@ class CurvePosterior:
         line = line + roughness**2 * np.maximum(u, 0) ** 5 / 20
         inside = u < 0
         if inside.any():
-            for place in range(len(self.shares)):
-                mean[place, inside], line[place, inside] = self._between_rows(place, u[inside], shapes[:, inside])
+            mean[:, inside], line[:, inside] = self._between_rows(u[inside], shapes[:, inside])
         variance = line + noise**2 * (1 + found.record * (_RECORD_SCATTER**2 - 1))
         mean = mean + found.record * _RECORD_GAP * noise
         plain = Forecast(mean, np.sqrt(variance), self.shares, self.weights, (mean, np.sqrt(line)))
         return _with_spikes(_with_rise(plain, found.rise, np.maximum(u, 0)), *found.spikes)
 
-    def _between_rows(self, place: int, u: np.ndarray, shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return one cell's mean and variance of log y at points between rows, by what the law leaves of these."""
-        (at, z, counts), (roughness, noise, level_variance) = self.found.rows, self.scales[:, place]
-        crossed = roughness**2 * _curve_covariance(at, u)
+    @cached_property
+    def _of_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """What rows fitted weigh, (c, n, n), and where their laws lie, (s, n)."""
+        (at, _, counts), (roughness, noise, _) = self.found.rows, self.scales[:, :, None, None]
         among = roughness**2 * _curve_covariance(at, at) + noise**2 * np.diag(1 / counts)
-        weight = np.linalg.solve(among, crossed)
-        # The law's level and shape count with what rows do not tell of them.
-        shapes, rest = shapes - _log_shapes(at, self.shapes) @ weight, 1 - weight.sum(axis=0)
-        (first, second), within, with_level = self.moments[:, place], self.within[place], self.with_level[place]
-        mean = within @ shapes + rest * first
-        square = within @ shapes**2 + 2 * rest * (with_level @ shapes) + rest**2 * second
-        left = roughness**2 * np.abs(u) ** 5 / 20 - np.sum(crossed * weight, axis=0)
-        line = np.maximum(square - mean**2, 0) + rest**2 * level_variance + np.maximum(left, 0)
-        return mean + z @ weight, line
+        return np.linalg.inv(among), _log_shapes(at, self.shapes)
+
+    def _between_rows(self, u: np.ndarray, shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return means and variances (c, n) of log y at points between rows, by what the law leaves of these."""
+        (at, z, _), (inverse, at_rows) = self.found.rows, self._of_rows
+        means, variances, crossed = [], [], _curve_covariance(at, u)
+        for place, (roughness, _, level_variance) in enumerate(self.scales.T):
+            own = roughness**2 * crossed
+            weight = inverse[place] @ own
+            # The law's level and shape count with what rows do not tell of them.
+            left, rest = shapes - at_rows @ weight, 1 - weight.sum(axis=0)
+            (first, second), within, with_level = self.moments[:, place], self.within[place], self.with_level[place]
+            mean = within @ left + rest * first
+            square = within @ left**2 + 2 * rest * (with_level @ left) + rest**2 * second
+            free = np.maximum(roughness**2 * np.abs(u) ** 5 / 20 - np.sum(own * weight, axis=0), 0)
+            means.append(mean + z @ weight)
+            variances.append(np.maximum(square - mean**2, 0) + rest**2 * level_variance + free)
+        return np.array(means), np.array(variances)
 
 
 def posterior_of(found: CurveLikelihood, log_prior: np.ndarray) -> CurvePosterior:
