@@ -15,8 +15,9 @@ import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, find_dataset
 from astraios_analysis.records.released import GRID
@@ -267,7 +268,7 @@ def interval_handle(table: pd.DataFrame) -> Line2D:
 
 def legend_columns(figure: Figure, handles: Sequence[Line2D], at_most: int) -> int:
     """Return in how many columns a legend fits into a figure's width."""
-    widest = max(TextPath((0, 0), one.get_label(), size=_NOTE_SIZE).get_extents().width for one in handles)
+    widest = max(_width(one.get_label()) for one in handles)
     return max(min(len(handles), at_most, int(72 * figure.get_figwidth() / (widest + 24))), 1)
 
 
@@ -419,7 +420,7 @@ def in_seeds(table: pd.DataFrame) -> str:
 
 def models_in(table: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the distinct (size, method) pairs of a table in increasing order of size."""
-    ordered = table.sort_values("n_params_base", kind="stable")
+    ordered = table[["n_params_base", "size", "method"]].drop_duplicates().sort_values("n_params_base", kind="stable")
     return list(dict.fromkeys(zip(ordered["size"], ordered["method"], strict=True)))
 
 
@@ -477,12 +478,17 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def _width(text: str) -> float:
+    """Return the width of a note's text in points."""
+    return text_to_path.get_text_width_height_descent(text, FontProperties(size=_NOTE_SIZE), ismath=False)[0]
+
+
 def _wrap(line: str, room: float) -> list[str]:
     """Return a line in parts that are no wider than a number of points, where words allow it."""
     lines = [""]
     for word in line.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and TextPath((0, 0), longer, size=_NOTE_SIZE).get_extents().width > room:
+        if lines[-1] and _width(longer) > room:
             lines.append(word)
         else:
             lines[-1] = longer
