@@ -29,7 +29,7 @@ VERDICT_RULE = (
     "not supported: otherwise. "
     "not known: there is one run a model, so that other runs are not known; the run-to-run SD at which the conclusion "
     "on these models would turn is given. "
-    "not testable here: the records lack what the rule needs, or the interval leaves the range of the quantity."
+    "not testable here: the records lack what the rule needs, or the interval leaves the range of a share."
 )
 
 

@@ -159,6 +159,11 @@ class TestNotTestable:
         assert found.verdict == "not testable here" and found.found is None and found.p_corrected is None
         assert reason in found.reason
 
+    def test_correlations_that_agree_over_sizes_end_at_1_and_are_no_surer_than_permutations(self):
+        these, other = judge_claims(simulate(n_problems=400), claims=["loss_indicates"], n_draws=300)
+        assert other.found.pooled.effect == other.found.pooled.upper == 1
+        assert other.found.pooled.p >= these.found.pooled.p > 0 and other.verdict == "supported"
+
     def test_runs_without_scores_are_refused(self):
         with pytest.raises(Refusal, match="no run here has a score on one"):
             judge_claims(simulate(scores=()))
