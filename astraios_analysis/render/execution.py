@@ -1,28 +1,23 @@
-"""Run notebooks: each in a process and a kernel of its own, several at a time, with failures a reader can act on."""
+"""Run notebooks: each in a kernel of its own, several at a time, with failures a reader can act on."""
 
 import json
+import os
 import re
-import shutil
-import subprocess
-import sys
+import signal
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from astraios_analysis.records.refusal import Refusal
 
-WORKER = "astraios_analysis.render.kernel"
 # Cells that papermill puts in: they are not counted, so that a cell's number is its number in the source notebook.
 _ADDED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _SOURCE_LINES, _ERROR_LINES, _TRACEBACK_LINES, _LOG_LINES = 6, 20, 12, 10
-_START_ATTEMPTS = 2
-_STOP_SECONDS = 5.0
-# Exit status of a process whose kernel did not start or died.
-NO_KERNEL = 3
+_THREADS = ("OPENBLAS", "OMP", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")
 
 
 @dataclass(frozen=True)
@@ -61,14 +56,13 @@ def run_jobs(
     soon as it has ended, so that what has ended before an interrupt is known to have.
     """
     outcomes: dict[str, str | None] = {}
-    # Not a process pool: if one of its processes is killed, it gives up all others and does not say by what.
-    processes: set[subprocess.Popen] = set()
-    # A killed process may still be writing there while the folder is removed.
+    kernels: list[Any] = []
+    # A killed kernel may still be writing there while the folder is removed.
     with (
         tempfile.TemporaryDirectory(prefix="astraios-", ignore_cleanup_errors=True) as scratch,
         ThreadPoolExecutor(max(n_parallel, 1)) as threads,
     ):
-        futures = {threads.submit(_run, job, Path(scratch) / job.name, processes): job for job in jobs}
+        futures = {threads.submit(_run, job, Path(scratch) / job.name, kernels): job for job in jobs}
         try:
             for future in as_completed(futures):
                 job, failure = futures[future], future.result()
@@ -76,63 +70,79 @@ def run_jobs(
                 on_end(job, outcomes[job.name])
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
-            _stop(processes, futures)
+            # Again and again: a thread may have been about to start its kernel.
+            while wait(futures, timeout=0.1).not_done:
+                for kernel in [kernel for kernel in kernels if kernel.has_kernel]:
+                    kernel.signal_kernel(signal.SIGKILL)
             raise
     return outcomes
-
-
-def _stop(processes: set[subprocess.Popen], futures: Mapping[Future, Job]) -> None:
-    """End all processes, and those that a thread was about to start."""
-    patience = time.monotonic() + _STOP_SECONDS
-    asked: set[subprocess.Popen] = set()
-    while wait(futures, timeout=0.1).not_done:
-        for process in list(processes):
-            if time.monotonic() > patience:
-                process.kill()
-            elif process not in asked:
-                asked.add(process)
-                process.terminate()
 
 
 def _name_executed(failure: str, job: Job) -> str:
     return f"{failure}\nexecuted as far as it came: {job.target}" if job.target.exists() else failure
 
 
-def _run(job: Job, scratch: Path, processes: set[subprocess.Popen]) -> str | None:
+def _run(job: Job, scratch: Path, kernels: list[Any]) -> str | None:
+    # They take seconds to import, and often nothing is to run.
+    import papermill
+    from nbclient.client import KernelManager
+    from papermill.exceptions import PapermillExecutionError
+
     scratch.mkdir()
-    draft, log = scratch / f"{job.name}.ipynb", scratch / "log"
-    command = [sys.executable, "-m", WORKER, str(job.source), str(draft), json.dumps(dict(job.parameters))]
-    # Kernels that start at the same moment can choose the same port; as long as nothing has run, try again.
-    for _ in range(_START_ATTEMPTS):
-        # What is printed outside cells would break the progress bar; it is kept for the error message. In a session of
-        # its own the process never sees the terminal's interrupt: this one alone decides when to stop it.
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
-            )
-        processes.add(process)
-        status = process.wait()
-        processes.discard(process)
-        try:
-            cells = read_cells(draft)
-        except Refusal:
-            cells = []  # Not there, or cut off when the process was killed.
-        started = [i for i, cell in enumerate(cells) if cell["metadata"].get("papermill", {}).get("start_time")]
-        if status != NO_KERNEL or started:
-            break
-    if cells:
-        part = job.target.with_name(f".{job.target.name}.part")
-        shutil.copyfile(draft, part)
-        part.replace(job.target)
-    if status == 0:
-        return _find_error(cells)
-    if status == NO_KERNEL and started:
-        death = "the kernel died while the cell ran (killed, out of memory, or ended by the cell itself)"
-        return f"{_describe_cell(cells, started[-1])}{death}{_tail(log)}"
-    if status == NO_KERNEL:
-        return f": its kernel did not start{_tail(log)}"
-    how = f"signal {-status}; the machine may be out of memory" if status < 0 else f"exit status {status}"
-    return f": the process that ran it ended without a word ({how}); run it again with fewer jobs{_tail(log)}"
+    kernel, log = KernelManager(client_class="jupyter_client.asynchronous.AsyncKernelClient"), scratch / "log"
+    # No other environment's kernel of this name is taken, but this very Python.
+    kernel.kernel_spec_manager.kernel_dirs = []
+    kernel.connection_file = str(scratch / "connection.json")
+    kernels.append(kernel)
+    # papermill formats paths: braces in a folder's name are meant as they are. A busy machine takes its time to start.
+    target = str(job.target).replace("{", "{{").replace("}", "}}")
+    how = {"kernel_name": kernel.kernel_name, "language": "python", "progress_bar": False, "start_timeout": 300}
+    # What is printed outside cells would break the progress bar; it is kept for the error message.
+    with log.open("wb") as file:
+        kernel.start_kernel(env=_environment(scratch), stdout=file, stderr=file)
+    # Whose kernel it is closes its channels, too.
+    client = kernel.client()
+    kernel.client = lambda: client
+    try:
+        papermill.execute_notebook(str(job.source), target, dict(job.parameters), km=kernel, **how)
+    except PapermillExecutionError:
+        pass  # What went wrong stands in the copy.
+    except RuntimeError:
+        return _describe_death(job, log)
+    finally:
+        client.stop_channels()
+        if kernel.has_kernel:
+            kernel.shutdown_kernel(now=True)
+    return _find_error(read_cells(job.target))
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """Return what figures may rely on: a user's IPython start-up files and matplotlibrc do not change what is drawn."""
+    settings = scratch / "matplotlibrc"
+    settings.touch()
+    return os.environ | {
+        "PYTHONHASHSEED": "0",
+        "PYTHONSTARTUP": "",
+        "SOURCE_DATE_EPOCH": "0",
+        "IPYTHONDIR": str(scratch / "ipython"),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "MATPLOTLIBRC": str(settings),
+        # Kernels run in parallel: more threads in each would only get in each other's way.
+        **{f"{name}_NUM_THREADS": "1" for name in _THREADS},
+    }
+
+
+def _describe_death(job: Job, log: Path) -> str:
+    """Say of a kernel that died in which cell, and what it printed last."""
+    cells = read_cells(job.target)
+    started = [i for i, cell in enumerate(cells) if cell["metadata"].get("papermill", {}).get("start_time")]
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    words = "".join(f"\n    {_ANSI.sub('', line)}" for line in lines[-_LOG_LINES:])
+    words = f"\nits last words:{words}" if words else ""
+    if not started:
+        return f": its kernel did not start{words}"
+    death = "the kernel died while the cell ran (killed, out of memory, or ended by the cell itself)"
+    return f"{_describe_cell(cells, started[-1])}{death}{words}"
 
 
 def _find_error(cells: Sequence[dict]) -> str | None:
@@ -169,10 +179,3 @@ def _describe_cell(cells: Sequence[dict], index: int) -> str:
 
 def _clip(lines: list[str], limit: int) -> list[str]:
     return lines if len(lines) <= limit else [*lines[:limit], "..."]
-
-
-def _tail(log: Path) -> str:
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return (
-        "\nits last words:" + "".join(f"\n    {_ANSI.sub('', line)}" for line in lines[-_LOG_LINES:]) if lines else ""
-    )
