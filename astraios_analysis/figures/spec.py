@@ -11,8 +11,8 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from astraios_analysis.figures.style import name_grid, size_label, split_held_out
-from astraios_analysis.records.frame import FileProblem, RecordError
-from astraios_analysis.records.refusal import Refusal
+from astraios_analysis.records.files import write_whole
+from astraios_analysis.records.refusal import Refusal, fail
 from astraios_analysis.records.registry import METRICS
 from astraios_analysis.records.released import GRID
 
@@ -129,24 +129,16 @@ def save(figure: Figure, table: pd.DataFrame, name: str, folder: str | Path) -> 
 
     Files are free of time stamps: the same figure gives the same bytes.
     """
-    folder = Path(folder)
-    written = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for suffix, content in _contents(figure, table).items():
-            # A draft has one name: what an interrupt leaves is overwritten by the next run, and git ignores it.
-            draft = folder / f".{name}.{suffix}.part"
-            draft.write_bytes(content)
-            draft.chmod(0o644)
-            written.append(draft.replace(folder / f"{name}.{suffix}"))
+        files = {Path(folder, f"{name}.{suffix}"): content for suffix, content in _contents(figure, table).items()}
+        for path, content in files.items():
+            write_whole(path, content)
     except OSError as error:
-        problem = FileProblem(
-            folder / name, "", f"cannot write the figure ({error.strerror}); free space or choose --out"
-        )
-        raise RecordError([problem]) from error
+        message = f"cannot write the figure ({error.strerror}); free space or choose --out"
+        raise fail(Path(folder, name), message) from error
     finally:
         pyplot.close(figure)
-    return written
+    return list(files)
 
 
 def _contents(figure: Figure, table: pd.DataFrame) -> dict[str, bytes]:

@@ -137,12 +137,10 @@ def heat_map(axes: Axes, grid: pd.DataFrame, **looks: object) -> None:
     axes.tick_params(left=False, bottom=False)
 
 
-def choose_panels(
-    names: Iterable[str], votes: Mapping[str, bool], at_most: int = MAX_PANELS
-) -> tuple[list[str], list[str]]:
+def choose_panels(names: Iterable[str], votes: Mapping[str, bool]) -> tuple[list[str], list[str]]:
     """Return the data sets to draw, the mean first, and the others: those without a vote, and what is too many."""
     names = sorted(dict.fromkeys(names), key=lambda name: name != MEAN_GENERATION)
-    drawn = [name for name in names if votes.get(name, True)][:at_most] or names[:at_most]
+    drawn = [name for name in names if votes.get(name, True)][:MAX_PANELS] or names[:MAX_PANELS]
     return drawn, [name for name in names if name not in drawn]
 
 

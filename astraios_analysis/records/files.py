@@ -30,14 +30,13 @@ def save(record: RunRecord, folder: str | Path, *, overwrite: bool = False) -> P
     return path
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file beside its final place and move it there; whatever stops that, nothing is left behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = {"prefix": ".", "suffix": ".part"}
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False, **names) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False, prefix=".", suffix=".part") as file:
         temporary = Path(file.name)
         try:
-            file.write(text)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
             temporary.chmod(0o644)

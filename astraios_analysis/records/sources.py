@@ -20,7 +20,6 @@ from astraios_analysis.records.frame import (
     with_answers,
     with_mean,
 )
-from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, collect, fail, require_known
 from astraios_analysis.records.registry import LOSS, read_declarations
 from astraios_analysis.records.released import GRID, is_released_folder, load_released, released_datasets
@@ -162,38 +161,22 @@ class PerGrid(Mapping[str, T], Generic[T]):
         return whole[["grid", *(name for name in whole if name != "grid")]]
 
     def map(self, function: Callable[..., R], *others: object, **named: object) -> "PerGrid[R]":
-        """Apply a function to each grid's value and the other arguments, of which a `PerGrid` gives the grid's value.
+        """Apply a function to each grid's value and the other arguments.
 
-        A grid for which an argument is lacking, or whose records do not suffice (`Refusal`), lacks the result for that
-        reason.
+        A grid whose records do not suffice (`Refusal`) lacks the result for that reason.
         """
         found: dict[str, R] = {}
-        lacking: dict[str, str] = {}
-        for grid in self.everything:
+        lacking = dict(self.lacking)
+        for grid, value in self.items():
             try:
-                values = [_value(argument, grid) for argument in (self, *others)]
-                found[grid] = function(*values, **{name: _value(value, grid) for name, value in named.items()})
+                found[grid] = function(value, *others, **named)
             except Refusal as error:
                 lacking[grid] = str(error)
         return PerGrid(found, lacking, self.everything)
 
 
-def _value(argument: object, grid: str) -> object:
-    """Return an argument, of a `PerGrid` the grid's value; refuse where that is lacking."""
-    if not isinstance(argument, PerGrid):
-        return argument
-    if grid in argument.lacking:
-        raise Refusal(argument.lacking[grid])
-    return argument[grid]
-
-
 def _describe(value: object) -> str:
-    shape = getattr(value, "shape", None)
-    if shape is not None:
-        return f"{shape[0]} rows, {shape[1]} columns" if len(shape) == 2 else f"shape {shape}"
-    if isinstance(value, list) and value and isinstance(value[0], RunRecord):
-        return count(len(value), "run")
-    return repr(value)
+    return f"{len(value)} rows" if isinstance(value, pd.DataFrame) else repr(value)
 
 
 def load_grids(data_dir: str | Path | None = None, grid: str = ALL) -> PerGrid[list[RunRecord]]:

@@ -231,20 +231,3 @@ class TestRoundTable:
         assert rounded["x"].tolist() == [0.33333333, 2.0]
         assert rounded[["n", "name", "flag"]].to_dict("list") == table[["n", "name", "flag"]].to_dict("list")
         assert list(rounded.index) == [0, 1]
-
-
-def test_what_an_interrupt_leaves_is_a_draft_that_the_next_run_overwrites(picture, tmp_path, monkeypatch):
-    write = Path.write_bytes
-
-    def interrupted(self, content):
-        write(self, content[:10])
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "write_bytes", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        save(picture, TABLE, "name", tmp_path)
-    # The name's form is in .gitignore.
-    assert [path.name for path in tmp_path.iterdir()] == [".name.csv.part"]
-    monkeypatch.undo()
-    save(small_multiples(1, 1)[0], TABLE, "name", tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"name.csv", "name.pdf", "name.png"}

@@ -98,11 +98,6 @@ class TestMap:
             counts["bare"]
         assert repr(counts).splitlines() == [f"mini: {counts['mini']}", f"bare: {counts.lacking['bare']}"]
 
-    def test_other_arguments_are_those_of_the_grid(self):
-        left, right = PerGrid({"a": 1, "b": 2}), PerGrid({"a": 10}, {"b": "has none"})
-        assert dict(left.map(lambda x, y, z=0: x + y + z, right, z=left)) == {"a": 12}
-        assert left.map(lambda x, y: x + y, right).lacking == {"b": "has none"}
-
     def test_only_refusals_are_caught(self):
         def fail(value, error):
             raise error
