@@ -224,7 +224,7 @@ parameters are given as options.
 """
 _EXAMPLE_OPTIONS = {
     "auto": ("results.json runs.csv --grid mine --run-id r1",),
-    "csv": ("runs.csv --grid mine --score fix humanevalfix_python --n-items 164 --percent",),
+    "csv": ("runs.csv --grid g --score fix humanevalfix_python --n-items 164",),
     "trainer": ("out/lora --grid mine --base-config base", "out/*-s1 --grid mine --seed 1 --counts counts.json"),
     "peft": ("results/*.json --grid metamath --method-name lora-rank32 lora --skip-unknown",),
     "wandb": ("runs.csv --grid mine --val-loss-column eval/loss --map w.toml",),
