@@ -4,7 +4,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import click
-import pandas as pd
 
 import astraios_analysis as aa
 from astraios_analysis.cli.shared import (
@@ -138,7 +137,7 @@ def command(given: SimpleNamespace) -> None:
         reports = [_report(found, name) for name in found.fits]
         print(json_text(reports if _is_apart(found) else reports[0]))
     else:
-        print("\n\n".join(_text(found, name) for name in found.fits))
+        _print(found)
 
 
 def _is_apart(found: "aa.Fit") -> bool:
@@ -184,29 +183,9 @@ def _finite(value: float) -> float | None:
     return float(value) if abs(value) < float("inf") else None
 
 
-def _text(found: "aa.Fit", group: str) -> str:
-    """Return one fit as text for people: parameters, warnings, certificate, and what a report of it states."""
-    fit, (certificate, intervals, _) = found.fits[group], found.certified[group]
-    percent = f"{100 * certificate.level:g} %"
-    rows = []
-    for name, value in fit.params.items():
-        own = intervals.get(name)
-        lower, upper = (None, None) if own is None else (own.lower, own.upper)
-        row = {"parameter": name, "value": value, f"lower {percent}": lower, f"upper {percent}": upper}
-        is_held = fit.law.index(name) in fit.problem.held
-        row["identified"] = (
-            ("held" if is_held else "NO") if own is None else ("yes" if certificate.identified[name] else "NO")
-        )
-        rows.append(row | {"unit": fit.law.parameters[fit.law.index(name)].unit})
-    title = f"{found.law.name}: {fit.law.formula}" + (f", group {group}" if _is_apart(found) else "")
-    lines = [title, "", table_text(pd.DataFrame(rows)), ""]
-    lines += [f"warning: {text}" for text in found.warnings(group)]
-    lines += [
-        f"objective {fit.value!r}, {fit.n_obs} points, {fit.dof} degrees of freedom, residual scale "
-        f"{fit.residual_scale:.4g}",
-        f"certificate: {fit.status}, relative gradient {fit.gradient_norm:.1e}, condition number "
-        f"{fit.condition_number:.3g}, {fit.n_agreeing} of {fit.n_starts} starts at this minimum",
-        "",
-        "a report of this fit states",
-    ]
-    return "\n".join(lines + [f"  {item}: {text}" for item, text in found.checklist(group).items()])
+def _print(found: "aa.Fit") -> None:
+    """Print parameters, warnings, certificates, and what a report of each fit states."""
+    print(f"{found}\n\n{table_text(found.diagnostics)}")
+    for group in found.fits:
+        print(f"\na report of this fit{f', group {group},' if _is_apart(found) else ''} states")
+        print("\n".join(f"  {item}: {text}" for item, text in found.checklist(group).items()))
