@@ -80,24 +80,9 @@ def test_range_in_words():
     assert Metric("x", "x", -0.5, 2.0, None, "").describe_range() == "[-0.5, 2]"
 
 
-def test_an_extra_data_set_shares_the_problems_and_is_none_of_the_study():
-    extra = [name for name, d in DATASETS.items() if d.is_extra]
-    assert extra == ["humaneval_python"] and DATASETS[extra[0]].kind == "generation"
-    humaneval = {name for name, d in DATASETS.items() if d.problems == "humaneval"}
-    assert {extra[0], "humanevalfix_java", "recode_format"} < humaneval and len(humaneval) == 12
-
-
-def test_the_mean_of_the_embedded_suite_is_over_three_data_sets_and_it_shares_nothing_with_the_study():
-    assert tuple(f"embedded_{task}" for task in ("synthesis", "fix", "explain")) == registry.EMBEDDED_DATASETS
-    assert {name for name, d in DATASETS.items() if d.suite == "embedded"} == {
-        name for name in DATASETS if name.startswith(("embedded_", "answers_"))
-    }
+def test_the_embedded_suite_shares_no_problem_with_the_study():
     pools = {suite: {d.problems for d in DATASETS.values() if d.suite == suite} for suite in ("published", "embedded")}
-    assert not pools["published"] & pools["embedded"]
-
-
-def test_no_score_stands_for_what_hardly_leaves_chance():
-    assert {name for name, d in DATASETS.items() if d.primary_metric is None} == {"embedded_clone", "embedded_defect"}
+    assert len(pools["embedded"]) > 1 and not pools["published"] & pools["embedded"]
 
 
 @pytest.mark.parametrize("name", [name for name, d in DATASETS.items() if d.primary_metric])
