@@ -72,22 +72,6 @@ def test_parameters_and_predictions_are_those_of_linear_regression():
         assert own["reach"].tolist() == pytest.approx([1, 10])
 
 
-def test_predictions_are_covered_about_as_often_as_asked():
-    n_worlds, levels = 100, np.array([0.5, 0.8, 0.95])
-    hits = np.zeros((2, 3))
-    for seed in range(n_worlds):
-        rng = np.random.default_rng(seed)
-        found = fit_table(power_table(rng), "power", x="n", y="loss")
-        mean = 40 * 8e9**-0.15
-        truth = np.array([mean, mean * np.exp(rng.normal(0, 0.02))])
-        for place, level in enumerate(levels):
-            ends = found.predict(8e9, level=level)
-            hits[:, place] += (ends["lower"] <= truth) & (truth <= ends["upper"])
-    margin = 4 * np.sqrt(levels * (1 - levels) / n_worlds)
-    # The error at the far sizes can only widen: by no more than this.
-    assert np.all(hits / n_worlds >= levels - margin) and np.all(hits / n_worlds <= levels + margin + 0.05), hits
-
-
 def test_groups_apart_and_shared(apart, shared):
     assert list(apart.fits) == list(AMPLITUDES)
     assert apart.table["group"].tolist() == np.repeat([*AMPLITUDES], 3).tolist()

@@ -189,24 +189,3 @@ def test_cases_at_a_bound(reference_folder):
     certificate, found = certify(fit)
     assert found["E"].lower == 0 and fit.params["E"] <= found["E"].upper < 4e-6 and not certificate.identified["E"]
     assert found["alpha"].value == pytest.approx(0.3, abs=1e-4)
-
-
-FINE_TUNED = [
-    ("MBZUAI/LaMini-GPT-1.5B", 0.0712, 0.126),
-    ("MBZUAI/LaMini-GPT-124M", 0.0877, 0.140),
-    ("ai-forever/mGPT", 0.0362, 0.0495),
-]
-
-
-@pytest.mark.reference
-@pytest.mark.parametrize(("model", "lower", "upper"), FINE_TUNED)
-def test_fine_tuning_curves_whose_floor_vanishes(reference_folder, model, lower, upper):
-    """Within 3 % of the ends given with the cases, and of an independent profile much nearer."""
-    rows = pd.read_csv(reference_folder / "benchmarks" / "finetuning_curves.csv", comment="#")
-    rows = rows[(rows["n_ft"] > 0) & (rows["model"] == model) & (rows["task"] == "flan")]
-    x, y = rows["n_ft"].to_numpy(), rows["loss"].to_numpy()
-    fit = fit_law("power_floor", x, y)
-    found = certify(fit, only=["alpha"])[1]["alpha"]
-    assert found.lower == pytest.approx(lower, rel=0.03) and found.upper == pytest.approx(upper, rel=0.03)
-    for end in (found.lower, found.upper):
-        assert end == pytest.approx(power_floor_end(fit, x, y, "alpha", end), rel=2e-3)
