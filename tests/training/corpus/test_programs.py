@@ -136,15 +136,6 @@ def test_a_program_that_fewer_operations_make_is_not_needed(corpus):
         assert space.is_needed(program) == (names in needed), names
 
 
-def test_drawn_programs_need_all_their_operations(corpus):
-    space = corpus.space
-    shorter = {n: {space.fingerprint(p) for p in all_programs(space, n)} for n in (1, 2)}
-    rng = np.random.default_rng(3)
-    for _ in range(200):
-        assert space.fingerprint(draw_program(space, 2, "train", rng)) not in shorter[1]
-        assert space.fingerprint(draw_program(space, 3, "train", rng)) not in shorter[1] | shorter[2]
-
-
 def test_neighbours_are_one_mutation_away(corpus):
     program = Program("list", (Step("add", 2), Step("sort_up")))
     found = {other.label for other in neighbours(corpus.space, program)}

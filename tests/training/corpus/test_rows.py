@@ -1,10 +1,8 @@
-from itertools import islice
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.corpus.rows import END_ID, Row, document_rows, encode, packed_rows
+from training.corpus.rows import END_ID, Row, document_rows, packed_rows
 
 ROWS = st.lists(
     st.tuples(st.lists(st.integers(2, 99), min_size=1, max_size=30), st.lists(st.integers(2, 99), max_size=20)).map(
@@ -44,11 +42,6 @@ def test_blocks_hold_the_documents_one_after_the_other(rows, length):
     assert len(blocks) == len(stream) // length
     assert [token for tokens, _ in blocks for token in tokens] == stream[: length * len(blocks)]
     assert all(mask == [0] + [1] * (length - 1) for _, mask in blocks)
-
-
-def test_longest_document_fits_the_positions_of_small_models(corpus):
-    rows = encode(corpus.tokenizer, [item.document for item in islice(corpus.instructions(0), 2000)])
-    assert max(len(row.tokens) for row in rows) < 320
 
 
 def test_wrong_sizes_are_refused():

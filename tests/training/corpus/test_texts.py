@@ -205,9 +205,3 @@ def test_examples_come_in_the_order_of_the_file(tmp_path, name):
 def test_wrong_lines_are_named(tmp_path, lines, message):
     with pytest.raises(ValueError, match=message):
         load_jsonl(write(tmp_path / "examples.jsonl", lines))
-
-
-@pytest.mark.reference
-def test_a_real_instruction_set_enters_by_the_same_interface(reference_folder):
-    examples = load_jsonl(reference_folder / "instructions" / "oasst_commitpackft_sample.jsonl.gz")
-    assert len(examples) == 1178

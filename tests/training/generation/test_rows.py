@@ -1,6 +1,5 @@
 import itertools
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,11 +23,3 @@ def test_batches_hold_every_row_once_within_the_budget(lengths, budget, n_positi
     for batch, following in itertools.pairwise(batches):
         together = [*batch, following[0]]
         assert size(together) > budget or size(together) > len(together) * (n_positions or 60)
-
-
-@pytest.mark.parametrize(("budget", "sizes"), [(24, [1, 1, 2]), (36, [2, 2]), (60, [4]), (6_000, [4])])
-def test_similar_lengths_go_together_longest_first(budget, sizes):
-    rows = [Row(0, 4, 3), Row(1, 12, 3), Row(2, 10, 3), Row(3, 9, 3)]
-    batches = batches_within(rows, budget)
-    assert [row.index for batch in batches for row in batch] == [1, 2, 3, 0]
-    assert [len(batch) for batch in batches] == sizes

@@ -3,7 +3,6 @@ import os
 import signal
 from functools import partial
 
-import huggingface_hub.constants
 import numpy as np
 import pytest
 import tiny_grid as TINY
@@ -177,15 +176,10 @@ def test_a_base_whose_rows_started_anywhere_does_not_mind_a_shift(tmp_path):
         (tiny(pretraining=None), "size '16x1' of grid 'tiny' has neither pre-trained weights nor"),
         (resized(tiny(), vocab_size=64), r"has vocab_size 64, and the tokenizer of corpus .* has 385 tokens"),
         (tiny(data="elsewhere"), "unknown corpus 'elsewhere'; runs are trained here on embedded-"),
-        (
-            resized(tiny(), pretrained="someone/some-model"),
-            r"base model 'someone/some-model' .* hf download someone/some-model .*MODELS",
-        ),
     ],
-    ids=["neither", "narrow", "corpus", "weights"],
+    ids=["neither", "narrow", "corpus"],
 )
-def test_what_cannot_be_had_or_does_not_fit_says_what_to_do(tmp_path, monkeypatch, spec, message):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+def test_what_does_not_fit_says_what_to_do(tmp_path, spec, message):
     with pytest.raises(ValueError, match=message):
         load_base(spec, tmp_path)
 

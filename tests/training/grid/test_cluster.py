@@ -19,35 +19,10 @@ from training.grid.run import run
 from training.grid.workers import Folders, Task
 from training.spec.files import record_path, run_lock, run_state, work_folder
 
-SBATCH = """\
-#!/bin/bash
-
-# Parameters
-#SBATCH --account=lab
-#SBATCH --array=0-3%2
-#SBATCH --cpus-per-task=4
-#SBATCH --dependency=afterany:1000
-#SBATCH --error=RUNS/.jobs/%A_%a_0_log.err
-#SBATCH --gpus-per-node=1
-#SBATCH --job-name=tiny-runs
-#SBATCH --mem=32768MB
-#SBATCH --nodes=1
-#SBATCH --ntasks-per-node=1
-#SBATCH --open-mode=append
-#SBATCH --output=RUNS/.jobs/%A_%a_0_log.out
-#SBATCH --partition=gpu
-#SBATCH --requeue
-#SBATCH --signal=USR2@120
-#SBATCH --time=90
-#SBATCH --wckey=submitit
-
-# setup
-module load cuda
-
-# command
-export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output RUNS/.jobs/%A_%a_%t_log.out --error RUNS/.jobs/%A_%a_%t_log.err \
-PYTHON -u -m submitit.core._submit RUNS/.jobs
+# What SLURM is asked for the array of runs; the rest of the file is submitit's own.
+DIRECTIVES = """
+--account=lab --array=0-3%2 --cpus-per-task=4 --dependency=afterany:1000 --gpus-per-node=1 --job-name=tiny-runs
+--mem=32768MB --nodes=1 --ntasks-per-node=1 --partition=gpu --requeue --signal=USR2@120 --time=90
 """
 
 
@@ -75,8 +50,9 @@ def test_the_file_that_would_be_submitted(cluster, tiny, told):
     errors = told(*command, "--runs", runs, "--cache", cluster / "cache").err
     # The only base is a job of its own, on which the array of its four runs waits.
     bases, trained = ((cluster / f"sbatch-{number}").read_text() for number in (0, 1))
-    made = re.sub(r"\S+ -u -m submitit", "PYTHON -u -m submitit", trained.replace(str(runs), "RUNS"))
-    assert made == SBATCH
+    asked = set(re.findall(r"^#SBATCH (.+)$", trained, re.MULTILINE))
+    assert asked >= set(DIRECTIVES.split()) and "\nmodule load cuda\n" in trained
+    assert f"--output={runs}/.jobs/%A_%a_0_log.out" in asked
     assert "--array" not in bases
     assert "--dependency" not in bases
     assert "#SBATCH --job-name=tiny-bases" in bases

@@ -20,7 +20,6 @@ from training.grid.estimates import (
     estimate_run,
     fitting_plan,
     grid_seconds,
-    in_gib,
     measured_costs,
     needed_bytes,
     pace,
@@ -240,11 +239,6 @@ def test_a_micro_batch_that_was_asked_for_is_kept():
 def test_a_shortage_says_what_is_needed_and_what_would_do(run, memory_gib, n_devices, ending):
     assert shortage(PUBLISHED[run], memory_gib * GIB, n_devices).endswith(ending)
     assert shortage(PUBLISHED[run], 2000 * GIB) is None
-
-
-@pytest.mark.parametrize(("gib", "shown"), [(0.104, "0.104"), (24, "24"), (999.4, "999"), (1147.3, "1,147")])
-def test_memory_is_shown_without_powers_of_ten(gib, shown):
-    assert in_gib(gib * 2**30) == shown
 
 
 def test_visible_gpus_are_those_that_cuda_would_count_and_memory_is_in_bytes():

@@ -119,12 +119,6 @@ def test_an_adapter_is_kept_without_its_base(cache):
     assert all(0 < sizes[method] < sizes["fft"] / 2 for method in METHODS if method != "fft")
 
 
-def test_missing_weights_are_named(tmp_path):
-    spec = SPECS["lora"]
-    with pytest.raises(ValueError, match=rf"tuned weights of run {spec.run_id} are not in .*train it again"):
-        load_tuned(spec, tmp_path)
-
-
 @pytest.mark.parametrize("root", [None, "/"], ids=["no_git", "within_another_project"])
 def test_without_a_repository_of_its_own_there_is_no_commit(monkeypatch, root):
     monkeypatch.setattr(run_module, "_git", lambda *_: root)

@@ -12,7 +12,7 @@ import tiny_grid as TINY
 from training.__main__ import main
 from training.grid import bases
 from training.grid.workers import Folders, Task, Worker, _Launch, launch
-from training.spec.files import exclusive, last_line, run_lock, run_state
+from training.spec.files import exclusive, run_lock, run_state
 from training.spec.grids import PRESETS, embedded_size
 
 SPECS = TINY.tiny_grid(learning_rates={"lora": 1e30}).runs()
@@ -136,11 +136,6 @@ def test_pretrained_sizes_need_no_base(tmp_path):
 def test_jobs_are_positive(tmp_path):
     with pytest.raises(ValueError, match="jobs is 0; give the number of worker processes, from 1 on"):
         launch(SPECS, Folders(tmp_path, tmp_path), jobs=0)
-
-
-def test_last_line_is_the_last_that_says_something():
-    assert last_line("Traceback\n  File\nValueError: no\n\n") == "ValueError: no"
-    assert last_line("") == ""
 
 
 def train_for_hours(*_, folder, **__):

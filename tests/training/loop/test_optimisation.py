@@ -22,19 +22,13 @@ def test_learning_rates_are_those_of_the_studys_trainer(steps, warmup_steps):
 @pytest.mark.parametrize("which", [*METHODS, "llama", "gpt_neox"])
 def test_what_decays_is_what_decays_in_the_studys_trainer(base_of, which):
     model = RUNS.tuned_model(which) if which in METHODS else base_of(which)
-    groups = make_optimizer(model, Schedule()).param_groups
+    groups = make_optimizer(model, Schedule(weight_decay=0.05)).param_groups
     decayed = {id(weight) for group in groups if group["weight_decay"] for weight in group["params"]}
     updated = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    assert {id(weight) for group in groups for weight in group["params"]} == set(map(id, updated.values()))
+    assert {group["weight_decay"] for group in groups} <= {0.0, 0.05}
     expected = updated.keys() & set(Trainer.get_decay_parameter_names(None, model))
     assert {name for name, weight in updated.items() if id(weight) in decayed} == expected
     if which not in METHODS:
         # Norms and biases do not.
         assert updated.keys() - expected == {name for name, weight in updated.items() if weight.ndim == 1}
-
-
-def test_the_optimiser_holds_what_is_updated_and_nothing_else():
-    model = RUNS.tuned_model("lora")
-    optimizer = make_optimizer(model, Schedule(weight_decay=0.05))
-    held = [weight for group in optimizer.param_groups for weight in group["params"]]
-    assert {id(weight) for weight in held} == {id(weight) for weight in model.parameters() if weight.requires_grad}
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05]

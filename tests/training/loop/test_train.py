@@ -110,11 +110,6 @@ class TestBfloat16:
             logits = model(input_ids=tokens).logits
         assert not torch.equal(logits, logits.bfloat16().float())
 
-    def test_and_float32_runs_follow_each_other_in_one_process(self):
-        first = losses(run("fft", schedule={"steps": 2})[1])
-        run("fft", settings={"precision": "bf16"}, schedule={"steps": 2})
-        assert losses(run("fft", schedule={"steps": 2})[1]) == first
-
 
 class TestDivergence:
     def test_of_the_loss_stops_the_run_and_is_marked(self, tmp_path):

@@ -3,8 +3,7 @@ import json
 
 import pytest
 import torch
-from peft import PeftConfig, PeftModel, PeftType, TaskType, get_peft_model
-from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft import PeftConfig, PeftModel, TaskType, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, OPTConfig
 
@@ -13,8 +12,6 @@ from training.models.adapters import (
     VARIANTS,
     BottleneckConfig,
     BottleneckLayer,
-    BottleneckModel,
-    add_peft_type,
 )
 from training.models.tuning import merge_tuning
 
@@ -43,18 +40,6 @@ def weights(layer, position, adapter="default"):
 def update(matrices, z):
     down, up = matrices
     return torch.tanh(z @ down.T) @ up.T
-
-
-def test_peft_version_still_lets_the_method_in():
-    # Again, which changes nothing.
-    add_peft_type()
-    assert PeftType(PEFT_TYPE) is PeftType.__members__[PEFT_TYPE] is getattr(PeftType, PEFT_TYPE)
-    assert PEFT_TYPE in list(PeftType)
-    assert PeftType(PEFT_TYPE) == PEFT_TYPE
-    assert len(set(PeftType)) == len(list(PeftType))
-    assert PEFT_TYPE_TO_CONFIG_MAPPING[PEFT_TYPE] is BottleneckConfig
-    assert PEFT_TYPE_TO_TUNER_MAPPING[PEFT_TYPE] is BottleneckModel
-    assert PEFT_TYPE_TO_PREFIX_MAPPING[PEFT_TYPE] == BottleneckModel.prefix
 
 
 @pytest.mark.parametrize(

@@ -200,29 +200,20 @@ def test_models_are_found_under_either_name(models, tmp_path):
         find_model("lab/tiny-code", {MODELS_VARIABLE: "/no/such"})
 
 
-def error_of(kind):
-    return type(kind, (OSError,), {})("a cause")
-
-
 @pytest.mark.parametrize(
-    ("cause", "message"),
+    ("kind", "message"),
     [
-        (error_of("GatedRepoError"), "it is gated; accept its licence at https://huggingface.co/lab/tiny-code"),
-        (error_of("RepositoryNotFoundError"), "the hub has no such public model; correct the name"),
-        (error_of("OfflineModeIsEnabled"), r"the hub is switched off \(HF_HUB_OFFLINE\)"),
-        (error_of("ConnectionError"), "the hub cannot be reached from here; where there is a network, run hf download"),
-        (error_of("JSONDecodeError"), "the library's own words; give a folder with weights and tokenizer, or run hf"),
+        ("GatedRepoError", "it is gated; accept its licence at https://huggingface.co/lab/tiny-code, then run"),
+        ("JSONDecodeError", "the library's own words; give a folder with weights and tokenizer, or run"),
     ],
 )
-def test_what_the_hub_refuses_is_said_with_what_to_do(monkeypatch, cause, message):
+def test_what_the_hub_refuses_is_said_with_what_to_do(monkeypatch, kind, message):
     def refuse(*_, **__):
-        raise OSError("the library's own words") from cause
+        raise OSError("the library's own words") from type(kind, (OSError,), {})("a cause")
 
     monkeypatch.setattr(pretrained, "cached_file", refuse)
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(ValueError, match=f"{message} .*hf download lab/tiny-code --local-dir DIR/lab/tiny-code .*=DIR"):
         load_pretrained(SIZE)
-    assert "hf download lab/tiny-code --local-dir DIR/lab/tiny-code" in str(caught.value)
-    assert "ASTRAIOS_MODELS=DIR" in str(caught.value)
 
 
 def test_a_download_that_was_broken_off_is_named(tmp_path, models):
