@@ -47,11 +47,10 @@ def score_cells(records: Sequence[RunRecord]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def complete(cells: pd.DataFrame, level: float = 0.95, *, has_slopes: bool | None = None) -> pd.DataFrame:
+def complete(cells: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """Return measured cells, and estimates of those that are missing, with intervals for what scoring them would give.
 
-    ``cells`` are those of `score_cells`. Added are ``lower, upper, level`` and ``kind``, measured or estimate. Where
-    ``has_slopes`` does not say it, data sets have slopes of their own if that predicts left-out cells better.
+    ``cells`` are those of `score_cells`. Added are ``lower, upper, level`` and ``kind``, measured or estimate.
     """
     models = cells[["method", "size", "n_params_base"]].drop_duplicates()
     all_cells = cells[["dataset", "metric", "higher_is_better"]].drop_duplicates().merge(models, how="cross")
@@ -60,11 +59,10 @@ def complete(cells: pd.DataFrame, level: float = 0.95, *, has_slopes: bool | Non
     share = np.where(whole["higher_is_better"], whole["value"], 1 - whole["value"])
     items = whole.groupby("dataset")["n_items"].transform("mean").to_numpy(dtype=float)
     z = logit(inside_unit_interval(share[known].astype(float), items[known]))
-    slopes, plain = (_Sum.of(_design(whole, has_slopes=way), known, z, items) for way in (True, False))
-    best = slopes if has_slopes or (has_slopes is None and _is_better(slopes, plain)) else plain
-    mean, spread = best.predict(~known)
+    found = _Sum.of(_design(whole), known, z, items)
+    mean, spread = found.predict(~known)
     at = expit(mean)
-    half = best.quantile(level) * np.sqrt(best.scale * (spread + best.between + _noise(mean, items[~known])))
+    half = found.quantile(level) * np.sqrt(found.scale * (spread + found.between + _noise(mean, items[~known])))
     turned = whole["higher_is_better"].to_numpy(dtype=bool)[~known]
     ends = open_ends(expit(np.array([mean - half, mean + half])), items[~known])
     whole.loc[~known, "value"] = np.where(turned, at, 1 - at)
@@ -79,20 +77,12 @@ def _noise(z: np.ndarray, items: np.ndarray) -> np.ndarray:
     return 1 / (items * np.clip(expit(z) * expit(-z), 1e-3, None))
 
 
-def _is_better(one: "_Sum", other: "_Sum") -> bool:
-    """Whether squared errors of left-out cells are smaller by more than a standard error of their mean difference."""
-    shown = np.isfinite(one.missed) & np.isfinite(other.missed)
-    gain = other.missed[shown] ** 2 - one.missed[shown] ** 2
-    return bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
-
-
 @dataclass(frozen=True)
 class _Sum:
     """The sum fitted to the known cells: parameters, their covariance, and how each cell is met when it is left out.
 
-    ``between`` is the variance beyond the noise, ``scale`` what all variances are multiplied with. Of left-out cells,
-    ``missed`` are errors as shares (NaN where nothing else tells of a cell), and ``left_out`` their sizes in units of
-    the standard error that an estimate there would be given.
+    ``between`` is the variance beyond the noise, ``scale`` what all variances are multiplied with, ``left_out`` the
+    sizes of errors of left-out cells in units of the standard error that an estimate there would be given.
     """
 
     design: np.ndarray
@@ -102,7 +92,6 @@ class _Sum:
     scale: float
     dof: float
     left_out: np.ndarray
-    missed: np.ndarray
 
     @classmethod
     def of(cls, design: np.ndarray, known: np.ndarray, z: np.ndarray, items: np.ndarray) -> "_Sum":
@@ -121,7 +110,7 @@ class _Sum:
         own = spread / rest + between + _noise(z - error, items[known])
         left_out = np.abs(error) / np.sqrt(scale * own)
         numbers = (fitted.params, fitted.normalized_cov_params, between, scale, float(fitted.df_resid))
-        return cls(design, *numbers, left_out[np.isfinite(left_out)], expit(z - error) - expit(z))
+        return cls(design, *numbers, left_out[np.isfinite(left_out)])
 
     def predict(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return means and variances (before the scale) of the sum at rows of the design."""
@@ -133,18 +122,23 @@ class _Sum:
         return max(float(student.ppf((1 + level) / 2, self.dof)), float(np.quantile(self.left_out, level)))
 
 
-def _design(whole: pd.DataFrame, *, has_slopes: bool) -> np.ndarray:
+def _design(whole: pd.DataFrame) -> np.ndarray:
     """Return levels of data sets, of models and slopes of data sets, the last two against those of the first."""
     x = np.log10(whole["n_params_base"].to_numpy(dtype=float))
     data = pd.get_dummies(whole["dataset"], dtype=float).to_numpy()
     models = pd.get_dummies(whole["size"] + "/" + whole["method"], dtype=float).to_numpy()
     slopes = data * (x - x.mean())[:, None]
-    return np.column_stack([data, models[:, 1:], *([slopes[:, 1:]] if has_slopes else [])])
+    return np.column_stack([data, models[:, 1:], slopes[:, 1:]])
 
 
 def _between(design: np.ndarray, z: np.ndarray, noise: np.ndarray) -> float:
     """Return the variance beyond the noise at which residuals are as large as expected; 0 where noise explains all."""
-    dof = len(z) - np.linalg.matrix_rank(design)
+    rank = np.linalg.matrix_rank(design)
+    if rank < design.shape[1]:
+        raise Refusal(
+            "data sets share no models at two sizes, so that nothing puts them on one scale; score a model on both"
+        )
+    dof = len(z) - rank
     if dof < 1:
         raise Refusal("every score is needed to place a model or a data set; nothing shows how far an estimate falls")
 
