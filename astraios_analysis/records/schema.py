@@ -357,7 +357,8 @@ class RunRecord(_Schema):
     def problem_counts(self, dataset: str, language: str, setting: str) -> ProblemCounts | None:
         """Return the per-problem counts of a data set, language and setting, or None where they were not recorded."""
         for score in self.scores:
-            if score.key[:3] == (dataset, language, setting) and score.problems is not None:
+            is_asked = score.dataset == dataset and score.setting == setting and score.language == language
+            if is_asked and score.problems is not None:
                 return score.problems
         return None
 

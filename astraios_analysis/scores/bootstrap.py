@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -115,20 +116,33 @@ class ProblemBootstrap:
         """Return resampling weights, shape (n_draws, n_problems); each row adds up to one."""
         return _weights(self.n_draws, self.seed, pool, n_problems)
 
-    def draws(self, record: RunRecord, score: Score) -> tuple[np.ndarray, str]:
-        """Return bootstrap draws of a score, shape (n_draws,), and the name of the interval they make.
+    def draws(self, scored: Sequence[tuple[RunRecord, Score]]) -> list[tuple[np.ndarray, str]]:
+        """Return bootstrap draws of each run's score, shape (n_draws,), and the name of the interval they make.
 
-        With per-problem counts, problems are resampled. Without, draws are normal around the value, independent between
-        models: with the standard error that came with it, or for an accuracy the binomial one and the reading error in
-        quadrature. Seeds of a model share what they are measured on, so that these errors do not average out over them.
-        Where no error is known, draws are NaN.
+        With per-problem counts, problems are resampled, those of one pool together. Without, draws are normal around
+        the value, independent between models: with the standard error that came with it, or for an accuracy the
+        binomial one and the reading error in quadrature. Seeds of a model share what they are measured on, so that
+        these errors do not average out over them. Where no error is known, draws are NaN.
         """
         if self.n_draws == 0:
-            return np.empty(0), NO_INTERVAL
-        statistics = problem_statistics(record, score)
-        if statistics is not None:
-            means = self.weights(find_dataset(score.dataset).problems, statistics.shape[1]) @ statistics.T
-            return combine(score.metric, means), PROBLEM_BOOTSTRAP
+            return [(np.empty(0), NO_INTERVAL)] * len(scored)
+        found: dict[int, tuple[np.ndarray, str]] = {}
+        pools: dict[tuple[str, int], dict[int, np.ndarray]] = {}
+        for place, (record, score) in enumerate(scored):
+            statistics = problem_statistics(record, score)
+            if statistics is None:
+                found[place] = self._normal_draws(record, score)
+            else:
+                pool = (find_dataset(score.dataset).problems, statistics.shape[1])
+                pools.setdefault(pool, {})[place] = statistics
+        for pool, own in pools.items():
+            means = self.weights(*pool) @ np.concatenate(list(own.values())).T
+            ends = np.cumsum([len(statistics) for statistics in own.values()])
+            for place, part in zip(own, np.split(means, ends[:-1], axis=1), strict=True):
+                found[place] = combine(scored[place][1].metric, part), PROBLEM_BOOTSTRAP
+        return [found[place] for place in range(len(scored))]
+
+    def _normal_draws(self, record: RunRecord, score: Score) -> tuple[np.ndarray, str]:
         error, kind = _standard_error(score)
         if error is None:
             return np.full(self.n_draws, np.nan), NO_INTERVAL
@@ -138,10 +152,13 @@ class ProblemBootstrap:
         metric = METRICS[score.metric]
         return np.clip(score.value + error * rng.standard_normal(self.n_draws), metric.lower, metric.upper), kind
 
-    def mean_draws(self, scored: Sequence[tuple[RunRecord, Score]]) -> tuple[np.ndarray, str]:
-        """Return draws of the mean of scores, of several runs or data sets, and how they were made."""
-        drawn, kinds = zip(*(self.draws(record, score) for record, score in scored), strict=True)
-        return np.mean(drawn, axis=0), "; ".join(dict.fromkeys(kinds))
+    def mean_draws(self, groups: Sequence[Sequence[tuple[RunRecord, Score]]]) -> list[tuple[np.ndarray, str]]:
+        """Return draws of the mean of each group of scores, of runs or data sets, and how they were made."""
+        drawn, found = iter(self.draws([pair for group in groups for pair in group])), []
+        for group in groups:
+            own, kinds = zip(*islice(drawn, len(group)), strict=True)
+            found.append((np.mean(own, axis=0), "; ".join(dict.fromkeys(kinds))))
+        return found
 
 
 RESAMPLES = ProblemBootstrap()
@@ -175,8 +192,10 @@ def find_score(record: RunRecord, dataset: str, metric: str | None, setting: str
     """Return a run's score on a data set by one metric and setting, or None if it was not measured."""
     if dataset == LOSS:
         return _loss_score(record)
-    wanted = (dataset, metric, setting)
-    return next((s for s in record.scores if (s.dataset, s.metric, s.setting) == wanted), None)
+    for score in record.scores:
+        if score.dataset == dataset and score.metric == metric and score.setting == setting:
+            return score
+    return None
 
 
 Measure = tuple[str, str]

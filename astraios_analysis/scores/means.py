@@ -84,8 +84,7 @@ def mean_performance(
         raise Refusal(f"{', '.join(datasets)} are of two suites, whose scores share no mean; choose data sets of one")
     scored = {record.run_id: _scores(record, datasets) for record in records}
     rows = []
-    for record in records:
-        draws, kinds = bootstrap.mean_draws(scored[record.run_id])
+    for record, (draws, kinds) in zip(records, bootstrap.mean_draws(list(scored.values())), strict=True):
         lower, upper = percentile_interval(draws, level)
         row = {name: getattr(record, name) for name in ("grid", "run_id", "size", "method", "n_params_base")}
         row["value"] = sum(score.value for _, score in scored[record.run_id]) / len(datasets)
@@ -96,10 +95,12 @@ def mean_performance(
     if not has_several_seeds(records):
         marked = any(record.held_out for record in records)
         return runs.drop(columns=["seed"] if marked else ["seed", "held_out"])
-    found = []
-    for own in group_models(records).values():
-        draws, _ = bootstrap.mean_draws([pair for record in own for pair in scored[record.run_id]])
-        found.append((own[0].size, own[0].method, *percentile_interval(draws, level)))
+    models = list(group_models(records).values())
+    drawn = bootstrap.mean_draws([[pair for record in own for pair in scored[record.run_id]] for own in models])
+    found = [
+        (own[0].size, own[0].method, *percentile_interval(draws, level))
+        for own, (draws, _) in zip(models, drawn, strict=True)
+    ]
     return with_means(runs, [], ["value"], intervals=pd.DataFrame(found, columns=["size", "method", "lower", "upper"]))
 
 

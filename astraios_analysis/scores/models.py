@@ -129,8 +129,7 @@ def intervals_over_seeds(
             for score in record.scores:
                 if wanted is None or (score.dataset, score.metric, score.setting) in wanted:
                     scored.setdefault(score.key, []).append((record, score))
-        for key, pairs in scored.items():
-            draws, kind = bootstrap.mean_draws(pairs)
+        for key, (draws, kind) in zip(scored, bootstrap.mean_draws(list(scored.values())), strict=True):
             model = [getattr(own[0], name) for name in by[: -len(_KEYS)]]
             found.append((*model, *key, *percentile_interval(draws, level), level, kind))
     intervals = pd.DataFrame(found, columns=[*by, "lower", "upper", "level", "interval"])
@@ -257,7 +256,7 @@ def model_scores(
     """
     require_one_grid(records)
     metric, setting = measure or require_measure(records, dataset)
-    rows, drawn, kinds = [], [], []
+    rows, measured = [], []
     for key, runs in group_models(sorted(records, key=lambda r: r.n_params_base)).items():
         found = [(record, find_score(record, dataset, metric, setting)) for record in runs]
         scored = [(record, score) for record, score in found if score is not None]
@@ -267,12 +266,11 @@ def model_scores(
             model = dict(zip(MODEL, key, strict=True))
             raise Refusal(f"{model['size']} {model['method']} has two runs of one seed on {dataset}; keep one of them")
         rows.append(dict(zip(MODEL, key, strict=True)) | _summarise(scored))
-        draws, kind = bootstrap.mean_draws(scored)
-        drawn.append(draws)
-        kinds.append(kind)
-    draws = np.stack(drawn, axis=-1) if drawn else np.empty((bootstrap.n_draws, 0))
+        measured.append(scored)
+    drawn = bootstrap.mean_draws(measured)
+    draws = np.stack([own for own, _ in drawn], axis=-1) if drawn else np.empty((bootstrap.n_draws, 0))
     # Sums in floating point must not decide which of two equal scores is larger.
-    return ModelScores(dataset, metric, pd.DataFrame(rows), np.round(draws, 9), tuple(kinds))
+    return ModelScores(dataset, metric, pd.DataFrame(rows), np.round(draws, 9), tuple(kind for _, kind in drawn))
 
 
 def require_measure(records: Sequence[RunRecord], dataset: str) -> Measure:

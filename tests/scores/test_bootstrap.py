@@ -27,7 +27,7 @@ def test_bootstrap_agrees_with_the_standard_errors_of_the_tables(released_record
     bootstrap, ratios, constant = ProblemBootstrap(1_000), [], 0
     for record in released_records:
         for score in record.scores:
-            draws, kind = bootstrap.draws(record, score)
+            draws, kind = bootstrap.draws([(record, score)])[0]
             if kind != PROBLEM_BOOTSTRAP:
                 continue
             if score.stderr == 0:
@@ -62,12 +62,12 @@ def test_normal_draws_are_independent_between_models_and_stay_in_range(make_reco
     score = digitised(0.95, metric="parse_rate", stderr=0.05, n_items=25)
     records = [make_record(run_id=name, size=name, scores=(score,)) for name in ("1b", "3b")]
     bootstrap = ProblemBootstrap(4_000, seed=3)
-    (first, kind), (second, _) = (bootstrap.draws(record, score) for record in records)
+    (first, kind), (second, _) = (bootstrap.draws([(record, score)])[0] for record in records)
     assert kind == BOOTSTRAP_ERROR
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.06
     assert first.max() == 1 and np.quantile(first, 0.1) == pytest.approx(0.95 - 1.2816 * 0.05, abs=0.005)
-    assert np.array_equal(first, ProblemBootstrap(4_000, seed=3).draws(records[0], score)[0])
-    draws, kind = bootstrap.draws(records[0], score.model_copy(update={"stderr": None}))
+    assert np.array_equal(first, ProblemBootstrap(4_000, seed=3).draws([(records[0], score)])[0][0])
+    draws, kind = bootstrap.draws([(records[0], score.model_copy(update={"stderr": None}))])[0]
     assert kind == NO_INTERVAL and np.isnan(draws).all()
 
 
@@ -75,7 +75,7 @@ def test_normal_errors_do_not_average_out_over_seeds(make_record):
     score = digitised(0.5, metric="cross_entropy", stderr=0.02)
     for seeds, spread in ((range(4), 0.02), ([None] * 4, 0.01)):
         runs = [make_record(run_id=f"r{i}", seed=seed, scores=(score,)) for i, seed in enumerate(seeds)]
-        draws, _ = ProblemBootstrap(4_000).mean_draws([(record, score) for record in runs])
+        ((draws, _),) = ProblemBootstrap(4_000).mean_draws([[(record, score) for record in runs]])
         assert draws.std() == pytest.approx(spread, rel=0.05)
 
 
@@ -99,7 +99,7 @@ def test_interval_covers_the_true_mean_of_the_population_of_problems(make_record
         passed = rng.binomial(20, rng.beta(0.3, 0.7, size=164))
         score = make_score(passed)
         record = make_record(scores=(score,))
-        lower, upper = percentile_interval(bootstrap.draws(record, score)[0], 0.95)
+        lower, upper = percentile_interval(bootstrap.draws([(record, score)])[0][0], 0.95)
         covered += lower <= 0.3 <= upper
         widths.append(upper - lower)
         naive.append(2 * 1.96 * (score.value * (1 - score.value) / 3_280) ** 0.5)
@@ -257,5 +257,5 @@ def test_relative_drop_without_a_nominal_pass_is_not_a_number(make_record, make_
     nominal = make_score([0, 0, 0], 1, "recode_format", setting="nominal")
     perturbed = make_score([0, 0, 1], 1, "recode_format", "mean_pass@1", "new_lines")
     record = make_record(scores=(nominal, perturbed, derived(perturbed, "robust_drop@1", 0.0)))
-    draws, kind = ProblemBootstrap(50).draws(record, record.scores[2])
+    draws, kind = ProblemBootstrap(50).draws([(record, record.scores[2])])[0]
     assert kind == PROBLEM_BOOTSTRAP and np.isnan([*draws, *percentile_interval(draws, 0.9)]).all()

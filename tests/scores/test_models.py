@@ -48,7 +48,7 @@ def test_mean_and_interval_are_those_of_draws_averaged_over_seeds(records, table
     own = runs_of(records)
     values = [primary_score(run, SCORE).value for run in own]
     row = row_of(keep_means(table))
-    draws = np.mean([BOOTSTRAP.draws(run, primary_score(run, SCORE))[0] for run in own], axis=0)
+    draws = np.mean([BOOTSTRAP.draws([(run, primary_score(run, SCORE))])[0][0] for run in own], axis=0)
     assert (row["lower"], row["upper"]) == pytest.approx(percentile_interval(draws, 0.95))
     models = model_scores(records, SCORE, BOOTSTRAP).table
     model = models[(models["method"] == "lora") & (models["size"] == own[0].size)].iloc[0]
