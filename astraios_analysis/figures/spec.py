@@ -144,7 +144,9 @@ def save(figure: Figure, table: pd.DataFrame, name: str, folder: str | Path) -> 
 def _contents(figure: Figure, table: pd.DataFrame) -> dict[str, bytes]:
     """Return the files of a figure by their suffix, in memory: nothing is written before all of them are drawn."""
     pdf, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     figure.savefig(png, format="png", metadata={"Software": None})
+    # The panels stay where they are: to find their places anew is a third of the time.
+    figure.set_layout_engine("none")
+    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     csv = table.to_csv(index=False, lineterminator="\n").encode()
     return {"csv": csv, "pdf": pdf.getvalue(), "png": png.getvalue()}
