@@ -27,7 +27,6 @@ from astraios_analysis.records.released import GRID
 from astraios_analysis.records.sources import PerGrid
 from astraios_analysis.scores.bootstrap import RESAMPLES, ProblemBootstrap, primary_frame, primary_measures
 from astraios_analysis.scores.contrasts import contrast_all
-from astraios_analysis.scores.correlations import size_correlations
 from astraios_analysis.scores.losses import final_losses, loss_curves
 from astraios_analysis.scores.means import performance_panels
 from astraios_analysis.scores.models import intervals_over_seeds, model_scores
@@ -98,8 +97,6 @@ class Tables:
     # Rank correlations of smaller sizes with the largest; empty where methods are too few for any.
     transfers = _resampled(functools.partial(_or_empty, transfer_all))
     losses = cached_property(lambda self: final_losses(self.runs, level=self.level))
-    # How loss and score correlate among the methods of each size.
-    within_sizes = cached_property(lambda self: size_correlations(self.runs, level=self.level))
     curves = cached_property(lambda self: loss_curves(self.runs))  # validation losses by step
     # Scores regressed on the validation loss, by data set, and why some are not.
     regressions = cached_property(lambda self: regress_all(self.runs, level=self.level))

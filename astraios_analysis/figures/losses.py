@@ -20,14 +20,14 @@ from astraios_analysis.figures.spec import (
     require_rows,
     round_table,
 )
-from astraios_analysis.figures.style import GREY, METHOD_STYLES, join, name_dataset, name_method, size_label, span
+from astraios_analysis.figures.style import GREY, METHOD_STYLES, join, name_dataset, name_method, size_label
 from astraios_analysis.figures.tasks import SCORED
 from astraios_analysis.prediction.chain import POOLED, WITHIN, LossRegression
 from astraios_analysis.prediction.forecast import fit_outcome
 from astraios_analysis.prediction.outcome import record_outcome
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS, LOSS, METRICS, find_dataset, order_datasets
+from astraios_analysis.records.registry import LOSS, METRICS, find_dataset, order_datasets
 from astraios_analysis.records.schema import order_methods
 from astraios_analysis.scores.models import keep_means, keep_seeds, seed_words
 
@@ -403,51 +403,6 @@ def _points(panel: Axes, rows: pd.DataFrame, x: str, y: str, sizes: list[int]) -
                 panel.plot([row[x]] * 2, [row["lower"], row["upper"]], color=colour, linewidth=0.6)
             size = style.marker_size_of(row["n_params_base"], sizes)
             style.draw_markers(panel, [row[x]], [row[y]], row["method"], hollow=hollow, size=size)
-
-
-def _say_within_sizes(table: pd.DataFrame) -> str:
-    mean = table[table["dataset"] == "mean"].sort_values("n_params_base").to_dict("records")
-    clear = [row["lower"] > 0 for row in mean]
-    first = next((place for place in range(len(mean)) if all(clear[place:])), None)
-    ends = [f"{row['value']:.2f} [{row['lower']:.2f}, {row['upper']:.2f}] at {row['size']}" for row in mean]
-    when = "at no size clearly" if first is None else f"clearly from {mean[first]['size']} on"
-    if first == 0:
-        when = "clearly at every size"
-    return f"Loss ranks the methods of a size as the score does {when}: mean rank correlation {join(ends)}."
-
-
-@figure(
-    "loss_ranks_methods",
-    notebook="loss_performance",
-    title="When does loss rank methods?",
-    question="From which size on does loss rank methods?",
-    caption="Spearman's rank correlation of less loss with a better score among the methods of each size: 1 means that "
-    "the method with less loss always scores higher. Data sets on which a model beats the constant answer, and their "
-    "mean with {level} intervals: the noise of problems taken out (shrunk, then ranked), seeds resampled. Held-out "
-    "sizes take no part.",
-    answer=_say_within_sizes,
-    fitted=("value", *BARS),
-)
-def loss_ranks_methods(within_sizes: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw by size how loss and score correlate among its methods: a line a data set, and their mean."""
-    require_rows(within_sizes, "loss_ranks_methods", "losses and scores of four methods at a size")
-    table = round_table(within_sizes)
-    figure, (panel,) = style.small_multiples(1, 1, row_height=2.6)
-    names = [name for name in DATASETS if name in set(table["dataset"])]
-    for name, colour in zip(names, sns.color_palette("colorblind", len(names)), strict=True):
-        rows = table[table["dataset"] == name]
-        panel.plot(rows["n_params_base"], rows["value"], "o-", color=colour, linewidth=0.9, label=DATASETS[name].title)
-    mean = table[table["dataset"] == "mean"]
-    bars = np.abs(mean[["lower", "upper"]].to_numpy().T - mean["value"].to_numpy())
-    label = f"mean, {100 * table['level'].iloc[0]:g} % interval"
-    panel.errorbar(mean["n_params_base"], mean["value"], yerr=bars, fmt="D-", color="0.1", linewidth=1.6, label=label)
-    panel.axhline(0, color=GREY, linewidth=0.8, linestyle="--")
-    panel.set_ylim(-1.05, 1.05)
-    style.size_axis(panel, table["n_params_base"])
-    words = f"{span(table.loc[table['dataset'] != 'mean', 'n'])} methods a size"
-    style.label_panel(panel, "Methods of one size", words, ylabel="Spearman's rho, less loss with score")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    return figure, table
 
 
 def draw_budgets(table: pd.DataFrame, lines: Sequence[Any], points: pd.DataFrame, names: Sequence[str]) -> Any:

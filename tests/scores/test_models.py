@@ -7,7 +7,6 @@ from simulated_grids import World, simulate
 
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_interval, primary_score
-from astraios_analysis.scores.correlations import size_correlations
 from astraios_analysis.scores.losses import final_losses, loss_curves
 from astraios_analysis.scores.means import performance_panels
 from astraios_analysis.scores.models import (
@@ -126,15 +125,3 @@ FIX = "embedded_fix"
 def test_what_says_nothing_about_loss(records, message):
     with pytest.raises(Refusal, match=message):
         usable_models(model_scores(records(), FIX, BOOTSTRAP))
-
-
-@pytest.mark.parametrize("slope", [0.0, 6.0], ids=["scores without relation to the loss", "scores that follow it"])
-def test_methods_of_a_size(slope):
-    found = size_correlations(simulate(World(level={FIX: 0.0}, slope={FIX: slope})), bootstrap=BOOTSTRAP)
-    assert ((found["lower"] <= found["value"]) & (found["value"] <= found["upper"])).all()
-    means = found[found["dataset"] == "mean"]
-    assert means["size"].is_unique and len(means) == len(found) / 2
-    if slope:
-        assert (found["value"] > 0.7).all() and (found["lower"] > 0).all()
-    else:
-        assert ((means["lower"] < 0) & (means["upper"] > 0)).mean() > 0.7 and np.abs(means["value"].mean()) < 0.5
