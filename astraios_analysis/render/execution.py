@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +12,7 @@ from typing import Any
 
 from astraios_analysis.records.refusal import Refusal
 
-# Cells that papermill puts in: they are not counted, so that a cell's number is its number in the source notebook.
-_ADDED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-_SOURCE_LINES, _ERROR_LINES, _TRACEBACK_LINES, _LOG_LINES = 6, 20, 12, 10
+_LOG_LINES = 10
 _THREADS = ("OPENBLAS", "OMP", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")
 
 
@@ -66,7 +62,8 @@ def run_jobs(
         try:
             for future in as_completed(futures):
                 job, failure = futures[future], future.result()
-                outcomes[job.name] = failure and _name_executed(f"notebook {job.name!r}{failure}", job)
+                where = f"\nexecuted as far as it came: {job.target}" if job.target.exists() else ""
+                outcomes[job.name] = failure and f"notebook {job.name!r}{failure}{where}"
                 on_end(job, outcomes[job.name])
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
@@ -76,10 +73,6 @@ def run_jobs(
                     kernel.signal_kernel(signal.SIGKILL)
             raise
     return outcomes
-
-
-def _name_executed(failure: str, job: Job) -> str:
-    return f"{failure}\nexecuted as far as it came: {job.target}" if job.target.exists() else failure
 
 
 def _run(job: Job, scratch: Path, kernels: list[Any]) -> str | None:
@@ -95,7 +88,7 @@ def _run(job: Job, scratch: Path, kernels: list[Any]) -> str | None:
     kernel.connection_file = str(scratch / "connection.json")
     kernels.append(kernel)
     # papermill formats paths: braces in a folder's name are meant as they are. A busy machine takes its time to start.
-    target = str(job.target).replace("{", "{{").replace("}", "}}")
+    source, target = (str(path).replace("{", "{{").replace("}", "}}") for path in (job.source, job.target))
     how = {"kernel_name": kernel.kernel_name, "language": "python", "progress_bar": False, "start_timeout": 300}
     # What is printed outside cells would break the progress bar; it is kept for the error message.
     with log.open("wb") as file:
@@ -104,16 +97,20 @@ def _run(job: Job, scratch: Path, kernels: list[Any]) -> str | None:
     client = kernel.client()
     kernel.client = lambda: client
     try:
-        papermill.execute_notebook(str(job.source), target, dict(job.parameters), km=kernel, **how)
-    except PapermillExecutionError:
-        pass  # What went wrong stands in the copy.
-    except RuntimeError:
-        return _describe_death(job, log)
+        done = papermill.execute_notebook(source, target, dict(job.parameters), km=kernel, **how)
+    except PapermillExecutionError as error:
+        return f":{error}".rstrip()
+    except RuntimeError as error:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        hint = "killed, out of memory, ended by a cell, or never started"
+        return "\n    ".join([f": {error} ({hint}); its last words:", *lines])
     finally:
         client.stop_channels()
         if kernel.has_kernel:
             kernel.shutdown_kernel(now=True)
-    return _find_error(read_cells(job.target))
+    # papermill calls it a success when a cell ends the program with status 0.
+    is_whole = all(cell.metadata.papermill.status == "completed" for cell in done.cells if cell.cell_type == "code")
+    return None if is_whole else ": a cell ended the program before the last one"
 
 
 def _environment(scratch: Path) -> dict[str, str]:
@@ -130,52 +127,3 @@ def _environment(scratch: Path) -> dict[str, str]:
         # Kernels run in parallel: more threads in each would only get in each other's way.
         **{f"{name}_NUM_THREADS": "1" for name in _THREADS},
     }
-
-
-def _describe_death(job: Job, log: Path) -> str:
-    """Say of a kernel that died in which cell, and what it printed last."""
-    cells = read_cells(job.target)
-    started = [i for i, cell in enumerate(cells) if cell["metadata"].get("papermill", {}).get("start_time")]
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    words = "".join(f"\n    {_ANSI.sub('', line)}" for line in lines[-_LOG_LINES:])
-    words = f"\nits last words:{words}" if words else ""
-    if not started:
-        return f": its kernel did not start{words}"
-    death = "the kernel died while the cell ran (killed, out of memory, or ended by the cell itself)"
-    return f"{_describe_cell(cells, started[-1])}{death}{words}"
-
-
-def _find_error(cells: Sequence[dict]) -> str | None:
-    """Return the first error in the outputs of cells, in words.
-
-    Looked for in the outputs, because a cell that ends the program with status 0 stops a notebook half-way and
-    papermill calls that a success.
-    """
-    for index, cell in enumerate(cells):
-        for output in cell.get("outputs", []):
-            if output["output_type"] == "error":
-                return _describe_cell(cells, index) + _describe_error(output)
-    return None
-
-
-def _describe_error(output: dict) -> str:
-    error = _ANSI.sub("", f"{output['ename']}: {output['evalue']}").rstrip().splitlines()
-    trace = [line for line in _ANSI.sub("", "\n".join(output["traceback"])).splitlines() if line.strip(" -")]
-    if trace[-len(error) :] == error:
-        trace = trace[: -len(error)]
-    lines = _clip(error, _ERROR_LINES)
-    if trace:
-        lines += ["last lines of its traceback:", *(f"    {line}" for line in trace[-_TRACEBACK_LINES:])]
-    return "\n".join(lines)
-
-
-def _describe_cell(cells: Sequence[dict], index: int) -> str:
-    """Return a cell's number among the source notebook's cells, counted from 1, and its first lines."""
-    added = [bool(_ADDED_TAGS & set(cell["metadata"].get("tags", []))) for cell in cells]
-    number = index - sum(added[:index]) + (not added[index])
-    lines = _clip(cells[index]["source"].strip().splitlines(), _SOURCE_LINES)
-    return "\n".join([f", cell {number} failed:", *(f"    {line}" for line in lines), ""])
-
-
-def _clip(lines: list[str], limit: int) -> list[str]:
-    return lines if len(lines) <= limit else [*lines[:limit], "..."]

@@ -125,7 +125,7 @@ def render(
     Executed copies (``notebooks/``) and the manifest go to ``build_dir``. ``parameters`` stand in place of the defaults
     of the notebooks that have a parameter of that name; at least one that runs must have it. ``jobs`` run at the same
     time, by default as many as there are processors. The message of a `NotebookError` has the notebook, the number of
-    the cell among all cells of the notebook (from 1), its first lines and the cell's own error.
+    the cell in the executed copy, and its traceback.
     """
     began = time.perf_counter()
     data_dir, figures_dir, build_dir = (Path(folder).resolve() for folder in (data_dir, figures_dir, build_dir))

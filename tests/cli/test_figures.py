@@ -36,7 +36,7 @@ def test_failing_notebook_is_named_and_the_report_is_written_all_the_same(capsys
     assert main(["figures", "--quiet", *map(str, places)]) == 1
     out, complaint = capsys.readouterr()
     assert out == ""
-    assert f"notebook 'model_suite', cell {len(notebook['cells'])} failed:\n    drawn.no_such_thing\n" in complaint
+    assert "notebook 'model_suite':\n" in complaint and "drawn.no_such_thing" in complaint
     assert "all other notebooks have their figures; the next run goes on with what is missing" in complaint
     assert "were made earlier" in (tmp_path / "build" / "report.html").read_text("utf-8")
     assert (tmp_path / "build" / "figures" / "updated_parameters.png").exists()
