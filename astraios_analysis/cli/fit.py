@@ -49,17 +49,6 @@ EXAMPLES = """\
   astraios fit --law skaling --x N,D --y loss --data runs.csv -o fit.json
   astraios fit --list
 """
-_PARTIAL = (
-    "partial pooling is `astraios predict`'s: its form own_slopes draws slopes towards a common one, with the effects "
-    "of sizes that groups share; fit with none or shared"
-)
-
-
-def _pooling(text: str) -> str:
-    if text not in ("none", "shared"):
-        known = f"{text!r} is not a pooling; choose from none, shared"
-        raise click.BadParameter(_PARTIAL if text == "partial" else known)
-    return text
 
 
 def _held(text: str) -> tuple[str, float | str]:
@@ -80,7 +69,9 @@ _COLUMNS = options(
     READ,
 )
 _HOW = options(
-    option("--pooling", "{none,shared}", "what groups share (table: none; records: shared)", type=_pooling),
+    click.option(
+        "--pooling", type=click.Choice(["none", "shared"]), help="what groups share (table: none; records: shared)"
+    ),
     option("--huber", "DELTA", "Huber's loss (default: least squares)", type=click.FloatRange(0, min_open=True)),
     click.option("--scale", type=click.Choice(["fixed", "estimated"]), default="fixed", help="scale of Huber's loss"),
     click.option("--residual", type=click.Choice(["log", "linear"]), help="scale of residuals (default: the law's)"),

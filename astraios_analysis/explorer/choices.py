@@ -156,11 +156,6 @@ def options_of(records: Sequence[RunRecord]) -> Options:
     )
 
 
-def name_input(x: str) -> str:
-    """Return what an input is called on an axis."""
-    return X_LABELS.get(x, x)
-
-
 def poolings_for(law: str) -> tuple[str, ...]:
     """Return what methods can share under a law; a logit-linear one has no amplitude that they could own."""
     own = {AVERAGED: (AVERAGED,), "logit_linear": ("none",)} | dict.fromkeys(SURFACE_LAWS[1:], ("none",))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from plotly.graph_objects import FigureWidget
 
-from astraios_analysis.explorer.choices import name_input
+from astraios_analysis.explorer.choices import X_LABELS
 from astraios_analysis.explorer.view import IN_TURN, View
 from astraios_analysis.figures.style import METHOD_STYLES, beside, name_dataset, name_method
 from astraios_analysis.records.registry import LOSS
@@ -126,7 +126,7 @@ def draw_interactive(
 
     A new one each time: a page that is still loading misses what is changed in a figure that it has.
     """
-    choice, x_label = view.choice, name_input(view.choice.x)
+    choice, x_label = view.choice, X_LABELS.get(view.choice.x, view.choice.x)
     beside = make_residuals(view) if right == "residuals" else make_backtest(view)
     traces = [*make_traces(view, other), *(trace | {"xaxis": "x2", "yaxis": "y2"} for trace in beside)]
     x_kind, y_kind = ("log" if on else "linear" for on in log)

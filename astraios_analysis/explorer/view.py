@@ -28,7 +28,6 @@ from astraios_analysis.explorer.choices import (
     X_LABELS,
     Choice,
     complete,
-    name_input,
     options_of,
 )
 from astraios_analysis.figures import style
@@ -380,7 +379,7 @@ class View:
             style.draw_prediction(panel, style.beside(choice.target, method), own[ends], choice.level, colour)
         panel.set_title(f"{style.name_dataset(choice.y)}: {_law_words(choice)}", loc="left")
         y_label = "nats per token" if choice.y == LOSS else choice.measure
-        panel.set(xlabel=name_input(choice.x), ylabel=y_label, xscale="log")
+        panel.set(xlabel=X_LABELS.get(choice.x, choice.x), ylabel=y_label, xscale="log")
         if choice.is_loss:
             style.plain_log(panel)
         looks = {"law": (0.8, "-"), "extrapolated": (0.8, "--"), "50 %": (2.2, "-")}
@@ -448,7 +447,7 @@ class View:
 
     def __repr__(self) -> str:
         choice = self.choice
-        words = f"{self.grid}: {choice.y} against {name_input(choice.x)}; {_law_words(choice)}"
+        words = f"{self.grid}: {choice.y} against {X_LABELS.get(choice.x, choice.x)}; {_law_words(choice)}"
         return f"{words}\n{self.prediction_table.to_string(index=False)}"
 
 

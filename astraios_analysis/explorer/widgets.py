@@ -12,7 +12,7 @@ import pandas as pd
 from plotly.graph_objects import FigureWidget
 
 from astraios_analysis.api import MAX_REACH
-from astraios_analysis.explorer.choices import LOSS, SHARED, Choice, name_input, poolings_for
+from astraios_analysis.explorer.choices import LOSS, SHARED, X_LABELS, Choice, poolings_for
 from astraios_analysis.explorer.picture import draw_interactive
 from astraios_analysis.explorer.sources import make_grid
 from astraios_analysis.explorer.view import Grid, View
@@ -162,7 +162,7 @@ class Explorer:
             y = self._set("y", {n: "validation loss" if n == LOSS else name_dataset(n) for n in found.outcomes}, now.y)
             measures = {name: name or "-" for name in found.measures.get(y, ("",))}
             measure = self._set("measure", measures, now.measure)
-            self._set("x", {name: name_input(name) for name in found.inputs}, now.x)
+            self._set("x", {name: X_LABELS.get(name, name) for name in found.inputs}, now.x)
             law = self._set("law", {name: name for name in found.laws(y, measure)}, now.law)
             others = {"": "none"} | {name: name for name in found.laws(y, measure) if name != law}
             kept, second = self._looks["other"].value, self._looks["other"]

@@ -256,11 +256,6 @@ def _say_frontier(table: pd.DataFrame) -> str | None:
     return f"Methods with a model that no other beats in both, by number of data sets: {listed}.{say_refused(table)}"
 
 
-def _cost_rows(frontier: pd.DataFrame) -> pd.DataFrame:
-    require_rows(frontier, "cost_performance", "runs with a cost and a primary score")
-    return frontier
-
-
 @figure(
     "cost_performance",
     notebook="predictions",
@@ -271,7 +266,7 @@ def _cost_rows(frontier: pd.DataFrame) -> pd.DataFrame:
     f"both. Of each grid the mean, the loss and the next data sets, {_MOST_COSTS} at most; all are in the table.",
     answer=_say_frontier,
     fitted=("n_params_base", "cost_value", "value", *BARS, "p_frontier"),
-    rows=_cost_rows,
+    rows=lambda frontier: frontier,
 )
 def cost_performance(table: pd.DataFrame) -> Figure:
     """Draw score against cost, measured and predicted, and the models that no other beats in both."""

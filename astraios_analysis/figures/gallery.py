@@ -204,7 +204,7 @@ def draw(name: str, grids: PerGrid[Tables], figures_dir: str | Path) -> Gallery:
     """
     gallery, spec, folder = Gallery(name), find_figure(name), Path(figures_dir)
     shared: dict[str, pd.DataFrame] = {}
-    for grid in grids.everything:
+    for grid in [*grids, *grids.lacking]:
         try:
             if spec.rows:
                 shared[grid] = gallery.tables[grid] = grids[grid].rows(name)

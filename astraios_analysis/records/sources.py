@@ -4,7 +4,7 @@ Grids differ in what they hold, so that `PerGrid` holds one value for each, or t
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -121,15 +121,12 @@ R = TypeVar("R")
 class PerGrid(Mapping[str, T], Generic[T]):
     """One value for each grid that has one, in the order to be shown.
 
-    ``lacking`` holds, for each grid without a value, why; ``everything`` all grids in order, with a value or without.
+    ``lacking`` holds, for each grid without a value, why.
     """
 
-    def __init__(
-        self, found: Mapping[str, T], lacking: Mapping[str, str] | None = None, order: Iterable[str] | None = None
-    ) -> None:
+    def __init__(self, found: Mapping[str, T], lacking: Mapping[str, str] | None = None) -> None:
         self._found = dict(found)
         self.lacking = dict(lacking or {})
-        self.everything = list(order or [*self._found, *self.lacking])
 
     def __getitem__(self, grid: str) -> T:
         """Return a grid's value; for a grid without one, the error says why."""
@@ -172,7 +169,7 @@ class PerGrid(Mapping[str, T], Generic[T]):
                 found[grid] = function(value, *others, **named)
             except Refusal as error:
                 lacking[grid] = str(error)
-        return PerGrid(found, lacking, self.everything)
+        return PerGrid(found, lacking)
 
 
 def _describe(value: object) -> str:

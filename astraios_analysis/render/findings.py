@@ -80,7 +80,7 @@ def choose_method(figures_dir: Path, grid: str, n_seeds: int | None = None) -> C
         advice=_advice(best, firsts),
         supported=tuple(_supported(best, firsts[~firsts["dataset"].isin(failed)], firsts, target)),
         unsupported=(
-            *_untrusted(failed, firsts),
+            *_untrusted([name for name in firsts["dataset"] if name in failed]),
             *_unsupported(firsts, read_twin(figures_dir, "claim_effects", grid), n_seeds),
             *_refusals(table, target),
             *filter(None, [say_no_vote(table.dropna(subset=["p_best"])).strip()]),
@@ -100,11 +100,9 @@ def _failed(tested: pd.DataFrame | None) -> list[str]:
     return list(means.index[means["error"] > means["persistence_error"]])
 
 
-def _untrusted(failed: Sequence[str], firsts: pd.DataFrame) -> list[str]:
-    shown = [name for name in firsts["dataset"] if name in failed]
-    if not shown:
-        return []
-    return [f"Predictions on {join(map(name_dataset, shown))}: the back-test there misses by more than no change does."]
+def _untrusted(names: Sequence[str]) -> list[str]:
+    where = join(map(name_dataset, names))
+    return [f"Predictions on {where}: the back-test there misses by more than no change does."] if names else []
 
 
 def _held_out(
@@ -222,18 +220,15 @@ def _name(rows: pd.DataFrame) -> str:
 
 
 def _unsupported(firsts: pd.DataFrame, claims: pd.DataFrame | None, n_seeds: int | None) -> list[str]:
-    n, clear, odds = len(firsts), firsts["p_best"] >= CLEAR, firsts["p_best"] < LIKELY
-    top = firsts.loc[firsts["p_best"].idxmax()]
-    found, n_sets = [], count(n, "data set")
-    if not clear.any():
-        where = (
-            f"the highest is {top['p_best']:.2f}, for {name_method(top['method'])} on {name_dataset(top['dataset'])}"
+    top, found = firsts.loc[firsts["p_best"].idxmax()], []
+    if top["p_best"] < CLEAR:
+        n_sets, where = (
+            count(len(firsts), "data set"),
+            f"{name_method(top['method'])} on {name_dataset(top['dataset'])}",
         )
-        found.append(f"Naming one best method: on none of {n_sets} does P(best) reach {CLEAR:g}; {where}.")
-    if odds.any():
         found.append(
-            f"Trusting the method named first: on {int(odds.sum())} of {n_sets} it is more probably not the best "
-            f"than the best (P(best) below {LIKELY:g})."
+            f"Naming one best method: on none of {n_sets} does P(best) reach {CLEAR:g}; the highest is "
+            f"{top['p_best']:.2f}, for {where}."
         )
     if firsts["method"].nunique() > 1:
         names = join(map(name_method, dict.fromkeys(firsts["method"])))
@@ -288,9 +283,5 @@ def claim_board(figures_dir: Path, grids: Sequence[str]) -> list[dict[str, objec
         if table is not None:
             whole = table[table["part"] == "pooled"]
             found += whole.astype(object).where(whole.notna(), None).to_dict("records")
-    return [row | {"reason": _with_titles(row["reason"])} for row in found]
-
-
-def _with_titles(text: str) -> str:
-    """Return a sentence with the titles of data sets in place of their names."""
-    return re.sub(r"\w+", lambda word: name_dataset(word.group()), text)
+    # With the titles of data sets in place of their names.
+    return [row | {"reason": re.sub(r"\w+", lambda word: name_dataset(word.group()), row["reason"])} for row in found]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from astraios_analysis.figures.gallery import FIGURES, drawn_figures
 from astraios_analysis.figures.spec import FigureSpec
-from astraios_analysis.records.files import write_whole
+from astraios_analysis.records.files import peek, write_whole
 from astraios_analysis.records.refusal import Refusal, require_known
 from astraios_analysis.render.execution import Job, read_cells, run_jobs
 
@@ -269,8 +269,5 @@ def write_manifest(build_dir: Path, inputs: Mapping[str, object], entries: Mappi
 
 def read_manifest(path: Path) -> dict | None:
     """Return a manifest, or None where there is none that can be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) and isinstance(found.get("notebooks"), dict) else None
+    found = peek(path)
+    return found if isinstance(found.get("notebooks"), dict) else None

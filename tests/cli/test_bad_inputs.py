@@ -164,7 +164,7 @@ REFUSED = [
     ("fit --law power", "no run of these records has val_loss"),
     ("fit --huber 0", "0.0 is not in the range x>0"),
     ("fit --fix E", "'E' is not NAME=NUMBER or NAME=NAME, such as E=1.7 or alpha=beta"),
-    ("fit --pooling partial", "its form own_slopes draws slopes towards a common one"),
+    ("fit --pooling partial", "'partial' is not one of 'none', 'shared'"),
     ("plan --size 34b", "name the data set to predict with --dataset"),
     ("plan --size 34b --dataset recode_format --budget 40euros", "budget '40euros' is not understood"),
     ("plan --size 34b --dataset recode_format --target big.csv", "--target is for a table"),
