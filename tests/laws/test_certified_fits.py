@@ -42,7 +42,6 @@ def law(name, terms, position, *parameters):
 AMPLITUDE = Parameter("b1", 0, np.inf, "y")
 RATE = Parameter("b2", 0, np.inf, "1 / x", EXPONENTS)
 DANWOOD = law("DanWood", rise, None, AMPLITUDE, Parameter("b2", 0, np.inf, "1", EXPONENTS))
-MISRA1A = law("Misra1a", saturation, 1, AMPLITUDE, RATE)
 BOXBOD = law("BoxBOD", saturation, 1, AMPLITUDE, RATE)
 RAT42 = law(
     "Rat42",
@@ -59,13 +58,6 @@ CERTIFIED = {
         "2.138 1.309 3.421 1.471 3.597 1.490 4.340 1.565 4.882 1.611 5.660 1.680",
         {"b1": (7.6886226176e-01, 1.8281973860e-02), "b2": (3.8604055871e00, 5.1726610913e-02)},
         4.3173084083e-03,
-    ),
-    "Misra1a": (
-        MISRA1A,
-        "10.07 77.6 14.73 114.9 17.94 141.1 23.93 190.8 29.61 239.9 35.18 289.0 40.02 332.8 44.82 378.4 50.76 434.8 "
-        "55.05 477.3 61.01 536.8 66.40 593.1 75.47 689.1 81.78 760.0",
-        {"b1": (2.3894212918e02, 2.7070075241e00), "b2": (5.5015643181e-04, 7.2668688436e-06)},
-        1.2455138894e-01,
     ),
     "BoxBOD": (
         BOXBOD,
