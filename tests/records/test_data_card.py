@@ -8,7 +8,7 @@ import pytest
 
 from astraios_analysis.records import registry
 from astraios_analysis.records.frame import METHODS
-from astraios_analysis.records.registry import DATASETS, METRICS, Metric, chance_level
+from astraios_analysis.records.registry import DATASETS, METRICS, chance_level
 
 TABLES = ("scores.csv", "problem_counts.csv.gz", "security_counts.csv", "parameter_counts.csv")
 SIZES = ("1b", "3b", "7b", "16b")
@@ -71,13 +71,6 @@ def test_card_lists_the_gaps(card, table):
         assert listed == MODELS - present, name
         assert int(count) == len(present)
     assert {names(row[0])[0] for row in card_rows(card, "## Gaps")} == set(table["dataset"])
-
-
-def test_range_in_words():
-    assert METRICS["pass@1"].describe_range() == "[0, 1]"
-    assert METRICS["robust_drop@1"].describe_range() == "(-inf, 1]"
-    assert METRICS["perplexity"].describe_range() == "[1, inf)"
-    assert Metric("x", "x", -0.5, 2.0, None, "").describe_range() == "[-0.5, 2]"
 
 
 def test_the_embedded_suite_shares_no_problem_with_the_study():

@@ -13,13 +13,6 @@ from astraios_analysis.records.released import is_released_folder, load_released
 from astraios_analysis.scores.bootstrap import combine, primary_frame, primary_score, problem_statistics
 
 
-def test_non_embedding_parameters_leave_out_tokens_and_positions(released_records):
-    widths = {"1b": 2048, "3b": 2816, "7b": 4096, "16b": 6144}
-    for record in released_records:
-        embedding = (49_152 + 8_192) * widths[record.size]
-        assert record.n_params_base_nonembedding == record.n_params_base - embedding
-
-
 def test_second_files_are_four_models_and_never_primary(table, released_records):
     second = table[table["setting"].str.contains(SECOND_FILE)]
     assert {key: set(rows["model"]) for key, rows in second.groupby("dataset")} == {
@@ -29,19 +22,11 @@ def test_second_files_are_four_models_and_never_primary(table, released_records)
     }
     primary = primary_frame(table)
     assert not primary["setting"].str.contains(SECOND_FILE).any()
-    assert not primary.duplicated(["model", "dataset"]).any()
+    assert not primary.duplicated(["model", "dataset"]).any() and list(primary.index) == list(range(len(primary)))
     for record in released_records:
         for name in DATASETS:
             score = primary_score(record, name)
             assert score is None or SECOND_FILE not in score.setting
-
-
-def test_nine_models_have_security_and_the_tenth_a_parse_rate(table, released_records):
-    assert set(table.loc[table["dataset"] == "aatk", "metric"]) == {"parse_rate", "insecure_rate"}
-    scored = [record for record in released_records if primary_score(record, "aatk") is not None]
-    assert len(scored) == 9 and {len(primary_score(r, "aatk").problems.problem_ids) for r in scored} == {14}
-    lora = table[(table["model"] == "1b-lora") & (table["dataset"] == "aatk")]
-    assert list(zip(lora["language"], lora["n_items"], strict=True)) == [("python", 2)]
 
 
 def test_only_clone_detection_is_digitised(table):

@@ -15,7 +15,6 @@ from astraios_analysis.scores.bootstrap import (
     ProblemBootstrap,
     combine,
     percentile_interval,
-    primary_frame,
     primary_score,
     problem_statistics,
 )
@@ -132,16 +131,6 @@ def test_every_released_score_has_an_interval_around_it(released_records):
     assert (known["lower"] - slack <= known["value"]).all() and (known["value"] <= known["upper"] + slack).all()
     pd.testing.assert_frame_equal(table[list(to_frame([]))], to_frame(released_records))
     assert list(intervals_over_seeds([])) == list(table)
-
-
-def test_primary_scores(released_records):
-    record = next(record for record in released_records if record.run_id == "released-3b-ptuning")
-    score = primary_score(record, "humanevalfix_java")
-    assert (score.metric, score.setting) == ("pass@1", "t0.2,n20")
-    assert [primary_score(record, name) for name in ("humanevalexplain_java", "aatk", "unheard_of")] == [None] * 3
-    table = primary_frame(to_frame([record]))
-    assert len({name for name in table["dataset"] if primary_score(record, name)}) == 11
-    assert list(table.index) == list(range(11))
 
 
 def test_mean_performance_is_the_mean_of_primary_scores(released_records):

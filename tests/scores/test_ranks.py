@@ -61,13 +61,6 @@ class TestStatistics:
             else:
                 assert ours(x, y) == pytest.approx(theirs(x, y).statistic, abs=1e-12)
 
-    @pytest.mark.parametrize("n", [4, 5, 6, 7, 8])
-    def test_exact_p_of_kendall_equals_scipy(self, n):
-        x, y = np.random.default_rng(n).normal(size=(2, n))
-        _, p_value, kind = rank_correlation(x, y, "kendall")
-        assert p_value == pytest.approx(stats.kendalltau(x, y, method="exact").pvalue, abs=1e-12)
-        assert kind == "exact permutation"
-
     @pytest.mark.parametrize("n", [4, 5, 6])
     @pytest.mark.parametrize("tied", [False, True])
     def test_exact_p_of_spearman_equals_a_permutation_test(self, n, tied):
@@ -76,8 +69,8 @@ class TestStatistics:
             x[0], y[-1] = x[1], y[0]
         ways = {"permutation_type": "pairings", "alternative": "greater", "n_resamples": np.inf}
         expected = stats.permutation_test((x,), lambda a: abs(stats.spearmanr(a, y).statistic), **ways)
-        value, p_value, _ = rank_correlation(x, y, "spearman")
-        assert p_value == pytest.approx(expected.pvalue, abs=1e-12)
+        value, p_value, kind = rank_correlation(x, y, "spearman")
+        assert p_value == pytest.approx(expected.pvalue, abs=1e-12) and kind == "exact permutation"
         assert value == pytest.approx(stats.spearmanr(x, y).statistic)
 
     def test_orders_of_nine_methods_are_sampled(self):
@@ -185,14 +178,7 @@ class TestRankTransfer:
 
     def test_released_data(self, released_records):
         table = transfer_all(released_records, bootstrap=BOOTSTRAP)
-        sizes = {name: list(dict.fromkeys(rows["size_small"])) for name, rows in table.groupby("dataset")}
-        assert set(sizes) == set(measured_datasets(released_records)) - {"aatk"}
-        assert sizes["recode_format"] == ["1b", "3b", "7b"] and sizes["humanevalfix_java"] == ["1b", "3b"]
-        assert sizes["humanevalexplain_java"] == ["1b"]
-        largest = table.drop_duplicates("dataset").set_index("dataset")["size_large"]
-        assert (largest["recode_format"], largest["humanevalexplain_python"]) == ("16b", "7b")
-        n_methods = table.set_index(["dataset", "size_small"])["n_methods"]
-        assert set(n_methods["recode_function", "1b"]) == {4} and set(n_methods["humanevalexplain_java", "1b"]) == {5}
+        assert set(table["dataset"]) == set(measured_datasets(released_records)) - {"aatk"}
         assert np.all((table["ceiling"] > 0) & (table["ceiling"] <= 1))
         assert np.all((table["lower"] >= -1) & (table["upper"] <= 1))
         assert np.all(table["methods"].str.split().str.len() == table["n_methods"])
