@@ -14,7 +14,7 @@ from training.grid.bases import base_digest, load_base, pretrain
 from training.grid.rows import run_corpus, stream_rows
 from training.loop.batches import RowSet
 from training.loop.validation import mean_with_error, token_losses
-from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, PLAIN_CORPUS, preset
+from training.spec.grids import PLAIN_CORPUS
 from training.spec.run import LoopSettings, RunSpec, Schedule
 
 
@@ -182,12 +182,6 @@ def test_a_base_whose_rows_started_anywhere_does_not_mind_a_shift(tmp_path):
 def test_what_does_not_fit_says_what_to_do(tmp_path, spec, message):
     with pytest.raises(ValueError, match=message):
         load_base(spec, tmp_path)
-
-
-def test_preset_sizes_have_room_for_the_corpus_and_virtual_tokens():
-    spec = preset("smoke").runs()[0]
-    assert spec.size.vocab_size == EMBEDDED_VOCABULARY
-    assert spec.schedule.sequence_length + 30 == EMBEDDED_POSITIONS == spec.size.n_positions
 
 
 @pytest.fixture(scope="module")
