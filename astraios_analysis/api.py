@@ -136,7 +136,7 @@ def load(data: str | Path | None = None, grid: str | None = None) -> list[RunRec
     Parameters
     ----------
     data : str or Path, optional
-        Folder with released tables, record files, or both; ``./data`` by default.
+        Folder with record files; ``./data`` by default.
     grid : str, optional
         Keep one grid, such as ``released``; all of them by default.
 
@@ -1402,7 +1402,7 @@ def grids(
     Parameters
     ----------
     data : str or Path, optional
-        Folder with released tables, record files, or both; ``./data`` by default.
+        Folder with record files; ``./data`` by default.
     grid : str
         One grid, or ``all``.
     metrics : mapping of str to str, optional

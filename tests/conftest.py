@@ -13,8 +13,8 @@ import pytest
 import simulated_grids
 from hypothesis import HealthCheck, settings
 
+from astraios_analysis.records.files import load_folder
 from astraios_analysis.records.frame import Cost, ProblemCounts, Provenance, RunRecord, Score, ValidationPoint
-from astraios_analysis.records.released import load_released
 from astraios_analysis.records.sources import load_records
 
 VARIABLE = "ASTRAIOS_REFERENCE"
@@ -157,13 +157,13 @@ def draw_once(monkeypatch):
 
 @pytest.fixture(scope="session")
 def released_folder():
-    """Folder of the released tables in this checkout."""
+    """Folder of the released models in this checkout: records, and the tables that they are made from."""
     return Path(__file__).parents[1] / "data" / "released"
 
 
 @pytest.fixture(scope="session")
 def released_data(released_folder, tmp_path_factory):
-    """Data folder with the released tables and no trained run."""
+    """Data folder with the released models and no trained run."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "released").symlink_to(released_folder)
     return folder
@@ -172,7 +172,7 @@ def released_data(released_folder, tmp_path_factory):
 @pytest.fixture(scope="session")
 def released_records(released_folder):
     """Records of the 28 released models."""
-    return load_released(released_folder)
+    return load_folder(released_folder)
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,7 @@ from astraios_analysis.claims.rules import ALPHA, CLAIMS, LEVEL, SCOPES, Claim, 
 from astraios_analysis.claims.tests import Bench, Evidence, Found, NotTestable
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS, Suite
-from astraios_analysis.records.released import GRID
+from astraios_analysis.records.registry import DATASETS, RELEASED, Suite
 from astraios_analysis.scores.bootstrap import ProblemBootstrap, primary_score
 from astraios_analysis.scores.ranks import holm
 
@@ -91,7 +90,7 @@ def judge_claims(
         if name not in CLAIMS:
             raise Refusal(f"unknown claim {name!r}; choose from {', '.join(CLAIMS)}")
     found = []
-    for grid in sorted({record.grid for record in records}, key=lambda name: (name != GRID, name)):
+    for grid in sorted({record.grid for record in records}, key=lambda name: (name != RELEASED, name)):
         own = [record for record in records if record.grid == grid and not record.held_out]
         for suite in ("published", "embedded"):
             if any(primary_score(r, d.name) is not None for r in own for d in DATASETS.values() if d.suite == suite):
@@ -129,7 +128,7 @@ def _judge(bench: Bench, grid: str) -> list[Judgement]:
                 reason += f"; a run-to-run SD of {found.tipping_sd:.4f} would turn the conclusion on these models"
         else:
             verdict, reason = decide(found, *p)
-        where = (bench.scope, grid, bench.suite, "released" if grid == GRID else "trained")
+        where = (bench.scope, grid, bench.suite, "released" if grid == RELEASED else "trained")
         judged.append(Judgement(claim, *where, verdict, found, p and p[0], len(known), reason))
     return judged
 

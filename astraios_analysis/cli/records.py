@@ -17,7 +17,7 @@ from astraios_analysis.records.sources import check_sources
 FILTERS = ("method", "size", "dataset", "metric", "setting")
 
 CHECK_HELP = """\
-Validate record files (*.json), folders of them, and folders of released tables.
+Validate record files (*.json) and folders of them.
 Everything that is wrong is printed with file, field, value and remedy.
 """
 CHECK_EXAMPLES = """\

@@ -15,8 +15,7 @@ from astraios_analysis.records.commands import JSON, flag, option, options
 from astraios_analysis.records.frame import RunRecord, describe_mean, warn_of_models
 from astraios_analysis.records.notation import parse_count, say
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import MEAN_GENERATION, choose_measure
-from astraios_analysis.records.released import GRID as RELEASED
+from astraios_analysis.records.registry import MEAN_GENERATION, RELEASED, choose_measure
 from astraios_analysis.records.sources import load_records, peek_runs
 
 # Files of figures, and what keeps the time of day out of them.

@@ -24,8 +24,7 @@ from astraios_analysis.figures.style import (
     span,
 )
 from astraios_analysis.figures.transfer import say_refused
-from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, METRICS
-from astraios_analysis.records.released import GRID
+from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, METRICS, RELEASED
 from astraios_analysis.records.schema import METHODS, order_methods
 
 _COLOURS = dict(zip(VERDICTS, ("#009E73", "#D55E00", "#E69F00", "#56B4E9", GREY, GREY), strict=True))
@@ -143,7 +142,7 @@ def _best_labels(drawn: pd.DataFrame, keys: Sequence[tuple[str, str]]) -> list[s
     sizes = measured.drop_duplicates(["grid", "dataset"]).set_index(["grid", "dataset"])["size"]
     labels = []
     for grid, name in keys:
-        where = f"{grid} " * (several and grid != GRID) + str(sizes.get((grid, name), ""))
+        where = f"{grid} " * (several and grid != RELEASED) + str(sizes.get((grid, name), ""))
         labels.append(f"{name_dataset(name)}, {where}" if where else name_dataset(name))
     return labels
 
@@ -228,7 +227,7 @@ def small_model_choices(table: pd.DataFrame) -> Figure:
         panel.axvline(0, color="0.3", linewidth=0.8)
         style.label_panel(panel, title, f"{span(rows['n_methods'])} methods", xlabel=label)
     several = table["grid"].nunique() > 1
-    labels = [name_dataset(name) + f", {grid}" * (several and grid != GRID) for grid, name in keys]
+    labels = [name_dataset(name) + f", {grid}" * (several and grid != RELEASED) for grid, name in keys]
     axes[0].set_yticks(range(len(keys)), labels)
     axes[0].set_ylim(len(keys) - 0.4, -0.6)
     words = ("three or more sizes below the largest", "two sizes", "one size")

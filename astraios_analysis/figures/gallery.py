@@ -23,7 +23,7 @@ from astraios_analysis.prediction.limits import predictable_datasets
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, require_known
-from astraios_analysis.records.released import GRID
+from astraios_analysis.records.registry import RELEASED
 from astraios_analysis.records.sources import PerGrid
 from astraios_analysis.scores.bootstrap import RESAMPLES, ProblemBootstrap, primary_frame, primary_measures
 from astraios_analysis.scores.contrasts import contrast_all
@@ -243,7 +243,7 @@ def _remove(folder: Path, stem: str) -> None:
 def find_spec(stem: str, figures: Mapping[str, FigureSpec] = FIGURES) -> tuple[FigureSpec, str] | None:
     """Return whose file a stem is: the figure and the grid (empty where grids share it); None if it is no figure's."""
     if stem in figures:
-        return figures[stem], "" if figures[stem].rows else GRID
+        return figures[stem], "" if figures[stem].rows else RELEASED
     named = [name for name, spec in figures.items() if stem.startswith(f"{name}_") and not spec.rows]
     if not named:
         return None
@@ -259,4 +259,4 @@ def drawn_figures(
     stems = sorted({path.stem for path in Path(folder).glob("*.*") if path.suffix.lstrip(".") in SUFFIXES})
     found = [(stem, *named) for stem in stems if (named := find_spec(stem, figures)) and named[0].notebook == notebook]
     order = list(figures)
-    return sorted(found, key=lambda item: (order.index(item[1].name), item[2] != GRID, item[2]))
+    return sorted(found, key=lambda item: (order.index(item[1].name), item[2] != RELEASED, item[2]))

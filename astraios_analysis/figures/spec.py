@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from astraios_analysis.figures.style import name_grid, size_label, split_held_out
 from astraios_analysis.records.files import write_whole
 from astraios_analysis.records.refusal import Refusal, fail
-from astraios_analysis.records.registry import METRICS
-from astraios_analysis.records.released import GRID
+from astraios_analysis.records.registry import METRICS, RELEASED
 
 # Figures are drawn from their rounded twin: the last bits of a sum differ between machines, a figure should not.
 SIGNIFICANT_DIGITS = 8
@@ -81,7 +80,7 @@ def figure(name: str, *, fitted: Sequence[str] = (), **declared: Any) -> Callabl
 
 def figure_stem(name: str, grid: str) -> str:
     """Return the file stem of a grid's figure: its name where grids share it or models are released, else with both."""
-    return name if grid == GRID or (name in FIGURES and FIGURES[name].rows) else f"{name}_{grid}"
+    return name if grid == RELEASED or (name in FIGURES and FIGURES[name].rows) else f"{name}_{grid}"
 
 
 def require_rows(table: pd.DataFrame, figure: str, needs: str) -> None:

@@ -19,8 +19,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 
-from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, find_dataset
-from astraios_analysis.records.released import GRID
+from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, RELEASED, find_dataset
 from astraios_analysis.records.schema import METHODS, order_methods
 from astraios_analysis.scores.models import SEED_COLUMNS, keep_means, keep_seeds, seed_words
 
@@ -505,7 +504,7 @@ def name_dataset(dataset: str) -> str:
 
 def name_grid(grid: str) -> str:
     """Return what the runs of a grid are called."""
-    return "Released models" if grid == GRID else f"Grid {grid}"
+    return "Released models" if grid == RELEASED else f"Grid {grid}"
 
 
 def join(words: Iterable[str]) -> str:

@@ -23,8 +23,7 @@ from pydantic import (
 from astraios_analysis.records.notation import COUNT_UNITS, parse_count
 from astraios_analysis.records.reading import read_toml
 from astraios_analysis.records.refusal import FileProblem, RecordError, Refusal, fail
-from astraios_analysis.records.registry import chance_level, find_dataset
-from astraios_analysis.records.released import GRID as RELEASED
+from astraios_analysis.records.registry import RELEASED, chance_level, find_dataset
 from astraios_analysis.records.schema import METHODS, RunRecord, Score, validating
 
 COUNTS = ("n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated")

@@ -24,7 +24,7 @@ from astraios_analysis.prediction.forecast import Fitted, fit_outcome, fit_suppo
 from astraios_analysis.prediction.outcome import record_outcome
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal, attempt
-from astraios_analysis.records.released import GRID
+from astraios_analysis.records.registry import RELEASED
 from astraios_analysis.scores.bootstrap import RESAMPLES, ProblemBootstrap, percentile_interval
 from astraios_analysis.scores.models import ModelScores, model_scores, require_measure
 from astraios_analysis.scores.ranks import measured_datasets, share_first
@@ -347,7 +347,7 @@ def run_cost(records: Sequence[RunRecord], method: str, n_params: float) -> tupl
         nearest = [r for r, d in zip(own, distance, strict=True) if d <= min(distance) + 1e-12]
         return float(np.mean([r.cost.flop / r.n_params_base for r in nearest if r.cost]) * n_params), MEASURED
     tokens = [r.n_tokens for r in records if r.n_tokens]
-    tokens = tokens or [STUDY_TOKENS] * any(r.grid == GRID for r in records)
+    tokens = tokens or [STUDY_TOKENS] * any(r.grid == RELEASED for r in records)
     per_parameter = FLOP_PER_PARAMETER.get(method, FLOP_PER_FROZEN_PARAMETER)
     basis = COUNTED if tokens else f"{COUNTED}; tokens not recorded: FLOP of one token"
     return per_parameter * n_params * (float(np.median(tokens)) if tokens else 1.0), basis
@@ -355,7 +355,7 @@ def run_cost(records: Sequence[RunRecord], method: str, n_params: float) -> tupl
 
 def training_preset(records: Sequence[RunRecord]) -> str | None:
     """Return the preset of `training` that a grid is of; None where it was trained elsewhere."""
-    if any(record.grid == GRID for record in records):
+    if any(record.grid == RELEASED for record in records):
         return STUDY_PRESET
     specs = (record.provenance.spec or {} for record in records if record.provenance)
     return next((spec["run"]["grid"] for spec in specs if "run" in spec), None)

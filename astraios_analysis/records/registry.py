@@ -23,6 +23,8 @@ Suite = Literal["published", "embedded", "mean", "own"]
 LOSS, LOSS_METRIC = "val_loss", "nats per token"
 # The mean over code generation: a score like others (`records.frame`), but no data set beside those it is over.
 MEAN_GENERATION = "mean_generation"
+# The grid of the 28 published models, and settings of their scores on changed prompts.
+RELEASED, NOMINAL, ALL_TRANSFORMATIONS = "released", "nominal", "all_transformations"
 DECLARATIONS = "datasets.toml"
 """File beside records that declares data sets of one's own."""
 

@@ -21,8 +21,7 @@ from astraios_analysis.records.frame import (
     with_mean,
 )
 from astraios_analysis.records.refusal import Refusal, collect, fail, require_known
-from astraios_analysis.records.registry import LOSS, read_declarations
-from astraios_analysis.records.released import GRID, is_released_folder, load_released, released_datasets
+from astraios_analysis.records.registry import LOSS, RELEASED, read_declarations
 
 
 def find_data_dir() -> Path:
@@ -51,42 +50,22 @@ def _find(name: str, remedy: str, *, here: bool = True) -> Path:
 
 
 def check_sources(paths: list[Path], grid: str | None = None) -> tuple[list[RunRecord], list[FileProblem]]:
-    """Validate record files, folders of records and of released tables: what could be read, and what not and why.
+    """Validate record files and folders of records: what could be read, and what not and why.
 
     With ``grid``, what is of another grid is passed over.
     """
-    listed, problems = collect(lambda path: (path, files_below(path) if os.path.isdir(path) else []), paths)
-    recorded: list[Path] = []
-    released: dict[Path, Path] = {}
-    for path, files in listed:
+    # What cannot be listed is said when it is read.
+    listed, _ = collect(files_below, [path for path in paths if os.path.isdir(path)])
+    for files in listed:
         read_declarations(files)
-        folders = [folder for folder in sorted({file.parent for file in files}) if is_released_folder(folder)]
-        released |= {folder.resolve(): folder for folder in folders}
-        if not folders or any(file.suffix == ".json" for file in files):
-            recorded.append(path)
-    records, wrong = check(recorded, grid)
-    tables_of = list(released.values()) if grid in (None, GRID) else []
-    tables, refused = _check_released(tables_of, {record.run_id: "a record file" for record in records})
-    return records + tables, problems + wrong + refused
-
-
-def _check_released(folders: list[Path], places: dict[str, str]) -> tuple[list[RunRecord], list[FileProblem]]:
-    """Read released tables and name the runs already in ``places``: one counted twice would shrink every interval."""
-    records: list[RunRecord] = []
-    loaded, problems = collect(lambda folder: (folder, load_released(folder)), folders)
-    for folder, found in loaded:
-        for run_id in sorted({record.run_id for record in found} & set(places)):
-            problems.append(FileProblem(folder, "run_id", f"{run_id!r} is also in {places[run_id]}; give one of them"))
-        places |= {record.run_id: str(folder) for record in found}
-        records.extend(found)
-    return records, problems
+    return check(paths, grid)
 
 
 def load_records(data_dir: str | Path | None = None, grid: str | None = None) -> list[RunRecord]:
     """Read every record below a data folder (`find_data_dir` by default), of one grid or all, ordered as a table is.
 
-    The folder holds released tables, record files, or both; anything wrong in it is refused. Runs that have what their
-    grid's mean over code generation is over have the mean among their scores, and so are losses of right answers.
+    Anything wrong in the folder is refused. Runs that have what their grid's mean over code generation is over have the
+    mean among their scores, and so are losses of right answers.
     """
     folder = find_data_dir() if data_dir is None else Path(data_dir)
     records, problems = check_sources([folder], grid)
@@ -100,11 +79,7 @@ def load_records(data_dir: str | Path | None = None, grid: str | None = None) ->
 def peek_runs(data_dir: str | Path | None = None) -> Iterator[tuple[str, object, frozenset[str]]]:
     """Look for grid, seed and data sets of the runs below a data folder, nothing checked: what to choose a grid by."""
     place = find_data_dir() if data_dir is None else Path(data_dir)
-    files = files_below(place) if place.is_dir() else [place]
-    for folder in sorted({file.parent for file in files}):
-        if is_released_folder(folder):
-            yield GRID, None, released_datasets(folder)
-    for file in files:
+    for file in files_below(place) if place.is_dir() else [place]:
         found = peek(file) if file.suffix == ".json" else {}
         if isinstance(found.get("grid"), str):
             scores = [score for score in found.get("scores") or () if isinstance(score, dict)]
@@ -180,6 +155,6 @@ def load_grids(data_dir: str | Path | None = None, grid: str = ALL) -> PerGrid[l
     """Read the records below a data folder, of one grid or of all: the released models first, others by name."""
     records = load_records(data_dir, None if grid == ALL else grid)
     if not records:
-        raise fail(Path(data_dir or "data"), "holds no record; add record files (*.json) or the released tables")
-    names = sorted({record.grid for record in records}, key=lambda name: (name != GRID, name))
+        raise fail(Path(data_dir or "data"), "holds no record; add record files (*.json)")
+    names = sorted({record.grid for record in records}, key=lambda name: (name != RELEASED, name))
     return PerGrid({name: [record for record in records if record.grid == name] for name in names})

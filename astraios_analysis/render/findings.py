@@ -17,8 +17,7 @@ from astraios_analysis.figures.spec import figure_stem, keep_shares
 from astraios_analysis.figures.style import join, keep_voting, name_dataset, name_method, say_no_vote, size_label, span
 from astraios_analysis.figures.transfer import refused_rows
 from astraios_analysis.records.notation import count
-from astraios_analysis.records.registry import LOSS, METRICS
-from astraios_analysis.records.released import GRID
+from astraios_analysis.records.registry import LOSS, METRICS, RELEASED
 from astraios_analysis.records.schema import order_methods
 
 RULED_OUT = 0.05
@@ -124,7 +123,7 @@ def _held_out(
 
 def read_twin(figures_dir: Path, name: str, grid: str | None) -> pd.DataFrame | None:
     """Return the table of a grid's figure (None: of all grids that share it), or None where it was not drawn."""
-    path = figures_dir / f"{figure_stem(name, grid or GRID)}.csv"
+    path = figures_dir / f"{figure_stem(name, grid or RELEASED)}.csv"
     table = pd.read_csv(path) if path.is_file() and path.stat().st_size > 1 else pd.DataFrame()
     if grid and "grid" in table:
         # One that grids share: its own rows.

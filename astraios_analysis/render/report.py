@@ -26,7 +26,7 @@ from astraios_analysis.figures.spec import FigureSpec
 from astraios_analysis.figures.style import name_method
 from astraios_analysis.records.files import write_whole
 from astraios_analysis.records.frame import RunRecord
-from astraios_analysis.records.released import GRID
+from astraios_analysis.records.registry import RELEASED
 from astraios_analysis.records.schema import order_methods
 from astraios_analysis.render.execution import read_cells
 from astraios_analysis.render.findings import choose_method, claim_board, read_twin
@@ -187,7 +187,7 @@ def _figure(stem: str, spec: FigureSpec, grid: str, folders: tuple[Path, Path], 
     links = [(kind.upper(), _link(figures_dir / f"{stem}.{kind}", build_dir)) for kind in ("pdf", "png", "csv")]
     table = read_twin(figures_dir, spec.name, grid or None)
     answered = spec.say(table)
-    title = f"{spec.title}: grid {grid}" if grid not in ("", GRID) else spec.title
+    title = f"{spec.title}: grid {grid}" if grid not in ("", RELEASED) else spec.title
     return {
         "name": stem,
         "title": title,
@@ -239,5 +239,5 @@ def count_seeds(records: Sequence[RunRecord]) -> dict[str, int]:
     found: dict[str, Counter] = {}
     for record in records:
         found.setdefault(record.grid, Counter())[record.size, record.method] += 1
-    ordered = sorted(found, key=lambda grid: (grid != GRID, grid))
+    ordered = sorted(found, key=lambda grid: (grid != RELEASED, grid))
     return {grid: max(found[grid].values()) for grid in ordered}

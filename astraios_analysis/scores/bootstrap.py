@@ -18,15 +18,16 @@ from astraios_analysis.records.counts import pass_at_k, robust_drop, robust_pass
 from astraios_analysis.records.frame import ProblemCounts, RunRecord, Score
 from astraios_analysis.records.refusal import require_level
 from astraios_analysis.records.registry import (
+    ALL_TRANSFORMATIONS,
     DATASETS,
     LOSS,
     LOSS_METRIC,
     METRICS,
+    NOMINAL,
     SECOND_FILE,
     DataSet,
     find_dataset,
 )
-from astraios_analysis.records.released import ALL_TRANSFORMATIONS, NOMINAL
 
 PROBLEM_BOOTSTRAP = "bootstrap over problems"
 BOOTSTRAP_ERROR = "normal, bootstrap standard error"

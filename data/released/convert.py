@@ -26,14 +26,14 @@ from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
-from astraios_analysis.records import released
 from astraios_analysis.records.frame import METHODS
-from astraios_analysis.records.registry import DATASETS
+from astraios_analysis.records.registry import DATASETS, NOMINAL
 
 SIZES: tuple[str, ...] = ("1b", "3b", "7b", "16b")
 
 MODEL = ("size", "method")
-SCORE_FIELDS = (*MODEL, *released.SCORE_FIELDS)
+SCORE_FIELDS = (*MODEL, "dataset", "language", "setting", "metric", "value", "stderr", "reading_error")
+SCORE_FIELDS += ("n_items", "n_samples", "source", "source_file")
 COUNT_FIELDS = (*MODEL, "dataset", "language", "setting", "problem_id", "n_samples", "n_passed")
 PARAMETER_FIELDS = (*MODEL, "n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated")
 PARAMETER_FIELDS += ("n_params_saved", "source")
@@ -139,7 +139,7 @@ def convert_parameters(row: Row) -> Row:
 def add_humaneval(rows: Iterable[Row]) -> list[Row]:
     """Return rows and those of the data set that ReCode's unperturbed prompts make: HumanEval, greedy."""
     rows = list(rows)
-    plain = [row for row in rows if (row["dataset"], row["setting"]) == ("recode_format", released.NOMINAL)]
+    plain = [row for row in rows if (row["dataset"], row["setting"]) == ("recode_format", NOMINAL)]
     return rows + [row | {"dataset": "humaneval_python", "setting": "greedy"} for row in plain]
 
 

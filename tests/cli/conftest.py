@@ -1,6 +1,5 @@
 """The command, run in this process on the released models or on grids written for a test."""
 
-import functools
 import json
 
 import pytest
@@ -8,16 +7,7 @@ from simulated_grids import LARGEST, World, simulate
 
 from astraios_analysis.cli.main import main
 from astraios_analysis.records import frame as records
-from astraios_analysis.records import released, sources
 from astraios_analysis.records.frame import METHODS
-
-load_once = functools.cache(released.load_released)
-
-
-@pytest.fixture(autouse=True)
-def read_tables_once(monkeypatch):
-    """Read the released tables, which never change here, once and not for every command."""
-    monkeypatch.setattr(sources, "load_released", load_once)
 
 
 @pytest.fixture

@@ -137,9 +137,9 @@ DRAW = """
 import sys
 from astraios_analysis.figures.gallery import Tables
 from astraios_analysis.figures.spec import save
-from astraios_analysis.records.released import load_released
+from astraios_analysis.records.files import load_folder
 
-tables = Tables(load_released(sys.argv[1]))
+tables = Tables(load_folder(sys.argv[1]))
 save(*tables.draw("updated_parameters"), "updated_parameters", sys.argv[2])
 """
 

@@ -86,3 +86,8 @@ def test_security_before_cutting(released_folder, model, valid, insecure, stderr
     scores = scores[(scores["size"] + " " + scores["method"] == model) & (scores["dataset"] == "aatk")]
     row = scores[scores["setting"] == "t0.2,n20,uncut,all_rules"].iloc[0]
     assert row["value"] == pytest.approx(insecure, abs=6e-4) and row["stderr"] == pytest.approx(stderr, abs=2e-3)
+
+
+def test_records_are_made_from_the_tables(released_records, released_folder):
+    made = SimpleNamespace(**runpy.run_path(str(released_folder / "records.py"))).make_records(released_folder)
+    assert sorted(made, key=lambda record: record.run_id) == sorted(released_records, key=lambda record: record.run_id)

@@ -1,4 +1,4 @@
-"""Released tables and record files below one folder are found together, by grid, or what is wrong is said."""
+"""Record files below one folder are found together, by grid, or what is wrong is said."""
 
 import shutil
 from pathlib import Path
@@ -13,9 +13,10 @@ from astraios_analysis.scores.losses import final_losses
 
 
 @pytest.fixture
-def data(tmp_path, write_tables, make_record):
-    """A data folder with the tables of two released models and one trained run."""
-    write_tables(tmp_path / "data" / "released")
+def data(tmp_path, make_record, released_records):
+    """A data folder with two released models and one trained run."""
+    for record in released_records[:2]:
+        save(record, tmp_path / "data" / "released")
     save(make_record(), tmp_path / "data" / "runs")
     return tmp_path / "data"
 
@@ -35,20 +36,14 @@ def test_one_place_given_twice_counts_once(data):
         assert (len(records), problems) == (3, [])
 
 
-def test_one_model_in_two_sources_names_both(data, make_record):
+def test_one_model_in_two_sources_names_both(data):
     shutil.copytree(data / "released", data / "more")
     problems = check_sources([data])[1]
-    assert len(problems) == 2
-    assert {problem.path for problem in problems} == {data / "released"}
-    assert f"'released-1b-fft' is also in {data / 'more'}; give one of them" in {p.message for p in problems}
-    shutil.rmtree(data / "more")
-    save(make_record(run_id="released-1b-lora"), data / "runs")
-    assert [problem.message for problem in check_sources([data])[1]] == [
-        "'released-1b-lora' is also in a record file; give one of them"
-    ]
+    assert {problem.path.parent for problem in problems} == {data / "released"} and len(problems) == 2
+    assert f"'released-1b-fft' is also in {data / 'more' / 'released-1b-fft.json'}; remove one" in problems[0].message
 
 
-def test_scores_of_something_else_are_not_taken_for_released_tables(tmp_path, make_record):
+def test_tables_beside_records_are_nothing(tmp_path, make_record):
     save(make_record(), tmp_path)
     (tmp_path / "scores.csv").write_text("name,points\nanna,3\n")
     assert [record.run_id for record in load_records(tmp_path)] == ["mini-1b-lora-s0"]
@@ -83,8 +78,8 @@ class TestLoadGrids:
         }
         assert list(load_grids(folder, "mini")) == ["mini"]
 
-    def test_released_models_come_first(self, write_tables, folder):
-        write_tables(folder / "released")
+    def test_released_models_come_first(self, released_records, folder):
+        save(released_records[0], folder)
         assert list(load_grids(folder)) == ["released", "bare", "mini"]
 
 
