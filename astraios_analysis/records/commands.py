@@ -21,7 +21,7 @@ class _Texts:
         formatter.write(f"\n{self.help}" if self.help else "")
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        title = "" if "examples:" in (self.epilog or "") else "examples:\n"
+        title = "examples:\n" if (self.epilog or "").startswith("  ") else ""
         formatter.write(f"\n{title}{self.epilog}" if self.epilog else "")
 
 

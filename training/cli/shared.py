@@ -90,7 +90,7 @@ TRACKERS = options(
 _SETTING_NAMES = ("micro_batch", "gradient_checkpointing", "precision", "base_precision")
 CHOICE = options(
     option("--preset", "NAME", f"the grid: {', '.join(PRESETS)}"),
-    folder("--spec", "the grid in a file of your own (`grid spec --preset NAME` prints one)"),
+    folder("--spec", "the grid in a file of your own (`grid spec --preset NAME` prints one)", metavar="FILE"),
     several("--size", "SIZE", "sizes (default: all of the grid)"),
     METHOD,
     several("--seed", "SEED", "seeds (default: all)", type=int),

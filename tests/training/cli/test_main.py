@@ -59,6 +59,11 @@ def test_every_command_has_help_with_examples(told, command):
     assert f"examples:\n  python -m training {command[0]}" in text
 
 
+@pytest.mark.parametrize("action", ["list", "status"])
+def test_no_examples_are_announced_where_there_are_none(told, action):
+    assert "examples:" not in told("grid", action, "--help").out
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
