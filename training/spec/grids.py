@@ -51,9 +51,9 @@ class Grid(BaseModel):
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         names = [size.name for size in self.sizes]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(f"size {repeated[0]!r} is in grid {self.name!r} twice; give every size its own name")
+        for kind, given in {"size": names, "tuning method": self.methods, "seed": self.seeds}.items():
+            for one in dict.fromkeys(name for name in given if given.count(name) > 1):
+                raise ValueError(f"{kind} {one!r} is in grid {self.name!r} twice; name each once")
         for method in {*self.methods, *self.learning_rates, *self.width_exponents} - self.peft.keys():
             known_method(method)
         self._known(self.held_out_sizes, names, "held-out size")

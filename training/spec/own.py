@@ -30,7 +30,10 @@ def read_grid(path: Path) -> Grid:
         raise fail(path, f"is that of a preset, {content['name']!r}; give your grid a name of its own", "name")
     content["data"] = _text_beside(path, content.get("data"))
     try:
-        return Grid.model_validate_json(json.dumps(content))
+        grid = Grid.model_validate_json(json.dumps(content))
+        # What is wrong with a run is said here, too, before anything starts.
+        grid.runs()
+        return grid
     except TypeError as error:
         raise fail(path, f"holds a date or time ({error}); write it as text") from error
     except ValidationError as error:
