@@ -18,7 +18,7 @@ from torch import nn
 from astraios_analysis.records.frame import ValidationPoint
 from training.loop.batches import RowSet
 from training.loop.processes import agreed
-from training.spec.files import DIVERGED_FILE, exclusive, flush
+from training.spec.files import DIVERGED_FILE, exclusive, flush, require_writable
 from training.spec.run import LoopSettings, Schedule
 
 # Leading values of a tensor tell one draw or training from another; a digest of all would read the whole base model.
@@ -203,9 +203,14 @@ class RunFolder:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         accelerator.wait_for_everyone()
-        accelerator.save_state(str(partial))
-        if save_shards is not None:
-            save_shards(partial)
+        try:
+            accelerator.save_state(str(partial))
+            if save_shards is not None:
+                save_shards(partial)
+        except RuntimeError:
+            # Torch's writer names a position in its file; a full disk is said by this.
+            require_writable(self.path)
+            raise
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             files = {

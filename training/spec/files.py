@@ -135,7 +135,8 @@ def run_state(runs_dir: str | Path, run_id: str) -> RunState:
         return RunState("running", reached)
     error, diverged = folder / _ERROR_FILE, folder / DIVERGED_FILE
     if error.exists():
-        return RunState("failed", last_line(error.read_text("utf-8")), is_divergence=diverged.exists())
+        reason = last_line(error.read_text("utf-8")) or "no room was left to write down why"
+        return RunState("failed", reason, is_divergence=diverged.exists())
     if diverged.exists():
         return RunState("failed", str(json.loads(diverged.read_text("utf-8"))["reason"]), is_divergence=True)
     return RunState("partial", reached) if n_steps else RunState("missing")

@@ -1,4 +1,6 @@
 import json
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -141,3 +143,13 @@ def test_a_folder_is_for_one_process_at_a_time(folder):
 def test_a_failure_of_another_run_says_nothing_about_this_one(folder):
     folder.mark_failed(17, "the training loss of step 18 is nan")
     RunFolder(folder.path, {**IDENTITY, "seed": 1}).check_not_failed()
+
+
+def test_a_full_disk_is_said_where_torch_names_a_position(prepared, folder, monkeypatch):
+    accelerator, *_ = prepared
+    monkeypatch.setattr(accelerator, "save_state", Mock(side_effect=RuntimeError("unexpected pos 192 vs 84")))
+    with pytest.raises(RuntimeError, match="unexpected pos"):
+        folder.save(accelerator, progress_at(3))
+    monkeypatch.setattr(Path, "open", Mock(side_effect=OSError(28, "No space left on device")))
+    with pytest.raises(ValueError, match="cannot be written: No space left on device; make room, or name another fold"):
+        folder.save(accelerator, progress_at(3))
