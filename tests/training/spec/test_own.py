@@ -63,8 +63,8 @@ def test_a_file_of_ones_own_names_its_runs_and_its_text(tmp_path, monkeypatch, t
         ("methods =", 'name = "ladder"\nmethods =', "name: is that of a preset, 'ladder'"),
         ("[[sizes]]", "[[sizes", "is not TOML"),
         ('data = "text.jsonl"', "data = 2020-01-01", "holds a date or time"),
-        ("methods =", "seeds = [-1]\nmethods =", r"mine\.toml: seed: is -1; input should be greater"),
-        ("methods =", "seeds = [1, 1]\nmethods =", r"seed 1 is in grid 'mine' twice; name each once"),
+        ("[0, 7]", "[-1]", r"mine\.toml: seed: is -1; input should be greater"),
+        ("[0, 7]", "[1, 1]", r"seed 1 is in grid 'mine' twice; name each once"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, old, new, message):
