@@ -23,6 +23,7 @@ from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, 
 from astraios_analysis.records.schema import METHODS, order_methods
 from astraios_analysis.scores.models import SEED_COLUMNS, keep_means, keep_seeds, seed_words
 
+THEME = "astraios_analysis.figures.theme"
 FULL_WIDTH = 7.2  # inches: the text width of a two-column page
 _NOTE_SIZE = 8  # points
 # Points of a panel's place that its axis' numbers and label take.
@@ -82,41 +83,11 @@ METHOD_STYLES = _Styles(
 )
 
 
-def use_theme() -> None:
-    """Set the one theme of all figures: small text for print, real text in PDF, no time stamps."""
-    mpl.rcParams.update(
-        {
-            "font.size": 7.5,
-            "axes.titlesize": 8.5,
-            "axes.labelsize": 7.5,
-            "xtick.labelsize": 7,
-            "ytick.labelsize": 7,
-            "legend.fontsize": 7.5,
-            "figure.titlesize": 9,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.color": "0.9",
-            "grid.linewidth": 0.6,
-            "axes.axisbelow": True,
-            "lines.linewidth": 1.1,
-            "lines.markersize": 4,
-            "errorbar.capsize": 0,
-            "pdf.fonttype": 42,
-            "svg.fonttype": "none",
-            "svg.hashsalt": "astraios",
-            "figure.dpi": 110,
-            "savefig.dpi": 200,
-            "figure.constrained_layout.use": True,
-        }
-    )
-
-
 def small_multiples(
     n_panels: int, n_columns: int, row_height: float = 1.75, **kwargs: object
 ) -> tuple[Figure, list[Axes]]:
     """Return a full-width figure and its axes in reading order; unused places are left empty."""
-    use_theme()
+    plt.style.use(THEME)
     n_rows = -(-n_panels // n_columns)
     figure, axes = plt.subplots(
         n_rows, n_columns, figsize=(FULL_WIDTH, row_height * n_rows + 0.55), squeeze=False, **kwargs

@@ -204,10 +204,10 @@ def hash_files(paths: Iterable[Path]) -> dict[str, str]:
     return {path.name: file_hash(path) for path in paths}
 
 
-def folder_hashes(folder: Path, pattern: str = "*") -> dict[str, str]:
+def folder_hashes(folder: Path) -> dict[str, str]:
     """Return the hash of every file below a folder by its path in the folder; hidden files and caches are left out."""
     found = {}
-    for path in sorted(folder.rglob(pattern)):
+    for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in name.parts):
             found[name.as_posix()] = file_hash(path)
@@ -233,7 +233,7 @@ def figure_files(figures_dir: Path, notebook: str, figures: Mapping[str, FigureS
 
 def describe_inputs(data_dir: Path) -> dict[str, object]:
     """Return what all notebooks are made from: hashes of records and of this package, and versions."""
-    package = folder_hashes(Path(__file__).parents[1], "*.py")
+    package = folder_hashes(Path(__file__).parents[1])
     return {"inputs": {"data": folder_hashes(data_dir), "package": package}, "versions": versions()}
 
 

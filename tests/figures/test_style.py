@@ -123,7 +123,7 @@ def test_categories_keep_the_order_of_sizes_and_methods_and_points_stand_at_thei
 
 @pytest.fixture
 def panel():
-    style.use_theme()
+    pyplot.style.use(style.THEME)
     figure, axes = pyplot.subplots()
     yield axes
     pyplot.close(figure)
