@@ -38,8 +38,6 @@ RUN_COLUMNS |= {"n_tokens": "Int64"} | dict.fromkeys(("base_val_loss", "val_loss
 COST_COLUMNS = {"seconds": "float64", "flop": "float64", "peak_memory_bytes": "Int64"}
 SCORE_COLUMNS = dict.fromkeys(("dataset", "language", "setting", "metric"), _TEXT)
 SCORE_COLUMNS |= dict.fromkeys(("value", "stderr", "reading_error", "chance"), "float64")
-# Of the score's task, on validation problems.
-LOSS_COLUMNS = dict.fromkeys(("base_task_loss", "task_loss", "task_loss_se"), "float64")
 SCORE_COLUMNS |= dict.fromkeys(("n_items", "n_samples", "n_passed"), "Int64") | {"source": _TEXT, "source_file": _TEXT}
 
 
@@ -56,18 +54,9 @@ def to_frame(records: Iterable[RunRecord], per: Literal["score", "run"] = "score
             rows.append(run | {name: getattr(cost, name) for name in COST_COLUMNS})
         else:
             for score in record.scores:
-                rows.append(run | {name: getattr(score, name) for name in SCORE_COLUMNS} | _task_losses(record, score))
-    columns = RUN_COLUMNS | (COST_COLUMNS if per == "run" else SCORE_COLUMNS | LOSS_COLUMNS)
+                rows.append(run | {name: getattr(score, name) for name in SCORE_COLUMNS})
+    columns = RUN_COLUMNS | (COST_COLUMNS if per == "run" else SCORE_COLUMNS)
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
-
-
-def _task_losses(record: RunRecord, score: Score) -> dict[str, float | None]:
-    known = DATASETS.get(score.dataset)
-    before, after = (
-        losses.get(known.task if known else "") for losses in (record.base_task_losses, record.task_losses)
-    )
-    values = (before and before.loss, after and after.loss, after and after.stderr)
-    return dict(zip(LOSS_COLUMNS, values, strict=True))
 
 
 _MEAN = DATASETS[MEAN_GENERATION]
