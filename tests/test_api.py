@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from law_worlds import losses_on_grid
 from matplotlib.figure import Figure
 from simulated_grids import simulate
 
@@ -146,10 +147,7 @@ class TestSnippet:
 
 def test_which_rows_take_part_does_not_depend_on_what_is_asked():
     names = {"x": ["N", "D"], "y": "loss", "law": "multiplicative"}
-    good = pd.DataFrame(
-        [(n, d) for n in np.geomspace(1e8, 3e9, 5) for d in np.geomspace(2e9, 1e11, 5)], columns=["N", "D"]
-    )
-    good["loss"] = 0.7 + 3000 * good["N"] ** -0.2 * good["D"] ** -0.15
+    good = losses_on_grid("multiplicative", [0.7, 3000, 0.2, 0.15], noise=0)
     more = {"N": [0, 1e8, 9e9], "D": [1e10, -1, 1e12], "loss": [5, np.nan, 99], "held_out": [False, False, True]}
     table = pd.concat([good.assign(held_out=False), pd.DataFrame(more)], ignore_index=True)
     table.loc[3, "loss"], target = np.nan, pd.DataFrame({"N": [6e9], "D": [2e11]})

@@ -2,9 +2,9 @@
 
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
+from law_worlds import losses_on_grid
 
 from training.spec.grids import preset
 
@@ -33,9 +33,10 @@ class TestPlan:
 class TestTable:
     @pytest.fixture
     def pool(self, tmp_path):
-        n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(2e7, 1e9, 6), np.geomspace(5e8, 5e10, 6)))
-        table = pd.DataFrame({"run": range(36), "N": n, "D": d, "loss": 1.7 + 400 * n**-0.34 + 600 * d**-0.3})
-        table.loc[(n * d) > 2e18, "loss"] = None
+        theta = [1.7, 400, 600, 0.34, 0.3]
+        table = losses_on_grid("chinchilla", theta, noise=0, n=6, sizes=(2e7, 1e9), tokens=(5e8, 5e10))
+        table.insert(0, "run", range(36))
+        table.loc[table["N"] * table["D"] > 2e18, "loss"] = None
         table.to_csv(tmp_path / "pool.csv", index=False)
         pd.DataFrame({"N": [4e9], "D": [2e11]}).to_csv(tmp_path / "big.csv", index=False)
         columns = ("--x", "N,D", "--y", "loss", "--law", "chinchilla")

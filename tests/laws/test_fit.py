@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from law_worlds import losses_on_grid
 from scipy import stats
 from simulated_grids import simulate
 
@@ -224,10 +225,7 @@ def test_refusals(grouped, options, text):
 
 
 def test_tied_parameters_are_one(tmp_path):
-    x = np.stack(np.meshgrid(np.geomspace(1e8, 3e9, 5), np.geomspace(2e9, 1e11, 5)), axis=-1).reshape(-1, 2)
-    noise = np.exp(0.002 * np.random.default_rng(0).normal(size=25))
-    runs = pd.DataFrame(x, columns=["N", "D"])
-    runs["loss"] = (1.7 + 400 * runs["N"] ** -0.35 + 3000 * runs["D"] ** -0.35) * noise
+    runs = losses_on_grid("chinchilla", [1.7, 400, 3000, 0.35, 0.35])
 
     def fit(law, **fixed):
         return aa.fit(runs, law, ["N", "D"], "loss", fixed=fixed)

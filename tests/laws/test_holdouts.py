@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from law_worlds import losses_on_grid
 from scipy.special import expit
 
 import astraios_analysis as aa
@@ -23,6 +24,7 @@ from astraios_analysis.laws.holdouts import (
 from astraios_analysis.laws.residuals import Objective
 
 X = np.geomspace(1e6, 1e9, 40)
+THETA = [1.7, 400, 410, 0.34, 0.28]
 
 
 def test_distance_is_the_furthest_of_the_inputs_and_their_product():
@@ -128,9 +130,7 @@ def test_groups_that_share_a_law_of_the_loss_lie_out_where_it_is_small():
 
 
 def test_an_interval_does_not_depend_on_what_else_is_asked():
-    n, d = map(np.ravel, np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(1e8, 1e10, 5)))
-    noise = np.exp(0.01 * np.random.default_rng(0).standard_normal(25))
-    table = pd.DataFrame({"N": n, "D": d, "loss": (1.7 + 400 * n**-0.34 + 410 * d**-0.28) * noise})
+    table = losses_on_grid("chinchilla", THETA, 0.01, sizes=(1e7, 1e9), tokens=(1e8, 1e10))
     places = [{"N": 8e9, "D": 1e9}, {"N": 1e8, "D": 8e10}, {"N": 1e8, "D": 7e10}]
     together = aa.predict(table, x=["N", "D"], y="loss", at=places).rows
     for place, row in zip(places, together, strict=True):
@@ -138,12 +138,9 @@ def test_an_interval_does_not_depend_on_what_else_is_asked():
 
 
 def test_what_is_printed_does_not_depend_on_the_order_of_rows():
-    n, d = map(np.ravel, np.meshgrid(np.geomspace(1e7, 1e9, 4), np.geomspace(1e8, 1e10, 5)))
-    noise = np.random.default_rng(1).standard_normal((2, 20))
-    losses = (1.7 + 400 * n**-0.34 + 410 * d**-0.28) * np.exp(0.01 * noise)
-    parts = [pd.DataFrame({"N": n, "D": d, "loss": loss, "on": name}) for loss, name in zip(losses, "ba", strict=True)]
-    table = pd.concat(parts, ignore_index=True)
-    table["error"] = expit(2 * (table["loss"] - 3)) + 0.002 * noise.ravel()
+    worlds = [losses_on_grid("chinchilla", THETA, 0.01, seed, sizes=(1e7, 1e9), tokens=(1e8, 1e10)) for seed in (1, 2)]
+    table = pd.concat([world.assign(on=name) for world, name in zip(worlds, "ba", strict=True)], ignore_index=True)
+    table["error"] = expit(2 * (table["loss"] - 3)) + 0.002 * np.random.default_rng(3).standard_normal(len(table))
     columns = {"x": ["N", "D"], "group": "on", "at": {"N": 3e9, "D": 3e10}}
     for way in ({"y": "loss"}, {"y": "error", "via": "loss", "rate": True}):
         one, other = (

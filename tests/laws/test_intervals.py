@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from law_worlds import THETAS, losses_on_grid
 from scipy import stats
 from scipy.optimize import least_squares
 
@@ -127,11 +128,9 @@ def test_ends_at_a_bound_are_those_of_an_independent_profile(law, theta, names):
 
 def test_a_coupled_law_of_which_one_term_has_vanished():
     """A may be 0: alpha and A may then be anything, and the floor has an end all the same."""
-    n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e8, 3e10, 6), np.geomspace(2e9, 6e11, 6)))
-    x, y = (
-        np.column_stack([n, d]),
-        (1.69 + 640 * d**-0.35) * np.exp(0.005 * np.random.default_rng(0).standard_normal(len(n))),
-    )
+    theta = [1.69, 0, 640, 0.35, 0.35]
+    table = losses_on_grid("chinchilla", theta, 0.005, n=6, sizes=(1e8, 3e10), tokens=(2e9, 6e11)).to_numpy()
+    x, y = table[:, :2], table[:, 2]
     fit = fit_law("skaling", x, y, must_converge=False, n_starts=4)
     certificate, found = certify(fit, only=["E", "A", "alpha", "k"])
     for name in ("A", "alpha"):
@@ -141,9 +140,8 @@ def test_a_coupled_law_of_which_one_term_has_vanished():
 
 
 def test_ends_of_a_parameter_of_either_sign():
-    n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e8, 3e10, 7), np.geomspace(2e9, 6e11, 7)))
-    x, truth = np.column_stack([n, d]), np.array([-0.02, 0.8, 0.07, 0.5, 3.0, -0.1, -0.03, -0.5, 0.02])
-    y = LAWS["farseer"].function(x, truth) * np.exp(0.003 * np.random.default_rng(1).standard_normal(len(n)))
+    table = losses_on_grid("farseer", THETAS["farseer"][0], 0.003, 1, n=7, sizes=(1e8, 3e10), tokens=(2e9, 6e11))
+    x, y = table[["N", "D"]].to_numpy(), table["loss"].to_numpy()
     fit = fit_law("farseer", x, y, n_starts=4)
     own = certify(fit, only=["a1"])[1]["a1"]
     assert rise(fit, x, y, 0.95, a1=own.upper) == pytest.approx(1, rel=1e-5)

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from law_worlds import losses_on_grid
 
 import astraios_analysis as aa
 from astraios_analysis.cli.main import main
-from astraios_analysis.laws.forms import find_law
 
 X = np.geomspace(1e7, 1e9, 12)
 POINTS = pd.DataFrame({"n": [5e8, 2e9, 5e10], "m": ["a", "b", "a"]})
@@ -37,10 +37,7 @@ def test_a_kept_fit_predicts_as_the_fit(tmp_path, options):
 
 
 def test_two_inputs_and_rows_with_factors_and_codes(tmp_path):
-    x = np.stack(np.meshgrid(np.geomspace(1e8, 3e9, 5), np.geomspace(2e9, 1e11, 5)), axis=-1).reshape(-1, 2)
-    y = find_law("skaling").function(x, np.array([1.5, 2300.0, 9900.0, 0.42, 0.43, 0.4]))
-    y = y * np.exp(0.002 * np.random.default_rng(0).normal(size=25))
-    runs = pd.DataFrame({"N": x[:, 0], "D": x[:, 1], "loss": y})
+    runs = losses_on_grid("skaling", [1.5, 2300, 9900, 0.42, 0.43, 0.4])
     aa.fit(runs, "skaling", ["N", "D"], "loss").save(tmp_path / "fit.json")
     rows = pd.DataFrame({"name": list("abc"), "N": [1e9, "7b", 1e9], "D": [1e10, 2e11, 1e13]})
     found = aa.load_fit(tmp_path / "fit.json").predict_rows(rows)

@@ -12,6 +12,7 @@ import nbformat
 import psutil
 import pytest
 from notebook_files import write_notebook
+from waiting import wait_until
 
 from astraios_analysis.render.execution import Job, run_jobs
 
@@ -107,11 +108,11 @@ def test_interrupt_stops_at_once_and_leaves_no_kernel(tmp_path, job_of):
         [sys.executable, "-c", script], cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.PIPE
     )
     try:
-        wait_until(lambda: pid_file.exists() and pid_file.read_text(), 600)
+        wait_until(lambda: pid_file.exists() and pid_file.read_text())
         time.sleep(0.5)
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=300)
-        wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())), 120)
+        wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())))
     finally:
         process.kill()
         process.communicate()
@@ -120,14 +121,6 @@ def test_interrupt_stops_at_once_and_leaves_no_kernel(tmp_path, job_of):
     assert errors.decode().splitlines()[-1] == "KeyboardInterrupt"
     assert process.returncode == -signal.SIGINT
     assert list(tmp_path.glob("astraios-*")) == []
-
-
-def wait_until(condition, seconds):
-    """Wait for a condition, and fail if it does not come."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_kernel_that_does_not_start_is_said_so(tmp_path, job_of, monkeypatch):

@@ -2,7 +2,6 @@
 
 import re
 import socket
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import java_escapes
 import pytest
 import python_bombs
 import python_escapes
+from waiting import wait_until
 
 from training.sandbox.containment import LANDLOCK
 from training.sandbox.programs import Limits, Program
@@ -145,8 +145,6 @@ def test_the_listeners_would_have_noticed(outside, tmp_path):
             # A stream is counted when it is opened, and closed at once.
             if kind == socket.SOCK_DGRAM:
                 visitor.send(b"x")
-    deadline = time.monotonic() + 400
-    while len(listeners.visits) < 4 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: len(listeners.visits) >= 4)
     listeners.close()
     assert sorted(listeners.visits) == ["abstract", "tcp", "udp", "unix"]

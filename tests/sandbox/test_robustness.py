@@ -17,6 +17,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from waiting import wait_until
 
 from training.sandbox import containment, pool
 from training.sandbox.confinement import build_filter
@@ -48,14 +49,6 @@ def list_descendants(ancestor):
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
     return found - {ancestor}
-
-
-def wait_until(condition, seconds=120):
-    """Whether a condition came true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
 
 
 @pytest.fixture(autouse=True)
@@ -181,12 +174,12 @@ def test_an_interrupted_run_leaves_no_process(write_script, ending):
     run = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     run.stdout.readline()
     # In bubblewrap each of two workers is two processes, and a program one more.
-    assert wait_until(lambda: len(list_descendants(run.pid)) >= 4)
+    wait_until(lambda: len(list_descendants(run.pid)) >= 4)
     below = list_descendants(run.pid)
     run.send_signal(ending)
     run.wait(120)
     run.stdout.close()
-    assert wait_until(lambda: not any(is_running(pid) for pid in below))
+    wait_until(lambda: not any(is_running(pid) for pid in below))
     left = list_scratch() - scratch
     assert not left or ending != signal.SIGINT
     for name in left:

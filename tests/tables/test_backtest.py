@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from law_worlds import losses_on_grid
 
 import astraios_analysis as aa
 from astraios_analysis.laws.forms import find_law
@@ -38,18 +39,18 @@ SURFACE = {
 }
 
 
-def grid_world(name, rng, noise=0.003, n=6):
+def grid_world(name, seed=0, n=6):
     """Rows of a law of N and D on a grid; the far corner comes last."""
-    x = np.stack(np.meshgrid(np.geomspace(1e8, 3e9, n), np.geomspace(2e9, 1e11, n)), axis=-1).reshape(-1, 2)
-    x = x[np.argsort(x.prod(axis=1), kind="stable")]
-    return x, find_law(name).function(x, np.array(SURFACE[name])) * np.exp(noise * rng.standard_normal(len(x)))
+    table = losses_on_grid(name, SURFACE[name], 0.003, seed, n)
+    table = table.iloc[np.argsort(table["N"] * table["D"], kind="stable")]
+    return table[["N", "D"]].to_numpy(), table["loss"].to_numpy()
 
 
 @pytest.mark.parametrize("name", SURFACE)
 def test_inner_splits_find_the_law_of_a_world(name):
     shares, errors, hits = [], [], []
     for seed in range(3):
-        x, y = grid_world(name, np.random.default_rng(seed))
+        x, y = grid_world(name, seed)
         surface = fit_surface(x[:27], y[:27], None, OBJECTIVE, ["N", "D"])
         forecast = surface.forecast(x[27:])
         low, high = forecast.interval(0.95)
@@ -62,7 +63,7 @@ def test_inner_splits_find_the_law_of_a_world(name):
 
 
 def test_a_surface_does_not_see_what_it_predicts():
-    x, y = grid_world("chinchilla", np.random.default_rng(0))
+    x, y = grid_world("chinchilla")
     split = np.repeat(["train", "extrapolate", "extra"], [27, 8, 1])
     frame = pd.DataFrame({"N": x[:, 0], "D": x[:, 1], "y": y, "split": split})
     changed = frame.assign(y=np.where(split == "train", y, 9.0))
@@ -76,7 +77,7 @@ def test_a_surface_does_not_see_what_it_predicts():
 
 def test_three_inputs_are_tried_in_pairs_and_with_a_unique_part():
     rng = np.random.default_rng(0)
-    x, _ = grid_world("chinchilla", rng)
+    x, _ = grid_world("chinchilla")
     unique = x[:, 1] / rng.choice([1, 2, 8, 40], len(x))
     theta = np.array([1.87, 521.0, 1488.0, 0.35, 0.36, 15.4, 5.3])
     inputs = np.column_stack([x, unique])
@@ -93,7 +94,7 @@ def test_three_inputs_are_tried_in_pairs_and_with_a_unique_part():
 
 
 def test_few_rows_are_answered_by_the_laws_that_they_leave_a_degree_of_freedom():
-    x, y = grid_world("multiplicative", np.random.default_rng(2), n=3)
+    x, y = grid_world("multiplicative", 2, n=3)
     surface = fit_surface(x[:6], y[:6], None, OBJECTIVE, ["N", "D"])
     assert set(surface.names) == {"chinchilla", "multiplicative"} and surface.shares["multiplicative"] > 0.9
     with pytest.raises(Refusal, match="no degree of freedom is left by"):
@@ -128,7 +129,7 @@ def test_public_targets_are_explained(reference_folder, task, least):
 
 
 def test_predict_takes_two_inputs_and_names_the_group_that_it_cannot_fit():
-    x, y = grid_world("skaling", np.random.default_rng(0))
+    x, y = grid_world("skaling")
     frame = pd.DataFrame({"N": x[:, 0], "D": x[:, 1], "loss": y, "corpus": "web"})
     few = frame[:4].assign(corpus="books")
     at = {"N": 7e9, "D": 2e11}

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from law_worlds import losses_on_grid
 
 import astraios_analysis as aa
 from astraios_analysis.cli.main import main
 from astraios_analysis.laws.engine import fit_law
-from astraios_analysis.laws.forms import LAWS, find_law
+from astraios_analysis.laws.forms import LAWS
 from astraios_analysis.laws.residuals import Objective
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.tables.plan import QUADRATIC, Expected, choose_batch, expect, parse_money, read_pool
@@ -20,9 +21,8 @@ COLUMNS, COST, LAW = Columns(("N", "D"), "loss"), "6*N*D", "chinchilla"
 
 def world(n_measured=14, noise=0.003, seed=0):
     """A pool of 49 rows of which the cheapest are measured, and targets beyond it."""
-    n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(2e7, 1e9, 7), np.geomspace(5e8, 5e10, 7)))
-    rng = np.random.default_rng(seed)
-    pool = pd.DataFrame({"N": n, "D": d, "loss": loss(n, d) * np.exp(noise * rng.standard_normal(len(n)))})
+    theta = [1.7, 400, 600, 0.34, 0.3]
+    pool = losses_on_grid("chinchilla", theta, noise, seed, n=7, sizes=(2e7, 1e9), tokens=(5e8, 5e10))
     pool = pool.sort_values("N", kind="stable").reset_index(drop=True)
     measured = pool.assign(cost=6 * pool["N"] * pool["D"]).sort_values("cost").index[:n_measured]
     known = pool["loss"].where(pool.index.isin(measured))
@@ -174,11 +174,8 @@ class TestPlan:
 THETA = np.array([1.69, 406.4, 410.7, 0.34, 0.28])
 
 
-def runs(law="chinchilla", theta=THETA, noise=0.002, seed=0):
-    n, d = np.meshgrid(np.geomspace(1e8, 1e10, 7), np.geomspace(2e9, 3e11, 7))
-    x = np.column_stack([n.ravel(), d.ravel()])
-    loss = find_law(law).function(x, np.array(theta)) * np.exp(noise * np.random.default_rng(seed).normal(size=len(x)))
-    return pd.DataFrame({"N": x[:, 0], "D": x[:, 1], "loss": loss})
+def runs(law="chinchilla", theta=THETA, **options):
+    return losses_on_grid(law, theta, n=7, sizes=(1e8, 1e10), tokens=(2e9, 3e11), **options)
 
 
 def best_size(budget):

@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from law_worlds import losses_on_grid
 from scipy.special import expit
 from simulated_grids import SIZES as GRID_SIZES
 from simulated_grids import World, simulate
@@ -34,10 +35,9 @@ def curves_table(rng, n=30):
     return pd.DataFrame({"run": np.repeat(["p", "q"], n), "tokens": np.tile(x, 2), "loss": np.concatenate(loss)})
 
 
-def joint_table(rng):
-    n, d = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(1e9, 1e11, 5)))
-    loss = (1.7 + 400 * n**-0.34 + 410 * d**-0.28) * np.exp(rng.normal(0, 0.003, n.size))
-    return pd.DataFrame({"N": n, "D": d, "loss": loss, "accuracy": expit(6 - 2 * loss)})
+def joint_table():
+    table = losses_on_grid("chinchilla", [1.7, 400, 410, 0.34, 0.28], 0.003, 4, sizes=(1e7, 1e9), tokens=(1e9, 1e11))
+    return table.assign(accuracy=expit(6 - 2 * table["loss"]))
 
 
 def family_table():
@@ -61,8 +61,8 @@ CASES = {
     "rate": (sizes_table(RNG(2)), BY_METHOD | {"y": "accuracy", "n_items": "items"}, FAR),
     "error": (sizes_table(RNG(2)), BY_METHOD | {"y": "error", "n_items": 2000}, FAR),
     "via": (sizes_table(RNG(3)), BY_METHOD | {"y": "accuracy", "via": "loss", "n_items": "items"}, FAR),
-    "law": (joint_table(RNG(4)), BY_LAW | {"y": "loss"}, FAR_OF_BOTH),
-    "law via": (joint_table(RNG(4)), BY_LAW | {"y": "accuracy", "via": "loss"}, FAR_OF_BOTH),
+    "law": (joint_table(), BY_LAW | {"y": "loss"}, FAR_OF_BOTH),
+    "law via": (joint_table(), BY_LAW | {"y": "accuracy", "via": "loss"}, FAR_OF_BOTH),
     "families": (family_table(), BY_FAMILY | {"y": "loss"}, {"params": 8e9}),
 }
 

@@ -1,5 +1,11 @@
-"""Parameters of every law: of a world that a dozen points identify (49 of a large law), and another setting."""
+"""Worlds of the laws: their parameters, and a table of losses on a grid of sizes and tokens."""
 
+import numpy as np
+import pandas as pd
+
+from astraios_analysis.laws.forms import find_law
+
+# Of a world that a dozen points identify (49 of a large law), and another setting.
 THETAS = {
     "power": ([40.0, 0.15], [400.0, 0.34]),
     "power_floor": ([0.7, 400.0, 0.4], [0.3, 5.0, 0.05]),
@@ -25,3 +31,11 @@ THETAS = {
     "logistic_link": ([0.25, 0.9, 4.0, 2.6], [0.01, 0.7, 1.5, 3.0]),
     "logit_link": ([7.0, -3.0], [0.2, -0.4]),
 }
+
+
+def losses_on_grid(law, theta, noise=0.002, seed=0, n=5, sizes=(1e8, 3e9), tokens=(2e9, 1e11)):
+    """N, D and loss of n sizes and n token counts, every pair of them, under a law."""
+    grid = np.meshgrid(np.geomspace(*sizes, n), np.geomspace(*tokens, n))
+    table = pd.DataFrame({name: axis.ravel() for name, axis in zip("ND", grid, strict=True)})
+    noise = np.exp(noise * np.random.default_rng(seed).standard_normal(len(table)))
+    return table.assign(loss=find_law(law).function(table.to_numpy(), np.array(theta)) * noise)

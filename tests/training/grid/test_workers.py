@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 import tiny_grid as TINY
+from waiting import wait_until
 
 from training.__main__ import main
 from training.grid import bases
@@ -164,11 +165,11 @@ def test_workers_end_with_a_launcher_that_is_interrupted_or_killed(tmp_path, is_
     process.start()
     try:
         # The worker is at its task as soon as the base has its folder.
-        until(lambda: list(tmp_path.glob("cache/bases/.training-*")))
+        wait_until(lambda: list(tmp_path.glob("cache/bases/.training-*")))
         # Ctrl-C reaches all processes of a terminal; a kill, the launcher alone.
         os.killpg(process.pid, signal.SIGINT) if is_interrupted else process.kill()
         process.join(300)
-        until(lambda: not TINY.living_processes(process.pid))
+        wait_until(lambda: not TINY.living_processes(process.pid))
     finally:
         for left in TINY.living_processes(process.pid):
             os.kill(left, signal.SIGKILL)
@@ -176,10 +177,3 @@ def test_workers_end_with_a_launcher_that_is_interrupted_or_killed(tmp_path, is_
     errors = (tmp_path / "errors").read_text()
     assert ("the same command goes on from the last checkpoints" in errors) is is_interrupted
     assert "Traceback" not in errors
-
-
-def until(condition):
-    deadline = time.monotonic() + 400
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.05)
