@@ -42,7 +42,7 @@ from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.notation import parse_number, rows_of, table_text
 from astraios_analysis.records.reading import NOTES
 from astraios_analysis.records.refusal import Refusal, attempt, require_known, require_level
-from astraios_analysis.records.registry import LOSS, LOSS_METRIC, MEAN_GENERATION
+from astraios_analysis.records.registry import LOSS, LOSS_METRIC, MEAN_GENERATION, choose_measure
 from astraios_analysis.records.sources import PerGrid, find_example, load_grids, load_records
 from astraios_analysis.scores.bootstrap import TOKEN_ERROR, ProblemBootstrap, keep_measures, primary_measures
 from astraios_analysis.scores.completion import complete as complete_scores
@@ -1392,7 +1392,9 @@ class Drawing(Result):
         return self.figure
 
 
-def grids(data: str | Path | None = None, grid: str = "all", **options: Any) -> PerGrid[Any]:
+def grids(
+    data: str | Path | None = None, grid: str = "all", *, metrics: Mapping[str, str] | None = None, **options: Any
+) -> PerGrid[Any]:
     """Read the runs below a data folder, grid by grid, as figures are drawn from them: what a notebook begins with.
 
     Parameters
@@ -1401,6 +1403,8 @@ def grids(data: str | Path | None = None, grid: str = "all", **options: Any) -> 
         Folder with record files; ``./data`` by default.
     grid : str
         One grid, or ``all``.
+    metrics : mapping of str to str, optional
+        Of data sets of one's own the score that stands for them: ``{"gsm8k": "accuracy"}``, or ``"accuracy,5shot"``.
     **options
         ``level`` (coverage of intervals), ``target`` (size to predict at), ``cost`` (that performance is weighed by).
 
@@ -1411,7 +1415,10 @@ def grids(data: str | Path | None = None, grid: str = "all", **options: Any) -> 
     """
     from astraios_analysis.figures.gallery import Tables
 
-    return load_grids(data, grid).map(Tables, **options)
+    found = load_grids(data, grid)
+    for name, metric in (metrics or {}).items():
+        choose_measure(name, *metric.split(",", 1))
+    return found.map(Tables, **options)
 
 
 def draw(name: str, runs: Runs | PerGrid[Any], folder: str | Path | None = None, **options: Any) -> Any:

@@ -13,7 +13,7 @@ import astraios_analysis as aa
 from astraios_analysis.cli.main import main
 from astraios_analysis.figures.gallery import FIGURES, Tables, draw
 from astraios_analysis.records.frame import load_folder
-from astraios_analysis.records.registry import _DECLARED, METRICS
+from astraios_analysis.records.registry import _CHOSEN, _DECLARED, METRICS, find_dataset
 from astraios_analysis.records.sources import PerGrid
 from astraios_analysis.render.findings import choose_method
 
@@ -58,6 +58,7 @@ def clean():
     known = dict(METRICS)
     yield
     _DECLARED.clear()
+    _CHOSEN.clear()
     METRICS.clear()
     METRICS.update(known)
 
@@ -171,12 +172,14 @@ def test_declarations_that_are_wrong_are_named(tmp_path, text, message, clean):
         aa.load(tmp_path)
 
 
-def test_measure_that_is_declared_goes_before_what_most_runs_have(own, capsys, clean):
+def test_measure_of_an_option_goes_before_what_most_runs_have(own, capsys, clean):
     if own[1] == "losses":
         pytest.skip("losses have one measure")
+    aa.grids(own[0], metrics={"gsm8k": "accuracy,default"})
+    assert find_dataset("gsm8k").primary_metric == "accuracy"
     options = ["--data", str(own[0]), "--dataset", "gsm8k"]
-    for metric, code in (("accuracy", 0), ("pass@1", 2)):
-        (own[0] / "datasets.toml").write_text(f'[gsm8k]\nmetric = "{metric}"\n')
-        assert main(["rank", *options]) == code
-    (own[0] / "datasets.toml").unlink()
+    assert main(["rank", *options, "--metric", "gsm8k=accuracy,default"]) == 0
+    assert main(["rank", *options, "--metric", "gsm8k=pass@1"]) == 2
     assert "gsm8k has no score that stands for it" in capsys.readouterr().err
+    assert main(["rank", *options, "--metric", "gsm8k=acuracy"]) == 2
+    assert "unknown metric 'acuracy'; choose from" in capsys.readouterr().err

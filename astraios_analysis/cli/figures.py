@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from astraios_analysis.cli.shared import POSITIVE, several
+from astraios_analysis.cli.shared import METRIC, POSITIVE, several
 from astraios_analysis.records.commands import Command, flag, option
 from astraios_analysis.records.notation import count, say
 from astraios_analysis.records.refusal import require_known
@@ -26,6 +26,7 @@ EXAMPLES = """\
   astraios figures
   astraios figures --only task_performance --only model_suite --force
   astraios figures --records my_runs       (into build/records-my_runs)
+  astraios figures --records my_runs --metric gsm8k=accuracy,5shot
   astraios figures --data my_data --out my_figures -p level=0.9
 """
 
@@ -57,6 +58,7 @@ def _assignment(text: str) -> tuple[str, Any]:
 @click.option(
     "-p", "parameters", multiple=True, type=_assignment, metavar="NAME=VALUE", help="set a notebook parameter"
 )
+@METRIC
 @flag("--quiet", "no progress bar")
 def command(given: SimpleNamespace) -> int:
     """Render notebooks, figures and the report."""
@@ -64,7 +66,7 @@ def command(given: SimpleNamespace) -> int:
         raise click.UsageError("argument --records: not allowed with argument --data")
     notebooks, data = given.notebooks or find_notebooks_dir(), given.records or given.data or find_data_dir()
     out, build = choose_outputs(given.records, given.out, given.build)
-    runs, named = load_records(data), dict(given.parameters)
+    runs, named = load_records(data), dict(given.parameters) | ({"metrics": given.metric} if given.metric else {})
     if "grid" in named:
         require_known("grid", [str(named["grid"])], [ALL, *sorted({run.grid for run in runs})])
     failed, result = None, None

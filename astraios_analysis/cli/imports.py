@@ -75,6 +75,7 @@ _GROUPS: dict[str, list[click.Option]] = {
                         callback=lambda ctx, option, values: dict(values), metavar="NAME METHOD",
                         help="what the files call a method (repeatable)")],
     "items": [_many("--n-items", "n_items", "[NAME=]N", "number of problems of a data set or task, or of all")],
+    "metrics": [_many("--metric", "metrics", "NAME=METRIC", "metric of a data set of your own")],
     "language": [_many("--language", "languages", "[TASK=]NAME", "programming language of a task, or of all")],
     "skip": [_option("--skip-unknown", is_flag=True, help="leave out what cannot be mapped, and say so")],
     "table": [
@@ -111,7 +112,7 @@ _END = [
     _option("--json", "as_json", is_flag=True, help="print a summary as JSON"),
     _option("--quiet", is_flag=True, help="no progress bar"),
 ]  # fmt: skip
-_OF_FORMAT = {name: ("run", "methods", "items", "language", "table") for name in TABLES}
+_OF_FORMAT = {name: ("run", "methods", "items", "metrics", "language", "table") for name in TABLES}
 _OF_FORMAT |= {name: ("run", "items", "language", "skip", "harness") for name in HARNESSES}
 _OF_FORMAT |= {"trainer": ("run", "methods", "trainer"), "peft": ("run", "methods", "items", "skip")}
 _OF_FORMAT["auto"] = tuple(_GROUPS)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import click
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import LEVEL, RUNS, load_grid, several
+from astraios_analysis.cli.shared import ALL_RUNS, LEVEL, RUNS, load_grid, several
 from astraios_analysis.records.commands import JSON, Command, Group, flag, options
 from astraios_analysis.records.frame import to_frame, warn_of_models
 from astraios_analysis.records.notation import count, json_text, rows_of, say, table_text
@@ -79,7 +79,7 @@ def check(given: SimpleNamespace) -> int:
 
 
 @command.command("show", cls=Command, help=SHOW_HELP, epilog=SHOW_EXAMPLES, short_help="print scores, one row a score")
-@RUNS
+@ALL_RUNS
 @options(*(several(f"--{name}", "NAME", f"keep this {name} (repeatable)") for name in FILTERS))
 @flag("--runs", "one row a run instead of one a score")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", help="default: table")

@@ -15,7 +15,7 @@ from astraios_analysis.records.commands import JSON, flag, option, options
 from astraios_analysis.records.frame import RunRecord, describe_mean, warn_of_models
 from astraios_analysis.records.notation import parse_count, say
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import MEAN_GENERATION, RELEASED
+from astraios_analysis.records.registry import MEAN_GENERATION, RELEASED, choose_measure
 from astraios_analysis.records.sources import load_records, peek_grids
 
 # Files of figures, and what keeps the time of day out of them.
@@ -44,14 +44,33 @@ def columns(text: str) -> tuple[str, ...]:
     return tuple(name for name in next(csv.reader([text], skipinitialspace=True), []) if name)
 
 
+def _measures(ctx: click.Context, option: click.Option, values: tuple[str, ...]) -> dict[str, str]:
+    """Choose the measures of data sets, NAME=METRIC[,SETTING], and return them."""
+    chosen = {}
+    for text in values:
+        name, sign, measure = text.partition("=")
+        metric, _, setting = measure.partition(",")
+        if not (name and sign and metric):
+            raise click.BadParameter(f"{text!r} is not NAME=METRIC, for example gsm8k=accuracy", ctx, option)
+        try:
+            choose_measure(name, metric, setting or None)
+        except Refusal as error:
+            raise click.BadParameter(str(error), ctx, option) from error
+        chosen[name] = measure
+    return chosen
+
+
+_OWN = "metric[,setting] of a data set of your own (repeatable)"
+METRIC = option("--metric", "NAME=METRIC", _OWN, multiple=True, callback=_measures)
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 POSITIVE, SEED = click.IntRange(min=1), click.IntRange(min=0)
 LEVEL = option("--level", "P", "coverage of the intervals (0.95)", type=_SHARE, default=0.95)
 # Of commands that resample problems.
 RESAMPLED = options(LEVEL, option("--seed", "N", "seed of the bootstrap (0)", type=SEED, default=0), JSON)
 _GRID = option("--grid", "NAME", "use this grid, for example released")
-RUNS = options(option("--data", "DIR", "data folder (default: ./data)", type=Path), _GRID)
-RUNS_OR_TABLE = options(option("--data", "PATH", "table, or data folder (default: ./data)", type=Path), _GRID)
+ALL_RUNS = options(option("--data", "DIR", "data folder (default: ./data)", type=Path), _GRID)
+RUNS = options(ALL_RUNS, METRIC)
+RUNS_OR_TABLE = options(option("--data", "PATH", "table, or data folder (default: ./data)", type=Path), _GRID, METRIC)
 
 
 READ = options(

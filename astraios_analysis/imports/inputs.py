@@ -73,6 +73,7 @@ class Options(BaseModel):
     n_tokens: Count | None = None
     methods: dict[str, str] = {}
     n_items: dict[str, Count] = {}
+    metrics: dict[str, str] = {}
     languages: dict[str, str] = {}
     skip_unknown: bool = False
     columns: dict[str, str] = {}

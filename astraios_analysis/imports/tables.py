@@ -298,7 +298,7 @@ def _score(path: Path, place: str, texts: Mapping[str, str], options: Options) -
     if lacking:
         message = (
             f"data set {name!r} is not in the registry, so its {', '.join(lacking)} must be said: "
-            "--score COLUMN DATASET METRIC, a column of this name, or datasets.toml beside the records"
+            f"--metric {name}=accuracy, --score COLUMN DATASET METRIC, or a column of this name"
         )
         raise fail(path, message, place)
     try:

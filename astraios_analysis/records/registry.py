@@ -8,7 +8,7 @@ user's own: it takes part in everything but means and claims, by what `declare` 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isfinite
 from pathlib import Path
 from typing import Literal
@@ -256,6 +256,7 @@ SECOND_FILE = "second_file"
 
 
 _DECLARED: dict[str, DataSet] = {}
+_CHOSEN: dict[str, dict[str, str | None]] = {}
 
 
 def find_dataset(name: str) -> DataSet:
@@ -263,7 +264,17 @@ def find_dataset(name: str) -> DataSet:
     if name == LOSS:
         return DataSet(LOSS, "Validation loss", "own", None, LOSS_METRIC, "", LOSS, None, suite="own")
     own = DataSet(name, name, "own", None, None, None, name, chance=None, suite="own")
-    return DATASETS.get(name) or _DECLARED.get(name, own)
+    own = DATASETS.get(name) or _DECLARED.get(name, own)
+    return replace(own, **_CHOSEN[name]) if name in _CHOSEN else own
+
+
+def choose_measure(dataset: str, metric: str, setting: str | None = None) -> None:
+    """Say which score stands for a data set of one's own, whatever is declared beside the records."""
+    _require_own(dataset)
+    if metric not in METRICS or METRICS[metric].higher_is_better is None:
+        known = ", ".join(sorted(name for name, one in METRICS.items() if one.higher_is_better is not None))
+        raise Refusal(f"unknown metric {metric!r}; choose from {known}, or declare it in {DECLARATIONS}")
+    _CHOSEN[dataset] = {"primary_metric": metric, "primary_setting": setting}
 
 
 def _require_own(dataset: str) -> None:

@@ -100,7 +100,7 @@ CASES = [
     ("good", IMPORT, "n_params_updated: is not there"),
     ("good", (*IMPORT, *UPDATED, "--score", "acc", "mine"), "'mine' is not in the registry, so its metric must be"),
     ("good", (*IMPORT, *UPDATED, "--score", "acc", "mine", "accuracy"), "say it with --n-items mine=N"),
-    ("good", (*IMPORT, *UPDATED, "--score", "acc", "mine", "acuracy", "--n-items", "9"), "unknown metric 'acuracy'"),
+    ("good", (*IMPORT, "--metric", "mine=acuracy", "--score", "acc", "mine"), "unknown metric 'acuracy'"),
     ("good", (*IMPORT, "--n-items", "many"), "--n-items: 'many' is not a count"),
     ("good", (*IMPORT, "--size-column", "Size"), "column 'Size': is not in the table"),
     ("packed", PREDICT, "is packed with gzip and cannot be unpacked"),
@@ -109,6 +109,7 @@ CASES = [
     ("empty", ("import", "auto", "--out", "o"), "is not recognised"),
     ("good", ("import", "lm-eval", "--run-id", "r", "--out", "o"), "read it with: astraios import csv"),
     ("good", ("rank",), ""),
+    ("good", ("rank", "--metric", "gsm8k"), "'gsm8k' is not NAME=METRIC"),
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from astraios_analysis.cli.figures import choose_outputs
 from astraios_analysis.cli.main import main
 from astraios_analysis.figures.gallery import FIGURES, Gallery
 from astraios_analysis.figures.spec import figure_stem
+from astraios_analysis.records import registry
 from astraios_analysis.records.frame import ValidationPoint, save
 
 ROOT = Path(__file__).parents[2]
@@ -73,15 +74,16 @@ def test_unwritable_place_is_named(refusal, tmp_path):
     assert "taken: cannot be read or written (File exists)" in complaint
 
 
-def test_figures_and_report_of_the_grid_that_is_named(run, refusal, tmp_path, make_record):
+def test_figures_and_report_of_the_grid_that_is_named(run, refusal, tmp_path, make_record, monkeypatch):
+    monkeypatch.setattr(registry, "_CHOSEN", {})
     for grid in ("mini", "maxi"):
         save(make_record(run_id=grid, grid=grid), tmp_path / "data")
     figures, build = tmp_path / "figures", tmp_path / "build"
     command = ["figures", "--only", "model_suite", "--quiet", "--out", figures, "--build", build]
-    code, out, err = run(*command, "-p", "grid=maxi", data=tmp_path / "data")
+    code, out, err = run(*command, "-p", "grid=maxi", "--metric", "gsm8k=accuracy", data=tmp_path / "data")
     assert (code, out) == (0, "")
     entry = json.loads((build / "manifest.json").read_text())["notebooks"]["model_suite"]
-    assert entry["parameters"] == {"grid": "maxi"}
+    assert entry["parameters"] == {"grid": "maxi", "metrics": {"gsm8k": "accuracy"}}
     report = build / "report.html"
     assert err.splitlines()[-1].startswith(f"1 of 1 notebook run: 3 files in {figures}, report in {report} (")
     assert sorted(path.name for path in figures.iterdir()) == [f"updated_parameters.{x}" for x in ("csv", "pdf", "png")]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from astraios_analysis.figures.gallery import FIGURES, find_spec
-from astraios_analysis.records.registry import _DECLARED, METRICS, DataSet, Metric
+from astraios_analysis.records.registry import _CHOSEN, METRICS, Metric
 
 RATING = {"rating": Metric("rating", "rating", 0, 3000, True, "")}
 TWINS = sorted((Path(__file__).parents[2] / "figures").glob("*.csv"))
@@ -63,8 +63,7 @@ def test_backtest_counts_intervals_of_shares():
     assert "1 of 2 prediction intervals cover, 30 wide" in said
     # An error of 90 of another unit is none of 100 points, whether the unit has a largest value or not.
     other = table.assign(dataset="rated", measured=1500.0, error=90.0)
-    rated = DataSet("rated", "rated", "own", None, "rating", None, "rated", suite="own")
-    with mock.patch.dict(METRICS, RATING), mock.patch.dict(_DECLARED, {"rated": rated}):
+    with mock.patch.dict(METRICS, RATING), mock.patch.dict(_CHOSEN, {"rated": {"primary_metric": "rating"}}):
         assert said == answer("backtest", pd.concat([table, other]))
     # The fitted sizes and the curve are no test; a data set without a vote does not count.
     mute = table.assign(has_vote=False, dataset="b", error=9.0)
