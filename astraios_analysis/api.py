@@ -1183,7 +1183,7 @@ def describe_claims() -> str:
     return "\n\n".join(lines)
 
 
-def judge(runs: Runs, claims: str | Sequence[str] | None = None, *, seed: int = 0) -> Verdicts:
+def judge(runs: Runs, claims: str | Sequence[str] | None = None, *, seed: int = 0, all_parts: bool = False) -> Verdicts:
     """Judge the study's claims on every grid and suite among the runs, for these models and for others.
 
     Parameters
@@ -1193,12 +1193,14 @@ def judge(runs: Runs, claims: str | Sequence[str] | None = None, *, seed: int = 
         Names of claims; all by default. Corrected p-values are for all of them in any case.
     seed : int
         Of the resamples of problems.
+    all_parts : bool
+        Whether data sets on which no model beats the constant answer vote, too.
     """
     names = _several(claims) or tuple(CLAIMS)
     if _as_table(runs) is not None:
         raise Refusal("claims are judged on runs, as `load` reads them")
     try:
-        return Verdicts(judge_claims(sort_records(runs), claims=names, seed=seed))
+        return Verdicts(judge_claims(sort_records(runs), claims=names, seed=seed, all_parts=all_parts))
     except UntestedError as error:
         return Verdicts([], str(error))
 

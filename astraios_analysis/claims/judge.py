@@ -79,10 +79,12 @@ def judge_claims(
     claims: Sequence[str] = tuple(CLAIMS),
     n_draws: int = 2000,
     seed: int = 0,
+    all_parts: bool = False,
 ) -> list[Judgement]:
     """Judge claims, keys of `CLAIMS`, on every grid and suite among the records: both scopes, one after the other.
 
-    Corrected p-values are for all claims, whichever are asked for; problems are resampled ``n_draws`` times.
+    Corrected p-values are for all claims, whichever are asked for; problems are resampled ``n_draws`` times. With
+    ``all_parts`` data sets on which no model beats the constant answer vote, too.
     """
     for name in claims:
         if name not in CLAIMS:
@@ -92,7 +94,7 @@ def judge_claims(
         own = [record for record in records if record.grid == grid and not record.held_out]
         for suite in ("published", "embedded"):
             if any(primary_score(r, d.name) is not None for r in own for d in DATASETS.values() if d.suite == suite):
-                bench = Bench(own, suite, ProblemBootstrap(n_draws, seed), seed)
+                bench = Bench(own, suite, ProblemBootstrap(n_draws, seed), seed, all_vote=all_parts)
                 scoped = [_judge(bench.in_scope(scope), grid) for scope in SCOPES]
                 judged = {pair[0].claim.name: pair for pair in zip(*scoped, strict=True)}
                 found += [judgement for name in dict.fromkeys(claims) for judgement in judged[name]]

@@ -107,6 +107,7 @@ class Bench:
     bootstrap: ProblemBootstrap
     seed: int = 0
     scope: str = THESE
+    all_vote: bool = False
     _scores: dict[tuple, ModelScores] = field(default_factory=dict, repr=False)
     _drawn: dict[int, tuple[ModelScores, np.ndarray]] = field(default_factory=dict, repr=False)
 
@@ -128,7 +129,7 @@ class Bench:
 
     def votes(self, name: str) -> bool:
         """Whether a data set has a vote: it is of the study or the suite, and a model beats the constant answer."""
-        return not DATASETS[name].is_extra and self.scores(name).has_vote
+        return not DATASETS[name].is_extra and (self.all_vote or self.scores(name).has_vote)
 
     def drawn(self, scores: ModelScores) -> np.ndarray:
         """Return measured goodness and below it its draws in this scope, shape (1 + n_draws, n_models)."""

@@ -22,7 +22,7 @@ runs or sizes). The verdict is supported, contradicted, mixed, not supported,
 not known or not testable here, with the effect, its interval, a p-value that
 is corrected for the number of claims, and the range of the effect when one
 data set is left out. Data sets on which no model beats the constant answer
-have no vote. The claims and rules are in
+have no vote (--all-parts: they have). The claims and rules are in
 docs/claims.md; --rules prints them.
 
 JSON is a list of {claim, scope, effect, interval, p, p_opposite, n, detail,
@@ -34,6 +34,7 @@ EXAMPLES = """\
   astraios claims
   astraios claims --grid released --claim fft_best --claim small_carries_over
   astraios claims --parts
+  astraios claims --all-parts
   astraios claims --json > claims.json
 """
 
@@ -42,6 +43,7 @@ EXAMPLES = """\
 @RUNS
 @several("--claim", "NAME", "judge this claim (repeatable; default: all)")
 @flag("--parts", "show every data set, size and cost of every claim")
+@flag("--all-parts", "let data sets vote on which no model beats the constant answer")
 @flag("--rules", "print the rules and judge nothing")
 @option("--seed", "N", "seed of resamples and permutations (0)", type=SEED, default=0)
 @JSON
@@ -53,7 +55,7 @@ def command(given: SimpleNamespace) -> None:
         return
     runs = load_records(given.data, given.grid)
     require_distinct(runs)
-    found = aa.judge(runs, given.claim, seed=given.seed)
+    found = aa.judge(runs, given.claim, seed=given.seed, all_parts=given.all_parts)
     if found.reason:
         raise aa.Refusal(found.reason)
     if given.as_json:

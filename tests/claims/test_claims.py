@@ -120,6 +120,8 @@ class TestVerdicts:
         votes = {p.name: p.votes for p in found.parts if p.kind == "data set"}
         assert votes == {"embedded_fix": True, "embedded_explain": False}
         assert found.leave_one_out is None and found.all_parts.effect != found.pooled.effect
+        (other, _) = judge_claims(records, claims=["fft_best"], n_draws=400, all_parts=True)
+        assert other.found.pooled.effect == pytest.approx(found.all_parts.effect)
 
     def test_one_run_a_model_says_nothing_of_others(self):
         records = simulate(amplitudes(fft=0.3), seeds=(0,))
