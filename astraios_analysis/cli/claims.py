@@ -6,10 +6,9 @@ from types import SimpleNamespace
 import click
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import RUNS, SEED, require_distinct, several
+from astraios_analysis.cli.shared import RUNS, SEED, load_runs, require_distinct, several
 from astraios_analysis.records.commands import JSON, Command, flag, option
 from astraios_analysis.records.notation import json_text, say, table_text
-from astraios_analysis.records.sources import load_records
 
 _WIDTH = 100
 _EVIDENCE = ["effect", "lower", "upper", "unit", "p"]
@@ -53,7 +52,7 @@ def command(given: SimpleNamespace) -> None:
         lines = aa.describe_claims().splitlines()
         print("\n".join(textwrap.fill(line, _WIDTH, subsequent_indent="  ") for line in lines))
         return
-    runs = load_records(given.data, given.grid)
+    runs = load_runs(given)
     require_distinct(runs)
     found = aa.judge(runs, given.claim, seed=given.seed, all_parts=given.all_parts)
     if found.reason:

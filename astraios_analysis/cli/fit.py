@@ -13,12 +13,12 @@ from astraios_analysis.cli.shared import (
     RUNS_OR_TABLE,
     SEED,
     columns,
+    load_runs,
     read_data,
     require_distinct,
 )
 from astraios_analysis.records.commands import JSON, Command, flag, option, options
 from astraios_analysis.records.notation import json_text, say, table_text
-from astraios_analysis.records.sources import load_records
 
 HELP = """\
 Fit a law to points and print its parameters with intervals, the certificate of
@@ -115,7 +115,7 @@ def command(given: SimpleNamespace) -> None:
     if given.data is not None and not given.data.is_dir():
         found = aa.fit(read_data(given), given.law, **asked)
     else:
-        runs = load_records(given.data, given.grid)
+        runs = load_runs(given)
         require_distinct(runs)
         found = aa.fit(runs, given.law, **asked)
     for note in found.points.notes:

@@ -89,6 +89,7 @@ _GROUPS: dict[str, list[click.Option]] = {
         _option("--params-unit", type=click.Choice(list(COUNT_UNITS)), help="unit of parameter columns (1)"),
         _option("--loss-unit", type=click.Choice(list(LOSS_UNITS)), help="unit of losses, per token (nats)"),
         _option("--time-unit", type=click.Choice(list(TIME_UNITS)), help="unit of seconds (s)"),
+        _option("--delimiter", metavar="CHAR", help="what stands between cells; tab for tabs (default: found)"),
         _option("--name-pattern", metavar="REGEX", help="fields in names of runs, as named groups: (?P<size>...)"),
     ],
     "trainer": [

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import click
 
 import astraios_analysis as aa
-from astraios_analysis.cli.shared import ALL_RUNS, LEVEL, RUNS, load_grid, several
+from astraios_analysis.cli.shared import ALL_RUNS, LEVEL, RUNS, load_grid, load_runs, several
 from astraios_analysis.records.commands import JSON, Command, Group, flag, options
 from astraios_analysis.records.frame import to_frame, warn_of_models
 from astraios_analysis.records.notation import count, json_text, rows_of, say, table_text
 from astraios_analysis.records.refusal import Refusal, require_known
 from astraios_analysis.records.registry import DATASETS, MEAN_GENERATION
-from astraios_analysis.records.sources import check_sources, load_records
+from astraios_analysis.records.sources import check_sources
 
 FILTERS = ("method", "size", "dataset", "metric", "setting")
 
@@ -85,7 +85,7 @@ def check(given: SimpleNamespace) -> int:
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", help="default: table")
 def show(given: SimpleNamespace) -> None:
     """Print records as a table."""
-    frame = to_frame(load_records(given.data, given.grid), per="run" if given.runs else "score")
+    frame = to_frame(load_runs(given), per="run" if given.runs else "score")
     wanted = {name: getattr(given, name) for name in FILTERS if getattr(given, name)}
     shown = frame
     for column, values in wanted.items():

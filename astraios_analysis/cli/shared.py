@@ -16,7 +16,7 @@ from astraios_analysis.records.frame import RunRecord, describe_mean, warn_of_mo
 from astraios_analysis.records.notation import parse_count, say
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import MEAN_GENERATION, RELEASED, choose_measure
-from astraios_analysis.records.sources import load_records, peek_grids
+from astraios_analysis.records.sources import load_records, peek_runs
 
 # Files of figures, and what keeps the time of day out of them.
 _PICTURES: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
@@ -67,10 +67,13 @@ POSITIVE, SEED = click.IntRange(min=1), click.IntRange(min=0)
 LEVEL = option("--level", "P", "coverage of the intervals (0.95)", type=_SHARE, default=0.95)
 # Of commands that resample problems.
 RESAMPLED = options(LEVEL, option("--seed", "N", "seed of the bootstrap (0)", type=SEED, default=0), JSON)
-_GRID = option("--grid", "NAME", "use this grid, for example released")
-ALL_RUNS = options(option("--data", "DIR", "data folder (default: ./data)", type=Path), _GRID)
+_WHICH = (
+    option("--grid", "NAME", "use this grid, for example released"),
+    option("--run-seed", "N", "use runs trained with this seed", type=SEED),
+)
+ALL_RUNS = options(option("--data", "DIR", "data folder (default: ./data)", type=Path), *_WHICH)
 RUNS = options(ALL_RUNS, METRIC)
-RUNS_OR_TABLE = options(option("--data", "PATH", "table, or data folder (default: ./data)", type=Path), _GRID, METRIC)
+RUNS_OR_TABLE = options(option("--data", "PATH", "table, or data folder (default: ./data)", type=Path), *_WHICH, METRIC)
 
 
 READ = options(
@@ -126,6 +129,18 @@ def is_table(given: SimpleNamespace, *others: str) -> bool:
     return False
 
 
+def load_runs(given: SimpleNamespace, grid: str | None = None) -> list[RunRecord]:
+    """Read the records of the data folder that are of the grid and the seed asked for."""
+    runs = load_records(given.data, grid or given.grid)
+    if given.run_seed is None:
+        return runs
+    seeds = sorted({run.seed for run in runs if run.seed is not None})
+    if given.run_seed not in seeds:
+        known = f"choose from {', '.join(map(str, seeds))}" if seeds else "no run here records its seed"
+        raise Refusal(f"no run with seed {given.run_seed}; {known}")
+    return [run for run in runs if run.seed == given.run_seed]
+
+
 def load_grid(given: SimpleNamespace) -> list[RunRecord]:
     """Read one grid: what ranks and fits compare. Several seeds of a model are replicates.
 
@@ -134,9 +149,12 @@ def load_grid(given: SimpleNamespace) -> list[RunRecord]:
     """
     grid = given.grid
     if grid is None:
-        scored = peek_grids(given.data)
+        scored: dict[str, set[str]] = {}
+        for name, seed, found in peek_runs(given.data):
+            if given.run_seed in (None, seed):
+                scored.setdefault(name, set()).update(found)
         grid = _meant(scored, set(given.dataset)) if len(scored) > 1 else None
-    runs = load_records(given.data, grid)
+    runs = load_runs(given, grid)
     require_distinct(runs)
     for words in warn_of_models(runs):
         say(words)

@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    field_validator,
 )
 
 from astraios_analysis.records.notation import COUNT_UNITS, parse_count
@@ -82,6 +83,7 @@ class Options(BaseModel):
     params_unit: Literal[tuple(COUNT_UNITS)] = "1"
     loss_unit: Literal[tuple(LOSS_UNITS)] = "nats"
     time_unit: Literal[tuple(TIME_UNITS)] = "s"
+    delimiter: str | None = None
     runs: dict[str, dict[str, JsonValue]] = {}
     name_pattern: re.Pattern | None = None
     datasets: dict[str, str] = {}
@@ -95,6 +97,14 @@ class Options(BaseModel):
     out: Path = Path()
     replace: bool = False
     quiet: bool = False
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, said: str | None) -> str | None:
+        found = "\t" if said == "tab" else said
+        if found is not None and len(found) != 1:
+            raise ValueError(f"{said!r} is not one character; for tabs give the word tab")
+        return found
 
     def given_counts(self) -> dict[str, int]:
         """Return the counts of parameters that were given."""

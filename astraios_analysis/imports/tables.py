@@ -67,7 +67,7 @@ class _Run:
 
 def read_table(path: Path, options: Options) -> Imported:
     """Return the runs of a table's file in the order in which they appear."""
-    table = read_cells(path)
+    table = read_cells(path, options.delimiter)
     columns = [name for name in table.columns if name not in options.columns.values()]
     named = [name for name in columns if name.lower() in ("state", "status")]
     state = next((name for name in named if all(row[name].lower() in _STATES for _, row in table.rows)), None)

@@ -42,7 +42,7 @@ def _is_history(header: list[str]) -> bool:
 
 def read_wandb(path: Path, options: Options) -> Imported:
     """Return the runs of a run table or of a chart of Weights & Biases."""
-    table = read_cells(path)
+    table = read_cells(path, options.delimiter)
     rows, header = table.rows, table.columns
     if is_wandb_table(header):
         own = {name.lower(): name for name in header}
@@ -62,7 +62,7 @@ def read_mlflow(path: Path, options: Options) -> Imported:
         # Its interface puts ' before cells that a spreadsheet would compute.
         rows = [
             (line, {name: re.sub(r"^'(?=[=+@-])", "", cell) for name, cell in row.items()})
-            for line, row in read_cells(path).rows
+            for line, row in read_cells(path, options.delimiter).rows
         ]
     header = list(rows[0][1])
     if _is_history(header):

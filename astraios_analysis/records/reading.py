@@ -126,7 +126,7 @@ def read_toml(path: Path) -> dict:
         raise fail(path, f"is not TOML ({error}); correct it") from error
 
 
-def read_cells(path: Path) -> Cells:
+def read_cells(path: Path, delimiter: str | None = None) -> Cells:
     """Return a table of text: CSV with any of `DELIMITERS` or blanks, JSON, parquet or Excel, also packed with gzip.
 
     Lines that begin with ``#`` are comments, blank lines and blank columns nothing, and lines of one cell above the
@@ -138,7 +138,7 @@ def read_cells(path: Path) -> Cells:
     text = read_text(path, content)
     if text.lstrip()[:1] in ("{", "["):
         return _from_frame(path, _read_json(path, text))
-    return _read_delimited(path, text.replace("\r\n", "\n").replace("\r", "\n"))
+    return _read_delimited(path, text.replace("\r\n", "\n").replace("\r", "\n"), delimiter)
 
 
 def read_frame(path: Path, labels: Sequence[str | None] = ()) -> pd.DataFrame:
@@ -266,11 +266,11 @@ def _lines(text: str) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
     return lines, comments
 
 
-def _read_delimited(path: Path, text: str) -> Cells:
-    (lines, comments), delimiter = _lines(text), None
+def _read_delimited(path: Path, text: str, delimiter: str | None) -> Cells:
+    lines, comments = _lines(text)
     # Excel's own mark of what stands between cells.
     if lines and (mark := re.fullmatch(r"sep=(.)\s*", lines[0][1])):
-        lines, delimiter = lines[1:], mark[1]
+        lines, delimiter = lines[1:], delimiter or mark[1]
     delimiter = delimiter or _find_delimiter(lines)
     rows, notes = _split(path, lines, delimiter), []
     rows_of_comments = _split(path, comments, delimiter) if len(rows) else []

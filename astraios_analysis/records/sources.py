@@ -72,20 +72,19 @@ def load_records(data_dir: str | Path | None = None, grid: str | None = None) ->
     if problems:
         raise RecordError(problems)
     if grid is not None and not records:
-        require_known("grid", [grid], sorted(peek_grids(folder)))
+        require_known("grid", [grid], sorted({name for name, _, _ in peek_runs(folder)}))
     return with_mean(sort_records(with_answers(record) for record in records if grid in (None, record.grid)))
 
 
-def peek_grids(data_dir: str | Path | None = None) -> dict[str, set[str]]:
-    """Look for the data sets of each grid below a data folder, nothing checked: what to choose a grid by."""
-    place, grids = find_data_dir() if data_dir is None else Path(data_dir), {}
+def peek_runs(data_dir: str | Path | None = None) -> Iterator[tuple[str, object, frozenset[str]]]:
+    """Look for grid, seed and data sets of the runs below a data folder, nothing checked: what to choose a grid by."""
+    place = find_data_dir() if data_dir is None else Path(data_dir)
     for file in files_below(place) if place.is_dir() else [place]:
         found = peek(file) if file.suffix == ".json" else {}
         if isinstance(found.get("grid"), str):
             scores = [score for score in found.get("scores") or () if isinstance(score, dict)]
             names = {str(score.get("dataset")) for score in scores} | ({LOSS} if "val_loss" in found else set())
-            grids.setdefault(found["grid"], set()).update(names)
-    return grids
+            yield found["grid"], found.get("seed"), frozenset(names)
 
 
 ALL = "all"

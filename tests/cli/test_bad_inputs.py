@@ -175,6 +175,7 @@ REFUSED = [
     ("records show --dataset mbpp", "unknown dataset 'mbpp'; choose from clone_detection"),
     ("records show --metric bleu", "unknown metric 'bleu'; choose from accuracy"),
     ("records show --grid mine", "unknown grid 'mine'; choose from released"),
+    ("records show --run-seed 1", "no run with seed 1; no run here records its seed"),
     ("records show --runs --dataset aatk", "--dataset chooses scores and --runs shows one row a run; leave one"),
     ("records complete --dataset gsm8k", "unknown dataset 'gsm8k'; choose from"),
     ("figures --jobs 0", "0 is not in the range x>=1"),

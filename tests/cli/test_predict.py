@@ -91,6 +91,13 @@ class TestSeveralGrids:
         assert refusal("rank", data=two_grids) == message
 
 
-@pytest.mark.parametrize("command", [["rank"], ["predict", "--method", "all", "--size", "5m"]])
-def test_several_seeds_are_replicates(run, own_grid, command):
-    assert run(*command, data=own_grid(seeds=(3, 4)))[0] == 0
+class TestSeveralSeeds:
+    @pytest.mark.parametrize("command", [["rank"], ["predict", "--method", "all", "--size", "5m"]])
+    def test_are_replicates_unless_one_is_chosen(self, refusal, run, own_grid, command):
+        folder = own_grid(seeds=(3, 4))
+        assert run(*command, data=folder)[0] == run(*command, "--run-seed", "4", data=folder)[0] == 0
+        assert refusal(*command, "--run-seed", "5", data=folder) == "no run with seed 5; choose from 3, 4"
+
+    def test_show_filters_by_seed(self, run, own_grid):
+        out = run("records", "show", "--run-seed", "3", "--format", "json", data=own_grid(seeds=(3, 4)))[1]
+        assert {row["seed"] for row in json.loads(out)} == {3}
