@@ -9,17 +9,12 @@ import click
 import pandas as pd
 
 from astraios_analysis.imports.formats import FORMATS, HARNESSES, TABLES, read_all, recognise
-from astraios_analysis.imports.inputs import (
-    COUNTS,
-    LOSS_UNITS,
-    TIME_UNITS,
-    Imported,
-    read_mapping,
-    read_options,
-)
+from astraios_analysis.imports.inputs import COUNTS, LOSS_UNITS, TIME_UNITS, Imported, read_options
+from astraios_analysis.imports.mapping import merge, read_mappings, write_mapping
 from astraios_analysis.imports.tables import FIELDS
 from astraios_analysis.imports.writing import Written, write_all
 from astraios_analysis.records.commands import Command, Group
+from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.notation import COUNT_UNITS, json_text, say, table_text
 
 # Between the words of an option that has several, where no shell would put it.
@@ -107,7 +102,9 @@ _GROUPS: dict[str, list[click.Option]] = {
     ],
 }  # fmt: skip
 _END = [
-    _option("--map", type=_PATH, metavar="FILE", help="TOML file with some of the options; those given here go before"),
+    _option("--map", "maps", multiple=True, type=_PATH, metavar="FILE",
+            help="TOML of the options: read where it exists, and written with what was decided (repeatable: "
+            "later ones go before, and the last is written)"),
     _option("--out", type=_PATH, required=True, metavar="DIR", help="folder of records, made if need be"),
     _option("--replace", is_flag=True, help="overwrite what is there and differs"),
     _option("--json", "as_json", is_flag=True, help="print a summary as JSON"),
@@ -117,7 +114,7 @@ _OF_FORMAT = {name: ("run", "methods", "items", "metrics", "language", "table") 
 _OF_FORMAT |= {name: ("run", "items", "language", "skip", "harness") for name in HARNESSES}
 _OF_FORMAT |= {"trainer": ("run", "methods", "trainer"), "peft": ("run", "methods", "items", "skip")}
 _OF_FORMAT["auto"] = tuple(_GROUPS)
-_ASIDE = ("paths", "map", "out", "replace", "as_json", "quiet")
+_ASIDE = ("paths", "maps", "out", "replace", "as_json", "quiet")
 
 
 def _import(form: str, given: SimpleNamespace) -> None:
@@ -127,9 +124,8 @@ def _import(form: str, given: SimpleNamespace) -> None:
     # As they stand in a mapping file: plain values, lists and tables.
     asked = {name: value for name, value in vars(given).items() if name not in _ASIDE}
     asked = {name: value for name, value in asked.items() if value not in (None, {}, [], ()) and value is not False}
-    told = read_mapping(given.map, known) if given.map else {}
-    for name, value in asked.items():
-        told[name] = told.get(name, {}) | value if isinstance(value, dict) else value
+    read, wanted = read_mappings(given.maps, known, form)
+    told = merge(read, asked)
     options = read_options(told | {"out": given.out, "replace": given.replace, "quiet": given.quiet})
     by_format: dict[str, list[Path]] = {}
     for path in given.paths:
@@ -139,7 +135,18 @@ def _import(form: str, given: SimpleNamespace) -> None:
             say(f"{', '.join(map(str, some))}: {FORMATS[name]}")
     found = read_all(by_format, options)
     written = write_all(found.records, given.out, replace=given.replace, extended=found.extended)
+    if given.maps:
+        decided = [f"{record.run_id}: {_describe(record)}" for record in found.records]
+        write_mapping(given.maps[-1], wanted, told, [*decided, *map(str, (*found.notes, *found.left_out))])
     _report(form, given.out, found, written, given.as_json)
+
+
+def _describe(record: RunRecord) -> str:
+    """Say in one line what was read of a run."""
+    parts = [f"{record.method}, {record.n_params_base} parameters, {record.n_params_updated} updated"]
+    parts += [f"val_loss {record.val_loss:g}"] if record.val_loss is not None else []
+    parts += [f"{len(record.scores)} scores"] if record.scores else []
+    return ", ".join(parts)
 
 
 def _report(form: str, out: Path, found: Imported, written: Written, as_json: bool) -> None:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +21,6 @@ from pydantic import (
 )
 
 from astraios_analysis.records.notation import COUNT_UNITS, parse_count
-from astraios_analysis.records.reading import read_toml
 from astraios_analysis.records.refusal import FileProblem, RecordError, Refusal, fail
 from astraios_analysis.records.registry import RELEASED, chance_level, find_dataset
 from astraios_analysis.records.schema import METHODS, RunRecord, Score, validating
@@ -127,16 +126,6 @@ def read_options(said: Mapping[str, object], path: Path | None = None) -> Option
         names = [problem.field.partition(".")[0].replace("_", "-") for problem in error.problems]
         lines = [f"--{name}: {problem.message}" for name, problem in zip(names, error.problems, strict=True)]
         raise Refusal("\n".join(lines)) from error
-
-
-def read_mapping(path: Path, known: Collection[str]) -> dict[str, object]:
-    """Return the options in a mapping file; one that is not ``known`` to this import is refused."""
-    content = read_toml(path)
-    for name in content:
-        if name not in known:
-            raise fail(path, f"is no option of this import; choose from {', '.join(sorted(known))}", name)
-    read_options(content, path)
-    return content
 
 
 @dataclass

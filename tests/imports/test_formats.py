@@ -418,23 +418,35 @@ class TestAny:
         found = refused(form, write(tmp_path / "f.json", content), *RUN, *options)
         assert message in found and found.count("\n") == 1
 
-    def test_options_in_a_file(self, run, refused, tmp_path):
+    def test_mapping_file_makes_an_import_repeatable(self, run, refused, tmp_path):
         write(tmp_path / "t.csv", "run,N,eval loss,acc\nlora/a,1M,1.5,25\nfft b,2M,1.25,50\n")
-        said = 'grid = "g"\npercent = true\nn_items = {qa = "1k"}\ncolumns = {run_id = "run", val_loss = "eval loss"}\n'
-        said += 'scores = [["acc", "qa", "accuracy", "0shot", "text"]]\n[runs."lora/a"]\nmethod = "lora"\n'
-        write(tmp_path / "m.toml", f'{said}n_params_updated = 1000\n[runs."fft b"]\nmethod = "fft"\n')
-        found = []
-        for form, *options in (("csv",), ("auto", "--grid", "other")):
-            assert run(form, "t.csv", "--map", "m.toml", "--n-params-base-column", "N", *options)[0] == 0
-            found += [(r.grid, r.method, r.val_loss, r.scores[0].value, r.scores[0].n_items) for r in load_folder("o")]
+        columns = ("--run-id-column", "run", "--n-params-base-column", "N", "--val-loss-column", "eval loss")
+        columns += ("--percent", "--score", "acc", "qa", "accuracy", "0shot", "text", "--n-items", "qa=1k")
+        runs = '[runs."lora/a"]\nmethod = "lora"\nn_params_updated = 1000\n[runs."fft b"]\nmethod = "fft"\n'
+        write(tmp_path / "m.toml", runs)
+        assert run("csv", "t.csv", "--grid", "g", *columns, "--map", "m.toml")[0] == 0
+        written = (tmp_path / "m.toml").read_text()
+        assert 'val_loss = "eval loss"' in written and "# fft-b: fft, 2000000 parameters, 2000000 updated" in written
+        before = [record.model_dump() for record in load_folder("o")]
+        assert [(r["method"], r["scores"][0]["value"]) for r in before] == [("lora", 0.25), ("fft", 0.5)]
+        # Again, recognised, and with the words of whoever keeps the file.
+        write(tmp_path / "m.toml", f"# ours\n{written}")
+        for form in ("csv", "auto"):
             shutil.rmtree(tmp_path / "o")
-        expected = [("fft", 1.25, 0.5, 1000), ("lora", 1.5, 0.25, 1000)]
-        assert sorted(found) == [(grid, *one) for grid in ("g", "other") for one in expected]
-        for form, text in (("csv", "colour = 1\n"), ("peft", "columns = {}\n")):
-            write(tmp_path / "w.toml", text)
-            name = text.split()[0]
-            assert f"w.toml: {name}: is no option of this import; choose" in refused(form, "t.csv", "--map", "w.toml")
-        assert "w.toml: grid: is 3; " in refused("csv", "t.csv", "--map", write(tmp_path / "w.toml", "grid = 3\n"))
+            assert run(form, "t.csv", "--map", "m.toml")[0] == 0
+            assert [record.model_dump() for record in load_folder("o")] == before
+            assert (tmp_path / "m.toml").read_text() == f"# ours\n{written}"
+        write(tmp_path / "more.toml", 'grid = "other"\n')
+        shutil.rmtree(tmp_path / "o")
+        assert run("csv", "t.csv", "--map", "m.toml", "--map", "more.toml")[0] == 0
+        assert {record.grid for record in load_folder("o")} == {"other"}
+        assert 'val_loss = "eval loss"' in (tmp_path / "more.toml").read_text()
+        shutil.rmtree(tmp_path / "o")
+        assert "format: is that of another import: astraios import csv" in refused("peft", "t.csv", "--map", "m.toml")
+        write(tmp_path / "w.toml", "colour = 1\n")
+        assert "w.toml: colour: is no option of this import; choose from " in refused("csv", "t.csv", "--map", "w.toml")
+        message = refused("csv", "t.csv", "--grid", "g", *columns, "--map", "m.toml", "--map", "no/m.toml")
+        assert "no/m.toml: cannot be written: its folder is not there; make it, or choose another" in message
 
     def test_the_same_runs_from_another_file(self, run, tmp_path):
         table = "run_id,method,n_params_base,n_params_updated,val_loss\na,lora,1M,1000,1.5\n"
